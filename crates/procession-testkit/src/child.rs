@@ -1,0 +1,198 @@
+//! The only place where the testkit makes processes.
+#![allow(unsafe_code, reason = "fork, wait and kill")]
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+use std::{io, mem};
+
+use crate::proc;
+use crate::slip::Slip;
+
+const WAIT_LIMIT: Duration = Duration::from_secs(60);
+/// What Rust's runtime exits with after a panic.
+pub(crate) const PANIC_CODE: i32 = 101;
+
+unsafe extern "C" {
+    /// `clone(SIGCHLD)` without the handlers of `pthread_atfork`. Unlike the bare system call it tells
+    /// the C library the new thread id and robust list (glibc 2.34, musl 1.2.3).
+    fn _Fork() -> libc::pid_t;
+}
+
+/// Forks, unseen by `pthread_atfork` handlers. Returns 0 in the child, which dies with the thread that
+/// made it.
+///
+/// The child must end by `_exit`; [`Child::spawn`] sees to that and is what tests want.
+///
+/// # Panics
+/// When the fork fails.
+pub fn raw_fork() -> i32 {
+    let parent = std::process::id() as i32;
+    // SAFETY: the child goes on with a copy of this one thread; locks of other threads may stay locked in
+    // it, which can hang but not corrupt.
+    let pid = unsafe { _Fork() };
+    assert!(pid >= 0, "fork: {}", io::Error::last_os_error());
+    if pid == 0 {
+        // SAFETY: plain system calls on ourselves.
+        unsafe {
+            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+            if libc::getppid() != parent {
+                libc::_exit(0);
+            }
+        }
+    }
+    pid
+}
+
+/// A raw child: killed and reaped when dropped.
+///
+/// Wait statuses are raw: read them with `libc::WIFSIGNALED` and its kin.
+pub struct Child {
+    /// Its process id.
+    pub pid: i32,
+    maker: u32,
+    status: Option<i32>,
+    slip: Arc<Slip>,
+}
+
+impl Child {
+    /// Runs `f` in a child, which exits with 0 afterwards, or 101 after a panic.
+    ///
+    /// What `f` captured lives on in the child alone: here it is forgotten, not dropped, since to drop a
+    /// handle here could free what the child uses.
+    pub fn spawn(f: impl FnOnce()) -> Child {
+        let mut f = Some(f);
+        let child = Child::spawn_telling(&Arc::new(Slip::new()), &mut f);
+        mem::forget(f);
+        child
+    }
+
+    /// As `spawn`, with a slip that the caller may use again; the closure stays with the caller.
+    pub(crate) fn spawn_telling<F: FnOnce()>(slip: &Arc<Slip>, f: &mut Option<F>) -> Child {
+        let pid = raw_fork();
+        if pid == 0 {
+            slip.adopt();
+            let f = f.take().expect("the closure is there");
+            let code = match catch_unwind(AssertUnwindSafe(f)) {
+                Ok(()) => 0,
+                Err(payload) => {
+                    mem::forget(payload);
+                    PANIC_CODE
+                }
+            };
+            // SAFETY: ends this process without destructors or exit handlers, which are the tester's.
+            unsafe { libc::_exit(code) }
+        }
+        Child { pid, maker: std::process::id(), status: None, slip: Arc::clone(slip) }
+    }
+
+    pub(crate) fn slip(&self) -> &Slip {
+        &self.slip
+    }
+
+    /// What it said before it died, most of all the text of a panic.
+    pub fn text(&self) -> String {
+        self.slip.text()
+    }
+
+    /// The wait status, if it has ended.
+    pub fn try_wait(&mut self) -> Option<i32> {
+        if self.status.is_none() {
+            self.take(libc::WNOHANG);
+        }
+        self.status
+    }
+
+    /// Waits until it ends; `None` if it has not within `limit`.
+    pub fn wait_within(&mut self, limit: Duration) -> Option<i32> {
+        let start = Instant::now();
+        for round in 0u32.. {
+            if let Some(status) = self.try_wait() {
+                return Some(status);
+            }
+            if start.elapsed() > limit {
+                return None;
+            }
+            if round < 20 { thread::yield_now() } else { thread::sleep(Duration::from_micros(50)) }
+        }
+        None
+    }
+
+    /// Waits until it ends and returns the wait status.
+    ///
+    /// # Panics
+    /// When it has not ended after a minute.
+    pub fn wait(&mut self) -> i32 {
+        let status = self.wait_within(WAIT_LIMIT);
+        status.unwrap_or_else(|| {
+            panic!("child {} (state {:?}) has not ended in {WAIT_LIMIT:?}", self.pid, proc::state(self.pid))
+        })
+    }
+
+    /// Waits without a limit, for children that limit themselves.
+    pub(crate) fn wait_forever(&mut self) -> i32 {
+        while self.status.is_none() {
+            self.take(0);
+        }
+        self.status.unwrap_or_default()
+    }
+
+    /// Kills it with SIGKILL, reaps it and returns the wait status. Works in any state, stopped or traced.
+    pub fn kill(&mut self) -> i32 {
+        if self.status.is_none() {
+            send_signal(self.pid, libc::SIGKILL);
+        }
+        self.wait()
+    }
+
+    /// One `waitpid`. Stops are passed over: a tracer takes them before.
+    fn take(&mut self, flags: i32) {
+        let mut status = 0;
+        // SAFETY: `status` is ours to write.
+        let got = unsafe { libc::waitpid(self.pid, &mut status, flags | libc::__WALL) };
+        if got == self.pid {
+            self.note(status);
+        } else if got < 0 {
+            let error = io::Error::last_os_error();
+            assert_eq!(error.raw_os_error(), Some(libc::EINTR), "child {} was reaped by another", self.pid);
+        }
+    }
+
+    /// Remembers a status that somebody else got from `waitpid`; true when it is an end.
+    pub(crate) fn note(&mut self, status: i32) -> bool {
+        if libc::WIFEXITED(status) || libc::WIFSIGNALED(status) {
+            self.status = Some(status);
+        }
+        self.status.is_some()
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        // A copy of this value in another child must not kill its sibling.
+        if self.status.is_some() || self.maker != std::process::id() {
+            return;
+        }
+        send_signal(self.pid, libc::SIGKILL);
+        let mut status = 0;
+        // SAFETY: `status` is ours to write. Errors mean that somebody else reaped it.
+        while unsafe { libc::waitpid(self.pid, &mut status, libc::__WALL) } == self.pid && !self.note(status)
+        {
+        }
+    }
+}
+
+pub(crate) fn send_signal(pid: i32, signal: i32) {
+    // SAFETY: a system call without pointers.
+    unsafe { libc::kill(pid, signal) };
+}
+
+/// A wait status in words.
+pub(crate) fn describe(status: i32) -> String {
+    match status {
+        _ if libc::WIFSIGNALED(status) => format!("died of signal {}", libc::WTERMSIG(status)),
+        _ if libc::WEXITSTATUS(status) == PANIC_CODE => "panicked".to_owned(),
+        _ => format!("exited with {}", libc::WEXITSTATUS(status)),
+    }
+}

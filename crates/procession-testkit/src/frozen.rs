@@ -1,0 +1,108 @@
+//! A sleeper that can be woken but not run: it takes a wake with it into death.
+//!
+//! What was found (Linux 6.18, `tests/frozen.rs`):
+//!
+//! * To seize and interrupt a sleeper, or to send it SIGSTOP, takes it out of the futex's queue: a wake
+//!   given then finds nobody (`FUTEX_WAKE` returns 0), and the wait starts again later.
+//! * But a tracee that *entered* the wait under `PTRACE_SYSCALL` sleeps in the queue as any other. A wake
+//!   finds it (returns 1), and it stops on its way out of the kernel, before its next instruction.
+//!
+//! So a sleeper is interrupted once, led to the entry of the call that it starts again, and let into it.
+//! No scheduling class and no privilege is needed. It costs the sleeper its place: it queues at the end.
+#![allow(unsafe_code, reason = "ptrace")]
+
+use std::io;
+use std::mem::{self, MaybeUninit};
+use std::ptr;
+use std::time::Duration;
+
+use crate::child::send_signal;
+use crate::deterministic::wait_until_parked;
+use crate::proc;
+
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// A process whose main thread sleeps in a futex and will not run in user mode again, unless
+/// [`thaw`](Frozen::thaw)ed.
+pub struct Frozen {
+    pid: i32,
+}
+
+/// Freezes a sleeping process. It queues anew, behind those that sleep on the same futex: where the order
+/// matters, freeze the first before the second goes to sleep.
+///
+/// # Panics
+/// When it does not sleep in a futex, or is traced already.
+pub fn freeze(pid: i32) -> Frozen {
+    wait_until_parked(pid);
+    lead_back_to_sleep(pid).unwrap_or_else(|error| panic!("freezing {pid}: {error}"));
+    wait_until_parked(pid);
+    Frozen { pid }
+}
+
+fn lead_back_to_sleep(pid: i32) -> io::Result<()> {
+    request(libc::PTRACE_SEIZE, pid, libc::PTRACE_O_EXITKILL)?;
+    request(libc::PTRACE_INTERRUPT, pid, 0)?;
+    wait(pid, libc::WSTOPPED)?;
+    // That was the interruption; next comes the entry of the call that starts again.
+    request(libc::PTRACE_SYSCALL, pid, 0)?;
+    wait(pid, libc::WSTOPPED)?;
+    request(libc::PTRACE_SYSCALL, pid, 0)
+}
+
+impl Frozen {
+    /// Has it been woken? Then it stands at the end of its system call.
+    pub fn woken(&self) -> bool {
+        proc::state(self.pid) == Some('t')
+    }
+
+    /// Waits until it has been woken.
+    ///
+    /// # Panics
+    /// When it has not within 10 s.
+    pub fn wait_until_woken(&self) {
+        proc::wait_until("the frozen sleeper is woken", LIMIT, || self.woken());
+    }
+
+    /// Kills it, woken or not, and returns when it is dead. A child of this process is left to its
+    /// `Child` to be reaped.
+    pub fn kill(self) {
+        send_signal(self.pid, libc::SIGKILL);
+        let ours = proc::ppid(self.pid) == Some(std::process::id() as i32);
+        // A tracer that is not the parent has to reap first, or the parent never hears of the death.
+        let reap = if ours { libc::WNOWAIT } else { 0 };
+        wait(self.pid, libc::WEXITED | reap).unwrap_or_else(|error| panic!("killing {}: {error}", self.pid));
+        mem::forget(self);
+    }
+
+    /// Lets it run on, as if it had never been frozen.
+    pub fn thaw(self) {}
+
+    fn let_go(&self) -> io::Result<()> {
+        if !self.woken() {
+            request(libc::PTRACE_INTERRUPT, self.pid, 0)?;
+        }
+        wait(self.pid, libc::WSTOPPED)?;
+        request(libc::PTRACE_DETACH, self.pid, 0)
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        // An error means that it is dead.
+        let _ = self.let_go();
+    }
+}
+
+fn request(request: libc::c_uint, pid: i32, data: i32) -> io::Result<()> {
+    // SAFETY: none of the requests used here writes through a pointer.
+    let result = unsafe { libc::ptrace(request, pid, ptr::null_mut::<u8>(), data as usize) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+fn wait(pid: i32, what: i32) -> io::Result<()> {
+    let mut info = MaybeUninit::<libc::siginfo_t>::uninit();
+    // SAFETY: the kernel writes one `siginfo_t`.
+    let result = unsafe { libc::waitid(libc::P_PID, pid as u32, info.as_mut_ptr(), what | libc::__WALL) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}

@@ -1,0 +1,74 @@
+//! How procession is proved: killing at every instruction, storms of kills, audits of leaks.
+//!
+//! | idea | where |
+//! |---|---|
+//! | kill a process at **every instruction** of an operation, recover, check | [`step`] |
+//! | the same with a second process running the opposite operation | [`CrashStep::run_pairwise`] |
+//! | kill **one** exact process at one exact place: a woken waiter, an unlocker before its wake | [`deterministic`] |
+//! | kill random processes, and count what they had acknowledged | [`storm`], [`ledger`] |
+//! | is everything back: fds, processes, mappings, arena bytes, files | [`audit`] |
+//! | what `/proc` knows | [`proc`] |
+//! | a test that hangs says where | [`watchdog`](mod@watchdog) |
+//! | a test with a process of its own | [`isolated!`] |
+//!
+//! ```no_run
+//! # use procession_testkit::{CrashStep, Mapping};
+//! # fn declare_dead_and_recover(pid: i32) {}
+//! # fn put() {}
+//! # fn invariants() -> Result<(), String> { Ok(()) }
+//! # let (addr, len, fd) = (std::ptr::null_mut(), 0, 0);
+//! let report = CrashStep::new(Mapping { addr, len, fd }).run(
+//!     |gate| {
+//!         gate.begin();
+//!         put();
+//!         gate.end();
+//!     },
+//!     |point| {
+//!         declare_dead_and_recover(point.victim_pid);
+//!         invariants()
+//!     },
+//! );
+//! report.assert_sound();
+//! ```
+//!
+//! Nothing here depends on the library under test: it is told where the shared memory lies ([`Mapping`])
+//! and is handed closures. All processes it makes come from one place, [`child`], by a fork that runs no
+//! `pthread_atfork` handler; they are killed when the thread that made them ends.
+//!
+//! The forks copy one thread of a test process that may have many. A thread that held the allocator's lock
+//! at that moment holds it forever in the copy: run crash tests `isolated!` when others run beside them.
+
+pub mod audit;
+mod checker;
+pub mod child;
+pub mod deterministic;
+mod frozen;
+mod gate;
+mod insn;
+pub mod isolated;
+pub mod ledger;
+pub mod mapping;
+mod pairwise;
+mod pin;
+pub mod proc;
+pub mod report;
+pub mod rng;
+mod slip;
+mod snapshot;
+pub mod step;
+pub mod storm;
+mod tracee;
+pub mod watchdog;
+
+pub use audit::Audit;
+pub use child::Child;
+pub use deterministic::{run_until, spawn_parked, wait_until_parked};
+pub use frozen::{Frozen, freeze};
+pub use gate::Gate;
+pub use ledger::Ledger;
+pub use mapping::Mapping;
+pub use report::{Failure, Outcome, Point, Report};
+pub use rng::Rng;
+pub use step::CrashStep;
+pub use storm::Storm;
+pub use watchdog::{Watchdog, watchdog};

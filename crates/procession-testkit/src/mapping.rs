@@ -1,0 +1,110 @@
+//! Where the shared memory lies in this process, and how a checker gets a copy of it.
+#![allow(unsafe_code, reason = "maps memory over memory")]
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+
+/// The shared memory under test: `len` bytes at `addr`, mapped from the start of the file `fd`.
+#[derive(Clone, Copy, Debug)]
+pub struct Mapping {
+    /// Where it is mapped, in this process.
+    pub addr: *mut u8,
+    /// How many bytes are mapped. It may be sparse.
+    pub len: usize,
+    /// The memfd.
+    pub fd: RawFd,
+}
+
+// SAFETY: an address and two numbers; whoever reads or writes there answers for it.
+unsafe impl Send for Mapping {}
+// SAFETY: as above.
+unsafe impl Sync for Mapping {}
+
+impl Mapping {
+    /// Lets raw forks inherit the mapping, should it be `MADV_DONTFORK`. [`CrashStep`](crate::CrashStep)
+    /// does so; call it before children are made otherwise. It stays inherited.
+    pub fn inherit(&self) {
+        // SAFETY: changes only what a fork copies.
+        let result = unsafe { libc::madvise(self.addr.cast(), self.len, libc::MADV_DOFORK) };
+        assert!(result == 0, "madvise(MADV_DOFORK): {}", io::Error::last_os_error());
+    }
+
+    /// The same file opened anew for reading: with a file offset of its own, and powerless.
+    pub(crate) fn reader(&self) -> File {
+        File::open(format!("/proc/self/fd/{}", self.fd)).expect("the memfd can be opened again")
+    }
+
+    /// In a checker: puts a private copy in the place of the shared memory.
+    ///
+    /// The descriptor is exchanged for `reader`, so that a recovery which punches holes through it gets
+    /// an error and cannot harm the real memory.
+    pub(crate) fn privatise(&self, reader: &File) {
+        self.replace(reader.as_raw_fd(), libc::MAP_PRIVATE | libc::MAP_NORESERVE);
+    }
+
+    /// In a checker: puts a fresh shared memory with the same bytes in the place of the old one, to be
+    /// shared with the checker's children. The descriptor's number then means the fresh one.
+    pub(crate) fn clone_shared(&self, reader: &File) {
+        // SAFETY: the name is a C string.
+        let fd = unsafe { libc::memfd_create(c"testkit".as_ptr(), libc::MFD_CLOEXEC) };
+        assert!(fd >= 0, "memfd_create: {}", io::Error::last_os_error());
+        // SAFETY: just made, and ours alone.
+        let copy = File::from(unsafe { OwnedFd::from_raw_fd(fd) });
+        copy.set_len(self.len as u64).expect("a memfd of the same length");
+        for Extent { start, len } in self.extents(reader) {
+            self.write_out(&copy, start, len);
+        }
+        self.replace(copy.as_raw_fd(), libc::MAP_SHARED | libc::MAP_NORESERVE);
+    }
+
+    fn write_out(&self, to: &File, start: usize, len: usize) {
+        let mut done = 0;
+        while done < len {
+            // SAFETY: extents lie inside the mapping. The kernel reads, so that no reference is made to
+            // bytes that others may write.
+            let written = unsafe {
+                let from = self.addr.add(start + done);
+                libc::pwrite(to.as_raw_fd(), from.cast(), len - done, (start + done) as i64)
+            };
+            assert!(written > 0, "copying the memory: {}", io::Error::last_os_error());
+            done += written as usize;
+        }
+    }
+
+    fn replace(&self, fd: RawFd, flags: i32) {
+        let access = libc::PROT_READ | libc::PROT_WRITE;
+        // SAFETY: this process is a fork for one check; everything in it knows this range as the memory
+        // under test and finds the same bytes there.
+        unsafe {
+            let at = libc::mmap(self.addr.cast(), self.len, access, flags | libc::MAP_FIXED, fd, 0);
+            assert!(at == self.addr.cast(), "mapping the copy: {}", io::Error::last_os_error());
+            assert!(libc::dup3(fd, self.fd, libc::O_CLOEXEC) == self.fd, "taking over the descriptor");
+        }
+    }
+
+    /// Where the file has pages, in order.
+    pub(crate) fn extents(&self, reader: &File) -> Vec<Extent> {
+        let mut found = Vec::new();
+        let mut at = 0;
+        while let Some(start) = seek(reader, at, libc::SEEK_DATA).filter(|&start| start < self.len) {
+            at = seek(reader, start, libc::SEEK_HOLE).map_or(self.len, |end| end.min(self.len));
+            found.push(Extent { start, len: at - start });
+        }
+        found
+    }
+}
+
+/// A stretch of pages, in bytes from the start.
+#[derive(Clone, Copy)]
+pub(crate) struct Extent {
+    pub(crate) start: usize,
+    pub(crate) len: usize,
+}
+
+/// `None` behind the last data.
+fn seek(file: &File, from: usize, whence: i32) -> Option<usize> {
+    // SAFETY: a system call without pointers.
+    let offset = unsafe { libc::lseek(file.as_raw_fd(), from as i64, whence) };
+    usize::try_from(offset).ok()
+}

@@ -1,0 +1,132 @@
+//! What `/proc` says about processes. Every answer may be old by the time it is read; `None` and empty
+//! lists mean that the process is not there.
+
+use std::collections::HashMap;
+use std::fs;
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// The fields of `/proc/PID/stat` after the command's closing parenthesis: `[0]` is the state.
+fn stat(pid: i32) -> Option<Vec<String>> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, fields) = text.rsplit_once(')')?;
+    Some(fields.split_ascii_whitespace().map(str::to_owned).collect())
+}
+
+/// The state letter: `R`unning, `S`leeping, `D`isk, `T` stopped, `t`raced, `Z`ombie.
+pub fn state(pid: i32) -> Option<char> {
+    stat(pid)?.first()?.chars().next()
+}
+
+/// The parent.
+pub fn ppid(pid: i32) -> Option<i32> {
+    stat(pid)?.get(1)?.parse().ok()
+}
+
+/// User and system time together, in clock ticks (usually 10 ms).
+pub fn cpu_ticks(pid: i32) -> Option<u64> {
+    let fields = stat(pid)?;
+    Some(fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?)
+}
+
+/// The command's name, at most 15 bytes.
+pub fn comm(pid: i32) -> Option<String> {
+    Some(fs::read_to_string(format!("/proc/{pid}/comm")).ok()?.trim_end().to_owned())
+}
+
+/// The proportional share of memory, in KiB.
+pub fn pss_kib(pid: i32) -> Option<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("Pss:"))?;
+    line.split_ascii_whitespace().next()?.parse().ok()
+}
+
+/// No such process, or only its zombie.
+pub fn gone(pid: i32) -> bool {
+    matches!(state(pid), None | Some('Z' | 'X'))
+}
+
+/// Does the main thread of `pid` sleep in a futex?
+pub fn is_parked(pid: i32) -> bool {
+    state(pid) == Some('S') && sleeps_in_futex(pid)
+}
+
+fn sleeps_in_futex(pid: i32) -> bool {
+    const FUTEX_WAIT: libc::c_long = 455;
+    let Ok(text) = fs::read_to_string(format!("/proc/{pid}/syscall")) else { return false };
+    let number = text.split_ascii_whitespace().next().and_then(|word| word.parse().ok());
+    match number {
+        Some(libc::SYS_futex | libc::SYS_futex_waitv | FUTEX_WAIT) => true,
+        // A wait with a timeout that a signal interrupted goes on under this number.
+        Some(libc::SYS_restart_syscall) => {
+            fs::read_to_string(format!("/proc/{pid}/wchan")).is_ok_and(|place| place.contains("futex"))
+        }
+        _ => false,
+    }
+}
+
+/// Every process and its parent, as one pass over `/proc` finds them.
+fn parents() -> HashMap<i32, i32> {
+    let pids = fs::read_dir("/proc").into_iter().flatten().flatten();
+    pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .filter_map(|pid| Some((pid, ppid(pid)?)))
+        .collect()
+}
+
+/// The direct children, zombies too.
+pub fn children(pid: i32) -> Vec<i32> {
+    let parents = parents();
+    parents.iter().filter(|&(_, &parent)| parent == pid).map(|(&child, _)| child).collect()
+}
+
+/// The children, their children and so on, zombies too, parents before their children.
+pub fn descendants(pid: i32) -> Vec<i32> {
+    let parents = parents();
+    let mut found = vec![pid];
+    let mut next = 0;
+    while next < found.len() {
+        let above = found[next];
+        found.extend(parents.iter().filter(|&(_, &parent)| parent == above).map(|(&child, _)| child));
+        next += 1;
+    }
+    found.remove(0);
+    found
+}
+
+/// Is `root` among the ancestors of `pid`?
+pub fn descends_from(pid: i32, root: i32) -> bool {
+    let mut above = ppid(pid);
+    while let Some(parent) = above {
+        if parent == root {
+            return true;
+        }
+        above = if parent > 1 { ppid(parent) } else { None };
+    }
+    false
+}
+
+/// Kills every descendant of `pid`, again and again until there is none left.
+pub fn kill_descendants(pid: i32) {
+    for _ in 0..100 {
+        let living: Vec<i32> = descendants(pid).into_iter().filter(|&pid| !gone(pid)).collect();
+        if living.is_empty() {
+            return;
+        }
+        for pid in living {
+            crate::child::send_signal(pid, libc::SIGKILL);
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Waits until `f` says yes.
+///
+/// # Panics
+/// When it has not within `deadline`; the text names `what`.
+pub fn wait_until(what: &str, deadline: Duration, mut f: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !f() {
+        assert!(start.elapsed() < deadline, "waited {deadline:?} in vain until {what}");
+        thread::sleep(Duration::from_micros(200));
+    }
+}

@@ -1,0 +1,118 @@
+//! The slip of paper on which a child leaves word for the tester, whatever its end.
+//!
+//! One page, shared and anonymous: how far the child is, and the first text it had to say. A panic in
+//! a child is written here and not to stderr, which libtest would have taken away.
+#![allow(unsafe_code, reason = "a page shared between processes")]
+
+use std::panic;
+use std::ptr::{self, NonNull};
+use std::sync::Once;
+use std::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, Ordering::*};
+
+/// How far a child is. Only ever moved forward, by the child.
+pub(crate) const PREPARING: u32 = 0;
+/// Between `Gate::begin` and `Gate::end`.
+pub(crate) const BEGUN: u32 = 1;
+/// After `Gate::end`, or a checker that has answered.
+pub(crate) const ENDED: u32 = 2;
+/// It panicked.
+pub(crate) const PANICKED: u32 = 3;
+
+const TEXT_BYTES: usize = 4096 - 8;
+
+#[repr(C)]
+struct Page {
+    phase: AtomicU32,
+    text_bytes: AtomicU32,
+    text: [AtomicU8; TEXT_BYTES],
+}
+
+/// The page of the child that this process is, null in the tester.
+static MINE: AtomicPtr<Page> = AtomicPtr::new(ptr::null_mut());
+static HOOK: Once = Once::new();
+
+pub(crate) struct Slip(NonNull<Page>);
+
+// SAFETY: the page consists of atomics.
+unsafe impl Send for Slip {}
+// SAFETY: as above.
+unsafe impl Sync for Slip {}
+
+impl Slip {
+    pub(crate) fn new() -> Slip {
+        HOOK.call_once(install_hook);
+        let flags = libc::MAP_SHARED | libc::MAP_ANONYMOUS;
+        let access = libc::PROT_READ | libc::PROT_WRITE;
+        // SAFETY: a fresh mapping where the kernel likes; zeroes are a valid `Page`.
+        let page = unsafe { libc::mmap(ptr::null_mut(), size_of::<Page>(), access, flags, -1, 0) };
+        assert!(page != libc::MAP_FAILED, "no page for a slip: {}", std::io::Error::last_os_error());
+        Slip(NonNull::new(page.cast()).expect("mmap gives no null"))
+    }
+
+    fn page(&self) -> &Page {
+        // SAFETY: mapped until drop, and atomics only.
+        unsafe { self.0.as_ref() }
+    }
+
+    /// In a child: from now on panics of this process are told here.
+    pub(crate) fn adopt(&self) {
+        MINE.store(self.0.as_ptr(), Relaxed);
+    }
+
+    pub(crate) fn clear(&self) {
+        self.page().phase.store(PREPARING, Relaxed);
+        self.page().text_bytes.store(0, Relaxed);
+    }
+
+    pub(crate) fn phase(&self) -> u32 {
+        self.page().phase.load(Acquire)
+    }
+
+    pub(crate) fn enter(&self, phase: u32) {
+        self.page().phase.store(phase, SeqCst);
+    }
+
+    /// Leaves a text, unless there is one: the first complaint is the one that explains.
+    pub(crate) fn say(&self, text: &str) {
+        self.page().say(text);
+    }
+
+    pub(crate) fn text(&self) -> String {
+        let length = (self.page().text_bytes.load(Acquire) as usize).min(TEXT_BYTES);
+        let bytes: Vec<u8> = self.page().text[..length].iter().map(|byte| byte.load(Relaxed)).collect();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+}
+
+impl Page {
+    fn say(&self, text: &str) {
+        if self.text_bytes.load(Acquire) != 0 {
+            return;
+        }
+        for (to, from) in self.text.iter().zip(text.bytes()) {
+            to.store(from, Relaxed);
+        }
+        self.text_bytes.store(text.len().min(TEXT_BYTES) as u32, Release);
+    }
+}
+
+impl Drop for Slip {
+    fn drop(&mut self) {
+        // SAFETY: ours, and no reference to it outlives `self`; a child's copy of the mapping is its own.
+        unsafe { libc::munmap(self.0.as_ptr().cast(), size_of::<Page>()) };
+    }
+}
+
+fn install_hook() {
+    let before = panic::take_hook();
+    panic::set_hook(Box::new(move |info| {
+        let mine = MINE.load(Relaxed);
+        if mine.is_null() {
+            return before(info);
+        }
+        // SAFETY: a child's own slip stays mapped until it exits.
+        let page = unsafe { &*mine };
+        page.say(&info.to_string());
+        page.phase.store(PANICKED, SeqCst);
+    }));
+}

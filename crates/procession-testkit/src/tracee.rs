@@ -1,0 +1,220 @@
+//! A victim under ptrace, one instruction at a time.
+#![allow(unsafe_code, reason = "ptrace")]
+
+use std::io;
+use std::mem;
+use std::ptr;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::child::{Child, describe};
+use crate::gate::Gate;
+use crate::insn::Insn;
+use crate::proc;
+use crate::slip::{BEGUN, ENDED, PANICKED, Slip};
+
+/// How long a victim may prepare, or stay in one system call without sleeping in a futex.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What came of letting a victim go for one instruction.
+pub(crate) enum Stop {
+    Stepped,
+    /// It sleeps in a futex, inside the instruction.
+    Parked,
+    Died(i32),
+    /// It does something in the kernel that is not a futex and does not end.
+    Stuck,
+}
+
+pub(crate) struct Tracee {
+    child: Child,
+    /// To be delivered with the next step.
+    signal: i32,
+    rip: u64,
+    next: Insn,
+}
+
+impl Tracee {
+    /// Starts `victim` and brings it to `Gate::begin`; an error is a sentence. The closure stays with the
+    /// caller, who must keep it as long as the child lives.
+    pub(crate) fn launch<V: FnOnce(&Gate)>(victim: &mut Option<V>) -> Result<Tracee, (Child, String)> {
+        let slip = Arc::new(Slip::new());
+        let mut run = Some(|| {
+            // SAFETY: asks to be traced; the pointers are not used.
+            unsafe { libc::ptrace(libc::PTRACE_TRACEME, 0, ptr::null_mut::<u8>(), ptr::null_mut::<u8>()) };
+            let victim = victim.take().expect("the victim is there");
+            victim(&Gate::new(&slip));
+            slip.enter(ENDED);
+        });
+        let child = Child::spawn_telling(&slip, &mut run);
+        let mut tracee = Tracee { child, signal: 0, rip: 0, next: Insn::default() };
+        let start = Instant::now();
+        loop {
+            match tracee.poll() {
+                Some(Stop::Died(status)) => {
+                    let why = format!("{} before Gate::begin: {}", describe(status), tracee.child.text());
+                    return Err((tracee.child, why));
+                }
+                Some(_) if tracee.child.slip().phase() == BEGUN && tracee.signal == libc::SIGSTOP => break,
+                Some(_) => tracee.go(libc::PTRACE_CONT),
+                None if start.elapsed() > PATIENCE => {
+                    return Err((tracee.child, format!("has not come to Gate::begin in {PATIENCE:?}")));
+                }
+                None => thread::yield_now(),
+            }
+        }
+        tracee.signal = 0;
+        tracee.request(libc::PTRACE_SETOPTIONS, libc::PTRACE_O_EXITKILL as usize);
+        tracee.look();
+        Ok(tracee)
+    }
+
+    pub(crate) fn pid(&self) -> i32 {
+        self.child.pid
+    }
+
+    pub(crate) fn rip(&self) -> u64 {
+        self.rip
+    }
+
+    pub(crate) fn text(&self) -> String {
+        self.child.text()
+    }
+
+    /// Has it come to `Gate::end`?
+    pub(crate) fn ended(&self) -> bool {
+        self.child.slip().phase() == ENDED
+    }
+
+    pub(crate) fn panicked(&self) -> bool {
+        self.child.slip().phase() == PANICKED
+    }
+
+    /// What it would do next.
+    pub(crate) fn next_insn(&self) -> Insn {
+        self.next
+    }
+
+    /// The child, still stopped and traced.
+    pub(crate) fn into_child(self) -> Child {
+        self.child
+    }
+
+    /// Lets it run freely to its end and gives the wait status; `None` if that takes too long.
+    pub(crate) fn let_go(&mut self) -> Option<i32> {
+        self.go(libc::PTRACE_DETACH);
+        self.child.wait_within(PATIENCE)
+    }
+
+    /// Starts one instruction; [`settle`](Tracee::settle) waits for it.
+    pub(crate) fn step(&mut self) {
+        self.go(libc::PTRACE_SINGLESTEP);
+    }
+
+    /// Waits until the instruction is done, or sleeps.
+    pub(crate) fn settle(&mut self) -> Stop {
+        let stop = if self.next.is_syscall() { self.outlast() } else { self.wait(0).unwrap_or(Stop::Stuck) };
+        if matches!(stop, Stop::Stepped) {
+            self.look();
+        }
+        stop
+    }
+
+    /// As `settle`, after a wake: that it sleeps counts only if it goes on sleeping.
+    pub(crate) fn settle_awake(&mut self) -> Stop {
+        let start = Instant::now();
+        loop {
+            let stop = self.settle();
+            if !matches!(stop, Stop::Parked) || start.elapsed() > PATIENCE {
+                return stop;
+            }
+        }
+    }
+
+    fn outlast(&mut self) -> Stop {
+        const QUICK: u32 = 50;
+        let start = Instant::now();
+        for round in 0u32.. {
+            if let Some(stop) = self.poll() {
+                return stop;
+            }
+            if round < QUICK {
+                thread::yield_now();
+            } else if proc::is_parked(self.pid()) {
+                return Stop::Parked;
+            } else if start.elapsed() > PATIENCE {
+                break;
+            } else {
+                thread::sleep(Duration::from_micros(20));
+            }
+        }
+        Stop::Stuck
+    }
+
+    fn poll(&mut self) -> Option<Stop> {
+        self.wait(libc::WNOHANG)
+    }
+
+    fn wait(&mut self, flags: i32) -> Option<Stop> {
+        let mut status = 0;
+        // SAFETY: `status` is ours to write.
+        let got = unsafe { libc::waitpid(self.child.pid, &mut status, flags | libc::__WALL) };
+        if got == 0 {
+            return None;
+        }
+        if got < 0 {
+            let error = io::Error::last_os_error();
+            assert_eq!(error.raw_os_error(), Some(libc::EINTR), "waiting for the victim: {error}");
+            return self.wait(flags);
+        }
+        if self.child.note(status) {
+            return Some(Stop::Died(status));
+        }
+        let signal = libc::WSTOPSIG(status);
+        self.signal = if signal == libc::SIGTRAP { 0 } else { signal };
+        Some(Stop::Stepped)
+    }
+
+    fn go(&mut self, request: libc::c_uint) {
+        let signal = mem::take(&mut self.signal);
+        self.request(request, signal as usize);
+    }
+
+    /// Errors mean that it died meanwhile, which `wait` will tell.
+    fn request(&self, request: libc::c_uint, data: usize) {
+        // SAFETY: none of the requests used here writes through a pointer.
+        unsafe { libc::ptrace(request, self.child.pid, ptr::null_mut::<u8>(), data) };
+    }
+
+    /// Reads where it is and what it would do next.
+    fn look(&mut self) {
+        self.rip = program_counter(self.child.pid);
+        let address = self.rip as *mut u8;
+        // SAFETY: reads a word of the victim's memory; nothing of ours is written.
+        let word = unsafe { libc::ptrace(libc::PTRACE_PEEKTEXT, self.child.pid, address, 0usize) };
+        self.next = Insn(word as u64);
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+fn program_counter(pid: i32) -> u64 {
+    let offset = mem::offset_of!(libc::user_regs_struct, rip);
+    // SAFETY: reads one register of a stopped victim.
+    unsafe { libc::ptrace(libc::PTRACE_PEEKUSER, pid, offset, 0usize) as u64 }
+}
+
+#[cfg(target_arch = "aarch64")]
+fn program_counter(pid: i32) -> u64 {
+    const NT_PRSTATUS: usize = 1;
+    // SAFETY: the kernel writes at most as many bytes of registers as the vector says.
+    unsafe {
+        let mut registers: libc::user_regs_struct = mem::zeroed();
+        let mut whole = libc::iovec {
+            iov_base: (&raw mut registers).cast(),
+            iov_len: size_of::<libc::user_regs_struct>(),
+        };
+        libc::ptrace(libc::PTRACE_GETREGSET, pid, NT_PRSTATUS, &raw mut whole);
+        registers.pc
+    }
+}

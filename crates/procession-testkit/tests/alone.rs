@@ -1,0 +1,106 @@
+//! `isolated!` and the watchdog.
+#![allow(unsafe_code, reason = "reads a limit")]
+
+use std::panic;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use procession_testkit::isolated::Isolation;
+use procession_testkit::{isolated, watchdog};
+
+/// Where the outer and the inner run of a test can tell each other apart.
+fn process() -> u32 {
+    std::process::id()
+}
+
+#[test]
+fn the_body_runs_in_another_process() {
+    isolated!(env = [("OUTER", process().to_string())], {
+        let outer: u32 = std::env::var("OUTER").unwrap().parse().unwrap();
+        assert_eq!(outer, std::os::unix::process::parent_id());
+    });
+}
+
+#[test]
+fn a_panic_of_the_body_fails_the_test() {
+    let failed = panic::catch_unwind(|| isolated!({ panic!("on purpose, seen below") }));
+    // In the inner run the panic is caught here as well, and must go on to be one.
+    assert!(failed.is_err());
+    if std::env::var("TESTKIT_ISOLATED").is_ok() {
+        panic::resume_unwind(failed.unwrap_err());
+    }
+}
+
+#[test]
+fn limits_hold_in_the_body() {
+    isolated!(limits = [(libc::RLIMIT_NOFILE, 64)], env = [("K", "V")], {
+        // SAFETY: `limit` is ours to write.
+        let limit = unsafe {
+            let mut limit = std::mem::zeroed();
+            libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit);
+            limit
+        };
+        assert_eq!((limit.rlim_cur, limit.rlim_max), (64, 64));
+        assert_eq!(std::env::var("K").unwrap(), "V");
+    });
+}
+
+#[test]
+fn a_body_that_takes_too_long_is_killed() {
+    let slow = || isolated!(time = Duration::from_millis(300), { hang() });
+    let error = panic::catch_unwind(slow).expect_err("it is not done in time");
+    assert!(error.downcast_ref::<String>().unwrap().contains("not done after 300ms"));
+}
+
+fn hang() -> ! {
+    Command::new("sleep").arg("1000").status().unwrap();
+    unreachable!("it is killed")
+}
+
+mod deeper {
+    #[test]
+    fn a_test_in_a_module_is_found() {
+        procession_testkit::isolated!({});
+    }
+}
+
+#[test]
+#[ignore = "shows that ignored tests can be isolated"]
+fn an_ignored_test_is_run_too() {
+    isolated!({});
+}
+
+#[test]
+fn a_test_without_the_test_is_no_pass() {
+    fn here() {}
+    let other_thread = || panic::catch_unwind(|| Isolation::of(&here).run());
+    let unknown = std::thread::Builder::new().name("no such test".into()).spawn(other_thread).unwrap();
+    assert!(unknown.join().unwrap().is_err());
+}
+
+#[test]
+fn the_watchdog_tells_who_hangs_and_ends_all() {
+    if std::env::var("BITE").is_ok() {
+        let _guard = watchdog(Duration::from_millis(300));
+        hang();
+    }
+    let name = "the_watchdog_tells_who_hangs_and_ends_all";
+    let binary = std::env::current_exe().unwrap();
+    let inner = Command::new(binary).args([name, "--exact"]).env("BITE", "1").stdin(Stdio::null()).output();
+    let output = inner.unwrap();
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success());
+    assert!(text.contains(&format!("watchdog: {name} is not done after 300ms")), "{text}");
+    let sleeper = text.lines().find(|line| line.contains(" sleep ")).expect("the child is shown");
+    let pid = sleeper.split_ascii_whitespace().next().unwrap().parse().unwrap();
+    assert!(procession_testkit::proc::gone(pid), "the child is killed");
+}
+
+#[test]
+fn a_watchdog_that_is_dropped_does_not_bite() {
+    isolated!({
+        drop(watchdog(Duration::from_millis(50)));
+        let _other = watchdog(Duration::from_secs(60));
+        std::thread::sleep(Duration::from_millis(100));
+    });
+}

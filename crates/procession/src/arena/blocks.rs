@@ -1,0 +1,263 @@
+//! Blocks of memory of any size, each tagged with its owner.
+//!
+//! ```text
+//! small span:  tag[0] tag[1] ... tag[n-1] | block 0 | block 1 | ...      all of one size
+//! large run:   HEAD(tag, n) CONT CONT ...   (in the span words)  | one block over n spans
+//! ```
+//!
+//! A tag is the truth about its block: free, a process's, or an object's. Handing a block on is
+//! one store of its tag. Only the process that owns a small span takes blocks from it, so taking
+//! one needs no atomic read-modify-write; anybody gives one back by storing `FREE`.
+//!
+//! | span word        | meaning                              | who moves it                        |
+//! |------------------|--------------------------------------|-------------------------------------|
+//! | `FREE`           | not in use                           | a process → `INIT`, `CONT`          |
+//! | `INIT` by p      | p is clearing the tags               | p → `SMALL`; its death → `FREE`     |
+//! | `SMALL` by p     | p takes blocks from it               | p's death → `SMALL` by nobody       |
+//! | `CONT` by p of h | part of the run that starts at h     | whoever frees the run → `FREE`      |
+//! | `HEAD` tag, n    | a run of n spans, owned as tagged    | its owner → `LEAVING`               |
+//! | `LEAVING` by p   | p is freeing the run                 | p → `FREE`; after its death recovery|
+//!
+//! INVARIANT 5: a process has marked the span in its `touched_spans` before a tag or span word
+//! there names it.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use super::Arena;
+use super::layout::SPAN;
+
+/// Bytes at the start of each block: its length and how many handles it carries.
+pub(crate) const HEADER: u64 = 16;
+
+/// Sizes of small blocks, header included. Larger ones are runs of spans.
+pub(crate) const CLASSES: [u32; 20] = [
+    32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096, 6144, 8192, 10880, 16352,
+    32736,
+];
+
+/// The smallest class that has room, if a small block will do.
+pub(crate) fn class_for(bytes: u64) -> Option<u8> {
+    CLASSES.iter().position(|&size| u64::from(size) >= bytes).map(|class| class as u8)
+}
+
+/// How many blocks of a class a span has: as many as fit behind their own tags.
+pub(crate) fn blocks_in(class: u8) -> u32 {
+    let size = CLASSES[class as usize];
+    let count = SPAN as u32 / (size + 4);
+    if first_block(count) + count * size <= SPAN as u32 { count } else { count - 1 }
+}
+
+fn first_block(count: u32) -> u32 {
+    (count * 4).next_multiple_of(16)
+}
+
+/// Who owns a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Tag(pub(crate) u32);
+
+impl Tag {
+    pub(crate) const FREE: Tag = Tag(0);
+    const PROCESS: u32 = 1 << 28;
+    const OBJECT: u32 = 2 << 28;
+    const HANDLES: u32 = 1 << 27;
+    const INDEX: u32 = (1 << 20) - 1;
+
+    pub(crate) fn process(slot: u32) -> Tag {
+        Tag(Tag::PROCESS | slot)
+    }
+
+    pub(crate) fn object(index: u32) -> Tag {
+        Tag(Tag::OBJECT | index)
+    }
+
+    /// The same owner, of a block with handles in it.
+    pub(crate) fn with_handles(self, yes: bool) -> Tag {
+        if yes { Tag(self.0 | Tag::HANDLES) } else { Tag(self.0 & !Tag::HANDLES) }
+    }
+
+    pub(crate) fn has_handles(self) -> bool {
+        self.0 & Tag::HANDLES != 0
+    }
+
+    /// Whether both name the same owner.
+    pub(crate) fn same_owner(self, other: Tag) -> bool {
+        (self.0 ^ other.0) & !Tag::HANDLES == 0
+    }
+
+    fn process_slot(self) -> Option<u32> {
+        (self.0 & 7 << 28 == Tag::PROCESS).then_some(self.0 & Tag::INDEX)
+    }
+}
+
+/// What a span is used for, as its word says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Use {
+    Free,
+    Init { by: u32 },
+    Small { by: u32, class: u8 },
+    Cont { by: u32, head: u32 },
+    Head { tag: Tag, spans: u32 },
+    Leaving { by: u32, spans: u32 },
+}
+
+/// The owner of a small span whose process has died: anybody may adopt it.
+pub(crate) const NOBODY: u32 = 0xffff;
+
+impl Use {
+    pub(crate) fn word(self) -> u64 {
+        let pack = |kind: u64, a: u32, b: u32| kind | u64::from(b & 0xf_ffff) << 4 | u64::from(a) << 32;
+        match self {
+            Use::Free => 0,
+            Use::Init { by } => pack(1, by, 0),
+            Use::Small { by, class } => pack(2, by, class.into()),
+            Use::Cont { by, head } => pack(3, by, head),
+            Use::Head { tag, spans } => pack(4, tag.0, spans - 1),
+            Use::Leaving { by, spans } => pack(5, by, spans - 1),
+        }
+    }
+
+    pub(crate) fn read(word: u64) -> Use {
+        let (a, b) = ((word >> 32) as u32, (word >> 4) as u32 & 0xf_ffff);
+        match word & 0xf {
+            1 => Use::Init { by: a },
+            2 if (b as usize) < CLASSES.len() => Use::Small { by: a, class: b as u8 },
+            3 => Use::Cont { by: a, head: b },
+            4 => Use::Head { tag: Tag(a), spans: b + 1 },
+            5 => Use::Leaving { by: a, spans: b + 1 },
+            _ => Use::Free,
+        }
+    }
+}
+
+impl Arena {
+    pub(crate) fn span_use(&self, span: u32) -> Use {
+        Use::read(self.span_word(span).load(Ordering::Acquire))
+    }
+
+    /// Moves a span word if it still says `from`.
+    pub(crate) fn move_span(&self, span: u32, from: Use, to: Use) -> bool {
+        let word = self.span_word(span);
+        word.compare_exchange(from.word(), to.word(), Ordering::AcqRel, Ordering::Relaxed).is_ok()
+    }
+
+    /// The tag of block `index` of a small span.
+    pub(crate) fn tag(&self, span: u32, index: u32) -> &'static AtomicU32 {
+        debug_assert!(u64::from(index) * 4 < SPAN);
+        // SAFETY: within the span; tags are atomics, and the first block starts behind them.
+        unsafe { self.at(self.span_offset(span) + u64::from(index) * 4) }
+    }
+
+    pub(crate) fn block_offset(&self, span: u32, class: u8, index: u32) -> u64 {
+        let first = first_block(blocks_in(class));
+        self.span_offset(span) + u64::from(first + index * CLASSES[class as usize])
+    }
+
+    /// The spans that were ever used.
+    pub(crate) fn spans_in_use(&self) -> std::ops::Range<u32> {
+        0..self.header().spans_used.load(Ordering::Acquire).min(self.layout.spans)
+    }
+}
+
+/// Where a block's tag is.
+enum Place {
+    Small { tag: &'static AtomicU32 },
+    Large { span: u32, tag: Tag, spans: u32 },
+}
+
+fn place(arena: &Arena, at: u64) -> Option<Place> {
+    let span = arena.layout.span_of(at)?;
+    match arena.span_use(span) {
+        Use::Small { class, .. } => {
+            let first = arena.block_offset(span, class, 0);
+            let size = u64::from(CLASSES[class as usize]);
+            let index = at.checked_sub(first)? / size;
+            let sound = first + index * size == at && index < u64::from(blocks_in(class));
+            sound.then(|| Place::Small { tag: arena.tag(span, index as u32) })
+        }
+        Use::Head { tag, spans } if at == arena.span_offset(span) => Some(Place::Large { span, tag, spans }),
+        _ => None,
+    }
+}
+
+/// The owner of the block at `at`, if a block starts there.
+pub(crate) fn tag_of(arena: &Arena, at: u64) -> Option<Tag> {
+    match place(arena, at)? {
+        Place::Small { tag } => Some(Tag(tag.load(Ordering::Acquire))),
+        Place::Large { tag, .. } => Some(tag),
+    }
+}
+
+/// Hands a block from one owner to another: one store. False when `from` does not own it.
+pub(crate) fn hand_over(arena: &Arena, at: u64, from: Tag, to: Tag) -> bool {
+    if let (Some(slot), Some(span)) = (to.process_slot(), arena.layout.span_of(at)) {
+        arena.touched_spans(slot).set(span);
+    }
+    match place(arena, at) {
+        Some(Place::Small { tag }) => {
+            let old = Tag(tag.load(Ordering::Acquire));
+            if !old.same_owner(from) {
+                return false;
+            }
+            let to = to.with_handles(old.has_handles());
+            tag.compare_exchange(old.0, to.0, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+        }
+        Some(Place::Large { span, tag, spans }) if tag.same_owner(from) => {
+            let to = to.with_handles(tag.has_handles());
+            arena.move_span(span, Use::Head { tag, spans }, Use::Head { tag: to, spans })
+        }
+        _ => false,
+    }
+}
+
+/// Says of a block that we own that it carries handles: the collector looks into it from now on.
+pub(crate) fn announce_handles(arena: &Arena, at: u64, owner: Tag) {
+    match place(arena, at) {
+        Some(Place::Small { tag }) => tag.store(owner.with_handles(true).0, Ordering::SeqCst),
+        Some(Place::Large { span, tag, spans }) => {
+            let to = Use::Head { tag: owner.with_handles(true), spans };
+            arena.move_span(span, Use::Head { tag, spans }, to);
+        }
+        None => {}
+    }
+}
+
+/// Gives a block back, if `owner` owns it. `by` is the slot of the process that does it.
+pub(crate) fn free(arena: &Arena, by: u32, at: u64, owner: Tag) {
+    match place(arena, at) {
+        Some(Place::Small { tag }) => {
+            let old = Tag(tag.load(Ordering::Acquire));
+            if old.same_owner(owner) {
+                // ORDERING: Release pairs with the Acquire of whoever takes the block next.
+                let _ = tag.compare_exchange(old.0, 0, Ordering::AcqRel, Ordering::Relaxed);
+            }
+        }
+        Some(Place::Large { span, tag, spans }) if tag.same_owner(owner) => {
+            if by != super::objects::SUPERVISOR {
+                arena.touched_spans(by).set(span);
+            }
+            if arena.move_span(span, Use::Head { tag, spans }, Use::Leaving { by, spans }) {
+                finish_free_run(arena, span, spans);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Frees a run whose head is `LEAVING`. Can be begun anew after a death: a span that was freed
+/// and taken by others no longer says that it continues this head.
+pub(crate) fn finish_free_run(arena: &Arena, head: u32, spans: u32) {
+    let all = head.saturating_add(spans).min(arena.layout.spans);
+    let continues = |span: u32| match arena.span_use(span) {
+        used @ Use::Cont { head: h, .. } if h == head => Some(used),
+        _ => None,
+    };
+    // Freed from the last to the first, so what is left is always the beginning.
+    let end = (head + 1..all).find(|&span| continues(span).is_none()).unwrap_or(all);
+    arena.punch(arena.span_offset(head), u64::from(end - head) * SPAN);
+    for span in (head + 1..end).rev() {
+        if let Some(used) = continues(span) {
+            arena.move_span(span, used, Use::Free);
+        }
+    }
+    arena.span_word(head).store(Use::Free.word(), Ordering::Release);
+}

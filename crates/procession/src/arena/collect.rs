@@ -1,0 +1,102 @@
+//! Frees shared objects that nobody holds any more.
+//!
+//! An object that was never sent is freed by whoever lets it go last (`objects::let_go`). One that
+//! was sent may be held by any process and by any block that carries a handle to it, so only a
+//! look at all of them can tell. The supervisor looks, one pass at a time; without a supervisor
+//! main is the only process, and does.
+//!
+//! Handles move while it looks: out of a block into a process, and back. Whoever moves one
+//!
+//! 1. lets the destination hold it (bit set, or block announced),
+//! 2. touches the object,
+//! 3. lets the source go.
+//!
+//! The pass clears the touched flags, then scans blocks, then processes, then reads the flags. Say
+//! it saw an object nowhere and its flag clear, though something holds it. The holder got it by a
+//! move. If step 2 came after the flag was cleared, the flag is set when read, unless step 2
+//! came after the reading too; then the source still held it during both scans and was seen, or
+//! got it by an earlier move, to which the same applies. If step 2 came before the clearing, so
+//! did step 1, and the destination was seen. (All of it is SeqCst.)
+
+use std::sync::Mutex;
+use std::sync::atomic::Ordering;
+
+use super::blocks::{Tag, Use, blocks_in};
+use super::objects::{self, Id, SUPERVISOR};
+use super::{Arena, member, payload, slots};
+
+/// Asks for a pass.
+pub(crate) fn want(arena: &'static Arena) {
+    if arena.header().collect_wanted.swap(1, Ordering::SeqCst) != 0 {
+        return;
+    }
+    match arena.header().supervisor_pid.load(Ordering::Acquire) {
+        0 if member::is_main() => alone(arena),
+        _ => member::ring(arena),
+    }
+}
+
+/// The pass of a process that has no supervisor yet.
+fn alone(arena: &Arena) {
+    static ONE: Mutex<()> = Mutex::new(());
+    let _one = ONE.lock().unwrap_or_else(|e| e.into_inner());
+    let _ = super::thread::with_me(|me| pass(arena, member::slot(), me.record()));
+}
+
+/// The supervisor's pass, when somebody asked for one.
+pub(crate) fn if_wanted(arena: &Arena, intent: &super::records::Record) {
+    if arena.header().collect_wanted.load(Ordering::SeqCst) != 0 {
+        pass(arena, SUPERVISOR, intent);
+    }
+}
+
+fn pass(arena: &Arena, by: u32, record: &super::records::Record) {
+    arena.header().collect_wanted.store(0, Ordering::SeqCst);
+    let used = arena.header().objects_used.load(Ordering::Acquire).min(arena.layout.objects);
+    let candidates: Vec<Id> = (0..used)
+        .filter_map(|index| {
+            let object = arena.object(index);
+            let id = object.live_id(index).filter(|_| object.is_embedded())?;
+            object.touched.store(0, Ordering::SeqCst);
+            Some(id)
+        })
+        .collect();
+    if candidates.is_empty() {
+        return;
+    }
+    let mut marked = vec![false; used as usize];
+    let mut mark = |id: Id| {
+        if let Some(mark) = marked.get_mut(id.index() as usize) {
+            *mark = true;
+        }
+    };
+    mark_blocks(arena, &mut mark);
+    let slots = arena.header().slots_used.load(Ordering::Acquire).min(arena.layout.slots);
+    for slot in (0..slots).filter(|&s| slots::phase(arena.slot(s).state.load(Ordering::SeqCst)) != slots::FREE) {
+        arena.held_objects(slot).for_each(|index| mark(Id(index.into())));
+    }
+    for id in candidates {
+        let object = arena.object(id.index());
+        if !marked[id.index() as usize] && object.touched.load(Ordering::SeqCst) == 0 {
+            objects::free(arena, record, by, id);
+        }
+    }
+}
+
+fn mark_blocks(arena: &Arena, mark: &mut impl FnMut(Id)) {
+    for span in arena.spans_in_use() {
+        match arena.span_use(span) {
+            Use::Small { class, .. } => {
+                for index in 0..blocks_in(class) {
+                    if Tag(arena.tag(span, index).load(Ordering::SeqCst)).has_handles() {
+                        payload::for_each_handle(arena, arena.block_offset(span, class, index), &mut *mark);
+                    }
+                }
+            }
+            Use::Head { tag, .. } if tag.has_handles() => {
+                payload::for_each_handle(arena, arena.span_offset(span), &mut *mark);
+            }
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! Handles: how this process holds objects, and how it passes them on.
+//!
+//! Many handles of one process to one object count, in private memory; the arena only has one bit
+//! for "this process holds it", which its death clears. Counts in shared memory could not survive
+//! a crash.
+//!
+//! A handle travels as index, generation and the family's nonce. Serializing one notes it with the
+//! [`Carrier`] that is being filled; deserializing one takes hold of the object before the carrier
+//! lets it go. Outside a carrier a handle is only a number, so both are refused there.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::ptr;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
+
+use serde::de::Error as _;
+use serde::ser::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::objects::{self, Body, Id, Kind, Object, SUPERVISOR};
+use super::thread::with_me;
+use super::{Arena, member};
+use crate::os::memory;
+use crate::{Error, Result};
+
+/// How many handles this process has to each object: an array as long as the object table.
+static COUNTS: AtomicPtr<AtomicU32> = AtomicPtr::new(ptr::null_mut());
+/// Held while a count moves between 0 and 1, together with the bit in the arena.
+static FIRST_OR_LAST: Mutex<()> = Mutex::new(());
+
+/// Makes room for the counts.
+pub(super) fn prepare(arena: &Arena) -> Result<()> {
+    let bytes = arena.layout.objects as usize * size_of::<AtomicU32>();
+    let at = memory::map_private(bytes).map_err(|e| Error::os("making room for handles", &e))?;
+    COUNTS.store(at.as_ptr().cast(), Ordering::Release);
+    Ok(())
+}
+
+/// A forked child holds nothing yet: the counts it inherited are its parent's, which is the
+/// supervisor, and that has no handles.
+pub(super) fn forget() {
+    debug_assert!(FIRST_OR_LAST.try_lock().is_ok(), "INVARIANT: the supervisor has one thread");
+}
+
+fn count(index: u32) -> &'static AtomicU32 {
+    // SAFETY: `prepare` came before any handle; indices are below the table's length.
+    unsafe { &*COUNTS.load(Ordering::Acquire).add(index as usize) }
+}
+
+/// One counted handle to an object of the arena.
+pub(crate) struct Handle {
+    object: &'static Object,
+    id: Id,
+    hot_offset: u64,
+}
+
+impl Handle {
+    fn new(arena: &Arena, id: Id) -> Handle {
+        let object = arena.object(id.index());
+        Handle { object, id, hot_offset: arena.offset_of(object.hot_line()) }
+    }
+
+    /// Makes an object and the first handle to it.
+    pub(crate) fn create<T: Body>(fill: impl FnOnce(&Object)) -> Result<Handle> {
+        let arena = member::arena()?;
+        let id = with_me(|me| objects::create::<T>(arena, me.record(), member::slot(), fill))??;
+        let _one = FIRST_OR_LAST.lock().unwrap_or_else(|e| e.into_inner());
+        count(id.index()).fetch_add(1, Ordering::Relaxed);
+        Ok(Handle::new(arena, id))
+    }
+
+    /// Takes hold of an object that somebody else holds while this runs.
+    pub(crate) fn take(id: Id, kind: Kind) -> Result<Handle> {
+        let arena = member::arena()?;
+        let stale = || Error::StaleHandle(format!("this {} no longer exists", kind.name()));
+        if id.index() >= arena.layout.objects {
+            return Err(stale());
+        }
+        let object = arena.object(id.index());
+        {
+            let _one = FIRST_OR_LAST.lock().unwrap_or_else(|e| e.into_inner());
+            if count(id.index()).load(Ordering::Relaxed) == 0 {
+                arena.held_objects(member::slot()).set(id.index());
+            }
+            count(id.index()).fetch_add(1, Ordering::Relaxed);
+        }
+        let handle = Handle::new(arena, id);
+        // Held from here on, whatever it is; if it is not what was meant, dropping lets it go.
+        object.is(id, kind).then_some(handle).ok_or_else(stale)
+    }
+
+    pub(crate) fn object(&self) -> &'static Object {
+        self.object
+    }
+
+    pub(crate) fn id(&self) -> Id {
+        self.id
+    }
+
+    /// Where the object's hot line lies in the arena.
+    #[inline]
+    pub(crate) fn hot_offset(&self) -> u64 {
+        self.hot_offset
+    }
+
+    #[inline]
+    pub(crate) fn body<T: Body>(&self) -> &'static T {
+        self.object.body()
+    }
+}
+
+impl Clone for Handle {
+    fn clone(&self) -> Handle {
+        if !member::is_forked() {
+            count(self.id.index()).fetch_add(1, Ordering::Relaxed);
+        }
+        Handle { object: self.object, id: self.id, hot_offset: self.hot_offset }
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        if !member::is_forked() && drop_one(self.id.index()) {
+            let_go(self.id.index());
+        }
+    }
+}
+
+/// Counts one handle down unless it is the last one.
+fn drop_one(index: u32) -> bool {
+    let count = count(index);
+    let mut now = count.load(Ordering::Relaxed);
+    while now > 1 {
+        match count.compare_exchange_weak(now, now - 1, Ordering::Release, Ordering::Relaxed) {
+            Ok(_) => return false,
+            Err(other) => now = other,
+        }
+    }
+    true
+}
+
+#[cold]
+fn let_go(index: u32) {
+    let _one = FIRST_OR_LAST.lock().unwrap_or_else(|e| e.into_inner());
+    if count(index).fetch_sub(1, Ordering::AcqRel) != 1 {
+        return;
+    }
+    let Some(arena) = member::mapped() else { return };
+    if member::slot() == SUPERVISOR {
+        return;
+    }
+    // Without a record (the table is full) the bit stays set until this process ends.
+    let collect = with_me(|me| objects::let_go(arena, me.record(), member::slot(), index));
+    if collect.unwrap_or(false) {
+        super::collect::want(arena);
+    }
+}
+
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.id.index())
+    }
+}
+
+thread_local! {
+    static CARRIER: RefCell<Option<Carrier>> = const { RefCell::new(None) };
+}
+
+/// What is being encoded or decoded on this thread, with the handles met so far.
+enum Carrier {
+    Filling(Vec<Id>),
+    Emptying,
+}
+
+/// Puts the previous carrier back, also when encoding panics.
+struct Restore(Option<Carrier>);
+
+impl Drop for Restore {
+    fn drop(&mut self) {
+        CARRIER.with_borrow_mut(|now| *now = self.0.take());
+    }
+}
+
+/// Runs `encode` and gives the handles that were serialized in it.
+pub(super) fn collecting<T>(encode: impl FnOnce() -> T) -> (T, Vec<Id>) {
+    let _restore = Restore(CARRIER.with_borrow_mut(|now| now.replace(Carrier::Filling(Vec::new()))));
+    let value = encode();
+    let ids = CARRIER.with_borrow_mut(|now| match now.take() {
+        Some(Carrier::Filling(ids)) => ids,
+        _ => Vec::new(),
+    });
+    (value, ids)
+}
+
+/// Runs `decode`, in which handles may be deserialized.
+pub(super) fn emptying<T>(decode: impl FnOnce() -> T) -> T {
+    let _restore = Restore(CARRIER.with_borrow_mut(|now| now.replace(Carrier::Emptying)));
+    decode()
+}
+
+impl Handle {
+    /// For `Serialize` of the types that are handles.
+    pub(crate) fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let nonce = member::arena().map_err(S::Error::custom)?.header().nonce.load(Ordering::Relaxed);
+        CARRIER.with_borrow_mut(|carrier| match carrier {
+            Some(Carrier::Filling(ids)) => {
+                ids.push(self.id);
+                Ok(())
+            }
+            _ => Err(S::Error::custom(OUTSIDE)),
+        })?;
+        (self.id.0, nonce).serialize(serializer)
+    }
+
+    /// For `Deserialize` of the types that are handles to a `kind`.
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+        kind: Kind,
+    ) -> Result<Handle, D::Error> {
+        let (id, nonce) = <(u64, u64)>::deserialize(deserializer)?;
+        if !CARRIER.with_borrow(|carrier| matches!(carrier, Some(Carrier::Emptying))) {
+            return Err(D::Error::custom(OUTSIDE));
+        }
+        let arena = member::arena().map_err(D::Error::custom)?;
+        if arena.header().nonce.load(Ordering::Relaxed) != nonce {
+            return Err(D::Error::custom("a handle of another family"));
+        }
+        let handle = Handle::take(Id(id), kind).map_err(D::Error::custom)?;
+        handle.object.touch();
+        Ok(handle)
+    }
+}
+
+const OUTSIDE: &str =
+    "a handle can only travel inside its family: in an argument, a result or a message of this library";

@@ -1,0 +1,180 @@
+//! This process's way to blocks: which spans it takes them from.
+//!
+//! Everything here is private memory and only a hint; what counts are the tags. A process that
+//! dies takes its heap with it, and its spans are adopted by others.
+
+use std::sync::Mutex;
+use std::sync::atomic::Ordering;
+
+use super::Arena;
+use super::blocks::{CLASSES, HEADER, NOBODY, Tag, Use, blocks_in, class_for};
+use super::layout::SPAN;
+use crate::{Error, Result};
+
+/// Where to look for the next free block of one class.
+#[derive(Default)]
+struct Shelf {
+    /// Spans that this process owns, the one in use last.
+    spans: Vec<u32>,
+    cursor: u32,
+}
+
+/// The shelves of all classes.
+#[derive(Default)]
+pub(crate) struct Heap {
+    shelves: [Shelf; CLASSES.len()],
+    /// No span below this one is likely to be free.
+    from: u32,
+}
+
+static HEAP: Mutex<Option<Heap>> = Mutex::new(None);
+
+/// Forgets the heap of the process that this one was forked from.
+pub(crate) fn forget() {
+    *HEAP.lock().unwrap_or_else(|e| e.into_inner()) = None;
+}
+
+/// Takes a block for `bytes` bytes behind its header, which belongs to process `slot`.
+pub(crate) fn allocate(arena: &Arena, slot: u32, bytes: u64) -> Result<u64> {
+    let mut heap = HEAP.lock().unwrap_or_else(|e| e.into_inner());
+    allocate_from(heap.get_or_insert_default(), arena, slot, bytes)
+}
+
+/// As [`allocate`], but gives up when this very thread may be in the middle of another one (a
+/// panic hook cannot know).
+pub(crate) fn try_allocate(arena: &Arena, slot: u32, bytes: u64) -> Option<u64> {
+    let mut heap = HEAP.try_lock().ok()?;
+    allocate_from(heap.get_or_insert_default(), arena, slot, bytes).ok()
+}
+
+fn allocate_from(heap: &mut Heap, arena: &Arena, slot: u32, bytes: u64) -> Result<u64> {
+    let whole = bytes.saturating_add(HEADER);
+    let found = match class_for(whole) {
+        Some(class) => heap.small(arena, slot, class),
+        None => heap.run(arena, slot, whole.div_ceil(SPAN)),
+    };
+    found.ok_or_else(|| {
+        let limit = u64::from(arena.layout.spans) * SPAN >> 20;
+        Error::Full(format!(
+            "no room for {bytes} bytes in the family's shared memory of {limit} MiB (half of the machine's memory, less where `ulimit -v` or `ulimit -f` say so)"
+        ))
+    })
+}
+
+impl Heap {
+    fn small(&mut self, arena: &Arena, slot: u32, class: u8) -> Option<u64> {
+        let shelf = &mut self.shelves[class as usize];
+        if let Some(&span) = shelf.spans.last()
+            && let Some(at) = take(arena, slot, span, class, &mut shelf.cursor)
+        {
+            return Some(at);
+        }
+        // The span in use is full: look at the others, in which others may have freed blocks.
+        for i in (0..shelf.spans.len().saturating_sub(1)).rev() {
+            let mut cursor = 0;
+            if let Some(at) = take(arena, slot, shelf.spans[i], class, &mut cursor) {
+                let last = shelf.spans.len() - 1;
+                shelf.spans.swap(i, last);
+                shelf.cursor = cursor;
+                return Some(at);
+            }
+        }
+        loop {
+            let span = adopt(arena, slot, class).or_else(|| self.open_span(arena, slot, class))?;
+            let shelf = &mut self.shelves[class as usize];
+            shelf.spans.push(span);
+            shelf.cursor = 0;
+            if let Some(at) = take(arena, slot, span, class, &mut shelf.cursor) {
+                return Some(at);
+            }
+        }
+    }
+
+    fn open_span(&mut self, arena: &Arena, slot: u32, class: u8) -> Option<u32> {
+        let span = self.claim(arena, slot, 1, |_| Use::Init { by: slot })?;
+        for index in 0..blocks_in(class) {
+            arena.tag(span, index).store(Tag::FREE.0, Ordering::Relaxed);
+        }
+        // CRASH: `INIT` by us goes back to `FREE`; from this store on the tags can be read.
+        arena.span_word(span).store(Use::Small { by: slot, class }.word(), Ordering::Release);
+        Some(span)
+    }
+
+    fn run(&mut self, arena: &Arena, slot: u32, spans: u64) -> Option<u64> {
+        let spans = u32::try_from(spans).ok()?;
+        let head = self.claim(arena, slot, spans, |head| Use::Cont { by: slot, head })?;
+        // CRASH: until this store the run is `CONT` by us without a head, and is swept.
+        let tag = Tag::process(slot);
+        arena.span_word(head).store(Use::Head { tag, spans }.word(), Ordering::Release);
+        Some(arena.span_offset(head))
+    }
+
+    /// Takes `count` neighbouring free spans, from the first to the last.
+    fn claim(&mut self, arena: &Arena, slot: u32, count: u32, as_use: impl Fn(u32) -> Use) -> Option<u32> {
+        let total = arena.layout.spans;
+        let mut first = if count == 1 { self.from.min(total) } else { 0 };
+        let mut wrapped = first == 0;
+        'search: loop {
+            if first.checked_add(count).is_none_or(|end| end > total) {
+                if wrapped {
+                    return None;
+                }
+                (wrapped, first) = (true, 0);
+                continue;
+            }
+            if let Some(taken) = (first..first + count).find(|&s| arena.span_use(s) != Use::Free) {
+                first = taken + 1;
+                continue;
+            }
+            arena.touched_spans(slot).set(first);
+            for span in first..first + count {
+                if !arena.move_span(span, Use::Free, as_use(first)) {
+                    for mine in (first..span).rev() {
+                        arena.move_span(mine, as_use(first), Use::Free);
+                    }
+                    first = span + 1;
+                    continue 'search;
+                }
+            }
+            arena.header().spans_used.fetch_max(first + count, Ordering::AcqRel);
+            self.from = if count == 1 { first + 1 } else { self.from };
+            return Some(first);
+        }
+    }
+}
+
+/// Takes a free block of a span that this process owns.
+fn take(arena: &Arena, slot: u32, span: u32, class: u8, cursor: &mut u32) -> Option<u64> {
+    let count = blocks_in(class);
+    for i in 0..count {
+        let index = (*cursor + i) % count;
+        let tag = arena.tag(span, index);
+        // ORDERING: Acquire pairs with the Release of whoever gave the block back.
+        if tag.load(Ordering::Acquire) == Tag::FREE.0 {
+            // CRASH: the block is ours from here on, and swept with everything else of ours
+            // (the span was marked as touched when we got it).
+            tag.store(Tag::process(slot).0, Ordering::Release);
+            *cursor = index + 1;
+            return Some(arena.block_offset(span, class, index));
+        }
+    }
+    None
+}
+
+/// Takes over a span of this class whose owner has died.
+fn adopt(arena: &Arena, slot: u32, class: u8) -> Option<u32> {
+    let orphan = Use::Small { by: NOBODY, class };
+    for span in arena.spans_in_use() {
+        if arena.span_use(span) == orphan {
+            let full = (0..blocks_in(class)).all(|i| arena.tag(span, i).load(Ordering::Relaxed) != 0);
+            if full {
+                continue;
+            }
+            arena.touched_spans(slot).set(span);
+            if arena.move_span(span, orphan, Use::Small { by: slot, class }) {
+                return Some(span);
+            }
+        }
+    }
+    None
+}

@@ -1,0 +1,90 @@
+//! How large each table of the arena is and where it starts.
+//!
+//! Everything follows from the length of the file, so that every process that maps it computes
+//! the same. Tables are generous because untouched pages cost nothing.
+
+use super::objects::Object;
+use super::records::Record;
+use super::slots::Slot;
+
+/// The unit in which memory is handed to processes.
+pub(crate) const SPAN: u64 = 64 << 10;
+/// The smallest arena that can be used.
+pub(crate) const SMALLEST: u64 = 1 << 20;
+/// The most spans that a span word can count.
+const MOST_SPANS: u64 = 1 << 20;
+const PAGE: u64 = 4096;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Layout {
+    pub(crate) bytes: u64,
+    pub(crate) slots: u32,
+    pub(crate) extra_records: u32,
+    pub(crate) objects: u32,
+    pub(crate) spans: u32,
+    pub(crate) slots_at: u64,
+    pub(crate) records_at: u64,
+    pub(crate) record_owners_at: u64,
+    pub(crate) objects_at: u64,
+    pub(crate) object_bits_at: u64,
+    pub(crate) object_bits_stride: u64,
+    pub(crate) span_bits_at: u64,
+    pub(crate) span_bits_stride: u64,
+    pub(crate) span_words_at: u64,
+    pub(crate) spans_at: u64,
+}
+
+/// (arena of at least, processes, threads beyond one a process, objects)
+const TIERS: [(u64, u32, u32, u32); 4] = [
+    (4 << 30, 4096, 65_536, 1 << 20),
+    (256 << 20, 1536, 8192, 1 << 16),
+    (16 << 20, 256, 1024, 1 << 12),
+    (SMALLEST, 24, 64, 512),
+];
+
+impl Layout {
+    /// The layout of an arena of `bytes`, or `None` when that is too small for any.
+    pub(crate) fn fitting(bytes: u64) -> Option<Layout> {
+        let (_, slots, extra_records, objects) = TIERS.into_iter().find(|tier| bytes >= tier.0)?;
+        let most_spans = (bytes / SPAN).min(MOST_SPANS);
+        let mut end = PAGE;
+        let mut table = |entries: u64, size: u64| {
+            let at = end;
+            end = (end + entries * size).next_multiple_of(PAGE);
+            at
+        };
+        let (s, r, o) = (u64::from(slots), u64::from(extra_records), u64::from(objects));
+        let object_bits_stride = (o / 8).next_multiple_of(PAGE.min(o / 8).max(64));
+        let span_bits_stride = (most_spans / 8).next_multiple_of(if most_spans > 8 * PAGE { PAGE } else { 64 });
+        let mut layout = Layout {
+            bytes,
+            slots,
+            extra_records,
+            objects,
+            spans: 0,
+            slots_at: table(s, size_of::<Slot>() as u64),
+            records_at: table(r, size_of::<Record>() as u64),
+            record_owners_at: table(r, 4),
+            objects_at: table(o, size_of::<Object>() as u64),
+            object_bits_at: table(s, object_bits_stride),
+            object_bits_stride,
+            span_bits_at: table(s, span_bits_stride),
+            span_bits_stride,
+            span_words_at: table(most_spans, 8),
+            spans_at: 0,
+        };
+        layout.spans_at = end.next_multiple_of(SPAN);
+        layout.spans = (bytes.checked_sub(layout.spans_at)? / SPAN).min(most_spans) as u32;
+        (layout.spans > 0).then_some(layout)
+    }
+
+    pub(crate) fn has_record(&self, id: u32) -> bool {
+        id < self.slots + self.extra_records
+    }
+
+    /// The span that an offset lies in.
+    pub(crate) fn span_of(&self, offset: u64) -> Option<u32> {
+        let span = offset.checked_sub(self.spans_at)? / SPAN;
+        u32::try_from(span).ok().filter(|&span| span < self.spans)
+    }
+}

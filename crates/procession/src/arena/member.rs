@@ -1,0 +1,142 @@
+//! Which process of the family this one is.
+//!
+//! Private memory, set once: by the first handle (main), by the supervisor's hook, or by the fork
+//! of a child. A fork that the user made is no member; there every call returns `Forked`.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering};
+use std::sync::{Mutex, OnceLock};
+
+use super::Arena;
+use super::objects::SUPERVISOR;
+use super::slots::MAIN;
+use crate::os::{process, signal};
+use crate::{Error, Result};
+
+static ARENA: AtomicPtr<Arena> = AtomicPtr::new(std::ptr::null_mut());
+static SLOT: AtomicU32 = AtomicU32::new(MAIN);
+static FORKED: AtomicBool = AtomicBool::new(false);
+/// Set around the supervisor's own forks, which do make members.
+static FORKING_A_CHILD: AtomicBool = AtomicBool::new(false);
+static MEMFD: OnceLock<OwnedFd> = OnceLock::new();
+static STARTING: Mutex<()> = Mutex::new(());
+
+/// The arena of this process's family, made now if there is none yet.
+pub(crate) fn arena() -> Result<&'static Arena> {
+    match mapped() {
+        Some(arena) => Ok(arena),
+        None if FORKED.load(Ordering::Relaxed) => Err(Error::Forked),
+        None => found(),
+    }
+}
+
+/// The arena, if this process has one.
+pub(crate) fn mapped() -> Option<&'static Arena> {
+    // ORDERING: Acquire pairs with the Release in `set`.
+    // SAFETY: null, or a leaked box that is never changed.
+    unsafe { ARENA.load(Ordering::Acquire).as_ref() }
+}
+
+/// The slot of this process.
+pub(crate) fn slot() -> u32 {
+    SLOT.load(Ordering::Relaxed)
+}
+
+pub(crate) fn is_main() -> bool {
+    slot() == MAIN
+}
+
+/// The name of this process.
+pub(crate) fn name() -> String {
+    mapped().map_or_else(String::new, |arena| arena.process_name(slot()))
+}
+
+/// Whether this process is a plain fork of a member.
+pub(crate) fn is_forked() -> bool {
+    FORKED.load(Ordering::Relaxed)
+}
+
+/// The arena's file, which only main keeps.
+pub(crate) fn memfd() -> Option<BorrowedFd<'static>> {
+    MEMFD.get().map(|fd| fd.as_fd())
+}
+
+#[cold]
+fn found() -> Result<&'static Arena> {
+    let _one = STARTING.lock().unwrap_or_else(|e| e.into_inner());
+    if let Some(arena) = mapped() {
+        return Ok(arena);
+    }
+    let (arena, fd) = Arena::create()?;
+    arena.hide_from_forks().map_err(|e| Error::os("hiding the arena from forks", &e))?;
+    super::handle::prepare(&arena)?;
+    let slot = arena.slot(MAIN);
+    slot.pid.store(process::pid(), Ordering::Relaxed);
+    slot.state.store(super::slots::RUNNING, Ordering::Release);
+    let _ = MEMFD.set(fd);
+    watch_forks();
+    Ok(set(arena, MAIN))
+}
+
+fn set(arena: Arena, slot: u32) -> &'static Arena {
+    SLOT.store(slot, Ordering::Relaxed);
+    let arena: &'static Arena = Box::leak(Box::new(arena));
+    ARENA.store(std::ptr::from_ref(arena).cast_mut(), Ordering::Release);
+    arena
+}
+
+/// This process becomes the supervisor of the family behind `arena`.
+pub(crate) fn join_as_supervisor(arena: Arena) -> Result<&'static Arena> {
+    super::handle::prepare(&arena)?;
+    watch_forks();
+    Ok(set(arena, SUPERVISOR))
+}
+
+/// This process, just forked, is the one of `slot`. What it inherited of its parent's place in the
+/// family is forgotten.
+pub(crate) fn become_child(slot: u32) {
+    SLOT.store(slot, Ordering::Relaxed);
+    super::thread::forget();
+    super::heap::forget();
+    super::handle::forget();
+    if let Some(arena) = mapped() {
+        let _ = arena.hide_from_forks();
+    }
+}
+
+/// Forks a member. Only the supervisor does, and the tests.
+///
+/// # Safety
+/// As [`process::fork`].
+pub(crate) unsafe fn fork() -> std::io::Result<Option<i32>> {
+    FORKING_A_CHILD.store(true, Ordering::Relaxed);
+    // SAFETY: promised by the caller.
+    let forked = unsafe { process::fork() };
+    FORKING_A_CHILD.store(false, Ordering::Relaxed);
+    forked
+}
+
+fn watch_forks() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        process::at_fork_child(in_a_fork);
+    });
+}
+
+extern "C" fn in_a_fork() {
+    if !FORKING_A_CHILD.load(Ordering::Relaxed) {
+        FORKED.store(true, Ordering::Relaxed);
+        ARENA.store(std::ptr::null_mut(), Ordering::Relaxed);
+        super::thread::forget();
+    }
+}
+
+/// Rings the supervisor, which then looks at the arena for what there is to do. The bell is
+/// SIGCHLD: it needs no descriptor that a child could close or reuse, it cannot overflow, and a
+/// process that gets it by mistake ignores it.
+pub(crate) fn ring(arena: &Arena) {
+    let pid = arena.header().supervisor_pid.load(Ordering::Acquire) as i32;
+    if pid > 0 {
+        let _ = process::kill(pid, signal::BELL);
+    }
+}

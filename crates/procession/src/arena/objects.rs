@@ -1,0 +1,306 @@
+//! The table of objects: what a handle names.
+//!
+//! | phase     | meaning                                   | who moves it                            |
+//! |-----------|-------------------------------------------|-----------------------------------------|
+//! | `FREE`    | nothing                                   | a process → `NEW` by its slot           |
+//! | `NEW`     | that process is filling it in             | it → `LIVE`; its death → `FREE`         |
+//! | `LIVE`    | handles may name it                       | whoever lets the last go → `FREEING`    |
+//! | `FREEING` | that process is taking it apart           | it → `FREE`; after its death recovery   |
+//!
+//! The word also carries a generation, which grows when the object is freed, so that a handle
+//! that outlived its object is told from one to its successor; and the kind.
+//!
+//! INVARIANT 4: a thread that moves an object to `NEW` or `FREEING` has named it in its record's
+//! `object_intent`.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use super::Arena;
+use super::blocks::{self, Tag};
+use super::records::Record;
+use crate::{Error, Result};
+
+const FREE: u64 = 0;
+const NEW: u64 = 1;
+const LIVE: u64 = 2;
+const FREEING: u64 = 3;
+
+/// The owner that the supervisor writes, which has no slot.
+pub(crate) const SUPERVISOR: u32 = 0xffff;
+/// The longest name of an object, in bytes.
+pub(crate) const NAME: usize = 95;
+
+/// What an object is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Kind {
+    Lock = 1,
+    Process = 2,
+}
+
+impl Kind {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Kind::Lock => "lock",
+            Kind::Process => "process",
+        }
+    }
+}
+
+/// One object: four cache lines, of which the second is the hot one.
+#[repr(C, align(256))]
+pub(crate) struct Object {
+    state: AtomicU64,
+    /// A handle to it was sent somewhere: only the collector can tell whether it is still used.
+    embedded: AtomicU32,
+    /// A handle to it has moved since the collector last looked: see `collect.rs`.
+    pub(super) touched: AtomicU32,
+    /// The processes that may hold it as long as it is not embedded: slot + 1.
+    creator: AtomicU32,
+    partner: AtomicU32,
+    name_len: AtomicU32,
+    _pad: AtomicU32,
+    /// Blocks that belong to the object.
+    pub(crate) blocks: [AtomicU64; 3],
+    _line: AtomicU64,
+    body: [AtomicU64; 8],
+    name: [AtomicU64; 12],
+    _rest: [AtomicU64; 4],
+}
+
+/// What an object's hot line holds.
+///
+/// # Safety
+/// Made of atomics only, at most 64 bytes, valid when all zero.
+pub(crate) unsafe trait Body: Sync + 'static {
+    const KIND: Kind;
+}
+
+/// Index and generation: names an object for ever.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Id(pub(crate) u64);
+
+impl Id {
+    pub(crate) fn index(self) -> u32 {
+        self.0 as u32
+    }
+
+    fn generation(self) -> u64 {
+        self.0 >> 32
+    }
+}
+
+fn word(generation: u64, owner: u32, kind: u8, phase: u64) -> u64 {
+    generation << 32 | u64::from(owner) << 16 | u64::from(kind) << 8 | phase
+}
+
+fn owner(word: u64) -> u32 {
+    (word >> 16) as u32 & 0xffff
+}
+
+impl Object {
+    /// The typed hot line.
+    pub(crate) fn body<T: Body>(&self) -> &T {
+        const { assert!(size_of::<T>() <= 64 && align_of::<T>() <= 64) };
+        // SAFETY: promised by `Body`; the line is 64-byte aligned because `Object` is.
+        unsafe { &*(&raw const self.body).cast::<T>() }
+    }
+
+    /// Where the hot line is.
+    pub(crate) fn hot_line(&self) -> *const AtomicU64 {
+        self.body.as_ptr()
+    }
+
+    /// Whether the handle `id` names this object as it is now, and the object is a `kind`.
+    pub(crate) fn is(&self, id: Id, kind: Kind) -> bool {
+        let state = self.state.load(Ordering::SeqCst);
+        state & 0xff == LIVE && state >> 32 == id.generation() && (state >> 8) as u8 == kind as u8
+    }
+
+    /// Whether there is an object, of any kind.
+    pub(crate) fn live_id(&self, index: u32) -> Option<Id> {
+        let state = self.state.load(Ordering::SeqCst);
+        (state & 0xff == LIVE).then_some(Id(state >> 32 << 32 | u64::from(index)))
+    }
+
+    pub(crate) fn is_embedded(&self) -> bool {
+        self.embedded.load(Ordering::SeqCst) != 0
+    }
+
+    /// Notes that a handle moved: called after the destination holds it, before the source lets go.
+    pub(crate) fn touch(&self) {
+        // ORDERING: SeqCst, see the proof in `collect.rs`.
+        self.embedded.store(1, Ordering::SeqCst);
+        self.touched.store(1, Ordering::SeqCst);
+    }
+
+    /// A second process holds the object although no handle to it was ever sent.
+    pub(crate) fn set_partner(&self, slot: u32) {
+        self.partner.store(slot + 1, Ordering::SeqCst);
+    }
+
+    /// Stores a name that was checked to be at most [`NAME`] bytes.
+    pub(crate) fn set_name(&self, name: &str) {
+        let mut bytes = [0u8; 96];
+        bytes[..name.len()].copy_from_slice(name.as_bytes());
+        for (to, from) in self.name.iter().zip(bytes.chunks_exact(8)) {
+            to.store(u64::from_le_bytes(from.try_into().expect("INVARIANT: chunks of 8")), Ordering::Relaxed);
+        }
+        self.name_len.store(name.len() as u32, Ordering::Release);
+    }
+
+    pub(crate) fn name(&self) -> String {
+        let len = (self.name_len.load(Ordering::Acquire) as usize).min(NAME);
+        let mut bytes: Vec<u8> =
+            self.name.iter().flat_map(|w| w.load(Ordering::Relaxed).to_le_bytes()).collect();
+        bytes.truncate(len);
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    fn clear(&self) {
+        for word in self.blocks.iter().chain(&self.body).chain(&self.name) {
+            word.store(0, Ordering::Relaxed);
+        }
+        for word in [&self.embedded, &self.touched, &self.creator, &self.partner, &self.name_len] {
+            word.store(0, Ordering::Relaxed);
+        }
+    }
+}
+
+/// A name that fits, or what to do about it.
+pub(crate) fn check_name(name: &str) -> Result<()> {
+    if name.len() <= NAME {
+        return Ok(());
+    }
+    Err(Error::InvalidArgument(format!("a name may have {NAME} bytes and this one has {}", name.len())))
+}
+
+/// Makes an object that the process `slot` holds. `fill` sees it before anybody else can.
+pub(crate) fn create<T: Body>(
+    arena: &Arena,
+    record: &Record,
+    slot: u32,
+    fill: impl FnOnce(&Object),
+) -> Result<Id> {
+    let (index, generation) = claim(arena, record, slot, T::KIND)?;
+    let object = arena.object(index);
+    object.creator.store(slot + 1, Ordering::Relaxed);
+    fill(object);
+    arena.held_objects(slot).set(index);
+    // CRASH: until this store the object is `NEW` by us and recovery drops it; from it on we hold
+    // it, and recovery lets it go with everything else we held.
+    object.state.store(word(generation, 0, T::KIND as u8, LIVE), Ordering::Release);
+    record.object_intent.store(0, Ordering::Release);
+    Ok(Id(generation << 32 | u64::from(index)))
+}
+
+fn claim(arena: &Arena, record: &Record, slot: u32, kind: Kind) -> Result<(u32, u64)> {
+    let header = arena.header();
+    let from = header.objects_from.load(Ordering::Relaxed).min(arena.layout.objects);
+    for index in (from..arena.layout.objects).chain(0..from) {
+        let object = arena.object(index);
+        let state = object.state.load(Ordering::Acquire);
+        if state & 0xff != FREE {
+            continue;
+        }
+        let generation = (state >> 32).max(1);
+        // CRASH: an intent without the claim names an object that is not ours; it is ignored.
+        record.object_intent.store(u64::from(index) + 1, Ordering::Release);
+        let new = word(generation, slot, kind as u8, NEW);
+        if object.state.compare_exchange(state, new, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+            header.objects_used.fetch_max(index + 1, Ordering::Relaxed);
+            header.objects_from.store(index + 1, Ordering::Relaxed);
+            return Ok((index, generation));
+        }
+    }
+    record.object_intent.store(0, Ordering::Release);
+    Err(Error::Full(format!("the family has {} objects, which is the most it can have", arena.layout.objects)))
+}
+
+/// Process `slot` lets an object go. Says whether the collector should look at it.
+#[must_use]
+pub(crate) fn let_go(arena: &Arena, record: &Record, slot: u32, index: u32) -> bool {
+    arena.held_objects(slot).clear(index);
+    let object = arena.object(index);
+    let Some(id) = object.live_id(index) else { return false };
+    if object.is_embedded() {
+        return true;
+    }
+    // At most two processes ever held it. Each clears its bit before it looks at the other's, so
+    // the last one sees that it is the last; both may, and the compare-exchange chooses one.
+    let held_by = |who: &AtomicU32| match who.load(Ordering::SeqCst) {
+        0 => false,
+        other => arena.held_objects(other - 1).has(index),
+    };
+    if !held_by(&object.creator) && !held_by(&object.partner) {
+        free(arena, record, slot, id);
+    }
+    false
+}
+
+/// Frees an object that nobody can reach any more.
+pub(crate) fn free(arena: &Arena, record: &Record, owner: u32, id: Id) {
+    record.object_intent.store(u64::from(id.index()) + 1, Ordering::Release);
+    let object = arena.object(id.index());
+    let state = object.state.load(Ordering::Acquire);
+    let claimed = state & 0xff == LIVE && state >> 32 == id.generation() && {
+        let new = word(id.generation(), owner, (state >> 8) as u8, FREEING);
+        object.state.compare_exchange(state, new, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+    };
+    if claimed {
+        finish_free(arena, owner, id.index());
+    }
+    record.object_intent.store(0, Ordering::Release);
+}
+
+/// Takes an object apart that is `FREEING` by `owner`. Can be begun anew after a death.
+fn finish_free(arena: &Arena, owner: u32, index: u32) {
+    let object = arena.object(index);
+    for block in &object.blocks {
+        let at = block.load(Ordering::Acquire);
+        if at != 0 {
+            // CRASH: the tag is checked, so that a second attempt does not free what others got.
+            blocks::free(arena, owner, at, Tag::object(index));
+        }
+    }
+    let generation = (object.state.load(Ordering::Relaxed) >> 32).wrapping_add(1) & 0xffff_ffff;
+    object.clear();
+    object.state.store(word(generation.max(1), 0, 0, FREE), Ordering::Release);
+    let from = &arena.header().objects_from;
+    from.fetch_min(index, Ordering::Relaxed);
+}
+
+/// Ends what a dead thread was in the middle of.
+pub(crate) fn recover_intent(arena: &Arena, record: &Record, slot: u32) {
+    let intent = record.object_intent.load(Ordering::Acquire);
+    let index = intent.wrapping_sub(1);
+    if intent != 0 && index < u64::from(arena.layout.objects) {
+        recover_object(arena, index as u32, slot);
+    }
+    record.object_intent.store(0, Ordering::Release);
+}
+
+/// Ends what the dead process `slot` was doing to an object.
+pub(crate) fn recover_object(arena: &Arena, index: u32, slot: u32) {
+    let object = arena.object(index);
+    let state = object.state.load(Ordering::Acquire);
+    if owner(state) != slot {
+        return;
+    }
+    match state & 0xff {
+        NEW => {
+            arena_bits_clear(arena, slot, index);
+            object.clear();
+            object.state.store(word(state >> 32, 0, 0, FREE), Ordering::Release);
+            arena.header().objects_from.fetch_min(index, Ordering::Relaxed);
+        }
+        FREEING => finish_free(arena, slot, index),
+        _ => {}
+    }
+}
+
+fn arena_bits_clear(arena: &Arena, slot: u32, index: u32) {
+    if slot != SUPERVISOR {
+        arena.held_objects(slot).clear(index);
+    }
+}

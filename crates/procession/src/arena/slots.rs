@@ -1,0 +1,159 @@
+//! A page for each process of the family.
+//!
+//! | state            | meaning                                         | who moves it                  |
+//! |------------------|-------------------------------------------------|-------------------------------|
+//! | `FREE`           | no process                                      | supervisor → `FORKING`        |
+//! | `FORKING`        | the supervisor is making one                    | supervisor → `SPARE`          |
+//! | `SPARE`          | a child sleeps here, empty                      | spawner → `CLAIMED` by itself |
+//! | `CLAIMED` by r   | the thread with record r writes a request       | r → `GO`; its death → `SPARE` |
+//! | `GO`             | the request is complete                         | the child → `RUNNING`         |
+//! | `RUNNING`        | user code may be running                        | supervisor → `DEAD`           |
+//! | `DEAD`           | it has ended; what it held is being recovered   | supervisor → `FREE`           |
+//!
+//! A process that dies before `RUNNING` has not begun: the supervisor forks another one into the
+//! same slot, which finds the same state and the same request.
+
+use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
+
+use super::bits::Lines;
+use super::records::Record;
+
+pub(crate) const FREE: u32 = 0;
+pub(crate) const FORKING: u32 = 1;
+pub(crate) const SPARE: u32 = 2;
+pub(crate) const CLAIMED: u32 = 3;
+pub(crate) const GO: u32 = 4;
+pub(crate) const RUNNING: u32 = 5;
+pub(crate) const DEAD: u32 = 6;
+
+/// The slot of the process that started the family.
+pub(crate) const MAIN: u32 = 0;
+
+/// The first part of a state word; the rest is the claiming record.
+pub(crate) fn phase(state: u32) -> u32 {
+    state & 0xff
+}
+
+/// The state word of a slot that a thread claims.
+pub(crate) fn claimed_by(record: u32) -> u32 {
+    CLAIMED | record << 8
+}
+
+/// Who claims a slot in state `CLAIMED`.
+pub(crate) fn claimant(state: u32) -> u32 {
+    state >> 8
+}
+
+/// [`Slot::flags`]: the process does not keep the family alive.
+pub(crate) const DAEMON: u32 = 1;
+
+/// One process.
+#[repr(C, align(4096))]
+pub(crate) struct Slot {
+    /// A futex word: the child sleeps here while it is a spare.
+    pub(crate) state: AtomicU32,
+    pub(crate) pid: AtomicI32,
+    /// Tells this process from all others that ever use the slot.
+    pub(crate) incarnation: AtomicU32,
+    pub(crate) flags: AtomicU32,
+    /// The handle id of the process object that stands for this process.
+    pub(crate) process: AtomicU64,
+    /// The slot that spawned it.
+    pub(crate) parent: AtomicU32,
+    /// How often a child died here before it began.
+    pub(crate) stillborn: AtomicU32,
+    pub(crate) request: Request,
+    /// The block with the text of the last panic of the process's first thread.
+    pub(crate) panic_text: AtomicU64,
+    /// The function has returned and the process is on its way out.
+    pub(crate) leaving: AtomicU32,
+    /// Signals, as bits, that were sent before the process had begun.
+    pub(crate) early_signals: AtomicU64,
+
+    pub(super) object_lines: Lines,
+    pub(super) span_lines: Lines,
+    /// The record of the process's first thread.
+    pub(super) home: Record,
+}
+
+/// What a child is to do.
+#[repr(C)]
+pub(crate) struct Request {
+    /// Where the function's entry lies in the executable.
+    pub(crate) entry: AtomicU64,
+    /// The hash of the function's type name.
+    pub(crate) type_hash: AtomicU64,
+    /// The block with the arguments, or 0.
+    pub(crate) args: AtomicU64,
+    /// The block with the working directory, or 0 for the supervisor's.
+    pub(crate) cwd: AtomicU64,
+}
+
+impl Slot {
+    /// Whether a process lives here that has begun or will.
+    pub(crate) fn is_live(&self) -> bool {
+        matches!(phase(self.state.load(Ordering::Acquire)), GO | RUNNING)
+    }
+
+    /// Empties everything but the state and the incarnation.
+    pub(crate) fn reset(&self) {
+        self.request.clear();
+        self.pid.store(0, Ordering::Relaxed);
+        self.flags.store(0, Ordering::Relaxed);
+        self.process.store(0, Ordering::Relaxed);
+        self.parent.store(0, Ordering::Relaxed);
+        self.stillborn.store(0, Ordering::Relaxed);
+        self.panic_text.store(0, Ordering::Relaxed);
+        self.leaving.store(0, Ordering::Relaxed);
+        self.early_signals.store(0, Ordering::Relaxed);
+    }
+}
+
+impl Request {
+    pub(crate) fn clear(&self) {
+        self.entry.store(0, Ordering::Relaxed);
+        self.type_hash.store(0, Ordering::Relaxed);
+        self.args.store(0, Ordering::Relaxed);
+        self.cwd.store(0, Ordering::Relaxed);
+    }
+}
+
+impl super::Arena {
+    /// Gives back the pages of a slot that is free.
+    pub(crate) fn cool_slot(&self, slot: u32) {
+        let page = size_of::<Slot>() as u64;
+        self.punch(self.layout.slots_at + u64::from(slot) * page, page);
+        let bits = [
+            (self.layout.object_bits_at, self.layout.object_bits_stride),
+            (self.layout.span_bits_at, self.layout.span_bits_stride),
+        ];
+        for (at, stride) in bits.into_iter().filter(|(_, stride)| stride.is_multiple_of(4096)) {
+            self.punch(at + u64::from(slot) * stride, stride);
+        }
+    }
+
+    /// Whether another process than that of `slot` may still use an object.
+    pub(crate) fn is_held_by_others(&self, object: u32, slot: u32) -> bool {
+        let used = self.header().slots_used.load(Ordering::Acquire).min(self.layout.slots);
+        self.object(object).is_embedded()
+            || (0..used).any(|s| s != slot && self.held_objects(s).has(object))
+    }
+
+    /// The name of the process in a slot.
+    pub(crate) fn process_name(&self, slot: u32) -> String {
+        if slot == MAIN {
+            return "main".into();
+        }
+        if slot >= self.layout.slots {
+            return "nobody".into();
+        }
+        let index = self.slot(slot).process.load(Ordering::Acquire) as u32;
+        if index < self.layout.objects { self.object(index).name() } else { String::new() }
+    }
+
+    /// The process in a slot, for people: `buyer (pid 17)`.
+    pub(crate) fn describe_process(&self, slot: u32) -> String {
+        let pid = if slot < self.layout.slots { self.slot(slot).pid.load(Ordering::Relaxed) } else { 0 };
+        format!("{} (pid {pid})", self.process_name(slot))
+    }
+}

@@ -1,0 +1,95 @@
+//! What a dead process held goes back: objects, blocks, spans, records.
+//!
+//! Every step writes absolute values and can be begun anew, because whoever sweeps may die too.
+
+use std::sync::atomic::Ordering;
+
+use super::Arena;
+use super::blocks::{self, NOBODY, Tag, Use, blocks_in};
+use super::objects;
+
+/// Lets go every object of the dead process `slot`, and ends what its threads were doing to some.
+/// Says whether the collector should look.
+pub(crate) fn objects(arena: &Arena, slot: u32) -> bool {
+    for id in arena.records_of(slot) {
+        objects::recover_intent(arena, arena.record(id), slot);
+    }
+    let mut collect = false;
+    let home = arena.record(slot);
+    let held = arena.held_objects(slot);
+    held.for_each(|index| {
+        if index < arena.layout.objects {
+            collect |= objects::let_go(arena, home, slot, index);
+        }
+    });
+    held.forget_lines();
+    collect
+}
+
+/// Frees every block and run that belongs to the dead process `slot`, and gives its spans up.
+pub(crate) fn blocks(arena: &Arena, slot: u32) {
+    let touched = arena.touched_spans(slot);
+    touched.for_each(|span| {
+        if span < arena.layout.spans {
+            sweep_span(arena, span, slot);
+            touched.clear(span);
+        }
+    });
+    touched.forget_lines();
+}
+
+fn sweep_span(arena: &Arena, span: u32, slot: u32) {
+    match arena.span_use(span) {
+        Use::Init { by } if by == slot => {
+            arena.move_span(span, Use::Init { by }, Use::Free);
+        }
+        Use::Small { by, class } => sweep_small(arena, span, by, class, slot),
+        Use::Cont { by, head } if by == slot && head == span => sweep_unfinished_run(arena, span, slot),
+        Use::Head { tag, .. } if tag.same_owner(Tag::process(slot)) => {
+            blocks::free(arena, slot, arena.span_offset(span), tag);
+        }
+        Use::Leaving { by, spans } if by == slot => blocks::finish_free_run(arena, span, spans),
+        _ => {}
+    }
+}
+
+fn sweep_small(arena: &Arena, span: u32, by: u32, class: u8, slot: u32) {
+    let mut empty = true;
+    for index in 0..blocks_in(class) {
+        let tag = arena.tag(span, index);
+        let old = Tag(tag.load(Ordering::Acquire));
+        if old.same_owner(Tag::process(slot)) {
+            let _ = tag.compare_exchange(old.0, Tag::FREE.0, Ordering::AcqRel, Ordering::Relaxed);
+        } else {
+            empty &= old == Tag::FREE;
+        }
+    }
+    if by == slot {
+        // Nobody else takes blocks from this span, so one that is empty stays so.
+        let to = if empty { Use::Free } else { Use::Small { by: NOBODY, class } };
+        if empty {
+            arena.punch(arena.span_offset(span), super::layout::SPAN);
+        }
+        arena.move_span(span, Use::Small { by, class }, to);
+    }
+}
+
+/// A run that got no head: its spans are taken from the first on, so they are freed from the last.
+fn sweep_unfinished_run(arena: &Arena, head: u32, slot: u32) {
+    let part = Use::Cont { by: slot, head };
+    let end = (head..arena.layout.spans).find(|&s| arena.span_use(s) != part).unwrap_or(arena.layout.spans);
+    for span in (head..end).rev() {
+        arena.move_span(span, part, Use::Free);
+    }
+}
+
+/// Empties the records of the dead process `slot`.
+pub(crate) fn records(arena: &Arena, slot: u32) {
+    for id in arena.records_of(slot) {
+        arena.record(id).reset();
+        if id >= arena.layout.slots {
+            // CRASH: the owner is struck out last, so that a second attempt finds the record.
+            arena.record_owner(id - arena.layout.slots).store(0, Ordering::Release);
+        }
+    }
+}

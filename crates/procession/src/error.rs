@@ -1,0 +1,132 @@
+//! The library's error, into which every family's error goes.
+
+use std::fmt;
+use std::io;
+
+use serde::{Deserialize, Serialize};
+
+use crate::process::ProcessError;
+use crate::sync::LockError;
+
+/// Any error of this library, as plain data: it can be cloned, sent to another process, and
+/// boxed.
+///
+/// Each part of the library has a small error of its own (such as [`LockError`]); all of them
+/// turn into this one with `?`.
+///
+/// ```
+/// fn work() -> procession::Result<()> {
+///     let lock = procession::Lock::new()?;
+///     let _held = lock.lock()?;
+///     std::fs::metadata("/")?;
+///     Ok(())
+/// }
+/// # work().unwrap();
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Error {
+    /// The operating system said no.
+    Os {
+        /// The kind of [`io::Error`], by its name.
+        kind: String,
+        /// The error number, when there was one.
+        code: Option<i32>,
+        /// What was tried and what the system answered.
+        message: String,
+    },
+    /// A lock could not be taken.
+    Lock(LockError),
+    /// A process did not do what it was asked to.
+    Process(ProcessError),
+    /// An argument that makes no sense; the text says what would.
+    InvalidArgument(String),
+    /// The shared memory, or a table in it, is full; the text names the limit.
+    Full(String),
+    /// A value could not be turned into bytes or back.
+    Message(String),
+    /// A handle to something that no longer exists, or that belongs to another family.
+    StaleHandle(String),
+    /// This process is a plain fork of a member of the family, and not itself a member.
+    Forked,
+    /// What is asked for cannot be done here; the text says why.
+    Unsupported(String),
+    /// The supervisor is gone, and with it every process of the family but this one.
+    FamilyLost,
+    /// Something else, from the user's code.
+    Other(String),
+}
+
+/// A result whose error is this library's, if no other is named.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    /// Wraps any error, keeping its text.
+    ///
+    /// ```
+    /// let e = procession::Error::other("out of tickets");
+    /// assert_eq!(e.to_string(), "out of tickets");
+    /// ```
+    pub fn other(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
+        Error::Other(error.into().to_string())
+    }
+
+    /// An operating system error, with what was tried.
+    pub(crate) fn os(tried: &str, error: &io::Error) -> Error {
+        if error.kind() == io::ErrorKind::Unsupported {
+            return Error::Unsupported(error.to_string());
+        }
+        let kind = format!("{:?}", error.kind());
+        Error::Os { kind, code: error.raw_os_error(), message: format!("{tried}: {error}") }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Os { message: text, .. }
+            | Error::InvalidArgument(text)
+            | Error::Full(text)
+            | Error::Message(text)
+            | Error::StaleHandle(text)
+            | Error::Unsupported(text)
+            | Error::Other(text) => f.write_str(text),
+            Error::Lock(e) => e.fmt(f),
+            Error::Process(e) => e.fmt(f),
+            Error::Forked => f.write_str(
+                "this process was forked from a member of the family and is not one itself; start it with Process::spawn",
+            ),
+            Error::FamilyLost => {
+                f.write_str("the supervisor was killed, and every process of the family with it")
+            }
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Error::Lock(e) => Some(e),
+            Error::Process(e) => Some(e),
+            _ => None,
+        }
+    }
+}
+
+impl From<io::Error> for Error {
+    fn from(e: io::Error) -> Error {
+        Error::Os { kind: format!("{:?}", e.kind()), code: e.raw_os_error(), message: e.to_string() }
+    }
+}
+
+impl From<LockError> for Error {
+    fn from(e: LockError) -> Error {
+        Error::Lock(e)
+    }
+}
+
+impl From<ProcessError> for Error {
+    fn from(e: ProcessError) -> Error {
+        Error::Process(e)
+    }
+}

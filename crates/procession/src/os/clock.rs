@@ -1,0 +1,44 @@
+//! The monotonic clock, the same for every process of the machine.
+
+use std::time::{Duration, Instant};
+
+/// Nanoseconds of `CLOCK_MONOTONIC`: comparable between processes, unlike an `Instant`.
+pub(crate) fn now_ns() -> u64 {
+    let mut t = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `t` is a valid place for the kernel to write to; this clock always exists.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut t) };
+    t.tv_sec as u64 * 1_000_000_000 + t.tv_nsec as u64
+}
+
+/// The moment a wait ends, or never. A timeout too long to be added to the clock is never.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Deadline(Option<u64>);
+
+impl Deadline {
+    /// A wait without end.
+    pub(crate) const NEVER: Deadline = Deadline(None);
+
+    pub(crate) fn after(timeout: Duration) -> Deadline {
+        let ns = u64::try_from(timeout.as_nanos()).ok();
+        // The kernel takes signed seconds; half of the range is 292 years.
+        Deadline(ns.and_then(|ns| now_ns().checked_add(ns)).filter(|&at| at < u64::MAX / 2))
+    }
+
+    pub(crate) fn at(instant: Instant) -> Deadline {
+        Deadline::after(instant.saturating_duration_since(Instant::now()))
+    }
+
+    /// Whether the moment has come.
+    pub(crate) fn passed(self) -> bool {
+        self.0.is_some_and(|at| now_ns() >= at)
+    }
+
+    /// The earlier of this moment and `ns` on the monotonic clock.
+    pub(crate) fn min_ns(self, ns: u64) -> Deadline {
+        Deadline(Some(self.0.map_or(ns, |at| at.min(ns))))
+    }
+
+    pub(crate) fn as_ns(self) -> Option<u64> {
+        self.0
+    }
+}

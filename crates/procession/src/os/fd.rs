@@ -1,0 +1,159 @@
+//! Descriptors: sanity of 0 to 2, socket pairs, and sending descriptors through them.
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+use super::{check, retry};
+
+/// Moves a descriptor above 2 when a program that closed its standard streams got it there.
+pub(crate) fn above_stdio(fd: OwnedFd) -> io::Result<OwnedFd> {
+    if fd.as_raw_fd() > 2 {
+        return Ok(fd);
+    }
+    // SAFETY: `fd` is open; the kernel gives a new descriptor, which we own.
+    unsafe {
+        let new = check(libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, 3).into())?;
+        Ok(OwnedFd::from_raw_fd(new as RawFd))
+    }
+}
+
+/// Opens `/dev/null` on each of the descriptors 0 to 2 that is closed, so that no other file can
+/// land there and be written to by a stray `println!`.
+pub(crate) fn fill_stdio() {
+    for fd in 0..3 {
+        // SAFETY: plain calls; `open` takes the lowest free number, which is `fd` because the
+        // lower ones are open by then.
+        unsafe {
+            if libc::fcntl(fd, libc::F_GETFD) == -1 {
+                libc::open(c"/dev/null".as_ptr(), libc::O_RDWR);
+            }
+        }
+    }
+}
+
+/// Makes `target` another name of `fd`, without CLOEXEC.
+pub(crate) fn duplicate_onto(fd: BorrowedFd<'_>, target: RawFd) -> io::Result<()> {
+    // SAFETY: a plain call; what `target` was is closed by the kernel.
+    check(unsafe { libc::dup2(fd.as_raw_fd(), target) }.into()).map(drop)
+}
+
+/// Closes a raw descriptor that is known to be this library's.
+pub(crate) fn close_raw(fd: RawFd) {
+    // SAFETY: a plain call; the callers own the descriptor.
+    unsafe { libc::close(fd) };
+}
+
+/// Takes possession of a descriptor by number.
+///
+/// # Safety
+/// The descriptor is open and nobody else owns it.
+pub(crate) unsafe fn own(fd: RawFd) -> OwnedFd {
+    // SAFETY: promised by the caller.
+    unsafe { OwnedFd::from_raw_fd(fd) }
+}
+
+/// A connected pair of SEQPACKET sockets, both CLOEXEC and above 2.
+pub(crate) fn socket_pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    let mut fds = [0; 2];
+    let kind = libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC;
+    // SAFETY: `fds` has room for the two descriptors, which we then own.
+    let (a, b) = unsafe {
+        check(libc::socketpair(libc::AF_UNIX, kind, 0, fds.as_mut_ptr()).into())?;
+        (OwnedFd::from_raw_fd(fds[0]), OwnedFd::from_raw_fd(fds[1]))
+    };
+    Ok((above_stdio(a)?, above_stdio(b)?))
+}
+
+/// The user id of the process that made the socket pair, or an error when `fd` is no socket.
+pub(crate) fn peer_uid(fd: BorrowedFd<'_>) -> io::Result<u32> {
+    let mut cred = libc::ucred { pid: 0, uid: 0, gid: 0 };
+    let mut len = size_of::<libc::ucred>() as libc::socklen_t;
+    // SAFETY: `cred` and `len` are valid places and `len` is the size of `cred`.
+    let ret = unsafe {
+        let place = (&raw mut cred).cast();
+        libc::getsockopt(fd.as_raw_fd(), libc::SOL_SOCKET, libc::SO_PEERCRED, place, &mut len)
+    };
+    check(ret.into()).map(|_| cred.uid)
+}
+
+const MAX_FDS: usize = 4;
+
+#[repr(C, align(8))]
+struct Control([u8; 64]);
+
+/// Sends one datagram with descriptors.
+pub(crate) fn send_with_fds(socket: BorrowedFd<'_>, bytes: &[u8], fds: &[RawFd]) -> io::Result<()> {
+    assert!(fds.len() <= MAX_FDS, "INVARIANT: the hello carries at most {MAX_FDS} descriptors");
+    let mut iov = libc::iovec { iov_base: bytes.as_ptr() as *mut _, iov_len: bytes.len() };
+    let mut control = Control([0; 64]);
+    // SAFETY: every pointer in `msg` points to a live local of the stated length; CMSG_SPACE of
+    // four descriptors is 32 bytes, within `control`.
+    unsafe {
+        let mut msg: libc::msghdr = std::mem::zeroed();
+        msg.msg_iov = &mut iov;
+        msg.msg_iovlen = 1;
+        msg.msg_control = control.0.as_mut_ptr().cast();
+        msg.msg_controllen = libc::CMSG_SPACE(size_of_val(fds) as u32) as _;
+        let header = libc::CMSG_FIRSTHDR(&msg);
+        (*header).cmsg_level = libc::SOL_SOCKET;
+        (*header).cmsg_type = libc::SCM_RIGHTS;
+        (*header).cmsg_len = libc::CMSG_LEN(size_of_val(fds) as u32) as _;
+        std::ptr::copy_nonoverlapping(fds.as_ptr(), libc::CMSG_DATA(header).cast(), fds.len());
+        retry(|| check(libc::sendmsg(socket.as_raw_fd(), &msg, libc::MSG_NOSIGNAL) as i64)).map(drop)
+    }
+}
+
+/// Receives one datagram and the descriptors that came with it (CLOEXEC).
+pub(crate) fn receive_with_fds(socket: BorrowedFd<'_>, bytes: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
+    let mut iov = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
+    let mut control = Control([0; 64]);
+    let mut fds = Vec::new();
+    // SAFETY: as in `send_with_fds`; the kernel says in the control headers how many descriptors
+    // it installed, and each is ours from then on.
+    unsafe {
+        let mut msg: libc::msghdr = std::mem::zeroed();
+        msg.msg_iov = &mut iov;
+        msg.msg_iovlen = 1;
+        msg.msg_control = control.0.as_mut_ptr().cast();
+        msg.msg_controllen = control.0.len() as _;
+        let flags = libc::MSG_CMSG_CLOEXEC;
+        let len = retry(|| check(libc::recvmsg(socket.as_raw_fd(), &mut msg, flags) as i64))?;
+        let mut header = libc::CMSG_FIRSTHDR(&msg);
+        while !header.is_null() {
+            if (*header).cmsg_level == libc::SOL_SOCKET && (*header).cmsg_type == libc::SCM_RIGHTS {
+                let bytes = (*header).cmsg_len as usize - libc::CMSG_LEN(0) as usize;
+                let data: *const RawFd = libc::CMSG_DATA(header).cast();
+                for i in 0..bytes / size_of::<RawFd>() {
+                    fds.push(OwnedFd::from_raw_fd(data.add(i).read_unaligned()));
+                }
+            }
+            header = libc::CMSG_NXTHDR(&msg, header);
+        }
+        Ok((len as usize, fds))
+    }
+}
+
+/// Reads and throws away what is there; `false` at the end of the stream.
+pub(crate) fn drain(fd: BorrowedFd<'_>) -> bool {
+    let mut rest = [0u8; 512];
+    loop {
+        // SAFETY: `rest` is a valid buffer of that length.
+        let n = unsafe {
+            libc::recv(fd.as_raw_fd(), rest.as_mut_ptr().cast(), rest.len(), libc::MSG_DONTWAIT)
+        };
+        match n {
+            0 => return false,
+            -1 => return io::Error::last_os_error().kind() == io::ErrorKind::WouldBlock,
+            _ => {}
+        }
+    }
+}
+
+/// Waits until one of the descriptors can be read (or has hung up), at most `timeout_ms`
+/// (-1: for ever), and says for each whether it can.
+pub(crate) fn poll<const N: usize>(fds: [RawFd; N], timeout_ms: i32) -> [bool; N] {
+    let mut polls = fds.map(|fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 });
+    // SAFETY: `polls` is an array of N entries.
+    unsafe { libc::poll(polls.as_mut_ptr(), N as libc::nfds_t, timeout_ms) };
+    polls.map(|p| p.revents != 0)
+}

@@ -1,0 +1,134 @@
+//! The executable: where it is loaded, and whether this library is part of it.
+//!
+//! Functions travel between processes as offsets into the executable. That is sound only while
+//! the code that computes an offset and the code that follows it are in the same file.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+
+unsafe extern "C" {
+    /// The first byte of the object (executable or library) that this code was linked into.
+    #[link_name = "__ehdr_start"]
+    static FIRST_BYTE: u8;
+    #[link_name = "__init_array_start"]
+    static INIT_ARRAY_START: InitFn;
+    #[link_name = "__init_array_end"]
+    static INIT_ARRAY_END: InitFn;
+}
+
+/// What the dynamic loader calls before `main`.
+pub(crate) type InitFn = extern "C" fn(argc: i32, argv: *const *const u8, envp: *const *const u8);
+
+/// The address at which the executable is loaded in this process.
+pub(crate) fn base() -> usize {
+    (&raw const FIRST_BYTE) as usize
+}
+
+/// The distance of an address of the executable from its base.
+pub(crate) fn offset_of<T>(at: *const T) -> u64 {
+    (at as usize).wrapping_sub(base()) as u64
+}
+
+/// Calls every entry of `.init_array` after `hook`: the constructors that the loader would have
+/// called had `hook` returned.
+///
+/// # Safety
+/// Called from `hook`, which the loader called with these arguments as an entry of that array.
+pub(crate) unsafe fn run_later_constructors(
+    hook: InitFn,
+    argc: i32,
+    argv: *const *const u8,
+    envp: *const *const u8,
+) {
+    let (mut at, end) = (&raw const INIT_ARRAY_START, &raw const INIT_ARRAY_END);
+    let mut found = false;
+    while at < end {
+        // SAFETY: the linker puts function pointers between the two symbols; the loader uses
+        // null and -1 as padding, which must not become a `fn`.
+        let entry = unsafe { at.cast::<usize>().read() };
+        if found && entry != 0 && entry != usize::MAX {
+            // SAFETY: a constructor that the loader would call with the same arguments.
+            unsafe { at.read()(argc, argv, envp) };
+        }
+        found |= entry == hook as usize;
+        // SAFETY: stays within or one past the array.
+        at = unsafe { at.add(1) };
+    }
+}
+
+/// The parts of memory that no process can have changed: mapped, readable, not writable.
+pub(crate) struct Constants(Vec<(u64, u64)>);
+
+impl Constants {
+    pub(crate) fn of_this_process() -> Constants {
+        let maps = fs::read_to_string("/proc/self/maps").unwrap_or_default();
+        let constant = maps.lines().filter_map(Mapping::parse).filter(|m| m.read && !m.write);
+        Constants(constant.map(|m| (m.from, m.to)).collect())
+    }
+
+    /// Whether `bytes` bytes at `offset` from the executable's base are among them.
+    pub(crate) fn contains(&self, offset: u64, bytes: u64) -> bool {
+        let range = (base() as u64).checked_add(offset).and_then(|from| Some((from, from.checked_add(bytes)?)));
+        range.is_some_and(|(from, to)| self.0.iter().any(|&(low, high)| low <= from && to <= high))
+    }
+}
+
+struct Mapping<'a> {
+    from: u64,
+    to: u64,
+    read: bool,
+    write: bool,
+    device: (u32, u32),
+    inode: u64,
+    path: &'a str,
+}
+
+impl<'a> Mapping<'a> {
+    fn parse(line: &'a str) -> Option<Mapping<'a>> {
+        let mut words = line.splitn(6, ' ');
+        let (from, to) = words.next()?.split_once('-')?;
+        let rights = words.next()?.as_bytes();
+        let (major, minor) = words.nth(1)?.split_once(':')?;
+        Some(Mapping {
+            from: u64::from_str_radix(from, 16).ok()?,
+            to: u64::from_str_radix(to, 16).ok()?,
+            read: rights.first() == Some(&b'r'),
+            write: rights.get(1) == Some(&b'w'),
+            device: (u32::from_str_radix(major, 16).ok()?, u32::from_str_radix(minor, 16).ok()?),
+            inode: words.next()?.parse().ok()?,
+            path: words.next().unwrap_or("").trim_start(),
+        })
+    }
+}
+
+/// Checks that the code at `anchor` belongs to the file that `/proc/self/exe` would run again.
+/// It does not when this library was loaded by `dlopen`, or the program by `ld.so program`.
+pub(crate) fn check_is_executable(anchor: usize) -> io::Result<()> {
+    let unsupported = |why: &str| {
+        io::Error::new(
+            io::ErrorKind::Unsupported,
+            format!("{why}: processes can only be spawned by code that is linked into the executable itself"),
+        )
+    };
+    let maps = fs::read_to_string("/proc/self/maps")?;
+    let anchor = anchor as u64;
+    let mapping = maps.lines().filter_map(Mapping::parse).find(|m| m.from <= anchor && anchor < m.to);
+    let mapping = mapping.ok_or_else(|| unsupported("this code is in no mapped file"))?;
+    let exe = fs::metadata("/proc/self/exe")?;
+    let same_file = exe.ino() == mapping.inode
+        && (libc::major(exe.dev()), libc::minor(exe.dev())) == mapping.device;
+    // Stacked file systems show another device in the map than in the file; then the path decides.
+    let same_path = || fs::read_link("/proc/self/exe").is_ok_and(|p| p.to_str() == Some(mapping.path));
+    if same_file || same_path() {
+        Ok(())
+    } else {
+        Err(unsupported("this library was loaded from another file than the program"))
+    }
+}
+
+/// Whether the program runs with more rights than its user has (setuid and the like).
+pub(crate) fn is_privileged() -> bool {
+    // SAFETY: a plain call.
+    unsafe { libc::getauxval(libc::AT_SECURE) != 0 }
+}

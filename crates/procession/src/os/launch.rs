@@ -1,0 +1,141 @@
+//! Running the executable again as a process that the user's `waitpid(-1)` never sees.
+//!
+//! ```text
+//! caller ──clone(VM|VFORK|FILES, exit signal 0)──▶ intermediate ──clone(VM|VFORK|PIDFD)──▶ program
+//!    ◀───────────── reaped by number ─────────────── exits           exec of /proc/self/exe
+//! ```
+//!
+//! `exec` resets the exit signal of a process to SIGCHLD, so a direct child would be visible to
+//! the caller's own waiting; an orphan of the intermediate is not. Nothing is copied on the way
+//! (both clones share the caller's memory until the exec), so the cost does not grow with the
+//! caller. The pidfd arrives in the caller because the intermediate shares its descriptor table.
+
+use std::ffi::{CStr, CString, OsString};
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::OsStringExt;
+use std::ptr::null;
+
+use super::{memory, signal};
+
+/// A process that runs the executable again.
+pub(crate) struct Launched {
+    pub(crate) pid: i32,
+    pub(crate) pidfd: OwnedFd,
+}
+
+struct Plan {
+    program: &'static CStr,
+    argv: Vec<*const libc::c_char>,
+    envp: Vec<*const libc::c_char>,
+    stdin: i32,
+    inner_stack_top: *mut libc::c_void,
+    pid: i32,
+    pidfd: i32,
+    errno: i32,
+}
+
+const STACK: usize = 64 << 10;
+
+/// Starts `/proc/self/exe` with the caller's arguments, its environment plus `variable`, and
+/// `stdin` as descriptor 0. Descriptors above 2 do not go along. The new program starts with
+/// every signal blocked.
+pub(crate) fn launch_self(variable: (&str, &str), stdin: BorrowedFd<'_>) -> io::Result<Launched> {
+    let c = |bytes: Vec<u8>| CString::new(bytes).map_err(io::Error::other);
+    let args = std::env::args_os().map(|a| c(a.into_vec())).collect::<io::Result<Vec<_>>>()?;
+    let mut env = std::env::vars_os()
+        .filter(|(name, _)| name.as_bytes() != variable.0.as_bytes())
+        .map(|(name, value)| c(join(name, value)))
+        .collect::<io::Result<Vec<_>>>()?;
+    env.push(c(join(variable.0.into(), variable.1.into()))?);
+    let pointers = |list: &[CString]| list.iter().map(|s| s.as_ptr()).chain([null()]).collect();
+
+    let stacks = memory::map_private(2 * STACK)?;
+    let top = |n: usize| stacks.as_ptr().wrapping_add(n * STACK).cast::<libc::c_void>();
+    let mut plan = Plan {
+        program: c"/proc/self/exe",
+        argv: pointers(&args),
+        envp: pointers(&env),
+        stdin: stdin.as_raw_fd(),
+        inner_stack_top: top(2),
+        pid: -1,
+        pidfd: -1,
+        errno: 0,
+    };
+    let mask = signal::block_all();
+    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_FILES;
+    // SAFETY: the intermediate runs on a stack of its own while we are suspended, and shares our
+    // memory, in which `plan` lives until after it has gone. All signals are blocked, so that no
+    // handler runs in the shared memory.
+    let outer = unsafe { libc::clone(intermediate, top(1), flags, (&raw mut plan).cast()) };
+    let outer = super::check(outer.into());
+    if let Ok(pid) = outer {
+        super::process::reap(pid as i32);
+    }
+    signal::set_mask(&mask);
+    // SAFETY: both users of the stacks have ended or have executed another program.
+    unsafe { memory::unmap(stacks, 2 * STACK) };
+    outer?;
+    // SAFETY: the kernel installed the pidfd in the table we share with the intermediate.
+    let pidfd = (plan.pidfd >= 0).then(|| unsafe { super::fd::own(plan.pidfd) });
+    match pidfd {
+        _ if plan.errno != 0 => Err(io::Error::from_raw_os_error(plan.errno)),
+        Some(pidfd) => Ok(Launched { pid: plan.pid, pidfd: super::fd::above_stdio(pidfd)? }),
+        None => Err(io::Error::other("the supervisor could not be started")),
+    }
+}
+
+fn join(name: OsString, value: OsString) -> Vec<u8> {
+    let mut bytes = name.into_vec();
+    bytes.push(b'=');
+    bytes.extend(value.into_vec());
+    bytes
+}
+
+/// The process between: starts the program and goes. Shares the caller's memory, so it touches
+/// nothing but its plan.
+extern "C" fn intermediate(plan: *mut libc::c_void) -> libc::c_int {
+    let plan = plan.cast::<Plan>();
+    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD | libc::SIGCHLD;
+    // SAFETY: as in `launch_self`; we are suspended until `program` executes or exits, and the
+    // caller is suspended until we exit.
+    unsafe {
+        let stack = (*plan).inner_stack_top;
+        let pidfd = &raw mut (*plan).pidfd;
+        let pid = libc::clone(program, stack, flags, plan.cast(), pidfd);
+        (*plan).pid = pid;
+        if pid == -1 {
+            (*plan).errno = *libc::__errno_location();
+        }
+        libc::_exit(0)
+    }
+}
+
+/// The new process, until it executes.
+extern "C" fn program(plan: *mut libc::c_void) -> libc::c_int {
+    let plan = plan.cast::<Plan>();
+    // SAFETY: system calls only; `argv` and `envp` are null-terminated arrays of C strings that
+    // live in the suspended caller. The descriptor table is our own.
+    unsafe {
+        if libc::dup2((*plan).stdin, 0) == 0 {
+            close_above_stdio();
+            libc::execve((*plan).program.as_ptr(), (*plan).argv.as_ptr(), (*plan).envp.as_ptr());
+        }
+        (*plan).errno = *libc::__errno_location();
+        libc::_exit(127)
+    }
+}
+
+/// Closes every descriptor above 2.
+fn close_above_stdio() {
+    // SAFETY: the callers have a descriptor table of their own, of which nothing above 2 is used.
+    unsafe {
+        if libc::syscall(libc::SYS_close_range, 3, u32::MAX, 0) == -1 {
+            let end = libc::sysconf(libc::_SC_OPEN_MAX).clamp(3, 1 << 20);
+            (3..end as i32).for_each(|fd| {
+                libc::close(fd);
+            });
+        }
+    }
+}

@@ -1,0 +1,50 @@
+//! What the machine and the user's limits leave us.
+
+use std::fs;
+
+fn soft_limit(resource: libc::__rlimit_resource_t) -> u64 {
+    let mut limit = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
+    // SAFETY: `limit` is a valid place; on failure it keeps "unlimited".
+    unsafe { libc::getrlimit(resource, &mut limit) };
+    limit.rlim_cur
+}
+
+/// The most bytes of address space this process may map.
+pub(crate) fn address_space() -> u64 {
+    soft_limit(libc::RLIMIT_AS)
+}
+
+/// The largest file this process may make; a memfd is a file.
+pub(crate) fn file_size() -> u64 {
+    soft_limit(libc::RLIMIT_FSIZE)
+}
+
+/// Bytes of memory that this process may expect to get: the machine's, or its control group's.
+pub(crate) fn memory() -> u64 {
+    // SAFETY: plain calls.
+    let (pages, size) = unsafe { (libc::sysconf(libc::_SC_PHYS_PAGES), libc::sysconf(libc::_SC_PAGESIZE)) };
+    let machine = (pages.max(0) as u64).saturating_mul(size.max(0) as u64);
+    cgroup_limit().map_or(machine, |limit| limit.min(machine))
+}
+
+fn cgroup_limit() -> Option<u64> {
+    let own = fs::read_to_string("/proc/self/cgroup").ok()?;
+    let path = own.lines().find_map(|line| line.strip_prefix("0::"))?;
+    let mut dir = std::path::PathBuf::from("/sys/fs/cgroup").join(path.trim_start_matches('/'));
+    let mut lowest = None;
+    while dir.starts_with("/sys/fs/cgroup") {
+        let limit = fs::read_to_string(dir.join("memory.max")).ok();
+        if let Some(limit) = limit.and_then(|text| text.trim().parse::<u64>().ok()) {
+            lowest = Some(lowest.map_or(limit, |low: u64| low.min(limit)));
+        }
+        if !dir.pop() {
+            break;
+        }
+    }
+    lowest
+}
+
+/// How many cores this process may use.
+pub(crate) fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}

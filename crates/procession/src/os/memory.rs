@@ -1,0 +1,84 @@
+//! Shared memory: one sealed memfd, mapped as often as there are processes.
+
+use std::ffi::CStr;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::ptr::NonNull;
+
+use super::check;
+
+/// An anonymous file of `len` bytes in memory, sealed so that nobody can change its length.
+pub(crate) fn sealed_memfd(name: &CStr, len: u64) -> io::Result<OwnedFd> {
+    const BASE: u32 = libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING;
+    // SAFETY: `name` is a C string. Kernels before 6.3 answer EINVAL to NOEXEC_SEAL.
+    let create = |flags| unsafe { check(libc::memfd_create(name.as_ptr(), flags).into()) };
+    let fd = create(BASE | libc::MFD_NOEXEC_SEAL).or_else(|_| create(BASE))?;
+    // SAFETY: the kernel just gave us this descriptor.
+    let fd = super::fd::above_stdio(unsafe { OwnedFd::from_raw_fd(fd as i32) })?;
+    // SAFETY: plain calls on our own descriptor.
+    unsafe {
+        check(libc::ftruncate(fd.as_raw_fd(), len as libc::off_t).into())?;
+        let seals = libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_SEAL;
+        check(libc::fcntl(fd.as_raw_fd(), libc::F_ADD_SEALS, seals).into())?;
+    }
+    Ok(fd)
+}
+
+/// The length of the file behind a descriptor.
+pub(crate) fn file_len(fd: BorrowedFd<'_>) -> io::Result<u64> {
+    // SAFETY: an all-zero `stat` is a valid value, and `fd` is open.
+    unsafe {
+        let mut stat: libc::stat = std::mem::zeroed();
+        check(libc::fstat(fd.as_raw_fd(), &mut stat).into())?;
+        Ok(stat.st_size as u64)
+    }
+}
+
+fn map(len: usize, flags: i32, fd: i32) -> io::Result<NonNull<u8>> {
+    let prot = libc::PROT_READ | libc::PROT_WRITE;
+    // SAFETY: a new mapping at an address of the kernel's choice touches nothing that exists.
+    let at = unsafe { libc::mmap(std::ptr::null_mut(), len, prot, flags | libc::MAP_NORESERVE, fd, 0) };
+    if at == libc::MAP_FAILED {
+        return Err(io::Error::last_os_error());
+    }
+    NonNull::new(at.cast()).ok_or_else(|| io::Error::other("the kernel mapped memory at address 0"))
+}
+
+/// Maps a file for everybody: stores are seen by every process that maps it.
+pub(crate) fn map_shared(fd: BorrowedFd<'_>, len: usize) -> io::Result<NonNull<u8>> {
+    map(len, libc::MAP_SHARED, fd.as_raw_fd())
+}
+
+/// Private zero pages, given by the kernel as they are touched.
+pub(crate) fn map_private(len: usize) -> io::Result<NonNull<u8>> {
+    map(len, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1)
+}
+
+/// Undoes a mapping.
+///
+/// # Safety
+/// `at` and `len` come from one of the functions above, and nothing refers to the range any more.
+pub(crate) unsafe fn unmap(at: NonNull<u8>, len: usize) {
+    // SAFETY: promised by the caller.
+    unsafe { libc::munmap(at.as_ptr().cast(), len) };
+}
+
+fn advise(at: NonNull<u8>, len: usize, advice: i32) -> io::Result<()> {
+    // SAFETY: the advices used below keep or drop contents only as their functions say.
+    check(unsafe { libc::madvise(at.as_ptr().cast(), len, advice) }.into()).map(drop)
+}
+
+/// A stray fork of this process does not get the range: touching it there is a fault, not a race.
+pub(crate) fn dont_fork(at: NonNull<u8>, len: usize) -> io::Result<()> {
+    advise(at, len, libc::MADV_DONTFORK)
+}
+
+/// Core dumps leave the range out.
+pub(crate) fn dont_dump(at: NonNull<u8>, len: usize) -> io::Result<()> {
+    advise(at, len, libc::MADV_DONTDUMP)
+}
+
+/// Gives the pages of a shared range back to the kernel; they read as zero afterwards.
+pub(crate) fn punch(at: NonNull<u8>, len: usize) -> io::Result<()> {
+    advise(at, len, libc::MADV_REMOVE)
+}

@@ -1,0 +1,185 @@
+//! Processes: forking, identity, waiting, killing.
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+use super::{check, retry};
+
+/// How a process ended, as the kernel tells it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ended {
+    Exited(i32),
+    Signaled { signal: i32, core: bool },
+}
+
+/// Forks; `None` in the child.
+///
+/// # Safety
+/// The calling process has one thread, or the child calls only what is safe after a fork.
+pub(crate) unsafe fn fork() -> io::Result<Option<i32>> {
+    // SAFETY: promised by the caller.
+    match check(unsafe { libc::fork() }.into())? {
+        0 => Ok(None),
+        pid => Ok(Some(pid as i32)),
+    }
+}
+
+pub(crate) fn pid() -> i32 {
+    // SAFETY: always succeeds.
+    unsafe { libc::getpid() }
+}
+
+pub(crate) fn parent_pid() -> i32 {
+    // SAFETY: always succeeds.
+    unsafe { libc::getppid() }
+}
+
+/// The kernel's number of the calling thread.
+pub(crate) fn thread_id() -> i32 {
+    // SAFETY: always succeeds.
+    unsafe { libc::syscall(libc::SYS_gettid) as i32 }
+}
+
+pub(crate) fn effective_uid() -> u32 {
+    // SAFETY: always succeeds.
+    unsafe { libc::geteuid() }
+}
+
+/// Ends the process at once: no handlers, no flushing.
+pub(crate) fn exit_now(code: i32) -> ! {
+    // SAFETY: does not return.
+    unsafe { libc::_exit(code) }
+}
+
+/// A descriptor for exactly this process, whatever happens to its number later.
+pub(crate) fn pidfd_open(pid: i32) -> io::Result<OwnedFd> {
+    // SAFETY: a plain call that gives a new descriptor (CLOEXEC), which we own.
+    let fd = unsafe { OwnedFd::from_raw_fd(check(libc::syscall(libc::SYS_pidfd_open, pid, 0))? as RawFd) };
+    super::fd::above_stdio(fd)
+}
+
+/// Sends a signal to the process behind a pidfd.
+pub(crate) fn pidfd_signal(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
+    // SAFETY: a plain call; a null siginfo means "as kill does".
+    let ret = unsafe {
+        libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, std::ptr::null::<u8>(), 0)
+    };
+    check(ret).map(drop)
+}
+
+/// Sends a signal by number; only for a process that cannot have been reaped meanwhile, or for a
+/// signal that nobody minds.
+pub(crate) fn kill(pid: i32, signal: i32) -> io::Result<()> {
+    // SAFETY: a plain call.
+    check(unsafe { libc::kill(pid, signal) }.into()).map(drop)
+}
+
+/// The next child that has ended, left unreaped: `None` when there is none at the moment.
+pub(crate) fn next_ended() -> io::Result<Option<(i32, Ended)>> {
+    // SAFETY: an all-zero siginfo is valid; waitid writes to it. `si_pid` and `si_status` are the
+    // fields that waitid fills.
+    unsafe {
+        let mut info: libc::siginfo_t = std::mem::zeroed();
+        let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT | libc::__WALL;
+        match retry(|| check(libc::waitid(libc::P_ALL, 0, &mut info, flags).into())) {
+            Err(e) if e.raw_os_error() == Some(libc::ECHILD) => return Ok(None),
+            other => other?,
+        };
+        if info.si_pid() == 0 {
+            return Ok(None);
+        }
+        let status = info.si_status();
+        let ended = match info.si_code {
+            libc::CLD_EXITED => Ended::Exited(status),
+            code => Ended::Signaled { signal: status, core: code == libc::CLD_DUMPED },
+        };
+        Ok(Some((info.si_pid(), ended)))
+    }
+}
+
+/// Takes an ended child out of the process table.
+pub(crate) fn reap(pid: i32) {
+    // SAFETY: a plain call; a null status is allowed.
+    let _ = retry(|| check(unsafe { libc::waitpid(pid, std::ptr::null_mut(), libc::__WALL) }.into()));
+}
+
+/// The kernel kills us when the thread that forked us ends.
+pub(crate) fn die_with_parent(signal: i32) {
+    // SAFETY: a plain call.
+    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, signal) };
+}
+
+/// Orphans of our descendants become our children.
+pub(crate) fn become_subreaper() {
+    // SAFETY: a plain call.
+    unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1) };
+}
+
+/// The short name that `ps` and `top` show; cut to 15 bytes by the kernel.
+pub(crate) fn set_title(name: &str) {
+    let mut buf = [0u8; 16];
+    let len = name.len().min(15);
+    buf[..len].copy_from_slice(&name.as_bytes()[..len]);
+    // SAFETY: `buf` is a NUL-terminated string of at most 16 bytes.
+    unsafe { libc::prctl(libc::PR_SET_NAME, buf.as_ptr()) };
+}
+
+/// Identity (device, inode) of the working directory.
+pub(crate) fn cwd_identity() -> io::Result<(u64, u64)> {
+    // SAFETY: an all-zero `stat` is valid and the path is a C string.
+    unsafe {
+        let mut stat: libc::stat = std::mem::zeroed();
+        check(libc::stat(c".".as_ptr(), &mut stat).into())?;
+        Ok((stat.st_dev, stat.st_ino))
+    }
+}
+
+/// Calls `f` at the end of the process, after every handler that is registered later.
+pub(crate) fn at_exit(f: extern "C" fn()) -> bool {
+    // SAFETY: `f` is a function of this executable, which is never unloaded.
+    unsafe { libc::atexit(f) == 0 }
+}
+
+/// Calls `f` in the child of every `fork` of this process.
+pub(crate) fn at_fork_child(f: extern "C" fn()) -> bool {
+    // SAFETY: as in `at_exit`; the handler only touches private memory.
+    unsafe { libc::pthread_atfork(None, None, Some(f)) == 0 }
+}
+
+/// Writes out what C's standard streams still hold.
+pub(crate) fn flush_c_streams() {
+    // SAFETY: a null stream means all streams.
+    unsafe { libc::fflush(std::ptr::null_mut()) };
+}
+
+/// Writes to a descriptor without any buffer or lock; safe in a signal handler.
+pub(crate) fn write_raw(fd: RawFd, bytes: &[u8]) {
+    // SAFETY: `bytes` is a valid buffer of that length.
+    unsafe { libc::write(fd, bytes.as_ptr().cast(), bytes.len()) };
+}
+
+/// The calling process's children by number, from /proc; adopted orphans are among them.
+pub(crate) fn children_of_self(text: &mut String) -> io::Result<Vec<i32>> {
+    use std::io::Read;
+    text.clear();
+    std::fs::File::open("/proc/thread-self/children")?.read_to_string(text)?;
+    Ok(text.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).collect())
+}
+
+/// Whether `pid` maps the anonymous file `name` with inode `inode`: proof that it is a process of
+/// ours and not a stranger that got its number.
+pub(crate) fn maps_memfd(pid: i32, name: &str, inode: u64) -> bool {
+    let Ok(maps) = std::fs::read_to_string(format!("/proc/{pid}/maps")) else { return false };
+    let (name, inode) = (format!("/memfd:{name}"), format!(" {inode} "));
+    maps.lines().any(|line| line.contains(&name) && line.contains(&inode))
+}
+
+/// The inode behind a descriptor.
+pub(crate) fn inode(fd: BorrowedFd<'_>) -> io::Result<u64> {
+    // SAFETY: an all-zero `stat` is valid and `fd` is open.
+    unsafe {
+        let mut stat: libc::stat = std::mem::zeroed();
+        check(libc::fstat(fd.as_raw_fd(), &mut stat).into())?;
+        Ok(stat.st_ino)
+    }
+}

@@ -1,0 +1,153 @@
+//! Signals: masks, dispositions, the signalfd, and the report of a stack overflow.
+
+use std::io;
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::check;
+
+/// The signal that means "look at the arena".
+pub(crate) const BELL: i32 = libc::SIGCHLD;
+
+/// A signal mask, as plain data that can travel.
+pub(crate) type Mask = libc::sigset_t;
+
+/// Blocks every signal for the calling thread and returns the mask that was.
+pub(crate) fn block_all() -> Mask {
+    // SAFETY: the sets are valid places; SIG_SETMASK with them cannot fail.
+    unsafe {
+        let (mut all, mut old): (Mask, Mask) = (std::mem::zeroed(), std::mem::zeroed());
+        libc::sigfillset(&mut all);
+        libc::pthread_sigmask(libc::SIG_SETMASK, &all, &mut old);
+        old
+    }
+}
+
+/// Puts a mask back.
+pub(crate) fn set_mask(mask: &Mask) {
+    // SAFETY: `mask` is a valid set.
+    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, mask, std::ptr::null_mut()) };
+}
+
+/// A mask as bytes, and back.
+pub(crate) fn mask_to_word(mask: &Mask) -> u64 {
+    (1..=64).fold(0, |word, signal| {
+        // SAFETY: `mask` is a valid set; numbers without a signal give -1.
+        let member = unsafe { libc::sigismember(mask, signal) } == 1;
+        word | (u64::from(member) << (signal - 1))
+    })
+}
+
+/// The reverse of [`mask_to_word`].
+pub(crate) fn mask_from_word(word: u64) -> Mask {
+    // SAFETY: an all-zero set is valid, and so are the signal numbers.
+    unsafe {
+        let mut mask: Mask = std::mem::zeroed();
+        libc::sigemptyset(&mut mask);
+        for signal in 1..=64 {
+            if word >> (signal - 1) & 1 == 1 {
+                libc::sigaddset(&mut mask, signal);
+            }
+        }
+        mask
+    }
+}
+
+/// The signals that a terminal, a service manager or a closed pipe sends to a whole group.
+const GROUP_SIGNALS: [i32; 11] = [
+    libc::SIGINT,
+    libc::SIGQUIT,
+    libc::SIGHUP,
+    libc::SIGTERM,
+    libc::SIGTSTP,
+    libc::SIGTTIN,
+    libc::SIGTTOU,
+    libc::SIGPIPE,
+    libc::SIGUSR1,
+    libc::SIGUSR2,
+    libc::SIGALRM,
+];
+
+/// The dispositions that a process had before it ignored the signals of its group.
+pub(crate) struct Dispositions([libc::sighandler_t; GROUP_SIGNALS.len()]);
+
+/// Ignores the group's signals; the supervisor outlives a Ctrl-C so that it can clean up after it.
+pub(crate) fn ignore_group_signals() -> Dispositions {
+    // SAFETY: SIG_IGN is a valid disposition for each of them.
+    Dispositions(GROUP_SIGNALS.map(|signal| unsafe { libc::signal(signal, libc::SIG_IGN) }))
+}
+
+impl Dispositions {
+    /// Gives the signals back what they had; SIGPIPE stays ignored, as in every Rust program.
+    pub(crate) fn restore(&self) {
+        for (signal, &old) in GROUP_SIGNALS.iter().zip(&self.0) {
+            if *signal != libc::SIGPIPE {
+                // SAFETY: `old` came from `signal` in this same image.
+                unsafe { libc::signal(*signal, old) };
+            }
+        }
+    }
+}
+
+/// A descriptor that can be read when a child has ended or somebody rang (both are SIGCHLD).
+pub(crate) fn child_signal_fd() -> io::Result<OwnedFd> {
+    // SAFETY: the set is a valid place; the new descriptor is ours. SIGCHLD must not be ignored,
+    // or children would be reaped behind our back.
+    unsafe {
+        libc::signal(libc::SIGCHLD, libc::SIG_DFL);
+        let mut set: Mask = std::mem::zeroed();
+        libc::sigemptyset(&mut set);
+        libc::sigaddset(&mut set, libc::SIGCHLD);
+        let fd = check(libc::signalfd(-1, &set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK).into())?;
+        super::fd::above_stdio(OwnedFd::from_raw_fd(fd as RawFd))
+    }
+}
+
+/// Takes the pending SIGCHLD off the descriptor.
+pub(crate) fn drain_signal_fd(fd: RawFd) {
+    let mut info = [0u8; 128];
+    // SAFETY: a signalfd record is 128 bytes.
+    while unsafe { libc::read(fd, info.as_mut_ptr().cast(), info.len()) } > 0 {}
+}
+
+static STACK_LOW: AtomicUsize = AtomicUsize::new(0);
+
+/// How far below the stack a fault still counts as an overflow of it.
+const GUARD_BYTES: usize = 1 << 20;
+
+/// Installs the handler that tells a stack overflow from another fault, on a stack of its own.
+/// Rust's runtime does this in `main`, which a forked child never entered.
+pub(crate) fn report_stack_overflow() {
+    const ALT_STACK: usize = 64 << 10;
+    let Ok(stack) = super::memory::map_private(ALT_STACK) else { return };
+    // SAFETY: the alternate stack lives as long as the process; the attributes are initialised by
+    // the call before they are read; the handler is async-signal-safe.
+    unsafe {
+        let alt = libc::stack_t { ss_sp: stack.as_ptr().cast(), ss_flags: 0, ss_size: ALT_STACK };
+        libc::sigaltstack(&alt, std::ptr::null_mut());
+        let mut attr: libc::pthread_attr_t = std::mem::zeroed();
+        if libc::pthread_getattr_np(libc::pthread_self(), &mut attr) == 0 {
+            let (mut low, mut size) = (std::ptr::null_mut(), 0);
+            libc::pthread_attr_getstack(&attr, &mut low, &mut size);
+            libc::pthread_attr_destroy(&mut attr);
+            STACK_LOW.store(low as usize, Ordering::Relaxed);
+        }
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = on_fault as extern "C" fn(i32, *mut libc::siginfo_t, *mut libc::c_void) as usize;
+        action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
+        libc::sigaction(libc::SIGSEGV, &action, std::ptr::null_mut());
+        libc::sigaction(libc::SIGBUS, &action, std::ptr::null_mut());
+    }
+}
+
+extern "C" fn on_fault(signal: i32, info: *mut libc::siginfo_t, _: *mut libc::c_void) {
+    // SAFETY: the kernel gives a valid siginfo for SIGSEGV and SIGBUS.
+    let at = unsafe { (*info).si_addr() } as usize;
+    let low = STACK_LOW.load(Ordering::Relaxed);
+    if low != 0 && (low.saturating_sub(GUARD_BYTES)..low + GUARD_BYTES).contains(&at) {
+        super::process::write_raw(2, b"\na process has overflowed its stack\n");
+    }
+    // SAFETY: with the default disposition back, the faulting instruction runs again and kills us
+    // with the signal that a debugger and a core dump expect.
+    unsafe { libc::signal(signal, libc::SIG_DFL) };
+}

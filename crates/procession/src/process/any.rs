@@ -1,0 +1,161 @@
+//! [`AnyProcess`]: a process of the family of which only the identity is known.
+
+use std::fmt;
+use std::sync::atomic::Ordering;
+
+use super::failure::ProcessError;
+use super::{signals, waiting};
+use crate::arena::handle::Handle;
+use crate::arena::objects::{Id, Kind};
+use crate::arena::slots::{self, MAIN};
+use crate::arena::{Arena, member};
+use crate::os::clock::Deadline;
+use crate::os::process;
+use crate::supervisor::outcome::ProcessBody;
+use crate::{Error, Result};
+
+/// A process of the family, without the type of what it returns.
+///
+/// ```
+/// let me = procession::current_process()?;
+/// assert_eq!(me.pid(), std::process::id() as i32);
+/// assert_eq!(me.name(), "main");
+/// # Ok::<(), procession::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct AnyProcess {
+    pid: i32,
+    /// Main has none: nobody spawned it.
+    handle: Option<Handle>,
+}
+
+/// The process that calls this.
+///
+/// # Errors
+/// When there is no shared memory to be had.
+pub fn current_process() -> Result<AnyProcess> {
+    let arena = member::arena()?;
+    of_slot(arena, member::slot()).map(|found| AnyProcess { pid: process::pid(), ..found })
+}
+
+/// The process that spawned this one; `None` for main, and when that process has ended.
+///
+/// # Errors
+/// When there is no shared memory to be had.
+pub fn parent_process() -> Result<Option<AnyProcess>> {
+    let arena = member::arena()?;
+    if member::is_main() {
+        return Ok(None);
+    }
+    Ok(of_slot(arena, arena.slot(member::slot()).parent.load(Ordering::Acquire)).ok())
+}
+
+/// The processes that this one spawned and that have not ended.
+///
+/// # Errors
+/// When there is no shared memory to be had.
+///
+/// ```
+/// use procession::{Process, active_children};
+/// let p = Process::spawn(|| -> () { loop { std::thread::park() } }, ())?;
+/// assert!(active_children()?.iter().any(|child| Some(child.pid()) == p.pid()));
+/// p.kill()?;
+/// # Ok::<(), procession::Error>(())
+/// ```
+pub fn active_children() -> Result<Vec<AnyProcess>> {
+    let arena = member::arena()?;
+    let used = arena.header().slots_used.load(Ordering::Acquire).min(arena.layout.slots);
+    let mine = (1..used).filter(|&slot| {
+        let slot = arena.slot(slot);
+        slot.is_live() && slot.parent.load(Ordering::Relaxed) == member::slot()
+    });
+    Ok(mine.filter_map(|slot| of_slot(arena, slot).ok()).filter(AnyProcess::is_alive).collect())
+}
+
+fn of_slot(arena: &Arena, index: u32) -> Result<AnyProcess> {
+    if index == MAIN {
+        let pid = arena.slot(MAIN).pid.load(Ordering::Relaxed);
+        return Ok(AnyProcess { pid, handle: None });
+    }
+    let gone = || Error::StaleHandle("the process has ended".into());
+    if index >= arena.layout.slots {
+        return Err(gone());
+    }
+    let slot = arena.slot(index);
+    // The slot's process holds its own object; if it ends meanwhile, `take` notices.
+    let handle = Handle::take(Id(slot.process.load(Ordering::Acquire)), Kind::Process)?;
+    handle.object().touch();
+    if slots::phase(slot.state.load(Ordering::Acquire)) == slots::FREE {
+        return Err(gone());
+    }
+    let pid = handle.body::<ProcessBody>().pid.load(Ordering::Relaxed);
+    Ok(AnyProcess { pid, handle: Some(handle) })
+}
+
+impl AnyProcess {
+    /// The process id.
+    pub fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// The name it was given, or that of its function; `main` for main.
+    pub fn name(&self) -> String {
+        self.handle.as_ref().map_or_else(|| "main".into(), |handle| handle.object().name())
+    }
+
+    /// Whether it has not ended. A snapshot. Main is alive as long as anybody can ask.
+    pub fn is_alive(&self) -> bool {
+        self.handle.as_ref().is_none_or(|handle| !handle.body::<ProcessBody>().is_done())
+    }
+
+    /// Asks it to end, with SIGTERM.
+    ///
+    /// # Errors
+    /// When the signal may not be sent.
+    pub fn terminate(&self) -> Result<()> {
+        self.send(libc::SIGTERM)
+    }
+
+    /// Kills it, with SIGKILL. Killing main ends the whole family.
+    ///
+    /// # Errors
+    /// When the signal may not be sent.
+    pub fn kill(&self) -> Result<()> {
+        self.send(libc::SIGKILL)
+    }
+
+    /// Interrupts it, with SIGINT.
+    ///
+    /// # Errors
+    /// When the signal may not be sent.
+    pub fn interrupt(&self) -> Result<()> {
+        self.send(libc::SIGINT)
+    }
+
+    fn send(&self, signal: i32) -> Result<()> {
+        match &self.handle {
+            Some(handle) => signals::send(handle, signal),
+            // Main cannot have ended: the family ends with it.
+            None => process::kill(self.pid, signal).map_err(|e| Error::os("sending a signal", &e)),
+        }
+    }
+
+    /// Waits until it has ended; how it failed is the error. For main this is an error at once:
+    /// nobody outlives it.
+    ///
+    /// # Errors
+    /// [`Error::Process`] with how it failed, if it did not return.
+    pub fn wait(&self) -> Result<()> {
+        let Some(handle) = &self.handle else {
+            return Err(Error::Unsupported("main ends after every other process".into()));
+        };
+        waiting::wait(handle, Deadline::NEVER)?;
+        waiting::failure_of(handle).map_or(Ok(()), |e: ProcessError| Err(e.into()))
+    }
+}
+
+impl fmt::Debug for AnyProcess {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AnyProcess").field("name", &self.name()).field("pid", &self.pid).finish()
+    }
+}

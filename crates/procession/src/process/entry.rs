@@ -1,0 +1,122 @@
+//! What can be spawned, and how it is run on the other side.
+#![allow(unsafe_code)] // Makes a function item out of nothing, which is all there is of it.
+
+use crate::Result;
+use crate::arena::payload::{self, Message};
+use crate::arena::{Arena, blocks, member};
+use crate::supervisor::entrypoint::{EntryPoint, Returned};
+
+/// A function that another process can run: a `fn` item, or a closure that captures nothing,
+/// called with the tuple `Args`.
+///
+/// Only code is shared with another process, not this one's memory, so a closure has nothing to
+/// capture from: what it needs goes in its arguments. Implemented for functions of up to 8
+/// arguments; you never implement it.
+///
+/// ```compile_fail
+/// let limit = 10u64;
+/// // Does not build: the closure captures `limit`. Write `|n: u64, limit: u64| ..` instead.
+/// procession::Process::spawn(move |n: u64| n.min(limit), (7,));
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be called with the arguments `{Args}`",
+    label = "expected a function or a closure that captures nothing and takes these arguments",
+    note = "arguments are a tuple, `(x,)` for one; closures name their argument types: `|lock: Lock| ..`"
+)]
+pub trait Entry<Args>: Copy + Send + 'static {
+    /// What the function returns.
+    type Output;
+
+    #[doc(hidden)]
+    fn call(self, args: Args) -> Self::Output;
+}
+
+macro_rules! entry_for {
+    ($($arg:ident)*) => {
+        impl<Func, Out, $($arg,)*> Entry<($($arg,)*)> for Func
+        where
+            Func: Fn($($arg),*) -> Out + Copy + Send + 'static,
+        {
+            type Output = Out;
+
+            #[allow(non_snake_case)]
+            fn call(self, ($($arg,)*): ($($arg,)*)) -> Out {
+                self($($arg),*)
+            }
+        }
+    };
+}
+
+entry_for!();
+entry_for!(A);
+entry_for!(A B);
+entry_for!(A B C);
+entry_for!(A B C D);
+entry_for!(A B C D E);
+entry_for!(A B C D E F);
+entry_for!(A B C D E F G);
+entry_for!(A B C D E F G H);
+
+/// The constant that stands for one function in the executable.
+struct EntryOf<F, A>(std::marker::PhantomData<(F, A)>);
+
+impl<F, A> EntryOf<F, A>
+where
+    F: Entry<A>,
+    F::Output: Message,
+    A: Message,
+{
+    const POINT: EntryPoint = EntryPoint::new(run::<F, A>, std::any::type_name::<(F, A)>);
+}
+
+/// Where the function lies in the executable, and the hash of its type.
+pub(crate) fn name_of<F, A>() -> (u64, u64)
+where
+    F: Entry<A>,
+    F::Output: Message,
+    A: Message,
+{
+    const { &EntryOf::<F, A>::POINT }.name()
+}
+
+/// Decodes the arguments, calls the function, encodes what it returns.
+fn run<F, A>(arena: &'static Arena, args: u64) -> Result<Returned>
+where
+    F: Entry<A>,
+    F::Output: Message,
+    A: Message,
+{
+    // The handles in the arguments are this process's before the block lets them go.
+    let decoded = payload::unpack::<A>(arena, args);
+    blocks::free(arena, member::slot(), args, blocks::Tag::process(member::slot()));
+    let decoded = decoded?;
+    // SAFETY: `F` has no size (`spawn` asserts it), so there are no bytes that could be wrong;
+    // whoever named this entry had a value of the type, so the type has values.
+    let function: F = unsafe { std::mem::zeroed() };
+    let value = function.call(decoded);
+    let failed = is_err(&value);
+    Ok(Returned { block: payload::pack(&value)?, failed })
+}
+
+/// Whether a value is an `Err` of whatever error type. The type is known by its name and the
+/// variant by its encoding, because a value of any type may stand here.
+fn is_err<R: Message>(value: &R) -> bool {
+    struct FirstByte(Option<u8>);
+    impl postcard::ser_flavors::Flavor for FirstByte {
+        type Output = Option<u8>;
+        fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
+            self.0.get_or_insert(byte);
+            // One byte tells; the rest need not be encoded twice.
+            Err(postcard::Error::SerializeBufferFull)
+        }
+        fn finalize(self) -> postcard::Result<Option<u8>> {
+            Ok(self.0)
+        }
+    }
+    if !std::any::type_name::<R>().starts_with("core::result::Result<") {
+        return false;
+    }
+    let mut serializer = postcard::Serializer { output: FirstByte(None) };
+    let _ = value.serialize(&mut serializer);
+    serializer.output.0 == Some(1)
+}

@@ -1,0 +1,120 @@
+//! How a process can end other than by returning.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// Why a process did not return a value.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Failure {
+    /// Its function panicked.
+    Panicked {
+        /// What the panic said.
+        message: String,
+        /// File, line and column.
+        location: String,
+        /// The backtrace, if `RUST_BACKTRACE` asked for one.
+        backtrace: String,
+    },
+    /// Its code called `exit`.
+    Exited {
+        /// The exit code.
+        code: i32,
+    },
+    /// A signal ended it.
+    Killed {
+        /// The signal's number.
+        signal: i32,
+        /// A core dump was written.
+        core_dumped: bool,
+        /// The kernel killed it because memory ran out.
+        out_of_memory: bool,
+    },
+    /// Its function was never called.
+    NotStarted {
+        /// What was in the way.
+        why: String,
+    },
+    /// It returned a value that could not be read back.
+    Undecodable {
+        /// What was wrong with it.
+        why: String,
+        /// What is known of it as text.
+        text: String,
+    },
+    /// The supervisor was killed, and every process of the family with it.
+    FamilyLost,
+}
+
+/// A process that failed: which one, and how.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessError {
+    name: String,
+    pid: Option<i32>,
+    failure: Failure,
+}
+
+impl ProcessError {
+    pub(crate) fn new(name: String, pid: Option<i32>, failure: Failure) -> ProcessError {
+        ProcessError { name, pid, failure }
+    }
+
+    /// The name of the process.
+    ///
+    /// ```
+    /// # use procession::Process;
+    /// let p = Process::builder().name("crunch").spawn(|| panic!("no numbers"), ())?;
+    /// assert_eq!(p.join().unwrap_err().name(), "crunch");
+    /// # Ok::<(), procession::Error>(())
+    /// ```
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its process id, if it ever had one. It may belong to another process by now.
+    pub fn pid(&self) -> Option<i32> {
+        self.pid
+    }
+
+    /// How it ended.
+    ///
+    /// ```
+    /// # use procession::{Failure, Process};
+    /// let p = Process::spawn(|| std::process::exit(3), ())?;
+    /// let error = p.join().map(|()| unreachable!("it exits")).unwrap_err();
+    /// assert_eq!(error.failure(), &Failure::Exited { code: 3 });
+    /// # Ok::<(), procession::Error>(())
+    /// ```
+    pub fn failure(&self) -> &Failure {
+        &self.failure
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Failure::Panicked { message, location, .. } => write!(f, "panicked at {location}: {message}"),
+            Failure::Exited { code } => write!(f, "called exit with code {code}"),
+            Failure::Killed { signal, core_dumped, out_of_memory } => {
+                write!(f, "was killed by signal {signal}")?;
+                f.write_str(if *core_dumped { " (core dumped)" } else { "" })?;
+                f.write_str(if *out_of_memory { " because memory ran out" } else { "" })
+            }
+            Failure::NotStarted { why } => write!(f, "did not start: {why}"),
+            Failure::Undecodable { why, text } => write!(f, "returned what cannot be read: {why} {text}"),
+            Failure::FamilyLost => f.write_str("was lost when the supervisor was killed"),
+        }
+    }
+}
+
+impl fmt::Display for ProcessError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.pid {
+            Some(pid) => write!(f, "process {} (pid {pid}) {}", self.name, self.failure),
+            None => write!(f, "process {} {}", self.name, self.failure),
+        }
+    }
+}
+
+impl std::error::Error for ProcessError {}

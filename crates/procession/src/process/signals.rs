@@ -1,0 +1,59 @@
+//! Sending a signal to exactly the process that is meant.
+
+use std::os::fd::OwnedFd;
+use std::sync::atomic::Ordering;
+
+use crate::arena::handle::Handle;
+use crate::arena::slots::{self, Slot};
+use crate::arena::{Arena, member};
+use crate::os::process;
+use crate::supervisor::outcome::ProcessBody;
+use crate::{Error, Result};
+use std::os::fd::AsFd;
+
+/// The slot of a process that has not ended.
+fn live_slot<'a>(arena: &'a Arena, body: &ProcessBody) -> Option<&'a Slot> {
+    let index = body.slot.load(Ordering::Relaxed);
+    if body.is_done() || index == 0 || index >= arena.layout.slots {
+        return None;
+    }
+    let slot = arena.slot(index);
+    let same = slot.incarnation.load(Ordering::Acquire) == body.incarnation.load(Ordering::Relaxed);
+    (same && slot.is_live()).then_some(slot)
+}
+
+/// A descriptor for the process, or `None` when it has ended.
+pub(super) fn pidfd(handle: &Handle) -> Result<Option<OwnedFd>> {
+    let arena = member::arena()?;
+    let body: &ProcessBody = handle.body();
+    let Some(slot) = live_slot(arena, body) else { return Ok(None) };
+    match process::pidfd_open(slot.pid.load(Ordering::Acquire)) {
+        // The supervisor reaps a process after it has moved its slot on. So if the slot still is
+        // what it was, the number was not free to be given to another.
+        Ok(fd) => Ok(live_slot(arena, body).map(|_| fd)),
+        Err(e) if e.raw_os_error() == Some(libc::ESRCH) => Ok(None),
+        Err(e) => Err(Error::os("opening a process", &e)),
+    }
+}
+
+/// Sends `signal`. A process that has ended does not mind.
+pub(super) fn send(handle: &Handle, signal: i32) -> Result<()> {
+    let arena = member::arena()?;
+    let body: &ProcessBody = handle.body();
+    let Some(slot) = live_slot(arena, body) else { return Ok(()) };
+    let bit = 1 << signal;
+    // A child that has not begun cannot take signals yet: it looks here when it can. Either it
+    // sees the bit, or we see that it runs and send the signal ourselves.
+    slot.early_signals.fetch_or(bit, Ordering::SeqCst);
+    if slots::phase(slot.state.load(Ordering::SeqCst)) != slots::RUNNING {
+        return Ok(());
+    }
+    if slot.early_signals.fetch_and(!bit, Ordering::SeqCst) & bit == 0 {
+        return Ok(());
+    }
+    let Some(pidfd) = pidfd(handle)? else { return Ok(()) };
+    match process::pidfd_signal(pidfd.as_fd(), signal) {
+        Err(e) if e.raw_os_error() != Some(libc::ESRCH) => Err(Error::os("sending a signal", &e)),
+        _ => Ok(()),
+    }
+}

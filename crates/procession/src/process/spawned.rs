@@ -1,0 +1,277 @@
+//! [`Process`]: a process whose function's result type is known.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::os::fd::OwnedFd;
+use std::process::ExitStatus;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::builder::Builder;
+use super::entry::Entry;
+use super::failure::{Failure, ProcessError};
+use super::{signals, waiting};
+use crate::arena::handle::Handle;
+use crate::arena::objects::Kind;
+use crate::arena::payload::Message;
+use crate::os::clock::Deadline;
+use crate::supervisor::outcome::ProcessBody;
+use crate::{Error, Result};
+
+/// A process that was spawned, and what its function returns.
+///
+/// A handle: it can be cloned, and sent to other processes of the family, which can then join the
+/// process or kill it. Dropping every handle detaches the process: it goes on, and main waits for
+/// it at its own end unless it is a [daemon](Builder::daemon).
+///
+/// ```
+/// use procession::Process;
+///
+/// let sum = Process::spawn(|a: u64, b: u64| a + b, (2, 3))?;
+/// assert_eq!(sum.join()?, 5);
+/// # Ok::<(), procession::Error>(())
+/// ```
+///
+/// # If it dies
+///
+/// Whatever ends the process, [`join`](Process::join) returns and says what it was; what the
+/// process held is handed on or freed; and processes that it had started by other means than this
+/// library are killed.
+pub struct Process<R> {
+    handle: Handle,
+    _returns: PhantomData<fn() -> R>,
+}
+
+impl Process<()> {
+    /// Runs `f` with `args` in a new process.
+    ///
+    /// `f` is a function, or a closure that captures nothing; it takes 0 to 8 arguments, which
+    /// come as a tuple, `(x,)` for one. Arguments and result cross by value, see [`Message`];
+    /// handles such as a [`Lock`](crate::Lock) cross as what they stand for.
+    ///
+    /// The new process has this one's working directory, main's environment, signal mask and
+    /// standard streams, and no other open file. It does not run `main`.
+    ///
+    /// When this returns the process will run, whatever happens to the one that called.
+    ///
+    /// # Errors
+    /// * [`Error::Message`]: the arguments cannot be encoded.
+    /// * [`Error::Full`]: no more shared memory, or too many processes.
+    /// * [`Error::Os`]: the system refuses another process.
+    /// * [`Error::Unsupported`]: this library was loaded at run time (`dlopen`), or the program is
+    ///   ending.
+    /// * [`Error::FamilyLost`]: the supervisor was killed a moment ago; the next call starts
+    ///   another.
+    ///
+    /// ```
+    /// use procession::{Lock, Process};
+    ///
+    /// fn work(name: String, lock: Lock) -> procession::Result<usize> {
+    ///     let _held = lock.lock()?;
+    ///     Ok(name.len())
+    /// }
+    ///
+    /// let lock = Lock::new()?;
+    /// let process = Process::spawn(work, ("Egon".to_string(), lock))?;
+    /// assert_eq!(process.join()??, 4);
+    /// # Ok::<(), procession::Error>(())
+    /// ```
+    pub fn spawn<F, A>(f: F, args: A) -> Result<Process<F::Output>>
+    where
+        F: Entry<A>,
+        F::Output: Message,
+        A: Message,
+    {
+        const { assert!(size_of::<F>() == 0, "the closure captures variables: another process does not have this one's memory, so pass them as arguments instead") }
+        let _ = f;
+        Builder::default().start::<F, A>(&args)
+    }
+
+    /// Names and options for a process.
+    ///
+    /// ```
+    /// let p = procession::Process::builder().name("worker").spawn(|| 7, ())?;
+    /// assert_eq!(p.join()?, 7);
+    /// # Ok::<(), procession::Error>(())
+    /// ```
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+}
+
+impl<R> Process<R> {
+    pub(super) fn from_handle(handle: Handle) -> Process<R> {
+        Process { handle, _returns: PhantomData }
+    }
+
+    fn body(&self) -> &'static ProcessBody {
+        self.handle.body()
+    }
+
+    /// The process id; `None` in the moment before there is one.
+    pub fn pid(&self) -> Option<i32> {
+        Some(self.body().pid.load(Ordering::Acquire)).filter(|&pid| pid != 0)
+    }
+
+    /// The name it was given, or that of its function.
+    pub fn name(&self) -> String {
+        self.handle.object().name()
+    }
+
+    /// Whether it has not ended. A snapshot.
+    pub fn is_alive(&self) -> bool {
+        !self.body().is_done()
+    }
+
+    /// Asks it to end, with SIGTERM, which a process can catch. Does nothing once it has ended.
+    ///
+    /// # Errors
+    /// When the signal may not be sent (the process has changed its user).
+    ///
+    /// ```
+    /// use procession::{Failure, Process};
+    /// let p = Process::spawn(|| -> () { loop { std::thread::park() } }, ())?;
+    /// p.terminate()?;
+    /// let error = p.join().unwrap_err();
+    /// assert!(matches!(error.failure(), Failure::Killed { signal: 15, .. }));
+    /// # Ok::<(), procession::Error>(())
+    /// ```
+    pub fn terminate(&self) -> Result<()> {
+        signals::send(&self.handle, libc::SIGTERM)
+    }
+
+    /// Kills it, with SIGKILL: it ends wherever it is. Does nothing once it has ended.
+    ///
+    /// # Errors
+    /// As [`terminate`](Process::terminate).
+    pub fn kill(&self) -> Result<()> {
+        signals::send(&self.handle, libc::SIGKILL)
+    }
+
+    /// Interrupts it with SIGINT, as Ctrl-C does.
+    ///
+    /// # Errors
+    /// As [`terminate`](Process::terminate).
+    pub fn interrupt(&self) -> Result<()> {
+        signals::send(&self.handle, libc::SIGINT)
+    }
+
+    /// How it ended in the terms of the operating system, or `None` while it has not.
+    ///
+    /// ```
+    /// let p = procession::Process::spawn(|| (), ())?;
+    /// p.join()?;
+    /// assert!(p.exit_status().is_some_and(|status| status.success()));
+    /// # Ok::<(), procession::Error>(())
+    /// ```
+    pub fn exit_status(&self) -> Option<ExitStatus> {
+        waiting::exit_status(&self.handle)
+    }
+
+    /// A descriptor for exactly this process, to poll for its end.
+    ///
+    /// # Errors
+    /// When it has ended, or no descriptor is to be had.
+    pub fn pidfd(&self) -> Result<OwnedFd> {
+        signals::pidfd(&self.handle)?
+            .ok_or_else(|| Error::StaleHandle(format!("process {} has ended", self.name())))
+    }
+}
+
+impl<R: Message> Process<R> {
+    /// Waits until it has ended, and gives what its function returned.
+    ///
+    /// Everyone with a handle may join, as often as they like; each gets the value. It returns
+    /// when the process has run its exit handlers; a process that was killed has been cleaned up
+    /// after by then: its locks are handed on.
+    ///
+    /// # Errors
+    /// How it failed, if it did not return: [`Failure`] tells the ways. A function that returned
+    /// `Err` did return.
+    ///
+    /// ```
+    /// use procession::{Failure, Process};
+    /// let p = Process::spawn(|n: u32| -> u32 { 10 / n }, (0,))?;
+    /// match p.join().unwrap_err().failure() {
+    ///     Failure::Panicked { message, .. } => assert_eq!(message, "attempt to divide by zero"),
+    ///     other => panic!("{other}"),
+    /// }
+    /// # Ok::<(), procession::Error>(())
+    /// ```
+    pub fn join(&self) -> Result<R, ProcessError> {
+        match self.wait(Deadline::NEVER)? {
+            Some(value) => Ok(value),
+            None => unreachable!("INVARIANT: a wait without a deadline ends with the process"),
+        }
+    }
+
+    /// What it returned if it has ended; `None` if it has not.
+    ///
+    /// # Errors
+    /// As [`join`](Process::join).
+    pub fn try_join(&self) -> Result<Option<R>, ProcessError> {
+        self.wait(Deadline::after(Duration::ZERO))
+    }
+
+    /// As [`join`](Process::join), but waits at most `timeout`; `None` when the time was up.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// let p = procession::Process::spawn(|| -> () { loop { std::thread::park() } }, ())?;
+    /// assert_eq!(p.join_timeout(Duration::from_millis(10))?, None);
+    /// p.kill()?;
+    /// # Ok::<(), procession::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`join`](Process::join).
+    pub fn join_timeout(&self, timeout: Duration) -> Result<Option<R>, ProcessError> {
+        self.wait(Deadline::after(timeout))
+    }
+
+    /// As [`join`](Process::join), but waits at most until `deadline`; `None` when it has come.
+    ///
+    /// # Errors
+    /// As [`join`](Process::join).
+    pub fn join_deadline(&self, deadline: Instant) -> Result<Option<R>, ProcessError> {
+        self.wait(Deadline::at(deadline))
+    }
+
+    fn wait(&self, deadline: Deadline) -> Result<Option<R>, ProcessError> {
+        match waiting::wait(&self.handle, deadline) {
+            Ok(true) => waiting::outcome(&self.handle).map(Some),
+            Ok(false) => Ok(None),
+            Err(e) => Err(ProcessError::new(self.name(), self.pid(), Failure::NotStarted { why: e.to_string() })),
+        }
+    }
+}
+
+impl<R> Clone for Process<R> {
+    fn clone(&self) -> Process<R> {
+        Process::from_handle(self.handle.clone())
+    }
+}
+
+impl<R> fmt::Debug for Process<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut out = f.debug_struct("Process");
+        if crate::arena::member::is_forked() {
+            return out.finish_non_exhaustive();
+        }
+        out.field("name", &self.name()).field("pid", &self.pid()).field("alive", &self.is_alive()).finish()
+    }
+}
+
+impl<R> Serialize for Process<R> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.handle.serialize(serializer)
+    }
+}
+
+impl<'de, R> Deserialize<'de> for Process<R> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Process<R>, D::Error> {
+        Handle::deserialize(deserializer, Kind::Process).map(Process::from_handle)
+    }
+}

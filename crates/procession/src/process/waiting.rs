@@ -1,0 +1,113 @@
+//! Waiting for a process to end, and reading how it did.
+
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
+use std::sync::atomic::Ordering;
+
+use super::failure::{Failure, ProcessError};
+use crate::Result;
+use crate::arena::handle::Handle;
+use crate::arena::payload::{self, Message};
+use crate::arena::thread::with_me;
+use crate::arena::{Arena, member};
+use crate::os::clock::Deadline;
+use crate::supervisor::child::SEPARATOR;
+use crate::supervisor::outcome::{ProcessBody, RESULT, TEXT, ending};
+use crate::sync::raw::park::Wait;
+
+/// Waits until the process has ended; false when the time was up before.
+pub(super) fn wait(handle: &Handle, deadline: Deadline) -> Result<bool> {
+    let arena = member::arena()?;
+    let body: &ProcessBody = handle.body();
+    if body.is_done() {
+        return Ok(true);
+    }
+    with_me(|me| {
+        while !body.is_done() {
+            if deadline.passed() {
+                return false;
+            }
+            let wait = Wait::announce(arena, me.record(), &body.done);
+            wait.sleep(&body.done, 0, deadline);
+        }
+        true
+    })
+}
+
+/// What an ended process returned, or how it failed.
+pub(super) fn outcome<R: Message>(handle: &Handle) -> Result<R, ProcessError> {
+    let body: &ProcessBody = handle.body();
+    body.observed.store(1, Ordering::Relaxed);
+    let arena = member::arena().map_err(|e| error(handle, Failure::NotStarted { why: e.to_string() }))?;
+    match body.ending.load(Ordering::Acquire) {
+        ending::RETURNED | ending::FAILED => {
+            let block = handle.object().blocks[RESULT].load(Ordering::Acquire);
+            payload::unpack(arena, block).map_err(|e| {
+                error(handle, Failure::Undecodable { why: e.to_string(), text: String::new() })
+            })
+        }
+        other => Err(error(handle, failure(arena, handle, body, other))),
+    }
+}
+
+/// How an ended process failed, if it did not return.
+pub(super) fn failure_of(handle: &Handle) -> Option<ProcessError> {
+    let body: &ProcessBody = handle.body();
+    body.observed.store(1, Ordering::Relaxed);
+    let arena = member::arena().ok()?;
+    match body.ending.load(Ordering::Acquire) {
+        ending::RETURNED | ending::FAILED => None,
+        other => Some(error(handle, failure(arena, handle, body, other))),
+    }
+}
+
+fn error(handle: &Handle, failure: Failure) -> ProcessError {
+    let pid = handle.body::<ProcessBody>().pid.load(Ordering::Relaxed);
+    ProcessError::new(handle.object().name(), (pid != 0).then_some(pid), failure)
+}
+
+fn failure(arena: &Arena, handle: &Handle, body: &ProcessBody, ended: u32) -> Failure {
+    let code = body.code.load(Ordering::Relaxed);
+    let block = handle.object().blocks[TEXT].load(Ordering::Acquire);
+    let text = match block {
+        0 => String::new(),
+        at => payload::contents(arena, at).map_or_else(|e| e.to_string(), |b| String::from_utf8_lossy(b).into_owned()),
+    };
+    match ended {
+        ending::PANICKED => {
+            let mut parts = text.splitn(3, SEPARATOR).map(str::to_owned);
+            let mut next = || parts.next().unwrap_or_default();
+            Failure::Panicked { message: next(), location: next(), backtrace: next() }
+        }
+        ending::EXITED => Failure::Exited { code },
+        ending::KILLED => Failure::Killed {
+            signal: code,
+            core_dumped: body.core_dumped.load(Ordering::Relaxed) != 0,
+            out_of_memory: false,
+        },
+        ending::LOST => Failure::FamilyLost,
+        _ if text.is_empty() => Failure::NotStarted {
+            why: match code {
+                signal if signal < 0 => format!("each process made for it was killed by signal {}", -signal),
+                code => format!("each process made for it ended with code {code}"),
+            },
+        },
+        _ => Failure::NotStarted { why: text },
+    }
+}
+
+/// How an ended process ended, in the terms of the operating system.
+pub(super) fn exit_status(handle: &Handle) -> Option<ExitStatus> {
+    let body: &ProcessBody = handle.body();
+    if !body.is_done() {
+        return None;
+    }
+    let code = body.code.load(Ordering::Relaxed);
+    let core = if body.core_dumped.load(Ordering::Relaxed) != 0 { 0x80 } else { 0 };
+    Some(ExitStatus::from_raw(match body.ending.load(Ordering::Acquire) {
+        ending::KILLED => code | core,
+        ending::LOST => libc::SIGKILL,
+        ending::NOT_STARTED => 127 << 8,
+        _ => code << 8,
+    }))
+}

@@ -1,0 +1,192 @@
+//! A child from its fork to its end.
+//!
+//! ```text
+//! fork ─▶ prepare ─▶ sleep as a spare ─▶ RUNNING ─▶ function ─▶ exit handlers ─▶ done word ─▶ gone
+//! ```
+//!
+//! As much as possible is done before the sleep, off the spawner's critical path.
+
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+use super::entrypoint::{self, Returned};
+use super::nursery::Inheritance;
+use super::outcome::{self, ProcessBody, ending};
+use crate::arena::slots::{self, Slot};
+use crate::arena::{Arena, blocks, member, payload};
+use crate::os::clock::Deadline;
+use crate::os::{fd, futex, process, signal};
+use crate::{Error, Result};
+
+/// The exit code of a process whose function panicked: Rust's own.
+const PANIC_CODE: i32 = 101;
+
+/// Lives as the process of slot `index`.
+pub(super) fn live(arena: &'static Arena, index: u32, inheritance: &Inheritance) -> ! {
+    let parent = arena.header().supervisor_pid.load(Ordering::Relaxed) as i32;
+    process::die_with_parent(libc::SIGKILL);
+    if process::parent_pid() != parent {
+        process::exit_now(1);
+    }
+    member::become_child(index);
+    inheritance.private_fds.into_iter().for_each(fd::close_raw);
+    signal::report_stack_overflow();
+    install_panic_hook();
+    process::set_title("procession");
+
+    let slot = arena.slot(index);
+    wait_for_request(slot);
+    // From here on our death is the death of the user's process.
+    // ORDERING: SeqCst, against the sender of an early signal: one of us sees the other.
+    slot.state.store(slots::RUNNING, Ordering::SeqCst);
+    inheritance.dispositions.restore();
+    signal::set_mask(&inheritance.mask);
+    deliver_early_signals(slot);
+    let code = run_request(arena, index, slot);
+    std::process::exit(code)
+}
+
+fn wait_for_request(slot: &Slot) {
+    loop {
+        let state = slot.state.load(Ordering::Acquire);
+        if slots::phase(state) == slots::GO {
+            return;
+        }
+        futex::wait(&slot.state, state, Deadline::NEVER);
+    }
+}
+
+/// Sends this process the signals that came while it could not take them yet.
+fn deliver_early_signals(slot: &Slot) {
+    let mut early = slot.early_signals.swap(0, Ordering::SeqCst);
+    while early != 0 {
+        let _ = process::kill(process::pid(), early.trailing_zeros() as i32);
+        early &= early - 1;
+    }
+}
+
+/// Runs what the slot asks for and writes down how it went; gives the exit code.
+fn run_request(arena: &'static Arena, index: u32, slot: &'static Slot) -> i32 {
+    let Some((number, object, body)) = outcome::object_of(arena, slot) else { return 1 };
+    body.pid.store(process::pid(), Ordering::Release);
+    let name = object.name();
+    process::set_title(if name.is_empty() { "procession" } else { &name });
+    FIRST_THREAD.store(process::thread_id() as u32, Ordering::Relaxed);
+
+    let result = panic::catch_unwind(AssertUnwindSafe(|| call(arena, index, slot)));
+    let (ending, code, block) = match result {
+        Ok(Ok(Returned { block, failed: false })) => (ending::RETURNED, 0, block),
+        Ok(Ok(Returned { block, failed: true })) => {
+            report_unjoined(arena, number, &name);
+            (ending::FAILED, 1, block)
+        }
+        Ok(Err(error)) => {
+            let text = payload::try_pack_text(&error.to_string()).unwrap_or(0);
+            outcome::attach(arena, index, object, number, outcome::TEXT, text);
+            (ending::NOT_STARTED, 1, 0)
+        }
+        Err(_) => {
+            let text = slot.panic_text.swap(0, Ordering::AcqRel);
+            outcome::attach(arena, index, object, number, outcome::TEXT, text);
+            (ending::PANICKED, PANIC_CODE, 0)
+        }
+    };
+    outcome::attach(arena, index, object, number, outcome::RESULT, block);
+    body.ending.store(ending, Ordering::Relaxed);
+    body.code.store(code, Ordering::Relaxed);
+    slot.leaving.store(1, Ordering::Release);
+    code
+}
+
+fn call(arena: &'static Arena, index: u32, slot: &Slot) -> Result<Returned> {
+    let cwd = slot.request.cwd.swap(0, Ordering::AcqRel);
+    if cwd != 0 {
+        change_directory(arena, cwd)?;
+        blocks::free(arena, index, cwd, blocks::Tag::process(index));
+    }
+    let request = &slot.request;
+    let (entry, hash) = (request.entry.load(Ordering::Acquire), request.type_hash.load(Ordering::Acquire));
+    let entry = entrypoint::resolve(entry, hash)?;
+    let args = request.args.swap(0, Ordering::AcqRel);
+    entry.run()(arena, args)
+}
+
+fn change_directory(arena: &Arena, block: u64) -> Result<()> {
+    use std::os::unix::ffi::OsStrExt;
+    let path = std::ffi::OsStr::from_bytes(payload::contents(arena, block)?);
+    std::env::set_current_dir(path).map_err(|e| Error::os(&format!("entering {}", path.display()), &e))
+}
+
+/// Says on stderr that the function returned `Err`, if nobody can join the process any more.
+fn report_unjoined(arena: &Arena, object: u32, name: &str) {
+    if !arena.is_held_by_others(object, member::slot()) {
+        let pid = process::pid();
+        process::write_raw(2, format!("process {name} (pid {pid}) returned an error\n").as_bytes());
+    }
+}
+
+/// The thread that runs the process's function: its panics are the process's.
+static FIRST_THREAD: AtomicU32 = AtomicU32::new(0);
+
+/// Writes the text of a panic into the arena, where it survives also when the process aborts.
+fn install_panic_hook() {
+    let print = panic::take_hook();
+    panic::set_hook(Box::new(move |info| {
+        let first = FIRST_THREAD.load(Ordering::Relaxed) == process::thread_id() as u32;
+        if first || cfg!(panic = "abort") {
+            keep_panic_text(info);
+        }
+        print(info);
+    }));
+}
+
+/// Separates message, location and backtrace in the text.
+pub(crate) const SEPARATOR: char = '\u{1f}';
+
+fn keep_panic_text(info: &panic::PanicHookInfo<'_>) {
+    static BUSY: AtomicBool = AtomicBool::new(false);
+    let Some(arena) = member::mapped() else { return };
+    if BUSY.swap(true, Ordering::Acquire) {
+        return; // a panic inside the panic hook
+    }
+    let message = info.payload_as_str().unwrap_or("(a panic without a message)");
+    let location = info.location().map_or_else(String::new, ToString::to_string);
+    let backtrace = std::backtrace::Backtrace::capture();
+    let text = format!("{message}{SEPARATOR}{location}{SEPARATOR}{backtrace}");
+    let slot = arena.slot(member::slot());
+    if let Some(block) = payload::try_pack_text(&text) {
+        let old = slot.panic_text.swap(block, Ordering::AcqRel);
+        if old != 0 {
+            blocks::free(arena, member::slot(), old, blocks::Tag::process(member::slot()));
+        }
+    }
+    BUSY.store(false, Ordering::Release);
+}
+
+/// Runs after every exit handler and destructor of the process, wherever it called `exit`.
+#[used]
+#[unsafe(link_section = ".fini_array")]
+static LAST_ACT: extern "C" fn() = last_act;
+
+extern "C" fn last_act() {
+    if member::is_forked() {
+        return;
+    }
+    let Some(arena) = member::mapped() else { return };
+    if member::is_main() || member::slot() >= arena.layout.slots {
+        return;
+    }
+    let slot = arena.slot(member::slot());
+    if slot.leaving.load(Ordering::Acquire) == 0 {
+        return; // the user's code called `exit`: the supervisor tells the code
+    }
+    process::flush_c_streams();
+    if let Some((_, _, body)) = outcome::object_of(arena, slot) {
+        ProcessBody::finish(body);
+    }
+}
+
+/// Keeps the linker from dropping `LAST_ACT` together with this file.
+pub(super) fn keep() -> usize {
+    LAST_ACT as usize
+}

@@ -1,0 +1,192 @@
+//! The family's side of the supervisor: launching one, claiming a spare, sending it off.
+
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::Mutex;
+use std::sync::atomic::Ordering;
+
+use super::outcome::ProcessBody;
+use super::serve::{HELLO, HELLO_MAGIC};
+use super::{child, farewell, hook};
+use crate::arena::handle::Handle;
+use crate::arena::header::{NO_SLOT, stage};
+use crate::arena::slots::{self, Slot};
+use crate::arena::thread::{Me, with_me};
+use crate::arena::{Arena, blocks, member, payload};
+use crate::os::clock::Deadline;
+use crate::os::{fd, futex, image, launch, process, signal};
+use crate::sync::raw::park::Wait;
+use crate::{Error, Result};
+
+/// What a new process is to do and be.
+pub(crate) struct Order<'a> {
+    pub(crate) entry: u64,
+    pub(crate) type_hash: u64,
+    /// The block with the arguments, which belongs to this process until it is sent off.
+    pub(crate) args: u64,
+    pub(crate) name: &'a str,
+    pub(crate) daemon: bool,
+}
+
+/// Starts a process. When this returns, its request is complete and cannot be lost: if the child
+/// dies before it begins, another takes its place.
+pub(crate) fn spawn(order: &Order<'_>) -> Result<Handle> {
+    let arena = member::arena()?;
+    ensure_supervisor(arena)?;
+    let handle = Handle::create::<ProcessBody>(|object| object.set_name(order.name))?;
+    let cwd = foreign_cwd(arena)?;
+    let index = with_me(|me| claim_spare(arena, me)).and_then(|claimed| claimed).inspect_err(|_| {
+        blocks::free(arena, member::slot(), cwd, blocks::Tag::process(member::slot()));
+    })?;
+    send_off(arena, index, &handle, order, cwd);
+    Ok(handle)
+}
+
+/// Fills in the request of a claimed slot and wakes the child in it.
+fn send_off(arena: &Arena, index: u32, handle: &Handle, order: &Order<'_>, cwd: u64) {
+    let slot = arena.slot(index);
+    let body: &ProcessBody = handle.body();
+    let (mine, theirs) = (blocks::Tag::process(member::slot()), blocks::Tag::process(index));
+    // CRASH: until the last store the slot is `CLAIMED` by us: recovery takes out of it what we
+    // have put there, and the sleeping child goes on sleeping.
+    body.slot.store(index, Ordering::Relaxed);
+    body.incarnation.store(slot.incarnation.load(Ordering::Relaxed), Ordering::Relaxed);
+    body.pid.store(slot.pid.load(Ordering::Acquire), Ordering::Relaxed);
+    handle.object().set_partner(index);
+    arena.held_objects(index).set(handle.id().index());
+    slot.process.store(handle.id().0, Ordering::Relaxed);
+    slot.parent.store(member::slot(), Ordering::Relaxed);
+    slot.flags.store(if order.daemon { slots::DAEMON } else { 0 }, Ordering::Relaxed);
+    slot.request.entry.store(order.entry, Ordering::Relaxed);
+    slot.request.type_hash.store(order.type_hash, Ordering::Relaxed);
+    for (block, place) in [(order.args, &slot.request.args), (cwd, &slot.request.cwd)] {
+        if block != 0 {
+            blocks::hand_over(arena, block, mine, theirs);
+            place.store(block, Ordering::Relaxed);
+        }
+    }
+    slot.state.store(slots::GO, Ordering::Release);
+    futex::wake_all(&slot.state);
+}
+
+/// A block with this process's working directory, if it is not the supervisor's.
+fn foreign_cwd(arena: &Arena) -> Result<u64> {
+    use std::os::unix::ffi::OsStrExt;
+    let header = arena.header();
+    let theirs = (header.cwd_device.load(Ordering::Relaxed), header.cwd_inode.load(Ordering::Relaxed));
+    if process::cwd_identity().is_ok_and(|mine| mine == theirs) {
+        return Ok(0);
+    }
+    let cwd = std::env::current_dir().map_err(|e| Error::os("finding the working directory", &e))?;
+    payload::pack(&cwd.as_os_str().as_bytes().to_vec())
+}
+
+/// Takes a spare, and waits for one if there is none.
+fn claim_spare(arena: &'static Arena, me: &Me) -> Result<u32> {
+    let header = arena.header();
+    loop {
+        let seen = header.spares.load(Ordering::SeqCst);
+        if let Some(index) = try_claim(arena, me) {
+            if header.spare_slots.iter().all(|hint| !is_spare(arena, hint.load(Ordering::Relaxed))) {
+                member::ring(arena);
+            }
+            return Ok(index);
+        }
+        match header.fork_errno.swap(0, Ordering::AcqRel) {
+            0 => {}
+            NO_SLOT => {
+                let most = arena.layout.slots - 1;
+                return Err(Error::Full(format!("the family has {most} processes, which is the most it can have")));
+            }
+            errno => {
+                let e = std::io::Error::from_raw_os_error(errno as i32);
+                return Err(Error::os("forking a process", &e));
+            }
+        }
+        if header.stage.load(Ordering::Acquire) == stage::LOST {
+            return Err(Error::FamilyLost);
+        }
+        // The bit asks the supervisor for more; it clears it when it has looked.
+        if header.spares.compare_exchange(seen, seen | 1, Ordering::SeqCst, Ordering::SeqCst).is_err() {
+            continue;
+        }
+        member::ring(arena);
+        let wait = Wait::announce(arena, me.record(), &header.spares);
+        wait.sleep(&header.spares, seen | 1, Deadline::NEVER);
+    }
+}
+
+fn is_spare(arena: &Arena, index: u32) -> bool {
+    index != 0
+        && index < arena.layout.slots
+        && slots::phase(arena.slot(index).state.load(Ordering::Relaxed)) == slots::SPARE
+}
+
+fn try_claim(arena: &Arena, me: &Me) -> Option<u32> {
+    let claimed = slots::claimed_by(me.owner() - 1);
+    let claim = |slot: &Slot| {
+        // CRASH: the word names us, and recovery puts the spare back.
+        slot.state.compare_exchange(slots::SPARE, claimed, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+    };
+    let hints = arena.header().spare_slots.iter().map(|hint| hint.load(Ordering::Relaxed));
+    hints.filter(|&index| is_spare(arena, index)).find(|&index| claim(arena.slot(index)))
+}
+
+static LAUNCHING: Mutex<Option<OwnedFd>> = Mutex::new(None);
+
+/// Launches a supervisor unless there is one.
+fn ensure_supervisor(arena: &'static Arena) -> Result<()> {
+    let header = arena.header();
+    if header.stage.load(Ordering::Acquire) == stage::RUNNING {
+        return Ok(());
+    }
+    if !member::is_main() {
+        return match header.stage.load(Ordering::Acquire) {
+            stage::LOST => Err(Error::FamilyLost),
+            _ => Ok(()), // a child of an ending family may still have children
+        };
+    }
+    let mut socket = LAUNCHING.lock().unwrap_or_else(|e| e.into_inner());
+    match header.stage.load(Ordering::Acquire) {
+        stage::RUNNING => return Ok(()),
+        stage::ENDING => return Err(Error::Unsupported("the program is ending".into())),
+        _ => {}
+    }
+    image::check_is_executable(hook::anchor()).map_err(|e| Error::os("finding the executable", &e))?;
+    std::hint::black_box(child::keep());
+    header.supervisor_pid.store(0, Ordering::Relaxed);
+    header.spares.store(0, Ordering::Relaxed);
+    header.stage.store(stage::STARTING, Ordering::Release);
+    let launched = launch_supervisor(&mut socket).inspect_err(|_| {
+        header.stage.store(stage::LOST, Ordering::Release);
+    })?;
+    farewell::watch(arena, launched)?;
+    loop {
+        match header.stage.load(Ordering::Acquire) {
+            stage::STARTING => futex::wait(&header.stage, stage::STARTING, Deadline::NEVER),
+            stage::RUNNING => return Ok(()),
+            _ => return Err(Error::FamilyLost),
+        }
+    }
+}
+
+fn launch_supervisor(socket: &mut Option<OwnedFd>) -> Result<launch::Launched> {
+    use std::os::fd::AsFd;
+    let failed = |e: std::io::Error| Error::os("starting the supervisor", &e);
+    let (ours, theirs) = fd::socket_pair().map_err(failed)?;
+    let address = hook::address();
+    let me = process::pidfd_open(process::pid()).map_err(failed)?;
+    let null = std::fs::File::open("/dev/null").map_err(failed)?;
+    let null = fd::above_stdio(null.into()).map_err(failed)?;
+    let memfd = member::memfd().ok_or_else(|| Error::Unsupported("only main starts a supervisor".into()))?;
+    let mask = signal::block_all();
+    signal::set_mask(&mask);
+    let mut hello = [0; HELLO];
+    hello[..8].copy_from_slice(&HELLO_MAGIC.to_le_bytes());
+    hello[8..].copy_from_slice(&signal::mask_to_word(&mask).to_le_bytes());
+    // Sent before the launch: the socket keeps it. Standard input may be closed here.
+    let with_stdin = |stdin| fd::send_with_fds(ours.as_fd(), &hello, &[memfd.as_raw_fd(), stdin, me.as_raw_fd()]);
+    with_stdin(0).or_else(|_| with_stdin(null.as_raw_fd())).map_err(failed)?;
+    let launched = launch::launch_self((hook::VARIABLE, &address), theirs.as_fd()).map_err(failed)?;
+    *socket = Some(ours);
+    Ok(launched)
+}

@@ -1,0 +1,77 @@
+//! How a function is named in another process of the same executable.
+//!
+//! Each function that is ever spawned has a constant [`EntryPoint`] in the executable's read-only
+//! data. It travels as its distance from the executable's base, together with a hash of the
+//! function's type name, and is checked before it is followed.
+
+use std::sync::OnceLock;
+
+use crate::arena::Arena;
+use crate::os::image;
+use crate::{Error, Result};
+
+const MAGIC: u64 = u64::from_le_bytes(*b"prc-entr");
+
+/// What a function returned, encoded.
+pub(crate) struct Returned {
+    /// The block with the value, or 0.
+    pub(crate) block: u64,
+    /// The value is an `Err`.
+    pub(crate) failed: bool,
+}
+
+/// How to run a function on encoded arguments. The block with the arguments is freed by it.
+pub(crate) type Run = fn(arena: &'static Arena, args: u64) -> Result<Returned>;
+
+/// One function of the executable.
+#[repr(C)]
+pub(crate) struct EntryPoint {
+    magic: u64,
+    run: Run,
+    type_name: fn() -> &'static str,
+}
+
+impl EntryPoint {
+    pub(crate) const fn new(run: Run, type_name: fn() -> &'static str) -> EntryPoint {
+        EntryPoint { magic: MAGIC, run, type_name }
+    }
+
+    /// Where this entry lies in the executable, and the hash of its type.
+    pub(crate) fn name(&'static self) -> (u64, u64) {
+        (image::offset_of(self), hash((self.type_name)()))
+    }
+
+    pub(crate) fn run(&self) -> Run {
+        self.run
+    }
+}
+
+/// Finds the entry that another process named.
+pub(crate) fn resolve(offset: u64, type_hash: u64) -> Result<&'static EntryPoint> {
+    let unknown = |why| Error::Unsupported(format!("the function to run is not in this executable: {why}"));
+    let aligned = offset.is_multiple_of(align_of::<EntryPoint>() as u64);
+    if !aligned || !constants().contains(offset, size_of::<EntryPoint>() as u64) {
+        return Err(unknown("its place is not in the read-only data"));
+    }
+    // SAFETY: mapped, read-only, large enough and aligned; any bytes are valid for the magic, and
+    // the rest is only looked at when that is right.
+    let entry = unsafe { &*((image::base() + offset as usize) as *const EntryPoint) };
+    if entry.magic != MAGIC {
+        return Err(unknown("there is something else in its place"));
+    }
+    if hash((entry.type_name)()) != type_hash {
+        return Err(unknown("another function is in its place"));
+    }
+    Ok(entry)
+}
+
+/// The executable's read-only data, looked up once: children inherit it from the supervisor.
+pub(crate) fn constants() -> &'static image::Constants {
+    static CONSTANTS: OnceLock<image::Constants> = OnceLock::new();
+    CONSTANTS.get_or_init(image::Constants::of_this_process)
+}
+
+/// FNV-1a.
+fn hash(text: &str) -> u64 {
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3))
+}

@@ -1,0 +1,24 @@
+//! The helper process: it forks every child, reaps every child, and repairs what the dead left.
+//!
+//! | file            | what it holds                                                        |
+//! |-----------------|----------------------------------------------------------------------|
+//! | `hook.rs`       | runs before `main`: is this process to be a supervisor?              |
+//! | `client.rs`     | the family's side: launching a supervisor, claiming a spare          |
+//! | `serve.rs`      | the supervisor's loop                                                |
+//! | `nursery.rs`    | slots, forks and spares                                              |
+//! | `child.rs`      | a child from its fork to its end                                     |
+//! | `entrypoint.rs` | how a function is named in another process                           |
+//! | `outcome.rs`    | how a process ended, in shared memory                                |
+//! | `recovery.rs`   | what happens when a process dies: one function, in one order         |
+//! | `farewell.rs`   | the end of the family, seen from main                                |
+#![allow(unsafe_code)] // Forks, and calls functions by their address.
+
+pub(crate) mod child;
+pub(crate) mod client;
+pub(crate) mod entrypoint;
+pub(crate) mod farewell;
+mod hook;
+pub(crate) mod nursery;
+pub(crate) mod outcome;
+pub(crate) mod recovery;
+mod serve;

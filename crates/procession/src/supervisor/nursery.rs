@@ -1,0 +1,278 @@
+//! Slots, forks and spares: where children come from and where they are buried.
+
+use std::collections::HashMap;
+use std::os::fd::RawFd;
+use std::sync::atomic::Ordering;
+
+use super::{child, outcome, recovery};
+use crate::arena::header::NO_SLOT;
+use crate::arena::records::Record;
+use crate::arena::slots::{self, Slot};
+use crate::arena::{Arena, member};
+use crate::os::process::Ended;
+use crate::os::{futex, process, signal};
+
+/// Children kept asleep and empty, so that a spawn need not wait for a fork.
+const SPARES: usize = 4;
+/// The most forks in a row before ended children are looked after again.
+const BATCH: usize = 16;
+/// A request whose child dies this often before it has begun is given up.
+const STILLBORN: u32 = 3;
+/// Slots above this one give their pages back when they become free.
+const WARM_SLOTS: u32 = 64;
+
+/// What children get from main, and what they must not get from us.
+pub(super) struct Inheritance {
+    pub(super) mask: signal::Mask,
+    pub(super) dispositions: signal::Dispositions,
+    pub(super) private_fds: [RawFd; 3],
+}
+
+pub(super) struct Nursery {
+    arena: &'static Arena,
+    inheritance: Inheritance,
+    /// Every child that we forked and have not reaped.
+    slots: HashMap<i32, u32>,
+    taken: Vec<bool>,
+    /// Where the collector notes what it frees; the supervisor has no record in the arena.
+    intent: Box<Record>,
+    /// Slots whose child died before it had begun, and how.
+    childless: Vec<(u32, Ended)>,
+    proc_text: String,
+}
+
+impl Nursery {
+    pub(super) fn new(arena: &'static Arena, inheritance: Inheritance) -> Nursery {
+        let mut taken = vec![false; arena.layout.slots as usize];
+        taken[slots::MAIN as usize] = true;
+        Nursery {
+            arena,
+            inheritance,
+            slots: HashMap::new(),
+            taken,
+            intent: Record::private(),
+            childless: Vec::new(),
+            proc_text: String::new(),
+        }
+    }
+
+    pub(super) fn intent(&self) -> &Record {
+        &self.intent
+    }
+
+    /// Makes spares until there are enough, and tells who waits for one.
+    pub(super) fn refill(&mut self) {
+        self.replace_stillborn();
+        let header = self.arena.header();
+        for _ in 0..BATCH {
+            let waited_for = header.spares.load(Ordering::SeqCst) & 1 == 1;
+            let spares = self.spares().count();
+            if spares >= SPARES && !waited_for {
+                break;
+            }
+            let made = spares < SPARES && self.make_spare();
+            self.publish_spares();
+            if !made {
+                break;
+            }
+        }
+    }
+
+    fn spares(&self) -> impl Iterator<Item = u32> {
+        let arena = self.arena;
+        let spare = move |&slot: &u32| {
+            slots::phase(arena.slot(slot).state.load(Ordering::Acquire)) == slots::SPARE
+        };
+        self.slots.values().copied().filter(spare)
+    }
+
+    fn publish_spares(&self) {
+        let header = self.arena.header();
+        let mut spares = self.spares();
+        for hint in &header.spare_slots {
+            hint.store(spares.next().unwrap_or(0), Ordering::Relaxed);
+        }
+        // ORDERING: SeqCst. A spawner sets the lowest bit, looks at the slots again and sleeps on
+        // the value it saw: it sees the new spares, or its sleep is refused.
+        let old = header.spares.fetch_add(2, Ordering::SeqCst);
+        if old & 1 == 1 {
+            header.spares.fetch_and(!1, Ordering::SeqCst);
+            futex::wake_all(&header.spares);
+        }
+    }
+
+    fn make_spare(&mut self) -> bool {
+        let header = self.arena.header();
+        let Some(index) = self.taken.iter().position(|taken| !taken) else {
+            header.fork_errno.store(NO_SLOT, Ordering::Release);
+            return false;
+        };
+        let index = index as u32;
+        header.slots_used.fetch_max(index + 1, Ordering::AcqRel);
+        let incarnation = header.incarnations.fetch_add(1, Ordering::Relaxed) + 1;
+        self.arena.slot(index).incarnation.store(incarnation, Ordering::Relaxed);
+        self.arena.slot(index).state.store(slots::FORKING, Ordering::Release);
+        if !self.fork_into(index) {
+            self.arena.slot(index).state.store(slots::FREE, Ordering::Release);
+            return false;
+        }
+        self.taken[index as usize] = true;
+        self.arena.slot(index).state.store(slots::SPARE, Ordering::Release);
+        true
+    }
+
+    /// Forks a child that will do whatever its slot says.
+    fn fork_into(&mut self, index: u32) -> bool {
+        let slot = self.arena.slot(index);
+        // SAFETY: the supervisor has one thread.
+        match unsafe { member::fork() } {
+            Ok(None) => child::live(self.arena, index, &self.inheritance),
+            Ok(Some(pid)) => {
+                slot.pid.store(pid, Ordering::Release);
+                self.slots.insert(pid, index);
+                true
+            }
+            Err(e) => {
+                let errno = e.raw_os_error().unwrap_or(libc::EAGAIN);
+                self.arena.header().fork_errno.store(errno as u32, Ordering::Release);
+                false
+            }
+        }
+    }
+
+    /// Buries every child that has ended.
+    pub(super) fn reap(&mut self) {
+        let mut any = false;
+        while let Ok(Some((pid, ended))) = process::next_ended() {
+            any = true;
+            // A zombie keeps its number, so until it is reaped nobody can mistake another for it.
+            match self.slots.remove(&pid) {
+                Some(index) => self.bury(index, pid, ended),
+                None => process::reap(pid), // an adopted orphan that we killed
+            }
+        }
+        if any {
+            self.kill_orphans();
+        }
+    }
+
+    fn bury(&mut self, index: u32, pid: i32, ended: Ended) {
+        let slot = self.arena.slot(index);
+        match slots::phase(slot.state.load(Ordering::Acquire)) {
+            slots::RUNNING => {
+                self.recover(index, ended);
+                process::reap(pid);
+            }
+            phase => {
+                process::reap(pid);
+                self.bury_unborn(index, slot, phase, ended);
+            }
+        }
+        self.arena.header().ended.fetch_add(1, Ordering::Release);
+        futex::wake_all(&self.arena.header().ended);
+    }
+
+    /// A child died before it had begun: another one takes its place, with the same request.
+    fn bury_unborn(&mut self, index: u32, slot: &Slot, phase: u32, ended: Ended) {
+        if phase == slots::SPARE {
+            // Nobody counts on it, unless a spawner claims it at this very moment.
+            let free =
+                slot.state.compare_exchange(slots::SPARE, slots::DEAD, Ordering::AcqRel, Ordering::Acquire);
+            if free.is_ok() {
+                return self.recover(index, ended);
+            }
+        }
+        let attempts = slot.stillborn.fetch_add(1, Ordering::Relaxed) + 1;
+        if attempts >= STILLBORN && slots::phase(slot.state.load(Ordering::Acquire)) == slots::GO {
+            self.give_up(index, ended);
+        } else {
+            self.childless.push((index, ended));
+        }
+    }
+
+    /// Forks again for the slots whose child died before it had begun.
+    fn replace_stillborn(&mut self) {
+        for (index, ended) in std::mem::take(&mut self.childless) {
+            if self.fork_into(index) {
+                continue;
+            }
+            match slots::phase(self.arena.slot(index).state.load(Ordering::Acquire)) {
+                slots::GO => self.give_up(index, ended),
+                // Its spawner still writes the request (or has died, and it is a spare again).
+                _ => self.childless.push((index, ended)),
+            }
+        }
+    }
+
+    /// Answers a request that no child lived long enough to begin.
+    fn give_up(&mut self, index: u32, ended: Ended) {
+        if let Some((_, _, body)) = outcome::object_of(self.arena, self.arena.slot(index)) {
+            let code = match ended {
+                Ended::Exited(code) => code,
+                Ended::Signaled { signal, .. } => -signal,
+            };
+            body.code.store(code, Ordering::Relaxed);
+            body.ending.store(outcome::ending::NOT_STARTED, Ordering::Relaxed);
+            body.finish();
+        }
+        self.recover(index, ended);
+    }
+
+    fn recover(&mut self, index: u32, ended: Ended) {
+        recovery::recover(self.arena, index, Some(ended));
+        self.taken[index as usize] = false;
+        if index >= WARM_SLOTS {
+            self.arena.cool_slot(index);
+        }
+    }
+
+    /// Kills what dead children left behind: processes that they had started by themselves.
+    fn kill_orphans(&mut self) {
+        let Ok(children) = process::children_of_self(&mut self.proc_text) else { return };
+        for pid in children.into_iter().filter(|pid| !self.slots.contains_key(pid)) {
+            let _ = process::kill(pid, libc::SIGKILL);
+        }
+    }
+
+    /// The names of the processes that the end of the family waits for.
+    pub(super) fn awaited(&self) -> Vec<String> {
+        let awaited = |&&index: &&u32| {
+            let slot = self.arena.slot(index);
+            let state = slots::phase(slot.state.load(Ordering::Acquire));
+            let daemon = slot.flags.load(Ordering::Relaxed) & slots::DAEMON != 0;
+            state == slots::CLAIMED || (slot.is_live() && !daemon)
+        };
+        self.slots.values().filter(awaited).map(|&index| self.arena.describe_process(index)).collect()
+    }
+
+    pub(super) fn has_daemons(&self) -> bool {
+        self.slots.values().any(|&index| self.arena.slot(index).is_live())
+    }
+
+    pub(super) fn terminate_daemons(&self) {
+        for (&pid, &index) in &self.slots {
+            if self.arena.slot(index).is_live() {
+                let _ = process::kill(pid, libc::SIGTERM);
+            }
+        }
+    }
+
+    /// Kills every child, stopped ones too, and what they leave; returns when all are gone.
+    pub(super) fn kill_everybody(&mut self) {
+        for _ in 0..1000 {
+            for &pid in self.slots.keys() {
+                let _ = process::kill(pid, libc::SIGKILL);
+            }
+            self.kill_orphans();
+            while let Ok(Some((pid, _))) = process::next_ended() {
+                self.slots.remove(&pid);
+                process::reap(pid);
+            }
+            let left = process::children_of_self(&mut self.proc_text).map_or(0, |c| c.len());
+            if left == 0 && self.slots.is_empty() {
+                return;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! How a process ended, in shared memory: the object that a `Process` handle names.
+//!
+//! | `done` | meaning                          | who moves it                                       |
+//! |--------|----------------------------------|----------------------------------------------------|
+//! | 0      | it has not ended                 | the child as its last act, or the supervisor → 1   |
+//! | 1      | the other fields say how it ended | nobody                                             |
+//!
+//! The supervisor writes only when the child is dead, so the two never write at once.
+
+use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
+
+use crate::arena::objects::{Body, Kind, Object};
+use crate::arena::slots::Slot;
+use crate::arena::{Arena, blocks};
+use crate::os::futex;
+use crate::os::process::Ended;
+
+/// [`ProcessBody::ending`].
+pub(crate) mod ending {
+    pub(crate) const RETURNED: u32 = 1;
+    pub(crate) const FAILED: u32 = 2;
+    pub(crate) const PANICKED: u32 = 3;
+    pub(crate) const EXITED: u32 = 4;
+    pub(crate) const KILLED: u32 = 5;
+    pub(crate) const NOT_STARTED: u32 = 6;
+    pub(crate) const LOST: u32 = 7;
+}
+
+/// A process, as long as anybody has a handle to it.
+#[repr(C)]
+pub(crate) struct ProcessBody {
+    /// A futex word: joiners sleep here.
+    pub(crate) done: AtomicU32,
+    pub(crate) ending: AtomicU32,
+    /// The exit code or the signal.
+    pub(crate) code: AtomicI32,
+    pub(crate) core_dumped: AtomicU32,
+    pub(crate) pid: AtomicI32,
+    pub(crate) slot: AtomicU32,
+    pub(crate) incarnation: AtomicU32,
+    /// Somebody was told how it ended.
+    pub(crate) observed: AtomicU32,
+}
+
+// SAFETY: atomics only, 32 bytes, and all zero is a process that has not ended.
+unsafe impl Body for ProcessBody {
+    const KIND: Kind = Kind::Process;
+}
+
+/// [`Object::blocks`] of a process: what its function returned, and what it has to say about its
+/// end (the panic's message, or why it did not start).
+pub(crate) const RESULT: usize = 0;
+pub(crate) const TEXT: usize = 1;
+
+impl ProcessBody {
+    pub(crate) fn is_done(&self) -> bool {
+        self.done.load(Ordering::Acquire) != 0
+    }
+
+    /// Publishes the ending and wakes who waits for it.
+    pub(crate) fn finish(&self) {
+        // CRASH: before this store the supervisor finishes it; after it, the death sweep wakes.
+        self.done.store(1, Ordering::Release);
+        futex::wake_all(&self.done);
+    }
+}
+
+/// Gives a block of the process in `slot` to its process object.
+pub(crate) fn attach(arena: &Arena, slot_index: u32, object: &Object, index: u32, which: usize, block: u64) {
+    if block == 0 {
+        return;
+    }
+    // CRASH: a reference to a block that is not tagged as the object's is ignored when the object
+    // is freed; the block itself is swept with its process.
+    object.blocks[which].store(block, Ordering::Release);
+    let (from, to) = (blocks::Tag::process(slot_index), blocks::Tag::object(index));
+    blocks::hand_over(arena, block, from, to);
+}
+
+/// The process object of a slot.
+pub(crate) fn object_of<'a>(arena: &Arena, slot: &Slot) -> Option<(u32, &'a Object, &'a ProcessBody)> {
+    let index = slot.process.load(Ordering::Acquire) as u32;
+    if slot.process.load(Ordering::Acquire) == 0 || index >= arena.layout.objects {
+        return None;
+    }
+    let object = arena.object(index);
+    Some((index, object, object.body()))
+}
+
+/// Writes down how the dead process in `slot` ended, unless it did so itself.
+pub(crate) fn record(arena: &Arena, slot_index: u32, how: Option<Ended>) {
+    let slot = arena.slot(slot_index);
+    let Some((index, object, body)) = object_of(arena, slot) else { return };
+    if body.is_done() {
+        return;
+    }
+    let text = slot.panic_text.load(Ordering::Acquire);
+    let (ending, code) = match how {
+        None => (ending::LOST, 0),
+        // It had returned, and something in its exit handlers left early, but with its own code.
+        Some(Ended::Exited(code)) if slot.leaving.load(Ordering::Acquire) != 0 && code == body.code.load(Ordering::Relaxed) => {
+            return body.finish();
+        }
+        Some(Ended::Exited(code)) => (ending::EXITED, code),
+        Some(Ended::Signaled { signal: libc::SIGABRT, .. }) if text != 0 => (ending::PANICKED, 101),
+        Some(Ended::Signaled { signal, .. }) => (ending::KILLED, signal),
+    };
+    if ending == ending::PANICKED {
+        attach(arena, slot_index, object, index, TEXT, text);
+    }
+    body.ending.store(ending, Ordering::Relaxed);
+    body.code.store(code, Ordering::Relaxed);
+    let core = matches!(how, Some(Ended::Signaled { core: true, .. }));
+    body.core_dumped.store(core.into(), Ordering::Relaxed);
+    body.finish();
+}

@@ -1,0 +1,91 @@
+//! What happens when a process dies: one function, in one order.
+//!
+//! It works without a supervisor, because the crash tests call it on a private copy of the memory
+//! after every instruction of their victim; and it can be begun anew at any point, because the
+//! supervisor may be killed too and main does it then.
+
+use std::sync::atomic::Ordering;
+
+use super::outcome;
+use crate::arena::{Arena, slots, sweep};
+use crate::os::process::Ended;
+use crate::sync;
+use crate::sync::raw::park;
+
+/// Repairs what the dead process in `slot` left, and frees the slot. `how` is how the kernel says
+/// it ended, `None` when the whole family was lost.
+pub(crate) fn recover(arena: &Arena, slot: u32, how: Option<Ended>) {
+    let dead = arena.slot(slot);
+    dead.state.store(slots::DEAD, Ordering::SeqCst);
+    let clean = dead.leaving.load(Ordering::Acquire) != 0 && matches!(how, Some(Ended::Exited(_)));
+
+    // While the words still name the dead, only we may touch what they guard.
+    let was_inside = release_locks(arena, slot);
+    release_claims(arena, slot);
+    if !clean || was_inside {
+        // The dead may have been woken on behalf of another, or been about to wake one.
+        park::wake_everybody(arena);
+    }
+    // Who joins it finds its locks handed on. After this its handle may be the last to its object.
+    outcome::record(arena, slot, how);
+    let collect = sweep::objects(arena, slot);
+    sweep::blocks(arena, slot);
+    sweep::records(arena, slot);
+    if collect {
+        arena.header().collect_wanted.store(1, Ordering::SeqCst);
+    }
+    dead.reset();
+    // CRASH: last, so that a recovery that died is begun anew from the slot's state.
+    dead.state.store(slots::FREE, Ordering::Release);
+}
+
+/// Hands on what a thread of this very process holds, because the process is ending.
+pub(crate) fn release_own_locks(arena: &Arena, record: u32) {
+    if let Some(slot) = arena.slot_of_record(record) {
+        release_locks_of(arena, slot, record);
+    }
+}
+
+fn release_locks(arena: &Arena, slot: u32) -> bool {
+    arena.records_of(slot).fold(false, |any, id| release_locks_of(arena, slot, id) || any)
+}
+
+fn release_locks_of(arena: &Arena, slot: u32, id: u32) -> bool {
+    let mut any = false;
+    arena.record(id).for_each_held(arena, |entry| {
+        let lock = entry.load(Ordering::Acquire);
+        if lock != 0 {
+            any = true;
+            sync::bury(arena, slot, id, lock);
+        }
+    });
+    any
+}
+
+/// Puts spares back that the dead had claimed and not sent off.
+fn release_claims(arena: &Arena, slot: u32) {
+    let used = arena.header().slots_used.load(Ordering::Acquire).min(arena.layout.slots);
+    for index in 1..used {
+        let state = arena.slot(index).state.load(Ordering::Acquire);
+        let by_dead = slots::phase(state) == slots::CLAIMED
+            && arena.slot_of_record(slots::claimant(state)) == Some(slot);
+        if by_dead {
+            return_spare(arena, index);
+        }
+    }
+}
+
+/// Empties a claimed slot of the request that was being written to it.
+pub(crate) fn return_spare(arena: &Arena, index: u32) {
+    let spare = arena.slot(index);
+    // The sleeping child owns nothing yet; what is there was put there for it.
+    let collect = sweep::objects(arena, index);
+    sweep::blocks(arena, index);
+    if collect {
+        arena.header().collect_wanted.store(1, Ordering::SeqCst);
+    }
+    spare.request.clear();
+    spare.process.store(0, Ordering::Relaxed);
+    spare.flags.store(0, Ordering::Relaxed);
+    spare.state.store(slots::SPARE, Ordering::Release);
+}

@@ -1,0 +1,180 @@
+//! The supervisor's loop: sleep until a child ends, somebody rings, or main is gone; then look at
+//! everything.
+//!
+//! It runs no user code, has one thread, and never waits for a lock that another process can hold:
+//! the holder may be dead and waiting for this very loop. If it is killed, the kernel kills the
+//! children (each asked for that when it was born) and main starts over.
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::Ordering;
+
+use super::entrypoint;
+use super::nursery::{Inheritance, Nursery};
+use crate::arena::header::stage;
+use crate::arena::{Arena, collect, member};
+use crate::os::clock::now_ns;
+use crate::os::{fd, futex, process, signal};
+
+/// What main sends a new supervisor: its own pidfd, its standard input, the arena.
+pub(super) struct Hello {
+    memfd: OwnedFd,
+    stdin: OwnedFd,
+    main: OwnedFd,
+    socket: OwnedFd,
+    mask: u64,
+}
+
+/// The length of the hello: a magic word and main's signal mask.
+pub(super) const HELLO: usize = 16;
+pub(super) const HELLO_MAGIC: u64 = u64::from_le_bytes(*b"prchello");
+
+/// Receives main's hello from descriptor 0, and puts main's standard input there.
+pub(super) fn receive_hello(stdin: BorrowedFd<'_>) -> Option<Hello> {
+    let mut bytes = [0; HELLO];
+    let (len, fds) = fd::receive_with_fds(stdin, &mut bytes).ok()?;
+    let word = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("INVARIANT: 8 bytes"));
+    if len != HELLO || word(0) != HELLO_MAGIC {
+        return None;
+    }
+    let socket = fd::above_stdio(stdin.try_clone_to_owned().ok()?).ok()?;
+    let [memfd, stdin, main]: [OwnedFd; 3] = fds.try_into().ok()?;
+    fd::duplicate_onto(stdin.as_fd(), 0).ok()?;
+    Some(Hello { memfd, stdin, main, socket, mask: word(8) })
+}
+
+/// Is the supervisor, until the family ends.
+pub(super) fn run(hello: Hello) -> ! {
+    fd::fill_stdio();
+    let dispositions = signal::ignore_group_signals();
+    signal::set_mask(&signal::mask_from_word(1 << (signal::BELL - 1)));
+    process::set_title("procession-sup");
+    process::become_subreaper();
+    let memfd_inode = process::inode(hello.memfd.as_fd()).unwrap_or(0);
+    let started = Arena::open(hello.memfd.as_fd())
+        .map_err(crate::Error::from)
+        .and_then(member::join_as_supervisor)
+        .and_then(|arena| Ok((arena, signal::child_signal_fd()?)));
+    let Ok((arena, bell)) = started else { process::exit_now(1) };
+    entrypoint::constants();
+    drop((hello.memfd, hello.stdin));
+    let inheritance = Inheritance {
+        mask: signal::mask_from_word(hello.mask),
+        dispositions,
+        private_fds: [bell.as_raw_fd(), hello.main.as_raw_fd(), hello.socket.as_raw_fd()],
+    };
+    let mut supervisor = Supervisor {
+        arena,
+        nursery: Nursery::new(arena, inheritance),
+        bell,
+        main: hello.main,
+        socket: Some(hello.socket),
+        memfd_inode,
+        farewell: Farewell::default(),
+    };
+    supervisor.announce();
+    loop {
+        supervisor.round();
+    }
+}
+
+struct Supervisor {
+    arena: &'static Arena,
+    nursery: Nursery,
+    bell: OwnedFd,
+    main: OwnedFd,
+    /// Open while main has its end: it closes when main ends or executes another program.
+    socket: Option<OwnedFd>,
+    memfd_inode: u64,
+    farewell: Farewell,
+}
+
+/// How far the end of the family has come.
+#[derive(Default)]
+struct Farewell {
+    began_ns: u64,
+    named: bool,
+    terminated_ns: u64,
+}
+
+impl Supervisor {
+    /// Makes the first spares and says that children can be had.
+    fn announce(&mut self) {
+        let header = self.arena.header();
+        if let Ok((device, inode)) = process::cwd_identity() {
+            header.cwd_device.store(device, Ordering::Relaxed);
+            header.cwd_inode.store(inode, Ordering::Relaxed);
+        }
+        header.supervisor_pid.store(process::pid() as u32, Ordering::Release);
+        self.nursery.refill();
+        let to = (stage::STARTING, stage::RUNNING);
+        // Main may be on its way out already; that is not to be overwritten.
+        let _ = header.stage.compare_exchange(to.0, to.1, Ordering::AcqRel, Ordering::Relaxed);
+        futex::wake_all(&header.stage);
+    }
+
+    fn round(&mut self) {
+        let socket = self.socket.as_ref().map_or(-1, AsRawFd::as_raw_fd);
+        let fds = [self.bell.as_raw_fd(), self.main.as_raw_fd(), socket];
+        let [_, main_ended, socket_ready] = fd::poll(fds, self.patience_ms());
+        if main_ended || (socket_ready && self.main_is_another_program()) {
+            self.nursery.kill_everybody();
+            process::exit_now(0);
+        }
+        signal::drain_signal_fd(self.bell.as_raw_fd());
+        self.nursery.reap();
+        collect::if_wanted(self.arena, self.nursery.intent());
+        match self.arena.header().stage.load(Ordering::Acquire) {
+            stage::ENDING => self.end(),
+            _ => self.nursery.refill(),
+        }
+    }
+
+    /// The socket says something: garbage, which is thrown away, or its end. Main may have closed
+    /// all its descriptors, as daemons do; if it has executed another program, the family is over.
+    fn main_is_another_program(&mut self) -> bool {
+        let Some(socket) = &self.socket else { return false };
+        if fd::drain(socket.as_fd()) {
+            return false;
+        }
+        self.socket = None;
+        let pid = self.arena.slot(crate::arena::slots::MAIN).pid.load(Ordering::Relaxed);
+        !process::maps_memfd(pid, crate::arena::MEMFD_NAME, self.memfd_inode)
+    }
+
+    fn patience_ms(&self) -> i32 {
+        match self.farewell {
+            Farewell { began_ns: 0, .. } => -1,
+            Farewell { terminated_ns: 0, named: true, .. } => -1,
+            _ => 50,
+        }
+    }
+
+    /// One step of the family's end: wait for those who are not daemons, naming them after five
+    /// seconds; then ask the daemons to go, and a second later make them.
+    fn end(&mut self) {
+        const NAMING_NS: u64 = 5_000_000_000;
+        const GRACE_NS: u64 = 1_000_000_000;
+        let now = now_ns();
+        if self.farewell.began_ns == 0 {
+            self.farewell.began_ns = now;
+        }
+        let awaited = self.nursery.awaited();
+        if !awaited.is_empty() {
+            if !self.farewell.named && now - self.farewell.began_ns > NAMING_NS {
+                self.farewell.named = true;
+                let names = awaited.join(", ");
+                process::write_raw(2, format!("main has ended and waits for: {names}\n").as_bytes());
+            }
+            return self.nursery.refill();
+        }
+        if self.farewell.terminated_ns == 0 {
+            self.farewell.terminated_ns = now;
+            self.nursery.terminate_daemons();
+        }
+        if self.nursery.has_daemons() && now - self.farewell.terminated_ns < GRACE_NS {
+            return;
+        }
+        self.nursery.kill_everybody();
+        process::exit_now(0);
+    }
+}

@@ -1,0 +1,108 @@
+//! What can keep a lock from being taken.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::raw::word::Outcome;
+
+/// Why a lock was not taken. Plain data: it holds no guard, and it can be cloned and sent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum LockError {
+    /// A process died while it held the lock, and nobody has recovered it since. The lock is free;
+    /// [`lock_or_recover`](super::Lock::lock_or_recover) takes it.
+    OwnerDied(OwnerDied),
+    /// A thread panicked while it held the lock, and nobody has recovered it since.
+    Panicked(OwnerDied),
+    /// Somebody holds it, and the call was told not to wait.
+    WouldBlock,
+    /// Somebody held it until the time was up.
+    TimedOut,
+    /// Waiting would never end: each one in the cycle waits for the next.
+    Deadlock {
+        /// Who waits for whom; the last waits for the first.
+        cycle: Vec<DeadlockMember>,
+    },
+    /// The lock cannot be used from here at all, and why.
+    Unusable(String),
+}
+
+/// Who held a lock when it died or panicked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct OwnerDied {
+    /// Its process id, which may belong to another process by now.
+    pub pid: i32,
+    /// The name of its process, cut to 32 bytes.
+    pub name: String,
+}
+
+/// One thread of a deadlock.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct DeadlockMember {
+    /// The process.
+    pub pid: i32,
+    /// The process's name.
+    pub process: String,
+    /// The kernel's number of the thread.
+    pub thread: i32,
+    /// The name of the lock that it waits for, empty if it has none.
+    pub lock: String,
+}
+
+impl OwnerDied {
+    pub(super) fn new(pid: i32, name: String) -> OwnerDied {
+        OwnerDied { pid, name }
+    }
+}
+
+impl DeadlockMember {
+    pub(super) fn new(pid: i32, process: String, thread: i32, lock: String) -> DeadlockMember {
+        DeadlockMember { pid, process, thread, lock }
+    }
+}
+
+impl LockError {
+    pub(super) fn unusable(error: &crate::Error) -> LockError {
+        LockError::Unusable(error.to_string())
+    }
+
+    /// The refusals that need no look at the lock.
+    pub(super) fn from_outcome(outcome: Outcome, waited: bool) -> LockError {
+        match outcome {
+            Outcome::TimedOut if waited => LockError::TimedOut,
+            _ => LockError::WouldBlock,
+        }
+    }
+}
+
+impl fmt::Display for OwnerDied {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "process {} (pid {})", self.name, self.pid)
+    }
+}
+
+impl fmt::Display for LockError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const ADVICE: &str = "what it guards may be half-done; take it with lock_or_recover()";
+        match self {
+            LockError::OwnerDied(who) => write!(f, "{who} died holding the lock: {ADVICE}"),
+            LockError::Panicked(who) => write!(f, "{who} panicked holding the lock: {ADVICE}"),
+            LockError::WouldBlock => f.write_str("the lock is held"),
+            LockError::TimedOut => f.write_str("the lock was held until the time was up"),
+            LockError::Deadlock { cycle } => {
+                f.write_str("deadlock:")?;
+                for one in cycle {
+                    let lock = if one.lock.is_empty() { "a lock" } else { &one.lock };
+                    write!(f, " {} (pid {}, thread {}) waits for {lock};", one.process, one.pid, one.thread)?;
+                }
+                Ok(())
+            }
+            LockError::Unusable(why) => f.write_str(why),
+        }
+    }
+}
+
+impl std::error::Error for LockError {}

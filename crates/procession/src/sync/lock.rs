@@ -1,0 +1,417 @@
+//! [`Lock`]: mutual exclusion between processes and threads.
+#![allow(unsafe_code)] // Says that its shared layout is made of atomics.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::error::{DeadlockMember, LockError, OwnerDied};
+use super::raw::lock::{Held, RawLock};
+use super::raw::word::{self, MARK, Outcome};
+use crate::arena::handle::Handle;
+use crate::arena::objects::{Body, Kind, check_name};
+use crate::arena::thread::with_me;
+use crate::arena::{Arena, member};
+use crate::os::clock::Deadline;
+use crate::Result;
+use crate::os::process;
+
+/// What a lock is in shared memory: its word, and who left it marked.
+#[repr(C)]
+pub(crate) struct LockBody {
+    raw: RawLock,
+    /// Odd while the mark is being written.
+    mark_version: AtomicU32,
+    mark_cause: AtomicU32,
+    mark_pid: AtomicI32,
+    mark_name_len: AtomicU32,
+    mark_name: [AtomicU64; 4],
+}
+
+// SAFETY: atomics only, 64 bytes, and all zero is a free lock.
+unsafe impl Body for LockBody {
+    const KIND: Kind = Kind::Lock;
+}
+
+const DIED: u32 = 1;
+const PANICKED: u32 = 2;
+
+/// A lock for processes and threads alike, that outlives its owner.
+///
+/// A handle: clone it or send it to another process, and it is the same lock. It guards no data of
+/// its own but whatever you agree that it does: a file, the terminal, a protocol.
+///
+/// ```
+/// use procession::Lock;
+///
+/// let lock = Lock::new()?;
+/// {
+///     let _held = lock.lock()?;
+///     // nobody else is in here, in this process or another
+/// } // released here
+/// # Ok::<(), procession::Error>(())
+/// ```
+///
+/// # If a process dies
+///
+/// While it **holds** the lock: the lock is free again within a fraction of a millisecond and
+/// *marked*. Everyone who waits for it and everyone who comes gets [`LockError::OwnerDied`], until
+/// somebody takes it with [`lock_or_recover`](Lock::lock_or_recover). A panic that unwinds through
+/// a guard marks it too. While it **waits**: nobody notices.
+///
+/// # Fairness
+///
+/// A free lock goes to whoever comes first, which is fast. Who has waited for a millisecond is
+/// handed the lock by the next release (one such waiter each millisecond).
+#[derive(Clone)]
+pub struct Lock {
+    handle: Handle,
+}
+
+impl Lock {
+    /// Makes a new lock, which is free.
+    ///
+    /// # Errors
+    /// When the shared memory is full or cannot be had.
+    ///
+    /// ```
+    /// let lock = procession::Lock::new()?;
+    /// # Ok::<(), procession::Error>(())
+    /// ```
+    pub fn new() -> Result<Lock> {
+        Lock::named("")
+    }
+
+    /// Makes a new lock with a name of at most 95 bytes, which reports and `Debug` show. The name
+    /// is for people; two locks with the same name are two locks.
+    ///
+    /// # Errors
+    /// As [`Lock::new`]; and [`Error::InvalidArgument`](crate::Error::InvalidArgument) when the
+    /// name is too long.
+    ///
+    /// ```
+    /// let lock = procession::Lock::named("stock")?;
+    /// assert_eq!(lock.name(), "stock");
+    /// # Ok::<(), procession::Error>(())
+    /// ```
+    pub fn named(name: &str) -> Result<Lock> {
+        check_name(name)?;
+        let handle = Handle::create::<LockBody>(|object| object.set_name(name))?;
+        Ok(Lock { handle })
+    }
+
+    /// The name it was made with, or the empty string.
+    ///
+    /// ```
+    /// assert_eq!(procession::Lock::new()?.name(), "");
+    /// # Ok::<(), procession::Error>(())
+    /// ```
+    pub fn name(&self) -> String {
+        if member::is_forked() { String::new() } else { self.handle.object().name() }
+    }
+
+    fn body(&self) -> &'static LockBody {
+        self.handle.body()
+    }
+
+    /// Takes the lock, and waits for it as long as it takes.
+    ///
+    /// # Errors
+    /// * [`LockError::OwnerDied`], [`LockError::Panicked`]: it is marked; see the type's
+    ///   documentation.
+    /// * [`LockError::Deadlock`]: this thread holds it already.
+    /// * [`LockError::Unusable`]: in a plain fork of a member of the family.
+    ///
+    /// ```
+    /// let lock = procession::Lock::new()?;
+    /// let held = lock.lock()?;
+    /// drop(held);
+    /// # Ok::<(), procession::Error>(())
+    /// ```
+    #[inline]
+    pub fn lock(&self) -> Result<LockGuard<'_>, LockError> {
+        self.acquire(false, Deadline::NEVER)
+    }
+
+    /// Takes the lock if it is free.
+    ///
+    /// # Errors
+    /// [`LockError::WouldBlock`] when somebody holds it; otherwise as [`lock`](Lock::lock).
+    ///
+    /// ```
+    /// use procession::{Lock, sync::LockError};
+    ///
+    /// let lock = Lock::new()?;
+    /// let held = lock.try_lock()?;
+    /// let other = lock.clone();
+    /// std::thread::spawn(move || assert_eq!(other.try_lock().err(), Some(LockError::WouldBlock)))
+    ///     .join().unwrap();
+    /// # Ok::<(), procession::Error>(())
+    /// ```
+    pub fn try_lock(&self) -> Result<LockGuard<'_>, LockError> {
+        self.acquire(false, Deadline::after(Duration::ZERO)).map_err(|e| match e {
+            LockError::TimedOut => LockError::WouldBlock,
+            other => other,
+        })
+    }
+
+    /// Takes the lock, and waits for it at most `timeout`. A timeout of zero tries once.
+    ///
+    /// # Errors
+    /// [`LockError::TimedOut`] when somebody held it all the time; otherwise as
+    /// [`lock`](Lock::lock).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// let lock = procession::Lock::new()?;
+    /// let held = lock.lock_timeout(Duration::from_millis(10))?;
+    /// # Ok::<(), procession::Error>(())
+    /// ```
+    pub fn lock_timeout(&self, timeout: Duration) -> Result<LockGuard<'_>, LockError> {
+        self.acquire(false, Deadline::after(timeout))
+    }
+
+    /// Takes the lock, and waits for it at most until `deadline`.
+    ///
+    /// # Errors
+    /// As [`lock_timeout`](Lock::lock_timeout).
+    ///
+    /// ```
+    /// use std::time::{Duration, Instant};
+    /// let lock = procession::Lock::new()?;
+    /// let held = lock.lock_deadline(Instant::now() + Duration::from_millis(10))?;
+    /// # Ok::<(), procession::Error>(())
+    /// ```
+    pub fn lock_deadline(&self, deadline: Instant) -> Result<LockGuard<'_>, LockError> {
+        self.acquire(false, Deadline::at(deadline))
+    }
+
+    /// Takes the lock also when it is marked, clears the mark, and tells:
+    /// [`LockGuard::recovered_from`] says who died. Waits as long as it takes.
+    ///
+    /// If this process dies before it releases the lock, the lock is marked again.
+    ///
+    /// # Errors
+    /// [`LockError::Deadlock`] and [`LockError::Unusable`], as [`lock`](Lock::lock).
+    ///
+    /// ```
+    /// use procession::{Lock, Process};
+    ///
+    /// let lock = Lock::new()?;
+    /// let child = Process::spawn(|lock: Lock| {
+    ///     std::mem::forget(lock.lock().unwrap());
+    ///     std::process::abort();
+    /// }, (lock.clone(),))?;
+    /// assert!(child.join().is_err());
+    ///
+    /// let held = lock.lock_or_recover()?;
+    /// assert_eq!(held.recovered_from().map(|who| who.pid), child.pid());
+    /// // ... put right what the lock guards ...
+    /// # Ok::<(), procession::Error>(())
+    /// ```
+    pub fn lock_or_recover(&self) -> Result<LockGuard<'_>, LockError> {
+        self.acquire(true, Deadline::NEVER)
+    }
+
+    #[inline]
+    fn acquire(&self, recover: bool, deadline: Deadline) -> Result<LockGuard<'_>, LockError> {
+        let taken = with_me(|me| self.body().raw.acquire(me, self.handle.hot_offset(), recover, deadline));
+        match taken {
+            Ok(Ok(Ok(held))) => Ok(self.guard(held)),
+            Ok(Ok(Err(outcome))) => Err(self.refused(outcome)),
+            Ok(Err(error)) | Err(error) => Err(LockError::unusable(&error)),
+        }
+    }
+
+    #[inline]
+    fn guard(&self, held: Held) -> LockGuard<'_> {
+        let news = if held.recovered { Some(Box::new(self.body().read_mark().1)) } else { None };
+        LockGuard {
+            body: self.body(),
+            held,
+            news,
+            mark: false,
+            panicking: std::thread::panicking(),
+            _here: PhantomData,
+        }
+    }
+
+    #[cold]
+    fn refused(&self, outcome: Outcome) -> LockError {
+        match outcome {
+            Outcome::Marked => match self.body().read_mark() {
+                (PANICKED, who) => LockError::Panicked(who),
+                (_, who) => LockError::OwnerDied(who),
+            },
+            Outcome::Relocked => {
+                let me = member::name();
+                let (pid, thread) = (process::pid(), process::thread_id());
+                LockError::Deadlock { cycle: vec![DeadlockMember::new(pid, me, thread, self.name())] }
+            }
+            other => LockError::from_outcome(other, true),
+        }
+    }
+}
+
+impl LockBody {
+    /// Writes down who leaves the lock marked. Only its owner calls this, or recovery in its name.
+    fn write_mark(&self, cause: u32, pid: i32, name: &str) {
+        let version = self.mark_version.load(Ordering::Relaxed) | 1;
+        self.mark_version.store(version, Ordering::Release);
+        self.mark_cause.store(cause, Ordering::Release);
+        self.mark_pid.store(pid, Ordering::Release);
+        let mut bytes = [0u8; 32];
+        let len = (0..=name.len().min(32)).rev().find(|&n| name.is_char_boundary(n)).unwrap_or(0);
+        bytes[..len].copy_from_slice(&name.as_bytes()[..len]);
+        for (to, from) in self.mark_name.iter().zip(bytes.chunks_exact(8)) {
+            to.store(u64::from_le_bytes(from.try_into().expect("INVARIANT: chunks of 8")), Ordering::Release);
+        }
+        self.mark_name_len.store(len as u32, Ordering::Release);
+        // CRASH: an odd version is written over by the next one to mark; the word decides whether
+        // there is a mark at all.
+        self.mark_version.store(version.wrapping_add(1), Ordering::Release);
+    }
+
+    /// Who left the lock marked, and why. A mark that changes meanwhile is read again.
+    fn read_mark(&self) -> (u32, OwnerDied) {
+        for _ in 0..1000 {
+            let version = self.mark_version.load(Ordering::Acquire);
+            let cause = self.mark_cause.load(Ordering::Acquire);
+            let pid = self.mark_pid.load(Ordering::Acquire);
+            let mut bytes: Vec<u8> =
+                self.mark_name.iter().flat_map(|w| w.load(Ordering::Acquire).to_le_bytes()).collect();
+            bytes.truncate(self.mark_name_len.load(Ordering::Acquire).min(32) as usize);
+            if version & 1 == 0 && self.mark_version.load(Ordering::Acquire) == version {
+                return (cause, OwnerDied::new(pid, String::from_utf8_lossy(&bytes).into_owned()));
+            }
+            std::hint::spin_loop();
+        }
+        (DIED, OwnerDied::new(0, String::new()))
+    }
+}
+
+/// Releases what the dead thread with record `id`, of process `slot`, held at `offset`.
+pub(crate) fn bury(arena: &Arena, slot: u32, id: u32, offset: u64) {
+    let Some(object) = arena.object_at(offset) else { return };
+    let body: &'static LockBody = object.body();
+    if arena.offset_of(&raw const *body) != offset {
+        return;
+    }
+    super::raw::lock::bury(arena, id, &body.raw, || {
+        let pid = arena.slot(slot).pid.load(Ordering::Relaxed);
+        body.write_mark(DIED, pid, &arena.process_name(slot));
+    });
+}
+
+/// A lock that is held. Dropping it releases the lock.
+///
+/// It stays in the thread that took it. `mem::forget` of a guard keeps the lock held until the
+/// process ends.
+///
+/// ```compile_fail
+/// fn needs_send<T: Send>(_: T) {}
+/// let lock = procession::Lock::new().unwrap();
+/// needs_send(lock.lock().unwrap()); // a guard cannot be sent to another thread
+/// ```
+#[must_use = "the lock is released at once when its guard is dropped"]
+pub struct LockGuard<'a> {
+    body: &'static LockBody,
+    held: Held,
+    news: Option<Box<OwnerDied>>,
+    mark: bool,
+    panicking: bool,
+    _here: PhantomData<(&'a Lock, *mut ())>,
+}
+
+impl LockGuard<'_> {
+    /// Who died or panicked holding the lock before us, if it was marked when
+    /// [`Lock::lock_or_recover`] took it.
+    ///
+    /// ```
+    /// let lock = procession::Lock::new()?;
+    /// assert!(lock.lock_or_recover()?.recovered_from().is_none());
+    /// # Ok::<(), procession::Error>(())
+    /// ```
+    pub fn recovered_from(&self) -> Option<&OwnerDied> {
+        self.news.as_deref()
+    }
+
+    /// Marks the lock: whoever comes next is told that what it guards may be broken, as if this
+    /// thread had panicked.
+    ///
+    /// ```
+    /// use procession::{Lock, sync::LockError};
+    /// let lock = Lock::new()?;
+    /// lock.lock()?.poison();
+    /// assert!(matches!(lock.lock(), Err(LockError::Panicked(_))));
+    /// # Ok::<(), procession::Error>(())
+    /// ```
+    pub fn poison(mut self) {
+        self.mark = true;
+    }
+}
+
+impl Drop for LockGuard<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        if self.mark || std::thread::panicking() != self.panicking {
+            return self.release_marked();
+        }
+        if !member::is_forked() {
+            self.body.raw.release(self.held, false);
+        }
+    }
+}
+
+impl LockGuard<'_> {
+    #[cold]
+    fn release_marked(&self) {
+        if member::is_forked() {
+            return;
+        }
+        self.body.write_mark(PANICKED, process::pid(), &member::name());
+        self.body.raw.release(self.held, true);
+    }
+}
+
+impl fmt::Debug for LockGuard<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LockGuard").field("recovered_from", &self.news).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Lock {
+    /// Tells the holder's process and how many wait; a snapshot.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut out = f.debug_struct("Lock");
+        let Some(arena) = member::mapped() else { return out.finish_non_exhaustive() };
+        out.field("name", &self.name());
+        let now = self.body().raw.load();
+        match word::owner(now) {
+            0 if now & MARK != 0 => out.field("marked_by", &self.body().read_mark().1),
+            0 => out.field("holder", &None::<()>),
+            owner => {
+                let slot = arena.slot_of_record(owner - 1).unwrap_or(u32::MAX);
+                out.field("holder", &arena.describe_process(slot))
+            }
+        };
+        let offset = self.handle.hot_offset();
+        let waits = |id: &u32| arena.record(*id).waits_for.load(Ordering::Relaxed) == offset;
+        out.field("waiters", &arena.records_in_use().filter(waits).count()).finish()
+    }
+}
+
+impl Serialize for Lock {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.handle.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Lock {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Lock, D::Error> {
+        Ok(Lock { handle: Handle::deserialize(deserializer, Kind::Lock)? })
+    }
+}

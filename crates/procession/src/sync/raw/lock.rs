@@ -1,0 +1,175 @@
+//! The lock word in the arena: journal, publication of waits, and repair after a death.
+
+use std::hint::spin_loop;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use super::park::Wait;
+use super::word::{self, Outcome, Wake, Waiter, Word};
+use crate::arena::records::Record;
+use crate::arena::thread::{self, Me};
+use crate::arena::{Arena, member};
+use crate::os::clock::{Deadline, now_ns};
+use crate::os::futex;
+use crate::Result;
+
+/// A waiter that has slept this long gets the lock next.
+const PATIENCE_NS: u64 = 1_000_000;
+
+/// A lock in shared memory that outlives its owner. All zero is a free one.
+#[repr(C)]
+pub(crate) struct RawLock {
+    word: AtomicU64,
+    /// When the lock was last handed to a waiter that had been passed over.
+    handed_ns: AtomicU64,
+}
+
+impl Word for AtomicU64 {
+    fn load(&self) -> u64 {
+        self.load(Ordering::Acquire)
+    }
+
+    #[inline]
+    fn exchange(&self, old: u64, new: u64) -> Result<u64, u64> {
+        // ORDERING: Acquire pairs with the Release of the previous owner's exchange, so that we
+        // see what it wrote; Release also keeps the journal entry before the word.
+        self.compare_exchange(old, new, Ordering::AcqRel, Ordering::Acquire)
+    }
+}
+
+/// A lock that is held, or about to be: the journal entry that says so.
+#[derive(Clone, Copy)]
+pub(crate) struct Held {
+    owner: u32,
+    /// The lock was marked when it was taken; now it is not.
+    pub(crate) recovered: bool,
+    entry: &'static AtomicU64,
+}
+
+impl RawLock {
+    /// Takes the lock, which lies at `offset`, or says why not. A lock that is not taken leaves no
+    /// trace.
+    #[inline]
+    pub(crate) fn acquire(
+        &'static self,
+        me: &Me,
+        offset: u64,
+        recover: bool,
+        deadline: Deadline,
+    ) -> Result<Result<Held, Outcome>> {
+        // INVARIANT 6: a word that names a thread is listed in that thread's journal.
+        let entry = me.note(offset)?;
+        let held = Held { owner: me.owner(), recovered: false, entry };
+        if self.word.exchange(0, held.owner.into()).is_ok() {
+            return Ok(Ok(held));
+        }
+        self.acquire_slow(me, held, recover, deadline)
+    }
+
+    #[cold]
+    fn acquire_slow(
+        &'static self,
+        me: &Me,
+        held: Held,
+        recover: bool,
+        deadline: Deadline,
+    ) -> Result<Result<Held, Outcome>> {
+        let arena = member::arena()?;
+        let mut sleeper = Sleeper { lock: self, arena, record: me.record(), deadline, since_ns: 0 };
+        match word::acquire(&self.word, held.owner, recover, &mut sleeper) {
+            Outcome::Taken => Ok(Ok(held)),
+            Outcome::Recovered => Ok(Ok(Held { recovered: true, ..held })),
+            refused => {
+                thread::strike(held.owner, held.entry);
+                Ok(Err(refused))
+            }
+        }
+    }
+
+    /// Lets go, and wakes whom it concerns.
+    #[inline]
+    pub(crate) fn release(&self, held: Held, mark: bool) {
+        // CRASH: until this exchange the word names us and recovery releases it; between it and
+        // the wake the journal still names the lock, and the death sweep wakes its sleepers.
+        let wake = word::release(&self.word, held.owner, mark);
+        if wake != Wake::Nobody {
+            self.wake(wake);
+        }
+        thread::strike(held.owner, held.entry);
+    }
+
+    #[cold]
+    fn wake(&self, wake: Wake) {
+        match wake {
+            Wake::Nobody => {}
+            Wake::One => drop(futex::wake(self.futex(), 1)),
+            Wake::All => drop(futex::wake_all(self.futex())),
+            Wake::Heir => {
+                self.handed_ns.store(now_ns(), Ordering::Relaxed);
+                futex::wake_all(self.futex());
+            }
+        }
+    }
+
+    /// The lower half of the word, on which waiters sleep.
+    pub(crate) fn futex(&self) -> &AtomicU32 {
+        const { assert!(cfg!(target_endian = "little"), "the lower half comes first") };
+        // SAFETY: the first four bytes of a live, aligned 64-bit atomic. The kernel and the tests
+        // only read through it.
+        unsafe { &*(&raw const self.word).cast::<AtomicU32>() }
+    }
+
+    pub(crate) fn load(&self) -> u64 {
+        self.word.load(Ordering::Acquire)
+    }
+}
+
+struct Sleeper {
+    lock: &'static RawLock,
+    arena: &'static Arena,
+    record: &'static Record,
+    deadline: Deadline,
+    since_ns: u64,
+}
+
+impl Waiter for Sleeper {
+    fn pause(&mut self, round: u32) {
+        (0..1 << round).for_each(|_| spin_loop());
+    }
+
+    fn expired(&mut self) -> bool {
+        self.deadline.passed()
+    }
+
+    fn starving(&mut self) -> bool {
+        let handed = self.lock.handed_ns.load(Ordering::Relaxed);
+        self.since_ns != 0 && now_ns().saturating_sub(self.since_ns.max(handed)) >= PATIENCE_NS
+    }
+
+    fn park(&mut self, expected: u32) {
+        let now = now_ns();
+        if self.since_ns == 0 {
+            self.since_ns = now;
+        }
+        // Wake up once to become the heir; from then on, or when there is one, sleep on.
+        let promised = word::heir(self.lock.load()) != 0;
+        let until = if promised { self.deadline } else { self.deadline.min_ns(now + PATIENCE_NS) };
+        let wait = Wait::announce(self.arena, self.record, self.lock.futex());
+        wait.sleep(self.lock.futex(), expected, until);
+    }
+}
+
+/// Releases what the dead thread with record `id` held at `lock`. `note_death` runs while only the
+/// caller may touch what the lock guards.
+pub(crate) fn bury(arena: &Arena, id: u32, lock: &'static RawLock, note_death: impl Fn()) {
+    let offset = arena.offset_of(&raw const *lock);
+    // Still announced as waiting: it was made the owner but never ran, so nothing is half-done.
+    let inside = arena.record(id).waits_for.load(Ordering::Acquire) != offset;
+    word::bury(&lock.word, id + 1, || {
+        if inside {
+            note_death();
+        }
+        inside
+    });
+    // Also when the word does not name the dead: it may have let go, and died before its wake.
+    futex::wake_all(lock.futex());
+}

@@ -1,0 +1,48 @@
+//! Sleeping on a word where others can see it.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use crate::arena::Arena;
+use crate::arena::records::Record;
+use crate::os::clock::{Deadline, now_ns};
+use crate::os::futex;
+
+/// Announces in a thread's record that it waits for `word`, from now until this is dropped.
+pub(crate) struct Wait<'a> {
+    record: &'a Record,
+}
+
+impl<'a> Wait<'a> {
+    pub(crate) fn announce(arena: &Arena, record: &'a Record, word: &AtomicU32) -> Wait<'a> {
+        record.waits_since_ns.store(now_ns(), Ordering::Relaxed);
+        // ORDERING: SeqCst. The death sweep reads this after the dead's last store: either it sees
+        // the announcement and wakes us, or we see the word changed and do not sleep.
+        record.waits_for.store(arena.offset_of(word), Ordering::SeqCst);
+        Wait { record }
+    }
+
+    /// Sleeps while `word` is `expected`.
+    pub(crate) fn sleep(&self, word: &AtomicU32, expected: u32, deadline: Deadline) {
+        if word.load(Ordering::SeqCst) == expected {
+            futex::wait(word, expected, deadline);
+        }
+    }
+}
+
+impl Drop for Wait<'_> {
+    fn drop(&mut self) {
+        self.record.waits_for.store(0, Ordering::Release);
+    }
+}
+
+/// Wakes every thread of the family that sleeps on anything in the arena. Legal at any time, and
+/// owed after every unclean death: the dead may have been woken on behalf of another, or been
+/// about to wake one.
+pub(crate) fn wake_everybody(arena: &Arena) {
+    for id in arena.records_in_use() {
+        let at = arena.record(id).waits_for.load(Ordering::SeqCst);
+        if let Some(word) = arena.futex_word(at) {
+            futex::wake_all(word);
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! The lock word's transitions, free of shared memory, futexes and clocks, so that they can be
+//! model-checked. See `README.md` for the states and the proofs.
+
+/// Somebody may sleep on the word.
+pub const WAITERS: u64 = 1 << 31;
+/// The last owner died or panicked inside.
+pub const MARK: u64 = 1 << 30;
+const OWNER: u64 = MARK - 1;
+const HEIR_SHIFT: u32 = 32;
+/// How often a waiter doubles its pause before it sleeps: 63 pauses in all.
+const SPIN_ROUNDS: u32 = 6;
+
+/// The thread that holds the lock, or 0.
+pub fn owner(word: u64) -> u32 {
+    (word & OWNER) as u32
+}
+
+/// The thread that gets it next, or 0.
+pub fn heir(word: u64) -> u32 {
+    (word >> HEIR_SHIFT) as u32
+}
+
+fn without_heir(word: u64) -> u64 {
+    word & u64::from(u32::MAX)
+}
+
+/// A 64-bit atomic word.
+pub trait Word {
+    /// Reads it; ordering at least Acquire.
+    fn load(&self) -> u64;
+    /// Moves it from `old` to `new` (AcqRel), or says what it is.
+    fn exchange(&self, old: u64, new: u64) -> Result<u64, u64>;
+}
+
+/// What a waiting thread can do besides looking at the word.
+pub trait Waiter {
+    /// Passes a little time: `round` pauses twice as long as the one before.
+    fn pause(&mut self, round: u32);
+    /// Whether it has waited long enough.
+    fn expired(&mut self) -> bool;
+    /// Whether it has been passed over for so long that it should become the heir.
+    fn starving(&mut self) -> bool;
+    /// Sleeps while the lower half of the word is `expected`. May return at any time.
+    fn park(&mut self, expected: u32);
+}
+
+/// How an attempt to take the lock ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is ours.
+    Taken,
+    /// It is ours, and was marked.
+    Recovered,
+    /// It is free but marked, and we did not ask to recover it.
+    Marked,
+    /// Time is up.
+    TimedOut,
+    /// It was ours before.
+    Relocked,
+}
+
+/// Takes the lock for `me`, waiting as long as `waiter` lets us. Takes a marked one only to
+/// `recover` it.
+pub fn acquire(word: &impl Word, me: u32, recover: bool, waiter: &mut impl Waiter) -> Outcome {
+    let (mut round, mut slept, mut promised) = (0, false, false);
+    loop {
+        let now = word.load();
+        match owner(now) {
+            0 if now & MARK != 0 && !recover => return Outcome::Marked,
+            0 => {
+                // We may not be the only one who slept, so the next release has to wake one more.
+                let new = u64::from(me) | if slept { WAITERS } else { now & WAITERS };
+                if word.exchange(now, new).is_ok() {
+                    return if now & MARK != 0 { Outcome::Recovered } else { Outcome::Taken };
+                }
+                continue;
+            }
+            holder if holder == me => return if promised { Outcome::Taken } else { Outcome::Relocked },
+            _ => {}
+        }
+        if round < SPIN_ROUNDS && !slept && now & WAITERS == 0 && !waiter.expired() {
+            waiter.pause(round);
+            round += 1;
+            continue;
+        }
+        if waiter.expired() {
+            // The promise is taken back; and a wake-up that we may have used up is passed on.
+            let mut new = if heir(now) == me { without_heir(now) } else { now };
+            if slept {
+                new |= WAITERS;
+            }
+            if new == now || word.exchange(now, new).is_ok() {
+                return Outcome::TimedOut;
+            }
+            continue;
+        }
+        let mut asleep = now | WAITERS;
+        if heir(now) == 0 && waiter.starving() {
+            asleep |= u64::from(me) << HEIR_SHIFT;
+            promised = true;
+        }
+        if asleep == now || word.exchange(now, asleep).is_ok() {
+            waiter.park(asleep as u32);
+            slept = true;
+        }
+    }
+}
+
+/// Whom to wake after a release.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wake {
+    /// Nobody sleeps.
+    Nobody,
+    /// One of those who sleep.
+    One,
+    /// All, because only one of them can go on, or all must hear the news.
+    All,
+    /// All, because the lock now belongs to one of them.
+    Heir,
+}
+
+/// Lets go of a lock that `me` holds. `mark` tells the next ones that what it guards may be broken.
+#[inline]
+pub fn release(word: &impl Word, me: u32, mark: bool) -> Wake {
+    if !mark && word.exchange(me.into(), 0).is_ok() {
+        return Wake::Nobody;
+    }
+    release_slow(word, mark)
+}
+
+#[cold]
+fn release_slow(word: &impl Word, mark: bool) -> Wake {
+    loop {
+        let now = word.load();
+        let (new, wake) = match (mark, heir(now)) {
+            (true, _) => (MARK, Wake::All),
+            (false, 0) => (0, Wake::One),
+            (false, heir) => (u64::from(heir) | WAITERS, Wake::Heir),
+        };
+        if word.exchange(now, new).is_ok() {
+            return if now & WAITERS == 0 { Wake::Nobody } else { wake };
+        }
+    }
+}
+
+/// What a death did to a lock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bereaved {
+    /// The dead thread neither held it nor was to get it.
+    Untouched,
+    /// It was to get it.
+    HeirStruck,
+    /// It held it: the lock is free now.
+    Released,
+}
+
+/// Repairs a word after the death of thread `dead`. `before_release` runs while the word still
+/// names the dead, when only the caller may touch what the lock guards; it says whether to mark.
+pub fn bury(word: &impl Word, dead: u32, mut before_release: impl FnMut() -> bool) -> Bereaved {
+    loop {
+        let now = word.load();
+        let (new, done) = if owner(now) == dead {
+            (if before_release() { MARK } else { 0 }, Bereaved::Released)
+        } else if heir(now) == dead {
+            (without_heir(now), Bereaved::HeirStruck)
+        } else {
+            return Bereaved::Untouched;
+        };
+        if word.exchange(now, new).is_ok() {
+            return done;
+        }
+    }
+}
