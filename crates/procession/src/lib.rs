@@ -3,8 +3,12 @@
 
 mod arena;
 mod error;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub mod internals;
 mod os;
 pub mod process;
+mod rules;
 mod supervisor;
 pub mod sync;
 

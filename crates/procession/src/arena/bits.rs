@@ -60,7 +60,8 @@ impl Bits {
             while marks != 0 {
                 let line = i as u32 * 64 + marks.trailing_zeros();
                 marks &= marks - 1;
-                for word in (line * WORDS_A_LINE..(line + 1) * WORDS_A_LINE).take_while(|w| w * 64 < self.len) {
+                for word in (line * WORDS_A_LINE..(line + 1) * WORDS_A_LINE).take_while(|w| w * 64 < self.len)
+                {
                     let mut bits = self.word(word).load(Ordering::SeqCst);
                     while bits != 0 {
                         f(word * 64 + bits.trailing_zeros());
@@ -78,11 +79,5 @@ impl Bits {
                 mark.store(0, Ordering::Release);
             }
         }
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        let mut any = false;
-        self.for_each(|_| any = true);
-        !any
     }
 }

@@ -179,14 +179,6 @@ fn place(arena: &Arena, at: u64) -> Option<Place> {
     }
 }
 
-/// The owner of the block at `at`, if a block starts there.
-pub(crate) fn tag_of(arena: &Arena, at: u64) -> Option<Tag> {
-    match place(arena, at)? {
-        Place::Small { tag } => Some(Tag(tag.load(Ordering::Acquire))),
-        Place::Large { tag, .. } => Some(tag),
-    }
-}
-
 /// Hands a block from one owner to another: one store. False when `from` does not own it.
 pub(crate) fn hand_over(arena: &Arena, at: u64, from: Tag, to: Tag) -> bool {
     if let (Some(slot), Some(span)) = (to.process_slot(), arena.layout.span_of(at)) {

@@ -72,7 +72,9 @@ fn pass(arena: &Arena, by: u32, record: &super::records::Record) {
     };
     mark_blocks(arena, &mut mark);
     let slots = arena.header().slots_used.load(Ordering::Acquire).min(arena.layout.slots);
-    for slot in (0..slots).filter(|&s| slots::phase(arena.slot(s).state.load(Ordering::SeqCst)) != slots::FREE) {
+    for slot in
+        (0..slots).filter(|&s| slots::phase(arena.slot(s).state.load(Ordering::SeqCst)) != slots::FREE)
+    {
         arena.held_objects(slot).for_each(|index| mark(Id(index.into())));
     }
     for id in candidates {

@@ -49,13 +49,12 @@ pub(crate) struct Header {
 ///
 /// | word       | meaning                                | who moves it                       |
 /// |------------|----------------------------------------|------------------------------------|
-/// | `NONE`     | no supervisor yet                      | main → `STARTING`                  |
+/// | 0          | no supervisor yet                      | main → `STARTING`                  |
 /// | `STARTING` | it was launched                        | supervisor → `RUNNING`, main → `LOST` |
 /// | `RUNNING`  | children can be spawned                | main → `ENDING` or `LOST`          |
 /// | `ENDING`   | main is exiting                        | nobody                             |
 /// | `LOST`     | the supervisor died                    | main → `STARTING`                  |
 pub(crate) mod stage {
-    pub(crate) const NONE: u32 = 0;
     pub(crate) const STARTING: u32 = 1;
     pub(crate) const RUNNING: u32 = 2;
     pub(crate) const ENDING: u32 = 3;
@@ -75,8 +74,8 @@ impl Header {
     }
 
     pub(crate) fn check(&self, layout: &Layout) -> io::Result<()> {
-        let sound = self.magic.load(Ordering::Acquire) == MAGIC
-            && self.bytes.load(Ordering::Relaxed) == layout.bytes;
+        let sound =
+            self.magic.load(Ordering::Acquire) == MAGIC && self.bytes.load(Ordering::Relaxed) == layout.bytes;
         if sound { Ok(()) } else { Err(io::Error::other("this is no arena of this version")) }
     }
 }

@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 use super::Arena;
 use super::blocks::{CLASSES, HEADER, NOBODY, Tag, Use, blocks_in, class_for};
 use super::layout::SPAN;
+use crate::rules::{self, Rule};
 use crate::{Error, Result};
 
 /// Where to look for the next free block of one class.
@@ -126,7 +127,7 @@ impl Heap {
                 first = taken + 1;
                 continue;
             }
-            arena.touched_spans(slot).set(first);
+            touch(arena, slot, first);
             for span in first..first + count {
                 if !arena.move_span(span, Use::Free, as_use(first)) {
                     for mine in (first..span).rev() {
@@ -170,11 +171,18 @@ fn adopt(arena: &Arena, slot: u32, class: u8) -> Option<u32> {
             if full {
                 continue;
             }
-            arena.touched_spans(slot).set(span);
+            touch(arena, slot, span);
             if arena.move_span(span, orphan, Use::Small { by: slot, class }) {
                 return Some(span);
             }
         }
     }
     None
+}
+
+/// Marks a span as touched: before anything in it belongs to this process.
+fn touch(arena: &Arena, slot: u32, span: u32) {
+    if rules::holds(Rule::TouchedFirst) {
+        arena.touched_spans(slot).set(span);
+    }
 }

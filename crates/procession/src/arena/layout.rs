@@ -55,7 +55,8 @@ impl Layout {
         };
         let (s, r, o) = (u64::from(slots), u64::from(extra_records), u64::from(objects));
         let object_bits_stride = (o / 8).next_multiple_of(PAGE.min(o / 8).max(64));
-        let span_bits_stride = (most_spans / 8).next_multiple_of(if most_spans > 8 * PAGE { PAGE } else { 64 });
+        let span_bits_stride =
+            (most_spans / 8).next_multiple_of(if most_spans > 8 * PAGE { PAGE } else { 64 });
         let mut layout = Layout {
             bytes,
             slots,
@@ -76,10 +77,6 @@ impl Layout {
         layout.spans_at = end.next_multiple_of(SPAN);
         layout.spans = (bytes.checked_sub(layout.spans_at)? / SPAN).min(most_spans) as u32;
         (layout.spans > 0).then_some(layout)
-    }
-
-    pub(crate) fn has_record(&self, id: u32) -> bool {
-        id < self.slots + self.extra_records
     }
 
     /// The span that an offset lies in.

@@ -90,7 +90,9 @@ impl Arena {
             };
             match Arena::try_create(layout) {
                 Ok(made) => return Ok(made),
-                Err(e) if bytes / 2 < layout::SMALLEST => return Err(Error::os("creating shared memory", &e)),
+                Err(e) if bytes / 2 < layout::SMALLEST => {
+                    return Err(Error::os("creating shared memory", &e));
+                }
                 Err(_) => bytes = (bytes / 2) & !(SPAN - 1),
             }
         }
@@ -125,6 +127,7 @@ impl Arena {
         memory::dont_fork(self.base, self.layout.bytes as usize)
     }
 
+    #[cfg(feature = "internals")]
     pub(crate) fn base(&self) -> *mut u8 {
         self.base.as_ptr()
     }
@@ -155,7 +158,7 @@ impl Arena {
         unsafe { self.at(self.layout.slots_at + u64::from(index) * size_of::<Slot>() as u64) }
     }
 
-    /// The record with this id, which was checked with [`Layout::has_record`].
+    /// The record with this id.
     pub(crate) fn record(&self, id: u32) -> &'static Record {
         if id < self.layout.slots {
             return &self.slot(id).home;
@@ -262,7 +265,10 @@ impl Arena {
 
     /// Copies bytes out of a block that the caller owns.
     pub(crate) fn bytes(&self, offset: u64, len: u64) -> &'static [u8] {
-        assert!(offset.checked_add(len).is_some_and(|end| end <= self.layout.bytes), "INVARIANT: within the arena");
+        assert!(
+            offset.checked_add(len).is_some_and(|end| end <= self.layout.bytes),
+            "INVARIANT: within the arena"
+        );
         // SAFETY: within the mapping; the owner tag of the block keeps writers away while the
         // caller, who owns the block, looks.
         unsafe { std::slice::from_raw_parts(self.base.as_ptr().add(offset as usize), len as usize) }

@@ -18,6 +18,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use super::Arena;
 use super::blocks::{self, Tag};
 use super::records::Record;
+use crate::rules::{self, Rule};
 use crate::{Error, Result};
 
 const FREE: u64 = 0;
@@ -117,7 +118,12 @@ impl Object {
         state & 0xff == LIVE && state >> 32 == id.generation() && (state >> 8) as u8 == kind as u8
     }
 
-    /// Whether there is an object, of any kind.
+    #[cfg(feature = "internals")]
+    pub(crate) fn is_free(&self) -> bool {
+        self.state.load(Ordering::SeqCst) & 0xff == FREE
+    }
+
+    /// The handle id of the object, if there is one, of any kind.
     pub(crate) fn live_id(&self, index: u32) -> Option<Id> {
         let state = self.state.load(Ordering::SeqCst);
         (state & 0xff == LIVE).then_some(Id(state >> 32 << 32 | u64::from(index)))
@@ -131,7 +137,9 @@ impl Object {
     pub(crate) fn touch(&self) {
         // ORDERING: SeqCst, see the proof in `collect.rs`.
         self.embedded.store(1, Ordering::SeqCst);
-        self.touched.store(1, Ordering::SeqCst);
+        if rules::holds(Rule::Touch) {
+            self.touched.store(1, Ordering::SeqCst);
+        }
     }
 
     /// A second process holds the object although no handle to it was ever sent.
@@ -194,6 +202,13 @@ pub(crate) fn create<T: Body>(
     Ok(Id(generation << 32 | u64::from(index)))
 }
 
+/// Names an object in the record: before it is moved.
+fn note(record: &Record, index: u32) {
+    if rules::holds(Rule::ObjectIntent) {
+        record.object_intent.store(u64::from(index) + 1, Ordering::Release);
+    }
+}
+
 fn claim(arena: &Arena, record: &Record, slot: u32, kind: Kind) -> Result<(u32, u64)> {
     let header = arena.header();
     let from = header.objects_from.load(Ordering::Relaxed).min(arena.layout.objects);
@@ -205,7 +220,7 @@ fn claim(arena: &Arena, record: &Record, slot: u32, kind: Kind) -> Result<(u32, 
         }
         let generation = (state >> 32).max(1);
         // CRASH: an intent without the claim names an object that is not ours; it is ignored.
-        record.object_intent.store(u64::from(index) + 1, Ordering::Release);
+        note(record, index);
         let new = word(generation, slot, kind as u8, NEW);
         if object.state.compare_exchange(state, new, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
             header.objects_used.fetch_max(index + 1, Ordering::Relaxed);
@@ -214,7 +229,10 @@ fn claim(arena: &Arena, record: &Record, slot: u32, kind: Kind) -> Result<(u32, 
         }
     }
     record.object_intent.store(0, Ordering::Release);
-    Err(Error::Full(format!("the family has {} objects, which is the most it can have", arena.layout.objects)))
+    Err(Error::Full(format!(
+        "the family has {} objects, which is the most it can have",
+        arena.layout.objects
+    )))
 }
 
 /// Process `slot` lets an object go. Says whether the collector should look at it.
@@ -240,7 +258,7 @@ pub(crate) fn let_go(arena: &Arena, record: &Record, slot: u32, index: u32) -> b
 
 /// Frees an object that nobody can reach any more.
 pub(crate) fn free(arena: &Arena, record: &Record, owner: u32, id: Id) {
-    record.object_intent.store(u64::from(id.index()) + 1, Ordering::Release);
+    note(record, id.index());
     let object = arena.object(id.index());
     let state = object.state.load(Ordering::Acquire);
     let claimed = state & 0xff == LIVE && state >> 32 == id.generation() && {

@@ -135,8 +135,7 @@ impl super::Arena {
     /// Whether another process than that of `slot` may still use an object.
     pub(crate) fn is_held_by_others(&self, object: u32, slot: u32) -> bool {
         let used = self.header().slots_used.load(Ordering::Acquire).min(self.layout.slots);
-        self.object(object).is_embedded()
-            || (0..used).any(|s| s != slot && self.held_objects(s).has(object))
+        self.object(object).is_embedded() || (0..used).any(|s| s != slot && self.held_objects(s).has(object))
     }
 
     /// The name of the process in a slot.

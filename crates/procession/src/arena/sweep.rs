@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use super::Arena;
 use super::blocks::{self, NOBODY, Tag, Use, blocks_in};
 use super::objects;
+use crate::rules::{self, Rule};
 
 /// Lets go every object of the dead process `slot`, and ends what its threads were doing to some.
 /// Says whether the collector should look.
@@ -44,7 +45,9 @@ fn sweep_span(arena: &Arena, span: u32, slot: u32) {
             arena.move_span(span, Use::Init { by }, Use::Free);
         }
         Use::Small { by, class } => sweep_small(arena, span, by, class, slot),
-        Use::Cont { by, head } if by == slot && head == span => sweep_unfinished_run(arena, span, slot),
+        Use::Cont { by, head } if by == slot && head == span && rules::holds(Rule::UnfinishedRunSwept) => {
+            sweep_unfinished_run(arena, span, slot);
+        }
         Use::Head { tag, .. } if tag.same_owner(Tag::process(slot)) => {
             blocks::free(arena, slot, arena.span_offset(span), tag);
         }

@@ -153,7 +153,8 @@ fn chain(arena: &Arena, record: &'static Record) -> Result<&'static Chunk> {
     let at = heap::allocate(arena, member::slot(), size_of::<Chunk>() as u64)? + HEADER;
     arena.write(at, &[0; size_of::<Chunk>()]);
     let fresh = AtomicU64::new(at);
-    let chunk = Record::chunk_at(arena, &fresh).ok_or_else(|| Error::Full("no room for more held locks".into()))?;
+    let chunk =
+        Record::chunk_at(arena, &fresh).ok_or_else(|| Error::Full("no room for more held locks".into()))?;
     chunk.next.store(record.chunk.load(Ordering::Relaxed), Ordering::Relaxed);
     // CRASH: before this store the block is a block of ours like any other, and is swept.
     record.chunk.store(at, Ordering::Release);
@@ -179,7 +180,10 @@ fn take_record(arena: &Arena) -> Result<u32> {
             return Ok(arena.layout.slots + extra);
         }
     }
-    Err(Error::Full(format!("{} threads of the family use it at once, which is the most", arena.layout.extra_records)))
+    Err(Error::Full(format!(
+        "{} threads of the family use it at once, which is the most",
+        arena.layout.extra_records
+    )))
 }
 
 /// Returns the records of threads that ended after their own `GIVE_BACK` had run.

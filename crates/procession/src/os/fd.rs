@@ -104,7 +104,10 @@ pub(crate) fn send_with_fds(socket: BorrowedFd<'_>, bytes: &[u8], fds: &[RawFd])
 }
 
 /// Receives one datagram and the descriptors that came with it (CLOEXEC).
-pub(crate) fn receive_with_fds(socket: BorrowedFd<'_>, bytes: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
+pub(crate) fn receive_with_fds(
+    socket: BorrowedFd<'_>,
+    bytes: &mut [u8],
+) -> io::Result<(usize, Vec<OwnedFd>)> {
     let mut iov = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
     let mut control = Control([0; 64]);
     let mut fds = Vec::new();
@@ -138,9 +141,8 @@ pub(crate) fn drain(fd: BorrowedFd<'_>) -> bool {
     let mut rest = [0u8; 512];
     loop {
         // SAFETY: `rest` is a valid buffer of that length.
-        let n = unsafe {
-            libc::recv(fd.as_raw_fd(), rest.as_mut_ptr().cast(), rest.len(), libc::MSG_DONTWAIT)
-        };
+        let n =
+            unsafe { libc::recv(fd.as_raw_fd(), rest.as_mut_ptr().cast(), rest.len(), libc::MSG_DONTWAIT) };
         match n {
             0 => return false,
             -1 => return io::Error::last_os_error().kind() == io::ErrorKind::WouldBlock,

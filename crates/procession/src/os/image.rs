@@ -69,7 +69,8 @@ impl Constants {
 
     /// Whether `bytes` bytes at `offset` from the executable's base are among them.
     pub(crate) fn contains(&self, offset: u64, bytes: u64) -> bool {
-        let range = (base() as u64).checked_add(offset).and_then(|from| Some((from, from.checked_add(bytes)?)));
+        let range =
+            (base() as u64).checked_add(offset).and_then(|from| Some((from, from.checked_add(bytes)?)));
         range.is_some_and(|(from, to)| self.0.iter().any(|&(low, high)| low <= from && to <= high))
     }
 }
@@ -116,8 +117,8 @@ pub(crate) fn check_is_executable(anchor: usize) -> io::Result<()> {
     let mapping = maps.lines().filter_map(Mapping::parse).find(|m| m.from <= anchor && anchor < m.to);
     let mapping = mapping.ok_or_else(|| unsupported("this code is in no mapped file"))?;
     let exe = fs::metadata("/proc/self/exe")?;
-    let same_file = exe.ino() == mapping.inode
-        && (libc::major(exe.dev()), libc::minor(exe.dev())) == mapping.device;
+    let same_file =
+        exe.ino() == mapping.inode && (libc::major(exe.dev()), libc::minor(exe.dev())) == mapping.device;
     // Stacked file systems show another device in the map than in the file; then the path decides.
     let same_path = || fs::read_link("/proc/self/exe").is_ok_and(|p| p.to_str() == Some(mapping.path));
     if same_file || same_path() {

@@ -43,8 +43,3 @@ fn cgroup_limit() -> Option<u64> {
     }
     lowest
 }
-
-/// How many cores this process may use.
-pub(crate) fn cores() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
-}

@@ -56,7 +56,12 @@ impl Builder {
         F::Output: Message,
         A: Message,
     {
-        const { assert!(size_of::<F>() == 0, "the closure captures variables: another process does not have this one's memory, so pass them as arguments instead") }
+        const {
+            assert!(
+                size_of::<F>() == 0,
+                "the closure captures variables: another process does not have this one's memory, so pass them as arguments instead"
+            )
+        }
         let _ = f;
         self.start::<F, A>(&args)
     }

@@ -84,7 +84,12 @@ impl Process<()> {
         F::Output: Message,
         A: Message,
     {
-        const { assert!(size_of::<F>() == 0, "the closure captures variables: another process does not have this one's memory, so pass them as arguments instead") }
+        const {
+            assert!(
+                size_of::<F>() == 0,
+                "the closure captures variables: another process does not have this one's memory, so pass them as arguments instead"
+            )
+        }
         let _ = f;
         Builder::default().start::<F, A>(&args)
     }
@@ -243,7 +248,9 @@ impl<R: Message> Process<R> {
         match waiting::wait(&self.handle, deadline) {
             Ok(true) => waiting::outcome(&self.handle).map(Some),
             Ok(false) => Ok(None),
-            Err(e) => Err(ProcessError::new(self.name(), self.pid(), Failure::NotStarted { why: e.to_string() })),
+            Err(e) => {
+                Err(ProcessError::new(self.name(), self.pid(), Failure::NotStarted { why: e.to_string() }))
+            }
         }
     }
 }

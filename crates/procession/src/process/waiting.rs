@@ -42,9 +42,8 @@ pub(super) fn outcome<R: Message>(handle: &Handle) -> Result<R, ProcessError> {
     match body.ending.load(Ordering::Acquire) {
         ending::RETURNED | ending::FAILED => {
             let block = handle.object().blocks[RESULT].load(Ordering::Acquire);
-            payload::unpack(arena, block).map_err(|e| {
-                error(handle, Failure::Undecodable { why: e.to_string(), text: String::new() })
-            })
+            payload::unpack(arena, block)
+                .map_err(|e| error(handle, Failure::Undecodable { why: e.to_string(), text: String::new() }))
         }
         other => Err(error(handle, failure(arena, handle, body, other))),
     }
@@ -71,7 +70,8 @@ fn failure(arena: &Arena, handle: &Handle, body: &ProcessBody, ended: u32) -> Fa
     let block = handle.object().blocks[TEXT].load(Ordering::Acquire);
     let text = match block {
         0 => String::new(),
-        at => payload::contents(arena, at).map_or_else(|e| e.to_string(), |b| String::from_utf8_lossy(b).into_owned()),
+        at => payload::contents(arena, at)
+            .map_or_else(|e| e.to_string(), |b| String::from_utf8_lossy(b).into_owned()),
     };
     match ended {
         ending::PANICKED => {

@@ -95,7 +95,9 @@ fn claim_spare(arena: &'static Arena, me: &Me) -> Result<u32> {
             0 => {}
             NO_SLOT => {
                 let most = arena.layout.slots - 1;
-                return Err(Error::Full(format!("the family has {most} processes, which is the most it can have")));
+                return Err(Error::Full(format!(
+                    "the family has {most} processes, which is the most it can have"
+                )));
             }
             errno => {
                 let e = std::io::Error::from_raw_os_error(errno as i32);
@@ -184,7 +186,8 @@ fn launch_supervisor(socket: &mut Option<OwnedFd>) -> Result<launch::Launched> {
     hello[..8].copy_from_slice(&HELLO_MAGIC.to_le_bytes());
     hello[8..].copy_from_slice(&signal::mask_to_word(&mask).to_le_bytes());
     // Sent before the launch: the socket keeps it. Standard input may be closed here.
-    let with_stdin = |stdin| fd::send_with_fds(ours.as_fd(), &hello, &[memfd.as_raw_fd(), stdin, me.as_raw_fd()]);
+    let with_stdin =
+        |stdin| fd::send_with_fds(ours.as_fd(), &hello, &[memfd.as_raw_fd(), stdin, me.as_raw_fd()]);
     with_stdin(0).or_else(|_| with_stdin(null.as_raw_fd())).map_err(failed)?;
     let launched = launch::launch_self((hook::VARIABLE, &address), theirs.as_fd()).map_err(failed)?;
     *socket = Some(ours);

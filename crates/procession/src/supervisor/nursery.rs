@@ -80,9 +80,8 @@ impl Nursery {
 
     fn spares(&self) -> impl Iterator<Item = u32> {
         let arena = self.arena;
-        let spare = move |&slot: &u32| {
-            slots::phase(arena.slot(slot).state.load(Ordering::Acquire)) == slots::SPARE
-        };
+        let spare =
+            move |&slot: &u32| slots::phase(arena.slot(slot).state.load(Ordering::Acquire)) == slots::SPARE;
         self.slots.values().copied().filter(spare)
     }
 

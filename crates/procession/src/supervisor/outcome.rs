@@ -98,7 +98,9 @@ pub(crate) fn record(arena: &Arena, slot_index: u32, how: Option<Ended>) {
     let (ending, code) = match how {
         None => (ending::LOST, 0),
         // It had returned, and something in its exit handlers left early, but with its own code.
-        Some(Ended::Exited(code)) if slot.leaving.load(Ordering::Acquire) != 0 && code == body.code.load(Ordering::Relaxed) => {
+        Some(Ended::Exited(code))
+            if slot.leaving.load(Ordering::Acquire) != 0 && code == body.code.load(Ordering::Relaxed) =>
+        {
             return body.finish();
         }
         Some(Ended::Exited(code)) => (ending::EXITED, code),

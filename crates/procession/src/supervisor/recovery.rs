@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 use super::outcome;
 use crate::arena::{Arena, slots, sweep};
 use crate::os::process::Ended;
+use crate::rules::{self, Rule};
 use crate::sync;
 use crate::sync::raw::park;
 
@@ -22,7 +23,7 @@ pub(crate) fn recover(arena: &Arena, slot: u32, how: Option<Ended>) {
     // While the words still name the dead, only we may touch what they guard.
     let was_inside = release_locks(arena, slot);
     release_claims(arena, slot);
-    if !clean || was_inside {
+    if (!clean || was_inside) && rules::holds(Rule::SweepWakes) {
         // The dead may have been woken on behalf of another, or been about to wake one.
         park::wake_everybody(arena);
     }
@@ -69,7 +70,7 @@ fn release_claims(arena: &Arena, slot: u32) {
         let state = arena.slot(index).state.load(Ordering::Acquire);
         let by_dead = slots::phase(state) == slots::CLAIMED
             && arena.slot_of_record(slots::claimant(state)) == Some(slot);
-        if by_dead {
+        if by_dead && rules::holds(Rule::ClaimReturned) {
             return_spare(arena, index);
         }
     }

@@ -11,12 +11,12 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::error::{DeadlockMember, LockError, OwnerDied};
 use super::raw::lock::{Held, RawLock};
 use super::raw::word::{self, MARK, Outcome};
+use crate::Result;
 use crate::arena::handle::Handle;
 use crate::arena::objects::{Body, Kind, check_name};
 use crate::arena::thread::with_me;
 use crate::arena::{Arena, member};
 use crate::os::clock::Deadline;
-use crate::Result;
 use crate::os::process;
 
 /// What a lock is in shared memory: its word, and who left it marked.
@@ -214,6 +214,11 @@ impl Lock {
     /// ```
     pub fn lock_or_recover(&self) -> Result<LockGuard<'_>, LockError> {
         self.acquire(true, Deadline::NEVER)
+    }
+
+    #[cfg(feature = "internals")]
+    pub(crate) fn word(&self) -> u64 {
+        self.body().raw.load()
     }
 
     #[inline]

@@ -15,5 +15,5 @@ mod lock;
 pub(crate) mod raw;
 
 pub use error::{DeadlockMember, LockError, OwnerDied};
-pub use lock::{Lock, LockGuard};
 pub(crate) use lock::bury;
+pub use lock::{Lock, LockGuard};

@@ -4,13 +4,14 @@ use std::hint::spin_loop;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use super::park::Wait;
-use super::word::{self, Outcome, Wake, Waiter, Word};
+use super::word::{self, Outcome, Waiter, Wake, Word};
+use crate::Result;
 use crate::arena::records::Record;
 use crate::arena::thread::{self, Me};
 use crate::arena::{Arena, member};
 use crate::os::clock::{Deadline, now_ns};
 use crate::os::futex;
-use crate::Result;
+use crate::rules::{self, Rule};
 
 /// A waiter that has slept this long gets the lock next.
 const PATIENCE_NS: u64 = 1_000_000;
@@ -58,6 +59,9 @@ impl RawLock {
     ) -> Result<Result<Held, Outcome>> {
         // INVARIANT 6: a word that names a thread is listed in that thread's journal.
         let entry = me.note(offset)?;
+        if !rules::holds(Rule::Journal) {
+            entry.store(0, Ordering::Relaxed);
+        }
         let held = Held { owner: me.owner(), recovered: false, entry };
         if self.word.exchange(0, held.owner.into()).is_ok() {
             return Ok(Ok(held));

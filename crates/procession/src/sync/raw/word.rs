@@ -1,6 +1,8 @@
 //! The lock word's transitions, free of shared memory, futexes and clocks, so that they can be
 //! model-checked. See `README.md` for the states and the proofs.
 
+use crate::rules::{self, Rule};
+
 /// Somebody may sleep on the word.
 pub const WAITERS: u64 = 1 << 31;
 /// The last owner died or panicked inside.
@@ -86,7 +88,7 @@ pub fn acquire(word: &impl Word, me: u32, recover: bool, waiter: &mut impl Waite
         if waiter.expired() {
             // The promise is taken back; and a wake-up that we may have used up is passed on.
             let mut new = if heir(now) == me { without_heir(now) } else { now };
-            if slept {
+            if slept && rules::holds(Rule::WakePassedOn) {
                 new |= WAITERS;
             }
             if new == now || word.exchange(now, new).is_ok() {
@@ -161,7 +163,7 @@ pub fn bury(word: &impl Word, dead: u32, mut before_release: impl FnMut() -> boo
         let now = word.load();
         let (new, done) = if owner(now) == dead {
             (if before_release() { MARK } else { 0 }, Bereaved::Released)
-        } else if heir(now) == dead {
+        } else if heir(now) == dead && rules::holds(Rule::HeirStruck) {
             (without_heir(now), Bereaved::HeirStruck)
         } else {
             return Bereaved::Untouched;

@@ -1,0 +1,55 @@
+//! The rules that crash safety rests on, so that the tests can switch one off and see it matter.
+//!
+//! Without the feature `internals` every rule always holds, and the checks compile to nothing.
+
+/// A rule that a test may break.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Rule {
+    /// A lock is in its taker's journal before its word names the taker.
+    Journal,
+    /// After an unclean death everybody who sleeps is woken.
+    SweepWakes,
+    /// A promise to a dead heir is struck.
+    HeirStruck,
+    /// Who makes or frees an object has named it in its record.
+    ObjectIntent,
+    /// A span is marked as touched before anything in it belongs to a process.
+    TouchedFirst,
+    /// A run of spans that got no head is swept.
+    UnfinishedRunSwept,
+    /// A spare that a dead spawner had claimed becomes a spare again.
+    ClaimReturned,
+    /// Who moves a handle touches the object in between.
+    Touch,
+    /// Who times out hands a wake-up on that it may have used up.
+    WakePassedOn,
+}
+
+#[cfg(feature = "internals")]
+mod switch {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    static BROKEN: AtomicU32 = AtomicU32::new(0);
+
+    /// Breaks a rule in this process and its later forks.
+    pub fn break_rule(rule: super::Rule) {
+        BROKEN.fetch_or(1 << rule as u32, Ordering::Relaxed);
+    }
+
+    /// Whether a rule is in force.
+    #[inline]
+    pub fn holds(rule: super::Rule) -> bool {
+        BROKEN.load(Ordering::Relaxed) >> rule as u32 & 1 == 0
+    }
+}
+
+#[cfg(feature = "internals")]
+pub use switch::{break_rule, holds};
+
+/// Whether a rule is in force.
+#[cfg(not(feature = "internals"))]
+#[inline(always)]
+pub(crate) fn holds(_: Rule) -> bool {
+    true
+}
