@@ -213,25 +213,28 @@ pub(crate) fn announce_handles(arena: &Arena, at: u64, owner: Tag) {
     }
 }
 
-/// Gives a block back, if `owner` owns it. `by` is the slot of the process that does it.
-pub(crate) fn free(arena: &Arena, by: u32, at: u64, owner: Tag) {
+/// Gives a block back, if `owner` owns it. `by` is the slot of the process that does it. Says
+/// whether the block carried handles: then an object may have lost its last holder.
+pub(crate) fn free(arena: &Arena, by: u32, at: u64, owner: Tag) -> bool {
     match place(arena, at) {
         Some(Place::Small { tag }) => {
             let old = Tag(tag.load(Ordering::Acquire));
-            if old.same_owner(owner) {
-                // ORDERING: Release pairs with the Acquire of whoever takes the block next.
-                let _ = tag.compare_exchange(old.0, 0, Ordering::AcqRel, Ordering::Relaxed);
-            }
+            // ORDERING: Release pairs with the Acquire of whoever takes the block next.
+            let freed = old.same_owner(owner)
+                && tag.compare_exchange(old.0, 0, Ordering::AcqRel, Ordering::Relaxed).is_ok();
+            freed && old.has_handles()
         }
         Some(Place::Large { span, tag, spans }) if tag.same_owner(owner) => {
             if by != super::objects::SUPERVISOR {
                 arena.touched_spans(by).set(span);
             }
-            if arena.move_span(span, Use::Head { tag, spans }, Use::Leaving { by, spans }) {
+            let freed = arena.move_span(span, Use::Head { tag, spans }, Use::Leaving { by, spans });
+            if freed {
                 finish_free_run(arena, span, spans);
             }
+            freed && tag.has_handles()
         }
-        _ => {}
+        _ => false,
     }
 }
 

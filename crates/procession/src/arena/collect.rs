@@ -36,21 +36,22 @@ pub(crate) fn want(arena: &'static Arena) {
     }
 }
 
-/// The pass of a process that has no supervisor yet.
-fn alone(arena: &Arena) {
+/// A pass by main, when there is no supervisor.
+pub(crate) fn alone(arena: &Arena) {
     static ONE: Mutex<()> = Mutex::new(());
     let _one = ONE.lock().unwrap_or_else(|e| e.into_inner());
-    let _ = super::thread::with_me(|me| pass(arena, member::slot(), me.record()));
+    let _ = super::thread::with_me(|me| while pass(arena, member::slot(), me.record()) {});
 }
 
 /// The supervisor's pass, when somebody asked for one.
 pub(crate) fn if_wanted(arena: &Arena, intent: &super::records::Record) {
     if arena.header().collect_wanted.load(Ordering::SeqCst) != 0 {
-        pass(arena, SUPERVISOR, intent);
+        while pass(arena, SUPERVISOR, intent) {}
     }
 }
 
-fn pass(arena: &Arena, by: u32, record: &super::records::Record) {
+/// Looks at everything once. Says whether that set free what held other objects.
+fn pass(arena: &Arena, by: u32, record: &super::records::Record) -> bool {
     arena.header().collect_wanted.store(0, Ordering::SeqCst);
     let used = arena.header().objects_used.load(Ordering::Acquire).min(arena.layout.objects);
     let candidates: Vec<Id> = (0..used)
@@ -62,7 +63,7 @@ fn pass(arena: &Arena, by: u32, record: &super::records::Record) {
         })
         .collect();
     if candidates.is_empty() {
-        return;
+        return false;
     }
     let mut marked = vec![false; used as usize];
     let mut mark = |id: Id| {
@@ -77,12 +78,14 @@ fn pass(arena: &Arena, by: u32, record: &super::records::Record) {
     {
         arena.held_objects(slot).for_each(|index| mark(Id(index.into())));
     }
+    let mut again = false;
     for id in candidates {
         let object = arena.object(id.index());
         if !marked[id.index() as usize] && object.touched.load(Ordering::SeqCst) == 0 {
-            objects::free(arena, record, by, id);
+            again |= objects::free(arena, record, by, id);
         }
     }
+    again
 }
 
 fn mark_blocks(arena: &Arena, mark: &mut impl FnMut(Id)) {

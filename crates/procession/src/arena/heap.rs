@@ -55,7 +55,7 @@ fn allocate_from(heap: &mut Heap, arena: &Arena, slot: u32, bytes: u64) -> Resul
         None => heap.run(arena, slot, whole.div_ceil(SPAN)),
     };
     found.ok_or_else(|| {
-        let limit = u64::from(arena.layout.spans) * SPAN >> 20;
+        let limit = (u64::from(arena.layout.spans) * SPAN) >> 20;
         Error::Full(format!(
             "no room for {bytes} bytes in the family's shared memory of {limit} MiB (half of the machine's memory, less where `ulimit -v` or `ulimit -f` say so)"
         ))
@@ -128,6 +128,7 @@ impl Heap {
                 continue;
             }
             touch(arena, slot, first);
+            arena.header().spans_used.fetch_max(first + count, Ordering::AcqRel);
             for span in first..first + count {
                 if !arena.move_span(span, Use::Free, as_use(first)) {
                     for mine in (first..span).rev() {
@@ -137,7 +138,6 @@ impl Heap {
                     continue 'search;
                 }
             }
-            arena.header().spans_used.fetch_max(first + count, Ordering::AcqRel);
             self.from = if count == 1 { first + 1 } else { self.from };
             return Some(first);
         }

@@ -123,6 +123,12 @@ impl Object {
         self.state.load(Ordering::SeqCst) & 0xff == FREE
     }
 
+    /// Whether there is an object, and it is a `kind`.
+    pub(crate) fn is_any(&self, kind: Kind) -> bool {
+        let state = self.state.load(Ordering::SeqCst);
+        matches!(state & 0xff, LIVE | FREEING) && (state >> 8) as u8 == kind as u8
+    }
+
     /// The handle id of the object, if there is one, of any kind.
     pub(crate) fn live_id(&self, index: u32) -> Option<Id> {
         let state = self.state.load(Ordering::SeqCst);
@@ -221,9 +227,9 @@ fn claim(arena: &Arena, record: &Record, slot: u32, kind: Kind) -> Result<(u32, 
         let generation = (state >> 32).max(1);
         // CRASH: an intent without the claim names an object that is not ours; it is ignored.
         note(record, index);
+        header.objects_used.fetch_max(index + 1, Ordering::AcqRel);
         let new = word(generation, slot, kind as u8, NEW);
         if object.state.compare_exchange(state, new, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
-            header.objects_used.fetch_max(index + 1, Ordering::Relaxed);
             header.objects_from.store(index + 1, Ordering::Relaxed);
             return Ok((index, generation));
         }
@@ -235,9 +241,17 @@ fn claim(arena: &Arena, record: &Record, slot: u32, kind: Kind) -> Result<(u32, 
     )))
 }
 
-/// Process `slot` lets an object go. Says whether the collector should look at it.
+/// Process `slot` lets an object go. Says whether the collector should look.
 #[must_use]
 pub(crate) fn let_go(arena: &Arena, record: &Record, slot: u32, index: u32) -> bool {
+    // CRASH: from here on recovery asks again whether anybody holds the object.
+    note(record, index);
+    let collect = let_go_noted(arena, record, slot, index);
+    record.object_intent.store(0, Ordering::Release);
+    collect
+}
+
+fn let_go_noted(arena: &Arena, record: &Record, slot: u32, index: u32) -> bool {
     arena.held_objects(slot).clear(index);
     let object = arena.object(index);
     let Some(id) = object.live_id(index) else { return false };
@@ -250,14 +264,12 @@ pub(crate) fn let_go(arena: &Arena, record: &Record, slot: u32, index: u32) -> b
         0 => false,
         other => arena.held_objects(other - 1).has(index),
     };
-    if !held_by(&object.creator) && !held_by(&object.partner) {
-        free(arena, record, slot, id);
-    }
-    false
+    !held_by(&object.creator) && !held_by(&object.partner) && free(arena, record, slot, id)
 }
 
-/// Frees an object that nobody can reach any more.
-pub(crate) fn free(arena: &Arena, record: &Record, owner: u32, id: Id) {
+/// Frees an object that nobody can reach any more. Says whether the collector should look, because
+/// the object had blocks with handles in them.
+pub(crate) fn free(arena: &Arena, record: &Record, owner: u32, id: Id) -> bool {
     note(record, id.index());
     let object = arena.object(id.index());
     let state = object.state.load(Ordering::Acquire);
@@ -265,60 +277,63 @@ pub(crate) fn free(arena: &Arena, record: &Record, owner: u32, id: Id) {
         let new = word(id.generation(), owner, (state >> 8) as u8, FREEING);
         object.state.compare_exchange(state, new, Ordering::AcqRel, Ordering::Relaxed).is_ok()
     };
-    if claimed {
-        finish_free(arena, owner, id.index());
-    }
+    let collect = claimed && finish_free(arena, owner, id.index());
     record.object_intent.store(0, Ordering::Release);
+    collect
 }
 
 /// Takes an object apart that is `FREEING` by `owner`. Can be begun anew after a death.
-fn finish_free(arena: &Arena, owner: u32, index: u32) {
+fn finish_free(arena: &Arena, owner: u32, index: u32) -> bool {
     let object = arena.object(index);
+    let mut collect = false;
     for block in &object.blocks {
         let at = block.load(Ordering::Acquire);
         if at != 0 {
             // CRASH: the tag is checked, so that a second attempt does not free what others got.
-            blocks::free(arena, owner, at, Tag::object(index));
+            collect |= blocks::free(arena, owner, at, Tag::object(index));
         }
     }
     let generation = (object.state.load(Ordering::Relaxed) >> 32).wrapping_add(1) & 0xffff_ffff;
     object.clear();
     object.state.store(word(generation.max(1), 0, 0, FREE), Ordering::Release);
-    let from = &arena.header().objects_from;
-    from.fetch_min(index, Ordering::Relaxed);
+    arena.header().objects_from.fetch_min(index, Ordering::Relaxed);
+    collect
 }
 
-/// Ends what a dead thread was in the middle of.
-pub(crate) fn recover_intent(arena: &Arena, record: &Record, slot: u32) {
+/// Ends what a dead thread was in the middle of. Says whether the collector should look.
+pub(crate) fn recover_intent(arena: &Arena, record: &Record, slot: u32) -> bool {
     let intent = record.object_intent.load(Ordering::Acquire);
     let index = intent.wrapping_sub(1);
-    if intent != 0 && index < u64::from(arena.layout.objects) {
-        recover_object(arena, index as u32, slot);
+    if intent == 0 || index >= u64::from(arena.layout.objects) {
+        return false;
     }
+    let index = index as u32;
+    let collect = match arena.object(index).state.load(Ordering::Acquire) {
+        // It was letting the object go, or had just made it, or had lost a race for it.
+        state if state & 0xff == LIVE => let_go_noted(arena, record, slot, index),
+        _ => recover_object(arena, index, slot),
+    };
     record.object_intent.store(0, Ordering::Release);
+    collect
 }
 
-/// Ends what the dead process `slot` was doing to an object.
-pub(crate) fn recover_object(arena: &Arena, index: u32, slot: u32) {
+/// Ends what the dead process `slot` was doing to an object. Says whether the collector should
+/// look.
+pub(crate) fn recover_object(arena: &Arena, index: u32, slot: u32) -> bool {
     let object = arena.object(index);
     let state = object.state.load(Ordering::Acquire);
     if owner(state) != slot {
-        return;
+        return false;
     }
     match state & 0xff {
         NEW => {
-            arena_bits_clear(arena, slot, index);
+            arena.held_objects(slot).clear(index);
             object.clear();
             object.state.store(word(state >> 32, 0, 0, FREE), Ordering::Release);
             arena.header().objects_from.fetch_min(index, Ordering::Relaxed);
+            false
         }
         FREEING => finish_free(arena, slot, index),
-        _ => {}
-    }
-}
-
-fn arena_bits_clear(arena: &Arena, slot: u32, index: u32) {
-    if slot != SUPERVISOR {
-        arena.held_objects(slot).clear(index);
+        _ => false,
     }
 }

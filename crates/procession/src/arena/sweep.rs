@@ -6,16 +6,16 @@ use std::sync::atomic::Ordering;
 
 use super::Arena;
 use super::blocks::{self, NOBODY, Tag, Use, blocks_in};
-use super::objects;
+use super::objects::{self, SUPERVISOR};
 use crate::rules::{self, Rule};
 
 /// Lets go every object of the dead process `slot`, and ends what its threads were doing to some.
 /// Says whether the collector should look.
 pub(crate) fn objects(arena: &Arena, slot: u32) -> bool {
-    for id in arena.records_of(slot) {
-        objects::recover_intent(arena, arena.record(id), slot);
-    }
     let mut collect = false;
+    for id in arena.records_of(slot) {
+        collect |= objects::recover_intent(arena, arena.record(id), slot);
+    }
     let home = arena.record(slot);
     let held = arena.held_objects(slot);
     held.for_each(|index| {
@@ -27,42 +27,61 @@ pub(crate) fn objects(arena: &Arena, slot: u32) -> bool {
     collect
 }
 
-/// Frees every block and run that belongs to the dead process `slot`, and gives its spans up.
-pub(crate) fn blocks(arena: &Arena, slot: u32) {
+/// Frees every block and run that belongs to the dead process `slot`, and gives its spans up. Says
+/// whether the collector should look.
+pub(crate) fn blocks(arena: &Arena, slot: u32) -> bool {
     let touched = arena.touched_spans(slot);
+    let mut collect = false;
     touched.for_each(|span| {
         if span < arena.layout.spans {
-            sweep_span(arena, span, slot);
+            collect |= sweep_span(arena, span, slot);
             touched.clear(span);
         }
     });
     touched.forget_lines();
+    collect
 }
 
-fn sweep_span(arena: &Arena, span: u32, slot: u32) {
-    match arena.span_use(span) {
-        Use::Init { by } if by == slot => {
-            arena.move_span(span, Use::Init { by }, Use::Free);
+/// Ends what a dead supervisor was doing: freeing objects that nobody held.
+pub(crate) fn after_supervisor(arena: &Arena) {
+    for index in 0..arena.header().objects_used.load(Ordering::Acquire).min(arena.layout.objects) {
+        objects::recover_object(arena, index, SUPERVISOR);
+    }
+    for span in arena.spans_in_use() {
+        if let Use::Leaving { by: SUPERVISOR, spans } = arena.span_use(span) {
+            blocks::finish_free_run(arena, span, spans);
         }
-        Use::Small { by, class } => sweep_small(arena, span, by, class, slot),
+    }
+}
+
+fn sweep_span(arena: &Arena, span: u32, slot: u32) -> bool {
+    match arena.span_use(span) {
+        Use::Init { by } if by == slot => drop(arena.move_span(span, Use::Init { by }, Use::Free)),
+        Use::Small { by, class } => return sweep_small(arena, span, by, class, slot),
         Use::Cont { by, head } if by == slot && head == span && rules::holds(Rule::UnfinishedRunSwept) => {
             sweep_unfinished_run(arena, span, slot);
         }
         Use::Head { tag, .. } if tag.same_owner(Tag::process(slot)) => {
-            blocks::free(arena, slot, arena.span_offset(span), tag);
+            return blocks::free(arena, slot, arena.span_offset(span), tag);
         }
-        Use::Leaving { by, spans } if by == slot => blocks::finish_free_run(arena, span, spans),
+        Use::Leaving { by, spans } if by == slot => {
+            blocks::finish_free_run(arena, span, spans);
+            // Whether it carried handles is no longer known.
+            return true;
+        }
         _ => {}
     }
+    false
 }
 
-fn sweep_small(arena: &Arena, span: u32, by: u32, class: u8, slot: u32) {
-    let mut empty = true;
+fn sweep_small(arena: &Arena, span: u32, by: u32, class: u8, slot: u32) -> bool {
+    let (mut empty, mut collect) = (true, false);
     for index in 0..blocks_in(class) {
         let tag = arena.tag(span, index);
         let old = Tag(tag.load(Ordering::Acquire));
         if old.same_owner(Tag::process(slot)) {
             let _ = tag.compare_exchange(old.0, Tag::FREE.0, Ordering::AcqRel, Ordering::Relaxed);
+            collect |= old.has_handles();
         } else {
             empty &= old == Tag::FREE;
         }
@@ -75,6 +94,7 @@ fn sweep_small(arena: &Arena, span: u32, by: u32, class: u8, slot: u32) {
         }
         arena.move_span(span, Use::Small { by, class }, to);
     }
+    collect
 }
 
 /// A run that got no head: its spans are taken from the first on, so they are freed from the last.

@@ -172,11 +172,13 @@ fn take_record(arena: &Arena) -> Result<u32> {
     take_back_late(arena);
     for extra in 0..arena.layout.extra_records {
         let owner = arena.record_owner(extra);
-        if owner.load(Ordering::Relaxed) == 0
-            // CRASH: from here on the record is this process's, and is swept with it.
-            && owner.compare_exchange(0, slot + 1, Ordering::AcqRel, Ordering::Relaxed).is_ok()
-        {
-            arena.header().records_used.fetch_max(extra + 1, Ordering::AcqRel);
+        if owner.load(Ordering::Relaxed) != 0 {
+            continue;
+        }
+        // Before the claim: recovery looks no further than this.
+        arena.header().records_used.fetch_max(extra + 1, Ordering::AcqRel);
+        // CRASH: from here on the record is this process's, and is swept with it.
+        if owner.compare_exchange(0, slot + 1, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
             return Ok(arena.layout.slots + extra);
         }
     }

@@ -158,12 +158,33 @@ pub(crate) fn write_raw(fd: RawFd, bytes: &[u8]) {
     unsafe { libc::write(fd, bytes.as_ptr().cast(), bytes.len()) };
 }
 
-/// The calling process's children by number, from /proc; adopted orphans are among them.
-pub(crate) fn children_of_self(text: &mut String) -> io::Result<Vec<i32>> {
-    use std::io::Read;
-    text.clear();
-    std::fs::File::open("/proc/thread-self/children")?.read_to_string(text)?;
-    Ok(text.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).collect())
+/// The list of the calling thread's children in /proc, kept open because reading it is frequent.
+pub(crate) struct Children {
+    file: std::fs::File,
+    text: Vec<u8>,
+}
+
+impl Children {
+    pub(crate) fn of_this_thread() -> io::Result<Children> {
+        Ok(Children { file: std::fs::File::open("/proc/thread-self/children")?, text: vec![0; 4096] })
+    }
+
+    /// Their numbers; adopted orphans are among them.
+    pub(crate) fn list(&mut self) -> io::Result<Vec<i32>> {
+        use std::os::unix::fs::FileExt;
+        let mut len = 0;
+        loop {
+            match retry(|| self.file.read_at(&mut self.text[len..], len as u64))? {
+                0 => break,
+                n => len += n,
+            }
+            if len == self.text.len() {
+                self.text.resize(2 * len, 0);
+            }
+        }
+        let text = String::from_utf8_lossy(&self.text[..len]);
+        Ok(text.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).collect())
+    }
 }
 
 /// Whether `pid` maps the anonymous file `name` with inode `inode`: proof that it is a process of

@@ -3,7 +3,7 @@
 
 use crate::Result;
 use crate::arena::payload::{self, Message};
-use crate::arena::{Arena, blocks, member};
+use crate::arena::{Arena, blocks, collect, member};
 use crate::supervisor::entrypoint::{EntryPoint, Returned};
 
 /// A function that another process can run: a `fn` item, or a closure that captures nothing,
@@ -88,14 +88,21 @@ where
 {
     // The handles in the arguments are this process's before the block lets them go.
     let decoded = payload::unpack::<A>(arena, args);
-    blocks::free(arena, member::slot(), args, blocks::Tag::process(member::slot()));
-    let decoded = decoded?;
+    let carried = blocks::free(arena, member::slot(), args, blocks::Tag::process(member::slot()));
+    let decoded = decoded.inspect_err(|_| {
+        if carried {
+            collect::want(arena);
+        }
+    })?;
     // SAFETY: `F` has no size (`spawn` asserts it), so there are no bytes that could be wrong;
     // whoever named this entry had a value of the type, so the type has values.
     let function: F = unsafe { std::mem::zeroed() };
     let value = function.call(decoded);
-    let failed = is_err(&value);
-    Ok(Returned { block: payload::pack(&value)?, failed })
+    Ok(match payload::pack(&value) {
+        Ok(block) if is_err(&value) => Returned::Err(block),
+        Ok(block) => Returned::Value(block),
+        Err(e) => Returned::Unsendable(e),
+    })
 }
 
 /// Whether a value is an `Err` of whatever error type. The type is known by its name and the

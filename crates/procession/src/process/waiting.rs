@@ -86,6 +86,7 @@ fn failure(arena: &Arena, handle: &Handle, body: &ProcessBody, ended: u32) -> Fa
             out_of_memory: false,
         },
         ending::LOST => Failure::FamilyLost,
+        ending::UNDECODABLE => Failure::Undecodable { why: text, text: String::new() },
         _ if text.is_empty() => Failure::NotStarted {
             why: match code {
                 signal if signal < 0 => format!("each process made for it was killed by signal {}", -signal),

@@ -15,7 +15,8 @@ use super::outcome::{self, ProcessBody, ending};
 use crate::arena::slots::{self, Slot};
 use crate::arena::{Arena, blocks, member, payload};
 use crate::os::clock::Deadline;
-use crate::os::{fd, futex, process, signal};
+use crate::os::{launch, process, signal};
+use crate::sync::raw::park::Wait;
 use crate::{Error, Result};
 
 /// The exit code of a process whose function panicked: Rust's own.
@@ -29,13 +30,10 @@ pub(super) fn live(arena: &'static Arena, index: u32, inheritance: &Inheritance)
         process::exit_now(1);
     }
     member::become_child(index);
-    inheritance.private_fds.into_iter().for_each(fd::close_raw);
-    signal::report_stack_overflow();
-    install_panic_hook();
-    process::set_title("procession");
-
+    // SAFETY: all of them are the supervisor's own, and this process never returns to its code.
+    unsafe { launch::close_above_stdio() };
     let slot = arena.slot(index);
-    wait_for_request(slot);
+    wait_for_request(arena, index, slot);
     // From here on our death is the death of the user's process.
     // ORDERING: SeqCst, against the sender of an early signal: one of us sees the other.
     slot.state.store(slots::RUNNING, Ordering::SeqCst);
@@ -46,13 +44,15 @@ pub(super) fn live(arena: &'static Arena, index: u32, inheritance: &Inheritance)
     std::process::exit(code)
 }
 
-fn wait_for_request(slot: &Slot) {
+fn wait_for_request(arena: &Arena, index: u32, slot: &Slot) {
     loop {
         let state = slot.state.load(Ordering::Acquire);
         if slots::phase(state) == slots::GO {
             return;
         }
-        futex::wait(&slot.state, state, Deadline::NEVER);
+        // Announced, because the spawner may be killed between its last store and its wake.
+        let wait = Wait::announce(arena, arena.record(index), &slot.state);
+        wait.sleep(&slot.state, state, Deadline::NEVER);
     }
 }
 
@@ -70,19 +70,26 @@ fn run_request(arena: &'static Arena, index: u32, slot: &'static Slot) -> i32 {
     let Some((number, object, body)) = outcome::object_of(arena, slot) else { return 1 };
     body.pid.store(process::pid(), Ordering::Release);
     let name = object.name();
-    process::set_title(if name.is_empty() { "procession" } else { &name });
+    process::set_title(&name);
     FIRST_THREAD.store(process::thread_id() as u32, Ordering::Relaxed);
 
+    let attach_text = |error: Error| {
+        let text = payload::try_pack_text(&error.to_string()).unwrap_or(0);
+        outcome::attach(arena, index, object, number, outcome::TEXT, text);
+    };
     let result = panic::catch_unwind(AssertUnwindSafe(|| call(arena, index, slot)));
     let (ending, code, block) = match result {
-        Ok(Ok(Returned { block, failed: false })) => (ending::RETURNED, 0, block),
-        Ok(Ok(Returned { block, failed: true })) => {
+        Ok(Ok(Returned::Value(block))) => (ending::RETURNED, 0, block),
+        Ok(Ok(Returned::Err(block))) => {
             report_unjoined(arena, number, &name);
             (ending::FAILED, 1, block)
         }
+        Ok(Ok(Returned::Unsendable(error))) => {
+            attach_text(error);
+            (ending::UNDECODABLE, 1, 0)
+        }
         Ok(Err(error)) => {
-            let text = payload::try_pack_text(&error.to_string()).unwrap_or(0);
-            outcome::attach(arena, index, object, number, outcome::TEXT, text);
+            attach_text(error);
             (ending::NOT_STARTED, 1, 0)
         }
         Err(_) => {
@@ -127,6 +134,13 @@ fn report_unjoined(arena: &Arena, object: u32, name: &str) {
 
 /// The thread that runs the process's function: its panics are the process's.
 static FIRST_THREAD: AtomicU32 = AtomicU32::new(0);
+
+/// What children need and inherit from the supervisor, so that none of them has to do it again.
+pub(super) fn prepare_ancestor() {
+    signal::report_stack_overflow();
+    install_panic_hook();
+    if std::env::var_os("T_SHARE").is_some() { crate::os::image::share_code_pages_with_forks(); }
+}
 
 /// Writes the text of a panic into the arena, where it survives also when the process aborts.
 fn install_panic_hook() {

@@ -12,12 +12,14 @@ use crate::{Error, Result};
 
 const MAGIC: u64 = u64::from_le_bytes(*b"prc-entr");
 
-/// What a function returned, encoded.
-pub(crate) struct Returned {
-    /// The block with the value, or 0.
-    pub(crate) block: u64,
-    /// The value is an `Err`.
-    pub(crate) failed: bool,
+/// What became of a call.
+pub(crate) enum Returned {
+    /// The function returned a value, now in this block (0: an empty one).
+    Value(u64),
+    /// As `Value`, and the value is an `Err`.
+    Err(u64),
+    /// The function returned a value that cannot be sent, and why.
+    Unsendable(Error),
 }
 
 /// How to run a function on encoded arguments. The block with the arguments is freed by it.

@@ -6,8 +6,7 @@ use std::thread;
 
 use super::recovery;
 use crate::arena::header::stage;
-use crate::arena::objects::{self, SUPERVISOR};
-use crate::arena::{Arena, MEMFD_NAME, member, slots, thread as record};
+use crate::arena::{Arena, MEMFD_NAME, collect, member, slots, sweep, thread as record};
 use crate::os::launch::Launched;
 use crate::os::{fd, futex, process, signal};
 use crate::sync::raw::park;
@@ -60,9 +59,8 @@ fn lost(arena: &'static Arena, supervisor: Launched) {
             recovery::recover(arena, slot, None);
         }
     }
-    for index in 0..header.objects_used.load(Ordering::Acquire).min(arena.layout.objects) {
-        objects::recover_object(arena, index, SUPERVISOR);
-    }
+    sweep::after_supervisor(arena);
+    collect::alone(arena);
     for hint in &header.spare_slots {
         hint.store(0, Ordering::Relaxed);
     }

@@ -1,7 +1,6 @@
 //! Slots, forks and spares: where children come from and where they are buried.
 
 use std::collections::HashMap;
-use std::os::fd::RawFd;
 use std::sync::atomic::Ordering;
 
 use super::{child, outcome, recovery};
@@ -21,11 +20,10 @@ const STILLBORN: u32 = 3;
 /// Slots above this one give their pages back when they become free.
 const WARM_SLOTS: u32 = 64;
 
-/// What children get from main, and what they must not get from us.
+/// What children get from main.
 pub(super) struct Inheritance {
     pub(super) mask: signal::Mask,
     pub(super) dispositions: signal::Dispositions,
-    pub(super) private_fds: [RawFd; 3],
 }
 
 pub(super) struct Nursery {
@@ -38,7 +36,8 @@ pub(super) struct Nursery {
     intent: Box<Record>,
     /// Slots whose child died before it had begun, and how.
     childless: Vec<(u32, Ended)>,
-    proc_text: String,
+    /// Where the kernel lists our children; `None` where it does not.
+    children: Option<process::Children>,
 }
 
 impl Nursery {
@@ -52,7 +51,7 @@ impl Nursery {
             taken,
             intent: Record::private(),
             childless: Vec::new(),
-            proc_text: String::new(),
+            children: process::Children::of_this_thread().ok(),
         }
     }
 
@@ -227,10 +226,13 @@ impl Nursery {
 
     /// Kills what dead children left behind: processes that they had started by themselves.
     fn kill_orphans(&mut self) {
-        let Ok(children) = process::children_of_self(&mut self.proc_text) else { return };
-        for pid in children.into_iter().filter(|pid| !self.slots.contains_key(pid)) {
+        for pid in self.list_children().into_iter().filter(|pid| !self.slots.contains_key(pid)) {
             let _ = process::kill(pid, libc::SIGKILL);
         }
+    }
+
+    fn list_children(&mut self) -> Vec<i32> {
+        self.children.as_mut().and_then(|children| children.list().ok()).unwrap_or_default()
     }
 
     /// The names of the processes that the end of the family waits for.
@@ -267,8 +269,7 @@ impl Nursery {
                 self.slots.remove(&pid);
                 process::reap(pid);
             }
-            let left = process::children_of_self(&mut self.proc_text).map_or(0, |c| c.len());
-            if left == 0 && self.slots.is_empty() {
+            if self.list_children().is_empty() && self.slots.is_empty() {
                 return;
             }
             std::thread::sleep(std::time::Duration::from_millis(1));

@@ -9,7 +9,7 @@
 
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 
-use crate::arena::objects::{Body, Kind, Object};
+use crate::arena::objects::{Body, Id, Kind, Object};
 use crate::arena::slots::Slot;
 use crate::arena::{Arena, blocks};
 use crate::os::futex;
@@ -24,6 +24,7 @@ pub(crate) mod ending {
     pub(crate) const KILLED: u32 = 5;
     pub(crate) const NOT_STARTED: u32 = 6;
     pub(crate) const LOST: u32 = 7;
+    pub(crate) const UNDECODABLE: u32 = 8;
 }
 
 /// A process, as long as anybody has a handle to it.
@@ -79,12 +80,13 @@ pub(crate) fn attach(arena: &Arena, slot_index: u32, object: &Object, index: u32
 
 /// The process object of a slot.
 pub(crate) fn object_of<'a>(arena: &Arena, slot: &Slot) -> Option<(u32, &'a Object, &'a ProcessBody)> {
-    let index = slot.process.load(Ordering::Acquire) as u32;
-    if slot.process.load(Ordering::Acquire) == 0 || index >= arena.layout.objects {
+    let id = Id(slot.process.load(Ordering::Acquire));
+    if id.index() >= arena.layout.objects {
         return None;
     }
-    let object = arena.object(index);
-    Some((index, object, object.body()))
+    // A recovery that is begun anew may find the object gone, and another in its place.
+    let object = arena.object(id.index());
+    object.is(id, Kind::Process).then(|| (id.index(), object, object.body()))
 }
 
 /// Writes down how the dead process in `slot` ended, unless it did so itself.

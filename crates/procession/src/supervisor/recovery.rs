@@ -29,8 +29,7 @@ pub(crate) fn recover(arena: &Arena, slot: u32, how: Option<Ended>) {
     }
     // Who joins it finds its locks handed on. After this its handle may be the last to its object.
     outcome::record(arena, slot, how);
-    let collect = sweep::objects(arena, slot);
-    sweep::blocks(arena, slot);
+    let collect = sweep::objects(arena, slot) | sweep::blocks(arena, slot);
     sweep::records(arena, slot);
     if collect {
         arena.header().collect_wanted.store(1, Ordering::SeqCst);
@@ -48,7 +47,11 @@ pub(crate) fn release_own_locks(arena: &Arena, record: u32) {
 }
 
 fn release_locks(arena: &Arena, slot: u32) -> bool {
-    arena.records_of(slot).fold(false, |any, id| release_locks_of(arena, slot, id) || any)
+    let mut any = false;
+    for id in arena.records_of(slot) {
+        any |= release_locks_of(arena, slot, id);
+    }
+    any
 }
 
 fn release_locks_of(arena: &Arena, slot: u32, id: u32) -> bool {
@@ -80,8 +83,7 @@ fn release_claims(arena: &Arena, slot: u32) {
 pub(crate) fn return_spare(arena: &Arena, index: u32) {
     let spare = arena.slot(index);
     // The sleeping child owns nothing yet; what is there was put there for it.
-    let collect = sweep::objects(arena, index);
-    sweep::blocks(arena, index);
+    let collect = sweep::objects(arena, index) | sweep::blocks(arena, index);
     if collect {
         arena.header().collect_wanted.store(1, Ordering::SeqCst);
     }

@@ -8,7 +8,7 @@
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::Ordering;
 
-use super::entrypoint;
+use super::{child, entrypoint};
 use super::nursery::{Inheritance, Nursery};
 use crate::arena::header::stage;
 use crate::arena::{Arena, collect, member};
@@ -56,11 +56,11 @@ pub(super) fn run(hello: Hello) -> ! {
         .and_then(|arena| Ok((arena, signal::child_signal_fd()?)));
     let Ok((arena, bell)) = started else { process::exit_now(1) };
     entrypoint::constants();
+    child::prepare_ancestor();
     drop((hello.memfd, hello.stdin));
     let inheritance = Inheritance {
         mask: signal::mask_from_word(hello.mask),
         dispositions,
-        private_fds: [bell.as_raw_fd(), hello.main.as_raw_fd(), hello.socket.as_raw_fd()],
     };
     let mut supervisor = Supervisor {
         arena,

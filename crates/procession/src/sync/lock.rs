@@ -300,7 +300,7 @@ impl LockBody {
 
 /// Releases what the dead thread with record `id`, of process `slot`, held at `offset`.
 pub(crate) fn bury(arena: &Arena, slot: u32, id: u32, offset: u64) {
-    let Some(object) = arena.object_at(offset) else { return };
+    let Some(object) = arena.object_at(offset).filter(|object| object.is_any(Kind::Lock)) else { return };
     let body: &'static LockBody = object.body();
     if arena.offset_of(&raw const *body) != offset {
         return;

@@ -175,5 +175,7 @@ pub(crate) fn bury(arena: &Arena, id: u32, lock: &'static RawLock, note_death: i
         inside
     });
     // Also when the word does not name the dead: it may have let go, and died before its wake.
-    futex::wake_all(lock.futex());
+    if rules::holds(Rule::SweepWakes) {
+        futex::wake_all(lock.futex());
+    }
 }

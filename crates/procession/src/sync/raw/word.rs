@@ -140,7 +140,8 @@ fn release_slow(word: &impl Word, mark: bool) -> Wake {
             (false, heir) => (u64::from(heir) | WAITERS, Wake::Heir),
         };
         if word.exchange(now, new).is_ok() {
-            return if now & WAITERS == 0 { Wake::Nobody } else { wake };
+            // A mark is news for all who sleep, also for those whose bit was lost to a barging owner.
+            return if now & WAITERS == 0 && !mark { Wake::Nobody } else { wake };
         }
     }
 }
