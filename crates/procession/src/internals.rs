@@ -3,12 +3,13 @@
 #![allow(unsafe_code)] // Announces that a process is a member although nobody forked it as one.
 
 use std::os::fd::{AsRawFd, RawFd};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::arena::blocks::{Tag, Use, blocks_in};
-use crate::arena::{Arena, blocks, collect, member, payload, slots};
+use crate::arena::records::Record;
+use crate::arena::{Arena, blocks, collect, heap, member, objects, payload, slots};
 use crate::os::process::{self, Ended};
-use crate::supervisor::recovery;
+use crate::supervisor::{outcome, recovery};
 use crate::{Lock, Message, Result};
 
 pub use crate::rules::{Rule, break_rule};
@@ -62,6 +63,72 @@ pub fn collect() {
     collect::want(arena());
 }
 
+/// Has the collector make a pass if somebody asked for one, as the supervisor does after each death.
+pub fn collect_if_wanted() {
+    collect::if_wanted(arena(), &Record::private());
+}
+
+/// Has the collector make a pass as the supervisor's.
+pub fn collect_as_supervisor() {
+    arena().header().collect_wanted.store(1, Ordering::SeqCst);
+    collect_if_wanted();
+}
+
+/// Ends what a dead supervisor was doing to objects, as main does when the family is lost.
+pub fn recover_supervisor() {
+    let arena = arena();
+    for index in 0..arena.header().objects_used.load(Ordering::Acquire).min(arena.layout.objects) {
+        objects::recover_object(arena, index, objects::SUPERVISOR);
+    }
+}
+
+/// The last act of the process in `slot`: it says that it is done.
+pub fn finish(slot: u32) {
+    if let Some((_, _, body)) = outcome::object_of(arena(), arena().slot(slot)) {
+        body.finish();
+    }
+}
+
+/// What the first thread of the process in `slot` waits for, as an offset; 0 for nothing.
+pub fn waits_for(slot: u32) -> u64 {
+    arena().record(slot).waits_for.load(Ordering::SeqCst)
+}
+
+/// The request in a slot: entry, arguments' block, working directory's block, process object's id.
+pub fn request(slot: u32) -> (u64, u64, u64, u64) {
+    let slot = arena().slot(slot);
+    let read = |word: &AtomicU64| word.load(Ordering::Acquire);
+    (read(&slot.request.entry), read(&slot.request.args), read(&slot.request.cwd), read(&slot.process))
+}
+
+/// What still stands in a slot, its records and its bitmaps that a recovered one has not.
+pub fn residue(slot: u32) -> Vec<String> {
+    let (arena, mut found) = (arena(), Vec::new());
+    let mut look = |what: &str, value: u64| {
+        if value != 0 {
+            found.push(format!("{what} = {value:#x}"));
+        }
+    };
+    for id in arena.records_of(slot) {
+        let record = arena.record(id);
+        look("waits_for", record.waits_for.load(Ordering::Acquire));
+        look("object_intent", record.object_intent.load(Ordering::Acquire));
+        look("thread", record.thread.load(Ordering::Acquire) as u64);
+        look("chunk", record.chunk.load(Ordering::Acquire));
+        record.for_each_held(arena, |held| look("held", held.load(Ordering::Acquire)));
+    }
+    let (entry, args, cwd, process) = request(slot);
+    look("entry", entry);
+    look("args", args);
+    look("cwd", cwd);
+    look("process", process);
+    look("panic_text", arena.slot(slot).panic_text.load(Ordering::Acquire));
+    look("early_signals", arena.slot(slot).early_signals.load(Ordering::Acquire));
+    arena.held_objects(slot).for_each(|object| look("holds object", u64::from(object) + 1));
+    arena.touched_spans(slot).for_each(|span| look("touched span", u64::from(span) + 1));
+    found
+}
+
 /// The lock's word.
 pub fn lock_word(lock: &Lock) -> u64 {
     lock.word()
@@ -75,6 +142,11 @@ pub fn pack<T: Message>(value: &T) -> Result<u64> {
 /// Decodes the value in a block.
 pub fn unpack<T: Message>(block: u64) -> Result<T> {
     payload::unpack(arena(), block)
+}
+
+/// Takes a block of this process without filling it.
+pub fn reserve(bytes: u64) -> Result<u64> {
+    heap::allocate(arena(), member::slot(), bytes)
 }
 
 /// Frees a block of this process.
@@ -92,6 +164,8 @@ pub fn hand_over(block: u64, slot: u32) -> bool {
 pub struct Census {
     /// Objects that are not free.
     pub objects: u32,
+    /// Objects that are being made or freed.
+    pub unfinished_objects: u32,
     /// Blocks that belong to a process or an object, as (offset, tag).
     pub blocks: Vec<(u64, u32)>,
     /// Spans that are neither free nor a small span: heads of runs, parts, unfinished ones.
@@ -110,7 +184,10 @@ pub fn census() -> Census {
     let header = arena.header();
     let mut census = Census::default();
     let objects = header.objects_used.load(Ordering::Acquire).min(arena.layout.objects);
-    census.objects = (0..objects).filter(|&index| !arena.object(index).is_free()).count() as u32;
+    for index in (0..objects).filter(|&index| !arena.object(index).is_free()) {
+        census.objects += 1;
+        census.unfinished_objects += u32::from(arena.object(index).live_id(index).is_none());
+    }
     for span in arena.spans_in_use() {
         match arena.span_use(span) {
             Use::Free => {}
@@ -130,9 +207,11 @@ pub fn census() -> Census {
             _ => census.large_spans += 1,
         }
     }
-    let extras = header.records_used.load(Ordering::Acquire).min(arena.layout.extra_records);
-    census.records =
-        (0..extras).filter(|&r| arena.record_owner(r).load(Ordering::Acquire) != 0).count() as u32;
+    // What lies above the hint must be free too.
+    let extras = header.records_used.load(Ordering::Acquire).saturating_add(64);
+    census.records = (0..extras.min(arena.layout.extra_records))
+        .filter(|&r| arena.record_owner(r).load(Ordering::Acquire) != 0)
+        .count() as u32;
     for slot in 0..header.slots_used.load(Ordering::Acquire).min(arena.layout.slots) {
         arena.held_objects(slot).for_each(|object| census.holdings.push((slot, object)));
     }

@@ -90,6 +90,13 @@ impl Handle {
         object.is(id, kind).then_some(handle).ok_or_else(stale)
     }
 
+    /// Whether this is the only handle, in the only process that can have one.
+    pub(crate) fn is_last_here(&self) -> bool {
+        !member::is_forked()
+            && !self.object.is_embedded()
+            && count(self.id.index()).load(Ordering::Relaxed) == 1
+    }
+
     pub(crate) fn object(&self) -> &'static Object {
         self.object
     }

@@ -97,12 +97,12 @@ fn fill(arena: &Arena, at: u64, bytes: &[u8], ids: &[Id]) {
     arena.write(at + HEADER + (bytes.len() as u64).next_multiple_of(8), &trailer);
 }
 
-/// Packs plain text, for a process that may be in the middle of a panic; `None` when that cannot
+/// Packs plain bytes, for a process that may be in the middle of a panic; `None` when that cannot
 /// be done now.
-pub(crate) fn try_pack_text(text: &str) -> Option<u64> {
+pub(crate) fn try_pack_bytes(bytes: &[u8]) -> Option<u64> {
     let arena = member::mapped()?;
-    let at = heap::try_allocate(arena, member::slot(), text.len() as u64)?;
-    fill(arena, at, text.as_bytes(), &[]);
+    let at = heap::try_allocate(arena, member::slot(), bytes.len() as u64)?;
+    fill(arena, at, bytes, &[]);
     Some(at)
 }
 

@@ -45,10 +45,13 @@ pub(super) fn send(handle: &Handle, signal: i32) -> Result<()> {
     // A child that has not begun cannot take signals yet: it looks here when it can. Either it
     // sees the bit, or we see that it runs and send the signal ourselves.
     slot.early_signals.fetch_or(bit, Ordering::SeqCst);
-    if slots::phase(slot.state.load(Ordering::SeqCst)) != slots::RUNNING {
+    let begun = slots::phase(slot.state.load(Ordering::SeqCst)) == slots::RUNNING;
+    if !begun && signal != libc::SIGKILL {
         return Ok(());
     }
-    if slot.early_signals.fetch_and(!bit, Ordering::SeqCst) & bit == 0 {
+    // One that was stopped before it began never looks, so SIGKILL is sent all the same, and the
+    // bit tells the supervisor that it was meant.
+    if begun && slot.early_signals.fetch_and(!bit, Ordering::SeqCst) & bit == 0 {
         return Ok(());
     }
     let Some(pidfd) = pidfd(handle)? else { return Ok(()) };

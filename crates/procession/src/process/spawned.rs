@@ -17,7 +17,7 @@ use crate::arena::handle::Handle;
 use crate::arena::objects::Kind;
 use crate::arena::payload::Message;
 use crate::os::clock::Deadline;
-use crate::supervisor::outcome::ProcessBody;
+use crate::supervisor::outcome::{self, ProcessBody};
 use crate::{Error, Result};
 
 /// A process that was spawned, and what its function returns.
@@ -251,6 +251,14 @@ impl<R: Message> Process<R> {
             Err(e) => {
                 Err(ProcessError::new(self.name(), self.pid(), Failure::NotStarted { why: e.to_string() }))
             }
+        }
+    }
+}
+
+impl<R> Drop for Process<R> {
+    fn drop(&mut self) {
+        if self.handle.is_last_here() && self.body().is_done() {
+            outcome::report_unobserved(self.handle.object(), self.body());
         }
     }
 }

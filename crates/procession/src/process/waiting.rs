@@ -11,7 +11,7 @@ use crate::arena::payload::{self, Message};
 use crate::arena::thread::with_me;
 use crate::arena::{Arena, member};
 use crate::os::clock::Deadline;
-use crate::supervisor::child::SEPARATOR;
+use crate::supervisor::child::PanicText;
 use crate::supervisor::outcome::{ProcessBody, RESULT, TEXT, ending};
 use crate::sync::raw::park::Wait;
 
@@ -67,17 +67,15 @@ fn error(handle: &Handle, failure: Failure) -> ProcessError {
 
 fn failure(arena: &Arena, handle: &Handle, body: &ProcessBody, ended: u32) -> Failure {
     let code = body.code.load(Ordering::Relaxed);
-    let block = handle.object().blocks[TEXT].load(Ordering::Acquire);
-    let text = match block {
-        0 => String::new(),
-        at => payload::contents(arena, at)
-            .map_or_else(|e| e.to_string(), |b| String::from_utf8_lossy(b).into_owned()),
+    let bytes = match handle.object().blocks[TEXT].load(Ordering::Acquire) {
+        0 => &[][..],
+        at => payload::contents(arena, at).unwrap_or_default(),
     };
+    let text = || String::from_utf8_lossy(bytes).into_owned();
     match ended {
         ending::PANICKED => {
-            let mut parts = text.splitn(3, SEPARATOR).map(str::to_owned);
-            let mut next = || parts.next().unwrap_or_default();
-            Failure::Panicked { message: next(), location: next(), backtrace: next() }
+            let (message, location, backtrace) = postcard::from_bytes::<PanicText>(bytes).unwrap_or_default();
+            Failure::Panicked { message, location, backtrace }
         }
         ending::EXITED => Failure::Exited { code },
         ending::KILLED => Failure::Killed {
@@ -86,14 +84,14 @@ fn failure(arena: &Arena, handle: &Handle, body: &ProcessBody, ended: u32) -> Fa
             out_of_memory: false,
         },
         ending::LOST => Failure::FamilyLost,
-        ending::UNDECODABLE => Failure::Undecodable { why: text, text: String::new() },
-        _ if text.is_empty() => Failure::NotStarted {
+        ending::UNDECODABLE => Failure::Undecodable { why: text(), text: String::new() },
+        _ if bytes.is_empty() => Failure::NotStarted {
             why: match code {
                 signal if signal < 0 => format!("each process made for it was killed by signal {}", -signal),
                 code => format!("each process made for it ended with code {code}"),
             },
         },
-        _ => Failure::NotStarted { why: text },
+        _ => Failure::NotStarted { why: text() },
     }
 }
 

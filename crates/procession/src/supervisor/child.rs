@@ -6,6 +6,7 @@
 //!
 //! As much as possible is done before the sleep, off the spawner's critical path.
 
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
@@ -74,14 +75,13 @@ fn run_request(arena: &'static Arena, index: u32, slot: &'static Slot) -> i32 {
     FIRST_THREAD.store(process::thread_id() as u32, Ordering::Relaxed);
 
     let attach_text = |error: Error| {
-        let text = payload::try_pack_text(&error.to_string()).unwrap_or(0);
+        let text = payload::try_pack_bytes(error.to_string().as_bytes()).unwrap_or(0);
         outcome::attach(arena, index, object, number, outcome::TEXT, text);
     };
     let result = panic::catch_unwind(AssertUnwindSafe(|| call(arena, index, slot)));
     let (ending, code, block) = match result {
         Ok(Ok(Returned::Value(block))) => (ending::RETURNED, 0, block),
         Ok(Ok(Returned::Err(block))) => {
-            report_unjoined(arena, number, &name);
             (ending::FAILED, 1, block)
         }
         Ok(Ok(Returned::Unsendable(error))) => {
@@ -101,6 +101,9 @@ fn run_request(arena: &'static Arena, index: u32, slot: &'static Slot) -> i32 {
     outcome::attach(arena, index, object, number, outcome::RESULT, block);
     body.ending.store(ending, Ordering::Relaxed);
     body.code.store(code, Ordering::Relaxed);
+    if ending == ending::FAILED && !arena.is_held_by_others(number, index) {
+        outcome::report_unobserved(object, body);
+    }
     slot.leaving.store(1, Ordering::Release);
     code
 }
@@ -122,14 +125,6 @@ fn change_directory(arena: &Arena, block: u64) -> Result<()> {
     use std::os::unix::ffi::OsStrExt;
     let path = std::ffi::OsStr::from_bytes(payload::contents(arena, block)?);
     std::env::set_current_dir(path).map_err(|e| Error::os(&format!("entering {}", path.display()), &e))
-}
-
-/// Says on stderr that the function returned `Err`, if nobody can join the process any more.
-fn report_unjoined(arena: &Arena, object: u32, name: &str) {
-    if !arena.is_held_by_others(object, member::slot()) {
-        let pid = process::pid();
-        process::write_raw(2, format!("process {name} (pid {pid}) returned an error\n").as_bytes());
-    }
 }
 
 /// The thread that runs the process's function: its panics are the process's.
@@ -154,8 +149,8 @@ fn install_panic_hook() {
     }));
 }
 
-/// Separates message, location and backtrace in the text.
-pub(crate) const SEPARATOR: char = '\u{1f}';
+/// The text of a panic: message, location, backtrace.
+pub(crate) type PanicText = (String, String, String);
 
 fn keep_panic_text(info: &panic::PanicHookInfo<'_>) {
     static BUSY: AtomicBool = AtomicBool::new(false);
@@ -163,12 +158,15 @@ fn keep_panic_text(info: &panic::PanicHookInfo<'_>) {
     if BUSY.swap(true, Ordering::Acquire) {
         return; // a panic inside the panic hook
     }
-    let message = info.payload_as_str().unwrap_or("(a panic without a message)");
+    let message = info.payload_as_str().unwrap_or("(a panic without a message)").to_owned();
     let location = info.location().map_or_else(String::new, ToString::to_string);
-    let backtrace = std::backtrace::Backtrace::capture();
-    let text = format!("{message}{SEPARATOR}{location}{SEPARATOR}{backtrace}");
+    let backtrace = Backtrace::capture();
+    let captured = backtrace.status() == BacktraceStatus::Captured;
+    let backtrace = if captured { backtrace.to_string() } else { String::new() };
+    let text: PanicText = (message, location, backtrace);
+    let text = postcard::to_stdvec(&text).unwrap_or_default();
     let slot = arena.slot(member::slot());
-    if let Some(block) = payload::try_pack_text(&text) {
+    if let Some(block) = payload::try_pack_bytes(&text) {
         let old = slot.panic_text.swap(block, Ordering::AcqRel);
         if old != 0 {
             blocks::free(arena, member::slot(), old, blocks::Tag::process(member::slot()));

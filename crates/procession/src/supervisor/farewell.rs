@@ -4,7 +4,7 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::thread;
 
-use super::recovery;
+use super::{outcome, recovery};
 use crate::arena::header::stage;
 use crate::arena::{Arena, MEMFD_NAME, collect, member, slots, sweep, thread as record};
 use crate::os::launch::Launched;
@@ -100,4 +100,5 @@ extern "C" fn at_exit() {
     member::ring(arena);
     let pidfd = SUPERVISOR_PIDFD.load(Ordering::Acquire);
     while pidfd >= 0 && header.supervisor_pid.load(Ordering::Acquire) != 0 && !fd::poll([pidfd], -1)[0] {}
+    outcome::report_all_unobserved(arena, slots::MAIN);
 }

@@ -180,6 +180,10 @@ impl Nursery {
                 return self.recover(index, ended);
             }
         }
+        let killed = slot.early_signals.load(Ordering::SeqCst) >> libc::SIGKILL & 1 == 1;
+        if killed && phase == slots::GO {
+            return self.recover(index, ended);
+        }
         let attempts = slot.stillborn.fetch_add(1, Ordering::Relaxed) + 1;
         if attempts >= STILLBORN && slots::phase(slot.state.load(Ordering::Acquire)) == slots::GO {
             self.give_up(index, ended);

@@ -13,7 +13,7 @@ use crate::arena::objects::{Body, Id, Kind, Object};
 use crate::arena::slots::Slot;
 use crate::arena::{Arena, blocks};
 use crate::os::futex;
-use crate::os::process::Ended;
+use crate::os::process::{self, Ended};
 
 /// [`ProcessBody::ending`].
 pub(crate) mod ending {
@@ -87,6 +87,25 @@ pub(crate) fn object_of<'a>(arena: &Arena, slot: &Slot) -> Option<(u32, &'a Obje
     // A recovery that is begun anew may find the object gone, and another in its place.
     let object = arena.object(id.index());
     object.is(id, Kind::Process).then(|| (id.index(), object, object.body()))
+}
+
+/// Says on stderr that the function returned `Err`, if nobody was told and nobody will be.
+pub(crate) fn report_unobserved(object: &Object, body: &ProcessBody) {
+    let failed = body.ending.load(Ordering::Acquire) == ending::FAILED;
+    if failed && body.observed.swap(1, Ordering::AcqRel) == 0 {
+        let (name, pid) = (object.name(), body.pid.load(Ordering::Relaxed));
+        process::write_raw(2, format!("process {name} (pid {pid}) returned an error\n").as_bytes());
+    }
+}
+
+/// Reports the failed processes that `slot` holds and never joined.
+pub(crate) fn report_all_unobserved(arena: &Arena, slot: u32) {
+    arena.held_objects(slot).for_each(|index| {
+        let object = arena.object(index);
+        if object.is_any(Kind::Process) && object.body::<ProcessBody>().is_done() {
+            report_unobserved(object, object.body());
+        }
+    });
 }
 
 /// Writes down how the dead process in `slot` ended, unless it did so itself.
