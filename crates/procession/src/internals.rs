@@ -21,8 +21,8 @@ fn arena() -> &'static Arena {
 
 /// Address, length and descriptor of the arena in this process.
 pub fn mapping() -> (*mut u8, usize, RawFd) {
-    let fd = member::memfd().expect("the tests are main").as_raw_fd();
-    (arena().base(), arena().layout.bytes as usize, fd)
+    let (base, bytes) = (arena().base(), arena().layout.bytes as usize);
+    (base, bytes, member::memfd().expect("the tests are main").as_raw_fd())
 }
 
 /// Sets a slot up for a process that joins by [`become_member`].

@@ -126,6 +126,9 @@ fn watch_forks() {
 extern "C" fn in_a_fork() {
     if !FORKING_A_CHILD.load(Ordering::Relaxed) {
         FORKED.store(true, Ordering::Relaxed);
+        if let Some(arena) = mapped() {
+            arena.blank();
+        }
         ARENA.store(std::ptr::null_mut(), Ordering::Relaxed);
         super::thread::forget();
     }

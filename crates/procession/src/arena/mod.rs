@@ -127,6 +127,13 @@ impl Arena {
         memory::dont_fork(self.base, self.layout.bytes as usize)
     }
 
+    /// In a stray fork, which did not get the arena: zeros in its place, so that what handles read
+    /// is nothing instead of a fault.
+    pub(crate) fn blank(&self) {
+        // SAFETY: in this process the range holds nothing since the fork.
+        unsafe { memory::blank(self.base, self.layout.bytes as usize) };
+    }
+
     #[cfg(feature = "internals")]
     pub(crate) fn base(&self) -> *mut u8 {
         self.base.as_ptr()

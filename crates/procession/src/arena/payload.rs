@@ -26,6 +26,11 @@ use crate::{Error, Result};
 /// Values cross as [postcard](https://docs.rs/postcard), which is compact and not
 /// self-describing: `serde_json::Value`, `#[serde(untagged)]`, `#[serde(flatten)]` and
 /// `skip_serializing_if` do not survive the crossing.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be sent to another process",
+    note = "what crosses is owned and `serde::Serialize + serde::Deserialize`: `String`, not `&str`",
+    note = "a function that never returns says so: `|| -> () {{ loop {{ .. }} }}`"
+)]
 pub trait Message: Serialize + DeserializeOwned + 'static {}
 
 impl<T: Serialize + DeserializeOwned + 'static> Message for T {}

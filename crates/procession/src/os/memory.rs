@@ -54,6 +54,17 @@ pub(crate) fn map_private(len: usize) -> io::Result<NonNull<u8>> {
     map(len, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1)
 }
 
+/// Puts private zero pages in the place of a range of this process's own mappings, or where one was.
+/// Can be called between a fork and anything else.
+///
+/// # Safety
+/// Nobody relies on what is in the range.
+pub(crate) unsafe fn blank(at: NonNull<u8>, len: usize) {
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED;
+    // SAFETY: promised by the caller.
+    unsafe { libc::mmap(at.as_ptr().cast(), len, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0) };
+}
+
 /// Undoes a mapping.
 ///
 /// # Safety

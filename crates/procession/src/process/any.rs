@@ -105,7 +105,8 @@ impl AnyProcess {
 
     /// Whether it has not ended. A snapshot. Main is alive as long as anybody can ask.
     pub fn is_alive(&self) -> bool {
-        self.handle.as_ref().is_none_or(|handle| !handle.body::<ProcessBody>().is_done())
+        !member::is_forked()
+            && self.handle.as_ref().is_none_or(|handle| !handle.body::<ProcessBody>().is_done())
     }
 
     /// Asks it to end, with SIGTERM.

@@ -64,7 +64,7 @@ impl ProcessError {
     ///
     /// ```
     /// # use procession::Process;
-    /// let p = Process::builder().name("crunch").spawn(|| panic!("no numbers"), ())?;
+    /// let p = Process::builder().name("crunch").spawn(|| -> () { panic!("no numbers") }, ())?;
     /// assert_eq!(p.join().unwrap_err().name(), "crunch");
     /// # Ok::<(), procession::Error>(())
     /// ```
@@ -81,8 +81,8 @@ impl ProcessError {
     ///
     /// ```
     /// # use procession::{Failure, Process};
-    /// let p = Process::spawn(|| std::process::exit(3), ())?;
-    /// let error = p.join().map(|()| unreachable!("it exits")).unwrap_err();
+    /// let p = Process::spawn(|| -> () { std::process::exit(3) }, ())?;
+    /// let error = p.join().unwrap_err();
     /// assert_eq!(error.failure(), &Failure::Exited { code: 3 });
     /// # Ok::<(), procession::Error>(())
     /// ```

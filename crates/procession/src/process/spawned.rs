@@ -14,6 +14,7 @@ use super::entry::Entry;
 use super::failure::{Failure, ProcessError};
 use super::{signals, waiting};
 use crate::arena::handle::Handle;
+use crate::arena::member;
 use crate::arena::objects::Kind;
 use crate::arena::payload::Message;
 use crate::os::clock::Deadline;
@@ -127,7 +128,7 @@ impl<R> Process<R> {
 
     /// Whether it has not ended. A snapshot.
     pub fn is_alive(&self) -> bool {
-        !self.body().is_done()
+        !member::is_forked() && !self.body().is_done()
     }
 
     /// Asks it to end, with SIGTERM, which a process can catch. Does nothing once it has ended.
@@ -272,7 +273,7 @@ impl<R> Clone for Process<R> {
 impl<R> fmt::Debug for Process<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut out = f.debug_struct("Process");
-        if crate::arena::member::is_forked() {
+        if member::is_forked() {
             return out.finish_non_exhaustive();
         }
         out.field("name", &self.name()).field("pid", &self.pid()).field("alive", &self.is_alive()).finish()

@@ -81,9 +81,7 @@ fn run_request(arena: &'static Arena, index: u32, slot: &'static Slot) -> i32 {
     let result = panic::catch_unwind(AssertUnwindSafe(|| call(arena, index, slot)));
     let (ending, code, block) = match result {
         Ok(Ok(Returned::Value(block))) => (ending::RETURNED, 0, block),
-        Ok(Ok(Returned::Err(block))) => {
-            (ending::FAILED, 1, block)
-        }
+        Ok(Ok(Returned::Err(block))) => (ending::FAILED, 1, block),
         Ok(Ok(Returned::Unsendable(error))) => {
             attach_text(error);
             (ending::UNDECODABLE, 1, 0)
@@ -134,7 +132,9 @@ static FIRST_THREAD: AtomicU32 = AtomicU32::new(0);
 pub(super) fn prepare_ancestor() {
     signal::report_stack_overflow();
     install_panic_hook();
-    if std::env::var_os("T_SHARE").is_some() { crate::os::image::share_code_pages_with_forks(); }
+    if std::env::var_os("T_SHARE").is_some() {
+        crate::os::image::share_code_pages_with_forks();
+    }
 }
 
 /// Writes the text of a panic into the arena, where it survives also when the process aborts.

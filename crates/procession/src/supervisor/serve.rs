@@ -8,8 +8,8 @@
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::Ordering;
 
-use super::{child, entrypoint};
 use super::nursery::{Inheritance, Nursery};
+use super::{child, entrypoint};
 use crate::arena::header::stage;
 use crate::arena::{Arena, collect, member};
 use crate::os::clock::now_ns;
@@ -58,10 +58,7 @@ pub(super) fn run(hello: Hello) -> ! {
     entrypoint::constants();
     child::prepare_ancestor();
     drop((hello.memfd, hello.stdin));
-    let inheritance = Inheritance {
-        mask: signal::mask_from_word(hello.mask),
-        dispositions,
-    };
+    let inheritance = Inheritance { mask: signal::mask_from_word(hello.mask), dispositions };
     let mut supervisor = Supervisor {
         arena,
         nursery: Nursery::new(arena, inheritance),

@@ -110,7 +110,7 @@ impl Lock {
     /// # Ok::<(), procession::Error>(())
     /// ```
     pub fn name(&self) -> String {
-        if member::is_forked() { String::new() } else { self.handle.object().name() }
+        self.handle.object().name()
     }
 
     fn body(&self) -> &'static LockBody {
@@ -201,7 +201,7 @@ impl Lock {
     /// use procession::{Lock, Process};
     ///
     /// let lock = Lock::new()?;
-    /// let child = Process::spawn(|lock: Lock| {
+    /// let child = Process::spawn(|lock: Lock| -> () {
     ///     std::mem::forget(lock.lock().unwrap());
     ///     std::process::abort();
     /// }, (lock.clone(),))?;

@@ -1,0 +1,193 @@
+//! The lock word under every interleaving that the memory model allows, deaths included.
+//!
+//! The word algorithms are free of shared memory and futexes, so loom can run them on its own
+//! atomics, with a futex made of a mutex and a condition variable. A thread that dies returns
+//! without cleaning up; another one that has joined it does what recovery does.
+//!
+//! A wake-up that is lost shows as loom's "deadlock", which aborts the test binary (loom panics while
+//! it unwinds): leave out the wake in `bury` to see it.
+
+#![allow(unsafe_code)] // What the lock guards is a plain cell, so that loom sees who is inside.
+use std::sync::atomic::Ordering;
+
+use loom::cell::UnsafeCell;
+use loom::sync::atomic::AtomicU64;
+use loom::sync::{Arc, Condvar, Mutex};
+use loom::thread;
+use procession::internals::word::{self, Outcome, Waiter, Wake, Word};
+
+struct Lock {
+    word: ModelWord,
+    sleepers: Mutex<()>,
+    bell: Condvar,
+    /// What the lock guards: loom reports two threads in it at once.
+    inside: UnsafeCell<u32>,
+}
+
+struct ModelWord(AtomicU64);
+
+impl Word for ModelWord {
+    fn load(&self) -> u64 {
+        self.0.load(Ordering::Acquire)
+    }
+
+    fn exchange(&self, old: u64, new: u64) -> Result<u64, u64> {
+        self.0.compare_exchange(old, new, Ordering::AcqRel, Ordering::Acquire)
+    }
+}
+
+struct Sleeper<'a> {
+    lock: &'a Lock,
+    starving: bool,
+}
+
+impl Waiter for Sleeper<'_> {
+    // To loom, a yield means that somebody else must run first: that would hide schedules.
+    fn pause(&mut self, _: u32) {}
+
+    fn expired(&mut self) -> bool {
+        false
+    }
+
+    fn starving(&mut self) -> bool {
+        self.starving
+    }
+
+    fn park(&mut self, expected: u32) {
+        let guard = self.lock.sleepers.lock().unwrap();
+        if self.lock.word.load() as u32 == expected {
+            drop(self.lock.bell.wait(guard).unwrap());
+        }
+    }
+}
+
+impl Lock {
+    fn new() -> Arc<Lock> {
+        Arc::new(Lock {
+            word: ModelWord(AtomicU64::new(0)),
+            sleepers: Mutex::new(()),
+            bell: Condvar::new(),
+            inside: UnsafeCell::new(0),
+        })
+    }
+
+    fn acquire(&self, me: u32, recover: bool, starving: bool) -> Outcome {
+        word::acquire(&self.word, me, recover, &mut Sleeper { lock: self, starving })
+    }
+
+    fn wake(&self, wake: Wake) {
+        let _guard = self.sleepers.lock().unwrap();
+        match wake {
+            Wake::Nobody => {}
+            Wake::One => self.bell.notify_one(),
+            Wake::All | Wake::Heir => self.bell.notify_all(),
+        }
+    }
+
+    fn release(&self, me: u32, mark: bool) {
+        self.wake(word::release(&self.word, me, mark));
+    }
+
+    fn work(&self) {
+        // SAFETY: the lock is held; loom fails the test if another thread is in here.
+        self.inside.with_mut(|inside| unsafe { *inside += 1 });
+    }
+
+    fn lock_work_unlock(&self, me: u32, starving: bool) {
+        assert_eq!(self.acquire(me, false, starving), Outcome::Taken);
+        self.work();
+        self.release(me, false);
+    }
+
+    /// What recovery does for one lock of a dead thread.
+    fn bury(&self, dead: u32) {
+        word::bury(&self.word, dead, || true);
+        self.wake(Wake::All);
+    }
+}
+
+fn model(f: impl Fn() + Sync + Send + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(3);
+    builder.check(f);
+}
+
+#[test]
+fn nobody_is_inside_with_another_and_nobody_sleeps_on() {
+    model(|| {
+        let lock = Lock::new();
+        let threads: Vec<_> = (1..=2)
+            .map(|me| {
+                let lock = lock.clone();
+                thread::spawn(move || lock.lock_work_unlock(me, false))
+            })
+            .collect();
+        threads.into_iter().for_each(|t| t.join().unwrap());
+        assert_eq!(lock.word.load() as u32 & !(word::WAITERS as u32), 0);
+    });
+}
+
+#[test]
+fn a_starving_waiter_is_handed_the_lock() {
+    model(|| {
+        let lock = Lock::new();
+        let other = lock.clone();
+        let waiter = thread::spawn(move || other.lock_work_unlock(2, true));
+        lock.lock_work_unlock(1, false);
+        waiter.join().unwrap();
+        assert_eq!(word::heir(lock.word.load()), 0);
+        assert_eq!(word::owner(lock.word.load()), 0);
+    });
+}
+
+#[test]
+fn a_dead_owner_is_released_and_its_waiter_told() {
+    model(|| {
+        let lock = Lock::new();
+        assert_eq!(lock.acquire(1, false, false), Outcome::Taken);
+        let other = lock.clone();
+        let waiter = thread::spawn(move || other.acquire(2, false, false));
+        lock.bury(1);
+        assert_eq!(waiter.join().unwrap(), Outcome::Marked);
+        assert_eq!(lock.word.load(), word::MARK);
+    });
+}
+
+#[test]
+fn one_of_two_recovers_a_marked_lock() {
+    model(|| {
+        let lock = Lock::new();
+        assert_eq!(lock.acquire(9, false, false), Outcome::Taken);
+        lock.bury(9);
+        let other = lock.clone();
+        let second = thread::spawn(move || {
+            let outcome = other.acquire(2, true, false);
+            other.work();
+            other.release(2, false);
+            outcome
+        });
+        let first = lock.acquire(1, true, false);
+        lock.work();
+        lock.release(1, false);
+        let mut outcomes = [first, second.join().unwrap()];
+        outcomes.sort_by_key(|o| *o as u32);
+        assert_eq!(outcomes, [Outcome::Taken, Outcome::Recovered]);
+    });
+}
+
+#[test]
+fn a_promise_to_a_dead_heir_strands_nobody() {
+    model(|| {
+        let lock = Lock::new();
+        assert_eq!(lock.acquire(1, false, false), Outcome::Taken);
+        // The heir has promised itself the lock, and dies before it sleeps.
+        let promised = lock.word.load() | word::WAITERS | 2 << 32;
+        assert!(lock.word.exchange(lock.word.load(), promised).is_ok());
+        let other = lock.clone();
+        let grave = thread::spawn(move || other.bury(2));
+        lock.release(1, false);
+        grave.join().unwrap();
+        // Struck in time, it is free; made the owner first, it was released by recovery.
+        assert!(matches!(lock.word.load(), 0 | word::MARK));
+    });
+}
