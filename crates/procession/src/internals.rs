@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::arena::blocks::{Tag, Use, blocks_in};
 use crate::arena::records::Record;
-use crate::arena::{Arena, blocks, collect, heap, member, objects, payload, slots};
+use crate::arena::{Arena, blocks, collect, heap, member, payload, slots, sweep};
 use crate::os::process::{self, Ended};
 use crate::supervisor::{outcome, recovery};
 use crate::{Lock, Message, Result};
@@ -39,6 +39,13 @@ pub fn open_spare(slot: u32) {
     arena.slot(slot).state.store(slots::SPARE, Ordering::Release);
     arena.header().spare_slots[0].store(slot, Ordering::Release);
     arena.header().stage.store(crate::arena::header::stage::RUNNING, Ordering::Release);
+}
+
+/// Makes the supervisor's working directory this process's, so that a request needs to name none.
+pub fn come_home() {
+    let (device, inode) = process::cwd_identity().expect("the tests have a working directory");
+    arena().header().cwd_device.store(device, Ordering::Relaxed);
+    arena().header().cwd_inode.store(inode, Ordering::Relaxed);
 }
 
 /// The phase of a slot's state: see `arena/slots.rs`.
@@ -74,18 +81,22 @@ pub fn collect_as_supervisor() {
     collect_if_wanted();
 }
 
-/// Ends what a dead supervisor was doing to objects, as main does when the family is lost.
+/// Ends what a dead supervisor was doing, as main does when the family is lost.
 pub fn recover_supervisor() {
-    let arena = arena();
-    for index in 0..arena.header().objects_used.load(Ordering::Acquire).min(arena.layout.objects) {
-        objects::recover_object(arena, index, objects::SUPERVISOR);
-    }
+    sweep::after_supervisor(arena());
 }
 
 /// The last act of the process in `slot`: it says that it is done.
 pub fn finish(slot: u32) {
     if let Some((_, _, body)) = outcome::object_of(arena(), arena().slot(slot)) {
         body.finish();
+    }
+}
+
+/// Gives a block of this process, which is that of `slot`, to its process object as the result.
+pub fn give_result(slot: u32, block: u64) {
+    if let Some((index, object, _)) = outcome::object_of(arena(), arena().slot(slot)) {
+        outcome::attach(arena(), slot, object, index, outcome::RESULT, block);
     }
 }
 
@@ -170,7 +181,7 @@ pub struct Census {
     pub blocks: Vec<(u64, u32)>,
     /// Spans that are neither free nor a small span: heads of runs, parts, unfinished ones.
     pub large_spans: u32,
-    /// Small spans, by the slot that owns them (0xffff: nobody).
+    /// Small spans, by the slot that owns them. 0xffff is nobody; of those only what is not empty.
     pub small_spans: Vec<(u32, u32)>,
     /// Extra records that belong to a process.
     pub records: u32,
@@ -192,12 +203,15 @@ pub fn census() -> Census {
         match arena.span_use(span) {
             Use::Free => {}
             Use::Small { by, class } => {
-                census.small_spans.push((span, by));
+                let blocks_before = census.blocks.len();
                 for index in 0..blocks_in(class) {
                     let tag = arena.tag(span, index).load(Ordering::Acquire);
                     if tag != 0 {
                         census.blocks.push((arena.block_offset(span, class, index), tag));
                     }
+                }
+                if by != blocks::NOBODY || census.blocks.len() > blocks_before {
+                    census.small_spans.push((span, by));
                 }
             }
             Use::Head { tag, .. } => {

@@ -10,7 +10,7 @@ use super::Arena;
 /// Locks that a record has room for before it chains a block.
 pub(crate) const HELD: usize = 32;
 /// Locks that a chained block has room for, after its link.
-pub(crate) const HELD_A_CHUNK: usize = 62;
+pub(crate) const HELD_A_CHUNK: usize = 61;
 
 /// A thread's record. Only its own thread writes to it, or recovery when its process is dead.
 #[repr(C, align(64))]
@@ -29,7 +29,9 @@ pub(crate) struct Record {
     _intents: [AtomicU64; 3],
     /// Locks that the thread holds, or is about to take, or has just let go, as offsets.
     pub(crate) held: [AtomicU64; HELD],
-    _rest: [AtomicU64; 16],
+    /// Never 0 while a thread uses the record, so that it does not run past the entries.
+    pub(crate) stop: AtomicU64,
+    _rest: [AtomicU64; 15],
 }
 
 /// More room for held locks.
@@ -37,6 +39,8 @@ pub(crate) struct Record {
 pub(crate) struct Chunk {
     pub(crate) next: AtomicU64,
     pub(crate) held: [AtomicU64; HELD_A_CHUNK],
+    /// As [`Record::stop`].
+    pub(crate) stop: AtomicU64,
 }
 
 impl Record {

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::Arena;
 use super::blocks::{self, HEADER, Tag};
-use super::records::{Chunk, HELD, Record};
+use super::records::{Chunk, Record};
 use super::{heap, member};
 use crate::os::process;
 use crate::{Error, Result};
@@ -21,13 +21,21 @@ pub(crate) struct Me {
     /// The record's id + 1: what a lock word holds. 0 while there is none.
     owner: Cell<u32>,
     record: Cell<*const Record>,
-    /// Hint: entries of the journal below this one are in use.
-    top: Cell<u32>,
+    /// Where the next lock is noted, if that entry is free. Behind the last entry of a journal, and
+    /// where there is no journal, it is one that is never free.
+    next: Cell<*const AtomicU64>,
 }
+
+/// A place in a journal.
+pub(crate) type Entry = &'static AtomicU64;
+
+/// A journal entry that is never free.
+static NEVER_FREE: AtomicU64 = AtomicU64::new(u64::MAX);
 
 thread_local! {
     // Without a destructor, so that it can be used until the thread's very end.
-    static ME: Me = const { Me { owner: Cell::new(0), record: Cell::new(ptr::null()), top: Cell::new(0) } };
+    static ME: Me =
+        const { Me { owner: Cell::new(0), record: Cell::new(ptr::null()), next: Cell::new(&raw const NEVER_FREE) } };
     static GIVE_BACK: GiveBack = const { GiveBack };
 }
 
@@ -53,17 +61,65 @@ pub(crate) fn forget() {
     LATE.lock().unwrap_or_else(|e| e.into_inner()).clear();
 }
 
-/// Strikes `entry` out of the journal of the thread `owner`, which calls this: after the lock was
-/// let go and a waiter woken. Works also when the thread has given its record back already (a guard
-/// that was dropped by a destructor of the thread's last moments).
+/// Writes `lock` into the calling thread's journal, if that takes no more than a store. Gives the
+/// thread's id for the lock word, and the entry.
 #[inline]
-pub(crate) fn strike(owner: u32, entry: &AtomicU64) {
+pub(crate) fn note_quickly(lock: u64) -> Option<(u32, Entry)> {
+    ME.with(|me| {
+        let at = me.next.get();
+        // SAFETY: `next` points to an entry of this thread's journal, to the stop behind the last
+        // one, or to `NEVER_FREE`; none of them ever goes away.
+        let entry = unsafe { &*at };
+        if entry.load(Ordering::Relaxed) != 0 {
+            return None;
+        }
+        entry.store(lock, Ordering::Release);
+        me.next.set(at.wrapping_add(1));
+        Some((me.owner.get(), entry))
+    })
+}
+
+/// Strikes an entry out of the journal of the calling thread: after the lock was let go and a
+/// waiter woken.
+#[inline]
+pub(crate) fn strike(entry: Entry) {
     entry.store(0, Ordering::Release);
     ME.with(|me| {
-        if me.owner.get() == owner {
-            me.lower();
+        if me.owner.get() != 0 {
+            me.next.set(entry);
         }
     });
+}
+
+/// Calls `release` with what lock words say when the calling thread holds them, and strikes the
+/// entry out if that did it. False also when the thread has no record (any more).
+#[inline]
+pub(crate) fn strike_if(entry: Entry, release: impl FnOnce(u32) -> bool) -> bool {
+    ME.with(|me| {
+        let owner = me.owner.get();
+        let done = owner != 0 && release(owner);
+        if done {
+            entry.store(0, Ordering::Release);
+            me.next.set(entry);
+        }
+        done
+    })
+}
+
+/// What lock words say when the calling thread holds them; 0 when it has no record (any more).
+pub(crate) fn owner() -> u32 {
+    ME.with(|me| me.owner.get())
+}
+
+/// The thread in whose journal an entry is, which has given its record back already: a guard is
+/// being dropped by a destructor of the thread's last moments.
+#[cold]
+pub(crate) fn owner_of(arena: &Arena, entry: Entry) -> Option<u32> {
+    arena.records_of(member::slot()).find_map(|id| {
+        let mut found = false;
+        arena.record(id).for_each_held(arena, |other| found |= ptr::eq(other, entry));
+        found.then_some(id + 1)
+    })
 }
 
 impl Me {
@@ -84,7 +140,7 @@ impl Me {
     fn leave(&self) {
         self.owner.set(0);
         self.record.set(ptr::null());
-        self.top.set(0);
+        self.next.set(&raw const NEVER_FREE);
     }
 
     #[cold]
@@ -95,7 +151,8 @@ impl Me {
         record.thread.store(process::thread_id(), Ordering::Release);
         self.record.set(record);
         self.owner.set(id + 1);
-        self.top.set(0);
+        record.stop.store(u64::MAX, Ordering::Relaxed);
+        self.next.set(&raw const record.held[0]);
         if GIVE_BACK.try_with(|_| ()).is_err() {
             LATE.lock().unwrap_or_else(|e| e.into_inner()).push(id);
         }
@@ -103,34 +160,15 @@ impl Me {
     }
 
     /// Writes `lock` into the journal: before it is taken.
-    #[inline]
-    pub(crate) fn note(&self, lock: u64) -> Result<&'static AtomicU64> {
-        let top = self.top.get() as usize;
-        let record = self.record();
-        if top < HELD {
-            let entry = &record.held[top];
-            if entry.load(Ordering::Relaxed) == 0 {
-                entry.store(lock, Ordering::Release);
-                self.top.set(top as u32 + 1);
-                return Ok(entry);
-            }
+    pub(crate) fn note(&self, lock: u64) -> Result<Entry> {
+        match note_quickly(lock) {
+            Some((_, entry)) => Ok(entry),
+            None => self.note_elsewhere(lock),
         }
-        self.note_elsewhere(lock)
-    }
-
-    /// Lowers the hint after an entry was struck out.
-    #[inline]
-    fn lower(&self) {
-        let record = self.record();
-        let mut top = self.top.get() as usize;
-        while top > 0 && record.held[top - 1].load(Ordering::Relaxed) == 0 {
-            top -= 1;
-        }
-        self.top.set(top as u32);
     }
 
     #[cold]
-    fn note_elsewhere(&self, lock: u64) -> Result<&'static AtomicU64> {
+    fn note_elsewhere(&self, lock: u64) -> Result<Entry> {
         let arena = member::arena()?;
         let record = self.record();
         let mut free = None;
@@ -155,6 +193,7 @@ fn chain(arena: &Arena, record: &'static Record) -> Result<&'static Chunk> {
     let fresh = AtomicU64::new(at);
     let chunk =
         Record::chunk_at(arena, &fresh).ok_or_else(|| Error::Full("no room for more held locks".into()))?;
+    chunk.stop.store(u64::MAX, Ordering::Relaxed);
     chunk.next.store(record.chunk.load(Ordering::Relaxed), Ordering::Relaxed);
     // CRASH: before this store the block is a block of ours like any other, and is swept.
     record.chunk.store(at, Ordering::Release);
@@ -193,8 +232,7 @@ fn take_back_late(arena: &Arena) {
     let mut late = LATE.lock().unwrap_or_else(|e| e.into_inner());
     late.retain(|&id| {
         let thread = arena.record(id).thread.load(Ordering::Acquire);
-        let gone = !std::path::Path::new(&format!("/proc/self/task/{thread}")).exists();
-        !(gone && return_record(arena, id))
+        process::is_own_thread(thread) || !return_record(arena, id)
     });
 }
 

@@ -40,6 +40,11 @@ pub(crate) fn thread_id() -> i32 {
     unsafe { libc::syscall(libc::SYS_gettid) as i32 }
 }
 
+/// Whether the calling process has a thread with this number.
+pub(crate) fn is_own_thread(thread: i32) -> bool {
+    std::path::Path::new(&format!("/proc/self/task/{thread}")).exists()
+}
+
 pub(crate) fn effective_uid() -> u32 {
     // SAFETY: always succeeds.
     unsafe { libc::geteuid() }

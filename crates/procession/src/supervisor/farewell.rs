@@ -6,12 +6,15 @@ use std::thread;
 
 use super::{outcome, recovery};
 use crate::arena::header::stage;
-use crate::arena::{Arena, MEMFD_NAME, collect, member, slots, sweep, thread as record};
+use crate::arena::{Arena, MEMFD_NAME, collect, member, slots, sweep};
 use crate::os::launch::Launched;
 use crate::os::{fd, futex, process, signal};
 use crate::sync::raw::park;
 use crate::{Error, Result};
 use std::os::fd::AsFd;
+
+/// How long main's other threads keep their locks when main has ended and is waited for.
+const HAND_ON_MS: i32 = 5_000;
 
 static SUPERVISOR_PIDFD: AtomicI32 = AtomicI32::new(-1);
 
@@ -96,9 +99,19 @@ extern "C" fn at_exit() {
     if header.stage.compare_exchange(running.0, running.1, Ordering::AcqRel, Ordering::Relaxed).is_err() {
         return;
     }
-    let _ = record::with_me(|me| recovery::release_own_locks(arena, me.owner() - 1));
+    // The exiting thread does not come back to its locks, and one that has ended while it held some
+    // never will. (Destructors have run by now, so the thread may have another record than before.)
+    let me = process::thread_id();
+    recovery::release_locks_of_threads(arena, slots::MAIN, |thread| {
+        thread == me || !process::is_own_thread(thread)
+    });
     member::ring(arena);
     let pidfd = SUPERVISOR_PIDFD.load(Ordering::Acquire);
+    if pidfd >= 0 && !fd::poll([pidfd], HAND_ON_MS)[0] {
+        // Somebody is still awaited: perhaps he waits for a lock of a thread that sleeps for ever.
+        recovery::release_locks_of_threads(arena, slots::MAIN, |_| true);
+        park::wake_everybody(arena);
+    }
     while pidfd >= 0 && header.supervisor_pid.load(Ordering::Acquire) != 0 && !fd::poll([pidfd], -1)[0] {}
     outcome::report_all_unobserved(arena, slots::MAIN);
 }

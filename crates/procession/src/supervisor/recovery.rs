@@ -39,10 +39,12 @@ pub(crate) fn recover(arena: &Arena, slot: u32, how: Option<Ended>) {
     dead.state.store(slots::FREE, Ordering::Release);
 }
 
-/// Hands on what a thread of this very process holds, because the process is ending.
-pub(crate) fn release_own_locks(arena: &Arena, record: u32) {
-    if let Some(slot) = arena.slot_of_record(record) {
-        release_locks_of(arena, slot, record);
+/// Hands on what some threads of this very process hold, because the process is ending.
+pub(crate) fn release_locks_of_threads(arena: &Arena, slot: u32, ends: impl Fn(i32) -> bool) {
+    for id in arena.records_of(slot) {
+        if ends(arena.record(id).thread.load(Ordering::Acquire)) {
+            release_locks_of(arena, slot, id);
+        }
     }
 }
 

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::error::{DeadlockMember, LockError, OwnerDied};
-use super::raw::lock::{Held, RawLock};
+use super::grip::{self, Grip};
+use super::raw::lock::RawLock;
 use super::raw::word::{self, MARK, Outcome};
 use crate::Result;
 use crate::arena::handle::Handle;
@@ -133,7 +134,16 @@ impl Lock {
     /// ```
     #[inline]
     pub fn lock(&self) -> Result<LockGuard<'_>, LockError> {
-        self.acquire(false, Deadline::NEVER)
+        let body = self.body();
+        let taken = match body.raw.acquire_quickly(self.handle.hot_offset()) {
+            Some(held) => Ok(Grip::new(held)),
+            None => self.acquire(false, Deadline::NEVER),
+        };
+        // The slow path answers in two registers, so that the quick one need not touch memory.
+        match taken {
+            Ok(grip) => Ok(LockGuard { body, grip, _here: PhantomData }),
+            Err(error) => Err(*error),
+        }
     }
 
     /// Takes the lock if it is free.
@@ -152,7 +162,7 @@ impl Lock {
     /// # Ok::<(), procession::Error>(())
     /// ```
     pub fn try_lock(&self) -> Result<LockGuard<'_>, LockError> {
-        self.acquire(false, Deadline::after(Duration::ZERO)).map_err(|e| match e {
+        self.take(false, Deadline::after(Duration::ZERO)).map_err(|e| match e {
             LockError::TimedOut => LockError::WouldBlock,
             other => other,
         })
@@ -171,7 +181,7 @@ impl Lock {
     /// # Ok::<(), procession::Error>(())
     /// ```
     pub fn lock_timeout(&self, timeout: Duration) -> Result<LockGuard<'_>, LockError> {
-        self.acquire(false, Deadline::after(timeout))
+        self.take(false, Deadline::after(timeout))
     }
 
     /// Takes the lock, and waits for it at most until `deadline`.
@@ -186,7 +196,7 @@ impl Lock {
     /// # Ok::<(), procession::Error>(())
     /// ```
     pub fn lock_deadline(&self, deadline: Instant) -> Result<LockGuard<'_>, LockError> {
-        self.acquire(false, Deadline::at(deadline))
+        self.take(false, Deadline::at(deadline))
     }
 
     /// Takes the lock also when it is marked, clears the mark, and tells:
@@ -213,7 +223,7 @@ impl Lock {
     /// # Ok::<(), procession::Error>(())
     /// ```
     pub fn lock_or_recover(&self) -> Result<LockGuard<'_>, LockError> {
-        self.acquire(true, Deadline::NEVER)
+        self.take(true, Deadline::NEVER)
     }
 
     #[cfg(feature = "internals")]
@@ -221,26 +231,19 @@ impl Lock {
         self.body().raw.load()
     }
 
-    #[inline]
-    fn acquire(&self, recover: bool, deadline: Deadline) -> Result<LockGuard<'_>, LockError> {
-        let taken = with_me(|me| self.body().raw.acquire(me, self.handle.hot_offset(), recover, deadline));
-        match taken {
-            Ok(Ok(Ok(held))) => Ok(self.guard(held)),
-            Ok(Ok(Err(outcome))) => Err(self.refused(outcome)),
-            Ok(Err(error)) | Err(error) => Err(LockError::unusable(&error)),
-        }
+    fn take(&self, recover: bool, deadline: Deadline) -> Result<LockGuard<'_>, LockError> {
+        let grip = self.acquire(recover, deadline).map_err(|error| *error)?;
+        Ok(LockGuard { body: self.body(), grip, _here: PhantomData })
     }
 
-    #[inline]
-    fn guard(&self, held: Held) -> LockGuard<'_> {
-        let news = if held.recovered { Some(Box::new(self.body().read_mark().1)) } else { None };
-        LockGuard {
-            body: self.body(),
-            held,
-            news,
-            mark: false,
-            panicking: std::thread::panicking(),
-            _here: PhantomData,
+    #[cold]
+    fn acquire(&self, recover: bool, deadline: Deadline) -> Result<Grip, Box<LockError>> {
+        let taken = with_me(|me| self.body().raw.acquire(me, self.handle.hot_offset(), recover, deadline));
+        match taken {
+            Ok(Ok((Outcome::Recovered, Some(held)))) => Ok(Grip::with_news(held, self.body().read_mark().1)),
+            Ok(Ok((_, Some(held)))) => Ok(Grip::new(held)),
+            Ok(Ok((outcome, None))) => Err(Box::new(self.refused(outcome))),
+            Ok(Err(error)) | Err(error) => Err(Box::new(LockError::unusable(&error))),
         }
     }
 
@@ -324,10 +327,7 @@ pub(crate) fn bury(arena: &Arena, slot: u32, id: u32, offset: u64) {
 #[must_use = "the lock is released at once when its guard is dropped"]
 pub struct LockGuard<'a> {
     body: &'static LockBody,
-    held: Held,
-    news: Option<Box<OwnerDied>>,
-    mark: bool,
-    panicking: bool,
+    grip: Grip,
     _here: PhantomData<(&'a Lock, *mut ())>,
 }
 
@@ -341,7 +341,7 @@ impl LockGuard<'_> {
     /// # Ok::<(), procession::Error>(())
     /// ```
     pub fn recovered_from(&self) -> Option<&OwnerDied> {
-        self.news.as_deref()
+        self.grip.news()
     }
 
     /// Marks the lock: whoever comes next is told that what it guards may be broken, as if this
@@ -355,36 +355,34 @@ impl LockGuard<'_> {
     /// # Ok::<(), procession::Error>(())
     /// ```
     pub fn poison(mut self) {
-        self.mark = true;
+        self.grip.set(grip::MARK_IT);
+    }
+
+    #[cold]
+    fn release_slowly(&mut self) {
+        let mark =
+            self.grip.is(grip::MARK_IT) || (std::thread::panicking() && !self.grip.is(grip::WAS_PANICKING));
+        let held = self.grip.take();
+        if mark && !member::is_forked() {
+            self.body.write_mark(PANICKED, process::pid(), &member::name());
+        }
+        self.body.raw.release_slowly(held, mark);
     }
 }
 
 impl Drop for LockGuard<'_> {
     #[inline]
     fn drop(&mut self) {
-        if self.mark || std::thread::panicking() != self.panicking {
-            return self.release_marked();
+        match self.grip.plain() {
+            Some(held) if !std::thread::panicking() => self.body.raw.release(held),
+            _ => self.release_slowly(),
         }
-        if !member::is_forked() {
-            self.body.raw.release(self.held, false);
-        }
-    }
-}
-
-impl LockGuard<'_> {
-    #[cold]
-    fn release_marked(&self) {
-        if member::is_forked() {
-            return;
-        }
-        self.body.write_mark(PANICKED, process::pid(), &member::name());
-        self.body.raw.release(self.held, true);
     }
 }
 
 impl fmt::Debug for LockGuard<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LockGuard").field("recovered_from", &self.news).finish_non_exhaustive()
+        f.debug_struct("LockGuard").field("recovered_from", &self.recovered_from()).finish_non_exhaustive()
     }
 }
 

@@ -11,6 +11,7 @@
 //! be looked at and put right. A process that dies while it *waits* is not noticed by anybody.
 
 mod error;
+mod grip;
 mod lock;
 pub(crate) mod raw;
 

@@ -7,7 +7,7 @@ use super::park::Wait;
 use super::word::{self, Outcome, Waiter, Wake, Word};
 use crate::Result;
 use crate::arena::records::Record;
-use crate::arena::thread::{self, Me};
+use crate::arena::thread::{self, Entry, Me};
 use crate::arena::{Arena, member};
 use crate::os::clock::{Deadline, now_ns};
 use crate::os::futex;
@@ -37,71 +37,75 @@ impl Word for AtomicU64 {
     }
 }
 
-/// A lock that is held, or about to be: the journal entry that says so.
-#[derive(Clone, Copy)]
-pub(crate) struct Held {
-    owner: u32,
-    /// The lock was marked when it was taken; now it is not.
-    pub(crate) recovered: bool,
-    entry: &'static AtomicU64,
-}
+/// A lock that is held: the journal entry that says so.
+pub(crate) type Held = Entry;
 
 impl RawLock {
-    /// Takes the lock, which lies at `offset`, or says why not. A lock that is not taken leaves no
-    /// trace.
+    /// Takes the lock, which lies at `offset`, if that takes no more than one exchange.
     #[inline]
+    pub(crate) fn acquire_quickly(&self, offset: u64) -> Option<Held> {
+        // INVARIANT 6: a word that names a thread is listed in that thread's journal.
+        let (me, entry) = thread::note_quickly(offset)?;
+        if !rules::holds(Rule::Journal) {
+            thread::strike(entry);
+        }
+        if self.word.exchange(0, me.into()).is_ok() {
+            return Some(entry);
+        }
+        thread::strike(entry);
+        None
+    }
+
+    /// Takes the lock, which lies at `offset`, or not; says how it went. A lock that is not taken
+    /// leaves no trace.
+    #[cold]
     pub(crate) fn acquire(
         &'static self,
         me: &Me,
         offset: u64,
         recover: bool,
         deadline: Deadline,
-    ) -> Result<Result<Held, Outcome>> {
-        // INVARIANT 6: a word that names a thread is listed in that thread's journal.
+    ) -> Result<(Outcome, Option<Held>)> {
+        let arena = member::arena()?;
         let entry = me.note(offset)?;
         if !rules::holds(Rule::Journal) {
-            entry.store(0, Ordering::Relaxed);
+            thread::strike(entry);
         }
-        let held = Held { owner: me.owner(), recovered: false, entry };
-        if self.word.exchange(0, held.owner.into()).is_ok() {
-            return Ok(Ok(held));
-        }
-        self.acquire_slow(me, held, recover, deadline)
-    }
-
-    #[cold]
-    fn acquire_slow(
-        &'static self,
-        me: &Me,
-        held: Held,
-        recover: bool,
-        deadline: Deadline,
-    ) -> Result<Result<Held, Outcome>> {
-        let arena = member::arena()?;
         let mut sleeper = Sleeper { lock: self, arena, record: me.record(), deadline, since_ns: 0 };
-        match word::acquire(&self.word, held.owner, recover, &mut sleeper) {
-            Outcome::Taken => Ok(Ok(held)),
-            Outcome::Recovered => Ok(Ok(Held { recovered: true, ..held })),
+        match word::acquire(&self.word, me.owner(), recover, &mut sleeper) {
+            taken @ (Outcome::Taken | Outcome::Recovered) => Ok((taken, Some(entry))),
             refused => {
-                thread::strike(held.owner, held.entry);
-                Ok(Err(refused))
+                thread::strike(entry);
+                Ok((refused, None))
             }
         }
     }
 
     /// Lets go, and wakes whom it concerns.
     #[inline]
-    pub(crate) fn release(&self, held: Held, mark: bool) {
+    pub(crate) fn release(&self, held: Held) {
         // CRASH: until this exchange the word names us and recovery releases it; between it and
         // the wake the journal still names the lock, and the death sweep wakes its sleepers.
-        let wake = word::release(&self.word, held.owner, mark);
-        if wake != Wake::Nobody {
-            self.wake(wake);
+        if !thread::strike_if(held, |me| self.word.exchange(me.into(), 0).is_ok()) {
+            self.release_slowly(held, false);
         }
-        thread::strike(held.owner, held.entry);
     }
 
+    /// Lets go of a lock that others wait for, or that is to be marked, or after the thread has
+    /// given its record back. In a stray fork it does nothing.
     #[cold]
+    pub(crate) fn release_slowly(&self, held: Held, mark: bool) {
+        let Some(arena) = member::mapped() else { return };
+        let me = match thread::owner() {
+            0 => thread::owner_of(arena, held),
+            me => Some(me),
+        };
+        if let Some(me) = me {
+            self.wake(word::release(&self.word, me, mark));
+        }
+        thread::strike(held);
+    }
+
     fn wake(&self, wake: Wake) {
         match wake {
             Wake::Nobody => {}

@@ -121,19 +121,14 @@ pub enum Wake {
     Heir,
 }
 
-/// Lets go of a lock that `me` holds. `mark` tells the next ones that what it guards may be broken.
-#[inline]
+/// Lets go of a lock that `me` holds; a word that does not name `me` is left alone. `mark` tells the
+/// next ones that what it guards may be broken.
 pub fn release(word: &impl Word, me: u32, mark: bool) -> Wake {
-    if !mark && word.exchange(me.into(), 0).is_ok() {
-        return Wake::Nobody;
-    }
-    release_slow(word, mark)
-}
-
-#[cold]
-fn release_slow(word: &impl Word, mark: bool) -> Wake {
     loop {
         let now = word.load();
+        if owner(now) != me {
+            return Wake::Nobody; // it was handed on in our name: this process is ending
+        }
         let (new, wake) = match (mark, heir(now)) {
             (true, _) => (MARK, Wake::All),
             (false, 0) => (0, Wake::One),
