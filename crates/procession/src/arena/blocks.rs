@@ -101,7 +101,7 @@ pub(crate) enum Use {
 }
 
 /// The owner of a small span whose process has died: anybody may adopt it.
-pub(crate) const NOBODY: u32 = 0xffff;
+pub(crate) const NOBODY: u32 = 0xfffe;
 
 impl Use {
     pub(crate) fn word(self) -> u64 {

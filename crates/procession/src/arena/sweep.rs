@@ -42,14 +42,45 @@ pub(crate) fn blocks(arena: &Arena, slot: u32) -> bool {
     collect
 }
 
-/// Ends what a dead supervisor was doing: freeing objects that nobody held.
+/// Frees small spans that lost their owner while others had blocks in them, and are empty now. Only
+/// the supervisor does this.
+pub(crate) fn empty_orphans(arena: &Arena) {
+    for span in arena.spans_in_use() {
+        if let Use::Small { by: NOBODY, class } = arena.span_use(span)
+            && is_empty(arena, span, class)
+            // CRASH: main gives it back to nobody (`after_supervisor`).
+            && arena.move_span(span, Use::Small { by: NOBODY, class }, Use::Small { by: SUPERVISOR, class })
+        {
+            // Only its owner takes blocks from a span, so now that we own it, empty stays empty.
+            release_small(arena, span, class);
+        }
+    }
+}
+
+fn is_empty(arena: &Arena, span: u32, class: u8) -> bool {
+    (0..blocks_in(class)).all(|index| arena.tag(span, index).load(Ordering::Acquire) == Tag::FREE.0)
+}
+
+/// Gives up a small span that the supervisor owns.
+fn release_small(arena: &Arena, span: u32, class: u8) {
+    let empty = is_empty(arena, span, class);
+    if empty {
+        arena.punch(arena.span_offset(span), super::layout::SPAN);
+    }
+    let to = if empty { Use::Free } else { Use::Small { by: NOBODY, class } };
+    arena.move_span(span, Use::Small { by: SUPERVISOR, class }, to);
+}
+
+/// Ends what a dead supervisor was doing: freeing objects and spans that nobody held.
 pub(crate) fn after_supervisor(arena: &Arena) {
     for index in 0..arena.header().objects_used.load(Ordering::Acquire).min(arena.layout.objects) {
         objects::recover_object(arena, index, SUPERVISOR);
     }
     for span in arena.spans_in_use() {
-        if let Use::Leaving { by: SUPERVISOR, spans } = arena.span_use(span) {
-            blocks::finish_free_run(arena, span, spans);
+        match arena.span_use(span) {
+            Use::Leaving { by: SUPERVISOR, spans } => blocks::finish_free_run(arena, span, spans),
+            Use::Small { by: SUPERVISOR, class } => release_small(arena, span, class),
+            _ => {}
         }
     }
 }

@@ -48,6 +48,10 @@ extern "C" fn hook(argc: i32, argv: *const *const u8, envp: *const *const u8) {
     let stdin = unsafe { BorrowedFd::borrow_raw(0) };
     let ours = !image::is_privileged()
         && fd::peer_uid(stdin.as_fd()).is_ok_and(|uid| uid == process::effective_uid());
+    if ours {
+        // Before descriptors arrive, which would land on closed standard streams.
+        fd::fill_stdio();
+    }
     if ours && let Some(hello) = super::serve::receive_hello(stdin) {
         // SAFETY: we are the hook, called by the loader with these arguments. The rest of the
         // constructors must have run before user functions do.

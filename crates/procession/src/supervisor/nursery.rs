@@ -7,7 +7,7 @@ use super::{child, outcome, recovery};
 use crate::arena::header::NO_SLOT;
 use crate::arena::records::Record;
 use crate::arena::slots::{self, Slot};
-use crate::arena::{Arena, member};
+use crate::arena::{Arena, member, sweep};
 use crate::os::process::Ended;
 use crate::os::{futex, process, signal};
 
@@ -151,6 +151,7 @@ impl Nursery {
         }
         if any {
             self.kill_orphans();
+            sweep::empty_orphans(self.arena);
         }
     }
 

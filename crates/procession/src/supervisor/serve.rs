@@ -44,7 +44,6 @@ pub(super) fn receive_hello(stdin: BorrowedFd<'_>) -> Option<Hello> {
 
 /// Is the supervisor, until the family ends.
 pub(super) fn run(hello: Hello) -> ! {
-    fd::fill_stdio();
     let dispositions = signal::ignore_group_signals();
     signal::set_mask(&signal::mask_from_word(1 << (signal::BELL - 1)));
     process::set_title("procession-sup");
