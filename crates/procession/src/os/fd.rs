@@ -37,6 +37,12 @@ pub(crate) fn duplicate_onto(fd: BorrowedFd<'_>, target: RawFd) -> io::Result<()
     check(unsafe { libc::dup2(fd.as_raw_fd(), target) }.into()).map(drop)
 }
 
+/// Closes a raw descriptor that is known to be this library's.
+pub(crate) fn close_raw(fd: RawFd) {
+    // SAFETY: a plain call; the callers own the descriptor.
+    unsafe { libc::close(fd) };
+}
+
 /// Takes possession of a descriptor by number.
 ///
 /// # Safety

@@ -174,6 +174,10 @@ impl Children {
         Ok(Children { file: std::fs::File::open("/proc/thread-self/children")?, text: vec![0; 4096] })
     }
 
+    pub(crate) fn raw_fd(&self) -> RawFd {
+        self.file.as_raw_fd()
+    }
+
     /// Their numbers; adopted orphans are among them.
     pub(crate) fn list(&mut self) -> io::Result<Vec<i32>> {
         use std::os::unix::fs::FileExt;

@@ -16,7 +16,7 @@ use super::outcome::{self, ProcessBody, ending};
 use crate::arena::slots::{self, Slot};
 use crate::arena::{Arena, blocks, member, payload};
 use crate::os::clock::Deadline;
-use crate::os::{launch, process, signal};
+use crate::os::{fd, process, signal};
 use crate::sync::raw::park::Wait;
 use crate::{Error, Result};
 
@@ -31,8 +31,8 @@ pub(super) fn live(arena: &'static Arena, index: u32, inheritance: &Inheritance)
         process::exit_now(1);
     }
     member::become_child(index);
-    // SAFETY: all of them are the supervisor's own, and this process never returns to its code.
-    unsafe { launch::close_above_stdio() };
+    // Only these: what the program's constructors have opened is the child's as well.
+    inheritance.private_fds.iter().copied().for_each(fd::close_raw);
     let slot = arena.slot(index);
     wait_for_request(arena, index, slot);
     // From here on our death is the death of the user's process.

@@ -1,6 +1,7 @@
 //! Slots, forks and spares: where children come from and where they are buried.
 
 use std::collections::HashMap;
+use std::os::fd::RawFd;
 use std::sync::atomic::Ordering;
 
 use super::{child, outcome, recovery};
@@ -20,10 +21,11 @@ const STILLBORN: u32 = 3;
 /// Slots above this one give their pages back when they become free.
 const WARM_SLOTS: u32 = 64;
 
-/// What children get from main.
+/// What children get from main, and what they must not get from us.
 pub(super) struct Inheritance {
     pub(super) mask: signal::Mask,
     pub(super) dispositions: signal::Dispositions,
+    pub(super) private_fds: Vec<RawFd>,
 }
 
 pub(super) struct Nursery {
@@ -41,7 +43,9 @@ pub(super) struct Nursery {
 }
 
 impl Nursery {
-    pub(super) fn new(arena: &'static Arena, inheritance: Inheritance) -> Nursery {
+    pub(super) fn new(arena: &'static Arena, mut inheritance: Inheritance) -> Nursery {
+        let children = process::Children::of_this_thread().ok();
+        inheritance.private_fds.extend(children.as_ref().map(process::Children::raw_fd));
         let mut taken = vec![false; arena.layout.slots as usize];
         taken[slots::MAIN as usize] = true;
         Nursery {
@@ -51,7 +55,7 @@ impl Nursery {
             taken,
             intent: Record::private(),
             childless: Vec::new(),
-            children: process::Children::of_this_thread().ok(),
+            children,
         }
     }
 
@@ -70,6 +74,10 @@ impl Nursery {
                 break;
             }
             let made = spares < SPARES && self.make_spare();
+            if made || !waited_for {
+                // Only who waits for a spare is to hear why there is none.
+                header.fork_errno.store(0, Ordering::Release);
+            }
             self.publish_spares();
             if !made {
                 break;

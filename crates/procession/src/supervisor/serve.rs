@@ -57,7 +57,11 @@ pub(super) fn run(hello: Hello) -> ! {
     entrypoint::constants();
     child::prepare_ancestor();
     drop((hello.memfd, hello.stdin));
-    let inheritance = Inheritance { mask: signal::mask_from_word(hello.mask), dispositions };
+    let inheritance = Inheritance {
+        mask: signal::mask_from_word(hello.mask),
+        dispositions,
+        private_fds: vec![bell.as_raw_fd(), hello.main.as_raw_fd(), hello.socket.as_raw_fd()],
+    };
     let mut supervisor = Supervisor {
         arena,
         nursery: Nursery::new(arena, inheritance),
