@@ -8,12 +8,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::arena::blocks::{Tag, Use, blocks_in};
 use crate::arena::records::Record;
 use crate::arena::{Arena, blocks, collect, heap, member, payload, slots, sweep};
+use crate::os::futex;
 use crate::os::process::{self, Ended};
 use crate::supervisor::{outcome, recovery};
 use crate::{Lock, Message, Result};
 
 pub use crate::rules::{Rule, break_rule};
 pub use crate::sync::raw::word;
+
+/// The owner of a small span that has none: see [`Census::small_spans`].
+pub const NOBODY: u32 = blocks::NOBODY;
 
 fn arena() -> &'static Arena {
     member::arena().expect("the tests have an arena")
@@ -39,6 +43,12 @@ pub fn open_spare(slot: u32) {
     arena.slot(slot).state.store(slots::SPARE, Ordering::Release);
     arena.header().spare_slots[0].store(slot, Ordering::Release);
     arena.header().stage.store(crate::arena::header::stage::RUNNING, Ordering::Release);
+}
+
+/// Tells who waits for a spare that there may be one.
+pub fn wake_spawners() {
+    arena().header().spares.fetch_add(2, Ordering::SeqCst);
+    futex::wake_all(&arena().header().spares);
 }
 
 /// Makes the supervisor's working directory this process's, so that a request needs to name none.
@@ -181,7 +191,7 @@ pub struct Census {
     pub blocks: Vec<(u64, u32)>,
     /// Spans that are neither free nor a small span: heads of runs, parts, unfinished ones.
     pub large_spans: u32,
-    /// Small spans, by the slot that owns them. 0xffff is nobody; of those only what is not empty.
+    /// Small spans, by the slot that owns them; of [`NOBODY`]'s only what is not empty.
     pub small_spans: Vec<(u32, u32)>,
     /// Extra records that belong to a process.
     pub records: u32,

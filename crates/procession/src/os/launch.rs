@@ -36,8 +36,11 @@ struct Plan {
 
 const STACK: usize = 64 << 10;
 
-/// Starts `/proc/self/exe` with the caller's arguments, its environment plus `variable`, and
-/// `stdin` as descriptor 0. Descriptors above 2 do not go along. The new program starts with
+/// Has the loader look up every symbol of the program at its start, instead of in each fork anew.
+pub(crate) const BIND_NOW: &str = "LD_BIND_NOW";
+
+/// Starts `/proc/self/exe` with the caller's arguments, its environment plus `variable` (and
+/// [`BIND_NOW`], if that is not set), and `stdin` as descriptor 0. Descriptors above 2 do not go along. The new program starts with
 /// every signal blocked.
 pub(crate) fn launch_self(variable: (&str, &str), stdin: BorrowedFd<'_>) -> io::Result<Launched> {
     let c = |bytes: Vec<u8>| CString::new(bytes).map_err(io::Error::other);
@@ -47,6 +50,9 @@ pub(crate) fn launch_self(variable: (&str, &str), stdin: BorrowedFd<'_>) -> io::
         .map(|(name, value)| c(join(name, value)))
         .collect::<io::Result<Vec<_>>>()?;
     env.push(c(join(variable.0.into(), variable.1.into()))?);
+    if std::env::var_os(BIND_NOW).is_none() {
+        env.push(c(join(BIND_NOW.into(), "1".into()))?);
+    }
     let pointers = |list: &[CString]| list.iter().map(|s| s.as_ptr()).chain([null()]).collect();
 
     let stacks = memory::map_private(2 * STACK)?;

@@ -16,7 +16,7 @@ use super::outcome::{self, ProcessBody, ending};
 use crate::arena::slots::{self, Slot};
 use crate::arena::{Arena, blocks, member, payload};
 use crate::os::clock::Deadline;
-use crate::os::{fd, process, signal};
+use crate::os::{fd, image, process, signal};
 use crate::sync::raw::park::Wait;
 use crate::{Error, Result};
 
@@ -132,9 +132,7 @@ static FIRST_THREAD: AtomicU32 = AtomicU32::new(0);
 pub(super) fn prepare_ancestor() {
     signal::report_stack_overflow();
     install_panic_hook();
-    if std::env::var_os("T_SHARE").is_some() {
-        crate::os::image::share_code_pages_with_forks();
-    }
+    image::share_code_pages_with_forks();
 }
 
 /// Writes the text of a panic into the arena, where it survives also when the process aborts.

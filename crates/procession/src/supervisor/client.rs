@@ -175,7 +175,7 @@ fn launch_supervisor(socket: &mut Option<OwnedFd>) -> Result<launch::Launched> {
     use std::os::fd::AsFd;
     let failed = |e: std::io::Error| Error::os("starting the supervisor", &e);
     let (ours, theirs) = fd::socket_pair().map_err(failed)?;
-    let address = hook::address();
+    let value = hook::value();
     let me = process::pidfd_open(process::pid()).map_err(failed)?;
     let null = std::fs::File::open("/dev/null").map_err(failed)?;
     let null = fd::above_stdio(null.into()).map_err(failed)?;
@@ -189,7 +189,7 @@ fn launch_supervisor(socket: &mut Option<OwnedFd>) -> Result<launch::Launched> {
     let with_stdin =
         |stdin| fd::send_with_fds(ours.as_fd(), &hello, &[memfd.as_raw_fd(), stdin, me.as_raw_fd()]);
     with_stdin(0).or_else(|_| with_stdin(null.as_raw_fd())).map_err(failed)?;
-    let launched = launch::launch_self((hook::VARIABLE, &address), theirs.as_fd()).map_err(failed)?;
+    let launched = launch::launch_self((hook::VARIABLE, &value), theirs.as_fd()).map_err(failed)?;
     *socket = Some(ours);
     Ok(launched)
 }

@@ -8,6 +8,7 @@ use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use crate::os::image::{self, InitFn};
+use crate::os::launch::BIND_NOW;
 use crate::os::{fd, process};
 
 /// Set for the supervisor alone: where in the executable its hook is. Another copy of this library
@@ -19,8 +20,14 @@ const VARIABLE_C: &CStr = c"PROCESSION_SUPERVISOR";
 #[unsafe(link_section = ".init_array")]
 static HOOK: InitFn = hook;
 
-/// The value of the variable for this copy of the library.
-pub(super) fn address() -> String {
+/// The value of the variable for this copy of the library: where its hook is, and whether main's
+/// environment was added to.
+pub(super) fn value() -> String {
+    let bind_now = if std::env::var_os(BIND_NOW).is_some() { "" } else { "added" };
+    format!("{} {bind_now}", address())
+}
+
+fn address() -> String {
     // Reading the static also makes sure that the linker keeps it.
     format!("{:x}", image::offset_of(HOOK as *const u8))
 }
@@ -39,11 +46,16 @@ extern "C" fn hook(argc: i32, argv: *const *const u8, envp: *const *const u8) {
         }
         CStr::from_ptr(value).to_string_lossy().into_owned()
     };
-    if value != address() {
+    let (address, bind_now) = value.split_once(' ').unwrap_or((&value, ""));
+    if address != self::address() {
         return;
     }
     // SAFETY: as above.
     unsafe { libc::unsetenv(VARIABLE_C.as_ptr()) };
+    if bind_now == "added" {
+        // SAFETY: as above. The user's processes get main's environment, and this was not in it.
+        unsafe { libc::unsetenv(c"LD_BIND_NOW".as_ptr()) };
+    }
     // SAFETY: descriptor 0 is only looked at; if it is not open, the call says so.
     let stdin = unsafe { BorrowedFd::borrow_raw(0) };
     let ours = !image::is_privileged()
