@@ -85,7 +85,8 @@ pub(crate) fn note_quickly(lock: u64) -> Option<(u32, Entry)> {
 pub(crate) fn strike(entry: Entry) {
     entry.store(0, Ordering::Release);
     ME.with(|me| {
-        if me.owner.get() != 0 {
+        // In its last moments a thread may have another record than the one the lock was noted in.
+        if me.owner.get() != 0 && me.record().held.as_ptr_range().contains(&ptr::from_ref(entry)) {
             me.next.set(entry);
         }
     });

@@ -103,6 +103,14 @@ pub(crate) fn send_with_fds(socket: BorrowedFd<'_>, bytes: &[u8], fds: &[RawFd])
     }
 }
 
+/// Copies what the next datagram begins with, if there is one, and leaves it there.
+pub(crate) fn peek(socket: BorrowedFd<'_>, bytes: &mut [u8]) -> io::Result<usize> {
+    let flags = libc::MSG_PEEK | libc::MSG_DONTWAIT;
+    // SAFETY: `bytes` is a valid buffer of that length.
+    let len = unsafe { libc::recv(socket.as_raw_fd(), bytes.as_mut_ptr().cast(), bytes.len(), flags) };
+    check(len as i64).map(|len| len as usize)
+}
+
 /// Receives one datagram and the descriptors that came with it (CLOEXEC).
 pub(crate) fn receive_with_fds(
     socket: BorrowedFd<'_>,

@@ -153,6 +153,11 @@ fn ensure_supervisor(arena: &'static Arena) -> Result<()> {
         stage::ENDING => return Err(Error::Unsupported("the program is ending".into())),
         _ => {}
     }
+    if image::is_privileged() {
+        return Err(Error::Unsupported(
+            "a program that runs with more rights than its user (set-user-id, file capabilities) cannot spawn processes: what it would run again could not tell its family from an attacker".into(),
+        ));
+    }
     image::check_is_executable(hook::anchor()).map_err(|e| Error::os("finding the executable", &e))?;
     std::hint::black_box(child::keep());
     header.supervisor_pid.store(0, Ordering::Relaxed);

@@ -20,6 +20,10 @@ pub(crate) fn recover(arena: &Arena, slot: u32, how: Option<Ended>) {
     dead.state.store(slots::DEAD, Ordering::SeqCst);
     let clean = dead.leaving.load(Ordering::Acquire) != 0 && matches!(how, Some(Ended::Exited(_)));
 
+    if !clean {
+        // It may have been about to ask for a pass; and so may a recovery that died here before us.
+        arena.header().collect_wanted.store(1, Ordering::SeqCst);
+    }
     // While the words still name the dead, only we may touch what they guard.
     let was_inside = release_locks(arena, slot);
     release_claims(arena, slot);

@@ -31,11 +31,14 @@ pub(super) const HELLO_MAGIC: u64 = u64::from_le_bytes(*b"prchello");
 /// Receives main's hello from descriptor 0, and puts main's standard input there.
 pub(super) fn receive_hello(stdin: BorrowedFd<'_>) -> Option<Hello> {
     let mut bytes = [0; HELLO];
-    let (len, fds) = fd::receive_with_fds(stdin, &mut bytes).ok()?;
-    let word = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("INVARIANT: 8 bytes"));
-    if len != HELLO || word(0) != HELLO_MAGIC {
+    // Main sent it before it launched us. If it is not there, we were not launched, and what the
+    // socket says is for the program.
+    let len = fd::peek(stdin, &mut bytes).ok()?;
+    if len != HELLO || bytes[..8] != HELLO_MAGIC.to_le_bytes() {
         return None;
     }
+    let (_, fds) = fd::receive_with_fds(stdin, &mut bytes).ok()?;
+    let word = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("INVARIANT: 8 bytes"));
     let socket = fd::above_stdio(stdin.try_clone_to_owned().ok()?).ok()?;
     let [memfd, stdin, main]: [OwnedFd; 3] = fds.try_into().ok()?;
     fd::duplicate_onto(stdin.as_fd(), 0).ok()?;
