@@ -1,5 +1,51 @@
-//! Process-based parallelism: processes, locks and shared state of which any part may be killed at
-//! any instruction while the others go on.
+//! Process-based parallelism: processes and locks of which any may be killed at any instruction
+//! while the others go on.
+//!
+//! ```
+//! use procession::{Lock, Process};
+//!
+//! fn work(name: String, lock: Lock) -> procession::Result<usize> {
+//!     let _held = lock.lock()?;
+//!     println!("task <{name}> has the terminal to itself");
+//!     Ok(name.len())
+//! }
+//!
+//! fn main() -> procession::Result<()> {
+//!     let lock = Lock::new()?;
+//!     let egon = Process::spawn(work, ("Egon".to_string(), lock.clone()))?;
+//!     let alex = Process::spawn(work, ("Alex".to_string(), lock))?;
+//!     assert_eq!(egon.join()?? + alex.join()??, 8);
+//!     Ok(())
+//! }
+//! ```
+//!
+//! Nothing has to be set up: the first spawn starts a *supervisor*, which is this very program
+//! executed again, and which leaves before `main` would run. It forks every child, notices every
+//! death, and hands on what the dead held. It works in binaries, libraries and `#[test]`s alike.
+//!
+//! # What crosses between processes
+//!
+//! Functions that capture nothing ([`process::Entry`]), values that serde can take apart
+//! ([`Message`]), and handles such as [`Lock`] and [`Process`], which arrive as what they stand for.
+//!
+//! # If a process dies
+//!
+//! However it dies: [`Process::join`] says how; a [`Lock`] it held is free again, and says so to the
+//! next one; the memory, handles and child processes it had are given back. If the **supervisor**
+//! is killed, the kernel kills its children, waits return [`Error::FamilyLost`] or
+//! [`Failure::FamilyLost`], and the next spawn starts afresh. If **main** is killed, the whole family
+//! ends, and nothing is left behind anywhere.
+//!
+//! # The end of the program
+//!
+//! When main returns (or calls `exit`), it waits for every process that is not a
+//! [daemon](process::Builder::daemon), and after five seconds says on stderr for whom. Daemons are
+//! asked to end by SIGTERM, and made to a second later.
+//!
+//! # Limits
+//!
+//! Linux on 64-bit little-endian machines, kernel 5.10 or later. All processes run the same
+//! executable and trust each other: this isolates crashes, not malice.
 
 mod arena;
 mod error;

@@ -1,44 +1,23 @@
 //! [`Lock`]: mutual exclusion between processes and threads.
-#![allow(unsafe_code)] // Says that its shared layout is made of atomics.
 
 use std::fmt;
-use std::marker::PhantomData;
-use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::error::{DeadlockMember, LockError, OwnerDied};
-use super::grip::{self, Grip};
-use super::raw::lock::RawLock;
+use super::body::{LockBody, PANICKED};
+use super::error::{DeadlockMember, LockError};
+use super::grip::Grip;
+use super::guard::LockGuard;
 use super::raw::word::{self, MARK, Outcome};
 use crate::Result;
 use crate::arena::handle::Handle;
-use crate::arena::objects::{Body, Kind, check_name};
+use crate::arena::member;
+use crate::arena::objects::{Kind, check_name};
 use crate::arena::thread::with_me;
-use crate::arena::{Arena, member};
 use crate::os::clock::Deadline;
 use crate::os::process;
-
-/// What a lock is in shared memory: its word, and who left it marked.
-#[repr(C)]
-pub(crate) struct LockBody {
-    raw: RawLock,
-    /// Odd while the mark is being written.
-    mark_version: AtomicU32,
-    mark_cause: AtomicU32,
-    mark_pid: AtomicI32,
-    mark_name_len: AtomicU32,
-    mark_name: [AtomicU64; 4],
-}
-
-// SAFETY: atomics only, 64 bytes, and all zero is a free lock.
-unsafe impl Body for LockBody {
-    const KIND: Kind = Kind::Lock;
-}
-
-const DIED: u32 = 1;
-const PANICKED: u32 = 2;
 
 /// A lock for processes and threads alike, that outlives its owner.
 ///
@@ -141,7 +120,7 @@ impl Lock {
         };
         // The slow path answers in two registers, so that the quick one need not touch memory.
         match taken {
-            Ok(grip) => Ok(LockGuard { body, grip, _here: PhantomData }),
+            Ok(grip) => Ok(LockGuard::new(body, grip)),
             Err(error) => Err(*error),
         }
     }
@@ -233,7 +212,7 @@ impl Lock {
 
     fn take(&self, recover: bool, deadline: Deadline) -> Result<LockGuard<'_>, LockError> {
         let grip = self.acquire(recover, deadline).map_err(|error| *error)?;
-        Ok(LockGuard { body: self.body(), grip, _here: PhantomData })
+        Ok(LockGuard::new(self.body(), grip))
     }
 
     #[cold]
@@ -261,128 +240,6 @@ impl Lock {
             }
             other => LockError::from_outcome(other, true),
         }
-    }
-}
-
-impl LockBody {
-    /// Writes down who leaves the lock marked. Only its owner calls this, or recovery in its name.
-    fn write_mark(&self, cause: u32, pid: i32, name: &str) {
-        let version = self.mark_version.load(Ordering::Relaxed) | 1;
-        self.mark_version.store(version, Ordering::Release);
-        self.mark_cause.store(cause, Ordering::Release);
-        self.mark_pid.store(pid, Ordering::Release);
-        let mut bytes = [0u8; 32];
-        let len = (0..=name.len().min(32)).rev().find(|&n| name.is_char_boundary(n)).unwrap_or(0);
-        bytes[..len].copy_from_slice(&name.as_bytes()[..len]);
-        for (to, from) in self.mark_name.iter().zip(bytes.chunks_exact(8)) {
-            to.store(u64::from_le_bytes(from.try_into().expect("INVARIANT: chunks of 8")), Ordering::Release);
-        }
-        self.mark_name_len.store(len as u32, Ordering::Release);
-        // CRASH: an odd version is written over by the next one to mark; the word decides whether
-        // there is a mark at all.
-        self.mark_version.store(version.wrapping_add(1), Ordering::Release);
-    }
-
-    /// Who left the lock marked, and why. A mark that changes meanwhile is read again.
-    fn read_mark(&self) -> (u32, OwnerDied) {
-        for _ in 0..1000 {
-            let version = self.mark_version.load(Ordering::Acquire);
-            let cause = self.mark_cause.load(Ordering::Acquire);
-            let pid = self.mark_pid.load(Ordering::Acquire);
-            let mut bytes: Vec<u8> =
-                self.mark_name.iter().flat_map(|w| w.load(Ordering::Acquire).to_le_bytes()).collect();
-            bytes.truncate(self.mark_name_len.load(Ordering::Acquire).min(32) as usize);
-            if version & 1 == 0 && self.mark_version.load(Ordering::Acquire) == version {
-                return (cause, OwnerDied::new(pid, String::from_utf8_lossy(&bytes).into_owned()));
-            }
-            std::hint::spin_loop();
-        }
-        (DIED, OwnerDied::new(0, String::new()))
-    }
-}
-
-/// Releases what the dead thread with record `id`, of process `slot`, held at `offset`.
-pub(crate) fn bury(arena: &Arena, slot: u32, id: u32, offset: u64) {
-    let Some(object) = arena.object_at(offset).filter(|object| object.is_any(Kind::Lock)) else { return };
-    let body: &'static LockBody = object.body();
-    if arena.offset_of(&raw const *body) != offset {
-        return;
-    }
-    super::raw::lock::bury(arena, id, &body.raw, || {
-        let pid = arena.slot(slot).pid.load(Ordering::Relaxed);
-        body.write_mark(DIED, pid, &arena.process_name(slot));
-    });
-}
-
-/// A lock that is held. Dropping it releases the lock.
-///
-/// It stays in the thread that took it. `mem::forget` of a guard keeps the lock held until the
-/// process ends.
-///
-/// ```compile_fail
-/// fn needs_send<T: Send>(_: T) {}
-/// let lock = procession::Lock::new().unwrap();
-/// needs_send(lock.lock().unwrap()); // a guard cannot be sent to another thread
-/// ```
-#[must_use = "the lock is released at once when its guard is dropped"]
-pub struct LockGuard<'a> {
-    body: &'static LockBody,
-    grip: Grip,
-    _here: PhantomData<(&'a Lock, *mut ())>,
-}
-
-impl LockGuard<'_> {
-    /// Who died or panicked holding the lock before us, if it was marked when
-    /// [`Lock::lock_or_recover`] took it.
-    ///
-    /// ```
-    /// let lock = procession::Lock::new()?;
-    /// assert!(lock.lock_or_recover()?.recovered_from().is_none());
-    /// # Ok::<(), procession::Error>(())
-    /// ```
-    pub fn recovered_from(&self) -> Option<&OwnerDied> {
-        self.grip.news()
-    }
-
-    /// Marks the lock: whoever comes next is told that what it guards may be broken, as if this
-    /// thread had panicked.
-    ///
-    /// ```
-    /// use procession::{Lock, sync::LockError};
-    /// let lock = Lock::new()?;
-    /// lock.lock()?.poison();
-    /// assert!(matches!(lock.lock(), Err(LockError::Panicked(_))));
-    /// # Ok::<(), procession::Error>(())
-    /// ```
-    pub fn poison(mut self) {
-        self.grip.set(grip::MARK_IT);
-    }
-
-    #[cold]
-    fn release_slowly(&mut self) {
-        let mark =
-            self.grip.is(grip::MARK_IT) || (std::thread::panicking() && !self.grip.is(grip::WAS_PANICKING));
-        let held = self.grip.take();
-        if mark && !member::is_forked() {
-            self.body.write_mark(PANICKED, process::pid(), &member::name());
-        }
-        self.body.raw.release_slowly(held, mark);
-    }
-}
-
-impl Drop for LockGuard<'_> {
-    #[inline]
-    fn drop(&mut self) {
-        match self.grip.plain() {
-            Some(held) if !std::thread::panicking() => self.body.raw.release(held),
-            _ => self.release_slowly(),
-        }
-    }
-}
-
-impl fmt::Debug for LockGuard<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LockGuard").field("recovered_from", &self.recovered_from()).finish_non_exhaustive()
     }
 }
 

@@ -10,11 +10,14 @@
 //! half-done; [`Lock::lock_or_recover`] gives the lock and the news together, so that the data can
 //! be looked at and put right. A process that dies while it *waits* is not noticed by anybody.
 
+mod body;
 mod error;
 mod grip;
+mod guard;
 mod lock;
 pub(crate) mod raw;
 
+pub(crate) use body::bury;
 pub use error::{DeadlockMember, LockError, OwnerDied};
-pub(crate) use lock::bury;
-pub use lock::{Lock, LockGuard};
+pub use guard::LockGuard;
+pub use lock::Lock;

@@ -1,0 +1,80 @@
+//! What a lock is in shared memory: its word, and who left it marked.
+#![allow(unsafe_code)] // Says that the layout is made of atomics.
+
+use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
+
+use super::error::OwnerDied;
+use super::raw::lock::RawLock;
+use crate::arena::Arena;
+use crate::arena::objects::{Body, Kind};
+
+/// What a lock is in shared memory: its word, and who left it marked.
+#[repr(C)]
+pub(crate) struct LockBody {
+    pub(super) raw: RawLock,
+    /// Odd while the mark is being written.
+    mark_version: AtomicU32,
+    mark_cause: AtomicU32,
+    mark_pid: AtomicI32,
+    mark_name_len: AtomicU32,
+    mark_name: [AtomicU64; 4],
+}
+
+// SAFETY: atomics only, 64 bytes, and all zero is a free lock.
+unsafe impl Body for LockBody {
+    const KIND: Kind = Kind::Lock;
+}
+
+/// Causes of a mark.
+const DIED: u32 = 1;
+pub(super) const PANICKED: u32 = 2;
+
+impl LockBody {
+    /// Writes down who leaves the lock marked. Only its owner calls this, or recovery in its name.
+    pub(super) fn write_mark(&self, cause: u32, pid: i32, name: &str) {
+        let version = self.mark_version.load(Ordering::Relaxed) | 1;
+        self.mark_version.store(version, Ordering::Release);
+        self.mark_cause.store(cause, Ordering::Release);
+        self.mark_pid.store(pid, Ordering::Release);
+        let mut bytes = [0u8; 32];
+        let len = (0..=name.len().min(32)).rev().find(|&n| name.is_char_boundary(n)).unwrap_or(0);
+        bytes[..len].copy_from_slice(&name.as_bytes()[..len]);
+        for (to, from) in self.mark_name.iter().zip(bytes.chunks_exact(8)) {
+            to.store(u64::from_le_bytes(from.try_into().expect("INVARIANT: chunks of 8")), Ordering::Release);
+        }
+        self.mark_name_len.store(len as u32, Ordering::Release);
+        // CRASH: an odd version is written over by the next one to mark; the word decides whether
+        // there is a mark at all.
+        self.mark_version.store(version.wrapping_add(1), Ordering::Release);
+    }
+
+    /// Who left the lock marked, and why. A mark that changes meanwhile is read again.
+    pub(super) fn read_mark(&self) -> (u32, OwnerDied) {
+        for _ in 0..1000 {
+            let version = self.mark_version.load(Ordering::Acquire);
+            let cause = self.mark_cause.load(Ordering::Acquire);
+            let pid = self.mark_pid.load(Ordering::Acquire);
+            let mut bytes: Vec<u8> =
+                self.mark_name.iter().flat_map(|w| w.load(Ordering::Acquire).to_le_bytes()).collect();
+            bytes.truncate(self.mark_name_len.load(Ordering::Acquire).min(32) as usize);
+            if version & 1 == 0 && self.mark_version.load(Ordering::Acquire) == version {
+                return (cause, OwnerDied::new(pid, String::from_utf8_lossy(&bytes).into_owned()));
+            }
+            std::hint::spin_loop();
+        }
+        (DIED, OwnerDied::new(0, String::new()))
+    }
+}
+
+/// Releases what the dead thread with record `id`, of process `slot`, held at `offset`.
+pub(crate) fn bury(arena: &Arena, slot: u32, id: u32, offset: u64) {
+    let Some(object) = arena.object_at(offset).filter(|object| object.is_any(Kind::Lock)) else { return };
+    let body: &'static LockBody = object.body();
+    if arena.offset_of(&raw const *body) != offset {
+        return;
+    }
+    super::raw::lock::bury(arena, id, &body.raw, || {
+        let pid = arena.slot(slot).pid.load(Ordering::Relaxed);
+        body.write_mark(DIED, pid, &arena.process_name(slot));
+    });
+}

@@ -1,0 +1,90 @@
+//! [`LockGuard`]: a lock that is held.
+
+use std::fmt;
+use std::marker::PhantomData;
+
+use super::body::{LockBody, PANICKED};
+use super::error::OwnerDied;
+use super::grip::{self, Grip};
+use super::lock::Lock;
+use crate::arena::member;
+use crate::os::process;
+
+/// A lock that is held. Dropping it releases the lock.
+///
+/// It stays in the thread that took it. `mem::forget` of a guard keeps the lock held until the
+/// process ends.
+///
+/// ```compile_fail
+/// fn needs_send<T: Send>(_: T) {}
+/// let lock = procession::Lock::new().unwrap();
+/// needs_send(lock.lock().unwrap()); // a guard cannot be sent to another thread
+/// ```
+#[must_use = "the lock is released at once when its guard is dropped"]
+pub struct LockGuard<'a> {
+    body: &'static LockBody,
+    grip: Grip,
+    _here: PhantomData<(&'a Lock, *mut ())>,
+}
+
+impl<'a> LockGuard<'a> {
+    #[inline]
+    pub(super) fn new(body: &'static LockBody, grip: Grip) -> LockGuard<'a> {
+        LockGuard { body, grip, _here: PhantomData }
+    }
+}
+
+impl LockGuard<'_> {
+    /// Who died or panicked holding the lock before us, if it was marked when
+    /// [`Lock::lock_or_recover`] took it.
+    ///
+    /// ```
+    /// let lock = procession::Lock::new()?;
+    /// assert!(lock.lock_or_recover()?.recovered_from().is_none());
+    /// # Ok::<(), procession::Error>(())
+    /// ```
+    pub fn recovered_from(&self) -> Option<&OwnerDied> {
+        self.grip.news()
+    }
+
+    /// Marks the lock: whoever comes next is told that what it guards may be broken, as if this
+    /// thread had panicked.
+    ///
+    /// ```
+    /// use procession::{Lock, sync::LockError};
+    /// let lock = Lock::new()?;
+    /// lock.lock()?.poison();
+    /// assert!(matches!(lock.lock(), Err(LockError::Panicked(_))));
+    /// # Ok::<(), procession::Error>(())
+    /// ```
+    pub fn poison(mut self) {
+        self.grip.set(grip::MARK_IT);
+    }
+
+    #[cold]
+    fn release_slowly(&mut self) {
+        let mark =
+            self.grip.is(grip::MARK_IT) || (std::thread::panicking() && !self.grip.is(grip::WAS_PANICKING));
+        let held = self.grip.take();
+        if mark && !member::is_forked() {
+            self.body.write_mark(PANICKED, process::pid(), &member::name());
+        }
+        self.body.raw.release_slowly(held, mark);
+    }
+}
+
+impl Drop for LockGuard<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        match self.grip.plain() {
+            Some(held) if !std::thread::panicking() => self.body.raw.release(held),
+            _ => self.release_slowly(),
+        }
+    }
+}
+
+impl fmt::Debug for LockGuard<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LockGuard").field("recovered_from", &self.recovered_from()).finish_non_exhaustive()
+    }
+}
