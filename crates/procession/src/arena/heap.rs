@@ -5,10 +5,14 @@
 
 use std::sync::Mutex;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use super::Arena;
 use super::blocks::{CLASSES, HEADER, NOBODY, Tag, Use, blocks_in, class_for};
 use super::layout::SPAN;
+use super::member;
+use crate::os::clock::Deadline;
+use crate::os::futex;
 use crate::rules::{self, Rule};
 use crate::{Error, Result};
 
@@ -35,10 +39,30 @@ pub(crate) fn forget() {
     *HEAP.lock().unwrap_or_else(|e| e.into_inner()) = None;
 }
 
+/// How long a full arena is waited for: what children held that have just ended comes back when the
+/// supervisor has buried them.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 /// Takes a block for `bytes` bytes behind its header, which belongs to process `slot`.
 pub(crate) fn allocate(arena: &Arena, slot: u32, bytes: u64) -> Result<u64> {
-    let mut heap = HEAP.lock().unwrap_or_else(|e| e.into_inner());
-    allocate_from(heap.get_or_insert_default(), arena, slot, bytes)
+    let mut until = None;
+    loop {
+        let ended = arena.header().ended.load(Ordering::Acquire);
+        let mut heap = HEAP.lock().unwrap_or_else(|e| e.into_inner());
+        let full = match allocate_from(heap.get_or_insert_default(), arena, slot, bytes) {
+            Err(full) => full,
+            found => return found,
+        };
+        drop(heap);
+        let hopeless = bytes > u64::from(arena.layout.spans) * SPAN
+            || arena.header().supervisor_pid.load(Ordering::Relaxed) == 0;
+        let until = *until.get_or_insert_with(|| Deadline::after(PATIENCE));
+        if hopeless || until.passed() {
+            return Err(full);
+        }
+        member::ring(arena);
+        futex::wait(&arena.header().ended, ended, until);
+    }
 }
 
 /// As [`allocate`], but gives up when this very thread may be in the middle of another one (a

@@ -18,7 +18,7 @@ static SLOT: AtomicU32 = AtomicU32::new(MAIN);
 static FORKED: AtomicBool = AtomicBool::new(false);
 /// Set around the supervisor's own forks, which do make members.
 static FORKING_A_CHILD: AtomicBool = AtomicBool::new(false);
-static MEMFD: OnceLock<OwnedFd> = OnceLock::new();
+static MEMFD: OnceLock<(OwnedFd, u64)> = OnceLock::new();
 static STARTING: Mutex<()> = Mutex::new(());
 
 /// The arena of this process's family, made now if there is none yet.
@@ -56,9 +56,15 @@ pub(crate) fn is_forked() -> bool {
     FORKED.load(Ordering::Relaxed)
 }
 
-/// The arena's file, which only main keeps.
+/// The arena's file, which only main keeps; `None` too when main has closed its number.
 pub(crate) fn memfd() -> Option<BorrowedFd<'static>> {
-    MEMFD.get().map(|fd| fd.as_fd())
+    let (fd, inode) = MEMFD.get()?;
+    process::inode(fd.as_fd()).is_ok_and(|now| now == *inode).then(|| fd.as_fd())
+}
+
+/// The inode of the arena's file: how /proc shows who maps it.
+pub(crate) fn memfd_inode() -> u64 {
+    MEMFD.get().map_or(0, |(_, inode)| *inode)
 }
 
 #[cold]
@@ -73,7 +79,8 @@ fn found() -> Result<&'static Arena> {
     let slot = arena.slot(MAIN);
     slot.pid.store(process::pid(), Ordering::Relaxed);
     slot.state.store(super::slots::RUNNING, Ordering::Release);
-    let _ = MEMFD.set(fd);
+    let inode = process::inode(fd.as_fd()).map_err(|e| Error::os("looking at the arena", &e))?;
+    let _ = MEMFD.set((fd, inode));
     watch_forks();
     Ok(set(arena, MAIN))
 }

@@ -165,5 +165,6 @@ pub(crate) fn poll<const N: usize>(fds: [RawFd; N], timeout_ms: i32) -> [bool; N
     let mut polls = fds.map(|fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 });
     // SAFETY: `polls` is an array of N entries.
     unsafe { libc::poll(polls.as_mut_ptr(), N as libc::nfds_t, timeout_ms) };
-    polls.map(|p| p.revents != 0)
+    // A descriptor that is not open (POLLNVAL) cannot be read.
+    polls.map(|p| p.revents & (libc::POLLIN | libc::POLLHUP | libc::POLLERR) != 0)
 }

@@ -21,6 +21,7 @@ use super::{memory, signal};
 
 /// A process that runs the executable again.
 pub(crate) struct Launched {
+    pub(crate) pid: i32,
     pub(crate) pidfd: OwnedFd,
 }
 
@@ -30,6 +31,7 @@ struct Plan {
     envp: Vec<*const libc::c_char>,
     stdin: i32,
     inner_stack_top: *mut libc::c_void,
+    pid: i32,
     pidfd: i32,
     errno: i32,
 }
@@ -63,6 +65,7 @@ pub(crate) fn launch_self(variable: (&str, &str), stdin: BorrowedFd<'_>) -> io::
         envp: pointers(&env),
         stdin: stdin.as_raw_fd(),
         inner_stack_top: top(2),
+        pid: 0,
         pidfd: -1,
         errno: 0,
     };
@@ -84,7 +87,7 @@ pub(crate) fn launch_self(variable: (&str, &str), stdin: BorrowedFd<'_>) -> io::
     let pidfd = (plan.pidfd >= 0).then(|| unsafe { super::fd::own(plan.pidfd) });
     match pidfd {
         _ if plan.errno != 0 => Err(io::Error::from_raw_os_error(plan.errno)),
-        Some(pidfd) => Ok(Launched { pidfd: super::fd::above_stdio(pidfd)? }),
+        Some(pidfd) => Ok(Launched { pid: plan.pid, pidfd: super::fd::above_stdio(pidfd)? }),
         None => Err(io::Error::other("the supervisor could not be started")),
     }
 }
@@ -107,6 +110,7 @@ extern "C" fn intermediate(plan: *mut libc::c_void) -> libc::c_int {
         let stack = (*plan).inner_stack_top;
         let pidfd = &raw mut (*plan).pidfd;
         let pid = libc::clone(program, stack, flags, plan.cast(), pidfd);
+        (*plan).pid = pid;
         if pid == -1 {
             (*plan).errno = *libc::__errno_location();
         }

@@ -40,6 +40,20 @@ pub(crate) fn thread_id() -> i32 {
     unsafe { libc::syscall(libc::SYS_gettid) as i32 }
 }
 
+/// Whether no process with this number runs (a zombie does not).
+pub(crate) fn is_dead(pid: i32) -> bool {
+    let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else { return true };
+    // The name in parentheses may contain anything.
+    let state = stat.rsplit(')').next().and_then(|rest| rest.trim_start().chars().next());
+    matches!(state, None | Some('Z' | 'X'))
+}
+
+/// Whether a descriptor is a pidfd.
+pub(crate) fn is_pidfd(fd: BorrowedFd<'_>) -> bool {
+    let link = std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd()));
+    link.is_ok_and(|path| path.to_string_lossy().contains("pidfd"))
+}
+
 /// Whether the calling process has a thread with this number.
 pub(crate) fn is_own_thread(thread: i32) -> bool {
     std::path::Path::new(&format!("/proc/self/task/{thread}")).exists()

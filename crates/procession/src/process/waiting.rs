@@ -84,6 +84,10 @@ fn failure(arena: &Arena, handle: &Handle, body: &ProcessBody, ended: u32) -> Fa
             out_of_memory: false,
         },
         ending::LOST => Failure::FamilyLost,
+        ending::UNDECODABLE if bytes.is_empty() => Failure::Undecodable {
+            why: "the family's memory had no room for it, nor for saying more".into(),
+            text: String::new(),
+        },
         ending::UNDECODABLE => Failure::Undecodable { why: text(), text: String::new() },
         _ if bytes.is_empty() => Failure::NotStarted {
             why: match code {

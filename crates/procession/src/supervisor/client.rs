@@ -184,7 +184,12 @@ fn launch_supervisor(socket: &mut Option<OwnedFd>) -> Result<launch::Launched> {
     let me = process::pidfd_open(process::pid()).map_err(failed)?;
     let null = std::fs::File::open("/dev/null").map_err(failed)?;
     let null = fd::above_stdio(null.into()).map_err(failed)?;
-    let memfd = member::memfd().ok_or_else(|| Error::Unsupported("only main starts a supervisor".into()))?;
+    let memfd = member::memfd().ok_or_else(|| {
+        Error::Unsupported(
+            "this program has closed the descriptor of the family's memory, which a new supervisor needs"
+                .into(),
+        )
+    })?;
     let mask = signal::block_all();
     signal::set_mask(&mask);
     let mut hello = [0; HELLO];

@@ -11,6 +11,7 @@
 //! | `outcome.rs`    | how a process ended, in shared memory                                |
 //! | `recovery.rs`   | what happens when a process dies: one function, in one order         |
 //! | `farewell.rs`   | the end of the family, seen from main                                |
+//! | `vigil.rs`      | waiting for the death of a process, whatever happens to descriptors  |
 #![allow(unsafe_code)] // Forks, and calls functions by their address.
 
 pub(crate) mod child;
@@ -22,3 +23,4 @@ pub(crate) mod nursery;
 pub(crate) mod outcome;
 pub(crate) mod recovery;
 mod serve;
+mod vigil;
