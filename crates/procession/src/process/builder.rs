@@ -56,12 +56,7 @@ impl Builder {
         F::Output: Message,
         A: Message,
     {
-        const {
-            assert!(
-                size_of::<F>() == 0,
-                "the closure captures variables: another process does not have this one's memory, so pass them as arguments instead"
-            )
-        }
+        const { entry::assert_captures_nothing::<F>() }
         let _ = f;
         self.start::<F, A>(&args)
     }

@@ -23,7 +23,7 @@ use crate::supervisor::entrypoint::{EntryPoint, Returned};
     label = "expected a function or a closure that captures nothing and takes these arguments",
     note = "arguments are a tuple, `(x,)` for one; closures name their argument types: `|lock: Lock| ..`"
 )]
-pub trait Entry<Args>: Copy + Send + 'static {
+pub trait Entry<Args>: 'static {
     /// What the function returns.
     type Output;
 
@@ -31,11 +31,20 @@ pub trait Entry<Args>: Copy + Send + 'static {
     fn call(self, args: Args) -> Self::Output;
 }
 
+/// Refuses, while the program is built, a closure that captures something. (`needs_drop` keeps out
+/// guards of no size. A bound on `Entry` would do it too, but then the compiler speaks of `Copy`.)
+pub(super) const fn assert_captures_nothing<F>() {
+    assert!(
+        size_of::<F>() == 0 && !std::mem::needs_drop::<F>(),
+        "the closure captures variables: another process does not have this one's memory, so pass them as arguments instead"
+    );
+}
+
 macro_rules! entry_for {
     ($($arg:ident)*) => {
         impl<Func, Out, $($arg,)*> Entry<($($arg,)*)> for Func
         where
-            Func: Fn($($arg),*) -> Out + Copy + Send + 'static,
+            Func: Fn($($arg),*) -> Out + 'static,
         {
             type Output = Out;
 

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::builder::Builder;
-use super::entry::Entry;
+use super::entry::{self, Entry};
 use super::failure::{Failure, ProcessError};
 use super::{signals, waiting};
 use crate::arena::handle::Handle;
@@ -85,12 +85,7 @@ impl Process<()> {
         F::Output: Message,
         A: Message,
     {
-        const {
-            assert!(
-                size_of::<F>() == 0,
-                "the closure captures variables: another process does not have this one's memory, so pass them as arguments instead"
-            )
-        }
+        const { entry::assert_captures_nothing::<F>() }
         let _ = f;
         Builder::default().start::<F, A>(&args)
     }
