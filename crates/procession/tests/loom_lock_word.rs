@@ -80,7 +80,7 @@ impl Lock {
         match wake {
             Wake::Nobody => {}
             Wake::One => self.bell.notify_one(),
-            Wake::All | Wake::Heir => self.bell.notify_all(),
+            Wake::All | Wake::Heir(_) => self.bell.notify_all(),
         }
     }
 

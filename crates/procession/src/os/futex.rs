@@ -9,6 +9,11 @@ use super::clock::Deadline;
 /// Sleeps while `word` is `expected`, until woken or until the deadline. Returns for any reason,
 /// also for none: callers look at their word again.
 pub(crate) fn wait(word: &AtomicU32, expected: u32, deadline: Deadline) {
+    wait_as(word, expected, deadline, EVERY_CLASS);
+}
+
+/// As [`wait`], as a sleeper of these classes: see [`wake_class`].
+pub(crate) fn wait_as(word: &AtomicU32, expected: u32, deadline: Deadline, classes: u32) {
     let at = deadline.as_ns().map(|ns| libc::timespec {
         tv_sec: (ns / 1_000_000_000) as libc::time_t,
         tv_nsec: (ns % 1_000_000_000) as libc::c_long,
@@ -23,9 +28,25 @@ pub(crate) fn wait(word: &AtomicU32, expected: u32, deadline: Deadline) {
             expected,
             at,
             std::ptr::null::<u32>(),
-            libc::FUTEX_BITSET_MATCH_ANY,
+            classes,
         );
     }
+}
+
+/// The class of a sleeper with this number.
+pub(crate) fn class_of(id: u32) -> u32 {
+    1 << (id % 32)
+}
+
+const EVERY_CLASS: u32 = u32::MAX;
+
+/// Wakes everybody who sleeps on `word` as a sleeper of `class`.
+pub(crate) fn wake_class(word: &AtomicU32, class: u32) {
+    let none = std::ptr::null::<u32>();
+    // SAFETY: the kernel only uses the address as a key.
+    unsafe {
+        libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE_BITSET, i32::MAX, none, none, class)
+    };
 }
 
 /// Wakes at most `count` sleepers and says how many it woke.

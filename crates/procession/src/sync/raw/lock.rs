@@ -71,7 +71,8 @@ impl RawLock {
         if !rules::holds(Rule::Journal) {
             thread::strike(entry);
         }
-        let mut sleeper = Sleeper { lock: self, arena, record: me.record(), deadline, since_ns: 0 };
+        let mut sleeper =
+            Sleeper { lock: self, me: me.owner(), arena, record: me.record(), deadline, since_ns: 0 };
         match word::acquire(&self.word, me.owner(), recover, &mut sleeper) {
             taken @ (Outcome::Taken | Outcome::Recovered) => Ok((taken, Some(entry))),
             refused => {
@@ -111,9 +112,9 @@ impl RawLock {
             Wake::Nobody => {}
             Wake::One => drop(futex::wake(self.futex(), 1)),
             Wake::All => drop(futex::wake_all(self.futex())),
-            Wake::Heir => {
+            Wake::Heir(heir) => {
                 self.handed_ns.store(now_ns(), Ordering::Relaxed);
-                futex::wake_all(self.futex());
+                futex::wake_class(self.futex(), futex::class_of(heir));
             }
         }
     }
@@ -133,6 +134,7 @@ impl RawLock {
 
 struct Sleeper {
     lock: &'static RawLock,
+    me: u32,
     arena: &'static Arena,
     record: &'static Record,
     deadline: Deadline,
@@ -154,15 +156,12 @@ impl Waiter for Sleeper {
     }
 
     fn park(&mut self, expected: u32) {
-        let now = now_ns();
         if self.since_ns == 0 {
-            self.since_ns = now;
+            self.since_ns = now_ns();
         }
-        // Wake up once to become the heir; from then on, or when there is one, sleep on.
-        let promised = word::heir(self.lock.load()) != 0;
-        let until = if promised { self.deadline } else { self.deadline.min_ns(now + PATIENCE_NS) };
-        let wait = Wait::announce(self.arena, self.record, self.lock.futex());
-        wait.sleep(self.lock.futex(), expected, until);
+        let (word, class) = (self.lock.futex(), futex::class_of(self.me));
+        let wait = Wait::announce(self.arena, self.record, word);
+        wait.sleep_as(word, expected, self.deadline, class);
     }
 }
 

@@ -27,6 +27,13 @@ impl<'a> Wait<'a> {
             futex::wait(word, expected, deadline);
         }
     }
+
+    /// As [`sleep`](Wait::sleep), as a sleeper of this class, which can be woken apart from others.
+    pub(crate) fn sleep_as(&self, word: &AtomicU32, expected: u32, deadline: Deadline, class: u32) {
+        if word.load(Ordering::SeqCst) == expected {
+            futex::wait_as(word, expected, deadline, class);
+        }
+    }
 }
 
 impl Drop for Wait<'_> {

@@ -117,8 +117,8 @@ pub enum Wake {
     One,
     /// All, because only one of them can go on, or all must hear the news.
     All,
-    /// All, because the lock now belongs to one of them.
-    Heir,
+    /// This one, because the lock is its now.
+    Heir(u32),
 }
 
 /// Lets go of a lock that `me` holds; a word that does not name `me` is left alone. `mark` tells the
@@ -132,7 +132,7 @@ pub fn release(word: &impl Word, me: u32, mark: bool) -> Wake {
         let (new, wake) = match (mark, heir(now)) {
             (true, _) => (MARK, Wake::All),
             (false, 0) => (0, Wake::One),
-            (false, heir) => (u64::from(heir) | WAITERS, Wake::Heir),
+            (false, heir) => (u64::from(heir) | WAITERS, Wake::Heir(heir)),
         };
         if word.exchange(now, new).is_ok() {
             // A mark is news for all who sleep, also for those whose bit was lost to a barging owner.

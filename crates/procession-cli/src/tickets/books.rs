@@ -1,0 +1,240 @@
+//! Does it add up? What the file says is compared with what the buyers said.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::board::Place;
+use super::ledger::{Ledger, Sale};
+
+/// What became of a buyer.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Fate {
+    /// It said that it has this ticket.
+    Sold(u64),
+    /// It said that there was none left.
+    Refused,
+    /// A signal ended it when it was here.
+    Killed(Place),
+    /// It failed otherwise, for the reason given.
+    Failed(String),
+    /// It could not be started.
+    NotStarted,
+}
+
+/// A buyer at the end of the sale.
+#[derive(Clone, Debug)]
+pub struct Buyer {
+    /// From 1.
+    pub buyer: u32,
+    pub pid: i32,
+    pub fate: Fate,
+}
+
+/// A ticket that somebody has, by his word or by the file's.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Ticket {
+    pub ticket: u64,
+    pub buyer: u32,
+    pub pid: i32,
+    /// The buyer said so. One that was killed could not.
+    pub said: bool,
+    /// The file says so.
+    pub booked: bool,
+}
+
+/// The books of one sale.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Books {
+    pub tickets: Vec<Ticket>,
+    /// Tickets that more than one buyer has, with the buyers.
+    pub oversold: BTreeMap<u64, Vec<u32>>,
+    /// Why the books do not balance; empty when they do.
+    pub problems: Vec<String>,
+}
+
+impl Books {
+    /// Closes the books: `before` and `after` are the file at the sale's start and end.
+    pub fn close(before: &Ledger, after: &Ledger, buyers: &[Buyer]) -> Books {
+        let mut books = Books::default();
+        let earlier = before.sold().len();
+        let new = match after.sold().get(..earlier) {
+            Some(kept) if kept == before.sold() => &after.sold()[earlier..],
+            _ => {
+                books.problem("sales from before this one are no longer in the file");
+                after.sold()
+            }
+        };
+        books.compare_counts(before, after, new);
+        books.compare_words(new, buyers, after.count());
+        books.find_oversold();
+        books
+    }
+
+    /// The books of a sale whose file cannot be read at the end.
+    pub fn lost(why: String) -> Books {
+        Books { problems: vec![why], ..Books::default() }
+    }
+
+    pub fn balance(&self) -> bool {
+        self.problems.is_empty()
+    }
+
+    fn problem(&mut self, what: impl Into<String>) {
+        self.problems.push(what.into());
+    }
+
+    /// The file by itself: each ticket that left the stock is sold, once, under its own number.
+    fn compare_counts(&mut self, before: &Ledger, after: &Ledger, new: &[Sale]) {
+        let (stock, left, sold) = (before.count(), after.count(), new.len() as u64);
+        if left.checked_add(sold) != Some(stock) {
+            self.problem(format!("of {stock} tickets the file counts {left} left and {sold} sold"));
+        }
+        let first = before.last_ticket() + 1;
+        for (expected, sale) in (first..).zip(new) {
+            if sale.ticket != expected {
+                self.problem(format!("the file lists ticket {} where {expected} is due", sale.ticket));
+            }
+        }
+    }
+
+    /// The file against the buyers: who says that he has a ticket is listed with it, and who is
+    /// listed says so or could not say anything.
+    fn compare_words(&mut self, new: &[Sale], buyers: &[Buyer], left: u64) {
+        let mut listed: BTreeMap<(u32, i32), Vec<u64>> = BTreeMap::new();
+        for sale in new {
+            listed.entry((sale.buyer, sale.pid)).or_default().push(sale.ticket);
+        }
+        for buyer in buyers {
+            let booked = listed.remove(&(buyer.buyer, buyer.pid)).unwrap_or_default();
+            self.compare_buyer(buyer, &booked);
+        }
+        let unlisted = self.tickets.iter().filter(|ticket| !ticket.booked).map(|ticket| ticket.buyer);
+        if let Some(unlisted) = list(unlisted) {
+            self.problem(format!("the file does not list the tickets of {unlisted}"));
+        }
+        let refused = buyers.iter().filter(|buyer| buyer.fate == Fate::Refused && left > 0);
+        if let Some(refused) = list(refused.map(|buyer| buyer.buyer)) {
+            self.problem(format!("there are tickets left ({left}), and none was had by {refused}"));
+        }
+        for ((buyer, pid), tickets) in listed {
+            self.problem(format!("the file lists a buyer {buyer} (pid {pid}) who is not of this sale"));
+            let ticket = |ticket| Ticket { ticket, buyer, pid, said: false, booked: true };
+            self.tickets.extend(tickets.into_iter().map(ticket));
+        }
+        self.tickets.sort_by_key(|ticket| (ticket.ticket, ticket.buyer));
+    }
+
+    fn compare_buyer(&mut self, who: &Buyer, booked: &[u64]) {
+        let Buyer { buyer, pid, .. } = *who;
+        let said = if let Fate::Sold(ticket) = who.fate { Some(ticket) } else { None };
+        if booked.len() > 1 {
+            self.problem(format!("buyer {buyer} is listed with {} tickets", booked.len()));
+        }
+        if let Some(ticket) = said.filter(|ticket| !booked.contains(ticket)) {
+            self.tickets.push(Ticket { ticket, buyer, pid, said: true, booked: false });
+        }
+        for &ticket in booked {
+            self.tickets.push(Ticket { ticket, buyer, pid, said: said == Some(ticket), booked: true });
+            match who.fate {
+                Fate::Sold(told) if told == ticket => {}
+                Fate::Killed(_) | Fate::Failed(_) => {} // it could not say so
+                _ => self.problem(format!("the file lists ticket {ticket} for buyer {buyer}, who denies it")),
+            }
+        }
+    }
+
+    fn find_oversold(&mut self) {
+        for ticket in &self.tickets {
+            self.oversold.entry(ticket.ticket).or_default().push(ticket.buyer);
+        }
+        self.oversold.retain(|_, buyers| buyers.len() > 1);
+        for (ticket, buyers) in self.oversold.iter().rev() {
+            let list = list(buyers.iter().copied()).unwrap_or_default();
+            self.problems.insert(0, format!("ticket {ticket} was sold {} times: to {list}", buyers.len()));
+        }
+    }
+}
+
+/// `buyer 1`, `the buyers 1, 2`, or the first of many and their number; `None` for nobody.
+fn list(buyers: impl Iterator<Item = u32>) -> Option<String> {
+    const MOST: usize = 10;
+    let buyers: Vec<String> = buyers.map(|buyer| buyer.to_string()).collect();
+    match buyers.len() {
+        0 => None,
+        1 => Some(format!("buyer {}", buyers[0])),
+        2..=MOST => Some(format!("the buyers {}", buyers.join(", "))),
+        all => Some(format!("the buyers {} and {} more", buyers[..MOST].join(", "), all - MOST)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ledger(text: &str) -> Ledger {
+        Ledger::parse(text.as_bytes()).unwrap()
+    }
+
+    fn buyer(buyer: u32, fate: Fate) -> Buyer {
+        Buyer { buyer, pid: 100 + buyer as i32, fate }
+    }
+
+    fn problems(after: &str, buyers: &[Buyer]) -> Vec<String> {
+        Books::close(&ledger(r#"{"count":2}"#), &ledger(after), buyers).problems
+    }
+
+    const ONE: &str = r#"{"count":1,"sold":[{"ticket":1,"buyer":1,"pid":101}]}"#;
+
+    #[test]
+    fn one_sold_and_one_left_balance() {
+        assert_eq!(problems(ONE, &[buyer(1, Fate::Sold(1))]), [""; 0]);
+        assert_eq!(problems(r#"{"count":2}"#, &[buyer(1, Fate::Killed(Place::Waiting))]), [""; 0]);
+    }
+
+    #[test]
+    fn a_ticket_of_a_buyer_who_could_not_say_so_is_accounted_for() {
+        for fate in [Fate::Killed(Place::Writing), Fate::Failed("directory not synced".into())] {
+            let books = Books::close(&ledger(r#"{"count":2}"#), &ledger(ONE), &[buyer(1, fate)]);
+            assert!(books.balance(), "{:?}", books.problems);
+            assert_eq!(books.tickets, [Ticket { ticket: 1, buyer: 1, pid: 101, said: false, booked: true }]);
+        }
+    }
+
+    #[test]
+    fn a_ticket_that_two_buyers_have_is_oversold() {
+        let buyers = [buyer(1, Fate::Sold(1)), buyer(2, Fate::Sold(1))];
+        let books = Books::close(&ledger(r#"{"count":2}"#), &ledger(ONE), &buyers);
+        assert_eq!(books.oversold, BTreeMap::from([(1, vec![1, 2])]));
+        assert_eq!(books.problems[0], "ticket 1 was sold 2 times: to the buyers 1, 2");
+    }
+
+    #[test]
+    fn what_does_not_add_up_is_told() {
+        for (after, buyers, what) in [
+            (r#"{"count":1}"#, vec![], "counts 1 left and 0 sold"),
+            (ONE, vec![], "who is not of this sale"),
+            (ONE, vec![buyer(1, Fate::Refused)], "who denies it"),
+            (
+                ONE,
+                vec![buyer(1, Fate::Sold(1)), buyer(2, Fate::Refused)],
+                "there are tickets left (1), and none was had by buyer 2",
+            ),
+            (r#"{"count":2}"#, vec![buyer(1, Fate::Sold(1))], "does not list the tickets of buyer 1"),
+            (
+                r#"{"count":1,"sold":[{"ticket":2,"buyer":1,"pid":101}]}"#,
+                vec![buyer(1, Fate::Sold(2))],
+                "ticket 2 where 1 is due",
+            ),
+        ] {
+            let problems = problems(after, &buyers);
+            assert!(problems.iter().any(|problem| problem.contains(what)), "{what}: {problems:?}");
+        }
+    }
+
+    #[test]
+    fn earlier_sales_must_stay_in_the_file() {
+        let books = Books::close(&ledger(ONE), &ledger(r#"{"count":1}"#), &[]);
+        assert!(books.problems[0].contains("from before this one"), "{:?}", books.problems);
+    }
+}

@@ -1,0 +1,115 @@
+//! What a buyer does, in a process of its own: the seed's `search` and `get_ticket`.
+
+use std::io;
+use std::thread::sleep;
+use std::time::Duration;
+
+use procession::sync::OwnerDied;
+use procession::{Error, Lock};
+use serde::{Deserialize, Serialize};
+
+use super::board::{Board, Place};
+use super::db::{Db, DbError};
+use super::screen::{Colour, Screen, count};
+
+/// All that a buyer is told. It has nothing else in common with main.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Order {
+    /// From 1.
+    pub buyer: u32,
+    pub db: Db,
+    /// `None` in a sale without it.
+    pub lock: Option<Lock>,
+    /// The address of the board.
+    pub board: String,
+    pub think_time: Duration,
+    pub screen: Screen,
+}
+
+/// What a buyer says at its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Answer {
+    /// It bought this ticket.
+    Sold(u64),
+    /// There was none left.
+    Refused,
+}
+
+/// Looks at the stock, takes the lock, and buys a ticket if there is one.
+pub fn buy(order: Order) -> procession::Result<Answer> {
+    Buyer::new(order)?.buy()
+}
+
+struct Buyer {
+    order: Order,
+    board: Board,
+    pid: i32,
+}
+
+impl Buyer {
+    fn new(order: Order) -> procession::Result<Buyer> {
+        let board = Board::open(&order.board)?;
+        Ok(Buyer { order, board, pid: std::process::id().cast_signed() })
+    }
+
+    fn buy(&self) -> procession::Result<Answer> {
+        self.look()?;
+        self.enter(Place::Waiting)?;
+        let held = self.order.lock.as_ref().map(Lock::lock_or_recover).transpose()?;
+        let dead = held.as_ref().and_then(|held| held.recovered_from());
+        self.board.enter_reading(self.order.buyer, dead.is_some())?;
+        if let Some(dead) = dead {
+            self.clean_up_after(dead)?;
+        }
+        let answer = self.get_ticket()?;
+        self.enter(Place::Leaving)?;
+        drop(held);
+        Ok(answer)
+    }
+
+    /// Without the lock, as in the seed: what it sees may be old when it buys, but never torn.
+    fn look(&self) -> procession::Result<()> {
+        self.enter(Place::Looking)?;
+        let left = self.order.db.read().map_err(error)?.count();
+        self.say(Colour::Green, &format!("sees {} left", count(left, "ticket")));
+        Ok(())
+    }
+
+    /// Read, wait, decide, wait, write: only whoever holds the lock may do this.
+    fn get_ticket(&self) -> procession::Result<Answer> {
+        let mut ledger = self.order.db.read().map_err(error)?;
+        sleep(self.order.think_time);
+        let Some(ticket) = ledger.sell(self.order.buyer, self.pid) else {
+            self.say(Colour::None, "finds no ticket left");
+            return Ok(Answer::Refused);
+        };
+        self.enter(Place::Deciding)?;
+        sleep(self.order.think_time);
+        self.enter(Place::Writing)?;
+        self.order.db.write(&ledger).map_err(error)?;
+        self.say(Colour::Red, &format!("bought ticket {ticket}"));
+        Ok(Answer::Sold(ticket))
+    }
+
+    /// The last holder died inside. The file is whole, as reading it next will confirm, because it
+    /// is only ever replaced; what can be left is the new file that the dead was writing aside.
+    fn clean_up_after(&self, dead: &OwnerDied) -> io::Result<()> {
+        self.say(
+            Colour::Yellow,
+            &format!("takes the lock over from {} (pid {}), who died holding it", dead.name, dead.pid),
+        );
+        self.order.db.remove_aside_of(dead.pid.cast_unsigned())
+    }
+
+    fn enter(&self, place: Place) -> io::Result<()> {
+        self.board.enter(self.order.buyer, place)
+    }
+
+    fn say(&self, colour: Colour, text: &str) {
+        self.order.screen.say(colour, &format!("[{}] {text}", self.pid));
+    }
+}
+
+fn error(e: DbError) -> Error {
+    Error::other(e)
+}

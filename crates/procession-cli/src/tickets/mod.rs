@@ -1,0 +1,30 @@
+//! The ticket sale.
+//!
+//! ```text
+//!  sale ── spawns ──▶ buyer, buyer, buyer ... ── read, decide, write aside, rename ──▶ db
+//!   │                    │ where it is, one byte                                        │
+//!   │                    ▼                                                              │
+//!   │     observer ◀── board                                                            │
+//!   │        └─ kills buyers, and says where they were                                  │
+//!   └── what the buyers said ──▶ books ◀── what the file says ──────────────────────────┘
+//!                                  └──▶ report
+//! ```
+//!
+//! The file is the truth that survives kills: the count and who bought which ticket change in one
+//! rename. What the buyers say reaches main on another path, so the two can be compared.
+
+mod board;
+mod books;
+mod buyer;
+mod claim;
+mod db;
+mod interrupt;
+mod ledger;
+mod observer;
+mod plan;
+mod report;
+mod sale;
+mod screen;
+
+pub use sale::{BAD_INPUT, run};
+pub use screen::complain;

@@ -1,0 +1,109 @@
+//! Whom the observer kills, and when: chosen before the sale, from a seed.
+
+use std::time::Duration;
+
+use super::board::Place;
+
+/// When a buyer is to be killed.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Aim {
+    /// So long after its start, wherever it is then; but if it takes the lock before that, so long
+    /// after it has been seen there, or it would get away.
+    Moment(Duration, Duration),
+    /// So long after it has been seen in this place inside the lock.
+    Inside(Place, Duration),
+}
+
+/// What the sale is expected to be like, for choosing moments.
+pub struct Expected {
+    pub buyers: u32,
+    pub stock: u64,
+    pub think_time: Duration,
+    pub locked: bool,
+}
+
+impl Expected {
+    /// How long buyer `n` will live: until those before it, and it, have had their turns.
+    fn life(&self, n: u32) -> Duration {
+        let before = if self.locked { n } else { 1 };
+        let served = before.min(self.stock.try_into().unwrap_or(u32::MAX));
+        // A buyer that gets a ticket thinks twice, another once.
+        self.think_time.max(Duration::from_millis(1)) * (before.saturating_add(served))
+    }
+}
+
+/// Whom to kill, buyer 1 first. The same seed makes the same plan; where its kills land is up to
+/// the scheduler.
+///
+/// Each buyer is a victim with probability `rate`. A coin decides whether it dies at a random
+/// moment of its expected life, most of which is spent waiting for the lock, or inside the lock:
+/// half of these while it reads, a quarter while it decides, a quarter about when it writes. A
+/// buyer that finds no ticket left never decides nor writes, and so may escape.
+pub fn plan(rate: f64, seed: u64, expected: &Expected) -> Vec<Option<Aim>> {
+    let mut dice = Dice(seed);
+    let think = expected.think_time;
+    let aim = |n| {
+        // All are thrown for every buyer, so that one buyer's luck is not another's.
+        let [victim, inside, place, moment] = [(); 4].map(|()| dice.throw());
+        let aim = match place {
+            _ if inside < 0.5 => Aim::Moment(expected.life(n).mul_f64(moment), think.mul_f64(place)),
+            ..0.5 => Aim::Inside(Place::Reading, think.mul_f64(moment)),
+            ..0.75 => Aim::Inside(Place::Deciding, think.mul_f64(moment)),
+            // From half a millisecond before the writing is due to one after.
+            _ => {
+                let margin = Duration::from_micros(500).min(think);
+                Aim::Inside(Place::Deciding, think - margin + Duration::from_micros(1500).mul_f64(moment))
+            }
+        };
+        (victim < rate).then_some(aim)
+    };
+    (1..=expected.buyers).map(aim).collect()
+}
+
+/// Random numbers from a seed: Steele, Lea and Flood's SplitMix64.
+struct Dice(u64);
+
+impl Dice {
+    /// A number from 0 up to but not including 1.
+    fn throw(&mut self) -> f64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 53) as f64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sale(buyers: u32) -> Expected {
+        Expected { buyers, stock: 5, think_time: Duration::from_millis(50), locked: true }
+    }
+
+    #[test]
+    fn a_seed_makes_the_same_plan_again_and_another_seed_another() {
+        assert_eq!(plan(0.5, 7, &sale(100)), plan(0.5, 7, &sale(100)));
+        assert_ne!(plan(0.5, 7, &sale(100)), plan(0.5, 8, &sale(100)));
+    }
+
+    #[test]
+    fn the_rate_is_the_share_of_victims_and_half_of_them_are_aimed_inside() {
+        assert!(plan(0.0, 1, &sale(1000)).iter().all(Option::is_none));
+        assert!(plan(1.0, 1, &sale(1000)).iter().all(Option::is_some));
+        let aims: Vec<Aim> = plan(0.5, 1, &sale(10_000)).into_iter().flatten().collect();
+        assert!((4500..5500).contains(&aims.len()), "{}", aims.len());
+        let inside = aims.iter().filter(|aim| matches!(aim, Aim::Inside(..))).count();
+        assert!((2000..3000).contains(&inside), "{inside}");
+    }
+
+    #[test]
+    fn extreme_sales_can_be_planned() {
+        let think_time = Duration::from_secs(60);
+        for stock in [0, u64::MAX] {
+            plan(1.0, 1, &Expected { buyers: 100_000, stock, think_time, locked: true });
+            plan(1.0, 1, &Expected { buyers: 1, stock, think_time: Duration::ZERO, locked: false });
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! [`Screen`]: lines for people, from any process of the sale.
+
+use std::io::{self, IsTerminal, Write};
+use std::time::Duration;
+
+use indicatif::style::TemplateError;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde::{Deserialize, Serialize};
+
+/// What standard output is like; found out by main, and told to the buyers.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct Screen {
+    quiet: bool,
+    colour: bool,
+    /// A progress bar stands in the line where the next text goes.
+    under_bar: bool,
+}
+
+/// The seed's two colours, and one for the dead.
+#[derive(Clone, Copy, Debug)]
+pub enum Colour {
+    Green,
+    Red,
+    Yellow,
+    None,
+}
+
+impl Screen {
+    pub fn new(quiet: bool) -> Screen {
+        let terminal = io::stdout().is_terminal();
+        let refused = |name: &str, value: Option<&str>| {
+            std::env::var_os(name)
+                .is_some_and(|found| value.map_or(!found.is_empty(), |value| found == value))
+        };
+        let colour = terminal && !refused("NO_COLOR", None) && !refused("TERM", Some("dumb"));
+        Screen { quiet, colour, under_bar: terminal && io::stderr().is_terminal() }
+    }
+
+    /// Prints one line in one write, so that lines of different processes do not mix. Nobody is
+    /// told if it cannot be written: a buyer must not die of a closed pipe, least of all inside.
+    pub fn say(&self, colour: Colour, text: &str) {
+        if self.quiet {
+            return;
+        }
+        let clear = if self.under_bar { "\r\x1b[2K" } else { "" };
+        let paint = match colour {
+            _ if !self.colour => None,
+            Colour::Green => Some("\x1b[32m"),
+            Colour::Red => Some("\x1b[31m"),
+            Colour::Yellow => Some("\x1b[33m"),
+            Colour::None => None,
+        };
+        let line = match paint {
+            Some(paint) => format!("{clear}{paint}{text}\x1b[0m\n"),
+            None => format!("{clear}{text}\n"),
+        };
+        let mut stdout = io::stdout().lock();
+        let _ = stdout.write_all(line.as_bytes()).and_then(|()| stdout.flush());
+    }
+}
+
+/// Says on standard error what is wrong. Nobody is left to tell if that is closed.
+pub fn complain(text: &str) {
+    let _ = writeln!(io::stderr(), "procession: {text}");
+}
+
+/// `1 ticket`, `2 tickets`.
+pub fn count(n: u64, what: &str) -> String {
+    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
+}
+
+/// Shows how many buyers have ended, on standard error if that is a terminal.
+pub fn progress_bar(buyers: u32) -> Result<ProgressBar, TemplateError> {
+    let bar = ProgressBar::with_draw_target(Some(buyers.into()), ProgressDrawTarget::stderr());
+    bar.set_style(ProgressStyle::with_template("{bar:40} {pos} of {len} buyers, {elapsed}")?);
+    bar.enable_steady_tick(Duration::from_millis(100));
+    Ok(bar)
+}

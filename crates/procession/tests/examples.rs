@@ -1,0 +1,121 @@
+//! Every numbered example prints what `examples/expected` says it does.
+//!
+//! What the scheduler decides is taken out of the output before it is compared, and nothing else:
+//! process ids become `pid`, and each test says below what may come in another order.
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::SystemTime;
+
+const EXAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples");
+
+/// The two tasks come in either order, and `main` anywhere; the two lines of a task stay together.
+#[test]
+fn ordered_printing() {
+    let tasks = |lines: Vec<String>| {
+        let (main, tasks): (Vec<_>, Vec<_>) = lines.into_iter().partition(|line| line == "main");
+        let mut tasks: Vec<_> = tasks.chunks(2).map(<[String]>::to_vec).collect();
+        tasks.sort();
+        (main, tasks)
+    };
+    assert_eq!(tasks(printed("01_ordered_printing")), tasks(expected("01_ordered_printing")));
+}
+
+/// The buyers come in any order, and one that looks late sees that the ticket is gone; the file's
+/// end comes last.
+#[test]
+fn tickets() {
+    let told = |mut lines: Vec<String>| {
+        let end = lines.pop();
+        let mut lines: Vec<_> = lines.iter().map(|line| line.replace("sees 0 left", "sees 1 left")).collect();
+        lines.sort();
+        (lines, end)
+    };
+    assert_eq!(told(printed("02_tickets")), told(expected("02_tickets")));
+}
+
+/// No example is left out here, and none can be understood only by scrolling.
+#[test]
+fn each_numbered_example_is_short_and_has_an_expected_output() {
+    let names =
+        fs::read_dir(EXAMPLES).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let numbered: Vec<String> =
+        names.filter(|name| name.starts_with(|first: char| first.is_ascii_digit())).collect();
+    assert!(!numbered.is_empty());
+    for file in numbered {
+        let text = fs::read_to_string(Path::new(EXAMPLES).join(&file)).unwrap();
+        assert!(text.lines().count() < 60, "{file} has {} lines", text.lines().count());
+        let name = file.strip_suffix(".rs").unwrap();
+        assert!(!expected(name).is_empty(), "{name} prints nothing");
+        let tested = include_str!("examples.rs").contains(&format!("printed(\"{name}\")"));
+        assert!(tested, "{name} is not run here");
+    }
+}
+
+fn expected(name: &str) -> Vec<String> {
+    let path = Path::new(EXAMPLES).join("expected").join(name).with_extension("txt");
+    let text = fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    text.lines().map(str::to_owned).collect()
+}
+
+/// What the example prints, with its process ids taken out.
+fn printed(name: &str) -> Vec<String> {
+    let output = Command::new(program(name)).output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success() && stderr.is_empty(), "{name}: {}: {stderr}", output.status);
+    String::from_utf8(output.stdout).unwrap().lines().map(without_pid).collect()
+}
+
+/// `[4711] sees` becomes `[pid] sees`.
+fn without_pid(line: &str) -> String {
+    let pid = line.strip_prefix('[').and_then(|rest| rest.split_once(']'));
+    match pid.filter(|(pid, _)| pid.parse::<u32>().is_ok()) {
+        Some((_, rest)) => format!("[pid]{rest}"),
+        None => line.to_owned(),
+    }
+}
+
+/// The example's executable. `cargo test` builds it before this test runs, but not when it is told
+/// to test nothing but this file; then it may be missing or out of date, and is built here.
+fn program(name: &str) -> PathBuf {
+    let me = std::env::current_exe().unwrap();
+    let profile = me.parent().and_then(Path::parent).expect("tests are built in TARGET/PROFILE/deps");
+    let program = profile.join("examples").join(name);
+    let library = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let source = Path::new(EXAMPLES).join(name).with_extension("rs");
+    if changed(&program) < changed(&library).max(changed(&source)) {
+        build(name, profile);
+    }
+    assert!(program.is_file(), "{} was not built", program.display());
+    program
+}
+
+/// When a file, or the newest file of a folder, was changed; `None` if there is none.
+fn changed(path: &Path) -> Option<SystemTime> {
+    match fs::read_dir(path) {
+        Ok(entries) => entries.filter_map(|entry| changed(&entry.ok()?.path())).max(),
+        Err(_) => fs::metadata(path).and_then(|found| found.modified()).ok(),
+    }
+}
+
+/// Builds an example as this test was built: in the same place, with the same profile.
+fn build(name: &str, profile: &Path) {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
+    let mut target = profile.parent().expect("a profile has its folder in the target folder");
+    let mut command = Command::new(cargo);
+    command.args(["build", "--quiet", "--example", name, "--manifest-path"]);
+    command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml"));
+    command.arg("--profile").arg(match profile.file_name() {
+        Some(folder) if folder != "debug" => folder.to_owned(),
+        _ => OsString::from("dev"),
+    });
+    // With `--target` there is one more folder, and only the outermost has this tag.
+    if !target.join("CACHEDIR.TAG").exists() {
+        command.arg("--target").arg(target.file_name().expect("the folder of a target"));
+        target = target.parent().expect("a target has its folder in the target folder");
+    }
+    let status = command.arg("--target-dir").arg(target).status();
+    assert!(status.is_ok_and(|status| status.success()), "building {name} has failed");
+}
