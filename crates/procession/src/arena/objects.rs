@@ -255,16 +255,19 @@ fn let_go_noted(arena: &Arena, record: &Record, slot: u32, index: u32) -> bool {
     arena.held_objects(slot).clear(index);
     let object = arena.object(index);
     let Some(id) = object.live_id(index) else { return false };
-    if object.is_embedded() {
-        return true;
-    }
-    // At most two processes ever held it. Each clears its bit before it looks at the other's, so
-    // the last one sees that it is the last; both may, and the compare-exchange chooses one.
+    // At most two processes hold what was never sent. Each clears its bit before it looks at the
+    // other's, so the last one sees that it is the last; both may, and the compare-exchange in
+    // `free` chooses one.
     let held_by = |who: &AtomicU32| match who.load(Ordering::SeqCst) {
         0 => false,
         other => arena.held_objects(other - 1).has(index),
     };
-    !held_by(&object.creator) && !held_by(&object.partner) && free(arena, record, slot, id)
+    let held = held_by(&object.creator) || held_by(&object.partner);
+    // Read last: who sees that the other has let go also sees whether it had sent the object.
+    if object.is_embedded() {
+        return true;
+    }
+    !held && free(arena, record, slot, id)
 }
 
 /// Frees an object that nobody can reach any more. Says whether the collector should look, because

@@ -85,7 +85,9 @@ fn of_slot(arena: &Arena, index: u32) -> Result<AnyProcess> {
     // The slot's process holds its own object; if it ends meanwhile, `take` notices.
     let handle = Handle::take(Id(slot.process.load(Ordering::Acquire)), Kind::Process)?;
     handle.object().touch();
-    if slots::phase(slot.state.load(Ordering::Acquire)) == slots::FREE {
+    // The slot's process held the object when we touched it, so whoever frees it sees the touch.
+    let held = arena.held_objects(index).has(handle.id().index());
+    if !held || slots::phase(slot.state.load(Ordering::Acquire)) == slots::FREE {
         return Err(gone());
     }
     let pid = handle.body::<ProcessBody>().pid.load(Ordering::Relaxed);
