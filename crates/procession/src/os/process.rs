@@ -122,6 +122,12 @@ pub(crate) fn reap(pid: i32) {
     let _ = retry(|| check(unsafe { libc::waitpid(pid, std::ptr::null_mut(), libc::__WALL) }.into()));
 }
 
+/// Takes a process out of the table if it has ended and happens to be a child of ours.
+pub(crate) fn reap_if_ended(pid: i32) {
+    // SAFETY: a plain call; a null status is allowed.
+    unsafe { libc::waitpid(pid, std::ptr::null_mut(), libc::WNOHANG | libc::__WALL) };
+}
+
 /// The kernel kills us when the thread that forked us ends.
 pub(crate) fn die_with_parent(signal: i32) {
     // SAFETY: a plain call.

@@ -6,6 +6,7 @@
 //!
 //! As much as possible is done before the sleep, off the spawner's critical path.
 
+use std::any::Any;
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -31,6 +32,9 @@ pub(super) fn live(arena: &'static Arena, index: u32, inheritance: &Inheritance)
         process::exit_now(1);
     }
     member::become_child(index);
+    // What this process puts into the background is its own as long as it lives, and comes to the
+    // supervisor, which kills it, when it has died.
+    process::become_subreaper();
     // Only these: what the program's constructors have opened is the child's as well.
     inheritance.private_fds.iter().copied().for_each(fd::close_raw);
     let slot = arena.slot(index);
@@ -90,8 +94,8 @@ fn run_request(arena: &'static Arena, index: u32, slot: &'static Slot) -> i32 {
             attach_text(error);
             (ending::NOT_STARTED, 1, 0)
         }
-        Err(_) => {
-            let text = slot.panic_text.swap(0, Ordering::AcqRel);
+        Err(payload) => {
+            let text = panic_text(arena, slot, payload.as_ref());
             outcome::attach(arena, index, object, number, outcome::TEXT, text);
             (ending::PANICKED, PANIC_CODE, 0)
         }
@@ -150,13 +154,32 @@ fn install_panic_hook() {
 /// The text of a panic: message, location, backtrace.
 pub(crate) type PanicText = (String, String, String);
 
+/// The block with the text of the panic that has just ended the function: what the hook kept, unless
+/// that was another panic (the user replaced the hook, or called `resume_unwind`).
+fn panic_text(arena: &Arena, slot: &Slot, payload: &(dyn Any + Send)) -> u64 {
+    let said = payload.downcast_ref::<&str>().copied();
+    let said = said.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or(SPEECHLESS);
+    let kept = slot.panic_text.swap(0, Ordering::AcqRel);
+    let same = kept != 0
+        && payload::contents(arena, kept).is_ok_and(|bytes| {
+            postcard::from_bytes::<PanicText>(bytes).is_ok_and(|(message, ..)| message == said)
+        });
+    if same {
+        return kept;
+    }
+    let text: PanicText = (said.to_owned(), String::new(), String::new());
+    payload::try_pack_bytes(&postcard::to_stdvec(&text).unwrap_or_default()).unwrap_or(0)
+}
+
+const SPEECHLESS: &str = "(a panic without a message)";
+
 fn keep_panic_text(info: &panic::PanicHookInfo<'_>) {
     static BUSY: AtomicBool = AtomicBool::new(false);
     let Some(arena) = member::mapped() else { return };
     if BUSY.swap(true, Ordering::Acquire) {
         return; // a panic inside the panic hook
     }
-    let message = info.payload_as_str().unwrap_or("(a panic without a message)").to_owned();
+    let message = info.payload_as_str().unwrap_or(SPEECHLESS).to_owned();
     let location = info.location().map_or_else(String::new, ToString::to_string);
     let backtrace = Backtrace::capture();
     let captured = backtrace.status() == BacktraceStatus::Captured;

@@ -26,6 +26,8 @@ pub(super) fn watch(arena: &'static Arena, supervisor: Launched) -> Result<()> {
     let mask = signal::block_all();
     let watcher = thread::Builder::new().name("procession".into()).stack_size(128 << 10).spawn(move || {
         vigil::supervisor_is_gone(arena, pid, Some(pidfd), -1);
+        // A main that adopts orphans (process 1 of a container) was its last parent.
+        process::reap_if_ended(pid);
         lost(arena);
     });
     signal::set_mask(&mask);
