@@ -51,16 +51,13 @@ fn is_gone(arena: &Arena, pid: i32) -> bool {
 /// Waits until a child of a dead supervisor is dead. The kernel has killed it; a number that
 /// belongs to somebody else by now is left alone.
 pub(super) fn child_is_gone(pid: i32) {
-    let mut ours = false;
     while !process::is_dead(pid) && process::maps_memfd(pid, MEMFD_NAME, member::memfd_inode()) {
         let Ok(pidfd) = process::pidfd_open(pid) else { continue };
         if process::maps_memfd(pid, MEMFD_NAME, member::memfd_inode()) {
-            ours = true;
             let _ = process::pidfd_signal(pidfd.as_fd(), libc::SIGKILL);
             fd::poll([pidfd.as_raw_fd()], 50);
         }
     }
-    if ours {
-        process::reap_if_ended(pid);
-    }
+    // A slot is freed before its process is reaped, so as long as it is not, the number is its own.
+    process::reap_if_ended(pid);
 }
