@@ -33,6 +33,11 @@ impl Deadline {
         self.0.is_some_and(|at| now_ns() >= at)
     }
 
+    /// The earlier of this moment and `ns` on the monotonic clock.
+    pub(crate) fn min_ns(self, ns: u64) -> Deadline {
+        Deadline(Some(self.0.map_or(ns, |at| at.min(ns))))
+    }
+
     pub(crate) fn as_ns(self) -> Option<u64> {
         self.0
     }

@@ -156,12 +156,16 @@ impl Waiter for Sleeper {
     }
 
     fn park(&mut self, expected: u32) {
+        let now = now_ns();
         if self.since_ns == 0 {
-            self.since_ns = now_ns();
+            self.since_ns = now;
         }
+        // Wake up once to become the heir; from then on, or when there is one, sleep on.
+        let promised = word::heir(self.lock.load()) != 0;
+        let until = if promised { self.deadline } else { self.deadline.min_ns(now + PATIENCE_NS) };
         let (word, class) = (self.lock.futex(), futex::class_of(self.me));
         let wait = Wait::announce(self.arena, self.record, word);
-        wait.sleep_as(word, expected, self.deadline, class);
+        wait.sleep_as(word, expected, until, class);
     }
 }
 
