@@ -1,0 +1,251 @@
+//! A process is killed at every instruction of taking memory, filling it, handing it on and giving it back.
+
+mod support;
+
+use procession::internals::{self, Rule};
+use procession_testkit::{Child, CrashStep, Gate, Outcome, Report, isolated};
+use support::{Before, Diary, OTHER, THIRD, VECTORS, VICTIM, arena, open, watched};
+
+/// A block of each of these has a span with few neighbours, so that to make one takes few steps. The last
+/// two are runs of spans.
+const SIZES: [u64; 5] = [3 << 10, 10_000, 30_000, 40 << 10, 200 << 10];
+const RUN: u64 = 200 << 10;
+
+fn begin() -> Before {
+    arena();
+    open([VICTIM, OTHER, THIRD]);
+    Before::now()
+}
+
+/// Kills the victim at every instruction of what it does after `prepare`; each time the arena must be as it
+/// was `before`.
+fn step<P>(before: &Before, prepare: impl Fn() -> P, operation: impl Fn(P)) -> Report {
+    let victim = |gate: &Gate| {
+        internals::become_member(VICTIM);
+        let prepared = prepare();
+        gate.begin();
+        operation(prepared);
+        gate.end();
+    };
+    let report = CrashStep::new(arena()).run(victim, |_| before.is_back_without(VICTIM));
+    println!("{report}");
+    report
+}
+
+#[track_caller]
+fn assert_finished(report: &Report) {
+    report.assert_sound();
+    assert_eq!(report.outcome, Outcome::Finished);
+    assert!(report.points > 2, "{report}");
+}
+
+fn reserve(bytes: u64) -> u64 {
+    internals::reserve(bytes).expect("a block")
+}
+
+#[test]
+fn a_block_of_a_new_span_is_taken_and_freed() {
+    isolated!({
+        let _dog = watched();
+        let before = begin();
+        for bytes in SIZES {
+            assert_finished(&step(&before, || (), |()| internals::free(reserve(bytes))));
+            open([VICTIM]);
+        }
+    });
+}
+
+#[test]
+fn a_block_of_an_own_span_is_taken_and_freed() {
+    isolated!({
+        let _dog = watched();
+        let before = begin();
+        for bytes in [1, 100, 3 << 10] {
+            let operation = |first| {
+                let second = reserve(bytes);
+                internals::free(first);
+                internals::free(second);
+            };
+            assert_finished(&step(&before, || reserve(bytes), operation));
+        }
+    });
+}
+
+#[test]
+fn a_full_span_is_followed_by_another() {
+    isolated!({
+        let _dog = watched();
+        let before = begin();
+        let report = step(
+            &before,
+            || [reserve(30_000), reserve(30_000)],
+            |[first, _]| {
+                let third = reserve(30_000);
+                internals::free(first);
+                assert_eq!(reserve(30_000) >> 16, third >> 16, "the span in use comes first");
+                assert_eq!(reserve(30_000), first);
+            },
+        );
+        assert_finished(&report);
+    });
+}
+
+#[test]
+fn a_value_is_packed() {
+    isolated!(env = VECTORS, {
+        let _dog = watched();
+        let before = begin();
+        for bytes in [0, 100, 3000, 70_000] {
+            let value = vec![7u8; bytes];
+            let report = step(
+                &before,
+                || internals::free(internals::pack(&value).expect("a block")),
+                |()| {
+                    let block = internals::pack(&value).expect("a block");
+                    assert_eq!(block == 0, value.is_empty());
+                    internals::free(block);
+                },
+            );
+            report.assert_sound();
+            assert!(report.points > bytes as u64 / 64, "{report}");
+        }
+    });
+}
+
+#[test]
+fn a_block_that_is_not_marked_as_touched_is_found() {
+    isolated!({
+        let _dog = watched();
+        internals::break_rule(Rule::TouchedFirst);
+        let before = begin();
+        for bytes in [30_000, RUN] {
+            let report = step(&before, || (), |()| internals::free(reserve(bytes)));
+            report.assert_broken();
+            assert!(report.failures.iter().all(|failure| failure.why.contains("spans")), "{report}");
+        }
+    });
+}
+
+#[test]
+fn a_run_that_nobody_finishes_is_found() {
+    isolated!({
+        let _dog = watched();
+        internals::break_rule(Rule::UnfinishedRunSwept);
+        step(&begin(), || (), |()| internals::free(reserve(RUN))).assert_broken();
+    });
+}
+
+/// The victim hands a block on: it belongs to the one or to the other, and it is whole.
+#[test]
+fn a_block_is_handed_to_another_process() {
+    isolated!({
+        let _dog = watched();
+        let before = begin();
+        let text = "apples and pears".to_owned();
+        for run in [false, true] {
+            let diary = Diary::new();
+            let victim = |gate: &Gate| {
+                internals::become_member(VICTIM);
+                let block = if run { reserve(RUN) } else { internals::pack(&text).expect("a block") };
+                diary.write(0, block);
+                gate.begin();
+                assert!(internals::hand_over(block, OTHER));
+                gate.end();
+            };
+            let report = CrashStep::new(arena()).run(victim, |point| {
+                internals::recover(VICTIM);
+                support::nothing_in(VICTIM)?;
+                let (blocks, block) = (internals::census().blocks, diary.read(0));
+                ensure!(!point.finished || blocks.len() == 1, "it was handed over: {blocks:x?}");
+                if let Some(&(at, _)) = blocks.first() {
+                    ensure!(blocks.len() == 1 && at == block, "{blocks:x?} instead of {block:x}");
+                    ensure!(run || internals::unpack::<String>(at).as_ref() == Ok(&text), "its content");
+                }
+                before.is_back_without(OTHER)
+            });
+            assert_finished(&report);
+            [VICTIM, OTHER].into_iter().for_each(internals::recover);
+            open([VICTIM, OTHER]);
+        }
+    });
+}
+
+/// What a process in `slot` does before it stops there, without ending: what it owns stays its own.
+fn done_by(slot: u32, f: impl FnOnce()) {
+    let mut child = Child::spawn(|| {
+        internals::become_member(slot);
+        f();
+    });
+    assert_eq!(child.wait(), 0, "{}", child.text());
+}
+
+/// A span whose owner is dead, with a block of somebody else's in it.
+#[test]
+fn a_span_of_the_dead_is_adopted() {
+    isolated!({
+        let _dog = watched();
+        begin();
+        done_by(THIRD, || assert!(internals::hand_over(reserve(10_000), OTHER)));
+        internals::recover(THIRD);
+        let before = Before::now();
+        let spans = &before.0.small_spans;
+        assert_eq!((spans.len(), spans[0].1, before.0.blocks.len()), (1, internals::NOBODY, 1));
+        let report = step(&before, || (), |()| assert_eq!(reserve(10_000) >> 16, before.0.blocks[0].0 >> 16));
+        assert_finished(&report);
+    });
+}
+
+/// The victim frees what lies in the span of a process that lives on.
+#[test]
+fn a_block_in_the_span_of_another_is_freed() {
+    isolated!({
+        let _dog = watched();
+        for bytes in [10_000, RUN] {
+            begin();
+            let diary = Diary::new();
+            done_by(OTHER, || {
+                let block = reserve(bytes);
+                assert!(internals::hand_over(block, VICTIM));
+                diary.write(0, block);
+            });
+            let mut before = Before::now();
+            before.0.blocks.clear();
+            before.0.large_spans = 0;
+            assert_finished(&step(&before, || diary.read(0), internals::free));
+            internals::recover(OTHER);
+        }
+    });
+}
+
+/// Two processes take memory at once: neither gets what the other has, whichever of them dies.
+#[test]
+fn another_takes_memory_meanwhile() {
+    isolated!({
+        let _dog = watched();
+        for (mine, theirs) in [(RUN, RUN), (RUN, 30_000), (30_000, RUN), (30_000, 30_000)] {
+            let before = begin();
+            let victim = |gate: &Gate| {
+                internals::become_member(VICTIM);
+                gate.begin();
+                internals::free(reserve(mine));
+                gate.end();
+            };
+            let other = || {
+                internals::become_member(OTHER);
+                reserve(theirs);
+            };
+            let recover = || internals::recover(VICTIM);
+            let report = CrashStep::new(arena()).run_pairwise(victim, other, recover, |_| {
+                support::nothing_in(VICTIM)?;
+                let now = internals::census();
+                let spans = if theirs == RUN { (4, 0) } else { (0, 1) };
+                ensure!(now.blocks.len() == 1, "the other's block is one of {:x?}", now.blocks);
+                ensure!((now.large_spans, now.small_spans.len()) == spans, "the other's spans: {now:x?}");
+                before.is_back_without(OTHER)
+            });
+            println!("{report}");
+            assert_finished(&report);
+            internals::recover(VICTIM);
+        }
+    });
+}
