@@ -1,0 +1,213 @@
+//! What the behaviour tests share: processes that wait to be ended, a board where processes leave word to
+//! each other past the library, and programs that are this test binary again.
+#![allow(dead_code, reason = "each test file uses a part of it")]
+#![allow(unsafe_code, reason = "kill")]
+
+use std::ffi::CString;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+use procession::Process;
+use procession_testkit::{Watchdog, proc, watchdog};
+
+/// What has not come after this time does not come.
+pub const LONG: Duration = Duration::from_secs(20);
+
+/// Watches over a test.
+pub fn watched() -> Watchdog {
+    watchdog(Duration::from_secs(100))
+}
+
+/// Waits until `f` says yes, and fails when it does not.
+#[track_caller]
+pub fn until(what: &str, f: impl FnMut() -> bool) {
+    proc::wait_until(what, LONG, f);
+}
+
+/// Waits to be ended.
+pub fn forever() {
+    loop {
+        std::thread::park();
+    }
+}
+
+/// A process that waits to be ended. A daemon, so that a test that fails ends all the same.
+pub fn sleeper() -> Process<()> {
+    Process::builder().daemon(true).spawn(forever, ()).expect("a process that sleeps")
+}
+
+/// Sends a signal to a process, or to a group if `pid` is negative.
+pub fn send(pid: i32, signal: i32) {
+    // SAFETY: a system call without pointers.
+    unsafe { libc::kill(pid, signal) };
+}
+
+/// The supervisor of this process's family.
+pub fn supervisor() -> i32 {
+    Process::spawn(|| std::os::unix::process::parent_id() as i32, ())
+        .and_then(|p| Ok(p.join()?))
+        .expect("a child knows its parent")
+}
+
+/// A directory where processes leave word to each other, each in a file. Removed when dropped.
+pub struct Board(PathBuf);
+
+impl Board {
+    /// An empty one.
+    pub fn new() -> Board {
+        let template = std::env::temp_dir().join("board-XXXXXX");
+        let name = CString::new(template.as_os_str().as_bytes()).expect("no zero byte in a path").into_raw();
+        // SAFETY: a C string that we own and `mkdtemp` changes in place, keeping its length.
+        let (made, name) = unsafe { (!libc::mkdtemp(name).is_null(), CString::from_raw(name)) };
+        assert!(made, "mkdtemp: {}", std::io::Error::last_os_error());
+        Board(name.into_string().expect("the path is text").into())
+    }
+
+    /// Where it is, to be passed on.
+    pub fn path(&self) -> String {
+        self.0.display().to_string()
+    }
+
+    /// Waits for a word.
+    #[track_caller]
+    pub fn wait(&self, name: &str) -> String {
+        wait_for(&self.path(), name)
+    }
+
+    /// Waits for a number.
+    #[track_caller]
+    pub fn number(&self, name: &str) -> i32 {
+        self.wait(name).parse().expect("a number")
+    }
+
+    /// The words that are there.
+    pub fn names(&self) -> Vec<String> {
+        let entries = fs::read_dir(&self.0).expect("the board is there").flatten();
+        entries.filter_map(|e| e.file_name().into_string().ok()).filter(|n| !n.starts_with('.')).collect()
+    }
+}
+
+impl Drop for Board {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Leaves word: `name` appears with all of `text` or not at all.
+pub fn post(board: &str, name: &str, text: impl ToString) {
+    let aside = Path::new(board).join(format!(".{name}.{}", std::process::id()));
+    fs::write(&aside, text.to_string()).expect("the board can be written to");
+    fs::rename(aside, Path::new(board).join(name)).expect("the board can be written to");
+}
+
+/// Is there word?
+pub fn posted(board: &str, name: &str) -> bool {
+    Path::new(board).join(name).exists()
+}
+
+/// Waits for word.
+#[track_caller]
+pub fn wait_for(board: &str, name: &str) -> String {
+    until(&format!("`{name}` is posted"), || posted(board, name));
+    fs::read_to_string(Path::new(board).join(name)).expect("the board can be read")
+}
+
+const ROLE: &str = "FAMILY_ROLE";
+const BOARD: &str = "FAMILY_BOARD";
+
+/// The role of this run of the test binary, if it has one.
+pub fn role() -> Option<String> {
+    std::env::var(ROLE).ok()
+}
+
+/// The board that the test gave to this run.
+pub fn my_board() -> String {
+    std::env::var(BOARD).expect("a board for the role")
+}
+
+/// A run of `program`, which is this test binary or a copy of it, for the test on this thread alone, in a
+/// role. It is a program with a family of its own, in a process group of its own.
+pub fn program_at(program: impl AsRef<std::ffi::OsStr>, role: &str, board: &Board) -> Command {
+    let thread = std::thread::current();
+    let test = thread.name().expect("libtest names its threads");
+    let mut command = Command::new(program);
+    command.args([test, "--exact", "--nocapture", "--include-ignored", "--test-threads=1", "--color=never"]);
+    command.env(ROLE, role).env(BOARD, board.path()).stdin(Stdio::null());
+    std::os::unix::process::CommandExt::process_group(&mut command, 0);
+    command
+}
+
+/// A run of this test binary for the test on this thread alone, in a role.
+pub fn program(role: &str, board: &Board) -> Command {
+    program_at(std::env::current_exe().expect("the test's binary has a path"), role, board)
+}
+
+/// What a program wrote, after it ended well.
+#[track_caller]
+pub fn succeeds(command: &mut Command) -> String {
+    let output = command.output().expect("the program runs");
+    let text = text_of(&output);
+    assert!(output.status.success(), "{}:\n{text}", output.status);
+    text
+}
+
+/// All that a program wrote.
+pub fn text_of(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+/// Waits until none of these processes is left, not even as a zombie of one that lives on.
+#[track_caller]
+pub fn until_gone(pids: &[i32]) {
+    until(&format!("none of {pids:?} is left"), || pids.iter().all(|&pid| proc::state(pid).is_none()));
+}
+
+/// Every process that has the board in its environment, zombies left out: the programs that were started
+/// with it, their supervisors, their children, and what those started.
+pub fn members(board: &Board) -> Vec<i32> {
+    let mark = format!("{BOARD}={}", board.path());
+    let has_mark = |pid: &i32| {
+        let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        environment.split(|&byte| byte == 0).any(|variable| variable == mark.as_bytes())
+    };
+    let pids = fs::read_dir("/proc").expect("/proc can be read").flatten();
+    pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(has_mark).collect()
+}
+
+/// Waits until nothing is left of the programs that were started with the board.
+#[track_caller]
+pub fn until_nothing_is_left(board: &Board) {
+    until("nothing is left of the family", || members(board).is_empty());
+}
+
+/// A program in the background that is killed when the test fails.
+pub struct Running(pub std::process::Child);
+
+impl Running {
+    /// Starts it.
+    pub fn start(command: &mut Command) -> Running {
+        Running(command.spawn().expect("the program runs"))
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> i32 {
+        self.0.id() as i32
+    }
+
+    /// Waits until it has ended; as libc tells it.
+    #[track_caller]
+    pub fn end(&mut self) -> std::process::ExitStatus {
+        until("the program has ended", || proc::gone(self.pid()));
+        self.0.wait().expect("the program can be waited for")
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}

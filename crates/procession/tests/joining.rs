@@ -1,0 +1,309 @@
+//! What `join` and its kin give, to whom, and when.
+#![allow(unsafe_code, reason = "registers a C exit handler")]
+
+mod family;
+
+use std::time::{Duration, Instant};
+
+use family::{Board, forever, post, posted, program, role, sleeper, succeeds, until, wait_for, watched};
+use procession::{Failure, Lock, Process};
+use procession_testkit::proc;
+use serde::{Deserialize, Serialize};
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+enum Goods {
+    Nothing,
+    Apples(u32),
+    Crate { name: String, weights: Vec<f64>, inner: Option<Box<Goods>> },
+}
+
+fn spawned<R: procession::Message>(
+    f: impl procession::process::Entry<(), Output = R>,
+) -> Result<R, procession::ProcessError> {
+    Process::spawn(f, ()).expect("it starts").join()
+}
+
+#[test]
+fn join_gives_the_value() {
+    let _dog = watched();
+    assert_eq!(spawned(|| ()), Ok(()));
+    assert_eq!(spawned(|| u64::MAX), Ok(u64::MAX));
+    assert_eq!(spawned(|| i128::MIN), Ok(i128::MIN));
+    assert_eq!(spawned(|| -0.5f32), Ok(-0.5));
+    assert_eq!(spawned(|| true), Ok(true));
+    assert_eq!(spawned(|| 'ß'), Ok('ß'));
+    assert_eq!(spawned(|| "naïve".to_string()), Ok("naïve".to_string()));
+    assert_eq!(spawned(String::new), Ok(String::new()));
+    assert_eq!(spawned(|| vec![0u8, 255, 7]), Ok(vec![0, 255, 7]));
+    assert_eq!(spawned(Vec::<u8>::new), Ok(vec![]));
+    assert_eq!(spawned(|| (1u8, Some("x".to_string()), [2u16, 3])), Ok((1, Some("x".to_string()), [2, 3])));
+    let nested =
+        Goods::Crate { name: "a".into(), weights: vec![1.5], inner: Some(Box::new(Goods::Apples(3))) };
+    assert_eq!(Process::spawn(|goods: Goods| goods, (nested.clone(),)).unwrap().join(), Ok(nested));
+    assert_eq!(spawned(|| Goods::Nothing), Ok(Goods::Nothing));
+}
+
+#[test]
+fn a_function_has_up_to_eight_arguments() {
+    let _dog = watched();
+    fn all(a: u8, b: u16, c: u32, d: u64, e: String, f: Vec<u8>, g: (i8, bool), h: Option<char>) -> String {
+        format!("{a} {b} {c} {d} {e} {f:?} {g:?} {h:?}")
+    }
+    let args = (1, 2, 3, 4, "five".to_string(), vec![6], (7, true), Some('8'));
+    let text = Process::spawn(all, args).unwrap().join().unwrap();
+    assert_eq!(text, "1 2 3 4 five [6] (7, true) Some('8')");
+    assert_eq!(Process::spawn(|a: u8, b: u8| a - b, (3, 1)).unwrap().join(), Ok(2));
+    assert_eq!(Process::spawn(|a: String| a.len(), ("abc".to_string(),)).unwrap().join(), Ok(3));
+}
+
+#[test]
+fn an_err_is_a_value_with_an_exit_status_of_one() {
+    let _dog = watched();
+    let p = Process::spawn(|n: u32| n.checked_sub(5).ok_or("too few".to_string()), (3,)).unwrap();
+    assert_eq!(p.join(), Ok(Err("too few".to_string())));
+    assert_eq!(p.exit_status().and_then(|s| s.code()), Some(1));
+    let p = Process::spawn(|n: u32| n.checked_sub(5).ok_or("too few".to_string()), (7,)).unwrap();
+    assert_eq!(p.join(), Ok(Ok(2)));
+    assert_eq!(p.exit_status().and_then(|s| s.code()), Some(0));
+    let p = Process::spawn(|| -> procession::Result<()> { Err(procession::Error::other("no")) }, ()).unwrap();
+    assert_eq!(p.join(), Ok(Err(procession::Error::other("no"))));
+    let p = Process::spawn(|| -> procession::Result<u8> { Ok(std::fs::read("/does/not/exist")?[0]) }, ())
+        .unwrap();
+    assert!(p.join().unwrap().unwrap_err().to_string().contains("No such file"));
+    assert_eq!(p.exit_status().and_then(|s| s.code()), Some(1));
+}
+
+#[test]
+fn arguments_and_results_of_64_mib_arrive() {
+    let _dog = watched();
+    const LEN: usize = 64 << 20;
+    let pattern: Vec<u8> = (0..65_521u32).map(|i| (i * 31 >> 3) as u8).collect();
+    let mut bytes = pattern.repeat(LEN / pattern.len());
+    bytes.resize(LEN, 7);
+    let back = Process::spawn(
+        |mut bytes: Vec<u8>| {
+            bytes.push(9);
+            bytes
+        },
+        (bytes.clone(),),
+    );
+    let back = back.unwrap().join().unwrap();
+    bytes.push(9);
+    assert!(back == bytes, "64 MiB came back changed");
+    let text = "ÿ".repeat(LEN / 2);
+    let back = Process::spawn(|text: String, more: u8| text + &more.to_string(), (text.clone(), 7)).unwrap();
+    assert!(back.join().unwrap() == text + "7", "64 MiB of text came back changed");
+}
+
+#[test]
+fn everyone_who_joins_gets_the_value() {
+    let _dog = watched();
+    let board = Board::new();
+    let p = Process::spawn(
+        |board: String| {
+            wait_for(&board, "go");
+            "value".to_string()
+        },
+        (board.path(),),
+    );
+    let p = p.unwrap();
+    let joiners: Vec<_> = (0..8).map(|_| p.clone()).map(|p| std::thread::spawn(move || p.join())).collect();
+    post(&board.path(), "go", "");
+    assert_eq!(p.join().as_deref(), Ok("value"));
+    assert_eq!(p.join().as_deref(), Ok("value"), "also the second time");
+    for joiner in joiners {
+        assert_eq!(joiner.join().unwrap().as_deref(), Ok("value"));
+    }
+    assert_eq!(p.try_join().unwrap().as_deref(), Some("value"));
+}
+
+#[test]
+fn another_process_can_join() {
+    let _dog = watched();
+    let board = Board::new();
+    let slow = |board: String| {
+        wait_for(&board, "go");
+        vec![1u16, 2, 3]
+    };
+    let p = Process::spawn(slow, (board.path(),)).unwrap();
+    let other =
+        Process::spawn(|p: Process<Vec<u16>>| p.join().map_err(|e| e.to_string()), (p.clone(),)).unwrap();
+    drop(p);
+    post(&board.path(), "go", "");
+    assert_eq!(other.join(), Ok(Ok(vec![1, 2, 3])), "main's own handle is gone");
+    let p = sleeper();
+    let other = Process::spawn(|p: Process<()>| p.join().unwrap_err(), (p.clone(),)).unwrap();
+    p.kill().unwrap();
+    let told = other.join().unwrap();
+    assert!(matches!(told.failure(), Failure::Killed { signal: 9, .. }), "{told}");
+    assert_eq!(told.pid(), p.pid());
+}
+
+#[test]
+fn a_process_outlives_the_one_that_spawned_it() {
+    let _dog = watched();
+    let board = Board::new();
+    let slow = |board: String| -> String { wait_for(&board, "go") };
+    let parent = Process::spawn(
+        |board: String| {
+            let slow = |board: String| -> String { wait_for(&board, "go") };
+            Process::spawn(slow, (board,)).unwrap()
+        },
+        (board.path(),),
+    );
+    let _ = slow;
+    let parent = parent.unwrap();
+    let grandchild = parent.join().unwrap();
+    drop(parent);
+    assert!(grandchild.is_alive());
+    assert_eq!(grandchild.try_join(), Ok(None));
+    post(&board.path(), "go", "told");
+    assert_eq!(grandchild.join().as_deref(), Ok("told"));
+}
+
+#[test]
+fn waits_without_a_result_give_none() {
+    let _dog = watched();
+    let p = sleeper();
+    assert_eq!(p.try_join(), Ok(None));
+    assert_eq!(p.join_timeout(Duration::ZERO), Ok(None));
+    assert_eq!(p.join_timeout(Duration::from_millis(20)), Ok(None));
+    assert_eq!(p.join_deadline(Instant::now()), Ok(None));
+    assert_eq!(p.join_deadline(Instant::now() + Duration::from_millis(20)), Ok(None));
+    assert!(p.exit_status().is_none() && p.is_alive());
+    p.kill().unwrap();
+    let error = p.join_timeout(Duration::MAX).unwrap_err();
+    assert!(matches!(error.failure(), Failure::Killed { signal: 9, .. }));
+    assert_eq!(p.try_join().unwrap_err(), error);
+    assert_eq!(p.join_deadline(Instant::now()).unwrap_err(), error, "an end is told also when time is up");
+    assert!(!p.is_alive());
+}
+
+#[test]
+fn join_timeout_gives_the_value_as_soon_as_there_is_one() {
+    let _dog = watched();
+    let board = Board::new();
+    let p = Process::spawn(|board: String| wait_for(&board, "go").len(), (board.path(),)).unwrap();
+    let waiting = std::thread::spawn({
+        let p = p.clone();
+        move || p.join_timeout(Duration::from_secs(3600))
+    });
+    post(&board.path(), "go", "four");
+    assert_eq!(waiting.join().unwrap(), Ok(Some(4)));
+    assert_eq!(p.join_deadline(Instant::now() + Duration::from_secs(3600)), Ok(Some(4)));
+}
+
+#[test]
+fn a_dropped_handle_detaches_the_process() {
+    let _dog = watched();
+    let board = Board::new();
+    let detached = |board: String| {
+        wait_for(&board, "go");
+        post(&board, "done", std::process::id());
+    };
+    drop(Process::spawn(detached, (board.path(),)).unwrap());
+    post(&board.path(), "go", "");
+    let pid = board.number("done");
+    until("the detached process is reaped", || proc::state(pid).is_none());
+}
+
+extern "C" fn last_words() {
+    post(&std::env::var("TMPDIR").unwrap(), "last words", "");
+}
+
+#[test]
+fn join_returns_after_the_exit_handlers_and_destructors() {
+    struct AtEnd(String);
+    impl Drop for AtEnd {
+        fn drop(&mut self) {
+            post(&self.0, "destructor", "");
+        }
+    }
+    thread_local!(static AT_END: std::cell::RefCell<Option<AtEnd>> = const { std::cell::RefCell::new(None) });
+    let _dog = watched();
+    let board = Board::new();
+    let p = Process::spawn(
+        |board: String| {
+            // SAFETY: the process has one thread; nobody reads the environment meanwhile.
+            unsafe { std::env::set_var("TMPDIR", &board) };
+            // SAFETY: a function without arguments.
+            unsafe { libc::atexit(last_words) };
+            AT_END.set(Some(AtEnd(board)));
+        },
+        (board.path(),),
+    );
+    p.unwrap().join().unwrap();
+    assert!(posted(&board.path(), "last words"), "the exit handler ran before join returned");
+    assert!(posted(&board.path(), "destructor"), "the thread's destructor ran before join returned");
+}
+
+#[test]
+fn what_a_process_printed_is_out_when_join_returns() {
+    let _dog = watched();
+    if role().is_some() {
+        print!("{{main ");
+        std::io::Write::flush(&mut std::io::stdout()).unwrap();
+        Process::spawn(|| print!("child "), ()).unwrap().join().unwrap();
+        println!("main}}");
+        return;
+    }
+    let board = Board::new();
+    let text = succeeds(&mut program("printer", &board));
+    assert!(text.contains("{main child main}"), "{text}");
+}
+
+#[test]
+fn a_process_without_a_result_type_can_be_waited_for() {
+    let _dog = watched();
+    let p = Process::builder().name("waited for").spawn(forever, ()).unwrap();
+    let find = || procession::active_children().unwrap().into_iter().find(|c| Some(c.pid()) == p.pid());
+    let any = find().expect("it is among the active children");
+    assert_eq!((any.name().as_str(), any.is_alive()), ("waited for", true));
+    any.kill().unwrap();
+    let error = any.wait().unwrap_err();
+    assert!(matches!(&error, procession::Error::Process(e) if e.name() == "waited for"), "{error}");
+    assert!(!any.is_alive() && find().is_none());
+    let lock = Lock::new().unwrap();
+    let held = lock.lock().unwrap();
+    let p = Process::spawn(|lock: Lock| drop(lock.lock()), (lock.clone(),)).unwrap();
+    let any = find_by(p.pid());
+    drop(held);
+    assert_eq!(any.wait(), Ok(()));
+    assert!(procession::current_process().unwrap().wait().is_err(), "nobody outlives main");
+}
+
+fn find_by(pid: Option<i32>) -> procession::AnyProcess {
+    let mut children = procession::active_children().unwrap().into_iter();
+    children.find(|c| Some(c.pid()) == pid).expect("it is among the active children")
+}
+
+#[test]
+fn what_does_not_decode_is_an_error_that_says_so() {
+    #[derive(Debug, Serialize)]
+    struct OneWay(u8);
+    impl<'de> Deserialize<'de> for OneWay {
+        fn deserialize<D: serde::Deserializer<'de>>(_: D) -> Result<OneWay, D::Error> {
+            Err(serde::de::Error::custom("never again"))
+        }
+    }
+    struct NoWay;
+    impl Serialize for NoWay {
+        fn serialize<S: serde::Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
+            Err(serde::ser::Error::custom("not at all"))
+        }
+    }
+    impl<'de> Deserialize<'de> for NoWay {
+        fn deserialize<D: serde::Deserializer<'de>>(_: D) -> Result<NoWay, D::Error> {
+            Ok(NoWay)
+        }
+    }
+    let _dog = watched();
+    let refused = Process::spawn(|_: NoWay| (), (NoWay,)).err().expect("arguments that cannot be encoded");
+    assert!(matches!(refused, procession::Error::Message(_)), "{refused:?}");
+    let result = Process::spawn(|| OneWay(1), ()).unwrap().join().unwrap_err();
+    assert!(matches!(result.failure(), Failure::Undecodable { .. }), "{result:?}");
+    let result = Process::spawn(|| NoWay, ()).unwrap().join().err().expect("it cannot be encoded");
+    assert!(matches!(result.failure(), Failure::Undecodable { .. }), "{result:?}");
+    let arguments = Process::spawn(|_: OneWay| (), (OneWay(1),)).and_then(|p| Ok(p.join()?));
+    assert!(arguments.is_err(), "arguments that cannot be decoded");
+}

@@ -1,0 +1,373 @@
+//! `Lock`: between threads and between processes, held, waited for, left behind, handed on.
+#![allow(unsafe_code, reason = "stops and continues processes")]
+
+mod family;
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use family::{Board, forever, post, posted, send, until, wait_for, watched};
+use procession::sync::LockError;
+use procession::{Error, Lock, Process};
+use procession_testkit::proc;
+
+/// A process that holds the lock until it is ended, or told to go on.
+fn holder(name: &str, lock: &Lock, board: &Board) -> Process<()> {
+    let hold = |lock: Lock, board: String| {
+        let held = lock.lock_or_recover().unwrap();
+        post(&board, "held", std::process::id());
+        wait_for(&board, "release");
+        drop(held);
+    };
+    let p = Process::builder().name(name).daemon(true).spawn(hold, (lock.clone(), board.path())).unwrap();
+    board.wait("held");
+    p
+}
+
+/// A lock that a dead process has left marked, and that process.
+fn orphaned(name: &str) -> (Lock, Process<()>) {
+    let (lock, board) = (Lock::new().unwrap(), Board::new());
+    let p = holder(name, &lock, &board);
+    p.kill().unwrap();
+    p.join().unwrap_err();
+    (lock, p)
+}
+
+fn refusal(result: Result<procession::sync::LockGuard<'_>, LockError>) -> LockError {
+    result.err().expect("the lock is refused")
+}
+
+#[test]
+fn only_one_thread_or_process_is_inside() {
+    let _dog = watched();
+    static INSIDE: AtomicU64 = AtomicU64::new(0);
+    let lock = Lock::new().unwrap();
+    let board = Board::new();
+    std::fs::write(format!("{}/count", board.path()), "0").unwrap();
+    // A file that is read, changed and written is the data that the lock guards.
+    let count = |lock: Lock, board: String| {
+        for _ in 0..200 {
+            let _held = lock.lock().unwrap();
+            let file = format!("{board}/count");
+            let n: u64 = std::fs::read_to_string(&file).unwrap().parse().unwrap();
+            std::fs::write(file, (n + 1).to_string()).unwrap();
+        }
+    };
+    let processes: Vec<_> =
+        (0..3).map(|_| Process::spawn(count, (lock.clone(), board.path())).unwrap()).collect();
+    let threads: Vec<_> = (0..3)
+        .map(|_| {
+            let (lock, board) = (lock.clone(), board.path());
+            thread::spawn(move || {
+                count(lock.clone(), board);
+                for _ in 0..10_000 {
+                    let _held = lock.lock().unwrap();
+                    assert_eq!(INSIDE.fetch_add(1, Ordering::SeqCst), 0);
+                    INSIDE.fetch_sub(1, Ordering::SeqCst);
+                }
+            })
+        })
+        .collect();
+    processes.iter().for_each(|p| p.join().unwrap());
+    threads.into_iter().for_each(|t| t.join().unwrap());
+    assert_eq!(std::fs::read_to_string(format!("{}/count", board.path())).unwrap(), "1200");
+}
+
+#[test]
+fn a_held_lock_is_refused_to_those_who_do_not_wait() {
+    let _dog = watched();
+    let (lock, board) = (Lock::new().unwrap(), Board::new());
+    let p = holder("holder", &lock, &board);
+    let soon = Duration::from_millis(20);
+    assert_eq!(refusal(lock.try_lock()), LockError::WouldBlock);
+    assert_eq!(refusal(lock.lock_timeout(soon)), LockError::TimedOut);
+    assert_eq!(refusal(lock.lock_timeout(Duration::ZERO)), LockError::TimedOut);
+    let before = Instant::now();
+    assert_eq!(refusal(lock.lock_deadline(before + soon)), LockError::TimedOut);
+    assert!(before.elapsed() >= soon, "it waited until the deadline");
+    assert_eq!(refusal(lock.lock_deadline(before)), LockError::TimedOut);
+    post(&board.path(), "release", "");
+    assert!(lock.lock_timeout(Duration::MAX).is_ok());
+    p.join().unwrap();
+    assert!(lock.try_lock().is_ok());
+    assert!(lock.lock_deadline(before).is_ok(), "a free lock is taken also when time is up");
+    assert!(lock.lock_timeout(Duration::ZERO).is_ok());
+}
+
+#[test]
+fn a_waiter_gets_the_lock_when_it_is_released() {
+    let _dog = watched();
+    let (lock, board) = (Lock::new().unwrap(), Board::new());
+    let p = holder("holder", &lock, &board);
+    let takes = |lock: Lock| lock.lock().map(drop);
+    let waiting: Vec<_> = (0..3).map(|_| Process::spawn(takes, (lock.clone(),)).unwrap()).collect();
+    let here = thread::spawn({
+        let lock = lock.clone();
+        move || lock.lock_timeout(Duration::from_secs(3600)).map(drop)
+    });
+    until("all wait", || format!("{lock:?}").contains("waiters: 4"));
+    assert!(waiting.iter().all(Process::is_alive));
+    post(&board.path(), "release", "");
+    p.join().unwrap();
+    waiting.iter().for_each(|p| assert_eq!(p.join(), Ok(Ok(()))));
+    assert_eq!(here.join().unwrap(), Ok(()));
+}
+
+#[test]
+fn who_dies_holding_it_leaves_it_marked_until_somebody_recovers_it() {
+    let _dog = watched();
+    let (lock, p) = orphaned("cashier");
+    for _ in 0..3 {
+        let LockError::OwnerDied(who) = refusal(lock.lock()) else { panic!("{lock:?}") };
+        assert_eq!((Some(who.pid), who.name.as_str()), (p.pid(), "cashier"));
+    }
+    let says = |lock: Lock| lock.try_lock().map(drop);
+    let elsewhere = Process::spawn(says, (lock.clone(),)).unwrap().join().unwrap();
+    assert!(
+        matches!(&elsewhere, Err(LockError::OwnerDied(who)) if Some(who.pid) == p.pid()),
+        "{elsewhere:?}"
+    );
+    assert!(matches!(refusal(lock.lock_timeout(Duration::from_secs(1))), LockError::OwnerDied(_)));
+    assert!(matches!(refusal(lock.lock_deadline(Instant::now())), LockError::OwnerDied(_)));
+    let text = refusal(lock.lock()).to_string();
+    assert!(text.contains("cashier") && text.contains("lock_or_recover"), "{text}");
+
+    let held = lock.lock_or_recover().unwrap();
+    assert_eq!(held.recovered_from().map(|who| Some(who.pid)), Some(p.pid()));
+    let elsewhere = Process::spawn(says, (lock.clone(),)).unwrap().join().unwrap();
+    assert_eq!(elsewhere, Err(LockError::WouldBlock), "it is held, and no longer marked");
+    drop(held);
+    assert!(lock.lock().unwrap().recovered_from().is_none());
+    assert!(lock.lock_or_recover().unwrap().recovered_from().is_none());
+}
+
+#[test]
+fn everybody_who_waits_hears_of_the_death() {
+    let _dog = watched();
+    let (lock, board) = (Lock::new().unwrap(), Board::new());
+    let p = holder("holder", &lock, &board);
+    let waits = |lock: Lock| lock.lock().map(drop).unwrap_err();
+    let waiting: Vec<_> = (0..4).map(|_| Process::spawn(waits, (lock.clone(),)).unwrap()).collect();
+    until("all wait", || format!("{lock:?}").contains("waiters: 4"));
+    p.kill().unwrap();
+    for one in waiting {
+        let told = one.join().unwrap();
+        assert!(matches!(&told, LockError::OwnerDied(who) if Some(who.pid) == p.pid()), "{told:?}");
+    }
+}
+
+#[test]
+fn one_of_those_who_wait_to_recover_gets_the_news() {
+    let _dog = watched();
+    let (lock, board) = (Lock::new().unwrap(), Board::new());
+    let p = holder("holder", &lock, &board);
+    let recovers = |lock: Lock| lock.lock_or_recover().unwrap().recovered_from().map(|who| who.pid);
+    let waiting: Vec<_> = (0..4).map(|_| Process::spawn(recovers, (lock.clone(),)).unwrap()).collect();
+    until("all wait", || format!("{lock:?}").contains("waiters: 4"));
+    p.kill().unwrap();
+    let news: Vec<_> = waiting.iter().filter_map(|one| one.join().unwrap()).collect();
+    assert_eq!(news, [p.pid().unwrap()]);
+}
+
+#[test]
+fn who_dies_while_recovering_leaves_it_marked_again() {
+    let _dog = watched();
+    let (lock, first) = orphaned("first");
+    let board = Board::new();
+    let second = holder("second", &lock, &board);
+    second.kill().unwrap();
+    second.join().unwrap_err();
+    let held = lock.lock_or_recover().unwrap();
+    assert_eq!(held.recovered_from().map(|who| Some(who.pid)), Some(second.pid()));
+    assert_ne!(first.pid(), second.pid());
+}
+
+#[test]
+fn poison_marks_it_again() {
+    let _dog = watched();
+    let (lock, p) = orphaned("dead");
+    let held = lock.lock_or_recover().unwrap();
+    assert_eq!(held.recovered_from().map(|who| Some(who.pid)), Some(p.pid()));
+    held.poison();
+    let LockError::Panicked(who) = refusal(lock.lock()) else { panic!("{lock:?}") };
+    assert_eq!((who.pid, who.name.as_str()), (std::process::id() as i32, "main"));
+    assert_eq!(lock.lock_or_recover().unwrap().recovered_from(), Some(&who));
+    assert!(lock.lock().is_ok());
+}
+
+#[test]
+fn a_panic_marks_it() {
+    let _dog = watched();
+    let lock = Lock::new().unwrap();
+    let panics = |lock: Lock| -> () {
+        let _held = lock.lock().unwrap();
+        panic!("inside")
+    };
+    let p = Process::builder().name("clumsy").spawn(panics, (lock.clone(),)).unwrap();
+    p.join().unwrap_err();
+    let LockError::Panicked(who) = refusal(lock.lock()) else { panic!("{lock:?}") };
+    assert_eq!((Some(who.pid), who.name.as_str()), (p.pid(), "clumsy"));
+    drop(lock.lock_or_recover().unwrap());
+    let here = lock.clone();
+    thread::spawn(move || panics(here)).join().unwrap_err();
+    assert!(matches!(refusal(lock.try_lock()), LockError::Panicked(who) if who.name == "main"));
+    drop(lock.lock_or_recover().unwrap());
+    // A guard that is taken and dropped by a destructor while the panic goes on is no victim of it.
+    struct Locks(Lock);
+    impl Drop for Locks {
+        fn drop(&mut self) {
+            drop(self.0.lock());
+        }
+    }
+    let here = lock.clone();
+    thread::spawn(move || {
+        let _locks = Locks(here);
+        panic!("outside")
+    })
+    .join()
+    .unwrap_err();
+    assert!(lock.lock().is_ok());
+}
+
+#[test]
+fn the_holder_that_locks_again_is_told() {
+    let _dog = watched();
+    let lock = Lock::named("mine").unwrap();
+    let held = lock.lock().unwrap();
+    let again: [&dyn Fn() -> LockError; 4] = [
+        &|| refusal(lock.lock()),
+        &|| refusal(lock.lock_or_recover()),
+        &|| refusal(lock.clone().lock()),
+        &|| refusal(lock.lock_timeout(Duration::from_secs(3600))),
+    ];
+    for error in again.map(|f| f()) {
+        let LockError::Deadlock { cycle } = &error else { panic!("{error}") };
+        assert_eq!(
+            (cycle.len(), cycle[0].pid, cycle[0].lock.as_str()),
+            (1, std::process::id() as i32, "mine")
+        );
+        assert!(error.to_string().contains("mine"), "{error}");
+    }
+    assert!(matches!(refusal(lock.try_lock()), LockError::WouldBlock | LockError::Deadlock { .. }));
+    drop(held);
+    assert!(lock.lock().is_ok(), "it is held once");
+}
+
+#[test]
+fn names_have_at_most_95_bytes() {
+    let _dog = watched();
+    for name in ["", "stock", "Käse", &"x".repeat(95), "a\0b"] {
+        assert_eq!(Lock::named(name).unwrap().name(), name);
+    }
+    let error = Lock::named(&"x".repeat(96)).err().expect("it is too long");
+    assert!(
+        matches!(&error, Error::InvalidArgument(text) if text.contains("95") && text.contains("96")),
+        "{error}"
+    );
+    let (one, other) = (Lock::named("same").unwrap(), Lock::named("same").unwrap());
+    let _held = one.lock().unwrap();
+    assert!(other.try_lock().is_ok(), "two locks of one name are two locks");
+    let name = |lock: Lock| lock.name();
+    assert_eq!(Process::spawn(name, (one.clone(),)).unwrap().join().as_deref(), Ok("same"));
+}
+
+#[test]
+fn a_long_name_of_the_dead_is_cut_between_characters() {
+    let _dog = watched();
+    let (lock, _) = orphaned(&"ä".repeat(47));
+    let LockError::OwnerDied(who) = refusal(lock.lock()) else { panic!("{lock:?}") };
+    assert_eq!(who.name, "ä".repeat(16));
+    let (lock, _) = orphaned(&format!("x{}", "ä".repeat(47)));
+    let LockError::OwnerDied(who) = refusal(lock.lock()) else { panic!("{lock:?}") };
+    assert_eq!(who.name, format!("x{}", "ä".repeat(15)));
+}
+
+#[test]
+fn debug_tells_who_holds_it_and_how_many_wait() {
+    let _dog = watched();
+    let (lock, board) = (Lock::named("stock").unwrap(), Board::new());
+    let free = format!("{lock:?}");
+    assert!(free.contains("stock") && free.contains("holder: None") && free.contains("waiters: 0"), "{free}");
+    let p = holder("buyer", &lock, &board);
+    let waiting = Process::spawn(|lock: Lock| drop(lock.lock()), (lock.clone(),)).unwrap();
+    until("one waits", || format!("{lock:?}").contains("waiters: 1"));
+    let text = format!("{lock:?}");
+    assert!(text.contains(&format!("buyer (pid {})", p.pid().unwrap())), "{text}");
+    post(&board.path(), "release", "");
+    waiting.join().unwrap();
+    let held = lock.lock().unwrap();
+    assert!(format!("{lock:?}").contains(&format!("main (pid {})", std::process::id())));
+    assert!(format!("{held:?}").contains("LockGuard"));
+}
+
+#[test]
+fn a_waiter_is_not_passed_over_for_ever() {
+    let _dog = watched();
+    static DONE: AtomicBool = AtomicBool::new(false);
+    let (lock, board) = (Lock::new().unwrap(), Board::new());
+    // Each of them hardly ever lets the others see it free.
+    let greedy = |lock: Lock, board: String| {
+        while !posted(&board, "enough") {
+            for _ in 0..1000 {
+                let _held = lock.lock().unwrap();
+                (0..100).for_each(|_| std::hint::spin_loop());
+            }
+        }
+    };
+    let hogs: Vec<_> =
+        (0..2).map(|_| Process::spawn(greedy, (lock.clone(), board.path())).unwrap()).collect();
+    let hog = thread::spawn({
+        let lock = lock.clone();
+        move || {
+            while !DONE.load(Ordering::SeqCst) {
+                drop(lock.lock().unwrap());
+            }
+        }
+    });
+    let modest = |lock: Lock| (0..50).for_each(|_| drop(lock.lock().unwrap()));
+    let p = Process::spawn(modest, (lock.clone(),)).unwrap();
+    modest(lock.clone());
+    p.join().unwrap();
+    post(&board.path(), "enough", "");
+    DONE.store(true, Ordering::SeqCst);
+    hogs.iter().for_each(|p| p.join().unwrap());
+    hog.join().unwrap();
+}
+
+#[test]
+fn a_stopped_heir_can_be_killed() {
+    let _dog = watched();
+    let (lock, board) = (Lock::new().unwrap(), Board::new());
+    let held = lock.lock().unwrap();
+    let waits = |lock: Lock, board: String| {
+        post(&board, "waits", "");
+        drop(lock.lock());
+        forever();
+    };
+    let p = Process::builder().daemon(true).spawn(waits, (lock.clone(), board.path())).unwrap();
+    board.wait("waits");
+    let promised = || procession::internals::lock_word(&lock) >> 32 != 0;
+    until("it is promised the lock", promised);
+    send(p.pid().unwrap(), libc::SIGSTOP);
+    until("it is stopped", || proc::state(p.pid().unwrap()) == Some('T'));
+    drop(held);
+    assert_eq!(refusal(lock.try_lock()), LockError::WouldBlock, "the lock is the heir's");
+    p.kill().unwrap();
+    p.join().unwrap_err();
+    assert!(lock.lock().is_ok(), "it had not begun to use it, so there is no mark");
+}
+
+#[test]
+fn guards_can_be_dropped_in_any_order() {
+    let _dog = watched();
+    let locks: Vec<Lock> = (0..100).map(|_| Lock::new().unwrap()).collect();
+    let mut guards: Vec<_> = locks.iter().map(|lock| Some(lock.lock().unwrap())).collect();
+    for i in (0..100).map(|i| i * 37 % 100) {
+        guards[i] = None;
+        let elsewhere = locks[i].clone();
+        assert!(thread::spawn(move || elsewhere.try_lock().is_ok()).join().unwrap());
+    }
+    let again: Vec<_> = locks.iter().map(|lock| lock.lock().unwrap()).collect();
+    drop(again);
+}
