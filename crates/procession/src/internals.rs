@@ -144,7 +144,7 @@ pub fn residue(slot: u32) -> Vec<String> {
     look("cwd", cwd);
     look("process", process);
     look("panic_text", arena.slot(slot).panic_text.load(Ordering::Acquire));
-    look("early_signals", arena.slot(slot).early_signals.load(Ordering::Acquire));
+    look("early_signals", u64::from(arena.slot(slot).early_signals()));
     arena.held_objects(slot).for_each(|object| look("holds object", u64::from(object) + 1));
     arena.touched_spans(slot).for_each(|span| look("touched span", u64::from(span) + 1));
     found

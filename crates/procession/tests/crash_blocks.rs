@@ -3,12 +3,13 @@
 mod support;
 
 use procession::internals::{self, Rule};
-use procession_testkit::{Child, CrashStep, Gate, Outcome, Report, isolated};
-use support::{Before, Diary, OTHER, THIRD, VECTORS, VICTIM, arena, open, watched};
+use procession_testkit::{CrashStep, Gate, Report, isolated};
+use support::{Before, Diary, OTHER, THIRD, VECTORS, VICTIM, arena, assert_finished, done_by, open, watched};
 
 /// A block of each of these has a span with few neighbours, so that to make one takes few steps. The last
 /// two are runs of spans.
 const SIZES: [u64; 5] = [3 << 10, 10_000, 30_000, 40 << 10, 200 << 10];
+
 const RUN: u64 = 200 << 10;
 
 fn begin() -> Before {
@@ -30,13 +31,6 @@ fn step<P>(before: &Before, prepare: impl Fn() -> P, operation: impl Fn(P)) -> R
     let report = CrashStep::new(arena()).run(victim, |_| before.is_back_without(VICTIM));
     println!("{report}");
     report
-}
-
-#[track_caller]
-fn assert_finished(report: &Report) {
-    report.assert_sound();
-    assert_eq!(report.outcome, Outcome::Finished);
-    assert!(report.points > 2, "{report}");
 }
 
 fn reserve(bytes: u64) -> u64 {
@@ -170,22 +164,13 @@ fn a_block_is_handed_to_another_process() {
     });
 }
 
-/// What a process in `slot` does before it stops there, without ending: what it owns stays its own.
-fn done_by(slot: u32, f: impl FnOnce()) {
-    let mut child = Child::spawn(|| {
-        internals::become_member(slot);
-        f();
-    });
-    assert_eq!(child.wait(), 0, "{}", child.text());
-}
-
 /// A span whose owner is dead, with a block of somebody else's in it.
 #[test]
 fn a_span_of_the_dead_is_adopted() {
     isolated!({
         let _dog = watched();
         begin();
-        done_by(THIRD, || assert!(internals::hand_over(reserve(10_000), OTHER)));
+        done_by(THIRD, || u64::from(internals::hand_over(reserve(10_000), OTHER)));
         internals::recover(THIRD);
         let before = Before::now();
         let spans = &before.0.small_spans;
@@ -202,16 +187,15 @@ fn a_block_in_the_span_of_another_is_freed() {
         let _dog = watched();
         for bytes in [10_000, RUN] {
             begin();
-            let diary = Diary::new();
-            done_by(OTHER, || {
+            let block = done_by(OTHER, || {
                 let block = reserve(bytes);
                 assert!(internals::hand_over(block, VICTIM));
-                diary.write(0, block);
+                block
             });
             let mut before = Before::now();
             before.0.blocks.clear();
             before.0.large_spans = 0;
-            assert_finished(&step(&before, || diary.read(0), internals::free));
+            assert_finished(&step(&before, || block, internals::free));
             internals::recover(OTHER);
         }
     });

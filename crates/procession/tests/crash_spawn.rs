@@ -4,7 +4,7 @@ mod support;
 
 use procession::internals::{self, Rule};
 use procession::{Lock, Process};
-use procession_testkit::{Child, CrashStep, Gate, Outcome, Report, isolated, proc, run_until};
+use procession_testkit::{Child, CrashStep, Gate, Outcome, Report, Storm, isolated, proc, run_until};
 use support::{Before, LONG, OTHER, State, VICTIM, arena, lock, open, owner, state, watched};
 
 /// The slot in which a spare would sleep.
@@ -185,30 +185,55 @@ fn spawner_and_spawned_let_go_at_once() {
 }
 
 /// A spawner of a whole family, with real spares, is killed when the request is complete and before it has
-/// woken the child.
+/// woken the child. Does the child begin?
+fn kill_a_spawner_before_its_wake() -> bool {
+    let slot = 200;
+    let supervisor = Process::spawn(std::os::unix::process::parent_id, ()).unwrap().join().unwrap() as i32;
+    arena();
+    let lock = lock();
+    let waits = || (1..32).any(|spare| internals::slot_phase(spare) == GO);
+    open([slot]);
+    let mut spawner = run_until(
+        |gate: &Gate| {
+            internals::become_member(slot);
+            own_spans(lock);
+            gate.begin();
+            std::mem::forget(Process::spawn(work, args(lock)));
+            gate.end();
+        },
+        |_| waits(),
+    );
+    spawner.kill();
+    internals::recover(slot);
+    // One that was woken does not sleep, nor when it has begun.
+    let all_sleep = || proc::children(supervisor).into_iter().all(proc::is_parked);
+    proc::wait_until("the child has begun, or sleeps on", LONG, || all_sleep() || !waits());
+    let began = !waits();
+    if !began {
+        // Another child takes the place of one that dies before it has begun.
+        let mut storm = Storm::seeded(1).also_below(supervisor);
+        for pid in proc::children(supervisor) {
+            let _ = storm.kill_one(&[pid]);
+        }
+    }
+    proc::wait_until("the child has begun", LONG, || !waits());
+    began
+}
+
 #[test]
 fn a_spawner_that_is_killed_before_its_wake_has_spawned() {
     isolated!({
         let _dog = watched();
-        let slot = 200;
-        assert_eq!(Process::spawn(|| 7, ()).unwrap().join(), Ok(7));
-        arena();
-        let lock = lock();
-        let gone = || (1..32).any(|spare| internals::slot_phase(spare) == GO);
-        open([slot]);
-        let mut spawner = run_until(
-            |gate: &Gate| {
-                internals::become_member(slot);
-                own_spans(lock);
-                gate.begin();
-                std::mem::forget(Process::spawn(work, args(lock)));
-                gate.end();
-            },
-            |_| gone(),
-        );
-        spawner.kill();
-        internals::recover(slot);
-        proc::wait_until("the child has begun", LONG, || !gone());
+        assert!(kill_a_spawner_before_its_wake());
+    });
+}
+
+#[test]
+fn without_the_sweep_the_child_of_a_killed_spawner_sleeps_on() {
+    isolated!({
+        let _dog = watched();
+        internals::break_rule(Rule::SweepWakes);
+        assert!(!kill_a_spawner_before_its_wake());
     });
 }
 

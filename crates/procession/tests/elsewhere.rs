@@ -101,9 +101,13 @@ fn main_that_adopts_orphans_gets_none_of_the_family_s() {
             children.iter().for_each(|p| drop(p.join().unwrap_err()));
             until("a new family serves", || Process::spawn(|| 1, ()).is_ok_and(|p| p.join() == Ok(1)));
             let me = std::process::id() as i32;
-            until("no zombie is left", || {
-                proc::children(me).iter().all(|&pid| proc::state(pid) != Some('Z'))
-            });
+            let zombies = || {
+                let children = proc::children(me).into_iter().filter(|&pid| proc::state(pid) == Some('Z'));
+                children
+                    .map(|pid| format!("{pid} {}", proc::comm(pid).unwrap_or_default()))
+                    .collect::<Vec<_>>()
+            };
+            until(&format!("{:?} is left", zombies()), || zombies().is_empty());
         }
     });
 }

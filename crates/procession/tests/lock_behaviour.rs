@@ -7,36 +7,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use family::{Board, forever, post, posted, send, until, wait_for, watched};
+use family::{Board, post, posted, until, watched};
 use procession::sync::LockError;
 use procession::{Error, Lock, Process};
-use procession_testkit::proc;
-
-/// A process that holds the lock until it is ended, or told to go on.
-fn holder(name: &str, lock: &Lock, board: &Board) -> Process<()> {
-    let hold = |lock: Lock, board: String| {
-        let held = lock.lock_or_recover().unwrap();
-        post(&board, "held", std::process::id());
-        wait_for(&board, "release");
-        drop(held);
-    };
-    let p = Process::builder().name(name).daemon(true).spawn(hold, (lock.clone(), board.path())).unwrap();
-    board.wait("held");
-    p
-}
-
-/// A lock that a dead process has left marked, and that process.
-fn orphaned(name: &str) -> (Lock, Process<()>) {
-    let (lock, board) = (Lock::new().unwrap(), Board::new());
-    let p = holder(name, &lock, &board);
-    p.kill().unwrap();
-    p.join().unwrap_err();
-    (lock, p)
-}
-
-fn refusal(result: Result<procession::sync::LockGuard<'_>, LockError>) -> LockError {
-    result.err().expect("the lock is refused")
-}
 
 #[test]
 fn only_one_thread_or_process_is_inside() {
@@ -115,122 +88,6 @@ fn a_waiter_gets_the_lock_when_it_is_released() {
 }
 
 #[test]
-fn who_dies_holding_it_leaves_it_marked_until_somebody_recovers_it() {
-    let _dog = watched();
-    let (lock, p) = orphaned("cashier");
-    for _ in 0..3 {
-        let LockError::OwnerDied(who) = refusal(lock.lock()) else { panic!("{lock:?}") };
-        assert_eq!((Some(who.pid), who.name.as_str()), (p.pid(), "cashier"));
-    }
-    let says = |lock: Lock| lock.try_lock().map(drop);
-    let elsewhere = Process::spawn(says, (lock.clone(),)).unwrap().join().unwrap();
-    assert!(
-        matches!(&elsewhere, Err(LockError::OwnerDied(who)) if Some(who.pid) == p.pid()),
-        "{elsewhere:?}"
-    );
-    assert!(matches!(refusal(lock.lock_timeout(Duration::from_secs(1))), LockError::OwnerDied(_)));
-    assert!(matches!(refusal(lock.lock_deadline(Instant::now())), LockError::OwnerDied(_)));
-    let text = refusal(lock.lock()).to_string();
-    assert!(text.contains("cashier") && text.contains("lock_or_recover"), "{text}");
-
-    let held = lock.lock_or_recover().unwrap();
-    assert_eq!(held.recovered_from().map(|who| Some(who.pid)), Some(p.pid()));
-    let elsewhere = Process::spawn(says, (lock.clone(),)).unwrap().join().unwrap();
-    assert_eq!(elsewhere, Err(LockError::WouldBlock), "it is held, and no longer marked");
-    drop(held);
-    assert!(lock.lock().unwrap().recovered_from().is_none());
-    assert!(lock.lock_or_recover().unwrap().recovered_from().is_none());
-}
-
-#[test]
-fn everybody_who_waits_hears_of_the_death() {
-    let _dog = watched();
-    let (lock, board) = (Lock::new().unwrap(), Board::new());
-    let p = holder("holder", &lock, &board);
-    let waits = |lock: Lock| lock.lock().map(drop).unwrap_err();
-    let waiting: Vec<_> = (0..4).map(|_| Process::spawn(waits, (lock.clone(),)).unwrap()).collect();
-    until("all wait", || format!("{lock:?}").contains("waiters: 4"));
-    p.kill().unwrap();
-    for one in waiting {
-        let told = one.join().unwrap();
-        assert!(matches!(&told, LockError::OwnerDied(who) if Some(who.pid) == p.pid()), "{told:?}");
-    }
-}
-
-#[test]
-fn one_of_those_who_wait_to_recover_gets_the_news() {
-    let _dog = watched();
-    let (lock, board) = (Lock::new().unwrap(), Board::new());
-    let p = holder("holder", &lock, &board);
-    let recovers = |lock: Lock| lock.lock_or_recover().unwrap().recovered_from().map(|who| who.pid);
-    let waiting: Vec<_> = (0..4).map(|_| Process::spawn(recovers, (lock.clone(),)).unwrap()).collect();
-    until("all wait", || format!("{lock:?}").contains("waiters: 4"));
-    p.kill().unwrap();
-    let news: Vec<_> = waiting.iter().filter_map(|one| one.join().unwrap()).collect();
-    assert_eq!(news, [p.pid().unwrap()]);
-}
-
-#[test]
-fn who_dies_while_recovering_leaves_it_marked_again() {
-    let _dog = watched();
-    let (lock, first) = orphaned("first");
-    let board = Board::new();
-    let second = holder("second", &lock, &board);
-    second.kill().unwrap();
-    second.join().unwrap_err();
-    let held = lock.lock_or_recover().unwrap();
-    assert_eq!(held.recovered_from().map(|who| Some(who.pid)), Some(second.pid()));
-    assert_ne!(first.pid(), second.pid());
-}
-
-#[test]
-fn poison_marks_it_again() {
-    let _dog = watched();
-    let (lock, p) = orphaned("dead");
-    let held = lock.lock_or_recover().unwrap();
-    assert_eq!(held.recovered_from().map(|who| Some(who.pid)), Some(p.pid()));
-    held.poison();
-    let LockError::Panicked(who) = refusal(lock.lock()) else { panic!("{lock:?}") };
-    assert_eq!((who.pid, who.name.as_str()), (std::process::id() as i32, "main"));
-    assert_eq!(lock.lock_or_recover().unwrap().recovered_from(), Some(&who));
-    assert!(lock.lock().is_ok());
-}
-
-#[test]
-fn a_panic_marks_it() {
-    let _dog = watched();
-    let lock = Lock::new().unwrap();
-    let panics = |lock: Lock| -> () {
-        let _held = lock.lock().unwrap();
-        panic!("inside")
-    };
-    let p = Process::builder().name("clumsy").spawn(panics, (lock.clone(),)).unwrap();
-    p.join().unwrap_err();
-    let LockError::Panicked(who) = refusal(lock.lock()) else { panic!("{lock:?}") };
-    assert_eq!((Some(who.pid), who.name.as_str()), (p.pid(), "clumsy"));
-    drop(lock.lock_or_recover().unwrap());
-    let here = lock.clone();
-    thread::spawn(move || panics(here)).join().unwrap_err();
-    assert!(matches!(refusal(lock.try_lock()), LockError::Panicked(who) if who.name == "main"));
-    drop(lock.lock_or_recover().unwrap());
-    // A guard that is taken and dropped by a destructor while the panic goes on is no victim of it.
-    struct Locks(Lock);
-    impl Drop for Locks {
-        fn drop(&mut self) {
-            drop(self.0.lock());
-        }
-    }
-    let here = lock.clone();
-    thread::spawn(move || {
-        let _locks = Locks(here);
-        panic!("outside")
-    })
-    .join()
-    .unwrap_err();
-    assert!(lock.lock().is_ok());
-}
-
-#[test]
 fn the_holder_that_locks_again_is_told() {
     let _dog = watched();
     let lock = Lock::named("mine").unwrap();
@@ -270,17 +127,6 @@ fn names_have_at_most_95_bytes() {
     assert!(other.try_lock().is_ok(), "two locks of one name are two locks");
     let name = |lock: Lock| lock.name();
     assert_eq!(Process::spawn(name, (one.clone(),)).unwrap().join().as_deref(), Ok("same"));
-}
-
-#[test]
-fn a_long_name_of_the_dead_is_cut_between_characters() {
-    let _dog = watched();
-    let (lock, _) = orphaned(&"ä".repeat(47));
-    let LockError::OwnerDied(who) = refusal(lock.lock()) else { panic!("{lock:?}") };
-    assert_eq!(who.name, "ä".repeat(16));
-    let (lock, _) = orphaned(&format!("x{}", "ä".repeat(47)));
-    let LockError::OwnerDied(who) = refusal(lock.lock()) else { panic!("{lock:?}") };
-    assert_eq!(who.name, format!("x{}", "ä".repeat(15)));
 }
 
 #[test]
@@ -333,29 +179,6 @@ fn a_waiter_is_not_passed_over_for_ever() {
     DONE.store(true, Ordering::SeqCst);
     hogs.iter().for_each(|p| p.join().unwrap());
     hog.join().unwrap();
-}
-
-#[test]
-fn a_stopped_heir_can_be_killed() {
-    let _dog = watched();
-    let (lock, board) = (Lock::new().unwrap(), Board::new());
-    let held = lock.lock().unwrap();
-    let waits = |lock: Lock, board: String| {
-        post(&board, "waits", "");
-        drop(lock.lock());
-        forever();
-    };
-    let p = Process::builder().daemon(true).spawn(waits, (lock.clone(), board.path())).unwrap();
-    board.wait("waits");
-    let promised = || procession::internals::lock_word(&lock) >> 32 != 0;
-    until("it is promised the lock", promised);
-    send(p.pid().unwrap(), libc::SIGSTOP);
-    until("it is stopped", || proc::state(p.pid().unwrap()) == Some('T'));
-    drop(held);
-    assert_eq!(refusal(lock.try_lock()), LockError::WouldBlock, "the lock is the heir's");
-    p.kill().unwrap();
-    p.join().unwrap_err();
-    assert!(lock.lock().is_ok(), "it had not begun to use it, so there is no mark");
 }
 
 #[test]

@@ -3,35 +3,12 @@
 
 mod family;
 
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
 
 use family::*;
 use procession::sync::LockError;
-use procession::{Error, Failure, Lock, Process};
-use procession_testkit::{Audit, isolated, proc};
-
-/// Kills the supervisor, and says who it was.
-fn lose_it() -> i32 {
-    let old = supervisor();
-    send(old, libc::SIGKILL);
-    old
-}
-
-/// A spawn right after the loss may still be served by the old family, or hear of its loss; sooner or later
-/// one must be served by another.
-fn spawn_again(old: i32) {
-    until("another family serves", || {
-        let parent = Process::spawn(|| std::os::unix::process::parent_id() as i32, ());
-        match parent.and_then(|p| Ok(p.join()?)) {
-            Ok(pid) => pid != old,
-            Err(Error::FamilyLost) => false,
-            Err(Error::Process(e)) if *e.failure() == Failure::FamilyLost => false,
-            Err(e) => panic!("{e}"),
-        }
-    });
-    assert_eq!(Process::spawn(|| 8, ()).unwrap().join(), Ok(8), "and goes on doing so");
-}
+use procession::{Failure, Lock, Process};
+use procession_testkit::{isolated, proc};
 
 #[test]
 fn everyone_who_joins_hears_of_the_loss() {
@@ -128,71 +105,6 @@ fn locks_of_lost_children_are_handed_on() {
         );
         drop(held);
         assert!(mine.lock().is_ok());
-    });
-}
-
-#[test]
-fn a_family_can_be_lost_again_and_again() {
-    isolated!({
-        let _dog = watched();
-        let lock = Lock::new().unwrap();
-        spawn_again(0);
-        let (ptr, len, fd) = procession::internals::mapping();
-        let mapping = procession_testkit::Mapping { addr: ptr, len, fd };
-        let audit = Audit::start(Some(mapping)).allow_bytes(256 << 10);
-        let threads = || proc_threads();
-        let start = threads();
-        for round in 0..10 {
-            let children: Vec<_> = (0..round).map(|_| sleeper()).collect();
-            let old = lose_it();
-            children.iter().for_each(|p| assert_eq!(p.join().unwrap_err().failure(), &Failure::FamilyLost));
-            spawn_again(old);
-            let works = |lock: Lock| lock.lock().is_ok();
-            assert_eq!(Process::spawn(works, (lock.clone(),)).unwrap().join(), Ok(true));
-        }
-        audit.assert_back();
-        until("the watcher threads have ended", || threads() <= start);
-    });
-}
-
-fn proc_threads() -> usize {
-    std::fs::read_dir("/proc/self/task").unwrap().count()
-}
-
-#[test]
-fn who_spawns_during_the_loss_is_told_or_served() {
-    isolated!({
-        static DONE: AtomicBool = AtomicBool::new(false);
-        static SERVED: AtomicU32 = AtomicU32::new(0);
-        static LOST: AtomicU32 = AtomicU32::new(0);
-        let _dog = watched();
-        let spawns = || {
-            while !DONE.load(Ordering::SeqCst) {
-                match Process::spawn(|n: u64| n + 1, (1,)).and_then(|p| Ok(p.join()?)) {
-                    Ok(value) => {
-                        assert_eq!(value, 2);
-                        SERVED.fetch_add(1, Ordering::SeqCst);
-                    }
-                    Err(Error::FamilyLost) => drop(LOST.fetch_add(1, Ordering::SeqCst)),
-                    Err(Error::Process(e)) if *e.failure() == Failure::FamilyLost => {
-                        LOST.fetch_add(1, Ordering::SeqCst);
-                    }
-                    Err(e) => panic!("{e}"),
-                }
-            }
-        };
-        let spawners: Vec<_> = (0..4).map(|_| thread::spawn(spawns)).collect();
-        for _ in 0..20 {
-            let before = SERVED.load(Ordering::SeqCst);
-            until("some are served", || SERVED.load(Ordering::SeqCst) > before + 20);
-            let supervisor = Process::spawn(|| std::os::unix::process::parent_id() as i32, ());
-            if let Ok(Ok(pid)) = supervisor.map(|p| p.join()) {
-                send(pid, libc::SIGKILL);
-            }
-        }
-        DONE.store(true, Ordering::SeqCst);
-        spawners.into_iter().for_each(|t| t.join().unwrap());
-        assert!(LOST.load(Ordering::SeqCst) > 0, "no spawn was hit");
     });
 }
 

@@ -35,7 +35,7 @@ impl Bits {
         debug_assert!(bit < self.len);
         let line = bit / BITS_A_LINE;
         let (mark, mask) = (&self.lines[(line / 64) as usize], 1 << (line % 64));
-        if mark.load(Ordering::Relaxed) & mask == 0 {
+        if mark.load(Ordering::SeqCst) & mask == 0 {
             // CRASH: a marked line without bits is only looked at for nothing.
             mark.fetch_or(mask, Ordering::SeqCst);
         }

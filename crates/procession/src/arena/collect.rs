@@ -11,17 +11,18 @@
 //! 2. touches the object,
 //! 3. lets the source go.
 //!
-//! The pass clears the touched flags, then scans blocks, then processes, then reads the flags. Say
-//! it saw an object nowhere and its flag clear, though something holds it. The holder got it by a
-//! move. If step 2 came after the flag was cleared, the flag is set when read, unless step 2
-//! came after the reading too; then the source still held it during both scans and was seen, or
-//! got it by an earlier move, to which the same applies. If step 2 came before the clearing, so
-//! did step 1, and the destination was seen. (All of it is SeqCst.)
+//! The pass reads how often each object was touched, then scans blocks, then processes, then reads
+//! the counts again. Say it saw an object nowhere and its count unchanged, though something holds
+//! it. The holder got it by a move. If step 2 came after the first reading, the second one differs,
+//! unless step 2 came after that too; then the source still held it during both scans and was seen,
+//! or got it by an earlier move, to which the same applies. If step 2 came before the first reading,
+//! so did step 1, and the destination was seen. (Steps and readings are SeqCst.)
 
 use std::sync::Mutex;
 use std::sync::atomic::Ordering;
 
-use super::blocks::{Tag, Use, blocks_in};
+use super::blocks::{CLASSES, Tag, Use, blocks_in};
+use super::layout::SPAN;
 use super::objects::{self, Id, SUPERVISOR};
 use super::{Arena, member, payload, slots};
 
@@ -54,12 +55,11 @@ pub(crate) fn if_wanted(arena: &Arena, intent: &super::records::Record) {
 fn pass(arena: &Arena, by: u32, record: &super::records::Record) -> bool {
     arena.header().collect_wanted.store(0, Ordering::SeqCst);
     let used = arena.header().objects_used.load(Ordering::Acquire).min(arena.layout.objects);
-    let candidates: Vec<Id> = (0..used)
+    let candidates: Vec<(Id, u32)> = (0..used)
         .filter_map(|index| {
             let object = arena.object(index);
             let id = object.live_id(index).filter(|_| object.is_embedded())?;
-            object.touched.store(0, Ordering::SeqCst);
-            Some(id)
+            Some((id, object.touched.load(Ordering::SeqCst)))
         })
         .collect();
     if candidates.is_empty() {
@@ -79,9 +79,9 @@ fn pass(arena: &Arena, by: u32, record: &super::records::Record) -> bool {
         arena.held_objects(slot).for_each(|index| mark(Id(index.into())));
     }
     let mut again = false;
-    for id in candidates {
+    for (id, touched) in candidates {
         let object = arena.object(id.index());
-        if !marked[id.index() as usize] && object.touched.load(Ordering::SeqCst) == 0 {
+        if !marked[id.index() as usize] && object.touched.load(Ordering::SeqCst) == touched {
             again |= objects::free(arena, record, by, id);
         }
     }
@@ -94,12 +94,19 @@ fn mark_blocks(arena: &Arena, mark: &mut impl FnMut(Id)) {
             Use::Small { class, .. } => {
                 for index in 0..blocks_in(class) {
                     if Tag(arena.tag(span, index).load(Ordering::SeqCst)).has_handles() {
-                        payload::for_each_handle(arena, arena.block_offset(span, class, index), &mut *mark);
+                        let size = CLASSES[class as usize].into();
+                        payload::for_each_handle(
+                            arena,
+                            arena.block_offset(span, class, index),
+                            size,
+                            &mut *mark,
+                        );
                     }
                 }
             }
-            Use::Head { tag, .. } if tag.has_handles() => {
-                payload::for_each_handle(arena, arena.span_offset(span), &mut *mark);
+            Use::Head { tag, spans } if tag.has_handles() => {
+                let size = u64::from(spans) * SPAN;
+                payload::for_each_handle(arena, arena.span_offset(span), size, &mut *mark);
             }
             _ => {}
         }

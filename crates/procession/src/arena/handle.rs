@@ -64,8 +64,9 @@ impl Handle {
     /// Makes an object and the first handle to it.
     pub(crate) fn create<T: Body>(fill: impl FnOnce(&Object)) -> Result<Handle> {
         let arena = member::arena()?;
-        let id = with_me(|me| objects::create::<T>(arena, me.record(), member::slot(), fill))??;
+        // Held over both: a stale handle to a former object of this place is not to undo the new one.
         let _one = FIRST_OR_LAST.lock().unwrap_or_else(|e| e.into_inner());
+        let id = with_me(|me| objects::create::<T>(arena, me.record(), member::slot(), fill))??;
         count(id.index()).fetch_add(1, Ordering::Relaxed);
         Ok(Handle::new(arena, id))
     }

@@ -68,7 +68,15 @@ pub(crate) fn allocate(arena: &Arena, slot: u32, bytes: u64) -> Result<u64> {
 /// As [`allocate`], but gives up when this very thread may be in the middle of another one (a
 /// panic hook cannot know).
 pub(crate) fn try_allocate(arena: &Arena, slot: u32, bytes: u64) -> Option<u64> {
-    let mut heap = HEAP.try_lock().ok()?;
+    // Another thread may be allocating just now; this one never comes to its end.
+    let until = Deadline::after(Duration::from_millis(10));
+    let mut heap = loop {
+        match HEAP.try_lock() {
+            Ok(heap) => break heap,
+            Err(_) if until.passed() => return None,
+            Err(_) => std::thread::yield_now(),
+        }
+    };
     allocate_from(heap.get_or_insert_default(), arena, slot, bytes).ok()
 }
 

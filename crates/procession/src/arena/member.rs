@@ -137,7 +137,7 @@ extern "C" fn in_a_fork() {
             arena.blank();
         }
         ARENA.store(std::ptr::null_mut(), Ordering::Relaxed);
-        super::thread::forget();
+        super::thread::forget_me();
     }
 }
 
@@ -145,8 +145,13 @@ extern "C" fn in_a_fork() {
 /// SIGCHLD: it needs no descriptor that a child could close or reuse, it cannot overflow, and a
 /// process that gets it by mistake ignores it.
 pub(crate) fn ring(arena: &Arena) {
-    let pid = arena.header().supervisor_pid.load(Ordering::Acquire) as i32;
-    if pid > 0 {
-        let _ = process::kill(pid, signal::BELL);
+    let _ = try_ring(arena);
+}
+
+/// As [`ring`]; an error when this process may not: it has changed its user.
+pub(crate) fn try_ring(arena: &Arena) -> std::io::Result<()> {
+    match arena.header().supervisor_pid.load(Ordering::Acquire) as i32 {
+        pid if pid > 0 => process::kill(pid, signal::BELL),
+        _ => Ok(()),
     }
 }

@@ -262,9 +262,13 @@ impl Arena {
         (index < u64::from(self.layout.objects)).then(|| self.object(index as u32))
     }
 
-    /// Gives whole pages back to the kernel. Failure only costs memory.
+    /// Gives whole pages back to the kernel; where pages are larger than the range, nothing happens.
+    /// Failure only costs memory.
     pub(crate) fn punch(&self, offset: u64, bytes: u64) {
-        debug_assert!(offset.is_multiple_of(4096) && bytes.is_multiple_of(4096));
+        let page = memory::page_size();
+        if !offset.is_multiple_of(page) || !bytes.is_multiple_of(page) {
+            return;
+        }
         // SAFETY: the range lies within the mapping.
         let at = unsafe { self.base.add(offset as usize) };
         let _ = memory::punch(at, bytes as usize);

@@ -54,7 +54,7 @@ pub(crate) struct Object {
     state: AtomicU64,
     /// A handle to it was sent somewhere: only the collector can tell whether it is still used.
     embedded: AtomicU32,
-    /// A handle to it has moved since the collector last looked: see `collect.rs`.
+    /// How often a handle to it has moved: see `collect.rs`.
     pub(super) touched: AtomicU32,
     /// The processes that may hold it as long as it is not embedded: slot + 1.
     creator: AtomicU32,
@@ -144,7 +144,7 @@ impl Object {
         // ORDERING: SeqCst, see the proof in `collect.rs`.
         self.embedded.store(1, Ordering::SeqCst);
         if rules::holds(Rule::Touch) {
-            self.touched.store(1, Ordering::SeqCst);
+            self.touched.fetch_add(1, Ordering::SeqCst);
         }
     }
 

@@ -138,13 +138,16 @@ fn header(arena: &Arena, at: u64) -> Option<(u64, u64)> {
     (all <= rest).then_some((len, handles))
 }
 
-/// Calls `f` with every handle that the block at `at` carries. The block may be freed meanwhile:
-/// then what is read is stale, and marking too much does no harm.
-pub(super) fn for_each_handle(arena: &Arena, at: u64, f: &mut impl FnMut(Id)) {
+/// Calls `f` with every handle that the block at `at`, of `size` bytes, carries. The block may be
+/// freed meanwhile: then what is read is stale, and marking too much does no harm.
+pub(super) fn for_each_handle(arena: &Arena, at: u64, size: u64, f: &mut impl FnMut(Id)) {
     let Some((len, handles)) = header(arena, at) else { return };
-    let trailer = at + HEADER + len.next_multiple_of(8);
+    let trailer = HEADER + len.next_multiple_of(8);
+    if trailer + 8 * handles > size {
+        return;
+    }
     for i in 0..handles {
         // SAFETY: `header` checked the range; the offset is a multiple of 8.
-        f(Id(unsafe { arena.at::<AtomicU64>(trailer + 8 * i) }.load(Ordering::Acquire)));
+        f(Id(unsafe { arena.at::<AtomicU64>(at + trailer + 8 * i) }.load(Ordering::Acquire)));
     }
 }

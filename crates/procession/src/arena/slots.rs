@@ -60,6 +60,7 @@ pub(crate) struct Slot {
     pub(crate) process: AtomicU64,
     /// The slot that spawned it.
     pub(crate) parent: AtomicU32,
+    pub(crate) parent_incarnation: AtomicU32,
     /// How often a child died here before it began.
     pub(crate) stillborn: AtomicU32,
     pub(crate) request: Request,
@@ -67,8 +68,9 @@ pub(crate) struct Slot {
     pub(crate) panic_text: AtomicU64,
     /// The function has returned and the process is on its way out.
     pub(crate) leaving: AtomicU32,
-    /// Signals, as bits, that were sent before the process had begun.
-    pub(crate) early_signals: AtomicU64,
+    /// Signals, as bits, that were sent before the process had begun; above them its incarnation, so
+    /// that a signal for its predecessor does not reach it.
+    early_signals: AtomicU64,
 
     pub(super) object_lines: Lines,
     pub(super) span_lines: Lines,
@@ -92,7 +94,40 @@ pub(crate) struct Request {
 impl Slot {
     /// Whether a process lives here that has begun or will.
     pub(crate) fn is_live(&self) -> bool {
-        matches!(phase(self.state.load(Ordering::Acquire)), GO | RUNNING)
+        matches!(phase(self.state.load(Ordering::SeqCst)), GO | RUNNING)
+    }
+
+    /// Gives the slot to a new process.
+    pub(crate) fn begin_incarnation(&self, incarnation: u32) {
+        self.incarnation.store(incarnation, Ordering::Relaxed);
+        self.early_signals.store(u64::from(incarnation) << 32, Ordering::Release);
+    }
+
+    /// Leaves a signal for the process, if it still is that of `incarnation`.
+    pub(crate) fn add_early_signal(&self, incarnation: u32, signal: i32) -> bool {
+        let add = |word| (word >> 32 == u64::from(incarnation)).then_some(word | 1 << signal);
+        self.early_signals.fetch_update(Ordering::SeqCst, Ordering::SeqCst, add).is_ok()
+    }
+
+    /// Takes a signal back that was left for the process; false if it has taken it itself.
+    pub(crate) fn remove_early_signal(&self, incarnation: u32, signal: i32) -> bool {
+        let bit = 1 << signal;
+        let remove = |word| (word >> 32 == u64::from(incarnation) && word & bit != 0).then_some(word & !bit);
+        self.early_signals.fetch_update(Ordering::SeqCst, Ordering::SeqCst, remove).is_ok()
+    }
+
+    pub(crate) fn has_early_signal(&self, signal: i32) -> bool {
+        self.early_signals.load(Ordering::SeqCst) >> signal & 1 == 1
+    }
+
+    #[cfg(feature = "internals")]
+    pub(crate) fn early_signals(&self) -> u32 {
+        self.early_signals.load(Ordering::SeqCst) as u32
+    }
+
+    /// Takes what was left, as bits.
+    pub(crate) fn take_early_signals(&self) -> u32 {
+        self.early_signals.fetch_and(!u64::from(u32::MAX), Ordering::SeqCst) as u32
     }
 
     /// Empties everything but the state and the incarnation.
@@ -105,7 +140,6 @@ impl Slot {
         self.stillborn.store(0, Ordering::Relaxed);
         self.panic_text.store(0, Ordering::Relaxed);
         self.leaving.store(0, Ordering::Relaxed);
-        self.early_signals.store(0, Ordering::Relaxed);
     }
 }
 
@@ -119,6 +153,11 @@ impl Request {
 }
 
 impl super::Arena {
+    /// Which process it is that uses a slot.
+    pub(crate) fn incarnation(&self, slot: u32) -> u32 {
+        if slot < self.layout.slots { self.slot(slot).incarnation.load(Ordering::Acquire) } else { u32::MAX }
+    }
+
     /// Gives back the pages of a slot that is free.
     pub(crate) fn cool_slot(&self, slot: u32) {
         let page = size_of::<Slot>() as u64;

@@ -54,9 +54,14 @@ pub(crate) fn with_me<T>(f: impl FnOnce(&Me) -> T) -> Result<T> {
     })
 }
 
-/// Forgets the records of the process that this one was forked from.
+/// Forgets the record of the calling thread. Takes no lock: a fork copies locks as they are.
+pub(crate) fn forget_me() {
+    ME.with(Me::leave);
+}
+
+/// Forgets the records of the process that this one was forked from, which has one thread.
 pub(crate) fn forget() {
-    ME.with(|me| me.leave());
+    forget_me();
     HOME_TAKEN.store(false, Ordering::Relaxed);
     LATE.lock().unwrap_or_else(|e| e.into_inner()).clear();
 }

@@ -33,6 +33,11 @@ impl Deadline {
         self.0.is_some_and(|at| now_ns() >= at)
     }
 
+    /// Milliseconds until the moment, rounded up, as `poll` takes them: -1 for never.
+    pub(crate) fn left_ms(self) -> i32 {
+        self.0.map_or(-1, |at| at.saturating_sub(now_ns()).div_ceil(1_000_000).try_into().unwrap_or(i32::MAX))
+    }
+
     /// The earlier of this moment and `ns` on the monotonic clock.
     pub(crate) fn min_ns(self, ns: u64) -> Deadline {
         Deadline(Some(self.0.map_or(ns, |at| at.min(ns))))

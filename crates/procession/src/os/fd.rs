@@ -103,6 +103,18 @@ pub(crate) fn send_with_fds(socket: BorrowedFd<'_>, bytes: &[u8], fds: &[RawFd])
     }
 }
 
+/// Whether a descriptor is a socket that keeps messages apart and in order.
+pub(crate) fn is_seqpacket(fd: BorrowedFd<'_>) -> bool {
+    let mut kind = 0i32;
+    let mut len = size_of::<i32>() as libc::socklen_t;
+    // SAFETY: `kind` and `len` are valid places and `len` is the size of `kind`.
+    let ret = unsafe {
+        let place = (&raw mut kind).cast();
+        libc::getsockopt(fd.as_raw_fd(), libc::SOL_SOCKET, libc::SO_TYPE, place, &mut len)
+    };
+    ret == 0 && kind == libc::SOCK_SEQPACKET
+}
+
 /// Copies what the next datagram begins with, if there is one, and leaves it there.
 pub(crate) fn peek(socket: BorrowedFd<'_>, bytes: &mut [u8]) -> io::Result<usize> {
     let flags = libc::MSG_PEEK | libc::MSG_DONTWAIT;

@@ -89,6 +89,12 @@ pub(crate) fn dont_dump(at: NonNull<u8>, len: usize) -> io::Result<()> {
     advise(at, len, libc::MADV_DONTDUMP)
 }
 
+/// The size of a page: 4 KiB, or more on some machines.
+pub(crate) fn page_size() -> u64 {
+    // SAFETY: a plain call.
+    unsafe { libc::sysconf(libc::_SC_PAGESIZE) as u64 }
+}
+
 /// Gives the pages of a shared range back to the kernel; they read as zero afterwards.
 pub(crate) fn punch(at: NonNull<u8>, len: usize) -> io::Result<()> {
     advise(at, len, libc::MADV_REMOVE)

@@ -42,16 +42,21 @@ pub(crate) fn thread_id() -> i32 {
 
 /// Whether no process with this number runs (a zombie does not).
 pub(crate) fn is_dead(pid: i32) -> bool {
-    let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else { return true };
-    // The name in parentheses may contain anything.
-    let state = stat.rsplit(')').next().and_then(|rest| rest.trim_start().chars().next());
-    matches!(state, None | Some('Z' | 'X'))
+    if kill(pid, 0).is_err_and(|e| e.raw_os_error() == Some(libc::ESRCH)) {
+        return true;
+    }
+    if let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) {
+        // The name in parentheses may contain anything.
+        let state = stat.rsplit(')').next().and_then(|rest| rest.trim_start().chars().next());
+        return matches!(state, Some('Z' | 'X'));
+    }
+    // No descriptor left, or no /proc: a pidfd can be read when the process has ended.
+    pidfd_open(pid).is_ok_and(|fd| super::fd::poll([fd.as_raw_fd()], 0)[0])
 }
 
 /// Whether a descriptor is a pidfd.
 pub(crate) fn is_pidfd(fd: BorrowedFd<'_>) -> bool {
-    let link = std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd()));
-    link.is_ok_and(|path| path.to_string_lossy().contains("pidfd"))
+    pidfd_signal(fd, 0).map_or_else(|e| e.raw_os_error() != Some(libc::EBADF), |()| true)
 }
 
 /// Whether the calling process has a thread with this number.
@@ -216,12 +221,27 @@ impl Children {
     }
 }
 
+/// The children of any thread of this process that have this title.
+pub(crate) fn adopted(title: &str) -> Vec<i32> {
+    let tasks = std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
+    let lists = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok());
+    let pids: Vec<i32> = lists
+        .flat_map(|list| list.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>())
+        .collect();
+    let titled = |pid: &i32| {
+        std::fs::read_to_string(format!("/proc/{pid}/stat"))
+            .is_ok_and(|stat| stat.contains(&format!("({title})")))
+    };
+    pids.into_iter().filter(titled).collect()
+}
+
 /// Whether `pid` maps the anonymous file `name` with inode `inode`: proof that it is a process of
-/// ours and not a stranger that got its number.
-pub(crate) fn maps_memfd(pid: i32, name: &str, inode: u64) -> bool {
-    let Ok(maps) = std::fs::read_to_string(format!("/proc/{pid}/maps")) else { return false };
+/// ours and not a stranger that got its number. `None` when that cannot be seen.
+pub(crate) fn maps_memfd(pid: i32, name: &str, inode: u64) -> Option<bool> {
+    // A process that is on its way out maps nothing any more.
+    let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).ok().filter(|maps| !maps.is_empty())?;
     let (name, inode) = (format!("/memfd:{name}"), format!(" {inode} "));
-    maps.lines().any(|line| line.contains(&name) && line.contains(&inode))
+    Some(maps.lines().any(|line| line.contains(&name) && line.contains(&inode)))
 }
 
 /// The inode behind a descriptor.

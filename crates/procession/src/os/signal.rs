@@ -69,18 +69,29 @@ const GROUP_SIGNALS: [i32; 11] = [
 ];
 
 /// The dispositions that a process had before it ignored the signals of its group.
-pub(crate) struct Dispositions([libc::sighandler_t; GROUP_SIGNALS.len()]);
+pub(crate) struct Dispositions {
+    group: [libc::sighandler_t; GROUP_SIGNALS.len()],
+    child: libc::sighandler_t,
+}
 
 /// Ignores the group's signals; the supervisor outlives a Ctrl-C so that it can clean up after it.
 pub(crate) fn ignore_group_signals() -> Dispositions {
-    // SAFETY: SIG_IGN is a valid disposition for each of them.
-    Dispositions(GROUP_SIGNALS.map(|signal| unsafe { libc::signal(signal, libc::SIG_IGN) }))
+    // SAFETY: SIG_IGN is a valid disposition for each of them. SIGCHLD must not be ignored, or
+    // children would be reaped behind our back.
+    unsafe {
+        Dispositions {
+            group: GROUP_SIGNALS.map(|signal| libc::signal(signal, libc::SIG_IGN)),
+            child: libc::signal(libc::SIGCHLD, libc::SIG_DFL),
+        }
+    }
 }
 
 impl Dispositions {
     /// Gives the signals back what they had; SIGPIPE stays ignored, as in every Rust program.
     pub(crate) fn restore(&self) {
-        for (signal, &old) in GROUP_SIGNALS.iter().zip(&self.0) {
+        // SAFETY: as below.
+        unsafe { libc::signal(libc::SIGCHLD, self.child) };
+        for (signal, &old) in GROUP_SIGNALS.iter().zip(&self.group) {
             if *signal != libc::SIGPIPE {
                 // SAFETY: `old` came from `signal` in this same image.
                 unsafe { libc::signal(*signal, old) };
@@ -91,10 +102,8 @@ impl Dispositions {
 
 /// A descriptor that can be read when a child has ended or somebody rang (both are SIGCHLD).
 pub(crate) fn child_signal_fd() -> io::Result<OwnedFd> {
-    // SAFETY: the set is a valid place; the new descriptor is ours. SIGCHLD must not be ignored,
-    // or children would be reaped behind our back.
+    // SAFETY: the set is a valid place; the new descriptor is ours.
     unsafe {
-        libc::signal(libc::SIGCHLD, libc::SIG_DFL);
         let mut set: Mask = std::mem::zeroed();
         libc::sigemptyset(&mut set);
         libc::sigaddset(&mut set, libc::SIGCHLD);

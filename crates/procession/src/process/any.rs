@@ -7,7 +7,7 @@ use super::failure::ProcessError;
 use super::{signals, waiting};
 use crate::arena::handle::Handle;
 use crate::arena::objects::{Id, Kind};
-use crate::arena::slots::{self, MAIN};
+use crate::arena::slots::MAIN;
 use crate::arena::{Arena, member};
 use crate::os::clock::Deadline;
 use crate::os::process;
@@ -47,7 +47,12 @@ pub fn parent_process() -> Result<Option<AnyProcess>> {
     if member::is_main() {
         return Ok(None);
     }
-    Ok(of_slot(arena, arena.slot(member::slot()).parent.load(Ordering::Acquire)).ok())
+    let me = arena.slot(member::slot());
+    let parent = me.parent.load(Ordering::Acquire);
+    let same =
+        || parent == MAIN || arena.incarnation(parent) == me.parent_incarnation.load(Ordering::Acquire);
+    // Asked before and after: its slot may get another process meanwhile.
+    Ok(same().then(|| of_slot(arena, parent).ok()).flatten().filter(|_| same()))
 }
 
 /// The processes that this one spawned and that have not ended.
@@ -67,7 +72,9 @@ pub fn active_children() -> Result<Vec<AnyProcess>> {
     let used = arena.header().slots_used.load(Ordering::Acquire).min(arena.layout.slots);
     let mine = (1..used).filter(|&slot| {
         let slot = arena.slot(slot);
-        slot.is_live() && slot.parent.load(Ordering::Relaxed) == member::slot()
+        slot.is_live()
+            && slot.parent.load(Ordering::Relaxed) == member::slot()
+            && slot.parent_incarnation.load(Ordering::Relaxed) == arena.incarnation(member::slot())
     });
     Ok(mine.filter_map(|slot| of_slot(arena, slot).ok()).filter(AnyProcess::is_alive).collect())
 }
@@ -85,9 +92,8 @@ fn of_slot(arena: &Arena, index: u32) -> Result<AnyProcess> {
     // The slot's process holds its own object; if it ends meanwhile, `take` notices.
     let handle = Handle::take(Id(slot.process.load(Ordering::Acquire)), Kind::Process)?;
     handle.object().touch();
-    // The slot's process held the object when we touched it, so whoever frees it sees the touch.
-    let held = arena.held_objects(index).has(handle.id().index());
-    if !held || slots::phase(slot.state.load(Ordering::Acquire)) == slots::FREE {
+    // It was not dead when we touched it, so whoever frees the object sees the touch.
+    if !slot.is_live() {
         return Err(gone());
     }
     let pid = handle.body::<ProcessBody>().pid.load(Ordering::Relaxed);

@@ -22,15 +22,19 @@ fn live_slot<'a>(arena: &'a Arena, body: &ProcessBody) -> Option<&'a Slot> {
     (same && slot.is_live()).then_some(slot)
 }
 
-/// A descriptor for the process, or `None` when it has ended.
+/// A descriptor for the process, or `None` when it has ended (or has none at this moment).
 pub(super) fn pidfd(handle: &Handle) -> Result<Option<OwnedFd>> {
     let arena = member::arena()?;
     let body: &ProcessBody = handle.body();
     let Some(slot) = live_slot(arena, body) else { return Ok(None) };
-    match process::pidfd_open(slot.pid.load(Ordering::Acquire)) {
-        // The supervisor reaps a process after it has moved its slot on. So if the slot still is
-        // what it was, the number was not free to be given to another.
-        Ok(fd) => Ok(live_slot(arena, body).map(|_| fd)),
+    let pid = slot.pid.load(Ordering::SeqCst);
+    if pid == 0 {
+        return Ok(None);
+    }
+    match process::pidfd_open(pid) {
+        // The supervisor reaps a process after it has moved its slot on, or has taken the number out
+        // of it. So if both still are what they were, the number was not free to be given to another.
+        Ok(fd) => Ok(live_slot(arena, body).filter(|s| s.pid.load(Ordering::SeqCst) == pid).map(|_| fd)),
         Err(e) if e.raw_os_error() == Some(libc::ESRCH) => Ok(None),
         Err(e) => Err(Error::os("opening a process", &e)),
     }
@@ -41,17 +45,19 @@ pub(super) fn send(handle: &Handle, signal: i32) -> Result<()> {
     let arena = member::arena()?;
     let body: &ProcessBody = handle.body();
     let Some(slot) = live_slot(arena, body) else { return Ok(()) };
-    let bit = 1 << signal;
+    let incarnation = body.incarnation.load(Ordering::Relaxed);
     // A child that has not begun cannot take signals yet: it looks here when it can. Either it
     // sees the bit, or we see that it runs and send the signal ourselves.
-    slot.early_signals.fetch_or(bit, Ordering::SeqCst);
+    if !slot.add_early_signal(incarnation, signal) {
+        return Ok(()); // the slot is another's
+    }
     let begun = slots::phase(slot.state.load(Ordering::SeqCst)) == slots::RUNNING;
     if !begun && signal != libc::SIGKILL {
         return Ok(());
     }
     // One that was stopped before it began never looks, so SIGKILL is sent all the same, and the
     // bit tells the supervisor that it was meant.
-    if begun && slot.early_signals.fetch_and(!bit, Ordering::SeqCst) & bit == 0 {
+    if begun && !slot.remove_early_signal(incarnation, signal) {
         return Ok(());
     }
     let Some(pidfd) = pidfd(handle)? else { return Ok(()) };

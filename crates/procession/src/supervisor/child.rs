@@ -14,6 +14,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use super::entrypoint::{self, Returned};
 use super::nursery::Inheritance;
 use super::outcome::{self, ProcessBody, ending};
+use crate::arena::handle::Handle;
+use crate::arena::objects::{Id, Kind};
 use crate::arena::slots::{self, Slot};
 use crate::arena::{Arena, blocks, member, payload};
 use crate::os::clock::Deadline;
@@ -39,10 +41,14 @@ pub(super) fn live(arena: &'static Arena, index: u32, inheritance: &Inheritance)
     inheritance.private_fds.iter().copied().for_each(fd::close_raw);
     let slot = arena.slot(index);
     wait_for_request(arena, index, slot);
+    // What is sent from here on stays pending until the dispositions are main's. (Not before: a
+    // spare is to ignore a Ctrl-C.)
+    signal::block_all();
+    inheritance.dispositions.restore();
+    slot.pid.store(process::pid(), Ordering::SeqCst);
     // From here on our death is the death of the user's process.
     // ORDERING: SeqCst, against the sender of an early signal: one of us sees the other.
     slot.state.store(slots::RUNNING, Ordering::SeqCst);
-    inheritance.dispositions.restore();
     signal::set_mask(&inheritance.mask);
     deliver_early_signals(slot);
     let code = run_request(arena, index, slot);
@@ -63,7 +69,7 @@ fn wait_for_request(arena: &Arena, index: u32, slot: &Slot) {
 
 /// Sends this process the signals that came while it could not take them yet.
 fn deliver_early_signals(slot: &Slot) {
-    let mut early = slot.early_signals.swap(0, Ordering::SeqCst);
+    let mut early = slot.take_early_signals();
     while early != 0 {
         let _ = process::kill(process::pid(), early.trailing_zeros() as i32);
         early &= early - 1;
@@ -73,6 +79,9 @@ fn deliver_early_signals(slot: &Slot) {
 /// Runs what the slot asks for and writes down how it went; gives the exit code.
 fn run_request(arena: &'static Arena, index: u32, slot: &'static Slot) -> i32 {
     let Some((number, object, body)) = outcome::object_of(arena, slot) else { return 1 };
+    // The spawner has set the bit that says that this process holds its own object; here it is
+    // counted, so that no handle to itself that the user drops can be the last.
+    std::mem::forget(Handle::take(Id(slot.process.load(Ordering::Acquire)), Kind::Process));
     body.pid.store(process::pid(), Ordering::Release);
     let name = object.name();
     process::set_title(&name);

@@ -55,14 +55,15 @@ fn send_off(arena: &Arena, index: u32, handle: &Handle, order: &Order<'_>, cwd: 
     arena.held_objects(index).set(handle.id().index());
     slot.process.store(handle.id().0, Ordering::Relaxed);
     slot.parent.store(member::slot(), Ordering::Relaxed);
+    slot.parent_incarnation.store(arena.incarnation(member::slot()), Ordering::Relaxed);
     slot.flags.store(if order.daemon { slots::DAEMON } else { 0 }, Ordering::Relaxed);
     slot.request.entry.store(order.entry, Ordering::Relaxed);
     slot.request.type_hash.store(order.type_hash, Ordering::Relaxed);
     for (block, place) in [(order.args, &slot.request.args), (cwd, &slot.request.cwd)] {
         if block != 0 {
             blocks::hand_over(arena, block, mine, theirs);
-            place.store(block, Ordering::Relaxed);
         }
+        place.store(block, Ordering::Relaxed);
     }
     slot.state.store(slots::GO, Ordering::Release);
     futex::wake_all(&slot.state);
@@ -111,7 +112,12 @@ fn claim_spare(arena: &'static Arena, me: &Me) -> Result<u32> {
         if header.spares.compare_exchange(seen, seen | 1, Ordering::SeqCst, Ordering::SeqCst).is_err() {
             continue;
         }
-        member::ring(arena);
+        match member::try_ring(arena) {
+            Err(e) if e.raw_os_error() == Some(libc::EPERM) => {
+                return Err(Error::os("calling the supervisor (has this process changed its user?)", &e));
+            }
+            _ => {}
+        }
         let wait = Wait::announce(arena, me.record(), &header.spares);
         wait.sleep(&header.spares, seen | 1, Deadline::NEVER);
     }

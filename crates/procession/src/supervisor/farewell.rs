@@ -2,10 +2,12 @@
 
 use std::sync::atomic::Ordering;
 use std::thread;
+use std::time::Duration;
 
 use super::{outcome, recovery, vigil};
 use crate::arena::header::stage;
 use crate::arena::{Arena, collect, member, slots, sweep};
+use crate::os::clock::Deadline;
 use crate::os::launch::Launched;
 use crate::os::{futex, process, signal};
 use crate::sync::raw::park;
@@ -13,7 +15,7 @@ use crate::{Error, Result};
 use std::os::fd::AsFd;
 
 /// How long main's other threads keep their locks when main has ended and is waited for.
-const HAND_ON_MS: i32 = 5_000;
+const HAND_ON: Duration = Duration::from_secs(5);
 
 /// Watches the supervisor from a thread of main's, and registers the orderly end.
 pub(super) fn watch(arena: &'static Arena, supervisor: Launched) -> Result<()> {
@@ -25,15 +27,16 @@ pub(super) fn watch(arena: &'static Arena, supervisor: Launched) -> Result<()> {
     // The thread must not be the one that handles the program's signals.
     let mask = signal::block_all();
     let watcher = thread::Builder::new().name("procession".into()).stack_size(128 << 10).spawn(move || {
-        vigil::supervisor_is_gone(arena, pid, Some(pidfd), -1);
+        vigil::supervisor_is_gone(arena, pid, Some(pidfd), Deadline::NEVER);
         // A main that adopts orphans (process 1 of a container) was its last parent.
         process::reap_if_ended(pid);
         lost(arena);
     });
     signal::set_mask(&mask);
     watcher.map(drop).map_err(|e| {
-        arena.header().stage.store(stage::LOST, Ordering::Release);
         let _ = process::pidfd_open(pid).and_then(|fd| process::pidfd_signal(fd.as_fd(), libc::SIGKILL));
+        vigil::supervisor_is_gone(arena, pid, None, Deadline::NEVER);
+        lost(arena);
         Error::os("starting the thread that watches the supervisor", &e)
     })
 }
@@ -47,12 +50,15 @@ fn lost(arena: &'static Arena) {
         return;
     }
     let used = header.slots_used.load(Ordering::Acquire).min(arena.layout.slots);
-    for slot in 1..used {
-        if slots::phase(arena.slot(slot).state.load(Ordering::Acquire)) != slots::FREE {
-            vigil::child_is_gone(arena.slot(slot).pid.load(Ordering::Relaxed));
-            recovery::recover(arena, slot, None);
-        }
+    let in_use = |slot: &u32| slots::phase(arena.slot(*slot).state.load(Ordering::Acquire)) != slots::FREE;
+    // First all are dead, so that none of them is in the middle of sending another off.
+    for slot in (1..used).filter(in_use) {
+        vigil::child_is_gone(arena.slot(slot).pid.load(Ordering::SeqCst));
     }
+    for slot in (1..used).filter(|&slot| withdraw(arena, slot)) {
+        recovery::recover(arena, slot, None);
+    }
+    vigil::reap_unknown();
     sweep::after_supervisor(arena);
     collect::alone(arena);
     for hint in &header.spare_slots {
@@ -62,6 +68,29 @@ fn lost(arena: &'static Arena) {
     futex::wake_all(&header.stage);
     header.spares.fetch_add(2, Ordering::SeqCst);
     park::wake_everybody(arena);
+}
+
+/// Takes a slot away from those who may still be claiming it, which are main's own threads. False
+/// when there is nothing in it.
+fn withdraw(arena: &Arena, index: u32) -> bool {
+    let slot = arena.slot(index);
+    loop {
+        let state = slot.state.load(Ordering::Acquire);
+        match slots::phase(state) {
+            slots::FREE => return false,
+            // It sends its request off in a moment; nobody hears it, and its joiner is told.
+            slots::CLAIMED if arena.slot_of_record(slots::claimant(state)) == Some(slots::MAIN) => {
+                thread::yield_now();
+            }
+            slots::SPARE => {
+                let mine = (slots::SPARE, slots::DEAD);
+                if slot.state.compare_exchange(mine.0, mine.1, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+                    return true;
+                }
+            }
+            _ => return true,
+        }
+    }
 }
 
 /// Main ends: it hands on what its last thread holds, waits for the processes that are not
@@ -85,11 +114,11 @@ extern "C" fn at_exit() {
     });
     member::ring(arena);
     let supervisor = header.supervisor_pid.load(Ordering::Acquire) as i32;
-    if supervisor != 0 && !vigil::supervisor_is_gone(arena, supervisor, None, HAND_ON_MS) {
+    if supervisor != 0 && !vigil::supervisor_is_gone(arena, supervisor, None, Deadline::after(HAND_ON)) {
         // Somebody is still awaited: perhaps he waits for a lock of a thread that sleeps for ever.
         recovery::release_locks_of_threads(arena, slots::MAIN, |_| true);
         park::wake_everybody(arena);
-        vigil::supervisor_is_gone(arena, supervisor, None, -1);
+        vigil::supervisor_is_gone(arena, supervisor, None, Deadline::NEVER);
     }
     outcome::report_all_unobserved(arena, slots::MAIN);
 }

@@ -14,6 +14,9 @@
 //! | `vigil.rs`      | waiting for the death of a process, whatever happens to descriptors  |
 #![allow(unsafe_code)] // Forks, and calls functions by their address.
 
+/// What `ps` calls the supervisor, and its children until they have a name.
+const SUPERVISOR_TITLE: &str = "procession-sup";
+
 pub(crate) mod child;
 pub(crate) mod client;
 pub(crate) mod entrypoint;

@@ -116,7 +116,7 @@ impl Nursery {
         let index = index as u32;
         header.slots_used.fetch_max(index + 1, Ordering::AcqRel);
         let incarnation = header.incarnations.fetch_add(1, Ordering::Relaxed) + 1;
-        self.arena.slot(index).incarnation.store(incarnation, Ordering::Relaxed);
+        self.arena.slot(index).begin_incarnation(incarnation);
         self.arena.slot(index).state.store(slots::FORKING, Ordering::Release);
         if !self.fork_into(index) {
             self.arena.slot(index).state.store(slots::FREE, Ordering::Release);
@@ -171,6 +171,8 @@ impl Nursery {
                 process::reap(pid);
             }
             phase => {
+                // Out of the slot before it is free to be given to a stranger.
+                slot.pid.store(0, Ordering::SeqCst);
                 process::reap(pid);
                 self.bury_unborn(index, slot, phase, ended);
             }
@@ -189,8 +191,7 @@ impl Nursery {
                 return self.recover(index, ended);
             }
         }
-        let killed = slot.early_signals.load(Ordering::SeqCst) >> libc::SIGKILL & 1 == 1;
-        if killed && phase == slots::GO {
+        if slot.has_early_signal(libc::SIGKILL) && phase == slots::GO {
             return self.recover(index, ended);
         }
         let attempts = slot.stillborn.fetch_add(1, Ordering::Relaxed) + 1;
@@ -202,7 +203,7 @@ impl Nursery {
     }
 
     /// Forks again for the slots whose child died before it had begun.
-    fn replace_stillborn(&mut self) {
+    pub(super) fn replace_stillborn(&mut self) {
         for (index, ended) in std::mem::take(&mut self.childless) {
             if self.fork_into(index) {
                 continue;
@@ -256,7 +257,13 @@ impl Nursery {
             let daemon = slot.flags.load(Ordering::Relaxed) & slots::DAEMON != 0;
             state == slots::CLAIMED || (slot.is_live() && !daemon)
         };
-        self.slots.values().filter(awaited).map(|&index| self.arena.describe_process(index)).collect()
+        let childless = self.childless.iter().map(|(index, _)| index);
+        self.slots
+            .values()
+            .chain(childless)
+            .filter(awaited)
+            .map(|&index| self.arena.describe_process(index))
+            .collect()
     }
 
     pub(super) fn has_daemons(&self) -> bool {

@@ -14,6 +14,7 @@ use crate::arena::slots::Slot;
 use crate::arena::{Arena, blocks};
 use crate::os::futex;
 use crate::os::process::{self, Ended};
+use crate::rules::{self, Rule};
 
 /// [`ProcessBody::ending`].
 pub(crate) mod ending {
@@ -73,7 +74,10 @@ pub(crate) fn attach(arena: &Arena, slot_index: u32, object: &Object, index: u32
     }
     // CRASH: a reference to a block that is not tagged as the object's is ignored when the object
     // is freed; the block itself is swept with its process.
-    object.blocks[which].store(block, Ordering::Release);
+    let old = object.blocks[which].swap(block, Ordering::AcqRel);
+    if old != 0 && old != block {
+        blocks::free(arena, slot_index, old, blocks::Tag::object(index));
+    }
     let (from, to) = (blocks::Tag::process(slot_index), blocks::Tag::object(index));
     blocks::hand_over(arena, block, from, to);
 }
@@ -113,6 +117,10 @@ pub(crate) fn record(arena: &Arena, slot_index: u32, how: Option<Ended>) {
     let slot = arena.slot(slot_index);
     let Some((index, object, body)) = object_of(arena, slot) else { return };
     if body.is_done() {
+        // Perhaps it did not come to wake anybody.
+        if rules::holds(Rule::SweepWakes) {
+            futex::wake_all(&body.done);
+        }
         return;
     }
     let text = slot.panic_text.load(Ordering::Acquire);

@@ -18,7 +18,10 @@ use crate::sync::raw::park;
 pub(crate) fn recover(arena: &Arena, slot: u32, how: Option<Ended>) {
     let dead = arena.slot(slot);
     dead.state.store(slots::DEAD, Ordering::SeqCst);
-    let clean = dead.leaving.load(Ordering::Acquire) != 0 && matches!(how, Some(Ended::Exited(_)));
+    // A thread that ends properly gives its record back; one that `exit` tore off has not.
+    let torn = arena.records_of(slot).any(|id| arena.record(id).thread.load(Ordering::Acquire) != 0);
+    let left = dead.leaving.load(Ordering::Acquire) != 0 && matches!(how, Some(Ended::Exited(_)));
+    let clean = left && !torn;
 
     if !clean {
         // It may have been about to ask for a pass; and so may a recovery that died here before us.
@@ -96,5 +99,6 @@ pub(crate) fn return_spare(arena: &Arena, index: u32) {
     spare.request.clear();
     spare.process.store(0, Ordering::Relaxed);
     spare.flags.store(0, Ordering::Relaxed);
+    spare.stillborn.store(0, Ordering::Relaxed);
     spare.state.store(slots::SPARE, Ordering::Release);
 }

@@ -34,22 +34,27 @@ pub(super) fn receive_hello(stdin: BorrowedFd<'_>) -> Option<Hello> {
     // Main sent it before it launched us. If it is not there, we were not launched, and what the
     // socket says is for the program.
     let len = fd::peek(stdin, &mut bytes).ok()?;
-    if len != HELLO || bytes[..8] != HELLO_MAGIC.to_le_bytes() {
+    if !fd::is_seqpacket(stdin) || len != HELLO || bytes[..8] != HELLO_MAGIC.to_le_bytes() {
         return None;
     }
+    // From here on it is certain that we were launched: the program itself must not run.
+    Some(accept_hello(stdin, bytes).unwrap_or_else(|| process::exit_now(1)))
+}
+
+fn accept_hello(stdin: BorrowedFd<'_>, mut bytes: [u8; HELLO]) -> Option<Hello> {
     let (_, fds) = fd::receive_with_fds(stdin, &mut bytes).ok()?;
-    let word = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("INVARIANT: 8 bytes"));
+    let mask = u64::from_le_bytes(bytes[8..].try_into().ok()?);
     let socket = fd::above_stdio(stdin.try_clone_to_owned().ok()?).ok()?;
     let [memfd, stdin, main]: [OwnedFd; 3] = fds.try_into().ok()?;
     fd::duplicate_onto(stdin.as_fd(), 0).ok()?;
-    Some(Hello { memfd, stdin, main, socket, mask: word(8) })
+    Some(Hello { memfd, stdin, main, socket, mask })
 }
 
 /// Is the supervisor, until the family ends.
 pub(super) fn run(hello: Hello) -> ! {
     let dispositions = signal::ignore_group_signals();
     signal::set_mask(&signal::mask_from_word(1 << (signal::BELL - 1)));
-    process::set_title("procession-sup");
+    process::set_title(super::SUPERVISOR_TITLE);
     process::become_subreaper();
     let memfd_inode = process::inode(hello.memfd.as_fd()).unwrap_or(0);
     let started = Arena::open(hello.memfd.as_fd())
@@ -141,7 +146,7 @@ impl Supervisor {
         }
         self.socket = None;
         let pid = self.arena.slot(crate::arena::slots::MAIN).pid.load(Ordering::Relaxed);
-        !process::maps_memfd(pid, crate::arena::MEMFD_NAME, self.memfd_inode)
+        process::maps_memfd(pid, crate::arena::MEMFD_NAME, self.memfd_inode) == Some(false)
     }
 
     fn patience_ms(&self) -> i32 {
@@ -157,6 +162,7 @@ impl Supervisor {
     fn end(&mut self) {
         const NAMING_NS: u64 = 5_000_000_000;
         const GRACE_NS: u64 = 1_000_000_000;
+        self.nursery.replace_stillborn();
         let now = now_ns();
         if self.farewell.began_ns == 0 {
             self.farewell.began_ns = now;

@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
-use procession::Process;
+use procession::sync::{LockError, LockGuard};
+use procession::{Error, Failure, Lock, Process};
 use procession_testkit::{Watchdog, proc, watchdog};
 
 /// What has not come after this time does not come.
@@ -209,5 +210,62 @@ impl Drop for Running {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
+    }
+}
+
+/// A process that holds the lock until it is ended, or told to go on.
+pub fn holder(name: &str, lock: &Lock, board: &Board) -> Process<()> {
+    let hold = |lock: Lock, board: String| {
+        let held = lock.lock_or_recover().unwrap();
+        post(&board, "held", std::process::id());
+        wait_for(&board, "release");
+        drop(held);
+    };
+    let p = Process::builder().name(name).daemon(true).spawn(hold, (lock.clone(), board.path())).unwrap();
+    board.wait("held");
+    p
+}
+
+/// A lock that a dead process has left marked, and that process.
+pub fn orphaned(name: &str) -> (Lock, Process<()>) {
+    let (lock, board) = (Lock::new().unwrap(), Board::new());
+    let p = holder(name, &lock, &board);
+    p.kill().unwrap();
+    p.join().unwrap_err();
+    (lock, p)
+}
+
+/// Why the lock was refused.
+pub fn refusal(result: Result<LockGuard<'_>, LockError>) -> LockError {
+    result.err().expect("the lock is refused")
+}
+
+/// Kills the supervisor, and says who it was.
+pub fn lose_it() -> i32 {
+    let old = supervisor();
+    send(old, libc::SIGKILL);
+    old
+}
+
+/// A spawn right after the loss may still be served by the old family, or hear of its loss; sooner or later
+/// one must be served by another.
+pub fn spawn_again(old: i32) {
+    until("another family serves", || {
+        let parent = Process::spawn(|| std::os::unix::process::parent_id() as i32, ());
+        match parent.and_then(|p| Ok(p.join()?)) {
+            Ok(pid) => pid != old,
+            Err(Error::FamilyLost) => false,
+            Err(Error::Process(e)) if *e.failure() == Failure::FamilyLost => false,
+            Err(e) => panic!("{e}"),
+        }
+    });
+    assert_eq!(Process::spawn(|| 8, ()).unwrap().join(), Ok(8), "and goes on doing so");
+}
+
+/// Ignores what asks a process to end.
+pub fn ignore_signals() {
+    for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP] {
+        // SAFETY: ignoring is a valid disposition.
+        unsafe { libc::signal(signal, libc::SIG_IGN) };
     }
 }

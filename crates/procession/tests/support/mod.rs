@@ -3,13 +3,15 @@
 #![allow(dead_code, reason = "each test file uses a part of it")]
 #![allow(unsafe_code, reason = "a page shared between processes")]
 
+pub mod scene;
+
 use std::ptr;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
 
 use procession::internals::{self, Census, word};
 use procession::{Lock, sync::LockError};
-use procession_testkit::{Mapping, Watchdog, watchdog};
+use procession_testkit::{Child, Mapping, Outcome, Report, Watchdog, proc, watchdog};
 
 /// The slot of the process that is killed.
 pub const VICTIM: u32 = 1;
@@ -200,4 +202,55 @@ pub fn pass_through(lock: &Lock) {
         }
         Err(other) => panic!("{other}"),
     }
+}
+
+/// A process that was woken comes to its end. One that was not sleeps on, and the lock is free or its own.
+pub fn came_through(lock: &Lock, sleeper: &mut Child) -> bool {
+    if proc::is_parked(sleeper.pid) {
+        assert!([0, id(OTHER)].contains(&owner(lock)));
+        return false;
+    }
+    assert_eq!(sleeper.wait(), 0, "{}", sleeper.text());
+    internals::recover(OTHER);
+    assert_eq!(state(lock), State::Free);
+    true
+}
+
+/// Has this process own a span for blocks that carry a handle: to make one has a test of its own.
+/// Nor is a pass of the collector wanted afterwards.
+pub fn own_a_span() {
+    let lock = Lock::new().expect("a lock");
+    internals::free(internals::pack(&lock).expect("a block"));
+    drop(lock);
+    internals::collect_if_wanted();
+}
+
+#[track_caller]
+pub fn assert_finished(report: &Report) {
+    report.assert_sound();
+    assert_eq!(report.outcome, Outcome::Finished);
+    assert!(report.points > 1, "{report}");
+}
+
+/// What a process in `slot` does before it stops there, without ending: what it holds stays held.
+pub fn done_by(slot: u32, f: impl FnOnce() -> u64) -> u64 {
+    open([slot]);
+    let diary = Diary::new();
+    let mut child = Child::spawn(|| {
+        internals::become_member(slot);
+        diary.write(0, f());
+    });
+    assert_eq!(child.wait(), 0, "{}", child.text());
+    diary.read(0)
+}
+
+/// A block of the victim's that carries a handle to a lock of `maker`'s.
+pub fn lock_for_the_victim(maker: u32) -> u64 {
+    done_by(maker, || {
+        let lock = Lock::named("passed on").expect("a lock");
+        let block = internals::pack(&lock).expect("a block");
+        assert!(internals::hand_over(block, VICTIM));
+        std::mem::forget(lock);
+        block
+    })
 }

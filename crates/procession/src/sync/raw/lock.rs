@@ -97,9 +97,10 @@ impl RawLock {
     #[cold]
     pub(crate) fn release_slowly(&self, held: Held, mark: bool) {
         let Some(arena) = member::mapped() else { return };
+        // In its last moments a thread may have another record than the one that holds the lock.
         let me = match thread::owner() {
-            0 => thread::owner_of(arena, held),
-            me => Some(me),
+            me if me != 0 && word::owner(self.load()) == me => Some(me),
+            _ => thread::owner_of(arena, held),
         };
         if let Some(me) = me {
             self.wake(word::release(&self.word, me, mark));

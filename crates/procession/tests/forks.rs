@@ -1,0 +1,119 @@
+//! A plain fork of a member, made by hand: every call is refused there, and whatever it does harms nobody.
+#![allow(unsafe_code, reason = "forks, closes descriptors, kills")]
+
+mod family;
+
+
+use family::{sleeper, watched};
+use procession::sync::LockError;
+use procession::{Error, Lock, Process};
+use procession_testkit::{isolated, proc};
+
+/// Forks by hand. In the fork, `f` runs, whose answer decides the exit code; then its exit handlers run.
+fn holds_in_a_fork(f: impl FnOnce() -> bool) -> bool {
+    let f = std::mem::ManuallyDrop::new(f);
+    // SAFETY: the fork is of a process whose other threads hold nothing that `f` needs, and only the fork
+    // takes `f` out.
+    unsafe {
+        let pid = libc::fork();
+        if pid == 0 {
+            let holds = std::mem::ManuallyDrop::into_inner(f)();
+            libc::exit(if holds { 17 } else { 1 });
+        }
+        let mut status = 0;
+        assert_eq!(libc::waitpid(pid, &raw mut status, 0), pid);
+        libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 17
+    }
+}
+
+type Expectation = (&'static str, fn(&Lock, &Process<()>) -> bool);
+
+const IN_A_FORK: &[Expectation] = &[
+    ("a new lock", |_, _| matches!(Lock::new(), Err(Error::Forked))),
+    ("lock", |lock, _| matches!(lock.lock(), Err(LockError::Unusable(_)))),
+    ("try_lock", |lock, _| matches!(lock.try_lock(), Err(LockError::Unusable(_)))),
+    ("lock_or_recover", |lock, _| matches!(lock.lock_or_recover(), Err(LockError::Unusable(_)))),
+    ("a lock's name", |lock, _| lock.name().is_empty()),
+    ("a lock's Debug", |lock, _| !format!("{lock:?}").is_empty()),
+    ("cloning and dropping", |lock, child| {
+        drop((lock.clone(), child.clone()));
+        true
+    }),
+    ("spawning", |_, _| matches!(Process::spawn(|| (), ()), Err(Error::Forked))),
+    ("the current process", |_, _| matches!(procession::current_process(), Err(Error::Forked))),
+    ("the parent", |_, _| matches!(procession::parent_process(), Err(Error::Forked))),
+    ("the children", |_, _| matches!(procession::active_children(), Err(Error::Forked))),
+    ("killing", |_, child| matches!(child.kill(), Err(Error::Forked))),
+    ("a pidfd", |_, child| matches!(child.pidfd(), Err(Error::Forked))),
+    ("join", |_, child| child.join().is_err()),
+    ("try_join", |_, child| child.try_join().is_err()),
+    ("a process's Debug", |_, child| !format!("{child:?}").is_empty()),
+    ("a process's name", |_, child| child.name().len() < 96),
+    ("a process's number", |_, child| child.pid().is_none_or(|pid| pid > 0)),
+    ("is_alive", |_, child| [true, false].contains(&child.is_alive())),
+    ("a process's status", |_, child| child.exit_status().is_none()),
+];
+
+/// What does not hold in a plain fork of this process.
+fn broken_in_a_fork(lock: &Lock, child: &Process<()>) -> Vec<String> {
+    let broken = IN_A_FORK.iter().filter(|(_, expectation)| !holds_in_a_fork(|| expectation(lock, child)));
+    let mut names: Vec<String> = broken.map(|(name, _)| name.to_string()).collect();
+    let held = lock.lock().unwrap();
+    // SAFETY: dropped in the fork, while the original lives on here.
+    let twin = unsafe { std::ptr::read(&raw const held) };
+    if !holds_in_a_fork(move || (!format!("{twin:?}").is_empty(), drop(twin)).0) {
+        names.push("a guard".into());
+    }
+    if Process::spawn(|lock: Lock| lock.try_lock().is_err(), (lock.clone(),)).unwrap().join() != Ok(true) {
+        names.push("the fork let go of the original's lock".into());
+    }
+    names
+}
+
+#[test]
+fn a_fork_of_a_child_is_refused_and_harms_nobody() {
+    let _dog = watched();
+    let lock = Lock::new().unwrap();
+    let p = Process::spawn(
+        |lock: Lock| {
+            let child = sleeper();
+            let broken = broken_in_a_fork(&lock, &child);
+            let alive = child.is_alive();
+            child.kill().unwrap();
+            child.join().unwrap_err();
+            (broken, alive)
+        },
+        (lock.clone(),),
+    );
+    assert_eq!(p.unwrap().join(), Ok((vec![], true)));
+    assert!(lock.try_lock().is_ok());
+}
+
+#[test]
+fn a_fork_of_main_is_refused_and_harms_nobody() {
+    isolated!({
+        let _dog = watched();
+        let lock = Lock::new().unwrap();
+        let child = sleeper();
+        let supervisor = family::supervisor();
+        assert_eq!(broken_in_a_fork(&lock, &child), Vec::<String>::new());
+        assert!(child.is_alive() && !proc::gone(supervisor), "the fork's end is not the family's");
+        assert!(lock.try_lock().is_ok());
+        assert_eq!(Process::spawn(|| 1, ()).unwrap().join(), Ok(1));
+    });
+}
+
+#[test]
+fn a_fork_before_the_first_use_is_a_program_of_its_own() {
+    isolated!({
+        let _dog = watched();
+        let works = || {
+            let lock = Lock::new().unwrap();
+            let _held = lock.lock().unwrap();
+            let refused = Process::spawn(|lock: Lock| lock.try_lock().is_err(), (lock.clone(),)).unwrap();
+            refused.join() == Ok(true)
+        };
+        assert!(holds_in_a_fork(works));
+        assert!(works());
+    });
+}
