@@ -5,7 +5,7 @@ mod family;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use family::{Board, forever, post, program, role, sleeper, succeeds, until, wait_for, watched};
+use family::*;
 use procession::sync::LockError;
 use procession::{Lock, Process};
 use procession_testkit::proc;

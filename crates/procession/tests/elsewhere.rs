@@ -79,7 +79,7 @@ fn a_place_without_proc_is_an_error_and_no_hang() {
     let _dog = watched();
     if role().is_some() {
         assert!(Lock::new().unwrap().lock().is_ok(), "what needs no other process works");
-        let refused = Process::spawn(|| 1, ()).err().expect("the program cannot be found");
+        let refused = Process::spawn(|| 1, ()).expect_err("the program cannot be found");
         println!("told: {refused}");
         return;
     }

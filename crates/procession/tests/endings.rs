@@ -5,9 +5,7 @@ mod family;
 
 use std::process::abort;
 
-use family::{
-    Board, forever, post, program, role, send, sleeper, succeeds, text_of, until, wait_for, watched,
-};
+use family::*;
 use procession::{Failure, Process, ProcessError};
 use procession_testkit::{isolated, proc};
 

@@ -3,8 +3,7 @@
 
 mod family;
 
-
-use family::{sleeper, watched};
+use family::*;
 use procession::sync::LockError;
 use procession::{Error, Lock, Process};
 use procession_testkit::{isolated, proc};

@@ -5,7 +5,7 @@ mod family;
 
 use std::time::{Duration, Instant};
 
-use family::{Board, forever, post, posted, program, role, sleeper, succeeds, until, wait_for, watched};
+use family::*;
 use procession::{Failure, Lock, Process};
 use procession_testkit::proc;
 

@@ -2,7 +2,6 @@
 
 mod family;
 
-
 use family::*;
 use procession::internals::{Census, census};
 use procession::{Lock, Process};

@@ -44,7 +44,7 @@ fn no_descriptor_left_is_an_error() {
         while let Ok(file) = std::fs::File::open("/dev/null") {
             files.push(file);
         }
-        let refused = Process::spawn(|| 1, ()).err().expect("there are no descriptors");
+        let refused = Process::spawn(|| 1, ()).expect_err("there are no descriptors");
         assert!(matches!(&refused, Error::Os { code: Some(libc::EMFILE), .. }), "{refused:?}");
         drop(files);
         works();
@@ -88,7 +88,7 @@ fn works_or_says_why() {
         Err(error @ (Error::Full(_) | Error::Os { .. })) => {
             let text = error.to_string();
             assert!(text.contains("shared memory"), "{text}");
-            let again = Process::spawn(|| 1, ()).err().expect("there is no shared memory");
+            let again = Process::spawn(|| 1, ()).expect_err("there is no shared memory");
             assert!(matches!(again, Error::Full(_) | Error::Os { .. }), "{again:?}");
         }
         Err(error) => panic!("{error:?}"),
@@ -118,7 +118,7 @@ small_files!(
 fn small_files_are_refused_with_the_limit_s_name() {
     isolated!(limits = [(libc::RLIMIT_FSIZE, 64 << 10)], {
         let _dog = watched();
-        let error = Lock::new().err().expect("64 KiB are too few");
+        let error = Lock::new().expect_err("64 KiB are too few");
         assert!(matches!(&error, Error::Full(text) if text.contains("ulimit -f")), "{error:?}");
         assert!(Lock::new().is_err(), "also the second time");
     });
@@ -153,7 +153,7 @@ fn an_argument_that_does_not_fit_is_refused() {
         let _dog = watched();
         let len = |bytes: Vec<u8>| bytes.len();
         for _ in 0..3 {
-            let refused = Process::spawn(len, (vec![1; 100 << 20],)).err().expect("it does not fit");
+            let refused = Process::spawn(len, (vec![1; 100 << 20],)).expect_err("it does not fit");
             assert!(matches!(refused, Error::Full(_)), "{refused:?}");
             assert_eq!(
                 Process::spawn(len, (vec![1; 20 << 20],)).unwrap().join(),

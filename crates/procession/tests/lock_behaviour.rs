@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use family::{Board, post, posted, until, watched};
+use family::*;
 use procession::sync::LockError;
 use procession::{Error, Lock, Process};
 
@@ -117,7 +117,7 @@ fn names_have_at_most_95_bytes() {
     for name in ["", "stock", "Käse", &"x".repeat(95), "a\0b"] {
         assert_eq!(Lock::named(name).unwrap().name(), name);
     }
-    let error = Lock::named(&"x".repeat(96)).err().expect("it is too long");
+    let error = Lock::named(&"x".repeat(96)).expect_err("it is too long");
     assert!(
         matches!(&error, Error::InvalidArgument(text) if text.contains("95") && text.contains("96")),
         "{error}"

@@ -6,7 +6,7 @@ mod family;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use family::{Board, forever, post, send, until, watched};
+use family::*;
 use procession::sync::LockError;
 use procession::{Lock, Process};
 use procession_testkit::proc;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
 
-use family::{succeeds, watched};
+use family::*;
 
 /// Builds the program with these settings of its profile and gives its path. All builds go to one place, so
 /// that cargo builds what they have in common once, and keeps what it has built.

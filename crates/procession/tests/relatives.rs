@@ -72,7 +72,7 @@ fn a_process_whose_parent_has_ended_has_none() {
 #[test]
 fn a_name_is_given_or_that_of_the_function() {
     let _dog = watched();
-    assert_eq!(Process::spawn(nested, (0,)).unwrap().name(), "nested");
+    assert_eq!(Process::spawn(pid, ()).unwrap().name(), "pid");
     assert_eq!(Process::spawn(|| (), ()).unwrap().name(), "a_name_is_given_or_that_of_the_function");
     let longest = "ü".repeat(47) + "x";
     for name in ["buyer", "", "two words", &longest] {
@@ -80,7 +80,7 @@ fn a_name_is_given_or_that_of_the_function() {
         assert_eq!(p.name(), name);
         assert_eq!(p.join().as_deref(), Ok(name));
     }
-    let error = Process::builder().name("x".repeat(96)).spawn(|| (), ()).err().expect("it is too long");
+    let error = Process::builder().name("x".repeat(96)).spawn(|| (), ()).expect_err("it is too long");
     assert!(matches!(&error, Error::InvalidArgument(text) if text.contains("95")), "{error}");
     let p = Process::builder().name("shown-by-ps-and-cut").daemon(true).spawn(forever, ()).unwrap();
     until("the name is shown", || proc::comm(p.pid().unwrap()).as_deref() == Some("shown-by-ps-and"));

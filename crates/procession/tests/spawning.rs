@@ -89,7 +89,7 @@ fn what_is_on_the_disk_does_not_matter_any_more() {
 fn code_that_is_not_in_the_executable_is_refused() {
     let _dog = watched();
     if role().is_some() {
-        let error = Process::spawn(|| 1, ()).err().expect("`ld.so program` is another executable");
+        let error = Process::spawn(|| 1, ()).expect_err("`ld.so program` is another executable");
         assert!(matches!(&error, Error::Unsupported(why) if why.contains("executable")), "{error:?}");
         assert!(Lock::new().unwrap().lock().is_ok(), "what needs no other process works");
         return;

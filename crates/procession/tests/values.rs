@@ -3,8 +3,7 @@
 
 mod family;
 
-
-use family::watched;
+use family::*;
 use procession::{Failure, Process};
 use serde::{Deserialize, Serialize};
 
@@ -44,6 +43,7 @@ fn join_gives_the_value() {
 #[test]
 fn a_function_has_up_to_eight_arguments() {
     let _dog = watched();
+    #[allow(clippy::too_many_arguments)]
     fn all(a: u8, b: u16, c: u32, d: u64, e: String, f: Vec<u8>, g: (i8, bool), h: Option<char>) -> String {
         format!("{a} {b} {c} {d} {e} {f:?} {g:?} {h:?}")
     }
@@ -75,7 +75,7 @@ fn an_err_is_a_value_with_an_exit_status_of_one() {
 fn arguments_and_results_of_64_mib_arrive() {
     let _dog = watched();
     const LEN: usize = 64 << 20;
-    let pattern: Vec<u8> = (0..65_521u32).map(|i| (i * 31 >> 3) as u8).collect();
+    let pattern: Vec<u8> = (0..65_521u32).map(|i| ((i * 31) >> 3) as u8).collect();
     let mut bytes = pattern.repeat(LEN / pattern.len());
     bytes.resize(LEN, 7);
     let back = Process::spawn(
@@ -114,7 +114,7 @@ fn what_does_not_decode_is_an_error_that_says_so() {
         }
     }
     let _dog = watched();
-    let refused = Process::spawn(|_: NoWay| (), (NoWay,)).err().expect("arguments that cannot be encoded");
+    let refused = Process::spawn(|_: NoWay| (), (NoWay,)).expect_err("arguments that cannot be encoded");
     assert!(matches!(refused, procession::Error::Message(_)), "{refused:?}");
     let result = Process::spawn(|| OneWay(1), ()).unwrap().join().unwrap_err();
     assert!(matches!(result.failure(), Failure::Undecodable { .. }), "{result:?}");

@@ -142,12 +142,12 @@ impl Heap {
         Some(arena.span_offset(head))
     }
 
-    /// Takes `count` neighbouring free spans, from the first to the last.
+    /// Takes `count` neighbouring free spans.
     fn claim(&mut self, arena: &Arena, slot: u32, count: u32, as_use: impl Fn(u32) -> Use) -> Option<u32> {
         let total = arena.layout.spans;
         let mut first = if count == 1 { self.from.min(total) } else { 0 };
         let mut wrapped = first == 0;
-        'search: loop {
+        loop {
             if first.checked_add(count).is_none_or(|end| end > total) {
                 if wrapped {
                     return None;
@@ -155,25 +155,34 @@ impl Heap {
                 (wrapped, first) = (true, 0);
                 continue;
             }
-            if let Some(taken) = (first..first + count).find(|&s| arena.span_use(s) != Use::Free) {
-                first = taken + 1;
-                continue;
-            }
-            touch(arena, slot, first);
-            arena.header().spans_used.fetch_max(first + count, Ordering::AcqRel);
-            for span in first..first + count {
-                if !arena.move_span(span, Use::Free, as_use(first)) {
-                    for mine in (first..span).rev() {
-                        arena.move_span(mine, as_use(first), Use::Free);
-                    }
-                    first = span + 1;
-                    continue 'search;
+            match claim_at(arena, slot, first, count, as_use(first)) {
+                Ok(()) => {
+                    self.from = if count == 1 { first + 1 } else { self.from };
+                    return Some(first);
                 }
+                Err(taken) => first = taken + 1,
             }
-            self.from = if count == 1 { first + 1 } else { self.from };
-            return Some(first);
         }
     }
+}
+
+/// Takes `count` spans from `first` on, from the first to the last; or says which one is taken.
+fn claim_at(arena: &Arena, slot: u32, first: u32, count: u32, used: Use) -> Result<(), u32> {
+    let spans = first..first + count;
+    if let Some(taken) = spans.clone().find(|&span| arena.span_use(span) != Use::Free) {
+        return Err(taken);
+    }
+    touch(arena, slot, first);
+    arena.header().spans_used.fetch_max(spans.end, Ordering::AcqRel);
+    for span in spans {
+        if !arena.move_span(span, Use::Free, used) {
+            for mine in (first..span).rev() {
+                arena.move_span(mine, used, Use::Free);
+            }
+            return Err(span);
+        }
+    }
+    Ok(())
 }
 
 /// Takes a free block of a span that this process owns.

@@ -2,6 +2,9 @@
 
 use std::fmt;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::failure::ProcessError;
 use super::{signals, waiting};
@@ -15,6 +18,9 @@ use crate::supervisor::outcome::ProcessBody;
 use crate::{Error, Result};
 
 /// A process of the family, without the type of what it returns.
+///
+/// A handle like [`Process`](super::Process): it can be cloned and sent. If the process dies, `wait`
+/// says how; the other calls do nothing any more.
 ///
 /// ```
 /// let me = procession::current_process()?;
@@ -154,17 +160,88 @@ impl AnyProcess {
     ///
     /// # Errors
     /// [`Error::Process`] with how it failed, if it did not return.
+    ///
+    /// ```
+    /// use procession::{Process, active_children};
+    /// let p = Process::builder().name("short").spawn(|| (), ())?;
+    /// for child in active_children()?.iter().filter(|child| child.name() == "short") {
+    ///     child.wait()?;
+    /// }
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn wait(&self) -> Result<()> {
+        self.wait_until(Deadline::NEVER).map(drop)
+    }
+
+    /// Whether it has ended; how it failed is the error.
+    ///
+    /// # Errors
+    /// As [`wait`](AnyProcess::wait).
+    pub fn try_wait(&self) -> Result<bool> {
+        self.wait_until(Deadline::after(Duration::ZERO))
+    }
+
+    /// As [`wait`](AnyProcess::wait), but at most `timeout`; false when the time was up.
+    ///
+    /// # Errors
+    /// As [`wait`](AnyProcess::wait).
+    pub fn wait_timeout(&self, timeout: Duration) -> Result<bool> {
+        self.wait_until(Deadline::after(timeout))
+    }
+
+    /// As [`wait`](AnyProcess::wait), but at most until `deadline`; false when it has come.
+    ///
+    /// # Errors
+    /// As [`wait`](AnyProcess::wait).
+    pub fn wait_deadline(&self, deadline: Instant) -> Result<bool> {
+        self.wait_until(Deadline::at(deadline))
+    }
+
+    fn wait_until(&self, deadline: Deadline) -> Result<bool> {
         let Some(handle) = &self.handle else {
             return Err(Error::Unsupported("main ends after every other process".into()));
         };
-        waiting::wait(handle, Deadline::NEVER)?;
-        waiting::failure_of(handle).map_or(Ok(()), |e: ProcessError| Err(e.into()))
+        if !waiting::wait(handle, deadline)? {
+            return Ok(false);
+        }
+        waiting::failure_of(handle).map_or(Ok(true), |e: ProcessError| Err(e.into()))
+    }
+}
+
+/// A handle to a process, as it travels.
+struct Carried(Handle);
+
+impl Serialize for Carried {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Carried {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Carried, D::Error> {
+        Handle::deserialize(deserializer, Kind::Process).map(Carried)
+    }
+}
+
+impl Serialize for AnyProcess {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        (self.pid, self.handle.clone().map(Carried)).serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for AnyProcess {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<AnyProcess, D::Error> {
+        let (pid, handle) = <(i32, Option<Carried>)>::deserialize(deserializer)?;
+        Ok(AnyProcess { pid, handle: handle.map(|Carried(handle)| handle) })
     }
 }
 
 impl fmt::Debug for AnyProcess {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AnyProcess").field("name", &self.name()).field("pid", &self.pid).finish()
+        f.debug_struct("AnyProcess")
+            .field("name", &self.name())
+            .field("pid", &self.pid)
+            .field("alive", &self.is_alive())
+            .finish()
     }
 }

@@ -45,6 +45,11 @@ pub enum Failure {
     },
     /// The supervisor was killed, and every process of the family with it.
     FamilyLost,
+    /// How it ended cannot be known from here.
+    Unknown {
+        /// Why not: for example, because this process is a plain fork, or waits for itself.
+        why: String,
+    },
 }
 
 /// A process that failed: which one, and how.
@@ -103,6 +108,7 @@ impl fmt::Display for Failure {
             }
             Failure::NotStarted { why } => write!(f, "did not start: {why}"),
             Failure::Undecodable { why, text } => write!(f, "returned what cannot be read: {why} {text}"),
+            Failure::Unknown { why } => write!(f, "ended nobody knows how: {why}"),
             Failure::FamilyLost => f.write_str("was lost when the supervisor was killed"),
         }
     }

@@ -245,7 +245,7 @@ impl<R: Message> Process<R> {
             Ok(true) => waiting::outcome(&self.handle).map(Some),
             Ok(false) => Ok(None),
             Err(e) => {
-                Err(ProcessError::new(self.name(), self.pid(), Failure::NotStarted { why: e.to_string() }))
+                Err(ProcessError::new(self.name(), self.pid(), Failure::Unknown { why: e.to_string() }))
             }
         }
     }

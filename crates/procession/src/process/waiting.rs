@@ -5,7 +5,6 @@ use std::process::ExitStatus;
 use std::sync::atomic::Ordering;
 
 use super::failure::{Failure, ProcessError};
-use crate::Result;
 use crate::arena::handle::Handle;
 use crate::arena::payload::{self, Message};
 use crate::arena::thread::with_me;
@@ -14,6 +13,7 @@ use crate::os::clock::Deadline;
 use crate::supervisor::child::PanicText;
 use crate::supervisor::outcome::{ProcessBody, RESULT, TEXT, ending};
 use crate::sync::raw::park::Wait;
+use crate::{Error, Result};
 
 /// Waits until the process has ended; false when the time was up before.
 pub(super) fn wait(handle: &Handle, deadline: Deadline) -> Result<bool> {
@@ -21,6 +21,13 @@ pub(super) fn wait(handle: &Handle, deadline: Deadline) -> Result<bool> {
     let body: &ProcessBody = handle.body();
     if body.is_done() {
         return Ok(true);
+    }
+    let own = body.slot.load(Ordering::Relaxed) == member::slot()
+        && body.incarnation.load(Ordering::Relaxed) == arena.incarnation(member::slot());
+    if own && deadline.as_ns().is_none() {
+        return Err(Error::InvalidArgument(
+            "a process that waits for its own end would wait for ever".into(),
+        ));
     }
     with_me(|me| {
         while !body.is_done() {
@@ -38,7 +45,7 @@ pub(super) fn wait(handle: &Handle, deadline: Deadline) -> Result<bool> {
 pub(super) fn outcome<R: Message>(handle: &Handle) -> Result<R, ProcessError> {
     let body: &ProcessBody = handle.body();
     body.observed.store(1, Ordering::Relaxed);
-    let arena = member::arena().map_err(|e| error(handle, Failure::NotStarted { why: e.to_string() }))?;
+    let arena = member::arena().map_err(|e| error(handle, Failure::Unknown { why: e.to_string() }))?;
     match body.ending.load(Ordering::Acquire) {
         ending::RETURNED | ending::FAILED => {
             let block = handle.object().blocks[RESULT].load(Ordering::Acquire);

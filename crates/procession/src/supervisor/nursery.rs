@@ -63,6 +63,12 @@ impl Nursery {
         &self.intent
     }
 
+    /// Makes the first spare.
+    pub(super) fn make_first(&mut self) {
+        self.make_spare();
+        self.publish_spares();
+    }
+
     /// Makes spares until there are enough, and tells who waits for one.
     pub(super) fn refill(&mut self) {
         self.replace_stillborn();

@@ -33,6 +33,8 @@ pub(crate) fn recover(arena: &Arena, slot: u32, how: Option<Ended>) {
     if (!clean || was_inside) && rules::holds(Rule::SweepWakes) {
         // The dead may have been woken on behalf of another, or been about to wake one.
         park::wake_everybody(arena);
+        // Whoever was woken may have been put on our core: he has waited for long enough.
+        std::thread::yield_now();
     }
     // Who joins it finds its locks handed on. After this its handle may be the last to its object.
     outcome::record(arena, slot, how);

@@ -113,11 +113,13 @@ impl Supervisor {
             header.cwd_inode.store(inode, Ordering::Relaxed);
         }
         header.supervisor_pid.store(process::pid() as u32, Ordering::Release);
-        self.nursery.refill();
+        // One is enough to begin with; the others are made while it is being used.
+        self.nursery.make_first();
         let to = (stage::STARTING, stage::RUNNING);
         // Main may be on its way out already; that is not to be overwritten.
         let _ = header.stage.compare_exchange(to.0, to.1, Ordering::AcqRel, Ordering::Relaxed);
         futex::wake_all(&header.stage);
+        self.nursery.refill();
     }
 
     fn round(&mut self) {

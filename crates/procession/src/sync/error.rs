@@ -4,8 +4,6 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::raw::word::Outcome;
-
 /// Why a lock was not taken. Plain data: it holds no guard, and it can be cloned and sent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -19,7 +17,8 @@ pub enum LockError {
     WouldBlock,
     /// Somebody held it until the time was up.
     TimedOut,
-    /// Waiting would never end: each one in the cycle waits for the next.
+    /// Waiting would never end: each one in the cycle waits for the next. So far this is noticed for
+    /// a cycle of one, a thread that holds the lock already.
     Deadlock {
         /// Who waits for whom; the last waits for the first.
         cycle: Vec<DeadlockMember>,
@@ -69,11 +68,11 @@ impl LockError {
         LockError::Unusable(error.to_string())
     }
 
-    /// The refusals that need no look at the lock.
-    pub(super) fn from_outcome(outcome: Outcome, waited: bool) -> LockError {
-        match outcome {
-            Outcome::TimedOut if waited => LockError::TimedOut,
-            _ => LockError::WouldBlock,
+    /// What running out of time is called by a call that had none.
+    pub(super) fn at_once(self) -> LockError {
+        match self {
+            LockError::TimedOut => LockError::WouldBlock,
+            other => other,
         }
     }
 }

@@ -141,10 +141,7 @@ impl Lock {
     /// # Ok::<(), procession::Error>(())
     /// ```
     pub fn try_lock(&self) -> Result<LockGuard<'_>, LockError> {
-        self.take(false, Deadline::after(Duration::ZERO)).map_err(|e| match e {
-            LockError::TimedOut => LockError::WouldBlock,
-            other => other,
-        })
+        self.take(false, Deadline::after(Duration::ZERO)).map_err(LockError::at_once)
     }
 
     /// Takes the lock, and waits for it at most `timeout`. A timeout of zero tries once.
@@ -210,6 +207,51 @@ impl Lock {
         self.body().raw.load()
     }
 
+    /// As [`lock_or_recover`](Lock::lock_or_recover), if nobody holds the lock.
+    ///
+    /// # Errors
+    /// [`LockError::WouldBlock`] when somebody holds it; otherwise as `lock_or_recover`.
+    ///
+    /// ```
+    /// let lock = procession::Lock::new()?;
+    /// lock.lock()?.poison();
+    /// assert!(lock.try_lock_or_recover()?.recovered_from().is_some());
+    /// # Ok::<(), procession::Error>(())
+    /// ```
+    pub fn try_lock_or_recover(&self) -> Result<LockGuard<'_>, LockError> {
+        self.take(true, Deadline::after(Duration::ZERO)).map_err(LockError::at_once)
+    }
+
+    /// As [`lock_or_recover`](Lock::lock_or_recover), but waits at most `timeout`.
+    ///
+    /// # Errors
+    /// [`LockError::TimedOut`] when somebody held it all the time; otherwise as `lock_or_recover`.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// let lock = procession::Lock::new()?;
+    /// let held = lock.lock_or_recover_timeout(Duration::from_millis(10))?;
+    /// # Ok::<(), procession::Error>(())
+    /// ```
+    pub fn lock_or_recover_timeout(&self, timeout: Duration) -> Result<LockGuard<'_>, LockError> {
+        self.take(true, Deadline::after(timeout))
+    }
+
+    /// As [`lock_or_recover`](Lock::lock_or_recover), but waits at most until `deadline`.
+    ///
+    /// # Errors
+    /// As [`lock_or_recover_timeout`](Lock::lock_or_recover_timeout).
+    ///
+    /// ```
+    /// use std::time::{Duration, Instant};
+    /// let lock = procession::Lock::new()?;
+    /// let held = lock.lock_or_recover_deadline(Instant::now() + Duration::from_millis(10))?;
+    /// # Ok::<(), procession::Error>(())
+    /// ```
+    pub fn lock_or_recover_deadline(&self, deadline: Instant) -> Result<LockGuard<'_>, LockError> {
+        self.take(true, Deadline::at(deadline))
+    }
+
     fn take(&self, recover: bool, deadline: Deadline) -> Result<LockGuard<'_>, LockError> {
         let grip = self.acquire(recover, deadline).map_err(|error| *error)?;
         Ok(LockGuard::new(self.body(), grip))
@@ -238,7 +280,7 @@ impl Lock {
                 let (pid, thread) = (process::pid(), process::thread_id());
                 LockError::Deadlock { cycle: vec![DeadlockMember::new(pid, me, thread, self.name())] }
             }
-            other => LockError::from_outcome(other, true),
+            _ => LockError::TimedOut,
         }
     }
 }

@@ -237,7 +237,7 @@ pub fn orphaned(name: &str) -> (Lock, Process<()>) {
 
 /// Why the lock was refused.
 pub fn refusal(result: Result<LockGuard<'_>, LockError>) -> LockError {
-    result.err().expect("the lock is refused")
+    result.expect_err("the lock is refused")
 }
 
 /// Kills the supervisor, and says who it was.

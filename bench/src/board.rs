@@ -1,0 +1,105 @@
+//! Shared memory in which the processes of a workload meet.
+//!
+//! It belongs to the benchmark and not to the library under test, so that a lost update or a lost
+//! wake-up of the library cannot hide behind its own counters.
+
+use std::fs::{File, OpenOptions};
+use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::Result;
+
+/// A value with a cache line of its own.
+#[repr(C, align(128))]
+#[derive(Default)]
+pub struct Line<T>(pub T);
+
+/// What is on the board. All zero is an empty one.
+#[repr(C)]
+#[derive(Default)]
+pub struct Board {
+    /// How many processes have come to the place where the measured part begins.
+    pub ready: Line<AtomicU32>,
+    /// Incremented by a load and a store, so that updates get lost unless a lock excludes others.
+    pub counter: Line<AtomicU64>,
+    /// When each process began the measured part, on the monotonic clock.
+    pub began_ns: Line<[AtomicU64; 2]>,
+    /// When each process ended it.
+    pub ended_ns: Line<[AtomicU64; 2]>,
+}
+
+impl Board {
+    /// Makes a board, and the path by which other processes of this user can open it.
+    pub fn create() -> Result<(&'static Board, String)> {
+        // SAFETY: a plain call that gives a new descriptor, which we own.
+        let file = unsafe {
+            match libc::memfd_create(c"procession-bench".as_ptr(), libc::MFD_CLOEXEC) {
+                -1 => return Err(std::io::Error::last_os_error().into()),
+                fd => File::from_raw_fd(fd),
+            }
+        };
+        file.set_len(size_of::<Board>() as u64)?;
+        let board = Board::map(&file)?;
+        // Stays open as long as this process lives: the path goes through it.
+        let path = format!("/proc/{}/fd/{}", std::process::id(), file.into_raw_fd());
+        Ok((board, path))
+    }
+
+    /// Opens the board that another process made.
+    pub fn open(path: &str) -> Result<&'static Board> {
+        Board::map(&OpenOptions::new().read(true).write(true).open(path)?)
+    }
+
+    fn map(file: &File) -> Result<&'static Board> {
+        let rights = libc::PROT_READ | libc::PROT_WRITE;
+        let bytes = size_of::<Board>();
+        // SAFETY: a new mapping at a place of the kernel's choice.
+        let at =
+            unsafe { libc::mmap(std::ptr::null_mut(), bytes, rights, libc::MAP_SHARED, file.as_raw_fd(), 0) };
+        if at == libc::MAP_FAILED {
+            return Err(std::io::Error::last_os_error().into());
+        }
+        // SAFETY: page-aligned, as long as a `Board`, never unmapped; atomics only, and every
+        // process changes them as such.
+        Ok(unsafe { &*at.cast::<Board>() })
+    }
+
+    /// Adds one to the counter; only correct while nobody else does.
+    #[inline]
+    pub fn increment(&self) {
+        let counter = &self.counter.0;
+        counter.store(counter.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+    }
+
+    /// Says that this process has come to the measured part.
+    pub fn arrive(&self) -> u32 {
+        self.ready.0.fetch_add(1, Ordering::SeqCst) + 1
+    }
+
+    /// Spins until `count` processes have arrived.
+    pub fn meet(&self, count: u32) {
+        while self.ready.0.load(Ordering::SeqCst) < count {
+            std::hint::spin_loop();
+        }
+    }
+
+    /// Sleeps until `count` processes have arrived, ten seconds at most.
+    pub fn await_arrivals(&self, count: u32) -> Result {
+        let started = Instant::now();
+        while self.ready.0.load(Ordering::SeqCst) < count {
+            if started.elapsed() > Duration::from_secs(10) {
+                return Err(format!("{count} processes were to arrive and did not").into());
+            }
+            std::thread::sleep(Duration::from_micros(200));
+        }
+        Ok(())
+    }
+
+    /// From the first beginning to the last end.
+    pub fn elapsed(&self) -> Duration {
+        let read = |stamps: &[AtomicU64; 2]| stamps.each_ref().map(|s| s.load(Ordering::SeqCst));
+        let ([a, b], [c, d]) = (read(&self.began_ns.0), read(&self.ended_ns.0));
+        Duration::from_nanos(c.max(d) - a.min(b))
+    }
+}

@@ -1,0 +1,64 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Compares procession with its peers and with the limits of the machine.
+#[derive(Parser)]
+#[command(version, about)]
+struct Flags {
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What to do.
+#[derive(Subcommand)]
+pub enum Command {
+    /// Measure workloads, every contender by turns, and print a table.
+    Compare(Compare),
+    /// Measure one contender once in this process, and print its figure as JSON.
+    Run {
+        /// The workload, as `list` calls it.
+        workload: String,
+        /// The contender, as `list` calls it.
+        contender: String,
+    },
+    /// Say which workloads and contenders there are.
+    List,
+    /// Wait for the end of the input: a process that idles.
+    #[command(hide = true)]
+    Wait,
+}
+
+/// How to compare.
+#[derive(Args)]
+pub struct Compare {
+    /// The workloads to measure; all when none is named.
+    pub workloads: Vec<String>,
+    /// How often each contender of a workload runs.
+    #[arg(long, default_value_t = 7, value_name = "N", value_parser = at_least_one)]
+    pub pairs: usize,
+    /// Wait this long at most, all in all, for other load to go away before a round.
+    #[arg(long = "patience", default_value_t = 60, value_name = "SECONDS")]
+    pub patience_s: u64,
+    /// Write every figure to this file.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Print the table as Markdown.
+    #[arg(long)]
+    pub markdown: bool,
+}
+
+/// Reads the command line; on a mistake says so and exits.
+pub fn parse() -> Command {
+    Flags::parse().command
+}
+
+fn at_least_one(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("one pair is the least".into()),
+        Ok(pairs) => Ok(pairs),
+        Err(e) => Err(format!("{e}")),
+    }
+}

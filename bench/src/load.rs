@@ -1,0 +1,72 @@
+//! How busy others kept the machine while something was measured.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+/// What the processors have done up to a moment.
+pub struct Load {
+    busy: f64,
+    total: f64,
+    ours: f64,
+}
+
+impl Load {
+    /// Up to now.
+    pub fn now() -> Load {
+        let text = fs::read_to_string("/proc/stat").unwrap_or_default();
+        let cpu = text.lines().next().unwrap_or_default();
+        let ticks: Vec<f64> =
+            cpu.split_ascii_whitespace().skip(1).take(8).filter_map(|t| t.parse().ok()).collect();
+        // user nice system idle iowait irq softirq steal
+        let idle: f64 = ticks.iter().skip(3).take(2).sum();
+        let total: f64 = ticks.iter().sum();
+        // SAFETY: a plain call.
+        let per_second = unsafe { libc::sysconf(libc::_SC_CLK_TCK) } as f64;
+        let ours = cpu_seconds(libc::RUSAGE_SELF) + cpu_seconds(libc::RUSAGE_CHILDREN);
+        Load { busy: (total - idle) / per_second, total: total / per_second, ours }
+    }
+
+    /// The share of all processors, 0 to 1, that others have used since.
+    pub fn others_since(&self) -> f64 {
+        let now = Load::now();
+        let total = now.total - self.total;
+        let others = (now.busy - self.busy) - (now.ours - self.ours);
+        if total > 0.0 { (others / total).clamp(0.0, 1.0) } else { 0.0 }
+    }
+}
+
+/// How long we are willing to wait, all in all, for others to leave the processors alone.
+pub struct Patience(pub Duration);
+
+impl Patience {
+    /// Returns when others use less than a tenth of the processors, or when patience is at its end.
+    pub fn await_quiet(&mut self) {
+        const LOOK: Duration = Duration::from_millis(200);
+        while self.0 > Duration::ZERO {
+            let (before, started) = (Load::now(), Instant::now());
+            std::thread::sleep(LOOK.min(self.0));
+            if before.others_since() < 0.1 {
+                return;
+            }
+            self.0 = self.0.saturating_sub(started.elapsed());
+        }
+    }
+}
+
+/// The processor time of this process, or of those of its descendants that were waited for.
+fn cpu_seconds(whose: i32) -> f64 {
+    // SAFETY: an all-zero `rusage` is valid and the kernel writes no more than its size.
+    let usage = unsafe {
+        let mut usage: libc::rusage = std::mem::zeroed();
+        libc::getrusage(whose, &mut usage);
+        usage
+    };
+    let seconds = |t: libc::timeval| t.tv_sec as f64 + t.tv_usec as f64 / 1e6;
+    seconds(usage.ru_utime) + seconds(usage.ru_stime)
+}
+
+/// The average number of runnable processes of the last minute.
+pub fn average() -> f64 {
+    let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split_ascii_whitespace().next().and_then(|n| n.parse().ok()).unwrap_or(0.0)
+}

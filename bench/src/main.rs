@@ -1,0 +1,91 @@
+//! Compares procession with its peers and with the limits of the machine. See `README.md`.
+//!
+//! | file         | what it holds                                                      |
+//! |--------------|--------------------------------------------------------------------|
+//! | `flags.rs`   | the command line                                                   |
+//! | `pairs.rs`   | runs contenders by turns, each time in a fresh process             |
+//! | `load.rs`    | how busy others kept the machine meanwhile                         |
+//! | `table.rs`   | what the figures look like: plain, Markdown, JSON                  |
+//! | `machine.rs` | the clock, the CPUs, a GiB of memory, what `/proc` says            |
+//! | `board.rs`   | shared memory in which a workload's processes meet                 |
+//! | `workloads/` | what is measured                                                   |
+//! | `peers/`     | what is measured against: bare system calls made safe to use       |
+
+mod board;
+mod flags;
+mod load;
+mod machine;
+mod pairs;
+mod peers;
+mod table;
+mod workloads;
+
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use flags::{Command, Compare};
+
+/// A result whose error is for people to read.
+type Result<T = (), E = Box<dyn std::error::Error + Send + Sync>> = std::result::Result<T, E>;
+
+fn main() -> ExitCode {
+    // In a process that procspawn started, this does not return.
+    procspawn::init();
+    let done = match flags::parse() {
+        Command::Compare(flags) => compare(&flags),
+        Command::Run { workload, contender } => run(&workload, &contender),
+        Command::List => list(),
+        Command::Wait => wait(),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("procession-bench: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Runs one contender once, in this very process, and prints its figure for `pairs.rs` to read.
+fn run(workload: &str, contender: &str) -> Result {
+    let sample = (workloads::find(workload)?.contender(contender)?.run)()?;
+    println!("{}", sample.to_json());
+    Ok(())
+}
+
+fn list() -> Result {
+    for workload in workloads::ALL {
+        let names: Vec<_> = workload.contenders.iter().map(|c| c.name).collect();
+        println!("{:<18} {} ({})", workload.name, workload.says, names.join(", "));
+    }
+    Ok(())
+}
+
+fn wait() -> Result {
+    std::io::copy(&mut std::io::stdin(), &mut std::io::sink())?;
+    Ok(())
+}
+
+fn compare(flags: &Compare) -> Result {
+    let chosen = match flags.workloads.as_slice() {
+        [] => workloads::ALL.iter().collect(),
+        names => names.iter().map(|name| workloads::find(name)).collect::<Result<Vec<_>>>()?,
+    };
+    pairs::adopt_orphans()?;
+    let started = Instant::now();
+    let mut patience = load::Patience(Duration::from_secs(flags.patience_s));
+    let mut comparisons = Vec::new();
+    for workload in chosen {
+        eprintln!("{}: {}", workload.name, workload.says);
+        comparisons.push(pairs::compare(workload, flags.pairs, &mut patience)?);
+    }
+    let report = table::Report { machine: machine::describe(), took: started.elapsed(), comparisons };
+    print!("{}", if flags.markdown { report.markdown() } else { report.plain() });
+    if let Some(path) = &flags.json {
+        std::fs::write(path, format!("{:#}\n", report.json()))?;
+    }
+    match report.failures() {
+        0 => Ok(()),
+        failures => Err(format!("{failures} runs failed").into()),
+    }
+}

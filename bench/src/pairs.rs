@@ -1,0 +1,168 @@
+//! Runs the contenders of a workload by turns, each time in a fresh process.
+//!
+//! The machine is noisy, and differently so from minute to minute: what counts is the ratio of two
+//! figures that were taken one after the other. So contenders take turns, in an order that is
+//! reversed each time, and every round gives one ratio.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use crate::load::{self, Load, Patience};
+use crate::peers::fork;
+use crate::workloads::{Contender, Sample, Workload};
+use crate::{Result, machine};
+
+/// A run that takes longer hangs.
+const PATIENCE: Duration = Duration::from_secs(90);
+/// A contender that fails this often does not run again.
+const FAILURES: usize = 2;
+
+/// The figures of one contender, one a round; none where the run failed.
+pub struct Series {
+    /// Whose they are.
+    pub contender: &'static Contender,
+    /// One for each round.
+    pub values: Vec<Option<f64>>,
+    /// Further figures that its runs gave.
+    pub notes: BTreeMap<String, Vec<f64>>,
+    /// Why runs failed.
+    pub failures: Vec<String>,
+}
+
+/// The figures of a workload.
+pub struct Comparison {
+    /// What was measured.
+    pub workload: &'static Workload,
+    /// One for each contender; the first is ours.
+    pub series: Vec<Series>,
+    /// Share of the processors that others used, for each round.
+    pub others: Vec<f64>,
+    /// Load average at the end.
+    pub load: f64,
+}
+
+/// Measures a workload in `pairs` rounds, each begun when the machine is quiet or patience is at its end.
+pub fn compare(workload: &'static Workload, pairs: usize, patience: &mut Patience) -> Result<Comparison> {
+    let fresh = |contender| Series { contender, values: vec![], notes: BTreeMap::new(), failures: vec![] };
+    let mut series: Vec<Series> = workload.contenders.iter().map(fresh).collect();
+    let mut others = Vec::new();
+    for round in 0..pairs.min(workload.most_pairs) {
+        patience.await_quiet();
+        let before = Load::now();
+        let forth = 0..series.len();
+        let order: Vec<usize> = if round % 2 == 0 { forth.collect() } else { forth.rev().collect() };
+        order.into_iter().for_each(|at| series[at].measure(workload));
+        others.push(before.others_since());
+    }
+    Ok(Comparison { workload, series, others, load: load::average() })
+}
+
+impl Series {
+    /// Takes the next figure: the median of as many fresh processes as the contender wants.
+    fn measure(&mut self, workload: &Workload) {
+        let mut samples = Vec::new();
+        while samples.len() < self.contender.fresh && self.failures.len() < FAILURES {
+            match run_fresh(workload.name, self.contender.name) {
+                Ok(sample) => samples.push(sample),
+                Err(error) => {
+                    eprintln!("  {} failed: {error}", self.contender.name);
+                    self.failures.push(error.to_string());
+                }
+            }
+        }
+        for (name, value) in samples.iter().flat_map(|s| &s.notes) {
+            self.notes.entry(name.clone()).or_default().push(*value);
+        }
+        let values: Vec<f64> = samples.iter().map(|s| s.value).collect();
+        self.values.push(median(&values).filter(|_| values.len() == self.contender.fresh));
+    }
+
+    /// The figures that there are.
+    pub fn present(&self) -> Vec<f64> {
+        self.values.iter().flatten().copied().collect()
+    }
+
+    /// This contender's figures over `peer`'s of the same rounds.
+    pub fn ratios(&self, peer: &Series) -> Vec<f64> {
+        let both = self.values.iter().zip(&peer.values);
+        both.filter_map(|(ours, theirs)| Some((*ours)? / (*theirs)?)).filter(|r| r.is_finite()).collect()
+    }
+}
+
+/// The middle one, or the mean of the two in the middle; none of none.
+pub fn median(values: &[f64]) -> Option<f64> {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let half = sorted.len() / 2;
+    match sorted.len() {
+        0 => None,
+        n if n % 2 == 1 => Some(sorted[half]),
+        _ => Some((sorted[half - 1] + sorted[half]) / 2.0),
+    }
+}
+
+/// Runs a contender in a fresh process of this program.
+fn run_fresh(workload: &str, contender: &str) -> Result<Sample> {
+    let mut child = Command::new(std::env::current_exe()?)
+        .args(["run", workload, contender])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()?;
+    let output = read_to_end(&mut child);
+    if output.is_err() {
+        child.kill()?;
+    }
+    let status = child.wait()?;
+    let left = bury_orphans()?;
+    let output = output?;
+    if !status.success() {
+        return Err(status.to_string().into());
+    }
+    if left > 0 {
+        return Err(format!("left {left} processes behind").into());
+    }
+    Sample::from_json(output.trim())
+}
+
+/// What it prints, until every process that it started has closed its output.
+fn read_to_end(child: &mut Child) -> Result<String> {
+    let mut stdout = child.stdout.take().ok_or("no output to read")?;
+    let (done, output) = mpsc::channel();
+    std::thread::spawn(move || {
+        let mut text = String::new();
+        let _ = done.send(stdout.read_to_string(&mut text).map(|_| text));
+    });
+    Ok(output.recv_timeout(PATIENCE).map_err(|_| format!("still running after {PATIENCE:?}"))??)
+}
+
+/// From now on processes that lose their parent become children of this one: so their processor
+/// time is counted as ours, and none can stay behind unnoticed.
+pub fn adopt_orphans() -> Result {
+    // SAFETY: a plain call.
+    match unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1) } {
+        0 => Ok(()),
+        _ => Err(std::io::Error::last_os_error().into()),
+    }
+}
+
+/// Reaps adopted processes. Those that have not ended after a second are killed and counted.
+fn bury_orphans() -> Result<usize> {
+    let (started, mut killed) = (Instant::now(), 0);
+    loop {
+        // SAFETY: a plain call; a null status is allowed. `Child`s are waited for before.
+        while unsafe { libc::waitpid(-1, std::ptr::null_mut(), libc::WNOHANG | libc::__WALL) } > 0 {}
+        let left = machine::children_of(std::process::id() as i32)?;
+        if left.is_empty() {
+            return Ok(killed);
+        }
+        if started.elapsed() > Duration::from_secs(1) {
+            killed += left.len();
+            // Our own children, not reaped yet, so the numbers are theirs.
+            left.into_iter().for_each(fork::kill);
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}

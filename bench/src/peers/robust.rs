@@ -1,0 +1,73 @@
+//! pthread's mutex for processes, which outlives its owners: `PTHREAD_MUTEX_ROBUST`.
+
+use crate::Result;
+
+/// A process-shared robust mutex in memory that a fork shares.
+#[derive(Clone, Copy)]
+pub struct RobustMutex {
+    at: *mut libc::pthread_mutex_t,
+}
+
+// SAFETY: the mutex is made to be used by many threads, and is never unmapped.
+unsafe impl Send for RobustMutex {}
+// SAFETY: as above.
+unsafe impl Sync for RobustMutex {}
+
+impl RobustMutex {
+    /// Makes one, which is free, in an anonymous shared mapping.
+    pub fn new() -> Result<RobustMutex> {
+        let rights = libc::PROT_READ | libc::PROT_WRITE;
+        let kind = libc::MAP_SHARED | libc::MAP_ANONYMOUS;
+        // SAFETY: a new mapping at a place of the kernel's choice.
+        let at = unsafe { libc::mmap(std::ptr::null_mut(), 4096, rights, kind, -1, 0) };
+        if at == libc::MAP_FAILED {
+            return Err(std::io::Error::last_os_error().into());
+        }
+        let at = at.cast::<libc::pthread_mutex_t>();
+        // SAFETY: attributes are made before they are used; `at` is a page of our own.
+        unsafe {
+            let mut attributes: libc::pthread_mutexattr_t = std::mem::zeroed();
+            check(libc::pthread_mutexattr_init(&mut attributes))?;
+            check(libc::pthread_mutexattr_setpshared(&mut attributes, libc::PTHREAD_PROCESS_SHARED))?;
+            check(libc::pthread_mutexattr_setrobust(&mut attributes, libc::PTHREAD_MUTEX_ROBUST))?;
+            check(libc::pthread_mutex_init(at, &attributes))?;
+            check(libc::pthread_mutexattr_destroy(&mut attributes))?;
+        }
+        Ok(RobustMutex { at })
+    }
+
+    /// Takes it; true when its last owner died.
+    #[inline]
+    pub fn lock(&self) -> Result<bool> {
+        // SAFETY: initialised in `new`, never unmapped.
+        match unsafe { libc::pthread_mutex_lock(self.at) } {
+            0 => Ok(false),
+            libc::EOWNERDEAD => {
+                // SAFETY: as above, and we hold it.
+                check(unsafe { libc::pthread_mutex_consistent(self.at) })?;
+                Ok(true)
+            }
+            error => Err(std::io::Error::from_raw_os_error(error).into()),
+        }
+    }
+
+    /// Takes it if it is free.
+    pub fn try_lock(&self) -> bool {
+        // SAFETY: as in `lock`.
+        unsafe { libc::pthread_mutex_trylock(self.at) == 0 }
+    }
+
+    /// Lets go. The calling thread must hold it, otherwise nothing happens.
+    #[inline]
+    pub fn unlock(&self) {
+        // SAFETY: as in `lock`; a robust mutex checks who unlocks it.
+        unsafe { libc::pthread_mutex_unlock(self.at) };
+    }
+}
+
+fn check(error: i32) -> Result {
+    match error {
+        0 => Ok(()),
+        error => Err(std::io::Error::from_raw_os_error(error).into()),
+    }
+}

@@ -1,0 +1,145 @@
+//! What is measured.
+//!
+//! | file          | workloads                                          |
+//! |---------------|----------------------------------------------------|
+//! | `lock.rs`     | `lock_uncontended`, `lock_contended`               |
+//! | `spawn.rs`    | `spawn_join`, `first_spawn`, each also with 1 GiB  |
+//! | `recovery.rs` | `recovery`, also with 1 GiB                        |
+//! | `memory.rs`   | `idle_child_pss`, `idle_cpu`: what idling costs    |
+
+mod lock;
+mod memory;
+mod recovery;
+mod spawn;
+
+use serde_json::{Value, json};
+
+use crate::Result;
+
+/// Every workload, in the order of the table.
+pub static ALL: &[Workload] = &[
+    lock::UNCONTENDED,
+    lock::CONTENDED,
+    spawn::SPAWN_JOIN,
+    spawn::SPAWN_JOIN_GIB,
+    spawn::FIRST_SPAWN,
+    spawn::FIRST_SPAWN_GIB,
+    memory::IDLE_CHILD_PSS,
+    recovery::RECOVERY,
+    recovery::RECOVERY_GIB,
+    memory::IDLE_CPU,
+];
+
+/// One thing to measure, and who takes part.
+pub struct Workload {
+    /// As the command line calls it.
+    pub name: &'static str,
+    /// One line for people.
+    pub says: &'static str,
+    /// What the figures count.
+    pub unit: &'static str,
+    /// Which figures are good.
+    pub better: Better,
+    /// What ours must reach at least, whatever the others do.
+    pub target: Option<f64>,
+    /// Who takes part; the first is ours.
+    pub contenders: &'static [Contender],
+    /// More rounds tell nothing new.
+    pub most_pairs: usize,
+}
+
+/// Which figures are good.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Better {
+    /// Times, sizes.
+    Lower,
+    /// Rates.
+    Higher,
+}
+
+/// One that takes part.
+pub struct Contender {
+    /// As the command line calls it.
+    pub name: &'static str,
+    /// Measures once, in this process.
+    pub run: fn() -> Result<Sample>,
+    /// How many fresh processes make one figure, by their median.
+    pub fresh: usize,
+    /// The ratio of our figure to this one's that ours must reach.
+    pub target: Option<f64>,
+}
+
+impl Contender {
+    const fn new(name: &'static str, run: fn() -> Result<Sample>) -> Contender {
+        Contender { name, run, fresh: 1, target: None }
+    }
+
+    const fn fresh(self, fresh: usize) -> Contender {
+        Contender { fresh, ..self }
+    }
+
+    const fn target(self, ratio: f64) -> Contender {
+        Contender { target: Some(ratio), ..self }
+    }
+}
+
+/// What one run gives: its figure, and further ones that explain it.
+pub struct Sample {
+    /// In the workload's unit.
+    pub value: f64,
+    /// Name (with its unit) and figure.
+    pub notes: Vec<(String, f64)>,
+}
+
+impl Sample {
+    fn new(value: f64) -> Sample {
+        Sample { value, notes: vec![] }
+    }
+
+    fn note(mut self, name: &str, value: f64) -> Sample {
+        self.notes.push((name.to_owned(), value));
+        self
+    }
+
+    /// One line for `pairs.rs`.
+    pub fn to_json(&self) -> Value {
+        let notes: serde_json::Map<_, _> = self.notes.iter().map(|(k, v)| (k.clone(), json!(v))).collect();
+        json!({ "value": self.value, "notes": notes })
+    }
+
+    /// The inverse of [`to_json`](Sample::to_json).
+    pub fn from_json(line: &str) -> Result<Sample> {
+        let json: Value = serde_json::from_str(line).map_err(|e| format!("{e} in {line:?}"))?;
+        let notes = json["notes"].as_object().into_iter().flatten();
+        let notes = notes.filter_map(|(name, value)| Some((name.clone(), value.as_f64()?))).collect();
+        Ok(Sample { value: json["value"].as_f64().ok_or("a run without a figure")?, notes })
+    }
+}
+
+impl Workload {
+    /// The contender called `name`.
+    pub fn contender(&self, name: &str) -> Result<&Contender> {
+        let found = self.contenders.iter().find(|c| c.name == name);
+        found.ok_or_else(|| format!("{} has no contender {name}", self.name).into())
+    }
+
+    /// Whether `figure` is at least as good as `target`.
+    pub fn reaches(&self, figure: f64, target: f64) -> bool {
+        match self.better {
+            Better::Lower => figure <= target,
+            Better::Higher => figure >= target,
+        }
+    }
+}
+
+/// The workload called `name`.
+pub fn find(name: &str) -> Result<&'static Workload> {
+    ALL.iter()
+        .find(|w| w.name == name)
+        .ok_or_else(|| format!("no workload is called {name}; see `list`").into())
+}
+
+/// Says what went wrong, if it did.
+fn ensure(good: bool, what: &str) -> Result {
+    if good { Ok(()) } else { Err(what.into()) }
+}
