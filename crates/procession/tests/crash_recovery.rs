@@ -40,7 +40,7 @@ fn die(locks: [&'static Lock; 2], death: Death) -> i32 {
             internals::become_member(DEAD);
             locks.into_iter().for_each(|lock| forget(lock.lock()));
             let own = (Lock::named("its own").expect("a lock"), long_text());
-            forget((internals::pack(&own), internals::reserve(100 << 10)));
+            forget((own.0.lock(), internals::pack(&own), internals::reserve(100 << 10)));
             forget(own);
             gate.begin();
             (death.last)(locks[0]);

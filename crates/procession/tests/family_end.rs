@@ -166,7 +166,12 @@ fn ctrl_c_ends_the_family() {
 fn ctrl_c_reaches_children_of_a_main_that_handles_it() {
     let _dog = watched();
     if role().is_some() {
-        let (child, board) = (sleeper(), my_board());
+        let board = my_board();
+        let begins = |board: String| {
+            post(&board, "begun", "");
+            forever();
+        };
+        let child = Process::builder().daemon(true).spawn(begins, (board.clone(),)).unwrap();
         ignore_signals();
         let deaf = || {
             ignore_signals();
@@ -174,6 +179,7 @@ fn ctrl_c_reaches_children_of_a_main_that_handles_it() {
             wait_for(&my_board(), "go").len()
         };
         let deaf = Process::spawn(deaf, ()).unwrap();
+        wait_for(&board, "begun");
         wait_for(&board, "deaf");
         post(&board, "ready", "");
         println!("told: {}", child.join().unwrap_err());
