@@ -58,7 +58,7 @@ fn thousands_of_children_in_a_row_leave_nothing() {
             let p = Process::spawn(add, (lock.clone(), "n".repeat(n as usize % 500), n)).unwrap();
             assert!(p.join().unwrap().ends_with(&n.to_string()));
         };
-        (0..200).for_each(round);
+        (0..1000).for_each(round); // texts of every length
         let supervisor = supervisor();
         let audit = Audit::start(Some(mapping())).allow_bytes(512 << 10);
         let (bytes, fds) = (arena_bytes(), descriptors(supervisor));
