@@ -1,5 +1,4 @@
 //! The collector is killed at every instruction, and meets handles that move while it looks.
-#![allow(unsafe_code, reason = "lets a traced process go on")]
 
 mod support;
 
@@ -7,7 +6,7 @@ use procession::internals::{self, Rule};
 use procession::{Lock, Process};
 use procession_testkit::{Child, CrashStep, Gate, isolated, run_until};
 use support::{
-    Before, Diary, OTHER, THIRD, VICTIM, arena, assert_finished, done_by, lock_for_the_victim, open,
+    Before, Diary, OTHER, THIRD, VICTIM, arena, assert_finished, done_by, go_on, lock_for_the_victim, open,
     own_a_span, watched,
 };
 
@@ -81,8 +80,7 @@ fn move_during_a_pass(at: u64) -> (u64, bool) {
     );
     diary.write(1, 1);
     assert_eq!(mover.wait(), 0, "{}", mover.text());
-    // SAFETY: a system call without pointers: the child, traced by this thread, runs on.
-    unsafe { libc::ptrace(libc::PTRACE_DETACH, collector.pid, 0, 0) };
+    go_on(&collector);
     assert_eq!(collector.wait(), 0, "{}", collector.text());
     let alive = internals::unpack::<(Lock, Vec<u8>)>(diary.read(2)).is_ok();
     [VICTIM, OTHER].into_iter().for_each(internals::recover);

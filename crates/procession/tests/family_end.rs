@@ -81,7 +81,7 @@ fn who_kills_main_kills_every_child_in_whatever_state() {
         send(main.pid(), signal);
         assert_eq!(main.end().signal(), Some(signal));
         until_nothing_is_left(&board);
-        until_gone(&[supervisor]);
+        until_dead(&[supervisor]);
     }
 }
 
@@ -112,6 +112,33 @@ fn who_kills_main_while_it_spawns_leaves_nothing() {
 }
 
 #[test]
+fn a_child_can_end_the_family() {
+    let _dog = watched();
+    if let Some(role) = role() {
+        let others: Vec<_> = (0..4).map(|_| sleeper()).collect();
+        let ends = |role: String| {
+            let main = procession::parent_process().unwrap().expect("it was spawned by main");
+            match role.as_str() {
+                "kill" => main.kill().unwrap(),
+                "terminate" => main.terminate().unwrap(),
+                _ => main.interrupt().unwrap(),
+            }
+            forever();
+        };
+        Process::spawn(ends, (role,)).unwrap().join().unwrap_err();
+        drop(others);
+        return forever();
+    }
+    for (role, signal) in [("kill", libc::SIGKILL), ("terminate", libc::SIGTERM), ("interrupt", libc::SIGINT)]
+    {
+        let board = Board::new();
+        let mut main = Running::start(program(role, &board).stdout(Stdio::null()).stderr(Stdio::null()));
+        assert_eq!(main.end().signal(), Some(signal), "{role}");
+        until_nothing_is_left(&board);
+    }
+}
+
+#[test]
 fn main_that_becomes_another_program_ends_the_family() {
     let _dog = watched();
     if role().is_some() {
@@ -122,7 +149,7 @@ fn main_that_becomes_another_program_ends_the_family() {
     let board = Board::new();
     let main = Running::start(program("main", &board).stdout(Stdio::null()));
     let child = board.number("child");
-    until_gone(&[child]);
+    until_dead(&[child]);
     until("main alone is left", || members(&board) == [main.pid()]);
     assert_eq!(proc::comm(main.pid()).as_deref(), Some("sleep"));
 }

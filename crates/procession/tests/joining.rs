@@ -186,6 +186,33 @@ fn a_process_without_a_result_type_can_be_waited_for() {
     assert!(procession::current_process().unwrap().wait().is_err(), "nobody outlives main");
 }
 
+#[test]
+fn a_process_without_a_result_type_is_waited_for_in_four_ways() {
+    let _dog = watched();
+    let p = sleeper();
+    let any = find_by(p.pid());
+    assert_eq!(any.try_wait(), Ok(false));
+    assert_eq!(any.wait_timeout(Duration::ZERO), Ok(false));
+    assert_eq!(any.wait_timeout(Duration::from_millis(20)), Ok(false));
+    assert_eq!(any.wait_deadline(Instant::now() + Duration::from_millis(20)), Ok(false));
+    let waiting = std::thread::spawn({
+        let any = any.clone();
+        move || any.wait_timeout(Duration::MAX)
+    });
+    p.kill().unwrap();
+    let error = waiting.join().unwrap().unwrap_err();
+    assert!(error.to_string().contains("signal 9"), "{error}");
+    assert_eq!(any.wait(), Err(error.clone()));
+    assert_eq!(any.try_wait(), Err(error.clone()));
+    assert_eq!(any.wait_deadline(Instant::now()), Err(error), "an end is told also when time is up");
+    let board = Board::new();
+    let p = Process::spawn(|board: String| drop(wait_for(&board, "go")), (board.path(),)).unwrap();
+    let any = find_by(p.pid());
+    post(&board.path(), "go", "");
+    assert_eq!(any.wait_timeout(Duration::MAX), Ok(true));
+    assert_eq!((any.try_wait(), any.wait()), (Ok(true), Ok(())));
+}
+
 fn find_by(pid: Option<i32>) -> procession::AnyProcess {
     let mut children = procession::active_children().unwrap().into_iter();
     children.find(|c| Some(c.pid()) == pid).expect("it is among the active children")

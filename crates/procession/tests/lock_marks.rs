@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use family::*;
-use procession::sync::LockError;
+use procession::sync::{LockError, LockGuard};
 use procession::{Lock, Process};
 use procession_testkit::proc;
 
@@ -78,6 +78,37 @@ fn who_dies_while_recovering_leaves_it_marked_again() {
     let held = lock.lock_or_recover().unwrap();
     assert_eq!(held.recovered_from().map(|who| Some(who.pid)), Some(second.pid()));
     assert_ne!(first.pid(), second.pid());
+}
+
+#[test]
+fn who_recovers_may_wait_as_long_as_he_likes() {
+    let _dog = watched();
+    let (lock, board) = (Lock::new().unwrap(), Board::new());
+    let p = holder("holder", &lock, &board);
+    let soon = Duration::from_millis(20);
+    assert_eq!(refusal(lock.try_lock_or_recover()), LockError::WouldBlock);
+    assert_eq!(refusal(lock.lock_or_recover_timeout(soon)), LockError::TimedOut);
+    assert_eq!(refusal(lock.lock_or_recover_deadline(Instant::now() + soon)), LockError::TimedOut);
+    let waiting = std::thread::spawn({
+        let lock = lock.clone();
+        move || lock.lock_or_recover_timeout(Duration::MAX).map(|held| held.recovered_from().cloned())
+    });
+    until("one waits", || format!("{lock:?}").contains("waiters: 1"));
+    p.kill().unwrap();
+    let news = waiting.join().unwrap().unwrap().expect("the holder died");
+    assert_eq!(Some(news.pid), p.pid());
+    assert!(lock.try_lock().is_ok());
+
+    type Recover = fn(&Lock) -> Result<LockGuard<'_>, LockError>;
+    let at_once: [Recover; 2] =
+        [Lock::try_lock_or_recover, |lock| lock.lock_or_recover_deadline(Instant::now())];
+    for recover in at_once {
+        let (lock, p) = orphaned("dead");
+        let held = recover(&lock).unwrap();
+        assert_eq!(held.recovered_from().map(|who| Some(who.pid)), Some(p.pid()));
+        drop(held);
+        assert!(recover(&lock).unwrap().recovered_from().is_none());
+    }
 }
 
 #[test]

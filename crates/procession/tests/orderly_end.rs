@@ -88,7 +88,7 @@ fn main_waits_for_its_children_and_ends_its_daemons() {
     assert_eq!(members(&board).iter().filter(|&&pid| pid != main.pid()).count(), 0);
     assert_eq!(main.end().code(), Some(7), "main's own exit code");
     assert!(posted(&board.path(), "detached"), "children of children are waited for");
-    until_gone(&pids);
+    until_dead(&pids);
 }
 
 #[test]

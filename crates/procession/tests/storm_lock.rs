@@ -6,16 +6,16 @@ mod support;
 use std::fs::File;
 use std::hint::spin_loop;
 use std::os::fd::AsRawFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::ptr;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
 
-use procession::internals::{self, Census};
+use procession::internals::{self, Census, Rule};
 use procession::sync::{LockError, LockGuard};
 use procession::{Failure, Lock, Process};
 use procession_testkit::{Audit, Ledger, Rng, Storm, isolated, proc, watchdog};
-use support::{LONG, arena};
+use support::{LONG, arena, owner};
 
 const WORKERS: usize = 6;
 const KILLS: usize = 600;
@@ -112,7 +112,10 @@ impl Worker {
 }
 
 /// Visits the locks again and again, until the books are closed.
-fn work(locks: Vec<Lock>, directory: String, seed: u64) {
+fn work(locks: Vec<Lock>, directory: String, seed: u64, with_journal: bool) {
+    if !with_journal {
+        internals::break_rule(Rule::Journal);
+    }
     let ledger = Ledger::open(Path::new(&directory).join("ledger"));
     let books = Books::open(&Path::new(&directory).join("books"));
     let (me, rng) = (u64::from(std::process::id()), Rng::seeded(seed));
@@ -121,7 +124,7 @@ fn work(locks: Vec<Lock>, directory: String, seed: u64) {
         if worker.books.closing() {
             return;
         }
-        if round > 1000 {
+        if round > 200 {
             // Who lives that long must not fill the ledger while the killer waits for its turn to run.
             std::thread::sleep(Duration::from_millis(1));
         }
@@ -168,49 +171,66 @@ impl Story {
     }
 }
 
-#[test]
-fn workers_are_killed_and_no_lock_is_lost() {
-    isolated!({
-        let _dog = watchdog(Duration::from_secs(110));
+/// Where the workers work.
+struct Office {
+    directory: PathBuf,
+    ledger: Ledger,
+    books: Books,
+    storm: Storm,
+}
+
+impl Office {
+    /// Starts the family too.
+    fn open() -> Office {
         let directory = std::env::temp_dir();
         let ledger = Ledger::create(directory.join("ledger"));
         Books::create(&directory.join("books"));
         let books = Books::open(&directory.join("books"));
         let supervisor = Process::spawn(std::os::unix::process::parent_id, ()).unwrap().join().unwrap();
-        let mapping = arena();
-        // Pages that were touched once stay: of slots, records, objects and bitmaps.
-        let audit = Audit::start(Some(mapping)).allow_bytes(1 << 20);
-
         let mut storm = Storm::with(Rng::fresh()).also_below(supervisor as i32);
         println!("seed {}", storm.rng().seed());
+        Office { directory, ledger, books, storm }
+    }
+
+    fn hire(&mut self, locks: &[Lock], with_journal: bool) -> Process<()> {
+        let seed = self.storm.rng().next_u64();
+        let args = (locks.to_vec(), self.directory.display().to_string(), seed, with_journal);
+        Process::spawn(work, args).expect("a worker")
+    }
+}
+
+#[test]
+fn workers_are_killed_and_no_lock_is_lost() {
+    isolated!({
+        let _dog = watchdog(Duration::from_secs(110));
+        let mut office = Office::open();
+        // Pages that were touched once stay: of slots, records, objects and bitmaps.
+        let audit = Audit::start(Some(arena())).allow_bytes(1 << 20);
         let locks: Vec<Lock> = (0..2).map(|_| Lock::new().unwrap()).collect();
-        let hire = |storm: &mut Storm| {
-            let args = (locks.clone(), directory.display().to_string(), storm.rng().next_u64());
-            Process::spawn(work, args).expect("a worker")
-        };
-        let mut workers: Vec<Process<()>> = (0..WORKERS).map(|_| hire(&mut storm)).collect();
-        while storm.kills().len() < KILLS {
-            let candidates: Vec<i32> = workers.iter().filter_map(Process::pid).collect();
-            let Some(pid) = storm.kill_one(&candidates) else { continue };
-            let place = workers.iter().position(|worker| worker.pid() == Some(pid)).expect("a worker's");
+        let mut workers: Vec<Process<()>> = (0..WORKERS).map(|_| office.hire(&locks, true)).collect();
+        while office.storm.kills().len() < KILLS {
+            let candidates: Vec<i32> = workers.iter().map(|worker| worker.pid().unwrap_or(0)).collect();
+            let Some(pid) = office.storm.kill_one(&candidates) else { continue };
+            let place = candidates.iter().position(|&candidate| candidate == pid).expect("one of them");
             // One that was killed before it had begun is replaced by the supervisor: it has another number.
             let worker = &workers[place];
             proc::wait_until("it is dead", LONG, || !worker.is_alive() || worker.pid() != Some(pid));
             if worker.is_alive() {
                 continue;
             }
-            let dead = std::mem::replace(&mut workers[place], hire(&mut storm));
+            let dead = std::mem::replace(&mut workers[place], office.hire(&locks, true));
             let failure = dead.join().expect_err("it was killed");
             // Three kills before it had begun, and the supervisor gave it up.
             let expected =
                 matches!(failure.failure(), Failure::Killed { signal: 9, .. } | Failure::NotStarted { .. });
             assert!(expected, "{failure}");
         }
-        books.0[CLOSING].store(1, SeqCst);
+        office.books.0[CLOSING].store(1, SeqCst);
         for worker in workers {
             worker.join().expect("a worker goes home");
         }
 
+        let Office { ledger, books, storm, .. } = office;
         let (mut recovered, mut inside) = (0, 0);
         for (which, lock) in locks.iter().enumerate() {
             let held = lock.lock_or_recover().expect("the lock, at once");
@@ -228,6 +248,29 @@ fn workers_are_killed_and_no_lock_is_lost() {
         drop(locks);
         proc::wait_until("nothing is left in the arena", LONG, nothing_is_left);
         audit.assert_back();
+    });
+}
+
+/// The control: with a rule broken, some kill must leave a lock with the dead.
+#[test]
+fn without_the_journal_a_lock_is_lost() {
+    isolated!({
+        let _dog = watchdog(Duration::from_secs(110));
+        arena();
+        let mut office = Office::open();
+        let locks: Vec<Lock> = (0..2).map(|_| Lock::new().unwrap()).collect();
+        while locks.iter().all(|lock| owner(lock) == 0) {
+            let workers: Vec<Process<()>> = (0..2).map(|_| office.hire(&locks, false)).collect();
+            for worker in workers {
+                let pid = worker.pid().expect("a number");
+                let works = || office.ledger.entries().iter().any(|entry| entry[1] == pid as u64);
+                proc::wait_until("it works, or waits", LONG, || works() || proc::is_parked(pid));
+                assert_eq!(office.storm.kill_one(&[pid]), Some(pid));
+                worker.join().expect_err("it was killed");
+            }
+            assert!(office.storm.kills().len() < KILLS, "no kill has made a difference");
+        }
+        println!("lost after {} kills", office.storm.kills().len());
     });
 }
 

@@ -58,12 +58,12 @@ fn the_children_go_with_it_in_whatever_state() {
         send(stopped, libc::SIGSTOP);
         until("it is stopped", || proc::state(stopped) == Some('T'));
         let old = supervisor();
+        until("the grandchild is there too", || proc::descendants(old).len() >= 5);
         let all = proc::descendants(old);
-        assert!(all.len() >= 5);
         send(old, libc::SIGKILL);
         children.iter().for_each(|p| assert_eq!(p.join().unwrap_err().failure(), &Failure::FamilyLost));
-        until_gone(&all);
-        until_gone(&[old]);
+        until_dead(&all);
+        until_dead(&[old]);
         assert!(procession::active_children().unwrap().is_empty());
         drop(held);
         assert!(lock.try_lock().is_ok());

@@ -160,6 +160,12 @@ pub fn text_of(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
+/// Waits until none of these processes lives. (Zombies of a supervisor that has ended are init's to reap.)
+#[track_caller]
+pub fn until_dead(pids: &[i32]) {
+    until(&format!("none of {pids:?} lives"), || pids.iter().all(|&pid| proc::gone(pid)));
+}
+
 /// Waits until none of these processes is left, not even as a zombie of one that lives on.
 #[track_caller]
 pub fn until_gone(pids: &[i32]) {

@@ -1,7 +1,7 @@
 //! What the crash tests share: the victim's place, a diary outside the shared memory, and the question
 //! whether a death left anything behind.
 #![allow(dead_code, reason = "each test file uses a part of it")]
-#![allow(unsafe_code, reason = "a page shared between processes")]
+#![allow(unsafe_code, reason = "a page shared between processes, ptrace")]
 
 pub mod scene;
 
@@ -253,4 +253,10 @@ pub fn lock_for_the_victim(maker: u32) -> u64 {
         std::mem::forget(lock);
         block
     })
+}
+
+/// Lets a process go on that `run_until` has stopped.
+pub fn go_on(stopped: &Child) {
+    // SAFETY: a system call without pointers: a child that this thread traces runs on.
+    unsafe { libc::ptrace(libc::PTRACE_DETACH, stopped.pid, 0, 0) };
 }

@@ -1,0 +1,82 @@
+//! A process asks for its parent while that one is dead and is being buried: it hears that there is none, or
+//! gets a handle that says how the parent ended.
+
+mod support;
+
+use procession::internals;
+use procession::{Process, parent_process};
+use procession_testkit::{Gate, isolated, proc, run_until};
+use support::{LONG, OTHER, VICTIM, arena, done_by, go_on, watched};
+
+/// Starts processes in which nothing runs yet: a child of main's, and one of that child's.
+fn parent_and_child() {
+    internals::open_spare(OTHER);
+    drop(Process::spawn(|| (), ()).expect("the spare takes it"));
+    internals::open_slot(OTHER);
+    internals::open_spare(VICTIM);
+    done_by(OTHER, || {
+        std::mem::forget(Process::spawn(|| (), ()).expect("the spare takes it"));
+        0
+    });
+    internals::open_slot(VICTIM);
+}
+
+/// The child stands still at its `at`-th instruction of asking for its parent; meanwhile its parent's burial
+/// gets as far as it can, but for its end. Then both go on. Gives how far the child would come, and whether
+/// it comes to an end.
+fn ask_during_a_burial(at: u64) -> (u64, bool) {
+    parent_and_child();
+    let (objects, mut steps) = (internals::census().objects, 0);
+    let mut asking = run_until(
+        |gate: &Gate| {
+            internals::become_member(VICTIM);
+            gate.begin();
+            let parent = parent_process().expect("an answer");
+            gate.end();
+            if let Some(parent) = parent {
+                parent.wait().expect_err("it was killed");
+            }
+        },
+        |point| {
+            steps = point.step;
+            point.finished || point.step >= at
+        },
+    );
+    let mut burying = run_until(
+        |gate: &Gate| {
+            gate.begin();
+            internals::recover(OTHER);
+            gate.end();
+        },
+        |point| point.finished || (point.step % 16 == 0 && internals::census().objects < objects),
+    );
+    go_on(&asking);
+    proc::wait_until("the child has heard", LONG, || {
+        asking.try_wait().is_some() || proc::is_parked(asking.pid)
+    });
+    go_on(&burying);
+    assert_eq!(burying.wait(), 0, "{}", burying.text());
+    let ended = !proc::is_parked(asking.pid);
+    if ended {
+        assert_eq!(asking.wait(), 0, "{}", asking.text());
+    }
+    drop(asking);
+    internals::recover(VICTIM);
+    internals::collect();
+    (steps, ended)
+}
+
+#[test]
+fn a_parent_that_dies_meanwhile_is_no_riddle() {
+    isolated!({
+        let _dog = watched();
+        arena();
+        internals::come_home();
+        let (steps, ended) = ask_during_a_burial(u64::MAX);
+        assert!(steps > 100 && ended);
+        let hang: Vec<u64> =
+            (0..24).map(|n| steps * n / 24).filter(|&at| !ask_during_a_burial(at).1).collect();
+        assert!(hang.is_empty(), "it hangs when it is overtaken at one of the steps {hang:?} of {steps}");
+        assert_eq!(internals::census().objects, 0);
+    });
+}
