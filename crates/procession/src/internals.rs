@@ -14,7 +14,7 @@ use crate::supervisor::{outcome, recovery};
 use crate::{Lock, Message, Result};
 
 pub use crate::rules::{Rule, break_rule};
-pub use crate::sync::raw::word;
+pub use crate::sync::raw::{event, word};
 
 /// The owner of a small span that has none: see [`Census::small_spans`].
 pub const NOBODY: u32 = blocks::NOBODY;

@@ -87,6 +87,11 @@ impl Tag {
     fn process_slot(self) -> Option<u32> {
         (self.0 & 7 << 28 == Tag::PROCESS).then_some(self.0 & Tag::INDEX)
     }
+
+    /// The object that owns the block, if one does.
+    pub(crate) fn object_index(self) -> Option<u32> {
+        (self.0 & 7 << 28 == Tag::OBJECT).then_some(self.0 & Tag::INDEX)
+    }
 }
 
 /// What a span is used for, as its word says.
@@ -175,6 +180,33 @@ fn place(arena: &Arena, at: u64) -> Option<Place> {
             sound.then(|| Place::Small { tag: arena.tag(span, index as u32) })
         }
         Use::Head { tag, spans } if at == arena.span_offset(span) => Some(Place::Large { span, tag, spans }),
+        _ => None,
+    }
+}
+
+/// Who owns the block that starts at `at`.
+pub(crate) fn owner(arena: &Arena, at: u64) -> Tag {
+    match place(arena, at) {
+        Some(Place::Small { tag }) => Tag(tag.load(Ordering::Acquire)),
+        Some(Place::Large { tag, .. }) => tag,
+        None => Tag::FREE,
+    }
+}
+
+/// Who owns the block in which `offset` lies.
+pub(crate) fn owner_of_inside(arena: &Arena, offset: u64) -> Option<Tag> {
+    let span = arena.layout.span_of(offset)?;
+    match arena.span_use(span) {
+        Use::Small { class, .. } => {
+            let inside = offset.checked_sub(arena.block_offset(span, class, 0))?;
+            let index = (inside / u64::from(CLASSES[class as usize])) as u32;
+            (index < blocks_in(class)).then(|| Tag(arena.tag(span, index).load(Ordering::Acquire)))
+        }
+        Use::Head { tag, .. } => Some(tag),
+        Use::Cont { head, .. } if head < arena.layout.spans => match arena.span_use(head) {
+            Use::Head { tag, .. } => Some(tag),
+            _ => None,
+        },
         _ => None,
     }
 }

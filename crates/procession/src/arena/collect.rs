@@ -17,12 +17,19 @@
 //! unless step 2 came after that too; then the source still held it during both scans and was seen,
 //! or got it by an earlier move, to which the same applies. If step 2 came before the first reading,
 //! so did step 1, and the destination was seen. (Steps and readings are SeqCst.)
+//!
+//! A block that belongs to an object holds what is in it only as long as somebody can reach that
+//! object; or two queues that lie in each other would live for ever. So what such blocks carry is
+//! noted while scanning, and marked when their owner is. Whoever takes a block out of an object does it
+//! as a move, too: the block is its own, it touches what the block carries, and only then may it let
+//! the object go.
 
 use std::sync::Mutex;
 use std::sync::atomic::Ordering;
 
 use super::blocks::{CLASSES, Tag, Use, blocks_in};
 use super::layout::SPAN;
+use super::mark::Marks;
 use super::objects::{self, Id, SUPERVISOR};
 use super::{Arena, member, payload, slots};
 
@@ -65,48 +72,43 @@ fn pass(arena: &Arena, by: u32, record: &super::records::Record) -> bool {
     if candidates.is_empty() {
         return false;
     }
-    let mut marked = vec![false; used as usize];
-    let mut mark = |id: Id| {
-        if let Some(mark) = marked.get_mut(id.index() as usize) {
-            *mark = true;
-        }
-    };
-    mark_blocks(arena, &mut mark);
+    let mut marks = Marks::new(used, candidates.iter().map(|(id, _)| id.index()));
+    mark_blocks(arena, &mut |owner, id| match owner.object_index() {
+        Some(object) => marks.note(object, id.index()),
+        None => marks.mark(id.index()),
+    });
     let slots = arena.header().slots_used.load(Ordering::Acquire).min(arena.layout.slots);
     for slot in
         (0..slots).filter(|&s| slots::phase(arena.slot(s).state.load(Ordering::SeqCst)) != slots::FREE)
     {
-        arena.held_objects(slot).for_each(|index| mark(Id(index.into())));
+        arena.held_objects(slot).for_each(|index| marks.mark(index));
     }
-    let mut again = false;
-    for (id, touched) in candidates {
-        let object = arena.object(id.index());
-        if !marked[id.index() as usize] && object.touched.load(Ordering::SeqCst) == touched {
-            again |= objects::free(arena, record, by, id);
+    for (id, touched) in &candidates {
+        if arena.object(id.index()).touched.load(Ordering::SeqCst) != *touched {
+            marks.mark(id.index());
         }
     }
-    again
+    marks.spread();
+    let garbage = candidates.into_iter().filter(|(id, _)| !marks.has(id.index()));
+    garbage.fold(false, |again, (id, _)| objects::free(arena, record, by, id) | again)
 }
 
-fn mark_blocks(arena: &Arena, mark: &mut impl FnMut(Id)) {
+/// Calls `mark` with every handle that a block carries, and the owner of the block.
+fn mark_blocks(arena: &Arena, mark: &mut impl FnMut(Tag, Id)) {
     for span in arena.spans_in_use() {
         match arena.span_use(span) {
             Use::Small { class, .. } => {
                 for index in 0..blocks_in(class) {
-                    if Tag(arena.tag(span, index).load(Ordering::SeqCst)).has_handles() {
-                        let size = CLASSES[class as usize].into();
-                        payload::for_each_handle(
-                            arena,
-                            arena.block_offset(span, class, index),
-                            size,
-                            &mut *mark,
-                        );
+                    let tag = Tag(arena.tag(span, index).load(Ordering::SeqCst));
+                    if tag.has_handles() {
+                        let (at, size) = (arena.block_offset(span, class, index), CLASSES[class as usize]);
+                        payload::for_each_handle(arena, at, size.into(), &mut |id| mark(tag, id));
                     }
                 }
             }
             Use::Head { tag, spans } if tag.has_handles() => {
                 let size = u64::from(spans) * SPAN;
-                payload::for_each_handle(arena, arena.span_offset(span), size, &mut *mark);
+                payload::for_each_handle(arena, arena.span_offset(span), size, &mut |id| mark(tag, id));
             }
             _ => {}
         }

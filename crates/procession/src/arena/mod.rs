@@ -19,7 +19,7 @@
 //! | `blocks.rs`   | memory of any size, tagged with its owner; `heap.rs` allocates     |
 //! | `sweep.rs`    | what a dead process held goes back                                 |
 //! | `handle.rs`   | counted handles of this process, and how they travel               |
-//! | `collect.rs`  | finds shared objects that nobody holds any more                    |
+//! | `collect.rs`  | finds shared objects that nobody holds any more; `mark.rs` its marks |
 //! | `payload.rs`  | a value as bytes in a block, with the handles inside it            |
 //! | `member.rs`   | which process of the family this one is                            |
 //! | `thread.rs`   | which record the calling thread has                                |
@@ -36,6 +36,7 @@ pub(crate) mod handle;
 pub(crate) mod header;
 pub(crate) mod heap;
 pub(crate) mod layout;
+mod mark;
 pub(crate) mod member;
 pub(crate) mod objects;
 pub(crate) mod payload;
@@ -256,10 +257,14 @@ impl Arena {
         sound.then(|| unsafe { self.at(offset) })
     }
 
-    /// The object that has a lock at `offset` in its hot line.
-    pub(crate) fn object_at(&self, offset: u64) -> Option<&'static Object> {
-        let index = offset.checked_sub(self.layout.objects_at)? / size_of::<Object>() as u64;
-        (index < u64::from(self.layout.objects)).then(|| self.object(index as u32))
+    /// The object in whose hot line, or in one of whose blocks, `offset` lies; with its index.
+    pub(crate) fn object_around(&self, offset: u64) -> Option<(u32, &'static Object)> {
+        let place = offset.checked_sub(self.layout.objects_at)? / size_of::<Object>() as u64;
+        let index = match u32::try_from(place).ok().filter(|&index| index < self.layout.objects) {
+            Some(index) => index,
+            None => blocks::owner_of_inside(self, offset)?.object_index()?,
+        };
+        (index < self.layout.objects).then(|| (index, self.object(index)))
     }
 
     /// Gives whole pages back to the kernel; where pages are larger than the range, nothing happens.

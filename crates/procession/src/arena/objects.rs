@@ -18,6 +18,8 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use super::Arena;
 use super::blocks::{self, Tag};
 use super::records::Record;
+use super::sweep;
+use crate::os::futex;
 use crate::rules::{self, Rule};
 use crate::{Error, Result};
 
@@ -37,6 +39,9 @@ pub(crate) const NAME: usize = 95;
 pub(crate) enum Kind {
     Lock = 1,
     Process = 2,
+    Queue = 3,
+    JoinableQueue = 4,
+    Connection = 5,
 }
 
 impl Kind {
@@ -44,7 +49,20 @@ impl Kind {
         match self {
             Kind::Lock => "lock",
             Kind::Process => "process",
+            Kind::Queue | Kind::JoinableQueue => "queue",
+            Kind::Connection => "connection",
         }
+    }
+
+    fn read(byte: u8) -> Option<Kind> {
+        let all = [Kind::Lock, Kind::Process, Kind::Queue, Kind::JoinableQueue, Kind::Connection];
+        all.into_iter().find(|kind| *kind as u8 == byte)
+    }
+
+    /// Whether an object of this kind may own more blocks than it has room to list: they are found
+    /// by their tags.
+    fn owns_many(self) -> bool {
+        matches!(self, Kind::Queue | Kind::JoinableQueue)
     }
 }
 
@@ -66,8 +84,13 @@ pub(crate) struct Object {
     _line: AtomicU64,
     body: [AtomicU64; 8],
     name: [AtomicU64; 12],
-    _rest: [AtomicU64; 4],
+    /// Words in which [`GONE`] is set when the object is freed, as offsets: see [`Object::tell`].
+    obituaries: [AtomicU64; 2],
+    _rest: [AtomicU64; 2],
 }
+
+/// In a word that an object names in its obituaries: the object is no more.
+pub(crate) const GONE: u32 = 2;
 
 /// What an object's hot line holds.
 ///
@@ -123,10 +146,33 @@ impl Object {
         self.state.load(Ordering::SeqCst) & 0xff == FREE
     }
 
+    /// What the object is, if there is one.
+    pub(crate) fn kind(&self) -> Option<Kind> {
+        let state = self.state.load(Ordering::SeqCst);
+        matches!(state & 0xff, LIVE | FREEING).then(|| Kind::read((state >> 8) as u8)).flatten()
+    }
+
     /// Whether there is an object, and it is a `kind`.
     pub(crate) fn is_any(&self, kind: Kind) -> bool {
-        let state = self.state.load(Ordering::SeqCst);
-        matches!(state & 0xff, LIVE | FREEING) && (state >> 8) as u8 == kind as u8
+        self.kind() == Some(kind)
+    }
+
+    /// Has the end of the object told to who sleeps on these words, which lie in memory that the
+    /// object keeps alive. Called while the object is filled in.
+    pub(crate) fn tell(&self, words: [u64; 2]) {
+        self.obituaries.iter().zip(words).for_each(|(to, word)| to.store(word, Ordering::Relaxed));
+    }
+
+    fn send_obituaries(&self, arena: &Arena) {
+        for obituary in &self.obituaries {
+            if let Some(word) = arena.futex_word(obituary.load(Ordering::Acquire)) {
+                word.fetch_or(GONE, Ordering::SeqCst);
+                futex::wake_all(word);
+                // CRASH: sent again after a death before this store; what keeps the word alive is
+                // freed only after it.
+                obituary.store(0, Ordering::SeqCst);
+            }
+        }
     }
 
     /// The handle id of the object, if there is one, of any kind.
@@ -172,7 +218,7 @@ impl Object {
     }
 
     fn clear(&self) {
-        for word in self.blocks.iter().chain(&self.body).chain(&self.name) {
+        for word in self.blocks.iter().chain(&self.body).chain(&self.name).chain(&self.obituaries) {
             word.store(0, Ordering::Relaxed);
         }
         for word in [&self.embedded, &self.touched, &self.creator, &self.partner, &self.name_len] {
@@ -289,6 +335,11 @@ pub(crate) fn free(arena: &Arena, record: &Record, owner: u32, id: Id) -> bool {
 fn finish_free(arena: &Arena, owner: u32, index: u32) -> bool {
     let object = arena.object(index);
     let mut collect = false;
+    object.send_obituaries(arena);
+    if object.kind().is_some_and(Kind::owns_many) {
+        // CRASH: begun anew it finds what is left; until `FREE` below nobody can own as this object.
+        collect |= sweep::belongings(arena, owner, index);
+    }
     for block in &object.blocks {
         let at = block.load(Ordering::Acquire);
         if at != 0 {

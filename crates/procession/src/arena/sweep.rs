@@ -57,6 +57,22 @@ pub(crate) fn empty_orphans(arena: &Arena) {
     }
 }
 
+/// Frees every block that belongs to an object, in the name of process `by`. Says whether the
+/// collector should look.
+pub(super) fn belongings(arena: &Arena, by: u32, object: u32) -> bool {
+    let (owner, mut collect) = (Tag::object(object), false);
+    for span in arena.spans_in_use() {
+        match arena.span_use(span) {
+            Use::Small { class, .. } => collect |= sweep_tags(arena, span, class, owner).1,
+            Use::Head { tag, .. } if tag.same_owner(owner) => {
+                collect |= blocks::free(arena, by, arena.span_offset(span), owner);
+            }
+            _ => {}
+        }
+    }
+    collect
+}
+
 fn is_empty(arena: &Arena, span: u32, class: u8) -> bool {
     (0..blocks_in(class)).all(|index| arena.tag(span, index).load(Ordering::Acquire) == Tag::FREE.0)
 }
@@ -106,17 +122,7 @@ fn sweep_span(arena: &Arena, span: u32, slot: u32) -> bool {
 }
 
 fn sweep_small(arena: &Arena, span: u32, by: u32, class: u8, slot: u32) -> bool {
-    let (mut empty, mut collect) = (true, false);
-    for index in 0..blocks_in(class) {
-        let tag = arena.tag(span, index);
-        let old = Tag(tag.load(Ordering::Acquire));
-        if old.same_owner(Tag::process(slot)) {
-            let _ = tag.compare_exchange(old.0, Tag::FREE.0, Ordering::AcqRel, Ordering::Relaxed);
-            collect |= old.has_handles();
-        } else {
-            empty &= old == Tag::FREE;
-        }
-    }
+    let (empty, collect) = sweep_tags(arena, span, class, Tag::process(slot));
     if by == slot {
         // Nobody else takes blocks from this span, so one that is empty stays so.
         let to = if empty { Use::Free } else { Use::Small { by: NOBODY, class } };
@@ -126,6 +132,23 @@ fn sweep_small(arena: &Arena, span: u32, by: u32, class: u8, slot: u32) -> bool 
         arena.move_span(span, Use::Small { by, class }, to);
     }
     collect
+}
+
+/// Frees the blocks of a small span that belong to `owner`. Says whether the span is empty then, and
+/// whether the collector should look.
+fn sweep_tags(arena: &Arena, span: u32, class: u8, owner: Tag) -> (bool, bool) {
+    let (mut empty, mut collect) = (true, false);
+    for index in 0..blocks_in(class) {
+        let tag = arena.tag(span, index);
+        let old = Tag(tag.load(Ordering::Acquire));
+        if old.same_owner(owner) {
+            let _ = tag.compare_exchange(old.0, Tag::FREE.0, Ordering::AcqRel, Ordering::Relaxed);
+            collect |= old.has_handles();
+        } else {
+            empty &= old == Tag::FREE;
+        }
+    }
+    (empty, collect)
 }
 
 /// A run that got no head: its spans are taken from the first on, so they are freed from the last.

@@ -7,6 +7,7 @@
 use std::sync::atomic::Ordering;
 
 use super::outcome;
+use crate::arena::objects::Kind;
 use crate::arena::{Arena, slots, sweep};
 use crate::os::process::Ended;
 use crate::rules::{self, Rule};
@@ -71,10 +72,19 @@ fn release_locks_of(arena: &Arena, slot: u32, id: u32) -> bool {
         let lock = entry.load(Ordering::Acquire);
         if lock != 0 {
             any = true;
-            sync::bury(arena, slot, id, lock);
+            bury(arena, slot, id, lock);
         }
     });
     any
+}
+
+/// Releases the lock at `offset`, which the thread with record `id` held or was about to take.
+fn bury(arena: &Arena, slot: u32, id: u32, offset: u64) {
+    let Some((_, object)) = arena.object_around(offset) else { return };
+    match object.kind() {
+        Some(Kind::Lock) => sync::bury(arena, slot, id, object, offset),
+        _ => {}
+    }
 }
 
 /// Puts spares back that the dead had claimed and not sent off.

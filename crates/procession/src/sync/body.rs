@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
 use super::error::OwnerDied;
 use super::raw::lock::RawLock;
 use crate::arena::Arena;
-use crate::arena::objects::{Body, Kind};
+use crate::arena::objects::{Body, Kind, Object};
 
 /// What a lock is in shared memory: its word, and who left it marked.
 #[repr(C)]
@@ -66,15 +66,18 @@ impl LockBody {
     }
 }
 
-/// Releases what the dead thread with record `id`, of process `slot`, held at `offset`.
-pub(crate) fn bury(arena: &Arena, slot: u32, id: u32, offset: u64) {
-    let Some(object) = arena.object_at(offset).filter(|object| object.is_any(Kind::Lock)) else { return };
+/// Releases the lock `object` if the dead thread with record `id`, of process `slot`, held it at
+/// `offset`.
+pub(crate) fn bury(arena: &Arena, slot: u32, id: u32, object: &'static Object, offset: u64) {
     let body: &'static LockBody = object.body();
     if arena.offset_of(&raw const *body) != offset {
         return;
     }
-    super::raw::lock::bury(arena, id, &body.raw, || {
-        let pid = arena.slot(slot).pid.load(Ordering::Relaxed);
-        body.write_mark(DIED, pid, &arena.process_name(slot));
+    super::raw::lock::bury(arena, id, &body.raw, |inside| {
+        if inside {
+            let pid = arena.slot(slot).pid.load(Ordering::Relaxed);
+            body.write_mark(DIED, pid, &arena.process_name(slot));
+        }
+        inside
     });
 }

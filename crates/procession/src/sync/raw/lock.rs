@@ -170,18 +170,14 @@ impl Waiter for Sleeper {
     }
 }
 
-/// Releases what the dead thread with record `id` held at `lock`. `note_death` runs while only the
-/// caller may touch what the lock guards.
-pub(crate) fn bury(arena: &Arena, id: u32, lock: &'static RawLock, note_death: impl Fn()) {
+/// Releases what the dead thread with record `id` held at `lock`. `repair` runs while only the
+/// caller may touch what the lock guards; it is told whether the dead was inside, and says whether
+/// to mark the lock.
+pub(crate) fn bury(arena: &Arena, id: u32, lock: &'static RawLock, repair: impl Fn(bool) -> bool) {
     let offset = arena.offset_of(&raw const *lock);
     // Still announced as waiting: it was made the owner but never ran, so nothing is half-done.
     let inside = arena.record(id).waits_for.load(Ordering::Acquire) != offset;
-    word::bury(&lock.word, id + 1, || {
-        if inside {
-            note_death();
-        }
-        inside
-    });
+    word::bury(&lock.word, id + 1, || repair(inside));
     // Also when the word does not name the dead: it may have let go, and died before its wake.
     if rules::holds(Rule::SweepWakes) {
         futex::wake_all(lock.futex());

@@ -2,10 +2,14 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use super::event;
 use crate::arena::Arena;
 use crate::arena::records::Record;
 use crate::os::clock::{Deadline, now_ns};
 use crate::os::futex;
+
+/// In the offset of the word that a thread waits for: the word counts events.
+pub(crate) const EVENT: u64 = 1;
 
 /// Announces in a thread's record that it waits for `word`, from now until this is dropped.
 pub(crate) struct Wait<'a> {
@@ -18,6 +22,15 @@ impl<'a> Wait<'a> {
         // ORDERING: SeqCst. The death sweep reads this after the dead's last store: either it sees
         // the announcement and wakes us, or we see the word changed and do not sleep.
         record.waits_for.store(arena.offset_of(word), Ordering::SeqCst);
+        Wait { record }
+    }
+
+    /// As [`announce`](Wait::announce), for a word that counts events: who wakes on behalf of the dead
+    /// counts one more, because the dead may have died between what happened and its count.
+    pub(crate) fn announce_event(arena: &Arena, record: &'a Record, word: &AtomicU32) -> Wait<'a> {
+        record.waits_since_ns.store(now_ns(), Ordering::Relaxed);
+        // ORDERING: as in `announce`.
+        record.waits_for.store(arena.offset_of(word) | EVENT, Ordering::SeqCst);
         Wait { record }
     }
 
@@ -36,6 +49,29 @@ impl<'a> Wait<'a> {
     }
 }
 
+impl event::Word for AtomicU32 {
+    #[inline]
+    fn load(&self) -> u32 {
+        self.load(Ordering::SeqCst)
+    }
+
+    fn set(&self, bits: u32) -> u32 {
+        self.fetch_or(bits, Ordering::SeqCst) | bits
+    }
+
+    fn count(&self) {
+        self.fetch_add(event::ONE, Ordering::SeqCst);
+    }
+
+    fn exchange(&self, old: u32, new: u32) -> bool {
+        self.compare_exchange(old, new, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+    }
+
+    fn wake(&self, count: i32) -> usize {
+        futex::wake(self, count)
+    }
+}
+
 impl Drop for Wait<'_> {
     fn drop(&mut self) {
         self.record.waits_for.store(0, Ordering::Release);
@@ -48,7 +84,10 @@ impl Drop for Wait<'_> {
 pub(crate) fn wake_everybody(arena: &Arena) {
     for id in arena.records_in_use() {
         let at = arena.record(id).waits_for.load(Ordering::SeqCst);
-        if let Some(word) = arena.futex_word(at) {
+        if let Some(word) = arena.futex_word(at & !EVENT) {
+            if at & EVENT != 0 {
+                word.fetch_add(event::ONE, Ordering::SeqCst);
+            }
             futex::wake_all(word);
         }
     }

@@ -1,0 +1,48 @@
+//! Which objects can be reached, as far as a pass of the collector has seen.
+
+/// The marks of one pass.
+pub(super) struct Marks {
+    marked: Vec<bool>,
+    /// Blocks of the one carry handles to the other.
+    carried: Vec<(u32, u32)>,
+}
+
+impl Marks {
+    /// Every object below `used` is marked but the candidates.
+    pub(super) fn new(used: u32, candidates: impl Iterator<Item = u32>) -> Marks {
+        let mut marked = vec![true; used as usize];
+        candidates.for_each(|index| marked[index as usize] = false);
+        Marks { marked, carried: Vec::new() }
+    }
+
+    pub(super) fn mark(&mut self, object: u32) {
+        if let Some(mark) = self.marked.get_mut(object as usize) {
+            *mark = true;
+        }
+    }
+
+    pub(super) fn has(&self, object: u32) -> bool {
+        self.marked.get(object as usize).is_none_or(|marked| *marked)
+    }
+
+    /// A block of `owner` carries a handle to `object`.
+    pub(super) fn note(&mut self, owner: u32, object: u32) {
+        self.carried.push((owner, object));
+    }
+
+    /// Marks what the marked ones carry, and so on.
+    pub(super) fn spread(&mut self) {
+        self.carried.sort_unstable();
+        let mut fresh: Vec<u32> = (0..self.marked.len() as u32).filter(|&index| self.has(index)).collect();
+        while let Some(owner) = fresh.pop() {
+            let from = self.carried.partition_point(|&(other, _)| other < owner);
+            let of_owner = self.carried[from..].iter().take_while(|&&(other, _)| other == owner);
+            for &(_, object) in of_owner {
+                if !self.marked.get(object as usize).copied().unwrap_or(true) {
+                    self.marked[object as usize] = true;
+                    fresh.push(object);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! The event count under every interleaving that the memory model allows.
+//!
+//! The futex is a model: a sleeper is refused when the word is not what it expects, and a wake-up reaches
+//! only who sleeps already. A wake-up that is lost shows as loom's "deadlock", which aborts the test binary;
+//! have `wake` in `event.rs` take the bit back without counting to see it.
+
+use loom::sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst, fence};
+use loom::sync::{Arc, Condvar, Mutex};
+use loom::thread;
+use procession::internals::event::{self, Word};
+
+/// Things that have happened and are not used up yet, and who waits for them.
+struct Source {
+    word: AtomicU32,
+    there: AtomicU64,
+    /// The futex: who sleeps, the first one first.
+    sleepers: Mutex<Vec<thread::ThreadId>>,
+    bell: Condvar,
+}
+
+// To loom SeqCst operations are AcqRel; only its fences are more.
+impl Word for Source {
+    fn load(&self) -> u32 {
+        fence(SeqCst);
+        self.word.load(SeqCst)
+    }
+
+    fn set(&self, bits: u32) -> u32 {
+        let now = self.word.fetch_or(bits, SeqCst) | bits;
+        fence(SeqCst);
+        now
+    }
+
+    fn count(&self) {
+        self.word.fetch_add(event::ONE, SeqCst);
+    }
+
+    fn exchange(&self, old: u32, new: u32) -> bool {
+        self.word.compare_exchange(old, new, SeqCst, SeqCst).is_ok()
+    }
+
+    fn wake(&self, count: i32) -> usize {
+        let mut sleepers = self.sleepers.lock().unwrap();
+        let woken = sleepers.len().min(count as usize);
+        sleepers.drain(..woken);
+        if woken > 0 {
+            self.bell.notify_all();
+        }
+        woken
+    }
+}
+
+impl Source {
+    fn new() -> Arc<Source> {
+        let (word, there) = (AtomicU32::new(0), AtomicU64::new(0));
+        Arc::new(Source { word, there, sleepers: Mutex::new(Vec::new()), bell: Condvar::new() })
+    }
+
+    fn sleep(&self, expected: u32) {
+        let mut sleepers = self.sleepers.lock().unwrap();
+        if self.load() != expected {
+            return;
+        }
+        let me = thread::current().id();
+        sleepers.push(me);
+        while sleepers.contains(&me) {
+            sleepers = self.bell.wait(sleepers).unwrap();
+        }
+    }
+
+    fn put(&self) {
+        self.there.fetch_add(1, SeqCst);
+        event::notify(self, 1);
+    }
+
+    fn try_get(&self) -> bool {
+        let now = self.there.load(SeqCst);
+        now > 0 && self.there.compare_exchange(now, now - 1, SeqCst, SeqCst).is_ok()
+    }
+
+    fn get(&self) {
+        while !self.try_get() {
+            let ticket = event::prepare(self);
+            if self.there.load(SeqCst) == 0 {
+                self.sleep(ticket);
+            }
+        }
+    }
+}
+
+fn model(preemptions: usize, f: impl Fn() + Sync + Send + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(preemptions);
+    builder.check(f);
+}
+
+#[test]
+fn who_sleeps_is_woken() {
+    model(4, || {
+        let source = Source::new();
+        let other = source.clone();
+        let getter = thread::spawn(move || other.get());
+        source.put();
+        getter.join().unwrap();
+    });
+}
+
+#[test]
+fn two_sleep_and_two_are_woken() {
+    model(2, || {
+        let source = Source::new();
+        let getters: Vec<_> = (0..2)
+            .map(|_| {
+                let other = source.clone();
+                thread::spawn(move || other.get())
+            })
+            .collect();
+        source.put();
+        source.put();
+        getters.into_iter().for_each(|getter| getter.join().unwrap());
+    });
+}
+
+#[test]
+fn a_bit_that_nobody_needs_is_taken_back_in_time() {
+    model(3, || {
+        let source = Source::new();
+        event::prepare(&*source); // by somebody who then found what it wanted, or died
+        let (second, third) = (source.clone(), source.clone());
+        let getter = thread::spawn(move || second.get());
+        let putter = thread::spawn(move || third.put());
+        source.put();
+        source.get();
+        getter.join().unwrap();
+        putter.join().unwrap();
+    });
+}
+
+#[test]
+fn the_end_is_told() {
+    model(4, || {
+        let source = Source::new();
+        let other = source.clone();
+        let getter = thread::spawn(move || {
+            loop {
+                let ticket = event::prepare(&*other);
+                if ticket & event::GONE != 0 {
+                    break;
+                }
+                other.sleep(ticket);
+            }
+        });
+        source.set(event::GONE);
+        source.wake(i32::MAX);
+        getter.join().unwrap();
+    });
+}
