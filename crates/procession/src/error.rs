@@ -6,6 +6,7 @@ use std::io;
 use serde::{Deserialize, Serialize};
 
 use crate::process::ProcessError;
+use crate::queue::{GetError, PutError};
 use crate::sync::LockError;
 
 /// Any error of this library, as plain data: it can be cloned, sent to another process, and
@@ -39,6 +40,10 @@ pub enum Error {
     Lock(LockError),
     /// A process did not do what it was asked to.
     Process(ProcessError),
+    /// An item could not be put into a queue.
+    Put(PutError<()>),
+    /// There was no item to be had from a queue.
+    Get(GetError),
     /// An argument that makes no sense; the text says what would.
     InvalidArgument(String),
     /// The shared memory, or a table in it, is full; the text names the limit.
@@ -93,6 +98,8 @@ impl fmt::Display for Error {
             | Error::Other(text) => f.write_str(text),
             Error::Lock(e) => e.fmt(f),
             Error::Process(e) => e.fmt(f),
+            Error::Put(e) => e.fmt(f),
+            Error::Get(e) => e.fmt(f),
             Error::Forked => f.write_str(
                 "this process was forked from a member of the family and is not one itself; start it with Process::spawn",
             ),
@@ -108,6 +115,8 @@ impl std::error::Error for Error {
         match self {
             Error::Lock(e) => Some(e),
             Error::Process(e) => Some(e),
+            Error::Put(e) => Some(e),
+            Error::Get(e) => Some(e),
             _ => None,
         }
     }

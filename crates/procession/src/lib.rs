@@ -54,13 +54,15 @@ mod error;
 pub mod internals;
 mod os;
 pub mod process;
+pub mod queue;
 mod rules;
 mod supervisor;
 pub mod sync;
 
-pub use arena::payload::Message;
+pub use arena::encoding::Message;
 pub use error::{Error, Result};
 pub use process::{
     AnyProcess, Failure, Process, ProcessError, active_children, current_process, parent_process,
 };
+pub use queue::Queue;
 pub use sync::Lock;

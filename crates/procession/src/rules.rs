@@ -24,6 +24,14 @@ pub enum Rule {
     Touch,
     /// Who times out hands a wake-up on that it may have used up.
     WakePassedOn,
+    /// Before blocks become a queue's, the batch that will name them is noted.
+    BatchIntent,
+    /// A producer that died after its commit has its cursor moved behind it.
+    BatchSettled,
+    /// A message that a dead consumer was about to take is the queue's again.
+    TakenBack,
+    /// A lease of the dead goes back to its queue.
+    LeaseReturned,
 }
 
 #[cfg(feature = "internals")]

@@ -193,20 +193,22 @@ pub(crate) fn owner(arena: &Arena, at: u64) -> Tag {
     }
 }
 
-/// Who owns the block in which `offset` lies.
-pub(crate) fn owner_of_inside(arena: &Arena, offset: u64) -> Option<Tag> {
+/// The block in which `offset` lies: where it begins, and how many bytes it has, header included.
+pub(crate) fn around(arena: &Arena, offset: u64) -> Option<(u64, u64)> {
     let span = arena.layout.span_of(offset)?;
+    let run = |head: u32| match arena.span_use(head) {
+        Use::Head { spans, .. } => Some((arena.span_offset(head), u64::from(spans) * SPAN)),
+        _ => None,
+    };
     match arena.span_use(span) {
         Use::Small { class, .. } => {
-            let inside = offset.checked_sub(arena.block_offset(span, class, 0))?;
-            let index = (inside / u64::from(CLASSES[class as usize])) as u32;
-            (index < blocks_in(class)).then(|| Tag(arena.tag(span, index).load(Ordering::Acquire)))
+            let size = u64::from(CLASSES[class as usize]);
+            let first = arena.block_offset(span, class, 0);
+            let index = offset.checked_sub(first)? / size;
+            (index < u64::from(blocks_in(class))).then(|| (first + index * size, size))
         }
-        Use::Head { tag, .. } => Some(tag),
-        Use::Cont { head, .. } if head < arena.layout.spans => match arena.span_use(head) {
-            Use::Head { tag, .. } => Some(tag),
-            _ => None,
-        },
+        Use::Head { .. } => run(span),
+        Use::Cont { head, .. } if head < arena.layout.spans => run(head),
         _ => None,
     }
 }

@@ -65,6 +65,12 @@ pub(crate) fn allocate(arena: &Arena, slot: u32, bytes: u64) -> Result<u64> {
     }
 }
 
+/// As [`allocate`], but does not wait for memory to come back.
+pub(crate) fn allocate_now(arena: &Arena, slot: u32, bytes: u64) -> Result<u64> {
+    let mut heap = HEAP.lock().unwrap_or_else(|e| e.into_inner());
+    allocate_from(heap.get_or_insert_default(), arena, slot, bytes)
+}
+
 /// As [`allocate`], but gives up when this very thread may be in the middle of another one (a
 /// panic hook cannot know).
 pub(crate) fn try_allocate(arena: &Arena, slot: u32, bytes: u64) -> Option<u64> {

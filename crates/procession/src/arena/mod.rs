@@ -20,7 +20,8 @@
 //! | `sweep.rs`    | what a dead process held goes back                                 |
 //! | `handle.rs`   | counted handles of this process, and how they travel               |
 //! | `collect.rs`  | finds shared objects that nobody holds any more; `mark.rs` its marks |
-//! | `payload.rs`  | a value as bytes in a block, with the handles inside it            |
+//! | `encoding.rs` | a value as bytes                                                   |
+//! | `payload.rs`  | those bytes in a block, with the handles among them                |
 //! | `member.rs`   | which process of the family this one is                            |
 //! | `thread.rs`   | which record the calling thread has                                |
 //!
@@ -32,6 +33,7 @@
 pub(crate) mod bits;
 pub(crate) mod blocks;
 pub(crate) mod collect;
+pub(crate) mod encoding;
 pub(crate) mod handle;
 pub(crate) mod header;
 pub(crate) mod heap;
@@ -144,7 +146,7 @@ impl Arena {
     ///
     /// # Safety
     /// `offset` is aligned for `T`, `T` lies within the arena, and consists of atomics only.
-    unsafe fn at<T>(&self, offset: u64) -> &'static T {
+    pub(crate) unsafe fn at<T>(&self, offset: u64) -> &'static T {
         debug_assert!(offset + size_of::<T>() as u64 <= self.layout.bytes);
         // SAFETY: promised by the caller; the mapping is never undone.
         unsafe { &*self.base.as_ptr().add(offset as usize).cast::<T>() }
@@ -262,7 +264,7 @@ impl Arena {
         let place = offset.checked_sub(self.layout.objects_at)? / size_of::<Object>() as u64;
         let index = match u32::try_from(place).ok().filter(|&index| index < self.layout.objects) {
             Some(index) => index,
-            None => blocks::owner_of_inside(self, offset)?.object_index()?,
+            None => blocks::owner(self, blocks::around(self, offset)?.0).object_index()?,
         };
         (index < self.layout.objects).then(|| (index, self.object(index)))
     }
@@ -288,6 +290,17 @@ impl Arena {
         // SAFETY: within the mapping; the owner tag of the block keeps writers away while the
         // caller, who owns the block, looks.
         unsafe { std::slice::from_raw_parts(self.base.as_ptr().add(offset as usize), len as usize) }
+    }
+
+    /// The bytes of a block that the caller owns, to be written.
+    pub(crate) fn bytes_mut(&self, offset: u64, len: u64) -> &'static mut [u8] {
+        assert!(
+            offset.checked_add(len).is_some_and(|end| end <= self.layout.bytes),
+            "INVARIANT: within the arena"
+        );
+        // SAFETY: within the mapping; the block was taken by the caller just now, and nobody else looks
+        // at a block that we own.
+        unsafe { std::slice::from_raw_parts_mut(self.base.as_ptr().add(offset as usize), len as usize) }
     }
 
     /// Writes bytes into a block that the caller owns.

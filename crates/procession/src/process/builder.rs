@@ -2,8 +2,9 @@
 
 use super::entry::{self, Entry};
 use super::spawned::Process;
+use crate::arena::encoding::Message;
 use crate::arena::objects::check_name;
-use crate::arena::payload::{self, Message};
+use crate::arena::payload;
 use crate::arena::{blocks, member};
 use crate::supervisor::client::{self, Order};
 use crate::{Error, Result};

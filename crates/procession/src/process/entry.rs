@@ -2,7 +2,8 @@
 #![allow(unsafe_code)] // Makes a function item out of nothing, which is all there is of it.
 
 use crate::Result;
-use crate::arena::payload::{self, Message};
+use crate::arena::encoding::Message;
+use crate::arena::payload;
 use crate::arena::{Arena, blocks, collect, member};
 use crate::supervisor::entrypoint::{EntryPoint, Returned};
 

@@ -5,8 +5,9 @@ use std::process::ExitStatus;
 use std::sync::atomic::Ordering;
 
 use super::failure::{Failure, ProcessError};
+use crate::arena::encoding::Message;
 use crate::arena::handle::Handle;
-use crate::arena::payload::{self, Message};
+use crate::arena::payload;
 use crate::arena::thread::with_me;
 use crate::arena::{Arena, member};
 use crate::os::clock::Deadline;

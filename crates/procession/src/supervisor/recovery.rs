@@ -10,6 +10,7 @@ use super::outcome;
 use crate::arena::objects::Kind;
 use crate::arena::{Arena, slots, sweep};
 use crate::os::process::Ended;
+use crate::queue::ring;
 use crate::rules::{self, Rule};
 use crate::sync;
 use crate::sync::raw::park;
@@ -80,10 +81,11 @@ fn release_locks_of(arena: &Arena, slot: u32, id: u32) -> bool {
 
 /// Releases the lock at `offset`, which the thread with record `id` held or was about to take.
 fn bury(arena: &Arena, slot: u32, id: u32, offset: u64) {
-    let Some((_, object)) = arena.object_around(offset) else { return };
+    let Some((index, object)) = arena.object_around(offset) else { return };
     match object.kind() {
         Some(Kind::Lock) => sync::bury(arena, slot, id, object, offset),
-        _ => {}
+        Some(Kind::Queue | Kind::JoinableQueue) => ring::bury(arena, slot, id, index, offset),
+        Some(Kind::Process | Kind::Connection) | None => {}
     }
 }
 

@@ -78,6 +78,12 @@ impl Drop for Wait<'_> {
     }
 }
 
+/// How many threads sleep on this event count. A snapshot.
+pub(crate) fn sleepers_on(arena: &Arena, word: &AtomicU32) -> usize {
+    let here = arena.offset_of(word) | EVENT;
+    arena.records_in_use().filter(|&id| arena.record(id).waits_for.load(Ordering::Relaxed) == here).count()
+}
+
 /// Wakes every thread of the family that sleeps on anything in the arena. Legal at any time, and
 /// owed after every unclean death: the dead may have been woken on behalf of another, or been
 /// about to wake one.

@@ -1,0 +1,192 @@
+//! A value as bytes.
+//!
+//! Numbers, strings, and vectors of numbers are copied as they are; everything else goes through
+//! postcard. Both sides run the same executable, so both choose the same way.
+
+use std::any::Any;
+use std::cell::Cell;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::handle;
+use super::objects::Id;
+use crate::{Error, Result};
+
+/// What can cross to another process: anything that serde can take apart and put together, and
+/// that borrows nothing.
+///
+/// Values cross as [postcard](https://docs.rs/postcard), which is compact and not
+/// self-describing: `serde_json::Value`, `#[serde(untagged)]`, `#[serde(flatten)]` and
+/// `skip_serializing_if` do not survive the crossing. Debug builds read back what is sent in an argument
+/// or a message, and report it to the sender.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be sent to another process",
+    note = "what crosses is owned and `serde::Serialize + serde::Deserialize`: `String`, not `&str`",
+    note = "a function that never returns says so: `|| -> () {{ loop {{ .. }} }}`"
+)]
+pub trait Message: Serialize + DeserializeOwned + 'static {}
+
+impl<T: Serialize + DeserializeOwned + 'static> Message for T {}
+
+/// Calls a macro with every type of number.
+macro_rules! for_each_number {
+    ($with:ident) => {
+        $with! { u8 i8 u16 i16 u32 i32 u64 i64 u128 i128 usize isize f32 f64 }
+    };
+}
+
+/// Calls `use_it` with the value's bytes and the handles in it.
+#[inline]
+pub(crate) fn with_bytes<T: Message, R>(value: &T, use_it: impl FnOnce(&[u8], &[Id]) -> R) -> Result<R> {
+    let any: &dyn Any = value;
+    macro_rules! copied {
+        ($($number:ty)*) => {
+            $(if let Some(number) = any.downcast_ref::<$number>() {
+                return Ok(use_it(&number.to_le_bytes(), &[]));
+            }
+            if let Some(numbers) = any.downcast_ref::<Vec<$number>>() {
+                return Ok(use_it(bytes_of(numbers), &[]));
+            }
+            if let Some((numbers,)) = any.downcast_ref::<(Vec<$number>,)>() {
+                return Ok(use_it(bytes_of(numbers), &[]));
+            })*
+        };
+    }
+    for_each_number!(copied);
+    if let Some(text) = any.downcast_ref::<String>() {
+        return Ok(use_it(text.as_bytes(), &[]));
+    }
+    encode(value, use_it)
+}
+
+thread_local! {
+    /// Where values are encoded. Taken while in use: encoding one may send another.
+    static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// A larger scratch is not kept.
+const SCRATCH_MAX: usize = 64 << 10;
+
+fn encode<T: Message, R>(value: &T, use_it: impl FnOnce(&[u8], &[Id]) -> R) -> Result<R> {
+    let mut scratch = SCRATCH.take();
+    scratch.clear();
+    let (encoded, ids) = handle::collecting(|| {
+        let mut serializer = postcard::Serializer { output: Appending(&mut scratch) };
+        value.serialize(&mut serializer)
+    });
+    let name = std::any::type_name::<T>();
+    encoded.map_err(|e| Error::Message(format!("a value of type {name} cannot be sent: {e}")))?;
+    let used = use_it(&scratch, &ids);
+    if scratch.capacity() <= SCRATCH_MAX {
+        SCRATCH.set(scratch);
+    }
+    Ok(used)
+}
+
+struct Appending<'a>(&'a mut Vec<u8>);
+
+impl postcard::ser_flavors::Flavor for Appending<'_> {
+    type Output = ();
+
+    #[inline]
+    fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
+        self.0.push(byte);
+        Ok(())
+    }
+
+    #[inline]
+    fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
+        self.0.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn finalize(self) -> postcard::Result<()> {
+        Ok(())
+    }
+}
+
+/// Puts a value together again.
+#[inline]
+pub(crate) fn from_bytes<T: Message>(bytes: &[u8]) -> Result<T> {
+    let mut value: Option<T> = None;
+    let any: &mut dyn Any = &mut value;
+    let wrong = || Error::Message(format!("{} bytes are no {}", bytes.len(), std::any::type_name::<T>()));
+    macro_rules! copied {
+        ($($number:ty)*) => {
+            $(if let Some(place) = any.downcast_mut::<Option<$number>>() {
+                *place = bytes.try_into().ok().map(<$number>::from_le_bytes);
+                return value.ok_or_else(wrong);
+            }
+            if let Some(place) = any.downcast_mut::<Option<Vec<$number>>>() {
+                *place = numbers_of(bytes);
+                return value.ok_or_else(wrong);
+            }
+            if let Some(place) = any.downcast_mut::<Option<(Vec<$number>,)>>() {
+                *place = numbers_of(bytes).map(|numbers| (numbers,));
+                return value.ok_or_else(wrong);
+            })*
+        };
+    }
+    for_each_number!(copied);
+    if let Some(place) = any.downcast_mut::<Option<String>>() {
+        *place = std::str::from_utf8(bytes).ok().map(str::to_owned);
+        return value.ok_or_else(|| Error::Message("a string arrived that is not UTF-8".into()));
+    }
+    let name = std::any::type_name::<T>();
+    match postcard::take_from_bytes(bytes) {
+        Ok((value, [])) => Ok(value),
+        Ok((_, rest)) => {
+            let why = format!("a value of type {name} leaves {} bytes unread", rest.len());
+            Err(Error::Message(why))
+        }
+        Err(e) => Err(Error::Message(format!("a value of type {name} cannot be read back: {e}"))),
+    }
+}
+
+/// In debug builds: whether these bytes would arrive.
+pub(crate) fn check_arrival<T: Message>(bytes: &[u8]) -> Result<()> {
+    if !cfg!(debug_assertions) {
+        return Ok(());
+    }
+    handle::emptying(|| from_bytes::<T>(bytes)).map(drop).map_err(|e| {
+        Error::Message(format!(
+            "it would not arrive ({e}); untagged, flattened and skipped fields do not survive postcard"
+        ))
+    })
+}
+
+/// A type that is nothing but its bytes, on a little-endian machine.
+///
+/// # Safety
+/// Every pattern of bytes is a value, and there is no padding.
+unsafe trait Number: Copy {}
+
+macro_rules! numbers {
+    ($($number:ty)*) => {
+        $(
+            // SAFETY: so it is with numbers.
+            unsafe impl Number for $number {}
+        )*
+    };
+}
+for_each_number!(numbers);
+
+fn bytes_of<N: Number>(numbers: &[N]) -> &[u8] {
+    // SAFETY: as many bytes as the slice has; numbers have no padding.
+    unsafe { std::slice::from_raw_parts(numbers.as_ptr().cast(), size_of_val(numbers)) }
+}
+
+fn numbers_of<N: Number>(bytes: &[u8]) -> Option<Vec<N>> {
+    let len = bytes.len() / size_of::<N>();
+    if bytes.len() != len * size_of::<N>() {
+        return None;
+    }
+    let mut numbers = Vec::<N>::with_capacity(len);
+    // SAFETY: there is room for `len` numbers, and whatever the bytes are, they are numbers.
+    unsafe {
+        std::ptr::copy_nonoverlapping(bytes.as_ptr(), numbers.as_mut_ptr().cast::<u8>(), bytes.len());
+        numbers.set_len(len);
+    }
+    Some(numbers)
+}

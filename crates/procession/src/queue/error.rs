@@ -1,0 +1,109 @@
+//! What can keep a message from being put or taken.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// Why an item was not put. It gives the item back.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum PutError<T> {
+    /// There is no room: now, or until the time was up, or in the shared memory at all.
+    Full(T),
+    /// The queue is closed, or the other end of the pipe is gone.
+    Closed(T),
+    /// The item cannot be turned into bytes that would arrive, and why.
+    Unsendable(T, String),
+    /// The queue cannot be used from here, and why.
+    Unusable(T, String),
+}
+
+/// Why there is no item. Plain data.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum GetError {
+    /// There is none: now, or until the time was up.
+    Empty,
+    /// There is none, and there will be none: the queue is closed, or the other end of the pipe is gone.
+    Closed,
+    /// An item was taken that cannot be read as what was asked for, and why. Only this item is lost.
+    Undecodable(String),
+    /// The queue cannot be used from here, and why.
+    Unusable(String),
+}
+
+impl<T> PutError<T> {
+    /// The item.
+    ///
+    /// ```
+    /// let queue = procession::Queue::bounded(1)?;
+    /// queue.put(1)?;
+    /// assert_eq!(queue.try_put(2).unwrap_err().into_item(), 2);
+    /// # Ok::<(), procession::Error>(())
+    /// ```
+    pub fn into_item(self) -> T {
+        match self {
+            PutError::Full(item)
+            | PutError::Closed(item)
+            | PutError::Unsendable(item, _)
+            | PutError::Unusable(item, _) => item,
+        }
+    }
+
+    /// The same error with something else in the place of the item.
+    pub(crate) fn map<U>(self, f: impl FnOnce(T) -> U) -> PutError<U> {
+        match self {
+            PutError::Full(item) => PutError::Full(f(item)),
+            PutError::Closed(item) => PutError::Closed(f(item)),
+            PutError::Unsendable(item, why) => PutError::Unsendable(f(item), why),
+            PutError::Unusable(item, why) => PutError::Unusable(f(item), why),
+        }
+    }
+}
+
+impl<T> fmt::Display for PutError<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            PutError::Full(_) => f.write_str("the queue is full"),
+            PutError::Closed(_) => f.write_str("the queue is closed"),
+            PutError::Unsendable(_, why) | PutError::Unusable(_, why) => f.write_str(why),
+        }
+    }
+}
+
+impl<T> fmt::Debug for PutError<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            PutError::Full(_) => f.write_str("Full(..)"),
+            PutError::Closed(_) => f.write_str("Closed(..)"),
+            PutError::Unsendable(_, why) => write!(f, "Unsendable(.., {why:?})"),
+            PutError::Unusable(_, why) => write!(f, "Unusable(.., {why:?})"),
+        }
+    }
+}
+
+impl<T> std::error::Error for PutError<T> {}
+
+impl fmt::Display for GetError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            GetError::Empty => f.write_str("the queue is empty"),
+            GetError::Closed => f.write_str("the queue is closed and empty"),
+            GetError::Undecodable(why) | GetError::Unusable(why) => f.write_str(why),
+        }
+    }
+}
+
+impl std::error::Error for GetError {}
+
+impl<T> From<PutError<T>> for crate::Error {
+    fn from(e: PutError<T>) -> crate::Error {
+        crate::Error::Put(e.map(drop))
+    }
+}
+
+impl From<GetError> for crate::Error {
+    fn from(e: GetError) -> crate::Error {
+        crate::Error::Get(e)
+    }
+}

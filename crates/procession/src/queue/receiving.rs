@@ -1,0 +1,144 @@
+//! A value on its way out of a queue.
+
+use std::fmt;
+
+use super::error::GetError;
+use super::ring::{Buffer, Refusal, Ring, Taken};
+use crate::Result;
+use crate::arena::blocks::{self, Tag};
+use crate::arena::encoding::{self, Message};
+use crate::arena::{collect, member, payload};
+use crate::os::clock::Deadline;
+use crate::sync::raw::park;
+
+/// A block that this process took out of a queue; freed when it is dropped.
+pub(super) struct Parcel(u64);
+
+impl Parcel {
+    pub(super) fn new(block: u64) -> Parcel {
+        Parcel(block)
+    }
+
+    pub(super) fn bytes(&self) -> Result<&[u8], GetError> {
+        let arena = member::arena().map_err(|e| GetError::Unusable(e.to_string()))?;
+        payload::contents(arena, self.0).map_err(undecodable)
+    }
+
+    pub(super) fn value<T: Message>(&self) -> Result<T, GetError> {
+        let arena = member::arena().map_err(|e| GetError::Unusable(e.to_string()))?;
+        payload::unpack(arena, self.0).map_err(undecodable)
+    }
+}
+
+impl Drop for Parcel {
+    fn drop(&mut self) {
+        let Some(arena) = member::mapped() else { return };
+        let slot = member::slot();
+        if blocks::free(arena, slot, self.0, Tag::process(slot)) {
+            // It may have been the last that held what it carried.
+            collect::want(arena);
+        }
+    }
+}
+
+#[cold]
+fn undecodable(error: crate::Error) -> GetError {
+    GetError::Undecodable(error.to_string())
+}
+
+impl From<Refusal> for GetError {
+    #[cold]
+    fn from(refusal: Refusal) -> GetError {
+        match refusal {
+            Refusal::Closed => GetError::Closed,
+            Refusal::Unusable(error) => GetError::Unusable(error.to_string()),
+            Refusal::Empty | Refusal::TimedOut | Refusal::Full | Refusal::NoMemory => GetError::Empty,
+        }
+    }
+}
+
+/// Takes a message, and waits for it until the deadline.
+#[inline]
+fn take(ring: &Ring, buffer: &mut Buffer, deadline: Deadline) -> Result<Taken, Refusal> {
+    let filled = &ring.control().filled.word;
+    super::waiting::wait(ring.arena(), filled, deadline, || ring.has_news(), || ring.take(buffer, deadline))
+}
+
+/// Takes a value, and waits for it until the deadline.
+#[inline]
+pub(super) fn get<T: Message>(ring: &Ring, deadline: Deadline) -> Result<T, GetError> {
+    let mut buffer = Buffer::new();
+    match take(ring, &mut buffer, deadline)? {
+        Taken::Inline(_) => encoding::from_bytes(buffer.bytes()).map_err(undecodable),
+        Taken::Block(block) => Parcel(block).value(),
+    }
+}
+
+/// Takes a message and has `read` look at it in place.
+#[inline]
+pub(super) fn get_with<R>(
+    ring: &Ring,
+    read: impl FnOnce(&[u8]) -> R,
+    deadline: Deadline,
+) -> Result<R, GetError> {
+    let mut buffer = Buffer::new();
+    match take(ring, &mut buffer, deadline)? {
+        Taken::Inline(_) => Ok(read(buffer.bytes())),
+        Taken::Block(block) => Ok(read(Parcel(block).bytes()?)),
+    }
+}
+
+/// Takes up to `max` values at once, and waits for the first until the deadline.
+pub(super) fn get_many<T: Message>(
+    ring: &Ring,
+    max: usize,
+    deadline: Deadline,
+) -> Result<Vec<Result<T, GetError>>, GetError> {
+    if max == 0 {
+        return Ok(Vec::new());
+    }
+    let mut bytes = Vec::new();
+    let filled = &ring.control().filled.word;
+    let taken = super::waiting::wait(
+        ring.arena(),
+        filled,
+        deadline,
+        || ring.has_news(),
+        || ring.take_some(max, &mut bytes, deadline),
+    )?;
+    let mut rest = bytes.as_slice();
+    let values = taken.into_iter().map(|taken| match taken {
+        Taken::Inline(len) => {
+            let (first, behind) = rest.split_at(len);
+            rest = behind;
+            encoding::from_bytes(first).map_err(undecodable)
+        }
+        Taken::Block(block) => Parcel(block).value(),
+    });
+    Ok(values.collect())
+}
+
+pub(super) fn close(ring: &Ring) -> Result<()> {
+    match ring.close(Deadline::NEVER) {
+        Ok(_) => Ok(()),
+        Err(Refusal::Unusable(error)) => Err(error),
+        Err(other) => unreachable!("INVARIANT: closing waits for its turn as long as it takes: {other:?}"),
+    }
+}
+
+/// How full a queue is, and how many wait.
+pub(super) fn describe(ring: &Ring, mut out: fmt::DebugStruct<'_, '_>) -> fmt::Result {
+    let Some(arena) = member::mapped() else { return out.finish_non_exhaustive() };
+    let limits = ring.limits();
+    let (put, taken) = ring.passed();
+    let bound = |limit: u64| Some(limit).filter(|&limit| limit != u64::MAX);
+    out.field("len", &put.items.saturating_sub(taken.items)).field("capacity", &bound(limits.items));
+    if let Some(limit) = bound(limits.bytes) {
+        out.field("bytes", &put.bytes.saturating_sub(taken.bytes)).field("capacity_bytes", &limit);
+    }
+    let control = ring.control();
+    out.field("closed", &ring.is_closed())
+        .field("getters_waiting", &park::sleepers_on(arena, &control.filled.word))
+        .field("putters_waiting", &park::sleepers_on(arena, &control.emptied.word))
+        .finish()
+}

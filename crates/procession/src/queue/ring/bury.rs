@@ -1,0 +1,104 @@
+//! What recovery does to a side whose lock the dead held. It runs while the lock's word still names
+//! the dead, so nobody else touches that side; and it can be begun anew.
+
+use std::sync::atomic::Ordering;
+
+use super::control::Producers;
+use super::record::{Header, WORD};
+use super::{Ring, walk};
+use crate::arena::Arena;
+use crate::arena::blocks::{self, HEADER, Tag};
+use crate::rules::{self, Rule};
+use crate::sync::raw::lock;
+
+/// Releases the lock at `offset` of the ring that object `index` owns, which the dead thread with record
+/// `id`, of process `slot`, held or was about to take.
+pub(crate) fn bury(arena: &Arena, slot: u32, id: u32, index: u32, offset: u64) {
+    let Some(ring) = Ring::find(index) else { return };
+    let (producers, consumers) = (&ring.control.producers.side, &ring.control.consumers.side);
+    // An internal lock is never marked: whoever comes next finds the ring sound.
+    if offset == arena.offset_of(&raw const producers.lock) {
+        lock::bury(arena, id, &producers.lock, |_| {
+            ring.settle_producers(slot);
+            false
+        });
+    } else if offset == arena.offset_of(&raw const consumers.lock) {
+        lock::bury(arena, id, &consumers.lock, |_| {
+            ring.settle_consumers(slot);
+            false
+        });
+    }
+}
+
+impl Ring {
+    /// A batch was committed, and the cursor is moved behind it; or it was not, and its blocks go.
+    fn settle_producers(&self, slot: u32) {
+        let Producers { side, room_to, intent_at, intent, .. } = &self.control.producers;
+        room_to.store(0, Ordering::Release);
+        let from = side.cursor();
+        match self.header(from.offset()) {
+            Header::Nothing if intent_at.load(Ordering::Acquire) == from.0 => {
+                let first = Header::read(intent.load(Ordering::Acquire));
+                self.free_uncommitted(slot, from.offset(), first);
+            }
+            Header::Nothing | Header::Closed => {}
+            first if rules::holds(Rule::BatchSettled) => {
+                let mut passed = side.passed(from);
+                let end = walk(self, from.offset(), first, |_, header| {
+                    if let Header::Inline { len } | Header::Block { len } = header {
+                        passed = passed.with(len);
+                    }
+                    true
+                });
+                side.advance(from, end, passed);
+            }
+            _ => {}
+        }
+        intent_at.store(0, Ordering::Release);
+    }
+
+    fn free_uncommitted(&self, slot: u32, at: u64, first: Header) {
+        let mut named = Vec::new();
+        walk(self, at, first, |at, header| {
+            named.extend(self.block_named(at, header));
+            true
+        });
+        // From the last to the first: the walk that is begun anew goes through the segments.
+        for block in named.into_iter().rev() {
+            blocks::free(self.arena, slot, block, self.owner());
+        }
+    }
+
+    /// What was about to be taken is the queue's again; a segment that was being freed is swept.
+    fn settle_consumers(&self, slot: u32) {
+        let (dead, consumers) = (Tag::process(slot), &self.control.consumers);
+        let at = consumers.side.cursor().offset();
+        let mut more = consumers.taking.load(Ordering::Acquire);
+        if rules::holds(Rule::TakenBack) {
+            walk(self, at, self.header(at), |at, header| {
+                if let Header::Block { .. } = header {
+                    let block = self.word(at + WORD).load(Ordering::Acquire);
+                    if blocks::owner(self.arena, block).same_owner(dead) {
+                        blocks::hand_over(self.arena, block, dead, self.owner());
+                    }
+                }
+                more = more.saturating_sub(1);
+                more > 0
+            });
+        }
+        let (start, _) = self.segment(at);
+        let here = start - HEADER;
+        if consumers.left.load(Ordering::Acquire) == here {
+            consumers.left.store(0, Ordering::Release);
+        }
+        let leaving = consumers.leaving.load(Ordering::Acquire);
+        if leaving != 0 {
+            if blocks::owner(self.arena, leaving).same_owner(self.owner()) {
+                // To the dead, whose blocks are swept next.
+                blocks::hand_over(self.arena, leaving, self.owner(), dead);
+            }
+            consumers.left.store(0, Ordering::Release);
+            consumers.leaving.store(0, Ordering::Release);
+        }
+    }
+}

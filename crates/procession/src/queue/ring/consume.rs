@@ -1,0 +1,206 @@
+//! Taking messages out.
+
+use std::mem::MaybeUninit;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::control::{Consumers, Cursor};
+use super::produce::after_release;
+use super::record::{Header, INLINE_MAX, WORD};
+use super::{Refusal, Ring, Turn};
+use crate::arena::blocks::{self, HEADER};
+use crate::arena::{member, payload};
+use crate::os::clock::Deadline;
+use crate::sync::raw::event;
+
+/// Where the bytes of a small message are copied to.
+pub(crate) struct Buffer {
+    bytes: [MaybeUninit<u8>; INLINE_MAX],
+    len: usize,
+}
+
+impl Buffer {
+    #[inline]
+    pub(crate) fn new() -> Buffer {
+        Buffer { bytes: [const { MaybeUninit::uninit() }; INLINE_MAX], len: 0 }
+    }
+
+    #[inline]
+    fn fill(&mut self, bytes: &[u8]) {
+        let len = bytes.len().min(INLINE_MAX);
+        // SAFETY: the buffer is at least as long, and another place than the ring.
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.bytes.as_mut_ptr().cast(), len) };
+        self.len = len;
+    }
+
+    /// What was copied last.
+    #[inline]
+    pub(crate) fn bytes(&self) -> &[u8] {
+        // SAFETY: `fill` has written so many.
+        unsafe { std::slice::from_raw_parts(self.bytes.as_ptr().cast(), self.len) }
+    }
+}
+
+/// A message that was taken.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Taken {
+    /// Its bytes were copied, so many.
+    Inline(usize),
+    /// A block that belongs to this process now.
+    Block(u64),
+}
+
+impl Ring {
+    /// Takes the next message, if there is one. Waits only for its turn.
+    #[inline]
+    pub(crate) fn take(&self, buffer: &mut Buffer, deadline: Deadline) -> Result<Taken, Refusal> {
+        let turn = self.turn(&self.control.consumers.side, deadline)?;
+        let (cursor, header) = self.next()?;
+        let taken = if let Header::Inline { len } = header {
+            buffer.fill(self.arena.bytes(cursor.offset() + WORD, len));
+            Taken::Inline(len as usize)
+        } else {
+            self.control.consumers.taking.store(1, Ordering::Release);
+            Taken::Block(self.take_block(cursor.offset()))
+        };
+        self.step(cursor, header);
+        self.tell_producers(turn, 1);
+        Ok(taken)
+    }
+
+    /// Takes up to `max` messages at once: the bytes of small ones are appended to `bytes`.
+    pub(crate) fn take_some(
+        &self,
+        max: usize,
+        bytes: &mut Vec<u8>,
+        deadline: Deadline,
+    ) -> Result<Vec<Taken>, Refusal> {
+        let turn = self.turn(&self.control.consumers.side, deadline)?;
+        let consumers = &self.control.consumers;
+        let (cursor, _) = self.next()?;
+        let mut taken = Vec::with_capacity(max.min(256));
+        consumers.taking.store(max as u64, Ordering::Release);
+        let (mut at, mut passed) = (cursor.offset(), consumers.side.passed(cursor));
+        while taken.len() < max {
+            let header = self.header(at);
+            match header {
+                Header::Inline { len } => {
+                    bytes.extend_from_slice(self.arena.bytes(at + WORD, len));
+                    taken.push(Taken::Inline(len as usize));
+                    passed = passed.with(len);
+                }
+                Header::Block { len } => {
+                    taken.push(Taken::Block(self.take_block(at)));
+                    passed = passed.with(len);
+                }
+                _ => break,
+            }
+            at += header.size();
+        }
+        // CRASH: as in `step`.
+        consumers.side.advance(cursor, at, passed);
+        self.tell_producers(turn, taken.len());
+        Ok(taken)
+    }
+
+    #[inline]
+    fn tell_producers(&self, turn: Turn, count: usize) {
+        drop(turn);
+        after_release();
+        // Room counted in bytes may do for several small messages.
+        let bytes_count = self.control.limits().bytes != u64::MAX;
+        let count = if bytes_count { i32::MAX } else { count.try_into().unwrap_or(i32::MAX) };
+        event::notify(&self.control.emptied.word, count);
+    }
+
+    /// The next message's record, as seen by who holds the consumers' lock.
+    #[inline]
+    pub(super) fn next(&self) -> Result<(Cursor, Header), Refusal> {
+        let side = &self.control.consumers.side;
+        let mut cursor = side.cursor();
+        loop {
+            match self.header(cursor.offset()) {
+                Header::Nothing => return Err(Refusal::Empty),
+                Header::Closed => return Err(Refusal::Closed),
+                Header::Go { to, leave: false } => cursor = side.go(cursor, to),
+                Header::Go { to, leave: true } => cursor = self.leave(cursor, to),
+                header => return Ok((cursor, header)),
+            }
+        }
+    }
+
+    /// Moves behind a message: from here on it is taken.
+    #[inline]
+    pub(super) fn step(&self, cursor: Cursor, header: Header) {
+        let len = match header {
+            Header::Inline { len } | Header::Block { len } => len,
+            _ => 0,
+        };
+        let side = &self.control.consumers.side;
+        // CRASH: until the cursor moves the message is the queue's, and recovery takes its block back
+        // from us; from then on it is ours, and goes with us.
+        side.advance(cursor, cursor.offset() + header.size(), side.passed(cursor).with(len));
+    }
+
+    /// Makes the block of the record at `at` this process's own.
+    fn take_block(&self, at: u64) -> u64 {
+        let block = self.word(at + WORD).load(Ordering::Acquire);
+        blocks::hand_over(self.arena, block, self.owner(), Ring::me());
+        if blocks::owner(self.arena, block).has_handles() {
+            // A move of what it carries: see `arena/collect.rs`.
+            payload::for_each_handle(self.arena, block, u64::MAX, &mut |id| {
+                if id.index() < self.arena.layout.objects {
+                    self.arena.object(id.index()).touch();
+                }
+            });
+        }
+        block
+    }
+
+    /// Goes on in the next segment, and frees this one.
+    #[cold]
+    fn leave(&self, cursor: Cursor, to: u64) -> Cursor {
+        let Consumers { side, left, .. } = &self.control.consumers;
+        // No producer can be in the segment before this one any more.
+        self.free_segment(left);
+        let (start, end) = self.segment(cursor.offset());
+        let here = start - HEADER;
+        left.store(here, Ordering::Release);
+        // CRASH: named as `left` and stayed in: `free_segment` sees that the cursor is in it.
+        let cursor = side.go(cursor, to);
+        // A producer that has committed its move may not have moved its own cursor yet, from which
+        // recovery would go on if it died.
+        let producer = self.control.producers.side.cursor().offset();
+        if !(start..end).contains(&producer) {
+            self.free_segment(left);
+        }
+        cursor
+    }
+
+    /// Frees the segment that was left, if there is one.
+    fn free_segment(&self, left: &AtomicU64) {
+        let leaving = &self.control.consumers.leaving;
+        let block = left.load(Ordering::Acquire);
+        if block == 0 {
+            return;
+        }
+        // CRASH: named in `leaving` until it is this process's, and would be swept.
+        leaving.store(block, Ordering::Release);
+        left.store(0, Ordering::Release);
+        blocks::hand_over(self.arena, block, self.owner(), Ring::me());
+        leaving.store(0, Ordering::Release);
+        blocks::free(self.arena, member::slot(), block, Ring::me());
+    }
+
+    /// Whether there is a message, or there will be none: a snapshot without the lock.
+    pub(crate) fn has_news(&self) -> bool {
+        let side = &self.control.consumers.side;
+        loop {
+            let cursor = side.cursor();
+            let header = self.header(cursor.offset());
+            // A segment that was left is freed after the cursor has moved: then look again.
+            if side.cursor() == cursor {
+                return header != Header::Nothing;
+            }
+        }
+    }
+}

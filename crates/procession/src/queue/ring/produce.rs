@@ -1,0 +1,293 @@
+//! Putting messages in: one commit a batch.
+
+use std::sync::atomic::Ordering;
+
+use super::control::{Control, Cursor, Passed, Producers};
+use super::record::{BLOCK_RECORD, Header, WORD};
+use super::{Refusal, Ring, Turn, walk};
+use crate::arena::blocks::{self, HEADER};
+use crate::arena::{heap, member};
+use crate::os::clock::Deadline;
+use crate::rules::{self, Rule};
+use crate::sync::raw::event;
+
+/// Segments do not grow beyond this, unless a single message needs it.
+const LARGEST: u64 = 1 << 20;
+
+/// A message that is to be put.
+#[derive(Clone, Copy)]
+pub(crate) enum Piece<'a> {
+    /// At most `INLINE_MAX` bytes.
+    Inline(&'a [u8]),
+    /// A block of this process, with so many bytes in it.
+    Block { at: u64, len: u64 },
+}
+
+impl Ring {
+    /// Puts one message, if there is room now. Waits only for its turn.
+    #[inline]
+    pub(crate) fn put(&self, piece: Piece<'_>, deadline: Deadline) -> Result<(), Refusal> {
+        let turn = self.turn(&self.control.producers.side, deadline)?;
+        let mut batch = Batch::begin(self)?;
+        batch.push(piece)?;
+        batch.commit();
+        self.tell_consumers(turn, 1);
+        Ok(())
+    }
+
+    /// Puts as many of these messages as there is room for, all at once, and says how many; the refusal
+    /// when it is none.
+    pub(crate) fn put_some<'a>(
+        &self,
+        pieces: impl Iterator<Item = Piece<'a>>,
+        deadline: Deadline,
+    ) -> Result<usize, Refusal> {
+        let turn = self.turn(&self.control.producers.side, deadline)?;
+        let (mut batch, mut count) = (Batch::begin(self)?, 0);
+        for piece in pieces {
+            match batch.push(piece) {
+                Ok(()) => count += 1,
+                Err(refusal) if count == 0 => return Err(refusal),
+                Err(_) => break,
+            }
+        }
+        batch.commit();
+        self.tell_consumers(turn, count);
+        Ok(count)
+    }
+
+    #[inline]
+    fn tell_consumers(&self, turn: Turn, count: usize) {
+        // ORDERING: the release of the lock is a locked instruction between our commit and the look at
+        // who sleeps. CRASH: who sleeps is woken by the death sweep.
+        drop(turn);
+        after_release();
+        event::notify(&self.control.filled.word, count.try_into().unwrap_or(i32::MAX));
+    }
+
+    /// No more messages: what is there can still be taken. False if it was closed before.
+    pub(crate) fn close(&self, deadline: Deadline) -> Result<bool, Refusal> {
+        let producers = &self.control.producers;
+        let turn = self.turn(&producers.side, deadline)?;
+        let at = producers.side.cursor().offset();
+        let open = self.header(at) == Header::Nothing;
+        if open {
+            self.word(at).store(Header::Closed.word(), Ordering::Release);
+        }
+        drop(turn);
+        after_release();
+        let Control { filled, emptied, .. } = self.control;
+        [filled, emptied].into_iter().for_each(|event| event::notify(&event.word, i32::MAX));
+        Ok(open)
+    }
+
+    /// Whether it was closed: a snapshot.
+    pub(crate) fn is_closed(&self) -> bool {
+        let side = &self.control.producers.side;
+        loop {
+            let cursor = side.cursor();
+            let header = self.header(cursor.offset());
+            if side.cursor() == cursor {
+                return header == Header::Closed;
+            }
+        }
+    }
+
+    /// Whether a message of `len` bytes may be put as far as the limits go: a hint.
+    pub(crate) fn admits(&self, len: u64) -> bool {
+        let (put, taken) = self.passed();
+        within(self.control.limits(), put, taken, len)
+    }
+}
+
+/// On x86 a locked instruction orders everything around it; elsewhere a fence does.
+#[inline]
+pub(super) fn after_release() {
+    #[cfg(not(target_arch = "x86_64"))]
+    std::sync::atomic::fence(Ordering::SeqCst);
+    #[cfg(target_arch = "x86_64")]
+    std::sync::atomic::compiler_fence(Ordering::SeqCst);
+}
+
+/// Whether one more message of `len` bytes is within the limits.
+#[inline]
+fn within(limits: Passed, put: Passed, taken: Passed, len: u64) -> bool {
+    let items = put.items.saturating_sub(taken.items);
+    let bytes = put.bytes.saturating_sub(taken.bytes);
+    items < limits.items && (items == 0 || bytes.saturating_add(len) <= limits.bytes)
+}
+
+/// Records that are being written behind the last one. Nobody sees them: where the first begins a
+/// header of zero still stands.
+struct Batch<'a> {
+    ring: &'a Ring,
+    producers: &'static Producers,
+    from: Cursor,
+    /// The header of the first record, which is stored last.
+    first: u64,
+    at: u64,
+    room_to: u64,
+    passed: Passed,
+    taken: Passed,
+    limits: Passed,
+    /// Some record names a block, or a segment.
+    blocks: bool,
+}
+
+impl<'a> Batch<'a> {
+    #[inline]
+    fn begin(ring: &'a Ring) -> Result<Batch<'a>, Refusal> {
+        let producers = &ring.control.producers;
+        let from = producers.side.cursor();
+        if ring.header(from.offset()) != Header::Nothing {
+            return Err(Refusal::Closed);
+        }
+        Ok(Batch {
+            ring,
+            producers,
+            from,
+            first: 0,
+            at: from.offset(),
+            room_to: producers.room_to.load(Ordering::Relaxed),
+            passed: producers.side.passed(from),
+            taken: producers.taken.load(),
+            limits: ring.control.limits(),
+            blocks: false,
+        })
+    }
+
+    /// Writes one more record, if there is room.
+    #[inline]
+    fn push(&mut self, piece: Piece<'_>) -> Result<(), Refusal> {
+        let (header, len) = match piece {
+            Piece::Inline(bytes) => {
+                let len = bytes.len() as u64;
+                (Header::Inline { len }, len)
+            }
+            Piece::Block { len, .. } => (Header::Block { len }, len),
+        };
+        if !within(self.limits, self.passed, self.taken, len) {
+            self.look_again(len)?;
+        }
+        // Behind it there must be room for the next header, which is zero as yet.
+        if self.at + header.size() + WORD > self.room_to {
+            self.make_room(header.size())?;
+        }
+        match piece {
+            Piece::Inline(bytes) => self.ring.arena.write(self.at + WORD, bytes),
+            Piece::Block { at, .. } => {
+                self.ring.word(self.at + WORD).store(at, Ordering::Relaxed);
+                self.blocks = true;
+            }
+        }
+        self.write_header(header);
+        self.at += header.size();
+        self.passed = self.passed.with(len);
+        Ok(())
+    }
+
+    #[inline]
+    fn write_header(&mut self, header: Header) {
+        if self.first == 0 {
+            self.first = header.word();
+        } else {
+            self.ring.word(self.at).store(header.word(), Ordering::Relaxed);
+        }
+    }
+
+    /// Looks what has been taken meanwhile.
+    #[cold]
+    fn look_again(&mut self, len: u64) -> Result<(), Refusal> {
+        self.taken = self.ring.control.consumers.side.snapshot().1;
+        self.producers.taken.store(self.taken);
+        if within(self.limits, self.passed, self.taken, len) { Ok(()) } else { Err(Refusal::Full) }
+    }
+
+    /// Finds a place for a record of `need` bytes: here, at the beginning of the segment, or in a new one.
+    #[cold]
+    fn make_room(&mut self, need: u64) -> Result<(), Refusal> {
+        let (start, end) = self.ring.segment(self.at);
+        // ORDERING: Acquire pairs with the consumers' Release: they have read what lies before it.
+        let head = self.ring.control.consumers.side.cursor().offset();
+        let fits = |at: u64, to: u64| at + need + WORD <= to;
+        let ahead = !(start..end).contains(&head);
+        if (ahead || head <= self.at) && fits(self.at, end) {
+            self.room_to = end;
+        } else if !ahead && head > self.at && fits(self.at, head) {
+            self.room_to = head;
+        } else if !ahead && head <= self.at && fits(start, head) {
+            self.go(start, false, head);
+        } else {
+            self.grow(need, end - start)?;
+        }
+        Ok(())
+    }
+
+    fn go(&mut self, to: u64, leave: bool, room_to: u64) {
+        // CRASH: what is known of the room here is not true there; 0 says that nothing is.
+        self.producers.room_to.store(0, Ordering::Release);
+        self.write_header(Header::Go { to, leave });
+        (self.at, self.room_to) = (to, room_to);
+    }
+
+    /// Goes on in a new segment, twice as large.
+    fn grow(&mut self, need: u64, size: u64) -> Result<(), Refusal> {
+        let bytes = (2 * size).min(LARGEST).max(need + 2 * WORD);
+        let block = heap::allocate_now(self.ring.arena, member::slot(), bytes)?;
+        let (start, end) = self.ring.segment(block + HEADER);
+        self.go(start, true, end);
+        self.blocks = true;
+        Ok(())
+    }
+
+    /// Makes it all visible, by one store.
+    #[inline]
+    fn commit(self) {
+        if self.first == 0 {
+            return;
+        }
+        let from = self.from.offset();
+        self.ring.word(self.at).store(Header::Nothing.word(), Ordering::Relaxed);
+        if self.blocks {
+            self.hand_over_blocks();
+        }
+        // ORDERING: Release: who sees this header sees all that was written before it.
+        // CRASH: until this store the records do not exist, and the next producer writes over them. From
+        // it on they do; recovery moves the cursor behind them.
+        self.ring.word(from).store(self.first, Ordering::Release);
+        self.producers.side.advance(self.from, self.at, self.passed);
+        if self.blocks {
+            self.producers.intent_at.store(0, Ordering::Release);
+        }
+        self.producers.room_to.store(self.room_to, Ordering::Release);
+    }
+
+    /// Blocks and segments become the queue's before the records that name them exist.
+    #[cold]
+    fn hand_over_blocks(&self) {
+        let (ring, first) = (self.ring, Header::read(self.first));
+        if rules::holds(Rule::BatchIntent) {
+            // CRASH: if we die before the commit, recovery frees what was handed over already.
+            self.producers.intent.store(self.first, Ordering::Release);
+            self.producers.intent_at.store(self.from.0, Ordering::Release);
+        }
+        walk(ring, self.from.offset(), first, |at, header| {
+            if let Some(block) = ring.block_named(at, header) {
+                blocks::hand_over(ring.arena, block, Ring::me(), ring.owner());
+            }
+            true
+        });
+    }
+}
+
+impl Ring {
+    /// The block or segment that the record at `at` names.
+    pub(super) fn block_named(&self, at: u64, header: Header) -> Option<u64> {
+        const { assert!(BLOCK_RECORD == 2 * WORD) };
+        match header {
+            Header::Block { .. } => Some(self.word(at + WORD).load(Ordering::Acquire)),
+            Header::Go { to, leave: true } => Some(to - HEADER),
+            _ => None,
+        }
+    }
+}

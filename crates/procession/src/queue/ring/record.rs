@@ -1,0 +1,78 @@
+//! What a segment holds: records, one behind the other.
+//!
+//! ```text
+//! ┌──────────────┬───────────────────────┐ ┌──────────────┬──────────┐ ┌──────────────┐ ┌───
+//! │ INLINE, len  │ len bytes, padded to 8 │ │ BLOCK, len   │ block    │ │ GO, offset   │ │ 0
+//! └──────────────┴───────────────────────┘ └──────────────┴──────────┘ └──────────────┘ └───
+//! ```
+//!
+//! | header   | meaning                                                                        |
+//! |----------|--------------------------------------------------------------------------------|
+//! | `0`      | nothing yet: the next record will begin here                                     |
+//! | `INLINE` | a message whose bytes follow                                                    |
+//! | `BLOCK`  | a message in a block of its own, which belongs to the queue; its offset follows |
+//! | `GO`     | the next record is elsewhere; with `LEAVE` in another segment, and this one is done |
+//! | `CLOSED` | there will be no more                                                           |
+
+/// The longest message that lies in the ring itself.
+pub(crate) const INLINE_MAX: usize = 512;
+
+/// Bytes of a header, and of what a record is aligned to.
+pub(super) const WORD: u64 = 8;
+/// Bytes of a record that names a block.
+pub(super) const BLOCK_RECORD: u64 = 2 * WORD;
+
+const INLINE: u64 = 1;
+const BLOCK: u64 = 2;
+const GO: u64 = 3;
+const GO_AND_LEAVE: u64 = 4;
+const CLOSED: u64 = 5;
+const KIND: u64 = 0xff;
+
+/// A header, read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Header {
+    Nothing,
+    Inline { len: u64 },
+    Block { len: u64 },
+    Go { to: u64, leave: bool },
+    Closed,
+}
+
+impl Header {
+    #[inline]
+    pub(super) fn word(self) -> u64 {
+        let (kind, value) = match self {
+            Header::Nothing => (0, 0),
+            Header::Inline { len } => (INLINE, len),
+            Header::Block { len } => (BLOCK, len),
+            Header::Go { to, leave: false } => (GO, to),
+            Header::Go { to, leave: true } => (GO_AND_LEAVE, to),
+            Header::Closed => (CLOSED, 0),
+        };
+        value << 8 | kind
+    }
+
+    #[inline]
+    pub(super) fn read(word: u64) -> Header {
+        let value = word >> 8;
+        match word & KIND {
+            INLINE if value <= INLINE_MAX as u64 => Header::Inline { len: value },
+            BLOCK => Header::Block { len: value },
+            GO => Header::Go { to: value, leave: false },
+            GO_AND_LEAVE => Header::Go { to: value, leave: true },
+            CLOSED => Header::Closed,
+            _ => Header::Nothing,
+        }
+    }
+
+    /// Bytes from this record's header to the next one's, if that follows it.
+    #[inline]
+    pub(super) fn size(self) -> u64 {
+        match self {
+            Header::Inline { len } => WORD + len.next_multiple_of(WORD),
+            Header::Block { .. } => BLOCK_RECORD,
+            _ => WORD,
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! A value on its way into a queue.
+
+use super::error::PutError;
+use super::ring::{INLINE_MAX, Piece, Refusal, Ring};
+use crate::arena::blocks::{self, Tag};
+use crate::arena::encoding::{self, Message};
+use crate::arena::objects::Id;
+use crate::arena::{member, payload};
+use crate::os::clock::Deadline;
+use crate::{Error, Result};
+
+/// Puts a value, and waits for room until the deadline.
+#[inline]
+pub(super) fn put<T: Message>(ring: &Ring, item: T, deadline: Deadline) -> Result<(), PutError<T>> {
+    let done = encoding::with_bytes(&item, |bytes, ids| {
+        encoding::check_arrival::<T>(bytes).map_err(Failed::Unsendable)?;
+        put_bytes(ring, bytes, ids, deadline).map_err(Failed::Refused)
+    });
+    match done.map_err(Failed::Unsendable).and_then(|done| done) {
+        Ok(()) => Ok(()),
+        Err(failed) => Err(failed.with(item)),
+    }
+}
+
+/// Why a value is not in the queue.
+pub(super) enum Failed {
+    Unsendable(Error),
+    Refused(Refusal),
+}
+
+impl Failed {
+    #[cold]
+    pub(super) fn with<T>(self, item: T) -> PutError<T> {
+        match self {
+            Failed::Unsendable(error) => PutError::Unsendable(item, error.to_string()),
+            Failed::Refused(Refusal::Closed) => PutError::Closed(item),
+            Failed::Refused(Refusal::Unusable(error)) => PutError::Unusable(item, error.to_string()),
+            Failed::Refused(_) => PutError::Full(item),
+        }
+    }
+}
+
+#[inline]
+fn put_bytes(ring: &Ring, bytes: &[u8], ids: &[Id], deadline: Deadline) -> Result<(), Refusal> {
+    if bytes.len() <= INLINE_MAX && ids.is_empty() && !ring.blocks_only() {
+        return put_piece(ring, Piece::Inline(bytes), deadline);
+    }
+    put_block(ring, payload::pack_bytes(bytes, ids)?, bytes.len() as u64, deadline)
+}
+
+/// Puts a block of this process. It is freed if it cannot be put.
+pub(super) fn put_block(ring: &Ring, at: u64, len: u64, deadline: Deadline) -> Result<(), Refusal> {
+    put_piece(ring, Piece::Block { at, len }, deadline).inspect_err(|_| {
+        blocks::free(ring.arena(), member::slot(), at, Tag::process(member::slot()));
+    })
+}
+
+/// Puts a message, and waits for room until the deadline.
+#[inline]
+pub(super) fn put_piece(ring: &Ring, piece: Piece<'_>, deadline: Deadline) -> Result<(), Refusal> {
+    let len = match piece {
+        Piece::Inline(bytes) => bytes.len() as u64,
+        Piece::Block { len, .. } => len,
+    };
+    let emptied = &ring.control().emptied.word;
+    super::waiting::wait(ring.arena(), emptied, deadline, || ring.admits(len), || ring.put(piece, deadline))
+}
+
+/// Puts `len` bytes that `write` writes in place.
+#[inline]
+pub(super) fn put_with(
+    ring: &Ring,
+    len: usize,
+    write: impl FnOnce(&mut [u8]),
+    deadline: Deadline,
+) -> Result<(), PutError<()>> {
+    let done = if len <= INLINE_MAX {
+        let mut buffer = [0; INLINE_MAX];
+        write(&mut buffer[..len]);
+        put_piece(ring, Piece::Inline(&buffer[..len]), deadline)
+    } else {
+        payload::pack_in_place(len, write)
+            .map_err(Refusal::from)
+            .and_then(|(at, ())| put_block(ring, at, len as u64, deadline))
+    };
+    done.map_err(|refusal| Failed::Refused(refusal).with(()))
+}
+
+/// Puts many values, bundle by bundle, and waits for room until the deadline.
+pub(super) fn put_many<T: Message>(
+    ring: &Ring,
+    items: impl IntoIterator<Item = T>,
+    deadline: Deadline,
+) -> Result<usize, PutError<Vec<T>>> {
+    let (mut items, mut bundle, mut done) = (items.into_iter(), Bundle::new(), 0);
+    let mut held = Vec::new();
+    loop {
+        let mut failed = None;
+        while let (false, None) = (bundle.is_full(), &failed) {
+            let Some(item) = items.next() else { break };
+            failed = bundle.add(ring, &item).err();
+            held.push(item);
+        }
+        if held.is_empty() {
+            return Ok(done);
+        }
+        let (put, refusal) = bundle.put(ring, deadline);
+        done += put;
+        held.drain(..put);
+        if let Some(failed) = refusal.map(Failed::Refused).or(failed) {
+            return Err(failed.with(held));
+        }
+    }
+}
+
+/// Values encoded one behind the other, to be put together.
+pub(super) struct Bundle {
+    bytes: Vec<u8>,
+    parts: Vec<Part>,
+}
+
+enum Part {
+    Inline(usize),
+    Block { at: u64, len: u64 },
+}
+
+/// A bundle is put when it has so many items or bytes.
+const BUNDLE_ITEMS: usize = 256;
+const BUNDLE_BYTES: usize = 64 << 10;
+
+impl Bundle {
+    pub(super) fn new() -> Bundle {
+        Bundle { bytes: Vec::new(), parts: Vec::new() }
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.parts.len() >= BUNDLE_ITEMS || self.bytes.len() >= BUNDLE_BYTES
+    }
+
+    pub(super) fn add<T: Message>(&mut self, ring: &Ring, item: &T) -> Result<(), Failed> {
+        let added = encoding::with_bytes(item, |bytes, ids| {
+            encoding::check_arrival::<T>(bytes).map_err(Failed::Unsendable)?;
+            if bytes.len() <= INLINE_MAX && ids.is_empty() && !ring.blocks_only() {
+                self.bytes.extend_from_slice(bytes);
+                self.parts.push(Part::Inline(bytes.len()));
+            } else {
+                let at = payload::pack_bytes(bytes, ids).map_err(|e| Failed::Refused(e.into()))?;
+                self.parts.push(Part::Block { at, len: bytes.len() as u64 });
+            }
+            Ok(())
+        });
+        added.map_err(Failed::Unsendable).and_then(|added| added)
+    }
+
+    /// Puts everything, and waits for room until the deadline. Gives how many were put, and why not all.
+    pub(super) fn put(&mut self, ring: &Ring, deadline: Deadline) -> (usize, Option<Refusal>) {
+        let (mut done, mut offset) = (0, 0);
+        while done < self.parts.len() {
+            let emptied = &ring.control().emptied.word;
+            let len = self.parts[done].len();
+            let put = super::waiting::wait(
+                ring.arena(),
+                emptied,
+                deadline,
+                || ring.admits(len),
+                || ring.put_some(pieces(&self.bytes, offset, &self.parts[done..]), deadline),
+            );
+            match put {
+                Ok(count) => {
+                    offset += self.parts[done..done + count].iter().map(Part::inline_len).sum::<usize>();
+                    done += count;
+                }
+                Err(refusal) => {
+                    self.free_from(ring, done);
+                    return (done, Some(refusal));
+                }
+            }
+        }
+        self.bytes.clear();
+        self.parts.clear();
+        (done, None)
+    }
+
+    fn free_from(&mut self, ring: &Ring, first: usize) {
+        for part in self.parts.drain(..).skip(first) {
+            if let Part::Block { at, .. } = part {
+                blocks::free(ring.arena(), member::slot(), at, Tag::process(member::slot()));
+            }
+        }
+        self.bytes.clear();
+    }
+}
+
+impl Part {
+    fn inline_len(&self) -> usize {
+        match self {
+            Part::Inline(len) => *len,
+            Part::Block { .. } => 0,
+        }
+    }
+
+    fn len(&self) -> u64 {
+        match self {
+            Part::Inline(len) => *len as u64,
+            Part::Block { len, .. } => *len,
+        }
+    }
+}
+
+fn pieces<'a>(bytes: &'a [u8], mut offset: usize, parts: &'a [Part]) -> impl Iterator<Item = Piece<'a>> {
+    parts.iter().map(move |part| match *part {
+        Part::Inline(len) => {
+            let piece = Piece::Inline(&bytes[offset..offset + len]);
+            offset += len;
+            piece
+        }
+        Part::Block { at, len } => Piece::Block { at, len },
+    })
+}
