@@ -6,7 +6,7 @@ use std::io;
 use serde::{Deserialize, Serialize};
 
 use crate::process::ProcessError;
-use crate::queue::{GetError, PutError};
+use crate::queue::{GetError, JoinError, PutError, SelectError};
 use crate::sync::LockError;
 
 /// Any error of this library, as plain data: it can be cloned, sent to another process, and
@@ -44,6 +44,10 @@ pub enum Error {
     Put(PutError<()>),
     /// There was no item to be had from a queue.
     Get(GetError),
+    /// Not everything in a queue is done.
+    Join(JoinError),
+    /// None of several things is ready.
+    Select(SelectError),
     /// An argument that makes no sense; the text says what would.
     InvalidArgument(String),
     /// The shared memory, or a table in it, is full; the text names the limit.
@@ -100,6 +104,8 @@ impl fmt::Display for Error {
             Error::Process(e) => e.fmt(f),
             Error::Put(e) => e.fmt(f),
             Error::Get(e) => e.fmt(f),
+            Error::Join(e) => e.fmt(f),
+            Error::Select(e) => e.fmt(f),
             Error::Forked => f.write_str(
                 "this process was forked from a member of the family and is not one itself; start it with Process::spawn",
             ),
@@ -117,6 +123,8 @@ impl std::error::Error for Error {
             Error::Process(e) => Some(e),
             Error::Put(e) => Some(e),
             Error::Get(e) => Some(e),
+            Error::Join(e) => Some(e),
+            Error::Select(e) => Some(e),
             _ => None,
         }
     }

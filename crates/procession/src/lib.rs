@@ -64,5 +64,5 @@ pub use error::{Error, Result};
 pub use process::{
     AnyProcess, Failure, Process, ProcessError, active_children, current_process, parent_process,
 };
-pub use queue::Queue;
+pub use queue::{JoinableQueue, Queue, pipe, select};
 pub use sync::Lock;

@@ -163,7 +163,8 @@ impl Object {
         self.obituaries.iter().zip(words).for_each(|(to, word)| to.store(word, Ordering::Relaxed));
     }
 
-    fn send_obituaries(&self, arena: &Arena) {
+    /// Tells of its end. Once nobody can reach it.
+    pub(super) fn send_obituaries(&self, arena: &Arena) {
         for obituary in &self.obituaries {
             if let Some(word) = arena.futex_word(obituary.load(Ordering::Acquire)) {
                 word.fetch_or(GONE, Ordering::SeqCst);

@@ -14,10 +14,7 @@ pub(crate) fn wait(word: &AtomicU32, expected: u32, deadline: Deadline) {
 
 /// As [`wait`], as a sleeper of these classes: see [`wake_class`].
 pub(crate) fn wait_as(word: &AtomicU32, expected: u32, deadline: Deadline, classes: u32) {
-    let at = deadline.as_ns().map(|ns| libc::timespec {
-        tv_sec: (ns / 1_000_000_000) as libc::time_t,
-        tv_nsec: (ns % 1_000_000_000) as libc::c_long,
-    });
+    let at = deadline.as_ns().map(timespec);
     let at = at.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
     // SAFETY: `word` outlives the call; WAIT_BITSET takes an absolute CLOCK_MONOTONIC time or null.
     unsafe {
@@ -30,6 +27,55 @@ pub(crate) fn wait_as(word: &AtomicU32, expected: u32, deadline: Deadline, class
             std::ptr::null::<u32>(),
             classes,
         );
+    }
+}
+
+/// The most words that [`wait_any`] takes.
+pub(crate) const MOST_WORDS: usize = 128;
+
+/// Sleeps while every word is what is expected of it, as [`wait`] does with one. Where the kernel cannot
+/// do that (before 5.16, or under a filter), it looks every few milliseconds.
+pub(crate) fn wait_any(words: &[(&AtomicU32, u32)], deadline: Deadline) {
+    #[repr(C)]
+    struct Waiter {
+        value: u64,
+        address: u64,
+        flags: u32,
+        reserved: u32,
+    }
+    const SIZE_U32: u32 = 2;
+    const LOOK_AGAIN_NS: u64 = 5_000_000;
+    debug_assert!(words.len() <= MOST_WORDS);
+    let waiters: Vec<Waiter> = words
+        .iter()
+        .map(|(word, expected)| Waiter {
+            value: (*expected).into(),
+            address: word.as_ptr() as u64,
+            flags: SIZE_U32,
+            reserved: 0,
+        })
+        .collect();
+    let at = deadline.as_ns().map(timespec);
+    let at = at.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
+    // SAFETY: the words and the list outlive the call; the time is absolute or null.
+    let ret = unsafe {
+        let (list, count) = (waiters.as_ptr(), waiters.len());
+        libc::syscall(libc::SYS_futex_waitv, list, count, 0, at, libc::CLOCK_MONOTONIC)
+    };
+    let refused =
+        || matches!(std::io::Error::last_os_error().raw_os_error(), Some(libc::ENOSYS | libc::EPERM));
+    if ret == -1
+        && refused()
+        && let Some((word, expected)) = words.last()
+    {
+        wait(word, *expected, deadline.min_ns(super::clock::now_ns() + LOOK_AGAIN_NS));
+    }
+}
+
+fn timespec(ns: u64) -> libc::timespec {
+    libc::timespec {
+        tv_sec: (ns / 1_000_000_000) as libc::time_t,
+        tv_nsec: (ns % 1_000_000_000) as libc::c_long,
     }
 }
 

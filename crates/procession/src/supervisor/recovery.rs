@@ -32,6 +32,8 @@ pub(crate) fn recover(arena: &Arena, slot: u32, how: Option<Ended>) {
     // While the words still name the dead, only we may touch what they guard.
     let was_inside = release_locks(arena, slot);
     release_claims(arena, slot);
+    // Before its blocks are swept, and while its handles still say which queues to look at.
+    ring::leases::return_leases(arena, slot);
     if (!clean || was_inside) && rules::holds(Rule::SweepWakes) {
         // The dead may have been woken on behalf of another, or been about to wake one.
         park::wake_everybody(arena);

@@ -8,12 +8,14 @@
 //! | `make.rs`    | making a ring, finding its parts again                               |
 //! | `produce.rs` | putting messages in: one commit a batch                              |
 //! | `consume.rs` | taking messages out                                                  |
+//! | `leases.rs`  | which messages are being worked on, by whom                          |
 //! | `bury.rs`    | what recovery does to a side whose lock the dead held                |
 #![allow(unsafe_code)] // Makes references to words of segments, from offsets.
 
 mod bury;
 mod consume;
 mod control;
+pub(crate) mod leases;
 mod make;
 mod produce;
 mod record;
@@ -84,10 +86,6 @@ impl Ring {
 
     pub(crate) fn arena(&self) -> &'static Arena {
         self.arena
-    }
-
-    pub(crate) fn object(&self) -> u32 {
-        self.object
     }
 
     #[inline]
