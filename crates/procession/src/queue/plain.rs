@@ -28,7 +28,7 @@ use crate::{Error, Result};
 /// let queue = Queue::bounded(3)?;
 /// let producer = Process::spawn(
 ///     |queue: Queue<u32>| -> procession::Result<()> {
-///         (1..=10).try_for_each(|n| Ok(queue.put(n)?))?;
+///         (1..=10).try_for_each(|n| queue.put(n))?;
 ///         queue.close()
 ///     },
 ///     (queue.clone(),),
