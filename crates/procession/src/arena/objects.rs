@@ -59,6 +59,11 @@ impl Kind {
         all.into_iter().find(|kind| *kind as u8 == byte)
     }
 
+    /// Whether the locks of such an object are taken by the library's own code alone, for a moment.
+    pub(crate) fn is_inside(self) -> bool {
+        matches!(self, Kind::Queue | Kind::JoinableQueue)
+    }
+
     /// Whether an object of this kind may own more blocks than it has room to list: they are found
     /// by their tags.
     fn owns_many(self) -> bool {

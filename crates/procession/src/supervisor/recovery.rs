@@ -52,11 +52,12 @@ pub(crate) fn recover(arena: &Arena, slot: u32, how: Option<Ended>) {
     dead.state.store(slots::FREE, Ordering::Release);
 }
 
-/// Hands on what some threads of this very process hold, because the process is ending.
+/// Hands on what some threads of this very process hold, because the process is ending. Not what the
+/// library's own code holds for a moment: that thread still runs, and lets go by itself.
 pub(crate) fn release_locks_of_threads(arena: &Arena, slot: u32, ends: impl Fn(i32) -> bool) {
     for id in arena.records_of(slot) {
         if ends(arena.record(id).thread.load(Ordering::Acquire)) {
-            release_locks_of(arena, slot, id);
+            release_locks_of(arena, slot, id, |kind| !kind.is_inside());
         }
     }
 }
@@ -64,27 +65,28 @@ pub(crate) fn release_locks_of_threads(arena: &Arena, slot: u32, ends: impl Fn(i
 fn release_locks(arena: &Arena, slot: u32) -> bool {
     let mut any = false;
     for id in arena.records_of(slot) {
-        any |= release_locks_of(arena, slot, id);
+        any |= release_locks_of(arena, slot, id, |_| true);
     }
     any
 }
 
-fn release_locks_of(arena: &Arena, slot: u32, id: u32) -> bool {
+fn release_locks_of(arena: &Arena, slot: u32, id: u32, which: impl Fn(Kind) -> bool) -> bool {
     let mut any = false;
     arena.record(id).for_each_held(arena, |entry| {
         let lock = entry.load(Ordering::Acquire);
         if lock != 0 {
             any = true;
-            bury(arena, slot, id, lock);
+            bury(arena, slot, id, lock, &which);
         }
     });
     any
 }
 
-/// Releases the lock at `offset`, which the thread with record `id` held or was about to take.
-fn bury(arena: &Arena, slot: u32, id: u32, offset: u64) {
+/// Releases the lock at `offset`, which the thread with record `id` held or was about to take, if its object
+/// is one of `which`.
+fn bury(arena: &Arena, slot: u32, id: u32, offset: u64, which: impl Fn(Kind) -> bool) {
     let Some((index, object)) = arena.object_around(offset) else { return };
-    match object.kind() {
+    match object.kind().filter(|kind| which(*kind)) {
         Some(Kind::Lock) => sync::bury(arena, slot, id, object, offset),
         Some(Kind::Queue | Kind::JoinableQueue) => ring::bury(arena, slot, id, index, offset),
         Some(Kind::Process | Kind::Connection) | None => {}

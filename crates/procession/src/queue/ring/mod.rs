@@ -33,7 +33,7 @@ use crate::Error;
 use crate::arena::blocks::{self, HEADER, Tag};
 use crate::arena::thread::with_me;
 use crate::arena::{Arena, member};
-use crate::os::clock::Deadline;
+use crate::os::clock::{Deadline, now_ns};
 use crate::sync::raw::lock::{Held, RawLock};
 use control::Side;
 use record::Header;
@@ -65,6 +65,9 @@ pub(crate) enum Refusal {
     /// The ring cannot be used from here.
     Unusable(Error),
 }
+
+/// How long a call waits for its turn at least.
+const PATIENCE_NS: u64 = 1_000_000_000;
 
 /// One side's lock, held until this is dropped. No code of the user's runs meanwhile.
 struct Turn {
@@ -131,8 +134,11 @@ impl Ring {
         }
     }
 
+    /// Who has the lock lets go of it within a microsecond, or when it runs again, or is buried: so also who
+    /// does not want to wait waits for that. Only a holder that was stopped takes longer.
     #[cold]
     fn await_turn(&self, lock: &'static RawLock, deadline: Deadline) -> Result<Turn, Refusal> {
+        let deadline = deadline.max_ns(now_ns() + PATIENCE_NS);
         let taken = with_me(|me| lock.acquire(me, self.arena.offset_of(lock), true, deadline));
         match taken.and_then(|taken| taken) {
             Ok((_, Some(held))) => Ok(Turn { lock, held }),

@@ -1,6 +1,6 @@
 //! Sleeping on a word where others can see it.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering, fence};
 
 use super::event;
 use crate::arena::Arena;
@@ -56,7 +56,10 @@ impl event::Word for AtomicU32 {
     }
 
     fn set(&self, bits: u32) -> u32 {
-        self.fetch_or(bits, Ordering::SeqCst) | bits
+        let now = self.fetch_or(bits, Ordering::SeqCst) | bits;
+        // ORDERING: a sleeper's look at what it waits for is no SeqCst load; it must not come before this.
+        fence(Ordering::SeqCst);
+        now
     }
 
     fn count(&self) {
