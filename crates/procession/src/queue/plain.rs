@@ -105,7 +105,7 @@ impl<T> Queue<T> {
         Ok(Queue { handle, ring, _carries: PhantomData })
     }
 
-    pub(super) fn ring(&self) -> Ring {
+    pub(crate) fn ring(&self) -> Ring {
         self.ring
     }
 
