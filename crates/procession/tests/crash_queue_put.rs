@@ -86,9 +86,17 @@ fn a_message_goes_round() {
 fn a_queue_grows() {
     isolated!(env = VECTORS, {
         let _dog = watched();
-        // The first segment has room for some 1,000 bytes.
-        let held: Vec<_> = (1..=2).map(|n| message(n, 400)).collect();
-        assert_finished(&put(bounded, held, vec![message(9, 400)]));
+        let held: Vec<_> = (1..=3).map(|n| message(n, 400)).collect();
+        let line = Line::new(|| {
+            let queue = bounded();
+            held.iter().for_each(|item| queue.try_put(item.clone()).unwrap());
+            queue
+        });
+        let segment = || internals::queue_place(&line.queue, internals::End::Producers).0;
+        let (before, item) = (segment(), message(9, 400));
+        let all = [held.clone(), vec![item.clone()]].concat();
+        assert_finished(&line.step(crash(), |queue| queue.put(item.clone()).unwrap(), &held, &all));
+        assert_ne!(segment(), before, "it has grown");
     });
 }
 
