@@ -102,8 +102,8 @@ fn write(number: u64, bytes: &mut [u8]) {
 #[inline]
 fn read(bytes: &[u8]) -> Result<u64> {
     let bytes: &[u8; 64] = bytes.try_into()?;
-    let word = |at: usize| u64::from_le_bytes([0, 1, 2, 3, 4, 5, 6, 7].map(|i| bytes[8 * at + i]));
-    number_of(&[word(0), 0, 0, 0, 0, 0, 0, word(7)])
+    let (first, last): (&[u8; 8], &[u8; 8]) = (bytes[..8].try_into()?, bytes[56..].try_into()?);
+    number_of(&[u64::from_le_bytes(*first), 0, 0, 0, 0, 0, 0, u64::from_le_bytes(*last)])
 }
 
 #[inline]

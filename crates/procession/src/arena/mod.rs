@@ -283,6 +283,13 @@ impl Arena {
         let _ = memory::punch(at, bytes as usize);
     }
 
+    /// Has the kernel put pages in a range that will be written to. Failure only costs time.
+    pub(crate) fn populate(&self, offset: u64, bytes: u64) {
+        // SAFETY: the range lies within the mapping.
+        let at = unsafe { self.base.add(offset as usize) };
+        let _ = memory::populate(at, bytes as usize);
+    }
+
     /// Copies bytes out of a block that the caller owns.
     #[inline]
     pub(crate) fn bytes(&self, offset: u64, len: u64) -> &'static [u8] {

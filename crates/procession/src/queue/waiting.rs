@@ -22,7 +22,12 @@ const DISPLACED_NS: u64 = 20_000;
 thread_local! {
     /// For how long this thread spins: longer when that helped, shorter when it did not.
     static PATIENCE_NS: Cell<u64> = const { Cell::new(SPIN_MOST_NS) };
+    /// Spins in vain since the last one that was not.
+    static IN_VAIN: Cell<u32> = const { Cell::new(0) };
 }
+
+/// After so many spins in vain one is as long as any: a shorter one may just end too early each time.
+const PROBE: u32 = 32;
 
 fn several_processors() -> bool {
     static PROCESSORS: OnceLock<usize> = OnceLock::new();
@@ -34,20 +39,25 @@ fn spin(mut come: impl FnMut() -> bool) -> bool {
     if !several_processors() {
         return false;
     }
-    let patience = PATIENCE_NS.get();
+    let (mut patience, in_vain) = (PATIENCE_NS.get(), IN_VAIN.get());
+    if in_vain % PROBE == PROBE - 1 {
+        patience = SPIN_MOST_NS;
+    }
     let began = now_ns();
     let mut last = began;
     loop {
         for _ in 0..16 {
             if come() {
                 PATIENCE_NS.set((2 * patience).clamp(4 * SPIN_LEAST_NS, SPIN_MOST_NS));
+                IN_VAIN.set(0);
                 return true;
             }
             spin_loop();
         }
         let now = now_ns();
         if now - began > patience || now - last > DISPLACED_NS {
-            PATIENCE_NS.set((patience / 2).max(SPIN_LEAST_NS));
+            PATIENCE_NS.set((PATIENCE_NS.get() / 2).max(SPIN_LEAST_NS));
+            IN_VAIN.set(in_vain.wrapping_add(1));
             return false;
         }
         last = now;

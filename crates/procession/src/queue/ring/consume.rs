@@ -115,6 +115,10 @@ impl Ring {
             let header = self.header(at);
             match header {
                 Header::Inline { len } => {
+                    if taken.is_empty() {
+                        // The others are likely to be as long.
+                        bytes.reserve((max * len as usize).min(64 << 10));
+                    }
                     bytes.extend_from_slice(self.arena.bytes(at + WORD, len));
                     taken.push(Taken::Inline(len as usize));
                     passed = passed.with(len);

@@ -8,11 +8,16 @@ use super::{Refusal, Ring, Turn, walk};
 use crate::arena::blocks::{self, HEADER};
 use crate::arena::{heap, member};
 use crate::os::clock::Deadline;
+use crate::os::memory;
 use crate::rules::{self, Rule};
 use crate::sync::raw::event;
 
 /// Segments do not grow beyond this, unless a single message needs it.
 const LARGEST: u64 = 1 << 20;
+
+const LINE: u64 = 64;
+/// How far ahead of the cursor lines are asked for.
+const AHEAD: usize = 6 * LINE as usize;
 
 /// A message that is to be put.
 #[derive(Clone, Copy)]
@@ -53,12 +58,20 @@ impl Ring {
         {
             return false;
         }
+        self.prepare_lines(at, end);
         self.arena.write(at + WORD, bytes);
         self.word(end).store(Header::Nothing.word(), Ordering::Relaxed);
         // ORDERING, CRASH: as in `Batch::commit`.
         self.word(at).store(header.word(), Ordering::Release);
         side.advance(from, end, passed.with(len));
         true
+    }
+
+    /// Asks for the lines that will be written some messages from here: a consumer has read them, and to get
+    /// them back takes longer than to write a message.
+    #[inline]
+    fn prepare_lines(&self, from: u64, to: u64) {
+        (from / LINE..=to / LINE).for_each(|line| memory::prefetch_to_write(self.word(line * LINE), AHEAD));
     }
 
     #[cold]
@@ -214,7 +227,10 @@ impl<'a> Batch<'a> {
             self.make_room(header.size())?;
         }
         match piece {
-            Piece::Inline(bytes) => self.ring.arena.write(self.at + WORD, bytes),
+            Piece::Inline(bytes) => {
+                self.ring.prepare_lines(self.at, self.at + header.size());
+                self.ring.arena.write(self.at + WORD, bytes);
+            }
             Piece::Block { at, .. } => {
                 self.ring.word(self.at + WORD).store(at, Ordering::Relaxed);
                 self.blocks = true;
