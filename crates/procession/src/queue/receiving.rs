@@ -80,7 +80,7 @@ fn wait_to_take<T>(
 pub(super) fn get<T: Message>(ring: &Ring, deadline: Deadline) -> Result<T, GetError> {
     let mut buffer = Buffer::new();
     match take(ring, &mut buffer, deadline)? {
-        Taken::Inline(_) => encoding::from_bytes(buffer.bytes()).map_err(undecodable),
+        Taken::Inline(_) => encoding::from_bytes_or(buffer.bytes(), undecodable),
         Taken::Block(block) => Parcel(block).value(),
     }
 }
@@ -111,7 +111,7 @@ pub(super) fn get_many<T: Message>(
     let mut values = Vec::with_capacity(max.min(256));
     take_some(ring, max, deadline)?.for_each(|message| {
         values.push(match message {
-            Arrival::Inline(bytes) => encoding::from_bytes(bytes).map_err(undecodable),
+            Arrival::Inline(bytes) => encoding::from_bytes_or(bytes, undecodable),
             Arrival::Block(parcel) => parcel.value(),
         });
     });
