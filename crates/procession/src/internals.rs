@@ -248,6 +248,9 @@ pub fn census() -> Census {
                     census.small_spans.push((span, by));
                 }
             }
+            // Free runs that are kept.
+            Use::Head { tag: Tag::FREE, .. } => {}
+            Use::Cont { head, .. } if is_kept(arena, head) => {}
             Use::Head { tag, .. } => {
                 census.large_spans += 1;
                 census.blocks.push((arena.span_offset(span), tag.0));
@@ -264,4 +267,28 @@ pub fn census() -> Census {
         arena.held_objects(slot).for_each(|object| census.holdings.push((slot, object)));
     }
     census
+}
+
+fn is_kept(arena: &Arena, head: u32) -> bool {
+    head < arena.layout.spans && matches!(arena.span_use(head), Use::Head { tag: Tag::FREE, .. })
+}
+
+/// Spans of free runs that are kept, counted.
+pub fn kept_spans() -> u32 {
+    let arena = arena();
+    let kept = arena.spans_in_use().map(|span| match arena.span_use(span) {
+        Use::Head { tag: Tag::FREE, spans } => spans,
+        _ => 0,
+    });
+    kept.sum()
+}
+
+/// Has the hint say that no more runs should be kept.
+pub fn keep_no_more() {
+    arena().header().kept_spans.store(blocks::kept_most(arena()), Ordering::Relaxed);
+}
+
+/// Gives the kept runs back, in the name of this process.
+pub fn release_kept() -> u32 {
+    blocks::release_kept(arena(), member::slot(), u32::MAX)
 }

@@ -146,6 +146,7 @@ impl Arena {
     ///
     /// # Safety
     /// `offset` is aligned for `T`, `T` lies within the arena, and consists of atomics only.
+    #[inline]
     pub(crate) unsafe fn at<T>(&self, offset: u64) -> &'static T {
         debug_assert!(offset + size_of::<T>() as u64 <= self.layout.bytes);
         // SAFETY: promised by the caller; the mapping is never undone.
@@ -153,6 +154,7 @@ impl Arena {
     }
 
     /// The offset of something that lies in the arena.
+    #[inline]
     pub(crate) fn offset_of<T>(&self, at: *const T) -> u64 {
         at as u64 - self.base.as_ptr() as u64
     }
@@ -281,7 +283,15 @@ impl Arena {
         let _ = memory::punch(at, bytes as usize);
     }
 
+    /// Has the kernel put pages in a range that will be written to. Failure only costs time.
+    pub(crate) fn populate(&self, offset: u64, bytes: u64) {
+        // SAFETY: the range lies within the mapping.
+        let at = unsafe { self.base.add(offset as usize) };
+        let _ = memory::populate(at, bytes as usize);
+    }
+
     /// Copies bytes out of a block that the caller owns.
+    #[inline]
     pub(crate) fn bytes(&self, offset: u64, len: u64) -> &'static [u8] {
         assert!(
             offset.checked_add(len).is_some_and(|end| end <= self.layout.bytes),
@@ -293,6 +303,7 @@ impl Arena {
     }
 
     /// The bytes of a block that the caller owns, to be written.
+    #[inline]
     pub(crate) fn bytes_mut(&self, offset: u64, len: u64) -> &'static mut [u8] {
         assert!(
             offset.checked_add(len).is_some_and(|end| end <= self.layout.bytes),
@@ -304,6 +315,7 @@ impl Arena {
     }
 
     /// Writes bytes into a block that the caller owns.
+    #[inline]
     pub(crate) fn write(&self, offset: u64, bytes: &[u8]) {
         let end = offset.checked_add(bytes.len() as u64);
         assert!(end.is_some_and(|end| end <= self.layout.bytes), "INVARIANT: within the arena");

@@ -99,3 +99,21 @@ pub(crate) fn page_size() -> u64 {
 pub(crate) fn punch(at: NonNull<u8>, len: usize) -> io::Result<()> {
     advise(at, len, libc::MADV_REMOVE)
 }
+
+/// Gives a range its pages now, all at once, instead of each when it is first touched. Since Linux 5.14.
+pub(crate) fn populate(at: NonNull<u8>, len: usize) -> io::Result<()> {
+    advise(at, len, libc::MADV_POPULATE_WRITE)
+}
+
+/// A hint that the cache line so many bytes behind `at` will be written to. It may lie anywhere.
+#[inline]
+pub(crate) fn prefetch_to_write<T>(at: *const T, ahead: usize) {
+    let line = at.cast::<u8>().wrapping_add(ahead);
+    // SAFETY: a prefetch has no effect but on speed, whatever the address; on old processors it is a no-op.
+    #[cfg(target_arch = "x86_64")]
+    unsafe {
+        std::arch::asm!("prefetchw [{}]", in(reg) line, options(nostack, preserves_flags));
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = line;
+}

@@ -170,7 +170,7 @@ impl<A, B> Connection<A, B> {
         let ring = &self.receiving;
         let word = &ring.control().filled.word;
         let look = || if ring.has_news() { Ok(()) } else { Err(Refusal::Empty) };
-        let news = waiting::wait(ring.arena(), word, deadline, || ring.has_news(), look);
+        let news = waiting::wait(ring.arena(), word, deadline, || ring.has_taken(), || ring.has_news(), look);
         !matches!(news, Err(Refusal::Empty))
     }
 

@@ -293,8 +293,8 @@ impl<T: Message> JoinableQueue<T> {
 
     fn lease(&self, deadline: Deadline) -> Result<Lease<T>, GetError> {
         let (ring, filled) = (&self.ring, &self.ring.control().filled.word);
-        let leased =
-            waiting::wait(ring.arena(), filled, deadline, || ring.has_work(), || ring.lease(deadline));
+        let (passed, come) = (|| ring.has_taken(), || ring.has_work());
+        let leased = waiting::wait(ring.arena(), filled, deadline, passed, come, || ring.lease(deadline));
         match leased {
             Ok(leased) => Lease::new(self, leased),
             Err(Refusal::NoMemory) => {
@@ -396,7 +396,7 @@ impl<T> JoinableQueue<T> {
         let ring = &self.ring;
         let finished = || if ring.is_finished() { Ok(()) } else { Err(Refusal::Empty) };
         let word = &ring.control().finished.word;
-        match waiting::wait(ring.arena(), word, deadline, || ring.is_finished(), finished) {
+        match waiting::wait(ring.arena(), word, deadline, || 0, || ring.is_finished(), finished) {
             Ok(()) if crate::arena::member::is_forked() => {
                 Err(JoinError::Unusable(Error::Forked.to_string()))
             }
