@@ -9,10 +9,10 @@ pub const WAITERS: u64 = 1 << 31;
 pub const MARK: u64 = 1 << 30;
 const OWNER: u64 = MARK - 1;
 const HEIR_SHIFT: u32 = 32;
-/// How often a waiter looks at the word before it sleeps: after 8, 16 and 32 pauses. To look takes the
+/// How often a waiter looks at the word again before it sleeps: after 16 and 32 pauses. To look takes the
 /// word's cache line from the holder, who needs it for the next release; looking sooner and more often
 /// made both slower.
-const SPIN_ROUNDS: u32 = 3;
+const SPIN_ROUNDS: u32 = 2;
 
 /// The thread that holds the lock, or 0.
 pub fn owner(word: u64) -> u32 {
