@@ -216,11 +216,16 @@ impl Object {
     }
 
     pub(crate) fn name(&self) -> String {
+        String::from_utf8_lossy(self.name_bytes(&mut [0; NAME + 1])).into_owned()
+    }
+
+    /// As [`name`](Object::name), without taking memory.
+    pub(crate) fn name_bytes<'a>(&self, buffer: &'a mut [u8; NAME + 1]) -> &'a [u8] {
         let len = (self.name_len.load(Ordering::Acquire) as usize).min(NAME);
-        let mut bytes: Vec<u8> =
-            self.name.iter().flat_map(|w| w.load(Ordering::Relaxed).to_le_bytes()).collect();
-        bytes.truncate(len);
-        String::from_utf8_lossy(&bytes).into_owned()
+        for (bytes, word) in buffer.chunks_exact_mut(8).zip(&self.name) {
+            bytes.copy_from_slice(&word.load(Ordering::Relaxed).to_le_bytes());
+        }
+        &buffer[..len]
     }
 
     fn clear(&self) {

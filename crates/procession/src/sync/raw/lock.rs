@@ -144,7 +144,7 @@ struct Sleeper {
 
 impl Waiter for Sleeper {
     fn pause(&mut self, round: u32) {
-        (0..1 << round).for_each(|_| spin_loop());
+        (0..16 << round).for_each(|_| spin_loop());
     }
 
     fn expired(&mut self) -> bool {

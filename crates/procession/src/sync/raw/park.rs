@@ -34,6 +34,13 @@ impl<'a> Wait<'a> {
         Wait { record }
     }
 
+    /// As [`announce`](Wait::announce), for a process that has nothing to do yet: nobody asks since
+    /// when, and looking at the clock would cost each new process two page faults.
+    pub(crate) fn announce_idle(arena: &Arena, record: &'a Record, word: &AtomicU32) -> Wait<'a> {
+        record.waits_for.store(arena.offset_of(word), Ordering::SeqCst);
+        Wait { record }
+    }
+
     /// Sleeps while `word` is `expected`.
     pub(crate) fn sleep(&self, word: &AtomicU32, expected: u32, deadline: Deadline) {
         if word.load(Ordering::SeqCst) == expected {
