@@ -6,7 +6,7 @@ use std::io;
 use serde::{Deserialize, Serialize};
 
 use crate::process::ProcessError;
-use crate::sync::LockError;
+use crate::sync::{LockError, WaitError};
 
 /// Any error of this library, as plain data: it can be cloned, sent to another process, and
 /// boxed.
@@ -37,6 +37,8 @@ pub enum Error {
     },
     /// A lock could not be taken.
     Lock(LockError),
+    /// What was waited for did not happen.
+    Wait(WaitError),
     /// A process did not do what it was asked to.
     Process(ProcessError),
     /// An argument that makes no sense; the text says what would.
@@ -92,6 +94,7 @@ impl fmt::Display for Error {
             | Error::Unsupported(text)
             | Error::Other(text) => f.write_str(text),
             Error::Lock(e) => e.fmt(f),
+            Error::Wait(e) => e.fmt(f),
             Error::Process(e) => e.fmt(f),
             Error::Forked => f.write_str(
                 "this process was forked from a member of the family and is not one itself; start it with Process::spawn",
@@ -107,6 +110,7 @@ impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Error::Lock(e) => Some(e),
+            Error::Wait(e) => Some(e),
             Error::Process(e) => Some(e),
             _ => None,
         }
@@ -122,6 +126,12 @@ impl From<io::Error> for Error {
 impl From<LockError> for Error {
     fn from(e: LockError) -> Error {
         Error::Lock(e)
+    }
+}
+
+impl From<WaitError> for Error {
+    fn from(e: WaitError) -> Error {
+        Error::Wait(e)
     }
 }
 

@@ -11,6 +11,7 @@ use crate::arena::{Arena, blocks, collect, heap, member, payload, slots, sweep};
 use crate::os::futex;
 use crate::os::process::{self, Ended};
 use crate::supervisor::{outcome, recovery};
+use crate::sync::{Condvar, Semaphore};
 use crate::{Lock, Message, Result};
 
 pub use crate::rules::{Rule, break_rule};
@@ -153,6 +154,32 @@ pub fn residue(slot: u32) -> Vec<String> {
 /// The lock's word.
 pub fn lock_word(lock: &Lock) -> u64 {
     lock.word()
+}
+
+/// The thread that a semaphore's next permit is promised to, or 0.
+pub fn semaphore_heir(semaphore: &Semaphore) -> u32 {
+    semaphore.heir()
+}
+
+/// The word on which a condition variable's waiters sleep.
+pub fn condvar_events(condvar: &Condvar) -> u32 {
+    condvar.events().load(Ordering::SeqCst)
+}
+
+/// Notes that this process has a handle to an object, as if it had been sent one.
+pub fn hold(handle: &impl HasHandle) {
+    arena().held_objects(member::slot()).set(handle.object_index());
+}
+
+/// What [`hold`] can be told of.
+pub trait HasHandle {
+    /// The object's place in the table.
+    fn object_index(&self) -> u32;
+}
+
+/// Gives back every permit that this process holds.
+pub fn give_permits_back(semaphore: &Semaphore) {
+    semaphore.bury(member::slot());
 }
 
 /// Encodes a value into a block of this process.

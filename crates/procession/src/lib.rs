@@ -55,6 +55,7 @@ pub mod internals;
 mod os;
 pub mod process;
 mod rules;
+pub mod state;
 mod supervisor;
 pub mod sync;
 

@@ -24,6 +24,8 @@ pub enum Rule {
     Touch,
     /// Who times out hands a wake-up on that it may have used up.
     WakePassedOn,
+    /// The permits of a dead process come back.
+    PermitsReturned,
 }
 
 #[cfg(feature = "internals")]

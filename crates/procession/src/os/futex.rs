@@ -12,15 +12,16 @@ pub(crate) fn wait(word: &AtomicU32, expected: u32, deadline: Deadline) {
     wait_as(word, expected, deadline, EVERY_CLASS);
 }
 
-/// As [`wait`], as a sleeper of these classes: see [`wake_class`].
-pub(crate) fn wait_as(word: &AtomicU32, expected: u32, deadline: Deadline, classes: u32) {
+/// As [`wait`], as a sleeper of these classes: see [`wake_class`]. Says whether it was the time that
+/// ended the sleep, and nobody's wake.
+pub(crate) fn wait_as(word: &AtomicU32, expected: u32, deadline: Deadline, classes: u32) -> bool {
     let at = deadline.as_ns().map(|ns| libc::timespec {
         tv_sec: (ns / 1_000_000_000) as libc::time_t,
         tv_nsec: (ns % 1_000_000_000) as libc::c_long,
     });
     let at = at.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
     // SAFETY: `word` outlives the call; WAIT_BITSET takes an absolute CLOCK_MONOTONIC time or null.
-    unsafe {
+    let slept = unsafe {
         libc::syscall(
             libc::SYS_futex,
             word.as_ptr(),
@@ -29,8 +30,9 @@ pub(crate) fn wait_as(word: &AtomicU32, expected: u32, deadline: Deadline, class
             at,
             std::ptr::null::<u32>(),
             classes,
-        );
-    }
+        )
+    };
+    slept != 0 && std::io::Error::last_os_error().raw_os_error() == Some(libc::ETIMEDOUT)
 }
 
 /// The class of a sleeper with this number.

@@ -10,14 +10,42 @@
 //! half-done; [`Lock::lock_or_recover`] gives the lock and the news together, so that the data can
 //! be looked at and put right. A process that dies while it *waits* is not noticed by anybody.
 
-mod body;
+pub(crate) mod body;
+mod condvar;
 mod error;
-mod grip;
+mod event;
+pub(crate) mod forms;
+pub(crate) mod grip;
 mod guard;
 mod lock;
+mod mutex;
+mod permits;
 pub(crate) mod raw;
+mod rlock;
+mod semaphore;
+pub(crate) mod taking;
+pub(crate) mod wait;
+
+use crate::arena::Arena;
+use crate::arena::objects::{Kind, Object};
 
 pub(crate) use body::bury;
+/// As [`bury`], for the kinds of object that are no plain lock: what stands at `offset` in their hot line, or
+/// in one of their blocks.
+pub(crate) fn bury_other(arena: &Arena, slot: u32, id: u32, object: &'static Object, offset: u64) {
+    match object.kind() {
+        Some(Kind::Semaphore) => permits::bury_growing(arena, id, object, offset),
+        _ => bury(arena, slot, id, object, offset),
+    }
+}
+
+pub use condvar::{Condvar, Guard, WaitTimeoutResult};
 pub use error::{DeadlockMember, LockError, OwnerDied};
+pub use event::Event;
 pub use guard::LockGuard;
 pub use lock::Lock;
+pub use mutex::{Mutex, MutexGuard, Plain};
+pub(crate) use permits::bury as bury_permits;
+pub use rlock::{RLock, RLockGuard};
+pub use semaphore::{Permit, Semaphore};
+pub use wait::{Broken, WaitError};
