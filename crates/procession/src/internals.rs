@@ -11,7 +11,7 @@ use crate::arena::{Arena, blocks, collect, heap, member, payload, slots, sweep};
 use crate::os::futex;
 use crate::os::process::{self, Ended};
 use crate::supervisor::{outcome, recovery};
-use crate::sync::{Condvar, Semaphore};
+use crate::sync::{Condvar, RwLock, Semaphore};
 use crate::{Lock, Message, Result};
 
 pub use crate::rules::{Rule, break_rule};
@@ -164,6 +164,11 @@ pub fn semaphore_heir(semaphore: &Semaphore) -> u32 {
 /// The word on which a condition variable's waiters sleep.
 pub fn condvar_events(condvar: &Condvar) -> u32 {
     condvar.events().load(Ordering::SeqCst)
+}
+
+/// Whether anybody reads under a read-write lock.
+pub fn has_readers<T>(lock: &RwLock<T>) -> bool {
+    lock.has_readers()
 }
 
 /// Notes that this process has a handle to an object, as if it had been sent one.

@@ -26,6 +26,10 @@ pub enum Rule {
     WakePassedOn,
     /// The permits of a dead process come back.
     PermitsReturned,
+    /// A barrier hears of the death of a process that has a handle to it.
+    BarrierTold,
+    /// A dead reader's cell is emptied.
+    ReadersLeave,
 }
 
 #[cfg(feature = "internals")]

@@ -29,7 +29,7 @@ pub(crate) fn recover(arena: &Arena, slot: u32, how: Option<Ended>) {
         arena.header().collect_wanted.store(1, Ordering::SeqCst);
     }
     // While the words still name the dead, only we may touch what they guard.
-    let was_inside = release_locks(arena, slot) | return_cells(arena, slot);
+    let was_inside = release_locks(arena, slot) | return_cells(arena, slot, left);
     release_claims(arena, slot);
     if (!clean || was_inside) && rules::holds(Rule::SweepWakes) {
         // The dead may have been woken on behalf of another, or been about to wake one.
@@ -80,26 +80,22 @@ fn release_locks_of(arena: &Arena, slot: u32, id: u32) -> bool {
 
 /// Releases the lock at `offset`, which the thread with record `id` held or was about to take.
 fn bury(arena: &Arena, slot: u32, id: u32, offset: u64) {
-    let Some((_, object)) = arena.object_around(offset) else { return };
+    let Some((index, object)) = arena.object_around(offset) else { return };
     match object.kind() {
         Some(Kind::Lock) => sync::bury(arena, slot, id, object, offset),
-        _ => sync::bury_other(arena, slot, id, object, offset),
+        _ => sync::bury_other(arena, slot, id, (index, object), offset),
     }
 }
 
 /// Gives back what stands in the name of the dead process in objects that it has a handle to. Says whether
 /// it had anything.
-fn return_cells(arena: &Arena, slot: u32) -> bool {
+fn return_cells(arena: &Arena, slot: u32, left: bool) -> bool {
     let mut any = false;
     arena.held_objects(slot).for_each(|index| {
         if index >= arena.layout.objects {
             return;
         }
-        let object = arena.object(index);
-        any |= match object.kind() {
-            Some(Kind::Semaphore) => sync::bury_permits(arena, slot, object, index),
-            _ => false,
-        };
+        any |= sync::bury_cells(arena, slot, arena.object(index), index, left);
     });
     any
 }

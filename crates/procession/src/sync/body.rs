@@ -107,7 +107,7 @@ pub(crate) fn bury(arena: &Arena, slot: u32, id: u32, object: &'static Object, o
     super::raw::lock::bury(arena, id, &body.raw, |inside| {
         let mark = match kind {
             // A writer that still waited for readers has changed nothing.
-            Some(Kind::RwLock) => body.extra.load(Ordering::Acquire) == id + 1,
+            Some(Kind::RwLock) => body.extra.load(Ordering::Acquire) != 0,
             _ => inside,
         };
         if mark {
