@@ -11,6 +11,7 @@ use crate::arena::{Arena, blocks, collect, heap, member, payload, slots, sweep};
 use crate::os::futex;
 use crate::os::process::{self, Ended};
 use crate::supervisor::{outcome, recovery};
+use crate::sync::{Condvar, RwLock, Semaphore};
 use crate::{Lock, Message, Queue, Result};
 
 pub use crate::queue::ring::{End, Occupied};
@@ -177,6 +178,37 @@ pub fn queue_blocks<T>(queue: &Queue<T>) -> (Vec<u64>, Vec<u64>) {
     let ring = queue.ring();
     let owned = census().blocks.into_iter().filter(|&(_, tag)| Tag(tag).same_owner(ring.owner()));
     (owned.map(|(at, _)| at).collect(), ring.reachable())
+}
+
+/// The thread that a semaphore's next permit is promised to, or 0.
+pub fn semaphore_heir(semaphore: &Semaphore) -> u32 {
+    semaphore.heir()
+}
+
+/// The word on which a condition variable's waiters sleep.
+pub fn condvar_events(condvar: &Condvar) -> u32 {
+    condvar.events().load(Ordering::SeqCst)
+}
+
+/// Whether anybody reads under a read-write lock.
+pub fn has_readers<T>(lock: &RwLock<T>) -> bool {
+    lock.has_readers()
+}
+
+/// Notes that this process has a handle to an object, as if it had been sent one.
+pub fn hold(handle: &impl HasHandle) {
+    arena().held_objects(member::slot()).set(handle.object_index());
+}
+
+/// What [`hold`] can be told of.
+pub trait HasHandle {
+    /// The object's place in the table.
+    fn object_index(&self) -> u32;
+}
+
+/// Gives back every permit that this process holds.
+pub fn give_permits_back(semaphore: &Semaphore) {
+    semaphore.bury(member::slot());
 }
 
 /// Encodes a value into a block of this process.

@@ -56,6 +56,7 @@ mod os;
 pub mod process;
 pub mod queue;
 mod rules;
+pub mod state;
 mod supervisor;
 pub mod sync;
 

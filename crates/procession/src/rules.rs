@@ -32,6 +32,12 @@ pub enum Rule {
     TakenBack,
     /// A lease of the dead goes back to its queue.
     LeaseReturned,
+    /// The permits of a dead process come back.
+    PermitsReturned,
+    /// A barrier hears of the death of a process that has a handle to it.
+    BarrierTold,
+    /// A dead reader's cell is emptied.
+    ReadersLeave,
 }
 
 #[cfg(feature = "internals")]

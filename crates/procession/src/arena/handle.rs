@@ -165,10 +165,14 @@ fn drop_one(index: u32) -> bool {
 #[cold]
 fn let_go(index: u32) {
     let _one = FIRST_OR_LAST.lock().unwrap_or_else(|e| e.into_inner());
+    let Some(arena) = member::mapped() else { return };
+    if count(index).load(Ordering::Acquire) == 1 && objects::has_cells_of(arena, index, member::slot()) {
+        // A permit was leaked: the process keeps its hold, so that its death finds the permit.
+        return;
+    }
     if count(index).fetch_sub(1, Ordering::AcqRel) != 1 || is_own(index) {
         return;
     }
-    let Some(arena) = member::mapped() else { return };
     if member::slot() == SUPERVISOR {
         return;
     }

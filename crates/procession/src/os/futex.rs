@@ -12,12 +12,13 @@ pub(crate) fn wait(word: &AtomicU32, expected: u32, deadline: Deadline) {
     wait_as(word, expected, deadline, EVERY_CLASS);
 }
 
-/// As [`wait`], as a sleeper of these classes: see [`wake_class`].
-pub(crate) fn wait_as(word: &AtomicU32, expected: u32, deadline: Deadline, classes: u32) {
+/// As [`wait`], as a sleeper of these classes: see [`wake_class`]. Says whether it was the time that
+/// ended the sleep, and nobody's wake.
+pub(crate) fn wait_as(word: &AtomicU32, expected: u32, deadline: Deadline, classes: u32) -> bool {
     let at = deadline.as_ns().map(timespec);
     let at = at.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
     // SAFETY: `word` outlives the call; WAIT_BITSET takes an absolute CLOCK_MONOTONIC time or null.
-    unsafe {
+    let slept = unsafe {
         libc::syscall(
             libc::SYS_futex,
             word.as_ptr(),
@@ -26,8 +27,9 @@ pub(crate) fn wait_as(word: &AtomicU32, expected: u32, deadline: Deadline, class
             at,
             std::ptr::null::<u32>(),
             classes,
-        );
-    }
+        )
+    };
+    slept != 0 && std::io::Error::last_os_error().raw_os_error() == Some(libc::ETIMEDOUT)
 }
 
 /// The most words that [`wait_any`] takes.

@@ -30,7 +30,7 @@ pub(crate) fn recover(arena: &Arena, slot: u32, how: Option<Ended>) {
         arena.header().collect_wanted.store(1, Ordering::SeqCst);
     }
     // While the words still name the dead, only we may touch what they guard.
-    let was_inside = release_locks(arena, slot);
+    let was_inside = release_locks(arena, slot) | return_cells(arena, slot, left);
     release_claims(arena, slot);
     // Before its blocks are swept, and while its handles still say which queues to look at.
     ring::leases::return_leases(arena, slot);
@@ -90,7 +90,21 @@ fn bury(arena: &Arena, slot: u32, id: u32, offset: u64, which: impl Fn(Kind) -> 
         Some(Kind::Lock) => sync::bury(arena, slot, id, object, offset),
         Some(Kind::Queue | Kind::JoinableQueue) => ring::bury(arena, slot, id, index, offset),
         Some(Kind::Process | Kind::Connection) | None => {}
+        Some(_) => sync::bury_other(arena, slot, id, (index, object), offset),
     }
+}
+
+/// Gives back what stands in the name of the dead process in objects that it has a handle to. Says whether
+/// it had anything.
+fn return_cells(arena: &Arena, slot: u32, left: bool) -> bool {
+    let mut any = false;
+    arena.held_objects(slot).for_each(|index| {
+        if index >= arena.layout.objects {
+            return;
+        }
+        any |= sync::bury_cells(arena, slot, arena.object(index), index, left);
+    });
+    any
 }
 
 /// Puts spares back that the dead had claimed and not sent off.

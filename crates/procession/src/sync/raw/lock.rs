@@ -128,6 +128,12 @@ impl RawLock {
         unsafe { &*(&raw const self.word).cast::<AtomicU32>() }
     }
 
+    /// The word, in one order with everything else that is sequentially consistent.
+    #[inline]
+    pub(crate) fn load_in_order(&self) -> u64 {
+        self.word.load(Ordering::SeqCst)
+    }
+
     pub(crate) fn load(&self) -> u64 {
         self.word.load(Ordering::Acquire)
     }

@@ -49,10 +49,9 @@ impl<'a> Wait<'a> {
     }
 
     /// As [`sleep`](Wait::sleep), as a sleeper of this class, which can be woken apart from others.
-    pub(crate) fn sleep_as(&self, word: &AtomicU32, expected: u32, deadline: Deadline, class: u32) {
-        if word.load(Ordering::SeqCst) == expected {
-            futex::wait_as(word, expected, deadline, class);
-        }
+    /// Says whether it was the time that ended the sleep.
+    pub(crate) fn sleep_as(&self, word: &AtomicU32, expected: u32, deadline: Deadline, class: u32) -> bool {
+        word.load(Ordering::SeqCst) == expected && futex::wait_as(word, expected, deadline, class)
     }
 }
 
