@@ -32,6 +32,8 @@ pub enum Rule {
     TakenBack,
     /// A lease of the dead goes back to its queue.
     LeaseReturned,
+    /// The kernel can wait for several words at once. Off, it is as one before 5.16.
+    WaitsForAny,
 }
 
 #[cfg(feature = "internals")]
