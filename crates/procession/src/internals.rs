@@ -71,6 +71,12 @@ pub fn become_member(slot: u32) {
     arena().slot(slot).pid.store(process::pid(), Ordering::Release);
 }
 
+/// In a fork that has become a member: the handles that it inherited from the process of `slot` are its own.
+pub fn inherit_handles(slot: u32) {
+    let (arena, me) = (arena(), member::slot());
+    arena.held_objects(slot).for_each(|index| arena.held_objects(me).set(index));
+}
+
 /// Declares the process of `slot` dead by SIGKILL and repairs what it left.
 pub fn recover(slot: u32) {
     recovery::recover(arena(), slot, Some(Ended::Signaled { signal: libc::SIGKILL, core: false }));

@@ -38,6 +38,8 @@ pub enum Rule {
     BarrierTold,
     /// A dead reader's cell is emptied.
     ReadersLeave,
+    /// The kernel can wait for several words at once. Off, it is as one before 5.16.
+    WaitsForAny,
 }
 
 #[cfg(feature = "internals")]

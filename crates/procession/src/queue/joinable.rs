@@ -248,7 +248,8 @@ impl<T: Message> JoinableQueue<T> {
     }
 
     /// Takes a lease of the next item, and waits for it as long as it takes. On a closed queue it waits
-    /// while other processes work on items, which may come back.
+    /// while other processes work on items, which may come back: so two consumers that each keep one lease
+    /// while they get the next wait for each other. Finish one before you get another.
     ///
     /// # Errors
     /// [`GetError::Closed`] when there is none and will be none; [`GetError::Undecodable`] when the item
