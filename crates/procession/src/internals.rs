@@ -11,8 +11,9 @@ use crate::arena::{Arena, blocks, collect, heap, member, payload, slots, sweep};
 use crate::os::futex;
 use crate::os::process::{self, Ended};
 use crate::supervisor::{outcome, recovery};
-use crate::{Lock, Message, Result};
+use crate::{Lock, Message, Queue, Result};
 
+pub use crate::queue::ring::{End, Occupied};
 pub use crate::rules::{Rule, break_rule};
 pub use crate::sync::raw::{event, word};
 
@@ -153,6 +154,29 @@ pub fn residue(slot: u32) -> Vec<String> {
 /// The lock's word.
 pub fn lock_word(lock: &Lock) -> u64 {
     lock.word()
+}
+
+/// Takes the lock of one end of a queue, as a process in the middle of an operation has it.
+pub fn occupy<T>(queue: &Queue<T>, end: End) -> Occupied {
+    queue.ring().occupy(end).expect("the tests are members")
+}
+
+/// The lock's word of one end of a queue.
+pub fn queue_lock_word<T>(queue: &Queue<T>, end: End) -> u64 {
+    queue.ring().lock_word(end)
+}
+
+/// Where one end of a queue stands: the offsets of its segment and of its record.
+pub fn queue_place<T>(queue: &Queue<T>, end: End) -> (u64, u64) {
+    queue.ring().place(end)
+}
+
+/// The blocks that belong to a queue by their tags, and those that can be reached from its control lines:
+/// the same, when nothing is lost.
+pub fn queue_blocks<T>(queue: &Queue<T>) -> (Vec<u64>, Vec<u64>) {
+    let ring = queue.ring();
+    let owned = census().blocks.into_iter().filter(|&(_, tag)| Tag(tag).same_owner(ring.owner()));
+    (owned.map(|(at, _)| at).collect(), ring.reachable())
 }
 
 /// Encodes a value into a block of this process.

@@ -105,6 +105,11 @@ impl<T> Queue<T> {
         Ok(Queue { handle, ring, _carries: PhantomData })
     }
 
+    #[cfg(feature = "internals")]
+    pub(crate) fn ring(&self) -> &Ring {
+        &self.ring
+    }
+
     /// How many items there are. A snapshot.
     pub fn len(&self) -> usize {
         self.ring.len() as usize

@@ -9,11 +9,14 @@
 //! | `produce.rs` | putting messages in: one commit a batch                              |
 //! | `consume.rs` | taking messages out                                                  |
 //! | `bury.rs`    | what recovery does to a side whose lock the dead held                |
+//! | `inspect.rs` | what the crash tests ask                                             |
 #![allow(unsafe_code)] // Makes references to words of segments, from offsets.
 
 mod bury;
 mod consume;
 mod control;
+#[cfg(feature = "internals")]
+mod inspect;
 mod make;
 mod produce;
 mod record;
@@ -23,6 +26,8 @@ use std::sync::atomic::AtomicU64;
 pub(crate) use bury::bury;
 pub(crate) use consume::{Buffer, Taken};
 pub(crate) use control::Control;
+#[cfg(feature = "internals")]
+pub use inspect::{End, Occupied};
 pub(crate) use make::{PlainBody, make};
 pub(crate) use produce::Piece;
 pub(crate) use record::INLINE_MAX;
