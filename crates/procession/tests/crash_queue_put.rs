@@ -69,7 +69,7 @@ puts! {
     into_the_last_place =
         dies_anywhere(Line::<u64>::new(|| Queue::bounded(3), |queue| put_all(queue, [1, 2])));
     in_a_block_of_its_own = dies_anywhere(Line::<Vec<u64>>::with([1]));
-    with_a_handle_in_it = dies_anywhere(Line::<(u64, procession::Lock)>::with([1]));
+    with_a_handle_in_it = dies_anywhere(Line::<(u64, procession::Lock, String)>::with([1]));
     several_at_once = assert_finished(&put_many(&Line::<u64>::with([1]), 5, false));
     several_with_blocks_at_once = assert_finished(&put_many(&Line::<Mixed>::with([1]), 6, false));
 }

@@ -7,7 +7,7 @@ use procession::queue::GetError;
 use procession::{Lock, Message, Queue};
 use procession_testkit::{CrashStep, Gate, Point, Report};
 
-use super::{Diary, OTHER, VICTIM, arena, open, own_a_span};
+use super::{Diary, OTHER, VICTIM, arena, open};
 use crate::ensure;
 
 /// An item that can be told from others.
@@ -51,17 +51,21 @@ impl Numbered for Vec<u64> {
     }
 }
 
-/// With a handle in it.
-impl Numbered for (u64, Lock) {
-    fn new(number: u64) -> (u64, Lock) {
-        (number, Lock::named(&number.to_string()).expect("a lock"))
+/// With a handle in it, and so large that its span has few neighbours: to free a queue is to look at each.
+impl Numbered for (u64, Lock, String) {
+    fn new(number: u64) -> (u64, Lock, String) {
+        (number, Lock::named(&number.to_string()).expect("a lock"), long())
     }
 
     fn number(&self) -> u64 {
-        assert_eq!(self.1.name(), self.0.to_string(), "the handle in an item");
+        assert_eq!((self.1.name(), &self.2), (self.0.to_string(), &long()), "an item is not whole");
         drop(self.1.lock().expect("a free lock"));
         self.0
     }
+}
+
+fn long() -> String {
+    "long".repeat(140)
 }
 
 /// By turns inline, in a block, and with a handle.
@@ -69,15 +73,15 @@ impl Numbered for (u64, Lock) {
 pub enum Mixed {
     Inline(u64),
     Block(u64, String),
-    Handle(u64, Lock),
+    Handle((u64, Lock, String)),
 }
 
 impl Numbered for Mixed {
     fn new(number: u64) -> Mixed {
         match number % 3 {
             0 => Mixed::Inline(number),
-            1 => Mixed::Block(number, "long".repeat(140)),
-            _ => Mixed::Handle(number, Lock::new().expect("a lock")),
+            1 => Mixed::Block(number, long()),
+            _ => Mixed::Handle(Numbered::new(number)),
         }
     }
 
@@ -85,19 +89,14 @@ impl Numbered for Mixed {
         match self {
             Mixed::Inline(number) => *number,
             Mixed::Block(number, text) => {
-                assert_eq!(*text, "long".repeat(140), "an item is not whole");
+                assert_eq!(*text, long(), "an item is not whole");
                 *number
             }
-            Mixed::Handle(number, lock) => {
-                drop(lock.lock().expect("a free lock"));
-                *number
-            }
+            Mixed::Handle(item) => item.number(),
         }
     }
 }
 
-/// `returned` in the diary: the operation has returned, and that with an error.
-pub const REFUSED: u64 = u64::MAX;
 const RETURNED: usize = 0;
 const TOLD: usize = 1;
 
@@ -159,7 +158,7 @@ impl<T: Numbered> Line<T> {
         verdict: impl Fn(&Point) -> Result<(), String>,
     ) -> Report {
         let victim = |gate: &Gate| {
-            self.begin();
+            become_victim();
             let prepared = prepare();
             gate.begin();
             operation(self, prepared);
@@ -173,14 +172,6 @@ impl<T: Numbered> Line<T> {
         println!("{report}");
         internals::recover(VICTIM);
         report
-    }
-
-    /// This process becomes the victim, which has spans for what it takes.
-    pub fn begin(&self) {
-        internals::become_member(VICTIM);
-        own_a_span();
-        let blocks = [700, 1500].map(|bytes| internals::reserve(bytes).expect("a block"));
-        blocks.into_iter().for_each(internals::free);
     }
 
     /// The victim has returned from its operation; `told` is what it was told.
@@ -260,6 +251,14 @@ pub fn put_all<T: Numbered>(queue: &Queue<T>, numbers: impl IntoIterator<Item = 
     let numbers: Vec<u64> = numbers.into_iter().collect();
     numbers.iter().for_each(|&number| queue.try_put(T::new(number)).expect("there is room"));
     numbers
+}
+
+/// This process becomes the victim, which has spans for the blocks of items and segments: to make one has a
+/// test of its own.
+pub fn become_victim() {
+    internals::become_member(VICTIM);
+    let blocks = [700, 1500].map(|bytes| internals::reserve(bytes).expect("a block"));
+    blocks.into_iter().for_each(internals::free);
 }
 
 /// Takes everything out.
