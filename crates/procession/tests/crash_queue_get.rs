@@ -1,4 +1,5 @@
-//! A consumer is killed at every instruction of getting, in every state of the queue.
+//! A process is killed at every instruction of taking something out of a queue, closing it, making it and
+//! dropping it.
 
 mod support;
 
@@ -6,314 +7,298 @@ use std::cell::Cell;
 use std::rc::Rc;
 
 use procession::internals::{self, End, Rule};
-use procession::queue::GetError;
 use procession::{Lock, Queue};
-use procession_testkit::{Gate, Report, isolated};
-use support::line::{Line, crash, drain, message};
-use support::{OTHER, VECTORS, VICTIM, arena, assert_finished, nothing_in, open, own_a_span, watched};
+use procession_testkit::{CrashStep, Gate, Report, freeze, isolated, spawn_parked};
+use support::line::{Line, Mixed, Numbered, become_victim, drain, put_all};
+use support::{Before, OTHER, VECTORS, VICTIM, arena, assert_finished, open, watched};
 
-/// A queue holds `held`; the victim gets `count` of them, all or nothing.
-fn get(make: impl FnOnce() -> Queue<Vec<u8>>, held: Vec<Vec<u8>>, count: usize) -> Report {
-    let line = Line::new(|| {
-        let queue = make();
-        held.iter().for_each(|item| queue.try_put(item.clone()).unwrap());
-        queue
-    });
-    let (taken, left) = held.split_at(count);
-    let operation = |queue: &Queue<Vec<u8>>| match taken {
-        [one] => assert_eq!(&queue.get().unwrap(), one),
-        many => {
-            let got: Result<Vec<_>, _> = queue.get_many(count).unwrap().into_iter().collect();
-            assert_eq!(got.unwrap(), many);
-        }
-    };
-    let report = line.step(crash(), operation, &held, left);
-    internals::recover(VICTIM);
-    report
+fn crash() -> CrashStep {
+    CrashStep::new(arena())
 }
 
-fn bounded() -> Queue<Vec<u8>> {
-    Queue::bounded(8).unwrap()
+/// The victim takes one item.
+fn get_one<T: Numbered>(line: &Line<T>, step: CrashStep) -> Report {
+    line.step(
+        step,
+        || (),
+        |line, ()| {
+            assert_eq!(line.queue().get().map(|item| item.number()), Ok(line.held[0]));
+            line.returned(1);
+        },
+        |point| line.after_get(point, 1),
+    )
 }
 
-#[test]
-fn a_small_message_is_taken() {
-    isolated!(env = VECTORS, {
-        let _dog = watched();
-        for held in [vec![message(1, 60)], vec![message(1, 0), message(2, 100)]] {
-            assert_finished(&get(bounded, held, 1));
-        }
-    });
+/// The victim takes as many as there are with one call.
+fn get_many<T: Numbered>(line: &Line<T>, most: usize, count: usize) -> Report {
+    line.step(
+        crash(),
+        || (),
+        |line, ()| {
+            let got = line.queue().get_many(most).expect("there are items");
+            let numbers: Vec<u64> = got.iter().map(|item| item.as_ref().expect("an item").number()).collect();
+            assert_eq!(numbers, line.held[..count]);
+            line.returned(count as u64);
+        },
+        |point| line.after_get(point, count),
+    )
 }
 
-#[test]
-fn a_message_in_a_block_is_taken() {
-    isolated!(env = VECTORS, {
-        let _dog = watched();
-        for bytes in [600, 70_000] {
-            assert_finished(&get(bounded, vec![message(1, bytes), message(2, 10)], 1));
-        }
-    });
+/// Where the consumers' side stands: its segment, and its record.
+fn place<T: Numbered>(line: &Line<T>) -> (u64, u64) {
+    internals::queue_place(line.queue(), End::Consumers)
 }
 
-#[test]
-fn several_are_taken_at_once() {
-    isolated!(env = VECTORS, {
-        let _dog = watched();
-        let held = vec![message(1, 10), message(2, 600), message(3, 700), message(4, 10), message(5, 600)];
-        for count in [2, 3, 4] {
-            assert_finished(&get(bounded, held.clone(), count));
-        }
-    });
+fn dies_anywhere<T: Numbered>(line: Line<T>) {
+    assert_finished(&get_one(&line, crash()));
 }
 
-/// The queue has grown: behind the first messages the victim goes on in another segment, and frees the
-/// first one.
-#[test]
-fn a_segment_is_left() {
-    isolated!(env = VECTORS, {
-        let _dog = watched();
-        let grown = || {
-            let queue = bounded();
-            let place = |end| internals::queue_place(&queue, end).0;
-            while place(End::Producers) == place(End::Consumers) {
-                queue.try_put(message(1, 300)).unwrap();
-            }
-            while queue.len() > 1 {
-                queue.try_get().unwrap();
-            }
-            assert!(place(End::Producers) != place(End::Consumers));
-            queue
-        };
-        let line = Line::new(grown);
-        let first = message(1, 300);
-        let before = internals::queue_place(&line.queue, End::Consumers).0;
-        let operation = |queue: &Queue<Vec<u8>>| assert_eq!(queue.get().unwrap(), first);
-        assert_finished(&line.step(crash(), operation, std::slice::from_ref(&first), &[]));
-        assert_ne!(internals::queue_place(&line.queue, End::Consumers).0, before);
-    });
-}
-
-/// A producer that has gone on in a new segment died before it had moved its cursor: the segment it left must
-/// not be freed under it.
-#[test]
-fn a_segment_is_left_behind_a_dying_producer() {
-    isolated!(env = VECTORS, {
-        let _dog = watched();
-        let line = Line::new(|| {
-            let queue = bounded();
-            (1..=3).for_each(|n| queue.try_put(message(n, 400)).unwrap());
-            queue
-        });
-        open([OTHER]);
-        let victim = |gate: &Gate| {
-            internals::become_member(VICTIM);
-            gate.begin();
-            line.queue.put(message(4, 400)).unwrap();
-            gate.end();
-        };
-        let other = || {
-            internals::open_slot(OTHER);
-            internals::become_member(OTHER);
-            while line.queue.try_get().is_ok() {}
-        };
-        // What was freed is used again before the dead is buried: by main, which owns the span.
-        let again = || internals::pack(&message(99, 1200)).unwrap();
-        let recover = || {
-            let blocks: Vec<u64> = (0..60).map(|_| again()).collect();
-            internals::recover(VICTIM);
-            assert!(blocks.iter().all(|&block| internals::unpack::<Vec<u8>>(block) == Ok(message(99, 1200))));
-        };
-        let report = crash().run_pairwise(victim, other, recover, |_| {
-            nothing_in(VICTIM)?;
-            internals::recover(OTHER);
-            line.is_sound()?;
-            let found = drain(&line.queue);
-            ensure!(found.is_empty() || found == [message(4, 400)], "{} messages", found.len());
-            ensure!(line.queue.is_empty(), "its length is {}", line.queue.len());
-            line.queue.try_put(message(5, 400)).map_err(|e| e.to_string())?;
-            ensure!(drain(&line.queue) == [message(5, 400)], "it works on");
-            line.is_sound()
-        });
-        assert_finished(&report);
-        let place = |end| internals::queue_place(&line.queue, end).0;
-        assert_ne!(place(End::Producers), place(End::Consumers), "it has grown");
-    });
-}
-
-#[test]
-fn there_is_nothing_to_take() {
-    isolated!({
-        let _dog = watched();
-        let line = Line::new(bounded);
-        let operation = |queue: &Queue<Vec<u8>>| assert_eq!(queue.try_get(), Err(GetError::Empty));
-        assert_finished(&line.step(crash(), operation, &[], &[]));
-    });
-}
-
-/// The victim sleeps until main puts something.
-#[test]
-fn a_consumer_waits_for_a_message() {
-    isolated!(env = VECTORS, {
-        let _dog = watched();
-        let line = Rc::new(Line::new(bounded));
-        let (put, mine) = (Rc::new(Cell::new(false)), Rc::clone(&line));
-        let step = crash().when_parked({
-            let put = Rc::clone(&put);
-            move |_| {
-                if !put.replace(true) {
-                    mine.queue.put(message(1, 10)).unwrap();
-                }
-            }
-        });
-        let victim = |gate: &Gate| {
-            internals::become_member(VICTIM);
-            gate.begin();
-            assert_eq!(line.queue.get().unwrap(), message(1, 10));
-            line.diary.write(0, 1);
-            gate.end();
-        };
-        let report = step.run(victim, |_| {
-            internals::recover(VICTIM);
-            nothing_in(VICTIM)?;
-            line.is_sound()?;
-            let found = drain(&line.queue);
-            ensure!(found.is_empty() || found == [message(1, 10)], "{} messages", found.len());
-            ensure!(line.diary.read(0) == 0 || found.is_empty(), "it was taken");
-            Ok(())
-        });
-        assert_finished(&report);
-        assert!(put.get(), "it slept");
-    });
-}
-
-/// A producer sleeps; whoever takes has to wake it, or, if it dies before that, recovery.
-#[test]
-fn a_sleeping_producer_hears_of_it() {
-    isolated!({
-        let _dog = watched();
-        let line = Line::new(|| {
-            let queue = Queue::bounded(1).unwrap();
-            queue.put(message(1, 10)).unwrap();
-            queue
-        });
-        open([OTHER]);
-        let victim = |gate: &Gate| {
-            internals::become_member(VICTIM);
-            gate.begin();
-            line.queue.get().unwrap();
-            gate.end();
-        };
-        let other = || {
-            internals::open_slot(OTHER);
-            internals::become_member(OTHER);
-            line.queue.put(message(2, 10)).unwrap();
-        };
-        let recover = || {
-            internals::recover(VICTIM);
-            // If the victim did not come to it.
-            let _ = line.queue.try_get();
-        };
-        let report = crash().run_pairwise(victim, other, recover, |_| {
-            internals::recover(OTHER);
-            nothing_in(VICTIM)?;
-            let found = drain(&line.queue);
-            ensure!(found.is_empty() || found == [message(2, 10)], "{} messages", found.len());
-            line.is_sound()
-        });
-        assert_finished(&report);
-    });
-}
-
-/// Two take at once: each message goes to one of them at most, and none is lost but the dead's.
-#[test]
-fn another_takes_meanwhile() {
-    isolated!(env = VECTORS, {
-        let _dog = watched();
-        for bytes in [60, 700] {
-            let held = [message(1, bytes), message(2, bytes)];
-            let line = Line::new(|| {
-                let queue = bounded();
-                held.iter().for_each(|item| queue.try_put(item.clone()).unwrap());
-                queue
+macro_rules! deaths {
+    ($($test:ident = $do:expr;)*) => {$(
+        #[test]
+        fn $test() {
+            isolated!(env = VECTORS, {
+                let _dog = watched();
+                $do;
             });
-            open([OTHER]);
-            let victim = |gate: &Gate| {
-                internals::become_member(VICTIM);
-                gate.begin();
-                line.queue.get().unwrap();
-                gate.end();
-            };
-            let other = || {
-                internals::open_slot(OTHER);
-                internals::become_member(OTHER);
-                line.diary.write(1, u64::from(line.queue.get().unwrap()[0]));
-            };
-            let report = crash().run_pairwise(
-                victim,
-                other,
-                || internals::recover(VICTIM),
+        }
+    )*};
+}
+
+deaths! {
+    from_the_front = dies_anywhere(Line::<u64>::with(1..=5));
+    the_last_one = dies_anywhere(Line::<u64>::with([1]));
+    from_a_full_queue = dies_anywhere(Line::<u64>::new(|| Queue::bounded(2), |queue| put_all(queue, [1, 2])));
+    from_a_block_of_its_own = dies_anywhere(Line::<Vec<u64>>::with([1, 2]));
+    with_a_handle_in_it = dies_anywhere(Line::<(u64, Lock, String)>::with([1, 2]));
+    several_at_once = assert_finished(&get_many(&Line::<u64>::with(1..=5), 3, 3));
+    all_at_once = assert_finished(&get_many(&Line::<u64>::with(1..=5), usize::MAX, 5));
+    several_with_blocks_at_once = assert_finished(&get_many(&Line::<Mixed>::with(1..=6), 5, 5));
+    as_many_as_a_segment_has = assert_finished(&get_many(&Line::<Vec<u32>>::with(1..=7), 9, 3));
+    before_it_is_closed = is_closed_anywhere(Line::<u64>::with([1, 2]));
+    before_it_is_closed_in_vain = is_closed_anywhere(Line::<Vec<u32>>::with([]));
+}
+
+#[test]
+fn at_the_segment_s_beginning() {
+    isolated!(env = VECTORS, {
+        let _dog = watched();
+        let line = Line::<Vec<u32>>::new(
+            || Queue::bounded(20),
+            |queue| {
+                put_all(queue, [1, 2, 3]);
+                drain(queue);
+                put_all(queue, [4, 5])
+            },
+        );
+        let (segment, before) = place(&line);
+        assert_finished(&get_one(&line, crash()));
+        let (same, now) = place(&line);
+        assert!(same == segment && now < before, "it did not go round: {before:x} and {now:x}");
+    });
+}
+
+/// The segment before is freed: it has taken the last item in it, and goes on to the next.
+#[test]
+fn in_the_next_segment() {
+    isolated!(env = VECTORS, {
+        let _dog = watched();
+        let line = Line::<Vec<u32>>::new(
+            || Queue::bounded(20),
+            |queue| {
+                put_all(queue, 1..=5);
+                (0..3).for_each(|_| drop(queue.get().expect("an item")));
+                vec![4, 5]
+            },
+        );
+        let (segment, _) = place(&line);
+        assert_finished(&get_one(&line, crash()));
+        assert_ne!(place(&line).0, segment);
+        assert_eq!(internals::queue_blocks(line.queue()).0.len(), 2, "the old segment is still there");
+    });
+}
+
+/// The segment that is freed is a run of spans.
+#[test]
+fn in_the_segment_after_a_large_one() {
+    isolated!(env = VECTORS, {
+        let _dog = watched();
+        let line = Line::<Vec<u32>>::new(
+            || Queue::bounded(1200),
+            |queue| {
+                put_all(queue, 1..=165);
+                (0..160).for_each(|_| drop(queue.get().expect("an item")));
+                (161..=165).collect()
+            },
+        );
+        let (segment, _) = place(&line);
+        assert_finished(&get_one(&line, crash()));
+        assert_ne!(place(&line).0, segment);
+        assert_eq!(internals::queue_blocks(line.queue()).0.len(), 2, "the old segment is still there");
+    });
+}
+
+#[test]
+fn when_there_is_nothing() {
+    isolated!({
+        let _dog = watched();
+        let line = Line::<u64>::with([]);
+        let report = line.step(
+            crash(),
+            || (),
+            |line, ()| {
+                assert!(line.queue().try_get().is_err());
+                line.returned(0);
+            },
+            |point| line.after_get(point, 1),
+        );
+        assert_finished(&report);
+    });
+}
+
+#[test]
+fn when_it_is_its_turn() {
+    isolated!({
+        let _dog = watched();
+        let line = Line::<u64>::with([1, 2]);
+        let occupied = Rc::new(Cell::new(Some(internals::occupy(line.queue(), End::Consumers))));
+        let mine = Rc::clone(&occupied);
+        let report = line.step(
+            crash().when_parked(move |_| drop(mine.take())),
+            || (),
+            |line, ()| {
+                assert_eq!(line.queue().get(), Ok(1));
+                line.returned(1);
+            },
+            |point| {
+                drop(occupied.take());
+                line.after_get(point, 1)
+            },
+        );
+        assert_finished(&report);
+    });
+}
+
+/// It sleeps until somebody puts something.
+#[test]
+fn when_something_comes() {
+    isolated!(env = VECTORS, {
+        let _dog = watched();
+        for number in [21, 22, 23] {
+            let line = Line::<Mixed>::with([]).leaked();
+            let put = support::Diary::new();
+            let report = line.step(
+                crash().when_parked(move |_| {
+                    line.queue().try_put(Mixed::new(number)).expect("there is room");
+                    put.write(0, 1);
+                }),
+                || (),
+                |line, ()| {
+                    assert_eq!(line.queue().get().map(|item| item.number()), Ok(number));
+                    line.returned(1);
+                },
                 |_| {
-                    internals::recover(OTHER);
-                    nothing_in(VICTIM)?;
-                    line.is_sound()?;
-                    let (found, theirs) = (drain(&line.queue), line.diary.read(1));
-                    let fits = match theirs {
-                        1 => found == [message(2, bytes)] || found.is_empty(),
-                        2 => found.is_empty(),
-                        _ => false,
-                    };
-                    ensure!(fits, "the other got {theirs}, and {} are left", found.len());
-                    line.is_sound()
+                    let there = line.queue().len();
+                    let taken = put.read(0) as usize - there;
+                    ensure!(line.told().is_none_or(|told| told == taken as u64), "{taken} are gone");
+                    line.holds(&[number][..there])
                 },
             );
+            assert_eq!(put.read(0), 1, "it did not sleep");
             assert_finished(&report);
-            internals::recover(VICTIM);
+            line.end().unwrap();
         }
     });
 }
 
-/// A message that carries a handle is taken: the object is the queue's, or goes with the victim.
+/// A producer sleeps, and has to be woken because there is room.
 #[test]
-fn a_message_with_a_handle_is_taken() {
+fn for_somebody_who_sleeps() {
     isolated!({
         let _dog = watched();
-        arena();
-        own_a_span();
-        open([VICTIM]);
-        let queue = Queue::<Lock>::bounded(4).unwrap();
-        let objects = internals::census().objects;
-        queue.put(Lock::named("sent").unwrap()).unwrap();
-        let victim = |gate: &Gate| {
-            internals::become_member(VICTIM);
-            gate.begin();
-            assert_eq!(queue.get().unwrap().name(), "sent");
-            gate.end();
-        };
-        let report = crash().run(victim, |point| {
-            internals::recover(VICTIM);
-            nothing_in(VICTIM)?;
-            internals::collect();
-            let (owned, reachable) = internals::queue_blocks(&queue);
-            ensure!(owned == reachable, "{owned:x?} {reachable:x?}");
-            let there = queue.len() as u32;
-            ensure!(!point.finished || there == 0, "it was taken");
-            ensure!(internals::census().objects == objects + there, "an object for each message");
-            if there == 1 {
-                let lock = queue.try_get().map_err(|e| e.to_string())?;
-                ensure!(lock.name() == "sent" && lock.try_lock().is_ok(), "it is the lock");
-            }
-            Ok(())
+        let line = Line::<u64>::new(|| Queue::bounded(1), |queue| put_all(queue, [1]));
+        let mut producer = spawn_parked(|| {
+            internals::become_member(OTHER);
+            assert_eq!(line.queue().put(2), Ok(()));
         });
+        let frozen = freeze(producer.pid);
+        let report = line.step(
+            crash(),
+            || (),
+            |line, ()| {
+                assert_eq!(line.queue().get(), Ok(1));
+                line.returned(1);
+            },
+            |point| {
+                internals::recover(OTHER);
+                line.after_get(point, 1)
+            },
+        );
+        frozen.wait_until_woken();
+        frozen.thaw();
+        assert_eq!(producer.wait(), 0, "{}", producer.text());
         assert_finished(&report);
     });
 }
 
 #[test]
-fn a_message_that_is_not_taken_back_is_found() {
+fn a_message_that_the_dead_keeps_is_found() {
     isolated!(env = VECTORS, {
         let _dog = watched();
         internals::break_rule(Rule::TakenBack);
-        get(bounded, vec![message(1, 600)], 1).assert_broken();
+        get_one(&Line::<Vec<u64>>::with([1, 2]), crash()).assert_broken();
+        get_many(&Line::<Mixed>::with(1..=6), 5, 5).assert_broken();
     });
+}
+
+/// The victim closes the queue: it is closed or not, and everything is still in it.
+fn is_closed_anywhere<T: Numbered>(line: Line<T>) {
+    let report = line.step(
+        crash(),
+        || (),
+        |line, ()| {
+            line.queue().close().expect("it can be closed");
+            line.returned(0);
+        },
+        |point| {
+            let queue = line.queue();
+            let closed = queue.is_closed();
+            ensure!(closed || !point.finished && line.told().is_none(), "it is not closed");
+            if !closed {
+                return line.holds(&line.held);
+            }
+            line.is_whole()?;
+            ensure!(queue.try_put(T::new(30)).is_err(), "something was put into a closed queue");
+            let got: Vec<u64> = queue.iter().map(|item| item.expect("an item").number()).collect();
+            ensure!(got == line.held, "{got:?} came out");
+            line.is_whole()?;
+            line.end()
+        },
+    );
+    assert_finished(&report);
+}
+
+/// The victim makes a queue, puts something in and drops it: afterwards everything is as before.
+fn lives_and_dies<T: Numbered>(bounded: bool, numbers: &[u64]) {
+    arena();
+    open([VICTIM]);
+    let before = Before::now();
+    let victim = |gate: &Gate| {
+        become_victim();
+        gate.begin();
+        let queue = if bounded { Queue::<T>::bounded(20) } else { Queue::unbounded() }.expect("a queue");
+        put_all(&queue, numbers.iter().copied());
+        drop(queue);
+        gate.end();
+    };
+    let report = crash().run(victim, |_| before.is_back_without(VICTIM));
+    println!("{report}");
+    assert_finished(&report);
+}
+
+deaths! {
+    an_empty_queue_lives_and_dies = lives_and_dies::<u64>(true, &[]);
+    a_queue_with_items_lives_and_dies = lives_and_dies::<Mixed>(true, &[1, 2, 3]);
+    a_queue_of_two_segments_lives_and_dies = lives_and_dies::<Vec<u32>>(true, &[1, 2, 3, 4]);
+    a_large_queue_lives_and_dies = lives_and_dies::<u64>(false, &[1]);
 }

@@ -200,7 +200,7 @@ impl Ring {
     #[cold]
     fn leave(&self, cursor: Cursor, to: u64) -> Cursor {
         let Consumers { side, left, .. } = &self.control.consumers;
-        // No producer can be in the segment before this one any more.
+        // No producer can be in the segment before this one any more: a batch leaves one at most.
         self.free_segment(left);
         let (start, end) = self.segment(cursor.offset());
         let here = start - HEADER;

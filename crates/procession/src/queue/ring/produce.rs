@@ -183,6 +183,8 @@ struct Batch<'a> {
     limits: Passed,
     /// Some record names a block, or a segment.
     blocks: bool,
+    /// It goes on in a new segment.
+    grown: bool,
 }
 
 impl<'a> Batch<'a> {
@@ -206,6 +208,7 @@ impl<'a> Batch<'a> {
             taken: producers.taken.load(),
             limits: ring.control.limits(),
             blocks: false,
+            grown: false,
         })
     }
 
@@ -289,11 +292,16 @@ impl<'a> Batch<'a> {
 
     /// Goes on in a new segment, twice as large.
     fn grow(&mut self, need: u64, size: u64) -> Result<(), Refusal> {
+        if self.grown {
+            // A batch leaves one segment at most, so that the one in which the producers' cursor still
+            // stands is at most one behind the consumers': see `Ring::leave`. The rest is another batch.
+            return Err(Refusal::Full);
+        }
         let bytes = (2 * size).min(LARGEST).max(need + 2 * WORD);
         let block = heap::allocate_now(self.ring.arena, member::slot(), bytes)?;
         let (start, end) = self.ring.segment(block + HEADER);
         self.go(start, true, end);
-        self.blocks = true;
+        (self.blocks, self.grown) = (true, true);
         Ok(())
     }
 
