@@ -162,7 +162,7 @@ enum Arrival<'a> {
 impl Arrived {
     fn for_each(mut self, mut look: impl FnMut(Arrival<'_>)) {
         let mut at = 0;
-        while let Some(taken) = self.taken.next() {
+        for taken in self.taken.by_ref() {
             match taken {
                 Taken::Inline(len) => {
                     look(Arrival::Inline(&self.bytes[at..at + len]));
