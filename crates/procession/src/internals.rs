@@ -11,8 +11,10 @@ use crate::arena::{Arena, blocks, collect, heap, member, payload, slots, sweep};
 use crate::os::futex;
 use crate::os::process::{self, Ended};
 use crate::supervisor::{outcome, recovery};
-use crate::{Lock, Message, Result};
+use crate::sync::{Condvar, RwLock, Semaphore};
+use crate::{Lock, Message, Queue, Result};
 
+pub use crate::queue::ring::{End, Occupied};
 pub use crate::rules::{Rule, break_rule};
 pub use crate::sync::raw::{event, word};
 
@@ -67,6 +69,12 @@ pub fn slot_phase(slot: u32) -> u32 {
 pub fn become_member(slot: u32) {
     member::become_child(slot);
     arena().slot(slot).pid.store(process::pid(), Ordering::Release);
+}
+
+/// In a fork that has become a member: the handles that it inherited from the process of `slot` are its own.
+pub fn inherit_handles(slot: u32) {
+    let (arena, me) = (arena(), member::slot());
+    arena.held_objects(slot).for_each(|index| arena.held_objects(me).set(index));
 }
 
 /// Declares the process of `slot` dead by SIGKILL and repairs what it left.
@@ -153,6 +161,60 @@ pub fn residue(slot: u32) -> Vec<String> {
 /// The lock's word.
 pub fn lock_word(lock: &Lock) -> u64 {
     lock.word()
+}
+
+/// Takes the lock of one end of a queue, as a process in the middle of an operation has it.
+pub fn occupy<T>(queue: &Queue<T>, end: End) -> Occupied {
+    queue.ring().occupy(end).expect("the tests are members")
+}
+
+/// The lock's word of one end of a queue.
+pub fn queue_lock_word<T>(queue: &Queue<T>, end: End) -> u64 {
+    queue.ring().lock_word(end)
+}
+
+/// Where one end of a queue stands: the offsets of its segment and of its record.
+pub fn queue_place<T>(queue: &Queue<T>, end: End) -> (u64, u64) {
+    queue.ring().place(end)
+}
+
+/// The blocks that belong to a queue by their tags, and those that can be reached from its control lines:
+/// the same, when nothing is lost.
+pub fn queue_blocks<T>(queue: &Queue<T>) -> (Vec<u64>, Vec<u64>) {
+    let ring = queue.ring();
+    let owned = census().blocks.into_iter().filter(|&(_, tag)| Tag(tag).same_owner(ring.owner()));
+    (owned.map(|(at, _)| at).collect(), ring.reachable())
+}
+
+/// The thread that a semaphore's next permit is promised to, or 0.
+pub fn semaphore_heir(semaphore: &Semaphore) -> u32 {
+    semaphore.heir()
+}
+
+/// The word on which a condition variable's waiters sleep.
+pub fn condvar_events(condvar: &Condvar) -> u32 {
+    condvar.events().load(Ordering::SeqCst)
+}
+
+/// Whether anybody reads under a read-write lock.
+pub fn has_readers<T>(lock: &RwLock<T>) -> bool {
+    lock.has_readers()
+}
+
+/// Notes that this process has a handle to an object, as if it had been sent one.
+pub fn hold(handle: &impl HasHandle) {
+    arena().held_objects(member::slot()).set(handle.object_index());
+}
+
+/// What [`hold`] can be told of.
+pub trait HasHandle {
+    /// The object's place in the table.
+    fn object_index(&self) -> u32;
+}
+
+/// Gives back every permit that this process holds.
+pub fn give_permits_back(semaphore: &Semaphore) {
+    semaphore.bury(member::slot());
 }
 
 /// Encodes a value into a block of this process.

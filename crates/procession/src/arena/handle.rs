@@ -26,6 +26,9 @@ use crate::{Error, Result};
 
 /// How many handles this process has to each object: an array as long as the object table.
 static COUNTS: AtomicPtr<AtomicU32> = AtomicPtr::new(ptr::null_mut());
+/// The object that stands for this very process, + 1: its own death is what lets it go, and no handle
+/// to it that the user drops.
+static OWN: AtomicU32 = AtomicU32::new(0);
 /// Held while a count moves between 0 and 1, together with the bit in the arena.
 static FIRST_OR_LAST: Mutex<()> = Mutex::new(());
 
@@ -41,6 +44,16 @@ pub(super) fn prepare(arena: &Arena) -> Result<()> {
 /// supervisor, and that has no handles.
 pub(super) fn forget() {
     debug_assert!(FIRST_OR_LAST.try_lock().is_ok(), "INVARIANT: the supervisor has one thread");
+}
+
+/// From now on this process is the one that `id` stands for. (The spawner has set the bit that says
+/// that it holds it.)
+pub(crate) fn this_is(id: Id) {
+    OWN.store(id.index() + 1, Ordering::Relaxed);
+}
+
+fn is_own(index: u32) -> bool {
+    OWN.load(Ordering::Relaxed) == index + 1
 }
 
 fn count(index: u32) -> &'static AtomicU32 {
@@ -95,6 +108,7 @@ impl Handle {
     pub(crate) fn is_last_here(&self) -> bool {
         !member::is_forked()
             && !self.object.is_embedded()
+            && !is_own(self.id.index())
             && count(self.id.index()).load(Ordering::Relaxed) == 1
     }
 
@@ -151,10 +165,14 @@ fn drop_one(index: u32) -> bool {
 #[cold]
 fn let_go(index: u32) {
     let _one = FIRST_OR_LAST.lock().unwrap_or_else(|e| e.into_inner());
-    if count(index).fetch_sub(1, Ordering::AcqRel) != 1 {
+    let Some(arena) = member::mapped() else { return };
+    if count(index).load(Ordering::Acquire) == 1 && objects::has_cells_of(arena, index, member::slot()) {
+        // A permit was leaked: the process keeps its hold, so that its death finds the permit.
         return;
     }
-    let Some(arena) = member::mapped() else { return };
+    if count(index).fetch_sub(1, Ordering::AcqRel) != 1 || is_own(index) {
+        return;
+    }
     if member::slot() == SUPERVISOR {
         return;
     }

@@ -17,6 +17,7 @@
 //! | `bits.rs`     | two-level bitmaps                                                  |
 //! | `objects.rs`  | the table that handles point into                                  |
 //! | `blocks.rs`   | memory of any size, tagged with its owner; `heap.rs` allocates     |
+//! | `storage.rs`  | blocks of plain data and of cells, that an object keeps for good    |
 //! | `sweep.rs`    | what a dead process held goes back                                 |
 //! | `handle.rs`   | counted handles of this process, and how they travel               |
 //! | `collect.rs`  | finds shared objects that nobody holds any more; `mark.rs` its marks |
@@ -44,6 +45,7 @@ pub(crate) mod objects;
 pub(crate) mod payload;
 pub(crate) mod records;
 pub(crate) mod slots;
+pub(crate) mod storage;
 pub(crate) mod sweep;
 pub(crate) mod thread;
 
@@ -272,15 +274,15 @@ impl Arena {
     }
 
     /// Gives whole pages back to the kernel; where pages are larger than the range, nothing happens.
-    /// Failure only costs memory.
-    pub(crate) fn punch(&self, offset: u64, bytes: u64) {
+    /// Failure only costs memory. Says whether the range reads as zero now.
+    pub(crate) fn punch(&self, offset: u64, bytes: u64) -> bool {
         let page = memory::page_size();
         if !offset.is_multiple_of(page) || !bytes.is_multiple_of(page) {
-            return;
+            return false;
         }
         // SAFETY: the range lies within the mapping.
         let at = unsafe { self.base.add(offset as usize) };
-        let _ = memory::punch(at, bytes as usize);
+        memory::punch(at, bytes as usize).is_ok()
     }
 
     /// Has the kernel put pages in a range that will be written to. Failure only costs time.

@@ -54,6 +54,25 @@ pub(crate) fn map_private(len: usize) -> io::Result<NonNull<u8>> {
     map(len, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1)
 }
 
+/// Zeros that forks of this process do not get. A page that parent and child both have is copied when
+/// the first of the two writes to it; what the parent alone needs had better not be among them. In a
+/// fork the slice is a fault to touch.
+pub(crate) fn unforked_ints(len: usize) -> io::Result<&'static mut [i32]> {
+    let bytes = len * size_of::<i32>();
+    let at = map_private(bytes)?;
+    dont_fork(at, bytes)?;
+    // SAFETY: zeroed, aligned, long enough, nobody else's, and never unmapped.
+    Ok(unsafe { std::slice::from_raw_parts_mut(at.as_ptr().cast(), len) })
+}
+
+/// As [`unforked_ints`].
+pub(crate) fn unforked_bytes(len: usize) -> io::Result<&'static mut [u8]> {
+    let at = map_private(len)?;
+    dont_fork(at, len)?;
+    // SAFETY: as above.
+    Ok(unsafe { std::slice::from_raw_parts_mut(at.as_ptr(), len) })
+}
+
 /// Puts private zero pages in the place of a range of this process's own mappings, or where one was.
 /// Can be called between a fork and anything else.
 ///

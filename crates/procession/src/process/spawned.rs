@@ -18,6 +18,8 @@ use crate::arena::handle::Handle;
 use crate::arena::member;
 use crate::arena::objects::Kind;
 use crate::os::clock::Deadline;
+use crate::queue::Ready;
+use crate::queue::select::{Signal, sealed};
 use crate::supervisor::outcome::{self, ProcessBody};
 use crate::{Error, Result};
 
@@ -250,6 +252,18 @@ impl<R: Message> Process<R> {
         }
     }
 }
+
+impl<R> sealed::Ready for Process<R> {
+    fn is_ready(&self) -> bool {
+        self.body().is_done()
+    }
+
+    fn signal(&self) -> Signal<'_> {
+        Signal::Changes(&self.body().done, 0)
+    }
+}
+
+impl<R> Ready for Process<R> {}
 
 impl<R> Drop for Process<R> {
     fn drop(&mut self) {

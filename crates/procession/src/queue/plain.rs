@@ -28,7 +28,7 @@ use crate::{Error, Result};
 /// let queue = Queue::bounded(3)?;
 /// let producer = Process::spawn(
 ///     |queue: Queue<u32>| -> procession::Result<()> {
-///         (1..=10).try_for_each(|n| Ok(queue.put(n)?))?;
+///         (1..=10).try_for_each(|n| queue.put(n))?;
 ///         queue.close()
 ///     },
 ///     (queue.clone(),),
@@ -103,6 +103,10 @@ impl<T> Queue<T> {
     fn make(items: u64, bytes: u64) -> Result<Queue<T>> {
         let (handle, ring) = make::<PlainBody>(items, bytes, size_of::<T>() as u64)?;
         Ok(Queue { handle, ring, _carries: PhantomData })
+    }
+
+    pub(crate) fn ring(&self) -> Ring {
+        self.ring
     }
 
     /// How many items there are. A snapshot.

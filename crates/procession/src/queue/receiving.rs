@@ -11,6 +11,12 @@ use crate::arena::{collect, member, payload};
 use crate::os::clock::Deadline;
 use crate::sync::raw::park;
 
+/// Reads the value in a block of a queue's.
+pub(super) fn read<T: Message>(block: u64) -> Result<T, GetError> {
+    let arena = member::arena().map_err(|e| GetError::Unusable(e.to_string()))?;
+    payload::unpack(arena, block).map_err(undecodable)
+}
+
 /// A block that this process took out of a queue; freed when it is dropped.
 pub(super) struct Parcel(u64);
 
@@ -25,8 +31,7 @@ impl Parcel {
     }
 
     pub(super) fn value<T: Message>(&self) -> Result<T, GetError> {
-        let arena = member::arena().map_err(|e| GetError::Unusable(e.to_string()))?;
-        payload::unpack(arena, self.0).map_err(undecodable)
+        read(self.0)
     }
 }
 

@@ -69,7 +69,7 @@ impl LockError {
     }
 
     /// What running out of time is called by a call that had none.
-    pub(super) fn at_once(self) -> LockError {
+    pub(crate) fn at_once(self) -> LockError {
         match self {
             LockError::TimedOut => LockError::WouldBlock,
             other => other,

@@ -138,7 +138,7 @@ impl Ring {
     }
 
     #[inline]
-    fn tell_producers(&self, turn: Turn, count: usize) {
+    pub(super) fn tell_producers(&self, turn: Turn, count: usize) {
         drop(turn);
         after_release();
         // Room counted in bytes may do for several small messages.
@@ -179,6 +179,12 @@ impl Ring {
     /// Makes the block of the record at `at` this process's own.
     fn take_block(&self, at: u64) -> u64 {
         let block = self.word(at + WORD).load(Ordering::Acquire);
+        self.adopt(block);
+        block
+    }
+
+    /// Makes a block of the queue's this process's own.
+    pub(super) fn adopt(&self, block: u64) {
         blocks::hand_over(self.arena, block, self.owner(), Ring::me());
         if blocks::owner(self.arena, block).has_handles() {
             // A move of what it carries: see `arena/collect.rs`.
@@ -188,7 +194,6 @@ impl Ring {
                 }
             });
         }
-        block
     }
 
     /// Goes on in the next segment, and frees this one.
@@ -228,13 +233,22 @@ impl Ring {
 
     /// Whether there is a message, or there will be none: a snapshot without the lock.
     pub(crate) fn has_news(&self) -> bool {
+        self.peek() != Header::Nothing
+    }
+
+    /// Whether there is a message: a snapshot without the lock.
+    pub(crate) fn has_message(&self) -> bool {
+        !matches!(self.peek(), Header::Nothing | Header::Closed)
+    }
+
+    fn peek(&self) -> Header {
         let side = &self.control.consumers.side;
         loop {
             let cursor = side.cursor();
             let header = self.header(cursor.offset());
             // A segment that was left is freed after the cursor has moved: then look again.
             if side.cursor() == cursor {
-                return header != Header::Nothing;
+                return header;
             }
         }
     }

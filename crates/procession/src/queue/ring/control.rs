@@ -17,6 +17,9 @@ pub(crate) struct Control {
     /// Who wants room for one sleeps here.
     pub(crate) emptied: Event,
     pub(crate) limits: Limits,
+    pub(super) leases: LeaseLine,
+    /// Who waits for all messages to be done sleeps here.
+    pub(crate) finished: Event,
 }
 
 /// The producers' side. All of it but the cursor is touched only by who holds the lock.
@@ -74,6 +77,22 @@ pub(crate) struct Limits {
     pub(super) items: AtomicU64,
     /// The most bytes at a time. One message that is larger goes in alone.
     pub(super) bytes: AtomicU64,
+}
+
+/// What a queue with leases has besides: see `leases.rs`.
+#[repr(C, align(64))]
+pub(super) struct LeaseLine {
+    /// The first chunk of cells, or 0.
+    pub(super) cells: AtomicU64,
+    /// The chunk that was added last.
+    pub(super) last: AtomicU64,
+    /// Hint: some cell may be `RETURNED`. It errs to one side.
+    pub(super) returned: AtomicU64,
+    /// Hint: a cell that is likely to be free, or 0.
+    pub(super) spare: AtomicU64,
+    /// Hint: the cells of the last chunk from this one on were never used.
+    pub(super) fresh: AtomicU64,
+    pub(super) most_attempts: AtomicU64,
 }
 
 /// A [`Tally`], read.

@@ -61,6 +61,7 @@ impl Parts {
         let made = control_at(arena, control);
         made.limits.items.store(items, Ordering::Relaxed);
         made.limits.bytes.store(bytes, Ordering::Relaxed);
+        made.leases.most_attempts.store(u64::from(u32::MAX), Ordering::Relaxed);
         let cursor = Cursor::new(first, 0, 0).0;
         made.producers.side.cursor.store(cursor, Ordering::Relaxed);
         made.consumers.side.cursor.store(cursor, Ordering::Release);

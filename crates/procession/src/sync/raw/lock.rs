@@ -128,6 +128,12 @@ impl RawLock {
         unsafe { &*(&raw const self.word).cast::<AtomicU32>() }
     }
 
+    /// The word, in one order with everything else that is sequentially consistent.
+    #[inline]
+    pub(crate) fn load_in_order(&self) -> u64 {
+        self.word.load(Ordering::SeqCst)
+    }
+
     pub(crate) fn load(&self) -> u64 {
         self.word.load(Ordering::Acquire)
     }
@@ -144,7 +150,7 @@ struct Sleeper {
 
 impl Waiter for Sleeper {
     fn pause(&mut self, round: u32) {
-        (0..1 << round).for_each(|_| spin_loop());
+        (0..16 << round).for_each(|_| spin_loop());
     }
 
     fn expired(&mut self) -> bool {

@@ -1,6 +1,6 @@
 //! Sleeping on a word where others can see it.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering, fence};
 
 use super::event;
 use crate::arena::Arena;
@@ -34,6 +34,13 @@ impl<'a> Wait<'a> {
         Wait { record }
     }
 
+    /// As [`announce`](Wait::announce), for a process that has nothing to do yet: nobody asks since
+    /// when, and looking at the clock would cost each new process two page faults.
+    pub(crate) fn announce_idle(arena: &Arena, record: &'a Record, word: &AtomicU32) -> Wait<'a> {
+        record.waits_for.store(arena.offset_of(word), Ordering::SeqCst);
+        Wait { record }
+    }
+
     /// Sleeps while `word` is `expected`.
     pub(crate) fn sleep(&self, word: &AtomicU32, expected: u32, deadline: Deadline) {
         if word.load(Ordering::SeqCst) == expected {
@@ -42,10 +49,9 @@ impl<'a> Wait<'a> {
     }
 
     /// As [`sleep`](Wait::sleep), as a sleeper of this class, which can be woken apart from others.
-    pub(crate) fn sleep_as(&self, word: &AtomicU32, expected: u32, deadline: Deadline, class: u32) {
-        if word.load(Ordering::SeqCst) == expected {
-            futex::wait_as(word, expected, deadline, class);
-        }
+    /// Says whether it was the time that ended the sleep.
+    pub(crate) fn sleep_as(&self, word: &AtomicU32, expected: u32, deadline: Deadline, class: u32) -> bool {
+        word.load(Ordering::SeqCst) == expected && futex::wait_as(word, expected, deadline, class)
     }
 }
 
@@ -56,7 +62,10 @@ impl event::Word for AtomicU32 {
     }
 
     fn set(&self, bits: u32) -> u32 {
-        self.fetch_or(bits, Ordering::SeqCst) | bits
+        let now = self.fetch_or(bits, Ordering::SeqCst) | bits;
+        // ORDERING: a sleeper's look at what it waits for is no SeqCst load; it must not come before this.
+        fence(Ordering::SeqCst);
+        now
     }
 
     fn count(&self) {
