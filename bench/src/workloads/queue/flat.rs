@@ -107,8 +107,10 @@ fn blocked_cpu() -> Result<Sample> {
     let empty = Queue::<u64>::bounded(1)?;
     let full = Queue::<u64>::bounded(1)?;
     full.put(0)?;
-    let getter = Process::spawn(|queue: Queue<u64>| queue.get().map_err(|e| e.to_string()), (empty.clone(),))?;
-    let putter = Process::spawn(|queue: Queue<u64>| queue.put(2).map_err(|e| e.to_string()), (full.clone(),))?;
+    let getter =
+        Process::spawn(|queue: Queue<u64>| queue.get().map_err(|e| e.to_string()), (empty.clone(),))?;
+    let putter =
+        Process::spawn(|queue: Queue<u64>| queue.put(2).map_err(|e| e.to_string()), (full.clone(),))?;
     let mut pids = vec![];
     pids.extend(getter.pid().map(|pid| pid as i32));
     pids.extend(putter.pid().map(|pid| pid as i32));

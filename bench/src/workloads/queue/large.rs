@@ -51,7 +51,9 @@ fn stamp(bytes: &mut [u8], number: u64) {
 /// The number of a message, which must be whole.
 fn stamped(bytes: &[u8]) -> Result<u64> {
     ensure(bytes.len() == LEN, "a message of another length")?;
-    let word = |at: usize| Ok::<u64, std::array::TryFromSliceError>(u64::from_le_bytes(bytes[at..at + 8].try_into()?));
+    let word = |at: usize| {
+        Ok::<u64, std::array::TryFromSliceError>(u64::from_le_bytes(bytes[at..at + 8].try_into()?))
+    };
     let number = word(0)?;
     ensure(word(LEN / 2)? == number && word(LEN - 8)? == number, "a message is torn")?;
     Ok(number)

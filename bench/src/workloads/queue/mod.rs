@@ -86,7 +86,8 @@ fn in_threads<P: Send>(
     let (board, _) = Board::create()?;
     let (parties, work) = (parts.len(), &work);
     std::thread::scope(|scope| {
-        let start = |(which, part)| scope.spawn(move || party(board, which, parties, place, || work(which, part)));
+        let start =
+            |(which, part)| scope.spawn(move || party(board, which, parties, place, || work(which, part)));
         let threads: Vec<_> = parts.into_iter().enumerate().map(start).collect();
         threads.into_iter().try_for_each(|t| t.join().unwrap_or_else(|_| Err("a thread panicked".into())))
     })?;

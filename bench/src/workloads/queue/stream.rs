@@ -132,19 +132,23 @@ fn one_to_one_procession() -> Result<Sample> {
 
 fn one_to_one_crossbeam() -> Result<Sample> {
     let (sender, receiver) = bounded::<Words>(ROOM);
-    let board = in_threads(Place::Pinned, vec![(sender.clone(), receiver.clone()); 2], |which, (sender, receiver)| {
-        let mut sum = 0;
-        for number in 0..MESSAGES {
-            if which == 0 {
-                sender.send(words(number))?;
-            } else {
-                let got = number_of(&receiver.recv()?)?;
-                expect(got, number)?;
-                sum += got;
+    let board = in_threads(
+        Place::Pinned,
+        vec![(sender.clone(), receiver.clone()); 2],
+        |which, (sender, receiver)| {
+            let mut sum = 0;
+            for number in 0..MESSAGES {
+                if which == 0 {
+                    sender.send(words(number))?;
+                } else {
+                    let got = number_of(&receiver.recv()?)?;
+                    expect(got, number)?;
+                    sum += got;
+                }
             }
-        }
-        Ok(sum)
-    })?;
+            Ok(sum)
+        },
+    )?;
     ensure(receiver.is_empty(), "more messages came out than went in")?;
     rate(board, MESSAGES, sum_below(MESSAGES))
 }

@@ -172,8 +172,10 @@ impl Heap {
 
     fn new_run(&mut self, arena: &Arena, slot: u32, spans: u32) -> Option<u32> {
         let head = self.claim(arena, slot, spans, |head| Use::Cont { by: slot, head })?;
-        // Whoever needs so much writes to it soon; page by page that would take much longer.
-        arena.populate(arena.span_offset(head), u64::from(spans) * SPAN);
+        if spans <= blocks::kept_most(arena) {
+            // Whoever needs so much writes to it soon; page by page that would take much longer.
+            arena.populate(arena.span_offset(head), u64::from(spans) * SPAN);
+        }
         // CRASH: until this store the run is `CONT` by us without a head, and is swept.
         let tag = Tag::process(slot);
         arena.span_word(head).store(Use::Head { tag, spans }.word(), Ordering::Release);

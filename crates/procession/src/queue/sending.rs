@@ -43,26 +43,23 @@ impl Failed {
 #[inline]
 fn put_bytes(ring: &Ring, bytes: &[u8], ids: &[Id], deadline: Deadline) -> Result<(), Refusal> {
     if bytes.len() <= INLINE_MAX && ids.is_empty() && !ring.blocks_only() {
-        return put_piece(ring, Piece::Inline(bytes), deadline);
+        return put_small(ring, bytes, deadline);
     }
     put_block(ring, payload::pack_bytes(bytes, ids)?, bytes.len() as u64, deadline)
 }
 
-/// Puts a block of this process. It is freed if it cannot be put.
+/// Puts a block of this process, and waits for room until the deadline. It is freed if it cannot be put.
 pub(super) fn put_block(ring: &Ring, at: u64, len: u64, deadline: Deadline) -> Result<(), Refusal> {
-    put_piece(ring, Piece::Block { at, len }, deadline).inspect_err(|_| {
+    let put = wait_to_put(ring, len, deadline, || ring.put(Piece::Block { at, len }, deadline));
+    put.inspect_err(|_| {
         blocks::free(ring.arena(), member::slot(), at, Tag::process(member::slot()));
     })
 }
 
-/// Puts a message, and waits for room until the deadline.
+/// Puts a small message, and waits for room until the deadline.
 #[inline]
-pub(super) fn put_piece(ring: &Ring, piece: Piece<'_>, deadline: Deadline) -> Result<(), Refusal> {
-    let len = match piece {
-        Piece::Inline(bytes) => bytes.len() as u64,
-        Piece::Block { len, .. } => len,
-    };
-    wait_to_put(ring, len, deadline, || ring.put(piece, deadline))
+fn put_small(ring: &Ring, bytes: &[u8], deadline: Deadline) -> Result<(), Refusal> {
+    wait_to_put(ring, bytes.len() as u64, deadline, || ring.put_small(bytes, deadline))
 }
 
 /// Puts `len` bytes that `write` writes in place.
@@ -76,7 +73,7 @@ pub(super) fn put_with(
     let done = if len <= INLINE_MAX {
         let mut buffer = Buffer::new();
         write(buffer.zeros(len));
-        put_piece(ring, Piece::Inline(buffer.bytes()), deadline)
+        put_small(ring, buffer.bytes(), deadline)
     } else {
         payload::pack_in_place(len, write)
             .map_err(Refusal::from)

@@ -30,11 +30,19 @@ pub(crate) enum Piece<'a> {
 
 impl Ring {
     /// Puts one message, if there is room now. Waits only for its turn.
-    #[inline]
     pub(crate) fn put(&self, piece: Piece<'_>, deadline: Deadline) -> Result<(), Refusal> {
         let turn = self.turn(&self.control.producers.side, deadline)?;
-        if !self.put_simply(piece) {
-            self.put_batch(piece)?;
+        self.put_batch(piece)?;
+        self.tell_consumers(turn, 1);
+        Ok(())
+    }
+
+    /// As [`put`](Ring::put), at most `INLINE_MAX` bytes.
+    #[inline]
+    pub(crate) fn put_small(&self, bytes: &[u8], deadline: Deadline) -> Result<(), Refusal> {
+        let turn = self.turn(&self.control.producers.side, deadline)?;
+        if !self.put_simply(bytes) {
+            self.put_batch(Piece::Inline(bytes))?;
         }
         self.tell_consumers(turn, 1);
         Ok(())
@@ -43,11 +51,8 @@ impl Ring {
     /// Puts a small message where the cursor stands, if it is known that there is room for it. The caller
     /// has the turn. Does what a [`Batch`] of one does, in registers.
     #[inline]
-    fn put_simply(&self, piece: Piece<'_>) -> bool {
-        let (Piece::Inline(bytes), Producers { side, room_to, taken, .. }) = (piece, &self.control.producers)
-        else {
-            return false;
-        };
+    fn put_simply(&self, bytes: &[u8]) -> bool {
+        let Producers { side, room_to, taken, .. } = &self.control.producers;
         let (from, len) = (side.cursor(), bytes.len() as u64);
         let (at, header) = (from.offset(), Header::Inline { len });
         let (end, passed) = (at + header.size(), side.passed(from));
