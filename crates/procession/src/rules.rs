@@ -28,6 +28,9 @@ pub enum Rule {
     PermitsReturned,
     /// A barrier hears of the death of a process that has a handle to it.
     BarrierTold,
+    /// Who waits for long wakes up to look for a deadlock. (Broken where a test is about wake-ups, which
+    /// this would make up for.)
+    Looks,
     /// A dead reader's cell is emptied.
     ReadersLeave,
 }

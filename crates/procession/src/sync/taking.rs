@@ -30,7 +30,10 @@ pub(crate) fn slowly(
     recover: bool,
     deadline: Deadline,
 ) -> Result<Grip, Box<LockError>> {
-    let unusable = |error: &crate::Error| Box::new(LockError::unusable(error));
+    let unusable = |error: &crate::Error| match error {
+        crate::Error::Lock(error) => Box::new(error.clone()), // a deadlock, found while waiting
+        other => Box::new(LockError::unusable(other)),
+    };
     let arena = member::arena().map_err(|e| unusable(&e))?;
     let offset = arena.offset_of(&raw const *body);
     match with_me(|me| body.raw.acquire(me, offset, recover, deadline)) {
