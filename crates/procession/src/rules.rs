@@ -31,6 +31,8 @@ pub enum Rule {
     /// Who waits for long wakes up to look for a deadlock. (Broken where a test is about wake-ups, which
     /// this would make up for.)
     Looks,
+    /// What a death leaves of a change to a value is freed.
+    ValueRepaired,
     /// A dead reader's cell is emptied.
     ReadersLeave,
 }

@@ -11,6 +11,7 @@ use crate::arena::objects::Kind;
 use crate::arena::{Arena, slots, sweep};
 use crate::os::process::Ended;
 use crate::rules::{self, Rule};
+use crate::state;
 use crate::sync;
 use crate::sync::raw::park;
 
@@ -83,6 +84,7 @@ fn bury(arena: &Arena, slot: u32, id: u32, offset: u64) {
     let Some((index, object)) = arena.object_around(offset) else { return };
     match object.kind() {
         Some(Kind::Lock) => sync::bury(arena, slot, id, object, offset),
+        Some(Kind::Value) => state::bury_value(arena, slot, id, (index, object), offset),
         _ => sync::bury_other(arena, slot, id, (index, object), offset),
     }
 }

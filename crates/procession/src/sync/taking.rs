@@ -63,8 +63,13 @@ pub(crate) fn marked(body: &LockBody) -> LockError {
 
 /// The deadlock of a thread with itself.
 pub(crate) fn itself(body: &LockBody) -> LockError {
+    itself_named(name(body))
+}
+
+/// As [`itself`], for a lock of this name.
+pub(crate) fn itself_named(lock: String) -> LockError {
     let (pid, thread) = (process::pid(), process::thread_id());
-    LockError::Deadlock { cycle: vec![DeadlockMember::new(pid, member::name(), thread, name(body))] }
+    LockError::Deadlock { cycle: vec![DeadlockMember::new(pid, member::name(), thread, lock)] }
 }
 
 fn name(body: &LockBody) -> String {
