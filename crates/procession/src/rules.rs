@@ -36,6 +36,11 @@ pub enum Rule {
     PermitsReturned,
     /// A barrier hears of the death of a process that has a handle to it.
     BarrierTold,
+    /// Who waits for long wakes up to look for a deadlock. (Broken where a test is about wake-ups, which
+    /// this would make up for.)
+    Looks,
+    /// What a death leaves of a change to a value is freed.
+    ValueRepaired,
     /// A dead reader's cell is emptied.
     ReadersLeave,
     /// The kernel can wait for several words at once. Off, it is as one before 5.16.

@@ -13,7 +13,8 @@
 mod barrier;
 pub(crate) mod body;
 mod condvar;
-mod error;
+pub(crate) mod deadlock;
+pub(crate) mod error;
 mod event;
 pub(crate) mod forms;
 pub(crate) mod grip;

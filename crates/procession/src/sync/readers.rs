@@ -17,12 +17,16 @@
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::raw::event::notify;
+use super::deadlock::Watch;
+use super::error::LockError;
+use super::raw::event::{self, notify};
 use super::raw::lock::Held;
+use super::raw::park::Wait;
 use crate::arena::blocks::{self, Tag};
 use crate::arena::objects::Object;
 use crate::arena::storage::{self, Data, LINE};
 use crate::arena::{Arena, member, thread};
+use crate::os::clock::Deadline;
 use crate::rules::{self, Rule};
 use crate::{Error, Result};
 
@@ -110,6 +114,30 @@ impl Cells {
         self.all(0).any(|cell| cell.load(Ordering::SeqCst) == me)
     }
 
+    /// Waits until nobody reads. False when the time was up before.
+    pub(super) fn await_empty(&self, deadline: Deadline) -> Result<bool> {
+        let arena = member::arena()?;
+        thread::with_me(|me| {
+            let mut watch = Watch::begin(deadline);
+            while !self.all_empty() {
+                if deadline.passed() {
+                    return Ok(false);
+                }
+                // ORDERING: announced before we look again: see `wait::until`.
+                let wait = Wait::announce_event_since(arena, me.record(), self.events(), watch.stamp());
+                let ticket = event::prepare(self.events());
+                if self.all_empty() {
+                    break;
+                }
+                wait.sleep(self.events(), ticket, watch.until(deadline));
+                if let Some(cycle) = watch.look(arena, me.owner() - 1) {
+                    return Err(LockError::Deadlock { cycle }.into());
+                }
+            }
+            Ok(true)
+        })?
+    }
+
     /// Adds the further block. Only whoever holds the lock calls this.
     pub(super) fn grow(&self, object: &Object, index: u32) -> Result<()> {
         let arena = member::arena()?;
@@ -141,4 +169,15 @@ pub(super) fn bury(arena: &Arena, id: u32, object: &Object, index: u32, offset: 
             notify(&first[0], i32::MAX);
         }
     }
+}
+
+/// Who reads, if `offset` is where writers wait for them.
+pub(super) fn of_events(arena: &Arena, object: &Object, index: u32, offset: u64) -> Vec<u32> {
+    let Some(first) = find(arena, object, index, FIRST) else { return vec![] };
+    if arena.offset_of(first.as_ptr()) != offset {
+        return vec![];
+    }
+    let more = find(arena, object, index, MORE).unwrap_or_default();
+    let ids = first[A_LINE as usize..].iter().chain(more).map(|cell| cell.load(Ordering::SeqCst));
+    ids.filter_map(|id| id.checked_sub(1)).filter(|&id| arena.slot_of_record(id).is_some()).collect()
 }

@@ -16,7 +16,7 @@ use super::mutex::Plain;
 use super::raw::event::notify;
 use super::raw::lock::Held;
 use super::readers::{self, Cells};
-use super::wait::{self, WaitError, travels};
+use super::wait::travels;
 use super::{raw::word, taking};
 use crate::arena::handle::Handle;
 use crate::arena::objects::{Kind, check_name};
@@ -272,17 +272,14 @@ impl<T> RwLock<T> {
         // ORDERING: with the one in `enter`.
         fence(Ordering::SeqCst);
         if !self.cells.all_empty() {
-            let me = thread::owner();
-            let empty = || {
-                if self.cells.names(me) {
-                    return Some(Err(taking::itself(body)));
-                }
-                self.cells.all_empty().then_some(Ok(()))
-            };
-            let waited = match wait::until(self.cells.events(), deadline, empty) {
-                Ok(done) => done,
-                Err(WaitError::TimedOut) => Err(LockError::TimedOut),
-                Err(other) => Err(LockError::Unusable(other.to_string())),
+            let waited = match self.cells.names(thread::owner()) {
+                true => Err(taking::itself(body)),
+                false => match self.cells.await_empty(deadline) {
+                    Ok(true) => Ok(()),
+                    Ok(false) => Err(LockError::TimedOut),
+                    Err(Error::Lock(deadlock)) => Err(deadlock),
+                    Err(other) => Err(LockError::unusable(&other)),
+                },
             };
             if let Err(error) = waited {
                 // A mark that we were about to clear stays.

@@ -30,7 +30,10 @@ pub(crate) fn slowly(
     recover: bool,
     deadline: Deadline,
 ) -> Result<Grip, Box<LockError>> {
-    let unusable = |error: &crate::Error| Box::new(LockError::unusable(error));
+    let unusable = |error: &crate::Error| match error {
+        crate::Error::Lock(error) => Box::new(error.clone()), // a deadlock, found while waiting
+        other => Box::new(LockError::unusable(other)),
+    };
     let arena = member::arena().map_err(|e| unusable(&e))?;
     let offset = arena.offset_of(&raw const *body);
     match with_me(|me| body.raw.acquire(me, offset, recover, deadline)) {
@@ -60,8 +63,13 @@ pub(crate) fn marked(body: &LockBody) -> LockError {
 
 /// The deadlock of a thread with itself.
 pub(crate) fn itself(body: &LockBody) -> LockError {
+    itself_named(name(body))
+}
+
+/// As [`itself`], for a lock of this name.
+pub(crate) fn itself_named(lock: String) -> LockError {
     let (pid, thread) = (process::pid(), process::thread_id());
-    LockError::Deadlock { cycle: vec![DeadlockMember::new(pid, member::name(), thread, name(body))] }
+    LockError::Deadlock { cycle: vec![DeadlockMember::new(pid, member::name(), thread, lock)] }
 }
 
 fn name(body: &LockBody) -> String {

@@ -18,7 +18,18 @@ pub(crate) struct Wait<'a> {
 
 impl<'a> Wait<'a> {
     pub(crate) fn announce(arena: &Arena, record: &'a Record, word: &AtomicU32) -> Wait<'a> {
-        record.waits_since_ns.store(now_ns(), Ordering::Relaxed);
+        Wait::announce_since(arena, record, word, now_ns())
+    }
+
+    /// As [`announce`](Wait::announce), of a wait that may have begun earlier: see `Watch::stamp` in
+    /// `deadlock.rs`.
+    pub(crate) fn announce_since(
+        arena: &Arena,
+        record: &'a Record,
+        word: &AtomicU32,
+        since: u64,
+    ) -> Wait<'a> {
+        record.waits_since_ns.store(since, Ordering::SeqCst);
         // ORDERING: SeqCst. The death sweep reads this after the dead's last store: either it sees
         // the announcement and wakes us, or we see the word changed and do not sleep.
         record.waits_for.store(arena.offset_of(word), Ordering::SeqCst);
@@ -28,7 +39,17 @@ impl<'a> Wait<'a> {
     /// As [`announce`](Wait::announce), for a word that counts events: who wakes on behalf of the dead
     /// counts one more, because the dead may have died between what happened and its count.
     pub(crate) fn announce_event(arena: &Arena, record: &'a Record, word: &AtomicU32) -> Wait<'a> {
-        record.waits_since_ns.store(now_ns(), Ordering::Relaxed);
+        Wait::announce_event_since(arena, record, word, now_ns())
+    }
+
+    /// As [`announce_event`](Wait::announce_event), of a wait that began earlier.
+    pub(crate) fn announce_event_since(
+        arena: &Arena,
+        record: &'a Record,
+        word: &AtomicU32,
+        since: u64,
+    ) -> Wait<'a> {
+        record.waits_since_ns.store(since, Ordering::SeqCst);
         // ORDERING: as in `announce`.
         record.waits_for.store(arena.offset_of(word) | EVENT, Ordering::SeqCst);
         Wait { record }
@@ -83,7 +104,8 @@ impl event::Word for AtomicU32 {
 
 impl Drop for Wait<'_> {
     fn drop(&mut self) {
-        self.record.waits_for.store(0, Ordering::Release);
+        // ORDERING: SeqCst, before the thread goes on: see `deadlock.rs`.
+        self.record.waits_for.store(0, Ordering::SeqCst);
     }
 }
 
