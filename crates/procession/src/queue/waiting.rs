@@ -181,6 +181,11 @@ fn wait_longer<T>(
         }
         match attempt() {
             Err(again @ (Refusal::Full | Refusal::Empty)) => refusal = again,
+            Err(other) if !matches!(other, Refusal::Closed) => {
+                // The wake-up that we may have used up is of use to somebody else.
+                event::notify(word, 1);
+                return Err(other);
+            }
             done => return done,
         }
     }

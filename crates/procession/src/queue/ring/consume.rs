@@ -117,7 +117,7 @@ impl Ring {
                 Header::Inline { len } => {
                     if taken.is_empty() {
                         // The others are likely to be as long.
-                        bytes.reserve((max * len as usize).min(64 << 10));
+                        bytes.reserve(max.saturating_mul(len as usize).min(64 << 10));
                     }
                     bytes.extend_from_slice(self.arena.bytes(at + WORD, len));
                     taken.push(Taken::Inline(len as usize));
@@ -242,6 +242,9 @@ impl Ring {
     }
 
     fn peek(&self) -> Header {
+        if member::is_forked() {
+            return Header::Nothing; // there are zeros where the ring was
+        }
         let side = &self.control.consumers.side;
         loop {
             let cursor = side.cursor();
