@@ -74,6 +74,23 @@ fn wait_longer<T>(
     deadline: Deadline,
     come: &impl Fn() -> bool,
     attempt: &mut impl FnMut() -> Result<T, Refusal>,
+    refusal: Refusal,
+) -> Result<T, Refusal> {
+    let done = wait_until_done(arena, word, deadline, come, attempt, refusal);
+    if !matches!(done, Ok(_) | Err(Refusal::Full | Refusal::Empty)) {
+        // It may have been woken for something that is still there: the next one shall look.
+        // CRASH: then the death sweep wakes it.
+        event::notify(word, 1);
+    }
+    done
+}
+
+fn wait_until_done<T>(
+    arena: &Arena,
+    word: &AtomicU32,
+    deadline: Deadline,
+    come: &impl Fn() -> bool,
+    attempt: &mut impl FnMut() -> Result<T, Refusal>,
     mut refusal: Refusal,
 ) -> Result<T, Refusal> {
     let mut spun = false;

@@ -11,27 +11,31 @@ use crate::os::futex;
 /// In the offset of the word that a thread waits for: the word counts events.
 pub(crate) const EVENT: u64 = 1;
 
-/// Announces in a thread's record that it waits for `word`, from now until this is dropped.
+/// Announces in a thread's record that it waits for `word`, from now until this is dropped. Then the
+/// announcement before it holds again: who looks once more before it sleeps may have to wait for its turn.
 pub(crate) struct Wait<'a> {
     record: &'a Record,
+    before: u64,
 }
 
 impl<'a> Wait<'a> {
     pub(crate) fn announce(arena: &Arena, record: &'a Record, word: &AtomicU32) -> Wait<'a> {
+        let before = record.waits_for.load(Ordering::Relaxed);
         record.waits_since_ns.store(now_ns(), Ordering::Relaxed);
         // ORDERING: SeqCst. The death sweep reads this after the dead's last store: either it sees
         // the announcement and wakes us, or we see the word changed and do not sleep.
         record.waits_for.store(arena.offset_of(word), Ordering::SeqCst);
-        Wait { record }
+        Wait { record, before }
     }
 
     /// As [`announce`](Wait::announce), for a word that counts events: who wakes on behalf of the dead
     /// counts one more, because the dead may have died between what happened and its count.
     pub(crate) fn announce_event(arena: &Arena, record: &'a Record, word: &AtomicU32) -> Wait<'a> {
+        let before = record.waits_for.load(Ordering::Relaxed);
         record.waits_since_ns.store(now_ns(), Ordering::Relaxed);
         // ORDERING: as in `announce`.
         record.waits_for.store(arena.offset_of(word) | EVENT, Ordering::SeqCst);
-        Wait { record }
+        Wait { record, before }
     }
 
     /// Sleeps while `word` is `expected`.
@@ -74,7 +78,9 @@ impl event::Word for AtomicU32 {
 
 impl Drop for Wait<'_> {
     fn drop(&mut self) {
-        self.record.waits_for.store(0, Ordering::Release);
+        // ORDERING: SeqCst, as in `announce`: either the death sweep sees the announcement from before, or what
+        // is looked at next is looked at after it.
+        self.record.waits_for.store(self.before, Ordering::SeqCst);
     }
 }
 
