@@ -143,6 +143,23 @@ fn wait_longer<T>(
     deadline: Deadline,
     come: &impl Fn() -> bool,
     attempt: &mut impl FnMut() -> Result<T, Refusal>,
+    refusal: Refusal,
+) -> Result<T, Refusal> {
+    let done = wait_until_done(arena, word, deadline, come, attempt, refusal);
+    if !matches!(done, Ok(_) | Err(Refusal::Full | Refusal::Empty)) {
+        // It may have been woken for something that is still there: the next one shall look.
+        // CRASH: then the death sweep wakes it.
+        event::notify(word, 1);
+    }
+    done
+}
+
+fn wait_until_done<T>(
+    arena: &Arena,
+    word: &AtomicU32,
+    deadline: Deadline,
+    come: &impl Fn() -> bool,
+    attempt: &mut impl FnMut() -> Result<T, Refusal>,
     mut refusal: Refusal,
 ) -> Result<T, Refusal> {
     let mut spun = false;
@@ -181,11 +198,6 @@ fn wait_longer<T>(
         }
         match attempt() {
             Err(again @ (Refusal::Full | Refusal::Empty)) => refusal = again,
-            Err(other) if !matches!(other, Refusal::Closed) => {
-                // The wake-up that we may have used up is of use to somebody else.
-                event::notify(word, 1);
-                return Err(other);
-            }
             done => return done,
         }
     }
