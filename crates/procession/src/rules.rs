@@ -32,6 +32,12 @@ pub enum Rule {
     TakenBack,
     /// A lease of the dead goes back to its queue.
     LeaseReturned,
+    /// A change of a dict or list is in its journal before blocks become the object's.
+    ChangeNoted,
+    /// What a change that was interrupted leaves over is freed.
+    ChangeSettled,
+    /// What a dict or list counts is counted anew after a death.
+    Recounted,
 }
 
 #[cfg(feature = "internals")]

@@ -202,7 +202,7 @@ pub(super) fn collecting<T>(encode: impl FnOnce() -> T) -> (T, Vec<Id>) {
 }
 
 /// Runs `decode`, in which handles may be deserialized.
-pub(super) fn emptying<T>(decode: impl FnOnce() -> T) -> T {
+pub(crate) fn emptying<T>(decode: impl FnOnce() -> T) -> T {
     let _restore = Restore(CARRIER.with_borrow_mut(|now| now.replace(Carrier::Emptying)));
     decode()
 }

@@ -12,6 +12,7 @@ use crate::arena::{Arena, slots, sweep};
 use crate::os::process::Ended;
 use crate::queue::ring;
 use crate::rules::{self, Rule};
+use crate::state::store;
 use crate::sync;
 use crate::sync::raw::park;
 
@@ -89,6 +90,7 @@ fn bury(arena: &Arena, slot: u32, id: u32, offset: u64, which: impl Fn(Kind) -> 
     match object.kind().filter(|kind| which(*kind)) {
         Some(Kind::Lock) => sync::bury(arena, slot, id, object, offset),
         Some(Kind::Queue | Kind::JoinableQueue) => ring::bury(arena, slot, id, index, offset),
+        Some(kind @ (Kind::Dict | Kind::List)) => store::bury(arena, slot, id, index, kind, offset),
         Some(Kind::Process | Kind::Connection) | None => {}
     }
 }
