@@ -3,6 +3,7 @@
 //! | file          | workloads                                          |
 //! |---------------|----------------------------------------------------|
 //! | `lock.rs`     | `lock_uncontended`, `lock_contended`               |
+//! | `sync.rs`     | the other locks, semaphore, event, barrier, condvar |
 //! | `spawn.rs`    | `spawn_join`, `first_spawn`, each also with 1 GiB  |
 //! | `recovery.rs` | `recovery`, also with 1 GiB                        |
 //! | `memory.rs`   | `idle_child_pss`, `idle_cpu`: what idling costs    |
@@ -11,6 +12,7 @@ mod lock;
 mod memory;
 mod recovery;
 mod spawn;
+mod sync;
 
 use serde_json::{Value, json};
 
@@ -20,6 +22,14 @@ use crate::Result;
 pub static ALL: &[Workload] = &[
     lock::UNCONTENDED,
     lock::CONTENDED,
+    sync::RLOCK,
+    sync::MUTEX,
+    sync::SEMAPHORE,
+    sync::READ,
+    sync::READ_SCALES,
+    sync::IS_SET,
+    sync::BARRIER,
+    sync::CONDVAR,
     spawn::SPAWN_JOIN,
     spawn::SPAWN_JOIN_GIB,
     spawn::FIRST_SPAWN,
