@@ -49,7 +49,7 @@ const BATCHES: usize = 150;
 const INCREMENTS: u64 = 8_000_000;
 
 /// Nanoseconds for one call of `pair`: the median of the batches.
-fn time_pairs(mut pair: impl FnMut() -> Result) -> Result<Sample> {
+pub(super) fn time_pairs(mut pair: impl FnMut() -> Result) -> Result<Sample> {
     pin(0);
     let mut batches = Vec::with_capacity(BATCHES);
     for _ in 0..BATCHES {

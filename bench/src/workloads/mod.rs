@@ -4,6 +4,7 @@
 //! |---------------|----------------------------------------------------|
 //! | `lock.rs`     | `lock_uncontended`, `lock_contended`               |
 //! | `queue/`      | everything that queues are compared in             |
+//! | `sync.rs`     | the other locks, semaphore, event, barrier, condvar |
 //! | `spawn.rs`    | `spawn_join`, `first_spawn`, each also with 1 GiB  |
 //! | `recovery.rs` | `recovery`, also with 1 GiB                        |
 //! | `memory.rs`   | `idle_child_pss`, `idle_cpu`: what idling costs    |
@@ -13,6 +14,7 @@ mod memory;
 mod queue;
 mod recovery;
 mod spawn;
+mod sync;
 
 use serde_json::{Value, json};
 
@@ -34,6 +36,14 @@ pub static ALL: &[Workload] = &[
     queue::flat::PROCESSES,
     queue::flat::ITEMS,
     queue::flat::BLOCKED_CPU,
+    sync::RLOCK,
+    sync::MUTEX,
+    sync::SEMAPHORE,
+    sync::READ,
+    sync::READ_SCALES,
+    sync::IS_SET,
+    sync::BARRIER,
+    sync::CONDVAR,
     spawn::SPAWN_JOIN,
     spawn::SPAWN_JOIN_GIB,
     spawn::FIRST_SPAWN,

@@ -158,6 +158,43 @@ fn a_killed_party_breaks_it_for_all() {
 }
 
 #[test]
+fn a_party_that_fails_before_it_comes_breaks_it() {
+    let _dog = watched();
+    let panics = |_: Barrier| -> () { panic!("it fails") };
+    let exits = |_: Barrier| -> () { std::process::exit(0) };
+    let barrier = Barrier::new(2).unwrap();
+    let pid = Process::spawn(exits, (barrier.clone(),)).unwrap().pid().unwrap();
+    assert_eq!(barrier.wait(), Err(WaitError::Broken(Broken::ProcessDied { pid })));
+    barrier.reset().unwrap();
+    let pid = Process::spawn(panics, (barrier.clone(),)).unwrap().pid().unwrap();
+    assert_eq!(barrier.wait(), Err(WaitError::Broken(Broken::Panicked { pid })));
+    barrier.reset().unwrap();
+    let here = barrier.clone();
+    thread::spawn(move || panics(here)).join().unwrap_err();
+    let pid = std::process::id() as i32;
+    assert_eq!(barrier.wait(), Err(WaitError::Broken(Broken::Panicked { pid })));
+}
+
+/// More threads than parties: each round has its own, one of which leads.
+#[test]
+fn rounds_of_two_among_eight_have_one_leader_each() {
+    let _dog = watched();
+    // Who has a ticket arrives, so nobody is left alone at the end.
+    static TICKETS: AtomicU32 = AtomicU32::new(1600);
+    let barrier = Barrier::new(2).unwrap();
+    let rounds = parties(&barrier, 0, 8, |barrier| {
+        let ticket =
+            || TICKETS.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).ok();
+        std::iter::from_fn(|| ticket().map(|_| barrier.wait().unwrap()))
+            .map(|met| (met.index(), met.is_leader()))
+            .collect()
+    });
+    let met: Vec<_> = rounds.concat();
+    assert_eq!((met.len(), met.iter().filter(|(_, leader)| *leader).count()), (1600, 800));
+    assert_eq!(met.iter().filter(|(index, _)| *index == 0).count(), 800);
+}
+
+#[test]
 fn a_party_that_ends_properly_breaks_nothing() {
     let _dog = watched();
     let barrier = Barrier::new(2).unwrap();

@@ -31,7 +31,8 @@ pub(crate) fn recover(arena: &Arena, slot: u32, how: Option<Ended>) {
         arena.header().collect_wanted.store(1, Ordering::SeqCst);
     }
     // While the words still name the dead, only we may touch what they guard.
-    let was_inside = release_locks(arena, slot) | return_cells(arena, slot, left);
+    let was_inside =
+        release_locks(arena, slot) | return_cells(arena, slot, left && how == Some(Ended::Exited(0)));
     release_claims(arena, slot);
     // Before its blocks are swept, and while its handles still say which queues to look at.
     ring::leases::return_leases(arena, slot);
@@ -99,13 +100,13 @@ fn bury(arena: &Arena, slot: u32, id: u32, offset: u64, which: impl Fn(Kind) -> 
 
 /// Gives back what stands in the name of the dead process in objects that it has a handle to. Says whether
 /// it had anything.
-fn return_cells(arena: &Arena, slot: u32, left: bool) -> bool {
+fn return_cells(arena: &Arena, slot: u32, returned: bool) -> bool {
     let mut any = false;
     arena.held_objects(slot).for_each(|index| {
         if index >= arena.layout.objects {
             return;
         }
-        any |= sync::bury_cells(arena, slot, arena.object(index), index, left);
+        any |= sync::bury_cells(arena, slot, arena.object(index), index, returned);
     });
     any
 }

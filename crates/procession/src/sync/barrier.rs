@@ -38,6 +38,7 @@ const HISTORY: u32 = 28;
 const DIED: u64 = 1;
 const TIMED_OUT: u64 = 2;
 const ABORTED: u64 = 3;
+const PANICKED: u64 = 4;
 
 /// In a cell: it stands for a party of a dead process; the rest of the lower half is its slot + 1, the upper
 /// half its incarnation. Otherwise the lower half is a thread and the upper half the round it arrived for.
@@ -51,9 +52,11 @@ struct BarrierBody {
     shrinks: AtomicU32,
     /// Who broke it by dying.
     pid: AtomicU32,
+    /// The last round that was ended by a reset, or was about to be.
+    last_reset: AtomicU32,
 }
 
-// SAFETY: atomics only, 24 bytes, and all zero is a barrier without cells.
+// SAFETY: atomics only, 32 bytes, and all zero is a barrier without cells.
 #[allow(unsafe_code, reason = "says that the layout is made of atomics")]
 unsafe impl Body for BarrierBody {
     const KIND: Kind = Kind::Barrier;
@@ -76,11 +79,11 @@ unsafe impl Body for BarrierBody {
 ///
 /// # If a process dies
 ///
-/// When a process that has a handle to the barrier is killed, whether it had arrived or not, the barrier
-/// is **broken**: everyone who waits, and everyone who comes, gets [`WaitError::Broken`] with its process id,
-/// until somebody calls [`reset`](Barrier::reset). So nobody waits for the dead. A process that *ends
-/// properly* breaks it only if one of its threads still waits at it. So give a handle only to who takes
-/// part.
+/// When a process that has a handle to the barrier is killed or calls `exit`, whether it had arrived or not,
+/// the barrier is **broken**: everyone who waits, and everyone who comes, gets [`WaitError::Broken`] with
+/// its process id, until somebody calls [`reset`](Barrier::reset). So nobody waits for the dead. A panic that
+/// unwinds through a handle breaks it too. So give a handle only to who takes part. A process that returns,
+/// be it an `Err`, has let its handles go and breaks nothing.
 ///
 /// With [`shrink`](BarrierBuilder::shrink) the barrier goes on instead without the parties of the dead: its
 /// threads that took part in this round or the last one, at least one.
@@ -266,7 +269,10 @@ impl Barrier {
     pub fn reset(&self) -> Result<()> {
         member::arena()?;
         // CRASH: one store; between it and the wake the death sweep wakes who sleeps.
-        let _ = self.body().state.fetch_update(SeqCst, SeqCst, |now| Some(next(now, true)));
+        let _ = self.body().state.fetch_update(SeqCst, SeqCst, |now| {
+            self.body().last_reset.store(round(now), SeqCst);
+            Some(next(now, true))
+        });
         notify(&self.body().events, i32::MAX);
         Ok(())
     }
@@ -274,7 +280,7 @@ impl Barrier {
     fn meet(&self, deadline: Deadline) -> Result<BarrierWaitResult, WaitError> {
         member::arena().map_err(|e| WaitError::unusable(&e))?;
         let me = with_me(|me| me.owner()).map_err(|e| WaitError::unusable(&e))?;
-        let (round, index) = self.arrive(me)?;
+        let (round, index) = self.arrive(me, deadline)?;
         if self.complete(round) {
             return Ok(BarrierWaitResult { index, leader: true });
         }
@@ -300,7 +306,7 @@ impl Barrier {
     }
 
     /// Takes a cell in the round that is under way. Gives the round, and the cell's place.
-    fn arrive(&self, me: u32) -> Result<(u32, u32), WaitError> {
+    fn arrive(&self, me: u32, deadline: Deadline) -> Result<(u32, u32), WaitError> {
         let body = self.body();
         loop {
             let state = body.state.load(SeqCst);
@@ -321,10 +327,8 @@ impl Barrier {
                     return Ok((round, index as u32));
                 }
             }
-            // More come than there are parties: the round is complete, and perhaps nobody has said so.
-            if !self.complete(round) && body.ended(round).is_none() {
-                std::thread::yield_now();
-            }
+            // More come than there are parties: one of those will close the round in a moment.
+            wait::until(&body.events, deadline, || body.ended(round).map(drop))?;
         }
     }
 
@@ -356,16 +360,21 @@ impl BarrierBody {
         match round(state).wrapping_sub(round_then) {
             0 if cause(state) == 0 => None,
             0 => Some(Err(self.broken(state))),
-            later if later > HISTORY || state >> HISTORY_SHIFT >> (later - 1) & 1 == 1 => {
-                Some(Err(WaitError::Broken(Broken::Reset)))
+            later if later <= HISTORY && state >> HISTORY_SHIFT >> (later - 1) & 1 == 0 => Some(Ok(())),
+            // With more threads than parties one may wake up so late; it has passed if there was no reset.
+            later
+                if later > HISTORY && self.last_reset.load(SeqCst).wrapping_sub(round_then) as i32 <= -1 =>
+            {
+                Some(Ok(()))
             }
-            _ => Some(Ok(())),
+            _ => Some(Err(WaitError::Broken(Broken::Reset))),
         }
     }
 
     fn broken(&self, state: u64) -> WaitError {
         WaitError::Broken(match cause(state) {
             DIED => Broken::ProcessDied { pid: self.pid.load(SeqCst) as i32 },
+            PANICKED => Broken::Panicked { pid: self.pid.load(SeqCst) as i32 },
             TIMED_OUT => Broken::TimedOut,
             _ => Broken::Aborted,
         })
@@ -389,7 +398,7 @@ fn cells(arena: &Arena, object: &Object, index: u32) -> Option<&'static [AtomicU
 
 /// What the death of the process in `slot` does to a barrier that it has a handle to: see [`Barrier`]. Says
 /// whether it did anything.
-pub(crate) fn bury(arena: &Arena, slot: u32, object: &'static Object, index: u32, left: bool) -> bool {
+pub(crate) fn bury(arena: &Arena, slot: u32, object: &'static Object, index: u32, returned: bool) -> bool {
     let body: &'static BarrierBody = object.body();
     let Some(cells) = cells(arena, object, index).filter(|_| rules::holds(Rule::BarrierTold)) else {
         return false;
@@ -400,7 +409,7 @@ pub(crate) fn bury(arena: &Arena, slot: u32, object: &'static Object, index: u32
         cell & DEAD == 0 && id != 0 && arena.slot_of_record(id - 1) == Some(slot)
     };
     let waits = |cell: u64| of_dead(cell) && arrived_for(cell, round(state));
-    if left && !cells.iter().any(|cell| waits(cell.load(SeqCst))) {
+    if returned && !cells.iter().any(|cell| waits(cell.load(SeqCst))) {
         return false;
     }
     if body.shrinks.load(SeqCst) == 0 {
@@ -443,6 +452,16 @@ fn shrink(arena: &Arena, slot: u32, cells: &[AtomicU64], round: u32, of_dead: im
             && cell.compare_exchange(now, tombstone, SeqCst, SeqCst).is_ok()
         {
             return;
+        }
+    }
+}
+
+impl Drop for Barrier {
+    fn drop(&mut self) {
+        if std::thread::panicking() && !member::is_forked() {
+            let body = self.body();
+            body.pid.store(std::process::id(), SeqCst);
+            body.break_it(None, PANICKED);
         }
     }
 }

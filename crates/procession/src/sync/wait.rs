@@ -30,9 +30,14 @@ pub enum WaitError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Broken {
-    /// A process that had a handle to it was killed, or ended while it waited at it.
+    /// A process that had a handle to it was killed or called `exit`, or ended while it waited at it.
     ProcessDied {
         /// Its process id, which may belong to another process by now.
+        pid: i32,
+    },
+    /// A panic unwound through a handle to it.
+    Panicked {
+        /// The process in which that was.
         pid: i32,
     },
     /// One of those who waited had waited for too long.
@@ -61,6 +66,7 @@ impl fmt::Display for Broken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Broken::ProcessDied { pid } => write!(f, "process {pid} died"),
+            Broken::Panicked { pid } => write!(f, "a party in process {pid} panicked"),
             Broken::TimedOut => f.write_str("one of those who waited ran out of time"),
             Broken::Aborted => f.write_str("it was aborted"),
             Broken::Reset => f.write_str("it was reset"),
