@@ -3,12 +3,14 @@
 //! | file          | workloads                                          |
 //! |---------------|----------------------------------------------------|
 //! | `lock.rs`     | `lock_uncontended`, `lock_contended`               |
+//! | `queue/`      | everything that queues are compared in             |
 //! | `spawn.rs`    | `spawn_join`, `first_spawn`, each also with 1 GiB  |
 //! | `recovery.rs` | `recovery`, also with 1 GiB                        |
 //! | `memory.rs`   | `idle_child_pss`, `idle_cpu`: what idling costs    |
 
 mod lock;
 mod memory;
+mod queue;
 mod recovery;
 mod spawn;
 
@@ -20,6 +22,18 @@ use crate::Result;
 pub static ALL: &[Workload] = &[
     lock::UNCONTENDED,
     lock::CONTENDED,
+    queue::stream::ONE_TO_ONE,
+    queue::stream::BATCHED,
+    queue::stream::BATCHED_NUMBERS,
+    queue::stream::TYPED,
+    queue::stream::TWO_BY_TWO,
+    queue::turns::ROUND_TRIP,
+    queue::turns::ASLEEP,
+    queue::large::IN_PLACE,
+    queue::large::VECTORS,
+    queue::flat::PROCESSES,
+    queue::flat::ITEMS,
+    queue::flat::BLOCKED_CPU,
     spawn::SPAWN_JOIN,
     spawn::SPAWN_JOIN_GIB,
     spawn::FIRST_SPAWN,

@@ -1,7 +1,11 @@
 //! `procession`: the seed's programs on real input.
 #![forbid(unsafe_code)]
 
+mod dice;
 mod flags;
+mod interrupt;
+mod pipeline;
+mod screen;
 mod tickets;
 
 use std::process::ExitCode;
@@ -10,14 +14,18 @@ use clap::Parser;
 
 use flags::{Command, Flags};
 
+/// The exit code when the command line or a file is no good, or a process failed.
+const BAD_INPUT: u8 = 2;
+
 fn main() -> ExitCode {
     let done = match Flags::parse().command {
         Command::Tickets(flags) => tickets::run(&flags),
+        Command::Pipeline(flags) => pipeline::run(&flags),
     };
     done.map_or_else(
         |error| {
-            tickets::complain(&error.to_string());
-            ExitCode::from(tickets::BAD_INPUT)
+            screen::complain(&error.to_string());
+            ExitCode::from(BAD_INPUT)
         },
         ExitCode::from,
     )

@@ -6,8 +6,8 @@ use std::io;
 use serde::{Deserialize, Serialize};
 
 use crate::process::ProcessError;
-use crate::queue::{GetError, PutError};
-use crate::sync::LockError;
+use crate::queue::{GetError, JoinError, PutError, SelectError};
+use crate::sync::{LockError, WaitError};
 
 /// Any error of this library, as plain data: it can be cloned, sent to another process, and
 /// boxed.
@@ -38,12 +38,18 @@ pub enum Error {
     },
     /// A lock could not be taken.
     Lock(LockError),
+    /// What was waited for did not happen.
+    Wait(WaitError),
     /// A process did not do what it was asked to.
     Process(ProcessError),
     /// An item could not be put into a queue.
     Put(PutError<()>),
     /// There was no item to be had from a queue.
     Get(GetError),
+    /// Not everything in a queue is done.
+    Join(JoinError),
+    /// None of several things is ready.
+    Select(SelectError),
     /// An argument that makes no sense; the text says what would.
     InvalidArgument(String),
     /// The shared memory, or a table in it, is full; the text names the limit.
@@ -97,9 +103,12 @@ impl fmt::Display for Error {
             | Error::Unsupported(text)
             | Error::Other(text) => f.write_str(text),
             Error::Lock(e) => e.fmt(f),
+            Error::Wait(e) => e.fmt(f),
             Error::Process(e) => e.fmt(f),
             Error::Put(e) => e.fmt(f),
             Error::Get(e) => e.fmt(f),
+            Error::Join(e) => e.fmt(f),
+            Error::Select(e) => e.fmt(f),
             Error::Forked => f.write_str(
                 "this process was forked from a member of the family and is not one itself; start it with Process::spawn",
             ),
@@ -114,9 +123,12 @@ impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Error::Lock(e) => Some(e),
+            Error::Wait(e) => Some(e),
             Error::Process(e) => Some(e),
             Error::Put(e) => Some(e),
             Error::Get(e) => Some(e),
+            Error::Join(e) => Some(e),
+            Error::Select(e) => Some(e),
             _ => None,
         }
     }
@@ -131,6 +143,12 @@ impl From<io::Error> for Error {
 impl From<LockError> for Error {
     fn from(e: LockError) -> Error {
         Error::Lock(e)
+    }
+}
+
+impl From<WaitError> for Error {
+    fn from(e: WaitError) -> Error {
+        Error::Wait(e)
     }
 }
 

@@ -11,6 +11,7 @@ use crate::arena::{Arena, blocks, collect, heap, member, payload, slots, sweep};
 use crate::os::futex;
 use crate::os::process::{self, Ended};
 use crate::supervisor::{outcome, recovery};
+use crate::sync::{Condvar, RwLock, Semaphore};
 use crate::{Lock, Message, Queue, Result};
 
 pub use crate::queue::ring::{End, Occupied};
@@ -68,6 +69,12 @@ pub fn slot_phase(slot: u32) -> u32 {
 pub fn become_member(slot: u32) {
     member::become_child(slot);
     arena().slot(slot).pid.store(process::pid(), Ordering::Release);
+}
+
+/// In a fork that has become a member: the handles that it inherited from the process of `slot` are its own.
+pub fn inherit_handles(slot: u32) {
+    let (arena, me) = (arena(), member::slot());
+    arena.held_objects(slot).for_each(|index| arena.held_objects(me).set(index));
 }
 
 /// Declares the process of `slot` dead by SIGKILL and repairs what it left.
@@ -179,6 +186,37 @@ pub fn queue_blocks<T>(queue: &Queue<T>) -> (Vec<u64>, Vec<u64>) {
     (owned.map(|(at, _)| at).collect(), ring.reachable())
 }
 
+/// The thread that a semaphore's next permit is promised to, or 0.
+pub fn semaphore_heir(semaphore: &Semaphore) -> u32 {
+    semaphore.heir()
+}
+
+/// The word on which a condition variable's waiters sleep.
+pub fn condvar_events(condvar: &Condvar) -> u32 {
+    condvar.events().load(Ordering::SeqCst)
+}
+
+/// Whether anybody reads under a read-write lock.
+pub fn has_readers<T>(lock: &RwLock<T>) -> bool {
+    lock.has_readers()
+}
+
+/// Notes that this process has a handle to an object, as if it had been sent one.
+pub fn hold(handle: &impl HasHandle) {
+    arena().held_objects(member::slot()).set(handle.object_index());
+}
+
+/// What [`hold`] can be told of.
+pub trait HasHandle {
+    /// The object's place in the table.
+    fn object_index(&self) -> u32;
+}
+
+/// Gives back every permit that this process holds.
+pub fn give_permits_back(semaphore: &Semaphore) {
+    semaphore.bury(member::slot());
+}
+
 /// Encodes a value into a block of this process.
 pub fn pack<T: Message>(value: &T) -> Result<u64> {
     payload::pack(value)
@@ -248,6 +286,9 @@ pub fn census() -> Census {
                     census.small_spans.push((span, by));
                 }
             }
+            // Free runs that are kept.
+            Use::Head { tag: Tag::FREE, .. } => {}
+            Use::Cont { head, .. } if is_kept(arena, head) => {}
             Use::Head { tag, .. } => {
                 census.large_spans += 1;
                 census.blocks.push((arena.span_offset(span), tag.0));
@@ -264,4 +305,28 @@ pub fn census() -> Census {
         arena.held_objects(slot).for_each(|object| census.holdings.push((slot, object)));
     }
     census
+}
+
+fn is_kept(arena: &Arena, head: u32) -> bool {
+    head < arena.layout.spans && matches!(arena.span_use(head), Use::Head { tag: Tag::FREE, .. })
+}
+
+/// Spans of free runs that are kept, counted.
+pub fn kept_spans() -> u32 {
+    let arena = arena();
+    let kept = arena.spans_in_use().map(|span| match arena.span_use(span) {
+        Use::Head { tag: Tag::FREE, spans } => spans,
+        _ => 0,
+    });
+    kept.sum()
+}
+
+/// Has the hint say that no more runs should be kept.
+pub fn keep_no_more() {
+    arena().header().kept_spans.store(blocks::kept_most(arena()), Ordering::Relaxed);
+}
+
+/// Gives the kept runs back, in the name of this process.
+pub fn release_kept() -> u32 {
+    blocks::release_kept(arena(), member::slot(), u32::MAX)
 }

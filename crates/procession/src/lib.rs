@@ -56,6 +56,7 @@ mod os;
 pub mod process;
 pub mod queue;
 mod rules;
+pub mod state;
 mod supervisor;
 pub mod sync;
 
@@ -64,5 +65,5 @@ pub use error::{Error, Result};
 pub use process::{
     AnyProcess, Failure, Process, ProcessError, active_children, current_process, parent_process,
 };
-pub use queue::Queue;
+pub use queue::{JoinableQueue, Queue, pipe, select};
 pub use sync::Lock;

@@ -32,6 +32,19 @@ pub enum Rule {
     TakenBack,
     /// A lease of the dead goes back to its queue.
     LeaseReturned,
+    /// The permits of a dead process come back.
+    PermitsReturned,
+    /// A barrier hears of the death of a process that has a handle to it.
+    BarrierTold,
+    /// Who waits for long wakes up to look for a deadlock. (Broken where a test is about wake-ups, which
+    /// this would make up for.)
+    Looks,
+    /// What a death leaves of a change to a value is freed.
+    ValueRepaired,
+    /// A dead reader's cell is emptied.
+    ReadersLeave,
+    /// The kernel can wait for several words at once. Off, it is as one before 5.16.
+    WaitsForAny,
 }
 
 #[cfg(feature = "internals")]

@@ -36,6 +36,18 @@ fn tickets() {
     assert_eq!(told(printed("02_tickets")), told(expected("02_tickets")));
 }
 
+/// What a queue of three says is the same each time.
+#[test]
+fn queue() {
+    assert_eq!(printed("04_queue"), expected("04_queue"));
+}
+
+/// Who eats what, and who has the bone, is not in the output.
+#[test]
+fn producer_consumer() {
+    assert_eq!(printed("05_producer_consumer"), expected("05_producer_consumer"));
+}
+
 /// No example is left out here, and none can be understood only by scrolling.
 #[test]
 fn each_numbered_example_is_short_and_has_an_expected_output() {

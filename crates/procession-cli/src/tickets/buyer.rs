@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::board::{Board, Place};
 use super::db::{Db, DbError};
-use super::screen::{Colour, Screen, count};
+use crate::screen::{Colour, Screen, count};
 
 /// All that a buyer is told. It has nothing else in common with main.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -18,13 +18,10 @@ mod books;
 mod buyer;
 mod claim;
 mod db;
-mod interrupt;
 mod ledger;
 mod observer;
 mod plan;
 mod report;
 mod sale;
-mod screen;
 
-pub use sale::{BAD_INPUT, run};
-pub use screen::complain;
+pub use sale::run;

@@ -13,7 +13,7 @@ use procession::{Failure, Process};
 use super::board::{Board, Place};
 use super::buyer::Answer;
 use super::plan::Aim;
-use super::screen::{Colour, Screen};
+use crate::screen::{Colour, Screen};
 
 /// A buyer's process.
 pub type Handle = Process<procession::Result<Answer>>;

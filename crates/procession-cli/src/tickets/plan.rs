@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::board::Place;
+use crate::dice::Dice;
 
 /// When a buyer is to be killed.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -40,7 +41,7 @@ impl Expected {
 /// half of these while it reads, a quarter while it decides, a quarter about when it writes. A
 /// buyer that finds no ticket left never decides nor writes, and so may escape.
 pub fn plan(rate: f64, seed: u64, expected: &Expected) -> Vec<Option<Aim>> {
-    let mut dice = Dice(seed);
+    let mut dice = Dice::seeded(seed);
     let think = expected.think_time;
     let aim = |n| {
         // All are thrown for every buyer, so that one buyer's luck is not another's.
@@ -58,20 +59,6 @@ pub fn plan(rate: f64, seed: u64, expected: &Expected) -> Vec<Option<Aim>> {
         (victim < rate).then_some(aim)
     };
     (1..=expected.buyers).map(aim).collect()
-}
-
-/// Random numbers from a seed: Steele, Lea and Flood's SplitMix64.
-struct Dice(u64);
-
-impl Dice {
-    /// A number from 0 up to but not including 1.
-    fn throw(&mut self) -> f64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 53) as f64
-    }
 }
 
 #[cfg(test)]

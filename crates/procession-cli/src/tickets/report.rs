@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::board::Place;
 use super::books::{Books, Buyer, Fate};
 use super::observer::Landing;
-use super::screen::count;
+use crate::screen::count;
 
 /// What is known of a sale besides its books.
 #[derive(Clone, Debug, Serialize)]

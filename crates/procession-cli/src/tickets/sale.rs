@@ -1,7 +1,6 @@
 //! The sale itself: opens the file, starts the buyers, waits for them, closes the books.
 
 use std::collections::VecDeque;
-use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
@@ -13,19 +12,18 @@ use super::books::{Books, Buyer, Fate};
 use super::buyer::{self, Answer, Order};
 use super::claim::Claim;
 use super::db::{Db, DbError};
-use super::interrupt::Interrupt;
 use super::ledger::Ledger;
 use super::observer::{Handle, Observer, Victim};
 use super::plan::{self, Expected};
 use super::report::{Facts, Report};
-use super::screen::{Colour, Screen, complain, count, progress_bar};
+use crate::BAD_INPUT;
+use crate::dice::Dice;
 use crate::flags::Tickets;
+use crate::interrupt::Interrupt;
+use crate::screen::{Colour, Screen, complain, count, progress_bar};
 
 /// The exit code when the books do not balance.
 const UNBALANCED: u8 = 1;
-/// The exit code when the command line or the file is no good, or a buyer failed.
-pub const BAD_INPUT: u8 = 2;
-
 type Failed = Box<dyn std::error::Error>;
 
 /// Runs the sale that `flags` ask for; gives the exit code.
@@ -103,9 +101,8 @@ impl<'a> Sale<'a> {
             lock,
             board: Board::new(flags.buyers)?,
             screen: Screen::new(flags.json),
-            // 32 bits, because many readers of JSON cannot take more than 53.
-            seed: flags.seed.unwrap_or_else(|| RandomState::new().hash_one(0) >> 32),
-            bar: progress_bar(flags.buyers)?,
+            seed: flags.seed.unwrap_or_else(Dice::fresh_seed),
+            bar: progress_bar(flags.buyers.into(), "buyers")?,
             running: VecDeque::new(),
             ended: Vec::new(),
         })

@@ -89,8 +89,11 @@ fn pass(arena: &Arena, by: u32, record: &super::records::Record) -> bool {
         }
     }
     marks.spread();
-    let garbage = candidates.into_iter().filter(|(id, _)| !marks.has(id.index()));
-    garbage.fold(false, |again, (id, _)| objects::free(arena, record, by, id) | again)
+    let mut garbage = candidates;
+    garbage.retain(|(id, _)| !marks.has(id.index()));
+    // Told first: the words that hear of it may lie in what is garbage too.
+    garbage.iter().for_each(|(id, _)| arena.object(id.index()).send_obituaries(arena));
+    garbage.into_iter().fold(false, |again, (id, _)| objects::free(arena, record, by, id) | again)
 }
 
 /// Calls `mark` with every handle that a block carries, and the owner of the block.

@@ -3,12 +3,13 @@
 //! Everything here is private memory and only a hint; what counts are the tags. A process that
 //! dies takes its heap with it, and its spans are adopted by others.
 
+use std::collections::VecDeque;
 use std::sync::Mutex;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::Arena;
-use super::blocks::{CLASSES, HEADER, NOBODY, Tag, Use, blocks_in, class_for};
+use super::blocks::{self, CLASSES, HEADER, NOBODY, Tag, Use, blocks_in, class_for};
 use super::layout::SPAN;
 use super::member;
 use crate::os::clock::Deadline;
@@ -30,7 +31,12 @@ pub(crate) struct Heap {
     shelves: [Shelf; CLASSES.len()],
     /// No span below this one is likely to be free.
     from: u32,
+    /// Heads of runs that this process took lately: whoever frees them keeps them for it.
+    runs: VecDeque<u32>,
 }
+
+/// Runs that are remembered.
+const RUNS: usize = 64;
 
 static HEAP: Mutex<Option<Heap>> = Mutex::new(None);
 
@@ -141,15 +147,58 @@ impl Heap {
 
     fn run(&mut self, arena: &Arena, slot: u32, spans: u64) -> Option<u64> {
         let spans = u32::try_from(spans).ok()?;
-        let head = self.claim(arena, slot, spans, |head| Use::Cont { by: slot, head })?;
-        // CRASH: until this store the run is `CONT` by us without a head, and is swept.
-        let tag = Tag::process(slot);
-        arena.span_word(head).store(Use::Head { tag, spans }.word(), Ordering::Release);
+        let head = match self.kept_run(arena, slot, spans) {
+            Some(head) => head,
+            None => {
+                let head = self.new_run(arena, slot, spans)?;
+                self.runs.truncate(RUNS - 1);
+                self.runs.push_front(head);
+                head
+            }
+        };
         Some(arena.span_offset(head))
     }
 
-    /// Takes `count` neighbouring free spans.
+    /// One of the runs that this process had, if it is free and as long.
+    fn kept_run(&mut self, arena: &Arena, slot: u32, spans: u32) -> Option<u32> {
+        let kept = Use::Head { tag: Tag::FREE, spans };
+        self.runs.iter().copied().find(|&head| {
+            arena.span_use(head) == kept && {
+                touch(arena, slot, head);
+                blocks::take_kept(arena, head, spans, slot)
+            }
+        })
+    }
+
+    fn new_run(&mut self, arena: &Arena, slot: u32, spans: u32) -> Option<u32> {
+        let head = self.claim(arena, slot, spans, |head| Use::Cont { by: slot, head })?;
+        if spans <= blocks::kept_most(arena) {
+            // Whoever needs so much writes to it soon; page by page that would take much longer.
+            arena.populate(arena.span_offset(head), u64::from(spans) * SPAN);
+        }
+        // CRASH: until this store the run is `CONT` by us without a head, and is swept.
+        let tag = Tag::process(slot);
+        arena.span_word(head).store(Use::Head { tag, spans }.word(), Ordering::Release);
+        Some(head)
+    }
+
+    /// Takes `count` neighbouring free spans; when there are none, those of runs that are kept, too.
     fn claim(&mut self, arena: &Arena, slot: u32, count: u32, as_use: impl Fn(u32) -> Use) -> Option<u32> {
+        let found = self.claim_free(arena, slot, count, &as_use);
+        if found.is_some() || blocks::release_kept(arena, slot, u32::MAX) == 0 {
+            return found;
+        }
+        self.from = 0;
+        self.claim_free(arena, slot, count, &as_use)
+    }
+
+    fn claim_free(
+        &mut self,
+        arena: &Arena,
+        slot: u32,
+        count: u32,
+        as_use: &impl Fn(u32) -> Use,
+    ) -> Option<u32> {
         let total = arena.layout.spans;
         let mut first = if count == 1 { self.from.min(total) } else { 0 };
         let mut wrapped = first == 0;

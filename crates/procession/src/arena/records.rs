@@ -23,7 +23,8 @@ pub(crate) struct Record {
     pub(crate) object_intent: AtomicU64,
     /// The kernel's number of the thread; 0 while no thread uses the record.
     pub(crate) thread: AtomicI32,
-    _reserved: AtomicU32,
+    /// An event count, for a thread that sleeps on several words at once.
+    pub(crate) doorbell: AtomicU32,
     /// The offset of the first [`Chunk`], or 0.
     pub(crate) chunk: AtomicU64,
     _intents: [AtomicU64; 3],

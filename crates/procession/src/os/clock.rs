@@ -43,6 +43,11 @@ impl Deadline {
         Deadline(Some(self.0.map_or(ns, |at| at.min(ns))))
     }
 
+    /// The later of this moment and `ns` on the monotonic clock.
+    pub(crate) fn max_ns(self, ns: u64) -> Deadline {
+        Deadline(self.0.map(|at| at.max(ns)))
+    }
+
     pub(crate) fn as_ns(self) -> Option<u64> {
         self.0
     }

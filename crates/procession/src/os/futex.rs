@@ -5,6 +5,7 @@
 use std::sync::atomic::AtomicU32;
 
 use super::clock::Deadline;
+use crate::rules::{self, Rule};
 
 /// Sleeps while `word` is `expected`, until woken or until the deadline. Returns for any reason,
 /// also for none: callers look at their word again.
@@ -12,15 +13,13 @@ pub(crate) fn wait(word: &AtomicU32, expected: u32, deadline: Deadline) {
     wait_as(word, expected, deadline, EVERY_CLASS);
 }
 
-/// As [`wait`], as a sleeper of these classes: see [`wake_class`].
-pub(crate) fn wait_as(word: &AtomicU32, expected: u32, deadline: Deadline, classes: u32) {
-    let at = deadline.as_ns().map(|ns| libc::timespec {
-        tv_sec: (ns / 1_000_000_000) as libc::time_t,
-        tv_nsec: (ns % 1_000_000_000) as libc::c_long,
-    });
+/// As [`wait`], as a sleeper of these classes: see [`wake_class`]. Says whether it was the time that
+/// ended the sleep, and nobody's wake.
+pub(crate) fn wait_as(word: &AtomicU32, expected: u32, deadline: Deadline, classes: u32) -> bool {
+    let at = deadline.as_ns().map(timespec);
     let at = at.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
     // SAFETY: `word` outlives the call; WAIT_BITSET takes an absolute CLOCK_MONOTONIC time or null.
-    unsafe {
+    let slept = unsafe {
         libc::syscall(
             libc::SYS_futex,
             word.as_ptr(),
@@ -29,7 +28,58 @@ pub(crate) fn wait_as(word: &AtomicU32, expected: u32, deadline: Deadline, class
             at,
             std::ptr::null::<u32>(),
             classes,
-        );
+        )
+    };
+    slept != 0 && std::io::Error::last_os_error().raw_os_error() == Some(libc::ETIMEDOUT)
+}
+
+/// The most words that [`wait_any`] takes.
+pub(crate) const MOST_WORDS: usize = 128;
+
+/// Sleeps while every word is what is expected of it, as [`wait`] does with one. Where the kernel cannot
+/// do that (before 5.16, or under a filter), it looks every few milliseconds.
+pub(crate) fn wait_any(words: &[(&AtomicU32, u32)], deadline: Deadline) {
+    #[repr(C)]
+    struct Waiter {
+        value: u64,
+        address: u64,
+        flags: u32,
+        reserved: u32,
+    }
+    const SIZE_U32: u32 = 2;
+    const LOOK_AGAIN_NS: u64 = 5_000_000;
+    debug_assert!(words.len() <= MOST_WORDS);
+    let waiters: Vec<Waiter> = words
+        .iter()
+        .map(|(word, expected)| Waiter {
+            value: (*expected).into(),
+            address: word.as_ptr() as u64,
+            flags: SIZE_U32,
+            reserved: 0,
+        })
+        .collect();
+    let at = deadline.as_ns().map(timespec);
+    let at = at.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
+    let refused = if rules::holds(Rule::WaitsForAny) {
+        // SAFETY: the words and the list outlive the call; the time is absolute or null.
+        let ret = unsafe {
+            let (list, count) = (waiters.as_ptr(), waiters.len());
+            libc::syscall(libc::SYS_futex_waitv, list, count, 0, at, libc::CLOCK_MONOTONIC)
+        };
+        let why = std::io::Error::last_os_error().raw_os_error();
+        ret == -1 && matches!(why, Some(libc::ENOSYS | libc::EPERM))
+    } else {
+        true
+    };
+    if refused && let Some((word, expected)) = words.last() {
+        wait(word, *expected, deadline.min_ns(super::clock::now_ns() + LOOK_AGAIN_NS));
+    }
+}
+
+fn timespec(ns: u64) -> libc::timespec {
+    libc::timespec {
+        tv_sec: (ns / 1_000_000_000) as libc::time_t,
+        tv_nsec: (ns % 1_000_000_000) as libc::c_long,
     }
 }
 

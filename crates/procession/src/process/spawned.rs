@@ -18,7 +18,10 @@ use crate::arena::handle::Handle;
 use crate::arena::member;
 use crate::arena::objects::Kind;
 use crate::os::clock::Deadline;
+use crate::queue::Ready;
+use crate::queue::select::{Signal, sealed};
 use crate::supervisor::outcome::{self, ProcessBody};
+use crate::sync::LockError;
 use crate::{Error, Result};
 
 /// A process that was spawned, and what its function returns.
@@ -245,11 +248,27 @@ impl<R: Message> Process<R> {
             Ok(true) => waiting::outcome(&self.handle).map(Some),
             Ok(false) => Ok(None),
             Err(e) => {
-                Err(ProcessError::new(self.name(), self.pid(), Failure::Unknown { why: e.to_string() }))
+                let failure = match e {
+                    Error::Lock(LockError::Deadlock { cycle }) => Failure::Deadlock { cycle },
+                    other => Failure::Unknown { why: other.to_string() },
+                };
+                Err(ProcessError::new(self.name(), self.pid(), failure))
             }
         }
     }
 }
+
+impl<R> sealed::Ready for Process<R> {
+    fn is_ready(&self) -> bool {
+        self.body().is_done()
+    }
+
+    fn signal(&self) -> Signal<'_> {
+        Signal::Changes(&self.body().done, 0)
+    }
+}
+
+impl<R> Ready for Process<R> {}
 
 impl<R> Drop for Process<R> {
     fn drop(&mut self) {

@@ -32,6 +32,16 @@ pub enum GetError {
     Unusable(String),
 }
 
+/// Why not everything is done.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum JoinError {
+    /// Something is not done: now, or until the time was up.
+    NotDone,
+    /// The queue cannot be used from here, and why.
+    Unusable(String),
+}
+
 impl<T> PutError<T> {
     /// The item.
     ///
@@ -95,6 +105,23 @@ impl fmt::Display for GetError {
 }
 
 impl std::error::Error for GetError {}
+
+impl fmt::Display for JoinError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            JoinError::NotDone => f.write_str("not everything that was put into the queue is done"),
+            JoinError::Unusable(why) => f.write_str(why),
+        }
+    }
+}
+
+impl std::error::Error for JoinError {}
+
+impl From<JoinError> for crate::Error {
+    fn from(e: JoinError) -> crate::Error {
+        crate::Error::Join(e)
+    }
+}
 
 impl<T> From<PutError<T>> for crate::Error {
     fn from(e: PutError<T>) -> crate::Error {

@@ -34,16 +34,24 @@
 //! | `sending.rs`    | a value on its way in; `receiving.rs` on its way out           |
 //! | `waiting.rs`    | waiting for a message or for room: spin a moment, then sleep    |
 //! | `plain.rs`      | [`Queue`]                                                      |
-//! | `joinable.rs`   | [`JoinableQueue`]; `lease.rs` what it hands out, `leases.rs` where that stands |
+//! | `joinable.rs`   | [`JoinableQueue`]; `lease.rs` what it hands out         |
 //! | `connection.rs` | [`pipe()`]                                                     |
 //! | `select.rs`     | [`select`]                                                     |
 
+mod connection;
 mod error;
+mod joinable;
+mod lease;
 mod plain;
 mod receiving;
 pub(crate) mod ring;
+pub(crate) mod select;
 mod sending;
 mod waiting;
 
-pub use error::{GetError, PutError};
+pub use connection::{Connection, pipe};
+pub use error::{GetError, JoinError, PutError};
+pub use joinable::JoinableQueue;
+pub use lease::{DeadLetter, DeadLetters, Lease};
 pub use plain::{Iter, Queue};
+pub use select::{Ready, SelectError, select, select_deadline, select_timeout, try_select};

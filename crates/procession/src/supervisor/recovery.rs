@@ -12,6 +12,7 @@ use crate::arena::{Arena, slots, sweep};
 use crate::os::process::Ended;
 use crate::queue::ring;
 use crate::rules::{self, Rule};
+use crate::state;
 use crate::sync;
 use crate::sync::raw::park;
 
@@ -30,8 +31,10 @@ pub(crate) fn recover(arena: &Arena, slot: u32, how: Option<Ended>) {
         arena.header().collect_wanted.store(1, Ordering::SeqCst);
     }
     // While the words still name the dead, only we may touch what they guard.
-    let was_inside = release_locks(arena, slot);
+    let was_inside = release_locks(arena, slot) | return_cells(arena, slot, left);
     release_claims(arena, slot);
+    // Before its blocks are swept, and while its handles still say which queues to look at.
+    ring::leases::return_leases(arena, slot);
     if (!clean || was_inside) && rules::holds(Rule::SweepWakes) {
         // The dead may have been woken on behalf of another, or been about to wake one.
         park::wake_everybody(arena);
@@ -50,11 +53,12 @@ pub(crate) fn recover(arena: &Arena, slot: u32, how: Option<Ended>) {
     dead.state.store(slots::FREE, Ordering::Release);
 }
 
-/// Hands on what some threads of this very process hold, because the process is ending.
+/// Hands on what some threads of this very process hold, because the process is ending. Not what the
+/// library's own code holds for a moment: that thread still runs, and lets go by itself.
 pub(crate) fn release_locks_of_threads(arena: &Arena, slot: u32, ends: impl Fn(i32) -> bool) {
     for id in arena.records_of(slot) {
         if ends(arena.record(id).thread.load(Ordering::Acquire)) {
-            release_locks_of(arena, slot, id);
+            release_locks_of(arena, slot, id, |kind| !kind.is_inside());
         }
     }
 }
@@ -62,31 +66,47 @@ pub(crate) fn release_locks_of_threads(arena: &Arena, slot: u32, ends: impl Fn(i
 fn release_locks(arena: &Arena, slot: u32) -> bool {
     let mut any = false;
     for id in arena.records_of(slot) {
-        any |= release_locks_of(arena, slot, id);
+        any |= release_locks_of(arena, slot, id, |_| true);
     }
     any
 }
 
-fn release_locks_of(arena: &Arena, slot: u32, id: u32) -> bool {
+fn release_locks_of(arena: &Arena, slot: u32, id: u32, which: impl Fn(Kind) -> bool) -> bool {
     let mut any = false;
     arena.record(id).for_each_held(arena, |entry| {
         let lock = entry.load(Ordering::Acquire);
         if lock != 0 {
             any = true;
-            bury(arena, slot, id, lock);
+            bury(arena, slot, id, lock, &which);
         }
     });
     any
 }
 
-/// Releases the lock at `offset`, which the thread with record `id` held or was about to take.
-fn bury(arena: &Arena, slot: u32, id: u32, offset: u64) {
+/// Releases the lock at `offset`, which the thread with record `id` held or was about to take, if its object
+/// is one of `which`.
+fn bury(arena: &Arena, slot: u32, id: u32, offset: u64, which: impl Fn(Kind) -> bool) {
     let Some((index, object)) = arena.object_around(offset) else { return };
-    match object.kind() {
+    match object.kind().filter(|kind| which(*kind)) {
         Some(Kind::Lock) => sync::bury(arena, slot, id, object, offset),
+        Some(Kind::Value) => state::bury_value(arena, slot, id, (index, object), offset),
         Some(Kind::Queue | Kind::JoinableQueue) => ring::bury(arena, slot, id, index, offset),
         Some(Kind::Process | Kind::Connection) | None => {}
+        Some(_) => sync::bury_other(arena, slot, id, (index, object), offset),
     }
+}
+
+/// Gives back what stands in the name of the dead process in objects that it has a handle to. Says whether
+/// it had anything.
+fn return_cells(arena: &Arena, slot: u32, left: bool) -> bool {
+    let mut any = false;
+    arena.held_objects(slot).for_each(|index| {
+        if index >= arena.layout.objects {
+            return;
+        }
+        any |= sync::bury_cells(arena, slot, arena.object(index), index, left);
+    });
+    any
 }
 
 /// Puts spares back that the dead had claimed and not sent off.

@@ -10,8 +10,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
+use procession::process::Entry;
 use procession::sync::{LockError, LockGuard};
-use procession::{Error, Failure, Lock, Process};
+use procession::{Error, Failure, Lock, Message, Process};
 use procession_testkit::{Watchdog, proc, watchdog};
 
 /// What has not come after this time does not come.
@@ -38,6 +39,26 @@ pub fn forever() {
 /// A process that waits to be ended. A daemon, so that a test that fails ends all the same.
 pub fn sleeper() -> Process<()> {
     Process::builder().daemon(true).spawn(forever, ()).expect("a process that sleeps")
+}
+
+/// A process that has fallen asleep in `f`. A daemon, so that a test that fails ends all the same.
+pub fn asleep<F, A>(f: F, args: A) -> Process<F::Output>
+where
+    F: Entry<A>,
+    A: Message,
+    F::Output: Message,
+{
+    let p = Process::builder().name("asleep").daemon(true).spawn(f, args).expect("a process that sleeps");
+    // Before it has begun it sleeps too, but has another name.
+    let sleeps = |pid| proc::comm(pid).as_deref() == Some("asleep") && proc::is_parked(pid);
+    until("it sleeps", || p.pid().is_some_and(sleeps) || !p.is_alive());
+    p
+}
+
+/// Kills a process, and waits until it has been buried.
+pub fn kill<R: Message>(p: &Process<R>) {
+    p.kill().expect("a process to kill");
+    assert!(p.join().is_err(), "it was killed");
 }
 
 /// Sends a signal to a process, or to a group if `pid` is negative.

@@ -221,7 +221,7 @@ impl<T: Numbered> Line<T> {
             let got = drain(queue);
             ensure!(got == [number], "{number} went in and {got:?} came out");
         }
-        let many = queue.try_put_many(fresh.map(T::new)).map_or_else(|e| 3 - e.into_item().len(), |n| n);
+        let many = queue.try_put_many(fresh.map(T::new)).unwrap_or_else(|e| 3 - e.into_item().len());
         let got = drain(queue);
         ensure!(got == fresh[..many], "{many} went in and {got:?} came out");
         self.is_whole()?;

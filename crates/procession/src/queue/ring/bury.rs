@@ -25,6 +25,7 @@ pub(crate) fn bury(arena: &Arena, slot: u32, id: u32, index: u32, offset: u64) {
     } else if offset == arena.offset_of(&raw const consumers.lock) {
         lock::bury(arena, id, &consumers.lock, |_| {
             ring.settle_consumers(slot);
+            ring.settle_leases(slot);
             false
         });
     }

@@ -12,7 +12,7 @@ use crate::arena::{member, payload};
 use crate::os::clock::Deadline;
 use crate::sync::raw::event;
 
-/// Where the bytes of a small message are copied to.
+/// The bytes of a small message on its way in or out.
 pub(crate) struct Buffer {
     bytes: [MaybeUninit<u8>; INLINE_MAX],
     len: usize,
@@ -32,10 +32,23 @@ impl Buffer {
         self.len = len;
     }
 
+    /// `len` bytes to write to, `INLINE_MAX` at most.
+    #[inline]
+    pub(crate) fn zeros(&mut self, len: usize) -> &mut [u8] {
+        // By lines, because the length is not known where this is compiled, and most messages are short.
+        const LINE: usize = 64;
+        for line in self.bytes.chunks_exact_mut(LINE).take(len.div_ceil(LINE)) {
+            line.fill(MaybeUninit::new(0));
+        }
+        self.len = len.min(INLINE_MAX);
+        // SAFETY: so many were just written, and a byte has no alignment.
+        unsafe { std::slice::from_raw_parts_mut(self.bytes.as_mut_ptr().cast(), self.len) }
+    }
+
     /// What was copied last.
     #[inline]
     pub(crate) fn bytes(&self) -> &[u8] {
-        // SAFETY: `fill` has written so many.
+        // SAFETY: `fill` or `zeros` has written so many.
         unsafe { std::slice::from_raw_parts(self.bytes.as_ptr().cast(), self.len) }
     }
 }
@@ -53,7 +66,26 @@ impl Ring {
     /// Takes the next message, if there is one. Waits only for its turn.
     #[inline]
     pub(crate) fn take(&self, buffer: &mut Buffer, deadline: Deadline) -> Result<Taken, Refusal> {
-        let turn = self.turn(&self.control.consumers.side, deadline)?;
+        let side = &self.control.consumers.side;
+        let turn = self.turn(side, deadline)?;
+        let cursor = side.cursor();
+        let at = cursor.offset();
+        // ORDERING: as in `header`.
+        let taken = if let Some(len) = Header::inline_len(self.word(at).load(Ordering::Acquire)) {
+            buffer.fill(self.arena.bytes(at + WORD, len));
+            // CRASH: as in `step`.
+            side.advance(cursor, at + Header::Inline { len }.size(), side.passed(cursor).with(len));
+            Taken::Inline(len as usize)
+        } else {
+            self.take_any(buffer)?
+        };
+        self.tell_producers(turn, 1);
+        Ok(taken)
+    }
+
+    /// As [`take`](Ring::take), by who has the turn, whatever comes next.
+    #[cold]
+    fn take_any(&self, buffer: &mut Buffer) -> Result<Taken, Refusal> {
         let (cursor, header) = self.next()?;
         let taken = if let Header::Inline { len } = header {
             buffer.fill(self.arena.bytes(cursor.offset() + WORD, len));
@@ -63,7 +95,6 @@ impl Ring {
             Taken::Block(self.take_block(cursor.offset()))
         };
         self.step(cursor, header);
-        self.tell_producers(turn, 1);
         Ok(taken)
     }
 
@@ -84,6 +115,10 @@ impl Ring {
             let header = self.header(at);
             match header {
                 Header::Inline { len } => {
+                    if taken.is_empty() {
+                        // The others are likely to be as long.
+                        bytes.reserve(max.saturating_mul(len as usize).min(64 << 10));
+                    }
                     bytes.extend_from_slice(self.arena.bytes(at + WORD, len));
                     taken.push(Taken::Inline(len as usize));
                     passed = passed.with(len);
@@ -103,7 +138,7 @@ impl Ring {
     }
 
     #[inline]
-    fn tell_producers(&self, turn: Turn, count: usize) {
+    pub(super) fn tell_producers(&self, turn: Turn, count: usize) {
         drop(turn);
         after_release();
         // Room counted in bytes may do for several small messages.
@@ -144,6 +179,12 @@ impl Ring {
     /// Makes the block of the record at `at` this process's own.
     fn take_block(&self, at: u64) -> u64 {
         let block = self.word(at + WORD).load(Ordering::Acquire);
+        self.adopt(block);
+        block
+    }
+
+    /// Makes a block of the queue's this process's own.
+    pub(super) fn adopt(&self, block: u64) {
         blocks::hand_over(self.arena, block, self.owner(), Ring::me());
         if blocks::owner(self.arena, block).has_handles() {
             // A move of what it carries: see `arena/collect.rs`.
@@ -153,7 +194,6 @@ impl Ring {
                 }
             });
         }
-        block
     }
 
     /// Goes on in the next segment, and frees this one.
@@ -193,13 +233,22 @@ impl Ring {
 
     /// Whether there is a message, or there will be none: a snapshot without the lock.
     pub(crate) fn has_news(&self) -> bool {
+        self.peek() != Header::Nothing
+    }
+
+    /// Whether there is a message: a snapshot without the lock.
+    pub(crate) fn has_message(&self) -> bool {
+        !matches!(self.peek(), Header::Nothing | Header::Closed)
+    }
+
+    fn peek(&self) -> Header {
         let side = &self.control.consumers.side;
         loop {
             let cursor = side.cursor();
             let header = self.header(cursor.offset());
             // A segment that was left is freed after the cursor has moved: then look again.
             if side.cursor() == cursor {
-                return header != Header::Nothing;
+                return header;
             }
         }
     }

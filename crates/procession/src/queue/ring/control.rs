@@ -17,13 +17,16 @@ pub(crate) struct Control {
     /// Who wants room for one sleeps here.
     pub(crate) emptied: Event,
     pub(crate) limits: Limits,
+    pub(super) leases: LeaseLine,
+    /// Who waits for all messages to be done sleeps here.
+    pub(crate) finished: Event,
 }
 
 /// The producers' side. All of it but the cursor is touched only by who holds the lock.
 #[repr(C, align(128))]
 pub(super) struct Producers {
     pub(super) side: Side,
-    /// From the cursor up to this offset there is room; 0 when that is not known.
+    /// From the cursor up to this offset there is room, and the queue is open; 0 when that is not known.
     pub(super) room_to: AtomicU64,
     /// What the consumers had taken when a producer last looked.
     pub(super) taken: Tally,
@@ -76,6 +79,22 @@ pub(crate) struct Limits {
     pub(super) bytes: AtomicU64,
 }
 
+/// What a queue with leases has besides: see `leases.rs`.
+#[repr(C, align(64))]
+pub(super) struct LeaseLine {
+    /// The first chunk of cells, or 0.
+    pub(super) cells: AtomicU64,
+    /// The chunk that was added last.
+    pub(super) last: AtomicU64,
+    /// Hint: some cell may be `RETURNED`. It errs to one side.
+    pub(super) returned: AtomicU64,
+    /// Hint: a cell that is likely to be free, or 0.
+    pub(super) spare: AtomicU64,
+    /// Hint: the cells of the last chunk from this one on were never used.
+    pub(super) fresh: AtomicU64,
+    pub(super) most_attempts: AtomicU64,
+}
+
 /// A [`Tally`], read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Passed {
@@ -126,6 +145,11 @@ impl Cursor {
     #[inline]
     pub(super) fn offset(self) -> u64 {
         self.0 & Cursor::OFFSET
+    }
+
+    /// Messages, mod 2²⁴.
+    pub(super) fn items(self) -> u64 {
+        self.0 >> 40
     }
 
     #[inline]
@@ -184,6 +208,7 @@ impl Side {
 }
 
 impl Control {
+    #[inline]
     pub(super) fn limits(&self) -> Passed {
         let Limits { items, bytes } = &self.limits;
         Passed { items: items.load(Ordering::Relaxed), bytes: bytes.load(Ordering::Relaxed) }

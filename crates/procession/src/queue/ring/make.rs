@@ -61,6 +61,7 @@ impl Parts {
         let made = control_at(arena, control);
         made.limits.items.store(items, Ordering::Relaxed);
         made.limits.bytes.store(bytes, Ordering::Relaxed);
+        made.leases.most_attempts.store(u64::from(u32::MAX), Ordering::Relaxed);
         let cursor = Cursor::new(first, 0, 0).0;
         made.producers.side.cursor.store(cursor, Ordering::Relaxed);
         made.consumers.side.cursor.store(cursor, Ordering::Release);
@@ -121,6 +122,16 @@ impl Ring {
         // Taken first, so that it is never more than what was put.
         let taken = self.control.consumers.side.snapshot().1;
         (self.control.producers.side.snapshot().1, taken)
+    }
+
+    /// How many messages were put, mod 2²⁴.
+    pub(crate) fn has_put(&self) -> u64 {
+        self.control.producers.side.cursor().items()
+    }
+
+    /// How many messages were taken, mod 2²⁴.
+    pub(crate) fn has_taken(&self) -> u64 {
+        self.control.consumers.side.cursor().items()
     }
 
     /// How many messages are there: a snapshot.

@@ -8,6 +8,7 @@
 //! | `make.rs`    | making a ring, finding its parts again                               |
 //! | `produce.rs` | putting messages in: one commit a batch                              |
 //! | `consume.rs` | taking messages out                                                  |
+//! | `leases.rs`  | which messages are being worked on, by whom                          |
 //! | `bury.rs`    | what recovery does to a side whose lock the dead held                |
 //! | `inspect.rs` | what the crash tests ask                                             |
 #![allow(unsafe_code)] // Makes references to words of segments, from offsets.
@@ -17,6 +18,7 @@ mod consume;
 mod control;
 #[cfg(feature = "internals")]
 mod inspect;
+pub(crate) mod leases;
 mod make;
 mod produce;
 mod record;
@@ -36,7 +38,7 @@ use crate::Error;
 use crate::arena::blocks::{self, HEADER, Tag};
 use crate::arena::thread::with_me;
 use crate::arena::{Arena, member};
-use crate::os::clock::Deadline;
+use crate::os::clock::{Deadline, now_ns};
 use crate::sync::raw::lock::{Held, RawLock};
 use control::Side;
 use record::Header;
@@ -69,6 +71,9 @@ pub(crate) enum Refusal {
     Unusable(Error),
 }
 
+/// How long a call waits for its turn at least.
+const PATIENCE_NS: u64 = 1_000_000_000;
+
 /// One side's lock, held until this is dropped. No code of the user's runs meanwhile.
 struct Turn {
     lock: &'static RawLock,
@@ -89,10 +94,6 @@ impl Ring {
 
     pub(crate) fn arena(&self) -> &'static Arena {
         self.arena
-    }
-
-    pub(crate) fn object(&self) -> u32 {
-        self.object
     }
 
     #[inline]
@@ -138,8 +139,11 @@ impl Ring {
         }
     }
 
+    /// Who has the lock lets go of it within a microsecond, or when it runs again, or is buried: so also who
+    /// does not want to wait waits for that. Only a holder that was stopped takes longer.
     #[cold]
     fn await_turn(&self, lock: &'static RawLock, deadline: Deadline) -> Result<Turn, Refusal> {
+        let deadline = deadline.max_ns(now_ns() + PATIENCE_NS);
         let taken = with_me(|me| lock.acquire(me, self.arena.offset_of(lock), true, deadline));
         match taken.and_then(|taken| taken) {
             Ok((_, Some(held))) => Ok(Turn { lock, held }),

@@ -1,4 +1,4 @@
-//! [`Screen`]: lines for people, from any process of the sale.
+//! [`Screen`]: lines for people, from any process of the family.
 
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
@@ -7,7 +7,7 @@ use indicatif::style::TemplateError;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::{Deserialize, Serialize};
 
-/// What standard output is like; found out by main, and told to the buyers.
+/// What standard output is like; found out by main, and told to the children.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Screen {
     quiet: bool,
@@ -69,10 +69,12 @@ pub fn count(n: u64, what: &str) -> String {
     format!("{n} {what}{}", if n == 1 { "" } else { "s" })
 }
 
-/// Shows how many buyers have ended, on standard error if that is a terminal.
-pub fn progress_bar(buyers: u32) -> Result<ProgressBar, TemplateError> {
-    let bar = ProgressBar::with_draw_target(Some(buyers.into()), ProgressDrawTarget::stderr());
-    bar.set_style(ProgressStyle::with_template("{bar:40} {pos} of {len} buyers, {elapsed}")?);
+/// Shows how many of them have come to their end, on standard error if that is a terminal.
+pub fn progress_bar(all: u64, what: &str) -> Result<ProgressBar, TemplateError> {
+    let bar = ProgressBar::with_draw_target(Some(all), ProgressDrawTarget::stderr());
+    bar.set_style(ProgressStyle::with_template(&format!(
+        "{{bar:40}} {{pos}} of {{len}} {what}, {{elapsed}}"
+    ))?);
     bar.enable_steady_tick(Duration::from_millis(100));
     Ok(bar)
 }

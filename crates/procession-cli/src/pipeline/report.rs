@@ -1,0 +1,64 @@
+//! The summary, for people and for programs.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use super::writer::Written;
+use crate::screen::count;
+
+/// All that is told at the end.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// Items that the producers have put.
+    pub produced: u64,
+    #[serde(flatten)]
+    pub written: Written,
+    pub producers: u32,
+    pub consumers: u32,
+    pub killed: u32,
+    pub kill_rate: f64,
+    pub seed: u64,
+    pub seconds: f64,
+    /// The signal that ended it early.
+    pub interrupted_by: Option<i32>,
+    /// Each item that was put was written, once.
+    pub balanced: bool,
+}
+
+impl Report {
+    pub fn to_json(&self) -> String {
+        serde_json::to_string(self).expect("strings, numbers and maps of them have a JSON form")
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Written { items, lines, words, bytes, told_twice, handed_out_again, missing, .. } = &self.written;
+        writeln!(f, "written    {} of {}", items, count(self.produced, "item"))?;
+        writeln!(f, "counted    {lines} lines, {words} words, {bytes} bytes")?;
+        if self.kill_rate > 0.0 {
+            writeln!(f, "killed     {} (seed {})", count(self.killed.into(), "consumer"), self.seed)?;
+            if self.killed == 0 {
+                writeln!(
+                    f,
+                    "           there was too little work to kill anybody at: this run shows nothing"
+                )?;
+            }
+            writeln!(f, "again      {handed_out_again} handed out again, {told_twice} told twice")?;
+        }
+        if *missing > 0 {
+            writeln!(f, "missing    {}", count(*missing, "item"))?;
+        }
+        write!(f, "seconds    {:.2}", self.seconds)?;
+        if let Some(signal) = self.interrupted_by {
+            write!(f, ", ended early by signal {signal}")?;
+        }
+        let books = match self.interrupted_by {
+            Some(_) => "were left open",
+            None if self.balanced => "balance",
+            None => "DO NOT BALANCE",
+        };
+        write!(f, "\nbooks      {books}")
+    }
+}

@@ -1,0 +1,310 @@
+//! [`pipe()`]: two processes that talk to each other.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::error::{GetError, PutError};
+use super::plain::Queue;
+use super::ring::{Refusal, Ring};
+use super::{receiving, sending, waiting};
+use crate::arena::blocks::{self, Tag};
+use crate::arena::encoding::Message;
+use crate::arena::handle::Handle;
+use crate::arena::objects::{Body, Kind};
+use crate::arena::{Arena, member, payload};
+use crate::os::clock::Deadline;
+use crate::sync::raw::event;
+use crate::{Error, Result};
+
+/// What a pipe holds in each direction, in bytes, before sending waits. One larger message goes in alone.
+const ROOM: usize = 64 << 10;
+
+/// Makes a pipe: what is sent into one end is received from the other, in both directions.
+///
+/// # Errors
+/// [`Error::Full`] when there is no shared memory.
+///
+/// ```
+/// use procession::{Process, pipe, queue::Connection};
+///
+/// let (here, there) = pipe::<u32, String>()?;
+/// let child = Process::spawn(
+///     |end: Connection<String, u32>| -> procession::Result<()> {
+///         let number = end.recv()?;
+///         Ok(end.send(format!("{number} it is"))?)
+///     },
+///     (there,),
+/// )?;
+/// here.send(7)?;
+/// assert_eq!(here.recv()?, "7 it is");
+/// child.join()??;
+/// assert!(here.recv().is_err()); // the other end is gone
+/// # Ok::<(), procession::Error>(())
+/// ```
+pub fn pipe<A, B>() -> Result<(Connection<A, B>, Connection<B, A>)> {
+    let forth = Queue::<()>::bounded_bytes(ROOM)?;
+    let back = Queue::<()>::bounded_bytes(ROOM)?;
+    let rings = (forth, back);
+    Ok((Connection::make(&rings, 0)?, Connection::make(&rings, 1)?))
+}
+
+/// One end of a [`pipe()`]: sends `A`s and receives `B`s.
+///
+/// A handle: it can be cloned and sent to another process. An end is *gone* when no handle to it is left, or
+/// when all who had one are dead, and also after [`close`](Connection::close).
+///
+/// # If a process dies
+///
+/// What it has sent can be received; then receiving fails with [`GetError::Closed`], and sending to it
+/// with [`PutError::Closed`], at once, also for those who wait already.
+pub struct Connection<A, B> {
+    handle: Handle,
+    sending: Ring,
+    receiving: Ring,
+    _carries: PhantomData<fn(A) -> B>,
+}
+
+/// An end in its object; a block of the object holds the two queues.
+#[repr(C)]
+struct EndBody {
+    /// Which of the two queues this end sends into.
+    side: AtomicU64,
+}
+
+#[allow(unsafe_code, reason = "says that the layout is made of atomics")]
+// SAFETY: an atomic, and zero is valid.
+unsafe impl Body for EndBody {
+    const KIND: Kind = Kind::Connection;
+}
+
+impl<A, B> Connection<A, B> {
+    /// The end that sends into the queue `side` of the two.
+    fn make(queues: &(Queue<()>, Queue<()>), side: usize) -> Result<Connection<A, B>> {
+        let (arena, me) = (member::arena()?, Tag::process(member::slot()));
+        let rings = [queues.0.ring(), queues.1.ring()];
+        let (sending, receiving) = (rings[side], rings[1 - side]);
+        let block = payload::pack(queues)?;
+        // Who receives what this end sends, and who wants to send to it, hear of its end.
+        let told = [&sending.control().filled.word, &receiving.control().emptied.word];
+        let made = Handle::create::<EndBody>(|object| {
+            object.body::<EndBody>().side.store(side as u64, Ordering::Relaxed);
+            object.blocks[0].store(block, Ordering::Relaxed);
+            object.tell(told.map(|word| arena.offset_of(word)));
+        });
+        let handle = made.inspect_err(|_| _ = blocks::free(arena, member::slot(), block, me))?;
+        // CRASH: before this the block is swept with us, and the end goes with its only handle.
+        blocks::hand_over(arena, block, me, Tag::object(handle.id().index()));
+        Ok(Connection { handle, sending, receiving, _carries: PhantomData })
+    }
+
+    fn of(handle: Handle) -> Result<Connection<A, B>> {
+        let arena = member::arena()?;
+        let block = handle.object().blocks[0].load(Ordering::Acquire);
+        let rings = rings_in(arena, block)
+            .ok_or_else(|| Error::StaleHandle("this connection no longer exists".into()))?;
+        let side = handle.body::<EndBody>().side.load(Ordering::Acquire) as usize & 1;
+        Ok(Connection { handle, sending: rings[side], receiving: rings[1 - side], _carries: PhantomData })
+    }
+
+    /// Whether the other end can neither send nor receive any more. What it had sent may still be there.
+    /// A snapshot.
+    pub fn is_closed(&self) -> bool {
+        self.is_alone() || self.sending.is_closed()
+    }
+
+    /// Closes both directions, for all who have this end or the other: nobody sends any more; what was sent
+    /// can be received.
+    ///
+    /// # Errors
+    /// In a plain fork of a member of the family.
+    ///
+    /// ```
+    /// use procession::{pipe, queue::GetError};
+    /// let (a, b) = pipe::<u32, u32>()?;
+    /// a.send(1)?;
+    /// a.close()?;
+    /// assert!(b.send(2).is_err());
+    /// assert_eq!((b.recv(), b.recv()), (Ok(1), Err(GetError::Closed)));
+    /// # Ok::<(), procession::Error>(())
+    /// ```
+    pub fn close(&self) -> Result<()> {
+        receiving::close(&self.sending)?;
+        receiving::close(&self.receiving)
+    }
+
+    /// Whether [`recv`](Connection::recv) would return at once, with a message or an error. A snapshot.
+    ///
+    /// ```
+    /// let (a, b) = procession::pipe::<u32, u32>()?;
+    /// assert!(!b.poll());
+    /// a.send(1)?;
+    /// assert!(b.poll());
+    /// # Ok::<(), procession::Error>(())
+    /// ```
+    pub fn poll(&self) -> bool {
+        self.receiving.has_news() || self.is_alone()
+    }
+
+    /// Waits at most `timeout` until [`recv`](Connection::recv) would return at once; says whether it would.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// let (_a, b) = procession::pipe::<u32, u32>()?;
+    /// assert!(!b.poll_timeout(Duration::from_millis(10)));
+    /// # Ok::<(), procession::Error>(())
+    /// ```
+    pub fn poll_timeout(&self, timeout: Duration) -> bool {
+        self.wait(Deadline::after(timeout))
+    }
+
+    /// As [`poll_timeout`](Connection::poll_timeout), until `deadline`.
+    pub fn poll_deadline(&self, deadline: Instant) -> bool {
+        self.wait(Deadline::at(deadline))
+    }
+
+    fn wait(&self, deadline: Deadline) -> bool {
+        let ring = &self.receiving;
+        let word = &ring.control().filled.word;
+        let look = || if ring.has_news() { Ok(()) } else { Err(Refusal::Empty) };
+        let news = waiting::wait(ring.arena(), word, deadline, || ring.has_taken(), || ring.has_news(), look);
+        !matches!(news, Err(Refusal::Empty))
+    }
+
+    /// Whether the other end is gone.
+    fn is_alone(&self) -> bool {
+        // Of the two words that hear of it, this is the first.
+        is_gone(&self.receiving.control().filled.word)
+    }
+
+    pub(super) fn incoming(&self) -> &Ring {
+        &self.receiving
+    }
+}
+
+fn is_gone(word: &AtomicU32) -> bool {
+    event::Word::load(word) & event::GONE != 0
+}
+
+/// The two queues that a block of an end's carries. It keeps them alive, so no handle is taken.
+fn rings_in(arena: &Arena, block: u64) -> Option<[Ring; 2]> {
+    let mut rings = Vec::with_capacity(2);
+    payload::for_each_handle(arena, block, u64::MAX, &mut |id| rings.extend(Ring::find(id.index())));
+    rings.try_into().ok()
+}
+
+impl<A: Message, B: Message> Connection<A, B> {
+    /// Sends a message, and waits for room as long as it takes.
+    ///
+    /// # Errors
+    /// [`PutError::Closed`] when the other end is gone; otherwise as [`Queue::put`].
+    pub fn send(&self, message: A) -> Result<(), PutError<A>> {
+        self.put(message, Deadline::NEVER)
+    }
+
+    /// Sends a message if there is room now.
+    ///
+    /// # Errors
+    /// [`PutError::Full`] when there is none; otherwise as [`send`](Connection::send).
+    pub fn try_send(&self, message: A) -> Result<(), PutError<A>> {
+        self.put(message, Deadline::after(Duration::ZERO))
+    }
+
+    /// Sends a message, and waits for room at most `timeout`.
+    ///
+    /// # Errors
+    /// [`PutError::Full`] when the time was up; otherwise as [`send`](Connection::send).
+    pub fn send_timeout(&self, message: A, timeout: Duration) -> Result<(), PutError<A>> {
+        self.put(message, Deadline::after(timeout))
+    }
+
+    /// Sends a message, and waits for room at most until `deadline`.
+    ///
+    /// # Errors
+    /// As [`send_timeout`](Connection::send_timeout).
+    pub fn send_deadline(&self, message: A, deadline: Instant) -> Result<(), PutError<A>> {
+        self.put(message, Deadline::at(deadline))
+    }
+
+    fn put(&self, message: A, deadline: Deadline) -> Result<(), PutError<A>> {
+        if self.is_alone() {
+            return Err(PutError::Closed(message));
+        }
+        sending::put(&self.sending, message, deadline)
+    }
+
+    /// Receives a message, and waits for it as long as it takes.
+    ///
+    /// # Errors
+    /// [`GetError::Closed`] when there is none and the other end is gone; otherwise as [`Queue::get`].
+    pub fn recv(&self) -> Result<B, GetError> {
+        receiving::get(&self.receiving, Deadline::NEVER)
+    }
+
+    /// Receives a message if there is one now.
+    ///
+    /// # Errors
+    /// [`GetError::Empty`] when there is none; otherwise as [`recv`](Connection::recv).
+    pub fn try_recv(&self) -> Result<B, GetError> {
+        receiving::get(&self.receiving, Deadline::after(Duration::ZERO))
+    }
+
+    /// Receives a message, and waits for it at most `timeout`.
+    ///
+    /// # Errors
+    /// [`GetError::Empty`] when the time was up; otherwise as [`recv`](Connection::recv).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use procession::{pipe, queue::GetError};
+    /// let (_a, b) = pipe::<u32, u32>()?;
+    /// assert_eq!(b.recv_timeout(Duration::from_millis(10)), Err(GetError::Empty));
+    /// # Ok::<(), procession::Error>(())
+    /// ```
+    pub fn recv_timeout(&self, timeout: Duration) -> Result<B, GetError> {
+        receiving::get(&self.receiving, Deadline::after(timeout))
+    }
+
+    /// Receives a message, and waits for it at most until `deadline`.
+    ///
+    /// # Errors
+    /// As [`recv_timeout`](Connection::recv_timeout).
+    pub fn recv_deadline(&self, deadline: Instant) -> Result<B, GetError> {
+        receiving::get(&self.receiving, Deadline::at(deadline))
+    }
+}
+
+impl<A, B> Clone for Connection<A, B> {
+    fn clone(&self) -> Connection<A, B> {
+        let (handle, _carries) = (self.handle.clone(), PhantomData);
+        Connection { handle, sending: self.sending, receiving: self.receiving, _carries }
+    }
+}
+
+impl<A, B> fmt::Debug for Connection<A, B> {
+    /// Tells whether the other end is there, and how many messages are on their way; a snapshot.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut out = f.debug_struct("Connection");
+        if member::is_forked() {
+            return out.finish_non_exhaustive();
+        }
+        out.field("closed", &self.is_closed()).field("sent", &self.sending.len());
+        out.field("to_receive", &self.receiving.len()).finish()
+    }
+}
+
+impl<A, B> Serialize for Connection<A, B> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.handle.serialize(serializer)
+    }
+}
+
+impl<'de, A, B> Deserialize<'de> for Connection<A, B> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Connection<A, B>, D::Error> {
+        let handle = Handle::deserialize(deserializer, Kind::Connection)?;
+        Connection::of(handle).map_err(serde::de::Error::custom)
+    }
+}

@@ -1,0 +1,153 @@
+//! [`Lease`]: an item that somebody works on.
+
+use std::fmt;
+use std::ops::Deref;
+
+use super::error::GetError;
+use super::joinable::JoinableQueue;
+use super::receiving::{self, Parcel};
+use super::ring::leases::Leased;
+use crate::arena::encoding::Message;
+use crate::arena::member;
+use crate::{Error, Result};
+
+/// An item of a [`JoinableQueue`] that this process works on, until it says that it is
+/// [`done`](Lease::done).
+///
+/// Dropped in any other way, by an early return or a panic, or with its process, the item goes back to the
+/// front of its queue, and the next consumer gets it with an [`attempt`](Lease::attempt) that is one more.
+///
+/// ```
+/// use procession::JoinableQueue;
+///
+/// let queue = JoinableQueue::bounded(3)?;
+/// queue.put("dishes".to_string())?;
+/// drop(queue.get()?); // not done
+/// let lease = queue.get()?;
+/// assert_eq!((lease.as_str(), lease.attempt()), ("dishes", 2));
+/// lease.done()?;
+/// queue.join()?;
+/// # Ok::<(), procession::Error>(())
+/// ```
+#[must_use = "the item goes back to its queue when its lease is dropped; say that it is done"]
+pub struct Lease<T> {
+    item: T,
+    hold: Hold,
+    _queue: JoinableQueue<T>,
+}
+
+impl<T: Message> Lease<T> {
+    /// Reads the item. One that cannot be read is done: nobody could read it.
+    pub(super) fn new(queue: &JoinableQueue<T>, leased: Leased) -> Result<Lease<T>, GetError> {
+        let hold = Hold { queue: queue.ring(), leased: Some(leased) };
+        match receiving::read(leased.block) {
+            Ok(item) => Ok(Lease { item, hold, _queue: queue.clone() }),
+            Err(error) => {
+                let mut hold = hold;
+                hold.finish();
+                Err(error)
+            }
+        }
+    }
+}
+
+impl<T> Lease<T> {
+    /// The item is done with: it will not come back.
+    ///
+    /// # Errors
+    /// [`Error::Forked`] in a plain fork of the process that has the lease.
+    ///
+    /// # If a process dies
+    /// Before this returns the item may come back; afterwards it does not.
+    pub fn done(mut self) -> Result<()> {
+        if member::is_forked() {
+            return Err(Error::Forked);
+        }
+        if self.hold.finish() {
+            return Ok(());
+        }
+        Err(Error::StaleHandle("the item is not leased to this process any more".into()))
+    }
+
+    /// How often the item was handed out, this time included: 1 for the first time.
+    pub fn attempt(&self) -> u32 {
+        self.hold.leased.map_or(0, |leased| leased.attempt)
+    }
+}
+
+/// The lease itself, which is given back when it is dropped.
+struct Hold {
+    queue: super::ring::Ring,
+    leased: Option<Leased>,
+}
+
+impl Hold {
+    fn finish(&mut self) -> bool {
+        self.leased.take().is_some_and(|leased| {
+            let finished = self.queue.finish(leased);
+            if finished {
+                drop(Parcel::new(leased.block));
+            }
+            finished
+        })
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        if let Some(leased) = self.leased.take().filter(|_| !member::is_forked()) {
+            self.queue.return_lease(leased);
+        }
+    }
+}
+
+impl<T> Deref for Lease<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.item
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for Lease<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lease").field("item", &self.item).field("attempt", &self.attempt()).finish()
+    }
+}
+
+/// An item that was handed out as often as its queue allows, and never done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DeadLetter<T> {
+    /// The item.
+    pub item: T,
+    /// How often it was handed out.
+    pub attempts: u32,
+}
+
+/// Takes dead letters out of a queue: see [`JoinableQueue::dead_letters`].
+#[must_use = "an iterator does nothing until it is used"]
+pub struct DeadLetters<'a, T> {
+    pub(super) queue: &'a JoinableQueue<T>,
+}
+
+impl<T: Message> Iterator for DeadLetters<'_, T> {
+    type Item = Result<DeadLetter<T>, GetError>;
+
+    fn next(&mut self) -> Option<Result<DeadLetter<T>, GetError>> {
+        match self.queue.ring().take_given_up() {
+            Ok(None) => None,
+            Ok(Some((block, attempts))) => {
+                let item = Parcel::new(block).value();
+                Some(item.map(|item| DeadLetter { item, attempts }))
+            }
+            Err(refusal) => Some(Err(refusal.into())),
+        }
+    }
+}
+
+impl<T> fmt::Debug for DeadLetters<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DeadLetters").field("queue", &self.queue).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,233 @@
+//! [`select`]: waiting for the first of several things.
+
+use std::fmt;
+use std::sync::atomic::AtomicU32;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use super::connection::Connection;
+use super::joinable::JoinableQueue;
+use super::plain::Queue;
+use crate::arena::member;
+use crate::arena::thread::{Me, with_me};
+use crate::os::clock::Deadline;
+use crate::os::futex;
+use crate::rules::{self, Rule};
+use crate::sync::raw::event;
+use crate::sync::raw::park::Wait;
+
+/// Something that [`select`] can wait for: a queue or a connection, until there is something to get, or never
+/// will be; a process, until it has ended. You never implement it.
+pub trait Ready: sealed::Ready {}
+
+pub(crate) mod sealed {
+    use super::Signal;
+
+    pub trait Ready {
+        #[doc(hidden)]
+        fn is_ready(&self) -> bool;
+        #[doc(hidden)]
+        fn signal(&self) -> Signal<'_>;
+    }
+}
+
+/// What is slept on until something may be ready.
+#[derive(Clone, Copy)]
+pub enum Signal<'a> {
+    /// An event count.
+    #[doc(hidden)]
+    Events(&'a AtomicU32),
+    /// A word that changes from this value.
+    #[doc(hidden)]
+    Changes(&'a AtomicU32, u32),
+}
+
+/// Why [`select`] has nothing to tell.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum SelectError {
+    /// Nothing is ready: now, or until the time was up.
+    NotReady,
+    /// There is nothing to wait for, or more than 127 things.
+    InvalidArgument(String),
+    /// Nothing can be waited for from here, and why.
+    Unusable(String),
+}
+
+/// The most that the kernel waits for at once, less one word for news of deaths.
+const MOST: usize = 127;
+
+/// Waits until one of these is ready, as long as it takes, and says which: the first one that is.
+///
+/// It is a hint: somebody else may be faster. Follow it with [`try_get`](Queue::try_get),
+/// [`try_recv`](Connection::try_recv) or [`try_join`](crate::Process::try_join).
+///
+/// # Errors
+/// [`SelectError::InvalidArgument`] when there is nothing to wait for, or more than 127 things;
+/// [`SelectError::Unusable`] in a plain fork of a member of the family.
+///
+/// # If a process dies
+/// Its process is ready, and so is the other end of its pipes.
+///
+/// ```
+/// use procession::{Process, Queue, select};
+///
+/// let queue = Queue::<u32>::bounded(3)?;
+/// let process = Process::spawn(|| (), ())?;
+/// match select(&[&queue, &process])? {
+///     0 => println!("got {}", queue.try_get()?),
+///     _ => process.join()?,
+/// }
+/// # Ok::<(), procession::Error>(())
+/// ```
+pub fn select(sources: &[&dyn Ready]) -> Result<usize, SelectError> {
+    until(sources, Deadline::NEVER)
+}
+
+/// Says which of these is ready now: the first one that is.
+///
+/// # Errors
+/// [`SelectError::NotReady`] when none is; otherwise as [`select`].
+pub fn try_select(sources: &[&dyn Ready]) -> Result<usize, SelectError> {
+    until(sources, Deadline::after(Duration::ZERO))
+}
+
+/// As [`select`], but waits at most `timeout`.
+///
+/// # Errors
+/// [`SelectError::NotReady`] when the time was up; otherwise as [`select`].
+///
+/// ```
+/// use std::time::Duration;
+/// use procession::{Queue, queue::{SelectError, select_timeout}};
+/// let queue = Queue::<u32>::bounded(3)?;
+/// assert_eq!(select_timeout(&[&queue], Duration::from_millis(10)), Err(SelectError::NotReady));
+/// # Ok::<(), procession::Error>(())
+/// ```
+pub fn select_timeout(sources: &[&dyn Ready], timeout: Duration) -> Result<usize, SelectError> {
+    until(sources, Deadline::after(timeout))
+}
+
+/// As [`select`], but waits at most until `deadline`.
+///
+/// # Errors
+/// As [`select_timeout`].
+pub fn select_deadline(sources: &[&dyn Ready], deadline: Instant) -> Result<usize, SelectError> {
+    until(sources, Deadline::at(deadline))
+}
+
+fn until(sources: &[&dyn Ready], deadline: Deadline) -> Result<usize, SelectError> {
+    let count = sources.len();
+    if count == 0 || count > MOST {
+        let why = format!("select waits for 1 to {MOST} things, and was given {count}");
+        return Err(SelectError::InvalidArgument(why));
+    }
+    if let Some(first) = first_ready(sources) {
+        return Ok(first);
+    }
+    with_me(|me| sleep_until_ready(me, sources, deadline))
+        .map_err(|error| SelectError::Unusable(error.to_string()))?
+        .ok_or(SelectError::NotReady)
+}
+
+fn first_ready(sources: &[&dyn Ready]) -> Option<usize> {
+    sources.iter().position(|source| source.is_ready())
+}
+
+fn sleep_until_ready(me: &Me, sources: &[&dyn Ready], deadline: Deadline) -> Option<usize> {
+    let arena = member::mapped()?;
+    let record = me.record();
+    let mut slept = false;
+    loop {
+        // The death sweep counts an event on this word, as it does for who sleeps on a single one.
+        let announced = Wait::announce_event(arena, record, &record.doorbell);
+        let bell = event::prepare(&record.doorbell);
+        let words = sources.iter().map(|source| match source.signal() {
+            Signal::Events(word) => (word, event::prepare(word)),
+            Signal::Changes(word, from) => (word, from),
+        });
+        let words: Vec<_> = words.chain([(&record.doorbell, bell)]).collect();
+        if let Some(first) = first_ready(sources) {
+            drop(announced);
+            if slept {
+                pass_on(sources);
+            }
+            return Some(first);
+        }
+        if deadline.passed() {
+            return None;
+        }
+        futex::wait_any(&words, deadline);
+        slept = true;
+    }
+}
+
+/// We may have been woken in the place of somebody who would have taken what is there; whether our caller
+/// does is not known.
+fn pass_on(sources: &[&dyn Ready]) {
+    if !rules::holds(Rule::WakePassedOn) {
+        return;
+    }
+    for source in sources.iter().filter(|source| source.is_ready()) {
+        if let Signal::Events(word) = source.signal() {
+            event::notify(word, 1);
+        }
+    }
+}
+
+impl<T> sealed::Ready for Queue<T> {
+    fn is_ready(&self) -> bool {
+        self.ring().has_news()
+    }
+
+    fn signal(&self) -> Signal<'_> {
+        Signal::Events(&self.ring().control().filled.word)
+    }
+}
+
+impl<T> Ready for Queue<T> {}
+
+impl<T> sealed::Ready for JoinableQueue<T> {
+    fn is_ready(&self) -> bool {
+        self.ring().has_answer()
+    }
+
+    fn signal(&self) -> Signal<'_> {
+        Signal::Events(&self.ring().control().filled.word)
+    }
+}
+
+impl<T> Ready for JoinableQueue<T> {}
+
+impl<A, B> sealed::Ready for Connection<A, B> {
+    fn is_ready(&self) -> bool {
+        self.poll()
+    }
+
+    fn signal(&self) -> Signal<'_> {
+        Signal::Events(&self.incoming().control().filled.word)
+    }
+}
+
+impl<A, B> Ready for Connection<A, B> {}
+
+impl fmt::Display for SelectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SelectError::NotReady => f.write_str("nothing is ready"),
+            SelectError::InvalidArgument(why) | SelectError::Unusable(why) => f.write_str(why),
+        }
+    }
+}
+
+impl std::error::Error for SelectError {}
+
+impl From<SelectError> for crate::Error {
+    fn from(e: SelectError) -> crate::Error {
+        match e {
+            SelectError::InvalidArgument(why) => crate::Error::InvalidArgument(why),
+            other => crate::Error::Select(other),
+        }
+    }
+}
