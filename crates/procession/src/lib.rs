@@ -66,4 +66,5 @@ pub use process::{
     AnyProcess, Failure, Process, ProcessError, active_children, current_process, parent_process,
 };
 pub use queue::{JoinableQueue, Queue, pipe, select};
+pub use state::Dict;
 pub use sync::Lock;

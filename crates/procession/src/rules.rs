@@ -45,6 +45,12 @@ pub enum Rule {
     ReadersLeave,
     /// The kernel can wait for several words at once. Off, it is as one before 5.16.
     WaitsForAny,
+    /// A change of a dict or list is in its journal before blocks become the object's.
+    ChangeNoted,
+    /// What a change that was interrupted leaves over is freed.
+    ChangeSettled,
+    /// What a dict or list counts is counted anew after a death.
+    Recounted,
 }
 
 #[cfg(feature = "internals")]

@@ -3,9 +3,12 @@
 
 mod family;
 
+use std::time::Duration;
+
 use family::*;
+use procession::queue::{GetError, PutError};
 use procession::sync::LockError;
-use procession::{Error, Lock, Process};
+use procession::{Error, JoinableQueue, Lock, Process, Queue, pipe, select};
 use procession_testkit::{isolated, proc};
 
 /// Forks by hand. In the fork, `f` runs, whose answer decides the exit code; then its exit handlers run.
@@ -114,5 +117,31 @@ fn a_fork_before_the_first_use_is_a_program_of_its_own() {
         };
         assert!(holds_in_a_fork(works));
         assert!(works());
+    });
+}
+
+/// Queues and pipes say no, or nothing.
+#[test]
+fn a_fork_gets_nothing_from_queues_and_pipes() {
+    isolated!({
+        let _dog = watched();
+        let (queue, work) = (Queue::bounded(3).unwrap(), JoinableQueue::bounded(3).unwrap());
+        let (here, _there) = pipe::<u8, u8>().unwrap();
+        queue.put(1u8).unwrap();
+        work.put(1u8).unwrap();
+        let refused = || {
+            matches!(queue.put(2), Err(PutError::Unusable(2, _)))
+                && matches!(queue.get(), Err(GetError::Unusable(_)))
+                && !queue.is_closed()
+                && queue.close().is_err()
+                && work.get().is_err()
+                && work.join().is_err()
+                && !here.poll_timeout(Duration::ZERO)
+                && here.send(1).is_err()
+                && select(&[&queue, &here]).is_err()
+                && !format!("{queue:?} {work:?} {here:?}").is_empty()
+        };
+        assert!(holds_in_a_fork(refused));
+        assert_eq!((queue.get(), work.len()), (Ok(1), 1));
     });
 }

@@ -245,7 +245,7 @@ pub(super) fn collecting<T>(encode: impl FnOnce() -> T) -> (T, Vec<Id>) {
 
 /// Runs `decode`, in which handles may be deserialized.
 #[inline]
-pub(super) fn emptying<T>(decode: impl FnOnce() -> T) -> T {
+pub(crate) fn emptying<T>(decode: impl FnOnce() -> T) -> T {
     let _restore = Restore::after(Doing::Emptying);
     decode()
 }

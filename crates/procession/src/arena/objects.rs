@@ -53,6 +53,8 @@ pub(crate) enum Kind {
     Latch = 24,
     Value = 25,
     Array = 26,
+    Dict = 40,
+    List = 41,
 }
 
 impl Kind {
@@ -73,18 +75,20 @@ impl Kind {
             Kind::Latch => "latch",
             Kind::Value => "value",
             Kind::Array => "array",
+            Kind::Dict => "dict",
+            Kind::List => "list",
         }
     }
 
     fn read(byte: u8) -> Option<Kind> {
         let all = [Kind::Lock, Kind::Process, Kind::Queue, Kind::JoinableQueue, Kind::Connection];
-        let all = all.into_iter().chain(Kind::SYNC);
+        let all = all.into_iter().chain(Kind::SYNC).chain([Kind::Dict, Kind::List]);
         all.into_iter().find(|kind| *kind as u8 == byte)
     }
 
     /// Whether the locks of such an object are taken by the library's own code alone, for a moment.
     pub(crate) fn is_inside(self) -> bool {
-        matches!(self, Kind::Queue | Kind::JoinableQueue)
+        matches!(self, Kind::Queue | Kind::JoinableQueue | Kind::Dict | Kind::List)
     }
 
     /// What synchronizes, and plain shared data, besides [`Kind::Lock`].
@@ -105,7 +109,7 @@ impl Kind {
     /// Whether an object of this kind may own more blocks than it has room to list: they are found
     /// by their tags.
     fn owns_many(self) -> bool {
-        matches!(self, Kind::Queue | Kind::JoinableQueue)
+        matches!(self, Kind::Queue | Kind::JoinableQueue | Kind::Dict | Kind::List)
     }
 }
 

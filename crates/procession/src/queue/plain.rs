@@ -222,7 +222,8 @@ impl<T: Message> Queue<T> {
     /// As [`put_many`](Queue::put_many), as far as there is room now.
     ///
     /// # Errors
-    /// As [`put_many`](Queue::put_many); [`PutError::Full`] with the items that there is no room for.
+    /// As [`put_many`](Queue::put_many); [`PutError::Full`] with those items that were taken from the iterator
+    /// and that there is no room for. Give an iterator `by_ref()` to keep the rest.
     pub fn try_put_many(&self, items: impl IntoIterator<Item = T>) -> Result<usize, PutError<Vec<T>>> {
         sending::put_many(&self.ring, items, Deadline::after(Duration::ZERO))
     }

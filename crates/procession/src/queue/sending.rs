@@ -208,7 +208,7 @@ impl Bundle {
                     done += count;
                 }
                 Err(refusal) => {
-                    self.free_from(ring, done);
+                    self.free_from(done);
                     return (done, Some(refusal));
                 }
             }
@@ -218,13 +218,21 @@ impl Bundle {
         (done, None)
     }
 
-    fn free_from(&mut self, ring: &Ring, first: usize) {
+    fn free_from(&mut self, first: usize) {
+        let Some(arena) = member::mapped() else { return };
         for part in self.parts.drain(..).skip(first) {
             if let Part::Block { at, .. } = part {
-                blocks::free(ring.arena(), member::slot(), at, Tag::process(member::slot()));
+                blocks::free(arena, member::slot(), at, Tag::process(member::slot()));
             }
         }
         self.bytes.clear();
+    }
+}
+
+/// Encoding an item may panic: what was encoded before it is freed.
+impl Drop for Bundle {
+    fn drop(&mut self) {
+        self.free_from(0);
     }
 }
 

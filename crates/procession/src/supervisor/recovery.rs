@@ -12,7 +12,7 @@ use crate::arena::{Arena, slots, sweep};
 use crate::os::process::Ended;
 use crate::queue::ring;
 use crate::rules::{self, Rule};
-use crate::state;
+use crate::state::{self, store};
 use crate::sync;
 use crate::sync::raw::park;
 
@@ -91,6 +91,7 @@ fn bury(arena: &Arena, slot: u32, id: u32, offset: u64, which: impl Fn(Kind) -> 
         Some(Kind::Lock) => sync::bury(arena, slot, id, object, offset),
         Some(Kind::Value) => state::bury_value(arena, slot, id, (index, object), offset),
         Some(Kind::Queue | Kind::JoinableQueue) => ring::bury(arena, slot, id, index, offset),
+        Some(kind @ (Kind::Dict | Kind::List)) => store::bury(arena, slot, id, index, kind, offset),
         Some(Kind::Process | Kind::Connection) | None => {}
         Some(_) => sync::bury_other(arena, slot, id, (index, object), offset),
     }

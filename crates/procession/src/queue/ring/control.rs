@@ -105,7 +105,8 @@ pub(crate) struct Passed {
 impl Passed {
     #[inline]
     pub(super) fn with(self, bytes: u64) -> Passed {
-        Passed { items: self.items + 1, bytes: self.bytes + bytes }
+        // A message of no bytes takes room, too.
+        Passed { items: self.items + 1, bytes: self.bytes + bytes.max(1) }
     }
 }
 

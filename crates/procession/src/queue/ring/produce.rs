@@ -139,6 +139,9 @@ impl Ring {
     pub(crate) fn is_closed(&self) -> bool {
         let side = &self.control.producers.side;
         loop {
+            if member::is_forked() {
+                return false; // there are zeros where the ring was
+            }
             let cursor = side.cursor();
             let header = self.header(cursor.offset());
             if side.cursor() == cursor {
@@ -168,7 +171,7 @@ pub(super) fn after_release() {
 fn within(limits: Passed, put: Passed, taken: Passed, len: u64) -> bool {
     let items = put.items.saturating_sub(taken.items);
     let bytes = put.bytes.saturating_sub(taken.bytes);
-    items < limits.items && (items == 0 || bytes.saturating_add(len) <= limits.bytes)
+    items < limits.items && (items == 0 || bytes.saturating_add(len.max(1)) <= limits.bytes)
 }
 
 /// Records that are being written behind the last one. Nobody sees them: where the first begins a
