@@ -147,8 +147,8 @@ fn wait_longer<T>(
 ) -> Result<T, Refusal> {
     let done = wait_until_done(arena, word, deadline, come, attempt, refusal);
     if !matches!(done, Ok(_) | Err(Refusal::Full | Refusal::Empty)) {
-        // It may have been woken for something that is still there: the next one shall look.
-        // CRASH: then the death sweep wakes it.
+        // It may have used up a wake-up that is of use to somebody else.
+        // CRASH: if we die first, the death sweep wakes everybody.
         event::notify(word, 1);
     }
     done
