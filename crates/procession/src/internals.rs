@@ -173,6 +173,13 @@ pub fn queue_lock_word<T>(queue: &Queue<T>, end: End) -> u64 {
     queue.ring().lock_word(end)
 }
 
+/// The process that has the lock of one end of a queue.
+pub fn queue_occupant<T>(queue: &Queue<T>, end: End) -> Option<i32> {
+    let record = word::owner(queue_lock_word(queue, end)).checked_sub(1)?;
+    let slot = arena().slot_of_record(record)?;
+    Some(arena().slot(slot).pid.load(Ordering::Acquire))
+}
+
 /// Where one end of a queue stands: the offsets of its segment and of its record.
 pub fn queue_place<T>(queue: &Queue<T>, end: End) -> (u64, u64) {
     queue.ring().place(end)

@@ -164,6 +164,24 @@ fn a_value_is_packed() {
     });
 }
 
+/// All the memory is in spans of one size, in which nothing is taken any more: they are given back.
+#[test]
+fn empty_spans_become_one_of_another_size() {
+    isolated!(limits = [(libc::RLIMIT_FSIZE, 2 << 20)], {
+        let _dog = watched();
+        let before = begin();
+        for bytes in [10_000, RUN] {
+            let fill = || {
+                let taken: Vec<u64> = std::iter::from_fn(|| internals::reserve(30_000).ok()).collect();
+                assert!(taken.len() > 10, "room for {} blocks", taken.len());
+                taken.into_iter().for_each(internals::free);
+            };
+            assert_finished(&step(&before, fill, |()| internals::free(reserve(bytes))));
+            open([VICTIM]);
+        }
+    });
+}
+
 #[test]
 fn a_block_that_is_not_marked_as_touched_is_found() {
     isolated!({

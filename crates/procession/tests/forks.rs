@@ -11,23 +11,6 @@ use procession::sync::LockError;
 use procession::{Error, JoinableQueue, Lock, Process, Queue, pipe, select};
 use procession_testkit::{isolated, proc};
 
-/// Forks by hand. In the fork, `f` runs, whose answer decides the exit code; then its exit handlers run.
-fn holds_in_a_fork(f: impl FnOnce() -> bool) -> bool {
-    let f = std::mem::ManuallyDrop::new(f);
-    // SAFETY: the fork is of a process whose other threads hold nothing that `f` needs, and only the fork
-    // takes `f` out.
-    unsafe {
-        let pid = libc::fork();
-        if pid == 0 {
-            let holds = std::mem::ManuallyDrop::into_inner(f)();
-            libc::exit(if holds { 17 } else { 1 });
-        }
-        let mut status = 0;
-        assert_eq!(libc::waitpid(pid, &raw mut status, 0), pid);
-        libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 17
-    }
-}
-
 type Expectation = (&'static str, fn(&Lock, &Process<()>) -> bool);
 
 const IN_A_FORK: &[Expectation] = &[

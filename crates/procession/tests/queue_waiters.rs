@@ -192,47 +192,59 @@ fn who_has_waited_for_its_turn_is_woken_for_an_item_all_the_same() {
 }
 
 /// A consumer is woken for an item, but its time is up, and it is the turn of somebody who has seen that there
-/// is nothing. The one behind it gets the item.
+/// is nothing. Does the one behind it get the item?
+fn time_out_with_a_wake() -> bool {
+    let queue = queue(3, &[]);
+    for patience in [1000, 4000, 16_000].map(Duration::from_millis) {
+        let (late, diary) = (Instant::now() + patience, Diary::new());
+        let mut first = spawn_parked(|| {
+            internals::become_member(VICTIM);
+            assert_eq!(queue.get_deadline(late), Err(GetError::Empty), "its time was up");
+        });
+        let frozen = freeze(first.pid);
+        let mut second = getter(OTHER, queue, 1);
+        let mut busy = Child::spawn(|| {
+            internals::become_member(THIRD);
+            let turn = internals::occupy(queue, End::Consumers);
+            diary.write(0, 1);
+            diary.wait(1, 1);
+            drop(turn);
+        });
+        diary.wait(0, 1);
+        let in_time = !frozen.woken();
+        queue.put(1).unwrap();
+        frozen.wait_until_woken();
+        let first_was_woken = in_time && proc::is_parked(second.pid);
+        proc::wait_until("its time is up", LONG, || Instant::now() > late);
+        frozen.thaw();
+        assert_eq!(first.wait(), 0, "{}", first.text());
+        diary.write(1, 1);
+        assert_eq!(busy.wait(), 0, "{}", busy.text());
+        if first_was_woken {
+            return came_through(OTHER, &mut second);
+        }
+        drop(second);
+        [VICTIM, OTHER, THIRD].into_iter().for_each(internals::recover);
+        open([VICTIM, OTHER, THIRD]);
+        while queue.try_get().is_ok() {}
+    }
+    panic!("the first consumer is never woken in time");
+}
+
 #[test]
 fn a_consumer_whose_time_is_up_passes_its_wake_on() {
     isolated!({
         let _dog = watched();
-        let queue = queue(3, &[]);
-        for patience in [1000, 4000, 16_000].map(Duration::from_millis) {
-            let (late, diary) = (Instant::now() + patience, Diary::new());
-            let mut first = spawn_parked(|| {
-                internals::become_member(VICTIM);
-                assert_eq!(queue.get_deadline(late), Err(GetError::Empty), "its time was up");
-            });
-            let frozen = freeze(first.pid);
-            let mut second = getter(OTHER, queue, 1);
-            let mut busy = Child::spawn(|| {
-                internals::become_member(THIRD);
-                let turn = internals::occupy(queue, End::Consumers);
-                diary.write(0, 1);
-                diary.wait(1, 1);
-                drop(turn);
-            });
-            diary.wait(0, 1);
-            let in_time = !frozen.woken();
-            queue.put(1).unwrap();
-            frozen.wait_until_woken();
-            let first_was_woken = in_time && proc::is_parked(second.pid);
-            proc::wait_until("its time is up", LONG, || Instant::now() > late);
-            frozen.thaw();
-            assert_eq!(first.wait(), 0, "{}", first.text());
-            diary.write(1, 1);
-            assert_eq!(busy.wait(), 0, "{}", busy.text());
-            if first_was_woken {
-                assert!(came_through(OTHER, &mut second), "the item is there, and the second sleeps on");
-                return;
-            }
-            drop(second);
-            [VICTIM, OTHER, THIRD].into_iter().for_each(internals::recover);
-            open([VICTIM, OTHER, THIRD]);
-            while queue.try_get().is_ok() {}
-        }
-        panic!("the first consumer is never woken in time");
+        assert!(time_out_with_a_wake(), "the item is there, and the second sleeps on");
+    });
+}
+
+#[test]
+fn a_wake_that_is_not_passed_on_is_lost() {
+    isolated!({
+        let _dog = watched();
+        internals::break_rule(Rule::WakePassedOn);
+        assert!(!time_out_with_a_wake(), "the rule is not needed, or this test does not test it");
     });
 }
 

@@ -12,6 +12,7 @@ use super::Arena;
 use super::blocks::{self, CLASSES, HEADER, NOBODY, Tag, Use, blocks_in, class_for};
 use super::layout::SPAN;
 use super::member;
+use super::sweep;
 use crate::os::clock::Deadline;
 use crate::os::futex;
 use crate::rules::{self, Rule};
@@ -182,14 +183,35 @@ impl Heap {
         Some(head)
     }
 
-    /// Takes `count` neighbouring free spans; when there are none, those of runs that are kept, too.
+    /// Takes `count` neighbouring free spans; when there are none, those of runs that are kept, and of this
+    /// process's empty spans, too.
     fn claim(&mut self, arena: &Arena, slot: u32, count: u32, as_use: impl Fn(u32) -> Use) -> Option<u32> {
         let found = self.claim_free(arena, slot, count, &as_use);
-        if found.is_some() || blocks::release_kept(arena, slot, u32::MAX) == 0 {
+        if found.is_some() || blocks::release_kept(arena, slot, u32::MAX) + self.release_empty(arena) == 0 {
             return found;
         }
         self.from = 0;
         self.claim_free(arena, slot, count, &as_use)
+    }
+
+    /// Gives back the spans of this process in which no block is taken; says how many.
+    fn release_empty(&mut self, arena: &Arena) -> u32 {
+        let mut released = 0;
+        for (class, shelf) in self.shelves.iter_mut().enumerate() {
+            shelf.spans.retain(|&span| {
+                // Only its owner takes blocks from a span, and that is busy here: empty stays empty.
+                let empty = sweep::is_empty(arena, span, class as u8);
+                if empty {
+                    arena.punch(arena.span_offset(span), SPAN);
+                    // CRASH: until this store the span is ours, and swept.
+                    arena.span_word(span).store(Use::Free.word(), Ordering::Release);
+                    released += 1;
+                }
+                !empty
+            });
+            shelf.cursor = 0;
+        }
+        released
     }
 
     fn claim_free(

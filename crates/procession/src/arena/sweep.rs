@@ -78,7 +78,8 @@ pub(super) fn belongings(arena: &Arena, by: u32, object: u32) -> bool {
     collect
 }
 
-fn is_empty(arena: &Arena, span: u32, class: u8) -> bool {
+/// Whether no block of a small span is taken.
+pub(super) fn is_empty(arena: &Arena, span: u32, class: u8) -> bool {
     (0..blocks_in(class)).all(|index| arena.tag(span, index).load(Ordering::Acquire) == Tag::FREE.0)
 }
 

@@ -10,6 +10,7 @@ use crate::arena::Arena;
 use crate::arena::thread::with_me;
 use crate::os::clock::{Deadline, now_ns};
 use crate::os::limits;
+use crate::rules::{self, Rule};
 use crate::sync::raw::event;
 use crate::sync::raw::park::Wait;
 
@@ -146,9 +147,10 @@ fn wait_longer<T>(
     refusal: Refusal,
 ) -> Result<T, Refusal> {
     let done = wait_until_done(arena, word, deadline, come, attempt, refusal);
-    if !matches!(done, Ok(_) | Err(Refusal::Full | Refusal::Empty)) {
-        // It may have been woken for something that is still there: the next one shall look.
-        // CRASH: then the death sweep wakes it.
+    let has_not_looked = !matches!(done, Ok(_) | Err(Refusal::Full | Refusal::Empty));
+    if has_not_looked && rules::holds(Rule::WakePassedOn) {
+        // It may have used up a wake-up that is of use to somebody else.
+        // CRASH: if we die first, the death sweep wakes everybody.
         event::notify(word, 1);
     }
     done

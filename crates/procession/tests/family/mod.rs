@@ -1,7 +1,7 @@
 //! What the behaviour tests share: processes that wait to be ended, a board where processes leave word to
 //! each other past the library, and programs that are this test binary again.
 #![allow(dead_code, reason = "each test file uses a part of it")]
-#![allow(unsafe_code, reason = "kill")]
+#![allow(unsafe_code, reason = "kill, fork")]
 
 use std::ffi::CString;
 use std::fs;
@@ -294,5 +294,22 @@ pub fn ignore_signals() {
     for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP] {
         // SAFETY: ignoring is a valid disposition.
         unsafe { libc::signal(signal, libc::SIG_IGN) };
+    }
+}
+
+/// Forks by hand. In the fork, `f` runs, whose answer decides the exit code; then its exit handlers run.
+pub fn holds_in_a_fork(f: impl FnOnce() -> bool) -> bool {
+    let f = std::mem::ManuallyDrop::new(f);
+    // SAFETY: the fork is of a process whose other threads hold nothing that `f` needs, and only the fork
+    // takes `f` out.
+    unsafe {
+        let pid = libc::fork();
+        if pid == 0 {
+            let holds = std::mem::ManuallyDrop::into_inner(f)();
+            libc::exit(if holds { 17 } else { 1 });
+        }
+        let mut status = 0;
+        assert_eq!(libc::waitpid(pid, &raw mut status, 0), pid);
+        libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 17
     }
 }
