@@ -112,8 +112,8 @@ fn blocked_cpu() -> Result<Sample> {
     let putter =
         Process::spawn(|queue: Queue<u64>| queue.put(2).map_err(|e| e.to_string()), (full.clone(),))?;
     let mut pids = vec![];
-    pids.extend(getter.pid().map(|pid| pid as i32));
-    pids.extend(putter.pid().map(|pid| pid as i32));
+    pids.extend(getter.pid());
+    pids.extend(putter.pid());
     ensure(pids.len() == 2, "a blocked process is gone")?;
     std::thread::sleep(Duration::from_millis(200));
     let ticks = || pids.iter().map(|&pid| ticks_of(pid)).sum::<Result<u64>>();
