@@ -31,7 +31,7 @@ use super::blocks::{CLASSES, Tag, Use, blocks_in};
 use super::layout::SPAN;
 use super::mark::Marks;
 use super::objects::{self, Id, SUPERVISOR};
-use super::{Arena, member, payload, slots};
+use super::{Arena, member, payload, slots, sweep};
 
 /// Asks for a pass.
 pub(crate) fn want(arena: &'static Arena) {
@@ -55,6 +55,8 @@ pub(crate) fn alone(arena: &Arena) {
 pub(crate) fn if_wanted(arena: &Arena, intent: &super::records::Record) {
     if arena.header().collect_wanted.load(Ordering::SeqCst) != 0 {
         while pass(arena, SUPERVISOR, intent) {}
+        // What was freed may have been the last in spans whose owners are dead.
+        sweep::empty_orphans(arena);
     }
 }
 

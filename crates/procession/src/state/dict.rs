@@ -110,7 +110,9 @@ impl<K, V> Dict<K, V> {
     /// # Ok::<(), procession::Error>(())
     /// ```
     pub fn clear(&self) -> Result<()> {
-        (0..Map::PARTS).try_for_each(|part| self.map.clear_part(part))
+        (0..Map::PARTS).try_for_each(|part| self.map.clear_part(part))?;
+        self.map.trim();
+        Ok(())
     }
 }
 

@@ -336,7 +336,9 @@ impl Map {
         }
         let smaller = self.shrink(part);
         drop(turn);
-        drop(smaller);
+        if smaller.is_some_and(|smaller| smaller.was_large()) {
+            self.trim();
+        }
         Ok(Old::Node(old))
     }
 
@@ -379,6 +381,11 @@ impl Map {
         drop(turn);
         drop(emptied);
         Ok(())
+    }
+
+    /// Gives the kernel what this process's blocks do not need any more.
+    pub(crate) fn trim(&self) {
+        heap::trim(self.arena, member::slot());
     }
 
     /// Takes the table away, with the nodes that it names.

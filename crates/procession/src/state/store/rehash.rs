@@ -32,13 +32,21 @@ impl Map {
         let table = Table(part.table.load(Ordering::Relaxed));
         let live = part.live.load(Ordering::Relaxed);
         if live == 0 {
-            return self.drop_table(part).map(|emptied| Smaller { _table: None, _emptied: Some(emptied) });
+            return self.drop_table(part).map(|emptied| Smaller {
+                words: table.len(),
+                _table: None,
+                _emptied: Some(emptied),
+            });
         }
         if table.len() <= Table::FEWEST || 8 * live >= table.len() {
             return None;
         }
         // Without memory for it, it has to stay as it is.
-        self.rehash(part, 2 * live, true).ok().map(|old| Smaller { _table: old, _emptied: None })
+        self.rehash(part, 2 * live, true).ok().map(|old| Smaller {
+            words: table.len(),
+            _table: old,
+            _emptied: None,
+        })
     }
 
     fn rehash(&self, part: &Part, words: u64, now: bool) -> Result<Option<Mine>> {
@@ -119,6 +127,14 @@ fn settle_in(arena: &Arena, table: Table, word: u64) {
 
 /// What is left over from a larger table.
 pub(super) struct Smaller {
+    words: u64,
     _table: Option<Mine>,
     _emptied: Option<Emptied>,
+}
+
+impl Smaller {
+    /// Whether so much has been taken out that it is worth looking for empty spans.
+    pub(super) fn was_large(&self) -> bool {
+        self.words >= 1024
+    }
 }
