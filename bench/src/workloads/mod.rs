@@ -3,10 +3,12 @@
 //! | file          | workloads                                          |
 //! |---------------|----------------------------------------------------|
 //! | `lock.rs`     | `lock_uncontended`, `lock_contended`               |
+//! | `dict.rs`     | `dict_get`, `dict_update`, each also by two; `dict_insert`, `dict_growth` |
 //! | `spawn.rs`    | `spawn_join`, `first_spawn`, each also with 1 GiB  |
 //! | `recovery.rs` | `recovery`, also with 1 GiB                        |
 //! | `memory.rs`   | `idle_child_pss`, `idle_cpu`: what idling costs    |
 
+mod dict;
 mod lock;
 mod memory;
 mod recovery;
@@ -20,6 +22,12 @@ use crate::Result;
 pub static ALL: &[Workload] = &[
     lock::UNCONTENDED,
     lock::CONTENDED,
+    dict::GET,
+    dict::GET_TWO,
+    dict::UPDATE,
+    dict::UPDATE_TWO,
+    dict::INSERT,
+    dict::GROWTH,
     spawn::SPAWN_JOIN,
     spawn::SPAWN_JOIN_GIB,
     spawn::FIRST_SPAWN,

@@ -85,6 +85,11 @@ fn pass(arena: &Arena, by: u32, record: &super::records::Record) -> bool {
     {
         arena.held_objects(slot).for_each(|index| marks.mark(index));
     }
+    // The header holds the dict of all names.
+    match arena.header().names.load(Ordering::SeqCst) {
+        0 => {}
+        names => marks.mark(Id(names).index()),
+    }
     for (id, touched) in &candidates {
         if arena.object(id.index()).touched.load(Ordering::SeqCst) != *touched {
             marks.mark(id.index());

@@ -248,9 +248,9 @@ fn free_in(arena: &Arena, span: u32, class: u8) -> u32 {
 }
 
 /// Gives spans of this process that are empty back to the kernel, but for the one of each size that is in use.
-pub(crate) fn trim(arena: &Arena, slot: u32) {
-    let mut heap = HEAP.lock().unwrap_or_else(|e| e.into_inner());
-    let Some(heap) = heap.as_mut() else { return };
+pub(crate) fn trim(arena: &'static Arena, slot: u32) {
+    let mut guard = HEAP.lock().unwrap_or_else(|e| e.into_inner());
+    let heap = guard.get_or_insert_default();
     for class in 0..CLASSES.len() as u8 {
         let shelf = &mut heap.shelves[class as usize];
         let Some(in_use) = shelf.spans.pop() else { continue };
@@ -265,6 +265,12 @@ pub(crate) fn trim(arena: &Arena, slot: u32) {
         });
         shelf.spans.push(in_use);
         heap.from = heap.from.min(lowest);
+    }
+    drop(guard);
+    // Those whose owner has died are for the supervisor.
+    let is_orphan = |span| matches!(arena.span_use(span), Use::Small { by: NOBODY, .. });
+    if arena.spans_in_use().any(is_orphan) {
+        super::collect::want(arena);
     }
 }
 

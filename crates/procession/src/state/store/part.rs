@@ -115,6 +115,11 @@ impl Part {
         }
     }
 
+    /// The word that names the table.
+    pub(super) fn table_cell(&'static self) -> &'static AtomicU64 {
+        &self.table
+    }
+
     /// Whether the calling thread holds the lock.
     fn is_ours(&self) -> bool {
         thread::owner() != 0 && crate::sync::raw::word::owner(self.lock.load()) == thread::owner()

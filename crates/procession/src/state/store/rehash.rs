@@ -13,7 +13,7 @@ use crate::arena::Arena;
 impl Map {
     /// Sees to it that one more word can be used. Says whether there is another table now. For who holds
     /// the lock.
-    pub(super) fn make_room(&self, part: &Part) -> Result<bool> {
+    pub(super) fn make_room(&self, part: &'static Part) -> Result<bool> {
         let table = Table(part.table.load(Ordering::Relaxed));
         let len = if table.0 == 0 { 0 } else { table.len() };
         // No more than three of four words are used, or searching would take long.
@@ -28,7 +28,7 @@ impl Map {
     }
 
     /// Gives memory back when little is left. What is to be freed is freed when what this gives is dropped.
-    pub(super) fn shrink(&self, part: &Part) -> Option<Smaller> {
+    pub(super) fn shrink(&self, part: &'static Part) -> Option<Smaller> {
         let table = Table(part.table.load(Ordering::Relaxed));
         let live = part.live.load(Ordering::Relaxed);
         if live == 0 {
@@ -49,7 +49,7 @@ impl Map {
         })
     }
 
-    fn rehash(&self, part: &Part, words: u64, now: bool) -> Result<Option<Mine>> {
+    fn rehash(&self, part: &'static Part, words: u64, now: bool) -> Result<Option<Mine>> {
         let old = Table(part.table.load(Ordering::Relaxed));
         let (new, block) = Table::make(self.arena, words, now)?;
         let mut live = 0;
@@ -61,7 +61,7 @@ impl Map {
         }
         self.commit(
             part,
-            Change { at: self.cell_of_table(part), to: new.0, fresh: [block.at(), 0], stale: [old.0, 0] },
+            Change { at: part.table_cell(), to: new.0, fresh: [block.at(), 0], stale: [old.0, 0] },
         );
         block.given_away();
         part.live.store(live, Ordering::Relaxed);
@@ -70,7 +70,7 @@ impl Map {
     }
 
     /// Counts anew. For recovery.
-    pub(super) fn recount(&self, part: &Part) {
+    pub(super) fn recount(&self, part: &'static Part) {
         let table = Table(part.table.load(Ordering::Acquire));
         part.live.store(0, Ordering::Relaxed);
         part.used.store(0, Ordering::Relaxed);
