@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use dashmap::DashMap;
+use procession::process::Entry;
 use procession::{Dict, Process};
 
 use super::{Better, Contender, Sample, Workload, ensure};
@@ -159,7 +160,7 @@ fn other(error: Box<dyn std::error::Error + Send + Sync>) -> procession::Error {
 fn two_processes<T: procession::Message + Clone>(
     shared: T,
     each: u64,
-    child: fn(String, usize, T) -> procession::Result<()>,
+    child: impl Entry<(String, usize, T), Output = procession::Result<()>> + Copy,
 ) -> Result<Sample> {
     let (board, path) = Board::create()?;
     let children = [0, 1].map(|which| Process::spawn(child, (path.clone(), which, shared.clone())));
@@ -180,7 +181,7 @@ fn two_threads(each: u64, operation: impl Fn(u64) -> Result + Sync) -> Result<Sa
 }
 
 fn get_two_ours() -> Result<Sample> {
-    two_processes(numbers()?, GETS, |path, which, dict| {
+    two_processes(numbers()?, GETS, |path: String, which: usize, dict: Dict<u64, u64>| {
         side(Board::open(&path).map_err(other)?, which, GETS, |n| look_up(&dict, n)).map_err(other)
     })
 }
@@ -224,9 +225,10 @@ fn update_theirs() -> Result<Sample> {
 
 fn update_two_ours() -> Result<Sample> {
     let dict = Dict::from_entries([(NAME.to_owned(), 0)])?;
-    let sample = two_processes(dict.clone(), UPDATES, |path, which, dict: Dict<String, i64>| {
-        side(Board::open(&path).map_err(other)?, which, UPDATES, |_| count_down(&dict)).map_err(other)
-    })?;
+    let sample =
+        two_processes(dict.clone(), UPDATES, |path: String, which: usize, dict: Dict<String, i64>| {
+            side(Board::open(&path).map_err(other)?, which, UPDATES, |_| count_down(&dict)).map_err(other)
+        })?;
     counted(dict.get(NAME)?, 2 * UPDATES)?;
     Ok(sample)
 }
@@ -247,7 +249,7 @@ fn insert_ours() -> Result<Sample> {
     pin(0);
     let dict = Dict::<u64, Vec<u8>>::new()?;
     let (value, before) = (vec![7u8; 92], shared_bytes()?);
-    let rate = timed(INSERTS, |n| Ok(drop(dict.insert(&n, value.clone())?)))?;
+    let rate = timed(INSERTS, |n| ensure(dict.insert(&n, value.clone())?.is_none(), "it was there before"))?;
     ensure(dict.len() as u64 == INSERTS, "an entry is missing")?;
     let each = (shared_bytes()? - before) / INSERTS as f64;
     dict.clear()?;
@@ -259,7 +261,7 @@ fn insert_theirs() -> Result<Sample> {
     pin(0);
     let map = DashMap::<u64, Vec<u8>>::new();
     let value = vec![7u8; 92];
-    let rate = timed(INSERTS, |n| Ok(drop(map.insert(n, value.clone()))))?;
+    let rate = timed(INSERTS, |n| ensure(map.insert(n, value.clone()).is_none(), "it was there before"))?;
     ensure(map.len() as u64 == INSERTS, "an entry is missing")?;
     Ok(Sample::new(rate))
 }

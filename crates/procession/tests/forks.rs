@@ -136,7 +136,7 @@ fn a_dict_and_a_list_are_refused_in_a_fork() {
             dict.into_iter().chain(list).all(|error| error == Some(Error::Forked))
         };
         assert!(holds_in_a_fork(refused));
-        assert!(holds_in_a_fork(|| dict.len() == 0 && list.is_empty() && Manager::new().is_err()));
+        assert!(holds_in_a_fork(|| dict.is_empty() && list.is_empty() && Manager::new().is_err()));
         assert_eq!((dict.get(&1).unwrap().as_deref(), list.len()), (Some("one"), 1));
     });
 }
