@@ -150,6 +150,32 @@ impl Map {
         free
     }
 
+    /// As [`search`](Map::search), for who only looks: a node with this key.
+    #[inline]
+    fn find_node(&self, part: &Part, hash: u64, key: &[u8]) -> Option<Node> {
+        let table = Table(part.table.load(Ordering::Acquire));
+        if table.0 == 0 {
+            return None;
+        }
+        let (mask, hash) = (table.len() - 1, hash & u64::from(u32::MAX));
+        let mut index = hash & mask;
+        for _ in 0..=mask {
+            let word = table.cell(self.arena, index)?.load(Ordering::Acquire);
+            if word >> 32 == hash
+                && let Some(at) = node_of(word)
+                && let Some(node) = Node::read(self.arena, at)
+                && node.has_key(self.arena, key)
+            {
+                return Some(node);
+            }
+            if word == EMPTY {
+                break;
+            }
+            index = (index + 1) & mask;
+        }
+        None
+    }
+
     /// Copies the value of a key, if it is there. Takes no lock, unless others change this part all the time.
     #[inline]
     pub(crate) fn get(&self, key: &[u8], buffer: &mut Buffer) -> Result<Option<Found>> {
@@ -158,8 +184,8 @@ impl Map {
         loop {
             for _ in 0..LOOKS {
                 let look = part.look();
-                match self.search(part, hash, key) {
-                    Place::Taken { node, .. } => {
+                match self.find_node(part, hash, key) {
+                    Some(node) => {
                         if let Some(found) = node.copy(self.arena, buffer, || look.holds())? {
                             return Ok(Some(found));
                         }
@@ -186,9 +212,9 @@ impl Map {
     ) -> Result<Option<Found>> {
         member::arena()?;
         let _turn = self.turn(part)?;
-        match self.search(part, hash, key) {
-            Place::Taken { node, .. } => node.copy(self.arena, to, || true),
-            _ => Ok(None),
+        match self.find_node(part, hash, key) {
+            Some(node) => node.copy(self.arena, to, || true),
+            None => Ok(None),
         }
     }
 
@@ -199,7 +225,7 @@ impl Map {
         loop {
             for _ in 0..LOOKS {
                 let look = part.look();
-                let found = matches!(self.search(part, hash, key), Place::Taken { .. });
+                let found = self.find_node(part, hash, key).is_some();
                 if look.holds() && !look.is_nowhere() {
                     return Ok(found);
                 }
@@ -207,7 +233,7 @@ impl Map {
             if !part::is_inside(self.parts) {
                 member::arena()?;
                 let _turn = self.turn(part)?;
-                return Ok(matches!(self.search(part, hash, key), Place::Taken { .. }));
+                return Ok(self.find_node(part, hash, key).is_some());
             }
         }
     }
