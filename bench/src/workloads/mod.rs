@@ -5,10 +5,12 @@
 //! | `lock.rs`     | `lock_uncontended`, `lock_contended`               |
 //! | `queue/`      | everything that queues are compared in             |
 //! | `sync.rs`     | the other locks, semaphore, event, barrier, condvar |
+//! | `dict.rs`     | `dict_get`, `dict_update`, each also by two; `dict_insert`, `dict_growth` |
 //! | `spawn.rs`    | `spawn_join`, `first_spawn`, each also with 1 GiB  |
 //! | `recovery.rs` | `recovery`, also with 1 GiB                        |
 //! | `memory.rs`   | `idle_child_pss`, `idle_cpu`: what idling costs    |
 
+mod dict;
 mod lock;
 mod memory;
 mod queue;
@@ -44,6 +46,12 @@ pub static ALL: &[Workload] = &[
     sync::IS_SET,
     sync::BARRIER,
     sync::CONDVAR,
+    dict::GET,
+    dict::GET_TWO,
+    dict::UPDATE,
+    dict::UPDATE_TWO,
+    dict::INSERT,
+    dict::GROWTH,
     spawn::SPAWN_JOIN,
     spawn::SPAWN_JOIN_GIB,
     spawn::FIRST_SPAWN,

@@ -226,7 +226,7 @@ pub fn give_permits_back(semaphore: &Semaphore) {
 
 /// What is wrong with a dict: blocks of its that it cannot reach, or that are not its, and counts that are off.
 pub fn faults_of_dict<K, V>(dict: &crate::Dict<K, V>) -> Vec<String> {
-    let ((mut reached, counts), object) = (dict.map().inventory(), dict.object_index());
+    let ((mut reached, counts), object) = (dict.map().inventory(), dict.id().index());
     let mut faults = faults_of_blocks(object, &mut reached);
     for (part, [live, there, used, not_empty]) in counts.into_iter().enumerate() {
         if live != there || used != not_empty {
@@ -250,6 +250,16 @@ pub fn is_full_part_of_dict<K, V>(dict: &crate::Dict<K, V>, part: usize) -> Opti
 /// Whether somebody holds the lock of the part in which a key belongs.
 pub fn is_locked_part_of_dict<K: Message, V>(dict: &crate::Dict<K, V>, key: &K) -> bool {
     dict.map().is_locked(part_of_dict(dict, key))
+}
+
+/// What is wrong with a list: as [`faults_of_dict`].
+pub fn faults_of_list<T>(list: &crate::state::List<T>) -> Vec<String> {
+    let (object, (mut reached, beyond)) = list.inventory();
+    let mut faults = faults_of_blocks(object, &mut reached);
+    if beyond != 0 {
+        faults.push(format!("{beyond} words beyond the ends are not empty"));
+    }
+    faults
 }
 
 fn faults_of_blocks(object: u32, reached: &mut [u64]) -> Vec<String> {
@@ -282,6 +292,11 @@ pub fn reserve(bytes: u64) -> Result<u64> {
 /// Frees a block of this process.
 pub fn free(block: u64) {
     blocks::free(arena(), member::slot(), block, Tag::process(member::slot()));
+}
+
+/// Gives spans of this process back that are empty.
+pub fn trim() {
+    heap::trim(arena(), member::slot());
 }
 
 /// Hands a block of this process to the process of `slot`.

@@ -52,6 +52,7 @@ mod error;
 #[cfg(feature = "internals")]
 #[doc(hidden)]
 pub mod internals;
+pub mod manager;
 mod os;
 pub mod process;
 pub mod queue;
@@ -62,6 +63,7 @@ pub mod sync;
 
 pub use arena::encoding::Message;
 pub use error::{Error, Result};
+pub use manager::Manager;
 pub use process::{
     AnyProcess, Failure, Process, ProcessError, active_children, current_process, parent_process,
 };

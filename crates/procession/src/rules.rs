@@ -49,6 +49,8 @@ pub enum Rule {
     ChangeNoted,
     /// What a change that was interrupted leaves over is freed.
     ChangeSettled,
+    /// Who takes something out of a dict or list has its version grow before it is freed.
+    VersionGrows,
     /// What a dict or list counts is counted anew after a death.
     Recounted,
 }

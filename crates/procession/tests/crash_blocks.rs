@@ -142,6 +142,26 @@ fn a_full_span_is_followed_by_another() {
 }
 
 #[test]
+fn spans_that_are_empty_are_given_back() {
+    isolated!({
+        let _dog = watched();
+        let before = begin();
+        // Two to a span, of which one stays in use.
+        let report = step(
+            &before,
+            || [(); 6].map(|()| reserve(30_000)),
+            |blocks| {
+                blocks.into_iter().for_each(internals::free);
+                internals::trim();
+                let spans = internals::census().small_spans;
+                assert_eq!(spans.iter().filter(|(_, by)| *by == VICTIM).count(), 1);
+            },
+        );
+        assert_finished(&report);
+    });
+}
+
+#[test]
 fn a_value_is_packed() {
     isolated!(env = VECTORS, {
         let _dog = watched();

@@ -287,6 +287,29 @@ fn handles_of_all_kinds_lie_in_dicts() -> procession::Result<()> {
 }
 
 #[test]
+fn main_may_exit_inside_of_a_closure() {
+    let _dog = watched();
+    if role().is_some() {
+        let dict = Dict::from_entries([(1, 10)]).unwrap();
+        let change = |dict: Dict<i32, i32>, board: String| {
+            post(&board, "started", "");
+            dict.update(&1, |value| *value += 1).unwrap();
+            post(&board, "value", dict.get(&1).unwrap().unwrap().to_string());
+        };
+        let _ = dict.update(&1, |value| {
+            *value = 100;
+            Process::spawn(change, (dict.clone(), my_board())).unwrap();
+            wait_for(&my_board(), "started");
+            std::process::exit(3)
+        });
+    }
+    let board = Board::new();
+    let mut main = Running::start(program("main", &board).stdout(std::process::Stdio::null()));
+    assert_eq!(main.end().code(), Some(3));
+    assert_eq!(board.wait("value"), "11", "the old value stays, and nobody waits for who has gone");
+}
+
+#[test]
 fn what_cannot_be_read_is_an_error() -> procession::Result<()> {
     let _dog = watched();
     let carrier = Queue::unbounded()?;

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use family::*;
 use procession::queue::{GetError, PutError};
+use procession::state::List;
 use procession::sync::LockError;
-use procession::{Error, JoinableQueue, Lock, Process, Queue, pipe, select};
+use procession::{Dict, Error, JoinableQueue, Lock, Manager, Process, Queue, pipe, select};
 use procession_testkit::{isolated, proc};
 
 type Expectation = (&'static str, fn(&Lock, &Process<()>) -> bool);
@@ -85,6 +86,44 @@ fn a_fork_of_main_is_refused_and_harms_nobody() {
         assert!(child.is_alive() && !proc::gone(supervisor), "the fork's end is not the family's");
         assert!(lock.try_lock().is_ok());
         assert_eq!(Process::spawn(|| 1, ()).unwrap().join(), Ok(1));
+    });
+}
+
+#[test]
+fn a_dict_and_a_list_are_refused_in_a_fork() {
+    isolated!({
+        let _dog = watched();
+        let dict = Dict::from_entries([(1, "one".to_string())]).unwrap();
+        let list = List::from_items(["one".to_string()]).unwrap();
+        let refused = || {
+            let new = "new".to_string();
+            let dict = [
+                dict.get(&1).err(),
+                dict.contains_key(&1).err(),
+                dict.insert(&1, new.clone()).err(),
+                dict.remove(&1).err(),
+                dict.update(&1, |_| ()).err(),
+                dict.compare_exchange(&1, &new, new.clone()).err(),
+                dict.get_or_insert_with(&1, || new.clone()).err(),
+                dict.iter().next().and_then(Result::err),
+                dict.clear().err(),
+            ];
+            let list = [
+                list.get(0).err(),
+                list.push(new.clone()).err(),
+                list.pop().err(),
+                list.set(0, new.clone()).err(),
+                list.insert(0, new.clone()).err(),
+                list.remove(0).err(),
+                list.update(0, |_| ()).err(),
+                list.to_vec().err(),
+                list.clear().err(),
+            ];
+            dict.into_iter().chain(list).all(|error| error == Some(Error::Forked))
+        };
+        assert!(holds_in_a_fork(refused));
+        assert!(holds_in_a_fork(|| dict.is_empty() && list.is_empty() && Manager::new().is_err()));
+        assert_eq!((dict.get(&1).unwrap().as_deref(), list.len()), (Some("one"), 1));
     });
 }
 

@@ -45,6 +45,8 @@ pub(crate) struct Header {
     pub(crate) incarnations: AtomicU32,
     /// Counts the children that have ended.
     pub(crate) ended: AtomicU32,
+    /// The handle id of the dict of all names, which the header holds; or 0.
+    pub(crate) names: AtomicU64,
 }
 
 /// What the family is doing.

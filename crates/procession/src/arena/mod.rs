@@ -78,7 +78,8 @@ unsafe impl Send for Arena {}
 // SAFETY: as above.
 unsafe impl Sync for Arena {}
 
-const LARGEST: u64 = 64 << 30;
+/// No arena is larger.
+pub(crate) const LARGEST: u64 = 64 << 30;
 
 impl Arena {
     /// Makes an arena as large as the user's limits sensibly allow.

@@ -12,7 +12,10 @@ use super::store::{Buffer, Encoded, Entry, Inside, Map, Mine, decode_both};
 use crate::Result;
 use crate::arena::encoding::{self, Message};
 use crate::arena::handle::Handle;
-use crate::arena::objects::Kind;
+use crate::arena::objects::{Id, Kind, Object};
+
+/// Invariant in both, and `Send` and `Sync` whatever they are.
+type Carries<K, V> = PhantomData<(fn(K) -> K, fn(V) -> V)>;
 
 /// A hash table that all processes of the family share.
 ///
@@ -59,7 +62,7 @@ use crate::arena::objects::Kind;
 pub struct Dict<K, V> {
     handle: Handle,
     map: Map,
-    _carries: PhantomData<Carries<K, V>>,
+    _carries: Carries<K, V>,
 }
 
 impl<K, V> Dict<K, V> {
@@ -83,9 +86,19 @@ impl<K, V> Dict<K, V> {
         self.map
     }
 
-    #[cfg(feature = "internals")]
-    pub(crate) fn object_index(&self) -> u32 {
-        self.handle.id().index()
+    /// The dict that this id names, while somebody else holds it.
+    pub(crate) fn with_id(id: Id) -> Result<Dict<K, V>> {
+        let handle = Handle::take(id, Kind::Dict)?;
+        let map = Map::of(id.index())?;
+        Ok(Dict { handle, map, _carries: PhantomData })
+    }
+
+    pub(crate) fn id(&self) -> Id {
+        self.handle.id()
+    }
+
+    pub(crate) fn object(&self) -> &'static Object {
+        self.handle.object()
     }
 
     /// How many entries there are. A snapshot.
@@ -110,7 +123,9 @@ impl<K, V> Dict<K, V> {
     /// # Ok::<(), procession::Error>(())
     /// ```
     pub fn clear(&self) -> Result<()> {
-        (0..Map::PARTS).try_for_each(|part| self.map.clear_part(part))
+        (0..Map::PARTS).try_for_each(|part| self.map.clear_part(part))?;
+        self.map.trim();
+        Ok(())
     }
 }
 
@@ -181,7 +196,7 @@ impl<K: Message + Eq + Hash, V: Message> Dict<K, V> {
     #[inline]
     pub fn insert<Q: Lookup<K> + ?Sized>(&self, key: &Q, value: V) -> Result<Option<V>> {
         let put = |value: Encoded<'_>| key.with_key(|key| self.map.insert(key, value));
-        encoded(&value, put)???.decode(&self.map)
+        encoded(&value, put)???.decode(self.map.arena())
     }
 
     /// Takes a key and its value out.
@@ -197,7 +212,7 @@ impl<K: Message + Eq + Hash, V: Message> Dict<K, V> {
     /// # Ok::<(), procession::Error>(())
     /// ```
     pub fn remove<Q: Lookup<K> + ?Sized>(&self, key: &Q) -> Result<Option<V>> {
-        key.with_key(|key| self.map.remove(key.bytes))??.decode(&self.map)
+        key.with_key(|key| self.map.remove(key.bytes))??.decode(self.map.arena())
     }
 
     /// Changes the key's value, if it is there, with nobody else changing it meanwhile; gives what `change`
@@ -487,6 +502,3 @@ impl<'de, K, V> Deserialize<'de> for Dict<K, V> {
         Ok(Dict { handle, map, _carries: PhantomData })
     }
 }
-
-/// Takes keys and values in and gives them out.
-type Carries<K, V> = fn(K, V) -> (K, V);

@@ -54,12 +54,18 @@ pub(crate) fn recover(arena: &Arena, slot: u32, how: Option<Ended>) {
     dead.state.store(slots::FREE, Ordering::Release);
 }
 
-/// Hands on what some threads of this very process hold, because the process is ending. Not what the
-/// library's own code holds for a moment: that thread still runs, and lets go by itself.
-pub(crate) fn release_locks_of_threads(arena: &Arena, slot: u32, ends: impl Fn(i32) -> bool) {
+/// Hands on what some threads of this very process hold, because the process is ending: those of which `ends`
+/// says so. Of one that still `runs` not what the library's own code holds for a moment: it lets go by itself.
+pub(crate) fn release_locks_of_threads(
+    arena: &Arena,
+    slot: u32,
+    ends: impl Fn(i32) -> bool,
+    runs: impl Fn(i32) -> bool,
+) {
     for id in arena.records_of(slot) {
-        if ends(arena.record(id).thread.load(Ordering::Acquire)) {
-            release_locks_of(arena, slot, id, |kind| !kind.is_inside());
+        let thread = arena.record(id).thread.load(Ordering::Acquire);
+        if ends(thread) {
+            release_locks_of(arena, slot, id, |kind| !kind.is_inside() || !runs(thread));
         }
     }
 }

@@ -8,7 +8,8 @@ use super::mine::Mine;
 use super::node::{self, Encoded, Found, Node, decode_at};
 use super::part::{self, Change, Inside, Part, Turn, WITH_NODES};
 use super::table::{EMPTY, Emptied, GONE, Table, naming, node_of};
-use crate::arena::blocks::{self, HEADER, Tag};
+use super::{LOOKS, Old, exchange_word, make_parts, parts_at};
+use crate::arena::blocks::Tag;
 use crate::arena::handle::Handle;
 use crate::arena::objects::{Body, Kind};
 use crate::arena::{Arena, encoding, heap, member};
@@ -16,9 +17,6 @@ use crate::{Error, Message, Result};
 
 /// How many parts there are: so many processes can change something at once.
 pub(super) const PARTS: usize = 32;
-
-/// After so many looks that came to nothing, a reader takes the lock.
-const LOOKS: u32 = 100;
 
 /// A dict in its object: all that there is of it is in blocks.
 #[repr(C)]
@@ -29,38 +27,13 @@ unsafe impl Body for DictBody {
     const KIND: Kind = Kind::Dict;
 }
 
-#[repr(C, align(128))]
-struct Control {
-    parts: [Part; PARTS],
-}
-
 /// A hash table, as this process sees it.
 #[derive(Clone, Copy)]
 pub(crate) struct Map {
     pub(super) arena: &'static Arena,
-    control: &'static Control,
+    parts: &'static [Part; PARTS],
     object: u32,
     seed: u64,
-}
-
-/// What was there before.
-pub(crate) enum Old {
-    Nothing,
-    /// A value of so many bytes.
-    Word(u64, usize),
-    Node(Mine),
-}
-
-impl Old {
-    /// Puts the value together.
-    #[inline]
-    pub(crate) fn decode<V: Message>(self, map: &Map) -> Result<Option<V>> {
-        match self {
-            Old::Nothing => Ok(None),
-            Old::Word(word, len) => encoding::from_bytes(&word.to_le_bytes()[..len]).map(Some),
-            Old::Node(node) => node::decode(map.arena, &node).map(Some),
-        }
-    }
 }
 
 /// Where a key is, or could be.
@@ -83,15 +56,7 @@ enum Place {
 impl Map {
     /// An empty one, and the object that owns it.
     pub(crate) fn make() -> Result<(Handle, Map)> {
-        let (arena, slot) = (member::arena()?, member::slot());
-        let size = size_of::<Control>() as u64 + align_of::<Control>() as u64;
-        let block = heap::allocate(arena, slot, size)?;
-        arena.bytes_mut(block, HEADER + size).fill(0);
-        control_at(arena, block).parts.iter().for_each(Part::initialise);
-        let made = Handle::create::<DictBody>(|object| object.blocks[0].store(block, Ordering::Relaxed));
-        let handle = made.inspect_err(|_| _ = blocks::free(arena, slot, block, Tag::process(slot)))?;
-        // CRASH: before this the block is swept with us, and the object goes with its only handle.
-        blocks::hand_over(arena, block, Tag::process(slot), Tag::object(handle.id().index()));
+        let handle = make_parts::<DictBody, PARTS>()?;
         let map = Map::of(handle.id().index())?;
         Ok((handle, map))
     }
@@ -108,7 +73,7 @@ impl Map {
         let block = arena.object(index).blocks[0].load(Ordering::Acquire);
         arena.layout.span_of(block)?;
         let seed = arena.header().nonce.load(Ordering::Relaxed);
-        Some(Map { arena, control: control_at(arena, block), object: index, seed })
+        Some(Map { arena, parts: parts_at(arena, block), object: index, seed })
     }
 
     pub(crate) fn arena(&self) -> &'static Arena {
@@ -126,7 +91,7 @@ impl Map {
 
     #[cfg(feature = "internals")]
     pub(super) fn parts(&self) -> &'static [Part] {
-        &self.control.parts
+        self.parts
     }
 
     #[cfg(feature = "internals")]
@@ -141,17 +106,17 @@ impl Map {
 
     #[inline]
     fn part(&self, hash: u64) -> &'static Part {
-        &self.control.parts[(hash >> 59) as usize]
+        &self.parts[(hash >> 59) as usize]
     }
 
     /// How many entries there are.
     pub(crate) fn len(&self) -> u64 {
-        self.control.parts.iter().map(|part| part.live.load(Ordering::Relaxed)).sum()
+        self.parts.iter().map(|part| part.live.load(Ordering::Relaxed)).sum()
     }
 
     #[inline]
     fn turn(&self, part: &'static Part) -> Result<Turn> {
-        part.turn(self.arena, &self.control.parts)
+        part.turn(self.arena, self.parts)
     }
 
     /// Looks for a key. What is found is nonsense, unless the part is locked or the look at it still holds.
@@ -185,6 +150,32 @@ impl Map {
         free
     }
 
+    /// As [`search`](Map::search), for who only looks: a node with this key.
+    #[inline]
+    fn find_node(&self, part: &Part, hash: u64, key: &[u8]) -> Option<Node> {
+        let table = Table(part.table.load(Ordering::Acquire));
+        if table.0 == 0 {
+            return None;
+        }
+        let (mask, hash) = (table.len() - 1, hash & u64::from(u32::MAX));
+        let mut index = hash & mask;
+        for _ in 0..=mask {
+            let word = table.cell(self.arena, index)?.load(Ordering::Acquire);
+            if word >> 32 == hash
+                && let Some(at) = node_of(word)
+                && let Some(node) = Node::read(self.arena, at)
+                && node.has_key(self.arena, key)
+            {
+                return Some(node);
+            }
+            if word == EMPTY {
+                break;
+            }
+            index = (index + 1) & mask;
+        }
+        None
+    }
+
     /// Copies the value of a key, if it is there. Takes no lock, unless others change this part all the time.
     #[inline]
     pub(crate) fn get(&self, key: &[u8], buffer: &mut Buffer) -> Result<Option<Found>> {
@@ -193,8 +184,8 @@ impl Map {
         loop {
             for _ in 0..LOOKS {
                 let look = part.look();
-                match self.search(part, hash, key) {
-                    Place::Taken { node, .. } => {
+                match self.find_node(part, hash, key) {
+                    Some(node) => {
                         if let Some(found) = node.copy(self.arena, buffer, || look.holds())? {
                             return Ok(Some(found));
                         }
@@ -205,7 +196,7 @@ impl Map {
                 }
                 std::hint::spin_loop();
             }
-            if !part::is_inside(&self.control.parts) {
+            if !part::is_inside(self.parts) {
                 return self.get_locked(part, hash, key, buffer);
             }
         }
@@ -221,9 +212,9 @@ impl Map {
     ) -> Result<Option<Found>> {
         member::arena()?;
         let _turn = self.turn(part)?;
-        match self.search(part, hash, key) {
-            Place::Taken { node, .. } => node.copy(self.arena, to, || true),
-            _ => Ok(None),
+        match self.find_node(part, hash, key) {
+            Some(node) => node.copy(self.arena, to, || true),
+            None => Ok(None),
         }
     }
 
@@ -234,15 +225,15 @@ impl Map {
         loop {
             for _ in 0..LOOKS {
                 let look = part.look();
-                let found = matches!(self.search(part, hash, key), Place::Taken { .. });
+                let found = self.find_node(part, hash, key).is_some();
                 if look.holds() && !look.is_nowhere() {
                     return Ok(found);
                 }
             }
-            if !part::is_inside(&self.control.parts) {
+            if !part::is_inside(self.parts) {
                 member::arena()?;
                 let _turn = self.turn(part)?;
-                return Ok(matches!(self.search(part, hash, key), Place::Taken { .. }));
+                return Ok(self.find_node(part, hash, key).is_some());
             }
         }
     }
@@ -259,7 +250,7 @@ impl Map {
         loop {
             let turn = self.turn(part)?;
             if let Place::Taken { node, .. } = self.search(part, hash, key.bytes)
-                && let Some(old) = self.exchange_word(&node, value)
+                && let Some(old) = exchange_word(self.arena, &node, value)
             {
                 return Ok(old);
             }
@@ -273,19 +264,6 @@ impl Map {
             }
             fresh = Some(node::make(self.arena, key, value, false)?);
         }
-    }
-
-    /// Exchanges a value that is one word for another, if both are.
-    #[inline]
-    fn exchange_word(&self, node: &Node, value: Encoded<'_>) -> Option<Old> {
-        let len = value.bytes.len();
-        let word = node.value_word(self.arena, len).filter(|_| value.ids.is_empty())?;
-        let mut new = [0; 8];
-        new[..len].copy_from_slice(value.bytes);
-        let old = word.load(Ordering::Relaxed);
-        // CRASH: before this store it is the old value, after it the new one. Readers see one or the other, too.
-        word.store(u64::from_le_bytes(new), Ordering::Release);
-        Some(Old::Word(old, len))
     }
 
     /// Has the table name a node, in the place of the one with the same key.
@@ -336,7 +314,9 @@ impl Map {
         }
         let smaller = self.shrink(part);
         drop(turn);
-        drop(smaller);
+        if smaller.is_some_and(|smaller| smaller.was_large()) {
+            self.trim();
+        }
         Ok(Old::Node(old))
     }
 
@@ -373,7 +353,7 @@ impl Map {
 
     /// Takes everything out of one part.
     pub(crate) fn clear_part(&self, index: usize) -> Result<()> {
-        let part = &self.control.parts[index];
+        let part = &self.parts[index];
         let turn = self.turn(part)?;
         let emptied = self.drop_table(part);
         drop(turn);
@@ -381,8 +361,13 @@ impl Map {
         Ok(())
     }
 
+    /// Gives the kernel what this process's blocks do not need any more.
+    pub(crate) fn trim(&self) {
+        heap::trim(self.arena, member::slot());
+    }
+
     /// Takes the table away, with the nodes that it names.
-    pub(super) fn drop_table(&self, part: &Part) -> Option<Emptied> {
+    pub(super) fn drop_table(&self, part: &'static Part) -> Option<Emptied> {
         let table = Table(part.table.load(Ordering::Relaxed));
         if table.0 == 0 {
             return None;
@@ -391,17 +376,11 @@ impl Map {
         // stands no node is freed.
         self.commit(
             part,
-            Change { at: self.cell_of_table(part), to: 0, fresh: [0; 2], stale: [table.0 | WITH_NODES, 0] },
+            Change { at: part.table_cell(), to: 0, fresh: [0; 2], stale: [table.0 | WITH_NODES, 0] },
         );
         part.live.store(0, Ordering::Relaxed);
         part.used.store(0, Ordering::Relaxed);
         Some(Emptied { arena: self.arena, table, first: 0 })
-    }
-
-    #[allow(clippy::deref_addrof)] // It lengthens the borrow.
-    pub(super) fn cell_of_table(&self, part: &Part) -> &'static AtomicU64 {
-        // SAFETY: parts lie in the arena, which is never unmapped.
-        unsafe { &*(&raw const part.table) }
     }
 
     /// How many parts can be copied.
@@ -410,7 +389,7 @@ impl Map {
     /// Copies one part as it is at one moment: calls `plain` with the bytes of keys and values, and gives
     /// copies of the nodes that carry handles.
     pub(crate) fn copy_part(&self, index: usize, mut plain: impl FnMut(&[u8], &[u8])) -> Result<Vec<Mine>> {
-        let part = &self.control.parts[index];
+        let part = &self.parts[index];
         let turn = self.turn(part)?;
         let (mut carried, mut unused) = (Vec::new(), Buffer::new());
         let table = Table(part.table.load(Ordering::Acquire));
@@ -430,7 +409,7 @@ impl Map {
 
     /// Releases the lock at `offset`, which a dead thread held or was about to take.
     pub(super) fn bury(&self, arena: &Arena, slot: u32, id: u32, offset: u64) {
-        for part in &self.control.parts {
+        for part in self.parts {
             if part.is_locked_by_word_at(arena, offset) {
                 part.bury(arena, (slot, id), self.owner(), 0, || self.recount(part));
             }
@@ -442,12 +421,6 @@ impl Map {
 #[inline]
 pub(super) fn add(count: &AtomicU64, change: u64) {
     count.store(count.load(Ordering::Relaxed).wrapping_add(change), Ordering::Relaxed);
-}
-
-fn control_at(arena: &Arena, block: u64) -> &'static Control {
-    let at = (block + HEADER).next_multiple_of(align_of::<Control>() as u64);
-    // SAFETY: aligned just now, in a block that has room for it behind the alignment; atomics only.
-    unsafe { arena.at(at) }
 }
 
 /// A key's place in a locked part.
@@ -480,7 +453,7 @@ impl Entry<'_> {
     #[inline]
     pub(crate) fn put(self, value: Encoded<'_>) -> Result<Old> {
         if let Some((node, _)) = &self.node
-            && let Some(old) = self.map.exchange_word(node, value)
+            && let Some(old) = exchange_word(self.map.arena, node, value)
         {
             return Ok(old);
         }

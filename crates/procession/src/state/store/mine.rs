@@ -13,6 +13,7 @@ pub(crate) struct Mine {
 impl Mine {
     /// Takes a block of `bytes` bytes, its first 16 included. With `now`, does not wait for memory to come back.
     pub(super) fn take(arena: &'static Arena, bytes: u64, now: bool) -> Result<Mine> {
+        member::arena()?; // in a stray fork there is none
         let (slot, bytes) = (member::slot(), bytes.saturating_sub(HEADER));
         let at =
             if now { heap::allocate_now(arena, slot, bytes)? } else { heap::allocate(arena, slot, bytes)? };

@@ -92,6 +92,9 @@ impl Node {
         let is = |i: usize, expected: u64| {
             word(arena, self.key_at + WORD * i as u64).is_some_and(|w| w.load(Ordering::Relaxed) == expected)
         };
+        if let ([only], []) = (words, rest) {
+            return is(0, u64::from_le_bytes(*only));
+        }
         let mut last = [0; 8];
         last[..rest.len()].copy_from_slice(rest);
         words.iter().enumerate().all(|(i, chunk)| is(i, u64::from_le_bytes(*chunk)))

@@ -115,6 +115,11 @@ impl Part {
         }
     }
 
+    /// The word that names the table.
+    pub(super) fn table_cell(&'static self) -> &'static AtomicU64 {
+        &self.table
+    }
+
     /// Whether the calling thread holds the lock.
     fn is_ours(&self) -> bool {
         thread::owner() != 0 && crate::sync::raw::word::owner(self.lock.load()) == thread::owner()
@@ -157,6 +162,9 @@ impl Part {
 
     /// Whoever is looking finds out that something may be gone.
     fn outdate(&self) {
+        if !rules::holds(Rule::VersionGrows) {
+            return;
+        }
         self.version.store(self.version.load(Ordering::Relaxed).wrapping_add(1).max(1), Ordering::Release);
         fence(Ordering::Release);
     }

@@ -13,7 +13,7 @@ use crate::arena::Arena;
 impl Map {
     /// Sees to it that one more word can be used. Says whether there is another table now. For who holds
     /// the lock.
-    pub(super) fn make_room(&self, part: &Part) -> Result<bool> {
+    pub(super) fn make_room(&self, part: &'static Part) -> Result<bool> {
         let table = Table(part.table.load(Ordering::Relaxed));
         let len = if table.0 == 0 { 0 } else { table.len() };
         // No more than three of four words are used, or searching would take long.
@@ -28,20 +28,28 @@ impl Map {
     }
 
     /// Gives memory back when little is left. What is to be freed is freed when what this gives is dropped.
-    pub(super) fn shrink(&self, part: &Part) -> Option<Smaller> {
+    pub(super) fn shrink(&self, part: &'static Part) -> Option<Smaller> {
         let table = Table(part.table.load(Ordering::Relaxed));
         let live = part.live.load(Ordering::Relaxed);
         if live == 0 {
-            return self.drop_table(part).map(|emptied| Smaller { _table: None, _emptied: Some(emptied) });
+            return self.drop_table(part).map(|emptied| Smaller {
+                words: table.len(),
+                _table: None,
+                _emptied: Some(emptied),
+            });
         }
         if table.len() <= Table::FEWEST || 8 * live >= table.len() {
             return None;
         }
         // Without memory for it, it has to stay as it is.
-        self.rehash(part, 2 * live, true).ok().map(|old| Smaller { _table: old, _emptied: None })
+        self.rehash(part, 2 * live, true).ok().map(|old| Smaller {
+            words: table.len(),
+            _table: old,
+            _emptied: None,
+        })
     }
 
-    fn rehash(&self, part: &Part, words: u64, now: bool) -> Result<Option<Mine>> {
+    fn rehash(&self, part: &'static Part, words: u64, now: bool) -> Result<Option<Mine>> {
         let old = Table(part.table.load(Ordering::Relaxed));
         let (new, block) = Table::make(self.arena, words, now)?;
         let mut live = 0;
@@ -53,7 +61,7 @@ impl Map {
         }
         self.commit(
             part,
-            Change { at: self.cell_of_table(part), to: new.0, fresh: [block.at(), 0], stale: [old.0, 0] },
+            Change { at: part.table_cell(), to: new.0, fresh: [block.at(), 0], stale: [old.0, 0] },
         );
         block.given_away();
         part.live.store(live, Ordering::Relaxed);
@@ -62,7 +70,7 @@ impl Map {
     }
 
     /// Counts anew. For recovery.
-    pub(super) fn recount(&self, part: &Part) {
+    pub(super) fn recount(&self, part: &'static Part) {
         let table = Table(part.table.load(Ordering::Acquire));
         part.live.store(0, Ordering::Relaxed);
         part.used.store(0, Ordering::Relaxed);
@@ -119,6 +127,14 @@ fn settle_in(arena: &Arena, table: Table, word: u64) {
 
 /// What is left over from a larger table.
 pub(super) struct Smaller {
+    words: u64,
     _table: Option<Mine>,
     _emptied: Option<Emptied>,
+}
+
+impl Smaller {
+    /// Whether so much has been taken out that it is worth looking for empty spans.
+    pub(super) fn was_large(&self) -> bool {
+        self.words >= 1024
+    }
 }

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::mine::{self, Mine};
 use super::word;
 use crate::Result;
-use crate::arena::Arena;
+use crate::arena::{Arena, LARGEST};
 
 /// Nothing was ever here.
 pub(super) const EMPTY: u64 = 0;
@@ -23,7 +23,7 @@ pub(super) const GONE: u64 = 1;
 /// The word of a table that names the node at `at`.
 #[inline]
 pub(super) fn naming(hash: u64, at: u64) -> u64 {
-    // INVARIANT: no offset is beyond 64 GiB, the largest arena, which is 2³⁶ bytes.
+    const { assert!(LARGEST >> 4 <= 1 << 32, "32 bits are enough for a sixteenth of any offset") };
     hash << 32 | at >> 4
 }
 
