@@ -392,3 +392,13 @@ pub fn keep_no_more() {
 pub fn release_kept() -> u32 {
     blocks::release_kept(arena(), member::slot(), u32::MAX)
 }
+
+/// Whether the library takes process `pid` for dead.
+pub fn looks_dead(pid: i32) -> bool {
+    process::is_dead(pid)
+}
+
+/// Whether the library sees that process `pid` maps a memory file.
+pub fn maps_memfd(pid: i32, name: &str, inode: u64) -> Option<bool> {
+    process::maps_memfd(pid, name, inode)
+}
