@@ -53,6 +53,7 @@ mod error;
 #[doc(hidden)]
 pub mod internals;
 mod os;
+pub mod pool;
 pub mod process;
 pub mod queue;
 mod rules;
@@ -61,6 +62,7 @@ pub mod sync;
 
 pub use arena::encoding::Message;
 pub use error::{Error, Result};
+pub use pool::{Pool, Task};
 pub use process::{
     AnyProcess, Failure, Process, ProcessError, active_children, current_process, parent_process,
 };

@@ -144,6 +144,25 @@ pub(crate) fn from_bytes<T: Message>(bytes: &[u8]) -> Result<T> {
     }
 }
 
+/// How many bytes a `T` takes among others of its type side by side, if it is a number.
+#[inline]
+pub(crate) fn size_of_number<T: 'static>() -> Option<usize> {
+    macro_rules! compared {
+        ($($number:ty)*) => {
+            $(if std::any::TypeId::of::<T>() == std::any::TypeId::of::<$number>() {
+                return Some(size_of::<$number>());
+            })*
+        };
+    }
+    for_each_number!(compared);
+    None
+}
+
+/// As [`from_bytes`], for bytes out of a block that carries the handles among them.
+pub(crate) fn decode_carried<T: Message>(bytes: &[u8]) -> Result<T> {
+    handle::emptying(|| from_bytes(bytes))
+}
+
 /// In debug builds: whether these bytes would arrive.
 pub(crate) fn check_arrival<T: Message>(bytes: &[u8]) -> Result<()> {
     if !cfg!(debug_assertions) {

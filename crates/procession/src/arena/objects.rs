@@ -42,6 +42,8 @@ pub(crate) enum Kind {
     Queue = 3,
     JoinableQueue = 4,
     Connection = 5,
+    Pool = 60,
+    PoolCore = 61,
 }
 
 impl Kind {
@@ -51,23 +53,32 @@ impl Kind {
             Kind::Process => "process",
             Kind::Queue | Kind::JoinableQueue => "queue",
             Kind::Connection => "connection",
+            Kind::Pool | Kind::PoolCore => "pool",
         }
     }
 
     fn read(byte: u8) -> Option<Kind> {
-        let all = [Kind::Lock, Kind::Process, Kind::Queue, Kind::JoinableQueue, Kind::Connection];
+        let all = [
+            Kind::Lock,
+            Kind::Process,
+            Kind::Queue,
+            Kind::JoinableQueue,
+            Kind::Connection,
+            Kind::Pool,
+            Kind::PoolCore,
+        ];
         all.into_iter().find(|kind| *kind as u8 == byte)
     }
 
     /// Whether the locks of such an object are taken by the library's own code alone, for a moment.
     pub(crate) fn is_inside(self) -> bool {
-        matches!(self, Kind::Queue | Kind::JoinableQueue)
+        matches!(self, Kind::Queue | Kind::JoinableQueue | Kind::PoolCore)
     }
 
     /// Whether an object of this kind may own more blocks than it has room to list: they are found
     /// by their tags.
     fn owns_many(self) -> bool {
-        matches!(self, Kind::Queue | Kind::JoinableQueue)
+        matches!(self, Kind::Queue | Kind::JoinableQueue | Kind::PoolCore)
     }
 }
 

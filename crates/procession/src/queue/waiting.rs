@@ -52,7 +52,7 @@ fn spin(mut come: impl FnMut() -> bool) -> bool {
 /// Attempts something until it is no longer refused for now, or the time is up; sleeps on `word`
 /// meanwhile. `come` tells whether another attempt may be worth while.
 #[inline]
-pub(super) fn wait<T>(
+pub(crate) fn wait<T>(
     arena: &Arena,
     word: &AtomicU32,
     deadline: Deadline,

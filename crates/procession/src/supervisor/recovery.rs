@@ -10,6 +10,7 @@ use super::outcome;
 use crate::arena::objects::Kind;
 use crate::arena::{Arena, slots, sweep};
 use crate::os::process::Ended;
+use crate::pool;
 use crate::queue::ring;
 use crate::rules::{self, Rule};
 use crate::sync;
@@ -34,6 +35,7 @@ pub(crate) fn recover(arena: &Arena, slot: u32, how: Option<Ended>) {
     release_claims(arena, slot);
     // Before its blocks are swept, and while its handles still say which queues to look at.
     ring::leases::return_leases(arena, slot);
+    pool::bury(arena, slot, how);
     if (!clean || was_inside) && rules::holds(Rule::SweepWakes) {
         // The dead may have been woken on behalf of another, or been about to wake one.
         park::wake_everybody(arena);
@@ -42,6 +44,7 @@ pub(crate) fn recover(arena: &Arena, slot: u32, how: Option<Ended>) {
     }
     // Who joins it finds its locks handed on. After this its handle may be the last to its object.
     outcome::record(arena, slot, how);
+    pool::tell_keepers(arena, slot);
     let collect = sweep::objects(arena, slot) | sweep::blocks(arena, slot);
     sweep::records(arena, slot);
     if collect {
@@ -88,8 +91,10 @@ fn bury(arena: &Arena, slot: u32, id: u32, offset: u64, which: impl Fn(Kind) -> 
     let Some((index, object)) = arena.object_around(offset) else { return };
     match object.kind().filter(|kind| which(*kind)) {
         Some(Kind::Lock) => sync::bury(arena, slot, id, object, offset),
-        Some(Kind::Queue | Kind::JoinableQueue) => ring::bury(arena, slot, id, index, offset),
-        Some(Kind::Process | Kind::Connection) | None => {}
+        Some(Kind::Queue | Kind::JoinableQueue | Kind::PoolCore) => {
+            ring::bury(arena, slot, id, index, offset)
+        }
+        Some(Kind::Process | Kind::Connection | Kind::Pool) | None => {}
     }
 }
 
