@@ -5,10 +5,12 @@
 //! | `lock.rs`     | `lock_uncontended`, `lock_contended`               |
 //! | `spawn.rs`    | `spawn_join`, `first_spawn`, each also with 1 GiB  |
 //! | `recovery.rs` | `recovery`, also with 1 GiB                        |
+//! | `pool.rs`     | `pool_map`, `pool_submit`, `pool_round_trip`, `pool_speedup`, `pool_chunks` |
 //! | `memory.rs`   | `idle_child_pss`, `idle_cpu`: what idling costs    |
 
 mod lock;
 mod memory;
+mod pool;
 mod recovery;
 mod spawn;
 
@@ -28,6 +30,11 @@ pub static ALL: &[Workload] = &[
     recovery::RECOVERY,
     recovery::RECOVERY_GIB,
     memory::IDLE_CPU,
+    pool::MAP,
+    pool::SUBMIT,
+    pool::TRIP,
+    pool::SPEEDUP,
+    pool::CHUNKS,
 ];
 
 /// One thing to measure, and who takes part.

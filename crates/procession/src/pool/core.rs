@@ -28,14 +28,18 @@ pub(super) struct Core {
     free: Mutex<Vec<u32>>,
     /// Where a free cell is looked for, if there is none in `free`: a hint.
     hand: AtomicU32,
+    /// How many more tasks get fresh cells without a look at used ones.
+    fresh: AtomicU32,
     /// Whom to call in this process: see `watch.rs`.
     pub(super) watched: Mutex<Watched>,
 }
 
 /// How many used cells are looked at before a fresh one is taken.
 const LOOK: u32 = 32;
+/// After a look at used cells in vain, so many tasks get fresh ones.
+const FRESH: u32 = 512;
 /// How many free cells are remembered.
-const REMEMBERED: usize = 4096;
+const REMEMBERED: usize = 1 << 16;
 
 /// A task in its cell.
 #[derive(Clone, Copy)]
@@ -71,6 +75,7 @@ impl Core {
             control,
             free: Mutex::default(),
             hand: AtomicU32::new(0),
+            fresh: AtomicU32::new(0),
             watched: Mutex::default(),
         }
     }
@@ -161,12 +166,17 @@ impl Core {
         if let Some(seat) = remembered.and_then(|index| self.claim(index)) {
             return Ok(seat);
         }
-        let used = self.control.used();
-        for _ in 0..LOOK.min(used) {
-            let index = self.hand.fetch_add(1, Ordering::Relaxed) % used;
-            if let Some(seat) = self.claim(index) {
-                return Ok(seat);
+        let (used, fresh) = (self.control.used(), self.fresh.load(Ordering::Relaxed));
+        if fresh > 0 {
+            self.fresh.store(fresh - 1, Ordering::Relaxed);
+        } else {
+            for _ in 0..LOOK.min(used) {
+                let index = self.hand.fetch_add(1, Ordering::Relaxed) % used;
+                if let Some(seat) = self.claim(index) {
+                    return Ok(seat);
+                }
             }
+            self.fresh.store(FRESH, Ordering::Relaxed);
         }
         loop {
             let index = match self.control.fresh(self.arena, self.owner()) {
