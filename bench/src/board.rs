@@ -15,6 +15,34 @@ use crate::Result;
 #[derive(Default)]
 pub struct Line<T>(pub T);
 
+/// The most processes that meet on a board.
+pub const PARTIES: usize = 64;
+
+/// A moment for each process, in nanoseconds of the monotonic clock; 0 for those that take no part.
+pub struct Stamps(pub [AtomicU64; PARTIES]);
+
+impl Default for Stamps {
+    fn default() -> Stamps {
+        Stamps([const { AtomicU64::new(0) }; PARTIES])
+    }
+}
+
+impl Stamps {
+    fn present(&self) -> impl Iterator<Item = u64> {
+        self.0.iter().map(|stamp| stamp.load(Ordering::SeqCst)).filter(|&stamp| stamp != 0)
+    }
+
+    /// The first of them.
+    pub fn first(&self) -> u64 {
+        self.present().min().unwrap_or(0)
+    }
+
+    /// The last of them.
+    pub fn last(&self) -> u64 {
+        self.present().max().unwrap_or(0)
+    }
+}
+
 /// What is on the board. All zero is an empty one.
 #[repr(C)]
 #[derive(Default)]
@@ -23,10 +51,12 @@ pub struct Board {
     pub ready: Line<AtomicU32>,
     /// Incremented by a load and a store, so that updates get lost unless a lock excludes others.
     pub counter: Line<AtomicU64>,
+    /// Two words to sleep on.
+    pub words: Line<[AtomicU32; 2]>,
     /// When each process began the measured part, on the monotonic clock.
-    pub began_ns: Line<[AtomicU64; 2]>,
+    pub began_ns: Line<Stamps>,
     /// When each process ended it.
-    pub ended_ns: Line<[AtomicU64; 2]>,
+    pub ended_ns: Line<Stamps>,
 }
 
 impl Board {
@@ -98,8 +128,6 @@ impl Board {
 
     /// From the first beginning to the last end.
     pub fn elapsed(&self) -> Duration {
-        let read = |stamps: &[AtomicU64; 2]| stamps.each_ref().map(|s| s.load(Ordering::SeqCst));
-        let ([a, b], [c, d]) = (read(&self.began_ns.0), read(&self.ended_ns.0));
-        Duration::from_nanos(c.max(d) - a.min(b))
+        Duration::from_nanos(self.ended_ns.0.last() - self.began_ns.0.first())
     }
 }

@@ -4,6 +4,8 @@
 //! |-------------|------------------------------------------------------|
 //! | `robust.rs` | pthread's mutex for processes, which outlives owners |
 //! | `fork.rs`   | a plain fork                                         |
+//! | `futex.rs`  | a bare futex                                         |
 
 pub mod fork;
+pub mod futex;
 pub mod robust;

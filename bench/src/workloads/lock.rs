@@ -49,7 +49,7 @@ const BATCHES: usize = 150;
 const INCREMENTS: u64 = 8_000_000;
 
 /// Nanoseconds for one call of `pair`: the median of the batches.
-fn time_pairs(mut pair: impl FnMut() -> Result) -> Result<Sample> {
+pub(super) fn time_pairs(mut pair: impl FnMut() -> Result) -> Result<Sample> {
     pin(0);
     let mut batches = Vec::with_capacity(BATCHES);
     for _ in 0..BATCHES {
@@ -108,11 +108,11 @@ fn increment(board: &Board, which: usize, mut locked: impl FnMut(&dyn Fn()) -> R
     pin(which);
     board.arrive();
     board.meet(2);
-    board.began_ns.0[which].store(now_ns(), Ordering::SeqCst);
+    board.began_ns.0.0[which].store(now_ns(), Ordering::SeqCst);
     for _ in 0..INCREMENTS {
         locked(&|| board.increment())?;
     }
-    board.ended_ns.0[which].store(now_ns(), Ordering::SeqCst);
+    board.ended_ns.0.0[which].store(now_ns(), Ordering::SeqCst);
     Ok(())
 }
 
@@ -122,10 +122,7 @@ fn rate(board: &Board) -> Result<Sample> {
         count == 2 * INCREMENTS,
         &format!("{} updates of {} were lost", 2 * INCREMENTS - count, 2 * INCREMENTS),
     )?;
-    let first_ended =
-        board.ended_ns.0.each_ref().map(|at| at.load(Ordering::SeqCst)).into_iter().min().unwrap_or(0);
-    let began =
-        board.began_ns.0.each_ref().map(|at| at.load(Ordering::SeqCst)).into_iter().min().unwrap_or(0);
+    let (began, first_ended) = (board.began_ns.0.first(), board.ended_ns.0.first());
     let elapsed = board.elapsed().as_secs_f64();
     let together = (first_ended.saturating_sub(began)) as f64 / 1e9 / elapsed;
     Ok(Sample::new(count as f64 / elapsed).note("share of the time that both ran", together))

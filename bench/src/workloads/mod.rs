@@ -3,16 +3,22 @@
 //! | file          | workloads                                          |
 //! |---------------|----------------------------------------------------|
 //! | `lock.rs`     | `lock_uncontended`, `lock_contended`               |
+//! | `queue/`      | everything that queues are compared in             |
+//! | `sync.rs`     | the other locks, semaphore, event, barrier, condvar |
+//! | `dict.rs`     | `dict_get`, `dict_update`, each also by two; `dict_insert`, `dict_growth` |
 //! | `spawn.rs`    | `spawn_join`, `first_spawn`, each also with 1 GiB  |
 //! | `recovery.rs` | `recovery`, also with 1 GiB                        |
 //! | `pool.rs`     | `pool_map`, `pool_submit`, `pool_round_trip`, `pool_speedup`, `pool_chunks` |
 //! | `memory.rs`   | `idle_child_pss`, `idle_cpu`: what idling costs    |
 
+mod dict;
 mod lock;
 mod memory;
 mod pool;
+mod queue;
 mod recovery;
 mod spawn;
+mod sync;
 
 use serde_json::{Value, json};
 
@@ -22,6 +28,32 @@ use crate::Result;
 pub static ALL: &[Workload] = &[
     lock::UNCONTENDED,
     lock::CONTENDED,
+    queue::stream::ONE_TO_ONE,
+    queue::stream::BATCHED,
+    queue::stream::BATCHED_NUMBERS,
+    queue::stream::TYPED,
+    queue::stream::TWO_BY_TWO,
+    queue::turns::ROUND_TRIP,
+    queue::turns::ASLEEP,
+    queue::large::IN_PLACE,
+    queue::large::VECTORS,
+    queue::flat::PROCESSES,
+    queue::flat::ITEMS,
+    queue::flat::BLOCKED_CPU,
+    sync::RLOCK,
+    sync::MUTEX,
+    sync::SEMAPHORE,
+    sync::READ,
+    sync::READ_SCALES,
+    sync::IS_SET,
+    sync::BARRIER,
+    sync::CONDVAR,
+    dict::GET,
+    dict::GET_TWO,
+    dict::UPDATE,
+    dict::UPDATE_TWO,
+    dict::INSERT,
+    dict::GROWTH,
     spawn::SPAWN_JOIN,
     spawn::SPAWN_JOIN_GIB,
     spawn::FIRST_SPAWN,

@@ -126,13 +126,13 @@ fn robust_death(big: bool) -> Result<f64> {
     let waiter = Forked::run(move || {
         board.arrive();
         let owner_died = mutex.lock()?;
-        board.ended_ns.0[0].store(now_ns(), Ordering::SeqCst);
+        board.ended_ns.0.0[0].store(now_ns(), Ordering::SeqCst);
         ensure(owner_died, "the waiter did not hear of the death")
     })?;
     board.await_arrivals(2)?;
     let killed = kill_when_awaited(holder.pid, waiter.pid)?;
     waiter.join()?;
-    let had = board.ended_ns.0[0].load(Ordering::SeqCst);
+    let had = board.ended_ns.0.0[0].load(Ordering::SeqCst);
     ensure(killed < had, "the waiter heard of a death before it")?;
     Ok((had - killed) as f64 / 1e3)
 }

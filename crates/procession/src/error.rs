@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::pool::{MapError, TaskError};
 use crate::process::ProcessError;
 use crate::queue::{GetError, JoinError, PutError, SelectError};
-use crate::sync::LockError;
+use crate::sync::{LockError, WaitError};
 
 /// Any error of this library, as plain data: it can be cloned, sent to another process, and
 /// boxed.
@@ -39,6 +39,8 @@ pub enum Error {
     },
     /// A lock could not be taken.
     Lock(LockError),
+    /// What was waited for did not happen.
+    Wait(WaitError),
     /// A process did not do what it was asked to.
     Process(ProcessError),
     /// An item could not be put into a queue.
@@ -106,6 +108,7 @@ impl fmt::Display for Error {
             | Error::Unsupported(text)
             | Error::Other(text) => f.write_str(text),
             Error::Lock(e) => e.fmt(f),
+            Error::Wait(e) => e.fmt(f),
             Error::Process(e) => e.fmt(f),
             Error::Put(e) => e.fmt(f),
             Error::Get(e) => e.fmt(f),
@@ -127,6 +130,7 @@ impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Error::Lock(e) => Some(e),
+            Error::Wait(e) => Some(e),
             Error::Process(e) => Some(e),
             Error::Put(e) => Some(e),
             Error::Get(e) => Some(e),
@@ -148,6 +152,12 @@ impl From<io::Error> for Error {
 impl From<LockError> for Error {
     fn from(e: LockError) -> Error {
         Error::Lock(e)
+    }
+}
+
+impl From<WaitError> for Error {
+    fn from(e: WaitError) -> Error {
+        Error::Wait(e)
     }
 }
 

@@ -11,8 +11,10 @@ use crate::arena::{Arena, blocks, collect, heap, member, payload, slots, sweep};
 use crate::os::futex;
 use crate::os::process::{self, Ended};
 use crate::supervisor::{outcome, recovery};
-use crate::{Lock, Message, Result};
+use crate::sync::{Condvar, RwLock, Semaphore};
+use crate::{Lock, Message, Queue, Result};
 
+pub use crate::queue::ring::{End, Occupied};
 pub use crate::rules::{Rule, break_rule};
 pub use crate::sync::raw::{event, word};
 
@@ -67,6 +69,12 @@ pub fn slot_phase(slot: u32) -> u32 {
 pub fn become_member(slot: u32) {
     member::become_child(slot);
     arena().slot(slot).pid.store(process::pid(), Ordering::Release);
+}
+
+/// In a fork that has become a member: the handles that it inherited from the process of `slot` are its own.
+pub fn inherit_handles(slot: u32) {
+    let (arena, me) = (arena(), member::slot());
+    arena.held_objects(slot).for_each(|index| arena.held_objects(me).set(index));
 }
 
 /// Declares the process of `slot` dead by SIGKILL and repairs what it left.
@@ -155,6 +163,117 @@ pub fn lock_word(lock: &Lock) -> u64 {
     lock.word()
 }
 
+/// Takes the lock of one end of a queue, as a process in the middle of an operation has it.
+pub fn occupy<T>(queue: &Queue<T>, end: End) -> Occupied {
+    queue.ring().occupy(end).expect("the tests are members")
+}
+
+/// The lock's word of one end of a queue.
+pub fn queue_lock_word<T>(queue: &Queue<T>, end: End) -> u64 {
+    queue.ring().lock_word(end)
+}
+
+/// The process that has the lock of one end of a queue.
+pub fn queue_occupant<T>(queue: &Queue<T>, end: End) -> Option<i32> {
+    let record = word::owner(queue_lock_word(queue, end)).checked_sub(1)?;
+    let slot = arena().slot_of_record(record)?;
+    Some(arena().slot(slot).pid.load(Ordering::Acquire))
+}
+
+/// Where one end of a queue stands: the offsets of its segment and of its record.
+pub fn queue_place<T>(queue: &Queue<T>, end: End) -> (u64, u64) {
+    queue.ring().place(end)
+}
+
+/// The blocks that belong to a queue by their tags, and those that can be reached from its control lines:
+/// the same, when nothing is lost.
+pub fn queue_blocks<T>(queue: &Queue<T>) -> (Vec<u64>, Vec<u64>) {
+    let ring = queue.ring();
+    let owned = census().blocks.into_iter().filter(|&(_, tag)| Tag(tag).same_owner(ring.owner()));
+    (owned.map(|(at, _)| at).collect(), ring.reachable())
+}
+
+/// The thread that a semaphore's next permit is promised to, or 0.
+pub fn semaphore_heir(semaphore: &Semaphore) -> u32 {
+    semaphore.heir()
+}
+
+/// The word on which a condition variable's waiters sleep.
+pub fn condvar_events(condvar: &Condvar) -> u32 {
+    condvar.events().load(Ordering::SeqCst)
+}
+
+/// Whether anybody reads under a read-write lock.
+pub fn has_readers<T>(lock: &RwLock<T>) -> bool {
+    lock.has_readers()
+}
+
+/// Notes that this process has a handle to an object, as if it had been sent one.
+pub fn hold(handle: &impl HasHandle) {
+    arena().held_objects(member::slot()).set(handle.object_index());
+}
+
+/// What [`hold`] can be told of.
+pub trait HasHandle {
+    /// The object's place in the table.
+    fn object_index(&self) -> u32;
+}
+
+/// Gives back every permit that this process holds.
+pub fn give_permits_back(semaphore: &Semaphore) {
+    semaphore.bury(member::slot());
+}
+
+/// What is wrong with a dict: blocks of its that it cannot reach, or that are not its, and counts that are off.
+pub fn faults_of_dict<K, V>(dict: &crate::Dict<K, V>) -> Vec<String> {
+    let ((mut reached, counts), object) = (dict.map().inventory(), dict.id().index());
+    let mut faults = faults_of_blocks(object, &mut reached);
+    for (part, [live, there, used, not_empty]) in counts.into_iter().enumerate() {
+        if live != there || used != not_empty {
+            faults.push(format!("part {part} counts {live} and {used}; there are {there} and {not_empty}"));
+        }
+    }
+    faults
+}
+
+/// In which part of a dict a key belongs.
+pub fn part_of_dict<K: Message, V>(dict: &crate::Dict<K, V>, key: &K) -> usize {
+    crate::arena::encoding::with_bytes(key, |bytes, _| dict.map().part_index(bytes)).expect("a key")
+}
+
+/// Whether a part of a dict has no room for one more word; `None` when it has no table.
+pub fn is_full_part_of_dict<K, V>(dict: &crate::Dict<K, V>, part: usize) -> Option<bool> {
+    let [_, _, used, _] = dict.map().inventory().1[part];
+    dict.map().table_len(part).map(|len| 4 * (used + 1) > 3 * len)
+}
+
+/// Whether somebody holds the lock of the part in which a key belongs.
+pub fn is_locked_part_of_dict<K: Message, V>(dict: &crate::Dict<K, V>, key: &K) -> bool {
+    dict.map().is_locked(part_of_dict(dict, key))
+}
+
+/// What is wrong with a list: as [`faults_of_dict`].
+pub fn faults_of_list<T>(list: &crate::state::List<T>) -> Vec<String> {
+    let (object, (mut reached, beyond)) = list.inventory();
+    let mut faults = faults_of_blocks(object, &mut reached);
+    if beyond != 0 {
+        faults.push(format!("{beyond} words beyond the ends are not empty"));
+    }
+    faults
+}
+
+fn faults_of_blocks(object: u32, reached: &mut [u64]) -> Vec<String> {
+    let owner = Tag::object(object);
+    let owned = census().blocks.into_iter().filter(|&(_, tag)| Tag(tag).same_owner(owner));
+    let mut owned: Vec<u64> = owned.map(|(at, _)| at).collect();
+    owned.sort_unstable();
+    reached.sort_unstable();
+    let lost = owned.iter().filter(|at| reached.binary_search(at).is_err());
+    let lost = lost.map(|at| format!("block {at:#x} is owned and not reached"));
+    let foreign = reached.iter().filter(|at| owned.binary_search(at).is_err());
+    lost.chain(foreign.map(|at| format!("block {at:#x} is reached and not owned"))).collect()
+}
+
 /// Encodes a value into a block of this process.
 pub fn pack<T: Message>(value: &T) -> Result<u64> {
     payload::pack(value)
@@ -173,6 +292,11 @@ pub fn reserve(bytes: u64) -> Result<u64> {
 /// Frees a block of this process.
 pub fn free(block: u64) {
     blocks::free(arena(), member::slot(), block, Tag::process(member::slot()));
+}
+
+/// Gives spans of this process back that are empty.
+pub fn trim() {
+    heap::trim(arena(), member::slot());
 }
 
 /// Hands a block of this process to the process of `slot`.
@@ -224,6 +348,9 @@ pub fn census() -> Census {
                     census.small_spans.push((span, by));
                 }
             }
+            // Free runs that are kept.
+            Use::Head { tag: Tag::FREE, .. } => {}
+            Use::Cont { head, .. } if is_kept(arena, head) => {}
             Use::Head { tag, .. } => {
                 census.large_spans += 1;
                 census.blocks.push((arena.span_offset(span), tag.0));
@@ -240,4 +367,28 @@ pub fn census() -> Census {
         arena.held_objects(slot).for_each(|object| census.holdings.push((slot, object)));
     }
     census
+}
+
+fn is_kept(arena: &Arena, head: u32) -> bool {
+    head < arena.layout.spans && matches!(arena.span_use(head), Use::Head { tag: Tag::FREE, .. })
+}
+
+/// Spans of free runs that are kept, counted.
+pub fn kept_spans() -> u32 {
+    let arena = arena();
+    let kept = arena.spans_in_use().map(|span| match arena.span_use(span) {
+        Use::Head { tag: Tag::FREE, spans } => spans,
+        _ => 0,
+    });
+    kept.sum()
+}
+
+/// Has the hint say that no more runs should be kept.
+pub fn keep_no_more() {
+    arena().header().kept_spans.store(blocks::kept_most(arena()), Ordering::Relaxed);
+}
+
+/// Gives the kept runs back, in the name of this process.
+pub fn release_kept() -> u32 {
+    blocks::release_kept(arena(), member::slot(), u32::MAX)
 }

@@ -52,19 +52,23 @@ mod error;
 #[cfg(feature = "internals")]
 #[doc(hidden)]
 pub mod internals;
+pub mod manager;
 mod os;
 pub mod pool;
 pub mod process;
 pub mod queue;
 mod rules;
+pub mod state;
 mod supervisor;
 pub mod sync;
 
 pub use arena::encoding::Message;
 pub use error::{Error, Result};
+pub use manager::Manager;
 pub use pool::{Pool, Task};
 pub use process::{
     AnyProcess, Failure, Process, ProcessError, active_children, current_process, parent_process,
 };
 pub use queue::{JoinableQueue, Queue, pipe, select};
+pub use state::Dict;
 pub use sync::Lock;

@@ -36,6 +36,27 @@ pub enum Rule {
     TaskReturned,
     /// What a dead worker had finished of a chunk is the pool's.
     ResultsKept,
+    /// The permits of a dead process come back.
+    PermitsReturned,
+    /// A barrier hears of the death of a process that has a handle to it.
+    BarrierTold,
+    /// Who waits for long wakes up to look for a deadlock. (Broken where a test is about wake-ups, which
+    /// this would make up for.)
+    Looks,
+    /// What a death leaves of a change to a value is freed.
+    ValueRepaired,
+    /// A dead reader's cell is emptied.
+    ReadersLeave,
+    /// The kernel can wait for several words at once. Off, it is as one before 5.16.
+    WaitsForAny,
+    /// A change of a dict or list is in its journal before blocks become the object's.
+    ChangeNoted,
+    /// What a change that was interrupted leaves over is freed.
+    ChangeSettled,
+    /// Who takes something out of a dict or list has its version grow before it is freed.
+    VersionGrows,
+    /// What a dict or list counts is counted anew after a death.
+    Recounted,
 }
 
 #[cfg(feature = "internals")]

@@ -65,6 +65,63 @@ fn a_block_of_an_own_span_is_taken_and_freed() {
     });
 }
 
+/// A free run that is kept goes to the next one by one store, and back.
+#[test]
+fn a_run_that_is_kept_is_taken_and_freed() {
+    isolated!({
+        let _dog = watched();
+        let report = step(&begin(), keep_a_run, |()| {
+            let run = reserve(RUN);
+            assert_eq!(internals::kept_spans(), 0, "the run that was kept is taken");
+            internals::free(run);
+            assert_eq!(internals::kept_spans(), 4);
+        });
+        assert_finished(&report);
+    });
+}
+
+/// When enough is kept, a run that is freed takes the place of another, which goes back to the kernel.
+#[test]
+fn a_run_is_kept_in_the_place_of_another() {
+    isolated!({
+        let _dog = watched();
+        let prepare = || {
+            keep_a_run();
+            internals::keep_no_more();
+        };
+        let report = step(&begin(), prepare, |()| {
+            internals::free(reserve(40 << 10));
+            assert_eq!(internals::kept_spans(), 1, "one of four spans gave way to one of one");
+        });
+        assert_finished(&report);
+    });
+}
+
+#[test]
+fn runs_that_are_kept_are_given_back() {
+    isolated!({
+        let _dog = watched();
+        let report = step(&begin(), keep_a_run, |()| {
+            assert_eq!((internals::release_kept(), internals::kept_spans()), (4, 0));
+        });
+        assert_finished(&report);
+    });
+}
+
+#[test]
+fn a_run_that_was_kept_and_is_not_marked_as_touched_is_found() {
+    isolated!({
+        let _dog = watched();
+        internals::break_rule(Rule::TouchedFirst);
+        step(&begin(), keep_a_run, |()| internals::free(reserve(RUN))).assert_broken();
+    });
+}
+
+fn keep_a_run() {
+    internals::free(reserve(RUN));
+    assert_eq!(internals::kept_spans(), 4);
+}
+
 #[test]
 fn a_full_span_is_followed_by_another() {
     isolated!({
@@ -85,15 +142,36 @@ fn a_full_span_is_followed_by_another() {
 }
 
 #[test]
+fn spans_that_are_empty_are_given_back() {
+    isolated!({
+        let _dog = watched();
+        let before = begin();
+        // Two to a span, of which one stays in use.
+        let report = step(
+            &before,
+            || [(); 6].map(|()| reserve(30_000)),
+            |blocks| {
+                blocks.into_iter().for_each(internals::free);
+                internals::trim();
+                let spans = internals::census().small_spans;
+                assert_eq!(spans.iter().filter(|(_, by)| *by == VICTIM).count(), 1);
+            },
+        );
+        assert_finished(&report);
+    });
+}
+
+#[test]
 fn a_value_is_packed() {
     isolated!(env = VECTORS, {
         let _dog = watched();
         let before = begin();
         for bytes in [0, 100, 3000, 70_000] {
-            let value = vec![7u8; bytes];
+            // What lies in the memory at first is another value: where nothing changes no point is looked at.
+            let (value, another) = (vec![7u8; bytes], vec![8u8; bytes]);
             let report = step(
                 &before,
-                || internals::free(internals::pack(&value).expect("a block")),
+                || internals::free(internals::pack(&another).expect("a block")),
                 |()| {
                     let block = internals::pack(&value).expect("a block");
                     assert_eq!(block == 0, value.is_empty());
@@ -102,6 +180,24 @@ fn a_value_is_packed() {
             );
             report.assert_sound();
             assert!(report.points > bytes as u64 / 64, "{report}");
+        }
+    });
+}
+
+/// All the memory is in spans of one size, in which nothing is taken any more: they are given back.
+#[test]
+fn empty_spans_become_one_of_another_size() {
+    isolated!(limits = [(libc::RLIMIT_FSIZE, 2 << 20)], {
+        let _dog = watched();
+        let before = begin();
+        for bytes in [10_000, RUN] {
+            let fill = || {
+                let taken: Vec<u64> = std::iter::from_fn(|| internals::reserve(30_000).ok()).collect();
+                assert!(taken.len() > 10, "room for {} blocks", taken.len());
+                taken.into_iter().for_each(internals::free);
+            };
+            assert_finished(&step(&before, fill, |()| internals::free(reserve(bytes))));
+            open([VICTIM]);
         }
     });
 }

@@ -69,7 +69,10 @@ const TAKING_A_RUN: Death = Death {
 };
 
 const FREEING_A_RUN: Death = Death {
-    last: |_| internals::free(internals::reserve(200 << 10).expect("a block")),
+    last: |_| {
+        internals::free(internals::reserve(200 << 10).expect("a block"));
+        internals::release_kept();
+    },
     place: |was| {
         let now = internals::census();
         seen_whole(now.blocks.len() > was.blocks.len()) && now.large_spans == was.large_spans + 3

@@ -36,6 +36,12 @@ fn tickets() {
     assert_eq!(told(printed("02_tickets")), told(expected("02_tickets")));
 }
 
+/// Nobody's step is lost.
+#[test]
+fn shared_dict() {
+    assert_eq!(printed("03_shared_dict"), expected("03_shared_dict"));
+}
+
 /// What a queue of three says is the same each time.
 #[test]
 fn queue() {

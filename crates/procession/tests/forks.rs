@@ -3,27 +3,14 @@
 
 mod family;
 
-use family::*;
-use procession::sync::LockError;
-use procession::{Error, Lock, Process};
-use procession_testkit::{isolated, proc};
+use std::time::Duration;
 
-/// Forks by hand. In the fork, `f` runs, whose answer decides the exit code; then its exit handlers run.
-fn holds_in_a_fork(f: impl FnOnce() -> bool) -> bool {
-    let f = std::mem::ManuallyDrop::new(f);
-    // SAFETY: the fork is of a process whose other threads hold nothing that `f` needs, and only the fork
-    // takes `f` out.
-    unsafe {
-        let pid = libc::fork();
-        if pid == 0 {
-            let holds = std::mem::ManuallyDrop::into_inner(f)();
-            libc::exit(if holds { 17 } else { 1 });
-        }
-        let mut status = 0;
-        assert_eq!(libc::waitpid(pid, &raw mut status, 0), pid);
-        libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 17
-    }
-}
+use family::*;
+use procession::queue::{GetError, PutError};
+use procession::state::List;
+use procession::sync::LockError;
+use procession::{Dict, Error, JoinableQueue, Lock, Manager, Process, Queue, pipe, select};
+use procession_testkit::{isolated, proc};
 
 type Expectation = (&'static str, fn(&Lock, &Process<()>) -> bool);
 
@@ -103,6 +90,44 @@ fn a_fork_of_main_is_refused_and_harms_nobody() {
 }
 
 #[test]
+fn a_dict_and_a_list_are_refused_in_a_fork() {
+    isolated!({
+        let _dog = watched();
+        let dict = Dict::from_entries([(1, "one".to_string())]).unwrap();
+        let list = List::from_items(["one".to_string()]).unwrap();
+        let refused = || {
+            let new = "new".to_string();
+            let dict = [
+                dict.get(&1).err(),
+                dict.contains_key(&1).err(),
+                dict.insert(&1, new.clone()).err(),
+                dict.remove(&1).err(),
+                dict.update(&1, |_| ()).err(),
+                dict.compare_exchange(&1, &new, new.clone()).err(),
+                dict.get_or_insert_with(&1, || new.clone()).err(),
+                dict.iter().next().and_then(Result::err),
+                dict.clear().err(),
+            ];
+            let list = [
+                list.get(0).err(),
+                list.push(new.clone()).err(),
+                list.pop().err(),
+                list.set(0, new.clone()).err(),
+                list.insert(0, new.clone()).err(),
+                list.remove(0).err(),
+                list.update(0, |_| ()).err(),
+                list.to_vec().err(),
+                list.clear().err(),
+            ];
+            dict.into_iter().chain(list).all(|error| error == Some(Error::Forked))
+        };
+        assert!(holds_in_a_fork(refused));
+        assert!(holds_in_a_fork(|| dict.is_empty() && list.is_empty() && Manager::new().is_err()));
+        assert_eq!((dict.get(&1).unwrap().as_deref(), list.len()), (Some("one"), 1));
+    });
+}
+
+#[test]
 fn a_fork_before_the_first_use_is_a_program_of_its_own() {
     isolated!({
         let _dog = watched();
@@ -114,5 +139,31 @@ fn a_fork_before_the_first_use_is_a_program_of_its_own() {
         };
         assert!(holds_in_a_fork(works));
         assert!(works());
+    });
+}
+
+/// Queues and pipes say no, or nothing.
+#[test]
+fn a_fork_gets_nothing_from_queues_and_pipes() {
+    isolated!({
+        let _dog = watched();
+        let (queue, work) = (Queue::bounded(3).unwrap(), JoinableQueue::bounded(3).unwrap());
+        let (here, _there) = pipe::<u8, u8>().unwrap();
+        queue.put(1u8).unwrap();
+        work.put(1u8).unwrap();
+        let refused = || {
+            matches!(queue.put(2), Err(PutError::Unusable(2, _)))
+                && matches!(queue.get(), Err(GetError::Unusable(_)))
+                && !queue.is_closed()
+                && queue.close().is_err()
+                && work.get().is_err()
+                && work.join().is_err()
+                && !here.poll_timeout(Duration::ZERO)
+                && here.send(1).is_err()
+                && select(&[&queue, &here]).is_err()
+                && !format!("{queue:?} {work:?} {here:?}").is_empty()
+        };
+        assert!(holds_in_a_fork(refused));
+        assert_eq!((queue.get(), work.len()), (Ok(1), 1));
     });
 }

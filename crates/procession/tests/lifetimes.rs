@@ -4,6 +4,7 @@ mod family;
 
 use family::*;
 use procession::internals::{Census, census};
+use procession::sync::LockError;
 use procession::{Lock, Process};
 use procession_testkit::{isolated, proc};
 use serde::{Deserialize, Serialize};
@@ -53,6 +54,32 @@ fn what_nobody_holds_is_freed() {
         until_as_before(&start);
         drop(Process::spawn(|| -> () { panic!("{}", "x".repeat(5000)) }, ()).unwrap().join());
         until_as_before(&start);
+    });
+}
+
+#[test]
+fn a_process_cannot_let_itself_go() {
+    isolated!({
+        let _dog = watched();
+        let gate = Lock::new().unwrap();
+        let closed = gate.lock().unwrap();
+        let itself = |gate: Lock, answer: Lock| {
+            drop(gate.lock().unwrap());
+            for _ in 0..3 {
+                // Nobody else has a handle to this process by now.
+                let me = procession::current_process().unwrap();
+                assert_eq!((me.name().as_str(), me.is_alive()), ("alone", true));
+                drop(me);
+                // More processes than there are spares: the supervisor has looked at everything.
+                (0..12).for_each(|_| Process::spawn(|| (), ()).unwrap().join().unwrap());
+            }
+            std::mem::forget(answer.lock().unwrap());
+        };
+        let answer = Lock::new().unwrap();
+        drop(Process::builder().name("alone").spawn(itself, (gate.clone(), answer.clone())).unwrap());
+        drop(closed);
+        // The lock that it took with it into its end says that it came that far.
+        until("it has ended well", || matches!(answer.try_lock(), Err(LockError::OwnerDied(_))));
     });
 }
 

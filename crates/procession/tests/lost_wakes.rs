@@ -22,6 +22,7 @@ struct Queue {
 /// A waiter wakes up after a millisecond, unless there is an heir. So both go to sleep behind an heir, and
 /// then the heir gives up.
 fn queue(lock: &'static Lock, first: impl Fn() + Copy, second: impl Fn() + Copy) -> Queue {
+    internals::break_rule(Rule::Looks);
     arena();
     open([VICTIM, OTHER, THIRD]);
     for patience_ms in [100, 500, 2500, 12_500] {

@@ -27,6 +27,7 @@ fn sleeping_heir(slot: u32, lock: &'static Lock) -> Child {
 
 /// The owner is killed after it has released the lock and before it has woken the heir.
 fn kill_an_unlocker_before_its_wake() -> bool {
+    internals::break_rule(Rule::Looks);
     arena();
     open([VICTIM, OTHER]);
     let lock = lock();
@@ -75,6 +76,7 @@ fn without_the_sweep_the_heir_of_a_killed_unlocker_sleeps_on() {
 fn an_heir_that_is_killed_before_it_runs_leaves_no_mark() {
     isolated!({
         let _dog = watched();
+        internals::break_rule(Rule::Looks);
         arena();
         open([VICTIM, OTHER]);
         let lock = lock();
@@ -113,6 +115,7 @@ fn an_heir_that_is_killed_asleep_is_forgotten() {
 fn fifty_waiters_hear_that_the_owner_died() {
     isolated!({
         let _dog = watched();
+        internals::break_rule(Rule::Looks);
         arena();
         open(VICTIM..VICTIM + 51);
         let lock = lock();
@@ -153,6 +156,7 @@ fn fifty_waiters_hear_that_the_owner_died() {
 fn a_process_that_is_killed_before_it_wakes_its_joiner_is_joined() {
     isolated!({
         let _dog = watched();
+        internals::break_rule(Rule::Looks);
         arena();
         open([OTHER]);
         internals::open_spare(VICTIM);

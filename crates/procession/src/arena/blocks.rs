@@ -15,8 +15,13 @@
 //! | `INIT` by p      | p is clearing the tags               | p → `SMALL`; its death → `FREE`     |
 //! | `SMALL` by p     | p takes blocks from it               | p's death → `SMALL` by nobody       |
 //! | `CONT` by p of h | part of the run that starts at h     | whoever frees the run → `FREE`      |
-//! | `HEAD` tag, n    | a run of n spans, owned as tagged    | its owner → `LEAVING`               |
+//! | `HEAD` tag, n    | a run of n spans, owned as tagged    | its owner → kept, or `LEAVING`      |
+//! | `HEAD` free, n   | kept: a free run whose pages are there | anybody → `HEAD` tag, `LEAVING`   |
 //! | `LEAVING` by p   | p is freeing the run                 | p → `FREE`; after its death recovery|
+//!
+//! A run that is given back is kept as it is, so that whoever takes it next moves one word and finds
+//! its pages there; but no more than `kept_most` spans in all, as far as a hint in the header tells.
+//! What is beyond that, or needed for something else, goes back to the kernel span by span.
 //!
 //! INVARIANT 5: a process has marked the span in its `touched_spans` before a tag or span word
 //! there names it.
@@ -49,6 +54,12 @@ pub(crate) fn blocks_in(class: u8) -> u32 {
 
 fn first_block(count: u32) -> u32 {
     (count * 4).next_multiple_of(16)
+}
+
+/// The most spans in free runs that are kept: 64 MiB, and not too large a part of a small arena.
+pub(crate) fn kept_most(arena: &Arena) -> u32 {
+    const KEPT_MOST: u32 = 1024;
+    KEPT_MOST.min(arena.layout.spans / 16)
 }
 
 /// Who owns a block.
@@ -259,17 +270,75 @@ pub(crate) fn free(arena: &Arena, by: u32, at: u64, owner: Tag) -> bool {
             freed && old.has_handles()
         }
         Some(Place::Large { span, tag, spans }) if tag.same_owner(owner) => {
-            if by != super::objects::SUPERVISOR {
-                arena.touched_spans(by).set(span);
-            }
-            let freed = arena.move_span(span, Use::Head { tag, spans }, Use::Leaving { by, spans });
-            if freed {
-                finish_free_run(arena, span, spans);
-            }
+            let freed = keep(arena, by, span, tag, spans) || give_back(arena, by, span, tag, spans);
             freed && tag.has_handles()
         }
         _ => false,
     }
+}
+
+/// Frees a run, and keeps it for whoever needs one next, in the place of others if there are too many.
+fn keep(arena: &Arena, by: u32, head: u32, tag: Tag, spans: u32) -> bool {
+    let (kept, most) = (&arena.header().kept_spans, kept_most(arena));
+    if spans > most {
+        return false;
+    }
+    if kept.load(Ordering::Relaxed).saturating_add(spans) > most {
+        release_kept(arena, by, spans);
+    }
+    // CRASH: before this store the run is its owner's, from it on it is free. The hint that was not
+    // changed is put right when `release_kept` has looked at everything.
+    let freed = arena.move_span(head, Use::Head { tag, spans }, Use::Head { tag: Tag::FREE, spans });
+    if freed {
+        kept.fetch_add(spans, Ordering::Relaxed);
+    }
+    freed
+}
+
+/// Takes a run that is kept, for process `slot`, which has marked the span as touched.
+pub(crate) fn take_kept(arena: &Arena, head: u32, spans: u32, slot: u32) -> bool {
+    let tag = Tag::process(slot);
+    let taken = arena.move_span(head, Use::Head { tag: Tag::FREE, spans }, Use::Head { tag, spans });
+    if taken {
+        forget_kept(arena, spans);
+    }
+    taken
+}
+
+fn forget_kept(arena: &Arena, spans: u32) {
+    let less = |kept: u32| Some(kept.saturating_sub(spans));
+    let _ = arena.header().kept_spans.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+}
+
+/// Gives runs that are kept back to the kernel, until these were `enough` spans. Says how many they were.
+pub(crate) fn release_kept(arena: &Arena, by: u32, enough: u32) -> u32 {
+    let mut released = 0;
+    for span in arena.spans_in_use() {
+        if let Use::Head { tag: Tag::FREE, spans } = arena.span_use(span)
+            && give_back(arena, by, span, Tag::FREE, spans)
+        {
+            forget_kept(arena, spans);
+            released += spans;
+            if released >= enough {
+                return released;
+            }
+        }
+    }
+    // Everything was looked at: whatever the hint says beyond this is not so.
+    arena.header().kept_spans.store(0, Ordering::Relaxed);
+    released
+}
+
+/// Frees a run whose head says so, and its pages.
+fn give_back(arena: &Arena, by: u32, head: u32, tag: Tag, spans: u32) -> bool {
+    if by != super::objects::SUPERVISOR {
+        arena.touched_spans(by).set(head);
+    }
+    let freed = arena.move_span(head, Use::Head { tag, spans }, Use::Leaving { by, spans });
+    if freed {
+        finish_free_run(arena, head, spans);
+    }
+    freed
 }
 
 /// Frees a run whose head is `LEAVING`. Can be begun anew after a death: a span that was freed

@@ -31,7 +31,7 @@ use super::blocks::{CLASSES, Tag, Use, blocks_in};
 use super::layout::SPAN;
 use super::mark::Marks;
 use super::objects::{self, Id, SUPERVISOR};
-use super::{Arena, member, payload, slots};
+use super::{Arena, member, payload, slots, sweep};
 
 /// Asks for a pass.
 pub(crate) fn want(arena: &'static Arena) {
@@ -55,6 +55,8 @@ pub(crate) fn alone(arena: &Arena) {
 pub(crate) fn if_wanted(arena: &Arena, intent: &super::records::Record) {
     if arena.header().collect_wanted.load(Ordering::SeqCst) != 0 {
         while pass(arena, SUPERVISOR, intent) {}
+        // What was freed may have been the last in spans whose owners are dead.
+        sweep::empty_orphans(arena);
     }
 }
 
@@ -82,6 +84,11 @@ fn pass(arena: &Arena, by: u32, record: &super::records::Record) -> bool {
         (0..slots).filter(|&s| slots::phase(arena.slot(s).state.load(Ordering::SeqCst)) != slots::FREE)
     {
         arena.held_objects(slot).for_each(|index| marks.mark(index));
+    }
+    // The header holds the dict of all names.
+    match arena.header().names.load(Ordering::SeqCst) {
+        0 => {}
+        names => marks.mark(Id(names).index()),
     }
     for (id, touched) in &candidates {
         if arena.object(id.index()).touched.load(Ordering::SeqCst) != *touched {

@@ -61,43 +61,90 @@ pub(crate) fn with_bytes<T: Message, R>(value: &T, use_it: impl FnOnce(&[u8], &[
 }
 
 thread_local! {
-    /// Where values are encoded. Taken while in use: encoding one may send another.
+    /// Where longer values are encoded. Taken while in use: encoding one may send another.
     static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
 /// A larger scratch is not kept.
 const SCRATCH_MAX: usize = 64 << 10;
+/// A value that is no longer is encoded on the stack.
+const SHORT: usize = 128;
 
+#[inline]
 fn encode<T: Message, R>(value: &T, use_it: impl FnOnce(&[u8], &[Id]) -> R) -> Result<R> {
-    let mut scratch = SCRATCH.take();
-    scratch.clear();
-    let (encoded, ids) = handle::collecting(|| {
-        let mut serializer = postcard::Serializer { output: Appending(&mut scratch) };
-        value.serialize(&mut serializer)
-    });
-    let name = std::any::type_name::<T>();
-    encoded.map_err(|e| Error::Message(format!("a value of type {name} cannot be sent: {e}")))?;
-    let used = use_it(&scratch, &ids);
-    if scratch.capacity() <= SCRATCH_MAX {
-        SCRATCH.set(scratch);
-    }
+    let mut serializer = postcard::Serializer { output: Appending::new() };
+    let (encoded, ids) = handle::collecting(|| value.serialize(&mut serializer));
+    let unsendable = |e| {
+        let name = std::any::type_name::<T>();
+        Error::Message(format!("a value of type {name} cannot be sent: {e}"))
+    };
+    encoded.map_err(unsendable)?;
+    let mut appended = serializer.output;
+    let used = use_it(appended.bytes(), &ids);
+    appended.put_scratch_back();
     Ok(used)
 }
 
-struct Appending<'a>(&'a mut Vec<u8>);
+/// What has been encoded: in `short` as long as there is room, then all of it in `long`.
+struct Appending {
+    short: [u8; SHORT],
+    len: usize,
+    long: Vec<u8>,
+}
 
-impl postcard::ser_flavors::Flavor for Appending<'_> {
+impl Appending {
+    #[inline]
+    fn new() -> Appending {
+        Appending { short: [0; SHORT], len: 0, long: Vec::new() }
+    }
+
+    #[inline]
+    fn append(&mut self, bytes: &[u8]) {
+        match self.short.get_mut(self.len..).and_then(|rest| rest.get_mut(..bytes.len())) {
+            Some(place) => {
+                place.copy_from_slice(bytes);
+                self.len += bytes.len();
+            }
+            None => self.append_long(bytes),
+        }
+    }
+
+    #[cold]
+    fn append_long(&mut self, bytes: &[u8]) {
+        if self.len <= SHORT {
+            self.long = SCRATCH.take();
+            self.long.clear();
+            self.long.extend_from_slice(&self.short[..self.len]);
+            self.len = SHORT + 1;
+        }
+        self.long.extend_from_slice(bytes);
+    }
+
+    #[inline]
+    fn bytes(&self) -> &[u8] {
+        self.short.get(..self.len).unwrap_or(&self.long)
+    }
+
+    #[inline]
+    fn put_scratch_back(&mut self) {
+        if self.len > SHORT && self.long.capacity() <= SCRATCH_MAX {
+            SCRATCH.set(std::mem::take(&mut self.long));
+        }
+    }
+}
+
+impl postcard::ser_flavors::Flavor for Appending {
     type Output = ();
 
     #[inline]
     fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
-        self.0.push(byte);
+        self.append(&[byte]);
         Ok(())
     }
 
     #[inline]
     fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
-        self.0.extend_from_slice(bytes);
+        self.append(bytes);
         Ok(())
     }
 
@@ -109,38 +156,43 @@ impl postcard::ser_flavors::Flavor for Appending<'_> {
 /// Puts a value together again.
 #[inline]
 pub(crate) fn from_bytes<T: Message>(bytes: &[u8]) -> Result<T> {
+    from_bytes_or(bytes, |error| error)
+}
+
+/// As [`from_bytes`], with the error that `wrong` makes. (So that a value is not moved from one `Result` into
+/// another: that takes longer than to decode a small one.)
+#[inline]
+pub(crate) fn from_bytes_or<T: Message, E>(bytes: &[u8], wrong: impl FnOnce(Error) -> E) -> Result<T, E> {
     let mut value: Option<T> = None;
     let any: &mut dyn Any = &mut value;
-    let wrong = || Error::Message(format!("{} bytes are no {}", bytes.len(), std::any::type_name::<T>()));
     macro_rules! copied {
         ($($number:ty)*) => {
             $(if let Some(place) = any.downcast_mut::<Option<$number>>() {
                 *place = bytes.try_into().ok().map(<$number>::from_le_bytes);
-                return value.ok_or_else(wrong);
+                return value.ok_or_else(|| wrong(no_such::<T>(bytes)));
             }
             if let Some(place) = any.downcast_mut::<Option<Vec<$number>>>() {
                 *place = numbers_of(bytes);
-                return value.ok_or_else(wrong);
+                return value.ok_or_else(|| wrong(no_such::<T>(bytes)));
             }
             if let Some(place) = any.downcast_mut::<Option<(Vec<$number>,)>>() {
                 *place = numbers_of(bytes).map(|numbers| (numbers,));
-                return value.ok_or_else(wrong);
+                return value.ok_or_else(|| wrong(no_such::<T>(bytes)));
             })*
         };
     }
     for_each_number!(copied);
     if let Some(place) = any.downcast_mut::<Option<String>>() {
         *place = std::str::from_utf8(bytes).ok().map(str::to_owned);
-        return value.ok_or_else(|| Error::Message("a string arrived that is not UTF-8".into()));
+        return value.ok_or_else(|| wrong(Error::Message("a string arrived that is not UTF-8".into())));
     }
-    let name = std::any::type_name::<T>();
-    match postcard::take_from_bytes(bytes) {
-        Ok((value, [])) => Ok(value),
-        Ok((_, rest)) => {
-            let why = format!("a value of type {name} leaves {} bytes unread", rest.len());
-            Err(Error::Message(why))
-        }
-        Err(e) => Err(Error::Message(format!("a value of type {name} cannot be read back: {e}"))),
+    let mut decoder = postcard::Deserializer::from_bytes(bytes);
+    match T::deserialize(&mut decoder) {
+        Ok(value) => match decoder.finalize() {
+            Ok([]) => Ok(value),
+            rest => Err(wrong(left_over::<T>(rest.map_or(0, <[u8]>::len)))),
+        },
+        Err(error) => Err(wrong(unreadable::<T>(error))),
     }
 }
 
@@ -161,6 +213,21 @@ pub(crate) fn size_of_number<T: 'static>() -> Option<usize> {
 /// As [`from_bytes`], for bytes out of a block that carries the handles among them.
 pub(crate) fn decode_carried<T: Message>(bytes: &[u8]) -> Result<T> {
     handle::emptying(|| from_bytes(bytes))
+}
+
+#[cold]
+fn no_such<T>(bytes: &[u8]) -> Error {
+    Error::Message(format!("{} bytes are no {}", bytes.len(), std::any::type_name::<T>()))
+}
+
+#[cold]
+fn left_over<T>(bytes: usize) -> Error {
+    Error::Message(format!("a value of type {} leaves {bytes} bytes unread", std::any::type_name::<T>()))
+}
+
+#[cold]
+fn unreadable<T>(error: postcard::Error) -> Error {
+    Error::Message(format!("a value of type {} cannot be read back: {error}", std::any::type_name::<T>()))
 }
 
 /// In debug builds: whether these bytes would arrive.

@@ -8,7 +8,7 @@
 //! [`Carrier`] that is being filled; deserializing one takes hold of the object before the carrier
 //! lets it go. Outside a carrier a handle is only a number, so both are refused there.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::ptr;
 use std::sync::Mutex;
@@ -26,6 +26,9 @@ use crate::{Error, Result};
 
 /// How many handles this process has to each object: an array as long as the object table.
 static COUNTS: AtomicPtr<AtomicU32> = AtomicPtr::new(ptr::null_mut());
+/// The object that stands for this very process, + 1: its own death is what lets it go, and no handle
+/// to it that the user drops.
+static OWN: AtomicU32 = AtomicU32::new(0);
 /// Held while a count moves between 0 and 1, together with the bit in the arena.
 static FIRST_OR_LAST: Mutex<()> = Mutex::new(());
 
@@ -41,6 +44,16 @@ pub(super) fn prepare(arena: &Arena) -> Result<()> {
 /// supervisor, and that has no handles.
 pub(super) fn forget() {
     debug_assert!(FIRST_OR_LAST.try_lock().is_ok(), "INVARIANT: the supervisor has one thread");
+}
+
+/// From now on this process is the one that `id` stands for. (The spawner has set the bit that says
+/// that it holds it.)
+pub(crate) fn this_is(id: Id) {
+    OWN.store(id.index() + 1, Ordering::Relaxed);
+}
+
+fn is_own(index: u32) -> bool {
+    OWN.load(Ordering::Relaxed) == index + 1
 }
 
 fn count(index: u32) -> &'static AtomicU32 {
@@ -95,6 +108,7 @@ impl Handle {
     pub(crate) fn is_last_here(&self) -> bool {
         !member::is_forked()
             && !self.object.is_embedded()
+            && !is_own(self.id.index())
             && count(self.id.index()).load(Ordering::Relaxed) == 1
     }
 
@@ -151,10 +165,14 @@ fn drop_one(index: u32) -> bool {
 #[cold]
 fn let_go(index: u32) {
     let _one = FIRST_OR_LAST.lock().unwrap_or_else(|e| e.into_inner());
-    if count(index).fetch_sub(1, Ordering::AcqRel) != 1 {
+    let Some(arena) = member::mapped() else { return };
+    if count(index).load(Ordering::Acquire) == 1 && objects::has_cells_of(arena, index, member::slot()) {
+        // A permit was leaked: the process keeps its hold, so that its death finds the permit.
         return;
     }
-    let Some(arena) = member::mapped() else { return };
+    if count(index).fetch_sub(1, Ordering::AcqRel) != 1 || is_own(index) {
+        return;
+    }
     if member::slot() == SUPERVISOR {
         return;
     }
@@ -172,38 +190,63 @@ impl fmt::Debug for Handle {
 }
 
 thread_local! {
-    static CARRIER: RefCell<Option<Carrier>> = const { RefCell::new(None) };
+    static CARRIER: Cell<Carrier> = const { Cell::new(Carrier { doing: Doing::Nothing, ids: 0 }) };
+    /// Handles that were met in what is being encoded, and in what was being encoded around that.
+    static IDS: RefCell<Vec<Id>> = const { RefCell::new(Vec::new()) };
 }
 
-/// What is being encoded or decoded on this thread, with the handles met so far.
-enum Carrier {
-    Filling(Vec<Id>),
+/// What is being encoded or decoded on this thread, and how many handles `IDS` has. (Apart from them,
+/// because few values carry any.)
+#[derive(Clone, Copy)]
+struct Carrier {
+    doing: Doing,
+    ids: usize,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Doing {
+    Nothing,
+    Filling,
     Emptying,
 }
 
 /// Puts the previous carrier back, also when encoding panics.
-struct Restore(Option<Carrier>);
+struct Restore(Carrier);
+
+impl Restore {
+    #[inline]
+    fn after(doing: Doing) -> Restore {
+        let before = CARRIER.get();
+        CARRIER.set(Carrier { doing, ..before });
+        Restore(before)
+    }
+}
 
 impl Drop for Restore {
+    #[inline]
     fn drop(&mut self) {
-        CARRIER.with_borrow_mut(|now| *now = self.0.take());
+        if CARRIER.replace(self.0).ids != self.0.ids {
+            IDS.with_borrow_mut(|ids| ids.truncate(self.0.ids));
+        }
     }
 }
 
 /// Runs `encode` and gives the handles that were serialized in it.
+#[inline]
 pub(super) fn collecting<T>(encode: impl FnOnce() -> T) -> (T, Vec<Id>) {
-    let _restore = Restore(CARRIER.with_borrow_mut(|now| now.replace(Carrier::Filling(Vec::new()))));
-    let value = encode();
-    let ids = CARRIER.with_borrow_mut(|now| match now.take() {
-        Some(Carrier::Filling(ids)) => ids,
-        _ => Vec::new(),
-    });
+    let restore = Restore::after(Doing::Filling);
+    let (value, before) = (encode(), restore.0.ids);
+    let ids = match CARRIER.get().ids == before {
+        true => Vec::new(),
+        false => IDS.with_borrow(|ids| ids[before..].to_vec()),
+    };
     (value, ids)
 }
 
 /// Runs `decode`, in which handles may be deserialized.
-pub(super) fn emptying<T>(decode: impl FnOnce() -> T) -> T {
-    let _restore = Restore(CARRIER.with_borrow_mut(|now| now.replace(Carrier::Emptying)));
+#[inline]
+pub(crate) fn emptying<T>(decode: impl FnOnce() -> T) -> T {
+    let _restore = Restore::after(Doing::Emptying);
     decode()
 }
 
@@ -211,13 +254,12 @@ impl Handle {
     /// For `Serialize` of the types that are handles.
     pub(crate) fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let nonce = member::arena().map_err(S::Error::custom)?.header().nonce.load(Ordering::Relaxed);
-        CARRIER.with_borrow_mut(|carrier| match carrier {
-            Some(Carrier::Filling(ids)) => {
-                ids.push(self.id);
-                Ok(())
-            }
-            _ => Err(S::Error::custom(OUTSIDE)),
-        })?;
+        let carrier = CARRIER.get();
+        if carrier.doing != Doing::Filling {
+            return Err(S::Error::custom(OUTSIDE));
+        }
+        IDS.with_borrow_mut(|ids| ids.push(self.id));
+        CARRIER.set(Carrier { ids: carrier.ids + 1, ..carrier });
         (self.id.0, nonce).serialize(serializer)
     }
 
@@ -227,7 +269,7 @@ impl Handle {
         kind: Kind,
     ) -> Result<Handle, D::Error> {
         let (id, nonce) = <(u64, u64)>::deserialize(deserializer)?;
-        if !CARRIER.with_borrow(|carrier| matches!(carrier, Some(Carrier::Emptying))) {
+        if CARRIER.get().doing != Doing::Emptying {
             return Err(D::Error::custom(OUTSIDE));
         }
         let arena = member::arena().map_err(D::Error::custom)?;

@@ -28,6 +28,8 @@ pub(crate) struct Header {
     pub(crate) records_used: AtomicU32,
     pub(crate) objects_used: AtomicU32,
     pub(crate) spans_used: AtomicU32,
+    /// Hint: so many spans are in free runs that are kept: see `blocks.rs`.
+    pub(crate) kept_spans: AtomicU32,
     /// Hint: below this index no object is likely to be free.
     pub(crate) objects_from: AtomicU32,
 
@@ -43,6 +45,8 @@ pub(crate) struct Header {
     pub(crate) incarnations: AtomicU32,
     /// Counts the children that have ended.
     pub(crate) ended: AtomicU32,
+    /// The handle id of the dict of all names, which the header holds; or 0.
+    pub(crate) names: AtomicU64,
 }
 
 /// What the family is doing.

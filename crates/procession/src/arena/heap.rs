@@ -3,14 +3,15 @@
 //! Everything here is private memory and only a hint; what counts are the tags. A process that
 //! dies takes its heap with it, and its spans are adopted by others.
 
+use std::collections::VecDeque;
 use std::sync::Mutex;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::Arena;
-use super::blocks::{CLASSES, HEADER, NOBODY, Tag, Use, blocks_in, class_for};
+use super::blocks::{self, CLASSES, HEADER, NOBODY, Tag, Use, blocks_in, class_for};
 use super::layout::SPAN;
-use super::member;
+use super::{member, sweep};
 use crate::os::clock::Deadline;
 use crate::os::futex;
 use crate::rules::{self, Rule};
@@ -22,7 +23,16 @@ struct Shelf {
     /// Spans that this process owns, the one in use last.
     spans: Vec<u32>,
     cursor: u32,
+    /// Which of the others is looked at next, when the one in use is full.
+    next_look: usize,
 }
+
+/// How many of the other spans are looked at when the one in use is full: looking at all of them each time
+/// would take longer the more there are. One is used again when a quarter of it is free, so no more than
+/// that, and what the looks have not come to yet, lies idle.
+const LOOKS: usize = 4;
+/// How many spans are looked at for one whose owner has died.
+const ORPHAN_LOOKS: u32 = 512;
 
 /// The shelves of all classes.
 #[derive(Default)]
@@ -30,7 +40,14 @@ pub(crate) struct Heap {
     shelves: [Shelf; CLASSES.len()],
     /// No span below this one is likely to be free.
     from: u32,
+    /// Heads of runs that this process took lately: whoever frees them keeps them for it.
+    runs: VecDeque<u32>,
+    /// Where to look next for spans without an owner.
+    orphans_from: u32,
 }
+
+/// Runs that are remembered.
+const RUNS: usize = 64;
 
 static HEAP: Mutex<Option<Heap>> = Mutex::new(None);
 
@@ -108,25 +125,46 @@ impl Heap {
         {
             return Some(at);
         }
-        // The span in use is full: look at the others, in which others may have freed blocks.
-        for i in (0..shelf.spans.len().saturating_sub(1)).rev() {
-            let mut cursor = 0;
-            if let Some(at) = take(arena, slot, shelf.spans[i], class, &mut cursor) {
-                let last = shelf.spans.len() - 1;
+        if let Some(at) = self.look_at_others(arena, slot, class, LOOKS, blocks_in(class).div_ceil(4)) {
+            return Some(at);
+        }
+        let first = self.orphans_from;
+        self.orphans_from = first.wrapping_add(ORPHAN_LOOKS);
+        let span = adopt(arena, slot, class, first, ORPHAN_LOOKS)
+            .or_else(|| self.open_span(arena, slot, class))
+            .or_else(|| adopt(arena, slot, class, 0, u32::MAX));
+        let Some(span) = span else {
+            // Whatever is free anywhere will do.
+            return self.look_at_others(arena, slot, class, usize::MAX, 1);
+        };
+        let shelf = &mut self.shelves[class as usize];
+        shelf.spans.push(span);
+        shelf.cursor = 0;
+        take(arena, slot, span, class, &mut shelf.cursor)
+    }
+
+    /// Takes a block of another span of ours, which is the one in use then, if one has so many free.
+    fn look_at_others(
+        &mut self,
+        arena: &Arena,
+        slot: u32,
+        class: u8,
+        looks: usize,
+        free: u32,
+    ) -> Option<u64> {
+        let shelf = &mut self.shelves[class as usize];
+        let last = shelf.spans.len().checked_sub(1)?;
+        for _ in 0..looks.min(last) {
+            let i = shelf.next_look % last;
+            shelf.next_look = i + 1;
+            let span = shelf.spans[i];
+            if free_in(arena, span, class) >= free {
                 shelf.spans.swap(i, last);
-                shelf.cursor = cursor;
-                return Some(at);
+                shelf.cursor = 0;
+                return take(arena, slot, span, class, &mut shelf.cursor);
             }
         }
-        loop {
-            let span = adopt(arena, slot, class).or_else(|| self.open_span(arena, slot, class))?;
-            let shelf = &mut self.shelves[class as usize];
-            shelf.spans.push(span);
-            shelf.cursor = 0;
-            if let Some(at) = take(arena, slot, span, class, &mut shelf.cursor) {
-                return Some(at);
-            }
-        }
+        None
     }
 
     fn open_span(&mut self, arena: &Arena, slot: u32, class: u8) -> Option<u32> {
@@ -141,15 +179,78 @@ impl Heap {
 
     fn run(&mut self, arena: &Arena, slot: u32, spans: u64) -> Option<u64> {
         let spans = u32::try_from(spans).ok()?;
-        let head = self.claim(arena, slot, spans, |head| Use::Cont { by: slot, head })?;
-        // CRASH: until this store the run is `CONT` by us without a head, and is swept.
-        let tag = Tag::process(slot);
-        arena.span_word(head).store(Use::Head { tag, spans }.word(), Ordering::Release);
+        let head = match self.kept_run(arena, slot, spans) {
+            Some(head) => head,
+            None => {
+                let head = self.new_run(arena, slot, spans)?;
+                self.runs.truncate(RUNS - 1);
+                self.runs.push_front(head);
+                head
+            }
+        };
         Some(arena.span_offset(head))
     }
 
-    /// Takes `count` neighbouring free spans.
+    /// One of the runs that this process had, if it is free and as long.
+    fn kept_run(&mut self, arena: &Arena, slot: u32, spans: u32) -> Option<u32> {
+        let kept = Use::Head { tag: Tag::FREE, spans };
+        self.runs.iter().copied().find(|&head| {
+            arena.span_use(head) == kept && {
+                touch(arena, slot, head);
+                blocks::take_kept(arena, head, spans, slot)
+            }
+        })
+    }
+
+    fn new_run(&mut self, arena: &Arena, slot: u32, spans: u32) -> Option<u32> {
+        let head = self.claim(arena, slot, spans, |head| Use::Cont { by: slot, head })?;
+        if spans <= blocks::kept_most(arena) {
+            // Whoever needs so much writes to it soon; page by page that would take much longer.
+            arena.populate(arena.span_offset(head), u64::from(spans) * SPAN);
+        }
+        // CRASH: until this store the run is `CONT` by us without a head, and is swept.
+        let tag = Tag::process(slot);
+        arena.span_word(head).store(Use::Head { tag, spans }.word(), Ordering::Release);
+        Some(head)
+    }
+
+    /// Takes `count` neighbouring free spans; when there are none, those of runs that are kept, and of this
+    /// process's empty spans, too.
     fn claim(&mut self, arena: &Arena, slot: u32, count: u32, as_use: impl Fn(u32) -> Use) -> Option<u32> {
+        let found = self.claim_free(arena, slot, count, &as_use);
+        if found.is_some()
+            || blocks::release_kept(arena, slot, u32::MAX) + self.release_empty(arena, slot) == 0
+        {
+            return found;
+        }
+        self.from = 0;
+        self.claim_free(arena, slot, count, &as_use)
+    }
+
+    /// Gives back the spans of this process in which no block is taken; says how many.
+    fn release_empty(&mut self, arena: &Arena, slot: u32) -> u32 {
+        let mut released = 0;
+        for (class, shelf) in self.shelves.iter_mut().enumerate() {
+            shelf.spans.retain(|&span| {
+                let empty = sweep::is_empty(arena, span, class as u8);
+                if empty {
+                    give_up(arena, slot, span, class as u8);
+                    released += 1;
+                }
+                !empty
+            });
+            shelf.cursor = 0;
+        }
+        released
+    }
+
+    fn claim_free(
+        &mut self,
+        arena: &Arena,
+        slot: u32,
+        count: u32,
+        as_use: &impl Fn(u32) -> Use,
+    ) -> Option<u32> {
         let total = arena.layout.spans;
         let mut first = if count == 1 { self.from.min(total) } else { 0 };
         let mut wrapped = first == 0;
@@ -209,13 +310,56 @@ fn take(arena: &Arena, slot: u32, span: u32, class: u8, cursor: &mut u32) -> Opt
     None
 }
 
-/// Takes over a span of this class whose owner has died.
-fn adopt(arena: &Arena, slot: u32, class: u8) -> Option<u32> {
+/// How many blocks of a span are free.
+fn free_in(arena: &Arena, span: u32, class: u8) -> u32 {
+    let is_free = |index: &u32| arena.tag(span, *index).load(Ordering::Relaxed) == Tag::FREE.0;
+    (0..blocks_in(class)).filter(is_free).count() as u32
+}
+
+/// Gives spans of this process that are empty back to the kernel, but for the one of each size that is in use.
+pub(crate) fn trim(arena: &'static Arena, slot: u32) {
+    let mut guard = HEAP.lock().unwrap_or_else(|e| e.into_inner());
+    let heap = guard.get_or_insert_default();
+    for class in 0..CLASSES.len() as u8 {
+        let shelf = &mut heap.shelves[class as usize];
+        let Some(in_use) = shelf.spans.pop() else { continue };
+        let mut lowest = u32::MAX;
+        shelf.spans.retain(|&span| {
+            let empty = sweep::is_empty(arena, span, class);
+            if empty {
+                lowest = lowest.min(span);
+                give_up(arena, slot, span, class);
+            }
+            !empty
+        });
+        shelf.spans.push(in_use);
+        heap.from = heap.from.min(lowest);
+    }
+    drop(guard);
+    // Those whose owner has died are for the supervisor.
+    let is_orphan = |span| matches!(arena.span_use(span), Use::Small { by: NOBODY, .. });
+    if arena.spans_in_use().any(is_orphan) {
+        super::collect::want(arena);
+    }
+}
+
+/// Gives up an empty span of ours. Nobody else takes blocks from it, so it stays empty.
+fn give_up(arena: &Arena, slot: u32, span: u32, class: u8) {
+    // CRASH: `INIT` by us goes back to `FREE`.
+    if arena.move_span(span, Use::Small { by: slot, class }, Use::Init { by: slot }) {
+        arena.punch(arena.span_offset(span), SPAN);
+        arena.move_span(span, Use::Init { by: slot }, Use::Free);
+    }
+}
+
+/// Takes over a span of this class whose owner has died, if it is one of so many from `first` on.
+fn adopt(arena: &Arena, slot: u32, class: u8, first: u32, looks: u32) -> Option<u32> {
     let orphan = Use::Small { by: NOBODY, class };
-    for span in arena.spans_in_use() {
+    let used = arena.spans_in_use().end;
+    for i in 0..looks.min(used) {
+        let span = first.wrapping_add(i) % used;
         if arena.span_use(span) == orphan {
-            let full = (0..blocks_in(class)).all(|i| arena.tag(span, i).load(Ordering::Relaxed) != 0);
-            if full {
+            if free_in(arena, span, class) == 0 {
                 continue;
             }
             touch(arena, slot, span);

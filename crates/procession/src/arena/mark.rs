@@ -27,7 +27,12 @@ impl Marks {
 
     /// A block of `owner` carries a handle to `object`.
     pub(super) fn note(&mut self, owner: u32, object: u32) {
-        self.carried.push((owner, object));
+        if (owner as usize) < self.marked.len() {
+            self.carried.push((owner, object));
+        } else {
+            // Made since the pass began, around a block that was a process's then: that counts as held.
+            self.mark(object);
+        }
     }
 
     /// Marks what the marked ones carry, and so on.
@@ -44,5 +49,29 @@ impl Marks {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_marked_carry_is_marked() {
+        let mut marks = Marks::new(5, [1, 2, 3, 4].into_iter());
+        marks.note(0, 1);
+        marks.note(1, 2);
+        marks.note(3, 4);
+        marks.note(4, 3);
+        marks.spread();
+        assert_eq!([0, 1, 2, 3, 4].map(|index| marks.has(index)), [true, true, true, false, false]);
+    }
+
+    #[test]
+    fn an_object_that_is_younger_than_the_pass_keeps_what_it_carries() {
+        let mut marks = Marks::new(2, [1].into_iter());
+        marks.note(7, 1);
+        marks.spread();
+        assert!(marks.has(1) && marks.has(7));
     }
 }

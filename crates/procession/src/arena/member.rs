@@ -102,10 +102,12 @@ pub(crate) fn join_as_supervisor(arena: Arena) -> Result<&'static Arena> {
 /// This process, just forked, is the one of `slot`. What it inherited of its parent's place in the
 /// family is forgotten.
 pub(crate) fn become_child(slot: u32) {
-    SLOT.store(slot, Ordering::Relaxed);
-    super::thread::forget();
-    super::heap::forget();
-    super::handle::forget();
+    // The supervisor has neither records nor blocks nor handles; only tests fork from others.
+    if SLOT.swap(slot, Ordering::Relaxed) != SUPERVISOR {
+        super::thread::forget();
+        super::heap::forget();
+        super::handle::forget();
+    }
     if let Some(arena) = mapped() {
         let _ = arena.hide_from_forks();
     }
@@ -116,10 +118,16 @@ pub(crate) fn become_child(slot: u32) {
 /// # Safety
 /// As [`process::fork`].
 pub(crate) unsafe fn fork() -> std::io::Result<Option<i32>> {
-    FORKING_A_CHILD.store(true, Ordering::Relaxed);
+    // Written only when it changes: a page that the supervisor writes to between two forks is one
+    // more page to copy for the kernel.
+    if !FORKING_A_CHILD.load(Ordering::Relaxed) {
+        FORKING_A_CHILD.store(true, Ordering::Relaxed);
+    }
     // SAFETY: promised by the caller.
     let forked = unsafe { process::fork() };
-    FORKING_A_CHILD.store(false, Ordering::Relaxed);
+    if slot() != SUPERVISOR || matches!(forked, Ok(None)) {
+        FORKING_A_CHILD.store(false, Ordering::Relaxed);
+    }
     forked
 }
 

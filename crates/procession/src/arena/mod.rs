@@ -17,6 +17,7 @@
 //! | `bits.rs`     | two-level bitmaps                                                  |
 //! | `objects.rs`  | the table that handles point into                                  |
 //! | `blocks.rs`   | memory of any size, tagged with its owner; `heap.rs` allocates     |
+//! | `storage.rs`  | blocks of plain data and of cells, that an object keeps for good    |
 //! | `sweep.rs`    | what a dead process held goes back                                 |
 //! | `handle.rs`   | counted handles of this process, and how they travel               |
 //! | `collect.rs`  | finds shared objects that nobody holds any more; `mark.rs` its marks |
@@ -44,6 +45,7 @@ pub(crate) mod objects;
 pub(crate) mod payload;
 pub(crate) mod records;
 pub(crate) mod slots;
+pub(crate) mod storage;
 pub(crate) mod sweep;
 pub(crate) mod thread;
 
@@ -76,7 +78,8 @@ unsafe impl Send for Arena {}
 // SAFETY: as above.
 unsafe impl Sync for Arena {}
 
-const LARGEST: u64 = 64 << 30;
+/// No arena is larger.
+pub(crate) const LARGEST: u64 = 64 << 30;
 
 impl Arena {
     /// Makes an arena as large as the user's limits sensibly allow.
@@ -146,6 +149,7 @@ impl Arena {
     ///
     /// # Safety
     /// `offset` is aligned for `T`, `T` lies within the arena, and consists of atomics only.
+    #[inline]
     pub(crate) unsafe fn at<T>(&self, offset: u64) -> &'static T {
         debug_assert!(offset + size_of::<T>() as u64 <= self.layout.bytes);
         // SAFETY: promised by the caller; the mapping is never undone.
@@ -153,6 +157,7 @@ impl Arena {
     }
 
     /// The offset of something that lies in the arena.
+    #[inline]
     pub(crate) fn offset_of<T>(&self, at: *const T) -> u64 {
         at as u64 - self.base.as_ptr() as u64
     }
@@ -270,18 +275,26 @@ impl Arena {
     }
 
     /// Gives whole pages back to the kernel; where pages are larger than the range, nothing happens.
-    /// Failure only costs memory.
-    pub(crate) fn punch(&self, offset: u64, bytes: u64) {
+    /// Failure only costs memory. Says whether the range reads as zero now.
+    pub(crate) fn punch(&self, offset: u64, bytes: u64) -> bool {
         let page = memory::page_size();
         if !offset.is_multiple_of(page) || !bytes.is_multiple_of(page) {
-            return;
+            return false;
         }
         // SAFETY: the range lies within the mapping.
         let at = unsafe { self.base.add(offset as usize) };
-        let _ = memory::punch(at, bytes as usize);
+        memory::punch(at, bytes as usize).is_ok()
+    }
+
+    /// Has the kernel put pages in a range that will be written to. Failure only costs time.
+    pub(crate) fn populate(&self, offset: u64, bytes: u64) {
+        // SAFETY: the range lies within the mapping.
+        let at = unsafe { self.base.add(offset as usize) };
+        let _ = memory::populate(at, bytes as usize);
     }
 
     /// Copies bytes out of a block that the caller owns.
+    #[inline]
     pub(crate) fn bytes(&self, offset: u64, len: u64) -> &'static [u8] {
         assert!(
             offset.checked_add(len).is_some_and(|end| end <= self.layout.bytes),
@@ -293,6 +306,7 @@ impl Arena {
     }
 
     /// The bytes of a block that the caller owns, to be written.
+    #[inline]
     pub(crate) fn bytes_mut(&self, offset: u64, len: u64) -> &'static mut [u8] {
         assert!(
             offset.checked_add(len).is_some_and(|end| end <= self.layout.bytes),
@@ -304,6 +318,7 @@ impl Arena {
     }
 
     /// Writes bytes into a block that the caller owns.
+    #[inline]
     pub(crate) fn write(&self, offset: u64, bytes: &[u8]) {
         let end = offset.checked_add(bytes.len() as u64);
         assert!(end.is_some_and(|end| end <= self.layout.bytes), "INVARIANT: within the arena");

@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use super::Arena;
 use super::blocks::{self, Tag};
 use super::records::Record;
-use super::sweep;
+use super::{storage, sweep};
 use crate::os::futex;
 use crate::rules::{self, Rule};
 use crate::{Error, Result};
@@ -42,6 +42,19 @@ pub(crate) enum Kind {
     Queue = 3,
     JoinableQueue = 4,
     Connection = 5,
+    RLock = 16,
+    Mutex = 17,
+    RwLock = 18,
+    Semaphore = 19,
+    Event = 20,
+    Condvar = 21,
+    Barrier = 22,
+    Once = 23,
+    Latch = 24,
+    Value = 25,
+    Array = 26,
+    Dict = 40,
+    List = 41,
     Pool = 60,
     PoolCore = 61,
 }
@@ -53,32 +66,54 @@ impl Kind {
             Kind::Process => "process",
             Kind::Queue | Kind::JoinableQueue => "queue",
             Kind::Connection => "connection",
+            Kind::RLock => "recursive lock",
+            Kind::Mutex => "mutex",
+            Kind::RwLock => "read-write lock",
+            Kind::Semaphore => "semaphore",
+            Kind::Event => "event",
+            Kind::Condvar => "condition variable",
+            Kind::Barrier => "barrier",
+            Kind::Once => "once",
+            Kind::Latch => "latch",
+            Kind::Value => "value",
+            Kind::Array => "array",
+            Kind::Dict => "dict",
+            Kind::List => "list",
             Kind::Pool | Kind::PoolCore => "pool",
         }
     }
 
     fn read(byte: u8) -> Option<Kind> {
-        let all = [
-            Kind::Lock,
-            Kind::Process,
-            Kind::Queue,
-            Kind::JoinableQueue,
-            Kind::Connection,
-            Kind::Pool,
-            Kind::PoolCore,
-        ];
+        let all = [Kind::Lock, Kind::Process, Kind::Queue, Kind::JoinableQueue, Kind::Connection];
+        let all =
+            all.into_iter().chain(Kind::SYNC).chain([Kind::Dict, Kind::List, Kind::Pool, Kind::PoolCore]);
         all.into_iter().find(|kind| *kind as u8 == byte)
     }
 
     /// Whether the locks of such an object are taken by the library's own code alone, for a moment.
     pub(crate) fn is_inside(self) -> bool {
-        matches!(self, Kind::Queue | Kind::JoinableQueue | Kind::PoolCore)
+        matches!(self, Kind::Queue | Kind::JoinableQueue | Kind::Dict | Kind::List | Kind::PoolCore)
     }
+
+    /// What synchronizes, and plain shared data, besides [`Kind::Lock`].
+    const SYNC: [Kind; 11] = [
+        Kind::RLock,
+        Kind::Mutex,
+        Kind::RwLock,
+        Kind::Semaphore,
+        Kind::Event,
+        Kind::Condvar,
+        Kind::Barrier,
+        Kind::Once,
+        Kind::Latch,
+        Kind::Value,
+        Kind::Array,
+    ];
 
     /// Whether an object of this kind may own more blocks than it has room to list: they are found
     /// by their tags.
     fn owns_many(self) -> bool {
-        matches!(self, Kind::Queue | Kind::JoinableQueue | Kind::PoolCore)
+        matches!(self, Kind::Queue | Kind::JoinableQueue | Kind::Dict | Kind::List | Kind::PoolCore)
     }
 }
 
@@ -227,11 +262,16 @@ impl Object {
     }
 
     pub(crate) fn name(&self) -> String {
+        String::from_utf8_lossy(self.name_bytes(&mut [0; NAME + 1])).into_owned()
+    }
+
+    /// As [`name`](Object::name), without taking memory.
+    pub(crate) fn name_bytes<'a>(&self, buffer: &'a mut [u8; NAME + 1]) -> &'a [u8] {
         let len = (self.name_len.load(Ordering::Acquire) as usize).min(NAME);
-        let mut bytes: Vec<u8> =
-            self.name.iter().flat_map(|w| w.load(Ordering::Relaxed).to_le_bytes()).collect();
-        bytes.truncate(len);
-        String::from_utf8_lossy(&bytes).into_owned()
+        for (bytes, word) in buffer.chunks_exact_mut(8).zip(&self.name) {
+            bytes.copy_from_slice(&word.load(Ordering::Relaxed).to_le_bytes());
+        }
+        &buffer[..len]
     }
 
     fn clear(&self) {
@@ -369,6 +409,19 @@ fn finish_free(arena: &Arena, owner: u32, index: u32) -> bool {
     object.state.store(word(generation.max(1), 0, 0, FREE), Ordering::Release);
     arena.header().objects_from.fetch_min(index, Ordering::Relaxed);
     collect
+}
+
+/// A cell that names nobody.
+pub(crate) const UNCLAIMED: u32 = 0;
+
+/// Whether an object has cells in its blocks that name the process of `slot`.
+pub(super) fn has_cells_of(arena: &Arena, index: u32, slot: u32) -> bool {
+    let object = arena.object(index);
+    object.is_any(Kind::Semaphore)
+        && object.blocks.iter().any(|block| {
+            let cells = storage::find_cells(arena, index, block.load(Ordering::Acquire));
+            cells.unwrap_or_default().iter().any(|cell| cell.load(Ordering::SeqCst) == slot + 1)
+        })
 }
 
 /// Ends what a dead thread was in the middle of. Says whether the collector should look.

@@ -45,9 +45,22 @@ pub(crate) fn pack_in_place<R>(len: usize, write: impl FnOnce(&mut [u8]) -> R) -
     let (arena, slot) = (member::arena()?, member::slot());
     let at = heap::allocate(arena, slot, len as u64)?;
     fill(arena, at, &[], &[]);
+    let unwritten = Unwritten(at);
     let written = write(arena.bytes_mut(at + HEADER, len as u64));
+    std::mem::forget(unwritten);
     arena.write(at, &(len as u64).to_le_bytes());
     Ok((at, written))
+}
+
+/// A block of this process that goes again if writing to it panics.
+struct Unwritten(u64);
+
+impl Drop for Unwritten {
+    fn drop(&mut self) {
+        if let Some(arena) = member::mapped() {
+            blocks::free(arena, member::slot(), self.0, Tag::process(member::slot()));
+        }
+    }
 }
 
 fn fill(arena: &Arena, at: u64, bytes: &[u8], ids: &[Id]) {

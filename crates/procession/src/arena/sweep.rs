@@ -42,10 +42,14 @@ pub(crate) fn blocks(arena: &Arena, slot: u32) -> bool {
     collect
 }
 
-/// Frees small spans that lost their owner while others had blocks in them, and are empty now. Only
-/// the supervisor does this.
+/// Frees small spans that lost their owner while others had blocks in them, and are empty now; counts the
+/// spans in runs that are kept. Only the supervisor does this.
 pub(crate) fn empty_orphans(arena: &Arena) {
+    let mut kept = 0;
     for span in arena.spans_in_use() {
+        if let Use::Head { tag: Tag::FREE, spans } = arena.span_use(span) {
+            kept += spans;
+        }
         if let Use::Small { by: NOBODY, class } = arena.span_use(span)
             && is_empty(arena, span, class)
             // CRASH: main gives it back to nobody (`after_supervisor`).
@@ -55,6 +59,7 @@ pub(crate) fn empty_orphans(arena: &Arena) {
             release_small(arena, span, class);
         }
     }
+    arena.header().kept_spans.store(kept, Ordering::Relaxed);
 }
 
 /// Frees every block that belongs to an object, in the name of process `by`. Says whether the
@@ -73,7 +78,8 @@ pub(super) fn belongings(arena: &Arena, by: u32, object: u32) -> bool {
     collect
 }
 
-fn is_empty(arena: &Arena, span: u32, class: u8) -> bool {
+/// Whether no block of a small span is taken.
+pub(super) fn is_empty(arena: &Arena, span: u32, class: u8) -> bool {
     (0..blocks_in(class)).all(|index| arena.tag(span, index).load(Ordering::Acquire) == Tag::FREE.0)
 }
 

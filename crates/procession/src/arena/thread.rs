@@ -117,6 +117,22 @@ pub(crate) fn owner() -> u32 {
     ME.with(|me| me.owner.get())
 }
 
+/// The entry of the calling thread's journal that names `lock`.
+pub(crate) fn noted(lock: u64) -> Option<Entry> {
+    let arena = member::mapped()?;
+    ME.with(|me| {
+        let mut found = None;
+        if me.owner.get() != 0 {
+            me.record().for_each_held(arena, |entry| {
+                if entry.load(Ordering::Relaxed) == lock {
+                    found = Some(entry);
+                }
+            });
+        }
+        found
+    })
+}
+
 /// The thread in whose journal an entry is, which has given its record back already: a guard is
 /// being dropped by a destructor of the thread's last moments.
 #[cold]

@@ -5,6 +5,7 @@
 use std::sync::atomic::AtomicU32;
 
 use super::clock::Deadline;
+use crate::rules::{self, Rule};
 
 /// Sleeps while `word` is `expected`, until woken or until the deadline. Returns for any reason,
 /// also for none: callers look at their word again.
@@ -12,12 +13,13 @@ pub(crate) fn wait(word: &AtomicU32, expected: u32, deadline: Deadline) {
     wait_as(word, expected, deadline, EVERY_CLASS);
 }
 
-/// As [`wait`], as a sleeper of these classes: see [`wake_class`].
-pub(crate) fn wait_as(word: &AtomicU32, expected: u32, deadline: Deadline, classes: u32) {
+/// As [`wait`], as a sleeper of these classes: see [`wake_class`]. Says whether it was the time that
+/// ended the sleep, and nobody's wake.
+pub(crate) fn wait_as(word: &AtomicU32, expected: u32, deadline: Deadline, classes: u32) -> bool {
     let at = deadline.as_ns().map(timespec);
     let at = at.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
     // SAFETY: `word` outlives the call; WAIT_BITSET takes an absolute CLOCK_MONOTONIC time or null.
-    unsafe {
+    let slept = unsafe {
         libc::syscall(
             libc::SYS_futex,
             word.as_ptr(),
@@ -26,8 +28,9 @@ pub(crate) fn wait_as(word: &AtomicU32, expected: u32, deadline: Deadline, class
             at,
             std::ptr::null::<u32>(),
             classes,
-        );
-    }
+        )
+    };
+    slept != 0 && std::io::Error::last_os_error().raw_os_error() == Some(libc::ETIMEDOUT)
 }
 
 /// The most words that [`wait_any`] takes.
@@ -57,17 +60,18 @@ pub(crate) fn wait_any(words: &[(&AtomicU32, u32)], deadline: Deadline) {
         .collect();
     let at = deadline.as_ns().map(timespec);
     let at = at.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
-    // SAFETY: the words and the list outlive the call; the time is absolute or null.
-    let ret = unsafe {
-        let (list, count) = (waiters.as_ptr(), waiters.len());
-        libc::syscall(libc::SYS_futex_waitv, list, count, 0, at, libc::CLOCK_MONOTONIC)
+    let refused = if rules::holds(Rule::WaitsForAny) {
+        // SAFETY: the words and the list outlive the call; the time is absolute or null.
+        let ret = unsafe {
+            let (list, count) = (waiters.as_ptr(), waiters.len());
+            libc::syscall(libc::SYS_futex_waitv, list, count, 0, at, libc::CLOCK_MONOTONIC)
+        };
+        let why = std::io::Error::last_os_error().raw_os_error();
+        ret == -1 && matches!(why, Some(libc::ENOSYS | libc::EPERM))
+    } else {
+        true
     };
-    let refused =
-        || matches!(std::io::Error::last_os_error().raw_os_error(), Some(libc::ENOSYS | libc::EPERM));
-    if ret == -1
-        && refused()
-        && let Some((word, expected)) = words.last()
-    {
+    if refused && let Some((word, expected)) = words.last() {
         wait(word, *expected, deadline.min_ns(super::clock::now_ns() + LOOK_AGAIN_NS));
     }
 }

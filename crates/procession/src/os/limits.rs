@@ -27,6 +27,12 @@ pub(crate) fn memory() -> u64 {
     cgroup_limit().map_or(machine, |limit| limit.min(machine))
 }
 
+/// How many processors the machine has, wherever this process may run: its partners may run elsewhere.
+pub(crate) fn processors() -> usize {
+    // SAFETY: a plain call.
+    usize::try_from(unsafe { libc::sysconf(libc::_SC_NPROCESSORS_ONLN) }).unwrap_or(1)
+}
+
 fn cgroup_limit() -> Option<u64> {
     let own = fs::read_to_string("/proc/self/cgroup").ok()?;
     let path = own.lines().find_map(|line| line.strip_prefix("0::"))?;

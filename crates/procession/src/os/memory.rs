@@ -54,6 +54,25 @@ pub(crate) fn map_private(len: usize) -> io::Result<NonNull<u8>> {
     map(len, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1)
 }
 
+/// Zeros that forks of this process do not get. A page that parent and child both have is copied when
+/// the first of the two writes to it; what the parent alone needs had better not be among them. In a
+/// fork the slice is a fault to touch.
+pub(crate) fn unforked_ints(len: usize) -> io::Result<&'static mut [i32]> {
+    let bytes = len * size_of::<i32>();
+    let at = map_private(bytes)?;
+    dont_fork(at, bytes)?;
+    // SAFETY: zeroed, aligned, long enough, nobody else's, and never unmapped.
+    Ok(unsafe { std::slice::from_raw_parts_mut(at.as_ptr().cast(), len) })
+}
+
+/// As [`unforked_ints`].
+pub(crate) fn unforked_bytes(len: usize) -> io::Result<&'static mut [u8]> {
+    let at = map_private(len)?;
+    dont_fork(at, len)?;
+    // SAFETY: as above.
+    Ok(unsafe { std::slice::from_raw_parts_mut(at.as_ptr(), len) })
+}
+
 /// Puts private zero pages in the place of a range of this process's own mappings, or where one was.
 /// Can be called between a fork and anything else.
 ///
@@ -98,4 +117,22 @@ pub(crate) fn page_size() -> u64 {
 /// Gives the pages of a shared range back to the kernel; they read as zero afterwards.
 pub(crate) fn punch(at: NonNull<u8>, len: usize) -> io::Result<()> {
     advise(at, len, libc::MADV_REMOVE)
+}
+
+/// Gives a range its pages now, all at once, instead of each when it is first touched. Since Linux 5.14.
+pub(crate) fn populate(at: NonNull<u8>, len: usize) -> io::Result<()> {
+    advise(at, len, libc::MADV_POPULATE_WRITE)
+}
+
+/// A hint that the cache line so many bytes behind `at` will be written to. It may lie anywhere.
+#[inline]
+pub(crate) fn prefetch_to_write<T>(at: *const T, ahead: usize) {
+    let line = at.cast::<u8>().wrapping_add(ahead);
+    // SAFETY: a prefetch has no effect but on speed, whatever the address; on old processors it is a no-op.
+    #[cfg(target_arch = "x86_64")]
+    unsafe {
+        std::arch::asm!("prefetchw [{}]", in(reg) line, options(nostack, preserves_flags));
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = line;
 }

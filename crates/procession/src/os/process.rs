@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
-use super::{check, retry};
+use super::{check, memory, retry};
 
 /// How a process ended, as the kernel tells it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -146,10 +146,10 @@ pub(crate) fn become_subreaper() {
 }
 
 /// The short name that `ps` and `top` show; cut to 15 bytes by the kernel.
-pub(crate) fn set_title(name: &str) {
+pub(crate) fn set_title(name: &[u8]) {
     let mut buf = [0u8; 16];
     let len = name.len().min(15);
-    buf[..len].copy_from_slice(&name.as_bytes()[..len]);
+    buf[..len].copy_from_slice(&name[..len]);
     // SAFETY: `buf` is a NUL-terminated string of at most 16 bytes.
     unsafe { libc::prctl(libc::PR_SET_NAME, buf.as_ptr()) };
 }
@@ -191,20 +191,24 @@ pub(crate) fn write_raw(fd: RawFd, bytes: &[u8]) {
 /// The list of the calling thread's children in /proc, kept open because reading it is frequent.
 pub(crate) struct Children {
     file: std::fs::File,
-    text: Vec<u8>,
+    /// Larger than most lists. Not in the memory that forks get: it is written to between forks.
+    text: &'static mut [u8],
 }
 
 impl Children {
     pub(crate) fn of_this_thread() -> io::Result<Children> {
-        Ok(Children { file: std::fs::File::open("/proc/thread-self/children")?, text: vec![0; 4096] })
+        Ok(Children {
+            file: std::fs::File::open("/proc/thread-self/children")?,
+            text: memory::unforked_bytes(64 << 10)?,
+        })
     }
 
     pub(crate) fn raw_fd(&self) -> RawFd {
         self.file.as_raw_fd()
     }
 
-    /// Their numbers; adopted orphans are among them.
-    pub(crate) fn list(&mut self) -> io::Result<Vec<i32>> {
+    /// Calls `f` with the number of each; adopted orphans are among them.
+    pub(crate) fn for_each(&mut self, f: impl FnMut(i32)) -> io::Result<()> {
         use std::os::unix::fs::FileExt;
         let mut len = 0;
         loop {
@@ -213,11 +217,15 @@ impl Children {
                 n => len += n,
             }
             if len == self.text.len() {
-                self.text.resize(2 * len, 0);
+                // What was there stays mapped; this happens a few times at most.
+                let more = memory::unforked_bytes(2 * len)?;
+                more[..len].copy_from_slice(self.text);
+                self.text = more;
             }
         }
-        let text = String::from_utf8_lossy(&self.text[..len]);
-        Ok(text.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).collect())
+        let words = self.text[..len].split(u8::is_ascii_whitespace);
+        words.filter_map(|pid| std::str::from_utf8(pid).ok()?.parse().ok()).for_each(f);
+        Ok(())
     }
 }
 

@@ -114,9 +114,11 @@ pub(crate) fn child_signal_fd() -> io::Result<OwnedFd> {
 
 /// Takes the pending SIGCHLD off the descriptor.
 pub(crate) fn drain_signal_fd(fd: RawFd) {
-    let mut info = [0u8; 128];
-    // SAFETY: a signalfd record is 128 bytes.
-    while unsafe { libc::read(fd, info.as_mut_ptr().cast(), info.len()) } > 0 {}
+    // A record is 128 bytes, and a signal of this kind is pending at most once for the process and
+    // once for its only thread.
+    let mut info = [0u8; 2 * 128];
+    // SAFETY: `info` is a valid buffer of that length.
+    while unsafe { libc::read(fd, info.as_mut_ptr().cast(), info.len()) } == info.len() as isize {}
 }
 
 static STACK_LOW: AtomicUsize = AtomicUsize::new(0);

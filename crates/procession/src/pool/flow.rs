@@ -167,7 +167,7 @@ impl<T: Message, I: Iterator<Item = T>> Flow<I> {
         let find = || self.flights.iter().position(is_done).ok_or(Refusal::Empty);
         let word = &self.core.control.completed.word;
         let found =
-            waiting::wait(self.core.arena, word, Deadline::NEVER, || find().is_ok(), find).unwrap_or(0);
+            waiting::wait(self.core.arena, word, Deadline::NEVER, || 0, || find().is_ok(), find).unwrap_or(0);
         if let Some(flight) = self.flights.remove(found) {
             self.land(flight, take);
         }

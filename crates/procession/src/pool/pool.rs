@@ -469,7 +469,7 @@ impl Pool {
             return unusable("a worker that waits for the end of its own pool would wait for ever");
         }
         let over = || if control.over.load(Ordering::SeqCst) == 1 { Ok(()) } else { Err(Refusal::Empty) };
-        match waiting::wait(core.arena, &control.ended.word, deadline, || over().is_ok(), over) {
+        match waiting::wait(core.arena, &control.ended.word, deadline, || 0, || over().is_ok(), over) {
             Ok(()) => Ok(()),
             Err(Refusal::Unusable(error)) => Err(JoinError::Unusable(error.to_string())),
             Err(_) => Err(JoinError::NotDone),

@@ -133,7 +133,7 @@ impl Ticket {
         }
         let done = || if self.is_done() { Ok(()) } else { Err(Refusal::Empty) };
         let word = &self.seat.cell.done;
-        match waiting::wait(self.core.arena, word, deadline, || self.is_done(), done) {
+        match waiting::wait(self.core.arena, word, deadline, || 0, || self.is_done(), done) {
             Ok(()) => Ok(true),
             Err(Refusal::Unusable(error)) => Err(TaskError::unusable(&error)),
             Err(_) => Ok(false),

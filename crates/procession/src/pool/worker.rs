@@ -96,7 +96,7 @@ fn next(core: &Core, number: u32) -> Option<Seat> {
     let come = || ring.has_message() || control.returned.word.load(Ordering::SeqCst) != 0 || leaves();
     let attempt = || if leaves() { Ok(None) } else { take(core).map(Some) };
     let filled = &ring.control().filled.word;
-    waiting::wait(core.arena, filled, Deadline::NEVER, come, attempt).unwrap_or_default()
+    waiting::wait(core.arena, filled, Deadline::NEVER, || ring.has_taken(), come, attempt).unwrap_or_default()
 }
 
 fn take(core: &Core) -> Result<Seat, Refusal> {

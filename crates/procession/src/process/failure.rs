@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::sync::{DeadlockMember, LockError};
+
 /// Why a process did not return a value.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -42,6 +44,11 @@ pub enum Failure {
         why: String,
         /// What is known of it as text.
         text: String,
+    },
+    /// It has not ended, and never would: it waits for this very thread, as the cycle tells.
+    Deadlock {
+        /// Who waits for whom; the last waits for the first.
+        cycle: Vec<DeadlockMember>,
     },
     /// The supervisor was killed, and every process of the family with it.
     FamilyLost,
@@ -109,6 +116,9 @@ impl fmt::Display for Failure {
             Failure::NotStarted { why } => write!(f, "did not start: {why}"),
             Failure::Undecodable { why, text } => write!(f, "returned what cannot be read: {why} {text}"),
             Failure::Unknown { why } => write!(f, "ended nobody knows how: {why}"),
+            Failure::Deadlock { cycle } => {
+                write!(f, "is waited for in a {}", LockError::Deadlock { cycle: cycle.clone() })
+            }
             Failure::FamilyLost => f.write_str("was lost when the supervisor was killed"),
         }
     }

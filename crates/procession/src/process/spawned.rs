@@ -21,6 +21,7 @@ use crate::os::clock::Deadline;
 use crate::queue::Ready;
 use crate::queue::select::{Signal, sealed};
 use crate::supervisor::outcome::{self, ProcessBody};
+use crate::sync::LockError;
 use crate::{Error, Result};
 
 /// A process that was spawned, and what its function returns.
@@ -252,7 +253,11 @@ impl<R: Message> Process<R> {
             Ok(true) => waiting::outcome(&self.handle).map(Some),
             Ok(false) => Ok(None),
             Err(e) => {
-                Err(ProcessError::new(self.name(), self.pid(), Failure::Unknown { why: e.to_string() }))
+                let failure = match e {
+                    Error::Lock(LockError::Deadlock { cycle }) => Failure::Deadlock { cycle },
+                    other => Failure::Unknown { why: other.to_string() },
+                };
+                Err(ProcessError::new(self.name(), self.pid(), failure))
             }
         }
     }

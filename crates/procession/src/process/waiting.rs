@@ -13,6 +13,8 @@ use crate::arena::{Arena, member};
 use crate::os::clock::Deadline;
 use crate::supervisor::child::PanicText;
 use crate::supervisor::outcome::{ProcessBody, RESULT, TEXT, ending};
+use crate::sync::LockError;
+use crate::sync::deadlock::Watch;
 use crate::sync::raw::park::Wait;
 use crate::{Error, Result};
 
@@ -31,15 +33,20 @@ pub(super) fn wait(handle: &Handle, deadline: Deadline) -> Result<bool> {
         ));
     }
     with_me(|me| {
+        let mut watch = None;
         while !body.is_done() {
             if deadline.passed() {
-                return false;
+                return Ok(false);
             }
-            let wait = Wait::announce(arena, me.record(), &body.done);
-            wait.sleep(&body.done, 0, deadline);
+            let watch = watch.get_or_insert_with(|| Watch::begin(deadline));
+            let wait = Wait::announce_since(arena, me.record(), &body.done, watch.stamp());
+            wait.sleep(&body.done, 0, watch.until(deadline));
+            if let Some(cycle) = watch.look(arena, me.owner() - 1) {
+                return Err(LockError::Deadlock { cycle }.into());
+            }
         }
-        true
-    })
+        Ok(true)
+    })?
 }
 
 /// What an ended process returned, or how it failed.

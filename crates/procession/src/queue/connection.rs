@@ -113,7 +113,7 @@ impl<A, B> Connection<A, B> {
     /// Whether the other end can neither send nor receive any more. What it had sent may still be there.
     /// A snapshot.
     pub fn is_closed(&self) -> bool {
-        is_gone(&self.sending.control().emptied.word) || self.sending.is_closed()
+        self.is_alone() || self.sending.is_closed()
     }
 
     /// Closes both directions, for all who have this end or the other: nobody sends any more; what was sent
@@ -146,7 +146,7 @@ impl<A, B> Connection<A, B> {
     /// # Ok::<(), procession::Error>(())
     /// ```
     pub fn poll(&self) -> bool {
-        self.receiving.has_news() || is_gone(&self.receiving.control().filled.word)
+        self.receiving.has_news() || self.is_alone()
     }
 
     /// Waits at most `timeout` until [`recv`](Connection::recv) would return at once; says whether it would.
@@ -170,8 +170,16 @@ impl<A, B> Connection<A, B> {
         let ring = &self.receiving;
         let word = &ring.control().filled.word;
         let look = || if ring.has_news() { Ok(()) } else { Err(Refusal::Empty) };
-        let news = waiting::wait(ring.arena(), word, deadline, || ring.has_news(), look);
-        !matches!(news, Err(Refusal::Empty))
+        let news = waiting::wait(ring.arena(), word, deadline, || ring.has_taken(), || ring.has_news(), look);
+        // We may have been woken in the place of somebody who would have received what is there.
+        event::notify(word, 1);
+        matches!(news, Ok(()) | Err(Refusal::Closed))
+    }
+
+    /// Whether the other end is gone.
+    fn is_alone(&self) -> bool {
+        // Of the two words that hear of it, this is the first.
+        is_gone(&self.receiving.control().filled.word)
     }
 
     pub(super) fn incoming(&self) -> &Ring {
@@ -224,7 +232,7 @@ impl<A: Message, B: Message> Connection<A, B> {
     }
 
     fn put(&self, message: A, deadline: Deadline) -> Result<(), PutError<A>> {
-        if is_gone(&self.sending.control().emptied.word) {
+        if self.is_alone() {
             return Err(PutError::Closed(message));
         }
         sending::put(&self.sending, message, deadline)

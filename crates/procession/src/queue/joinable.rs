@@ -248,7 +248,8 @@ impl<T: Message> JoinableQueue<T> {
     }
 
     /// Takes a lease of the next item, and waits for it as long as it takes. On a closed queue it waits
-    /// while other processes work on items, which may come back.
+    /// while other processes work on items, which may come back: so two consumers that each keep one lease
+    /// while they get the next wait for each other. Finish one before you get another.
     ///
     /// # Errors
     /// [`GetError::Closed`] when there is none and will be none; [`GetError::Undecodable`] when the item
@@ -293,8 +294,8 @@ impl<T: Message> JoinableQueue<T> {
 
     fn lease(&self, deadline: Deadline) -> Result<Lease<T>, GetError> {
         let (ring, filled) = (&self.ring, &self.ring.control().filled.word);
-        let leased =
-            waiting::wait(ring.arena(), filled, deadline, || ring.has_work(), || ring.lease(deadline));
+        let (passed, come) = (|| ring.has_taken(), || ring.has_work());
+        let leased = waiting::wait(ring.arena(), filled, deadline, passed, come, || ring.lease(deadline));
         match leased {
             Ok(leased) => Lease::new(self, leased),
             Err(Refusal::NoMemory) => {
@@ -396,7 +397,7 @@ impl<T> JoinableQueue<T> {
         let ring = &self.ring;
         let finished = || if ring.is_finished() { Ok(()) } else { Err(Refusal::Empty) };
         let word = &ring.control().finished.word;
-        match waiting::wait(ring.arena(), word, deadline, || ring.is_finished(), finished) {
+        match waiting::wait(ring.arena(), word, deadline, || 0, || ring.is_finished(), finished) {
             Ok(()) if crate::arena::member::is_forked() => {
                 Err(JoinError::Unusable(Error::Forked.to_string()))
             }

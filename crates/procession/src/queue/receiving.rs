@@ -65,8 +65,19 @@ impl From<Refusal> for GetError {
 /// Takes a message, and waits for it until the deadline.
 #[inline]
 fn take(ring: &Ring, buffer: &mut Buffer, deadline: Deadline) -> Result<Taken, Refusal> {
+    wait_to_take(ring, deadline, || ring.take(buffer, deadline))
+}
+
+/// Attempts to take something until the deadline: again when there is something.
+#[inline]
+fn wait_to_take<T>(
+    ring: &Ring,
+    deadline: Deadline,
+    attempt: impl FnMut() -> Result<T, Refusal>,
+) -> Result<T, Refusal> {
     let filled = &ring.control().filled.word;
-    super::waiting::wait(ring.arena(), filled, deadline, || ring.has_news(), || ring.take(buffer, deadline))
+    let (passed, come) = (|| ring.has_taken(), || ring.has_news());
+    super::waiting::wait(ring.arena(), filled, deadline, passed, come, attempt)
 }
 
 /// Takes a value, and waits for it until the deadline.
@@ -74,7 +85,7 @@ fn take(ring: &Ring, buffer: &mut Buffer, deadline: Deadline) -> Result<Taken, R
 pub(super) fn get<T: Message>(ring: &Ring, deadline: Deadline) -> Result<T, GetError> {
     let mut buffer = Buffer::new();
     match take(ring, &mut buffer, deadline)? {
-        Taken::Inline(_) => encoding::from_bytes(buffer.bytes()).map_err(undecodable),
+        Taken::Inline(_) => encoding::from_bytes_or(buffer.bytes(), undecodable),
         Taken::Block(block) => Parcel(block).value(),
     }
 }
@@ -102,25 +113,80 @@ pub(super) fn get_many<T: Message>(
     if max == 0 {
         return Ok(Vec::new());
     }
-    let mut bytes = Vec::new();
-    let filled = &ring.control().filled.word;
-    let taken = super::waiting::wait(
-        ring.arena(),
-        filled,
-        deadline,
-        || ring.has_news(),
-        || ring.take_some(max, &mut bytes, deadline),
-    )?;
-    let mut rest = bytes.as_slice();
-    let values = taken.into_iter().map(|taken| match taken {
-        Taken::Inline(len) => {
-            let (first, behind) = rest.split_at(len);
-            rest = behind;
-            encoding::from_bytes(first).map_err(undecodable)
-        }
-        Taken::Block(block) => Parcel(block).value(),
+    let mut values = Vec::with_capacity(max.min(256));
+    take_some(ring, max, deadline)?.for_each(|message| {
+        values.push(match message {
+            Arrival::Inline(bytes) => encoding::from_bytes_or(bytes, undecodable),
+            Arrival::Block(parcel) => parcel.value(),
+        });
     });
-    Ok(values.collect())
+    Ok(values)
+}
+
+/// Takes up to `max` messages at once, has `read` look at each, and waits for the first until the deadline.
+pub(super) fn get_many_with(
+    ring: &Ring,
+    max: usize,
+    mut read: impl FnMut(&[u8]),
+    deadline: Deadline,
+) -> Result<usize, GetError> {
+    if max == 0 {
+        return Ok(0);
+    }
+    let arrived = take_some(ring, max, deadline)?;
+    let (count, mut damaged) = (arrived.taken.len(), None);
+    arrived.for_each(|message| match message {
+        Arrival::Inline(bytes) => read(bytes),
+        Arrival::Block(parcel) => match parcel.bytes() {
+            Ok(bytes) => read(bytes),
+            Err(error) => damaged = Some(error),
+        },
+    });
+    damaged.map_or(Ok(count), Err)
+}
+
+fn take_some(ring: &Ring, max: usize, deadline: Deadline) -> Result<Arrived, Refusal> {
+    let mut bytes = Vec::new();
+    let taken = wait_to_take(ring, deadline, || ring.take_some(max, &mut bytes, deadline))?;
+    Ok(Arrived { bytes, taken: taken.into_iter() })
+}
+
+/// Messages that were taken together. Those that nobody has looked at go when this is dropped.
+struct Arrived {
+    /// Of the small ones, one behind the other.
+    bytes: Vec<u8>,
+    taken: std::vec::IntoIter<Taken>,
+}
+
+/// One of them.
+enum Arrival<'a> {
+    Inline(&'a [u8]),
+    Block(Parcel),
+}
+
+impl Arrived {
+    fn for_each(mut self, mut look: impl FnMut(Arrival<'_>)) {
+        let mut at = 0;
+        for taken in self.taken.by_ref() {
+            match taken {
+                Taken::Inline(len) => {
+                    look(Arrival::Inline(&self.bytes[at..at + len]));
+                    at += len;
+                }
+                Taken::Block(block) => look(Arrival::Block(Parcel(block))),
+            }
+        }
+    }
+}
+
+impl Drop for Arrived {
+    fn drop(&mut self) {
+        for taken in self.taken.by_ref() {
+            if let Taken::Block(block) = taken {
+                drop(Parcel(block));
+            }
+        }
+    }
 }
 
 pub(super) fn close(ring: &Ring) -> Result<()> {

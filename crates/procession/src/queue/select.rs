@@ -13,6 +13,7 @@ use crate::arena::member;
 use crate::arena::thread::{Me, with_me};
 use crate::os::clock::Deadline;
 use crate::os::futex;
+use crate::rules::{self, Rule};
 use crate::sync::raw::event;
 use crate::sync::raw::park::Wait;
 
@@ -165,6 +166,9 @@ fn sleep_until_ready(me: &Me, sources: &[&dyn Ready], deadline: Deadline) -> Opt
 /// We may have been woken in the place of somebody who would have taken what is there; whether our caller
 /// does is not known.
 fn pass_on(sources: &[&dyn Ready]) {
+    if !rules::holds(Rule::WakePassedOn) {
+        return;
+    }
     for source in sources.iter().filter(|source| source.is_ready()) {
         if let Signal::Events(word) = source.signal() {
             event::notify(word, 1);
@@ -186,7 +190,7 @@ impl<T> Ready for Queue<T> {}
 
 impl<T> sealed::Ready for JoinableQueue<T> {
     fn is_ready(&self) -> bool {
-        self.ring().has_work() || (self.is_closed() && self.ring().is_finished())
+        self.ring().has_answer()
     }
 
     fn signal(&self) -> Signal<'_> {

@@ -1,7 +1,7 @@
 //! A value on its way into a queue.
 
 use super::error::PutError;
-use super::ring::{INLINE_MAX, Piece, Refusal, Ring};
+use super::ring::{Buffer, INLINE_MAX, Piece, Refusal, Ring};
 use crate::arena::blocks::{self, Tag};
 use crate::arena::encoding::{self, Message};
 use crate::arena::objects::Id;
@@ -43,27 +43,23 @@ impl Failed {
 #[inline]
 fn put_bytes(ring: &Ring, bytes: &[u8], ids: &[Id], deadline: Deadline) -> Result<(), Refusal> {
     if bytes.len() <= INLINE_MAX && ids.is_empty() && !ring.blocks_only() {
-        return put_piece(ring, Piece::Inline(bytes), deadline);
+        return put_small(ring, bytes, deadline);
     }
     put_block(ring, payload::pack_bytes(bytes, ids)?, bytes.len() as u64, deadline)
 }
 
-/// Puts a block of this process. It is freed if it cannot be put.
+/// Puts a block of this process, and waits for room until the deadline. It is freed if it cannot be put.
 pub(super) fn put_block(ring: &Ring, at: u64, len: u64, deadline: Deadline) -> Result<(), Refusal> {
-    put_piece(ring, Piece::Block { at, len }, deadline).inspect_err(|_| {
+    let put = wait_to_put(ring, len, deadline, || ring.put(Piece::Block { at, len }, deadline));
+    put.inspect_err(|_| {
         blocks::free(ring.arena(), member::slot(), at, Tag::process(member::slot()));
     })
 }
 
-/// Puts a message, and waits for room until the deadline.
+/// Puts a small message, and waits for room until the deadline.
 #[inline]
-pub(super) fn put_piece(ring: &Ring, piece: Piece<'_>, deadline: Deadline) -> Result<(), Refusal> {
-    let len = match piece {
-        Piece::Inline(bytes) => bytes.len() as u64,
-        Piece::Block { len, .. } => len,
-    };
-    let emptied = &ring.control().emptied.word;
-    super::waiting::wait(ring.arena(), emptied, deadline, || ring.admits(len), || ring.put(piece, deadline))
+fn put_small(ring: &Ring, bytes: &[u8], deadline: Deadline) -> Result<(), Refusal> {
+    wait_to_put(ring, bytes.len() as u64, deadline, || ring.put_small(bytes, deadline))
 }
 
 /// Puts `len` bytes that `write` writes in place.
@@ -75,9 +71,9 @@ pub(super) fn put_with(
     deadline: Deadline,
 ) -> Result<(), PutError<()>> {
     let done = if len <= INLINE_MAX {
-        let mut buffer = [0; INLINE_MAX];
-        write(&mut buffer[..len]);
-        put_piece(ring, Piece::Inline(&buffer[..len]), deadline)
+        let mut buffer = Buffer::new();
+        write(buffer.zeros(len));
+        put_small(ring, buffer.bytes(), deadline)
     } else {
         payload::pack_in_place(len, write)
             .map_err(Refusal::from)
@@ -111,6 +107,53 @@ pub(super) fn put_many<T: Message>(
             return Err(failed.with(held));
         }
     }
+}
+
+/// Puts `count` messages of `len` bytes each, bundle by bundle, and waits for room until the deadline.
+pub(super) fn put_many_with(
+    ring: &Ring,
+    count: usize,
+    len: usize,
+    mut write: impl FnMut(usize, &mut [u8]),
+    deadline: Deadline,
+) -> Result<(), PutError<usize>> {
+    if len > INLINE_MAX || ring.blocks_only() {
+        for at in 0..count {
+            put_with(ring, len, |bytes| write(at, bytes), deadline)
+                .map_err(|error| error.map(|()| count - at))?;
+        }
+        return Ok(());
+    }
+    let together = BUNDLE_ITEMS.min(count);
+    let (mut bytes, mut written, mut done) = (vec![0; together * len], 0, 0);
+    while done < count {
+        let end = count.min(done + together);
+        while written < end {
+            let at = (written - done) * len;
+            write(written, &mut bytes[at..at + len]);
+            written += 1;
+        }
+        let first = done;
+        while done < end {
+            let pieces = (done..end).map(|at| Piece::Inline(&bytes[(at - first) * len..][..len]));
+            let put = wait_to_put(ring, len as u64, deadline, || ring.put_some(pieces.clone(), deadline));
+            done += put.map_err(|refusal| Failed::Refused(refusal).with(count - done))?;
+        }
+    }
+    Ok(())
+}
+
+/// Attempts to put something until the deadline: again when there is room for `len` bytes.
+#[inline]
+fn wait_to_put<T>(
+    ring: &Ring,
+    len: u64,
+    deadline: Deadline,
+    attempt: impl FnMut() -> Result<T, Refusal>,
+) -> Result<T, Refusal> {
+    let emptied = &ring.control().emptied.word;
+    let (passed, come) = (|| ring.has_put(), || ring.admits(len));
+    super::waiting::wait(ring.arena(), emptied, deadline, passed, come, attempt)
 }
 
 /// Values encoded one behind the other, to be put together.
@@ -156,22 +199,16 @@ impl Bundle {
     pub(super) fn put(&mut self, ring: &Ring, deadline: Deadline) -> (usize, Option<Refusal>) {
         let (mut done, mut offset) = (0, 0);
         while done < self.parts.len() {
-            let emptied = &ring.control().emptied.word;
-            let len = self.parts[done].len();
-            let put = super::waiting::wait(
-                ring.arena(),
-                emptied,
-                deadline,
-                || ring.admits(len),
-                || ring.put_some(pieces(&self.bytes, offset, &self.parts[done..]), deadline),
-            );
+            let put = wait_to_put(ring, self.parts[done].len(), deadline, || {
+                ring.put_some(pieces(&self.bytes, offset, &self.parts[done..]), deadline)
+            });
             match put {
                 Ok(count) => {
                     offset += self.parts[done..done + count].iter().map(Part::inline_len).sum::<usize>();
                     done += count;
                 }
                 Err(refusal) => {
-                    self.free_from(ring, done);
+                    self.free_from(done);
                     return (done, Some(refusal));
                 }
             }
@@ -181,13 +218,21 @@ impl Bundle {
         (done, None)
     }
 
-    fn free_from(&mut self, ring: &Ring, first: usize) {
+    fn free_from(&mut self, first: usize) {
+        let Some(arena) = member::mapped() else { return };
         for part in self.parts.drain(..).skip(first) {
             if let Part::Block { at, .. } = part {
-                blocks::free(ring.arena(), member::slot(), at, Tag::process(member::slot()));
+                blocks::free(arena, member::slot(), at, Tag::process(member::slot()));
             }
         }
         self.bytes.clear();
+    }
+}
+
+/// Encoding an item may panic: what was encoded before it is freed.
+impl Drop for Bundle {
+    fn drop(&mut self) {
+        self.free_from(0);
     }
 }
 

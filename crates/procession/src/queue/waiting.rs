@@ -9,6 +9,8 @@ use super::ring::Refusal;
 use crate::arena::Arena;
 use crate::arena::thread::with_me;
 use crate::os::clock::{Deadline, now_ns};
+use crate::os::limits;
+use crate::rules::{self, Rule};
 use crate::sync::raw::event;
 use crate::sync::raw::park::Wait;
 
@@ -21,46 +23,114 @@ const DISPLACED_NS: u64 = 20_000;
 thread_local! {
     /// For how long this thread spins: longer when that helped, shorter when it did not.
     static PATIENCE_NS: Cell<u64> = const { Cell::new(SPIN_MOST_NS) };
+    /// Spins in vain since the last one that was not.
+    static IN_VAIN: Cell<u32> = const { Cell::new(0) };
+}
+
+/// After so many spins in vain one is as long as any: a shorter one may just end too early each time.
+const PROBE: u32 = 32;
+
+fn several_processors() -> bool {
+    static PROCESSORS: OnceLock<usize> = OnceLock::new();
+    *PROCESSORS.get_or_init(limits::processors) > 1
 }
 
 /// Spins until `come`, as long as that is likely to be worth it. Says whether it has come.
 fn spin(mut come: impl FnMut() -> bool) -> bool {
-    static PROCESSORS: OnceLock<usize> = OnceLock::new();
-    if *PROCESSORS.get_or_init(|| std::thread::available_parallelism().map_or(1, Into::into)) < 2 {
+    if !several_processors() {
         return false;
     }
-    let patience = PATIENCE_NS.get();
+    let (mut patience, in_vain) = (PATIENCE_NS.get(), IN_VAIN.get());
+    if in_vain % PROBE == PROBE - 1 {
+        patience = SPIN_MOST_NS;
+    }
     let began = now_ns();
     let mut last = began;
     loop {
         for _ in 0..16 {
             if come() {
                 PATIENCE_NS.set((2 * patience).clamp(4 * SPIN_LEAST_NS, SPIN_MOST_NS));
+                IN_VAIN.set(0);
                 return true;
             }
             spin_loop();
         }
         let now = now_ns();
         if now - began > patience || now - last > DISPLACED_NS {
-            PATIENCE_NS.set((patience / 2).max(SPIN_LEAST_NS));
+            PATIENCE_NS.set((PATIENCE_NS.get() / 2).max(SPIN_LEAST_NS));
+            IN_VAIN.set(in_vain.wrapping_add(1));
             return false;
         }
         last = now;
     }
 }
 
+/// How a thread waits for streams of messages. The two sides of a queue disturb each other least when the
+/// faster one lets some work gather, instead of looking at each message as it comes; but where messages
+/// come one at a time that only costs time. So it is tried out.
+#[derive(Clone, Copy)]
+struct Habit {
+    /// The word waited on last, as an address, and how much had passed when that wait began.
+    word: usize,
+    passed: u64,
+    /// That wait began with a pause.
+    paused: bool,
+    /// Waits until a pause is tried again, and how many that was.
+    tries_in: u32,
+    not_for: u32,
+}
+
+/// How long work is let gather.
+const GATHER_NS: u64 = 800;
+/// So many messages make it worth while.
+const GATHERED: u64 = 4;
+/// Waits without a pause, at most and at least, when it did not help.
+const NOT_FOR: [u32; 2] = [64, 1024];
+
+thread_local! {
+    static HABIT: Cell<Habit> =
+        const { Cell::new(Habit { word: 0, passed: 0, paused: false, tries_in: NOT_FOR[0], not_for: NOT_FOR[0] }) };
+}
+
+/// Lets work gather, if that helped the last time, or it is time to try. `passed` is how much has passed this
+/// side so far.
+fn gather(word: &AtomicU32, passed: u64) {
+    let mut habit = HABIT.get();
+    let word = std::ptr::from_ref(word).addr();
+    if habit.paused && habit.word == word {
+        let helped = passed.wrapping_sub(habit.passed) >= GATHERED;
+        habit.not_for = if helped { NOT_FOR[0] } else { (2 * habit.not_for).min(NOT_FOR[1]) };
+        habit.tries_in = if helped { 0 } else { habit.not_for };
+    }
+    habit.paused = habit.tries_in == 0;
+    habit.tries_in = habit.tries_in.saturating_sub(1);
+    (habit.word, habit.passed) = (word, passed);
+    HABIT.set(habit);
+    if habit.paused {
+        let until = now_ns() + GATHER_NS;
+        while now_ns() < until {
+            spin_loop();
+        }
+    }
+}
+
 /// Attempts something until it is no longer refused for now, or the time is up; sleeps on `word`
-/// meanwhile. `come` tells whether another attempt may be worth while.
+/// meanwhile. `come` tells whether another attempt may be worth while, `passed` how much has passed this
+/// side.
 #[inline]
 pub(crate) fn wait<T>(
     arena: &Arena,
     word: &AtomicU32,
     deadline: Deadline,
+    passed: impl Fn() -> u64,
     come: impl Fn() -> bool,
     mut attempt: impl FnMut() -> Result<T, Refusal>,
 ) -> Result<T, Refusal> {
     match attempt() {
         Err(refusal @ (Refusal::Full | Refusal::Empty)) => {
+            if !deadline.passed() && several_processors() {
+                gather(word, passed());
+            }
             wait_longer(arena, word, deadline, &come, &mut attempt, refusal)
         }
         done => done,
@@ -69,6 +139,24 @@ pub(crate) fn wait<T>(
 
 #[cold]
 fn wait_longer<T>(
+    arena: &Arena,
+    word: &AtomicU32,
+    deadline: Deadline,
+    come: &impl Fn() -> bool,
+    attempt: &mut impl FnMut() -> Result<T, Refusal>,
+    refusal: Refusal,
+) -> Result<T, Refusal> {
+    let done = wait_until_done(arena, word, deadline, come, attempt, refusal);
+    let has_not_looked = !matches!(done, Ok(_) | Err(Refusal::Full | Refusal::Empty));
+    if has_not_looked && rules::holds(Rule::WakePassedOn) {
+        // It may have used up a wake-up that is of use to somebody else.
+        // CRASH: if we die first, the death sweep wakes everybody.
+        event::notify(word, 1);
+    }
+    done
+}
+
+fn wait_until_done<T>(
     arena: &Arena,
     word: &AtomicU32,
     deadline: Deadline,

@@ -9,15 +9,14 @@
 use std::any::Any;
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::panic::{self, AssertUnwindSafe};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::entrypoint::{self, Returned};
 use super::nursery::Inheritance;
 use super::outcome::{self, ProcessBody, ending};
-use crate::arena::handle::Handle;
-use crate::arena::objects::{Id, Kind};
+use crate::arena::objects::{Id, NAME};
 use crate::arena::slots::{self, Slot};
-use crate::arena::{Arena, blocks, member, payload};
+use crate::arena::{Arena, blocks, handle, member, payload};
 use crate::os::clock::Deadline;
 use crate::os::{fd, image, process, signal};
 use crate::sync::raw::park::Wait;
@@ -62,7 +61,7 @@ fn wait_for_request(arena: &Arena, index: u32, slot: &Slot) {
             return;
         }
         // Announced, because the spawner may be killed between its last store and its wake.
-        let wait = Wait::announce(arena, arena.record(index), &slot.state);
+        let wait = Wait::announce_idle(arena, arena.record(index), &slot.state);
         wait.sleep(&slot.state, state, Deadline::NEVER);
     }
 }
@@ -79,13 +78,9 @@ fn deliver_early_signals(slot: &Slot) {
 /// Runs what the slot asks for and writes down how it went; gives the exit code.
 fn run_request(arena: &'static Arena, index: u32, slot: &'static Slot) -> i32 {
     let Some((number, object, body)) = outcome::object_of(arena, slot) else { return 1 };
-    // The spawner has set the bit that says that this process holds its own object; here it is
-    // counted, so that no handle to itself that the user drops can be the last.
-    std::mem::forget(Handle::take(Id(slot.process.load(Ordering::Acquire)), Kind::Process));
+    handle::this_is(Id(slot.process.load(Ordering::Acquire)));
     body.pid.store(process::pid(), Ordering::Release);
-    let name = object.name();
-    process::set_title(&name);
-    FIRST_THREAD.store(process::thread_id() as u32, Ordering::Relaxed);
+    process::set_title(object.name_bytes(&mut [0; NAME + 1]));
 
     let attach_text = |error: Error| {
         let text = payload::try_pack_bytes(error.to_string().as_bytes()).unwrap_or(0);
@@ -138,9 +133,6 @@ fn change_directory(arena: &Arena, block: u64) -> Result<()> {
     std::env::set_current_dir(path).map_err(|e| Error::os(&format!("entering {}", path.display()), &e))
 }
 
-/// The thread that runs the process's function: its panics are the process's.
-static FIRST_THREAD: AtomicU32 = AtomicU32::new(0);
-
 /// What children need and inherit from the supervisor, so that none of them has to do it again.
 pub(super) fn prepare_ancestor() {
     signal::report_stack_overflow();
@@ -152,7 +144,8 @@ pub(super) fn prepare_ancestor() {
 fn install_panic_hook() {
     let print = panic::take_hook();
     panic::set_hook(Box::new(move |info| {
-        let first = FIRST_THREAD.load(Ordering::Relaxed) == process::thread_id() as u32;
+        // The first thread runs the process's function: its panics are the process's.
+        let first = process::thread_id() == process::pid();
         if first || cfg!(panic = "abort") {
             keep_panic_text(info);
         }
@@ -184,7 +177,7 @@ const SPEECHLESS: &str = "(a panic without a message)";
 
 fn keep_panic_text(info: &panic::PanicHookInfo<'_>) {
     static BUSY: AtomicBool = AtomicBool::new(false);
-    let Some(arena) = member::mapped() else { return };
+    let Some(arena) = member::mapped().filter(|arena| member::slot() < arena.layout.slots) else { return };
     if BUSY.swap(true, Ordering::Acquire) {
         return; // a panic inside the panic hook
     }

@@ -109,14 +109,13 @@ extern "C" fn at_exit() {
     // The exiting thread does not come back to its locks, and one that has ended while it held some
     // never will. (Destructors have run by now, so the thread may have another record than before.)
     let me = process::thread_id();
-    recovery::release_locks_of_threads(arena, slots::MAIN, |thread| {
-        thread == me || !process::is_own_thread(thread)
-    });
+    let runs = |thread| thread != me && process::is_own_thread(thread);
+    recovery::release_locks_of_threads(arena, slots::MAIN, |thread| !runs(thread), runs);
     member::ring(arena);
     let supervisor = header.supervisor_pid.load(Ordering::Acquire) as i32;
     if supervisor != 0 && !vigil::supervisor_is_gone(arena, supervisor, None, Deadline::after(HAND_ON)) {
         // Somebody is still awaited: perhaps he waits for a lock of a thread that sleeps for ever.
-        recovery::release_locks_of_threads(arena, slots::MAIN, |_| true);
+        recovery::release_locks_of_threads(arena, slots::MAIN, |_| true, runs);
         park::wake_everybody(arena);
         vigil::supervisor_is_gone(arena, supervisor, None, Deadline::NEVER);
     }

@@ -6,6 +6,7 @@
 //! | `client.rs`     | the family's side: launching a supervisor, claiming a spare          |
 //! | `serve.rs`      | the supervisor's loop                                                |
 //! | `nursery.rs`    | slots, forks and spares                                              |
+//! | `roster.rs`     | which child is in which slot                                         |
 //! | `child.rs`      | a child from its fork to its end                                     |
 //! | `entrypoint.rs` | how a function is named in another process                           |
 //! | `outcome.rs`    | how a process ended, in shared memory                                |
@@ -25,5 +26,6 @@ mod hook;
 pub(crate) mod nursery;
 pub(crate) mod outcome;
 pub(crate) mod recovery;
+mod roster;
 mod serve;
 mod vigil;

@@ -1,9 +1,10 @@
 //! Slots, forks and spares: where children come from and where they are buried.
 
-use std::collections::HashMap;
+use std::io;
 use std::os::fd::RawFd;
 use std::sync::atomic::Ordering;
 
+use super::roster::Roster;
 use super::{child, outcome, recovery};
 use crate::arena::header::NO_SLOT;
 use crate::arena::records::Record;
@@ -33,8 +34,7 @@ pub(super) struct Nursery {
     arena: &'static Arena,
     inheritance: Inheritance,
     /// Every child that we forked and have not reaped.
-    slots: HashMap<i32, u32>,
-    taken: Vec<bool>,
+    roster: Roster,
     /// Where the collector notes what it frees; the supervisor has no record in the arena.
     intent: Box<Record>,
     /// Slots whose child died before it had begun, and how.
@@ -44,20 +44,17 @@ pub(super) struct Nursery {
 }
 
 impl Nursery {
-    pub(super) fn new(arena: &'static Arena, mut inheritance: Inheritance) -> Nursery {
+    pub(super) fn new(arena: &'static Arena, mut inheritance: Inheritance) -> io::Result<Nursery> {
         let children = process::Children::of_this_thread().ok();
         inheritance.private_fds.extend(children.as_ref().map(process::Children::raw_fd));
-        let mut taken = vec![false; arena.layout.slots as usize];
-        taken[slots::MAIN as usize] = true;
-        Nursery {
+        Ok(Nursery {
             arena,
             inheritance,
-            slots: HashMap::new(),
-            taken,
+            roster: Roster::new(arena.layout.slots)?,
             intent: Record::private(),
             childless: Vec::new(),
             children,
-        }
+        })
     }
 
     pub(super) fn intent(&self) -> &Record {
@@ -96,7 +93,7 @@ impl Nursery {
         let arena = self.arena;
         let spare =
             move |&slot: &u32| slots::phase(arena.slot(slot).state.load(Ordering::Acquire)) == slots::SPARE;
-        self.slots.values().copied().filter(spare)
+        self.roster.children().map(|(_, slot)| slot).filter(spare)
     }
 
     fn publish_spares(&self) {
@@ -116,11 +113,10 @@ impl Nursery {
 
     fn make_spare(&mut self) -> bool {
         let header = self.arena.header();
-        let Some(index) = self.taken.iter().position(|taken| !taken) else {
+        let Some(index) = self.roster.vacant() else {
             header.fork_errno.store(NO_SLOT, Ordering::Release);
             return false;
         };
-        let index = index as u32;
         header.slots_used.fetch_max(index + 1, Ordering::AcqRel);
         let incarnation = header.incarnations.fetch_add(1, Ordering::Relaxed) + 1;
         self.arena.slot(index).begin_incarnation(incarnation);
@@ -129,7 +125,6 @@ impl Nursery {
             self.arena.slot(index).state.store(slots::FREE, Ordering::Release);
             return false;
         }
-        self.taken[index as usize] = true;
         self.arena.slot(index).state.store(slots::SPARE, Ordering::Release);
         true
     }
@@ -142,7 +137,7 @@ impl Nursery {
             Ok(None) => child::live(self.arena, index, &self.inheritance),
             Ok(Some(pid)) => {
                 slot.pid.store(pid, Ordering::Release);
-                self.slots.insert(pid, index);
+                self.roster.enter(index, pid);
                 true
             }
             Err(e) => {
@@ -159,8 +154,11 @@ impl Nursery {
         while let Ok(Some((pid, ended))) = process::next_ended() {
             any = true;
             // A zombie keeps its number, so until it is reaped nobody can mistake another for it.
-            match self.slots.remove(&pid) {
-                Some(index) => self.bury(index, pid, ended),
+            match self.roster.slot_of(pid) {
+                Some(index) => {
+                    self.roster.bereave(index);
+                    self.bury(index, pid, ended);
+                }
                 None => process::reap(pid), // an adopted orphan that we killed
             }
         }
@@ -178,7 +176,7 @@ impl Nursery {
                 self.recover(index, ended);
                 process::reap(pid);
                 // Nobody wants what these do. Who is in the list is not reaped, so a number is its own.
-                orphans.into_iter().filter(|pid| self.slots.contains_key(pid)).for_each(|pid| {
+                orphans.into_iter().filter(|&pid| self.roster.slot_of(pid).is_some()).for_each(|pid| {
                     let _ = process::kill(pid, libc::SIGKILL);
                 });
             }
@@ -244,7 +242,7 @@ impl Nursery {
 
     fn recover(&mut self, index: u32, ended: Ended) {
         recovery::recover(self.arena, index, Some(ended));
-        self.taken[index as usize] = false;
+        self.roster.vacate(index);
         if index >= WARM_SLOTS {
             self.arena.cool_slot(index);
         }
@@ -252,38 +250,52 @@ impl Nursery {
 
     /// Kills what dead children left behind: processes that they had started by themselves.
     fn kill_orphans(&mut self) {
-        for pid in self.list_children().into_iter().filter(|pid| !self.slots.contains_key(pid)) {
-            let _ = process::kill(pid, libc::SIGKILL);
+        let Some(children) = &mut self.children else { return };
+        let mut listed = 0;
+        let _ = children.for_each(|_| listed += 1);
+        if listed == self.roster.children().count() {
+            return;
         }
+        let _ = children.for_each(|pid| {
+            if self.roster.slot_of(pid).is_none() {
+                let _ = process::kill(pid, libc::SIGKILL);
+            }
+        });
     }
 
-    fn list_children(&mut self) -> Vec<i32> {
-        self.children.as_mut().and_then(|children| children.list().ok()).unwrap_or_default()
+    /// Whether we have no child, adopted ones included.
+    fn is_alone(&mut self) -> bool {
+        let mut listed = false;
+        if let Some(children) = &mut self.children {
+            let _ = children.for_each(|_| listed = true);
+        }
+        !listed && self.roster.children().next().is_none()
     }
 
     /// The names of the processes that the end of the family waits for.
     pub(super) fn awaited(&self) -> Vec<String> {
-        let awaited = |&&index: &&u32| {
+        let awaited = |&index: &u32| {
             let slot = self.arena.slot(index);
             let state = slots::phase(slot.state.load(Ordering::Acquire));
             let daemon = slot.flags.load(Ordering::Relaxed) & slots::DAEMON != 0;
             state == slots::CLAIMED || (slot.is_live() && !daemon)
         };
-        let childless = self.childless.iter().map(|(index, _)| index);
-        self.slots
-            .values()
+        let childless = self.childless.iter().map(|(index, _)| *index);
+        self.roster
+            .children()
+            .map(|(_, slot)| slot)
             .chain(childless)
             .filter(awaited)
-            .map(|&index| self.arena.describe_process(index))
+            .map(|index| self.arena.describe_process(index))
             .collect()
     }
 
     pub(super) fn has_daemons(&self) -> bool {
-        self.slots.values().any(|&index| self.arena.slot(index).is_live())
+        self.roster.children().any(|(_, index)| self.arena.slot(index).is_live())
     }
 
     pub(super) fn terminate_daemons(&self) {
-        for (&pid, &index) in &self.slots {
+        for (pid, index) in self.roster.children() {
             if self.arena.slot(index).is_live() {
                 let _ = process::kill(pid, libc::SIGTERM);
             }
@@ -293,15 +305,17 @@ impl Nursery {
     /// Kills every child, stopped ones too, and what they leave; returns when all are gone.
     pub(super) fn kill_everybody(&mut self) {
         for _ in 0..1000 {
-            for &pid in self.slots.keys() {
+            for (pid, _) in self.roster.children() {
                 let _ = process::kill(pid, libc::SIGKILL);
             }
             self.kill_orphans();
             while let Ok(Some((pid, _))) = process::next_ended() {
-                self.slots.remove(&pid);
+                if let Some(index) = self.roster.slot_of(pid) {
+                    self.roster.bereave(index);
+                }
                 process::reap(pid);
             }
-            if self.list_children().is_empty() && self.slots.is_empty() {
+            if self.is_alone() {
                 return;
             }
             std::thread::sleep(std::time::Duration::from_millis(1));

@@ -13,6 +13,7 @@ use crate::os::process::Ended;
 use crate::pool;
 use crate::queue::ring;
 use crate::rules::{self, Rule};
+use crate::state::{self, store};
 use crate::sync;
 use crate::sync::raw::park;
 
@@ -31,7 +32,8 @@ pub(crate) fn recover(arena: &Arena, slot: u32, how: Option<Ended>) {
         arena.header().collect_wanted.store(1, Ordering::SeqCst);
     }
     // While the words still name the dead, only we may touch what they guard.
-    let was_inside = release_locks(arena, slot);
+    let was_inside =
+        release_locks(arena, slot) | return_cells(arena, slot, left && how == Some(Ended::Exited(0)));
     release_claims(arena, slot);
     // Before its blocks are swept, and while its handles still say which queues to look at.
     ring::leases::return_leases(arena, slot);
@@ -55,12 +57,18 @@ pub(crate) fn recover(arena: &Arena, slot: u32, how: Option<Ended>) {
     dead.state.store(slots::FREE, Ordering::Release);
 }
 
-/// Hands on what some threads of this very process hold, because the process is ending. Not what the
-/// library's own code holds for a moment: that thread still runs, and lets go by itself.
-pub(crate) fn release_locks_of_threads(arena: &Arena, slot: u32, ends: impl Fn(i32) -> bool) {
+/// Hands on what some threads of this very process hold, because the process is ending: those of which `ends`
+/// says so. Of one that still `runs` not what the library's own code holds for a moment: it lets go by itself.
+pub(crate) fn release_locks_of_threads(
+    arena: &Arena,
+    slot: u32,
+    ends: impl Fn(i32) -> bool,
+    runs: impl Fn(i32) -> bool,
+) {
     for id in arena.records_of(slot) {
-        if ends(arena.record(id).thread.load(Ordering::Acquire)) {
-            release_locks_of(arena, slot, id, |kind| !kind.is_inside());
+        let thread = arena.record(id).thread.load(Ordering::Acquire);
+        if ends(thread) {
+            release_locks_of(arena, slot, id, |kind| !kind.is_inside() || !runs(thread));
         }
     }
 }
@@ -91,11 +99,27 @@ fn bury(arena: &Arena, slot: u32, id: u32, offset: u64, which: impl Fn(Kind) -> 
     let Some((index, object)) = arena.object_around(offset) else { return };
     match object.kind().filter(|kind| which(*kind)) {
         Some(Kind::Lock) => sync::bury(arena, slot, id, object, offset),
+        Some(Kind::Value) => state::bury_value(arena, slot, id, (index, object), offset),
         Some(Kind::Queue | Kind::JoinableQueue | Kind::PoolCore) => {
             ring::bury(arena, slot, id, index, offset)
         }
+        Some(kind @ (Kind::Dict | Kind::List)) => store::bury(arena, slot, id, index, kind, offset),
         Some(Kind::Process | Kind::Connection | Kind::Pool) | None => {}
+        Some(_) => sync::bury_other(arena, slot, id, (index, object), offset),
     }
+}
+
+/// Gives back what stands in the name of the dead process in objects that it has a handle to. Says whether
+/// it had anything.
+fn return_cells(arena: &Arena, slot: u32, returned: bool) -> bool {
+    let mut any = false;
+    arena.held_objects(slot).for_each(|index| {
+        if index >= arena.layout.objects {
+            return;
+        }
+        any |= sync::bury_cells(arena, slot, arena.object(index), index, returned);
+    });
+    any
 }
 
 /// Puts spares back that the dead had claimed and not sent off.

@@ -54,7 +54,7 @@ fn accept_hello(stdin: BorrowedFd<'_>, mut bytes: [u8; HELLO]) -> Option<Hello> 
 pub(super) fn run(hello: Hello) -> ! {
     let dispositions = signal::ignore_group_signals();
     signal::set_mask(&signal::mask_from_word(1 << (signal::BELL - 1)));
-    process::set_title(super::SUPERVISOR_TITLE);
+    process::set_title(super::SUPERVISOR_TITLE.as_bytes());
     process::become_subreaper();
     let memfd_inode = process::inode(hello.memfd.as_fd()).unwrap_or(0);
     let started = Arena::open(hello.memfd.as_fd())
@@ -70,9 +70,10 @@ pub(super) fn run(hello: Hello) -> ! {
         dispositions,
         private_fds: vec![bell.as_raw_fd(), hello.main.as_raw_fd(), hello.socket.as_raw_fd()],
     };
+    let Ok(nursery) = Nursery::new(arena, inheritance) else { process::exit_now(1) };
     let mut supervisor = Supervisor {
         arena,
-        nursery: Nursery::new(arena, inheritance),
+        nursery,
         bell,
         main: hello.main,
         socket: Some(hello.socket),

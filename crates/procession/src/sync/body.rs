@@ -11,12 +11,15 @@ use crate::arena::objects::{Body, Kind, Object};
 /// What a lock is in shared memory: its word, and who left it marked.
 #[repr(C)]
 pub(crate) struct LockBody {
-    pub(super) raw: RawLock,
+    pub(crate) raw: RawLock,
     /// Odd while the mark is being written.
     mark_version: AtomicU32,
-    mark_cause: AtomicU32,
+    /// The cause, and above it the length of the name.
+    mark_what: AtomicU32,
     mark_pid: AtomicI32,
-    mark_name_len: AtomicU32,
+    /// What the kind of lock needs besides: how often a recursive lock is held, who is writing, whether
+    /// it was done.
+    pub(crate) extra: AtomicU32,
     mark_name: [AtomicU64; 4],
 }
 
@@ -25,16 +28,46 @@ unsafe impl Body for LockBody {
     const KIND: Kind = Kind::Lock;
 }
 
+/// A [`LockBody`] as the hot line of another kind of object.
+macro_rules! also {
+    ($($name:ident = $kind:ident: $what:literal;)*) => {$(
+        #[doc = $what]
+        #[repr(transparent)]
+        pub(crate) struct $name(LockBody);
+
+        // SAFETY: as `LockBody`.
+        unsafe impl Body for $name {
+            const KIND: Kind = Kind::$kind;
+        }
+    )*};
+}
+
+also! {
+    RLockBody = RLock: "A recursive lock.";
+    MutexBody = Mutex: "A lock with its value in a block.";
+    RwLockBody = RwLock: "The writers' lock, with the value in one block and the readers in others.";
+    OnceBody = Once: "A lock for what is done once.";
+    ArrayBody = Array: "A lock with its elements in a block.";
+}
+
+/// The lock in the hot line of an object of any of these kinds.
+pub(crate) fn of(object: &'static Object) -> Option<&'static LockBody> {
+    let locks = matches!(
+        object.kind(),
+        Some(Kind::Lock | Kind::RLock | Kind::Mutex | Kind::RwLock | Kind::Once | Kind::Array)
+    );
+    locks.then(|| object.body())
+}
+
 /// Causes of a mark.
 const DIED: u32 = 1;
-pub(super) const PANICKED: u32 = 2;
+pub(crate) const PANICKED: u32 = 2;
 
 impl LockBody {
     /// Writes down who leaves the lock marked. Only its owner calls this, or recovery in its name.
-    pub(super) fn write_mark(&self, cause: u32, pid: i32, name: &str) {
+    pub(crate) fn write_mark(&self, cause: u32, pid: i32, name: &str) {
         let version = self.mark_version.load(Ordering::Relaxed) | 1;
         self.mark_version.store(version, Ordering::Release);
-        self.mark_cause.store(cause, Ordering::Release);
         self.mark_pid.store(pid, Ordering::Release);
         let mut bytes = [0u8; 32];
         let len = (0..=name.len().min(32)).rev().find(|&n| name.is_char_boundary(n)).unwrap_or(0);
@@ -42,23 +75,23 @@ impl LockBody {
         for (to, from) in self.mark_name.iter().zip(bytes.chunks_exact(8)) {
             to.store(u64::from_le_bytes(from.try_into().expect("INVARIANT: chunks of 8")), Ordering::Release);
         }
-        self.mark_name_len.store(len as u32, Ordering::Release);
+        self.mark_what.store(cause | (len as u32) << 8, Ordering::Release);
         // CRASH: an odd version is written over by the next one to mark; the word decides whether
         // there is a mark at all.
         self.mark_version.store(version.wrapping_add(1), Ordering::Release);
     }
 
     /// Who left the lock marked, and why. A mark that changes meanwhile is read again.
-    pub(super) fn read_mark(&self) -> (u32, OwnerDied) {
+    pub(crate) fn read_mark(&self) -> (u32, OwnerDied) {
         for _ in 0..1000 {
             let version = self.mark_version.load(Ordering::Acquire);
-            let cause = self.mark_cause.load(Ordering::Acquire);
+            let what = self.mark_what.load(Ordering::Acquire);
             let pid = self.mark_pid.load(Ordering::Acquire);
             let mut bytes: Vec<u8> =
                 self.mark_name.iter().flat_map(|w| w.load(Ordering::Acquire).to_le_bytes()).collect();
-            bytes.truncate(self.mark_name_len.load(Ordering::Acquire).min(32) as usize);
+            bytes.truncate((what >> 8).min(32) as usize);
             if version & 1 == 0 && self.mark_version.load(Ordering::Acquire) == version {
-                return (cause, OwnerDied::new(pid, String::from_utf8_lossy(&bytes).into_owned()));
+                return (what & 0xff, OwnerDied::new(pid, String::from_utf8_lossy(&bytes).into_owned()));
             }
             std::hint::spin_loop();
         }
@@ -66,18 +99,24 @@ impl LockBody {
     }
 }
 
-/// Releases the lock `object` if the dead thread with record `id`, of process `slot`, held it at
-/// `offset`.
+/// Releases the lock in `object`'s hot line if the dead thread with record `id`, of process `slot`, held
+/// it at `offset`.
 pub(crate) fn bury(arena: &Arena, slot: u32, id: u32, object: &'static Object, offset: u64) {
-    let body: &'static LockBody = object.body();
-    if arena.offset_of(&raw const *body) != offset {
-        return;
-    }
+    let Some(body) = of(object).filter(|body| arena.offset_of(&raw const **body) == offset) else { return };
+    let kind = object.kind();
     super::raw::lock::bury(arena, id, &body.raw, |inside| {
-        if inside {
+        let mark = match kind {
+            // A writer that still waited for readers has changed nothing.
+            Some(Kind::RwLock) => body.extra.load(Ordering::Acquire) != 0,
+            _ => inside,
+        };
+        if mark {
             let pid = arena.slot(slot).pid.load(Ordering::Relaxed);
             body.write_mark(DIED, pid, &arena.process_name(slot));
         }
-        inside
+        if kind == Some(Kind::RLock) {
+            body.extra.store(0, Ordering::Release); // how often the dead held it
+        }
+        mark
     });
 }

@@ -17,8 +17,9 @@ pub enum LockError {
     WouldBlock,
     /// Somebody held it until the time was up.
     TimedOut,
-    /// Waiting would never end: each one in the cycle waits for the next. So far this is noticed for
-    /// a cycle of one, a thread that holds the lock already.
+    /// Waiting would never end: each one in the cycle waits for the next, and this thread was the last to
+    /// join in. It has to let go of something that it holds; then the others go on. A thread that holds
+    /// the lock already is told at once, a longer cycle is noticed after a tenth of a second.
     Deadlock {
         /// Who waits for whom; the last waits for the first.
         cycle: Vec<DeadlockMember>,
@@ -69,7 +70,7 @@ impl LockError {
     }
 
     /// What running out of time is called by a call that had none.
-    pub(super) fn at_once(self) -> LockError {
+    pub(crate) fn at_once(self) -> LockError {
         match self {
             LockError::TimedOut => LockError::WouldBlock,
             other => other,

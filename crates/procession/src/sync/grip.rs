@@ -8,15 +8,15 @@ use super::error::OwnerDied;
 use super::raw::lock::Held;
 
 /// The lock is to be marked when it is released.
-pub(super) const MARK_IT: usize = 1;
+pub(crate) const MARK_IT: usize = 1;
 /// The thread was panicking already when it took the lock.
-pub(super) const WAS_PANICKING: usize = 2;
+pub(crate) const WAS_PANICKING: usize = 2;
 /// The pointer leads to a [`Recovered`].
 const NEWS: usize = 4;
 const TAGS: usize = 7;
 
 /// A journal entry, tagged: as it is, or in a box with the news of who left the lock marked.
-pub(super) struct Grip(*const u8);
+pub(crate) struct Grip(*const u8);
 
 #[repr(align(8))]
 struct Recovered {
@@ -26,12 +26,12 @@ struct Recovered {
 
 impl Grip {
     #[inline]
-    pub(super) fn new(held: Held) -> Grip {
+    pub(crate) fn new(held: Held) -> Grip {
         let grip = Grip(std::ptr::from_ref(held).cast());
         if std::thread::panicking() { grip.with(WAS_PANICKING) } else { grip }
     }
 
-    pub(super) fn with_news(held: Held, news: OwnerDied) -> Grip {
+    pub(crate) fn with_news(held: Held, news: OwnerDied) -> Grip {
         let recovered = Box::into_raw(Box::new(Recovered { held, news }));
         let panicking = if std::thread::panicking() { WAS_PANICKING } else { 0 };
         Grip(recovered.cast_const().cast()).with(NEWS | panicking)
@@ -41,17 +41,17 @@ impl Grip {
         Grip(self.0.map_addr(|at| at | tags))
     }
 
-    pub(super) fn set(&mut self, tag: usize) {
+    pub(crate) fn set(&mut self, tag: usize) {
         self.0 = self.0.map_addr(|at| at | tag);
     }
 
-    pub(super) fn is(&self, tag: usize) -> bool {
+    pub(crate) fn is(&self, tag: usize) -> bool {
         self.0.addr() & tag != 0
     }
 
     /// The entry, if there is nothing else to it.
     #[inline]
-    pub(super) fn plain(&self) -> Option<Held> {
+    pub(crate) fn plain(&self) -> Option<Held> {
         // SAFETY: without a tag it is the reference that `new` was given.
         (self.0.addr() & TAGS == 0).then(|| unsafe { &*self.0.cast() })
     }
@@ -61,13 +61,13 @@ impl Grip {
     }
 
     /// Who left the lock marked.
-    pub(super) fn news(&self) -> Option<&OwnerDied> {
+    pub(crate) fn news(&self) -> Option<&OwnerDied> {
         // SAFETY: with this tag it is the box that `with_news` made, which lives until `take`.
         self.is(NEWS).then(|| unsafe { &(*self.recovered()).news })
     }
 
     /// The entry, for the last time: the grip is not used again.
-    pub(super) fn take(&mut self) -> Held {
+    pub(crate) fn take(&mut self) -> Held {
         if self.is(NEWS) {
             // SAFETY: as in `news`; the guard that owns this grip is being dropped.
             return unsafe { Box::from_raw(self.recovered()) }.held;

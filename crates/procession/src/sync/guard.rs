@@ -3,12 +3,11 @@
 use std::fmt;
 use std::marker::PhantomData;
 
-use super::body::{LockBody, PANICKED};
+use super::body::LockBody;
 use super::error::OwnerDied;
 use super::grip::{self, Grip};
 use super::lock::Lock;
-use crate::arena::member;
-use crate::os::process;
+use super::taking;
 
 /// A lock that is held. Dropping it releases the lock.
 ///
@@ -31,6 +30,10 @@ impl<'a> LockGuard<'a> {
     #[inline]
     pub(super) fn new(body: &'static LockBody, grip: Grip) -> LockGuard<'a> {
         LockGuard { body, grip, _here: PhantomData }
+    }
+
+    pub(super) fn parts(&mut self) -> (&'static LockBody, &mut Grip) {
+        (self.body, &mut self.grip)
     }
 }
 
@@ -60,26 +63,12 @@ impl LockGuard<'_> {
     pub fn poison(mut self) {
         self.grip.set(grip::MARK_IT);
     }
-
-    #[cold]
-    fn release_slowly(&mut self) {
-        let mark =
-            self.grip.is(grip::MARK_IT) || (std::thread::panicking() && !self.grip.is(grip::WAS_PANICKING));
-        let held = self.grip.take();
-        if mark && !member::is_forked() {
-            self.body.write_mark(PANICKED, process::pid(), &member::name());
-        }
-        self.body.raw.release_slowly(held, mark);
-    }
 }
 
 impl Drop for LockGuard<'_> {
     #[inline]
     fn drop(&mut self) {
-        match self.grip.plain() {
-            Some(held) if !std::thread::panicking() => self.body.raw.release(held),
-            _ => self.release_slowly(),
-        }
+        taking::release(self.body, &mut self.grip);
     }
 }
 

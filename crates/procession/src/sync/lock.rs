@@ -1,23 +1,18 @@
 //! [`Lock`]: mutual exclusion between processes and threads.
 
 use std::fmt;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::body::{LockBody, PANICKED};
-use super::error::{DeadlockMember, LockError};
-use super::grip::Grip;
+use super::body::LockBody;
+use super::error::LockError;
 use super::guard::LockGuard;
-use super::raw::word::{self, MARK, Outcome};
+use super::taking;
 use crate::Result;
 use crate::arena::handle::Handle;
-use crate::arena::member;
 use crate::arena::objects::{Kind, check_name};
-use crate::arena::thread::with_me;
 use crate::os::clock::Deadline;
-use crate::os::process;
 
 /// A lock for processes and threads alike, that outlives its owner.
 ///
@@ -114,12 +109,7 @@ impl Lock {
     #[inline]
     pub fn lock(&self) -> Result<LockGuard<'_>, LockError> {
         let body = self.body();
-        let taken = match body.raw.acquire_quickly(self.handle.hot_offset()) {
-            Some(held) => Ok(Grip::new(held)),
-            None => self.acquire(false, Deadline::NEVER),
-        };
-        // The slow path answers in two registers, so that the quick one need not touch memory.
-        match taken {
+        match taking::take(body, self.handle.hot_offset()) {
             Ok(grip) => Ok(LockGuard::new(body, grip)),
             Err(error) => Err(*error),
         }
@@ -253,56 +243,15 @@ impl Lock {
     }
 
     fn take(&self, recover: bool, deadline: Deadline) -> Result<LockGuard<'_>, LockError> {
-        let grip = self.acquire(recover, deadline).map_err(|error| *error)?;
+        let grip = taking::slowly(self.body(), recover, deadline).map_err(|error| *error)?;
         Ok(LockGuard::new(self.body(), grip))
-    }
-
-    #[cold]
-    fn acquire(&self, recover: bool, deadline: Deadline) -> Result<Grip, Box<LockError>> {
-        let taken = with_me(|me| self.body().raw.acquire(me, self.handle.hot_offset(), recover, deadline));
-        match taken {
-            Ok(Ok((Outcome::Recovered, Some(held)))) => Ok(Grip::with_news(held, self.body().read_mark().1)),
-            Ok(Ok((_, Some(held)))) => Ok(Grip::new(held)),
-            Ok(Ok((outcome, None))) => Err(Box::new(self.refused(outcome))),
-            Ok(Err(error)) | Err(error) => Err(Box::new(LockError::unusable(&error))),
-        }
-    }
-
-    #[cold]
-    fn refused(&self, outcome: Outcome) -> LockError {
-        match outcome {
-            Outcome::Marked => match self.body().read_mark() {
-                (PANICKED, who) => LockError::Panicked(who),
-                (_, who) => LockError::OwnerDied(who),
-            },
-            Outcome::Relocked => {
-                let me = member::name();
-                let (pid, thread) = (process::pid(), process::thread_id());
-                LockError::Deadlock { cycle: vec![DeadlockMember::new(pid, me, thread, self.name())] }
-            }
-            _ => LockError::TimedOut,
-        }
     }
 }
 
 impl fmt::Debug for Lock {
     /// Tells the holder's process and how many wait; a snapshot.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut out = f.debug_struct("Lock");
-        let Some(arena) = member::mapped() else { return out.finish_non_exhaustive() };
-        out.field("name", &self.name());
-        let now = self.body().raw.load();
-        match word::owner(now) {
-            0 if now & MARK != 0 => out.field("marked_by", &self.body().read_mark().1),
-            0 => out.field("holder", &None::<()>),
-            owner => {
-                let slot = arena.slot_of_record(owner - 1).unwrap_or(u32::MAX);
-                out.field("holder", &arena.describe_process(slot))
-            }
-        };
-        let offset = self.handle.hot_offset();
-        let waits = |id: &u32| arena.record(*id).waits_for.load(Ordering::Relaxed) == offset;
-        out.field("waiters", &arena.records_in_use().filter(waits).count()).finish()
+        taking::describe(f, "Lock", self.handle.object())
     }
 }
 

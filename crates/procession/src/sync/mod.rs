@@ -1,7 +1,45 @@
-//! Locks for processes and threads alike, whose owners may die.
+//! Locks for processes and threads alike, whose owners may die; and everything else that waits.
 //!
 //! Everything here is a handle: clone it, send it to another process in an argument, a result or
 //! a message, and it is still the same lock. It lives as long as any handle to it does.
+//!
+//! # Which one should I use?
+//!
+//! | you want | use |
+//! |---|---|
+//! | one at a time, around a file, the terminal, a protocol | [`Lock`] |
+//! | the same, where functions that hold it call functions that take it | [`RLock`] |
+//! | one at a time, around plain data that the lock carries with it | [`Mutex<T>`](Mutex) |
+//! | many who read such data, now and then one who writes | [`RwLock<T>`](RwLock) |
+//! | around a `bool`, `String`, enum or anything that serde knows | [`Value<T>`](crate::state::Value) |
+//! | around a long slice of numbers | [`Array<T>`](crate::state::Array) |
+//! | at most *n* at a time; or to count things that some make and others take | [`Semaphore`] |
+//! | to wait until a flag is set, which may be cleared and set again | [`Event`] |
+//! | to wait until data under a lock is as it should be | [`Condvar`] |
+//! | *n* parties that wait for each other, again and again | [`Barrier`] |
+//! | to wait until something has been reported *n* times, once | [`Latch`] |
+//! | that something is done by whoever comes first, and by nobody else | [`Once`] |
+//! | to pass things on | a queue, not a lock |
+//!
+//! When in doubt: [`Mutex`] for data, [`Lock`] for the rest. An [`RwLock`] pays only where reads are many and
+//! take longer than taking a lock does.
+//!
+//! # Waiting
+//!
+//! What blocks comes in four forms: `lock()` waits as long as it takes, `try_lock()` does not wait,
+//! `lock_timeout` and `lock_deadline` wait for so long. What cannot be had is an error: [`LockError`] of what has
+//! an owner, [`WaitError`] of what has none.
+//!
+//! A waiter for a lock or a permit is handed the next one when it has waited for a millisecond, so none
+//! is passed over for ever.
+//!
+//! # Deadlocks
+//!
+//! When a wait for a lock, or for the end of a process, closes a cycle in which each one waits for the
+//! next, it ends with [`LockError::Deadlock`], which tells everyone in it: process, thread and lock. So give
+//! your locks names. The others go on waiting, and go on when the one that was told lets go of
+//! something. It takes a tenth of a second to be noticed, and costs a free lock nothing. Permits, events,
+//! barriers and conditions have no one owner, so they are no part of it.
 //!
 //! # If a process dies
 //!
@@ -9,15 +47,88 @@
 //! [`LockError::OwnerDied`] instead of the lock, because what the lock guards may have been left
 //! half-done; [`Lock::lock_or_recover`] gives the lock and the news together, so that the data can
 //! be looked at and put right. A process that dies while it *waits* is not noticed by anybody.
+//!
+//! | who dies | what the others see |
+//! |---|---|
+//! | holds a [`Lock`], [`RLock`], [`Mutex`], [`Array`](crate::state::Array); writes under an [`RwLock`]; does a [`Once`] | free, and marked: `OwnerDied` until somebody recovers it |
+//! | reads under an [`RwLock`] | it has left |
+//! | has permits of a [`Semaphore`] | they are back |
+//! | changes a [`Value`](crate::state::Value) | the old value or the new one |
+//! | is a party of a [`Barrier`], there or on its way | `Broken`, for everyone; or the barrier shrinks |
+//! | is about to set, notify, count down, open | it has, and everyone is woken; or it has not |
+//! | waits, asleep or just woken | nothing |
 
-mod body;
-mod error;
-mod grip;
+mod barrier;
+pub(crate) mod body;
+mod condvar;
+pub(crate) mod deadlock;
+pub(crate) mod error;
+mod event;
+pub(crate) mod forms;
+pub(crate) mod grip;
 mod guard;
+mod latch;
 mod lock;
+mod mutex;
+mod once;
+mod permits;
 pub(crate) mod raw;
+mod readers;
+mod rlock;
+mod rwlock;
+mod semaphore;
+pub(crate) mod taking;
+pub(crate) mod wait;
+
+use crate::arena::Arena;
+use crate::arena::objects::{Kind, Object};
 
 pub(crate) use body::bury;
+/// As [`bury`], for the kinds of object that are no plain lock: what stands at `offset` in their hot line, or
+/// in one of their blocks.
+pub(crate) fn bury_other(
+    arena: &Arena,
+    slot: u32,
+    id: u32,
+    (index, object): (u32, &'static Object),
+    offset: u64,
+) {
+    match object.kind() {
+        Some(Kind::Semaphore) => permits::bury_growing(arena, id, object, offset),
+        Some(Kind::RwLock) => {
+            bury(arena, slot, id, object, offset);
+            readers::bury(arena, id, object, index, offset);
+        }
+        _ => bury(arena, slot, id, object, offset),
+    }
+}
+
+/// What the death of the process in `slot` means to an object that it has a handle to. Says whether anything
+/// changed.
+pub(crate) fn bury_cells(
+    arena: &Arena,
+    slot: u32,
+    object: &'static Object,
+    index: u32,
+    returned: bool,
+) -> bool {
+    match object.kind() {
+        Some(Kind::Semaphore) => permits::bury(arena, slot, object, index),
+        Some(Kind::Barrier) => barrier::bury(arena, slot, object, index, returned),
+        _ => false,
+    }
+}
+
+pub use barrier::{Barrier, BarrierBuilder, BarrierWaitResult};
+pub use condvar::{Condvar, Guard, WaitTimeoutResult};
 pub use error::{DeadlockMember, LockError, OwnerDied};
+pub use event::Event;
 pub use guard::LockGuard;
+pub use latch::Latch;
 pub use lock::Lock;
+pub use mutex::{Mutex, MutexGuard, Plain};
+pub use once::Once;
+pub use rlock::{RLock, RLockGuard};
+pub use rwlock::{ReadGuard, RwLock, WriteGuard};
+pub use semaphore::{Permit, Semaphore};
+pub use wait::{Broken, WaitError};

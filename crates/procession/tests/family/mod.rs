@@ -1,7 +1,7 @@
 //! What the behaviour tests share: processes that wait to be ended, a board where processes leave word to
 //! each other past the library, and programs that are this test binary again.
 #![allow(dead_code, reason = "each test file uses a part of it")]
-#![allow(unsafe_code, reason = "kill")]
+#![allow(unsafe_code, reason = "kill, fork")]
 
 use std::ffi::CString;
 use std::fs;
@@ -10,8 +10,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
+use procession::process::Entry;
 use procession::sync::{LockError, LockGuard};
-use procession::{Error, Failure, Lock, Process};
+use procession::{Error, Failure, Lock, Message, Process};
 use procession_testkit::{Watchdog, proc, watchdog};
 
 /// What has not come after this time does not come.
@@ -38,6 +39,26 @@ pub fn forever() {
 /// A process that waits to be ended. A daemon, so that a test that fails ends all the same.
 pub fn sleeper() -> Process<()> {
     Process::builder().daemon(true).spawn(forever, ()).expect("a process that sleeps")
+}
+
+/// A process that has fallen asleep in `f`. A daemon, so that a test that fails ends all the same.
+pub fn asleep<F, A>(f: F, args: A) -> Process<F::Output>
+where
+    F: Entry<A>,
+    A: Message,
+    F::Output: Message,
+{
+    let p = Process::builder().name("asleep").daemon(true).spawn(f, args).expect("a process that sleeps");
+    // Before it has begun it sleeps too, but has another name.
+    let sleeps = |pid| proc::comm(pid).as_deref() == Some("asleep") && proc::is_parked(pid);
+    until("it sleeps", || p.pid().is_some_and(sleeps) || !p.is_alive());
+    p
+}
+
+/// Kills a process, and waits until it has been buried.
+pub fn kill<R: Message>(p: &Process<R>) {
+    p.kill().expect("a process to kill");
+    assert!(p.join().is_err(), "it was killed");
 }
 
 /// Sends a signal to a process, or to a group if `pid` is negative.
@@ -273,5 +294,22 @@ pub fn ignore_signals() {
     for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP] {
         // SAFETY: ignoring is a valid disposition.
         unsafe { libc::signal(signal, libc::SIG_IGN) };
+    }
+}
+
+/// Forks by hand. In the fork, `f` runs, whose answer decides the exit code; then its exit handlers run.
+pub fn holds_in_a_fork(f: impl FnOnce() -> bool) -> bool {
+    let f = std::mem::ManuallyDrop::new(f);
+    // SAFETY: the fork is of a process whose other threads hold nothing that `f` needs, and only the fork
+    // takes `f` out.
+    unsafe {
+        let pid = libc::fork();
+        if pid == 0 {
+            let holds = std::mem::ManuallyDrop::into_inner(f)();
+            libc::exit(if holds { 17 } else { 1 });
+        }
+        let mut status = 0;
+        assert_eq!(libc::waitpid(pid, &raw mut status, 0), pid);
+        libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 17
     }
 }

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test file uses a part of it")]
 #![allow(unsafe_code, reason = "a page shared between processes, ptrace")]
 
+pub mod line;
 pub mod scene;
 
 use std::ptr;

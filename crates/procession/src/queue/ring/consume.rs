@@ -12,7 +12,7 @@ use crate::arena::{member, payload};
 use crate::os::clock::Deadline;
 use crate::sync::raw::event;
 
-/// Where the bytes of a small message are copied to.
+/// The bytes of a small message on its way in or out.
 pub(crate) struct Buffer {
     bytes: [MaybeUninit<u8>; INLINE_MAX],
     len: usize,
@@ -32,10 +32,23 @@ impl Buffer {
         self.len = len;
     }
 
+    /// `len` bytes to write to, `INLINE_MAX` at most.
+    #[inline]
+    pub(crate) fn zeros(&mut self, len: usize) -> &mut [u8] {
+        // By lines, because the length is not known where this is compiled, and most messages are short.
+        const LINE: usize = 64;
+        for line in self.bytes.chunks_exact_mut(LINE).take(len.div_ceil(LINE)) {
+            line.fill(MaybeUninit::new(0));
+        }
+        self.len = len.min(INLINE_MAX);
+        // SAFETY: so many were just written, and a byte has no alignment.
+        unsafe { std::slice::from_raw_parts_mut(self.bytes.as_mut_ptr().cast(), self.len) }
+    }
+
     /// What was copied last.
     #[inline]
     pub(crate) fn bytes(&self) -> &[u8] {
-        // SAFETY: `fill` has written so many.
+        // SAFETY: `fill` or `zeros` has written so many.
         unsafe { std::slice::from_raw_parts(self.bytes.as_ptr().cast(), self.len) }
     }
 }
@@ -53,7 +66,26 @@ impl Ring {
     /// Takes the next message, if there is one. Waits only for its turn.
     #[inline]
     pub(crate) fn take(&self, buffer: &mut Buffer, deadline: Deadline) -> Result<Taken, Refusal> {
-        let turn = self.turn(&self.control.consumers.side, deadline)?;
+        let side = &self.control.consumers.side;
+        let turn = self.turn(side, deadline)?;
+        let cursor = side.cursor();
+        let at = cursor.offset();
+        // ORDERING: as in `header`.
+        let taken = if let Some(len) = Header::inline_len(self.word(at).load(Ordering::Acquire)) {
+            buffer.fill(self.arena.bytes(at + WORD, len));
+            // CRASH: as in `step`.
+            side.advance(cursor, at + Header::Inline { len }.size(), side.passed(cursor).with(len));
+            Taken::Inline(len as usize)
+        } else {
+            self.take_any(buffer)?
+        };
+        self.tell_producers(turn, 1);
+        Ok(taken)
+    }
+
+    /// As [`take`](Ring::take), by who has the turn, whatever comes next.
+    #[cold]
+    fn take_any(&self, buffer: &mut Buffer) -> Result<Taken, Refusal> {
         let (cursor, header) = self.next()?;
         let taken = if let Header::Inline { len } = header {
             buffer.fill(self.arena.bytes(cursor.offset() + WORD, len));
@@ -63,7 +95,6 @@ impl Ring {
             Taken::Block(self.take_block(cursor.offset()))
         };
         self.step(cursor, header);
-        self.tell_producers(turn, 1);
         Ok(taken)
     }
 
@@ -101,6 +132,10 @@ impl Ring {
             let header = self.header(at);
             match header {
                 Header::Inline { len } => {
+                    if taken.is_empty() {
+                        // The others are likely to be as long.
+                        bytes.reserve(max.saturating_mul(len as usize).min(64 << 10));
+                    }
                     bytes.extend_from_slice(self.arena.bytes(at + WORD, len));
                     taken.push(Taken::Inline(len as usize));
                     passed = passed.with(len);
@@ -182,7 +217,7 @@ impl Ring {
     #[cold]
     fn leave(&self, cursor: Cursor, to: u64) -> Cursor {
         let Consumers { side, left, .. } = &self.control.consumers;
-        // No producer can be in the segment before this one any more.
+        // No producer can be in the segment before this one any more: a batch leaves one at most.
         self.free_segment(left);
         let (start, end) = self.segment(cursor.offset());
         let here = start - HEADER;
@@ -224,6 +259,9 @@ impl Ring {
     }
 
     fn peek(&self) -> Header {
+        if member::is_forked() {
+            return Header::Nothing; // there are zeros where the ring was
+        }
         let side = &self.control.consumers.side;
         loop {
             let cursor = side.cursor();

@@ -26,7 +26,7 @@ pub(crate) struct Control {
 #[repr(C, align(128))]
 pub(super) struct Producers {
     pub(super) side: Side,
-    /// From the cursor up to this offset there is room; 0 when that is not known.
+    /// From the cursor up to this offset there is room, and the queue is open; 0 when that is not known.
     pub(super) room_to: AtomicU64,
     /// What the consumers had taken when a producer last looked.
     pub(super) taken: Tally,
@@ -105,7 +105,8 @@ pub(crate) struct Passed {
 impl Passed {
     #[inline]
     pub(super) fn with(self, bytes: u64) -> Passed {
-        Passed { items: self.items + 1, bytes: self.bytes + bytes }
+        // A message of no bytes takes room, too.
+        Passed { items: self.items + 1, bytes: self.bytes + bytes.max(1) }
     }
 }
 
@@ -145,6 +146,11 @@ impl Cursor {
     #[inline]
     pub(super) fn offset(self) -> u64 {
         self.0 & Cursor::OFFSET
+    }
+
+    /// Messages, mod 2²⁴.
+    pub(super) fn items(self) -> u64 {
+        self.0 >> 40
     }
 
     #[inline]
@@ -203,6 +209,7 @@ impl Side {
 }
 
 impl Control {
+    #[inline]
     pub(super) fn limits(&self) -> Passed {
         let Limits { items, bytes } = &self.limits;
         Passed { items: items.load(Ordering::Relaxed), bytes: bytes.load(Ordering::Relaxed) }

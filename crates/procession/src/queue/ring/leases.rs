@@ -78,6 +78,12 @@ fn is_leased_by(state: u64, slot: u32) -> bool {
     phase(state) == LEASED && (state >> 8) as u32 & 0xff_ffff == slot + 1
 }
 
+impl Cell {
+    fn is_unfinished(&self) -> bool {
+        matches!(phase(self.state.load(Ordering::SeqCst)), LEASED | RETURNED)
+    }
+}
+
 impl Ring {
     /// Leases the next message: one that came back, or the next one. Waits only for its turn.
     pub(crate) fn lease(&self, deadline: Deadline) -> Result<Leased, Refusal> {
@@ -206,14 +212,29 @@ impl Ring {
         counts
     }
 
-    /// Whether every message that was put is done, or given up. A snapshot.
+    /// Whether every message that was put is done, or given up: at one moment while this runs.
     pub(crate) fn is_finished(&self) -> bool {
-        // The ring first: a message is in its cell before it leaves the ring.
-        if self.has_message() {
-            return false;
+        let side = &self.control.consumers.side;
+        loop {
+            let cursor = side.cursor();
+            // A message is in its cell before it leaves the ring.
+            if self.has_message() || self.cells().any(|cell| cell.is_unfinished()) {
+                return false;
+            }
+            // Meanwhile one may have come, and gone to a cell that was looked at before; but then the
+            // cursor has moved behind it. If it has not, nothing came, and what was free stayed free.
+            if side.cursor() == cursor && !self.has_message() {
+                return true;
+            }
         }
-        let counts = self.count_leases();
-        counts.leased + counts.returned == 0 && !self.has_message()
+    }
+
+    /// Whether who wants a message would not have to wait: there is one, or there will be none. A snapshot.
+    pub(crate) fn has_answer(&self) -> bool {
+        let is_returned = |cell: &Cell| phase(cell.state.load(Ordering::SeqCst)) == RETURNED;
+        // The hint errs, and nobody may come to correct it.
+        let has_returned = || self.has_work() && self.cells().any(is_returned);
+        self.has_message() || has_returned() || (self.is_closed() && !self.others_work())
     }
 
     /// Whether a consumer would find a message that came back, or another. A snapshot.

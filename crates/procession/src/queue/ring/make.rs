@@ -124,6 +124,16 @@ impl Ring {
         (self.control.producers.side.snapshot().1, taken)
     }
 
+    /// How many messages were put, mod 2²⁴.
+    pub(crate) fn has_put(&self) -> u64 {
+        self.control.producers.side.cursor().items()
+    }
+
+    /// How many messages were taken, mod 2²⁴.
+    pub(crate) fn has_taken(&self) -> u64 {
+        self.control.consumers.side.cursor().items()
+    }
+
     /// How many messages are there: a snapshot.
     pub(crate) fn len(&self) -> u64 {
         let (put, taken) = self.passed();

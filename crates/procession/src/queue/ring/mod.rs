@@ -10,11 +10,14 @@
 //! | `consume.rs` | taking messages out                                                  |
 //! | `leases.rs`  | which messages are being worked on, by whom                          |
 //! | `bury.rs`    | what recovery does to a side whose lock the dead held                |
+//! | `inspect.rs` | what the crash tests ask                                             |
 #![allow(unsafe_code)] // Makes references to words of segments, from offsets.
 
 mod bury;
 mod consume;
 mod control;
+#[cfg(feature = "internals")]
+mod inspect;
 pub(crate) mod leases;
 mod make;
 mod produce;
@@ -25,6 +28,8 @@ use std::sync::atomic::AtomicU64;
 pub(crate) use bury::bury;
 pub(crate) use consume::{Buffer, Taken};
 pub(crate) use control::Control;
+#[cfg(feature = "internals")]
+pub use inspect::{End, Occupied};
 pub(crate) use make::{PlainBody, make};
 pub(crate) use produce::Piece;
 pub(crate) use record::INLINE_MAX;

@@ -8,11 +8,16 @@ use super::{Refusal, Ring, Turn, walk};
 use crate::arena::blocks::{self, HEADER};
 use crate::arena::{heap, member};
 use crate::os::clock::Deadline;
+use crate::os::memory;
 use crate::rules::{self, Rule};
 use crate::sync::raw::event;
 
 /// Segments do not grow beyond this, unless a single message needs it.
 const LARGEST: u64 = 1 << 20;
+
+const LINE: u64 = 64;
+/// How far ahead of the cursor lines are asked for.
+const AHEAD: usize = 6 * LINE as usize;
 
 /// A message that is to be put.
 #[derive(Clone, Copy)]
@@ -25,13 +30,60 @@ pub(crate) enum Piece<'a> {
 
 impl Ring {
     /// Puts one message, if there is room now. Waits only for its turn.
-    #[inline]
     pub(crate) fn put(&self, piece: Piece<'_>, deadline: Deadline) -> Result<(), Refusal> {
         let turn = self.turn(&self.control.producers.side, deadline)?;
+        self.put_batch(piece)?;
+        self.tell_consumers(turn, 1);
+        Ok(())
+    }
+
+    /// As [`put`](Ring::put), at most `INLINE_MAX` bytes.
+    #[inline]
+    pub(crate) fn put_small(&self, bytes: &[u8], deadline: Deadline) -> Result<(), Refusal> {
+        let turn = self.turn(&self.control.producers.side, deadline)?;
+        if !self.put_simply(bytes) {
+            self.put_batch(Piece::Inline(bytes))?;
+        }
+        self.tell_consumers(turn, 1);
+        Ok(())
+    }
+
+    /// Puts a small message where the cursor stands, if it is known that there is room for it. The caller
+    /// has the turn. Does what a [`Batch`] of one does, in registers.
+    #[inline]
+    fn put_simply(&self, bytes: &[u8]) -> bool {
+        let Producers { side, room_to, taken, .. } = &self.control.producers;
+        let (from, len) = (side.cursor(), bytes.len() as u64);
+        let (at, header) = (from.offset(), Header::Inline { len });
+        let (end, passed) = (at + header.size(), side.passed(from));
+        // INVARIANT: where room is known, the queue is open: it need not be looked at what is at the cursor,
+        // where a consumer may be looking, too.
+        if end + WORD > room_to.load(Ordering::Relaxed)
+            || !within(self.control.limits(), passed, taken.load(), len)
+        {
+            return false;
+        }
+        self.prepare_lines(at, end);
+        self.arena.write(at + WORD, bytes);
+        self.word(end).store(Header::Nothing.word(), Ordering::Relaxed);
+        // ORDERING, CRASH: as in `Batch::commit`.
+        self.word(at).store(header.word(), Ordering::Release);
+        side.advance(from, end, passed.with(len));
+        true
+    }
+
+    /// Asks for the lines that will be written some messages from here: a consumer has read them, and to get
+    /// them back takes longer than to write a message.
+    #[inline]
+    fn prepare_lines(&self, from: u64, to: u64) {
+        (from / LINE..=to / LINE).for_each(|line| memory::prefetch_to_write(self.word(line * LINE), AHEAD));
+    }
+
+    #[cold]
+    fn put_batch(&self, piece: Piece<'_>) -> Result<(), Refusal> {
         let mut batch = Batch::begin(self)?;
         batch.push(piece)?;
         batch.commit();
-        self.tell_consumers(turn, 1);
         Ok(())
     }
 
@@ -72,6 +124,8 @@ impl Ring {
         let at = producers.side.cursor().offset();
         let open = self.header(at) == Header::Nothing;
         if open {
+            // CRASH: whoever knows of no room looks for it, and finds the queue open or closed.
+            producers.room_to.store(0, Ordering::Release);
             self.word(at).store(Header::Closed.word(), Ordering::Release);
         }
         drop(turn);
@@ -85,6 +139,9 @@ impl Ring {
     pub(crate) fn is_closed(&self) -> bool {
         let side = &self.control.producers.side;
         loop {
+            if member::is_forked() {
+                return false; // there are zeros where the ring was
+            }
             let cursor = side.cursor();
             let header = self.header(cursor.offset());
             if side.cursor() == cursor {
@@ -114,7 +171,7 @@ pub(super) fn after_release() {
 fn within(limits: Passed, put: Passed, taken: Passed, len: u64) -> bool {
     let items = put.items.saturating_sub(taken.items);
     let bytes = put.bytes.saturating_sub(taken.bytes);
-    items < limits.items && (items == 0 || bytes.saturating_add(len) <= limits.bytes)
+    items < limits.items && (items == 0 || bytes.saturating_add(len.max(1)) <= limits.bytes)
 }
 
 /// Records that are being written behind the last one. Nobody sees them: where the first begins a
@@ -127,11 +184,15 @@ struct Batch<'a> {
     first: u64,
     at: u64,
     room_to: u64,
+    /// What is known of it in shared memory.
+    room_before: u64,
     passed: Passed,
     taken: Passed,
     limits: Passed,
     /// Some record names a block, or a segment.
     blocks: bool,
+    /// It goes on in a new segment.
+    grown: bool,
 }
 
 impl<'a> Batch<'a> {
@@ -142,17 +203,20 @@ impl<'a> Batch<'a> {
         if ring.header(from.offset()) != Header::Nothing {
             return Err(Refusal::Closed);
         }
+        let room_to = producers.room_to.load(Ordering::Relaxed);
         Ok(Batch {
             ring,
             producers,
             from,
             first: 0,
             at: from.offset(),
-            room_to: producers.room_to.load(Ordering::Relaxed),
+            room_to,
+            room_before: room_to,
             passed: producers.side.passed(from),
             taken: producers.taken.load(),
             limits: ring.control.limits(),
             blocks: false,
+            grown: false,
         })
     }
 
@@ -174,7 +238,10 @@ impl<'a> Batch<'a> {
             self.make_room(header.size())?;
         }
         match piece {
-            Piece::Inline(bytes) => self.ring.arena.write(self.at + WORD, bytes),
+            Piece::Inline(bytes) => {
+                self.ring.prepare_lines(self.at, self.at + header.size());
+                self.ring.arena.write(self.at + WORD, bytes);
+            }
             Piece::Block { at, .. } => {
                 self.ring.word(self.at + WORD).store(at, Ordering::Relaxed);
                 self.blocks = true;
@@ -226,17 +293,23 @@ impl<'a> Batch<'a> {
     fn go(&mut self, to: u64, leave: bool, room_to: u64) {
         // CRASH: what is known of the room here is not true there; 0 says that nothing is.
         self.producers.room_to.store(0, Ordering::Release);
+        self.room_before = 0;
         self.write_header(Header::Go { to, leave });
         (self.at, self.room_to) = (to, room_to);
     }
 
     /// Goes on in a new segment, twice as large.
     fn grow(&mut self, need: u64, size: u64) -> Result<(), Refusal> {
+        if self.grown {
+            // A batch leaves one segment at most, so that the one in which the producers' cursor still
+            // stands is at most one behind the consumers': see `Ring::leave`. The rest is another batch.
+            return Err(Refusal::Full);
+        }
         let bytes = (2 * size).min(LARGEST).max(need + 2 * WORD);
         let block = heap::allocate_now(self.ring.arena, member::slot(), bytes)?;
         let (start, end) = self.ring.segment(block + HEADER);
         self.go(start, true, end);
-        self.blocks = true;
+        (self.blocks, self.grown) = (true, true);
         Ok(())
     }
 
@@ -259,7 +332,9 @@ impl<'a> Batch<'a> {
         if self.blocks {
             self.producers.intent_at.store(0, Ordering::Release);
         }
-        self.producers.room_to.store(self.room_to, Ordering::Release);
+        if self.room_to != self.room_before {
+            self.producers.room_to.store(self.room_to, Ordering::Release);
+        }
     }
 
     /// Blocks and segments become the queue's before the records that name them exist.

@@ -66,6 +66,13 @@ impl Header {
         }
     }
 
+    /// How long the message is that this word is the header of, if it is a small one.
+    #[inline]
+    pub(super) fn inline_len(word: u64) -> Option<u64> {
+        let len = word >> 8;
+        (word & KIND == INLINE && len <= INLINE_MAX as u64).then_some(len)
+    }
+
     /// Bytes from this record's header to the next one's, if that follows it.
     #[inline]
     pub(super) fn size(self) -> u64 {

@@ -12,6 +12,8 @@ use crate::arena::{Arena, member};
 use crate::os::clock::{Deadline, now_ns};
 use crate::os::futex;
 use crate::rules::{self, Rule};
+use crate::sync::deadlock::Watch;
+use crate::sync::error::{DeadlockMember, LockError};
 
 /// A waiter that has slept this long gets the lock next.
 const PATIENCE_NS: u64 = 1_000_000;
@@ -71,13 +73,23 @@ impl RawLock {
         if !rules::holds(Rule::Journal) {
             thread::strike(entry);
         }
-        let mut sleeper =
-            Sleeper { lock: self, me: me.owner(), arena, record: me.record(), deadline, since_ns: 0 };
+        let mut sleeper = Sleeper {
+            lock: self,
+            me: me.owner(),
+            arena,
+            record: me.record(),
+            deadline,
+            watch: None,
+            deadlock: None,
+        };
         match word::acquire(&self.word, me.owner(), recover, &mut sleeper) {
             taken @ (Outcome::Taken | Outcome::Recovered) => Ok((taken, Some(entry))),
             refused => {
                 thread::strike(entry);
-                Ok((refused, None))
+                match sleeper.deadlock {
+                    Some(cycle) => Err(LockError::Deadlock { cycle }.into()),
+                    None => Ok((refused, None)),
+                }
             }
         }
     }
@@ -128,6 +140,12 @@ impl RawLock {
         unsafe { &*(&raw const self.word).cast::<AtomicU32>() }
     }
 
+    /// The word, in one order with everything else that is sequentially consistent.
+    #[inline]
+    pub(crate) fn load_in_order(&self) -> u64 {
+        self.word.load(Ordering::SeqCst)
+    }
+
     pub(crate) fn load(&self) -> u64 {
         self.word.load(Ordering::Acquire)
     }
@@ -139,34 +157,36 @@ struct Sleeper {
     arena: &'static Arena,
     record: &'static Record,
     deadline: Deadline,
-    since_ns: u64,
+    /// From the first time that it sleeps.
+    watch: Option<Watch>,
+    deadlock: Option<Vec<DeadlockMember>>,
 }
 
 impl Waiter for Sleeper {
     fn pause(&mut self, round: u32) {
-        (0..1 << round).for_each(|_| spin_loop());
+        (0..16 << round).for_each(|_| spin_loop());
     }
 
     fn expired(&mut self) -> bool {
-        self.deadline.passed()
+        self.deadlock.is_some() || self.deadline.passed()
     }
 
     fn starving(&mut self) -> bool {
         let handed = self.lock.handed_ns.load(Ordering::Relaxed);
-        self.since_ns != 0 && now_ns().saturating_sub(self.since_ns.max(handed)) >= PATIENCE_NS
+        let since = self.watch.as_ref().map(|watch| watch.since_ns.max(handed));
+        since.is_some_and(|since| now_ns().saturating_sub(since) >= PATIENCE_NS)
     }
 
     fn park(&mut self, expected: u32) {
-        let now = now_ns();
-        if self.since_ns == 0 {
-            self.since_ns = now;
-        }
+        let watch = self.watch.get_or_insert_with(|| Watch::begin(self.deadline));
         // Wake up once to become the heir; from then on, or when there is one, sleep on.
         let promised = word::heir(self.lock.load()) != 0;
-        let until = if promised { self.deadline } else { self.deadline.min_ns(now + PATIENCE_NS) };
+        let until = watch.until(self.deadline);
+        let until = if promised { until } else { until.min_ns(now_ns() + PATIENCE_NS) };
         let (word, class) = (self.lock.futex(), futex::class_of(self.me));
-        let wait = Wait::announce(self.arena, self.record, word);
+        let wait = Wait::announce_since(self.arena, self.record, word, watch.stamp());
         wait.sleep_as(word, expected, until, class);
+        self.deadlock = watch.look(self.arena, self.me - 1);
     }
 }
 

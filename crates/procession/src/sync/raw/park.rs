@@ -11,27 +11,65 @@ use crate::os::futex;
 /// In the offset of the word that a thread waits for: the word counts events.
 pub(crate) const EVENT: u64 = 1;
 
-/// Announces in a thread's record that it waits for `word`, from now until this is dropped.
+/// Announces in a thread's record that it waits for `word`, from now until this is dropped. Then what was
+/// announced before holds again: who looks once more before it sleeps may have to wait for its turn to look.
 pub(crate) struct Wait<'a> {
     record: &'a Record,
+    /// What was announced before, and since when; 0 for nothing.
+    before: (u64, u64),
 }
 
 impl<'a> Wait<'a> {
     pub(crate) fn announce(arena: &Arena, record: &'a Record, word: &AtomicU32) -> Wait<'a> {
-        record.waits_since_ns.store(now_ns(), Ordering::Relaxed);
-        // ORDERING: SeqCst. The death sweep reads this after the dead's last store: either it sees
-        // the announcement and wakes us, or we see the word changed and do not sleep.
-        record.waits_for.store(arena.offset_of(word), Ordering::SeqCst);
-        Wait { record }
+        Wait::announce_since(arena, record, word, now_ns())
+    }
+
+    /// As [`announce`](Wait::announce), of a wait that may have begun earlier: see `Watch::stamp` in
+    /// `deadlock.rs`.
+    pub(crate) fn announce_since(
+        arena: &Arena,
+        record: &'a Record,
+        word: &AtomicU32,
+        since: u64,
+    ) -> Wait<'a> {
+        Wait::begin(record, arena.offset_of(word), since)
     }
 
     /// As [`announce`](Wait::announce), for a word that counts events: who wakes on behalf of the dead
     /// counts one more, because the dead may have died between what happened and its count.
     pub(crate) fn announce_event(arena: &Arena, record: &'a Record, word: &AtomicU32) -> Wait<'a> {
-        record.waits_since_ns.store(now_ns(), Ordering::Relaxed);
-        // ORDERING: as in `announce`.
-        record.waits_for.store(arena.offset_of(word) | EVENT, Ordering::SeqCst);
-        Wait { record }
+        Wait::announce_event_since(arena, record, word, now_ns())
+    }
+
+    /// As [`announce_event`](Wait::announce_event), of a wait that began earlier.
+    pub(crate) fn announce_event_since(
+        arena: &Arena,
+        record: &'a Record,
+        word: &AtomicU32,
+        since: u64,
+    ) -> Wait<'a> {
+        Wait::begin(record, arena.offset_of(word) | EVENT, since)
+    }
+
+    /// As [`announce`](Wait::announce), for a process that has nothing to do yet: nobody asks since
+    /// when, and looking at the clock would cost each new process two page faults.
+    pub(crate) fn announce_idle(arena: &Arena, record: &'a Record, word: &AtomicU32) -> Wait<'a> {
+        record.waits_for.store(arena.offset_of(word), Ordering::SeqCst);
+        Wait { record, before: (0, 0) }
+    }
+
+    fn begin(record: &'a Record, at: u64, since: u64) -> Wait<'a> {
+        let before =
+            (record.waits_for.load(Ordering::Relaxed), record.waits_since_ns.load(Ordering::Relaxed));
+        if before.0 != 0 {
+            // ORDERING: the wait before is taken back before this one's beginning is written: see `deadlock.rs`.
+            record.waits_for.store(0, Ordering::SeqCst);
+        }
+        record.waits_since_ns.store(since, Ordering::SeqCst);
+        // ORDERING: SeqCst. The death sweep reads this after the dead's last store: either it sees
+        // the announcement and wakes us, or we see the word changed and do not sleep.
+        record.waits_for.store(at, Ordering::SeqCst);
+        Wait { record, before }
     }
 
     /// Sleeps while `word` is `expected`.
@@ -42,10 +80,9 @@ impl<'a> Wait<'a> {
     }
 
     /// As [`sleep`](Wait::sleep), as a sleeper of this class, which can be woken apart from others.
-    pub(crate) fn sleep_as(&self, word: &AtomicU32, expected: u32, deadline: Deadline, class: u32) {
-        if word.load(Ordering::SeqCst) == expected {
-            futex::wait_as(word, expected, deadline, class);
-        }
+    /// Says whether it was the time that ended the sleep.
+    pub(crate) fn sleep_as(&self, word: &AtomicU32, expected: u32, deadline: Deadline, class: u32) -> bool {
+        word.load(Ordering::SeqCst) == expected && futex::wait_as(word, expected, deadline, class)
     }
 }
 
@@ -77,7 +114,13 @@ impl event::Word for AtomicU32 {
 
 impl Drop for Wait<'_> {
     fn drop(&mut self) {
-        self.record.waits_for.store(0, Ordering::Release);
+        // ORDERING: SeqCst, before the thread goes on: see `deadlock.rs`.
+        self.record.waits_for.store(0, Ordering::SeqCst);
+        if let (at @ 1.., since) = self.before {
+            self.record.waits_since_ns.store(since, Ordering::SeqCst);
+            // ORDERING: SeqCst: either the death sweep sees this, or we look at what we wait for after it.
+            self.record.waits_for.store(at, Ordering::SeqCst);
+        }
     }
 }
 

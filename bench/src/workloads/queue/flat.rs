@@ -1,0 +1,129 @@
+//! Costs do not grow with the number of processes or items; and who waits costs nothing.
+
+use std::time::{Duration, Instant};
+
+use procession::{Process, Queue};
+
+use super::{Place, in_processes, rate, sum_below};
+use crate::Result;
+use crate::machine::{is_asleep, ticks_of};
+use crate::workloads::{Better, Contender, Sample, Workload, ensure};
+
+pub const PROCESSES: Workload = Workload {
+    name: "queue_64_processes",
+    says: "32 producers and 32 consumers on one queue of numbers, room for 1,024 (four: two and two)",
+    unit: "msg/s",
+    better: Better::Higher,
+    target: None,
+    contenders: &[
+        Contender::new("procession", sixty_four_processes),
+        Contender::new("four_processes", four_processes).target(0.5),
+    ],
+    most_pairs: usize::MAX,
+};
+
+pub const ITEMS: Workload = Workload {
+    name: "queue_10_m_items",
+    says: "10,000,000 numbers put and then got, one process (thousand: by 1,000)",
+    unit: "ns/item",
+    better: Better::Lower,
+    target: None,
+    contenders: &[
+        Contender::new("procession", ten_million_items),
+        Contender::new("thousand_items", thousand_items).target(1.2),
+    ],
+    most_pairs: usize::MAX,
+};
+
+pub const BLOCKED_CPU: Workload = Workload {
+    name: "queue_blocked_cpu",
+    says: "clock ticks (10 ms) that a process blocked in get and one blocked in put use in 2 seconds",
+    unit: "ticks",
+    better: Better::Lower,
+    target: Some(0.0),
+    contenders: &[Contender::new("procession", blocked_cpu)],
+    most_pairs: 2,
+};
+
+const MESSAGES: u64 = 1_280_000;
+const ITEMS_IN_ALL: u64 = 10_000_000;
+const IDLE: Duration = Duration::from_secs(2);
+
+fn between<const PROCESSES: u64>() -> Result<Sample> {
+    let queue = Queue::<u64>::bounded(1024)?;
+    let board = in_processes(PROCESSES as usize, Place::Anywhere, &queue, |which, queue| {
+        let (which, each) = (which as u64, MESSAGES / (PROCESSES / 2));
+        if which % 2 == 0 {
+            for number in 0..each {
+                queue.put(which / 2 * each + number)?;
+            }
+            return Ok(0);
+        }
+        (0..each).try_fold(0, |sum, _| Ok(sum + queue.get()?))
+    })?;
+    ensure(queue.is_empty(), "more messages came out than went in")?;
+    rate(board, MESSAGES, sum_below(MESSAGES))
+}
+
+fn sixty_four_processes() -> Result<Sample> {
+    between::<64>()
+}
+
+fn four_processes() -> Result<Sample> {
+    between::<4>()
+}
+
+/// Puts and gets all items, `at_a_time` of them.
+fn items(at_a_time: u64) -> Result<Sample> {
+    crate::machine::pin(0);
+    let queue = Queue::<u64>::unbounded()?;
+    let (mut put, mut got) = (Duration::ZERO, Duration::ZERO);
+    for first in (0..ITEMS_IN_ALL).step_by(at_a_time as usize) {
+        let began = Instant::now();
+        for number in first..first + at_a_time {
+            queue.put(number)?;
+        }
+        put += began.elapsed();
+        ensure(queue.len() as u64 == at_a_time, "a wrong length")?;
+        let began = Instant::now();
+        for number in first..first + at_a_time {
+            ensure(queue.get()? == number, "out of order")?;
+        }
+        got += began.elapsed();
+    }
+    let each = |time: Duration| time.as_nanos() as f64 / ITEMS_IN_ALL as f64;
+    Ok(Sample::new(each(put + got)).note("put, ns", each(put)).note("get, ns", each(got)))
+}
+
+fn ten_million_items() -> Result<Sample> {
+    items(ITEMS_IN_ALL)
+}
+
+fn thousand_items() -> Result<Sample> {
+    items(1000)
+}
+
+fn blocked_cpu() -> Result<Sample> {
+    let empty = Queue::<u64>::bounded(1)?;
+    let full = Queue::<u64>::bounded(1)?;
+    full.put(0)?;
+    let getter =
+        Process::spawn(|queue: Queue<u64>| queue.get().map_err(|e| e.to_string()), (empty.clone(),))?;
+    let putter =
+        Process::spawn(|queue: Queue<u64>| queue.put(2).map_err(|e| e.to_string()), (full.clone(),))?;
+    let mut pids = vec![];
+    pids.extend(getter.pid());
+    pids.extend(putter.pid());
+    ensure(pids.len() == 2, "a blocked process is gone")?;
+    std::thread::sleep(Duration::from_millis(200));
+    let ticks = || pids.iter().map(|&pid| ticks_of(pid)).sum::<Result<u64>>();
+    let before = ticks()?;
+    std::thread::sleep(IDLE);
+    let used = ticks()? - before;
+    ensure(pids.iter().all(|&pid| is_asleep(pid)), "a blocked process does not sleep")?;
+    empty.put(1)?;
+    ensure(full.get()? == 0 && full.get()? == 2, "the blocked putter's item")?;
+    ensure(getter.join()?? == 1, "the blocked getter's item")?;
+    putter.join()??;
+    Ok(Sample::new(used as f64))
+}

@@ -1,0 +1,113 @@
+//! Messages of 1 MiB.
+
+use std::hint::black_box;
+use std::time::Instant;
+
+use procession::Queue;
+
+use super::{Place, in_processes, rate, sum_below};
+use crate::Result;
+use crate::machine::pin;
+use crate::workloads::{Better, Contender, Sample, Workload, ensure};
+
+pub const IN_PLACE: Workload = Workload {
+    name: "queue_1_mib",
+    says: "messages of 1 MiB copied in once and read in place, two processes (memcpy: one thread, no queue)",
+    unit: "MB/s",
+    better: Better::Higher,
+    target: None,
+    contenders: &[
+        Contender::new("procession", in_place_procession),
+        Contender::new("memcpy", memcpy).target(0.9),
+    ],
+    most_pairs: usize::MAX,
+};
+
+pub const VECTORS: Workload = Workload {
+    name: "queue_1_mib_vectors",
+    says: "the same as Vec<u8> by put and get: each side has a vector of its own",
+    unit: "MB/s",
+    better: Better::Higher,
+    target: Some(5000.0),
+    contenders: &[Contender::new("procession", vectors_procession)],
+    most_pairs: usize::MAX,
+};
+
+const LEN: usize = 1 << 20;
+const MESSAGES: u64 = 10_000;
+/// Messages that are under way at a time; memcpy goes round in as many buffers.
+const ROOM: usize = 4;
+
+fn in_mb(sample: Sample) -> Sample {
+    Sample { value: sample.value * LEN as f64 / 1e6, ..sample }
+}
+
+fn stamp(bytes: &mut [u8], number: u64) {
+    for at in [0, LEN / 2, LEN - 8] {
+        bytes[at..at + 8].copy_from_slice(&number.to_le_bytes());
+    }
+}
+
+/// The number of a message, which must be whole.
+fn stamped(bytes: &[u8]) -> Result<u64> {
+    ensure(bytes.len() == LEN, "a message of another length")?;
+    let word = |at: usize| {
+        Ok::<u64, std::array::TryFromSliceError>(u64::from_le_bytes(bytes[at..at + 8].try_into()?))
+    };
+    let number = word(0)?;
+    ensure(word(LEN / 2)? == number && word(LEN - 8)? == number, "a message is torn")?;
+    Ok(number)
+}
+
+fn in_place_procession() -> Result<Sample> {
+    let queue = Queue::<Vec<u8>>::bounded(ROOM)?;
+    let board = in_processes(2, Place::Pinned, &queue, |which, queue| {
+        let (mut source, mut sum) = (vec![7u8; LEN], 0);
+        for number in 0..MESSAGES {
+            if which == 0 {
+                stamp(&mut source, number);
+                queue.put_with(LEN, |bytes| bytes.copy_from_slice(&source))?;
+            } else {
+                let got = queue.get_with(stamped)??;
+                ensure(got == number, "out of order")?;
+                sum += got;
+            }
+        }
+        Ok(sum)
+    })?;
+    rate(board, MESSAGES, sum_below(MESSAGES)).map(in_mb)
+}
+
+fn memcpy() -> Result<Sample> {
+    pin(0);
+    let mut source = vec![7u8; LEN];
+    let mut buffers = vec![vec![1u8; LEN]; ROOM];
+    let (started, mut sum) = (Instant::now(), 0);
+    for number in 0..MESSAGES {
+        stamp(&mut source, number);
+        let buffer = &mut buffers[number as usize % ROOM];
+        black_box(&mut *buffer).copy_from_slice(black_box(&source));
+        sum += stamped(buffer)?;
+    }
+    ensure(sum == sum_below(MESSAGES), "memory that forgets")?;
+    Ok(in_mb(Sample::new(MESSAGES as f64 / started.elapsed().as_secs_f64())))
+}
+
+fn vectors_procession() -> Result<Sample> {
+    let queue = Queue::<Vec<u8>>::bounded(ROOM)?;
+    let board = in_processes(2, Place::Pinned, &queue, |which, queue| {
+        let (mut source, mut sum) = (vec![7u8; LEN], 0);
+        for number in 0..MESSAGES {
+            if which == 0 {
+                stamp(&mut source, number);
+                queue.put(source.clone())?;
+            } else {
+                let got = stamped(&queue.get()?)?;
+                ensure(got == number, "out of order")?;
+                sum += got;
+            }
+        }
+        Ok(sum)
+    })?;
+    rate(board, MESSAGES, sum_below(MESSAGES)).map(in_mb)
+}

@@ -1,0 +1,338 @@
+//! Small messages in one direction.
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use procession::Queue;
+use serde::{Deserialize, Serialize};
+
+use super::{Place, in_processes, in_threads, rate, sum_below};
+use crate::Result;
+use crate::workloads::{Better, Contender, Sample, Workload, ensure};
+
+pub const ONE_TO_ONE: Workload = Workload {
+    name: "queue_64_bytes",
+    says: "messages of 64 bytes, one producer and one consumer on two CPUs, room for 1,024 (crossbeam: threads)",
+    unit: "msg/s",
+    better: Better::Higher,
+    target: None,
+    contenders: &[
+        Contender::new("procession", one_to_one_procession),
+        Contender::new("crossbeam", one_to_one_crossbeam).target(1.0),
+    ],
+    most_pairs: usize::MAX,
+};
+
+pub const BATCHED: Workload = Workload {
+    name: "queue_batched",
+    says: "the same, 64 messages at a time: put_many_with and get_many_with (rtrb: chunks, two threads)",
+    unit: "msg/s",
+    better: Better::Higher,
+    target: None,
+    contenders: &[
+        Contender::new("procession", batched_procession),
+        Contender::new("rtrb", batched_rtrb).target(1.0),
+    ],
+    most_pairs: usize::MAX,
+};
+
+pub const BATCHED_NUMBERS: Workload = Workload {
+    name: "queue_numbers",
+    says: "numbers of 8 bytes, 64 at a time: put_many and get_many (rtrb: one by one, two threads)",
+    unit: "msg/s",
+    better: Better::Higher,
+    target: None,
+    contenders: &[
+        Contender::new("procession", numbers_procession),
+        Contender::new("rtrb_singly", numbers_rtrb),
+    ],
+    most_pairs: usize::MAX,
+};
+
+pub const TYPED: Workload = Workload {
+    name: "queue_typed",
+    says: "a struct of three small fields, through serde (bytes: 64 bytes by the plain path)",
+    unit: "msg/s",
+    better: Better::Higher,
+    target: None,
+    contenders: &[
+        Contender::new("procession", typed_procession),
+        Contender::new("bytes", one_to_one_procession).target(0.8),
+    ],
+    most_pairs: usize::MAX,
+};
+
+pub const TWO_BY_TWO: Workload = Workload {
+    name: "queue_two_by_two",
+    says: "messages of 64 bytes, two producers and two consumers (crossbeam: four threads)",
+    unit: "msg/s",
+    better: Better::Higher,
+    target: None,
+    contenders: &[
+        Contender::new("procession", two_by_two_procession),
+        Contender::new("crossbeam", two_by_two_crossbeam).target(1.0),
+    ],
+    most_pairs: usize::MAX,
+};
+
+const ROOM: usize = 1024;
+const MESSAGES: u64 = 4_000_000;
+const BATCH: u64 = 64;
+/// Of all producers together.
+const BATCHED_MESSAGES: u64 = 16_000_000;
+
+/// A message: its number in the first and in the last word, so that half of one is noticed.
+type Words = [u64; 8];
+
+fn words(number: u64) -> Words {
+    [number, 1, 2, 3, 4, 5, 6, !number]
+}
+
+/// The number of a message, which must be whole.
+#[inline]
+fn number_of(words: &Words) -> Result<u64> {
+    if words[7] == !words[0] { Ok(words[0]) } else { Err("a message is torn".into()) }
+}
+
+#[inline]
+fn write(number: u64, bytes: &mut [u8]) {
+    for (to, word) in bytes.chunks_exact_mut(8).zip(words(number)) {
+        to.copy_from_slice(&word.to_le_bytes());
+    }
+}
+
+#[inline]
+fn read(bytes: &[u8]) -> Result<u64> {
+    let bytes: &[u8; 64] = bytes.try_into()?;
+    let (first, last): (&[u8; 8], &[u8; 8]) = (bytes[..8].try_into()?, bytes[56..].try_into()?);
+    number_of(&[u64::from_le_bytes(*first), 0, 0, 0, 0, 0, 0, u64::from_le_bytes(*last)])
+}
+
+#[inline]
+fn expect(number: u64, expected: u64) -> Result {
+    if number == expected { Ok(()) } else { Err(format!("{number} came instead of {expected}").into()) }
+}
+
+fn one_to_one_procession() -> Result<Sample> {
+    let queue = Queue::<Vec<u8>>::bounded(ROOM)?;
+    let board = in_processes(2, Place::Pinned, &queue, |which, queue| {
+        let mut sum = 0;
+        for number in 0..MESSAGES {
+            if which == 0 {
+                queue.put_with(64, |bytes| write(number, bytes))?;
+            } else {
+                let got = queue.get_with(read)??;
+                expect(got, number)?;
+                sum += got;
+            }
+        }
+        Ok(sum)
+    })?;
+    ensure(queue.is_empty(), "more messages came out than went in")?;
+    rate(board, MESSAGES, sum_below(MESSAGES))
+}
+
+fn one_to_one_crossbeam() -> Result<Sample> {
+    let (sender, receiver) = bounded::<Words>(ROOM);
+    let board = in_threads(
+        Place::Pinned,
+        vec![(sender.clone(), receiver.clone()); 2],
+        |which, (sender, receiver)| {
+            let mut sum = 0;
+            for number in 0..MESSAGES {
+                if which == 0 {
+                    sender.send(words(number))?;
+                } else {
+                    let got = number_of(&receiver.recv()?)?;
+                    expect(got, number)?;
+                    sum += got;
+                }
+            }
+            Ok(sum)
+        },
+    )?;
+    ensure(receiver.is_empty(), "more messages came out than went in")?;
+    rate(board, MESSAGES, sum_below(MESSAGES))
+}
+
+fn batched_procession() -> Result<Sample> {
+    let queue = Queue::<Vec<u8>>::bounded(ROOM)?;
+    let board = in_processes(2, Place::Pinned, &queue, |which, queue| {
+        let (mut next, mut sum) = (0, 0);
+        while next < BATCHED_MESSAGES {
+            if which == 0 {
+                queue.put_many_with(BATCH as usize, 64, |at, bytes| write(next + at as u64, bytes))?;
+                next += BATCH;
+            } else {
+                let mut done = Ok(());
+                queue.get_many_with(BATCH as usize, |bytes| {
+                    let came = read(bytes).and_then(|got| expect(got, next));
+                    done = std::mem::replace(&mut done, Ok(())).and(came);
+                    sum += next;
+                    next += 1;
+                })?;
+                done?;
+            }
+        }
+        Ok(sum)
+    })?;
+    rate(board, BATCHED_MESSAGES, sum_below(BATCHED_MESSAGES))
+}
+
+fn batched_rtrb() -> Result<Sample> {
+    let (producer, consumer) = rtrb::RingBuffer::<Words>::new(ROOM);
+    let parts = vec![(Some(producer), None), (None, Some(consumer))];
+    let board = in_threads(Place::Pinned, parts, |_, (producer, consumer)| {
+        let (mut next, mut sum) = (0, 0);
+        if let Some(mut producer) = producer {
+            while next < BATCHED_MESSAGES {
+                match producer.write_chunk_uninit(BATCH as usize) {
+                    Ok(chunk) => next += chunk.fill_from_iter((next..next + BATCH).map(words)) as u64,
+                    Err(_) => std::hint::spin_loop(),
+                }
+            }
+        } else if let Some(mut consumer) = consumer {
+            while next < BATCHED_MESSAGES {
+                match consumer.read_chunk(BATCH as usize) {
+                    Ok(chunk) => {
+                        for message in chunk {
+                            expect(number_of(&message)?, next)?;
+                            sum += next;
+                            next += 1;
+                        }
+                    }
+                    Err(_) => std::hint::spin_loop(),
+                }
+            }
+        }
+        Ok(sum)
+    })?;
+    rate(board, BATCHED_MESSAGES, sum_below(BATCHED_MESSAGES))
+}
+
+fn numbers_procession() -> Result<Sample> {
+    let queue = Queue::<u64>::bounded(ROOM)?;
+    let board = in_processes(2, Place::Pinned, &queue, |which, queue| {
+        let (mut next, mut sum) = (0, 0);
+        while next < BATCHED_MESSAGES {
+            if which == 0 {
+                next += queue.put_many(next..next + BATCH)? as u64;
+            } else {
+                for got in queue.get_many(BATCH as usize)? {
+                    expect(got?, next)?;
+                    sum += next;
+                    next += 1;
+                }
+            }
+        }
+        Ok(sum)
+    })?;
+    rate(board, BATCHED_MESSAGES, sum_below(BATCHED_MESSAGES))
+}
+
+fn numbers_rtrb() -> Result<Sample> {
+    let (producer, consumer) = rtrb::RingBuffer::<u64>::new(ROOM);
+    let parts = vec![(Some(producer), None), (None, Some(consumer))];
+    let board = in_threads(Place::Pinned, parts, |_, (producer, consumer)| {
+        let (mut next, mut sum) = (0, 0);
+        if let Some(mut producer) = producer {
+            while next < BATCHED_MESSAGES {
+                match producer.push(next) {
+                    Ok(()) => next += 1,
+                    Err(_) => std::hint::spin_loop(),
+                }
+            }
+        } else if let Some(mut consumer) = consumer {
+            while next < BATCHED_MESSAGES {
+                match consumer.pop() {
+                    Ok(got) => {
+                        expect(got, next)?;
+                        (sum, next) = (sum + got, next + 1);
+                    }
+                    Err(_) => std::hint::spin_loop(),
+                }
+            }
+        }
+        Ok(sum)
+    })?;
+    rate(board, BATCHED_MESSAGES, sum_below(BATCHED_MESSAGES))
+}
+
+/// What a small message of a program looks like.
+#[derive(Serialize, Deserialize)]
+struct Job {
+    number: u64,
+    kind: u8,
+    weight: f64,
+}
+
+fn typed_procession() -> Result<Sample> {
+    let queue = Queue::<Job>::bounded(ROOM)?;
+    let board = in_processes(2, Place::Pinned, &queue, |which, queue| {
+        let mut sum = 0;
+        for number in 0..MESSAGES {
+            if which == 0 {
+                queue.put(Job { number, kind: 7, weight: 0.5 })?;
+            } else {
+                let job = queue.get()?;
+                expect(job.number, number)?;
+                sum += job.number + u64::from(job.kind) - 7 + (job.weight * 2.0) as u64 - 1;
+            }
+        }
+        Ok(sum)
+    })?;
+    rate(board, MESSAGES, sum_below(MESSAGES))
+}
+
+/// Which of a producer's numbers came last must grow: items are taken in the order in which they were put.
+fn in_order(last: &mut [Option<u64>], number: u64) -> Result {
+    let place = &mut last[(number % 2) as usize];
+    let grows = place.is_none_or(|before| before < number);
+    *place = Some(number);
+    if grows { Ok(()) } else { Err(format!("{number} came too late").into()) }
+}
+
+/// The numbers that producer `which` of two puts.
+fn numbers_of(which: usize) -> impl Iterator<Item = u64> {
+    (0..MESSAGES / 2).map(move |n| 2 * n + which as u64)
+}
+
+/// Parties 0 and 2 produce (on one CPU), 1 and 3 consume.
+fn two_by_two_procession() -> Result<Sample> {
+    let queue = Queue::<Vec<u8>>::bounded(ROOM)?;
+    let board = in_processes(4, Place::Anywhere, &queue, |which, queue| {
+        if which % 2 == 0 {
+            for number in numbers_of(which / 2) {
+                queue.put_with(64, |bytes| write(number, bytes))?;
+            }
+            return Ok(0);
+        }
+        let (mut sum, mut last) = (0, [None; 2]);
+        for _ in 0..MESSAGES / 2 {
+            let number = queue.get_with(read)??;
+            in_order(&mut last, number)?;
+            sum += number;
+        }
+        Ok(sum)
+    })?;
+    rate(board, MESSAGES, sum_below(MESSAGES))
+}
+
+fn two_by_two_crossbeam() -> Result<Sample> {
+    let (sender, receiver) = bounded::<Words>(ROOM);
+    let parts: Vec<(Sender<Words>, Receiver<Words>)> = vec![(sender, receiver); 4];
+    let board = in_threads(Place::Anywhere, parts, |which, (sender, receiver)| {
+        if which % 2 == 0 {
+            for number in numbers_of(which / 2) {
+                sender.send(words(number))?;
+            }
+            return Ok(0);
+        }
+        let (mut sum, mut last) = (0, [None; 2]);
+        for _ in 0..MESSAGES / 2 {
+            let number = number_of(&receiver.recv()?)?;
+            in_order(&mut last, number)?;
+            sum += number;
+        }
+        Ok(sum)
+    })?;
+    rate(board, MESSAGES, sum_below(MESSAGES))
+}

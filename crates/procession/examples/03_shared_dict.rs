@@ -1,0 +1,37 @@
+//! A hundred processes count a shared dict down from 100 to 0: under a lock, and without one.
+
+use procession::{Dict, Lock, Process};
+
+/// Reads and writes apart from each other, so a lock has to keep the others away.
+fn under_a_lock(dict: Dict<String, i32>, lock: Lock) -> procession::Result<()> {
+    let _held = lock.lock()?;
+    let count = dict.get("count")?.unwrap_or(0);
+    dict.insert("count", count - 1)?;
+    Ok(())
+}
+
+/// `update` is one step for everybody else.
+fn at_once(dict: Dict<String, i32>) -> procession::Result<()> {
+    dict.update("count", |count| *count -= 1)?;
+    Ok(())
+}
+
+fn join(processes: Vec<Process<procession::Result<()>>>) -> procession::Result<()> {
+    processes.into_iter().try_for_each(|process| process.join()?)
+}
+
+fn main() -> procession::Result<()> {
+    let dict = Dict::from_entries([("count".to_string(), 100)])?;
+    println!("{:?}", dict.to_map()?);
+
+    let lock = Lock::new()?;
+    let spawn = |_| Process::spawn(under_a_lock, (dict.clone(), lock.clone()));
+    join((0..100).map(spawn).collect::<Result<_, _>>()?)?;
+    println!("{:?}", dict.to_map()?);
+
+    dict.insert("count", 100)?;
+    let spawn = |_| Process::spawn(at_once, (dict.clone(),));
+    join((0..100).map(spawn).collect::<Result<_, _>>()?)?;
+    println!("{:?}", dict.to_map()?);
+    Ok(())
+}

@@ -1,0 +1,204 @@
+//! [`Array`]: many plain values in shared memory, and their lock.
+#![allow(unsafe_code)] // References to the elements, while the lock keeps everybody else away.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::ops::{Deref, DerefMut};
+use std::ptr::NonNull;
+use std::sync::atomic::Ordering;
+
+use crate::arena::handle::Handle;
+use crate::arena::objects::Kind;
+use crate::arena::storage::{self, Data};
+use crate::arena::{Arena, member};
+use crate::os::clock::Deadline;
+use crate::sync::body::{ArrayBody, LockBody};
+use crate::sync::forms::{guard_news, lock_forms};
+use crate::sync::grip::Grip;
+use crate::sync::wait::travels;
+use crate::sync::{LockError, Plain, taking};
+use crate::{Error, Result};
+
+/// Plain values in shared memory, as many as it was made with. Under its lock it is a slice: nothing is
+/// copied.
+///
+/// ```
+/// use procession::{Process, state::Array};
+///
+/// let squares = Array::from_slice(&[1u64, 2, 3])?;
+/// let square = |squares: Array<u64>| squares.lock().unwrap().iter_mut().for_each(|n| *n *= *n);
+/// Process::spawn(square, (squares.clone(),))?.join()?;
+/// assert_eq!(*squares.lock()?, [1, 4, 9]);
+/// # Ok::<(), procession::Error>(())
+/// ```
+///
+/// Pages of it exist from when they are touched, so a huge one is made in no time.
+///
+/// # If a process dies
+///
+/// While it **holds** the lock: the elements are as the last store left them, and the array is marked, as a
+/// [`Mutex`](crate::sync::Mutex) is. While it **waits**: nobody notices.
+pub struct Array<T> {
+    handle: Handle,
+    first: NonNull<T>,
+    len: usize,
+}
+
+// SAFETY: a handle; the elements are only touched by whoever holds the lock.
+unsafe impl<T> Send for Array<T> {}
+// SAFETY: as above.
+unsafe impl<T> Sync for Array<T> {}
+
+/// An [`Array`] that is held: its elements as a slice.
+///
+/// ```compile_fail
+/// fn needs_send<T: Send>(_: T) {}
+/// let array = procession::state::Array::<u8>::new(1).unwrap();
+/// needs_send(array.lock().unwrap()); // a guard cannot be sent to another thread
+/// ```
+#[must_use = "the array is released at once when its guard is dropped"]
+pub struct ArrayGuard<'a, T> {
+    array: &'a Array<T>,
+    grip: Grip,
+    _here: PhantomData<*mut T>,
+}
+
+impl<T: Plain> Array<T> {
+    /// Makes an array of `len` zeros.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] when the elements have no size; [`Error::Full`] when the shared memory has
+    /// no room for so many; and when it cannot be had.
+    ///
+    /// ```
+    /// let zeros = procession::state::Array::<u32>::new(1000)?;
+    /// assert_eq!(zeros.len(), 1000);
+    /// # Ok::<(), procession::Error>(())
+    /// ```
+    pub fn new(len: usize) -> Result<Array<T>> {
+        Array::make(len, |_, _| {})
+    }
+
+    /// Makes an array of these values.
+    ///
+    /// # Errors
+    /// As [`Array::new`].
+    pub fn from_slice(values: &[T]) -> Result<Array<T>> {
+        Array::make(values.len(), |arena, data| arena.write(data.offset, bytemuck::cast_slice(values)))
+    }
+
+    fn make(len: usize, fill: impl FnOnce(&Arena, Data)) -> Result<Array<T>> {
+        if size_of::<T>() == 0 {
+            return Err(Error::InvalidArgument("an array of values without a size holds nothing".into()));
+        }
+        let arena = member::arena()?;
+        let bytes = (len as u64).saturating_mul(size_of::<T>() as u64);
+        let room = storage::make(arena, bytes, align_of::<T>() as u64)?;
+        fill(arena, room.1);
+        Array::of(storage::create::<ArrayBody>(&[room], |_| {})?)
+    }
+}
+
+impl<T> Array<T> {
+    fn of(handle: Handle) -> Result<Array<T>> {
+        let arena = member::arena()?;
+        let at = handle.object().blocks[0].load(Ordering::Acquire);
+        let size = size_of::<T>() as u64;
+        let data = storage::find(arena, handle.id().index(), at, align_of::<T>() as u64)
+            .filter(|data| size != 0 && data.bytes.is_multiple_of(size))
+            .ok_or_else(|| Error::StaleHandle("this is an array of another type".into()))?;
+        let len = (data.bytes / size) as usize;
+        Ok(Array { first: storage::pointer(arena, data).cast(), len, handle })
+    }
+
+    /// How many elements it has.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether it has none.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    #[inline]
+    fn body(&self) -> &'static LockBody {
+        self.handle.body()
+    }
+
+    /// Takes the array's lock, and waits for it as long as it takes.
+    ///
+    /// # Errors
+    /// * [`LockError::OwnerDied`], [`LockError::Panicked`]: it is marked.
+    /// * [`LockError::Deadlock`]: this thread holds it already, or those who hold what it waits for wait
+    ///   for this thread.
+    /// * [`LockError::Unusable`]: in a plain fork of a member of the family.
+    #[inline]
+    pub fn lock(&self) -> Result<ArrayGuard<'_, T>, LockError> {
+        match taking::take(self.body(), self.handle.hot_offset()) {
+            Ok(grip) => Ok(ArrayGuard { array: self, grip, _here: PhantomData }),
+            Err(error) => Err(*error),
+        }
+    }
+
+    lock_forms! {
+        ArrayGuard<'_, T>, "the array's lock",
+        [lock, try_lock, lock_timeout, lock_deadline],
+        [lock_or_recover, try_lock_or_recover, lock_or_recover_timeout, lock_or_recover_deadline]
+    }
+
+    fn take(&self, recover: bool, deadline: Deadline) -> Result<ArrayGuard<'_, T>, LockError> {
+        let grip = taking::slowly(self.body(), recover, deadline).map_err(|error| *error)?;
+        Ok(ArrayGuard { array: self, grip, _here: PhantomData })
+    }
+}
+
+impl<T> ArrayGuard<'_, T> {
+    guard_news!();
+}
+
+impl<T> Deref for ArrayGuard<'_, T> {
+    type Target = [T];
+
+    #[inline]
+    fn deref(&self) -> &[T] {
+        // SAFETY: so many elements lie there, aligned; any bytes are a `T`, and we hold the lock.
+        unsafe { std::slice::from_raw_parts(self.array.first.as_ptr(), self.array.len) }
+    }
+}
+
+impl<T> DerefMut for ArrayGuard<'_, T> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut [T] {
+        // SAFETY: as above.
+        unsafe { std::slice::from_raw_parts_mut(self.array.first.as_ptr(), self.array.len) }
+    }
+}
+
+impl<T> Drop for ArrayGuard<'_, T> {
+    #[inline]
+    fn drop(&mut self) {
+        taking::release(self.array.body(), &mut self.grip);
+    }
+}
+
+impl<T> Clone for Array<T> {
+    fn clone(&self) -> Array<T> {
+        Array { handle: self.handle.clone(), ..*self }
+    }
+}
+
+impl<T> fmt::Debug for Array<T> {
+    /// Tells the holder's process and how many wait; a snapshot. It does not show the elements.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        taking::describe(f, "Array", self.handle.object())
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for ArrayGuard<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (**self).fmt(f)
+    }
+}
+
+travels!(Array<T: Sized>, Kind::Array);

@@ -1,0 +1,60 @@
+//! What a key can be looked up by.
+
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use super::store::Encoded;
+use crate::arena::encoding::{self, Message};
+use crate::{Error, Result};
+
+/// What a key of type `K` can be looked up by: `K` itself, `str` for a `String`, `Path` for a `PathBuf`, `[T]`
+/// for a `Vec<T>`.
+///
+/// Keys are compared by their encoding, so a type can stand for another one if serde takes both apart in
+/// the same way. (`Borrow` would not do: `[u8; 4]` and `[u8]` are encoded differently.)
+///
+/// ```
+/// use procession::Dict;
+///
+/// let dict = Dict::<String, u32>::new()?;
+/// dict.insert("apples", 3)?;
+/// assert_eq!(dict.get(&"apples".to_string())?, Some(3));
+/// # Ok::<(), procession::Error>(())
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "a key of type `{K}` cannot be looked up by `{Self}`",
+    note = "keys are passed by reference: `&key`; a `String` also as `\"text\"`"
+)]
+pub trait Lookup<K>: Serialize {
+    /// Calls `use_it` with the bytes that `K` would have.
+    #[doc(hidden)]
+    fn with_key<R>(&self, use_it: impl FnOnce(Encoded<'_>) -> R) -> Result<R>
+    where
+        K: Message,
+    {
+        let other = |e| Error::Message(format!("a key cannot be encoded: {e}"));
+        let bytes = postcard::to_stdvec(self).map_err(other)?;
+        let key: K = postcard::from_bytes(&bytes).map_err(other)?;
+        encoding::with_bytes(&key, |bytes, ids| use_it(Encoded { bytes, ids }))
+    }
+}
+
+impl<K: Message> Lookup<K> for K {
+    #[inline]
+    fn with_key<R>(&self, use_it: impl FnOnce(Encoded<'_>) -> R) -> Result<R> {
+        encoding::with_bytes(self, |bytes, ids| use_it(Encoded { bytes, ids }))
+    }
+}
+
+impl Lookup<String> for str {
+    #[inline]
+    fn with_key<R>(&self, use_it: impl FnOnce(Encoded<'_>) -> R) -> Result<R> {
+        // As in `encoding.rs`: strings are copied as they are.
+        Ok(use_it(Encoded { bytes: self.as_bytes(), ids: &[] }))
+    }
+}
+
+impl Lookup<PathBuf> for Path {}
+
+impl<T: Serialize> Lookup<Vec<T>> for [T] {}

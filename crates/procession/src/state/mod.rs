@@ -1,0 +1,23 @@
+//! Shared data: what processes read and write together, of which any may die at any instruction.
+//!
+//! | for | there is |
+//! |---|---|
+//! | keys and values of any type | [`Dict`] |
+//! | items of any type, one behind the other | [`List`] |
+//! | one value of any type that serde knows, never torn | [`Value`] |
+//! | many plain numbers, changed in place | [`Array`] |
+//! | one plain value, changed in place and often | [`Mutex`](crate::sync::Mutex), [`RwLock`](crate::sync::RwLock) |
+
+mod array;
+mod dict;
+mod list;
+mod lookup;
+pub(crate) mod store;
+mod value;
+
+pub use array::{Array, ArrayGuard};
+pub use dict::{Dict, Iter, Keys};
+pub use list::{List, ListIter};
+pub use lookup::Lookup;
+pub use value::Value;
+pub(crate) use value::bury as bury_value;

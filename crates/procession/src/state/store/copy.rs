@@ -1,0 +1,63 @@
+//! Bytes copied out of memory that may change meanwhile.
+//!
+//! Words are read as atomics, one by one, so that what is read is some word that was there; whether all of
+//! them belong together is for the caller to check, by the version of the part.
+
+use std::mem::MaybeUninit;
+use std::sync::atomic::Ordering;
+
+use super::word;
+use crate::arena::Arena;
+
+/// What is no longer than this is copied to the stack.
+const SHORT: usize = 128;
+
+/// Where bytes are copied to.
+pub(crate) struct Buffer {
+    short: [MaybeUninit<u64>; SHORT / 8],
+    long: Vec<u64>,
+    len: usize,
+}
+
+impl Buffer {
+    #[inline]
+    pub(crate) fn new() -> Buffer {
+        Buffer { short: [const { MaybeUninit::uninit() }; SHORT / 8], long: Vec::new(), len: 0 }
+    }
+
+    /// Copies `len` bytes from the aligned offset `at`. False when they do not lie in the arena.
+    #[inline]
+    pub(super) fn fill(&mut self, arena: &Arena, at: u64, len: u64) -> bool {
+        self.len = len as usize;
+        let words = len.div_ceil(8);
+        if len as usize > SHORT {
+            return self.fill_long(arena, at, words);
+        }
+        for (i, to) in self.short.iter_mut().take(words as usize).enumerate() {
+            let Some(from) = word(arena, at + 8 * i as u64) else { return false };
+            to.write(from.load(Ordering::Relaxed));
+        }
+        true
+    }
+
+    #[cold]
+    fn fill_long(&mut self, arena: &Arena, at: u64, words: u64) -> bool {
+        self.long.clear();
+        let all = at..at.saturating_add(8 * words);
+        if all.end > arena.layout.bytes {
+            return false;
+        }
+        let copied = all.step_by(8).map_while(|at| word(arena, at)).map(|word| word.load(Ordering::Relaxed));
+        self.long.extend(copied);
+        self.long.len() as u64 == words
+    }
+
+    /// What was copied last.
+    #[inline]
+    pub(crate) fn bytes(&self) -> &[u8] {
+        let from = if self.len > SHORT { self.long.as_ptr() } else { self.short.as_ptr().cast() };
+        const { assert!(cfg!(target_endian = "little"), "the bytes of a word are in order") };
+        // SAFETY: `fill` has written as many words as these bytes take.
+        unsafe { std::slice::from_raw_parts(from.cast(), self.len) }
+    }
+}

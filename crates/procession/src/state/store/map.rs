@@ -1,0 +1,463 @@
+//! A hash table in shared memory: 32 parts, and in each a table that is searched word by word.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::copy::Buffer;
+use super::hash::hash;
+use super::mine::Mine;
+use super::node::{self, Encoded, Found, Node, decode_at};
+use super::part::{self, Change, Inside, Part, Turn, WITH_NODES};
+use super::table::{EMPTY, Emptied, GONE, Table, naming, node_of};
+use super::{LOOKS, Old, exchange_word, make_parts, parts_at};
+use crate::arena::blocks::Tag;
+use crate::arena::handle::Handle;
+use crate::arena::objects::{Body, Kind};
+use crate::arena::{Arena, encoding, heap, member};
+use crate::{Error, Message, Result};
+
+/// How many parts there are: so many processes can change something at once.
+pub(super) const PARTS: usize = 32;
+
+/// A dict in its object: all that there is of it is in blocks.
+#[repr(C)]
+pub(crate) struct DictBody(AtomicU64);
+
+// SAFETY: an atomic, and zero is valid.
+unsafe impl Body for DictBody {
+    const KIND: Kind = Kind::Dict;
+}
+
+/// A hash table, as this process sees it.
+#[derive(Clone, Copy)]
+pub(crate) struct Map {
+    pub(super) arena: &'static Arena,
+    parts: &'static [Part; PARTS],
+    object: u32,
+    seed: u64,
+}
+
+/// Where a key is, or could be.
+enum Place {
+    Taken {
+        cell: &'static AtomicU64,
+        index: u64,
+        at: u64,
+        node: Node,
+    },
+    /// Behind the last word that was looked at, or in the place of one that is `GONE`.
+    Free {
+        cell: &'static AtomicU64,
+        was: u64,
+    },
+    /// There is no table, or no room in it.
+    Nowhere,
+}
+
+impl Map {
+    /// An empty one, and the object that owns it.
+    pub(crate) fn make() -> Result<(Handle, Map)> {
+        let handle = make_parts::<DictBody, PARTS>()?;
+        let map = Map::of(handle.id().index())?;
+        Ok((handle, map))
+    }
+
+    /// The map that an object owns. The caller holds the object.
+    pub(crate) fn of(index: u32) -> Result<Map> {
+        member::arena()?;
+        Map::find(index).ok_or_else(|| Error::StaleHandle("this dict no longer exists".into()))
+    }
+
+    /// As [`of`](Map::of), for recovery.
+    pub(super) fn find(index: u32) -> Option<Map> {
+        let arena = member::mapped()?;
+        let block = arena.object(index).blocks[0].load(Ordering::Acquire);
+        arena.layout.span_of(block)?;
+        let seed = arena.header().nonce.load(Ordering::Relaxed);
+        Some(Map { arena, parts: parts_at(arena, block), object: index, seed })
+    }
+
+    pub(crate) fn arena(&self) -> &'static Arena {
+        self.arena
+    }
+
+    pub(super) fn owner(&self) -> Tag {
+        Tag::object(self.object)
+    }
+
+    #[cfg(feature = "internals")]
+    pub(super) fn object(&self) -> u32 {
+        self.object
+    }
+
+    #[cfg(feature = "internals")]
+    pub(super) fn parts(&self) -> &'static [Part] {
+        self.parts
+    }
+
+    #[cfg(feature = "internals")]
+    pub(crate) fn part_index(&self, key: &[u8]) -> usize {
+        (self.hash(key) >> 59) as usize
+    }
+
+    #[inline]
+    fn hash(&self, key: &[u8]) -> u64 {
+        hash(key, self.seed)
+    }
+
+    #[inline]
+    fn part(&self, hash: u64) -> &'static Part {
+        &self.parts[(hash >> 59) as usize]
+    }
+
+    /// How many entries there are.
+    pub(crate) fn len(&self) -> u64 {
+        self.parts.iter().map(|part| part.live.load(Ordering::Relaxed)).sum()
+    }
+
+    #[inline]
+    fn turn(&self, part: &'static Part) -> Result<Turn> {
+        part.turn(self.arena, self.parts)
+    }
+
+    /// Looks for a key. What is found is nonsense, unless the part is locked or the look at it still holds.
+    #[inline]
+    fn search(&self, part: &Part, hash: u64, key: &[u8]) -> Place {
+        // ORDERING: Acquire pairs with the Release in `Part::commit`, here and at the cells.
+        let table = Table(part.table.load(Ordering::Acquire));
+        let (mut free, hash) = (Place::Nowhere, hash & u64::from(u32::MAX));
+        if table.0 == 0 {
+            return free;
+        }
+        let (len, mut index) = (table.len(), hash & (table.len() - 1));
+        for _ in 0..len {
+            let Some(cell) = table.cell(self.arena, index) else { break };
+            let word = cell.load(Ordering::Acquire);
+            if word >> 32 == hash
+                && let Some(at) = node_of(word)
+                && let Some(node) = Node::read(self.arena, at)
+                && node.has_key(self.arena, key)
+            {
+                return Place::Taken { cell, index, at, node };
+            }
+            if word <= GONE && matches!(free, Place::Nowhere) {
+                free = Place::Free { cell, was: word };
+            }
+            if word == EMPTY {
+                break;
+            }
+            index = (index + 1) & (len - 1);
+        }
+        free
+    }
+
+    /// As [`search`](Map::search), for who only looks: a node with this key.
+    #[inline]
+    fn find_node(&self, part: &Part, hash: u64, key: &[u8]) -> Option<Node> {
+        let table = Table(part.table.load(Ordering::Acquire));
+        if table.0 == 0 {
+            return None;
+        }
+        let (mask, hash) = (table.len() - 1, hash & u64::from(u32::MAX));
+        let mut index = hash & mask;
+        for _ in 0..=mask {
+            let word = table.cell(self.arena, index)?.load(Ordering::Acquire);
+            if word >> 32 == hash
+                && let Some(at) = node_of(word)
+                && let Some(node) = Node::read(self.arena, at)
+                && node.has_key(self.arena, key)
+            {
+                return Some(node);
+            }
+            if word == EMPTY {
+                break;
+            }
+            index = (index + 1) & mask;
+        }
+        None
+    }
+
+    /// Copies the value of a key, if it is there. Takes no lock, unless others change this part all the time.
+    #[inline]
+    pub(crate) fn get(&self, key: &[u8], buffer: &mut Buffer) -> Result<Option<Found>> {
+        let hash = self.hash(key);
+        let part = self.part(hash);
+        loop {
+            for _ in 0..LOOKS {
+                let look = part.look();
+                match self.find_node(part, hash, key) {
+                    Some(node) => {
+                        if let Some(found) = node.copy(self.arena, buffer, || look.holds())? {
+                            return Ok(Some(found));
+                        }
+                    }
+                    _ if look.is_nowhere() => break,
+                    _ if look.holds() => return Ok(None),
+                    _ => {}
+                }
+                std::hint::spin_loop();
+            }
+            if !part::is_inside(self.parts) {
+                return self.get_locked(part, hash, key, buffer);
+            }
+        }
+    }
+
+    #[cold]
+    fn get_locked(
+        &self,
+        part: &'static Part,
+        hash: u64,
+        key: &[u8],
+        to: &mut Buffer,
+    ) -> Result<Option<Found>> {
+        member::arena()?;
+        let _turn = self.turn(part)?;
+        match self.find_node(part, hash, key) {
+            Some(node) => node.copy(self.arena, to, || true),
+            None => Ok(None),
+        }
+    }
+
+    /// Whether a key is there.
+    pub(crate) fn contains(&self, key: &[u8]) -> Result<bool> {
+        let hash = self.hash(key);
+        let part = self.part(hash);
+        loop {
+            for _ in 0..LOOKS {
+                let look = part.look();
+                let found = self.find_node(part, hash, key).is_some();
+                if look.holds() && !look.is_nowhere() {
+                    return Ok(found);
+                }
+            }
+            if !part::is_inside(self.parts) {
+                member::arena()?;
+                let _turn = self.turn(part)?;
+                return Ok(self.find_node(part, hash, key).is_some());
+            }
+        }
+    }
+
+    /// Puts a value in the place of what the key had. Gives that.
+    #[inline]
+    pub(crate) fn insert(&self, key: Encoded<'_>, value: Encoded<'_>) -> Result<Old> {
+        let hash = self.hash(key.bytes);
+        let part = self.part(hash);
+        // What may go in by one store gets a node only when it does not; anything else is written before the
+        // lock is taken.
+        let small = value.bytes.len() <= 8 && value.ids.is_empty();
+        let mut fresh = if small { None } else { Some(node::make(self.arena, key, value, false)?) };
+        loop {
+            let turn = self.turn(part)?;
+            if let Place::Taken { node, .. } = self.search(part, hash, key.bytes)
+                && let Some(old) = exchange_word(self.arena, &node, value)
+            {
+                return Ok(old);
+            }
+            let node = match fresh.take() {
+                Some(node) => Ok(node),
+                None => node::make(self.arena, key, value, true),
+            };
+            match node {
+                Ok(node) => return self.place(&turn, hash, key.bytes, node),
+                Err(_) => drop(turn),
+            }
+            fresh = Some(node::make(self.arena, key, value, false)?);
+        }
+    }
+
+    /// Has the table name a node, in the place of the one with the same key.
+    fn place(&self, turn: &Turn, hash: u64, key: &[u8], node: Mine) -> Result<Old> {
+        let part = turn.part;
+        let mut place = self.search(part, hash, key);
+        if !matches!(place, Place::Taken { .. }) && self.make_room(part)? {
+            place = self.search(part, hash, key);
+        }
+        let (cell, stale) = match &place {
+            Place::Taken { cell, at, .. } => (*cell, *at),
+            Place::Free { cell, .. } => (*cell, 0),
+            Place::Nowhere => return Err(Error::Full("no room in the table of a dict".into())),
+        };
+        let to = naming(hash, node.at());
+        self.commit(part, Change { at: cell, to, fresh: [node.at(), 0], stale: [stale, 0] });
+        node.given_away();
+        match place {
+            Place::Taken { at, .. } => return Ok(Old::Node(Mine::adopt(self.arena, at))),
+            Place::Free { was: EMPTY, .. } => add(&part.used, 1),
+            _ => {}
+        }
+        add(&part.live, 1);
+        Ok(Old::Nothing)
+    }
+
+    pub(super) fn commit(&self, part: &Part, change: Change) {
+        part.commit(self.arena, self.owner(), change, 0);
+    }
+
+    /// Takes a key and its value out. Gives the value.
+    pub(crate) fn remove(&self, key: &[u8]) -> Result<Old> {
+        let hash = self.hash(key);
+        let part = self.part(hash);
+        let turn = self.turn(part)?;
+        let Place::Taken { cell, index, at, .. } = self.search(part, hash, key) else {
+            return Ok(Old::Nothing);
+        };
+        let table = Table(part.table.load(Ordering::Relaxed));
+        let next = table.cell(self.arena, (index + 1) & (table.len() - 1));
+        let is_last = next.is_some_and(|next| next.load(Ordering::Relaxed) == EMPTY);
+        let to = if is_last { EMPTY } else { GONE };
+        self.commit(part, Change { at: cell, to, fresh: [0; 2], stale: [at, 0] });
+        let old = Mine::adopt(self.arena, at);
+        add(&part.live, u64::MAX);
+        if is_last {
+            self.sweep_gone(part, table, index);
+        }
+        let smaller = self.shrink(part);
+        drop(turn);
+        if smaller.is_some_and(|smaller| smaller.was_large()) {
+            self.trim();
+        }
+        Ok(Old::Node(old))
+    }
+
+    /// Where nothing comes behind, nothing need be remembered of what was there.
+    fn sweep_gone(&self, part: &Part, table: Table, mut index: u64) {
+        add(&part.used, u64::MAX);
+        for _ in 0..table.len() {
+            index = index.wrapping_sub(1) & (table.len() - 1);
+            match table.cell(self.arena, index) {
+                // CRASH: each such store leaves a table in which every key is found.
+                Some(cell) if cell.load(Ordering::Relaxed) == GONE => cell.store(EMPTY, Ordering::Release),
+                _ => break,
+            }
+            add(&part.used, u64::MAX);
+        }
+    }
+
+    /// Calls `f` with the key's entry, which nobody else changes meanwhile.
+    #[inline]
+    pub(crate) fn with_entry<R>(
+        &self,
+        key: Encoded<'_>,
+        f: impl FnOnce(Entry<'_>) -> Result<R>,
+    ) -> Result<R> {
+        let hash = self.hash(key.bytes);
+        let part = self.part(hash);
+        let turn = self.turn(part)?;
+        let node = match self.search(part, hash, key.bytes) {
+            Place::Taken { node, at, .. } => Some((node, at)),
+            _ => None,
+        };
+        f(Entry { map: self, turn, hash, key, node })
+    }
+
+    /// Takes everything out of one part.
+    pub(crate) fn clear_part(&self, index: usize) -> Result<()> {
+        let part = &self.parts[index];
+        let turn = self.turn(part)?;
+        let emptied = self.drop_table(part);
+        drop(turn);
+        drop(emptied);
+        Ok(())
+    }
+
+    /// Gives the kernel what this process's blocks do not need any more.
+    pub(crate) fn trim(&self) {
+        heap::trim(self.arena, member::slot());
+    }
+
+    /// Takes the table away, with the nodes that it names.
+    pub(super) fn drop_table(&self, part: &'static Part) -> Option<Emptied> {
+        let table = Table(part.table.load(Ordering::Relaxed));
+        if table.0 == 0 {
+            return None;
+        }
+        // CRASH: if we die after the commit, recovery gives all of it to the dead: as long as the journal
+        // stands no node is freed.
+        self.commit(
+            part,
+            Change { at: part.table_cell(), to: 0, fresh: [0; 2], stale: [table.0 | WITH_NODES, 0] },
+        );
+        part.live.store(0, Ordering::Relaxed);
+        part.used.store(0, Ordering::Relaxed);
+        Some(Emptied { arena: self.arena, table, first: 0 })
+    }
+
+    /// How many parts can be copied.
+    pub(crate) const PARTS: usize = PARTS;
+
+    /// Copies one part as it is at one moment: calls `plain` with the bytes of keys and values, and gives
+    /// copies of the nodes that carry handles.
+    pub(crate) fn copy_part(&self, index: usize, mut plain: impl FnMut(&[u8], &[u8])) -> Result<Vec<Mine>> {
+        let part = &self.parts[index];
+        let turn = self.turn(part)?;
+        let (mut carried, mut unused) = (Vec::new(), Buffer::new());
+        let table = Table(part.table.load(Ordering::Acquire));
+        if table.0 != 0 {
+            for at in table.words(self.arena).filter_map(node_of) {
+                let node = Node::read(self.arena, at).ok_or_else(node::damaged)?;
+                if node.is_plain() {
+                    plain(node.key(self.arena), node.value(self.arena));
+                } else if let Some(Found::Carried(copy)) = node.copy(self.arena, &mut unused, || true)? {
+                    carried.push(copy);
+                }
+            }
+        }
+        drop(turn);
+        Ok(carried)
+    }
+
+    /// Releases the lock at `offset`, which a dead thread held or was about to take.
+    pub(super) fn bury(&self, arena: &Arena, slot: u32, id: u32, offset: u64) {
+        for part in self.parts {
+            if part.is_locked_by_word_at(arena, offset) {
+                part.bury(arena, (slot, id), self.owner(), 0, || self.recount(part));
+            }
+        }
+    }
+}
+
+/// Changes a count that only we change now.
+#[inline]
+pub(super) fn add(count: &AtomicU64, change: u64) {
+    count.store(count.load(Ordering::Relaxed).wrapping_add(change), Ordering::Relaxed);
+}
+
+/// A key's place in a locked part.
+pub(crate) struct Entry<'a> {
+    map: &'a Map,
+    turn: Turn,
+    hash: u64,
+    key: Encoded<'a>,
+    node: Option<(Node, u64)>,
+}
+
+impl Entry<'_> {
+    /// Puts the value together, if there is one.
+    #[inline]
+    pub(crate) fn decode<V: Message>(&self) -> Result<Option<V>> {
+        let Some((node, at)) = &self.node else { return Ok(None) };
+        let _inside = Inside::enter();
+        if node.is_plain() {
+            return encoding::from_bytes(node.value(self.map.arena)).map(Some);
+        }
+        decode_at(self.map.arena, *at).map(Some)
+    }
+
+    /// The bytes of the value, if there is one.
+    pub(crate) fn value(&self) -> Option<&'static [u8]> {
+        self.node.as_ref().map(|(node, _)| node.value(self.map.arena))
+    }
+
+    /// Puts a value in. Gives what was there before; it is to be freed after the lock.
+    #[inline]
+    pub(crate) fn put(self, value: Encoded<'_>) -> Result<Old> {
+        if let Some((node, _)) = &self.node
+            && let Some(old) = exchange_word(self.map.arena, node, value)
+        {
+            return Ok(old);
+        }
+        let node = node::make(self.map.arena, self.key, value, false)?;
+        self.map.place(&self.turn, self.hash, self.key.bytes, node)
+    }
+}

@@ -1,0 +1,121 @@
+//! Nodes, and the tables that name them: what [`Dict`](super::Dict) and [`List`](super::List) stand on. The
+//! theory is in `README.md`.
+//!
+//! | file          | what it holds                                                       |
+//! |---------------|---------------------------------------------------------------------|
+//! | `part.rs`     | one lock, its journal, and the commit; what recovery does            |
+//! | `node.rs`     | a key and a value in a block that never changes                      |
+//! | `table.rs`    | words that name nodes                                                |
+//! | `map.rs`      | a hash table of parts; `rehash.rs` changes its size                  |
+//! | `sequence.rs` | a list in one part                                                   |
+//! | `copy.rs`     | bytes copied out of memory that may change meanwhile                 |
+//! | `hash.rs`     | where a key belongs                                                  |
+#![allow(unsafe_code)] // Words of tables and nodes are read by their offsets.
+
+mod copy;
+mod hash;
+mod map;
+mod mine;
+mod node;
+mod part;
+mod rehash;
+mod sequence;
+mod table;
+
+pub(super) use copy::Buffer;
+pub(super) use map::{Entry, Map};
+pub(super) use mine::Mine;
+pub use node::Encoded;
+pub(super) use node::{decode, decode_both};
+pub(super) use part::Inside;
+pub(super) use sequence::{End, Item, Sequence};
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::arena::blocks::{self, HEADER, Tag};
+use crate::arena::handle::Handle;
+use crate::arena::objects::{Body, Kind};
+use crate::arena::{Arena, encoding, heap, member};
+use crate::{Message, Result};
+use node::Node;
+use part::Part;
+
+/// After so many looks that came to nothing, a reader takes the lock.
+const LOOKS: u32 = 100;
+
+/// The aligned word at `offset`, if there is one.
+#[inline]
+fn word(arena: &Arena, offset: u64) -> Option<&'static AtomicU64> {
+    let sound = offset.is_multiple_of(8) && offset < arena.layout.bytes - 7;
+    // SAFETY: checked just now; any eight aligned bytes of the arena can be read as an atomic. What is
+    // written through it lies in blocks of the caller's, or under its lock.
+    sound.then(|| unsafe { arena.at(offset) })
+}
+
+/// Where a block has its parts: on cache lines of their own.
+fn parts_at<const N: usize>(arena: &Arena, block: u64) -> &'static [Part; N] {
+    // SAFETY: aligned just now, in a block that has room for them behind the alignment; atomics only.
+    unsafe { arena.at((block + HEADER).next_multiple_of(PART_ALIGNMENT)) }
+}
+
+/// Two cache lines, because processors fetch them in pairs.
+const PART_ALIGNMENT: u64 = 128;
+
+/// An object that owns so many empty parts.
+fn make_parts<B: Body, const N: usize>() -> Result<Handle> {
+    let (arena, slot) = (member::arena()?, member::slot());
+    let size = size_of::<[Part; N]>() as u64 + PART_ALIGNMENT;
+    let block = heap::allocate(arena, slot, size)?;
+    arena.bytes_mut(block, HEADER + size).fill(0);
+    parts_at::<N>(arena, block).iter().for_each(Part::initialise);
+    let made = Handle::create::<B>(|object| object.blocks[0].store(block, Ordering::Relaxed));
+    let handle = made.inspect_err(|_| _ = blocks::free(arena, slot, block, Tag::process(slot)))?;
+    // CRASH: before this the block is swept with us, and the object goes with its only handle.
+    blocks::hand_over(arena, block, Tag::process(slot), Tag::object(handle.id().index()));
+    Ok(handle)
+}
+
+/// What was there before.
+pub(crate) enum Old {
+    Nothing,
+    /// A value of so many bytes.
+    Word(u64, usize),
+    Node(Mine),
+}
+
+impl Old {
+    /// Puts the value together.
+    #[inline]
+    pub(crate) fn decode<V: Message>(self, arena: &Arena) -> Result<Option<V>> {
+        match self {
+            Old::Nothing => Ok(None),
+            Old::Word(word, len) => encoding::from_bytes(&word.to_le_bytes()[..len]).map(Some),
+            Old::Node(node) => node::decode(arena, &node).map(Some),
+        }
+    }
+}
+
+/// Exchanges a value that is one word for another, if both are. For who holds the lock.
+#[inline]
+fn exchange_word(arena: &Arena, node: &Node, value: Encoded<'_>) -> Option<Old> {
+    let len = value.bytes.len();
+    let word = node.value_word(arena, len).filter(|_| value.ids.is_empty())?;
+    let mut new = [0; 8];
+    new[..len].copy_from_slice(value.bytes);
+    let old = word.load(Ordering::Relaxed);
+    // CRASH: before this store it is the old value, after it the new one. Readers see one or the other, too.
+    word.store(u64::from_le_bytes(new), Ordering::Release);
+    Some(Old::Word(old, len))
+}
+
+/// Releases the lock at `offset` of the object `index`, a dict or a list, which the dead thread with record
+/// `id`, of process `slot`, held or was about to take.
+pub(crate) fn bury(arena: &Arena, slot: u32, id: u32, index: u32, kind: Kind, offset: u64) {
+    if kind == Kind::Dict {
+        if let Some(map) = Map::find(index) {
+            map.bury(arena, slot, id, offset);
+        }
+    } else if let Some(list) = Sequence::find(index) {
+        list.bury(arena, slot, id, offset);
+    }
+}

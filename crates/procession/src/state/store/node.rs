@@ -1,0 +1,257 @@
+//! A key and a value in a block that never changes while a table names it, but for a value of one word.
+//!
+//! ```text
+//! plain          ┌──────┬─────────────┬───────────────┐
+//!                │ meta │ key, padded │ value, padded │
+//!                └──────┴─────────────┴───────────────┘
+//! with handles   ┌─────┬─────────┬──────┬─────────────┬───────────────┬─────┐
+//!                │ len │ handles │ meta │ key, padded │ value, padded │ ids │     (as in arena/payload.rs)
+//!                └─────┴─────────┴──────┴─────────────┴───────────────┴─────┘
+//! meta           plain: 1 bit │ length of key: 31 bits │ length of value: 32 bits
+//! ```
+//!
+//! Everything is padded with zeros to whole words. The length of a payload never has the bit that says "plain".
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::copy::Buffer;
+use super::mine::Mine;
+use super::word;
+use crate::arena::blocks::{self, HEADER, Tag};
+use crate::arena::objects::Id;
+use crate::arena::{Arena, encoding, handle, member};
+use crate::{Error, Message, Result};
+
+const PLAIN: u64 = 1 << 63;
+const WORD: u64 = 8;
+const MOST_KEY: usize = (1 << 31) - 1;
+const MOST_VALUE: usize = u32::MAX as usize;
+
+/// A key or a value as bytes, with the handles in it.
+#[derive(Clone, Copy)]
+pub struct Encoded<'a> {
+    pub(crate) bytes: &'a [u8],
+    pub(crate) ids: &'a [Id],
+}
+
+/// A node, as its first words describe it.
+#[derive(Clone, Copy)]
+pub(super) struct Node {
+    at: u64,
+    key_at: u64,
+    pub(super) key_len: u64,
+    pub(super) value_len: u64,
+    handles: u64,
+}
+
+#[inline]
+fn padded(len: u64) -> u64 {
+    len.next_multiple_of(WORD)
+}
+
+impl Node {
+    /// The node at `at`. What is read may be nonsense when the caller holds no lock; `None` when it cannot
+    /// be a node at all.
+    #[inline]
+    pub(super) fn read(arena: &Arena, at: u64) -> Option<Node> {
+        // ORDERING: Acquire pairs with the Release that put the node into its table; the word that named
+        // it was loaded with Acquire, so Relaxed does.
+        let first = word(arena, at)?.load(Ordering::Relaxed);
+        let (meta, handles, key_at) = if first & PLAIN != 0 {
+            (first, 0, at + WORD)
+        } else {
+            let handles = word(arena, at + WORD)?.load(Ordering::Relaxed);
+            (word(arena, at + 2 * WORD)?.load(Ordering::Relaxed), handles, at + 3 * WORD)
+        };
+        let (key_len, value_len) = ((meta & !PLAIN) >> 32, meta & u64::from(u32::MAX));
+        Some(Node { at, key_at, key_len, value_len, handles })
+    }
+
+    #[inline]
+    fn value_at(&self) -> u64 {
+        self.key_at + padded(self.key_len)
+    }
+
+    /// Whether it carries no handles.
+    #[inline]
+    pub(super) fn is_plain(&self) -> bool {
+        self.handles == 0
+    }
+
+    fn end(&self) -> u64 {
+        self.value_at() + padded(self.value_len) + WORD * self.handles
+    }
+
+    /// Whether the node has this key.
+    #[inline]
+    pub(super) fn has_key(&self, arena: &Arena, key: &[u8]) -> bool {
+        if self.key_len != key.len() as u64 {
+            return false;
+        }
+        let (words, rest) = key.as_chunks::<8>();
+        let is = |i: usize, expected: u64| {
+            word(arena, self.key_at + WORD * i as u64).is_some_and(|w| w.load(Ordering::Relaxed) == expected)
+        };
+        if let ([only], []) = (words, rest) {
+            return is(0, u64::from_le_bytes(*only));
+        }
+        let mut last = [0; 8];
+        last[..rest.len()].copy_from_slice(rest);
+        words.iter().enumerate().all(|(i, chunk)| is(i, u64::from_le_bytes(*chunk)))
+            && (rest.is_empty() || is(words.len(), u64::from_le_bytes(last)))
+    }
+
+    /// The word that is the whole value, if it is one that can be exchanged by one store.
+    #[inline]
+    pub(super) fn value_word(&self, arena: &Arena, len: usize) -> Option<&'static AtomicU64> {
+        let fits = self.handles == 0 && self.key_at == self.at + WORD && self.value_len <= WORD;
+        (fits && self.value_len > 0 && self.value_len == len as u64).then(|| word(arena, self.value_at()))?
+    }
+
+    /// Copies the value, or the whole node if it carries handles, while `still` says that it is the node it
+    /// was. `Ok(None)`: it no longer was.
+    #[inline]
+    pub(super) fn copy(
+        &self,
+        arena: &'static Arena,
+        buffer: &mut Buffer,
+        still: impl Fn() -> bool,
+    ) -> Result<Option<Found>> {
+        if self.handles != 0 {
+            return self.carry(arena, still);
+        }
+        // A length that is nonsense must not be copied.
+        let long = self.value_len > 4 * WORD;
+        if long && !still() || !buffer.fill(arena, self.value_at(), self.value_len) || !still() {
+            return Ok(None);
+        }
+        Ok(Some(Found::Copied))
+    }
+
+    /// Copies the node into a block of our own, which holds what it carries.
+    #[cold]
+    fn carry(&self, arena: &'static Arena, still: impl Fn() -> bool) -> Result<Option<Found>> {
+        if !still() {
+            return Ok(None);
+        }
+        let words = (self.end() - self.at) / WORD;
+        let copy = Mine::take(arena, words * WORD, false)?;
+        for i in 0..words {
+            let (Some(from), Some(to)) = (word(arena, self.at + WORD * i), word(arena, copy.at() + WORD * i))
+            else {
+                return Ok(None);
+            };
+            to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+        if !still() {
+            return Ok(None);
+        }
+        // A move of what it carries (see `arena/collect.rs`): our block holds it, it is touched; and if the
+        // node is still in its table then, it was held all the time.
+        blocks::announce_handles(arena, copy.at(), Tag::process(member::slot()));
+        crate::arena::payload::for_each_handle(arena, copy.at(), u64::MAX, &mut |id| touch(arena, id));
+        Ok(still().then_some(Found::Carried(copy)))
+    }
+
+    /// The key's bytes; for who holds the lock, or owns the node.
+    pub(super) fn key(&self, arena: &Arena) -> &'static [u8] {
+        arena.bytes(self.key_at, self.key_len)
+    }
+
+    /// The value's bytes; as [`key`](Node::key).
+    #[inline]
+    pub(super) fn value(&self, arena: &Arena) -> &'static [u8] {
+        arena.bytes(self.value_at(), self.value_len)
+    }
+}
+
+fn touch(arena: &Arena, id: Id) {
+    if id.index() < arena.layout.objects {
+        arena.object(id.index()).touch();
+    }
+}
+
+/// A value that was found.
+pub(crate) enum Found {
+    /// Its bytes are in the buffer.
+    Copied,
+    /// It carries handles: a node of our own.
+    Carried(Mine),
+}
+
+impl Found {
+    /// Puts the value together.
+    #[inline]
+    pub(crate) fn decode<V: Message>(self, arena: &Arena, buffer: &Buffer) -> Result<V> {
+        match self {
+            Found::Copied => encoding::from_bytes(buffer.bytes()),
+            Found::Carried(node) => decode(arena, &node),
+        }
+    }
+}
+
+/// The value of a node of our own.
+pub(crate) fn decode<V: Message>(arena: &Arena, node: &Mine) -> Result<V> {
+    decode_at(arena, node.at())
+}
+
+/// The key and the value of a node of our own.
+pub(crate) fn decode_both<K: Message, V: Message>(arena: &Arena, node: &Mine) -> Result<(K, V)> {
+    let node = Node::read(arena, node.at()).ok_or_else(damaged)?;
+    handle::emptying(|| {
+        Ok((encoding::from_bytes(node.key(arena))?, encoding::from_bytes(node.value(arena))?))
+    })
+}
+
+/// The value of a node that cannot change meanwhile.
+pub(super) fn decode_at<V: Message>(arena: &Arena, at: u64) -> Result<V> {
+    let node = Node::read(arena, at).ok_or_else(damaged)?;
+    handle::emptying(|| encoding::from_bytes(node.value(arena)))
+}
+
+pub(super) fn damaged() -> Error {
+    Error::Message("a damaged entry".into())
+}
+
+/// Writes a node into a block of this process. With `now`, does not wait for memory to come back.
+pub(super) fn make(arena: &'static Arena, key: Encoded, value: Encoded, now: bool) -> Result<Mine> {
+    if key.bytes.len() > MOST_KEY || value.bytes.len() > MOST_VALUE {
+        return Err(Error::InvalidArgument(format!(
+            "a key of {} bytes with a value of {} bytes: the most is 2 GiB and 4 GiB",
+            key.bytes.len(),
+            value.bytes.len()
+        )));
+    }
+    let (key_len, value_len) = (key.bytes.len() as u64, value.bytes.len() as u64);
+    let handles = (key.ids.len() + value.ids.len()) as u64;
+    let content = WORD + padded(key_len) + padded(value_len);
+    let before_meta = if handles == 0 { 0 } else { HEADER };
+    let node = Mine::take(arena, before_meta + content + WORD * handles, now)?;
+    let at = node.at();
+    // CRASH: the block is ours, and swept.
+    let mut meta = key_len << 32 | value_len;
+    if handles == 0 {
+        meta |= PLAIN;
+    } else {
+        arena.write(at, &content.to_le_bytes());
+        arena.write(at + WORD, &handles.to_le_bytes());
+    }
+    let mut end = at + before_meta;
+    for part in [&meta.to_le_bytes()[..], key.bytes, value.bytes] {
+        let next = end + padded(part.len() as u64);
+        if next > end {
+            arena.write(next - WORD, &[0; WORD as usize]);
+        }
+        arena.write(end, part);
+        end = next;
+    }
+    if handles != 0 {
+        for (i, id) in key.ids.iter().chain(value.ids).enumerate() {
+            arena.write(end + WORD * i as u64, &id.0.to_le_bytes());
+        }
+        blocks::announce_handles(arena, at, Tag::process(member::slot()));
+        // The objects are held by the value until we return, and by the block from here on.
+        key.ids.iter().chain(value.ids).for_each(|&id| touch(arena, id));
+    }
+    Ok(node)
+}

@@ -1,0 +1,433 @@
+//! A list in shared memory: a table that goes round.
+//!
+//! ```text
+//! ┌──────┬───┬────┬────┬────┬────┬────┬────┐
+//! │ ends │ 0 │ c  │ d  │    │    │ a  │ b  │      ends: 32 bits first │ 32 bits length
+//! └──────┴───┴────┴────┴────┴────┴────┴────┘
+//! ```
+//!
+//! At both ends, `ends` is what is changed; in the middle, the whole table. A word that is not between the ends
+//! is `EMPTY`; recovery sees to that when a death has left something there.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::copy::Buffer;
+use super::mine::Mine;
+use super::node::{self, Encoded, Found, Node, decode_at};
+use super::part::{self, Change, Inside, Part, Turn, WITH_NODES};
+use super::table::{EMPTY, Emptied, Table, naming, node_of};
+use super::{LOOKS, Old, exchange_word, make_parts, parts_at};
+use crate::arena::blocks::Tag;
+use crate::arena::handle::Handle;
+use crate::arena::objects::{Body, Kind};
+use crate::arena::{Arena, encoding, heap, member};
+use crate::{Error, Message, Result};
+
+/// A list in its object: all that there is of it is in blocks.
+#[repr(C)]
+pub(crate) struct ListBody(AtomicU64);
+
+// SAFETY: an atomic, and zero is valid.
+unsafe impl Body for ListBody {
+    const KIND: Kind = Kind::List;
+}
+
+/// The first word that may name a node.
+const FIRST: u64 = 2;
+
+/// A list, as this process sees it.
+#[derive(Clone, Copy)]
+pub(crate) struct Sequence {
+    arena: &'static Arena,
+    parts: &'static [Part; 1],
+    object: u32,
+}
+
+/// Which end.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    Front,
+    Back,
+}
+
+/// A table with its ends, as they are now.
+#[derive(Clone, Copy)]
+struct Ring {
+    table: Table,
+    first: u64,
+    len: u64,
+}
+
+impl Ring {
+    fn room(self) -> u64 {
+        if self.table.0 == 0 { 0 } else { self.table.len() - FIRST }
+    }
+
+    /// The word for the index, which may be one behind the last, or -1.
+    fn cell(self, arena: &Arena, index: u64) -> Option<&'static AtomicU64> {
+        let room = self.room();
+        // Ends that are nonsense lead to a word of the arena like any other.
+        let at = self.first.wrapping_add(index).wrapping_add(room);
+        self.table.cell(arena, FIRST + at % room.max(1))
+    }
+
+    fn node(self, arena: &Arena, index: u64) -> Option<u64> {
+        if index >= self.len {
+            return None;
+        }
+        node_of(self.cell(arena, index)?.load(Ordering::Acquire))
+    }
+
+    fn ends(first: u64, len: u64) -> u64 {
+        first << 32 | len
+    }
+
+    /// What `ends` becomes when the list begins so many words later, and has so many more.
+    fn moved(self, later: i64, more: i64) -> u64 {
+        let first = (self.first + self.room()).wrapping_add_signed(later) % self.room();
+        Ring::ends(first, self.len.wrapping_add_signed(more))
+    }
+}
+
+impl Sequence {
+    /// An empty one, and the object that owns it.
+    pub(crate) fn make() -> Result<(Handle, Sequence)> {
+        let handle = make_parts::<ListBody, 1>()?;
+        let sequence = Sequence::of(handle.id().index())?;
+        Ok((handle, sequence))
+    }
+
+    /// The list that an object owns. The caller holds the object.
+    pub(crate) fn of(index: u32) -> Result<Sequence> {
+        member::arena()?;
+        Sequence::find(index).ok_or_else(|| Error::StaleHandle("this list no longer exists".into()))
+    }
+
+    /// As [`of`](Sequence::of), for recovery.
+    pub(super) fn find(index: u32) -> Option<Sequence> {
+        let arena = member::mapped()?;
+        let block = arena.object(index).blocks[0].load(Ordering::Acquire);
+        arena.layout.span_of(block)?;
+        Some(Sequence { arena, parts: parts_at(arena, block), object: index })
+    }
+
+    pub(crate) fn arena(&self) -> &'static Arena {
+        self.arena
+    }
+
+    fn part(&self) -> &'static Part {
+        &self.parts[0]
+    }
+
+    fn turn(&self) -> Result<Turn> {
+        self.part().turn(self.arena, self.parts)
+    }
+
+    fn ring(&self) -> Ring {
+        // ORDERING: Acquire pairs with the Release in `Part::commit`.
+        let table = Table(self.part().table.load(Ordering::Acquire));
+        let ends = if table.0 == 0 { None } else { table.cell(self.arena, 0) };
+        let ends = ends.map_or(0, |ends| ends.load(Ordering::Acquire));
+        Ring { table, first: ends >> 32, len: ends & u64::from(u32::MAX) }
+    }
+
+    fn commit(&self, change: Change) {
+        self.part().commit(self.arena, Tag::object(self.object), change, FIRST);
+    }
+
+    /// Looks, without the lock as long as that comes to something. `look` is told whether what it sees is sure
+    /// to be as it is.
+    fn looking<R>(&self, mut look: impl FnMut(&dyn Fn() -> bool) -> Result<Option<R>>) -> Result<R> {
+        loop {
+            for _ in 0..LOOKS {
+                let now = self.part().look();
+                if now.is_nowhere() {
+                    member::arena()?;
+                }
+                if let Some(seen) = look(&|| now.holds())? {
+                    return Ok(seen);
+                }
+                std::hint::spin_loop();
+            }
+            if !part::is_inside(self.parts) {
+                let _turn = self.turn()?;
+                if let Some(seen) = look(&|| true)? {
+                    return Ok(seen);
+                }
+            }
+        }
+    }
+
+    /// How many items there are.
+    pub(crate) fn len(&self) -> Result<u64> {
+        self.looking(|still| {
+            let len = self.ring().len;
+            Ok(still().then_some(len))
+        })
+    }
+
+    /// Copies an item, if it is there.
+    pub(crate) fn get(&self, index: u64, buffer: &mut Buffer) -> Result<Option<Found>> {
+        self.looking(|still| {
+            let Some(at) = self.ring().node(self.arena, index) else { return Ok(still().then_some(None)) };
+            let Some(node) = Node::read(self.arena, at) else { return Ok(None) };
+            Ok(node.copy(self.arena, buffer, still)?.map(Some))
+        })
+    }
+
+    /// Puts an item at one end.
+    pub(crate) fn push(&self, end: End, value: Encoded<'_>) -> Result<()> {
+        let node = node::make(self.arena, NOTHING, value, false)?;
+        let _turn = self.turn()?;
+        self.push_node(end, node)
+    }
+
+    fn push_node(&self, end: End, node: Mine) -> Result<()> {
+        let mut ring = self.ring();
+        if ring.len == ring.room() {
+            ring = self.rebuild(ring, ring.len + 1, None, [None, None])?;
+        }
+        let (index, to) = match end {
+            End::Back => (ring.len, ring.moved(0, 1)),
+            End::Front => (u64::MAX, ring.moved(-1, 1)),
+        };
+        let (Some(cell), Some(at)) = (ring.cell(self.arena, index), ring.table.cell(self.arena, 0)) else {
+            return Err(node::damaged());
+        };
+        // CRASH: the word is not between the ends yet; recovery makes it `EMPTY` again.
+        cell.store(naming(0, node.at()), Ordering::Release);
+        self.commit(Change { at, to, fresh: [node.at(), 0], stale: [0; 2] });
+        node.given_away();
+        Ok(())
+    }
+
+    /// Takes an item from one end.
+    pub(crate) fn pop(&self, end: End) -> Result<Old> {
+        let turn = self.turn()?;
+        self.pop_locked(turn, end)
+    }
+
+    fn pop_locked(&self, turn: Turn, end: End) -> Result<Old> {
+        let ring = self.ring();
+        let Some(last) = ring.len.checked_sub(1) else { return Ok(Old::Nothing) };
+        let (index, to) = match end {
+            End::Back => (last, ring.moved(0, -1)),
+            End::Front => (0, ring.moved(1, -1)),
+        };
+        let (cell, at) = (ring.cell(self.arena, index), ring.table.cell(self.arena, 0));
+        let (Some(cell), Some(at), Some(node)) = (cell, at, ring.node(self.arena, index)) else {
+            return Err(node::damaged());
+        };
+        self.commit(Change { at, to, fresh: [0; 2], stale: [node, 0] });
+        let old = Mine::adopt(self.arena, node);
+        // CRASH: recovery does this if we die before.
+        cell.store(EMPTY, Ordering::Release);
+        let emptied = self.shrink();
+        drop(turn);
+        drop(emptied);
+        Ok(Old::Node(old))
+    }
+
+    /// Gives memory back when little is left.
+    fn shrink(&self) -> Option<Emptied> {
+        let ring = self.ring();
+        if ring.len == 0 {
+            return self.drop_table();
+        }
+        if ring.table.len() > Table::FEWEST && 8 * ring.len < ring.table.len() {
+            // Without memory for it, it has to stay as it is.
+            let _ = self.rebuild(ring, 2 * ring.len, None, [None, None]);
+        }
+        None
+    }
+
+    /// Puts an item before the one with this index. False when there is no such place.
+    pub(crate) fn insert(&self, index: u64, value: Encoded<'_>) -> Result<bool> {
+        let node = node::make(self.arena, NOTHING, value, false)?;
+        let _turn = self.turn()?;
+        let ring = self.ring();
+        match index {
+            _ if index > ring.len => return Ok(false),
+            _ if index == ring.len => self.push_node(End::Back, node)?,
+            0 => self.push_node(End::Front, node)?,
+            _ => {
+                self.rebuild(ring, ring.len + 1, Some((index, node.at())), [Some(node.at()), None])?;
+                node.given_away();
+            }
+        }
+        Ok(true)
+    }
+
+    /// Takes the item with this index out.
+    pub(crate) fn remove(&self, index: u64) -> Result<Old> {
+        let turn = self.turn()?;
+        let ring = self.ring();
+        let Some(node) = ring.node(self.arena, index) else { return Ok(Old::Nothing) };
+        if index == 0 {
+            return self.pop_locked(turn, End::Front);
+        }
+        if index + 1 == ring.len {
+            return self.pop_locked(turn, End::Back);
+        }
+        self.rebuild(ring, ring.len, Some((index, 0)), [None, Some(node)])?;
+        Ok(Old::Node(Mine::adopt(self.arena, node)))
+    }
+
+    /// Puts another table in the place of this one, with room for `room` items; by the same store an item comes
+    /// in, or goes (`change`: where, and which or 0). `come_and_gone` is its node.
+    fn rebuild(
+        &self,
+        ring: Ring,
+        room: u64,
+        change: Option<(u64, u64)>,
+        come_and_gone: [Option<u64>; 2],
+    ) -> Result<Ring> {
+        if room >= u64::from(u32::MAX) {
+            return Err(Error::Full("a list may have no more than four thousand million items".into()));
+        }
+        let words = (room + FIRST).max(Table::FEWEST);
+        let (table, block) = Table::make(self.arena, words, false)?;
+        let mut items: Vec<u64> = Vec::with_capacity(ring.len as usize + 1);
+        items.extend((0..ring.len).filter_map(|i| Some(ring.cell(self.arena, i)?.load(Ordering::Relaxed))));
+        match change {
+            Some((index, 0)) => _ = items.remove(index as usize),
+            Some((index, node)) => items.insert(index as usize, naming(0, node)),
+            None => {}
+        }
+        let new = Ring { table, first: 0, len: items.len() as u64 };
+        for (i, item) in items.into_iter().enumerate() {
+            new.cell(self.arena, i as u64).ok_or_else(node::damaged)?.store(item, Ordering::Relaxed);
+        }
+        let ends = table.cell(self.arena, 0).ok_or_else(node::damaged)?;
+        ends.store(Ring::ends(0, new.len), Ordering::Relaxed);
+        let [come, gone] = come_and_gone.map(|node| node.unwrap_or(0));
+        self.commit(Change {
+            at: self.part().table_cell(),
+            to: table.0,
+            fresh: [block.at(), come],
+            stale: [ring.table.0, gone],
+        });
+        block.given_away();
+        if ring.table.0 != 0 {
+            drop(Mine::adopt(self.arena, ring.table.offset()));
+        }
+        Ok(new)
+    }
+
+    /// Calls `f` with the item's place, which nobody else changes meanwhile; `None` when there is none.
+    pub(crate) fn with_item<R>(
+        &self,
+        index: u64,
+        f: impl FnOnce(Item<'_>) -> Result<R>,
+    ) -> Result<Option<R>> {
+        let turn = self.turn()?;
+        let ring = self.ring();
+        let (Some(at), Some(cell)) = (ring.node(self.arena, index), ring.cell(self.arena, index)) else {
+            return Ok(None);
+        };
+        f(Item { list: self, _turn: turn, cell, at }).map(Some)
+    }
+
+    /// Takes everything out.
+    pub(crate) fn clear(&self) -> Result<()> {
+        let turn = self.turn()?;
+        let emptied = self.drop_table();
+        drop(turn);
+        drop(emptied);
+        heap::trim(self.arena, member::slot());
+        Ok(())
+    }
+
+    fn drop_table(&self) -> Option<Emptied> {
+        let table = self.ring().table;
+        if table.0 == 0 {
+            return None;
+        }
+        let at = self.part().table_cell();
+        self.commit(Change { at, to: 0, fresh: [0; 2], stale: [table.0 | WITH_NODES, 0] });
+        Some(Emptied { arena: self.arena, table, first: FIRST })
+    }
+
+    /// Copies everything as it is at one moment.
+    pub(crate) fn copy(&self, mut plain: impl FnMut(&[u8])) -> Result<Vec<(u64, Mine)>> {
+        let (mut carried, mut unused) = (Vec::new(), Buffer::new());
+        let turn = self.turn()?;
+        let ring = self.ring();
+        for index in 0..ring.len {
+            let node = ring.node(self.arena, index).and_then(|at| Node::read(self.arena, at));
+            let node = node.ok_or_else(node::damaged)?;
+            if node.is_plain() {
+                plain(node.value(self.arena));
+            } else if let Some(Found::Carried(copy)) = node.copy(self.arena, &mut unused, || true)? {
+                carried.push((index, copy));
+            }
+        }
+        drop(turn);
+        Ok(carried)
+    }
+
+    /// Releases the lock at `offset`, which a dead thread held or was about to take.
+    pub(super) fn bury(&self, arena: &Arena, slot: u32, id: u32, offset: u64) {
+        if self.part().is_locked_by_word_at(arena, offset) {
+            let owner = Tag::object(self.object);
+            self.part().bury(arena, (slot, id), owner, FIRST, || self.empty_beyond_ends());
+        }
+    }
+
+    fn empty_beyond_ends(&self) {
+        let ring = self.ring();
+        for index in ring.len..ring.room() {
+            if let Some(cell) = ring.cell(self.arena, index) {
+                cell.store(EMPTY, Ordering::Release);
+            }
+        }
+    }
+
+    /// Every block that can be reached, and how many words beyond the ends are not empty.
+    #[cfg(feature = "internals")]
+    pub(crate) fn inventory(&self) -> (Vec<u64>, usize) {
+        let ring = self.ring();
+        let mut blocks = vec![self.arena.object(self.object).blocks[0].load(Ordering::Acquire)];
+        blocks.extend((ring.table.0 != 0).then(|| ring.table.offset()));
+        blocks.extend((0..ring.len).filter_map(|index| ring.node(self.arena, index)));
+        let beyond = (ring.len..ring.room()).filter_map(|index| ring.cell(self.arena, index));
+        (blocks, beyond.filter(|cell| cell.load(Ordering::Relaxed) != EMPTY).count())
+    }
+}
+
+/// What items have in the place of a key.
+const NOTHING: Encoded<'static> = Encoded { bytes: &[], ids: &[] };
+
+/// An item's place in a locked list.
+pub(crate) struct Item<'a> {
+    list: &'a Sequence,
+    _turn: Turn,
+    cell: &'static AtomicU64,
+    at: u64,
+}
+
+impl Item<'_> {
+    /// Puts the item together.
+    pub(crate) fn decode<T: Message>(&self) -> Result<T> {
+        let _inside = Inside::enter();
+        let node = Node::read(self.list.arena, self.at).ok_or_else(node::damaged)?;
+        if node.is_plain() {
+            return encoding::from_bytes(node.value(self.list.arena));
+        }
+        decode_at(self.list.arena, self.at)
+    }
+
+    /// Puts another one in its place. Gives what was there before; it is to be freed after the lock.
+    pub(crate) fn put(self, value: Encoded<'_>) -> Result<Old> {
+        let arena = self.list.arena;
+        let node = Node::read(arena, self.at).ok_or_else(node::damaged)?;
+        if let Some(old) = exchange_word(arena, &node, value) {
+            return Ok(old);
+        }
+        let node = node::make(arena, NOTHING, value, false)?;
+        let to = naming(0, node.at());
+        self.list.commit(Change { at: self.cell, to, fresh: [node.at(), 0], stale: [self.at, 0] });
+        node.given_away();
+        Ok(Old::Node(Mine::adopt(arena, self.at)))
+    }
+}

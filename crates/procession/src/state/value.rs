@@ -1,0 +1,306 @@
+//! [`Value`]: anything that serde knows, as one value in shared memory.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::arena::blocks::{self, Tag};
+use crate::arena::encoding::Message;
+use crate::arena::handle::Handle;
+use crate::arena::objects::{Body, Kind, Object, check_name};
+use crate::arena::payload;
+use crate::arena::thread::with_me;
+use crate::arena::{Arena, collect, member};
+use crate::os::clock::Deadline;
+use crate::rules::{self, Rule};
+use crate::sync::raw::lock::{self as raw, Held, RawLock};
+use crate::sync::raw::word::Outcome;
+use crate::sync::taking;
+use crate::sync::wait::travels;
+use crate::{Error, Result};
+
+/// A value in shared memory; its bytes lie in a block.
+///
+/// | block      | what it is                                                       |
+/// |------------|------------------------------------------------------------------|
+/// | `NOW`      | the value                                                        |
+/// | `NEXT`     | one that is about to become it, or has just                       |
+/// | `BEFORE`   | one that is about not to be it, or has just ceased to             |
+///
+/// Only whoever holds the lock moves them. The one store to `NOW` makes a change happen; after a death the
+/// others are freed, if they are not the value.
+#[repr(C)]
+pub(crate) struct ValueBody {
+    lock: RawLock,
+    _rest: [AtomicU64; 6],
+}
+
+// SAFETY: atomics only, 64 bytes, and all zero is a free lock.
+#[allow(unsafe_code, reason = "says that the layout is made of atomics")]
+unsafe impl Body for ValueBody {
+    const KIND: Kind = Kind::Value;
+}
+
+const NOW: usize = 0;
+const NEXT: usize = 1;
+const BEFORE: usize = 2;
+
+/// One value that processes share, of any type that can be sent: numbers, `bool`, `String`, enums,
+/// structures, handles.
+///
+/// ```
+/// use procession::{Process, state::Value};
+///
+/// let tickets = Value::new(100u32)?;
+/// let sell = |tickets: Value<u32>| tickets.update(|n| *n -= 1);
+/// let buyers: Vec<_> =
+///     (0..4).map(|_| Process::spawn(sell, (tickets.clone(),))).collect::<Result<_, _>>()?;
+/// for buyer in buyers {
+///     buyer.join()??;
+/// }
+/// assert_eq!(tickets.get()?, 96);
+/// # Ok::<(), procession::Error>(())
+/// ```
+///
+/// Every call has the value to itself, so all of them wait for one another, as long as an
+/// [`update`](Value::update) takes. For plain numbers that are changed very often a
+/// [`Mutex`](crate::sync::Mutex) is faster.
+///
+/// # If a process dies
+///
+/// In any call: the value is the old one or the new one, and nobody is held up. There is nothing to recover.
+pub struct Value<T> {
+    handle: Handle,
+    _value: PhantomData<fn(T) -> T>,
+}
+
+impl<T: Message> Value<T> {
+    /// Shares a value.
+    ///
+    /// # Errors
+    /// When the value cannot be taken apart, and when the shared memory is full or cannot be had.
+    pub fn new(value: T) -> Result<Value<T>> {
+        Value::named("", value)
+    }
+
+    /// Shares a value with a name of at most 95 bytes, which reports show.
+    ///
+    /// # Errors
+    /// As [`Value::new`]; and when the name is too long.
+    pub fn named(name: &str, value: T) -> Result<Value<T>> {
+        check_name(name)?;
+        let block = payload::pack(&value)?;
+        let made = Handle::create::<ValueBody>(|object| {
+            object.set_name(name);
+            object.blocks[NOW].store(block, Ordering::Relaxed);
+        });
+        let (arena, mine) = (member::arena()?, Tag::process(member::slot()));
+        match &made {
+            // CRASH: until then the block is this process's, which is the only one that has the object.
+            Ok(handle) => drop_flag(blocks::hand_over(arena, block, mine, Tag::object(handle.id().index()))),
+            Err(_) => drop_flag(block != 0 && blocks::free(arena, member::slot(), block, mine)),
+        }
+        // What lies in the block keeps alive what it names from here on.
+        drop(value);
+        Value::of(made?)
+    }
+
+    /// A copy of the value.
+    ///
+    /// # Errors
+    /// [`Error::Lock`] with a deadlock when this is called by an update of the same value;
+    /// [`Error::Forked`] in a plain fork of a member of the family.
+    pub fn get(&self) -> Result<T> {
+        self.enter()?.read()
+    }
+
+    /// Puts another value in its place.
+    ///
+    /// # Errors
+    /// As [`get`](Value::get); when the value cannot be taken apart; and when the shared memory is full. Then
+    /// the old value stays.
+    pub fn set(&self, value: T) -> Result<()> {
+        let block = payload::pack(&value)?;
+        match self.enter() {
+            Ok(inside) => inside.publish(block),
+            Err(error) => {
+                discard(block);
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// Changes the value, and gives what `change` returns. Nobody else sees or changes the value meanwhile. If
+    /// `change` panics, the old value stays.
+    ///
+    /// # Errors
+    /// As [`set`](Value::set). What `change` returned is lost then.
+    ///
+    /// ```
+    /// use procession::state::Value;
+    /// let words = Value::new(vec!["fore".to_string()])?;
+    /// let len = words.update(|words| {
+    ///     words.push("aft".into());
+    ///     words.len()
+    /// })?;
+    /// assert_eq!((len, words.get()?.join(" ")), (2, "fore aft".into()));
+    /// # Ok::<(), procession::Error>(())
+    /// ```
+    pub fn update<R>(&self, change: impl FnOnce(&mut T) -> R) -> Result<R> {
+        let inside = self.enter()?;
+        let mut value = inside.read()?;
+        let result = change(&mut value);
+        inside.publish(payload::pack(&value)?);
+        Ok(result)
+    }
+
+    /// Puts `new` in the place of the value if that is `current`. Gives the value as it was before: `Ok` if it
+    /// was replaced, `Err` if not.
+    ///
+    /// # Errors
+    /// As [`set`](Value::set).
+    ///
+    /// ```
+    /// use procession::state::Value;
+    /// let state = Value::new("idle".to_string())?;
+    /// assert_eq!(state.compare_exchange(&"idle".into(), "busy".into())?, Ok("idle".into()));
+    /// assert_eq!(state.compare_exchange(&"idle".into(), "busy".into())?, Err("busy".into()));
+    /// # Ok::<(), procession::Error>(())
+    /// ```
+    pub fn compare_exchange(&self, current: &T, new: T) -> Result<Result<T, T>>
+    where
+        T: PartialEq,
+    {
+        let block = payload::pack(&new)?;
+        let seen = self.enter().and_then(|inside| {
+            let value: T = inside.read()?;
+            let same = value == *current;
+            if same {
+                inside.publish(block);
+            }
+            Ok((same, value))
+        });
+        match seen {
+            Ok((true, before)) => Ok(Ok(before)),
+            Ok((false, now)) => {
+                discard(block);
+                Ok(Err(now))
+            }
+            Err(error) => {
+                discard(block);
+                Err(error)
+            }
+        }
+    }
+}
+
+/// For what says whether it did anything, where that does not matter.
+fn drop_flag(_: bool) {}
+
+/// Frees a block that did not become the value.
+fn discard(block: u64) {
+    if let Some(arena) = member::mapped().filter(|_| block != 0)
+        && blocks::free(arena, member::slot(), block, Tag::process(member::slot()))
+    {
+        collect::want(arena);
+    }
+}
+
+impl<T> Value<T> {
+    fn of(handle: Handle) -> Result<Value<T>> {
+        Ok(Value { handle, _value: PhantomData })
+    }
+
+    fn enter(&self) -> Result<Inside<'_>> {
+        let arena = member::arena()?;
+        let body: &'static ValueBody = self.handle.body();
+        let offset = self.handle.hot_offset();
+        let held = match body.lock.acquire_quickly(offset) {
+            Some(held) => held,
+            None => match with_me(|me| body.lock.acquire(me, offset, true, Deadline::NEVER))?? {
+                (_, Some(held)) => held,
+                (Outcome::Relocked, None) => {
+                    return Err(taking::itself_named(self.handle.object().name()).into());
+                }
+                (_, None) => return Err(Error::Other("the value is not to be had".into())),
+            },
+        };
+        Ok(Inside { arena, body, held, handle: &self.handle })
+    }
+}
+
+/// The value is ours alone.
+struct Inside<'a> {
+    arena: &'static Arena,
+    body: &'static ValueBody,
+    held: Held,
+    handle: &'a Handle,
+}
+
+impl Inside<'_> {
+    fn read<T: Message>(&self) -> Result<T> {
+        payload::unpack(self.arena, self.handle.object().blocks[NOW].load(Ordering::Acquire))
+    }
+
+    /// Makes a block of ours the value.
+    fn publish(&self, block: u64) {
+        let (object, index) = (self.handle.object(), self.handle.id().index());
+        let before = object.blocks[NOW].load(Ordering::Relaxed);
+        // CRASH: a block is named before it becomes the object's, so that recovery finds it if it does not
+        // become the value.
+        object.blocks[NEXT].store(block, Ordering::Release);
+        object.blocks[BEFORE].store(before, Ordering::Release);
+        if block != 0 {
+            blocks::hand_over(self.arena, block, Tag::process(member::slot()), Tag::object(index));
+        }
+        // CRASH: the change happens here.
+        object.blocks[NOW].store(block, Ordering::SeqCst);
+        if before != 0 && blocks::free(self.arena, member::slot(), before, Tag::object(index)) {
+            collect::want(self.arena);
+        }
+        object.blocks[BEFORE].store(0, Ordering::Release);
+        object.blocks[NEXT].store(0, Ordering::Release);
+    }
+}
+
+impl Drop for Inside<'_> {
+    fn drop(&mut self) {
+        self.body.lock.release(self.held);
+    }
+}
+
+/// Releases the value's lock if the dead thread with record `id` held it, and frees what it leaves that is
+/// not the value.
+pub(crate) fn bury(arena: &Arena, slot: u32, id: u32, (index, object): (u32, &'static Object), offset: u64) {
+    let body: &'static ValueBody = object.body();
+    if arena.offset_of(&raw const body.lock) != offset {
+        return;
+    }
+    raw::bury(arena, id, &body.lock, |_| {
+        let now = object.blocks[NOW].load(Ordering::Acquire);
+        for block in [&object.blocks[NEXT], &object.blocks[BEFORE]] {
+            let at = block.load(Ordering::Acquire);
+            if at != 0 && at != now && rules::holds(Rule::ValueRepaired) {
+                blocks::free(arena, slot, at, Tag::object(index));
+            }
+            block.store(0, Ordering::Release);
+        }
+        false
+    });
+}
+
+impl<T> Clone for Value<T> {
+    fn clone(&self) -> Value<T> {
+        Value { handle: self.handle.clone(), _value: PhantomData }
+    }
+}
+
+impl<T> fmt::Debug for Value<T> {
+    /// Tells its name. It does not show the value.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Value").field("name", &self.handle.object().name()).finish_non_exhaustive()
+    }
+}
+
+travels!(Value<T: Sized>, Kind::Value);

@@ -1,0 +1,280 @@
+//! [`Condvar`]: waiting for a condition that a lock guards.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use super::body::LockBody;
+use super::error::LockError;
+use super::grip::Grip;
+use super::guard::LockGuard;
+use super::mutex::MutexGuard;
+use super::raw::event;
+use super::raw::park::Wait;
+use super::taking;
+use super::wait::travels;
+use crate::Result;
+use crate::arena::handle::Handle;
+use crate::arena::member;
+use crate::arena::objects::{Body, Kind};
+use crate::arena::thread::with_me;
+use crate::os::clock::Deadline;
+use crate::os::futex;
+
+/// A condition variable in shared memory: the count of notifications.
+#[repr(C)]
+struct CondvarBody {
+    events: AtomicU32,
+}
+
+// SAFETY: an atomic, and zero is a count.
+#[allow(unsafe_code, reason = "says that the layout is made of atomics")]
+unsafe impl Body for CondvarBody {
+    const KIND: Kind = Kind::Condvar;
+}
+
+/// Where those sleep who wait for a condition on what a [`Lock`](super::Lock) or a
+/// [`Mutex`](super::Mutex) guards.
+///
+/// ```
+/// use procession::{Process, sync::{Condvar, Mutex}};
+///
+/// let (count, changed) = (Mutex::new(0u32)?, Condvar::new()?);
+/// Process::spawn(|count: Mutex<u32>, changed: Condvar| -> procession::Result<()> {
+///     *count.lock()? = 3;
+///     changed.notify_all()
+/// }, (count.clone(), changed.clone()))?;
+///
+/// let count = changed.wait_while(count.lock()?, |count| **count < 3)?;
+/// assert_eq!(*count, 3);
+/// # Ok::<(), procession::Error>(())
+/// ```
+///
+/// As everywhere, a wait may end without a notification: look at the condition again, or use
+/// [`wait_while`](Condvar::wait_while). A wait on an [`RLock`](super::RLock) does not exist: other guards of
+/// the thread would keep it held.
+///
+/// # If a process dies
+///
+/// While it **waits**: nobody notices, and `notify_one` and `notify_all` never wait for anybody. If it dies
+/// when it was just **woken**, or between a change and its **notification**, everyone who waits is woken to
+/// look. If somebody dies **holding the lock**, waits that end say [`LockError::OwnerDied`]; the
+/// lock is not held then, and [`lock_or_recover`](super::Lock::lock_or_recover) takes it.
+#[derive(Clone)]
+pub struct Condvar {
+    handle: Handle,
+}
+
+/// Whether a wait ended because its time was up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WaitTimeoutResult(bool);
+
+impl WaitTimeoutResult {
+    /// The time was up, and no notification had come.
+    pub fn timed_out(&self) -> bool {
+        self.0
+    }
+}
+
+mod sealed {
+    use super::{Grip, LockBody};
+
+    pub trait Parts {
+        #[expect(private_interfaces, reason = "sealed: nobody outside calls it")]
+        fn parts(&mut self) -> (&'static LockBody, &mut Grip);
+    }
+}
+
+/// The guards with which one can wait: [`LockGuard`] and [`MutexGuard`].
+pub trait Guard: sealed::Parts {}
+
+impl sealed::Parts for LockGuard<'_> {
+    #[expect(private_interfaces, reason = "sealed: nobody outside calls it")]
+    fn parts(&mut self) -> (&'static LockBody, &mut Grip) {
+        LockGuard::parts(self)
+    }
+}
+
+impl<T> sealed::Parts for MutexGuard<'_, T> {
+    #[expect(private_interfaces, reason = "sealed: nobody outside calls it")]
+    fn parts(&mut self) -> (&'static LockBody, &mut Grip) {
+        MutexGuard::parts(self)
+    }
+}
+
+impl Guard for LockGuard<'_> {}
+impl<T> Guard for MutexGuard<'_, T> {}
+
+impl Condvar {
+    /// Makes a condition variable.
+    ///
+    /// # Errors
+    /// When the shared memory is full or cannot be had.
+    pub fn new() -> Result<Condvar> {
+        Condvar::of(Handle::create::<CondvarBody>(|_| {})?)
+    }
+
+    fn of(handle: Handle) -> Result<Condvar> {
+        Ok(Condvar { handle })
+    }
+
+    pub(crate) fn events(&self) -> &'static AtomicU32 {
+        &self.handle.body::<CondvarBody>().events
+    }
+
+    /// Lets the lock go, waits to be notified, and takes the lock again: as long as both take.
+    ///
+    /// # Errors
+    /// As those of `lock`, when the lock is taken again; it is not held then.
+    pub fn wait<G: Guard>(&self, guard: G) -> Result<G, LockError> {
+        Ok(self.sleep(guard, Deadline::NEVER)?.0)
+    }
+
+    /// As [`wait`](Condvar::wait), but waits for a notification at most `timeout`. The lock is taken again
+    /// however long that takes.
+    ///
+    /// # Errors
+    /// As [`wait`](Condvar::wait).
+    ///
+    /// ```
+    /// use procession::{Lock, sync::Condvar};
+    /// let (lock, condvar) = (Lock::new()?, Condvar::new()?);
+    /// let (held, waited) = condvar.wait_timeout(lock.lock()?, std::time::Duration::from_millis(1))?;
+    /// assert!(waited.timed_out());
+    /// # Ok::<(), procession::Error>(())
+    /// ```
+    pub fn wait_timeout<G: Guard>(
+        &self,
+        guard: G,
+        timeout: Duration,
+    ) -> Result<(G, WaitTimeoutResult), LockError> {
+        self.sleep(guard, Deadline::after(timeout))
+    }
+
+    /// As [`wait_timeout`](Condvar::wait_timeout), until `deadline`.
+    ///
+    /// # Errors
+    /// As [`wait`](Condvar::wait).
+    pub fn wait_deadline<G: Guard>(
+        &self,
+        guard: G,
+        deadline: Instant,
+    ) -> Result<(G, WaitTimeoutResult), LockError> {
+        self.sleep(guard, Deadline::at(deadline))
+    }
+
+    /// Waits as long as the condition holds.
+    ///
+    /// # Errors
+    /// As [`wait`](Condvar::wait).
+    pub fn wait_while<G: Guard>(
+        &self,
+        guard: G,
+        condition: impl FnMut(&mut G) -> bool,
+    ) -> Result<G, LockError> {
+        Ok(self.sleep_while(guard, Deadline::NEVER, condition)?.0)
+    }
+
+    /// Waits as long as the condition holds, at most `timeout`; says whether it still does.
+    ///
+    /// # Errors
+    /// As [`wait`](Condvar::wait).
+    pub fn wait_timeout_while<G: Guard>(
+        &self,
+        guard: G,
+        timeout: Duration,
+        condition: impl FnMut(&mut G) -> bool,
+    ) -> Result<(G, WaitTimeoutResult), LockError> {
+        self.sleep_while(guard, Deadline::after(timeout), condition)
+    }
+
+    /// As [`wait_timeout_while`](Condvar::wait_timeout_while), until `deadline`.
+    ///
+    /// # Errors
+    /// As [`wait`](Condvar::wait).
+    pub fn wait_deadline_while<G: Guard>(
+        &self,
+        guard: G,
+        deadline: Instant,
+        condition: impl FnMut(&mut G) -> bool,
+    ) -> Result<(G, WaitTimeoutResult), LockError> {
+        self.sleep_while(guard, Deadline::at(deadline), condition)
+    }
+
+    /// Wakes one who waits, if anybody does. Never waits.
+    ///
+    /// # Errors
+    /// [`Error::Forked`](crate::Error::Forked) in a plain fork of a member of the family.
+    pub fn notify_one(&self) -> Result<()> {
+        self.notify(1)
+    }
+
+    /// Wakes everyone who waits. Never waits.
+    ///
+    /// # Errors
+    /// [`Error::Forked`](crate::Error::Forked) in a plain fork of a member of the family.
+    pub fn notify_all(&self) -> Result<()> {
+        self.notify(i32::MAX)
+    }
+
+    fn notify(&self, count: i32) -> Result<()> {
+        member::arena()?;
+        // ORDERING: what the caller changed before, perhaps without the lock, comes before the look for
+        // sleepers.
+        std::sync::atomic::fence(Ordering::SeqCst);
+        event::notify(self.events(), count);
+        Ok(())
+    }
+
+    fn sleep_while<G: Guard>(
+        &self,
+        mut guard: G,
+        deadline: Deadline,
+        mut condition: impl FnMut(&mut G) -> bool,
+    ) -> Result<(G, WaitTimeoutResult), LockError> {
+        let mut late = false;
+        while condition(&mut guard) {
+            if late {
+                return Ok((guard, WaitTimeoutResult(true)));
+            }
+            let (again, waited) = self.sleep(guard, deadline)?;
+            (guard, late) = (again, waited.timed_out() || deadline.passed());
+        }
+        Ok((guard, WaitTimeoutResult(false)))
+    }
+
+    fn sleep<G: Guard>(&self, mut guard: G, deadline: Deadline) -> Result<(G, WaitTimeoutResult), LockError> {
+        let arena = member::arena().map_err(|e| LockError::unusable(&e))?;
+        let events = self.events();
+        let (body, grip) = guard.parts();
+        let timed_out = with_me(|me| {
+            let wait = Wait::announce_event(arena, me.record(), events);
+            // Who notifies after we have let the lock go finds us: either asleep or refused.
+            let ticket = event::prepare(events);
+            taking::release(body, grip);
+            wait.sleep_as(events, ticket, deadline, futex::class_of(me.owner()))
+        });
+        let taken = match timed_out {
+            Ok(_) => taking::slowly(body, false, Deadline::NEVER),
+            Err(error) => return Err(LockError::unusable(&error)), // still held, until the guard is dropped
+        };
+        match (taken, timed_out) {
+            (Ok(again), timed_out) => {
+                *grip = again;
+                Ok((guard, WaitTimeoutResult(timed_out.unwrap_or(false))))
+            }
+            (Err(error), _) => {
+                std::mem::forget(guard); // it holds nothing any more
+                Err(*error)
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Condvar {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Condvar").finish_non_exhaustive()
+    }
+}
+
+travels!(Condvar, Kind::Condvar);

@@ -1,0 +1,85 @@
+//! The eight ways to take a lock, the same for every kind.
+
+/// Methods that end in `self.take(recover, deadline)`, which gives a `Result<$guard, LockError>`.
+macro_rules! lock_forms {
+    ($guard:ty, $what:literal, [$lock:ident, $try_lock:ident, $timeout:ident, $deadline:ident],
+     [$recover:ident, $try_recover:ident, $recover_timeout:ident, $recover_deadline:ident]) => {
+        #[doc = concat!("Takes ", $what, " if nobody has it.")]
+        ///
+        /// # Errors
+        #[doc = concat!("[`LockError::WouldBlock`](crate::sync::LockError::WouldBlock) when somebody has it; otherwise as [`", stringify!($lock), "`](Self::", stringify!($lock), ").")]
+        pub fn $try_lock(&self) -> Result<$guard, $crate::sync::LockError> {
+            let now = $crate::os::clock::Deadline::after(std::time::Duration::ZERO);
+            self.take(false, now).map_err($crate::sync::LockError::at_once)
+        }
+
+        #[doc = concat!("Takes ", $what, ", and waits for it at most `timeout`. A timeout of zero tries once.")]
+        ///
+        /// # Errors
+        #[doc = concat!("[`LockError::TimedOut`](crate::sync::LockError::TimedOut) when somebody had it all the time; otherwise as [`", stringify!($lock), "`](Self::", stringify!($lock), ").")]
+        pub fn $timeout(&self, timeout: std::time::Duration) -> Result<$guard, $crate::sync::LockError> {
+            self.take(false, $crate::os::clock::Deadline::after(timeout))
+        }
+
+        #[doc = concat!("Takes ", $what, ", and waits for it at most until `deadline`.")]
+        ///
+        /// # Errors
+        #[doc = concat!("As [`", stringify!($timeout), "`](Self::", stringify!($timeout), ").")]
+        pub fn $deadline(&self, deadline: std::time::Instant) -> Result<$guard, $crate::sync::LockError> {
+            self.take(false, $crate::os::clock::Deadline::at(deadline))
+        }
+
+        #[doc = concat!("Takes ", $what, " also when it is marked, clears the mark, and tells: `recovered_from()` of the guard says who died. Waits as long as it takes.")]
+        ///
+        /// If this process dies before it lets go, the mark is there again.
+        ///
+        /// # Errors
+        #[doc = concat!("As [`", stringify!($lock), "`](Self::", stringify!($lock), "), but for the mark.")]
+        pub fn $recover(&self) -> Result<$guard, $crate::sync::LockError> {
+            self.take(true, $crate::os::clock::Deadline::NEVER)
+        }
+
+        #[doc = concat!("As [`", stringify!($recover), "`](Self::", stringify!($recover), "), if nobody has it.")]
+        ///
+        /// # Errors
+        /// [`LockError::WouldBlock`](crate::sync::LockError::WouldBlock) when somebody has it.
+        pub fn $try_recover(&self) -> Result<$guard, $crate::sync::LockError> {
+            let now = $crate::os::clock::Deadline::after(std::time::Duration::ZERO);
+            self.take(true, now).map_err($crate::sync::LockError::at_once)
+        }
+
+        #[doc = concat!("As [`", stringify!($recover), "`](Self::", stringify!($recover), "), but waits at most `timeout`.")]
+        ///
+        /// # Errors
+        /// [`LockError::TimedOut`](crate::sync::LockError::TimedOut) when somebody had it all the time.
+        pub fn $recover_timeout(&self, timeout: std::time::Duration) -> Result<$guard, $crate::sync::LockError> {
+            self.take(true, $crate::os::clock::Deadline::after(timeout))
+        }
+
+        #[doc = concat!("As [`", stringify!($recover), "`](Self::", stringify!($recover), "), but waits at most until `deadline`.")]
+        ///
+        /// # Errors
+        #[doc = concat!("As [`", stringify!($recover_timeout), "`](Self::", stringify!($recover_timeout), ").")]
+        pub fn $recover_deadline(&self, deadline: std::time::Instant) -> Result<$guard, $crate::sync::LockError> {
+            self.take(true, $crate::os::clock::Deadline::at(deadline))
+        }
+    };
+}
+
+/// What the guard of a lock tells and can do, for guards with a field `grip`.
+macro_rules! guard_news {
+    () => {
+        /// Who died or panicked holding it before us, if it was marked when it was taken.
+        pub fn recovered_from(&self) -> Option<&$crate::sync::OwnerDied> {
+            self.grip.news()
+        }
+
+        /// Marks it: whoever comes next is told that what it guards may be broken, as if this thread had
+        /// panicked.
+        pub fn poison(mut self) {
+            self.grip.set($crate::sync::grip::MARK_IT);
+        }
+    };
+}
+
+pub(crate) use {guard_news, lock_forms};

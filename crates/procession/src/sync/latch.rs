@@ -1,0 +1,143 @@
+//! [`Latch`]: a count that goes down once, and opens at 0.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use super::raw::event::notify;
+use super::wait::{self, WaitError, travels};
+use crate::arena::handle::Handle;
+use crate::arena::member;
+use crate::arena::objects::{Body, Kind};
+use crate::os::clock::Deadline;
+use crate::{Error, Result};
+
+/// A latch in shared memory.
+#[repr(C)]
+struct LatchBody {
+    left: AtomicU32,
+    events: AtomicU32,
+}
+
+// SAFETY: atomics only, and all zero is an open latch.
+#[allow(unsafe_code, reason = "says that the layout is made of atomics")]
+unsafe impl Body for LatchBody {
+    const KIND: Kind = Kind::Latch;
+}
+
+/// A gate that opens, for good, when it has been counted down to 0.
+///
+/// ```
+/// use procession::{Process, sync::Latch};
+///
+/// let ready = Latch::new(3)?;
+/// for _ in 0..3 {
+///     Process::spawn(|ready: Latch| ready.count_down(), (ready.clone(),))?;
+/// }
+/// ready.wait()?;
+/// # Ok::<(), procession::Error>(())
+/// ```
+///
+/// # If a process dies
+///
+/// While it **waits**: nobody notices. While it **counts down**: it has or it has not; if that opened
+/// the latch, everyone who waits is woken. A process that dies *before* it has counted down has not, and the
+/// latch cannot know that it would have: join the processes too, wait with a limit, or use a
+/// [`Barrier`](super::Barrier), which is broken by such a death.
+#[derive(Clone)]
+pub struct Latch {
+    handle: Handle,
+}
+
+impl Latch {
+    /// Makes a latch that opens after so many counts; one of 0 is open.
+    ///
+    /// # Errors
+    /// When the shared memory is full or cannot be had.
+    pub fn new(count: u32) -> Result<Latch> {
+        let fill = |object: &crate::arena::objects::Object| {
+            object.body::<LatchBody>().left.store(count, Ordering::Relaxed);
+        };
+        Latch::of(Handle::create::<LatchBody>(fill)?)
+    }
+
+    fn of(handle: Handle) -> Result<Latch> {
+        Ok(Latch { handle })
+    }
+
+    fn body(&self) -> &'static LatchBody {
+        self.handle.body()
+    }
+
+    /// Counts down by one. Never waits.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] when it is open already: somebody counts too often.
+    pub fn count_down(&self) -> Result<()> {
+        member::arena()?;
+        let body = self.body();
+        // CRASH: one store; between it and the wake the death sweep wakes who sleeps.
+        let counted = body.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
+        match counted {
+            Ok(1) => notify(&body.events, i32::MAX),
+            Ok(_) => {}
+            Err(_) => return Err(Error::InvalidArgument("the latch was counted down to 0 already".into())),
+        }
+        Ok(())
+    }
+
+    /// How many counts are left until it opens. A snapshot.
+    pub fn count(&self) -> u32 {
+        self.body().left.load(Ordering::Acquire)
+    }
+
+    /// Whether it is open.
+    pub fn is_open(&self) -> bool {
+        self.count() == 0
+    }
+
+    /// Waits until it opens, as long as it takes.
+    ///
+    /// # Errors
+    /// [`WaitError::Unusable`] in a plain fork of a member of the family.
+    pub fn wait(&self) -> Result<(), WaitError> {
+        self.until(Deadline::NEVER)
+    }
+
+    /// Whether it is open, as a result.
+    ///
+    /// # Errors
+    /// [`WaitError::WouldBlock`] when it is not.
+    pub fn try_wait(&self) -> Result<(), WaitError> {
+        self.until(Deadline::after(Duration::ZERO)).map_err(WaitError::at_once)
+    }
+
+    /// Waits until it opens, at most `timeout`.
+    ///
+    /// # Errors
+    /// [`WaitError::TimedOut`] when it did not; otherwise as [`wait`](Latch::wait).
+    pub fn wait_timeout(&self, timeout: Duration) -> Result<(), WaitError> {
+        self.until(Deadline::after(timeout))
+    }
+
+    /// Waits until it opens, at most until `deadline`.
+    ///
+    /// # Errors
+    /// As [`wait_timeout`](Latch::wait_timeout).
+    pub fn wait_deadline(&self, deadline: Instant) -> Result<(), WaitError> {
+        self.until(Deadline::at(deadline))
+    }
+
+    fn until(&self, deadline: Deadline) -> Result<(), WaitError> {
+        let body = self.body();
+        wait::until(&body.events, deadline, || (body.left.load(Ordering::SeqCst) == 0).then_some(()))
+    }
+}
+
+impl fmt::Debug for Latch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Latch").field("count", &self.count()).finish_non_exhaustive()
+    }
+}
+
+travels!(Latch, Kind::Latch);

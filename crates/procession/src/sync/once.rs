@@ -1,0 +1,199 @@
+//! [`Once`]: what is done once, by whoever comes first.
+
+use std::fmt;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use super::body::{LockBody, OnceBody};
+use super::error::{LockError, OwnerDied};
+use super::grip::Grip;
+use super::raw::event::GONE;
+use super::taking;
+use super::wait::{self, WaitError, travels};
+use crate::Result;
+use crate::arena::handle::Handle;
+use crate::arena::member;
+use crate::arena::objects::Kind;
+use crate::os::clock::Deadline;
+use crate::os::futex;
+
+/// Something to be done once in the whole family.
+///
+/// ```
+/// use procession::sync::Once;
+///
+/// let setup = Once::new()?;
+/// setup.call_once(|| println!("only the first one prints this"))?;
+/// setup.call_once(|| unreachable!())?;
+/// assert!(setup.is_completed());
+/// # Ok::<(), procession::Error>(())
+/// ```
+///
+/// # If a process dies
+///
+/// While it **does** it: it is not done, and perhaps half-done. Whoever comes gets [`LockError::OwnerDied`],
+/// until somebody begins anew with [`call_once_or_recover`](Once::call_once_or_recover), which is told. A
+/// panic inside does the same. While it **waits**: nobody notices.
+#[derive(Clone)]
+pub struct Once {
+    handle: Handle,
+}
+
+impl Once {
+    /// Makes one for something that is not done yet.
+    ///
+    /// # Errors
+    /// When the shared memory is full or cannot be had.
+    pub fn new() -> Result<Once> {
+        Once::of(Handle::create::<OnceBody>(|_| {})?)
+    }
+
+    fn of(handle: Handle) -> Result<Once> {
+        Ok(Once { handle })
+    }
+
+    fn body(&self) -> &'static LockBody {
+        self.handle.body()
+    }
+
+    /// Whether it is done. A snapshot.
+    #[inline]
+    pub fn is_completed(&self) -> bool {
+        // ORDERING: Acquire pairs with the store in `call`: what was done is seen.
+        self.body().extra.load(Ordering::Acquire) & GONE != 0
+    }
+
+    /// Calls `f`, unless it is done; if somebody is doing it, waits for that as long as it takes.
+    ///
+    /// # Errors
+    /// [`LockError::OwnerDied`], [`LockError::Panicked`]: somebody began, and did not come to the end.
+    /// [`LockError::Deadlock`]: `f` itself calls this.
+    pub fn call_once(&self, f: impl FnOnce()) -> Result<(), LockError> {
+        self.call(false, Deadline::NEVER, |_| f())
+    }
+
+    /// As [`call_once`](Once::call_once), but does not wait for who is doing it.
+    ///
+    /// # Errors
+    /// [`LockError::WouldBlock`] when somebody is doing it; otherwise as [`call_once`](Once::call_once).
+    pub fn try_call_once(&self, f: impl FnOnce()) -> Result<(), LockError> {
+        self.call(false, Deadline::after(Duration::ZERO), |_| f()).map_err(LockError::at_once)
+    }
+
+    /// As [`call_once`](Once::call_once), but waits for who is doing it at most `timeout`.
+    ///
+    /// # Errors
+    /// [`LockError::TimedOut`]; otherwise as [`call_once`](Once::call_once).
+    pub fn call_once_timeout(&self, timeout: Duration, f: impl FnOnce()) -> Result<(), LockError> {
+        self.call(false, Deadline::after(timeout), |_| f())
+    }
+
+    /// As [`call_once_timeout`](Once::call_once_timeout), until `deadline`.
+    ///
+    /// # Errors
+    /// As [`call_once_timeout`](Once::call_once_timeout).
+    pub fn call_once_deadline(&self, deadline: Instant, f: impl FnOnce()) -> Result<(), LockError> {
+        self.call(false, Deadline::at(deadline), |_| f())
+    }
+
+    /// As [`call_once`](Once::call_once), also after somebody began and died or panicked: `f` is told who.
+    ///
+    /// # Errors
+    /// [`LockError::Deadlock`]: `f` itself calls this.
+    ///
+    /// ```
+    /// use procession::{Process, sync::Once};
+    /// let once = Once::new()?;
+    /// let p = Process::spawn(|once: Once| once.call_once(|| std::process::abort()), (once.clone(),))?;
+    /// assert!(p.join().is_err());
+    /// once.call_once_or_recover(|died| assert_eq!(died.map(|who| who.pid), p.pid()))?;
+    /// # Ok::<(), procession::Error>(())
+    /// ```
+    pub fn call_once_or_recover(&self, f: impl FnOnce(Option<&OwnerDied>)) -> Result<(), LockError> {
+        self.call(true, Deadline::NEVER, f)
+    }
+
+    /// Waits until it is done, as long as it takes. Does nothing itself.
+    ///
+    /// # Errors
+    /// [`WaitError::Unusable`] in a plain fork of a member of the family.
+    pub fn wait(&self) -> Result<(), WaitError> {
+        self.until(Deadline::NEVER)
+    }
+
+    /// Whether it is done, as a result.
+    ///
+    /// # Errors
+    /// [`WaitError::WouldBlock`] when it is not.
+    pub fn try_wait(&self) -> Result<(), WaitError> {
+        self.until(Deadline::after(Duration::ZERO)).map_err(WaitError::at_once)
+    }
+
+    /// Waits until it is done, at most `timeout`.
+    ///
+    /// # Errors
+    /// [`WaitError::TimedOut`] when it was not.
+    pub fn wait_timeout(&self, timeout: Duration) -> Result<(), WaitError> {
+        self.until(Deadline::after(timeout))
+    }
+
+    /// Waits until it is done, at most until `deadline`.
+    ///
+    /// # Errors
+    /// As [`wait_timeout`](Once::wait_timeout).
+    pub fn wait_deadline(&self, deadline: Instant) -> Result<(), WaitError> {
+        self.until(Deadline::at(deadline))
+    }
+
+    fn until(&self, deadline: Deadline) -> Result<(), WaitError> {
+        wait::until(&self.body().extra, deadline, || self.is_completed().then_some(()))
+    }
+
+    fn call(
+        &self,
+        recover: bool,
+        deadline: Deadline,
+        f: impl FnOnce(Option<&OwnerDied>),
+    ) -> Result<(), LockError> {
+        member::arena().map_err(|e| LockError::unusable(&e))?;
+        if self.is_completed() {
+            return Ok(());
+        }
+        let body = self.body();
+        let grip = match taking::slowly(body, recover, deadline) {
+            // It may have been done by the very one whose news these are.
+            Err(_) if self.is_completed() => return Ok(()),
+            taken => taken.map_err(|error| *error)?,
+        };
+        let held = Held { body, grip };
+        if self.is_completed() {
+            return Ok(());
+        }
+        f(held.grip.news());
+        // CRASH: until this store it is not done, and the lock is marked by our death; from it on it is
+        // done, whatever the lock says. The death sweep wakes who sleeps.
+        body.extra.fetch_or(GONE, Ordering::SeqCst);
+        futex::wake_all(&body.extra);
+        Ok(())
+    }
+}
+
+/// Held while it is done: a panic lets go, and marks.
+struct Held {
+    body: &'static LockBody,
+    grip: Grip,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        taking::release(self.body, &mut self.grip);
+    }
+}
+
+impl fmt::Debug for Once {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Once").field("completed", &self.is_completed()).finish_non_exhaustive()
+    }
+}
+
+travels!(Once, Kind::Once);

@@ -1,0 +1,101 @@
+//! The permits of a semaphore: cells in blocks, each of which names the process that has it.
+//!
+//! | cell       | meaning                          | who moves it                                     |
+//! |------------|----------------------------------|--------------------------------------------------|
+//! | `FREE`     | nobody has it                    | anyone → `slot + 1`                              |
+//! | `slot + 1` | that process has it              | it → `FREE`, `RESERVED`, `ABSENT`; its death → `FREE` |
+//! | `RESERVED` | for the heir, or, without one, free | the heir, or anyone → `slot + 1`              |
+//! | `ABSENT`   | there is no such permit          | who adds one → `FREE`                            |
+//!
+//! A permit is one word, so taking and giving back have one commit store each, and the death of its
+//! process finds it (a process has a handle as long as a permit: `Handle` sees to that).
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use super::raw::event::notify;
+use super::semaphore::{Semaphore, SemaphoreBody};
+use crate::arena::blocks::{self, Tag};
+use crate::arena::objects::Object;
+use crate::arena::storage::{self, Data, LINE};
+use crate::arena::{Arena, member, objects};
+use crate::rules::{self, Rule};
+use crate::{Error, Result};
+
+pub(super) const FREE: u32 = objects::UNCLAIMED;
+pub(super) const RESERVED: u32 = u32::MAX - 1;
+pub(super) const ABSENT: u32 = u32::MAX;
+
+/// The fewest cells in the first block, and how many the two further ones have.
+pub(super) const SMALLEST: u32 = 64;
+const FURTHER: [u32; 2] = [4096, Semaphore::MAX_PERMITS];
+
+/// Makes a block with room for `cells` permits, of which the first ones are free.
+pub(super) fn make(arena: &Arena, free: u32, cells: u32) -> Result<(u64, Data)> {
+    let bytes = (u64::from(cells) * 4).next_multiple_of(LINE);
+    let (at, data) = storage::make(arena, bytes, LINE)?;
+    for cell in &storage::cells(arena, data)[free as usize..] {
+        cell.store(ABSENT, Ordering::Relaxed);
+    }
+    Ok((at, data))
+}
+
+/// The cells of one of the semaphore's blocks.
+pub(super) fn chunk(
+    arena: &Arena,
+    object: &Object,
+    index: u32,
+    which: usize,
+) -> Option<&'static [AtomicU32]> {
+    storage::find_cells(arena, index, object.blocks[which].load(Ordering::Acquire))
+}
+
+/// Adds the `which`th further block. Only whoever holds the semaphore's `growing` calls this.
+pub(super) fn grow(arena: &Arena, object: &Object, index: u32, which: usize) -> Result<()> {
+    let (Some(place), Some(&cells)) = (object.blocks.get(which + 1), FURTHER.get(which)) else {
+        return Err(Error::Full("a semaphore has no room for more permits".into()));
+    };
+    if chunk(arena, object, index, which + 1).is_some() {
+        return Ok(());
+    }
+    let (at, _) = make(arena, 0, cells)?;
+    // CRASH: a block that is not tagged as the object's does not count, and the next one to grow the
+    // semaphore puts another in its place.
+    place.store(at, Ordering::Release);
+    blocks::hand_over(arena, at, Tag::process(member::slot()), Tag::object(index));
+    Ok(())
+}
+
+/// Takes a permit for the process of `slot`.
+#[inline]
+pub(super) fn claim(cell: &AtomicU32, from: u32, slot: u32) -> bool {
+    // CRASH: from this store on the permit is ours and comes back by our death.
+    cell.compare_exchange(from, slot + 1, Ordering::SeqCst, Ordering::Relaxed).is_ok()
+}
+
+/// Gives back what the dead process in `slot` had of this semaphore. Says whether it had anything.
+pub(crate) fn bury(arena: &Arena, slot: u32, object: &'static Object, index: u32) -> bool {
+    let body: &'static SemaphoreBody = object.body();
+    let mut any = false;
+    let heir = body.heir.load(Ordering::SeqCst);
+    if heir != 0 && arena.slot_of_record(heir - 1).is_none_or(|owner| owner == slot) {
+        any |= body.heir.compare_exchange(heir, 0, Ordering::SeqCst, Ordering::SeqCst).is_ok();
+    }
+    for which in 0..object.blocks.len() {
+        for cell in chunk(arena, object, index, which).unwrap_or_default() {
+            if cell.load(Ordering::SeqCst) == slot + 1 && rules::holds(Rule::PermitsReturned) {
+                cell.store(FREE, Ordering::SeqCst);
+                notify(&body.events, 1);
+                any = true;
+            }
+        }
+    }
+    any
+}
+
+/// Releases the lock under which blocks are added, if the dead thread with record `id` held it.
+pub(super) fn bury_growing(arena: &Arena, id: u32, object: &'static Object, offset: u64) {
+    let body: &'static SemaphoreBody = object.body();
+    if arena.offset_of(&raw const body.growing) == offset {
+        super::raw::lock::bury(arena, id, &body.growing, |_| false);
+    }
+}

@@ -1,0 +1,183 @@
+//! The readers of a read-write lock: cells in blocks, each of which names the thread that reads.
+//!
+//! ```text
+//! ┌─────────────────────┬────────┬────────┬─ ─ ─┬─────────┐
+//! │ line 0: event count │ line 1 │ line 2 │     │ line 32 │     16 cells a line
+//! └─────────────────────┴────────┴────────┴─ ─ ─┴─────────┘
+//! ```
+//!
+//! | cell     | meaning           | who moves it                                  |
+//! |----------|-------------------|-----------------------------------------------|
+//! | 0        | nobody reads here | a thread, once its journal names the cell → it |
+//! | a thread | it reads          | it → 0; its death → 0                         |
+//!
+//! A thread begins in a line of its own. When all are full, a block with room for every thread of the family
+//! is added.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use super::deadlock::Watch;
+use super::error::LockError;
+use super::raw::event::{self, notify};
+use super::raw::lock::Held;
+use super::raw::park::Wait;
+use crate::arena::blocks::{self, Tag};
+use crate::arena::objects::Object;
+use crate::arena::storage::{self, Data, LINE};
+use crate::arena::{Arena, member, thread};
+use crate::os::clock::Deadline;
+use crate::rules::{self, Rule};
+use crate::{Error, Result};
+
+const LINES: u32 = 32;
+const A_LINE: u32 = LINE as u32 / 4;
+/// Cells in the further block.
+const FURTHER: u64 = 1 << 17;
+/// [`Object::blocks`] of a read-write lock: after the value.
+const FIRST: usize = 1;
+const MORE: usize = 2;
+
+/// The reader cells of one lock, as this process sees them.
+#[derive(Clone)]
+pub(super) struct Cells {
+    /// The first line is no cells.
+    first: &'static [AtomicU32],
+    offset: u64,
+    more: OnceLock<&'static [AtomicU32]>,
+}
+
+/// Makes the first block.
+pub(super) fn make(arena: &Arena) -> Result<(u64, Data)> {
+    storage::make(arena, u64::from(LINES + 1) * LINE, LINE)
+}
+
+fn find(arena: &Arena, object: &Object, index: u32, which: usize) -> Option<&'static [AtomicU32]> {
+    storage::find_cells(arena, index, object.blocks[which].load(Ordering::Acquire))
+}
+
+impl Cells {
+    pub(super) fn of(arena: &Arena, object: &Object, index: u32) -> Option<Cells> {
+        let first = find(arena, object, index, FIRST)?;
+        let more = OnceLock::new();
+        if let Some(cells) = find(arena, object, index, MORE) {
+            more.get_or_init(|| cells);
+        }
+        (first.len() == ((LINES + 1) * A_LINE) as usize).then(|| Cells {
+            first,
+            offset: arena.offset_of(first.as_ptr()),
+            more,
+        })
+    }
+
+    /// Where a writer waits for readers to leave.
+    pub(super) fn events(&self) -> &'static AtomicU32 {
+        &self.first[0]
+    }
+
+    /// The cell in which this thread looks first, and its offset.
+    #[inline]
+    pub(super) fn of_thread(&self, me: u32) -> Option<(&'static AtomicU32, u64)> {
+        let place = (1 + me % LINES) * A_LINE + me / LINES % A_LINE;
+        let cell = self.first.get(place as usize)?;
+        Some((cell, self.offset + u64::from(place) * 4))
+    }
+
+    /// Every cell, from `me`'s own on.
+    fn all(&self, me: u32) -> impl Iterator<Item = &'static AtomicU32> {
+        let cells = &self.first[A_LINE as usize..];
+        let (before, from) = cells.split_at((me % LINES * A_LINE) as usize);
+        from.iter().chain(before).chain(self.more.get().copied().unwrap_or_default())
+    }
+
+    /// Takes a free cell for this thread, noted in its journal; `None` if there is none.
+    pub(super) fn take_any(&self, me: u32) -> Result<Option<(&'static AtomicU32, Held)>> {
+        let arena = member::arena()?;
+        for cell in self.all(me).filter(|cell| cell.load(Ordering::Relaxed) == 0) {
+            let held = thread::with_me(|me| me.note(arena.offset_of(cell.as_ptr())))??;
+            // ORDERING, CRASH: as in `RwLock::enter`.
+            if cell.compare_exchange(0, me, Ordering::SeqCst, Ordering::Relaxed).is_ok() {
+                return Ok(Some((cell, held)));
+            }
+            thread::strike(held);
+        }
+        Ok(None)
+    }
+
+    /// Whether nobody reads.
+    pub(super) fn all_empty(&self) -> bool {
+        self.all(0).all(|cell| cell.load(Ordering::SeqCst) == 0)
+    }
+
+    /// Whether this thread reads.
+    pub(super) fn names(&self, me: u32) -> bool {
+        self.all(0).any(|cell| cell.load(Ordering::SeqCst) == me)
+    }
+
+    /// Waits until nobody reads. False when the time was up before.
+    pub(super) fn await_empty(&self, deadline: Deadline) -> Result<bool> {
+        let arena = member::arena()?;
+        thread::with_me(|me| {
+            let mut watch = Watch::begin(deadline);
+            while !self.all_empty() {
+                if deadline.passed() {
+                    return Ok(false);
+                }
+                // ORDERING: announced before we look again: see `wait::until`.
+                let wait = Wait::announce_event_since(arena, me.record(), self.events(), watch.stamp());
+                let ticket = event::prepare(self.events());
+                if self.all_empty() {
+                    break;
+                }
+                wait.sleep(self.events(), ticket, watch.until(deadline));
+                if let Some(cycle) = watch.look(arena, me.owner() - 1) {
+                    return Err(LockError::Deadlock { cycle }.into());
+                }
+            }
+            Ok(true)
+        })?
+    }
+
+    /// Adds the further block. Only whoever holds the lock calls this.
+    pub(super) fn grow(&self, object: &Object, index: u32) -> Result<()> {
+        let arena = member::arena()?;
+        if self.more.get().is_some() {
+            return Err(Error::Full(format!("more than {FURTHER} read a lock at once")));
+        }
+        if find(arena, object, index, MORE).is_none() {
+            let (at, _) = storage::make(arena, FURTHER * 4, LINE)?;
+            // CRASH: a block that is not tagged as the object's does not count, and the next one puts another
+            // in its place.
+            object.blocks[MORE].store(at, Ordering::Release);
+            blocks::hand_over(arena, at, Tag::process(member::slot()), Tag::object(index));
+        }
+        if let Some(cells) = find(arena, object, index, MORE) {
+            self.more.get_or_init(|| cells);
+        }
+        Ok(())
+    }
+}
+
+/// Empties the cell at `offset` if the dead thread with record `id` read there.
+pub(super) fn bury(arena: &Arena, id: u32, object: &Object, index: u32, offset: u64) {
+    let Some(first) = find(arena, object, index, FIRST) else { return };
+    for cells in [Some(first), find(arena, object, index, MORE)].into_iter().flatten() {
+        let within = offset.checked_sub(arena.offset_of(cells.as_ptr())).map(|bytes| bytes / 4);
+        let Some(cell) = within.and_then(|place| cells.get(place as usize)) else { continue };
+        if rules::holds(Rule::ReadersLeave) {
+            let _ = cell.compare_exchange(id + 1, 0, Ordering::SeqCst, Ordering::SeqCst);
+            notify(&first[0], i32::MAX);
+        }
+    }
+}
+
+/// Who reads, if `offset` is where writers wait for them.
+pub(super) fn of_events(arena: &Arena, object: &Object, index: u32, offset: u64) -> Vec<u32> {
+    let Some(first) = find(arena, object, index, FIRST) else { return vec![] };
+    if arena.offset_of(first.as_ptr()) != offset {
+        return vec![];
+    }
+    let more = find(arena, object, index, MORE).unwrap_or_default();
+    let ids = first[A_LINE as usize..].iter().chain(more).map(|cell| cell.load(Ordering::SeqCst));
+    ids.filter_map(|id| id.checked_sub(1)).filter(|&id| arena.slot_of_record(id).is_some()).collect()
+}

@@ -1,0 +1,189 @@
+//! [`RLock`]: a lock that its holder can take again.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::atomic::Ordering;
+
+use super::body::{LockBody, RLockBody};
+use super::error::LockError;
+use super::forms::{guard_news, lock_forms};
+use super::grip::{self, Grip};
+use super::raw::word;
+use super::taking;
+use super::wait::travels;
+use crate::Result;
+use crate::arena::handle::Handle;
+use crate::arena::member;
+use crate::arena::objects::{Kind, check_name};
+use crate::arena::thread;
+use crate::os::clock::Deadline;
+
+/// In [`LockBody::extra`]: a guard was dropped by a panic; the last one marks the lock.
+const MARK_LATER: u32 = 1 << 31;
+/// How often it can be held beyond the first time.
+const MOST: u32 = 1 << 30;
+
+/// A lock that the thread that holds it can take again: it is free when every guard is dropped, in
+/// whatever order.
+///
+/// ```
+/// use procession::sync::RLock;
+///
+/// let lock = RLock::new()?;
+/// let outer = lock.lock()?;
+/// let inner = lock.lock()?; // no deadlock
+/// drop(outer);
+/// drop(inner); // free now
+/// # Ok::<(), procession::Error>(())
+/// ```
+///
+/// # If a process dies
+///
+/// As with [`Lock`](super::Lock), however often it held it: the lock is free and marked, and
+/// [`lock_or_recover`](RLock::lock_or_recover) takes it.
+#[derive(Clone)]
+pub struct RLock {
+    handle: Handle,
+}
+
+/// An [`RLock`] that is held, once more or for the first time.
+///
+/// ```compile_fail
+/// fn needs_send<T: Send>(_: T) {}
+/// let lock = procession::sync::RLock::new().unwrap();
+/// needs_send(lock.lock().unwrap()); // a guard cannot be sent to another thread
+/// ```
+#[must_use = "the lock is let go at once when its guard is dropped"]
+pub struct RLockGuard<'a> {
+    body: &'static LockBody,
+    grip: Grip,
+    _here: PhantomData<(&'a RLock, *mut ())>,
+}
+
+impl RLock {
+    /// Makes a new lock, which is free.
+    ///
+    /// # Errors
+    /// When the shared memory is full or cannot be had.
+    pub fn new() -> Result<RLock> {
+        RLock::named("")
+    }
+
+    /// Makes a new lock with a name, as [`Lock::named`](super::Lock::named).
+    ///
+    /// # Errors
+    /// As [`RLock::new`]; and when the name is too long.
+    pub fn named(name: &str) -> Result<RLock> {
+        check_name(name)?;
+        RLock::of(Handle::create::<RLockBody>(|object| object.set_name(name))?)
+    }
+
+    fn of(handle: Handle) -> Result<RLock> {
+        Ok(RLock { handle })
+    }
+
+    /// The name it was made with, or the empty string.
+    pub fn name(&self) -> String {
+        self.handle.object().name()
+    }
+
+    fn body(&self) -> &'static LockBody {
+        self.handle.body()
+    }
+
+    /// Takes the lock, also when this thread holds it already, and waits for it as long as it takes.
+    ///
+    /// # Errors
+    /// * [`LockError::OwnerDied`], [`LockError::Panicked`]: it is marked.
+    /// * [`LockError::Deadlock`]: those who hold what this thread waits for wait for this thread.
+    /// * [`LockError::Unusable`]: in a plain fork of a member of the family; and when a thread takes it
+    ///   more than a billion times at once.
+    #[inline]
+    pub fn lock(&self) -> Result<RLockGuard<'_>, LockError> {
+        let body = self.body();
+        let taken = match self.again() {
+            Some(again) => again,
+            None => taking::take(body, self.handle.hot_offset()),
+        };
+        match taken {
+            Ok(grip) => Ok(RLockGuard { body, grip, _here: PhantomData }),
+            Err(error) => Err(*error),
+        }
+    }
+
+    lock_forms! {
+        RLockGuard<'_>, "the lock",
+        [lock, try_lock, lock_timeout, lock_deadline],
+        [lock_or_recover, try_lock_or_recover, lock_or_recover_timeout, lock_or_recover_deadline]
+    }
+
+    /// Takes it once more, if this thread has it.
+    #[inline]
+    fn again(&self) -> Option<Result<Grip, Box<LockError>>> {
+        let (holder, me) = (word::owner(self.body().raw.load()), thread::owner());
+        (holder != 0 && holder == me).then(|| self.take_again())
+    }
+
+    #[cold]
+    fn take_again(&self) -> Result<Grip, Box<LockError>> {
+        let body = self.body();
+        let unusable = |why: &str| Box::new(LockError::Unusable(why.into()));
+        let noted = member::mapped().and_then(|_| thread::noted(self.handle.hot_offset()));
+        let held = noted.ok_or_else(|| unusable("this thread is ending"))?;
+        let times = body.extra.load(Ordering::Relaxed);
+        if times & !MARK_LATER >= MOST {
+            return Err(unusable("the lock is held a billion times"));
+        }
+        // CRASH: only the holder counts; recovery sets it to 0 before it lets the lock go.
+        body.extra.store(times + 1, Ordering::Relaxed);
+        Ok(Grip::new(held))
+    }
+
+    fn take(&self, recover: bool, deadline: Deadline) -> Result<RLockGuard<'_>, LockError> {
+        let body = self.body();
+        let taken = self.again().unwrap_or_else(|| taking::slowly(body, recover, deadline));
+        taken.map(|grip| RLockGuard { body, grip, _here: PhantomData }).map_err(|error| *error)
+    }
+}
+
+impl RLockGuard<'_> {
+    guard_news!();
+
+    /// One guard fewer, which is not the last.
+    #[cold]
+    fn count_down(&mut self, times: u32) {
+        let mark = if taking::is_to_be_marked(&self.grip) { MARK_LATER } else { 0 };
+        self.grip.take();
+        self.body.extra.store((times - 1) | mark, Ordering::Relaxed);
+    }
+}
+
+impl Drop for RLockGuard<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        let times = self.body.extra.load(Ordering::Relaxed);
+        if times & !MARK_LATER != 0 {
+            return self.count_down(times);
+        }
+        if times != 0 {
+            self.grip.set(grip::MARK_IT);
+            self.body.extra.store(0, Ordering::Relaxed);
+        }
+        taking::release(self.body, &mut self.grip);
+    }
+}
+
+impl fmt::Debug for RLock {
+    /// Tells the holder's process and how many wait; a snapshot.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        taking::describe(f, "RLock", self.handle.object())
+    }
+}
+
+impl fmt::Debug for RLockGuard<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RLockGuard").field("recovered_from", &self.recovered_from()).finish_non_exhaustive()
+    }
+}
+
+travels!(RLock, Kind::RLock);

@@ -1,0 +1,379 @@
+//! [`RwLock`]: many who read, or one who writes.
+#![allow(unsafe_code)] // References to the value, while the lock keeps writers or everybody away.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::ops::{Deref, DerefMut};
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU32, Ordering, fence};
+use std::time::{Duration, Instant};
+
+use super::body::{LockBody, RwLockBody};
+use super::error::LockError;
+use super::forms::{guard_news, lock_forms};
+use super::grip::Grip;
+use super::mutex::Plain;
+use super::raw::event::notify;
+use super::raw::lock::Held;
+use super::readers::{self, Cells};
+use super::wait::travels;
+use super::{raw::word, taking};
+use crate::arena::handle::Handle;
+use crate::arena::objects::{Kind, check_name};
+use crate::arena::{member, storage, thread};
+use crate::os::clock::Deadline;
+use crate::{Error, Result};
+
+/// In [`LockBody::extra`]: somebody writes, or was killed doing so. A writer that still waits for readers
+/// has changed nothing, so its death leaves no mark.
+const DIRTY: u32 = 1;
+/// How often a reader that may not wait looks again, because the lock may be held by another reader that is
+/// about to pass.
+const GLANCES: u32 = 100;
+
+/// A value in shared memory that many may read at once, or one may write.
+///
+/// ```
+/// use procession::sync::RwLock;
+///
+/// let limits = RwLock::new([10u32, 20])?;
+/// assert_eq!(limits.read()?[1], 20);
+/// limits.write()?[1] = 30;
+/// # Ok::<(), procession::Error>(())
+/// ```
+///
+/// Readers of different threads touch different cache lines, so reading scales. Who waits to write holds
+/// later readers off, and the 1 ms hand-over of [`Lock`](super::Lock) holds for both, so neither starves
+/// the other. A thread that reads may read again if nobody waits to write; one that reads and asks to write is
+/// told [`LockError::Deadlock`] at once.
+///
+/// # If a process dies
+///
+/// While it **reads**, or **waits** for either: nobody notices; writers go on. While it **writes**:
+/// the value is as the last store left it, and the lock is marked: everyone, also who only reads, gets
+/// [`LockError::OwnerDied`] until somebody takes it with [`write_or_recover`](RwLock::write_or_recover).
+pub struct RwLock<T> {
+    handle: Handle,
+    value: NonNull<T>,
+    cells: Cells,
+}
+
+// SAFETY: a handle; the value is only touched under the lock.
+unsafe impl<T> Send for RwLock<T> {}
+// SAFETY: as above.
+unsafe impl<T> Sync for RwLock<T> {}
+
+/// An [`RwLock`] that is held to read.
+#[must_use = "the lock is released at once when its guard is dropped"]
+pub struct ReadGuard<'a, T> {
+    lock: &'a RwLock<T>,
+    cell: &'static AtomicU32,
+    held: Held,
+    _here: PhantomData<*mut T>,
+}
+
+/// An [`RwLock`] that is held to write.
+///
+/// ```compile_fail
+/// fn needs_send<T: Send>(_: T) {}
+/// let lock = procession::sync::RwLock::new(1).unwrap();
+/// needs_send(lock.write().unwrap()); // a guard cannot be sent to another thread
+/// ```
+#[must_use = "the lock is released at once when its guard is dropped"]
+pub struct WriteGuard<'a, T> {
+    lock: &'a RwLock<T>,
+    grip: Grip,
+    _here: PhantomData<*mut T>,
+}
+
+impl<T: Plain> RwLock<T> {
+    /// Makes a lock with this value, which is free.
+    ///
+    /// # Errors
+    /// When the shared memory is full or cannot be had.
+    pub fn new(value: T) -> Result<RwLock<T>> {
+        RwLock::named("", value)
+    }
+
+    /// Makes a lock with a name, as [`Lock::named`](super::Lock::named).
+    ///
+    /// # Errors
+    /// As [`RwLock::new`]; and when the name is too long.
+    pub fn named(name: &str, value: T) -> Result<RwLock<T>> {
+        check_name(name)?;
+        let arena = member::arena()?;
+        let room = storage::make(arena, size_of::<T>() as u64, align_of::<T>() as u64)?;
+        arena.write(room.1.offset, bytemuck::bytes_of(&value));
+        let cells = readers::make(arena).inspect_err(|_| storage::discard(arena, &[room]))?;
+        RwLock::of(storage::create::<RwLockBody>(&[room, cells], |object| object.set_name(name))?)
+    }
+}
+
+impl<T> RwLock<T> {
+    fn of(handle: Handle) -> Result<RwLock<T>> {
+        let (arena, object, index) = (member::arena()?, handle.object(), handle.id().index());
+        let at = object.blocks[0].load(Ordering::Acquire);
+        let data = storage::find(arena, index, at, align_of::<T>() as u64)
+            .filter(|data| data.bytes == size_of::<T>() as u64);
+        match (data, Cells::of(arena, object, index)) {
+            (Some(data), Some(cells)) => {
+                Ok(RwLock { value: storage::pointer(arena, data).cast(), handle, cells })
+            }
+            _ => Err(Error::StaleHandle("this is a lock of another type".into())),
+        }
+    }
+
+    /// The name it was made with, or the empty string.
+    pub fn name(&self) -> String {
+        self.handle.object().name()
+    }
+
+    #[cfg(feature = "internals")]
+    pub(crate) fn has_readers(&self) -> bool {
+        !self.cells.all_empty()
+    }
+
+    #[inline]
+    fn body(&self) -> &'static LockBody {
+        self.handle.body()
+    }
+
+    /// Takes the lock to read, and waits for writers as long as it takes.
+    ///
+    /// # Errors
+    /// * [`LockError::OwnerDied`], [`LockError::Panicked`]: it is marked.
+    /// * [`LockError::Deadlock`]: this thread writes, or those who hold what it waits for wait for it.
+    /// * [`LockError::Unusable`]: in a plain fork of a member of the family.
+    #[inline]
+    pub fn read(&self) -> Result<ReadGuard<'_, T>, LockError> {
+        match self.read_quickly() {
+            Some(guard) => Ok(guard),
+            None => self.read_slowly(Deadline::NEVER),
+        }
+    }
+
+    /// Takes the lock to read if nobody writes or waits to.
+    ///
+    /// # Errors
+    /// [`LockError::WouldBlock`] when somebody does; otherwise as [`read`](RwLock::read).
+    pub fn try_read(&self) -> Result<ReadGuard<'_, T>, LockError> {
+        for _ in 0..GLANCES {
+            if let Some(guard) = self.read_quickly() {
+                return Ok(guard);
+            }
+            std::hint::spin_loop();
+        }
+        self.read_slowly(Deadline::after(Duration::ZERO)).map_err(LockError::at_once)
+    }
+
+    /// Takes the lock to read, and waits for writers at most `timeout`.
+    ///
+    /// # Errors
+    /// [`LockError::TimedOut`] when somebody wrote all the time; otherwise as [`read`](RwLock::read).
+    pub fn read_timeout(&self, timeout: Duration) -> Result<ReadGuard<'_, T>, LockError> {
+        self.read_slowly(Deadline::after(timeout))
+    }
+
+    /// Takes the lock to read, and waits for writers at most until `deadline`.
+    ///
+    /// # Errors
+    /// As [`read_timeout`](RwLock::read_timeout).
+    pub fn read_deadline(&self, deadline: Instant) -> Result<ReadGuard<'_, T>, LockError> {
+        self.read_slowly(Deadline::at(deadline))
+    }
+
+    #[inline]
+    fn read_quickly(&self) -> Option<ReadGuard<'_, T>> {
+        let (cell, offset) = self.cells.of_thread(thread::owner())?;
+        let (me, held) = thread::note_quickly(offset)?;
+        self.enter(cell, me, held)
+    }
+
+    /// Reads in `cell`, which the journal has noted, unless somebody writes or waits to.
+    #[inline]
+    fn enter(&self, cell: &'static AtomicU32, me: u32, held: Held) -> Option<ReadGuard<'_, T>> {
+        // ORDERING: SeqCst: we enter the cell and then look for a writer, who takes the lock and then looks at
+        // the cells. One of us sees the other.
+        // CRASH: the journal names the cell, so our death empties it and wakes the writer.
+        if cell.compare_exchange(0, me, Ordering::SeqCst, Ordering::Relaxed).is_ok() {
+            let guard = ReadGuard { lock: self, cell, held, _here: PhantomData };
+            let word = self.body().raw.load_in_order();
+            return (word::owner(word) == 0 && word & word::MARK == 0).then_some(guard);
+        }
+        thread::strike(held);
+        None
+    }
+
+    #[cold]
+    fn read_slowly(&self, deadline: Deadline) -> Result<ReadGuard<'_, T>, LockError> {
+        member::arena().map_err(|e| LockError::unusable(&e))?;
+        let me = thread::with_me(|me| me.owner()).map_err(|e| LockError::unusable(&e))?;
+        if let Some(guard) = self.enter_any(me)? {
+            return Ok(guard);
+        }
+        // Somebody writes or waits to, or there are more readers than cells. In our turn nobody writes.
+        let body = self.body();
+        let mut turn = taking::slowly(body, false, deadline).map_err(|error| *error)?;
+        let entered = loop {
+            match self.cells.take_any(me) {
+                Ok(Some((cell, held))) => break Ok(ReadGuard { lock: self, cell, held, _here: PhantomData }),
+                Ok(None) => {
+                    let (object, index) = (self.handle.object(), self.handle.id().index());
+                    if let Err(error) = self.cells.grow(object, index) {
+                        break Err(LockError::unusable(&error));
+                    }
+                }
+                Err(error) => break Err(LockError::unusable(&error)),
+            }
+        };
+        taking::release(body, &mut turn);
+        entered
+    }
+
+    /// Enters any free cell, unless somebody writes or waits to.
+    fn enter_any(&self, me: u32) -> Result<Option<ReadGuard<'_, T>>, LockError> {
+        let taken = self.cells.take_any(me).map_err(|e| LockError::unusable(&e))?;
+        Ok(taken.and_then(|(cell, held)| {
+            let guard = ReadGuard { lock: self, cell, held, _here: PhantomData };
+            let word = self.body().raw.load_in_order();
+            (word::owner(word) == 0 && word & word::MARK == 0).then_some(guard)
+        }))
+    }
+
+    /// Takes the lock to write, and waits for readers and writers as long as it takes.
+    ///
+    /// # Errors
+    /// * [`LockError::OwnerDied`], [`LockError::Panicked`]: it is marked.
+    /// * [`LockError::Deadlock`]: this thread reads or writes, or those who hold what it waits for wait for
+    ///   it.
+    /// * [`LockError::Unusable`]: in a plain fork of a member of the family.
+    #[inline]
+    pub fn write(&self) -> Result<WriteGuard<'_, T>, LockError> {
+        match taking::take(self.body(), self.handle.hot_offset()) {
+            Ok(grip) => self.drain(grip, Deadline::NEVER),
+            Err(error) => Err(*error),
+        }
+    }
+
+    lock_forms! {
+        WriteGuard<'_, T>, "the lock to write",
+        [write, try_write, write_timeout, write_deadline],
+        [write_or_recover, try_write_or_recover, write_or_recover_timeout, write_or_recover_deadline]
+    }
+
+    fn take(&self, recover: bool, deadline: Deadline) -> Result<WriteGuard<'_, T>, LockError> {
+        let grip = taking::slowly(self.body(), recover, deadline).map_err(|error| *error)?;
+        self.drain(grip, deadline)
+    }
+
+    /// Waits until nobody reads any more; who comes waits for us meanwhile.
+    fn drain(&self, mut grip: Grip, deadline: Deadline) -> Result<WriteGuard<'_, T>, LockError> {
+        let body = self.body();
+        // ORDERING: with the one in `enter`.
+        fence(Ordering::SeqCst);
+        if !self.cells.all_empty() {
+            let waited = match self.cells.names(thread::owner()) {
+                true => Err(taking::itself(body)),
+                false => match self.cells.await_empty(deadline) {
+                    Ok(true) => Ok(()),
+                    Ok(false) => Err(LockError::TimedOut),
+                    Err(Error::Lock(deadlock)) => Err(deadlock),
+                    Err(other) => Err(LockError::unusable(&other)),
+                },
+            };
+            if let Err(error) = waited {
+                // A mark that we were about to clear stays.
+                let marked = body.extra.load(Ordering::Relaxed) & DIRTY != 0;
+                body.raw.release_slowly(grip.take(), marked);
+                return Err(error);
+            }
+        }
+        // CRASH: from here on the value may be half-written: our death marks the lock.
+        body.extra.store(DIRTY, Ordering::Release);
+        Ok(WriteGuard { lock: self, grip, _here: PhantomData })
+    }
+}
+
+impl<T> WriteGuard<'_, T> {
+    guard_news!();
+}
+
+impl<T> Deref for ReadGuard<'_, T> {
+    type Target = T;
+
+    #[inline]
+    fn deref(&self) -> &T {
+        // SAFETY: of the right size and alignment, any bytes are a `T`, and nobody writes while our cell
+        // names us.
+        unsafe { self.lock.value.as_ref() }
+    }
+}
+
+impl<T> Deref for WriteGuard<'_, T> {
+    type Target = T;
+
+    #[inline]
+    fn deref(&self) -> &T {
+        // SAFETY: of the right size and alignment, any bytes are a `T`, and we hold the lock.
+        unsafe { self.lock.value.as_ref() }
+    }
+}
+
+impl<T> DerefMut for WriteGuard<'_, T> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut T {
+        // SAFETY: as above.
+        unsafe { self.lock.value.as_ptr().as_mut_unchecked() }
+    }
+}
+
+impl<T> Drop for ReadGuard<'_, T> {
+    #[inline]
+    fn drop(&mut self) {
+        // ORDERING: SeqCst: Release towards the writer, and before the look for one that sleeps.
+        // CRASH: until this store recovery empties the cell; between it and the wake the journal still names
+        // it, and the death sweep wakes the writer.
+        self.cell.swap(0, Ordering::SeqCst);
+        notify(self.lock.cells.events(), 1);
+        thread::strike(self.held);
+    }
+}
+
+impl<T> Drop for WriteGuard<'_, T> {
+    #[inline]
+    fn drop(&mut self) {
+        let body = self.lock.body();
+        if !taking::is_to_be_marked(&self.grip) {
+            // CRASH: the value is whole again; what remains is to let go.
+            body.extra.store(0, Ordering::Release);
+        }
+        taking::release(body, &mut self.grip);
+    }
+}
+
+impl<T> Clone for RwLock<T> {
+    fn clone(&self) -> RwLock<T> {
+        RwLock { handle: self.handle.clone(), value: self.value, cells: self.cells.clone() }
+    }
+}
+
+impl<T> fmt::Debug for RwLock<T> {
+    /// Tells the writer's process and how many wait; a snapshot. It does not show the value.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        taking::describe(f, "RwLock", self.handle.object())
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for ReadGuard<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (**self).fmt(f)
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for WriteGuard<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (**self).fmt(f)
+    }
+}
+
+travels!(RwLock<T: Sized>, Kind::RwLock);

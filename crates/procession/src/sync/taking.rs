@@ -1,0 +1,124 @@
+//! Taking and releasing what stands on a [`LockBody`]: the one way of all locks.
+
+use std::fmt;
+use std::sync::atomic::Ordering;
+
+use super::body::{self, LockBody, PANICKED};
+use super::error::{DeadlockMember, LockError};
+use super::grip::{self, Grip};
+use super::raw::word::{self, MARK, Outcome};
+use crate::arena::member;
+use crate::arena::objects::Object;
+use crate::arena::thread::with_me;
+use crate::os::clock::Deadline;
+use crate::os::process;
+
+/// Takes the lock, which lies at `offset`, and waits for it as long as it takes. The error is in a box, so
+/// that the quick path answers in registers.
+#[inline]
+pub(crate) fn take(body: &'static LockBody, offset: u64) -> Result<Grip, Box<LockError>> {
+    match body.raw.acquire_quickly(offset) {
+        Some(held) => Ok(Grip::new(held)),
+        None => slowly(body, false, Deadline::NEVER),
+    }
+}
+
+/// Takes the lock, a marked one only to `recover` it.
+#[cold]
+pub(crate) fn slowly(
+    body: &'static LockBody,
+    recover: bool,
+    deadline: Deadline,
+) -> Result<Grip, Box<LockError>> {
+    let unusable = |error: &crate::Error| match error {
+        crate::Error::Lock(error) => Box::new(error.clone()), // a deadlock, found while waiting
+        other => Box::new(LockError::unusable(other)),
+    };
+    let arena = member::arena().map_err(|e| unusable(&e))?;
+    let offset = arena.offset_of(&raw const *body);
+    match with_me(|me| body.raw.acquire(me, offset, recover, deadline)) {
+        Ok(Ok((Outcome::Recovered, Some(held)))) => Ok(Grip::with_news(held, body.read_mark().1)),
+        Ok(Ok((_, Some(held)))) => Ok(Grip::new(held)),
+        Ok(Ok((outcome, None))) => Err(Box::new(refused(body, outcome))),
+        Ok(Err(error)) | Err(error) => Err(unusable(&error)),
+    }
+}
+
+#[cold]
+fn refused(body: &'static LockBody, outcome: Outcome) -> LockError {
+    match outcome {
+        Outcome::Marked => marked(body),
+        Outcome::Relocked => itself(body),
+        _ => LockError::TimedOut,
+    }
+}
+
+/// What a marked lock says.
+pub(crate) fn marked(body: &LockBody) -> LockError {
+    match body.read_mark() {
+        (PANICKED, who) => LockError::Panicked(who),
+        (_, who) => LockError::OwnerDied(who),
+    }
+}
+
+/// The deadlock of a thread with itself.
+pub(crate) fn itself(body: &LockBody) -> LockError {
+    itself_named(name(body))
+}
+
+/// As [`itself`], for a lock of this name.
+pub(crate) fn itself_named(lock: String) -> LockError {
+    let (pid, thread) = (process::pid(), process::thread_id());
+    LockError::Deadlock { cycle: vec![DeadlockMember::new(pid, member::name(), thread, lock)] }
+}
+
+fn name(body: &LockBody) -> String {
+    let object = member::mapped().and_then(|arena| arena.object_around(arena.offset_of(&raw const *body)));
+    object.map_or_else(String::new, |(_, object)| object.name())
+}
+
+/// Lets go of the lock; marks it if that was asked for, or if the thread panics and did not when it took
+/// the lock.
+#[inline]
+pub(crate) fn release(body: &'static LockBody, grip: &mut Grip) {
+    match grip.plain() {
+        Some(held) if !std::thread::panicking() => body.raw.release(held),
+        _ => release_slowly(body, grip),
+    }
+}
+
+/// Whether the lock is to be marked when it is released.
+pub(crate) fn is_to_be_marked(grip: &Grip) -> bool {
+    grip.is(grip::MARK_IT) || (std::thread::panicking() && !grip.is(grip::WAS_PANICKING))
+}
+
+#[cold]
+fn release_slowly(body: &'static LockBody, grip: &mut Grip) {
+    let mark = is_to_be_marked(grip);
+    let held = grip.take();
+    if mark && !member::is_forked() {
+        body.write_mark(PANICKED, process::pid(), &member::name());
+    }
+    body.raw.release_slowly(held, mark);
+}
+
+/// For `Debug`: name, holder and how many wait; a snapshot.
+pub(crate) fn describe(f: &mut fmt::Formatter<'_>, kind: &str, object: &'static Object) -> fmt::Result {
+    let mut out = f.debug_struct(kind);
+    let (Some(arena), Some(body)) = (member::mapped(), body::of(object)) else {
+        return out.finish_non_exhaustive();
+    };
+    out.field("name", &object.name());
+    let now = body.raw.load();
+    match word::owner(now) {
+        0 if now & MARK != 0 => out.field("marked_by", &body.read_mark().1),
+        0 => out.field("holder", &None::<()>),
+        owner => {
+            let slot = arena.slot_of_record(owner - 1).unwrap_or(u32::MAX);
+            out.field("holder", &arena.describe_process(slot))
+        }
+    };
+    let offset = arena.offset_of(&raw const *body);
+    let waits = |id: &u32| arena.record(*id).waits_for.load(Ordering::Relaxed) == offset;
+    out.field("waiters", &arena.records_in_use().filter(waits).count()).finish()
+}
