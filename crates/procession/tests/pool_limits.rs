@@ -53,6 +53,17 @@ fn a_task_that_takes_too_long_is_killed_and_no_other() {
     assert_eq!(pool.stats().timeouts, 4);
 }
 
+/// The keeper may look at a task at any moment of its beginning.
+#[test]
+fn each_of_many_tasks_that_take_too_long_is_killed() {
+    let _dog = watched();
+    let hasty = Pool::new(1).unwrap().with_task_timeout(Duration::from_micros(500)).unwrap();
+    for _ in 0..300 {
+        let ended = hasty.apply(|| -> () { park() }, ());
+        assert!(matches!(ended, Err(TaskError::TimedOut { .. })), "{ended:?}");
+    }
+}
+
 #[test]
 fn the_limit_of_a_map_is_for_each_item() {
     let _dog = watched();

@@ -12,7 +12,7 @@
 //! | `FREE`      | nothing                                    | a submitter → `NEW` by itself                      |
 //! | `NEW`       | that process is filling it in              | it → `QUEUED`; its death → `FREE`                  |
 //! | `QUEUED`    | it is in the ring, or about to be          | a worker → `TAKEN`; a canceller → `DONE`           |
-//! | `TAKEN`     | that worker has it, and has not begun      | it → `RUNNING`; its death → `RETURNED`             |
+//! | `TAKEN`     | that worker has it, and has not begun      | it → `RUNNING`; its death → `RETURNED`; a canceller → `CONDEMNED` |
 //! | `RUNNING`   | the user's function runs in that worker    | it → `DONE`; its death → `RETURNED` or `DONE`      |
 //! | `CONDEMNED` | as `RUNNING`, and the worker is to be killed | its death → `RETURNED` or `DONE`                 |
 //! | `RETURNED`  | to be taken again, before all others       | a worker → `TAKEN`; a canceller → `DONE`           |
@@ -162,6 +162,11 @@ impl State {
     #[inline]
     pub(super) fn ended(self, ending: u64) -> State {
         State(self.to(DONE).0 | ending << 24)
+    }
+
+    /// In the same hands, which are to be killed, and why.
+    pub(super) fn condemned(self, why: u64) -> State {
+        State(self.to(CONDEMNED).by(self.slot().unwrap_or(0)).0 | why << 24)
     }
 
     #[inline]

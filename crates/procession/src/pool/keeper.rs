@@ -271,18 +271,18 @@ fn ends_at(cell: &Cell) -> u64 {
 
 /// Condemns the task that has had its time, unless it has just come to its next item, or its end.
 fn condemn(cell: &Cell, seen: State) -> bool {
-    let slot = seen.slot().unwrap_or(0);
-    let doomed = State(seen.to(CONDEMNED).by(slot).0 | ending::TIMED_OUT << 24);
     let same =
         |s: State| s.phase() == RUNNING && s.slot() == seen.slot() && s.generation() == seen.generation();
-    if cell.shift(|s| same(s).then_some(doomed)).is_err() {
+    if cell.shift(|s| same(s).then(|| s.condemned(ending::TIMED_OUT))).is_err() {
         return false;
     }
     if ends_at(cell) <= now_ns() {
         return true;
     }
     // The worker waits, if it has noticed.
-    let pardoned = cell.shift(|s| (s.phase() == CONDEMNED).then(|| s.to(RUNNING).by(slot)));
+    let slot = seen.slot().unwrap_or(0);
+    let for_its_time = |s: State| s.phase() == CONDEMNED && s.ending() == ending::TIMED_OUT;
+    let pardoned = cell.shift(|s| for_its_time(s).then(|| s.to(RUNNING).by(slot)));
     event::notify(&cell.done, i32::MAX);
     pardoned.is_err()
 }

@@ -192,13 +192,18 @@ fn finish(core: &super::core::Core, seat: Seat) {
 
 /// The keeper is about to kill this process, unless it finds that it came too late.
 pub(super) fn await_death(arena: &Arena, cell: &Cell) {
-    let _ = crate::arena::thread::with_me(|me| {
-        let wait = Wait::announce_event(arena, me.record(), &cell.done);
-        let ticket = event::prepare(&cell.done);
-        if cell.state().phase() == CONDEMNED {
-            wait.sleep(&cell.done, ticket, Deadline::NEVER);
+    while cell.state().phase() == CONDEMNED {
+        let slept = crate::arena::thread::with_me(|me| {
+            let wait = Wait::announce_event(arena, me.record(), &cell.done);
+            let ticket = event::prepare(&cell.done);
+            if cell.state().phase() == CONDEMNED {
+                wait.sleep(&cell.done, ticket, Deadline::NEVER);
+            }
+        });
+        if slept.is_err() {
+            std::thread::yield_now();
         }
-    });
+    }
 }
 
 /// A task that this process works on.
@@ -225,23 +230,43 @@ impl Work {
     /// From here on a death is the task's.
     fn begin(&self) {
         let me = member::slot();
-        self.start_clock();
-        let _ = self.cell.shift(|s| (s.phase() == TAKEN).then(|| s.to(RUNNING).by(me)));
+        // The clock before the phase: the keeper looks at the clocks of tasks that run.
+        let ends_at = self.restart_clock();
+        let begun = self.cell.shift(|s| (s.phase() == TAKEN).then(|| s.to(RUNNING).by(me)));
+        if begun.is_err_and(|s| s.phase() == CONDEMNED) {
+            // Cancelled in the last moment.
+            await_death(self.arena, self.cell);
+        }
+        // ORDERING: the phase before this: the keeper that did not see that we run has not settled yet when to
+        // look again.
+        self.alert_keeper(ends_at);
     }
 
     /// Notes when an item begins, if it has a limit.
     #[inline]
     fn start_clock(&self) {
+        let ends_at = self.restart_clock();
+        self.alert_keeper(ends_at);
+    }
+
+    /// When the item that begins now has had its time, if it has a limit.
+    #[inline]
+    fn restart_clock(&self) -> Option<u64> {
         let timeout_us = self.cell.timeout_us.load(Ordering::Relaxed);
         if timeout_us == 0 {
-            return;
+            return None;
         }
         let now = now_ns();
         // ORDERING: SeqCst exchange, against the keeper that condemns: either it sees that another item has begun,
         // or we see that we are condemned.
         self.cell.clock_ns.swap(now, Ordering::SeqCst);
-        let until = now.saturating_add(timeout_us.saturating_mul(1000));
-        if until < self.control.watching_until_ns.load(Ordering::SeqCst) {
+        Some(now.saturating_add(timeout_us.saturating_mul(1000)))
+    }
+
+    /// Wakes the keeper if it would look too late.
+    #[inline]
+    fn alert_keeper(&self, ends_at: Option<u64>) {
+        if ends_at.is_some_and(|at| at < self.control.watching_until_ns.load(Ordering::SeqCst)) {
             event::notify(&self.control.keeper.word, i32::MAX);
         }
     }

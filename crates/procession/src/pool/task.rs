@@ -185,23 +185,23 @@ impl Ticket {
         let generation = self.seat.generation;
         let cell = self.seat.cell;
         let is_mine = move |s: State| s.generation() == generation;
-        let waits = move |s: State| is_mine(s) && matches!(s.phase(), NEW | QUEUED | RETURNED);
+        let waits = move |s: State| is_mine(s) && matches!(s.phase(), QUEUED | RETURNED);
+        // One that is condemned for its time may be tried again, so it has to be condemned for this.
+        let works = move |s: State| {
+            let dies_for_good = s.phase() == CONDEMNED && s.ending() == ending::CANCELLED;
+            is_mine(s) && matches!(s.phase(), TAKEN | RUNNING | CONDEMNED) && !dies_for_good
+        };
         loop {
             if self.core.end_if(cell, ending::CANCELLED, waits) {
                 return true;
             }
-            let condemned = cell.shift(|s| {
-                let runs = is_mine(s) && s.phase() == RUNNING;
-                runs.then(|| State(s.to(CONDEMNED).by(s.slot().unwrap_or(0)).0 | ending::CANCELLED << 24))
-            });
+            let condemned = cell.shift(|s| works(s).then(|| s.condemned(ending::CANCELLED)));
             match condemned {
                 Ok(_) => {
                     self.core.tell_keeper();
                     return true;
                 }
-                // It begins in a moment.
-                Err(s) if is_mine(s) && s.phase() == TAKEN => std::thread::yield_now(),
-                Err(s) if is_mine(s) && (waits(s) || s.phase() == RUNNING) => {}
+                Err(s) if waits(s) => {}
                 Err(_) => return false,
             }
         }
