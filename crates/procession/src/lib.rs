@@ -54,6 +54,7 @@ mod error;
 pub mod internals;
 pub mod manager;
 mod os;
+pub mod pool;
 pub mod process;
 pub mod queue;
 mod rules;
@@ -64,6 +65,7 @@ pub mod sync;
 pub use arena::encoding::Message;
 pub use error::{Error, Result};
 pub use manager::Manager;
+pub use pool::{Pool, Task};
 pub use process::{
     AnyProcess, Failure, Process, ProcessError, active_children, current_process, parent_process,
 };

@@ -32,6 +32,10 @@ pub enum Rule {
     TakenBack,
     /// A lease of the dead goes back to its queue.
     LeaseReturned,
+    /// The task of a dead worker is tried again, or ends.
+    TaskReturned,
+    /// What a dead worker had finished of a chunk is the pool's.
+    ResultsKept,
     /// The permits of a dead process come back.
     PermitsReturned,
     /// A barrier hears of the death of a process that has a handle to it.

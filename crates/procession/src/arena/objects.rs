@@ -55,6 +55,8 @@ pub(crate) enum Kind {
     Array = 26,
     Dict = 40,
     List = 41,
+    Pool = 60,
+    PoolCore = 61,
 }
 
 impl Kind {
@@ -77,18 +79,20 @@ impl Kind {
             Kind::Array => "array",
             Kind::Dict => "dict",
             Kind::List => "list",
+            Kind::Pool | Kind::PoolCore => "pool",
         }
     }
 
     fn read(byte: u8) -> Option<Kind> {
         let all = [Kind::Lock, Kind::Process, Kind::Queue, Kind::JoinableQueue, Kind::Connection];
-        let all = all.into_iter().chain(Kind::SYNC).chain([Kind::Dict, Kind::List]);
+        let all =
+            all.into_iter().chain(Kind::SYNC).chain([Kind::Dict, Kind::List, Kind::Pool, Kind::PoolCore]);
         all.into_iter().find(|kind| *kind as u8 == byte)
     }
 
     /// Whether the locks of such an object are taken by the library's own code alone, for a moment.
     pub(crate) fn is_inside(self) -> bool {
-        matches!(self, Kind::Queue | Kind::JoinableQueue | Kind::Dict | Kind::List)
+        matches!(self, Kind::Queue | Kind::JoinableQueue | Kind::Dict | Kind::List | Kind::PoolCore)
     }
 
     /// What synchronizes, and plain shared data, besides [`Kind::Lock`].
@@ -109,7 +113,7 @@ impl Kind {
     /// Whether an object of this kind may own more blocks than it has room to list: they are found
     /// by their tags.
     fn owns_many(self) -> bool {
-        matches!(self, Kind::Queue | Kind::JoinableQueue | Kind::Dict | Kind::List)
+        matches!(self, Kind::Queue | Kind::JoinableQueue | Kind::Dict | Kind::List | Kind::PoolCore)
     }
 }
 

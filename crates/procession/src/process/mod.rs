@@ -12,7 +12,7 @@
 
 mod any;
 mod builder;
-mod entry;
+pub(crate) mod entry;
 mod failure;
 mod signals;
 mod spawned;

@@ -12,6 +12,7 @@ use crate::arena::slots::{self, Slot};
 use crate::arena::{Arena, member, sweep};
 use crate::os::process::Ended;
 use crate::os::{futex, process, signal};
+use crate::pool;
 
 /// Children kept asleep and empty, so that a spawn need not wait for a fork.
 const SPARES: usize = 4;
@@ -171,8 +172,13 @@ impl Nursery {
         let slot = self.arena.slot(index);
         match slots::phase(slot.state.load(Ordering::Acquire)) {
             slots::RUNNING => {
+                let orphans = pool::workers_kept_by(self.arena, index);
                 self.recover(index, ended);
                 process::reap(pid);
+                // Nobody wants what these do. Who is in the list is not reaped, so a number is its own.
+                orphans.into_iter().filter(|&pid| self.roster.slot_of(pid).is_some()).for_each(|pid| {
+                    let _ = process::kill(pid, libc::SIGKILL);
+                });
             }
             phase => {
                 // Out of the slot before it is free to be given to a stranger.

@@ -10,6 +10,7 @@ use super::outcome;
 use crate::arena::objects::Kind;
 use crate::arena::{Arena, slots, sweep};
 use crate::os::process::Ended;
+use crate::pool;
 use crate::queue::ring;
 use crate::rules::{self, Rule};
 use crate::state::{self, store};
@@ -36,6 +37,7 @@ pub(crate) fn recover(arena: &Arena, slot: u32, how: Option<Ended>) {
     release_claims(arena, slot);
     // Before its blocks are swept, and while its handles still say which queues to look at.
     ring::leases::return_leases(arena, slot);
+    pool::bury(arena, slot, how);
     if (!clean || was_inside) && rules::holds(Rule::SweepWakes) {
         // The dead may have been woken on behalf of another, or been about to wake one.
         park::wake_everybody(arena);
@@ -44,6 +46,7 @@ pub(crate) fn recover(arena: &Arena, slot: u32, how: Option<Ended>) {
     }
     // Who joins it finds its locks handed on. After this its handle may be the last to its object.
     outcome::record(arena, slot, how);
+    pool::tell_keepers(arena, slot);
     // CRASH: nobody who repairs anew may write to words of what it held, which are others' from now on.
     for id in arena.records_of(slot) {
         arena.record(id).waits_for.store(0, Ordering::SeqCst);
@@ -101,9 +104,11 @@ fn bury(arena: &Arena, slot: u32, id: u32, offset: u64, which: impl Fn(Kind) -> 
     match object.kind().filter(|kind| which(*kind)) {
         Some(Kind::Lock) => sync::bury(arena, slot, id, object, offset),
         Some(Kind::Value) => state::bury_value(arena, slot, id, (index, object), offset),
-        Some(Kind::Queue | Kind::JoinableQueue) => ring::bury(arena, slot, id, index, offset),
+        Some(Kind::Queue | Kind::JoinableQueue | Kind::PoolCore) => {
+            ring::bury(arena, slot, id, index, offset)
+        }
         Some(kind @ (Kind::Dict | Kind::List)) => store::bury(arena, slot, id, index, kind, offset),
-        Some(Kind::Process | Kind::Connection) | None => {}
+        Some(Kind::Process | Kind::Connection | Kind::Pool) | None => {}
         Some(_) => sync::bury_other(arena, slot, id, (index, object), offset),
     }
 }
