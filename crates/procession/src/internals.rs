@@ -326,7 +326,7 @@ pub fn free(block: u64) {
     blocks::free(arena(), member::slot(), block, Tag::process(member::slot()));
 }
 
-/// Gives spans of this process back that are empty.
+/// Gives back what is kept, and spans that are empty.
 pub fn trim() {
     heap::trim(arena(), member::slot());
 }

@@ -14,7 +14,7 @@ pub enum Rule {
     HeirStruck,
     /// Who makes or frees an object has named it in its record.
     ObjectIntent,
-    /// A span is marked as touched before anything in it belongs to a process.
+    /// A span is marked as touched before anything in it belongs to a process or an object.
     TouchedFirst,
     /// A run of spans that got no head is swept.
     UnfinishedRunSwept,

@@ -41,6 +41,8 @@ pub(super) struct Nursery {
     childless: Vec<(u32, Ended)>,
     /// Where the kernel lists our children; `None` where it does not.
     children: Option<process::Children>,
+    /// Where tidying the spans goes on next time.
+    tidied: u32,
 }
 
 impl Nursery {
@@ -54,6 +56,7 @@ impl Nursery {
             intent: Record::private(),
             childless: Vec::new(),
             children,
+            tidied: 0,
         })
     }
 
@@ -164,7 +167,7 @@ impl Nursery {
         }
         if any {
             self.kill_orphans();
-            sweep::empty_orphans(self.arena);
+            sweep::tidy(self.arena, &mut self.tidied);
         }
     }
 
