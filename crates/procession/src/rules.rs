@@ -59,6 +59,10 @@ pub enum Rule {
     FreedAfterSweep,
     /// What a dict or list counts is counted anew after a death.
     Recounted,
+    /// A waiter that has been passed over for long is handed what it waits for.
+    HandedOn,
+    /// A barrier hears also of a death before the handle to it was taken out of an argument.
+    ArgumentsTold,
 }
 
 #[cfg(feature = "internals")]

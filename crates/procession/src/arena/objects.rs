@@ -90,9 +90,11 @@ impl Kind {
         all.into_iter().find(|kind| *kind as u8 == byte)
     }
 
-    /// Whether the locks of such an object are taken by the library's own code alone, for a moment.
+    /// Whether the locks of such an object are taken by the library's own code alone, for a moment or as long
+    /// as a closure takes. Code in the middle of a change could not bear that another begins one.
     pub(crate) fn is_inside(self) -> bool {
-        matches!(self, Kind::Queue | Kind::JoinableQueue | Kind::Dict | Kind::List | Kind::PoolCore)
+        use Kind::{Dict, JoinableQueue, List, PoolCore, Queue, Semaphore, Value};
+        matches!(self, Queue | JoinableQueue | Dict | List | Value | Semaphore | PoolCore)
     }
 
     /// What synchronizes, and plain shared data, besides [`Kind::Lock`].

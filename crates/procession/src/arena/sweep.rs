@@ -4,9 +4,10 @@
 
 use std::sync::atomic::Ordering;
 
-use super::Arena;
-use super::blocks::{self, NOBODY, Tag, Use, blocks_in};
-use super::objects::{self, SUPERVISOR};
+use super::blocks::{self, CLASSES, NOBODY, Tag, Use, blocks_in};
+use super::layout::SPAN;
+use super::objects::{self, Id, SUPERVISOR};
+use super::{Arena, payload};
 use crate::rules::{self, Rule};
 
 /// Lets go every object of the dead process `slot`, and ends what its threads were doing to some.
@@ -25,6 +26,31 @@ pub(crate) fn objects(arena: &Arena, slot: u32) -> bool {
     });
     held.forget_lines();
     collect
+}
+
+/// Calls `f` with every object to which a block of the dead process `slot` carries a handle: an argument, or a
+/// message, that was on its way to the process or that it was about to send.
+pub(crate) fn for_each_carried(arena: &Arena, slot: u32, f: &mut impl FnMut(Id)) {
+    let carries = |tag: Tag| tag.has_handles() && tag.same_owner(Tag::process(slot));
+    arena.touched_spans(slot).for_each(|span| {
+        if span >= arena.layout.spans {
+            return;
+        }
+        match arena.span_use(span) {
+            Use::Small { class, .. } => {
+                for index in 0..blocks_in(class) {
+                    if carries(Tag(arena.tag(span, index).load(Ordering::Acquire))) {
+                        let at = arena.block_offset(span, class, index);
+                        payload::for_each_handle(arena, at, CLASSES[class as usize].into(), f);
+                    }
+                }
+            }
+            Use::Head { tag, spans } if carries(tag) => {
+                payload::for_each_handle(arena, arena.span_offset(span), u64::from(spans) * SPAN, f);
+            }
+            _ => {}
+        }
+    });
 }
 
 /// Frees every block and run that belongs to the dead process `slot`, and gives its spans up. Says
