@@ -24,6 +24,14 @@ pub enum Command {
         /// The contender, as `list` calls it.
         contender: String,
     },
+    /// Kill processes at bad moments, here and in Python's multiprocessing, and print what happens to the others.
+    Failures(Failures),
+    /// Do one deed of the failure matrix to procession.
+    #[command(hide = true)]
+    Deed {
+        /// The deed.
+        name: String,
+    },
     /// Say which workloads and contenders there are.
     List,
     /// Wait for the end of the input: a process that idles.
@@ -45,6 +53,22 @@ pub struct Compare {
     /// Write every figure to this file.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+    /// Print the table as Markdown.
+    #[arg(long)]
+    pub markdown: bool,
+}
+
+/// How to make the failure matrix.
+#[derive(Args)]
+pub struct Failures {
+    /// The deeds to do, F1 to F27; all when none is named.
+    pub deeds: Vec<String>,
+    /// What takes longer than this hangs.
+    #[arg(long = "limit", default_value_t = 6, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(3..))]
+    pub limit_s: u64,
+    /// Do it to procession alone.
+    #[arg(long)]
+    pub no_python: bool,
     /// Print the table as Markdown.
     #[arg(long)]
     pub markdown: bool,

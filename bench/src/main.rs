@@ -9,9 +9,11 @@
 //! | `machine.rs` | the clock, the CPUs, a GiB of memory, what `/proc` says            |
 //! | `board.rs`   | shared memory in which a workload's processes meet                 |
 //! | `workloads/` | what is measured                                                   |
+//! | `failures/`  | what happens to the others when a process is killed                |
 //! | `peers/`     | what is measured against: bare system calls made safe to use       |
 
 mod board;
+mod failures;
 mod flags;
 mod load;
 mod machine;
@@ -34,6 +36,8 @@ fn main() -> ExitCode {
     let done = match flags::parse() {
         Command::Compare(flags) => compare(&flags),
         Command::Run { workload, contender } => run(&workload, &contender),
+        Command::Failures(flags) => failures::run(&flags),
+        Command::Deed { name } => failures::perform(&name),
         Command::List => list(),
         Command::Wait => wait(),
     };
