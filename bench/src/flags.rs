@@ -32,6 +32,18 @@ pub enum Command {
         /// The deed.
         name: String,
     },
+    /// Measure how cost grows with the length of messages, the number of processes, the number of entries.
+    Grow(Grow),
+    /// Measure one point of a curve in this process, and print its figure as JSON.
+    #[command(hide = true)]
+    GrowOnce {
+        /// What grows.
+        subject: String,
+        /// Whose cost.
+        contender: String,
+        /// How large.
+        size: u64,
+    },
     /// Say which workloads and contenders there are.
     List,
     /// Wait for the end of the input: a process that idles.
@@ -53,9 +65,23 @@ pub struct Compare {
     /// Write every figure to this file.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+    /// Draw the ratios into this file, as SVG.
+    #[arg(long, value_name = "FILE")]
+    pub svg: Option<PathBuf>,
     /// Print the table as Markdown.
     #[arg(long)]
     pub markdown: bool,
+}
+
+/// How to measure growth.
+#[derive(Args)]
+pub struct Grow {
+    /// How often each point is measured.
+    #[arg(long, default_value_t = 5, value_name = "N", value_parser = at_least_one)]
+    pub pairs: usize,
+    /// Draw the curves into this file.
+    #[arg(long, value_name = "FILE")]
+    pub svg: Option<PathBuf>,
 }
 
 /// How to make the failure matrix.

@@ -1,5 +1,7 @@
-//! What a process says in its slot: its request, its journal, what it waits for. Then it is found dead, and
-//! the supervisor repairs what it left.
+//! What a process says in its slot: its request, its journal. Then it is found dead, and the supervisor repairs what
+//! it left.
+//!
+//! Not what it waits for: recovery counts an event there, in whatever place it names.
 #![no_main]
 
 use std::sync::LazyLock;
@@ -21,13 +23,27 @@ struct Scene {
     lock: Lock,
     queue: Queue<u64>,
     dict: Dict<u64, String>,
+    waits_for: u64,
 }
 
 static SCENE: LazyLock<Scene> = LazyLock::new(|| Scene {
     lock: Lock::new().expect("a lock"),
     queue: Queue::unbounded().expect("a queue"),
     dict: Dict::from_entries([(1, "one".to_string())]).expect("a dict"),
+    waits_for: find_wait(),
 });
+
+/// Where in the slot stands what its first thread waits for.
+fn find_wait() -> u64 {
+    let (memory, (slot, bytes)) = (Memory::get(), internals::slot_place(SLOT));
+    let is_it = |at: &u64| {
+        memory.store(*at, 0x5_0000);
+        let found = internals::waits_for(SLOT) == 0x5_0000;
+        memory.store(*at, 0);
+        found
+    };
+    (slot..slot + bytes).step_by(8).find(is_it).expect("it is in the slot")
+}
 
 /// The slot that is written to. (0 is main's.)
 const SLOT: u32 = 3;
@@ -47,6 +63,7 @@ fuzz_target!(|input: Input| {
     for (at, value) in input.near.iter().take(64) {
         memory.store(place(*at), internals::lock_place(&scene.lock).wrapping_add(u64::from(*value) * 8));
     }
+    memory.store(scene.waits_for, 0);
     internals::recover(SLOT);
     internals::collect_if_wanted();
     assert_eq!(internals::slot_phase(SLOT), 0, "the slot is free again");
