@@ -11,7 +11,7 @@ use crate::arena::thread::with_me;
 use crate::arena::{Arena, blocks, collect, heap, member, payload, slots, sweep};
 use crate::os::futex;
 use crate::os::process::{self, Ended};
-use crate::supervisor::{outcome, recovery};
+use crate::supervisor::{entrypoint, outcome, recovery};
 use crate::sync::raw::park;
 use crate::sync::{Condvar, RwLock, Semaphore};
 use crate::{Lock, Message, Queue, Result};
@@ -153,6 +153,21 @@ pub fn wake_everybody() {
 /// What the first thread of the process in `slot` waits for, as an offset; 0 for nothing.
 pub fn waits_for(slot: u32) -> u64 {
     arena().record(slot).waits_for.load(Ordering::SeqCst)
+}
+
+/// Where the slot lies in the memory, and how many bytes it has.
+pub fn slot_place(slot: u32) -> (u64, u64) {
+    (arena().offset_of(&raw const *arena().slot(slot)), size_of::<slots::Slot>() as u64)
+}
+
+/// Where the lock's word lies in the memory.
+pub fn lock_place(lock: &Lock) -> u64 {
+    arena().offset_of(lock.raw())
+}
+
+/// Looks for the function that a request names.
+pub fn resolve(entry: u64, type_hash: u64) -> Result<()> {
+    entrypoint::resolve(entry, type_hash).map(drop)
 }
 
 /// The request in a slot: entry, arguments' block, working directory's block, process object's id.

@@ -315,7 +315,7 @@ impl<K: Message + Eq + Hash, V: Message> Dict<K, V> {
             encoded(&new, |new| {
                 key.with_key(|key| {
                     self.map.with_entry(key, |entry| {
-                        let same = entry.value() == Some(current);
+                        let same = entry.value()? == Some(current);
                         if same {
                             drop(entry.put(new)?);
                         }

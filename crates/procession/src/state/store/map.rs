@@ -407,7 +407,7 @@ impl Map {
             for at in table.words(self.arena).filter_map(node_of) {
                 let node = Node::read(self.arena, at).ok_or_else(node::damaged)?;
                 if node.is_plain() {
-                    plain(node.key(self.arena), node.value(self.arena));
+                    plain(node.key(self.arena)?, node.value(self.arena)?);
                 } else if let Some(Found::Carried(copy)) = node.copy(self.arena, &mut unused, || true)? {
                     carried.push(copy);
                 }
@@ -449,14 +449,14 @@ impl Entry<'_> {
         let Some((node, at)) = &self.node else { return Ok(None) };
         let _inside = Inside::enter();
         if node.is_plain() {
-            return encoding::from_bytes(node.value(self.map.arena)).map(Some);
+            return encoding::from_bytes(node.value(self.map.arena)?).map(Some);
         }
         decode_at(self.map.arena, *at).map(Some)
     }
 
     /// The bytes of the value, if there is one.
-    pub(crate) fn value(&self) -> Option<&'static [u8]> {
-        self.node.as_ref().map(|(node, _)| node.value(self.map.arena))
+    pub(crate) fn value(&self) -> Result<Option<&'static [u8]>> {
+        self.node.as_ref().map(|(node, _)| node.value(self.map.arena)).transpose()
     }
 
     /// Puts a value in. Gives what was there before; it is to be freed after the lock.

@@ -370,7 +370,7 @@ impl Sequence {
             let node = ring.node(self.arena, index).and_then(|at| Node::read(self.arena, at));
             let node = node.ok_or_else(node::damaged)?;
             if node.is_plain() {
-                plain(node.value(self.arena));
+                plain(node.value(self.arena)?);
             } else if let Some(Found::Carried(copy)) = node.copy(self.arena, &mut unused, || true)? {
                 carried.push((index, copy));
             }
@@ -425,7 +425,7 @@ impl Item<'_> {
         let _inside = Inside::enter();
         let node = Node::read(self.list.arena, self.at).ok_or_else(node::damaged)?;
         if node.is_plain() {
-            return encoding::from_bytes(node.value(self.list.arena));
+            return encoding::from_bytes(node.value(self.list.arena)?);
         }
         decode_at(self.list.arena, self.at)
     }
