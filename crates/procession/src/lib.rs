@@ -56,6 +56,9 @@ mod error;
 #[doc(hidden)]
 pub mod internals;
 pub mod manager;
+#[cfg(feature = "measure")]
+#[doc(hidden)]
+pub mod measure;
 mod os;
 pub mod pool;
 pub mod process;

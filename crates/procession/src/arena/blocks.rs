@@ -237,7 +237,7 @@ impl Arena {
         let class = ALL[class as usize];
         let within = offset.checked_sub(self.span_offset(span) + u64::from(class.first))?;
         const { assert!(SPAN <= 1 << 16, "then the product of such an offset and a reciprocal is exact") };
-        let index = (within.min(SPAN) * class.reciprocal >> 32) as u32;
+        let index = ((within.min(SPAN) * class.reciprocal) >> 32) as u32;
         (index < class.count).then_some(index)
     }
 
@@ -490,7 +490,7 @@ mod tests {
     fn a_reciprocal_divides() {
         for class in ALL {
             for offset in 0..=SPAN {
-                assert_eq!(offset * class.reciprocal >> 32, offset / u64::from(class.size), "{offset}");
+                assert_eq!((offset * class.reciprocal) >> 32, offset / u64::from(class.size), "{offset}");
             }
         }
     }
