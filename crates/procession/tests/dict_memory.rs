@@ -224,7 +224,7 @@ fn days_of_churn_leave_no_more_than_the_first() {
         }
         assert_eq!(live, dict.values().map(|value| value.unwrap().len() as i64).sum::<i64>());
         assert!(peaks[2] < peaks[0] + peaks[0] / 4, "more with each day: {peaks:?}");
-        orders.close();
+        orders.close().unwrap();
         worker.join().unwrap();
     });
 }

@@ -237,7 +237,7 @@ impl Arena {
         let class = ALL[class as usize];
         let within = offset.checked_sub(self.span_offset(span) + u64::from(class.first))?;
         const { assert!(SPAN <= 1 << 16, "then the product of such an offset and a reciprocal is exact") };
-        let index = (within.min(SPAN) * class.reciprocal >> 32) as u32;
+        let index = ((within.min(SPAN) * class.reciprocal) >> 32) as u32;
         (index < class.count).then_some(index)
     }
 
