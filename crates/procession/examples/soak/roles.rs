@@ -109,7 +109,10 @@ impl Actor {
         let (guard, marked) = match lock.lock_timeout(LIMIT) {
             Ok(guard) => (guard, false),
             Err(LockError::OwnerDied(_)) => (lock.lock_or_recover_timeout(LIMIT)?, true),
-            Err(error) => return Ok(self.fault(format!("a lock gives {error:?}"))),
+            Err(error) => {
+                self.fault(format!("a lock gives {error:?}"));
+                return Ok(());
+            }
         };
         let was = inside.swap(me, SeqCst);
         if marked {
