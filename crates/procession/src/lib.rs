@@ -65,7 +65,8 @@ pub use arena::encoding::Message;
 pub use error::{Error, Result};
 pub use manager::Manager;
 pub use process::{
-    AnyProcess, Failure, Process, ProcessError, active_children, current_process, parent_process,
+    AnyProcess, Failure, Process, ProcessError, active_children, cpu_count, current_process, parent_process,
+    preload,
 };
 pub use queue::{JoinableQueue, Queue, pipe, select};
 pub use state::Dict;

@@ -53,6 +53,8 @@ pub enum Rule {
     VersionGrows,
     /// What a dict or list counts is counted anew after a death.
     Recounted,
+    /// A spawner that waits for a child to be given its options hears of the child's end.
+    SpawnerTold,
 }
 
 #[cfg(feature = "internals")]
