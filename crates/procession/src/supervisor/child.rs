@@ -111,6 +111,9 @@ fn run_request(arena: &'static Arena, index: u32, slot: &'static Slot, prepared:
     body.pid.store(process::pid(), Ordering::Release);
     process::set_title(object.name_bytes(&mut [0; NAME + 1]));
 
+    #[cfg(feature = "tracing")]
+    crate::events::forward(arena);
+
     let attach_text = |error: Error| {
         let text = payload::try_pack_bytes(error.to_string().as_bytes()).unwrap_or(0);
         outcome::attach(arena, index, object, number, outcome::TEXT, text);

@@ -107,6 +107,12 @@ extern "C" fn at_exit() {
     if member::is_forked() || !member::is_main() {
         return;
     }
+    end_family();
+    #[cfg(feature = "tracing")]
+    crate::events::finish();
+}
+
+fn end_family() {
     let Some(arena) = member::mapped() else { return };
     let header = arena.header();
     let running = (stage::RUNNING, stage::ENDING);
