@@ -28,6 +28,9 @@
 //! Functions that capture nothing ([`process::Entry`]), values that serde can take apart
 //! ([`Message`]), and handles such as [`Lock`] and [`Process`], which arrive as what they stand for.
 //!
+//! The types that are used most are here at the root; the rest of a family is in its module: [`sync`],
+//! [`queue`], [`state`], [`process`], [`manager`].
+//!
 //! # If a process dies
 //!
 //! However it dies: [`Process::join`] says how; a [`Lock`] it held is free again, and says so to the
@@ -63,6 +66,7 @@ mod events;
 pub mod internals;
 pub mod manager;
 mod os;
+pub mod pool;
 pub mod process;
 pub mod queue;
 mod rules;
@@ -73,10 +77,11 @@ pub mod sync;
 pub use arena::encoding::Message;
 pub use error::{Error, Result};
 pub use manager::Manager;
+pub use pool::{Pool, Task};
 pub use process::{
     AnyProcess, Failure, Process, ProcessError, active_children, cpu_count, current_process, parent_process,
     preload,
 };
-pub use queue::{JoinableQueue, Queue, pipe, select};
-pub use state::Dict;
-pub use sync::Lock;
+pub use queue::{Connection, JoinableQueue, Queue, pipe, select};
+pub use state::{Array, Dict, List, Value};
+pub use sync::{Barrier, Condvar, Event, Lock, LockError, Mutex, RLock, RwLock, Semaphore, WaitError};

@@ -25,30 +25,58 @@
 //! the object go.
 
 use std::sync::Mutex;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::blocks::{CLASSES, Tag, Use, blocks_in};
 use super::layout::SPAN;
 use super::mark::Marks;
 use super::objects::{self, Id, SUPERVISOR};
 use super::{Arena, member, payload, slots, sweep};
+use crate::os::clock;
 
 /// Asks for a pass.
 pub(crate) fn want(arena: &'static Arena) {
-    if arena.header().collect_wanted.swap(1, Ordering::SeqCst) != 0 {
-        return;
-    }
+    let wanted_already = arena.header().collect_wanted.swap(1, Ordering::SeqCst) != 0;
     match arena.header().supervisor_pid.load(Ordering::Acquire) {
-        0 if member::is_main() => alone(arena),
+        0 if member::is_main() => {
+            if clock::now_ns() >= NOT_BEFORE_NS.load(Ordering::Relaxed) {
+                alone(arena);
+            }
+        }
+        _ if wanted_already => {}
         _ => member::ring(arena),
     }
 }
+
+/// Before this main does not look by itself again: a look at very much takes long, and each handle that it lets
+/// go asks for one.
+static NOT_BEFORE_NS: AtomicU64 = AtomicU64::new(0);
+/// A look that takes no longer is made whenever somebody asks.
+const SHORT_NS: u64 = 1_000_000;
+/// After a longer one so many times its length passes.
+const REST: u64 = 10;
 
 /// A pass by main, when there is no supervisor.
 pub(crate) fn alone(arena: &Arena) {
     static ONE: Mutex<()> = Mutex::new(());
     let _one = ONE.lock().unwrap_or_else(|e| e.into_inner());
+    let began = clock::now_ns();
     let _ = super::thread::with_me(|me| while pass(arena, member::slot(), me.record()) {});
+    let (now, took) = (clock::now_ns(), clock::now_ns().saturating_sub(began));
+    NOT_BEFORE_NS.store(if took > SHORT_NS { now + REST * took } else { 0 }, Ordering::Relaxed);
+}
+
+/// A pass by main if there is no supervisor, and one is wanted: before somebody is told that all is full. Says
+/// whether there was one.
+pub(crate) fn alone_if_wanted(arena: &Arena) -> bool {
+    let header = arena.header();
+    let wanted = member::is_main()
+        && header.supervisor_pid.load(Ordering::Acquire) == 0
+        && header.collect_wanted.load(Ordering::SeqCst) != 0;
+    if wanted {
+        alone(arena);
+    }
+    wanted
 }
 
 /// The supervisor's pass, when somebody asked for one.
@@ -56,7 +84,8 @@ pub(crate) fn if_wanted(arena: &Arena, intent: &super::records::Record) {
     if arena.header().collect_wanted.load(Ordering::SeqCst) != 0 {
         while pass(arena, SUPERVISOR, intent) {}
         // What was freed may have been the last in spans whose owners are dead.
-        sweep::empty_orphans(arena);
+        sweep::empty_orphans(arena, SUPERVISOR);
+        sweep::recount_kept(arena);
     }
 }
 
@@ -98,6 +127,10 @@ fn pass(arena: &Arena, by: u32, record: &super::records::Record) -> bool {
     marks.spread();
     let mut garbage = candidates;
     garbage.retain(|(id, _)| !marks.has(id.index()));
+    if by != SUPERVISOR && arena.is_sweeping() {
+        // Main sweeps after the loss of the supervisor, from another thread, and collects when it has done so.
+        return false;
+    }
     // Told first: the words that hear of it may lie in what is garbage too.
     garbage.iter().for_each(|(id, _)| arena.object(id.index()).send_obituaries(arena));
     garbage.into_iter().fold(false, |again, (id, _)| objects::free(arena, record, by, id) | again)

@@ -113,8 +113,15 @@ pub(crate) fn strike_if(entry: Entry, release: impl FnOnce(u32) -> bool) -> bool
 }
 
 /// What lock words say when the calling thread holds them; 0 when it has no record (any more).
+#[inline]
 pub(crate) fn owner() -> u32 {
     ME.with(|me| me.owner.get())
+}
+
+/// Whether the calling thread has the process's home record, which one thread at a time has.
+#[inline]
+pub(crate) fn is_home() -> bool {
+    owner() == member::slot() + 1
 }
 
 /// The entry of the calling thread's journal that names `lock`.

@@ -16,7 +16,7 @@
 mod any;
 mod any_of;
 mod builder;
-mod entry;
+pub(crate) mod entry;
 mod failure;
 mod settings;
 mod signals;

@@ -124,6 +124,11 @@ impl<R> Process<R> {
         &self.handle
     }
 
+    /// Where the process is in the arena, as long as it lives.
+    pub(crate) fn slot(&self) -> Option<u32> {
+        Some(self.body().slot.load(Ordering::Relaxed)).filter(|_| !self.body().is_done())
+    }
+
     fn body(&self) -> &'static ProcessBody {
         self.handle.body()
     }

@@ -238,7 +238,7 @@ pub(crate) type PanicText = (String, String, String);
 
 /// The block with the text of the panic that has just ended the function: what the hook kept, unless
 /// that was another panic (the user replaced the hook, or called `resume_unwind`).
-fn panic_text(arena: &Arena, slot: &Slot, payload: &(dyn Any + Send)) -> u64 {
+pub(crate) fn panic_text(arena: &Arena, slot: &Slot, payload: &(dyn Any + Send)) -> u64 {
     let said = payload.downcast_ref::<&str>().copied();
     let said = said.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or(SPEECHLESS);
     let kept = slot.panic_text.swap(0, Ordering::AcqRel);

@@ -12,6 +12,7 @@ use crate::arena::slots::{self, Slot};
 use crate::arena::{Arena, member, sweep};
 use crate::os::process::Ended;
 use crate::os::{futex, process, shortage, signal};
+use crate::pool;
 
 /// Children kept asleep and empty, so that a spawn need not wait for a fork.
 const SPARES: usize = 4;
@@ -44,6 +45,8 @@ pub(super) struct Nursery {
     memory: shortage::Watch,
     /// Where the kernel lists our children; `None` where it does not.
     children: Option<process::Children>,
+    /// Where tidying the spans goes on next time.
+    tidied: u32,
 }
 
 impl Nursery {
@@ -58,6 +61,7 @@ impl Nursery {
             childless: Vec::new(),
             memory: shortage::Watch::begin(),
             children,
+            tidied: 0,
         })
     }
 
@@ -168,7 +172,7 @@ impl Nursery {
         }
         if any {
             self.kill_orphans();
-            sweep::empty_orphans(self.arena);
+            sweep::tidy(self.arena, &mut self.tidied);
         }
     }
 
@@ -180,8 +184,13 @@ impl Nursery {
                 if killed && !slot.was_killed_by_us() && self.memory.has_run_out() {
                     slot.flags.fetch_or(slots::NO_MEMORY, Ordering::Relaxed);
                 }
+                let orphans = pool::workers_kept_by(self.arena, index);
                 self.recover(index, ended);
                 process::reap(pid);
+                // Nobody wants what these do. Who is in the list is not reaped, so a number is its own.
+                orphans.into_iter().filter(|&pid| self.roster.slot_of(pid).is_some()).for_each(|pid| {
+                    let _ = process::kill(pid, libc::SIGKILL);
+                });
             }
             phase => {
                 // Out of the slot before it is free to be given to a stranger.
