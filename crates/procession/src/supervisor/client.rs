@@ -105,7 +105,7 @@ pub(crate) fn spawn_prepared(order: &Order<'_>, wishes: &Wishes<'_>) -> Result<P
     let handle = spawn(order)?;
     let (arena, body) = (member::arena()?, handle.body::<ProcessBody>());
     let mut served = 0;
-    let ready = with_me(|me| {
+    let ready = with_me(|me| -> Result<bool> {
         loop {
             let word = body.ready.load(Ordering::SeqCst);
             match ready::name(word) {
