@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::churn::Churn;
+
 /// Compares procession with its peers and with the limits of the machine.
 #[derive(Parser)]
 #[command(version, about)]
@@ -46,6 +48,8 @@ pub enum Command {
     },
     /// Say which workloads and contenders there are.
     List,
+    /// Put entries of many sizes into a dict and take them out for days, and draw what that leaves of the memory.
+    Churn(ChurnFlags),
     /// Wait for the end of the input: a process that idles.
     #[command(hide = true)]
     Wait,
@@ -98,6 +102,26 @@ pub struct Failures {
     /// Print the table as Markdown.
     #[arg(long)]
     pub markdown: bool,
+}
+
+/// How long to churn.
+#[derive(Args)]
+pub struct ChurnFlags {
+    /// So many days, of 48 half hours each.
+    #[arg(long, default_value_t = 2)]
+    days: u64,
+    /// So many operations in half an hour.
+    #[arg(long, default_value_t = 100_000)]
+    operations: u64,
+    /// Draw the result into this file.
+    #[arg(long, value_name = "FILE")]
+    pub svg: Option<PathBuf>,
+}
+
+impl ChurnFlags {
+    pub fn churn(&self) -> Churn {
+        Churn { days: self.days, operations: self.operations }
+    }
 }
 
 /// Reads the command line; on a mistake says so and exits.

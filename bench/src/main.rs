@@ -9,6 +9,7 @@
 //! | `chart.rs`   | the same as pictures                                               |
 //! | `growth.rs`  | how cost grows                                                     |
 //! | `machine.rs` | the clock, the CPUs, a GiB of memory, what `/proc` says            |
+//! | `churn.rs`   | days of churn in a dict, drawn by `plot.rs`                          |
 //! | `board.rs`   | shared memory in which a workload's processes meet                 |
 //! | `workloads/` | what is measured                                                   |
 //! | `failures/`  | what happens to the others when a process is killed                |
@@ -16,6 +17,7 @@
 
 mod board;
 mod chart;
+mod churn;
 mod failures;
 mod flags;
 mod growth;
@@ -23,6 +25,7 @@ mod load;
 mod machine;
 mod pairs;
 mod peers;
+mod plot;
 mod table;
 mod workloads;
 
@@ -45,6 +48,7 @@ fn main() -> ExitCode {
         Command::Grow(flags) => grow(&flags),
         Command::GrowOnce { subject, contender, size } => grow_once(&subject, &contender, size),
         Command::List => list(),
+        Command::Churn(flags) => churn::run(flags.churn(), flags.svg.as_deref()),
         Command::Wait => wait(),
     };
     match done {
@@ -54,6 +58,11 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Says what went wrong, if it did.
+fn ensure(good: bool, what: &str) -> Result {
+    if good { Ok(()) } else { Err(what.into()) }
 }
 
 /// Runs one contender once, in this very process, and prints its figure for `pairs.rs` to read.

@@ -91,6 +91,40 @@ workload!(
     1.0
 );
 
+pub const ALLOCATION: Workload = Workload {
+    name: "allocation",
+    says: "take 100 bytes and give them back, from shared memory (malloc: from the process's own)",
+    unit: "ns",
+    better: Better::Lower,
+    target: Some(10.0),
+    contenders: &[Contender::new("procession", allocation_ours), Contender::new("malloc", allocation_theirs)],
+    most_pairs: usize::MAX,
+};
+
+const PAIRS: u64 = 10_000_000;
+const BYTES: u64 = 100;
+
+/// Nanoseconds of each of so many.
+fn each(count: u64, work: impl FnOnce() -> Result) -> Result<Sample> {
+    let started = Instant::now();
+    work()?;
+    Ok(Sample::new(started.elapsed().as_secs_f64() * 1e9 / count as f64))
+}
+
+fn allocation_ours() -> Result<Sample> {
+    pin(0);
+    procession::measure::allocation_pairs(BYTES, 1000)?;
+    each(PAIRS, || Ok(procession::measure::allocation_pairs(BYTES, PAIRS)?))
+}
+
+fn allocation_theirs() -> Result<Sample> {
+    pin(0);
+    each(PAIRS, || {
+        (0..PAIRS).for_each(|_| drop(black_box(Vec::<u8>::with_capacity(black_box(BYTES as usize)))));
+        Ok(())
+    })
+}
+
 const ENTRIES: u64 = 10_000;
 const GETS: u64 = 10_000_000;
 const UPDATES: u64 = 10_000_000;

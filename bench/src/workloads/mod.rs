@@ -48,6 +48,7 @@ pub static ALL: &[Workload] = &[
     sync::IS_SET,
     sync::BARRIER,
     sync::CONDVAR,
+    dict::ALLOCATION,
     dict::GET,
     dict::GET_TWO,
     dict::UPDATE,

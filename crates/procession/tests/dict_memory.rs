@@ -194,7 +194,7 @@ fn hour(dict: &Dict<u64, Vec<u8>>, rng: &mut Rng, wanted: u64) -> i64 {
     more
 }
 
-/// The example at `bench churn` is longer, and its result is drawn in `docs/fragmentation.md`.
+/// `churn` in bench/ is longer, and draws its result.
 #[test]
 fn days_of_churn_leave_no_more_than_the_first() {
     isolated!({
