@@ -46,14 +46,30 @@ pub(crate) fn want(arena: &'static Arena) {
 
 /// A pass by main, when there is no supervisor.
 pub(crate) fn alone(arena: &Arena) {
+    alone_after(arena, || {});
+}
+
+/// Does `first` and then makes a pass, by main. Leaves the pass to the supervisor if there is one by now.
+pub(crate) fn alone_after(arena: &Arena, first: impl FnOnce()) {
     static ONE: Mutex<()> = Mutex::new(());
     let _one = ONE.lock().unwrap_or_else(|e| e.into_inner());
-    let _ = super::thread::with_me(|me| while pass(arena, member::slot(), me.record()) {});
+    let header = arena.header();
+    header.main_collects.store(1, Ordering::SeqCst);
+    first();
+    if header.supervisor_pid.load(Ordering::SeqCst) == 0 {
+        let _ = super::thread::with_me(|me| while pass(arena, member::slot(), me.record()) {});
+    }
+    header.main_collects.store(0, Ordering::SeqCst);
+    if header.collect_wanted.load(Ordering::SeqCst) != 0 {
+        member::ring(arena);
+    }
 }
 
 /// The supervisor's pass, when somebody asked for one.
 pub(crate) fn if_wanted(arena: &Arena, intent: &super::records::Record) {
-    if arena.header().collect_wanted.load(Ordering::SeqCst) != 0 {
+    let header = arena.header();
+    // Main rings when it has ended.
+    if header.collect_wanted.load(Ordering::SeqCst) != 0 && header.main_collects.load(Ordering::SeqCst) == 0 {
         while pass(arena, SUPERVISOR, intent) {}
         // What was freed may have been the last in spans whose owners are dead.
         sweep::empty_orphans(arena);

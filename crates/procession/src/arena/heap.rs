@@ -12,7 +12,7 @@ use super::Arena;
 use super::blocks::{self, CLASSES, HEADER, NOBODY, Tag, Use, blocks_in, class_for};
 use super::layout::SPAN;
 use super::{member, sweep};
-use crate::os::clock::Deadline;
+use crate::os::clock::{Deadline, now_ns};
 use crate::os::futex;
 use crate::rules::{self, Rule};
 use crate::{Error, Result};
@@ -58,10 +58,15 @@ pub(crate) fn forget() {
 
 /// How long a full arena is waited for: what children held that have just ended comes back when the
 /// supervisor has buried them.
-const PATIENCE: Duration = Duration::from_secs(1);
+const PATIENCE_NS: u64 = 1_000_000_000;
 
 /// Takes a block for `bytes` bytes behind its header, which belongs to process `slot`.
 pub(crate) fn allocate(arena: &Arena, slot: u32, bytes: u64) -> Result<u64> {
+    allocate_until(arena, slot, bytes, Deadline::NEVER)
+}
+
+/// As [`allocate`], but waits no longer than that for memory to come back.
+pub(crate) fn allocate_until(arena: &Arena, slot: u32, bytes: u64, deadline: Deadline) -> Result<u64> {
     let mut until = None;
     loop {
         let ended = arena.header().ended.load(Ordering::Acquire);
@@ -73,7 +78,7 @@ pub(crate) fn allocate(arena: &Arena, slot: u32, bytes: u64) -> Result<u64> {
         drop(heap);
         let hopeless = bytes > u64::from(arena.layout.spans) * SPAN
             || arena.header().supervisor_pid.load(Ordering::Relaxed) == 0;
-        let until = *until.get_or_insert_with(|| Deadline::after(PATIENCE));
+        let until = *until.get_or_insert_with(|| deadline.min_ns(now_ns() + PATIENCE_NS));
         if hopeless || until.passed() {
             return Err(full);
         }

@@ -59,8 +59,7 @@ fn lost(arena: &'static Arena) {
         recovery::recover(arena, slot, None);
     }
     vigil::reap_unknown();
-    sweep::after_supervisor(arena);
-    collect::alone(arena);
+    collect::alone_after(arena, || sweep::after_supervisor(arena));
     for hint in &header.spare_slots {
         hint.store(0, Ordering::Relaxed);
     }
