@@ -8,11 +8,13 @@
 //! | `dict.rs`     | `dict_get`, `dict_update`, each also by two; `dict_insert`, `dict_growth` |
 //! | `spawn.rs`    | `spawn_join`, `first_spawn`, each also with 1 GiB  |
 //! | `recovery.rs` | `recovery`, also with 1 GiB                        |
+//! | `pool.rs`     | `pool_map`, `pool_submit`, `pool_round_trip`, `pool_speedup`, `pool_chunks` |
 //! | `memory.rs`   | `idle_child_pss`, `idle_cpu`: what idling costs    |
 
 mod dict;
 mod lock;
 mod memory;
+mod pool;
 mod queue;
 mod recovery;
 mod spawn;
@@ -60,6 +62,11 @@ pub static ALL: &[Workload] = &[
     recovery::RECOVERY,
     recovery::RECOVERY_GIB,
     memory::IDLE_CPU,
+    pool::MAP,
+    pool::SUBMIT,
+    pool::TRIP,
+    pool::SPEEDUP,
+    pool::CHUNKS,
 ];
 
 /// One thing to measure, and who takes part.
@@ -124,7 +131,8 @@ pub struct Sample {
 }
 
 impl Sample {
-    fn new(value: f64) -> Sample {
+    /// A figure that needs no explanation.
+    pub fn new(value: f64) -> Sample {
         Sample { value, notes: vec![] }
     }
 

@@ -17,6 +17,7 @@ pub struct Flags {
 pub enum Command {
     Tickets(Tickets),
     Pipeline(Pipeline),
+    Map(Map),
 }
 
 /// Sells tickets out of a JSON file to buyers that are processes of their own.
@@ -105,6 +106,56 @@ pub struct Pipeline {
     /// Prints the summary as one JSON object to standard error, in the place of one for people.
     #[arg(long)]
     pub json: bool,
+}
+
+/// Runs a command for each line of standard input, several at a time.
+///
+/// Each {} in the command is replaced by the line; without one, the line is the last word. What a command prints
+/// comes in one piece. A command that takes too long is killed with everything that it has started.
+///
+/// Exit status: 0 when all commands succeeded, 1 when some failed, 2 when the command line or the log is no good,
+/// 130 after Ctrl-C.
+#[derive(Args, Clone, Debug)]
+pub struct Map {
+    /// How many commands run at a time [default: one for each processor].
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub jobs: Option<u32>,
+
+    /// How long a command may take.
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub timeout: Option<f64>,
+
+    /// How often a command that failed is tried again.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub retries: u32,
+
+    /// Prints in the order of the input.
+    #[arg(short, long)]
+    pub keep_order: bool,
+
+    /// Writes a line for each command that has ended: exit code, signal, attempts, seconds, input.
+    #[arg(long, value_name = "FILE")]
+    pub log: Option<PathBuf>,
+
+    /// Goes on with an interrupted run: what succeeded according to the log is not done again.
+    #[arg(long, requires = "log")]
+    pub resume: bool,
+
+    /// Prints no summary.
+    #[arg(short, long)]
+    pub quiet: bool,
+
+    /// The command and its arguments.
+    #[arg(value_name = "COMMAND", required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    pub command: Vec<String>,
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(s) if (0.001..=1e9).contains(&s) => Ok(s),
+        Ok(_) => Err("a time limit is a number of seconds from 0.001 on".into()),
+        Err(e) => Err(format!("{e}: a time limit is a number of seconds")),
+    }
 }
 
 fn probability(text: &str) -> Result<f64, String> {

@@ -4,6 +4,7 @@
 mod dice;
 mod flags;
 mod interrupt;
+mod map;
 mod pipeline;
 mod screen;
 mod tickets;
@@ -21,6 +22,7 @@ fn main() -> ExitCode {
     let done = match Flags::parse().command {
         Command::Tickets(flags) => tickets::run(&flags),
         Command::Pipeline(flags) => pipeline::run(&flags),
+        Command::Map(flags) => map::run(&flags),
     };
     done.map_or_else(
         |error| {

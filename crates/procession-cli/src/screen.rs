@@ -78,3 +78,11 @@ pub fn progress_bar(all: u64, what: &str) -> Result<ProgressBar, TemplateError> 
     bar.enable_steady_tick(Duration::from_millis(100));
     Ok(bar)
 }
+
+/// Shows how many commands have ended, and how long the others will take.
+pub fn job_bar(all: u64) -> Result<ProgressBar, TemplateError> {
+    let bar = ProgressBar::with_draw_target(Some(all), ProgressDrawTarget::stderr());
+    bar.set_style(ProgressStyle::with_template("{bar:40} {pos} of {len} commands, {elapsed}, {eta} to go")?);
+    bar.enable_steady_tick(Duration::from_millis(100));
+    Ok(bar)
+}

@@ -5,6 +5,7 @@ use std::io;
 
 use serde::{Deserialize, Serialize};
 
+use crate::pool::{MapError, TaskError};
 use crate::process::ProcessError;
 use crate::queue::{GetError, JoinError, PutError, SelectError};
 use crate::sync::{LockError, WaitError};
@@ -50,9 +51,14 @@ pub enum Error {
     Join(JoinError),
     /// None of several things is ready.
     Select(SelectError),
+    /// A task has no result.
+    Task(TaskError),
+    /// A task of a map has no result.
+    Map(MapError),
     /// An argument that makes no sense; the text says what would.
     InvalidArgument(String),
-    /// The shared memory, or a table in it, is full; the text names the limit.
+    /// The shared memory, or a table in it, is full; the text names the limit, and who holds how much, the largest
+    /// first.
     Full(String),
     /// A value could not be turned into bytes or back.
     Message(String),
@@ -109,6 +115,8 @@ impl fmt::Display for Error {
             Error::Get(e) => e.fmt(f),
             Error::Join(e) => e.fmt(f),
             Error::Select(e) => e.fmt(f),
+            Error::Task(e) => e.fmt(f),
+            Error::Map(e) => e.fmt(f),
             Error::Forked => f.write_str(
                 "this process was forked from a member of the family and is not one itself; start it with Process::spawn",
             ),
@@ -129,6 +137,8 @@ impl std::error::Error for Error {
             Error::Get(e) => Some(e),
             Error::Join(e) => Some(e),
             Error::Select(e) => Some(e),
+            Error::Task(e) => Some(e),
+            Error::Map(e) => Some(e),
             _ => None,
         }
     }
@@ -155,5 +165,17 @@ impl From<WaitError> for Error {
 impl From<ProcessError> for Error {
     fn from(e: ProcessError) -> Error {
         Error::Process(e)
+    }
+}
+
+impl From<TaskError> for Error {
+    fn from(e: TaskError) -> Error {
+        Error::Task(e)
+    }
+}
+
+impl From<MapError> for Error {
+    fn from(e: MapError) -> Error {
+        Error::Map(e)
     }
 }

@@ -3,14 +3,16 @@
 #![allow(unsafe_code)] // Announces that a process is a member although nobody forked it as one.
 
 use std::os::fd::{AsRawFd, RawFd};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::arena::blocks::{Tag, Use, blocks_in};
 use crate::arena::records::Record;
+use crate::arena::thread::with_me;
 use crate::arena::{Arena, blocks, collect, heap, member, payload, slots, sweep};
 use crate::os::futex;
 use crate::os::process::{self, Ended};
-use crate::supervisor::{outcome, recovery};
+use crate::supervisor::{entrypoint, options, outcome, recovery};
+use crate::sync::raw::park;
 use crate::sync::{Condvar, RwLock, Semaphore};
 use crate::{Lock, Message, Queue, Result};
 
@@ -118,9 +120,54 @@ pub fn give_result(slot: u32, block: u64) {
     }
 }
 
+/// Announces that this thread waits for an item of a queue, and not any more.
+pub fn say_waiting<T>(queue: &Queue<T>, yes: bool) {
+    let word = arena().offset_of(&queue.ring().control().filled.word) | park::EVENT;
+    let said = with_me(|me| me.record().waits_for.store(if yes { word } else { 0 }, Ordering::SeqCst));
+    said.expect("the tests are members");
+}
+
+/// A word on which a queue's consumers sleep.
+pub fn queue_events<T>(queue: &Queue<T>) -> &'static AtomicU32 {
+    let arena = arena();
+    let at = arena.offset_of(&queue.ring().control().filled.word);
+    arena.futex_word(at).expect("it is in the arena")
+}
+
+/// Whether a word of the arena lies in a block that belongs to somebody.
+pub fn is_owned(word: &'static AtomicU32) -> bool {
+    let arena = arena();
+    blocks::around(arena, arena.offset_of(word)).is_some_and(|(at, _)| blocks::owner(arena, at) != Tag::FREE)
+}
+
+/// Makes it look as if somebody swept.
+pub fn say_sweeping() {
+    arena().header().sweeping.store(1, Ordering::SeqCst);
+}
+
+/// Wakes everybody, as after a death.
+pub fn wake_everybody() {
+    park::wake_everybody(arena());
+}
+
 /// What the first thread of the process in `slot` waits for, as an offset; 0 for nothing.
 pub fn waits_for(slot: u32) -> u64 {
     arena().record(slot).waits_for.load(Ordering::SeqCst)
+}
+
+/// Where the slot lies in the memory, and how many bytes it has.
+pub fn slot_place(slot: u32) -> (u64, u64) {
+    (arena().offset_of(&raw const *arena().slot(slot)), size_of::<slots::Slot>() as u64)
+}
+
+/// Where the lock's word lies in the memory.
+pub fn lock_place(lock: &Lock) -> u64 {
+    arena().offset_of(lock.raw())
+}
+
+/// Looks for the function that a request names.
+pub fn resolve(entry: u64, type_hash: u64) -> Result<()> {
+    entrypoint::resolve(entry, type_hash).map(drop)
 }
 
 /// The request in a slot: entry, arguments' block, working directory's block, process object's id.
@@ -128,6 +175,18 @@ pub fn request(slot: u32) -> (u64, u64, u64, u64) {
     let slot = arena().slot(slot);
     let read = |word: &AtomicU64| word.load(Ordering::Acquire);
     (read(&slot.request.entry), read(&slot.request.args), read(&slot.request.cwd), read(&slot.process))
+}
+
+/// The block with the options of the request in a slot, or 0.
+pub fn request_options(slot: u32) -> u64 {
+    arena().slot(slot).request.options.load(Ordering::Acquire)
+}
+
+/// Has the child of `slot` say that it has its options, as far as its spawner can tell.
+pub fn prepared(slot: u32) {
+    if let Some((_, _, body)) = outcome::object_of(arena(), arena().slot(slot)) {
+        options::tell(body, options::ready::APPLIED);
+    }
 }
 
 /// What still stands in a slot, its records and its bitmaps that a recovered one has not.
@@ -150,6 +209,7 @@ pub fn residue(slot: u32) -> Vec<String> {
     look("entry", entry);
     look("args", args);
     look("cwd", cwd);
+    look("options", request_options(slot));
     look("process", process);
     look("panic_text", arena.slot(slot).panic_text.load(Ordering::Acquire));
     look("early_signals", u64::from(arena.slot(slot).early_signals()));
@@ -294,7 +354,7 @@ pub fn free(block: u64) {
     blocks::free(arena(), member::slot(), block, Tag::process(member::slot()));
 }
 
-/// Gives spans of this process back that are empty.
+/// Gives back what is kept, and spans that are empty.
 pub fn trim() {
     heap::trim(arena(), member::slot());
 }
@@ -391,4 +451,14 @@ pub fn keep_no_more() {
 /// Gives the kept runs back, in the name of this process.
 pub fn release_kept() -> u32 {
     blocks::release_kept(arena(), member::slot(), u32::MAX)
+}
+
+/// Whether the library takes process `pid` for dead.
+pub fn looks_dead(pid: i32) -> bool {
+    process::is_dead(pid)
+}
+
+/// Whether the library sees that process `pid` maps a memory file.
+pub fn maps_memfd(pid: i32, name: &str, inode: u64) -> Option<bool> {
+    process::maps_memfd(pid, name, inode)
 }

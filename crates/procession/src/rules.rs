@@ -14,7 +14,7 @@ pub enum Rule {
     HeirStruck,
     /// Who makes or frees an object has named it in its record.
     ObjectIntent,
-    /// A span is marked as touched before anything in it belongs to a process.
+    /// A span is marked as touched before anything in it belongs to a process or an object.
     TouchedFirst,
     /// A run of spans that got no head is swept.
     UnfinishedRunSwept,
@@ -36,6 +36,10 @@ pub enum Rule {
     TakenBack,
     /// A lease of the dead goes back to its queue.
     LeaseReturned,
+    /// The task of a dead worker is tried again, or ends.
+    TaskReturned,
+    /// What a dead worker had finished of a chunk is the pool's.
+    ResultsKept,
     /// The permits of a dead process come back.
     PermitsReturned,
     /// A barrier hears of the death of a process that has a handle to it.
@@ -55,8 +59,16 @@ pub enum Rule {
     ChangeSettled,
     /// Who takes something out of a dict or list has its version grow before it is freed.
     VersionGrows,
+    /// Nothing is freed that whoever sweeps after a death may be about to write to.
+    FreedAfterSweep,
     /// What a dict or list counts is counted anew after a death.
     Recounted,
+    /// A spawner that waits for a child to be given its options hears of the child's end.
+    SpawnerTold,
+    /// A waiter that has been passed over for long is handed what it waits for.
+    HandedOn,
+    /// A barrier hears also of a death before the handle to it was taken out of an argument.
+    ArgumentsTold,
 }
 
 #[cfg(feature = "internals")]

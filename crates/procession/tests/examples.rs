@@ -54,6 +54,12 @@ fn producer_consumer() {
     assert_eq!(printed("05_producer_consumer"), expected("05_producer_consumer"));
 }
 
+/// What a pool makes of its tasks is the same each time.
+#[test]
+fn pool() {
+    assert_eq!(printed("06_pool"), expected("06_pool"));
+}
+
 /// No example is left out here, and none can be understood only by scrolling.
 #[test]
 fn each_numbered_example_is_short_and_has_an_expected_output() {

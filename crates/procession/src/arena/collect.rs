@@ -25,7 +25,7 @@
 //! the object go.
 
 use std::sync::Mutex;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::blocks::{CLASSES, Tag, Use, blocks_in};
 use super::layout::SPAN;
@@ -35,27 +35,29 @@ use super::{Arena, member, payload, slots, sweep};
 
 /// Asks for a pass.
 pub(crate) fn want(arena: &'static Arena) {
-    if arena.header().collect_wanted.swap(1, Ordering::SeqCst) != 0 {
-        return;
-    }
+    let wanted_already = arena.header().collect_wanted.swap(1, Ordering::SeqCst) != 0;
     match arena.header().supervisor_pid.load(Ordering::Acquire) {
-        0 if member::is_main() => alone(arena),
+        0 if member::is_main() => {
+            if SKIPPED.fetch_add(1, Ordering::Relaxed) >= SKIP.load(Ordering::Relaxed) {
+                alone(arena);
+            }
+        }
+        _ if wanted_already => {}
         _ => member::ring(arena),
     }
 }
 
-/// A pass by main, when there is no supervisor.
-pub(crate) fn alone(arena: &Arena) {
-    alone_after(arena, || {});
-}
+/// So often main, when it is alone, does not look though it was asked to; and how often it has not. A look at very
+/// much takes long, and each handle that is let go asks for one.
+static SKIP: AtomicU64 = AtomicU64::new(0);
+static SKIPPED: AtomicU64 = AtomicU64::new(0);
 
-/// Does `first` and then makes a pass, by main. Leaves the pass to the supervisor if there is one by now.
-pub(crate) fn alone_after(arena: &Arena, first: impl FnOnce()) {
+/// A pass by main, when there is no supervisor. Leaves it to the supervisor if there is one by now.
+pub(crate) fn alone(arena: &Arena) {
     static ONE: Mutex<()> = Mutex::new(());
     let _one = ONE.lock().unwrap_or_else(|e| e.into_inner());
     let header = arena.header();
     header.main_collects.store(1, Ordering::SeqCst);
-    first();
     if header.supervisor_pid.load(Ordering::SeqCst) == 0 {
         let _ = super::thread::with_me(|me| while pass(arena, member::slot(), me.record()) {});
     }
@@ -63,6 +65,24 @@ pub(crate) fn alone_after(arena: &Arena, first: impl FnOnce()) {
     if header.collect_wanted.load(Ordering::SeqCst) != 0 {
         member::ring(arena);
     }
+    let used = arena.header().objects_used.load(Ordering::Acquire).min(arena.layout.objects);
+    let left = (0..used).filter(|&index| arena.object(index).is_embedded()).count() as u64;
+    // So a look pays for itself, and no more than an eighth of what there is waits to be freed.
+    SKIP.store(left / 8 + u64::from(arena.spans_in_use().end) / 256, Ordering::Relaxed);
+    SKIPPED.store(0, Ordering::Relaxed);
+}
+
+/// A pass by main if there is no supervisor, and one is wanted: before somebody is told that all is full. Says
+/// whether there was one.
+pub(crate) fn alone_if_wanted(arena: &Arena) -> bool {
+    let header = arena.header();
+    let wanted = member::is_main()
+        && header.supervisor_pid.load(Ordering::Acquire) == 0
+        && header.collect_wanted.load(Ordering::SeqCst) != 0;
+    if wanted {
+        alone(arena);
+    }
+    wanted
 }
 
 /// The supervisor's pass, when somebody asked for one.
@@ -72,7 +92,8 @@ pub(crate) fn if_wanted(arena: &Arena, intent: &super::records::Record) {
     if header.collect_wanted.load(Ordering::SeqCst) != 0 && header.main_collects.load(Ordering::SeqCst) == 0 {
         while pass(arena, SUPERVISOR, intent) {}
         // What was freed may have been the last in spans whose owners are dead.
-        sweep::empty_orphans(arena);
+        sweep::empty_orphans(arena, SUPERVISOR);
+        sweep::recount_kept(arena);
     }
 }
 
@@ -114,6 +135,10 @@ fn pass(arena: &Arena, by: u32, record: &super::records::Record) -> bool {
     marks.spread();
     let mut garbage = candidates;
     garbage.retain(|(id, _)| !marks.has(id.index()));
+    if by != SUPERVISOR && arena.is_sweeping() {
+        // Main sweeps after the loss of the supervisor, from another thread, and collects when it has done so.
+        return false;
+    }
     // Told first: the words that hear of it may lie in what is garbage too.
     garbage.iter().for_each(|(id, _)| arena.object(id.index()).send_obituaries(arena));
     garbage.into_iter().fold(false, |again, (id, _)| objects::free(arena, record, by, id) | again)

@@ -196,6 +196,25 @@ pub(crate) fn from_bytes_or<T: Message, E>(bytes: &[u8], wrong: impl FnOnce(Erro
     }
 }
 
+/// How many bytes a `T` takes among others of its type side by side, if it is a number.
+#[inline]
+pub(crate) fn size_of_number<T: 'static>() -> Option<usize> {
+    macro_rules! compared {
+        ($($number:ty)*) => {
+            $(if std::any::TypeId::of::<T>() == std::any::TypeId::of::<$number>() {
+                return Some(size_of::<$number>());
+            })*
+        };
+    }
+    for_each_number!(compared);
+    None
+}
+
+/// As [`from_bytes`], for bytes out of a block that carries the handles among them.
+pub(crate) fn decode_carried<T: Message>(bytes: &[u8]) -> Result<T> {
+    handle::emptying(|| from_bytes(bytes))
+}
+
 #[cold]
 fn no_such<T>(bytes: &[u8]) -> Error {
     Error::Message(format!("{} bytes are no {}", bytes.len(), std::any::type_name::<T>()))

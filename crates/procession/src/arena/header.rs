@@ -43,12 +43,19 @@ pub(crate) struct Header {
     pub(crate) collect_wanted: AtomicU32,
     /// Main makes a pass itself: the supervisor leaves it to main meanwhile. See `collect.rs`.
     pub(crate) main_collects: AtomicU32,
+    /// Whoever repairs after a death is about to write to words that sleepers have announced: see
+    /// `sync/raw/park.rs`.
+    pub(crate) sweeping: AtomicU32,
     /// Counts the children that were ever forked, so that each has a number of its own.
     pub(crate) incarnations: AtomicU32,
     /// Counts the children that have ended.
     pub(crate) ended: AtomicU32,
     /// The handle id of the dict of all names, which the header holds; or 0.
     pub(crate) names: AtomicU64,
+    /// The handle id of the queue of children's `tracing` events, which main holds, or 0; and the least grave
+    /// level that main wants. Written before the first child.
+    pub(crate) events: AtomicU64,
+    pub(crate) events_level: AtomicU32,
 }
 
 /// What the family is doing.

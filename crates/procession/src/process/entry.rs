@@ -34,7 +34,7 @@ pub trait Entry<Args>: 'static {
 
 /// Refuses, while the program is built, a closure that captures something. (`needs_drop` keeps out
 /// guards of no size. A bound on `Entry` would do it too, but then the compiler speaks of `Copy`.)
-pub(super) const fn assert_captures_nothing<F>() {
+pub(crate) const fn assert_captures_nothing<F>() {
     assert!(
         size_of::<F>() == 0 && !std::mem::needs_drop::<F>(),
         "the closure captures variables: another process does not have this one's memory, so pass them as arguments instead"
@@ -89,6 +89,52 @@ where
     const { &EntryOf::<F, A>::POINT }.name()
 }
 
+/// The constant that stands for a function that a template runs.
+struct PreloadOf<F, A>(std::marker::PhantomData<(F, A)>);
+
+impl<F, A> PreloadOf<F, A>
+where
+    F: Entry<A>,
+    F::Output: Message,
+    A: Message,
+{
+    const POINT: EntryPoint = EntryPoint::new(run_once::<F, A>, std::any::type_name::<(F, A, Template)>);
+}
+
+/// Tells the one kind of constant from the other.
+struct Template;
+
+/// As [`name_of`], for [`preload`](super::preload()).
+pub(super) fn preload_name_of<F, A>() -> (u64, u64)
+where
+    F: Entry<A>,
+    F::Output: Message,
+    A: Message,
+{
+    const { &PreloadOf::<F, A>::POINT }.name()
+}
+
+/// Decodes the arguments, which stay, and calls the function.
+fn run_once<F, A>(arena: &'static Arena, args: u64) -> Result<Returned>
+where
+    F: Entry<A>,
+    F::Output: Message,
+    A: Message,
+{
+    let decoded = payload::unpack::<A>(arena, args)?;
+    let value = function::<F>().call(decoded);
+    Ok(if is_err(&value) { Returned::Err(0) } else { Returned::Value(0) })
+}
+
+/// The function itself, of which there is nothing but its type. For who runs an entry that names it:
+/// whoever made that had a value of the type, so the type has values.
+#[inline]
+pub(crate) fn function<F>() -> F {
+    const { assert_captures_nothing::<F>() }
+    // SAFETY: `F` has no size, so there are no bytes that could be wrong; and it has values, as above.
+    unsafe { std::mem::zeroed() }
+}
+
 /// Decodes the arguments, calls the function, encodes what it returns.
 fn run<F, A>(arena: &'static Arena, args: u64) -> Result<Returned>
 where
@@ -104,10 +150,7 @@ where
             collect::want(arena);
         }
     })?;
-    // SAFETY: `F` has no size (`spawn` asserts it), so there are no bytes that could be wrong;
-    // whoever named this entry had a value of the type, so the type has values.
-    let function: F = unsafe { std::mem::zeroed() };
-    let value = function.call(decoded);
+    let value = function::<F>().call(decoded);
     Ok(match payload::pack(&value) {
         Ok(block) if is_err(&value) => Returned::Err(block),
         Ok(block) => Returned::Value(block),

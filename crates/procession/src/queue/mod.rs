@@ -47,7 +47,7 @@ mod receiving;
 pub(crate) mod ring;
 pub(crate) mod select;
 mod sending;
-mod waiting;
+pub(crate) mod waiting;
 
 pub use connection::{Connection, pipe};
 pub use error::{GetError, JoinError, PutError};

@@ -118,7 +118,7 @@ fn gather(word: &AtomicU32, passed: u64) {
 /// meanwhile. `come` tells whether another attempt may be worth while, `passed` how much has passed this
 /// side.
 #[inline]
-pub(super) fn wait<T>(
+pub(crate) fn wait<T>(
     arena: &Arena,
     word: &AtomicU32,
     deadline: Deadline,

@@ -10,6 +10,7 @@ use super::outcome;
 use crate::arena::objects::Kind;
 use crate::arena::{Arena, slots, sweep};
 use crate::os::process::Ended;
+use crate::pool;
 use crate::queue::ring;
 use crate::rules::{self, Rule};
 use crate::state::{self, store};
@@ -21,6 +22,12 @@ use crate::sync::raw::park;
 pub(crate) fn recover(arena: &Arena, slot: u32, how: Option<Ended>) {
     let dead = arena.slot(slot);
     dead.state.store(slots::DEAD, Ordering::SeqCst);
+    if dead.pid.load(Ordering::Acquire) == 0
+        && let Some((_, _, body)) = outcome::object_of(arena, dead)
+    {
+        // It was killed before it had begun, and will be named by those whom it leaves waiting.
+        dead.pid.store(body.pid.load(Ordering::Acquire), Ordering::Release);
+    }
     // A thread that ends properly gives its record back; one that `exit` tore off has not.
     let torn = arena.records_of(slot).any(|id| arena.record(id).thread.load(Ordering::Acquire) != 0);
     let left = dead.leaving.load(Ordering::Acquire) != 0 && matches!(how, Some(Ended::Exited(_)));
@@ -31,11 +38,14 @@ pub(crate) fn recover(arena: &Arena, slot: u32, how: Option<Ended>) {
         arena.header().collect_wanted.store(1, Ordering::SeqCst);
     }
     // While the words still name the dead, only we may touch what they guard.
-    let was_inside =
-        release_locks(arena, slot) | return_cells(arena, slot, left && how == Some(Ended::Exited(0)));
+    let returned = left && how == Some(Ended::Exited(0));
+    let was_inside = release_locks(arena, slot)
+        | return_cells(arena, slot, returned)
+        | (!clean && rules::holds(Rule::ArgumentsTold) && tell_meetings(arena, slot, returned));
     release_claims(arena, slot);
     // Before its blocks are swept, and while its handles still say which queues to look at.
     ring::leases::return_leases(arena, slot);
+    pool::bury(arena, slot, how);
     if (!clean || was_inside) && rules::holds(Rule::SweepWakes) {
         // The dead may have been woken on behalf of another, or been about to wake one.
         park::wake_everybody(arena);
@@ -44,6 +54,11 @@ pub(crate) fn recover(arena: &Arena, slot: u32, how: Option<Ended>) {
     }
     // Who joins it finds its locks handed on. After this its handle may be the last to its object.
     outcome::record(arena, slot, how);
+    pool::tell_keepers(arena, slot);
+    // CRASH: nobody who repairs anew may write to words of what it held, which are others' from now on.
+    for id in arena.records_of(slot) {
+        arena.record(id).waits_for.store(0, Ordering::SeqCst);
+    }
     let collect = sweep::objects(arena, slot) | sweep::blocks(arena, slot);
     sweep::records(arena, slot);
     if collect {
@@ -97,9 +112,11 @@ fn bury(arena: &Arena, slot: u32, id: u32, offset: u64, which: impl Fn(Kind) -> 
     match object.kind().filter(|kind| which(*kind)) {
         Some(Kind::Lock) => sync::bury(arena, slot, id, object, offset),
         Some(Kind::Value) => state::bury_value(arena, slot, id, (index, object), offset),
-        Some(Kind::Queue | Kind::JoinableQueue) => ring::bury(arena, slot, id, index, offset),
+        Some(Kind::Queue | Kind::JoinableQueue | Kind::PoolCore) => {
+            ring::bury(arena, slot, id, index, offset)
+        }
         Some(kind @ (Kind::Dict | Kind::List)) => store::bury(arena, slot, id, index, kind, offset),
-        Some(Kind::Process | Kind::Connection) | None => {}
+        Some(Kind::Process | Kind::Connection | Kind::Pool) | None => {}
         Some(_) => sync::bury_other(arena, slot, id, (index, object), offset),
     }
 }
@@ -113,6 +130,18 @@ fn return_cells(arena: &Arena, slot: u32, returned: bool) -> bool {
             return;
         }
         any |= sync::bury_cells(arena, slot, arena.object(index), index, returned);
+    });
+    any
+}
+
+/// Tells barriers of the death of a party that had not yet taken the handle out of its arguments. Says whether
+/// there was one.
+fn tell_meetings(arena: &Arena, slot: u32, returned: bool) -> bool {
+    let mut any = false;
+    sweep::for_each_carried(arena, slot, &mut |id| {
+        if id.index() < arena.layout.objects && arena.object(id.index()).is(id, Kind::Barrier) {
+            any |= sync::bury_cells(arena, slot, arena.object(id.index()), id.index(), returned);
+        }
     });
     any
 }

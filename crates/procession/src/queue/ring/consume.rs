@@ -99,6 +99,23 @@ impl Ring {
         Ok(taken)
     }
 
+    /// Takes the next message, which is small, and calls `mark` with its bytes before it leaves the ring: if
+    /// we die in between, it is marked and still there. Waits only for its turn.
+    #[inline]
+    pub(crate) fn take_marked<R>(
+        &self,
+        deadline: Deadline,
+        mark: impl FnOnce(&[u8]) -> R,
+    ) -> Result<R, Refusal> {
+        let turn = self.turn(&self.control.consumers.side, deadline)?;
+        let (cursor, header) = self.next()?;
+        let len = if let Header::Inline { len } = header { len } else { 0 };
+        let marked = mark(self.arena.bytes(cursor.offset() + WORD, len));
+        self.step(cursor, header);
+        self.tell_producers(turn, 1);
+        Ok(marked)
+    }
+
     /// Takes up to `max` messages at once: the bytes of small ones are appended to `bytes`.
     pub(crate) fn take_some(
         &self,

@@ -1,0 +1,183 @@
+//! A pool's settings, before it starts.
+
+use std::fmt;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::control::{Control, WORKERS};
+use super::core::Core;
+use super::keeper::{self, Orders};
+use super::pool::Pool;
+use super::run::{InitPoint, Initialized};
+use crate::arena::encoding::Message;
+use crate::arena::objects::check_name;
+use crate::arena::payload;
+use crate::process::Entry;
+use crate::{Error, Result};
+
+/// How a pool is to be: made by [`Pool::builder`].
+///
+/// ```
+/// use std::time::Duration;
+/// use procession::pool::Pool;
+///
+/// let pool = Pool::builder()
+///     .workers(2)
+///     .name("crunch")
+///     .retries(1)
+///     .task_timeout(Duration::from_secs(5))
+///     .build()?;
+/// assert_eq!(pool.map(|n: u32| n * n, [1, 2, 3])?, [1, 4, 9]);
+/// # Ok::<(), procession::Error>(())
+/// ```
+#[must_use = "a builder makes nothing until `build`"]
+#[derive(Default)]
+pub struct Builder {
+    workers: Option<usize>,
+    name: Option<String>,
+    max_tasks: Option<u32>,
+    timeout: Option<Duration>,
+    retries: u32,
+    max_restarts: Option<(u32, Duration)>,
+    initializer: Option<Initializer>,
+}
+
+struct Initializer {
+    names: (u64, u64),
+    pack: Box<dyn Fn() -> Result<u64> + Send>,
+}
+
+impl Builder {
+    /// How many workers; without this as many as there are processors for this process.
+    pub fn workers(mut self, workers: usize) -> Builder {
+        self.workers = Some(workers);
+        self
+    }
+
+    /// A name of at most 90 bytes, which its workers have as well.
+    pub fn name(mut self, name: impl Into<String>) -> Builder {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// What each worker does first. It returns `()` or a `Result<(), E>`. A worker is a process, so what it
+    /// leaves in a `static` is there for each task of that worker. When it fails again and again (see
+    /// [`max_restarts`](Builder::max_restarts)), the pool is broken, and says why.
+    ///
+    /// ```
+    /// use std::sync::OnceLock;
+    /// use procession::pool::Pool;
+    ///
+    /// static TABLE: OnceLock<Vec<u64>> = OnceLock::new();
+    /// let pool = Pool::builder()
+    ///     .workers(2)
+    ///     .initializer(|n: u64| _ = TABLE.set((0..n).map(|i| i * i).collect()), (100,))
+    ///     .build()?;
+    /// assert_eq!(pool.map(|i: usize| TABLE.get().unwrap()[i], [3, 9])?, [9, 81]);
+    /// # Ok::<(), procession::Error>(())
+    /// ```
+    pub fn initializer<F, A>(mut self, f: F, args: A) -> Builder
+    where
+        F: Entry<A, Output: Initialized>,
+        A: Message + Send,
+    {
+        const { crate::process::entry::assert_captures_nothing::<F>() }
+        let _ = f;
+        let pack = Box::new(move || payload::pack(&args));
+        self.initializer = Some(Initializer { names: InitPoint::<F, A>::name(), pack });
+        self
+    }
+
+    /// After so many tasks a worker leaves, and another takes its place: against what piles up in a process.
+    pub fn max_tasks_per_worker(mut self, tasks: u32) -> Builder {
+        self.max_tasks = Some(tasks);
+        self
+    }
+
+    /// How long a task may take. One that takes longer is killed with its worker. A map's limit is for each item.
+    pub fn task_timeout(mut self, limit: Duration) -> Builder {
+        self.timeout = Some(limit);
+        self
+    }
+
+    /// How often a task is tried again whose worker died, or that took too long or panicked. (One that returns
+    /// an `Err` has done its work.) Without this, never.
+    pub fn retries(mut self, times: u32) -> Builder {
+        self.retries = times;
+        self
+    }
+
+    /// More than `most` deaths of workers `within` that time, and the pool is broken: it fails all its tasks, and
+    /// starts no more workers. Without this it is broken when three workers in a row did not come through their
+    /// initializer, and otherwise never.
+    pub fn max_restarts(mut self, most: u32, within: Duration) -> Builder {
+        self.max_restarts = Some((most, within));
+        self
+    }
+
+    /// Makes the pool and starts its workers.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] for zero workers, tasks or time, and for a name that is too long; otherwise as
+    /// [`Process::spawn`](crate::Process::spawn).
+    pub fn build(&self) -> Result<Pool> {
+        let workers = match self.workers {
+            Some(n) => n,
+            None => std::thread::available_parallelism().map_or(1, Into::into),
+        };
+        check_workers(workers)?;
+        let name = self.name.clone().unwrap_or_else(|| "pool".into());
+        check_name(&format!("{name}-{workers}"))?;
+        if self.max_tasks == Some(0) {
+            return Err(Error::InvalidArgument("a worker has to do at least one task".into()));
+        }
+        let timeout_us = self.timeout.map_or(Ok(0), as_limit)?;
+        let init = match &self.initializer {
+            Some(init) => Some((init.names, (init.pack)()?)),
+            None => None,
+        };
+        let core = Core::create(|control: &Control| {
+            control.wanted.store(workers as u32, Ordering::Relaxed);
+            control.max_tasks.store(self.max_tasks.unwrap_or(0), Ordering::Relaxed);
+            control.retries.store(self.retries, Ordering::Relaxed);
+            control.timeout_us.store(timeout_us, Ordering::Relaxed);
+            if let Some((names, args)) = init {
+                control.init_entry.store(names.0, Ordering::Relaxed);
+                control.init_hash.store(names.1, Ordering::Relaxed);
+                control.init_args.store(args, Ordering::Relaxed);
+            }
+        })?;
+        if let Some((_, args)) = init {
+            core.adopt(args);
+        }
+        let within_ns = |d: Duration| u64::try_from(d.as_nanos()).unwrap_or(u64::MAX);
+        let max_restarts = self.max_restarts.map(|(most, within)| (most, within_ns(within)));
+        let pool = Pool::in_front_of(&core)?;
+        keeper::start(core, Orders { name, max_restarts })?;
+        Ok(pool)
+    }
+}
+
+pub(super) fn check_workers(workers: usize) -> Result<()> {
+    if (1..=WORKERS).contains(&workers) {
+        return Ok(());
+    }
+    Err(Error::InvalidArgument(format!("a pool has 1 to {WORKERS} workers, and not {workers}")))
+}
+
+/// A time limit in µs.
+pub(super) fn as_limit(limit: Duration) -> Result<u64> {
+    match u64::try_from(limit.as_micros()).unwrap_or(u64::MAX / 2000) {
+        0 => Err(Error::InvalidArgument("a task needs at least a microsecond".into())),
+        us => Ok(us.min(u64::MAX / 2000)),
+    }
+}
+
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut out = f.debug_struct("Builder");
+        out.field("workers", &self.workers).field("name", &self.name).field("max_tasks", &self.max_tasks);
+        out.field("timeout", &self.timeout).field("retries", &self.retries);
+        out.field("max_restarts", &self.max_restarts).finish_non_exhaustive()
+    }
+}

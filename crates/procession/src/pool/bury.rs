@@ -1,0 +1,195 @@
+//! What recovery does to the pools that a dead process had to do with. It runs while the cells' words still
+//! name the dead, so nobody else touches those cells; and it can be begun anew.
+
+use std::sync::atomic::Ordering;
+
+use super::cell::{
+    ABANDONED, CONDEMNED, Cell, DONE, FREEING, Fate, Filled, NEW, QUEUED, RETURNED, RUNNING, SHARED, State,
+    TAKEN, WATCHED, block_in, ending,
+};
+use super::control::{self, Control, phase};
+use super::output;
+use crate::arena::Arena;
+use crate::arena::blocks::{self, Tag};
+use crate::arena::objects::Kind;
+use crate::os::process::Ended;
+use crate::queue::ring::Ring;
+use crate::rules::{self, Rule};
+use crate::sync::raw::event;
+
+/// Returns what the dead process of `slot` worked on, lets go what it had submitted, and ends the pools that
+/// it kept. After its locks were released, before its blocks are swept.
+pub(crate) fn bury(arena: &Arena, slot: u32, how: Option<Ended>) {
+    for_each_pool(arena, slot, |index, control| {
+        let (dead, owner) = (Tag::process(slot), Tag::object(index));
+        control.adopt_chunks(arena, dead, owner);
+        let kept_here = control.maker.load(Ordering::Acquire) == slot + 1;
+        if kept_here {
+            control.phase.fetch_max(phase::TERMINATED, Ordering::SeqCst);
+        }
+        let burial = Burial { arena, slot, how, control, dead, owner };
+        for cell in (0..control.used()).filter_map(|index| control.cell(arena, index)) {
+            burial.settle(cell);
+            if kept_here {
+                burial.end_waiting(cell);
+            }
+        }
+        control.returned.word.store(1, Ordering::SeqCst);
+        for word in [&control.completed.word, &control.keeper.word] {
+            event::notify(word, i32::MAX);
+        }
+        if kept_here {
+            control.over.store(1, Ordering::SeqCst);
+            event::notify(&control.ended.word, i32::MAX);
+        }
+        if let Some(ring) = Ring::find(index) {
+            event::notify(&ring.control().filled.word, i32::MAX);
+        }
+    });
+}
+
+/// The process ids of the workers of the pools that the process of `slot` keeps, as far as they have begun.
+pub(crate) fn workers_kept_by(arena: &Arena, slot: u32) -> Vec<i32> {
+    let mut pids = Vec::new();
+    for_each_pool(arena, slot, |_, control| {
+        if control.maker.load(Ordering::Acquire) == slot + 1 {
+            pids.extend(control.ready.iter().map(|pid| pid.load(Ordering::SeqCst)).filter(|&pid| pid > 0));
+        }
+    });
+    pids
+}
+
+/// The keepers of the dead one's pools look who is missing, now that they can see it.
+pub(crate) fn tell_keepers(arena: &Arena, slot: u32) {
+    for_each_pool(arena, slot, |_, control| event::notify(&control.keeper.word, i32::MAX));
+}
+
+fn for_each_pool(arena: &Arena, slot: u32, mut f: impl FnMut(u32, &'static Control)) {
+    arena.held_objects(slot).for_each(|index| {
+        if index < arena.layout.objects
+            && arena.object(index).is_any(Kind::PoolCore)
+            && let Some(control) = control::control_of(arena, index)
+        {
+            f(index, control);
+        }
+    });
+}
+
+struct Burial<'a> {
+    arena: &'a Arena,
+    slot: u32,
+    how: Option<Ended>,
+    control: &'static Control,
+    dead: Tag,
+    owner: Tag,
+}
+
+impl Burial<'_> {
+    fn settle(&self, cell: &Cell) {
+        let state = cell.state();
+        if state.slot() == Some(self.slot) {
+            match state.phase() {
+                NEW | FREEING => self.free(cell),
+                TAKEN if rules::holds(Rule::TaskReturned) => {
+                    let _ = cell.shift(|s| Some(s.to(RETURNED)));
+                }
+                RUNNING | CONDEMNED if rules::holds(Rule::TaskReturned) => self.interrupted(cell, state),
+                _ => {}
+            }
+        }
+        let orphan = cell.owner.load(Ordering::Acquire) == self.slot + 1;
+        if orphan && cell.state().is_unfinished() | cell.state().is_done() && !cell.state().has(SHARED) {
+            self.abandon(cell);
+        }
+    }
+
+    /// The worker died at a task: it is tried again, or that was it.
+    fn interrupted(&self, cell: &Cell, state: State) {
+        let chunk = cell.count.load(Ordering::Relaxed) != 0;
+        self.settle_blocks(cell, chunk);
+        let item = if chunk { Filled::read(cell.filled.load(Ordering::Acquire)).items } else { 0 };
+        let mut fate = Fate::read(cell.fate.load(Ordering::Acquire), item);
+        fate.ending = if state.phase() == CONDEMNED { state.ending() } else { ending::DIED };
+        fate.how = match self.how {
+            Some(Ended::Signaled { signal, .. }) => signal,
+            Some(Ended::Exited(code)) => -1 - code,
+            None => 0,
+        };
+        cell.pid.store(self.arena.slot(self.slot).pid.load(Ordering::Relaxed), Ordering::Relaxed);
+        cell.fate.store(fate.word(item), Ordering::Release);
+        let over = match self.control.phase.load(Ordering::SeqCst) {
+            phase::TERMINATED => Some(ending::TERMINATED),
+            phase::BROKEN => Some(ending::BROKEN),
+            _ if fate.ending == ending::CANCELLED => Some(ending::CANCELLED),
+            _ if !chunk && fate.attempt > cell.retries.load(Ordering::Relaxed) => Some(fate.ending),
+            _ => None,
+        };
+        // CRASH: until this the word names the dead, and all above is done again, with the same outcome.
+        let was = cell.shift(|s| Some(over.map_or(s.to(RETURNED), |ending| s.ended(ending))));
+        if let (Some(_), Ok(was)) = (over, was) {
+            self.tell(cell, was);
+        }
+    }
+
+    /// What a chunk has brought forth stays; a single result that nobody was told of does not.
+    fn settle_blocks(&self, cell: &Cell, chunk: bool) {
+        let give = |block: u64, from: Tag, to: Tag| {
+            if block != 0 && blocks::owner(self.arena, block).same_owner(from) {
+                blocks::hand_over(self.arena, block, from, to);
+            }
+        };
+        give(block_in(cell.note.load(Ordering::Acquire)), self.owner, self.dead);
+        cell.note.store(0, Ordering::Release);
+        let result = block_in(cell.result.load(Ordering::Acquire));
+        if chunk && rules::holds(Rule::ResultsKept) {
+            give(result, self.dead, self.owner);
+            output::for_each_block(self.arena, cell, &mut |block| give(block, self.dead, self.owner));
+        } else if !chunk {
+            give(result, self.owner, self.dead);
+            cell.result.store(0, Ordering::Release);
+        }
+    }
+
+    fn end_waiting(&self, cell: &Cell) {
+        let ended =
+            cell.shift(|s| matches!(s.phase(), QUEUED | RETURNED).then(|| s.ended(ending::TERMINATED)));
+        if let Ok(was) = ended {
+            self.tell(cell, was);
+        }
+    }
+
+    /// Nobody has a handle any more. The task runs all the same; perhaps it never came into the ring.
+    fn abandon(&self, cell: &Cell) {
+        let was = cell.shift(|s| {
+            let to = if s.phase() == QUEUED { s.to(RETURNED) } else { s };
+            Some(to.with(ABANDONED))
+        });
+        if was.is_ok() && cell.state().is_done() {
+            self.free(cell);
+        }
+    }
+
+    fn tell(&self, cell: &Cell, was: State) {
+        event::notify(&cell.done, i32::MAX);
+        if was.has(WATCHED) {
+            event::notify(&self.control.completed.word, i32::MAX);
+        }
+        if was.has(ABANDONED) && !was.has(SHARED) {
+            self.free(cell);
+        }
+    }
+
+    /// Frees a cell; its blocks are swept with the dead.
+    fn free(&self, cell: &Cell) {
+        let slot = self.slot;
+        let mine = cell.shift(|s| {
+            let free = matches!(s.phase(), DONE | NEW) || (s.phase() == FREEING && s.slot() == Some(slot));
+            free.then(|| s.to(FREEING).by(slot))
+        });
+        if mine.is_ok() {
+            control::strip(self.arena, self.owner, self.dead, cell);
+            cell.owner.store(0, Ordering::Relaxed);
+            let _ = cell.shift(|s| Some(s.freed()));
+        }
+    }
+}

@@ -1,0 +1,264 @@
+//! A cell: where a task stands until somebody has its result. One word of it says all:
+//!
+//! ```text
+//!  63          32 31      24 23           8 7     4 3     0
+//! ┌──────────────┬──────────┬──────────────┬───────┬───────┐
+//! │  generation  │  ending  │   slot + 1   │ flags │ phase │
+//! └──────────────┴──────────┴──────────────┴───────┴───────┘
+//! ```
+//!
+//! | phase       | meaning                                    | who moves it                                       |
+//! |-------------|--------------------------------------------|----------------------------------------------------|
+//! | `FREE`      | nothing                                    | a submitter → `NEW` by itself                      |
+//! | `NEW`       | that process is filling it in              | it → `QUEUED`; its death → `FREE`                  |
+//! | `QUEUED`    | it is in the ring, or about to be          | a worker → `TAKEN`; a canceller → `DONE`           |
+//! | `TAKEN`     | that worker has it, and has not begun      | it → `RUNNING`; its death → `RETURNED`; a canceller → `CONDEMNED` |
+//! | `RUNNING`   | the user's function runs in that worker    | it → `DONE`; its death → `RETURNED` or `DONE`      |
+//! | `CONDEMNED` | as `RUNNING`, and the worker is to be killed | its death → `RETURNED` or `DONE`                 |
+//! | `RETURNED`  | to be taken again, before all others       | a worker → `TAKEN`; a canceller → `DONE`           |
+//! | `DONE`      | the ending and the result are there        | who lets the last handle go → `FREEING`            |
+//! | `FREEING`   | that process is giving its memory back     | it → `FREE`; after its death recovery              |
+//!
+//! The generation grows when the cell is freed, so that a number in the ring that outlived its task is told
+//! from one of its successor.
+
+use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
+
+pub(super) const FREE: u64 = 0;
+pub(super) const NEW: u64 = 1;
+pub(super) const QUEUED: u64 = 2;
+pub(super) const TAKEN: u64 = 3;
+pub(super) const RUNNING: u64 = 4;
+pub(super) const CONDEMNED: u64 = 5;
+pub(super) const RETURNED: u64 = 6;
+pub(super) const DONE: u64 = 7;
+pub(super) const FREEING: u64 = 8;
+
+/// Nobody wants the result: who completes the task frees the cell.
+pub(super) const ABANDONED: u64 = 1 << 4;
+/// A handle to the task was sent somewhere: the cell stays as long as the pool.
+pub(super) const SHARED: u64 = 1 << 5;
+/// Somebody waits for any of several tasks, this one among them.
+pub(super) const WATCHED: u64 = 1 << 6;
+/// The task has ended at the next item: the rest of a map is not wanted any more.
+pub(super) const UNWANTED: u64 = 1 << 7;
+const FLAGS: u64 = 0xf0;
+
+/// How a task ended, or why its worker is to be killed.
+pub(super) mod ending {
+    /// The result is there; of a chunk, one for each item.
+    pub(in crate::pool) const RETURNED: u64 = 1;
+    /// The note says what went wrong.
+    pub(in crate::pool) const FAILED: u64 = 2;
+    /// The worker died: see [`Fate`](super::Fate).
+    pub(in crate::pool) const DIED: u64 = 3;
+    /// It took longer than it may.
+    pub(in crate::pool) const TIMED_OUT: u64 = 4;
+    /// Somebody did not want it any more.
+    pub(in crate::pool) const CANCELLED: u64 = 5;
+    /// The pool was terminated, or its maker has ended.
+    pub(in crate::pool) const TERMINATED: u64 = 6;
+    /// The pool has no workers and gets no more.
+    pub(in crate::pool) const BROKEN: u64 = 7;
+}
+
+/// Small arguments lie in the cell itself.
+pub(super) const INLINE_ARGS: usize = 24;
+/// Small results, too.
+pub(super) const INLINE_RESULT: usize = 8;
+
+/// In [`Cell::args`] and [`Cell::result`]: the bytes lie in the cell, and the rest of the word is how many.
+pub(super) const INLINE: u64 = 1;
+/// In [`Cell::result`]: the block holds records (see `output.rs`), and not numbers side by side.
+pub(super) const RECORDS: u64 = 2;
+const TAGS: u64 = 7;
+
+/// The block that a word of a cell names; 0 for none.
+pub(super) fn block_in(word: u64) -> u64 {
+    if word & INLINE != 0 { 0 } else { word & !TAGS }
+}
+
+/// A task: two cache lines.
+#[repr(C, align(128))]
+pub(super) struct Cell {
+    state: AtomicU64,
+    /// An event count: who waits for the task sleeps here.
+    pub(super) done: AtomicU32,
+    /// The process that submitted the task: its slot + 1.
+    pub(super) owner: AtomicU32,
+    /// How many handles that process has.
+    pub(super) handles: AtomicU32,
+    /// How many items it has; 0 says that it is a single call and no chunk of a map.
+    pub(super) count: AtomicU32,
+    /// The function: see `supervisor/entrypoint.rs`.
+    pub(super) entry: AtomicU64,
+    pub(super) type_hash: AtomicU64,
+    /// The arguments: a block, or so many bytes in the cell.
+    pub(super) args: AtomicU64,
+    /// How long one item may take, in µs; 0 for as long as it likes.
+    pub(super) timeout_us: AtomicU64,
+    /// How often an item that failed is tried again.
+    pub(super) retries: AtomicU32,
+    /// Who died last working on it.
+    pub(super) pid: AtomicI32,
+
+    /// What came of it: a block, or so many bytes in the cell.
+    pub(super) result: AtomicU64,
+    /// Of a chunk: how many items are finished, and how many bytes their records take: see [`Filled`]. Of a
+    /// single call: its small result.
+    pub(super) filled: AtomicU64,
+    /// See [`Fate`].
+    pub(super) fate: AtomicU64,
+    /// When the item began, if there is a limit; when it is done, how long all took.
+    pub(super) clock_ns: AtomicU64,
+    /// A block with a [`TaskError`](super::TaskError), when the task failed.
+    pub(super) note: AtomicU64,
+    pub(super) inline: [AtomicU64; INLINE_ARGS / 8],
+}
+
+/// What the word says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct State(pub(super) u64);
+
+impl State {
+    #[inline]
+    pub(super) fn phase(self) -> u64 {
+        self.0 & 0xf
+    }
+
+    /// The process that has the cell in its hands.
+    #[inline]
+    pub(super) fn slot(self) -> Option<u32> {
+        ((self.0 >> 8) as u32 & 0xffff).checked_sub(1)
+    }
+
+    #[inline]
+    pub(super) fn ending(self) -> u64 {
+        self.0 >> 24 & 0xff
+    }
+
+    #[inline]
+    pub(super) fn generation(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+
+    #[inline]
+    pub(super) fn has(self, flag: u64) -> bool {
+        self.0 & flag != 0
+    }
+
+    /// The same task in another phase, in nobody's hands.
+    #[inline]
+    pub(super) fn to(self, phase: u64) -> State {
+        State(self.0 & (u64::MAX << 32 | FLAGS) | phase)
+    }
+
+    /// The same in the hands of the process in `slot`.
+    #[inline]
+    pub(super) fn by(self, slot: u32) -> State {
+        State(self.0 & !(0xffff << 8) | u64::from(slot + 1) << 8)
+    }
+
+    #[inline]
+    pub(super) fn ended(self, ending: u64) -> State {
+        State(self.to(DONE).0 | ending << 24)
+    }
+
+    /// In the same hands, which are to be killed, and why.
+    pub(super) fn condemned(self, why: u64) -> State {
+        State(self.to(CONDEMNED).by(self.slot().unwrap_or(0)).0 | why << 24)
+    }
+
+    #[inline]
+    pub(super) fn with(self, flag: u64) -> State {
+        State(self.0 | flag)
+    }
+
+    /// The next task's.
+    pub(super) fn freed(self) -> State {
+        State(u64::from(self.generation().wrapping_add(1)) << 32)
+    }
+
+    /// Whether somebody still has to do something.
+    pub(super) fn is_unfinished(self) -> bool {
+        matches!(self.phase(), NEW..=RETURNED)
+    }
+
+    pub(super) fn is_done(self) -> bool {
+        self.phase() == DONE
+    }
+}
+
+impl Cell {
+    #[inline]
+    pub(super) fn state(&self) -> State {
+        State(self.state.load(Ordering::SeqCst))
+    }
+
+    /// Moves the word as long as `to` says where; gives what it was, or is when `to` says no.
+    #[inline]
+    pub(super) fn shift(&self, to: impl Fn(State) -> Option<State>) -> Result<State, State> {
+        let mut now = self.state();
+        loop {
+            let Some(next) = to(now) else { return Err(now) };
+            match self.state.compare_exchange_weak(now.0, next.0, Ordering::SeqCst, Ordering::SeqCst) {
+                Ok(_) => return Ok(now),
+                Err(other) => now = State(other),
+            }
+        }
+    }
+}
+
+/// How far a chunk is: one word, so that a death finds both numbers as they belong together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Filled {
+    pub(super) items: u32,
+    pub(super) bytes: u32,
+}
+
+impl Filled {
+    #[inline]
+    pub(super) fn word(self) -> u64 {
+        u64::from(self.items) << 32 | u64::from(self.bytes)
+    }
+
+    #[inline]
+    pub(super) fn read(word: u64) -> Filled {
+        Filled { items: (word >> 32) as u32, bytes: word as u32 }
+    }
+}
+
+/// What has become of the item that the task is at: one word.
+///
+/// ```text
+///  63        48 47     40 39           8 7          0
+/// ┌────────────┬─────────┬──────────────┬────────────┐
+/// │  attempt   │ ending  │ signal, code │ item % 256 │
+/// └────────────┴─────────┴──────────────┴────────────┘
+/// ```
+///
+/// The ending is 0 unless a worker has died at it, and nobody has looked at that yet. A word that speaks of
+/// another item says that this one is begun for the first time: so nothing is stored for most items.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Fate {
+    /// How often it was begun.
+    pub(super) attempt: u32,
+    pub(super) ending: u64,
+    /// The signal that ended the worker, or -1 - its exit code.
+    pub(super) how: i32,
+}
+
+impl Fate {
+    pub(super) fn word(self, item: u32) -> u64 {
+        let how = u64::from(self.how as u32) << 8;
+        u64::from(self.attempt.min(0xffff)) << 48 | self.ending << 40 | how | u64::from(item & 0xff)
+    }
+
+    pub(super) fn read(word: u64, item: u32) -> Fate {
+        if word & 0xff != u64::from(item & 0xff) {
+            return Fate { attempt: 1, ending: 0, how: 0 };
+        }
+        let attempt = ((word >> 48) as u32).max(1);
+        Fate { attempt, ending: word >> 40 & 0xff, how: (word >> 8) as u32 as i32 }
+    }
+}

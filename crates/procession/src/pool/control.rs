@@ -1,0 +1,207 @@
+//! What a pool is in shared memory: a ring of numbers, and the cells that they name.
+//!
+//! The object owns the ring's parts, this block, the chunks of cells, and the blocks with arguments and
+//! results: all of them carry its tag, and go with it.
+#![allow(unsafe_code)] // Makes references to cells, from checked offsets.
+
+use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
+
+use super::cell::{self, Cell};
+use crate::Result;
+use crate::arena::blocks::{self, HEADER, Tag};
+use crate::arena::objects::{Body, Kind};
+use crate::arena::{Arena, heap, member};
+
+/// Cells of the first chunk; each further one has twice as many. (They fill whole spans.)
+const FIRST: u32 = 508;
+const CHUNKS: usize = 20;
+/// The most workers.
+pub(super) const WORKERS: usize = 1000;
+
+/// [`Control::phase`]: it only grows.
+pub(super) mod phase {
+    pub(in crate::pool) const OPEN: u32 = 0;
+    /// No more tasks; those that are there are done.
+    pub(in crate::pool) const CLOSED: u32 = 1;
+    /// All are done: the workers leave.
+    pub(in crate::pool) const FINISHED: u32 = 2;
+    /// The workers are killed, and what is not done never will be.
+    pub(in crate::pool) const TERMINATED: u32 = 3;
+    /// As terminated, because workers do not last.
+    pub(in crate::pool) const BROKEN: u32 = 4;
+}
+
+/// The object's hot line holds nothing.
+#[repr(C)]
+pub(super) struct CoreBody(AtomicU64);
+
+// SAFETY: an atomic, and zero is valid.
+unsafe impl Body for CoreBody {
+    const KIND: Kind = Kind::PoolCore;
+}
+
+/// An event count on a line of its own.
+#[repr(C, align(64))]
+pub(super) struct Event {
+    pub(super) word: AtomicU32,
+}
+
+/// See the module.
+#[repr(C, align(128))]
+pub(super) struct Control {
+    pub(super) phase: AtomicU32,
+    /// The keeper's process: its slot + 1.
+    pub(super) maker: AtomicU32,
+    /// How many workers there should be. One whose number is not below it leaves.
+    pub(super) wanted: AtomicU32,
+    /// After so many tasks a worker leaves; 0 for never.
+    pub(super) max_tasks: AtomicU32,
+    pub(super) retries: AtomicU32,
+    pub(super) timeout_us: AtomicU64,
+    /// What a worker does first: function, hash of its type, arguments.
+    pub(super) init_entry: AtomicU64,
+    pub(super) init_hash: AtomicU64,
+    pub(super) init_args: AtomicU64,
+    /// A block with the text that says why the pool is broken.
+    pub(super) why: AtomicU64,
+    /// Set by the keeper when all is over.
+    pub(super) over: AtomicU32,
+    pub(super) started: AtomicU32,
+    pub(super) deaths: AtomicU32,
+    pub(super) timeouts: AtomicU32,
+    _line: [u64; 4],
+
+    /// Cells from this one on were never used.
+    used: AtomicU32,
+    /// Hint: where the last `RETURNED` cell was found.
+    pub(super) returned_from: AtomicU32,
+    chunks: [AtomicU64; CHUNKS],
+
+    /// Hint: some cell may be `RETURNED`. It errs to one side.
+    pub(super) returned: Event,
+    /// The keeper sleeps here.
+    pub(super) keeper: Event,
+    /// When the keeper looks again by itself, on the monotonic clock.
+    pub(super) watching_until_ns: AtomicU64,
+    /// Who waits for one of several tasks sleeps here.
+    pub(super) completed: Event,
+    /// Who waits for the pool's end sleeps here.
+    pub(super) ended: Event,
+    /// Of each worker: 1 when its initializer has returned. And its process id.
+    pub(super) ready: [AtomicI32; WORKERS],
+}
+
+/// The control block of a pool that does not run yet, belonging to this process.
+pub(super) fn allocate() -> Result<u64> {
+    let (arena, slot) = (member::arena()?, member::slot());
+    let bytes = size_of::<Control>() as u64 + align_of::<Control>() as u64;
+    let at = heap::allocate(arena, slot, bytes)?;
+    arena.bytes_mut(at, HEADER + bytes).fill(0);
+    Ok(at)
+}
+
+/// The control block in the block at `at`.
+pub(super) fn control_at(arena: &Arena, at: u64) -> Option<&'static Control> {
+    arena.layout.span_of(at)?;
+    let at = (at + HEADER).next_multiple_of(align_of::<Control>() as u64);
+    // SAFETY: aligned just now, in a block that has room for it behind the alignment; atomics only.
+    Some(unsafe { arena.at(at) })
+}
+
+/// The control block of the pool that is object `index`.
+pub(super) fn control_of(arena: &Arena, index: u32) -> Option<&'static Control> {
+    control_at(arena, arena.object(index).blocks[1].load(Ordering::Acquire))
+}
+
+/// The cell at an offset that [`Control::cell`] gave in another process.
+pub(super) fn cell_at(arena: &Arena, offset: u64) -> Option<&'static Cell> {
+    let sound = offset.is_multiple_of(align_of::<Cell>() as u64) && arena.layout.span_of(offset).is_some();
+    // SAFETY: aligned, within a span; atomics only.
+    sound.then(|| unsafe { arena.at(offset) })
+}
+
+/// In which chunk a cell is, and at which place there.
+fn place(index: u32) -> (usize, u32) {
+    let chunk = (index / FIRST + 1).ilog2();
+    (chunk as usize, index - FIRST * ((1 << chunk) - 1))
+}
+
+impl Control {
+    /// How many cells were ever used.
+    pub(super) fn used(&self) -> u32 {
+        self.used.load(Ordering::SeqCst)
+    }
+
+    #[inline]
+    pub(super) fn cell(&self, arena: &Arena, index: u32) -> Option<&'static Cell> {
+        let (chunk, within) = place(index);
+        let at = self.chunks.get(chunk)?.load(Ordering::Acquire);
+        if at == 0 {
+            return None;
+        }
+        let first = (at + HEADER).next_multiple_of(align_of::<Cell>() as u64);
+        cell_at(arena, first + u64::from(within) * size_of::<Cell>() as u64)
+    }
+
+    /// Every cell that was ever used, with its number.
+    pub(super) fn cells(&self, arena: &'static Arena) -> impl Iterator<Item = (u32, &'static Cell)> {
+        (0..self.used()).filter_map(move |index| Some((index, self.cell(arena, index)?)))
+    }
+
+    /// Takes a cell that was never used, for this process.
+    pub(super) fn fresh(&self, arena: &'static Arena, owner: Tag) -> Result<u32> {
+        loop {
+            let index = self.used();
+            if self.cell(arena, index).is_none() {
+                self.add_chunk(arena, owner, index)?;
+            }
+            if self.used.compare_exchange(index, index + 1, Ordering::SeqCst, Ordering::SeqCst).is_ok() {
+                return Ok(index);
+            }
+        }
+    }
+
+    #[cold]
+    fn add_chunk(&self, arena: &'static Arena, owner: Tag, index: u32) -> Result<()> {
+        let (chunk, _) = place(index);
+        let full =
+            || crate::Error::Full(format!("the pool has {index} tasks, which is the most it can have"));
+        let link = self.chunks.get(chunk).ok_or_else(full)?;
+        let cells = u64::from(FIRST) << chunk;
+        let bytes = cells * size_of::<Cell>() as u64 + align_of::<Cell>() as u64;
+        let (slot, me) = (member::slot(), Tag::process(member::slot()));
+        let at = heap::allocate(arena, slot, bytes)?;
+        arena.bytes_mut(at, HEADER + bytes).fill(0);
+        // CRASH: linked and still ours: recovery gives it to the pool.
+        if link.compare_exchange(0, at, Ordering::SeqCst, Ordering::SeqCst).is_ok() {
+            blocks::hand_over(arena, at, me, owner);
+        } else {
+            blocks::free(arena, slot, at, me);
+        }
+        Ok(())
+    }
+
+    /// Gives the pool the chunks that the dead process had just linked.
+    pub(super) fn adopt_chunks(&self, arena: &Arena, dead: Tag, owner: Tag) {
+        for link in &self.chunks {
+            let at = link.load(Ordering::Acquire);
+            if at != 0 && blocks::owner(arena, at).same_owner(dead) {
+                blocks::hand_over(arena, at, dead, owner);
+            }
+        }
+    }
+}
+
+/// Makes the blocks that a cell names the process's own, to be freed by it; the cell names none then.
+/// Exclusive to who has the cell in its hands.
+pub(super) fn strip(arena: &Arena, owner: Tag, to: Tag, cell: &Cell) -> Vec<u64> {
+    let words = [&cell.args, &cell.result, &cell.note];
+    let mut taken = Vec::new();
+    super::output::for_each_block(arena, cell, &mut |block| taken.push(block));
+    taken.extend(words.iter().map(|word| cell::block_in(word.load(Ordering::Acquire))).filter(|&at| at != 0));
+    // CRASH: from here on they are swept with us. The words are cleared before anything is freed: what is
+    // freed may be this pool's again, for another task, before recovery looks.
+    taken.retain(|&block| blocks::hand_over(arena, block, owner, to));
+    words.iter().for_each(|word| word.store(0, Ordering::Release));
+    taken
+}

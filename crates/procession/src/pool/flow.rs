@@ -1,0 +1,238 @@
+//! A map on its way: items go out in chunks, results come back.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::cell::Filled;
+use super::core::Core;
+use super::error::TaskError;
+use super::output::{self, Packed};
+use super::run::Job;
+use super::task::{Terms, Ticket};
+use crate::arena::encoding::Message;
+use crate::os::clock::Deadline;
+use crate::queue::ring::Refusal;
+use crate::queue::waiting;
+
+/// A chunk should take about so long: what it costs to hand it over is lost in that, and no worker waits long
+/// for the last one.
+const TARGET_NS: f64 = 400_000.0;
+/// And have at most so many bytes, so that its blocks are used again and again.
+const MOST_BYTES: usize = 32_000;
+/// How much larger a chunk may be than those that were measured.
+const GROWTH: u32 = 8;
+/// So many chunks for each worker are on their way.
+const AHEAD: usize = 3;
+
+/// How a chunk of this job is submitted.
+type Submit = fn(&Arc<Core>, u32, crate::Result<u64>, Terms) -> Result<Ticket, TaskError>;
+
+/// How a map is to be done.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Manner {
+    pub(super) terms: Terms,
+    /// Items of a chunk, if that was said.
+    pub(super) chunk: Option<u32>,
+    /// The most items on their way, if that was said.
+    pub(super) prefetch: Option<usize>,
+}
+
+/// See the module.
+pub(super) struct Flow<I: Iterator> {
+    core: Arc<Core>,
+    items: I,
+    over: bool,
+    submit: Submit,
+    manner: Manner,
+    /// The position of the next item that goes out.
+    next: usize,
+    ahead: usize,
+    flights: VecDeque<Flight>,
+    sizer: Sizer,
+    /// The size of a result side by side with others, or a guess.
+    result_bytes: usize,
+}
+
+/// A chunk that is on its way.
+struct Flight {
+    first: usize,
+    count: u32,
+    ticket: Result<Ticket, TaskError>,
+}
+
+impl<T: Message, I: Iterator<Item = T>> Flow<I> {
+    pub(super) fn new<J: Job<T>>(core: &Arc<Core>, items: I, manner: Manner) -> Flow<I> {
+        Flow {
+            core: core.clone(),
+            items,
+            over: false,
+            submit: Ticket::chunk::<J, T>,
+            manner,
+            next: 0,
+            ahead: 0,
+            flights: VecDeque::new(),
+            sizer: Sizer::default(),
+            result_bytes: size_of::<J::Out>().max(1),
+        }
+    }
+
+    fn workers(&self) -> usize {
+        self.core.control.wanted.load(Ordering::Relaxed).max(1) as usize
+    }
+
+    /// How many items the next chunk should have.
+    fn size(&self) -> usize {
+        let room = self.manner.prefetch.map_or(usize::MAX, |most| most.saturating_sub(self.ahead));
+        if let Some(chunk) = self.manner.chunk {
+            return (chunk as usize).min(room.max(1));
+        }
+        if self.core.control.max_tasks.load(Ordering::Relaxed) != 0 {
+            return 1;
+        }
+        let least_left = self.items.size_hint().0.max(1);
+        // The last ones are small, so that all workers end together.
+        let fair = (least_left / (2 * self.workers())).max(1);
+        let known = self.items.size_hint().1.is_some();
+        let bytes = MOST_BYTES / self.result_bytes.max(size_of::<T>()).max(1);
+        let size = self.sizer.size().min(bytes.max(1)).min(room);
+        if known { size.min(fair) } else { size }
+    }
+
+    /// Sends items out until there are enough on their way. Panics if the input does.
+    pub(super) fn refill(&mut self) {
+        let most = AHEAD * self.workers() + 1;
+        while !self.over && self.flights.len() < most {
+            if self.manner.prefetch.is_some_and(|most| self.ahead >= most) {
+                return;
+            }
+            self.send_one();
+        }
+    }
+
+    fn send_one(&mut self) {
+        let (size, mut packed) = (self.size().max(1), Packed::new());
+        let (mut count, mut misfit) = (0, None);
+        while count < size && packed.len() < MOST_BYTES {
+            let Some(item) = self.items.next() else {
+                self.over = true;
+                break;
+            };
+            if let Err(error) = packed.push(&item) {
+                misfit = Some(TaskError::Undecodable(error.to_string()));
+                break;
+            }
+            count += 1;
+        }
+        if count > 0 {
+            let ticket = (self.submit)(&self.core, count as u32, packed.pack(), self.manner.terms);
+            self.launch(count, ticket);
+        }
+        if let Some(error) = misfit {
+            self.launch(1, Err(error));
+        }
+    }
+
+    fn launch(&mut self, count: usize, ticket: Result<Ticket, TaskError>) {
+        self.flights.push_back(Flight { first: self.next, count: count as u32, ticket });
+        self.next += count;
+        self.ahead += count;
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.over && self.flights.is_empty()
+    }
+
+    /// Whether the first chunk that is on its way has come to its end.
+    #[cfg(feature = "internals")]
+    pub(super) fn first_is_done(&self) -> bool {
+        self.flights.front().is_some_and(|flight| flight.ticket.as_ref().map_or(true, Ticket::is_done))
+    }
+
+    /// Waits for the first chunk that is on its way, and gives its results, each with its position.
+    pub(super) fn land_first<R: Message>(&mut self, take: &mut impl FnMut(usize, Result<R, TaskError>)) {
+        if let Some(flight) = self.flights.pop_front() {
+            self.land(flight, take);
+        }
+    }
+
+    /// Waits for any chunk that is on its way.
+    pub(super) fn land_any<R: Message>(&mut self, take: &mut impl FnMut(usize, Result<R, TaskError>)) {
+        let is_done = |flight: &Flight| flight.ticket.as_ref().map_or(true, Ticket::is_done);
+        self.flights.iter().filter_map(|flight| flight.ticket.as_ref().ok()).for_each(Ticket::watch);
+        if super::worker::works_for(&self.core) && !self.flights.iter().any(is_done) {
+            // The first one may be ours to run.
+            return self.land_first(take);
+        }
+        let find = || self.flights.iter().position(is_done).ok_or(Refusal::Empty);
+        let word = &self.core.control.completed.word;
+        let found =
+            waiting::wait(self.core.arena, word, Deadline::NEVER, || 0, || find().is_ok(), find).unwrap_or(0);
+        if let Some(flight) = self.flights.remove(found) {
+            self.land(flight, take);
+        }
+    }
+
+    fn land<R: Message>(&mut self, flight: Flight, take: &mut impl FnMut(usize, Result<R, TaskError>)) {
+        self.ahead -= flight.count as usize;
+        let (mut at, end) = (flight.first, flight.first + flight.count as usize);
+        let waited = flight.ticket.and_then(|ticket| ticket.wait(Deadline::NEVER).map(|_| ticket));
+        let rest = match waited {
+            Err(error) => error,
+            Ok(ticket) => {
+                let cell = ticket.seat.cell;
+                output::read(self.core.arena, cell, &mut |result| {
+                    if at < end {
+                        take(at, result);
+                        at += 1;
+                    }
+                });
+                if self.manner.terms.timeout_us == 0 {
+                    let items = Filled::read(cell.filled.load(Ordering::Relaxed)).items;
+                    self.sizer.learn(items, cell.clock_ns.load(Ordering::Relaxed));
+                }
+                ticket.error().unwrap_or(TaskError::Cancelled)
+            }
+        };
+        (at..end).for_each(|at| take(at, Err(rest.clone())));
+    }
+}
+
+impl<I: Iterator> Drop for Flow<I> {
+    /// Nobody wants what is still on its way.
+    fn drop(&mut self) {
+        for flight in self.flights.drain(..).rev() {
+            if let Ok(ticket) = flight.ticket {
+                ticket.forgo();
+            }
+        }
+    }
+}
+
+/// Finds out how many items a chunk should have.
+#[derive(Default)]
+struct Sizer {
+    ns_an_item: f64,
+    largest: u32,
+}
+
+impl Sizer {
+    fn learn(&mut self, items: u32, took_ns: u64) {
+        if items == 0 {
+            return;
+        }
+        let now = (took_ns.max(1) as f64) / f64::from(items);
+        let weight = if self.largest < items { 0.7 } else { 0.3 };
+        self.ns_an_item =
+            if self.largest == 0 { now } else { (1.0 - weight) * self.ns_an_item + weight * now };
+        self.largest = self.largest.max(items);
+    }
+
+    fn size(&self) -> usize {
+        if self.largest == 0 {
+            return 1;
+        }
+        let ideal = (TARGET_NS / self.ns_an_item).max(1.0) as usize;
+        ideal.min(self.largest as usize * GROWTH as usize)
+    }
+}

@@ -1,0 +1,288 @@
+//! The keeper: a thread of the process that made the pool, which sees to it that there are workers.
+//!
+//! It sleeps on one event count, and is told when a worker has died, a task is to be killed, or the pool is to
+//! end. It looks at everything each time, so it does not matter how many told it.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::cell::{CONDEMNED, Cell, RUNNING, State, ending};
+use super::control::phase;
+use super::core::Core;
+use super::worker::{self, Carried, Left};
+use crate::arena::payload;
+use crate::arena::thread::with_me;
+use crate::os::clock::{Deadline, now_ns};
+use crate::os::signal;
+use crate::process::{Failure, Process};
+use crate::sync::raw::event;
+use crate::sync::raw::park::Wait;
+use crate::{Error, Result};
+
+/// So many workers in a row that do not come to work mean that none ever will, if no other limit is set.
+const STILLBORN_MOST: u32 = 3;
+
+/// What a keeper is told when the pool is made.
+#[derive(Clone, Debug)]
+pub(super) struct Orders {
+    pub(super) name: String,
+    /// So many deaths within that time, in ns, are too many.
+    pub(super) max_restarts: Option<(u32, u64)>,
+}
+
+struct Keeper {
+    core: Arc<Core>,
+    orders: Orders,
+    workers: Vec<Worker>,
+    /// When the last workers died.
+    deaths_ns: VecDeque<u64>,
+    /// How many in a row never came to work.
+    stillborn: u32,
+}
+
+struct Worker {
+    number: u32,
+    process: Process<Left>,
+    killed: bool,
+}
+
+/// Starts the workers, and a keeper for them.
+pub(super) fn start(core: Arc<Core>, orders: Orders) -> Result<()> {
+    let mut keeper = Keeper { core, orders, workers: Vec::new(), deaths_ns: VecDeque::new(), stillborn: 0 };
+    if let Err(error) = keeper.hire() {
+        keeper.dismiss();
+        return Err(error);
+    }
+    // Its signals are for the program's own threads.
+    let mask = signal::block_all();
+    let core = keeper.core.clone();
+    let started = std::thread::Builder::new().name("procession-pool".into()).stack_size(256 << 10);
+    let started = started.spawn(move || keeper.keep());
+    signal::set_mask(&mask);
+    started.map(drop).map_err(|e| {
+        core.advance(phase::FINISHED);
+        Error::os("starting a pool's thread", &e)
+    })
+}
+
+impl Keeper {
+    fn keep(mut self) {
+        while !self.is_over() {
+            let core = self.core.clone();
+            let word = &core.control.keeper.word;
+            let slept = with_me(|me| {
+                let announced = Wait::announce_event(core.arena, me.record(), word);
+                let ticket = event::prepare(word);
+                self.look();
+                let until = self.watch();
+                if !self.is_over() {
+                    announced.sleep(word, ticket, until);
+                }
+            });
+            if slept.is_err() {
+                // No room for one more thread in the family: look again in a while.
+                std::thread::sleep(std::time::Duration::from_millis(10));
+            }
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.core.control.over.load(Ordering::SeqCst) == 1
+    }
+
+    /// Does what there is to do.
+    fn look(&mut self) {
+        let core = self.core.clone();
+        let gone = event::Word::load(&core.control.keeper.word) & event::GONE != 0;
+        if gone && core.phase() < phase::TERMINATED {
+            core.advance(phase::TERMINATED);
+        }
+        self.take_leave_of_the_dead();
+        match core.phase() {
+            phase::OPEN | phase::CLOSED => self.keep_going(),
+            phase::FINISHED => {}
+            _ => {
+                self.kill(|_| true);
+                self.end_tasks();
+            }
+        }
+        if core.phase() >= phase::FINISHED && self.workers.is_empty() {
+            core.control.over.store(1, Ordering::SeqCst);
+            event::notify(&core.control.ended.word, i32::MAX);
+        }
+    }
+
+    fn keep_going(&mut self) {
+        let core = self.core.clone();
+        let closed = core.phase() == phase::CLOSED;
+        if closed && !core.control.cells(core.arena).any(|(_, cell)| cell.state().is_unfinished()) {
+            core.advance(phase::FINISHED);
+            return;
+        }
+        if let Err(error) = self.hire() {
+            self.break_off(&error.to_string());
+        }
+    }
+
+    fn take_leave_of_the_dead(&mut self) {
+        let core = self.core.clone();
+        let mut gone = Vec::new();
+        self.workers.retain(|worker| {
+            let lives = worker.process.is_alive();
+            if !lives {
+                gone.push((worker.number, worker.process.clone()));
+            }
+            lives
+        });
+        for (number, process) in gone {
+            let ready = core.control.ready[number as usize].swap(0, Ordering::SeqCst) != 0;
+            let ended = process.join();
+            if matches!(ended, Ok(Left::Done)) {
+                continue;
+            }
+            core.control.deaths.fetch_add(1, Ordering::Relaxed);
+            self.stillborn = if ready { 0 } else { self.stillborn + 1 };
+            let why = match ended {
+                Ok(Left::Uninitialized(why)) => format!("the initializer failed: {why}"),
+                Err(e) if matches!(e.failure(), Failure::FamilyLost) => {
+                    self.stillborn = 0;
+                    e.to_string()
+                }
+                Err(e) => format!("the workers do not last: {e}"),
+                Ok(Left::Done) => continue,
+            };
+            if core.phase() <= phase::CLOSED && self.too_many() {
+                self.break_off(&why);
+            }
+        }
+    }
+
+    /// One more has died: whether that is one too many.
+    fn too_many(&mut self) -> bool {
+        let Some((most, within_ns)) = self.orders.max_restarts else {
+            return self.stillborn >= STILLBORN_MOST;
+        };
+        let now = now_ns();
+        self.deaths_ns.push_back(now);
+        while self.deaths_ns.front().is_some_and(|&at| now - at > within_ns) {
+            self.deaths_ns.pop_front();
+        }
+        self.deaths_ns.len() > most as usize
+    }
+
+    /// Gives up.
+    fn break_off(&mut self, why: &str) {
+        let core = &self.core;
+        if let Ok(block) = payload::pack_bytes(why.as_bytes(), &[]) {
+            core.control.why.store(block, Ordering::Release);
+            core.adopt(block);
+        }
+        core.advance(phase::BROKEN);
+        self.kill(|_| true);
+        self.end_tasks();
+    }
+
+    /// Starts workers until there are as many as there should be.
+    fn hire(&mut self) -> Result<()> {
+        let core = self.core.clone();
+        let wanted = core.control.wanted.load(Ordering::SeqCst);
+        for number in 0..wanted {
+            if self.workers.iter().any(|worker| worker.number == number) {
+                continue;
+            }
+            core.control.ready[number as usize].store(0, Ordering::SeqCst);
+            let name = format!("{}-{number}", self.orders.name);
+            let builder = Process::builder().name(name).daemon(true);
+            let process = builder.spawn(worker::work, (Carried(core.clone()), number))?;
+            core.control.started.fetch_add(1, Ordering::Relaxed);
+            self.workers.push(Worker { number, process, killed: false });
+        }
+        Ok(())
+    }
+
+    /// Workers that were started for a pool that comes to nothing.
+    fn dismiss(&mut self) {
+        self.core.advance(phase::TERMINATED);
+        self.kill(|_| true);
+        for worker in &self.workers {
+            let _ = worker.process.join();
+        }
+        self.core.control.over.store(1, Ordering::SeqCst);
+    }
+
+    fn kill(&mut self, which: impl Fn(&Worker) -> bool) {
+        for worker in self.workers.iter_mut().filter(|worker| !worker.killed && which(worker)) {
+            worker.killed = worker.process.kill().is_ok();
+        }
+    }
+
+    /// Nobody will do what is not begun.
+    fn end_tasks(&self) {
+        for (_, cell) in self.core.control.cells(self.core.arena) {
+            self.core.end_waiting(cell);
+        }
+    }
+
+    /// Condemns the tasks that have had their time, has the condemned killed, and says when to look again.
+    fn watch(&mut self) -> Deadline {
+        let core = self.core.clone();
+        let control = core.control;
+        // ORDERING: before the look at the cells: a task that begins after that and ends before it rings.
+        control.watching_until_ns.store(u64::MAX, Ordering::SeqCst);
+        let (mut next, mut condemned) = (u64::MAX, Vec::new());
+        for (_, cell) in control.cells(core.arena) {
+            match cell.state() {
+                s if s.phase() == CONDEMNED => condemned.extend(s.slot()),
+                s if s.phase() == RUNNING => match ends_at(cell) {
+                    0 => {}
+                    at if at <= now_ns() => {
+                        if condemn(cell, s) {
+                            control.timeouts.fetch_add(1, Ordering::Relaxed);
+                            condemned.extend(s.slot());
+                        } else {
+                            next = 0;
+                        }
+                    }
+                    at => next = next.min(at),
+                },
+                _ => {}
+            }
+        }
+        if !condemned.is_empty() {
+            self.kill(|worker| worker.process.slot().is_some_and(|slot| condemned.contains(&slot)));
+        }
+        if next == u64::MAX {
+            return Deadline::NEVER;
+        }
+        control.watching_until_ns.store(next, Ordering::SeqCst);
+        Deadline::NEVER.min_ns(next)
+    }
+}
+
+/// When the item that runs in a cell has had its time; 0 for never.
+fn ends_at(cell: &Cell) -> u64 {
+    let timeout_us = cell.timeout_us.load(Ordering::Relaxed);
+    if timeout_us == 0 {
+        return 0;
+    }
+    cell.clock_ns.load(Ordering::SeqCst).saturating_add(timeout_us.saturating_mul(1000))
+}
+
+/// Condemns the task that has had its time, unless it has just come to its next item, or its end.
+fn condemn(cell: &Cell, seen: State) -> bool {
+    let same =
+        |s: State| s.phase() == RUNNING && s.slot() == seen.slot() && s.generation() == seen.generation();
+    if cell.shift(|s| same(s).then(|| s.condemned(ending::TIMED_OUT))).is_err() {
+        return false;
+    }
+    if ends_at(cell) <= now_ns() {
+        return true;
+    }
+    // The worker waits, if it has noticed.
+    let slot = seen.slot().unwrap_or(0);
+    let for_its_time = |s: State| s.phase() == CONDEMNED && s.ending() == ending::TIMED_OUT;
+    let pardoned = cell.shift(|s| for_its_time(s).then(|| s.to(RUNNING).by(slot)));
+    event::notify(&cell.done, i32::MAX);
+    pardoned.is_err()
+}

@@ -1,0 +1,74 @@
+//! A pool of processes that nothing can hang: [`Pool`].
+//!
+//! ```text
+//!  submit, map          the ring          workers                     Task::get, map
+//!      │            ┌──┬──┬──┬──┬──┐    ┌──────────┐                       ▲
+//!      │  number ──▶│17│ 4│ 9│  │  │──▶ │ process  │── runs the function ──┐│
+//!      ▼            └──┴──┴──┴──┴──┘    └──────────┘                       ││
+//!  ┌────────┬────────┬────────┬────────┬─────────                          ││
+//!  │ cell 0 │ cell 1 │ cell 2 │  ...   │   arguments ▶ state ▶ result ◀─────┘│
+//!  └────────┴────────┴────────┴────────┴───────────────────────────────────┘
+//! ```
+//!
+//! A task stands in a *cell* of shared memory from `submit` until its last handle is gone, and one word of the cell
+//! says who has it in his hands. So a death costs no more than what the dead had: recovery finds the cells that
+//! name it, and returns them to the workers or ends them. Nothing has to be asked, and nobody waits for the dead.
+//!
+//! # Which call
+//!
+//! | you have | use |
+//! |---|---|
+//! | one thing to do | [`Pool::submit`], or [`Pool::apply`] to wait for it |
+//! | many items, and want all results or the first error | [`Pool::map`], [`Pool::starmap`] |
+//! | the same, and each item may fail by itself | [`Pool::try_map`] |
+//! | more items than fit into memory, or results wanted early | [`Pool::imap`], [`Pool::imap_unordered`] |
+//!
+//! # Tasks that submit tasks
+//!
+//! A pool can be sent to its own tasks. A task that waits for another one of its pool which nobody has begun runs it
+//! itself, in its own process, so workers that all wait for each other's tasks do not hang. (If that inner task kills
+//! its process, both have died.)
+//!
+//! # What is inside
+//!
+//! | file          | what it holds                                                       |
+//! |---------------|---------------------------------------------------------------------|
+//! | `cell.rs`     | a task in shared memory: the word and its states                    |
+//! | `control.rs`  | a pool in shared memory; `core.rs` as each process sees it          |
+//! | `task.rs`     | [`Task`]                                                            |
+//! | `run.rs`      | a task in its worker; `output.rs` the results of a chunk            |
+//! | `watch.rs`    | callbacks, futures, [`as_completed`]                                |
+//! | `worker.rs`   | what a worker does between tasks                                    |
+//! | `keeper.rs`   | the thread that replaces workers and kills what takes too long      |
+//! | `bury.rs`     | what recovery does when a process dies                              |
+//! | `workshop.rs` | a pool without workers, for the crash tests                        |
+//! | `flow.rs`     | a map on its way, chunk sizes; `map.rs` its results                 |
+
+mod builder;
+mod bury;
+mod cell;
+mod control;
+mod core;
+mod error;
+mod flow;
+mod keeper;
+mod map;
+mod output;
+#[expect(clippy::module_inception, reason = "the file of `Pool`")]
+mod pool;
+mod run;
+mod task;
+mod watch;
+mod worker;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub mod workshop;
+
+pub use builder::Builder;
+pub(crate) use bury::{bury, tell_keepers, workers_kept_by};
+pub use error::{MapError, TaskError};
+pub use map::Imap;
+pub use pool::{Pool, Stats};
+pub use run::Initialized;
+pub use task::{Task, TaskState};
+pub use watch::as_completed;

@@ -1,0 +1,326 @@
+//! What a chunk of a map has brought forth: numbers side by side, or records.
+//!
+//! ```text
+//! ┌──────────────┬────────────────────────┐ ┌──────────────┬───
+//! │ kind, len    │ len bytes, padded to 8 │ │ kind, len    │         in a block that belongs to the pool
+//! └──────────────┴────────────────────────┘ └──────────────┴───
+//! ```
+//!
+//! | kind    | the bytes are                                        |
+//! |---------|------------------------------------------------------|
+//! | `VALUE` | a value                                              |
+//! | `BLOCK` | the offset of a block with a value, which has handles |
+//! | `ERROR` | a [`TaskError`]                                      |
+//!
+//! The block is filled item by item, and [`Filled`] says how far: what is finished is not lost with the worker.
+
+use std::marker::PhantomData;
+use std::sync::atomic::Ordering;
+
+use super::cell::{Cell, Filled, INLINE, RECORDS, block_in};
+use super::error::TaskError;
+use crate::Result;
+use crate::arena::blocks::{self, HEADER, Tag};
+use crate::arena::encoding::{self, Message};
+use crate::arena::{Arena, heap, member, payload};
+
+const VALUE: u64 = 0;
+const BLOCK: u64 = 1;
+const ERROR: u64 = 2;
+const WORD: u64 = 8;
+/// The first block of records has room for so many bytes an item.
+const GUESS: u64 = 24;
+
+/// Where a worker puts the results of a chunk.
+pub(super) struct Output<'a, R> {
+    arena: &'static Arena,
+    owner: Tag,
+    cell: &'a Cell,
+    /// 0 when there is none yet.
+    block: u64,
+    room: u64,
+    records: bool,
+    pub(super) filled: Filled,
+    _results: PhantomData<fn() -> R>,
+}
+
+impl<'a, R: Message> Output<'a, R> {
+    /// Goes on where the last worker stopped.
+    pub(super) fn open(arena: &'static Arena, owner: Tag, cell: &'a Cell) -> Output<'a, R> {
+        let word = cell.result.load(Ordering::Acquire);
+        let block = block_in(word);
+        let room = if block == 0 { 0 } else { room_of(arena, block) };
+        let mut filled = Filled::read(cell.filled.load(Ordering::Acquire));
+        let records =
+            if block == 0 { encoding::size_of_number::<R>().is_none() } else { word & RECORDS != 0 };
+        if records {
+            // The last worker may have died between two forms, so the bytes are counted.
+            let bytes = self::records(*arena, cell)
+                .map(|(_, bytes)| WORD + (bytes.len() as u64).next_multiple_of(WORD));
+            filled.bytes = bytes.sum::<u64>() as u32;
+        }
+        Output { arena, owner, cell, block, room, records, filled, _results: PhantomData }
+    }
+
+    #[inline]
+    pub(super) fn push(&mut self, value: &R) -> Result<()> {
+        if self.records {
+            return self.push_record(value);
+        }
+        encoding::with_bytes(value, |bytes, _| {
+            let len = bytes.len() as u64;
+            let at = u64::from(self.filled.bytes);
+            if at + len > self.room {
+                let items = u64::from(self.cell.count.load(Ordering::Relaxed).max(1));
+                self.grow(len * items)?;
+            }
+            self.arena.write(self.block + HEADER + at, bytes);
+            self.commit(len);
+            Ok(())
+        })?
+    }
+
+    #[inline]
+    fn commit(&mut self, len: u64) {
+        self.filled = Filled { items: self.filled.items + 1, bytes: self.filled.bytes + len as u32 };
+        // CRASH: until this store the item is not finished, and its bytes are written over.
+        self.cell.filled.store(self.filled.word(), Ordering::Release);
+    }
+
+    fn push_record(&mut self, value: &R) -> Result<()> {
+        encoding::with_bytes(value, |bytes, ids| {
+            if ids.is_empty() {
+                return self.record(VALUE, bytes);
+            }
+            let block = payload::pack_bytes(bytes, ids)?;
+            self.record(BLOCK, &block.to_le_bytes())?;
+            // CRASH: named and still ours: recovery gives it to the pool.
+            blocks::hand_over(self.arena, block, Tag::process(member::slot()), self.owner);
+            Ok(())
+        })?
+    }
+
+    pub(super) fn push_error(&mut self, error: &TaskError) -> Result<()> {
+        if !self.records {
+            self.convert()?;
+        }
+        let bytes = postcard::to_stdvec(error).unwrap_or_default();
+        self.record(ERROR, &bytes)
+    }
+
+    fn record(&mut self, kind: u64, bytes: &[u8]) -> Result<()> {
+        let len = bytes.len() as u64;
+        let need = WORD + len.next_multiple_of(WORD);
+        let at = u64::from(self.filled.bytes);
+        if at + need > self.room {
+            let items = u64::from(self.cell.count.load(Ordering::Relaxed).max(1));
+            self.grow((at + need).max(2 * self.room).max(if self.room == 0 { items * GUESS } else { 0 }))?;
+        }
+        let to = self.block + HEADER + at;
+        self.arena.write(to, &(len << 8 | kind).to_le_bytes());
+        self.arena.write(to + WORD, bytes);
+        self.commit(need);
+        Ok(())
+    }
+
+    /// Goes on in a larger block.
+    #[cold]
+    fn grow(&mut self, bytes: u64) -> Result<()> {
+        let arena = self.arena;
+        let fresh = new_block(arena, bytes)?;
+        if self.block != 0 {
+            let old = arena.bytes(self.block + HEADER, self.filled.bytes.into());
+            arena.write(fresh + HEADER, old);
+        }
+        self.replace(fresh, self.filled);
+        Ok(())
+    }
+
+    /// CRASH: at each step the cell names one block, the pool's or ours, that holds what `filled` says;
+    /// recovery gives it to the pool.
+    fn replace(&mut self, fresh: u64, filled: Filled) {
+        let (arena, me) = (self.arena, Tag::process(member::slot()));
+        if self.block != 0 {
+            blocks::hand_over(arena, self.block, self.owner, me);
+        }
+        self.cell.result.store(fresh | if self.records { RECORDS } else { 0 }, Ordering::Release);
+        blocks::hand_over(arena, fresh, me, self.owner);
+        if self.block != 0 {
+            blocks::free(arena, member::slot(), self.block, me);
+        }
+        (self.block, self.room, self.filled) = (fresh, room_of(arena, fresh), filled);
+    }
+
+    /// Turns numbers side by side into records, because there is an error among them.
+    #[cold]
+    fn convert(&mut self) -> Result<()> {
+        let size = encoding::size_of_number::<R>().unwrap_or(1) as u64;
+        let (items, step) = (u64::from(self.filled.items), WORD + size.next_multiple_of(WORD));
+        let count = u64::from(self.cell.count.load(Ordering::Relaxed));
+        let fresh = new_block(self.arena, (count.max(items) * step).max(WORD))?;
+        for i in 0..items {
+            let to = fresh + HEADER + i * step;
+            self.arena.write(to, &(size << 8 | VALUE).to_le_bytes());
+            self.arena.write(to + WORD, self.arena.bytes(self.block + HEADER + i * size, size));
+        }
+        self.records = true;
+        let filled = Filled { items: items as u32, bytes: (items * step) as u32 };
+        self.replace(fresh, filled);
+        self.cell.filled.store(filled.word(), Ordering::Release);
+        Ok(())
+    }
+}
+
+fn new_block(arena: &'static Arena, bytes: u64) -> Result<u64> {
+    let block = heap::allocate(arena, member::slot(), bytes)?;
+    // No handles; the length is in `filled`.
+    arena.write(block, &[0; HEADER as usize]);
+    Ok(block)
+}
+
+fn room_of(arena: &Arena, block: u64) -> u64 {
+    blocks::around(arena, block).map_or(0, |(at, size)| at + size - block - HEADER).min(u32::MAX.into())
+}
+
+fn word(arena: &Arena, at: u64) -> u64 {
+    u64::from_le_bytes(arena.bytes(at, WORD).try_into().unwrap_or_default())
+}
+
+/// The records of a cell: kind, bytes.
+fn records(arena: Arena, cell: &Cell) -> impl Iterator<Item = (u64, &'static [u8])> + use<> {
+    let result = cell.result.load(Ordering::Acquire);
+    let is_there = result & RECORDS != 0 && result & INLINE == 0;
+    let block = if is_there { block_in(result) } else { 0 };
+    let filled = Filled::read(cell.filled.load(Ordering::Acquire));
+    let room = if block == 0 { 0 } else { room_of(&arena, block) };
+    let (mut at, mut left) = (0, if block == 0 { 0 } else { filled.items });
+    std::iter::from_fn(move || {
+        left = left.checked_sub(1)?;
+        if at + WORD > room {
+            return None;
+        }
+        let head = word(&arena, block + HEADER + at);
+        let (kind, len) = (head & 0xff, head >> 8);
+        if len > room - at - WORD {
+            return None;
+        }
+        let bytes = arena.bytes(block + HEADER + at + WORD, len);
+        at += WORD + len.next_multiple_of(WORD);
+        Some((kind, bytes))
+    })
+}
+
+fn block_named(bytes: &[u8]) -> Option<u64> {
+    bytes.try_into().ok().map(u64::from_le_bytes)
+}
+
+/// Calls `f` with the blocks that a chunk's records name.
+pub(super) fn for_each_block(arena: &Arena, cell: &Cell, f: &mut impl FnMut(u64)) {
+    for (kind, bytes) in records(*arena, cell) {
+        if let (BLOCK, Some(block)) = (kind, block_named(bytes)) {
+            f(block);
+        }
+    }
+}
+
+/// Reads the results of a finished chunk, in order. Items that it has not come to are missing.
+pub(super) fn read<R: Message>(
+    arena: &'static Arena,
+    cell: &Cell,
+    take: &mut impl FnMut(Result<R, TaskError>),
+) {
+    let result = cell.result.load(Ordering::Acquire);
+    let filled = Filled::read(cell.filled.load(Ordering::Acquire));
+    if result & RECORDS == 0 && block_in(result) != 0 {
+        let bytes = arena.bytes(block_in(result) + HEADER, filled.bytes.into());
+        if let Ok(numbers) = encoding::from_bytes::<Vec<R>>(bytes) {
+            numbers.into_iter().for_each(|number| take(Ok(number)));
+        }
+        return;
+    }
+    let undecodable = |e: crate::Error| TaskError::Undecodable(format!("the result cannot be read: {e}"));
+    for (kind, bytes) in records(*arena, cell) {
+        take(match kind {
+            VALUE => encoding::from_bytes(bytes).map_err(undecodable),
+            BLOCK => payload::unpack(arena, block_named(bytes).unwrap_or(0)).map_err(undecodable),
+            _ => Err(postcard::from_bytes(bytes).unwrap_or_else(|e| TaskError::Undecodable(e.to_string()))),
+        });
+    }
+}
+
+/// The bytes of a chunk's items, as they travel: numbers side by side, or records.
+pub(super) struct Packed {
+    bytes: Vec<u8>,
+    ids: Vec<crate::arena::objects::Id>,
+}
+
+impl Packed {
+    pub(super) fn new() -> Packed {
+        Packed { bytes: Vec::new(), ids: Vec::new() }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Adds an item; an error leaves everything as it was.
+    #[inline]
+    pub(super) fn push<T: Message>(&mut self, item: &T) -> Result<()> {
+        let number = encoding::size_of_number::<T>().is_some();
+        encoding::with_bytes(item, |bytes, ids| {
+            if number {
+                self.bytes.extend_from_slice(bytes);
+                return Ok(());
+            }
+            encoding::check_arrival::<T>(bytes)?;
+            self.bytes.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
+            self.bytes.extend_from_slice(bytes);
+            self.ids.extend_from_slice(ids);
+            Ok(())
+        })?
+    }
+
+    /// A block of this process with all of them.
+    pub(super) fn pack(&self) -> Result<u64> {
+        payload::pack_bytes(&self.bytes, &self.ids)
+    }
+}
+
+/// The items of a chunk, in a worker.
+pub(super) struct Items<T> {
+    numbers: std::vec::IntoIter<T>,
+    /// What is left, when they are no numbers.
+    bytes: &'static [u8],
+}
+
+impl<T: Message> Items<T> {
+    /// From the item `first` on.
+    pub(super) fn open(arena: &'static Arena, block: u64, first: u32) -> Result<Items<T>> {
+        let mut bytes = payload::contents(arena, block)?;
+        if let Some(size) = encoding::size_of_number::<T>() {
+            let rest = bytes.get(first as usize * size..).unwrap_or_default();
+            let numbers = encoding::from_bytes::<Vec<T>>(rest)?;
+            return Ok(Items { numbers: numbers.into_iter(), bytes: &[] });
+        }
+        for _ in 0..first {
+            split_first(&mut bytes);
+        }
+        Ok(Items { numbers: Vec::new().into_iter(), bytes })
+    }
+
+    #[inline]
+    pub(super) fn next(&mut self) -> Result<T> {
+        if let Some(number) = self.numbers.next() {
+            return Ok(number);
+        }
+        encoding::decode_carried(split_first(&mut self.bytes))
+    }
+}
+
+fn split_first(bytes: &mut &'static [u8]) -> &'static [u8] {
+    let Some((head, rest)) = bytes.split_first_chunk::<8>() else { return &[] };
+    let len = (u64::from_le_bytes(*head) as usize).min(rest.len());
+    let (first, rest) = rest.split_at(len);
+    *bytes = rest;
+    first
+}

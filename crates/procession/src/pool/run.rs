@@ -1,0 +1,464 @@
+//! A task in its worker: from the cell to the user's function and back.
+
+use std::any::Any;
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::atomic::Ordering;
+
+use super::cell::{
+    self, CONDEMNED, Cell, Fate, INLINE, INLINE_ARGS, INLINE_RESULT, RUNNING, TAKEN, UNWANTED, block_in,
+    ending,
+};
+use super::control::{self, Control};
+use super::core::Seat;
+use super::error::TaskError;
+use super::output::{Items, Output};
+use crate::arena::blocks::{self, Tag};
+use crate::arena::encoding::{self, Message};
+use crate::arena::{Arena, member, payload};
+use crate::os::clock::{Deadline, now_ns};
+use crate::os::process;
+use crate::process::Entry;
+use crate::process::entry::function;
+use crate::supervisor::child;
+use crate::supervisor::entrypoint::{self, EntryPoint, Returned};
+use crate::sync::raw::event;
+use crate::sync::raw::park::Wait;
+use crate::{Error, Result};
+
+/// What is done with an item.
+pub(super) trait Job<T>: 'static {
+    type Out: Message;
+    fn run(item: T) -> Self::Out;
+}
+
+/// The function is called with the item.
+pub(super) struct Each<F, R>(std::marker::PhantomData<(F, fn() -> R)>);
+
+impl<T, R: Message, F: Fn(T) -> R + 'static> Job<T> for Each<F, R> {
+    type Out = R;
+
+    #[inline]
+    fn run(item: T) -> R {
+        function::<F>()(item)
+    }
+}
+
+/// The function is called with the item's parts.
+pub(super) struct Spread<F>(std::marker::PhantomData<F>);
+
+impl<T, F: Entry<T, Output: Message>> Job<T> for Spread<F> {
+    type Out = F::Output;
+
+    #[inline]
+    fn run(item: T) -> F::Output {
+        function::<F>().call(item)
+    }
+}
+
+/// The constants that stand for one job in the executable. What they run takes the offset of a cell.
+pub(super) struct Points<J, T>(std::marker::PhantomData<(J, T)>);
+
+impl<J: Job<T>, T: Message> Points<J, T> {
+    const SINGLE: EntryPoint = EntryPoint::new(single::<J, T>, std::any::type_name::<(&str, J, T)>);
+    const CHUNK: EntryPoint = EntryPoint::new(chunk::<J, T>, std::any::type_name::<(&[u8], J, T)>);
+
+    /// The name of the function that does the job for one item.
+    #[inline]
+    pub(super) fn single() -> (u64, u64) {
+        name_of(const { &Self::SINGLE })
+    }
+
+    /// The name of the function that does the job for many items.
+    #[inline]
+    pub(super) fn chunk() -> (u64, u64) {
+        name_of(const { &Self::CHUNK })
+    }
+}
+
+/// An entry and its name.
+type Named = (&'static EntryPoint, (u64, u64));
+
+thread_local! {
+    /// The last function that was named or found here: to hash the name of its type takes longer than to run it.
+    static LAST: std::cell::Cell<Option<Named>> = const { std::cell::Cell::new(None) };
+}
+
+#[inline]
+fn name_of(point: &'static EntryPoint) -> (u64, u64) {
+    match LAST.get() {
+        Some((last, name)) if std::ptr::eq(last, point) => name,
+        _ => {
+            let name = point.name();
+            LAST.set(Some((point, name)));
+            name
+        }
+    }
+}
+
+fn resolve(name: (u64, u64)) -> Result<&'static EntryPoint> {
+    match LAST.get() {
+        Some((point, last)) if last == name => Ok(point),
+        _ => {
+            let point = entrypoint::resolve(name.0, name.1)?;
+            LAST.set(Some((point, name)));
+            Ok(point)
+        }
+    }
+}
+
+/// What an initializer may return.
+pub trait Initialized {
+    #[doc(hidden)]
+    fn outcome(self) -> Result<(), String>;
+}
+
+impl Initialized for () {
+    fn outcome(self) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+impl<E: std::fmt::Display> Initialized for Result<(), E> {
+    fn outcome(self) -> Result<(), String> {
+        self.map_err(|e| e.to_string())
+    }
+}
+
+/// The constant that stands for an initializer.
+pub(super) struct InitPoint<F, A>(std::marker::PhantomData<(F, A)>);
+
+impl<F: Entry<A, Output: Initialized>, A: Message> InitPoint<F, A> {
+    const POINT: EntryPoint = EntryPoint::new(initialize::<F, A>, std::any::type_name::<(u8, F, A)>);
+
+    pub(super) fn name() -> (u64, u64) {
+        const { &Self::POINT }.name()
+    }
+}
+
+/// Calls an initializer. Its arguments stay, for the next worker.
+fn initialize<F: Entry<A, Output: Initialized>, A: Message>(
+    arena: &'static Arena,
+    args: u64,
+) -> Result<Returned> {
+    let args = payload::unpack::<A>(arena, args)?;
+    let called = panic::catch_unwind(AssertUnwindSafe(|| function::<F>().call(args).outcome()));
+    Ok(match called {
+        Ok(Ok(())) => Returned::Value(0),
+        Ok(Err(why)) => Returned::Err(payload::pack(&why)?),
+        Err(panic) => {
+            let said = panic.downcast_ref::<&str>().map(|s| (*s).to_owned());
+            let said = said.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
+            Returned::Err(payload::pack(&format!("it panicked: {said}"))?)
+        }
+    })
+}
+
+/// Runs a task that this process has taken.
+pub(super) fn run(core: &super::core::Core, seat: Seat) {
+    let cell = seat.cell;
+    let names = (cell.entry.load(Ordering::Acquire), cell.type_hash.load(Ordering::Acquire));
+    let run = resolve(names);
+    let ran = run.and_then(|entry| entry.run()(core.arena, core.arena.offset_of(&raw const *cell)));
+    if let Err(error) = ran {
+        let work = Work::of(core.arena, cell, core.control, core.owner());
+        work.begin();
+        work.fail(&TaskError::Undecodable(error.to_string()));
+    }
+    finish(core, seat);
+}
+
+/// The function has come to its end and has left the cell as it wants it; the last step is the pool's.
+fn finish(core: &super::core::Core, seat: Seat) {
+    let (cell, me) = (seat.cell, member::slot());
+    let mine = |s: cell::State| s.slot() == Some(me) && s.generation() == seat.generation;
+    loop {
+        let ended = cell.shift(|s| {
+            let how = if cell.note.load(Ordering::Relaxed) != 0 {
+                ending::FAILED
+            } else if s.has(UNWANTED) {
+                ending::CANCELLED
+            } else {
+                ending::RETURNED
+            };
+            (mine(s) && s.phase() == RUNNING).then(|| s.ended(how))
+        });
+        match ended {
+            Ok(was) => return core.tell(cell, was),
+            Err(s) if mine(s) && s.phase() == CONDEMNED => await_death(core.arena, cell),
+            Err(_) => return,
+        }
+    }
+}
+
+/// The keeper is about to kill this process, unless it finds that it came too late.
+pub(super) fn await_death(arena: &Arena, cell: &Cell) {
+    while cell.state().phase() == CONDEMNED {
+        let slept = crate::arena::thread::with_me(|me| {
+            let wait = Wait::announce_event(arena, me.record(), &cell.done);
+            let ticket = event::prepare(&cell.done);
+            if cell.state().phase() == CONDEMNED {
+                wait.sleep(&cell.done, ticket, Deadline::NEVER);
+            }
+        });
+        if slept.is_err() {
+            std::thread::yield_now();
+        }
+    }
+}
+
+/// A task that this process works on.
+struct Work {
+    arena: &'static Arena,
+    control: &'static Control,
+    owner: Tag,
+    cell: &'static Cell,
+}
+
+impl Work {
+    fn at(arena: &'static Arena, offset: u64) -> Result<Work> {
+        let damaged = || Error::Message("a damaged task".into());
+        let cell = control::cell_at(arena, offset).ok_or_else(damaged)?;
+        let (index, _) = arena.object_around(offset).ok_or_else(damaged)?;
+        let control = control::control_of(arena, index).ok_or_else(damaged)?;
+        Ok(Work::of(arena, cell, control, Tag::object(index)))
+    }
+
+    fn of(arena: &'static Arena, cell: &'static Cell, control: &'static Control, owner: Tag) -> Work {
+        Work { arena, control, owner, cell }
+    }
+
+    /// From here on a death is the task's.
+    fn begin(&self) {
+        let me = member::slot();
+        // The clock before the phase: the keeper looks at the clocks of tasks that run.
+        let ends_at = self.restart_clock();
+        let begun = self.cell.shift(|s| (s.phase() == TAKEN).then(|| s.to(RUNNING).by(me)));
+        if begun.is_err_and(|s| s.phase() == CONDEMNED) {
+            // Cancelled in the last moment.
+            await_death(self.arena, self.cell);
+        }
+        // ORDERING: the phase before this: the keeper that did not see that we run has not settled yet when to
+        // look again.
+        self.alert_keeper(ends_at);
+    }
+
+    /// Notes when an item begins, if it has a limit.
+    #[inline]
+    fn start_clock(&self) {
+        let ends_at = self.restart_clock();
+        self.alert_keeper(ends_at);
+    }
+
+    /// When the item that begins now has had its time, if it has a limit.
+    #[inline]
+    fn restart_clock(&self) -> Option<u64> {
+        let timeout_us = self.cell.timeout_us.load(Ordering::Relaxed);
+        if timeout_us == 0 {
+            return None;
+        }
+        let now = now_ns();
+        // ORDERING: SeqCst exchange, against the keeper that condemns: either it sees that another item has begun,
+        // or we see that we are condemned.
+        self.cell.clock_ns.swap(now, Ordering::SeqCst);
+        Some(now.saturating_add(timeout_us.saturating_mul(1000)))
+    }
+
+    /// Wakes the keeper if it would look too late.
+    #[inline]
+    fn alert_keeper(&self, ends_at: Option<u64>) {
+        if ends_at.is_some_and(|at| at < self.control.watching_until_ns.load(Ordering::SeqCst)) {
+            event::notify(&self.control.keeper.word, i32::MAX);
+        }
+    }
+
+    fn pid(&self) -> i32 {
+        process::pid()
+    }
+
+    fn adopt(&self, block: u64) {
+        blocks::hand_over(self.arena, block, Tag::process(member::slot()), self.owner);
+    }
+
+    /// Leaves word of what went wrong.
+    fn fail(&self, error: &TaskError) {
+        let bytes = postcard::to_stdvec(error).unwrap_or_default();
+        if let Ok(block) = payload::pack_bytes(&bytes, &[]) {
+            // CRASH: named and still ours, and the word says that we run it: swept, and forgotten by recovery.
+            self.cell.note.store(block, Ordering::Release);
+            self.adopt(block);
+        } else {
+            // An odd place says that there was no room for more.
+            self.cell.note.store(cell::INLINE, Ordering::Release);
+        }
+    }
+
+    fn panicked(&self, payload: &(dyn Any + Send), attempt: u32) -> TaskError {
+        let (arena, slot) = (self.arena, member::slot());
+        let block = child::panic_text(arena, arena.slot(slot), payload);
+        let text = payload::contents(arena, block).unwrap_or_default();
+        let (message, location, backtrace) =
+            postcard::from_bytes::<child::PanicText>(text).unwrap_or_default();
+        blocks::free(arena, slot, block, Tag::process(slot));
+        TaskError::Panicked { message, location, backtrace, pid: self.pid(), attempt }
+    }
+
+    /// What the item that the task is at has behind it: the attempt that begins now, or the error that it has
+    /// come to.
+    fn next_attempt(&self, item: u32) -> Result<u32, TaskError> {
+        let cell = self.cell;
+        let fate = Fate::read(cell.fate.load(Ordering::Acquire), item);
+        if fate.ending == 0 {
+            return Ok(fate.attempt);
+        }
+        if fate.attempt > cell.retries.load(Ordering::Relaxed) {
+            let (pid, timeout) = (cell.pid.load(Ordering::Relaxed), cell.timeout_us.load(Ordering::Relaxed));
+            return Err(TaskError::of_death(fate, pid, timeout));
+        }
+        Ok(self.try_again(item, fate.attempt))
+    }
+
+    fn try_again(&self, item: u32, last: u32) -> u32 {
+        let next = Fate { attempt: last + 1, ending: 0, how: 0 };
+        self.cell.fate.store(next.word(item), Ordering::Release);
+        next.attempt
+    }
+
+    fn retries(&self) -> u32 {
+        self.cell.retries.load(Ordering::Relaxed)
+    }
+
+    fn arguments<T: Message>(&self) -> Result<T> {
+        let args = self.cell.args.load(Ordering::Acquire);
+        if args & INLINE == 0 {
+            return payload::unpack(self.arena, args);
+        }
+        let mut bytes = [0; INLINE_ARGS];
+        for (to, from) in bytes.chunks_exact_mut(8).zip(&self.cell.inline) {
+            to.copy_from_slice(&from.load(Ordering::Relaxed).to_le_bytes());
+        }
+        encoding::from_bytes(&bytes[..((args >> 8) as usize).min(INLINE_ARGS)])
+    }
+
+    fn give_result<R: Message>(&self, value: &R) -> Result<()> {
+        encoding::with_bytes(value, |bytes, ids| {
+            let cell = self.cell;
+            if bytes.len() <= INLINE_RESULT && ids.is_empty() {
+                let mut word = [0; INLINE_RESULT];
+                word[..bytes.len()].copy_from_slice(bytes);
+                cell.filled.store(u64::from_le_bytes(word), Ordering::Relaxed);
+                cell.result.store((bytes.len() as u64) << 8 | INLINE, Ordering::Release);
+                return Ok(());
+            }
+            let block = payload::pack_bytes(bytes, ids)?;
+            // CRASH: as in `fail`.
+            cell.result.store(block, Ordering::Release);
+            self.adopt(block);
+            Ok(())
+        })?
+    }
+}
+
+fn undecodable(what: &str, error: &Error) -> TaskError {
+    TaskError::Undecodable(format!("the {what} of the task cannot cross: {error}"))
+}
+
+/// Does the job for one item.
+fn single<J: Job<T>, T: Message>(arena: &'static Arena, at: u64) -> Result<Returned> {
+    let work = Work::at(arena, at)?;
+    let mut attempt = match work.next_attempt(0) {
+        Ok(attempt) => attempt,
+        Err(error) => {
+            work.begin();
+            work.fail(&error);
+            return Ok(Returned::Value(0));
+        }
+    };
+    work.begin();
+    loop {
+        let done = panic::catch_unwind(AssertUnwindSafe(|| {
+            let args = work.arguments::<T>().map_err(|e| undecodable("argument", &e))?;
+            let value = J::run(args);
+            work.give_result(&value).map_err(|e| undecodable("result", &e))
+        }));
+        match done {
+            Ok(Ok(())) => break,
+            Ok(Err(error)) => {
+                work.fail(&error);
+                break;
+            }
+            Err(payload) => {
+                let error = work.panicked(payload.as_ref(), attempt);
+                if attempt > work.retries() {
+                    work.fail(&error);
+                    break;
+                }
+                attempt = work.try_again(0, attempt);
+                work.start_clock();
+            }
+        }
+    }
+    Ok(Returned::Value(0))
+}
+
+/// Does the job for the items of a chunk, from where it was left.
+fn chunk<J: Job<T>, T: Message>(arena: &'static Arena, at: u64) -> Result<Returned> {
+    let work = Work::at(arena, at)?;
+    let cell = work.cell;
+    let count = cell.count.load(Ordering::Relaxed);
+    let mut output = Output::<J::Out>::open(arena, work.owner, cell);
+    let began = now_ns();
+    let timed = cell.timeout_us.load(Ordering::Relaxed) != 0;
+    // The item at which the last worker died may have come to its end with that.
+    let behind = if output.filled.items < count { work.next_attempt(output.filled.items) } else { Ok(1) };
+    work.begin();
+    if let Err(error) = behind {
+        output.push_error(&error)?;
+    }
+    let block = block_in(cell.args.load(Ordering::Acquire));
+    while output.filled.items < count {
+        let mut items = match Items::<T>::open(arena, block, output.filled.items) {
+            Ok(items) => items,
+            Err(error) => {
+                work.fail(&undecodable("items", &error));
+                break;
+            }
+        };
+        let ran = panic::catch_unwind(AssertUnwindSafe(|| -> Result<(), TaskError> {
+            while output.filled.items < count {
+                if timed {
+                    work.start_clock();
+                }
+                let state = cell.state();
+                if state.phase() != RUNNING || state.has(UNWANTED) {
+                    return Ok(());
+                }
+                let item = items.next().map_err(|e| undecodable("argument", &e))?;
+                let value = J::run(item);
+                output.push(&value).map_err(|e| undecodable("result", &e))?;
+            }
+            Ok(())
+        }));
+        let item = output.filled.items;
+        match ran {
+            Ok(Ok(())) => match cell.state() {
+                s if s.phase() == CONDEMNED => await_death(arena, cell),
+                s if s.has(UNWANTED) => break,
+                _ => {}
+            },
+            Ok(Err(error)) => output.push_error(&error)?,
+            Err(payload) => {
+                let attempt = Fate::read(cell.fate.load(Ordering::Relaxed), item).attempt;
+                let error = work.panicked(payload.as_ref(), attempt);
+                if attempt > work.retries() {
+                    output.push_error(&error)?;
+                } else {
+                    work.try_again(item, attempt);
+                }
+            }
+        }
+    }
+    if !timed {
+        cell.clock_ns.store(now_ns() - began, Ordering::Relaxed);
+    }
+    Ok(Returned::Value(0))
+}

@@ -1,0 +1,189 @@
+//! Telling somebody that a task is done who does not wait for it: callbacks, `Future`s, [`as_completed`].
+
+use std::future::Future;
+use std::panic::{self, AssertUnwindSafe};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use super::core::Core;
+use super::error::TaskError;
+use super::task::{Task, Ticket};
+use crate::arena::encoding::Message;
+use crate::arena::thread::with_me;
+use crate::os::clock::Deadline;
+use crate::os::signal;
+use crate::queue::select::{Signal, sealed};
+use crate::queue::{Ready, select};
+use crate::sync::raw::event;
+use crate::sync::raw::park::Wait;
+
+/// What is called when a task is done.
+type Callback = Box<dyn FnOnce() + Send>;
+
+/// The tasks of a pool that this process wants to hear of, and whether there is a thread that does.
+#[derive(Default)]
+pub(super) struct Watched {
+    list: Vec<(Ticket, Callback)>,
+    running: bool,
+}
+
+/// Has `callback` called, by a thread of the library's, when the task is done.
+fn call_when_done(ticket: Ticket, callback: Callback) -> Result<(), TaskError> {
+    let core = ticket.core.clone();
+    ticket.watch();
+    let mut watched = core.watched.lock().unwrap_or_else(|e| e.into_inner());
+    watched.list.push((ticket, callback));
+    if watched.running {
+        drop(watched);
+        event::notify(&core.control.completed.word, i32::MAX);
+        return Ok(());
+    }
+    let mask = signal::block_all();
+    let thread = std::thread::Builder::new().name("procession-tasks".into()).stack_size(512 << 10);
+    let for_thread = core.clone();
+    let started = thread.spawn(move || watch(&for_thread));
+    signal::set_mask(&mask);
+    watched.running = started.is_ok();
+    started.map(drop).map_err(|e| {
+        watched.list.pop();
+        TaskError::Unusable(format!("starting a thread for callbacks: {e}"))
+    })
+}
+
+/// Calls who is to be called, as long as there is anybody.
+fn watch(core: &Arc<Core>) {
+    let word = &core.control.completed.word;
+    loop {
+        let due = with_me(|me| {
+            let announced = Wait::announce_event(core.arena, me.record(), word);
+            let ticket = event::prepare(word);
+            let due = take_due(core);
+            if due.as_ref().is_some_and(Vec::is_empty) {
+                announced.sleep(word, ticket, Deadline::NEVER);
+            }
+            due
+        });
+        match due {
+            Ok(None) => return,
+            Ok(Some(due)) => due.into_iter().for_each(|(_ticket, callback)| {
+                // The panic's hook has said what there is to say, and the next one is called all the same.
+                let _ = panic::catch_unwind(AssertUnwindSafe(callback));
+            }),
+            // No room for one more thread in the family.
+            Err(_) => std::thread::sleep(std::time::Duration::from_millis(10)),
+        }
+    }
+}
+
+/// Those whose tasks are done; none when nobody is left, and then the thread has ended.
+fn take_due(core: &Core) -> Option<Vec<(Ticket, Callback)>> {
+    let mut watched = core.watched.lock().unwrap_or_else(|e| e.into_inner());
+    if watched.list.is_empty() {
+        watched.running = false;
+        return None;
+    }
+    let all = std::mem::take(&mut watched.list);
+    let (due, rest) = all.into_iter().partition(|(ticket, _)| ticket.is_done());
+    watched.list = rest;
+    Some(due)
+}
+
+impl<R: Message> Task<R> {
+    /// Has `f` called with the task's result when it is done, by a thread of the library's in this process; at
+    /// once if it is done already. Callbacks of one task come in the order in which they were given. One that
+    /// panics does not keep the next from being called.
+    ///
+    /// # Errors
+    /// [`TaskError::Unusable`] when no thread can be had.
+    ///
+    /// ```
+    /// let pool = procession::Pool::new(1)?;
+    /// let (tell, told) = std::sync::mpsc::channel();
+    /// pool.submit(|| 6 * 7, ())?.on_done(move |result| tell.send(result).unwrap())?;
+    /// assert_eq!(told.recv().unwrap()?, 42);
+    /// # Ok::<(), procession::Error>(())
+    /// ```
+    pub fn on_done(&self, f: impl FnOnce(Result<R, TaskError>) + Send + 'static) -> Result<(), TaskError> {
+        let task = self.clone();
+        call_when_done(self.ticket.clone(), Box::new(move || f(task.try_get())))
+    }
+}
+
+impl<R: Message> Future for Task<R> {
+    type Output = Result<R, TaskError>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<R, TaskError>> {
+        match self.try_get() {
+            Err(TaskError::NotDone) => {}
+            done => return Poll::Ready(done),
+        }
+        let waker: Waker = context.waker().clone();
+        match call_when_done(self.ticket.clone(), Box::new(move || waker.wake())) {
+            Ok(()) => Poll::Pending,
+            Err(error) => Poll::Ready(Err(error)),
+        }
+    }
+}
+
+/// The tasks in the order in which they are done. Ends when all have come.
+///
+/// ```
+/// use procession::pool::{Pool, as_completed};
+/// let pool = Pool::new(2)?;
+/// let tasks = [5, 6, 7].map(|n: u32| pool.submit(|n: u32| n * n, (n,)));
+/// let tasks = tasks.into_iter().collect::<Result<Vec<_>, _>>()?;
+/// let mut squares = as_completed(tasks).map(|task| task.get()).collect::<Result<Vec<_>, _>>()?;
+/// squares.sort();
+/// assert_eq!(squares, [25, 36, 49]);
+/// # Ok::<(), procession::Error>(())
+/// ```
+pub fn as_completed<R: Message>(tasks: impl IntoIterator<Item = Task<R>>) -> impl Iterator<Item = Task<R>> {
+    let mut tasks: Vec<Task<R>> = tasks.into_iter().collect();
+    std::iter::from_fn(move || {
+        if tasks.is_empty() {
+            return None;
+        }
+        loop {
+            if let Some(first) = tasks.iter().position(Task::is_done) {
+                return Some(tasks.remove(first));
+            }
+            tasks.iter().for_each(|task| task.ticket.watch());
+            if tasks.iter().any(Task::is_done) {
+                continue;
+            }
+            let mut pools: Vec<Completion<'_, R>> = Vec::new();
+            for task in &tasks {
+                let core = &task.ticket.core;
+                if !pools.iter().any(|pool| std::ptr::eq(pool.core.control, core.control)) {
+                    pools.push(Completion { core, tasks: &tasks });
+                }
+            }
+            let ready: Vec<&dyn Ready> = pools.iter().map(|pool| pool as &dyn Ready).collect();
+            if select(&ready).is_err() {
+                // It cannot be waited for all of them at once, or not from here: then for the first.
+                let _ = tasks[0].ticket.wait(Deadline::NEVER);
+                return Some(tasks.remove(0));
+            }
+        }
+    })
+}
+
+/// Some task of a pool's being done.
+struct Completion<'a, R> {
+    core: &'a Core,
+    tasks: &'a [Task<R>],
+}
+
+impl<R> sealed::Ready for Completion<'_, R> {
+    fn is_ready(&self) -> bool {
+        let mine = |task: &&Task<R>| std::ptr::eq(task.ticket.core.control, self.core.control);
+        self.tasks.iter().filter(mine).any(Task::is_done)
+    }
+
+    fn signal(&self) -> Signal<'_> {
+        Signal::Events(&self.core.control.completed.word)
+    }
+}
+
+impl<R> Ready for Completion<'_, R> {}

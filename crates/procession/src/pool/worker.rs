@@ -1,0 +1,122 @@
+//! A worker: a process that takes tasks until there will be none.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::control::phase;
+use super::core::{Core, Seat};
+use super::run;
+use crate::arena::handle::Handle;
+use crate::arena::objects::Kind;
+use crate::arena::payload;
+use crate::os::clock::Deadline;
+use crate::os::process;
+use crate::queue::ring::Refusal;
+use crate::queue::waiting;
+use crate::supervisor::entrypoint::{self, Returned};
+use std::sync::Arc;
+
+/// A pool on its way to a worker.
+pub(super) struct Carried(pub(super) Arc<Core>);
+
+impl Serialize for Carried {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.handle().serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Carried {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Carried, D::Error> {
+        let handle = Handle::deserialize(deserializer, Kind::PoolCore)?;
+        Core::of(handle).map(Carried).map_err(serde::de::Error::custom)
+    }
+}
+
+/// The pool that this process works for: its object's id; 0 for none.
+static EMPLOYER: AtomicU64 = AtomicU64::new(0);
+
+/// Whether this process is a worker of that pool.
+pub(super) fn works_for(core: &Core) -> bool {
+    EMPLOYER.load(Ordering::Relaxed) == core.handle().id().0
+}
+
+/// Why a worker has ended, if it has ended properly.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) enum Left {
+    /// There is nothing more to do, or it has done enough.
+    Done,
+    /// Its initializer failed, and what it said.
+    Uninitialized(String),
+}
+
+/// What a worker's process runs.
+pub(super) fn work(core: Carried, number: u32) -> Left {
+    let core = core.0;
+    // Held to the very end, so that recovery knows whose worker this was, and tells the keeper.
+    std::mem::forget(core.clone());
+    EMPLOYER.store(core.handle().id().0, Ordering::Relaxed);
+    if let Err(why) = initialize(&core) {
+        return Left::Uninitialized(why);
+    }
+    if let Some(ready) = core.control.ready.get(number as usize) {
+        ready.store(process::pid(), Ordering::SeqCst);
+    }
+    let most = core.control.max_tasks.load(Ordering::Relaxed);
+    let mut done = 0;
+    while let Some(seat) = next(&core, number) {
+        run::run(&core, seat);
+        done += 1;
+        if done == most {
+            break;
+        }
+    }
+    Left::Done
+}
+
+fn initialize(core: &Core) -> Result<(), String> {
+    let control = core.control;
+    let (entry, hash) =
+        (control.init_entry.load(Ordering::Acquire), control.init_hash.load(Ordering::Acquire));
+    if entry == 0 {
+        return Ok(());
+    }
+    let found = entrypoint::resolve(entry, hash).map_err(|e| e.to_string())?;
+    match found.run()(core.arena, control.init_args.load(Ordering::Acquire)) {
+        Ok(Returned::Value(_)) => Ok(()),
+        Ok(Returned::Err(text)) => Err(payload::unpack(core.arena, text).unwrap_or_default()),
+        Ok(Returned::Unsendable(error)) | Err(error) => Err(error.to_string()),
+    }
+}
+
+/// The next task, or none when this worker is to leave.
+fn next(core: &Core, number: u32) -> Option<Seat> {
+    let (ring, control) = (&core.ring, core.control);
+    let leaves = || core.phase() >= phase::FINISHED || number >= control.wanted.load(Ordering::SeqCst);
+    let come = || ring.has_message() || control.returned.word.load(Ordering::SeqCst) != 0 || leaves();
+    let attempt = || if leaves() { Ok(None) } else { take(core).map(Some) };
+    let filled = &ring.control().filled.word;
+    waiting::wait(core.arena, filled, Deadline::NEVER, || ring.has_taken(), come, attempt).unwrap_or_default()
+}
+
+fn take(core: &Core) -> Result<Seat, Refusal> {
+    loop {
+        if let Some(seat) = core.take_returned() {
+            return Ok(seat);
+        }
+        let taken = core.ring.take_marked(Deadline::NEVER, |bytes| {
+            let word = bytes.try_into().ok().map(u64::from_le_bytes)?;
+            core.take_seat(word as u32, (word >> 32) as u32)
+        });
+        // A number of a task that is not to be begun any more is passed over.
+        if let Some(seat) = taken? {
+            return Ok(seat);
+        }
+    }
+}
+
+/// The next task, if there is one now.
+#[cfg(feature = "internals")]
+pub(super) fn try_next(core: &Core) -> Option<Seat> {
+    take(core).ok()
+}

@@ -1,0 +1,253 @@
+//! A process is killed at every instruction of what it does in a pool: submitting, taking a task, running it,
+//! handing its result over, letting a result go. The task is done by another, once, and nothing is left.
+
+#![allow(unsafe_code, reason = "takes a handle over in a copy of the process")]
+
+mod support;
+
+use procession::internals::{self, Rule};
+use procession::pool::workshop::{Mapping, Workshop};
+use procession::{Lock, Task};
+use procession_testkit::{CrashStep, Gate, Report, isolated};
+use support::*;
+
+type Checked = Result<(), String>;
+
+/// A workshop in which this process has done everything once that the tests do, so that it has the memory for it;
+/// and which is empty.
+fn workshop() -> Workshop {
+    arena();
+    open([VICTIM]);
+    let shop = Workshop::new(1).expect("a workshop");
+    for _ in 0..2 {
+        drop(shop.submit(small, (1, 2)));
+        drop(shop.submit(large, (1,)));
+        drop(shop.submit(named, ("x".into(),)));
+        let mut numbers = shop.map(small_item, vec![1, 2, 3]);
+        let mut strings = shop.map(large_item, vec![1, 2, 3]);
+        while shop.work_once() {}
+        drop((numbers.results().expect("numbers"), strings.results().expect("strings")));
+    }
+    assert!(shop.is_empty());
+    internals::collect_if_wanted();
+    shop
+}
+
+fn small(a: u32, b: u32) -> u32 {
+    a + b
+}
+
+fn large(n: u32) -> Vec<u32> {
+    vec![n; 20]
+}
+
+fn named(name: String) -> Lock {
+    Lock::named(&name).expect("a lock")
+}
+
+fn small_item(n: u64) -> u64 {
+    n + 1
+}
+
+fn large_item(n: u32) -> String {
+    format!("{n} is a number of this length")
+}
+
+/// What a victim does.
+fn stepped(shop: &Workshop, act: impl Fn(&Workshop), check: impl Fn() -> Checked) -> Report {
+    let victim = |gate: &Gate| {
+        internals::become_member(VICTIM);
+        let shop = shop.held_here().expect("its own handle");
+        gate.begin();
+        act(&shop);
+        gate.end();
+        std::mem::forget(shop);
+    };
+    CrashStep::new(arena()).run(victim, |_| {
+        internals::recover(VICTIM);
+        nothing_in(VICTIM)?;
+        check()
+    })
+}
+
+/// The victim works on a task; somebody else finishes it, if the victim did not.
+fn worked_on<R: procession::Message + PartialEq + std::fmt::Debug>(
+    shop: &Workshop,
+    before: &Before,
+    task: Task<R>,
+    expected: impl Fn(&R) -> bool,
+) -> Report {
+    let report = stepped(
+        shop,
+        |shop| assert!(shop.work_once()),
+        || {
+            while shop.work_once() {}
+            let got = task.try_get();
+            ensure!(got.as_ref().is_ok_and(&expected), "{got:?}");
+            drop(got);
+            // The handle stays with the tester: here it is let go.
+            drop(unsafe_copy(&task));
+            ensure!(shop.is_empty(), "a cell is not free");
+            before.is_back()
+        },
+    );
+    std::mem::forget(task);
+    report
+}
+
+/// Takes the only handle over, as the checker is a copy of this process that is thrown away.
+fn unsafe_copy<R>(task: &Task<R>) -> Task<R> {
+    // SAFETY: the original is forgotten by this copy of the process.
+    unsafe { std::ptr::read(task) }
+}
+
+#[test]
+fn a_task_with_a_small_result_is_done() {
+    isolated!({
+        let _dog = watched();
+        let shop = workshop();
+        let before = Before::now();
+        let task = shop.submit(small, (3, 4)).unwrap();
+        assert_finished(&worked_on(&shop, &before, task, |n| *n == 7));
+    });
+}
+
+#[test]
+fn a_task_with_a_large_result_is_done() {
+    isolated!({
+        let _dog = watched();
+        let shop = workshop();
+        let before = Before::now();
+        let task = shop.submit(large, (3,)).unwrap();
+        assert_finished(&worked_on(&shop, &before, task, |v| v.len() == 20));
+    });
+}
+
+/// The victim maps a chunk of three items.
+fn mapped<T, R>(shop: &Workshop, before: &Before, mapping: Mapping<T, R>, expected: &[R]) -> Report
+where
+    T: procession::Message,
+    R: procession::Message + PartialEq + std::fmt::Debug,
+{
+    let mapping = std::cell::RefCell::new(mapping);
+    let report = stepped(
+        shop,
+        |shop| assert!(shop.work_once()),
+        || {
+            while shop.work_once() {}
+            let results = mapping.borrow_mut().results().map_err(|e| e.to_string())?;
+            let results: Result<Vec<R>, _> = results.into_iter().collect();
+            let same = results.as_ref().is_ok_and(|results| results == expected);
+            ensure!(same, "{results:?}");
+            ensure!(shop.is_empty(), "a cell is not free");
+            before.is_back()
+        },
+    );
+    std::mem::forget(mapping);
+    report
+}
+
+#[test]
+fn a_chunk_of_numbers_is_done() {
+    isolated!({
+        let _dog = watched();
+        let shop = workshop();
+        let before = Before::now();
+        let mapping = shop.map(small_item, vec![1, 2, 3]);
+        assert_finished(&mapped(&shop, &before, mapping, &[2, 3, 4]));
+    });
+}
+
+#[test]
+fn a_chunk_of_strings_is_done() {
+    isolated!({
+        let _dog = watched();
+        let shop = workshop();
+        let before = Before::now();
+        let expected = [1, 2, 3].map(large_item);
+        let mapping = shop.map(large_item, vec![1, 2, 3]);
+        assert_finished(&mapped(&shop, &before, mapping, &expected));
+    });
+}
+
+#[test]
+fn a_task_is_submitted_or_is_not() {
+    isolated!({
+        let _dog = watched();
+        let shop = workshop();
+        let before = Before::now();
+        for long in [false, true] {
+            let report = stepped(
+                &shop,
+                |shop| {
+                    if long {
+                        std::mem::forget(shop.submit(named, ("x".repeat(50),)));
+                    } else {
+                        std::mem::forget(shop.submit(small, (1, 2)));
+                    }
+                },
+                || {
+                    while shop.work_once() {}
+                    ensure!(shop.is_empty(), "a cell is not free");
+                    before.is_back()
+                },
+            );
+            assert_finished(&report);
+        }
+    });
+}
+
+/// The victim lets the result of a task go, or takes a waiting one back.
+#[test]
+fn what_is_let_go_is_free() {
+    isolated!({
+        let _dog = watched();
+        let shop = workshop();
+        let before = Before::now();
+        for done in [false, true] {
+            let report = stepped(
+                &shop,
+                |shop| {
+                    let task = shop.submit(large, (3,)).expect("submitted");
+                    if done {
+                        assert!(shop.work_once());
+                    } else {
+                        assert!(task.cancel());
+                    }
+                    drop(task);
+                },
+                || {
+                    while shop.work_once() {}
+                    ensure!(shop.is_empty(), "a cell is not free");
+                    before.is_back()
+                },
+            );
+            assert_finished(&report);
+        }
+    });
+}
+
+#[test]
+fn a_task_of_the_dead_that_nobody_finishes_is_noticed() {
+    isolated!({
+        let _dog = watched();
+        let shop = workshop();
+        let before = Before::now();
+        let task = shop.submit(small, (3, 4)).unwrap();
+        internals::break_rule(Rule::TaskReturned);
+        worked_on(&shop, &before, task, |n| *n == 7).assert_broken();
+    });
+}
+
+#[test]
+fn results_of_the_dead_that_are_swept_are_noticed() {
+    isolated!({
+        let _dog = watched();
+        let shop = workshop();
+        let before = Before::now();
+        let expected = [1, 2, 3].map(large_item);
+        let mapping = shop.map(large_item, vec![1, 2, 3]);
+        internals::break_rule(Rule::ResultsKept);
+        mapped(&shop, &before, mapping, &expected).assert_broken();
+    });
+}
