@@ -63,6 +63,10 @@ pub(crate) enum Taken {
     Block(u64),
 }
 
+/// More records that only lead elsewhere are not written one behind the other: who finds more is led in a circle, by
+/// somebody who wrote where he must not.
+const MOST_MOVES: u32 = 1000;
+
 impl Ring {
     /// Takes the next message, if there is one. Waits only for its turn.
     #[inline]
@@ -170,15 +174,16 @@ impl Ring {
     pub(super) fn next(&self) -> Result<(Cursor, Header), Refusal> {
         let side = &self.control.consumers.side;
         let mut cursor = side.cursor();
-        loop {
+        for _ in 0..MOST_MOVES {
             match self.header(cursor.offset()) {
-                Header::Nothing => return Err(Refusal::Empty),
+                Header::Nothing => break,
                 Header::Closed => return Err(Refusal::Closed),
                 Header::Go { to, leave: false } => cursor = side.go(cursor, to),
                 Header::Go { to, leave: true } => cursor = self.leave(cursor, to),
                 header => return Ok((cursor, header)),
             }
         }
+        Err(Refusal::Empty)
     }
 
     /// Moves behind a message: from here on it is taken.
