@@ -409,7 +409,10 @@ impl Actor {
         let tasks = match tasks {
             Ok(tasks) => tasks,
             Err(TaskError::Closed | TaskError::Terminated) => return Ok(()),
-            Err(error) => return Ok(self.fault(format!("submit gives {error:?}"))),
+            Err(error) => {
+                self.fault(format!("submit gives {error:?}"));
+                return Ok(());
+            }
         };
         for (n, task) in (first..).zip(tasks) {
             match task.get_timeout(LIMIT) {

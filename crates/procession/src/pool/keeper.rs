@@ -174,7 +174,7 @@ impl Keeper {
     /// Gives up.
     fn break_off(&mut self, why: &str) {
         let core = &self.core;
-        if let Ok(block) = payload::pack_bytes(why.as_bytes(), &[]) {
+        if let Ok(block) = payload::pack_bytes(why.as_bytes(), &[], Deadline::NEVER) {
             core.control.why.store(block, Ordering::Release);
             core.adopt(block);
         }

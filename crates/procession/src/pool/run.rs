@@ -282,7 +282,7 @@ impl Work {
     /// Leaves word of what went wrong.
     fn fail(&self, error: &TaskError) {
         let bytes = postcard::to_stdvec(error).unwrap_or_default();
-        if let Ok(block) = payload::pack_bytes(&bytes, &[]) {
+        if let Ok(block) = payload::pack_bytes(&bytes, &[], Deadline::NEVER) {
             // CRASH: named and still ours, and the word says that we run it: swept, and forgotten by recovery.
             self.cell.note.store(block, Ordering::Release);
             self.adopt(block);
@@ -349,7 +349,7 @@ impl Work {
                 cell.result.store((bytes.len() as u64) << 8 | INLINE, Ordering::Release);
                 return Ok(());
             }
-            let block = payload::pack_bytes(bytes, ids)?;
+            let block = payload::pack_bytes(bytes, ids, Deadline::NEVER)?;
             // CRASH: as in `fail`.
             cell.result.store(block, Ordering::Release);
             self.adopt(block);
