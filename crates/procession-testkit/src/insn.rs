@@ -14,6 +14,17 @@ impl Insn {
         self.0 & 0xffff == 0x050f
     }
 
+    /// Is it a read-modify-write or an exchange that other processors see as one?
+    pub(crate) fn is_atomic(self) -> bool {
+        let code = self.0.to_le_bytes();
+        let locked =
+            code.iter().take_while(|byte| is_prefix(**byte) || **byte == 0xf0).any(|&byte| byte == 0xf0);
+        let Some(prefixes) = code[..5].iter().position(|byte| !is_prefix(*byte)) else { return locked };
+        let rex = usize::from(code[prefixes] & 0xf0 == 0x40);
+        let [op, operand, ..] = code[prefixes + rex..] else { return locked };
+        locked || matches!(op, 0x86 | 0x87) && in_memory(operand)
+    }
+
     /// Can it write to memory other than the stack?
     pub(crate) fn may_store(self) -> bool {
         let code = self.0.to_le_bytes();
@@ -79,6 +90,11 @@ impl Insn {
     /// Only a system call can sleep.
     pub(crate) fn is_syscall(self) -> bool {
         self.0 as u32 == 0xd400_0001
+    }
+
+    /// Is it an exclusive load or store, or one of the atomic instructions?
+    pub(crate) fn is_atomic(self) -> bool {
+        self.0 & 0x3f00_0000 == 0x0800_0000 || self.0 & 0x3b20_0c00 == 0x3820_0000
     }
 
     /// Loads and stores are one class of encodings.

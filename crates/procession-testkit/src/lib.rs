@@ -5,6 +5,7 @@
 //! | kill a process at **every instruction** of an operation, recover, check | [`step`] |
 //! | the same with a second process running the opposite operation | [`CrashStep::run_pairwise`] |
 //! | kill **one** exact process at one exact place: a woken waiter, an unlocker before its wake | [`deterministic`] |
+//! | at **every instruction** of one process another does something, and both go on | [`interleave`] |
 //! | kill random processes, and count what they had acknowledged | [`storm`], [`ledger`] |
 //! | is everything back: fds, processes, mappings, arena bytes, files | [`audit`] |
 //! | what `/proc` knows | [`proc`] |
@@ -45,6 +46,7 @@ pub mod deterministic;
 mod frozen;
 mod gate;
 mod insn;
+mod interleave;
 pub mod isolated;
 pub mod ledger;
 pub mod mapping;
@@ -65,6 +67,7 @@ pub use child::Child;
 pub use deterministic::{run_until, spawn_parked, wait_until_parked};
 pub use frozen::{Frozen, freeze};
 pub use gate::Gate;
+pub use interleave::interleave;
 pub use ledger::Ledger;
 pub use mapping::Mapping;
 pub use report::{Failure, Outcome, Point, Report};

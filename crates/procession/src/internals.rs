@@ -3,14 +3,16 @@
 #![allow(unsafe_code)] // Announces that a process is a member although nobody forked it as one.
 
 use std::os::fd::{AsRawFd, RawFd};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::arena::blocks::{Tag, Use, blocks_in};
 use crate::arena::records::Record;
+use crate::arena::thread::with_me;
 use crate::arena::{Arena, blocks, collect, heap, member, payload, slots, sweep};
 use crate::os::futex;
 use crate::os::process::{self, Ended};
 use crate::supervisor::{outcome, recovery};
+use crate::sync::raw::park;
 use crate::sync::{Condvar, RwLock, Semaphore};
 use crate::{Lock, Message, Queue, Result};
 
@@ -116,6 +118,36 @@ pub fn give_result(slot: u32, block: u64) {
     if let Some((index, object, _)) = outcome::object_of(arena(), arena().slot(slot)) {
         outcome::attach(arena(), slot, object, index, outcome::RESULT, block);
     }
+}
+
+/// Announces that this thread waits for an item of a queue, and not any more.
+pub fn say_waiting<T>(queue: &Queue<T>, yes: bool) {
+    let word = arena().offset_of(&queue.ring().control().filled.word) | park::EVENT;
+    let said = with_me(|me| me.record().waits_for.store(if yes { word } else { 0 }, Ordering::SeqCst));
+    said.expect("the tests are members");
+}
+
+/// A word on which a queue's consumers sleep.
+pub fn queue_events<T>(queue: &Queue<T>) -> &'static AtomicU32 {
+    let arena = arena();
+    let at = arena.offset_of(&queue.ring().control().filled.word);
+    arena.futex_word(at).expect("it is in the arena")
+}
+
+/// Whether a word of the arena lies in a block that belongs to somebody.
+pub fn is_owned(word: &'static AtomicU32) -> bool {
+    let arena = arena();
+    blocks::around(arena, arena.offset_of(word)).is_some_and(|(at, _)| blocks::owner(arena, at) != Tag::FREE)
+}
+
+/// Makes it look as if somebody swept.
+pub fn say_sweeping() {
+    arena().header().sweeping.store(1, Ordering::SeqCst);
+}
+
+/// Wakes everybody, as after a death.
+pub fn wake_everybody() {
+    park::wake_everybody(arena());
 }
 
 /// What the first thread of the process in `slot` waits for, as an offset; 0 for nothing.
@@ -391,4 +423,14 @@ pub fn keep_no_more() {
 /// Gives the kept runs back, in the name of this process.
 pub fn release_kept() -> u32 {
     blocks::release_kept(arena(), member::slot(), u32::MAX)
+}
+
+/// Whether the library takes process `pid` for dead.
+pub fn looks_dead(pid: i32) -> bool {
+    process::is_dead(pid)
+}
+
+/// Whether the library sees that process `pid` maps a memory file.
+pub fn maps_memfd(pid: i32, name: &str, inode: u64) -> Option<bool> {
+    process::maps_memfd(pid, name, inode)
 }

@@ -55,6 +55,8 @@ pub enum Rule {
     ChangeSettled,
     /// Who takes something out of a dict or list has its version grow before it is freed.
     VersionGrows,
+    /// Nothing is freed that whoever sweeps after a death may be about to write to.
+    FreedAfterSweep,
     /// What a dict or list counts is counted anew after a death.
     Recounted,
 }

@@ -98,6 +98,10 @@ fn pass(arena: &Arena, by: u32, record: &super::records::Record) -> bool {
     marks.spread();
     let mut garbage = candidates;
     garbage.retain(|(id, _)| !marks.has(id.index()));
+    if by != SUPERVISOR && arena.is_sweeping() {
+        // Main sweeps after the loss of the supervisor, from another thread, and collects when it has done so.
+        return false;
+    }
     // Told first: the words that hear of it may lie in what is garbage too.
     garbage.iter().for_each(|(id, _)| arena.object(id.index()).send_obituaries(arena));
     garbage.into_iter().fold(false, |again, (id, _)| objects::free(arena, record, by, id) | again)

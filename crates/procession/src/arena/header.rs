@@ -41,6 +41,9 @@ pub(crate) struct Header {
     pub(crate) fork_errno: AtomicU32,
     /// A shared object may have lost its last holder: see `collect.rs`.
     pub(crate) collect_wanted: AtomicU32,
+    /// Whoever repairs after a death is about to write to words that sleepers have announced: see
+    /// `sync/raw/park.rs`.
+    pub(crate) sweeping: AtomicU32,
     /// Counts the children that were ever forked, so that each has a number of its own.
     pub(crate) incarnations: AtomicU32,
     /// Counts the children that have ended.

@@ -257,6 +257,12 @@ impl Arena {
         (0..slots).chain(further)
     }
 
+    /// Whether somebody repairs after a death and may be about to write to words that sleepers have announced,
+    /// so that nothing is freed in which such a word may lie: see `sync/raw/park.rs`.
+    pub(crate) fn is_sweeping(&self) -> bool {
+        self.header().sweeping.load(Ordering::SeqCst) != 0
+    }
+
     /// The futex word at `offset`, if there can be one: what a record says it waits for.
     pub(crate) fn futex_word(&self, offset: u64) -> Option<&'static AtomicU32> {
         let sound = offset != 0 && offset.is_multiple_of(4) && offset + 4 <= self.layout.bytes;

@@ -370,7 +370,15 @@ fn let_go_noted(arena: &Arena, record: &Record, slot: u32, index: u32) -> bool {
     if object.is_embedded() {
         return true;
     }
-    !held && free(arena, record, slot, id)
+    if held {
+        return false;
+    }
+    if arena.is_sweeping() && rules::holds(Rule::FreedAfterSweep) {
+        // Whoever sweeps may be about to write to it, so it is the collector's now.
+        object.touch();
+        return true;
+    }
+    free(arena, record, slot, id)
 }
 
 /// Frees an object that nobody can reach any more. Says whether the collector should look, because

@@ -40,18 +40,20 @@ pub(crate) fn thread_id() -> i32 {
     unsafe { libc::syscall(libc::SYS_gettid) as i32 }
 }
 
-/// Whether no process with this number runs (a zombie does not).
+/// Whether no thread of a process with this number runs (a zombie's do not).
 pub(crate) fn is_dead(pid: i32) -> bool {
     if kill(pid, 0).is_err_and(|e| e.raw_os_error() == Some(libc::ESRCH)) {
         return true;
     }
-    if let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) {
-        // The name in parentheses may contain anything.
-        let state = stat.rsplit(')').next().and_then(|rest| rest.trim_start().chars().next());
-        return matches!(state, Some('Z' | 'X'));
+    // A pidfd can be read when the last thread has ended.
+    if let Ok(fd) = pidfd_open(pid) {
+        return super::fd::poll([fd.as_raw_fd()], 0)[0];
     }
-    // No descriptor left, or no /proc: a pidfd can be read when the process has ended.
-    pidfd_open(pid).is_ok_and(|fd| super::fd::poll([fd.as_raw_fd()], 0)[0])
+    std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| {
+        // The name in parentheses may contain anything. The state is that of the first thread alone.
+        let fields: Vec<_> = stat.rsplit(')').next().unwrap_or("").split_ascii_whitespace().collect();
+        matches!(fields.first(), Some(&("Z" | "X"))) && matches!(fields.get(17), Some(&("0" | "1")))
+    })
 }
 
 /// Whether a descriptor is a pidfd.
@@ -246,10 +248,14 @@ pub(crate) fn adopted(title: &str) -> Vec<i32> {
 /// Whether `pid` maps the anonymous file `name` with inode `inode`: proof that it is a process of
 /// ours and not a stranger that got its number. `None` when that cannot be seen.
 pub(crate) fn maps_memfd(pid: i32, name: &str, inode: u64) -> Option<bool> {
-    // A process that is on its way out maps nothing any more.
-    let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).ok().filter(|maps| !maps.is_empty())?;
     let (name, inode) = (format!("/memfd:{name}"), format!(" {inode} "));
-    Some(maps.lines().any(|line| line.contains(&name) && line.contains(&inode)))
+    // A process that is on its way out maps nothing any more.
+    let list = || std::fs::read_to_string(format!("/proc/{pid}/maps")).ok().filter(|maps| !maps.is_empty());
+    if list()?.lines().any(|line| line.contains(&name) && line.contains(&inode)) {
+        return Some(true);
+    }
+    // The list is made piece by piece, and breaks off where its process ends. Then the next one is empty.
+    list().map(|_| false)
 }
 
 /// The inode behind a descriptor.

@@ -60,6 +60,8 @@ fn lost(arena: &'static Arena) {
     }
     vigil::reap_unknown();
     sweep::after_supervisor(arena);
+    // The supervisor may have died in the middle of this.
+    park::wake_everybody(arena);
     collect::alone(arena);
     for hint in &header.spare_slots {
         hint.store(0, Ordering::Relaxed);
@@ -67,7 +69,7 @@ fn lost(arena: &'static Arena) {
     header.stage.store(stage::LOST, Ordering::Release);
     futex::wake_all(&header.stage);
     header.spares.fetch_add(2, Ordering::SeqCst);
-    park::wake_everybody(arena);
+    park::rouse_everybody(arena);
 }
 
 /// Takes a slot away from those who may still be claiming it, which are main's own threads. False
@@ -116,7 +118,7 @@ extern "C" fn at_exit() {
     if supervisor != 0 && !vigil::supervisor_is_gone(arena, supervisor, None, Deadline::after(HAND_ON)) {
         // Somebody is still awaited: perhaps he waits for a lock of a thread that sleeps for ever.
         recovery::release_locks_of_threads(arena, slots::MAIN, |_| true, runs);
-        park::wake_everybody(arena);
+        park::rouse_everybody(arena);
         vigil::supervisor_is_gone(arena, supervisor, None, Deadline::NEVER);
     }
     outcome::report_all_unobserved(arena, slots::MAIN);

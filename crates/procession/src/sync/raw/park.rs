@@ -130,17 +130,40 @@ pub(crate) fn sleepers_on(arena: &Arena, word: &AtomicU32) -> usize {
     arena.records_in_use().filter(|&id| arena.record(id).waits_for.load(Ordering::Relaxed) == here).count()
 }
 
-/// Wakes every thread of the family that sleeps on anything in the arena. Legal at any time, and
-/// owed after every unclean death: the dead may have been woken on behalf of another, or been
-/// about to wake one.
+/// Counts an event for every thread of the family that sleeps until one, and wakes all who sleep on anything
+/// in the arena. Legal at any time, and owed after every unclean death: the dead may have been woken on behalf
+/// of another, or been about to wake one, or have died between what happened and its count.
+///
+/// Only one at a time: the supervisor does it, or main when there is none.
+///
+/// A sleeper may leave while we are at it, and let go of the object in which its word lies. So no object is
+/// freed meanwhile but by the collector, which does not run beside us.
+///
+/// ORDERING: SeqCst. `sweeping` is set before an announcement is read; a sleeper takes its announcement back
+/// before it lets go of anything; and whoever frees looks at `sweeping` after the last one has let go. So
+/// either that one sees it set, or we do not see the announcement.
 pub(crate) fn wake_everybody(arena: &Arena) {
-    for id in arena.records_in_use() {
-        let at = arena.record(id).waits_for.load(Ordering::SeqCst);
-        if let Some(word) = arena.futex_word(at & !EVENT) {
-            if at & EVENT != 0 {
-                word.fetch_add(event::ONE, Ordering::SeqCst);
-            }
-            futex::wake_all(word);
+    let sweeping = &arena.header().sweeping;
+    sweeping.store(1, Ordering::SeqCst);
+    for (word, counts_events) in announced(arena) {
+        if counts_events {
+            word.fetch_add(event::ONE, Ordering::SeqCst);
         }
+        futex::wake_all(word);
     }
+    // CRASH: until this store the collector frees what others would have; the next sweep gets here again.
+    sweeping.store(0, Ordering::SeqCst);
+}
+
+/// Wakes all who sleep on anything in the arena, where nobody owes them anything: they look again.
+pub(crate) fn rouse_everybody(arena: &Arena) {
+    announced(arena).for_each(|(word, _)| _ = futex::wake_all(word));
+}
+
+/// The words that threads have announced to sleep on, and whether each counts events. A snapshot.
+fn announced(arena: &Arena) -> impl Iterator<Item = (&AtomicU32, bool)> {
+    arena.records_in_use().filter_map(|id| {
+        let at = arena.record(id).waits_for.load(Ordering::SeqCst);
+        Some((arena.futex_word(at & !EVENT)?, at & EVENT != 0))
+    })
 }

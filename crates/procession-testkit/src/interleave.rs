@@ -1,0 +1,67 @@
+//! A victim that is not killed: something happens between two of its instructions, and it goes on.
+
+use crate::child::describe;
+use crate::gate::Gate;
+use crate::pin::Pin;
+use crate::tracee::{Stop, Tracee};
+
+const MAX_STOPS: u64 = 10_000;
+
+/// Runs `victim` again and again, each time stopped at a later place: before the first instruction after
+/// `Gate::begin`, before each atomic read-modify-write, exchange and system call, and at `Gate::end`. While it
+/// stands still `meanwhile` runs in the tester, on the real memory; then the victim runs on to its end, and
+/// `check` follows.
+///
+/// Each run has a scene of its own, made by `prepare`. Returns how many runs there were.
+///
+/// # Panics
+/// When `meanwhile` or `check` does, and when the victim does not come to its end, or sleeps.
+pub fn interleave<S>(
+    mut prepare: impl FnMut() -> S,
+    victim: impl Fn(&S, &Gate),
+    mut meanwhile: impl FnMut(&S),
+    mut check: impl FnMut(S),
+) -> u64 {
+    let _pin = Pin::here();
+    for stop in 0..MAX_STOPS {
+        let scene = prepare();
+        let ended = {
+            let mut run = Some(|gate: &Gate| victim(&scene, gate));
+            let mut tracee = Tracee::launch(&mut run).unwrap_or_else(|(mut child, why)| {
+                child.kill();
+                panic!("the victim {why}");
+            });
+            walk(&mut tracee, stop);
+            let ended = tracee.ended();
+            meanwhile(&scene);
+            match tracee.let_go() {
+                Some(0) => ended,
+                Some(status) => {
+                    panic!("after stop {stop} the victim {}: {}", describe(status), tracee.text())
+                }
+                None => panic!("after stop {stop} the victim does not come to its end"),
+            }
+        };
+        check(scene);
+        if ended {
+            return stop + 1;
+        }
+    }
+    panic!("the victim does not come to Gate::end in {MAX_STOPS} runs");
+}
+
+/// Lets the victim come to the place with this number, or to `Gate::end`.
+fn walk(tracee: &mut Tracee, place: u64) {
+    let mut passed = 0;
+    while passed < place && !tracee.ended() {
+        tracee.step();
+        match tracee.settle() {
+            Stop::Stepped => {}
+            Stop::Parked => panic!("the victim sleeps, after {passed} of {place} places"),
+            Stop::Stuck => panic!("the victim does not leave a system call after {passed} of {place} places"),
+            Stop::Died(status) => panic!("the victim {}: {}", describe(status), tracee.text()),
+        }
+        let next = tracee.next_insn();
+        passed += u64::from(next.is_atomic() || next.is_syscall());
+    }
+}
