@@ -24,6 +24,26 @@ pub enum Command {
         /// The contender, as `list` calls it.
         contender: String,
     },
+    /// Kill processes at bad moments, here and in Python's multiprocessing, and print what happens to the others.
+    Failures(Failures),
+    /// Do one deed of the failure matrix to procession.
+    #[command(hide = true)]
+    Deed {
+        /// The deed.
+        name: String,
+    },
+    /// Measure how cost grows with the length of messages, the number of processes, the number of entries.
+    Grow(Grow),
+    /// Measure one point of a curve in this process, and print its figure as JSON.
+    #[command(hide = true)]
+    GrowOnce {
+        /// What grows.
+        subject: String,
+        /// Whose cost.
+        contender: String,
+        /// How large.
+        size: u64,
+    },
     /// Say which workloads and contenders there are.
     List,
     /// Wait for the end of the input: a process that idles.
@@ -45,6 +65,36 @@ pub struct Compare {
     /// Write every figure to this file.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+    /// Draw the ratios into this file, as SVG.
+    #[arg(long, value_name = "FILE")]
+    pub svg: Option<PathBuf>,
+    /// Print the table as Markdown.
+    #[arg(long)]
+    pub markdown: bool,
+}
+
+/// How to measure growth.
+#[derive(Args)]
+pub struct Grow {
+    /// How often each point is measured.
+    #[arg(long, default_value_t = 5, value_name = "N", value_parser = at_least_one)]
+    pub pairs: usize,
+    /// Draw the curves into this file.
+    #[arg(long, value_name = "FILE")]
+    pub svg: Option<PathBuf>,
+}
+
+/// How to make the failure matrix.
+#[derive(Args)]
+pub struct Failures {
+    /// The deeds to do, F1 to F27; all when none is named.
+    pub deeds: Vec<String>,
+    /// What takes longer than this hangs.
+    #[arg(long = "limit", default_value_t = 6, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(3..))]
+    pub limit_s: u64,
+    /// Do it to procession alone.
+    #[arg(long)]
+    pub no_python: bool,
     /// Print the table as Markdown.
     #[arg(long)]
     pub markdown: bool,

@@ -62,6 +62,11 @@ pub fn is_asleep(pid: i32) -> bool {
     stat(pid).is_ok_and(|fields| fields.first().is_some_and(|state| state == "S"))
 }
 
+/// Whether a process has ended, or never was.
+pub fn is_gone(pid: i32) -> bool {
+    stat(pid).map_or(true, |fields| fields.first().is_none_or(|state| state == "Z" || state == "X"))
+}
+
 /// The children of a process that has one thread.
 pub fn children_of(pid: i32) -> Result<Vec<i32>> {
     let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))?;

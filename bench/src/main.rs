@@ -6,13 +6,19 @@
 //! | `pairs.rs`   | runs contenders by turns, each time in a fresh process             |
 //! | `load.rs`    | how busy others kept the machine meanwhile                         |
 //! | `table.rs`   | what the figures look like: plain, Markdown, JSON                  |
+//! | `chart.rs`   | the same as pictures                                               |
+//! | `growth.rs`  | how cost grows                                                     |
 //! | `machine.rs` | the clock, the CPUs, a GiB of memory, what `/proc` says            |
 //! | `board.rs`   | shared memory in which a workload's processes meet                 |
 //! | `workloads/` | what is measured                                                   |
+//! | `failures/`  | what happens to the others when a process is killed                |
 //! | `peers/`     | what is measured against: bare system calls made safe to use       |
 
 mod board;
+mod chart;
+mod failures;
 mod flags;
+mod growth;
 mod load;
 mod machine;
 mod pairs;
@@ -34,6 +40,10 @@ fn main() -> ExitCode {
     let done = match flags::parse() {
         Command::Compare(flags) => compare(&flags),
         Command::Run { workload, contender } => run(&workload, &contender),
+        Command::Failures(flags) => failures::run(&flags),
+        Command::Deed { name } => failures::perform(&name),
+        Command::Grow(flags) => grow(&flags),
+        Command::GrowOnce { subject, contender, size } => grow_once(&subject, &contender, size),
         Command::List => list(),
         Command::Wait => wait(),
     };
@@ -61,6 +71,21 @@ fn list() -> Result {
     Ok(())
 }
 
+fn grow(flags: &flags::Grow) -> Result {
+    pairs::adopt_orphans()?;
+    let curves = growth::measure(flags)?;
+    print!("{}\n{}", machine::describe(), growth::markdown(&curves));
+    if let Some(path) = &flags.svg {
+        std::fs::write(path, chart::growth(&curves, &machine::describe()))?;
+    }
+    Ok(())
+}
+
+fn grow_once(subject: &str, contender: &str, size: u64) -> Result {
+    println!("{}", workloads::Sample::new(growth::once(subject, contender, size)?).to_json());
+    Ok(())
+}
+
 fn wait() -> Result {
     std::io::copy(&mut std::io::stdin(), &mut std::io::sink())?;
     Ok(())
@@ -83,6 +108,9 @@ fn compare(flags: &Compare) -> Result {
     print!("{}", if flags.markdown { report.markdown() } else { report.plain() });
     if let Some(path) = &flags.json {
         std::fs::write(path, format!("{:#}\n", report.json()))?;
+    }
+    if let Some(path) = &flags.svg {
+        std::fs::write(path, chart::ratios(&report.comparisons, &report.machine))?;
     }
     match report.failures() {
         0 => Ok(()),

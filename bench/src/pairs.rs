@@ -106,8 +106,13 @@ pub fn median(values: &[f64]) -> Option<f64> {
 
 /// Runs a contender in a fresh process of this program.
 fn run_fresh(workload: &str, contender: &str) -> Result<Sample> {
+    run_fresh_as(&["run", workload, contender])
+}
+
+/// Runs a fresh process of this program with these arguments, which prints a sample.
+pub fn run_fresh_as(words: &[&str]) -> Result<Sample> {
     let mut child = Command::new(std::env::current_exe()?)
-        .args(["run", workload, contender])
+        .args(words)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()?;

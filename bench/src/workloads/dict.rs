@@ -142,9 +142,9 @@ fn side(board: &Board, which: usize, count: u64, mut operation: impl FnMut(u64) 
     pin(which);
     board.arrive();
     board.meet(2);
-    board.began_ns.0[which].store(now_ns(), Ordering::SeqCst);
+    board.began_ns.0.0[which].store(now_ns(), Ordering::SeqCst);
     (0..count).try_for_each(&mut operation)?;
-    board.ended_ns.0[which].store(now_ns(), Ordering::SeqCst);
+    board.ended_ns.0.0[which].store(now_ns(), Ordering::SeqCst);
     Ok(())
 }
 

@@ -131,7 +131,8 @@ pub struct Sample {
 }
 
 impl Sample {
-    fn new(value: f64) -> Sample {
+    /// A figure that needs no explanation.
+    pub fn new(value: f64) -> Sample {
         Sample { value, notes: vec![] }
     }
 

@@ -200,11 +200,11 @@ fn reads(processes: usize) -> Result<Sample> {
         let board = Board::open(&path).map_err(procession::Error::other)?;
         board.arrive();
         board.meet(processes as u32);
-        board.began_ns.0[which].store(now_ns(), Ordering::SeqCst);
+        board.began_ns.0.0[which].store(now_ns(), Ordering::SeqCst);
         for _ in 0..READS {
             black_box(*lock.read()?);
         }
-        board.ended_ns.0[which].store(now_ns(), Ordering::SeqCst);
+        board.ended_ns.0.0[which].store(now_ns(), Ordering::SeqCst);
         Ok(())
     };
     let children: Vec<_> = (0..processes)
@@ -214,8 +214,8 @@ fn reads(processes: usize) -> Result<Sample> {
         child.join()??;
     }
     let took = |which: usize| {
-        let at = |of: &[std::sync::atomic::AtomicU64; 2]| of[which].load(Ordering::SeqCst);
-        (at(&board.ended_ns.0) - at(&board.began_ns.0)) as f64 / 1e9
+        let at = |of: &[std::sync::atomic::AtomicU64]| of[which].load(Ordering::SeqCst);
+        (at(&board.ended_ns.0.0) - at(&board.began_ns.0.0)) as f64 / 1e9
     };
     Ok(Sample::new((0..processes).map(|which| READS as f64 / took(which)).sum()))
 }
@@ -252,10 +252,10 @@ fn futex_round_trip() -> Result<Sample> {
             turns.store(mine + 1, Ordering::SeqCst);
             futex(turns, libc::FUTEX_WAKE, 1, u32::MAX);
             if turn == (ROUNDS / 10) as u32 {
-                board.began_ns.0[which as usize].store(now_ns(), Ordering::SeqCst);
+                board.began_ns.0.0[which as usize].store(now_ns(), Ordering::SeqCst);
             }
         }
-        board.ended_ns.0[which as usize].store(now_ns(), Ordering::SeqCst);
+        board.ended_ns.0.0[which as usize].store(now_ns(), Ordering::SeqCst);
     };
     let other = Forked::run(|| {
         play(1);
@@ -263,7 +263,7 @@ fn futex_round_trip() -> Result<Sample> {
     })?;
     play(0);
     other.join()?;
-    let took = board.ended_ns.0[0].load(Ordering::SeqCst) - board.began_ns.0[0].load(Ordering::SeqCst);
+    let took = board.ended_ns.0.0[0].load(Ordering::SeqCst) - board.began_ns.0.0[0].load(Ordering::SeqCst);
     Ok(Sample::new(took as f64 / ROUNDS as f64))
 }
 

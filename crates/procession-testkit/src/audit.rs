@@ -2,8 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
-use std::fs::{self, File};
-use std::os::unix::fs::MetadataExt;
+use std::fs;
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -113,7 +112,7 @@ impl Holdings {
             fds: fds(),
             processes: proc::descendants(std::process::id() as i32).into_iter().collect(),
             mappings: shared_mappings(),
-            bytes: mapping.map_or(0, bytes),
+            bytes: mapping.map_or(0, |mapping| mapping.bytes_in_use()),
             shm: names(Path::new("/dev/shm")),
             temporary: names(&std::env::temp_dir()),
         }
@@ -137,10 +136,6 @@ fn shared_mappings() -> Vec<String> {
     let is_shared =
         |line: &&str| line.split_ascii_whitespace().nth(1).is_some_and(|flags| flags.ends_with('s'));
     text.lines().filter(is_shared).map(str::to_owned).collect()
-}
-
-fn bytes(mapping: Mapping) -> u64 {
-    File::metadata(&mapping.reader()).map_or(0, |data| data.blocks() * 512)
 }
 
 fn names(directory: &Path) -> BTreeSet<String> {

@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::MetadataExt;
 
 /// The shared memory under test: `len` bytes at `addr`, mapped from the start of the file `fd`.
 #[derive(Clone, Copy, Debug)]
@@ -28,6 +29,11 @@ impl Mapping {
         // SAFETY: changes only what a fork copies.
         let result = unsafe { libc::madvise(self.addr.cast(), self.len, libc::MADV_DOFORK) };
         assert!(result == 0, "madvise(MADV_DOFORK): {}", io::Error::last_os_error());
+    }
+
+    /// How many bytes of it have pages.
+    pub fn bytes_in_use(&self) -> u64 {
+        self.reader().metadata().map_or(0, |data| data.blocks() * 512)
     }
 
     /// The same file opened anew for reading: with a file offset of its own, and powerless.

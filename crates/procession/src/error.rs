@@ -57,7 +57,8 @@ pub enum Error {
     Map(MapError),
     /// An argument that makes no sense; the text says what would.
     InvalidArgument(String),
-    /// The shared memory, or a table in it, is full; the text names the limit.
+    /// The shared memory, or a table in it, is full; the text names the limit, and who holds how much, the largest
+    /// first.
     Full(String),
     /// A value could not be turned into bytes or back.
     Message(String),

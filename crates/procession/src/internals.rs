@@ -11,7 +11,7 @@ use crate::arena::thread::with_me;
 use crate::arena::{Arena, blocks, collect, heap, member, payload, slots, sweep};
 use crate::os::futex;
 use crate::os::process::{self, Ended};
-use crate::supervisor::{outcome, recovery};
+use crate::supervisor::{entrypoint, options, outcome, recovery};
 use crate::sync::raw::park;
 use crate::sync::{Condvar, RwLock, Semaphore};
 use crate::{Lock, Message, Queue, Result};
@@ -155,11 +155,38 @@ pub fn waits_for(slot: u32) -> u64 {
     arena().record(slot).waits_for.load(Ordering::SeqCst)
 }
 
+/// Where the slot lies in the memory, and how many bytes it has.
+pub fn slot_place(slot: u32) -> (u64, u64) {
+    (arena().offset_of(&raw const *arena().slot(slot)), size_of::<slots::Slot>() as u64)
+}
+
+/// Where the lock's word lies in the memory.
+pub fn lock_place(lock: &Lock) -> u64 {
+    arena().offset_of(lock.raw())
+}
+
+/// Looks for the function that a request names.
+pub fn resolve(entry: u64, type_hash: u64) -> Result<()> {
+    entrypoint::resolve(entry, type_hash).map(drop)
+}
+
 /// The request in a slot: entry, arguments' block, working directory's block, process object's id.
 pub fn request(slot: u32) -> (u64, u64, u64, u64) {
     let slot = arena().slot(slot);
     let read = |word: &AtomicU64| word.load(Ordering::Acquire);
     (read(&slot.request.entry), read(&slot.request.args), read(&slot.request.cwd), read(&slot.process))
+}
+
+/// The block with the options of the request in a slot, or 0.
+pub fn request_options(slot: u32) -> u64 {
+    arena().slot(slot).request.options.load(Ordering::Acquire)
+}
+
+/// Has the child of `slot` say that it has its options, as far as its spawner can tell.
+pub fn prepared(slot: u32) {
+    if let Some((_, _, body)) = outcome::object_of(arena(), arena().slot(slot)) {
+        options::tell(body, options::ready::APPLIED);
+    }
 }
 
 /// What still stands in a slot, its records and its bitmaps that a recovered one has not.
@@ -182,6 +209,7 @@ pub fn residue(slot: u32) -> Vec<String> {
     look("entry", entry);
     look("args", args);
     look("cwd", cwd);
+    look("options", request_options(slot));
     look("process", process);
     look("panic_text", arena.slot(slot).panic_text.load(Ordering::Acquire));
     look("early_signals", u64::from(arena.slot(slot).early_signals()));
@@ -326,7 +354,7 @@ pub fn free(block: u64) {
     blocks::free(arena(), member::slot(), block, Tag::process(member::slot()));
 }
 
-/// Gives spans of this process back that are empty.
+/// Gives back what is kept, and spans that are empty.
 pub fn trim() {
     heap::trim(arena(), member::slot());
 }

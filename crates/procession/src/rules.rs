@@ -14,7 +14,7 @@ pub enum Rule {
     HeirStruck,
     /// Who makes or frees an object has named it in its record.
     ObjectIntent,
-    /// A span is marked as touched before anything in it belongs to a process.
+    /// A span is marked as touched before anything in it belongs to a process or an object.
     TouchedFirst,
     /// A run of spans that got no head is swept.
     UnfinishedRunSwept,
@@ -63,6 +63,12 @@ pub enum Rule {
     FreedAfterSweep,
     /// What a dict or list counts is counted anew after a death.
     Recounted,
+    /// A spawner that waits for a child to be given its options hears of the child's end.
+    SpawnerTold,
+    /// A waiter that has been passed over for long is handed what it waits for.
+    HandedOn,
+    /// A barrier hears also of a death before the handle to it was taken out of an argument.
+    ArgumentsTold,
 }
 
 #[cfg(feature = "internals")]

@@ -310,3 +310,98 @@ fn what_was_half_done_is_told_and_begun_anew() {
         .call_once(|| assert!(matches!(deadlock.call_once(|| ()), Err(LockError::Deadlock { .. }))))
         .unwrap();
 }
+
+/// The leader does what is to be done once for each round, before a second meeting lets the others go on.
+#[test]
+fn a_leader_acts_once_for_each_round() {
+    let _dog = watched();
+    let (barrier, acts) = (Barrier::new(5).unwrap(), Array::<u32>::new(1).unwrap());
+    let play = |barrier: Barrier, acts: Array<u32>| {
+        for round in 1..=50 {
+            if barrier.wait().unwrap().is_leader() {
+                acts.lock().unwrap()[0] += 1;
+            }
+            barrier.wait().unwrap();
+            assert_eq!(acts.lock().unwrap()[0], round);
+            barrier.wait().unwrap();
+        }
+    };
+    let all: Vec<_> =
+        (0..5).map(|_| Process::spawn(play, (barrier.clone(), acts.clone())).unwrap()).collect();
+    all.iter().for_each(|p| p.join().unwrap());
+}
+
+/// Aborted, they meet at another barrier; one of them resets the first; and it works again.
+#[test]
+fn parties_of_an_aborted_barrier_meet_elsewhere_and_come_back() {
+    let _dog = watched();
+    let (first, second) = (Barrier::new(3).unwrap(), Barrier::new(3).unwrap());
+    let play = |first: Barrier, second: Barrier, aborts: bool| {
+        match aborts {
+            true => {
+                until("the others wait", || first.waiting() == 2);
+                first.abort().unwrap();
+            }
+            false => assert_eq!(first.wait(), Err(WaitError::Broken(Broken::Aborted))),
+        }
+        if second.wait().unwrap().is_leader() {
+            first.reset().unwrap();
+        }
+        second.wait().unwrap();
+        first.wait().unwrap();
+    };
+    let all: Vec<_> = [true, false, false]
+        .into_iter()
+        .map(|aborts| Process::spawn(play, (first.clone(), second.clone(), aborts)).unwrap())
+        .collect();
+    all.iter().for_each(|p| p.join().unwrap());
+    assert_eq!((first.is_broken(), first.waiting()), (false, 0));
+}
+
+/// One that is killed as soon as it was spawned may not even have looked at its arguments.
+#[test]
+fn a_party_that_is_killed_on_its_way_breaks_it() {
+    let _dog = watched();
+    for _ in 0..20 {
+        let barrier = Barrier::new(2).unwrap();
+        let comes = |barrier: Barrier| -> () {
+            let _ = barrier.wait();
+            forever();
+        };
+        let p = Process::spawn(comes, (barrier.clone(),)).unwrap();
+        p.kill().unwrap();
+        p.join().unwrap_err();
+        let pid = p.pid().unwrap();
+        match barrier.wait() {
+            Err(WaitError::Broken(Broken::ProcessDied { pid: dead })) => assert_eq!(dead, pid),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn what_was_half_done_is_begun_anew_in_every_form() {
+    let _dog = watched();
+    let half_done = || {
+        let once = Once::new().unwrap();
+        let again = once.clone();
+        thread::spawn(move || again.call_once(|| panic!("half done"))).join().unwrap_err();
+        assert!(matches!(once.call_once_timeout(SOON, || ()), Err(LockError::Panicked(_))));
+        once
+    };
+    let (at_once, soon, later) = (half_done(), half_done(), half_done());
+    at_once.try_call_once_or_recover(|who| assert!(who.is_some())).unwrap();
+    soon.call_once_or_recover_timeout(SOON, |who| assert!(who.is_some())).unwrap();
+    later.call_once_or_recover_deadline(Instant::now(), |who| assert!(who.is_some())).unwrap();
+    assert!([&at_once, &soon, &later].iter().all(|once| once.is_completed()));
+    let busy = Once::new().unwrap();
+    let inside = busy.clone();
+    busy.call_once(|| {
+        let refused = thread::spawn(move || {
+            let late = inside.call_once_or_recover_timeout(SOON, |_| ());
+            (inside.try_call_once_or_recover(|_| ()), late)
+        });
+        assert_eq!(refused.join().unwrap(), (Err(LockError::WouldBlock), Err(LockError::TimedOut)));
+    })
+    .unwrap();
+}

@@ -5,8 +5,8 @@ mod support;
 use std::collections::{BTreeMap, HashMap};
 
 use procession::internals::{self, Rule};
-use procession::{Dict, Lock};
-use procession_testkit::{CrashStep, Gate, Report, isolated};
+use procession::{Dict, Lock, Manager};
+use procession_testkit::{CrashStep, Gate, Report, isolated, run_until};
 use support::{Before, VECTORS, VICTIM, arena, assert_finished, open, watched};
 
 type Model = BTreeMap<u32, String>;
@@ -388,5 +388,125 @@ fn a_lock_that_is_not_in_the_journal_is_found() {
             Ok(())
         });
         report.assert_broken();
+    });
+}
+
+/// A value of which few lie in one span: recovery looks at each block beside those of the dead.
+fn long(n: u32) -> String {
+    format!("value {n}").repeat(600)
+}
+
+/// A process is killed while it replaces a value, at the first `place`; then its recovery is killed at every
+/// instruction, and begun anew. The value is the `expected` one.
+fn recovered_twice(expected: &str, place: impl Fn(&Dict<u32, String>) -> bool) {
+    arena();
+    open([VICTIM]);
+    let dict = Dict::from_entries([(1, long(1)), (2, long(2))]).expect("a dict");
+    let is_half_done = || !internals::faults_of_dict(&dict).is_empty();
+    let mut dead = run_until(
+        |gate: &Gate| {
+            internals::become_member(VICTIM);
+            gate.begin();
+            dict.insert(&1, long(9)).expect("the old value");
+            gate.end();
+        },
+        |_| is_half_done() && place(&dict),
+    );
+    dead.kill();
+    assert!(is_half_done(), "it was killed in the middle");
+    let recovery = |gate: &Gate| {
+        gate.begin();
+        internals::recover(VICTIM);
+        gate.end();
+    };
+    let report = CrashStep::new(arena()).run(recovery, |_| {
+        internals::recover(VICTIM);
+        let faults = internals::faults_of_dict(&dict);
+        ensure!(faults.is_empty(), "{}", faults.join("; "));
+        ensure!(dict.get(&1).as_ref().is_ok_and(|value| value.as_deref() == Some(expected)), "another value");
+        ensure!(dict.insert(&1, long(3)) == Ok(Some(expected.into())), "it is not in use again");
+        support::nothing_in(VICTIM)
+    });
+    println!("{report}");
+    assert_finished(&report);
+}
+
+#[test]
+fn recovery_begins_anew_before_the_store() {
+    isolated!(env = VECTORS, {
+        let _dog = watched();
+        recovered_twice(&long(1), |_| true);
+    });
+}
+
+#[test]
+fn recovery_begins_anew_after_the_store() {
+    isolated!(env = VECTORS, {
+        let _dog = watched();
+        recovered_twice(&long(9), |dict| dict.get(&1) == Ok(Some(long(9))));
+    });
+}
+
+/// The victim gives a name, and takes it away: then it has one or not, and what had it is freed.
+#[test]
+fn a_name_is_given_and_taken() {
+    isolated!(env = VECTORS, {
+        let _dog = watched();
+        arena();
+        let manager = Manager::new().unwrap();
+        // To make the dict of all names takes many steps, and more without optimization.
+        let first_name = if cfg!(debug_assertions) { vec![false] } else { vec![true, false] };
+        for first in first_name {
+            if !first {
+                assert!(!manager.remove("door").unwrap());
+            }
+            open([VICTIM]);
+            let victim = |gate: &Gate| {
+                internals::become_member(VICTIM);
+                support::own_a_span();
+                warm_up();
+                gate.begin();
+                drop(manager.named("door").lock().unwrap());
+                assert_eq!(manager.remove("door"), Ok(true));
+                gate.end();
+            };
+            let report = CrashStep::new(arena()).run(victim, |_| {
+                internals::recover(VICTIM);
+                let names = manager.names().map_err(|e| e.to_string())?;
+                ensure!(names.is_empty() || names == ["door"], "the names are {names:?}");
+                let lock = manager.named("door").lock().map_err(|e| e.to_string())?;
+                ensure!(support::state(&lock) == support::State::Free && lock.name() == "door", "{lock:?}");
+                ensure!(manager.names() == Ok(vec!["door".into()]), "it has the name");
+                ensure!(manager.remove("door") == Ok(true), "it cannot be taken away");
+                drop(lock);
+                internals::collect();
+                let census = internals::census();
+                ensure!(census.objects == 1, "{} objects, and the names are one", census.objects);
+                let others: Vec<_> = census.blocks.into_iter().filter(|&(_, tag)| tag >> 28 == 1).collect();
+                ensure!(others.is_empty(), "blocks of processes: {others:x?}");
+                support::nothing_in(VICTIM)
+            });
+            println!("{report}");
+            assert_finished(&report);
+            internals::recover(VICTIM);
+        }
+    });
+}
+
+/// What a dict had is found by where it may be.
+#[test]
+fn a_span_that_a_dict_did_not_note_keeps_its_blocks() {
+    isolated!({
+        let _dog = watched();
+        arena();
+        for noted in [true, false] {
+            if !noted {
+                internals::break_rule(Rule::TouchedFirst);
+            }
+            let dict = Dict::from_entries((0..100).map(|n| (n, text(n)))).unwrap();
+            assert!(internals::census().blocks.len() > 100);
+            drop(dict);
+            assert_eq!(internals::census().blocks.is_empty(), noted);
+        }
     });
 }

@@ -400,3 +400,124 @@ fn a_latch_is_counted_down_and_something_is_done_once() {
         assert_finished(&step(use_it, check));
     });
 }
+
+/// A party sees which round it is, and stands still until that round is over and somebody waits in the next.
+/// It must not take that one's place, at whatever instruction it stood.
+#[test]
+fn who_arrives_late_takes_nobodys_place() {
+    isolated!({
+        let _dog = watched();
+        arena();
+        let diary = Diary::new();
+        let met = |barrier: &Barrier, place| match barrier.wait_timeout(Duration::from_secs(30)) {
+            Ok(_) => diary.write(place, 1),
+            Err(WaitError::Broken(Broken::Reset)) => diary.write(place, 2),
+            Err(other) => panic!("{other}"),
+        };
+        for steps in (0..).step_by(if cfg!(debug_assertions) { 9 } else { 2 }) {
+            let barrier = leaked(Barrier::new(2));
+            open([VICTIM, OTHER]);
+            let mut parked = false;
+            let mut late = run_until(
+                |gate: &Gate| {
+                    internals::become_member(VICTIM);
+                    internals::hold(barrier);
+                    gate.begin();
+                    met(barrier, 0);
+                    gate.end();
+                },
+                |point| {
+                    parked = point.parked;
+                    parked || point.step >= steps
+                },
+            );
+            barrier.reset().unwrap();
+            let mut first = spawn_parked(|| {
+                internals::become_member(OTHER);
+                internals::hold(barrier);
+                met(barrier, 1);
+            });
+            support::go_on(&late);
+            assert_eq!(late.wait(), 0, "{}", late.text());
+            if diary.read(0) == 2 {
+                let here = barrier.wait_timeout(Duration::from_secs(10));
+                assert!(here.is_ok(), "after {steps} instructions: {here:?}");
+            }
+            assert_eq!((first.wait(), diary.read(1)), (0, 1), "{}", first.text());
+            [VICTIM, OTHER].into_iter().for_each(internals::recover);
+            if parked {
+                assert!(steps > 20, "it slept after {steps} instructions");
+                return;
+            }
+        }
+    });
+}
+
+/// A party dies before it has taken the handle out of its arguments.
+fn a_party_dies_on_its_way() -> bool {
+    arena();
+    let barrier = leaked(Barrier::new(2));
+    internals::open_spare(VICTIM);
+    let comes = |barrier: Barrier| barrier.wait().map(drop);
+    let _party = procession::Process::spawn(comes, (barrier.clone(),)).expect("the spare takes it");
+    internals::recover(VICTIM);
+    barrier.is_broken()
+}
+
+#[test]
+fn a_party_that_dies_before_it_looks_at_its_arguments_is_missed_by_nobody() {
+    isolated!({
+        let _dog = watched();
+        assert!(a_party_dies_on_its_way());
+    });
+}
+
+#[test]
+fn without_a_look_at_its_arguments_a_party_that_is_to_come_is_waited_for() {
+    isolated!({
+        let _dog = watched();
+        internals::break_rule(Rule::ArgumentsTold);
+        assert!(!a_party_dies_on_its_way());
+    });
+}
+
+/// The program is ending, and what a thread reads or writes that still runs was handed on. When it lets go at
+/// last, another that reads in the same cell stays, and another that writes still leaves a mark.
+#[test]
+fn a_late_release_of_what_was_handed_on_touches_nobody() {
+    isolated!({
+        let _dog = watched();
+        arena();
+        // Threads of these two processes read in the same cell first.
+        let (one, other) = (VICTIM, VICTIM + 512);
+        for writes in [false, true] {
+            open([one, other]);
+            let (lock, diary) = (leaked(RwLock::new([0u64; 2])), Diary::new());
+            let holds = |slot: u32, place: usize| {
+                procession_testkit::Child::spawn(move || {
+                    internals::become_member(slot);
+                    let write = writes.then(|| lock.write_or_recover().unwrap());
+                    let read = (!writes).then(|| lock.read().unwrap());
+                    diary.write(place, 1);
+                    diary.wait(place, 2);
+                    drop((read, write));
+                })
+            };
+            let mut late = holds(one, 0);
+            diary.wait(0, 1);
+            internals::recover(one);
+            let mut here = holds(other, 1);
+            diary.wait(1, 1);
+            diary.write(0, 2);
+            assert_eq!(late.wait(), 0, "{}", late.text());
+            assert_eq!(lock.try_write().err(), Some(LockError::WouldBlock));
+            here.kill();
+            internals::recover(other);
+            match (writes, lock.try_read().err()) {
+                (false, None) => {}
+                (true, Some(LockError::OwnerDied(who))) => assert_eq!(who.pid, here.pid),
+                (_, told) => panic!("{told:?}"),
+            }
+        }
+    });
+}

@@ -8,7 +8,7 @@ use std::time::Duration;
 use procession::internals::{self, Rule};
 use procession::state::Array;
 use procession::sync::{Condvar, LockError, Mutex, RLock};
-use procession_testkit::{Gate, Report, freeze, isolated, proc, run_until, spawn_parked};
+use procession_testkit::{Child, Gate, Report, freeze, isolated, proc, run_until, spawn_parked};
 use support::scene::crash;
 use support::{Before, Diary, OTHER, VICTIM, arena, assert_finished, nothing_in, open, watched};
 
@@ -236,5 +236,35 @@ fn without_the_sweep_a_killed_sleeper_takes_its_notification_with_it() {
         let _dog = watched();
         internals::break_rule(Rule::SweepWakes);
         assert!(!kill_a_woken_sleeper());
+    });
+}
+
+/// The program is ending, and what a thread holds that still runs was handed on. When it lets go at last, it
+/// must not let go of what is another's.
+#[test]
+fn a_late_release_of_what_was_handed_on_touches_nobody() {
+    isolated!({
+        let _dog = watched();
+        arena();
+        open([VICTIM]);
+        let (lock, diary) = (leaked(RLock::new()), Diary::new());
+        let mut late = Child::spawn(|| {
+            internals::become_member(VICTIM);
+            let (held, again) = (lock.lock().unwrap(), lock.lock().unwrap());
+            diary.write(0, 1);
+            diary.wait(1, 1);
+            drop((again, held));
+        });
+        diary.wait(0, 1);
+        internals::recover(VICTIM);
+        let (held, again) = (lock.lock_or_recover().unwrap(), lock.lock().unwrap());
+        diary.write(1, 1);
+        assert_eq!(late.wait(), 0, "{}", late.text());
+        drop(again);
+        let elsewhere = lock.clone();
+        let refused = std::thread::spawn(move || elsewhere.try_lock().map(drop));
+        assert_eq!(refused.join().unwrap(), Err(LockError::WouldBlock));
+        drop(held);
+        assert!(lock.try_lock().is_ok());
     });
 }

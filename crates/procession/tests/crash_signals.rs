@@ -268,3 +268,49 @@ fn a_semaphore_grows() {
         assert_finished(&report);
     });
 }
+
+/// A greedy one gives the only permit back and takes it again, each time before the one that waits for it can
+/// run. Is that one handed it in the end?
+fn pass_over() -> bool {
+    arena();
+    open([OTHER]);
+    let semaphore = leaked(Semaphore::new(1));
+    let mut held = semaphore.acquire().ok();
+    let mut patient = spawn_parked(|| {
+        internals::become_member(OTHER);
+        internals::hold(semaphore);
+        drop(semaphore.acquire().unwrap());
+    });
+    let (mut times, began) = (0, std::time::Instant::now());
+    let handed = loop {
+        held = support::while_stopped(&mut patient, || {
+            drop(held.take());
+            semaphore.try_acquire().ok()
+        });
+        times += 1;
+        let long = times >= 20 && began.elapsed() > Duration::from_millis(50);
+        if held.is_none() || long {
+            break held.is_none();
+        }
+    };
+    drop(held);
+    assert_eq!(patient.wait(), 0, "{}", patient.text());
+    handed
+}
+
+#[test]
+fn a_waiter_is_handed_the_permit_that_is_taken_away_from_it_again_and_again() {
+    isolated!({
+        let _dog = watched();
+        assert!(pass_over());
+    });
+}
+
+#[test]
+fn without_the_hand_over_a_waiter_for_a_permit_starves() {
+    isolated!({
+        let _dog = watched();
+        internals::break_rule(Rule::HandedOn);
+        assert!(!pass_over());
+    });
+}

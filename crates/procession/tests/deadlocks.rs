@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use family::*;
-use procession::state::Array;
+use procession::state::{Array, Value};
 use procession::sync::{Barrier, DeadlockMember, Event, LockError, Mutex, RLock, RwLock};
 use procession::{AnyProcess, Error, Failure, Lock, Process};
 
@@ -254,4 +254,75 @@ fn healthy_locking_raises_no_alarm() {
     looked += threads.into_iter().map(|t| t.join().unwrap().unwrap()).sum::<u64>();
     assert!(looked > 10, "{looked} waits were long enough to look");
     assert_eq!(*shared.read().unwrap(), 14 * 4);
+}
+
+/// Many hold what is wanted. That some of them would give up by themselves does not hide one that does not.
+#[test]
+fn readers_that_would_give_up_hide_no_deadlock() {
+    let _dog = watched();
+    let (lock, shared) = (Lock::named("ours").unwrap(), RwLock::named("shared", 0u8).unwrap());
+    let held = lock.lock().unwrap();
+    let reads = |lock: Lock, shared: RwLock<u8>, limit: Option<u64>| {
+        let _read = shared.read().unwrap();
+        match limit {
+            Some(seconds) => lock.lock_timeout(Duration::from_secs(seconds)).map(drop),
+            None => lock.lock().map(drop),
+        }
+    };
+    let readers: Vec<_> = [Some(3600), None, Some(3600)]
+        .into_iter()
+        .enumerate()
+        .map(|(before, limit)| {
+            let p = Process::spawn(reads, (lock.clone(), shared.clone(), limit)).unwrap();
+            until("it waits", || format!("{lock:?}").contains(&format!("waiters: {}", before + 1)));
+            p
+        })
+        .collect();
+    let found = cycle(shared.write_timeout(Duration::from_secs(30)));
+    assert_eq!((found.len(), Some(found[1].pid)), (2, readers[1].pid()));
+    drop(held);
+    readers.iter().for_each(|p| assert_eq!(p.join(), Ok(Ok(()))));
+}
+
+/// An update takes a lock whose holder asks for the value.
+#[test]
+fn a_value_can_be_part_of_one() {
+    let _dog = watched();
+    let (lock, value) = (Lock::named("ours").unwrap(), Value::named("stock", 1u32).unwrap());
+    let held = lock.lock().unwrap();
+    let updates = |lock: Lock, value: Value<u32>| value.update(|n| lock.lock().map(|_| *n += 1));
+    let p = Process::spawn(updates, (lock.clone(), value.clone())).unwrap();
+    until("it waits for ours", || format!("{lock:?}").contains("waiters: 1"));
+    assert_eq!(value.try_get(), Err(Error::Lock(LockError::WouldBlock)));
+    let Err(Error::Lock(LockError::Deadlock { cycle })) = value.get() else { panic!("no deadlock") };
+    assert_eq!((cycle.len(), cycle[0].lock.as_str(), cycle[1].lock.as_str()), (2, "stock", "ours"));
+    drop(held);
+    assert_eq!(p.join().unwrap(), Ok(Ok(())));
+    assert_eq!(value.get(), Ok(2));
+}
+
+/// One of the five reads and one writes: a cycle goes through a read-write lock like through any other.
+#[test]
+fn a_cycle_of_three_kinds_of_lock_is_told_with_all_names() {
+    let _dog = watched();
+    let (first, table) = (Mutex::named("first", 0u8).unwrap(), RwLock::named("table", 0u8).unwrap());
+    let last = RLock::named("last").unwrap();
+    let held = first.lock().unwrap();
+    let reads = |table: RwLock<u8>, first: Mutex<u8>| {
+        let _read = table.read().unwrap();
+        first.lock().map(drop)
+    };
+    let reader = Process::builder().name("reader").spawn(reads, (table.clone(), first.clone())).unwrap();
+    until("the reader waits", || format!("{first:?}").contains("waiters: 1"));
+    let writes = |last: RLock, table: RwLock<u8>| {
+        let _held = last.lock().unwrap();
+        table.write().map(drop)
+    };
+    let writer = Process::builder().name("writer").spawn(writes, (last.clone(), table.clone())).unwrap();
+    until("the writer waits", || format!("{table:?}").contains("writer"));
+    let found = cycle(last.lock());
+    let told: Vec<_> = found.iter().map(|one| (one.process.as_str(), one.lock.as_str())).collect();
+    assert_eq!(told, [("main", "last"), ("writer", "table"), ("reader", "first")]);
+    drop(held);
+    assert_eq!((reader.join(), writer.join()), (Ok(Ok(())), Ok(Ok(()))));
 }

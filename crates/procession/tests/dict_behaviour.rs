@@ -99,6 +99,12 @@ fn it_is_gone_through() -> procession::Result<()> {
     assert_eq!(dict.to_map()?, expected);
     let keys: HashSet<String> = dict.keys().collect::<Result<_, _>>()?;
     assert_eq!(keys, expected.keys().cloned().collect());
+    let sum: usize = dict.values().map(|value| value.map(|value| value.len())).sum::<Result<_, _>>()?;
+    assert_eq!(sum, expected.values().map(Vec::len).sum());
+    for entry in &dict {
+        let (key, value) = entry?;
+        assert_eq!(expected.get(&key), Some(&value));
+    }
     let mut iter = dict.iter();
     assert_eq!(iter.by_ref().count(), 500);
     dict.insert("new", vec![])?;
@@ -261,6 +267,18 @@ fn dicts_lie_in_dicts() -> procession::Result<()> {
     assert_eq!(inner.to_map()?.into_iter().collect::<BTreeMap<_, _>>(), expected);
     outer.clear()?;
     assert_eq!((outer.len(), inner.len()), (0, 3), "clearing the outer one leaves the inner one");
+    Ok(())
+}
+
+#[test]
+fn what_is_taken_out_is_a_copy() -> procession::Result<()> {
+    let _dog = watched();
+    let dict = Dict::from_entries([(1, vec![1])])?;
+    let (mut one, mut all) = (dict.get(&1)?.expect("it is there"), dict.to_map()?);
+    one.push(2);
+    all.clear();
+    assert_eq!((dict.get(&1)?, dict.len()), (Some(vec![1]), 1));
+    assert_eq!(dict.insert(&1, one)?, Some(vec![1]));
     Ok(())
 }
 

@@ -8,9 +8,11 @@ use std::time::Duration;
 use family::*;
 use procession::pool::{TaskError, as_completed};
 use procession::queue::{GetError, PutError};
-use procession::state::List;
-use procession::sync::LockError;
-use procession::{Dict, Error, JoinableQueue, Lock, Manager, Pool, Process, Queue, pipe, select};
+use procession::sync::{Latch, Once};
+use procession::{
+    Array, Barrier, Condvar, Dict, Error, Event, JoinableQueue, List, Lock, LockError, Manager, Mutex, Pool,
+    Process, Queue, RLock, RwLock, Semaphore, Value, WaitError, pipe, select,
+};
 use procession_testkit::{isolated, proc};
 
 type Expectation = (&'static str, fn(&Lock, &Process<()>) -> bool);
@@ -200,5 +202,85 @@ fn a_pool_is_of_no_use_in_a_fork_and_harms_nobody() {
             true
         }));
         assert_eq!((task.get(), squares.nth(9)), (Ok(1), Some(Ok(100))));
+    });
+}
+
+/// The synchronization family, values and arrays say no, and what is dropped there stays held here.
+#[test]
+fn a_fork_gets_nothing_from_what_synchronizes() {
+    isolated!({
+        let _dog = watched();
+        let (lock, again) = (Mutex::new(7u32).unwrap(), RLock::new().unwrap());
+        let (shared, array) = (RwLock::new(1u8).unwrap(), Array::<u8>::new(3).unwrap());
+        let (event, latch, once) = (Event::new().unwrap(), Latch::new(1).unwrap(), Once::new().unwrap());
+        let (barrier, condvar) = (Barrier::new(1).unwrap(), Condvar::new().unwrap());
+        let (semaphore, value) = (Semaphore::new(1).unwrap(), Value::new(5u32).unwrap());
+        let (_held, _again) = (again.lock().unwrap(), again.lock().unwrap());
+        let _guards = (lock.lock().unwrap(), shared.read().unwrap(), array.lock().unwrap());
+        let _permit = semaphore.acquire().unwrap();
+        let refused = || {
+            let unusable = |error: Option<LockError>| matches!(error, Some(LockError::Unusable(_)));
+            let locks = [
+                lock.lock().map(drop).err(),
+                lock.try_lock_or_recover().map(drop).err(),
+                again.lock().map(drop).err(),
+                shared.read().map(drop).err(),
+                shared.write().map(drop).err(),
+                shared.try_read().map(drop).err(),
+                array.lock().map(drop).err(),
+                once.call_once(|| ()).err(),
+            ];
+            let waits = [
+                event.wait().err(),
+                latch.wait().err(),
+                once.wait().err(),
+                barrier.wait().map(drop).err(),
+                semaphore.acquire().map(drop).err(),
+                semaphore.try_acquire().map(drop).err(),
+            ];
+            let changes = [
+                event.set().err(),
+                event.clear().err(),
+                latch.count_down().err(),
+                barrier.abort().err(),
+                barrier.reset().err(),
+                condvar.notify_all().err(),
+                semaphore.add_permits(1).err(),
+                value.get().err(),
+                value.set(1).err(),
+                value.update(|_| ()).err(),
+                Mutex::new(1u8).map(drop).err(),
+                Barrier::new(1).map(drop).err(),
+                Semaphore::new(1).map(drop).err(),
+            ];
+            let text = format!("{lock:?} {again:?} {shared:?} {array:?} {event:?} {latch:?} {once:?}")
+                + &format!("{barrier:?} {condvar:?} {semaphore:?} {value:?}");
+            locks.into_iter().all(unusable)
+                && waits.into_iter().all(|error| matches!(error, Some(WaitError::Unusable(_))))
+                && changes.into_iter().all(|error| error == Some(Error::Forked))
+                && !text.is_empty()
+                && !event.is_set()
+        };
+        assert!(holds_in_a_fork(refused));
+        // SAFETY: twins that are dropped in the fork, while the originals live on here.
+        let twins = unsafe { (std::ptr::read(&raw const _guards), std::ptr::read(&raw const _permit)) };
+        // SAFETY: as above.
+        let more = unsafe { (std::ptr::read(&raw const _held), std::ptr::read(&raw const _again)) };
+        assert!(holds_in_a_fork(move || {
+            drop((twins, more));
+            true
+        }));
+        let held = |args: (Mutex<u32>, RLock, RwLock<u8>, Array<u8>, Semaphore)| {
+            let (lock, again, shared, array, semaphore) = args;
+            lock.try_lock().is_err()
+                && again.try_lock().is_err()
+                && shared.try_write().is_err()
+                && shared.try_read().is_ok()
+                && array.try_lock().is_err()
+                && semaphore.try_acquire().is_err()
+        };
+        let args = (lock.clone(), again.clone(), shared.clone(), array.clone(), semaphore.clone());
+        assert_eq!(Process::spawn(held, (args,)).unwrap().join(), Ok(true));
+        assert!(barrier.wait().is_ok() && value.get() == Ok(5) && !event.is_set());
     });
 }

@@ -213,3 +213,26 @@ fn a_thousand_read_at_once() {
     *lock.write().unwrap() = 6;
     assert_eq!(*lock.read().unwrap(), 6);
 }
+
+/// Some read in cells that were added after the writer had got its handle.
+#[test]
+fn a_writer_waits_also_for_readers_in_cells_that_others_have_added() {
+    let _dog = watched();
+    let lock = RwLock::new(5u64).unwrap();
+    let (reading, enough) = (Event::new().unwrap(), Event::new().unwrap());
+    let reads = |lock: RwLock<u64>, reading: Event, enough: Event| {
+        let mut guards: Vec<_> = (0..600).map(|_| lock.read().unwrap()).collect();
+        guards.drain(..550); // those in the cells that were there from the beginning
+        reading.set().unwrap();
+        enough.wait().unwrap();
+    };
+    let p = Process::spawn(reads, (lock.clone(), reading.clone(), enough.clone())).unwrap();
+    reading.wait().unwrap();
+    assert_eq!(refused(lock.try_write()), LockError::WouldBlock);
+    let writes = Process::spawn(|lock: RwLock<u64>| *lock.write().unwrap() = 6, (lock.clone(),)).unwrap();
+    until("it waits for them", || format!("{lock:?}").contains(&format!("(pid {})", writes.pid().unwrap())));
+    enough.set().unwrap();
+    p.join().unwrap();
+    writes.join().unwrap();
+    assert_eq!(*lock.read().unwrap(), 6);
+}

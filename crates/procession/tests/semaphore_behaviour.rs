@@ -195,3 +195,13 @@ fn a_waiter_is_not_passed_over_for_ever() {
     hogs.iter().for_each(|p| p.join().unwrap());
     assert_eq!(one.available_permits(), 1);
 }
+
+/// A quarter of a million at once: each pass over the cells adds as many as it can.
+#[test]
+fn very_many_permits_are_added_at_once() {
+    let _dog = watched();
+    let things = Semaphore::new(0).unwrap();
+    things.add_permits(250_000).unwrap();
+    things.add_permits(1).unwrap();
+    assert_eq!(things.available_permits(), 250_001);
+}

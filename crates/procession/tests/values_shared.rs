@@ -4,6 +4,7 @@ mod family;
 mod support;
 
 use std::thread;
+use std::time::{Duration, Instant};
 
 use procession::internals::{self, Rule};
 use procession::state::Value;
@@ -177,4 +178,37 @@ fn what_a_death_leaves_of_a_change_is_missed_when_it_is_not_freed() {
         let _dog = support::watched();
         step(false).assert_broken();
     });
+}
+
+#[test]
+fn who_does_not_want_to_wait_for_an_update_is_refused() {
+    let _dog = family::watched();
+    let value = Value::new(1u32).unwrap();
+    let other = value.clone();
+    value
+        .update(|_| {
+            let refused = thread::spawn(move || {
+                let (soon, now) = (Duration::from_millis(5), Instant::now());
+                let at_once = [other.try_get().err(), other.try_set(2).err(), other.try_update(|_| ()).err()];
+                let late = [
+                    other.get_timeout(soon).err(),
+                    other.get_deadline(now).err(),
+                    other.set_timeout(2, soon).err(),
+                    other.set_deadline(2, now).err(),
+                    other.update_timeout(soon, |_| ()).err(),
+                    other.update_deadline(now, |_| ()).err(),
+                ];
+                (at_once, late, format!("{other:?}"))
+            });
+            let (at_once, late, text) = refused.join().unwrap();
+            assert_eq!(at_once, [const { Some(Error::Lock(LockError::WouldBlock)) }; 3]);
+            assert_eq!(late, [const { Some(Error::Lock(LockError::TimedOut)) }; 6]);
+            assert!(text.contains("main (pid"), "{text}");
+        })
+        .unwrap();
+    value.try_update(|n| *n += 1).unwrap();
+    value.update_deadline(Instant::now(), |n| *n += 1).unwrap();
+    assert_eq!((value.try_get(), value.get_timeout(Duration::ZERO)), (Ok(3), Ok(3)));
+    value.try_set(7).unwrap();
+    assert_eq!(value.get_deadline(Instant::now()), Ok(7));
 }

@@ -180,3 +180,52 @@ fn a_process_that_is_killed_before_it_wakes_its_joiner_is_joined() {
         assert_eq!(joiner.wait(), 0, "{}", joiner.text());
     });
 }
+
+/// A greedy owner lets a lock go and takes it again, each time before the one that waits for it can run. How
+/// often until that one is handed the lock? `None` when it has not been after a good while.
+fn pass_over(lock: &'static Lock) -> Option<u32> {
+    arena();
+    open([OTHER]);
+    let mut held = lock.lock().ok();
+    let mut patient = waiter(OTHER, lock);
+    let (mut times, began) = (0, std::time::Instant::now());
+    let handed = loop {
+        held = support::while_stopped(&mut patient, || {
+            drop(held.take());
+            lock.try_lock().ok()
+        });
+        if held.is_none() {
+            break Some(times);
+        }
+        times += 1;
+        if times >= 20 && began.elapsed() > 50 * PATIENCE {
+            break None;
+        }
+    };
+    drop(held);
+    assert_eq!(patient.wait(), 0, "{}", patient.text());
+    internals::recover(OTHER);
+    assert_eq!(state(lock), State::Free);
+    handed
+}
+
+/// After this a waiter is to be handed the lock.
+const PATIENCE: std::time::Duration = std::time::Duration::from_millis(1);
+
+#[test]
+fn a_waiter_is_handed_what_is_taken_away_from_it_again_and_again() {
+    isolated!({
+        let _dog = watched();
+        assert!(pass_over(lock()).is_some());
+    });
+}
+
+/// The control: nothing but the hand-over lets it in.
+#[test]
+fn without_the_hand_over_a_waiter_starves() {
+    isolated!({
+        let _dog = watched();
+        internals::break_rule(Rule::HandedOn);
+        assert_eq!(pass_over(lock()), None);
+    });
+}

@@ -43,6 +43,13 @@ impl Bits {
         self.word(bit / 64).fetch_or(1 << (bit % 64), Ordering::SeqCst);
     }
 
+    /// As [`set`](Bits::set), for who does not care when a bit was set that is set already.
+    pub(crate) fn see_to(&self, bit: u32) {
+        if !self.has(bit) {
+            self.set(bit);
+        }
+    }
+
     pub(crate) fn clear(&self, bit: u32) {
         debug_assert!(bit < self.len);
         self.word(bit / 64).fetch_and(!(1 << (bit % 64)), Ordering::SeqCst);

@@ -13,7 +13,7 @@
 //! |------------------|--------------------------------------|-------------------------------------|
 //! | `FREE`           | not in use                           | a process → `INIT`, `CONT`          |
 //! | `INIT` by p      | p is clearing the tags               | p → `SMALL`; its death → `FREE`     |
-//! | `SMALL` by p     | p takes blocks from it               | p's death → `SMALL` by nobody       |
+//! | `SMALL` by p     | p takes blocks from it               | p, or its death → `SMALL` by nobody, `FREE` |
 //! | `CONT` by p of h | part of the run that starts at h     | whoever frees the run → `FREE`      |
 //! | `HEAD` tag, n    | a run of n spans, owned as tagged    | its owner → kept, or `LEAVING`      |
 //! | `HEAD` free, n   | kept: a free run whose pages are there | anybody → `HEAD` tag, `LEAVING`   |
@@ -23,13 +23,14 @@
 //! its pages there; but no more than `kept_most` spans in all, as far as a hint in the header tells.
 //! What is beyond that, or needed for something else, goes back to the kernel span by span.
 //!
-//! INVARIANT 5: a process has marked the span in its `touched_spans` before a tag or span word
-//! there names it.
+//! INVARIANT 5: a process has marked the span in its `touched_spans`, and an object in its `spans`, before a tag
+//! or span word there names it.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::Arena;
 use super::layout::SPAN;
+use crate::rules::{self, Rule};
 
 /// Bytes at the start of each block: its length and how many handles it carries.
 pub(crate) const HEADER: u64 = 16;
@@ -40,20 +41,70 @@ pub(crate) const CLASSES: [u32; 20] = [
     32736,
 ];
 
+/// What is known of each class: computed by the compiler, because to take a block and to give it back takes
+/// little longer than a division.
+const ALL: [Class; CLASSES.len()] = {
+    let mut all = [Class { size: 0, count: 0, first: 0, reciprocal: 0 }; CLASSES.len()];
+    let mut class = 0;
+    while class < CLASSES.len() {
+        all[class] = Class::of_size(CLASSES[class]);
+        class += 1;
+    }
+    all
+};
+
+#[derive(Clone, Copy)]
+struct Class {
+    size: u32,
+    /// How many blocks a span has: as many as fit behind their own tags.
+    count: u32,
+    /// Where the first one begins.
+    first: u32,
+    /// 2^32 by the size, rounded up.
+    reciprocal: u64,
+}
+
+impl Class {
+    const fn of_size(size: u32) -> Class {
+        const SPAN_BYTES: u32 = SPAN as u32;
+        let most = SPAN_BYTES / (size + 4);
+        let fits = first_block(most) + most * size <= SPAN_BYTES;
+        let count = if fits { most } else { most - 1 };
+        Class { size, count, first: first_block(count), reciprocal: (1u64 << 32).div_ceil(size as u64) }
+    }
+}
+
+/// On a cache line of its own: a short block does not lie on two.
+const fn first_block(count: u32) -> u32 {
+    (count * 4).next_multiple_of(64)
+}
+
+/// For each multiple of 16 bytes the smallest class that has room, up to 1,024 bytes.
+const SMALLEST: [u8; 65] = {
+    let (mut smallest, mut step, mut class) = ([0; 65], 0, 0);
+    while step < 65 {
+        while (CLASSES[class] as usize) < 16 * step {
+            class += 1;
+        }
+        smallest[step] = class as u8;
+        step += 1;
+    }
+    smallest
+};
+
 /// The smallest class that has room, if a small block will do.
+#[inline]
 pub(crate) fn class_for(bytes: u64) -> Option<u8> {
+    if bytes <= 1024 {
+        return Some(SMALLEST[bytes.div_ceil(16) as usize]);
+    }
     CLASSES.iter().position(|&size| u64::from(size) >= bytes).map(|class| class as u8)
 }
 
-/// How many blocks of a class a span has: as many as fit behind their own tags.
+/// How many blocks of a class a span has.
+#[inline]
 pub(crate) fn blocks_in(class: u8) -> u32 {
-    let size = CLASSES[class as usize];
-    let count = SPAN as u32 / (size + 4);
-    if first_block(count) + count * size <= SPAN as u32 { count } else { count - 1 }
-}
-
-fn first_block(count: u32) -> u32 {
-    (count * 4).next_multiple_of(16)
+    ALL[class as usize].count
 }
 
 /// The most spans in free runs that are kept: 64 MiB, and not too large a part of a small arena.
@@ -95,7 +146,8 @@ impl Tag {
         (self.0 ^ other.0) & !Tag::HANDLES == 0
     }
 
-    fn process_slot(self) -> Option<u32> {
+    /// The slot of the process that owns the block, if one does.
+    pub(crate) fn process_slot(self) -> Option<u32> {
         (self.0 & 7 << 28 == Tag::PROCESS).then_some(self.0 & Tag::INDEX)
     }
 
@@ -132,11 +184,21 @@ impl Use {
         }
     }
 
+    /// The class of a small span, from its word.
+    #[inline]
+    fn small_class(word: u64) -> Option<u8> {
+        let class = (word >> 4) as u32 & 0xf_ffff;
+        (word & 0xf == 2 && (class as usize) < CLASSES.len()).then_some(class as u8)
+    }
+
+    #[inline]
     pub(crate) fn read(word: u64) -> Use {
         let (a, b) = ((word >> 32) as u32, (word >> 4) as u32 & 0xf_ffff);
+        if let Some(class) = Use::small_class(word) {
+            return Use::Small { by: a, class };
+        }
         match word & 0xf {
             1 => Use::Init { by: a },
-            2 if (b as usize) < CLASSES.len() => Use::Small { by: a, class: b as u8 },
             3 => Use::Cont { by: a, head: b },
             4 => Use::Head { tag: Tag(a), spans: b + 1 },
             5 => Use::Leaving { by: a, spans: b + 1 },
@@ -163,9 +225,20 @@ impl Arena {
         unsafe { self.at(self.span_offset(span) + u64::from(index) * 4) }
     }
 
+    #[inline]
     pub(crate) fn block_offset(&self, span: u32, class: u8, index: u32) -> u64 {
-        let first = first_block(blocks_in(class));
-        self.span_offset(span) + u64::from(first + index * CLASSES[class as usize])
+        let class = ALL[class as usize];
+        self.span_offset(span) + u64::from(class.first + index * class.size)
+    }
+
+    /// The block of a small span of this class in which `offset` lies, by its number.
+    #[inline]
+    fn block_index(&self, span: u32, class: u8, offset: u64) -> Option<u32> {
+        let class = ALL[class as usize];
+        let within = offset.checked_sub(self.span_offset(span) + u64::from(class.first))?;
+        const { assert!(SPAN <= 1 << 16, "then the product of such an offset and a reciprocal is exact") };
+        let index = ((within.min(SPAN) * class.reciprocal) >> 32) as u32;
+        (index < class.count).then_some(index)
     }
 
     /// The spans that were ever used.
@@ -180,16 +253,27 @@ enum Place {
     Large { span: u32, tag: Tag, spans: u32 },
 }
 
+#[inline]
 fn place(arena: &Arena, at: u64) -> Option<Place> {
+    match small_tag(arena, at) {
+        Some(tag) => Some(Place::Small { tag }),
+        None => large(arena, at),
+    }
+}
+
+/// The tag of the small block that starts at `at`, if one does.
+#[inline]
+fn small_tag(arena: &Arena, at: u64) -> Option<&'static AtomicU32> {
+    let span = arena.layout.span_of(at)?;
+    let class = Use::small_class(arena.span_word(span).load(Ordering::Acquire))?;
+    let index = arena.block_index(span, class, at)?;
+    (arena.block_offset(span, class, index) == at).then(|| arena.tag(span, index))
+}
+
+#[cold]
+fn large(arena: &Arena, at: u64) -> Option<Place> {
     let span = arena.layout.span_of(at)?;
     match arena.span_use(span) {
-        Use::Small { class, .. } => {
-            let first = arena.block_offset(span, class, 0);
-            let size = u64::from(CLASSES[class as usize]);
-            let index = at.checked_sub(first)? / size;
-            let sound = first + index * size == at && index < u64::from(blocks_in(class));
-            sound.then(|| Place::Small { tag: arena.tag(span, index as u32) })
-        }
         Use::Head { tag, spans } if at == arena.span_offset(span) => Some(Place::Large { span, tag, spans }),
         _ => None,
     }
@@ -213,10 +297,8 @@ pub(crate) fn around(arena: &Arena, offset: u64) -> Option<(u64, u64)> {
     };
     match arena.span_use(span) {
         Use::Small { class, .. } => {
-            let size = u64::from(CLASSES[class as usize]);
-            let first = arena.block_offset(span, class, 0);
-            let index = offset.checked_sub(first)? / size;
-            (index < u64::from(blocks_in(class))).then(|| (first + index * size, size))
+            let index = arena.block_index(span, class, offset)?;
+            Some((arena.block_offset(span, class, index), CLASSES[class as usize].into()))
         }
         Use::Head { .. } => run(span),
         Use::Cont { head, .. } if head < arena.layout.spans => run(head),
@@ -224,10 +306,22 @@ pub(crate) fn around(arena: &Arena, offset: u64) -> Option<(u64, u64)> {
     }
 }
 
+/// Moves a tag from `old`, which it was when last looked at. False when it no longer is.
+#[inline]
+fn move_tag(tag: &AtomicU32, old: Tag, to: Tag) -> bool {
+    if old.process_slot().is_some_and(|slot| slot == super::member::slot()) {
+        // Our own block: nobody else moves its tag.
+        // ORDERING: Release pairs with the Acquire of whoever takes, or looks into, the block next.
+        tag.store(to.0, Ordering::Release);
+        return true;
+    }
+    tag.compare_exchange(old.0, to.0, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+}
+
 /// Hands a block from one owner to another: one store. False when `from` does not own it.
 pub(crate) fn hand_over(arena: &Arena, at: u64, from: Tag, to: Tag) -> bool {
-    if let (Some(slot), Some(span)) = (to.process_slot(), arena.layout.span_of(at)) {
-        arena.touched_spans(slot).set(span);
+    if let Some(span) = arena.layout.span_of(at) {
+        note_owner(arena, span, to);
     }
     match place(arena, at) {
         Some(Place::Small { tag }) => {
@@ -235,14 +329,26 @@ pub(crate) fn hand_over(arena: &Arena, at: u64, from: Tag, to: Tag) -> bool {
             if !old.same_owner(from) {
                 return false;
             }
-            let to = to.with_handles(old.has_handles());
-            tag.compare_exchange(old.0, to.0, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+            move_tag(tag, old, to.with_handles(old.has_handles()))
         }
         Some(Place::Large { span, tag, spans }) if tag.same_owner(from) => {
             let to = to.with_handles(tag.has_handles());
             arena.move_span(span, Use::Head { tag, spans }, Use::Head { tag: to, spans })
         }
         _ => false,
+    }
+}
+
+/// Who is to have a block in a span is noted first: whoever sweeps looks nowhere else.
+#[inline]
+fn note_owner(arena: &Arena, span: u32, to: Tag) {
+    if let Some(slot) = to.process_slot() {
+        arena.touched_spans(slot).see_to(span);
+    }
+    if let Some(index) = to.object_index().filter(|&index| index < arena.layout.objects)
+        && rules::holds(Rule::TouchedFirst)
+    {
+        arena.object(index).see_to_span(span);
     }
 }
 
@@ -260,14 +366,13 @@ pub(crate) fn announce_handles(arena: &Arena, at: u64, owner: Tag) {
 
 /// Gives a block back, if `owner` owns it. `by` is the slot of the process that does it. Says
 /// whether the block carried handles: then an object may have lost its last holder.
+#[inline]
 pub(crate) fn free(arena: &Arena, by: u32, at: u64, owner: Tag) -> bool {
     match place(arena, at) {
         Some(Place::Small { tag }) => {
             let old = Tag(tag.load(Ordering::Acquire));
             // ORDERING: Release pairs with the Acquire of whoever takes the block next.
-            let freed = old.same_owner(owner)
-                && tag.compare_exchange(old.0, 0, Ordering::AcqRel, Ordering::Relaxed).is_ok();
-            freed && old.has_handles()
+            old.same_owner(owner) && move_tag(tag, old, Tag::FREE) && old.has_handles()
         }
         Some(Place::Large { span, tag, spans }) if tag.same_owner(owner) => {
             let freed = keep(arena, by, span, tag, spans) || give_back(arena, by, span, tag, spans);
@@ -332,7 +437,7 @@ pub(crate) fn release_kept(arena: &Arena, by: u32, enough: u32) -> u32 {
 /// Frees a run whose head says so, and its pages.
 fn give_back(arena: &Arena, by: u32, head: u32, tag: Tag, spans: u32) -> bool {
     if by != super::objects::SUPERVISOR {
-        arena.touched_spans(by).set(head);
+        arena.touched_spans(by).see_to(head);
     }
     let freed = arena.move_span(head, Use::Head { tag, spans }, Use::Leaving { by, spans });
     if freed {
@@ -358,4 +463,35 @@ pub(crate) fn finish_free_run(arena: &Arena, head: u32, spans: u32) {
         }
     }
     arena.span_word(head).store(Use::Free.word(), Ordering::Release);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn classes_fit_their_spans() {
+        for (class, &size) in (0..).zip(&CLASSES) {
+            let last = ALL[class as usize].first + (blocks_in(class) - 1) * size;
+            assert!(u64::from(last + size) <= SPAN && blocks_in(class) * 4 <= ALL[class as usize].first);
+            assert!(size.is_multiple_of(16), "blocks of {size} bytes are aligned");
+        }
+    }
+
+    #[test]
+    fn the_smallest_class_with_room_is_found() {
+        for bytes in 1..40_000u64 {
+            let expected = CLASSES.iter().position(|&size| u64::from(size) >= bytes);
+            assert_eq!(class_for(bytes).map(usize::from), expected, "{bytes}");
+        }
+    }
+
+    #[test]
+    fn a_reciprocal_divides() {
+        for class in ALL {
+            for offset in 0..=SPAN {
+                assert_eq!((offset * class.reciprocal) >> 32, offset / u64::from(class.size), "{offset}");
+            }
+        }
+    }
 }

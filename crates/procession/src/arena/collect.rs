@@ -25,7 +25,7 @@
 //! the object go.
 
 use std::sync::Mutex;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::blocks::{CLASSES, Tag, Use, blocks_in};
 use super::layout::SPAN;
@@ -35,20 +35,46 @@ use super::{Arena, member, payload, slots, sweep};
 
 /// Asks for a pass.
 pub(crate) fn want(arena: &'static Arena) {
-    if arena.header().collect_wanted.swap(1, Ordering::SeqCst) != 0 {
-        return;
-    }
+    let wanted_already = arena.header().collect_wanted.swap(1, Ordering::SeqCst) != 0;
     match arena.header().supervisor_pid.load(Ordering::Acquire) {
-        0 if member::is_main() => alone(arena),
+        0 if member::is_main() => {
+            if SKIPPED.fetch_add(1, Ordering::Relaxed) >= SKIP.load(Ordering::Relaxed) {
+                alone(arena);
+            }
+        }
+        _ if wanted_already => {}
         _ => member::ring(arena),
     }
 }
+
+/// So often main, when it is alone, does not look though it was asked to; and how often it has not. A look at very
+/// much takes long, and each handle that is let go asks for one.
+static SKIP: AtomicU64 = AtomicU64::new(0);
+static SKIPPED: AtomicU64 = AtomicU64::new(0);
 
 /// A pass by main, when there is no supervisor.
 pub(crate) fn alone(arena: &Arena) {
     static ONE: Mutex<()> = Mutex::new(());
     let _one = ONE.lock().unwrap_or_else(|e| e.into_inner());
     let _ = super::thread::with_me(|me| while pass(arena, member::slot(), me.record()) {});
+    let used = arena.header().objects_used.load(Ordering::Acquire).min(arena.layout.objects);
+    let left = (0..used).filter(|&index| arena.object(index).is_embedded()).count() as u64;
+    // So a look pays for itself, and no more than an eighth of what there is waits to be freed.
+    SKIP.store(left / 8 + u64::from(arena.spans_in_use().end) / 256, Ordering::Relaxed);
+    SKIPPED.store(0, Ordering::Relaxed);
+}
+
+/// A pass by main if there is no supervisor, and one is wanted: before somebody is told that all is full. Says
+/// whether there was one.
+pub(crate) fn alone_if_wanted(arena: &Arena) -> bool {
+    let header = arena.header();
+    let wanted = member::is_main()
+        && header.supervisor_pid.load(Ordering::Acquire) == 0
+        && header.collect_wanted.load(Ordering::SeqCst) != 0;
+    if wanted {
+        alone(arena);
+    }
+    wanted
 }
 
 /// The supervisor's pass, when somebody asked for one.
@@ -56,7 +82,8 @@ pub(crate) fn if_wanted(arena: &Arena, intent: &super::records::Record) {
     if arena.header().collect_wanted.load(Ordering::SeqCst) != 0 {
         while pass(arena, SUPERVISOR, intent) {}
         // What was freed may have been the last in spans whose owners are dead.
-        sweep::empty_orphans(arena);
+        sweep::empty_orphans(arena, SUPERVISOR);
+        sweep::recount_kept(arena);
     }
 }
 

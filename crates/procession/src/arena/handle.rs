@@ -77,6 +77,9 @@ impl Handle {
     /// Makes an object and the first handle to it.
     pub(crate) fn create<T: Body>(fill: impl FnOnce(&Object)) -> Result<Handle> {
         let arena = member::arena()?;
+        if objects::is_crowded(arena) {
+            super::collect::alone_if_wanted(arena);
+        }
         // Held over both: a stale handle to a former object of this place is not to undo the new one.
         let _one = FIRST_OR_LAST.lock().unwrap_or_else(|e| e.into_inner());
         let id = with_me(|me| objects::create::<T>(arena, me.record(), member::slot(), fill))??;

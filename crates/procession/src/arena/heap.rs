@@ -2,7 +2,9 @@
 //!
 //! Everything here is private memory and only a hint; what counts are the tags. A process that
 //! dies takes its heap with it, and its spans are adopted by others.
+#![allow(unsafe_code)] // The heap of the home thread takes no lock.
 
+use std::cell::{Cell, UnsafeCell};
 use std::collections::VecDeque;
 use std::sync::Mutex;
 use std::sync::atomic::Ordering;
@@ -11,7 +13,7 @@ use std::time::Duration;
 use super::Arena;
 use super::blocks::{self, CLASSES, HEADER, NOBODY, Tag, Use, blocks_in, class_for};
 use super::layout::SPAN;
-use super::{member, sweep};
+use super::{account, collect, member, sweep, thread};
 use crate::os::clock::Deadline;
 use crate::os::futex;
 use crate::rules::{self, Rule};
@@ -20,19 +22,17 @@ use crate::{Error, Result};
 /// Where to look for the next free block of one class.
 #[derive(Default)]
 struct Shelf {
-    /// Spans that this process owns, the one in use last.
-    spans: Vec<u32>,
+    /// The span in use, which this process owns. One that is full is given up: whoever needs a block of its
+    /// size takes it over when enough of it is free again, and whoever empties it gives it to the kernel.
+    span: Option<u32>,
     cursor: u32,
-    /// Which of the others is looked at next, when the one in use is full.
-    next_look: usize,
 }
 
-/// How many of the other spans are looked at when the one in use is full: looking at all of them each time
-/// would take longer the more there are. One is used again when a quarter of it is free, so no more than
-/// that, and what the looks have not come to yet, lies idle.
-const LOOKS: usize = 4;
-/// How many spans are looked at for one whose owner has died.
-const ORPHAN_LOOKS: u32 = 512;
+/// How many spans are looked at for one without an owner, and in how many of these blocks are counted: looking
+/// at all of them each time would take longer the more there are. One is taken over when a quarter of it is
+/// free, so no more than that, and what the looks have not come to yet, lies idle.
+const SPANS_LOOKED_AT: u32 = 512;
+const SPANS_COUNTED: u32 = 4;
 
 /// The shelves of all classes.
 #[derive(Default)]
@@ -49,11 +49,49 @@ pub(crate) struct Heap {
 /// Runs that are remembered.
 const RUNS: usize = 64;
 
-static HEAP: Mutex<Option<Heap>> = Mutex::new(None);
+/// The heap of the thread that has the process's home record. No lock: nobody else touches it.
+struct Home {
+    heap: UnsafeCell<Option<Heap>>,
+    /// The thread is using it just now. (A panic hook runs in the middle of anything.)
+    busy: Cell<bool>,
+}
 
-/// Forgets the heap of the process that this one was forked from.
+// SAFETY: used by the thread alone that has the home record, and handed to the next one with it, by a swap that
+// orders both (`thread.rs`).
+unsafe impl Sync for Home {}
+
+static HOME: Home = Home { heap: UnsafeCell::new(None), busy: Cell::new(false) };
+
+/// The heap of all the other threads.
+static OTHERS: Mutex<Option<Heap>> = Mutex::new(None);
+
+/// While this lives, the home thread uses its heap.
+struct Busy;
+
+impl Drop for Busy {
+    #[inline]
+    fn drop(&mut self) {
+        HOME.busy.set(false);
+    }
+}
+
+/// The heap of the calling thread, if it is the home thread and does not use it already.
+#[inline]
+fn at_home<R>(f: impl FnOnce(&mut Heap) -> R) -> Option<R> {
+    if !thread::is_home() || HOME.busy.replace(true) {
+        return None;
+    }
+    let _busy = Busy;
+    // SAFETY: this is the home thread, and `busy` was not set: nobody else has a reference.
+    Some(f(unsafe { &mut *HOME.heap.get() }.get_or_insert_default()))
+}
+
+/// Forgets the heaps of the process that this one was forked from, which has one thread.
 pub(crate) fn forget() {
-    *HEAP.lock().unwrap_or_else(|e| e.into_inner()) = None;
+    HOME.busy.set(false);
+    // SAFETY: a process that was just forked has one thread, and this is not called from within `at_home`.
+    unsafe { *HOME.heap.get() = None };
+    *OTHERS.lock().unwrap_or_else(|e| e.into_inner()) = None;
 }
 
 /// How long a full arena is waited for: what children held that have just ended comes back when the
@@ -61,21 +99,28 @@ pub(crate) fn forget() {
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Takes a block for `bytes` bytes behind its header, which belongs to process `slot`.
+#[inline]
 pub(crate) fn allocate(arena: &Arena, slot: u32, bytes: u64) -> Result<u64> {
-    let mut until = None;
+    match find(arena, slot, bytes) {
+        Some(at) => Ok(at),
+        None => allocate_patiently(arena, slot, bytes),
+    }
+}
+
+#[cold]
+fn allocate_patiently(arena: &Arena, slot: u32, bytes: u64) -> Result<u64> {
+    let hopeless = bytes > u64::from(arena.layout.spans) * SPAN;
+    let until = Deadline::after(PATIENCE);
     loop {
         let ended = arena.header().ended.load(Ordering::Acquire);
-        let mut heap = HEAP.lock().unwrap_or_else(|e| e.into_inner());
-        let full = match allocate_from(heap.get_or_insert_default(), arena, slot, bytes) {
-            Err(full) => full,
-            found => return found,
-        };
-        drop(heap);
-        let hopeless = bytes > u64::from(arena.layout.spans) * SPAN
-            || arena.header().supervisor_pid.load(Ordering::Relaxed) == 0;
-        let until = *until.get_or_insert_with(|| Deadline::after(PATIENCE));
-        if hopeless || until.passed() {
-            return Err(full);
+        if let Some(at) = find(arena, slot, bytes) {
+            return Ok(at);
+        }
+        if collect::alone_if_wanted(arena) {
+            continue;
+        }
+        if hopeless || until.passed() || arena.header().supervisor_pid.load(Ordering::Relaxed) == 0 {
+            return Err(full(arena, bytes));
         }
         member::ring(arena);
         futex::wait(&arena.header().ended, ended, until);
@@ -84,87 +129,80 @@ pub(crate) fn allocate(arena: &Arena, slot: u32, bytes: u64) -> Result<u64> {
 
 /// As [`allocate`], but does not wait for memory to come back.
 pub(crate) fn allocate_now(arena: &Arena, slot: u32, bytes: u64) -> Result<u64> {
-    let mut heap = HEAP.lock().unwrap_or_else(|e| e.into_inner());
-    allocate_from(heap.get_or_insert_default(), arena, slot, bytes)
+    find(arena, slot, bytes).ok_or_else(|| no_room(bytes))
 }
 
 /// As [`allocate`], but gives up when this very thread may be in the middle of another one (a
 /// panic hook cannot know).
 pub(crate) fn try_allocate(arena: &Arena, slot: u32, bytes: u64) -> Option<u64> {
+    if let Some(done) = at_home(|heap| heap.find(arena, slot, bytes)) {
+        return done;
+    }
     // Another thread may be allocating just now; this one never comes to its end.
     let until = Deadline::after(Duration::from_millis(10));
-    let mut heap = loop {
-        match HEAP.try_lock() {
-            Ok(heap) => break heap,
+    loop {
+        match OTHERS.try_lock() {
+            Ok(mut heap) => return heap.get_or_insert_default().find(arena, slot, bytes),
             Err(_) if until.passed() => return None,
             Err(_) => std::thread::yield_now(),
         }
-    };
-    allocate_from(heap.get_or_insert_default(), arena, slot, bytes).ok()
+    }
 }
 
-fn allocate_from(heap: &mut Heap, arena: &Arena, slot: u32, bytes: u64) -> Result<u64> {
-    let whole = bytes.saturating_add(HEADER);
-    let found = match class_for(whole) {
-        Some(class) => heap.small(arena, slot, class),
-        None => heap.run(arena, slot, whole.div_ceil(SPAN)),
-    };
-    found.ok_or_else(|| {
-        let limit = (u64::from(arena.layout.spans) * SPAN) >> 20;
-        Error::Full(format!(
-            "no room for {bytes} bytes in the family's shared memory of {limit} MiB (half of the machine's memory, less where `ulimit -v` or `ulimit -f` say so)"
-        ))
-    })
+// No `Result` on the way: to move an error's place from one into another takes longer than to find a block.
+#[inline]
+fn find(arena: &Arena, slot: u32, bytes: u64) -> Option<u64> {
+    if let Some(found) = at_home(|heap| heap.find(arena, slot, bytes)) {
+        return found;
+    }
+    let mut others = OTHERS.lock().unwrap_or_else(|e| e.into_inner());
+    others.get_or_insert_default().find(arena, slot, bytes)
+}
+
+/// What [`allocate_now`] says: whoever asks does something else then, or lets [`allocate`] say who holds what.
+fn no_room(bytes: u64) -> Error {
+    Error::Full(format!("no room for {bytes} bytes in the family's shared memory"))
+}
+
+#[cold]
+fn full(arena: &Arena, bytes: u64) -> Error {
+    let limit = (u64::from(arena.layout.spans) * SPAN) >> 20;
+    Error::Full(format!(
+        "no room for {bytes} bytes in the family's shared memory of {limit} MiB (half of the machine's memory, less where `ulimit -v` or `ulimit -f` say so), of which there are{}",
+        account::of_memory(arena)
+    ))
 }
 
 impl Heap {
-    fn small(&mut self, arena: &Arena, slot: u32, class: u8) -> Option<u64> {
+    #[inline]
+    fn find(&mut self, arena: &Arena, slot: u32, bytes: u64) -> Option<u64> {
+        let whole = bytes.saturating_add(HEADER);
+        let Some(class) = class_for(whole) else { return self.run(arena, slot, whole.div_ceil(SPAN)) };
         let shelf = &mut self.shelves[class as usize];
-        if let Some(&span) = shelf.spans.last()
-            && let Some(at) = take(arena, slot, span, class, &mut shelf.cursor)
-        {
-            return Some(at);
+        match shelf.span.and_then(|span| take(arena, slot, span, class, &mut shelf.cursor)) {
+            None => self.small(arena, slot, class),
+            found => found,
         }
-        if let Some(at) = self.look_at_others(arena, slot, class, LOOKS, blocks_in(class).div_ceil(4)) {
-            return Some(at);
-        }
-        let first = self.orphans_from;
-        self.orphans_from = first.wrapping_add(ORPHAN_LOOKS);
-        let span = adopt(arena, slot, class, first, ORPHAN_LOOKS)
-            .or_else(|| self.open_span(arena, slot, class))
-            .or_else(|| adopt(arena, slot, class, 0, u32::MAX));
-        let Some(span) = span else {
-            // Whatever is free anywhere will do.
-            return self.look_at_others(arena, slot, class, usize::MAX, 1);
-        };
-        let shelf = &mut self.shelves[class as usize];
-        shelf.spans.push(span);
-        shelf.cursor = 0;
-        take(arena, slot, span, class, &mut shelf.cursor)
     }
 
-    /// Takes a block of another span of ours, which is the one in use then, if one has so many free.
-    fn look_at_others(
-        &mut self,
-        arena: &Arena,
-        slot: u32,
-        class: u8,
-        looks: usize,
-        free: u32,
-    ) -> Option<u64> {
-        let shelf = &mut self.shelves[class as usize];
-        let last = shelf.spans.len().checked_sub(1)?;
-        for _ in 0..looks.min(last) {
-            let i = shelf.next_look % last;
-            shelf.next_look = i + 1;
-            let span = shelf.spans[i];
-            if free_in(arena, span, class) >= free {
-                shelf.spans.swap(i, last);
-                shelf.cursor = 0;
-                return take(arena, slot, span, class, &mut shelf.cursor);
-            }
+    /// A block of another span than the one in use, which is full if there is one.
+    #[cold]
+    fn small(&mut self, arena: &Arena, slot: u32, class: u8) -> Option<u64> {
+        if let Some(span) = self.shelves[class as usize].span.take() {
+            // CRASH: before this our death gives it up, after it it is nobody's.
+            arena.move_span(span, Use::Small { by: slot, class }, Use::Small { by: NOBODY, class });
         }
-        None
+        let from = self.orphans_from;
+        self.orphans_from = from.wrapping_add(SPANS_LOOKED_AT);
+        let quarter = blocks_in(class).div_ceil(4);
+        let near = Orphans { from, looks: SPANS_LOOKED_AT, counts: SPANS_COUNTED, free: quarter };
+        let any = Orphans { from: 0, looks: u32::MAX, counts: u32::MAX, free: 1 };
+        let span = adopt(arena, slot, class, near)
+            .or_else(|| self.open_span(arena, slot, class))
+            .or_else(|| adopt(arena, slot, class, any))?;
+        let shelf = &mut self.shelves[class as usize];
+        *shelf = Shelf { span: Some(span), cursor: 0 };
+        take(arena, slot, span, class, &mut shelf.cursor)
     }
 
     fn open_span(&mut self, arena: &Arena, slot: u32, class: u8) -> Option<u32> {
@@ -214,32 +252,30 @@ impl Heap {
         Some(head)
     }
 
-    /// Takes `count` neighbouring free spans; when there are none, those of runs that are kept, and of this
-    /// process's empty spans, too.
+    /// Takes `count` neighbouring free spans; when there are none, those of runs that are kept, and those that
+    /// are empty, too.
     fn claim(&mut self, arena: &Arena, slot: u32, count: u32, as_use: impl Fn(u32) -> Use) -> Option<u32> {
         let found = self.claim_free(arena, slot, count, &as_use);
-        if found.is_some()
-            || blocks::release_kept(arena, slot, u32::MAX) + self.release_empty(arena, slot) == 0
-        {
+        if found.is_some() || self.release(arena, slot) + self.release_shelves(arena, slot) == 0 {
             return found;
         }
-        self.from = 0;
         self.claim_free(arena, slot, count, &as_use)
     }
 
-    /// Gives back the spans of this process in which no block is taken; says how many.
-    fn release_empty(&mut self, arena: &Arena, slot: u32) -> u32 {
+    /// Gives back runs that are kept, and empty spans without an owner; says how many spans.
+    fn release(&mut self, arena: &Arena, slot: u32) -> u32 {
+        self.from = 0;
+        blocks::release_kept(arena, slot, u32::MAX) + sweep::empty_orphans(arena, slot)
+    }
+
+    /// Gives back the empty ones of the spans in use; says how many.
+    fn release_shelves(&mut self, arena: &Arena, slot: u32) -> u32 {
         let mut released = 0;
-        for (class, shelf) in self.shelves.iter_mut().enumerate() {
-            shelf.spans.retain(|&span| {
-                let empty = sweep::is_empty(arena, span, class as u8);
-                if empty {
-                    give_up(arena, slot, span, class as u8);
-                    released += 1;
-                }
-                !empty
-            });
-            shelf.cursor = 0;
+        for (class, shelf) in (0..).zip(&mut self.shelves) {
+            if shelf.span.is_some_and(|span| sweep::is_empty(arena, span, class)) {
+                released +=
+                    shelf.span.take().map_or(0, |span| u32::from(sweep::leave(arena, slot, span, class)));
+            }
         }
         released
     }
@@ -293,10 +329,10 @@ fn claim_at(arena: &Arena, slot: u32, first: u32, count: u32, used: Use) -> Resu
 }
 
 /// Takes a free block of a span that this process owns.
+#[inline]
 fn take(arena: &Arena, slot: u32, span: u32, class: u8, cursor: &mut u32) -> Option<u64> {
     let count = blocks_in(class);
-    for i in 0..count {
-        let index = (*cursor + i) % count;
+    for index in (*cursor..count).chain(0..(*cursor).min(count)) {
         let tag = arena.tag(span, index);
         // ORDERING: Acquire pairs with the Release of whoever gave the block back.
         if tag.load(Ordering::Acquire) == Tag::FREE.0 {
@@ -316,64 +352,38 @@ fn free_in(arena: &Arena, span: u32, class: u8) -> u32 {
     (0..blocks_in(class)).filter(is_free).count() as u32
 }
 
-/// Gives spans of this process that are empty back to the kernel, but for the one of each size that is in use.
-pub(crate) fn trim(arena: &'static Arena, slot: u32) {
-    let mut guard = HEAP.lock().unwrap_or_else(|e| e.into_inner());
-    let heap = guard.get_or_insert_default();
-    for class in 0..CLASSES.len() as u8 {
-        let shelf = &mut heap.shelves[class as usize];
-        let Some(in_use) = shelf.spans.pop() else { continue };
-        let mut lowest = u32::MAX;
-        shelf.spans.retain(|&span| {
-            let empty = sweep::is_empty(arena, span, class);
-            if empty {
-                lowest = lowest.min(span);
-                give_up(arena, slot, span, class);
-            }
-            !empty
-        });
-        shelf.spans.push(in_use);
-        heap.from = heap.from.min(lowest);
-    }
-    drop(guard);
-    // Those whose owner has died are for the supervisor.
-    let is_orphan = |span| matches!(arena.span_use(span), Use::Small { by: NOBODY, .. });
-    if arena.spans_in_use().any(is_orphan) {
-        super::collect::want(arena);
+/// Gives the kernel what is free: runs that are kept, and empty spans, but for those that are in use.
+pub(crate) fn trim(arena: &Arena, slot: u32) {
+    if at_home(|heap| heap.release(arena, slot)).is_none() {
+        let mut others = OTHERS.lock().unwrap_or_else(|e| e.into_inner());
+        others.get_or_insert_default().release(arena, slot);
     }
 }
 
-/// Gives up an empty span of ours. Nobody else takes blocks from it, so it stays empty.
-fn give_up(arena: &Arena, slot: u32, span: u32, class: u8) {
-    // CRASH: `INIT` by us goes back to `FREE`.
-    if arena.move_span(span, Use::Small { by: slot, class }, Use::Init { by: slot }) {
-        arena.punch(arena.span_offset(span), SPAN);
-        arena.move_span(span, Use::Init { by: slot }, Use::Free);
-    }
+/// Which of the spans without an owner are looked at, in how many of these blocks are counted, and how many
+/// must be free.
+struct Orphans {
+    from: u32,
+    looks: u32,
+    counts: u32,
+    free: u32,
 }
 
-/// Takes over a span of this class whose owner has died, if it is one of so many from `first` on.
-fn adopt(arena: &Arena, slot: u32, class: u8, first: u32, looks: u32) -> Option<u32> {
+/// Takes over a span of this class that has no owner.
+fn adopt(arena: &Arena, slot: u32, class: u8, which: Orphans) -> Option<u32> {
     let orphan = Use::Small { by: NOBODY, class };
     let used = arena.spans_in_use().end;
-    for i in 0..looks.min(used) {
-        let span = first.wrapping_add(i) % used;
-        if arena.span_use(span) == orphan {
-            if free_in(arena, span, class) == 0 {
-                continue;
-            }
-            touch(arena, slot, span);
-            if arena.move_span(span, orphan, Use::Small { by: slot, class }) {
-                return Some(span);
-            }
-        }
-    }
-    None
+    let spans = (0..which.looks.min(used)).map(|i| which.from.wrapping_add(i) % used);
+    let of_class = spans.filter(|&span| arena.span_use(span) == orphan).take(which.counts as usize);
+    of_class.filter(|&span| free_in(arena, span, class) >= which.free).find(|&span| {
+        touch(arena, slot, span);
+        arena.move_span(span, orphan, Use::Small { by: slot, class })
+    })
 }
 
 /// Marks a span as touched: before anything in it belongs to this process.
 fn touch(arena: &Arena, slot: u32, span: u32) {
     if rules::holds(Rule::TouchedFirst) {
-        arena.touched_spans(slot).set(span);
+        arena.touched_spans(slot).see_to(span);
     }
 }

@@ -80,6 +80,7 @@ impl Layout {
     }
 
     /// The span that an offset lies in.
+    #[inline]
     pub(crate) fn span_of(&self, offset: u64) -> Option<u32> {
         let span = offset.checked_sub(self.spans_at)? / SPAN;
         u32::try_from(span).ok().filter(|&span| span < self.spans)

@@ -17,6 +17,7 @@
 //! | `bits.rs`     | two-level bitmaps                                                  |
 //! | `objects.rs`  | the table that handles point into                                  |
 //! | `blocks.rs`   | memory of any size, tagged with its owner; `heap.rs` allocates     |
+//! | `account.rs`  | who holds what, for the errors that say that there is no more         |
 //! | `storage.rs`  | blocks of plain data and of cells, that an object keeps for good    |
 //! | `sweep.rs`    | what a dead process held goes back                                 |
 //! | `handle.rs`   | counted handles of this process, and how they travel               |
@@ -31,6 +32,7 @@
 //! INVARIANT 3: counts and hints are never trusted; they only say where to look first.
 #![allow(unsafe_code)] // References into shared memory are made here, from checked offsets.
 
+mod account;
 pub(crate) mod bits;
 pub(crate) mod blocks;
 pub(crate) mod collect;
@@ -214,12 +216,14 @@ impl Arena {
     }
 
     /// The word that tells what a span is used for.
+    #[inline]
     pub(crate) fn span_word(&self, span: u32) -> &'static AtomicU64 {
         assert!(span < self.layout.spans, "INVARIANT: span {span} is within the table");
         // SAFETY: within the table.
         unsafe { self.at(self.layout.span_words_at + u64::from(span) * 8) }
     }
 
+    #[inline]
     pub(crate) fn span_offset(&self, span: u32) -> u64 {
         self.layout.spans_at + u64::from(span) * SPAN
     }

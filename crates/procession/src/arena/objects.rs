@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use super::Arena;
 use super::blocks::{self, Tag};
 use super::records::Record;
-use super::{storage, sweep};
+use super::{account, storage, sweep};
 use crate::os::futex;
 use crate::rules::{self, Rule};
 use crate::{Error, Result};
@@ -90,9 +90,11 @@ impl Kind {
         all.into_iter().find(|kind| *kind as u8 == byte)
     }
 
-    /// Whether the locks of such an object are taken by the library's own code alone, for a moment.
+    /// Whether the locks of such an object are taken by the library's own code alone, for a moment or as long
+    /// as a closure takes. Code in the middle of a change could not bear that another begins one.
     pub(crate) fn is_inside(self) -> bool {
-        matches!(self, Kind::Queue | Kind::JoinableQueue | Kind::Dict | Kind::List | Kind::PoolCore)
+        use Kind::{Dict, JoinableQueue, List, PoolCore, Queue, Semaphore, Value};
+        matches!(self, Queue | JoinableQueue | Dict | List | Value | Semaphore | PoolCore)
     }
 
     /// What synchronizes, and plain shared data, besides [`Kind::Lock`].
@@ -137,7 +139,8 @@ pub(crate) struct Object {
     name: [AtomicU64; 12],
     /// Words in which [`GONE`] is set when the object is freed, as offsets: see [`Object::tell`].
     obituaries: [AtomicU64; 2],
-    _rest: [AtomicU64; 2],
+    /// In which spans it may have blocks: one bit for every 128th span, set before the tag.
+    spans: [AtomicU64; 2],
 }
 
 /// In a word that an object names in its obituaries: the object is no more.
@@ -237,6 +240,26 @@ impl Object {
         self.embedded.load(Ordering::SeqCst) != 0
     }
 
+    /// Notes that the object is to have a block in a span.
+    #[inline]
+    pub(super) fn see_to_span(&self, span: u32) {
+        let (word, mask) = self.bit_of_span(span);
+        if word.load(Ordering::Relaxed) & mask == 0 {
+            word.fetch_or(mask, Ordering::AcqRel);
+        }
+    }
+
+    /// Whether the object may have blocks in a span.
+    pub(super) fn may_be_in(&self, span: u32) -> bool {
+        let (word, mask) = self.bit_of_span(span);
+        word.load(Ordering::Acquire) & mask != 0
+    }
+
+    #[inline]
+    fn bit_of_span(&self, span: u32) -> (&AtomicU64, u64) {
+        (&self.spans[(span / 64 % 2) as usize], 1 << (span % 64))
+    }
+
     /// Notes that a handle moved: called after the destination holds it, before the source lets go.
     pub(crate) fn touch(&self) {
         // ORDERING: SeqCst, see the proof in `collect.rs`.
@@ -275,7 +298,8 @@ impl Object {
     }
 
     fn clear(&self) {
-        for word in self.blocks.iter().chain(&self.body).chain(&self.name).chain(&self.obituaries) {
+        let words = self.blocks.iter().chain(&self.body).chain(&self.name).chain(&self.obituaries);
+        for word in words.chain(&self.spans) {
             word.store(0, Ordering::Relaxed);
         }
         for word in [&self.embedded, &self.touched, &self.creator, &self.partner, &self.name_len] {
@@ -290,6 +314,13 @@ pub(crate) fn check_name(name: &str) -> Result<()> {
         return Ok(());
     }
     Err(Error::InvalidArgument(format!("a name may have {NAME} bytes and this one has {}", name.len())))
+}
+
+/// Whether the next object may be one of the last that fit.
+pub(crate) fn is_crowded(arena: &Arena) -> bool {
+    let (header, all) = (arena.header(), arena.layout.objects);
+    header.objects_used.load(Ordering::Relaxed) >= all
+        && header.objects_from.load(Ordering::Relaxed) > all / 8 * 7
 }
 
 /// Makes an object that the process `slot` holds. `fill` sees it before anybody else can.
@@ -339,8 +370,9 @@ fn claim(arena: &Arena, record: &Record, slot: u32, kind: Kind) -> Result<(u32, 
     }
     record.object_intent.store(0, Ordering::Release);
     Err(Error::Full(format!(
-        "the family has {} objects, which is the most it can have",
-        arena.layout.objects
+        "the family has {} objects, which is the most it can have:{}",
+        arena.layout.objects,
+        account::of_objects(arena)
     )))
 }
 

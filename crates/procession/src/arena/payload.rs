@@ -88,8 +88,21 @@ pub(crate) fn unpack<T: Message>(arena: &Arena, at: u64) -> Result<T> {
 
 /// The bytes of the payload at `at`.
 pub(crate) fn contents(arena: &Arena, at: u64) -> Result<&'static [u8]> {
-    let (len, _) = header(arena, at).ok_or_else(|| Error::Message("a damaged message".into()))?;
-    Ok(arena.bytes(at + HEADER, len))
+    let len = header(arena, at).and_then(|(len, handles)| {
+        let (start, size) = blocks::around(arena, at)?;
+        (start == at && trailer(len) + 8 * handles <= size).then_some(len)
+    });
+    Ok(arena.bytes(at + HEADER, len.ok_or_else(|| Error::Message("a damaged message".into()))?))
+}
+
+/// Where the handles stand in a block, when that many bytes come before them.
+fn trailer(len: u64) -> u64 {
+    HEADER + len.next_multiple_of(8)
+}
+
+/// Whether the payload at `at` carries handles.
+pub(crate) fn has_handles(arena: &Arena, at: u64) -> bool {
+    at != 0 && header(arena, at).is_some_and(|(_, handles)| handles > 0)
 }
 
 /// Length and number of handles, checked against the arena's end.
@@ -111,12 +124,11 @@ fn header(arena: &Arena, at: u64) -> Option<(u64, u64)> {
 /// freed meanwhile: then what is read is stale, and marking too much does no harm.
 pub(crate) fn for_each_handle(arena: &Arena, at: u64, size: u64, f: &mut impl FnMut(Id)) {
     let Some((len, handles)) = header(arena, at) else { return };
-    let trailer = HEADER + len.next_multiple_of(8);
-    if trailer + 8 * handles > size {
+    if trailer(len) + 8 * handles > size {
         return;
     }
     for i in 0..handles {
         // SAFETY: `header` checked the range; the offset is a multiple of 8.
-        f(Id(unsafe { arena.at::<AtomicU64>(at + trailer + 8 * i) }.load(Ordering::Acquire)));
+        f(Id(unsafe { arena.at::<AtomicU64>(at + trailer(len) + 8 * i) }.load(Ordering::Acquire)));
     }
 }

@@ -4,9 +4,10 @@
 
 use std::sync::atomic::Ordering;
 
-use super::Arena;
-use super::blocks::{self, NOBODY, Tag, Use, blocks_in};
-use super::objects::{self, SUPERVISOR};
+use super::blocks::{self, CLASSES, NOBODY, Tag, Use, blocks_in};
+use super::layout::SPAN;
+use super::objects::{self, Id, SUPERVISOR};
+use super::{Arena, payload};
 use crate::rules::{self, Rule};
 
 /// Lets go every object of the dead process `slot`, and ends what its threads were doing to some.
@@ -27,6 +28,31 @@ pub(crate) fn objects(arena: &Arena, slot: u32) -> bool {
     collect
 }
 
+/// Calls `f` with every object to which a block of the dead process `slot` carries a handle: an argument, or a
+/// message, that was on its way to the process or that it was about to send.
+pub(crate) fn for_each_carried(arena: &Arena, slot: u32, f: &mut impl FnMut(Id)) {
+    let carries = |tag: Tag| tag.has_handles() && tag.same_owner(Tag::process(slot));
+    arena.touched_spans(slot).for_each(|span| {
+        if span >= arena.layout.spans {
+            return;
+        }
+        match arena.span_use(span) {
+            Use::Small { class, .. } => {
+                for index in 0..blocks_in(class) {
+                    if carries(Tag(arena.tag(span, index).load(Ordering::Acquire))) {
+                        let at = arena.block_offset(span, class, index);
+                        payload::for_each_handle(arena, at, CLASSES[class as usize].into(), f);
+                    }
+                }
+            }
+            Use::Head { tag, spans } if carries(tag) => {
+                payload::for_each_handle(arena, arena.span_offset(span), u64::from(spans) * SPAN, f);
+            }
+            _ => {}
+        }
+    });
+}
+
 /// Frees every block and run that belongs to the dead process `slot`, and gives its spans up. Says
 /// whether the collector should look.
 pub(crate) fn blocks(arena: &Arena, slot: u32) -> bool {
@@ -42,31 +68,75 @@ pub(crate) fn blocks(arena: &Arena, slot: u32) -> bool {
     collect
 }
 
-/// Frees small spans that lost their owner while others had blocks in them, and are empty now; counts the
-/// spans in runs that are kept. Only the supervisor does this.
-pub(crate) fn empty_orphans(arena: &Arena) {
-    let mut kept = 0;
-    for span in arena.spans_in_use() {
-        if let Use::Head { tag: Tag::FREE, spans } = arena.span_use(span) {
-            kept += spans;
-        }
-        if let Use::Small { by: NOBODY, class } = arena.span_use(span)
-            && is_empty(arena, span, class)
-            // CRASH: main gives it back to nobody (`after_supervisor`).
-            && arena.move_span(span, Use::Small { by: NOBODY, class }, Use::Small { by: SUPERVISOR, class })
-        {
-            // Only its owner takes blocks from a span, so now that we own it, empty stays empty.
-            release_small(arena, span, class);
-        }
+/// Gives small spans that nobody owns, and that are empty, back to the kernel, in the name of process `by`, or
+/// of the supervisor. Says how many.
+pub(super) fn empty_orphans(arena: &Arena, by: u32) -> u32 {
+    let all = arena.spans_in_use();
+    all.filter(|&span| empty_orphan(arena, by, span)).count() as u32
+}
+
+/// How many spans without an owner the supervisor looks at after a death.
+const TIDIED: usize = 512;
+
+/// What the supervisor does when a child has ended: counts the spans in runs that are kept, and gives some
+/// empty spans back, from `from` on.
+pub(crate) fn tidy(arena: &Arena, from: &mut u32) {
+    recount_kept(arena);
+    let used = arena.spans_in_use().end;
+    let orphans = (0..used).map(|i| (*from + i) % used).filter(|&span| is_orphan(arena, span));
+    let mut last = *from;
+    for span in orphans.take(TIDIED) {
+        last = span;
+        empty_orphan(arena, SUPERVISOR, span);
     }
-    arena.header().kept_spans.store(kept, Ordering::Relaxed);
+    *from = last;
+}
+
+fn is_orphan(arena: &Arena, span: u32) -> bool {
+    matches!(arena.span_use(span), Use::Small { by: NOBODY, .. })
+}
+
+fn empty_orphan(arena: &Arena, by: u32, span: u32) -> bool {
+    let Use::Small { by: NOBODY, class } = arena.span_use(span) else { return false };
+    if !is_empty(arena, span, class) {
+        return false;
+    }
+    if by != SUPERVISOR {
+        arena.touched_spans(by).see_to(span);
+    }
+    // Only its owner takes blocks from a span: when it is ours, empty stays empty.
+    arena.move_span(span, Use::Small { by: NOBODY, class }, Use::Small { by, class })
+        && leave(arena, by, span, class)
+}
+
+/// Gives a small span of `by` up: to the kernel if it is empty, to nobody if not. Says whether it was empty.
+pub(super) fn leave(arena: &Arena, by: u32, span: u32, class: u8) -> bool {
+    // CRASH: until it is moved it is `by`'s, and left by recovery in the same way (`sweep_small`,
+    // `after_supervisor`).
+    let empty = is_empty(arena, span, class);
+    if empty {
+        arena.punch(arena.span_offset(span), super::layout::SPAN);
+    }
+    let to = if empty { Use::Free } else { Use::Small { by: NOBODY, class } };
+    arena.move_span(span, Use::Small { by, class }, to);
+    empty
+}
+
+/// Counts the spans in runs that are kept.
+pub(super) fn recount_kept(arena: &Arena) {
+    let kept = arena.spans_in_use().map(|span| match arena.span_use(span) {
+        Use::Head { tag: Tag::FREE, spans } => spans,
+        _ => 0,
+    });
+    arena.header().kept_spans.store(kept.sum(), Ordering::Relaxed);
 }
 
 /// Frees every block that belongs to an object, in the name of process `by`. Says whether the
 /// collector should look.
 pub(super) fn belongings(arena: &Arena, by: u32, object: u32) -> bool {
     let (owner, mut collect) = (Tag::object(object), false);
-    for span in arena.spans_in_use() {
+    let owned = arena.object(object);
+    for span in arena.spans_in_use().filter(|&span| owned.may_be_in(span)) {
         match arena.span_use(span) {
             Use::Small { class, .. } => collect |= sweep_tags(arena, span, class, owner).1,
             Use::Head { tag, .. } if tag.same_owner(owner) => {
@@ -83,16 +153,6 @@ pub(super) fn is_empty(arena: &Arena, span: u32, class: u8) -> bool {
     (0..blocks_in(class)).all(|index| arena.tag(span, index).load(Ordering::Acquire) == Tag::FREE.0)
 }
 
-/// Gives up a small span that the supervisor owns.
-fn release_small(arena: &Arena, span: u32, class: u8) {
-    let empty = is_empty(arena, span, class);
-    if empty {
-        arena.punch(arena.span_offset(span), super::layout::SPAN);
-    }
-    let to = if empty { Use::Free } else { Use::Small { by: NOBODY, class } };
-    arena.move_span(span, Use::Small { by: SUPERVISOR, class }, to);
-}
-
 /// Ends what a dead supervisor was doing: freeing objects and spans that nobody held.
 pub(crate) fn after_supervisor(arena: &Arena) {
     for index in 0..arena.header().objects_used.load(Ordering::Acquire).min(arena.layout.objects) {
@@ -101,7 +161,7 @@ pub(crate) fn after_supervisor(arena: &Arena) {
     for span in arena.spans_in_use() {
         match arena.span_use(span) {
             Use::Leaving { by: SUPERVISOR, spans } => blocks::finish_free_run(arena, span, spans),
-            Use::Small { by: SUPERVISOR, class } => release_small(arena, span, class),
+            Use::Small { by: SUPERVISOR, class } => _ = leave(arena, SUPERVISOR, span, class),
             _ => {}
         }
     }
@@ -129,13 +189,11 @@ fn sweep_span(arena: &Arena, span: u32, slot: u32) -> bool {
 
 fn sweep_small(arena: &Arena, span: u32, by: u32, class: u8, slot: u32) -> bool {
     let (empty, collect) = sweep_tags(arena, span, class, Tag::process(slot));
-    if by == slot {
-        // Nobody else takes blocks from this span, so one that is empty stays so.
-        let to = if empty { Use::Free } else { Use::Small { by: NOBODY, class } };
-        if empty {
-            arena.punch(arena.span_offset(span), super::layout::SPAN);
-        }
-        arena.move_span(span, Use::Small { by, class }, to);
+    match by {
+        // The supervisor's: an earlier recovery has died here.
+        _ if by == slot || by == SUPERVISOR => _ = leave(arena, by, span, class),
+        NOBODY if empty => _ = empty_orphan(arena, SUPERVISOR, span),
+        _ => {}
     }
     collect
 }

@@ -13,7 +13,7 @@ use super::Arena;
 use super::blocks::{self, HEADER, Tag};
 use super::records::{Chunk, Record};
 use super::{heap, member};
-use crate::os::process;
+use crate::os::{deaths, process};
 use crate::{Error, Result};
 
 /// The calling thread, as the arena knows it.
@@ -113,8 +113,15 @@ pub(crate) fn strike_if(entry: Entry, release: impl FnOnce(u32) -> bool) -> bool
 }
 
 /// What lock words say when the calling thread holds them; 0 when it has no record (any more).
+#[inline]
 pub(crate) fn owner() -> u32 {
     ME.with(|me| me.owner.get())
+}
+
+/// Whether the calling thread has the process's home record, which one thread at a time has.
+#[inline]
+pub(crate) fn is_home() -> bool {
+    owner() == member::slot() + 1
 }
 
 /// The entry of the calling thread's journal that names `lock`.
@@ -170,10 +177,15 @@ impl Me {
         let arena = member::arena()?;
         let id = take_record(arena)?;
         let record = arena.record(id);
-        record.thread.store(process::thread_id(), Ordering::Release);
+        let thread = process::thread_id();
+        record.thread.store(thread, Ordering::Release);
         self.record.set(record);
         self.owner.set(id + 1);
         record.stop.store(u64::MAX, Ordering::Relaxed);
+        // A further thread of a child, whose stack Rust's runtime has not been told to watch.
+        if !member::is_main() && thread != arena.slot(member::slot()).pid.load(Ordering::Relaxed) {
+            deaths::guard_this_thread();
+        }
         self.next.set(&raw const record.held[0]);
         if GIVE_BACK.try_with(|_| ()).is_err() {
             LATE.lock().unwrap_or_else(|e| e.into_inner()).push(id);

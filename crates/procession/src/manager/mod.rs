@@ -17,12 +17,15 @@
 //! # Ok::<(), procession::Error>(())
 //! ```
 
+mod named;
 mod names;
 
+pub use named::Named;
+
 use crate::queue::{JoinableQueue, Queue};
-use crate::state::{Dict, List};
-use crate::{Error, Lock, Message, Result};
-use names::Entry;
+use crate::state::{Array, Dict, List, Value};
+use crate::sync::{Barrier, Condvar, Event, Latch, Lock, Mutex, Plain, RLock, RwLock, Semaphore};
+use crate::{Message, Result};
 
 /// Makes what processes share, and finds what has a name.
 ///
@@ -30,7 +33,7 @@ use names::Entry;
 /// lives until it is [removed](Manager::remove), or the family ends.
 ///
 /// There is no manager process. Everything lies in the family's shared memory, so nothing has to be asked, and
-/// nothing can be killed that others need.
+/// nothing can be killed that others need. Of everything with a name, the name shows in reports and errors.
 ///
 /// # If a process dies
 ///
@@ -67,6 +70,13 @@ impl Manager {
     ///
     /// # Errors
     /// As [`Dict::new`].
+    ///
+    /// ```
+    /// let manager = procession::Manager::new()?;
+    /// let dict = manager.dict::<String, u32>()?;
+    /// assert!(dict.is_empty());
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn dict<K, V>(&self) -> Result<Dict<K, V>> {
         match self.home {
             Home::Family => Dict::new(),
@@ -77,19 +87,47 @@ impl Manager {
     ///
     /// # Errors
     /// As [`List::new`].
+    ///
+    /// ```
+    /// let manager = procession::Manager::new()?;
+    /// manager.list()?.push(1)?;
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn list<T>(&self) -> Result<List<T>> {
         match self.home {
             Home::Family => List::new(),
         }
     }
 
-    /// A new [`Lock`] without a name.
+    /// A new [`Value`] without a name of this value.
     ///
     /// # Errors
-    /// As [`Lock::new`].
-    pub fn lock(&self) -> Result<Lock> {
+    /// As [`Value::new`].
+    ///
+    /// ```
+    /// let manager = procession::Manager::new()?;
+    /// assert_eq!(manager.value("text".to_string())?.get()?, "text");
+    /// # Ok::<(), procession::Error>(())
+    /// ```
+    pub fn value<T: Message>(&self, value: T) -> Result<Value<T>> {
         match self.home {
-            Home::Family => Lock::new(),
+            Home::Family => Value::new(value),
+        }
+    }
+
+    /// A new [`Array`] without a name of `len` zeros.
+    ///
+    /// # Errors
+    /// As [`Array::new`].
+    ///
+    /// ```
+    /// let manager = procession::Manager::new()?;
+    /// assert_eq!(manager.array::<u32>(10)?.len(), 10);
+    /// # Ok::<(), procession::Error>(())
+    /// ```
+    pub fn array<T: Plain>(&self, len: usize) -> Result<Array<T>> {
+        match self.home {
+            Home::Family => Array::new(len),
         }
     }
 
@@ -97,6 +135,12 @@ impl Manager {
     ///
     /// # Errors
     /// As [`Queue::bounded`].
+    ///
+    /// ```
+    /// let manager = procession::Manager::new()?;
+    /// manager.queue(10)?.put(1)?;
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn queue<T>(&self, capacity: usize) -> Result<Queue<T>> {
         match self.home {
             Home::Family => Queue::bounded(capacity),
@@ -107,9 +151,162 @@ impl Manager {
     ///
     /// # Errors
     /// As [`JoinableQueue::bounded`].
+    ///
+    /// ```
+    /// let manager = procession::Manager::new()?;
+    /// manager.joinable_queue(10)?.put(1)?;
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn joinable_queue<T>(&self, capacity: usize) -> Result<JoinableQueue<T>> {
         match self.home {
             Home::Family => JoinableQueue::bounded(capacity),
+        }
+    }
+
+    /// A new [`Lock`] without a name.
+    ///
+    /// # Errors
+    /// As [`Lock::new`].
+    ///
+    /// ```
+    /// let manager = procession::Manager::new()?;
+    /// let lock = manager.lock()?;
+    /// let _held = lock.lock()?;
+    /// # Ok::<(), procession::Error>(())
+    /// ```
+    pub fn lock(&self) -> Result<Lock> {
+        match self.home {
+            Home::Family => Lock::new(),
+        }
+    }
+
+    /// A new [`RLock`] without a name.
+    ///
+    /// # Errors
+    /// As [`RLock::new`].
+    ///
+    /// ```
+    /// let manager = procession::Manager::new()?;
+    /// let lock = manager.rlock()?;
+    /// let _held = lock.lock()?;
+    /// # Ok::<(), procession::Error>(())
+    /// ```
+    pub fn rlock(&self) -> Result<RLock> {
+        match self.home {
+            Home::Family => RLock::new(),
+        }
+    }
+
+    /// A new [`Mutex`] without a name of this value.
+    ///
+    /// # Errors
+    /// As [`Mutex::new`].
+    ///
+    /// ```
+    /// let manager = procession::Manager::new()?;
+    /// *manager.mutex(1)?.lock()? += 1;
+    /// # Ok::<(), procession::Error>(())
+    /// ```
+    pub fn mutex<T: Plain>(&self, value: T) -> Result<Mutex<T>> {
+        match self.home {
+            Home::Family => Mutex::new(value),
+        }
+    }
+
+    /// A new [`RwLock`] without a name of this value.
+    ///
+    /// # Errors
+    /// As [`RwLock::new`].
+    ///
+    /// ```
+    /// let manager = procession::Manager::new()?;
+    /// assert_eq!(*manager.rwlock(1)?.read()?, 1);
+    /// # Ok::<(), procession::Error>(())
+    /// ```
+    pub fn rwlock<T: Plain>(&self, value: T) -> Result<RwLock<T>> {
+        match self.home {
+            Home::Family => RwLock::new(value),
+        }
+    }
+
+    /// A new [`Semaphore`] without a name of so many permits.
+    ///
+    /// # Errors
+    /// As [`Semaphore::new`].
+    ///
+    /// ```
+    /// let manager = procession::Manager::new()?;
+    /// let semaphore = manager.semaphore(2)?;
+    /// let _permit = semaphore.acquire()?;
+    /// # Ok::<(), procession::Error>(())
+    /// ```
+    pub fn semaphore(&self, permits: u32) -> Result<Semaphore> {
+        match self.home {
+            Home::Family => Semaphore::new(permits),
+        }
+    }
+
+    /// A new [`Event`] without a name.
+    ///
+    /// # Errors
+    /// As [`Event::new`].
+    ///
+    /// ```
+    /// let manager = procession::Manager::new()?;
+    /// manager.event()?.set()?;
+    /// # Ok::<(), procession::Error>(())
+    /// ```
+    pub fn event(&self) -> Result<Event> {
+        match self.home {
+            Home::Family => Event::new(),
+        }
+    }
+
+    /// A new [`Condvar`] without a name.
+    ///
+    /// # Errors
+    /// As [`Condvar::new`].
+    ///
+    /// ```
+    /// let manager = procession::Manager::new()?;
+    /// manager.condvar()?.notify_all()?;
+    /// # Ok::<(), procession::Error>(())
+    /// ```
+    pub fn condvar(&self) -> Result<Condvar> {
+        match self.home {
+            Home::Family => Condvar::new(),
+        }
+    }
+
+    /// A new [`Barrier`] without a name for so many parties.
+    ///
+    /// # Errors
+    /// As [`Barrier::new`].
+    ///
+    /// ```
+    /// let manager = procession::Manager::new()?;
+    /// manager.barrier(1)?.wait()?;
+    /// # Ok::<(), procession::Error>(())
+    /// ```
+    pub fn barrier(&self, parties: u32) -> Result<Barrier> {
+        match self.home {
+            Home::Family => Barrier::new(parties),
+        }
+    }
+
+    /// A new [`Latch`] without a name that opens after so many reports.
+    ///
+    /// # Errors
+    /// As [`Latch::new`].
+    ///
+    /// ```
+    /// let manager = procession::Manager::new()?;
+    /// manager.latch(1)?.count_down()?;
+    /// # Ok::<(), procession::Error>(())
+    /// ```
+    pub fn latch(&self, count: u32) -> Result<Latch> {
+        match self.home {
+            Home::Family => Latch::new(count),
         }
     }
 
@@ -163,80 +360,5 @@ impl Manager {
         match self.home {
             Home::Family => Ok(names::of_family::<()>()?.remove(name)?.is_some()),
         }
-    }
-}
-
-/// A name: see [`Manager::named`].
-///
-/// Each of its functions gives what has the name, and makes it if nothing has. Whoever comes first makes it,
-/// and all get the same. It is an error when the name belongs to something of another type, also if only the
-/// types of keys or items differ. How large a queue is to be is said by who makes it.
-#[derive(Clone, Copy, Debug)]
-pub struct Named<'a> {
-    manager: &'a Manager,
-    name: &'a str,
-}
-
-impl Named<'_> {
-    /// The [`Dict`] of this name.
-    ///
-    /// # Errors
-    /// [`Error::InvalidArgument`] when the name is empty, or belongs to something else; as [`Dict::new`].
-    pub fn dict<K: 'static, V: 'static>(&self) -> Result<Dict<K, V>> {
-        self.find_or_make(Manager::dict)
-    }
-
-    /// The [`List`] of this name.
-    ///
-    /// # Errors
-    /// As [`dict`](Named::dict).
-    pub fn list<T: 'static>(&self) -> Result<List<T>> {
-        self.find_or_make(Manager::list)
-    }
-
-    /// The [`Lock`] of this name.
-    ///
-    /// # Errors
-    /// As [`dict`](Named::dict).
-    pub fn lock(&self) -> Result<Lock> {
-        self.find_or_make(Manager::lock)
-    }
-
-    /// The [`Queue`] of this name, for at most `capacity` items if it is new.
-    ///
-    /// # Errors
-    /// As [`dict`](Named::dict), and as [`Queue::bounded`].
-    pub fn queue<T: 'static>(&self, capacity: usize) -> Result<Queue<T>> {
-        self.find_or_make(|manager| manager.queue(capacity))
-    }
-
-    /// The [`JoinableQueue`] of this name, for at most `capacity` items if it is new.
-    ///
-    /// # Errors
-    /// As [`dict`](Named::dict), and as [`JoinableQueue::bounded`].
-    pub fn joinable_queue<T: 'static>(&self, capacity: usize) -> Result<JoinableQueue<T>> {
-        self.find_or_make(|manager| manager.joinable_queue(capacity))
-    }
-
-    fn find_or_make<X: Message>(&self, make: impl FnOnce(&Manager) -> Result<X>) -> Result<X> {
-        if self.name.is_empty() {
-            return Err(Error::InvalidArgument("a name has at least one character".into()));
-        }
-        let names = match self.manager.home {
-            Home::Family => names::of_family::<X>()?,
-        };
-        let found = match names.get(self.name)? {
-            Some(found) => found,
-            // Of two that make one at the same time one finds the other's, and drops its own.
-            None => {
-                let made = Entry::new(make(self.manager)?);
-                names.get_or_insert_with(self.name, || made)?
-            }
-        };
-        let (type_name, name) = (found.type_name, self.name);
-        found.object.ok_or_else(|| {
-            let wanted = std::any::type_name::<X>();
-            Error::InvalidArgument(format!("`{name}` is the name of a {type_name}, and not of a {wanted}"))
-        })
     }
 }

@@ -33,6 +33,7 @@ pub(super) fn of_family<X>() -> Result<Dict<String, Entry<X>>> {
         match names.load(Ordering::SeqCst) {
             0 => {
                 let made = Dict::<String, Entry<X>>::new()?;
+                made.object().set_name("all names");
                 // From here on only the collector frees it.
                 made.object().touch();
                 // CRASH: before this the dict goes with us; from then on the header holds it.

@@ -8,7 +8,7 @@ use std::ptr::NonNull;
 use std::sync::atomic::Ordering;
 
 use crate::arena::handle::Handle;
-use crate::arena::objects::Kind;
+use crate::arena::objects::{Kind, check_name};
 use crate::arena::storage::{self, Data};
 use crate::arena::{Arena, member};
 use crate::os::clock::Deadline;
@@ -76,18 +76,39 @@ impl<T: Plain> Array<T> {
     /// # Ok::<(), procession::Error>(())
     /// ```
     pub fn new(len: usize) -> Result<Array<T>> {
-        Array::make(len, |_, _| {})
+        Array::named("", len)
+    }
+
+    /// Makes an array of `len` zeros with a name of at most 95 bytes, which reports and `Debug` show.
+    ///
+    /// # Errors
+    /// As [`Array::new`]; and when the name is too long.
+    ///
+    /// ```
+    /// let prices = procession::state::Array::<f64>::named("prices", 10)?;
+    /// assert_eq!(prices.name(), "prices");
+    /// # Ok::<(), procession::Error>(())
+    /// ```
+    pub fn named(name: &str, len: usize) -> Result<Array<T>> {
+        Array::make(name, len, |_, _| {})
     }
 
     /// Makes an array of these values.
     ///
     /// # Errors
     /// As [`Array::new`].
+    ///
+    /// ```
+    /// let array = procession::state::Array::from_slice(&[0.5, 1.5])?;
+    /// assert_eq!(array.lock()?.iter().sum::<f64>(), 2.0);
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn from_slice(values: &[T]) -> Result<Array<T>> {
-        Array::make(values.len(), |arena, data| arena.write(data.offset, bytemuck::cast_slice(values)))
+        Array::make("", values.len(), |arena, data| arena.write(data.offset, bytemuck::cast_slice(values)))
     }
 
-    fn make(len: usize, fill: impl FnOnce(&Arena, Data)) -> Result<Array<T>> {
+    fn make(name: &str, len: usize, fill: impl FnOnce(&Arena, Data)) -> Result<Array<T>> {
+        check_name(name)?;
         if size_of::<T>() == 0 {
             return Err(Error::InvalidArgument("an array of values without a size holds nothing".into()));
         }
@@ -95,7 +116,7 @@ impl<T: Plain> Array<T> {
         let bytes = (len as u64).saturating_mul(size_of::<T>() as u64);
         let room = storage::make(arena, bytes, align_of::<T>() as u64)?;
         fill(arena, room.1);
-        Array::of(storage::create::<ArrayBody>(&[room], |_| {})?)
+        Array::of(storage::create::<ArrayBody>(&[room], |object| object.set_name(name))?)
     }
 }
 
@@ -111,12 +132,32 @@ impl<T> Array<T> {
         Ok(Array { first: storage::pointer(arena, data).cast(), len, handle })
     }
 
+    /// The name it was made with, or the empty string.
+    ///
+    /// ```
+    /// assert_eq!(procession::state::Array::<u8>::new(1)?.name(), "");
+    /// # Ok::<(), procession::Error>(())
+    /// ```
+    pub fn name(&self) -> String {
+        self.handle.object().name()
+    }
+
     /// How many elements it has.
+    ///
+    /// ```
+    /// assert_eq!(procession::state::Array::from_slice(b"abc")?.len(), 3);
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn len(&self) -> usize {
         self.len
     }
 
     /// Whether it has none.
+    ///
+    /// ```
+    /// assert!(procession::state::Array::<u8>::new(0)?.is_empty());
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
@@ -125,7 +166,10 @@ impl<T> Array<T> {
     fn body(&self) -> &'static LockBody {
         self.handle.body()
     }
+}
 
+// Only of what is plain: a handle may arrive as one to any type of this size.
+impl<T: Plain> Array<T> {
     /// Takes the array's lock, and waits for it as long as it takes.
     ///
     /// # Errors
@@ -133,6 +177,13 @@ impl<T> Array<T> {
     /// * [`LockError::Deadlock`]: this thread holds it already, or those who hold what it waits for wait
     ///   for this thread.
     /// * [`LockError::Unusable`]: in a plain fork of a member of the family.
+    ///
+    /// ```
+    /// let array = procession::state::Array::from_slice(&[3, 1, 2])?;
+    /// array.lock()?.sort();
+    /// assert_eq!(*array.lock()?, [1, 2, 3]);
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     #[inline]
     pub fn lock(&self) -> Result<ArrayGuard<'_, T>, LockError> {
         match taking::take(self.body(), self.handle.hot_offset()) {
@@ -142,7 +193,7 @@ impl<T> Array<T> {
     }
 
     lock_forms! {
-        ArrayGuard<'_, T>, "the array's lock",
+        ArrayGuard<'_, T>, "the array's lock", "procession::state::Array::<u8>::new(1)",
         [lock, try_lock, lock_timeout, lock_deadline],
         [lock_or_recover, try_lock_or_recover, lock_or_recover_timeout, lock_or_recover_deadline]
     }
@@ -154,7 +205,7 @@ impl<T> Array<T> {
 }
 
 impl<T> ArrayGuard<'_, T> {
-    guard_news!();
+    guard_news!("procession::state::Array::<u8>::new(1)", lock, lock_or_recover);
 }
 
 impl<T> Deref for ArrayGuard<'_, T> {

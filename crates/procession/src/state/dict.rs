@@ -102,11 +102,22 @@ impl<K, V> Dict<K, V> {
     }
 
     /// How many entries there are. A snapshot.
+    ///
+    /// ```
+    /// let dict = procession::Dict::from_entries([(1, "one".to_string())])?;
+    /// assert_eq!(dict.len(), 1);
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn len(&self) -> usize {
         self.map.len() as usize
     }
 
     /// Whether there are no entries. A snapshot.
+    ///
+    /// ```
+    /// assert!(procession::Dict::<u8, u8>::new()?.is_empty());
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -123,9 +134,7 @@ impl<K, V> Dict<K, V> {
     /// # Ok::<(), procession::Error>(())
     /// ```
     pub fn clear(&self) -> Result<()> {
-        (0..Map::PARTS).try_for_each(|part| self.map.clear_part(part))?;
-        self.map.trim();
-        Ok(())
+        self.map.clear()
     }
 }
 
@@ -219,11 +228,12 @@ impl<K: Message + Eq + Hash, V: Message> Dict<K, V> {
     /// gives.
     ///
     /// Inside of `change` the same dict can be looked at, but not changed, copied or gone through. Other dicts
-    /// can, also one that is the value; who changes two at once in different orders may wait for ever, as
-    /// with any two locks.
+    /// can, also one that is the value. When two processes change two of them in opposite orders, one of them is
+    /// told so, as with any two [locks](crate::sync#deadlocks).
     ///
     /// # Errors
     /// As [`get`](Dict::get) and [`insert`](Dict::insert); then the old value stays.
+    /// [`LockError::Deadlock`](crate::sync::LockError::Deadlock) when the wait for others closes a cycle.
     ///
     /// # If a process dies, or the closure panics
     /// The old value stays.
@@ -305,7 +315,7 @@ impl<K: Message + Eq + Hash, V: Message> Dict<K, V> {
             encoded(&new, |new| {
                 key.with_key(|key| {
                     self.map.with_entry(key, |entry| {
-                        let same = entry.value() == Some(current);
+                        let same = entry.value()? == Some(current);
                         if same {
                             drop(entry.put(new)?);
                         }
@@ -335,7 +345,7 @@ impl<K: Message + Eq + Hash, V: Message> Dict<K, V> {
         Ok(())
     }
 
-    /// Goes through all entries, in no particular order.
+    /// Goes through all entries, in no particular order; so does `for entry in &dict`.
     ///
     /// Each of the 32 parts is copied at one moment, when its turn comes. So an entry that is there all the time
     /// comes exactly once; one that is put in or taken out meanwhile may come or not; and no entry comes with
@@ -363,6 +373,17 @@ impl<K: Message + Eq + Hash, V: Message> Dict<K, V> {
     /// ```
     pub fn keys(&self) -> Keys<K, V> {
         Keys(self.iter())
+    }
+
+    /// Goes through all values: as [`iter`](Dict::iter).
+    ///
+    /// ```
+    /// let dict = procession::Dict::from_entries([(1, "one".to_string())])?;
+    /// assert_eq!(dict.values().collect::<Result<Vec<_>, _>>()?, ["one"]);
+    /// # Ok::<(), procession::Error>(())
+    /// ```
+    pub fn values(&self) -> Values<K, V> {
+        Values(self.iter())
     }
 
     /// A copy of all entries: as [`iter`](Dict::iter).
@@ -473,6 +494,28 @@ impl<K: Message, V: Message> Iterator for Keys<K, V> {
 
     fn next(&mut self) -> Option<Result<K>> {
         Some(self.0.next()?.map(|(key, _)| key))
+    }
+}
+
+/// Goes through the values of a [`Dict`]: see [`Dict::values`].
+#[derive(Debug)]
+pub struct Values<K, V>(Iter<K, V>);
+
+impl<K: Message, V: Message> Iterator for Values<K, V> {
+    type Item = Result<V>;
+
+    fn next(&mut self) -> Option<Result<V>> {
+        Some(self.0.next()?.map(|(_, value)| value))
+    }
+}
+
+impl<K: Message + Eq + Hash, V: Message> IntoIterator for &Dict<K, V> {
+    type Item = Result<(K, V)>;
+    type IntoIter = Iter<K, V>;
+
+    /// As [`Dict::iter`].
+    fn into_iter(self) -> Iter<K, V> {
+        self.iter()
     }
 }
 

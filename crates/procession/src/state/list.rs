@@ -64,11 +64,22 @@ impl<T> List<T> {
     }
 
     /// How many items there are. A snapshot; 0 in a plain fork of a member of the family.
+    ///
+    /// ```
+    /// let list = procession::state::List::from_items([1, 2])?;
+    /// assert_eq!(list.len(), 2);
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn len(&self) -> usize {
         self.sequence.len().unwrap_or(0) as usize
     }
 
     /// Whether there are no items. A snapshot.
+    ///
+    /// ```
+    /// assert!(procession::state::List::<u8>::new()?.is_empty());
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -94,6 +105,12 @@ impl<T: Message> List<T> {
     ///
     /// # Errors
     /// As [`new`](List::new) and [`push`](List::push).
+    ///
+    /// ```
+    /// let list = procession::state::List::from_items(["a".to_string()])?;
+    /// assert_eq!(list.to_vec()?, ["a"]);
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn from_items(items: impl IntoIterator<Item = T>) -> Result<List<T>> {
         let list = List::new()?;
         list.extend(items)?;
@@ -120,6 +137,13 @@ impl<T: Message> List<T> {
     ///
     /// # Errors
     /// As [`push`](List::push).
+    ///
+    /// ```
+    /// let list = procession::state::List::from_items([2])?;
+    /// list.push_front(1)?;
+    /// assert_eq!(list.to_vec()?, [1, 2]);
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn push_front(&self, item: T) -> Result<()> {
         encoded(&item, |item| self.sequence.push(End::Front, item))
     }
@@ -143,6 +167,12 @@ impl<T: Message> List<T> {
     ///
     /// # Errors
     /// As [`pop`](List::pop).
+    ///
+    /// ```
+    /// let list = procession::state::List::from_items([1, 2])?;
+    /// assert_eq!((list.pop_front()?, list.len()), (Some(1), 1));
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn pop_front(&self) -> Result<Option<T>> {
         self.sequence.pop(End::Front)?.decode(self.sequence.arena())
     }
@@ -186,6 +216,7 @@ impl<T: Message> List<T> {
     ///
     /// # Errors
     /// As [`get`](List::get) and [`push`](List::push); then the old item stays.
+    /// [`LockError::Deadlock`](crate::sync::LockError::Deadlock) when the wait for others closes a cycle.
     ///
     /// # If a process dies, or the closure panics
     /// The old item stays.
@@ -240,6 +271,13 @@ impl<T: Message> List<T> {
     ///
     /// # Errors
     /// As [`push`](List::push); then some of the items are in.
+    ///
+    /// ```
+    /// let list = procession::state::List::new()?;
+    /// list.extend([1, 2, 3])?;
+    /// assert_eq!(list.len(), 3);
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn extend(&self, items: impl IntoIterator<Item = T>) -> Result<()> {
         items.into_iter().try_for_each(|item| self.push(item))
     }
@@ -260,6 +298,12 @@ impl<T: Message> List<T> {
     ///
     /// # Errors
     /// As [`get`](List::get), and inside of an `update` of the same list.
+    ///
+    /// ```
+    /// let list = procession::state::List::from_items([1, 2, 3])?;
+    /// assert_eq!(list.to_vec()?[1..], [2, 3]);
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn to_vec(&self) -> Result<Vec<T>> {
         let (mut bytes, mut ends) = (Vec::new(), Vec::new());
         let carried = self.sequence.copy(|item| {
@@ -313,6 +357,16 @@ impl<T: Message> Iterator for ListIter<T> {
         let item = self.list.get(self.next?).transpose();
         self.next = self.next.filter(|_| matches!(item, Some(Ok(_)))).map(|index| index + 1);
         item
+    }
+}
+
+impl<T: Message> IntoIterator for &List<T> {
+    type Item = Result<T>;
+    type IntoIter = ListIter<T>;
+
+    /// As [`List::iter`].
+    fn into_iter(self) -> ListIter<T> {
+        self.iter()
     }
 }
 

@@ -16,7 +16,7 @@ pub(crate) mod store;
 mod value;
 
 pub use array::{Array, ArrayGuard};
-pub use dict::{Dict, Iter, Keys};
+pub use dict::{Dict, Iter, Keys, Values};
 pub use list::{List, ListIter};
 pub use lookup::Lookup;
 pub use value::Value;

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use crate::arena::blocks::{self, Tag};
 use crate::arena::encoding::Message;
@@ -15,8 +16,8 @@ use crate::os::clock::Deadline;
 use crate::rules::{self, Rule};
 use crate::sync::raw::lock::{self as raw, Held, RawLock};
 use crate::sync::raw::word::Outcome;
-use crate::sync::taking;
 use crate::sync::wait::travels;
+use crate::sync::{LockError, taking};
 use crate::{Error, Result};
 
 /// A value in shared memory; its bytes lie in a block.
@@ -79,6 +80,11 @@ impl<T: Message> Value<T> {
     ///
     /// # Errors
     /// When the value cannot be taken apart, and when the shared memory is full or cannot be had.
+    ///
+    /// ```
+    /// let limits = procession::state::Value::new((10, Some("ten".to_string())))?;
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn new(value: T) -> Result<Value<T>> {
         Value::named("", value)
     }
@@ -87,6 +93,12 @@ impl<T: Message> Value<T> {
     ///
     /// # Errors
     /// As [`Value::new`]; and when the name is too long.
+    ///
+    /// ```
+    /// let tickets = procession::state::Value::named("tickets", 100u32)?;
+    /// assert!(format!("{tickets:?}").contains("tickets"));
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn named(name: &str, value: T) -> Result<Value<T>> {
         check_name(name)?;
         let block = payload::pack(&value)?;
@@ -105,23 +117,44 @@ impl<T: Message> Value<T> {
         Value::of(made?)
     }
 
-    /// A copy of the value.
+    /// A copy of the value. Waits for those who change it, as long as it takes.
     ///
     /// # Errors
-    /// [`Error::Lock`] with a deadlock when this is called by an update of the same value;
-    /// [`Error::Forked`] in a plain fork of a member of the family.
+    /// [`Error::Lock`] with a deadlock when this is called by an update of the same value, or when those who
+    /// update it wait for this thread; [`Error::Forked`] in a plain fork of a member of the family.
+    ///
+    /// ```
+    /// let door = procession::state::Value::new("open".to_string())?;
+    /// assert_eq!(door.get()?, "open");
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn get(&self) -> Result<T> {
-        self.enter()?.read()
+        self.get_until(Deadline::NEVER)
     }
 
-    /// Puts another value in its place.
+    fn get_until(&self, deadline: Deadline) -> Result<T> {
+        self.enter(deadline)?.read()
+    }
+
+    /// Puts another value in its place. Waits for others who change it, as long as it takes.
     ///
     /// # Errors
     /// As [`get`](Value::get); when the value cannot be taken apart; and when the shared memory is full. Then
     /// the old value stays.
+    ///
+    /// ```
+    /// let door = procession::state::Value::new("open".to_string())?;
+    /// door.set("shut".into())?;
+    /// assert_eq!(door.get()?, "shut");
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn set(&self, value: T) -> Result<()> {
+        self.set_until(value, Deadline::NEVER)
+    }
+
+    fn set_until(&self, value: T, deadline: Deadline) -> Result<()> {
         let block = payload::pack(&value)?;
-        match self.enter() {
+        match self.enter(deadline) {
             Ok(inside) => inside.publish(block),
             Err(error) => {
                 discard(block);
@@ -132,7 +165,7 @@ impl<T: Message> Value<T> {
     }
 
     /// Changes the value, and gives what `change` returns. Nobody else sees or changes the value meanwhile. If
-    /// `change` panics, the old value stays.
+    /// `change` panics, the old value stays. Waits for others who change it, as long as it takes.
     ///
     /// # Errors
     /// As [`set`](Value::set). What `change` returned is lost then.
@@ -148,7 +181,11 @@ impl<T: Message> Value<T> {
     /// # Ok::<(), procession::Error>(())
     /// ```
     pub fn update<R>(&self, change: impl FnOnce(&mut T) -> R) -> Result<R> {
-        let inside = self.enter()?;
+        self.update_until(Deadline::NEVER, change)
+    }
+
+    fn update_until<R>(&self, deadline: Deadline, change: impl FnOnce(&mut T) -> R) -> Result<R> {
+        let inside = self.enter(deadline)?;
         let mut value = inside.read()?;
         let result = change(&mut value);
         inside.publish(payload::pack(&value)?);
@@ -156,7 +193,8 @@ impl<T: Message> Value<T> {
     }
 
     /// Puts `new` in the place of the value if that is `current`. Gives the value as it was before: `Ok` if it
-    /// was replaced, `Err` if not.
+    /// was replaced, `Err` if not. Waits for others who change it, as long as it takes; a try that may not wait
+    /// can be made with [`try_update`](Value::try_update).
     ///
     /// # Errors
     /// As [`set`](Value::set).
@@ -173,7 +211,7 @@ impl<T: Message> Value<T> {
         T: PartialEq,
     {
         let block = payload::pack(&new)?;
-        let seen = self.enter().and_then(|inside| {
+        let seen = self.enter(Deadline::NEVER).and_then(|inside| {
             let value: T = inside.read()?;
             let same = value == *current;
             if same {
@@ -195,6 +233,148 @@ impl<T: Message> Value<T> {
     }
 }
 
+/// The forms that do not wait, or not for ever.
+impl<T: Message> Value<T> {
+    /// As [`get`](Value::get), but does not wait.
+    ///
+    /// # Errors
+    /// [`LockError::WouldBlock`](crate::sync::LockError::WouldBlock), in an [`Error::Lock`], when somebody is
+    /// changing or reading it; otherwise as [`get`](Value::get).
+    ///
+    /// ```
+    /// let door = procession::state::Value::new(true)?;
+    /// assert!(door.try_get()?);
+    /// # Ok::<(), procession::Error>(())
+    /// ```
+    pub fn try_get(&self) -> Result<T> {
+        at_once(self.get_until(Deadline::after(Duration::ZERO)))
+    }
+
+    /// As [`get`](Value::get), but waits at most `timeout`.
+    ///
+    /// # Errors
+    /// [`LockError::TimedOut`](crate::sync::LockError::TimedOut), in an [`Error::Lock`], when somebody was
+    /// changing it all the time; otherwise as [`get`](Value::get).
+    ///
+    /// ```
+    /// let door = procession::state::Value::new(true)?;
+    /// assert!(door.get_timeout(std::time::Duration::from_millis(10))?);
+    /// # Ok::<(), procession::Error>(())
+    /// ```
+    pub fn get_timeout(&self, timeout: Duration) -> Result<T> {
+        self.get_until(Deadline::after(timeout))
+    }
+
+    /// As [`get_timeout`](Value::get_timeout), until `deadline`.
+    ///
+    /// # Errors
+    /// As [`get_timeout`](Value::get_timeout).
+    ///
+    /// ```
+    /// let door = procession::state::Value::new(true)?;
+    /// assert!(door.get_deadline(std::time::Instant::now())?); // nobody is in the way
+    /// # Ok::<(), procession::Error>(())
+    /// ```
+    pub fn get_deadline(&self, deadline: Instant) -> Result<T> {
+        self.get_until(Deadline::at(deadline))
+    }
+
+    /// As [`set`](Value::set), but does not wait.
+    ///
+    /// # Errors
+    /// As [`try_get`](Value::try_get) and [`set`](Value::set).
+    ///
+    /// ```
+    /// let door = procession::state::Value::new(true)?;
+    /// door.try_set(false)?;
+    /// assert!(!door.get()?);
+    /// # Ok::<(), procession::Error>(())
+    /// ```
+    pub fn try_set(&self, value: T) -> Result<()> {
+        at_once(self.set_until(value, Deadline::after(Duration::ZERO)))
+    }
+
+    /// As [`set`](Value::set), but waits at most `timeout`.
+    ///
+    /// # Errors
+    /// As [`get_timeout`](Value::get_timeout) and [`set`](Value::set).
+    ///
+    /// ```
+    /// let door = procession::state::Value::new(true)?;
+    /// door.set_timeout(false, std::time::Duration::from_millis(10))?;
+    /// # Ok::<(), procession::Error>(())
+    /// ```
+    pub fn set_timeout(&self, value: T, timeout: Duration) -> Result<()> {
+        self.set_until(value, Deadline::after(timeout))
+    }
+
+    /// As [`set_timeout`](Value::set_timeout), until `deadline`.
+    ///
+    /// # Errors
+    /// As [`set_timeout`](Value::set_timeout).
+    ///
+    /// ```
+    /// use std::time::{Duration, Instant};
+    /// let door = procession::state::Value::new(true)?;
+    /// door.set_deadline(false, Instant::now() + Duration::from_millis(10))?;
+    /// # Ok::<(), procession::Error>(())
+    /// ```
+    pub fn set_deadline(&self, value: T, deadline: Instant) -> Result<()> {
+        self.set_until(value, Deadline::at(deadline))
+    }
+
+    /// As [`update`](Value::update), but does not wait: `change` is called at once, or not at all.
+    ///
+    /// # Errors
+    /// As [`try_get`](Value::try_get) and [`update`](Value::update).
+    ///
+    /// ```
+    /// let count = procession::state::Value::new(1)?;
+    /// assert_eq!(count.try_update(|n| std::mem::replace(n, 2))?, 1);
+    /// # Ok::<(), procession::Error>(())
+    /// ```
+    pub fn try_update<R>(&self, change: impl FnOnce(&mut T) -> R) -> Result<R> {
+        at_once(self.update_until(Deadline::after(Duration::ZERO), change))
+    }
+
+    /// As [`update`](Value::update), but waits for others at most `timeout`. How long `change` takes is up to it.
+    ///
+    /// # Errors
+    /// As [`get_timeout`](Value::get_timeout) and [`update`](Value::update).
+    ///
+    /// ```
+    /// let count = procession::state::Value::new(1)?;
+    /// count.update_timeout(std::time::Duration::from_millis(10), |n| *n += 1)?;
+    /// # Ok::<(), procession::Error>(())
+    /// ```
+    pub fn update_timeout<R>(&self, timeout: Duration, change: impl FnOnce(&mut T) -> R) -> Result<R> {
+        self.update_until(Deadline::after(timeout), change)
+    }
+
+    /// As [`update_timeout`](Value::update_timeout), until `deadline`.
+    ///
+    /// # Errors
+    /// As [`update_timeout`](Value::update_timeout).
+    ///
+    /// ```
+    /// use std::time::{Duration, Instant};
+    /// let count = procession::state::Value::new(1)?;
+    /// count.update_deadline(Instant::now() + Duration::from_millis(10), |n| *n += 1)?;
+    /// # Ok::<(), procession::Error>(())
+    /// ```
+    pub fn update_deadline<R>(&self, deadline: Instant, change: impl FnOnce(&mut T) -> R) -> Result<R> {
+        self.update_until(Deadline::at(deadline), change)
+    }
+}
+
+/// What running out of time is called by a call that had none.
+fn at_once<R>(result: Result<R>) -> Result<R> {
+    result.map_err(|error| match error {
+        Error::Lock(error) => Error::Lock(error.at_once()),
+        other => other,
+    })
+}
+
 /// For what says whether it did anything, where that does not matter.
 fn drop_flag(_: bool) {}
 
@@ -212,18 +392,26 @@ impl<T> Value<T> {
         Ok(Value { handle, _value: PhantomData })
     }
 
-    fn enter(&self) -> Result<Inside<'_>> {
+    /// The name it was made with, or the empty string.
+    ///
+    /// ```
+    /// assert_eq!(procession::state::Value::named("door", true)?.name(), "door");
+    /// # Ok::<(), procession::Error>(())
+    /// ```
+    pub fn name(&self) -> String {
+        self.handle.object().name()
+    }
+
+    fn enter(&self, deadline: Deadline) -> Result<Inside<'_>> {
         let arena = member::arena()?;
         let body: &'static ValueBody = self.handle.body();
         let offset = self.handle.hot_offset();
         let held = match body.lock.acquire_quickly(offset) {
             Some(held) => held,
-            None => match with_me(|me| body.lock.acquire(me, offset, true, Deadline::NEVER))?? {
+            None => match with_me(|me| body.lock.acquire(me, offset, true, deadline))?? {
                 (_, Some(held)) => held,
-                (Outcome::Relocked, None) => {
-                    return Err(taking::itself_named(self.handle.object().name()).into());
-                }
-                (_, None) => return Err(Error::Other("the value is not to be had".into())),
+                (Outcome::Relocked, None) => return Err(taking::itself_named(self.name()).into()),
+                (_, None) => return Err(LockError::TimedOut.into()),
             },
         };
         Ok(Inside { arena, body, held, handle: &self.handle })
@@ -297,9 +485,10 @@ impl<T> Clone for Value<T> {
 }
 
 impl<T> fmt::Debug for Value<T> {
-    /// Tells its name. It does not show the value.
+    /// Tells who is in it and how many wait; a snapshot. It does not show the value.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Value").field("name", &self.handle.object().name()).finish_non_exhaustive()
+        let body: &'static ValueBody = self.handle.body();
+        taking::describe_raw(f, "Value", &self.name(), &body.lock)
     }
 }
 

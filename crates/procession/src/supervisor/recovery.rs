@@ -22,6 +22,12 @@ use crate::sync::raw::park;
 pub(crate) fn recover(arena: &Arena, slot: u32, how: Option<Ended>) {
     let dead = arena.slot(slot);
     dead.state.store(slots::DEAD, Ordering::SeqCst);
+    if dead.pid.load(Ordering::Acquire) == 0
+        && let Some((_, _, body)) = outcome::object_of(arena, dead)
+    {
+        // It was killed before it had begun, and will be named by those whom it leaves waiting.
+        dead.pid.store(body.pid.load(Ordering::Acquire), Ordering::Release);
+    }
     // A thread that ends properly gives its record back; one that `exit` tore off has not.
     let torn = arena.records_of(slot).any(|id| arena.record(id).thread.load(Ordering::Acquire) != 0);
     let left = dead.leaving.load(Ordering::Acquire) != 0 && matches!(how, Some(Ended::Exited(_)));
@@ -32,8 +38,10 @@ pub(crate) fn recover(arena: &Arena, slot: u32, how: Option<Ended>) {
         arena.header().collect_wanted.store(1, Ordering::SeqCst);
     }
     // While the words still name the dead, only we may touch what they guard.
-    let was_inside =
-        release_locks(arena, slot) | return_cells(arena, slot, left && how == Some(Ended::Exited(0)));
+    let returned = left && how == Some(Ended::Exited(0));
+    let was_inside = release_locks(arena, slot)
+        | return_cells(arena, slot, returned)
+        | (!clean && rules::holds(Rule::ArgumentsTold) && tell_meetings(arena, slot, returned));
     release_claims(arena, slot);
     // Before its blocks are swept, and while its handles still say which queues to look at.
     ring::leases::return_leases(arena, slot);
@@ -122,6 +130,18 @@ fn return_cells(arena: &Arena, slot: u32, returned: bool) -> bool {
             return;
         }
         any |= sync::bury_cells(arena, slot, arena.object(index), index, returned);
+    });
+    any
+}
+
+/// Tells barriers of the death of a party that had not yet taken the handle out of its arguments. Says whether
+/// there was one.
+fn tell_meetings(arena: &Arena, slot: u32, returned: bool) -> bool {
+    let mut any = false;
+    sweep::for_each_carried(arena, slot, &mut |id| {
+        if id.index() < arena.layout.objects && arena.object(id.index()).is(id, Kind::Barrier) {
+            any |= sync::bury_cells(arena, slot, arena.object(id.index()), id.index(), returned);
+        }
     });
     any
 }

@@ -94,6 +94,12 @@ pub struct Barrier {
 }
 
 /// How a [`Barrier`] is made that is not the usual one: see [`Barrier::builder`].
+///
+/// ```
+/// let builder = procession::sync::Barrier::builder(2).shrink(true);
+/// let (one, other) = (builder.build()?, builder.build()?);
+/// # Ok::<(), procession::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct BarrierBuilder {
     parties: u32,
@@ -101,6 +107,12 @@ pub struct BarrierBuilder {
 }
 
 /// What a party learns when all have met.
+///
+/// ```
+/// let met = procession::sync::Barrier::new(1)?.wait()?;
+/// assert_eq!((met.index(), met.is_leader()), (0, true));
+/// # Ok::<(), procession::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BarrierWaitResult {
     index: u32,
@@ -109,11 +121,23 @@ pub struct BarrierWaitResult {
 
 impl BarrierWaitResult {
     /// A number below the number of parties, for each of them another one.
+    ///
+    /// ```
+    /// assert_eq!(procession::sync::Barrier::new(1)?.wait()?.index(), 0);
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn index(&self) -> u32 {
         self.index
     }
 
     /// True for exactly one of them.
+    ///
+    /// ```
+    /// if procession::sync::Barrier::new(1)?.wait()?.is_leader() {
+    ///     println!("done by one of them, after each round");
+    /// }
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn is_leader(&self) -> bool {
         self.leader
     }
@@ -121,6 +145,11 @@ impl BarrierWaitResult {
 
 impl BarrierBuilder {
     /// Whether the barrier goes on without the parties of a dead process, instead of being broken.
+    ///
+    /// ```
+    /// let barrier = procession::sync::Barrier::builder(3).shrink(true).build()?;
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     #[must_use]
     pub fn shrink(self, yes: bool) -> BarrierBuilder {
         BarrierBuilder { shrink: yes, ..self }
@@ -130,6 +159,11 @@ impl BarrierBuilder {
     ///
     /// # Errors
     /// As [`Barrier::new`].
+    ///
+    /// ```
+    /// assert!(procession::sync::Barrier::builder(0).build().is_err());
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn build(&self) -> Result<Barrier> {
         if !(1..=Barrier::MAX_PARTIES).contains(&self.parties) {
             let most = Barrier::MAX_PARTIES;
@@ -162,6 +196,13 @@ fn next(state: u64, by_reset: bool) -> u64 {
 
 fn arrived_for(cell: u64, round: u32) -> bool {
     cell & DEAD == 0 && (cell >> 32) as u32 == round
+}
+
+/// Whether who arrives for `round` may take the cell. One of a later round is somebody who waits: the round
+/// that we saw is over.
+fn is_free_for(cell: u64, round: u32) -> bool {
+    let older = round.wrapping_sub((cell >> 32) as u32) as i32 > 0;
+    cell == 0 || (cell & DEAD == 0 && older)
 }
 
 impl Barrier {
@@ -207,11 +248,21 @@ impl Barrier {
     }
 
     /// How many parties it waits for. Fewer than it was made with only if it shrinks.
+    ///
+    /// ```
+    /// assert_eq!(procession::sync::Barrier::new(5)?.parties(), 5);
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn parties(&self) -> usize {
         self.cells.iter().filter(|cell| cell.load(SeqCst) & DEAD == 0).count()
     }
 
     /// How many wait. A snapshot.
+    ///
+    /// ```
+    /// assert_eq!(procession::sync::Barrier::new(5)?.waiting(), 0);
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn waiting(&self) -> usize {
         let state = self.body().state.load(SeqCst);
         if cause(state) != 0 {
@@ -221,6 +272,13 @@ impl Barrier {
     }
 
     /// Whether it is broken. A snapshot.
+    ///
+    /// ```
+    /// let barrier = procession::sync::Barrier::new(2)?;
+    /// barrier.abort()?;
+    /// assert!(barrier.is_broken());
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn is_broken(&self) -> bool {
         cause(self.body().state.load(SeqCst)) != 0
     }
@@ -230,6 +288,14 @@ impl Barrier {
     /// # Errors
     /// [`WaitError::Broken`], with the cause; [`WaitError::Unusable`] in a plain fork of a member of the
     /// family.
+    ///
+    /// ```
+    /// let barrier = procession::sync::Barrier::new(2)?;
+    /// let other = barrier.clone();
+    /// let t = std::thread::spawn(move || other.wait().map(|met| met.is_leader()));
+    /// assert!(barrier.wait()?.is_leader() != t.join().unwrap()?);
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn wait(&self) -> Result<BarrierWaitResult, WaitError> {
         self.meet(Deadline::NEVER)
     }
@@ -239,6 +305,14 @@ impl Barrier {
     ///
     /// # Errors
     /// [`WaitError::TimedOut`]; otherwise as [`wait`](Barrier::wait).
+    ///
+    /// ```
+    /// use procession::sync::{Barrier, WaitError};
+    /// let barrier = Barrier::new(2)?;
+    /// assert_eq!(barrier.wait_timeout(std::time::Duration::from_millis(10)), Err(WaitError::TimedOut));
+    /// assert!(barrier.is_broken());
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn wait_timeout(&self, timeout: Duration) -> Result<BarrierWaitResult, WaitError> {
         self.meet(Deadline::after(timeout))
     }
@@ -247,6 +321,12 @@ impl Barrier {
     ///
     /// # Errors
     /// As [`wait_timeout`](Barrier::wait_timeout).
+    ///
+    /// ```
+    /// let barrier = procession::sync::Barrier::new(1)?;
+    /// barrier.wait_deadline(std::time::Instant::now())?; // all are there
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn wait_deadline(&self, deadline: Instant) -> Result<BarrierWaitResult, WaitError> {
         self.meet(Deadline::at(deadline))
     }
@@ -255,6 +335,14 @@ impl Barrier {
     ///
     /// # Errors
     /// [`Error::Forked`] in a plain fork of a member of the family.
+    ///
+    /// ```
+    /// use procession::sync::{Barrier, Broken, WaitError};
+    /// let barrier = Barrier::new(2)?;
+    /// barrier.abort()?;
+    /// assert_eq!(barrier.wait(), Err(WaitError::Broken(Broken::Aborted)));
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn abort(&self) -> Result<()> {
         member::arena()?;
         self.body().break_it(None, ABORTED);
@@ -266,6 +354,14 @@ impl Barrier {
     ///
     /// # Errors
     /// [`Error::Forked`] in a plain fork of a member of the family.
+    ///
+    /// ```
+    /// let barrier = procession::sync::Barrier::new(1)?;
+    /// barrier.abort()?;
+    /// barrier.reset()?;
+    /// assert!(barrier.wait().is_ok());
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn reset(&self) -> Result<()> {
         member::arena()?;
         // CRASH: one store; between it and the wake the death sweep wakes who sleeps.
@@ -316,7 +412,7 @@ impl Barrier {
             let round = round(state);
             for (index, cell) in self.cells.iter().enumerate() {
                 let now = cell.load(SeqCst);
-                if now & DEAD != 0 || arrived_for(now, round) {
+                if !is_free_for(now, round) {
                     continue;
                 }
                 let mine = u64::from(round) << 32 | u64::from(me);
@@ -403,12 +499,11 @@ pub(crate) fn bury(arena: &Arena, slot: u32, object: &'static Object, index: u32
     let Some(cells) = cells(arena, object, index).filter(|_| rules::holds(Rule::BarrierTold)) else {
         return false;
     };
-    let state = body.state.load(SeqCst);
     let of_dead = |cell: u64| {
         let id = (cell & (DEAD - 1)) as u32;
         cell & DEAD == 0 && id != 0 && arena.slot_of_record(id - 1) == Some(slot)
     };
-    let waits = |cell: u64| of_dead(cell) && arrived_for(cell, round(state));
+    let waits = |cell: u64| of_dead(cell) && arrived_for(cell, round(body.state.load(SeqCst)));
     if returned && !cells.iter().any(|cell| waits(cell.load(SeqCst))) {
         return false;
     }
@@ -416,7 +511,13 @@ pub(crate) fn bury(arena: &Arena, slot: u32, object: &'static Object, index: u32
         body.pid.store(arena.slot(slot).pid.load(SeqCst) as u32, SeqCst);
         body.break_it(None, DIED);
     } else {
-        shrink(arena, slot, cells, round(state), of_dead);
+        let round_now = || round(body.state.load(SeqCst));
+        let mut seen = round_now();
+        // When the round ends meanwhile, what was free in it may be taken in the next.
+        let tombstone = u64::from(arena.incarnation(slot)) << 32 | DEAD | u64::from(slot + 1);
+        while !shrink(cells, tombstone, seen, &of_dead) && seen != round_now() {
+            seen = round_now();
+        }
         super::raw::event::Word::count(&body.events);
         crate::os::futex::wake_all(&body.events); // someone of those closes the round
     }
@@ -424,9 +525,8 @@ pub(crate) fn bury(arena: &Arena, slot: u32, object: &'static Object, index: u32
 }
 
 /// Puts the dead process's parties to rest: one cell for each of its threads that took part lately, or one.
-/// Can be begun anew.
-fn shrink(arena: &Arena, slot: u32, cells: &[AtomicU64], round: u32, of_dead: impl Fn(u64) -> bool) {
-    let tombstone = u64::from(arena.incarnation(slot)) << 32 | DEAD | u64::from(slot + 1);
+/// Can be begun anew. False when there is no cell for that, because as many as there are parties wait.
+fn shrink(cells: &[AtomicU64], tombstone: u64, round: u32, of_dead: &impl Fn(u64) -> bool) -> bool {
     let lately =
         |cell: u64| of_dead(cell) && (arrived_for(cell, round) || arrived_for(cell, round.wrapping_sub(1)));
     for (place, cell) in cells.iter().enumerate() {
@@ -442,18 +542,13 @@ fn shrink(arena: &Arena, slot: u32, cells: &[AtomicU64], round: u32, of_dead: im
         let _ = cell.compare_exchange(now, if again { 0 } else { tombstone }, SeqCst, SeqCst);
     }
     if cells.iter().any(|cell| cell.load(SeqCst) == tombstone) {
-        return;
+        return true;
     }
     // It never took part. Whoever arrives meanwhile takes another cell.
-    for cell in cells {
+    cells.iter().any(|cell| {
         let now = cell.load(SeqCst);
-        if now & DEAD == 0
-            && !arrived_for(now, round)
-            && cell.compare_exchange(now, tombstone, SeqCst, SeqCst).is_ok()
-        {
-            return;
-        }
-    }
+        is_free_for(now, round) && cell.compare_exchange(now, tombstone, SeqCst, SeqCst).is_ok()
+    })
 }
 
 impl Drop for Barrier {
@@ -475,3 +570,38 @@ impl fmt::Debug for Barrier {
 }
 
 travels!(Barrier, Kind::Barrier);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TOMBSTONE: u64 = DEAD | 9;
+
+    fn arrived(round: u32, thread: u64) -> u64 {
+        u64::from(round) << 32 | thread
+    }
+
+    fn shrunk(cells: [u64; 3], round: u32, dead: u64) -> (bool, [u64; 3]) {
+        let cells = cells.map(AtomicU64::new);
+        let of_dead = |cell: u64| cell & DEAD == 0 && cell & (DEAD - 1) == dead;
+        (shrink(&cells, TOMBSTONE, round, &of_dead), cells.map(AtomicU64::into_inner))
+    }
+
+    #[test]
+    fn who_arrives_in_the_next_round_keeps_its_cell_from_the_dead_of_this_one() {
+        let next = arrived(6, 1);
+        assert_eq!(shrunk([next, arrived(5, 2), arrived(4, 3)], 5, 7).1, [next, arrived(5, 2), TOMBSTONE]);
+        assert!(!shrunk([next, arrived(5, 2), arrived(6, 3)], 5, 7).0);
+        assert_eq!(shrunk([next, arrived(5, 2), arrived(6, 3)], 6, 7).1, [next, TOMBSTONE, arrived(6, 3)]);
+    }
+
+    #[test]
+    fn a_cell_is_free_also_after_two_to_the_31_rounds() {
+        for round in [1, 1 << 31, u32::MAX, 0] {
+            assert!(is_free_for(0, round) && is_free_for(arrived(round.wrapping_sub(1), 1), round));
+            assert!(!is_free_for(arrived(round, 1), round));
+            assert!(!is_free_for(arrived(round.wrapping_add(1), 1), round));
+            assert!(!is_free_for(TOMBSTONE, round));
+        }
+    }
+}

@@ -66,11 +66,26 @@ pub struct Condvar {
 }
 
 /// Whether a wait ended because its time was up.
+///
+/// ```
+/// let (lock, condvar) = (procession::Lock::new()?, procession::sync::Condvar::new()?);
+/// let (held, waited) = condvar.wait_timeout(lock.lock()?, std::time::Duration::from_millis(10))?;
+/// assert!(waited.timed_out());
+/// # Ok::<(), procession::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WaitTimeoutResult(bool);
 
 impl WaitTimeoutResult {
     /// The time was up, and no notification had come.
+    ///
+    /// ```
+    /// use procession::sync::{Condvar, Mutex};
+    /// let (count, changed) = (Mutex::new(1u32)?, Condvar::new()?);
+    /// let (count, waited) = changed.wait_timeout_while(count.lock()?, std::time::Duration::from_millis(10), |count| **count == 0)?;
+    /// assert!(!waited.timed_out());
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn timed_out(&self) -> bool {
         self.0
     }
@@ -110,6 +125,11 @@ impl Condvar {
     ///
     /// # Errors
     /// When the shared memory is full or cannot be had.
+    ///
+    /// ```
+    /// let changed = procession::sync::Condvar::new()?;
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn new() -> Result<Condvar> {
         Condvar::of(Handle::create::<CondvarBody>(|_| {})?)
     }
@@ -126,6 +146,20 @@ impl Condvar {
     ///
     /// # Errors
     /// As those of `lock`, when the lock is taken again; it is not held then.
+    ///
+    /// ```
+    /// use procession::{Process, sync::{Condvar, Mutex}};
+    /// let (ready, changed) = (Mutex::new(0u8)?, Condvar::new()?);
+    /// let mut held = ready.lock()?;
+    /// Process::spawn(|ready: Mutex<u8>, changed: Condvar| -> procession::Result<()> {
+    ///     *ready.lock()? = 1;
+    ///     changed.notify_one()
+    /// }, (ready.clone(), changed.clone()))?;
+    /// while *held == 0 {
+    ///     held = changed.wait(held)?;
+    /// }
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn wait<G: Guard>(&self, guard: G) -> Result<G, LockError> {
         Ok(self.sleep(guard, Deadline::NEVER)?.0)
     }
@@ -155,6 +189,13 @@ impl Condvar {
     ///
     /// # Errors
     /// As [`wait`](Condvar::wait).
+    ///
+    /// ```
+    /// let (lock, condvar) = (procession::Lock::new()?, procession::sync::Condvar::new()?);
+    /// let (held, waited) = condvar.wait_deadline(lock.lock()?, std::time::Instant::now())?;
+    /// assert!(waited.timed_out());
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn wait_deadline<G: Guard>(
         &self,
         guard: G,
@@ -167,6 +208,13 @@ impl Condvar {
     ///
     /// # Errors
     /// As [`wait`](Condvar::wait).
+    ///
+    /// ```
+    /// use procession::sync::{Condvar, Mutex};
+    /// let (count, changed) = (Mutex::new(1u32)?, Condvar::new()?);
+    /// let count = changed.wait_while(count.lock()?, |count| **count == 0)?; // it is not 0
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn wait_while<G: Guard>(
         &self,
         guard: G,
@@ -179,6 +227,14 @@ impl Condvar {
     ///
     /// # Errors
     /// As [`wait`](Condvar::wait).
+    ///
+    /// ```
+    /// use procession::sync::{Condvar, Mutex};
+    /// let (count, changed) = (Mutex::new(0u32)?, Condvar::new()?);
+    /// let (count, waited) = changed.wait_timeout_while(count.lock()?, std::time::Duration::from_millis(10), |count| **count == 0)?;
+    /// assert!(waited.timed_out());
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn wait_timeout_while<G: Guard>(
         &self,
         guard: G,
@@ -192,6 +248,14 @@ impl Condvar {
     ///
     /// # Errors
     /// As [`wait`](Condvar::wait).
+    ///
+    /// ```
+    /// use procession::sync::{Condvar, Mutex};
+    /// let (count, changed) = (Mutex::new(0u32)?, Condvar::new()?);
+    /// let (count, waited) = changed.wait_deadline_while(count.lock()?, std::time::Instant::now(), |count| **count == 0)?;
+    /// assert!(waited.timed_out());
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn wait_deadline_while<G: Guard>(
         &self,
         guard: G,
@@ -205,6 +269,11 @@ impl Condvar {
     ///
     /// # Errors
     /// [`Error::Forked`](crate::Error::Forked) in a plain fork of a member of the family.
+    ///
+    /// ```
+    /// procession::sync::Condvar::new()?.notify_one()?; // nobody waits
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn notify_one(&self) -> Result<()> {
         self.notify(1)
     }
@@ -213,6 +282,11 @@ impl Condvar {
     ///
     /// # Errors
     /// [`Error::Forked`](crate::Error::Forked) in a plain fork of a member of the family.
+    ///
+    /// ```
+    /// procession::sync::Condvar::new()?.notify_all()?; // nobody waits
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn notify_all(&self) -> Result<()> {
         self.notify(i32::MAX)
     }

@@ -129,21 +129,22 @@ fn find(arena: &Arena, me: u32) -> Option<Vec<DeadlockMember>> {
     if !reach(arena, me, &mut path, &mut seen) {
         return None;
     }
-    let (mine, others) = path.split_first()?;
-    let closed_by_me =
-        others.iter().all(|other| (other.since & !TIMED, other.id) < (mine.since & !TIMED, me));
-    let stuck = others.iter().all(|other| other.since & TIMED == 0);
     let confirmed = path.iter().enumerate().all(|(place, wait)| {
         let next = path.get(place + 1).map_or(me, |next| next.id);
         waiting(arena, wait.id) == Some(*wait) && holders(arena, wait.at).contains(&next)
     });
     // Once more: nobody has moved while we looked at who holds what.
     let still = path.iter().all(|wait| waiting(arena, wait.id) == Some(*wait));
-    (closed_by_me && stuck && confirmed && still)
-        .then(|| path.iter().map(|wait| member(arena, wait)).collect())
+    (confirmed && still).then(|| path.iter().map(|wait| member(arena, wait)).collect())
 }
 
-/// Follows the last wait of `path` to `goal`, depth first.
+/// Whether a wait can be part of a cycle that `mine` has closed: it does not end by itself, and began before.
+fn is_stuck_before(wait: &Waiting, mine: &Waiting) -> bool {
+    wait.since & TIMED == 0 && (wait.since & !TIMED, wait.id) < (mine.since & !TIMED, mine.id)
+}
+
+/// Follows the last wait of `path` to `goal`, whose wait is its first, depth first. Who waits for many readers
+/// waits for each of them, so a way that is none does not hide another one that is.
 fn reach(arena: &Arena, goal: u32, path: &mut Vec<Waiting>, seen: &mut Vec<u32>) -> bool {
     // Each one on the way has what is left to try of it.
     let mut left = vec![path.last().map_or(vec![], |wait| holders(arena, wait.at))];
@@ -155,7 +156,7 @@ fn reach(arena: &Arena, goal: u32, path: &mut Vec<Waiting>, seen: &mut Vec<u32>)
             Some(id) if seen.contains(&id) => {}
             Some(id) => {
                 seen.push(id);
-                if let Some(wait) = waiting(arena, id) {
+                if let Some(wait) = waiting(arena, id).filter(|wait| is_stuck_before(wait, &path[0])) {
                     path.push(wait);
                     left.push(holders(arena, wait.at));
                 }

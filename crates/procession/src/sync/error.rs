@@ -5,6 +5,20 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 /// Why a lock was not taken. Plain data: it holds no guard, and it can be cloned and sent.
+///
+/// ```
+/// use procession::{Lock, sync::LockError};
+/// let stock = Lock::new()?;
+/// let _held = match stock.lock() {
+///     Err(LockError::OwnerDied(_) | LockError::Panicked(_)) => {
+///         let held = stock.lock_or_recover()?;
+///         // ... look at what it guards, and put it right ...
+///         held
+///     }
+///     taken => taken?,
+/// };
+/// # Ok::<(), procession::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum LockError {
@@ -29,6 +43,15 @@ pub enum LockError {
 }
 
 /// Who held a lock when it died or panicked.
+///
+/// ```
+/// let lock = procession::Lock::new()?;
+/// lock.lock()?.poison();
+/// let held = lock.lock_or_recover()?;
+/// let who = held.recovered_from().expect("it was marked");
+/// assert_eq!((who.pid, who.name.as_str()), (std::process::id() as i32, "main"));
+/// # Ok::<(), procession::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct OwnerDied {
@@ -39,6 +62,15 @@ pub struct OwnerDied {
 }
 
 /// One thread of a deadlock.
+///
+/// ```
+/// use procession::{Lock, sync::LockError};
+/// let lock = Lock::named("stock")?;
+/// let _held = lock.lock()?;
+/// let Err(LockError::Deadlock { cycle }) = lock.lock() else { panic!("taken twice") };
+/// assert_eq!((cycle.len(), cycle[0].lock.as_str()), (1, "stock"));
+/// # Ok::<(), procession::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct DeadlockMember {

@@ -119,6 +119,13 @@ impl Event {
     }
 
     /// Whether it is set. A snapshot.
+    ///
+    /// ```
+    /// let event = procession::sync::Event::new()?;
+    /// event.set()?;
+    /// assert!(event.is_set());
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     #[inline]
     pub fn is_set(&self) -> bool {
         // ORDERING: Acquire pairs with `set`: what was written before it is seen.
@@ -129,6 +136,14 @@ impl Event {
     ///
     /// # Errors
     /// [`WaitError::Unusable`] in a plain fork of a member of the family.
+    ///
+    /// ```
+    /// use procession::{Process, sync::Event};
+    /// let ready = Event::new()?;
+    /// Process::spawn(|ready: Event| ready.set(), (ready.clone(),))?;
+    /// ready.wait()?;
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn wait(&self) -> Result<(), WaitError> {
         self.until(Deadline::NEVER)
     }
@@ -166,6 +181,12 @@ impl Event {
     ///
     /// # Errors
     /// As [`wait_timeout`](Event::wait_timeout).
+    ///
+    /// ```
+    /// use procession::sync::{Event, WaitError};
+    /// assert_eq!(Event::new()?.wait_deadline(std::time::Instant::now()), Err(WaitError::TimedOut));
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn wait_deadline(&self, deadline: Instant) -> Result<(), WaitError> {
         self.until(Deadline::at(deadline))
     }

@@ -1,13 +1,21 @@
 //! The eight ways to take a lock, the same for every kind.
 
-/// Methods that end in `self.take(recover, deadline)`, which gives a `Result<$guard, LockError>`.
+/// Methods that end in `self.take(recover, deadline)`, which gives a `Result<$guard, LockError>`. `$make` makes
+/// one, for the examples.
 macro_rules! lock_forms {
-    ($guard:ty, $what:literal, [$lock:ident, $try_lock:ident, $timeout:ident, $deadline:ident],
+    ($guard:ty, $what:literal, $make:literal, [$lock:ident, $try_lock:ident, $timeout:ident, $deadline:ident],
      [$recover:ident, $try_recover:ident, $recover_timeout:ident, $recover_deadline:ident]) => {
         #[doc = concat!("Takes ", $what, " if nobody has it.")]
         ///
         /// # Errors
         #[doc = concat!("[`LockError::WouldBlock`](crate::sync::LockError::WouldBlock) when somebody has it; otherwise as [`", stringify!($lock), "`](Self::", stringify!($lock), ").")]
+        ///
+        /// ```
+        #[doc = concat!("let lock = ", $make, "?;")]
+        #[doc = concat!("let held = lock.", stringify!($try_lock), "()?;")]
+        /// # drop(held);
+        /// # Ok::<(), procession::Error>(())
+        /// ```
         pub fn $try_lock(&self) -> Result<$guard, $crate::sync::LockError> {
             let now = $crate::os::clock::Deadline::after(std::time::Duration::ZERO);
             self.take(false, now).map_err($crate::sync::LockError::at_once)
@@ -17,6 +25,13 @@ macro_rules! lock_forms {
         ///
         /// # Errors
         #[doc = concat!("[`LockError::TimedOut`](crate::sync::LockError::TimedOut) when somebody had it all the time; otherwise as [`", stringify!($lock), "`](Self::", stringify!($lock), ").")]
+        ///
+        /// ```
+        #[doc = concat!("let lock = ", $make, "?;")]
+        #[doc = concat!("let held = lock.", stringify!($timeout), "(std::time::Duration::from_millis(10))?;")]
+        /// # drop(held);
+        /// # Ok::<(), procession::Error>(())
+        /// ```
         pub fn $timeout(&self, timeout: std::time::Duration) -> Result<$guard, $crate::sync::LockError> {
             self.take(false, $crate::os::clock::Deadline::after(timeout))
         }
@@ -25,6 +40,13 @@ macro_rules! lock_forms {
         ///
         /// # Errors
         #[doc = concat!("As [`", stringify!($timeout), "`](Self::", stringify!($timeout), ").")]
+        ///
+        /// ```
+        #[doc = concat!("let lock = ", $make, "?;")]
+        #[doc = concat!("let held = lock.", stringify!($deadline), "(std::time::Instant::now())?; // nobody has it")]
+        /// # drop(held);
+        /// # Ok::<(), procession::Error>(())
+        /// ```
         pub fn $deadline(&self, deadline: std::time::Instant) -> Result<$guard, $crate::sync::LockError> {
             self.take(false, $crate::os::clock::Deadline::at(deadline))
         }
@@ -35,6 +57,15 @@ macro_rules! lock_forms {
         ///
         /// # Errors
         #[doc = concat!("As [`", stringify!($lock), "`](Self::", stringify!($lock), "), but for the mark.")]
+        ///
+        /// ```
+        #[doc = concat!("let lock = ", $make, "?;")]
+        #[doc = concat!("lock.", stringify!($lock), "()?.poison();")]
+        #[doc = concat!("let held = lock.", stringify!($recover), "()?;")]
+        /// assert!(held.recovered_from().is_some());
+        /// # drop(held);
+        /// # Ok::<(), procession::Error>(())
+        /// ```
         pub fn $recover(&self) -> Result<$guard, $crate::sync::LockError> {
             self.take(true, $crate::os::clock::Deadline::NEVER)
         }
@@ -43,6 +74,15 @@ macro_rules! lock_forms {
         ///
         /// # Errors
         /// [`LockError::WouldBlock`](crate::sync::LockError::WouldBlock) when somebody has it.
+        ///
+        /// ```
+        #[doc = concat!("let lock = ", $make, "?;")]
+        #[doc = concat!("lock.", stringify!($lock), "()?.poison();")]
+        #[doc = concat!("let held = lock.", stringify!($try_recover), "()?;")]
+        /// assert!(held.recovered_from().is_some());
+        /// # drop(held);
+        /// # Ok::<(), procession::Error>(())
+        /// ```
         pub fn $try_recover(&self) -> Result<$guard, $crate::sync::LockError> {
             let now = $crate::os::clock::Deadline::after(std::time::Duration::ZERO);
             self.take(true, now).map_err($crate::sync::LockError::at_once)
@@ -52,6 +92,15 @@ macro_rules! lock_forms {
         ///
         /// # Errors
         /// [`LockError::TimedOut`](crate::sync::LockError::TimedOut) when somebody had it all the time.
+        ///
+        /// ```
+        #[doc = concat!("let lock = ", $make, "?;")]
+        #[doc = concat!("lock.", stringify!($lock), "()?.poison();")]
+        #[doc = concat!("let held = lock.", stringify!($recover_timeout), "(std::time::Duration::from_millis(10))?;")]
+        /// assert!(held.recovered_from().is_some());
+        /// # drop(held);
+        /// # Ok::<(), procession::Error>(())
+        /// ```
         pub fn $recover_timeout(&self, timeout: std::time::Duration) -> Result<$guard, $crate::sync::LockError> {
             self.take(true, $crate::os::clock::Deadline::after(timeout))
         }
@@ -60,6 +109,15 @@ macro_rules! lock_forms {
         ///
         /// # Errors
         #[doc = concat!("As [`", stringify!($recover_timeout), "`](Self::", stringify!($recover_timeout), ").")]
+        ///
+        /// ```
+        #[doc = concat!("let lock = ", $make, "?;")]
+        #[doc = concat!("lock.", stringify!($lock), "()?.poison();")]
+        #[doc = concat!("let held = lock.", stringify!($recover_deadline), "(std::time::Instant::now())?;")]
+        /// assert!(held.recovered_from().is_some());
+        /// # drop(held);
+        /// # Ok::<(), procession::Error>(())
+        /// ```
         pub fn $recover_deadline(&self, deadline: std::time::Instant) -> Result<$guard, $crate::sync::LockError> {
             self.take(true, $crate::os::clock::Deadline::at(deadline))
         }
@@ -68,14 +126,25 @@ macro_rules! lock_forms {
 
 /// What the guard of a lock tells and can do, for guards with a field `grip`.
 macro_rules! guard_news {
-    () => {
-        /// Who died or panicked holding it before us, if it was marked when it was taken.
+    ($make:literal, $lock:ident, $recover:ident) => {
+        /// Who died or panicked holding it before us, if it was marked when it was taken. The example of
+        /// [`poison`](Self::poison) shows it.
         pub fn recovered_from(&self) -> Option<&$crate::sync::OwnerDied> {
             self.grip.news()
         }
 
         /// Marks it: whoever comes next is told that what it guards may be broken, as if this thread had
         /// panicked.
+        ///
+        /// ```
+        #[doc = concat!("let lock = ", $make, "?;")]
+        #[doc = concat!("lock.", stringify!($lock), "()?.poison();")]
+        #[doc = concat!("assert!(lock.", stringify!($lock), "().is_err());")]
+        #[doc = concat!("let held = lock.", stringify!($recover), "()?;")]
+        /// assert_eq!(held.recovered_from().map(|who| who.pid), Some(std::process::id() as i32));
+        /// # drop(held);
+        /// # Ok::<(), procession::Error>(())
+        /// ```
         pub fn poison(mut self) {
             self.grip.set($crate::sync::grip::MARK_IT);
         }

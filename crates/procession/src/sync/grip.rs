@@ -56,6 +56,16 @@ impl Grip {
         (self.0.addr() & TAGS == 0).then(|| unsafe { &*self.0.cast() })
     }
 
+    /// The entry, whatever else there is.
+    pub(crate) fn held(&self) -> Held {
+        if self.is(NEWS) {
+            // SAFETY: as in `news`.
+            return unsafe { &*self.recovered() }.held;
+        }
+        // SAFETY: without `NEWS` it is the reference that `new` was given, and tags.
+        unsafe { &*self.0.map_addr(|at| at & !TAGS).cast() }
+    }
+
     fn recovered(&self) -> *mut Recovered {
         self.0.map_addr(|at| at & !TAGS).cast_mut().cast()
     }
@@ -72,7 +82,6 @@ impl Grip {
             // SAFETY: as in `news`; the guard that owns this grip is being dropped.
             return unsafe { Box::from_raw(self.recovered()) }.held;
         }
-        // SAFETY: without `NEWS` it is the reference that `new` was given, and tags.
-        unsafe { &*self.0.map_addr(|at| at & !TAGS).cast() }
+        self.held()
     }
 }

@@ -54,6 +54,11 @@ impl Latch {
     ///
     /// # Errors
     /// When the shared memory is full or cannot be had.
+    ///
+    /// ```
+    /// assert!(!procession::sync::Latch::new(3)?.is_open());
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn new(count: u32) -> Result<Latch> {
         let fill = |object: &crate::arena::objects::Object| {
             object.body::<LatchBody>().left.store(count, Ordering::Relaxed);
@@ -73,6 +78,13 @@ impl Latch {
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] when it is open already: somebody counts too often.
+    ///
+    /// ```
+    /// let latch = procession::sync::Latch::new(1)?;
+    /// latch.count_down()?;
+    /// assert!(latch.count_down().is_err()); // once too often
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn count_down(&self) -> Result<()> {
         member::arena()?;
         let body = self.body();
@@ -87,11 +99,21 @@ impl Latch {
     }
 
     /// How many counts are left until it opens. A snapshot.
+    ///
+    /// ```
+    /// assert_eq!(procession::sync::Latch::new(3)?.count(), 3);
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn count(&self) -> u32 {
         self.body().left.load(Ordering::Acquire)
     }
 
     /// Whether it is open.
+    ///
+    /// ```
+    /// assert!(procession::sync::Latch::new(0)?.is_open());
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn is_open(&self) -> bool {
         self.count() == 0
     }
@@ -100,6 +122,11 @@ impl Latch {
     ///
     /// # Errors
     /// [`WaitError::Unusable`] in a plain fork of a member of the family.
+    ///
+    /// ```
+    /// procession::sync::Latch::new(0)?.wait()?; // open from the beginning
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn wait(&self) -> Result<(), WaitError> {
         self.until(Deadline::NEVER)
     }
@@ -108,6 +135,12 @@ impl Latch {
     ///
     /// # Errors
     /// [`WaitError::WouldBlock`] when it is not.
+    ///
+    /// ```
+    /// use procession::sync::{Latch, WaitError};
+    /// assert_eq!(Latch::new(1)?.try_wait(), Err(WaitError::WouldBlock));
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn try_wait(&self) -> Result<(), WaitError> {
         self.until(Deadline::after(Duration::ZERO)).map_err(WaitError::at_once)
     }
@@ -116,6 +149,12 @@ impl Latch {
     ///
     /// # Errors
     /// [`WaitError::TimedOut`] when it did not; otherwise as [`wait`](Latch::wait).
+    ///
+    /// ```
+    /// use procession::sync::{Latch, WaitError};
+    /// assert_eq!(Latch::new(1)?.wait_timeout(std::time::Duration::from_millis(10)), Err(WaitError::TimedOut));
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn wait_timeout(&self, timeout: Duration) -> Result<(), WaitError> {
         self.until(Deadline::after(timeout))
     }
@@ -124,6 +163,12 @@ impl Latch {
     ///
     /// # Errors
     /// As [`wait_timeout`](Latch::wait_timeout).
+    ///
+    /// ```
+    /// use procession::sync::{Latch, WaitError};
+    /// assert_eq!(Latch::new(1)?.wait_deadline(std::time::Instant::now()), Err(WaitError::TimedOut));
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn wait_deadline(&self, deadline: Instant) -> Result<(), WaitError> {
         self.until(Deadline::at(deadline))
     }

@@ -197,6 +197,11 @@ impl Lock {
         self.body().raw.load()
     }
 
+    #[cfg(feature = "internals")]
+    pub(crate) fn raw(&self) -> *const crate::sync::raw::lock::RawLock {
+        &raw const self.body().raw
+    }
+
     /// As [`lock_or_recover`](Lock::lock_or_recover), if nobody holds the lock.
     ///
     /// # Errors

@@ -69,6 +69,13 @@ unsafe impl<T> Sync for Mutex<T> {}
 /// let mutex = procession::sync::Mutex::new(1).unwrap();
 /// needs_send(mutex.lock().unwrap()); // a guard cannot be sent to another thread
 /// ```
+///
+/// ```compile_fail
+/// // However one comes by a mutex of such a type, what lies in it is never taken for one.
+/// fn first(words: procession::sync::Mutex<String>) -> char {
+///     words.lock().unwrap().chars().next().unwrap()
+/// }
+/// ```
 #[must_use = "the mutex is released at once when its guard is dropped"]
 pub struct MutexGuard<'a, T> {
     mutex: &'a Mutex<T>,
@@ -81,6 +88,11 @@ impl<T: Plain> Mutex<T> {
     ///
     /// # Errors
     /// When the shared memory is full or cannot be had.
+    ///
+    /// ```
+    /// let point = procession::sync::Mutex::new([0.0f64; 2])?;
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn new(value: T) -> Result<Mutex<T>> {
         Mutex::named("", value)
     }
@@ -89,6 +101,12 @@ impl<T: Plain> Mutex<T> {
     ///
     /// # Errors
     /// As [`Mutex::new`]; and when the name is too long.
+    ///
+    /// ```
+    /// let stock = procession::sync::Mutex::named("stock", 100u32)?;
+    /// assert_eq!(stock.name(), "stock");
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn named(name: &str, value: T) -> Result<Mutex<T>> {
         check_name(name)?;
         let arena = member::arena()?;
@@ -109,6 +127,11 @@ impl<T> Mutex<T> {
     }
 
     /// The name it was made with, or the empty string.
+    ///
+    /// ```
+    /// assert_eq!(procession::sync::Mutex::new(1)?.name(), "");
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn name(&self) -> String {
         self.handle.object().name()
     }
@@ -117,7 +140,10 @@ impl<T> Mutex<T> {
     fn body(&self) -> &'static LockBody {
         self.handle.body()
     }
+}
 
+// Only of what is plain: a handle may arrive as one to any type of this size.
+impl<T: Plain> Mutex<T> {
     /// Takes the mutex, and waits for it as long as it takes.
     ///
     /// # Errors
@@ -125,6 +151,13 @@ impl<T> Mutex<T> {
     /// * [`LockError::Deadlock`]: this thread holds it already, or those who hold what it waits for wait
     ///   for this thread.
     /// * [`LockError::Unusable`]: in a plain fork of a member of the family.
+    ///
+    /// ```
+    /// let stock = procession::sync::Mutex::new(100u32)?;
+    /// *stock.lock()? -= 1;
+    /// assert_eq!(*stock.lock()?, 99);
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     #[inline]
     pub fn lock(&self) -> Result<MutexGuard<'_, T>, LockError> {
         match taking::take(self.body(), self.handle.hot_offset()) {
@@ -134,7 +167,7 @@ impl<T> Mutex<T> {
     }
 
     lock_forms! {
-        MutexGuard<'_, T>, "the mutex",
+        MutexGuard<'_, T>, "the mutex", "procession::sync::Mutex::new(0u64)",
         [lock, try_lock, lock_timeout, lock_deadline],
         [lock_or_recover, try_lock_or_recover, lock_or_recover_timeout, lock_or_recover_deadline]
     }
@@ -146,7 +179,7 @@ impl<T> Mutex<T> {
 }
 
 impl<T> MutexGuard<'_, T> {
-    guard_news!();
+    guard_news!("procession::sync::Mutex::new(0u64)", lock, lock_or_recover);
 
     pub(super) fn parts(&mut self) -> (&'static LockBody, &mut Grip) {
         (self.mutex.body(), &mut self.grip)

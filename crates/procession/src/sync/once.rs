@@ -44,6 +44,11 @@ impl Once {
     ///
     /// # Errors
     /// When the shared memory is full or cannot be had.
+    ///
+    /// ```
+    /// assert!(!procession::sync::Once::new()?.is_completed());
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn new() -> Result<Once> {
         Once::of(Handle::create::<OnceBody>(|_| {})?)
     }
@@ -57,6 +62,13 @@ impl Once {
     }
 
     /// Whether it is done. A snapshot.
+    ///
+    /// ```
+    /// let once = procession::sync::Once::new()?;
+    /// once.call_once(|| ())?;
+    /// assert!(once.is_completed());
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     #[inline]
     pub fn is_completed(&self) -> bool {
         // ORDERING: Acquire pairs with the store in `call`: what was done is seen.
@@ -68,6 +80,14 @@ impl Once {
     /// # Errors
     /// [`LockError::OwnerDied`], [`LockError::Panicked`]: somebody began, and did not come to the end.
     /// [`LockError::Deadlock`]: `f` itself calls this.
+    ///
+    /// ```
+    /// let (once, mut times) = (procession::sync::Once::new()?, 0);
+    /// once.call_once(|| times += 1)?;
+    /// once.call_once(|| times += 1)?;
+    /// assert_eq!(times, 1);
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn call_once(&self, f: impl FnOnce()) -> Result<(), LockError> {
         self.call(false, Deadline::NEVER, |_| f())
     }
@@ -76,6 +96,11 @@ impl Once {
     ///
     /// # Errors
     /// [`LockError::WouldBlock`] when somebody is doing it; otherwise as [`call_once`](Once::call_once).
+    ///
+    /// ```
+    /// procession::sync::Once::new()?.try_call_once(|| println!("done"))?;
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn try_call_once(&self, f: impl FnOnce()) -> Result<(), LockError> {
         self.call(false, Deadline::after(Duration::ZERO), |_| f()).map_err(LockError::at_once)
     }
@@ -84,6 +109,11 @@ impl Once {
     ///
     /// # Errors
     /// [`LockError::TimedOut`]; otherwise as [`call_once`](Once::call_once).
+    ///
+    /// ```
+    /// procession::sync::Once::new()?.call_once_timeout(std::time::Duration::from_millis(10), || println!("done"))?;
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn call_once_timeout(&self, timeout: Duration, f: impl FnOnce()) -> Result<(), LockError> {
         self.call(false, Deadline::after(timeout), |_| f())
     }
@@ -92,6 +122,11 @@ impl Once {
     ///
     /// # Errors
     /// As [`call_once_timeout`](Once::call_once_timeout).
+    ///
+    /// ```
+    /// procession::sync::Once::new()?.call_once_deadline(std::time::Instant::now(), || println!("done"))?;
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn call_once_deadline(&self, deadline: Instant, f: impl FnOnce()) -> Result<(), LockError> {
         self.call(false, Deadline::at(deadline), |_| f())
     }
@@ -113,10 +148,69 @@ impl Once {
         self.call(true, Deadline::NEVER, f)
     }
 
+    /// As [`call_once_or_recover`](Once::call_once_or_recover), but does not wait for who is doing it.
+    ///
+    /// # Errors
+    /// [`LockError::WouldBlock`] when somebody is doing it; otherwise as `call_once_or_recover`.
+    ///
+    /// ```
+    /// let once = procession::sync::Once::new()?;
+    /// once.try_call_once_or_recover(|died| assert!(died.is_none()))?;
+    /// # Ok::<(), procession::Error>(())
+    /// ```
+    pub fn try_call_once_or_recover(&self, f: impl FnOnce(Option<&OwnerDied>)) -> Result<(), LockError> {
+        self.call(true, Deadline::after(Duration::ZERO), f).map_err(LockError::at_once)
+    }
+
+    /// As [`call_once_or_recover`](Once::call_once_or_recover), but waits for who is doing it at most `timeout`.
+    ///
+    /// # Errors
+    /// [`LockError::TimedOut`]; otherwise as `call_once_or_recover`.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// let once = procession::sync::Once::new()?;
+    /// once.call_once_or_recover_timeout(Duration::from_millis(10), |died| assert!(died.is_none()))?;
+    /// # Ok::<(), procession::Error>(())
+    /// ```
+    pub fn call_once_or_recover_timeout(
+        &self,
+        timeout: Duration,
+        f: impl FnOnce(Option<&OwnerDied>),
+    ) -> Result<(), LockError> {
+        self.call(true, Deadline::after(timeout), f)
+    }
+
+    /// As [`call_once_or_recover_timeout`](Once::call_once_or_recover_timeout), until `deadline`.
+    ///
+    /// # Errors
+    /// As [`call_once_or_recover_timeout`](Once::call_once_or_recover_timeout).
+    ///
+    /// ```
+    /// use std::time::{Duration, Instant};
+    /// let once = procession::sync::Once::new()?;
+    /// once.call_once_or_recover_deadline(Instant::now() + Duration::from_millis(10), |_| ())?;
+    /// # Ok::<(), procession::Error>(())
+    /// ```
+    pub fn call_once_or_recover_deadline(
+        &self,
+        deadline: Instant,
+        f: impl FnOnce(Option<&OwnerDied>),
+    ) -> Result<(), LockError> {
+        self.call(true, Deadline::at(deadline), f)
+    }
+
     /// Waits until it is done, as long as it takes. Does nothing itself.
     ///
     /// # Errors
     /// [`WaitError::Unusable`] in a plain fork of a member of the family.
+    ///
+    /// ```
+    /// let once = procession::sync::Once::new()?;
+    /// once.call_once(|| ())?;
+    /// once.wait()?;
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn wait(&self) -> Result<(), WaitError> {
         self.until(Deadline::NEVER)
     }
@@ -125,6 +219,12 @@ impl Once {
     ///
     /// # Errors
     /// [`WaitError::WouldBlock`] when it is not.
+    ///
+    /// ```
+    /// use procession::sync::{Once, WaitError};
+    /// assert_eq!(Once::new()?.try_wait(), Err(WaitError::WouldBlock));
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn try_wait(&self) -> Result<(), WaitError> {
         self.until(Deadline::after(Duration::ZERO)).map_err(WaitError::at_once)
     }
@@ -133,6 +233,12 @@ impl Once {
     ///
     /// # Errors
     /// [`WaitError::TimedOut`] when it was not.
+    ///
+    /// ```
+    /// use procession::sync::{Once, WaitError};
+    /// assert_eq!(Once::new()?.wait_timeout(std::time::Duration::from_millis(10)), Err(WaitError::TimedOut));
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn wait_timeout(&self, timeout: Duration) -> Result<(), WaitError> {
         self.until(Deadline::after(timeout))
     }
@@ -141,6 +247,12 @@ impl Once {
     ///
     /// # Errors
     /// As [`wait_timeout`](Once::wait_timeout).
+    ///
+    /// ```
+    /// use procession::sync::{Once, WaitError};
+    /// assert_eq!(Once::new()?.wait_deadline(std::time::Instant::now()), Err(WaitError::TimedOut));
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn wait_deadline(&self, deadline: Instant) -> Result<(), WaitError> {
         self.until(Deadline::at(deadline))
     }

@@ -15,7 +15,7 @@
 //! is added.
 
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use super::deadlock::Watch;
 use super::error::LockError;
@@ -44,6 +44,9 @@ pub(super) struct Cells {
     /// The first line is no cells.
     first: &'static [AtomicU32],
     offset: u64,
+    /// Where the lock says that its further block lies.
+    place: &'static AtomicU64,
+    index: u32,
     more: OnceLock<&'static [AtomicU32]>,
 }
 
@@ -57,16 +60,14 @@ fn find(arena: &Arena, object: &Object, index: u32, which: usize) -> Option<&'st
 }
 
 impl Cells {
-    pub(super) fn of(arena: &Arena, object: &Object, index: u32) -> Option<Cells> {
+    pub(super) fn of(arena: &Arena, object: &'static Object, index: u32) -> Option<Cells> {
         let first = find(arena, object, index, FIRST)?;
-        let more = OnceLock::new();
-        if let Some(cells) = find(arena, object, index, MORE) {
-            more.get_or_init(|| cells);
-        }
         (first.len() == ((LINES + 1) * A_LINE) as usize).then(|| Cells {
             first,
             offset: arena.offset_of(first.as_ptr()),
-            more,
+            place: &object.blocks[MORE],
+            index,
+            more: OnceLock::new(),
         })
     }
 
@@ -87,7 +88,19 @@ impl Cells {
     fn all(&self, me: u32) -> impl Iterator<Item = &'static AtomicU32> {
         let cells = &self.first[A_LINE as usize..];
         let (before, from) = cells.split_at((me % LINES * A_LINE) as usize);
-        from.iter().chain(before).chain(self.more.get().copied().unwrap_or_default())
+        from.iter().chain(before).chain(self.further())
+    }
+
+    /// The cells of the further block, which anyone may have added since this handle was made.
+    fn further(&self) -> &'static [AtomicU32] {
+        if let Some(cells) = self.more.get() {
+            return cells;
+        }
+        // ORDERING: Acquire. The block is added under the writers' lock, so who writes sees it; a reader that
+        // does not see it yet finds no free cell, and comes to add it.
+        let at = self.place.load(Ordering::Acquire);
+        let found = member::mapped().filter(|_| at != 0).and_then(|a| storage::find_cells(a, self.index, at));
+        found.map_or(&[], |cells| self.more.get_or_init(|| cells))
     }
 
     /// Takes a free cell for this thread, noted in its journal; `None` if there is none.
@@ -139,21 +152,19 @@ impl Cells {
     }
 
     /// Adds the further block. Only whoever holds the lock calls this.
-    pub(super) fn grow(&self, object: &Object, index: u32) -> Result<()> {
+    pub(super) fn grow(&self) -> Result<()> {
         let arena = member::arena()?;
-        if self.more.get().is_some() {
-            return Err(Error::Full(format!("more than {FURTHER} read a lock at once")));
+        let seen = self.more.get().is_some();
+        if !self.further().is_empty() {
+            // Somebody else may have added it since we looked.
+            let full = || Error::Full(format!("more than {FURTHER} read a lock at once"));
+            return if seen { Err(full()) } else { Ok(()) };
         }
-        if find(arena, object, index, MORE).is_none() {
-            let (at, _) = storage::make(arena, FURTHER * 4, LINE)?;
-            // CRASH: a block that is not tagged as the object's does not count, and the next one puts another
-            // in its place.
-            object.blocks[MORE].store(at, Ordering::Release);
-            blocks::hand_over(arena, at, Tag::process(member::slot()), Tag::object(index));
-        }
-        if let Some(cells) = find(arena, object, index, MORE) {
-            self.more.get_or_init(|| cells);
-        }
+        let (at, _) = storage::make(arena, FURTHER * 4, LINE)?;
+        // CRASH: a block that is not tagged as the object's does not count, and the next one puts another
+        // in its place.
+        self.place.store(at, Ordering::Release);
+        blocks::hand_over(arena, at, Tag::process(member::slot()), Tag::object(self.index));
         Ok(())
     }
 }

@@ -65,6 +65,11 @@ impl RLock {
     ///
     /// # Errors
     /// When the shared memory is full or cannot be had.
+    ///
+    /// ```
+    /// let lock = procession::sync::RLock::new()?;
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn new() -> Result<RLock> {
         RLock::named("")
     }
@@ -73,6 +78,11 @@ impl RLock {
     ///
     /// # Errors
     /// As [`RLock::new`]; and when the name is too long.
+    ///
+    /// ```
+    /// assert_eq!(procession::sync::RLock::named("stock")?.name(), "stock");
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn named(name: &str) -> Result<RLock> {
         check_name(name)?;
         RLock::of(Handle::create::<RLockBody>(|object| object.set_name(name))?)
@@ -83,6 +93,11 @@ impl RLock {
     }
 
     /// The name it was made with, or the empty string.
+    ///
+    /// ```
+    /// assert_eq!(procession::sync::RLock::new()?.name(), "");
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn name(&self) -> String {
         self.handle.object().name()
     }
@@ -98,6 +113,13 @@ impl RLock {
     /// * [`LockError::Deadlock`]: those who hold what this thread waits for wait for this thread.
     /// * [`LockError::Unusable`]: in a plain fork of a member of the family; and when a thread takes it
     ///   more than a billion times at once.
+    ///
+    /// ```
+    /// let lock = procession::sync::RLock::new()?;
+    /// let outer = lock.lock()?;
+    /// let inner = lock.lock()?;
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     #[inline]
     pub fn lock(&self) -> Result<RLockGuard<'_>, LockError> {
         let body = self.body();
@@ -112,7 +134,7 @@ impl RLock {
     }
 
     lock_forms! {
-        RLockGuard<'_>, "the lock",
+        RLockGuard<'_>, "the lock", "procession::sync::RLock::new()",
         [lock, try_lock, lock_timeout, lock_deadline],
         [lock_or_recover, try_lock_or_recover, lock_or_recover_timeout, lock_or_recover_deadline]
     }
@@ -147,7 +169,7 @@ impl RLock {
 }
 
 impl RLockGuard<'_> {
-    guard_news!();
+    guard_news!("procession::sync::RLock::new()", lock, lock_or_recover);
 
     /// One guard fewer, which is not the last.
     #[cold]
@@ -162,10 +184,10 @@ impl Drop for RLockGuard<'_> {
     #[inline]
     fn drop(&mut self) {
         let times = self.body.extra.load(Ordering::Relaxed);
-        if times & !MARK_LATER != 0 {
-            return self.count_down(times);
-        }
-        if times != 0 {
+        if times != 0 && self.body.raw.is_still_held(self.grip.held()) {
+            if times & !MARK_LATER != 0 {
+                return self.count_down(times);
+            }
             self.grip.set(grip::MARK_IT);
             self.body.extra.store(0, Ordering::Relaxed);
         }

@@ -64,10 +64,19 @@ unsafe impl<T> Send for RwLock<T> {}
 unsafe impl<T> Sync for RwLock<T> {}
 
 /// An [`RwLock`] that is held to read.
+///
+/// ```
+/// let lock = procession::sync::RwLock::new(7u32)?;
+/// let read = lock.read()?;
+/// assert_eq!(*read, 7);
+/// # Ok::<(), procession::Error>(())
+/// ```
 #[must_use = "the lock is released at once when its guard is dropped"]
 pub struct ReadGuard<'a, T> {
     lock: &'a RwLock<T>,
     cell: &'static AtomicU32,
+    /// What the cell says.
+    me: u32,
     held: Held,
     _here: PhantomData<*mut T>,
 }
@@ -91,6 +100,11 @@ impl<T: Plain> RwLock<T> {
     ///
     /// # Errors
     /// When the shared memory is full or cannot be had.
+    ///
+    /// ```
+    /// let limits = procession::sync::RwLock::new([10u32, 20])?;
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn new(value: T) -> Result<RwLock<T>> {
         RwLock::named("", value)
     }
@@ -99,6 +113,12 @@ impl<T: Plain> RwLock<T> {
     ///
     /// # Errors
     /// As [`RwLock::new`]; and when the name is too long.
+    ///
+    /// ```
+    /// let limits = procession::sync::RwLock::named("limits", [10u32, 20])?;
+    /// assert_eq!(limits.name(), "limits");
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn named(name: &str, value: T) -> Result<RwLock<T>> {
         check_name(name)?;
         let arena = member::arena()?;
@@ -124,6 +144,11 @@ impl<T> RwLock<T> {
     }
 
     /// The name it was made with, or the empty string.
+    ///
+    /// ```
+    /// assert_eq!(procession::sync::RwLock::new(1)?.name(), "");
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn name(&self) -> String {
         self.handle.object().name()
     }
@@ -137,13 +162,22 @@ impl<T> RwLock<T> {
     fn body(&self) -> &'static LockBody {
         self.handle.body()
     }
+}
 
+// Only of what is plain: a handle may arrive as one to any type of this size.
+impl<T: Plain> RwLock<T> {
     /// Takes the lock to read, and waits for writers as long as it takes.
     ///
     /// # Errors
     /// * [`LockError::OwnerDied`], [`LockError::Panicked`]: it is marked.
     /// * [`LockError::Deadlock`]: this thread writes, or those who hold what it waits for wait for it.
     /// * [`LockError::Unusable`]: in a plain fork of a member of the family.
+    ///
+    /// ```
+    /// let limits = procession::sync::RwLock::new([10u32, 20])?;
+    /// assert_eq!(limits.read()?[0], 10);
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     #[inline]
     pub fn read(&self) -> Result<ReadGuard<'_, T>, LockError> {
         match self.read_quickly() {
@@ -156,6 +190,12 @@ impl<T> RwLock<T> {
     ///
     /// # Errors
     /// [`LockError::WouldBlock`] when somebody does; otherwise as [`read`](RwLock::read).
+    ///
+    /// ```
+    /// let limits = procession::sync::RwLock::new(1u8)?;
+    /// assert_eq!(*limits.try_read()?, 1);
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn try_read(&self) -> Result<ReadGuard<'_, T>, LockError> {
         for _ in 0..GLANCES {
             if let Some(guard) = self.read_quickly() {
@@ -170,6 +210,12 @@ impl<T> RwLock<T> {
     ///
     /// # Errors
     /// [`LockError::TimedOut`] when somebody wrote all the time; otherwise as [`read`](RwLock::read).
+    ///
+    /// ```
+    /// let limits = procession::sync::RwLock::new(1u8)?;
+    /// assert_eq!(*limits.read_timeout(std::time::Duration::from_millis(10))?, 1);
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn read_timeout(&self, timeout: Duration) -> Result<ReadGuard<'_, T>, LockError> {
         self.read_slowly(Deadline::after(timeout))
     }
@@ -178,6 +224,12 @@ impl<T> RwLock<T> {
     ///
     /// # Errors
     /// As [`read_timeout`](RwLock::read_timeout).
+    ///
+    /// ```
+    /// let limits = procession::sync::RwLock::new(1u8)?;
+    /// assert_eq!(*limits.read_deadline(std::time::Instant::now())?, 1); // nobody writes
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn read_deadline(&self, deadline: Instant) -> Result<ReadGuard<'_, T>, LockError> {
         self.read_slowly(Deadline::at(deadline))
     }
@@ -196,7 +248,7 @@ impl<T> RwLock<T> {
         // the cells. One of us sees the other.
         // CRASH: the journal names the cell, so our death empties it and wakes the writer.
         if cell.compare_exchange(0, me, Ordering::SeqCst, Ordering::Relaxed).is_ok() {
-            let guard = ReadGuard { lock: self, cell, held, _here: PhantomData };
+            let guard = ReadGuard { lock: self, cell, me, held, _here: PhantomData };
             let word = self.body().raw.load_in_order();
             return (word::owner(word) == 0 && word & word::MARK == 0).then_some(guard);
         }
@@ -216,10 +268,11 @@ impl<T> RwLock<T> {
         let mut turn = taking::slowly(body, false, deadline).map_err(|error| *error)?;
         let entered = loop {
             match self.cells.take_any(me) {
-                Ok(Some((cell, held))) => break Ok(ReadGuard { lock: self, cell, held, _here: PhantomData }),
+                Ok(Some((cell, held))) => {
+                    break Ok(ReadGuard { lock: self, cell, me, held, _here: PhantomData });
+                }
                 Ok(None) => {
-                    let (object, index) = (self.handle.object(), self.handle.id().index());
-                    if let Err(error) = self.cells.grow(object, index) {
+                    if let Err(error) = self.cells.grow() {
                         break Err(LockError::unusable(&error));
                     }
                 }
@@ -234,7 +287,7 @@ impl<T> RwLock<T> {
     fn enter_any(&self, me: u32) -> Result<Option<ReadGuard<'_, T>>, LockError> {
         let taken = self.cells.take_any(me).map_err(|e| LockError::unusable(&e))?;
         Ok(taken.and_then(|(cell, held)| {
-            let guard = ReadGuard { lock: self, cell, held, _here: PhantomData };
+            let guard = ReadGuard { lock: self, cell, me, held, _here: PhantomData };
             let word = self.body().raw.load_in_order();
             (word::owner(word) == 0 && word & word::MARK == 0).then_some(guard)
         }))
@@ -247,6 +300,13 @@ impl<T> RwLock<T> {
     /// * [`LockError::Deadlock`]: this thread reads or writes, or those who hold what it waits for wait for
     ///   it.
     /// * [`LockError::Unusable`]: in a plain fork of a member of the family.
+    ///
+    /// ```
+    /// let limits = procession::sync::RwLock::new(1u8)?;
+    /// *limits.write()? = 2;
+    /// assert_eq!(*limits.read()?, 2);
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     #[inline]
     pub fn write(&self) -> Result<WriteGuard<'_, T>, LockError> {
         match taking::take(self.body(), self.handle.hot_offset()) {
@@ -256,7 +316,7 @@ impl<T> RwLock<T> {
     }
 
     lock_forms! {
-        WriteGuard<'_, T>, "the lock to write",
+        WriteGuard<'_, T>, "the lock to write", "procession::sync::RwLock::new(0u64)",
         [write, try_write, write_timeout, write_deadline],
         [write_or_recover, try_write_or_recover, write_or_recover_timeout, write_or_recover_deadline]
     }
@@ -295,7 +355,7 @@ impl<T> RwLock<T> {
 }
 
 impl<T> WriteGuard<'_, T> {
-    guard_news!();
+    guard_news!("procession::sync::RwLock::new(0u64)", write, write_or_recover);
 }
 
 impl<T> Deref for ReadGuard<'_, T> {
@@ -332,8 +392,9 @@ impl<T> Drop for ReadGuard<'_, T> {
     fn drop(&mut self) {
         // ORDERING: SeqCst: Release towards the writer, and before the look for one that sleeps.
         // CRASH: until this store recovery empties the cell; between it and the wake the journal still names
-        // it, and the death sweep wakes the writer.
-        self.cell.swap(0, Ordering::SeqCst);
+        // it, and the death sweep wakes the writer. When the program is ending, recovery may have emptied the
+        // cell already, and another may read there.
+        let _ = self.cell.compare_exchange(self.me, 0, Ordering::SeqCst, Ordering::SeqCst);
         notify(self.lock.cells.events(), 1);
         thread::strike(self.held);
     }
@@ -343,7 +404,7 @@ impl<T> Drop for WriteGuard<'_, T> {
     #[inline]
     fn drop(&mut self) {
         let body = self.lock.body();
-        if !taking::is_to_be_marked(&self.grip) {
+        if !taking::is_to_be_marked(&self.grip) && body.raw.is_still_held(self.grip.held()) {
             // CRASH: the value is whole again; what remains is to let go.
             body.extra.store(0, Ordering::Release);
         }

@@ -17,6 +17,7 @@ use crate::arena::thread::{Me, with_me};
 use crate::arena::{Arena, member};
 use crate::os::clock::{Deadline, now_ns};
 use crate::os::futex;
+use crate::rules::{self, Rule};
 use crate::{Error, Result};
 
 /// A waiter that has slept this long gets the next permit.
@@ -76,6 +77,15 @@ pub struct Semaphore {
 }
 
 /// A permit of a [`Semaphore`]. Dropping it gives it back.
+///
+/// ```
+/// let semaphore = procession::sync::Semaphore::new(1)?;
+/// let permit = semaphore.acquire()?;
+/// assert_eq!(semaphore.available_permits(), 0);
+/// drop(permit);
+/// assert_eq!(semaphore.available_permits(), 1);
+/// # Ok::<(), procession::Error>(())
+/// ```
 #[must_use = "the permit is given back at once when it is dropped"]
 pub struct Permit<'a> {
     semaphore: &'a Semaphore,
@@ -136,6 +146,12 @@ impl Semaphore {
     ///
     /// # Errors
     /// [`WaitError::Unusable`] in a plain fork of a member of the family, or when the shared memory is full.
+    ///
+    /// ```
+    /// let printers = procession::sync::Semaphore::new(2)?;
+    /// let _permit = printers.acquire()?;
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     #[inline]
     pub fn acquire(&self) -> Result<Permit<'_>, WaitError> {
         match self.take_hinted() {
@@ -164,6 +180,12 @@ impl Semaphore {
     ///
     /// # Errors
     /// [`WaitError::TimedOut`] when none was free; otherwise as [`acquire`](Semaphore::acquire).
+    ///
+    /// ```
+    /// use procession::sync::{Semaphore, WaitError};
+    /// assert_eq!(Semaphore::new(0)?.acquire_timeout(std::time::Duration::from_millis(10)).err(), Some(WaitError::TimedOut));
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn acquire_timeout(&self, timeout: Duration) -> Result<Permit<'_>, WaitError> {
         self.take(Deadline::after(timeout))
     }
@@ -172,11 +194,22 @@ impl Semaphore {
     ///
     /// # Errors
     /// As [`acquire_timeout`](Semaphore::acquire_timeout).
+    ///
+    /// ```
+    /// use procession::sync::{Semaphore, WaitError};
+    /// assert_eq!(Semaphore::new(0)?.acquire_deadline(std::time::Instant::now()).err(), Some(WaitError::TimedOut));
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn acquire_deadline(&self, deadline: Instant) -> Result<Permit<'_>, WaitError> {
         self.take(Deadline::at(deadline))
     }
 
     /// How many permits are free. A snapshot.
+    ///
+    /// ```
+    /// assert_eq!(procession::sync::Semaphore::new(3)?.available_permits(), 3);
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn available_permits(&self) -> usize {
         self.cells().filter(|cell| matches!(cell.load(Ordering::Relaxed), FREE | RESERVED)).count()
     }
@@ -202,21 +235,36 @@ impl Semaphore {
         if all > u64::from(Semaphore::MAX_PERMITS) {
             return Err(too_many(all));
         }
-        for _ in 0..permits {
-            while !self.add_one() {
-                self.grow(arena)?;
+        // Room first, so that a full memory refuses all of them.
+        while self.cells().filter(|cell| cell.load(Ordering::Relaxed) == ABSENT).count() < permits as usize {
+            self.grow(arena)?;
+        }
+        let mut left = permits;
+        while left != 0 {
+            left = self.add_to_cells(left);
+            if left != 0 {
+                self.grow(arena)?; // others were faster
             }
-            notify(&self.body().events, 1);
         }
         Ok(())
     }
 
-    fn add_one(&self) -> bool {
-        self.cells().any(|cell| {
-            cell.load(Ordering::Relaxed) == ABSENT
-                // CRASH: each permit is there or not. Between this and the wake the death sweep wakes.
+    /// Adds at most `permits` in one pass over the cells; says how many are left.
+    fn add_to_cells(&self, permits: u32) -> u32 {
+        let mut left = permits;
+        for cell in self.cells() {
+            if left == 0 {
+                break;
+            }
+            // CRASH: each permit is there or not. Between this and the wake the death sweep wakes.
+            if cell.load(Ordering::Relaxed) == ABSENT
                 && cell.compare_exchange(ABSENT, FREE, Ordering::SeqCst, Ordering::Relaxed).is_ok()
-        })
+            {
+                left -= 1;
+                notify(&self.body().events, 1);
+            }
+        }
+        left
     }
 
     /// Adds a block of cells, if nobody else has.
@@ -289,7 +337,8 @@ impl Semaphore {
                 since_ns = now;
             }
             let handed = body.handed_ns.load(Ordering::Relaxed);
-            if now.saturating_sub(since_ns.max(handed)) >= PATIENCE_NS {
+            let passed_over = now.saturating_sub(since_ns.max(handed)) >= PATIENCE_NS;
+            if passed_over && rules::holds(Rule::HandedOn) {
                 let _ = body.heir.compare_exchange(0, id, Ordering::SeqCst, Ordering::SeqCst);
             }
             // ORDERING: announced before we look again: see `wait::until`.

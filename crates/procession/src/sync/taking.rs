@@ -4,8 +4,9 @@ use std::fmt;
 use std::sync::atomic::Ordering;
 
 use super::body::{self, LockBody, PANICKED};
-use super::error::{DeadlockMember, LockError};
+use super::error::{DeadlockMember, LockError, OwnerDied};
 use super::grip::{self, Grip};
+use super::raw::lock::RawLock;
 use super::raw::word::{self, MARK, Outcome};
 use crate::arena::member;
 use crate::arena::objects::Object;
@@ -96,7 +97,7 @@ pub(crate) fn is_to_be_marked(grip: &Grip) -> bool {
 fn release_slowly(body: &'static LockBody, grip: &mut Grip) {
     let mark = is_to_be_marked(grip);
     let held = grip.take();
-    if mark && !member::is_forked() {
+    if mark && !member::is_forked() && body.raw.is_still_held(held) {
         body.write_mark(PANICKED, process::pid(), &member::name());
     }
     body.raw.release_slowly(held, mark);
@@ -104,21 +105,42 @@ fn release_slowly(body: &'static LockBody, grip: &mut Grip) {
 
 /// For `Debug`: name, holder and how many wait; a snapshot.
 pub(crate) fn describe(f: &mut fmt::Formatter<'_>, kind: &str, object: &'static Object) -> fmt::Result {
+    match body::of(object).filter(|_| member::mapped().is_some()) {
+        Some(body) => describe_with(f, kind, &object.name(), &body.raw, || Some(body.read_mark().1)),
+        None => f.debug_struct(kind).finish_non_exhaustive(),
+    }
+}
+
+/// As [`describe`], of a lock that is never marked.
+pub(crate) fn describe_raw(
+    f: &mut fmt::Formatter<'_>,
+    kind: &str,
+    name: &str,
+    lock: &'static RawLock,
+) -> fmt::Result {
+    describe_with(f, kind, name, lock, || None)
+}
+
+fn describe_with(
+    f: &mut fmt::Formatter<'_>,
+    kind: &str,
+    name: &str,
+    lock: &'static RawLock,
+    marked_by: impl Fn() -> Option<OwnerDied>,
+) -> fmt::Result {
     let mut out = f.debug_struct(kind);
-    let (Some(arena), Some(body)) = (member::mapped(), body::of(object)) else {
-        return out.finish_non_exhaustive();
-    };
-    out.field("name", &object.name());
-    let now = body.raw.load();
-    match word::owner(now) {
-        0 if now & MARK != 0 => out.field("marked_by", &body.read_mark().1),
-        0 => out.field("holder", &None::<()>),
-        owner => {
+    let Some(arena) = member::mapped() else { return out.finish_non_exhaustive() };
+    out.field("name", &name);
+    let now = lock.load();
+    match (word::owner(now), marked_by().filter(|_| now & MARK != 0)) {
+        (0, Some(who)) => out.field("marked_by", &who),
+        (0, None) => out.field("holder", &None::<()>),
+        (owner, _) => {
             let slot = arena.slot_of_record(owner - 1).unwrap_or(u32::MAX);
             out.field("holder", &arena.describe_process(slot))
         }
     };
-    let offset = arena.offset_of(&raw const *body);
+    let offset = arena.offset_of(&raw const *lock);
     let waits = |id: &u32| arena.record(*id).waits_for.load(Ordering::Relaxed) == offset;
     out.field("waiters", &arena.records_in_use().filter(waits).count()).finish()
 }

@@ -13,6 +13,15 @@ use crate::os::clock::Deadline;
 
 /// Why a wait for a permit, an event, a barrier, a latch ended without it. Plain data: it can be cloned and
 /// sent.
+///
+/// ```
+/// use procession::sync::{Event, WaitError};
+/// match Event::new()?.wait_timeout(std::time::Duration::from_millis(10)) {
+///     Err(WaitError::TimedOut) => println!("not yet"),
+///     happened => happened?,
+/// }
+/// # Ok::<(), procession::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum WaitError {
@@ -27,6 +36,14 @@ pub enum WaitError {
 }
 
 /// Why a [`Barrier`](super::Barrier) is broken.
+///
+/// ```
+/// use procession::sync::{Barrier, Broken, WaitError};
+/// let barrier = Barrier::new(2)?;
+/// barrier.abort()?;
+/// assert_eq!(barrier.wait(), Err(WaitError::Broken(Broken::Aborted)));
+/// # Ok::<(), procession::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Broken {

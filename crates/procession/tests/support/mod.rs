@@ -261,3 +261,18 @@ pub fn go_on(stopped: &Child) {
     // SAFETY: a system call without pointers: a child that this thread traces runs on.
     unsafe { libc::ptrace(libc::PTRACE_DETACH, stopped.pid, 0, 0) };
 }
+
+/// Does something while a process that sleeps in a futex cannot run, though it may be woken; and returns when
+/// it sleeps again, or is gone.
+pub fn while_stopped<R>(sleeper: &mut Child, f: impl FnOnce() -> R) -> R {
+    // SAFETY: system calls without pointers; the child is ours and not reaped.
+    let send = |signal| assert_eq!(unsafe { libc::kill(sleeper.pid, signal) }, 0);
+    send(libc::SIGSTOP);
+    proc::wait_until("it is stopped", LONG, || proc::state(sleeper.pid) == Some('T'));
+    let done = f();
+    send(libc::SIGCONT);
+    proc::wait_until("it sleeps again", LONG, || {
+        sleeper.try_wait().is_some() || proc::is_parked(sleeper.pid)
+    });
+    done
+}

@@ -47,6 +47,7 @@ impl Buffer {
         if all.end > arena.layout.bytes {
             return false;
         }
+        self.long.reserve_exact(words as usize);
         let copied = all.step_by(8).map_while(|at| word(arena, at)).map(|word| word.load(Ordering::Relaxed));
         self.long.extend(copied);
         self.long.len() as u64 == words

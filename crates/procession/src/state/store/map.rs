@@ -8,11 +8,11 @@ use super::mine::Mine;
 use super::node::{self, Encoded, Found, Node, decode_at};
 use super::part::{self, Change, Inside, Part, Turn, WITH_NODES};
 use super::table::{EMPTY, Emptied, GONE, Table, naming, node_of};
-use super::{LOOKS, Old, exchange_word, make_parts, parts_at};
+use super::{Old, Patience, exchange_word, make_parts, parts_at};
 use crate::arena::blocks::Tag;
 use crate::arena::handle::Handle;
 use crate::arena::objects::{Body, Kind};
-use crate::arena::{Arena, encoding, heap, member};
+use crate::arena::{Arena, collect, encoding, heap, member};
 use crate::{Error, Message, Result};
 
 /// How many parts there are: so many processes can change something at once.
@@ -182,13 +182,15 @@ impl Map {
         let hash = self.hash(key);
         let part = self.part(hash);
         loop {
-            for _ in 0..LOOKS {
+            let mut patience = Patience::new();
+            while patience.lasts() {
                 let look = part.look();
                 match self.find_node(part, hash, key) {
                     Some(node) => {
                         if let Some(found) = node.copy(self.arena, buffer, || look.holds())? {
                             return Ok(Some(found));
                         }
+                        patience.spend(node.value_len);
                     }
                     _ if look.is_nowhere() => break,
                     _ if look.holds() => return Ok(None),
@@ -223,7 +225,8 @@ impl Map {
         let hash = self.hash(key);
         let part = self.part(hash);
         loop {
-            for _ in 0..LOOKS {
+            let mut patience = Patience::new();
+            while patience.lasts() {
                 let look = part.look();
                 let found = self.find_node(part, hash, key).is_some();
                 if look.holds() && !look.is_nowhere() {
@@ -351,18 +354,25 @@ impl Map {
         f(Entry { map: self, turn, hash, key, node })
     }
 
-    /// Takes everything out of one part.
-    pub(crate) fn clear_part(&self, index: usize) -> Result<()> {
-        let part = &self.parts[index];
-        let turn = self.turn(part)?;
-        let emptied = self.drop_table(part);
-        drop(turn);
-        drop(emptied);
+    /// Takes everything out, part by part.
+    pub(crate) fn clear(&self) -> Result<()> {
+        let mut any = false;
+        for part in self.parts {
+            let turn = self.turn(part)?;
+            let emptied = self.drop_table(part);
+            drop(turn);
+            any |= emptied.is_some();
+        }
+        if any {
+            // What only the values held is freed now, if nobody else sees to that.
+            collect::alone_if_wanted(self.arena);
+            self.trim();
+        }
         Ok(())
     }
 
-    /// Gives the kernel what this process's blocks do not need any more.
-    pub(crate) fn trim(&self) {
+    /// Gives the kernel what is free.
+    fn trim(&self) {
         heap::trim(self.arena, member::slot());
     }
 
@@ -397,7 +407,7 @@ impl Map {
             for at in table.words(self.arena).filter_map(node_of) {
                 let node = Node::read(self.arena, at).ok_or_else(node::damaged)?;
                 if node.is_plain() {
-                    plain(node.key(self.arena), node.value(self.arena));
+                    plain(node.key(self.arena)?, node.value(self.arena)?);
                 } else if let Some(Found::Carried(copy)) = node.copy(self.arena, &mut unused, || true)? {
                     carried.push(copy);
                 }
@@ -439,14 +449,14 @@ impl Entry<'_> {
         let Some((node, at)) = &self.node else { return Ok(None) };
         let _inside = Inside::enter();
         if node.is_plain() {
-            return encoding::from_bytes(node.value(self.map.arena)).map(Some);
+            return encoding::from_bytes(node.value(self.map.arena)?).map(Some);
         }
         decode_at(self.map.arena, *at).map(Some)
     }
 
     /// The bytes of the value, if there is one.
-    pub(crate) fn value(&self) -> Option<&'static [u8]> {
-        self.node.as_ref().map(|(node, _)| node.value(self.map.arena))
+    pub(crate) fn value(&self) -> Result<Option<&'static [u8]>> {
+        self.node.as_ref().map(|(node, _)| node.value(self.map.arena)).transpose()
     }
 
     /// Puts a value in. Gives what was there before; it is to be freed after the lock.

@@ -40,8 +40,28 @@ use crate::{Message, Result};
 use node::Node;
 use part::Part;
 
-/// After so many looks that came to nothing, a reader takes the lock.
-const LOOKS: u32 = 100;
+/// How long a reader looks without the lock: a hundred looks that came to nothing, or fewer when much was copied
+/// in vain.
+struct Patience(u64);
+
+impl Patience {
+    #[inline]
+    fn new() -> Patience {
+        Patience(100)
+    }
+
+    #[inline]
+    fn lasts(&mut self) -> bool {
+        self.0 = self.0.saturating_sub(1);
+        self.0 > 0
+    }
+
+    /// So many bytes were copied in vain.
+    #[inline]
+    fn spend(&mut self, bytes: u64) {
+        self.0 = self.0.saturating_sub(bytes >> 14);
+    }
+}
 
 /// The aligned word at `offset`, if there is one.
 #[inline]

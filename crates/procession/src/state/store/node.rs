@@ -79,7 +79,15 @@ impl Node {
     }
 
     fn end(&self) -> u64 {
-        self.value_at() + padded(self.value_len) + WORD * self.handles
+        (self.value_at() + padded(self.value_len)).saturating_add(WORD.saturating_mul(self.handles))
+    }
+
+    /// Whether it does not reach beyond its block; if it does, somebody wrote where he must not. A short one may be
+    /// read all the same.
+    #[inline]
+    fn is_sound(&self, arena: &Arena) -> bool {
+        let short = self.handles == 0 && self.key_len + self.value_len <= 8 * WORD;
+        short || blocks::around(arena, self.at).is_some_and(|(start, size)| self.end() <= start + size)
     }
 
     /// Whether the node has this key.
@@ -120,9 +128,17 @@ impl Node {
         if self.handles != 0 {
             return self.carry(arena, still);
         }
-        // A length that is nonsense must not be copied.
-        let long = self.value_len > 4 * WORD;
-        if long && !still() || !buffer.fill(arena, self.value_at(), self.value_len) || !still() {
+        // A length that is nonsense must not be copied: neither a passing one nor one that stays.
+        if self.value_len > 4 * WORD {
+            let sound = self.is_sound(arena);
+            if !still() {
+                return Ok(None);
+            }
+            if !sound {
+                return Err(damaged());
+            }
+        }
+        if !buffer.fill(arena, self.value_at(), self.value_len) || !still() {
             return Ok(None);
         }
         Ok(Some(Found::Copied))
@@ -131,8 +147,12 @@ impl Node {
     /// Copies the node into a block of our own, which holds what it carries.
     #[cold]
     fn carry(&self, arena: &'static Arena, still: impl Fn() -> bool) -> Result<Option<Found>> {
+        let sound = self.is_sound(arena);
         if !still() {
             return Ok(None);
+        }
+        if !sound {
+            return Err(damaged());
         }
         let words = (self.end() - self.at) / WORD;
         let copy = Mine::take(arena, words * WORD, false)?;
@@ -154,14 +174,14 @@ impl Node {
     }
 
     /// The key's bytes; for who holds the lock, or owns the node.
-    pub(super) fn key(&self, arena: &Arena) -> &'static [u8] {
-        arena.bytes(self.key_at, self.key_len)
+    pub(super) fn key(&self, arena: &Arena) -> Result<&'static [u8]> {
+        if self.is_sound(arena) { Ok(arena.bytes(self.key_at, self.key_len)) } else { Err(damaged()) }
     }
 
     /// The value's bytes; as [`key`](Node::key).
     #[inline]
-    pub(super) fn value(&self, arena: &Arena) -> &'static [u8] {
-        arena.bytes(self.value_at(), self.value_len)
+    pub(super) fn value(&self, arena: &Arena) -> Result<&'static [u8]> {
+        if self.is_sound(arena) { Ok(arena.bytes(self.value_at(), self.value_len)) } else { Err(damaged()) }
     }
 }
 
@@ -199,16 +219,17 @@ pub(crate) fn decode<V: Message>(arena: &Arena, node: &Mine) -> Result<V> {
 pub(crate) fn decode_both<K: Message, V: Message>(arena: &Arena, node: &Mine) -> Result<(K, V)> {
     let node = Node::read(arena, node.at()).ok_or_else(damaged)?;
     handle::emptying(|| {
-        Ok((encoding::from_bytes(node.key(arena))?, encoding::from_bytes(node.value(arena))?))
+        Ok((encoding::from_bytes(node.key(arena)?)?, encoding::from_bytes(node.value(arena)?)?))
     })
 }
 
 /// The value of a node that cannot change meanwhile.
 pub(super) fn decode_at<V: Message>(arena: &Arena, at: u64) -> Result<V> {
     let node = Node::read(arena, at).ok_or_else(damaged)?;
-    handle::emptying(|| encoding::from_bytes(node.value(arena)))
+    handle::emptying(|| encoding::from_bytes(node.value(arena)?))
 }
 
+#[cold]
 pub(super) fn damaged() -> Error {
     Error::Message("a damaged entry".into())
 }

@@ -137,9 +137,11 @@ impl Part {
     pub(super) fn commit(&self, arena: &Arena, owner: Tag, change: Change, first: u64) {
         let me = Tag::process(member::slot());
         for (to, from) in self.fresh.iter().chain(&self.stale).zip(change.fresh.iter().chain(&change.stale)) {
-            to.store(*from, Ordering::Relaxed);
+            // ORDERING: Release, here and below, keeps the order of the program, which is what recovery relies
+            // on: none of these comes before the end of the previous change.
+            to.store(*from, Ordering::Release);
         }
-        self.to.store(change.to, Ordering::Relaxed);
+        self.to.store(change.to, Ordering::Release);
         if rules::holds(Rule::ChangeNoted) {
             // CRASH: from here on recovery looks whether the word was changed: if not, the fresh blocks go,
             // and if so, the stale ones. No block is free before it is in the hands of a process, so

@@ -16,11 +16,11 @@ use super::mine::Mine;
 use super::node::{self, Encoded, Found, Node, decode_at};
 use super::part::{self, Change, Inside, Part, Turn, WITH_NODES};
 use super::table::{EMPTY, Emptied, Table, naming, node_of};
-use super::{LOOKS, Old, exchange_word, make_parts, parts_at};
+use super::{Old, Patience, exchange_word, make_parts, parts_at};
 use crate::arena::blocks::Tag;
 use crate::arena::handle::Handle;
 use crate::arena::objects::{Body, Kind};
-use crate::arena::{Arena, encoding, heap, member};
+use crate::arena::{Arena, collect, encoding, heap, member};
 use crate::{Error, Message, Result};
 
 /// A list in its object: all that there is of it is in blocks.
@@ -136,22 +136,26 @@ impl Sequence {
     }
 
     /// Looks, without the lock as long as that comes to something. `look` is told whether what it sees is sure
-    /// to be as it is.
-    fn looking<R>(&self, mut look: impl FnMut(&dyn Fn() -> bool) -> Result<Option<R>>) -> Result<R> {
+    /// to be as it is, and says when it has copied much in vain.
+    fn looking<R>(
+        &self,
+        mut look: impl FnMut(&dyn Fn() -> bool, &mut Patience) -> Result<Option<R>>,
+    ) -> Result<R> {
         loop {
-            for _ in 0..LOOKS {
+            let mut patience = Patience::new();
+            while patience.lasts() {
                 let now = self.part().look();
                 if now.is_nowhere() {
                     member::arena()?;
                 }
-                if let Some(seen) = look(&|| now.holds())? {
+                if let Some(seen) = look(&|| now.holds(), &mut patience)? {
                     return Ok(seen);
                 }
                 std::hint::spin_loop();
             }
             if !part::is_inside(self.parts) {
                 let _turn = self.turn()?;
-                if let Some(seen) = look(&|| true)? {
+                if let Some(seen) = look(&|| true, &mut patience)? {
                     return Ok(seen);
                 }
             }
@@ -160,7 +164,7 @@ impl Sequence {
 
     /// How many items there are.
     pub(crate) fn len(&self) -> Result<u64> {
-        self.looking(|still| {
+        self.looking(|still, _| {
             let len = self.ring().len;
             Ok(still().then_some(len))
         })
@@ -168,10 +172,14 @@ impl Sequence {
 
     /// Copies an item, if it is there.
     pub(crate) fn get(&self, index: u64, buffer: &mut Buffer) -> Result<Option<Found>> {
-        self.looking(|still| {
+        self.looking(|still, patience| {
             let Some(at) = self.ring().node(self.arena, index) else { return Ok(still().then_some(None)) };
             let Some(node) = Node::read(self.arena, at) else { return Ok(None) };
-            Ok(node.copy(self.arena, buffer, still)?.map(Some))
+            let copied = node.copy(self.arena, buffer, still)?.map(Some);
+            if copied.is_none() {
+                patience.spend(node.value_len);
+            }
+            Ok(copied)
         })
     }
 
@@ -185,7 +193,7 @@ impl Sequence {
     fn push_node(&self, end: End, node: Mine) -> Result<()> {
         let mut ring = self.ring();
         if ring.len == ring.room() {
-            ring = self.rebuild(ring, ring.len + 1, None, [None, None])?;
+            ring = self.rebuild(ring, ring.len + 1, None, [None, None], false)?;
         }
         let (index, to) = match end {
             End::Back => (ring.len, ring.moved(0, 1)),
@@ -236,7 +244,7 @@ impl Sequence {
         }
         if ring.table.len() > Table::FEWEST && 8 * ring.len < ring.table.len() {
             // Without memory for it, it has to stay as it is.
-            let _ = self.rebuild(ring, 2 * ring.len, None, [None, None]);
+            let _ = self.rebuild(ring, 2 * ring.len, None, [None, None], true);
         }
         None
     }
@@ -251,7 +259,7 @@ impl Sequence {
             _ if index == ring.len => self.push_node(End::Back, node)?,
             0 => self.push_node(End::Front, node)?,
             _ => {
-                self.rebuild(ring, ring.len + 1, Some((index, node.at())), [Some(node.at()), None])?;
+                self.rebuild(ring, ring.len + 1, Some((index, node.at())), [Some(node.at()), None], false)?;
                 node.given_away();
             }
         }
@@ -269,24 +277,26 @@ impl Sequence {
         if index + 1 == ring.len {
             return self.pop_locked(turn, End::Back);
         }
-        self.rebuild(ring, ring.len, Some((index, 0)), [None, Some(node)])?;
+        self.rebuild(ring, ring.len, Some((index, 0)), [None, Some(node)], false)?;
         Ok(Old::Node(Mine::adopt(self.arena, node)))
     }
 
     /// Puts another table in the place of this one, with room for `room` items; by the same store an item comes
-    /// in, or goes (`change`: where, and which or 0). `come_and_gone` is its node.
+    /// in, or goes (`change`: where, and which or 0). `come_and_gone` is its node. With `now`, does not wait for
+    /// memory to come back.
     fn rebuild(
         &self,
         ring: Ring,
         room: u64,
         change: Option<(u64, u64)>,
         come_and_gone: [Option<u64>; 2],
+        now: bool,
     ) -> Result<Ring> {
         if room >= u64::from(u32::MAX) {
             return Err(Error::Full("a list may have no more than four thousand million items".into()));
         }
         let words = (room + FIRST).max(Table::FEWEST);
-        let (table, block) = Table::make(self.arena, words, false)?;
+        let (table, block) = Table::make(self.arena, words, now)?;
         let mut items: Vec<u64> = Vec::with_capacity(ring.len as usize + 1);
         items.extend((0..ring.len).filter_map(|i| Some(ring.cell(self.arena, i)?.load(Ordering::Relaxed))));
         match change {
@@ -333,8 +343,11 @@ impl Sequence {
         let turn = self.turn()?;
         let emptied = self.drop_table();
         drop(turn);
-        drop(emptied);
-        heap::trim(self.arena, member::slot());
+        if emptied.is_some() {
+            drop(emptied);
+            collect::alone_if_wanted(self.arena);
+            heap::trim(self.arena, member::slot());
+        }
         Ok(())
     }
 
@@ -357,7 +370,7 @@ impl Sequence {
             let node = ring.node(self.arena, index).and_then(|at| Node::read(self.arena, at));
             let node = node.ok_or_else(node::damaged)?;
             if node.is_plain() {
-                plain(node.value(self.arena));
+                plain(node.value(self.arena)?);
             } else if let Some(Found::Carried(copy)) = node.copy(self.arena, &mut unused, || true)? {
                 carried.push((index, copy));
             }
@@ -412,7 +425,7 @@ impl Item<'_> {
         let _inside = Inside::enter();
         let node = Node::read(self.list.arena, self.at).ok_or_else(node::damaged)?;
         if node.is_plain() {
-            return encoding::from_bytes(node.value(self.list.arena));
+            return encoding::from_bytes(node.value(self.list.arena)?);
         }
         decode_at(self.list.arena, self.at)
     }

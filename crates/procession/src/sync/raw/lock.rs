@@ -120,6 +120,15 @@ impl RawLock {
         thread::strike(held);
     }
 
+    /// Whether whoever has `held` in its journal still holds the lock. Not so when the program is ending, and
+    /// what its running threads hold has been handed on.
+    pub(crate) fn is_still_held(&self, held: Held) -> bool {
+        let holder = word::owner(self.load());
+        holder != 0
+            && (holder == thread::owner()
+                || member::mapped().is_some_and(|arena| thread::owner_of(arena, held) == Some(holder)))
+    }
+
     fn wake(&self, wake: Wake) {
         match wake {
             Wake::Nobody => {}
@@ -172,6 +181,9 @@ impl Waiter for Sleeper {
     }
 
     fn starving(&mut self) -> bool {
+        if !rules::holds(Rule::HandedOn) {
+            return false;
+        }
         let handed = self.lock.handed_ns.load(Ordering::Relaxed);
         let since = self.watch.as_ref().map(|watch| watch.since_ns.max(handed));
         since.is_some_and(|since| now_ns().saturating_sub(since) >= PATIENCE_NS)

@@ -1,0 +1,112 @@
+//! The deeds, done to procession.
+//!
+//! | file        | what goes wrong                                             |
+//! |-------------|-------------------------------------------------------------|
+//! | `waits.rs`  | F1 to F4: locks, events, conditions, barriers                |
+//! | `queues.rs` | F5 to F9, F27: queues, joinable queues, pipes                |
+//! | `family.rs` | F21 to F26: helpers, parents, shared memory, process handles |
+
+mod family;
+mod queues;
+mod waits;
+
+use std::fmt::Display;
+use std::time::{Duration, Instant};
+
+use procession::{Message, Process, process};
+
+use super::Deed;
+use crate::Result;
+use crate::board::Board;
+use crate::machine::is_asleep;
+
+const fn deed(name: &'static str, says: &'static str, run: fn() -> Result) -> Deed {
+    Deed { name, says, run }
+}
+
+/// All of them, in order.
+pub static ALL: &[Deed] = &[
+    deed("F1", "kill the holder of a lock, of a re-entrant lock, of a semaphore's permit", waits::f1),
+    deed("F2", "kill a process that waits for an event", waits::f2),
+    deed("F3", "kill a process that waits for a condition", waits::f3),
+    deed("F4", "kill one that waits at a barrier of three, while another waits", waits::f4),
+    deed("F5", "kill a process in `get()` of an empty queue, then put an item", queues::f5),
+    deed("F6", "kill a process that is putting 50 MB, then put another item", queues::f6),
+    deed("F7", "ten times: kill a process right after it put three items", queues::f7),
+    deed("F8", "kill a consumer that has an item in its hands, then `join` the queue", queues::f8),
+    deed("F9", "join a process that has put 10 MB, then read them", queues::f9),
+    deed("F21", "kill the helper process (manager; supervisor)", family::f21),
+    deed("F22", "kill a process that holds a lock made by a manager", family::f22),
+    deed("F23", "kill a parent with a daemon child; kill a child that has a child", family::f23),
+    deed("F24", "let a second process open shared memory, close it and end", family::f24),
+    deed("F25", "kill a program and its helper process while they have shared memory", family::f25),
+    deed("F26", "terminate a process that has not begun", family::f26),
+    deed("F27", "kill a process in the middle of sending 50 MB through a pipe", queues::f27),
+];
+
+/// A name, and what it runs.
+type Program = (&'static str, fn() -> Result);
+
+/// Programs that a deed is done to.
+pub static PROGRAMS: &[Program] = &[("flat", family::flat), ("deep", family::deep), ("leaky", family::leaky)];
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn saw(what: impl Display) {
+    println!("saw: {what}");
+}
+
+/// Said before what may hang.
+fn doing(what: impl Display) {
+    println!("do: {what}");
+}
+
+/// In a child: says that it has come to the place where it is to be killed.
+fn ready(path: &str) {
+    if let Ok(board) = Board::open(path) {
+        board.arrive();
+    }
+}
+
+fn for_ever() -> ! {
+    loop {
+        std::thread::park();
+    }
+}
+
+/// A process that has said that it is ready, and sleeps: in what it said it would do, or for ever.
+struct Blocked<R>(Process<R>, i32);
+
+impl<R: Message> Blocked<R> {
+    /// Spawns `f` with the path of a board and `args`.
+    fn spawn<F, A>(f: F, args: A) -> Result<Blocked<R>>
+    where
+        F: process::Entry<(String, A), Output = R>,
+        A: Message,
+    {
+        let (board, path) = Board::create()?;
+        let process = Process::spawn(f, (path, args))?;
+        board.await_arrivals(1)?;
+        let (pid, started) = (process.pid().ok_or("no pid")?, Instant::now());
+        let mut asleep = 0;
+        // Asleep for longer than the moment after which a waiter looks once more.
+        while asleep < 5 {
+            std::thread::sleep(Duration::from_millis(10));
+            asleep = if is_asleep(pid) { asleep + 1 } else { 0 };
+            if started.elapsed() > Duration::from_secs(3) {
+                return Err("a process that was to sleep does not".into());
+            }
+        }
+        Ok(Blocked(process, pid))
+    }
+
+    /// Kills it by SIGKILL, and waits until it is known to be dead. Gives its number.
+    fn kill(self) -> Result<i32> {
+        // SAFETY: a plain call; the process is below us and its supervisor has not reaped it.
+        unsafe { libc::kill(self.1, libc::SIGKILL) };
+        match self.0.join() {
+            Ok(_) => Err("a process that was to be killed has returned".into()),
+            Err(_) => Ok(self.1),
+        }
+    }
+}

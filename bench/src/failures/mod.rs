@@ -1,0 +1,95 @@
+//! The failure matrix: what happens to the others when something goes wrong, here and in Python's `multiprocessing`.
+//!
+//! Each deed is a program that does it and says what it saw. Nothing in the table is written down beforehand:
+//! `drive.rs` runs the program under a time limit and in a process group of its own, and what it prints, how it ends
+//! and what it leaves behind is what the table shows.
+//!
+//! | file        | what it holds                                        |
+//! |-------------|------------------------------------------------------|
+//! | `deeds/`    | the deeds, done to procession                        |
+//! | `python.py` | the same deeds, done to Python's `multiprocessing`   |
+//! | `drive.rs`  | runs one of them, whatever it does                   |
+//! | `table.rs`  | what it looks like                                   |
+
+mod deeds;
+mod drive;
+mod table;
+
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use crate::flags::Failures;
+use crate::{Result, pairs};
+use drive::Outcome;
+
+/// Something that goes wrong.
+pub struct Deed {
+    /// As the command line calls it.
+    pub name: &'static str,
+    /// What is done, in a line.
+    pub says: &'static str,
+    /// Does it to procession.
+    run: fn() -> Result,
+}
+
+/// What became of it in one library.
+pub struct Row {
+    deed: &'static Deed,
+    python: Option<Outcome>,
+    ours: Outcome,
+}
+
+const PYTHON: &str = include_str!("python.py");
+
+/// Does every deed twice, and prints the table. An error if one of ours hangs or fails.
+pub fn run(flags: &Failures) -> Result {
+    pairs::adopt_orphans()?;
+    let limit = Duration::from_secs(flags.limit_s);
+    let chosen: Vec<&Deed> = match flags.deeds.as_slice() {
+        [] => deeds::ALL.iter().collect(),
+        names => names.iter().map(|name| find(name)).collect::<Result<_>>()?,
+    };
+    let python = if flags.no_python { None } else { python_version() };
+    let mut rows = Vec::new();
+    for deed in chosen {
+        eprintln!("{}: {}", deed.name, deed.says);
+        let theirs = match &python {
+            Some(_) => Some(drive::perform(python_deed(deed.name), limit)?),
+            None => None,
+        };
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args(["deed", deed.name]);
+        rows.push(Row { deed, python: theirs, ours: drive::perform(command, limit)? });
+    }
+    print!("{}", table::show(&rows, python.as_deref(), flags.markdown));
+    match rows.iter().filter(|row| row.ours.is_bad()).count() {
+        0 => Ok(()),
+        bad => Err(format!("procession failed in {bad} deeds").into()),
+    }
+}
+
+/// Does one deed to procession, in this process.
+pub fn perform(name: &str) -> Result {
+    match deeds::PROGRAMS.iter().find(|(program, _)| *program == name) {
+        Some((_, run)) => run(),
+        None => (find(name)?.run)(),
+    }
+}
+
+fn find(name: &str) -> Result<&'static Deed> {
+    let found = deeds::ALL.iter().find(|deed| deed.name.eq_ignore_ascii_case(name));
+    found.ok_or_else(|| format!("no deed is called {name}; they are F1 to F27").into())
+}
+
+/// What `python3` says it is, if it is there.
+fn python_version() -> Option<String> {
+    let output = Command::new("python3").arg("--version").stdin(Stdio::null()).output().ok()?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    output.status.success().then(|| text.trim().to_owned())
+}
+
+fn python_deed(name: &str) -> Command {
+    let mut command = Command::new("python3");
+    command.args(["-c", PYTHON, name]).env("DEED_SOURCE", PYTHON);
+    command
+}

@@ -1,0 +1,238 @@
+//! What must be true when a round is over.
+
+use std::collections::HashMap;
+use std::sync::atomic::Ordering::*;
+use std::time::Duration;
+
+use procession::queue::GetError;
+
+use super::Result;
+use super::outside::{DICT, DONE, JOINABLE, LIST, Outside, POPPED, QUEUE, TAKEN, VALUE};
+use super::roles::Role;
+use super::shared::{Item, PERMITS, Shared};
+
+/// What happened, and what is not as it must be.
+#[derive(Default)]
+pub struct Books {
+    pub rounds: u64,
+    pub kills: u64,
+    pub operations: u64,
+    pub items: u64,
+    /// Deaths that somebody was told by a lock, a barrier or a pipe.
+    pub told: u64,
+    /// Items that were got again, after their consumer died.
+    pub redelivered: u64,
+    /// Items that a killed consumer of a plain queue had taken.
+    pub in_hands: u64,
+    pub lost: u64,
+    pub duplicated: u64,
+    pub leaked: u64,
+    pub faults: Vec<String>,
+}
+
+impl Books {
+    pub fn fault(&mut self, what: String) {
+        self.faults.push(what);
+    }
+
+    pub fn add(&mut self, other: Books) {
+        self.rounds += 1;
+        self.kills += other.kills;
+        self.operations += other.operations;
+        self.items += other.items;
+        self.told += other.told;
+        self.redelivered += other.redelivered;
+        self.in_hands += other.in_hands;
+        self.lost += other.lost;
+        self.duplicated += other.duplicated;
+        self.leaked += other.leaked;
+        self.faults.extend(other.faults);
+    }
+
+    pub fn line(&self) -> String {
+        format!("{} kills, {} operations, {} faults", self.kills, self.operations, self.faults.len())
+    }
+
+    pub fn report(&self, took: Duration) -> String {
+        format!(
+            "{:.0} s, {} rounds: {} kills among {} operations\n\
+             recovered: {} deaths told by locks, barriers and pipes; {} items came back to be worked on again\n\
+             items: {} acknowledged; {} were in the hands of a consumer that was killed\n\
+             lost {}, duplicated {}, leaked {}; {} faults in all",
+            took.as_secs_f64(),
+            self.rounds,
+            self.kills,
+            self.operations,
+            self.told,
+            self.redelivered,
+            self.items,
+            self.in_hands,
+            self.lost,
+            self.duplicated,
+            self.leaked,
+            self.faults.len()
+        )
+    }
+}
+
+/// What a round leaves to be looked at.
+pub struct Scene<'a> {
+    pub outside: &'a Outside,
+    pub shared: &'a Shared,
+    /// Numbers below this were given to processes.
+    pub started: u64,
+    pub killed: &'a [(u64, Role)],
+}
+
+impl Scene<'_> {
+    fn killed(&self, role: Role) -> u64 {
+        self.killed.iter().filter(|(_, of)| *of == role).count() as u64
+    }
+}
+
+/// Looks at everything.
+pub fn balance(scene: &Scene, books: &mut Books) -> Result {
+    books.kills = scene.killed.len() as u64;
+    books.operations = scene.outside.words.operations.iter().map(|count| count.load(SeqCst)).sum();
+    books.told = scene.outside.words.told.load(SeqCst);
+    books.faults.extend(scene.outside.faults());
+    let entries = scene.outside.ledger.entries();
+    let of = |kind: u64| entries.iter().filter(move |entry| entry[0] == kind);
+    let left = rest_of_queue(scene, books);
+    let seen = count(of(TAKEN).map(|e| (e[1], e[2])).chain(left));
+    once(scene, books, ("queue", QUEUE), &seen, scene.killed(Role::Consumer));
+    let left = scene.shared.list.to_vec()?.into_iter().map(|(number, sequence, _): Item| (number, sequence));
+    let seen = count(of(POPPED).map(|e| (e[1], e[2])).chain(left));
+    once(scene, books, ("list", LIST), &seen, scene.killed(Role::Popper));
+    finish_joinable(scene, books)?;
+    books.redelivered += of(DONE).filter(|entry| entry[3] > 1).count() as u64;
+    counts(scene, books)?;
+    state(scene, books);
+    Ok(())
+}
+
+type Seen = HashMap<(u64, u64), u64>;
+
+fn count(seen: impl Iterator<Item = (u64, u64)>) -> Seen {
+    let mut counts = Seen::new();
+    seen.for_each(|item| *counts.entry(item).or_default() += 1);
+    counts
+}
+
+fn rest_of_queue(scene: &Scene, books: &mut Books) -> Vec<(u64, u64)> {
+    let mut left = Vec::new();
+    loop {
+        match scene.shared.queue.try_get() {
+            Ok((number, sequence, _)) => left.push((number, sequence)),
+            Err(GetError::Closed) => return left,
+            Err(error) => {
+                books.fault(format!("a closed queue gives {error:?}"));
+                return left;
+            }
+        }
+    }
+}
+
+/// What was acknowledged was seen once, or by one who was killed before he could say so.
+fn once(scene: &Scene, books: &mut Books, (what, kind): (&str, usize), seen: &Seen, killed: u64) {
+    let mut missing = 0;
+    for number in 0..scene.started {
+        let acknowledged = scene.outside.acknowledged(kind, number);
+        books.items += acknowledged;
+        missing +=
+            (0..acknowledged).filter(|sequence| !seen.contains_key(&(number, *sequence))).count() as u64;
+    }
+    books.in_hands += missing.min(killed);
+    if missing > killed {
+        books.lost += missing - killed;
+        books.fault(format!("{what}: {missing} items are lost, and {killed} who took some were killed"));
+    }
+    for (&(number, sequence), &times) in seen {
+        if times > 1 {
+            books.duplicated += times - 1;
+            books.fault(format!("{what}: item {number}.{sequence} was seen {times} times"));
+        }
+        if sequence > scene.outside.acknowledged(kind, number) {
+            books.fault(format!("{what}: item {number}.{sequence} was never put"));
+        }
+    }
+}
+
+/// Works on what is left. Then everything that was acknowledged must have been done.
+fn finish_joinable(scene: &Scene, books: &mut Books) -> Result {
+    let queue = &scene.shared.joinable;
+    while let Ok(lease) = queue.try_get() {
+        scene.outside.ledger.record([DONE, lease.0, lease.1, u64::from(lease.attempt())]);
+        lease.done()?;
+    }
+    if let Err(error) = queue.join_timeout(Duration::from_secs(10)) {
+        books.fault(format!("a queue whose items are all done cannot be joined: {error:?}"));
+    }
+    let entries = scene.outside.ledger.entries();
+    let done = count(entries.iter().filter(|e| e[0] == DONE).map(|e| (e[1], e[2])));
+    for number in 0..scene.started {
+        let acknowledged = scene.outside.acknowledged(JOINABLE, number);
+        books.items += acknowledged;
+        let missing = (0..acknowledged).filter(|sequence| !done.contains_key(&(number, *sequence))).count();
+        if missing > 0 {
+            books.lost += missing as u64;
+            books.fault(format!("joinable queue: {missing} items of process {number} were never done"));
+        }
+    }
+    // Twice only if who did it the first time was killed before he said so.
+    let again: u64 = done.values().map(|times| times - 1).sum();
+    let killed = scene.killed(Role::Worker);
+    if again > killed {
+        books.duplicated += again - killed;
+        books.fault(format!(
+            "joinable queue: {again} items were done again, and {killed} workers were killed"
+        ));
+    }
+    Ok(())
+}
+
+/// Each count is what was acknowledged, or one more if its process was killed in between.
+fn counts(scene: &Scene, books: &mut Books) -> Result {
+    let mut values = (0, 0);
+    for number in 0..scene.started {
+        let acknowledged = scene.outside.acknowledged(DICT, number);
+        let counted = scene.shared.dict.get(&(number + 1))?.unwrap_or(0);
+        let was_killed = scene.killed.iter().any(|(killed, _)| *killed == number);
+        if counted < acknowledged || counted > acknowledged + u64::from(was_killed) {
+            books.lost += acknowledged.saturating_sub(counted);
+            books.fault(format!(
+                "dict: {counted} is the count of process {number}, and it said {acknowledged}"
+            ));
+        }
+        values.0 += scene.outside.acknowledged(VALUE, number);
+    }
+    values.1 = values.0 + scene.killed(Role::Writer);
+    let (value, not_value) = scene.shared.value.get()?;
+    if value != !not_value || value < values.0 || value > values.1 {
+        books.fault(format!("value: {value} and {not_value}, and {} to {} were said", values.0, values.1));
+    }
+    Ok(())
+}
+
+/// What nobody holds any more can be taken.
+fn state(scene: &Scene, books: &mut Books) {
+    let shared = scene.shared;
+    for lock in &shared.locks {
+        if let Err(error) = lock.try_lock_or_recover() {
+            books.fault(format!("a lock that nobody can hold: {error:?} {lock:?}"));
+        }
+    }
+    if let Err(error) = shared.nested.try_lock_or_recover() {
+        books.fault(format!("a re-entrant lock that nobody can hold: {error:?}"));
+    }
+    if let Err(error) = shared.table.try_write_or_recover() {
+        books.fault(format!("a read-write lock that nobody can hold: {error:?}"));
+    }
+    let permits = shared.semaphore.available_permits();
+    if permits != PERMITS as usize {
+        books.fault(format!("{permits} permits of {PERMITS} are there"));
+    }
+    if shared.barrier.waiting() != 0 {
+        books.fault(format!("{} are said to wait at the barrier", shared.barrier.waiting()));
+    }
+}

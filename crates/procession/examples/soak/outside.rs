@@ -1,0 +1,114 @@
+//! What is written down outside of the library: nothing of it can hide behind the library's own counters.
+#![allow(unsafe_code, reason = "a file that several processes map")]
+
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering::*};
+
+use procession_testkit::Ledger;
+
+use super::Result;
+
+/// The most processes that a round has, one after the other.
+pub const NUMBERS: usize = 1 << 14;
+/// The locks that have a place here.
+pub const LOCKS: usize = 3;
+
+/// Words that all processes of a round share.
+#[repr(C)]
+pub struct Words {
+    /// The round is over.
+    pub stop: AtomicU64,
+    /// What has been put in all, so that it can be bounded.
+    pub puts: AtomicU64,
+    /// Operations, by kind.
+    pub operations: [AtomicU64; 16],
+    /// Who is inside of each lock: its number + 1, or 0.
+    pub inside: [AtomicU64; LOCKS],
+    /// What each process has acknowledged: of queue, joinable queue, list, dict, value.
+    pub acknowledged: [[AtomicU64; NUMBERS]; 5],
+    /// Deaths that were told by a lock, a barrier or a pipe.
+    pub told: AtomicU64,
+}
+
+/// The kinds of [`Words::acknowledged`].
+pub const QUEUE: usize = 0;
+pub const JOINABLE: usize = 1;
+pub const LIST: usize = 2;
+pub const DICT: usize = 3;
+pub const VALUE: usize = 4;
+
+/// Records of the ledger.
+pub const TAKEN: u64 = 1;
+pub const DONE: u64 = 2;
+pub const POPPED: u64 = 3;
+
+/// The files of a round, as one process has them.
+pub struct Outside {
+    pub words: &'static Words,
+    pub ledger: Ledger,
+    faults: PathBuf,
+}
+
+impl Outside {
+    /// Makes the files in an empty directory.
+    pub fn create(directory: &Path) -> Result<Outside> {
+        File::create_new(directory.join("words"))?.set_len(size_of::<Words>() as u64)?;
+        File::create_new(directory.join("faults"))?;
+        Ledger::create_with(directory.join("ledger"), 1 << 20);
+        Outside::open(directory)
+    }
+
+    /// Opens the files of a round.
+    pub fn open(directory: &Path) -> Result<Outside> {
+        let file = OpenOptions::new().read(true).write(true).open(directory.join("words"))?;
+        let rights = libc::PROT_READ | libc::PROT_WRITE;
+        let bytes = size_of::<Words>();
+        // SAFETY: a new mapping where the kernel likes.
+        let at =
+            unsafe { libc::mmap(std::ptr::null_mut(), bytes, rights, libc::MAP_SHARED, file.as_raw_fd(), 0) };
+        if at == libc::MAP_FAILED {
+            return Err(std::io::Error::last_os_error().into());
+        }
+        // SAFETY: as long as the file, atomics only, and unmapped only when the last user is gone.
+        let words = unsafe { &*at.cast::<Words>() };
+        let ledger = Ledger::open(directory.join("ledger"));
+        Ok(Outside { words, ledger, faults: directory.join("faults") })
+    }
+
+    /// Writes down that something is not as it must be.
+    pub fn fault(&self, what: &str) {
+        let file = OpenOptions::new().append(true).open(&self.faults);
+        let _ = file.and_then(|mut file| file.write_all(format!("{what}\n").as_bytes()));
+    }
+
+    pub fn faults(&self) -> Vec<String> {
+        let text = std::fs::read_to_string(&self.faults).unwrap_or_default();
+        text.lines().map(str::to_owned).collect()
+    }
+
+    pub fn is_over(&self) -> bool {
+        self.words.stop.load(Relaxed) != 0
+    }
+
+    pub fn acknowledge(&self, kind: usize, number: u64, count: u64) {
+        self.words.acknowledged[kind][number as usize].store(count, SeqCst);
+    }
+
+    pub fn acknowledged(&self, kind: usize, number: u64) -> u64 {
+        self.words.acknowledged[kind][number as usize].load(SeqCst)
+    }
+
+    pub fn count(&self, kind: usize) {
+        self.words.operations[kind].fetch_add(1, Relaxed);
+    }
+}
+
+/// Unmaps what the last round has used. For main, when no reference is left.
+pub fn unmap(outside: Outside) {
+    let at = std::ptr::from_ref(outside.words).cast_mut().cast();
+    // SAFETY: mapped by `open`, and `outside` was the last who had it.
+    unsafe { libc::munmap(at, size_of::<Words>()) };
+}

@@ -1,0 +1,389 @@
+//! What the processes of a round do until it is over, or until they are killed.
+//!
+//! Whatever waits has a limit that nobody reaches unless something hangs: that is a fault. What a process has done it
+//! writes down outside right after it, so of each killed process one step may be missing there, and no more.
+
+use std::path::PathBuf;
+use std::sync::atomic::Ordering::*;
+use std::time::Duration;
+
+use procession::queue::{Connection, GetError, PutError};
+use procession::sync::{LockError, WaitError};
+use procession::{Process, Queue, Result, pipe};
+use procession_testkit::Rng;
+use serde::{Deserialize, Serialize};
+
+use super::outside::{DICT, DONE, JOINABLE, LIST, LOCKS, Outside, POPPED, QUEUE, TAKEN, VALUE};
+use super::shared::{Item, Shared};
+
+/// Longer than anything takes that does not hang, also on a busy machine.
+const LIMIT: Duration = Duration::from_secs(20);
+/// What one round puts into queues and lists.
+const MOST_PUTS: u64 = 100_000;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Role {
+    Locker,
+    Producer,
+    Consumer,
+    Giver,
+    Worker,
+    Lister,
+    Popper,
+    Counter,
+    Writer,
+    Meeter,
+    Talker,
+    Signaller,
+}
+
+/// All of them, as often as a round has them.
+pub const CAST: &[Role] = &[
+    Role::Locker,
+    Role::Locker,
+    Role::Producer,
+    Role::Producer,
+    Role::Consumer,
+    Role::Consumer,
+    Role::Giver,
+    Role::Worker,
+    Role::Worker,
+    Role::Lister,
+    Role::Popper,
+    Role::Counter,
+    Role::Counter,
+    Role::Writer,
+    Role::Writer,
+    Role::Meeter,
+    Role::Meeter,
+    Role::Talker,
+    Role::Signaller,
+];
+
+/// One process: its number, its part, its random numbers.
+struct Actor {
+    number: u64,
+    rng: Rng,
+    outside: Outside,
+    shared: Shared,
+}
+
+/// Plays a role.
+pub fn play(role: Role, number: u64, seed: u64, directory: PathBuf, shared: Shared) -> Result<()> {
+    let outside = Outside::open(&directory).map_err(|e| std::io::Error::other(e.to_string()))?;
+    let mut actor = Actor { number, rng: Rng::seeded(seed), outside, shared };
+    while !actor.outside.is_over() {
+        match role {
+            Role::Locker => actor.lock(),
+            Role::Producer => actor.put(),
+            Role::Consumer => actor.get(),
+            Role::Giver => actor.give(),
+            Role::Worker => actor.work(),
+            Role::Lister => actor.list(),
+            Role::Popper => actor.pop(),
+            Role::Counter => actor.count(),
+            Role::Writer => actor.write(),
+            Role::Meeter => actor.meet(),
+            Role::Talker => actor.talk(),
+            Role::Signaller => actor.signal(),
+        }?;
+        actor.outside.count(role as usize);
+    }
+    Ok(())
+}
+
+impl Actor {
+    fn fault(&self, what: impl std::fmt::Display) {
+        self.outside.fault(&format!("process {}: {what}", self.number));
+    }
+
+    fn told(&self) {
+        self.outside.words.told.fetch_add(1, Relaxed);
+    }
+
+    /// Nobody is inside with us, and who died inside is told.
+    fn lock(&mut self) -> Result<()> {
+        let which = self.rng.below(LOCKS as u64) as usize;
+        let (lock, inside) = (&self.shared.locks[which], &self.outside.words.inside[which]);
+        let me = self.number + 1;
+        let (guard, marked) = match lock.lock_timeout(LIMIT) {
+            Ok(guard) => (guard, false),
+            Err(LockError::OwnerDied(_)) => (lock.lock_or_recover_timeout(LIMIT)?, true),
+            Err(error) => {
+                self.fault(format!("a lock gives {error:?}"));
+                return Ok(());
+            }
+        };
+        let was = inside.swap(me, SeqCst);
+        if marked {
+            self.told();
+        } else if was != 0 && guard.recovered_from().is_none() {
+            self.fault(format!("inside of a lock with process {}", was - 1));
+        }
+        let nested = match self.rng.below(4) {
+            0 => self.shared.nested.lock_or_recover_timeout(LIMIT).map(Some),
+            _ => Ok(None),
+        };
+        if let Err(error) = &nested {
+            self.fault(format!("a nested lock gives {error:?}"));
+        }
+        drop(nested);
+        if inside.swap(0, SeqCst) != me {
+            self.fault("another came into the lock");
+        }
+        drop(guard);
+        Ok(())
+    }
+
+    fn item(&mut self, kind: usize) -> Option<Item> {
+        if self.outside.words.puts.fetch_add(1, Relaxed) >= MOST_PUTS {
+            std::thread::sleep(Duration::from_millis(1));
+            return None;
+        }
+        let long = match self.rng.below(20) {
+            0 => self.rng.below(100_000),
+            1..4 => self.rng.below(3_000),
+            _ => self.rng.below(40),
+        };
+        let sequence = self.outside.acknowledged(kind, self.number);
+        Some((self.number, sequence, vec![sequence as u8; long as usize]))
+    }
+
+    fn check(&self, item: &Item) {
+        let (number, sequence, bytes) = item;
+        if bytes.iter().any(|byte| *byte != *sequence as u8) {
+            self.fault(format!("item {number}.{sequence} is damaged"));
+        }
+    }
+
+    /// What a put came to, said of a queue that the end of the round closes.
+    fn has_put<T>(&self, put: Result<(), PutError<T>>) -> bool {
+        match put {
+            Ok(()) => true,
+            Err(PutError::Closed(_)) => false,
+            Err(error) => {
+                self.fault(format!("a put gives {error:?}"));
+                false
+            }
+        }
+    }
+
+    fn put(&mut self) -> Result<()> {
+        let Some(item) = self.item(QUEUE) else { return Ok(()) };
+        let sequence = item.1;
+        let queue = self.shared.queue.clone();
+        if self.has_put(queue.put_timeout(item, LIMIT)) {
+            self.outside.acknowledge(QUEUE, self.number, sequence + 1);
+        }
+        Ok(())
+    }
+
+    fn get(&mut self) -> Result<()> {
+        match self.shared.queue.get_timeout(LIMIT) {
+            Ok(item) => {
+                self.outside.ledger.record([TAKEN, item.0, item.1, self.number]);
+                self.check(&item);
+            }
+            Err(GetError::Closed) => std::thread::sleep(Duration::from_millis(1)),
+            Err(GetError::Empty) if self.outside.words.puts.load(Relaxed) >= MOST_PUTS => {}
+            Err(error) => self.fault(format!("a get gives {error:?}")),
+        }
+        Ok(())
+    }
+
+    fn give(&mut self) -> Result<()> {
+        let Some(item) = self.item(JOINABLE) else { return Ok(()) };
+        let sequence = item.1;
+        let queue = self.shared.joinable.clone();
+        if self.has_put(queue.put_timeout(item, LIMIT)) {
+            self.outside.acknowledge(JOINABLE, self.number, sequence + 1);
+        }
+        Ok(())
+    }
+
+    fn work(&mut self) -> Result<()> {
+        match self.shared.joinable.get_timeout(LIMIT) {
+            Ok(lease) => {
+                self.check(&lease);
+                if self.rng.below(50) == 0 {
+                    return Ok(()); // dropped: it comes back
+                }
+                self.outside.ledger.record([DONE, lease.0, lease.1, u64::from(lease.attempt())]);
+                lease.done()?;
+            }
+            Err(GetError::Closed) => std::thread::sleep(Duration::from_millis(1)),
+            Err(GetError::Empty) if self.outside.words.puts.load(Relaxed) >= MOST_PUTS => {}
+            Err(error) => self.fault(format!("a joinable get gives {error:?}")),
+        }
+        Ok(())
+    }
+
+    fn list(&mut self) -> Result<()> {
+        if self.shared.list.len() > 1000 {
+            std::thread::sleep(Duration::from_millis(1));
+            return Ok(());
+        }
+        let Some(item) = self.item(LIST) else { return Ok(()) };
+        let sequence = item.1;
+        match self.rng.below(2) {
+            0 => self.shared.list.push(item)?,
+            _ => self.shared.list.push_front(item)?,
+        }
+        self.outside.acknowledge(LIST, self.number, sequence + 1);
+        Ok(())
+    }
+
+    fn pop(&mut self) -> Result<()> {
+        let item = match self.rng.below(3) {
+            0 => self.shared.list.pop()?,
+            1 => self.shared.list.pop_front()?,
+            _ => self.shared.list.remove(0)?,
+        };
+        match item {
+            Some(item) => {
+                self.outside.ledger.record([POPPED, item.0, item.1, self.number]);
+                self.check(&item);
+            }
+            None => std::thread::sleep(Duration::from_millis(1)),
+        }
+        Ok(())
+    }
+
+    /// A count of our own, one that all have, and keys that come and go.
+    fn count(&mut self) -> Result<()> {
+        let dict = &self.shared.dict;
+        let mine = self.number + 1;
+        if dict.get(&mine)?.is_none() {
+            dict.insert(&mine, 0)?;
+        }
+        dict.update(&mine, |count| *count += 1)?;
+        let done = self.outside.acknowledged(DICT, self.number) + 1;
+        self.outside.acknowledge(DICT, self.number, done);
+        let passing = 1_000_000 + self.rng.below(300);
+        match self.rng.below(4) {
+            0 => drop(dict.insert(&passing, passing)?),
+            1 => drop(dict.remove(&passing)?),
+            2 => {
+                let wrong = |found: &Option<u64>| found.is_some_and(|found| found != passing);
+                if Some(dict.get(&passing)?).as_ref().is_some_and(wrong) {
+                    self.fault("a key has the value of another");
+                }
+            }
+            _ => drop(dict.update(&0, |all| *all += 1)?),
+        }
+        Ok(())
+    }
+
+    /// Two numbers that belong together, in a value and under a read-write lock.
+    fn write(&mut self) -> Result<()> {
+        self.shared.value.update(|(n, not_n)| {
+            *n += 1;
+            *not_n = !*n;
+        })?;
+        let done = self.outside.acknowledged(VALUE, self.number) + 1;
+        self.outside.acknowledge(VALUE, self.number, done);
+        let (n, not_n) = self.shared.value.get()?;
+        if n != !not_n {
+            self.fault(format!("a value is torn: {n} and {not_n}"));
+        }
+        if self.rng.below(3) == 0 {
+            return self.write_table();
+        }
+        match self.shared.table.read_timeout(LIMIT) {
+            Ok(table) if table[0] != !table[1] => self.fault("a table is torn, and nobody was told"),
+            Ok(_) => {}
+            Err(LockError::OwnerDied(_)) => self.told(),
+            Err(error) => self.fault(format!("a read gives {error:?}")),
+        }
+        Ok(())
+    }
+
+    fn write_table(&self) -> Result<()> {
+        match self.shared.table.write_or_recover_timeout(LIMIT) {
+            Ok(mut table) => {
+                table[0] += 1;
+                table[1] = !table[0];
+            }
+            Err(error) => self.fault(format!("a write gives {error:?}")),
+        }
+        Ok(())
+    }
+
+    /// Permits, and rounds of a barrier that breaks when a party dies.
+    fn meet(&mut self) -> Result<()> {
+        match self.shared.semaphore.acquire_timeout(LIMIT) {
+            Ok(permit) => {
+                if self.shared.semaphore.available_permits() >= super::shared::PERMITS as usize {
+                    self.fault("a permit is taken and still there");
+                }
+                drop(permit);
+            }
+            Err(error) => self.fault(format!("acquire gives {error:?}")),
+        }
+        match self.shared.barrier.wait_timeout(Duration::from_millis(50)) {
+            Ok(_) => {}
+            Err(WaitError::TimedOut | WaitError::Broken(_)) => {
+                self.told();
+                self.shared.barrier.reset()?;
+            }
+            Err(error) => self.fault(format!("a barrier gives {error:?}")),
+        }
+        Ok(())
+    }
+
+    /// Talks to a child of its own through a pipe, and kills it at some point.
+    fn talk(&mut self) -> Result<()> {
+        let (here, there) = pipe::<u64, u64>()?;
+        let echo = |there: Connection<u64, u64>| {
+            while let Ok(message) = there.recv() {
+                if there.send(message).is_err() {
+                    break;
+                }
+            }
+        };
+        let child = Process::builder().name("echo").spawn(echo, (there,))?;
+        let last = self.rng.below(40);
+        for n in 0..40 {
+            if n == last {
+                child.kill()?;
+            }
+            let answer = here
+                .send_timeout(n, LIMIT)
+                .map_err(|_| GetError::Closed)
+                .and_then(|()| here.recv_timeout(LIMIT));
+            match answer {
+                Ok(answer) if answer == n => {}
+                Ok(answer) => self.fault(format!("{n} was sent and {answer} came back")),
+                Err(GetError::Closed) if n >= last => break,
+                Err(error) => self.fault(format!("a pipe to a living child gives {error:?}")),
+            }
+        }
+        let _ = child.join();
+        self.told();
+        Ok(())
+    }
+
+    /// Events, conditions, and queues that travel through queues.
+    fn signal(&mut self) -> Result<()> {
+        self.shared.event.set()?;
+        if let Err(error) = self.shared.event.wait_timeout(LIMIT) {
+            self.fault(format!("an event that is set gives {error:?}"));
+        }
+        if self.rng.below(2) == 0 {
+            self.shared.event.clear()?;
+        }
+        self.shared.condvar.notify_all()?;
+        let gift = Queue::bounded(1)?;
+        gift.put(self.number)?;
+        match self.shared.handles.try_put(gift) {
+            Ok(()) | Err(PutError::Closed(_)) => {}
+            Err(PutError::Full(_)) => match self.shared.handles.try_get() {
+                Ok(gift) if gift.try_get().is_ok() => {}
+                Ok(_) => self.fault("a queue that travelled is empty"),
+                Err(error) => self.fault(format!("a queue of queues gives {error:?}")),
+            },
+            Err(error) => self.fault(format!("a queue of queues gives {error:?}")),
+        }
+        Ok(())
+    }
+}

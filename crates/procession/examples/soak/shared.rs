@@ -1,0 +1,53 @@
+//! The objects that a round's processes share.
+
+use procession::state::{List, Value};
+use procession::sync::{Barrier, Condvar, Event, RLock, RwLock, Semaphore};
+use procession::{Dict, JoinableQueue, Lock, Queue};
+use serde::{Deserialize, Serialize};
+
+use super::outside::LOCKS;
+
+/// Who put it, its how many-th it is, and some bytes, so that it is small or large.
+pub type Item = (u64, u64, Vec<u8>);
+
+/// How many may have a permit at a time.
+pub const PERMITS: u32 = 3;
+/// Who meets at the barrier.
+pub const PARTIES: u32 = 2;
+
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Shared {
+    pub locks: [Lock; LOCKS],
+    pub nested: RLock,
+    pub queue: Queue<Item>,
+    pub joinable: JoinableQueue<Item>,
+    pub list: List<Item>,
+    pub dict: Dict<u64, u64>,
+    pub value: Value<(u64, u64)>,
+    pub table: RwLock<[u64; 2]>,
+    pub semaphore: Semaphore,
+    pub barrier: Barrier,
+    pub event: Event,
+    pub condvar: Condvar,
+    pub handles: Queue<Queue<u64>>,
+}
+
+impl Shared {
+    pub fn new() -> procession::Result<Shared> {
+        Ok(Shared {
+            locks: [Lock::named("first")?, Lock::named("second")?, Lock::named("third")?],
+            nested: RLock::new()?,
+            queue: Queue::bounded(64)?,
+            joinable: JoinableQueue::bounded(64)?,
+            list: List::new()?,
+            dict: Dict::new()?,
+            value: Value::new((0, !0))?,
+            table: RwLock::new([0, !0])?,
+            semaphore: Semaphore::new(PERMITS)?,
+            barrier: Barrier::new(PARTIES)?,
+            event: Event::new()?,
+            condvar: Condvar::new()?,
+            handles: Queue::bounded(8)?,
+        })
+    }
+}

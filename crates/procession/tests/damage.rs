@@ -1,0 +1,111 @@
+//! What another process wrote is checked before it is used: a damaged value is an error of whoever reads it, and
+//! costs no more than itself.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use procession::state::List;
+use procession::{Dict, Error, Lock, internals};
+
+/// The word of the arena at an offset.
+#[allow(unsafe_code)]
+fn word(offset: u64) -> &'static AtomicU64 {
+    let (base, bytes, _) = internals::mapping();
+    assert!(offset.is_multiple_of(8) && offset + 8 <= bytes as u64);
+    // SAFETY: inside the mapping, aligned, and only used as an atomic here.
+    unsafe { &*base.add(offset as usize).cast::<AtomicU64>() }
+}
+
+#[test]
+fn a_value_that_says_it_is_longer_than_its_block_is_damaged() {
+    let lock = Lock::new().unwrap();
+    for long in [1 << 10, 1 << 30, 1 << 40, u64::MAX - 7, u64::MAX] {
+        let block = internals::pack(&vec![7u8; 100]).unwrap();
+        word(block).store(long, Ordering::SeqCst);
+        assert!(matches!(internals::unpack::<Vec<u8>>(block), Err(Error::Message(_))), "{long}");
+        internals::free(block);
+    }
+    drop(lock.lock().unwrap());
+}
+
+#[test]
+fn a_value_that_says_it_carries_more_handles_than_fit_is_damaged() {
+    let lock = Lock::new().unwrap();
+    for many in [1 << 10, 1 << 30, u64::MAX / 8, u64::MAX] {
+        let block = internals::pack(&(lock.clone(), "and more".to_string())).unwrap();
+        word(block + 8).store(many, Ordering::SeqCst);
+        assert!(matches!(internals::unpack::<(Lock, String)>(block), Err(Error::Message(_))), "{many}");
+        internals::collect_as_supervisor();
+        internals::free(block);
+    }
+    drop(lock.lock().unwrap());
+}
+
+/// The block made by `make` that has `mark` in it, which no other test has.
+fn block_with(mark: &[u8; 8], make: impl FnOnce()) -> u64 {
+    let blocks = || internals::census().blocks.into_iter().map(|(at, _)| at);
+    let before: Vec<u64> = blocks().collect();
+    make();
+    let has_mark = |at: u64| {
+        let words = (0..16).map(|i| word(at + 8 * i).load(Ordering::SeqCst).to_le_bytes());
+        words.collect::<Vec<_>>().concat().windows(8).any(|bytes| bytes == mark)
+    };
+    blocks().find(|at| !before.contains(at) && has_mark(*at)).expect("a node")
+}
+
+/// Lengths of key and value that cannot be.
+const LENGTHS: [u64; 4] = [0x10_0000, 0x7fff_ffff, 0x7fff_ffff << 32, (1 << 63) - 1];
+
+#[test]
+fn an_entry_that_says_it_is_longer_than_its_block_is_damaged_and_the_others_are_not() {
+    for lengths in LENGTHS {
+        let dict = Dict::<u32, String>::new().unwrap();
+        let text = "mark-one".repeat(12);
+        let node = block_with(b"mark-one", || drop(dict.insert(&1, text).unwrap()));
+        dict.insert(&2, "sound".into()).unwrap();
+        let meta = word(node).load(Ordering::SeqCst);
+        // As the key's length is looked at first, the key is only found if that is right.
+        word(node).store(1 << 63 | lengths, Ordering::SeqCst);
+        assert!(dict.to_map().is_err());
+        assert!(dict.iter().any(|entry| entry.is_err()));
+        word(node).store(meta & !0xffff_ffff | lengths & 0xffff_ffff, Ordering::SeqCst);
+        if lengths & 0xffff_ffff != 0 {
+            assert!(matches!(dict.get(&1), Err(Error::Message(_))));
+            assert!(dict.update(&1, |text| text.push('!')).is_err());
+            assert!(dict.compare_exchange(&1, &String::new(), String::new()).is_err());
+        }
+        assert_eq!(dict.get(&2), Ok(Some("sound".into())));
+        assert_eq!(dict.insert(&1, "sound again".into()).is_err(), lengths & 0xffff_ffff != 0);
+        assert_eq!(dict.get(&1), Ok(Some("sound again".into())));
+    }
+}
+
+#[test]
+fn an_entry_that_says_it_carries_more_handles_than_fit_is_damaged() {
+    let lock = Lock::new().unwrap();
+    for handles in [1000, u64::MAX / 8, u64::MAX] {
+        let dict = Dict::<u32, (String, Lock)>::new().unwrap();
+        let value = ("mark-two".to_string(), lock.clone());
+        let node = block_with(b"mark-two", || drop(dict.insert(&1, value).unwrap()));
+        word(node + 8).store(handles, Ordering::SeqCst);
+        let got = dict.get(&1).map(|found| found.map(|(text, _)| text));
+        assert!(matches!(got, Err(Error::Message(_))), "{handles:#x}: {got:?}");
+        assert!(dict.to_map().is_err());
+        internals::collect_as_supervisor();
+    }
+    drop(lock.lock().unwrap());
+}
+
+#[test]
+fn an_item_that_says_it_is_longer_than_its_block_is_damaged() {
+    for lengths in LENGTHS.into_iter().filter(|lengths| lengths & 0xffff_ffff != 0) {
+        let list = List::from_items(["sound".to_string()]).unwrap();
+        let text = "mark-3rd".repeat(12);
+        let node = block_with(b"mark-3rd", || list.push(text).unwrap());
+        word(node).store(1 << 63 | lengths, Ordering::SeqCst);
+        assert!(list.get(1).is_err());
+        assert!(list.to_vec().is_err());
+        assert!(list.update(1, |text| text.push('!')).is_err());
+        assert!(list.pop().is_err());
+        assert_eq!(list.to_vec(), Ok(vec!["sound".to_string()]));
+    }
+}
