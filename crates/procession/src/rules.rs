@@ -40,6 +40,10 @@ pub enum Rule {
     TaskReturned,
     /// What a dead worker had finished of a chunk is the pool's.
     ResultsKept,
+    /// Who takes a task that came back wakes another, for there may be one more.
+    ReturnedToldOn,
+    /// A worker tells the keeper of a task's limit when it is to be seen that the task runs.
+    LimitTold,
     /// The permits of a dead process come back.
     PermitsReturned,
     /// A barrier hears of the death of a process that has a handle to it.
