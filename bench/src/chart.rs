@@ -138,7 +138,13 @@ pub fn ratios(comparisons: &[Comparison], machine: &str) -> String {
         svg.text(axis.at(tick), bottom + 14.0, "middle", 10.0, &label(tick));
     }
     svg.line((axis.at(1.0), TOP - 6.0), (axis.at(1.0), bottom), GREY, 1.5);
-    svg.text(8.0, 16.0, "start", 13.0, "How many times as good as: medians, with extremes. To the right of 1 we are better.");
+    svg.text(
+        8.0,
+        16.0,
+        "start",
+        13.0,
+        "How many times as good as: medians, with extremes. To the right of 1 we are better.",
+    );
     svg.text(8.0, 32.0, "start", 10.0, machine);
     for (row, bar) in bars.iter().enumerate() {
         let y = TOP + ROW * row as f64;

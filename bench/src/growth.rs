@@ -11,13 +11,16 @@ use crate::chart::{Growth, Line};
 use crate::pairs::{median, run_fresh_as};
 use crate::{Result, flags};
 
+/// A name, and what measures it at one size.
+type Contender = (&'static str, fn(u64) -> Result<f64>);
+
 /// One thing that grows.
 struct Subject {
     name: &'static str,
     title: &'static str,
     of: &'static str,
     sizes: &'static [u64],
-    contenders: &'static [(&'static str, fn(u64) -> Result<f64>)],
+    contenders: &'static [Contender],
 }
 
 static SUBJECTS: &[Subject] = &[
@@ -81,9 +84,16 @@ pub fn markdown(all: &[Growth]) -> String {
     let mut out = String::new();
     for growth in all {
         let names: Vec<&str> = growth.lines.iter().map(|line| line.name.as_str()).collect();
-        out += &format!("\n{}\n\n| {} | {} |\n|{}\n", growth.title, growth.of, names.join(" | "), "---|".repeat(names.len() + 1));
+        out += &format!(
+            "\n{}\n\n| {} | {} |\n|{}\n",
+            growth.title,
+            growth.of,
+            names.join(" | "),
+            "---|".repeat(names.len() + 1)
+        );
         for at in 0..growth.lines[0].points.len() {
-            let figures: Vec<String> = growth.lines.iter().map(|line| format!("{:.1}", line.points[at].1)).collect();
+            let figures: Vec<String> =
+                growth.lines.iter().map(|line| format!("{:.1}", line.points[at].1)).collect();
             out += &format!("| {} | {} |\n", growth.lines[0].points[at].0, figures.join(" | "));
         }
     }
@@ -165,8 +175,8 @@ fn crowd_of_crossbeam(threads: u64) -> Result<f64> {
     std::thread::scope(|scope| {
         for _ in 0..threads / 2 {
             let (to, from) = (&to, &from);
-            scope.spawn(move || (0..each).all(|_| black_box(from.recv()).is_ok()));
-            scope.spawn(move || (0..each).all(|n| to.send([n; 8]).is_ok()));
+            scope.spawn(move || (0..each).for_each(|_| _ = black_box(from.recv())));
+            scope.spawn(move || (0..each).for_each(|n| _ = black_box(to.send([n; 8]))));
         }
     });
     Ok(started.elapsed().as_nanos() as f64 / CROWD as f64)

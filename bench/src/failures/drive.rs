@@ -34,12 +34,8 @@ const GRACE: Duration = Duration::from_secs(1);
 
 /// Runs a program until it ends, but no longer than `limit`. When this returns nothing of it is left.
 pub fn perform(mut command: Command, limit: Duration) -> Result<Outcome> {
-    let mut child = command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .process_group(0)
-        .spawn()?;
+    let mut child =
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).process_group(0).spawn()?;
     let lines = lines_of(&mut child)?;
     let (mut outcome, mut heard) = (Outcome::default(), Heard::default());
     let end = Instant::now() + limit;
@@ -113,7 +109,8 @@ impl Heard {
 
     /// Removes what is still there of what it made.
     fn remove_made(&self, outcome: &mut Outcome) {
-        let removed = self.made.iter().filter(|name| std::fs::remove_file(format!("/dev/shm/{name}")).is_ok());
+        let removed =
+            self.made.iter().filter(|name| std::fs::remove_file(format!("/dev/shm/{name}")).is_ok());
         match removed.count() {
             0 => {}
             count => outcome.saw.push(format!("leaks {count} names in /dev/shm")),

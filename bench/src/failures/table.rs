@@ -10,7 +10,10 @@ pub fn show(rows: &[Row], python: Option<&str>, markdown: bool) -> String {
     let theirs = python.unwrap_or("python3 is not there");
     let mut out = String::new();
     if markdown {
-        let _ = writeln!(out, "| # | what is done | {theirs}: `multiprocessing` | procession |\n|---|---|---|---|");
+        let _ = writeln!(
+            out,
+            "| # | what is done | {theirs}: `multiprocessing` | procession |\n|---|---|---|---|"
+        );
         for Row { deed, python, ours } in rows {
             let python = python.as_ref().map_or_else(|| "(python3 is not there)".into(), cell);
             let _ = writeln!(out, "| {} | {} | {python} | {} |", deed.name, deed.says, cell(ours));
@@ -18,7 +21,8 @@ pub fn show(rows: &[Row], python: Option<&str>, markdown: bool) -> String {
     } else {
         for Row { deed, python, ours } in rows {
             let _ = writeln!(out, "{}: {}", deed.name, deed.says);
-            let python = python.as_ref().map_or_else(|| vec!["(python3 is not there)".into()], |o| o.saw.clone());
+            let python =
+                python.as_ref().map_or_else(|| vec!["(python3 is not there)".into()], |o| o.saw.clone());
             side(&mut out, "multiprocessing", &python);
             side(&mut out, "procession", &ours.saw);
         }

@@ -11,7 +11,7 @@ use crate::arena::thread::with_me;
 use crate::arena::{Arena, blocks, collect, heap, member, payload, slots, sweep};
 use crate::os::futex;
 use crate::os::process::{self, Ended};
-use crate::supervisor::{entrypoint, outcome, recovery};
+use crate::supervisor::{entrypoint, options, outcome, recovery};
 use crate::sync::raw::park;
 use crate::sync::{Condvar, RwLock, Semaphore};
 use crate::{Lock, Message, Queue, Result};
@@ -177,6 +177,18 @@ pub fn request(slot: u32) -> (u64, u64, u64, u64) {
     (read(&slot.request.entry), read(&slot.request.args), read(&slot.request.cwd), read(&slot.process))
 }
 
+/// The block with the options of the request in a slot, or 0.
+pub fn request_options(slot: u32) -> u64 {
+    arena().slot(slot).request.options.load(Ordering::Acquire)
+}
+
+/// Has the child of `slot` say that it has its options, as far as its spawner can tell.
+pub fn prepared(slot: u32) {
+    if let Some((_, _, body)) = outcome::object_of(arena(), arena().slot(slot)) {
+        options::tell(body, options::ready::APPLIED);
+    }
+}
+
 /// What still stands in a slot, its records and its bitmaps that a recovered one has not.
 pub fn residue(slot: u32) -> Vec<String> {
     let (arena, mut found) = (arena(), Vec::new());
@@ -197,6 +209,7 @@ pub fn residue(slot: u32) -> Vec<String> {
     look("entry", entry);
     look("args", args);
     look("cwd", cwd);
+    look("options", request_options(slot));
     look("process", process);
     look("panic_text", arena.slot(slot).panic_text.load(Ordering::Acquire));
     look("early_signals", u64::from(arena.slot(slot).early_signals()));

@@ -45,6 +45,13 @@
 //! [daemon](process::Builder::daemon), and after five seconds says on stderr for whom. Daemons are
 //! asked to end by SIGTERM, and made to a second later.
 //!
+//! # Features
+//!
+//! `tracing`: if main has a subscriber when it spawns its first process, the events that processes emit appear in
+//! it, with `pid` and `process`, at their own level and target; their other fields are one text, `fields`. An
+//! event is safe when the call that emits it has returned, whatever happens to the process then. Spans stay where
+//! they are. Processes then have this library's subscriber as their global default.
+//!
 //! # Limits
 //!
 //! Linux on 64-bit little-endian machines, kernel 5.10 or later. All processes run the same
@@ -52,10 +59,15 @@
 
 mod arena;
 mod error;
+#[cfg(feature = "tracing")]
+mod events;
 #[cfg(feature = "internals")]
 #[doc(hidden)]
 pub mod internals;
 pub mod manager;
+#[cfg(feature = "measure")]
+#[doc(hidden)]
+pub mod measure;
 mod os;
 pub mod pool;
 pub mod process;
@@ -70,7 +82,8 @@ pub use error::{Error, Result};
 pub use manager::Manager;
 pub use pool::{Pool, Task};
 pub use process::{
-    AnyProcess, Failure, Process, ProcessError, active_children, current_process, parent_process,
+    AnyProcess, Failure, Process, ProcessError, active_children, cpu_count, current_process, parent_process,
+    preload,
 };
 pub use queue::{Connection, JoinableQueue, Queue, pipe, select};
 pub use state::{Array, Dict, List, Value};

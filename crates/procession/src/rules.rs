@@ -59,6 +59,8 @@ pub enum Rule {
     FreedAfterSweep,
     /// What a dict or list counts is counted anew after a death.
     Recounted,
+    /// A spawner that waits for a child to be given its options hears of the child's end.
+    SpawnerTold,
     /// A waiter that has been passed over for long is handed what it waits for.
     HandedOn,
     /// A barrier hears also of a death before the handle to it was taken out of an argument.

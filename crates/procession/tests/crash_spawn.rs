@@ -4,7 +4,9 @@ mod support;
 
 use procession::internals::{self, Rule};
 use procession::{Lock, Process};
-use procession_testkit::{Child, CrashStep, Gate, Outcome, Report, Storm, isolated, proc, run_until};
+use procession_testkit::{
+    Child, CrashStep, Gate, Outcome, Report, Storm, isolated, proc, run_until, spawn_parked,
+};
 use support::{Before, LONG, OTHER, State, VICTIM, arena, lock, open, owner, state, watched};
 
 /// The slot in which a spare would sleep.
@@ -105,6 +107,69 @@ fn a_request_is_complete_or_was_never_made() {
         assert_eq!(internals::slot_phase(SPARE), GO);
         internals::recover(VICTIM);
         request_is_complete(lock).unwrap();
+    });
+}
+
+/// A spawner with wishes is killed at every instruction, also while it waits for them to be granted: what it
+/// asked for is complete or was never made.
+#[test]
+fn a_request_with_options_is_complete_or_was_never_made() {
+    isolated!({
+        let _dog = watched();
+        let (lock, before) = family();
+        let builder = Process::builder().name("wishful").env("A", "1").current_dir("/").nice(3);
+        let victim = |gate: &Gate| {
+            internals::become_member(VICTIM);
+            own_spans(lock);
+            gate.begin();
+            let process = builder.spawn(work, args(lock)).expect("the spare takes it");
+            drop(process);
+            gate.end();
+        };
+        let step = CrashStep::new(arena()).when_parked(|_| internals::prepared(SPARE));
+        let report = step.run(victim, |_| {
+            let options = internals::request_options(SPARE);
+            let go = internals::slot_phase(SPARE) == GO;
+            ensure!(!go || options != 0, "the request has lost its options");
+            let owned = |&(at, tag): &(u64, u32)| at != options || tag & 0xffff == SPARE || !go;
+            ensure!(internals::census().blocks.iter().all(owned), "the options are not the child's");
+            either_spare_or_go(lock, &before)
+        });
+        println!("{report}");
+        report.assert_sound();
+        assert_eq!(report.outcome, Outcome::Finished);
+    });
+}
+
+/// The child of a spawner with wishes dies before it has them. Does the spawner hear of it?
+fn child_dies_before_it_is_ready() -> bool {
+    let (lock, _) = family();
+    let mut spawner = spawn_parked(|| {
+        internals::become_member(VICTIM);
+        let spawned = Process::builder().nice(3).spawn(work, args(lock));
+        assert!(spawned.is_err());
+    });
+    internals::recover(SPARE);
+    proc::wait_until("it has heard, or sleeps on", LONG, || {
+        spawner.try_wait().is_some() || proc::is_parked(spawner.pid)
+    });
+    spawner.try_wait().is_some_and(|status| status == 0)
+}
+
+#[test]
+fn a_spawner_hears_of_a_child_that_dies_before_it_is_ready() {
+    isolated!({
+        let _dog = watched();
+        assert!(child_dies_before_it_is_ready());
+    });
+}
+
+#[test]
+fn without_the_rule_a_spawner_waits_for_a_child_that_is_dead() {
+    isolated!({
+        let _dog = watched();
+        internals::break_rule(Rule::SpawnerTold);
+        assert!(!child_dies_before_it_is_ready());
     });
 }
 

@@ -356,7 +356,7 @@ fn it_is_gone_through_while_others_clear_and_fill_it() -> procession::Result<()>
     };
     let workers = [0, 1].map(|_| Process::spawn(work, (dict.clone(), stop.clone())));
     let mut seen = 0;
-    for _ in 0..100 {
+    while seen < 1000 {
         for entry in dict.iter() {
             let (key, value) = entry?;
             assert_eq!(value, text(key));
@@ -366,7 +366,6 @@ fn it_is_gone_through_while_others_clear_and_fill_it() -> procession::Result<()>
     }
     stop.put(())?;
     workers.into_iter().try_for_each(|worker| worker?.join()?)?;
-    assert!(seen > 0, "it was never full");
     dict.clear()?;
     assert_eq!((dict.len(), internals::faults_of_dict(&dict)), (0, vec![]));
     Ok(())

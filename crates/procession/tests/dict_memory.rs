@@ -228,3 +228,46 @@ fn days_of_churn_leave_no_more_than_the_first() {
         worker.join().unwrap();
     });
 }
+
+/// From 16 bytes to a GiB: taken by one process, freed by another.
+#[test]
+fn blocks_of_all_sizes_are_freed_by_whoever_has_them() {
+    isolated!({
+        let _dog = watched();
+        const MAIN: u32 = 0;
+        Process::spawn(|| (), ()).unwrap().join().unwrap();
+        let audit = Audit::start(Some(arena())).allow_bytes(SLACK);
+        let blocks = Queue::<(u64, u64)>::unbounded().unwrap();
+        let largest = if arena().len > 3 << 30 { 30 } else { 20 };
+        let take = |blocks: Queue<(u64, u64)>, largest: u32| {
+            for magnitude in 4..=largest {
+                for bytes in
+                    [(1 << magnitude) - 1, 1 << magnitude, (1 << magnitude) + 1, 3 << (magnitude - 1)]
+                {
+                    let block = internals::reserve(bytes.min(1 << 30)).unwrap();
+                    assert!(internals::hand_over(block, MAIN));
+                    blocks.put((block, bytes)).unwrap();
+                }
+            }
+        };
+        let taker = Process::spawn(take, (blocks.clone(), largest)).unwrap();
+        let mut kept: Vec<std::ops::Range<u64>> = Vec::new();
+        for n in 0..4 * (largest - 3) {
+            let (at, bytes) = blocks.get().unwrap();
+            let end = at + 16 + bytes.min(1 << 30);
+            assert!(kept.iter().all(|other| end <= other.start || other.end <= at), "no two share memory");
+            // Some of the smaller ones stay for a while.
+            if n % 3 == 0 && bytes < 1 << 20 { kept.push(at..end) } else { internals::free(at) }
+        }
+        taker.join().unwrap();
+        assert!(kept.len() > 20);
+        kept.iter().for_each(|block| internals::free(block.start));
+        assert!(
+            internals::census().blocks.iter().all(|&(_, tag)| tag >> 28 == 2),
+            "only objects have some left"
+        );
+        internals::trim();
+        drop(blocks);
+        audit.assert_back();
+    });
+}

@@ -65,16 +65,184 @@ fn a_stack_overflow_is_reported() {
     }
     let _dog = watched();
     if role().is_some() {
-        let error = Process::spawn(deeper, (0,)).unwrap().join().unwrap_err();
-        println!("told: {error}");
+        let in_a_thread = || -> u64 {
+            let _uses_the_library = procession::Lock::new().unwrap().lock().is_ok();
+            let deep = || {
+                let _uses_the_library = procession::Lock::new().unwrap().lock().is_ok();
+                deeper(0)
+            };
+            std::thread::spawn(deep).join().unwrap()
+        };
+        for p in [Process::spawn(deeper, (0,)).unwrap(), Process::spawn(in_a_thread, ()).unwrap()] {
+            let error = p.join().unwrap_err();
+            println!("told: {error}");
+            assert!(matches!(error.failure(), Failure::Killed { stack_overflow: true, .. }), "{error}");
+        }
         assert_eq!(Process::spawn(|| 1, ()).unwrap().join(), Ok(1));
         return;
     }
     let board = Board::new();
     let text = succeeds(&mut program("overflow", &board));
     assert_eq!(text.matches("told: process deeper").count(), 1, "{text}");
-    assert!(text.contains("was killed by signal"), "{text}");
-    assert!(text.contains("overflowed its stack"), "{text}");
+    assert_eq!(text.matches("because a stack overflowed").count(), 2, "{text}");
+    assert_eq!(text.matches("overflowed its stack").count(), 2, "{text}");
+}
+
+/// How a process fails that runs with this much memory.
+fn failure_within(bytes: u64, f: impl procession::process::Entry<(), Output = ()>) -> Failure {
+    let p = Process::builder().memory_limit(bytes).spawn(f, ()).expect("it starts");
+    p.join().expect_err("it fails").failure().clone()
+}
+
+#[test]
+fn a_process_that_is_refused_memory_says_so() {
+    isolated!(env = [("RUST_BACKTRACE", "0")], {
+        let _dog = watched();
+        refused_memory();
+    });
+}
+
+#[test]
+fn a_process_that_is_refused_memory_says_so_beside_a_backtrace() {
+    isolated!(env = [("RUST_BACKTRACE", "1")], {
+        let _dog = watched();
+        refused_memory();
+    });
+}
+
+fn refused_memory() {
+    let allocates = [
+        failure_within(64 << 20, || drop(std::hint::black_box(vec![1u8; 1 << 30]))),
+        failure_within(64 << 20, || {
+            let mut all = Vec::new();
+            loop {
+                all.push(std::hint::black_box(Box::new([1u64; 1000])));
+            }
+        }),
+        failure_within(64 << 20, || {
+            std::thread::spawn(|| drop(std::hint::black_box(vec![1u8; 1 << 30]))).join().unwrap();
+        }),
+    ];
+    for failure in allocates {
+        let memory = matches!(failure, Failure::Killed { signal: libc::SIGABRT, out_of_memory: true, .. });
+        assert!(memory, "{failure}");
+    }
+    let aborts = failure_within(64 << 20, || abort());
+    assert!(matches!(aborts, Failure::Killed { out_of_memory: false, .. }), "{aborts}");
+    // Whoever can live with it does.
+    let small = Process::builder().memory_limit(64 << 20);
+    let refused = || Vec::<u8>::new().try_reserve(1 << 30).is_err();
+    assert_eq!(small.spawn(refused, ()).unwrap().join(), Ok(true));
+}
+
+#[test]
+fn a_panic_that_was_caught_is_not_the_end() {
+    let _dog = watched();
+    let both = failure(|| -> () {
+        std::panic::catch_unwind(|| panic!("caught")).unwrap_err();
+        abort()
+    });
+    assert!(killed_by(libc::SIGABRT)(both.failure()), "{both}");
+    struct Bomb;
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            panic!("the second");
+        }
+    }
+    let twice = failure(|| -> () {
+        let _bomb = Bomb;
+        panic!("the first")
+    });
+    assert!(matches!(twice.failure(), Failure::Panicked { .. }), "{twice}");
+}
+
+#[test]
+fn a_core_dump_is_told() {
+    isolated!(limits = [(libc::RLIMIT_CORE, 1 << 30)], {
+        let _dog = watched();
+        let pattern = std::fs::read_to_string("/proc/sys/kernel/core_pattern").unwrap();
+        if pattern.contains('/') || pattern.starts_with('|') {
+            return println!("dumps go elsewhere");
+        }
+        let p = Process::builder().current_dir(std::env::temp_dir()).spawn(|| -> () { abort() }, ()).unwrap();
+        let error = p.join().unwrap_err();
+        assert!(matches!(error.failure(), Failure::Killed { core_dumped: true, .. }), "{error}");
+        assert!(std::os::unix::process::ExitStatusExt::core_dumped(&p.exit_status().unwrap()));
+        assert!(error.to_string().contains("core dumped"), "{error}");
+    });
+}
+
+/// The kernel's count of processes that it has killed for want of memory, as this process and its children
+/// see it from now on. `None` where that may not be arranged.
+fn counted_by(file: &str) -> Option<()> {
+    let c = |text: &str| std::ffi::CString::new(text).unwrap();
+    let own = std::fs::read_to_string("/proc/self/cgroup").ok()?;
+    // Whichever the library looks at, it is one of these.
+    let path = own.lines().find_map(|line| line.split_once(":memory:")).map_or("/", |(_, path)| path);
+    let targets = [
+        format!("/sys/fs/cgroup/memory{path}/memory.oom_control"),
+        "/sys/fs/cgroup/memory/memory.oom_control".to_string(),
+        format!(
+            "/sys/fs/cgroup{}/memory.events",
+            own.lines().find_map(|l| l.strip_prefix("0::")).unwrap_or("")
+        ),
+        "/proc/vmstat".to_string(),
+    ];
+    // SAFETY: system calls on C strings that live that long.
+    unsafe {
+        if libc::unshare(libc::CLONE_NEWNS) != 0 {
+            return None;
+        }
+        let private = libc::MS_REC | libc::MS_PRIVATE;
+        libc::mount(std::ptr::null(), c("/").as_ptr(), std::ptr::null(), private, std::ptr::null());
+        let mut any = false;
+        for target in targets.iter().filter(|target| std::path::Path::new(target).exists()) {
+            let bind = libc::MS_BIND;
+            any |=
+                libc::mount(c(file).as_ptr(), c(target).as_ptr(), std::ptr::null(), bind, std::ptr::null())
+                    == 0;
+        }
+        any.then_some(())
+    }
+}
+
+#[test]
+fn a_kill_for_want_of_memory_is_told_from_others() {
+    isolated!({
+        let _dog = watched();
+        let board = Board::new();
+        let file = format!("{}/count", board.path());
+        let killed_so_far =
+            |count: u32| std::fs::write(&file, format!("oom_kill_disable 0\noom_kill {count}\n")).unwrap();
+        killed_so_far(5);
+        if counted_by(&file).is_none() {
+            return println!("not allowed to try");
+        }
+        let out_of_memory = |p: &Process<()>| match p.join().unwrap_err().failure() {
+            Failure::Killed { signal: 9, out_of_memory, .. } => *out_of_memory,
+            other => panic!("{other}"),
+        };
+        let from_outside = |p: &Process<()>| send(p.pid().unwrap(), libc::SIGKILL);
+        let running = || {
+            let p = sleeper();
+            until("it runs", || proc::comm(p.pid().unwrap()).as_deref() == Some("forever"));
+            p
+        };
+        let p = running();
+        from_outside(&p);
+        assert!(!out_of_memory(&p), "nobody was killed by the kernel yet");
+        let p = running();
+        killed_so_far(6);
+        from_outside(&p);
+        assert!(out_of_memory(&p));
+        let p = running();
+        from_outside(&p);
+        assert!(!out_of_memory(&p), "that was the one before");
+        let p = running();
+        killed_so_far(7);
+        p.kill().unwrap();
+        assert!(!out_of_memory(&p), "we killed it");
+    });
 }
 
 #[test]

@@ -225,7 +225,7 @@ fn names_are_given_in_a_race() -> procession::Result<()> {
     let ends: Vec<bool> =
         racers.into_iter().map(|racer| racer.join().is_ok_and(|done| done.is_ok())).collect();
     assert_eq!(ends, [false, true, true, false, true, true]);
-    results.close().unwrap();
+    results.close()?;
     let mut of_kept: Vec<(u32, u32)> = results.iter().collect::<Result<_, _>>()?;
     // Of a name that nobody takes away there is one dict, in which everybody has another place.
     of_kept.retain(|(n, _)| n % 4 != 2);

@@ -4,9 +4,11 @@
 mod family;
 
 use std::os::fd::AsRawFd;
+use std::time::Duration;
 
 use family::*;
-use procession::{Error, Process, active_children, current_process, parent_process};
+use procession::process::{try_wait_any, wait_any, wait_any_timeout};
+use procession::{AnyProcess, Error, Process, active_children, cpu_count, current_process, parent_process};
 use procession_testkit::proc;
 
 fn pid() -> i32 {
@@ -110,6 +112,83 @@ fn a_pidfd_can_be_polled_for_the_end() {
     assert!(ended(20_000));
     p.join().unwrap_err();
     assert!(matches!(p.pidfd(), Err(Error::StaleHandle(_))));
+}
+
+#[test]
+fn the_first_of_many_to_end_is_told() {
+    let _dog = watched();
+    let all: Vec<_> = (0..200).map(|_| sleeper()).collect();
+    let any: Vec<AnyProcess> = all.iter().map(AnyProcess::from).collect();
+    assert_eq!(try_wait_any(&any), Ok(None));
+    assert_eq!(wait_any_timeout(&any, Duration::from_millis(1)), Ok(None));
+    for at in [150, 7, 199] {
+        let killer = {
+            let p = all[at].clone();
+            std::thread::spawn(move || p.kill().unwrap())
+        };
+        let found = wait_any(&any).unwrap();
+        assert!(found == at || !all[found].is_alive(), "{found} and not {at}");
+        killer.join().unwrap();
+        all[at].join().unwrap_err();
+    }
+    assert_eq!(try_wait_any(&any), Ok(Some(7)), "the first of those that have ended");
+    assert_eq!(procession::select(&[&any[0], &any[150]]), Ok(1));
+    assert!(wait_any(&[]).is_err() && wait_any(&[current_process().unwrap()]).is_err());
+    // One that returns is told as well as one that is killed.
+    let returns = Process::spawn(|| 5, ()).unwrap();
+    assert_eq!(wait_any(&[AnyProcess::from(&all[0]), AnyProcess::from(&returns)]), Ok(1));
+    all.iter().for_each(|p| p.kill().unwrap());
+}
+
+#[test]
+fn a_process_of_unknown_type_has_a_pidfd() {
+    let _dog = watched();
+    let p = sleeper();
+    let any = AnyProcess::from(&p);
+    assert_eq!((Some(any.pid()), any.name()), (p.pid(), p.name()));
+    let pidfd = any.pidfd().unwrap();
+    current_process().unwrap().pidfd().unwrap();
+    any.kill().unwrap();
+    assert!(any.wait().is_err());
+    let mut poll = libc::pollfd { fd: pidfd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    // SAFETY: one entry.
+    assert_eq!(unsafe { libc::poll(&raw mut poll, 1, 20_000) }, 1);
+    assert!(matches!(any.pidfd(), Err(Error::StaleHandle(_))));
+}
+
+#[test]
+fn processors_are_counted_as_this_process_may_use_them() {
+    let _dog = watched();
+    let all = cpu_count();
+    assert!(all >= 1);
+    let one = Process::builder().cpu_affinity(&[0]).spawn(cpu_count, ()).unwrap();
+    assert_eq!(one.join(), Ok(1));
+    assert_eq!(Process::spawn(cpu_count, ()).unwrap().join(), Ok(all));
+}
+
+/// The process between is killed: who was below goes on, sees that its parent has ended, and can wait for it.
+#[test]
+fn a_grandchild_sees_its_parent_die_and_goes_on() {
+    let _dog = watched();
+    let board = Board::new();
+    let queue = procession::Queue::<Process<(String, bool, bool)>>::bounded(1).unwrap();
+    let between = |board: String, queue: procession::Queue<Process<(String, bool, bool)>>| {
+        let below = |board: String| {
+            let parent = parent_process().unwrap().unwrap();
+            post(&board, "parent", parent.is_alive());
+            let told = parent.wait().unwrap_err().to_string();
+            (told, parent.is_alive(), parent_process().unwrap().is_none())
+        };
+        queue.put(Process::builder().name("below").spawn(below, (board,)).unwrap()).unwrap();
+        forever()
+    };
+    let between = Process::builder().name("between").spawn(between, (board.path(), queue.clone())).unwrap();
+    let below = queue.get().unwrap();
+    assert_eq!(board.wait("parent"), "true");
+    kill(&between);
+    let (told, alive, none) = below.join().unwrap();
+    assert!(told.contains("between") && told.contains("signal 9"), "{told}");
+    assert!(!alive && none);
 }
 
 #[test]

@@ -94,7 +94,8 @@ fn time_to_go(pids: &[i32], limit: Duration) -> Option<Duration> {
 
 fn gone_or_alive(pids: &[i32]) -> String {
     let limit = Duration::from_millis(1500);
-    time_to_go(pids, limit).map_or("alive 1.5 s later".into(), |after| format!("gone after {} ms", after.as_millis()))
+    time_to_go(pids, limit)
+        .map_or("alive 1.5 s later".into(), |after| format!("gone after {} ms", after.as_millis()))
 }
 
 /// Prints its child's number.
@@ -160,7 +161,8 @@ pub fn leaky() -> Result {
     let queue = Queue::<Vec<u8>>::unbounded()?;
     queue.put(vec![1; 1_000_000])?;
     let (lock, value, array) = (Lock::new()?, Value::new(1u64)?, Array::<u64>::new(1000)?);
-    let keep = |_: (Dict<u8, Vec<u8>>, Queue<Vec<u8>>, Lock, Value<u64>, Array<u64>)| -> () { for_ever() };
+    type Everything = (Dict<u8, Vec<u8>>, Queue<Vec<u8>>, Lock, Value<u64>, Array<u64>);
+    let keep = |_: Everything| -> () { for_ever() };
     let child = Process::spawn(keep, ((dict, queue, lock, value, array),))?;
     let pid = child.pid().ok_or("no pid")?;
     println!("{}\n{pid}", parent_of(pid)?);

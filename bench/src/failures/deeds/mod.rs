@@ -57,9 +57,11 @@ pub static ALL: &[Deed] = &[
     deed("F27", "kill a process in the middle of sending 50 MB through a pipe", queues::f27),
 ];
 
+/// A name, and what it runs.
+type Program = (&'static str, fn() -> Result);
+
 /// Programs that a deed is done to.
-pub static PROGRAMS: &[(&str, fn() -> Result)] =
-    &[("flat", family::flat), ("deep", family::deep), ("leaky", family::leaky)];
+pub static PROGRAMS: &[Program] = &[("flat", family::flat), ("deep", family::deep), ("leaky", family::leaky)];
 
 const SECOND: Duration = Duration::from_secs(1);
 

@@ -10,7 +10,9 @@ use crate::Result;
 fn told<G>(taken: std::result::Result<G, LockError>, pid: i32) -> String {
     match taken {
         Ok(_) => "taken".into(),
-        Err(LockError::OwnerDied(OwnerDied { pid: dead, .. })) if dead == pid => "OwnerDied, with its pid".into(),
+        Err(LockError::OwnerDied(OwnerDied { pid: dead, .. })) if dead == pid => {
+            "OwnerDied, with its pid".into()
+        }
         Err(other) => format!("{other:?}"),
     }
 }

@@ -490,7 +490,7 @@ mod tests {
     fn a_reciprocal_divides() {
         for class in ALL {
             for offset in 0..=SPAN {
-                assert_eq!(offset * class.reciprocal >> 32, offset / u64::from(class.size), "{offset}");
+                assert_eq!((offset * class.reciprocal) >> 32, offset / u64::from(class.size), "{offset}");
             }
         }
     }

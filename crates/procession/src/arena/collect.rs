@@ -32,14 +32,13 @@ use super::layout::SPAN;
 use super::mark::Marks;
 use super::objects::{self, Id, SUPERVISOR};
 use super::{Arena, member, payload, slots, sweep};
-use crate::os::clock;
 
 /// Asks for a pass.
 pub(crate) fn want(arena: &'static Arena) {
     let wanted_already = arena.header().collect_wanted.swap(1, Ordering::SeqCst) != 0;
     match arena.header().supervisor_pid.load(Ordering::Acquire) {
         0 if member::is_main() => {
-            if clock::now_ns() >= NOT_BEFORE_NS.load(Ordering::Relaxed) {
+            if SKIPPED.fetch_add(1, Ordering::Relaxed) >= SKIP.load(Ordering::Relaxed) {
                 alone(arena);
             }
         }
@@ -48,22 +47,21 @@ pub(crate) fn want(arena: &'static Arena) {
     }
 }
 
-/// Before this main does not look by itself again: a look at very much takes long, and each handle that it lets
-/// go asks for one.
-static NOT_BEFORE_NS: AtomicU64 = AtomicU64::new(0);
-/// A look that takes no longer is made whenever somebody asks.
-const SHORT_NS: u64 = 1_000_000;
-/// After a longer one so many times its length passes.
-const REST: u64 = 10;
+/// So often main, when it is alone, does not look though it was asked to; and how often it has not. A look at very
+/// much takes long, and each handle that is let go asks for one.
+static SKIP: AtomicU64 = AtomicU64::new(0);
+static SKIPPED: AtomicU64 = AtomicU64::new(0);
 
 /// A pass by main, when there is no supervisor.
 pub(crate) fn alone(arena: &Arena) {
     static ONE: Mutex<()> = Mutex::new(());
     let _one = ONE.lock().unwrap_or_else(|e| e.into_inner());
-    let began = clock::now_ns();
     let _ = super::thread::with_me(|me| while pass(arena, member::slot(), me.record()) {});
-    let (now, took) = (clock::now_ns(), clock::now_ns().saturating_sub(began));
-    NOT_BEFORE_NS.store(if took > SHORT_NS { now + REST * took } else { 0 }, Ordering::Relaxed);
+    let used = arena.header().objects_used.load(Ordering::Acquire).min(arena.layout.objects);
+    let left = (0..used).filter(|&index| arena.object(index).is_embedded()).count() as u64;
+    // So a look pays for itself, and no more than an eighth of what there is waits to be freed.
+    SKIP.store(left / 8 + u64::from(arena.spans_in_use().end) / 256, Ordering::Relaxed);
+    SKIPPED.store(0, Ordering::Relaxed);
 }
 
 /// A pass by main if there is no supervisor, and one is wanted: before somebody is told that all is full. Says

@@ -99,6 +99,14 @@ pub(crate) fn join_as_supervisor(arena: Arena) -> Result<&'static Arena> {
     Ok(set(arena, SUPERVISOR))
 }
 
+/// This process, which has just executed the program, is the one of `slot`.
+pub(crate) fn join_as_child(arena: Arena, slot: u32) -> Result<&'static Arena> {
+    super::handle::prepare(&arena)?;
+    watch_forks();
+    arena.hide_from_forks().map_err(|e| Error::os("hiding the arena from forks", &e))?;
+    Ok(set(arena, slot))
+}
+
 /// This process, just forked, is the one of `slot`. What it inherited of its parent's place in the
 /// family is forgotten.
 pub(crate) fn become_child(slot: u32) {

@@ -100,6 +100,11 @@ fn trailer(len: u64) -> u64 {
     HEADER + len.next_multiple_of(8)
 }
 
+/// Whether the payload at `at` carries handles.
+pub(crate) fn has_handles(arena: &Arena, at: u64) -> bool {
+    at != 0 && header(arena, at).is_some_and(|(_, handles)| handles > 0)
+}
+
 /// Length and number of handles, checked against the arena's end.
 fn header(arena: &Arena, at: u64) -> Option<(u64, u64)> {
     if !at.is_multiple_of(8) || arena.layout.span_of(at).is_none() {

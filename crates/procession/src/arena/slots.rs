@@ -46,6 +46,15 @@ pub(crate) fn claimant(state: u32) -> u32 {
 
 /// [`Slot::flags`]: the process does not keep the family alive.
 pub(crate) const DAEMON: u32 = 1;
+/// [`Slot::flags`]: it dies of a stack that has overflowed.
+pub(crate) const OVERFLOWED: u32 = 2;
+/// [`Slot::flags`]: it dies because it was refused memory, or was killed because there was none.
+pub(crate) const NO_MEMORY: u32 = 4;
+/// [`Slot::flags`]: it aborts because of a panic.
+pub(crate) const PANICKING: u32 = 8;
+
+/// In [`Slot::early_signals`], where no signal has its bit: the family has sent SIGKILL.
+const KILL_SENT: u64 = 1;
 
 /// One process.
 #[repr(C, align(4096))]
@@ -69,7 +78,7 @@ pub(crate) struct Slot {
     /// The function has returned and the process is on its way out.
     pub(crate) leaving: AtomicU32,
     /// Signals, as bits, that were sent before the process had begun; above them its incarnation, so
-    /// that a signal for its predecessor does not reach it.
+    /// that a signal for its predecessor does not reach it. The lowest bit says that we killed it.
     early_signals: AtomicU64,
 
     pub(super) object_lines: Lines,
@@ -77,6 +86,8 @@ pub(crate) struct Slot {
     /// The record of the process's first thread.
     pub(super) home: Record,
 }
+
+const _: () = assert!(size_of::<Slot>() == 4096, "a slot is a page");
 
 /// What a child is to do.
 #[repr(C)]
@@ -89,6 +100,8 @@ pub(crate) struct Request {
     pub(crate) args: AtomicU64,
     /// The block with the working directory, or 0 for the supervisor's.
     pub(crate) cwd: AtomicU64,
+    /// The block with the options: see `supervisor/options.rs`; 0 for none.
+    pub(crate) options: AtomicU64,
 }
 
 impl Slot {
@@ -105,7 +118,8 @@ impl Slot {
 
     /// Leaves a signal for the process, if it still is that of `incarnation`.
     pub(crate) fn add_early_signal(&self, incarnation: u32, signal: i32) -> bool {
-        let add = |word| (word >> 32 == u64::from(incarnation)).then_some(word | 1 << signal);
+        let kill = if signal == libc::SIGKILL { KILL_SENT } else { 0 };
+        let add = |word| (word >> 32 == u64::from(incarnation)).then_some(word | 1 << signal | kill);
         self.early_signals.fetch_update(Ordering::SeqCst, Ordering::SeqCst, add).is_ok()
     }
 
@@ -120,6 +134,11 @@ impl Slot {
         self.early_signals.load(Ordering::SeqCst) >> signal & 1 == 1
     }
 
+    /// Whether a process of the family has sent it SIGKILL.
+    pub(crate) fn was_killed_by_us(&self) -> bool {
+        self.early_signals.load(Ordering::SeqCst) & KILL_SENT != 0
+    }
+
     #[cfg(feature = "internals")]
     pub(crate) fn early_signals(&self) -> u32 {
         self.early_signals.load(Ordering::SeqCst) as u32
@@ -127,12 +146,14 @@ impl Slot {
 
     /// Takes what was left, as bits.
     pub(crate) fn take_early_signals(&self) -> u32 {
-        self.early_signals.fetch_and(!u64::from(u32::MAX), Ordering::SeqCst) as u32
+        let kept = !u64::from(u32::MAX) | KILL_SENT;
+        self.early_signals.fetch_and(kept, Ordering::SeqCst) as u32 & !(KILL_SENT as u32)
     }
 
     /// Empties everything but the state and the incarnation.
     pub(crate) fn reset(&self) {
         self.request.clear();
+        self.early_signals.fetch_and(!KILL_SENT, Ordering::SeqCst);
         self.pid.store(0, Ordering::Relaxed);
         self.flags.store(0, Ordering::Relaxed);
         self.process.store(0, Ordering::Relaxed);
@@ -149,6 +170,7 @@ impl Request {
         self.type_hash.store(0, Ordering::Relaxed);
         self.args.store(0, Ordering::Relaxed);
         self.cwd.store(0, Ordering::Relaxed);
+        self.options.store(0, Ordering::Relaxed);
     }
 }
 

@@ -13,7 +13,7 @@ use super::Arena;
 use super::blocks::{self, HEADER, Tag};
 use super::records::{Chunk, Record};
 use super::{heap, member};
-use crate::os::process;
+use crate::os::{deaths, process};
 use crate::{Error, Result};
 
 /// The calling thread, as the arena knows it.
@@ -177,10 +177,15 @@ impl Me {
         let arena = member::arena()?;
         let id = take_record(arena)?;
         let record = arena.record(id);
-        record.thread.store(process::thread_id(), Ordering::Release);
+        let thread = process::thread_id();
+        record.thread.store(thread, Ordering::Release);
         self.record.set(record);
         self.owner.set(id + 1);
         record.stop.store(u64::MAX, Ordering::Relaxed);
+        // A further thread of a child, whose stack Rust's runtime has not been told to watch.
+        if !member::is_main() && thread != arena.slot(member::slot()).pid.load(Ordering::Relaxed) {
+            deaths::guard_this_thread();
+        }
         self.next.set(&raw const record.held[0]);
         if GIVE_BACK.try_with(|_| ()).is_err() {
             LATE.lock().unwrap_or_else(|e| e.into_inner()).push(id);

@@ -37,6 +37,18 @@ pub(crate) fn duplicate_onto(fd: BorrowedFd<'_>, target: RawFd) -> io::Result<()
     check(unsafe { libc::dup2(fd.as_raw_fd(), target) }.into()).map(drop)
 }
 
+/// Has a descriptor go along when this process executes a program.
+pub(crate) fn keep_over_exec(fd: RawFd) -> io::Result<()> {
+    // SAFETY: a plain call.
+    check(unsafe { libc::fcntl(fd, libc::F_SETFD, 0) }.into()).map(drop)
+}
+
+/// The descriptor with this number, if there is one. For a process that has just begun.
+pub(crate) fn borrow_if_open(fd: RawFd) -> Option<BorrowedFd<'static>> {
+    // SAFETY: `fd` is open, and whoever asks is the one to close it.
+    unsafe { (libc::fcntl(fd, libc::F_GETFD) != -1).then(|| BorrowedFd::borrow_raw(fd)) }
+}
+
 /// Closes a raw descriptor that is known to be this library's.
 pub(crate) fn close_raw(fd: RawFd) {
     // SAFETY: a plain call; the callers own the descriptor.
@@ -66,6 +78,11 @@ pub(crate) fn socket_pair() -> io::Result<(OwnedFd, OwnedFd)> {
 
 /// The user id of the process that made the socket pair, or an error when `fd` is no socket.
 pub(crate) fn peer_uid(fd: BorrowedFd<'_>) -> io::Result<u32> {
+    peer(fd).map(|cred| cred.uid)
+}
+
+/// Who made the other end of a socket, as the kernel tells it.
+pub(crate) fn peer(fd: BorrowedFd<'_>) -> io::Result<libc::ucred> {
     let mut cred = libc::ucred { pid: 0, uid: 0, gid: 0 };
     let mut len = size_of::<libc::ucred>() as libc::socklen_t;
     // SAFETY: `cred` and `len` are valid places and `len` is the size of `cred`.
@@ -73,7 +90,7 @@ pub(crate) fn peer_uid(fd: BorrowedFd<'_>) -> io::Result<u32> {
         let place = (&raw mut cred).cast();
         libc::getsockopt(fd.as_raw_fd(), libc::SOL_SOCKET, libc::SO_PEERCRED, place, &mut len)
     };
-    check(ret.into()).map(|_| cred.uid)
+    check(ret.into()).map(|_| cred)
 }
 
 const MAX_FDS: usize = 4;

@@ -45,18 +45,10 @@ pub(crate) const BIND_NOW: &str = "LD_BIND_NOW";
 /// [`BIND_NOW`], if that is not set), and `stdin` as descriptor 0. Descriptors above 2 do not go along. The new program starts with
 /// every signal blocked.
 pub(crate) fn launch_self(variable: (&str, &str), stdin: BorrowedFd<'_>) -> io::Result<Launched> {
-    let c = |bytes: Vec<u8>| CString::new(bytes).map_err(io::Error::other);
-    let args = std::env::args_os().map(|a| c(a.into_vec())).collect::<io::Result<Vec<_>>>()?;
-    let mut env = std::env::vars_os()
-        .filter(|(name, _)| name.as_bytes() != variable.0.as_bytes())
-        .map(|(name, value)| c(join(name, value)))
-        .collect::<io::Result<Vec<_>>>()?;
-    env.push(c(join(variable.0.into(), variable.1.into()))?);
+    let (args, mut env) = (arguments()?, environment_with(variable)?);
     if std::env::var_os(BIND_NOW).is_none() {
-        env.push(c(join(BIND_NOW.into(), "1".into()))?);
+        env.push(c_string(join(BIND_NOW.into(), "1".into()))?);
     }
-    let pointers = |list: &[CString]| list.iter().map(|s| s.as_ptr()).chain([null()]).collect();
-
     let stacks = memory::map_private(2 * STACK)?;
     let top = |n: usize| stacks.as_ptr().wrapping_add(n * STACK).cast::<libc::c_void>();
     let mut plan = Plan {
@@ -92,6 +84,40 @@ pub(crate) fn launch_self(variable: (&str, &str), stdin: BorrowedFd<'_>) -> io::
     }
 }
 
+/// Executes `/proc/self/exe` in this process, with its arguments, its environment plus `variable`, and its
+/// descriptors up to `last`. Returns only when that fails.
+pub(crate) fn become_self(variable: (&str, &str), last: i32) -> io::Error {
+    let execute = || -> io::Result<()> {
+        let (args, env) = (arguments()?, environment_with(variable)?);
+        let (argv, envp) = (pointers(&args), pointers(&env));
+        close_above(last);
+        // SAFETY: null-terminated arrays of C strings, all of which live until after the call.
+        unsafe { libc::execve(c"/proc/self/exe".as_ptr(), argv.as_ptr(), envp.as_ptr()) };
+        Err(io::Error::last_os_error())
+    };
+    execute().err().unwrap_or_else(|| io::Error::other("executed"))
+}
+
+fn c_string(bytes: Vec<u8>) -> io::Result<CString> {
+    CString::new(bytes).map_err(io::Error::other)
+}
+
+fn arguments() -> io::Result<Vec<CString>> {
+    std::env::args_os().map(|arg| c_string(arg.into_vec())).collect()
+}
+
+/// This process's environment, in which `variable` has this value.
+fn environment_with(variable: (&str, &str)) -> io::Result<Vec<CString>> {
+    let others = std::env::vars_os().filter(|(name, _)| name.as_bytes() != variable.0.as_bytes());
+    let mut env = others.map(|(name, value)| c_string(join(name, value))).collect::<io::Result<Vec<_>>>()?;
+    env.push(c_string(join(variable.0.into(), variable.1.into()))?);
+    Ok(env)
+}
+
+fn pointers(list: &[CString]) -> Vec<*const libc::c_char> {
+    list.iter().map(|s| s.as_ptr()).chain([null()]).collect()
+}
+
 fn join(name: OsString, value: OsString) -> Vec<u8> {
     let mut bytes = name.into_vec();
     bytes.push(b'=');
@@ -125,7 +151,7 @@ extern "C" fn program(plan: *mut libc::c_void) -> libc::c_int {
     // live in the suspended caller. The descriptor table is our own.
     unsafe {
         if libc::dup2((*plan).stdin, 0) == 0 {
-            close_above_stdio();
+            close_above(2);
             libc::execve((*plan).program.as_ptr(), (*plan).argv.as_ptr(), (*plan).envp.as_ptr());
         }
         (*plan).errno = *libc::__errno_location();
@@ -133,13 +159,13 @@ extern "C" fn program(plan: *mut libc::c_void) -> libc::c_int {
     }
 }
 
-/// Closes every descriptor above 2.
-fn close_above_stdio() {
-    // SAFETY: the callers have a descriptor table of their own, of which nothing above 2 is used.
+/// Closes every descriptor above `last`.
+fn close_above(last: i32) {
+    // SAFETY: the callers have a descriptor table of their own, of which nothing above `last` is used.
     unsafe {
-        if libc::syscall(libc::SYS_close_range, 3, u32::MAX, 0) == -1 {
+        if libc::syscall(libc::SYS_close_range, last + 1, u32::MAX, 0) == -1 {
             let end = libc::sysconf(libc::_SC_OPEN_MAX).clamp(3, 1 << 20);
-            (3..end as i32).for_each(|fd| {
+            (last + 1..end as i32).for_each(|fd| {
                 libc::close(fd);
             });
         }

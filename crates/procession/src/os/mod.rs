@@ -4,7 +4,9 @@
 //! faces over Linux, and their documentation says only what the kernel's manual does not.
 #![allow(unsafe_code)] // This is the room where the kernel is called.
 
+pub(crate) mod attributes;
 pub(crate) mod clock;
+pub(crate) mod deaths;
 pub(crate) mod fd;
 pub(crate) mod futex;
 pub(crate) mod image;
@@ -12,6 +14,8 @@ pub(crate) mod launch;
 pub(crate) mod limits;
 pub(crate) mod memory;
 pub(crate) mod process;
+pub(crate) mod rendezvous;
+pub(crate) mod shortage;
 pub(crate) mod signal;
 
 use std::io;

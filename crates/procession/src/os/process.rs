@@ -141,6 +141,12 @@ pub(crate) fn die_with_parent(signal: i32) {
     unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, signal) };
 }
 
+/// Takes [`die_with_parent`] back.
+pub(crate) fn outlive_parent() {
+    // SAFETY: a plain call; 0 is no signal.
+    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, 0) };
+}
+
 /// Orphans of our descendants become our children.
 pub(crate) fn become_subreaper() {
     // SAFETY: a plain call.

@@ -1,8 +1,7 @@
-//! Signals: masks, dispositions, the signalfd, and the report of a stack overflow.
+//! Signals: masks, dispositions, the signalfd.
 
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::check;
 
@@ -119,47 +118,4 @@ pub(crate) fn drain_signal_fd(fd: RawFd) {
     let mut info = [0u8; 2 * 128];
     // SAFETY: `info` is a valid buffer of that length.
     while unsafe { libc::read(fd, info.as_mut_ptr().cast(), info.len()) } == info.len() as isize {}
-}
-
-static STACK_LOW: AtomicUsize = AtomicUsize::new(0);
-
-/// How far below the stack a fault still counts as an overflow of it.
-const GUARD_BYTES: usize = 1 << 20;
-
-/// Installs the handler that tells a stack overflow from another fault, on a stack of its own.
-/// Rust's runtime does this in `main`, which a forked child never entered.
-pub(crate) fn report_stack_overflow() {
-    const ALT_STACK: usize = 64 << 10;
-    let Ok(stack) = super::memory::map_private(ALT_STACK) else { return };
-    // SAFETY: the alternate stack lives as long as the process; the attributes are initialised by
-    // the call before they are read; the handler is async-signal-safe.
-    unsafe {
-        let alt = libc::stack_t { ss_sp: stack.as_ptr().cast(), ss_flags: 0, ss_size: ALT_STACK };
-        libc::sigaltstack(&alt, std::ptr::null_mut());
-        let mut attr: libc::pthread_attr_t = std::mem::zeroed();
-        if libc::pthread_getattr_np(libc::pthread_self(), &mut attr) == 0 {
-            let (mut low, mut size) = (std::ptr::null_mut(), 0);
-            libc::pthread_attr_getstack(&attr, &mut low, &mut size);
-            libc::pthread_attr_destroy(&mut attr);
-            STACK_LOW.store(low as usize, Ordering::Relaxed);
-        }
-        let mut action: libc::sigaction = std::mem::zeroed();
-        action.sa_sigaction =
-            on_fault as extern "C" fn(i32, *mut libc::siginfo_t, *mut libc::c_void) as usize;
-        action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
-        libc::sigaction(libc::SIGSEGV, &action, std::ptr::null_mut());
-        libc::sigaction(libc::SIGBUS, &action, std::ptr::null_mut());
-    }
-}
-
-extern "C" fn on_fault(signal: i32, info: *mut libc::siginfo_t, _: *mut libc::c_void) {
-    // SAFETY: the kernel gives a valid siginfo for SIGSEGV and SIGBUS.
-    let at = unsafe { (*info).si_addr() } as usize;
-    let low = STACK_LOW.load(Ordering::Relaxed);
-    if low != 0 && (low.saturating_sub(GUARD_BYTES)..low + GUARD_BYTES).contains(&at) {
-        super::process::write_raw(2, b"\na process has overflowed its stack\n");
-    }
-    // SAFETY: with the default disposition back, the faulting instruction runs again and kills us
-    // with the signal that a debugger and a core dump expect.
-    unsafe { libc::signal(signal, libc::SIG_DFL) };
 }

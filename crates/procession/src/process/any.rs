@@ -1,12 +1,14 @@
 //! [`AnyProcess`]: a process of the family of which only the identity is known.
 
 use std::fmt;
-use std::sync::atomic::Ordering;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::failure::ProcessError;
+use super::spawned::Process;
 use super::{signals, waiting};
 use crate::arena::handle::Handle;
 use crate::arena::objects::{Id, Kind};
@@ -14,6 +16,8 @@ use crate::arena::slots::MAIN;
 use crate::arena::{Arena, member};
 use crate::os::clock::Deadline;
 use crate::os::process;
+use crate::queue::Ready;
+use crate::queue::select::{Signal, sealed};
 use crate::supervisor::outcome::ProcessBody;
 use crate::{Error, Result};
 
@@ -83,6 +87,18 @@ pub fn active_children() -> Result<Vec<AnyProcess>> {
             && slot.parent_incarnation.load(Ordering::Relaxed) == arena.incarnation(member::slot())
     });
     Ok(mine.filter_map(|slot| of_slot(arena, slot).ok()).filter(AnyProcess::is_alive).collect())
+}
+
+/// How many processes can run at once: the processors that this process may use, less if its control group
+/// may not use all of their time. At least 1.
+///
+/// ```
+/// let workers = procession::cpu_count();
+/// assert!(workers >= 1);
+/// ```
+pub fn cpu_count() -> usize {
+    // Looks at the affinity of the calling thread, and at the quotas of control groups of both versions.
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 fn of_slot(arena: &Arena, index: u32) -> Result<AnyProcess> {
@@ -197,6 +213,29 @@ impl AnyProcess {
         self.wait_until(Deadline::at(deadline))
     }
 
+    /// A descriptor for exactly this process, to poll for its end.
+    ///
+    /// # Errors
+    /// When it has ended, or no descriptor is to be had.
+    ///
+    /// ```
+    /// let pidfd = procession::current_process()?.pidfd()?;
+    /// # drop(pidfd);
+    /// # Ok::<(), procession::Error>(())
+    /// ```
+    pub fn pidfd(&self) -> Result<OwnedFd> {
+        match &self.handle {
+            Some(handle) => signals::pidfd(handle)?
+                .ok_or_else(|| Error::StaleHandle(format!("process {} has ended", self.name()))),
+            None => process::pidfd_open(self.pid).map_err(|e| Error::os("opening a process", &e)),
+        }
+    }
+
+    /// What it ends with; `None` for main.
+    pub(super) fn body(&self) -> Option<&'static ProcessBody> {
+        self.handle.as_ref().map(Handle::body)
+    }
+
     fn wait_until(&self, deadline: Deadline) -> Result<bool> {
         let Some(handle) = &self.handle else {
             return Err(Error::Unsupported("main ends after every other process".into()));
@@ -207,6 +246,30 @@ impl AnyProcess {
         waiting::failure_of(handle).map_or(Ok(true), |e: ProcessError| Err(e.into()))
     }
 }
+
+impl<R> From<&Process<R>> for AnyProcess {
+    /// The same process, whatever it returns.
+    fn from(process: &Process<R>) -> AnyProcess {
+        let handle = process.handle().clone();
+        // One that was just spawned has a number; only of a handle from elsewhere it may not be known yet.
+        let pid = handle.body::<ProcessBody>().pid.load(Ordering::Acquire);
+        AnyProcess { pid, handle: Some(handle) }
+    }
+}
+
+/// Main never is, as far as anybody can tell.
+impl sealed::Ready for AnyProcess {
+    fn is_ready(&self) -> bool {
+        self.body().is_some_and(ProcessBody::is_done)
+    }
+
+    fn signal(&self) -> Signal<'_> {
+        static NEVER: AtomicU32 = AtomicU32::new(0);
+        Signal::Changes(self.body().map_or(&NEVER, |body| &body.done), 0)
+    }
+}
+
+impl Ready for AnyProcess {}
 
 /// A handle to a process, as it travels.
 struct Carried(Handle);

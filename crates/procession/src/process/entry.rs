@@ -89,6 +89,43 @@ where
     const { &EntryOf::<F, A>::POINT }.name()
 }
 
+/// The constant that stands for a function that a template runs.
+struct PreloadOf<F, A>(std::marker::PhantomData<(F, A)>);
+
+impl<F, A> PreloadOf<F, A>
+where
+    F: Entry<A>,
+    F::Output: Message,
+    A: Message,
+{
+    const POINT: EntryPoint = EntryPoint::new(run_once::<F, A>, std::any::type_name::<(F, A, Template)>);
+}
+
+/// Tells the one kind of constant from the other.
+struct Template;
+
+/// As [`name_of`], for [`preload`](super::preload()).
+pub(super) fn preload_name_of<F, A>() -> (u64, u64)
+where
+    F: Entry<A>,
+    F::Output: Message,
+    A: Message,
+{
+    const { &PreloadOf::<F, A>::POINT }.name()
+}
+
+/// Decodes the arguments, which stay, and calls the function.
+fn run_once<F, A>(arena: &'static Arena, args: u64) -> Result<Returned>
+where
+    F: Entry<A>,
+    F::Output: Message,
+    A: Message,
+{
+    let decoded = payload::unpack::<A>(arena, args)?;
+    let value = function::<F>().call(decoded);
+    Ok(if is_err(&value) { Returned::Err(0) } else { Returned::Value(0) })
+}
+
 /// The function itself, of which there is nothing but its type. For who runs an entry that names it:
 /// whoever made that had a value of the type, so the type has values.
 #[inline]

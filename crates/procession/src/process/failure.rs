@@ -30,8 +30,12 @@ pub enum Failure {
         signal: i32,
         /// A core dump was written.
         core_dumped: bool,
-        /// The kernel killed it because memory ran out.
+        /// There was no memory: the kernel killed it because the machine's or its control group's ran out, or
+        /// it ended itself because it was refused some (see
+        /// [`memory_limit`](super::Builder::memory_limit)).
         out_of_memory: bool,
+        /// A stack had overflowed: that of the first thread, or of one that has used this library.
+        stack_overflow: bool,
     },
     /// Its function was never called.
     NotStarted {
@@ -108,10 +112,11 @@ impl fmt::Display for Failure {
         match self {
             Failure::Panicked { message, location, .. } => write!(f, "panicked at {location}: {message}"),
             Failure::Exited { code } => write!(f, "called exit with code {code}"),
-            Failure::Killed { signal, core_dumped, out_of_memory } => {
+            Failure::Killed { signal, core_dumped, out_of_memory, stack_overflow } => {
                 write!(f, "was killed by signal {signal}")?;
                 f.write_str(if *core_dumped { " (core dumped)" } else { "" })?;
-                f.write_str(if *out_of_memory { " because memory ran out" } else { "" })
+                f.write_str(if *out_of_memory { " because memory ran out" } else { "" })?;
+                f.write_str(if *stack_overflow { " because a stack overflowed" } else { "" })
             }
             Failure::NotStarted { why } => write!(f, "did not start: {why}"),
             Failure::Undecodable { why, text } => write!(f, "returned what cannot be read: {why} {text}"),

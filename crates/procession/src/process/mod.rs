@@ -3,23 +3,34 @@
 //! | file         | what it holds                                                    |
 //! |--------------|------------------------------------------------------------------|
 //! | `entry.rs`   | what can be spawned: functions, and closures that capture nothing |
-//! | `builder.rs` | a process's name and options                                     |
+//! | `builder.rs` | a process's name and options; `settings.rs` checks them          |
+//! | `template.rs` | [`preload()`]: what all processes share, built before the first one |
+//! | `stdio.rs`   | [`Stdio`]: where its standard streams lead                       |
 //! | `spawned.rs` | [`Process`], the typed handle                                    |
 //! | `any.rs`     | [`AnyProcess`], the handle without the function's type           |
+//! | `any_of.rs`  | [`wait_any`]: the first of many processes to end                 |
 //! | `waiting.rs` | waiting for the done word                                        |
 //! | `signals.rs` | sending a signal to exactly the process that is meant            |
 //! | `failure.rs` | how a process can end badly                                      |
 
 mod any;
+mod any_of;
 mod builder;
 pub(crate) mod entry;
 mod failure;
+mod settings;
 mod signals;
 mod spawned;
+mod stdio;
+mod template;
 mod waiting;
 
-pub use any::{AnyProcess, active_children, current_process, parent_process};
+pub use any::{AnyProcess, active_children, cpu_count, current_process, parent_process};
+pub use any_of::{try_wait_any, wait_any, wait_any_deadline, wait_any_timeout};
 pub use builder::Builder;
 pub use entry::Entry;
 pub use failure::{Failure, ProcessError};
+pub use settings::StartMethod;
 pub use spawned::Process;
+pub use stdio::Stdio;
+pub use template::preload;

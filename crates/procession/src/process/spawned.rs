@@ -1,10 +1,12 @@
 //! [`Process`]: a process whose function's result type is known.
 
 use std::fmt;
+use std::io::{PipeReader, PipeWriter};
 use std::marker::PhantomData;
 use std::os::fd::OwnedFd;
 use std::process::ExitStatus;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -12,6 +14,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::builder::Builder;
 use super::entry::{self, Entry};
 use super::failure::{Failure, ProcessError};
+use super::stdio::Pipes;
 use super::{signals, waiting};
 use crate::arena::encoding::Message;
 use crate::arena::handle::Handle;
@@ -45,6 +48,8 @@ use crate::{Error, Result};
 /// library are killed.
 pub struct Process<R> {
     handle: Handle,
+    /// What the process writes to and reads from, for its spawner alone.
+    pipes: Option<Arc<Pipes>>,
     _returns: PhantomData<fn() -> R>,
 }
 
@@ -56,7 +61,8 @@ impl Process<()> {
     /// handles such as a [`Lock`](crate::Lock) cross as what they stand for.
     ///
     /// The new process has this one's working directory, main's environment, signal mask and
-    /// standard streams, and no other open file. It does not run `main`.
+    /// standard streams, and no other open file. It does not run `main`. For anything else there is
+    /// [`builder`](Process::builder).
     ///
     /// When this returns the process will run, whatever happens to the one that called.
     ///
@@ -107,7 +113,15 @@ impl Process<()> {
 
 impl<R> Process<R> {
     pub(super) fn from_handle(handle: Handle) -> Process<R> {
-        Process { handle, _returns: PhantomData }
+        Process { handle, pipes: None, _returns: PhantomData }
+    }
+
+    pub(super) fn with_pipes(handle: Handle, pipes: Option<Pipes>) -> Process<R> {
+        Process { handle, pipes: pipes.map(Arc::new), _returns: PhantomData }
+    }
+
+    pub(super) fn handle(&self) -> &Handle {
+        &self.handle
     }
 
     /// Where the process is in the arena, as long as it lives.
@@ -186,6 +200,27 @@ impl<R> Process<R> {
     pub fn pidfd(&self) -> Result<OwnedFd> {
         signals::pidfd(&self.handle)?
             .ok_or_else(|| Error::StaleHandle(format!("process {} has ended", self.name())))
+    }
+
+    /// The end to write to of a standard input that is [piped](super::Stdio::piped), once. Dropping it is the
+    /// end of the input. Only in the process that spawned; a handle that was sent has none.
+    ///
+    /// A process that is joined before its output is read may wait for a reader for ever, as with
+    /// [`std::process::Command`].
+    pub fn take_stdin(&self) -> Option<PipeWriter> {
+        take(&self.pipes.as_ref()?.stdin)
+    }
+
+    /// The end to read from of a standard output that is [piped](super::Stdio::piped), once. See
+    /// [`take_stdin`](Process::take_stdin).
+    pub fn take_stdout(&self) -> Option<PipeReader> {
+        take(&self.pipes.as_ref()?.stdout)
+    }
+
+    /// The end to read from of a standard error that is [piped](super::Stdio::piped), once. See
+    /// [`take_stdin`](Process::take_stdin).
+    pub fn take_stderr(&self) -> Option<PipeReader> {
+        take(&self.pipes.as_ref()?.stderr)
     }
 }
 
@@ -285,8 +320,12 @@ impl<R> Drop for Process<R> {
 
 impl<R> Clone for Process<R> {
     fn clone(&self) -> Process<R> {
-        Process::from_handle(self.handle.clone())
+        Process { handle: self.handle.clone(), pipes: self.pipes.clone(), _returns: PhantomData }
     }
+}
+
+fn take<T>(place: &Mutex<Option<T>>) -> Option<T> {
+    place.lock().unwrap_or_else(|e| e.into_inner()).take()
 }
 
 impl<R> fmt::Debug for Process<R> {

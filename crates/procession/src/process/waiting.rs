@@ -12,7 +12,7 @@ use crate::arena::thread::with_me;
 use crate::arena::{Arena, member};
 use crate::os::clock::Deadline;
 use crate::supervisor::child::PanicText;
-use crate::supervisor::outcome::{ProcessBody, RESULT, TEXT, ending};
+use crate::supervisor::outcome::{ProcessBody, RESULT, TEXT, detail, ending};
 use crate::sync::LockError;
 use crate::sync::deadlock::Watch;
 use crate::sync::raw::park::Wait;
@@ -57,8 +57,10 @@ pub(super) fn outcome<R: Message>(handle: &Handle) -> Result<R, ProcessError> {
     match body.ending.load(Ordering::Acquire) {
         ending::RETURNED | ending::FAILED => {
             let block = handle.object().blocks[RESULT].load(Ordering::Acquire);
-            payload::unpack(arena, block)
-                .map_err(|e| error(handle, Failure::Undecodable { why: e.to_string(), text: String::new() }))
+            payload::unpack(arena, block).map_err(|e| {
+                let text = format!("(what it returned should be a {})", std::any::type_name::<R>());
+                error(handle, Failure::Undecodable { why: e.to_string(), text })
+            })
         }
         other => Err(error(handle, failure(arena, handle, body, other))),
     }
@@ -81,7 +83,7 @@ fn error(handle: &Handle, failure: Failure) -> ProcessError {
 }
 
 fn failure(arena: &Arena, handle: &Handle, body: &ProcessBody, ended: u32) -> Failure {
-    let code = body.code.load(Ordering::Relaxed);
+    let (code, details) = (body.code.load(Ordering::Relaxed), body.details.load(Ordering::Relaxed));
     let bytes = match handle.object().blocks[TEXT].load(Ordering::Acquire) {
         0 => &[][..],
         at => payload::contents(arena, at).unwrap_or_default(),
@@ -95,8 +97,9 @@ fn failure(arena: &Arena, handle: &Handle, body: &ProcessBody, ended: u32) -> Fa
         ending::EXITED => Failure::Exited { code },
         ending::KILLED => Failure::Killed {
             signal: code,
-            core_dumped: body.core_dumped.load(Ordering::Relaxed) != 0,
-            out_of_memory: false,
+            core_dumped: details & detail::CORE_DUMPED != 0,
+            out_of_memory: details & detail::OUT_OF_MEMORY != 0,
+            stack_overflow: details & detail::STACK_OVERFLOW != 0,
         },
         ending::LOST => Failure::FamilyLost,
         ending::UNDECODABLE if bytes.is_empty() => Failure::Undecodable {
@@ -121,7 +124,7 @@ pub(super) fn exit_status(handle: &Handle) -> Option<ExitStatus> {
         return None;
     }
     let code = body.code.load(Ordering::Relaxed);
-    let core = if body.core_dumped.load(Ordering::Relaxed) != 0 { 0x80 } else { 0 };
+    let core = if body.details.load(Ordering::Relaxed) & detail::CORE_DUMPED != 0 { 0x80 } else { 0 };
     Some(ExitStatus::from_raw(match body.ending.load(Ordering::Acquire) {
         ending::KILLED => code | core,
         ending::LOST => libc::SIGKILL,

@@ -105,6 +105,25 @@ impl<T> Queue<T> {
         Ok(Queue { handle, ring, _carries: PhantomData })
     }
 
+    /// The queue behind an id that somebody holds.
+    #[cfg(feature = "tracing")]
+    pub(crate) fn with_id(id: crate::arena::objects::Id) -> Result<Queue<T>> {
+        let handle = Handle::take(id, Kind::Queue)?;
+        handle.object().touch();
+        let ring = Ring::of(handle.id().index())?;
+        Ok(Queue { handle, ring, _carries: PhantomData })
+    }
+
+    #[cfg(feature = "tracing")]
+    pub(crate) fn object(&self) -> &'static crate::arena::objects::Object {
+        self.handle.object()
+    }
+
+    #[cfg(feature = "tracing")]
+    pub(crate) fn id(&self) -> crate::arena::objects::Id {
+        self.handle.id()
+    }
+
     pub(crate) fn ring(&self) -> Ring {
         self.ring
     }

@@ -8,17 +8,19 @@
 
 use std::any::Any;
 use std::backtrace::{Backtrace, BacktraceStatus};
+use std::os::fd::AsRawFd;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::entrypoint::{self, Returned};
 use super::nursery::Inheritance;
 use super::outcome::{self, ProcessBody, ending};
+use super::{options, rebirth};
 use crate::arena::objects::{Id, NAME};
 use crate::arena::slots::{self, Slot};
 use crate::arena::{Arena, blocks, handle, member, payload};
 use crate::os::clock::Deadline;
-use crate::os::{fd, image, process, signal};
+use crate::os::{deaths, fd, image, process, signal};
 use crate::sync::raw::park::Wait;
 use crate::{Error, Result};
 
@@ -45,12 +47,39 @@ pub(super) fn live(arena: &'static Arena, index: u32, inheritance: &Inheritance)
     signal::block_all();
     inheritance.dispositions.restore();
     slot.pid.store(process::pid(), Ordering::SeqCst);
+    let prepared = options::read(arena, slot).map(|options| {
+        let options = options?;
+        options::apply(arena, slot, &options)?;
+        if options.fresh {
+            rebirth::execute(arena, index, &inheritance.memfd, &inheritance.mask)
+        } else {
+            Ok(())
+        }
+    });
+    fd::close_raw(inheritance.memfd.as_raw_fd());
+    begin(arena, index, &inheritance.mask, prepared)
+}
+
+/// Goes on as the process of slot `index` after it has executed the program anew.
+pub(super) fn go_on(arena: &'static Arena, index: u32, mask: &signal::Mask) -> ! {
+    process::die_with_parent(libc::SIGKILL);
+    if process::parent_pid() != arena.header().supervisor_pid.load(Ordering::Relaxed) as i32 {
+        process::exit_now(1);
+    }
+    process::become_subreaper();
+    deaths::report(note_overflow, note_abort);
+    install_panic_hook();
+    begin(arena, index, mask, Some(Ok(())))
+}
+
+fn begin(arena: &'static Arena, index: u32, mask: &signal::Mask, prepared: Option<Result<()>>) -> ! {
+    let slot = arena.slot(index);
     // From here on our death is the death of the user's process.
     // ORDERING: SeqCst, against the sender of an early signal: one of us sees the other.
     slot.state.store(slots::RUNNING, Ordering::SeqCst);
-    signal::set_mask(&inheritance.mask);
+    signal::set_mask(mask);
     deliver_early_signals(slot);
-    let code = run_request(arena, index, slot);
+    let code = run_request(arena, index, slot, prepared);
     std::process::exit(code)
 }
 
@@ -76,17 +105,31 @@ fn deliver_early_signals(slot: &Slot) {
 }
 
 /// Runs what the slot asks for and writes down how it went; gives the exit code.
-fn run_request(arena: &'static Arena, index: u32, slot: &'static Slot) -> i32 {
+fn run_request(arena: &'static Arena, index: u32, slot: &'static Slot, prepared: Option<Result<()>>) -> i32 {
     let Some((number, object, body)) = outcome::object_of(arena, slot) else { return 1 };
     handle::this_is(Id(slot.process.load(Ordering::Acquire)));
     body.pid.store(process::pid(), Ordering::Release);
     process::set_title(object.name_bytes(&mut [0; NAME + 1]));
 
+    #[cfg(feature = "tracing")]
+    crate::events::forward(arena);
+
     let attach_text = |error: Error| {
         let text = payload::try_pack_bytes(error.to_string().as_bytes()).unwrap_or(0);
         outcome::attach(arena, index, object, number, outcome::TEXT, text);
     };
-    let result = panic::catch_unwind(AssertUnwindSafe(|| call(arena, index, slot)));
+    let result = match prepared {
+        None => panic::catch_unwind(AssertUnwindSafe(|| call(arena, index, slot))),
+        Some(prepared) => match finish_preparation(arena, index, slot, body, prepared) {
+            Ok(()) => panic::catch_unwind(AssertUnwindSafe(|| call(arena, index, slot))),
+            Err(error) => {
+                // For the spawner, which gets it as it is.
+                let whole = payload::pack(&error).unwrap_or(0);
+                outcome::attach(arena, index, object, number, outcome::RESULT, whole);
+                Ok(Err(error))
+            }
+        },
+    };
     let (ending, code, block) = match result {
         Ok(Ok(Returned::Value(block))) => (ending::RETURNED, 0, block),
         Ok(Ok(Returned::Err(block))) => (ending::FAILED, 1, block),
@@ -114,6 +157,23 @@ fn run_request(arena: &'static Arena, index: u32, slot: &'static Slot) -> i32 {
     code
 }
 
+/// The options have been applied, or not: lets go of them, and says so if they have.
+fn finish_preparation(
+    arena: &Arena,
+    index: u32,
+    slot: &Slot,
+    body: &ProcessBody,
+    prepared: Result<()>,
+) -> Result<()> {
+    for place in [&slot.request.options, &slot.request.cwd] {
+        let block = place.swap(0, Ordering::AcqRel);
+        if block != 0 {
+            blocks::free(arena, index, block, blocks::Tag::process(index));
+        }
+    }
+    prepared.inspect(|()| options::tell(body, options::ready::APPLIED))
+}
+
 fn call(arena: &'static Arena, index: u32, slot: &Slot) -> Result<Returned> {
     let cwd = slot.request.cwd.swap(0, Ordering::AcqRel);
     if cwd != 0 {
@@ -127,7 +187,7 @@ fn call(arena: &'static Arena, index: u32, slot: &Slot) -> Result<Returned> {
     entry.run()(arena, args)
 }
 
-fn change_directory(arena: &Arena, block: u64) -> Result<()> {
+pub(super) fn change_directory(arena: &Arena, block: u64) -> Result<()> {
     use std::os::unix::ffi::OsStrExt;
     let path = std::ffi::OsStr::from_bytes(payload::contents(arena, block)?);
     std::env::set_current_dir(path).map_err(|e| Error::os(&format!("entering {}", path.display()), &e))
@@ -135,9 +195,29 @@ fn change_directory(arena: &Arena, block: u64) -> Result<()> {
 
 /// What children need and inherit from the supervisor, so that none of them has to do it again.
 pub(super) fn prepare_ancestor() {
-    signal::report_stack_overflow();
+    deaths::report(note_overflow, note_abort);
     install_panic_hook();
     image::share_code_pages_with_forks();
+}
+
+/// This process has overflowed a stack, and dies of it. Called by a signal handler.
+fn note_overflow() {
+    note(slots::OVERFLOWED);
+}
+
+/// This process calls `abort`; `no_memory` when it does because memory was refused. Called by a signal handler.
+fn note_abort(no_memory: bool) {
+    if std::thread::panicking() {
+        note(slots::PANICKING);
+    } else if no_memory {
+        note(slots::NO_MEMORY);
+    }
+}
+
+fn note(what: u32) {
+    if let Some(arena) = member::mapped().filter(|arena| member::slot() < arena.layout.slots) {
+        arena.slot(member::slot()).flags.fetch_or(what, Ordering::Relaxed);
+    }
 }
 
 /// Writes the text of a panic into the arena, where it survives also when the process aborts.

@@ -1,12 +1,16 @@
 //! The family's side of the supervisor: launching one, claiming a spare, sending it off.
 
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::sync::Mutex;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::outcome::ProcessBody;
+use super::options::{Luggage, Options, ready};
+use super::outcome::{ProcessBody, RESULT, ending};
+use super::preload::{Fate, Request};
 use super::serve::{HELLO, HELLO_MAGIC};
-use super::{child, farewell, hook};
+use super::{child, farewell, hook, preload};
 use crate::arena::handle::Handle;
 use crate::arena::header::{NO_SLOT, stage};
 use crate::arena::slots::{self, Slot};
@@ -21,28 +25,117 @@ use crate::{Error, Result};
 pub(crate) struct Order<'a> {
     pub(crate) entry: u64,
     pub(crate) type_hash: u64,
-    /// The block with the arguments, which belongs to this process until it is sent off.
+    /// The block with the arguments, which belongs to this process and is given to the new one, or freed.
     pub(crate) args: u64,
     pub(crate) name: &'a str,
     pub(crate) daemon: bool,
+    pub(crate) wishes: Option<&'a Wishes<'a>>,
+}
+
+/// What a new process is to be given before its function runs.
+pub(crate) struct Wishes<'a> {
+    pub(crate) options: &'a Options,
+    /// The absolute path of its working directory, if that is not to be this process's.
+    pub(crate) directory: Option<&'a Path>,
+    pub(crate) luggage: Luggage,
+}
+
+/// The blocks of a request, besides the arguments. They belong to this process until they are sent off.
+#[derive(Clone, Copy, Default)]
+struct Extras {
+    cwd: u64,
+    options: u64,
+}
+
+impl Extras {
+    fn pack(arena: &Arena, order: &Order<'_>) -> Result<Extras> {
+        let mut extras = Extras::default();
+        match &order.wishes {
+            None => extras.cwd = foreign_cwd(arena)?,
+            Some(wishes) => {
+                extras.cwd = match wishes.directory {
+                    Some(path) => payload::pack(&path.as_os_str().as_bytes().to_vec())?,
+                    None => foreign_cwd(arena)?,
+                };
+                extras.options = payload::pack(wishes.options).inspect_err(|_| extras.free())?;
+            }
+        }
+        Ok(extras)
+    }
+
+    fn free(self) {
+        [self.cwd, self.options].into_iter().for_each(release);
+    }
 }
 
 /// Starts a process. When this returns, its request is complete and cannot be lost: if the child
 /// dies before it begins, another takes its place.
 pub(crate) fn spawn(order: &Order<'_>) -> Result<Handle> {
+    begin(order).inspect_err(|_| release(order.args))
+}
+
+/// Frees a block of this process, if there is one.
+pub(crate) fn release(block: u64) {
+    if let (Some(arena), true) = (member::mapped(), block != 0) {
+        blocks::free(arena, member::slot(), block, blocks::Tag::process(member::slot()));
+    }
+}
+
+fn begin(order: &Order<'_>) -> Result<Handle> {
     let arena = member::arena()?;
     ensure_supervisor(arena)?;
     let handle = Handle::create::<ProcessBody>(|object| object.set_name(order.name))?;
-    let cwd = foreign_cwd(arena)?;
-    let index = with_me(|me| claim_spare(arena, me)).and_then(|claimed| claimed).inspect_err(|_| {
-        blocks::free(arena, member::slot(), cwd, blocks::Tag::process(member::slot()));
-    })?;
-    send_off(arena, index, &handle, order, cwd);
+    let extras = Extras::pack(arena, order)?;
+    let claimed = with_me(|me| claim_spare(arena, me)).and_then(|claimed| claimed);
+    let index = claimed.inspect_err(|_| extras.free())?;
+    send_off(arena, index, &handle, order, extras);
     Ok(handle)
 }
 
+/// What came of wishes.
+pub(crate) enum Prepared {
+    /// They have been granted, and the function runs.
+    Ready(Handle),
+    /// The process ended before, and its function will not run; here is what it said, if it did.
+    Ended(Handle, Option<Error>),
+}
+
+/// As [`spawn`], with wishes: waits until they have been granted.
+pub(crate) fn spawn_prepared(order: &Order<'_>, wishes: &Wishes<'_>) -> Result<Prepared> {
+    let handle = spawn(order)?;
+    let (arena, body) = (member::arena()?, handle.body::<ProcessBody>());
+    let mut served = 0;
+    let ready = with_me(|me| -> Result<bool> {
+        loop {
+            let word = body.ready.load(Ordering::SeqCst);
+            match ready::name(word) {
+                _ if word == ready::APPLIED => return Ok(true),
+                _ if word == ready::ENDED => return Ok(false),
+                Some(name) if word != served => {
+                    served = word;
+                    let slot = arena.slot(body.slot.load(Ordering::Relaxed));
+                    wishes.luggage.bring(slot, body, word, name)?;
+                }
+                _ => {
+                    Wait::announce(arena, me.record(), &body.ready).sleep(&body.ready, word, Deadline::NEVER)
+                }
+            }
+        }
+    })??;
+    if ready {
+        return Ok(Prepared::Ready(handle));
+    }
+    let said =
+        match (body.ending.load(Ordering::Acquire), handle.object().blocks[RESULT].load(Ordering::Acquire)) {
+            (ending::LOST, _) => Some(Error::FamilyLost),
+            (ending::NOT_STARTED, block @ 1..) => payload::unpack(arena, block).ok(),
+            _ => None,
+        };
+    Ok(Prepared::Ended(handle, said))
+}
+
 /// Fills in the request of a claimed slot and wakes the child in it.
-fn send_off(arena: &Arena, index: u32, handle: &Handle, order: &Order<'_>, cwd: u64) {
+fn send_off(arena: &Arena, index: u32, handle: &Handle, order: &Order<'_>, extras: Extras) {
     let slot = arena.slot(index);
     let body: &ProcessBody = handle.body();
     let (mine, theirs) = (blocks::Tag::process(member::slot()), blocks::Tag::process(index));
@@ -51,6 +144,9 @@ fn send_off(arena: &Arena, index: u32, handle: &Handle, order: &Order<'_>, cwd: 
     body.slot.store(index, Ordering::Relaxed);
     body.incarnation.store(slot.incarnation.load(Ordering::Relaxed), Ordering::Relaxed);
     body.pid.store(slot.pid.load(Ordering::Acquire), Ordering::Relaxed);
+    if extras.options != 0 {
+        body.ready.store(ready::AWAITED, Ordering::Relaxed);
+    }
     handle.object().set_partner(index);
     arena.held_objects(index).set(handle.id().index());
     slot.process.store(handle.id().0, Ordering::Relaxed);
@@ -59,7 +155,10 @@ fn send_off(arena: &Arena, index: u32, handle: &Handle, order: &Order<'_>, cwd: 
     slot.flags.store(if order.daemon { slots::DAEMON } else { 0 }, Ordering::Relaxed);
     slot.request.entry.store(order.entry, Ordering::Relaxed);
     slot.request.type_hash.store(order.type_hash, Ordering::Relaxed);
-    for (block, place) in [(order.args, &slot.request.args), (cwd, &slot.request.cwd)] {
+    let request = &slot.request;
+    let blocks =
+        [(order.args, &request.args), (extras.cwd, &request.cwd), (extras.options, &request.options)];
+    for (block, place) in blocks {
         if block != 0 {
             blocks::hand_over(arena, block, mine, theirs);
         }
@@ -71,7 +170,6 @@ fn send_off(arena: &Arena, index: u32, handle: &Handle, order: &Order<'_>, cwd: 
 
 /// A block with this process's working directory, if it is not the supervisor's.
 fn foreign_cwd(arena: &Arena) -> Result<u64> {
-    use std::os::unix::ffi::OsStrExt;
     let header = arena.header();
     let theirs = (header.cwd_device.load(Ordering::Relaxed), header.cwd_inode.load(Ordering::Relaxed));
     if process::cwd_identity().is_ok_and(|mine| mine == theirs) {
@@ -169,6 +267,8 @@ fn ensure_supervisor(arena: &'static Arena) -> Result<()> {
             "a program that runs with more rights than its user (set-user-id, file capabilities) cannot spawn processes: what it would run again could not tell its family from an attacker".into(),
         ));
     }
+    #[cfg(feature = "tracing")]
+    crate::events::listen(arena)?;
     image::check_is_executable(hook::anchor()).map_err(|e| Error::os("finding the executable", &e))?;
     std::hint::black_box(child::keep());
     header.supervisor_pid.store(0, Ordering::Relaxed);
@@ -181,14 +281,52 @@ fn ensure_supervisor(arena: &'static Arena) -> Result<()> {
     loop {
         match header.stage.load(Ordering::Acquire) {
             stage::STARTING => futex::wait(&header.stage, stage::STARTING, Deadline::NEVER),
-            stage::RUNNING => return Ok(()),
+            stage::RUNNING => {
+                SERVED.store(true, Ordering::Release);
+                return Ok(());
+            }
             _ => return Err(Error::FamilyLost),
         }
     }
 }
 
+/// Starts the supervisor, which is to have in memory what this function leaves there. An error when there is or
+/// was one already.
+pub(crate) fn preload(request: Request) -> Result<Result<(), Fate>> {
+    let arena = member::arena()?;
+    let late = || {
+        Error::Unsupported(
+            "preload comes once, in main, and before the first process: this one is too late".into(),
+        )
+    };
+    if !member::is_main() || !preload::want(Some(request)) {
+        return Err(late());
+    }
+    if SERVED.load(Ordering::Acquire) {
+        preload::want(None);
+        return Err(late());
+    }
+    match ensure_supervisor(arena) {
+        Ok(()) if LAUNCHED_WITH.load(Ordering::Acquire) => Ok(Ok(())),
+        // Another thread was faster.
+        Ok(()) => {
+            preload::want(None);
+            Err(late())
+        }
+        Err(error) => {
+            preload::want(None);
+            let socket = LAUNCHING.lock().unwrap_or_else(|e| e.into_inner());
+            socket.as_ref().and_then(|socket| preload::fate(socket.as_fd())).map(Err).ok_or(error)
+        }
+    }
+}
+
+/// Whether there has been a supervisor that served.
+static SERVED: AtomicBool = AtomicBool::new(false);
+/// Whether the last supervisor was launched with something to preload.
+static LAUNCHED_WITH: AtomicBool = AtomicBool::new(false);
+
 fn launch_supervisor(socket: &mut Option<OwnedFd>) -> Result<launch::Launched> {
-    use std::os::fd::AsFd;
     let failed = |e: std::io::Error| Error::os("starting the supervisor", &e);
     let (ours, theirs) = fd::socket_pair().map_err(failed)?;
     let value = hook::value();
@@ -205,7 +343,10 @@ fn launch_supervisor(socket: &mut Option<OwnedFd>) -> Result<launch::Launched> {
     signal::set_mask(&mask);
     let mut hello = [0; HELLO];
     hello[..8].copy_from_slice(&HELLO_MAGIC.to_le_bytes());
-    hello[8..].copy_from_slice(&signal::mask_to_word(&mask).to_le_bytes());
+    hello[8..16].copy_from_slice(&signal::mask_to_word(&mask).to_le_bytes());
+    let wanted = preload::wanted();
+    LAUNCHED_WITH.store(wanted.is_some(), Ordering::Release);
+    hello[16..].copy_from_slice(&Request::to_bytes(wanted));
     // Sent before the launch: the socket keeps it. Standard input may be closed here.
     let with_stdin =
         |stdin| fd::send_with_fds(ours.as_fd(), &hello, &[memfd.as_raw_fd(), stdin, me.as_raw_fd()]);

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Duration;
 
-use super::{outcome, recovery, vigil};
+use super::{outcome, preload, recovery, vigil};
 use crate::arena::header::stage;
 use crate::arena::{Arena, collect, member, slots, sweep};
 use crate::os::clock::Deadline;
@@ -27,9 +27,16 @@ pub(super) fn watch(arena: &'static Arena, supervisor: Launched) -> Result<()> {
     // The thread must not be the one that handles the program's signals.
     let mask = signal::block_all();
     let watcher = thread::Builder::new().name("procession".into()).stack_size(128 << 10).spawn(move || {
-        vigil::supervisor_is_gone(arena, pid, Some(pidfd), Deadline::NEVER);
-        // A main that adopts orphans (process 1 of a container) was its last parent.
-        process::reap_if_ended(pid);
+        let (mut pid, mut pidfd) = (pid, Some(pidfd));
+        loop {
+            vigil::supervisor_is_gone(arena, pid, pidfd.take(), Deadline::NEVER);
+            // A main that adopts orphans (process 1 of a container) was its last parent.
+            process::reap_if_ended(pid);
+            match preload::successor(arena, pid) {
+                Some(next) => pid = next,
+                None => break,
+            }
+        }
         lost(arena);
     });
     signal::set_mask(&mask);
@@ -102,6 +109,12 @@ extern "C" fn at_exit() {
     if member::is_forked() || !member::is_main() {
         return;
     }
+    end_family();
+    #[cfg(feature = "tracing")]
+    crate::events::finish();
+}
+
+fn end_family() {
     let Some(arena) = member::mapped() else { return };
     let header = arena.header();
     let running = (stage::RUNNING, stage::ENDING);

@@ -7,6 +7,7 @@
 use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd};
 
+use super::rebirth;
 use crate::os::image::{self, InitFn};
 use crate::os::launch::BIND_NOW;
 use crate::os::{fd, process};
@@ -15,6 +16,7 @@ use crate::os::{fd, process};
 /// in the same program has its hook elsewhere, and ignores it.
 pub(super) const VARIABLE: &str = "PROCESSION_SUPERVISOR";
 const VARIABLE_C: &CStr = c"PROCESSION_SUPERVISOR";
+const CHILD_VARIABLE_C: &CStr = c"PROCESSION_CHILD";
 
 #[used]
 #[unsafe(link_section = ".init_array")]
@@ -27,7 +29,7 @@ pub(super) fn value() -> String {
     format!("{} {bind_now}", address())
 }
 
-fn address() -> String {
+pub(super) fn address() -> String {
     // Reading the static also makes sure that the linker keeps it.
     format!("{:x}", image::offset_of(HOOK as *const u8))
 }
@@ -37,15 +39,34 @@ pub(super) fn anchor() -> usize {
     HOOK as usize
 }
 
-extern "C" fn hook(argc: i32, argv: *const *const u8, envp: *const *const u8) {
+/// The value of an environment variable.
+fn variable(name: &CStr) -> Option<String> {
     // SAFETY: before `main` there is one thread, so nobody changes the environment meanwhile.
-    let value = unsafe {
-        let value = libc::getenv(VARIABLE_C.as_ptr());
-        if value.is_null() {
-            return;
-        }
-        CStr::from_ptr(value).to_string_lossy().into_owned()
-    };
+    unsafe {
+        let value = libc::getenv(name.as_ptr());
+        (!value.is_null()).then(|| CStr::from_ptr(value).to_string_lossy().into_owned())
+    }
+}
+
+/// A child of a family that has executed the program anew goes on here.
+fn go_on_as_child(argc: i32, argv: *const *const u8, envp: *const *const u8) {
+    let Some(value) = variable(CHILD_VARIABLE_C) else { return };
+    if value.split(' ').next() != Some(&address()) {
+        return;
+    }
+    // SAFETY: before `main` there is one thread.
+    unsafe { libc::unsetenv(CHILD_VARIABLE_C.as_ptr()) };
+    let former = if image::is_privileged() { None } else { rebirth::Former::parse(&value) };
+    if let Some(former) = former {
+        // SAFETY: we are called by the hook, which the loader called with these arguments.
+        unsafe { image::run_later_constructors(hook, argc, argv, envp) };
+        former.go_on();
+    }
+}
+
+extern "C" fn hook(argc: i32, argv: *const *const u8, envp: *const *const u8) {
+    go_on_as_child(argc, argv, envp);
+    let Some(value) = variable(VARIABLE_C) else { return };
     let (address, bind_now) = value.split_once(' ').unwrap_or((&value, ""));
     if address != self::address() {
         return;

@@ -8,6 +8,9 @@
 //! | `nursery.rs`    | slots, forks and spares                                              |
 //! | `roster.rs`     | which child is in which slot                                         |
 //! | `child.rs`      | a child from its fork to its end                                     |
+//! | `options.rs`    | what a child gets before its function runs, and how it reaches it    |
+//! | `rebirth.rs`    | a child that executes the program anew                               |
+//! | `preload.rs`    | what is built once and shared by all children                        |
 //! | `entrypoint.rs` | how a function is named in another process                           |
 //! | `outcome.rs`    | how a process ended, in shared memory                                |
 //! | `recovery.rs`   | what happens when a process dies: one function, in one order         |
@@ -24,7 +27,10 @@ pub(crate) mod entrypoint;
 pub(crate) mod farewell;
 mod hook;
 pub(crate) mod nursery;
+pub(crate) mod options;
 pub(crate) mod outcome;
+pub(crate) mod preload;
+mod rebirth;
 pub(crate) mod recovery;
 mod roster;
 mod serve;

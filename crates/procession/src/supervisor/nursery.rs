@@ -1,7 +1,7 @@
 //! Slots, forks and spares: where children come from and where they are buried.
 
 use std::io;
-use std::os::fd::RawFd;
+use std::os::fd::{OwnedFd, RawFd};
 use std::sync::atomic::Ordering;
 
 use super::roster::Roster;
@@ -11,7 +11,7 @@ use crate::arena::records::Record;
 use crate::arena::slots::{self, Slot};
 use crate::arena::{Arena, member, sweep};
 use crate::os::process::Ended;
-use crate::os::{futex, process, signal};
+use crate::os::{futex, process, shortage, signal};
 use crate::pool;
 
 /// Children kept asleep and empty, so that a spawn need not wait for a fork.
@@ -28,6 +28,8 @@ pub(super) struct Inheritance {
     pub(super) mask: signal::Mask,
     pub(super) dispositions: signal::Dispositions,
     pub(super) private_fds: Vec<RawFd>,
+    /// The arena's file, for a child that executes the program anew; others close it when they begin.
+    pub(super) memfd: OwnedFd,
 }
 
 pub(super) struct Nursery {
@@ -39,6 +41,8 @@ pub(super) struct Nursery {
     intent: Box<Record>,
     /// Slots whose child died before it had begun, and how.
     childless: Vec<(u32, Ended)>,
+    /// Tells whom the kernel has killed for want of memory.
+    memory: shortage::Watch,
     /// Where the kernel lists our children; `None` where it does not.
     children: Option<process::Children>,
     /// Where tidying the spans goes on next time.
@@ -55,6 +59,7 @@ impl Nursery {
             roster: Roster::new(arena.layout.slots)?,
             intent: Record::private(),
             childless: Vec::new(),
+            memory: shortage::Watch::begin(),
             children,
             tidied: 0,
         })
@@ -175,6 +180,10 @@ impl Nursery {
         let slot = self.arena.slot(index);
         match slots::phase(slot.state.load(Ordering::Acquire)) {
             slots::RUNNING => {
+                let killed = matches!(ended, Ended::Signaled { signal: libc::SIGKILL, .. });
+                if killed && !slot.was_killed_by_us() && self.memory.has_run_out() {
+                    slot.flags.fetch_or(slots::NO_MEMORY, Ordering::Relaxed);
+                }
                 let orphans = pool::workers_kept_by(self.arena, index);
                 self.recover(index, ended);
                 process::reap(pid);

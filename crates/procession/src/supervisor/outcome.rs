@@ -9,8 +9,9 @@
 
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 
+use super::options::{self, ready};
 use crate::arena::objects::{Body, Id, Kind, Object};
-use crate::arena::slots::Slot;
+use crate::arena::slots::{self, Slot};
 use crate::arena::{Arena, blocks};
 use crate::os::futex;
 use crate::os::process::{self, Ended};
@@ -28,6 +29,13 @@ pub(crate) mod ending {
     pub(crate) const UNDECODABLE: u32 = 8;
 }
 
+/// [`ProcessBody::details`].
+pub(crate) mod detail {
+    pub(crate) const CORE_DUMPED: u32 = 1;
+    pub(crate) const OUT_OF_MEMORY: u32 = 2;
+    pub(crate) const STACK_OVERFLOW: u32 = 4;
+}
+
 /// A process, as long as anybody has a handle to it.
 #[repr(C)]
 pub(crate) struct ProcessBody {
@@ -36,15 +44,18 @@ pub(crate) struct ProcessBody {
     pub(crate) ending: AtomicU32,
     /// The exit code or the signal.
     pub(crate) code: AtomicI32,
-    pub(crate) core_dumped: AtomicU32,
+    /// What else is known of its end: bits of [`detail`].
+    pub(crate) details: AtomicU32,
     pub(crate) pid: AtomicI32,
     pub(crate) slot: AtomicU32,
     pub(crate) incarnation: AtomicU32,
     /// Somebody was told how it ended.
     pub(crate) observed: AtomicU32,
+    /// How far a child with options is, for its spawner: see `options.rs`. A futex word.
+    pub(crate) ready: AtomicU32,
 }
 
-// SAFETY: atomics only, 32 bytes, and all zero is a process that has not ended.
+// SAFETY: atomics only, 36 bytes, and all zero is a process that has not ended.
 unsafe impl Body for ProcessBody {
     const KIND: Kind = Kind::Process;
 }
@@ -64,6 +75,15 @@ impl ProcessBody {
         // CRASH: before this store the supervisor finishes it; after it, the death sweep wakes.
         self.done.store(1, Ordering::Release);
         futex::wake_all(&self.done);
+        self.end_preparation();
+    }
+
+    /// Tells a spawner that still waits that the child will not come to its function.
+    fn end_preparation(&self) {
+        let waited_for = !matches!(self.ready.load(Ordering::Relaxed), 0 | ready::APPLIED);
+        if waited_for && rules::holds(Rule::SpawnerTold) {
+            options::tell(self, ready::ENDED);
+        }
     }
 }
 
@@ -121,9 +141,12 @@ pub(crate) fn record(arena: &Arena, slot_index: u32, how: Option<Ended>) {
         if rules::holds(Rule::SweepWakes) {
             futex::wake_all(&body.done);
         }
+        body.end_preparation();
         return;
     }
     let text = slot.panic_text.load(Ordering::Acquire);
+    let flags = slot.flags.load(Ordering::Relaxed);
+    let has = |flag| flags & flag != 0;
     let (ending, code) = match how {
         None => (ending::LOST, 0),
         // It had returned, and something in its exit handlers left early, but with its own code.
@@ -133,7 +156,10 @@ pub(crate) fn record(arena: &Arena, slot_index: u32, how: Option<Ended>) {
             return body.finish();
         }
         Some(Ended::Exited(code)) => (ending::EXITED, code),
-        Some(Ended::Signaled { signal: libc::SIGABRT, .. }) if text != 0 => (ending::PANICKED, 101),
+        // A panic that was caught may have left a text too.
+        Some(Ended::Signaled { signal: libc::SIGABRT, .. }) if text != 0 && has(slots::PANICKING) => {
+            (ending::PANICKED, 101)
+        }
         Some(Ended::Signaled { signal, .. }) => (ending::KILLED, signal),
     };
     if ending == ending::PANICKED {
@@ -141,7 +167,12 @@ pub(crate) fn record(arena: &Arena, slot_index: u32, how: Option<Ended>) {
     }
     body.ending.store(ending, Ordering::Relaxed);
     body.code.store(code, Ordering::Relaxed);
-    let core = matches!(how, Some(Ended::Signaled { core: true, .. }));
-    body.core_dumped.store(core.into(), Ordering::Relaxed);
+    let details = [
+        (matches!(how, Some(Ended::Signaled { core: true, .. })), detail::CORE_DUMPED),
+        (has(slots::NO_MEMORY), detail::OUT_OF_MEMORY),
+        (has(slots::OVERFLOWED), detail::STACK_OVERFLOW),
+    ];
+    let details = details.iter().filter(|(is, _)| *is).fold(0, |all, (_, bit)| all | bit);
+    body.details.store(details, Ordering::Relaxed);
     body.finish();
 }

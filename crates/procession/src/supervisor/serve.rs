@@ -9,7 +9,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::Ordering;
 
 use super::nursery::{Inheritance, Nursery};
-use super::{child, entrypoint};
+use super::preload::Request;
+use super::{child, entrypoint, preload};
 use crate::arena::header::stage;
 use crate::arena::{Arena, collect, member};
 use crate::os::clock::now_ns;
@@ -22,10 +23,11 @@ pub(super) struct Hello {
     main: OwnedFd,
     socket: OwnedFd,
     mask: u64,
+    preload: Option<Request>,
 }
 
-/// The length of the hello: a magic word and main's signal mask.
-pub(super) const HELLO: usize = 16;
+/// The length of the hello: a magic word, main's signal mask, what to preload.
+pub(super) const HELLO: usize = 16 + Request::BYTES;
 pub(super) const HELLO_MAGIC: u64 = u64::from_le_bytes(*b"prchello");
 
 /// Receives main's hello from descriptor 0, and puts main's standard input there.
@@ -43,11 +45,12 @@ pub(super) fn receive_hello(stdin: BorrowedFd<'_>) -> Option<Hello> {
 
 fn accept_hello(stdin: BorrowedFd<'_>, mut bytes: [u8; HELLO]) -> Option<Hello> {
     let (_, fds) = fd::receive_with_fds(stdin, &mut bytes).ok()?;
-    let mask = u64::from_le_bytes(bytes[8..].try_into().ok()?);
+    let mask = u64::from_le_bytes(bytes[8..16].try_into().ok()?);
+    let preload = Request::from_bytes(&bytes[16..]);
     let socket = fd::above_stdio(stdin.try_clone_to_owned().ok()?).ok()?;
     let [memfd, stdin, main]: [OwnedFd; 3] = fds.try_into().ok()?;
     fd::duplicate_onto(stdin.as_fd(), 0).ok()?;
-    Some(Hello { memfd, stdin, main, socket, mask })
+    Some(Hello { memfd, stdin, main, socket, mask, preload })
 }
 
 /// Is the supervisor, until the family ends.
@@ -64,11 +67,18 @@ pub(super) fn run(hello: Hello) -> ! {
     let Ok((arena, bell)) = started else { process::exit_now(1) };
     entrypoint::constants();
     child::prepare_ancestor();
-    drop((hello.memfd, hello.stdin));
+    drop(hello.stdin);
+    if let Some(request) = hello.preload {
+        let (main, socket) = (hello.main.as_fd(), hello.socket.as_fd());
+        preload::build(arena, request, main, socket, &signal::mask_from_word(hello.mask));
+        process::set_title(super::SUPERVISOR_TITLE.as_bytes());
+        process::become_subreaper();
+    }
     let inheritance = Inheritance {
         mask: signal::mask_from_word(hello.mask),
         dispositions,
         private_fds: vec![bell.as_raw_fd(), hello.main.as_raw_fd(), hello.socket.as_raw_fd()],
+        memfd: hello.memfd,
     };
     let Ok(nursery) = Nursery::new(arena, inheritance) else { process::exit_now(1) };
     let mut supervisor = Supervisor {

@@ -1,0 +1,129 @@
+//! Handing descriptors to a process with which there is no connection: by a socket whose name the kernel
+//! chooses.
+//!
+//! The name is in no file system, so it cannot be left behind; it can be guessed, so each side asks the
+//! kernel for the other's process id before anything is sent or believed.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+use super::{check, fd, retry};
+
+/// The kernel's names are a zero and five hexadecimal digits.
+const NAME_AT: usize = size_of::<libc::sa_family_t>() + 1;
+const NAME: usize = 5;
+
+/// A socket that waits for who brings descriptors.
+pub(crate) struct Meeting {
+    socket: OwnedFd,
+    name: u32,
+}
+
+fn socket() -> io::Result<OwnedFd> {
+    let kind = libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC;
+    // SAFETY: a plain call that gives a new descriptor, which we own.
+    unsafe {
+        fd::above_stdio(OwnedFd::from_raw_fd(check(libc::socket(libc::AF_UNIX, kind, 0).into())? as RawFd))
+    }
+}
+
+fn address(name: u32) -> (libc::sockaddr_un, libc::socklen_t) {
+    // SAFETY: all zero is a valid address.
+    let mut address: libc::sockaddr_un = unsafe { std::mem::zeroed() };
+    address.sun_family = libc::AF_UNIX as libc::sa_family_t;
+    for (to, from) in address.sun_path[1..].iter_mut().zip(format!("{name:05x}").bytes()) {
+        *to = from as libc::c_char;
+    }
+    (address, (NAME_AT + NAME) as libc::socklen_t)
+}
+
+impl Meeting {
+    /// Opens one under a name of the kernel's choice.
+    pub(crate) fn open() -> io::Result<Meeting> {
+        let socket = socket()?;
+        let (mut address, _) = address(0);
+        let mut len = size_of::<libc::sockaddr_un>() as libc::socklen_t;
+        // SAFETY: `address` and `len` are valid places; to bind to a family alone asks for a name.
+        unsafe {
+            let family = size_of::<libc::sa_family_t>() as libc::socklen_t;
+            check(libc::bind(socket.as_raw_fd(), (&raw const address).cast(), family).into())?;
+            check(libc::listen(socket.as_raw_fd(), 4).into())?;
+            check(libc::getsockname(socket.as_raw_fd(), (&raw mut address).cast(), &mut len).into())?;
+        }
+        let digits: Vec<u8> = address.sun_path[1..=NAME].iter().map(|&c| c as u8).collect();
+        let name = std::str::from_utf8(&digits).ok().and_then(|text| u32::from_str_radix(text, 16).ok());
+        match name {
+            Some(name) if len as usize == NAME_AT + NAME => Ok(Meeting { socket, name }),
+            _ => Err(io::Error::other("the kernel gave a socket a name of another form than its own")),
+        }
+    }
+
+    pub(crate) fn name(&self) -> u32 {
+        self.name
+    }
+
+    /// Waits for the process `pid`, whose pidfd is `alive`, and takes what it brings. An error when that
+    /// process ends before, brings nothing, or is not `expected` any more, which is asked now and then.
+    pub(crate) fn receive(
+        &self,
+        pid: i32,
+        alive: BorrowedFd<'_>,
+        expected: impl Fn() -> bool,
+    ) -> io::Result<Vec<OwnedFd>> {
+        const LOOK_AGAIN_MS: i32 = 100;
+        while expected() {
+            let [came, ended] = fd::poll([self.socket.as_raw_fd(), alive.as_raw_fd()], LOOK_AGAIN_MS);
+            if came {
+                // SAFETY: a plain call that gives a new descriptor, which we own.
+                let guest = unsafe {
+                    let flags = libc::SOCK_CLOEXEC;
+                    let null = std::ptr::null_mut();
+                    let new = retry(|| {
+                        check(libc::accept4(self.socket.as_raw_fd(), null, null.cast(), flags).into())
+                    })?;
+                    fd::above_stdio(OwnedFd::from_raw_fd(new as RawFd))?
+                };
+                if peer_pid(guest.as_fd())? == pid {
+                    return receive_from(guest.as_fd());
+                }
+            } else if ended {
+                break;
+            }
+        }
+        Err(gone())
+    }
+}
+
+fn receive_from(guest: BorrowedFd<'_>) -> io::Result<Vec<OwnedFd>> {
+    // It sends at once or ends, and its end is told here.
+    let (_, fds) = fd::receive_with_fds(guest, &mut [0; 1])?;
+    if fds.is_empty() { Err(gone()) } else { Ok(fds) }
+}
+
+fn gone() -> io::Error {
+    io::Error::new(io::ErrorKind::UnexpectedEof, "who was to send descriptors did not")
+}
+
+/// Brings descriptors to the meeting `name` of process `pid`. `false` when that process is not there: it has
+/// ended, or is in another network namespace.
+pub(crate) fn bring(name: u32, pid: i32, fds: &[RawFd]) -> io::Result<bool> {
+    let socket = socket()?;
+    let (address, len) = address(name);
+    // SAFETY: `address` is a valid address of that length.
+    let connected = retry(|| unsafe {
+        check(libc::connect(socket.as_raw_fd(), (&raw const address).cast(), len).into())
+    });
+    match connected {
+        Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => return Ok(false),
+        other => other?,
+    };
+    if peer_pid(socket.as_fd())? != pid {
+        return Ok(false);
+    }
+    fd::send_with_fds(socket.as_fd(), &[0], fds).map(|()| true)
+}
+
+/// The process that made the other end.
+fn peer_pid(socket: BorrowedFd<'_>) -> io::Result<i32> {
+    fd::peer(socket).map(|cred| cred.pid)
+}

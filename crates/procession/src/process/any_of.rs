@@ -1,0 +1,81 @@
+//! [`wait_any`]: waiting for the first of many processes.
+
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use super::any::AnyProcess;
+use crate::arena::member;
+use crate::arena::thread::with_me;
+use crate::os::clock::Deadline;
+use crate::sync::raw::park::Wait;
+use crate::{Error, Result};
+
+/// Waits until one of these processes has ended, and says which: the first one that has. There may be thousands
+/// of them. ([`select`](crate::select()) also waits for queues and connections, up to 127 things.)
+///
+/// # Errors
+/// [`Error::InvalidArgument`] when there is nobody to wait for: no process, or only main.
+///
+/// # If a process dies
+/// It has ended.
+///
+/// ```
+/// use procession::{AnyProcess, Process, process::wait_any};
+///
+/// let slow = Process::spawn(|| -> () { loop { std::thread::park() } }, ())?;
+/// let fast = Process::spawn(|| 3, ())?;
+/// assert_eq!(wait_any(&[AnyProcess::from(&slow), AnyProcess::from(&fast)])?, 1);
+/// # slow.kill()?;
+/// # Ok::<(), procession::Error>(())
+/// ```
+pub fn wait_any(processes: &[AnyProcess]) -> Result<usize> {
+    match until(processes, Deadline::NEVER)? {
+        Some(first) => Ok(first),
+        None => unreachable!("INVARIANT: a wait without a deadline ends with a process"),
+    }
+}
+
+/// Says which of these processes has ended: the first one that has, if any.
+///
+/// # Errors
+/// As [`wait_any`].
+pub fn try_wait_any(processes: &[AnyProcess]) -> Result<Option<usize>> {
+    until(processes, Deadline::after(Duration::ZERO))
+}
+
+/// As [`wait_any`], but waits at most `timeout`; `None` when the time was up.
+///
+/// # Errors
+/// As [`wait_any`].
+pub fn wait_any_timeout(processes: &[AnyProcess], timeout: Duration) -> Result<Option<usize>> {
+    until(processes, Deadline::after(timeout))
+}
+
+/// As [`wait_any`], but waits at most until `deadline`; `None` when it has come.
+///
+/// # Errors
+/// As [`wait_any`].
+pub fn wait_any_deadline(processes: &[AnyProcess], deadline: Instant) -> Result<Option<usize>> {
+    until(processes, Deadline::at(deadline))
+}
+
+fn until(processes: &[AnyProcess], deadline: Deadline) -> Result<Option<usize>> {
+    if processes.iter().all(|process| process.body().is_none()) {
+        return Err(Error::InvalidArgument("wait_any needs a process to wait for, other than main".into()));
+    }
+    let arena = member::arena()?;
+    let ended = &arena.header().ended;
+    let first = || processes.iter().position(|process| process.body().is_some_and(|body| body.is_done()));
+    with_me(|me| {
+        loop {
+            // Every burial counts here, and comes after the process has said that it is done.
+            // ORDERING: SeqCst, before the look: if one ends after it, the sleep is refused.
+            let seen = ended.load(Ordering::SeqCst);
+            let wait = Wait::announce(arena, me.record(), ended);
+            match first() {
+                None if !deadline.passed() => wait.sleep(ended, seen, deadline),
+                found => return Ok(found),
+            }
+        }
+    })?
+}

@@ -1,0 +1,96 @@
+//! What a builder was asked for besides a name, checked and put into words for the child.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+use super::stdio::{Plumbing, Stdio};
+use crate::supervisor::options::Options;
+use crate::{Error, Result};
+
+/// How a process comes to be: see [`Builder::start_method`](super::Builder::start_method).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StartMethod {
+    /// A fork of the family's helper, which waits for something to do. The default, and the fast one.
+    #[default]
+    ForkServer,
+    /// A fresh execution of the program for each process: nothing is inherited but the environment and the
+    /// standard streams, memory is laid out anew, and constructors run again. Takes as long as the program takes
+    /// to start.
+    Spawn,
+}
+
+/// What was asked for. There is none of these in a builder that was asked for nothing.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Settings {
+    pub(super) method: StartMethod,
+    pub(super) clear_env: bool,
+    pub(super) env: Vec<(OsString, Option<OsString>)>,
+    pub(super) directory: Option<PathBuf>,
+    pub(super) streams: [Option<Stdio>; 3],
+    pub(super) memory_limit: Option<u64>,
+    pub(super) processors: Option<Vec<u32>>,
+    pub(super) nice: Option<i32>,
+    pub(super) process_group: Option<i32>,
+}
+
+impl Settings {
+    /// For the child.
+    pub(super) fn options(&self, plumbing: &Plumbing) -> Result<Options> {
+        self.check()?;
+        let env = self.env.iter().map(|(name, value)| {
+            (name.as_bytes().to_vec(), value.as_ref().map(|value| value.as_bytes().to_vec()))
+        });
+        Ok(Options {
+            fresh: self.method == StartMethod::Spawn,
+            clear_env: self.clear_env,
+            env: env.collect(),
+            streams: plumbing.streams,
+            memory_limit: self.memory_limit,
+            processors: self.processors.clone(),
+            nice: self.nice,
+            process_group: self.process_group,
+        })
+    }
+
+    fn check(&self) -> Result<()> {
+        let invalid = |text: String| Err(Error::InvalidArgument(text));
+        for (name, value) in &self.env {
+            let zero = |text: &OsStr| text.as_bytes().contains(&0);
+            if name.is_empty() || name.as_bytes().contains(&b'=') || zero(name) {
+                return invalid(format!(
+                    "{name:?} cannot be the name of an environment variable: it must have no `=` and no zero byte, and not be empty"
+                ));
+            }
+            if value.as_ref().is_some_and(|value| zero(value)) {
+                return invalid(format!("the value of the environment variable {name:?} has a zero byte"));
+            }
+        }
+        if self.directory.as_ref().is_some_and(|path| path.as_os_str().as_bytes().contains(&0)) {
+            return invalid("a path with a zero byte cannot be a working directory".into());
+        }
+        match (&self.processors, self.nice, self.process_group) {
+            (Some(processors), ..) if processors.is_empty() => {
+                invalid("cpu_affinity needs at least one processor".into())
+            }
+            (_, Some(nice), _) if !(-20..=19).contains(&nice) => {
+                invalid(format!("a nice value is from -20 to 19, not {nice}"))
+            }
+            (.., Some(group)) if group < 0 => invalid(format!(
+                "a process group is 0, for one of its own, or a positive number, not {group}"
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// The working directory as it is called from anywhere.
+    pub(super) fn absolute_directory(&self) -> Result<Option<PathBuf>> {
+        let Some(path) = &self.directory else { return Ok(None) };
+        if path.is_absolute() {
+            return Ok(Some(path.clone()));
+        }
+        let here = std::env::current_dir().map_err(|e| Error::os("finding the working directory", &e))?;
+        Ok(Some(here.join(path)))
+    }
+}

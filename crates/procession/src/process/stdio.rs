@@ -1,0 +1,160 @@
+//! [`Stdio`]: where a standard stream of a new process leads.
+
+use std::fs::File;
+use std::io::{PipeReader, PipeWriter};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::sync::{Arc, Mutex};
+
+use crate::supervisor::options::{Luggage, Stream};
+use crate::{Error, Result};
+
+/// Where a standard stream of a new process leads, for [`Builder::stdin`](super::Builder::stdin),
+/// [`stdout`](super::Builder::stdout) and [`stderr`](super::Builder::stderr).
+///
+/// Made from anything that owns a descriptor, or by one of its functions. One that was made from a descriptor
+/// keeps it open as long as the [`Builder`](super::Builder) lives; of a pipe, the reader sees no end before.
+///
+/// ```
+/// use std::io::Read;
+/// use procession::{Process, process::Stdio};
+///
+/// let p = Process::builder().stdout(Stdio::piped()).spawn(|| println!("hello"), ())?;
+/// let mut said = String::new();
+/// p.take_stdout().unwrap().read_to_string(&mut said)?;
+/// assert_eq!(said, "hello\n");
+/// p.join()?;
+/// # Ok::<(), procession::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Stdio(Kind);
+
+#[derive(Clone, Debug)]
+enum Kind {
+    Inherit,
+    Null,
+    Piped,
+    To(Arc<OwnedFd>),
+}
+
+impl Stdio {
+    /// The stream that the process which calls `spawn` has at that moment. (Without any of this a stream is
+    /// that of main when it spawned first.)
+    ///
+    /// ```
+    /// use procession::{Process, process::Stdio};
+    /// Process::builder().stderr(Stdio::inherit()).spawn(|| eprintln!("to the spawner's"), ())?.join()?;
+    /// # Ok::<(), procession::Error>(())
+    /// ```
+    pub fn inherit() -> Stdio {
+        Stdio(Kind::Inherit)
+    }
+
+    /// `/dev/null`: nothing to read, and what is written is gone.
+    ///
+    /// ```
+    /// use procession::{Process, process::Stdio};
+    /// let reads = || std::io::read_to_string(std::io::stdin()).unwrap();
+    /// let p = Process::builder().stdin(Stdio::null()).spawn(reads, ())?;
+    /// assert_eq!(p.join()?, "");
+    /// # Ok::<(), procession::Error>(())
+    /// ```
+    pub fn null() -> Stdio {
+        Stdio(Kind::Null)
+    }
+
+    /// A new pipe, of which the spawner gets the other end:
+    /// [`Process::take_stdin`](super::Process::take_stdin) and its siblings.
+    pub fn piped() -> Stdio {
+        Stdio(Kind::Piped)
+    }
+}
+
+macro_rules! from_owners {
+    ($($owner:ty)*) => {
+        $(impl From<$owner> for Stdio {
+            fn from(owner: $owner) -> Stdio {
+                Stdio(Kind::To(Arc::new(owner.into())))
+            }
+        })*
+    };
+}
+
+from_owners!(
+    OwnedFd File PipeReader PipeWriter
+    std::process::ChildStdin std::process::ChildStdout std::process::ChildStderr
+    std::net::TcpStream std::os::unix::net::UnixStream
+);
+
+/// The spawner's ends of the pipes of a process.
+#[derive(Default)]
+pub(super) struct Pipes {
+    pub(super) stdin: Mutex<Option<PipeWriter>>,
+    pub(super) stdout: Mutex<Option<PipeReader>>,
+    pub(super) stderr: Mutex<Option<PipeReader>>,
+}
+
+/// What there is to be done for the streams of one process: what to tell it, what to send it, what to keep.
+#[derive(Default)]
+pub(super) struct Plumbing {
+    pub(super) streams: [Stream; 3],
+    sent: Vec<Source>,
+    pub(super) pipes: Option<Pipes>,
+}
+
+enum Source {
+    /// This process's own stream.
+    Own(RawFd),
+    Shared(Arc<OwnedFd>),
+    New(OwnedFd),
+}
+
+impl Plumbing {
+    /// Opens what has to be opened.
+    pub(super) fn of(wanted: &[Option<Stdio>; 3]) -> Result<Plumbing> {
+        let mut plumbing = Plumbing::default();
+        for (number, stdio) in wanted.iter().enumerate() {
+            let Some(Stdio(kind)) = stdio else { continue };
+            plumbing.streams[number] = match kind {
+                Kind::Null => Stream::Null,
+                Kind::Inherit => plumbing.send(Source::Own(number as RawFd)),
+                Kind::To(fd) => plumbing.send(Source::Shared(fd.clone())),
+                Kind::Piped => {
+                    let end = plumbing.pipe(number)?;
+                    plumbing.send(Source::New(end))
+                }
+            };
+        }
+        Ok(plumbing)
+    }
+
+    fn send(&mut self, source: Source) -> Stream {
+        self.sent.push(source);
+        Stream::Sent
+    }
+
+    /// Makes a pipe, keeps one end, and gives the one for the process.
+    fn pipe(&mut self, number: usize) -> Result<OwnedFd> {
+        let (reader, writer) = std::io::pipe().map_err(|e| Error::os("making a pipe", &e))?;
+        let pipes = self.pipes.get_or_insert_default();
+        let (outgoing, place) = match number {
+            0 => {
+                pipes.stdin = Mutex::new(Some(writer));
+                return Ok(reader.into());
+            }
+            1 => (writer, &mut pipes.stdout),
+            _ => (writer, &mut pipes.stderr),
+        };
+        *place = Mutex::new(Some(reader));
+        Ok(outgoing.into())
+    }
+
+    /// What is to be sent, in the order of the streams.
+    pub(super) fn luggage(&self) -> Luggage {
+        let number = |source: &Source| match source {
+            Source::Own(number) => *number,
+            Source::Shared(fd) => fd.as_raw_fd(),
+            Source::New(fd) => fd.as_raw_fd(),
+        };
+        Luggage(self.sent.iter().map(number).collect())
+    }
+}

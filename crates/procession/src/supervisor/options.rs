@@ -1,0 +1,221 @@
+//! What a child is to be given before its function runs, as it travels in the request; and how descriptors
+//! reach it.
+//!
+//! The child applies its options while its slot is `GO`, so that one that dies in between is replaced and
+//! begins anew: nothing of the request is consumed here. Its spawner waits for [`ProcessBody::ready`]:
+//!
+//! | word                    | meaning                                        | who moves it              |
+//! |-------------------------|------------------------------------------------|---------------------------|
+//! | 0                       | nobody waits for it                            | nobody                    |
+//! | `AWAITED`               | the child has not said anything yet            | child → any of the others |
+//! | `LISTENING` name, tries | the child waits for descriptors at this socket | child → `APPLIED`, spawner → `WITHDRAWN` |
+//! | `WITHDRAWN`             | the descriptors cannot be sent                 | child → `ENDED`           |
+//! | `APPLIED`               | it has its options, its function runs          | nobody                    |
+//! | `ENDED`                 | it ended before that                           | nobody                    |
+//!
+//! CRASH: of a child, the supervisor moves the word to `ENDED`, or another child begins at the socket of its
+//! own; of a spawner, the child hears of it by a pidfd and ends.
+
+use std::ffi::OsString;
+use std::fs::OpenOptions;
+use std::os::fd::{AsFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStringExt;
+use std::sync::atomic::Ordering;
+
+use serde::{Deserialize, Serialize};
+
+use super::outcome::{self, ProcessBody};
+use crate::arena::slots::{self, Slot};
+use crate::arena::{Arena, payload};
+use crate::os::{attributes, fd, futex, process, rendezvous};
+use crate::{Error, Result};
+
+/// [`ProcessBody::ready`].
+pub(crate) mod ready {
+    pub(crate) const AWAITED: u32 = 1;
+    pub(crate) const APPLIED: u32 = 2;
+    pub(crate) const ENDED: u32 = 3;
+    pub(crate) const LISTENING: u32 = 4;
+    pub(crate) const WITHDRAWN: u32 = 5;
+
+    /// How often children were made for the request tells one socket from the next that has its name.
+    pub(crate) fn listening(name: u32, tries: u32) -> u32 {
+        LISTENING | (tries & 0xf) << 3 | name << 8
+    }
+
+    /// The name of the socket, if there is one.
+    pub(crate) fn name(word: u32) -> Option<u32> {
+        (word & 7 == LISTENING).then_some(word >> 8)
+    }
+}
+
+/// What the request carries.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Options {
+    /// The program is to be executed anew: see `rebirth.rs`.
+    pub(crate) fresh: bool,
+    pub(crate) clear_env: bool,
+    /// Name and value, or no value where the variable is to go; later ones count.
+    pub(crate) env: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+    pub(crate) streams: [Stream; 3],
+    pub(crate) memory_limit: Option<u64>,
+    pub(crate) processors: Option<Vec<u32>>,
+    pub(crate) nice: Option<i32>,
+    pub(crate) process_group: Option<i32>,
+}
+
+/// One of the standard streams.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Stream {
+    /// It stays what it is.
+    #[default]
+    Kept,
+    /// `/dev/null`.
+    Null,
+    /// The next descriptor that the spawner sends.
+    Sent,
+}
+
+/// Gives this process, whose slot is `GO`, what its request says.
+pub(super) fn apply(arena: &'static Arena, slot: &Slot, options: &Options) -> Result<()> {
+    let cwd = slot.request.cwd.load(Ordering::Acquire);
+    if cwd != 0 {
+        super::child::change_directory(arena, cwd)?;
+    }
+    apply_streams(arena, slot, options)?;
+    if let Some(group) = options.process_group {
+        attributes::join_group(group)
+            .map_err(|e| Error::os(&format!("joining process group {group}"), &e))?;
+    }
+    if let Some(value) = options.nice {
+        attributes::be_nice(value).map_err(|e| Error::os(&format!("setting the nice value {value}"), &e))?;
+    }
+    if let Some(processors) = &options.processors {
+        attributes::run_on(processors).map_err(|e| {
+            let what =
+                format!("running on processors {processors:?} alone (does this process have all of them?)");
+            Error::os(&what, &e)
+        })?;
+    }
+    apply_env(options);
+    // Last: what comes before takes memory too.
+    options.memory_limit.map_or(Ok(()), limit_memory)
+}
+
+fn limit_memory(limit: u64) -> Result<()> {
+    /// What it takes to call a function and to tell how it went.
+    const LEAST: u64 = 256 << 10;
+    let failed = |e| Error::os(&format!("limiting memory to {limit} bytes"), &e);
+    let used = attributes::data_in_use().map_err(failed)?;
+    if limit < used + LEAST {
+        return Err(Error::InvalidArgument(format!(
+            "a memory limit of {limit} bytes is too low: a process of this program has {used} before it begins, and needs {LEAST} more to begin"
+        )));
+    }
+    attributes::limit_data(limit).map_err(failed)
+}
+
+fn apply_env(options: &Options) {
+    let text = |bytes: &[u8]| OsString::from_vec(bytes.to_vec());
+    let set = |name: OsString, value: Option<OsString>| {
+        // SAFETY: a child that has not begun has one thread. The builder has looked for zeros and equals signs.
+        unsafe {
+            match value {
+                Some(value) => std::env::set_var(name, value),
+                None => std::env::remove_var(name),
+            }
+        }
+    };
+    if options.clear_env {
+        std::env::vars_os().for_each(|(name, _)| set(name, None));
+    }
+    for (name, value) in &options.env {
+        set(text(name), value.as_deref().map(text));
+    }
+}
+
+fn apply_streams(arena: &'static Arena, slot: &Slot, options: &Options) -> Result<()> {
+    let failed = |e| Error::os("redirecting a standard stream", &e);
+    let sent = options.streams.iter().filter(|stream| **stream == Stream::Sent).count();
+    let mut sent = if sent > 0 { receive(arena, slot, sent)? } else { Vec::new() }.into_iter();
+    let null = || OpenOptions::new().read(true).write(true).open("/dev/null").map(OwnedFd::from);
+    for (number, stream) in options.streams.iter().enumerate() {
+        let source = match stream {
+            Stream::Kept => continue,
+            Stream::Null => null().map_err(failed)?,
+            Stream::Sent => match sent.next() {
+                Some(fd) => fd,
+                None => unreachable!("INVARIANT: `receive` counts"),
+            },
+        };
+        fd::duplicate_onto(source.as_fd(), number as RawFd).map_err(failed)?;
+    }
+    Ok(())
+}
+
+/// Has the spawner send `count` descriptors.
+fn receive(arena: &'static Arena, slot: &Slot, count: usize) -> Result<Vec<OwnedFd>> {
+    let failed = |e| Error::os("receiving descriptors from the process that spawned this one", &e);
+    let (parent, alive) = parent_of(arena, slot).map_err(failed)?;
+    let meeting = rendezvous::Meeting::open().map_err(failed)?;
+    let word = ready::listening(meeting.name(), slot.stillborn.load(Ordering::Relaxed));
+    let (_, _, body) = outcome::object_of(arena, slot).ok_or(Error::FamilyLost)?;
+    tell(body, word);
+    let expected = || body.ready.load(Ordering::SeqCst) == word;
+    let fds = meeting.receive(parent, alive.as_fd(), expected).map_err(failed)?;
+    if fds.len() == count {
+        return Ok(fds);
+    }
+    // The kernel leaves out what goes beyond the limit on open files.
+    Err(failed(std::io::Error::from_raw_os_error(libc::EMFILE)))
+}
+
+/// The number of the process that spawned this one, and a descriptor for it.
+fn parent_of(arena: &Arena, slot: &Slot) -> std::io::Result<(i32, OwnedFd)> {
+    let index = slot.parent.load(Ordering::Acquire).min(arena.layout.slots - 1);
+    let pid = arena.slot(index).pid.load(Ordering::SeqCst);
+    let alive = process::pidfd_open(pid)?;
+    // If it is still the process of that slot, the number was not free to be given to another.
+    let same = index == slots::MAIN
+        || arena.incarnation(index) == slot.parent_incarnation.load(Ordering::Acquire)
+            && arena.slot(index).pid.load(Ordering::SeqCst) == pid;
+    if same { Ok((pid, alive)) } else { Err(std::io::Error::from_raw_os_error(libc::ESRCH)) }
+}
+
+/// Says how far the child is, and wakes its spawner.
+pub(crate) fn tell(body: &ProcessBody, word: u32) {
+    // CRASH: after this store the death sweep wakes who waits.
+    body.ready.store(word, Ordering::SeqCst);
+    futex::wake_all(&body.ready);
+}
+
+/// The spawner's side: descriptors that a child is to get, in the order of its streams.
+pub(crate) struct Luggage(pub(crate) Vec<RawFd>);
+
+impl Luggage {
+    /// Brings the descriptors to the child of `slot`, which listens at the socket `name`. One that has died
+    /// has a successor, which says so.
+    pub(super) fn bring(&self, slot: &Slot, body: &ProcessBody, word: u32, name: u32) -> Result<()> {
+        let pid = slot.pid.load(Ordering::SeqCst);
+        let brought = match rendezvous::bring(name, pid, &self.0) {
+            Ok(false) if pid != 0 && !process::is_dead(pid) && body.ready.load(Ordering::SeqCst) == word => {
+                Err(Error::Unsupported(
+                    "descriptors cannot be sent to a process in another network namespace".into(),
+                ))
+            }
+            other => other.map(drop).map_err(|e| Error::os("sending descriptors to a new process", &e)),
+        };
+        brought.inspect_err(|_| {
+            let to = ready::WITHDRAWN;
+            let _ = body.ready.compare_exchange(word, to, Ordering::SeqCst, Ordering::SeqCst);
+        })
+    }
+}
+
+/// Reads the options in a request.
+pub(super) fn read(arena: &Arena, slot: &Slot) -> Option<Result<Options>> {
+    match slot.request.options.load(Ordering::Acquire) {
+        0 => None,
+        block => Some(payload::unpack(arena, block)),
+    }
+}

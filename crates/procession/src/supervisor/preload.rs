@@ -1,0 +1,218 @@
+//! What is built once, before the first child, and then shared by all of them copy-on-write.
+//!
+//! ```text
+//! main ──launches──▶ watcher ──fork──▶ template ──fork──▶ supervisor ──fork──▶ spares
+//!                    tells main how    runs the user's    has the memory,
+//!                    the template      function, ends     no thread, no code
+//!                    ended, ends                          of the user's
+//! ```
+//!
+//! The user's function runs in the template, before there is a supervisor. What it leaves in memory is in the
+//! supervisor's too, which is a fork of the template and so has one thread whatever the function has started.
+//! The function may do to its process what it likes: main hears of it from the watcher, and there is no family
+//! yet that could be hurt.
+//!
+//! CRASH: until [`Header::supervisor_pid`](crate::arena::header::Header) names the supervisor, each of the three
+//! dies with the one before it, and main with nobody; then only the supervisor counts.
+
+use std::any::Any;
+use std::io::{Read, Write};
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::Mutex;
+use std::sync::atomic::Ordering;
+
+use serde::{Deserialize, Serialize};
+
+use super::entrypoint::{self, Returned};
+use crate::arena::{Arena, member};
+use crate::os::process::{self, Ended};
+use crate::os::{fd, signal};
+use crate::{Error, Result};
+
+/// A function to be run by the template, as it is named to another process; its arguments are a block of main's,
+/// which stays: another supervisor needs another template.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Request {
+    pub(crate) entry: u64,
+    pub(crate) type_hash: u64,
+    pub(crate) args: u64,
+}
+
+/// What main wants its supervisors to have in memory.
+static WANTED: Mutex<Option<Request>> = Mutex::new(None);
+
+pub(super) fn wanted() -> Option<Request> {
+    *WANTED.lock().unwrap_or_else(|e| e.into_inner())
+}
+
+/// Has every supervisor from now on run this; false when there is something else already.
+pub(super) fn want(request: Option<Request>) -> bool {
+    let mut wanted = WANTED.lock().unwrap_or_else(|e| e.into_inner());
+    if request.is_some() && wanted.is_some() {
+        return false;
+    }
+    *wanted = request;
+    true
+}
+
+impl Request {
+    pub(super) const BYTES: usize = 24;
+
+    pub(super) fn to_bytes(this: Option<Request>) -> [u8; Request::BYTES] {
+        let words = this.map_or([0; 3], |request| [request.entry, request.type_hash, request.args]);
+        let mut bytes = [0; Request::BYTES];
+        for (to, word) in bytes.chunks_exact_mut(8).zip(words) {
+            to.copy_from_slice(&word.to_le_bytes());
+        }
+        bytes
+    }
+
+    pub(super) fn from_bytes(bytes: &[u8]) -> Option<Request> {
+        let word = |at: usize| Some(u64::from_le_bytes(bytes.get(at..at + 8)?.try_into().ok()?));
+        let request = Request { entry: word(0)?, type_hash: word(8)?, args: word(16)? };
+        (request.entry != 0).then_some(request)
+    }
+}
+
+/// How a template ended that did not become a supervisor.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) enum Fate {
+    ReturnedErr,
+    Refused(Error),
+    Panicked(String),
+    Exited(i32),
+    Killed { signal: i32, core: bool },
+}
+
+/// Reads what a watcher has said.
+pub(super) fn fate(socket: BorrowedFd<'_>) -> Option<Fate> {
+    let mut bytes = [0; LONGEST];
+    let len = fd::peek(socket, &mut bytes).ok()?;
+    postcard::from_bytes(bytes.get(..len)?).ok()
+}
+
+/// A report is no longer than this.
+const LONGEST: usize = 4096;
+
+fn tell(socket: BorrowedFd<'_>, mut fate: Fate) {
+    if let Fate::Panicked(text) = &mut fate {
+        let end = (0..=text.len().min(LONGEST / 2)).rev().find(|&at| text.is_char_boundary(at));
+        text.truncate(end.unwrap_or(0));
+    }
+    if let Ok(bytes) = postcard::to_stdvec(&fate) {
+        let _ = fd::send_with_fds(socket, &bytes[..bytes.len().min(LONGEST)], &[]);
+    }
+}
+
+/// Runs the function. Returns in the process that is to be the supervisor, and in no other. `main` is main's
+/// pidfd, `socket` leads to it.
+pub(super) fn build(
+    arena: &'static Arena,
+    request: Request,
+    main: BorrowedFd<'_>,
+    socket: BorrowedFd<'_>,
+    mask: &signal::Mask,
+) {
+    // SAFETY: before there is a supervisor this process has one thread.
+    match unsafe { member::fork() } {
+        Ok(Some(template)) => watch(arena, template, main, socket),
+        Ok(None) => become_template(arena, request, socket, mask),
+        Err(e) => {
+            tell(socket, Fate::Refused(Error::os("forking a template process", &e)));
+            process::exit_now(1);
+        }
+    }
+}
+
+/// Is the watcher.
+fn watch(arena: &Arena, template: i32, main: BorrowedFd<'_>, socket: BorrowedFd<'_>) -> ! {
+    let Ok(watched) = process::pidfd_open(template) else { process::exit_now(1) };
+    let [ended, _] = fd::poll([watched.as_raw_fd(), main.as_raw_fd()], -1);
+    // A template that lives on dies with this process.
+    if ended && arena.header().supervisor_pid.load(Ordering::Acquire) == 0 {
+        match process::next_ended() {
+            Ok(Some((_, Ended::Exited(code)))) => tell(socket, Fate::Exited(code)),
+            Ok(Some((_, Ended::Signaled { signal, core }))) => tell(socket, Fate::Killed { signal, core }),
+            _ => {}
+        }
+    }
+    process::exit_now(0)
+}
+
+/// Is the template; returns as its fork.
+fn become_template(arena: &'static Arena, request: Request, socket: BorrowedFd<'_>, mask: &signal::Mask) {
+    dies_with(process::parent_pid());
+    process::set_title(b"procession-pre");
+    let blocked = signal::block_all();
+    signal::set_mask(mask);
+    let fate = match panic::catch_unwind(AssertUnwindSafe(|| call(arena, request))) {
+        Ok(Ok(Returned::Err(_))) => Some(Fate::ReturnedErr),
+        Ok(Ok(_)) => None,
+        Ok(Err(error)) => Some(Fate::Refused(error)),
+        Err(payload) => Some(Fate::Panicked(text_of(payload.as_ref()))),
+    };
+    if let Some(fate) = fate {
+        tell(socket, fate);
+        process::exit_now(1);
+    }
+    signal::set_mask(&blocked);
+    // What is printed is not to be printed by every fork.
+    let _ = std::io::stdout().flush();
+    process::flush_c_streams();
+    become_supervisor(arena, socket);
+}
+
+fn call(arena: &'static Arena, request: Request) -> Result<Returned> {
+    entrypoint::resolve(request.entry, request.type_hash)?.run()(arena, request.args)
+}
+
+fn text_of(payload: &(dyn Any + Send)) -> String {
+    let text = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| payload.downcast_ref::<String>().cloned()).unwrap_or_default()
+}
+
+/// Forks the supervisor, and ends when that can do without this process.
+fn become_supervisor(arena: &Arena, socket: BorrowedFd<'_>) {
+    let Ok((mut ours, mut theirs)) = UnixStream::pair() else { process::exit_now(1) };
+    let template = process::pid();
+    // SAFETY: the fork's only thread is a copy of this one, and the C library sees to its own locks.
+    match unsafe { member::fork() } {
+        Ok(Some(pid)) => {
+            arena.header().supervisor_pid.store(pid as u32, Ordering::Release);
+            // Its answer, or its end.
+            let _ = ours.write_all(&[0]).and_then(|()| {
+                drop(theirs);
+                ours.read_exact(&mut [0])
+            });
+            process::exit_now(0)
+        }
+        Ok(None) => {
+            dies_with(template);
+            drop(ours);
+            if theirs.read_exact(&mut [0]).is_err() {
+                process::exit_now(1);
+            }
+            process::outlive_parent();
+            let _ = theirs.write_all(&[0]);
+        }
+        Err(e) => {
+            tell(socket, Fate::Refused(Error::os("forking the supervisor", &e)));
+            process::exit_now(1);
+        }
+    }
+}
+
+fn dies_with(parent: i32) {
+    process::die_with_parent(libc::SIGKILL);
+    if process::parent_pid() != parent {
+        process::exit_now(1);
+    }
+}
+
+/// Whether the end of this process's supervisor is that of its watcher: then there is another to be looked after.
+pub(super) fn successor(arena: &Arena, gone: i32) -> Option<i32> {
+    let now = arena.header().supervisor_pid.load(Ordering::Acquire) as i32;
+    (now != 0 && now != gone).then_some(now)
+}
