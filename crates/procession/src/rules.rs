@@ -26,6 +26,10 @@ pub enum Rule {
     WakePassedOn,
     /// Before blocks become a queue's, the batch that will name them is noted.
     BatchIntent,
+    /// What an uncommitted batch names is not freed before the batch is forgotten.
+    UncommittedKept,
+    /// A segment is not freed while a producer's cursor is in it.
+    SegmentKept,
     /// A producer that died after its commit has its cursor moved behind it.
     BatchSettled,
     /// A message that a dead consumer was about to take is the queue's again.

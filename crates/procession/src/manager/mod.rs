@@ -10,7 +10,7 @@
 //! }
 //!
 //! let manager = Manager::new()?;
-//! let stock = manager.named("stock").dict()?;
+//! let stock = manager.named("stock").dict::<String, u32>()?;
 //! stock.insert("apples", 10)?;
 //! Process::spawn(work, ())?.join()??;
 //! assert_eq!(stock.get("apples")?, Some(9));

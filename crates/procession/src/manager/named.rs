@@ -104,9 +104,9 @@ impl Named<'_> {
     ///
     /// ```
     /// let manager = procession::Manager::new()?;
-    /// let made = manager.named("the queue").queue(3)?;
-    /// let same = manager.named("the queue").queue(3)?;
-    /// made.put(1u8)?;
+    /// let made = manager.named("the queue").queue::<u8>(3)?;
+    /// let same = manager.named("the queue").queue::<u8>(3)?;
+    /// made.put(1)?;
     /// assert_eq!(same.get()?, 1);
     /// # manager.remove("the queue")?;
     /// # Ok::<(), procession::Error>(())
@@ -122,9 +122,9 @@ impl Named<'_> {
     ///
     /// ```
     /// let manager = procession::Manager::new()?;
-    /// let made = manager.named("the joinable_queue").joinable_queue(3)?;
-    /// let same = manager.named("the joinable_queue").joinable_queue(3)?;
-    /// made.put(1u8)?;
+    /// let made = manager.named("the joinable_queue").joinable_queue::<u8>(3)?;
+    /// let same = manager.named("the joinable_queue").joinable_queue::<u8>(3)?;
+    /// made.put(1)?;
     /// same.get()?.done()?;
     /// # manager.remove("the joinable_queue")?;
     /// # Ok::<(), procession::Error>(())

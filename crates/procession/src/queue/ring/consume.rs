@@ -10,6 +10,7 @@ use super::{Refusal, Ring, Turn};
 use crate::arena::blocks::{self, HEADER};
 use crate::arena::{member, payload};
 use crate::os::clock::Deadline;
+use crate::rules::{self, Rule};
 use crate::sync::raw::event;
 
 /// The bytes of a small message on its way in or out.
@@ -232,7 +233,7 @@ impl Ring {
         // A producer that has committed its move may not have moved its own cursor yet, from which
         // recovery would go on if it died.
         let producer = self.control.producers.side.cursor().offset();
-        if !(start..end).contains(&producer) {
+        if !(start..end).contains(&producer) || !rules::holds(Rule::SegmentKept) {
             self.free_segment(left);
         }
         cursor

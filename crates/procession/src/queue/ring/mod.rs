@@ -8,12 +8,14 @@
 //! | `make.rs`    | making a ring, finding its parts again                               |
 //! | `produce.rs` | putting messages in: one commit a batch                              |
 //! | `consume.rs` | taking messages out                                                  |
+//! | `cells.rs`   | where messages stand that are being worked on                        |
 //! | `leases.rs`  | which messages are being worked on, by whom                          |
 //! | `bury.rs`    | what recovery does to a side whose lock the dead held                |
 //! | `inspect.rs` | what the crash tests ask                                             |
 #![allow(unsafe_code)] // Makes references to words of segments, from offsets.
 
 mod bury;
+mod cells;
 mod consume;
 mod control;
 #[cfg(feature = "internals")]
