@@ -47,7 +47,11 @@ pub static ALL: &[Deed] = &[
     deed("F17", "map in chunks of 0, of -1", pools::f17),
     deed("F18", "a task kills its worker while another runs (executor)", pools::f18),
     deed("F19", "as F14 (executor)", pools::f14),
-    deed("F20", "give up waiting for a task of 1.5 s after 0.2 s, cancel it, end the pool (executor)", pools::f20),
+    deed(
+        "F20",
+        "give up waiting for a task of 1.5 s after 0.2 s, cancel it, end the pool (executor)",
+        pools::f20,
+    ),
     deed("F21", "kill the helper process (manager; supervisor)", family::f21),
     deed("F22", "kill a process that holds a lock made by a manager", family::f22),
     deed("F23", "kill a parent with a daemon child; kill a child that has a child", family::f23),
