@@ -175,8 +175,8 @@ fn crowd_of_crossbeam(threads: u64) -> Result<f64> {
     std::thread::scope(|scope| {
         for _ in 0..threads / 2 {
             let (to, from) = (&to, &from);
-            scope.spawn(move || (0..each).for_each(|_| _ = black_box(from.recv())));
-            scope.spawn(move || (0..each).for_each(|n| _ = black_box(to.send([n; 8]))));
+            scope.spawn(move || (0..each).all(|_| black_box(from.recv()).is_ok()));
+            scope.spawn(move || (0..each).all(|n| to.send([n; 8]).is_ok()));
         }
     });
     Ok(started.elapsed().as_nanos() as f64 / CROWD as f64)

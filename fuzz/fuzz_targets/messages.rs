@@ -14,7 +14,10 @@ enum Step {
     /// Puts these bytes as a message.
     Put(Vec<u8>),
     /// Puts a message that is too long for the ring itself.
-    PutLong { len: u16, fill: u8 },
+    PutLong {
+        len: u16,
+        fill: u8,
+    },
     /// Puts a value that carries handles.
     PutHandles,
     /// Takes the next message as a value of this shape.
@@ -24,11 +27,22 @@ enum Step {
     /// Looks at the bytes in place.
     Look,
     /// Changes a word of the records that are waiting.
-    Scribble { at: u8, value: u64 },
+    Scribble {
+        at: u8,
+        value: u64,
+    },
     /// Changes some bits of such a word.
-    Flip { at: u8, bits: u8, byte: u8 },
+    Flip {
+        at: u8,
+        bits: u8,
+        byte: u8,
+    },
     /// Changes a word of a block that belongs to the queue.
-    ScribbleBlock { which: u8, at: u8, value: u64 },
+    ScribbleBlock {
+        which: u8,
+        at: u8,
+        value: u64,
+    },
     Close,
 }
 

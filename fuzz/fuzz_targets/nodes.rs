@@ -22,9 +22,18 @@ enum Step {
     Pop,
     Every,
     /// Changes a word of a node.
-    Scribble { which: u8, at: u8, value: u64 },
+    Scribble {
+        which: u8,
+        at: u8,
+        value: u64,
+    },
     /// Changes some bits of such a word.
-    Flip { which: u8, at: u8, bits: u8, byte: u8 },
+    Flip {
+        which: u8,
+        at: u8,
+        bits: u8,
+        byte: u8,
+    },
 }
 
 type Entry = (Vec<u8>, Option<Lock>);
@@ -100,9 +109,7 @@ fn blocks() -> Vec<u64> {
 fn note_new(memory: &Memory, before: &[u64], nodes: &mut Vec<u64>) {
     let is_marked = |at: u64| {
         let words: Vec<u8> = (0..32u64)
-            .flat_map(|i| {
-                memory.word(at + 8 * i).load(std::sync::atomic::Ordering::SeqCst).to_le_bytes()
-            })
+            .flat_map(|i| memory.word(at + 8 * i).load(std::sync::atomic::Ordering::SeqCst).to_le_bytes())
             .collect();
         words.windows(8).any(|bytes| bytes == MARKED_BYTES)
     };

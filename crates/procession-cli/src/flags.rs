@@ -113,12 +113,14 @@ pub struct Pipeline {
 /// Each {} in the command is replaced by the line; without one, the line is the last word. What a command prints
 /// comes in one piece. A command that takes too long is killed with everything that it has started.
 ///
+/// A first Ctrl-C is passed on to the commands, and no more are begun; a second one kills everything.
+///
 /// Exit status: 0 when all commands succeeded, 1 when some failed, 2 when the command line or the log is no good,
 /// 130 after Ctrl-C.
 #[derive(Args, Clone, Debug)]
 pub struct Map {
     /// How many commands run at a time [default: one for each processor].
-    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100))]
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub jobs: Option<u32>,
 
     /// How long a command may take.

@@ -1,7 +1,7 @@
 //! `procession map` as its user meets it: output, exit code, log.
 
 use std::fs;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 
@@ -105,6 +105,50 @@ fn an_interrupted_run_is_resumed_from_its_log() {
 
 fn read_lines(path: &Path) -> Vec<String> {
     fs::read_to_string(path).unwrap().lines().map(str::to_owned).collect()
+}
+
+/// A line may be anything, and is not waited for by those before it.
+#[test]
+fn the_input_is_bytes_and_a_stream() {
+    let mut child = map(&["-j", "2", "--", "printf", "%s."])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let (mut input, mut output) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+    for line in [&b"\xff\xfe"[..], b"", b"last"] {
+        input.write_all(&[line, b"\n"].concat()).unwrap();
+        let mut said = vec![0; line.len() + 1];
+        output.read_exact(&mut said).unwrap();
+        assert_eq!(said, [line, b"."].concat());
+    }
+    drop(input);
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+/// The commands get the signal, and may end as they like; what was not done is done by the next run.
+#[test]
+fn a_signal_is_passed_on() {
+    let directory = tempfile::tempdir().unwrap();
+    let (log, begun) = (directory.path().join("log"), directory.path().join("begun"));
+    let script = format!(
+        "trap 'echo caught; exit 3' INT; echo x >> {}; sleep 60 > /dev/null 2>&1 & wait",
+        begun.display()
+    );
+    let flags = ["-j", "2", "--log", log.to_str().unwrap(), "--", "sh", "-c", &script];
+    let child = started(map(&flags), "a\nb\nc\n");
+    while !begun.exists() || read_lines(&begun).len() < 2 {
+        std::thread::yield_now();
+    }
+    // Whoever is in the middle of starting is told later.
+    let pid = rustix::process::Pid::from_raw(child.id().cast_signed()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    let Output { stderr, status, .. } = child.wait_with_output().unwrap();
+    let told = String::from_utf8(stderr).unwrap();
+    assert_eq!(status.code(), Some(130), "{told}");
+    assert!(told.contains("0 commands succeeded, 0 failed, interrupted with 3 to do"), "{told}");
+    assert_eq!(fs::read_to_string(&log).unwrap().lines().count(), 1);
 }
 
 #[test]

@@ -26,6 +26,10 @@ pub enum Rule {
     WakePassedOn,
     /// Before blocks become a queue's, the batch that will name them is noted.
     BatchIntent,
+    /// What an uncommitted batch names is not freed before the batch is forgotten.
+    UncommittedKept,
+    /// A segment is not freed while a producer's cursor is in it.
+    SegmentKept,
     /// A producer that died after its commit has its cursor moved behind it.
     BatchSettled,
     /// A message that a dead consumer was about to take is the queue's again.
@@ -36,6 +40,10 @@ pub enum Rule {
     TaskReturned,
     /// What a dead worker had finished of a chunk is the pool's.
     ResultsKept,
+    /// Who takes a task that came back wakes another, for there may be one more.
+    ReturnedToldOn,
+    /// A worker tells the keeper of a task's limit when it is to be seen that the task runs.
+    LimitTold,
     /// The permits of a dead process come back.
     PermitsReturned,
     /// A barrier hears of the death of a process that has a handle to it.

@@ -5,10 +5,12 @@
 
 mod support;
 
+use std::cell::Cell;
+
 use procession::internals::{self, Rule};
-use procession::pool::workshop::{Mapping, Workshop};
+use procession::pool::workshop::{Look, Mapping, Workshop};
 use procession::{Lock, Task};
-use procession_testkit::{CrashStep, Gate, Report, isolated};
+use procession_testkit::{CrashStep, Gate, Report, interleave, isolated};
 use support::*;
 
 type Checked = Result<(), String>;
@@ -224,6 +226,115 @@ fn what_is_let_go_is_free() {
             );
             assert_finished(&report);
         }
+    });
+}
+
+/// Nobody wants the result that the victim brings forth.
+#[test]
+fn what_nobody_waits_for_is_free_when_it_is_done() {
+    isolated!({
+        let _dog = watched();
+        let shop = workshop();
+        let before = Before::now();
+        drop(shop.submit(large, (3,)).unwrap());
+        let done = || {
+            while shop.work_once() {}
+            ensure!(shop.is_empty(), "a cell is not free");
+            before.is_back()
+        };
+        assert_finished(&stepped(&shop, |shop| assert!(shop.work_once()), done));
+    });
+}
+
+/// Two look at the same things, one between any two instructions of the other.
+struct Scene {
+    shop: Workshop,
+    task: Task<u32>,
+    look: Cell<Option<Look>>,
+}
+
+impl Scene {
+    fn new() -> Scene {
+        open([VICTIM]);
+        let shop = Workshop::new(0).unwrap().with_limit(3_600_000_000);
+        let task = shop.submit(small, (1, 2)).unwrap();
+        Scene { shop, task, look: Cell::new(None) }
+    }
+
+    fn two_returned() -> Scene {
+        let scene = Scene::new();
+        std::mem::forget(scene.shop.submit(small, (3, 4)));
+        scene.shop.give_back(2);
+        scene
+    }
+
+    fn work(&self, gate: &Gate) {
+        internals::become_member(VICTIM);
+        let shop = self.shop.held_here().expect("its own handle");
+        gate.begin();
+        assert!(shop.work_once());
+        gate.end();
+        std::mem::forget(shop);
+    }
+}
+
+/// The keeper looks at any moment of a task. Does it learn of the task's limit?
+fn limits_are_known() -> bool {
+    arena();
+    let mut known = true;
+    let keeper =
+        |scene: &Scene| scene.look.set(Some(scene.shop.keeper_looks()).filter(|_| !scene.task.is_done()));
+    interleave(Scene::new, Scene::work, keeper, |scene| {
+        known &= scene.look.take().is_none_or(|look| scene.shop.keeper_knows(&look));
+        internals::recover(VICTIM);
+    });
+    known
+}
+
+#[test]
+fn the_keeper_learns_of_each_limit() {
+    isolated!({
+        let _dog = watched();
+        assert!(limits_are_known());
+    });
+}
+
+#[test]
+fn a_limit_that_is_told_too_early_is_noticed() {
+    isolated!({
+        let _dog = watched();
+        internals::break_rule(Rule::LimitTold);
+        assert!(!limits_are_known(), "the rule is not needed, or this test does not test it");
+    });
+}
+
+/// Another worker looks for a task while the victim takes one of two that came back. Does it get the other?
+fn returned_tasks_are_found() -> bool {
+    arena();
+    let mut found = true;
+    let other = |scene: &Scene| scene.look.set(scene.shop.worker_looks());
+    interleave(Scene::two_returned, Scene::work, other, |scene| {
+        let slept = scene.look.take();
+        found &= slept.is_none_or(|look| scene.shop.worker_knows(&look) || !scene.shop.work_once());
+        internals::recover(VICTIM);
+    });
+    found
+}
+
+#[test]
+fn each_task_that_came_back_is_found() {
+    isolated!({
+        let _dog = watched();
+        assert!(returned_tasks_are_found());
+    });
+}
+
+#[test]
+fn a_task_that_came_back_and_nobody_was_told_of_is_noticed() {
+    isolated!({
+        let _dog = watched();
+        internals::break_rule(Rule::ReturnedToldOn);
+        assert!(!returned_tasks_are_found(), "the rule is not needed, or this test does not test it");
     });
 }
 

@@ -4,7 +4,7 @@
 mod support;
 
 use procession::Queue;
-use procession::internals;
+use procession::internals::{self, Rule};
 use procession_testkit::{CrashStep, Gate, Report, isolated};
 use support::line::{Line, Mixed, Numbered, become_victim, drain, put_all};
 use support::{Diary, OTHER, VECTORS, VICTIM, arena, assert_finished, watched};
@@ -236,6 +236,15 @@ fn grow_and_drain() -> Report {
     });
     println!("{report}");
     report
+}
+
+#[test]
+fn a_segment_that_is_freed_while_a_producer_is_in_it_is_found() {
+    isolated!(env = VECTORS, {
+        let _dog = watched();
+        internals::break_rule(Rule::SegmentKept);
+        grow_and_drain().assert_broken();
+    });
 }
 
 /// The victim closes the queue; the other takes what is in it, and one more if it can.

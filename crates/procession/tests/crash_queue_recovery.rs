@@ -5,8 +5,8 @@ mod support;
 use std::cell::Cell;
 
 use procession::Queue;
-use procession::internals::{self, End};
-use procession_testkit::{CrashStep, Gate, isolated, run_until};
+use procession::internals::{self, End, Rule};
+use procession_testkit::{CrashStep, Gate, Report, isolated, run_until};
 use support::line::{Line, Mixed, Numbered, become_victim, drain, put_all};
 use support::{VECTORS, VICTIM, arena, assert_finished, watched};
 
@@ -51,6 +51,66 @@ fn recover_twice<T: Numbered, P>(
     println!("{report}");
     assert_finished(&report);
     assert!(line.is_whole().is_ok());
+}
+
+/// As the one before, but the segments are so large that they are runs, which others may take as soon as they are
+/// free. What these write there looks like records, and leads to a segment that is in use.
+fn before_a_commit_in_a_new_run() -> Report {
+    let line = Line::<Vec<u32>>::new(|| Queue::bounded(1100), |queue| put_all(queue, 1..=160));
+    let owned = || internals::queue_blocks(line.queue()).0;
+    let before = owned();
+    let mut victim = run_until(
+        |gate: &Gate| {
+            become_victim();
+            let item = <Vec<u32> as Numbered>::new(NEW);
+            gate.begin();
+            drop(line.queue().put(item));
+            gate.end();
+        },
+        |_| owned().len() > before.len(),
+    );
+    victim.kill();
+    let grown = owned().into_iter().find(|block| !before.contains(block)).expect("a new segment");
+    let (in_use, _) = internals::queue_place(line.queue(), End::Consumers);
+    let recovery = |gate: &Gate| {
+        gate.begin();
+        internals::recover(VICTIM);
+        gate.end();
+    };
+    let report = CrashStep::new(arena()).run(recovery, |_| {
+        let lies = lie_at(grown, in_use - HEADER);
+        internals::recover(VICTIM);
+        lies.into_iter().for_each(internals::free);
+        support::nothing_in(VICTIM)?;
+        line.holds(&line.held)
+    });
+    println!("{report}");
+    report
+}
+
+#[test]
+fn blocks_that_are_freed_while_recovery_still_needs_them_are_found() {
+    isolated!(env = VECTORS, {
+        let _dog = watched();
+        internals::break_rule(Rule::UncommittedKept);
+        before_a_commit_in_a_new_run().assert_broken();
+    });
+}
+
+/// Bytes of a block before its contents, and the largest first segment's successor.
+const HEADER: u64 = 16;
+const SECOND_RUN: usize = 2 << 16;
+
+/// If the run at `block` is free, it becomes this process's, full of records that name the block `named`.
+fn lie_at(block: u64, named: u64) -> Vec<u64> {
+    internals::release_kept();
+    let record = [8 << 8 | 2, named]; // a message in a block of its own: see `ring/record.rs`
+    let lies: Vec<u64> = record.into_iter().cycle().take((SECOND_RUN - HEADER as usize) / 8).collect();
+    let mut taken = Vec::new();
+    while taken.last() != Some(&block) && taken.len() < 3 {
+        taken.push(internals::pack(&lies).expect("a block"));
+    }
+    taken
 }
 
 macro_rules! deaths {
@@ -158,6 +218,7 @@ fn after_a_close() {
 deaths! {
     recovery_begins_anew_before_a_commit = before_a_commit();
     recovery_begins_anew_before_a_commit_in_a_new_segment = before_a_commit_in_a_new_segment();
+    recovery_begins_anew_before_a_commit_in_a_new_run = assert_finished(&before_a_commit_in_a_new_run());
     recovery_begins_anew_after_a_commit = after_a_commit();
     recovery_begins_anew_before_a_get = before_a_get();
     recovery_begins_anew_while_a_segment_is_freed = while_a_segment_is_freed();

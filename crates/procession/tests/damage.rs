@@ -3,8 +3,10 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use procession::internals::End;
+use procession::queue::GetError;
 use procession::state::List;
-use procession::{Dict, Error, Lock, internals};
+use procession::{Dict, Error, Lock, Queue, internals};
 
 /// The word of the arena at an offset.
 #[allow(unsafe_code)]
@@ -107,5 +109,26 @@ fn an_item_that_says_it_is_longer_than_its_block_is_damaged() {
         assert!(list.update(1, |text| text.push('!')).is_err());
         assert!(list.pop().is_err());
         assert_eq!(list.to_vec(), Ok(vec!["sound".to_string()]));
+    }
+}
+
+#[test]
+fn a_record_that_leads_nowhere_or_in_a_circle_is_none() {
+    const GO: u64 = 3;
+    let sound = Queue::bounded(2).unwrap();
+    for leads in ["beyond", "between", "back"] {
+        let queue = Queue::<u64>::unbounded().unwrap();
+        queue.put(1).unwrap();
+        let (_, record) = internals::queue_place(&queue, End::Consumers);
+        let to = match leads {
+            "beyond" => (1 << 50) - 8,
+            "between" => record + 4,
+            _ => record,
+        };
+        word(record).store(to << 8 | GO, Ordering::SeqCst);
+        assert_eq!(queue.try_get(), Err(GetError::Empty), "{leads}");
+        assert!(queue.try_get_many(3).is_err(), "{leads}");
+        sound.put(7).unwrap();
+        assert_eq!(sound.try_get(), Ok(7));
     }
 }

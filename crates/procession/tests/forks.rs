@@ -6,10 +6,11 @@ mod family;
 use std::time::Duration;
 
 use family::*;
+use procession::pool::{TaskError, as_completed};
 use procession::queue::{GetError, PutError};
 use procession::sync::{Latch, Once};
 use procession::{
-    Array, Barrier, Condvar, Dict, Error, Event, JoinableQueue, List, Lock, LockError, Manager, Mutex,
+    Array, Barrier, Condvar, Dict, Error, Event, JoinableQueue, List, Lock, LockError, Manager, Mutex, Pool,
     Process, Queue, RLock, RwLock, Semaphore, Value, WaitError, pipe, select,
 };
 use procession_testkit::{isolated, proc};
@@ -160,6 +161,9 @@ fn a_fork_gets_nothing_from_queues_and_pipes() {
                 && queue.close().is_err()
                 && work.get().is_err()
                 && work.join().is_err()
+                && matches!(work.dead_letters().take(3).collect::<Vec<_>>()[..], [Err(GetError::Unusable(_))])
+                && matches!(work.iter().take(3).collect::<Vec<_>>()[..], [Err(GetError::Unusable(_))])
+                && matches!(queue.iter().take(3).collect::<Vec<_>>()[..], [Err(GetError::Unusable(_))])
                 && !here.poll_timeout(Duration::ZERO)
                 && here.send(1).is_err()
                 && select(&[&queue, &here]).is_err()
@@ -167,6 +171,40 @@ fn a_fork_gets_nothing_from_queues_and_pipes() {
         };
         assert!(holds_in_a_fork(refused));
         assert_eq!((queue.get(), work.len()), (Ok(1), 1));
+    });
+}
+
+#[test]
+fn a_pool_is_of_no_use_in_a_fork_and_harms_nobody() {
+    isolated!({
+        let _dog = watched();
+        let pool = Pool::new(1).unwrap();
+        let task = pool.submit(|| 1, ()).unwrap();
+        let mut squares = pool.imap(|n: u64| n * n, 0..);
+        assert_eq!(squares.next(), Some(Ok(0)));
+        let refused = |error: &TaskError| matches!(error, TaskError::Unusable(_));
+        assert!(holds_in_a_fork(|| pool.submit(|| 1, ()).is_err_and(|e| refused(&e))));
+        assert!(holds_in_a_fork(|| pool.map(|n: u32| n, [1]).is_err_and(|e| refused(&e.error))));
+        assert!(holds_in_a_fork(|| pool.try_map(|n: u32| n, [1, 2]).len() == 2));
+        assert!(holds_in_a_fork(|| pool.submit_map(|n: u32| n, [1]).is_err()));
+        assert!(holds_in_a_fork(|| pool.imap_unordered(|n: u32| n, 0..).next().unwrap().is_err()));
+        assert!(holds_in_a_fork(|| task.get().is_err_and(|e| refused(&e))
+            && !task.is_done()
+            && !task.cancel()));
+        assert!(holds_in_a_fork(|| task.on_done(|_| ()).is_err() && !format!("{task:?}{pool:?}").is_empty()));
+        assert!(holds_in_a_fork(|| as_completed([task.clone()]).count() == 1));
+        assert!(holds_in_a_fork(|| pool.stats().pids.is_empty() && pool.resize(3).is_err()));
+        assert!(holds_in_a_fork(|| pool.close().is_err()
+            && pool.terminate().is_err()
+            && pool.join().is_err()));
+        // SAFETY: dropped in the fork, while the original lives on here.
+        let twin = unsafe { std::ptr::read(&raw const squares) };
+        let other = pool.clone();
+        assert!(holds_in_a_fork(move || {
+            drop((twin, other));
+            true
+        }));
+        assert_eq!((task.get(), squares.nth(9)), (Ok(1), Some(Ok(100))));
     });
 }
 

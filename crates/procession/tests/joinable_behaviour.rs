@@ -9,9 +9,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use family::*;
+use procession::internals;
 use procession::queue::{GetError, JoinError, Lease};
 use procession::{JoinableQueue, Lock, Process, Queue};
-use procession_testkit::{proc, wait_until_parked};
+use procession_testkit::{isolated, proc, wait_until_parked};
 use serde::{Deserialize, Deserializer, Serialize};
 
 const SOON: Duration = Duration::from_millis(10);
@@ -424,6 +425,28 @@ fn ten_thousand_leases_are_held_at_once() {
     assert_eq!(again.len(), MANY / 2);
     assert!(again.iter().all(|&(n, attempt)| n < MANY as u32 / 2 && attempt == 3));
     queue.join().unwrap();
+}
+
+/// However many are held, and in whatever order they are done.
+#[test]
+fn the_places_of_leases_are_used_again() {
+    const MANY: usize = 997;
+    isolated!({
+        let _dog = watched();
+        let queue = queue([]);
+        let mut blocks = Vec::new();
+        for round in 1..8 {
+            queue.put_many(0..MANY as u32).unwrap();
+            let mut leases: Vec<Option<Lease<u32>>> = (0..MANY).map(|_| queue.get().ok()).collect();
+            // Every one of them: `MANY` is prime.
+            for n in 0..MANY {
+                leases[n * 7 * round % MANY].take().unwrap().done().unwrap();
+            }
+            blocks.push(internals::census().blocks.len());
+        }
+        assert_eq!(blocks, [blocks[0]; 7]);
+        queue.join().unwrap();
+    });
 }
 
 #[test]

@@ -5,7 +5,7 @@ mod family;
 use family::*;
 use procession::internals::{Census, census};
 use procession::sync::LockError;
-use procession::{Lock, Process};
+use procession::{Lock, Process, Queue};
 use procession_testkit::{isolated, proc};
 use serde::{Deserialize, Serialize};
 
@@ -194,5 +194,22 @@ fn clones_are_one_object() {
         assert!(lock.lock().is_ok());
         drop(lock);
         assert_eq!(census().objects, start.objects);
+    });
+}
+
+/// Each is looked for among all blocks, if one looks for each of them.
+#[test]
+fn thirty_thousand_objects_that_lie_in_one_go_with_it() {
+    isolated!({
+        let _dog = watched();
+        Process::spawn(|| (), ()).unwrap().join().unwrap();
+        let start = settled();
+        let outer = Queue::unbounded().unwrap();
+        for _ in 0..30_000 {
+            outer.put(Queue::<u64>::bounded(1).unwrap()).unwrap();
+        }
+        assert!(census().objects >= start.objects + 30_000);
+        drop(outer);
+        until_as_before(&start);
     });
 }

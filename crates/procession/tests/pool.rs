@@ -413,6 +413,27 @@ fn an_input_that_panics_leaves_the_pool_usable() {
 }
 
 #[test]
+fn an_input_that_panics_loses_no_other_item() {
+    if cfg!(panic = "abort") {
+        return;
+    }
+    let _dog = watched();
+    let mut bad = true;
+    let items =
+        (0..20u32).map(move |n| if n == 6 && std::mem::take(&mut bad) { panic!("bad input") } else { n });
+    let (mut got, mut panics) = (Vec::new(), 0);
+    let mut results = pool().with_chunk_size(4).unwrap().imap(|n: u32| n, items);
+    loop {
+        match std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| results.next())) {
+            Ok(Some(result)) => got.push(result.unwrap()),
+            Ok(None) => break,
+            Err(_) => panics += 1,
+        }
+    }
+    assert_eq!((got, panics), ((0..20).filter(|n| *n != 6).collect(), 1));
+}
+
+#[test]
 fn an_endless_input_is_read_as_far_as_needed() {
     let _dog = watched();
     let pool = pool();

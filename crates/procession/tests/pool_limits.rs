@@ -3,8 +3,10 @@
 mod family;
 
 use std::collections::HashSet;
-use std::sync::OnceLock;
-use std::sync::mpsc;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock, mpsc};
+use std::task::{Context, Poll, Wake};
 use std::time::Duration;
 
 use family::*;
@@ -297,6 +299,34 @@ fn a_task_is_a_future() {
     }
 }
 
+/// A future that is looked at again and again wakes once.
+#[test]
+fn a_task_wakes_its_future_once() {
+    struct Counter(AtomicU32);
+    impl Wake for Counter {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+    let _dog = watched();
+    let (pool, board) = (Pool::new(1).unwrap(), Board::new());
+    let wait = |board: String| _ = wait_for(&board, "go");
+    let mut task = pool.submit(wait, (board.path(),)).unwrap();
+    let counter = Arc::new(Counter(AtomicU32::new(0)));
+    let waker = counter.clone().into();
+    let mut context = Context::from_waker(&waker);
+    for _ in 0..100 {
+        assert!(Pin::new(&mut task).poll(&mut context).is_pending());
+    }
+    let (tell, told) = mpsc::channel();
+    // Called after all that were asked for before.
+    task.on_done(move |_| tell.send(()).unwrap()).unwrap();
+    post(&board.path(), "go", "");
+    told.recv().unwrap();
+    assert_eq!(counter.0.load(Ordering::SeqCst), 1);
+    assert_eq!(Pin::new(&mut task).poll(&mut context), Poll::Ready(Ok(())));
+}
+
 #[test]
 fn tasks_come_as_they_are_completed() {
     let _dog = watched();
@@ -375,4 +405,119 @@ fn many_workers_work() {
     assert_eq!(pool.map(|n: u32| n, 0..10_000u32).unwrap().len(), 10_000);
     pool.terminate().unwrap();
     pool.join().unwrap();
+}
+
+/// Each item of a long chunk has all its attempts.
+#[test]
+fn an_item_far_behind_has_its_own_attempts() {
+    let _dog = watched();
+    let pool = Pool::new(1).unwrap().with_retries(1).with_chunk_size(300).unwrap();
+    let tried = Queue::<u32>::unbounded().unwrap();
+    let items: Vec<(u32, Queue<u32>)> = (0..300).map(|n| (n, tried.clone())).collect();
+    let dies_once = |(n, tried): (u32, Queue<u32>)| {
+        if n % 256 == 0 {
+            let before = tried.len();
+            tried.put(n).unwrap();
+            if before % 2 == 0 {
+                die();
+            }
+        }
+        n
+    };
+    let done = pool.try_map(dies_once, items);
+    assert!(done.iter().enumerate().all(|(n, result)| *result == Ok(n as u32)), "{done:?}");
+    assert_eq!(tried.len(), 4);
+}
+
+/// Workers that are stopped keep nobody from closing or shrinking the pool.
+#[test]
+fn stopped_workers_leave_when_they_are_to() {
+    let _dog = watched();
+    let pool = Pool::new(2).unwrap();
+    until("both work", || pool.stats().pids.len() == 2);
+    for pid in pool.stats().pids {
+        send(pid, libc::SIGSTOP);
+    }
+    pool.resize(1).unwrap();
+    until("one has left", || pool.stats().pids.len() == 1);
+    send(pool.stats().pids[0], libc::SIGSTOP);
+    pool.close().unwrap();
+    pool.join().unwrap();
+}
+
+#[test]
+fn a_worker_that_has_grown_leaves_after_its_task() {
+    let _dog = watched();
+    let pool = Pool::builder().workers(1).memory_limit(64 << 20).build().unwrap();
+    let small = pool.apply(std::process::id, ()).unwrap();
+    assert_eq!(pool.apply(std::process::id, ()), Ok(small));
+    let grown = || {
+        std::mem::forget(std::hint::black_box(vec![1u8; 80 << 20]));
+        std::process::id()
+    };
+    assert_eq!(pool.apply(grown, ()), Ok(small));
+    assert_ne!(pool.apply(std::process::id, ()), Ok(small));
+    assert_eq!(pool.stats().deaths, 0);
+    let far_beyond = pool.apply(|| std::hint::black_box(vec![1u8; 1 << 30]).len(), ());
+    assert!(matches!(far_beyond, Err(TaskError::WorkerDied { .. })), "{far_beyond:?}");
+    assert!(pool.apply(std::process::id, ()).is_ok());
+    assert!(matches!(Pool::builder().memory_limit(0).build(), Err(Error::InvalidArgument(_))));
+}
+
+#[test]
+fn idle_workers_leave_and_come_back() {
+    let _dog = watched();
+    let idle = Duration::from_millis(1);
+    let pool = Pool::builder().workers(2).idle_timeout(idle).build().unwrap();
+    for n in 0..200u32 {
+        assert_eq!(pool.apply(|n: u32| n, (n,)), Ok(n));
+        if n % 50 == 0 {
+            until("all have left", || pool.stats().pids.is_empty());
+        }
+    }
+    assert_eq!(pool.map(|n: u32| n, 0..1000).unwrap().len(), 1000);
+    let last = pool.submit(|| 1, ()).unwrap();
+    pool.close().unwrap();
+    pool.join().unwrap();
+    assert_eq!((last.get(), pool.stats().deaths), (Ok(1), 0));
+}
+
+#[test]
+fn a_map_can_be_a_task() {
+    let _dog = watched();
+    let pool = Pool::new(2).unwrap();
+    let task = pool.submit_map(|n: u64| n * 2, 0..10_000).unwrap();
+    let names = pool.submit_map(|n: u64| n.to_string(), vec![1, 2]).unwrap();
+    let failed = pool.submit_map(|n: u64| if n == 3 { die() } else { n }, 0..5u64).unwrap();
+    assert!(matches!(failed.get(), Err(TaskError::WorkerDied { .. })));
+    // What the pool has taken it does, closed or not.
+    let late = pool.with_chunk_size(1).unwrap().submit_map(|n: u64| n, 0..1000).unwrap();
+    pool.close().unwrap();
+    pool.join().unwrap();
+    assert_eq!(late.get().unwrap().len(), 1000);
+    assert_eq!(task.get().unwrap()[9_999], 19_998);
+    assert_eq!(names.get().unwrap(), ["1", "2"]);
+    assert!(matches!(pool.submit_map(|n: u64| n, [1]), Err(TaskError::Closed)));
+}
+
+#[test]
+fn a_map_that_is_a_task_can_be_cancelled_and_terminated() {
+    let _dog = watched();
+    let pool = Pool::new(2).unwrap();
+    let endless = pool.submit_map(|n: u64| n, 0..).unwrap();
+    assert!(endless.cancel());
+    assert_eq!(endless.get(), Err(TaskError::Cancelled));
+    assert!(!endless.cancel());
+    let endless = pool.submit_map(|n: u64| n, 0..).unwrap();
+    pool.terminate().unwrap();
+    assert_eq!(endless.get(), Err(TaskError::Terminated));
+}
+
+#[test]
+fn a_map_tells_how_far_it_is() {
+    let _dog = watched();
+    let pool = Pool::new(2).unwrap().with_chunk_size(10).unwrap();
+    let mut told = Vec::new();
+    pool.map_with_progress(|n: u32| n, 0..35u32, |p| told.push((p.done, p.total))).unwrap();
+    assert_eq!(told, [10, 20, 30, 35].map(|done| (done, Some(35))));
 }

@@ -2,13 +2,15 @@
 
 mod family;
 
+use std::cell::Cell;
 use std::panic::{self, AssertUnwindSafe};
 use std::time::Duration;
 
 use family::*;
 use procession::internals;
-use procession::{Process, Queue};
+use procession::{JoinableQueue, Process, Queue};
 use procession_testkit::isolated;
+use serde::{Deserialize, Deserializer, Serialize};
 
 #[test]
 fn messages_of_no_bytes_take_room_too() {
@@ -56,6 +58,55 @@ fn who_panics_while_putting_leaves_nothing() {
         });
         assert_eq!(internals::census().blocks, before);
         assert!(queue.is_empty());
+    });
+}
+
+thread_local! {
+    static PANICS: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Its reader panics, if it is told to. Too long to lie in the ring itself.
+#[derive(Serialize)]
+struct Touchy(Vec<u32>);
+
+impl<'de> Deserialize<'de> for Touchy {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Touchy, D::Error> {
+        assert!(!PANICS.get(), "on purpose");
+        Ok(Touchy(Vec::deserialize(deserializer)?))
+    }
+}
+
+/// A panic in the middle of reading leaves no memory behind: neither of the item that is read, nor of those that were
+/// taken with it; and the next one can be read.
+#[test]
+fn who_panics_while_reading_leaves_nothing() {
+    isolated!({
+        let _dog = watched();
+        let (queue, work) = (Queue::unbounded().unwrap(), JoinableQueue::unbounded().unwrap());
+        let touchy = || Touchy((1000..2000).collect());
+        // Where a lease stands stays.
+        work.put(touchy()).unwrap();
+        work.get().unwrap().done().unwrap();
+        let before = internals::census().blocks;
+        queue.put_many((0..5).map(|_| touchy())).unwrap();
+        queue.put(touchy()).unwrap();
+        work.put(touchy()).unwrap();
+        PANICS.set(true);
+        let readers: [&dyn Fn(); 3] =
+            [&|| drop(queue.get_many(5)), &|| drop(queue.get()), &|| drop(work.get())];
+        for read in readers {
+            panic::catch_unwind(AssertUnwindSafe(read)).unwrap_err();
+        }
+        PANICS.set(false);
+        assert_eq!(
+            (queue.len(), work.len()),
+            (0, 1),
+            "what was taken is taken, and what was leased comes back"
+        );
+        let lease = work.get().unwrap();
+        assert_eq!((lease.attempt(), lease.0.len()), (2, 1000));
+        lease.done().unwrap();
+        assert_eq!(internals::census().blocks, before);
     });
 }
 

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use family::*;
 use procession::internals::{self, census};
 use procession::queue::{GetError, PutError};
-use procession::{Lock, Process, Queue};
+use procession::{JoinableQueue, Lock, Process, Queue};
 use procession_testkit::{Rng, isolated};
 
 /// A message that says how long it is.
@@ -114,6 +114,28 @@ fn when_memory_is_full_the_queue_is_full() {
         assert_eq!(census().blocks.len(), start.blocks.len(), "nothing was lost");
         drop(queue);
         assert_eq!((census().objects, census().blocks.len()), (0, 0));
+    });
+}
+
+/// Although memory comes back when somebody has been buried, who only tries does not wait for that.
+#[test]
+fn who_only_tries_does_not_wait_for_memory() {
+    isolated!(limits = [(libc::RLIMIT_FSIZE, 16 << 20)], {
+        let _dog = watched();
+        let (queue, work) = (Queue::unbounded().unwrap(), JoinableQueue::unbounded().unwrap());
+        let child = sleeper();
+        let large = || vec![0u8; 1 << 20];
+        while queue.try_put(large()).is_ok() {}
+        let before = times_slept();
+        for _ in 0..10 {
+            assert_eq!(queue.try_put(large()), Err(PutError::Full(large())));
+            assert_eq!(queue.try_put_many([large()]), Err(PutError::Full(vec![large()])));
+            assert_eq!(queue.try_put_with(1 << 20, |_| ()), Err(PutError::Full(())));
+            assert_eq!(work.try_put(large()), Err(PutError::Full(large())));
+        }
+        let slept = times_slept() - before;
+        assert!(slept < 10, "it slept {slept} times");
+        kill(&child);
     });
 }
 

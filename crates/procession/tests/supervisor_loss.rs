@@ -34,6 +34,19 @@ fn everyone_who_joins_hears_of_the_loss() {
 }
 
 #[test]
+fn who_has_heard_of_the_loss_can_spawn_again_at_once() {
+    isolated!({
+        let _dog = watched();
+        for _ in 0..20 {
+            let child = Process::spawn(forever, ()).unwrap();
+            lose_it();
+            assert_eq!(child.join().unwrap_err().failure(), &Failure::FamilyLost);
+            assert_eq!(Process::spawn(|| 7, ()).unwrap().join(), Ok(7));
+        }
+    });
+}
+
+#[test]
 fn the_children_go_with_it_in_whatever_state() {
     isolated!({
         let _dog = watched();

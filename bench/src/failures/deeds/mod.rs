@@ -4,9 +4,11 @@
 //! |-------------|-------------------------------------------------------------|
 //! | `waits.rs`  | F1 to F4: locks, events, conditions, barriers                |
 //! | `queues.rs` | F5 to F9, F27: queues, joinable queues, pipes                |
+//! | `pools.rs`  | F10 to F20: pools                                            |
 //! | `family.rs` | F21 to F26: helpers, parents, shared memory, process handles |
 
 mod family;
+mod pools;
 mod queues;
 mod waits;
 
@@ -35,6 +37,21 @@ pub static ALL: &[Deed] = &[
     deed("F7", "ten times: kill a process right after it put three items", queues::f7),
     deed("F8", "kill a consumer that has an item in its hands, then `join` the queue", queues::f8),
     deed("F9", "join a process that has put 10 MB, then read them", queues::f9),
+    deed("F10", "a task of a pool kills its worker", pools::f10),
+    deed("F11", "a task of a pool calls `exit(3)`", pools::f11),
+    deed("F12", "kill one of two workers of a pool that have nothing to do", pools::f12),
+    deed("F13", "kill the other one of them", pools::f13),
+    deed("F14", "a task fails with an error that cannot be put together again", pools::f14),
+    deed("F15", "the callback of a task fails", pools::f15),
+    deed("F16", "the initializer of a pool's workers fails", pools::f16),
+    deed("F17", "map in chunks of 0, of -1", pools::f17),
+    deed("F18", "a task kills its worker while another runs (executor)", pools::f18),
+    deed("F19", "as F14 (executor)", pools::f14),
+    deed(
+        "F20",
+        "give up waiting for a task of 1.5 s after 0.2 s, cancel it, end the pool (executor)",
+        pools::f20,
+    ),
     deed("F21", "kill the helper process (manager; supervisor)", family::f21),
     deed("F22", "kill a process that holds a lock made by a manager", family::f22),
     deed("F23", "kill a parent with a daemon child; kill a child that has a child", family::f23),

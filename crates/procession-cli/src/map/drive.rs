@@ -1,16 +1,21 @@
 //! Handing lines out, and taking outcomes in.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::io::{self, Read, Write};
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::io;
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use indicatif::ProgressBar;
-use procession::pool::{Pool, TaskError};
-use procession::queue::{Ready, select_timeout};
+use procession::pool::{Pool, TaskError, TaskState};
 use procession::{Error, Result, Task};
+use rustix::process::{Pid, Signal, kill_process_group};
+use signal_hook::consts::SIGTERM;
 
-use super::command::{self, Outcome};
+use super::command::{self, Groups, Outcome};
+use super::input;
 use super::log::{Entry, Log};
+use super::printer::Printer;
 use crate::flags::Map;
 use crate::interrupt::Interrupt;
 use crate::screen::{complain, count, job_bar};
@@ -19,16 +24,27 @@ type Failed = Box<dyn std::error::Error>;
 
 /// How often a Ctrl-C is looked for while nothing else happens.
 const TICK: Duration = Duration::from_millis(100);
-/// What is on its way, at most: so many can be waited for at once.
-const AHEAD: usize = 100;
 
 /// What came of a command at last: what it did, or why it could not be told.
-type Told = Result<Result<Outcome, String>, TaskError>;
+type Told = std::result::Result<std::result::Result<Outcome, String>, TaskError>;
+
+/// What the driver hears of.
+pub enum News {
+    Line(Vec<u8>),
+    End(io::Result<()>),
+    Done(u64, Told),
+}
+
+/// A line, and how often its command was begun.
+struct Line {
+    number: u64,
+    text: Vec<u8>,
+    attempts: u32,
+}
 
 /// A line whose command is on its way.
 struct Flight {
-    line: usize,
-    attempt: u32,
+    line: Line,
     begun: Instant,
     task: Task<std::result::Result<Outcome, String>>,
 }
@@ -36,54 +52,68 @@ struct Flight {
 /// A run.
 struct Drive<'a> {
     flags: &'a Map,
-    lines: Vec<String>,
     pool: Pool,
+    groups: Groups,
     log: Log,
-    bar: ProgressBar,
-    /// Lines that have not been handed out, with how often they were tried.
-    todo: VecDeque<(usize, u32)>,
-    flights: Vec<Flight>,
-    /// With --keep-order, what waits for its turn.
-    held: BTreeMap<usize, Outcome>,
-    turn: usize,
+    /// What an earlier run has done.
+    before: HashMap<u64, Vec<u8>>,
+    printer: Printer,
+    tell: Sender<News>,
+    credit: Sender<()>,
+    /// Lines that have not been handed out.
+    todo: VecDeque<Line>,
+    flights: HashMap<u64, Flight>,
+    read: u64,
+    ended: bool,
+    /// The signal that ends it, and who was told of that.
+    stopped_by: Option<i32>,
+    signalled: HashSet<u64>,
+    skipped: u64,
     succeeded: u64,
     failed: u64,
 }
 
 /// Runs it; gives the exit code.
-pub fn run(flags: &Map) -> Result<u8, Failed> {
+pub fn run(flags: &Map) -> std::result::Result<u8, Failed> {
     let interrupt = Interrupt::listen()?;
-    let mut text = Vec::new();
-    io::stdin().lock().read_to_end(&mut text)?;
-    let text = String::from_utf8(text).map_err(|_| Error::other("the input is not UTF-8"))?;
-    let lines: Vec<String> = text.lines().map(str::to_owned).collect();
-    let (log, done) = open_log(flags, &lines)?;
-    let todo: VecDeque<(usize, u32)> =
-        (0..lines.len()).filter(|line| !done.contains_key(line)).map(|line| (line, 0)).collect();
-    let skipped = done.len() as u64;
-    let bar = job_bar(todo.len() as u64).map_err(Error::other)?;
+    let (log, before) = match flags.log.as_deref().filter(|_| flags.resume) {
+        Some(path) => Log::resume(path)?,
+        None => (Log::create(flags.log.as_deref())?, HashMap::new()),
+    };
+    let bar = job_bar(0)?;
     let workers = flags.jobs.map_or_else(processors, |n| n as usize);
     let mut builder = Pool::builder().workers(workers).name("map");
+    builder = builder.initializer(command::leave_signals_to_the_driver, ());
     if let Some(seconds) = flags.timeout {
         builder = builder.task_timeout(Duration::from_secs_f64(seconds));
     }
+    let (tell, news) = mpsc::channel();
+    let (credit, credits) = mpsc::channel();
     let mut drive = Drive {
         flags,
-        lines,
         pool: builder.build()?,
+        groups: Groups::new()?,
         log,
-        bar,
-        todo,
-        flights: Vec::new(),
-        held: BTreeMap::new(),
-        turn: 0,
+        before,
+        printer: Printer::new(bar.clone(), flags.keep_order),
+        tell: tell.clone(),
+        credit,
+        todo: VecDeque::new(),
+        flights: HashMap::new(),
+        read: 0,
+        ended: false,
+        stopped_by: None,
+        signalled: HashSet::new(),
+        skipped: 0,
         succeeded: 0,
         failed: 0,
     };
-    let signal = drive.go(&interrupt, (2 * workers).min(AHEAD))?;
-    drive.bar.finish_and_clear();
-    drive.sum_up(skipped, signal);
-    Ok(match signal {
+    (0..input::AHEAD).for_each(|_| drive.give_credit());
+    thread::spawn(move || input::read_lines(&credits, &tell));
+    drive.go(&interrupt, &news, 2 * workers, &bar)?;
+    bar.finish_and_clear();
+    drive.sum_up();
+    Ok(match drive.stopped_by {
         Some(signal) => 128 + signal as u8,
         None => u8::from(drive.failed > 0),
     })
@@ -93,147 +123,179 @@ fn processors() -> usize {
     std::thread::available_parallelism().map_or(1, Into::into)
 }
 
-/// The log, and which lines need not be done again.
-fn open_log(flags: &Map, lines: &[String]) -> Result<(Log, HashMap<usize, String>)> {
-    let Some(path) = flags.log.as_deref().filter(|_| flags.resume) else {
-        return Ok((Log::create(flags.log.as_deref())?, HashMap::new()));
-    };
-    let (log, done) = Log::resume(path)?;
-    // The log counts from 1.
-    let done: HashMap<usize, String> = done.into_iter().map(|(n, text)| (n.wrapping_sub(1), text)).collect();
-    for (line, input) in &done {
-        if lines.get(*line) != Some(input) {
-            let (number, path) = (line + 1, path.display());
-            return Err(Error::other(format!(
-                "{path} is the log of another input: line {number} was {input:?}"
-            )));
-        }
-    }
-    Ok((log, done))
-}
-
 impl Drive<'_> {
-    /// Until every line has come to its end, or a signal says to stop; gives the signal.
-    fn go(&mut self, interrupt: &Interrupt, most: usize) -> Result<Option<i32>> {
+    /// Until every line has come to its end, or a signal says to stop.
+    fn go(
+        &mut self,
+        interrupt: &Interrupt,
+        news: &mpsc::Receiver<News>,
+        most: usize,
+        bar: &ProgressBar,
+    ) -> Result<()> {
         loop {
             if let Some(signal) = interrupt.signal() {
-                // The workers are killed, and the commands with them.
-                self.pool.terminate()?;
-                self.pool.join()?;
-                return Ok(Some(signal));
+                self.stop(signal)?;
             }
-            while self.flights.len() < most
-                && let Some((line, attempt)) = self.todo.pop_front()
+            while self.stopped_by.is_none()
+                && self.flights.len() < most
+                && let Some(line) = self.todo.pop_front()
             {
-                let words = command::words(&self.flags.command, &self.lines[line]);
-                let task = self.pool.submit(command::execute, (words,))?;
-                self.flights.push(Flight { line, attempt: attempt + 1, begun: Instant::now(), task });
+                self.launch(line)?;
             }
-            if self.flights.is_empty() {
-                self.release_held()?;
-                return Ok(None);
+            let nothing_to_come = self.stopped_by.is_some() || (self.ended && self.todo.is_empty());
+            if self.flights.is_empty() && nothing_to_come {
+                self.printer.turn(u64::MAX)?;
+                return Ok(());
             }
-            let ready: Vec<&dyn Ready> =
-                self.flights.iter().map(|flight| &flight.task as &dyn Ready).collect();
-            if let Ok(first) = select_timeout(&ready, TICK) {
-                let flight = self.flights.swap_remove(first);
-                self.land(flight)?;
+            match news.recv_timeout(TICK) {
+                Ok(News::Line(text)) => self.take_line(text, bar)?,
+                Ok(News::End(end)) => self.end_of_input(end)?,
+                Ok(News::Done(number, told)) => self.land(number, told, bar)?,
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
             }
         }
     }
 
-    fn land(&mut self, flight: Flight) -> Result<()> {
-        let Flight { line, attempt, begun, task } = flight;
-        let told: Told = task.get();
+    fn give_credit(&self) {
+        // The reader may have come to its end.
+        let _ = self.credit.send(());
+    }
+
+    fn take_line(&mut self, text: Vec<u8>, bar: &ProgressBar) -> Result<()> {
+        let number = self.read;
+        self.read += 1;
+        match self.before.remove(&number) {
+            Some(done) if done == text => {
+                self.skipped += 1;
+                self.give_credit();
+            }
+            Some(done) => return Err(self.another_input(number, &done)),
+            None => {
+                bar.inc_length(1);
+                self.todo.push_back(Line { number, text, attempts: 0 });
+            }
+        }
+        Ok(())
+    }
+
+    fn end_of_input(&mut self, end: io::Result<()>) -> Result<()> {
+        end?;
+        self.ended = true;
+        match self.before.iter().next() {
+            Some((&number, done)) => Err(self.another_input(number, done)),
+            None => Ok(()),
+        }
+    }
+
+    fn another_input(&self, number: u64, text: &[u8]) -> Error {
+        let path = self.flags.log.as_deref().unwrap_or("the log".as_ref()).display();
+        let text = String::from_utf8_lossy(text);
+        Error::other(format!("{path} is the log of another input: line {} was {text:?}", number + 1))
+    }
+
+    fn launch(&mut self, mut line: Line) -> Result<()> {
+        let words = command::words(&self.flags.command, &line.text);
+        let number = line.number;
+        let task = self.pool.submit(command::execute, (number, words, self.groups.clone()))?;
+        let tell = self.tell.clone();
+        task.on_done(move |told| _ = tell.send(News::Done(number, told)))?;
+        if line.attempts == 0 {
+            self.give_credit();
+        }
+        line.attempts += 1;
+        self.flights.insert(number, Flight { line, begun: Instant::now(), task });
+        Ok(())
+    }
+
+    /// No more commands. Those that run get the signal, as they would from the terminal. (A second signal ends this
+    /// program where it stands, and everything with it.)
+    fn stop(&mut self, signal: i32) -> Result<()> {
+        if self.stopped_by.replace(signal).is_none() {
+            let waiting = self.flights.values().filter(|flight| flight.task.state() == TaskState::Waiting);
+            waiting.for_each(|flight| _ = flight.task.cancel());
+        }
+        let sign = if signal == SIGTERM { Signal::TERM } else { Signal::INT };
+        for (number, group) in self.groups.to_map()? {
+            if let Some(group) = Pid::from_raw(group)
+                && self.flights.contains_key(&number)
+                && self.signalled.insert(number)
+            {
+                let _ = kill_process_group(group, sign);
+            }
+        }
+        Ok(())
+    }
+
+    fn land(&mut self, number: u64, told: Told, bar: &ProgressBar) -> Result<()> {
+        let Some(Flight { line, begun, .. }) = self.flights.remove(&number) else { return Ok(()) };
+        if told.is_err() {
+            // Its worker could not do it.
+            self.groups.remove(&number)?;
+        }
         let good = matches!(&told, Ok(Ok(outcome)) if outcome.code == Some(0));
-        if !good && attempt <= self.flags.retries {
-            self.todo.push_front((line, attempt));
+        if !good && self.stopped_by.is_some() {
+            return Ok(()); // still to do
+        }
+        if !good && line.attempts <= self.flags.retries {
+            self.todo.push_front(line);
             return Ok(());
         }
-        let (exit, signal) = match &told {
+        self.note(&line, &told, begun)?;
+        bar.inc(1);
+        if good {
+            self.succeeded += 1;
+        } else {
+            self.failed += 1;
+            self.printer.say(&complaint(&line, &told));
+        }
+        self.printer.take(number, told.ok().and_then(std::result::Result::ok).unwrap_or_default())?;
+        let earliest = self.flights.keys().copied().chain(self.todo.iter().map(|line| line.number)).min();
+        self.printer.turn(earliest.unwrap_or(self.read))
+    }
+
+    fn note(&mut self, line: &Line, told: &Told, begun: Instant) -> Result<()> {
+        let (exit, signal) = match told {
             Ok(Ok(outcome)) => (outcome.code, outcome.signal),
             Ok(Err(_)) => (Some(127), None),
             Err(TaskError::TimedOut { .. }) => (None, Some(9)),
             Err(TaskError::WorkerDied { signal, exit_code, .. }) => (*exit_code, *signal),
             Err(_) => (None, None),
         };
-        let (input, number) = (self.lines[line].clone(), line + 1);
-        let seconds = begun.elapsed().as_secs_f64();
-        self.log.note(&Entry { line: number, exit, signal, attempts: attempt, seconds, input: &input })?;
-        self.bar.inc(1);
-        if good {
-            self.succeeded += 1
-        } else {
-            self.failed += 1
-        }
-        match told {
-            Ok(Ok(outcome)) => {
-                if !good {
-                    let how = outcome.code.map_or_else(
-                        || format!("was killed by signal {}", outcome.signal.unwrap_or(0)),
-                        |code| format!("left with exit code {code}"),
-                    );
-                    self.say(&format!("line {number} ({input}) {how}, attempt {attempt}"));
-                }
-                self.show(line, outcome)
-            }
-            Ok(Err(why)) => {
-                self.say(&format!("line {number} ({input}): {why}"));
-                self.pass(line)
-            }
-            Err(error) => {
-                self.say(&format!("line {number} ({input}): {error}"));
-                self.pass(line)
-            }
-        }
+        let seconds = match told {
+            Ok(Ok(outcome)) => outcome.seconds,
+            _ => begun.elapsed().as_secs_f64(),
+        };
+        let (number, attempts) = (line.number + 1, line.attempts);
+        Ok(self.log.note(&Entry { line: number, exit, signal, attempts, seconds, input: &line.text })?)
     }
 
-    fn say(&self, text: &str) {
-        self.bar.suspend(|| complain(text));
-    }
-
-    fn pass(&mut self, line: usize) -> Result<()> {
-        self.show(line, Outcome { code: None, signal: None, stdout: Vec::new(), stderr: Vec::new() })
-    }
-
-    /// Writes what a command has said, all of it together; in the order of the input if that was asked for.
-    fn show(&mut self, line: usize, outcome: Outcome) -> Result<()> {
-        if !self.flags.keep_order {
-            return self.write(&outcome);
-        }
-        self.held.insert(line, outcome);
-        let earliest = self.flights.iter().map(|flight| flight.line);
-        let earliest = earliest.chain(self.todo.iter().map(|(line, _)| *line)).min();
-        self.turn = earliest.unwrap_or(usize::MAX);
-        self.release_held()
-    }
-
-    fn release_held(&mut self) -> Result<()> {
-        while let Some(entry) = self.held.first_entry().filter(|entry| *entry.key() < self.turn) {
-            let outcome = entry.remove();
-            self.write(&outcome)?;
-        }
-        Ok(())
-    }
-
-    fn write(&self, outcome: &Outcome) -> Result<()> {
-        self.bar.suspend(|| {
-            let mut stdout = io::stdout().lock();
-            stdout.write_all(&outcome.stdout)?;
-            stdout.flush()?;
-            io::stderr().lock().write_all(&outcome.stderr)
-        })?;
-        Ok(())
-    }
-
-    fn sum_up(&self, skipped: u64, signal: Option<i32>) {
+    fn sum_up(&self) {
         if self.flags.quiet {
             return;
         }
-        let before = if skipped > 0 { format!(", {skipped} done before") } else { String::new() };
-        let left = self.lines.len() as u64 - skipped - self.succeeded - self.failed;
-        let left = if signal.is_some() { format!(", interrupted with {left} to do") } else { String::new() };
+        let before = if self.skipped > 0 { format!(", {} done before", self.skipped) } else { String::new() };
+        let left = self.read - self.skipped - self.succeeded - self.failed;
+        let more = if self.ended { "" } else { "at least " };
+        let left = match self.stopped_by {
+            Some(_) => format!(", interrupted with {more}{left} to do"),
+            None => String::new(),
+        };
         let (all, failed) = (count(self.succeeded, "command"), self.failed);
         complain(&format!("{all} succeeded, {failed} failed{before}{left}"));
+    }
+}
+
+/// What is said of a command that has failed for good.
+fn complaint(line: &Line, told: &Told) -> String {
+    let head = format!("line {} ({})", line.number + 1, String::from_utf8_lossy(&line.text));
+    match told {
+        Ok(Ok(Outcome { code: Some(code), .. })) => {
+            format!("{head} left with exit code {code}, attempt {}", line.attempts)
+        }
+        Ok(Ok(Outcome { signal, .. })) => {
+            format!("{head} was killed by signal {}, attempt {}", signal.unwrap_or(0), line.attempts)
+        }
+        Ok(Err(why)) => format!("{head}: {why}"),
+        Err(error) => format!("{head}: {error}"),
     }
 }

@@ -9,6 +9,8 @@
 
 mod command;
 mod drive;
+mod input;
 mod log;
+mod printer;
 
 pub use drive::run;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use procession::queue::GetError;
 
 use super::Result;
-use super::outside::{DICT, DONE, JOINABLE, LIST, Outside, POPPED, QUEUE, TAKEN, VALUE};
+use super::outside::{DICT, DONE, JOINABLE, LIST, Outside, POOL, POPPED, QUEUE, TAKEN, VALUE, WORKED};
 use super::roles::Role;
 use super::shared::{Item, PERMITS, Shared};
 
@@ -16,6 +16,7 @@ use super::shared::{Item, PERMITS, Shared};
 pub struct Books {
     pub rounds: u64,
     pub kills: u64,
+    pub workers_killed: u64,
     pub operations: u64,
     pub items: u64,
     /// Deaths that somebody was told by a lock, a barrier or a pipe.
@@ -38,6 +39,7 @@ impl Books {
     pub fn add(&mut self, other: Books) {
         self.rounds += 1;
         self.kills += other.kills;
+        self.workers_killed += other.workers_killed;
         self.operations += other.operations;
         self.items += other.items;
         self.told += other.told;
@@ -50,18 +52,24 @@ impl Books {
     }
 
     pub fn line(&self) -> String {
-        format!("{} kills, {} operations, {} faults", self.kills, self.operations, self.faults.len())
+        format!(
+            "{} kills, {} operations, {} faults",
+            self.kills + self.workers_killed,
+            self.operations,
+            self.faults.len()
+        )
     }
 
     pub fn report(&self, took: Duration) -> String {
         format!(
-            "{:.0} s, {} rounds: {} kills among {} operations\n\
+            "{:.0} s, {} rounds: {} kills, {} of them of workers of a pool, among {} operations\n\
              recovered: {} deaths told by locks, barriers and pipes; {} items came back to be worked on again\n\
              items: {} acknowledged; {} were in the hands of a consumer that was killed\n\
              lost {}, duplicated {}, leaked {}; {} faults in all",
             took.as_secs_f64(),
             self.rounds,
-            self.kills,
+            self.kills + self.workers_killed,
+            self.workers_killed,
             self.operations,
             self.told,
             self.redelivered,
@@ -106,6 +114,16 @@ pub fn balance(scene: &Scene, books: &mut Books) -> Result {
     once(scene, books, ("list", LIST), &seen, scene.killed(Role::Popper));
     finish_joinable(scene, books)?;
     books.redelivered += of(DONE).filter(|entry| entry[3] > 1).count() as u64;
+    let worked = count(of(WORKED).map(|e| (e[1], e[2])));
+    for number in 0..scene.started {
+        let results = scene.outside.acknowledged(POOL, number);
+        books.items += results;
+        let undone = (0..results).filter(|n| !worked.contains_key(&(number, *n))).count();
+        if undone > 0 {
+            books.lost += undone as u64;
+            books.fault(format!("pool: {undone} results of process {number} came from nowhere"));
+        }
+    }
     counts(scene, books)?;
     state(scene, books);
     Ok(())

@@ -65,6 +65,8 @@ fn run() -> Result<bool> {
     let flags = flags()?;
     println!("seed {}, {} minutes, {} processes at a time", flags.seed, flags.minutes, round::PROCESSES);
     let (started, limit) = (Instant::now(), Duration::from_secs_f64(60.0 * flags.minutes));
+    // What a family keeps as long as it lives is there before the first round.
+    procession::Process::spawn(|| (), ())?.join()?;
     let mut all = Books::default();
     for number in flags.only.unwrap_or(0).. {
         let books = round::run(flags.seed, number)?;

@@ -27,8 +27,8 @@ pub struct Words {
     pub operations: [AtomicU64; 16],
     /// Who is inside of each lock: its number + 1, or 0.
     pub inside: [AtomicU64; LOCKS],
-    /// What each process has acknowledged: of queue, joinable queue, list, dict, value.
-    pub acknowledged: [[AtomicU64; NUMBERS]; 5],
+    /// What each process has acknowledged: of queue, joinable queue, list, dict, value, pool.
+    pub acknowledged: [[AtomicU64; NUMBERS]; 6],
     /// Deaths that were told by a lock, a barrier or a pipe.
     pub told: AtomicU64,
 }
@@ -39,11 +39,13 @@ pub const JOINABLE: usize = 1;
 pub const LIST: usize = 2;
 pub const DICT: usize = 3;
 pub const VALUE: usize = 4;
+pub const POOL: usize = 5;
 
 /// Records of the ledger.
 pub const TAKEN: u64 = 1;
 pub const DONE: u64 = 2;
 pub const POPPED: u64 = 3;
+pub const WORKED: u64 = 4;
 
 /// The files of a round, as one process has them.
 pub struct Outside {
@@ -82,6 +84,10 @@ impl Outside {
     pub fn fault(&self, what: &str) {
         let file = OpenOptions::new().append(true).open(&self.faults);
         let _ = file.and_then(|mut file| file.write_all(format!("{what}\n").as_bytes()));
+    }
+
+    pub fn directory(&self) -> PathBuf {
+        self.faults.with_file_name("")
     }
 
     pub fn faults(&self) -> Vec<String> {

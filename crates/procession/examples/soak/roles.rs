@@ -4,16 +4,18 @@
 //! writes down outside right after it, so of each killed process one step may be missing there, and no more.
 
 use std::path::PathBuf;
+use std::sync::OnceLock;
 use std::sync::atomic::Ordering::*;
 use std::time::Duration;
 
+use procession::pool::TaskError;
 use procession::queue::{Connection, GetError, PutError};
-use procession::sync::{LockError, WaitError};
+use procession::sync::{Broken, LockError, WaitError};
 use procession::{Process, Queue, Result, pipe};
 use procession_testkit::Rng;
 use serde::{Deserialize, Serialize};
 
-use super::outside::{DICT, DONE, JOINABLE, LIST, LOCKS, Outside, POPPED, QUEUE, TAKEN, VALUE};
+use super::outside::{DICT, DONE, JOINABLE, LIST, LOCKS, Outside, POOL, POPPED, QUEUE, TAKEN, VALUE, WORKED};
 use super::shared::{Item, Shared};
 
 /// Longer than anything takes that does not hang, also on a busy machine.
@@ -35,6 +37,7 @@ pub enum Role {
     Meeter,
     Talker,
     Signaller,
+    Boss,
 }
 
 /// All of them, as often as a round has them.
@@ -58,6 +61,8 @@ pub const CAST: &[Role] = &[
     Role::Meeter,
     Role::Talker,
     Role::Signaller,
+    Role::Boss,
+    Role::Boss,
 ];
 
 /// One process: its number, its part, its random numbers.
@@ -86,6 +91,7 @@ pub fn play(role: Role, number: u64, seed: u64, directory: PathBuf, shared: Shar
             Role::Meeter => actor.meet(),
             Role::Talker => actor.talk(),
             Role::Signaller => actor.signal(),
+            Role::Boss => actor.employ(),
         }?;
         actor.outside.count(role as usize);
     }
@@ -322,8 +328,10 @@ impl Actor {
         }
         match self.shared.barrier.wait_timeout(Duration::from_millis(50)) {
             Ok(_) => {}
-            Err(WaitError::TimedOut | WaitError::Broken(_)) => {
-                self.told();
+            Err(why @ (WaitError::TimedOut | WaitError::Broken(_))) => {
+                if matches!(why, WaitError::Broken(Broken::ProcessDied { .. })) {
+                    self.told();
+                }
                 self.shared.barrier.reset()?;
             }
             Err(error) => self.fault(format!("a barrier gives {error:?}")),
@@ -354,12 +362,14 @@ impl Actor {
             match answer {
                 Ok(answer) if answer == n => {}
                 Ok(answer) => self.fault(format!("{n} was sent and {answer} came back")),
-                Err(GetError::Closed) if n >= last => break,
+                Err(GetError::Closed) if n >= last => {
+                    self.told();
+                    break;
+                }
                 Err(error) => self.fault(format!("a pipe to a living child gives {error:?}")),
             }
         }
         let _ = child.join();
-        self.told();
         Ok(())
     }
 
@@ -373,6 +383,8 @@ impl Actor {
             self.shared.event.clear()?;
         }
         self.shared.condvar.notify_all()?;
+        // What was sent is freed by the collector, which is to keep up.
+        std::thread::sleep(Duration::from_micros(200));
         let gift = Queue::bounded(1)?;
         gift.put(self.number)?;
         match self.shared.handles.try_put(gift) {
@@ -386,4 +398,41 @@ impl Actor {
         }
         Ok(())
     }
+
+    /// Tasks of a pool whose workers are killed.
+    fn employ(&mut self) -> Result<()> {
+        let pool = self.shared.pool.clone();
+        let first = self.outside.acknowledged(POOL, self.number);
+        let directory = self.outside.directory();
+        let tasks: std::result::Result<Vec<_>, _> =
+            (first..first + 4).map(|n| pool.submit(task, (directory.clone(), self.number, n))).collect();
+        let tasks = match tasks {
+            Ok(tasks) => tasks,
+            Err(TaskError::Closed | TaskError::Terminated) => return Ok(()),
+            Err(error) => {
+                self.fault(format!("submit gives {error:?}"));
+                return Ok(());
+            }
+        };
+        for (n, task) in (first..).zip(tasks) {
+            match task.get_timeout(LIMIT) {
+                Ok(result) if result == n => {}
+                Err(TaskError::WorkerDied { signal: Some(libc::SIGKILL), .. }) => {
+                    // What it would have written may be missing.
+                    self.outside.ledger.record([WORKED, self.number, n, 0]);
+                    self.told();
+                }
+                other => self.fault(format!("task {n} gives {other:?}")),
+            }
+            self.outside.acknowledge(POOL, self.number, n + 1);
+        }
+        Ok(())
+    }
+}
+
+fn task(directory: PathBuf, number: u64, n: u64) -> u64 {
+    static OUTSIDE: OnceLock<Outside> = OnceLock::new();
+    let outside = OUTSIDE.get_or_init(|| Outside::open(&directory).expect("the round's files are there"));
+    outside.ledger.record([WORKED, number, n, 1]);
+    n
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::*;
 use std::time::{Duration, Instant};
 
-use procession::{Failure, Process, internals};
+use procession::{Failure, Process, active_children, internals};
 use procession_testkit::{Rng, proc};
 
 use super::Result;
@@ -67,6 +67,10 @@ pub fn run(seed: u64, number: u64) -> Result<Books> {
     for _ in 0..KILLS {
         std::thread::sleep(Duration::from_micros(rng.below(PAUSE_US)));
         let victim = rng.below(players.len() as u64) as usize;
+        if rng.below(4) == 0 {
+            books.workers_killed += u64::from(kill_worker(&shared, &mut rng)?);
+            continue;
+        }
         let player = &players[victim];
         player.process.kill()?;
         match player.process.join() {
@@ -86,11 +90,21 @@ pub fn run(seed: u64, number: u64) -> Result<Books> {
     Ok(books)
 }
 
+/// Kills a worker of the pool, if there is one.
+fn kill_worker(shared: &Shared, rng: &mut Rng) -> Result<bool> {
+    let Some(pid) = rng.pick(&shared.pool.stats().pids) else { return Ok(false) };
+    match active_children()?.into_iter().find(|child| child.pid() == pid) {
+        Some(worker) => worker.kill().map(|()| true).map_err(Into::into),
+        None => Ok(false),
+    }
+}
+
 /// Tells everybody that the round is over, takes what is left in the queues, and waits for all.
 fn end(players: Vec<Player>, outside: &Outside, shared: &Shared, books: &mut Books) -> Result {
     outside.words.stop.store(1, SeqCst);
     shared.queue.close()?;
     shared.joinable.close()?;
+    let pool_closed = shared.pool.close();
     let deadline = Instant::now() + PATIENCE;
     for player in players {
         match player.process.join_deadline(deadline) {
@@ -101,6 +115,10 @@ fn end(players: Vec<Player>, outside: &Outside, shared: &Shared, books: &mut Boo
             }
             other => books.fault(format!("{:?} {} ended: {other:?}", player.role, player.number)),
         }
+    }
+    pool_closed?;
+    if let Err(error) = shared.pool.join_timeout(PATIENCE) {
+        books.fault(format!("a closed pool cannot be joined: {error:?}"));
     }
     Ok(())
 }
@@ -151,12 +169,12 @@ impl Holdings {
             let now = Holdings::now();
             let me = std::process::id() as i32;
             let below = proc::descendants(me).len();
-            // In the first round the supervisor and its spares are new.
+            // The supervisor and its spares stay.
             let spare = 16;
             let same = now.objects <= self.objects
                 && now.blocks <= self.blocks
                 && now.records <= self.records
-                && now.descriptors <= self.descriptors + 1
+                && now.descriptors <= self.descriptors
                 && below <= spare;
             if same {
                 return;

@@ -1,5 +1,6 @@
 //! The objects that a round's processes share.
 
+use procession::pool::Pool;
 use procession::state::{List, Value};
 use procession::sync::{Barrier, Condvar, Event, RLock, RwLock, Semaphore};
 use procession::{Dict, JoinableQueue, Lock, Queue};
@@ -30,6 +31,7 @@ pub struct Shared {
     pub event: Event,
     pub condvar: Condvar,
     pub handles: Queue<Queue<u64>>,
+    pub pool: Pool,
 }
 
 impl Shared {
@@ -48,6 +50,7 @@ impl Shared {
             event: Event::new()?,
             condvar: Condvar::new()?,
             handles: Queue::bounded(8)?,
+            pool: Pool::new(3)?,
         })
     }
 }

@@ -52,11 +52,19 @@ pub(crate) fn want(arena: &'static Arena) {
 static SKIP: AtomicU64 = AtomicU64::new(0);
 static SKIPPED: AtomicU64 = AtomicU64::new(0);
 
-/// A pass by main, when there is no supervisor.
+/// A pass by main, when there is no supervisor. Leaves it to the supervisor if there is one by now.
 pub(crate) fn alone(arena: &Arena) {
     static ONE: Mutex<()> = Mutex::new(());
     let _one = ONE.lock().unwrap_or_else(|e| e.into_inner());
-    let _ = super::thread::with_me(|me| while pass(arena, member::slot(), me.record()) {});
+    let header = arena.header();
+    header.main_collects.store(1, Ordering::SeqCst);
+    if header.supervisor_pid.load(Ordering::SeqCst) == 0 {
+        let _ = super::thread::with_me(|me| while pass(arena, member::slot(), me.record()) {});
+    }
+    header.main_collects.store(0, Ordering::SeqCst);
+    if header.collect_wanted.load(Ordering::SeqCst) != 0 {
+        member::ring(arena);
+    }
     let used = arena.header().objects_used.load(Ordering::Acquire).min(arena.layout.objects);
     let left = (0..used).filter(|&index| arena.object(index).is_embedded()).count() as u64;
     // So a look pays for itself, and no more than an eighth of what there is waits to be freed.
@@ -79,7 +87,9 @@ pub(crate) fn alone_if_wanted(arena: &Arena) -> bool {
 
 /// The supervisor's pass, when somebody asked for one.
 pub(crate) fn if_wanted(arena: &Arena, intent: &super::records::Record) {
-    if arena.header().collect_wanted.load(Ordering::SeqCst) != 0 {
+    let header = arena.header();
+    // Main rings when it has ended.
+    if header.collect_wanted.load(Ordering::SeqCst) != 0 && header.main_collects.load(Ordering::SeqCst) == 0 {
         while pass(arena, SUPERVISOR, intent) {}
         // What was freed may have been the last in spans whose owners are dead.
         sweep::empty_orphans(arena, SUPERVISOR);

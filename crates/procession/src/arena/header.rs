@@ -41,6 +41,8 @@ pub(crate) struct Header {
     pub(crate) fork_errno: AtomicU32,
     /// A shared object may have lost its last holder: see `collect.rs`.
     pub(crate) collect_wanted: AtomicU32,
+    /// Main makes a pass itself: the supervisor leaves it to main meanwhile. See `collect.rs`.
+    pub(crate) main_collects: AtomicU32,
     /// Whoever repairs after a death is about to write to words that sleepers have announced: see
     /// `sync/raw/park.rs`.
     pub(crate) sweeping: AtomicU32,

@@ -14,7 +14,7 @@ use super::Arena;
 use super::blocks::{self, CLASSES, HEADER, NOBODY, Tag, Use, blocks_in, class_for};
 use super::layout::SPAN;
 use super::{account, collect, member, sweep, thread};
-use crate::os::clock::Deadline;
+use crate::os::clock::{Deadline, now_ns};
 use crate::os::futex;
 use crate::rules::{self, Rule};
 use crate::{Error, Result};
@@ -96,21 +96,27 @@ pub(crate) fn forget() {
 
 /// How long a full arena is waited for: what children held that have just ended comes back when the
 /// supervisor has buried them.
-const PATIENCE: Duration = Duration::from_secs(1);
+const PATIENCE_NS: u64 = 1_000_000_000;
 
 /// Takes a block for `bytes` bytes behind its header, which belongs to process `slot`.
 #[inline]
 pub(crate) fn allocate(arena: &Arena, slot: u32, bytes: u64) -> Result<u64> {
+    allocate_until(arena, slot, bytes, Deadline::NEVER)
+}
+
+/// As [`allocate`], but waits no longer than that for memory to come back.
+#[inline]
+pub(crate) fn allocate_until(arena: &Arena, slot: u32, bytes: u64, deadline: Deadline) -> Result<u64> {
     match find(arena, slot, bytes) {
         Some(at) => Ok(at),
-        None => allocate_patiently(arena, slot, bytes),
+        None => allocate_patiently(arena, slot, bytes, deadline),
     }
 }
 
 #[cold]
-fn allocate_patiently(arena: &Arena, slot: u32, bytes: u64) -> Result<u64> {
+fn allocate_patiently(arena: &Arena, slot: u32, bytes: u64, deadline: Deadline) -> Result<u64> {
     let hopeless = bytes > u64::from(arena.layout.spans) * SPAN;
-    let until = Deadline::after(PATIENCE);
+    let until = deadline.min_ns(now_ns() + PATIENCE_NS);
     loop {
         let ended = arena.header().ended.load(Ordering::Acquire);
         if let Some(at) = find(arena, slot, bytes) {

@@ -15,21 +15,23 @@ use super::blocks::{self, HEADER, Tag};
 use super::encoding::{self, Message};
 use super::objects::Id;
 use super::{handle, heap, member};
+use crate::os::clock::Deadline;
 use crate::{Error, Result};
 
 /// Encodes a value into a block that belongs to this process. 0 stands for the empty payload,
 /// which needs no block.
 pub(crate) fn pack<T: Message>(value: &T) -> Result<u64> {
     encoding::with_bytes(value, |bytes, ids| {
-        if bytes.is_empty() && ids.is_empty() { Ok(0) } else { pack_bytes(bytes, ids) }
+        if bytes.is_empty() && ids.is_empty() { Ok(0) } else { pack_bytes(bytes, ids, Deadline::NEVER) }
     })?
 }
 
-/// Takes a block of this process for these bytes, and the handles among them.
-pub(crate) fn pack_bytes(bytes: &[u8], ids: &[Id]) -> Result<u64> {
+/// Takes a block of this process for these bytes, and the handles among them. Waits until the deadline, and a
+/// moment at most, for memory that there is none of now.
+pub(crate) fn pack_bytes(bytes: &[u8], ids: &[Id], deadline: Deadline) -> Result<u64> {
     let (arena, slot) = (member::arena()?, member::slot());
     let padded = (bytes.len() as u64).next_multiple_of(8);
-    let at = heap::allocate(arena, slot, padded + 8 * ids.len() as u64)?;
+    let at = heap::allocate_until(arena, slot, padded + 8 * ids.len() as u64, deadline)?;
     // CRASH: the block is ours and carries no handles yet; it is swept.
     fill(arena, at, bytes, ids);
     if !ids.is_empty() {
@@ -40,10 +42,14 @@ pub(crate) fn pack_bytes(bytes: &[u8], ids: &[Id]) -> Result<u64> {
     Ok(at)
 }
 
-/// Takes a block of this process for `len` bytes, which `write` writes in place.
-pub(crate) fn pack_in_place<R>(len: usize, write: impl FnOnce(&mut [u8]) -> R) -> Result<(u64, R)> {
+/// Takes a block of this process for `len` bytes, which `write` writes in place. Waits as [`pack_bytes`] does.
+pub(crate) fn pack_in_place<R>(
+    len: usize,
+    write: impl FnOnce(&mut [u8]) -> R,
+    deadline: Deadline,
+) -> Result<(u64, R)> {
     let (arena, slot) = (member::arena()?, member::slot());
-    let at = heap::allocate(arena, slot, len as u64)?;
+    let at = heap::allocate_until(arena, slot, len as u64, deadline)?;
     fill(arena, at, &[], &[]);
     let unwritten = Unwritten(at);
     let written = write(arena.bytes_mut(at + HEADER, len as u64));

@@ -200,16 +200,24 @@ fn sweep_small(arena: &Arena, span: u32, by: u32, class: u8, slot: u32) -> bool 
 
 /// Frees the blocks of a small span that belong to `owner`. Says whether the span is empty then, and
 /// whether the collector should look.
+///
+/// The span may be given up by its process meanwhile, and be another's large run: then what is read here as a tag
+/// is that one's data. Where a tag is `owner`'s the span is not empty and stays what it is, since `owner` is dead
+/// or being freed and nobody else frees what it owns. So a word that says `owner` is a tag if the span's use is the
+/// same *after* it was read. (If the span had become something else and small again in between, its tags were
+/// written anew, none of them `owner`'s, and the exchange fails.)
 fn sweep_tags(arena: &Arena, span: u32, class: u8, owner: Tag) -> (bool, bool) {
     let (mut empty, mut collect) = (true, false);
+    let is_small = || matches!(arena.span_use(span), Use::Small { class: now, .. } if now == class);
     for index in 0..blocks_in(class) {
         let tag = arena.tag(span, index);
+        // ORDERING: Acquire: the span's use is read after it.
         let old = Tag(tag.load(Ordering::Acquire));
-        if old.same_owner(owner) {
+        if !old.same_owner(owner) {
+            empty &= old == Tag::FREE;
+        } else if is_small() {
             let _ = tag.compare_exchange(old.0, Tag::FREE.0, Ordering::AcqRel, Ordering::Relaxed);
             collect |= old.has_handles();
-        } else {
-            empty &= old == Tag::FREE;
         }
     }
     (empty, collect)

@@ -19,6 +19,31 @@ pub(crate) fn file_size() -> u64 {
     soft_limit(libc::RLIMIT_FSIZE)
 }
 
+/// The number in this place of `/proc/self/statm`, in bytes.
+fn statm(place: usize) -> u64 {
+    let text = fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages = text.split_ascii_whitespace().nth(place).and_then(|word| word.parse::<u64>().ok());
+    // SAFETY: a plain call.
+    let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    pages.unwrap_or(0).saturating_mul(size.max(0) as u64)
+}
+
+/// Bytes of memory that this process has and does not share.
+pub(crate) fn private_bytes() -> u64 {
+    statm(1).saturating_sub(statm(2))
+}
+
+/// Lets this process have no more than so many bytes of private memory besides those that it has now. Where
+/// that is refused nothing changes.
+pub(crate) fn limit_private_bytes(more: u64) {
+    let mut limit = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
+    // SAFETY: `limit` is a valid place.
+    unsafe { libc::getrlimit(libc::RLIMIT_DATA, &mut limit) };
+    limit.rlim_cur = statm(5).saturating_add(more).min(limit.rlim_max);
+    // SAFETY: as above.
+    unsafe { libc::setrlimit(libc::RLIMIT_DATA, &limit) };
+}
+
 /// Bytes of memory that this process may expect to get: the machine's, or its control group's.
 pub(crate) fn memory() -> u64 {
     // SAFETY: plain calls.

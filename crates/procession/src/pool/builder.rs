@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use super::control::{Control, WORKERS};
 use super::core::Core;
+use super::job::{InitPoint, Initialized};
 use super::keeper::{self, Orders};
 use super::pool::Pool;
-use super::run::{InitPoint, Initialized};
 use crate::arena::encoding::Message;
 use crate::arena::objects::check_name;
 use crate::arena::payload;
@@ -36,6 +36,8 @@ pub struct Builder {
     workers: Option<usize>,
     name: Option<String>,
     max_tasks: Option<u32>,
+    memory: Option<u64>,
+    idle: Option<Duration>,
     timeout: Option<Duration>,
     retries: u32,
     max_restarts: Option<(u32, Duration)>,
@@ -94,6 +96,20 @@ impl Builder {
         self
     }
 
+    /// A worker that has more than so many bytes of memory to itself leaves after its task, and another takes its
+    /// place. One that wants twice as much besides what it began with gets no more memory: then it usually aborts,
+    /// and its task fails with [`TaskError::WorkerDied`](super::TaskError::WorkerDied).
+    pub fn memory_limit(mut self, bytes: u64) -> Builder {
+        self.memory = Some(bytes);
+        self
+    }
+
+    /// A worker that has had nothing to do for so long leaves; it comes back when there is work.
+    pub fn idle_timeout(mut self, idle: Duration) -> Builder {
+        self.idle = Some(idle);
+        self
+    }
+
     /// How long a task may take. One that takes longer is killed with its worker. A map's limit is for each item.
     pub fn task_timeout(mut self, limit: Duration) -> Builder {
         self.timeout = Some(limit);
@@ -109,7 +125,7 @@ impl Builder {
 
     /// More than `most` deaths of workers `within` that time, and the pool is broken: it fails all its tasks, and
     /// starts no more workers. Without this it is broken when three workers in a row did not come through their
-    /// initializer, and otherwise never.
+    /// initializer, or a hundred without one did not come to work.
     pub fn max_restarts(mut self, most: u32, within: Duration) -> Builder {
         self.max_restarts = Some((most, within));
         self
@@ -127,11 +143,15 @@ impl Builder {
         };
         check_workers(workers)?;
         let name = self.name.clone().unwrap_or_else(|| "pool".into());
-        check_name(&format!("{name}-{workers}"))?;
+        check_name(&format!("{name}-{WORKERS}"))?;
         if self.max_tasks == Some(0) {
             return Err(Error::InvalidArgument("a worker has to do at least one task".into()));
         }
+        if self.memory == Some(0) {
+            return Err(Error::InvalidArgument("a worker needs some memory".into()));
+        }
         let timeout_us = self.timeout.map_or(Ok(0), as_limit)?;
+        let idle_us = self.idle.map_or(Ok(0), as_limit)?;
         let init = match &self.initializer {
             Some(init) => Some((init.names, (init.pack)()?)),
             None => None,
@@ -141,6 +161,8 @@ impl Builder {
             control.max_tasks.store(self.max_tasks.unwrap_or(0), Ordering::Relaxed);
             control.retries.store(self.retries, Ordering::Relaxed);
             control.timeout_us.store(timeout_us, Ordering::Relaxed);
+            control.memory.store(self.memory.unwrap_or(0), Ordering::Relaxed);
+            control.idle_us.store(idle_us, Ordering::Relaxed);
             if let Some((names, args)) = init {
                 control.init_entry.store(names.0, Ordering::Relaxed);
                 control.init_hash.store(names.1, Ordering::Relaxed);
@@ -168,7 +190,7 @@ pub(super) fn check_workers(workers: usize) -> Result<()> {
 /// A time limit in µs.
 pub(super) fn as_limit(limit: Duration) -> Result<u64> {
     match u64::try_from(limit.as_micros()).unwrap_or(u64::MAX / 2000) {
-        0 => Err(Error::InvalidArgument("a task needs at least a microsecond".into())),
+        0 => Err(Error::InvalidArgument("a limit is at least a microsecond".into())),
         us => Ok(us.min(u64::MAX / 2000)),
     }
 }
@@ -177,6 +199,7 @@ impl fmt::Debug for Builder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut out = f.debug_struct("Builder");
         out.field("workers", &self.workers).field("name", &self.name).field("max_tasks", &self.max_tasks);
+        out.field("memory", &self.memory).field("idle", &self.idle);
         out.field("timeout", &self.timeout).field("retries", &self.retries);
         out.field("max_restarts", &self.max_restarts).finish_non_exhaustive()
     }

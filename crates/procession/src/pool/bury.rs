@@ -4,8 +4,8 @@
 use std::sync::atomic::Ordering;
 
 use super::cell::{
-    ABANDONED, CONDEMNED, Cell, DONE, FREEING, Fate, Filled, NEW, QUEUED, RETURNED, RUNNING, SHARED, State,
-    TAKEN, WATCHED, block_in, ending,
+    ABANDONED, CONDEMNED, Cell, FREEING, Fate, Filled, NEW, QUEUED, RETURNED, RUNNING, SHARED, State, TAKEN,
+    WATCHED, block_in, ending,
 };
 use super::control::{self, Control, phase};
 use super::output;
@@ -23,6 +23,10 @@ pub(crate) fn bury(arena: &Arena, slot: u32, how: Option<Ended>) {
     for_each_pool(arena, slot, |index, control| {
         let (dead, owner) = (Tag::process(slot), Tag::object(index));
         control.adopt_chunks(arena, dead, owner);
+        let pid = arena.slot(slot).pid.load(Ordering::Relaxed);
+        for its in control.pids.iter().filter(|its| its.load(Ordering::Relaxed) == pid) {
+            its.store(0, Ordering::SeqCst);
+        }
         let kept_here = control.maker.load(Ordering::Acquire) == slot + 1;
         if kept_here {
             control.phase.fetch_max(phase::TERMINATED, Ordering::SeqCst);
@@ -48,12 +52,14 @@ pub(crate) fn bury(arena: &Arena, slot: u32, how: Option<Ended>) {
     });
 }
 
-/// The process ids of the workers of the pools that the process of `slot` keeps, as far as they have begun.
+/// The process ids of the workers of the pools that the dead process of `slot` kept. One that begins now sees that
+/// its pool has ended.
 pub(crate) fn workers_kept_by(arena: &Arena, slot: u32) -> Vec<i32> {
     let mut pids = Vec::new();
     for_each_pool(arena, slot, |_, control| {
         if control.maker.load(Ordering::Acquire) == slot + 1 {
-            pids.extend(control.ready.iter().map(|pid| pid.load(Ordering::SeqCst)).filter(|&pid| pid > 0));
+            control.phase.fetch_max(phase::TERMINATED, Ordering::SeqCst);
+            pids.extend(control.pids.iter().map(|pid| pid.load(Ordering::SeqCst)).filter(|&pid| pid > 0));
         }
     });
     pids
@@ -89,7 +95,7 @@ impl Burial<'_> {
         let state = cell.state();
         if state.slot() == Some(self.slot) {
             match state.phase() {
-                NEW | FREEING => self.free(cell),
+                NEW | FREEING => self.free(cell, state),
                 TAKEN if rules::holds(Rule::TaskReturned) => {
                     let _ = cell.shift(|s| Some(s.to(RETURNED)));
                 }
@@ -100,6 +106,10 @@ impl Burial<'_> {
         let orphan = cell.owner.load(Ordering::Acquire) == self.slot + 1;
         if orphan && cell.state().is_unfinished() | cell.state().is_done() && !cell.state().has(SHARED) {
             self.abandon(cell);
+        }
+        // Whoever was about to free it may have been the dead; anybody else who is loses to us, or we to him.
+        if cell.state().is_left() {
+            self.free(cell, cell.state());
         }
     }
 
@@ -156,17 +166,17 @@ impl Burial<'_> {
         if let Ok(was) = ended {
             self.tell(cell, was);
         }
+        if cell.state().is_left() {
+            self.free(cell, cell.state());
+        }
     }
 
     /// Nobody has a handle any more. The task runs all the same; perhaps it never came into the ring.
     fn abandon(&self, cell: &Cell) {
-        let was = cell.shift(|s| {
+        let _ = cell.shift(|s| {
             let to = if s.phase() == QUEUED { s.to(RETURNED) } else { s };
-            Some(to.with(ABANDONED))
+            (s.is_unfinished() || s.is_done()).then(|| to.with(ABANDONED))
         });
-        if was.is_ok() && cell.state().is_done() {
-            self.free(cell);
-        }
     }
 
     fn tell(&self, cell: &Cell, was: State) {
@@ -174,18 +184,11 @@ impl Burial<'_> {
         if was.has(WATCHED) {
             event::notify(&self.control.completed.word, i32::MAX);
         }
-        if was.has(ABANDONED) && !was.has(SHARED) {
-            self.free(cell);
-        }
     }
 
     /// Frees a cell; its blocks are swept with the dead.
-    fn free(&self, cell: &Cell) {
-        let slot = self.slot;
-        let mine = cell.shift(|s| {
-            let free = matches!(s.phase(), DONE | NEW) || (s.phase() == FREEING && s.slot() == Some(slot));
-            free.then(|| s.to(FREEING).by(slot))
-        });
+    fn free(&self, cell: &Cell, seen: State) {
+        let mine = cell.shift(|s| s.is_as(seen).then(|| s.to(FREEING).by(self.slot)));
         if mine.is_ok() {
             control::strip(self.arena, self.owner, self.dead, cell);
             cell.owner.store(0, Ordering::Relaxed);

@@ -179,6 +179,21 @@ impl State {
         State(u64::from(self.generation().wrapping_add(1)) << 32)
     }
 
+    /// As if there had been none: nobody has heard of it.
+    pub(super) fn unmade(self) -> State {
+        State(u64::from(self.generation()) << 32)
+    }
+
+    /// Whether it is the same task in the same phase and hands.
+    pub(super) fn is_as(self, seen: State) -> bool {
+        (self.phase(), self.slot(), self.generation()) == (seen.phase(), seen.slot(), seen.generation())
+    }
+
+    /// Whether it is done and nobody will ever ask for it.
+    pub(super) fn is_left(self) -> bool {
+        self.is_done() && self.has(ABANDONED) && !self.has(SHARED)
+    }
+
     /// Whether somebody still has to do something.
     pub(super) fn is_unfinished(self) -> bool {
         matches!(self.phase(), NEW..=RETURNED)
@@ -231,14 +246,15 @@ impl Filled {
 /// What has become of the item that the task is at: one word.
 ///
 /// ```text
-///  63        48 47     40 39           8 7          0
-/// ┌────────────┬─────────┬──────────────┬────────────┐
-/// │  attempt   │ ending  │ signal, code │ item % 256 │
-/// └────────────┴─────────┴──────────────┴────────────┘
+///  63        48 47     40 39          24 23             0
+/// ┌────────────┬─────────┬──────────────┬────────────────┐
+/// │  attempt   │ ending  │ signal, code │      item      │
+/// └────────────┴─────────┴──────────────┴────────────────┘
 /// ```
 ///
 /// The ending is 0 unless a worker has died at it, and nobody has looked at that yet. A word that speaks of
-/// another item says that this one is begun for the first time: so nothing is stored for most items.
+/// another item says that this one is begun for the first time: so nothing is stored for most items. (A chunk
+/// has fewer items than 24 bits can count.)
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Fate {
     /// How often it was begun.
@@ -248,17 +264,19 @@ pub(super) struct Fate {
     pub(super) how: i32,
 }
 
+const ITEM: u64 = 0xff_ffff;
+
 impl Fate {
     pub(super) fn word(self, item: u32) -> u64 {
-        let how = u64::from(self.how as u32) << 8;
-        u64::from(self.attempt.min(0xffff)) << 48 | self.ending << 40 | how | u64::from(item & 0xff)
+        let how = u64::from(self.how as u16) << 24;
+        u64::from(self.attempt.min(0xffff)) << 48 | self.ending << 40 | how | u64::from(item) & ITEM
     }
 
     pub(super) fn read(word: u64, item: u32) -> Fate {
-        if word & 0xff != u64::from(item & 0xff) {
+        if word & ITEM != u64::from(item) & ITEM {
             return Fate { attempt: 1, ending: 0, how: 0 };
         }
         let attempt = ((word >> 48) as u32).max(1);
-        Fate { attempt, ending: word >> 40 & 0xff, how: (word >> 8) as u32 as i32 }
+        Fate { attempt, ending: word >> 40 & 0xff, how: i32::from((word >> 24) as u16 as i16) }
     }
 }

@@ -69,7 +69,13 @@ pub(super) struct Control {
     pub(super) started: AtomicU32,
     pub(super) deaths: AtomicU32,
     pub(super) timeouts: AtomicU32,
-    _line: [u64; 4],
+    /// A worker that has more bytes to itself than this leaves after its task; 0 for no limit.
+    pub(super) memory: AtomicU64,
+    /// A worker that has had nothing to do for so long leaves; 0 for never.
+    pub(super) idle_us: AtomicU64,
+    /// Some worker may have left because of that: who submits a task tells the keeper.
+    pub(super) some_idle: AtomicU32,
+    _line: [u64; 5],
 
     /// Cells from this one on were never used.
     used: AtomicU32,
@@ -87,8 +93,12 @@ pub(super) struct Control {
     pub(super) completed: Event,
     /// Who waits for the pool's end sleeps here.
     pub(super) ended: Event,
-    /// Of each worker: 1 when its initializer has returned. And its process id.
+    /// Of each worker: its process id, when its initializer has returned.
     pub(super) ready: [AtomicI32; WORKERS],
+    /// The same from its first moment on; until its death is recovered.
+    pub(super) pids: [AtomicI32; WORKERS],
+    /// Of each worker: 1 when it leaves because it had nothing to do.
+    pub(super) idle: [AtomicU32; WORKERS],
 }
 
 /// The control block of a pool that does not run yet, belonging to this process.

@@ -15,6 +15,7 @@ use crate::arena::objects::{Id, Kind};
 use crate::arena::{Arena, collect, member, payload};
 use crate::os::clock::Deadline;
 use crate::queue::ring::{self, Piece, Refusal, Ring};
+use crate::rules::{self, Rule};
 use crate::sync::raw::event;
 use crate::{Error, Result};
 
@@ -140,8 +141,8 @@ impl Core {
         self.control.cell(self.arena, index)
     }
 
-    /// Takes a cell for a task of this process's.
-    pub(super) fn begin(&self) -> Result<Seat, TaskError> {
+    /// Takes a cell for a task of this process's; `late` if a closed pool takes it, too.
+    pub(super) fn begin(&self, late: bool) -> Result<Seat, TaskError> {
         if member::is_forked() {
             return Err(TaskError::unusable(&Error::Forked));
         }
@@ -154,7 +155,8 @@ impl Core {
         }
         // ORDERING: the cell is `NEW` before the phase is read: who closes the pool looks at the cells after
         // that, so either we see that it is closed, or we are waited for.
-        if let Some(refusal) = self.refusal() {
+        let refusal = self.refusal().filter(|_| !late || self.phase() != phase::CLOSED);
+        if let Some(refusal) = refusal {
             self.give_up(seat);
             return Err(refusal);
         }
@@ -202,7 +204,7 @@ impl Core {
 
     /// Frees a cell that did not become a task.
     pub(super) fn give_up(&self, seat: Seat) {
-        self.free(seat.index, seat.cell, NEW);
+        self.free(Some(seat.index), seat.cell, seat.generation, NEW);
         if self.phase() != phase::OPEN {
             self.tell_keeper();
         }
@@ -231,6 +233,10 @@ impl Core {
                 Refusal::Unusable(error) => error.to_string(),
                 _ => "there is no shared memory left for the task".into(),
             }));
+        }
+        // ORDERING: SeqCst, behind the message: the last worker sets this before it looks for a message again.
+        if self.control.some_idle.load(Ordering::SeqCst) != 0 {
+            self.tell_keeper();
         }
         // Who terminates the pool may have looked at the cell while it was `NEW`.
         match self.phase() {
@@ -261,17 +267,19 @@ impl Core {
             event::notify(&self.control.completed.word, i32::MAX);
         }
         if was.has(ABANDONED) && !was.has(SHARED) {
-            self.free(u32::MAX, cell, DONE);
+            // CRASH: recovery of whoever dies frees what is left like this.
+            self.free(None, cell, was.generation(), DONE);
         }
         if self.phase() != phase::OPEN {
             self.tell_keeper();
         }
     }
 
-    /// Frees a cell in this phase.
-    pub(super) fn free(&self, index: u32, cell: &Cell, phase: u64) {
+    /// Frees the cell of this task, if it is still in this phase.
+    pub(super) fn free(&self, index: Option<u32>, cell: &Cell, generation: u32, phase: u64) {
         let me = member::slot();
-        if cell.shift(|s| (s.phase() == phase).then(|| s.to(FREEING).by(me))).is_err() {
+        let is = |s: cell::State| s.phase() == phase && s.generation() == generation;
+        if cell.shift(|s| is(s).then(|| s.to(FREEING).by(me))).is_err() {
             return;
         }
         let mut collect = false;
@@ -279,11 +287,11 @@ impl Core {
             collect |= blocks::free(self.arena, me, block, Tag::process(me));
         }
         cell.owner.store(0, Ordering::Relaxed);
-        let _ = cell.shift(|s| Some(s.freed()));
+        let _ = cell.shift(|s| Some(if phase == NEW { s.unmade() } else { s.freed() }));
         if collect {
             collect::want(self.arena);
         }
-        if index != u32::MAX {
+        if let Some(index) = index {
             let mut free = self.free.lock().unwrap_or_else(|e| e.into_inner());
             if free.len() < REMEMBERED {
                 free.push(index);
@@ -320,8 +328,12 @@ impl Core {
             Some(seat)
         });
         if found.is_some() {
-            // There may be another. CRASH: recovery of whoever dies sets it, too.
+            // There may be another, and others may have looked while this said no.
+            // CRASH: recovery of whoever dies sets it and wakes them, too.
             hint.store(1, Ordering::SeqCst);
+            if rules::holds(Rule::ReturnedToldOn) {
+                event::notify(&self.ring.control().filled.word, 1);
+            }
         }
         found
     }

@@ -7,10 +7,11 @@ use std::sync::atomic::Ordering;
 use super::cell::Filled;
 use super::core::Core;
 use super::error::TaskError;
+use super::job::Job;
 use super::output::{self, Packed};
-use super::run::Job;
-use super::task::{Terms, Ticket};
+use super::ticket::{Terms, Ticket};
 use crate::arena::encoding::Message;
+use crate::arena::member;
 use crate::os::clock::Deadline;
 use crate::queue::ring::Refusal;
 use crate::queue::waiting;
@@ -49,6 +50,9 @@ pub(super) struct Flow<I: Iterator> {
     next: usize,
     ahead: usize,
     flights: VecDeque<Flight>,
+    /// Items that were read and are not on their way: the input may panic behind them.
+    packed: Packed,
+    count: usize,
     sizer: Sizer,
     /// The size of a result side by side with others, or a guess.
     result_bytes: usize,
@@ -72,8 +76,23 @@ impl<T: Message, I: Iterator<Item = T>> Flow<I> {
             next: 0,
             ahead: 0,
             flights: VecDeque::new(),
+            packed: Packed::new(),
+            count: 0,
             sizer: Sizer::default(),
             result_bytes: size_of::<J::Out>().max(1),
+        }
+    }
+
+    /// It is part of a task that the pool has already, so it goes on when the pool is closed.
+    pub(super) fn belongs_to_a_task(&mut self) {
+        self.manner.terms.late = true;
+    }
+
+    /// How many items it has in all, if the input says so.
+    pub(super) fn total(&self) -> Option<usize> {
+        match self.items.size_hint() {
+            (least, Some(most)) if least == most => Some(self.next + self.count + least),
+            _ => None,
         }
     }
 
@@ -101,6 +120,9 @@ impl<T: Message, I: Iterator<Item = T>> Flow<I> {
 
     /// Sends items out until there are enough on their way. Panics if the input does.
     pub(super) fn refill(&mut self) {
+        if member::is_forked() {
+            return self.refuse_one();
+        }
         let most = AHEAD * self.workers() + 1;
         while !self.over && self.flights.len() < most {
             if self.manner.prefetch.is_some_and(|most| self.ahead >= most) {
@@ -110,20 +132,31 @@ impl<T: Message, I: Iterator<Item = T>> Flow<I> {
         }
     }
 
+    /// In a plain fork of a member of the family nothing can be done with an item.
+    fn refuse_one(&mut self) {
+        if self.flights.is_empty() && !self.over {
+            match self.items.next() {
+                Some(_) => self.launch(1, Err(TaskError::unusable(&crate::Error::Forked))),
+                None => self.over = true,
+            }
+        }
+    }
+
     fn send_one(&mut self) {
-        let (size, mut packed) = (self.size().max(1), Packed::new());
-        let (mut count, mut misfit) = (0, None);
-        while count < size && packed.len() < MOST_BYTES {
+        let (size, mut misfit) = (self.size().max(1), None);
+        while self.count < size && self.packed.len() < MOST_BYTES {
             let Some(item) = self.items.next() else {
                 self.over = true;
                 break;
             };
-            if let Err(error) = packed.push(&item) {
+            if let Err(error) = self.packed.push(&item) {
                 misfit = Some(TaskError::Undecodable(error.to_string()));
                 break;
             }
-            count += 1;
+            self.count += 1;
         }
+        let (packed, count) =
+            (std::mem::replace(&mut self.packed, Packed::new()), std::mem::take(&mut self.count));
         if count > 0 {
             let ticket = (self.submit)(&self.core, count as u32, packed.pack(), self.manner.terms);
             self.launch(count, ticket);
@@ -158,6 +191,9 @@ impl<T: Message, I: Iterator<Item = T>> Flow<I> {
 
     /// Waits for any chunk that is on its way.
     pub(super) fn land_any<R: Message>(&mut self, take: &mut impl FnMut(usize, Result<R, TaskError>)) {
+        if member::is_forked() {
+            return self.land_first(take);
+        }
         let is_done = |flight: &Flight| flight.ticket.as_ref().map_or(true, Ticket::is_done);
         self.flights.iter().filter_map(|flight| flight.ticket.as_ref().ok()).for_each(Ticket::watch);
         if super::worker::works_for(&self.core) && !self.flights.iter().any(is_done) {

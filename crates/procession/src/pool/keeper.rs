@@ -22,16 +22,22 @@ use crate::{Error, Result};
 
 /// So many workers in a row that do not come to work mean that none ever will, if no other limit is set.
 const STILLBORN_MOST: u32 = 3;
+/// The same for workers that have nothing of the user's to come through first.
+const UNBORN_MOST: u32 = 100;
+/// When no more workers can be had, and there are some, it is tried again after so long.
+const HIRE_AGAIN_NS: u64 = 100_000_000;
+/// Until the last worker has left, it is looked so often whether one was stopped.
+const LOOK_AGAIN_NS: u64 = 100_000_000;
 
 /// What a keeper is told when the pool is made.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Orders {
     pub(super) name: String,
     /// So many deaths within that time, in ns, are too many.
     pub(super) max_restarts: Option<(u32, u64)>,
 }
 
-struct Keeper {
+pub(super) struct Keeper {
     core: Arc<Core>,
     orders: Orders,
     workers: Vec<Worker>,
@@ -39,6 +45,10 @@ struct Keeper {
     deaths_ns: VecDeque<u64>,
     /// How many in a row never came to work.
     stillborn: u32,
+    /// In a closed pool: all cells before this one are done with.
+    settled: u32,
+    /// When to try again to start workers; 0 if there is no need.
+    hire_again_ns: u64,
 }
 
 struct Worker {
@@ -49,7 +59,7 @@ struct Worker {
 
 /// Starts the workers, and a keeper for them.
 pub(super) fn start(core: Arc<Core>, orders: Orders) -> Result<()> {
-    let mut keeper = Keeper { core, orders, workers: Vec::new(), deaths_ns: VecDeque::new(), stillborn: 0 };
+    let mut keeper = Keeper::new(core, orders);
     if let Err(error) = keeper.hire() {
         keeper.dismiss();
         return Err(error);
@@ -67,6 +77,18 @@ pub(super) fn start(core: Arc<Core>, orders: Orders) -> Result<()> {
 }
 
 impl Keeper {
+    pub(super) fn new(core: Arc<Core>, orders: Orders) -> Keeper {
+        Keeper {
+            core,
+            orders,
+            workers: Vec::new(),
+            deaths_ns: VecDeque::new(),
+            stillborn: 0,
+            settled: 0,
+            hire_again_ns: 0,
+        }
+    }
+
     fn keep(mut self) {
         while !self.is_over() {
             let core = self.core.clone();
@@ -101,7 +123,7 @@ impl Keeper {
         self.take_leave_of_the_dead();
         match core.phase() {
             phase::OPEN | phase::CLOSED => self.keep_going(),
-            phase::FINISHED => {}
+            phase::FINISHED => self.wake_the_stopped(|_| true),
             _ => {
                 self.kill(|_| true);
                 self.end_tasks();
@@ -115,13 +137,36 @@ impl Keeper {
 
     fn keep_going(&mut self) {
         let core = self.core.clone();
-        let closed = core.phase() == phase::CLOSED;
-        if closed && !core.control.cells(core.arena).any(|(_, cell)| cell.state().is_unfinished()) {
+        if core.phase() == phase::CLOSED && self.all_is_done() {
             core.advance(phase::FINISHED);
-            return;
+            return self.wake_the_stopped(|_| true);
         }
-        if let Err(error) = self.hire() {
-            self.break_off(&error.to_string());
+        let wanted = core.control.wanted.load(Ordering::SeqCst);
+        if self.workers.iter().any(|worker| worker.number >= wanted) {
+            self.wake_the_stopped(|worker| worker.number >= wanted);
+        }
+        self.hire_again_ns = 0;
+        match self.hire() {
+            Ok(()) => {}
+            Err(error) if self.workers.is_empty() => self.break_off(&error.to_string()),
+            Err(_) => self.hire_again_ns = now_ns() + HIRE_AGAIN_NS,
+        }
+    }
+
+    /// Whether a closed pool has nothing to do. A cell that is done with stays so: there are no more tasks.
+    fn all_is_done(&mut self) -> bool {
+        let (control, arena) = (self.core.control, self.core.arena);
+        let is_done = |index| control.cell(arena, index).is_none_or(|cell| !cell.state().is_unfinished());
+        while self.settled < control.used() && is_done(self.settled) {
+            self.settled += 1;
+        }
+        self.settled == control.used()
+    }
+
+    /// Workers that are to leave and were stopped could not.
+    fn wake_the_stopped(&self, which: impl Fn(&Worker) -> bool) {
+        for worker in self.workers.iter().filter(|worker| which(worker)) {
+            let _ = worker.process.resume();
         }
     }
 
@@ -161,7 +206,8 @@ impl Keeper {
     /// One more has died: whether that is one too many.
     fn too_many(&mut self) -> bool {
         let Some((most, within_ns)) = self.orders.max_restarts else {
-            return self.stillborn >= STILLBORN_MOST;
+            let initialized = self.core.control.init_entry.load(Ordering::Relaxed) != 0;
+            return self.stillborn >= if initialized { STILLBORN_MOST } else { UNBORN_MOST };
         };
         let now = now_ns();
         self.deaths_ns.push_back(now);
@@ -174,7 +220,7 @@ impl Keeper {
     /// Gives up.
     fn break_off(&mut self, why: &str) {
         let core = &self.core;
-        if let Ok(block) = payload::pack_bytes(why.as_bytes(), &[]) {
+        if let Ok(block) = payload::pack_bytes(why.as_bytes(), &[], Deadline::NEVER) {
             core.control.why.store(block, Ordering::Release);
             core.adopt(block);
         }
@@ -187,9 +233,18 @@ impl Keeper {
     fn hire(&mut self) -> Result<()> {
         let core = self.core.clone();
         let wanted = core.control.wanted.load(Ordering::SeqCst);
+        let mut waiting = self.waiting();
         for number in 0..wanted {
             if self.workers.iter().any(|worker| worker.number == number) {
                 continue;
+            }
+            let idle = &core.control.idle[number as usize];
+            if idle.load(Ordering::SeqCst) == 1 {
+                if waiting == 0 {
+                    continue;
+                }
+                waiting -= 1;
+                idle.store(0, Ordering::SeqCst);
             }
             core.control.ready[number as usize].store(0, Ordering::SeqCst);
             let name = format!("{}-{number}", self.orders.name);
@@ -198,7 +253,24 @@ impl Keeper {
             core.control.started.fetch_add(1, Ordering::Relaxed);
             self.workers.push(Worker { number, process, killed: false });
         }
+        if core.control.idle_us.load(Ordering::Relaxed) != 0 {
+            // ORDERING: SeqCst. A worker that leaves sets its mark before this, and this before it looks for a task
+            // once more: a mark that we do not see now sets this again.
+            core.control.some_idle.store(0, Ordering::SeqCst);
+            if core.control.idle[..wanted as usize].iter().any(|idle| idle.load(Ordering::SeqCst) == 1) {
+                core.control.some_idle.store(1, Ordering::SeqCst);
+                if self.waiting() > 0 {
+                    core.tell_keeper();
+                }
+            }
+        }
         Ok(())
+    }
+
+    /// How many tasks nobody has begun, about.
+    fn waiting(&self) -> u64 {
+        let returned = u64::from(self.core.control.returned.word.load(Ordering::SeqCst) != 0);
+        self.core.ring.len() + returned
     }
 
     /// Workers that were started for a pool that comes to nothing.
@@ -225,7 +297,7 @@ impl Keeper {
     }
 
     /// Condemns the tasks that have had their time, has the condemned killed, and says when to look again.
-    fn watch(&mut self) -> Deadline {
+    pub(super) fn watch(&mut self) -> Deadline {
         let core = self.core.clone();
         let control = core.control;
         // ORDERING: before the look at the cells: a task that begins after that and ends before it rings.
@@ -251,6 +323,12 @@ impl Keeper {
         }
         if !condemned.is_empty() {
             self.kill(|worker| worker.process.slot().is_some_and(|slot| condemned.contains(&slot)));
+        }
+        if self.hire_again_ns != 0 {
+            next = next.min(self.hire_again_ns);
+        }
+        if core.phase() == phase::FINISHED && !self.workers.is_empty() {
+            next = next.min(now_ns() + LOOK_AGAIN_NS);
         }
         if next == u64::MAX {
             return Deadline::NEVER;

@@ -1,32 +1,112 @@
 //! [`Imap`]: the results of a map as they come.
 
+use std::any::Any;
 use std::collections::VecDeque;
 use std::fmt;
+use std::panic::{self, AssertUnwindSafe};
 
+use super::cell::UNWANTED;
 use super::error::{MapError, TaskError};
 use super::flow::Flow;
+use super::pool::Pool;
+use super::run;
+use super::ticket::Ticket;
 use crate::arena::encoding::Message;
+use crate::os::{process, signal};
+
+/// How far a map is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Progress {
+    /// So many items are done, and all before them.
+    pub done: usize,
+    /// How many there are, if the input says so.
+    pub total: Option<usize>,
+}
 
 /// All results in order, or the first failure in order.
 pub(super) fn all<T: Message, R: Message, I: Iterator<Item = T>>(
     mut flow: Flow<I>,
+    mut hook: impl FnMut(Progress),
 ) -> Result<Vec<R>, MapError> {
+    let total = flow.total();
     let mut results = Vec::new();
-    let mut failed = None;
     loop {
         flow.refill();
         if flow.is_over() {
             return Ok(results);
         }
-        flow.land_first(&mut |index, result| match result {
-            Ok(value) => results.push(value),
-            Err(error) => {
-                failed.get_or_insert(MapError { index, error });
-            }
-        });
-        if let Some(failed) = failed {
-            return Err(failed);
+        gather(&mut flow, &mut results)?;
+        hook(Progress { done: results.len(), total });
+    }
+}
+
+/// The results of the next chunk.
+fn gather<T: Message, R: Message, I: Iterator<Item = T>>(
+    flow: &mut Flow<I>,
+    results: &mut Vec<R>,
+) -> Result<(), MapError> {
+    let mut failed = None;
+    flow.land_first(&mut |index, result| match result {
+        Ok(value) => results.push(value),
+        Err(error) => {
+            failed.get_or_insert(MapError { index, error });
         }
+    });
+    failed.map_or(Ok(()), Err)
+}
+
+/// Does all of it in a thread, as the task that this process has begun.
+pub(super) fn in_a_thread<T, I, R>(ticket: Ticket, flow: Flow<I>) -> Result<(), TaskError>
+where
+    T: Message,
+    I: Iterator<Item = T> + Send + 'static,
+    R: Message,
+{
+    let mask = signal::block_all();
+    let thread = std::thread::Builder::new().name("procession-map".into());
+    let its_own = ticket.clone();
+    let started = thread.spawn(move || {
+        // The panic's hook has said where.
+        let done = panic::catch_unwind(AssertUnwindSafe(|| until_done_or_unwanted(&its_own, flow)));
+        let outcome: Result<Vec<R>, TaskError> =
+            done.unwrap_or_else(|payload| Err(of_panic(payload.as_ref())));
+        run::conclude(&its_own.core, its_own.seat, outcome);
+    });
+    signal::set_mask(&mask);
+    started.map(drop).map_err(|e| {
+        let error = TaskError::Unusable(format!("starting a thread for a map: {e}"));
+        run::conclude::<()>(&ticket.core, ticket.seat, Err(error.clone()));
+        error
+    })
+}
+
+fn until_done_or_unwanted<T: Message, R: Message, I: Iterator<Item = T>>(
+    ticket: &Ticket,
+    mut flow: Flow<I>,
+) -> Result<Vec<R>, TaskError> {
+    let mut results = Vec::new();
+    loop {
+        flow.refill();
+        if flow.is_over() {
+            return Ok(results);
+        }
+        if ticket.state().has(UNWANTED) {
+            return Err(TaskError::Cancelled);
+        }
+        gather(&mut flow, &mut results)?;
+    }
+}
+
+fn of_panic(payload: &(dyn Any + Send)) -> TaskError {
+    let said = payload.downcast_ref::<&str>().map(|s| (*s).to_owned());
+    let message = said.or_else(|| payload.downcast_ref::<String>().cloned()).unwrap_or_default();
+    TaskError::Panicked {
+        message,
+        location: String::new(),
+        backtrace: String::new(),
+        pid: process::pid(),
+        attempt: 1,
     }
 }
 
@@ -45,7 +125,7 @@ pub(super) fn each<T: Message, R: Message, I: Iterator<Item = T>>(
 }
 
 /// The results of [`Pool::imap`](super::Pool::imap) or [`imap_unordered`](super::Pool::imap_unordered), as they
-/// come. Dropping it stops the work.
+/// come. Dropping it stops the work. It is a handle to its pool, too.
 ///
 /// # Panics
 ///
@@ -55,11 +135,13 @@ pub struct Imap<I: Iterator, R> {
     flow: Flow<I>,
     in_order: bool,
     ready: VecDeque<Result<R, TaskError>>,
+    /// As long as results are wanted, the pool is not terminated for want of handles.
+    _pool: Pool,
 }
 
 impl<I: Iterator, R> Imap<I, R> {
-    pub(super) fn new(flow: Flow<I>, in_order: bool) -> Imap<I, R> {
-        Imap { flow, in_order, ready: VecDeque::new() }
+    pub(super) fn new(pool: &Pool, flow: Flow<I>, in_order: bool) -> Imap<I, R> {
+        Imap { flow, in_order, ready: VecDeque::new(), _pool: pool.clone() }
     }
 }
 

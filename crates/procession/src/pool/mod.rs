@@ -35,40 +35,50 @@
 //! |---------------|---------------------------------------------------------------------|
 //! | `cell.rs`     | a task in shared memory: the word and its states                    |
 //! | `control.rs`  | a pool in shared memory; `core.rs` as each process sees it          |
-//! | `task.rs`     | [`Task`]                                                            |
-//! | `run.rs`      | a task in its worker; `output.rs` the results of a chunk            |
+//! | `pool.rs`     | [`Pool`]: the handle; `calls.rs` what it is asked to do, `life.rs` its end |
+//! | `task.rs`     | [`Task`]; `ticket.rs` the same without its type                     |
+//! | `job.rs`      | the functions that tasks call; `run.rs` a task in its worker; `output.rs` the results of a chunk |
 //! | `watch.rs`    | callbacks, futures, [`as_completed`]                                |
 //! | `worker.rs`   | what a worker does between tasks                                    |
 //! | `keeper.rs`   | the thread that replaces workers and kills what takes too long      |
 //! | `bury.rs`     | what recovery does when a process dies                              |
 //! | `workshop.rs` | a pool without workers, for the crash tests                        |
-//! | `flow.rs`     | a map on its way, chunk sizes; `map.rs` its results                 |
+//! | `flow.rs`     | a map on its way, chunk sizes; `map.rs` its results; `bar.rs` a bar for it |
 
+#[cfg(feature = "indicatif")]
+mod bar;
 mod builder;
 mod bury;
+mod calls;
 mod cell;
 mod control;
 mod core;
 mod error;
 mod flow;
+mod job;
 mod keeper;
+mod life;
 mod map;
 mod output;
 #[expect(clippy::module_inception, reason = "the file of `Pool`")]
 mod pool;
 mod run;
 mod task;
+mod ticket;
 mod watch;
 mod worker;
 #[cfg(feature = "internals")]
 #[doc(hidden)]
 pub mod workshop;
 
+#[cfg(feature = "indicatif")]
+pub use bar::progress_bar;
 pub use builder::Builder;
 pub(crate) use bury::{bury, tell_keepers, workers_kept_by};
 pub use error::{MapError, TaskError};
-pub use map::Imap;
-pub use pool::{Pool, Stats};
-pub use run::Initialized;
+pub use job::Initialized;
+pub use life::Stats;
+pub use map::{Imap, Progress};
+pub use pool::Pool;
 pub use task::{Task, TaskState};
 pub use watch::as_completed;

@@ -11,147 +11,19 @@ use super::cell::{
 use super::control::{self, Control};
 use super::core::Seat;
 use super::error::TaskError;
+use super::job::{Job, resolve};
 use super::output::{Items, Output};
 use crate::arena::blocks::{self, Tag};
 use crate::arena::encoding::{self, Message};
 use crate::arena::{Arena, member, payload};
 use crate::os::clock::{Deadline, now_ns};
 use crate::os::process;
-use crate::process::Entry;
-use crate::process::entry::function;
+use crate::rules::{self, Rule};
 use crate::supervisor::child;
-use crate::supervisor::entrypoint::{self, EntryPoint, Returned};
+use crate::supervisor::entrypoint::Returned;
 use crate::sync::raw::event;
 use crate::sync::raw::park::Wait;
 use crate::{Error, Result};
-
-/// What is done with an item.
-pub(super) trait Job<T>: 'static {
-    type Out: Message;
-    fn run(item: T) -> Self::Out;
-}
-
-/// The function is called with the item.
-pub(super) struct Each<F, R>(std::marker::PhantomData<(F, fn() -> R)>);
-
-impl<T, R: Message, F: Fn(T) -> R + 'static> Job<T> for Each<F, R> {
-    type Out = R;
-
-    #[inline]
-    fn run(item: T) -> R {
-        function::<F>()(item)
-    }
-}
-
-/// The function is called with the item's parts.
-pub(super) struct Spread<F>(std::marker::PhantomData<F>);
-
-impl<T, F: Entry<T, Output: Message>> Job<T> for Spread<F> {
-    type Out = F::Output;
-
-    #[inline]
-    fn run(item: T) -> F::Output {
-        function::<F>().call(item)
-    }
-}
-
-/// The constants that stand for one job in the executable. What they run takes the offset of a cell.
-pub(super) struct Points<J, T>(std::marker::PhantomData<(J, T)>);
-
-impl<J: Job<T>, T: Message> Points<J, T> {
-    const SINGLE: EntryPoint = EntryPoint::new(single::<J, T>, std::any::type_name::<(&str, J, T)>);
-    const CHUNK: EntryPoint = EntryPoint::new(chunk::<J, T>, std::any::type_name::<(&[u8], J, T)>);
-
-    /// The name of the function that does the job for one item.
-    #[inline]
-    pub(super) fn single() -> (u64, u64) {
-        name_of(const { &Self::SINGLE })
-    }
-
-    /// The name of the function that does the job for many items.
-    #[inline]
-    pub(super) fn chunk() -> (u64, u64) {
-        name_of(const { &Self::CHUNK })
-    }
-}
-
-/// An entry and its name.
-type Named = (&'static EntryPoint, (u64, u64));
-
-thread_local! {
-    /// The last function that was named or found here: to hash the name of its type takes longer than to run it.
-    static LAST: std::cell::Cell<Option<Named>> = const { std::cell::Cell::new(None) };
-}
-
-#[inline]
-fn name_of(point: &'static EntryPoint) -> (u64, u64) {
-    match LAST.get() {
-        Some((last, name)) if std::ptr::eq(last, point) => name,
-        _ => {
-            let name = point.name();
-            LAST.set(Some((point, name)));
-            name
-        }
-    }
-}
-
-fn resolve(name: (u64, u64)) -> Result<&'static EntryPoint> {
-    match LAST.get() {
-        Some((point, last)) if last == name => Ok(point),
-        _ => {
-            let point = entrypoint::resolve(name.0, name.1)?;
-            LAST.set(Some((point, name)));
-            Ok(point)
-        }
-    }
-}
-
-/// What an initializer may return.
-pub trait Initialized {
-    #[doc(hidden)]
-    fn outcome(self) -> Result<(), String>;
-}
-
-impl Initialized for () {
-    fn outcome(self) -> Result<(), String> {
-        Ok(())
-    }
-}
-
-impl<E: std::fmt::Display> Initialized for Result<(), E> {
-    fn outcome(self) -> Result<(), String> {
-        self.map_err(|e| e.to_string())
-    }
-}
-
-/// The constant that stands for an initializer.
-pub(super) struct InitPoint<F, A>(std::marker::PhantomData<(F, A)>);
-
-impl<F: Entry<A, Output: Initialized>, A: Message> InitPoint<F, A> {
-    const POINT: EntryPoint = EntryPoint::new(initialize::<F, A>, std::any::type_name::<(u8, F, A)>);
-
-    pub(super) fn name() -> (u64, u64) {
-        const { &Self::POINT }.name()
-    }
-}
-
-/// Calls an initializer. Its arguments stay, for the next worker.
-fn initialize<F: Entry<A, Output: Initialized>, A: Message>(
-    arena: &'static Arena,
-    args: u64,
-) -> Result<Returned> {
-    let args = payload::unpack::<A>(arena, args)?;
-    let called = panic::catch_unwind(AssertUnwindSafe(|| function::<F>().call(args).outcome()));
-    Ok(match called {
-        Ok(Ok(())) => Returned::Value(0),
-        Ok(Err(why)) => Returned::Err(payload::pack(&why)?),
-        Err(panic) => {
-            let said = panic.downcast_ref::<&str>().map(|s| (*s).to_owned());
-            let said = said.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
-            Returned::Err(payload::pack(&format!("it panicked: {said}"))?)
-        }
-    })
-}
 
 /// Runs a task that this process has taken.
 pub(super) fn run(core: &super::core::Core, seat: Seat) {
@@ -173,10 +45,10 @@ fn finish(core: &super::core::Core, seat: Seat) {
     let mine = |s: cell::State| s.slot() == Some(me) && s.generation() == seat.generation;
     loop {
         let ended = cell.shift(|s| {
-            let how = if cell.note.load(Ordering::Relaxed) != 0 {
-                ending::FAILED
-            } else if s.has(UNWANTED) {
+            let how = if s.has(UNWANTED) {
                 ending::CANCELLED
+            } else if cell.note.load(Ordering::Relaxed) != 0 {
+                ending::FAILED
             } else {
                 ending::RETURNED
             };
@@ -232,6 +104,9 @@ impl Work {
         let me = member::slot();
         // The clock before the phase: the keeper looks at the clocks of tasks that run.
         let ends_at = self.restart_clock();
+        if !rules::holds(Rule::LimitTold) {
+            self.alert_keeper(ends_at);
+        }
         let begun = self.cell.shift(|s| (s.phase() == TAKEN).then(|| s.to(RUNNING).by(me)));
         if begun.is_err_and(|s| s.phase() == CONDEMNED) {
             // Cancelled in the last moment.
@@ -239,7 +114,9 @@ impl Work {
         }
         // ORDERING: the phase before this: the keeper that did not see that we run has not settled yet when to
         // look again.
-        self.alert_keeper(ends_at);
+        if rules::holds(Rule::LimitTold) {
+            self.alert_keeper(ends_at);
+        }
     }
 
     /// Notes when an item begins, if it has a limit.
@@ -282,7 +159,7 @@ impl Work {
     /// Leaves word of what went wrong.
     fn fail(&self, error: &TaskError) {
         let bytes = postcard::to_stdvec(error).unwrap_or_default();
-        if let Ok(block) = payload::pack_bytes(&bytes, &[]) {
+        if let Ok(block) = payload::pack_bytes(&bytes, &[], Deadline::NEVER) {
             // CRASH: named and still ours, and the word says that we run it: swept, and forgotten by recovery.
             self.cell.note.store(block, Ordering::Release);
             self.adopt(block);
@@ -349,7 +226,7 @@ impl Work {
                 cell.result.store((bytes.len() as u64) << 8 | INLINE, Ordering::Release);
                 return Ok(());
             }
-            let block = payload::pack_bytes(bytes, ids)?;
+            let block = payload::pack_bytes(bytes, ids, Deadline::NEVER)?;
             // CRASH: as in `fail`.
             cell.result.store(block, Ordering::Release);
             self.adopt(block);
@@ -363,7 +240,7 @@ fn undecodable(what: &str, error: &Error) -> TaskError {
 }
 
 /// Does the job for one item.
-fn single<J: Job<T>, T: Message>(arena: &'static Arena, at: u64) -> Result<Returned> {
+pub(super) fn single<J: Job<T>, T: Message>(arena: &'static Arena, at: u64) -> Result<Returned> {
     let work = Work::at(arena, at)?;
     let mut attempt = match work.next_attempt(0) {
         Ok(attempt) => attempt,
@@ -401,7 +278,7 @@ fn single<J: Job<T>, T: Message>(arena: &'static Arena, at: u64) -> Result<Retur
 }
 
 /// Does the job for the items of a chunk, from where it was left.
-fn chunk<J: Job<T>, T: Message>(arena: &'static Arena, at: u64) -> Result<Returned> {
+pub(super) fn chunk<J: Job<T>, T: Message>(arena: &'static Arena, at: u64) -> Result<Returned> {
     let work = Work::at(arena, at)?;
     let cell = work.cell;
     let count = cell.count.load(Ordering::Relaxed);
@@ -461,4 +338,14 @@ fn chunk<J: Job<T>, T: Message>(arena: &'static Arena, at: u64) -> Result<Return
         cell.clock_ns.store(now_ns() - began, Ordering::Relaxed);
     }
     Ok(Returned::Value(0))
+}
+
+/// Says what came of a task that this process has done by itself.
+pub(super) fn conclude<R: Message>(core: &super::core::Core, seat: Seat, outcome: Result<R, TaskError>) {
+    let work = Work::of(core.arena, seat.cell, core.control, core.owner());
+    let given = outcome.and_then(|value| work.give_result(&value).map_err(|e| undecodable("result", &e)));
+    if let Err(error) = given {
+        work.fail(&error);
+    }
+    finish(core, seat);
 }

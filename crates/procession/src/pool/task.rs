@@ -2,28 +2,21 @@
 
 use std::fmt;
 use std::marker::PhantomData;
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::cell::{
-    ABANDONED, CONDEMNED, DONE, Fate, INLINE, INLINE_ARGS, INLINE_RESULT, NEW, QUEUED, RETURNED, RUNNING,
-    SHARED, State, TAKEN, UNWANTED, WATCHED, block_in, ending,
-};
-use super::core::{Core, Seat};
+use super::cell::{CONDEMNED, NEW, QUEUED, RETURNED, RUNNING, TAKEN, ending};
+use super::core::Seat;
 use super::error::TaskError;
-use super::run::{self, Job, Points};
-use super::worker::{self, Carried};
-use crate::arena::encoding::{self, Message};
-use crate::arena::objects::Id;
-use crate::arena::{member, payload};
+use super::ticket::Ticket;
+use super::worker::Carried;
+use crate::arena::encoding::Message;
+use crate::arena::member;
 use crate::os::clock::Deadline;
 use crate::queue::Ready;
-use crate::queue::ring::Refusal;
 use crate::queue::select::{Signal, sealed};
-use crate::queue::waiting;
 
 /// Where a task is. A snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,236 +34,6 @@ pub enum TaskState {
     Cancelled,
 }
 
-/// What a task may do and how often.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Terms {
-    pub(super) timeout_us: u64,
-    pub(super) retries: u32,
-}
-
-/// A handle to a task whose result's type nobody knows here.
-pub(super) struct Ticket {
-    pub(super) core: Arc<Core>,
-    pub(super) seat: Seat,
-    /// This process submitted the task, and counts its handles in the cell.
-    counted: bool,
-}
-
-impl Ticket {
-    /// Submits one call.
-    pub(super) fn single<J: Job<T>, T: Message>(
-        core: &Arc<Core>,
-        args: &T,
-        terms: Terms,
-    ) -> Result<Ticket, TaskError> {
-        let (seat, points) = (core.begin()?, Points::<J, T>::single());
-        let encoded = encoding::with_bytes(args, |bytes, ids| {
-            encoding::check_arrival::<T>(bytes)?;
-            put_arguments(core, seat, bytes, ids)
-        });
-        Ticket::submit(core, seat, 0, points, terms, encoded.and_then(|put| put))
-    }
-
-    /// Submits a chunk of `count` items, which are in a block of this process.
-    pub(super) fn chunk<J: Job<T>, T: Message>(
-        core: &Arc<Core>,
-        count: u32,
-        block: crate::Result<u64>,
-        terms: Terms,
-    ) -> Result<Ticket, TaskError> {
-        let (seat, points) = (core.begin()?, Points::<J, T>::chunk());
-        let put = block.map(|block| {
-            seat.cell.args.store(block, Ordering::Relaxed);
-            core.adopt(block);
-        });
-        Ticket::submit(core, seat, count, points, terms, put)
-    }
-
-    fn submit(
-        core: &Arc<Core>,
-        seat: Seat,
-        count: u32,
-        points: (u64, u64),
-        terms: Terms,
-        put: crate::Result<()>,
-    ) -> Result<Ticket, TaskError> {
-        if let Err(error) = put {
-            core.give_up(seat);
-            return Err(match error {
-                crate::Error::Message(why) => TaskError::Undecodable(why),
-                other => TaskError::unusable(&other),
-            });
-        }
-        let cell = seat.cell;
-        cell.count.store(count, Ordering::Relaxed);
-        cell.entry.store(points.0, Ordering::Relaxed);
-        cell.type_hash.store(points.1, Ordering::Relaxed);
-        cell.timeout_us.store(terms.timeout_us, Ordering::Relaxed);
-        cell.retries.store(terms.retries, Ordering::Relaxed);
-        core.enqueue(seat)?;
-        Ok(Ticket { core: core.clone(), seat, counted: true })
-    }
-
-    pub(super) fn state(&self) -> State {
-        self.seat.cell.state()
-    }
-
-    pub(super) fn is_done(&self) -> bool {
-        self.state().is_done()
-    }
-
-    /// Waits until the task is done; false when the time was up before. A worker that waits for a task of its own
-    /// pool which nobody has begun runs it.
-    pub(super) fn wait(&self, deadline: Deadline) -> Result<bool, TaskError> {
-        if member::is_forked() {
-            return Err(TaskError::unusable(&crate::Error::Forked));
-        }
-        if worker::works_for(&self.core)
-            && deadline.as_ns().is_none()
-            && let Some(seat) = self.core.take_seat(self.seat.index, self.seat.generation)
-        {
-            run::run(&self.core, seat);
-        }
-        let done = || if self.is_done() { Ok(()) } else { Err(Refusal::Empty) };
-        let word = &self.seat.cell.done;
-        match waiting::wait(self.core.arena, word, deadline, || 0, || self.is_done(), done) {
-            Ok(()) => Ok(true),
-            Err(Refusal::Unusable(error)) => Err(TaskError::unusable(&error)),
-            Err(_) => Ok(false),
-        }
-    }
-
-    /// What went wrong with a task that is done, if something did.
-    pub(super) fn error(&self) -> Option<TaskError> {
-        let cell = self.seat.cell;
-        Some(match self.state().ending() {
-            ending::RETURNED => return None,
-            ending::FAILED => {
-                let note = cell.note.load(Ordering::Acquire);
-                let text = payload::contents(self.core.arena, block_in(note)).unwrap_or_default();
-                postcard::from_bytes(text).unwrap_or_else(|_| {
-                    TaskError::Unusable("there was no shared memory left to say what went wrong".into())
-                })
-            }
-            ending::CANCELLED => TaskError::Cancelled,
-            ending::TERMINATED => TaskError::Terminated,
-            ending::BROKEN => self.core.broken(),
-            _ => {
-                let fate = Fate::read(cell.fate.load(Ordering::Acquire), 0);
-                let timeout_us = cell.timeout_us.load(Ordering::Relaxed);
-                TaskError::of_death(fate, cell.pid.load(Ordering::Relaxed), timeout_us)
-            }
-        })
-    }
-
-    /// The result of a single call that is done.
-    fn value<R: Message>(&self) -> Result<R, TaskError> {
-        if let Some(error) = self.error() {
-            return Err(error);
-        }
-        let cell = self.seat.cell;
-        let result = cell.result.load(Ordering::Acquire);
-        let read = if result & INLINE != 0 {
-            let bytes = cell.filled.load(Ordering::Relaxed).to_le_bytes();
-            encoding::from_bytes(&bytes[..((result >> 8) as usize).min(INLINE_RESULT)])
-        } else {
-            payload::unpack(self.core.arena, result)
-        };
-        read.map_err(|e| TaskError::Undecodable(format!("the result of the task cannot be read: {e}")))
-    }
-
-    /// Ends the task, whether it waits or runs; false when it was done before. A running one ends when its
-    /// worker is dead.
-    pub(super) fn cancel(&self) -> bool {
-        let generation = self.seat.generation;
-        let cell = self.seat.cell;
-        let is_mine = move |s: State| s.generation() == generation;
-        let waits = move |s: State| is_mine(s) && matches!(s.phase(), QUEUED | RETURNED);
-        // One that is condemned for its time may be tried again, so it has to be condemned for this.
-        let works = move |s: State| {
-            let dies_for_good = s.phase() == CONDEMNED && s.ending() == ending::CANCELLED;
-            is_mine(s) && matches!(s.phase(), TAKEN | RUNNING | CONDEMNED) && !dies_for_good
-        };
-        loop {
-            if self.core.end_if(cell, ending::CANCELLED, waits) {
-                return true;
-            }
-            let condemned = cell.shift(|s| works(s).then(|| s.condemned(ending::CANCELLED)));
-            match condemned {
-                Ok(_) => {
-                    self.core.tell_keeper();
-                    return true;
-                }
-                Err(s) if waits(s) => {}
-                Err(_) => return false,
-            }
-        }
-    }
-
-    /// The task need not be done any more: it is not begun, or ends at its next item.
-    pub(super) fn forgo(&self) {
-        let generation = self.seat.generation;
-        let waits = move |s: State| s.generation() == generation && matches!(s.phase(), QUEUED | RETURNED);
-        if !self.core.end_if(self.seat.cell, ending::CANCELLED, waits) {
-            let _ = self.seat.cell.shift(|s| s.is_unfinished().then(|| s.with(UNWANTED)));
-        }
-    }
-
-    /// From now on `completed` is told when the task is done.
-    pub(super) fn watch(&self) {
-        let _ = self.seat.cell.shift(|s| s.is_unfinished().then(|| s.with(WATCHED)));
-    }
-
-    /// The handle is about to be sent somewhere.
-    fn share(&self) {
-        let _ = self.seat.cell.shift(|s| Some(s.with(SHARED)));
-    }
-}
-
-fn put_arguments(core: &Core, seat: Seat, bytes: &[u8], ids: &[Id]) -> crate::Result<()> {
-    let cell = seat.cell;
-    if bytes.len() <= INLINE_ARGS && ids.is_empty() {
-        let mut words = [0; INLINE_ARGS];
-        words[..bytes.len()].copy_from_slice(bytes);
-        for (to, from) in cell.inline.iter().zip(words.as_chunks::<8>().0) {
-            to.store(u64::from_le_bytes(*from), Ordering::Relaxed);
-        }
-        cell.args.store((bytes.len() as u64) << 8 | INLINE, Ordering::Relaxed);
-        return Ok(());
-    }
-    let block = payload::pack_bytes(bytes, ids)?;
-    // CRASH: named and still ours, in a cell that is `NEW`: swept, and forgotten by recovery.
-    cell.args.store(block, Ordering::Release);
-    core.adopt(block);
-    Ok(())
-}
-
-impl Clone for Ticket {
-    fn clone(&self) -> Ticket {
-        if self.counted && !member::is_forked() {
-            self.seat.cell.handles.fetch_add(1, Ordering::Relaxed);
-        }
-        Ticket { core: self.core.clone(), seat: self.seat, counted: self.counted }
-    }
-}
-
-impl Drop for Ticket {
-    fn drop(&mut self) {
-        if !self.counted || member::is_forked() {
-            return;
-        }
-        let Seat { index, generation, cell } = self.seat;
-        if cell.handles.fetch_sub(1, Ordering::AcqRel) != 1 {
-            return;
-        }
-        let was = cell.shift(|s| (s.generation() == generation).then(|| s.with(ABANDONED)));
-        // Who completes it from now on frees it; if it is complete, we do.
-        if was.is_ok_and(|was| was.is_done() && !was.has(SHARED)) {
-            self.core.free(index, cell, DONE);
-        }
-    }
-}
-
 /// Something that a [`Pool`](super::Pool) does, and its result of type `R`.
 ///
 /// A handle: it can be cloned and sent, and any process of the family can wait for it. Dropping it detaches: the
@@ -284,20 +47,22 @@ impl Drop for Ticket {
 /// fails with [`TaskError::Terminated`].
 pub struct Task<R> {
     pub(super) ticket: Ticket,
+    /// Whom it has last promised to wake, as a future.
+    pub(super) waker: Option<Waker>,
     _returns: PhantomData<fn() -> R>,
 }
 
 impl<R> Task<R> {
     pub(super) fn new(ticket: Ticket) -> Task<R> {
-        Task { ticket, _returns: PhantomData }
+        Task { ticket, waker: None, _returns: PhantomData }
     }
 
     /// Whether it has a result or has failed. A snapshot.
     pub fn is_done(&self) -> bool {
-        !member::is_forked() && self.ticket.is_done()
+        self.ticket.is_done()
     }
 
-    /// Where it is. A snapshot.
+    /// Where it is. A snapshot. (A plain fork of a member of the family sees no tasks: there they wait for ever.)
     ///
     /// ```
     /// use procession::pool::{Pool, TaskState};
@@ -308,6 +73,9 @@ impl<R> Task<R> {
     /// # Ok::<(), procession::Error>(())
     /// ```
     pub fn state(&self) -> TaskState {
+        if member::is_forked() {
+            return TaskState::Waiting;
+        }
         let state = self.ticket.state();
         match (state.phase(), state.ending()) {
             (NEW | QUEUED | RETURNED | TAKEN, _) => TaskState::Waiting,
@@ -418,6 +186,6 @@ impl<'de, R> Deserialize<'de> for Task<R> {
             return Err(gone());
         }
         let seat = Seat { index, generation, cell };
-        Ok(Task::new(Ticket { core, seat, counted: false }))
+        Ok(Task::new(Ticket::of_another(core, seat)))
     }
 }

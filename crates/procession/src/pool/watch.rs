@@ -4,12 +4,14 @@ use std::future::Future;
 use std::panic::{self, AssertUnwindSafe};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
 use super::core::Core;
 use super::error::TaskError;
-use super::task::{Task, Ticket};
+use super::task::Task;
+use super::ticket::Ticket;
 use crate::arena::encoding::Message;
+use crate::arena::member;
 use crate::arena::thread::with_me;
 use crate::os::clock::Deadline;
 use crate::os::signal;
@@ -31,6 +33,9 @@ pub(super) struct Watched {
 /// Has `callback` called, by a thread of the library's, when the task is done.
 fn call_when_done(ticket: Ticket, callback: Callback) -> Result<(), TaskError> {
     let core = ticket.core.clone();
+    if member::is_forked() {
+        return Err(TaskError::unusable(&crate::Error::Forked));
+    }
     ticket.watch();
     let mut watched = core.watched.lock().unwrap_or_else(|e| e.into_inner());
     watched.list.push((ticket, callback));
@@ -118,8 +123,13 @@ impl<R: Message> Future for Task<R> {
             Err(TaskError::NotDone) => {}
             done => return Poll::Ready(done),
         }
-        let waker: Waker = context.waker().clone();
-        match call_when_done(self.ticket.clone(), Box::new(move || waker.wake())) {
+        let me = self.get_mut();
+        if me.waker.as_ref().is_some_and(|waker| waker.will_wake(context.waker())) {
+            return Poll::Pending;
+        }
+        let waker = context.waker().clone();
+        me.waker = Some(waker.clone());
+        match call_when_done(me.ticket.clone(), Box::new(move || waker.wake())) {
             Ok(()) => Poll::Pending,
             Err(error) => Poll::Ready(Err(error)),
         }

@@ -1,6 +1,8 @@
 //! A worker: a process that takes tasks until there will be none.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -11,11 +13,10 @@ use crate::arena::handle::Handle;
 use crate::arena::objects::Kind;
 use crate::arena::payload;
 use crate::os::clock::Deadline;
-use crate::os::process;
+use crate::os::{limits, process};
 use crate::queue::ring::Refusal;
 use crate::queue::waiting;
 use crate::supervisor::entrypoint::{self, Returned};
-use std::sync::Arc;
 
 /// A pool on its way to a worker.
 pub(super) struct Carried(pub(super) Arc<Core>);
@@ -56,18 +57,30 @@ pub(super) fn work(core: Carried, number: u32) -> Left {
     // Held to the very end, so that recovery knows whose worker this was, and tells the keeper.
     std::mem::forget(core.clone());
     EMPLOYER.store(core.handle().id().0, Ordering::Relaxed);
+    let (control, me) = (core.control, number as usize);
+    if let Some(pid) = control.pids.get(me) {
+        pid.store(process::pid(), Ordering::SeqCst);
+    }
+    // ORDERING: SeqCst: whoever ends a pool whose maker is dead kills the workers that it sees after that.
+    if core.phase() >= phase::FINISHED {
+        return Left::Done;
+    }
+    let memory = control.memory.load(Ordering::Relaxed);
+    if memory != 0 {
+        limits::limit_private_bytes(memory.saturating_mul(2));
+    }
     if let Err(why) = initialize(&core) {
         return Left::Uninitialized(why);
     }
-    if let Some(ready) = core.control.ready.get(number as usize) {
+    if let Some(ready) = control.ready.get(me) {
         ready.store(process::pid(), Ordering::SeqCst);
     }
-    let most = core.control.max_tasks.load(Ordering::Relaxed);
+    let most = control.max_tasks.load(Ordering::Relaxed);
     let mut done = 0;
     while let Some(seat) = next(&core, number) {
         run::run(&core, seat);
         done += 1;
-        if done == most {
+        if done == most || (memory != 0 && limits::private_bytes() > memory) {
             break;
         }
     }
@@ -93,10 +106,32 @@ fn initialize(core: &Core) -> Result<(), String> {
 fn next(core: &Core, number: u32) -> Option<Seat> {
     let (ring, control) = (&core.ring, core.control);
     let leaves = || core.phase() >= phase::FINISHED || number >= control.wanted.load(Ordering::SeqCst);
-    let come = || ring.has_message() || control.returned.word.load(Ordering::SeqCst) != 0 || leaves();
+    let come = || ring.has_news() || control.returned.word.load(Ordering::SeqCst) != 0 || leaves();
     let attempt = || if leaves() { Ok(None) } else { take(core).map(Some) };
     let filled = &ring.control().filled.word;
-    waiting::wait(core.arena, filled, Deadline::NEVER, || ring.has_taken(), come, attempt).unwrap_or_default()
+    let deadline = match control.idle_us.load(Ordering::Relaxed) {
+        0 => Deadline::NEVER,
+        us => Deadline::after(Duration::from_micros(us)),
+    };
+    match waiting::wait(core.arena, filled, deadline, || ring.has_taken(), come, attempt) {
+        Ok(next) => next,
+        Err(Refusal::Empty | Refusal::TimedOut) => retire(core, number),
+        Err(_) => None,
+    }
+}
+
+/// Leaves for want of work, unless some comes in the last moment.
+fn retire(core: &Core, number: u32) -> Option<Seat> {
+    let idle = core.control.idle.get(number as usize)?;
+    idle.store(1, Ordering::SeqCst);
+    core.control.some_idle.store(1, Ordering::SeqCst);
+    // ORDERING: SeqCst: we see the task, or who submits it sees that somebody has left.
+    // CRASH: the mark says no more than that the keeper need not replace us before there is work.
+    let seat = take(core).ok();
+    if seat.is_some() {
+        idle.store(0, Ordering::SeqCst);
+    }
+    seat
 }
 
 fn take(core: &Core) -> Result<Seat, Refusal> {

@@ -1,16 +1,21 @@
 //! A pool without workers, for the crash tests: whoever likes does what the next worker would.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::TaskError;
+use super::cell::RETURNED;
 use super::core::Core;
 use super::flow::{Flow, Manner};
-use super::run::Each;
-use super::task::{Task, Terms, Ticket};
+use super::job::Each;
+use super::keeper::{Keeper, Orders};
+use super::task::Task;
+use super::ticket::{Terms, Ticket};
 use super::{run, worker};
 use crate::arena::encoding::Message;
 use crate::arena::member;
 use crate::process::Entry;
+use crate::sync::raw::event;
 use crate::{Error, Result};
 
 /// See the module.
@@ -24,9 +29,9 @@ impl Workshop {
     /// One whose tasks are tried again so often.
     pub fn new(retries: u32) -> Result<Workshop> {
         let core = Core::create(|control| {
-            control.wanted.store(8, std::sync::atomic::Ordering::Relaxed);
+            control.wanted.store(8, Ordering::Relaxed);
         })?;
-        Ok(Workshop { core, terms: Terms { timeout_us: 0, retries } })
+        Ok(Workshop { core, terms: Terms { timeout_us: 0, retries, late: false } })
     }
 
     /// As seen by another process, which holds it as its own. (A fork of the test's has inherited the count of the
@@ -42,7 +47,7 @@ impl Workshop {
         F: Entry<A, Output: Message>,
         A: Message,
     {
-        Ticket::single::<super::run::Spread<F>, A>(&self.core, &args, self.terms).map(Task::new)
+        Ticket::single::<super::job::Spread<F>, A>(&self.core, &args, self.terms).map(Task::new)
     }
 
     /// A map in one chunk, whose items are on their way when this returns.
@@ -69,11 +74,54 @@ impl Workshop {
         }
     }
 
+    /// The same, whose tasks may take so long.
+    pub fn with_limit(mut self, timeout_us: u64) -> Workshop {
+        self.terms.timeout_us = timeout_us;
+        self
+    }
+
+    /// Makes so many waiting tasks such as recovery returns.
+    pub fn give_back(&self, tasks: usize) {
+        let taken: Vec<_> = (0..tasks).filter_map(|_| worker::try_next(&self.core)).collect();
+        for seat in taken {
+            let _ = seat.cell.shift(|s| Some(s.to(RETURNED)));
+        }
+        self.core.control.returned.word.store(1, Ordering::SeqCst);
+    }
+
+    /// The keeper looks at the tasks, and is about to sleep.
+    pub fn keeper_looks(&self) -> Look {
+        let ticket = event::prepare(&self.core.control.keeper.word);
+        Look { ticket, until: Keeper::new(self.core.clone(), Orders::default()).watch().as_ns() }
+    }
+
+    /// Whether it will wake up.
+    pub fn keeper_knows(&self, look: &Look) -> bool {
+        look.until.is_some() || event::Word::load(&self.core.control.keeper.word) != look.ticket
+    }
+
+    /// Another worker does the next task; or, if there is none, it is about to sleep.
+    pub fn worker_looks(&self) -> Option<Look> {
+        let ticket = event::prepare(&self.core.ring.control().filled.word);
+        (!self.work_once()).then_some(Look { ticket, until: None })
+    }
+
+    /// Whether it will wake up.
+    pub fn worker_knows(&self, look: &Look) -> bool {
+        event::Word::load(&self.core.ring.control().filled.word) != look.ticket
+    }
+
     /// Whether all cells are free.
     pub fn is_empty(&self) -> bool {
         let mut cells = self.core.control.cells(self.core.arena);
         cells.all(|(_, cell)| cell.state().phase() == super::cell::FREE)
     }
+}
+
+/// What somebody has seen who is about to sleep.
+pub struct Look {
+    ticket: u32,
+    until: Option<u64>,
 }
 
 /// See [`Workshop::map`].

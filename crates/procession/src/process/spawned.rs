@@ -173,6 +173,11 @@ impl<R> Process<R> {
         signals::send(&self.handle, libc::SIGKILL)
     }
 
+    /// Lets it go on, if it was stopped.
+    pub(crate) fn resume(&self) -> Result<()> {
+        signals::send(&self.handle, libc::SIGCONT)
+    }
+
     /// Interrupts it with SIGINT, as Ctrl-C does.
     ///
     /// # Errors

@@ -336,7 +336,7 @@ impl<T: Message> JoinableQueue<T> {
     /// [`with_max_attempts`](JoinableQueue::with_max_attempts) allows, and never done; one after the other,
     /// until there is none at the moment. They count as done for [`join`](JoinableQueue::join).
     pub fn dead_letters(&self) -> DeadLetters<'_, T> {
-        DeadLetters { queue: self }
+        DeadLetters::of(self)
     }
 }
 

@@ -128,20 +128,34 @@ pub struct DeadLetter<T> {
 /// Takes dead letters out of a queue: see [`JoinableQueue::dead_letters`].
 #[must_use = "an iterator does nothing until it is used"]
 pub struct DeadLetters<'a, T> {
-    pub(super) queue: &'a JoinableQueue<T>,
+    queue: &'a JoinableQueue<T>,
+    /// The queue cannot be used any more, and that was told.
+    over: bool,
+}
+
+impl<'a, T> DeadLetters<'a, T> {
+    pub(super) fn of(queue: &'a JoinableQueue<T>) -> DeadLetters<'a, T> {
+        DeadLetters { queue, over: false }
+    }
 }
 
 impl<T: Message> Iterator for DeadLetters<'_, T> {
     type Item = Result<DeadLetter<T>, GetError>;
 
     fn next(&mut self) -> Option<Result<DeadLetter<T>, GetError>> {
+        if self.over {
+            return None;
+        }
         match self.queue.ring().take_given_up() {
             Ok(None) => None,
             Ok(Some((block, attempts))) => {
                 let item = Parcel::new(block).value();
                 Some(item.map(|item| DeadLetter { item, attempts }))
             }
-            Err(refusal) => Some(Err(refusal.into())),
+            Err(refusal) => {
+                self.over = true;
+                Some(Err(refusal.into()))
+            }
         }
     }
 }

@@ -45,7 +45,7 @@ fn put_bytes(ring: &Ring, bytes: &[u8], ids: &[Id], deadline: Deadline) -> Resul
     if bytes.len() <= INLINE_MAX && ids.is_empty() && !ring.blocks_only() {
         return put_small(ring, bytes, deadline);
     }
-    put_block(ring, payload::pack_bytes(bytes, ids)?, bytes.len() as u64, deadline)
+    put_block(ring, payload::pack_bytes(bytes, ids, deadline)?, bytes.len() as u64, deadline)
 }
 
 /// Puts a block of this process, and waits for room until the deadline. It is freed if it cannot be put.
@@ -75,7 +75,7 @@ pub(super) fn put_with(
         write(buffer.zeros(len));
         put_small(ring, buffer.bytes(), deadline)
     } else {
-        payload::pack_in_place(len, write)
+        payload::pack_in_place(len, write, deadline)
             .map_err(Refusal::from)
             .and_then(|(at, ())| put_block(ring, at, len as u64, deadline))
     };
@@ -94,7 +94,7 @@ pub(super) fn put_many<T: Message>(
         let mut failed = None;
         while let (false, None) = (bundle.is_full(), &failed) {
             let Some(item) = items.next() else { break };
-            failed = bundle.add(ring, &item).err();
+            failed = bundle.add(ring, &item, deadline).err();
             held.push(item);
         }
         if held.is_empty() {
@@ -180,14 +180,20 @@ impl Bundle {
         self.parts.len() >= BUNDLE_ITEMS || self.bytes.len() >= BUNDLE_BYTES
     }
 
-    pub(super) fn add<T: Message>(&mut self, ring: &Ring, item: &T) -> Result<(), Failed> {
+    pub(super) fn add<T: Message>(
+        &mut self,
+        ring: &Ring,
+        item: &T,
+        deadline: Deadline,
+    ) -> Result<(), Failed> {
         let added = encoding::with_bytes(item, |bytes, ids| {
             encoding::check_arrival::<T>(bytes).map_err(Failed::Unsendable)?;
             if bytes.len() <= INLINE_MAX && ids.is_empty() && !ring.blocks_only() {
                 self.bytes.extend_from_slice(bytes);
                 self.parts.push(Part::Inline(bytes.len()));
             } else {
-                let at = payload::pack_bytes(bytes, ids).map_err(|e| Failed::Refused(e.into()))?;
+                let packed = payload::pack_bytes(bytes, ids, deadline);
+                let at = packed.map_err(|e| Failed::Refused(e.into()))?;
                 self.parts.push(Part::Block { at, len: bytes.len() as u64 });
             }
             Ok(())

@@ -123,7 +123,8 @@ impl Supervisor {
             header.cwd_device.store(device, Ordering::Relaxed);
             header.cwd_inode.store(inode, Ordering::Relaxed);
         }
-        header.supervisor_pid.store(process::pid() as u32, Ordering::Release);
+        // ORDERING: SeqCst, before any pass of ours: see `arena/collect.rs`.
+        header.supervisor_pid.store(process::pid() as u32, Ordering::SeqCst);
         // One is enough to begin with; the others are made while it is being used.
         self.nursery.make_first();
         let to = (stage::STARTING, stage::RUNNING);

@@ -29,6 +29,13 @@ pub fn until(what: &str, f: impl FnMut() -> bool) {
     proc::wait_until(what, LONG, f);
 }
 
+/// How often this thread has slept.
+pub fn times_slept() -> u64 {
+    let status = fs::read_to_string("/proc/thread-self/status").expect("this thread's status");
+    let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+    line.and_then(|count| count.trim().parse().ok()).expect("a count of voluntary switches")
+}
+
 /// Waits to be ended.
 pub fn forever() {
     loop {

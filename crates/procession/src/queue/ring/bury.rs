@@ -40,7 +40,7 @@ impl Ring {
         match self.header(from.offset()) {
             Header::Nothing if intent_at.load(Ordering::Acquire) == from.0 => {
                 let first = Header::read(intent.load(Ordering::Acquire));
-                self.free_uncommitted(slot, from.offset(), first);
+                self.disown_uncommitted(slot, from.offset(), first);
             }
             Header::Nothing | Header::Closed => {}
             first if rules::holds(Rule::BatchSettled) => {
@@ -58,16 +58,20 @@ impl Ring {
         intent_at.store(0, Ordering::Release);
     }
 
-    fn free_uncommitted(&self, slot: u32, at: u64, first: Header) {
-        let mut named = Vec::new();
+    /// What a batch that does not exist had made the queue's is the dead's again, whose blocks are swept next.
+    /// It is not freed here: somebody else might have taken a segment when this is begun anew, and what it
+    /// writes there is no records. Until the sweep nobody takes them, and `intent` is struck out before that.
+    fn disown_uncommitted(&self, slot: u32, at: u64, first: Header) {
         walk(self, at, first, |at, header| {
-            named.extend(self.block_named(at, header));
+            if let Some(block) = self.block_named(at, header) {
+                if rules::holds(Rule::UncommittedKept) {
+                    blocks::hand_over(self.arena, block, self.owner(), Tag::process(slot));
+                } else {
+                    blocks::free(self.arena, slot, block, self.owner());
+                }
+            }
             true
         });
-        // From the last to the first: the walk that is begun anew goes through the segments.
-        for block in named.into_iter().rev() {
-            blocks::free(self.arena, slot, block, self.owner());
-        }
     }
 
     /// What was about to be taken is the queue's again; a segment that was being freed is swept.

@@ -10,6 +10,7 @@ use super::{Refusal, Ring, Turn};
 use crate::arena::blocks::{self, HEADER};
 use crate::arena::{member, payload};
 use crate::os::clock::Deadline;
+use crate::rules::{self, Rule};
 use crate::sync::raw::event;
 
 /// The bytes of a small message on its way in or out.
@@ -61,6 +62,10 @@ pub(crate) enum Taken {
     /// A block that belongs to this process now.
     Block(u64),
 }
+
+/// More records that only lead elsewhere are not written one behind the other: who finds more is led in a circle, by
+/// somebody who wrote where he must not.
+const MOST_MOVES: u32 = 1000;
 
 impl Ring {
     /// Takes the next message, if there is one. Waits only for its turn.
@@ -169,15 +174,16 @@ impl Ring {
     pub(super) fn next(&self) -> Result<(Cursor, Header), Refusal> {
         let side = &self.control.consumers.side;
         let mut cursor = side.cursor();
-        loop {
+        for _ in 0..MOST_MOVES {
             match self.header(cursor.offset()) {
-                Header::Nothing => return Err(Refusal::Empty),
+                Header::Nothing => break,
                 Header::Closed => return Err(Refusal::Closed),
                 Header::Go { to, leave: false } => cursor = side.go(cursor, to),
                 Header::Go { to, leave: true } => cursor = self.leave(cursor, to),
                 header => return Ok((cursor, header)),
             }
         }
+        Err(Refusal::Empty)
     }
 
     /// Moves behind a message: from here on it is taken.
@@ -227,7 +233,7 @@ impl Ring {
         // A producer that has committed its move may not have moved its own cursor yet, from which
         // recovery would go on if it died.
         let producer = self.control.producers.side.cursor().offset();
-        if !(start..end).contains(&producer) {
+        if !(start..end).contains(&producer) || !rules::holds(Rule::SegmentKept) {
             self.free_segment(left);
         }
         cursor

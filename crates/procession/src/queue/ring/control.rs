@@ -88,10 +88,12 @@ pub(super) struct LeaseLine {
     pub(super) last: AtomicU64,
     /// Hint: some cell may be `RETURNED`. It errs to one side.
     pub(super) returned: AtomicU64,
-    /// Hint: a cell that is likely to be free, or 0.
+    /// Hint: a cell that is likely to be free, and leads to others; or 0.
     pub(super) spare: AtomicU64,
     /// Hint: the cells of the last chunk from this one on were never used.
     pub(super) fresh: AtomicU64,
+    /// Hint: the chunk in which a cell was last looked for.
+    pub(super) looked: AtomicU64,
     pub(super) most_attempts: AtomicU64,
 }
 

@@ -1,57 +1,23 @@
 //! Which messages are being worked on, by whom.
 //!
 //! Every message that was taken out of a [`JoinableQueue`](crate::queue::JoinableQueue) stands in a *cell*
-//! until it is done. Its block stays the queue's. A cell never moves, and one word of it says all:
-//!
-//! ```text
-//!  63          32 31           8 7     0
-//! ┌──────────────┬──────────────┬───────┐
-//! │   attempt    │ slot + 1     │ phase │      and a second word: the block
-//! └──────────────┴──────────────┴───────┘
-//! ```
-//!
-//! | phase      | meaning                                   | who moves it                                     |
-//! |------------|-------------------------------------------|--------------------------------------------------|
-//! | `FREE`     | nothing                                   | a consumer, with the lock → `LEASED` by itself    |
-//! | `LEASED`   | that process works on it                  | it → `FREE`, `RETURNED`; its death → `RETURNED`   |
-//! | `RETURNED` | to be taken again, before all others      | a consumer, with the lock → `LEASED` by itself    |
-//! | `GIVEN_UP` | returned too often                        | who takes dead letters, with the lock → `FREE`    |
+//! until it is done (`cells.rs`). Its block stays the queue's.
 //!
 //! A cell becomes `LEASED` before the consumers' cursor moves behind its record. If its process dies in
 //! between, it holds the lock, and recovery finds the record still there: the cell is freed, not returned.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
+use super::cells::{Cell, FREE, GIVEN_UP, LEASED, RETURNED, attempt, is_leased_by, phase, state};
 use super::produce::after_release;
 use super::record::{Header, WORD};
 use super::{Refusal, Ring, walk};
-use crate::arena::blocks::{self, HEADER, Tag};
+use crate::arena::blocks::{self, Tag};
 use crate::arena::objects::Kind;
-use crate::arena::{Arena, heap, member};
+use crate::arena::{Arena, member};
 use crate::os::clock::Deadline;
 use crate::rules::{self, Rule};
 use crate::sync::raw::event;
-
-const FREE: u64 = 0;
-const LEASED: u64 = 1;
-const RETURNED: u64 = 2;
-const GIVEN_UP: u64 = 3;
-
-/// Cells of a chunk: with the link and the block's header they fill 1,024 bytes.
-const CELLS: usize = 62;
-
-/// A place for a message that is being worked on.
-#[repr(C)]
-pub(crate) struct Cell {
-    state: AtomicU64,
-    block: AtomicU64,
-}
-
-#[repr(C)]
-struct Chunk {
-    next: AtomicU64,
-    cells: [Cell; CELLS],
-}
 
 /// A message that this process works on.
 #[derive(Clone, Copy)]
@@ -60,28 +26,6 @@ pub(crate) struct Leased {
     pub(crate) block: u64,
     /// 1 for the first time.
     pub(crate) attempt: u32,
-}
-
-fn state(phase: u64, slot: u32, attempt: u32) -> u64 {
-    u64::from(attempt) << 32 | u64::from(slot + 1) << 8 | phase
-}
-
-fn phase(state: u64) -> u64 {
-    state & 0xff
-}
-
-fn attempt(state: u64) -> u32 {
-    (state >> 32) as u32
-}
-
-fn is_leased_by(state: u64, slot: u32) -> bool {
-    phase(state) == LEASED && (state >> 8) as u32 & 0xff_ffff == slot + 1
-}
-
-impl Cell {
-    fn is_unfinished(&self) -> bool {
-        matches!(phase(self.state.load(Ordering::SeqCst)), LEASED | RETURNED)
-    }
 }
 
 impl Ring {
@@ -115,7 +59,8 @@ impl Ring {
         // ORDERING: SeqCst, before the look at the cells: who returns one sets this after it.
         // CRASH: recovery sets it again, because we hold the lock.
         returned.store(0, Ordering::SeqCst);
-        let cell = self.cells().find(|cell| phase(cell.state.load(Ordering::SeqCst)) == RETURNED)?;
+        let is_returned = |cell: &Cell| phase(cell.state.load(Ordering::SeqCst)) == RETURNED;
+        let cell = self.look_for(is_returned, usize::MAX)?;
         let attempt = attempt(cell.state.load(Ordering::Acquire));
         cell.state.store(state(LEASED, member::slot(), attempt), Ordering::SeqCst);
         // There may be another.
@@ -142,7 +87,7 @@ impl Ring {
         // CRASH: ours and still leased: recovery gives the block back to the queue, and returns it.
         blocks::hand_over(self.arena, leased.block, self.owner(), Ring::me());
         leased.cell.state.store(FREE, Ordering::SeqCst);
-        self.control.leases.spare.store(self.arena.offset_of(leased.cell), Ordering::Relaxed);
+        self.offer(leased.cell);
         self.tell_joiners();
         true
     }
@@ -153,8 +98,13 @@ impl Ring {
         event::notify(&self.control.filled.word, 1);
     }
 
-    /// Who waits for all to be done, or for what others may still return, looks again.
+    /// Who waits for all to be done, or for what others may still return, looks again. A cell has just left
+    /// `LEASED`, by a sequentially consistent store.
     fn tell_joiners(&self) {
+        // ORDERING: Of two who finish the last two messages, one has to see that there is no other message: so each
+        // moves its cell before it looks. (Or one looks while the other's message is still in the ring, and tells
+        // nobody; and that other tells a joiner, who finds the first one's cell still leased, and sleeps on.)
+        after_release();
         let closed = self.is_closed();
         if closed || !self.has_message() {
             event::notify(&self.control.finished.word, i32::MAX);
@@ -179,6 +129,8 @@ impl Ring {
         // CRASH: one store. The hint is set by recovery too.
         cell.state.store(next, Ordering::SeqCst);
         leases.returned.store(1, Ordering::SeqCst);
+        // ORDERING: before the caller looks who sleeps.
+        after_release();
         if phase(next) == GIVEN_UP {
             self.tell_joiners();
         }
@@ -195,6 +147,7 @@ impl Ring {
         // CRASH: ours and still in its cell: recovery gives it back.
         self.adopt(block);
         cell.state.store(FREE, Ordering::SeqCst);
+        self.offer(cell);
         Ok(Some((block, attempts)))
     }
 
@@ -244,67 +197,6 @@ impl Ring {
 
     pub(crate) fn set_most_attempts(&self, most: u32) {
         self.control.leases.most_attempts.store(u64::from(most), Ordering::SeqCst);
-    }
-
-    fn chunk(&self, at: u64) -> Option<&'static Chunk> {
-        let sound = at.is_multiple_of(8) && self.arena.layout.span_of(at).is_some();
-        // SAFETY: links are written by this module alone, and lead to chunks; atomics only.
-        sound.then(|| unsafe { self.arena.at(at + HEADER) })
-    }
-
-    fn chunks(&self) -> impl Iterator<Item = (u64, &'static Chunk)> {
-        let ring = *self;
-        let load = move |link: &AtomicU64| {
-            let at = link.load(Ordering::Acquire);
-            ring.chunk(at).map(|chunk| (at, chunk))
-        };
-        std::iter::successors(load(&self.control.leases.cells), move |(_, chunk)| load(&chunk.next))
-    }
-
-    fn cells(&self) -> impl Iterator<Item = &'static Cell> {
-        self.chunks().flat_map(|(_, chunk)| &chunk.cells)
-    }
-
-    /// A free cell, for who holds the consumers' lock.
-    fn free_cell(&self) -> Result<&'static Cell, Refusal> {
-        let leases = &self.control.leases;
-        let at_hint = |hint: &AtomicU64| {
-            let at = hint.load(Ordering::Relaxed);
-            let sound = at != 0 && at.is_multiple_of(8) && self.arena.layout.span_of(at).is_some();
-            // SAFETY: hints are written by this module alone, and lead to cells; atomics only.
-            let cell: Option<&'static Cell> = sound.then(|| unsafe { self.arena.at(at) });
-            cell.filter(|cell| phase(cell.state.load(Ordering::Acquire)) == FREE)
-        };
-        if let Some(cell) = at_hint(&leases.spare) {
-            leases.spare.store(0, Ordering::Relaxed);
-            return Ok(cell);
-        }
-        if let Some(cell) = at_hint(&leases.fresh) {
-            let next = self.arena.offset_of(cell) + size_of::<Cell>() as u64;
-            let end = self.chunk(leases.last.load(Ordering::Relaxed)).map_or(0, |last| {
-                self.arena.offset_of(&raw const last.cells) + size_of_val(&last.cells) as u64
-            });
-            leases.fresh.store(if next < end { next } else { 0 }, Ordering::Relaxed);
-            return Ok(cell);
-        }
-        if let Some(cell) = self.cells().find(|cell| phase(cell.state.load(Ordering::Acquire)) == FREE) {
-            return Ok(cell);
-        }
-        self.add_chunk()
-    }
-
-    fn add_chunk(&self) -> Result<&'static Cell, Refusal> {
-        let (slot, leases) = (member::slot(), &self.control.leases);
-        let at = heap::allocate_now(self.arena, slot, size_of::<Chunk>() as u64)?;
-        self.arena.write(at + HEADER, &[0; size_of::<Chunk>()]);
-        let Some(chunk) = self.chunk(at) else { return Err(Refusal::NoMemory) };
-        let link = self.chunks().last().map_or(&leases.cells, |(_, last)| &last.next);
-        // CRASH: linked and still ours: recovery, because we hold the lock, gives it to the queue.
-        link.store(at, Ordering::Release);
-        blocks::hand_over(self.arena, at, Ring::me(), self.owner());
-        leases.last.store(at, Ordering::Relaxed);
-        leases.fresh.store(self.arena.offset_of(&raw const chunk.cells[1]), Ordering::Relaxed);
-        Ok(&chunk.cells[0])
     }
 
     /// What recovery does when the dead of `slot` held the consumers' lock.

@@ -8,12 +8,14 @@
 //! | `make.rs`    | making a ring, finding its parts again                               |
 //! | `produce.rs` | putting messages in: one commit a batch                              |
 //! | `consume.rs` | taking messages out                                                  |
+//! | `cells.rs`   | where messages stand that are being worked on                        |
 //! | `leases.rs`  | which messages are being worked on, by whom                          |
 //! | `bury.rs`    | what recovery does to a side whose lock the dead held                |
 //! | `inspect.rs` | what the crash tests ask                                             |
 #![allow(unsafe_code)] // Makes references to words of segments, from offsets.
 
 mod bury;
+mod cells;
 mod consume;
 mod control;
 #[cfg(feature = "internals")]
@@ -41,7 +43,7 @@ use crate::arena::{Arena, member};
 use crate::os::clock::{Deadline, now_ns};
 use crate::sync::raw::lock::{Held, RawLock};
 use control::Side;
-use record::Header;
+use record::{Header, WORD};
 
 /// A ring, as this process sees it.
 #[derive(Clone, Copy)]
@@ -120,7 +122,16 @@ impl Ring {
     #[inline]
     fn header(&self, offset: u64) -> Header {
         // ORDERING: Acquire pairs with the Release that committed the record.
-        Header::read(self.word(offset).load(std::sync::atomic::Ordering::Acquire))
+        match Header::read(self.word(offset).load(std::sync::atomic::Ordering::Acquire)) {
+            // Written by somebody who wrote where he must not.
+            Header::Go { to, .. } if !self.is_place(to) => Header::Nothing,
+            header => header,
+        }
+    }
+
+    /// Whether a record may lie there.
+    fn is_place(&self, offset: u64) -> bool {
+        offset.is_multiple_of(WORD) && self.arena.layout.span_of(offset).is_some()
     }
 
     /// Where records may lie in the segment around `offset`: from, to.

@@ -157,7 +157,8 @@ impl Ring {
     }
 }
 
-/// On x86 a locked instruction orders everything around it; elsewhere a fence does.
+/// Orders what was stored before a locked instruction (the release of a lock, or a sequentially consistent store)
+/// before what is looked at next. On x86 that instruction does; elsewhere a fence does.
 #[inline]
 pub(super) fn after_release() {
     #[cfg(not(target_arch = "x86_64"))]

@@ -1,0 +1,201 @@
+//! What can be asked of a pool: [`Pool::submit`], [`Pool::map`] and their kin.
+
+use super::error::{MapError, TaskError};
+use super::flow::Flow;
+use super::job::{Each, Spread};
+use super::map::{self, Imap, Progress};
+use super::pool::Pool;
+use super::task::Task;
+use super::ticket::Ticket;
+use crate::arena::encoding::Message;
+use crate::process::Entry;
+use crate::process::entry::assert_captures_nothing;
+
+impl Pool {
+    /// Gives the workers a task: to call `f` with these arguments. Does not wait for it.
+    ///
+    /// # Errors
+    /// [`TaskError`], when the arguments cannot be sent, or the pool takes no tasks any more.
+    pub fn submit<F, A>(&self, f: F, args: A) -> Result<Task<F::Output>, TaskError>
+    where
+        F: Entry<A, Output: Message>,
+        A: Message,
+    {
+        const { assert_captures_nothing::<F>() }
+        let _ = f;
+        Ticket::single::<Spread<F>, A>(&self.core, &args, self.terms()).map(Task::new)
+    }
+
+    /// Has a worker call `f` with these arguments, and waits for the result.
+    ///
+    /// # Errors
+    /// As [`submit`](Pool::submit) and [`Task::get`].
+    ///
+    /// ```
+    /// assert_eq!(procession::Pool::new(1)?.apply(|a: u8, b: u8| a + b, (1, 2))?, 3);
+    /// # Ok::<(), procession::Error>(())
+    /// ```
+    pub fn apply<F, A>(&self, f: F, args: A) -> Result<F::Output, TaskError>
+    where
+        F: Entry<A, Output: Message>,
+        A: Message,
+    {
+        self.submit(f, args)?.get()
+    }
+
+    /// Calls `f` with each item, and gives the results in order when all are there. If a task fails, the first
+    /// one in order is the error, and what is not begun never is.
+    ///
+    /// # Errors
+    /// [`MapError`] with the position of the item and what became of it.
+    ///
+    /// # Panics
+    /// If the iterator does; the pool can be used on.
+    pub fn map<F, I, R>(&self, f: F, items: I) -> Result<Vec<R>, MapError>
+    where
+        F: Fn(I::Item) -> R + Copy + Send + 'static,
+        I: IntoIterator<Item: Message>,
+        R: Message,
+    {
+        map::all(self.flow::<F, I, R>(f, items), |_| {})
+    }
+
+    /// As [`map`](Pool::map), but each item has a result of its own, and all are done.
+    ///
+    /// ```
+    /// let pool = procession::Pool::new(2)?;
+    /// let halves = pool.try_map(|n: u32| 100 / n, [1, 0, 2]);
+    /// assert_eq!((halves[0].clone()?, halves[2].clone()?), (100, 50));
+    /// assert!(halves[1].is_err());
+    /// # Ok::<(), procession::Error>(())
+    /// ```
+    pub fn try_map<F, I, R>(&self, f: F, items: I) -> Vec<Result<R, TaskError>>
+    where
+        F: Fn(I::Item) -> R + Copy + Send + 'static,
+        I: IntoIterator<Item: Message>,
+        R: Message,
+    {
+        map::each(self.flow::<F, I, R>(f, items))
+    }
+
+    /// As [`map`](Pool::map), for tuples of arguments.
+    ///
+    /// # Errors
+    /// As [`map`](Pool::map).
+    ///
+    /// # Panics
+    /// As [`map`](Pool::map).
+    ///
+    /// ```
+    /// let pool = procession::Pool::new(2)?;
+    /// assert_eq!(pool.starmap(|a: u32, b: u32| a * b, [(2, 3), (4, 5)])?, [6, 20]);
+    /// # Ok::<(), procession::Error>(())
+    /// ```
+    pub fn starmap<F, I>(&self, f: F, tuples: I) -> Result<Vec<F::Output>, MapError>
+    where
+        I: IntoIterator<Item: Message>,
+        F: Entry<I::Item, Output: Message>,
+    {
+        const { assert_captures_nothing::<F>() }
+        let _ = f;
+        let items = tuples.into_iter();
+        map::all(Flow::new::<Spread<F>>(&self.core, items, self.manner()), |_| {})
+    }
+
+    /// As [`map`](Pool::map), and `hook` is called here each time that some more items are done.
+    ///
+    /// # Errors
+    /// As [`map`](Pool::map).
+    ///
+    /// # Panics
+    /// As [`map`](Pool::map), and if `hook` does.
+    ///
+    /// ```
+    /// let pool = procession::Pool::new(2)?;
+    /// let mut last = 0;
+    /// pool.map_with_progress(|n: u32| n, 0..100, |progress| last = progress.done)?;
+    /// assert_eq!(last, 100);
+    /// # Ok::<(), procession::Error>(())
+    /// ```
+    pub fn map_with_progress<F, I, R>(
+        &self,
+        f: F,
+        items: I,
+        hook: impl FnMut(Progress),
+    ) -> Result<Vec<R>, MapError>
+    where
+        F: Fn(I::Item) -> R + Copy + Send + 'static,
+        I: IntoIterator<Item: Message>,
+        R: Message,
+    {
+        map::all(self.flow::<F, I, R>(f, items), hook)
+    }
+
+    /// As [`map`](Pool::map), without waiting for it: a thread of this process reads the items, hands them out and
+    /// gathers the results. The task fails as the first item that failed. Cancelling it stops it at the next chunk.
+    ///
+    /// # Errors
+    /// [`TaskError`], when the pool takes no tasks any more, or no thread can be had.
+    ///
+    /// # If a process dies
+    /// A worker: as in [`map`](Pool::map). The process that called this: the task fails with
+    /// [`TaskError::WorkerDied`], for that process worked on it.
+    ///
+    /// ```
+    /// let pool = procession::Pool::new(2)?;
+    /// let task = pool.submit_map(|n: u64| n * n, 0..1000)?;
+    /// assert_eq!(task.get()?[999], 998_001);
+    /// # Ok::<(), procession::Error>(())
+    /// ```
+    pub fn submit_map<F, I, R>(&self, f: F, items: I) -> Result<Task<Vec<R>>, TaskError>
+    where
+        F: Fn(I::Item) -> R + Copy + Send + 'static,
+        I: IntoIterator<Item: Message, IntoIter: Send + 'static>,
+        R: Message,
+    {
+        let ticket = Ticket::own(&self.core)?;
+        let mut flow = self.flow::<F, I, R>(f, items);
+        flow.belongs_to_a_task();
+        map::in_a_thread::<_, _, R>(ticket.clone(), flow)?;
+        Ok(Task::new(ticket))
+    }
+
+    /// The results of a map in order, as they come. Items are read when they are needed: a few for each worker
+    /// (see [`with_prefetch`](Pool::with_prefetch)); so there may be endlessly many.
+    ///
+    /// ```
+    /// let pool = procession::Pool::new(2)?;
+    /// let first = pool.imap(|n: u64| n * n, 0..).take(3).collect::<Result<Vec<_>, _>>()?;
+    /// assert_eq!(first, [0, 1, 4]);
+    /// # Ok::<(), procession::Error>(())
+    /// ```
+    pub fn imap<F, I, R>(&self, f: F, items: I) -> Imap<I::IntoIter, R>
+    where
+        F: Fn(I::Item) -> R + Copy + Send + 'static,
+        I: IntoIterator<Item: Message>,
+        R: Message,
+    {
+        Imap::new(self, self.flow::<F, I, R>(f, items), true)
+    }
+
+    /// As [`imap`](Pool::imap), in the order in which they are done.
+    pub fn imap_unordered<F, I, R>(&self, f: F, items: I) -> Imap<I::IntoIter, R>
+    where
+        F: Fn(I::Item) -> R + Copy + Send + 'static,
+        I: IntoIterator<Item: Message>,
+        R: Message,
+    {
+        Imap::new(self, self.flow::<F, I, R>(f, items), false)
+    }
+
+    fn flow<F, I, R>(&self, f: F, items: I) -> Flow<I::IntoIter>
+    where
+        F: Fn(I::Item) -> R + Copy + Send + 'static,
+        I: IntoIterator<Item: Message>,
+        R: Message,
+    {
+        const { assert_captures_nothing::<F>() }
+        let _ = f;
+        Flow::new::<Each<F, R>>(&self.core, items.into_iter(), self.manner())
+    }
+}

@@ -1,0 +1,139 @@
+//! The jobs of a pool: what the user's functions are called with, and the constants that name them.
+
+use std::panic::{self, AssertUnwindSafe};
+
+use super::run;
+use crate::Result;
+use crate::arena::encoding::Message;
+use crate::arena::{Arena, payload};
+use crate::process::Entry;
+use crate::process::entry::function;
+use crate::supervisor::entrypoint::{self, EntryPoint, Returned};
+
+/// What is done with an item.
+pub(super) trait Job<T>: 'static {
+    type Out: Message;
+    fn run(item: T) -> Self::Out;
+}
+
+/// The function is called with the item.
+pub(super) struct Each<F, R>(std::marker::PhantomData<(F, fn() -> R)>);
+
+impl<T, R: Message, F: Fn(T) -> R + 'static> Job<T> for Each<F, R> {
+    type Out = R;
+
+    #[inline]
+    fn run(item: T) -> R {
+        function::<F>()(item)
+    }
+}
+
+/// The function is called with the item's parts.
+pub(super) struct Spread<F>(std::marker::PhantomData<F>);
+
+impl<T, F: Entry<T, Output: Message>> Job<T> for Spread<F> {
+    type Out = F::Output;
+
+    #[inline]
+    fn run(item: T) -> F::Output {
+        function::<F>().call(item)
+    }
+}
+
+/// The constants that stand for one job in the executable. What they run takes the offset of a cell.
+pub(super) struct Points<J, T>(std::marker::PhantomData<(J, T)>);
+
+impl<J: Job<T>, T: Message> Points<J, T> {
+    const SINGLE: EntryPoint = EntryPoint::new(run::single::<J, T>, std::any::type_name::<(&str, J, T)>);
+    const CHUNK: EntryPoint = EntryPoint::new(run::chunk::<J, T>, std::any::type_name::<(&[u8], J, T)>);
+
+    /// The name of the function that does the job for one item.
+    #[inline]
+    pub(super) fn single() -> (u64, u64) {
+        name_of(const { &Self::SINGLE })
+    }
+
+    /// The name of the function that does the job for many items.
+    #[inline]
+    pub(super) fn chunk() -> (u64, u64) {
+        name_of(const { &Self::CHUNK })
+    }
+}
+
+/// An entry and its name.
+type Named = (&'static EntryPoint, (u64, u64));
+
+thread_local! {
+    /// The last function that was named or found here: to hash the name of its type takes longer than to run it.
+    static LAST: std::cell::Cell<Option<Named>> = const { std::cell::Cell::new(None) };
+}
+
+#[inline]
+fn name_of(point: &'static EntryPoint) -> (u64, u64) {
+    match LAST.get() {
+        Some((last, name)) if std::ptr::eq(last, point) => name,
+        _ => {
+            let name = point.name();
+            LAST.set(Some((point, name)));
+            name
+        }
+    }
+}
+
+pub(super) fn resolve(name: (u64, u64)) -> Result<&'static EntryPoint> {
+    match LAST.get() {
+        Some((point, last)) if last == name => Ok(point),
+        _ => {
+            let point = entrypoint::resolve(name.0, name.1)?;
+            LAST.set(Some((point, name)));
+            Ok(point)
+        }
+    }
+}
+
+/// What an initializer may return.
+pub trait Initialized {
+    #[doc(hidden)]
+    fn outcome(self) -> Result<(), String>;
+}
+
+impl Initialized for () {
+    fn outcome(self) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+impl<E: std::fmt::Display> Initialized for Result<(), E> {
+    fn outcome(self) -> Result<(), String> {
+        self.map_err(|e| e.to_string())
+    }
+}
+
+/// The constant that stands for an initializer.
+pub(super) struct InitPoint<F, A>(std::marker::PhantomData<(F, A)>);
+
+impl<F: Entry<A, Output: Initialized>, A: Message> InitPoint<F, A> {
+    const POINT: EntryPoint = EntryPoint::new(initialize::<F, A>, std::any::type_name::<(u8, F, A)>);
+
+    pub(super) fn name() -> (u64, u64) {
+        const { &Self::POINT }.name()
+    }
+}
+
+/// Calls an initializer. Its arguments stay, for the next worker.
+fn initialize<F: Entry<A, Output: Initialized>, A: Message>(
+    arena: &'static Arena,
+    args: u64,
+) -> Result<Returned> {
+    let args = payload::unpack::<A>(arena, args)?;
+    let called = panic::catch_unwind(AssertUnwindSafe(|| function::<F>().call(args).outcome()));
+    Ok(match called {
+        Ok(Ok(())) => Returned::Value(0),
+        Ok(Err(why)) => Returned::Err(payload::pack(&why)?),
+        Err(panic) => {
+            let said = panic.downcast_ref::<&str>().map(|s| (*s).to_owned());
+            let said = said.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
+            Returned::Err(payload::pack(&format!("it panicked: {said}"))?)
+        }
+    })
+}

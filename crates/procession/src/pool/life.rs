@@ -1,0 +1,172 @@
+//! How a pool is doing, grows, shrinks and ends.
+
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use super::cell::{CONDEMNED, DONE, NEW, QUEUED, RETURNED, RUNNING, TAKEN};
+use super::control::phase;
+use super::pool::Pool;
+use super::{builder, worker};
+use crate::arena::member;
+use crate::os::clock::Deadline;
+use crate::queue::ring::Refusal;
+use crate::queue::{JoinError, waiting};
+use crate::sync::raw::event;
+use crate::{Error, Result};
+
+/// How a pool is doing. A snapshot.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Stats {
+    /// How many workers there should be.
+    pub workers: usize,
+    /// The workers' process ids, of those that are ready for tasks.
+    pub pids: Vec<i32>,
+    /// Tasks, or chunks of maps, that nobody has begun.
+    pub waiting: usize,
+    /// Those that are being done.
+    pub running: usize,
+    /// Those that are done, one way or another.
+    pub done: u64,
+    /// How many workers were started.
+    pub started: u64,
+    /// How many workers have died.
+    pub deaths: u64,
+    /// How many tasks were killed because they took too long.
+    pub timeouts: u64,
+}
+
+impl Pool {
+    /// Has more workers, or fewer: those that are too many leave after their task.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] for zero workers, or too many.
+    ///
+    /// ```
+    /// let pool = procession::Pool::new(1)?;
+    /// pool.resize(3)?;
+    /// assert_eq!(pool.stats().workers, 3);
+    /// # Ok::<(), procession::Error>(())
+    /// ```
+    pub fn resize(&self, workers: usize) -> Result<()> {
+        member::arena()?;
+        builder::check_workers(workers)?;
+        self.core.control.wanted.store(workers as u32, Ordering::SeqCst);
+        self.core.tell_keeper();
+        event::notify(&self.core.ring.control().filled.word, i32::MAX);
+        Ok(())
+    }
+
+    /// How it is doing. (A plain fork of a member of the family sees nothing.)
+    pub fn stats(&self) -> Stats {
+        let mut stats = Stats::default();
+        if member::is_forked() {
+            return stats;
+        }
+        let control = self.core.control;
+        let count = |word: &std::sync::atomic::AtomicU32| u64::from(word.load(Ordering::Relaxed));
+        stats.workers = control.wanted.load(Ordering::Relaxed) as usize;
+        stats.started = count(&control.started);
+        stats.deaths = count(&control.deaths);
+        stats.timeouts = count(&control.timeouts);
+        stats.pids =
+            control.ready.iter().map(|pid| pid.load(Ordering::SeqCst)).filter(|&pid| pid != 0).collect();
+        for (_, cell) in control.cells(self.core.arena) {
+            let state = cell.state();
+            stats.done += u64::from(state.generation());
+            match state.phase() {
+                NEW | QUEUED | RETURNED => stats.waiting += 1,
+                TAKEN | RUNNING | CONDEMNED => stats.running += 1,
+                DONE => stats.done += 1,
+                _ => {}
+            }
+        }
+        stats
+    }
+
+    /// Takes no more tasks; those that are there are done. Then the workers leave.
+    ///
+    /// ```
+    /// use procession::pool::{Pool, TaskError};
+    /// let pool = Pool::new(1)?;
+    /// let last = pool.submit(|| 1, ())?;
+    /// pool.close()?;
+    /// assert_eq!(pool.submit(|| 2, ()).unwrap_err(), TaskError::Closed);
+    /// pool.join()?;
+    /// assert_eq!(last.get()?, 1);
+    /// # Ok::<(), procession::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// In a plain fork of a member of the family.
+    pub fn close(&self) -> Result<()> {
+        member::arena()?;
+        self.core.advance(phase::CLOSED);
+        Ok(())
+    }
+
+    /// Ends the pool now: kills its workers, and fails the tasks that are not done with
+    /// [`TaskError::Terminated`](super::TaskError::Terminated). [`join`](Pool::join) waits until that has happened.
+    ///
+    /// # Errors
+    /// In a plain fork of a member of the family.
+    pub fn terminate(&self) -> Result<()> {
+        member::arena()?;
+        self.core.advance(phase::TERMINATED);
+        Ok(())
+    }
+
+    /// Waits until a closed or terminated pool has no workers any more.
+    ///
+    /// # Errors
+    /// [`JoinError::Unusable`] when it is not closed, and in its own workers: both would wait for ever.
+    pub fn join(&self) -> Result<(), JoinError> {
+        self.wait(Deadline::NEVER)
+    }
+
+    /// Whether a closed or terminated pool has no workers any more.
+    ///
+    /// # Errors
+    /// [`JoinError::NotDone`] when it has; otherwise as [`join`](Pool::join).
+    pub fn try_join(&self) -> Result<(), JoinError> {
+        self.wait(Deadline::after(Duration::ZERO))
+    }
+
+    /// As [`join`](Pool::join), but at most `timeout`.
+    ///
+    /// # Errors
+    /// [`JoinError::NotDone`] when the time was up; otherwise as [`join`](Pool::join).
+    pub fn join_timeout(&self, timeout: Duration) -> Result<(), JoinError> {
+        self.wait(Deadline::after(timeout))
+    }
+
+    /// As [`join`](Pool::join), but at most until `deadline`.
+    ///
+    /// # Errors
+    /// As [`join_timeout`](Pool::join_timeout).
+    pub fn join_deadline(&self, deadline: Instant) -> Result<(), JoinError> {
+        self.wait(Deadline::at(deadline))
+    }
+
+    fn wait(&self, deadline: Deadline) -> Result<(), JoinError> {
+        let (core, control) = (&self.core, self.core.control);
+        let unusable = |why: &str| Err(JoinError::Unusable(why.into()));
+        if member::is_forked() {
+            return Err(JoinError::Unusable(Error::Forked.to_string()));
+        }
+        if core.phase() == phase::OPEN {
+            return unusable("the pool is open: close or terminate it first, or this would wait for ever");
+        }
+        if worker::works_for(core) {
+            return unusable("a worker that waits for the end of its own pool would wait for ever");
+        }
+        let over = || if control.over.load(Ordering::SeqCst) == 1 { Ok(()) } else { Err(Refusal::Empty) };
+        match waiting::wait(core.arena, &control.ended.word, deadline, || 0, || over().is_ok(), over) {
+            Ok(()) => Ok(()),
+            Err(Refusal::Unusable(error)) => Err(JoinError::Unusable(error.to_string())),
+            Err(_) => Err(JoinError::NotDone),
+        }
+    }
+}
