@@ -117,12 +117,14 @@ pub(crate) fn allocate_until(arena: &Arena, slot: u32, bytes: u64, deadline: Dea
 fn allocate_patiently(arena: &Arena, slot: u32, bytes: u64, deadline: Deadline) -> Result<u64> {
     let hopeless = bytes > u64::from(arena.layout.spans) * SPAN;
     let until = deadline.min_ns(now_ns() + PATIENCE_NS);
+    let mut collected = false;
     loop {
         let ended = arena.header().ended.load(Ordering::Acquire);
         if let Some(at) = find(arena, slot, bytes) {
             return Ok(at);
         }
-        if collect::alone_if_wanted(arena) {
+        if !collected && collect::alone_if_wanted(arena) {
+            collected = true;
             continue;
         }
         if hopeless || until.passed() || arena.header().supervisor_pid.load(Ordering::Relaxed) == 0 {
