@@ -34,10 +34,10 @@
 //! # If a process dies
 //!
 //! However it dies: [`Process::join`] says how; a [`Lock`] it held is free again, and says so to the
-//! next one; the memory, handles and child processes it had are given back. If the **supervisor**
-//! is killed, the kernel kills its children, waits return [`Error::FamilyLost`] or
-//! [`Failure::FamilyLost`], and the next spawn starts afresh. If **main** is killed, the whole family
-//! ends, and nothing is left behind anywhere.
+//! next one; whoever waits for it at a [`Barrier`] is told; the memory, handles and child processes it had
+//! are given back. If the **supervisor** is killed, the kernel kills its children, waits return
+//! [`Error::FamilyLost`] or [`Failure::FamilyLost`], and the next spawn starts afresh. If **main** is
+//! killed, the whole family ends, and nothing is left behind anywhere.
 //!
 //! # The end of the program
 //!

@@ -129,6 +129,7 @@ fn a_killed_waiter_does_not_hold_up_who_notifies() {
     let sleepers: Vec<_> =
         (0..4).map(|_| Process::spawn(sleep_in, (room.clone(), condvar.clone())).unwrap()).collect();
     all_sleep(&room, 4);
+    until("all sleep", || format!("{condvar:?}").contains("waiters: 4"));
     for dead in &sleepers[..2] {
         dead.kill().unwrap();
         dead.join().unwrap_err();

@@ -248,6 +248,33 @@ fn a_lock_is_read_and_written() {
     });
 }
 
+/// Every cell is taken, and the victim adds a block of them.
+#[test]
+fn more_read_than_there_are_cells() {
+    isolated!({
+        let _dog = watched();
+        arena();
+        let lock = leaked(RwLock::new([0u64; 2]));
+        let all = Cell::new(Some((0..512).map(|_| lock.read().unwrap()).collect::<Vec<_>>()));
+        open([VICTIM]);
+        let victim = |gate: &Gate| {
+            internals::become_member(VICTIM);
+            support::own_a_span();
+            gate.begin();
+            drop(lock.read().unwrap());
+            gate.end();
+        };
+        let report = crash().max_steps(20_000_000).run(victim, |point| {
+            internals::recover(VICTIM);
+            let more = lock.try_read().map_err(|e| format!("one more: {e}"))?;
+            drop((more, all.take())); // in this copy
+            is_whole(lock, point.victim_pid)?;
+            nothing_in(VICTIM)
+        });
+        assert_finished(&report);
+    });
+}
+
 #[test]
 fn a_dead_reader_that_stays_is_found() {
     isolated!({
@@ -414,7 +441,7 @@ fn who_arrives_late_takes_nobodys_place() {
             Err(WaitError::Broken(Broken::Reset)) => diary.write(place, 2),
             Err(other) => panic!("{other}"),
         };
-        for steps in (0..).step_by(if cfg!(debug_assertions) { 9 } else { 2 }) {
+        for steps in (0..).step_by(if cfg!(debug_assertions) { 20 } else { 3 }) {
             let barrier = leaked(Barrier::new(2));
             open([VICTIM, OTHER]);
             let mut parked = false;
@@ -422,6 +449,7 @@ fn who_arrives_late_takes_nobodys_place() {
                 |gate: &Gate| {
                     internals::become_member(VICTIM);
                     internals::hold(barrier);
+                    drop(procession::Lock::new()); // so that it has a record
                     gate.begin();
                     met(barrier, 0);
                     gate.end();

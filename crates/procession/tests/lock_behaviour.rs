@@ -53,6 +53,7 @@ fn a_held_lock_is_refused_to_those_who_do_not_wait() {
     let (lock, board) = (Lock::new().unwrap(), Board::new());
     let p = holder("holder", &lock, &board);
     let soon = Duration::from_millis(20);
+    assert!(lock.is_locked());
     assert_eq!(refusal(lock.try_lock()), LockError::WouldBlock);
     assert_eq!(refusal(lock.lock_timeout(soon)), LockError::TimedOut);
     assert_eq!(refusal(lock.lock_timeout(Duration::ZERO)), LockError::TimedOut);
@@ -63,7 +64,7 @@ fn a_held_lock_is_refused_to_those_who_do_not_wait() {
     post(&board.path(), "release", "");
     assert!(lock.lock_timeout(Duration::MAX).is_ok());
     p.join().unwrap();
-    assert!(lock.try_lock().is_ok());
+    assert!(!lock.is_locked() && lock.try_lock().is_ok());
     assert!(lock.lock_deadline(before).is_ok(), "a free lock is taken also when time is up");
     assert!(lock.lock_timeout(Duration::ZERO).is_ok());
 }

@@ -28,9 +28,11 @@ fn it_is_taken_three_times_and_free_after_three_releases() {
         ];
         for (released, which) in order.into_iter().enumerate() {
             assert_eq!(free_elsewhere(&lock), Err(LockError::WouldBlock), "{released} of 3 released");
+            assert!(lock.is_locked() && format!("{lock:?}").contains(&format!("times: {}", 3 - released)));
             guards[which] = None;
         }
         assert_eq!(free_elsewhere(&lock), Ok(()));
+        assert!(!lock.is_locked() && !format!("{lock:?}").contains("times"));
     }
     let held = lock.lock().unwrap();
     assert!(format!("{lock:?}").contains("main (pid"), "{lock:?}");

@@ -170,7 +170,7 @@ fn a_killed_waiter_is_not_noticed() {
     };
     let waiters: Vec<_> =
         (0..3).map(|_| Process::spawn(wait, (one.clone(), board.path())).unwrap()).collect();
-    until("all wait", || board.names().len() == 3);
+    until("all wait", || board.names().len() == 3 && format!("{one:?}").contains("waiters: 3"));
     waiters[0].kill().unwrap();
     waiters[0].join().unwrap_err();
     drop(held);

@@ -71,7 +71,7 @@ fn a_held_mutex_is_refused_in_every_form() {
     let _dog = watched();
     let mutex = Mutex::new(1i16).unwrap();
     let held = mutex.lock().unwrap();
-    assert!(format!("{held:?} {mutex:?}").contains("main (pid"));
+    assert!(format!("{held:?} {mutex:?}").contains("main (pid") && mutex.is_locked());
     let other = mutex.clone();
     let refusals = thread::spawn(move || {
         let now = std::time::Instant::now();

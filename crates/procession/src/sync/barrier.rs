@@ -83,7 +83,8 @@ unsafe impl Body for BarrierBody {
 /// the barrier is **broken**: everyone who waits, and everyone who comes, gets [`WaitError::Broken`] with
 /// its process id, until somebody calls [`reset`](Barrier::reset). So nobody waits for the dead. A panic that
 /// unwinds through a handle breaks it too. So give a handle only to who takes part. A process that returns,
-/// be it an `Err`, has let its handles go and breaks nothing.
+/// be it an `Err`, has let its handles go and breaks nothing. One that dies with the handle still in its
+/// arguments, or in a message that it has just taken, counts as well.
 ///
 /// With [`shrink`](BarrierBuilder::shrink) the barrier goes on instead without the parties of the dead: its
 /// threads that took part in this round or the last one, at least one.
@@ -120,7 +121,8 @@ pub struct BarrierWaitResult {
 }
 
 impl BarrierWaitResult {
-    /// A number below the number of parties, for each of them another one.
+    /// A number below the number of parties that the barrier was made with, for each of those who meet another
+    /// one.
     ///
     /// ```
     /// assert_eq!(procession::sync::Barrier::new(1)?.wait()?.index(), 0);

@@ -12,7 +12,7 @@ use super::mutex::MutexGuard;
 use super::raw::event;
 use super::raw::park::Wait;
 use super::taking;
-use super::wait::travels;
+use super::wait::{travels, waiters};
 use crate::Result;
 use crate::arena::handle::Handle;
 use crate::arena::member;
@@ -346,8 +346,9 @@ impl Condvar {
 }
 
 impl fmt::Debug for Condvar {
+    /// Tells how many wait; a snapshot.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Condvar").finish_non_exhaustive()
+        f.debug_struct("Condvar").field("waiters", &waiters(self.events())).finish_non_exhaustive()
     }
 }
 

@@ -203,8 +203,11 @@ impl Event {
 }
 
 impl fmt::Debug for Event {
+    /// Tells whether it is set, and how many wait; a snapshot.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Event").field("set", &self.is_set()).finish_non_exhaustive()
+        let mut out = f.debug_struct("Event");
+        out.field("set", &self.is_set()).field("waiters", &wait::waiters(&self.body().events));
+        out.finish_non_exhaustive()
     }
 }
 

@@ -8,6 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::body::LockBody;
 use super::error::LockError;
 use super::guard::LockGuard;
+use super::raw::word;
 use super::taking;
 use crate::Result;
 use crate::arena::handle::Handle;
@@ -113,6 +114,20 @@ impl Lock {
             Ok(grip) => Ok(LockGuard::new(body, grip)),
             Err(error) => Err(*error),
         }
+    }
+
+    /// Whether anybody holds it. A snapshot: it may be otherwise when this returns.
+    ///
+    /// ```
+    /// let lock = procession::Lock::new()?;
+    /// let held = lock.lock()?;
+    /// assert!(lock.is_locked());
+    /// drop(held);
+    /// assert!(!lock.is_locked());
+    /// # Ok::<(), procession::Error>(())
+    /// ```
+    pub fn is_locked(&self) -> bool {
+        word::owner(self.body().raw.load()) != 0
     }
 
     /// Takes the lock if it is free.

@@ -11,6 +11,7 @@ use super::body::{LockBody, MutexBody};
 use super::error::LockError;
 use super::forms::{guard_news, lock_forms};
 use super::grip::Grip;
+use super::raw::word;
 use super::taking;
 use super::wait::travels;
 use crate::arena::handle::Handle;
@@ -164,6 +165,17 @@ impl<T: Plain> Mutex<T> {
             Ok(grip) => Ok(MutexGuard { mutex: self, grip, _here: PhantomData }),
             Err(error) => Err(*error),
         }
+    }
+
+    /// Whether anybody holds it. A snapshot.
+    ///
+    /// ```
+    /// let stock = procession::sync::Mutex::new(100u32)?;
+    /// assert!(!stock.is_locked());
+    /// # Ok::<(), procession::Error>(())
+    /// ```
+    pub fn is_locked(&self) -> bool {
+        word::owner(self.body().raw.load()) != 0
     }
 
     lock_forms! {

@@ -12,7 +12,8 @@
 //! | a thread | it reads          | it → 0; its death → 0                         |
 //!
 //! A thread begins in a line of its own. When all are full, a block with room for every thread of the family
-//! is added.
+//! is added. Of that block, who writes looks only at as many cells as ever were in use: that is counted in line
+//! 0, and before a cell is taken.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -48,6 +49,13 @@ pub(super) struct Cells {
     place: &'static AtomicU64,
     index: u32,
     more: OnceLock<&'static [AtomicU32]>,
+}
+
+/// In line 0: how many cells of the further block were ever in use.
+const USED: usize = 1;
+
+fn used(first: &[AtomicU32], further: &[AtomicU32]) -> usize {
+    (first[USED].load(Ordering::SeqCst) as usize).min(further.len())
 }
 
 /// Makes the first block.
@@ -91,6 +99,22 @@ impl Cells {
         from.iter().chain(before).chain(self.further())
     }
 
+    /// Every cell that was ever in use.
+    fn used(&self) -> impl Iterator<Item = &'static AtomicU32> {
+        let further = self.further();
+        self.first[A_LINE as usize..].iter().chain(&further[..used(self.first, further)])
+    }
+
+    /// Counts a cell of the further block as used, before it is.
+    fn count_used(&self, cell: &'static AtomicU32) {
+        // ORDERING: SeqCst, before the cell is taken, and that before the look for a writer, who looks at the
+        // cells after it has taken the lock. If it does not see this, we see it.
+        let place = self.further().element_offset(cell);
+        if let Some(place) = place.filter(|&place| place >= used(self.first, self.further())) {
+            self.first[USED].fetch_max(place as u32 + 1, Ordering::SeqCst);
+        }
+    }
+
     /// The cells of the further block, which anyone may have added since this handle was made.
     fn further(&self) -> &'static [AtomicU32] {
         if let Some(cells) = self.more.get() {
@@ -108,6 +132,7 @@ impl Cells {
         let arena = member::arena()?;
         for cell in self.all(me).filter(|cell| cell.load(Ordering::Relaxed) == 0) {
             let held = thread::with_me(|me| me.note(arena.offset_of(cell.as_ptr())))??;
+            self.count_used(cell);
             // ORDERING, CRASH: as in `RwLock::enter`.
             if cell.compare_exchange(0, me, Ordering::SeqCst, Ordering::Relaxed).is_ok() {
                 return Ok(Some((cell, held)));
@@ -119,12 +144,12 @@ impl Cells {
 
     /// Whether nobody reads.
     pub(super) fn all_empty(&self) -> bool {
-        self.all(0).all(|cell| cell.load(Ordering::SeqCst) == 0)
+        self.used().all(|cell| cell.load(Ordering::SeqCst) == 0)
     }
 
     /// Whether this thread reads.
     pub(super) fn names(&self, me: u32) -> bool {
-        self.all(0).any(|cell| cell.load(Ordering::SeqCst) == me)
+        self.used().any(|cell| cell.load(Ordering::SeqCst) == me)
     }
 
     /// Waits until nobody reads. False when the time was up before.
@@ -189,6 +214,9 @@ pub(super) fn of_events(arena: &Arena, object: &Object, index: u32, offset: u64)
         return vec![];
     }
     let more = find(arena, object, index, MORE).unwrap_or_default();
-    let ids = first[A_LINE as usize..].iter().chain(more).map(|cell| cell.load(Ordering::SeqCst));
+    let ids = first[A_LINE as usize..]
+        .iter()
+        .chain(&more[..used(first, more)])
+        .map(|cell| cell.load(Ordering::SeqCst));
     ids.filter_map(|id| id.checked_sub(1)).filter(|&id| arena.slot_of_record(id).is_some()).collect()
 }

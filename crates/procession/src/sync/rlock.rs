@@ -133,6 +133,19 @@ impl RLock {
         }
     }
 
+    /// Whether anybody holds it. A snapshot.
+    ///
+    /// ```
+    /// let lock = procession::sync::RLock::new()?;
+    /// let held = lock.lock()?;
+    /// assert!(lock.is_locked());
+    /// # drop(held);
+    /// # Ok::<(), procession::Error>(())
+    /// ```
+    pub fn is_locked(&self) -> bool {
+        word::owner(self.body().raw.load()) != 0
+    }
+
     lock_forms! {
         RLockGuard<'_>, "the lock", "procession::sync::RLock::new()",
         [lock, try_lock, lock_timeout, lock_deadline],
@@ -195,8 +208,13 @@ impl Drop for RLockGuard<'_> {
     }
 }
 
+/// How often a lock is held, if it is.
+pub(super) fn times(body: &LockBody) -> u32 {
+    (body.extra.load(Ordering::Relaxed) & !MARK_LATER) + 1
+}
+
 impl fmt::Debug for RLock {
-    /// Tells the holder's process and how many wait; a snapshot.
+    /// Tells the holder's process, how often it holds the lock, and how many wait; a snapshot.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         taking::describe(f, "RLock", self.handle.object())
     }

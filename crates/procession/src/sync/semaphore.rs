@@ -9,7 +9,7 @@ use super::permits::{self, ABSENT, FREE, RESERVED};
 use super::raw::event::{self, notify};
 use super::raw::lock::RawLock;
 use super::raw::park::Wait;
-use super::wait::{WaitError, travels};
+use super::wait::{WaitError, travels, waiters};
 use crate::arena::handle::Handle;
 use crate::arena::objects::{Body, Kind};
 use crate::arena::storage::{self, LINE};
@@ -462,9 +462,11 @@ impl Clone for Semaphore {
 }
 
 impl fmt::Debug for Semaphore {
+    /// Tells how many permits are free, and how many wait for one; a snapshot.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut out = f.debug_struct("Semaphore");
-        out.field("available", &self.available_permits()).finish_non_exhaustive()
+        out.field("available", &self.available_permits()).field("waiters", &waiters(&self.body().events));
+        out.finish_non_exhaustive()
     }
 }
 

@@ -8,8 +8,9 @@ use super::error::{DeadlockMember, LockError, OwnerDied};
 use super::grip::{self, Grip};
 use super::raw::lock::RawLock;
 use super::raw::word::{self, MARK, Outcome};
+use super::rlock;
 use crate::arena::member;
-use crate::arena::objects::Object;
+use crate::arena::objects::{Kind, Object};
 use crate::arena::thread::with_me;
 use crate::os::clock::Deadline;
 use crate::os::process;
@@ -106,7 +107,10 @@ fn release_slowly(body: &'static LockBody, grip: &mut Grip) {
 /// For `Debug`: name, holder and how many wait; a snapshot.
 pub(crate) fn describe(f: &mut fmt::Formatter<'_>, kind: &str, object: &'static Object) -> fmt::Result {
     match body::of(object).filter(|_| member::mapped().is_some()) {
-        Some(body) => describe_with(f, kind, &object.name(), &body.raw, || Some(body.read_mark().1)),
+        Some(body) => {
+            let times = (object.kind() == Some(Kind::RLock)).then(|| rlock::times(body));
+            describe_with(f, kind, &object.name(), &body.raw, times, || Some(body.read_mark().1))
+        }
         None => f.debug_struct(kind).finish_non_exhaustive(),
     }
 }
@@ -118,7 +122,7 @@ pub(crate) fn describe_raw(
     name: &str,
     lock: &'static RawLock,
 ) -> fmt::Result {
-    describe_with(f, kind, name, lock, || None)
+    describe_with(f, kind, name, lock, None, || None)
 }
 
 fn describe_with(
@@ -126,6 +130,7 @@ fn describe_with(
     kind: &str,
     name: &str,
     lock: &'static RawLock,
+    times: Option<u32>,
     marked_by: impl Fn() -> Option<OwnerDied>,
 ) -> fmt::Result {
     let mut out = f.debug_struct(kind);
@@ -140,6 +145,9 @@ fn describe_with(
             out.field("holder", &arena.describe_process(slot))
         }
     };
+    if let Some(times) = times.filter(|_| word::owner(now) != 0) {
+        out.field("times", &times);
+    }
     let offset = arena.offset_of(&raw const *lock);
     let waits = |id: &u32| arena.record(*id).waits_for.load(Ordering::Relaxed) == offset;
     out.field("waiters", &arena.records_in_use().filter(waits).count()).finish()

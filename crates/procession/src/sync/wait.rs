@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicU32;
 use serde::{Deserialize, Serialize};
 
 use super::raw::event;
-use super::raw::park::Wait;
+use super::raw::park::{self, Wait};
 use crate::arena::member;
 use crate::arena::thread::{Me, with_me};
 use crate::os::clock::Deadline;
@@ -129,6 +129,11 @@ pub(super) fn until<T>(
         wait.sleep(events, ticket, deadline);
     };
     with_me(wait).map_err(|e| WaitError::unusable(&e))?
+}
+
+/// How many threads sleep on this event count; for `Debug`.
+pub(super) fn waiters(events: &AtomicU32) -> usize {
+    member::mapped().map_or(0, |arena| park::sleepers_on(arena, events))
 }
 
 /// The traits of a handle that travels: `Clone` by its own fields, and through serde.
