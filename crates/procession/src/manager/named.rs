@@ -105,7 +105,7 @@ impl Named<'_> {
     /// ```
     /// let manager = procession::Manager::new()?;
     /// let made = manager.named("the queue").queue(3)?;
-    /// let same = manager.named("the queue").queue(3)?;
+    /// let same = manager.named("the queue").queue::<u8>(3)?;
     /// made.put(1u8)?;
     /// assert_eq!(same.get()?, 1);
     /// # manager.remove("the queue")?;
@@ -123,7 +123,7 @@ impl Named<'_> {
     /// ```
     /// let manager = procession::Manager::new()?;
     /// let made = manager.named("the joinable_queue").joinable_queue(3)?;
-    /// let same = manager.named("the joinable_queue").joinable_queue(3)?;
+    /// let same = manager.named("the joinable_queue").joinable_queue::<u8>(3)?;
     /// made.put(1u8)?;
     /// same.get()?.done()?;
     /// # manager.remove("the joinable_queue")?;
