@@ -48,8 +48,8 @@ pub fn wait_until_parked(pid: i32) {
 /// Steps a victim from `Gate::begin` to the first instruction after which `stop` is true, and leaves it
 /// stopped there, under ptrace of this thread: [`Child::kill`] kills it exactly there.
 ///
-/// `stop` runs in the tester and looks at the real shared memory: after each instruction that may have changed
-/// it. The closure's captures are forgotten here, as by [`Child::spawn`].
+/// `stop` runs in the tester and looks at the real shared memory. The closure's captures are forgotten
+/// here, as by [`Child::spawn`].
 ///
 /// # Panics
 /// When the victim ends, or sleeps, before `stop` was true.
@@ -60,13 +60,11 @@ pub fn run_until(victim: impl FnOnce(&Gate), mut stop: impl FnMut(&Point) -> boo
     mem::forget(victim);
     let mut tracee = launched.unwrap_or_else(|(_, why)| panic!("the victim {why}"));
     let mut point = Point { step: 0, victim_pid: tracee.pid(), parked: false, finished: false };
-    let mut changed = true;
-    while !(changed && stop(&point)) {
+    while !stop(&point) {
         assert!(!point.parked, "the victim sleeps at step {}, before it should be stopped", point.step);
         assert!(!point.finished, "the victim finished and was never where it should be stopped");
         assert!(point.step < MAX_STEPS, "more than {MAX_STEPS} steps");
         assert!(!tracee.panicked(), "the victim {}", tracee.text());
-        changed = tracee.next_insn().may_store();
         tracee.step();
         match tracee.settle() {
             Stop::Stepped => point.step += 1,
@@ -75,7 +73,6 @@ pub fn run_until(victim: impl FnOnce(&Gate), mut stop: impl FnMut(&Point) -> boo
             Stop::Stuck => panic!("the victim does not leave a system call"),
         }
         point.finished = tracee.ended();
-        changed |= point.parked || point.finished;
     }
     tracee.into_child()
 }
