@@ -349,6 +349,16 @@ pub fn reserve(bytes: u64) -> Result<u64> {
     heap::allocate(arena(), member::slot(), bytes)
 }
 
+/// Writes over the memory of a block if it is free, as whoever takes it next may do.
+pub fn write_over(block: u64) {
+    let arena = arena();
+    if blocks::owner(arena, block) == Tag::FREE
+        && let Some((at, bytes)) = blocks::around(arena, block)
+    {
+        arena.write(at, &vec![0xff; bytes as usize]);
+    }
+}
+
 /// Frees a block of this process.
 pub fn free(block: u64) {
     blocks::free(arena(), member::slot(), block, Tag::process(member::slot()));

@@ -77,9 +77,9 @@ pub enum Rule {
 
 #[cfg(feature = "internals")]
 mod switch {
-    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::sync::atomic::{AtomicU64, Ordering};
 
-    static BROKEN: AtomicU32 = AtomicU32::new(0);
+    static BROKEN: AtomicU64 = AtomicU64::new(0);
 
     /// Breaks a rule in this process and its later forks.
     pub fn break_rule(rule: super::Rule) {

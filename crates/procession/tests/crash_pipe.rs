@@ -210,7 +210,7 @@ fn the_end_is_told_in_no_memory_of_others() {
             collect();
             for block in blocks {
                 let bytes: Vec<u8> = internals::unpack(block).map_err(|e| e.to_string())?;
-                ensure!(bytes.iter().all(|&byte| byte == 0), "a block of {} bytes is damaged", bytes.len());
+                ensure!(bytes == vec![0; bytes.len()], "a block of {} bytes is damaged", bytes.len());
                 internals::free(block);
             }
             support::nothing_in(VICTIM)?;

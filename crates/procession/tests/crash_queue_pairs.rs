@@ -4,7 +4,7 @@
 mod support;
 
 use procession::Queue;
-use procession::internals::{self, Rule};
+use procession::internals::{self, End, Rule};
 use procession_testkit::{CrashStep, Gate, Report, isolated};
 use support::line::{Line, Mixed, Numbered, become_victim, drain, put_all};
 use support::{Diary, OTHER, VECTORS, VICTIM, arena, assert_finished, watched};
@@ -207,9 +207,11 @@ pairs! {
 }
 
 /// The victim puts so many at once that the queue grows several times. Main takes all that there is, and
-/// uses the memory that it gets back for something else.
+/// uses the memory that it gets back for something else; somebody else does so with the first segment.
 fn grow_and_drain() -> Report {
+    const HEADER: u64 = 16;
     let line = Line::<Vec<u32>>::with([1]);
+    let first_segment = internals::queue_place(line.queue(), End::Producers).0 - HEADER;
     let new: Vec<u64> = (NEW..NEW + 14).collect();
     let taken = Taken(Diary::new());
     let victim = |gate: &Gate| {
@@ -224,6 +226,7 @@ fn grow_and_drain() -> Report {
         taken.note(&drain(line.queue()));
         let written_over = [(); 45].map(|()| internals::pack(&vec![u64::MAX; 186]).expect("a block"));
         written_over.into_iter().for_each(internals::free);
+        internals::write_over(first_segment);
     };
     let recover = || internals::recover(VICTIM);
     let report = CrashStep::new(arena()).run_pairwise(victim, main_drains, recover, |_| {

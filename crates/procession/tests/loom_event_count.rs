@@ -4,7 +4,8 @@
 //! only who sleeps already. A wake-up that is lost shows as loom's "deadlock", which aborts the test binary;
 //! have `wake` in `event.rs` take the bit back without counting to see it.
 
-use loom::sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst, fence};
+use loom::sync::atomic::Ordering::{Acquire, Release, SeqCst};
+use loom::sync::atomic::{AtomicU32, AtomicU64, fence};
 use loom::sync::{Arc, Condvar, Mutex};
 use loom::thread;
 use procession::internals::event::{self, Word};
@@ -153,5 +154,60 @@ fn the_end_is_told() {
         source.set(event::GONE);
         source.wake(i32::MAX);
         getter.join().unwrap();
+    });
+}
+
+/// Two messages of a queue whose items are leased (`queue/ring/leases.rs`): one is in hand, the other in the ring.
+struct Work {
+    leased: [AtomicU32; 2],
+    in_ring: AtomicU32,
+    finished: Arc<Source>,
+}
+
+impl Work {
+    fn lease_the_second(&self) {
+        self.leased[1].store(1, SeqCst);
+        self.in_ring.store(0, Release);
+    }
+
+    /// As `Ring::finish` and `tell_joiners`.
+    fn finish(&self, which: usize) {
+        self.leased[which].store(0, SeqCst);
+        fence(SeqCst);
+        if self.in_ring.load(Acquire) == 0 {
+            event::notify(&*self.finished, i32::MAX);
+        }
+    }
+
+    /// As `Ring::is_finished`, of a queue into which nothing is put any more.
+    fn is_finished(&self) -> bool {
+        self.in_ring.load(Acquire) == 0 && self.leased.iter().all(|cell| cell.load(SeqCst) == 0)
+    }
+
+    fn join(&self) {
+        while !self.is_finished() {
+            let ticket = event::prepare(&*self.finished);
+            if !self.is_finished() {
+                self.finished.sleep(ticket);
+            }
+        }
+    }
+}
+
+/// Without the fence in `finish` each of the two may believe that the other has something left to do.
+#[test]
+fn of_two_who_finish_the_last_messages_one_tells_the_joiner() {
+    model(2, || {
+        let leased = [AtomicU32::new(1), AtomicU32::new(0)];
+        let work = Arc::new(Work { leased, in_ring: AtomicU32::new(1), finished: Source::new() });
+        let (first, second) = (work.clone(), work.clone());
+        let first = thread::spawn(move || first.finish(0));
+        let second = thread::spawn(move || {
+            second.lease_the_second();
+            second.finish(1);
+        });
+        work.join();
+        first.join().unwrap();
+        second.join().unwrap();
     });
 }

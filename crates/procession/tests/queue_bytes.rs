@@ -3,6 +3,7 @@
 mod support;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::{Duration, Instant};
 
 use procession::queue::{GetError, PutError};
 use procession::{Process, Queue, internals};
@@ -61,6 +62,30 @@ fn a_closed_queue_says_how_many_were_not_put() {
         assert_eq!(put(&queue, 3, len), Err(PutError::Closed(3)));
         assert_eq!(queue.get_many_with(5, |_| ()), Ok(2));
         assert_eq!(queue.get_many_with(5, |_| ()), Err(GetError::Closed));
+    }
+}
+
+/// Who has little time puts and gets as much as goes.
+#[test]
+fn many_are_put_and_got_as_far_as_that_goes() {
+    let _dog = watched();
+    let soon = Duration::from_millis(10);
+    for len in [8, 5000] {
+        let write = |at: usize, bytes: &mut [u8]| bytes.fill(at as u8);
+        let queue = Queue::<Vec<u8>>::bounded(3).expect("a queue");
+        assert_eq!(queue.try_put_many_with(5, len, write), Err(PutError::Full(2)));
+        assert_eq!(queue.put_many_with_timeout(2, len, write, soon), Err(PutError::Full(2)));
+        assert_eq!(
+            queue.put_many_with_deadline(2, len, write, Instant::now() + soon),
+            Err(PutError::Full(2))
+        );
+        let mut got = Vec::new();
+        assert_eq!(queue.try_get_many_with(2, |bytes| got.push(bytes.to_vec())), Ok(2));
+        let until = Instant::now() + Duration::from_secs(60);
+        assert_eq!(queue.get_many_with_deadline(2, |bytes| got.push(bytes.to_vec()), until), Ok(1));
+        assert_eq!(got, [vec![0; len], vec![1; len], vec![2; len]]);
+        assert_eq!(queue.try_get_many_with(2, |_| ()), Err(GetError::Empty));
+        assert_eq!(queue.get_many_with_timeout(2, |_| (), soon), Err(GetError::Empty));
     }
 }
 

@@ -225,6 +225,14 @@ impl Arena {
         unsafe { self.at(self.span_offset(span) + u64::from(index) * 4) }
     }
 
+    /// The tags of a small span of this class, all of them.
+    pub(crate) fn tags(&self, span: u32, class: u8) -> &'static [AtomicU32] {
+        let first: &'static AtomicU32 = self.tag(span, 0);
+        // SAFETY: as many as such a span has, all within it. (If it is no longer a small one, what is read there are
+        // no tags; but read as atomics.)
+        unsafe { std::slice::from_raw_parts(first, blocks_in(class) as usize) }
+    }
+
     #[inline]
     pub(crate) fn block_offset(&self, span: u32, class: u8, index: u32) -> u64 {
         let class = ALL[class as usize];

@@ -27,7 +27,7 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::blocks::{CLASSES, Tag, Use, blocks_in};
+use super::blocks::{CLASSES, Tag, Use};
 use super::layout::SPAN;
 use super::mark::Marks;
 use super::objects::{self, Id, SUPERVISOR};
@@ -149,8 +149,8 @@ fn mark_blocks(arena: &Arena, mark: &mut impl FnMut(Tag, Id)) {
     for span in arena.spans_in_use() {
         match arena.span_use(span) {
             Use::Small { class, .. } => {
-                for index in 0..blocks_in(class) {
-                    let tag = Tag(arena.tag(span, index).load(Ordering::SeqCst));
+                for (index, tag) in arena.tags(span, class).iter().enumerate() {
+                    let (index, tag) = (index as u32, Tag(tag.load(Ordering::SeqCst)));
                     if tag.has_handles() {
                         let (at, size) = (arena.block_offset(span, class, index), CLASSES[class as usize]);
                         payload::for_each_handle(arena, at, size.into(), &mut |id| mark(tag, id));

@@ -5,10 +5,12 @@
 
 use std::any::Any;
 use std::cell::Cell;
+use std::mem::MaybeUninit;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::bytes::copy_few;
 use super::handle;
 use super::objects::Id;
 use crate::{Error, Result};
@@ -87,7 +89,8 @@ fn encode<T: Message, R>(value: &T, use_it: impl FnOnce(&[u8], &[Id]) -> R) -> R
 
 /// What has been encoded: in `short` as long as there is room, then all of it in `long`.
 struct Appending {
-    short: [u8; SHORT],
+    short: [MaybeUninit<u8>; SHORT],
+    /// Of `short`, or more.
     len: usize,
     long: Vec<u8>,
 }
@@ -95,34 +98,37 @@ struct Appending {
 impl Appending {
     #[inline]
     fn new() -> Appending {
-        Appending { short: [0; SHORT], len: 0, long: Vec::new() }
+        Appending { short: [MaybeUninit::uninit(); SHORT], len: 0, long: Vec::new() }
     }
 
     #[inline]
     fn append(&mut self, bytes: &[u8]) {
-        match self.short.get_mut(self.len..).and_then(|rest| rest.get_mut(..bytes.len())) {
-            Some(place) => {
-                place.copy_from_slice(bytes);
-                self.len += bytes.len();
-            }
-            None => self.append_long(bytes),
+        if self.len > SHORT || bytes.len() > SHORT - self.len {
+            return self.append_long(bytes);
         }
+        // SAFETY: there is room for so many behind the first `len`.
+        unsafe { copy_few(bytes.as_ptr(), self.short.as_mut_ptr().add(self.len).cast(), bytes.len()) };
+        self.len += bytes.len();
     }
 
     #[cold]
     fn append_long(&mut self, bytes: &[u8]) {
         if self.len <= SHORT {
-            self.long = SCRATCH.take();
-            self.long.clear();
-            self.long.extend_from_slice(&self.short[..self.len]);
-            self.len = SHORT + 1;
+            let mut long = SCRATCH.take();
+            long.clear();
+            long.extend_from_slice(self.bytes());
+            (self.long, self.len) = (long, SHORT + 1);
         }
         self.long.extend_from_slice(bytes);
     }
 
     #[inline]
     fn bytes(&self) -> &[u8] {
-        self.short.get(..self.len).unwrap_or(&self.long)
+        if self.len > SHORT {
+            return &self.long;
+        }
+        // SAFETY: so many were written.
+        unsafe { std::slice::from_raw_parts(self.short.as_ptr().cast(), self.len) }
     }
 
     #[inline]

@@ -7,7 +7,7 @@
 use std::cell::{Cell, UnsafeCell};
 use std::collections::VecDeque;
 use std::sync::Mutex;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use super::Arena;
@@ -215,8 +215,8 @@ impl Heap {
 
     fn open_span(&mut self, arena: &Arena, slot: u32, class: u8) -> Option<u32> {
         let span = self.claim(arena, slot, 1, |_| Use::Init { by: slot })?;
-        for index in 0..blocks_in(class) {
-            arena.tag(span, index).store(Tag::FREE.0, Ordering::Relaxed);
+        for tag in arena.tags(span, class) {
+            tag.store(Tag::FREE.0, Ordering::Relaxed);
         }
         // CRASH: `INIT` by us goes back to `FREE`; from this store on the tags can be read.
         arena.span_word(span).store(Use::Small { by: slot, class }.word(), Ordering::Release);
@@ -356,8 +356,8 @@ fn take(arena: &Arena, slot: u32, span: u32, class: u8, cursor: &mut u32) -> Opt
 
 /// How many blocks of a span are free.
 fn free_in(arena: &Arena, span: u32, class: u8) -> u32 {
-    let is_free = |index: &u32| arena.tag(span, *index).load(Ordering::Relaxed) == Tag::FREE.0;
-    (0..blocks_in(class)).filter(is_free).count() as u32
+    let is_free = |tag: &&AtomicU32| tag.load(Ordering::Relaxed) == Tag::FREE.0;
+    arena.tags(span, class).iter().filter(is_free).count() as u32
 }
 
 /// Gives the kernel what is free: runs that are kept, and empty spans, but for those that are in use.

@@ -35,6 +35,7 @@
 mod account;
 pub(crate) mod bits;
 pub(crate) mod blocks;
+pub(crate) mod bytes;
 pub(crate) mod collect;
 pub(crate) mod encoding;
 pub(crate) mod handle;
@@ -335,7 +336,7 @@ impl Arena {
         // SAFETY: within the mapping; nobody else looks at a block that we own.
         unsafe {
             let to = self.base.as_ptr().add(offset as usize);
-            std::ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len());
+            bytes::copy_few(bytes.as_ptr(), to, bytes.len());
         }
     }
 }

@@ -22,13 +22,18 @@ use crate::{Error, Result};
 /// which needs no block.
 pub(crate) fn pack<T: Message>(value: &T) -> Result<u64> {
     encoding::with_bytes(value, |bytes, ids| {
-        if bytes.is_empty() && ids.is_empty() { Ok(0) } else { pack_bytes(bytes, ids, Deadline::NEVER) }
+        if bytes.is_empty() && ids.is_empty() { Ok(0) } else { pack_bytes(bytes, ids) }
     })?
 }
 
-/// Takes a block of this process for these bytes, and the handles among them. Waits until the deadline, and a
-/// moment at most, for memory that there is none of now.
-pub(crate) fn pack_bytes(bytes: &[u8], ids: &[Id], deadline: Deadline) -> Result<u64> {
+/// Takes a block of this process for these bytes, and the handles among them. Waits a moment for memory that there
+/// is none of now.
+pub(crate) fn pack_bytes(bytes: &[u8], ids: &[Id]) -> Result<u64> {
+    pack_bytes_until(bytes, ids, Deadline::NEVER)
+}
+
+/// As [`pack_bytes`], but waits no longer than that.
+pub(crate) fn pack_bytes_until(bytes: &[u8], ids: &[Id], deadline: Deadline) -> Result<u64> {
     let (arena, slot) = (member::arena()?, member::slot());
     let padded = (bytes.len() as u64).next_multiple_of(8);
     let at = heap::allocate_until(arena, slot, padded + 8 * ids.len() as u64, deadline)?;
@@ -42,7 +47,7 @@ pub(crate) fn pack_bytes(bytes: &[u8], ids: &[Id], deadline: Deadline) -> Result
     Ok(at)
 }
 
-/// Takes a block of this process for `len` bytes, which `write` writes in place. Waits as [`pack_bytes`] does.
+/// Takes a block of this process for `len` bytes, which `write` writes in place. Waits as [`pack_bytes_until`] does.
 pub(crate) fn pack_in_place<R>(
     len: usize,
     write: impl FnOnce(&mut [u8]) -> R,

@@ -150,7 +150,7 @@ pub(super) fn belongings(arena: &Arena, by: u32, object: u32) -> bool {
 
 /// Whether no block of a small span is taken.
 pub(super) fn is_empty(arena: &Arena, span: u32, class: u8) -> bool {
-    (0..blocks_in(class)).all(|index| arena.tag(span, index).load(Ordering::Acquire) == Tag::FREE.0)
+    arena.tags(span, class).iter().all(|tag| tag.load(Ordering::Acquire) == Tag::FREE.0)
 }
 
 /// Ends what a dead supervisor was doing: freeing objects and spans that nobody held.
@@ -209,8 +209,7 @@ fn sweep_small(arena: &Arena, span: u32, by: u32, class: u8, slot: u32) -> bool 
 fn sweep_tags(arena: &Arena, span: u32, class: u8, owner: Tag) -> (bool, bool) {
     let (mut empty, mut collect) = (true, false);
     let is_small = || matches!(arena.span_use(span), Use::Small { class: now, .. } if now == class);
-    for index in 0..blocks_in(class) {
-        let tag = arena.tag(span, index);
+    for tag in arena.tags(span, class) {
         // ORDERING: Acquire: the span's use is read after it.
         let old = Tag(tag.load(Ordering::Acquire));
         if !old.same_owner(owner) {

@@ -61,6 +61,14 @@ pub fn pipe<A, B>() -> Result<(Connection<A, B>, Connection<B, A>)> {
 ///
 /// What it has sent can be received; then receiving fails with [`GetError::Closed`], and sending to it
 /// with [`PutError::Closed`], at once, also for those who wait already.
+///
+/// ```
+/// let (a, b) = procession::pipe::<u32, u32>()?;
+/// a.send(1)?;
+/// b.send(2)?;
+/// assert_eq!((a.recv()?, b.recv()?), (2, 1));
+/// # Ok::<(), procession::Error>(())
+/// ```
 pub struct Connection<A, B> {
     handle: Handle,
     sending: Ring,
@@ -112,6 +120,14 @@ impl<A, B> Connection<A, B> {
 
     /// Whether the other end can neither send nor receive any more. What it had sent may still be there.
     /// A snapshot.
+    ///
+    /// ```
+    /// let (a, b) = procession::pipe::<u32, u32>()?;
+    /// assert!(!a.is_closed());
+    /// drop(b);
+    /// assert!(a.is_closed());
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn is_closed(&self) -> bool {
         self.is_alone() || self.sending.is_closed()
     }
@@ -162,6 +178,14 @@ impl<A, B> Connection<A, B> {
     }
 
     /// As [`poll_timeout`](Connection::poll_timeout), until `deadline`.
+    ///
+    /// ```
+    /// use std::time::{Duration, Instant};
+    /// let (a, b) = procession::pipe::<u32, u32>()?;
+    /// a.send(1)?;
+    /// assert!(b.poll_deadline(Instant::now() + Duration::from_secs(1)));
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn poll_deadline(&self, deadline: Instant) -> bool {
         self.wait(Deadline::at(deadline))
     }
@@ -203,6 +227,16 @@ impl<A: Message, B: Message> Connection<A, B> {
     ///
     /// # Errors
     /// [`PutError::Closed`] when the other end is gone; otherwise as [`Queue::put`].
+    ///
+    /// # If a process dies
+    /// Killed in here, it has sent the message or not.
+    ///
+    /// ```
+    /// let (a, b) = procession::pipe::<u32, u32>()?;
+    /// a.send(1)?;
+    /// assert_eq!(b.recv()?, 1);
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn send(&self, message: A) -> Result<(), PutError<A>> {
         self.put(message, Deadline::NEVER)
     }
@@ -211,6 +245,14 @@ impl<A: Message, B: Message> Connection<A, B> {
     ///
     /// # Errors
     /// [`PutError::Full`] when there is none; otherwise as [`send`](Connection::send).
+    ///
+    /// ```
+    /// let (a, b) = procession::pipe::<u32, u32>()?;
+    /// a.try_send(1)?;
+    /// drop(b);
+    /// assert!(a.try_send(2).is_err());
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn try_send(&self, message: A) -> Result<(), PutError<A>> {
         self.put(message, Deadline::after(Duration::ZERO))
     }
@@ -219,6 +261,14 @@ impl<A: Message, B: Message> Connection<A, B> {
     ///
     /// # Errors
     /// [`PutError::Full`] when the time was up; otherwise as [`send`](Connection::send).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// let (a, b) = procession::pipe::<u32, u32>()?;
+    /// a.send_timeout(1, Duration::from_secs(1))?;
+    /// assert_eq!(b.recv()?, 1);
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn send_timeout(&self, message: A, timeout: Duration) -> Result<(), PutError<A>> {
         self.put(message, Deadline::after(timeout))
     }
@@ -227,6 +277,14 @@ impl<A: Message, B: Message> Connection<A, B> {
     ///
     /// # Errors
     /// As [`send_timeout`](Connection::send_timeout).
+    ///
+    /// ```
+    /// use std::time::{Duration, Instant};
+    /// let (a, b) = procession::pipe::<u32, u32>()?;
+    /// a.send_deadline(1, Instant::now() + Duration::from_secs(1))?;
+    /// assert_eq!(b.recv()?, 1);
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn send_deadline(&self, message: A, deadline: Instant) -> Result<(), PutError<A>> {
         self.put(message, Deadline::at(deadline))
     }
@@ -242,6 +300,18 @@ impl<A: Message, B: Message> Connection<A, B> {
     ///
     /// # Errors
     /// [`GetError::Closed`] when there is none and the other end is gone; otherwise as [`Queue::get`].
+    ///
+    /// # If a process dies
+    /// What the other end's process had sent comes first; then it is closed.
+    ///
+    /// ```
+    /// use procession::queue::GetError;
+    /// let (a, b) = procession::pipe::<u32, u32>()?;
+    /// a.send(1)?;
+    /// drop(a);
+    /// assert_eq!((b.recv(), b.recv()), (Ok(1), Err(GetError::Closed)));
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn recv(&self) -> Result<B, GetError> {
         receiving::get(&self.receiving, Deadline::NEVER)
     }
@@ -250,6 +320,15 @@ impl<A: Message, B: Message> Connection<A, B> {
     ///
     /// # Errors
     /// [`GetError::Empty`] when there is none; otherwise as [`recv`](Connection::recv).
+    ///
+    /// ```
+    /// use procession::queue::GetError;
+    /// let (a, b) = procession::pipe::<u32, u32>()?;
+    /// assert_eq!(b.try_recv(), Err(GetError::Empty));
+    /// a.send(1)?;
+    /// assert_eq!(b.try_recv(), Ok(1));
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn try_recv(&self) -> Result<B, GetError> {
         receiving::get(&self.receiving, Deadline::after(Duration::ZERO))
     }
@@ -274,6 +353,14 @@ impl<A: Message, B: Message> Connection<A, B> {
     ///
     /// # Errors
     /// As [`recv_timeout`](Connection::recv_timeout).
+    ///
+    /// ```
+    /// use std::time::{Duration, Instant};
+    /// let (a, b) = procession::pipe::<u32, u32>()?;
+    /// a.send(1)?;
+    /// assert_eq!(b.recv_deadline(Instant::now() + Duration::from_secs(1))?, 1);
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn recv_deadline(&self, deadline: Instant) -> Result<B, GetError> {
         receiving::get(&self.receiving, Deadline::at(deadline))
     }

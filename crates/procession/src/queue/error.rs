@@ -5,6 +5,17 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 /// Why an item was not put. It gives the item back.
+///
+/// ```
+/// use procession::{Queue, queue::PutError};
+/// let queue = Queue::bounded(1)?;
+/// queue.put("one".to_string())?;
+/// match queue.try_put("two".to_string()) {
+///     Err(PutError::Full(item)) => assert_eq!(item, "two"),
+///     other => panic!("{other:?}"),
+/// }
+/// # Ok::<(), procession::Error>(())
+/// ```
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum PutError<T> {
@@ -19,6 +30,15 @@ pub enum PutError<T> {
 }
 
 /// Why there is no item. Plain data.
+///
+/// ```
+/// use procession::{Queue, queue::GetError};
+/// let queue = Queue::<u32>::bounded(1)?;
+/// assert_eq!(queue.try_get(), Err(GetError::Empty));
+/// queue.close()?;
+/// assert_eq!(queue.try_get(), Err(GetError::Closed));
+/// # Ok::<(), procession::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum GetError {
@@ -33,6 +53,14 @@ pub enum GetError {
 }
 
 /// Why not everything is done.
+///
+/// ```
+/// use procession::{JoinableQueue, queue::JoinError};
+/// let queue = JoinableQueue::bounded(1)?;
+/// queue.put(1)?;
+/// assert_eq!(queue.try_join(), Err(JoinError::NotDone));
+/// # Ok::<(), procession::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum JoinError {

@@ -150,16 +150,42 @@ impl<T> JoinableQueue<T> {
     }
 
     /// How many items wait to be got, those that came back included. A snapshot.
+    ///
+    /// ```
+    /// let queue = procession::JoinableQueue::bounded(3)?;
+    /// queue.put(1)?;
+    /// let lease = queue.get()?;
+    /// assert_eq!(queue.len(), 0);
+    /// drop(lease);
+    /// assert_eq!(queue.len(), 1);
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn len(&self) -> usize {
         (self.ring.len() + self.ring.count_leases().returned) as usize
     }
 
     /// Whether no items wait to be got. A snapshot.
+    ///
+    /// ```
+    /// let queue = procession::JoinableQueue::<u32>::bounded(3)?;
+    /// assert!(queue.is_empty());
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
     /// How many items are not done: those that wait, and those that somebody works on. A snapshot.
+    ///
+    /// ```
+    /// let queue = procession::JoinableQueue::bounded(3)?;
+    /// queue.put_many([1, 2])?;
+    /// let lease = queue.get()?;
+    /// assert_eq!(queue.unfinished(), 2);
+    /// lease.done()?;
+    /// assert_eq!(queue.unfinished(), 1);
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn unfinished(&self) -> usize {
         let waiting = self.ring.len();
         let leases = self.ring.count_leases();
@@ -167,16 +193,36 @@ impl<T> JoinableQueue<T> {
     }
 
     /// Whether a bounded queue has as many items, or bytes, as it may have. A snapshot.
+    ///
+    /// ```
+    /// let queue = procession::JoinableQueue::bounded(1)?;
+    /// queue.put(1)?;
+    /// assert!(queue.is_full());
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn is_full(&self) -> bool {
         !self.ring.admits(1)
     }
 
     /// The most items that may wait; `None` when their number is not bounded.
+    ///
+    /// ```
+    /// let queue = procession::JoinableQueue::<u32>::bounded(3)?;
+    /// assert_eq!(queue.capacity(), Some(3));
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn capacity(&self) -> Option<usize> {
         Some(self.ring.limits().items).filter(|&items| items != u64::MAX).map(|items| items as usize)
     }
 
     /// Whether it was closed. A snapshot.
+    ///
+    /// ```
+    /// let queue = procession::JoinableQueue::<u32>::bounded(3)?;
+    /// queue.close()?;
+    /// assert!(queue.is_closed());
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn is_closed(&self) -> bool {
         self.ring.is_closed()
     }
@@ -205,6 +251,9 @@ impl<T: Message> JoinableQueue<T> {
     /// # Errors
     /// As [`Queue::put`](super::Queue::put).
     ///
+    /// # If a process dies
+    /// As with [`Queue::put`](super::Queue::put).
+    ///
     /// ```
     /// let queue = procession::JoinableQueue::bounded(3)?;
     /// queue.put(7)?;
@@ -219,6 +268,14 @@ impl<T: Message> JoinableQueue<T> {
     ///
     /// # Errors
     /// As [`Queue::try_put`](super::Queue::try_put).
+    ///
+    /// ```
+    /// use procession::{JoinableQueue, queue::PutError};
+    /// let queue = JoinableQueue::bounded(1)?;
+    /// queue.try_put(1)?;
+    /// assert_eq!(queue.try_put(2), Err(PutError::Full(2)));
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn try_put(&self, item: T) -> Result<(), PutError<T>> {
         sending::put(&self.ring, item, Deadline::after(Duration::ZERO))
     }
@@ -227,6 +284,14 @@ impl<T: Message> JoinableQueue<T> {
     ///
     /// # Errors
     /// As [`Queue::put_timeout`](super::Queue::put_timeout).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// let queue = procession::JoinableQueue::bounded(1)?;
+    /// queue.put(1)?;
+    /// assert!(queue.put_timeout(2, Duration::from_millis(10)).is_err());
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn put_timeout(&self, item: T, timeout: Duration) -> Result<(), PutError<T>> {
         sending::put(&self.ring, item, Deadline::after(timeout))
     }
@@ -235,6 +300,14 @@ impl<T: Message> JoinableQueue<T> {
     ///
     /// # Errors
     /// As [`put_timeout`](JoinableQueue::put_timeout).
+    ///
+    /// ```
+    /// use std::time::{Duration, Instant};
+    /// let queue = procession::JoinableQueue::bounded(1)?;
+    /// queue.put_deadline(1, Instant::now() + Duration::from_secs(1))?;
+    /// assert_eq!(queue.len(), 1);
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn put_deadline(&self, item: T, deadline: Instant) -> Result<(), PutError<T>> {
         sending::put(&self.ring, item, Deadline::at(deadline))
     }
@@ -243,6 +316,12 @@ impl<T: Message> JoinableQueue<T> {
     ///
     /// # Errors
     /// As [`Queue::put_many`](super::Queue::put_many).
+    ///
+    /// ```
+    /// let queue = procession::JoinableQueue::unbounded()?;
+    /// assert_eq!(queue.put_many(1..=1000)?, 1000);
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn put_many(&self, items: impl IntoIterator<Item = T>) -> Result<usize, PutError<Vec<T>>> {
         sending::put_many(&self.ring, items, Deadline::NEVER)
     }
@@ -255,6 +334,9 @@ impl<T: Message> JoinableQueue<T> {
     /// [`GetError::Closed`] when there is none and will be none; [`GetError::Undecodable`] when the item
     /// cannot be read as a `T`: it counts as done; [`GetError::Unusable`] when there is no shared memory to
     /// note the lease in, or in a plain fork of a member of the family.
+    ///
+    /// # If a process dies
+    /// Killed in here, or later with the lease in its hands, the item comes back, to whoever gets the next one.
     ///
     /// ```
     /// let queue = procession::JoinableQueue::bounded(3)?;
@@ -272,6 +354,13 @@ impl<T: Message> JoinableQueue<T> {
     ///
     /// # Errors
     /// [`GetError::Empty`] when there is none; otherwise as [`get`](JoinableQueue::get).
+    ///
+    /// ```
+    /// use procession::{JoinableQueue, queue::GetError};
+    /// let queue = JoinableQueue::<u32>::bounded(3)?;
+    /// assert_eq!(queue.try_get().unwrap_err(), GetError::Empty);
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn try_get(&self) -> Result<Lease<T>, GetError> {
         self.lease(Deadline::after(Duration::ZERO))
     }
@@ -280,6 +369,13 @@ impl<T: Message> JoinableQueue<T> {
     ///
     /// # Errors
     /// [`GetError::Empty`] when the time was up; otherwise as [`get`](JoinableQueue::get).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// let queue = procession::JoinableQueue::<u32>::bounded(3)?;
+    /// assert!(queue.get_timeout(Duration::from_millis(10)).is_err());
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn get_timeout(&self, timeout: Duration) -> Result<Lease<T>, GetError> {
         self.lease(Deadline::after(timeout))
     }
@@ -288,6 +384,16 @@ impl<T: Message> JoinableQueue<T> {
     ///
     /// # Errors
     /// As [`get_timeout`](JoinableQueue::get_timeout).
+    ///
+    /// ```
+    /// use std::time::{Duration, Instant};
+    /// let queue = procession::JoinableQueue::bounded(3)?;
+    /// queue.put(7)?;
+    /// let lease = queue.get_deadline(Instant::now() + Duration::from_secs(1))?;
+    /// assert_eq!(*lease, 7);
+    /// lease.done()?;
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn get_deadline(&self, deadline: Instant) -> Result<Lease<T>, GetError> {
         self.lease(Deadline::at(deadline))
     }
@@ -335,6 +441,19 @@ impl<T: Message> JoinableQueue<T> {
     /// Takes out the items that were handed out as often as
     /// [`with_max_attempts`](JoinableQueue::with_max_attempts) allows, and never done; one after the other,
     /// until there is none at the moment. They count as done for [`join`](JoinableQueue::join).
+    ///
+    /// # If a process dies
+    /// Killed in here, it has taken the letter or not: in the second case the next one gets it.
+    ///
+    /// ```
+    /// let queue = procession::JoinableQueue::bounded(3)?.with_max_attempts(1)?;
+    /// queue.put_many([1, 2])?;
+    /// queue.get()?.done()?;
+    /// drop(queue.get()?);
+    /// let letters: Result<Vec<_>, _> = queue.dead_letters().collect();
+    /// assert_eq!(letters?.into_iter().map(|letter| letter.item).collect::<Vec<_>>(), [2]);
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn dead_letters(&self) -> DeadLetters<'_, T> {
         DeadLetters::of(self)
     }
@@ -364,6 +483,15 @@ impl<T> JoinableQueue<T> {
     ///
     /// # Errors
     /// [`JoinError::NotDone`]; otherwise as [`join`](JoinableQueue::join).
+    ///
+    /// ```
+    /// use procession::{JoinableQueue, queue::JoinError};
+    /// let queue = JoinableQueue::bounded(3)?;
+    /// assert_eq!(queue.try_join(), Ok(()));
+    /// queue.put(1)?;
+    /// assert_eq!(queue.try_join(), Err(JoinError::NotDone));
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn try_join(&self) -> Result<(), JoinError> {
         self.wait(Deadline::after(Duration::ZERO))
     }
@@ -389,6 +517,13 @@ impl<T> JoinableQueue<T> {
     ///
     /// # Errors
     /// As [`join_timeout`](JoinableQueue::join_timeout).
+    ///
+    /// ```
+    /// use std::time::{Duration, Instant};
+    /// let queue = procession::JoinableQueue::<u32>::bounded(3)?;
+    /// queue.join_deadline(Instant::now() + Duration::from_secs(1))?;
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn join_deadline(&self, deadline: Instant) -> Result<(), JoinError> {
         self.wait(Deadline::at(deadline))
     }

@@ -59,6 +59,14 @@ impl<T> Lease<T> {
     ///
     /// # If a process dies
     /// Before this returns the item may come back; afterwards it does not.
+    ///
+    /// ```
+    /// let queue = procession::JoinableQueue::bounded(3)?;
+    /// queue.put(7)?;
+    /// queue.get()?.done()?;
+    /// assert_eq!(queue.unfinished(), 0);
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn done(mut self) -> Result<()> {
         if member::is_forked() {
             return Err(Error::Forked);
@@ -70,6 +78,14 @@ impl<T> Lease<T> {
     }
 
     /// How often the item was handed out, this time included: 1 for the first time.
+    ///
+    /// ```
+    /// let queue = procession::JoinableQueue::bounded(3)?;
+    /// queue.put(7)?;
+    /// drop(queue.get()?);
+    /// assert_eq!(queue.get()?.attempt(), 2);
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn attempt(&self) -> u32 {
         self.hold.leased.map_or(0, |leased| leased.attempt)
     }
@@ -116,6 +132,15 @@ impl<T: fmt::Debug> fmt::Debug for Lease<T> {
 }
 
 /// An item that was handed out as often as its queue allows, and never done.
+///
+/// ```
+/// let queue = procession::JoinableQueue::bounded(3)?.with_max_attempts(1)?;
+/// queue.put(13)?;
+/// drop(queue.get()?);
+/// let letter = queue.dead_letters().next().unwrap()?;
+/// assert_eq!((letter.item, letter.attempts), (13, 1));
+/// # Ok::<(), procession::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DeadLetter<T> {
@@ -126,6 +151,12 @@ pub struct DeadLetter<T> {
 }
 
 /// Takes dead letters out of a queue: see [`JoinableQueue::dead_letters`].
+///
+/// ```
+/// let queue = procession::JoinableQueue::<u32>::bounded(3)?;
+/// assert_eq!(queue.dead_letters().count(), 0);
+/// # Ok::<(), procession::Error>(())
+/// ```
 #[must_use = "an iterator does nothing until it is used"]
 pub struct DeadLetters<'a, T> {
     queue: &'a JoinableQueue<T>,

@@ -33,13 +33,14 @@
 //! | `ring/`         | the algorithm: messages as bytes; `README.md` is its theory     |
 //! | `sending.rs`    | a value on its way in; `receiving.rs` on its way out           |
 //! | `waiting.rs`    | waiting for a message or for room: spin a moment, then sleep    |
-//! | `plain.rs`      | [`Queue`]                                                      |
+//! | `plain.rs`      | [`Queue`]; `in_place.rs` its bytes in place                     |
 //! | `joinable.rs`   | [`JoinableQueue`]; `lease.rs` what it hands out         |
 //! | `connection.rs` | [`pipe()`]                                                     |
 //! | `select.rs`     | [`select`]                                                     |
 
 mod connection;
 mod error;
+mod in_place;
 mod joinable;
 mod lease;
 mod plain;

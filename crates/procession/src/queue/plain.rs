@@ -129,26 +129,60 @@ impl<T> Queue<T> {
     }
 
     /// How many items there are. A snapshot.
+    ///
+    /// ```
+    /// let queue = procession::Queue::bounded(3)?;
+    /// queue.put(1)?;
+    /// assert_eq!(queue.len(), 1);
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn len(&self) -> usize {
         self.ring.len() as usize
     }
 
     /// Whether there are no items. A snapshot.
+    ///
+    /// ```
+    /// let queue = procession::Queue::<u32>::bounded(3)?;
+    /// assert!(queue.is_empty());
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
     /// Whether a bounded queue has as many items, or bytes, as it may have. A snapshot.
+    ///
+    /// ```
+    /// let queue = procession::Queue::bounded(1)?;
+    /// queue.put(1)?;
+    /// assert!(queue.is_full());
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn is_full(&self) -> bool {
         !self.ring.admits(1)
     }
 
     /// The most items at a time; `None` when their number is not bounded.
+    ///
+    /// ```
+    /// use procession::Queue;
+    /// assert_eq!(Queue::<u32>::bounded(3)?.capacity(), Some(3));
+    /// assert_eq!(Queue::<u32>::bounded_bytes(1000)?.capacity(), None);
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn capacity(&self) -> Option<usize> {
         Some(self.ring.limits().items).filter(|&items| items != u64::MAX).map(|items| items as usize)
     }
 
     /// Whether it was closed. A snapshot.
+    ///
+    /// ```
+    /// let queue = procession::Queue::<u32>::bounded(3)?;
+    /// queue.close()?;
+    /// assert!(queue.is_closed());
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn is_closed(&self) -> bool {
         self.ring.is_closed()
     }
@@ -158,6 +192,9 @@ impl<T> Queue<T> {
     ///
     /// # Errors
     /// In a plain fork of a member of the family.
+    ///
+    /// # If a process dies
+    /// Killed in here, it has closed the queue or not; if it has, everybody who waits hears of it.
     ///
     /// ```
     /// use procession::{Queue, queue::GetError};
@@ -180,6 +217,10 @@ impl<T: Message> Queue<T> {
     /// Each gives the item back. [`PutError::Closed`]; [`PutError::Unsendable`] when it cannot be encoded;
     /// [`PutError::Full`] when the family's shared memory is full; [`PutError::Unusable`] in a plain fork of
     /// a member of the family.
+    ///
+    /// # If a process dies
+    /// Killed in here, it has put the item or not; in either case everybody else goes on. When this has returned, the item
+    /// is in the queue whatever becomes of its producer.
     ///
     /// ```
     /// let queue = procession::Queue::bounded(3)?;
@@ -211,6 +252,15 @@ impl<T: Message> Queue<T> {
     ///
     /// # Errors
     /// [`PutError::Full`] when the time was up; otherwise as [`put`](Queue::put).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use procession::{Queue, queue::PutError};
+    /// let queue = Queue::bounded(1)?;
+    /// queue.put(1)?;
+    /// assert_eq!(queue.put_timeout(2, Duration::from_millis(10)), Err(PutError::Full(2)));
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn put_timeout(&self, item: T, timeout: Duration) -> Result<(), PutError<T>> {
         sending::put(&self.ring, item, Deadline::after(timeout))
     }
@@ -219,6 +269,14 @@ impl<T: Message> Queue<T> {
     ///
     /// # Errors
     /// As [`put_timeout`](Queue::put_timeout).
+    ///
+    /// ```
+    /// use std::time::{Duration, Instant};
+    /// let queue = procession::Queue::bounded(1)?;
+    /// queue.put_deadline(1, Instant::now() + Duration::from_secs(1))?;
+    /// assert_eq!(queue.get()?, 1);
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn put_deadline(&self, item: T, deadline: Instant) -> Result<(), PutError<T>> {
         sending::put(&self.ring, item, Deadline::at(deadline))
     }
@@ -228,6 +286,9 @@ impl<T: Message> Queue<T> {
     ///
     /// # Errors
     /// As [`put`](Queue::put), with those items that were taken from the iterator and not put.
+    ///
+    /// # If a process dies
+    /// Killed in here, it has put all batches up to some one, each whole.
     ///
     /// ```
     /// let queue = procession::Queue::unbounded()?;
@@ -243,6 +304,15 @@ impl<T: Message> Queue<T> {
     /// # Errors
     /// As [`put_many`](Queue::put_many); [`PutError::Full`] with those items that were taken from the iterator
     /// and that there is no room for. Give an iterator `by_ref()` to keep the rest.
+    ///
+    /// ```
+    /// use procession::{Queue, queue::PutError};
+    /// let queue = Queue::bounded(3)?;
+    /// let mut numbers = 1..=5;
+    /// assert_eq!(queue.try_put_many(numbers.by_ref()), Err(PutError::Full(vec![4, 5])));
+    /// assert_eq!(queue.len(), 3);
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn try_put_many(&self, items: impl IntoIterator<Item = T>) -> Result<usize, PutError<Vec<T>>> {
         sending::put_many(&self.ring, items, Deadline::after(Duration::ZERO))
     }
@@ -251,6 +321,14 @@ impl<T: Message> Queue<T> {
     ///
     /// # Errors
     /// As [`try_put_many`](Queue::try_put_many).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// let queue = procession::Queue::bounded(3)?;
+    /// let refused = queue.put_many_timeout(1..=4, Duration::from_millis(10)).unwrap_err();
+    /// assert_eq!(refused.into_item(), [4]);
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn put_many_timeout(
         &self,
         items: impl IntoIterator<Item = T>,
@@ -263,6 +341,13 @@ impl<T: Message> Queue<T> {
     ///
     /// # Errors
     /// As [`try_put_many`](Queue::try_put_many).
+    ///
+    /// ```
+    /// use std::time::{Duration, Instant};
+    /// let queue = procession::Queue::bounded(3)?;
+    /// assert_eq!(queue.put_many_deadline(1..=3, Instant::now() + Duration::from_secs(1))?, 3);
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn put_many_deadline(
         &self,
         items: impl IntoIterator<Item = T>,
@@ -277,6 +362,10 @@ impl<T: Message> Queue<T> {
     /// [`GetError::Closed`] when there is none and will be none; [`GetError::Undecodable`] when the
     /// item cannot be read as a `T`, which costs only this item; [`GetError::Unusable`] in a plain fork of a
     /// member of the family.
+    ///
+    /// # If a process dies
+    /// Killed in here, it has taken the item or not: in the second case the next consumer gets it. What has been got goes
+    /// with its consumer.
     ///
     /// ```
     /// let queue = procession::Queue::bounded(3)?;
@@ -308,6 +397,14 @@ impl<T: Message> Queue<T> {
     ///
     /// # Errors
     /// [`GetError::Empty`] when the time was up; otherwise as [`get`](Queue::get).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use procession::{Queue, queue::GetError};
+    /// let queue = Queue::<u32>::bounded(3)?;
+    /// assert_eq!(queue.get_timeout(Duration::from_millis(10)), Err(GetError::Empty));
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn get_timeout(&self, timeout: Duration) -> Result<T, GetError> {
         receiving::get(&self.ring, Deadline::after(timeout))
     }
@@ -316,6 +413,14 @@ impl<T: Message> Queue<T> {
     ///
     /// # Errors
     /// As [`get_timeout`](Queue::get_timeout).
+    ///
+    /// ```
+    /// use std::time::{Duration, Instant};
+    /// let queue = procession::Queue::bounded(3)?;
+    /// queue.put(7)?;
+    /// assert_eq!(queue.get_deadline(Instant::now() + Duration::from_secs(1))?, 7);
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn get_deadline(&self, deadline: Instant) -> Result<T, GetError> {
         receiving::get(&self.ring, Deadline::at(deadline))
     }
@@ -325,6 +430,9 @@ impl<T: Message> Queue<T> {
     ///
     /// # Errors
     /// As [`get`](Queue::get), but for what cannot be read.
+    ///
+    /// # If a process dies
+    /// Killed in here, it has taken all of them or none.
     ///
     /// ```
     /// let queue = procession::Queue::unbounded()?;
@@ -341,6 +449,15 @@ impl<T: Message> Queue<T> {
     ///
     /// # Errors
     /// As [`try_get`](Queue::try_get), but for what cannot be read.
+    ///
+    /// ```
+    /// use procession::{Queue, queue::GetError};
+    /// let queue = Queue::bounded(3)?;
+    /// assert!(matches!(queue.try_get_many(3), Err(GetError::Empty)));
+    /// queue.put_many([1, 2])?;
+    /// assert_eq!(queue.try_get_many(3)?, [Ok(1), Ok(2)]);
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn try_get_many(&self, max: usize) -> Result<Vec<Result<T, GetError>>, GetError> {
         receiving::get_many(&self.ring, max, Deadline::after(Duration::ZERO))
     }
@@ -349,6 +466,14 @@ impl<T: Message> Queue<T> {
     ///
     /// # Errors
     /// As [`get_timeout`](Queue::get_timeout), but for what cannot be read.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// let queue = procession::Queue::bounded(3)?;
+    /// queue.put(1)?;
+    /// assert_eq!(queue.get_many_timeout(3, Duration::from_secs(1))?, [Ok(1)]);
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn get_many_timeout(
         &self,
         max: usize,
@@ -361,6 +486,14 @@ impl<T: Message> Queue<T> {
     ///
     /// # Errors
     /// As [`get_timeout`](Queue::get_timeout), but for what cannot be read.
+    ///
+    /// ```
+    /// use std::time::{Duration, Instant};
+    /// let queue = procession::Queue::bounded(3)?;
+    /// queue.put(1)?;
+    /// assert_eq!(queue.get_many_deadline(3, Instant::now() + Duration::from_secs(1))?, [Ok(1)]);
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn get_many_deadline(
         &self,
         max: usize,
@@ -384,135 +517,6 @@ impl<T: Message> Queue<T> {
     }
 }
 
-/// Bytes in place, without a second copy.
-impl Queue<Vec<u8>> {
-    /// Puts an item of `len` bytes that `write` writes where the consumers will read it. What stands in the
-    /// buffer at first is arbitrary. Waits for room as long as it takes.
-    ///
-    /// # Errors
-    /// As [`put`](Queue::put), without an item.
-    ///
-    /// ```
-    /// let queue = procession::Queue::<Vec<u8>>::bounded(3)?;
-    /// queue.put_with(4, |buffer| buffer.copy_from_slice(b"ping"))?;
-    /// assert_eq!(queue.get_with(|bytes| bytes.to_ascii_uppercase())?, b"PING");
-    /// # Ok::<(), procession::Error>(())
-    /// ```
-    #[inline]
-    pub fn put_with(&self, len: usize, write: impl FnOnce(&mut [u8])) -> Result<(), PutError<()>> {
-        sending::put_with(&self.ring, len, write, Deadline::NEVER)
-    }
-
-    /// As [`put_with`](Queue::put_with), if there is room now.
-    ///
-    /// # Errors
-    /// As [`try_put`](Queue::try_put), without an item.
-    pub fn try_put_with(&self, len: usize, write: impl FnOnce(&mut [u8])) -> Result<(), PutError<()>> {
-        sending::put_with(&self.ring, len, write, Deadline::after(Duration::ZERO))
-    }
-
-    /// As [`put_with`](Queue::put_with), but waits at most `timeout`.
-    ///
-    /// # Errors
-    /// As [`put_timeout`](Queue::put_timeout), without an item.
-    pub fn put_with_timeout(
-        &self,
-        len: usize,
-        write: impl FnOnce(&mut [u8]),
-        timeout: Duration,
-    ) -> Result<(), PutError<()>> {
-        sending::put_with(&self.ring, len, write, Deadline::after(timeout))
-    }
-
-    /// As [`put_with`](Queue::put_with), but waits at most until `deadline`.
-    ///
-    /// # Errors
-    /// As [`put_timeout`](Queue::put_timeout), without an item.
-    pub fn put_with_deadline(
-        &self,
-        len: usize,
-        write: impl FnOnce(&mut [u8]),
-        deadline: Instant,
-    ) -> Result<(), PutError<()>> {
-        sending::put_with(&self.ring, len, write, Deadline::at(deadline))
-    }
-
-    /// Puts `count` items of `len` bytes each, some hundred at a time, each such batch at once; `write` writes
-    /// each, and is told which it is. What stands in the buffer at first is arbitrary. Waits for room as long as
-    /// it takes. The fastest way for small items.
-    ///
-    /// # Errors
-    /// As [`put`](Queue::put), with the number of items that were not put.
-    ///
-    /// ```
-    /// let queue = procession::Queue::<Vec<u8>>::bounded(3)?;
-    /// queue.put_many_with(3, 8, |at, buffer| buffer.copy_from_slice(&(at as u64).to_le_bytes()))?;
-    /// let mut sum = 0;
-    /// queue.get_many_with(3, |bytes| sum += bytes[0])?;
-    /// assert_eq!(sum, 0 + 1 + 2);
-    /// # Ok::<(), procession::Error>(())
-    /// ```
-    pub fn put_many_with(
-        &self,
-        count: usize,
-        len: usize,
-        write: impl FnMut(usize, &mut [u8]),
-    ) -> Result<(), PutError<usize>> {
-        sending::put_many_with(&self.ring, count, len, write, Deadline::NEVER)
-    }
-
-    /// Takes up to `max` items at once and has `read` look at the bytes of each; waits until there is one, as
-    /// long as it takes. Says how many. The items are taken, also when `read` panics.
-    ///
-    /// # Errors
-    /// As [`get`](Queue::get).
-    pub fn get_many_with(&self, max: usize, read: impl FnMut(&[u8])) -> Result<usize, GetError> {
-        receiving::get_many_with(&self.ring, max, read, Deadline::NEVER)
-    }
-
-    /// Takes the next item and has `read` look at its bytes where they are. Waits for it as long as it takes.
-    /// The item is taken, also when `read` panics.
-    ///
-    /// # Errors
-    /// As [`get`](Queue::get).
-    #[inline]
-    pub fn get_with<R>(&self, read: impl FnOnce(&[u8]) -> R) -> Result<R, GetError> {
-        receiving::get_with(&self.ring, read, Deadline::NEVER)
-    }
-
-    /// As [`get_with`](Queue::get_with), if there is an item now.
-    ///
-    /// # Errors
-    /// As [`try_get`](Queue::try_get).
-    pub fn try_get_with<R>(&self, read: impl FnOnce(&[u8]) -> R) -> Result<R, GetError> {
-        receiving::get_with(&self.ring, read, Deadline::after(Duration::ZERO))
-    }
-
-    /// As [`get_with`](Queue::get_with), but waits at most `timeout`.
-    ///
-    /// # Errors
-    /// As [`get_timeout`](Queue::get_timeout).
-    pub fn get_with_timeout<R>(
-        &self,
-        read: impl FnOnce(&[u8]) -> R,
-        timeout: Duration,
-    ) -> Result<R, GetError> {
-        receiving::get_with(&self.ring, read, Deadline::after(timeout))
-    }
-
-    /// As [`get_with`](Queue::get_with), but waits at most until `deadline`.
-    ///
-    /// # Errors
-    /// As [`get_timeout`](Queue::get_timeout).
-    pub fn get_with_deadline<R>(
-        &self,
-        read: impl FnOnce(&[u8]) -> R,
-        deadline: Instant,
-    ) -> Result<R, GetError> {
-        receiving::get_with(&self.ring, read, Deadline::at(deadline))
-    }
-}
-
 pub(super) fn check_bound(bound: usize, what: &str, least: u64) -> Result<()> {
     if bound == 0 {
         return Err(Error::InvalidArgument(format!("a queue needs room for at least one {what}")));
@@ -528,6 +532,15 @@ pub(super) fn check_bound(bound: usize, what: &str, least: u64) -> Result<()> {
 }
 
 /// The items of a queue, until it is closed and empty: see [`Queue::iter`].
+///
+/// ```
+/// let queue = procession::Queue::bounded(3)?;
+/// queue.put_many([1, 2])?;
+/// queue.close()?;
+/// let all: Result<Vec<i32>, _> = (&queue).into_iter().collect();
+/// assert_eq!(all?, [1, 2]);
+/// # Ok::<(), procession::Error>(())
+/// ```
 #[must_use = "an iterator does nothing until it is used"]
 pub struct Iter<'a, T> {
     queue: &'a Queue<T>,

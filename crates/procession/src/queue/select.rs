@@ -19,6 +19,15 @@ use crate::sync::raw::park::Wait;
 
 /// Something that [`select`] can wait for: a queue or a connection, until there is something to get, or never
 /// will be; a process, until it has ended. You never implement it.
+///
+/// ```
+/// use procession::{Queue, pipe, queue::Ready, select};
+/// let (queue, (end, _other)) = (Queue::bounded(3)?, pipe::<u8, u8>()?);
+/// queue.put(1)?;
+/// let sources: [&dyn Ready; 2] = [&end, &queue];
+/// assert_eq!(select(&sources)?, 1);
+/// # Ok::<(), procession::Error>(())
+/// ```
 pub trait Ready: sealed::Ready {}
 
 pub(crate) mod sealed {
@@ -44,6 +53,12 @@ pub enum Signal<'a> {
 }
 
 /// Why [`select`] has nothing to tell.
+///
+/// ```
+/// use procession::queue::{SelectError, try_select};
+/// assert!(matches!(try_select(&[]), Err(SelectError::InvalidArgument(_))));
+/// # Ok::<(), procession::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum SelectError {
@@ -89,6 +104,15 @@ pub fn select(sources: &[&dyn Ready]) -> Result<usize, SelectError> {
 ///
 /// # Errors
 /// [`SelectError::NotReady`] when none is; otherwise as [`select`].
+///
+/// ```
+/// use procession::{Queue, queue::{SelectError, try_select}};
+/// let queue = Queue::bounded(3)?;
+/// assert_eq!(try_select(&[&queue]), Err(SelectError::NotReady));
+/// queue.put(1)?;
+/// assert_eq!(try_select(&[&queue]), Ok(0));
+/// # Ok::<(), procession::Error>(())
+/// ```
 pub fn try_select(sources: &[&dyn Ready]) -> Result<usize, SelectError> {
     until(sources, Deadline::after(Duration::ZERO))
 }
@@ -113,6 +137,15 @@ pub fn select_timeout(sources: &[&dyn Ready], timeout: Duration) -> Result<usize
 ///
 /// # Errors
 /// As [`select_timeout`].
+///
+/// ```
+/// use std::time::{Duration, Instant};
+/// use procession::{Queue, queue::select_deadline};
+/// let queue = Queue::bounded(3)?;
+/// queue.put(1)?;
+/// assert_eq!(select_deadline(&[&queue], Instant::now() + Duration::from_secs(1)), Ok(0));
+/// # Ok::<(), procession::Error>(())
+/// ```
 pub fn select_deadline(sources: &[&dyn Ready], deadline: Instant) -> Result<usize, SelectError> {
     until(sources, Deadline::at(deadline))
 }

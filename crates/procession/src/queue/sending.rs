@@ -45,7 +45,7 @@ fn put_bytes(ring: &Ring, bytes: &[u8], ids: &[Id], deadline: Deadline) -> Resul
     if bytes.len() <= INLINE_MAX && ids.is_empty() && !ring.blocks_only() {
         return put_small(ring, bytes, deadline);
     }
-    put_block(ring, payload::pack_bytes(bytes, ids, deadline)?, bytes.len() as u64, deadline)
+    put_block(ring, payload::pack_bytes_until(bytes, ids, deadline)?, bytes.len() as u64, deadline)
 }
 
 /// Puts a block of this process, and waits for room until the deadline. It is freed if it cannot be put.
@@ -192,7 +192,7 @@ impl Bundle {
                 self.bytes.extend_from_slice(bytes);
                 self.parts.push(Part::Inline(bytes.len()));
             } else {
-                let packed = payload::pack_bytes(bytes, ids, deadline);
+                let packed = payload::pack_bytes_until(bytes, ids, deadline);
                 let at = packed.map_err(|e| Failed::Refused(e.into()))?;
                 self.parts.push(Part::Block { at, len: bytes.len() as u64 });
             }

@@ -8,6 +8,7 @@ use super::produce::after_release;
 use super::record::{Header, INLINE_MAX, WORD};
 use super::{Refusal, Ring, Turn};
 use crate::arena::blocks::{self, HEADER};
+use crate::arena::bytes::copy_few;
 use crate::arena::{member, payload};
 use crate::os::clock::Deadline;
 use crate::rules::{self, Rule};
@@ -29,7 +30,7 @@ impl Buffer {
     fn fill(&mut self, bytes: &[u8]) {
         let len = bytes.len().min(INLINE_MAX);
         // SAFETY: the buffer is at least as long, and another place than the ring.
-        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.bytes.as_mut_ptr().cast(), len) };
+        unsafe { copy_few(bytes.as_ptr(), self.bytes.as_mut_ptr().cast(), len) };
         self.len = len;
     }
 
