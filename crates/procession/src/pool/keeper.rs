@@ -220,7 +220,7 @@ impl Keeper {
     /// Gives up.
     fn break_off(&mut self, why: &str) {
         let core = &self.core;
-        if let Ok(block) = payload::pack_bytes(why.as_bytes(), &[], Deadline::NEVER) {
+        if let Ok(block) = payload::pack_bytes(why.as_bytes(), &[]) {
             core.control.why.store(block, Ordering::Release);
             core.adopt(block);
         }

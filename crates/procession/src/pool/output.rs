@@ -23,7 +23,6 @@ use crate::Result;
 use crate::arena::blocks::{self, HEADER, Tag};
 use crate::arena::encoding::{self, Message};
 use crate::arena::{Arena, heap, member, payload};
-use crate::os::clock::Deadline;
 
 const VALUE: u64 = 0;
 const BLOCK: u64 = 1;
@@ -93,7 +92,7 @@ impl<'a, R: Message> Output<'a, R> {
             if ids.is_empty() {
                 return self.record(VALUE, bytes);
             }
-            let block = payload::pack_bytes(bytes, ids, Deadline::NEVER)?;
+            let block = payload::pack_bytes(bytes, ids)?;
             self.record(BLOCK, &block.to_le_bytes())?;
             // CRASH: named and still ours: recovery gives it to the pool.
             blocks::hand_over(self.arena, block, Tag::process(member::slot()), self.owner);
@@ -283,7 +282,7 @@ impl Packed {
 
     /// A block of this process with all of them.
     pub(super) fn pack(&self) -> Result<u64> {
-        payload::pack_bytes(&self.bytes, &self.ids, Deadline::NEVER)
+        payload::pack_bytes(&self.bytes, &self.ids)
     }
 }
 

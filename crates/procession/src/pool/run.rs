@@ -159,7 +159,7 @@ impl Work {
     /// Leaves word of what went wrong.
     fn fail(&self, error: &TaskError) {
         let bytes = postcard::to_stdvec(error).unwrap_or_default();
-        if let Ok(block) = payload::pack_bytes(&bytes, &[], Deadline::NEVER) {
+        if let Ok(block) = payload::pack_bytes(&bytes, &[]) {
             // CRASH: named and still ours, and the word says that we run it: swept, and forgotten by recovery.
             self.cell.note.store(block, Ordering::Release);
             self.adopt(block);
@@ -226,7 +226,7 @@ impl Work {
                 cell.result.store((bytes.len() as u64) << 8 | INLINE, Ordering::Release);
                 return Ok(());
             }
-            let block = payload::pack_bytes(bytes, ids, Deadline::NEVER)?;
+            let block = payload::pack_bytes(bytes, ids)?;
             // CRASH: as in `fail`.
             cell.result.store(block, Ordering::Release);
             self.adopt(block);

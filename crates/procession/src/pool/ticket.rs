@@ -253,7 +253,7 @@ fn put_arguments(core: &Core, seat: Seat, bytes: &[u8], ids: &[Id]) -> crate::Re
         cell.args.store((bytes.len() as u64) << 8 | INLINE, Ordering::Relaxed);
         return Ok(());
     }
-    let block = payload::pack_bytes(bytes, ids, Deadline::NEVER)?;
+    let block = payload::pack_bytes(bytes, ids)?;
     // CRASH: named and still ours, in a cell that is `NEW`: swept, and forgotten by recovery.
     cell.args.store(block, Ordering::Release);
     core.adopt(block);
