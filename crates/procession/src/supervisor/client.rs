@@ -243,12 +243,9 @@ static LAUNCHING: Mutex<Option<OwnedFd>> = Mutex::new(None);
 fn ensure_supervisor(arena: &'static Arena) -> Result<()> {
     let header = arena.header();
     while header.stage.load(Ordering::Acquire) == stage::RUNNING {
-        // ORDERING: Acquire pairs with the Release in `farewell::lost`: who has heard of the loss sees the 0.
-        if header.supervisor_pid.load(Ordering::Acquire) != 0 || !member::is_main() {
+        if !member::is_main() || !farewell::await_repair() {
             return Ok(());
         }
-        // It is lost, and what it leaves is being repaired: after that there can be another.
-        futex::wait(&header.stage, stage::RUNNING, Deadline::NEVER);
     }
     if !member::is_main() {
         return match header.stage.load(Ordering::Acquire) {

@@ -1,6 +1,6 @@
 //! The end of the family, seen from main: the orderly one, and the loss of the supervisor.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -16,6 +16,18 @@ use std::os::fd::AsFd;
 
 /// How long main's other threads keep their locks when main has ended and is waited for.
 const HAND_ON: Duration = Duration::from_secs(5);
+
+/// 1 while the supervisor is lost and main repairs what it left.
+static REPAIRING: AtomicU32 = AtomicU32::new(0);
+
+/// If the supervisor is lost, waits until there can be another. Says whether it had to.
+pub(super) fn await_repair() -> bool {
+    let repairing = REPAIRING.load(Ordering::Acquire) == 1;
+    if repairing {
+        futex::wait(&REPAIRING, 1, Deadline::NEVER);
+    }
+    repairing
+}
 
 /// Watches the supervisor from a thread of main's, and registers the orderly end.
 pub(super) fn watch(arena: &'static Arena, supervisor: Launched) -> Result<()> {
@@ -56,6 +68,8 @@ fn lost(arena: &'static Arena) {
     if header.stage.load(Ordering::Acquire) == stage::ENDING {
         return;
     }
+    // ORDERING: before anybody is told, all of which are Release stores: who has heard of the loss sees this.
+    REPAIRING.store(1, Ordering::Relaxed);
     let used = header.slots_used.load(Ordering::Acquire).min(arena.layout.slots);
     let in_use = |slot: &u32| slots::phase(arena.slot(*slot).state.load(Ordering::Acquire)) != slots::FREE;
     // First all are dead, so that none of them is in the middle of sending another off.
@@ -74,6 +88,8 @@ fn lost(arena: &'static Arena) {
         hint.store(0, Ordering::Relaxed);
     }
     header.stage.store(stage::LOST, Ordering::Release);
+    REPAIRING.store(0, Ordering::Release);
+    futex::wake_all(&REPAIRING);
     futex::wake_all(&header.stage);
     header.spares.fetch_add(2, Ordering::SeqCst);
     park::rouse_everybody(arena);
