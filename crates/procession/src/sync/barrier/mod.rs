@@ -1,66 +1,28 @@
 //! [`Barrier`]: where so many meet before any of them goes on.
 //!
-//! ```text
-//!  63          36 35    32 31                0
-//! ┌──────────────┬────────┬───────────────────┐
-//! │   history    │ cause  │       round       │   how each of the last 28 rounds ended: 1 by a reset
-//! └──────────────┴────────┴───────────────────┘
-//! ```
-//!
-//! | state            | meaning                       | who moves it                                    |
-//! |------------------|-------------------------------|-------------------------------------------------|
-//! | round r, whole   | parties arrive                | who sees all there → `r + 1`; a reset → `r + 1` |
-//! | round r, a cause | broken: everyone fails        | a reset → `r + 1`, whole                        |
-//!
-//! Each arrival is a cell that names its thread and its round, so the number of those who have arrived is
-//! counted, not stored, and the dead can be told apart. Within a round cells are only added, so whoever
-//! counts all of them may close the round, by one exchange that fails when the barrier was broken before.
+//! `state.rs` is the word that says which round it is and how the last ones ended; `cells.rs` who has arrived;
+//! `bury.rs` what a death does.
+
+mod bury;
+mod cells;
+mod state;
 
 use std::fmt;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst};
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
+use self::cells::{DEAD, arrived_for, cells, is_free_for};
+use self::state::{ABORTED, BarrierBody, PANICKED, TIMED_OUT, cause, next, round};
 use super::raw::event::notify;
 use super::wait::{self, Broken, WaitError, travels};
 use crate::arena::handle::Handle;
-use crate::arena::objects::{Body, Kind, Object};
+use crate::arena::member;
+use crate::arena::objects::{Kind, Object};
 use crate::arena::storage::{self, LINE};
 use crate::arena::thread::with_me;
-use crate::arena::{Arena, member};
 use crate::os::clock::Deadline;
-use crate::rules::{self, Rule};
 use crate::{Error, Result};
-
-const CAUSE_SHIFT: u32 = 32;
-const CAUSE: u64 = 0xf << CAUSE_SHIFT;
-const HISTORY_SHIFT: u32 = 36;
-const HISTORY: u32 = 28;
-const DIED: u64 = 1;
-const TIMED_OUT: u64 = 2;
-const ABORTED: u64 = 3;
-const PANICKED: u64 = 4;
-
-/// In a cell: it stands for a party of a dead process; the rest of the lower half is its slot + 1, the upper
-/// half its incarnation. Otherwise the lower half is a thread and the upper half the round it arrived for.
-const DEAD: u64 = 1 << 31;
-
-/// A barrier in shared memory; its cells lie in a block.
-#[repr(C)]
-struct BarrierBody {
-    state: AtomicU64,
-    events: AtomicU32,
-    shrinks: AtomicU32,
-    /// Who broke it by dying.
-    pid: AtomicU32,
-    /// The last round that was ended by a reset, or was about to be.
-    last_reset: AtomicU32,
-}
-
-// SAFETY: atomics only, 32 bytes, and all zero is a barrier without cells.
-#[allow(unsafe_code, reason = "says that the layout is made of atomics")]
-unsafe impl Body for BarrierBody {
-    const KIND: Kind = Kind::Barrier;
-}
+pub(crate) use bury::bury;
 
 /// A point where a number of parties (threads, of whatever processes) wait for each other, again and again.
 ///
@@ -181,30 +143,6 @@ impl BarrierBuilder {
         };
         Barrier::of(storage::create::<BarrierBody>(&[room], fill)?)
     }
-}
-
-fn round(state: u64) -> u32 {
-    state as u32
-}
-
-fn cause(state: u64) -> u64 {
-    (state & CAUSE) >> CAUSE_SHIFT
-}
-
-fn next(state: u64, by_reset: bool) -> u64 {
-    let history = state >> HISTORY_SHIFT << 1 | u64::from(by_reset);
-    history << HISTORY_SHIFT | u64::from(round(state).wrapping_add(1))
-}
-
-fn arrived_for(cell: u64, round: u32) -> bool {
-    cell & DEAD == 0 && (cell >> 32) as u32 == round
-}
-
-/// Whether who arrives for `round` may take the cell. One of a later round is somebody who waits: the round
-/// that we saw is over.
-fn is_free_for(cell: u64, round: u32) -> bool {
-    let older = round.wrapping_sub((cell >> 32) as u32) as i32 > 0;
-    cell == 0 || (cell & DEAD == 0 && older)
 }
 
 impl Barrier {
@@ -451,108 +389,6 @@ impl Barrier {
     }
 }
 
-impl BarrierBody {
-    /// How a round ended, if it has.
-    fn ended(&self, round_then: u32) -> Option<Result<(), WaitError>> {
-        let state = self.state.load(SeqCst);
-        match round(state).wrapping_sub(round_then) {
-            0 if cause(state) == 0 => None,
-            0 => Some(Err(self.broken(state))),
-            later if later <= HISTORY && state >> HISTORY_SHIFT >> (later - 1) & 1 == 0 => Some(Ok(())),
-            // With more threads than parties one may wake up so late; it has passed if there was no reset.
-            later
-                if later > HISTORY && self.last_reset.load(SeqCst).wrapping_sub(round_then) as i32 <= -1 =>
-            {
-                Some(Ok(()))
-            }
-            _ => Some(Err(WaitError::Broken(Broken::Reset))),
-        }
-    }
-
-    fn broken(&self, state: u64) -> WaitError {
-        WaitError::Broken(match cause(state) {
-            DIED => Broken::ProcessDied { pid: self.pid.load(SeqCst) as i32 },
-            PANICKED => Broken::Panicked { pid: self.pid.load(SeqCst) as i32 },
-            TIMED_OUT => Broken::TimedOut,
-            _ => Broken::Aborted,
-        })
-    }
-
-    /// Breaks the barrier if it is whole, and if it is still in that round.
-    fn break_it(&self, in_round: Option<u32>, why: u64) {
-        let broken = |now: u64| {
-            let same = in_round.is_none_or(|then| then == round(now));
-            (same && cause(now) == 0).then_some(now | why << CAUSE_SHIFT)
-        };
-        let _ = self.state.fetch_update(SeqCst, SeqCst, broken);
-        notify(&self.events, i32::MAX);
-    }
-}
-
-fn cells(arena: &Arena, object: &Object, index: u32) -> Option<&'static [AtomicU64]> {
-    let data = storage::find(arena, index, object.blocks[0].load(SeqCst), LINE)?;
-    Some(storage::wide_cells(arena, data))
-}
-
-/// What the death of the process in `slot` does to a barrier that it has a handle to: see [`Barrier`]. Says
-/// whether it did anything.
-pub(crate) fn bury(arena: &Arena, slot: u32, object: &'static Object, index: u32, returned: bool) -> bool {
-    let body: &'static BarrierBody = object.body();
-    let Some(cells) = cells(arena, object, index).filter(|_| rules::holds(Rule::BarrierTold)) else {
-        return false;
-    };
-    let of_dead = |cell: u64| {
-        let id = (cell & (DEAD - 1)) as u32;
-        cell & DEAD == 0 && id != 0 && arena.slot_of_record(id - 1) == Some(slot)
-    };
-    let waits = |cell: u64| of_dead(cell) && arrived_for(cell, round(body.state.load(SeqCst)));
-    if returned && !cells.iter().any(|cell| waits(cell.load(SeqCst))) {
-        return false;
-    }
-    if body.shrinks.load(SeqCst) == 0 {
-        body.pid.store(arena.slot(slot).pid.load(SeqCst) as u32, SeqCst);
-        body.break_it(None, DIED);
-    } else {
-        let round_now = || round(body.state.load(SeqCst));
-        let mut seen = round_now();
-        // When the round ends meanwhile, what was free in it may be taken in the next.
-        let tombstone = u64::from(arena.incarnation(slot)) << 32 | DEAD | u64::from(slot + 1);
-        while !shrink(cells, tombstone, seen, &of_dead) && seen != round_now() {
-            seen = round_now();
-        }
-        super::raw::event::Word::count(&body.events);
-        crate::os::futex::wake_all(&body.events); // someone of those closes the round
-    }
-    true
-}
-
-/// Puts the dead process's parties to rest: one cell for each of its threads that took part lately, or one.
-/// Can be begun anew. False when there is no cell for that, because as many as there are parties wait.
-fn shrink(cells: &[AtomicU64], tombstone: u64, round: u32, of_dead: &impl Fn(u64) -> bool) -> bool {
-    let lately =
-        |cell: u64| of_dead(cell) && (arrived_for(cell, round) || arrived_for(cell, round.wrapping_sub(1)));
-    for (place, cell) in cells.iter().enumerate() {
-        let now = cell.load(SeqCst);
-        if !lately(now) {
-            continue;
-        }
-        let again = cells[place + 1..].iter().any(|other| {
-            let other = other.load(SeqCst);
-            lately(other) && other as u32 == now as u32
-        });
-        // CRASH: a thread's further cell goes first, so that it is counted once however often we begin.
-        let _ = cell.compare_exchange(now, if again { 0 } else { tombstone }, SeqCst, SeqCst);
-    }
-    if cells.iter().any(|cell| cell.load(SeqCst) == tombstone) {
-        return true;
-    }
-    // It never took part. Whoever arrives meanwhile takes another cell.
-    cells.iter().any(|cell| {
-        let now = cell.load(SeqCst);
-        is_free_for(now, round) && cell.compare_exchange(now, tombstone, SeqCst, SeqCst).is_ok()
-    })
-}
-
 impl Drop for Barrier {
     fn drop(&mut self) {
         if std::thread::panicking() && !member::is_forked() {
@@ -572,38 +408,3 @@ impl fmt::Debug for Barrier {
 }
 
 travels!(Barrier, Kind::Barrier);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const TOMBSTONE: u64 = DEAD | 9;
-
-    fn arrived(round: u32, thread: u64) -> u64 {
-        u64::from(round) << 32 | thread
-    }
-
-    fn shrunk(cells: [u64; 3], round: u32, dead: u64) -> (bool, [u64; 3]) {
-        let cells = cells.map(AtomicU64::new);
-        let of_dead = |cell: u64| cell & DEAD == 0 && cell & (DEAD - 1) == dead;
-        (shrink(&cells, TOMBSTONE, round, &of_dead), cells.map(AtomicU64::into_inner))
-    }
-
-    #[test]
-    fn who_arrives_in_the_next_round_keeps_its_cell_from_the_dead_of_this_one() {
-        let next = arrived(6, 1);
-        assert_eq!(shrunk([next, arrived(5, 2), arrived(4, 3)], 5, 7).1, [next, arrived(5, 2), TOMBSTONE]);
-        assert!(!shrunk([next, arrived(5, 2), arrived(6, 3)], 5, 7).0);
-        assert_eq!(shrunk([next, arrived(5, 2), arrived(6, 3)], 6, 7).1, [next, TOMBSTONE, arrived(6, 3)]);
-    }
-
-    #[test]
-    fn a_cell_is_free_also_after_two_to_the_31_rounds() {
-        for round in [1, 1 << 31, u32::MAX, 0] {
-            assert!(is_free_for(0, round) && is_free_for(arrived(round.wrapping_sub(1), 1), round));
-            assert!(!is_free_for(arrived(round, 1), round));
-            assert!(!is_free_for(arrived(round.wrapping_add(1), 1), round));
-            assert!(!is_free_for(TOMBSTONE, round));
-        }
-    }
-}

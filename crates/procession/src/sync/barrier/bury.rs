@@ -1,0 +1,105 @@
+//! What the death of a process does to the barriers that it has handles to.
+
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+
+use super::super::raw::event::Word;
+use super::cells::{DEAD, arrived_for, cells, is_free_for};
+use super::state::{BarrierBody, DIED, round};
+use crate::arena::Arena;
+use crate::arena::objects::Object;
+use crate::os::futex;
+use crate::rules::{self, Rule};
+
+/// What the death of the process in `slot` does to a barrier that it has a handle to: see [`Barrier`]. Says
+/// whether it did anything.
+pub(crate) fn bury(arena: &Arena, slot: u32, object: &'static Object, index: u32, returned: bool) -> bool {
+    let body: &'static BarrierBody = object.body();
+    let Some(cells) = cells(arena, object, index).filter(|_| rules::holds(Rule::BarrierTold)) else {
+        return false;
+    };
+    let of_dead = |cell: u64| {
+        let id = (cell & (DEAD - 1)) as u32;
+        cell & DEAD == 0 && id != 0 && arena.slot_of_record(id - 1) == Some(slot)
+    };
+    let waits = |cell: u64| of_dead(cell) && arrived_for(cell, round(body.state.load(SeqCst)));
+    if returned && !cells.iter().any(|cell| waits(cell.load(SeqCst))) {
+        return false;
+    }
+    if body.shrinks.load(SeqCst) == 0 {
+        body.pid.store(arena.slot(slot).pid.load(SeqCst) as u32, SeqCst);
+        body.break_it(None, DIED);
+    } else {
+        let round_now = || round(body.state.load(SeqCst));
+        let mut seen = round_now();
+        // When the round ends meanwhile, what was free in it may be taken in the next.
+        let tombstone = u64::from(arena.incarnation(slot)) << 32 | DEAD | u64::from(slot + 1);
+        while !shrink(cells, tombstone, seen, &of_dead) && seen != round_now() {
+            seen = round_now();
+        }
+        Word::count(&body.events);
+        futex::wake_all(&body.events); // someone of those closes the round
+    }
+    true
+}
+
+/// Puts the dead process's parties to rest: one cell for each of its threads that took part lately, or one.
+/// Can be begun anew. False when there is no cell for that, because as many as there are parties wait.
+fn shrink(cells: &[AtomicU64], tombstone: u64, round: u32, of_dead: &impl Fn(u64) -> bool) -> bool {
+    let lately =
+        |cell: u64| of_dead(cell) && (arrived_for(cell, round) || arrived_for(cell, round.wrapping_sub(1)));
+    for (place, cell) in cells.iter().enumerate() {
+        let now = cell.load(SeqCst);
+        if !lately(now) {
+            continue;
+        }
+        let again = cells[place + 1..].iter().any(|other| {
+            let other = other.load(SeqCst);
+            lately(other) && other as u32 == now as u32
+        });
+        // CRASH: a thread's further cell goes first, so that it is counted once however often we begin.
+        let _ = cell.compare_exchange(now, if again { 0 } else { tombstone }, SeqCst, SeqCst);
+    }
+    if cells.iter().any(|cell| cell.load(SeqCst) == tombstone) {
+        return true;
+    }
+    // It never took part. Whoever arrives meanwhile takes another cell.
+    cells.iter().any(|cell| {
+        let now = cell.load(SeqCst);
+        is_free_for(now, round) && cell.compare_exchange(now, tombstone, SeqCst, SeqCst).is_ok()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TOMBSTONE: u64 = DEAD | 9;
+
+    fn arrived(round: u32, thread: u64) -> u64 {
+        u64::from(round) << 32 | thread
+    }
+
+    fn shrunk(cells: [u64; 3], round: u32, dead: u64) -> (bool, [u64; 3]) {
+        let cells = cells.map(AtomicU64::new);
+        let of_dead = |cell: u64| cell & DEAD == 0 && cell & (DEAD - 1) == dead;
+        (shrink(&cells, TOMBSTONE, round, &of_dead), cells.map(AtomicU64::into_inner))
+    }
+
+    #[test]
+    fn who_arrives_in_the_next_round_keeps_its_cell_from_the_dead_of_this_one() {
+        let next = arrived(6, 1);
+        assert_eq!(shrunk([next, arrived(5, 2), arrived(4, 3)], 5, 7).1, [next, arrived(5, 2), TOMBSTONE]);
+        assert!(!shrunk([next, arrived(5, 2), arrived(6, 3)], 5, 7).0);
+        assert_eq!(shrunk([next, arrived(5, 2), arrived(6, 3)], 6, 7).1, [next, TOMBSTONE, arrived(6, 3)]);
+    }
+
+    #[test]
+    fn a_cell_is_free_also_after_two_to_the_31_rounds() {
+        for round in [1, 1 << 31, u32::MAX, 0] {
+            assert!(is_free_for(0, round) && is_free_for(arrived(round.wrapping_sub(1), 1), round));
+            assert!(!is_free_for(arrived(round, 1), round));
+            assert!(!is_free_for(arrived(round.wrapping_add(1), 1), round));
+            assert!(!is_free_for(TOMBSTONE, round));
+        }
+    }
+}

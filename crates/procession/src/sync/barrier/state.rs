@@ -1,0 +1,97 @@
+//! One word says all of a barrier but who has arrived:
+//!
+//! ```text
+//!  63          36 35    32 31                0
+//! ┌──────────────┬────────┬───────────────────┐
+//! │   history    │ cause  │       round       │   how each of the last 28 rounds ended: 1 by a reset
+//! └──────────────┴────────┴───────────────────┘
+//! ```
+//!
+//! | state            | meaning                       | who moves it                                    |
+//! |------------------|-------------------------------|-------------------------------------------------|
+//! | round r, whole   | parties arrive                | who sees all there → `r + 1`; a reset → `r + 1` |
+//! | round r, a cause | broken: everyone fails        | a reset → `r + 1`, whole                        |
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst};
+
+use super::super::raw::event::notify;
+use super::super::wait::{Broken, WaitError};
+use crate::arena::objects::{Body, Kind};
+
+const CAUSE_SHIFT: u32 = 32;
+const CAUSE: u64 = 0xf << CAUSE_SHIFT;
+const HISTORY_SHIFT: u32 = 36;
+const HISTORY: u32 = 28;
+pub(super) const DIED: u64 = 1;
+pub(super) const TIMED_OUT: u64 = 2;
+pub(super) const ABORTED: u64 = 3;
+pub(super) const PANICKED: u64 = 4;
+
+/// A barrier in shared memory; its cells lie in a block.
+#[repr(C)]
+pub(super) struct BarrierBody {
+    pub(super) state: AtomicU64,
+    pub(super) events: AtomicU32,
+    pub(super) shrinks: AtomicU32,
+    /// Who broke it by dying.
+    pub(super) pid: AtomicU32,
+    /// The last round that was ended by a reset, or was about to be.
+    pub(super) last_reset: AtomicU32,
+}
+
+// SAFETY: atomics only, 32 bytes, and all zero is a barrier without cells.
+#[allow(unsafe_code, reason = "says that the layout is made of atomics")]
+unsafe impl Body for BarrierBody {
+    const KIND: Kind = Kind::Barrier;
+}
+
+pub(super) fn round(state: u64) -> u32 {
+    state as u32
+}
+
+pub(super) fn cause(state: u64) -> u64 {
+    (state & CAUSE) >> CAUSE_SHIFT
+}
+
+pub(super) fn next(state: u64, by_reset: bool) -> u64 {
+    let history = state >> HISTORY_SHIFT << 1 | u64::from(by_reset);
+    history << HISTORY_SHIFT | u64::from(round(state).wrapping_add(1))
+}
+
+impl BarrierBody {
+    /// How a round ended, if it has.
+    pub(super) fn ended(&self, round_then: u32) -> Option<Result<(), WaitError>> {
+        let state = self.state.load(SeqCst);
+        match round(state).wrapping_sub(round_then) {
+            0 if cause(state) == 0 => None,
+            0 => Some(Err(self.broken(state))),
+            later if later <= HISTORY && state >> HISTORY_SHIFT >> (later - 1) & 1 == 0 => Some(Ok(())),
+            // With more threads than parties one may wake up so late; it has passed if there was no reset.
+            later
+                if later > HISTORY && self.last_reset.load(SeqCst).wrapping_sub(round_then) as i32 <= -1 =>
+            {
+                Some(Ok(()))
+            }
+            _ => Some(Err(WaitError::Broken(Broken::Reset))),
+        }
+    }
+
+    pub(super) fn broken(&self, state: u64) -> WaitError {
+        WaitError::Broken(match cause(state) {
+            DIED => Broken::ProcessDied { pid: self.pid.load(SeqCst) as i32 },
+            PANICKED => Broken::Panicked { pid: self.pid.load(SeqCst) as i32 },
+            TIMED_OUT => Broken::TimedOut,
+            _ => Broken::Aborted,
+        })
+    }
+
+    /// Breaks the barrier if it is whole, and if it is still in that round.
+    pub(super) fn break_it(&self, in_round: Option<u32>, why: u64) {
+        let broken = |now: u64| {
+            let same = in_round.is_none_or(|then| then == round(now));
+            (same && cause(now) == 0).then_some(now | why << CAUSE_SHIFT)
+        };
+        let _ = self.state.fetch_update(SeqCst, SeqCst, broken);
+        notify(&self.events, i32::MAX);
+    }
+}
