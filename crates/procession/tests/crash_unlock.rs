@@ -11,9 +11,13 @@ use procession_testkit::{Child, Gate, Report, isolated};
 use support::scene::{INSIDE, LEAVING, OUT, Scene, TAKES, crash};
 use support::{OTHER, State, VICTIM, assert_finished, heir, id, open, owner, state, watched};
 
+/// Where the diary says that nothing is stepped any more.
+const OVER: usize = 1;
+
 /// The victim holds the lock when a waiter comes that does `wait`, and releases it, stepped, once
-/// `ready`.
-fn release_to_a_waiter(scene: &Scene, wait: fn(&'static Lock), ready: fn(&Lock) -> bool) -> Report {
+/// `ready`. What the waiter gets it keeps until the stepping is over: it runs while the memory is copied for the
+/// checker, and a copy of which one half is older than the other shows what never was.
+fn release_to_a_waiter<T>(scene: &Scene, wait: fn(&'static Lock) -> T, ready: fn(&Lock) -> bool) -> Report {
     let lock = scene.locks[0];
     open([OTHER]);
     let mut waiter = Child::spawn(|| {
@@ -21,7 +25,9 @@ fn release_to_a_waiter(scene: &Scene, wait: fn(&'static Lock), ready: fn(&Lock) 
         while owner(lock) != id(VICTIM) {
             std::thread::yield_now();
         }
-        wait(lock);
+        let held = wait(lock);
+        scene.diary.wait(OVER, 1);
+        drop(held);
     });
     let victim = |gate: &Gate| {
         internals::become_member(VICTIM);
@@ -34,6 +40,7 @@ fn release_to_a_waiter(scene: &Scene, wait: fn(&'static Lock), ready: fn(&Lock) 
         gate.end();
     };
     let report = crash().run(victim, |point| scene.verdict(point));
+    scene.diary.write(OVER, 1);
     assert_eq!(waiter.wait(), 0, "{}", waiter.text());
     report
 }
@@ -60,7 +67,7 @@ fn the_lock_is_handed_to_an_heir() {
         let _dog = watched();
         let scene = Scene::of(1);
         let promised = |lock: &Lock| heir(lock) == id(OTHER);
-        assert_finished(&release_to_a_waiter(&scene, |lock| drop(lock.lock()), promised));
+        assert_finished(&release_to_a_waiter(&scene, |lock| lock.lock().expect("its turn comes"), promised));
         assert_eq!(state(scene.locks[0]), State::Free);
     });
 }

@@ -320,6 +320,8 @@ fn a_cycle_of_three_kinds_of_lock_is_told_with_all_names() {
     };
     let writer = Process::builder().name("writer").spawn(writes, (last.clone(), table.clone())).unwrap();
     until("the writer waits", || format!("{table:?}").contains("writer"));
+    // It has the writers' lock; now it waits for the reader, and has done so before we ask for the last one.
+    procession_testkit::wait_until_parked(writer.pid().unwrap());
     let found = cycle(last.lock());
     let told: Vec<_> = found.iter().map(|one| (one.process.as_str(), one.lock.as_str())).collect();
     assert_eq!(told, [("main", "last"), ("writer", "table"), ("reader", "first")]);
