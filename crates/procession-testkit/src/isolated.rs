@@ -113,6 +113,7 @@ impl Isolation {
         let limits = self.limits.clone();
         // SAFETY: runs between fork and exec: system calls only, nothing is allocated.
         unsafe { command.pre_exec(move || restrict(&limits)) };
+        hears_the_keyboard(&mut command);
         command
     }
 
@@ -131,6 +132,19 @@ impl Isolation {
         send_signal(-pid, libc::SIGKILL);
         let status = inner.wait().expect("the inner run can be waited for");
         in_time.then(|| std::os::unix::process::ExitStatusExt::into_raw(status))
+    }
+}
+
+/// Has a command hear the signals of the keyboard, as one does that is typed: what a script starts in the
+/// background ignores them.
+pub fn hears_the_keyboard(command: &mut Command) -> &mut Command {
+    // SAFETY: runs between fork and exec: system calls only.
+    unsafe {
+        command.pre_exec(|| {
+            libc::signal(libc::SIGINT, libc::SIG_DFL);
+            libc::signal(libc::SIGQUIT, libc::SIG_DFL);
+            Ok(())
+        })
     }
 }
 

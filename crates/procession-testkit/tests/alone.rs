@@ -45,6 +45,35 @@ fn limits_hold_in_the_body() {
     });
 }
 
+/// As when a script starts the tests in the background.
+#[test]
+fn signals_that_the_keyboard_sends_are_not_ignored() {
+    fn ignored() -> u64 {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).unwrap();
+        u64::from_str_radix(line.trim(), 16).unwrap()
+    }
+    let keyboard = 1 << (libc::SIGINT - 1) | 1 << (libc::SIGQUIT - 1);
+    if std::env::var("DEAF").is_err() {
+        let name = "signals_that_the_keyboard_sends_are_not_ignored";
+        let mut deaf = Command::new(std::env::current_exe().unwrap());
+        deaf.args([name, "--exact"]).env("DEAF", "1");
+        // SAFETY: two system calls between fork and exec.
+        unsafe {
+            std::os::unix::process::CommandExt::pre_exec(&mut deaf, || {
+                libc::signal(libc::SIGINT, libc::SIG_IGN);
+                libc::signal(libc::SIGQUIT, libc::SIG_IGN);
+                Ok(())
+            })
+        };
+        let run = deaf.output().unwrap();
+        assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stdout));
+        return;
+    }
+    assert!(ignored() & keyboard == keyboard || std::env::var("TESTKIT_ISOLATED").is_ok());
+    isolated!({ assert_eq!(ignored() & keyboard, 0) });
+}
+
 #[test]
 fn a_body_that_takes_too_long_is_killed() {
     let slow = || isolated!(time = Duration::from_millis(300), { hang() });
@@ -65,9 +94,17 @@ mod deeper {
 }
 
 #[test]
-#[ignore = "shows that ignored tests can be isolated"]
-fn an_ignored_test_is_run_too() {
+#[ignore = "the next test runs it"]
+fn is_ignored() {
     isolated!({});
+}
+
+#[test]
+fn an_ignored_test_can_be_isolated() {
+    let binary = std::env::current_exe().unwrap();
+    let run = Command::new(binary).args(["is_ignored", "--exact", "--ignored"]).output().unwrap();
+    let text = String::from_utf8_lossy(&run.stdout);
+    assert!(text.contains("test result: ok. 1 passed; 0 failed"), "{text}");
 }
 
 #[test]

@@ -53,19 +53,7 @@ fn dies_anywhere<T: Numbered>(line: Line<T>) {
     assert_finished(&get_one(&line, crash()));
 }
 
-macro_rules! deaths {
-    ($($test:ident = $do:expr;)*) => {$(
-        #[test]
-        fn $test() {
-            isolated!(env = VECTORS, {
-                let _dog = watched();
-                $do;
-            });
-        }
-    )*};
-}
-
-deaths! {
+tests! {
     from_the_front = dies_anywhere(Line::<u64>::with(1..=5));
     the_last_one = dies_anywhere(Line::<u64>::with([1]));
     from_a_full_queue = dies_anywhere(Line::<u64>::new(|| Queue::bounded(2), |queue| put_all(queue, [1, 2])));
@@ -296,7 +284,7 @@ fn lives_and_dies<T: Numbered>(bounded: bool, numbers: &[u64]) {
     assert_finished(&report);
 }
 
-deaths! {
+tests! {
     an_empty_queue_lives_and_dies = lives_and_dies::<u64>(true, &[]);
     a_queue_with_items_lives_and_dies = lives_and_dies::<Mixed>(true, &[1, 2, 3]);
     a_queue_of_two_segments_lives_and_dies = lives_and_dies::<Vec<u32>>(true, &[1, 2, 3, 4]);

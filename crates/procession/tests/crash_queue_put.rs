@@ -51,19 +51,7 @@ fn dies_anywhere<T: Numbered>(line: Line<T>) {
     assert_finished(&put_one(&line, crash()));
 }
 
-macro_rules! puts {
-    ($($test:ident = $do:expr;)*) => {$(
-        #[test]
-        fn $test() {
-            isolated!(env = VECTORS, {
-                let _dog = watched();
-                $do;
-            });
-        }
-    )*};
-}
-
-puts! {
+tests! {
     into_an_empty_queue = dies_anywhere(Line::<u64>::with([]));
     behind_others = dies_anywhere(Line::<u64>::with(1..=5));
     into_the_last_place =

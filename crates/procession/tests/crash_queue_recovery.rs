@@ -113,18 +113,6 @@ fn lie_at(block: u64, named: u64) -> Vec<u64> {
     taken
 }
 
-macro_rules! deaths {
-    ($($test:ident = $do:expr;)*) => {$(
-        #[test]
-        fn $test() {
-            isolated!(env = VECTORS, {
-                let _dog = watched();
-                $do;
-            });
-        }
-    )*};
-}
-
 /// Some blocks are the queue's already, and nothing is put yet.
 fn before_a_commit() {
     recover_twice(
@@ -215,7 +203,7 @@ fn after_a_close() {
     assert_finished(&report);
 }
 
-deaths! {
+tests! {
     recovery_begins_anew_before_a_commit = before_a_commit();
     recovery_begins_anew_before_a_commit_in_a_new_segment = before_a_commit_in_a_new_segment();
     recovery_begins_anew_before_a_commit_in_a_new_run = assert_finished(&before_a_commit_in_a_new_run());

@@ -247,25 +247,27 @@ fn a_kill_for_want_of_memory_is_told_from_others() {
 
 #[test]
 fn kill_terminate_and_interrupt_end_it_whenever_they_come() {
-    let _dog = watched();
-    type End = fn(&Process<()>) -> procession::Result<()>;
-    let ends: [(i32, End); 3] = [(9, Process::kill), (15, Process::terminate), (2, Process::interrupt)];
-    for round in 0..40 {
-        for (signal, end) in ends {
-            let p = sleeper();
-            // At once, a little later, and when it surely runs.
-            match round % 4 {
-                0 => {}
-                1 => std::thread::yield_now(),
-                2 => (0..round * 500).for_each(|_| std::hint::spin_loop()),
-                _ => until("it runs", || proc::comm(p.pid().unwrap()).as_deref() == Some("forever")),
+    isolated!({
+        let _dog = watched();
+        type End = fn(&Process<()>) -> procession::Result<()>;
+        let ends: [(i32, End); 3] = [(9, Process::kill), (15, Process::terminate), (2, Process::interrupt)];
+        for round in 0..40 {
+            for (signal, end) in ends {
+                let p = sleeper();
+                // At once, a little later, and when it surely runs.
+                match round % 4 {
+                    0 => {}
+                    1 => std::thread::yield_now(),
+                    2 => (0..round * 500).for_each(|_| std::hint::spin_loop()),
+                    _ => until("it runs", || proc::comm(p.pid().unwrap()).as_deref() == Some("forever")),
+                }
+                end(&p).unwrap();
+                let error = p.join().unwrap_err();
+                assert!(killed_by(signal)(error.failure()), "round {round}, signal {signal}: {error}");
+                end(&p).expect("nothing happens to a process that has ended");
             }
-            end(&p).unwrap();
-            let error = p.join().unwrap_err();
-            assert!(killed_by(signal)(error.failure()), "round {round}, signal {signal}: {error}");
-            end(&p).expect("nothing happens to a process that has ended");
         }
-    }
+    });
 }
 
 #[test]

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use family::*;
 use procession::internals;
 use procession::queue::{GetError, JoinError, Lease};
+use procession::sync::Semaphore;
 use procession::{JoinableQueue, Lock, Process, Queue};
 use procession_testkit::{isolated, proc, wait_until_parked};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -273,22 +274,26 @@ fn everything_is_done_although_consumers_are_killed() {
     let _dog = watched();
     let (queue, results) = (queue(0..ITEMS), Queue::<u32>::unbounded().unwrap());
     queue.close().unwrap();
-    let consume = |queue: Work, results: Queue<u32>| {
+    // Each has an item in its hands until it may go on.
+    let go_on = Semaphore::new(0).unwrap();
+    let consume = |queue: Work, results: Queue<u32>, go_on: Semaphore| {
         for lease in queue.iter() {
             let lease = lease.unwrap();
             results.put(*lease).unwrap();
-            thread::sleep(Duration::from_micros(200));
+            go_on.acquire().unwrap().forget();
             lease.done().unwrap();
         }
     };
-    let hire = || Process::spawn(consume, (queue.clone(), results.clone())).unwrap();
+    let hire = || Process::spawn(consume, (queue.clone(), results.clone(), go_on.clone())).unwrap();
     let mut consumers: Vec<_> = (0..4).map(|_| hire()).collect();
     for round in 0..40 {
         until("there is progress", || results.len() > round);
         let dead = std::mem::replace(&mut consumers[round % 4], hire());
         dead.kill().unwrap();
         let _ = dead.join();
+        go_on.add_permits(2).unwrap();
     }
+    go_on.add_permits(2 * ITEMS).unwrap();
     queue.join().unwrap();
     consumers.iter().for_each(|p| p.join().unwrap());
     let results: Vec<u32> = std::iter::from_fn(|| results.try_get().ok()).collect();

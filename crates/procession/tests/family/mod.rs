@@ -10,9 +10,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
-use procession::process::Entry;
+use procession::process::{Builder, Entry, Stdio as Stream};
 use procession::sync::{LockError, LockGuard};
 use procession::{Error, Failure, Lock, Message, Process};
+use procession_testkit::isolated::hears_the_keyboard;
 use procession_testkit::{Watchdog, proc, watchdog};
 
 /// What has not come after this time does not come.
@@ -166,6 +167,7 @@ pub fn program_at(program: impl AsRef<std::ffi::OsStr>, role: &str, board: &Boar
     command.args([test, "--exact", "--nocapture", "--include-ignored", "--test-threads=1", "--color=never"]);
     command.env(ROLE, role).env(BOARD, board.path()).stdin(Stdio::null());
     std::os::unix::process::CommandExt::process_group(&mut command, 0);
+    hears_the_keyboard(&mut command);
     command
 }
 
@@ -319,4 +321,21 @@ pub fn holds_in_a_fork(f: impl FnOnce() -> bool) -> bool {
         assert_eq!(libc::waitpid(pid, &raw mut status, 0), pid);
         libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 17
     }
+}
+
+/// All that options and pipes can be, again and again.
+pub fn everything() -> Builder {
+    let all = Process::builder().stdin(Stream::piped()).stdout(Stream::piped()).stderr(Stream::null());
+    all.env("A", "1").current_dir("/").nice(1).memory_limit(1 << 30).cpu_affinity(&[0])
+}
+
+/// What a spawn says that cannot be.
+#[track_caller]
+pub fn refused(builder: &Builder, word: &str) -> Error {
+    let ran = |board: String| post(&board, "ran", "");
+    let board = Board::new();
+    let error = builder.spawn(ran, (board.path(),)).expect_err("it is refused");
+    assert!(error.to_string().contains(word), "{error}");
+    assert!(board.names().is_empty(), "the function did not run");
+    error
 }

@@ -66,6 +66,20 @@ pub fn lock() -> &'static Lock {
     Box::leak(Box::new(Lock::new().expect("a lock")))
 }
 
+/// Tests with names: each does something in a process of its own.
+#[macro_export]
+macro_rules! tests {
+    ($($test:ident = $do:expr;)*) => {$(
+        #[test]
+        fn $test() {
+            procession_testkit::isolated!(env = $crate::support::VECTORS, {
+                let _dog = $crate::support::watched();
+                $do;
+            });
+        }
+    )*};
+}
+
 /// An error for a checker, unless it is true.
 #[macro_export]
 macro_rules! ensure {
