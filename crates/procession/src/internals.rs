@@ -92,7 +92,7 @@ pub fn collect() {
 
 /// Has the collector make a pass if somebody asked for one, as the supervisor does after each death.
 pub fn collect_if_wanted() {
-    collect::if_wanted(arena(), &Record::private());
+    collect::if_wanted(arena(), &Record::private(), |_, _| ());
 }
 
 /// Has the collector make a pass as the supervisor's.

@@ -4,7 +4,8 @@
 mod support;
 
 use procession::internals;
-use procession::{Process, parent_process};
+use procession::process::wait_any;
+use procession::{AnyProcess, Process, parent_process};
 use procession_testkit::{Gate, isolated, proc, run_until};
 use support::{LONG, OTHER, VICTIM, arena, done_by, go_on, watched};
 
@@ -64,6 +65,56 @@ fn ask_during_a_burial(at: u64) -> (u64, bool) {
     internals::recover(VICTIM);
     internals::collect();
     (steps, ended)
+}
+
+/// Who waits for the first of many to end stands still at its `at`-th instruction; meanwhile that one is buried,
+/// by main, as when the supervisor is lost. Gives how far the waiter would come, and whether it comes to an end.
+fn wait_during_a_burial(at: u64) -> (u64, bool) {
+    internals::open_spare(OTHER);
+    let process = Process::spawn(|| (), ()).expect("the spare takes it");
+    internals::open_slot(OTHER);
+    internals::open_slot(VICTIM);
+    let mut steps = 0;
+    let mut waiting = run_until(
+        |gate: &Gate| {
+            internals::become_member(VICTIM);
+            internals::inherit_handles(0);
+            let any = [AnyProcess::from(&process)];
+            gate.begin();
+            let first = wait_any(&any);
+            gate.end();
+            assert_eq!(first, Ok(0));
+        },
+        |point| {
+            steps = point.step;
+            point.finished || point.parked || point.step >= at
+        },
+    );
+    internals::recover(OTHER);
+    go_on(&waiting);
+    proc::wait_until("it has heard", LONG, || waiting.try_wait().is_some() || proc::is_parked(waiting.pid));
+    let ended = !proc::is_parked(waiting.pid);
+    if ended {
+        assert_eq!(waiting.wait(), 0, "{}", waiting.text());
+    }
+    drop(waiting);
+    internals::recover(VICTIM);
+    internals::collect();
+    (steps, ended)
+}
+
+#[test]
+fn who_waits_for_the_first_hears_of_all() {
+    isolated!({
+        let _dog = watched();
+        arena();
+        internals::come_home();
+        let (steps, ended) = wait_during_a_burial(u64::MAX);
+        assert!(steps > 100 && ended, "{steps} {ended}");
+        let hang: Vec<u64> =
+            (steps.saturating_sub(400)..steps).step_by(4).filter(|&at| !wait_during_a_burial(at).1).collect();
+        assert!(hang.is_empty(), "it hangs when it is overtaken at one of the steps {hang:?} of {steps}");
+    });
 }
 
 #[test]

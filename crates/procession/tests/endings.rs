@@ -238,8 +238,15 @@ fn a_kill_for_want_of_memory_is_told_from_others() {
         let p = running();
         from_outside(&p);
         assert!(!out_of_memory(&p), "that was the one before");
+        // Three at once; and who is killed by hand after them is not taken for a fourth.
+        let all = [running(), running(), running(), running()];
+        killed_so_far(9);
+        all[..3].iter().for_each(from_outside);
+        assert!(all[..3].iter().all(out_of_memory));
+        from_outside(&all[3]);
+        assert!(!out_of_memory(&all[3]), "there were three");
         let p = running();
-        killed_so_far(7);
+        killed_so_far(10);
         p.kill().unwrap();
         assert!(!out_of_memory(&p), "we killed it");
     });
@@ -378,6 +385,10 @@ fn a_signal_that_is_handled_ends_nothing() {
     assert_eq!(p.join().as_deref(), Ok("went on"));
 }
 
+fn os_error() -> procession::Result<()> {
+    Err(std::io::Error::from_raw_os_error(libc::ENOSPC).into())
+}
+
 #[test]
 fn an_end_that_nobody_joined_is_written_to_stderr() {
     let _dog = watched();
@@ -391,11 +402,36 @@ fn an_end_that_nobody_joined_is_written_to_stderr() {
         let joined =
             Process::builder().name("joined").spawn(|| Err::<(), _>("joined".to_string()), ()).unwrap();
         joined.join().unwrap().unwrap_err();
+        let panics = |_: String| -> () { panic!("no {}", "pears") };
+        // Dropped when it has ended; and one whose handle somebody else has got, who drops it.
+        let ended = Process::builder().name("dropped").spawn(os_error, ()).unwrap();
+        until("it has ended", || !ended.is_alive());
+        drop(ended);
+        let sent = Process::builder().name("sent").spawn(os_error, ()).unwrap();
+        Process::spawn(drop::<Process<procession::Result<()>>>, (sent,)).unwrap().join().unwrap();
+        // One whose spawner is killed when it has failed.
+        let between = || {
+            let lost = Process::builder().name("left over").spawn(os_error, ()).unwrap();
+            until("it has ended", || !lost.is_alive());
+            std::mem::forget(lost);
+            // SAFETY: a system call without pointers.
+            unsafe { libc::raise(libc::SIGKILL) };
+        };
+        Process::spawn(between, ()).unwrap().join().unwrap_err();
+        Process::spawn(panics, (board.clone(),)).unwrap();
         post(&board, "go", "");
         return;
     }
     let board = Board::new();
     let text = text_of(&program("main", &board).output().unwrap());
-    assert!(text.contains("nobody's"), "{text}");
+    let lines = |word: &str| text.lines().filter(|line| line.contains(word)).collect::<Vec<_>>();
+    assert!(
+        lines("process nobody's").len() == 1 && lines("nobody's")[0].ends_with("Err(\"no apples\")"),
+        "{text}"
+    );
+    for name in ["process dropped", "process sent", "process left over"] {
+        assert!(lines(name).len() == 1 && lines(name)[0].contains("No space left"), "{name}: {text}");
+    }
+    assert!(text.contains("no pears") && text.contains("tests/endings.rs"), "{text}");
     assert!(!text.contains("process joined"), "{text}");
 }

@@ -107,6 +107,47 @@ fn join_timeout_gives_the_value_as_soon_as_there_is_one() {
     assert_eq!(p.join_deadline(Instant::now() + Duration::from_secs(3600)), Ok(Some(4)));
 }
 
+extern "C" fn ignored(_: i32) {}
+
+#[test]
+fn signals_interrupt_no_join() {
+    let _dog = watched();
+    let board = Board::new();
+    let handler = ignored as extern "C" fn(i32) as libc::sighandler_t;
+    // SAFETY: the handler does nothing; without SA_RESTART, so that a system call returns.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = handler;
+        libc::sigaction(libc::SIGUSR2, &action, std::ptr::null_mut());
+    }
+    let slow = |board: String| wait_for(&board, "go").len();
+    let p = Process::spawn(slow, (board.path(),)).unwrap();
+    let (tell, told) = std::sync::mpsc::channel();
+    let joiner = std::thread::spawn({
+        let p = p.clone();
+        move || {
+            // SAFETY: a system call without pointers.
+            tell.send((unsafe { libc::gettid() }, unsafe { libc::pthread_self() })).unwrap();
+            p.join()
+        }
+    });
+    let (thread, handle) = told.recv().unwrap();
+    let slept = || {
+        let status = std::fs::read_to_string(format!("/proc/self/task/{thread}/status")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+        line.unwrap().trim().parse::<u64>().unwrap()
+    };
+    for _ in 0..20 {
+        let before = slept();
+        // SAFETY: the thread is there: it waits for word that is not posted yet.
+        unsafe { libc::pthread_kill(handle, libc::SIGUSR2) };
+        until("it sleeps again", || slept() > before);
+    }
+    assert!(!joiner.is_finished());
+    post(&board.path(), "go", "four");
+    assert_eq!(joiner.join().unwrap(), Ok(4));
+}
+
 #[test]
 fn a_dropped_handle_detaches_the_process() {
     let _dog = watched();

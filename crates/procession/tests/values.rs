@@ -93,6 +93,49 @@ fn arguments_and_results_of_64_mib_arrive() {
     assert!(back.join().unwrap() == text + "7", "64 MiB of text came back changed");
 }
 
+/// Why a result did not arrive, and what it was.
+#[track_caller]
+fn undecodable(error: &procession::ProcessError) -> (String, String) {
+    let Failure::Undecodable { why, text } = error.failure() else { panic!("{error}") };
+    assert!(error.to_string().contains(why) && error.to_string().contains(text), "{error}");
+    (why.clone(), text.clone())
+}
+
+/// As people write them who know serde from JSON.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum Untagged {
+    Order { goods: String, count: Option<u32>, weights: Vec<f32>, by: (char, bool), of: Goods },
+    Map(std::collections::BTreeMap<i64, ()>),
+    Text(String),
+}
+
+#[test]
+fn a_result_that_does_not_arrive_is_there_as_text() {
+    let _dog = watched();
+    let order = || Untagged::Order {
+        goods: "ap\"ples".into(),
+        count: Some(3),
+        weights: vec![1.5, -0.0],
+        by: ('ß', true),
+        of: Goods::Crate { name: String::new(), weights: vec![], inner: Some(Box::new(Goods::Apples(7))) },
+    };
+    let (why, text) = undecodable(&spawned(order).err().expect("it does not arrive"));
+    assert!(why.contains("Untagged"), "{why}");
+    let expected = r#"Untagged { goods: "ap\"ples", count: Some(3), weights: [1.5, -0.0], by: ('ß', true), of: Crate { name: "", weights: [], inner: Some(Apples(7)) } }"#;
+    assert_eq!(text.replace("Order {", "Untagged {"), expected);
+    let map = || Untagged::Map([(-1, ()), (2, ())].into());
+    assert_eq!(undecodable(&spawned(map).err().expect("it does not arrive")).1, "{-1: (), 2: ()}");
+    let json = || serde_json::json!({"a": [1, null, "ü"]});
+    let (_, text) = undecodable(&spawned(json).expect_err("it does not arrive"));
+    assert_eq!(text, r#"{"a": [1, (), "ü"]}"#);
+    // A lock in it is let go, and what is long is cut off.
+    let long = || (procession::Lock::new().unwrap(), Untagged::Text("ü".repeat(100_000)));
+    let (_, text) = undecodable(&spawned(long).err().expect("it does not arrive"));
+    assert!(text.len() < 1100, "{text}");
+    assert!(text.ends_with('…') && text.contains("üüü") || text.starts_with("b\""), "{text}");
+}
+
 #[test]
 fn what_does_not_decode_is_an_error_that_says_so() {
     #[derive(Debug, Serialize)]
@@ -116,10 +159,13 @@ fn what_does_not_decode_is_an_error_that_says_so() {
     let _dog = watched();
     let refused = Process::spawn(|_: NoWay| (), (NoWay,)).expect_err("arguments that cannot be encoded");
     assert!(matches!(refused, procession::Error::Message(_)), "{refused:?}");
-    let result = Process::spawn(|| OneWay(1), ()).unwrap().join().unwrap_err();
-    assert!(matches!(result.failure(), Failure::Undecodable { .. }), "{result:?}");
-    let result = Process::spawn(|| NoWay, ()).unwrap().join().err().expect("it cannot be encoded");
-    assert!(matches!(result.failure(), Failure::Undecodable { .. }), "{result:?}");
+    let result = Process::spawn(|| OneWay(1), ()).unwrap();
+    let told = undecodable(&result.join().unwrap_err());
+    assert!(told.0.contains("OneWay") && told.1 == "OneWay(1)", "{told:?}");
+    assert_eq!(result.exit_status().and_then(|s| s.code()), Some(1));
+    let told =
+        undecodable(&Process::spawn(|| NoWay, ()).unwrap().join().err().expect("it cannot be encoded"));
+    assert!(told.0.contains("NoWay") && told.1 == "…", "{told:?}");
     let arguments = Process::spawn(|_: OneWay| (), (OneWay(1),)).and_then(|p| Ok(p.join()?));
     assert!(arguments.is_err(), "arguments that cannot be decoded");
 }

@@ -30,7 +30,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::blocks::{CLASSES, Tag, Use};
 use super::layout::SPAN;
 use super::mark::Marks;
-use super::objects::{self, Id, SUPERVISOR};
+use super::objects::{self, Id, Object, SUPERVISOR};
 use super::{Arena, member, payload, slots, sweep};
 
 /// Asks for a pass.
@@ -59,7 +59,7 @@ pub(crate) fn alone(arena: &Arena) {
     let header = arena.header();
     header.main_collects.store(1, Ordering::SeqCst);
     if header.supervisor_pid.load(Ordering::SeqCst) == 0 {
-        let _ = super::thread::with_me(|me| while pass(arena, member::slot(), me.record()) {});
+        let _ = super::thread::with_me(|me| while pass(arena, member::slot(), me.record(), &|_, _| ()) {});
     }
     header.main_collects.store(0, Ordering::SeqCst);
     if header.collect_wanted.load(Ordering::SeqCst) != 0 {
@@ -85,12 +85,12 @@ pub(crate) fn alone_if_wanted(arena: &Arena) -> bool {
     wanted
 }
 
-/// The supervisor's pass, when somebody asked for one.
-pub(crate) fn if_wanted(arena: &Arena, intent: &super::records::Record) {
+/// The supervisor's pass, when somebody asked for one. `last_look` is called with what is about to be freed.
+pub(crate) fn if_wanted(arena: &Arena, intent: &super::records::Record, last_look: impl Fn(&Arena, &Object)) {
     let header = arena.header();
     // Main rings when it has ended.
     if header.collect_wanted.load(Ordering::SeqCst) != 0 && header.main_collects.load(Ordering::SeqCst) == 0 {
-        while pass(arena, SUPERVISOR, intent) {}
+        while pass(arena, SUPERVISOR, intent, &last_look) {}
         // What was freed may have been the last in spans whose owners are dead.
         sweep::empty_orphans(arena, SUPERVISOR);
         sweep::recount_kept(arena);
@@ -98,7 +98,12 @@ pub(crate) fn if_wanted(arena: &Arena, intent: &super::records::Record) {
 }
 
 /// Looks at everything once. Says whether that set free what held other objects.
-fn pass(arena: &Arena, by: u32, record: &super::records::Record) -> bool {
+fn pass(
+    arena: &Arena,
+    by: u32,
+    record: &super::records::Record,
+    last_look: &impl Fn(&Arena, &Object),
+) -> bool {
     arena.header().collect_wanted.store(0, Ordering::SeqCst);
     let used = arena.header().objects_used.load(Ordering::Acquire).min(arena.layout.objects);
     let candidates: Vec<(Id, u32)> = (0..used)
@@ -140,7 +145,10 @@ fn pass(arena: &Arena, by: u32, record: &super::records::Record) -> bool {
         return false;
     }
     // Told first: the words that hear of it may lie in what is garbage too.
-    garbage.iter().for_each(|(id, _)| arena.object(id.index()).send_obituaries(arena));
+    for (id, _) in &garbage {
+        last_look(arena, arena.object(id.index()));
+        arena.object(id.index()).send_obituaries(arena);
+    }
     garbage.into_iter().fold(false, |again, (id, _)| objects::free(arena, record, by, id) | again)
 }
 

@@ -21,7 +21,8 @@ use crate::{Error, Result};
 /// Values cross as [postcard](https://docs.rs/postcard), which is compact and not
 /// self-describing: `serde_json::Value`, `#[serde(untagged)]`, `#[serde(flatten)]` and
 /// `skip_serializing_if` do not survive the crossing. Debug builds read back what is sent in an argument
-/// or a message, and report it to the sender.
+/// or a message, and report it to the sender; a process reads its result back, in release builds up to 4 KiB
+/// of it.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be sent to another process",
     note = "what crosses is owned and `serde::Serialize + serde::Deserialize`: `String`, not `&str`",

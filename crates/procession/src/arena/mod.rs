@@ -23,6 +23,7 @@
 //! | `handle.rs`   | counted handles of this process, and how they travel               |
 //! | `collect.rs`  | finds shared objects that nobody holds any more; `mark.rs` its marks |
 //! | `encoding.rs` | a value as bytes                                                   |
+//! | `spelled.rs`  | a value as text                                                    |
 //! | `payload.rs`  | those bytes in a block, with the handles among them                |
 //! | `member.rs`   | which process of the family this one is                            |
 //! | `thread.rs`   | which record the calling thread has                                |
@@ -48,6 +49,7 @@ pub(crate) mod objects;
 pub(crate) mod payload;
 pub(crate) mod records;
 pub(crate) mod slots;
+pub(crate) mod spelled;
 pub(crate) mod storage;
 pub(crate) mod sweep;
 pub(crate) mod thread;

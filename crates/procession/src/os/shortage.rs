@@ -2,25 +2,42 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// Watches the kernel's count of such kills, in this process's control group if it has one.
 pub(crate) struct Watch {
     file: PathBuf,
     seen: u64,
+    /// Kills that were counted and that nobody was found for yet, and when they were noticed.
+    open: u64,
+    since: Instant,
 }
+
+/// Processes that the kernel kills together do not end at once. After this time the others were not ours.
+const TOGETHER: Duration = Duration::from_secs(1);
 
 impl Watch {
     pub(crate) fn begin() -> Watch {
         let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
         let file = files(&own).into_iter().find(|file| count(file).is_some());
         let file = file.unwrap_or_else(|| "/proc/vmstat".into());
-        Watch { seen: count(&file).unwrap_or(0), file }
+        Watch { seen: count(&file).unwrap_or(0), file, open: 0, since: Instant::now() }
     }
 
-    /// Whether the count has grown since this was asked last, or since the beginning.
+    /// Whether one of the kernel's kills may have been that of a process that has just been killed: one that was
+    /// counted since this was asked last, or one of several that were counted a moment ago.
     pub(crate) fn has_run_out(&mut self) -> bool {
         let now = count(&self.file).unwrap_or(self.seen);
-        now > std::mem::replace(&mut self.seen, now)
+        let new = now.saturating_sub(std::mem::replace(&mut self.seen, now));
+        if self.since.elapsed() > TOGETHER {
+            self.open = 0;
+        }
+        if new > 0 {
+            (self.open, self.since) = (self.open + new, Instant::now());
+        }
+        let one = self.open > 0;
+        self.open = self.open.saturating_sub(1);
+        one
     }
 }
 

@@ -129,11 +129,11 @@ fn initialize<F: Entry<A, Output: Initialized>, A: Message>(
     let called = panic::catch_unwind(AssertUnwindSafe(|| function::<F>().call(args).outcome()));
     Ok(match called {
         Ok(Ok(())) => Returned::Value(0),
-        Ok(Err(why)) => Returned::Err(payload::pack(&why)?),
+        Ok(Err(why)) => Returned::Err(0, why),
         Err(panic) => {
             let said = panic.downcast_ref::<&str>().map(|s| (*s).to_owned());
             let said = said.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
-            Returned::Err(payload::pack(&format!("it panicked: {said}"))?)
+            Returned::Err(0, format!("it panicked: {said}"))
         }
     })
 }

@@ -11,7 +11,6 @@ use super::core::{Core, Seat};
 use super::run;
 use crate::arena::handle::Handle;
 use crate::arena::objects::Kind;
-use crate::arena::payload;
 use crate::os::clock::Deadline;
 use crate::os::{limits, process};
 use crate::queue::ring::Refusal;
@@ -97,8 +96,8 @@ fn initialize(core: &Core) -> Result<(), String> {
     let found = entrypoint::resolve(entry, hash).map_err(|e| e.to_string())?;
     match found.run()(core.arena, control.init_args.load(Ordering::Acquire)) {
         Ok(Returned::Value(_)) => Ok(()),
-        Ok(Returned::Err(text)) => Err(payload::unpack(core.arena, text).unwrap_or_default()),
-        Ok(Returned::Unsendable(error)) | Err(error) => Err(error.to_string()),
+        Ok(Returned::Err(_, text)) => Err(text),
+        Ok(Returned::Unsendable(error, _)) | Err(error) => Err(error.to_string()),
     }
 }
 

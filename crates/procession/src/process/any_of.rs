@@ -68,7 +68,7 @@ fn until(processes: &[AnyProcess], deadline: Deadline) -> Result<Option<usize>> 
     let first = || processes.iter().position(|process| process.body().is_some_and(|body| body.is_done()));
     with_me(|me| {
         loop {
-            // Every burial counts here, and comes after the process has said that it is done.
+            // Every burial counts here, after it has said that the process is done.
             // ORDERING: SeqCst, before the look: if one ends after it, the sleep is refused.
             let seen = ended.load(Ordering::SeqCst);
             let wait = Wait::announce(arena, me.record(), ended);

@@ -4,7 +4,9 @@
 use crate::Result;
 use crate::arena::encoding::Message;
 use crate::arena::payload;
+use crate::arena::spelled::spelled;
 use crate::arena::{Arena, blocks, collect, member};
+use crate::supervisor::client;
 use crate::supervisor::entrypoint::{EntryPoint, Returned};
 
 /// A function that another process can run: a `fn` item, or a closure that captures nothing,
@@ -123,7 +125,7 @@ where
 {
     let decoded = payload::unpack::<A>(arena, args)?;
     let value = function::<F>().call(decoded);
-    Ok(if is_err(&value) { Returned::Err(0) } else { Returned::Value(0) })
+    Ok(if is_err(&value) { Returned::Err(0, spelled(&value)) } else { Returned::Value(0) })
 }
 
 /// The function itself, of which there is nothing but its type. For who runs an entry that names it:
@@ -151,11 +153,25 @@ where
         }
     })?;
     let value = function::<F>().call(decoded);
-    Ok(match payload::pack(&value) {
-        Ok(block) if is_err(&value) => Returned::Err(block),
+    Ok(match payload::pack(&value).and_then(|block| read_back::<F::Output>(arena, block)) {
+        Ok(block) if is_err(&value) => Returned::Err(block, spelled(&value)),
         Ok(block) => Returned::Value(block),
-        Err(e) => Returned::Unsendable(e),
+        Err(e) => Returned::Unsendable(e, spelled(&value)),
     })
+}
+
+/// Looks whether a result will arrive, as long as there is somebody who can say what it is. Long ones take
+/// their time, so only debug builds look at those.
+fn read_back<R: Message>(arena: &'static Arena, block: u64) -> Result<u64> {
+    const SHORT: usize = 4 << 10;
+    let len = if block == 0 { 0 } else { payload::contents(arena, block)?.len() };
+    if (len <= SHORT || cfg!(debug_assertions))
+        && let Err(e) = payload::unpack::<R>(arena, block)
+    {
+        client::release(block);
+        return Err(e);
+    }
+    Ok(block)
 }
 
 /// Whether a value is an `Err` of whatever error type. The type is known by its name and the

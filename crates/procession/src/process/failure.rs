@@ -42,11 +42,13 @@ pub enum Failure {
         /// What was in the way.
         why: String,
     },
-    /// It returned a value that could not be read back.
+    /// It returned a value that does not survive the crossing: see [`Message`](crate::Message).
     Undecodable {
         /// What was wrong with it.
         why: String,
-        /// What is known of it as text.
+        /// The value as text, by what its `Serialize` tells: `Order { goods: "apples", count: 3 }`, up to 1 KiB. Of
+        /// one that is longer than 4 KiB release builds notice it only here, and have its first bytes. Empty
+        /// when there was no memory for it.
         text: String,
     },
     /// It has not ended, and never would: it waits for this very thread, as the cycle tells.
@@ -119,7 +121,12 @@ impl fmt::Display for Failure {
                 f.write_str(if *stack_overflow { " because a stack overflowed" } else { "" })
             }
             Failure::NotStarted { why } => write!(f, "did not start: {why}"),
-            Failure::Undecodable { why, text } => write!(f, "returned what cannot be read: {why} {text}"),
+            Failure::Undecodable { why, text } if text.is_empty() => {
+                write!(f, "returned what cannot be read: {why}")
+            }
+            Failure::Undecodable { why, text } => {
+                write!(f, "returned what cannot be read: {why}; it is {text}")
+            }
             Failure::Unknown { why } => write!(f, "ended nobody knows how: {why}"),
             Failure::Deadlock { cycle } => {
                 write!(f, "is waited for in a {}", LockError::Deadlock { cycle: cycle.clone() })

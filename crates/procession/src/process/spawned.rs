@@ -317,8 +317,11 @@ impl<R> Ready for Process<R> {}
 
 impl<R> Drop for Process<R> {
     fn drop(&mut self) {
-        if self.handle.is_last_here() && self.body().is_done() {
-            outcome::report_unobserved(self.handle.object(), self.body());
+        if self.handle.is_last_here()
+            && self.body().is_done()
+            && let Some(arena) = member::mapped()
+        {
+            outcome::report_unobserved(arena, self.handle.object());
         }
     }
 }

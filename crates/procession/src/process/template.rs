@@ -74,7 +74,9 @@ where
 
 fn error(fate: Fate) -> Error {
     let failure = match fate {
-        Fate::ReturnedErr => return Error::Other("the function to preload with returned an error".into()),
+        Fate::ReturnedErr(text) => {
+            return Error::Other(format!("the function to preload with returned {text}"));
+        }
         Fate::Refused(error) => return error,
         Fate::Panicked(message) => {
             Failure::Panicked { message, location: String::new(), backtrace: String::new() }

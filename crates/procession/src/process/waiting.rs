@@ -11,7 +11,7 @@ use crate::arena::payload;
 use crate::arena::thread::with_me;
 use crate::arena::{Arena, member};
 use crate::os::clock::Deadline;
-use crate::supervisor::child::PanicText;
+use crate::supervisor::child::{PanicText, UnsendableText};
 use crate::supervisor::outcome::{ProcessBody, RESULT, TEXT, detail, ending};
 use crate::sync::LockError;
 use crate::sync::deadlock::Watch;
@@ -58,7 +58,7 @@ pub(super) fn outcome<R: Message>(handle: &Handle) -> Result<R, ProcessError> {
         ending::RETURNED | ending::FAILED => {
             let block = handle.object().blocks[RESULT].load(Ordering::Acquire);
             payload::unpack(arena, block).map_err(|e| {
-                let text = format!("(what it returned should be a {})", std::any::type_name::<R>());
+                let text = payload::contents(arena, block).map_or_else(|_| String::new(), in_bytes);
                 error(handle, Failure::Undecodable { why: e.to_string(), text })
             })
         }
@@ -106,7 +106,10 @@ fn failure(arena: &Arena, handle: &Handle, body: &ProcessBody, ended: u32) -> Fa
             why: "the family's memory had no room for it, nor for saying more".into(),
             text: String::new(),
         },
-        ending::UNDECODABLE => Failure::Undecodable { why: text(), text: String::new() },
+        ending::UNDECODABLE => {
+            let (why, text) = postcard::from_bytes::<UnsendableText>(bytes).unwrap_or_default();
+            Failure::Undecodable { why, text }
+        }
         _ if bytes.is_empty() => Failure::NotStarted {
             why: match code {
                 signal if signal < 0 => format!("each process made for it was killed by signal {}", -signal),
@@ -115,6 +118,13 @@ fn failure(arena: &Arena, handle: &Handle, body: &ProcessBody, ended: u32) -> Fa
         },
         _ => Failure::NotStarted { why: text() },
     }
+}
+
+/// The first of a value's bytes, for who cannot read them.
+fn in_bytes(bytes: &[u8]) -> String {
+    const MOST: usize = 200;
+    let cut = if bytes.len() > MOST { "…" } else { "" };
+    format!("b\"{}\"{cut}", bytes[..bytes.len().min(MOST)].escape_ascii())
 }
 
 /// How an ended process ended, in the terms of the operating system.

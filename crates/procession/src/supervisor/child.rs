@@ -114,8 +114,8 @@ fn run_request(arena: &'static Arena, index: u32, slot: &'static Slot, prepared:
     #[cfg(feature = "tracing")]
     crate::events::forward(arena);
 
-    let attach_text = |error: Error| {
-        let text = payload::try_pack_bytes(error.to_string().as_bytes()).unwrap_or(0);
+    let attach_text = |text: &[u8]| {
+        let text = payload::try_pack_bytes(text).unwrap_or(0);
         outcome::attach(arena, index, object, number, outcome::TEXT, text);
     };
     let result = match prepared {
@@ -132,13 +132,17 @@ fn run_request(arena: &'static Arena, index: u32, slot: &'static Slot, prepared:
     };
     let (ending, code, block) = match result {
         Ok(Ok(Returned::Value(block))) => (ending::RETURNED, 0, block),
-        Ok(Ok(Returned::Err(block))) => (ending::FAILED, 1, block),
-        Ok(Ok(Returned::Unsendable(error))) => {
-            attach_text(error);
+        Ok(Ok(Returned::Err(block, text))) => {
+            attach_text(text.as_bytes());
+            (ending::FAILED, 1, block)
+        }
+        Ok(Ok(Returned::Unsendable(error, text))) => {
+            let text: UnsendableText = (error.to_string(), text);
+            attach_text(&postcard::to_stdvec(&text).unwrap_or_default());
             (ending::UNDECODABLE, 1, 0)
         }
         Ok(Err(error)) => {
-            attach_text(error);
+            attach_text(error.to_string().as_bytes());
             (ending::NOT_STARTED, 1, 0)
         }
         Err(payload) => {
@@ -151,7 +155,7 @@ fn run_request(arena: &'static Arena, index: u32, slot: &'static Slot, prepared:
     body.ending.store(ending, Ordering::Relaxed);
     body.code.store(code, Ordering::Relaxed);
     if ending == ending::FAILED && !arena.is_held_by_others(number, index) {
-        outcome::report_unobserved(object, body);
+        outcome::report_unobserved(arena, object);
     }
     slot.leaving.store(1, Ordering::Release);
     code
@@ -232,6 +236,9 @@ fn install_panic_hook() {
         print(info);
     }));
 }
+
+/// Of a value that cannot be sent: why, and what it is.
+pub(crate) type UnsendableText = (String, String);
 
 /// The text of a panic: message, location, backtrace.
 pub(crate) type PanicText = (String, String, String);

@@ -16,10 +16,10 @@ const MAGIC: u64 = u64::from_le_bytes(*b"prc-entr");
 pub(crate) enum Returned {
     /// The function returned a value, now in this block (0: an empty one).
     Value(u64),
-    /// As `Value`, and the value is an `Err`.
-    Err(u64),
-    /// The function returned a value that cannot be sent, and why.
-    Unsendable(Error),
+    /// As `Value`, and the value is an `Err`, which is this as text.
+    Err(u64, String),
+    /// The function returned a value that cannot be sent, and why; it is this as text.
+    Unsendable(Error, String),
 }
 
 /// How to run a function on encoded arguments. The block with the arguments is freed by it.

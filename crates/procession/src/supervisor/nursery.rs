@@ -199,8 +199,6 @@ impl Nursery {
                 self.bury_unborn(index, slot, phase, ended);
             }
         }
-        self.arena.header().ended.fetch_add(1, Ordering::Release);
-        futex::wake_all(&self.arena.header().ended);
     }
 
     /// A child died before it had begun: another one takes its place, with the same request.

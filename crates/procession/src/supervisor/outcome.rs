@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 use super::options::{self, ready};
 use crate::arena::objects::{Body, Id, Kind, Object};
 use crate::arena::slots::{self, Slot};
-use crate::arena::{Arena, blocks};
+use crate::arena::{Arena, blocks, payload};
 use crate::os::futex;
 use crate::os::process::{self, Ended};
 use crate::rules::{self, Rule};
@@ -61,7 +61,7 @@ unsafe impl Body for ProcessBody {
 }
 
 /// [`Object::blocks`] of a process: what its function returned, and what it has to say about its
-/// end (the panic's message, or why it did not start).
+/// end (the panic's message, the `Err` as text, or why it did not start).
 pub(crate) const RESULT: usize = 0;
 pub(crate) const TEXT: usize = 1;
 
@@ -113,21 +113,30 @@ pub(crate) fn object_of<'a>(arena: &Arena, slot: &Slot) -> Option<(u32, &'a Obje
     object.is(id, Kind::Process).then(|| (id.index(), object, object.body()))
 }
 
-/// Says on stderr that the function returned `Err`, if nobody was told and nobody will be.
-pub(crate) fn report_unobserved(object: &Object, body: &ProcessBody) {
+/// Says on stderr what `Err` a process returned, if nobody was told. Called when nobody will be.
+pub(crate) fn report_unobserved(arena: &Arena, object: &Object) {
+    if !object.is_any(Kind::Process) {
+        return;
+    }
+    let body: &ProcessBody = object.body();
     let failed = body.ending.load(Ordering::Acquire) == ending::FAILED;
     if failed && body.observed.swap(1, Ordering::AcqRel) == 0 {
         let (name, pid) = (object.name(), body.pid.load(Ordering::Relaxed));
-        process::write_raw(2, format!("process {name} (pid {pid}) returned an error\n").as_bytes());
+        let text = payload::contents(arena, object.blocks[TEXT].load(Ordering::Acquire));
+        let text = text.map_or("an error".into(), String::from_utf8_lossy);
+        process::write_raw(2, format!("process {name} (pid {pid}) returned {text}\n").as_bytes());
     }
 }
 
-/// Reports the failed processes that `slot` holds and never joined.
+/// As [`report_unobserved`], of all that `slot` holds and, unless it is main that ends, nobody else.
 pub(crate) fn report_all_unobserved(arena: &Arena, slot: u32) {
     arena.held_objects(slot).for_each(|index| {
-        let object = arena.object(index);
-        if object.is_any(Kind::Process) && object.body::<ProcessBody>().is_done() {
-            report_unobserved(object, object.body());
+        let Some(object) = (index < arena.layout.objects).then(|| arena.object(index)) else { return };
+        if object.is_any(Kind::Process)
+            && object.body::<ProcessBody>().is_done()
+            && (slot == slots::MAIN || !arena.is_held_by_others(index, slot))
+        {
+            report_unobserved(arena, object);
         }
     });
 }

@@ -79,7 +79,7 @@ impl Request {
 /// How a template ended that did not become a supervisor.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum Fate {
-    ReturnedErr,
+    ReturnedErr(String),
     Refused(Error),
     Panicked(String),
     Exited(i32),
@@ -97,7 +97,7 @@ pub(super) fn fate(socket: BorrowedFd<'_>) -> Option<Fate> {
 const LONGEST: usize = 4096;
 
 fn tell(socket: BorrowedFd<'_>, mut fate: Fate) {
-    if let Fate::Panicked(text) = &mut fate {
+    if let Fate::Panicked(text) | Fate::ReturnedErr(text) = &mut fate {
         let end = (0..=text.len().min(LONGEST / 2)).rev().find(|&at| text.is_char_boundary(at));
         text.truncate(end.unwrap_or(0));
     }
@@ -148,7 +148,7 @@ fn become_template(arena: &'static Arena, request: Request, socket: BorrowedFd<'
     let blocked = signal::block_all();
     signal::set_mask(mask);
     let fate = match panic::catch_unwind(AssertUnwindSafe(|| call(arena, request))) {
-        Ok(Ok(Returned::Err(_))) => Some(Fate::ReturnedErr),
+        Ok(Ok(Returned::Err(_, text))) => Some(Fate::ReturnedErr(text)),
         Ok(Ok(_)) => None,
         Ok(Err(error)) => Some(Fate::Refused(error)),
         Err(payload) => Some(Fate::Panicked(text_of(payload.as_ref()))),

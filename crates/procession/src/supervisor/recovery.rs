@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 use super::outcome;
 use crate::arena::objects::Kind;
 use crate::arena::{Arena, slots, sweep};
+use crate::os::futex;
 use crate::os::process::Ended;
 use crate::pool;
 use crate::queue::ring;
@@ -59,12 +60,17 @@ pub(crate) fn recover(arena: &Arena, slot: u32, how: Option<Ended>) {
     for id in arena.records_of(slot) {
         arena.record(id).waits_for.store(0, Ordering::SeqCst);
     }
+    outcome::report_all_unobserved(arena, slot);
     let collect = sweep::objects(arena, slot) | sweep::blocks(arena, slot);
     sweep::records(arena, slot);
     if collect {
         arena.header().collect_wanted.store(1, Ordering::SeqCst);
     }
     dead.reset();
+    // Who waits for the first of many, or for memory, looks again. Here and not where children are reaped: main
+    // does this too. CRASH: one count too many is a look too many.
+    arena.header().ended.fetch_add(1, Ordering::SeqCst);
+    futex::wake_all(&arena.header().ended);
     // CRASH: last, so that a recovery that died is begun anew from the slot's state.
     dead.state.store(slots::FREE, Ordering::Release);
 }

@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 
 use super::nursery::{Inheritance, Nursery};
 use super::preload::Request;
-use super::{child, entrypoint, preload};
+use super::{child, entrypoint, outcome, preload};
 use crate::arena::header::stage;
 use crate::arena::{Arena, collect, member};
 use crate::os::clock::now_ns;
@@ -144,7 +144,7 @@ impl Supervisor {
         }
         signal::drain_signal_fd(self.bell.as_raw_fd());
         self.nursery.reap();
-        collect::if_wanted(self.arena, self.nursery.intent());
+        collect::if_wanted(self.arena, self.nursery.intent(), outcome::report_unobserved);
         match self.arena.header().stage.load(Ordering::Acquire) {
             stage::ENDING => self.end(),
             _ => self.nursery.refill(),

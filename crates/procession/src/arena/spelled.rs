@@ -1,0 +1,237 @@
+//! A value as text: much as `Debug` has it, but out of what serde tells, so that it works for whatever can be
+//! sent.
+
+use std::fmt::{self, Display, Write};
+
+use serde::ser::{self, Serialize, Serializer};
+
+use super::handle;
+
+/// A text is no longer than this.
+const LONGEST: usize = 1 << 10;
+
+/// Spells a value out: `Order { goods: "apples", count: 3 }`. A long one is cut off; of one whose `Serialize`
+/// fails there is what it told before.
+pub(crate) fn spelled<T: Serialize>(value: &T) -> String {
+    let mut page = Page(String::new());
+    let (whole, _) = handle::collecting(|| value.serialize(&mut page));
+    if whole.is_err() {
+        page.0.push('…');
+    }
+    page.0
+}
+
+struct Page(String);
+
+impl Write for Page {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let room = text.floor_char_boundary(LONGEST - self.0.len());
+        self.0.push_str(&text[..room]);
+        if room == text.len() { Ok(()) } else { Err(fmt::Error) }
+    }
+}
+
+/// There is no more, because there is no room or because the value has an error to tell.
+#[derive(Debug)]
+struct Cut;
+
+impl Display for Cut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("cut off")
+    }
+}
+
+impl std::error::Error for Cut {}
+
+impl ser::Error for Cut {
+    fn custom<T: Display>(_: T) -> Cut {
+        Cut
+    }
+}
+
+impl From<fmt::Error> for Cut {
+    fn from(_: fmt::Error) -> Cut {
+        Cut
+    }
+}
+
+type Told = Result<(), Cut>;
+
+/// Something between an opening and a closing.
+struct Group<'a> {
+    page: &'a mut Page,
+    separator: &'static str,
+    close: &'static str,
+}
+
+impl Page {
+    fn open<'a>(&'a mut self, name: &str, open: &str, close: &'static str) -> Result<Group<'a>, Cut> {
+        write!(self, "{name}{open}")?;
+        Ok(Group { page: self, separator: "", close })
+    }
+}
+
+impl Group<'_> {
+    fn item<T: Serialize + ?Sized>(&mut self, name: Option<&str>, value: &T) -> Told {
+        self.page.write_str(std::mem::replace(&mut self.separator, ", "))?;
+        if let Some(name) = name {
+            write!(self.page, "{name}: ")?;
+        }
+        value.serialize(&mut *self.page)
+    }
+
+    fn close(self) -> Told {
+        Ok(self.page.write_str(self.close)?)
+    }
+}
+
+macro_rules! scalars {
+    ($($method:ident $type:ty,)*) => {
+        $(fn $method(self, value: $type) -> Told {
+            Ok(write!(self, "{value:?}")?)
+        })*
+    };
+}
+
+impl<'a> Serializer for &'a mut Page {
+    type Ok = ();
+    type Error = Cut;
+    type SerializeSeq = Group<'a>;
+    type SerializeTuple = Group<'a>;
+    type SerializeTupleStruct = Group<'a>;
+    type SerializeTupleVariant = Group<'a>;
+    type SerializeMap = Group<'a>;
+    type SerializeStruct = Group<'a>;
+    type SerializeStructVariant = Group<'a>;
+
+    scalars! {
+        serialize_bool bool, serialize_char char, serialize_str &str,
+        serialize_i8 i8, serialize_i16 i16, serialize_i32 i32, serialize_i64 i64, serialize_i128 i128,
+        serialize_u8 u8, serialize_u16 u16, serialize_u32 u32, serialize_u64 u64, serialize_u128 u128,
+        serialize_f32 f32, serialize_f64 f64,
+    }
+
+    fn serialize_bytes(self, bytes: &[u8]) -> Told {
+        Ok(write!(self, "b\"{}\"", bytes.escape_ascii())?)
+    }
+
+    fn serialize_none(self) -> Told {
+        Ok(self.write_str("None")?)
+    }
+
+    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Told {
+        self.serialize_newtype_struct("Some", value)
+    }
+
+    fn serialize_unit(self) -> Told {
+        Ok(self.write_str("()")?)
+    }
+
+    fn serialize_unit_struct(self, name: &'static str) -> Told {
+        Ok(self.write_str(name)?)
+    }
+
+    fn serialize_unit_variant(self, _: &'static str, _: u32, name: &'static str) -> Told {
+        Ok(self.write_str(name)?)
+    }
+
+    fn serialize_newtype_struct<T: Serialize + ?Sized>(self, name: &'static str, value: &T) -> Told {
+        let mut group = self.open(name, "(", ")")?;
+        group.item(None, value)?;
+        group.close()
+    }
+
+    fn serialize_newtype_variant<T: Serialize + ?Sized>(
+        self,
+        _: &'static str,
+        _: u32,
+        name: &'static str,
+        value: &T,
+    ) -> Told {
+        self.serialize_newtype_struct(name, value)
+    }
+
+    fn serialize_seq(self, _: Option<usize>) -> Result<Group<'a>, Cut> {
+        self.open("", "[", "]")
+    }
+
+    fn serialize_tuple(self, _: usize) -> Result<Group<'a>, Cut> {
+        self.open("", "(", ")")
+    }
+
+    fn serialize_tuple_struct(self, name: &'static str, _: usize) -> Result<Group<'a>, Cut> {
+        self.open(name, "(", ")")
+    }
+
+    fn serialize_tuple_variant(
+        self,
+        _: &'static str,
+        _: u32,
+        name: &'static str,
+        _: usize,
+    ) -> Result<Group<'a>, Cut> {
+        self.open(name, "(", ")")
+    }
+
+    fn serialize_map(self, _: Option<usize>) -> Result<Group<'a>, Cut> {
+        self.open("", "{", "}")
+    }
+
+    fn serialize_struct(self, name: &'static str, _: usize) -> Result<Group<'a>, Cut> {
+        self.open(name, " { ", " }")
+    }
+
+    fn serialize_struct_variant(
+        self,
+        _: &'static str,
+        _: u32,
+        name: &'static str,
+        _: usize,
+    ) -> Result<Group<'a>, Cut> {
+        self.open(name, " { ", " }")
+    }
+}
+
+macro_rules! groups {
+    ($($kind:ident $method:ident($($name:ident: $type:ty)?),)*) => {
+        $(impl ser::$kind for Group<'_> {
+            type Ok = ();
+            type Error = Cut;
+
+            fn $method<T: Serialize + ?Sized>(&mut self, $($name: $type,)? value: &T) -> Told {
+                self.item(None$(.or(Some($name)))?, value)
+            }
+
+            fn end(self) -> Told {
+                self.close()
+            }
+        })*
+    };
+}
+
+groups! {
+    SerializeSeq serialize_element(),
+    SerializeTuple serialize_element(),
+    SerializeTupleStruct serialize_field(),
+    SerializeTupleVariant serialize_field(),
+    SerializeStruct serialize_field(name: &'static str),
+    SerializeStructVariant serialize_field(name: &'static str),
+}
+
+impl ser::SerializeMap for Group<'_> {
+    type Ok = ();
+    type Error = Cut;
+
+    fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Told {
+        self.item(None, key)
+    }
+
+    fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Told {
+        self.page.write_str(": ")?;
+        value.serialize(&mut *self.page)
+    }
+
+    fn end(self) -> Told {
+        self.close()
+    }
+}
