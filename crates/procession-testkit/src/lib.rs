@@ -6,6 +6,7 @@
 //! | the same with a second process running the opposite operation | [`CrashStep::run_pairwise`] |
 //! | kill **one** exact process at one exact place: a woken waiter, an unlocker before its wake | [`deterministic`] |
 //! | at **every instruction** of one process another does something, and both go on | [`interleave`] |
+//! | kill a process that **somebody else** made, at a system call | [`syscalls`] |
 //! | kill random processes, and count what they had acknowledged | [`storm`], [`ledger`] |
 //! | is everything back: fds, processes, mappings, arena bytes, files | [`audit`] |
 //! | what `/proc` knows | [`proc`] |
@@ -59,6 +60,7 @@ mod slip;
 mod snapshot;
 pub mod step;
 pub mod storm;
+pub mod syscalls;
 mod tracee;
 pub mod watchdog;
 
@@ -74,4 +76,5 @@ pub use report::{Failure, Outcome, Point, Report};
 pub use rng::Rng;
 pub use step::CrashStep;
 pub use storm::Storm;
+pub use syscalls::{Killed, kill_at_syscall};
 pub use watchdog::{Watchdog, watchdog};

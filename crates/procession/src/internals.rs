@@ -11,7 +11,7 @@ use crate::arena::thread::with_me;
 use crate::arena::{Arena, blocks, collect, heap, member, payload, slots, sweep};
 use crate::os::futex;
 use crate::os::process::{self, Ended};
-use crate::supervisor::{entrypoint, options, outcome, recovery};
+use crate::supervisor::{self, entrypoint, options, outcome, recovery};
 use crate::sync::raw::park;
 use crate::sync::{Condvar, RwLock, Semaphore};
 use crate::{Lock, Message, Queue, Result};
@@ -187,6 +187,31 @@ pub fn prepared(slot: u32) {
     if let Some((_, _, body)) = outcome::object_of(arena(), arena().slot(slot)) {
         options::tell(body, options::ready::APPLIED);
     }
+}
+
+/// Does as the child of a slot whose request is complete, up to its last act; this process has become its member.
+pub fn live_through(slot: u32) {
+    supervisor::child::live_through(arena(), slot);
+}
+
+/// The number of the process in a slot.
+pub fn slot_pid(slot: u32) -> i32 {
+    arena().slot(slot).pid.load(Ordering::Acquire)
+}
+
+/// Whether the options of the request in a slot can be read.
+pub fn options_are_whole(slot: u32) -> bool {
+    options::read(arena(), arena().slot(slot)).is_some_and(|read| read.is_ok())
+}
+
+/// How a process with this id ended, as a word of `outcome.rs`, if it has; and whether its spawner has been told
+/// what came of its options.
+pub fn ending(process: u64) -> (Option<u32>, bool) {
+    let object = arena().object(process as u32);
+    let body: &outcome::ProcessBody = object.body();
+    let told =
+        [0, options::ready::APPLIED, options::ready::ENDED].contains(&body.ready.load(Ordering::SeqCst));
+    (body.is_done().then(|| body.ending.load(Ordering::Acquire)), told)
 }
 
 /// What still stands in a slot, its records and its bitmaps that a recovered one has not.

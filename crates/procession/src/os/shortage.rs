@@ -14,7 +14,7 @@ pub(crate) struct Watch {
 }
 
 /// Processes that the kernel kills together do not end at once. After this time the others were not ours.
-const TOGETHER: Duration = Duration::from_secs(1);
+const TOGETHER: Duration = Duration::from_secs(10);
 
 impl Watch {
     pub(crate) fn begin() -> Watch {

@@ -60,6 +60,18 @@ pub(super) fn live(arena: &'static Arena, index: u32, inheritance: &Inheritance)
     begin(arena, index, &inheritance.mask, prepared)
 }
 
+/// What lies between a complete request and the exit handlers, for the crash tests: this process has become that
+/// of slot `index`.
+#[cfg(feature = "internals")]
+pub(crate) fn live_through(arena: &'static Arena, index: u32) {
+    let slot = arena.slot(index);
+    let prepared = options::read(arena, slot).map(|options| options::apply(arena, slot, &options?));
+    slot.state.store(slots::RUNNING, Ordering::SeqCst);
+    deliver_early_signals(slot);
+    run_request(arena, index, slot, prepared);
+    last_act();
+}
+
 /// Goes on as the process of slot `index` after it has executed the program anew.
 pub(super) fn go_on(arena: &'static Arena, index: u32, mask: &signal::Mask) -> ! {
     process::die_with_parent(libc::SIGKILL);

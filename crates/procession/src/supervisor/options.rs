@@ -213,7 +213,7 @@ impl Luggage {
 }
 
 /// Reads the options in a request.
-pub(super) fn read(arena: &Arena, slot: &Slot) -> Option<Result<Options>> {
+pub(crate) fn read(arena: &Arena, slot: &Slot) -> Option<Result<Options>> {
     match slot.request.options.load(Ordering::Acquire) {
         0 => None,
         block => Some(payload::unpack(arena, block)),
