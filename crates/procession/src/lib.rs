@@ -48,9 +48,15 @@
 //! # Features
 //!
 //! `tracing`: if main has a subscriber when it spawns its first process, the events that processes emit appear in
-//! it, with `pid` and `process`, at their own level and target; their other fields are one text, `fields`. An
-//! event is safe when the call that emits it has returned, whatever happens to the process then. Spans stay where
-//! they are. Processes then have this library's subscriber as their global default.
+//! it, with their level, target and fields, and two more, `pid` and `process` (`pid_of_child` and
+//! `process_of_child` where an event has such fields itself). An event is safe when the call that emits it has
+//! returned, whatever happens to the process then. It comes in the spans that it was emitted in, with their fields;
+//! they are opened for it and closed behind it, so they tell where it was and not how long anything took, and a
+//! span without events is not told of. Processes then have this library's subscriber as their global default.
+//!
+//! `log`: if main has a logger when it spawns its first process, and a level other than `Off`, the records that
+//! processes make with the crate `log` come to it, with the process before the message: `buyer (pid 17): sold out`.
+//! They are as safe as events. The level is that of main then.
 //!
 //! # Limits
 //!
@@ -59,7 +65,7 @@
 
 mod arena;
 mod error;
-#[cfg(feature = "tracing")]
+#[cfg(any(feature = "tracing", feature = "log"))]
 mod events;
 #[cfg(feature = "internals")]
 #[doc(hidden)]

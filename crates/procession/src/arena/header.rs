@@ -52,10 +52,10 @@ pub(crate) struct Header {
     pub(crate) ended: AtomicU32,
     /// The handle id of the dict of all names, which the header holds; or 0.
     pub(crate) names: AtomicU64,
-    /// The handle id of the queue of children's `tracing` events, which main holds, or 0; and the least grave
-    /// level that main wants. Written before the first child.
+    /// The handle id of the queue of what children say with `tracing` and `log`, which main holds, or 0; and the
+    /// least grave levels that main wants. Written before the first child.
     pub(crate) events: AtomicU64,
-    pub(crate) events_level: AtomicU32,
+    pub(crate) events_levels: AtomicU32,
 }
 
 /// What the family is doing.

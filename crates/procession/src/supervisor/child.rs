@@ -123,7 +123,7 @@ fn run_request(arena: &'static Arena, index: u32, slot: &'static Slot, prepared:
     body.pid.store(process::pid(), Ordering::Release);
     process::set_title(object.name_bytes(&mut [0; NAME + 1]));
 
-    #[cfg(feature = "tracing")]
+    #[cfg(any(feature = "tracing", feature = "log"))]
     crate::events::forward(arena);
 
     let attach_text = |text: &[u8]| {

@@ -264,7 +264,7 @@ fn ensure_supervisor(arena: &'static Arena) -> Result<()> {
             "a program that runs with more rights than its user (set-user-id, file capabilities) cannot spawn processes: what it would run again could not tell its family from an attacker".into(),
         ));
     }
-    #[cfg(feature = "tracing")]
+    #[cfg(any(feature = "tracing", feature = "log"))]
     crate::events::listen(arena)?;
     image::check_is_executable(hook::anchor()).map_err(|e| Error::os("finding the executable", &e))?;
     std::hint::black_box(child::keep());

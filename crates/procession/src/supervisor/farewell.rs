@@ -126,7 +126,7 @@ extern "C" fn at_exit() {
         return;
     }
     end_family();
-    #[cfg(feature = "tracing")]
+    #[cfg(any(feature = "tracing", feature = "log"))]
     crate::events::finish();
 }
 

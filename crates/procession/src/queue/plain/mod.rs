@@ -108,7 +108,7 @@ impl<T> Queue<T> {
     }
 
     /// The queue behind an id that somebody holds.
-    #[cfg(feature = "tracing")]
+    #[cfg(any(feature = "tracing", feature = "log"))]
     pub(crate) fn with_id(id: crate::arena::objects::Id) -> Result<Queue<T>> {
         let handle = Handle::take(id, Kind::Queue)?;
         handle.object().touch();
@@ -116,12 +116,12 @@ impl<T> Queue<T> {
         Ok(Queue { handle, ring, _carries: PhantomData })
     }
 
-    #[cfg(feature = "tracing")]
+    #[cfg(any(feature = "tracing", feature = "log"))]
     pub(crate) fn object(&self) -> &'static crate::arena::objects::Object {
         self.handle.object()
     }
 
-    #[cfg(feature = "tracing")]
+    #[cfg(any(feature = "tracing", feature = "log"))]
     pub(crate) fn id(&self) -> crate::arena::objects::Id {
         self.handle.id()
     }

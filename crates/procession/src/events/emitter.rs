@@ -1,0 +1,271 @@
+//! What a child has told, and how main tells it again.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::OnceLock;
+
+use serde::{Deserialize, Serialize};
+use tracing_core::callsite::{self, Callsite, Identifier};
+use tracing_core::field::{DisplayValue, Field, FieldSet, Value, Visit, display};
+use tracing_core::metadata::Kind;
+use tracing_core::span::{Attributes, Id};
+use tracing_core::subscriber::{Interest, NoSubscriber};
+use tracing_core::{Dispatch, Event, Level, LevelFilter, Metadata, dispatcher};
+
+/// An event or a span, as it travels.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(super) struct Told {
+    site: Site,
+    /// By the number of the field.
+    values: Vec<(u32, Said)>,
+}
+
+/// Where in the program it comes from.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+struct Site {
+    is_span: bool,
+    level: u8,
+    name: String,
+    target: String,
+    module: Option<String>,
+    file: Option<String>,
+    line: Option<u32>,
+    fields: Vec<String>,
+}
+
+/// The value of a field.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+enum Said {
+    Bool(bool),
+    Signed(i128),
+    Unsigned(u128),
+    Float(f64),
+    Text(String),
+    /// What `Debug` had to say of it.
+    Debug(String),
+}
+
+/// Levels as numbers, the gravest first; 0 for none.
+const LEVELS: [Level; 5] = [Level::ERROR, Level::WARN, Level::INFO, Level::DEBUG, Level::TRACE];
+
+pub(super) fn number_of(level: Level) -> u8 {
+    LEVELS.iter().position(|&other| other == level).map_or(5, |at| at as u8 + 1)
+}
+
+pub(super) fn level_of(number: u8) -> Level {
+    LEVELS[usize::from(number.clamp(1, 5) - 1)]
+}
+
+impl Told {
+    pub(super) fn new(metadata: &Metadata<'_>, record: impl FnOnce(&mut dyn Visit)) -> Told {
+        let site = Site {
+            is_span: metadata.is_span(),
+            level: number_of(*metadata.level()),
+            name: metadata.name().into(),
+            target: metadata.target().into(),
+            module: metadata.module_path().map(Into::into),
+            file: metadata.file().map(Into::into),
+            line: metadata.line(),
+            fields: metadata.fields().iter().map(|field| field.name().to_owned()).collect(),
+        };
+        Told { site, ..Told::more(record) }
+    }
+
+    /// Values of fields alone.
+    pub(super) fn more(record: impl FnOnce(&mut dyn Visit)) -> Told {
+        let mut told = Told::default();
+        record(&mut Values(&mut told.values));
+        told
+    }
+
+    /// Adds values to those that are there, or replaces them.
+    pub(super) fn add(&mut self, more: Told) {
+        self.values.retain(|(at, _)| more.values.iter().all(|(other, _)| other != at));
+        self.values.extend(more.values);
+    }
+}
+
+struct Values<'a>(&'a mut Vec<(u32, Said)>);
+
+impl Values<'_> {
+    fn note(&mut self, field: &Field, said: Said) {
+        self.0.push((field.index() as u32, said));
+    }
+}
+
+impl Visit for Values<'_> {
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.note(field, Said::Bool(value));
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.note(field, Said::Signed(value.into()));
+    }
+
+    fn record_i128(&mut self, field: &Field, value: i128) {
+        self.note(field, Said::Signed(value));
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.note(field, Said::Unsigned(value.into()));
+    }
+
+    fn record_u128(&mut self, field: &Field, value: u128) {
+        self.note(field, Said::Unsigned(value));
+    }
+
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        self.note(field, Said::Float(value));
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.note(field, Said::Text(value.into()));
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.note(field, Said::Debug(format!("{value:?}")));
+    }
+}
+
+impl Said {
+    /// As `tracing` wants it: of the type that it had.
+    fn value(&self) -> Box<dyn Value + '_> {
+        match self {
+            Said::Bool(value) => Box::new(*value),
+            Said::Signed(value) => match i64::try_from(*value) {
+                Ok(value) => Box::new(value),
+                Err(_) => Box::new(*value),
+            },
+            Said::Unsigned(value) => match u64::try_from(*value) {
+                Ok(value) => Box::new(value),
+                Err(_) => Box::new(*value),
+            },
+            Said::Float(value) => Box::new(*value),
+            Said::Text(text) => Box::new(text.as_str()),
+            Said::Debug(text) => Box::<DisplayValue<&str>>::new(display(text)),
+        }
+    }
+}
+
+/// The subscriber of a thread, and what children have told it of.
+pub(super) struct Emitter {
+    dispatch: Dispatch,
+    sites: HashMap<Site, &'static Metadata<'static>>,
+}
+
+impl Emitter {
+    /// That of the calling thread, if it has one.
+    pub(super) fn of_this_thread() -> Option<Emitter> {
+        let dispatch = dispatcher::get_default(Dispatch::clone);
+        (!dispatch.is::<NoSubscriber>()).then(|| Emitter { dispatch, sites: HashMap::new() })
+    }
+
+    /// What it wants to hear; 0 for nothing.
+    pub(super) fn wanted(&self) -> u8 {
+        LevelFilter::current().into_level().map_or(0, number_of)
+    }
+
+    pub(super) fn dispatch(&self) -> Dispatch {
+        self.dispatch.clone()
+    }
+
+    /// Tells an event again, in the spans that it was told in: they are made for it and closed after it, because
+    /// nobody would close them for a child that is killed.
+    pub(super) fn emit(&mut self, event: &Told, spans: &[Told], pid: i32, process: &str) {
+        let metadata = self.metadata_of(&event.site);
+        if !self.dispatch.enabled(metadata) {
+            return;
+        }
+        let mut entered: Vec<Id> = Vec::new();
+        for span in spans {
+            let metadata = self.metadata_of(&span.site);
+            if self.dispatch.enabled(metadata) {
+                let id = with_values(metadata, span, &[], |values| match entered.last() {
+                    Some(around) => {
+                        self.dispatch.new_span(&Attributes::child_of(around.clone(), metadata, values))
+                    }
+                    None => self.dispatch.new_span(&Attributes::new_root(metadata, values)),
+                });
+                self.dispatch.enter(&id);
+                entered.push(id);
+            }
+        }
+        with_values(metadata, event, &[&pid, &process], |values| {
+            self.dispatch.event(&Event::new(metadata, values));
+        });
+        for id in entered.into_iter().rev() {
+            self.dispatch.exit(&id);
+            self.dispatch.try_close(id);
+        }
+    }
+
+    fn metadata_of(&mut self, site: &Site) -> &'static Metadata<'static> {
+        if let Some(known) = self.sites.get(site) {
+            return known;
+        }
+        let made = make_metadata(site);
+        self.sites.insert(site.clone(), made);
+        made
+    }
+}
+
+/// Calls `f` with the values of what was told, and `more` behind them.
+fn with_values<R>(
+    metadata: &'static Metadata<'static>,
+    told: &Told,
+    more: &[&dyn Value],
+    f: impl FnOnce(&tracing_core::field::ValueSet<'_>) -> R,
+) -> R {
+    let own: Vec<(u32, Box<dyn Value + '_>)> =
+        told.values.iter().map(|(at, said)| (*at, said.value())).collect();
+    let mut all: Vec<Option<&dyn Value>> = vec![None; told.site.fields.len()];
+    for (at, value) in &own {
+        if let Some(place) = all.get_mut(*at as usize) {
+            *place = Some(&**value);
+        }
+    }
+    all.extend(more.iter().map(|&value| Some(value)));
+    f(&metadata.fields().value_set_all(&all))
+}
+
+/// A place in the program, as `tracing` wants it: for good.
+struct SiteOfChildren(OnceLock<Metadata<'static>>);
+
+impl Callsite for SiteOfChildren {
+    fn set_interest(&self, _: Interest) {}
+
+    fn metadata(&self) -> &Metadata<'_> {
+        match self.0.get() {
+            Some(metadata) => metadata,
+            None => unreachable!("INVARIANT: set before anybody has the site"),
+        }
+    }
+}
+
+/// Each place is made once, and there are no more of them than the program has.
+fn make_metadata(site: &Site) -> &'static Metadata<'static> {
+    let text = |text: &str| -> &'static str { Box::leak(text.into()) };
+    let mut fields: Vec<&'static str> = site.fields.iter().map(|name| text(name)).collect();
+    if !site.is_span {
+        for name in ["pid", "process"] {
+            // One that is taken is the event's own.
+            let free = fields.iter().all(|&other| other != name);
+            fields.push(if free { name } else { text(&format!("{name}_of_child")) });
+        }
+    }
+    let made: &'static SiteOfChildren = Box::leak(Box::new(SiteOfChildren(OnceLock::new())));
+    let metadata = made.0.get_or_init(|| {
+        Metadata::new(
+            text(&site.name),
+            text(&site.target),
+            level_of(site.level),
+            site.file.as_deref().map(text),
+            site.line,
+            site.module.as_deref().map(text),
+            FieldSet::new(fields.leak(), Identifier(made)),
+            if site.is_span { Kind::SPAN } else { Kind::EVENT },
+        )
+    });
+    callsite::register(made);
+    metadata
+}
