@@ -78,6 +78,29 @@ fn a_fork_of_a_child_is_refused_and_harms_nobody() {
     assert!(lock.try_lock().is_ok());
 }
 
+/// The copy goes the way of the original: back from the function.
+#[test]
+fn a_fork_that_comes_back_from_the_function_is_nobody() {
+    let _dog = watched();
+    let forks = |panics: bool| -> i32 {
+        // SAFETY: the process has one thread.
+        match unsafe { libc::fork() } {
+            0 if panics => panic!("the copy"),
+            0 => -1,
+            copy => {
+                let mut status = 0;
+                // SAFETY: `status` is a valid place.
+                assert_eq!(unsafe { libc::waitpid(copy, &raw mut status, 0) }, copy);
+                status
+            }
+        }
+    };
+    let p = Process::spawn(forks, (false,)).unwrap();
+    assert_eq!(p.join(), Ok(0), "the copy's status");
+    assert!(p.exit_status().is_some_and(|status| status.success()));
+    assert_eq!(Process::spawn(forks, (true,)).unwrap().join(), Ok(101 << 8), "the copy's status");
+}
+
 #[test]
 fn a_fork_of_main_is_refused_and_harms_nobody() {
     isolated!({

@@ -192,6 +192,7 @@ fn an_option_that_cannot_be_honoured_is_an_error_of_spawn() {
             refused(&new().current_dir("/etc/passwd"), "passwd"),
             Error::Os { code: Some(libc::ENOTDIR), .. }
         ));
+        refused(&new().current_dir(""), "empty");
         for name in ["", "A=B", "A\0"] {
             assert!(matches!(refused(&new().env(name, ""), "variable"), Error::InvalidArgument(_)));
         }
@@ -206,6 +207,20 @@ fn an_option_that_cannot_be_honoured_is_an_error_of_spawn() {
         let lock = Lock::new().unwrap();
         assert_eq!(Process::spawn(|lock: Lock| lock.lock().is_ok(), (lock,)).unwrap().join(), Ok(true));
     });
+}
+
+#[test]
+fn options_are_for_one_process_and_not_for_those_that_it_spawns() {
+    let _dog = watched();
+    let look = || {
+        // SAFETY: a system call without pointers.
+        let nice = unsafe { libc::getpriority(libc::PRIO_PROCESS, 0) };
+        (std::env::var("GIVEN").is_ok(), nice, procession::cpu_count())
+    };
+    let plain = Process::spawn(look, ()).unwrap().join().unwrap();
+    let nested = move || (look(), Process::spawn(look, ()).unwrap().join().unwrap());
+    let builder = Process::builder().env("GIVEN", "1").nice(5).cpu_affinity(&[0]);
+    assert_eq!(builder.spawn(nested, ()).unwrap().join(), Ok(((true, 5, 1), plain)));
 }
 
 #[test]

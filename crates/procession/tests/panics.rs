@@ -110,6 +110,7 @@ fn a_panic_that_goes_past_the_hook_is_told_too() {
         panic::set_hook(Box::new(|_| ()));
         panic!("with a hook of its own {}", 1)
     });
+    assert!(own_hook.to_string().ends_with("panicked: with a hook of its own 1"), "{own_hook}");
     assert_eq!(message(own_hook), "with a hook of its own 1");
     let resumed = failure(|| -> () { panic::resume_unwind(Box::new("resumed")) });
     assert_eq!(message(resumed), "resumed");

@@ -121,8 +121,10 @@ fn what_goes_wrong_is_an_error_and_it_can_be_tried_again() {
             Error::Process(error) => error.failure().clone(),
             other => panic!("{other}"),
         };
+        let line = line!() + 1;
         let error = preload(|n: u64| -> () { panic!("no {n}") }, (3,)).unwrap_err();
-        assert!(matches!(failure(error), Failure::Panicked { message, .. } if message == "no 3"));
+        let Failure::Panicked { message, location, .. } = failure(error) else { panic!("it panicked") };
+        assert!(message == "no 3" && location.starts_with(&format!("{}:{line}:", file!())), "{location}");
         assert_eq!(
             failure(preload(|| -> () { std::process::exit(4) }, ()).unwrap_err()),
             Failure::Exited { code: 4 }
@@ -134,7 +136,7 @@ fn what_goes_wrong_is_an_error_and_it_can_be_tried_again() {
         let aborts = failure(preload(|| -> () { std::process::abort() }, ()).unwrap_err());
         assert!(matches!(aborts, Failure::Killed { signal: libc::SIGABRT, .. }), "{aborts}");
         let error = preload(|| Err::<(), _>("no".to_string()), ()).unwrap_err();
-        assert!(matches!(error, Error::Other(_)), "{error}");
+        assert!(matches!(&error, Error::Other(text) if text.ends_with("Err(\"no\")")), "{error}");
         let error = preload(|lock: Lock| drop(lock), (Lock::new().unwrap(),)).unwrap_err();
         assert!(matches!(error, Error::InvalidArgument(_)), "{error}");
         let inside = || -> Result<(), String> {

@@ -18,7 +18,8 @@ use crate::{Error, Result};
 /// How to start a process: made by [`Process::builder`].
 ///
 /// Everything but a name and [`daemon`](Builder::daemon) is given to the process before its function runs, and
-/// `spawn` waits for that. What cannot be given is an error of `spawn`, and the function does not run.
+/// `spawn` waits for that. What cannot be given is an error of `spawn`, and the function does not run. It is for this
+/// process alone: one that it spawns in its turn has main's again, unless its builder says otherwise.
 ///
 /// | here | `std::process::Command` | Python |
 /// |---|---|---|
@@ -181,7 +182,9 @@ impl Builder {
     /// includes what a process has before its function runs, a few MiB. A limit below that is an error.
     ///
     /// Beyond the limit no memory is to be had: `try_reserve` and its like return an error, and any other
-    /// allocation ends the process. Programs that the process starts have the limit too, each for itself.
+    /// allocation ends the process ([`Failure::Killed`](super::Failure::Killed) with `out_of_memory`). Programs that
+    /// the process starts have the limit too, each for itself. No control group is made: it would count what
+    /// the process puts into queues.
     ///
     /// ```
     /// use procession::Process;

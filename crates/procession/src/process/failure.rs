@@ -14,7 +14,8 @@ pub enum Failure {
     Panicked {
         /// What the panic said.
         message: String,
-        /// File, line and column.
+        /// File, line and column. Empty when the process had another panic hook than this library's, which calls
+        /// the one that was there.
         location: String,
         /// The backtrace, if `RUST_BACKTRACE` asked for one.
         backtrace: String,
@@ -112,6 +113,9 @@ impl ProcessError {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Failure::Panicked { message, location, .. } if location.is_empty() => {
+                write!(f, "panicked: {message}")
+            }
             Failure::Panicked { message, location, .. } => write!(f, "panicked at {location}: {message}"),
             Failure::Exited { code } => write!(f, "called exit with code {code}"),
             Failure::Killed { signal, core_dumped, out_of_memory, stack_overflow } => {

@@ -67,6 +67,9 @@ impl Settings {
                 return invalid(format!("the value of the environment variable {name:?} has a zero byte"));
             }
         }
+        if self.directory.as_ref().is_some_and(|path| path.as_os_str().is_empty()) {
+            return invalid("an empty path cannot be a working directory; that of the spawner is `.`".into());
+        }
         if self.directory.as_ref().is_some_and(|path| path.as_os_str().as_bytes().contains(&0)) {
             return invalid("a path with a zero byte cannot be a working directory".into());
         }

@@ -43,9 +43,9 @@ use crate::{Error, Result};
 ///
 /// # If it dies
 ///
-/// Whatever ends the process, [`join`](Process::join) returns and says what it was; what the
-/// process held is handed on or freed; and processes that it had started by other means than this
-/// library are killed.
+/// Whatever ends the process, [`join`](Process::join) returns and says what it was; and what the
+/// process held is handed on or freed. However it ends, also when its function returns, processes that it had
+/// started by other means than this library, and has not waited for, are killed.
 pub struct Process<R> {
     handle: Handle,
     /// What the process writes to and reads from, for its spawner alone.
@@ -61,8 +61,8 @@ impl Process<()> {
     /// handles such as a [`Lock`](crate::Lock) cross as what they stand for.
     ///
     /// The new process has this one's working directory, main's environment, signal mask and
-    /// standard streams, and no other open file. It does not run `main`. For anything else there is
-    /// [`builder`](Process::builder).
+    /// standard streams, and no other open file. It does not run `main`, and has none of its memory: not
+    /// its panic hook, logger or `static`s either. For anything else there is [`builder`](Process::builder).
     ///
     /// When this returns the process will run, whatever happens to the one that called.
     ///

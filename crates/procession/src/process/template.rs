@@ -14,7 +14,7 @@ use crate::{Error, Result};
 ///
 /// Returns when `f` has. It runs before there is a family, so it cannot use locks, queues and the like, and
 /// `args` cannot contain any. Threads that it starts are not there in the processes; files that it opens are.
-/// Processes that are [executed anew](super::StartMethod::Spawn) have nothing of it.
+/// Of a panic in `f` there is no backtrace but what is printed. Processes that are [executed anew](super::StartMethod::Spawn) have nothing of it.
 ///
 /// # Errors
 /// [`Error::Process`] when `f` panics, exits or crashes, and [`Error::Other`] when it returns an `Err`; after
@@ -78,8 +78,8 @@ fn error(fate: Fate) -> Error {
             return Error::Other(format!("the function to preload with returned {text}"));
         }
         Fate::Refused(error) => return error,
-        Fate::Panicked(message) => {
-            Failure::Panicked { message, location: String::new(), backtrace: String::new() }
+        Fate::Panicked(message, location) => {
+            Failure::Panicked { message, location, backtrace: String::new() }
         }
         Fate::Exited(code) => Failure::Exited { code },
         Fate::Killed { signal, core: core_dumped } => {

@@ -10,6 +10,7 @@ use std::any::Any;
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::os::fd::AsRawFd;
 use std::panic::{self, AssertUnwindSafe};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::entrypoint::{self, Returned};
@@ -142,6 +143,10 @@ fn run_request(arena: &'static Arena, index: u32, slot: &'static Slot, prepared:
             }
         },
     };
+    if member::is_forked() {
+        // A copy that the function has made has come back from it too. It is nobody, and ends.
+        return if result.is_ok() { 0 } else { PANIC_CODE };
+    }
     let (ending, code, block) = match result {
         Ok(Ok(Returned::Value(block))) => (ending::RETURNED, 0, block),
         Ok(Ok(Returned::Err(block, text))) => {
@@ -249,6 +254,17 @@ fn install_panic_hook() {
     }));
 }
 
+/// Where the last panic of a process was that has no slot.
+static PLACE: Mutex<String> = Mutex::new(String::new());
+
+pub(super) fn place_of_last_panic() -> String {
+    PLACE.lock().unwrap_or_else(|e| e.into_inner()).clone()
+}
+
+fn place_of(info: &panic::PanicHookInfo<'_>) -> String {
+    info.location().map_or_else(String::new, ToString::to_string)
+}
+
 /// Of a value that cannot be sent: why, and what it is.
 pub(crate) type UnsendableText = (String, String);
 
@@ -276,12 +292,16 @@ const SPEECHLESS: &str = "(a panic without a message)";
 
 fn keep_panic_text(info: &panic::PanicHookInfo<'_>) {
     static BUSY: AtomicBool = AtomicBool::new(false);
-    let Some(arena) = member::mapped().filter(|arena| member::slot() < arena.layout.slots) else { return };
+    let Some(arena) = member::mapped().filter(|arena| member::slot() < arena.layout.slots) else {
+        // The template of `preload.rs` is no member.
+        *PLACE.lock().unwrap_or_else(|e| e.into_inner()) = place_of(info);
+        return;
+    };
     if BUSY.swap(true, Ordering::Acquire) {
         return; // a panic inside the panic hook
     }
     let message = info.payload_as_str().unwrap_or(SPEECHLESS).to_owned();
-    let location = info.location().map_or_else(String::new, ToString::to_string);
+    let location = place_of(info);
     let backtrace = Backtrace::capture();
     let captured = backtrace.status() == BacktraceStatus::Captured;
     let backtrace = if captured { backtrace.to_string() } else { String::new() };

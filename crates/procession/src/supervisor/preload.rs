@@ -25,6 +25,7 @@ use std::sync::atomic::Ordering;
 
 use serde::{Deserialize, Serialize};
 
+use super::child;
 use super::entrypoint::{self, Returned};
 use crate::arena::{Arena, member};
 use crate::os::process::{self, Ended};
@@ -81,9 +82,13 @@ impl Request {
 pub(crate) enum Fate {
     ReturnedErr(String),
     Refused(Error),
-    Panicked(String),
+    /// What it said, and where.
+    Panicked(String, String),
     Exited(i32),
-    Killed { signal: i32, core: bool },
+    Killed {
+        signal: i32,
+        core: bool,
+    },
 }
 
 /// Reads what a watcher has said.
@@ -97,7 +102,7 @@ pub(super) fn fate(socket: BorrowedFd<'_>) -> Option<Fate> {
 const LONGEST: usize = 4096;
 
 fn tell(socket: BorrowedFd<'_>, mut fate: Fate) {
-    if let Fate::Panicked(text) | Fate::ReturnedErr(text) = &mut fate {
+    if let Fate::Panicked(text, _) | Fate::ReturnedErr(text) = &mut fate {
         let end = (0..=text.len().min(LONGEST / 2)).rev().find(|&at| text.is_char_boundary(at));
         text.truncate(end.unwrap_or(0));
     }
@@ -151,7 +156,7 @@ fn become_template(arena: &'static Arena, request: Request, socket: BorrowedFd<'
         Ok(Ok(Returned::Err(_, text))) => Some(Fate::ReturnedErr(text)),
         Ok(Ok(_)) => None,
         Ok(Err(error)) => Some(Fate::Refused(error)),
-        Err(payload) => Some(Fate::Panicked(text_of(payload.as_ref()))),
+        Err(payload) => Some(Fate::Panicked(text_of(payload.as_ref()), child::place_of_last_panic())),
     };
     if let Some(fate) = fate {
         tell(socket, fate);
