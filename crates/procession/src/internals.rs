@@ -199,6 +199,11 @@ pub fn slot_pid(slot: u32) -> i32 {
     arena().slot(slot).pid.load(Ordering::Acquire)
 }
 
+/// Says that the process of a slot has this number.
+pub fn say_pid(slot: u32, pid: i32) {
+    arena().slot(slot).pid.store(pid, Ordering::SeqCst);
+}
+
 /// Whether the options of the request in a slot can be read.
 pub fn options_are_whole(slot: u32) -> bool {
     options::read(arena(), arena().slot(slot)).is_some_and(|read| read.is_ok())

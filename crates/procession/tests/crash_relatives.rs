@@ -6,7 +6,7 @@ mod support;
 use procession::internals;
 use procession::process::wait_any;
 use procession::{AnyProcess, Process, parent_process};
-use procession_testkit::{Gate, isolated, proc, run_until};
+use procession_testkit::{Gate, isolated, proc, run_until, spawn_parked};
 use support::{LONG, OTHER, VICTIM, arena, done_by, go_on, watched};
 
 /// Starts processes in which nothing runs yet: a child of main's, and one of that child's.
@@ -114,6 +114,37 @@ fn who_waits_for_the_first_hears_of_all() {
         let hang: Vec<u64> =
             (steps.saturating_sub(400)..steps).step_by(4).filter(|&at| !wait_during_a_burial(at).1).collect();
         assert!(hang.is_empty(), "it hangs when it is overtaken at one of the steps {hang:?} of {steps}");
+    });
+}
+
+/// The supervisor is dead, and somebody has reaped its children: a number that stands in a slot may be a stranger's.
+#[test]
+fn a_stranger_who_has_got_the_number_gets_no_signal() {
+    isolated!({
+        let _dog = watched();
+        arena();
+        internals::come_home();
+        internals::open_spare(OTHER);
+        let process = Process::spawn(|| (), ()).expect("the spare takes it");
+        assert!(process.pidfd().expect_err("there is none yet").to_string().contains("asked for again"));
+        internals::open_slot(OTHER);
+        let mut stranger = std::process::Command::new("sleep").arg("1000").spawn().expect("a stranger");
+        internals::say_pid(OTHER, stranger.id() as i32);
+        for signal in [Process::kill, Process::terminate, Process::interrupt] {
+            signal(&process).expect("nobody minds");
+        }
+        assert!(process.pidfd().is_err());
+        assert!(stranger.try_wait().expect("it is ours").is_none(), "the stranger was hit");
+        stranger.kill().and_then(|()| stranger.wait()).expect("it is ours");
+        // One of the family is hit.
+        let mut relative = spawn_parked(|| {
+            internals::become_member(OTHER);
+            std::thread::park();
+        });
+        process.kill().expect("it can be killed");
+        assert_eq!(relative.wait(), libc::SIGKILL);
+        internals::recover(OTHER);
+        assert!(process.pidfd().expect_err("it has ended").to_string().contains("has ended"));
     });
 }
 

@@ -19,8 +19,8 @@ use crate::arena::{Arena, member, payload};
 use crate::os::clock::{Deadline, now_ns};
 use crate::os::process;
 use crate::rules::{self, Rule};
-use crate::supervisor::child;
 use crate::supervisor::entrypoint::Returned;
+use crate::supervisor::last_words;
 use crate::sync::raw::event;
 use crate::sync::raw::park::Wait;
 use crate::{Error, Result};
@@ -171,10 +171,10 @@ impl Work {
 
     fn panicked(&self, payload: &(dyn Any + Send), attempt: u32) -> TaskError {
         let (arena, slot) = (self.arena, member::slot());
-        let block = child::panic_text(arena, arena.slot(slot), payload);
+        let block = last_words::panic_text(arena, arena.slot(slot), payload);
         let text = payload::contents(arena, block).unwrap_or_default();
         let (message, location, backtrace) =
-            postcard::from_bytes::<child::PanicText>(text).unwrap_or_default();
+            postcard::from_bytes::<last_words::PanicText>(text).unwrap_or_default();
         blocks::free(arena, slot, block, Tag::process(slot));
         TaskError::Panicked { message, location, backtrace, pid: self.pid(), attempt }
     }

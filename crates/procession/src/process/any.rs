@@ -225,8 +225,7 @@ impl AnyProcess {
     /// ```
     pub fn pidfd(&self) -> Result<OwnedFd> {
         match &self.handle {
-            Some(handle) => signals::pidfd(handle)?
-                .ok_or_else(|| Error::StaleHandle(format!("process {} has ended", self.name()))),
+            Some(handle) => signals::pidfd_or_why(handle),
             None => process::pidfd_open(self.pid).map_err(|e| Error::os("opening a process", &e)),
         }
     }

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use crate::arena::handle::Handle;
 use crate::arena::slots::{self, Slot};
-use crate::arena::{Arena, member};
+use crate::arena::{Arena, MEMFD_NAME, member};
 use crate::os::process;
 use crate::supervisor::outcome::ProcessBody;
 use crate::{Error, Result};
@@ -34,10 +34,35 @@ pub(super) fn pidfd(handle: &Handle) -> Result<Option<OwnedFd>> {
     match process::pidfd_open(pid) {
         // The supervisor reaps a process after it has moved its slot on, or has taken the number out
         // of it. So if both still are what they were, the number was not free to be given to another.
-        Ok(fd) => Ok(live_slot(arena, body).filter(|s| s.pid.load(Ordering::SeqCst) == pid).map(|_| fd)),
+        Ok(fd) => {
+            let same = live_slot(arena, body).is_some_and(|s| s.pid.load(Ordering::SeqCst) == pid);
+            Ok((same && (is_served(arena) || is_relative(pid))).then_some(fd))
+        }
         Err(e) if e.raw_os_error() == Some(libc::ESRCH) => Ok(None),
         Err(e) => Err(Error::os("opening a process", &e)),
     }
+}
+
+/// As [`pidfd`], with an error when there is none.
+pub(super) fn pidfd_or_why(handle: &Handle) -> Result<OwnedFd> {
+    let why = |name: String| match handle.body::<ProcessBody>().is_done() {
+        true => format!("process {name} has ended"),
+        false => {
+            format!("process {name} is dead or about to be replaced: it can be joined, or asked for again")
+        }
+    };
+    pidfd(handle)?.ok_or_else(|| Error::StaleHandle(why(handle.object().name())))
+}
+
+/// Whether there is a supervisor. Else its children, which the kernel kills, are anybody's to reap.
+fn is_served(arena: &Arena) -> bool {
+    let supervisor = arena.header().supervisor_pid.load(Ordering::SeqCst) as i32;
+    supervisor != 0 && !process::is_dead(supervisor)
+}
+
+/// Whether a process maps the family's memory, as far as main can see.
+fn is_relative(pid: i32) -> bool {
+    process::maps_memfd(pid, MEMFD_NAME, member::memfd_inode()) == Some(true)
 }
 
 /// Sends `signal`. A process that has ended does not mind.

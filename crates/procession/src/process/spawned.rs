@@ -202,9 +202,16 @@ impl<R> Process<R> {
     ///
     /// # Errors
     /// When it has ended, or no descriptor is to be had.
+    ///
+    /// ```
+    /// let p = procession::Process::spawn(|| -> () { loop { std::thread::park() } }, ())?;
+    /// let ends = p.pidfd()?; // for poll, epoll, or an async runtime
+    /// p.kill()?;
+    /// # drop(ends);
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn pidfd(&self) -> Result<OwnedFd> {
-        signals::pidfd(&self.handle)?
-            .ok_or_else(|| Error::StaleHandle(format!("process {} has ended", self.name())))
+        signals::pidfd_or_why(&self.handle)
     }
 
     /// The end to write to of a standard input that is [piped](super::Stdio::piped), once. Dropping it is the

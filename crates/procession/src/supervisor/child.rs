@@ -6,22 +6,19 @@
 //!
 //! As much as possible is done before the sleep, off the spawner's critical path.
 
-use std::any::Any;
-use std::backtrace::{Backtrace, BacktraceStatus};
 use std::os::fd::AsRawFd;
 use std::panic::{self, AssertUnwindSafe};
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
 use super::entrypoint::{self, Returned};
 use super::nursery::Inheritance;
 use super::outcome::{self, ProcessBody, ending};
-use super::{options, rebirth};
+use super::{last_words, options, rebirth};
 use crate::arena::objects::{Id, NAME};
 use crate::arena::slots::{self, Slot};
 use crate::arena::{Arena, blocks, handle, member, payload};
 use crate::os::clock::Deadline;
-use crate::os::{deaths, fd, image, process, signal};
+use crate::os::{fd, image, process, signal};
 use crate::sync::raw::park::Wait;
 use crate::{Error, Result};
 
@@ -80,8 +77,7 @@ pub(super) fn go_on(arena: &'static Arena, index: u32, mask: &signal::Mask) -> !
         process::exit_now(1);
     }
     process::become_subreaper();
-    deaths::report(note_overflow, note_abort);
-    install_panic_hook();
+    last_words::listen();
     begin(arena, index, mask, Some(Ok(())))
 }
 
@@ -154,7 +150,7 @@ fn run_request(arena: &'static Arena, index: u32, slot: &'static Slot, prepared:
             (ending::FAILED, 1, block)
         }
         Ok(Ok(Returned::Unsendable(error, text))) => {
-            let text: UnsendableText = (error.to_string(), text);
+            let text: last_words::UnsendableText = (error.to_string(), text);
             attach_text(&postcard::to_stdvec(&text).unwrap_or_default());
             (ending::UNDECODABLE, 1, 0)
         }
@@ -163,7 +159,7 @@ fn run_request(arena: &'static Arena, index: u32, slot: &'static Slot, prepared:
             (ending::NOT_STARTED, 1, 0)
         }
         Err(payload) => {
-            let text = panic_text(arena, slot, payload.as_ref());
+            let text = last_words::panic_text(arena, slot, payload.as_ref());
             outcome::attach(arena, index, object, number, outcome::TEXT, text);
             (ending::PANICKED, PANIC_CODE, 0)
         }
@@ -216,105 +212,8 @@ pub(super) fn change_directory(arena: &Arena, block: u64) -> Result<()> {
 
 /// What children need and inherit from the supervisor, so that none of them has to do it again.
 pub(super) fn prepare_ancestor() {
-    deaths::report(note_overflow, note_abort);
-    install_panic_hook();
+    last_words::listen();
     image::share_code_pages_with_forks();
-}
-
-/// This process has overflowed a stack, and dies of it. Called by a signal handler.
-fn note_overflow() {
-    note(slots::OVERFLOWED);
-}
-
-/// This process calls `abort`; `no_memory` when it does because memory was refused. Called by a signal handler.
-fn note_abort(no_memory: bool) {
-    if std::thread::panicking() {
-        note(slots::PANICKING);
-    } else if no_memory {
-        note(slots::NO_MEMORY);
-    }
-}
-
-fn note(what: u32) {
-    if let Some(arena) = member::mapped().filter(|arena| member::slot() < arena.layout.slots) {
-        arena.slot(member::slot()).flags.fetch_or(what, Ordering::Relaxed);
-    }
-}
-
-/// Writes the text of a panic into the arena, where it survives also when the process aborts.
-fn install_panic_hook() {
-    let print = panic::take_hook();
-    panic::set_hook(Box::new(move |info| {
-        // The first thread runs the process's function: its panics are the process's.
-        let first = process::thread_id() == process::pid();
-        if first || cfg!(panic = "abort") {
-            keep_panic_text(info);
-        }
-        print(info);
-    }));
-}
-
-/// Where the last panic of a process was that has no slot.
-static PLACE: Mutex<String> = Mutex::new(String::new());
-
-pub(super) fn place_of_last_panic() -> String {
-    PLACE.lock().unwrap_or_else(|e| e.into_inner()).clone()
-}
-
-fn place_of(info: &panic::PanicHookInfo<'_>) -> String {
-    info.location().map_or_else(String::new, ToString::to_string)
-}
-
-/// Of a value that cannot be sent: why, and what it is.
-pub(crate) type UnsendableText = (String, String);
-
-/// The text of a panic: message, location, backtrace.
-pub(crate) type PanicText = (String, String, String);
-
-/// The block with the text of the panic that has just ended the function: what the hook kept, unless
-/// that was another panic (the user replaced the hook, or called `resume_unwind`).
-pub(crate) fn panic_text(arena: &Arena, slot: &Slot, payload: &(dyn Any + Send)) -> u64 {
-    let said = payload.downcast_ref::<&str>().copied();
-    let said = said.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or(SPEECHLESS);
-    let kept = slot.panic_text.swap(0, Ordering::AcqRel);
-    let same = kept != 0
-        && payload::contents(arena, kept).is_ok_and(|bytes| {
-            postcard::from_bytes::<PanicText>(bytes).is_ok_and(|(message, ..)| message == said)
-        });
-    if same {
-        return kept;
-    }
-    let text: PanicText = (said.to_owned(), String::new(), String::new());
-    payload::try_pack_bytes(&postcard::to_stdvec(&text).unwrap_or_default()).unwrap_or(0)
-}
-
-const SPEECHLESS: &str = "(a panic without a message)";
-
-fn keep_panic_text(info: &panic::PanicHookInfo<'_>) {
-    static BUSY: AtomicBool = AtomicBool::new(false);
-    let Some(arena) = member::mapped().filter(|arena| member::slot() < arena.layout.slots) else {
-        // The template of `preload.rs` is no member.
-        *PLACE.lock().unwrap_or_else(|e| e.into_inner()) = place_of(info);
-        return;
-    };
-    if BUSY.swap(true, Ordering::Acquire) {
-        return; // a panic inside the panic hook
-    }
-    let message = info.payload_as_str().unwrap_or(SPEECHLESS).to_owned();
-    let location = place_of(info);
-    let backtrace = Backtrace::capture();
-    let captured = backtrace.status() == BacktraceStatus::Captured;
-    let backtrace = if captured { backtrace.to_string() } else { String::new() };
-    let text: PanicText = (message, location, backtrace);
-    let text = postcard::to_stdvec(&text).unwrap_or_default();
-    let slot = arena.slot(member::slot());
-    if let Some(block) = payload::try_pack_bytes(&text) {
-        let old = slot.panic_text.swap(block, Ordering::AcqRel);
-        if old != 0 {
-            blocks::free(arena, member::slot(), old, blocks::Tag::process(member::slot()));
-        }
-    }
-    BUSY.store(false, Ordering::Release);
 }
 
 /// Runs after every exit handler and destructor of the process, wherever it called `exit`.

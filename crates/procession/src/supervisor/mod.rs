@@ -8,6 +8,7 @@
 //! | `nursery.rs`    | slots, forks and spares                                              |
 //! | `roster.rs`     | which child is in which slot                                         |
 //! | `child.rs`      | a child from its fork to its end                                     |
+//! | `last_words.rs` | what a process says of its end while it dies                           |
 //! | `options.rs`    | what a child gets before its function runs, and how it reaches it    |
 //! | `rebirth.rs`    | a child that executes the program anew                               |
 //! | `preload.rs`    | what is built once and shared by all children                        |
@@ -26,6 +27,7 @@ pub(crate) mod client;
 pub(crate) mod entrypoint;
 pub(crate) mod farewell;
 mod hook;
+pub(crate) mod last_words;
 pub(crate) mod nursery;
 pub(crate) mod options;
 pub(crate) mod outcome;
