@@ -385,6 +385,39 @@ fn a_signal_that_is_handled_ends_nothing() {
     assert_eq!(p.join().as_deref(), Ok("went on"));
 }
 
+/// Nobody reads what is written to stderr, and the supervisor does not wait for that.
+#[test]
+fn a_full_stderr_stops_nobody() {
+    isolated!(time = std::time::Duration::from_secs(20), {
+        let _dog = watched();
+        let (reader, mut full) = std::io::pipe().unwrap();
+        let fd = std::os::fd::AsRawFd::as_raw_fd(&full);
+        // SAFETY: system calls on descriptors that are open.
+        unsafe {
+            libc::fcntl(fd, libc::F_SETFL, libc::O_NONBLOCK);
+            while std::io::Write::write(&mut full, &[b'.'; 4096]).is_ok() {}
+            while std::io::Write::write(&mut full, b".").is_ok() {}
+            libc::fcntl(fd, libc::F_SETFL, 0);
+            assert_eq!(libc::dup2(fd, 2), 2);
+        }
+        Process::spawn(leaves_an_error_behind, ()).unwrap().join().unwrap_err();
+        // More than there are spares.
+        for n in 0..20 {
+            assert_eq!(Process::spawn(|n: u32| n, (n,)).unwrap().join(), Ok(n), "the supervisor goes on");
+        }
+        drop((reader, full));
+    });
+}
+
+/// Is killed when one that it spawned has failed.
+fn leaves_an_error_behind() {
+    let lost = Process::builder().name("left over").spawn(os_error, ()).unwrap();
+    until("it has ended", || !lost.is_alive());
+    std::mem::forget(lost);
+    // SAFETY: a system call without pointers.
+    unsafe { libc::raise(libc::SIGKILL) };
+}
+
 fn os_error() -> procession::Result<()> {
     Err(std::io::Error::from_raw_os_error(libc::ENOSPC).into())
 }
@@ -409,15 +442,7 @@ fn an_end_that_nobody_joined_is_written_to_stderr() {
         drop(ended);
         let sent = Process::builder().name("sent").spawn(os_error, ()).unwrap();
         Process::spawn(drop::<Process<procession::Result<()>>>, (sent,)).unwrap().join().unwrap();
-        // One whose spawner is killed when it has failed.
-        let between = || {
-            let lost = Process::builder().name("left over").spawn(os_error, ()).unwrap();
-            until("it has ended", || !lost.is_alive());
-            std::mem::forget(lost);
-            // SAFETY: a system call without pointers.
-            unsafe { libc::raise(libc::SIGKILL) };
-        };
-        Process::spawn(between, ()).unwrap().join().unwrap_err();
+        Process::spawn(leaves_an_error_behind, ()).unwrap().join().unwrap_err();
         Process::spawn(panics, (board.clone(),)).unwrap();
         post(&board, "go", "");
         return;

@@ -196,6 +196,31 @@ pub(crate) fn write_raw(fd: RawFd, bytes: &[u8]) {
     unsafe { libc::write(fd, bytes.as_ptr().cast(), bytes.len()) };
 }
 
+/// Writes to a descriptor that others write to as well, unless that would have to wait for a reader.
+pub(crate) fn write_without_waiting(fd: RawFd, bytes: &[u8]) {
+    let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+    // SAFETY: system calls; the buffer, the path and `stat`, which is valid when all zero, live that long.
+    unsafe {
+        if libc::send(fd, bytes.as_ptr().cast(), bytes.len(), flags) >= 0
+            || io::Error::last_os_error().raw_os_error() != Some(libc::ENOTSOCK)
+        {
+            return;
+        }
+        let mut stat: libc::stat = std::mem::zeroed();
+        if libc::fstat(fd, &mut stat) == 0 && stat.st_mode & libc::S_IFMT == libc::S_IFREG {
+            return write_raw(fd, bytes);
+        }
+        // A pipe or a terminal. Opened anew, because whether one waits is a matter of all who share an opening.
+        let Ok(path) = std::ffi::CString::new(format!("/proc/self/fd/{fd}")) else { return };
+        let own =
+            libc::open(path.as_ptr(), libc::O_WRONLY | libc::O_NONBLOCK | libc::O_NOCTTY | libc::O_CLOEXEC);
+        if own >= 0 {
+            write_raw(own, bytes);
+            libc::close(own);
+        }
+    }
+}
+
 /// The list of the calling thread's children in /proc, kept open because reading it is frequent.
 pub(crate) struct Children {
     file: std::fs::File,

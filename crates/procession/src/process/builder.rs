@@ -50,6 +50,14 @@ pub struct Builder {
 impl Builder {
     /// Gives the process a name of at most 95 bytes, which errors, `Debug` and `ps` (its first 15
     /// bytes) show. Without one it is named after its function.
+    ///
+    /// ```
+    /// use procession::Process;
+    /// let own_name = || procession::current_process().map(|me| me.name());
+    /// let p = Process::builder().name("buyer").spawn(own_name, ())?;
+    /// assert_eq!(p.join()??, "buyer");
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn name(mut self, name: impl Into<String>) -> Builder {
         self.name = Some(name.into());
         self
@@ -253,6 +261,15 @@ impl Builder {
     /// # Errors
     /// As [`Process::spawn`]; [`Error::InvalidArgument`] for a name that is too long and for options that make
     /// no sense; and the error of an option that the process could not be given. Then the function does not run.
+    ///
+    /// ```
+    /// use procession::Process;
+    /// let quiet = Process::builder().nice(5).stdin(procession::process::Stdio::null());
+    /// let both = [quiet.spawn(|n: u32| n + 1, (1,))?, quiet.spawn(|n: u32| n + 1, (2,))?];
+    /// assert_eq!((both[0].join()?, both[1].join()?), (2, 3));
+    /// assert!(Process::builder().nice(100).spawn(|| (), ()).is_err());
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     ///
     /// # If a process dies
     /// A process that is killed while it is being given its options is replaced; the third one is the last, and

@@ -134,6 +134,12 @@ impl<R> Process<R> {
     }
 
     /// The process id; `None` in the moment before there is one.
+    ///
+    /// ```
+    /// let p = procession::Process::spawn(std::process::id, ())?;
+    /// assert_eq!(p.pid(), Some(p.join()? as i32));
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn pid(&self) -> Option<i32> {
         Some(self.body().pid.load(Ordering::Acquire)).filter(|&pid| pid != 0)
     }
@@ -144,6 +150,14 @@ impl<R> Process<R> {
     }
 
     /// Whether it has not ended. A snapshot.
+    ///
+    /// ```
+    /// let p = procession::Process::spawn(|| -> () { loop { std::thread::park() } }, ())?;
+    /// assert!(p.is_alive());
+    /// p.kill()?;
+    /// assert!(p.join().is_err() && !p.is_alive());
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn is_alive(&self) -> bool {
         !member::is_forked() && !self.body().is_done()
     }
@@ -169,6 +183,14 @@ impl<R> Process<R> {
     ///
     /// # Errors
     /// As [`terminate`](Process::terminate).
+    ///
+    /// ```
+    /// use procession::{Failure, Process};
+    /// let p = Process::spawn(|| -> () { loop { std::thread::park() } }, ())?;
+    /// p.kill()?;
+    /// assert!(matches!(p.join().unwrap_err().failure(), Failure::Killed { signal: 9, .. }));
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn kill(&self) -> Result<()> {
         signals::send(&self.handle, libc::SIGKILL)
     }
@@ -182,6 +204,13 @@ impl<R> Process<R> {
     ///
     /// # Errors
     /// As [`terminate`](Process::terminate).
+    ///
+    /// ```
+    /// let p = procession::Process::spawn(|| -> () { loop { std::thread::park() } }, ())?;
+    /// p.interrupt()?;
+    /// assert!(p.join().unwrap_err().to_string().contains("signal 2"));
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn interrupt(&self) -> Result<()> {
         signals::send(&self.handle, libc::SIGINT)
     }
@@ -219,6 +248,18 @@ impl<R> Process<R> {
     ///
     /// A process that is joined before its output is read may wait for a reader for ever, as with
     /// [`std::process::Command`].
+    ///
+    /// ```
+    /// use std::io::Write;
+    /// use procession::{Process, process::Stdio};
+    /// let count = || std::io::stdin().lines().count();
+    /// let p = Process::builder().stdin(Stdio::piped()).spawn(count, ())?;
+    /// let mut input = p.take_stdin().expect("it is piped, and nobody has taken it");
+    /// input.write_all(b"one\ntwo\n")?;
+    /// drop(input);
+    /// assert_eq!(p.join()?, 2);
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn take_stdin(&self) -> Option<PipeWriter> {
         take(&self.pipes.as_ref()?.stdin)
     }
@@ -267,6 +308,13 @@ impl<R: Message> Process<R> {
     ///
     /// # Errors
     /// As [`join`](Process::join).
+    ///
+    /// ```
+    /// let p = procession::Process::spawn(|| -> () { loop { std::thread::park() } }, ())?;
+    /// assert_eq!(p.try_join()?, None);
+    /// p.kill()?;
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn try_join(&self) -> Result<Option<R>, ProcessError> {
         self.wait(Deadline::after(Duration::ZERO))
     }
@@ -291,6 +339,16 @@ impl<R: Message> Process<R> {
     ///
     /// # Errors
     /// As [`join`](Process::join).
+    ///
+    /// ```
+    /// use std::time::{Duration, Instant};
+    /// let all: Vec<_> = (0..3u64).map(|n| procession::Process::spawn(|n: u64| n, (n,))).collect::<Result<_, _>>()?;
+    /// let deadline = Instant::now() + Duration::from_secs(60); // for all of them together
+    /// for (n, p) in (0..).zip(&all) {
+    ///     assert_eq!(p.join_deadline(deadline)?, Some(n));
+    /// }
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn join_deadline(&self, deadline: Instant) -> Result<Option<R>, ProcessError> {
         self.wait(Deadline::at(deadline))
     }

@@ -124,7 +124,9 @@ pub(crate) fn report_unobserved(arena: &Arena, object: &Object) {
         let (name, pid) = (object.name(), body.pid.load(Ordering::Relaxed));
         let text = payload::contents(arena, object.blocks[TEXT].load(Ordering::Acquire));
         let text = text.map_or("an error".into(), String::from_utf8_lossy);
-        process::write_raw(2, format!("process {name} (pid {pid}) returned {text}\n").as_bytes());
+        let line = format!("process {name} (pid {pid}) returned {text}\n");
+        // The supervisor does this too, and whoever reads what is written may be waiting for it.
+        process::write_without_waiting(2, line.as_bytes());
     }
 }
 

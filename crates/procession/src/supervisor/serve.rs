@@ -186,7 +186,8 @@ impl Supervisor {
             if !self.farewell.named && now - self.farewell.began_ns > NAMING_NS {
                 self.farewell.named = true;
                 let names = awaited.join(", ");
-                process::write_raw(2, format!("main has ended and waits for: {names}\n").as_bytes());
+                let line = format!("main has ended and waits for: {names}\n");
+                process::write_without_waiting(2, line.as_bytes());
             }
             return self.nursery.refill();
         }
