@@ -60,7 +60,7 @@ impl Process<()> {
     /// come as a tuple, `(x,)` for one. Arguments and result cross by value, see [`Message`];
     /// handles such as a [`Lock`](crate::Lock) cross as what they stand for.
     ///
-    /// The new process has this one's working directory, main's environment, signal mask and
+    /// The new process has this one's working directory, main's environment, user, limits, signal mask and
     /// standard streams, and no other open file. It does not run `main`, and has none of its memory: not
     /// its panic hook, logger or `static`s either. For anything else there is [`builder`](Process::builder).
     ///
