@@ -108,7 +108,9 @@ where
     assert_eq!(internals::slot_phase(CHILD), GO);
     let child = |gate: &Gate| {
         internals::become_member(CHILD);
+        // To own spans for what it returns and for what it says has tests of its own.
         support::own_a_span();
+        internals::free(internals::pack(&"Err(..)".to_owned()).expect("a block"));
         gate.begin();
         internals::live_through(CHILD);
         gate.end();

@@ -27,7 +27,7 @@ fn parent_and_child() {
 /// it comes to an end.
 fn ask_during_a_burial(at: u64) -> (u64, bool) {
     parent_and_child();
-    let (objects, mut steps) = (internals::census().objects, 0);
+    let (objects, mut steps) = (internals::objects(), 0);
     let mut asking = run_until(
         |gate: &Gate| {
             internals::become_member(VICTIM);
@@ -49,7 +49,7 @@ fn ask_during_a_burial(at: u64) -> (u64, bool) {
             internals::recover(OTHER);
             gate.end();
         },
-        |point| point.finished || (point.step % 16 == 0 && internals::census().objects < objects),
+        |point| point.finished || (point.step % 16 == 0 && internals::objects() < objects),
     );
     go_on(&asking);
     proc::wait_until("the child has heard", LONG, || {

@@ -114,10 +114,12 @@ fn a_child_has_no_descriptors_above_two() {
                 .collect::<Vec<_>>()
         };
         let nested = move || (fds(), Process::spawn(fds, ()).unwrap().join().unwrap());
+        let siblings: Vec<_> = (0..20).map(|_| sleeper()).collect();
         for _ in 0..10 {
             let (of_child, of_grandchild) = Process::spawn(nested, ()).unwrap().join().unwrap();
             assert_eq!((of_child.len(), of_grandchild.len()), (3, 3), "{of_child:#?} {of_grandchild:#?}");
         }
+        siblings.iter().for_each(|p| p.kill().unwrap());
     });
 }
 
