@@ -199,6 +199,20 @@ pub fn slot_pid(slot: u32) -> i32 {
     arena().slot(slot).pid.load(Ordering::Acquire)
 }
 
+/// Says that the child of a slot waits for descriptors at this socket.
+pub fn say_listening(slot: u32, name: u32) {
+    if let Some((_, _, body)) = outcome::object_of(arena(), arena().slot(slot)) {
+        options::tell(body, options::ready::listening(name, 0));
+    }
+}
+
+/// Says that the spawner of the child of a slot cannot send descriptors.
+pub fn say_withdrawn(slot: u32) {
+    if let Some((_, _, body)) = outcome::object_of(arena(), arena().slot(slot)) {
+        options::withdraw(body);
+    }
+}
+
 /// Says that the process of a slot has this number.
 pub fn say_pid(slot: u32, pid: i32) {
     arena().slot(slot).pid.store(pid, Ordering::SeqCst);

@@ -12,7 +12,7 @@ use procession::internals::{self, Rule};
 use procession::process::{Builder, Entry, StartMethod};
 use procession::{Error, Failure, Lock, Message, Process, ProcessError};
 use procession_testkit::{
-    Audit, Child, CrashStep, Gate, Killed, Report, isolated, kill_at_syscall, spawn_parked,
+    Audit, Child, CrashStep, Gate, Killed, Report, isolated, kill_at_syscall, proc, spawn_parked,
 };
 use support::{Before, VICTIM, arena, lock, open, pass_through, watched};
 
@@ -21,6 +21,8 @@ const CHILD: u32 = 3;
 const SPARE: u32 = 2;
 const GO: u32 = 4;
 const RUNNING: u32 = 5;
+/// How a process ended whose function was never called.
+const NOT_STARTED: u32 = 6;
 
 type Args = (Lock, String);
 
@@ -168,7 +170,7 @@ fn phase_of(pid: i32) -> u32 {
 fn killed_at(builder: &Builder, n: u32) -> Killed {
     family::until("there are spares, asleep", || {
         let spares = spares();
-        spares.len() >= 4 && spares.into_iter().all(procession_testkit::proc::is_parked)
+        spares.len() >= 4 && spares.into_iter().all(proc::is_parked)
     });
     let (over, phase, pids) = (AtomicBool::new(false), AtomicU32::new(0), spares());
     let (killed, spawned) = std::thread::scope(|scope| {
@@ -228,5 +230,65 @@ fn a_fresh_child_is_killed_at_each_system_call() {
     isolated!({
         let _dog = watched();
         killed_at_every(&family::everything().start_method(StartMethod::Spawn), 1);
+    });
+}
+
+/// A spawner whose child has said that it waits for descriptors, and then dies: its socket is gone before it is.
+#[test]
+fn a_child_that_is_about_to_be_dead_is_not_taken_for_one_far_away() {
+    isolated!({
+        let _dog = watched();
+        arena();
+        let lock = lock();
+        open([VICTIM]);
+        internals::open_spare(CHILD);
+        let builder = Process::builder().stdout(procession::process::Stdio::piped());
+        let mut dying = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+        let mut spawner = spawn_parked(|| {
+            internals::become_member(VICTIM);
+            let error = builder.spawn(returns, args(lock)).map(drop).unwrap_err();
+            assert!(was_killed_error(&error), "{error}");
+        });
+        internals::say_pid(CHILD, dying.id() as i32);
+        let before = proc::times_slept(spawner.pid);
+        internals::say_listening(CHILD, 0xfffff);
+        proc::wait_until("it has looked for the child", support::LONG, || {
+            spawner.try_wait().is_some()
+                || (proc::times_slept(spawner.pid) > before && proc::is_parked(spawner.pid))
+        });
+        dying.kill().and_then(|()| dying.wait()).unwrap();
+        proc::wait_until("it waits for another", support::LONG, || {
+            spawner.try_wait().is_some() || proc::is_parked(spawner.pid)
+        });
+        internals::recover(CHILD);
+        assert_eq!(spawner.wait(), 0, "{}", spawner.text());
+    });
+}
+
+fn was_killed_error(error: &Error) -> bool {
+    matches!(error, Error::Process(e) if was_killed(e))
+}
+
+/// Its spawner has given up because of the child before it.
+#[test]
+fn a_successor_does_not_wait_for_what_nobody_will_bring() {
+    isolated!({
+        let _dog = watched();
+        arena();
+        let lock = lock();
+        open([VICTIM]);
+        internals::open_spare(CHILD);
+        let builder = Process::builder().stdout(procession::process::Stdio::piped());
+        let mut spawner = requested(returns, Some(&builder), lock).unwrap();
+        let (.., process) = internals::request(CHILD);
+        internals::say_withdrawn(CHILD);
+        let mut child = Child::spawn(|| {
+            internals::become_member(CHILD);
+            internals::live_through(CHILD);
+        });
+        assert_eq!(child.wait(), 0, "{}", child.text());
+        assert_eq!(internals::ending(process), (Some(NOT_STARTED), true));
+        internals::recover(CHILD);
+        assert_eq!(spawner.wait(), 0, "{}", spawner.text());
     });
 }

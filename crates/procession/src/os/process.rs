@@ -56,6 +56,13 @@ pub(crate) fn is_dead(pid: i32) -> bool {
     })
 }
 
+/// Whether a process is in the network namespace of this one; `None` where that cannot be seen, of one that is
+/// about to be dead as well.
+pub(crate) fn shares_network_with(pid: i32) -> Option<bool> {
+    let network = |process: &str| std::fs::read_link(format!("/proc/{process}/ns/net")).ok();
+    Some(network("self")? == network(&pid.to_string())?)
+}
+
 /// Whether a descriptor is a pidfd.
 pub(crate) fn is_pidfd(fd: BorrowedFd<'_>) -> bool {
     pidfd_signal(fd, 0).map_or_else(|e| e.raw_os_error() != Some(libc::EBADF), |()| true)

@@ -7,9 +7,9 @@
 //! | word                    | meaning                                        | who moves it              |
 //! |-------------------------|------------------------------------------------|---------------------------|
 //! | 0                       | nobody waits for it                            | nobody                    |
-//! | `AWAITED`               | the child has not said anything yet            | child → any of the others |
+//! | `AWAITED`               | the child has not said anything yet            | child → any of the others, spawner → `WITHDRAWN` |
 //! | `LISTENING` name, tries | the child waits for descriptors at this socket | child → `APPLIED`, spawner → `WITHDRAWN` |
-//! | `WITHDRAWN`             | the descriptors cannot be sent                 | child → `ENDED`           |
+//! | `WITHDRAWN`             | the descriptors cannot be sent, to no child    | child → `ENDED`           |
 //! | `APPLIED`               | it has its options, its function runs          | nobody                    |
 //! | `ENDED`                 | it ended before that                           | nobody                    |
 //!
@@ -18,7 +18,7 @@
 
 use std::ffi::OsString;
 use std::fs::OpenOptions;
-use std::os::fd::{AsFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStringExt;
 use std::sync::atomic::Ordering;
 
@@ -160,7 +160,12 @@ fn receive(arena: &'static Arena, slot: &Slot, count: usize) -> Result<Vec<Owned
     let meeting = rendezvous::Meeting::open().map_err(failed)?;
     let word = ready::listening(meeting.name(), slot.stillborn.load(Ordering::Relaxed));
     let (_, _, body) = outcome::object_of(arena, slot).ok_or(Error::FamilyLost)?;
-    tell(body, word);
+    let not_withdrawn = |now| (now != ready::WITHDRAWN).then_some(word);
+    if body.ready.fetch_update(Ordering::SeqCst, Ordering::SeqCst, not_withdrawn).is_err() {
+        // The spawner has given up, when another child was here.
+        return Err(failed(std::io::ErrorKind::UnexpectedEof.into()));
+    }
+    futex::wake_all(&body.ready);
     let expected = || body.ready.load(Ordering::SeqCst) == word;
     let fds = meeting.receive(parent, alive.as_fd(), expected).map_err(failed)?;
     if fds.len() == count {
@@ -198,17 +203,31 @@ impl Luggage {
     pub(super) fn bring(&self, slot: &Slot, body: &ProcessBody, word: u32, name: u32) -> Result<()> {
         let pid = slot.pid.load(Ordering::SeqCst);
         let brought = match rendezvous::bring(name, pid, &self.0) {
-            Ok(false) if pid != 0 && !process::is_dead(pid) && body.ready.load(Ordering::SeqCst) == word => {
+            Ok(false) if pid != 0 && is_far_away(pid) && body.ready.load(Ordering::SeqCst) == word => {
                 Err(Error::Unsupported(
                     "descriptors cannot be sent to a process in another network namespace".into(),
                 ))
             }
             other => other.map(drop).map_err(|e| Error::os("sending descriptors to a new process", &e)),
         };
-        brought.inspect_err(|_| {
-            let to = ready::WITHDRAWN;
-            let _ = body.ready.compare_exchange(word, to, Ordering::SeqCst, Ordering::SeqCst);
-        })
+        brought.inspect_err(|_| withdraw(body))
+    }
+}
+
+/// Says that the descriptors cannot be sent, to whatever child waits for them or will.
+pub(crate) fn withdraw(body: &ProcessBody) {
+    let open = |word| (word != ready::APPLIED && word != ready::ENDED).then_some(ready::WITHDRAWN);
+    let _ = body.ready.fetch_update(Ordering::SeqCst, Ordering::SeqCst, open);
+}
+
+/// Whether a process whose socket is not to be found is alive, and elsewhere. One that dies has no socket any more
+/// some time before it is dead.
+fn is_far_away(pid: i32) -> bool {
+    /// For those of whom it cannot be seen where they are.
+    const PATIENCE_MS: i32 = 5000;
+    match process::shares_network_with(pid) {
+        Some(same) => !same,
+        None => process::pidfd_open(pid).is_ok_and(|pidfd| !fd::poll([pidfd.as_raw_fd()], PATIENCE_MS)[0]),
     }
 }
 
