@@ -428,6 +428,36 @@ fn a_latch_is_counted_down_and_something_is_done_once() {
     });
 }
 
+/// Who does something once fails, and is killed after it has let go and before it has woken who waits for that.
+#[test]
+fn who_fails_and_is_killed_before_its_wake_leaves_nobody_asleep() {
+    isolated!({
+        let _dog = watched();
+        arena();
+        open([VICTIM, OTHER]);
+        let once = leaked(Once::new());
+        let mut waits = spawn_parked(|| {
+            internals::become_member(OTHER);
+            assert!(matches!(once.wait(), Err(LockError::Panicked(_))));
+        });
+        let mut does = run_until(
+            |gate: &Gate| {
+                internals::become_member(VICTIM);
+                std::panic::set_hook(Box::new(|_| ()));
+                gate.begin();
+                let _ =
+                    std::panic::catch_unwind(|| once.call_once(|| std::panic::resume_unwind(Box::new(()))));
+                gate.end();
+            },
+            |_| matches!(once.try_wait(), Err(LockError::Panicked(_))),
+        );
+        does.kill();
+        assert!(proc::is_parked(waits.pid));
+        internals::recover(VICTIM);
+        assert_eq!(waits.wait(), 0, "{}", waits.text());
+    });
+}
+
 /// A party sees which round it is, and stands still until that round is over and somebody waits in the next.
 /// It must not take that one's place, at whatever instruction it stood.
 #[test]
@@ -506,6 +536,36 @@ fn without_a_look_at_its_arguments_a_party_that_is_to_come_is_waited_for() {
         let _dog = watched();
         internals::break_rule(Rule::ArgumentsTold);
         assert!(!a_party_dies_on_its_way());
+    });
+}
+
+/// A party cannot read its arguments, and is killed at every instruction of saying so: it is missed once.
+#[test]
+fn a_party_that_does_not_come_is_missed_once_at_every_instruction() {
+    isolated!({
+        let _dog = watched();
+        arena();
+        for shrinks in [true, false] {
+            let barrier = leaked(Barrier::builder(3).shrink(shrinks).build());
+            open([VICTIM]);
+            let victim = |gate: &Gate| {
+                internals::become_member(VICTIM);
+                internals::pack(barrier).unwrap();
+                gate.begin();
+                internals::say_that_it_does_not_come();
+                gate.end();
+            };
+            let report = crash().run(victim, |point| {
+                internals::recover(VICTIM);
+                let left = barrier.parties();
+                ensure!(left == 3 - usize::from(shrinks), "{left} parties of 3 are left");
+                if !shrinks {
+                    nobody_waits_at(barrier, point.victim_pid)?;
+                }
+                nothing_in(VICTIM)
+            });
+            assert_finished(&report);
+        }
     });
 }
 

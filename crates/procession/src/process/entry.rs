@@ -4,7 +4,7 @@
 use crate::Result;
 use crate::arena::encoding::Message;
 use crate::arena::payload;
-use crate::arena::{Arena, blocks, collect, member};
+use crate::arena::{Arena, blocks, member};
 use crate::supervisor::entrypoint::{EntryPoint, Returned};
 
 /// A function that another process can run: a `fn` item, or a closure that captures nothing,
@@ -142,14 +142,10 @@ where
     F::Output: Message,
     A: Message,
 {
+    // If they cannot be read, the block stays until this process has ended: it says who waits for it in vain.
+    let decoded = payload::unpack::<A>(arena, args)?;
     // The handles in the arguments are this process's before the block lets them go.
-    let decoded = payload::unpack::<A>(arena, args);
-    let carried = blocks::free(arena, member::slot(), args, blocks::Tag::process(member::slot()));
-    let decoded = decoded.inspect_err(|_| {
-        if carried {
-            collect::want(arena);
-        }
-    })?;
+    blocks::free(arena, member::slot(), args, blocks::Tag::process(member::slot()));
     let value = function::<F>().call(decoded);
     Ok(match payload::pack(&value) {
         Ok(block) if is_err(&value) => Returned::Err(block),

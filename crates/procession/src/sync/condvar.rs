@@ -50,6 +50,8 @@ unsafe impl Body for CondvarBody {
 /// # Ok::<(), procession::Error>(())
 /// ```
 ///
+/// A guard with which one waits says afterwards what it said before: `recovered_from()` still tells who had died.
+///
 /// As everywhere, a wait may end without a notification: look at the condition again, or use
 /// [`wait_while`](Condvar::wait_while). A wait on an [`RLock`](super::RLock) does not exist: other guards of
 /// the thread would keep it held.
@@ -321,6 +323,7 @@ impl Condvar {
         let arena = member::arena().map_err(|e| LockError::unusable(&e))?;
         let events = self.events();
         let (body, grip) = guard.parts();
+        let news = grip.news().cloned();
         let timed_out = with_me(|me| {
             let wait = Wait::announce_event(arena, me.record(), events);
             // Who notifies after we have let the lock go finds us: either asleep or refused.
@@ -334,7 +337,7 @@ impl Condvar {
         };
         match (taken, timed_out) {
             (Ok(again), timed_out) => {
-                *grip = again;
+                *grip = again.with_news_of_before(news);
                 Ok((guard, WaitTimeoutResult(timed_out.unwrap_or(false))))
             }
             (Err(error), _) => {
