@@ -11,6 +11,7 @@ use super::guard::LockGuard;
 use super::mutex::MutexGuard;
 use super::raw::event;
 use super::raw::park::Wait;
+use super::spin::spin;
 use super::taking;
 use super::wait::{travels, waiters};
 use crate::Result;
@@ -329,6 +330,9 @@ impl Condvar {
             // Who notifies after we have let the lock go finds us: either asleep or refused.
             let ticket = event::prepare(events);
             taking::release(body, grip);
+            if spin(deadline, || events.load(Ordering::SeqCst) != ticket) {
+                return false;
+            }
             wait.sleep_as(events, ticket, deadline, futex::class_of(me.owner()))
         });
         let taken = match timed_out {
