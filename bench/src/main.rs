@@ -13,7 +13,7 @@
 //! | `board.rs`   | shared memory in which a workload's processes meet                 |
 //! | `workloads/` | what is measured                                                   |
 //! | `failures/`  | what happens to the others when a process is killed                |
-//! | `peers/`     | what is measured against: bare system calls made safe to use       |
+//! | `peers/`     | what is measured against: bare system calls made safe, and Python  |
 
 mod board;
 mod chart;

@@ -36,8 +36,10 @@ pub struct Series {
 pub struct Comparison {
     /// What was measured.
     pub workload: &'static Workload,
-    /// One for each contender; the first is ours.
+    /// One for each contender that is here; the first is ours.
     pub series: Vec<Series>,
+    /// Those that cannot take part on this machine.
+    pub absent: Vec<&'static Contender>,
     /// Share of the processors that others used, for each round.
     pub others: Vec<f64>,
     /// Load average at the end.
@@ -47,7 +49,8 @@ pub struct Comparison {
 /// Measures a workload in `pairs` rounds, each begun when the machine is quiet or patience is at its end.
 pub fn compare(workload: &'static Workload, pairs: usize, patience: &mut Patience) -> Result<Comparison> {
     let fresh = |contender| Series { contender, values: vec![], notes: BTreeMap::new(), failures: vec![] };
-    let mut series: Vec<Series> = workload.contenders.iter().map(fresh).collect();
+    let (here, absent): (Vec<_>, _) = workload.contenders.iter().partition(|one| (one.is_here)());
+    let mut series: Vec<Series> = here.into_iter().map(fresh).collect();
     let mut others = Vec::new();
     for round in 0..pairs.min(workload.most_pairs) {
         patience.await_quiet();
@@ -57,7 +60,7 @@ pub fn compare(workload: &'static Workload, pairs: usize, patience: &mut Patienc
         order.into_iter().for_each(|at| series[at].measure(workload));
         others.push(before.others_since());
     }
-    Ok(Comparison { workload, series, others, load: load::average() })
+    Ok(Comparison { workload, series, absent, others, load: load::average() })
 }
 
 impl Series {

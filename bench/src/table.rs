@@ -90,6 +90,8 @@ impl Report {
                         .map(|why| format!("{bullet}{name}, {} FAILED: {why}", series.contender.name)),
                 );
             }
+            let absent = comparison.absent.iter();
+            out.extend(absent.map(|one| format!("{bullet}{name}, {}: skipped, it is not there", one.name)));
             let others: Vec<String> = comparison.others.iter().map(|o| format!("{:.0}", 100.0 * o)).collect();
             let load = comparison.load;
             out.push(format!(

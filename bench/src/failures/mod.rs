@@ -15,10 +15,11 @@ mod deeds;
 mod drive;
 mod table;
 
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 use crate::flags::Failures;
+use crate::peers::python;
 use crate::{Result, pairs};
 use drive::Outcome;
 
@@ -49,7 +50,7 @@ pub fn run(flags: &Failures) -> Result {
         [] => deeds::ALL.iter().collect(),
         names => names.iter().map(|name| find(name)).collect::<Result<_>>()?,
     };
-    let python = if flags.no_python { None } else { python_version() };
+    let python = if flags.no_python { None } else { python::version() };
     let mut rows = Vec::new();
     for deed in chosen {
         eprintln!("{}: {}", deed.name, deed.says);
@@ -81,15 +82,8 @@ fn find(name: &str) -> Result<&'static Deed> {
     found.ok_or_else(|| format!("no deed is called {name}; they are F1 to F27").into())
 }
 
-/// What `python3` says it is, if it is there.
-fn python_version() -> Option<String> {
-    let output = Command::new("python3").arg("--version").stdin(Stdio::null()).output().ok()?;
-    let text = String::from_utf8(output.stdout).ok()?;
-    output.status.success().then(|| text.trim().to_owned())
-}
-
 fn python_deed(name: &str) -> Command {
-    let mut command = Command::new("python3");
+    let mut command = Command::new(python::PROGRAM);
     command.args(["-c", PYTHON, name]).env("DEED_SOURCE", PYTHON);
     command
 }

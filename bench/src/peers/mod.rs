@@ -1,11 +1,13 @@
-//! What is measured against, as far as it is bare system calls: made safe to use.
+//! What is measured against: bare system calls, made safe to use, and another language.
 //!
 //! | file        | what it holds                                        |
 //! |-------------|------------------------------------------------------|
 //! | `robust.rs` | pthread's mutex for processes, which outlives owners |
 //! | `fork.rs`   | a plain fork                                         |
 //! | `futex.rs`  | a bare futex                                         |
+//! | `python.rs` | Python's multiprocessing                             |
 
 pub mod fork;
 pub mod futex;
+pub mod python;
 pub mod robust;

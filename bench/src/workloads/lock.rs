@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use procession::{Lock, Process};
 
-use super::{Better, Contender, Sample, Workload, ensure};
+use super::{Better, Contender, Sample, Workload, ensure, python};
 use crate::Result;
 use crate::board::Board;
 use crate::machine::{now_ns, pin};
@@ -24,6 +24,7 @@ pub const UNCONTENDED: Workload = Workload {
         Contender::new("procession", uncontended_procession),
         Contender::new("parking_lot", uncontended_parking_lot).target(1.2),
         Contender::new("pthread_robust", uncontended_robust).target(1.0),
+        Contender::python(|| python("lock")),
     ],
     most_pairs: usize::MAX,
 };

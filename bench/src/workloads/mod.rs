@@ -4,7 +4,7 @@
 //! |---------------|----------------------------------------------------|
 //! | `lock.rs`     | `lock_uncontended`, `lock_contended`               |
 //! | `queue/`      | everything that queues are compared in             |
-//! | `sync.rs`     | the other locks, semaphore, event, barrier, condvar |
+//! | `sync/`       | the other locks, semaphore, event, barrier, condvar |
 //! | `dict.rs`     | `dict_get`, `dict_update`, each also by two; `dict_insert`, `dict_growth` |
 //! | `spawn.rs`    | `spawn_join`, `first_spawn`, each also with 1 GiB  |
 //! | `recovery.rs` | `recovery`, also with 1 GiB                        |
@@ -23,6 +23,7 @@ mod sync;
 use serde_json::{Value, json};
 
 use crate::Result;
+use crate::peers::python;
 
 /// Every workload, in the order of the table.
 pub static ALL: &[Workload] = &[
@@ -40,14 +41,14 @@ pub static ALL: &[Workload] = &[
     queue::flat::PROCESSES,
     queue::flat::ITEMS,
     queue::flat::BLOCKED_CPU,
-    sync::RLOCK,
-    sync::MUTEX,
-    sync::SEMAPHORE,
-    sync::READ,
-    sync::READ_SCALES,
-    sync::IS_SET,
-    sync::BARRIER,
-    sync::CONDVAR,
+    sync::alone::RLOCK,
+    sync::alone::MUTEX,
+    sync::alone::SEMAPHORE,
+    sync::alone::READ,
+    sync::alone::READ_SCALES,
+    sync::alone::IS_SET,
+    sync::turns::BARRIER,
+    sync::turns::CONDVAR,
     dict::ALLOCATION,
     dict::GET,
     dict::GET_TWO,
@@ -107,11 +108,19 @@ pub struct Contender {
     pub fresh: usize,
     /// The ratio of our figure to this one's that ours must reach.
     pub target: Option<f64>,
+    /// Whether it can take part on this machine.
+    pub is_here: fn() -> bool,
 }
 
 impl Contender {
     const fn new(name: &'static str, run: fn() -> Result<Sample>) -> Contender {
-        Contender { name, run, fresh: 1, target: None }
+        Contender { name, run, fresh: 1, target: None, is_here: || true }
+    }
+
+    /// Python's multiprocessing, where there is a Python; it is to take three times as long at least.
+    const fn python(run: fn() -> Result<Sample>) -> Contender {
+        let is_here = || python::version().is_some();
+        Contender { is_here, ..Contender::new("python", run).target(1.0 / 3.0) }
     }
 
     const fn fresh(self, fresh: usize) -> Contender {
@@ -121,6 +130,11 @@ impl Contender {
     const fn target(self, ratio: f64) -> Contender {
         Contender { target: Some(ratio), ..self }
     }
+}
+
+/// Nanoseconds of one use of a primitive of Python's.
+fn python(primitive: &str) -> Result<Sample> {
+    Ok(Sample::new(python::primitive(primitive)?))
 }
 
 /// What one run gives: its figure, and further ones that explain it.

@@ -317,6 +317,11 @@ pub fn hold(handle: &impl HasHandle) {
     arena().held_objects(member::slot()).set(handle.object_index());
 }
 
+/// Tells barriers that this process does not come, as a child does whose arguments cannot be read.
+pub fn say_that_it_does_not_come() {
+    recovery::tell_meetings(arena(), member::slot(), false);
+}
+
 /// What [`hold`] can be told of.
 pub trait HasHandle {
     /// The object's place in the table.

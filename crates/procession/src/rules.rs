@@ -51,6 +51,9 @@ pub enum Rule {
     /// Who waits for long wakes up to look for a deadlock. (Broken where a test is about wake-ups, which
     /// this would make up for.)
     Looks,
+    /// Who waits looks again for a moment before it sleeps. (Broken where a test counts instructions up to the
+    /// sleep.)
+    Spins,
     /// What a death leaves of a change to a value is freed.
     ValueRepaired,
     /// A dead reader's cell is emptied.

@@ -11,6 +11,8 @@ use family::*;
 use procession::state::Array;
 use procession::sync::{Barrier, Broken, Event, Latch, LockError, Once, WaitError};
 use procession::{Error, Process};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 const SOON: Duration = Duration::from_millis(20);
 
@@ -175,6 +177,66 @@ fn a_party_that_fails_before_it_comes_breaks_it() {
     assert_eq!(barrier.wait(), Err(WaitError::Broken(Broken::Panicked { pid })));
 }
 
+/// An argument that cannot be read in another process, which so ends before its function has begun: it is refused,
+/// or reading it panics.
+struct Unreadable {
+    panics: bool,
+}
+
+impl Serialize for Unreadable {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        (std::process::id(), self.panics).serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Unreadable {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Unreadable, D::Error> {
+        match <(u32, bool)>::deserialize(deserializer)? {
+            (pid, panics) if pid == std::process::id() => Ok(Unreadable { panics }),
+            (_, true) => panic!("it cannot be read"),
+            (_, false) => Err(D::Error::custom("it cannot be read")),
+        }
+    }
+}
+
+#[test]
+fn a_party_whose_arguments_cannot_be_read_breaks_it() {
+    let _dog = watched();
+    let barrier = Barrier::new(2).unwrap();
+    let missed = |p: Process<()>| {
+        let told = barrier.wait_timeout(LONG);
+        assert!(p.join().is_err());
+        barrier.reset().unwrap();
+        let pid = p.pid().unwrap();
+        let died = WaitError::Broken(Broken::ProcessDied { pid });
+        let panicked = WaitError::Broken(Broken::Panicked { pid });
+        assert!(told == Err(died) || told == Err(panicked), "{told:?}");
+    };
+    for panics in [false, true] {
+        let comes = |_: Unreadable, barrier: Barrier| drop(barrier.wait());
+        missed(Process::spawn(comes, (Unreadable { panics }, barrier.clone())).unwrap());
+        let comes = |barrier: Barrier, _: Unreadable| drop(barrier.wait());
+        missed(Process::spawn(comes, (barrier.clone(), Unreadable { panics })).unwrap());
+    }
+}
+
+/// A party that was told of a death and panics because of it is not the one that died.
+#[test]
+fn the_first_cause_is_told_whatever_follows_from_it() {
+    let _dog = watched();
+    let barrier = Barrier::new(3).unwrap();
+    let dies = |_: Barrier| -> () { std::process::abort() };
+    let dead = Process::spawn(dies, (barrier.clone(),)).unwrap();
+    dead.join().unwrap_err();
+    let expects = |barrier: Barrier| -> () { panic!("{:?}", barrier.wait().expect_err("a party died")) };
+    let follows = Process::spawn(expects, (barrier.clone(),)).unwrap();
+    follows.join().unwrap_err();
+    let killed = Process::spawn(dies, (barrier.clone(),)).unwrap();
+    killed.join().unwrap_err();
+    let pid = dead.pid().unwrap();
+    assert_eq!(barrier.wait(), Err(WaitError::Broken(Broken::ProcessDied { pid })));
+}
+
 /// More threads than parties: each round has its own, one of which leads.
 #[test]
 fn rounds_of_two_among_eight_have_one_leader_each() {
@@ -238,6 +300,21 @@ fn a_barrier_that_shrinks_goes_on_without_the_dead() {
     }
 }
 
+/// When all parties are dead, who comes is alone, and does not wait for them.
+#[test]
+fn who_comes_to_a_barrier_of_the_dead_passes_alone() {
+    let _dog = watched();
+    let barrier = Barrier::builder(2).shrink(true).build().unwrap();
+    for _ in 0..3 {
+        let dies = |_: Barrier| -> () { std::process::abort() };
+        Process::spawn(dies, (barrier.clone(),)).unwrap().join().unwrap_err();
+    }
+    until("all are dead", || barrier.parties() == 0);
+    for _ in 0..3 {
+        assert_eq!(barrier.wait_timeout(LONG).map(|met| met.is_leader()), Ok(true));
+    }
+}
+
 #[test]
 fn a_latch_opens_when_it_is_counted_down() {
     let _dog = watched();
@@ -264,8 +341,8 @@ fn something_is_done_once() {
     let _dog = watched();
     static TIMES: AtomicU32 = AtomicU32::new(0);
     let (once, board) = (Once::new().unwrap(), Board::new());
-    assert_eq!(once.try_wait(), Err(WaitError::WouldBlock));
-    assert_eq!(once.wait_timeout(SOON), Err(WaitError::TimedOut));
+    assert_eq!(once.try_wait(), Err(LockError::WouldBlock));
+    assert_eq!(once.wait_timeout(SOON), Err(LockError::TimedOut));
     let call = |once: Once, board: String| {
         let pid = std::process::id().to_string();
         once.call_once(|| post(&board, &pid, "")).unwrap();
@@ -404,4 +481,41 @@ fn what_was_half_done_is_begun_anew_in_every_form() {
         assert_eq!(refused.join().unwrap(), (Err(LockError::WouldBlock), Err(LockError::TimedOut)));
     })
     .unwrap();
+}
+
+/// Who waits until somebody else has done it is told that nobody does it any more.
+#[test]
+fn who_waits_for_what_was_half_done_is_told() {
+    let _dog = watched();
+    let wait = |once: Once| once.wait();
+    for killed in [true, false] {
+        let (once, begun, go_on) = (Once::new().unwrap(), Event::new().unwrap(), Event::new().unwrap());
+        let does = |once: Once, begun: Event, go_on: Event| -> () {
+            once.call_once(|| {
+                begun.set().unwrap();
+                go_on.wait().unwrap();
+                panic!("half done");
+            })
+            .unwrap();
+        };
+        let p = Process::spawn(does, (once.clone(), begun.clone(), go_on.clone())).unwrap();
+        begun.wait().unwrap();
+        let waits = asleep(wait, (once.clone(),));
+        if killed {
+            p.kill().unwrap();
+        }
+        go_on.set().unwrap();
+        p.join().unwrap_err();
+        let pid = p.pid().unwrap();
+        let told = |told: Result<(), LockError>| match told {
+            Err(LockError::OwnerDied(who)) => assert_eq!((killed, who.pid), (true, pid)),
+            Err(LockError::Panicked(who)) => assert_eq!((killed, who.pid), (false, pid)),
+            other => panic!("{other:?}"),
+        };
+        told(waits.join().unwrap());
+        told(once.wait_timeout(LONG));
+        told(once.try_wait());
+        once.call_once_or_recover(|_| ()).unwrap();
+        assert_eq!(once.wait(), Ok(()));
+    }
 }

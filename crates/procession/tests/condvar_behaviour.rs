@@ -166,3 +166,26 @@ fn a_wait_that_ends_at_a_marked_lock_says_so() {
     }
     assert!(room.lock_or_recover().is_ok());
 }
+
+/// Who recovered the lock and then waits for others to put right what it guards still knows who had died.
+#[test]
+fn a_guard_says_after_a_wait_who_had_died_before_it() {
+    let _dog = watched();
+    let (room, condvar) = (Room::new([0; 3]).unwrap(), Condvar::new().unwrap());
+    let dead = Process::spawn(|room: Room| -> () { std::mem::forget(room.lock().unwrap()) }, (room.clone(),));
+    let dead = dead.unwrap();
+    dead.join().unwrap();
+    let helps = |room: Room, condvar: Condvar| {
+        room.lock().unwrap()[1] = 1;
+        condvar.notify_all().unwrap();
+    };
+    let held = room.lock_or_recover().unwrap();
+    let helper = Process::spawn(helps, (room.clone(), condvar.clone())).unwrap();
+    let held = condvar.wait_while(held, |held| held[1] == 0).unwrap();
+    assert_eq!(held.recovered_from().map(|who| who.pid), dead.pid());
+    let (held, _) = condvar.wait_timeout(held, Duration::ZERO).unwrap();
+    assert_eq!(held.recovered_from().map(|who| who.pid), dead.pid());
+    drop(held);
+    assert!(room.lock().unwrap().recovered_from().is_none(), "it was recovered");
+    helper.join().unwrap();
+}

@@ -146,6 +146,39 @@ fn a_waiter_on_a_condition_gives_up() {
     });
 }
 
+/// The victim sleeps until main notifies it, and takes the lock again.
+#[test]
+fn a_waiter_on_a_condition_is_notified() {
+    isolated!({
+        let _dog = watched();
+        arena();
+        open([VICTIM]);
+        let (mutex, condvar) = (leaked(Mutex::new(0u64)), leaked(Condvar::new()));
+        let stock = Before::now();
+        let victim = |gate: &Gate| {
+            internals::become_member(VICTIM);
+            gate.begin();
+            let held = condvar.wait_while(mutex.lock().unwrap(), |go| **go == 0).unwrap();
+            gate.end();
+            drop(held);
+        };
+        let notify = || {
+            *mutex.lock().unwrap() = 1;
+            condvar.notify_one().unwrap();
+        };
+        let report = crash().when_parked(move |_| notify()).run(victim, |point| {
+            internals::recover(VICTIM);
+            let held = mutex.try_lock_or_recover().map_err(|e| e.to_string())?;
+            ensure!(held.recovered_from().is_none_or(|who| who.pid == point.victim_pid), "marked by another");
+            drop(held);
+            condvar.notify_all().map_err(|e| e.to_string())?;
+            nothing_in(VICTIM)?;
+            stock.is_back()
+        });
+        assert_finished(&report);
+    });
+}
+
 /// The victim notifies another that sleeps, and is killed after the count and before the wake.
 fn kill_a_notifier_before_its_wake() -> bool {
     arena();

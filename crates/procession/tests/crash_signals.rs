@@ -63,6 +63,22 @@ fn an_event_is_set_cleared_and_waited_for() {
     });
 }
 
+#[test]
+fn a_waiter_for_an_event_is_woken() {
+    isolated!({
+        let _dog = watched();
+        arena();
+        static EVENT: std::sync::OnceLock<&Event> = std::sync::OnceLock::new();
+        let event = *EVENT.get_or_init(|| leaked(Event::new()));
+        let set = || EVENT.get().expect("it was made").set().expect("main is a member");
+        let works = || {
+            event.set().map_err(|e| e.to_string())?;
+            event.try_wait().map_err(|e| e.to_string())
+        };
+        assert_finished(&step(|| (), || event.wait().unwrap(), works, Some(set)));
+    });
+}
+
 /// A victim sets an event for which another sleeps; it is killed between the store and the wake.
 fn kill_a_setter_before_its_wake() -> bool {
     arena();

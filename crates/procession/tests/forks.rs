@@ -255,11 +255,11 @@ fn a_fork_gets_nothing_from_what_synchronizes() {
                 shared.try_read().map(drop).err(),
                 array.lock().map(drop).err(),
                 once.call_once(|| ()).err(),
+                once.wait().err(),
             ];
             let waits = [
                 event.wait().err(),
                 latch.wait().err(),
-                once.wait().err(),
                 barrier.wait().map(drop).err(),
                 semaphore.acquire().map(drop).err(),
                 semaphore.try_acquire().map(drop).err(),

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use procession::Lock;
 use procession::internals::{self, Rule, word};
-use procession::sync::{LockError, LockGuard};
+use procession::sync::{LockError, LockGuard, Semaphore, WaitError};
 use procession_testkit::{Child, Frozen, freeze, isolated, proc, spawn_parked};
 use support::{LONG, OTHER, THIRD, VICTIM, arena, came_through, heir, id, lock, open, state, watched};
 
@@ -82,6 +82,66 @@ fn without_the_sweep_a_killed_waiter_takes_the_wake_with_it() {
         let _dog = watched();
         internals::break_rule(Rule::SweepWakes);
         assert!(!kill_a_woken_waiter(), "the sweep is not needed, or this test does not test it");
+    });
+}
+
+/// As [`kill_a_woken_waiter`], for a permit: both sleep without a limit behind an heir that has given up, so it is
+/// the first that is woken.
+fn kill_a_woken_waiter_for_a_permit() -> bool {
+    arena();
+    for patience_ms in [100, 500, 2500, 12_500] {
+        open([VICTIM, OTHER, THIRD]);
+        let semaphore: &'static Semaphore = Box::leak(Box::new(Semaphore::new(1).expect("a semaphore")));
+        let held = semaphore.acquire().expect("it is free");
+        let mut impatient = spawn_parked(|| {
+            internals::become_member(THIRD);
+            let late = semaphore.acquire_timeout(Duration::from_millis(patience_ms)).err();
+            assert_eq!(late, Some(WaitError::TimedOut));
+        });
+        let is_heir = || internals::semaphore_heir(semaphore) == id(THIRD);
+        proc::wait_until("there is an heir", LONG, is_heir);
+        let waits = |slot| {
+            spawn_parked(move || {
+                internals::become_member(slot);
+                internals::hold(semaphore);
+                drop(semaphore.acquire().expect("its turn comes"));
+            })
+        };
+        let mut first = waits(VICTIM);
+        let frozen = freeze(first.pid);
+        let mut second = waits(OTHER);
+        let in_time = is_heir();
+        assert_eq!(impatient.wait(), 0, "{}", impatient.text());
+        if in_time && !frozen.woken() {
+            drop(held);
+            frozen.wait_until_woken();
+            frozen.kill();
+            first.wait();
+            assert!(proc::is_parked(second.pid), "the wake went to the dead");
+            internals::recover(VICTIM);
+            return !proc::is_parked(second.pid) && second.wait() == 0;
+        }
+        frozen.kill();
+        drop((first, second, held));
+        [VICTIM, OTHER, THIRD].into_iter().for_each(internals::recover);
+    }
+    panic!("two waiters do not get to sleep in ten seconds");
+}
+
+#[test]
+fn a_waiter_for_a_permit_that_is_killed_when_just_woken_takes_no_wake_with_it() {
+    isolated!({
+        let _dog = watched();
+        assert!(kill_a_woken_waiter_for_a_permit());
+    });
+}
+
+#[test]
+fn without_the_sweep_a_killed_waiter_for_a_permit_takes_the_wake_with_it() {
+    isolated!({
+        let _dog = watched();
+        internals::break_rule(Rule::SweepWakes);
+        assert!(!kill_a_woken_waiter_for_a_permit());
     });
 }
 

@@ -1,13 +1,20 @@
-//! One process is killed at one exact place, where random kills hardly ever land: an unlocker before its
-//! wake, an heir before it runs, a process before it wakes its joiner.
+//! One process is killed at one exact place, where random kills hardly ever land: whoever makes happen what
+//! another waits for, before its wake; an heir before it runs; a party that was just woken.
 
 mod support;
 
 use procession::Lock;
 use procession::internals::{self, Rule};
-use procession::sync::LockError;
+use procession::sync::{Barrier, Broken, Latch, LockError, Once, Semaphore, WaitError};
 use procession_testkit::{Child, Gate, freeze, isolated, proc, run_until, spawn_parked};
-use support::{LONG, OTHER, State, VICTIM, arena, came_through, heir, id, lock, open, owner, state, watched};
+use support::{
+    Diary, LONG, OTHER, State, THIRD, VICTIM, arena, came_through, heir, id, lock, open, owner, state,
+    watched,
+};
+
+fn leaked<T>(made: procession::Result<T>) -> &'static T {
+    Box::leak(Box::new(made.expect("an object")))
+}
 
 /// A process of `slot` that sleeps until it gets the lock, and releases it.
 fn waiter(slot: u32, lock: &'static Lock) -> Child {
@@ -178,6 +185,138 @@ fn a_process_that_is_killed_before_it_wakes_its_joiner_is_joined() {
         assert!(proc::is_parked(joiner.pid));
         internals::recover(VICTIM);
         assert_eq!(joiner.wait(), 0, "{}", joiner.text());
+    });
+}
+
+/// Somebody sleeps until the victim, once it `is_awaited`, `makes_it_happen`; it `has_happened`, and the victim is
+/// killed before its wake. Is the sleeper woken?
+fn is_woken<P>(
+    waits: impl Fn(),
+    prepares: impl Fn() -> P,
+    is_awaited: impl Fn() -> bool,
+    makes_it_happen: impl Fn(P),
+    has_happened: impl Fn() -> bool,
+) -> bool {
+    open([VICTIM, OTHER]);
+    let diary = Diary::new();
+    let mut waiter = Child::spawn(|| {
+        internals::become_member(OTHER);
+        diary.wait(0, 1);
+        waits();
+    });
+    let mut victim = run_until(
+        |gate: &Gate| {
+            internals::become_member(VICTIM);
+            let prepared = prepares();
+            diary.write(0, 1);
+            proc::wait_until("it is awaited", LONG, &is_awaited);
+            procession_testkit::wait_until_parked(waiter.pid);
+            gate.begin();
+            makes_it_happen(prepared);
+            gate.end();
+        },
+        |_| has_happened(),
+    );
+    victim.kill();
+    assert!(proc::is_parked(waiter.pid));
+    internals::recover(VICTIM);
+    let woken = !proc::is_parked(waiter.pid);
+    if woken {
+        assert_eq!(waiter.wait(), 0, "{}", waiter.text());
+    } else {
+        waiter.kill();
+    }
+    internals::recover(OTHER);
+    woken
+}
+
+/// Each of those that wake others is killed before that: which of the sleepers are woken all the same?
+fn kill_each_before_its_wake() -> [bool; 6] {
+    arena();
+    let latch = leaked(Latch::new(1));
+    let opens = || latch.count_down().unwrap();
+    let (once, here) = (leaked(Once::new()), || true);
+    let does = || once.call_once(|| ()).unwrap();
+    let (aborted, reset) = (leaked(Barrier::new(2)), leaked(Barrier::new(2)));
+    let told = |barrier: &Barrier, why| assert_eq!(barrier.wait(), Err(WaitError::Broken(why)));
+    let (held, none) = (leaked(Semaphore::new(1)), leaked(Semaphore::new(0)));
+    let takes = |semaphore: &Semaphore| {
+        internals::hold(semaphore);
+        drop(semaphore.acquire().unwrap());
+    };
+    let has = || {
+        internals::hold(held);
+        held.acquire().unwrap()
+    };
+    // Who waits for a permit wakes up after a millisecond, to become the heir.
+    let promised = |semaphore: &Semaphore| internals::semaphore_heir(semaphore) != 0;
+    let free = |semaphore: &Semaphore| semaphore.available_permits() == 1;
+    [
+        is_woken(|| latch.wait().unwrap(), || (), here, |()| opens(), || latch.is_open()),
+        is_woken(|| once.wait().unwrap(), || (), here, |()| does(), || once.is_completed()),
+        is_woken(
+            || told(aborted, Broken::Aborted),
+            || (),
+            || aborted.waiting() == 1,
+            |()| aborted.abort().unwrap(),
+            || aborted.is_broken(),
+        ),
+        is_woken(
+            || told(reset, Broken::Reset),
+            || (),
+            || reset.waiting() == 1,
+            |()| reset.reset().unwrap(),
+            || reset.waiting() == 0,
+        ),
+        is_woken(|| takes(held), has, || promised(held), drop, || free(held)),
+        is_woken(|| takes(none), || (), || promised(none), |()| none.add_permits(1).unwrap(), || free(none)),
+    ]
+}
+
+#[test]
+fn whoever_is_killed_before_its_wake_leaves_nobody_asleep() {
+    isolated!({
+        let _dog = watched();
+        assert_eq!(kill_each_before_its_wake(), [true; 6]);
+    });
+}
+
+#[test]
+fn without_the_sweep_everybody_sleeps_on() {
+    isolated!({
+        let _dog = watched();
+        internals::break_rule(Rule::SweepWakes);
+        assert_eq!(kill_each_before_its_wake(), [false; 6]);
+    });
+}
+
+/// A party was woken because all had met, and is killed before it runs: the others have met, and hear of the
+/// death when they come again.
+#[test]
+fn a_party_that_is_killed_when_just_woken_had_met_the_others() {
+    isolated!({
+        let _dog = watched();
+        arena();
+        open([VICTIM, OTHER, THIRD]);
+        let barrier = leaked(Barrier::new(3));
+        let party = |slot| {
+            spawn_parked(move || {
+                internals::become_member(slot);
+                internals::hold(barrier);
+                barrier.wait().expect("all were there");
+            })
+        };
+        let mut dead = party(VICTIM);
+        let frozen = freeze(dead.pid);
+        let mut other = party(OTHER);
+        assert!(barrier.wait().is_ok_and(|met| met.is_leader()));
+        frozen.wait_until_woken();
+        frozen.kill();
+        let pid = dead.pid;
+        dead.wait();
+        assert_eq!(other.wait(), 0, "{}", other.text());
+        internals::recover(VICTIM);
+        assert_eq!(barrier.wait(), Err(WaitError::Broken(Broken::ProcessDied { pid })));
     });
 }
 

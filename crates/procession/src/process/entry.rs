@@ -5,7 +5,7 @@ use crate::Result;
 use crate::arena::encoding::Message;
 use crate::arena::payload;
 use crate::arena::spelled::spelled;
-use crate::arena::{Arena, blocks, collect, member};
+use crate::arena::{Arena, blocks, member};
 use crate::supervisor::client;
 use crate::supervisor::entrypoint::{EntryPoint, Returned};
 
@@ -144,14 +144,10 @@ where
     F::Output: Message,
     A: Message,
 {
+    // If they cannot be read, the block stays until this process has ended: it says who waits for it in vain.
+    let decoded = payload::unpack::<A>(arena, args)?;
     // The handles in the arguments are this process's before the block lets them go.
-    let decoded = payload::unpack::<A>(arena, args);
-    let carried = blocks::free(arena, member::slot(), args, blocks::Tag::process(member::slot()));
-    let decoded = decoded.inspect_err(|_| {
-        if carried {
-            collect::want(arena);
-        }
-    })?;
+    blocks::free(arena, member::slot(), args, blocks::Tag::process(member::slot()));
     let value = function::<F>().call(decoded);
     Ok(match payload::pack(&value).and_then(|block| read_back::<F::Output>(arena, block)) {
         Ok(block) if is_err(&value) => Returned::Err(block, spelled(&value)),

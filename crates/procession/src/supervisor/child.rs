@@ -13,7 +13,7 @@ use std::sync::atomic::Ordering;
 use super::entrypoint::{self, Returned};
 use super::nursery::Inheritance;
 use super::outcome::{self, ProcessBody, ending};
-use super::{last_words, options, rebirth};
+use super::{last_words, options, rebirth, recovery};
 use crate::arena::objects::{Id, NAME};
 use crate::arena::slots::{self, Slot};
 use crate::arena::{Arena, blocks, handle, member, payload};
@@ -127,10 +127,18 @@ fn run_request(arena: &'static Arena, index: u32, slot: &'static Slot, prepared:
         let text = payload::try_pack_bytes(text).unwrap_or(0);
         outcome::attach(arena, index, object, number, outcome::TEXT, text);
     };
+    let called = || {
+        let called = panic::catch_unwind(AssertUnwindSafe(|| call(arena, index, slot)));
+        if !matches!(called, Ok(Ok(_))) {
+            // CRASH: what is still in the arguments stays there, and our death tells once more.
+            recovery::tell_meetings(arena, index, false);
+        }
+        called
+    };
     let result = match prepared {
-        None => panic::catch_unwind(AssertUnwindSafe(|| call(arena, index, slot))),
+        None => called(),
         Some(prepared) => match finish_preparation(arena, index, slot, body, prepared) {
-            Ok(()) => panic::catch_unwind(AssertUnwindSafe(|| call(arena, index, slot))),
+            Ok(()) => called(),
             Err(error) => {
                 // For the spawner, which gets it as it is.
                 let whole = payload::pack(&error).unwrap_or(0);

@@ -140,9 +140,9 @@ fn return_cells(arena: &Arena, slot: u32, returned: bool) -> bool {
     any
 }
 
-/// Tells barriers of the death of a party that had not yet taken the handle out of its arguments. Says whether
-/// there was one.
-fn tell_meetings(arena: &Arena, slot: u32, returned: bool) -> bool {
+/// Tells barriers that a party does not come, because it has died, or failed, and had not yet taken the handle
+/// out of its arguments. Says whether there was one. Can be begun anew.
+pub(crate) fn tell_meetings(arena: &Arena, slot: u32, returned: bool) -> bool {
     let mut any = false;
     sweep::for_each_carried(arena, slot, &mut |id| {
         if id.index() < arena.layout.objects && arena.object(id.index()).is(id, Kind::Barrier) {

@@ -11,6 +11,7 @@ use super::guard::LockGuard;
 use super::mutex::MutexGuard;
 use super::raw::event;
 use super::raw::park::Wait;
+use super::spin::spin;
 use super::taking;
 use super::wait::{travels, waiters};
 use crate::Result;
@@ -49,6 +50,8 @@ unsafe impl Body for CondvarBody {
 /// assert_eq!(*count, 3);
 /// # Ok::<(), procession::Error>(())
 /// ```
+///
+/// A guard with which one waits says afterwards what it said before: `recovered_from()` still tells who had died.
 ///
 /// As everywhere, a wait may end without a notification: look at the condition again, or use
 /// [`wait_while`](Condvar::wait_while). A wait on an [`RLock`](super::RLock) does not exist: other guards of
@@ -321,11 +324,15 @@ impl Condvar {
         let arena = member::arena().map_err(|e| LockError::unusable(&e))?;
         let events = self.events();
         let (body, grip) = guard.parts();
+        let news = grip.news().cloned();
         let timed_out = with_me(|me| {
             let wait = Wait::announce_event(arena, me.record(), events);
             // Who notifies after we have let the lock go finds us: either asleep or refused.
             let ticket = event::prepare(events);
             taking::release(body, grip);
+            if spin(deadline, || events.load(Ordering::SeqCst) != ticket) {
+                return false;
+            }
             wait.sleep_as(events, ticket, deadline, futex::class_of(me.owner()))
         });
         let taken = match timed_out {
@@ -334,7 +341,7 @@ impl Condvar {
         };
         match (taken, timed_out) {
             (Ok(again), timed_out) => {
-                *grip = again;
+                *grip = again.with_news_of_before(news);
                 Ok((guard, WaitTimeoutResult(timed_out.unwrap_or(false))))
             }
             (Err(error), _) => {

@@ -37,6 +37,14 @@ impl Grip {
         Grip(recovered.cast_const().cast()).with(NEWS | panicking)
     }
 
+    /// As it is, for who let the lock go in between and had these news of it.
+    pub(crate) fn with_news_of_before(self, news: Option<OwnerDied>) -> Grip {
+        match news {
+            Some(news) if !self.is(NEWS) => Grip::with_news(self.held(), news),
+            _ => self,
+        }
+    }
+
     fn with(self, tags: usize) -> Grip {
         Grip(self.0.map_addr(|at| at | tags))
     }

@@ -31,7 +31,8 @@
 //! an owner, [`WaitError`] of what has none.
 //!
 //! A waiter for a lock or a permit is handed the next one when it has waited for a millisecond, so none
-//! is passed over for ever.
+//! is passed over for ever. Who waits for an event, a latch, a barrier or a condition looks again for at most 50 µs
+//! before it sleeps, and for less when that was in vain: to wake a sleeper takes as long.
 //!
 //! # Deadlocks
 //!
@@ -77,6 +78,7 @@ mod readers;
 mod rlock;
 mod rwlock;
 mod semaphore;
+pub(crate) mod spin;
 pub(crate) mod taking;
 pub(crate) mod wait;
 

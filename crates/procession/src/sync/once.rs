@@ -1,13 +1,14 @@
 //! [`Once`]: what is done once, by whoever comes first.
 
 use std::fmt;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{Ordering, fence};
 use std::time::{Duration, Instant};
 
 use super::body::{LockBody, OnceBody};
 use super::error::{LockError, OwnerDied};
 use super::grip::Grip;
-use super::raw::event::GONE;
+use super::raw::event::{GONE, notify};
+use super::raw::word::{self, MARK};
 use super::taking;
 use super::wait::{self, WaitError, travels};
 use crate::Result;
@@ -31,9 +32,10 @@ use crate::os::futex;
 ///
 /// # If a process dies
 ///
-/// While it **does** it: it is not done, and perhaps half-done. Whoever comes gets [`LockError::OwnerDied`],
-/// until somebody begins anew with [`call_once_or_recover`](Once::call_once_or_recover), which is told. A
-/// panic inside does the same. While it **waits**: nobody notices.
+/// While it **does** it: it is not done, and perhaps half-done. Whoever waits or comes gets
+/// [`LockError::OwnerDied`], until somebody begins anew with
+/// [`call_once_or_recover`](Once::call_once_or_recover), which is told. A panic inside does the same. While it
+/// **waits**: nobody notices.
 #[derive(Clone)]
 pub struct Once {
     handle: Handle,
@@ -200,10 +202,11 @@ impl Once {
         self.call(true, Deadline::at(deadline), f)
     }
 
-    /// Waits until it is done, as long as it takes. Does nothing itself.
+    /// Waits until somebody has done it, as long as it takes. Does nothing itself.
     ///
     /// # Errors
-    /// [`WaitError::Unusable`] in a plain fork of a member of the family.
+    /// [`LockError::OwnerDied`], [`LockError::Panicked`]: somebody began, and did not come to the end.
+    /// [`LockError::Unusable`] in a plain fork of a member of the family.
     ///
     /// ```
     /// let once = procession::sync::Once::new()?;
@@ -211,35 +214,35 @@ impl Once {
     /// once.wait()?;
     /// # Ok::<(), procession::Error>(())
     /// ```
-    pub fn wait(&self) -> Result<(), WaitError> {
+    pub fn wait(&self) -> Result<(), LockError> {
         self.until(Deadline::NEVER)
     }
 
     /// Whether it is done, as a result.
     ///
     /// # Errors
-    /// [`WaitError::WouldBlock`] when it is not.
+    /// [`LockError::WouldBlock`] when it is not; otherwise as [`wait`](Once::wait).
     ///
     /// ```
-    /// use procession::sync::{Once, WaitError};
-    /// assert_eq!(Once::new()?.try_wait(), Err(WaitError::WouldBlock));
+    /// use procession::sync::{LockError, Once};
+    /// assert_eq!(Once::new()?.try_wait(), Err(LockError::WouldBlock));
     /// # Ok::<(), procession::Error>(())
     /// ```
-    pub fn try_wait(&self) -> Result<(), WaitError> {
-        self.until(Deadline::after(Duration::ZERO)).map_err(WaitError::at_once)
+    pub fn try_wait(&self) -> Result<(), LockError> {
+        self.until(Deadline::after(Duration::ZERO)).map_err(LockError::at_once)
     }
 
     /// Waits until it is done, at most `timeout`.
     ///
     /// # Errors
-    /// [`WaitError::TimedOut`] when it was not.
+    /// [`LockError::TimedOut`] when it was not; otherwise as [`wait`](Once::wait).
     ///
     /// ```
-    /// use procession::sync::{Once, WaitError};
-    /// assert_eq!(Once::new()?.wait_timeout(std::time::Duration::from_millis(10)), Err(WaitError::TimedOut));
+    /// use procession::sync::{LockError, Once};
+    /// assert_eq!(Once::new()?.wait_timeout(std::time::Duration::from_millis(10)), Err(LockError::TimedOut));
     /// # Ok::<(), procession::Error>(())
     /// ```
-    pub fn wait_timeout(&self, timeout: Duration) -> Result<(), WaitError> {
+    pub fn wait_timeout(&self, timeout: Duration) -> Result<(), LockError> {
         self.until(Deadline::after(timeout))
     }
 
@@ -249,16 +252,31 @@ impl Once {
     /// As [`wait_timeout`](Once::wait_timeout).
     ///
     /// ```
-    /// use procession::sync::{Once, WaitError};
-    /// assert_eq!(Once::new()?.wait_deadline(std::time::Instant::now()), Err(WaitError::TimedOut));
+    /// use procession::sync::{LockError, Once};
+    /// assert_eq!(Once::new()?.wait_deadline(std::time::Instant::now()), Err(LockError::TimedOut));
     /// # Ok::<(), procession::Error>(())
     /// ```
-    pub fn wait_deadline(&self, deadline: Instant) -> Result<(), WaitError> {
+    pub fn wait_deadline(&self, deadline: Instant) -> Result<(), LockError> {
         self.until(Deadline::at(deadline))
     }
 
-    fn until(&self, deadline: Deadline) -> Result<(), WaitError> {
-        wait::until(&self.body().extra, deadline, || self.is_completed().then_some(()))
+    fn until(&self, deadline: Deadline) -> Result<(), LockError> {
+        let body = self.body();
+        let settled = || {
+            // ORDERING: Acquire, before the look whether it is done: who does it and dies right after leaves a mark
+            // behind the store that says so.
+            let now = body.raw.load();
+            let failed = word::owner(now) == 0 && now & MARK != 0;
+            match self.is_completed() {
+                true => Some(Ok(())),
+                false => failed.then(|| Err(taking::marked(body))),
+            }
+        };
+        match wait::until(&body.extra, deadline, settled) {
+            Ok(settled) => settled,
+            Err(WaitError::Unusable(why)) => Err(LockError::Unusable(why)),
+            Err(_) => Err(LockError::TimedOut),
+        }
     }
 
     fn call(
@@ -299,6 +317,13 @@ struct Held {
 impl Drop for Held {
     fn drop(&mut self) {
         taking::release(self.body, &mut self.grip);
+        if self.body.extra.load(Ordering::Relaxed) & GONE == 0 && !member::is_forked() {
+            // Whoever waits until it is done is told that it failed.
+            // ORDERING: the mark comes before the look for sleepers: see `raw/event.rs`.
+            // CRASH: between the mark and this the death sweep wakes who sleeps.
+            fence(Ordering::SeqCst);
+            notify(&self.body.extra, i32::MAX);
+        }
     }
 }
 

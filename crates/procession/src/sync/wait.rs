@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::raw::event;
 use super::raw::park::{self, Wait};
+use super::spin::spin;
 use crate::arena::member;
 use crate::arena::thread::{Me, with_me};
 use crate::os::clock::Deadline;
@@ -104,7 +105,8 @@ impl fmt::Display for WaitError {
 
 impl std::error::Error for WaitError {}
 
-/// Waits until `ready` gives something. Who makes it so calls [`event::notify`] on `events` afterwards.
+/// Waits until `ready` gives something: spins a moment, then sleeps. Who makes it so calls [`event::notify`] on
+/// `events` afterwards.
 #[cold]
 pub(super) fn until<T>(
     events: &'static AtomicU32,
@@ -112,8 +114,15 @@ pub(super) fn until<T>(
     mut ready: impl FnMut() -> Option<T>,
 ) -> Result<T, WaitError> {
     let arena = member::arena().map_err(|e| WaitError::unusable(&e))?;
+    let mut done = ready();
+    if done.is_none() && !deadline.passed() {
+        spin(deadline, || {
+            done = ready();
+            done.is_some()
+        });
+    }
     let wait = |me: &Me| loop {
-        if let Some(done) = ready() {
+        if let Some(done) = done.take().or_else(&mut ready) {
             return Ok(done);
         }
         if deadline.passed() {

@@ -26,8 +26,7 @@ pub(crate) fn bury(arena: &Arena, slot: u32, object: &'static Object, index: u32
         return false;
     }
     if body.shrinks.load(SeqCst) == 0 {
-        body.pid.store(arena.slot(slot).pid.load(SeqCst) as u32, SeqCst);
-        body.break_it(None, DIED);
+        body.break_by(DIED, arena.slot(slot).pid.load(SeqCst) as u32);
     } else {
         let round_now = || round(body.state.load(SeqCst));
         let mut seen = round_now();

@@ -46,10 +46,11 @@ pub(crate) use bury::bury;
 /// its process id, until somebody calls [`reset`](Barrier::reset). So nobody waits for the dead. A panic that
 /// unwinds through a handle breaks it too. So give a handle only to who takes part. A process that returns,
 /// be it an `Err`, has let its handles go and breaks nothing. One that dies with the handle still in its
-/// arguments, or in a message that it has just taken, counts as well.
+/// arguments, or in a message that it has just taken, counts as well, and so does one whose arguments cannot be
+/// read.
 ///
 /// With [`shrink`](BarrierBuilder::shrink) the barrier goes on instead without the parties of the dead: its
-/// threads that took part in this round or the last one, at least one.
+/// threads that took part in this round or the last one, at least one. When all are dead, who comes passes alone.
 #[derive(Clone)]
 pub struct Barrier {
     handle: Handle,
@@ -363,6 +364,9 @@ impl Barrier {
                     return Ok((round, index as u32));
                 }
             }
+            if self.parties() == 0 {
+                return Ok((round, 0)); // all are dead, and nobody else is to come: it passes alone
+            }
             // More come than there are parties: one of those will close the round in a moment.
             wait::until(&body.events, deadline, || body.ended(round).map(drop))?;
         }
@@ -392,9 +396,7 @@ impl Barrier {
 impl Drop for Barrier {
     fn drop(&mut self) {
         if std::thread::panicking() && !member::is_forked() {
-            let body = self.body();
-            body.pid.store(std::process::id(), SeqCst);
-            body.break_it(None, PANICKED);
+            self.body().break_by(PANICKED, std::process::id());
         }
     }
 }

@@ -33,8 +33,10 @@ pub(super) struct BarrierBody {
     pub(super) state: AtomicU64,
     pub(super) events: AtomicU32,
     pub(super) shrinks: AtomicU32,
-    /// Who broke it by dying.
-    pub(super) pid: AtomicU32,
+    /// Who broke it by dying, and who by a panic. A party that panics because the barrier is broken already is
+    /// not the cause, and takes nobody's place here.
+    pub(super) died: AtomicU32,
+    pub(super) panicked: AtomicU32,
     /// The last round that was ended by a reset, or was about to be.
     pub(super) last_reset: AtomicU32,
 }
@@ -78,11 +80,22 @@ impl BarrierBody {
 
     pub(super) fn broken(&self, state: u64) -> WaitError {
         WaitError::Broken(match cause(state) {
-            DIED => Broken::ProcessDied { pid: self.pid.load(SeqCst) as i32 },
-            PANICKED => Broken::Panicked { pid: self.pid.load(SeqCst) as i32 },
+            DIED => Broken::ProcessDied { pid: self.died.load(SeqCst) as i32 },
+            PANICKED => Broken::Panicked { pid: self.panicked.load(SeqCst) as i32 },
             TIMED_OUT => Broken::TimedOut,
             _ => Broken::Aborted,
         })
+    }
+
+    /// Breaks the barrier, if it is whole, because of this process.
+    pub(super) fn break_by(&self, why: u64, pid: u32) {
+        if cause(self.state.load(SeqCst)) == 0 {
+            let place = if why == DIED { &self.died } else { &self.panicked };
+            place.store(pid, SeqCst);
+            self.break_it(None, why);
+        } else {
+            notify(&self.events, i32::MAX);
+        }
     }
 
     /// Breaks the barrier if it is whole, and if it is still in that round.
