@@ -24,13 +24,14 @@ pub const PROCESSES: Workload = Workload {
 
 pub const ITEMS: Workload = Workload {
     name: "queue_10_m_items",
-    says: "10,000,000 numbers put and then got, one process (thousand: by 1,000)",
+    says: "10,000,000 numbers put and then got, one process (thousand: by 1,000; crossbeam: 10,000,000 by one thread)",
     unit: "ns/item",
     better: Better::Lower,
     target: None,
     contenders: &[
         Contender::new("procession", ten_million_items),
         Contender::new("thousand_items", thousand_items).target(1.2),
+        Contender::new("crossbeam", crossbeam_ten_million),
     ],
     most_pairs: usize::MAX,
 };
@@ -75,19 +76,26 @@ fn four_processes() -> Result<Sample> {
 
 /// Puts and gets all items, `at_a_time` of them.
 fn items(at_a_time: u64) -> Result<Sample> {
-    crate::machine::pin(0);
     let queue = Queue::<u64>::unbounded()?;
+    through(at_a_time, |number| Ok(queue.put(number)?), || Ok(queue.get()?))
+}
+
+fn through(
+    at_a_time: u64,
+    put_one: impl Fn(u64) -> Result,
+    get_one: impl Fn() -> Result<u64>,
+) -> Result<Sample> {
+    crate::machine::pin(0);
     let (mut put, mut got) = (Duration::ZERO, Duration::ZERO);
     for first in (0..ITEMS_IN_ALL).step_by(at_a_time as usize) {
         let began = Instant::now();
         for number in first..first + at_a_time {
-            queue.put(number)?;
+            put_one(number)?;
         }
         put += began.elapsed();
-        ensure(queue.len() as u64 == at_a_time, "a wrong length")?;
         let began = Instant::now();
         for number in first..first + at_a_time {
-            ensure(queue.get()? == number, "out of order")?;
+            ensure(get_one()? == number, "out of order")?;
         }
         got += began.elapsed();
     }
@@ -101,6 +109,12 @@ fn ten_million_items() -> Result<Sample> {
 
 fn thousand_items() -> Result<Sample> {
     items(1000)
+}
+
+/// The same in memory of this process alone.
+fn crossbeam_ten_million() -> Result<Sample> {
+    let (sender, receiver) = crossbeam_channel::unbounded();
+    through(ITEMS_IN_ALL, |number| Ok(sender.send(number)?), || Ok(receiver.recv()?))
 }
 
 fn blocked_cpu() -> Result<Sample> {

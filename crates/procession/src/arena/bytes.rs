@@ -1,6 +1,8 @@
 //! Copying bytes that are likely to be few, and whose number is not known where this is compiled: to call
 //! `memcpy` takes longer than to copy them.
+
 use std::ptr::copy_nonoverlapping;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Copies `len` bytes.
 ///
@@ -31,9 +33,55 @@ pub(crate) unsafe fn copy_few(from: *const u8, to: *mut u8, len: usize) {
     }
 }
 
+/// More bytes than these are likely not to have been written just now.
+const FRESH_MAX: usize = 48;
+
+/// Copies bytes that were written just now, by words or wider, and the same by words: a processor that reads more at
+/// once than was written at once waits until the writing is over. What is left of the last word becomes zero.
+///
+/// # Safety
+/// There is room for whole words, and nobody else reads or writes there.
+#[inline(always)]
+pub(crate) unsafe fn copy_by_words(from: &[u8], to: *mut u64) {
+    let (words, rest) = from.as_chunks();
+    // SAFETY: promised by the caller; atomics are laid out as what is in them.
+    let at = |i: usize| unsafe { &*to.add(i).cast::<AtomicU64>() };
+    if from.len() > FRESH_MAX {
+        // SAFETY: promised by the caller.
+        unsafe { copy_nonoverlapping(words.as_ptr().cast::<u8>(), to.cast(), words.len() * 8) };
+    } else {
+        // Atomic, or the compiler makes wider ones of these.
+        words.iter().enumerate().for_each(|(i, &word)| at(i).store(u64::from_le_bytes(word), Relaxed));
+    }
+    if !rest.is_empty() {
+        at(words.len()).store(word_of(rest), Relaxed);
+    }
+}
+
+/// The word that begins with these bytes, at most 8, and ends with zeros. Reads them one by one.
+#[inline(always)]
+pub(crate) fn word_of(bytes: &[u8]) -> u64 {
+    bytes.iter().rev().fold(0, |word, &byte| word << 8 | u64::from(byte))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn words_are_copied_and_the_last_is_filled_with_zeros() {
+        let from: Vec<u8> = (1..=200).collect();
+        for len in 0..=200 {
+            let mut to = [u64::MAX; 26];
+            // SAFETY: there is room for 208 bytes.
+            unsafe { copy_by_words(&from[..len], to.as_mut_ptr()) };
+            let bytes: Vec<u8> = to.iter().flat_map(|word| word.to_le_bytes()).collect();
+            let (copied, rest) = bytes.split_at(len);
+            let (filled, other) = rest.split_at(len.next_multiple_of(8) - len);
+            assert!(copied == &from[..len] && filled.iter().all(|&byte| byte == 0), "{len} bytes");
+            assert!(other.iter().all(|&byte| byte == u8::MAX), "{len} bytes");
+        }
+    }
 
     #[test]
     fn every_number_of_bytes_is_copied_and_no_more() {

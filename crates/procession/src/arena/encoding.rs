@@ -5,12 +5,11 @@
 
 use std::any::Any;
 use std::cell::Cell;
-use std::mem::MaybeUninit;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::bytes::copy_few;
+use super::bytes::{copy_few, word_of};
 use super::handle;
 use super::objects::Id;
 use crate::{Error, Result};
@@ -75,23 +74,29 @@ const SHORT: usize = 128;
 
 #[inline]
 fn encode<T: Message, R>(value: &T, use_it: impl FnOnce(&[u8], &[Id]) -> R) -> Result<R> {
-    let mut serializer = postcard::Serializer { output: Appending::new() };
+    let mut appended = Appending::new();
+    let mut serializer = postcard::Serializer { output: &mut appended };
     let (encoded, ids) = handle::collecting(|| value.serialize(&mut serializer));
     let unsendable = |e| {
         let name = std::any::type_name::<T>();
         Error::Message(format!("a value of type {name} cannot be sent: {e}"))
     };
     encoded.map_err(unsendable)?;
-    let mut appended = serializer.output;
     let used = use_it(appended.bytes(), &ids);
     appended.put_scratch_back();
     Ok(used)
 }
 
+const WORD: usize = size_of::<u64>();
+
 /// What has been encoded: in `short` as long as there is room, then all of it in `long`.
+///
+/// `short` is written and read by words, because a processor that reads more at once than was written at once waits
+/// until the writing is over: as long as encoding a small value takes.
 struct Appending {
-    short: [MaybeUninit<u8>; SHORT],
-    /// Of `short`, or more.
+    /// Zero from `len` on.
+    short: [u64; SHORT / WORD],
+    /// Of `short` in bytes, or more.
     len: usize,
     long: Vec<u8>,
 }
@@ -99,7 +104,7 @@ struct Appending {
 impl Appending {
     #[inline]
     fn new() -> Appending {
-        Appending { short: [MaybeUninit::uninit(); SHORT], len: 0, long: Vec::new() }
+        Appending { short: [0; SHORT / WORD], len: 0, long: Vec::new() }
     }
 
     #[inline]
@@ -107,9 +112,38 @@ impl Appending {
         if self.len > SHORT || bytes.len() > SHORT - self.len {
             return self.append_long(bytes);
         }
-        // SAFETY: there is room for so many behind the first `len`.
-        unsafe { copy_few(bytes.as_ptr(), self.short.as_mut_ptr().add(self.len).cast(), bytes.len()) };
-        self.len += bytes.len();
+        match bytes.len() {
+            // A number of variable length was written byte by byte.
+            0..WORD => self.append_word(word_of(bytes), bytes.len()),
+            WORD => {
+                // INVARIANT: it has just been seen to be as long.
+                let word = u64::from_le_bytes(bytes.try_into().expect("a word"));
+                self.append_word(word, WORD);
+            }
+            more => {
+                // SAFETY: there is room for so many behind the first `len`.
+                unsafe { copy_few(bytes.as_ptr(), self.short.as_mut_ptr().cast::<u8>().add(self.len), more) };
+                self.len += more;
+            }
+        }
+    }
+
+    /// Appends the lowest bytes of a word, so many; the others are zero. There is room for them.
+    #[inline]
+    fn append_word(&mut self, word: u64, bytes: usize) {
+        let (at, bits) = (self.len / WORD, self.len % WORD * 8);
+        self.len += bytes;
+        if bits == 0 {
+            // Also for none, behind the last one.
+            if let Some(place) = self.short.get_mut(at) {
+                *place = word.to_le();
+            }
+            return;
+        }
+        self.short[at] |= (word << bits).to_le();
+        if bits + bytes * 8 > 64 {
+            self.short[at + 1] = (word >> (64 - bits)).to_le();
+        }
     }
 
     #[cold]
@@ -128,7 +162,7 @@ impl Appending {
         if self.len > SHORT {
             return &self.long;
         }
-        // SAFETY: so many were written.
+        // SAFETY: `short` has as many bytes.
         unsafe { std::slice::from_raw_parts(self.short.as_ptr().cast(), self.len) }
     }
 
@@ -140,7 +174,7 @@ impl Appending {
     }
 }
 
-impl postcard::ser_flavors::Flavor for Appending {
+impl postcard::ser_flavors::Flavor for &mut Appending {
     type Output = ();
 
     #[inline]

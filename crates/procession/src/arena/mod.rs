@@ -330,6 +330,18 @@ impl Arena {
         unsafe { std::slice::from_raw_parts_mut(self.base.as_ptr().add(offset as usize), len as usize) }
     }
 
+    /// Writes bytes that were written somewhere else just now, word by word, into a block that the caller owns. The
+    /// rest of the last word becomes zero. To read them by more than a word would wait until they have left the
+    /// processor. `offset` is a multiple of 8.
+    #[inline]
+    pub(crate) fn write_words(&self, offset: u64, bytes: &[u8]) {
+        let end = offset.checked_add((bytes.len() as u64).next_multiple_of(8));
+        let fits = end.is_some_and(|end| end <= self.layout.bytes) && offset.is_multiple_of(8);
+        assert!(fits, "INVARIANT: within the arena");
+        // SAFETY: within the mapping; nobody else looks at a block that we own.
+        unsafe { bytes::copy_by_words(bytes, self.base.as_ptr().add(offset as usize).cast()) };
+    }
+
     /// Writes bytes into a block that the caller owns.
     #[inline]
     pub(crate) fn write(&self, offset: u64, bytes: &[u8]) {

@@ -64,7 +64,7 @@ impl Ring {
             return false;
         }
         self.prepare_lines(at, end);
-        self.arena.write(at + WORD, bytes);
+        self.arena.write_words(at + WORD, bytes);
         self.word(end).store(Header::Nothing.word(), Ordering::Relaxed);
         // ORDERING, CRASH: as in `Batch::commit`.
         self.word(at).store(header.word(), Ordering::Release);
