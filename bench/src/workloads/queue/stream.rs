@@ -23,13 +23,14 @@ pub const ONE_TO_ONE: Workload = Workload {
 
 pub const BATCHED: Workload = Workload {
     name: "queue_batched",
-    says: "the same, 64 messages at a time: put_many_with and get_many_with (rtrb: chunks, two threads)",
+    says: "the same, 64 messages at a time: put_many_with and get_many_with (rtrb_singly: one by one, two threads; rtrb: in chunks)",
     unit: "msg/s",
     better: Better::Higher,
     target: None,
     contenders: &[
         Contender::new("procession", batched_procession),
-        Contender::new("rtrb", batched_rtrb).target(1.0),
+        Contender::new("rtrb_singly", words_rtrb).target(1.0),
+        Contender::new("rtrb", batched_rtrb),
     ],
     most_pairs: usize::MAX,
 };
@@ -229,25 +230,37 @@ fn numbers_procession() -> Result<Sample> {
 }
 
 fn numbers_rtrb() -> Result<Sample> {
-    let (producer, consumer) = rtrb::RingBuffer::<u64>::new(ROOM);
+    rtrb_singly(|number| number, Ok)
+}
+
+fn words_rtrb() -> Result<Sample> {
+    rtrb_singly(words, |words| number_of(&words))
+}
+
+/// Messages that are made of numbers, one by one.
+fn rtrb_singly<T: Send>(
+    make: impl Fn(u64) -> T + Sync,
+    number: impl Fn(T) -> Result<u64> + Sync,
+) -> Result<Sample> {
+    let (producer, consumer) = rtrb::RingBuffer::<T>::new(ROOM);
     let parts = vec![(Some(producer), None), (None, Some(consumer))];
     let board = in_threads(Place::Pinned, parts, |_, (producer, consumer)| {
         let (mut next, mut sum) = (0, 0);
         if let Some(mut producer) = producer {
             while next < BATCHED_MESSAGES {
-                match producer.push(next) {
-                    Ok(()) => next += 1,
-                    Err(_) => std::hint::spin_loop(),
+                if producer.push(make(next)).is_ok() {
+                    next += 1;
+                } else {
+                    std::hint::spin_loop();
                 }
             }
         } else if let Some(mut consumer) = consumer {
             while next < BATCHED_MESSAGES {
-                match consumer.pop() {
-                    Ok(got) => {
-                        expect(got, next)?;
-                        (sum, next) = (sum + got, next + 1);
-                    }
-                    Err(_) => std::hint::spin_loop(),
+                if let Ok(message) = consumer.pop() {
+                    expect(number(message)?, next)?;
+                    (sum, next) = (sum + next, next + 1);
+                } else {
+                    std::hint::spin_loop();
                 }
             }
         }

@@ -41,25 +41,36 @@ macro_rules! for_each_number {
 /// Calls `use_it` with the value's bytes and the handles in it.
 #[inline]
 pub(crate) fn with_bytes<T: Message, R>(value: &T, use_it: impl FnOnce(&[u8], &[Id]) -> R) -> Result<R> {
+    with_bytes_or(value, |error| error, |bytes, ids| Ok(use_it(bytes, ids)))
+}
+
+/// As [`with_bytes`], with the error that `wrong` makes, or the one of `use_it`. (So that neither is moved from one
+/// `Result` into another.)
+#[inline]
+pub(crate) fn with_bytes_or<T: Message, R, E>(
+    value: &T,
+    wrong: impl FnOnce(Error) -> E,
+    use_it: impl FnOnce(&[u8], &[Id]) -> Result<R, E>,
+) -> Result<R, E> {
     let any: &dyn Any = value;
     macro_rules! copied {
         ($($number:ty)*) => {
             $(if let Some(number) = any.downcast_ref::<$number>() {
-                return Ok(use_it(&number.to_le_bytes(), &[]));
+                return use_it(&number.to_le_bytes(), &[]);
             }
             if let Some(numbers) = any.downcast_ref::<Vec<$number>>() {
-                return Ok(use_it(bytes_of(numbers), &[]));
+                return use_it(bytes_of(numbers), &[]);
             }
             if let Some((numbers,)) = any.downcast_ref::<(Vec<$number>,)>() {
-                return Ok(use_it(bytes_of(numbers), &[]));
+                return use_it(bytes_of(numbers), &[]);
             })*
         };
     }
     for_each_number!(copied);
     if let Some(text) = any.downcast_ref::<String>() {
-        return Ok(use_it(text.as_bytes(), &[]));
+        return use_it(text.as_bytes(), &[]);
     }
-    encode(value, use_it)
+    encode(value, wrong, use_it)
 }
 
 thread_local! {
@@ -73,18 +84,25 @@ const SCRATCH_MAX: usize = 64 << 10;
 const SHORT: usize = 128;
 
 #[inline]
-fn encode<T: Message, R>(value: &T, use_it: impl FnOnce(&[u8], &[Id]) -> R) -> Result<R> {
+fn encode<T: Message, R, E>(
+    value: &T,
+    wrong: impl FnOnce(Error) -> E,
+    use_it: impl FnOnce(&[u8], &[Id]) -> Result<R, E>,
+) -> Result<R, E> {
     let mut appended = Appending::new();
     let mut serializer = postcard::Serializer { output: &mut appended };
     let (encoded, ids) = handle::collecting(|| value.serialize(&mut serializer));
-    let unsendable = |e| {
-        let name = std::any::type_name::<T>();
-        Error::Message(format!("a value of type {name} cannot be sent: {e}"))
-    };
-    encoded.map_err(unsendable)?;
+    if let Err(error) = encoded {
+        return Err(wrong(unsendable::<T>(error)));
+    }
     let used = use_it(appended.bytes(), &ids);
     appended.put_scratch_back();
-    Ok(used)
+    used
+}
+
+#[cold]
+fn unsendable<T>(error: postcard::Error) -> Error {
+    Error::Message(format!("a value of type {} cannot be sent: {error}", std::any::type_name::<T>()))
 }
 
 const WORD: usize = size_of::<u64>();

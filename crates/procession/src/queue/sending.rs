@@ -12,11 +12,11 @@ use crate::{Error, Result};
 /// Puts a value, and waits for room until the deadline.
 #[inline]
 pub(super) fn put<T: Message>(ring: &Ring, item: T, deadline: Deadline) -> Result<(), PutError<T>> {
-    let done = encoding::with_bytes(&item, |bytes, ids| {
+    let done = encoding::with_bytes_or(&item, Failed::Unsendable, |bytes, ids| {
         encoding::check_arrival::<T>(bytes).map_err(Failed::Unsendable)?;
         put_bytes(ring, bytes, ids, deadline).map_err(Failed::Refused)
     });
-    match done.map_err(Failed::Unsendable).and_then(|done| done) {
+    match done {
         Ok(()) => Ok(()),
         Err(failed) => Err(failed.with(item)),
     }
@@ -186,7 +186,7 @@ impl Bundle {
         item: &T,
         deadline: Deadline,
     ) -> Result<(), Failed> {
-        let added = encoding::with_bytes(item, |bytes, ids| {
+        encoding::with_bytes_or(item, Failed::Unsendable, |bytes, ids| {
             encoding::check_arrival::<T>(bytes).map_err(Failed::Unsendable)?;
             if bytes.len() <= INLINE_MAX && ids.is_empty() && !ring.blocks_only() {
                 self.bytes.extend_from_slice(bytes);
@@ -197,8 +197,7 @@ impl Bundle {
                 self.parts.push(Part::Block { at, len: bytes.len() as u64 });
             }
             Ok(())
-        });
-        added.map_err(Failed::Unsendable).and_then(|added| added)
+        })
     }
 
     /// Puts everything, and waits for room until the deadline. Gives how many were put, and why not all.
