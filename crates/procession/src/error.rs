@@ -75,6 +75,17 @@ pub enum Error {
 }
 
 /// A result whose error is this library's, if no other is named.
+///
+/// ```
+/// fn half(number: u32) -> procession::Result<u32> {
+///     match number % 2 {
+///         0 => Ok(number / 2),
+///         _ => Err(procession::Error::Other(format!("{number} is odd"))),
+///     }
+/// }
+/// assert!(half(3).is_err());
+/// # Ok::<(), procession::Error>(())
+/// ```
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {

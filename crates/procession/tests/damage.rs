@@ -42,6 +42,15 @@ fn a_value_that_says_it_carries_more_handles_than_fit_is_damaged() {
     drop(lock.lock().unwrap());
 }
 
+#[test]
+fn a_value_at_no_place_is_damaged() {
+    let lock = Lock::new().unwrap();
+    for nowhere in [1, 8, u64::MAX / 2 + 1, u64::MAX - 15, u64::MAX - 7, u64::MAX] {
+        assert!(matches!(internals::unpack::<Vec<u8>>(nowhere), Err(Error::Message(_))), "{nowhere}");
+    }
+    drop(lock.lock().unwrap());
+}
+
 /// The block made by `make` that has `mark` in it, which no other test has.
 fn block_with(mark: &[u8; 8], make: impl FnOnce()) -> u64 {
     let blocks = || internals::census().blocks.into_iter().map(|(at, _)| at);

@@ -22,6 +22,24 @@ use crate::{Error, Result};
 /// `skip_serializing_if` do not survive the crossing. Debug builds read back what is sent in an argument
 /// or a message, and report it to the sender; a process reads its result back, in release builds up to 4 KiB
 /// of it.
+///
+/// ```
+/// use procession::{Process, Message};
+/// use serde::{Deserialize, Serialize};
+///
+/// #[derive(Serialize, Deserialize, Debug, PartialEq)]
+/// struct Order {
+///     goods: String,
+///     count: u32,
+/// }
+///
+/// fn through_another_process<T: Message>(value: T) -> procession::Result<T> {
+///     Ok(Process::spawn(|value: T| value, (value,))?.join()?)
+/// }
+///
+/// assert_eq!(through_another_process(Order { goods: "apples".into(), count: 3 })?.count, 3);
+/// # Ok::<(), procession::Error>(())
+/// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be sent to another process",
     note = "what crosses is owned and `serde::Serialize + serde::Deserialize`: `String`, not `&str`",

@@ -103,7 +103,8 @@ pub(crate) fn contents(arena: &Arena, at: u64) -> Result<&'static [u8]> {
         let (start, size) = blocks::around(arena, at)?;
         (start == at && trailer(len) + 8 * handles <= size).then_some(len)
     });
-    Ok(arena.bytes(at + HEADER, len.ok_or_else(|| Error::Message("a damaged message".into()))?))
+    let len = len.ok_or_else(|| Error::Message("a damaged message".into()))?;
+    Ok(arena.bytes(at + HEADER, len))
 }
 
 /// Where the handles stand in a block, when that many bytes come before them.

@@ -38,6 +38,18 @@ use crate::{Message, Result};
 /// # If a process dies
 ///
 /// A name that it was about to give is given or not. What it had named stays.
+///
+/// ```
+/// use procession::{Manager, Process};
+///
+/// let manager = Manager::new()?;
+/// let stock = manager.dict::<String, u32>()?; // without a name: who gets the handle has it
+/// stock.insert("apples", 3)?;
+/// manager.named("greetings").list::<String>()?.push("hello".to_string())?;
+/// let first = || Manager::new()?.named("greetings").list::<String>()?.get(0);
+/// assert_eq!(Process::spawn(first, ())?.join()??, Some("hello".to_string()));
+/// # Ok::<(), procession::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Manager {
     home: Home,

@@ -18,6 +18,16 @@ use crate::{Error, Message, Result};
 /// # If a process dies
 ///
 /// While it makes something: the name has it, whole, or nothing has the name, and the next one makes it.
+///
+/// ```
+/// let manager = procession::Manager::new()?;
+/// let lock = manager.named("door").lock()?;
+/// let held = lock.lock()?;
+/// assert!(manager.named("door").lock()?.try_lock().is_err()); // the same one
+/// assert!(manager.named("door").event().is_err()); // that name belongs to a lock
+/// # drop(held);
+/// # Ok::<(), procession::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Named<'a> {
     pub(super) manager: &'a Manager,

@@ -43,6 +43,13 @@ pub struct AnyProcess {
 ///
 /// # Errors
 /// When there is no shared memory to be had.
+///
+/// ```
+/// use procession::{Process, current_process};
+/// let p = Process::spawn(|| Ok::<i32, String>(current_process().map_err(|e| e.to_string())?.pid()), ())?;
+/// assert_eq!(Some(p.join()?.unwrap()), p.pid());
+/// # Ok::<(), procession::Error>(())
+/// ```
 pub fn current_process() -> Result<AnyProcess> {
     let arena = member::arena()?;
     of_slot(arena, member::slot()).map(|found| AnyProcess { pid: process::pid(), ..found })
@@ -52,6 +59,15 @@ pub fn current_process() -> Result<AnyProcess> {
 ///
 /// # Errors
 /// When there is no shared memory to be had.
+///
+/// ```
+/// use procession::{Process, current_process, parent_process};
+/// assert!(parent_process()?.is_none()); // of main
+/// let pid_of_parent = || parent_process().ok().flatten().map(|parent| parent.pid());
+/// let p = Process::spawn(pid_of_parent, ())?;
+/// assert_eq!(p.join()?, Some(current_process()?.pid()));
+/// # Ok::<(), procession::Error>(())
+/// ```
 pub fn parent_process() -> Result<Option<AnyProcess>> {
     let arena = member::arena()?;
     if member::is_main() {
@@ -124,16 +140,38 @@ fn of_slot(arena: &Arena, index: u32) -> Result<AnyProcess> {
 
 impl AnyProcess {
     /// The process id.
+    ///
+    /// ```
+    /// use procession::{AnyProcess, Process};
+    /// let p = Process::spawn(|| (), ())?;
+    /// assert_eq!(Some(AnyProcess::from(&p).pid()), p.pid());
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn pid(&self) -> i32 {
         self.pid
     }
 
     /// The name it was given, or that of its function; `main` for main.
+    ///
+    /// ```
+    /// use procession::{AnyProcess, Process};
+    /// let p = Process::builder().name("crunch").spawn(|| (), ())?;
+    /// assert_eq!(AnyProcess::from(&p).name(), "crunch");
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn name(&self) -> String {
         self.handle.as_ref().map_or_else(|| "main".into(), |handle| handle.object().name())
     }
 
     /// Whether it has not ended. A snapshot. Main is alive as long as anybody can ask.
+    ///
+    /// ```
+    /// use procession::{AnyProcess, Process};
+    /// let p = Process::spawn(|| (), ())?;
+    /// p.join()?;
+    /// assert!(!AnyProcess::from(&p).is_alive());
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn is_alive(&self) -> bool {
         !member::is_forked()
             && self.handle.as_ref().is_none_or(|handle| !handle.body::<ProcessBody>().is_done())
@@ -143,6 +181,14 @@ impl AnyProcess {
     ///
     /// # Errors
     /// When the signal may not be sent.
+    ///
+    /// ```
+    /// use procession::{AnyProcess, Process};
+    /// let p = Process::spawn(|| -> () { loop { std::thread::park() } }, ())?;
+    /// AnyProcess::from(&p).terminate()?;
+    /// assert!(p.join().unwrap_err().to_string().contains("signal 15"));
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn terminate(&self) -> Result<()> {
         self.send(libc::SIGTERM)
     }
@@ -151,6 +197,14 @@ impl AnyProcess {
     ///
     /// # Errors
     /// When the signal may not be sent.
+    ///
+    /// ```
+    /// use procession::{AnyProcess, Process};
+    /// let p = Process::spawn(|| -> () { loop { std::thread::park() } }, ())?;
+    /// AnyProcess::from(&p).kill()?;
+    /// assert!(p.join().unwrap_err().to_string().contains("signal 9"));
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn kill(&self) -> Result<()> {
         self.send(libc::SIGKILL)
     }
@@ -159,6 +213,14 @@ impl AnyProcess {
     ///
     /// # Errors
     /// When the signal may not be sent.
+    ///
+    /// ```
+    /// use procession::{AnyProcess, Process};
+    /// let p = Process::spawn(|| -> () { loop { std::thread::park() } }, ())?;
+    /// AnyProcess::from(&p).interrupt()?;
+    /// assert!(p.join().unwrap_err().to_string().contains("signal 2"));
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn interrupt(&self) -> Result<()> {
         self.send(libc::SIGINT)
     }
@@ -193,6 +255,14 @@ impl AnyProcess {
     ///
     /// # Errors
     /// As [`wait`](AnyProcess::wait).
+    ///
+    /// ```
+    /// use procession::{AnyProcess, Process};
+    /// let p = Process::spawn(|| -> () { loop { std::thread::park() } }, ())?;
+    /// assert!(!AnyProcess::from(&p).try_wait()?);
+    /// # p.kill()?;
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn try_wait(&self) -> Result<bool> {
         self.wait_until(Deadline::after(Duration::ZERO))
     }
@@ -201,6 +271,15 @@ impl AnyProcess {
     ///
     /// # Errors
     /// As [`wait`](AnyProcess::wait).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use procession::{AnyProcess, Process};
+    /// let p = Process::spawn(|| -> () { loop { std::thread::park() } }, ())?;
+    /// assert!(!AnyProcess::from(&p).wait_timeout(Duration::from_millis(1))?);
+    /// # p.kill()?;
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn wait_timeout(&self, timeout: Duration) -> Result<bool> {
         self.wait_until(Deadline::after(timeout))
     }
@@ -209,6 +288,14 @@ impl AnyProcess {
     ///
     /// # Errors
     /// As [`wait`](AnyProcess::wait).
+    ///
+    /// ```
+    /// use std::time::{Duration, Instant};
+    /// use procession::{AnyProcess, Process};
+    /// let p = Process::spawn(|| (), ())?;
+    /// assert!(AnyProcess::from(&p).wait_deadline(Instant::now() + Duration::from_secs(60))?);
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn wait_deadline(&self, deadline: Instant) -> Result<bool> {
         self.wait_until(Deadline::at(deadline))
     }

@@ -39,6 +39,16 @@ pub fn wait_any(processes: &[AnyProcess]) -> Result<usize> {
 ///
 /// # Errors
 /// As [`wait_any`].
+///
+/// ```
+/// use procession::{AnyProcess, Process, process::try_wait_any};
+/// let (slow, fast) = (Process::spawn(|| -> () { loop { std::thread::park() } }, ())?, Process::spawn(|| (), ())?);
+/// assert_eq!(try_wait_any(&[AnyProcess::from(&slow)])?, None);
+/// fast.join()?;
+/// assert_eq!(try_wait_any(&[AnyProcess::from(&slow), AnyProcess::from(&fast)])?, Some(1));
+/// # slow.kill()?;
+/// # Ok::<(), procession::Error>(())
+/// ```
 pub fn try_wait_any(processes: &[AnyProcess]) -> Result<Option<usize>> {
     until(processes, Deadline::after(Duration::ZERO))
 }
@@ -47,6 +57,14 @@ pub fn try_wait_any(processes: &[AnyProcess]) -> Result<Option<usize>> {
 ///
 /// # Errors
 /// As [`wait_any`].
+///
+/// ```
+/// use procession::{AnyProcess, Process, process::wait_any_timeout};
+/// let p = Process::spawn(|| -> () { loop { std::thread::park() } }, ())?;
+/// assert_eq!(wait_any_timeout(&[AnyProcess::from(&p)], std::time::Duration::from_millis(1))?, None);
+/// # p.kill()?;
+/// # Ok::<(), procession::Error>(())
+/// ```
 pub fn wait_any_timeout(processes: &[AnyProcess], timeout: Duration) -> Result<Option<usize>> {
     until(processes, Deadline::after(timeout))
 }
@@ -55,6 +73,15 @@ pub fn wait_any_timeout(processes: &[AnyProcess], timeout: Duration) -> Result<O
 ///
 /// # Errors
 /// As [`wait_any`].
+///
+/// ```
+/// use std::time::{Duration, Instant};
+/// use procession::{AnyProcess, Process, process::wait_any_deadline};
+/// let p = Process::spawn(|| (), ())?;
+/// let deadline = Instant::now() + Duration::from_secs(60);
+/// assert_eq!(wait_any_deadline(&[AnyProcess::from(&p)], deadline)?, Some(0));
+/// # Ok::<(), procession::Error>(())
+/// ```
 pub fn wait_any_deadline(processes: &[AnyProcess], deadline: Instant) -> Result<Option<usize>> {
     until(processes, Deadline::at(deadline))
 }

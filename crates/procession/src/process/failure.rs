@@ -7,6 +7,17 @@ use serde::{Deserialize, Serialize};
 use crate::sync::{DeadlockMember, LockError};
 
 /// Why a process did not return a value.
+///
+/// ```
+/// use procession::{Failure, Process};
+///
+/// let p = Process::spawn(|| -> () { std::process::abort() }, ())?;
+/// match p.join().unwrap_err().failure() {
+///     Failure::Killed { signal, out_of_memory, .. } => assert_eq!((*signal, *out_of_memory), (6, false)),
+///     other => panic!("it aborted, and {other}"),
+/// }
+/// # Ok::<(), procession::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Failure {
@@ -67,6 +78,13 @@ pub enum Failure {
 }
 
 /// A process that failed: which one, and how.
+///
+/// ```
+/// use procession::Process;
+/// let error = Process::builder().name("short").spawn(|| -> () { std::process::exit(3) }, ())?.join().unwrap_err();
+/// assert_eq!(error.to_string(), format!("process short (pid {}) called exit with code 3", error.pid().unwrap()));
+/// # Ok::<(), procession::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProcessError {
     name: String,
@@ -92,6 +110,13 @@ impl ProcessError {
     }
 
     /// Its process id, if it ever had one. It may belong to another process by now.
+    ///
+    /// ```
+    /// use procession::Process;
+    /// let p = Process::spawn(|| -> () { std::process::exit(3) }, ())?;
+    /// assert_eq!(p.join().unwrap_err().pid(), p.pid());
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn pid(&self) -> Option<i32> {
         self.pid
     }

@@ -9,6 +9,13 @@ use crate::supervisor::options::Options;
 use crate::{Error, Result};
 
 /// How a process comes to be: see [`Builder::start_method`](super::Builder::start_method).
+///
+/// ```
+/// use procession::{Process, process::StartMethod};
+/// let p = Process::builder().start_method(StartMethod::Spawn).spawn(|| 6 * 7, ())?;
+/// assert_eq!(p.join()?, 42);
+/// # Ok::<(), procession::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StartMethod {

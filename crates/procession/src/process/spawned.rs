@@ -145,6 +145,12 @@ impl<R> Process<R> {
     }
 
     /// The name it was given, or that of its function.
+    ///
+    /// ```
+    /// let p = procession::Process::builder().name("crunch").spawn(|| (), ())?;
+    /// assert_eq!(p.name(), "crunch");
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn name(&self) -> String {
         self.handle.object().name()
     }
@@ -266,12 +272,28 @@ impl<R> Process<R> {
 
     /// The end to read from of a standard output that is [piped](super::Stdio::piped), once. See
     /// [`take_stdin`](Process::take_stdin).
+    ///
+    /// ```
+    /// use procession::{Process, process::Stdio};
+    /// let p = Process::builder().stdout(Stdio::piped()).spawn(|| println!("hello"), ())?;
+    /// let output = p.take_stdout().expect("it is piped, and nobody has taken it");
+    /// assert_eq!(std::io::read_to_string(output)?, "hello\n");
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn take_stdout(&self) -> Option<PipeReader> {
         take(&self.pipes.as_ref()?.stdout)
     }
 
     /// The end to read from of a standard error that is [piped](super::Stdio::piped), once. See
     /// [`take_stdin`](Process::take_stdin).
+    ///
+    /// ```
+    /// use procession::{Process, process::Stdio};
+    /// let p = Process::builder().stderr(Stdio::piped()).spawn(|| eprintln!("hello"), ())?;
+    /// let output = p.take_stderr().expect("it is piped, and nobody has taken it");
+    /// assert_eq!(std::io::read_to_string(output)?, "hello\n");
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn take_stderr(&self) -> Option<PipeReader> {
         take(&self.pipes.as_ref()?.stderr)
     }

@@ -64,6 +64,13 @@ impl Stdio {
 
     /// A new pipe, of which the spawner gets the other end:
     /// [`Process::take_stdin`](super::Process::take_stdin) and its siblings.
+    ///
+    /// ```
+    /// use procession::{Process, process::Stdio};
+    /// let p = Process::builder().stdout(Stdio::piped()).spawn(|| print!("{}", 6 * 7), ())?;
+    /// assert_eq!(std::io::read_to_string(p.take_stdout().unwrap())?, "42");
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn piped() -> Stdio {
         Stdio(Kind::Piped)
     }
