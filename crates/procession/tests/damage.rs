@@ -7,6 +7,7 @@ use procession::internals::End;
 use procession::queue::GetError;
 use procession::state::List;
 use procession::{Dict, Error, Lock, Queue, internals};
+use procession_testkit::isolated;
 
 /// The word of the arena at an offset.
 #[allow(unsafe_code)]
@@ -45,7 +46,8 @@ fn a_value_that_says_it_carries_more_handles_than_fit_is_damaged() {
 #[test]
 fn a_value_at_no_place_is_damaged() {
     let lock = Lock::new().unwrap();
-    for nowhere in [1, 8, u64::MAX / 2 + 1, u64::MAX - 15, u64::MAX - 7, u64::MAX] {
+    let end = internals::mapping().1 as u64;
+    for nowhere in [1, 8, end - 8, end, u64::MAX / 2 + 1, u64::MAX - 15, u64::MAX - 7, u64::MAX] {
         assert!(matches!(internals::unpack::<Vec<u8>>(nowhere), Err(Error::Message(_))), "{nowhere}");
     }
     drop(lock.lock().unwrap());
@@ -140,4 +142,36 @@ fn a_record_that_leads_nowhere_or_in_a_circle_is_none() {
         sound.put(7).unwrap();
         assert_eq!(sound.try_get(), Ok(7));
     }
+}
+
+#[test]
+fn a_dead_process_whose_slot_leads_elsewhere_is_recovered_all_the_same() {
+    const DEAD: u32 = 900;
+    isolated!({
+        let (lock, dict) = (Lock::new().unwrap(), Dict::from_entries([(1, "one".to_string())]).unwrap());
+        internals::open_slot(DEAD);
+        let (slot, bytes) = internals::slot_place(DEAD);
+        let end = internals::mapping().1 as u64;
+        let here = internals::lock_place(&lock);
+        // The first words are the supervisor's. Where it waits is believed.
+        for place in (slot + 16..slot + bytes).step_by(8).filter(|&place| !is_wait(DEAD, place)) {
+            for value in [1, 8, here, here + 4, end - 64, end - 8, end, 1 << 63, u64::MAX - 7, u64::MAX] {
+                internals::open_slot(DEAD);
+                word(place).store(value, Ordering::SeqCst);
+                internals::recover(DEAD);
+                internals::collect_if_wanted();
+                assert_eq!(internals::slot_phase(DEAD), 0, "{value} at {}", place - slot);
+            }
+        }
+        assert!(lock.try_lock().is_ok());
+        assert_eq!(dict.get(&1), Ok(Some("one".to_string())));
+    });
+}
+
+/// Whether what the first thread of the process in `slot` waits for stands there.
+fn is_wait(slot: u32, place: u64) -> bool {
+    let before = word(place).swap(8, Ordering::SeqCst);
+    let is_it = internals::waits_for(slot) == 8;
+    word(place).store(before, Ordering::SeqCst);
+    is_it
 }

@@ -85,4 +85,10 @@ impl Layout {
         let span = offset.checked_sub(self.spans_at)? / SPAN;
         u32::try_from(span).ok().filter(|&span| span < self.spans)
     }
+
+    /// Whether so many bytes at `offset` lie in spans.
+    pub(crate) fn has_room_for(&self, offset: u64, bytes: u64) -> bool {
+        let end = offset.checked_add(bytes);
+        offset >= self.spans_at && end.is_some_and(|end| end <= self.bytes)
+    }
 }

@@ -119,10 +119,10 @@ pub(crate) fn has_handles(arena: &Arena, at: u64) -> bool {
 
 /// Length and number of handles, checked against the arena's end.
 fn header(arena: &Arena, at: u64) -> Option<(u64, u64)> {
-    if !at.is_multiple_of(8) || arena.layout.span_of(at).is_none() {
+    if !at.is_multiple_of(8) || !arena.layout.has_room_for(at, HEADER) {
         return None;
     }
-    // SAFETY: within a span and aligned; read as atomics because a damaged reference may point to
+    // SAFETY: within the spans and aligned; read as atomics because a damaged reference may point to
     // a block of somebody else.
     let word = |at| unsafe { arena.at::<AtomicU64>(at) }.load(Ordering::Acquire);
     let (len, handles) = (word(at), word(at + 8));

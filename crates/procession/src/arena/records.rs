@@ -54,8 +54,8 @@ impl Record {
     /// The next chunk after `link`.
     pub(crate) fn chunk_at(arena: &Arena, link: &AtomicU64) -> Option<&'static Chunk> {
         let at = link.load(Ordering::Acquire);
-        let sound = at != 0 && at.is_multiple_of(8) && arena.layout.span_of(at).is_some();
-        // SAFETY: within a span (chunks are smaller than one), aligned, and all atomics.
+        let sound = at.is_multiple_of(8) && arena.layout.has_room_for(at, size_of::<Chunk>() as u64);
+        // SAFETY: within the spans, aligned, and all atomics.
         sound.then(|| unsafe { arena.at::<Chunk>(at) })
     }
 
