@@ -38,6 +38,12 @@ pub enum Rule {
     LeaseReturned,
     /// The task of a dead worker is tried again, or ends.
     TaskReturned,
+    /// A task is in its worker's hands before its word says so.
+    HandNoted,
+    /// A task that comes back is listed before its word says so.
+    ReturnedListed,
+    /// Room for tasks that a dead process had just linked is the pool's.
+    ChunkAdopted,
     /// What a dead worker had finished of a chunk is the pool's.
     ResultsKept,
     /// Who takes a task that came back wakes another, for there may be one more.

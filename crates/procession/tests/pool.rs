@@ -105,6 +105,7 @@ fn a_task_that_kills_its_worker_is_the_only_one_that_fails() {
         TaskError::WorkerDied {
             signal: Some(libc::SIGKILL),
             exit_code: None,
+            out_of_memory: false,
             attempt: 1,
             started: true,
             pid,

@@ -9,9 +9,10 @@ use super::core::Core;
 use super::job::{InitPoint, Initialized};
 use super::keeper::{self, Orders};
 use super::pool::Pool;
+use crate::arena::blocks::{self, Tag};
 use crate::arena::encoding::Message;
 use crate::arena::objects::check_name;
-use crate::arena::payload;
+use crate::arena::{member, payload};
 use crate::process::Entry;
 use crate::{Error, Result};
 
@@ -167,6 +168,13 @@ impl Builder {
                 control.init_entry.store(names.0, Ordering::Relaxed);
                 control.init_hash.store(names.1, Ordering::Relaxed);
                 control.init_args.store(args, Ordering::Relaxed);
+            }
+        });
+        let core = core.inspect_err(|_| {
+            // What the initializer was to be called with is of no use.
+            if let (Some((_, args)), Ok(arena)) = (init, member::arena()) {
+                let slot = member::slot();
+                blocks::free(arena, slot, args, Tag::process(slot));
             }
         })?;
         if let Some((_, args)) = init {

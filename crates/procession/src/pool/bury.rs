@@ -9,9 +9,9 @@ use super::cell::{
 };
 use super::control::{self, Control, phase};
 use super::output;
-use crate::arena::Arena;
 use crate::arena::blocks::{self, Tag};
 use crate::arena::objects::Kind;
+use crate::arena::{Arena, slots};
 use crate::os::process::Ended;
 use crate::queue::ring::Ring;
 use crate::rules::{self, Rule};
@@ -32,12 +32,14 @@ pub(crate) fn bury(arena: &Arena, slot: u32, how: Option<Ended>) {
             control.phase.fetch_max(phase::TERMINATED, Ordering::SeqCst);
         }
         let burial = Burial { arena, slot, how, control, dead, owner };
-        for cell in (0..control.used()).filter_map(|index| control.cell(arena, index)) {
-            burial.settle(cell);
-            if kept_here {
-                burial.end_waiting(cell);
-            }
+        // A worker that has submitted nothing has no more to do with the pool than what is in its hands.
+        if kept_here || control.hands.is_user(slot) {
+            (0..control.used()).for_each(|index| burial.look_at(index, kept_here));
+        } else {
+            control.hands.of(slot).for_each(|index| burial.look_at(index, false));
         }
+        control.hands.forget(slot);
+        control.returned_list.settle();
         control.returned.word.store(1, Ordering::SeqCst);
         for word in [&control.completed.word, &control.keeper.word] {
             event::notify(word, i32::MAX);
@@ -91,21 +93,33 @@ struct Burial<'a> {
 }
 
 impl Burial<'_> {
-    fn settle(&self, cell: &Cell) {
+    fn look_at(&self, index: u32, kept_here: bool) {
+        if let Some(cell) = self.control.cell(self.arena, index) {
+            self.settle(cell, index);
+            if kept_here {
+                self.end_waiting(cell);
+            }
+        }
+    }
+
+    fn settle(&self, cell: &Cell, index: u32) {
         let state = cell.state();
         if state.slot() == Some(self.slot) {
             match state.phase() {
                 NEW | FREEING => self.free(cell, state),
                 TAKEN if rules::holds(Rule::TaskReturned) => {
+                    self.list(index, state);
                     let _ = cell.shift(|s| Some(s.to(RETURNED)));
                 }
-                RUNNING | CONDEMNED if rules::holds(Rule::TaskReturned) => self.interrupted(cell, state),
+                RUNNING | CONDEMNED if rules::holds(Rule::TaskReturned) => {
+                    self.interrupted(cell, index, state);
+                }
                 _ => {}
             }
         }
         let orphan = cell.owner.load(Ordering::Acquire) == self.slot + 1;
         if orphan && cell.state().is_unfinished() | cell.state().is_done() && !cell.state().has(SHARED) {
-            self.abandon(cell);
+            self.abandon(cell, index);
         }
         // Whoever was about to free it may have been the dead; anybody else who is loses to us, or we to him.
         if cell.state().is_left() {
@@ -113,19 +127,26 @@ impl Burial<'_> {
         }
     }
 
+    /// The task is about to be returned: here it will be looked for.
+    fn list(&self, index: u32, state: State) {
+        self.control.returned_list.list(self.control, self.arena, index, state.generation());
+    }
+
     /// The worker died at a task: it is tried again, or that was it.
-    fn interrupted(&self, cell: &Cell, state: State) {
+    fn interrupted(&self, cell: &Cell, index: u32, state: State) {
         let chunk = cell.count.load(Ordering::Relaxed) != 0;
         self.settle_blocks(cell, chunk);
         let item = if chunk { Filled::read(cell.filled.load(Ordering::Acquire)).items } else { 0 };
         let mut fate = Fate::read(cell.fate.load(Ordering::Acquire), item);
         fate.ending = if state.phase() == CONDEMNED { state.ending() } else { ending::DIED };
+        let dead = self.arena.slot(self.slot);
+        fate.no_memory = dead.flags.load(Ordering::Relaxed) & slots::NO_MEMORY != 0;
         fate.how = match self.how {
             Some(Ended::Signaled { signal, .. }) => signal,
             Some(Ended::Exited(code)) => -1 - code,
             None => 0,
         };
-        cell.pid.store(self.arena.slot(self.slot).pid.load(Ordering::Relaxed), Ordering::Relaxed);
+        cell.pid.store(dead.pid.load(Ordering::Relaxed), Ordering::Relaxed);
         cell.fate.store(fate.word(item), Ordering::Release);
         let over = match self.control.phase.load(Ordering::SeqCst) {
             phase::TERMINATED => Some(ending::TERMINATED),
@@ -134,6 +155,9 @@ impl Burial<'_> {
             _ if !chunk && fate.attempt > cell.retries.load(Ordering::Relaxed) => Some(fate.ending),
             _ => None,
         };
+        if over.is_none() {
+            self.list(index, state);
+        }
         // CRASH: until this the word names the dead, and all above is done again, with the same outcome.
         let was = cell.shift(|s| Some(over.map_or(s.to(RETURNED), |ending| s.ended(ending))));
         if let (Some(_), Ok(was)) = (over, was) {
@@ -172,7 +196,11 @@ impl Burial<'_> {
     }
 
     /// Nobody has a handle any more. The task runs all the same; perhaps it never came into the ring.
-    fn abandon(&self, cell: &Cell) {
+    fn abandon(&self, cell: &Cell, index: u32) {
+        let state = cell.state();
+        if state.phase() == QUEUED {
+            self.list(index, state);
+        }
         let _ = cell.shift(|s| {
             let to = if s.phase() == QUEUED { s.to(RETURNED) } else { s };
             (s.is_unfinished() || s.is_done()).then(|| to.with(ABANDONED))
@@ -188,7 +216,8 @@ impl Burial<'_> {
 
     /// Frees a cell; its blocks are swept with the dead.
     fn free(&self, cell: &Cell, seen: State) {
-        let mine = cell.shift(|s| s.is_as(seen).then(|| s.to(FREEING).by(self.slot)));
+        let again = seen.phase() == FREEING;
+        let mine = cell.shift(|s| s.is_as(seen).then(|| if again { s } else { s.freeing(self.slot) }));
         if mine.is_ok() {
             control::strip(self.arena, self.owner, self.dead, cell);
             cell.owner.store(0, Ordering::Relaxed);

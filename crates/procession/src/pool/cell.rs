@@ -174,14 +174,15 @@ impl State {
         State(self.0 | flag)
     }
 
-    /// The next task's.
-    pub(super) fn freed(self) -> State {
-        State(u64::from(self.generation().wrapping_add(1)) << 32)
+    /// On its way to be free, by the process in `slot`. That it never was a task is noted where endings are.
+    pub(super) fn freeing(self, slot: u32) -> State {
+        State(self.to(FREEING).by(slot).0 | u64::from(self.phase() == NEW) << 24)
     }
 
-    /// As if there had been none: nobody has heard of it.
-    pub(super) fn unmade(self) -> State {
-        State(u64::from(self.generation()) << 32)
+    /// The next task's; or as if there had been none, if nobody has heard of it.
+    pub(super) fn freed(self) -> State {
+        let was_a_task = self.ending() == 0;
+        State(u64::from(self.generation().wrapping_add(was_a_task.into())) << 32)
     }
 
     /// Whether it is the same task in the same phase and hands.
@@ -248,7 +249,7 @@ impl Filled {
 /// ```text
 ///  63        48 47     40 39          24 23             0
 /// ┌────────────┬─────────┬──────────────┬────────────────┐
-/// │  attempt   │ ending  │ signal, code │      item      │
+/// │  attempt   │ ending  │     how      │      item      │
 /// └────────────┴─────────┴──────────────┴────────────────┘
 /// ```
 ///
@@ -262,21 +263,28 @@ pub(super) struct Fate {
     pub(super) ending: u64,
     /// The signal that ended the worker, or -1 - its exit code.
     pub(super) how: i32,
+    /// It had run out of memory. (In the word, a bit that no signal has.)
+    pub(super) no_memory: bool,
 }
 
 const ITEM: u64 = 0xff_ffff;
+const NO_MEMORY: u16 = 1 << 8;
 
 impl Fate {
     pub(super) fn word(self, item: u32) -> u64 {
-        let how = u64::from(self.how as u16) << 24;
+        let no_memory = if self.no_memory && self.how > 0 { NO_MEMORY } else { 0 };
+        let how = u64::from(self.how as u16 | no_memory) << 24;
         u64::from(self.attempt.min(0xffff)) << 48 | self.ending << 40 | how | u64::from(item) & ITEM
     }
 
     pub(super) fn read(word: u64, item: u32) -> Fate {
         if word & ITEM != u64::from(item) & ITEM {
-            return Fate { attempt: 1, ending: 0, how: 0 };
+            return Fate { attempt: 1, ..Fate::default() };
         }
-        let attempt = ((word >> 48) as u32).max(1);
-        Fate { attempt, ending: word >> 40 & 0xff, how: i32::from((word >> 24) as u16 as i16) }
+        let (attempt, ending) = (((word >> 48) as u32).max(1), word >> 40 & 0xff);
+        let how = (word >> 24) as u16;
+        let no_memory = how.cast_signed() > 0 && how & NO_MEMORY != 0;
+        let how = i32::from(if no_memory { how & !NO_MEMORY } else { how }.cast_signed());
+        Fate { attempt, ending, how, no_memory }
     }
 }

@@ -7,14 +7,21 @@
 use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
 
 use super::cell::{self, Cell};
+use super::hands::{Hands, Returned};
 use crate::Result;
 use crate::arena::blocks::{self, HEADER, Tag};
 use crate::arena::objects::{Body, Kind};
-use crate::arena::{Arena, heap, member};
+use crate::arena::{Arena, member, storage};
+use crate::rules::{self, Rule};
 
-/// Cells of the first chunk; each further one has twice as many. (They fill whole spans.)
+/// Cells of the first chunk; each further one has twice as many, until they are large enough. (They fill whole spans.)
 const FIRST: u32 = 508;
-const CHUNKS: usize = 20;
+const DOUBLINGS: u32 = 9;
+const LARGEST: u32 = FIRST << DOUBLINGS;
+/// Cells of all chunks before the first of the largest.
+const SMALLER: u32 = LARGEST - FIRST;
+/// Room for 130 million tasks.
+const CHUNKS: usize = 512;
 /// The most workers.
 pub(super) const WORKERS: usize = 1000;
 
@@ -79,12 +86,14 @@ pub(super) struct Control {
 
     /// Cells from this one on were never used.
     used: AtomicU32,
-    /// Hint: where the last `RETURNED` cell was found.
+    /// Hint: where the last `RETURNED` cell was found that was not listed.
     pub(super) returned_from: AtomicU32,
     chunks: [AtomicU64; CHUNKS],
 
     /// Hint: some cell may be `RETURNED`. It errs to one side.
     pub(super) returned: Event,
+    /// Which.
+    pub(super) returned_list: Returned,
     /// The keeper sleeps here.
     pub(super) keeper: Event,
     /// When the keeper looks again by itself, on the monotonic clock.
@@ -99,14 +108,13 @@ pub(super) struct Control {
     pub(super) pids: [AtomicI32; WORKERS],
     /// Of each worker: 1 when it leaves because it had nothing to do.
     pub(super) idle: [AtomicU32; WORKERS],
+    /// What they work on.
+    pub(super) hands: Hands,
 }
 
 /// The control block of a pool that does not run yet, belonging to this process.
 pub(super) fn allocate() -> Result<u64> {
-    let (arena, slot) = (member::arena()?, member::slot());
-    let bytes = size_of::<Control>() as u64 + align_of::<Control>() as u64;
-    let at = heap::allocate(arena, slot, bytes)?;
-    arena.bytes_mut(at, HEADER + bytes).fill(0);
+    let (at, _) = storage::make(member::arena()?, size_of::<Control>() as u64, align_of::<Control>() as u64)?;
     Ok(at)
 }
 
@@ -132,6 +140,10 @@ pub(super) fn cell_at(arena: &Arena, offset: u64) -> Option<&'static Cell> {
 
 /// In which chunk a cell is, and at which place there.
 fn place(index: u32) -> (usize, u32) {
+    if index >= SMALLER {
+        let beyond = index - SMALLER;
+        return ((DOUBLINGS + beyond / LARGEST) as usize, beyond % LARGEST);
+    }
     let chunk = (index / FIRST + 1).ilog2();
     (chunk as usize, index - FIRST * ((1 << chunk) - 1))
 }
@@ -177,11 +189,9 @@ impl Control {
         let full =
             || crate::Error::Full(format!("the pool has {index} tasks, which is the most it can have"));
         let link = self.chunks.get(chunk).ok_or_else(full)?;
-        let cells = u64::from(FIRST) << chunk;
-        let bytes = cells * size_of::<Cell>() as u64 + align_of::<Cell>() as u64;
+        let cells = u64::from(FIRST) << chunk.min(DOUBLINGS as usize);
         let (slot, me) = (member::slot(), Tag::process(member::slot()));
-        let at = heap::allocate(arena, slot, bytes)?;
-        arena.bytes_mut(at, HEADER + bytes).fill(0);
+        let (at, _) = storage::make(arena, cells * size_of::<Cell>() as u64, align_of::<Cell>() as u64)?;
         // CRASH: linked and still ours: recovery gives it to the pool.
         if link.compare_exchange(0, at, Ordering::SeqCst, Ordering::SeqCst).is_ok() {
             blocks::hand_over(arena, at, me, owner);
@@ -193,9 +203,9 @@ impl Control {
 
     /// Gives the pool the chunks that the dead process had just linked.
     pub(super) fn adopt_chunks(&self, arena: &Arena, dead: Tag, owner: Tag) {
-        for link in &self.chunks {
-            let at = link.load(Ordering::Acquire);
-            if at != 0 && blocks::owner(arena, at).same_owner(dead) {
+        let links = self.chunks.iter().map(|link| link.load(Ordering::Acquire));
+        for at in links.take_while(|&at| at != 0) {
+            if blocks::owner(arena, at).same_owner(dead) && rules::holds(Rule::ChunkAdopted) {
                 blocks::hand_over(arena, at, dead, owner);
             }
         }

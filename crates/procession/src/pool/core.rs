@@ -3,12 +3,11 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
-use super::cell::{
-    self, ABANDONED, Cell, DONE, FREE, FREEING, NEW, QUEUED, RETURNED, SHARED, TAKEN, WATCHED,
-};
+use super::cell::{self, ABANDONED, Cell, DONE, FREE, NEW, QUEUED, RETURNED, SHARED, TAKEN, WATCHED};
 use super::control::{self, Control, CoreBody, phase};
 use super::error::TaskError;
 use super::watch::Watched;
+use super::worker;
 use crate::arena::blocks::{self, Tag};
 use crate::arena::handle::Handle;
 use crate::arena::objects::{Id, Kind};
@@ -61,7 +60,9 @@ impl Core {
         let stale = || Error::StaleHandle("this pool no longer exists".into());
         let control = control::control_at(arena, block).ok_or_else(stale)?;
         control.maker.store(slot + 1, Ordering::Relaxed);
+        control.hands.mark_user(slot);
         fill(control);
+        control.hands.reach(control.wanted.load(Ordering::Relaxed));
         handle.object().blocks[1].store(block, Ordering::Release);
         // CRASH: before this the block is swept with us, and the object goes with its only handle.
         blocks::hand_over(arena, block, Tag::process(slot), Tag::object(handle.id().index()));
@@ -146,6 +147,8 @@ impl Core {
         if member::is_forked() {
             return Err(TaskError::unusable(&Error::Forked));
         }
+        // CRASH: before any cell names us: recovery looks for us in all of them.
+        self.control.hands.mark_user(member::slot());
         let seat = self.find_free().map_err(|e| TaskError::unusable(&e))?;
         let cell = seat.cell;
         cell.owner.store(member::slot() + 1, Ordering::Relaxed);
@@ -279,7 +282,7 @@ impl Core {
     pub(super) fn free(&self, index: Option<u32>, cell: &Cell, generation: u32, phase: u64) {
         let me = member::slot();
         let is = |s: cell::State| s.phase() == phase && s.generation() == generation;
-        if cell.shift(|s| is(s).then(|| s.to(FREEING).by(me))).is_err() {
+        if cell.shift(|s| is(s).then(|| s.freeing(me))).is_err() {
             return;
         }
         let mut collect = false;
@@ -287,7 +290,7 @@ impl Core {
             collect |= blocks::free(self.arena, me, block, Tag::process(me));
         }
         cell.owner.store(0, Ordering::Relaxed);
-        let _ = cell.shift(|s| Some(if phase == NEW { s.unmade() } else { s.freed() }));
+        let _ = cell.shift(|s| Some(s.freed()));
         if collect {
             collect::want(self.arena);
         }
@@ -301,14 +304,29 @@ impl Core {
 
     /// Takes this task, if nobody has begun it, for this process to run.
     pub(super) fn take_seat(&self, index: u32, generation: u32) -> Option<Seat> {
-        let (cell, me) = (self.cell(index)?, member::slot());
+        let (cell, me, number) = (self.cell(index)?, member::slot(), worker::number());
+        let hands = &self.control.hands;
+        let noted_first = rules::holds(Rule::HandNoted);
+        if noted_first {
+            hands.pick_up(number, me, index);
+        }
         // CRASH: `TAKEN` by us, and perhaps still in the ring: recovery returns it, and who finds the number in
         // the ring takes it from there, or finds that somebody else has.
         let taken = cell.shift(|s| {
             let waits = matches!(s.phase(), QUEUED | RETURNED) && s.generation() == generation;
             waits.then(|| s.to(TAKEN).by(me))
         });
+        if taken.is_err() {
+            hands.put_down(number, me, index);
+        } else if !noted_first {
+            hands.pick_up(number, me, index);
+        }
         taken.ok().map(|_| Seat { index, generation, cell })
+    }
+
+    /// What this process has taken is not in its hands any more.
+    pub(super) fn put_down(&self, seat: Seat) {
+        self.control.hands.put_down(worker::number(), member::slot(), seat.index);
     }
 
     /// A task that came back.
@@ -319,14 +337,10 @@ impl Core {
         }
         // ORDERING: SeqCst, before the look at the cells: who returns one sets this after it.
         hint.store(0, Ordering::SeqCst);
-        // From where the last one was: so many of them are not looked for from the beginning each time.
-        let (used, from) = (self.control.used(), self.control.returned_from.load(Ordering::Relaxed));
-        let found = (from.min(used)..used).chain(0..from.min(used)).find_map(|index| {
-            let state = self.cell(index)?.state();
-            let seat = (state.phase() == RETURNED).then(|| self.take_seat(index, state.generation()))??;
-            self.control.returned_from.store(index + 1, Ordering::Relaxed);
-            Some(seat)
-        });
+        let list = &self.control.returned_list;
+        let take = |index, generation| self.take_seat(index, generation);
+        let listed = list.find(self.control, self.arena, take);
+        let found = listed.or_else(|| list.find_unlisted(|| self.take_unlisted()));
         if found.is_some() {
             // There may be another, and others may have looked while this said no.
             // CRASH: recovery of whoever dies sets it and wakes them, too.
@@ -336,5 +350,18 @@ impl Core {
             }
         }
         found
+    }
+
+    /// One of those that are too many for the list.
+    #[cold]
+    fn take_unlisted(&self) -> Option<Seat> {
+        // From where the last one was: so many of them are not looked for from the beginning each time.
+        let (used, from) = (self.control.used(), self.control.returned_from.load(Ordering::Relaxed));
+        (from.min(used)..used).chain(0..from.min(used)).find_map(|index| {
+            let state = self.cell(index)?.state();
+            let seat = (state.phase() == RETURNED).then(|| self.take_seat(index, state.generation()))??;
+            self.control.returned_from.store(index + 1, Ordering::Relaxed);
+            Some(seat)
+        })
     }
 }

@@ -30,6 +30,9 @@ pub enum TaskError {
         signal: Option<i32>,
         /// Or the code that it left with.
         exit_code: Option<i32>,
+        /// There was no memory: the kernel killed it because the machine's or its control group's ran out, or it
+        /// ended itself because it was refused some (see [`memory_limit`](super::Builder::memory_limit)).
+        out_of_memory: bool,
         /// The worker.
         pid: i32,
         /// How often the task was begun.
@@ -84,6 +87,7 @@ impl TaskError {
             _ => TaskError::WorkerDied {
                 signal: Some(fate.how).filter(|&how| how > 0),
                 exit_code: Some(-1 - fate.how).filter(|_| fate.how < 0),
+                out_of_memory: fate.no_memory,
                 pid,
                 attempt,
                 started: true,
@@ -106,13 +110,14 @@ impl fmt::Display for TaskError {
                 }
                 write!(f, ": {message} (attempt {attempt})")
             }
-            TaskError::WorkerDied { signal, exit_code, pid, attempt, .. } => {
+            TaskError::WorkerDied { signal, exit_code, out_of_memory, pid, attempt, .. } => {
                 write!(f, "the task's worker (pid {pid}) ")?;
                 match (signal, exit_code) {
                     (Some(signal), _) => write!(f, "was killed by signal {signal}")?,
                     (None, Some(code)) => write!(f, "called exit with code {code}")?,
                     (None, None) => f.write_str("was lost")?,
                 }
+                f.write_str(if *out_of_memory { " because memory ran out" } else { "" })?;
                 write!(f, " (attempt {attempt})")
             }
             TaskError::TimedOut { limit, pid, attempt } => {

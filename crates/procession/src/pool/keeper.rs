@@ -176,17 +176,20 @@ impl Keeper {
         self.workers.retain(|worker| {
             let lives = worker.process.is_alive();
             if !lives {
-                gone.push((worker.number, worker.process.clone()));
+                gone.push((worker.number, worker.killed, worker.process.clone()));
             }
             lives
         });
-        for (number, process) in gone {
+        for (number, killed, process) in gone {
             let ready = core.control.ready[number as usize].swap(0, Ordering::SeqCst) != 0;
             let ended = process.join();
             if matches!(ended, Ok(Left::Done)) {
                 continue;
             }
             core.control.deaths.fetch_add(1, Ordering::Relaxed);
+            if killed {
+                continue; // It was to die, with its task: that says nothing about the next one.
+            }
             self.stillborn = if ready { 0 } else { self.stillborn + 1 };
             let why = match ended {
                 Ok(Left::Uninitialized(why)) => format!("the initializer failed: {why}"),
@@ -234,10 +237,11 @@ impl Keeper {
         let core = self.core.clone();
         let wanted = core.control.wanted.load(Ordering::SeqCst);
         let mut waiting = self.waiting();
-        for number in 0..wanted {
-            if self.workers.iter().any(|worker| worker.number == number) {
-                continue;
-            }
+        let mut is_there = vec![false; wanted as usize];
+        for worker in self.workers.iter().filter(|worker| worker.number < wanted) {
+            is_there[worker.number as usize] = true;
+        }
+        for number in (0..wanted).filter(|&number| !is_there[number as usize]) {
             let idle = &core.control.idle[number as usize];
             if idle.load(Ordering::SeqCst) == 1 {
                 if waiting == 0 {
@@ -303,23 +307,26 @@ impl Keeper {
         // ORDERING: before the look at the cells: a task that begins after that and ends before it rings.
         control.watching_until_ns.store(u64::MAX, Ordering::SeqCst);
         let (mut next, mut condemned) = (u64::MAX, Vec::new());
-        for (_, cell) in control.cells(core.arena) {
-            match cell.state() {
-                s if s.phase() == CONDEMNED => condemned.extend(s.slot()),
-                s if s.phase() == RUNNING => match ends_at(cell) {
-                    0 => {}
-                    at if at <= now_ns() => {
-                        if condemn(cell, s) {
-                            control.timeouts.fetch_add(1, Ordering::Relaxed);
-                            condemned.extend(s.slot());
-                        } else {
-                            next = 0;
-                        }
+        let mut look = |cell: &Cell| match cell.state() {
+            s if s.phase() == CONDEMNED => condemned.extend(s.slot()),
+            s if s.phase() == RUNNING => match ends_at(cell) {
+                0 => {}
+                at if at <= now_ns() => {
+                    if condemn(cell, s) {
+                        control.timeouts.fetch_add(1, Ordering::Relaxed);
+                        condemned.extend(s.slot());
+                    } else {
+                        next = 0;
                     }
-                    at => next = next.min(at),
-                },
-                _ => {}
-            }
+                }
+                at => next = next.min(at),
+            },
+            _ => {}
+        };
+        // What runs is in some worker's hands.
+        match control.hands.all() {
+            Some(all) => all.filter_map(|index| core.cell(index)).for_each(look),
+            None => control.cells(core.arena).for_each(|(_, cell)| look(cell)),
         }
         if !condemned.is_empty() {
             self.kill(|worker| worker.process.slot().is_some_and(|slot| condemned.contains(&slot)));

@@ -41,6 +41,7 @@
 //! | `watch.rs`    | callbacks, futures, [`as_completed`]                                |
 //! | `worker.rs`   | what a worker does between tasks                                    |
 //! | `keeper.rs`   | the thread that replaces workers and kills what takes too long      |
+//! | `hands.rs`    | which tasks are in whose hands, and which came back                 |
 //! | `bury.rs`     | what recovery does when a process dies                              |
 //! | `workshop.rs` | a pool without workers, for the crash tests                        |
 //! | `flow.rs`     | a map on its way, chunk sizes; `map.rs` its results; `bar.rs` a bar for it |
@@ -55,6 +56,7 @@ mod control;
 mod core;
 mod error;
 mod flow;
+mod hands;
 mod job;
 mod keeper;
 mod life;

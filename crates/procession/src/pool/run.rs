@@ -37,6 +37,7 @@ pub(super) fn run(core: &super::core::Core, seat: Seat) {
         work.fail(&TaskError::Undecodable(error.to_string()));
     }
     finish(core, seat);
+    core.put_down(seat);
 }
 
 /// The function has come to its end and has left the cell as it wants it; the last step is the pool's.
@@ -195,7 +196,7 @@ impl Work {
     }
 
     fn try_again(&self, item: u32, last: u32) -> u32 {
-        let next = Fate { attempt: last + 1, ending: 0, how: 0 };
+        let next = Fate { attempt: last + 1, ..Fate::default() };
         self.cell.fate.store(next.word(item), Ordering::Release);
         next.attempt
     }

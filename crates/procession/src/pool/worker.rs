@@ -1,7 +1,7 @@
 //! A worker: a process that takes tasks until there will be none.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -36,6 +36,15 @@ impl<'de> Deserialize<'de> for Carried {
 /// The pool that this process works for: its object's id; 0 for none.
 static EMPLOYER: AtomicU64 = AtomicU64::new(0);
 
+/// Which of its workers it is.
+static NUMBER: AtomicU32 = AtomicU32::new(0);
+
+/// Which worker of its pool this process is; 0 for one that is none.
+#[inline]
+pub(super) fn number() -> u32 {
+    NUMBER.load(Ordering::Relaxed)
+}
+
 /// Whether this process is a worker of that pool.
 pub(super) fn works_for(core: &Core) -> bool {
     EMPLOYER.load(Ordering::Relaxed) == core.handle().id().0
@@ -55,6 +64,7 @@ pub(super) fn work(core: Carried, number: u32) -> Left {
     let core = core.0;
     // Held to the very end, so that recovery knows whose worker this was, and tells the keeper.
     std::mem::forget(core.clone());
+    NUMBER.store(number, Ordering::Relaxed);
     EMPLOYER.store(core.handle().id().0, Ordering::Relaxed);
     let (control, me) = (core.control, number as usize);
     if let Some(pid) = control.pids.get(me) {

@@ -84,7 +84,10 @@ impl Workshop {
     pub fn give_back(&self, tasks: usize) {
         let taken: Vec<_> = (0..tasks).filter_map(|_| worker::try_next(&self.core)).collect();
         for seat in taken {
+            let control = self.core.control;
+            control.returned_list.list(control, self.core.arena, seat.index, seat.generation);
             let _ = seat.cell.shift(|s| Some(s.to(RETURNED)));
+            self.core.put_down(seat);
         }
         self.core.control.returned.word.store(1, Ordering::SeqCst);
     }

@@ -1,0 +1,219 @@
+//! Which tasks are in whose hands, and which came back: so that a death costs what the dead had to do with, and not
+//! what the pool has.
+//!
+//! ```text
+//!  63         32 31          0
+//! ┌─────────────┬─────────────┐
+//! │  slot + 1   │ cell + 1    │   a place in a worker's row
+//! ├─────────────┼─────────────┤
+//! │ generation  │ cell + 1    │   a place in the list of those that came back
+//! └─────────────┴─────────────┘
+//! ```
+//!
+//! INVARIANT (of the pool): a cell that names a process stands in a row in that process's name, or the process is
+//! marked as a *user*: one that has submitted tasks, of which any cell may name it. Both are stored before the cell's
+//! word names the process, and taken back after it does not.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use super::cell::RETURNED;
+use super::control::{Control, WORKERS};
+use crate::arena::Arena;
+use crate::rules::{self, Rule};
+
+/// So many tasks a worker may have begun inside of each other, until it is looked for everywhere.
+const PLACES: usize = 8;
+/// So many tasks may have come back and not be taken yet, until they are looked for everywhere.
+const LISTED: usize = 64;
+/// As many as a cell's word can name.
+const SLOTS: usize = 1 << 16;
+
+/// The tasks that the workers of one number have in their hands: a line of memory.
+#[repr(C, align(64))]
+struct Row([AtomicU64; PLACES]);
+
+/// See the module. All zero at first.
+#[repr(C)]
+pub(super) struct Hands {
+    /// Rows from this one on were never used.
+    rows: AtomicU32,
+    /// Some worker had no place left: the rows do not tell all.
+    crowded: AtomicU32,
+    users: [AtomicU64; SLOTS / 64],
+    row: [Row; WORKERS],
+}
+
+impl Hands {
+    /// There are workers below this number, from now on.
+    pub(super) fn reach(&self, workers: u32) {
+        self.rows.fetch_max(workers, Ordering::SeqCst);
+    }
+
+    /// The process is going to submit tasks.
+    #[inline]
+    pub(super) fn mark_user(&self, slot: u32) {
+        let (word, bit) = (&self.users[slot as usize % SLOTS / 64], 1 << (slot % 64));
+        if word.load(Ordering::Relaxed) & bit == 0 {
+            word.fetch_or(bit, Ordering::SeqCst);
+        }
+    }
+
+    pub(super) fn is_user(&self, slot: u32) -> bool {
+        self.users[slot as usize % SLOTS / 64].load(Ordering::SeqCst) >> (slot % 64) & 1 != 0
+    }
+
+    /// The process, a worker of this number, is about to take a cell.
+    #[inline]
+    pub(super) fn pick_up(&self, number: u32, slot: u32, cell: u32) {
+        let place = place(slot, cell);
+        let Row(row) = &self.row[number as usize % WORKERS];
+        let mut free = row.iter().filter(|word| word.load(Ordering::Relaxed) == 0);
+        let put = free.any(|free| {
+            // ORDERING: SeqCst, before the cell's word: the keeper that does not see this is told by the worker.
+            free.compare_exchange(0, place, Ordering::SeqCst, Ordering::Relaxed).is_ok()
+        });
+        if !put {
+            self.crowded.store(1, Ordering::SeqCst);
+            self.mark_user(slot);
+        }
+    }
+
+    /// The cell does not name the process any more.
+    #[inline]
+    pub(super) fn put_down(&self, number: u32, slot: u32, cell: u32) {
+        let place = place(slot, cell);
+        let Row(row) = &self.row[number as usize % WORKERS];
+        if let Some(word) = row.iter().find(|word| word.load(Ordering::Relaxed) == place) {
+            word.store(0, Ordering::Release);
+        }
+    }
+
+    fn places(&self) -> impl Iterator<Item = &AtomicU64> {
+        let rows = (self.rows.load(Ordering::SeqCst) as usize).min(WORKERS);
+        self.row[..rows].iter().flat_map(|row| &row.0)
+    }
+
+    /// The cells that workers have in their hands; none if that is not known.
+    pub(super) fn all(&self) -> Option<impl Iterator<Item = u32>> {
+        let known = self.crowded.load(Ordering::SeqCst) == 0;
+        known.then(|| self.places().filter_map(|place| cell_in(place.load(Ordering::SeqCst))))
+    }
+
+    /// Those that this one has.
+    pub(super) fn of(&self, slot: u32) -> impl Iterator<Item = u32> {
+        let its = move |place: u64| place >> 32 == u64::from(slot) + 1;
+        let places = self.places().map(|place| place.load(Ordering::SeqCst));
+        places.filter(move |place| its(*place)).filter_map(cell_in)
+    }
+
+    /// No cell names the dead any more.
+    pub(super) fn forget(&self, slot: u32) {
+        for place in self.places() {
+            let seen = place.load(Ordering::SeqCst);
+            if seen >> 32 == u64::from(slot) + 1 {
+                let _ = place.compare_exchange(seen, 0, Ordering::SeqCst, Ordering::Relaxed);
+            }
+        }
+        self.users[slot as usize % SLOTS / 64].fetch_and(!(1 << (slot % 64)), Ordering::SeqCst);
+    }
+}
+
+fn place(slot: u32, cell: u32) -> u64 {
+    u64::from(slot + 1) << 32 | u64::from(cell + 1)
+}
+
+fn cell_in(place: u64) -> Option<u32> {
+    (place as u32).checked_sub(1)
+}
+
+/// The tasks that came back. A place that names one stays until it is taken, or can never be.
+#[repr(C)]
+pub(super) struct Returned {
+    places: [AtomicU64; LISTED],
+    /// Some of them had no place, and recovery has not said so yet.
+    crowded: AtomicU32,
+    /// How often some of them had no place, and have to be looked for everywhere.
+    unlisted: AtomicU64,
+    /// At which of these times it was looked in vain behind it.
+    looked: AtomicU64,
+}
+
+impl Returned {
+    /// Recovery is about to return a task.
+    ///
+    /// CRASH: a place before its task is returned is passed over, and not cleared; so whoever recovers anew, and does
+    /// not see any more that the task was the dead one's, need not list it again.
+    pub(super) fn list(&self, control: &Control, arena: &Arena, cell: u32, generation: u32) {
+        if !rules::holds(Rule::ReturnedListed) {
+            return;
+        }
+        let place = u64::from(generation) << 32 | u64::from(cell + 1);
+        let is_there = |word: &AtomicU64| word.load(Ordering::SeqCst) == place;
+        if self.places.iter().any(is_there) {
+            return;
+        }
+        let put = self.places.iter().any(|word| {
+            let seen = word.load(Ordering::SeqCst);
+            let free = seen == 0 || is_stale(control, arena, seen);
+            free && word.compare_exchange(seen, place, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+        });
+        if !put {
+            self.crowded.store(1, Ordering::SeqCst);
+        }
+    }
+
+    /// Recovery has returned all there was.
+    pub(super) fn settle(&self) {
+        if self.crowded.load(Ordering::SeqCst) != 0 {
+            self.unlisted.fetch_add(1, Ordering::SeqCst);
+            self.crowded.store(0, Ordering::SeqCst);
+        }
+    }
+
+    /// The first listed task that `take` gets, which takes it.
+    pub(super) fn find<T>(
+        &self,
+        control: &Control,
+        arena: &Arena,
+        take: impl Fn(u32, u32) -> Option<T>,
+    ) -> Option<T> {
+        self.places.iter().find_map(|word| {
+            let seen = word.load(Ordering::SeqCst);
+            let (cell, generation) = (cell_in(seen)?, (seen >> 32) as u32);
+            let clear = || _ = word.compare_exchange(seen, 0, Ordering::SeqCst, Ordering::Relaxed);
+            let state = control.cell(arena, cell)?.state();
+            if state.generation() == generation && state.phase() == RETURNED {
+                let taken = take(cell, generation)?;
+                // CRASH: it is in our hands, listed or not; recovery returns it, and lists it again if need be.
+                clear();
+                return Some(taken);
+            }
+            if is_stale(control, arena, seen) {
+                clear();
+            }
+            None
+        })
+    }
+
+    /// What `look` finds, which looks everywhere, if there may be tasks that are not listed.
+    pub(super) fn find_unlisted<T>(&self, look: impl FnOnce() -> Option<T>) -> Option<T> {
+        let times = self.unlisted.load(Ordering::SeqCst);
+        if times == self.looked.load(Ordering::SeqCst) {
+            return None;
+        }
+        let found = look();
+        if found.is_none() {
+            // CRASH: who dies before this has said nothing, and the next one looks as well.
+            self.looked.fetch_max(times, Ordering::SeqCst);
+        }
+        found
+    }
+}
+
+/// Whether the task that a place names is done, and never comes back.
+fn is_stale(control: &Control, arena: &Arena, place: u64) -> bool {
+    cell_in(place).and_then(|cell| control.cell(arena, cell)).is_none_or(|cell| {
+        let state = cell.state();
+        state.generation() != (place >> 32) as u32 || !state.is_unfinished()
+    })
+}
