@@ -38,6 +38,10 @@ pub enum Rule {
     LeaseReturned,
     /// The task of a dead worker is tried again, or ends.
     TaskReturned,
+    /// The keeper of a pool hears of each death of a process that has to do with it.
+    KeeperTold,
+    /// A task whose handle was sent stays though its submitter lets it go.
+    TaskShared,
     /// A task is in its worker's hands before its word says so.
     HandNoted,
     /// A task that comes back is listed before its word says so.

@@ -3,74 +3,18 @@
 
 #![allow(unsafe_code, reason = "takes a handle over in a copy of the process")]
 
+#[path = "support/shop.rs"]
+mod shop;
 mod support;
 
 use std::cell::Cell;
 
+use procession::Task;
 use procession::internals::{self, Rule};
 use procession::pool::workshop::{Look, Mapping, Workshop};
-use procession::{Lock, Task};
-use procession_testkit::{CrashStep, Gate, Report, interleave, isolated};
+use procession_testkit::{Gate, Report, interleave, isolated};
+use shop::*;
 use support::*;
-
-type Checked = Result<(), String>;
-
-/// A workshop in which this process has done everything once that the tests do, so that it has the memory for it;
-/// and which is empty.
-fn workshop() -> Workshop {
-    arena();
-    open([VICTIM]);
-    let shop = Workshop::new(1).expect("a workshop");
-    for _ in 0..2 {
-        drop(shop.submit(small, (1, 2)));
-        drop(shop.submit(large, (1,)));
-        drop(shop.submit(named, ("x".into(),)));
-        let mut numbers = shop.map(small_item, vec![1, 2, 3]);
-        let mut strings = shop.map(large_item, vec![1, 2, 3]);
-        while shop.work_once() {}
-        drop((numbers.results().expect("numbers"), strings.results().expect("strings")));
-    }
-    assert!(shop.is_empty());
-    internals::collect_if_wanted();
-    shop
-}
-
-fn small(a: u32, b: u32) -> u32 {
-    a + b
-}
-
-fn large(n: u32) -> Vec<u32> {
-    vec![n; 20]
-}
-
-fn named(name: String) -> Lock {
-    Lock::named(&name).expect("a lock")
-}
-
-fn small_item(n: u64) -> u64 {
-    n + 1
-}
-
-fn large_item(n: u32) -> String {
-    format!("{n} is a number of this length")
-}
-
-/// What a victim does.
-fn stepped(shop: &Workshop, act: impl Fn(&Workshop), check: impl Fn() -> Checked) -> Report {
-    let victim = |gate: &Gate| {
-        internals::become_member(VICTIM);
-        let shop = shop.held_here().expect("its own handle");
-        gate.begin();
-        act(&shop);
-        gate.end();
-        std::mem::forget(shop);
-    };
-    CrashStep::new(arena()).run(victim, |_| {
-        internals::recover(VICTIM);
-        nothing_in(VICTIM)?;
-        check()
-    })
-}
 
 /// The victim works on a task; somebody else finishes it, if the victim did not.
 fn worked_on<R: procession::Message + PartialEq + std::fmt::Debug>(
@@ -360,5 +304,17 @@ fn results_of_the_dead_that_are_swept_are_noticed() {
         let mapping = shop.map(large_item, vec![1, 2, 3]);
         internals::break_rule(Rule::ResultsKept);
         mapped(&shop, &before, mapping, &expected).assert_broken();
+    });
+}
+
+#[test]
+fn a_task_that_is_taken_and_not_noted_first_is_noticed() {
+    isolated!({
+        let _dog = watched();
+        let shop = workshop();
+        let before = Before::now();
+        let task = shop.submit(small, (3, 4)).unwrap();
+        internals::break_rule(Rule::HandNoted);
+        worked_on(&shop, &before, task, |n| *n == 7).assert_broken();
     });
 }

@@ -41,9 +41,8 @@ pub(crate) fn bury(arena: &Arena, slot: u32, how: Option<Ended>) {
         control.hands.forget(slot);
         control.returned_list.settle();
         control.returned.word.store(1, Ordering::SeqCst);
-        for word in [&control.completed.word, &control.keeper.word] {
-            event::notify(word, i32::MAX);
-        }
+        event::notify(&control.completed.word, i32::MAX);
+        tell_keeper(control);
         if kept_here {
             control.over.store(1, Ordering::SeqCst);
             event::notify(&control.ended.word, i32::MAX);
@@ -69,7 +68,13 @@ pub(crate) fn workers_kept_by(arena: &Arena, slot: u32) -> Vec<i32> {
 
 /// The keepers of the dead one's pools look who is missing, now that they can see it.
 pub(crate) fn tell_keepers(arena: &Arena, slot: u32) {
-    for_each_pool(arena, slot, |_, control| event::notify(&control.keeper.word, i32::MAX));
+    for_each_pool(arena, slot, |_, control| tell_keeper(control));
+}
+
+fn tell_keeper(control: &Control) {
+    if rules::holds(Rule::KeeperTold) {
+        event::notify(&control.keeper.word, i32::MAX);
+    }
 }
 
 fn for_each_pool(arena: &Arena, slot: u32, mut f: impl FnMut(u32, &'static Control)) {
@@ -103,20 +108,8 @@ impl Burial<'_> {
     }
 
     fn settle(&self, cell: &Cell, index: u32) {
-        let state = cell.state();
-        if state.slot() == Some(self.slot) {
-            match state.phase() {
-                NEW | FREEING => self.free(cell, state),
-                TAKEN if rules::holds(Rule::TaskReturned) => {
-                    self.list(index, state);
-                    let _ = cell.shift(|s| Some(s.to(RETURNED)));
-                }
-                RUNNING | CONDEMNED if rules::holds(Rule::TaskReturned) => {
-                    self.interrupted(cell, index, state);
-                }
-                _ => {}
-            }
-        }
+        // Somebody may condemn the task meanwhile.
+        while !self.take_over(cell, index) {}
         let orphan = cell.owner.load(Ordering::Acquire) == self.slot + 1;
         if orphan && cell.state().is_unfinished() | cell.state().is_done() && !cell.state().has(SHARED) {
             self.abandon(cell, index);
@@ -127,13 +120,38 @@ impl Burial<'_> {
         }
     }
 
-    /// The task is about to be returned: here it will be looked for.
-    fn list(&self, index: u32, state: State) {
-        self.control.returned_list.list(self.control, self.arena, index, state.generation());
+    /// Takes a cell out of the dead one's hands, if it is there; false if it has changed meanwhile.
+    fn take_over(&self, cell: &Cell, index: u32) -> bool {
+        let state = cell.state();
+        match state.phase() {
+            _ if state.slot() != Some(self.slot) => true,
+            NEW | FREEING => {
+                self.free(cell, state);
+                true
+            }
+            _ if !rules::holds(Rule::TaskReturned) => true,
+            TAKEN => self.give_back(cell, index, state),
+            RUNNING | CONDEMNED => self.interrupted(cell, index, state),
+            _ => true,
+        }
+    }
+
+    /// Returns the task to the workers, if it still is as it was.
+    fn give_back(&self, cell: &Cell, index: u32, state: State) -> bool {
+        let list = || self.control.returned_list.list(self.control, self.arena, index, state.generation());
+        let listed_first = rules::holds(Rule::ReturnedListed);
+        if listed_first {
+            list();
+        }
+        let given = cell.shift(|s| s.is_still(state).then(|| s.to(RETURNED))).is_ok();
+        if given && !listed_first {
+            list();
+        }
+        given
     }
 
     /// The worker died at a task: it is tried again, or that was it.
-    fn interrupted(&self, cell: &Cell, index: u32, state: State) {
+    fn interrupted(&self, cell: &Cell, index: u32, state: State) -> bool {
         let chunk = cell.count.load(Ordering::Relaxed) != 0;
         self.settle_blocks(cell, chunk);
         let item = if chunk { Filled::read(cell.filled.load(Ordering::Acquire)).items } else { 0 };
@@ -155,14 +173,10 @@ impl Burial<'_> {
             _ if !chunk && fate.attempt > cell.retries.load(Ordering::Relaxed) => Some(fate.ending),
             _ => None,
         };
-        if over.is_none() {
-            self.list(index, state);
-        }
         // CRASH: until this the word names the dead, and all above is done again, with the same outcome.
-        let was = cell.shift(|s| Some(over.map_or(s.to(RETURNED), |ending| s.ended(ending))));
-        if let (Some(_), Ok(was)) = (over, was) {
-            self.tell(cell, was);
-        }
+        let Some(ending) = over else { return self.give_back(cell, index, state) };
+        let ended = cell.shift(|s| s.is_still(state).then(|| s.ended(ending)));
+        ended.map(|was| self.tell(cell, was)).is_ok()
     }
 
     /// What a chunk has brought forth stays; a single result that nobody was told of does not.
@@ -197,14 +211,12 @@ impl Burial<'_> {
 
     /// Nobody has a handle any more. The task runs all the same; perhaps it never came into the ring.
     fn abandon(&self, cell: &Cell, index: u32) {
+        let _ = cell.shift(|s| (s.is_unfinished() || s.is_done()).then(|| s.with(ABANDONED)));
         let state = cell.state();
         if state.phase() == QUEUED {
-            self.list(index, state);
+            // If a worker is faster, or it is cancelled, that is as well.
+            self.give_back(cell, index, state);
         }
-        let _ = cell.shift(|s| {
-            let to = if s.phase() == QUEUED { s.to(RETURNED) } else { s };
-            (s.is_unfinished() || s.is_done()).then(|| to.with(ABANDONED))
-        });
     }
 
     fn tell(&self, cell: &Cell, was: State) {

@@ -190,6 +190,11 @@ impl State {
         (self.phase(), self.slot(), self.generation()) == (seen.phase(), seen.slot(), seen.generation())
     }
 
+    /// The same, and to come to the same end.
+    pub(super) fn is_still(self, seen: State) -> bool {
+        self.is_as(seen) && self.ending() == seen.ending()
+    }
+
     /// Whether it is done and nobody will ever ask for it.
     pub(super) fn is_left(self) -> bool {
         self.is_done() && self.has(ABANDONED) && !self.has(SHARED)

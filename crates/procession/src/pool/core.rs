@@ -118,6 +118,16 @@ impl Core {
         event::notify(&self.ring.control().filled.word, i32::MAX);
     }
 
+    /// Has more workers, or fewer.
+    pub(super) fn resize(&self, workers: u32) {
+        // There is room for what new ones have in their hands before there are any.
+        self.control.hands.reach(workers);
+        // CRASH: whoever dies behind this has a handle, so recovery wakes the keeper and the workers.
+        self.control.wanted.store(workers, Ordering::SeqCst);
+        self.tell_keeper();
+        event::notify(&self.ring.control().filled.word, i32::MAX);
+    }
+
     pub(super) fn tell_keeper(&self) {
         event::notify(&self.control.keeper.word, i32::MAX);
     }

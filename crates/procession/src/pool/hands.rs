@@ -19,7 +19,6 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use super::cell::RETURNED;
 use super::control::{Control, WORKERS};
 use crate::arena::Arena;
-use crate::rules::{self, Rule};
 
 /// So many tasks a worker may have begun inside of each other, until it is looked for everywhere.
 const PLACES: usize = 8;
@@ -144,9 +143,6 @@ impl Returned {
     /// CRASH: a place before its task is returned is passed over, and not cleared; so whoever recovers anew, and does
     /// not see any more that the task was the dead one's, need not list it again.
     pub(super) fn list(&self, control: &Control, arena: &Arena, cell: u32, generation: u32) {
-        if !rules::holds(Rule::ReturnedListed) {
-            return;
-        }
         let place = u64::from(generation) << 32 | u64::from(cell + 1);
         let is_there = |word: &AtomicU64| word.load(Ordering::SeqCst) == place;
         if self.places.iter().any(is_there) {

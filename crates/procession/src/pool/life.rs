@@ -13,7 +13,6 @@ use crate::arena::member;
 use crate::os::clock::Deadline;
 use crate::queue::ring::Refusal;
 use crate::queue::{JoinError, waiting};
-use crate::sync::raw::event;
 use crate::{Error, Result};
 
 /// How a pool is doing. A snapshot.
@@ -53,11 +52,7 @@ impl Pool {
     pub fn resize(&self, workers: usize) -> Result<()> {
         member::arena()?;
         builder::check_workers(workers)?;
-        // CRASH: there is room for what new workers have in their hands before there are any.
-        self.core.control.hands.reach(workers as u32);
-        self.core.control.wanted.store(workers as u32, Ordering::SeqCst);
-        self.core.tell_keeper();
-        event::notify(&self.core.ring.control().filled.word, i32::MAX);
+        self.core.resize(workers as u32);
         Ok(())
     }
 

@@ -17,6 +17,7 @@ use crate::arena::{member, payload};
 use crate::os::clock::Deadline;
 use crate::queue::ring::Refusal;
 use crate::queue::waiting;
+use crate::rules::{self, Rule};
 
 /// What a task may do and how often.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -235,7 +236,7 @@ impl Ticket {
 
     /// The handle is about to be sent somewhere.
     pub(super) fn share(&self) {
-        if member::is_forked() {
+        if member::is_forked() || !rules::holds(Rule::TaskShared) {
             return;
         }
         let _ = self.seat.cell.shift(|s| Some(s.with(SHARED)));

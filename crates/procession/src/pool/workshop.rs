@@ -9,11 +9,13 @@ use super::core::Core;
 use super::flow::{Flow, Manner};
 use super::job::Each;
 use super::keeper::{Keeper, Orders};
+use super::pool::Pool;
 use super::task::Task;
 use super::ticket::{Terms, Ticket};
-use super::{run, worker};
+use super::{bury, run, worker};
 use crate::arena::encoding::Message;
 use crate::arena::member;
+use crate::os::process::Ended;
 use crate::process::Entry;
 use crate::sync::raw::event;
 use crate::{Error, Result};
@@ -80,6 +82,31 @@ impl Workshop {
         self
     }
 
+    /// As its users see it.
+    pub fn front(&self) -> Result<Pool> {
+        Pool::in_front_of(&self.core)
+    }
+
+    /// Has so many workers.
+    pub fn resize(&self, workers: u32) {
+        self.core.resize(workers);
+    }
+
+    /// How many workers there should be.
+    pub fn workers(&self) -> u32 {
+        self.core.control.wanted.load(Ordering::SeqCst)
+    }
+
+    /// How many cells there are for tasks.
+    pub fn cells(&self) -> usize {
+        (0..).take_while(|&index| self.core.cell(index).is_some()).count()
+    }
+
+    /// What recovery does for pools when a signal has ended the process in `slot`.
+    pub fn bury(&self, slot: u32) {
+        bury::bury(self.core.arena, slot, Some(Ended::Signaled { signal: libc::SIGKILL, core: false }));
+    }
+
     /// Makes so many waiting tasks such as recovery returns.
     pub fn give_back(&self, tasks: usize) {
         let taken: Vec<_> = (0..tasks).filter_map(|_| worker::try_next(&self.core)).collect();
@@ -112,6 +139,12 @@ impl Workshop {
     /// Whether it will wake up.
     pub fn worker_knows(&self, look: &Look) -> bool {
         event::Word::load(&self.core.ring.control().filled.word) != look.ticket
+    }
+
+    /// Whether there is a task whose worker is to be killed.
+    pub fn any_condemned(&self) -> bool {
+        let mut cells = self.core.control.cells(self.core.arena);
+        cells.any(|(_, cell)| cell.state().phase() == super::cell::CONDEMNED)
     }
 
     /// Whether all cells are free.

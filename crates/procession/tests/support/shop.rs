@@ -1,0 +1,73 @@
+//! What the crash tests of pools share: a pool without workers, and a victim that does what one would.
+
+#![allow(dead_code, reason = "each test file uses a part of it")]
+
+use procession::Lock;
+use procession::internals;
+use procession::pool::workshop::Workshop;
+use procession_testkit::{CrashStep, Gate, Report};
+
+use crate::support::*;
+
+pub type Checked = Result<(), String>;
+
+/// A workshop in which this process has done everything once that the tests do, so that it has the memory for it;
+/// and which is empty. Its tasks are tried again so often.
+pub fn workshop_with(retries: u32) -> Workshop {
+    arena();
+    open([VICTIM, OTHER]);
+    let shop = Workshop::new(retries).expect("a workshop");
+    for _ in 0..2 {
+        drop(shop.submit(small, (1, 2)));
+        drop(shop.submit(large, (1,)));
+        drop(shop.submit(named, ("x".into(),)));
+        let mut numbers = shop.map(small_item, vec![1, 2, 3]);
+        let mut strings = shop.map(large_item, vec![1, 2, 3]);
+        while shop.work_once() {}
+        drop((numbers.results().expect("numbers"), strings.results().expect("strings")));
+    }
+    assert!(shop.is_empty());
+    internals::collect_if_wanted();
+    shop
+}
+
+pub fn workshop() -> Workshop {
+    workshop_with(1)
+}
+
+pub fn small(a: u32, b: u32) -> u32 {
+    a + b
+}
+
+pub fn large(n: u32) -> Vec<u32> {
+    vec![n; 20]
+}
+
+pub fn named(name: String) -> Lock {
+    Lock::named(&name).expect("a lock")
+}
+
+pub fn small_item(n: u64) -> u64 {
+    n + 1
+}
+
+pub fn large_item(n: u32) -> String {
+    format!("{n} is a number of this length")
+}
+
+/// What a victim does.
+pub fn stepped(shop: &Workshop, act: impl Fn(&Workshop), check: impl Fn() -> Checked) -> Report {
+    let victim = |gate: &Gate| {
+        internals::become_member(VICTIM);
+        let shop = shop.held_here().expect("its own handle");
+        gate.begin();
+        act(&shop);
+        gate.end();
+        std::mem::forget(shop);
+    };
+    CrashStep::new(arena()).run(victim, |_| {
+        internals::recover(VICTIM);
+        nothing_in(VICTIM)?;
+        check()
+    })
+}
