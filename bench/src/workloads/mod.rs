@@ -8,7 +8,7 @@
 //! | `dict.rs`     | `dict_get`, `dict_update`, each also by two; `dict_insert`, `dict_growth` |
 //! | `spawn.rs`    | `spawn_join`, `first_spawn`, each also with 1 GiB  |
 //! | `recovery.rs` | `recovery`, also with 1 GiB                        |
-//! | `pool.rs`     | `pool_map`, `pool_submit`, `pool_round_trip`, `pool_speedup`, `pool_chunks` |
+//! | `pool.rs`     | `pool_map`, `pool_submit`, `pool_round_trip`, `pool_restart`, `pool_speedup`, `pool_chunks` |
 //! | `memory.rs`   | `idle_child_pss`, `idle_cpu`: what idling costs    |
 
 mod dict;
@@ -67,6 +67,7 @@ pub static ALL: &[Workload] = &[
     pool::MAP,
     pool::SUBMIT,
     pool::TRIP,
+    pool::RESTART,
     pool::SPEEDUP,
     pool::CHUNKS,
 ];

@@ -9,10 +9,13 @@ use procession::Pool;
 
 use super::{Better, Contender, Sample, Workload, ensure};
 use crate::Result;
+use crate::pairs::median;
+use crate::peers::fork;
 
 const ITEMS: u64 = 1_000_000;
 const TASKS: u64 = 200_000;
 const TRIPS: u32 = 20_000;
+const KILLS: usize = 30;
 
 pub const MAP: Workload = Workload {
     name: "pool_map",
@@ -67,6 +70,16 @@ pub const CHUNKS: Workload = Workload {
     better: Better::Higher,
     target: Some(0.9),
     contenders: &[Contender::new("procession", chunk_sizes)],
+    most_pairs: usize::MAX,
+};
+
+pub const RESTART: Workload = Workload {
+    name: "pool_restart",
+    says: "from SIGKILL of the only worker, which waits for work, to the next task's being done by its successor; median",
+    unit: "us",
+    better: Better::Lower,
+    target: Some(2000.0),
+    contenders: &[Contender::new("procession", restart)],
     most_pairs: usize::MAX,
 };
 
@@ -144,6 +157,21 @@ fn round_trips() -> Result<Sample> {
         black_box(pool.apply(|n: u32| n, (n,))?);
     }
     Ok(Sample::new(started.elapsed().as_secs_f64() * 1e6 / f64::from(TRIPS)))
+}
+
+fn restart() -> Result<Sample> {
+    let pool = Pool::new(1)?;
+    let mut times = Vec::new();
+    for _ in 0..KILLS {
+        let worker = pool.apply(std::process::id, ())?;
+        std::thread::sleep(Duration::from_millis(20));
+        let killed = Instant::now();
+        fork::kill(worker as i32);
+        ensure(pool.apply(std::process::id, ())? != worker, "the dead one worked")?;
+        times.push(killed.elapsed().as_secs_f64() * 1e6);
+    }
+    let longest = times.iter().copied().fold(0.0, f64::max);
+    Ok(Sample::new(median(&times).ok_or("no kill")?).note("the longest", longest))
 }
 
 fn channel_trips() -> Result<Sample> {

@@ -11,7 +11,7 @@ use super::hands::{Hands, Returned};
 use crate::Result;
 use crate::arena::blocks::{self, HEADER, Tag};
 use crate::arena::objects::{Body, Kind};
-use crate::arena::{Arena, member, storage};
+use crate::arena::{Arena, heap, member, storage};
 use crate::rules::{self, Rule};
 
 /// Cells of the first chunk; each further one has twice as many, until they are large enough. (They fill whole spans.)
@@ -191,7 +191,10 @@ impl Control {
         let link = self.chunks.get(chunk).ok_or_else(full)?;
         let cells = u64::from(FIRST) << chunk.min(DOUBLINGS as usize);
         let (slot, me) = (member::slot(), Tag::process(member::slot()));
-        let (at, _) = storage::make(arena, cells * size_of::<Cell>() as u64, align_of::<Cell>() as u64)?;
+        let bytes = cells * size_of::<Cell>() as u64 + align_of::<Cell>() as u64;
+        // (Not `storage::make`: each page of it will be used soon, by several processes.)
+        let at = heap::allocate(arena, slot, bytes)?;
+        arena.bytes_mut(at, HEADER + bytes).fill(0);
         // CRASH: linked and still ours: recovery gives it to the pool.
         if link.compare_exchange(0, at, Ordering::SeqCst, Ordering::SeqCst).is_ok() {
             blocks::hand_over(arena, at, me, owner);
