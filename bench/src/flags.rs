@@ -108,7 +108,7 @@ pub struct Failures {
 #[derive(Args)]
 pub struct ChurnFlags {
     /// So many days, of 48 half hours each.
-    #[arg(long, default_value_t = 2)]
+    #[arg(long, default_value_t = 3)]
     days: u64,
     /// So many operations in half an hour.
     #[arg(long, default_value_t = 100_000)]

@@ -26,13 +26,16 @@ struct Shelf {
     /// size takes it over when enough of it is free again, and whoever empties it gives it to the kernel.
     span: Option<u32>,
     cursor: u32,
+    /// Where to look next for a span without an owner: behind the last one, so that each of them has time to become
+    /// emptier before it is looked at again.
+    orphans_from: u32,
 }
 
 /// How many spans are looked at for one without an owner, and in how many of these blocks are counted: looking
 /// at all of them each time would take longer the more there are. One is taken over when a quarter of it is
 /// free, so no more than that, and what the looks have not come to yet, lies idle.
-const SPANS_LOOKED_AT: u32 = 512;
-const SPANS_COUNTED: u32 = 4;
+const SPANS_LOOKED_AT: u32 = 4096;
+const SPANS_COUNTED: u32 = 8;
 
 /// The shelves of all classes.
 #[derive(Default)]
@@ -42,8 +45,6 @@ pub(crate) struct Heap {
     from: u32,
     /// Heads of runs that this process took lately: whoever frees them keeps them for it.
     runs: VecDeque<u32>,
-    /// Where to look next for spans without an owner.
-    orphans_from: u32,
 }
 
 /// Runs that are remembered.
@@ -200,8 +201,7 @@ impl Heap {
             // CRASH: before this our death gives it up, after it it is nobody's.
             arena.move_span(span, Use::Small { by: slot, class }, Use::Small { by: NOBODY, class });
         }
-        let from = self.orphans_from;
-        self.orphans_from = from.wrapping_add(SPANS_LOOKED_AT);
+        let from = self.shelves[class as usize].orphans_from;
         let quarter = blocks_in(class).div_ceil(4);
         let near = Orphans { from, looks: SPANS_LOOKED_AT, counts: SPANS_COUNTED, free: quarter };
         let any = Orphans { from: 0, looks: u32::MAX, counts: u32::MAX, free: 1 };
@@ -209,7 +209,7 @@ impl Heap {
             .or_else(|| self.open_span(arena, slot, class))
             .or_else(|| adopt(arena, slot, class, any))?;
         let shelf = &mut self.shelves[class as usize];
-        *shelf = Shelf { span: Some(span), cursor: 0 };
+        *shelf = Shelf { span: Some(span), cursor: 0, orphans_from: span + 1 };
         take(arena, slot, span, class, &mut shelf.cursor)
     }
 
