@@ -270,7 +270,7 @@ fn place(arena: &Arena, at: u64) -> Option<Place> {
 }
 
 /// The tag of the small block that starts at `at`, if one does.
-#[inline]
+#[inline(always)]
 fn small_tag(arena: &Arena, at: u64) -> Option<&'static AtomicU32> {
     let span = arena.layout.span_of(at)?;
     let class = Use::small_class(arena.span_word(span).load(Ordering::Acquire))?;

@@ -159,7 +159,7 @@ pub(crate) fn try_allocate(arena: &Arena, slot: u32, bytes: u64) -> Option<u64> 
 }
 
 // No `Result` on the way: to move an error's place from one into another takes longer than to find a block.
-#[inline]
+#[inline(always)]
 fn find(arena: &Arena, slot: u32, bytes: u64) -> Option<u64> {
     if let Some(found) = at_home(|heap| heap.find(arena, slot, bytes)) {
         return found;
@@ -183,7 +183,7 @@ fn full(arena: &Arena, bytes: u64) -> Error {
 }
 
 impl Heap {
-    #[inline]
+    #[inline(always)]
     fn find(&mut self, arena: &Arena, slot: u32, bytes: u64) -> Option<u64> {
         let whole = bytes.saturating_add(HEADER);
         let Some(class) = class_for(whole) else { return self.run(arena, slot, whole.div_ceil(SPAN)) };
@@ -337,7 +337,7 @@ fn claim_at(arena: &Arena, slot: u32, first: u32, count: u32, used: Use) -> Resu
 }
 
 /// Takes a free block of a span that this process owns.
-#[inline]
+#[inline(always)]
 fn take(arena: &Arena, slot: u32, span: u32, class: u8, cursor: &mut u32) -> Option<u64> {
     let count = blocks_in(class);
     for index in (*cursor..count).chain(0..(*cursor).min(count)) {
