@@ -9,9 +9,11 @@ use crate::pairs::{Comparison, median};
 use crate::workloads::Better;
 
 const WIDTH: f64 = 860.0;
-const LEFT: f64 = 330.0;
+const LEFT: f64 = 290.0;
 const RIGHT: f64 = 70.0;
-const ROW: f64 = 20.0;
+const ROW: f64 = 17.0;
+/// Between two workloads.
+const GAP: f64 = 7.0;
 const TOP: f64 = 46.0;
 
 const BETTER: &str = "#2a7f62";
@@ -107,7 +109,7 @@ impl Axis {
 
 /// A bar: how many times as good as the peer we are, with the extremes.
 struct Bar {
-    name: String,
+    peer: &'static str,
     times: (f64, f64, f64),
 }
 
@@ -120,17 +122,20 @@ fn bars(comparison: &Comparison) -> Vec<Bar> {
         }
         let low = ratios.iter().copied().reduce(f64::min)?;
         let high = ratios.iter().copied().reduce(f64::max)?;
-        let name = format!("{} / {}", workload.name, series.contender.name);
-        Some(Bar { name, times: (low, median(&ratios).filter(|m| m.is_finite() && *m > 0.0)?, high) })
+        let middle = median(&ratios).filter(|m| m.is_finite() && *m > 0.0)?;
+        Some(Bar { peer: series.contender.name, times: (low, middle, high) })
     };
     comparison.series.iter().skip(1).filter_map(bar).collect()
 }
 
 /// How many times as good as each peer we are, in every workload.
 pub fn ratios(comparisons: &[Comparison], machine: &str) -> String {
-    let bars: Vec<Bar> = comparisons.iter().flat_map(bars).collect();
-    let mut svg = Svg::new(TOP + ROW * bars.len() as f64 + 30.0);
-    let all = bars.iter().flat_map(|bar| [bar.times.0, bar.times.1, bar.times.2, 1.0]);
+    let groups: Vec<_> =
+        comparisons.iter().map(|c| (c.workload.name, bars(c))).filter(|g| !g.1.is_empty()).collect();
+    let rows = groups.iter().map(|(_, bars)| ROW * bars.len() as f64 + GAP).sum::<f64>();
+    let mut svg = Svg::new(TOP + rows + 30.0);
+    let all =
+        groups.iter().flat_map(|(_, bars)| bars).flat_map(|bar| [bar.times.0, bar.times.1, bar.times.2, 1.0]);
     let axis = Axis::over(all, 2.0, (LEFT, WIDTH - RIGHT));
     let bottom = svg.height - 24.0;
     for tick in axis.ticks() {
@@ -146,13 +151,17 @@ pub fn ratios(comparisons: &[Comparison], machine: &str) -> String {
         "How many times as good as: medians, with extremes. To the right of 1 we are better.",
     );
     svg.text(8.0, 32.0, "start", 10.0, machine);
-    for (row, bar) in bars.iter().enumerate() {
-        let y = TOP + ROW * row as f64;
-        let (low, middle, high) = bar.times;
-        svg.text(LEFT - 8.0, y + 10.0, "end", 11.0, &bar.name);
-        svg.bar(axis.at(1.0), axis.at(middle), y, if middle >= 1.0 { BETTER } else { WORSE });
-        svg.line((axis.at(low), y + 6.0), (axis.at(high), y + 6.0), GREY, 1.0);
-        svg.text(WIDTH - 8.0, y + 10.0, "end", 11.0, &label(middle));
+    let mut y = TOP;
+    for (workload, bars) in &groups {
+        svg.text(8.0, y + 10.0, "start", 11.0, workload);
+        for Bar { peer, times: (low, middle, high) } in bars {
+            svg.text(LEFT - 8.0, y + 10.0, "end", 11.0, peer);
+            svg.bar(axis.at(1.0), axis.at(*middle), y, if *middle >= 1.0 { BETTER } else { WORSE });
+            svg.line((axis.at(*low), y + 6.0), (axis.at(*high), y + 6.0), GREY, 1.0);
+            svg.text(WIDTH - 8.0, y + 10.0, "end", 11.0, &label(*middle));
+            y += ROW;
+        }
+        y += GAP;
     }
     svg.done()
 }
@@ -214,7 +223,7 @@ fn label(value: f64) -> String {
         v if v >= 1e6 => format!("{:.0}M", v / 1e6),
         v if v >= 100.0 => format!("{v:.0}"),
         v if v >= 10.0 => format!("{v:.1}"),
-        v if v >= 0.1 => format!("{v:.2}"),
+        v if v >= 0.01 => format!("{v:.2}"),
         v => format!("{v:.4}"),
     }
 }

@@ -83,7 +83,7 @@ fn find(name: &str) -> Result<&'static Deed> {
 }
 
 fn python_deed(name: &str) -> Command {
-    let mut command = Command::new(python::PROGRAM);
+    let mut command = Command::new(python::program());
     command.args(["-c", PYTHON, name]).env("DEED_SOURCE", PYTHON);
     command
 }

@@ -5,8 +5,10 @@
 //! | `robust.rs` | pthread's mutex for processes, which outlives owners |
 //! | `fork.rs`   | a plain fork                                         |
 //! | `futex.rs`  | a bare futex                                         |
-//! | `python.rs` | Python's multiprocessing                             |
+//! | `boost.rs`  | Boost.Interprocess                                   |
+//! | `python.rs` | Python's multiprocessing, its executor, loky         |
 
+pub mod boost;
 pub mod fork;
 pub mod futex;
 pub mod python;

@@ -1,31 +1,57 @@
-//! Python's multiprocessing, through a small script of ours.
+//! Python's multiprocessing, its executor, and loky, through small scripts of ours.
 
+use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::LazyLock;
 
 use crate::Result;
 
-const SCRIPT: &str = include_str!("primitives.py");
+const PRIMITIVES: &str = include_str!("primitives.py");
+const STRUCTURES: &str = include_str!("structures.py");
 
-/// The interpreter.
-pub const PROGRAM: &str = "python3";
+/// The interpreter: the one that `scripts/peers` has made, or the system's.
+static PROGRAM: LazyLock<&str> = LazyLock::new(|| {
+    const OWN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/peers/bin/python3");
+    if Path::new(OWN).exists() { OWN } else { "python3" }
+});
+
+/// Its name, to be run.
+pub fn program() -> &'static str {
+    &PROGRAM
+}
 
 /// What it says it is, if it is there.
 pub fn version() -> Option<String> {
-    let output = Command::new(PROGRAM).arg("--version").stdin(Stdio::null()).output().ok()?;
+    let output = Command::new(program()).arg("--version").stdin(Stdio::null()).output().ok()?;
     let text = String::from_utf8(output.stdout).ok()?;
     output.status.success().then(|| text.trim().to_owned())
 }
 
+/// Whether it has loky.
+pub fn has_loky() -> bool {
+    let looked = Command::new(program()).args(["-c", "import loky"]).stderr(Stdio::null()).status();
+    looked.is_ok_and(|status| status.success())
+}
+
 /// Nanoseconds of one use of a primitive: see the script for which there are.
 pub fn primitive(name: &str) -> Result<f64> {
-    let output = Command::new(PROGRAM)
-        .args(["-c", SCRIPT, name])
+    run(PRIMITIVES, name)
+}
+
+/// What a whole workload reaches, in its unit.
+pub fn structure(name: &str) -> Result<f64> {
+    run(STRUCTURES, name)
+}
+
+fn run(script: &str, name: &str) -> Result<f64> {
+    let output = Command::new(program())
+        .args(["-c", script, name])
         .stdin(Stdio::null())
         .stderr(Stdio::inherit())
         .output()?;
     let text = String::from_utf8_lossy(&output.stdout);
     match output.status.success() {
-        true => Ok(text.trim().parse().map_err(|_| format!("{PROGRAM} said {text:?}"))?),
-        false => Err(format!("{PROGRAM} ended with {}", output.status).into()),
+        true => Ok(text.trim().parse().map_err(|_| format!("{} said {text:?}", program()))?),
+        false => Err(format!("{} ended with {}", program(), output.status).into()),
     }
 }

@@ -8,13 +8,13 @@ use dashmap::DashMap;
 use procession::process::Entry;
 use procession::{Dict, Process};
 
-use super::{Better, Contender, Sample, Workload, ensure};
+use super::{Better, Contender, Sample, Workload, ensure, if_built, structure};
 use crate::Result;
 use crate::board::Board;
 use crate::machine::{now_ns, pin};
 
 macro_rules! workload {
-    ($id:ident, $name:literal, $says:literal, $unit:literal, $better:ident, $ours:ident, $theirs:ident, $target:literal) => {
+    ($id:ident, $name:literal, $says:literal, $unit:literal, $better:ident, $ours:ident, $theirs:ident, $target:literal $(, $further:expr)*) => {
         pub const $id: Workload = Workload {
             name: $name,
             says: $says,
@@ -24,6 +24,7 @@ macro_rules! workload {
             contenders: &[
                 Contender::new("procession", $ours),
                 Contender::new("dashmap", $theirs).target($target),
+                $($further,)*
             ],
             most_pairs: usize::MAX,
         };
@@ -38,7 +39,9 @@ workload!(
     Higher,
     get_ours,
     get_theirs,
-    0.5
+    0.5,
+    Contender::peer("lmdb", if_built!(super::lmdb::get)),
+    Contender::python("python", || structure("dict_get"))
 );
 workload!(
     GET_TWO,
@@ -58,7 +61,9 @@ workload!(
     Higher,
     update_ours,
     update_theirs,
-    0.4
+    0.4,
+    Contender::peer("lmdb", if_built!(super::lmdb::update)),
+    Contender::python("python", || structure("dict_update"))
 );
 workload!(
     UPDATE_TWO,
@@ -78,7 +83,8 @@ workload!(
     Higher,
     insert_ours,
     insert_theirs,
-    0.3
+    0.3,
+    Contender::peer("lmdb", if_built!(super::lmdb::insert))
 );
 workload!(
     GROWTH,
@@ -125,14 +131,14 @@ fn allocation_theirs() -> Result<Sample> {
     })
 }
 
-const ENTRIES: u64 = 10_000;
+pub(super) const ENTRIES: u64 = 10_000;
 const GETS: u64 = 10_000_000;
 const UPDATES: u64 = 10_000_000;
-const INSERTS: u64 = 1_000_000;
+pub(super) const INSERTS: u64 = 1_000_000;
 const NAME: &str = "count";
 
 /// Operations a second of one process.
-fn timed(count: u64, mut operation: impl FnMut(u64) -> Result) -> Result<f64> {
+pub(super) fn timed(count: u64, mut operation: impl FnMut(u64) -> Result) -> Result<f64> {
     let started = Instant::now();
     for n in 0..count {
         operation(n)?;
@@ -145,7 +151,7 @@ fn numbers() -> Result<Dict<u64, u64>> {
 }
 
 /// The keys in an order in which neighbours do not follow each other.
-fn key(n: u64) -> u64 {
+pub(super) fn key(n: u64) -> u64 {
     n.wrapping_mul(7_919) % ENTRIES
 }
 

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use procession::{Lock, Process};
 
-use super::{Better, Contender, Sample, Workload, ensure, python};
+use super::{Better, Contender, Sample, Workload, ensure, python, structure, with_boost};
 use crate::Result;
 use crate::board::Board;
 use crate::machine::{now_ns, pin};
@@ -24,7 +24,8 @@ pub const UNCONTENDED: Workload = Workload {
         Contender::new("procession", uncontended_procession),
         Contender::new("parking_lot", uncontended_parking_lot).target(1.2),
         Contender::new("pthread_robust", uncontended_robust).target(1.0),
-        Contender::python(|| python("lock")),
+        Contender::boost(|| with_boost("lock_uncontended")),
+        Contender::python("python", || python("lock")).target(1.0 / 3.0),
     ],
     most_pairs: usize::MAX,
 };
@@ -39,6 +40,8 @@ pub const CONTENDED: Workload = Workload {
         Contender::new("procession", contended_procession),
         Contender::new("parking_lot", contended_parking_lot).target(1.0),
         Contender::new("pthread_robust", contended_robust),
+        Contender::boost(|| with_boost("lock_contended")),
+        Contender::python("python", || structure("lock_contended")),
     ],
     most_pairs: usize::MAX,
 };

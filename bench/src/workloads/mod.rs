@@ -6,12 +6,15 @@
 //! | `queue/`      | everything that queues are compared in             |
 //! | `sync/`       | the other locks, semaphore, event, barrier, condvar |
 //! | `dict.rs`     | `dict_get`, `dict_update`, each also by two; `dict_insert`, `dict_growth` |
+//! | `lmdb.rs`     | what LMDB reaches at these                         |
 //! | `spawn.rs`    | `spawn_join`, `first_spawn`, each also with 1 GiB  |
 //! | `recovery.rs` | `recovery`, also with 1 GiB                        |
 //! | `pool.rs`     | `pool_map`, `pool_submit`, `pool_round_trip`, `pool_restart`, `pool_speedup`, `pool_chunks` |
 //! | `memory.rs`   | `idle_child_pss`, `idle_cpu`: what idling costs    |
 
 mod dict;
+#[cfg(feature = "peers")]
+mod lmdb;
 mod lock;
 mod memory;
 mod pool;
@@ -23,7 +26,7 @@ mod sync;
 use serde_json::{Value, json};
 
 use crate::Result;
-use crate::peers::python;
+use crate::peers::{boost, python};
 
 /// Every workload, in the order of the table.
 pub static ALL: &[Workload] = &[
@@ -118,10 +121,24 @@ impl Contender {
         Contender { name, run, fresh: 1, target: None, is_here: || true }
     }
 
-    /// Python's multiprocessing, where there is a Python; it is to take three times as long at least.
-    const fn python(run: fn() -> Result<Sample>) -> Contender {
-        let is_here = || python::version().is_some();
-        Contender { is_here, ..Contender::new("python", run).target(1.0 / 3.0) }
+    /// Python's, where there is a Python.
+    const fn python(name: &'static str, run: fn() -> Result<Sample>) -> Contender {
+        Contender { is_here: || python::version().is_some(), ..Contender::new(name, run) }
+    }
+
+    /// loky, where a Python has it.
+    const fn loky(run: fn() -> Result<Sample>) -> Contender {
+        Contender { is_here: python::has_loky, ..Contender::new("loky", run) }
+    }
+
+    /// Boost.Interprocess, where `scripts/peers` could compile it.
+    const fn boost(run: fn() -> Result<Sample>) -> Contender {
+        Contender { is_here: boost::is_here, ..Contender::new("boost", run) }
+    }
+
+    /// A library that is built when the feature `peers` asks for it.
+    const fn peer(name: &'static str, run: fn() -> Result<Sample>) -> Contender {
+        Contender { is_here: || cfg!(feature = "peers"), ..Contender::new(name, run) }
     }
 
     const fn fresh(self, fresh: usize) -> Contender {
@@ -136,6 +153,33 @@ impl Contender {
 /// Nanoseconds of one use of a primitive of Python's.
 fn python(primitive: &str) -> Result<Sample> {
     Ok(Sample::new(python::primitive(primitive)?))
+}
+
+/// What Python reaches at a whole workload.
+fn structure(name: &str) -> Result<Sample> {
+    Ok(Sample::new(python::structure(name)?))
+}
+
+/// What Boost.Interprocess reaches.
+fn with_boost(workload: &str) -> Result<Sample> {
+    Ok(Sample::new(boost::reaches(workload)?))
+}
+
+/// This function of a peer, or one that says that it was not built.
+macro_rules! if_built {
+    ($run:path) => {{
+        #[cfg(feature = "peers")]
+        const RUN: fn() -> Result<Sample> = $run;
+        #[cfg(not(feature = "peers"))]
+        const RUN: fn() -> Result<Sample> = $crate::workloads::not_built;
+        RUN
+    }};
+}
+use if_built;
+
+#[cfg(not(feature = "peers"))]
+fn not_built() -> Result<Sample> {
+    Err("it is built with `--features peers`".into())
 }
 
 /// What one run gives: its figure, and further ones that explain it.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use procession::Pool;
 
-use super::{Better, Contender, Sample, Workload, ensure};
+use super::{Better, Contender, Sample, Workload, ensure, structure};
 use crate::Result;
 use crate::pairs::median;
 use crate::peers::fork;
@@ -23,7 +23,13 @@ pub const MAP: Workload = Workload {
     unit: "M items/s",
     better: Better::Higher,
     target: Some(100.0),
-    contenders: &[Contender::new("procession", map_numbers), Contender::new("rayon", map_with_rayon)],
+    contenders: &[
+        Contender::new("procession", map_numbers),
+        Contender::new("rayon", map_with_rayon),
+        Contender::python("python", || structure("pool_map")),
+        Contender::python("executor", || structure("executor_map")),
+        Contender::loky(|| structure("loky_map")),
+    ],
     most_pairs: usize::MAX,
 };
 
@@ -36,6 +42,9 @@ pub const SUBMIT: Workload = Workload {
     contenders: &[
         Contender::new("procession", submit_tasks),
         Contender::new("rayon", spawn_with_rayon).target(1.0),
+        Contender::python("python", || structure("pool_submit")),
+        Contender::python("executor", || structure("executor_submit")),
+        Contender::loky(|| structure("loky_submit")),
     ],
     most_pairs: usize::MAX,
 };
@@ -49,6 +58,9 @@ pub const TRIP: Workload = Workload {
     contenders: &[
         Contender::new("procession", round_trips),
         Contender::new("thread_channel", channel_trips).target(1.5),
+        Contender::python("python", || structure("pool_round_trip")),
+        Contender::python("executor", || structure("executor_round_trip")),
+        Contender::loky(|| structure("loky_round_trip")),
     ],
     most_pairs: usize::MAX,
 };

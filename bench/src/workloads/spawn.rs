@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use procession::Process;
 
-use super::{Better, Contender, Sample, Workload, ensure};
+use super::{Better, Contender, Sample, Workload, ensure, structure};
 use crate::Result;
 use crate::machine::resident_gib;
 use crate::peers::fork::fork_exit_wait;
@@ -25,6 +25,7 @@ pub const SPAWN_JOIN: Workload = Workload {
         Contender::new("fork", || time_each(SPAWNS, fork_exit_wait)).target(0.8),
         Contender::new("command", || time_each(1000, run_true)),
         Contender::new("procspawn", || time_each(300, procspawn_join)),
+        Contender::python("python", || structure("spawn_join")),
     ],
     most_pairs: usize::MAX,
 };

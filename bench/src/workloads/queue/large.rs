@@ -8,7 +8,7 @@ use procession::Queue;
 use super::{Place, in_processes, rate, sum_below};
 use crate::Result;
 use crate::machine::pin;
-use crate::workloads::{Better, Contender, Sample, Workload, ensure};
+use crate::workloads::{Better, Contender, Sample, Workload, ensure, if_built, structure, with_boost};
 
 pub const IN_PLACE: Workload = Workload {
     name: "queue_1_mib",
@@ -19,6 +19,10 @@ pub const IN_PLACE: Workload = Workload {
     contenders: &[
         Contender::new("procession", in_place_procession),
         Contender::new("memcpy", memcpy).target(0.9),
+        Contender::peer("iceoryx2", if_built!(super::iceoryx::large)).target(1.0),
+        Contender::peer("ipc_channel", if_built!(super::ipc_channel::large)),
+        Contender::boost(|| with_boost("queue_1_mib")),
+        Contender::python("python", || structure("queue_1_mib")),
     ],
     most_pairs: usize::MAX,
 };
@@ -33,23 +37,23 @@ pub const VECTORS: Workload = Workload {
     most_pairs: usize::MAX,
 };
 
-const LEN: usize = 1 << 20;
+pub(super) const LEN: usize = 1 << 20;
 const MESSAGES: u64 = 10_000;
 /// Messages that are under way at a time; memcpy goes round in as many buffers.
 const ROOM: usize = 4;
 
-fn in_mb(sample: Sample) -> Sample {
+pub(super) fn in_mb(sample: Sample) -> Sample {
     Sample { value: sample.value * LEN as f64 / 1e6, ..sample }
 }
 
-fn stamp(bytes: &mut [u8], number: u64) {
+pub(super) fn stamp(bytes: &mut [u8], number: u64) {
     for at in [0, LEN / 2, LEN - 8] {
         bytes[at..at + 8].copy_from_slice(&number.to_le_bytes());
     }
 }
 
 /// The number of a message, which must be whole.
-fn stamped(bytes: &[u8]) -> Result<u64> {
+pub(super) fn stamped(bytes: &[u8]) -> Result<u64> {
     ensure(bytes.len() == LEN, "a message of another length")?;
     let word = |at: usize| {
         Ok::<u64, std::array::TryFromSliceError>(u64::from_le_bytes(bytes[at..at + 8].try_into()?))

@@ -6,8 +6,13 @@
 //! | `turns.rs`  | round trips: between spinning partners, and to one that sleeps           |
 //! | `large.rs`  | messages of 1 MiB                                                        |
 //! | `flat.rs`   | many processes, many items; what a blocked getter costs                  |
+//! | `ipc_channel.rs`, `iceoryx.rs` | what these peers reach                                |
 
 pub mod flat;
+#[cfg(feature = "peers")]
+mod iceoryx;
+#[cfg(feature = "peers")]
+mod ipc_channel;
 pub mod large;
 pub mod stream;
 pub mod turns;
@@ -22,6 +27,8 @@ use super::{Sample, ensure};
 use crate::Result;
 use crate::board::Board;
 use crate::machine::{now_ns, pin};
+#[cfg(feature = "peers")]
+use crate::peers::fork::Forked;
 
 /// Where the parties of a run stay.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -91,6 +98,24 @@ fn in_threads<P: Send>(
         let threads: Vec<_> = parts.into_iter().enumerate().map(start).collect();
         threads.into_iter().try_for_each(|t| t.join().unwrap_or_else(|_| Err("a thread panicked".into())))
     })?;
+    Ok(board)
+}
+
+/// As [`in_processes`], in two forks of this process, which prepare themselves before they begin.
+#[cfg(feature = "peers")]
+fn in_forks<S>(
+    prepare: impl Fn(usize) -> Result<S>,
+    work: impl Fn(usize, S) -> Result<u64>,
+) -> Result<&'static Board> {
+    let (board, _) = Board::create()?;
+    let child = |which| {
+        Forked::run(|| {
+            let prepared = prepare(which)?;
+            party(board, which, 2, Place::Pinned, || work(which, prepared))
+        })
+    };
+    let children = [child(0)?, child(1)?];
+    children.into_iter().try_for_each(Forked::join)?;
     Ok(board)
 }
 

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Place, in_processes, in_threads, rate, sum_below};
 use crate::Result;
-use crate::workloads::{Better, Contender, Sample, Workload, ensure};
+use crate::workloads::{Better, Contender, Sample, Workload, ensure, if_built, structure, with_boost};
 
 pub const ONE_TO_ONE: Workload = Workload {
     name: "queue_64_bytes",
@@ -17,6 +17,10 @@ pub const ONE_TO_ONE: Workload = Workload {
     contenders: &[
         Contender::new("procession", one_to_one_procession),
         Contender::new("crossbeam", one_to_one_crossbeam).target(1.0),
+        Contender::peer("iceoryx2", if_built!(super::iceoryx::small)),
+        Contender::peer("ipc_channel", if_built!(super::ipc_channel::small)),
+        Contender::boost(|| with_boost("queue_64_bytes")),
+        Contender::python("python", || structure("queue_64_bytes")),
     ],
     most_pairs: usize::MAX,
 };
@@ -94,14 +98,14 @@ fn number_of(words: &Words) -> Result<u64> {
 }
 
 #[inline]
-fn write(number: u64, bytes: &mut [u8]) {
+pub(super) fn write(number: u64, bytes: &mut [u8]) {
     for (to, word) in bytes.chunks_exact_mut(8).zip(words(number)) {
         to.copy_from_slice(&word.to_le_bytes());
     }
 }
 
 #[inline]
-fn read(bytes: &[u8]) -> Result<u64> {
+pub(super) fn read(bytes: &[u8]) -> Result<u64> {
     let bytes: &[u8; 64] = bytes.try_into()?;
     let (first, last): (&[u8; 8], &[u8; 8]) = (bytes[..8].try_into()?, bytes[56..].try_into()?);
     number_of(&[u64::from_le_bytes(*first), 0, 0, 0, 0, 0, 0, u64::from_le_bytes(*last)])

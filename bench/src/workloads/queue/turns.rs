@@ -13,7 +13,7 @@ use crate::machine::now_ns;
 use crate::pairs::median;
 use crate::peers::fork::Forked;
 use crate::peers::futex;
-use crate::workloads::{Better, Contender, Sample, Workload, ensure};
+use crate::workloads::{Better, Contender, Sample, Workload, ensure, if_built, structure, with_boost};
 
 pub const ROUND_TRIP: Workload = Workload {
     name: "queue_round_trip",
@@ -24,6 +24,10 @@ pub const ROUND_TRIP: Workload = Workload {
     contenders: &[
         Contender::new("procession", round_trip_procession),
         Contender::new("crossbeam", round_trip_crossbeam).target(1.2),
+        Contender::peer("iceoryx2", if_built!(super::iceoryx::round_trip)),
+        Contender::peer("ipc_channel", if_built!(super::ipc_channel::round_trip)),
+        Contender::boost(|| with_boost("queue_round_trip")),
+        Contender::python("python", || structure("queue_round_trip")),
     ],
     most_pairs: usize::MAX,
 };
@@ -46,11 +50,15 @@ const SLEEPS: u64 = 500;
 /// So long after its last answer a partner is asleep.
 const PAUSE: Duration = Duration::from_micros(500);
 
-/// The mean of the round trips that party 0 made.
-fn mean_ns(board: &Board) -> Result<Sample> {
+/// Of those that take long.
+#[cfg(feature = "peers")]
+pub(super) const TURNS_OF_PEERS: u64 = 20_000;
+
+/// The mean of the round trips that party 0 made, so many.
+pub(super) fn mean_ns(board: &Board, turns: u64) -> Result<Sample> {
     let sum = board.counter.0.load(Ordering::SeqCst);
-    ensure(sum == TURNS, "answers were lost")?;
-    Ok(Sample::new(board.elapsed().as_nanos() as f64 / TURNS as f64))
+    ensure(sum == turns, "answers were lost")?;
+    Ok(Sample::new(board.elapsed().as_nanos() as f64 / turns as f64))
 }
 
 fn round_trip_procession() -> Result<Sample> {
@@ -66,7 +74,7 @@ fn round_trip_procession() -> Result<Sample> {
         }
         Ok(if which == 0 { TURNS } else { 0 })
     })?;
-    mean_ns(board)
+    mean_ns(board, TURNS)
 }
 
 fn round_trip_crossbeam() -> Result<Sample> {
@@ -82,7 +90,7 @@ fn round_trip_crossbeam() -> Result<Sample> {
         }
         Ok(if which == 0 { TURNS } else { 0 })
     })?;
-    mean_ns(board)
+    mean_ns(board, TURNS)
 }
 
 /// The median of round trips, in nanoseconds, before each of which the partner falls asleep.

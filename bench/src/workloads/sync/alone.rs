@@ -49,7 +49,7 @@ pub const RLOCK: Workload = uncontended(
             })
         })
         .target(1.6),
-        Contender::python(|| python("rlock")),
+        Contender::python("python", || python("rlock")).target(1.0 / 3.0),
     ],
     None,
 );
@@ -74,7 +74,7 @@ pub const MUTEX: Workload = uncontended(
             })
         })
         .target(1.6),
-        Contender::python(|| python("value")),
+        Contender::python("python", || python("value")).target(1.0 / 3.0),
     ],
     None,
 );
@@ -91,7 +91,7 @@ pub const SEMAPHORE: Workload = uncontended(
             })
         }),
         Contender::new("lock", lock).target(1.5),
-        Contender::python(|| python("semaphore")),
+        Contender::python("python", || python("semaphore")).target(1.0 / 3.0),
     ],
     None,
 );
@@ -131,7 +131,7 @@ pub const IS_SET: Workload = uncontended(
                 Ok(())
             })
         }),
-        Contender::python(|| python("event")),
+        Contender::python("python", || python("event")).target(1.0 / 3.0),
     ],
     Some(2.0),
 );

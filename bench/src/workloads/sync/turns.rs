@@ -26,7 +26,7 @@ pub const BARRIER: Workload = Workload {
             two(barrier, |barrier, _| barrier.wait().map(drop).map_err(Into::into))
         }),
         Contender::new("futex", futex_round_trip).target(1.2),
-        Contender::python(|| python("barrier")),
+        Contender::python("python", || python("barrier")).target(1.0 / 3.0),
     ],
     most_pairs: usize::MAX,
 };
@@ -47,7 +47,7 @@ pub const CONDVAR: Workload = Workload {
             })
         }),
         Contender::new("futex", futex_round_trip).target(1.2),
-        Contender::python(|| python("condition")),
+        Contender::python("python", || python("condition")).target(1.0 / 3.0),
     ],
     most_pairs: usize::MAX,
 };
