@@ -5,7 +5,8 @@
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use crate::arena::blocks::{Tag, Use, blocks_in};
+use crate::arena::blocks::{Tag, Use};
+use crate::arena::classes::blocks_in;
 use crate::arena::records::Record;
 use crate::arena::thread::with_me;
 use crate::arena::{Arena, blocks, collect, heap, member, payload, slots, sweep};

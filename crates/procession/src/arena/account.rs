@@ -7,7 +7,8 @@ use std::hash::Hash;
 use std::sync::atomic::Ordering;
 
 use super::Arena;
-use super::blocks::{CLASSES, Tag, Use, blocks_in};
+use super::blocks::{Tag, Use};
+use super::classes::{CLASSES, blocks_in};
 use super::layout::SPAN;
 
 /// So many holders are named; the others are one line.

@@ -27,7 +27,8 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::blocks::{CLASSES, Tag, Use};
+use super::blocks::{Tag, Use};
+use super::classes::CLASSES;
 use super::layout::SPAN;
 use super::mark::Marks;
 use super::objects::{self, Id, Object, SUPERVISOR};

@@ -11,7 +11,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use super::Arena;
-use super::blocks::{self, CLASSES, HEADER, NOBODY, Tag, Use, blocks_in, class_for};
+use super::blocks::{self, HEADER, NOBODY, Tag, Use};
+use super::classes::{CLASSES, blocks_in, class_for};
 use super::layout::SPAN;
 use super::{account, collect, member, sweep, thread};
 use crate::os::clock::{Deadline, now_ns};

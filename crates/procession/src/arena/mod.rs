@@ -17,6 +17,7 @@
 //! | `bits.rs`     | two-level bitmaps                                                  |
 //! | `objects.rs`  | the table that handles point into                                  |
 //! | `blocks.rs`   | memory of any size, tagged with its owner; `heap.rs` allocates     |
+//! | `classes.rs`  | the sizes that small blocks come in                                |
 //! | `account.rs`  | who holds what, for the errors that say that there is no more         |
 //! | `storage.rs`  | blocks of plain data and of cells, that an object keeps for good    |
 //! | `sweep.rs`    | what a dead process held goes back                                 |
@@ -37,6 +38,7 @@ mod account;
 pub(crate) mod bits;
 pub(crate) mod blocks;
 pub(crate) mod bytes;
+pub(crate) mod classes;
 pub(crate) mod collect;
 pub(crate) mod encoding;
 pub(crate) mod handle;

@@ -13,7 +13,8 @@
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use super::blocks::{self, CLASSES, HEADER, Tag, class_for};
+use super::blocks::{self, HEADER, Tag};
+use super::classes::{CLASSES, class_for};
 use super::handle::Handle;
 use super::layout::SPAN;
 use super::objects::{Body, Object};

@@ -4,7 +4,8 @@
 
 use std::sync::atomic::Ordering;
 
-use super::blocks::{self, CLASSES, NOBODY, Tag, Use, blocks_in};
+use super::blocks::{self, NOBODY, Tag, Use};
+use super::classes::{CLASSES, blocks_in};
 use super::layout::SPAN;
 use super::objects::{self, Id, SUPERVISOR};
 use super::{Arena, payload};

@@ -52,12 +52,26 @@ struct Initializer {
 
 impl Builder {
     /// How many workers; without this as many as there are processors for this process.
+    ///
+    /// ```
+    /// let pool = procession::Pool::builder().workers(3).build()?;
+    /// assert_eq!(pool.stats().workers, 3);
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn workers(mut self, workers: usize) -> Builder {
         self.workers = Some(workers);
         self
     }
 
     /// A name of at most 90 bytes, which its workers have as well.
+    ///
+    /// ```
+    /// use procession::{Pool, current_process};
+    /// let pool = Pool::builder().workers(1).name("crunch").build()?;
+    /// let name = pool.apply(|| current_process().map_or(String::new(), |me| me.name()), ())?;
+    /// assert!(name.starts_with("crunch"));
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn name(mut self, name: impl Into<String>) -> Builder {
         self.name = Some(name.into());
         self
@@ -92,6 +106,12 @@ impl Builder {
     }
 
     /// After so many tasks a worker leaves, and another takes its place: against what piles up in a process.
+    ///
+    /// ```
+    /// let pool = procession::Pool::builder().workers(1).max_tasks_per_worker(1).build()?;
+    /// assert_ne!(pool.apply(std::process::id, ())?, pool.apply(std::process::id, ())?);
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn max_tasks_per_worker(mut self, tasks: u32) -> Builder {
         self.max_tasks = Some(tasks);
         self
@@ -100,18 +120,43 @@ impl Builder {
     /// A worker that has more than so many bytes of memory to itself leaves after its task, and another takes its
     /// place. One that wants twice as much besides what it began with gets no more memory: then it usually aborts,
     /// and its task fails with [`TaskError::WorkerDied`](super::TaskError::WorkerDied).
+    ///
+    /// ```
+    /// use procession::pool::{Pool, TaskError};
+    /// let pool = Pool::builder().workers(1).memory_limit(64 << 20).build()?;
+    /// let greedy = pool.apply(|| vec![1u8; 1 << 30].iter().map(|&b| u64::from(b)).sum::<u64>(), ());
+    /// assert!(matches!(greedy, Err(TaskError::WorkerDied { .. })));
+    /// assert_eq!(pool.apply(|| 6 * 7, ())?, 42);
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn memory_limit(mut self, bytes: u64) -> Builder {
         self.memory = Some(bytes);
         self
     }
 
     /// A worker that has had nothing to do for so long leaves; it comes back when there is work.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// let pool = procession::Pool::builder().workers(2).idle_timeout(Duration::from_millis(1)).build()?;
+    /// assert_eq!(pool.apply(|| 6 * 7, ())?, 42); // whoever had left is back
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn idle_timeout(mut self, idle: Duration) -> Builder {
         self.idle = Some(idle);
         self
     }
 
     /// How long a task may take. One that takes longer is killed with its worker. A map's limit is for each item.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use procession::pool::{Pool, TaskError};
+    /// let pool = Pool::builder().workers(1).task_timeout(Duration::from_millis(20)).build()?;
+    /// let endless = pool.apply(|| -> () { loop { std::thread::park() } }, ());
+    /// assert!(matches!(endless, Err(TaskError::TimedOut { .. })));
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn task_timeout(mut self, limit: Duration) -> Builder {
         self.timeout = Some(limit);
         self
@@ -119,6 +164,20 @@ impl Builder {
 
     /// How often a task is tried again whose worker died, or that took too long or panicked. (One that returns
     /// an `Err` has done its work.) Without this, never.
+    ///
+    /// ```
+    /// use procession::{Pool, Value};
+    /// let attempts = Value::new(0u32)?;
+    /// let fragile = |attempts: Value<u32>| {
+    ///     if attempts.update(|n| *n += 1).is_ok() && attempts.get() == Ok(1) {
+    ///         std::process::abort();
+    ///     }
+    /// };
+    /// let pool = Pool::builder().workers(1).retries(1).build()?;
+    /// pool.apply(fragile, (attempts.clone(),))?;
+    /// assert_eq!(attempts.get()?, 2);
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn retries(mut self, times: u32) -> Builder {
         self.retries = times;
         self
@@ -127,6 +186,17 @@ impl Builder {
     /// More than `most` deaths of workers `within` that time, and the pool is broken: it fails all its tasks, and
     /// starts no more workers. Without this it is broken when three workers in a row did not come through their
     /// initializer, or a hundred without one did not come to work.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use procession::pool::{Pool, TaskError};
+    /// let pool = Pool::builder().workers(1).max_restarts(2, Duration::from_secs(60)).build()?;
+    /// let crash = || -> () { std::process::abort() };
+    /// let ends: Vec<_> = (0..5).map(|_| pool.apply(crash, ())).collect();
+    /// assert!(matches!(ends[0], Err(TaskError::WorkerDied { .. })));
+    /// assert!(matches!(ends[4], Err(TaskError::Broken(_))));
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn max_restarts(mut self, most: u32, within: Duration) -> Builder {
         self.max_restarts = Some((most, within));
         self
@@ -137,6 +207,13 @@ impl Builder {
     /// # Errors
     /// [`Error::InvalidArgument`] for zero workers, tasks or time, and for a name that is too long; otherwise as
     /// [`Process::spawn`](crate::Process::spawn).
+    ///
+    /// ```
+    /// let pool = procession::Pool::builder().workers(2).build()?;
+    /// assert_eq!(pool.map(|n: u32| n + 1, 0..3)?, [1, 2, 3]);
+    /// assert!(procession::Pool::builder().workers(0).build().is_err());
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn build(&self) -> Result<Pool> {
         let workers = match self.workers {
             Some(n) => n,

@@ -16,6 +16,13 @@ impl Pool {
     ///
     /// # Errors
     /// [`TaskError`], when the arguments cannot be sent, or the pool takes no tasks any more.
+    ///
+    /// ```
+    /// let pool = procession::Pool::new(2)?;
+    /// let (sum, product) = (pool.submit(|a: u32, b: u32| a + b, (6, 7))?, pool.submit(|a: u32, b: u32| a * b, (6, 7))?);
+    /// assert_eq!((sum.get()?, product.get()?), (13, 42));
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn submit<F, A>(&self, f: F, args: A) -> Result<Task<F::Output>, TaskError>
     where
         F: Entry<A, Output: Message>,
@@ -51,6 +58,12 @@ impl Pool {
     ///
     /// # Panics
     /// If the iterator does; the pool can be used on.
+    ///
+    /// ```
+    /// let pool = procession::Pool::new(2)?;
+    /// assert_eq!(pool.map(|n: u64| n * n, 1..5)?, [1, 4, 9, 16]);
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn map<F, I, R>(&self, f: F, items: I) -> Result<Vec<R>, MapError>
     where
         F: Fn(I::Item) -> R + Copy + Send + 'static,
@@ -179,6 +192,14 @@ impl Pool {
     }
 
     /// As [`imap`](Pool::imap), in the order in which they are done.
+    ///
+    /// ```
+    /// let pool = procession::Pool::new(2)?;
+    /// let mut some: Vec<u64> = pool.imap_unordered(|n: u64| n * n, 1..4).collect::<Result<_, _>>()?;
+    /// some.sort();
+    /// assert_eq!(some, [1, 4, 9]);
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn imap_unordered<F, I, R>(&self, f: F, items: I) -> Imap<I::IntoIter, R>
     where
         F: Fn(I::Item) -> R + Copy + Send + 'static,

@@ -8,6 +8,16 @@ use serde::{Deserialize, Serialize};
 use super::cell::{Fate, ending};
 
 /// Why there is no result of a task. Plain data: it can be cloned and sent.
+///
+/// ```
+/// use procession::pool::{Pool, TaskError};
+/// let pool = Pool::new(1)?;
+/// match pool.apply(|| -> () { std::process::abort() }, ()) {
+///     Err(TaskError::WorkerDied { signal, started, .. }) => assert_eq!((signal, started), (Some(6), true)),
+///     other => panic!("it aborted, and {other:?}"),
+/// }
+/// # Ok::<(), procession::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum TaskError {
@@ -67,6 +77,14 @@ pub enum TaskError {
 }
 
 /// The first task of a map that failed.
+///
+/// ```
+/// let pool = procession::Pool::new(2)?;
+/// let error = pool.map(|n: u32| 100 / n, [4, 2, 0, 1]).unwrap_err();
+/// assert_eq!(error.index, 2);
+/// assert!(error.to_string().contains("divide by zero"));
+/// # Ok::<(), procession::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MapError {
     /// The position of its item.

@@ -92,6 +92,15 @@ pub(super) fn resolve(name: (u64, u64)) -> Result<&'static EntryPoint> {
 }
 
 /// What an initializer may return.
+///
+/// ```
+/// use procession::pool::{Pool, TaskError};
+/// let fails = || Err::<(), String>("no database".into());
+/// let pool = Pool::builder().workers(1).initializer(fails, ()).build()?;
+/// let error = pool.apply(|| 6 * 7, ()).unwrap_err();
+/// assert!(error.to_string().contains("no database"));
+/// # Ok::<(), procession::Error>(())
+/// ```
 pub trait Initialized {
     #[doc(hidden)]
     fn outcome(self) -> Result<(), String>;

@@ -16,6 +16,14 @@ use crate::queue::{JoinError, waiting};
 use crate::{Error, Result};
 
 /// How a pool is doing. A snapshot.
+///
+/// ```
+/// let pool = procession::Pool::new(2)?;
+/// pool.apply(|| (), ())?;
+/// let stats = pool.stats();
+/// assert_eq!((stats.workers, stats.waiting, stats.done, stats.deaths), (2, 0, 1, 0));
+/// # Ok::<(), procession::Error>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Stats {
@@ -57,6 +65,13 @@ impl Pool {
     }
 
     /// How it is doing. (A plain fork of a member of the family sees nothing.)
+    ///
+    /// ```
+    /// let pool = procession::Pool::new(1)?;
+    /// pool.map(|n: u32| n, 0..10)?;
+    /// assert!(pool.stats().done > 0);
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn stats(&self) -> Stats {
         let mut stats = Stats::default();
         if member::is_forked() {
@@ -109,6 +124,15 @@ impl Pool {
     ///
     /// # Errors
     /// In a plain fork of a member of the family.
+    ///
+    /// ```
+    /// use procession::pool::{Pool, TaskError};
+    /// let pool = Pool::new(1)?;
+    /// let endless = pool.submit(|| -> () { loop { std::thread::park() } }, ())?;
+    /// pool.terminate()?;
+    /// assert!(matches!(endless.get(), Err(TaskError::Terminated)));
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn terminate(&self) -> Result<()> {
         member::arena()?;
         self.core.advance(phase::TERMINATED);
@@ -119,6 +143,15 @@ impl Pool {
     ///
     /// # Errors
     /// [`JoinError::Unusable`] when it is not closed, and in its own workers: both would wait for ever.
+    ///
+    /// ```
+    /// let pool = procession::Pool::new(1)?;
+    /// let task = pool.submit(|| 6 * 7, ())?;
+    /// pool.close()?;
+    /// pool.join()?;
+    /// assert_eq!(task.get()?, 42);
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn join(&self) -> Result<(), JoinError> {
         self.wait(Deadline::NEVER)
     }
@@ -127,6 +160,12 @@ impl Pool {
     ///
     /// # Errors
     /// [`JoinError::NotDone`] when it has; otherwise as [`join`](Pool::join).
+    ///
+    /// ```
+    /// let pool = procession::Pool::new(1)?;
+    /// assert!(pool.try_join().is_err()); // it is not even closed
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn try_join(&self) -> Result<(), JoinError> {
         self.wait(Deadline::after(Duration::ZERO))
     }
@@ -135,6 +174,13 @@ impl Pool {
     ///
     /// # Errors
     /// [`JoinError::NotDone`] when the time was up; otherwise as [`join`](Pool::join).
+    ///
+    /// ```
+    /// let pool = procession::Pool::new(1)?;
+    /// pool.close()?;
+    /// pool.join_timeout(std::time::Duration::from_secs(60))?;
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn join_timeout(&self, timeout: Duration) -> Result<(), JoinError> {
         self.wait(Deadline::after(timeout))
     }
@@ -143,6 +189,13 @@ impl Pool {
     ///
     /// # Errors
     /// As [`join_timeout`](Pool::join_timeout).
+    ///
+    /// ```
+    /// let pool = procession::Pool::new(1)?;
+    /// pool.close()?;
+    /// pool.join_deadline(std::time::Instant::now() + std::time::Duration::from_secs(60))?;
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn join_deadline(&self, deadline: Instant) -> Result<(), JoinError> {
         self.wait(Deadline::at(deadline))
     }

@@ -15,6 +15,15 @@ use crate::arena::encoding::Message;
 use crate::os::{process, signal};
 
 /// How far a map is.
+///
+/// ```
+/// let pool = procession::Pool::new(2)?;
+/// let mut last = None;
+/// pool.map_with_progress(|n: u32| n, 0..1000, |progress| last = Some(progress))?;
+/// let last = last.unwrap();
+/// assert_eq!((last.done, last.total), (1000, Some(1000)));
+/// # Ok::<(), procession::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Progress {
@@ -130,6 +139,14 @@ pub(super) fn each<T: Message, R: Message, I: Iterator<Item = T>>(
 /// # Panics
 ///
 /// `next` panics if the input iterator does; then it can go on behind the item at which that happened.
+///
+/// ```
+/// let pool = procession::Pool::new(2)?;
+/// let mut squares = pool.imap(|n: u64| n * n, 1..); // nothing is read far ahead
+/// assert_eq!(squares.next().unwrap()?, 1);
+/// assert_eq!(squares.next().unwrap()?, 4);
+/// # Ok::<(), procession::Error>(())
+/// ```
 #[must_use = "an iterator does nothing until it is used"]
 pub struct Imap<I: Iterator, R> {
     flow: Flow<I>,

@@ -69,11 +69,23 @@ impl Pool {
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] for zero workers; otherwise as [`Process::spawn`](crate::Process::spawn).
+    ///
+    /// ```
+    /// let pool = procession::Pool::new(procession::cpu_count())?;
+    /// assert_eq!(pool.apply(|| 6 * 7, ())?, 42);
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn new(workers: usize) -> Result<Pool> {
         Builder::default().workers(workers).build()
     }
 
     /// A pool with settings.
+    ///
+    /// ```
+    /// let pool = procession::Pool::builder().workers(2).retries(1).build()?;
+    /// assert_eq!(pool.apply(|| 6 * 7, ())?, 42);
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn builder() -> Builder {
         Builder::default()
     }
@@ -149,6 +161,13 @@ impl Pool {
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] for 0.
+    ///
+    /// ```
+    /// let pool = procession::Pool::new(2)?.with_prefetch(4)?;
+    /// let first: Vec<u64> = pool.imap(|n: u64| n, 0..).take(3).collect::<Result<_, _>>()?;
+    /// assert_eq!(first, [0, 1, 2]);
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn with_prefetch(&self, items: usize) -> Result<Pool> {
         if items == 0 {
             return Err(Error::InvalidArgument("at least one item has to be on its way".into()));
@@ -175,6 +194,13 @@ impl Pool {
     }
 
     /// The same pool with other [`retries`](Builder::retries).
+    ///
+    /// ```
+    /// let pool = procession::Pool::new(1)?;
+    /// let stubborn = pool.with_retries(3);
+    /// assert_eq!(stubborn.apply(|| 6 * 7, ())?, 42);
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn with_retries(&self, times: u32) -> Pool {
         self.with(|ways| ways.retries = Some(times))
     }

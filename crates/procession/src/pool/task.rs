@@ -19,6 +19,15 @@ use crate::queue::Ready;
 use crate::queue::select::{Signal, sealed};
 
 /// Where a task is. A snapshot.
+///
+/// ```
+/// use procession::pool::{Pool, TaskState};
+/// let pool = Pool::new(1)?;
+/// let task = pool.submit(|| -> () { panic!("on purpose") }, ())?;
+/// assert!(task.get().is_err());
+/// assert_eq!(task.state(), TaskState::Failed);
+/// # Ok::<(), procession::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum TaskState {
@@ -45,6 +54,13 @@ pub enum TaskState {
 /// If the task's worker dies, the task is tried again or fails with [`TaskError::WorkerDied`]; nothing else
 /// fails. If the process that submitted it dies, the task goes on. If the process that made the pool dies, it
 /// fails with [`TaskError::Terminated`].
+///
+/// ```
+/// let pool = procession::Pool::new(1)?;
+/// let task = pool.submit(|n: u32| n + 1, (41,))?;
+/// assert_eq!(task.get()?, 42);
+/// # Ok::<(), procession::Error>(())
+/// ```
 pub struct Task<R> {
     pub(super) ticket: Ticket,
     /// Whom it has last promised to wake, as a future.
@@ -58,6 +74,14 @@ impl<R> Task<R> {
     }
 
     /// Whether it has a result or has failed. A snapshot.
+    ///
+    /// ```
+    /// let pool = procession::Pool::new(1)?;
+    /// let task = pool.submit(|| -> () { loop { std::thread::park() } }, ())?;
+    /// assert!(!task.is_done());
+    /// task.cancel();
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn is_done(&self) -> bool {
         self.ticket.is_done()
     }
@@ -108,6 +132,12 @@ impl<R: Message> Task<R> {
     ///
     /// # Errors
     /// [`TaskError`] says what became of it, if it has no result.
+    ///
+    /// ```
+    /// let pool = procession::Pool::new(1)?;
+    /// assert_eq!(pool.submit(|| 6 * 7, ())?.get()?, 42);
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn get(&self) -> Result<R, TaskError> {
         self.wait(Deadline::NEVER)
     }
@@ -116,6 +146,15 @@ impl<R: Message> Task<R> {
     ///
     /// # Errors
     /// [`TaskError::NotDone`] when it is not; otherwise as [`get`](Task::get).
+    ///
+    /// ```
+    /// use procession::pool::{Pool, TaskError};
+    /// let pool = Pool::new(1)?;
+    /// let task = pool.submit(|| -> () { loop { std::thread::park() } }, ())?;
+    /// assert!(matches!(task.try_get(), Err(TaskError::NotDone)));
+    /// task.cancel();
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn try_get(&self) -> Result<R, TaskError> {
         self.wait(Deadline::after(Duration::ZERO))
     }

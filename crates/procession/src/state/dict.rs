@@ -7,8 +7,9 @@ use std::marker::PhantomData;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::dict_iter::{Iter, Keys, Values};
 use super::lookup::Lookup;
-use super::store::{Buffer, Encoded, Entry, Inside, Map, Mine, decode_both};
+use super::store::{Buffer, Encoded, Entry, Inside, Map};
 use crate::Result;
 use crate::arena::encoding::{self, Message};
 use crate::arena::handle::Handle;
@@ -81,7 +82,7 @@ impl<K, V> Dict<K, V> {
         Ok(Dict { handle, map, _carries: PhantomData })
     }
 
-    #[cfg(feature = "internals")]
+    /// The map itself.
     pub(crate) fn map(&self) -> Map {
         self.map
     }
@@ -361,7 +362,7 @@ impl<K: Message + Eq + Hash, V: Message> Dict<K, V> {
     /// # Ok::<(), procession::Error>(())
     /// ```
     pub fn iter(&self) -> Iter<K, V> {
-        Iter { dict: self.clone(), next_part: 0, plain: Vec::new(), read: 0, carried: Vec::new() }
+        Iter::over(self.clone())
     }
 
     /// Goes through all keys: as [`iter`](Dict::iter).
@@ -416,97 +417,6 @@ fn put<V: Message>(entry: Entry<'_>, value: &V) -> Result<()> {
     let _inside = Inside::enter();
     drop(encoded(value, |value| entry.put(value))??);
     Ok(())
-}
-
-/// Goes through the entries of a [`Dict`]: see [`Dict::iter`].
-pub struct Iter<K, V> {
-    dict: Dict<K, V>,
-    next_part: usize,
-    /// What was copied of the part: for each entry two lengths, the key, and the value.
-    plain: Vec<u8>,
-    read: usize,
-    carried: Vec<Mine>,
-}
-
-impl<K: Message, V: Message> Iter<K, V> {
-    /// Copies the next part, if there is one.
-    fn refill(&mut self) -> Result<bool> {
-        if self.next_part == Map::PARTS {
-            return Ok(false);
-        }
-        self.plain.clear();
-        self.read = 0;
-        let plain = &mut self.plain;
-        let copied = self.dict.map.copy_part(self.next_part, |key, value| {
-            for part in [key, value] {
-                plain.extend_from_slice(&part.len().to_le_bytes());
-                plain.extend_from_slice(part);
-            }
-        });
-        self.next_part += 1;
-        self.carried = copied.inspect_err(|_| self.next_part = Map::PARTS)?;
-        Ok(true)
-    }
-
-    fn next_bytes(&mut self) -> std::ops::Range<usize> {
-        let from = self.read + size_of::<usize>();
-        let len = self.plain[self.read..].first_chunk().map_or(0, |len| usize::from_le_bytes(*len));
-        self.read = from + len;
-        from..self.read
-    }
-}
-
-impl<K: Message, V: Message> Iterator for Iter<K, V> {
-    type Item = Result<(K, V)>;
-
-    fn next(&mut self) -> Option<Result<(K, V)>> {
-        loop {
-            if let Some(node) = self.carried.pop() {
-                return Some(decode_both(self.dict.map.arena(), &node));
-            }
-            if self.read < self.plain.len() {
-                let (key, value) = (self.next_bytes(), self.next_bytes());
-                let key = encoding::from_bytes(&self.plain[key]);
-                let both = key.and_then(|key| Ok((key, encoding::from_bytes(&self.plain[value])?)));
-                return Some(both);
-            }
-            match self.refill() {
-                Ok(true) => {}
-                Ok(false) => return None,
-                Err(error) => return Some(Err(error)),
-            }
-        }
-    }
-}
-
-impl<K, V> fmt::Debug for Iter<K, V> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Iter").field("dict", &self.dict).finish_non_exhaustive()
-    }
-}
-
-/// Goes through the keys of a [`Dict`]: see [`Dict::keys`].
-#[derive(Debug)]
-pub struct Keys<K, V>(Iter<K, V>);
-
-impl<K: Message, V: Message> Iterator for Keys<K, V> {
-    type Item = Result<K>;
-
-    fn next(&mut self) -> Option<Result<K>> {
-        Some(self.0.next()?.map(|(key, _)| key))
-    }
-}
-
-/// Goes through the values of a [`Dict`]: see [`Dict::values`].
-#[derive(Debug)]
-pub struct Values<K, V>(Iter<K, V>);
-
-impl<K: Message, V: Message> Iterator for Values<K, V> {
-    type Item = Result<V>;
-
-    fn next(&mut self) -> Option<Result<V>> {
-        Some(self.0.next()?.map(|(_, value)| value))
-    }
 }
 
 impl<K: Message + Eq + Hash, V: Message> IntoIterator for &Dict<K, V> {

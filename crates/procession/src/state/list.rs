@@ -345,6 +345,13 @@ fn put<T: Message>(place: Item<'_>, item: &T) -> Result<()> {
 }
 
 /// Goes through the items of a [`List`]: see [`List::iter`].
+///
+/// ```
+/// let list = procession::List::<u32>::new()?;
+/// list.push(7)?;
+/// assert_eq!(list.iter().collect::<Result<Vec<u32>, _>>()?, [7]);
+/// # Ok::<(), procession::Error>(())
+/// ```
 pub struct ListIter<T> {
     list: List<T>,
     next: Option<usize>,

@@ -10,13 +10,15 @@
 
 mod array;
 mod dict;
+mod dict_iter;
 mod list;
 mod lookup;
 pub(crate) mod store;
 mod value;
 
 pub use array::{Array, ArrayGuard};
-pub use dict::{Dict, Iter, Keys, Values};
+pub use dict::Dict;
+pub use dict_iter::{Iter, Keys, Values};
 pub use list::{List, ListIter};
 pub use lookup::Lookup;
 pub use value::Value;

@@ -104,6 +104,22 @@ mod sealed {
 }
 
 /// The guards with which one can wait: [`LockGuard`] and [`MutexGuard`].
+///
+/// ```
+/// use procession::sync::{Condvar, Guard, LockError, Mutex};
+///
+/// /// Waits at most a millisecond, whatever is guarded; says whether nobody notified.
+/// fn a_moment<G: Guard>(changed: &Condvar, guard: G) -> Result<(G, bool), LockError> {
+///     let (guard, waited) = changed.wait_timeout(guard, std::time::Duration::from_millis(1))?;
+///     Ok((guard, waited.timed_out()))
+/// }
+///
+/// let (changed, number) = (Condvar::new()?, Mutex::new(7u32)?);
+/// let (guard, in_vain) = a_moment(&changed, number.lock()?)?;
+/// assert_eq!((*guard, in_vain), (7, true));
+/// # drop(guard);
+/// # Ok::<(), procession::Error>(())
+/// ```
 pub trait Guard: sealed::Parts {}
 
 impl sealed::Parts for LockGuard<'_> {

@@ -129,6 +129,14 @@ macro_rules! guard_news {
     ($make:literal, $lock:ident, $recover:ident) => {
         /// Who died or panicked holding it before us, if it was marked when it was taken. The example of
         /// [`poison`](Self::poison) shows it.
+        ///
+        /// ```
+        #[doc = concat!("let lock = ", $make, "?;")]
+        #[doc = concat!("let guard = lock.", stringify!($recover), "()?;")]
+        /// assert!(guard.recovered_from().is_none());
+        /// # drop(guard);
+        /// # Ok::<(), procession::Error>(())
+        /// ```
         pub fn recovered_from(&self) -> Option<&$crate::sync::OwnerDied> {
             self.grip.news()
         }

@@ -26,6 +26,17 @@ use crate::{Error, Result};
 /// Anything less plain could be left half-written by a death in a state that is no value at all. For
 /// `bool`, `String`, enums and everything else that serde knows there is
 /// [`Value`](crate::state::Value).
+///
+/// ```
+/// use procession::sync::{Mutex, Plain};
+///
+/// fn doubled<T: Plain + std::ops::Add<Output = T>>(mutex: &Mutex<T>) -> procession::Result<T> {
+///     let value = *mutex.lock()?;
+///     Ok(value + value)
+/// }
+/// assert_eq!(doubled(&Mutex::new(21u32)?)?, 42);
+/// # Ok::<(), procession::Error>(())
+/// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot lie in shared memory as it is",
     note = "it can if it is `bytemuck::Pod`; for `bool`, `String` and enums use `procession::state::Value`"

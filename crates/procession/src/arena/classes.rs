@@ -1,0 +1,107 @@
+//! The sizes that small blocks come in, and what follows from each.
+
+use super::layout::SPAN;
+
+/// Sizes of small blocks, header included. Larger ones are runs of spans.
+pub(crate) const CLASSES: [u32; 20] = [
+    32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096, 6144, 8192, 10880, 16352,
+    32736,
+];
+
+/// What is known of each class: computed by the compiler, because to take a block and to give it back takes
+/// little longer than a division.
+pub(super) const ALL: [Class; CLASSES.len()] = {
+    let mut all = [Class { size: 0, count: 0, first: 0, reciprocal: 0 }; CLASSES.len()];
+    let mut class = 0;
+    while class < CLASSES.len() {
+        all[class] = Class::of_size(CLASSES[class]);
+        class += 1;
+    }
+    all
+};
+
+/// One class.
+#[derive(Clone, Copy)]
+pub(super) struct Class {
+    pub(super) size: u32,
+    /// How many blocks a span has: as many as fit behind their own tags.
+    pub(super) count: u32,
+    /// Where the first one begins.
+    pub(super) first: u32,
+    /// 2^32 by the size, rounded up.
+    pub(super) reciprocal: u64,
+}
+
+impl Class {
+    const fn of_size(size: u32) -> Class {
+        const SPAN_BYTES: u32 = SPAN as u32;
+        let most = SPAN_BYTES / (size + 4);
+        let fits = first_block(most) + most * size <= SPAN_BYTES;
+        let count = if fits { most } else { most - 1 };
+        Class { size, count, first: first_block(count), reciprocal: (1u64 << 32).div_ceil(size as u64) }
+    }
+}
+
+/// On a cache line of its own: a short block does not lie on two.
+const fn first_block(count: u32) -> u32 {
+    (count * 4).next_multiple_of(64)
+}
+
+/// For each multiple of 16 bytes the smallest class that has room, up to 1,024 bytes.
+const SMALLEST: [u8; 65] = {
+    let (mut smallest, mut step, mut class) = ([0; 65], 0, 0);
+    while step < 65 {
+        while (CLASSES[class] as usize) < 16 * step {
+            class += 1;
+        }
+        smallest[step] = class as u8;
+        step += 1;
+    }
+    smallest
+};
+
+/// The smallest class that has room, if a small block will do.
+#[inline]
+pub(crate) fn class_for(bytes: u64) -> Option<u8> {
+    if bytes <= 1024 {
+        return Some(SMALLEST[bytes.div_ceil(16) as usize]);
+    }
+    CLASSES.iter().position(|&size| u64::from(size) >= bytes).map(|class| class as u8)
+}
+
+/// How many blocks of a class a span has.
+#[inline]
+pub(crate) fn blocks_in(class: u8) -> u32 {
+    ALL[class as usize].count
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn classes_fit_their_spans() {
+        for (class, &size) in (0..).zip(&CLASSES) {
+            let last = ALL[class as usize].first + (blocks_in(class) - 1) * size;
+            assert!(u64::from(last + size) <= SPAN && blocks_in(class) * 4 <= ALL[class as usize].first);
+            assert!(size.is_multiple_of(16), "blocks of {size} bytes are aligned");
+        }
+    }
+
+    #[test]
+    fn the_smallest_class_with_room_is_found() {
+        for bytes in 1..40_000u64 {
+            let expected = CLASSES.iter().position(|&size| u64::from(size) >= bytes);
+            assert_eq!(class_for(bytes).map(usize::from), expected, "{bytes}");
+        }
+    }
+
+    #[test]
+    fn a_reciprocal_divides() {
+        for class in ALL {
+            for offset in 0..=SPAN {
+                assert_eq!((offset * class.reciprocal) >> 32, offset / u64::from(class.size), "{offset}");
+            }
+        }
+    }
+}

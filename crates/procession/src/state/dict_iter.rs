@@ -1,0 +1,124 @@
+//! Going through the entries of a [`Dict`].
+
+use std::fmt;
+
+use super::dict::Dict;
+use super::store::{Map, Mine, decode_both};
+use crate::Result;
+use crate::arena::encoding::{self, Message};
+
+/// Goes through the entries of a [`Dict`]: see [`Dict::iter`].
+///
+/// ```
+/// let dict = procession::Dict::from_entries([(1, "one".to_string())])?;
+/// let entries: Vec<(i32, String)> = dict.iter().collect::<Result<_, _>>()?;
+/// assert_eq!(entries, [(1, "one".to_string())]);
+/// # Ok::<(), procession::Error>(())
+/// ```
+pub struct Iter<K, V> {
+    dict: Dict<K, V>,
+    next_part: usize,
+    /// What was copied of the part: for each entry two lengths, the key, and the value.
+    plain: Vec<u8>,
+    read: usize,
+    carried: Vec<Mine>,
+}
+
+impl<K, V> Iter<K, V> {
+    pub(super) fn over(dict: Dict<K, V>) -> Iter<K, V> {
+        Iter { dict, next_part: 0, plain: Vec::new(), read: 0, carried: Vec::new() }
+    }
+}
+
+impl<K: Message, V: Message> Iter<K, V> {
+    /// Copies the next part, if there is one.
+    fn refill(&mut self) -> Result<bool> {
+        if self.next_part == Map::PARTS {
+            return Ok(false);
+        }
+        self.plain.clear();
+        self.read = 0;
+        let plain = &mut self.plain;
+        let copied = self.dict.map().copy_part(self.next_part, |key, value| {
+            for part in [key, value] {
+                plain.extend_from_slice(&part.len().to_le_bytes());
+                plain.extend_from_slice(part);
+            }
+        });
+        self.next_part += 1;
+        self.carried = copied.inspect_err(|_| self.next_part = Map::PARTS)?;
+        Ok(true)
+    }
+
+    fn next_bytes(&mut self) -> std::ops::Range<usize> {
+        let from = self.read + size_of::<usize>();
+        let len = self.plain[self.read..].first_chunk().map_or(0, |len| usize::from_le_bytes(*len));
+        self.read = from + len;
+        from..self.read
+    }
+}
+
+impl<K: Message, V: Message> Iterator for Iter<K, V> {
+    type Item = Result<(K, V)>;
+
+    fn next(&mut self) -> Option<Result<(K, V)>> {
+        loop {
+            if let Some(node) = self.carried.pop() {
+                return Some(decode_both(self.dict.map().arena(), &node));
+            }
+            if self.read < self.plain.len() {
+                let (key, value) = (self.next_bytes(), self.next_bytes());
+                let key = encoding::from_bytes(&self.plain[key]);
+                let both = key.and_then(|key| Ok((key, encoding::from_bytes(&self.plain[value])?)));
+                return Some(both);
+            }
+            match self.refill() {
+                Ok(true) => {}
+                Ok(false) => return None,
+                Err(error) => return Some(Err(error)),
+            }
+        }
+    }
+}
+
+impl<K, V> fmt::Debug for Iter<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Iter").field("dict", &self.dict).finish_non_exhaustive()
+    }
+}
+
+/// Goes through the keys of a [`Dict`]: see [`Dict::keys`].
+///
+/// ```
+/// let dict = procession::Dict::from_entries([(1, "one".to_string())])?;
+/// assert_eq!(dict.keys().collect::<Result<Vec<i32>, _>>()?, [1]);
+/// # Ok::<(), procession::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Keys<K, V>(pub(super) Iter<K, V>);
+
+impl<K: Message, V: Message> Iterator for Keys<K, V> {
+    type Item = Result<K>;
+
+    fn next(&mut self) -> Option<Result<K>> {
+        Some(self.0.next()?.map(|(key, _)| key))
+    }
+}
+
+/// Goes through the values of a [`Dict`]: see [`Dict::values`].
+///
+/// ```
+/// let dict = procession::Dict::from_entries([(1, "one".to_string())])?;
+/// assert_eq!(dict.values().collect::<Result<Vec<String>, _>>()?, ["one"]);
+/// # Ok::<(), procession::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Values<K, V>(pub(super) Iter<K, V>);
+
+impl<K: Message, V: Message> Iterator for Values<K, V> {
+    type Item = Result<V>;
+
+    fn next(&mut self) -> Option<Result<V>> {
+        Some(self.0.next()?.map(|(_, value)| value))
+    }
+}
