@@ -12,7 +12,8 @@ use procession::internals::{self, Rule};
 use procession::process::{Builder, Entry, StartMethod};
 use procession::{Error, Failure, Lock, Message, Process, ProcessError};
 use procession_testkit::{
-    Audit, Child, CrashStep, Gate, Killed, Report, isolated, kill_at_syscall, proc, spawn_parked,
+    Audit, Child, CrashStep, Frozen, Gate, Killed, Report, freeze, isolated, kill_at_syscall, proc,
+    spawn_parked,
 };
 use support::{Before, VICTIM, arena, lock, open, pass_through, watched};
 
@@ -118,8 +119,12 @@ where
         gate.end();
     };
     let options = builder.is_some();
+    // Woken it must not run: the memory is copied for the checker meanwhile, and a copy of which one half is older than
+    // the other shows what never was.
+    let frozen = spawner.as_ref().map(|spawner| freeze(spawner.pid));
     let report = CrashStep::new(arena()).run(child, |_| begins_anew_or_is_told(lock, options, &before));
     println!("{report}");
+    drop(frozen.map(Frozen::thaw));
     if let Some(spawner) = &mut spawner {
         assert_eq!(spawner.wait(), 0, "{}", spawner.text());
     }

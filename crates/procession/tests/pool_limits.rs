@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use family::*;
 use procession::pool::{Pool, TaskError, TaskState, as_completed};
-use procession::{Error, Process, Queue};
+use procession::{Error, Process, Queue, Value};
 
 fn park() -> ! {
     loop {
@@ -520,4 +520,31 @@ fn a_map_tells_how_far_it_is() {
     let mut told = Vec::new();
     pool.map_with_progress(|n: u32| n, 0..35u32, |p| told.push((p.done, p.total))).unwrap();
     assert_eq!(told, [10, 20, 30, 35].map(|done| (done, Some(35))));
+}
+
+#[test]
+fn when_the_fourth_worker_cannot_start_the_three_that_did_are_stopped() {
+    let _dog = watched();
+    let (started, seats) = (Queue::<i32>::unbounded().unwrap(), Value::new(3u32).unwrap());
+    let sit_down = |started: Queue<i32>, seats: Value<u32>| {
+        let sits = seats.update(|left| left.checked_sub(1).map(|less| *left = less).is_some()).unwrap();
+        started.put(std::process::id() as i32).unwrap();
+        if sits { Ok(()) } else { Err("no seat is left") }
+    };
+    let pool = Pool::builder().workers(5).initializer(sit_down, (started.clone(), seats)).build().unwrap();
+    let why = || match pool.apply(|| (), ()) {
+        Err(TaskError::Broken(why)) => Some(why),
+        _ => None,
+    };
+    let mut told = None;
+    until("the pool is broken", || {
+        told = why();
+        told.is_some()
+    });
+    assert!(told.unwrap().contains("no seat is left"));
+    pool.join().unwrap();
+    let pids: Vec<i32> =
+        started.try_get_many(usize::MAX).unwrap().into_iter().map(|pid| pid.unwrap()).collect();
+    assert!(pids.len() > 3, "{pids:?}");
+    until_gone(&pids);
 }

@@ -126,9 +126,9 @@ fn a_result_that_does_not_arrive_is_there_as_text() {
     assert_eq!(text.replace("Order {", "Untagged {"), expected);
     let map = || Untagged::Map([(-1, ()), (2, ())].into());
     assert_eq!(undecodable(&spawned(map).err().expect("it does not arrive")).1, "{-1: (), 2: ()}");
-    let json = || serde_json::json!({"a": [1, null, "ü"]});
+    let json = || serde_json::json!({"a": [true, null, "ü"]});
     let (_, text) = undecodable(&spawned(json).expect_err("it does not arrive"));
-    assert_eq!(text, r#"{"a": [1, (), "ü"]}"#);
+    assert_eq!(text, r#"{"a": [true, (), "ü"]}"#);
     // A lock in it is let go, and what is long is cut off.
     let long = || (procession::Lock::new().unwrap(), Untagged::Text("ü".repeat(100_000)));
     let (_, text) = undecodable(&spawned(long).err().expect("it does not arrive"));
