@@ -63,14 +63,20 @@ fn half_done<R: Message>(shop: &Workshop, map: Map<R>) -> RefCell<Mapping<u64, R
     RefCell::new(mapping)
 }
 
-/// The victim goes on with such a chunk.
-fn gone_on_with<R: Message>(retries: u32, map: Map<R>, good: impl Fn(&Results<R>) -> bool) -> Report {
+/// The victim goes on with such a chunk, while a rule is broken.
+fn gone_on_with<R: Message>(
+    retries: u32,
+    map: Map<R>,
+    broken: Option<Rule>,
+    good: impl Fn(&Results<R>) -> bool,
+) -> Report {
     let shop = workshop_with(retries);
     let once = half_done(&shop, map);
     while shop.work_once() {}
     drop(once.into_inner().results());
     let before = Before::now();
     let mapping = half_done(&shop, map);
+    broken.into_iter().for_each(internals::break_rule);
     let report = stepped(
         &shop,
         |shop| assert!(shop.work_once()),
@@ -87,16 +93,28 @@ fn gone_on_with<R: Message>(retries: u32, map: Map<R>, good: impl Fn(&Results<R>
     report
 }
 
+fn texts_gone_on_with(broken: Option<Rule>) -> Report {
+    let good = |results: &Results<String>| {
+        let expected = [1, 2, 3].map(fragile_text);
+        results.iter().zip(&expected).filter(|(result, text)| result.as_ref() == Ok(*text)).count() == 3
+    };
+    let map: Map<String> = |shop| shop.map(fragile_text, vec![1, 2, 3]);
+    gone_on_with(2, map, broken, good)
+}
+
 #[test]
 fn a_chunk_is_gone_on_with() {
     isolated!({
         let _dog = watched();
-        let good = |results: &Results<String>| {
-            let expected = [1, 2, 3].map(fragile_text);
-            results.iter().zip(&expected).filter(|(result, text)| result.as_ref() == Ok(*text)).count() == 3
-        };
-        let map: Map<String> = |shop| shop.map(fragile_text, vec![1, 2, 3]);
-        assert_finished(&gone_on_with(2, map, good));
+        assert_finished(&texts_gone_on_with(None));
+    });
+}
+
+#[test]
+fn a_chunk_that_nobody_goes_on_with_is_noticed() {
+    isolated!({
+        let _dog = watched();
+        texts_gone_on_with(Some(Rule::TaskReturned)).assert_broken();
     });
 }
 
@@ -110,7 +128,7 @@ fn an_item_that_has_had_its_attempts_is_told_of_and_the_rest_is_done() {
             results.len() == 3 && results[0] == Ok(2) && died(1) && (results[2] == Ok(4) || died(2))
         };
         let map: Map<u64> = |shop| shop.map(fragile_number, vec![1, 2, 3]);
-        assert_finished(&gone_on_with(0, map, good));
+        assert_finished(&gone_on_with(0, map, None, good));
     });
 }
 
@@ -161,16 +179,22 @@ fn forever() -> u32 {
     }
 }
 
-/// The victim cancels a task that runs. If it has, the keeper knows whom to kill.
-fn cancelled() -> Report {
-    let shop = workshop_with(0);
-    let before = Before::now();
+/// Somebody works on a task for ever.
+fn at_work(shop: &Workshop) -> (Task<u32>, Child) {
     let task = shop.submit(forever, ()).expect("submitted");
-    let mut other = Child::spawn(|| {
+    let worker = Child::spawn(|| {
         internals::become_member(OTHER);
         shop.held_here().expect("its own handle").work_once();
     });
     proc::wait_until("it runs", LONG, || task.state() == TaskState::Running);
+    (task, worker)
+}
+
+/// The victim cancels a task that runs. If it has, the keeper knows whom to kill.
+fn cancelled() -> Report {
+    let shop = workshop_with(0);
+    let before = Before::now();
+    let (task, mut other) = at_work(&shop);
     let look = shop.keeper_looks();
     let report = stepped(
         &shop,
@@ -209,6 +233,48 @@ fn a_keeper_that_does_not_hear_of_deaths_is_noticed() {
     });
 }
 
+/// The victim is the keeper, and condemns a task that has had its time. Its pool ends with it.
+fn condemned() -> Report {
+    let shop = workshop_with(0).with_limit(1);
+    let before = Before::now();
+    let (task, mut other) = at_work(&shop);
+    let report = stepped(
+        &shop,
+        |shop| _ = shop.keeper_looks(),
+        || {
+            shop.end();
+            internals::recover(OTHER);
+            let ended = task.try_get();
+            ensure!(matches!(ended, Err(TaskError::Terminated)), "{ended:?}");
+            // SAFETY: the original is forgotten by this copy of the process.
+            drop(unsafe { std::ptr::read(&task) });
+            ensure!(shop.is_empty(), "a cell is not free");
+            before.is_back()
+        },
+    );
+    assert!(report.points > 3, "it was not condemned: {report}");
+    other.kill();
+    std::mem::forget(task);
+    report
+}
+
+#[test]
+fn a_task_that_has_had_its_time_ends_though_its_keeper_dies() {
+    isolated!({
+        let _dog = watched();
+        assert_finished(&condemned());
+    });
+}
+
+#[test]
+fn a_task_that_stays_with_its_dead_worker_is_noticed() {
+    isolated!({
+        let _dog = watched();
+        internals::break_rule(Rule::TaskReturned);
+        condemned().assert_broken();
+    });
+}
+
 /// Recovery and somebody who cancels what the dead had begun: what was cancelled is not begun anew.
 #[test]
 fn what_was_cancelled_stays_so_though_its_worker_has_just_died() {
@@ -236,6 +302,71 @@ fn what_was_cancelled_stays_so_though_its_worker_has_just_died() {
             assert_eq!(task.try_get(), Err(TaskError::Cancelled));
         });
         assert!(both > 1);
+    });
+}
+
+/// Recovery lets go of what the dead had submitted; somebody does that, and another's task gets its place.
+#[test]
+fn a_task_is_not_let_go_with_the_one_that_stood_in_its_place() {
+    isolated!({
+        let _dog = watched();
+        arena();
+        type Next = RefCell<Option<Task<u32>>>;
+        let make = || {
+            open([VICTIM]);
+            let shop = Workshop::new(0).expect("a workshop");
+            let mut submitter = Child::spawn(|| {
+                internals::become_member(VICTIM);
+                let shop = shop.held_here().expect("its own handle");
+                drop(shop.submit(small, (1, 2)));
+                std::mem::forget(shop);
+            });
+            assert_eq!(submitter.wait(), 0, "{}", submitter.text());
+            (shop, Next::default())
+        };
+        let recovery = |(shop, _): &(Workshop, Next), gate: &Gate| {
+            gate.begin();
+            shop.bury(VICTIM);
+            gate.end();
+            internals::recover(VICTIM);
+        };
+        let other = |(shop, next): &(Workshop, Next)| {
+            assert!(shop.work_once());
+            *next.borrow_mut() = shop.submit(small, (3, 4)).ok();
+        };
+        let stops = interleave(make, recovery, other, |(shop, next)| {
+            assert!(shop.work_once());
+            let next = next.take().expect("submitted");
+            assert_eq!(next.try_get(), Ok(7));
+        });
+        assert!(stops > 1);
+    });
+}
+
+/// The victim works for a pool whose maker has just died.
+#[test]
+fn a_task_ends_with_its_pool_though_its_worker_dies_later() {
+    isolated!({
+        let _dog = watched();
+        let shop = workshop();
+        let task = shop.submit(small, (3, 4)).expect("submitted");
+        let victim = |gate: &Gate| {
+            internals::become_member(VICTIM);
+            let shop = shop.held_here().expect("its own handle");
+            gate.begin();
+            shop.work_once();
+            gate.end();
+            std::mem::forget(shop);
+        };
+        let report = CrashStep::new(arena()).run(victim, |_| {
+            shop.end();
+            internals::recover(VICTIM);
+            let got = task.try_get();
+            ensure!(matches!(got, Ok(7) | Err(TaskError::Terminated)), "{got:?}");
+            Ok(())
+        });
+        assert_finished(&report);
+        std::mem::forget(task);
     });
 }
 
@@ -314,22 +445,34 @@ fn a_pool_that_is_made_unnoticed_is_noticed() {
 }
 
 /// The victim has the pool have more workers. If it has, the keeper and the workers hear of it.
+fn resized() -> Report {
+    let shop = workshop();
+    let (keeper, worker) = (shop.keeper_looks(), shop.worker_looks().expect("nothing to do"));
+    stepped(
+        &shop,
+        |shop| shop.resize(3),
+        || {
+            let told = shop.keeper_knows(&keeper) && shop.worker_knows(&worker);
+            ensure!(told || shop.workers() != 3, "nobody was told");
+            Ok(())
+        },
+    )
+}
+
 #[test]
 fn a_pool_is_resized() {
     isolated!({
         let _dog = watched();
-        let shop = workshop();
-        let (keeper, worker) = (shop.keeper_looks(), shop.worker_looks().expect("nothing to do"));
-        let report = stepped(
-            &shop,
-            |shop| shop.resize(3),
-            || {
-                let told = shop.keeper_knows(&keeper) && shop.worker_knows(&worker);
-                ensure!(told || shop.workers() != 3, "nobody was told");
-                Ok(())
-            },
-        );
-        assert_finished(&report);
+        assert_finished(&resized());
+    });
+}
+
+#[test]
+fn a_pool_that_is_resized_unnoticed_is_noticed() {
+    isolated!({
+        let _dog = watched();
+        internals::break_rule(Rule::KeeperTold);
+        resized().assert_broken();
     });
 }
 

@@ -239,6 +239,29 @@ fn tasks_of_tasks_do_not_hang() {
     }
 }
 
+/// More tasks begun inside of each other than are noted one by one; the worker dies at the innermost, and at its
+/// second life at its time limit.
+#[test]
+fn a_death_deep_inside_of_tasks_costs_no_task() {
+    fn descend(pool: Pool, left: u32, lives: Value<u32>) -> u32 {
+        if left > 0 {
+            return 1 + pool.submit(descend, (pool.clone(), left - 1, lives)).unwrap().get().unwrap();
+        }
+        lives.update(|n| *n += 1).unwrap();
+        match lives.get().unwrap() {
+            1 => die(),
+            2 => park(),
+            _ => 0,
+        }
+    }
+    let _dog = watched();
+    let lives = Value::new(0).unwrap();
+    let limit = Duration::from_millis(300);
+    let pool = Pool::builder().workers(1).retries(100).task_timeout(limit).build().unwrap();
+    assert_eq!(pool.apply(descend, (pool.clone(), 12, lives.clone())), Ok(12));
+    assert!(lives.get().unwrap() >= 3, "it died twice");
+}
+
 #[test]
 fn callbacks_are_called_once_each() {
     let _dog = watched();

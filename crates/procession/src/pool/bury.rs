@@ -24,7 +24,7 @@ pub(crate) fn bury(arena: &Arena, slot: u32, how: Option<Ended>) {
         let (dead, owner) = (Tag::process(slot), Tag::object(index));
         control.adopt_chunks(arena, dead, owner);
         let pid = arena.slot(slot).pid.load(Ordering::Relaxed);
-        for its in control.pids.iter().filter(|its| its.load(Ordering::Relaxed) == pid) {
+        for its in control.hired_pids().filter(|its| its.load(Ordering::Relaxed) == pid) {
             its.store(0, Ordering::SeqCst);
         }
         let kept_here = control.maker.load(Ordering::Acquire) == slot + 1;
@@ -34,9 +34,9 @@ pub(crate) fn bury(arena: &Arena, slot: u32, how: Option<Ended>) {
         let burial = Burial { arena, slot, how, control, dead, owner };
         // A worker that has submitted nothing has no more to do with the pool than what is in its hands.
         if kept_here || control.hands.is_user(slot) {
-            (0..control.used()).for_each(|index| burial.look_at(index, kept_here));
+            (0..control.used()).for_each(|index| burial.look_at(index));
         } else {
-            control.hands.of(slot).for_each(|index| burial.look_at(index, false));
+            control.hands.of(slot).for_each(|index| burial.look_at(index));
         }
         control.hands.forget(slot);
         control.returned_list.settle();
@@ -60,7 +60,7 @@ pub(crate) fn workers_kept_by(arena: &Arena, slot: u32) -> Vec<i32> {
     for_each_pool(arena, slot, |_, control| {
         if control.maker.load(Ordering::Acquire) == slot + 1 {
             control.phase.fetch_max(phase::TERMINATED, Ordering::SeqCst);
-            pids.extend(control.pids.iter().map(|pid| pid.load(Ordering::SeqCst)).filter(|&pid| pid > 0));
+            pids.extend(control.hired_pids().map(|pid| pid.load(Ordering::SeqCst)).filter(|&pid| pid > 0));
         }
     });
     pids
@@ -98,11 +98,14 @@ struct Burial<'a> {
 }
 
 impl Burial<'_> {
-    fn look_at(&self, index: u32, kept_here: bool) {
+    fn look_at(&self, index: u32) {
         if let Some(cell) = self.control.cell(self.arena, index) {
             self.settle(cell, index);
-            if kept_here {
-                self.end_waiting(cell);
+            // (If the maker is dead, too, nobody else does this.)
+            match self.control.phase.load(Ordering::SeqCst) {
+                phase::TERMINATED => self.end_waiting(cell, ending::TERMINATED),
+                phase::BROKEN => self.end_waiting(cell, ending::BROKEN),
+                _ => {}
             }
         }
     }
@@ -110,13 +113,19 @@ impl Burial<'_> {
     fn settle(&self, cell: &Cell, index: u32) {
         // Somebody may condemn the task meanwhile.
         while !self.take_over(cell, index) {}
-        let orphan = cell.owner.load(Ordering::Acquire) == self.slot + 1;
-        if orphan && cell.state().is_unfinished() | cell.state().is_done() && !cell.state().has(SHARED) {
-            self.abandon(cell, index);
+        // ORDERING: the word before the owner: if the cell is another's by now, it has another generation.
+        let state = cell.state();
+        if cell.owner.load(Ordering::Acquire) == self.slot + 1 {
+            self.abandon(cell, index, state.generation());
         }
-        // Whoever was about to free it may have been the dead; anybody else who is loses to us, or we to him.
-        if cell.state().is_left() {
-            self.free(cell, cell.state());
+        self.free_if_left(cell);
+    }
+
+    /// Whoever was about to free it may have been the dead; anybody else who is loses to us, or we to him.
+    fn free_if_left(&self, cell: &Cell) {
+        let state = cell.state();
+        if state.is_left() {
+            self.free(cell, state);
         }
     }
 
@@ -198,24 +207,23 @@ impl Burial<'_> {
         }
     }
 
-    fn end_waiting(&self, cell: &Cell) {
-        let ended =
-            cell.shift(|s| matches!(s.phase(), QUEUED | RETURNED).then(|| s.ended(ending::TERMINATED)));
+    fn end_waiting(&self, cell: &Cell, ending: u64) {
+        let ended = cell.shift(|s| matches!(s.phase(), QUEUED | RETURNED).then(|| s.ended(ending)));
         if let Ok(was) = ended {
             self.tell(cell, was);
         }
-        if cell.state().is_left() {
-            self.free(cell, cell.state());
-        }
+        self.free_if_left(cell);
     }
 
     /// Nobody has a handle any more. The task runs all the same; perhaps it never came into the ring.
-    fn abandon(&self, cell: &Cell, index: u32) {
-        let _ = cell.shift(|s| (s.is_unfinished() || s.is_done()).then(|| s.with(ABANDONED)));
-        let state = cell.state();
-        if state.phase() == QUEUED {
+    fn abandon(&self, cell: &Cell, index: u32, generation: u32) {
+        let its = |s: State| s.generation() == generation && (s.is_unfinished() || s.is_done());
+        let left = cell.shift(|s| (its(s) && !s.has(SHARED)).then(|| s.with(ABANDONED)));
+        if let Ok(was) = left
+            && was.phase() == QUEUED
+        {
             // If a worker is faster, or it is cancelled, that is as well.
-            self.give_back(cell, index, state);
+            self.give_back(cell, index, was);
         }
     }
 

@@ -154,6 +154,11 @@ impl Control {
         self.used.load(Ordering::SeqCst)
     }
 
+    /// [`pids`](Control::pids), up to the highest number that there ever was.
+    pub(super) fn hired_pids(&self) -> impl Iterator<Item = &AtomicI32> {
+        self.pids.iter().take(self.hands.reached())
+    }
+
     #[inline]
     pub(super) fn cell(&self, arena: &Arena, index: u32) -> Option<&'static Cell> {
         let (chunk, within) = place(index);

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use super::cell::{self, ABANDONED, Cell, DONE, FREE, NEW, QUEUED, RETURNED, SHARED, TAKEN, WATCHED};
 use super::control::{self, Control, CoreBody, phase};
 use super::error::TaskError;
+use super::hands::Place;
 use super::watch::Watched;
 use super::worker;
 use crate::arena::blocks::{self, Tag};
@@ -47,6 +48,12 @@ pub(super) struct Seat {
     pub(super) index: u32,
     pub(super) generation: u32,
     pub(super) cell: &'static Cell,
+}
+
+/// A task that this process has in its hands.
+pub(super) struct Held {
+    pub(super) seat: Seat,
+    pub(super) place: Place,
 }
 
 impl Core {
@@ -313,34 +320,26 @@ impl Core {
     }
 
     /// Takes this task, if nobody has begun it, for this process to run.
-    pub(super) fn take_seat(&self, index: u32, generation: u32) -> Option<Seat> {
+    pub(super) fn take_seat(&self, index: u32, generation: u32) -> Option<Held> {
         let (cell, me, number) = (self.cell(index)?, member::slot(), worker::number());
         let hands = &self.control.hands;
-        let noted_first = rules::holds(Rule::HandNoted);
-        if noted_first {
-            hands.pick_up(number, me, index);
-        }
+        let noted = rules::holds(Rule::HandNoted).then(|| hands.pick_up(number, me, index));
         // CRASH: `TAKEN` by us, and perhaps still in the ring: recovery returns it, and who finds the number in
         // the ring takes it from there, or finds that somebody else has.
         let taken = cell.shift(|s| {
             let waits = matches!(s.phase(), QUEUED | RETURNED) && s.generation() == generation;
             waits.then(|| s.to(TAKEN).by(me))
         });
+        let place = noted.unwrap_or_else(|| hands.pick_up(number, me, index));
         if taken.is_err() {
-            hands.put_down(number, me, index);
-        } else if !noted_first {
-            hands.pick_up(number, me, index);
+            place.clear();
+            return None;
         }
-        taken.ok().map(|_| Seat { index, generation, cell })
-    }
-
-    /// What this process has taken is not in its hands any more.
-    pub(super) fn put_down(&self, seat: Seat) {
-        self.control.hands.put_down(worker::number(), member::slot(), seat.index);
+        Some(Held { seat: Seat { index, generation, cell }, place })
     }
 
     /// A task that came back.
-    pub(super) fn take_returned(&self) -> Option<Seat> {
+    pub(super) fn take_returned(&self) -> Option<Held> {
         let hint = &self.control.returned.word;
         if hint.load(Ordering::SeqCst) == 0 {
             return None;
@@ -364,14 +363,14 @@ impl Core {
 
     /// One of those that are too many for the list.
     #[cold]
-    fn take_unlisted(&self) -> Option<Seat> {
+    fn take_unlisted(&self) -> Option<Held> {
         // From where the last one was: so many of them are not looked for from the beginning each time.
         let (used, from) = (self.control.used(), self.control.returned_from.load(Ordering::Relaxed));
         (from.min(used)..used).chain(0..from.min(used)).find_map(|index| {
             let state = self.cell(index)?.state();
-            let seat = (state.phase() == RETURNED).then(|| self.take_seat(index, state.generation()))??;
+            let held = (state.phase() == RETURNED).then(|| self.take_seat(index, state.generation()))??;
             self.control.returned_from.store(index + 1, Ordering::Relaxed);
-            Some(seat)
+            Some(held)
         })
     }
 }

@@ -31,6 +31,20 @@ const SLOTS: usize = 1 << 16;
 #[repr(C, align(64))]
 struct Row([AtomicU64; PLACES]);
 
+/// Where it stands that a thread has a cell in its hands; nowhere, if there was no place left. (Two threads of a
+/// process may be about to take the same cell, so each keeps its own.)
+pub(super) struct Place(Option<&'static AtomicU64>);
+
+impl Place {
+    /// The cell does not name the process any more.
+    #[inline]
+    pub(super) fn clear(self) {
+        if let Some(word) = self.0 {
+            word.store(0, Ordering::Release);
+        }
+    }
+}
+
 /// See the module. All zero at first.
 #[repr(C)]
 pub(super) struct Hands {
@@ -48,6 +62,11 @@ impl Hands {
         self.rows.fetch_max(workers, Ordering::SeqCst);
     }
 
+    /// All workers that there ever were are below this number.
+    pub(super) fn reached(&self) -> usize {
+        (self.rows.load(Ordering::SeqCst) as usize).min(WORKERS)
+    }
+
     /// The process is going to submit tasks.
     #[inline]
     pub(super) fn mark_user(&self, slot: u32) {
@@ -63,33 +82,23 @@ impl Hands {
 
     /// The process, a worker of this number, is about to take a cell.
     #[inline]
-    pub(super) fn pick_up(&self, number: u32, slot: u32, cell: u32) {
+    pub(super) fn pick_up(&'static self, number: u32, slot: u32, cell: u32) -> Place {
         let place = place(slot, cell);
         let Row(row) = &self.row[number as usize % WORKERS];
         let mut free = row.iter().filter(|word| word.load(Ordering::Relaxed) == 0);
-        let put = free.any(|free| {
+        let put = free.find(|free| {
             // ORDERING: SeqCst, before the cell's word: the keeper that does not see this is told by the worker.
             free.compare_exchange(0, place, Ordering::SeqCst, Ordering::Relaxed).is_ok()
         });
-        if !put {
+        if put.is_none() {
             self.crowded.store(1, Ordering::SeqCst);
             self.mark_user(slot);
         }
-    }
-
-    /// The cell does not name the process any more.
-    #[inline]
-    pub(super) fn put_down(&self, number: u32, slot: u32, cell: u32) {
-        let place = place(slot, cell);
-        let Row(row) = &self.row[number as usize % WORKERS];
-        if let Some(word) = row.iter().find(|word| word.load(Ordering::Relaxed) == place) {
-            word.store(0, Ordering::Release);
-        }
+        Place(put)
     }
 
     fn places(&self) -> impl Iterator<Item = &AtomicU64> {
-        let rows = (self.rows.load(Ordering::SeqCst) as usize).min(WORKERS);
-        self.row[..rows].iter().flat_map(|row| &row.0)
+        self.row[..self.reached()].iter().flat_map(|row| &row.0)
     }
 
     /// The cells that workers have in their hands; none if that is not known.

@@ -9,7 +9,7 @@ use super::cell::{
     ending,
 };
 use super::control::{self, Control};
-use super::core::Seat;
+use super::core::{Held, Seat};
 use super::error::TaskError;
 use super::job::{Job, resolve};
 use super::output::{Items, Output};
@@ -26,7 +26,8 @@ use crate::sync::raw::park::Wait;
 use crate::{Error, Result};
 
 /// Runs a task that this process has taken.
-pub(super) fn run(core: &super::core::Core, seat: Seat) {
+pub(super) fn run(core: &super::core::Core, held: Held) {
+    let Held { seat, place } = held;
     let cell = seat.cell;
     let names = (cell.entry.load(Ordering::Acquire), cell.type_hash.load(Ordering::Acquire));
     let run = resolve(names);
@@ -37,7 +38,7 @@ pub(super) fn run(core: &super::core::Core, seat: Seat) {
         work.fail(&TaskError::Undecodable(error.to_string()));
     }
     finish(core, seat);
-    core.put_down(seat);
+    place.clear();
 }
 
 /// The function has come to its end and has left the cell as it wants it; the last step is the pool's.

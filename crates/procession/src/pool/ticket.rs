@@ -131,9 +131,9 @@ impl Ticket {
         }
         if worker::works_for(&self.core)
             && deadline.as_ns().is_none()
-            && let Some(seat) = self.core.take_seat(self.seat.index, self.seat.generation)
+            && let Some(held) = self.core.take_seat(self.seat.index, self.seat.generation)
         {
-            run::run(&self.core, seat);
+            run::run(&self.core, held);
         }
         let done = || if self.is_done() { Ok(()) } else { Err(Refusal::Empty) };
         let word = &self.seat.cell.done;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::control::phase;
-use super::core::{Core, Seat};
+use super::core::{Core, Held};
 use super::run;
 use crate::arena::handle::Handle;
 use crate::arena::objects::Kind;
@@ -86,8 +86,8 @@ pub(super) fn work(core: Carried, number: u32) -> Left {
     }
     let most = control.max_tasks.load(Ordering::Relaxed);
     let mut done = 0;
-    while let Some(seat) = next(&core, number) {
-        run::run(&core, seat);
+    while let Some(held) = next(&core, number) {
+        run::run(&core, held);
         done += 1;
         if done == most || (memory != 0 && limits::private_bytes() > memory) {
             break;
@@ -112,7 +112,7 @@ fn initialize(core: &Core) -> Result<(), String> {
 }
 
 /// The next task, or none when this worker is to leave.
-fn next(core: &Core, number: u32) -> Option<Seat> {
+fn next(core: &Core, number: u32) -> Option<Held> {
     let (ring, control) = (&core.ring, core.control);
     let leaves = || core.phase() >= phase::FINISHED || number >= control.wanted.load(Ordering::SeqCst);
     let come = || ring.has_news() || control.returned.word.load(Ordering::SeqCst) != 0 || leaves();
@@ -130,37 +130,37 @@ fn next(core: &Core, number: u32) -> Option<Seat> {
 }
 
 /// Leaves for want of work, unless some comes in the last moment.
-fn retire(core: &Core, number: u32) -> Option<Seat> {
+fn retire(core: &Core, number: u32) -> Option<Held> {
     let idle = core.control.idle.get(number as usize)?;
     idle.store(1, Ordering::SeqCst);
     core.control.some_idle.store(1, Ordering::SeqCst);
     // ORDERING: SeqCst: we see the task, or who submits it sees that somebody has left.
     // CRASH: the mark says no more than that the keeper need not replace us before there is work.
-    let seat = take(core).ok();
-    if seat.is_some() {
+    let held = take(core).ok();
+    if held.is_some() {
         idle.store(0, Ordering::SeqCst);
     }
-    seat
+    held
 }
 
-fn take(core: &Core) -> Result<Seat, Refusal> {
+fn take(core: &Core) -> Result<Held, Refusal> {
     loop {
-        if let Some(seat) = core.take_returned() {
-            return Ok(seat);
+        if let Some(held) = core.take_returned() {
+            return Ok(held);
         }
         let taken = core.ring.take_marked(Deadline::NEVER, |bytes| {
             let word = bytes.try_into().ok().map(u64::from_le_bytes)?;
             core.take_seat(word as u32, (word >> 32) as u32)
         });
         // A number of a task that is not to be begun any more is passed over.
-        if let Some(seat) = taken? {
-            return Ok(seat);
+        if let Some(held) = taken? {
+            return Ok(held);
         }
     }
 }
 
 /// The next task, if there is one now.
 #[cfg(feature = "internals")]
-pub(super) fn try_next(core: &Core) -> Option<Seat> {
+pub(super) fn try_next(core: &Core) -> Option<Held> {
     take(core).ok()
 }

@@ -5,7 +5,8 @@ use std::sync::atomic::Ordering;
 
 use super::TaskError;
 use super::cell::RETURNED;
-use super::core::Core;
+use super::control::phase;
+use super::core::{Core, Held};
 use super::flow::{Flow, Manner};
 use super::job::Each;
 use super::keeper::{Keeper, Orders};
@@ -68,8 +69,8 @@ impl Workshop {
     /// Does the next task, as a worker; false when there is none.
     pub fn work_once(&self) -> bool {
         match worker::try_next(&self.core) {
-            Some(seat) => {
-                run::run(&self.core, seat);
+            Some(held) => {
+                run::run(&self.core, held);
                 true
             }
             None => false,
@@ -107,14 +108,20 @@ impl Workshop {
         bury::bury(self.core.arena, slot, Some(Ended::Signaled { signal: libc::SIGKILL, core: false }));
     }
 
+    /// What recovery does to the pool when its maker has died.
+    pub fn end(&self) {
+        self.core.advance(phase::TERMINATED);
+        self.core.control.cells(self.core.arena).for_each(|(_, cell)| self.core.end_waiting(cell));
+    }
+
     /// Makes so many waiting tasks such as recovery returns.
     pub fn give_back(&self, tasks: usize) {
         let taken: Vec<_> = (0..tasks).filter_map(|_| worker::try_next(&self.core)).collect();
-        for seat in taken {
+        for Held { seat, place } in taken {
             let control = self.core.control;
             control.returned_list.list(control, self.core.arena, seat.index, seat.generation);
             let _ = seat.cell.shift(|s| Some(s.to(RETURNED)));
-            self.core.put_down(seat);
+            place.clear();
         }
         self.core.control.returned.word.store(1, Ordering::SeqCst);
     }

@@ -55,11 +55,21 @@ pub fn large_item(n: u32) -> String {
     format!("{n} is a number of this length")
 }
 
+/// Has this process have memory for small blocks, as it has when it has worked before. (How it comes by that is
+/// stepped elsewhere.)
+pub fn warm_up() {
+    internals::enroll();
+    for bytes in [16, 32, 48, 80, 112, 176, 240, 368] {
+        internals::free(internals::reserve(bytes).expect("a small block"));
+    }
+}
+
 /// What a victim does.
 pub fn stepped(shop: &Workshop, act: impl Fn(&Workshop), check: impl Fn() -> Checked) -> Report {
     let victim = |gate: &Gate| {
         internals::become_member(VICTIM);
         let shop = shop.held_here().expect("its own handle");
+        warm_up();
         gate.begin();
         act(&shop);
         gate.end();
