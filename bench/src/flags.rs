@@ -46,6 +46,15 @@ pub enum Command {
         /// How large.
         size: u64,
     },
+    /// Draw figures that `compare --json` has kept.
+    Draw {
+        /// The files; of a workload that is in several, the last one counts.
+        #[arg(required = true, value_name = "JSON")]
+        files: Vec<PathBuf>,
+        /// Draw into this file, as SVG.
+        #[arg(long, value_name = "FILE")]
+        svg: PathBuf,
+    },
     /// Say which workloads and contenders there are.
     List,
     /// Put entries of many sizes into a dict and take them out for days, and draw what that leaves of the memory.

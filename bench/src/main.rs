@@ -29,6 +29,7 @@ mod plot;
 mod table;
 mod workloads;
 
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -47,6 +48,7 @@ fn main() -> ExitCode {
         Command::Deed { name } => failures::perform(&name),
         Command::Grow(flags) => grow(&flags),
         Command::GrowOnce { subject, contender, size } => grow_once(&subject, &contender, size),
+        Command::Draw { files, svg } => draw(&files, &svg),
         Command::List => list(),
         Command::Churn(flags) => churn::run(flags.churn(), flags.svg.as_deref()),
         Command::Wait => wait(),
@@ -98,6 +100,23 @@ fn grow_once(subject: &str, contender: &str, size: u64) -> Result {
 fn wait() -> Result {
     std::io::copy(&mut std::io::stdin(), &mut std::io::sink())?;
     Ok(())
+}
+
+/// Draws figures that `compare --json` has kept; of a workload that is in several files those of the last.
+fn draw(files: &[PathBuf], svg: &Path) -> Result {
+    let (mut machine, mut comparisons) = (String::new(), Vec::<pairs::Comparison>::new());
+    for file in files {
+        let kept: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(file)?)?;
+        machine = kept["machine"].as_str().unwrap_or_default().to_owned();
+        for one in kept["workloads"].as_array().into_iter().flatten() {
+            let found = pairs::Comparison::from_json(one)?;
+            comparisons.retain(|other| !std::ptr::eq(other.workload, found.workload));
+            comparisons.push(found);
+        }
+    }
+    comparisons
+        .sort_by_key(|one| workloads::ALL.iter().position(|workload| std::ptr::eq(workload, one.workload)));
+    Ok(std::fs::write(svg, chart::ratios(&comparisons, &machine))?)
 }
 
 fn compare(flags: &Compare) -> Result {

@@ -10,9 +10,11 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
+
 use crate::load::{self, Load, Patience};
 use crate::peers::fork;
-use crate::workloads::{Contender, Sample, Workload};
+use crate::workloads::{self, Contender, Sample, Workload};
 use crate::{Result, machine};
 
 /// A run that takes longer hangs.
@@ -61,6 +63,20 @@ pub fn compare(workload: &'static Workload, pairs: usize, patience: &mut Patienc
         others.push(before.others_since());
     }
     Ok(Comparison { workload, series, absent, others, load: load::average() })
+}
+
+impl Comparison {
+    /// One whose values `Report::json` has kept.
+    pub fn from_json(kept: &Value) -> Result<Comparison> {
+        let workload = workloads::find(kept["name"].as_str().ok_or("a workload without a name")?)?;
+        let mut series = Vec::new();
+        for one in kept["contenders"].as_array().into_iter().flatten() {
+            let contender = workload.contender(one["name"].as_str().unwrap_or_default())?;
+            let values = one["values"].as_array().into_iter().flatten().map(Value::as_f64).collect();
+            series.push(Series { contender, values, notes: BTreeMap::new(), failures: vec![] });
+        }
+        Ok(Comparison { workload, series, absent: vec![], others: vec![], load: 0.0 })
+    }
 }
 
 impl Series {

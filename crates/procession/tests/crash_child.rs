@@ -12,8 +12,7 @@ use procession::internals::{self, Rule};
 use procession::process::{Builder, Entry, StartMethod};
 use procession::{Error, Failure, Lock, Message, Process, ProcessError};
 use procession_testkit::{
-    Audit, Child, CrashStep, Frozen, Gate, Killed, Report, freeze, isolated, kill_at_syscall, proc,
-    spawn_parked,
+    Audit, Child, CrashStep, Gate, Killed, Report, freeze, isolated, kill_at_syscall, proc, spawn_parked,
 };
 use support::{Before, VICTIM, arena, lock, open, pass_through, watched};
 
@@ -124,7 +123,7 @@ where
     let frozen = spawner.as_ref().map(|spawner| freeze(spawner.pid));
     let report = CrashStep::new(arena()).run(child, |_| begins_anew_or_is_told(lock, options, &before));
     println!("{report}");
-    drop(frozen.map(Frozen::thaw));
+    drop(frozen);
     if let Some(spawner) = &mut spawner {
         assert_eq!(spawner.wait(), 0, "{}", spawner.text());
     }
