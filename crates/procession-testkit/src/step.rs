@@ -19,7 +19,7 @@ use crate::report::{Failure, Outcome, Point, Report};
 use crate::snapshot::Snapshot;
 use crate::tracee::{Stop, Tracee};
 
-const MAX_FAILURES: usize = 5;
+const MAX_FAILURES: usize = 20;
 
 /// Called in the tester when the victim sleeps.
 type OnPark = Box<dyn FnMut(&Point)>;
