@@ -32,6 +32,7 @@ pub(crate) fn bury(arena: &Arena, slot: u32, how: Option<Ended>) {
             control.phase.fetch_max(phase::TERMINATED, Ordering::SeqCst);
         }
         let burial = Burial { arena, slot, how, control, dead, owner };
+        control.hands.of(slot).for_each(|index| burial.return_reached_for(index));
         // A worker that has submitted nothing has no more to do with the pool than what is in its hands.
         if kept_here || control.hands.is_user(slot) {
             (0..control.used()).for_each(|index| burial.look_at(index));
@@ -98,6 +99,16 @@ struct Burial<'a> {
 }
 
 impl Burial<'_> {
+    /// The dead one may have taken the task's number out of the ring, and not have come to take the task.
+    fn return_reached_for(&self, index: u32) {
+        let Some(cell) = self.control.cell(self.arena, index) else { return };
+        let state = cell.state();
+        if state.phase() == QUEUED && rules::holds(Rule::TaskReturned) {
+            // If somebody else takes it, or it is cancelled, that is as well.
+            self.give_back(cell, index, state);
+        }
+    }
+
     fn look_at(&self, index: u32) {
         if let Some(cell) = self.control.cell(self.arena, index) {
             self.settle(cell, index);
@@ -113,9 +124,10 @@ impl Burial<'_> {
     fn settle(&self, cell: &Cell, index: u32) {
         // Somebody may condemn the task meanwhile.
         while !self.take_over(cell, index) {}
-        // ORDERING: the word before the owner: if the cell is another's by now, it has another generation.
+        // ORDERING: the word before the owner: of a task that word speaks of the owner is known, or of a later one. (A
+        // cell that is free, or that another is filling in, may still say who had it before.)
         let state = cell.state();
-        if cell.owner.load(Ordering::Acquire) == self.slot + 1 {
+        if state.is_task() && cell.owner.load(Ordering::Acquire) == self.slot + 1 {
             self.abandon(cell, index, state.generation());
         }
         self.free_if_left(cell);
@@ -217,8 +229,8 @@ impl Burial<'_> {
 
     /// Nobody has a handle any more. The task runs all the same; perhaps it never came into the ring.
     fn abandon(&self, cell: &Cell, index: u32, generation: u32) {
-        let its = |s: State| s.generation() == generation && (s.is_unfinished() || s.is_done());
-        let left = cell.shift(|s| (its(s) && !s.has(SHARED)).then(|| s.with(ABANDONED)));
+        let its = |s: State| s.generation() == generation && s.is_task() && !s.has(SHARED);
+        let left = cell.shift(|s| its(s).then(|| s.with(ABANDONED)));
         if let Ok(was) = left
             && was.phase() == QUEUED
         {

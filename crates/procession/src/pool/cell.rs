@@ -24,6 +24,8 @@
 
 use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
 
+use crate::os::memory;
+
 pub(super) const FREE: u64 = 0;
 pub(super) const NEW: u64 = 1;
 pub(super) const QUEUED: u64 = 2;
@@ -121,6 +123,12 @@ pub(super) struct Cell {
 pub(super) struct State(pub(super) u64);
 
 impl State {
+    /// That of a task in this phase, in nobody's hands.
+    #[inline]
+    pub(super) fn of(generation: u32, phase: u64) -> State {
+        State(u64::from(generation) << 32 | phase)
+    }
+
     #[inline]
     pub(super) fn phase(self) -> u64 {
         self.0 & 0xf
@@ -181,7 +189,7 @@ impl State {
 
     /// The next task's; or as if there had been none, if nobody has heard of it.
     pub(super) fn freed(self) -> State {
-        let was_a_task = self.ending() == 0;
+        let was_a_task = self.phase() == DONE || self.ending() == 0;
         State(u64::from(self.generation().wrapping_add(was_a_task.into())) << 32)
     }
 
@@ -193,6 +201,12 @@ impl State {
     /// The same, and to come to the same end.
     pub(super) fn is_still(self, seen: State) -> bool {
         self.is_as(seen) && self.ending() == seen.ending()
+    }
+
+    /// Whether it is done, and nobody but this process can have a handle.
+    #[inline]
+    pub(super) fn is_done_here(self) -> bool {
+        self.is_done() && !self.has(SHARED)
     }
 
     /// Whether it is done and nobody will ever ask for it.
@@ -208,12 +222,38 @@ impl State {
     pub(super) fn is_done(self) -> bool {
         self.phase() == DONE
     }
+
+    /// Whether somebody has submitted it, and it is not free again.
+    pub(super) fn is_task(self) -> bool {
+        matches!(self.phase(), QUEUED..=DONE)
+    }
 }
 
 impl Cell {
+    /// A hint that it will be written to.
+    #[inline]
+    pub(super) fn prefetch(&self) {
+        memory::prefetch_to_write(self, 0);
+        memory::prefetch_to_write(self, size_of::<Cell>() / 2);
+    }
+
     #[inline]
     pub(super) fn state(&self) -> State {
         State(self.state.load(Ordering::SeqCst))
+    }
+
+    /// Moves the word from a phase in which nobody else does: `NEW` or `FREEING` by this process.
+    ///
+    /// ORDERING: Release: who sees it sees what was written before it.
+    #[inline]
+    pub(super) fn leave_as(&self, next: State) {
+        self.state.store(next.0, Ordering::Release);
+    }
+
+    /// The same, before all that this thread looks at next.
+    #[inline]
+    pub(super) fn show_as(&self, next: State) {
+        self.state.store(next.0, Ordering::SeqCst);
     }
 
     /// Moves the word as long as `to` says where; gives what it was, or is when `to` says no.
@@ -228,6 +268,18 @@ impl Cell {
             }
         }
     }
+}
+
+/// In [`Cell::args`] of a free cell: which one the same process had freed before, as a number or 0. Nobody takes it
+/// for a block.
+pub(super) fn link(to: u32) -> u64 {
+    u64::from(to) << 8 | INLINE
+}
+
+/// What [`link`] says, if it is one.
+#[inline]
+pub(super) fn linked(word: u64) -> u32 {
+    (word >> 8) as u32
 }
 
 /// How far a chunk is: one word, so that a death finds both numbers as they belong together.

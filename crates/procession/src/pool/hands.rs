@@ -12,7 +12,8 @@
 //!
 //! INVARIANT (of the pool): a cell that names a process stands in a row in that process's name, or the process is
 //! marked as a *user*: one that has submitted tasks, of which any cell may name it. Both are stored before the cell's
-//! word names the process, and taken back after it does not.
+//! word names the process, and taken back after it does not. A number that a process takes out of the ring is that of
+//! a cell in its row, or of one that names it already.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -36,6 +37,13 @@ struct Row([AtomicU64; PLACES]);
 pub(super) struct Place(Option<&'static AtomicU64>);
 
 impl Place {
+    pub(super) const NONE: Place = Place(None);
+
+    #[inline]
+    pub(super) fn is_none(&self) -> bool {
+        self.0.is_none()
+    }
+
     /// The cell does not name the process any more.
     #[inline]
     pub(super) fn clear(self) {

@@ -41,6 +41,7 @@
 //! | `watch.rs`    | callbacks, futures, [`as_completed`]                                |
 //! | `worker.rs`   | what a worker does between tasks                                    |
 //! | `keeper.rs`   | the thread that replaces workers and kills what takes too long      |
+//! | `seats.rs`    | how a process comes by a cell; `take.rs` how a worker takes a task  |
 //! | `hands.rs`    | which tasks are in whose hands, and which came back                 |
 //! | `bury.rs`     | what recovery does when a process dies                              |
 //! | `workshop.rs` | a pool without workers, for the crash tests                        |
@@ -65,6 +66,8 @@ mod output;
 #[expect(clippy::module_inception, reason = "the file of `Pool`")]
 mod pool;
 mod run;
+mod seats;
+mod take;
 mod task;
 mod ticket;
 mod watch;

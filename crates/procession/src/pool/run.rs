@@ -9,10 +9,11 @@ use super::cell::{
     ending,
 };
 use super::control::{self, Control};
-use super::core::{Held, Seat};
+use super::core::Seat;
 use super::error::TaskError;
 use super::job::{Job, resolve};
 use super::output::{Items, Output};
+use super::take::Held;
 use crate::arena::blocks::{self, Tag};
 use crate::arena::encoding::{self, Message};
 use crate::arena::{Arena, member, payload};

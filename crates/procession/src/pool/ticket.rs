@@ -44,11 +44,15 @@ impl Ticket {
         terms: Terms,
     ) -> Result<Ticket, TaskError> {
         let (seat, points) = (core.begin(terms.late)?, Points::<J, T>::single());
-        let encoded = encoding::with_bytes(args, |bytes, ids| {
-            encoding::check_arrival::<T>(bytes)?;
-            put_arguments(core, seat, bytes, ids)
-        });
-        Ticket::submit(core, seat, 0, points, terms, encoded.and_then(|put| put))
+        let put = encoding::with_bytes_or(
+            args,
+            |error| error,
+            |bytes, ids| {
+                encoding::check_arrival::<T>(bytes)?;
+                put_arguments(core, seat, bytes, ids)
+            },
+        );
+        Ticket::submit(core, seat, 0, points, terms, put)
     }
 
     /// Submits a chunk of `count` items, which are in a block of this process.
@@ -276,12 +280,18 @@ impl Drop for Ticket {
             return;
         }
         let Seat { index, generation, cell } = self.seat;
-        if cell.handles.fetch_sub(1, Ordering::AcqRel) != 1 {
+        // (The last one is not counted down: nobody can make another one of it any more.)
+        // ORDERING: Acquire: the other threads have done with theirs.
+        if cell.handles.load(Ordering::Acquire) != 1 && cell.handles.fetch_sub(1, Ordering::AcqRel) != 1 {
             return;
+        }
+        let state = cell.state();
+        if state.is_done_here() && state.generation() == generation {
+            return self.core.let_go(self.seat);
         }
         let was = cell.shift(|s| (s.generation() == generation).then(|| s.with(ABANDONED)));
         // Who completes it from now on frees it; if it is complete, we do.
-        if was.is_ok_and(|was| was.is_done() && !was.has(SHARED)) {
+        if was.is_ok_and(State::is_done_here) {
             self.core.free(Some(index), cell, generation, DONE);
         }
     }

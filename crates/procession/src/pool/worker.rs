@@ -7,8 +7,9 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::control::phase;
-use super::core::{Core, Held};
+use super::core::Core;
 use super::run;
+use super::take::Held;
 use crate::arena::handle::Handle;
 use crate::arena::objects::Kind;
 use crate::os::clock::Deadline;
@@ -148,12 +149,12 @@ fn take(core: &Core) -> Result<Held, Refusal> {
         if let Some(held) = core.take_returned() {
             return Ok(held);
         }
-        let taken = core.ring.take_marked(Deadline::NEVER, |bytes| {
+        let reach = core.ring.take_marked(Deadline::NEVER, |bytes| {
             let word = bytes.try_into().ok().map(u64::from_le_bytes)?;
-            core.take_seat(word as u32, (word >> 32) as u32)
+            core.reach_for(word as u32, (word >> 32) as u32)
         });
         // A number of a task that is not to be begun any more is passed over.
-        if let Some(held) = taken? {
+        if let Some(held) = reach?.and_then(|reach| core.grasp(reach)) {
             return Ok(held);
         }
     }
