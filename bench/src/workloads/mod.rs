@@ -43,6 +43,7 @@ pub static ALL: &[Workload] = &[
     queue::large::VECTORS,
     queue::flat::PROCESSES,
     queue::flat::ITEMS,
+    queue::flat::BEHIND,
     queue::flat::BLOCKED_CPU,
     sync::alone::RLOCK,
     sync::alone::MUTEX,

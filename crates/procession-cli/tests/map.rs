@@ -71,10 +71,12 @@ fn is_running(word: &str) -> bool {
 fn a_command_that_takes_too_long_is_killed_with_what_it_started() {
     // A number that no other test sleeps for.
     let nap = format!("98765.{}", std::process::id());
-    let (out, told, code) =
-        run(&["--timeout", "0.3", "--", "sh", "-c", &format!("sleep {nap} & sleep {nap}")], "x\n");
+    let (out, told, code) = run(
+        &["--timeout", "0.3", "--retries", "1", "--", "sh", "-c", &format!("sleep {nap} & sleep {nap}")],
+        "x\n",
+    );
     assert_eq!((out.as_str(), code), ("", Some(1)));
-    assert!(told.contains("took more than 300ms"), "{told}");
+    assert!(told.contains("took more than 300ms and was killed, attempt 2"), "{told}");
     assert!(!is_running(&nap));
 }
 
@@ -157,4 +159,6 @@ fn nonsense_is_refused() {
     assert_eq!(run(&["-j", "0", "--", "echo"], "x\n").2, Some(2));
     assert_eq!(run(&["--timeout", "0", "--", "echo"], "x\n").2, Some(2));
     assert_eq!(run(&["--resume", "--", "echo"], "x\n").2, Some(2));
+    let (_, told, code) = run(&["--joblog", "file", "--", "echo"], "x\n");
+    assert!(code == Some(2) && told.contains("no option --joblog"), "{told}");
 }

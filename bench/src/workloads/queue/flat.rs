@@ -36,6 +36,19 @@ pub const ITEMS: Workload = Workload {
     most_pairs: usize::MAX,
 };
 
+pub const BEHIND: Workload = Workload {
+    name: "queue_behind_10_m",
+    says: "a number put and one got, by turns, with 10,000,000 others in the queue, one process (thousand: with 1,000)",
+    unit: "ns/item",
+    better: Better::Lower,
+    target: None,
+    contenders: &[
+        Contender::new("procession", behind::<ITEMS_IN_ALL>),
+        Contender::new("thousand_items", behind::<1000>).target(1.2),
+    ],
+    most_pairs: usize::MAX,
+};
+
 pub const BLOCKED_CPU: Workload = Workload {
     name: "queue_blocked_cpu",
     says: "clock ticks (10 ms) that a process blocked in get and one blocked in put use in 2 seconds",
@@ -115,6 +128,21 @@ fn thousand_items() -> Result<Sample> {
 fn crossbeam_ten_million() -> Result<Sample> {
     let (sender, receiver) = crossbeam_channel::unbounded();
     through(ITEMS_IN_ALL, |number| Ok(sender.send(number)?), || Ok(receiver.recv()?))
+}
+
+/// What each item costs when so many are before it.
+fn behind<const OTHERS: u64>() -> Result<Sample> {
+    crate::machine::pin(0);
+    let queue = Queue::<u64>::unbounded()?;
+    (0..OTHERS).try_for_each(|number| queue.put(number))?;
+    let began = Instant::now();
+    for number in 0..ITEMS_IN_ALL {
+        queue.put(OTHERS + number)?;
+        ensure(queue.get()? == number, "out of order")?;
+    }
+    let took = began.elapsed();
+    ensure(queue.len() as u64 == OTHERS, "items are missing")?;
+    Ok(Sample::new(took.as_nanos() as f64 / ITEMS_IN_ALL as f64))
 }
 
 fn blocked_cpu() -> Result<Sample> {

@@ -296,6 +296,9 @@ fn complaint(line: &Line, told: &Told) -> String {
             format!("{head} was killed by signal {}, attempt {}", signal.unwrap_or(0), line.attempts)
         }
         Ok(Err(why)) => format!("{head}: {why}"),
+        Err(TaskError::TimedOut { limit, .. }) => {
+            format!("{head} took more than {limit:?} and was killed, attempt {}", line.attempts)
+        }
         Err(error) => format!("{head}: {error}"),
     }
 }

@@ -1,15 +1,14 @@
 //! A value as bytes.
 //!
 //! Numbers, strings, and vectors of numbers are copied as they are; everything else goes through
-//! postcard. Both sides run the same executable, so both choose the same way.
+//! postcard's format. Both sides run the same executable, so both choose the same way.
 
 use std::any::Any;
-use std::cell::Cell;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::bytes::{copy_few, word_of};
+use super::encoder::{Encoder, Unencodable};
 use super::handle;
 use super::objects::Id;
 use crate::{Error, Result};
@@ -91,143 +90,25 @@ pub(crate) fn with_bytes_or<T: Message, R, E>(
     encode(value, wrong, use_it)
 }
 
-thread_local! {
-    /// Where longer values are encoded. Taken while in use: encoding one may send another.
-    static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
-}
-
-/// A larger scratch is not kept.
-const SCRATCH_MAX: usize = 64 << 10;
-/// A value that is no longer is encoded on the stack.
-const SHORT: usize = 128;
-
 #[inline]
 fn encode<T: Message, R, E>(
     value: &T,
     wrong: impl FnOnce(Error) -> E,
     use_it: impl FnOnce(&[u8], &[Id]) -> Result<R, E>,
 ) -> Result<R, E> {
-    let mut appended = Appending::new();
-    let mut serializer = postcard::Serializer { output: &mut appended };
-    let (encoded, ids) = handle::collecting(|| value.serialize(&mut serializer));
+    let mut encoder = Encoder::new();
+    let (encoded, ids) = handle::collecting(|| value.serialize(&mut encoder));
     if let Err(error) = encoded {
-        return Err(wrong(unsendable::<T>(error)));
+        return Err(wrong(unsendable::<T>(&error)));
     }
-    let used = use_it(appended.bytes(), &ids);
-    appended.put_scratch_back();
+    let used = use_it(encoder.bytes(), &ids);
+    encoder.put_scratch_back();
     used
 }
 
 #[cold]
-fn unsendable<T>(error: postcard::Error) -> Error {
+fn unsendable<T>(error: &Unencodable) -> Error {
     Error::Message(format!("a value of type {} cannot be sent: {error}", std::any::type_name::<T>()))
-}
-
-const WORD: usize = size_of::<u64>();
-
-/// What has been encoded: in `short` as long as there is room, then all of it in `long`.
-///
-/// `short` is written and read by words, because a processor that reads more at once than was written at once waits
-/// until the writing is over: as long as encoding a small value takes.
-struct Appending {
-    /// Zero from `len` on.
-    short: [u64; SHORT / WORD],
-    /// Of `short` in bytes, or more.
-    len: usize,
-    long: Vec<u8>,
-}
-
-impl Appending {
-    #[inline]
-    fn new() -> Appending {
-        Appending { short: [0; SHORT / WORD], len: 0, long: Vec::new() }
-    }
-
-    #[inline]
-    fn append(&mut self, bytes: &[u8]) {
-        if self.len > SHORT || bytes.len() > SHORT - self.len {
-            return self.append_long(bytes);
-        }
-        match bytes.len() {
-            // A number of variable length was written byte by byte.
-            0..WORD => self.append_word(word_of(bytes), bytes.len()),
-            WORD => {
-                // INVARIANT: it has just been seen to be as long.
-                let word = u64::from_le_bytes(bytes.try_into().expect("a word"));
-                self.append_word(word, WORD);
-            }
-            more => {
-                // SAFETY: there is room for so many behind the first `len`.
-                unsafe { copy_few(bytes.as_ptr(), self.short.as_mut_ptr().cast::<u8>().add(self.len), more) };
-                self.len += more;
-            }
-        }
-    }
-
-    /// Appends the lowest bytes of a word, so many; the others are zero. There is room for them.
-    #[inline]
-    fn append_word(&mut self, word: u64, bytes: usize) {
-        let (at, bits) = (self.len / WORD, self.len % WORD * 8);
-        self.len += bytes;
-        if bits == 0 {
-            // Also for none, behind the last one.
-            if let Some(place) = self.short.get_mut(at) {
-                *place = word.to_le();
-            }
-            return;
-        }
-        self.short[at] |= (word << bits).to_le();
-        if bits + bytes * 8 > 64 {
-            self.short[at + 1] = (word >> (64 - bits)).to_le();
-        }
-    }
-
-    #[cold]
-    fn append_long(&mut self, bytes: &[u8]) {
-        if self.len <= SHORT {
-            let mut long = SCRATCH.take();
-            long.clear();
-            long.extend_from_slice(self.bytes());
-            (self.long, self.len) = (long, SHORT + 1);
-        }
-        self.long.extend_from_slice(bytes);
-    }
-
-    #[inline]
-    fn bytes(&self) -> &[u8] {
-        if self.len > SHORT {
-            return &self.long;
-        }
-        // SAFETY: `short` has as many bytes.
-        unsafe { std::slice::from_raw_parts(self.short.as_ptr().cast(), self.len) }
-    }
-
-    #[inline]
-    fn put_scratch_back(&mut self) {
-        if self.len > SHORT && self.long.capacity() <= SCRATCH_MAX {
-            SCRATCH.set(std::mem::take(&mut self.long));
-        }
-    }
-}
-
-impl postcard::ser_flavors::Flavor for &mut Appending {
-    type Output = ();
-
-    #[inline]
-    fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
-        self.append(&[byte]);
-        Ok(())
-    }
-
-    #[inline]
-    fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
-        self.append(bytes);
-        Ok(())
-    }
-
-    fn finalize(self) -> postcard::Result<()> {
-        Ok(())
-    }
 }
 
 /// Puts a value together again.

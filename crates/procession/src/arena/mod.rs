@@ -23,7 +23,7 @@
 //! | `sweep.rs`    | what a dead process held goes back                                 |
 //! | `handle.rs`   | counted handles of this process, and how they travel               |
 //! | `collect.rs`  | finds shared objects that nobody holds any more; `mark.rs` its marks |
-//! | `encoding.rs` | a value as bytes                                                   |
+//! | `encoding.rs` | a value as bytes; `encoder.rs` those that are not copied as they are |
 //! | `spelled.rs`  | a value as text                                                    |
 //! | `payload.rs`  | those bytes in a block, with the handles among them                |
 //! | `member.rs`   | which process of the family this one is                            |
@@ -40,6 +40,7 @@ pub(crate) mod blocks;
 pub(crate) mod bytes;
 pub(crate) mod classes;
 pub(crate) mod collect;
+mod encoder;
 pub(crate) mod encoding;
 pub(crate) mod handle;
 pub(crate) mod header;

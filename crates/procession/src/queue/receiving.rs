@@ -84,10 +84,25 @@ fn wait_to_take<T>(
 #[inline]
 pub(super) fn get<T: Message>(ring: &Ring, deadline: Deadline) -> Result<T, GetError> {
     let mut buffer = Buffer::new();
-    match take(ring, &mut buffer, deadline)? {
-        Taken::Inline(_) => encoding::from_bytes_or(buffer.bytes(), undecodable),
-        Taken::Block(block) => Parcel(block).value(),
-    }
+    let got = match take(ring, &mut buffer, deadline) {
+        Ok(Taken::Inline(_)) => encoding::from_bytes_or(buffer.bytes(), |error| Box::new(undecodable(error))),
+        Ok(Taken::Block(block)) => in_block(block),
+        Err(refusal) => Err(boxed(refusal)),
+    };
+    got.map_err(|error| *error)
+}
+
+// Errors come as pointers here, so that nobody else is told where the value will lie: then it need not lie anywhere,
+// and its fields go to who asked for them.
+
+#[cold]
+fn boxed(refusal: Refusal) -> Box<GetError> {
+    Box::new(refusal.into())
+}
+
+#[inline(never)]
+fn in_block<T: Message>(block: u64) -> Result<T, Box<GetError>> {
+    Parcel(block).value().map_err(Box::new)
 }
 
 /// Takes a message and has `read` look at it in place.
