@@ -80,6 +80,32 @@ fn a_run_that_is_kept_is_taken_and_freed() {
     });
 }
 
+/// What goes through a long queue comes back when many others were taken after it, and to another process.
+#[test]
+fn a_run_that_is_kept_is_taken_however_many_were_taken_since() {
+    isolated!({
+        let _dog = watched();
+        let _open = begin();
+        let first = reserve(RUN);
+        let others: Vec<u64> = (0..70).map(|_| reserve(RUN)).collect();
+        internals::free(first);
+        assert_eq!(reserve(RUN), first);
+        others.into_iter().for_each(internals::free);
+        internals::release_kept();
+        internals::free(first);
+        let report = step(
+            &Before::now(),
+            || (),
+            |()| {
+                assert_eq!(reserve(RUN), first);
+                assert_eq!(internals::kept_spans(), 0, "the run that was kept is taken");
+                internals::free(first);
+            },
+        );
+        assert_finished(&report);
+    });
+}
+
 /// When enough is kept, a run that is freed takes the place of another, which goes back to the kernel.
 #[test]
 fn a_run_is_kept_in_the_place_of_another() {

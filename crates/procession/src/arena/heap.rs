@@ -46,10 +46,14 @@ pub(crate) struct Heap {
     from: u32,
     /// Heads of runs that this process took lately: whoever frees them keeps them for it.
     runs: VecDeque<u32>,
+    /// Where to look next for a run that is kept and was not this process's lately.
+    kept_from: u32,
 }
 
 /// Runs that are remembered.
 const RUNS: usize = 64;
+/// How many runs and spans are looked at for one that is kept: it takes less than to fill the pages of a new one.
+const KEPT_LOOKED_AT: u32 = 1024;
 
 /// The heap of the thread that has the process's home record. No lock: nobody else touches it.
 struct Home {
@@ -226,27 +230,34 @@ impl Heap {
 
     fn run(&mut self, arena: &Arena, slot: u32, spans: u64) -> Option<u64> {
         let spans = u32::try_from(spans).ok()?;
-        let head = match self.kept_run(arena, slot, spans) {
-            Some(head) => head,
-            None => {
-                let head = self.new_run(arena, slot, spans)?;
-                self.runs.truncate(RUNS - 1);
-                self.runs.push_front(head);
-                head
-            }
-        };
+        let mut runs = self.runs.iter().copied();
+        if let Some(head) = runs.find(|&head| take_kept(arena, slot, head, spans)) {
+            return Some(arena.span_offset(head));
+        }
+        let other = self.kept_run(arena, slot, spans);
+        let head = other.or_else(|| self.new_run(arena, slot, spans))?;
+        self.runs.truncate(RUNS - 1);
+        self.runs.push_front(head);
         Some(arena.span_offset(head))
     }
 
-    /// One of the runs that this process had, if it is free and as long.
+    /// Any run that is kept and as long. What goes through a long queue comes back in the order in which it was taken.
     fn kept_run(&mut self, arena: &Arena, slot: u32, spans: u32) -> Option<u32> {
-        let kept = Use::Head { tag: Tag::FREE, spans };
-        self.runs.iter().copied().find(|&head| {
-            arena.span_use(head) == kept && {
-                touch(arena, slot, head);
-                blocks::take_kept(arena, head, spans, slot)
+        if arena.header().kept_spans.load(Ordering::Relaxed) < spans {
+            return None;
+        }
+        let end = arena.spans_in_use().end;
+        for _ in 0..KEPT_LOOKED_AT {
+            let at = if self.kept_from < end { self.kept_from } else { 0 };
+            self.kept_from = at + 1;
+            if let Use::Head { spans: its, .. } = arena.span_use(at) {
+                self.kept_from = at.saturating_add(its.max(1));
+                if take_kept(arena, slot, at, spans) {
+                    return Some(at);
+                }
             }
-        })
+        }
+        None
     }
 
     fn new_run(&mut self, arena: &Arena, slot: u32, spans: u32) -> Option<u32> {
@@ -335,6 +346,14 @@ fn claim_at(arena: &Arena, slot: u32, first: u32, count: u32, used: Use) -> Resu
         }
     }
     Ok(())
+}
+
+/// Takes a run, if it is kept and as long.
+fn take_kept(arena: &Arena, slot: u32, head: u32, spans: u32) -> bool {
+    arena.span_use(head) == Use::Head { tag: Tag::FREE, spans } && {
+        touch(arena, slot, head);
+        blocks::take_kept(arena, head, spans, slot)
+    }
 }
 
 /// Takes a free block of a span that this process owns.
