@@ -58,10 +58,20 @@ pub(crate) unsafe fn copy_by_words(from: &[u8], to: *mut u64) {
     }
 }
 
-/// The word that begins with these bytes, at most 8, and ends with zeros. Reads them one by one.
+/// The word that begins with these bytes, at most 8, and ends with zeros: the first and the last of them, which overlap
+/// unless they are all.
 #[inline(always)]
-pub(crate) fn word_of(bytes: &[u8]) -> u64 {
-    bytes.iter().rev().fold(0, |word, &byte| word << 8 | u64::from(byte))
+fn word_of(bytes: &[u8]) -> u64 {
+    let len = bytes.len();
+    if let (Some(first), Some(last)) = (bytes.first_chunk(), bytes.last_chunk()) {
+        let (first, last) = (u32::from_le_bytes(*first), u32::from_le_bytes(*last));
+        return u64::from(first) | u64::from(last) << (8 * (len - 4));
+    }
+    if let (Some(first), Some(last)) = (bytes.first_chunk(), bytes.last_chunk()) {
+        let (first, last) = (u16::from_le_bytes(*first), u16::from_le_bytes(*last));
+        return u64::from(first) | u64::from(last) << (8 * (len - 2));
+    }
+    bytes.first().map_or(0, |&byte| byte.into())
 }
 
 #[cfg(test)]

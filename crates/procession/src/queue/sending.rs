@@ -12,9 +12,11 @@ use crate::{Error, Result};
 /// Puts a value, and waits for room until the deadline.
 #[inline]
 pub(super) fn put<T: Message>(ring: &Ring, item: T, deadline: Deadline) -> Result<(), PutError<T>> {
-    let done = encoding::with_bytes_or(&item, Failed::Unsendable, |bytes, ids| {
-        encoding::check_arrival::<T>(bytes).map_err(Failed::Unsendable)?;
-        put_bytes(ring, bytes, ids, deadline).map_err(Failed::Refused)
+    // (Errors as pointers: an outcome that fits into a register is not copied by way of memory.)
+    let unsendable = |error| Box::new(Failed::Unsendable(error));
+    let done = encoding::with_bytes_or(&item, unsendable, |bytes, ids| {
+        encoding::check_arrival::<T>(bytes).map_err(unsendable)?;
+        put_bytes(ring, bytes, ids, deadline).map_err(|refusal| Box::new(Failed::Refused(refusal)))
     });
     match done {
         Ok(()) => Ok(()),
