@@ -63,33 +63,36 @@ impl Encoder {
         }
     }
 
-    /// Where the next byte of `short` goes.
+    /// Where byte `at` of `short` is.
     #[inline]
-    fn end(&mut self) -> *mut u8 {
+    fn place(&mut self, at: usize) -> *mut u8 {
+        debug_assert!(at <= SHORT);
         // SAFETY: within, as every caller has seen.
-        unsafe { self.short.as_mut_ptr().cast::<u8>().add(self.len) }
+        unsafe { self.short.as_mut_ptr().cast::<u8>().add(at) }
     }
 
     #[inline]
     fn append(&mut self, bytes: &[u8]) {
-        if self.len > SHORT || bytes.len() > SHORT - self.len {
+        let at = self.len;
+        if at > SHORT || bytes.len() > SHORT - at {
             return self.append_long(bytes);
         }
         // SAFETY: there is room for so many.
-        unsafe { copy_few(bytes.as_ptr(), self.end(), bytes.len()) };
-        self.len += bytes.len();
+        unsafe { copy_few(bytes.as_ptr(), self.place(at), bytes.len()) };
+        self.len = at + bytes.len();
     }
 
     /// Appends the first bytes of a word, so many.
     #[inline]
     fn append_word(&mut self, word: u64, bytes: usize) {
-        let word = word.to_le_bytes();
-        if self.len + bytes > SHORT {
+        let (word, at) = (word.to_le_bytes(), self.len);
+        if at + bytes > SHORT {
             return self.append_long(&word[..bytes]);
         }
         // SAFETY: there is room for a whole word wherever there is for its first byte.
-        unsafe { self.end().cast::<[u8; WORD]>().write(word) };
-        self.len += bytes;
+        unsafe { self.place(at).cast::<[u8; WORD]>().write(word) };
+        // (Not read again: the compiler does not know that the word lies elsewhere.)
+        self.len = at + bytes;
     }
 
     #[cold]

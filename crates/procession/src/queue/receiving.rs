@@ -86,14 +86,14 @@ pub(super) fn get<T: Message>(ring: &Ring, deadline: Deadline) -> Result<T, GetE
     let mut buffer = Buffer::new();
     let got = match take(ring, &mut buffer, deadline) {
         Ok(Taken::Inline(_)) => encoding::from_bytes_or(buffer.bytes(), |error| Box::new(undecodable(error))),
-        Ok(Taken::Block(block)) => in_block(block),
+        Ok(Taken::Block(block)) => in_block(block).map(|value| *value),
         Err(refusal) => Err(boxed(refusal)),
     };
     got.map_err(|error| *error)
 }
 
-// Errors come as pointers here, so that nobody else is told where the value will lie: then it need not lie anywhere,
-// and its fields go to who asked for them.
+// Rare outcomes come as pointers here, so that nobody else is told where the value will lie: then it need not lie
+// anywhere, and its fields go to who asked for them.
 
 #[cold]
 fn boxed(refusal: Refusal) -> Box<GetError> {
@@ -101,8 +101,8 @@ fn boxed(refusal: Refusal) -> Box<GetError> {
 }
 
 #[inline(never)]
-fn in_block<T: Message>(block: u64) -> Result<T, Box<GetError>> {
-    Parcel(block).value().map_err(Box::new)
+fn in_block<T: Message>(block: u64) -> Result<Box<T>, Box<GetError>> {
+    Parcel(block).value().map(Box::new).map_err(Box::new)
 }
 
 /// Takes a message and has `read` look at it in place.
