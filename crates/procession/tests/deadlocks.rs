@@ -148,7 +148,9 @@ fn a_reader_behind_a_writer_that_waits_for_it_is_told() {
     let lock = RwLock::named("limits", 0u8).unwrap();
     let read = lock.read().unwrap();
     let writer = Process::spawn(|lock: RwLock<u8>| lock.write().map(drop), (lock.clone(),)).unwrap();
-    until("it waits", || format!("{lock:?}").contains(&format!("(pid {})", writer.pid().unwrap())));
+    // (It has its turn among the writers, and then keeps readers out, before it is known to wait.)
+    let pid = writer.pid().unwrap();
+    until("it sleeps", || procession_testkit::proc::is_parked(pid) && lock.try_read().is_err());
     assert_eq!(cycle(lock.read()).len(), 2);
     drop(read);
     assert_eq!(writer.join(), Ok(Ok(())));
