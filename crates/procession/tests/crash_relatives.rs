@@ -156,8 +156,10 @@ fn a_parent_that_dies_meanwhile_is_no_riddle() {
         internals::come_home();
         let (steps, ended) = ask_during_a_burial(u64::MAX);
         assert!(steps > 100 && ended);
+        // (In debug builds each of them is thousands of steps away.)
+        let places = if cfg!(debug_assertions) { 12 } else { 24 };
         let hang: Vec<u64> =
-            (0..24).map(|n| steps * n / 24).filter(|&at| !ask_during_a_burial(at).1).collect();
+            (0..places).map(|n| steps * n / places).filter(|&at| !ask_during_a_burial(at).1).collect();
         assert!(hang.is_empty(), "it hangs when it is overtaken at one of the steps {hang:?} of {steps}");
         assert_eq!(internals::census().objects, 0);
     });
