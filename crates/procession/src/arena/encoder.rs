@@ -3,36 +3,16 @@
 //! postcard's own serializer hands its output over byte by byte where a number has a variable length, and that takes
 //! longer than all else that a small message costs. What it writes is specified
 //! ([the wire format](https://postcard.jamesmunns.com/wire-format)); its deserializer reads it.
-#![allow(unsafe_code)] // Writes words at any place of a buffer, and leaves the rest of it as it was.
 
-use std::cell::Cell;
 use std::fmt;
-use std::mem::MaybeUninit;
 
 use serde::Serialize;
 use serde::ser::{self, Serializer};
 
-use super::bytes::copy_few;
+use super::output::{Output, Short};
 
-thread_local! {
-    /// Where longer values are encoded. Taken while in use: encoding one may send another.
-    static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
-}
-
-/// A larger scratch is not kept.
-const SCRATCH_MAX: usize = 64 << 10;
-/// A value that is no longer is encoded on the stack.
-const SHORT: usize = 128;
-const WORD: usize = size_of::<u64>();
-
-/// What has been encoded: in `short` as long as there is room, then all of it in `long`.
-pub(super) struct Encoder {
-    /// A word more, so that one can be written whole wherever it begins.
-    short: [MaybeUninit<u64>; SHORT / WORD + 1],
-    /// Of `short` in bytes, all of which were written; or more than it has.
-    len: usize,
-    long: Vec<u8>,
-}
+/// What has been encoded.
+pub(super) struct Encoder<'a>(Output<'a>);
 
 /// Why a value cannot be encoded. (A pointer, so that the outcome of each step is one register.)
 #[derive(Debug)]
@@ -41,93 +21,46 @@ pub(super) struct Unencodable(Box<String>);
 
 type Done = Result<(), Unencodable>;
 
-impl Encoder {
+impl<'a> Encoder<'a> {
     #[inline]
-    pub(super) fn new() -> Encoder {
-        Encoder { short: [const { MaybeUninit::uninit() }; SHORT / WORD + 1], len: 0, long: Vec::new() }
+    pub(super) fn new(short: &'a mut Short) -> Encoder<'a> {
+        Encoder(Output::new(short))
     }
 
     #[inline]
     pub(super) fn bytes(&self) -> &[u8] {
-        if self.len > SHORT {
-            return &self.long;
-        }
-        // SAFETY: so many bytes were written.
-        unsafe { std::slice::from_raw_parts(self.short.as_ptr().cast(), self.len) }
-    }
-
-    #[inline]
-    pub(super) fn put_scratch_back(&mut self) {
-        if self.len > SHORT && self.long.capacity() <= SCRATCH_MAX {
-            SCRATCH.set(std::mem::take(&mut self.long));
-        }
-    }
-
-    /// Where byte `at` of `short` is.
-    #[inline]
-    fn place(&mut self, at: usize) -> *mut u8 {
-        debug_assert!(at <= SHORT);
-        // SAFETY: within, as every caller has seen.
-        unsafe { self.short.as_mut_ptr().cast::<u8>().add(at) }
-    }
-
-    #[inline]
-    fn append(&mut self, bytes: &[u8]) {
-        let at = self.len;
-        if at > SHORT || bytes.len() > SHORT - at {
-            return self.append_long(bytes);
-        }
-        // SAFETY: there is room for so many.
-        unsafe { copy_few(bytes.as_ptr(), self.place(at), bytes.len()) };
-        self.len = at + bytes.len();
-    }
-
-    /// Appends the first bytes of a word, so many.
-    #[inline]
-    fn append_word(&mut self, word: u64, bytes: usize) {
-        let (word, at) = (word.to_le_bytes(), self.len);
-        if at + bytes > SHORT {
-            return self.append_long(&word[..bytes]);
-        }
-        // SAFETY: there is room for a whole word wherever there is for its first byte.
-        unsafe { self.place(at).cast::<[u8; WORD]>().write(word) };
-        // (Not read again: the compiler does not know that the word lies elsewhere.)
-        self.len = at + bytes;
-    }
-
-    #[cold]
-    fn append_long(&mut self, bytes: &[u8]) {
-        if self.len <= SHORT {
-            let mut long = SCRATCH.take();
-            long.clear();
-            long.extend_from_slice(self.bytes());
-            (self.long, self.len) = (long, SHORT + 1);
-        }
-        self.long.extend_from_slice(bytes);
+        self.0.bytes()
     }
 
     /// Seven bits a byte, the lowest first; each but the last has its highest bit set.
     #[inline]
     fn append_varint(&mut self, value: u64) {
-        if value < 1 << 7 {
-            return self.append_word(value, 1);
+        // (Most numbers are small, and a length that can be guessed need not be waited for.)
+        match value {
+            ..0x80 => self.0.write_word(value, 1),
+            0x80..0x4000 => self.0.write_word(spread_few_sevens(value) | 0x80, 2),
+            0x4000..0x20_0000 => self.0.write_word(spread_few_sevens(value) | 0x8080, 3),
+            0x20_0000..0x1000_0000 => self.0.write_word(spread_few_sevens(value) | 0x80_8080, 4),
+            _ => self.append_long_varint(value),
         }
+    }
+
+    fn append_long_varint(&mut self, value: u64) {
         if value >= 1 << 56 {
-            return self.append_long_varint(value.into());
+            return self.append_huge_varint(value.into());
         }
         let bytes = (70 - value.leading_zeros() as usize) / 7;
-        let apart = spread_sevens(value);
         let follow = 0x8080_8080_8080_8080 & ((1 << (8 * (bytes - 1))) - 1);
-        self.append_word(apart | follow, bytes);
+        self.0.write_word(spread_sevens(value) | follow, bytes);
     }
 
     #[cold]
-    fn append_long_varint(&mut self, mut value: u128) {
+    fn append_huge_varint(&mut self, mut value: u128) {
         while value >= 1 << 7 {
-            self.append_word(value as u64 & 0x7f | 0x80, 1);
+            self.0.write_word(value as u64 & 0x7f | 0x80, 1);
             value >>= 7;
         }
-        self.append_word(value as u64, 1);
+        self.0.write_word(value as u64, 1);
     }
 
     #[inline]
@@ -144,12 +77,22 @@ impl Encoder {
 }
 
 /// Each seven of the lowest 56 bits into a byte of their own: halves apart, then quarters, then eighths.
-#[inline]
 fn spread_sevens(bits: u64) -> u64 {
-    let apart = |bits: u64, low: u64, by: u32| bits & low | (bits & !low) << by;
     let bits = apart(bits, 0x0fff_ffff, 4);
     let bits = apart(bits, 0x0000_3fff_0000_3fff, 2);
     apart(bits, 0x007f_007f_007f_007f, 1)
+}
+
+/// The same of the lowest 28 bits; there are no others.
+#[inline]
+fn spread_few_sevens(bits: u64) -> u64 {
+    apart(apart(bits, 0x3fff, 2), 0x007f_007f, 1)
+}
+
+/// What is not `low` goes up `by` bits.
+#[inline]
+fn apart(bits: u64, low: u64, by: u32) -> u64 {
+    bits & low | (bits & !low) << by
 }
 
 /// Small numbers of either sign become small ones.
@@ -185,12 +128,12 @@ macro_rules! words {
         )*
     };
     (varint $encoder:ident, $word:expr) => { $encoder.append_varint($word) };
-    (one $encoder:ident, $word:expr) => { $encoder.append_word($word, 1) };
-    (four $encoder:ident, $word:expr) => { $encoder.append_word($word, 4) };
-    (eight $encoder:ident, $word:expr) => { $encoder.append_word($word, 8) };
+    (one $encoder:ident, $word:expr) => { $encoder.0.write_word($word, 1) };
+    (four $encoder:ident, $word:expr) => { $encoder.0.write_word($word, 4) };
+    (eight $encoder:ident, $word:expr) => { $encoder.0.write_word($word, 8) };
 }
 
-impl Serializer for &mut Encoder {
+impl Serializer for &mut Encoder<'_> {
     type Ok = ();
     type Error = Unencodable;
     type SerializeSeq = Self;
@@ -221,7 +164,7 @@ impl Serializer for &mut Encoder {
     }
 
     fn serialize_u128(self, value: u128) -> Done {
-        self.append_long_varint(value);
+        self.append_huge_varint(value);
         Ok(())
     }
 
@@ -241,7 +184,7 @@ impl Serializer for &mut Encoder {
     #[inline]
     fn serialize_bytes(self, value: &[u8]) -> Done {
         self.append_len(value.len());
-        self.append(value);
+        self.0.write(value);
         Ok(())
     }
 
@@ -252,7 +195,7 @@ impl Serializer for &mut Encoder {
 
     #[inline]
     fn serialize_some<T: ?Sized + Serialize>(self, value: &T) -> Done {
-        self.append_word(1, 1);
+        self.0.write_word(1, 1);
         value.serialize(self)
     }
 
@@ -330,13 +273,12 @@ impl Serializer for &mut Encoder {
     #[inline]
     fn serialize_struct_variant(
         self,
-        _name: &'static str,
+        name: &'static str,
         index: u32,
-        _variant: &'static str,
-        _len: usize,
+        variant: &'static str,
+        len: usize,
     ) -> Result<Self, Unencodable> {
-        self.append_varint(index.into());
-        Ok(self)
+        self.serialize_tuple_variant(name, index, variant, len)
     }
 }
 
@@ -344,7 +286,7 @@ impl Serializer for &mut Encoder {
 macro_rules! compounds {
     ($($trait:ident: $($method:ident($($key:ident)?))*;)*) => {
         $(
-            impl ser::$trait for &mut Encoder {
+            impl ser::$trait for &mut Encoder<'_> {
                 type Ok = ();
                 type Error = Unencodable;
                 $(
@@ -381,11 +323,10 @@ mod tests {
     use super::*;
 
     fn encoded<T: Serialize>(value: &T) -> Vec<u8> {
-        let mut encoder = Encoder::new();
+        let mut short = Short::new();
+        let mut encoder = Encoder::new(&mut short);
         value.serialize(&mut encoder).expect("encodable");
-        let bytes = encoder.bytes().to_vec();
-        encoder.put_scratch_back();
-        bytes
+        encoder.bytes().to_vec()
     }
 
     fn same<T: Serialize>(value: &T) -> std::result::Result<(), TestCaseError> {
@@ -451,9 +392,11 @@ mod tests {
                 Err(ser::Error::custom("not today"))
             }
         }
-        let why = (1, Shy).serialize(&mut Encoder::new()).expect_err("it refuses");
+        let mut short = Short::new();
+        let mut encoder = Encoder::new(&mut short);
+        let why = (1, Shy).serialize(&mut encoder).expect_err("it refuses");
         assert_eq!(why.to_string(), "not today");
-        let why = Encoder::new().serialize_seq(None).err().expect("its length is not known");
+        let why = encoder.serialize_seq(None).err().expect("its length is not known");
         assert!(why.to_string().contains("length"), "{why}");
     }
 }

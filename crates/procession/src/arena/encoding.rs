@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 use super::encoder::{Encoder, Unencodable};
 use super::handle;
 use super::objects::Id;
+use super::output::Short;
 use crate::{Error, Result};
 
 /// What can cross to another process: anything that serde can take apart and put together, and
@@ -96,14 +97,13 @@ fn encode<T: Message, R, E>(
     wrong: impl FnOnce(Error) -> E,
     use_it: impl FnOnce(&[u8], &[Id]) -> Result<R, E>,
 ) -> Result<R, E> {
-    let mut encoder = Encoder::new();
+    let mut short = Short::new();
+    let mut encoder = Encoder::new(&mut short);
     let (encoded, ids) = handle::collecting(|| value.serialize(&mut encoder));
     if let Err(error) = encoded {
         return Err(wrong(unsendable::<T>(&error)));
     }
-    let used = use_it(encoder.bytes(), &ids);
-    encoder.put_scratch_back();
-    used
+    use_it(encoder.bytes(), &ids)
 }
 
 #[cold]

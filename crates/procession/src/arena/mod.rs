@@ -23,7 +23,7 @@
 //! | `sweep.rs`    | what a dead process held goes back                                 |
 //! | `handle.rs`   | counted handles of this process, and how they travel               |
 //! | `collect.rs`  | finds shared objects that nobody holds any more; `mark.rs` its marks |
-//! | `encoding.rs` | a value as bytes; `encoder.rs` those that are not copied as they are |
+//! | `encoding.rs` | a value as bytes; `encoder.rs` those that are not copied as they are, written to an `output.rs` |
 //! | `spelled.rs`  | a value as text                                                    |
 //! | `payload.rs`  | those bytes in a block, with the handles among them                |
 //! | `member.rs`   | which process of the family this one is                            |
@@ -49,6 +49,7 @@ pub(crate) mod layout;
 mod mark;
 pub(crate) mod member;
 pub(crate) mod objects;
+mod output;
 pub(crate) mod payload;
 pub(crate) mod records;
 pub(crate) mod slots;

@@ -4,12 +4,13 @@ use std::fmt;
 
 use super::error::GetError;
 use super::ring::{Buffer, Refusal, Ring, Taken};
-use crate::Result;
+use super::waiting;
 use crate::arena::blocks::{self, Tag};
 use crate::arena::encoding::{self, Message};
 use crate::arena::{collect, member, payload};
 use crate::os::clock::Deadline;
 use crate::sync::raw::park;
+use crate::{Error, Result};
 
 /// Reads the value in a block of a queue's.
 pub(super) fn read<T: Message>(block: u64) -> Result<T, GetError> {
@@ -47,16 +48,16 @@ impl Drop for Parcel {
 }
 
 #[cold]
-fn undecodable(error: crate::Error) -> GetError {
+fn undecodable(error: Error) -> GetError {
     GetError::Undecodable(error.to_string())
 }
 
 impl From<Refusal> for GetError {
-    #[cold]
+    #[inline]
     fn from(refusal: Refusal) -> GetError {
         match refusal {
             Refusal::Closed => GetError::Closed,
-            Refusal::Unusable(error) => GetError::Unusable(error.to_string()),
+            Refusal::Unusable(error) => *unusable(&error),
             Refusal::Empty | Refusal::TimedOut | Refusal::Full | Refusal::NoMemory => GetError::Empty,
         }
     }
@@ -65,7 +66,24 @@ impl From<Refusal> for GetError {
 /// Takes a message, and waits for it until the deadline.
 #[inline]
 fn take(ring: &Ring, buffer: &mut Buffer, deadline: Deadline) -> Result<Taken, Refusal> {
-    wait_to_take(ring, deadline, || ring.take(buffer, deadline))
+    match ring.take(buffer, deadline) {
+        Err(refusal @ Refusal::Empty) => take_later(ring, buffer, deadline, refusal),
+        done => done,
+    }
+}
+
+/// (A function of its own, so that what it remembers while it waits is not laid out where there is a message.)
+#[cold]
+#[inline(never)]
+fn take_later(
+    ring: &Ring,
+    buffer: &mut Buffer,
+    deadline: Deadline,
+    refusal: Refusal,
+) -> Result<Taken, Refusal> {
+    let (passed, come) = (|| ring.has_taken(), || ring.has_news());
+    let attempt = || ring.take(buffer, deadline);
+    waiting::wait_on(ring.arena(), &ring.control().filled.word, deadline, passed, come, attempt, refusal)
 }
 
 /// Attempts to take something until the deadline: again when there is something.
@@ -77,7 +95,7 @@ fn wait_to_take<T>(
 ) -> Result<T, Refusal> {
     let filled = &ring.control().filled.word;
     let (passed, come) = (|| ring.has_taken(), || ring.has_news());
-    super::waiting::wait(ring.arena(), filled, deadline, passed, come, attempt)
+    waiting::wait(ring.arena(), filled, deadline, passed, come, attempt)
 }
 
 /// Takes a value, and waits for it until the deadline.
@@ -87,17 +105,17 @@ pub(super) fn get<T: Message>(ring: &Ring, deadline: Deadline) -> Result<T, GetE
     let got = match take(ring, &mut buffer, deadline) {
         Ok(Taken::Inline(_)) => encoding::from_bytes_or(buffer.bytes(), |error| Box::new(undecodable(error))),
         Ok(Taken::Block(block)) => in_block(block).map(|value| *value),
-        Err(refusal) => Err(boxed(refusal)),
+        Err(refusal) => return Err(refusal.into()),
     };
     got.map_err(|error| *error)
 }
 
-// Rare outcomes come as pointers here, so that nobody else is told where the value will lie: then it need not lie
+// Rare outcomes come as pointers, so that nobody else is told where the value will lie: then it need not lie
 // anywhere, and its fields go to who asked for them.
 
 #[cold]
-fn boxed(refusal: Refusal) -> Box<GetError> {
-    Box::new(refusal.into())
+fn unusable(error: &Error) -> Box<GetError> {
+    Box::new(GetError::Unusable(error.to_string()))
 }
 
 #[inline(never)]
@@ -207,7 +225,7 @@ impl Drop for Arrived {
 pub(super) fn close(ring: &Ring) -> Result<()> {
     match ring.close(Deadline::NEVER) {
         Ok(_) => Ok(()),
-        Err(Refusal::Unusable(error)) => Err(error),
+        Err(Refusal::Unusable(error)) => Err(*error),
         Err(other) => unreachable!("INVARIANT: closing waits for its turn as long as it takes: {other:?}"),
     }
 }

@@ -2,6 +2,7 @@
 
 use super::error::PutError;
 use super::ring::{Buffer, INLINE_MAX, Piece, Refusal, Ring};
+use super::waiting;
 use crate::arena::blocks::{self, Tag};
 use crate::arena::encoding::{self, Message};
 use crate::arena::objects::Id;
@@ -12,11 +13,9 @@ use crate::{Error, Result};
 /// Puts a value, and waits for room until the deadline.
 #[inline]
 pub(super) fn put<T: Message>(ring: &Ring, item: T, deadline: Deadline) -> Result<(), PutError<T>> {
-    // (Errors as pointers: an outcome that fits into a register is not copied by way of memory.)
-    let unsendable = |error| Box::new(Failed::Unsendable(error));
-    let done = encoding::with_bytes_or(&item, unsendable, |bytes, ids| {
-        encoding::check_arrival::<T>(bytes).map_err(unsendable)?;
-        put_bytes(ring, bytes, ids, deadline).map_err(|refusal| Box::new(Failed::Refused(refusal)))
+    let done = encoding::with_bytes_or(&item, Failed::unsendable, |bytes, ids| {
+        encoding::check_arrival::<T>(bytes).map_err(Failed::unsendable)?;
+        put_bytes(ring, bytes, ids, deadline).map_err(Failed::Refused)
     });
     match done {
         Ok(()) => Ok(()),
@@ -24,13 +23,18 @@ pub(super) fn put<T: Message>(ring: &Ring, item: T, deadline: Deadline) -> Resul
     }
 }
 
-/// Why a value is not in the queue.
+/// Why a value is not in the queue. (With a pointer, as a [`Refusal`].)
 pub(super) enum Failed {
-    Unsendable(Error),
+    Unsendable(Box<Error>),
     Refused(Refusal),
 }
 
 impl Failed {
+    #[cold]
+    fn unsendable(error: Error) -> Failed {
+        Failed::Unsendable(error.into())
+    }
+
     #[cold]
     pub(super) fn with<T>(self, item: T) -> PutError<T> {
         match self {
@@ -61,7 +65,19 @@ pub(super) fn put_block(ring: &Ring, at: u64, len: u64, deadline: Deadline) -> R
 /// Puts a small message, and waits for room until the deadline.
 #[inline]
 fn put_small(ring: &Ring, bytes: &[u8], deadline: Deadline) -> Result<(), Refusal> {
-    wait_to_put(ring, bytes.len() as u64, deadline, || ring.put_small(bytes, deadline))
+    match ring.put_small(bytes, deadline) {
+        Err(refusal @ Refusal::Full) => put_small_later(ring, bytes, deadline, refusal),
+        done => done,
+    }
+}
+
+/// (A function of its own, so that what it remembers while it waits is not laid out where there is room.)
+#[cold]
+#[inline(never)]
+fn put_small_later(ring: &Ring, bytes: &[u8], deadline: Deadline, refusal: Refusal) -> Result<(), Refusal> {
+    let (passed, come) = (|| ring.has_put(), || ring.admits(bytes.len() as u64));
+    let attempt = || ring.put_small(bytes, deadline);
+    waiting::wait_on(ring.arena(), &ring.control().emptied.word, deadline, passed, come, attempt, refusal)
 }
 
 /// Puts `len` bytes that `write` writes in place.
@@ -155,7 +171,7 @@ fn wait_to_put<T>(
 ) -> Result<T, Refusal> {
     let emptied = &ring.control().emptied.word;
     let (passed, come) = (|| ring.has_put(), || ring.admits(len));
-    super::waiting::wait(ring.arena(), emptied, deadline, passed, come, attempt)
+    waiting::wait(ring.arena(), emptied, deadline, passed, come, attempt)
 }
 
 /// Values encoded one behind the other, to be put together.
@@ -188,8 +204,8 @@ impl Bundle {
         item: &T,
         deadline: Deadline,
     ) -> Result<(), Failed> {
-        encoding::with_bytes_or(item, Failed::Unsendable, |bytes, ids| {
-            encoding::check_arrival::<T>(bytes).map_err(Failed::Unsendable)?;
+        encoding::with_bytes_or(item, Failed::unsendable, |bytes, ids| {
+            encoding::check_arrival::<T>(bytes).map_err(Failed::unsendable)?;
             if bytes.len() <= INLINE_MAX && ids.is_empty() && !ring.blocks_only() {
                 self.bytes.extend_from_slice(bytes);
                 self.parts.push(Part::Inline(bytes.len()));

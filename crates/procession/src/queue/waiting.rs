@@ -91,25 +91,27 @@ pub(crate) fn wait<T>(
 ) -> Result<T, Refusal> {
     match attempt() {
         Err(refusal @ (Refusal::Full | Refusal::Empty)) => {
-            if !deadline.passed() && several_processors() {
-                gather(word, passed());
-            }
-            wait_longer(arena, word, deadline, &come, &mut attempt, refusal)
+            wait_on(arena, word, deadline, passed, come, attempt, refusal)
         }
         done => done,
     }
 }
 
+/// As [`wait`], after a first attempt with this refusal.
 #[cold]
-fn wait_longer<T>(
+pub(crate) fn wait_on<T>(
     arena: &Arena,
     word: &AtomicU32,
     deadline: Deadline,
-    come: &impl Fn() -> bool,
-    attempt: &mut impl FnMut() -> Result<T, Refusal>,
+    passed: impl Fn() -> u64,
+    come: impl Fn() -> bool,
+    mut attempt: impl FnMut() -> Result<T, Refusal>,
     refusal: Refusal,
 ) -> Result<T, Refusal> {
-    let done = wait_until_done(arena, word, deadline, come, attempt, refusal);
+    if !deadline.passed() && several_processors() {
+        gather(word, passed());
+    }
+    let done = wait_until_done(arena, word, deadline, &come, &mut attempt, refusal);
     let has_not_looked = !matches!(done, Ok(_) | Err(Refusal::Full | Refusal::Empty));
     if has_not_looked && rules::holds(Rule::WakePassedOn) {
         // It may have used up a wake-up that is of use to somebody else.
@@ -159,7 +161,7 @@ fn wait_until_done<T>(
         match attempted {
             Ok(Err(Refusal::Full | Refusal::Empty)) => {}
             Ok(done) => return done,
-            Err(error) => return Err(Refusal::Unusable(error)),
+            Err(error) => return Err(Refusal::Unusable(error.into())),
         }
         match attempt() {
             Err(again @ (Refusal::Full | Refusal::Empty)) => refusal = again,

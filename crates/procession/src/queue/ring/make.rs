@@ -150,7 +150,7 @@ impl From<Error> for Refusal {
     fn from(error: Error) -> Refusal {
         match error {
             Error::Full(_) => Refusal::NoMemory,
-            other => Refusal::Unusable(other),
+            other => Refusal::Unusable(other.into()),
         }
     }
 }

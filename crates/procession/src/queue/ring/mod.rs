@@ -69,8 +69,8 @@ pub(crate) enum Refusal {
     Closed,
     /// The time was up before one's turn came.
     TimedOut,
-    /// The ring cannot be used from here.
-    Unusable(Error),
+    /// The ring cannot be used from here. (A pointer, so that an outcome is two registers.)
+    Unusable(Box<Error>),
 }
 
 /// How long a call waits for its turn at least.
@@ -159,7 +159,7 @@ impl Ring {
         match taken.and_then(|taken| taken) {
             Ok((_, Some(held))) => Ok(Turn { lock, held }),
             Ok((_, None)) => Err(Refusal::TimedOut),
-            Err(error) => Err(Refusal::Unusable(error)),
+            Err(error) => Err(Refusal::Unusable(error.into())),
         }
     }
 }

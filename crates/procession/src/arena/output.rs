@@ -1,0 +1,189 @@
+//! [`Output`]: bytes that come a few at a time, gathered on the stack as long as they are few, then in memory that the
+//! thread keeps for the next time.
+#![allow(unsafe_code)] // Writes words at any place of a buffer, and leaves the rest of it as it was.
+
+use std::cell::Cell;
+use std::marker::PhantomData;
+use std::mem::MaybeUninit;
+
+use super::bytes::copy_few;
+
+const WORD: usize = size_of::<u64>();
+
+/// So many bytes are gathered on the stack, in words.
+const SHORT: usize = 17;
+
+/// Room on the stack, for an [`Output`].
+pub(super) struct Short([MaybeUninit<u64>; SHORT]);
+
+/// Room on the heap. Its length is not kept while an [`Output`] writes to it.
+type Long = Vec<MaybeUninit<u8>>;
+
+/// Larger room is not kept.
+const KEPT_MAX: usize = 64 << 10;
+
+thread_local! {
+    /// Taken while in use: who encodes a value may send another meanwhile. (A pointer, so that to have none is one word.)
+    static KEPT: Cell<Option<Box<Long>>> = const { Cell::new(None) };
+}
+
+impl Short {
+    #[inline]
+    pub(super) fn new() -> Short {
+        Short([const { MaybeUninit::uninit() }; SHORT])
+    }
+}
+
+pub(super) struct Output<'a> {
+    begin: *mut u8,
+    /// Where the next byte goes: what lies before it is written.
+    at: *mut u8,
+    /// Wherever up to here a byte goes, there is room for a word.
+    last: *mut u8,
+    /// What the three point into, when they do not point into the room on the stack.
+    long: Option<Box<Long>>,
+    short: PhantomData<&'a mut Short>,
+}
+
+impl<'a> Output<'a> {
+    #[inline]
+    pub(super) fn new(short: &'a mut Short) -> Output<'a> {
+        let begin = short.0.as_mut_ptr();
+        let last = begin.wrapping_add(SHORT - 1).cast();
+        Output { begin: begin.cast(), at: begin.cast(), last, long: None, short: PhantomData }
+    }
+
+    #[inline]
+    fn len(&self) -> usize {
+        self.at.addr() - self.begin.addr()
+    }
+
+    /// What was written.
+    #[inline]
+    pub(super) fn bytes(&self) -> &[u8] {
+        // SAFETY: so many bytes were written from there on.
+        unsafe { std::slice::from_raw_parts(self.begin, self.len()) }
+    }
+
+    /// Writes bytes.
+    #[inline]
+    pub(super) fn write(&mut self, bytes: &[u8]) {
+        let room = self.last.addr() + WORD - self.at.addr();
+        if bytes.len() > room {
+            self.grow(bytes.len());
+        }
+        // SAFETY: there is room for them, and it is ours alone.
+        unsafe {
+            copy_few(bytes.as_ptr(), self.at, bytes.len());
+            self.at = self.at.add(bytes.len());
+        }
+    }
+
+    /// Writes the first bytes of a word, so many.
+    #[inline]
+    pub(super) fn write_word(&mut self, word: u64, bytes: usize) {
+        debug_assert!(bytes <= WORD);
+        let mut at = self.at;
+        if at > self.last {
+            at = self.grow(WORD);
+        }
+        // SAFETY: there is room for a whole word. (`at` is not read again: the compiler does not know that the word lies
+        // elsewhere.)
+        unsafe {
+            at.cast::<[u8; WORD]>().write(word.to_le_bytes());
+            self.at = at.add(bytes);
+        }
+    }
+
+    /// Makes room for so many bytes more, and for a word behind them. Gives where the next byte goes.
+    #[cold]
+    #[inline(never)]
+    fn grow(&mut self, bytes: usize) -> *mut u8 {
+        let len = self.len();
+        let mut long = self.long.take().unwrap_or_else(|| {
+            // (A thread that ends may have none any more.)
+            let mut kept = KEPT.try_with(Cell::take).ok().flatten().unwrap_or_default();
+            kept.clear();
+            // SAFETY: these bytes were written; they are in the room on the stack.
+            kept.extend_from_slice(unsafe { std::slice::from_raw_parts(self.begin.cast(), len) });
+            kept
+        });
+        // SAFETY: they need not be initialized, and there is room for those that were written.
+        unsafe { long.set_len(len) };
+        long.reserve(bytes + WORD);
+        self.begin = long.as_mut_ptr().cast();
+        // SAFETY: both are within: the room is at least a word larger than `len`.
+        (self.at, self.last) = unsafe { (self.begin.add(len), self.begin.add(long.capacity() - WORD)) };
+        self.long = Some(long);
+        self.at
+    }
+}
+
+impl Drop for Output<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        if let Some(long) = self.long.take() {
+            keep(long);
+        }
+    }
+}
+
+/// Keeps room for the next time.
+#[cold]
+fn keep(long: Box<Long>) {
+    if long.capacity() <= KEPT_MAX {
+        // (Freed if the thread ends.)
+        let _ = KEPT.try_with(|kept| kept.set(Some(long)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_written_is_there_wherever_it_grows() {
+        for first in 0..300_usize {
+            let (mut short, mut expected) = (Short::new(), vec![1; first]);
+            let mut output = Output::new(&mut short);
+            output.write(&expected);
+            for bytes in 0..=WORD {
+                output.write_word(0x0706_0504_0302_0100, bytes);
+                expected.extend(0..bytes as u8);
+                output.write(&[9; 50][..bytes * 6]);
+                expected.extend(std::iter::repeat_n(9, bytes * 6));
+                assert_eq!(output.bytes(), expected, "{bytes} bytes a time behind {first}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_written_meanwhile_lies_elsewhere() {
+        let (mut short, mut other) = (Short::new(), Short::new());
+        let mut output = Output::new(&mut short);
+        output.write(&[1; 1000]);
+        let mut inner = Output::new(&mut other);
+        inner.write(&[2; 1000]);
+        output.write(&[1; 1000]);
+        assert!(output.bytes() == [1; 2000] && inner.bytes() == [2; 1000]);
+    }
+
+    #[test]
+    fn little_room_is_kept_and_much_is_not() {
+        let kept = || {
+            let room = KEPT.take();
+            let bytes = room.as_ref().map(|room| room.capacity());
+            KEPT.set(room);
+            bytes
+        };
+        let write = |bytes| Output::new(&mut Short::new()).write(&vec![1; bytes]);
+        write(100);
+        assert_eq!(kept(), None);
+        write(1000);
+        let room = kept().expect("it was longer than the room on the stack");
+        write(room / 2);
+        assert_eq!(kept(), Some(room));
+        write(KEPT_MAX + 1);
+        assert_eq!(kept(), None);
+    }
+}
