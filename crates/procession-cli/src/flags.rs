@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 
 /// Programs made of processes, any of which may be killed at any time.
 #[derive(Parser)]
@@ -148,22 +148,8 @@ pub struct Map {
     pub quiet: bool,
 
     /// The command and its arguments.
-    #[arg(value_name = "COMMAND", required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    #[arg(value_name = "COMMAND", required = true, trailing_var_arg = true)]
     pub command: Vec<String>,
-}
-
-impl Flags {
-    /// What the command line says; else the process ends here, and says why.
-    pub fn of_command_line() -> Flags {
-        let flags = Flags::parse();
-        if let Command::Map(Map { command, .. }) = &flags.command
-            && let Some(word) = command.first().filter(|word| word.starts_with('-'))
-        {
-            let why = format!("there is no option {word}, and a command does not begin with a dash\n");
-            Flags::command().error(clap::error::ErrorKind::UnknownArgument, why).exit();
-        }
-        flags
-    }
 }
 
 fn seconds(text: &str) -> Result<f64, String> {

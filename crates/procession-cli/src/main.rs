@@ -11,13 +11,14 @@ mod tickets;
 
 use std::process::ExitCode;
 
+use clap::Parser;
 use flags::{Command, Flags};
 
 /// The exit code when the command line or a file is no good, or a process failed.
 const BAD_INPUT: u8 = 2;
 
 fn main() -> ExitCode {
-    let done = match Flags::of_command_line().command {
+    let done = match Flags::parse().command {
         Command::Tickets(flags) => tickets::run(&flags),
         Command::Pipeline(flags) => pipeline::run(&flags),
         Command::Map(flags) => map::run(&flags),

@@ -1,11 +1,17 @@
 //! The first bytes of an instruction, and the two questions the stepper asks about it.
 //!
 //! Both are answered on the safe side: what is not known here may store and costs a comparison of the
-//! memory, nothing else. Stacks are not in the memory under test, so `push` and `call` do not count.
+//! memory, nothing else. Stacks are not in the memory under test, so `push` and `call` do not count, nor what is
+//! stored at a fixed distance from the stack pointer.
 
 /// Eight bytes of code, the first in the lowest byte.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Insn(pub(crate) u64);
+
+impl Insn {
+    /// What is read where there is nothing to be read.
+    pub(crate) const NONE: Insn = Insn(u64::MAX);
+}
 
 #[cfg(target_arch = "x86_64")]
 impl Insn {
@@ -30,11 +36,34 @@ impl Insn {
         let code = self.0.to_le_bytes();
         let Some(prefixes) = code[..5].iter().position(|byte| !is_prefix(*byte)) else { return true };
         let rex = usize::from(code[prefixes] & 0xf0 == 0x40);
-        let [op, next, third, ..] = code[prefixes + rex..] else { return true };
+        // Of the numbers of base and index these are the highest bits.
+        let high = if rex == 1 { code[prefixes] & 0b11 } else { 0 };
+        let [op, next, third, fourth, ..] = code[prefixes + rex..] else { return true };
         match op {
-            0x0f => extended_may_store(next, third),
-            _ => plain_may_store(op, next),
+            0x0f => extended_may_store(next, Operand { byte: third, scaled: fourth, high }),
+            _ => plain_may_store(op, Operand { byte: next, scaled: third, high }),
         }
+    }
+}
+
+/// What an instruction works on.
+#[cfg(target_arch = "x86_64")]
+#[derive(Clone, Copy)]
+struct Operand {
+    byte: u8,
+    /// The byte behind it, which may say which registers an address is made of.
+    scaled: u8,
+    /// The highest bits of their numbers.
+    high: u8,
+}
+
+#[cfg(target_arch = "x86_64")]
+impl Operand {
+    /// Does it name memory other than the stack?
+    fn is_elsewhere(self) -> bool {
+        let Operand { byte, scaled, high } = self;
+        let is_by_stack_pointer = byte & 7 == 4 && scaled & 0x3f == 0x24 && high == 0;
+        in_memory(byte) && !is_by_stack_pointer
     }
 }
 
@@ -51,36 +80,37 @@ fn in_memory(operand: u8) -> bool {
 }
 
 #[cfg(target_arch = "x86_64")]
-fn plain_may_store(op: u8, operand: u8) -> bool {
-    let kind = operand >> 3 & 7;
+fn plain_may_store(op: u8, operand: Operand) -> bool {
+    let kind = operand.byte >> 3 & 7;
     match op {
-        0x38..=0x3d => false,                            // cmp
-        0x00..=0x3f if op & 7 < 2 => in_memory(operand), // add, or, adc, sbb, and, sub, xor
+        0x38..=0x3d => false,                                // cmp
+        0x00..=0x3f if op & 7 < 2 => operand.is_elsewhere(), // add, or, adc, sbb, and, sub, xor
         0x00..=0x3f => op & 7 > 5,
         0x50..=0x5f | 0x63 | 0x68..=0x6b => false, // push, pop, movsxd, imul
         0x70..=0x7f | 0xe8 | 0xe9 | 0xeb | 0xc2 | 0xc3 | 0xc9 => false, // jumps, calls, leave
-        0x80 | 0x81 | 0x83 => kind != 7 && in_memory(operand), // arithmetic; 7 is cmp
+        0x80 | 0x81 | 0x83 => kind != 7 && operand.is_elsewhere(), // arithmetic; 7 is cmp
         0x84 | 0x85 | 0xa8 | 0xa9 => false,        // test
-        0x86..=0x89 | 0xc0 | 0xc1 | 0xc6 | 0xc7 | 0xd0..=0xd3 | 0xfe => in_memory(operand),
-        0x8a | 0x8b | 0x8d => false,                                // load, lea
-        0x90..=0x99 | 0xb0..=0xbf => false,                         // exchange and set registers
-        0xf6 | 0xf7 => matches!(kind, 2 | 3) && in_memory(operand), // not, neg; else test, mul, div
-        0xff => matches!(kind, 0 | 1) && in_memory(operand),        // inc, dec; else call, jmp, push
+        0x86..=0x89 | 0xc0 | 0xc1 | 0xc6 | 0xc7 | 0xd0..=0xd3 | 0xfe => operand.is_elsewhere(),
+        0x8a | 0x8b | 0x8d => false,        // load, lea
+        0x90..=0x99 | 0xb0..=0xbf => false, // exchange and set registers
+        0xf6 | 0xf7 => matches!(kind, 2 | 3) && operand.is_elsewhere(), // not, neg; else test, mul, div
+        0xff => matches!(kind, 0 | 1) && operand.is_elsewhere(), // inc, dec; else call, jmp, push
         _ => true,
     }
 }
 
 #[cfg(target_arch = "x86_64")]
-fn extended_may_store(op: u8, operand: u8) -> bool {
+fn extended_may_store(op: u8, operand: Operand) -> bool {
     match op {
-        0x0d | 0x18..=0x1f => false,                                    // hints
-        0x10 | 0x12 | 0x14..=0x16 | 0x28 | 0x6e | 0x6f => false,        // vector loads
+        0x0d | 0x18..=0x1f => false,                             // hints
+        0x10 | 0x12 | 0x14..=0x16 | 0x28 | 0x6e | 0x6f => false, // vector loads
+        0x11 | 0x13 | 0x17 | 0x29 | 0x7e | 0x7f | 0xd6 | 0xe7 => operand.is_elsewhere(), // vector stores
         0x54..=0x5f | 0x60..=0x6d | 0x70 | 0x74..=0x76 | 0xc6 => false, // vector arithmetic
         0xd4 | 0xd7 | 0xdb | 0xeb | 0xef | 0xf8..=0xfe => false,
         0x40..=0x4f | 0x80..=0x8f => false, // conditional moves and jumps
-        0x90..=0x9f => in_memory(operand),  // setcc
+        0x90..=0x9f => operand.is_elsewhere(), // setcc
         0xa3 | 0xaf | 0xb6..=0xb8 | 0xbc..=0xbf => false, // bt, imul, extending loads, bit scans
-        0xb0 | 0xb1 | 0xc0 | 0xc1 | 0xae => in_memory(operand), // cmpxchg, xadd, fences
+        0xb0 | 0xb1 | 0xc0 | 0xc1 | 0xae => operand.is_elsewhere(), // cmpxchg, xadd, fences
         _ => true,
     }
 }
@@ -150,6 +180,27 @@ mod tests {
             bytes[9000 + n] ^= value as u8;
             bytes[9100 + n] = bytes[9100 + n].rotate_left(3).wrapping_sub(1);
         }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[test]
+    fn what_is_stored_on_the_stack_is_none_of_the_memory_under_test() {
+        let may_store = |code: &[u8]| {
+            let mut bytes = [0; 8];
+            bytes[..code.len()].copy_from_slice(code);
+            super::Insn(u64::from_le_bytes(bytes)).may_store()
+        };
+        assert!(!may_store(&[0x48, 0x89, 0x44, 0x24, 0x10]), "mov %rax,0x10(%rsp)");
+        assert!(!may_store(&[0xc7, 0x84, 0x24, 0, 1, 0, 0]), "movl ..,0x100(%rsp)");
+        assert!(!may_store(&[0x0f, 0x11, 0x44, 0x24, 0x20]), "movups %xmm0,0x20(%rsp)");
+        assert!(!may_store(&[0x0f, 0x94, 0x04, 0x24]), "sete (%rsp)");
+        assert!(may_store(&[0x49, 0x89, 0x04, 0x24]), "mov %rax,(%r12)");
+        assert!(may_store(&[0x48, 0x89, 0x04, 0xcc]), "mov %rax,(%rsp,%rcx,8)");
+        assert!(may_store(&[0x4a, 0x89, 0x04, 0x24]), "mov %rax,(%rsp,%r12,1)");
+        assert!(may_store(&[0x41, 0x0f, 0x11, 0x04, 0x24]), "movups %xmm0,(%r12)");
+        assert!(may_store(&[0xf0, 0x48, 0x0f, 0xb1, 0x0c, 0x24]), "lock: always looked at");
+        assert!(may_store(&[0x48, 0x89, 0x07]), "mov %rax,(%rdi)");
+        assert!(may_store(&[0xc5, 0xfc, 0x11, 0x44, 0x24, 0x20]), "what is not known here");
     }
 
     /// Not one store may be taken for something else: the stepper would miss a state.

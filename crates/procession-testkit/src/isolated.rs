@@ -21,8 +21,9 @@ const INNER: &str = "TESTKIT_ISOLATED";
 
 /// Runs the body of a test in a process of its own. See the [module](mod@crate::isolated).
 ///
-/// ```ignore
-/// #[test]
+/// ```no_run
+/// # use procession_testkit::isolated;
+/// // With `#[test]`.
 /// fn few_descriptors_are_enough() {
 ///     isolated!(limits = [(libc::RLIMIT_NOFILE, 64)], env = [("K", "V")], {
 ///         // panics make the test fail, with all that was printed
@@ -105,7 +106,7 @@ impl Isolation {
 
     fn command(&self, output: &File, directory: &PathBuf) -> Command {
         let mut command = Command::new(std::env::current_exe().expect("the test's binary has a path"));
-        let flags = ["--exact", "--include-ignored", "--nocapture", "--test-threads=1", "--color=never"];
+        let flags = ["--exact", "--nocapture", "--test-threads=1", "--color=never"];
         command.arg(&self.test).args(flags).env("TMPDIR", directory).env(INNER, &self.test);
         command.envs(self.env.iter().map(|(key, value)| (key, value)));
         let copy = || output.try_clone().expect("one more descriptor");

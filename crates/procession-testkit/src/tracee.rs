@@ -1,6 +1,8 @@
 //! A victim under ptrace, one instruction at a time.
 #![allow(unsafe_code, reason = "ptrace")]
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::io;
 use std::mem;
 use std::ptr;
@@ -25,6 +27,11 @@ pub(crate) enum Stop {
     Died(i32),
     /// It does something in the kernel that is not a futex and does not end.
     Stuck,
+}
+
+thread_local! {
+    /// The instructions of all victims so far.
+    static SEEN: RefCell<HashMap<u64, Insn>> = RefCell::default();
 }
 
 pub(crate) struct Tracee {
@@ -190,10 +197,25 @@ impl Tracee {
     /// Reads where it is and what it would do next.
     fn look(&mut self) {
         self.rip = program_counter(self.child.pid);
+        // Victims are copies of one process, and none of them changes its code.
+        self.next = SEEN.with_borrow_mut(|seen| match seen.get(&self.rip) {
+            Some(&insn) => insn,
+            None => {
+                let insn = self.read();
+                // (Of one that has died meanwhile nothing is read.)
+                if insn != Insn::NONE {
+                    seen.insert(self.rip, insn);
+                }
+                insn
+            }
+        });
+    }
+
+    fn read(&self) -> Insn {
         let address = self.rip as *mut u8;
         // SAFETY: reads a word of the victim's memory; nothing of ours is written.
         let word = unsafe { libc::ptrace(libc::PTRACE_PEEKTEXT, self.child.pid, address, 0usize) };
-        self.next = Insn(word as u64);
+        Insn(word as u64)
     }
 }
 

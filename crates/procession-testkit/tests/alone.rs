@@ -94,20 +94,6 @@ mod deeper {
 }
 
 #[test]
-#[ignore = "the next test runs it"]
-fn is_ignored() {
-    isolated!({});
-}
-
-#[test]
-fn an_ignored_test_can_be_isolated() {
-    let binary = std::env::current_exe().unwrap();
-    let run = Command::new(binary).args(["is_ignored", "--exact", "--ignored"]).output().unwrap();
-    let text = String::from_utf8_lossy(&run.stdout);
-    assert!(text.contains("test result: ok. 1 passed; 0 failed"), "{text}");
-}
-
-#[test]
 fn a_test_without_the_test_is_no_pass() {
     fn here() {}
     let other_thread = || panic::catch_unwind(|| Isolation::of(&here).run());

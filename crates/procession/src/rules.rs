@@ -38,6 +38,10 @@ pub enum Rule {
     LeaseReturned,
     /// The task of a dead worker is tried again, or ends.
     TaskReturned,
+    /// A task that waits, and that a dead worker had reached for, goes to another.
+    ReachReturned,
+    /// Whose a task is is read behind the word that speaks of it.
+    OwnerReadLast,
     /// The keeper of a pool hears of each death of a process that has to do with it.
     KeeperTold,
     /// A task whose handle was sent stays though its submitter lets it go.

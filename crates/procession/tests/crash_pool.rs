@@ -144,33 +144,40 @@ fn a_task_is_submitted_or_is_not() {
 }
 
 /// The victim lets the result of a task go, or takes a waiting one back.
+fn let_go<R: procession::Message>(submit: impl Fn(&Workshop) -> Task<R>) {
+    let _dog = watched();
+    let shop = workshop();
+    let before = Before::now();
+    for done in [false, true] {
+        let report = stepped(
+            &shop,
+            |shop| {
+                let task = submit(shop);
+                if done {
+                    assert!(shop.work_once());
+                } else {
+                    assert!(task.cancel());
+                }
+                drop(task);
+            },
+            || {
+                while shop.work_once() {}
+                ensure!(shop.is_empty(), "a cell is not free");
+                before.is_back()
+            },
+        );
+        assert_finished(&report);
+    }
+}
+
 #[test]
-fn what_is_let_go_is_free() {
-    isolated!({
-        let _dog = watched();
-        let shop = workshop();
-        let before = Before::now();
-        for done in [false, true] {
-            let report = stepped(
-                &shop,
-                |shop| {
-                    let task = shop.submit(large, (3,)).expect("submitted");
-                    if done {
-                        assert!(shop.work_once());
-                    } else {
-                        assert!(task.cancel());
-                    }
-                    drop(task);
-                },
-                || {
-                    while shop.work_once() {}
-                    ensure!(shop.is_empty(), "a cell is not free");
-                    before.is_back()
-                },
-            );
-            assert_finished(&report);
-        }
-    });
+fn a_large_result_that_is_let_go_is_free() {
+    isolated!({ let_go(|shop| shop.submit(large, (3,)).expect("submitted")) });
+}
+
+#[test]
+fn a_small_result_that_is_let_go_is_free() {
+    isolated!({ let_go(|shop| shop.submit(small, (3, 4)).expect("submitted")) });
 }
 
 /// Nobody wants the result that the victim brings forth.
@@ -290,6 +297,18 @@ fn a_task_of_the_dead_that_nobody_finishes_is_noticed() {
         let before = Before::now();
         let task = shop.submit(small, (3, 4)).unwrap();
         internals::break_rule(Rule::TaskReturned);
+        worked_on(&shop, &before, task, |n| *n == 7).assert_broken();
+    });
+}
+
+#[test]
+fn a_task_that_the_dead_had_reached_for_and_nobody_takes_is_noticed() {
+    isolated!({
+        let _dog = watched();
+        let shop = workshop();
+        let before = Before::now();
+        let task = shop.submit(small, (3, 4)).unwrap();
+        internals::break_rule(Rule::ReachReturned);
         worked_on(&shop, &before, task, |n| *n == 7).assert_broken();
     });
 }

@@ -14,7 +14,7 @@ use procession::internals::{self, Rule};
 use procession::pool::workshop::{Mapping, Workshop};
 use procession::pool::{TaskError, TaskState};
 use procession::{Message, Queue, Task};
-use procession_testkit::{Child, CrashStep, Gate, Report, interleave, isolated, proc};
+use procession_testkit::{Child, CrashStep, Gate, Report, interleave, isolated, proc, run_until};
 use shop::*;
 use support::*;
 
@@ -511,5 +511,63 @@ fn a_task_that_comes_back_and_is_not_listed_first_is_noticed() {
         let _dog = watched();
         internals::break_rule(Rule::ReturnedListed);
         recovered().assert_broken();
+    });
+}
+
+/// A cell still says who had it last while it is free, and while another fills it in. What is done for the dead `OTHER`,
+/// which had it once, stands still at its `at`-th instruction there, and meanwhile this process submits a task. Gives
+/// how many instructions there are, and whether the task is done as any other.
+fn submitted_during_a_burial(at: u64) -> (u64, bool) {
+    let shop = Workshop::new(0).expect("a workshop");
+    done_by(OTHER, || {
+        let shop = shop.held_here().expect("its own handle");
+        let task = shop.submit(small, (1, 2)).expect("submitted");
+        assert!(task.cancel());
+        drop(task);
+        std::mem::forget(shop);
+        0
+    });
+    let mut steps = 0;
+    let mut burying = run_until(
+        |gate: &Gate| {
+            gate.begin();
+            shop.bury_in_first_cell(OTHER);
+            gate.end();
+        },
+        |point| {
+            steps = point.step;
+            point.finished || point.step >= at
+        },
+    );
+    let task = shop.submit(small, (3, 4)).expect("submitted");
+    go_on(&burying);
+    assert_eq!(burying.wait(), 0, "{}", burying.text());
+    assert_eq!(shop.used_cells(), 1, "the task is in another cell");
+    while shop.work_once() {}
+    let done = task.try_get() == Ok(7);
+    internals::recover(OTHER);
+    (steps, done)
+}
+
+/// At which instructions a submission gets lost.
+fn submissions_lost() -> Vec<u64> {
+    let _dog = watched();
+    arena();
+    internals::come_home();
+    let (steps, done) = submitted_during_a_burial(u64::MAX);
+    assert!(steps > 10 && done, "{steps} {done}");
+    (0..steps).filter(|&at| !submitted_during_a_burial(at).1).collect()
+}
+
+#[test]
+fn a_task_is_not_the_dead_ones_because_its_cell_was() {
+    isolated!({ assert_eq!(submissions_lost(), []) });
+}
+
+#[test]
+fn a_task_that_is_taken_for_the_dead_ones_is_noticed() {
+    isolated!({
+        internals::break_rule(Rule::OwnerReadLast);
+        assert!(!submissions_lost().is_empty(), "the rule is not needed, or this test does not test it");
     });
 }

@@ -3,6 +3,8 @@
 
 mod support;
 
+use std::ops::Range;
+
 use procession::internals;
 use procession::process::wait_any;
 use procession::{AnyProcess, Process, parent_process};
@@ -148,19 +150,31 @@ fn a_stranger_who_has_got_the_number_gets_no_signal() {
     });
 }
 
+/// Overtakes the question at some of 24 places.
+fn ask_at(places: Range<u64>) {
+    let _dog = watched();
+    arena();
+    internals::come_home();
+    let (steps, ended) = ask_during_a_burial(u64::MAX);
+    assert!(steps > 100 && ended);
+    let hang: Vec<u64> = places.map(|n| steps * n / 24).filter(|&at| !ask_during_a_burial(at).1).collect();
+    assert!(hang.is_empty(), "it hangs when it is overtaken at one of the steps {hang:?} of {steps}");
+    assert_eq!(internals::census().objects, 0);
+}
+
+// (In debug builds each place is thousands of steps away.)
+
 #[test]
-fn a_parent_that_dies_meanwhile_is_no_riddle() {
-    isolated!({
-        let _dog = watched();
-        arena();
-        internals::come_home();
-        let (steps, ended) = ask_during_a_burial(u64::MAX);
-        assert!(steps > 100 && ended);
-        // (In debug builds each of them is thousands of steps away.)
-        let places = if cfg!(debug_assertions) { 12 } else { 24 };
-        let hang: Vec<u64> =
-            (0..places).map(|n| steps * n / places).filter(|&at| !ask_during_a_burial(at).1).collect();
-        assert!(hang.is_empty(), "it hangs when it is overtaken at one of the steps {hang:?} of {steps}");
-        assert_eq!(internals::census().objects, 0);
-    });
+fn a_parent_that_dies_early_in_the_question_is_no_riddle() {
+    isolated!({ ask_at(0..8) });
+}
+
+#[test]
+fn a_parent_that_dies_amid_the_question_is_no_riddle() {
+    isolated!({ ask_at(8..16) });
+}
+
+#[test]
+fn a_parent_that_dies_late_in_the_question_is_no_riddle() {
+    isolated!({ ask_at(16..24) });
 }

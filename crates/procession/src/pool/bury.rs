@@ -21,8 +21,8 @@ use crate::sync::raw::event;
 /// it kept. After its locks were released, before its blocks are swept.
 pub(crate) fn bury(arena: &Arena, slot: u32, how: Option<Ended>) {
     for_each_pool(arena, slot, |index, control| {
-        let (dead, owner) = (Tag::process(slot), Tag::object(index));
-        control.adopt_chunks(arena, dead, owner);
+        let burial = Burial::new(arena, slot, how, control, index);
+        control.adopt_chunks(arena, burial.dead, burial.owner);
         let pid = arena.slot(slot).pid.load(Ordering::Relaxed);
         for its in control.hired_pids().filter(|its| its.load(Ordering::Relaxed) == pid) {
             its.store(0, Ordering::SeqCst);
@@ -31,7 +31,6 @@ pub(crate) fn bury(arena: &Arena, slot: u32, how: Option<Ended>) {
         if kept_here {
             control.phase.fetch_max(phase::TERMINATED, Ordering::SeqCst);
         }
-        let burial = Burial { arena, slot, how, control, dead, owner };
         control.hands.of(slot).for_each(|index| burial.return_reached_for(index));
         // A worker that has submitted nothing has no more to do with the pool than what is in its hands.
         if kept_here || control.hands.is_user(slot) {
@@ -89,7 +88,7 @@ fn for_each_pool(arena: &Arena, slot: u32, mut f: impl FnMut(u32, &'static Contr
     });
 }
 
-struct Burial<'a> {
+pub(super) struct Burial<'a> {
     arena: &'a Arena,
     slot: u32,
     how: Option<Ended>,
@@ -98,12 +97,23 @@ struct Burial<'a> {
     owner: Tag,
 }
 
-impl Burial<'_> {
+impl<'a> Burial<'a> {
+    /// Of the process in `slot`, as far as the pool with this index goes.
+    pub(super) fn new(
+        arena: &'a Arena,
+        slot: u32,
+        how: Option<Ended>,
+        control: &'static Control,
+        index: u32,
+    ) -> Burial<'a> {
+        Burial { arena, slot, how, control, dead: Tag::process(slot), owner: Tag::object(index) }
+    }
+
     /// The dead one may have taken the task's number out of the ring, and not have come to take the task.
     fn return_reached_for(&self, index: u32) {
         let Some(cell) = self.control.cell(self.arena, index) else { return };
         let state = cell.state();
-        if state.phase() == QUEUED && rules::holds(Rule::TaskReturned) {
+        if state.phase() == QUEUED && rules::holds(Rule::ReachReturned) {
             // If somebody else takes it, or it is cancelled, that is as well.
             self.give_back(cell, index, state);
         }
@@ -121,16 +131,23 @@ impl Burial<'_> {
         }
     }
 
-    fn settle(&self, cell: &Cell, index: u32) {
+    pub(super) fn settle(&self, cell: &Cell, index: u32) {
         // Somebody may condemn the task meanwhile.
         while !self.take_over(cell, index) {}
+        if let Some(generation) = self.submitted(cell) {
+            self.abandon(cell, index, generation);
+        }
+        self.free_if_left(cell);
+    }
+
+    /// The generation of the task in this cell, if the dead one has submitted it.
+    fn submitted(&self, cell: &Cell) -> Option<u32> {
+        let is_its = || cell.owner.load(Ordering::Acquire) == self.slot + 1;
+        let was_its = !rules::holds(Rule::OwnerReadLast) && is_its();
         // ORDERING: the word before the owner: of a task that word speaks of the owner is known, or of a later one. (A
         // cell that is free, or that another is filling in, may still say who had it before.)
         let state = cell.state();
-        if state.is_task() && cell.owner.load(Ordering::Acquire) == self.slot + 1 {
-            self.abandon(cell, index, state.generation());
-        }
-        self.free_if_left(cell);
+        (state.is_task() && (was_its || is_its())).then(|| state.generation())
     }
 
     /// Whoever was about to free it may have been the dead; anybody else who is loses to us, or we to him.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::TaskError;
+use super::bury::Burial;
 use super::cell::RETURNED;
 use super::control::phase;
 use super::core::Core;
@@ -21,6 +22,9 @@ use crate::os::process::Ended;
 use crate::process::Entry;
 use crate::sync::raw::event;
 use crate::{Error, Result};
+
+/// How the dead have died.
+const KILLED: Option<Ended> = Some(Ended::Signaled { signal: libc::SIGKILL, core: false });
 
 /// See the module.
 #[derive(Clone)]
@@ -104,9 +108,21 @@ impl Workshop {
         (0..).take_while(|&index| self.core.cell(index).is_some()).count()
     }
 
+    /// How many of them have ever had a task.
+    pub fn used_cells(&self) -> u32 {
+        self.core.control.used()
+    }
+
     /// What recovery does for pools when a signal has ended the process in `slot`.
     pub fn bury(&self, slot: u32) {
-        bury::bury(self.core.arena, slot, Some(Ended::Signaled { signal: libc::SIGKILL, core: false }));
+        bury::bury(self.core.arena, slot, KILLED);
+    }
+
+    /// The part of that which concerns the first cell.
+    pub fn bury_in_first_cell(&self, slot: u32) {
+        let Core { arena, control, .. } = *self.core;
+        let burial = Burial::new(arena, slot, KILLED, control, self.core.handle().id().index());
+        self.core.cell(0).into_iter().for_each(|cell| burial.settle(cell, 0));
     }
 
     /// What recovery does to the pool when its maker has died.

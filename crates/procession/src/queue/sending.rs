@@ -106,8 +106,10 @@ pub(super) fn put_many<T: Message>(
     items: impl IntoIterator<Item = T>,
     deadline: Deadline,
 ) -> Result<usize, PutError<Vec<T>>> {
-    let (mut items, mut bundle, mut done) = (items.into_iter(), Bundle::new(), 0);
-    let mut held = Vec::new();
+    let mut items = items.into_iter();
+    // At least so many will be together.
+    let together = items.size_hint().0.min(BUNDLE_ITEMS);
+    let (mut bundle, mut held, mut done) = (Bundle::new(together), Vec::with_capacity(together), 0);
     loop {
         let mut failed = None;
         while let (false, None) = (bundle.is_full(), &failed) {
@@ -188,10 +190,13 @@ enum Part {
 /// A bundle is put when it has so many items or bytes.
 const BUNDLE_ITEMS: usize = 256;
 const BUNDLE_BYTES: usize = 64 << 10;
+/// Most items have a word at least.
+const WORD: usize = 8;
 
 impl Bundle {
-    pub(super) fn new() -> Bundle {
-        Bundle { bytes: Vec::new(), parts: Vec::new() }
+    /// Room for so many items at first.
+    pub(super) fn new(items: usize) -> Bundle {
+        Bundle { bytes: Vec::with_capacity(items * WORD), parts: Vec::with_capacity(items) }
     }
 
     pub(super) fn is_full(&self) -> bool {
