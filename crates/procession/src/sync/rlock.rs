@@ -184,12 +184,21 @@ impl RLock {
 impl RLockGuard<'_> {
     guard_news!("procession::sync::RLock::new()", lock, lock_or_recover);
 
-    /// One guard fewer, which is not the last.
+    /// One guard fewer, if the lock is still held. Says whether it was not the last; else the lock is let go of.
     #[cold]
-    fn count_down(&mut self, times: u32) {
-        let mark = if taking::is_to_be_marked(&self.grip) { MARK_LATER } else { 0 };
-        self.grip.take();
-        self.body.extra.store((times - 1) | mark, Ordering::Relaxed);
+    fn count_down(&mut self, times: u32) -> bool {
+        if !self.body.raw.is_still_held(self.grip.held()) {
+            return false;
+        }
+        if times & !MARK_LATER != 0 {
+            let mark = if taking::is_to_be_marked(&self.grip) { MARK_LATER } else { 0 };
+            self.grip.take();
+            self.body.extra.store((times - 1) | mark, Ordering::Relaxed);
+            return true;
+        }
+        self.grip.set(grip::MARK_IT);
+        self.body.extra.store(0, Ordering::Relaxed);
+        false
     }
 }
 
@@ -197,14 +206,9 @@ impl Drop for RLockGuard<'_> {
     #[inline]
     fn drop(&mut self) {
         let times = self.body.extra.load(Ordering::Relaxed);
-        if times != 0 && self.body.raw.is_still_held(self.grip.held()) {
-            if times & !MARK_LATER != 0 {
-                return self.count_down(times);
-            }
-            self.grip.set(grip::MARK_IT);
-            self.body.extra.store(0, Ordering::Relaxed);
+        if times == 0 || !self.count_down(times) {
+            taking::release(self.body, &mut self.grip);
         }
-        taking::release(self.body, &mut self.grip);
     }
 }
 

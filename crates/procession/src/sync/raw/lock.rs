@@ -27,6 +27,7 @@ pub(crate) struct RawLock {
 }
 
 impl Word for AtomicU64 {
+    #[inline]
     fn load(&self) -> u64 {
         self.load(Ordering::Acquire)
     }
@@ -155,6 +156,7 @@ impl RawLock {
         self.word.load(Ordering::SeqCst)
     }
 
+    #[inline]
     pub(crate) fn load(&self) -> u64 {
         self.word.load(Ordering::Acquire)
     }
