@@ -289,28 +289,24 @@ fn a_task_that_came_back_and_nobody_was_told_of_is_noticed() {
     });
 }
 
+/// A task is worked on without this rule: it gets lost.
+fn work_without(rule: Rule) {
+    let _dog = watched();
+    let shop = workshop();
+    let before = Before::now();
+    let task = shop.submit(small, (3, 4)).unwrap();
+    internals::break_rule(rule);
+    worked_on(&shop, &before, task, |n| *n == 7).assert_broken();
+}
+
 #[test]
 fn a_task_of_the_dead_that_nobody_finishes_is_noticed() {
-    isolated!({
-        let _dog = watched();
-        let shop = workshop();
-        let before = Before::now();
-        let task = shop.submit(small, (3, 4)).unwrap();
-        internals::break_rule(Rule::TaskReturned);
-        worked_on(&shop, &before, task, |n| *n == 7).assert_broken();
-    });
+    isolated!({ work_without(Rule::TaskReturned) });
 }
 
 #[test]
 fn a_task_that_the_dead_had_reached_for_and_nobody_takes_is_noticed() {
-    isolated!({
-        let _dog = watched();
-        let shop = workshop();
-        let before = Before::now();
-        let task = shop.submit(small, (3, 4)).unwrap();
-        internals::break_rule(Rule::ReachReturned);
-        worked_on(&shop, &before, task, |n| *n == 7).assert_broken();
-    });
+    isolated!({ work_without(Rule::ReachReturned) });
 }
 
 #[test]
@@ -328,12 +324,5 @@ fn results_of_the_dead_that_are_swept_are_noticed() {
 
 #[test]
 fn a_task_that_is_taken_and_not_noted_first_is_noticed() {
-    isolated!({
-        let _dog = watched();
-        let shop = workshop();
-        let before = Before::now();
-        let task = shop.submit(small, (3, 4)).unwrap();
-        internals::break_rule(Rule::HandNoted);
-        worked_on(&shop, &before, task, |n| *n == 7).assert_broken();
-    });
+    isolated!({ work_without(Rule::HandNoted) });
 }

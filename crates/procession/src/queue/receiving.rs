@@ -81,9 +81,7 @@ fn take_later(
     deadline: Deadline,
     refusal: Refusal,
 ) -> Result<Taken, Refusal> {
-    let (passed, come) = (|| ring.has_taken(), || ring.has_news());
-    let attempt = || ring.take(buffer, deadline);
-    waiting::wait_on(ring.arena(), &ring.control().filled.word, deadline, passed, come, attempt, refusal)
+    wait_for_news(ring, deadline, || ring.take(buffer, deadline), refusal)
 }
 
 /// Attempts to take something until the deadline: again when there is something.
@@ -91,11 +89,24 @@ fn take_later(
 fn wait_to_take<T>(
     ring: &Ring,
     deadline: Deadline,
+    mut attempt: impl FnMut() -> Result<T, Refusal>,
+) -> Result<T, Refusal> {
+    match attempt() {
+        Err(refusal @ Refusal::Empty) => wait_for_news(ring, deadline, attempt, refusal),
+        done => done,
+    }
+}
+
+/// As [`wait_to_take`], after a first attempt with this refusal.
+fn wait_for_news<T>(
+    ring: &Ring,
+    deadline: Deadline,
     attempt: impl FnMut() -> Result<T, Refusal>,
+    refusal: Refusal,
 ) -> Result<T, Refusal> {
     let filled = &ring.control().filled.word;
     let (passed, come) = (|| ring.has_taken(), || ring.has_news());
-    waiting::wait(ring.arena(), filled, deadline, passed, come, attempt)
+    waiting::wait_on(ring.arena(), filled, deadline, passed, come, attempt, refusal)
 }
 
 /// Takes a value, and waits for it until the deadline.

@@ -29,6 +29,8 @@ pub(super) enum Failed {
     Refused(Refusal),
 }
 
+const _: () = assert!(size_of::<Result<(), Failed>>() == 16, "an outcome is two registers");
+
 impl Failed {
     #[cold]
     fn unsendable(error: Error) -> Failed {
@@ -75,9 +77,7 @@ fn put_small(ring: &Ring, bytes: &[u8], deadline: Deadline) -> Result<(), Refusa
 #[cold]
 #[inline(never)]
 fn put_small_later(ring: &Ring, bytes: &[u8], deadline: Deadline, refusal: Refusal) -> Result<(), Refusal> {
-    let (passed, come) = (|| ring.has_put(), || ring.admits(bytes.len() as u64));
-    let attempt = || ring.put_small(bytes, deadline);
-    waiting::wait_on(ring.arena(), &ring.control().emptied.word, deadline, passed, come, attempt, refusal)
+    wait_for_room(ring, bytes.len() as u64, deadline, || ring.put_small(bytes, deadline), refusal)
 }
 
 /// Puts `len` bytes that `write` writes in place.
@@ -107,8 +107,8 @@ pub(super) fn put_many<T: Message>(
     deadline: Deadline,
 ) -> Result<usize, PutError<Vec<T>>> {
     let mut items = items.into_iter();
-    // At least so many will be together.
-    let together = items.size_hint().0.min(BUNDLE_ITEMS);
+    // At least so many will be together, unless they turn out to be long.
+    let together = items.size_hint().0.min(BUNDLE_ITEMS).min(BUNDLE_BYTES / size_of::<T>().max(1));
     let (mut bundle, mut held, mut done) = (Bundle::new(together), Vec::with_capacity(together), 0);
     loop {
         let mut failed = None;
@@ -169,11 +169,25 @@ fn wait_to_put<T>(
     ring: &Ring,
     len: u64,
     deadline: Deadline,
+    mut attempt: impl FnMut() -> Result<T, Refusal>,
+) -> Result<T, Refusal> {
+    match attempt() {
+        Err(refusal @ Refusal::Full) => wait_for_room(ring, len, deadline, attempt, refusal),
+        done => done,
+    }
+}
+
+/// As [`wait_to_put`], after a first attempt with this refusal.
+fn wait_for_room<T>(
+    ring: &Ring,
+    len: u64,
+    deadline: Deadline,
     attempt: impl FnMut() -> Result<T, Refusal>,
+    refusal: Refusal,
 ) -> Result<T, Refusal> {
     let emptied = &ring.control().emptied.word;
     let (passed, come) = (|| ring.has_put(), || ring.admits(len));
-    waiting::wait(ring.arena(), emptied, deadline, passed, come, attempt)
+    waiting::wait_on(ring.arena(), emptied, deadline, passed, come, attempt, refusal)
 }
 
 /// Values encoded one behind the other, to be put together.
