@@ -11,14 +11,14 @@ use std::cell::Cell;
 
 use procession::Task;
 use procession::internals::{self, Rule};
-use procession::pool::workshop::{Look, Mapping, Workshop};
+use procession::pool::workshop::{Look, Mapping, ManualPool};
 use procession_testkit::{Gate, Report, interleave, isolated};
 use shop::*;
 use support::*;
 
 /// The victim works on a task; somebody else finishes it, if the victim did not.
 fn worked_on<R: procession::Message + PartialEq + std::fmt::Debug>(
-    shop: &Workshop,
+    shop: &ManualPool,
     before: &Before,
     task: Task<R>,
     expected: impl Fn(&R) -> bool,
@@ -70,7 +70,7 @@ fn a_task_with_a_large_result_is_done() {
 }
 
 /// The victim maps a chunk of three items.
-fn mapped<T, R>(shop: &Workshop, before: &Before, mapping: Mapping<T, R>, expected: &[R]) -> Report
+fn mapped<T, R>(shop: &ManualPool, before: &Before, mapping: Mapping<T, R>, expected: &[R]) -> Report
 where
     T: procession::Message,
     R: procession::Message + PartialEq + std::fmt::Debug,
@@ -144,7 +144,7 @@ fn a_task_is_submitted_or_is_not() {
 }
 
 /// The victim lets the result of a task go, or takes a waiting one back.
-fn let_go<R: procession::Message>(submit: impl Fn(&Workshop) -> Task<R>) {
+fn let_go<R: procession::Message>(submit: impl Fn(&ManualPool) -> Task<R>) {
     let _dog = watched();
     let shop = workshop();
     let before = Before::now();
@@ -199,7 +199,7 @@ fn what_nobody_waits_for_is_free_when_it_is_done() {
 
 /// Two look at the same things, one between any two instructions of the other.
 struct Scene {
-    shop: Workshop,
+    shop: ManualPool,
     task: Task<u32>,
     look: Cell<Option<Look>>,
 }
@@ -207,7 +207,7 @@ struct Scene {
 impl Scene {
     fn new() -> Scene {
         open([VICTIM]);
-        let shop = Workshop::new(0).unwrap().with_limit(3_600_000_000);
+        let shop = ManualPool::new(0).unwrap().with_limit(3_600_000_000);
         let task = shop.submit(small, (1, 2)).unwrap();
         Scene { shop, task, look: Cell::new(None) }
     }

@@ -11,7 +11,7 @@ use std::cell::{Cell, RefCell};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use procession::internals::{self, Rule};
-use procession::pool::workshop::{Mapping, Workshop};
+use procession::pool::workshop::{Mapping, ManualPool};
 use procession::pool::{TaskError, TaskState};
 use procession::{Message, Queue, Task};
 use procession_testkit::{Child, CrashStep, Gate, Report, interleave, isolated, proc, run_until};
@@ -40,10 +40,10 @@ fn fragile_text(n: u64) -> String {
 type Results<R> = Vec<Result<R, TaskError>>;
 
 /// How a chunk is submitted.
-type Map<R> = fn(&Workshop) -> Mapping<u64, R>;
+type Map<R> = fn(&ManualPool) -> Mapping<u64, R>;
 
 /// A worker in `slot` does what it can, and dies.
-fn die_at_work(shop: &Workshop, slot: u32) {
+fn die_at_work(shop: &ManualPool, slot: u32) {
     let mut worker = Child::spawn(|| {
         internals::become_member(slot);
         let shop = shop.held_here().expect("its own handle");
@@ -55,7 +55,7 @@ fn die_at_work(shop: &Workshop, slot: u32) {
 }
 
 /// Somebody does the first item of three, and dies at the second.
-fn half_done<R: Message>(shop: &Workshop, map: Map<R>) -> RefCell<Mapping<u64, R>> {
+fn half_done<R: Message>(shop: &ManualPool, map: Map<R>) -> RefCell<Mapping<u64, R>> {
     let mapping = map(shop);
     die_at_work(shop, OTHER);
     internals::recover(OTHER);
@@ -136,7 +136,7 @@ fn an_item_that_has_had_its_attempts_is_told_of_and_the_rest_is_done() {
 fn room_is_made() -> Report {
     arena();
     open([VICTIM]);
-    let shop = Workshop::new(0).expect("a workshop");
+    let shop = ManualPool::new(0).expect("a workshop");
     let mut tasks = vec![shop.submit(small, (1, 2)).expect("submitted")];
     tasks.extend((1..shop.cells()).map(|_| shop.submit(small, (1, 2)).expect("submitted")));
     let (cells, spans) = (shop.cells(), internals::census().large_spans);
@@ -180,7 +180,7 @@ fn forever() -> u32 {
 }
 
 /// Somebody works on a task for ever.
-fn at_work(shop: &Workshop) -> (Task<u32>, Child) {
+fn at_work(shop: &ManualPool) -> (Task<u32>, Child) {
     let task = shop.submit(forever, ()).expect("submitted");
     let worker = Child::spawn(|| {
         internals::become_member(OTHER);
@@ -283,18 +283,18 @@ fn what_was_cancelled_stays_so_though_its_worker_has_just_died() {
         arena();
         let make = || {
             open([VICTIM]);
-            let shop = Workshop::new(1).expect("a workshop");
+            let shop = ManualPool::new(1).expect("a workshop");
             let task = shop.submit(fragile_sum, (3, 4)).expect("submitted");
             die_at_work(&shop, VICTIM);
             (shop, task, Cell::new(false))
         };
-        let recovery = |(shop, ..): &(Workshop, Task<u32>, Cell<bool>), gate: &Gate| {
+        let recovery = |(shop, ..): &(ManualPool, Task<u32>, Cell<bool>), gate: &Gate| {
             gate.begin();
             shop.bury(VICTIM);
             gate.end();
             internals::recover(VICTIM);
         };
-        let cancel = |(_, task, cancelled): &(Workshop, Task<u32>, Cell<bool>)| cancelled.set(task.cancel());
+        let cancel = |(_, task, cancelled): &(ManualPool, Task<u32>, Cell<bool>)| cancelled.set(task.cancel());
         let mut both = 0;
         interleave(make, recovery, cancel, |(_, task, cancelled)| {
             assert!(cancelled.get(), "it could be cancelled at any time");
@@ -314,7 +314,7 @@ fn a_task_is_not_let_go_with_the_one_that_stood_in_its_place() {
         type Next = RefCell<Option<Task<u32>>>;
         let make = || {
             open([VICTIM]);
-            let shop = Workshop::new(0).expect("a workshop");
+            let shop = ManualPool::new(0).expect("a workshop");
             let mut submitter = Child::spawn(|| {
                 internals::become_member(VICTIM);
                 let shop = shop.held_here().expect("its own handle");
@@ -324,13 +324,13 @@ fn a_task_is_not_let_go_with_the_one_that_stood_in_its_place() {
             assert_eq!(submitter.wait(), 0, "{}", submitter.text());
             (shop, Next::default())
         };
-        let recovery = |(shop, _): &(Workshop, Next), gate: &Gate| {
+        let recovery = |(shop, _): &(ManualPool, Next), gate: &Gate| {
             gate.begin();
             shop.bury(VICTIM);
             gate.end();
             internals::recover(VICTIM);
         };
-        let other = |(shop, next): &(Workshop, Next)| {
+        let other = |(shop, next): &(ManualPool, Next)| {
             assert!(shop.work_once());
             *next.borrow_mut() = shop.submit(small, (3, 4)).ok();
         };
@@ -415,12 +415,12 @@ fn a_task_that_is_freed_though_it_was_sent_is_noticed() {
 /// The victim makes a pool, and lets it go.
 fn made() -> Report {
     let shop = workshop();
-    drop(Workshop::new(1).and_then(|another| another.front()).expect("a pool"));
+    drop(ManualPool::new(1).and_then(|another| another.front()).expect("a pool"));
     let before = Before::now();
     stepped(
         &shop,
         |_| {
-            let another = Workshop::new(1).expect("a workshop");
+            let another = ManualPool::new(1).expect("a workshop");
             drop(another.front().expect("a pool"));
         },
         || before.is_back(),
@@ -518,7 +518,7 @@ fn a_task_that_comes_back_and_is_not_listed_first_is_noticed() {
 /// which had it once, stands still at its `at`-th instruction there, and meanwhile this process submits a task. Gives
 /// how many instructions there are, and whether the task is done as any other.
 fn submitted_during_a_burial(at: u64) -> (u64, bool) {
-    let shop = Workshop::new(0).expect("a workshop");
+    let shop = ManualPool::new(0).expect("a workshop");
     done_by(OTHER, || {
         let shop = shop.held_here().expect("its own handle");
         let task = shop.submit(small, (1, 2)).expect("submitted");

@@ -14,7 +14,7 @@ use super::Arena;
 use super::blocks::{self, HEADER, NOBODY, Tag, Use};
 use super::classes::{CLASSES, blocks_in, class_for};
 use super::layout::SPAN;
-use super::{account, collect, member, sweep, thread};
+use super::{usage, collect, member, sweep, thread};
 use crate::os::clock::{Deadline, now_ns};
 use crate::os::futex;
 use crate::rules::{self, Rule};
@@ -183,7 +183,7 @@ fn full(arena: &Arena, bytes: u64) -> Error {
     let limit = (u64::from(arena.layout.spans) * SPAN) >> 20;
     Error::Full(format!(
         "no room for {bytes} bytes in the family's shared memory of {limit} MiB (half of the machine's memory, less where `ulimit -v` or `ulimit -f` say so), of which there are{}",
-        account::of_memory(arena)
+        usage::of_memory(arena)
     ))
 }
 

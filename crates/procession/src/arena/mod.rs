@@ -18,13 +18,13 @@
 //! | `objects.rs`  | the table that handles point into                                  |
 //! | `blocks.rs`   | memory of any size, tagged with its owner; `heap.rs` allocates     |
 //! | `classes.rs`  | the sizes that small blocks come in                                |
-//! | `account.rs`  | who holds what, for the errors that say that there is no more         |
+//! | `usage.rs`  | who holds what, for the errors that say that there is no more         |
 //! | `storage.rs`  | blocks of plain data and of cells, that an object keeps for good    |
 //! | `sweep.rs`    | what a dead process held goes back                                 |
 //! | `handle.rs`   | counted handles of this process, and how they travel               |
 //! | `collect.rs`  | finds shared objects that nobody holds any more; `mark.rs` its marks |
 //! | `encoding.rs` | a value as bytes; `encoder.rs` those that are not copied as they are, written to an `output.rs` |
-//! | `spelled.rs`  | a value as text                                                    |
+//! | `value_text.rs`  | a value as text                                                    |
 //! | `payload.rs`  | those bytes in a block, with the handles among them                |
 //! | `member.rs`   | which process of the family this one is                            |
 //! | `thread.rs`   | which record the calling thread has                                |
@@ -34,7 +34,7 @@
 //! INVARIANT 3: counts and hints are never trusted; they only say where to look first.
 #![allow(unsafe_code)] // References into shared memory are made here, from checked offsets.
 
-mod account;
+mod usage;
 pub(crate) mod bits;
 pub(crate) mod blocks;
 pub(crate) mod bytes;
@@ -53,7 +53,7 @@ mod output;
 pub(crate) mod payload;
 pub(crate) mod records;
 pub(crate) mod slots;
-pub(crate) mod spelled;
+pub(crate) mod value_text;
 pub(crate) mod storage;
 pub(crate) mod sweep;
 pub(crate) mod thread;

@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use super::Arena;
 use super::blocks::{self, Tag};
 use super::records::Record;
-use super::{account, storage, sweep};
+use super::{usage, storage, sweep};
 use crate::os::futex;
 use crate::rules::{self, Rule};
 use crate::{Error, Result};
@@ -372,7 +372,7 @@ fn claim(arena: &Arena, record: &Record, slot: u32, kind: Kind) -> Result<(u32, 
     Err(Error::Full(format!(
         "the family has {} objects, which is the most it can have:{}",
         arena.layout.objects,
-        account::of_objects(arena)
+        usage::of_objects(arena)
     )))
 }
 

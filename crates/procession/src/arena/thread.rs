@@ -13,7 +13,7 @@ use super::Arena;
 use super::blocks::{self, HEADER, Tag};
 use super::records::{Chunk, Record};
 use super::{heap, member};
-use crate::os::{deaths, process};
+use crate::os::{fatal_signals, process};
 use crate::{Error, Result};
 
 /// The calling thread, as the arena knows it.
@@ -184,7 +184,7 @@ impl Me {
         record.stop.store(u64::MAX, Ordering::Relaxed);
         // A further thread of a child, whose stack Rust's runtime has not been told to watch.
         if !member::is_main() && thread != arena.slot(member::slot()).pid.load(Ordering::Relaxed) {
-            deaths::guard_this_thread();
+            fatal_signals::guard_this_thread();
         }
         self.next.set(&raw const record.held[0]);
         if GIVE_BACK.try_with(|_| ()).is_err() {

@@ -5,9 +5,9 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::control::{Control, WORKERS};
-use super::core::Core;
+use super::shared::Core;
 use super::job::{InitPoint, Initialized};
-use super::keeper::{self, Orders};
+use super::keeper::{self, KeeperOptions};
 use super::pool::Pool;
 use crate::arena::blocks::{self, Tag};
 use crate::arena::encoding::Message;
@@ -260,7 +260,7 @@ impl Builder {
         let within_ns = |d: Duration| u64::try_from(d.as_nanos()).unwrap_or(u64::MAX);
         let max_restarts = self.max_restarts.map(|(most, within)| (most, within_ns(within)));
         let pool = Pool::in_front_of(&core)?;
-        keeper::start(core, Orders { name, max_restarts })?;
+        keeper::start(core, KeeperOptions { name, max_restarts })?;
         Ok(pool)
     }
 }

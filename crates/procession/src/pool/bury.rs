@@ -21,7 +21,7 @@ use crate::sync::raw::event;
 /// it kept. After its locks were released, before its blocks are swept.
 pub(crate) fn bury(arena: &Arena, slot: u32, how: Option<Ended>) {
     for_each_pool(arena, slot, |index, control| {
-        let burial = Burial::new(arena, slot, how, control, index);
+        let burial = Recovery::new(arena, slot, how, control, index);
         control.adopt_chunks(arena, burial.dead, burial.owner);
         let pid = arena.slot(slot).pid.load(Ordering::Relaxed);
         for its in control.hired_pids().filter(|its| its.load(Ordering::Relaxed) == pid) {
@@ -88,7 +88,7 @@ fn for_each_pool(arena: &Arena, slot: u32, mut f: impl FnMut(u32, &'static Contr
     });
 }
 
-pub(super) struct Burial<'a> {
+pub(super) struct Recovery<'a> {
     arena: &'a Arena,
     slot: u32,
     how: Option<Ended>,
@@ -97,7 +97,7 @@ pub(super) struct Burial<'a> {
     owner: Tag,
 }
 
-impl<'a> Burial<'a> {
+impl<'a> Recovery<'a> {
     /// Of the process in `slot`, as far as the pool with this index goes.
     pub(super) fn new(
         arena: &'a Arena,
@@ -105,8 +105,8 @@ impl<'a> Burial<'a> {
         how: Option<Ended>,
         control: &'static Control,
         index: u32,
-    ) -> Burial<'a> {
-        Burial { arena, slot, how, control, dead: Tag::process(slot), owner: Tag::object(index) }
+    ) -> Recovery<'a> {
+        Recovery { arena, slot, how, control, dead: Tag::process(slot), owner: Tag::object(index) }
     }
 
     /// The dead one may have taken the task's number out of the ring, and not have come to take the task.

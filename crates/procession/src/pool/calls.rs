@@ -1,12 +1,12 @@
 //! What can be asked of a pool: [`Pool::submit`], [`Pool::map`] and their kin.
 
 use super::error::{MapError, TaskError};
-use super::flow::Flow;
+use super::chunks::ChunkStream;
 use super::job::{Each, Spread};
 use super::map::{self, Imap, Progress};
 use super::pool::Pool;
 use super::task::Task;
-use super::ticket::Ticket;
+use super::raw_task::RawTask;
 use crate::arena::encoding::Message;
 use crate::process::Entry;
 use crate::process::entry::assert_captures_nothing;
@@ -30,7 +30,7 @@ impl Pool {
     {
         const { assert_captures_nothing::<F>() }
         let _ = f;
-        Ticket::single::<Spread<F>, A>(&self.core, &args, self.terms()).map(Task::new)
+        RawTask::single::<Spread<F>, A>(&self.core, &args, self.terms()).map(Task::new)
     }
 
     /// Has a worker call `f` with these arguments, and waits for the result.
@@ -112,7 +112,7 @@ impl Pool {
         const { assert_captures_nothing::<F>() }
         let _ = f;
         let items = tuples.into_iter();
-        map::all(Flow::new::<Spread<F>>(&self.core, items, self.manner()), |_| {})
+        map::all(ChunkStream::new::<Spread<F>>(&self.core, items, self.manner()), |_| {})
     }
 
     /// As [`map`](Pool::map), and `hook` is called here each time that some more items are done.
@@ -166,7 +166,7 @@ impl Pool {
         I: IntoIterator<Item: Message, IntoIter: Send + 'static>,
         R: Message,
     {
-        let ticket = Ticket::own(&self.core)?;
+        let ticket = RawTask::own(&self.core)?;
         let mut flow = self.flow::<F, I, R>(f, items);
         flow.belongs_to_a_task();
         map::in_a_thread::<_, _, R>(ticket.clone(), flow)?;
@@ -209,7 +209,7 @@ impl Pool {
         Imap::new(self, self.flow::<F, I, R>(f, items), false)
     }
 
-    fn flow<F, I, R>(&self, f: F, items: I) -> Flow<I::IntoIter>
+    fn flow<F, I, R>(&self, f: F, items: I) -> ChunkStream<I::IntoIter>
     where
         F: Fn(I::Item) -> R + Copy + Send + 'static,
         I: IntoIterator<Item: Message>,
@@ -217,6 +217,6 @@ impl Pool {
     {
         const { assert_captures_nothing::<F>() }
         let _ = f;
-        Flow::new::<Each<F, R>>(&self.core, items.into_iter(), self.manner())
+        ChunkStream::new::<Each<F, R>>(&self.core, items.into_iter(), self.manner())
     }
 }

@@ -7,7 +7,7 @@
 use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
 
 use super::cell::{self, Cell};
-use super::hands::{Hands, Returned};
+use super::hands::{Claims, Returned};
 use crate::Result;
 use crate::arena::blocks::{self, HEADER, Tag};
 use crate::arena::objects::{Body, Kind};
@@ -109,7 +109,7 @@ pub(super) struct Control {
     /// Of each worker: 1 when it leaves because it had nothing to do.
     pub(super) idle: [AtomicU32; WORKERS],
     /// What they work on.
-    pub(super) hands: Hands,
+    pub(super) hands: Claims,
 }
 
 /// The control block of a pool that does not run yet, belonging to this process.

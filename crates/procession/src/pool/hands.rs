@@ -55,7 +55,7 @@ impl Place {
 
 /// See the module. All zero at first.
 #[repr(C)]
-pub(super) struct Hands {
+pub(super) struct Claims {
     /// Rows from this one on were never used.
     rows: AtomicU32,
     /// Some worker had no place left: the rows do not tell all.
@@ -64,7 +64,7 @@ pub(super) struct Hands {
     row: [Row; WORKERS],
 }
 
-impl Hands {
+impl Claims {
     /// There are workers below this number, from now on.
     pub(super) fn reach(&self, workers: u32) {
         self.rows.fetch_max(workers, Ordering::SeqCst);

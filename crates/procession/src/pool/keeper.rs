@@ -9,8 +9,8 @@ use std::sync::atomic::Ordering;
 
 use super::cell::{CONDEMNED, Cell, RUNNING, State, ending};
 use super::control::phase;
-use super::core::Core;
-use super::worker::{self, Carried, Left};
+use super::shared::Core;
+use super::worker::{self, Transfer, Left};
 use crate::arena::payload;
 use crate::arena::thread::with_me;
 use crate::os::clock::{Deadline, now_ns};
@@ -31,7 +31,7 @@ const LOOK_AGAIN_NS: u64 = 100_000_000;
 
 /// What a keeper is told when the pool is made.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Orders {
+pub(super) struct KeeperOptions {
     pub(super) name: String,
     /// So many deaths within that time, in ns, are too many.
     pub(super) max_restarts: Option<(u32, u64)>,
@@ -39,7 +39,7 @@ pub(super) struct Orders {
 
 pub(super) struct Keeper {
     core: Arc<Core>,
-    orders: Orders,
+    orders: KeeperOptions,
     workers: Vec<Worker>,
     /// When the last workers died.
     deaths_ns: VecDeque<u64>,
@@ -58,7 +58,7 @@ struct Worker {
 }
 
 /// Starts the workers, and a keeper for them.
-pub(super) fn start(core: Arc<Core>, orders: Orders) -> Result<()> {
+pub(super) fn start(core: Arc<Core>, orders: KeeperOptions) -> Result<()> {
     let mut keeper = Keeper::new(core, orders);
     if let Err(error) = keeper.hire() {
         keeper.dismiss();
@@ -77,7 +77,7 @@ pub(super) fn start(core: Arc<Core>, orders: Orders) -> Result<()> {
 }
 
 impl Keeper {
-    pub(super) fn new(core: Arc<Core>, orders: Orders) -> Keeper {
+    pub(super) fn new(core: Arc<Core>, orders: KeeperOptions) -> Keeper {
         Keeper {
             core,
             orders,
@@ -253,7 +253,7 @@ impl Keeper {
             core.control.ready[number as usize].store(0, Ordering::SeqCst);
             let name = format!("{}-{number}", self.orders.name);
             let builder = Process::builder().name(name).daemon(true);
-            let process = builder.spawn(worker::work, (Carried(core.clone()), number))?;
+            let process = builder.spawn(worker::work, (Transfer(core.clone()), number))?;
             core.control.started.fetch_add(1, Ordering::Relaxed);
             self.workers.push(Worker { number, process, killed: false });
         }

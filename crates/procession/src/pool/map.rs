@@ -7,10 +7,10 @@ use std::panic::{self, AssertUnwindSafe};
 
 use super::cell::UNWANTED;
 use super::error::{MapError, TaskError};
-use super::flow::Flow;
+use super::chunks::ChunkStream;
 use super::pool::Pool;
 use super::run;
-use super::ticket::Ticket;
+use super::raw_task::RawTask;
 use crate::arena::encoding::Message;
 use crate::os::{process, signal};
 
@@ -35,7 +35,7 @@ pub struct Progress {
 
 /// All results in order, or the first failure in order.
 pub(super) fn all<T: Message, R: Message, I: Iterator<Item = T>>(
-    mut flow: Flow<I>,
+    mut flow: ChunkStream<I>,
     mut hook: impl FnMut(Progress),
 ) -> Result<Vec<R>, MapError> {
     let total = flow.total();
@@ -52,7 +52,7 @@ pub(super) fn all<T: Message, R: Message, I: Iterator<Item = T>>(
 
 /// The results of the next chunk.
 fn gather<T: Message, R: Message, I: Iterator<Item = T>>(
-    flow: &mut Flow<I>,
+    flow: &mut ChunkStream<I>,
     results: &mut Vec<R>,
 ) -> Result<(), MapError> {
     let mut failed = None;
@@ -66,7 +66,7 @@ fn gather<T: Message, R: Message, I: Iterator<Item = T>>(
 }
 
 /// Does all of it in a thread, as the task that this process has begun.
-pub(super) fn in_a_thread<T, I, R>(ticket: Ticket, flow: Flow<I>) -> Result<(), TaskError>
+pub(super) fn in_a_thread<T, I, R>(ticket: RawTask, flow: ChunkStream<I>) -> Result<(), TaskError>
 where
     T: Message,
     I: Iterator<Item = T> + Send + 'static,
@@ -91,8 +91,8 @@ where
 }
 
 fn until_done_or_unwanted<T: Message, R: Message, I: Iterator<Item = T>>(
-    ticket: &Ticket,
-    mut flow: Flow<I>,
+    ticket: &RawTask,
+    mut flow: ChunkStream<I>,
 ) -> Result<Vec<R>, TaskError> {
     let mut results = Vec::new();
     loop {
@@ -121,7 +121,7 @@ fn of_panic(payload: &(dyn Any + Send)) -> TaskError {
 
 /// What became of each item, in order.
 pub(super) fn each<T: Message, R: Message, I: Iterator<Item = T>>(
-    mut flow: Flow<I>,
+    mut flow: ChunkStream<I>,
 ) -> Vec<Result<R, TaskError>> {
     let mut results = Vec::new();
     loop {
@@ -149,7 +149,7 @@ pub(super) fn each<T: Message, R: Message, I: Iterator<Item = T>>(
 /// ```
 #[must_use = "an iterator does nothing until it is used"]
 pub struct Imap<I: Iterator, R> {
-    flow: Flow<I>,
+    flow: ChunkStream<I>,
     in_order: bool,
     ready: VecDeque<Result<R, TaskError>>,
     /// As long as results are wanted, the pool is not terminated for want of handles.
@@ -157,7 +157,7 @@ pub struct Imap<I: Iterator, R> {
 }
 
 impl<I: Iterator, R> Imap<I, R> {
-    pub(super) fn new(pool: &Pool, flow: Flow<I>, in_order: bool) -> Imap<I, R> {
+    pub(super) fn new(pool: &Pool, flow: ChunkStream<I>, in_order: bool) -> Imap<I, R> {
         Imap { flow, in_order, ready: VecDeque::new(), _pool: pool.clone() }
     }
 }

@@ -34,18 +34,18 @@
 //! | file          | what it holds                                                       |
 //! |---------------|---------------------------------------------------------------------|
 //! | `cell.rs`     | a task in shared memory: the word and its states                    |
-//! | `control.rs`  | a pool in shared memory; `core.rs` as each process sees it          |
+//! | `control.rs`  | a pool in shared memory; `shared.rs` as each process sees it          |
 //! | `pool.rs`     | [`Pool`]: the handle; `calls.rs` what it is asked to do, `life.rs` its end |
-//! | `task.rs`     | [`Task`]; `ticket.rs` the same without its type                     |
+//! | `task.rs`     | [`Task`]; `raw_task.rs` the same without its type                     |
 //! | `job.rs`      | the functions that tasks call; `run.rs` a task in its worker; `output.rs` the results of a chunk |
 //! | `watch.rs`    | callbacks, futures, [`as_completed`]                                |
 //! | `worker.rs`   | what a worker does between tasks                                    |
 //! | `keeper.rs`   | the thread that replaces workers and kills what takes too long      |
-//! | `seats.rs`    | how a process comes by a cell; `take.rs` how a worker takes a task  |
+//! | `free_cells.rs`    | how a process comes by a cell; `claim.rs` how a worker takes a task  |
 //! | `hands.rs`    | which tasks are in whose hands, and which came back                 |
 //! | `bury.rs`     | what recovery does when a process dies                              |
 //! | `workshop.rs` | a pool without workers, for the crash tests                        |
-//! | `flow.rs`     | a map on its way, chunk sizes; `map.rs` its results; `bar.rs` a bar for it |
+//! | `chunks.rs`     | a map on its way, chunk sizes; `map.rs` its results; `bar.rs` a bar for it |
 
 #[cfg(feature = "indicatif")]
 mod bar;
@@ -54,9 +54,9 @@ mod bury;
 mod calls;
 mod cell;
 mod control;
-mod core;
+mod shared;
 mod error;
-mod flow;
+mod chunks;
 mod hands;
 mod job;
 mod keeper;
@@ -66,10 +66,10 @@ mod output;
 #[expect(clippy::module_inception, reason = "the file of `Pool`")]
 mod pool;
 mod run;
-mod seats;
-mod take;
+mod free_cells;
+mod claim;
 mod task;
-mod ticket;
+mod raw_task;
 mod watch;
 mod worker;
 #[cfg(feature = "internals")]

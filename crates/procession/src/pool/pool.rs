@@ -8,10 +8,10 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::builder::{self, Builder};
-use super::core::Core;
-use super::flow::Manner;
-use super::ticket::Terms;
-use super::worker::Carried;
+use super::shared::Core;
+use super::chunks::MapOptions;
+use super::raw_task::TaskOptions;
+use super::worker::Transfer;
 use crate::arena::blocks::{self, Tag};
 use crate::arena::handle::Handle;
 use crate::arena::objects::{Body, Id, Kind};
@@ -42,12 +42,12 @@ use crate::{Error, Result};
 pub struct Pool {
     front: Handle,
     pub(super) core: Arc<Core>,
-    ways: Ways,
+    ways: PoolOptions,
 }
 
 /// What this handle does otherwise than its pool.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
-struct Ways {
+struct PoolOptions {
     timeout_us: Option<u64>,
     retries: Option<u32>,
     chunk: Option<u32>,
@@ -92,7 +92,7 @@ impl Pool {
 
     pub(super) fn in_front_of(core: &Arc<Core>) -> Result<Pool> {
         let (arena, me) = (member::arena()?, Tag::process(member::slot()));
-        let block = payload::pack(&Carried(core.clone()))?;
+        let block = payload::pack(&Transfer(core.clone()))?;
         let told = arena.offset_of(&raw const core.control.keeper.word);
         let made = Handle::create::<PoolBody>(|object| {
             object.blocks[0].store(block, Ordering::Relaxed);
@@ -101,10 +101,10 @@ impl Pool {
         let front = made.inspect_err(|_| _ = blocks::free(arena, member::slot(), block, me))?;
         // CRASH: before this the block is swept with us, and the pool goes with its only handle.
         blocks::hand_over(arena, block, me, Tag::object(front.id().index()));
-        Ok(Pool { front, core: core.clone(), ways: Ways::default() })
+        Ok(Pool { front, core: core.clone(), ways: PoolOptions::default() })
     }
 
-    fn of(front: Handle, ways: Ways) -> Result<Pool> {
+    fn of(front: Handle, ways: PoolOptions) -> Result<Pool> {
         let arena = member::arena()?;
         let block = front.object().blocks[0].load(Ordering::Acquire);
         let mut carried: Option<Id> = None;
@@ -114,23 +114,23 @@ impl Pool {
         Ok(Pool { front, core, ways })
     }
 
-    pub(super) fn terms(&self) -> Terms {
+    pub(super) fn terms(&self) -> TaskOptions {
         if member::is_forked() {
-            return Terms::default();
+            return TaskOptions::default();
         }
         let control = self.core.control;
-        Terms {
+        TaskOptions {
             timeout_us: self.ways.timeout_us.unwrap_or_else(|| control.timeout_us.load(Ordering::Relaxed)),
             retries: self.ways.retries.unwrap_or_else(|| control.retries.load(Ordering::Relaxed)),
             late: false,
         }
     }
 
-    pub(super) fn manner(&self) -> Manner {
-        Manner { terms: self.terms(), chunk: self.ways.chunk, prefetch: self.ways.prefetch }
+    pub(super) fn manner(&self) -> MapOptions {
+        MapOptions { terms: self.terms(), chunk: self.ways.chunk, prefetch: self.ways.prefetch }
     }
 
-    fn with(&self, change: impl FnOnce(&mut Ways)) -> Pool {
+    fn with(&self, change: impl FnOnce(&mut PoolOptions)) -> Pool {
         let mut pool = self.clone();
         change(&mut pool.ways);
         pool
@@ -232,7 +232,7 @@ impl Serialize for Pool {
 
 impl<'de> Deserialize<'de> for Pool {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Pool, D::Error> {
-        let (Front(front), ways) = <(Front, Ways)>::deserialize(deserializer)?;
+        let (Front(front), ways) = <(Front, PoolOptions)>::deserialize(deserializer)?;
         Pool::of(front, ways).map_err(serde::de::Error::custom)
     }
 }

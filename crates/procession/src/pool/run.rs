@@ -9,11 +9,11 @@ use super::cell::{
     ending,
 };
 use super::control::{self, Control};
-use super::core::Seat;
+use super::shared::Seat;
 use super::error::TaskError;
 use super::job::{Job, resolve};
 use super::output::{Items, Output};
-use super::take::Held;
+use super::claim::Held;
 use crate::arena::blocks::{self, Tag};
 use crate::arena::encoding::{self, Message};
 use crate::arena::{Arena, member, payload};
@@ -21,13 +21,13 @@ use crate::os::clock::{Deadline, now_ns};
 use crate::os::process;
 use crate::rules::{self, Rule};
 use crate::supervisor::entrypoint::Returned;
-use crate::supervisor::last_words;
+use crate::supervisor::crash_report;
 use crate::sync::raw::event;
 use crate::sync::raw::park::Wait;
 use crate::{Error, Result};
 
 /// Runs a task that this process has taken.
-pub(super) fn run(core: &super::core::Core, held: Held) {
+pub(super) fn run(core: &super::shared::Core, held: Held) {
     let Held { seat, place } = held;
     let cell = seat.cell;
     let names = (cell.entry.load(Ordering::Acquire), cell.type_hash.load(Ordering::Acquire));
@@ -43,7 +43,7 @@ pub(super) fn run(core: &super::core::Core, held: Held) {
 }
 
 /// The function has come to its end and has left the cell as it wants it; the last step is the pool's.
-fn finish(core: &super::core::Core, seat: Seat) {
+fn finish(core: &super::shared::Core, seat: Seat) {
     let (cell, me) = (seat.cell, member::slot());
     let mine = |s: cell::State| s.slot() == Some(me) && s.generation() == seat.generation;
     loop {
@@ -174,10 +174,10 @@ impl Work {
 
     fn panicked(&self, payload: &(dyn Any + Send), attempt: u32) -> TaskError {
         let (arena, slot) = (self.arena, member::slot());
-        let block = last_words::panic_text(arena, arena.slot(slot), payload);
+        let block = crash_report::panic_text(arena, arena.slot(slot), payload);
         let text = payload::contents(arena, block).unwrap_or_default();
         let (message, location, backtrace) =
-            postcard::from_bytes::<last_words::PanicText>(text).unwrap_or_default();
+            postcard::from_bytes::<crash_report::PanicText>(text).unwrap_or_default();
         blocks::free(arena, slot, block, Tag::process(slot));
         TaskError::Panicked { message, location, backtrace, pid: self.pid(), attempt }
     }
@@ -344,7 +344,7 @@ pub(super) fn chunk<J: Job<T>, T: Message>(arena: &'static Arena, at: u64) -> Re
 }
 
 /// Says what came of a task that this process has done by itself.
-pub(super) fn conclude<R: Message>(core: &super::core::Core, seat: Seat, outcome: Result<R, TaskError>) {
+pub(super) fn conclude<R: Message>(core: &super::shared::Core, seat: Seat, outcome: Result<R, TaskError>) {
     let work = Work::of(core.arena, seat.cell, core.control, core.owner());
     let given = outcome.and_then(|value| work.give_result(&value).map_err(|e| undecodable("result", &e)));
     if let Err(error) = given {

@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::cell::{CONDEMNED, NEW, QUEUED, RETURNED, RUNNING, TAKEN, ending};
-use super::core::Seat;
+use super::shared::Seat;
 use super::error::TaskError;
-use super::ticket::Ticket;
-use super::worker::Carried;
+use super::raw_task::RawTask;
+use super::worker::Transfer;
 use crate::arena::encoding::Message;
 use crate::arena::member;
 use crate::os::clock::Deadline;
@@ -62,14 +62,14 @@ pub enum TaskState {
 /// # Ok::<(), procession::Error>(())
 /// ```
 pub struct Task<R> {
-    pub(super) ticket: Ticket,
+    pub(super) ticket: RawTask,
     /// Whom it has last promised to wake, as a future.
     pub(super) waker: Option<Waker>,
     _returns: PhantomData<fn() -> R>,
 }
 
 impl<R> Task<R> {
-    pub(super) fn new(ticket: Ticket) -> Task<R> {
+    pub(super) fn new(ticket: RawTask) -> Task<R> {
         Task { ticket, waker: None, _returns: PhantomData }
     }
 
@@ -212,19 +212,19 @@ impl<R> Serialize for Task<R> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         self.ticket.share();
         let Seat { index, generation, .. } = self.ticket.seat;
-        (Carried(self.ticket.core.clone()), index, generation).serialize(serializer)
+        (Transfer(self.ticket.core.clone()), index, generation).serialize(serializer)
     }
 }
 
 impl<'de, R> Deserialize<'de> for Task<R> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Task<R>, D::Error> {
-        let (Carried(core), index, generation) = <(Carried, u32, u32)>::deserialize(deserializer)?;
+        let (Transfer(core), index, generation) = <(Transfer, u32, u32)>::deserialize(deserializer)?;
         let gone = || serde::de::Error::custom("this task no longer exists");
         let cell = core.cell(index).ok_or_else(gone)?;
         if cell.state().generation() != generation {
             return Err(gone());
         }
         let seat = Seat { index, generation, cell };
-        Ok(Task::new(Ticket::of_another(core, seat)))
+        Ok(Task::new(RawTask::of_another(core, seat)))
     }
 }

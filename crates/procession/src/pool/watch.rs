@@ -6,10 +6,10 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use super::core::Core;
+use super::shared::Core;
 use super::error::TaskError;
 use super::task::Task;
-use super::ticket::Ticket;
+use super::raw_task::RawTask;
 use crate::arena::encoding::Message;
 use crate::arena::member;
 use crate::arena::thread::with_me;
@@ -26,12 +26,12 @@ type Callback = Box<dyn FnOnce() + Send>;
 /// The tasks of a pool that this process wants to hear of, and whether there is a thread that does.
 #[derive(Default)]
 pub(super) struct Watched {
-    list: Vec<(Ticket, Callback)>,
+    list: Vec<(RawTask, Callback)>,
     running: bool,
 }
 
 /// Has `callback` called, by a thread of the library's, when the task is done.
-fn call_when_done(ticket: Ticket, callback: Callback) -> Result<(), TaskError> {
+fn call_when_done(ticket: RawTask, callback: Callback) -> Result<(), TaskError> {
     let core = ticket.core.clone();
     if member::is_forked() {
         return Err(TaskError::unusable(&crate::Error::Forked));
@@ -82,7 +82,7 @@ fn watch(core: &Arc<Core>) {
 }
 
 /// Those whose tasks are done; none when nobody is left, and then the thread has ended.
-fn take_due(core: &Core) -> Option<Vec<(Ticket, Callback)>> {
+fn take_due(core: &Core) -> Option<Vec<(RawTask, Callback)>> {
     let mut watched = core.watched.lock().unwrap_or_else(|e| e.into_inner());
     if watched.list.is_empty() {
         watched.running = false;

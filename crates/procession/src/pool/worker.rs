@@ -7,9 +7,9 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::control::phase;
-use super::core::Core;
+use super::shared::Core;
 use super::run;
-use super::take::Held;
+use super::claim::Held;
 use crate::arena::handle::Handle;
 use crate::arena::objects::Kind;
 use crate::os::clock::Deadline;
@@ -19,18 +19,18 @@ use crate::queue::waiting;
 use crate::supervisor::entrypoint::{self, Returned};
 
 /// A pool on its way to a worker.
-pub(super) struct Carried(pub(super) Arc<Core>);
+pub(super) struct Transfer(pub(super) Arc<Core>);
 
-impl Serialize for Carried {
+impl Serialize for Transfer {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         self.0.handle().serialize(serializer)
     }
 }
 
-impl<'de> Deserialize<'de> for Carried {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Carried, D::Error> {
+impl<'de> Deserialize<'de> for Transfer {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Transfer, D::Error> {
         let handle = Handle::deserialize(deserializer, Kind::PoolCore)?;
-        Core::of(handle).map(Carried).map_err(serde::de::Error::custom)
+        Core::of(handle).map(Transfer).map_err(serde::de::Error::custom)
     }
 }
 
@@ -61,7 +61,7 @@ pub(super) enum Left {
 }
 
 /// What a worker's process runs.
-pub(super) fn work(core: Carried, number: u32) -> Left {
+pub(super) fn work(core: Transfer, number: u32) -> Left {
     let core = core.0;
     // Held to the very end, so that recovery knows whose worker this was, and tells the keeper.
     std::mem::forget(core.clone());

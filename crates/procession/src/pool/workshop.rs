@@ -4,17 +4,17 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::TaskError;
-use super::bury::Burial;
+use super::bury::Recovery;
 use super::cell::RETURNED;
 use super::control::phase;
-use super::core::Core;
-use super::flow::{Flow, Manner};
+use super::shared::Core;
+use super::chunks::{ChunkStream, MapOptions};
 use super::job::Each;
-use super::keeper::{Keeper, Orders};
+use super::keeper::{Keeper, KeeperOptions};
 use super::pool::Pool;
-use super::take::Held;
+use super::claim::Held;
 use super::task::Task;
-use super::ticket::{Terms, Ticket};
+use super::raw_task::{TaskOptions, RawTask};
 use super::{bury, run, worker};
 use crate::arena::encoding::Message;
 use crate::arena::member;
@@ -28,25 +28,25 @@ const KILLED: Option<Ended> = Some(Ended::Signaled { signal: libc::SIGKILL, core
 
 /// See the module.
 #[derive(Clone)]
-pub struct Workshop {
+pub struct ManualPool {
     core: Arc<Core>,
-    terms: Terms,
+    terms: TaskOptions,
 }
 
-impl Workshop {
+impl ManualPool {
     /// One whose tasks are tried again so often.
-    pub fn new(retries: u32) -> Result<Workshop> {
+    pub fn new(retries: u32) -> Result<ManualPool> {
         let core = Core::create(|control| {
             control.wanted.store(8, Ordering::Relaxed);
         })?;
-        Ok(Workshop { core, terms: Terms { timeout_us: 0, retries, late: false } })
+        Ok(ManualPool { core, terms: TaskOptions { timeout_us: 0, retries, late: false } })
     }
 
     /// As seen by another process, which holds it as its own. (A fork of the test's has inherited the count of the
     /// handles, but not what the arena says about who holds what.)
-    pub fn held_here(&self) -> Result<Workshop> {
+    pub fn held_here(&self) -> Result<ManualPool> {
         self.core.arena.held_objects(member::slot()).set(self.core.handle().id().index());
-        Ok(Workshop { core: Core::take(self.core.handle().id())?, terms: self.terms })
+        Ok(ManualPool { core: Core::take(self.core.handle().id())?, terms: self.terms })
     }
 
     /// Submits a call.
@@ -55,7 +55,7 @@ impl Workshop {
         F: Entry<A, Output: Message>,
         A: Message,
     {
-        Ticket::single::<super::job::Spread<F>, A>(&self.core, &args, self.terms).map(Task::new)
+        RawTask::single::<super::job::Spread<F>, A>(&self.core, &args, self.terms).map(Task::new)
     }
 
     /// A map in one chunk, whose items are on their way when this returns.
@@ -65,8 +65,8 @@ impl Workshop {
         T: Message,
         R: Message,
     {
-        let manner = Manner { terms: self.terms, chunk: Some(items.len() as u32), prefetch: None };
-        let mut flow = Flow::new::<Each<F, R>>(&self.core, items.into_iter(), manner);
+        let manner = MapOptions { terms: self.terms, chunk: Some(items.len() as u32), prefetch: None };
+        let mut flow = ChunkStream::new::<Each<F, R>>(&self.core, items.into_iter(), manner);
         flow.refill();
         Mapping { flow, _results: std::marker::PhantomData }
     }
@@ -83,7 +83,7 @@ impl Workshop {
     }
 
     /// The same, whose tasks may take so long.
-    pub fn with_limit(mut self, timeout_us: u64) -> Workshop {
+    pub fn with_limit(mut self, timeout_us: u64) -> ManualPool {
         self.terms.timeout_us = timeout_us;
         self
     }
@@ -121,7 +121,7 @@ impl Workshop {
     /// The part of that which concerns the first cell.
     pub fn bury_in_first_cell(&self, slot: u32) {
         let Core { arena, control, .. } = *self.core;
-        let burial = Burial::new(arena, slot, KILLED, control, self.core.handle().id().index());
+        let burial = Recovery::new(arena, slot, KILLED, control, self.core.handle().id().index());
         self.core.cell(0).into_iter().for_each(|cell| burial.settle(cell, 0));
     }
 
@@ -146,7 +146,7 @@ impl Workshop {
     /// The keeper looks at the tasks, and is about to sleep.
     pub fn keeper_looks(&self) -> Look {
         let ticket = event::prepare(&self.core.control.keeper.word);
-        Look { ticket, until: Keeper::new(self.core.clone(), Orders::default()).watch().as_ns() }
+        Look { ticket, until: Keeper::new(self.core.clone(), KeeperOptions::default()).watch().as_ns() }
     }
 
     /// Whether it will wake up.
@@ -186,7 +186,7 @@ pub struct Look {
 
 /// See [`Workshop::map`].
 pub struct Mapping<T, R> {
-    flow: Flow<std::vec::IntoIter<T>>,
+    flow: ChunkStream<std::vec::IntoIter<T>>,
     _results: std::marker::PhantomData<fn() -> R>,
 }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::failure::ProcessError;
-use super::spawned::Process;
+use super::process::Process;
 use super::{signals, waiting};
 use crate::arena::handle::Handle;
 use crate::arena::objects::{Id, Kind};

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::entry::{self, Entry};
 use super::settings::{Settings, StartMethod};
-use super::spawned::Process;
+use super::process::Process;
 use super::stdio::{Plumbing, Stdio};
 use super::waiting;
 use crate::arena::encoding::Message;

@@ -4,7 +4,7 @@
 use crate::Result;
 use crate::arena::encoding::Message;
 use crate::arena::payload;
-use crate::arena::spelled::spelled;
+use crate::arena::value_text::spelled;
 use crate::arena::{Arena, blocks, member};
 use crate::supervisor::client;
 use crate::supervisor::entrypoint::{EntryPoint, Returned};

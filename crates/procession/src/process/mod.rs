@@ -4,9 +4,9 @@
 //! |--------------|------------------------------------------------------------------|
 //! | `entry.rs`   | what can be spawned: functions, and closures that capture nothing |
 //! | `builder.rs` | a process's name and options; `settings.rs` checks them          |
-//! | `template.rs` | [`preload()`]: what all processes share, built before the first one |
+//! | `preload.rs` | [`preload()`]: what all processes share, built before the first one |
 //! | `stdio.rs`   | [`Stdio`]: where its standard streams lead                       |
-//! | `spawned.rs` | [`Process`], the typed handle                                    |
+//! | `process.rs` | [`Process`], the typed handle                                    |
 //! | `any.rs`     | [`AnyProcess`], the handle without the function's type           |
 //! | `any_of.rs`  | [`wait_any`]: the first of many processes to end                 |
 //! | `waiting.rs` | waiting for the done word                                        |
@@ -20,9 +20,9 @@ pub(crate) mod entry;
 mod failure;
 mod settings;
 mod signals;
-mod spawned;
+mod process;
 mod stdio;
-mod template;
+mod preload;
 mod waiting;
 
 pub use any::{AnyProcess, active_children, cpu_count, current_process, parent_process};
@@ -31,6 +31,6 @@ pub use builder::Builder;
 pub use entry::Entry;
 pub use failure::{Failure, ProcessError};
 pub use settings::StartMethod;
-pub use spawned::Process;
+pub use process::Process;
 pub use stdio::Stdio;
-pub use template::preload;
+pub use preload::preload;

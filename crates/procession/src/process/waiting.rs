@@ -11,7 +11,7 @@ use crate::arena::payload;
 use crate::arena::thread::with_me;
 use crate::arena::{Arena, member};
 use crate::os::clock::Deadline;
-use crate::supervisor::last_words::{PanicText, UnsendableText};
+use crate::supervisor::crash_report::{PanicText, UnsendableText};
 use crate::supervisor::outcome::{ProcessBody, RESULT, TEXT, detail, ending};
 use crate::sync::LockError;
 use crate::sync::deadlock::Watch;

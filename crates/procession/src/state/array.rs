@@ -13,10 +13,10 @@ use crate::arena::storage::{self, Data};
 use crate::arena::{Arena, member};
 use crate::os::clock::Deadline;
 use crate::sync::body::{ArrayBody, LockBody};
-use crate::sync::forms::{guard_news, lock_forms};
-use crate::sync::grip::Grip;
+use crate::sync::lock_methods::{guard_news, lock_forms};
+use crate::sync::guard_state::GuardState;
 use crate::sync::wait::travels;
-use crate::sync::{LockError, Plain, taking};
+use crate::sync::{LockError, Plain, acquire};
 use crate::{Error, Result};
 
 /// Plain values in shared memory, as many as it was made with. Under its lock it is a slice: nothing is
@@ -59,7 +59,7 @@ unsafe impl<T> Sync for Array<T> {}
 #[must_use = "the array is released at once when its guard is dropped"]
 pub struct ArrayGuard<'a, T> {
     array: &'a Array<T>,
-    grip: Grip,
+    grip: GuardState,
     _here: PhantomData<*mut T>,
 }
 
@@ -186,7 +186,7 @@ impl<T: Plain> Array<T> {
     /// ```
     #[inline]
     pub fn lock(&self) -> Result<ArrayGuard<'_, T>, LockError> {
-        match taking::take(self.body(), self.handle.hot_offset()) {
+        match acquire::take(self.body(), self.handle.hot_offset()) {
             Ok(grip) => Ok(ArrayGuard { array: self, grip, _here: PhantomData }),
             Err(error) => Err(*error),
         }
@@ -199,7 +199,7 @@ impl<T: Plain> Array<T> {
     }
 
     fn take(&self, recover: bool, deadline: Deadline) -> Result<ArrayGuard<'_, T>, LockError> {
-        let grip = taking::slowly(self.body(), recover, deadline).map_err(|error| *error)?;
+        let grip = acquire::slowly(self.body(), recover, deadline).map_err(|error| *error)?;
         Ok(ArrayGuard { array: self, grip, _here: PhantomData })
     }
 }
@@ -229,7 +229,7 @@ impl<T> DerefMut for ArrayGuard<'_, T> {
 impl<T> Drop for ArrayGuard<'_, T> {
     #[inline]
     fn drop(&mut self) {
-        taking::release(self.array.body(), &mut self.grip);
+        acquire::release(self.array.body(), &mut self.grip);
     }
 }
 
@@ -242,7 +242,7 @@ impl<T> Clone for Array<T> {
 impl<T> fmt::Debug for Array<T> {
     /// Tells the holder's process and how many wait; a snapshot. It does not show the elements.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        taking::describe(f, "Array", self.handle.object())
+        acquire::describe(f, "Array", self.handle.object())
     }
 }
 

@@ -17,7 +17,7 @@ use crate::rules::{self, Rule};
 use crate::sync::raw::lock::{self as raw, Held, RawLock};
 use crate::sync::raw::word::Outcome;
 use crate::sync::wait::travels;
-use crate::sync::{LockError, taking};
+use crate::sync::{LockError, acquire};
 use crate::{Error, Result};
 
 /// A value in shared memory; its bytes lie in a block.
@@ -410,7 +410,7 @@ impl<T> Value<T> {
             Some(held) => held,
             None => match with_me(|me| body.lock.acquire(me, offset, true, deadline))?? {
                 (_, Some(held)) => held,
-                (Outcome::Relocked, None) => return Err(taking::itself_named(self.name()).into()),
+                (Outcome::Relocked, None) => return Err(acquire::itself_named(self.name()).into()),
                 (_, None) => return Err(LockError::TimedOut.into()),
             },
         };
@@ -488,7 +488,7 @@ impl<T> fmt::Debug for Value<T> {
     /// Tells who is in it and how many wait; a snapshot. It does not show the value.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let body: &'static ValueBody = self.handle.body();
-        taking::describe_raw(f, "Value", &self.name(), &body.lock)
+        acquire::describe_raw(f, "Value", &self.name(), &body.lock)
     }
 }
 

@@ -11,9 +11,9 @@ use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::Ordering;
 
 use super::entrypoint::{self, Returned};
-use super::nursery::Inheritance;
+use super::children::Inheritance;
 use super::outcome::{self, ProcessBody, ending};
-use super::{last_words, options, rebirth, recovery};
+use super::{crash_report, options, reexec, recovery};
 use crate::arena::objects::{Id, NAME};
 use crate::arena::slots::{self, Slot};
 use crate::arena::{Arena, blocks, handle, member, payload};
@@ -49,7 +49,7 @@ pub(super) fn live(arena: &'static Arena, index: u32, inheritance: &Inheritance)
         let options = options?;
         options::apply(arena, slot, &options)?;
         if options.fresh {
-            rebirth::execute(arena, index, &inheritance.memfd, &inheritance.mask)
+            reexec::execute(arena, index, &inheritance.memfd, &inheritance.mask)
         } else {
             Ok(())
         }
@@ -77,7 +77,7 @@ pub(super) fn go_on(arena: &'static Arena, index: u32, mask: &signal::Mask) -> !
         process::exit_now(1);
     }
     process::become_subreaper();
-    last_words::listen();
+    crash_report::listen();
     begin(arena, index, mask, Some(Ok(())))
 }
 
@@ -158,7 +158,7 @@ fn run_request(arena: &'static Arena, index: u32, slot: &'static Slot, prepared:
             (ending::FAILED, 1, block)
         }
         Ok(Ok(Returned::Unsendable(error, text))) => {
-            let text: last_words::UnsendableText = (error.to_string(), text);
+            let text: crash_report::UnsendableText = (error.to_string(), text);
             attach_text(&postcard::to_stdvec(&text).unwrap_or_default());
             (ending::UNDECODABLE, 1, 0)
         }
@@ -167,7 +167,7 @@ fn run_request(arena: &'static Arena, index: u32, slot: &'static Slot, prepared:
             (ending::NOT_STARTED, 1, 0)
         }
         Err(payload) => {
-            let text = last_words::panic_text(arena, slot, payload.as_ref());
+            let text = crash_report::panic_text(arena, slot, payload.as_ref());
             outcome::attach(arena, index, object, number, outcome::TEXT, text);
             (ending::PANICKED, PANIC_CODE, 0)
         }
@@ -220,7 +220,7 @@ pub(super) fn change_directory(arena: &Arena, block: u64) -> Result<()> {
 
 /// What children need and inherit from the supervisor, so that none of them has to do it again.
 pub(super) fn prepare_ancestor() {
-    last_words::listen();
+    crash_report::listen();
     image::share_code_pages_with_forks();
 }
 

@@ -10,7 +10,7 @@ use super::options::{Luggage, Options, ready};
 use super::outcome::{ProcessBody, RESULT, ending};
 use super::preload::{Fate, Request};
 use super::serve::{HELLO, HELLO_MAGIC};
-use super::{child, farewell, hook, preload};
+use super::{child, shutdown, hook, preload};
 use crate::arena::handle::Handle;
 use crate::arena::header::{NO_SLOT, stage};
 use crate::arena::slots::{self, Slot};
@@ -243,7 +243,7 @@ static LAUNCHING: Mutex<Option<OwnedFd>> = Mutex::new(None);
 fn ensure_supervisor(arena: &'static Arena) -> Result<()> {
     let header = arena.header();
     while header.stage.load(Ordering::Acquire) == stage::RUNNING {
-        if !member::is_main() || !farewell::await_repair() {
+        if !member::is_main() || !shutdown::await_repair() {
             return Ok(());
         }
     }
@@ -274,7 +274,7 @@ fn ensure_supervisor(arena: &'static Arena) -> Result<()> {
     let launched = launch_supervisor(&mut socket).inspect_err(|_| {
         header.stage.store(stage::LOST, Ordering::Release);
     })?;
-    farewell::watch(arena, launched)?;
+    shutdown::watch(arena, launched)?;
     loop {
         match header.stage.load(Ordering::Acquire) {
             stage::STARTING => futex::wait(&header.stage, stage::STARTING, Deadline::NEVER),

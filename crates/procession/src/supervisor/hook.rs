@@ -7,7 +7,7 @@
 use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use super::rebirth;
+use super::reexec;
 use crate::os::image::{self, InitFn};
 use crate::os::launch::BIND_NOW;
 use crate::os::{fd, process};
@@ -56,7 +56,7 @@ fn go_on_as_child(argc: i32, argv: *const *const u8, envp: *const *const u8) {
     }
     // SAFETY: before `main` there is one thread.
     unsafe { libc::unsetenv(CHILD_VARIABLE_C.as_ptr()) };
-    let former = if image::is_privileged() { None } else { rebirth::Former::parse(&value) };
+    let former = if image::is_privileged() { None } else { reexec::Former::parse(&value) };
     if let Some(former) = former {
         // SAFETY: we are called by the hook, which the loader called with these arguments.
         unsafe { image::run_later_constructors(hook, argc, argv, envp) };

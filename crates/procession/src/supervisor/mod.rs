@@ -5,18 +5,18 @@
 //! | `hook.rs`       | runs before `main`: is this process to be a supervisor?              |
 //! | `client.rs`     | the family's side: launching a supervisor, claiming a spare          |
 //! | `serve.rs`      | the supervisor's loop                                                |
-//! | `nursery.rs`    | slots, forks and spares                                              |
-//! | `roster.rs`     | which child is in which slot                                         |
+//! | `children.rs`    | slots, forks and spares                                              |
+//! | `child_table.rs`     | which child is in which slot                                         |
 //! | `child.rs`      | a child from its fork to its end                                     |
-//! | `last_words.rs` | what a process says of its end while it dies                           |
+//! | `crash_report.rs` | what a process says of its end while it dies                           |
 //! | `options.rs`    | what a child gets before its function runs, and how it reaches it    |
-//! | `rebirth.rs`    | a child that executes the program anew                               |
+//! | `reexec.rs`    | a child that executes the program anew                               |
 //! | `preload.rs`    | what is built once and shared by all children                        |
 //! | `entrypoint.rs` | how a function is named in another process                           |
 //! | `outcome.rs`    | how a process ended, in shared memory                                |
 //! | `recovery.rs`   | what happens when a process dies: one function, in one order         |
-//! | `farewell.rs`   | the end of the family, seen from main                                |
-//! | `vigil.rs`      | waiting for the death of a process, whatever happens to descriptors  |
+//! | `shutdown.rs`   | the end of the family, seen from main                                |
+//! | `exit_wait.rs`      | waiting for the death of a process, whatever happens to descriptors  |
 #![allow(unsafe_code)] // Forks, and calls functions by their address.
 
 /// What `ps` calls the supervisor, and its children until they have a name.
@@ -25,15 +25,15 @@ const SUPERVISOR_TITLE: &str = "procession-sup";
 pub(crate) mod child;
 pub(crate) mod client;
 pub(crate) mod entrypoint;
-pub(crate) mod farewell;
+pub(crate) mod shutdown;
 mod hook;
-pub(crate) mod last_words;
-pub(crate) mod nursery;
+pub(crate) mod crash_report;
+pub(crate) mod children;
 pub(crate) mod options;
 pub(crate) mod outcome;
 pub(crate) mod preload;
-mod rebirth;
+mod reexec;
 pub(crate) mod recovery;
-mod roster;
+mod child_table;
 mod serve;
-mod vigil;
+mod exit_wait;

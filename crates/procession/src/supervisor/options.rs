@@ -27,7 +27,7 @@ use serde::{Deserialize, Serialize};
 use super::outcome::{self, ProcessBody};
 use crate::arena::slots::{self, Slot};
 use crate::arena::{Arena, payload};
-use crate::os::{attributes, fd, futex, process, rendezvous};
+use crate::os::{attributes, fd, futex, process, fd_passing};
 use crate::{Error, Result};
 
 /// [`ProcessBody::ready`].
@@ -52,7 +52,7 @@ pub(crate) mod ready {
 /// What the request carries.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Options {
-    /// The program is to be executed anew: see `rebirth.rs`.
+    /// The program is to be executed anew: see `reexec.rs`.
     pub(crate) fresh: bool,
     pub(crate) clear_env: bool,
     /// Name and value, or no value where the variable is to go; later ones count.
@@ -157,7 +157,7 @@ fn apply_streams(arena: &'static Arena, slot: &Slot, options: &Options) -> Resul
 fn receive(arena: &'static Arena, slot: &Slot, count: usize) -> Result<Vec<OwnedFd>> {
     let failed = |e| Error::os("receiving descriptors from the process that spawned this one", &e);
     let (parent, alive) = parent_of(arena, slot).map_err(failed)?;
-    let meeting = rendezvous::Meeting::open().map_err(failed)?;
+    let meeting = fd_passing::Meeting::open().map_err(failed)?;
     let word = ready::listening(meeting.name(), slot.stillborn.load(Ordering::Relaxed));
     let (_, _, body) = outcome::object_of(arena, slot).ok_or(Error::FamilyLost)?;
     let not_withdrawn = |now| (now != ready::WITHDRAWN).then_some(word);
@@ -202,7 +202,7 @@ impl Luggage {
     /// has a successor, which says so.
     pub(super) fn bring(&self, slot: &Slot, body: &ProcessBody, word: u32, name: u32) -> Result<()> {
         let pid = slot.pid.load(Ordering::SeqCst);
-        let brought = match rendezvous::bring(name, pid, &self.0) {
+        let brought = match fd_passing::bring(name, pid, &self.0) {
             Ok(false) if pid != 0 && is_far_away(pid) && body.ready.load(Ordering::SeqCst) == word => {
                 Err(Error::Unsupported(
                     "descriptors cannot be sent to a process in another network namespace".into(),

@@ -26,7 +26,7 @@ use std::sync::atomic::Ordering;
 use serde::{Deserialize, Serialize};
 
 use super::entrypoint::{self, Returned};
-use super::last_words;
+use super::crash_report;
 use crate::arena::{Arena, member};
 use crate::os::process::{self, Ended};
 use crate::os::{fd, signal};
@@ -156,7 +156,7 @@ fn become_template(arena: &'static Arena, request: Request, socket: BorrowedFd<'
         Ok(Ok(Returned::Err(_, text))) => Some(Fate::ReturnedErr(text)),
         Ok(Ok(_)) => None,
         Ok(Err(error)) => Some(Fate::Refused(error)),
-        Err(payload) => Some(Fate::Panicked(text_of(payload.as_ref()), last_words::place_of_last_panic())),
+        Err(payload) => Some(Fate::Panicked(text_of(payload.as_ref()), crash_report::place_of_last_panic())),
     };
     if let Some(fate) = fate {
         tell(socket, fate);

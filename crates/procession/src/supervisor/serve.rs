@@ -8,7 +8,7 @@
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::Ordering;
 
-use super::nursery::{Inheritance, Nursery};
+use super::children::{Inheritance, Children};
 use super::preload::Request;
 use super::{child, entrypoint, outcome, preload};
 use crate::arena::header::stage;
@@ -80,7 +80,7 @@ pub(super) fn run(hello: Hello) -> ! {
         private_fds: vec![bell.as_raw_fd(), hello.main.as_raw_fd(), hello.socket.as_raw_fd()],
         memfd: hello.memfd,
     };
-    let Ok(nursery) = Nursery::new(arena, inheritance) else { process::exit_now(1) };
+    let Ok(nursery) = Children::new(arena, inheritance) else { process::exit_now(1) };
     let mut supervisor = Supervisor {
         arena,
         nursery,
@@ -98,7 +98,7 @@ pub(super) fn run(hello: Hello) -> ! {
 
 struct Supervisor {
     arena: &'static Arena,
-    nursery: Nursery,
+    nursery: Children,
     bell: OwnedFd,
     main: OwnedFd,
     /// Open while main has its end: it closes when main ends or executes another program.

@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 
 use super::body::LockBody;
 use super::error::LockError;
-use super::grip::Grip;
+use super::guard_state::GuardState;
 use super::guard::LockGuard;
 use super::mutex::MutexGuard;
 use super::raw::event;
 use super::raw::park::Wait;
 use super::spin::spin;
-use super::taking;
+use super::acquire;
 use super::wait::{travels, waiters};
 use crate::Result;
 use crate::arena::handle::Handle;
@@ -95,11 +95,11 @@ impl WaitTimeoutResult {
 }
 
 mod sealed {
-    use super::{Grip, LockBody};
+    use super::{GuardState, LockBody};
 
     pub trait Parts {
         #[expect(private_interfaces, reason = "sealed: nobody outside calls it")]
-        fn parts(&mut self) -> (&'static LockBody, &mut Grip);
+        fn parts(&mut self) -> (&'static LockBody, &mut GuardState);
     }
 }
 
@@ -124,14 +124,14 @@ pub trait Guard: sealed::Parts {}
 
 impl sealed::Parts for LockGuard<'_> {
     #[expect(private_interfaces, reason = "sealed: nobody outside calls it")]
-    fn parts(&mut self) -> (&'static LockBody, &mut Grip) {
+    fn parts(&mut self) -> (&'static LockBody, &mut GuardState) {
         LockGuard::parts(self)
     }
 }
 
 impl<T> sealed::Parts for MutexGuard<'_, T> {
     #[expect(private_interfaces, reason = "sealed: nobody outside calls it")]
-    fn parts(&mut self) -> (&'static LockBody, &mut Grip) {
+    fn parts(&mut self) -> (&'static LockBody, &mut GuardState) {
         MutexGuard::parts(self)
     }
 }
@@ -345,14 +345,14 @@ impl Condvar {
             let wait = Wait::announce_event(arena, me.record(), events);
             // Who notifies after we have let the lock go finds us: either asleep or refused.
             let ticket = event::prepare(events);
-            taking::release(body, grip);
+            acquire::release(body, grip);
             if spin(deadline, || events.load(Ordering::SeqCst) != ticket) {
                 return false;
             }
             wait.sleep_as(events, ticket, deadline, futex::class_of(me.owner()))
         });
         let taken = match timed_out {
-            Ok(_) => taking::slowly(body, false, Deadline::NEVER),
+            Ok(_) => acquire::slowly(body, false, Deadline::NEVER),
             Err(error) => return Err(LockError::unusable(&error)), // still held, until the guard is dropped
         };
         match (taken, timed_out) {

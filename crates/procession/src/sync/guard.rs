@@ -5,9 +5,9 @@ use std::marker::PhantomData;
 
 use super::body::LockBody;
 use super::error::OwnerDied;
-use super::grip::{self, Grip};
+use super::guard_state::{self, GuardState};
 use super::lock::Lock;
-use super::taking;
+use super::acquire;
 
 /// A lock that is held. Dropping it releases the lock.
 ///
@@ -22,17 +22,17 @@ use super::taking;
 #[must_use = "the lock is released at once when its guard is dropped"]
 pub struct LockGuard<'a> {
     body: &'static LockBody,
-    grip: Grip,
+    grip: GuardState,
     _here: PhantomData<(&'a Lock, *mut ())>,
 }
 
 impl<'a> LockGuard<'a> {
     #[inline]
-    pub(super) fn new(body: &'static LockBody, grip: Grip) -> LockGuard<'a> {
+    pub(super) fn new(body: &'static LockBody, grip: GuardState) -> LockGuard<'a> {
         LockGuard { body, grip, _here: PhantomData }
     }
 
-    pub(super) fn parts(&mut self) -> (&'static LockBody, &mut Grip) {
+    pub(super) fn parts(&mut self) -> (&'static LockBody, &mut GuardState) {
         (self.body, &mut self.grip)
     }
 }
@@ -61,14 +61,14 @@ impl LockGuard<'_> {
     /// # Ok::<(), procession::Error>(())
     /// ```
     pub fn poison(mut self) {
-        self.grip.set(grip::MARK_IT);
+        self.grip.set(guard_state::MARK_IT);
     }
 }
 
 impl Drop for LockGuard<'_> {
     #[inline]
     fn drop(&mut self) {
-        taking::release(self.body, &mut self.grip);
+        acquire::release(self.body, &mut self.grip);
     }
 }
 

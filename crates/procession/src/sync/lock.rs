@@ -9,7 +9,7 @@ use super::body::LockBody;
 use super::error::LockError;
 use super::guard::LockGuard;
 use super::raw::word;
-use super::taking;
+use super::acquire;
 use crate::Result;
 use crate::arena::handle::Handle;
 use crate::arena::objects::{Kind, check_name};
@@ -110,7 +110,7 @@ impl Lock {
     #[inline]
     pub fn lock(&self) -> Result<LockGuard<'_>, LockError> {
         let body = self.body();
-        match taking::take(body, self.handle.hot_offset()) {
+        match acquire::take(body, self.handle.hot_offset()) {
             Ok(grip) => Ok(LockGuard::new(body, grip)),
             Err(error) => Err(*error),
         }
@@ -263,7 +263,7 @@ impl Lock {
     }
 
     fn take(&self, recover: bool, deadline: Deadline) -> Result<LockGuard<'_>, LockError> {
-        let grip = taking::slowly(self.body(), recover, deadline).map_err(|error| *error)?;
+        let grip = acquire::slowly(self.body(), recover, deadline).map_err(|error| *error)?;
         Ok(LockGuard::new(self.body(), grip))
     }
 }
@@ -271,7 +271,7 @@ impl Lock {
 impl fmt::Debug for Lock {
     /// Tells the holder's process and how many wait; a snapshot.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        taking::describe(f, "Lock", self.handle.object())
+        acquire::describe(f, "Lock", self.handle.object())
     }
 }
 

@@ -9,10 +9,10 @@ use std::sync::atomic::Ordering;
 
 use super::body::{LockBody, MutexBody};
 use super::error::LockError;
-use super::forms::{guard_news, lock_forms};
-use super::grip::Grip;
+use super::lock_methods::{guard_news, lock_forms};
+use super::guard_state::GuardState;
 use super::raw::word;
-use super::taking;
+use super::acquire;
 use super::wait::travels;
 use crate::arena::handle::Handle;
 use crate::arena::objects::{Kind, check_name};
@@ -91,7 +91,7 @@ unsafe impl<T> Sync for Mutex<T> {}
 #[must_use = "the mutex is released at once when its guard is dropped"]
 pub struct MutexGuard<'a, T> {
     mutex: &'a Mutex<T>,
-    grip: Grip,
+    grip: GuardState,
     _here: PhantomData<*mut T>,
 }
 
@@ -172,7 +172,7 @@ impl<T: Plain> Mutex<T> {
     /// ```
     #[inline]
     pub fn lock(&self) -> Result<MutexGuard<'_, T>, LockError> {
-        match taking::take(self.body(), self.handle.hot_offset()) {
+        match acquire::take(self.body(), self.handle.hot_offset()) {
             Ok(grip) => Ok(MutexGuard { mutex: self, grip, _here: PhantomData }),
             Err(error) => Err(*error),
         }
@@ -196,7 +196,7 @@ impl<T: Plain> Mutex<T> {
     }
 
     fn take(&self, recover: bool, deadline: Deadline) -> Result<MutexGuard<'_, T>, LockError> {
-        let grip = taking::slowly(self.body(), recover, deadline).map_err(|error| *error)?;
+        let grip = acquire::slowly(self.body(), recover, deadline).map_err(|error| *error)?;
         Ok(MutexGuard { mutex: self, grip, _here: PhantomData })
     }
 }
@@ -204,7 +204,7 @@ impl<T: Plain> Mutex<T> {
 impl<T> MutexGuard<'_, T> {
     guard_news!("procession::sync::Mutex::new(0u64)", lock, lock_or_recover);
 
-    pub(super) fn parts(&mut self) -> (&'static LockBody, &mut Grip) {
+    pub(super) fn parts(&mut self) -> (&'static LockBody, &mut GuardState) {
         (self.mutex.body(), &mut self.grip)
     }
 }
@@ -230,7 +230,7 @@ impl<T> DerefMut for MutexGuard<'_, T> {
 impl<T> Drop for MutexGuard<'_, T> {
     #[inline]
     fn drop(&mut self) {
-        taking::release(self.mutex.body(), &mut self.grip);
+        acquire::release(self.mutex.body(), &mut self.grip);
     }
 }
 
@@ -243,7 +243,7 @@ impl<T> Clone for Mutex<T> {
 impl<T> fmt::Debug for Mutex<T> {
     /// Tells the holder's process and how many wait; a snapshot. It does not show the value.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        taking::describe(f, "Mutex", self.handle.object())
+        acquire::describe(f, "Mutex", self.handle.object())
     }
 }
 

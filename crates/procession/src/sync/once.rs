@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use super::body::{LockBody, OnceBody};
 use super::error::{LockError, OwnerDied};
-use super::grip::Grip;
+use super::guard_state::GuardState;
 use super::raw::event::{GONE, notify};
 use super::raw::word::{self, MARK};
-use super::taking;
+use super::acquire;
 use super::wait::{self, WaitError, travels};
 use crate::Result;
 use crate::arena::handle::Handle;
@@ -269,7 +269,7 @@ impl Once {
             let failed = word::owner(now) == 0 && now & MARK != 0;
             match self.is_completed() {
                 true => Some(Ok(())),
-                false => failed.then(|| Err(taking::marked(body))),
+                false => failed.then(|| Err(acquire::marked(body))),
             }
         };
         match wait::until(&body.extra, deadline, settled) {
@@ -290,7 +290,7 @@ impl Once {
             return Ok(());
         }
         let body = self.body();
-        let grip = match taking::slowly(body, recover, deadline) {
+        let grip = match acquire::slowly(body, recover, deadline) {
             // It may have been done by the very one whose news these are.
             Err(_) if self.is_completed() => return Ok(()),
             taken => taken.map_err(|error| *error)?,
@@ -311,12 +311,12 @@ impl Once {
 /// Held while it is done: a panic lets go, and marks.
 struct Held {
     body: &'static LockBody,
-    grip: Grip,
+    grip: GuardState,
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        taking::release(self.body, &mut self.grip);
+        acquire::release(self.body, &mut self.grip);
         if self.body.extra.load(Ordering::Relaxed) & GONE == 0 && !member::is_forked() {
             // Whoever waits until it is done is told that it failed.
             // ORDERING: the mark comes before the look for sleepers: see `raw/event.rs`.

@@ -6,10 +6,10 @@ use std::sync::atomic::Ordering;
 
 use super::body::{LockBody, RLockBody};
 use super::error::LockError;
-use super::forms::{guard_news, lock_forms};
-use super::grip::{self, Grip};
+use super::lock_methods::{guard_news, lock_forms};
+use super::guard_state::{self, GuardState};
 use super::raw::word;
-use super::taking;
+use super::acquire;
 use super::wait::travels;
 use crate::Result;
 use crate::arena::handle::Handle;
@@ -56,7 +56,7 @@ pub struct RLock {
 #[must_use = "the lock is let go at once when its guard is dropped"]
 pub struct RLockGuard<'a> {
     body: &'static LockBody,
-    grip: Grip,
+    grip: GuardState,
     _here: PhantomData<(&'a RLock, *mut ())>,
 }
 
@@ -125,7 +125,7 @@ impl RLock {
         let body = self.body();
         let taken = match self.again() {
             Some(again) => again,
-            None => taking::take(body, self.handle.hot_offset()),
+            None => acquire::take(body, self.handle.hot_offset()),
         };
         match taken {
             Ok(grip) => Ok(RLockGuard { body, grip, _here: PhantomData }),
@@ -154,13 +154,13 @@ impl RLock {
 
     /// Takes it once more, if this thread has it.
     #[inline]
-    fn again(&self) -> Option<Result<Grip, Box<LockError>>> {
+    fn again(&self) -> Option<Result<GuardState, Box<LockError>>> {
         let (holder, me) = (word::owner(self.body().raw.load()), thread::owner());
         (holder != 0 && holder == me).then(|| self.take_again())
     }
 
     #[cold]
-    fn take_again(&self) -> Result<Grip, Box<LockError>> {
+    fn take_again(&self) -> Result<GuardState, Box<LockError>> {
         let body = self.body();
         let unusable = |why: &str| Box::new(LockError::Unusable(why.into()));
         let noted = member::mapped().and_then(|_| thread::noted(self.handle.hot_offset()));
@@ -171,12 +171,12 @@ impl RLock {
         }
         // CRASH: only the holder counts; recovery sets it to 0 before it lets the lock go.
         body.extra.store(times + 1, Ordering::Relaxed);
-        Ok(Grip::new(held))
+        Ok(GuardState::new(held))
     }
 
     fn take(&self, recover: bool, deadline: Deadline) -> Result<RLockGuard<'_>, LockError> {
         let body = self.body();
-        let taken = self.again().unwrap_or_else(|| taking::slowly(body, recover, deadline));
+        let taken = self.again().unwrap_or_else(|| acquire::slowly(body, recover, deadline));
         taken.map(|grip| RLockGuard { body, grip, _here: PhantomData }).map_err(|error| *error)
     }
 }
@@ -191,12 +191,12 @@ impl RLockGuard<'_> {
             return false;
         }
         if times & !MARK_LATER != 0 {
-            let mark = if taking::is_to_be_marked(&self.grip) { MARK_LATER } else { 0 };
+            let mark = if acquire::is_to_be_marked(&self.grip) { MARK_LATER } else { 0 };
             self.grip.take();
             self.body.extra.store((times - 1) | mark, Ordering::Relaxed);
             return true;
         }
-        self.grip.set(grip::MARK_IT);
+        self.grip.set(guard_state::MARK_IT);
         self.body.extra.store(0, Ordering::Relaxed);
         false
     }
@@ -207,7 +207,7 @@ impl Drop for RLockGuard<'_> {
     fn drop(&mut self) {
         let times = self.body.extra.load(Ordering::Relaxed);
         if times == 0 || !self.count_down(times) {
-            taking::release(self.body, &mut self.grip);
+            acquire::release(self.body, &mut self.grip);
         }
     }
 }
@@ -220,7 +220,7 @@ pub(super) fn times(body: &LockBody) -> u32 {
 impl fmt::Debug for RLock {
     /// Tells the holder's process, how often it holds the lock, and how many wait; a snapshot.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        taking::describe(f, "RLock", self.handle.object())
+        acquire::describe(f, "RLock", self.handle.object())
     }
 }
 

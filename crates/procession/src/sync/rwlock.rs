@@ -10,14 +10,14 @@ use std::time::{Duration, Instant};
 
 use super::body::{LockBody, RwLockBody};
 use super::error::LockError;
-use super::forms::{guard_news, lock_forms};
-use super::grip::Grip;
+use super::lock_methods::{guard_news, lock_forms};
+use super::guard_state::GuardState;
 use super::mutex::Plain;
 use super::raw::event::notify;
 use super::raw::lock::Held;
 use super::readers::{self, Cells};
 use super::wait::travels;
-use super::{raw::word, taking};
+use super::{raw::word, acquire};
 use crate::arena::handle::Handle;
 use crate::arena::objects::{Kind, check_name};
 use crate::arena::{member, storage, thread};
@@ -91,7 +91,7 @@ pub struct ReadGuard<'a, T> {
 #[must_use = "the lock is released at once when its guard is dropped"]
 pub struct WriteGuard<'a, T> {
     lock: &'a RwLock<T>,
-    grip: Grip,
+    grip: GuardState,
     _here: PhantomData<*mut T>,
 }
 
@@ -265,7 +265,7 @@ impl<T: Plain> RwLock<T> {
         }
         // Somebody writes or waits to, or there are more readers than cells. In our turn nobody writes.
         let body = self.body();
-        let mut turn = taking::slowly(body, false, deadline).map_err(|error| *error)?;
+        let mut turn = acquire::slowly(body, false, deadline).map_err(|error| *error)?;
         let entered = loop {
             match self.cells.take_any(me) {
                 Ok(Some((cell, held))) => {
@@ -279,7 +279,7 @@ impl<T: Plain> RwLock<T> {
                 Err(error) => break Err(LockError::unusable(&error)),
             }
         };
-        taking::release(body, &mut turn);
+        acquire::release(body, &mut turn);
         entered
     }
 
@@ -309,7 +309,7 @@ impl<T: Plain> RwLock<T> {
     /// ```
     #[inline]
     pub fn write(&self) -> Result<WriteGuard<'_, T>, LockError> {
-        match taking::take(self.body(), self.handle.hot_offset()) {
+        match acquire::take(self.body(), self.handle.hot_offset()) {
             Ok(grip) => self.drain(grip, Deadline::NEVER),
             Err(error) => Err(*error),
         }
@@ -322,18 +322,18 @@ impl<T: Plain> RwLock<T> {
     }
 
     fn take(&self, recover: bool, deadline: Deadline) -> Result<WriteGuard<'_, T>, LockError> {
-        let grip = taking::slowly(self.body(), recover, deadline).map_err(|error| *error)?;
+        let grip = acquire::slowly(self.body(), recover, deadline).map_err(|error| *error)?;
         self.drain(grip, deadline)
     }
 
     /// Waits until nobody reads any more; who comes waits for us meanwhile.
-    fn drain(&self, mut grip: Grip, deadline: Deadline) -> Result<WriteGuard<'_, T>, LockError> {
+    fn drain(&self, mut grip: GuardState, deadline: Deadline) -> Result<WriteGuard<'_, T>, LockError> {
         let body = self.body();
         // ORDERING: with the one in `enter`.
         fence(Ordering::SeqCst);
         if !self.cells.all_empty() {
             let waited = match self.cells.names(thread::owner()) {
-                true => Err(taking::itself(body)),
+                true => Err(acquire::itself(body)),
                 false => match self.cells.await_empty(deadline) {
                     Ok(true) => Ok(()),
                     Ok(false) => Err(LockError::TimedOut),
@@ -404,11 +404,11 @@ impl<T> Drop for WriteGuard<'_, T> {
     #[inline]
     fn drop(&mut self) {
         let body = self.lock.body();
-        if !taking::is_to_be_marked(&self.grip) && body.raw.is_still_held(self.grip.held()) {
+        if !acquire::is_to_be_marked(&self.grip) && body.raw.is_still_held(self.grip.held()) {
             // CRASH: the value is whole again; what remains is to let go.
             body.extra.store(0, Ordering::Release);
         }
-        taking::release(body, &mut self.grip);
+        acquire::release(body, &mut self.grip);
     }
 }
 
@@ -421,7 +421,7 @@ impl<T> Clone for RwLock<T> {
 impl<T> fmt::Debug for RwLock<T> {
     /// Tells the writer's process and how many wait; a snapshot. It does not show the value.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        taking::describe(f, "RwLock", self.handle.object())
+        acquire::describe(f, "RwLock", self.handle.object())
     }
 }
 

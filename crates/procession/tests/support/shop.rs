@@ -4,7 +4,7 @@
 
 use procession::Lock;
 use procession::internals;
-use procession::pool::workshop::Workshop;
+use procession::pool::workshop::ManualPool;
 use procession_testkit::{CrashStep, Gate, Report};
 
 use crate::support::*;
@@ -13,10 +13,10 @@ pub type Checked = Result<(), String>;
 
 /// A workshop in which this process has done everything once that the tests do, so that it has the memory for it;
 /// and which is empty. Its tasks are tried again so often.
-pub fn workshop_with(retries: u32) -> Workshop {
+pub fn workshop_with(retries: u32) -> ManualPool {
     arena();
     open([VICTIM, OTHER]);
-    let shop = Workshop::new(retries).expect("a workshop");
+    let shop = ManualPool::new(retries).expect("a workshop");
     for _ in 0..2 {
         drop(shop.submit(small, (1, 2)));
         drop(shop.submit(large, (1,)));
@@ -31,7 +31,7 @@ pub fn workshop_with(retries: u32) -> Workshop {
     shop
 }
 
-pub fn workshop() -> Workshop {
+pub fn workshop() -> ManualPool {
     workshop_with(1)
 }
 
@@ -65,7 +65,7 @@ pub fn warm_up() {
 }
 
 /// What a victim does.
-pub fn stepped(shop: &Workshop, act: impl Fn(&Workshop), check: impl Fn() -> Checked) -> Report {
+pub fn stepped(shop: &ManualPool, act: impl Fn(&ManualPool), check: impl Fn() -> Checked) -> Report {
     let victim = |gate: &Gate| {
         internals::become_member(VICTIM);
         let shop = shop.held_here().expect("its own handle");

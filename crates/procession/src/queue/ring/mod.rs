@@ -10,11 +10,11 @@
 //! | `consume.rs` | taking messages out                                                  |
 //! | `cells.rs`   | where messages stand that are being worked on                        |
 //! | `leases.rs`  | which messages are being worked on, by whom                          |
-//! | `bury.rs`    | what recovery does to a side whose lock the dead held                |
+//! | `recover.rs`    | what recovery does to a side whose lock the dead held                |
 //! | `inspect.rs` | what the crash tests ask                                             |
 #![allow(unsafe_code)] // Makes references to words of segments, from offsets.
 
-mod bury;
+mod recover;
 mod cells;
 mod consume;
 mod control;
@@ -27,7 +27,7 @@ mod record;
 
 use std::sync::atomic::AtomicU64;
 
-pub(crate) use bury::bury;
+pub(crate) use recover::bury;
 pub(crate) use consume::{Buffer, Taken};
 pub(crate) use control::Control;
 #[cfg(feature = "internals")]

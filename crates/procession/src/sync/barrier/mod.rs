@@ -1,9 +1,9 @@
 //! [`Barrier`]: where so many meet before any of them goes on.
 //!
 //! `state.rs` is the word that says which round it is and how the last ones ended; `cells.rs` who has arrived;
-//! `bury.rs` what a death does.
+//! `recover.rs` what a death does.
 
-mod bury;
+mod recover;
 mod cells;
 mod state;
 
@@ -22,7 +22,7 @@ use crate::arena::storage::{self, LINE};
 use crate::arena::thread::with_me;
 use crate::os::clock::Deadline;
 use crate::{Error, Result};
-pub(crate) use bury::bury;
+pub(crate) use recover::bury;
 
 /// A point where a number of parties (threads, of whatever processes) wait for each other, again and again.
 ///

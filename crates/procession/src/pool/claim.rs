@@ -6,7 +6,7 @@
 use std::sync::atomic::Ordering;
 
 use super::cell::{QUEUED, RETURNED, TAKEN};
-use super::core::{Core, Seat};
+use super::shared::{Core, Seat};
 use super::hands::Place;
 use super::worker;
 use crate::arena::member;
@@ -14,7 +14,7 @@ use crate::rules::{self, Rule};
 use crate::sync::raw::event;
 
 /// A task that this process is about to take.
-pub(super) struct Reach {
+pub(super) struct Reservation {
     held: Held,
     taken: bool,
 }
@@ -36,22 +36,22 @@ impl Core {
     /// CRASH: recovery returns a task that waits and that the dead one reached for, wherever its number is; who finds
     /// that in the ring takes the task from there, or finds that somebody else has.
     #[inline]
-    pub(super) fn reach_for(&self, index: u32, generation: u32) -> Option<Reach> {
+    pub(super) fn reach_for(&self, index: u32, generation: u32) -> Option<Reservation> {
         let seat = Seat { index, generation, cell: self.cell(index)? };
         seat.cell.prefetch();
         if !rules::holds(Rule::HandNoted) {
-            return Some(Reach { held: Held { seat, place: Place::NONE }, taken: false });
+            return Some(Reservation { held: Held { seat, place: Place::NONE }, taken: false });
         }
         let place = self.note(index);
         // Where there is no place for it, nobody would know: so it is taken while its number is in the ring.
         let taken = place.is_none() && self.name_this_process(seat);
-        Some(Reach { held: Held { seat, place }, taken })
+        Some(Reservation { held: Held { seat, place }, taken })
     }
 
     /// Takes what this process has reached for, if nobody else has.
     #[inline]
-    pub(super) fn grasp(&self, reach: Reach) -> Option<Held> {
-        let Reach { mut held, taken } = reach;
+    pub(super) fn grasp(&self, reach: Reservation) -> Option<Held> {
+        let Reservation { mut held, taken } = reach;
         if !taken && !self.name_this_process(held.seat) {
             held.place.clear();
             return None;

@@ -17,18 +17,18 @@ use crate::os::memory;
 const NOBODY: i32 = 0;
 const CHILDLESS: i32 = -1;
 
-pub(super) struct Roster {
+pub(super) struct ChildTable {
     entries: &'static mut [i32],
     /// Entries from here on were never used.
     used: usize,
 }
 
-impl Roster {
+impl ChildTable {
     /// Room for `slots` slots, of which main has its own.
-    pub(super) fn new(slots: u32) -> io::Result<Roster> {
+    pub(super) fn new(slots: u32) -> io::Result<ChildTable> {
         let entries = memory::unforked_ints(slots as usize)?;
         entries[slots::MAIN as usize] = CHILDLESS;
-        Ok(Roster { entries, used: slots::MAIN as usize + 1 })
+        Ok(ChildTable { entries, used: slots::MAIN as usize + 1 })
     }
 
     /// The first slot that nobody uses.

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use super::{outcome, preload, recovery, vigil};
+use super::{outcome, preload, recovery, exit_wait};
 use crate::arena::header::stage;
 use crate::arena::{Arena, collect, member, slots, sweep};
 use crate::os::clock::Deadline;
@@ -41,7 +41,7 @@ pub(super) fn watch(arena: &'static Arena, supervisor: Launched) -> Result<()> {
     let watcher = thread::Builder::new().name("procession".into()).stack_size(128 << 10).spawn(move || {
         let (mut pid, mut pidfd) = (pid, Some(pidfd));
         loop {
-            vigil::supervisor_is_gone(arena, pid, pidfd.take(), Deadline::NEVER);
+            exit_wait::supervisor_is_gone(arena, pid, pidfd.take(), Deadline::NEVER);
             // A main that adopts orphans (process 1 of a container) was its last parent.
             process::reap_if_ended(pid);
             match preload::successor(arena, pid) {
@@ -54,7 +54,7 @@ pub(super) fn watch(arena: &'static Arena, supervisor: Launched) -> Result<()> {
     signal::set_mask(&mask);
     watcher.map(drop).map_err(|e| {
         let _ = process::pidfd_open(pid).and_then(|fd| process::pidfd_signal(fd.as_fd(), libc::SIGKILL));
-        vigil::supervisor_is_gone(arena, pid, None, Deadline::NEVER);
+        exit_wait::supervisor_is_gone(arena, pid, None, Deadline::NEVER);
         lost(arena);
         Error::os("starting the thread that watches the supervisor", &e)
     })
@@ -74,12 +74,12 @@ fn lost(arena: &'static Arena) {
     let in_use = |slot: &u32| slots::phase(arena.slot(*slot).state.load(Ordering::Acquire)) != slots::FREE;
     // First all are dead, so that none of them is in the middle of sending another off.
     for slot in (1..used).filter(in_use) {
-        vigil::child_is_gone(arena.slot(slot).pid.load(Ordering::SeqCst));
+        exit_wait::child_is_gone(arena.slot(slot).pid.load(Ordering::SeqCst));
     }
     for slot in (1..used).filter(|&slot| withdraw(arena, slot)) {
         recovery::recover(arena, slot, None);
     }
-    vigil::reap_unknown();
+    exit_wait::reap_unknown();
     sweep::after_supervisor(arena);
     // The supervisor may have died in the middle of this.
     park::wake_everybody(arena);
@@ -144,11 +144,11 @@ fn end_family() {
     recovery::release_locks_of_threads(arena, slots::MAIN, |thread| !runs(thread), runs);
     member::ring(arena);
     let supervisor = header.supervisor_pid.load(Ordering::Acquire) as i32;
-    if supervisor != 0 && !vigil::supervisor_is_gone(arena, supervisor, None, Deadline::after(HAND_ON)) {
+    if supervisor != 0 && !exit_wait::supervisor_is_gone(arena, supervisor, None, Deadline::after(HAND_ON)) {
         // Somebody is still awaited: perhaps he waits for a lock of a thread that sleeps for ever.
         recovery::release_locks_of_threads(arena, slots::MAIN, |_| true, runs);
         park::rouse_everybody(arena);
-        vigil::supervisor_is_gone(arena, supervisor, None, Deadline::NEVER);
+        exit_wait::supervisor_is_gone(arena, supervisor, None, Deadline::NEVER);
     }
     outcome::report_all_unobserved(arena, slots::MAIN);
 }

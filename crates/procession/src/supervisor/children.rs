@@ -4,14 +4,14 @@ use std::io;
 use std::os::fd::{OwnedFd, RawFd};
 use std::sync::atomic::Ordering;
 
-use super::roster::Roster;
+use super::child_table::ChildTable;
 use super::{child, outcome, recovery};
 use crate::arena::header::NO_SLOT;
 use crate::arena::records::Record;
 use crate::arena::slots::{self, Slot};
 use crate::arena::{Arena, member, sweep};
 use crate::os::process::Ended;
-use crate::os::{futex, process, shortage, signal};
+use crate::os::{futex, process, oom, signal};
 use crate::pool;
 
 /// Children kept asleep and empty, so that a spawn need not wait for a fork.
@@ -32,34 +32,34 @@ pub(super) struct Inheritance {
     pub(super) memfd: OwnedFd,
 }
 
-pub(super) struct Nursery {
+pub(super) struct Children {
     arena: &'static Arena,
     inheritance: Inheritance,
     /// Every child that we forked and have not reaped.
-    roster: Roster,
+    roster: ChildTable,
     /// Where the collector notes what it frees; the supervisor has no record in the arena.
     intent: Box<Record>,
     /// Slots whose child died before it had begun, and how.
     childless: Vec<(u32, Ended)>,
     /// Tells whom the kernel has killed for want of memory.
-    memory: shortage::Watch,
+    memory: oom::Watch,
     /// Where the kernel lists our children; `None` where it does not.
     children: Option<process::Children>,
     /// Where tidying the spans goes on next time.
     tidied: u32,
 }
 
-impl Nursery {
-    pub(super) fn new(arena: &'static Arena, mut inheritance: Inheritance) -> io::Result<Nursery> {
+impl Children {
+    pub(super) fn new(arena: &'static Arena, mut inheritance: Inheritance) -> io::Result<Children> {
         let children = process::Children::of_this_thread().ok();
         inheritance.private_fds.extend(children.as_ref().map(process::Children::raw_fd));
-        Ok(Nursery {
+        Ok(Children {
             arena,
             inheritance,
-            roster: Roster::new(arena.layout.slots)?,
+            roster: ChildTable::new(arena.layout.slots)?,
             intent: Record::private(),
             childless: Vec::new(),
-            memory: shortage::Watch::begin(),
+            memory: oom::Watch::begin(),
             children,
             tidied: 0,
         })

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use super::cell::{self, ABANDONED, Cell, DONE, NEW, QUEUED, RETURNED, SHARED, State, WATCHED};
 use super::control::{self, Control, CoreBody, phase};
 use super::error::TaskError;
-use super::seats::Vacant;
+use super::free_cells::Vacant;
 use super::watch::Watched;
 use crate::arena::blocks::{self, Tag};
 use crate::arena::handle::Handle;

@@ -154,7 +154,7 @@ macro_rules! guard_news {
         /// # Ok::<(), procession::Error>(())
         /// ```
         pub fn poison(mut self) {
-            self.grip.set($crate::sync::grip::MARK_IT);
+            self.grip.set($crate::sync::guard_state::MARK_IT);
         }
     };
 }

@@ -16,7 +16,7 @@ const NEWS: usize = 4;
 const TAGS: usize = 7;
 
 /// A journal entry, tagged: as it is, or in a box with the news of who left the lock marked.
-pub(crate) struct Grip(*const u8);
+pub(crate) struct GuardState(*const u8);
 
 #[repr(align(8))]
 struct Recovered {
@@ -24,29 +24,29 @@ struct Recovered {
     news: OwnerDied,
 }
 
-impl Grip {
+impl GuardState {
     #[inline]
-    pub(crate) fn new(held: Held) -> Grip {
-        let grip = Grip(std::ptr::from_ref(held).cast());
+    pub(crate) fn new(held: Held) -> GuardState {
+        let grip = GuardState(std::ptr::from_ref(held).cast());
         if std::thread::panicking() { grip.with(WAS_PANICKING) } else { grip }
     }
 
-    pub(crate) fn with_news(held: Held, news: OwnerDied) -> Grip {
+    pub(crate) fn with_news(held: Held, news: OwnerDied) -> GuardState {
         let recovered = Box::into_raw(Box::new(Recovered { held, news }));
         let panicking = if std::thread::panicking() { WAS_PANICKING } else { 0 };
-        Grip(recovered.cast_const().cast()).with(NEWS | panicking)
+        GuardState(recovered.cast_const().cast()).with(NEWS | panicking)
     }
 
     /// As it is, for who let the lock go in between and had these news of it.
-    pub(crate) fn with_news_of_before(self, news: Option<OwnerDied>) -> Grip {
+    pub(crate) fn with_news_of_before(self, news: Option<OwnerDied>) -> GuardState {
         match news {
-            Some(news) if !self.is(NEWS) => Grip::with_news(self.held(), news),
+            Some(news) if !self.is(NEWS) => GuardState::with_news(self.held(), news),
             _ => self,
         }
     }
 
-    fn with(self, tags: usize) -> Grip {
-        Grip(self.0.map_addr(|at| at | tags))
+    fn with(self, tags: usize) -> GuardState {
+        GuardState(self.0.map_addr(|at| at | tags))
     }
 
     pub(crate) fn set(&mut self, tag: usize) {

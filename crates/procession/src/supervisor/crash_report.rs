@@ -9,12 +9,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::arena::slots::{self, Slot};
 use crate::arena::{Arena, blocks, member, payload};
-use crate::os::{deaths, process};
+use crate::os::{fatal_signals, process};
 
 /// Has this process, and its forks, note why they die: a stack that overflows, memory that is refused; and keep the
 /// text of a panic in the arena, where it survives also when the process aborts.
 pub(super) fn listen() {
-    deaths::report(note_overflow, note_abort);
+    fatal_signals::report(note_overflow, note_abort);
     let print = panic::take_hook();
     panic::set_hook(Box::new(move |info| {
         // The first thread runs the process's function: its panics are the process's.

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::cell::Filled;
-use super::core::Core;
+use super::shared::Core;
 use super::error::TaskError;
 use super::job::Job;
 use super::output::{self, Packed};
-use super::ticket::{Terms, Ticket};
+use super::raw_task::{TaskOptions, RawTask};
 use crate::arena::encoding::Message;
 use crate::arena::member;
 use crate::os::clock::Deadline;
@@ -27,12 +27,12 @@ const GROWTH: u32 = 8;
 const AHEAD: usize = 3;
 
 /// How a chunk of this job is submitted.
-type Submit = fn(&Arc<Core>, u32, crate::Result<u64>, Terms) -> Result<Ticket, TaskError>;
+type Submit = fn(&Arc<Core>, u32, crate::Result<u64>, TaskOptions) -> Result<RawTask, TaskError>;
 
 /// How a map is to be done.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Manner {
-    pub(super) terms: Terms,
+pub(super) struct MapOptions {
+    pub(super) terms: TaskOptions,
     /// Items of a chunk, if that was said.
     pub(super) chunk: Option<u32>,
     /// The most items on their way, if that was said.
@@ -40,16 +40,16 @@ pub(super) struct Manner {
 }
 
 /// See the module.
-pub(super) struct Flow<I: Iterator> {
+pub(super) struct ChunkStream<I: Iterator> {
     core: Arc<Core>,
     items: I,
     over: bool,
     submit: Submit,
-    manner: Manner,
+    manner: MapOptions,
     /// The position of the next item that goes out.
     next: usize,
     ahead: usize,
-    flights: VecDeque<Flight>,
+    flights: VecDeque<InFlight>,
     /// Items that were read and are not on their way: the input may panic behind them.
     packed: Packed,
     count: usize,
@@ -59,19 +59,19 @@ pub(super) struct Flow<I: Iterator> {
 }
 
 /// A chunk that is on its way.
-struct Flight {
+struct InFlight {
     first: usize,
     count: u32,
-    ticket: Result<Ticket, TaskError>,
+    ticket: Result<RawTask, TaskError>,
 }
 
-impl<T: Message, I: Iterator<Item = T>> Flow<I> {
-    pub(super) fn new<J: Job<T>>(core: &Arc<Core>, items: I, manner: Manner) -> Flow<I> {
-        Flow {
+impl<T: Message, I: Iterator<Item = T>> ChunkStream<I> {
+    pub(super) fn new<J: Job<T>>(core: &Arc<Core>, items: I, manner: MapOptions) -> ChunkStream<I> {
+        ChunkStream {
             core: core.clone(),
             items,
             over: false,
-            submit: Ticket::chunk::<J, T>,
+            submit: RawTask::chunk::<J, T>,
             manner,
             next: 0,
             ahead: 0,
@@ -166,8 +166,8 @@ impl<T: Message, I: Iterator<Item = T>> Flow<I> {
         }
     }
 
-    fn launch(&mut self, count: usize, ticket: Result<Ticket, TaskError>) {
-        self.flights.push_back(Flight { first: self.next, count: count as u32, ticket });
+    fn launch(&mut self, count: usize, ticket: Result<RawTask, TaskError>) {
+        self.flights.push_back(InFlight { first: self.next, count: count as u32, ticket });
         self.next += count;
         self.ahead += count;
     }
@@ -179,7 +179,7 @@ impl<T: Message, I: Iterator<Item = T>> Flow<I> {
     /// Whether the first chunk that is on its way has come to its end.
     #[cfg(feature = "internals")]
     pub(super) fn first_is_done(&self) -> bool {
-        self.flights.front().is_some_and(|flight| flight.ticket.as_ref().map_or(true, Ticket::is_done))
+        self.flights.front().is_some_and(|flight| flight.ticket.as_ref().map_or(true, RawTask::is_done))
     }
 
     /// Waits for the first chunk that is on its way, and gives its results, each with its position.
@@ -194,8 +194,8 @@ impl<T: Message, I: Iterator<Item = T>> Flow<I> {
         if member::is_forked() {
             return self.land_first(take);
         }
-        let is_done = |flight: &Flight| flight.ticket.as_ref().map_or(true, Ticket::is_done);
-        self.flights.iter().filter_map(|flight| flight.ticket.as_ref().ok()).for_each(Ticket::watch);
+        let is_done = |flight: &InFlight| flight.ticket.as_ref().map_or(true, RawTask::is_done);
+        self.flights.iter().filter_map(|flight| flight.ticket.as_ref().ok()).for_each(RawTask::watch);
         if super::worker::works_for(&self.core) && !self.flights.iter().any(is_done) {
             // The first one may be ours to run.
             return self.land_first(take);
@@ -209,7 +209,7 @@ impl<T: Message, I: Iterator<Item = T>> Flow<I> {
         }
     }
 
-    fn land<R: Message>(&mut self, flight: Flight, take: &mut impl FnMut(usize, Result<R, TaskError>)) {
+    fn land<R: Message>(&mut self, flight: InFlight, take: &mut impl FnMut(usize, Result<R, TaskError>)) {
         self.ahead -= flight.count as usize;
         let (mut at, end) = (flight.first, flight.first + flight.count as usize);
         let waited = flight.ticket.and_then(|ticket| ticket.wait(Deadline::NEVER).map(|_| ticket));
@@ -234,7 +234,7 @@ impl<T: Message, I: Iterator<Item = T>> Flow<I> {
     }
 }
 
-impl<I: Iterator> Drop for Flow<I> {
+impl<I: Iterator> Drop for ChunkStream<I> {
     /// Nobody wants what is still on its way.
     fn drop(&mut self) {
         for flight in self.flights.drain(..).rev() {

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::cell::{self, Cell, DONE, FREE, NEW, State};
 use super::control::{self, phase};
-use super::core::{Core, Seat};
+use super::shared::{Core, Seat};
 use super::error::TaskError;
 use crate::arena::blocks::{self, Tag};
 use crate::arena::{collect, member};

@@ -7,7 +7,7 @@ use super::cell::{
     ABANDONED, CONDEMNED, DONE, Fate, INLINE, INLINE_ARGS, INLINE_RESULT, QUEUED, RETURNED, RUNNING, SHARED,
     State, TAKEN, UNWANTED, WATCHED, block_in, ending,
 };
-use super::core::{Core, Seat};
+use super::shared::{Core, Seat};
 use super::error::TaskError;
 use super::job::{Job, Points};
 use super::{run, worker};
@@ -21,7 +21,7 @@ use crate::rules::{self, Rule};
 
 /// What a task may do and how often.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Terms {
+pub(super) struct TaskOptions {
     pub(super) timeout_us: u64,
     pub(super) retries: u32,
     /// It is part of something that the pool does already, so it is taken by a closed pool, too.
@@ -29,20 +29,20 @@ pub(super) struct Terms {
 }
 
 /// A handle to a task whose result's type nobody knows here.
-pub(super) struct Ticket {
+pub(super) struct RawTask {
     pub(super) core: Arc<Core>,
     pub(super) seat: Seat,
     /// This process submitted the task, and counts its handles in the cell.
     counted: bool,
 }
 
-impl Ticket {
+impl RawTask {
     /// Submits one call.
     pub(super) fn single<J: Job<T>, T: Message>(
         core: &Arc<Core>,
         args: &T,
-        terms: Terms,
-    ) -> Result<Ticket, TaskError> {
+        terms: TaskOptions,
+    ) -> Result<RawTask, TaskError> {
         let (seat, points) = (core.begin(terms.late)?, Points::<J, T>::single());
         let put = encoding::with_bytes_or(
             args,
@@ -52,7 +52,7 @@ impl Ticket {
                 put_arguments(core, seat, bytes, ids)
             },
         );
-        Ticket::submit(core, seat, 0, points, terms, put)
+        RawTask::submit(core, seat, 0, points, terms, put)
     }
 
     /// Submits a chunk of `count` items, which are in a block of this process.
@@ -60,14 +60,14 @@ impl Ticket {
         core: &Arc<Core>,
         count: u32,
         block: crate::Result<u64>,
-        terms: Terms,
-    ) -> Result<Ticket, TaskError> {
+        terms: TaskOptions,
+    ) -> Result<RawTask, TaskError> {
         let (seat, points) = (core.begin(terms.late)?, Points::<J, T>::chunk());
         let put = block.map(|block| {
             seat.cell.args.store(block, Ordering::Relaxed);
             core.adopt(block);
         });
-        Ticket::submit(core, seat, count, points, terms, put)
+        RawTask::submit(core, seat, count, points, terms, put)
     }
 
     fn submit(
@@ -75,9 +75,9 @@ impl Ticket {
         seat: Seat,
         count: u32,
         points: (u64, u64),
-        terms: Terms,
+        terms: TaskOptions,
         put: crate::Result<()>,
-    ) -> Result<Ticket, TaskError> {
+    ) -> Result<RawTask, TaskError> {
         if let Err(error) = put {
             core.give_up(seat);
             return Err(match error {
@@ -92,11 +92,11 @@ impl Ticket {
         cell.timeout_us.store(terms.timeout_us, Ordering::Relaxed);
         cell.retries.store(terms.retries, Ordering::Relaxed);
         core.enqueue(seat)?;
-        Ok(Ticket { core: core.clone(), seat, counted: true })
+        Ok(RawTask { core: core.clone(), seat, counted: true })
     }
 
     /// A task that this process does by itself, and has begun.
-    pub(super) fn own(core: &Arc<Core>) -> Result<Ticket, TaskError> {
+    pub(super) fn own(core: &Arc<Core>) -> Result<RawTask, TaskError> {
         let seat = core.begin(false)?;
         let (cell, me) = (seat.cell, member::slot());
         for word in [&cell.entry, &cell.type_hash, &cell.timeout_us] {
@@ -106,12 +106,12 @@ impl Ticket {
         cell.retries.store(0, Ordering::Relaxed);
         // CRASH: before this the cell is `NEW` by us and freed; from here on our death is the task's.
         let _ = cell.shift(|s| Some(s.to(RUNNING).by(me)));
-        Ok(Ticket { core: core.clone(), seat, counted: true })
+        Ok(RawTask { core: core.clone(), seat, counted: true })
     }
 
     /// A handle that came from another process.
-    pub(super) fn of_another(core: Arc<Core>, seat: Seat) -> Ticket {
-        Ticket { core, seat, counted: false }
+    pub(super) fn of_another(core: Arc<Core>, seat: Seat) -> RawTask {
+        RawTask { core, seat, counted: false }
     }
 
     /// Whether the process that submitted the task does it by itself.
@@ -265,16 +265,16 @@ fn put_arguments(core: &Core, seat: Seat, bytes: &[u8], ids: &[Id]) -> crate::Re
     Ok(())
 }
 
-impl Clone for Ticket {
-    fn clone(&self) -> Ticket {
+impl Clone for RawTask {
+    fn clone(&self) -> RawTask {
         if self.counted && !member::is_forked() {
             self.seat.cell.handles.fetch_add(1, Ordering::Relaxed);
         }
-        Ticket { core: self.core.clone(), seat: self.seat, counted: self.counted }
+        RawTask { core: self.core.clone(), seat: self.seat, counted: self.counted }
     }
 }
 
-impl Drop for Ticket {
+impl Drop for RawTask {
     fn drop(&mut self) {
         if !self.counted || member::is_forked() {
             return;

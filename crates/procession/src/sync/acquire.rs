@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use super::body::{self, LockBody, PANICKED};
 use super::error::{DeadlockMember, LockError, OwnerDied};
-use super::grip::{self, Grip};
+use super::guard_state::{self, GuardState};
 use super::raw::lock::RawLock;
 use super::raw::word::{self, MARK, Outcome};
 use super::rlock;
@@ -18,9 +18,9 @@ use crate::os::process;
 /// Takes the lock, which lies at `offset`, and waits for it as long as it takes. The error is in a box, so
 /// that the quick path answers in registers.
 #[inline]
-pub(crate) fn take(body: &'static LockBody, offset: u64) -> Result<Grip, Box<LockError>> {
+pub(crate) fn take(body: &'static LockBody, offset: u64) -> Result<GuardState, Box<LockError>> {
     match body.raw.acquire_quickly(offset) {
-        Some(held) => Ok(Grip::new(held)),
+        Some(held) => Ok(GuardState::new(held)),
         None => slowly(body, false, Deadline::NEVER),
     }
 }
@@ -31,7 +31,7 @@ pub(crate) fn slowly(
     body: &'static LockBody,
     recover: bool,
     deadline: Deadline,
-) -> Result<Grip, Box<LockError>> {
+) -> Result<GuardState, Box<LockError>> {
     let unusable = |error: &crate::Error| match error {
         crate::Error::Lock(error) => Box::new(error.clone()), // a deadlock, found while waiting
         other => Box::new(LockError::unusable(other)),
@@ -39,8 +39,8 @@ pub(crate) fn slowly(
     let arena = member::arena().map_err(|e| unusable(&e))?;
     let offset = arena.offset_of(&raw const *body);
     match with_me(|me| body.raw.acquire(me, offset, recover, deadline)) {
-        Ok(Ok((Outcome::Recovered, Some(held)))) => Ok(Grip::with_news(held, body.read_mark().1)),
-        Ok(Ok((_, Some(held)))) => Ok(Grip::new(held)),
+        Ok(Ok((Outcome::Recovered, Some(held)))) => Ok(GuardState::with_news(held, body.read_mark().1)),
+        Ok(Ok((_, Some(held)))) => Ok(GuardState::new(held)),
         Ok(Ok((outcome, None))) => Err(Box::new(refused(body, outcome))),
         Ok(Err(error)) | Err(error) => Err(unusable(&error)),
     }
@@ -82,7 +82,7 @@ fn name(body: &LockBody) -> String {
 /// Lets go of the lock; marks it if that was asked for, or if the thread panics and did not when it took
 /// the lock.
 #[inline]
-pub(crate) fn release(body: &'static LockBody, grip: &mut Grip) {
+pub(crate) fn release(body: &'static LockBody, grip: &mut GuardState) {
     match grip.plain() {
         Some(held) if !std::thread::panicking() => body.raw.release(held),
         _ => release_slowly(body, grip),
@@ -90,12 +90,12 @@ pub(crate) fn release(body: &'static LockBody, grip: &mut Grip) {
 }
 
 /// Whether the lock is to be marked when it is released.
-pub(crate) fn is_to_be_marked(grip: &Grip) -> bool {
-    grip.is(grip::MARK_IT) || (std::thread::panicking() && !grip.is(grip::WAS_PANICKING))
+pub(crate) fn is_to_be_marked(grip: &GuardState) -> bool {
+    grip.is(guard_state::MARK_IT) || (std::thread::panicking() && !grip.is(guard_state::WAS_PANICKING))
 }
 
 #[cold]
-fn release_slowly(body: &'static LockBody, grip: &mut Grip) {
+fn release_slowly(body: &'static LockBody, grip: &mut GuardState) {
     let mark = is_to_be_marked(grip);
     let held = grip.take();
     if mark && !member::is_forked() && body.raw.is_still_held(held) {
