@@ -15,9 +15,13 @@ use std::time::{Duration, Instant};
 
 use crate::child::send_signal;
 use crate::proc;
+use crate::watchdog::{Watchdog, watchdog};
 
 /// Set in the inner run, to the name of its one test.
 const INNER: &str = "TESTKIT_ISOLATED";
+
+/// How much longer than its watchdog an inner run is waited for.
+const GRACE: Duration = Duration::from_secs(20);
 
 /// Runs the body of a test in a process of its own. See the [module](mod@crate::isolated).
 ///
@@ -31,13 +35,15 @@ const INNER: &str = "TESTKIT_ISOLATED";
 /// }
 /// ```
 ///
-/// Options: `limits` (`setrlimit`, both values), `env`, and `time` (a `Duration`, 120 s unless told).
+/// Options: `limits` (`setrlimit`, both values), `env`, and `time` (a `Duration`, 100 s by default). A watchdog reports
+/// what every thread does if the body takes longer than `time`.
 #[macro_export]
 macro_rules! isolated {
     ($($option:ident = $value:expr,)* $body:block) => {{
         fn here() {}
         let isolation = $crate::isolated::Isolation::of(&here);
         if isolation.is_inner() {
+            let _dog = isolation.watch();
             $body
         } else {
             isolation$(.$option($value))*.run();
@@ -58,7 +64,7 @@ impl Isolation {
     pub fn of<F>(here: &F) -> Isolation {
         let by_thread = thread::current().name().filter(|&name| name != "main").map(str::to_owned);
         let test = by_thread.unwrap_or_else(|| outer_function(std::any::type_name_of_val(here)));
-        Isolation { test, time: Duration::from_secs(120), env: Vec::new(), limits: Vec::new() }
+        Isolation { test, time: Duration::from_secs(100), env: Vec::new(), limits: Vec::new() }
     }
 
     /// Is this the inner run?
@@ -78,10 +84,15 @@ impl Isolation {
         self
     }
 
-    /// How long the inner run may take.
+    /// How long the body may take.
     pub fn time(mut self, limit: Duration) -> Self {
         self.time = limit;
         self
+    }
+
+    /// Starts the watchdog of the inner run.
+    pub fn watch(&self) -> Watchdog {
+        watchdog(self.time)
     }
 
     /// Makes the inner run.
@@ -123,7 +134,7 @@ impl Isolation {
         let pid = inner.id() as i32;
         let start = Instant::now();
         // A zombie keeps its number, so that the group killed below is surely the right one.
-        while !proc::gone(pid) && start.elapsed() < self.time {
+        while !proc::gone(pid) && start.elapsed() < self.time + GRACE {
             thread::sleep(Duration::from_millis(1));
         }
         let in_time = proc::gone(pid);

@@ -14,7 +14,7 @@ use super::Arena;
 use super::blocks::{self, HEADER, NOBODY, Tag, Use};
 use super::classes::{CLASSES, blocks_in, class_for};
 use super::layout::SPAN;
-use super::{usage, collect, member, sweep, thread};
+use super::{collect, member, sweep, thread, usage};
 use crate::os::clock::{Deadline, now_ns};
 use crate::os::futex;
 use crate::rules::{self, Rule};

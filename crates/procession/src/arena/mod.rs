@@ -34,7 +34,6 @@
 //! INVARIANT 3: counts and hints are never trusted; they only say where to look first.
 #![allow(unsafe_code)] // References into shared memory are made here, from checked offsets.
 
-mod usage;
 pub(crate) mod bits;
 pub(crate) mod blocks;
 pub(crate) mod bytes;
@@ -53,10 +52,11 @@ mod output;
 pub(crate) mod payload;
 pub(crate) mod records;
 pub(crate) mod slots;
-pub(crate) mod value_text;
 pub(crate) mod storage;
 pub(crate) mod sweep;
 pub(crate) mod thread;
+mod usage;
+pub(crate) mod value_text;
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};

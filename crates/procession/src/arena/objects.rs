@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use super::Arena;
 use super::blocks::{self, Tag};
 use super::records::Record;
-use super::{usage, storage, sweep};
+use super::{storage, sweep, usage};
 use crate::os::futex;
 use crate::rules::{self, Rule};
 use crate::{Error, Result};

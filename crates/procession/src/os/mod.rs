@@ -8,14 +8,14 @@ pub(crate) mod attributes;
 pub(crate) mod clock;
 pub(crate) mod fatal_signals;
 pub(crate) mod fd;
+pub(crate) mod fd_passing;
 pub(crate) mod futex;
 pub(crate) mod image;
 pub(crate) mod launch;
 pub(crate) mod limits;
 pub(crate) mod memory;
-pub(crate) mod process;
-pub(crate) mod fd_passing;
 pub(crate) mod oom;
+pub(crate) mod process;
 pub(crate) mod signal;
 
 use std::io;

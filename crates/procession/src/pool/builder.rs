@@ -5,10 +5,10 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::control::{Control, WORKERS};
-use super::shared::Core;
 use super::job::{InitPoint, Initialized};
 use super::keeper::{self, KeeperOptions};
 use super::pool::Pool;
+use super::shared::Core;
 use crate::arena::blocks::{self, Tag};
 use crate::arena::encoding::Message;
 use crate::arena::objects::check_name;

@@ -1,12 +1,12 @@
 //! What can be asked of a pool: [`Pool::submit`], [`Pool::map`] and their kin.
 
-use super::error::{MapError, TaskError};
 use super::chunks::ChunkStream;
+use super::error::{MapError, TaskError};
 use super::job::{Each, Spread};
 use super::map::{self, Imap, Progress};
 use super::pool::Pool;
-use super::task::Task;
 use super::raw_task::RawTask;
+use super::task::Task;
 use crate::arena::encoding::Message;
 use crate::process::Entry;
 use crate::process::entry::assert_captures_nothing;

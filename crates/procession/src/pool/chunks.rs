@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::cell::Filled;
-use super::shared::Core;
 use super::error::TaskError;
 use super::job::Job;
 use super::output::{self, Packed};
-use super::raw_task::{TaskOptions, RawTask};
+use super::raw_task::{RawTask, TaskOptions};
+use super::shared::Core;
 use crate::arena::encoding::Message;
 use crate::arena::member;
 use crate::os::clock::Deadline;

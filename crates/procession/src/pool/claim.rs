@@ -6,8 +6,8 @@
 use std::sync::atomic::Ordering;
 
 use super::cell::{QUEUED, RETURNED, TAKEN};
-use super::shared::{Core, Seat};
 use super::hands::Place;
+use super::shared::{Core, Seat};
 use super::worker;
 use crate::arena::member;
 use crate::rules::{self, Rule};

@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::cell::{self, Cell, DONE, FREE, NEW, State};
 use super::control::{self, phase};
-use super::shared::{Core, Seat};
 use super::error::TaskError;
+use super::shared::{Core, Seat};
 use crate::arena::blocks::{self, Tag};
 use crate::arena::{collect, member};
 use crate::{Error, Result};

@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use super::cell::{CONDEMNED, Cell, RUNNING, State, ending};
 use super::control::phase;
 use super::shared::Core;
-use super::worker::{self, Transfer, Left};
+use super::worker::{self, Left, Transfer};
 use crate::arena::payload;
 use crate::arena::thread::with_me;
 use crate::os::clock::{Deadline, now_ns};

@@ -6,11 +6,11 @@ use std::fmt;
 use std::panic::{self, AssertUnwindSafe};
 
 use super::cell::UNWANTED;
-use super::error::{MapError, TaskError};
 use super::chunks::ChunkStream;
+use super::error::{MapError, TaskError};
 use super::pool::Pool;
-use super::run;
 use super::raw_task::RawTask;
+use super::run;
 use crate::arena::encoding::Message;
 use crate::os::{process, signal};
 

@@ -8,9 +8,9 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::builder::{self, Builder};
-use super::shared::Core;
 use super::chunks::MapOptions;
 use super::raw_task::TaskOptions;
+use super::shared::Core;
 use super::worker::Transfer;
 use crate::arena::blocks::{self, Tag};
 use crate::arena::handle::Handle;

@@ -7,9 +7,9 @@ use super::cell::{
     ABANDONED, CONDEMNED, DONE, Fate, INLINE, INLINE_ARGS, INLINE_RESULT, QUEUED, RETURNED, RUNNING, SHARED,
     State, TAKEN, UNWANTED, WATCHED, block_in, ending,
 };
-use super::shared::{Core, Seat};
 use super::error::TaskError;
 use super::job::{Job, Points};
+use super::shared::{Core, Seat};
 use super::{run, worker};
 use crate::arena::encoding::{self, Message};
 use crate::arena::objects::Id;

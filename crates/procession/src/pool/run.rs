@@ -8,20 +8,20 @@ use super::cell::{
     self, CONDEMNED, Cell, Fate, INLINE, INLINE_ARGS, INLINE_RESULT, RUNNING, TAKEN, UNWANTED, block_in,
     ending,
 };
+use super::claim::Held;
 use super::control::{self, Control};
-use super::shared::Seat;
 use super::error::TaskError;
 use super::job::{Job, resolve};
 use super::output::{Items, Output};
-use super::claim::Held;
+use super::shared::Seat;
 use crate::arena::blocks::{self, Tag};
 use crate::arena::encoding::{self, Message};
 use crate::arena::{Arena, member, payload};
 use crate::os::clock::{Deadline, now_ns};
 use crate::os::process;
 use crate::rules::{self, Rule};
-use crate::supervisor::entrypoint::Returned;
 use crate::supervisor::crash_report;
+use crate::supervisor::entrypoint::Returned;
 use crate::sync::raw::event;
 use crate::sync::raw::park::Wait;
 use crate::{Error, Result};

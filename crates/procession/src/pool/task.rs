@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::cell::{CONDEMNED, NEW, QUEUED, RETURNED, RUNNING, TAKEN, ending};
-use super::shared::Seat;
 use super::error::TaskError;
 use super::raw_task::RawTask;
+use super::shared::Seat;
 use super::worker::Transfer;
 use crate::arena::encoding::Message;
 use crate::arena::member;

@@ -6,10 +6,10 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use super::shared::Core;
 use super::error::TaskError;
-use super::task::Task;
 use super::raw_task::RawTask;
+use super::shared::Core;
+use super::task::Task;
 use crate::arena::encoding::Message;
 use crate::arena::member;
 use crate::arena::thread::with_me;

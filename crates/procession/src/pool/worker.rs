@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::control::phase;
-use super::shared::Core;
-use super::run;
 use super::claim::Held;
+use super::control::phase;
+use super::run;
+use super::shared::Core;
 use crate::arena::handle::Handle;
 use crate::arena::objects::Kind;
 use crate::os::clock::Deadline;

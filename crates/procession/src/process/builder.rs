@@ -4,8 +4,8 @@ use std::ffi::OsStr;
 use std::path::Path;
 
 use super::entry::{self, Entry};
-use super::settings::{Settings, StartMethod};
 use super::process::Process;
+use super::settings::{Settings, StartMethod};
 use super::stdio::{Plumbing, Stdio};
 use super::waiting;
 use crate::arena::encoding::Message;

@@ -10,10 +10,10 @@ use std::os::fd::AsRawFd;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::Ordering;
 
-use super::entrypoint::{self, Returned};
 use super::children::Inheritance;
+use super::entrypoint::{self, Returned};
 use super::outcome::{self, ProcessBody, ending};
-use super::{crash_report, options, reexec, recovery};
+use super::{crash_report, options, recovery, reexec};
 use crate::arena::objects::{Id, NAME};
 use crate::arena::slots::{self, Slot};
 use crate::arena::{Arena, blocks, handle, member, payload};

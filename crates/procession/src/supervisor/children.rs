@@ -11,7 +11,7 @@ use crate::arena::records::Record;
 use crate::arena::slots::{self, Slot};
 use crate::arena::{Arena, member, sweep};
 use crate::os::process::Ended;
-use crate::os::{futex, process, oom, signal};
+use crate::os::{futex, oom, process, signal};
 use crate::pool;
 
 /// Children kept asleep and empty, so that a spawn need not wait for a fork.

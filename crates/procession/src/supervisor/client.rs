@@ -10,7 +10,7 @@ use super::options::{Luggage, Options, ready};
 use super::outcome::{ProcessBody, RESULT, ending};
 use super::preload::{Fate, Request};
 use super::serve::{HELLO, HELLO_MAGIC};
-use super::{child, shutdown, hook, preload};
+use super::{child, hook, preload, shutdown};
 use crate::arena::handle::Handle;
 use crate::arena::header::{NO_SLOT, stage};
 use crate::arena::slots::{self, Slot};

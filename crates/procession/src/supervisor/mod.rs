@@ -23,17 +23,17 @@
 const SUPERVISOR_TITLE: &str = "procession-sup";
 
 pub(crate) mod child;
-pub(crate) mod client;
-pub(crate) mod entrypoint;
-pub(crate) mod shutdown;
-mod hook;
-pub(crate) mod crash_report;
+mod child_table;
 pub(crate) mod children;
+pub(crate) mod client;
+pub(crate) mod crash_report;
+pub(crate) mod entrypoint;
+mod exit_wait;
+mod hook;
 pub(crate) mod options;
 pub(crate) mod outcome;
 pub(crate) mod preload;
-mod reexec;
 pub(crate) mod recovery;
-mod child_table;
+mod reexec;
 mod serve;
-mod exit_wait;
+pub(crate) mod shutdown;

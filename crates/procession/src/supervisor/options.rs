@@ -27,7 +27,7 @@ use serde::{Deserialize, Serialize};
 use super::outcome::{self, ProcessBody};
 use crate::arena::slots::{self, Slot};
 use crate::arena::{Arena, payload};
-use crate::os::{attributes, fd, futex, process, fd_passing};
+use crate::os::{attributes, fd, fd_passing, futex, process};
 use crate::{Error, Result};
 
 /// [`ProcessBody::ready`].

@@ -25,8 +25,8 @@ use std::sync::atomic::Ordering;
 
 use serde::{Deserialize, Serialize};
 
-use super::entrypoint::{self, Returned};
 use super::crash_report;
+use super::entrypoint::{self, Returned};
 use crate::arena::{Arena, member};
 use crate::os::process::{self, Ended};
 use crate::os::{fd, signal};

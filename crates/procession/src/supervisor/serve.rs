@@ -8,7 +8,7 @@
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::Ordering;
 
-use super::children::{Inheritance, Children};
+use super::children::{Children, Inheritance};
 use super::preload::Request;
 use super::{child, entrypoint, outcome, preload};
 use crate::arena::header::stage;

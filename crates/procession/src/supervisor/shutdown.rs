@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use super::{outcome, preload, recovery, exit_wait};
+use super::{exit_wait, outcome, preload, recovery};
 use crate::arena::header::stage;
 use crate::arena::{Arena, collect, member, slots, sweep};
 use crate::os::clock::Deadline;

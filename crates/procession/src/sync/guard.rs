@@ -3,11 +3,11 @@
 use std::fmt;
 use std::marker::PhantomData;
 
+use super::acquire;
 use super::body::LockBody;
 use super::error::OwnerDied;
 use super::guard_state::{self, GuardState};
 use super::lock::Lock;
-use super::acquire;
 
 /// A lock that is held. Dropping it releases the lock.
 ///

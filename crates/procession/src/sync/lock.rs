@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::acquire;
 use super::body::LockBody;
 use super::error::LockError;
 use super::guard::LockGuard;
 use super::raw::word;
-use super::acquire;
 use crate::Result;
 use crate::arena::handle::Handle;
 use crate::arena::objects::{Kind, check_name};

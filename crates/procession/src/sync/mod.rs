@@ -59,17 +59,18 @@
 //! | is about to set, notify, count down, open | it has, and everyone is woken; or it has not |
 //! | waits, asleep or just woken | nothing |
 
+pub(crate) mod acquire;
 mod barrier;
 pub(crate) mod body;
 mod condvar;
 pub(crate) mod deadlock;
 pub(crate) mod error;
 mod event;
-pub(crate) mod lock_methods;
-pub(crate) mod guard_state;
 mod guard;
+pub(crate) mod guard_state;
 mod latch;
 mod lock;
+pub(crate) mod lock_methods;
 mod mutex;
 mod once;
 mod permits;
@@ -79,7 +80,6 @@ mod rlock;
 mod rwlock;
 mod semaphore;
 pub(crate) mod spin;
-pub(crate) mod acquire;
 pub(crate) mod wait;
 
 use crate::arena::Arena;

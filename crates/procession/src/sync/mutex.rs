@@ -7,12 +7,12 @@ use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 use std::sync::atomic::Ordering;
 
+use super::acquire;
 use super::body::{LockBody, MutexBody};
 use super::error::LockError;
-use super::lock_methods::{guard_news, lock_forms};
 use super::guard_state::GuardState;
+use super::lock_methods::{guard_news, lock_forms};
 use super::raw::word;
-use super::acquire;
 use super::wait::travels;
 use crate::arena::handle::Handle;
 use crate::arena::objects::{Kind, check_name};

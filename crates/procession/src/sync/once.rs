@@ -4,12 +4,12 @@ use std::fmt;
 use std::sync::atomic::{Ordering, fence};
 use std::time::{Duration, Instant};
 
+use super::acquire;
 use super::body::{LockBody, OnceBody};
 use super::error::{LockError, OwnerDied};
 use super::guard_state::GuardState;
 use super::raw::event::{GONE, notify};
 use super::raw::word::{self, MARK};
-use super::acquire;
 use super::wait::{self, WaitError, travels};
 use crate::Result;
 use crate::arena::handle::Handle;

@@ -4,12 +4,12 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::sync::atomic::Ordering;
 
+use super::acquire;
 use super::body::{LockBody, RLockBody};
 use super::error::LockError;
-use super::lock_methods::{guard_news, lock_forms};
 use super::guard_state::{self, GuardState};
+use super::lock_methods::{guard_news, lock_forms};
 use super::raw::word;
-use super::acquire;
 use super::wait::travels;
 use crate::Result;
 use crate::arena::handle::Handle;

@@ -10,14 +10,14 @@ use std::time::{Duration, Instant};
 
 use super::body::{LockBody, RwLockBody};
 use super::error::LockError;
-use super::lock_methods::{guard_news, lock_forms};
 use super::guard_state::GuardState;
+use super::lock_methods::{guard_news, lock_forms};
 use super::mutex::Plain;
 use super::raw::event::notify;
 use super::raw::lock::Held;
 use super::readers::{self, Cells};
 use super::wait::travels;
-use super::{raw::word, acquire};
+use super::{acquire, raw::word};
 use crate::arena::handle::Handle;
 use crate::arena::objects::{Kind, check_name};
 use crate::arena::{member, storage, thread};

@@ -14,7 +14,6 @@
 //! | `inspect.rs` | what the crash tests ask                                             |
 #![allow(unsafe_code)] // Makes references to words of segments, from offsets.
 
-mod recover;
 mod cells;
 mod consume;
 mod control;
@@ -24,10 +23,10 @@ pub(crate) mod leases;
 mod make;
 mod produce;
 mod record;
+mod recover;
 
 use std::sync::atomic::AtomicU64;
 
-pub(crate) use recover::bury;
 pub(crate) use consume::{Buffer, Taken};
 pub(crate) use control::Control;
 #[cfg(feature = "internals")]
@@ -35,6 +34,7 @@ pub use inspect::{End, Occupied};
 pub(crate) use make::{PlainBody, make};
 pub(crate) use produce::Piece;
 pub(crate) use record::INLINE_MAX;
+pub(crate) use recover::bury;
 
 use crate::Error;
 use crate::arena::blocks::{self, HEADER, Tag};

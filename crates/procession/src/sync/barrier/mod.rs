@@ -3,8 +3,8 @@
 //! `state.rs` is the word that says which round it is and how the last ones ended; `cells.rs` who has arrived;
 //! `recover.rs` what a death does.
 
-mod recover;
 mod cells;
+mod recover;
 mod state;
 
 use std::fmt;

@@ -1,0 +1,90 @@
+//! What must not compile, and that the message says what to do: see `fixtures/refused`.
+
+use crate::family;
+use std::collections::HashMap;
+use std::path::Path;
+use std::process::Command;
+use std::sync::OnceLock;
+
+/// What the compiler says of each program in `fixtures/refused`.
+fn messages() -> &'static HashMap<String, String> {
+    static MESSAGES: OnceLock<HashMap<String, String>> = OnceLock::new();
+    MESSAGES.get_or_init(|| {
+        let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/refused/Cargo.toml");
+        let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
+        cargo
+            .args(["build", "--offline", "--keep-going", "--message-format=json", "--manifest-path"])
+            .arg(manifest);
+        cargo.arg("--target-dir").arg(Path::new(env!("CARGO_TARGET_TMPDIR")).join("refused"));
+        let output = cargo.output().expect("cargo runs");
+        let mut messages = HashMap::<String, String>::new();
+        for line in String::from_utf8_lossy(&output.stdout).lines() {
+            let line: serde_json::Value = serde_json::from_str(line).expect("cargo speaks JSON");
+            let program = line["target"]["name"].as_str().unwrap_or_default().to_owned();
+            match line["reason"].as_str() {
+                Some("compiler-message") => {
+                    *messages.entry(program).or_default() +=
+                        line["message"]["rendered"].as_str().unwrap_or_default();
+                }
+                Some("compiler-artifact") => drop(messages.entry(program).or_default()),
+                _ => {}
+            }
+        }
+        assert_eq!(messages.get("good").map(String::as_str), Some(""), "{}", family::text_of(&output));
+        messages
+    })
+}
+
+/// The program does not compile, and the message names its line and has all of `texts` in it.
+#[track_caller]
+fn refused(program: &str, texts: &[&str]) {
+    let message = messages().get(program).map_or("", String::as_str);
+    assert!(message.contains("error"), "{program} compiles");
+    for text in [format!("src/bin/{program}.rs:").as_str()].iter().chain(texts) {
+        assert!(message.contains(text), "no `{text}` in:\n{message}");
+    }
+}
+
+const ADVICE: [&str; 2] = ["the closure captures variables", "pass them as arguments"];
+
+#[test]
+fn a_captured_value_belongs_in_the_arguments() {
+    refused("captures", &ADVICE);
+    refused("captures_in_builder", &ADVICE);
+}
+
+#[test]
+fn a_captured_handle_belongs_in_the_arguments() {
+    refused("captures_handle", &ADVICE);
+}
+
+#[test]
+fn a_captured_reference_is_refused() {
+    refused("captures_reference", &["`limit`"]);
+}
+
+#[test]
+fn arguments_are_those_of_the_function() {
+    refused("wrong_type", &["String", "u64"]);
+    refused("too_few", &["2 elements", "(u8,)"]);
+    refused("no_tuple", &["(u8,)", "trailing comma"]);
+}
+
+#[test]
+fn what_crosses_is_owned_and_serializable() {
+    refused(
+        "no_message",
+        &["`Plain` cannot be sent to another process", "serde::Serialize + serde::Deserialize"],
+    );
+    refused("borrowed", &["Deserialize"]);
+}
+
+#[test]
+fn a_function_that_never_returns_says_what_it_would() {
+    refused("never", &["|| -> ()"]);
+}
+
+#[test]
+fn a_guard_stays_in_its_thread() {
+    refused("guard", &["cannot be sent between threads"]);
+}

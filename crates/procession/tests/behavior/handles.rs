@@ -1,0 +1,152 @@
+//! Handles: sent anywhere inside the family, nowhere outside it, and alive as long as any of them is.
+
+use std::collections::HashMap;
+
+use crate::family::*;
+use procession::sync::LockError;
+use procession::{Lock, Process};
+use serde::{Deserialize, Serialize};
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Till {
+    name: String,
+    locks: Vec<Lock>,
+    by_name: HashMap<String, Lock>,
+    spare: Option<Lock>,
+}
+
+fn till() -> Till {
+    let new = || Lock::new().unwrap();
+    Till {
+        name: "till".into(),
+        locks: vec![new(), new()],
+        by_name: [("a".to_string(), new())].into(),
+        spare: Some(new()),
+    }
+}
+
+fn is_held(lock: &Lock) -> bool {
+    lock.try_lock().err() == Some(LockError::WouldBlock)
+}
+
+#[test]
+fn a_lock_made_by_a_child_outlives_it() {
+    let _dog = watched();
+    let p = Process::spawn(|| Lock::named("gift").unwrap(), ()).unwrap();
+    let lock = p.join().unwrap();
+    until_gone(&[p.pid().unwrap()]);
+    drop(p);
+    assert_eq!(lock.name(), "gift");
+    let held = lock.lock().unwrap();
+    assert_eq!(Process::spawn(|lock: Lock| is_held(&lock), (lock.clone(),)).unwrap().join(), Ok(true));
+    drop(held);
+    assert!(lock.try_lock().is_ok());
+}
+
+#[test]
+fn handles_cross_inside_other_values() {
+    let _dog = watched();
+    let mine = till();
+    let _held = mine.locks[1].lock().unwrap();
+    let _also = mine.by_name["a"].lock().unwrap();
+    let look = |till: Till| {
+        let [first, second] = &till.locks[..] else { unreachable!("two were sent") };
+        let seen =
+            (is_held(first), is_held(second), is_held(&till.by_name["a"]), till.spare.as_ref().map(is_held));
+        (seen, till)
+    };
+    let sent = Till {
+        locks: mine.locks.clone(),
+        by_name: mine.by_name.clone(),
+        spare: mine.spare.clone(),
+        name: String::new(),
+    };
+    let (seen, back) = Process::spawn(look, (sent,)).unwrap().join().unwrap();
+    assert_eq!(seen, (false, true, true, Some(false)));
+    let same = back.locks[0].lock().unwrap();
+    assert!(is_elsewhere_held(&mine.locks[0]));
+    drop(same);
+    let twice = |a: Lock, b: Lock| {
+        let _held = a.lock().unwrap();
+        matches!(b.lock(), Err(LockError::Deadlock { .. }))
+    };
+    assert_eq!(
+        Process::spawn(twice, (mine.locks[0].clone(), mine.locks[0].clone())).unwrap().join(),
+        Ok(true)
+    );
+    let refused = |lock: Lock| -> Result<(), Lock> { Err(lock) };
+    let back = Process::spawn(refused, (mine.locks[0].clone(),)).unwrap().join().unwrap().unwrap_err();
+    assert!(back.lock().is_ok());
+}
+
+/// Whether somebody else than this thread finds it held.
+fn is_elsewhere_held(lock: &Lock) -> bool {
+    let lock = lock.clone();
+    std::thread::spawn(move || is_held(&lock)).join().unwrap()
+}
+
+#[test]
+fn a_handle_cannot_leave_the_family() {
+    let _dog = watched();
+    let (lock, p) = (Lock::new().unwrap(), sleeper());
+    let says_why = |error: String| assert!(error.contains("inside its family"), "{error}");
+    says_why(serde_json::to_string(&lock).unwrap_err().to_string());
+    says_why(serde_json::to_string(&vec![p.clone()]).unwrap_err().to_string());
+    assert!(postcard::to_stdvec(&lock).is_err());
+    says_why(serde_json::from_str::<Lock>("[1,2]").unwrap_err().to_string());
+    says_why(serde_json::from_str::<Process<()>>("[4294967296,7]").unwrap_err().to_string());
+    assert!(postcard::from_bytes::<Lock>(&[0; 16]).is_err());
+    let in_a_child = |lock: Lock| serde_json::to_string(&lock).unwrap_err().to_string();
+    says_why(Process::spawn(in_a_child, (lock,)).unwrap().join().unwrap());
+    p.kill().unwrap();
+}
+
+/// A value that arrives as a handle, whatever was sent.
+#[derive(Clone, Debug)]
+struct Forged(u64, u64);
+
+impl Serialize for Forged {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        (self.0, self.1).serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Forged {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Forged, D::Error> {
+        Lock::deserialize(deserializer).map(|_| Forged(0, 0))
+    }
+}
+
+#[test]
+fn a_forged_handle_is_refused() {
+    let _dog = watched();
+    let _lock = Lock::new().unwrap();
+    for (id, nonce) in [(0, 0), (1 << 32, 0), (u64::MAX, u64::MAX), (1 << 32, 12345)] {
+        let p = Process::spawn(|_: Forged| (), (Forged(id, nonce),)).and_then(|p| Ok(p.join()?));
+        assert!(p.is_err(), "{id} {nonce}");
+    }
+}
+
+#[test]
+fn a_panic_while_encoding_does_no_harm() {
+    #[derive(Clone)]
+    struct Bomb(Lock);
+    impl Serialize for Bomb {
+        fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            let _ = self.0.serialize(serializer);
+            panic!("in the middle")
+        }
+    }
+    impl<'de> Deserialize<'de> for Bomb {
+        fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Bomb, D::Error> {
+            Lock::deserialize(deserializer).map(Bomb)
+        }
+    }
+    let _dog = watched();
+    let lock = Lock::new().unwrap();
+    let bomb = std::panic::AssertUnwindSafe(Bomb(lock.clone()));
+    let spawned = std::panic::catch_unwind(move || Process::spawn(|_: Bomb| (), (bomb.0,)).map(drop));
+    assert!(spawned.is_err());
+    assert!(serde_json::to_string(&lock).is_err(), "outside again");
+    assert_eq!(Process::spawn(|lock: Lock| lock.lock().is_ok(), (lock,)).unwrap().join(), Ok(true));
+}

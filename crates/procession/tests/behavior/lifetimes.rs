@@ -1,0 +1,206 @@
+//! What a handle names lives as long as any handle to it, wherever that is, and no longer.
+
+use crate::family::*;
+use procession::internals::{Census, census};
+use procession::sync::LockError;
+use procession::{Lock, Process, Queue};
+use procession_testkit::{isolated, proc};
+use serde::{Deserialize, Serialize};
+
+/// What there is of objects and blocks. Spans and records are kept for the next ones.
+fn living(census: &Census) -> (u32, usize, usize) {
+    let kept = census.holdings.iter().filter(|(slot, _)| *slot != 0).count();
+    (census.objects, census.blocks.len(), kept)
+}
+
+#[track_caller]
+fn until_as_before(before: &Census) {
+    until(&format!("{:?} is left, not {:?}", living(before), living(&census())), || {
+        living(&census()) == living(before)
+    });
+}
+
+/// The family as it is before anything of the test is there.
+fn settled() -> Census {
+    Process::spawn(|| (), ()).unwrap().join().unwrap();
+    until("only main is left", || census().objects == 0 && census().blocks.is_empty());
+    census()
+}
+
+#[test]
+fn what_nobody_holds_is_freed() {
+    isolated!({
+        let start = settled();
+        for _ in 0..20 {
+            drop(Lock::new().unwrap());
+        }
+        assert_eq!(living(&census()), living(&start), "what was never sent goes at once");
+        let locks: Vec<Lock> = (0..100).map(|_| Lock::new().unwrap()).collect();
+        assert_eq!(census().objects, start.objects + 100);
+        Process::spawn(|locks: Vec<Lock>| drop(locks), (locks.clone(),)).unwrap().join().unwrap();
+        assert!(locks.iter().all(|lock| lock.lock().is_ok()));
+        drop(locks);
+        until_as_before(&start);
+        drop(
+            Process::spawn(|| (0..100).map(|_| Lock::new().unwrap()).collect::<Vec<_>>(), ()).unwrap().join(),
+        );
+        until_as_before(&start);
+        drop(Process::spawn(|| vec![Lock::new().unwrap(); 3], ()).unwrap());
+        until_as_before(&start);
+        drop(Process::spawn(|bytes: Vec<u8>| bytes, (vec![1; 5 << 20],)).unwrap().join());
+        until_as_before(&start);
+        drop(Process::spawn(|| -> () { panic!("{}", "x".repeat(5000)) }, ()).unwrap().join());
+        until_as_before(&start);
+    });
+}
+
+#[test]
+fn a_process_cannot_let_itself_go() {
+    isolated!({
+        let gate = Lock::new().unwrap();
+        let closed = gate.lock().unwrap();
+        let itself = |gate: Lock, answer: Lock| {
+            drop(gate.lock().unwrap());
+            for _ in 0..3 {
+                // Nobody else has a handle to this process by now.
+                let me = procession::current_process().unwrap();
+                assert_eq!((me.name().as_str(), me.is_alive()), ("alone", true));
+                drop(me);
+                // More processes than there are spares: the supervisor has looked at everything.
+                (0..12).for_each(|_| Process::spawn(|| (), ()).unwrap().join().unwrap());
+            }
+            std::mem::forget(answer.lock().unwrap());
+        };
+        let answer = Lock::new().unwrap();
+        drop(Process::builder().name("alone").spawn(itself, (gate.clone(), answer.clone())).unwrap());
+        drop(closed);
+        // The lock that it took with it into its end says that it came that far.
+        until("it has ended well", || matches!(answer.try_lock(), Err(LockError::OwnerDied(_))));
+    });
+}
+
+#[test]
+fn what_the_dead_held_is_let_go() {
+    isolated!({
+        let start = settled();
+        let board = Board::new();
+        let hoard = |locks: Vec<Lock>, board: String| {
+            let mine: Vec<Lock> = (0..100).map(|_| Lock::new().unwrap()).collect();
+            let child = Process::builder().daemon(true).spawn(forever, ()).unwrap();
+            // Who is killed from outside before it has begun is replaced.
+            until("it has begun", || proc::comm(child.pid().unwrap()).as_deref() == Some("forever"));
+            post(&board, "has", child.pid().unwrap());
+            forever();
+            drop((locks, mine, child));
+        };
+        let locks: Vec<Lock> = (0..100).map(|_| Lock::new().unwrap()).collect();
+        let p = Process::spawn(hoard, (locks, board.path())).unwrap();
+        let grandchild = board.number("has");
+        assert!(census().objects >= start.objects + 202);
+        send(p.pid().unwrap(), libc::SIGKILL);
+        p.join().unwrap_err();
+        drop(p);
+        send(grandchild, libc::SIGKILL);
+        until_as_before(&start);
+    });
+}
+
+#[test]
+fn a_handle_on_its_way_keeps_its_object() {
+    isolated!({
+        let start = settled();
+        let board = Board::new();
+        let uses = |board: String, lock: Lock| {
+            wait_for(&board, "go");
+            let name = lock.name();
+            drop(lock.lock().unwrap());
+            (name, lock)
+        };
+        let lock = Lock::named("on its way").unwrap();
+        let p = Process::spawn(uses, (board.path(), lock)).unwrap();
+        // The collector is made to look while the argument, and then the result, alone hold it.
+        let stir = || {
+            (0..20).for_each(|_| {
+                drop(Process::spawn(|lock: Lock| lock, (Lock::new().unwrap(),)).unwrap().join())
+            })
+        };
+        stir();
+        post(&board.path(), "go", "");
+        until("it has returned", || !p.is_alive());
+        until_gone(&[p.pid().unwrap()]);
+        stir();
+        let (name, lock) = p.join().unwrap();
+        assert_eq!((name.as_str(), lock.name().as_str()), ("on its way", "on its way"));
+        assert!(lock.lock().is_ok());
+        let again = p.join().unwrap().1;
+        drop((lock, p));
+        stir();
+        assert_eq!(again.name(), "on its way");
+        drop(again);
+        until_as_before(&start);
+    });
+}
+
+#[test]
+fn half_decoded_values_let_go_of_their_handles() {
+    #[derive(Serialize)]
+    struct Half(Lock, Process<()>, bool);
+    impl<'de> Deserialize<'de> for Half {
+        fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Half, D::Error> {
+            let (lock, process, fine) = Deserialize::deserialize(deserializer)?;
+            if fine { Ok(Half(lock, process, fine)) } else { Err(serde::de::Error::custom("not fine")) }
+        }
+    }
+    isolated!({
+        let start = settled();
+        for fine in [true, false] {
+            let give = |fine: bool| Half(Lock::new().unwrap(), Process::spawn(|| (), ()).unwrap(), fine);
+            let p = Process::spawn(give, (fine,)).unwrap();
+            assert_eq!(p.join().is_ok(), fine);
+            drop(p);
+            until_as_before(&start);
+        }
+        let half = Half(Lock::new().unwrap(), Process::spawn(|| (), ()).unwrap(), false);
+        let refused = Process::spawn(|_: Half| (), (half,)).and_then(|p| Ok(p.join()?));
+        assert!(refused.is_err());
+        until_as_before(&start);
+    });
+}
+
+#[test]
+fn clones_are_one_object() {
+    isolated!({
+        let start = settled();
+        let lock = Lock::new().unwrap();
+        let threads: Vec<_> = (0..4)
+            .map(|_| {
+                let lock = lock.clone();
+                std::thread::spawn(move || {
+                    (0..1000).for_each(|_| drop(vec![lock.clone(), lock.clone()]));
+                    assert!(lock.lock().is_ok());
+                })
+            })
+            .collect();
+        threads.into_iter().for_each(|t| t.join().unwrap());
+        assert_eq!(census().objects, start.objects + 1);
+        assert!(lock.lock().is_ok());
+        drop(lock);
+        assert_eq!(census().objects, start.objects);
+    });
+}
+
+/// Each is looked for among all blocks, if one looks for each of them.
+#[test]
+fn thirty_thousand_objects_that_lie_in_one_go_with_it() {
+    isolated!({
+        Process::spawn(|| (), ()).unwrap().join().unwrap();
+        let start = settled();
+        let outer = Queue::unbounded().unwrap();
+        for _ in 0..30_000 {
+            outer.put(Queue::<u64>::bounded(1).unwrap()).unwrap();
+        }
+        assert!(census().objects >= start.objects + 30_000);
+        drop(outer);
+        until_as_before(&start);
+    });
+}

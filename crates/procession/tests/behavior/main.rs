@@ -1,0 +1,23 @@
+//! What each public operation does, by subject; the folders mirror `src`.
+
+#[macro_use]
+#[path = "../support/mod.rs"]
+mod support;
+#[path = "../family/mod.rs"]
+mod family;
+
+mod compile_errors;
+mod damage;
+mod errors;
+mod events;
+mod examples;
+mod handles;
+mod lifetimes;
+mod manager;
+mod pool;
+mod process;
+mod profiles;
+mod queue;
+mod scale;
+mod state;
+mod sync;

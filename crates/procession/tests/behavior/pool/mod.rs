@@ -1,0 +1,4 @@
+//! Behavior of `pool`.
+
+mod basics;
+mod limits;

@@ -1,0 +1,110 @@
+//! Programs in unusual places: as the first process of a container, as a subreaper, where nothing can be
+//! written, where there is no `/proc`.
+#![allow(unsafe_code, reason = "becomes a subreaper")]
+
+use std::process::Command;
+
+use crate::family::*;
+use procession::{Lock, Process};
+use procession_testkit::{isolated, proc};
+
+/// A small family that does a bit of everything, and says on its standard output that all went well.
+fn does_a_bit_of_everything() {
+    let lock = Lock::new().unwrap();
+    let held = lock.lock().unwrap();
+    let waits = |lock: Lock| lock.lock().map(drop);
+    let p = Process::spawn(waits, (lock.clone(),)).unwrap();
+    until("it waits", || format!("{lock:?}").contains("waiters: 1"));
+    drop(held);
+    assert_eq!(p.join(), Ok(Ok(())));
+    let p = sleeper();
+    p.kill().unwrap();
+    assert!(p.join().unwrap_err().to_string().contains("signal 9"));
+    let nested = || Process::spawn(|| 7, ()).unwrap().join().unwrap();
+    assert_eq!(Process::spawn(nested, ()).unwrap().join(), Ok(7));
+    let _daemon = sleeper();
+    println!("all went well");
+}
+
+/// Runs this test in the role, in new namespaces that `script` changes first. `None` where that is not
+/// allowed.
+fn unshared(options: &[&str], script: &str) -> Option<String> {
+    let board = Board::new();
+    let program = program("unshared", &board);
+    let mut command = Command::new("unshare");
+    command.args(options).args(["sh", "-c", &format!("{script} && echo unshared && exec \"$0\" \"$@\"")]);
+    command.arg(program.get_program()).args(program.get_args());
+    command.envs(program.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let output = command.output().ok()?;
+    let text = text_of(&output);
+    if !text.contains("unshared\n") {
+        eprintln!("SKIPPED: no namespaces here: {text}");
+        return None;
+    }
+    until_nothing_is_left(&board);
+    assert!(output.status.success(), "{}: {text}", output.status);
+    Some(text)
+}
+
+#[test]
+fn the_first_process_of_a_container() {
+    let _dog = watched();
+    if role().is_some() {
+        assert_eq!(std::process::id(), 1);
+        return does_a_bit_of_everything();
+    }
+    if let Some(text) = unshared(&["--pid", "--fork", "--mount-proc"], "true") {
+        assert!(text.contains("all went well"), "{text}");
+    }
+}
+
+#[test]
+fn a_machine_on_which_nothing_can_be_written() {
+    let _dog = watched();
+    if role().is_some() {
+        assert!(std::fs::write("/tmp/x", "x").is_err() && std::fs::write("/dev/shm/x", "x").is_err());
+        return does_a_bit_of_everything();
+    }
+    let script = "mount -t tmpfs -o ro none /dev/shm && mount --bind / / && mount -o remount,ro,bind / && \
+                  mount --bind /tmp /tmp && mount -o remount,ro,bind /tmp";
+    if let Some(text) = unshared(&["--mount"], script) {
+        assert!(text.contains("all went well"), "{text}");
+    }
+}
+
+#[test]
+fn a_place_without_proc_is_an_error_and_no_hang() {
+    let _dog = watched();
+    if role().is_some() {
+        assert!(Lock::new().unwrap().lock().is_ok(), "what needs no other process works");
+        let refused = Process::spawn(|| 1, ()).expect_err("the program cannot be found");
+        println!("told: {refused}");
+        return;
+    }
+    if let Some(text) = unshared(&["--mount"], "umount -l /proc") {
+        assert!(text.contains("told: ") && text.contains("executable"), "{text}");
+    }
+}
+
+#[test]
+fn main_that_adopts_orphans_gets_none_of_the_family_s() {
+    isolated!({
+        // SAFETY: a system call without pointers.
+        unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1) };
+        for _ in 0..3 {
+            let children: Vec<_> = (0..4).map(|_| sleeper()).collect();
+            let old = supervisor();
+            send(old, libc::SIGKILL);
+            children.iter().for_each(|p| drop(p.join().unwrap_err()));
+            until("a new family serves", || Process::spawn(|| 1, ()).is_ok_and(|p| p.join() == Ok(1)));
+            let me = std::process::id() as i32;
+            let zombies = || {
+                let children = proc::children(me).into_iter().filter(|&pid| proc::state(pid) == Some('Z'));
+                children
+                    .map(|pid| format!("{pid} {}", proc::comm(pid).unwrap_or_default()))
+                    .collect::<Vec<_>>()
+            };
+            until(&format!("{:?} is left", zombies()), || zombies().is_empty());
+        }
+    });
+}

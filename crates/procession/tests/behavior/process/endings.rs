@@ -1,0 +1,454 @@
+//! How processes end, what is told of it, and what the others notice.
+#![allow(unsafe_code, reason = "ends processes by every means that C has")]
+
+use crate::family;
+use std::process::abort;
+
+use crate::family::*;
+use procession::{Failure, Process, ProcessError};
+use procession_testkit::{isolated, proc};
+
+/// How a process that runs `f` fails.
+fn failure<R: procession::Message>(f: impl procession::process::Entry<(), Output = R>) -> ProcessError {
+    Process::spawn(f, ()).expect("it starts").join().err().expect("it fails")
+}
+
+fn killed_by(signal: i32) -> impl Fn(&Failure) -> bool {
+    move |failure| matches!(failure, Failure::Killed { signal: s, .. } if *s == signal)
+}
+
+#[test]
+fn exit_tells_its_code() {
+    let _dog = watched();
+    assert_eq!(failure(|| -> () { std::process::exit(0) }).failure(), &Failure::Exited { code: 0 });
+    assert_eq!(failure(|| -> () { std::process::exit(3) }).failure(), &Failure::Exited { code: 3 });
+    assert_eq!(failure(|| -> () { std::process::exit(256 + 44) }).failure(), &Failure::Exited { code: 44 });
+    // SAFETY: ends the process.
+    assert_eq!(failure(|| -> () { unsafe { libc::_exit(7) } }).failure(), &Failure::Exited { code: 7 });
+    let from_a_thread = failure(|| -> () {
+        std::thread::spawn(|| std::process::exit(5));
+        forever()
+    });
+    assert_eq!(from_a_thread.failure(), &Failure::Exited { code: 5 });
+    let another_program = failure(|| -> String {
+        std::os::unix::process::CommandExt::exec(std::process::Command::new("sh").args(["-c", "exit 6"]))
+            .to_string()
+    });
+    assert_eq!(another_program.failure(), &Failure::Exited { code: 6 });
+}
+
+#[test]
+fn a_signal_is_told() {
+    let _dog = watched();
+    assert!(killed_by(libc::SIGABRT)(failure(|| -> () { abort() }).failure()));
+    // SAFETY: system calls, and a fault on purpose.
+    unsafe {
+        assert!(killed_by(libc::SIGKILL)(
+            failure(|| -> () { assert_eq!(libc::raise(libc::SIGKILL), 0) }).failure()
+        ));
+        let fault = failure(|| -> u8 { std::ptr::with_exposed_provenance::<u8>(64).read_volatile() });
+        assert!(killed_by(libc::SIGSEGV)(fault.failure()), "{fault}");
+        let fpe = failure(|| -> () { assert_eq!(libc::raise(libc::SIGFPE), 0) });
+        assert!(killed_by(libc::SIGFPE)(fpe.failure()), "{fpe}");
+    }
+    let p = Process::spawn(|| -> () { abort() }, ()).unwrap();
+    p.join().unwrap_err();
+    assert_eq!(std::os::unix::process::ExitStatusExt::signal(&p.exit_status().unwrap()), Some(libc::SIGABRT));
+}
+
+#[test]
+fn a_stack_overflow_is_reported() {
+    #[allow(unconditional_recursion)]
+    fn deeper(n: u64) -> u64 {
+        std::hint::black_box([n; 64])[1] + deeper(n + 1) + 1
+    }
+    let _dog = watched();
+    if role().is_some() {
+        let in_a_thread = || -> u64 {
+            let _uses_the_library = procession::Lock::new().unwrap().lock().is_ok();
+            let deep = || {
+                let _uses_the_library = procession::Lock::new().unwrap().lock().is_ok();
+                deeper(0)
+            };
+            std::thread::spawn(deep).join().unwrap()
+        };
+        for p in [Process::spawn(deeper, (0,)).unwrap(), Process::spawn(in_a_thread, ()).unwrap()] {
+            let error = p.join().unwrap_err();
+            println!("told: {error}");
+            assert!(matches!(error.failure(), Failure::Killed { stack_overflow: true, .. }), "{error}");
+        }
+        assert_eq!(Process::spawn(|| 1, ()).unwrap().join(), Ok(1));
+        return;
+    }
+    let board = Board::new();
+    let text = succeeds(&mut program("overflow", &board));
+    assert_eq!(text.matches("told: process deeper").count(), 1, "{text}");
+    assert_eq!(text.matches("because a stack overflowed").count(), 2, "{text}");
+    assert_eq!(text.matches("overflowed its stack").count(), 2, "{text}");
+}
+
+/// How a process fails that runs with this much memory.
+fn failure_within(bytes: u64, f: impl procession::process::Entry<(), Output = ()>) -> Failure {
+    let p = Process::builder().memory_limit(bytes).spawn(f, ()).expect("it starts");
+    p.join().expect_err("it fails").failure().clone()
+}
+
+#[test]
+fn a_process_that_is_refused_memory_says_so() {
+    isolated!(env = [("RUST_BACKTRACE", "0")], {
+        refused_memory();
+    });
+}
+
+#[test]
+fn a_process_that_is_refused_memory_says_so_beside_a_backtrace() {
+    isolated!(env = [("RUST_BACKTRACE", "1")], {
+        refused_memory();
+    });
+}
+
+fn refused_memory() {
+    let allocates = [
+        failure_within(64 << 20, || drop(std::hint::black_box(vec![1u8; 1 << 30]))),
+        failure_within(64 << 20, || {
+            let mut all = Vec::new();
+            loop {
+                all.push(std::hint::black_box(Box::new([1u64; 1000])));
+            }
+        }),
+        failure_within(64 << 20, || {
+            std::thread::spawn(|| drop(std::hint::black_box(vec![1u8; 1 << 30]))).join().unwrap();
+        }),
+    ];
+    for failure in allocates {
+        let memory = matches!(failure, Failure::Killed { signal: libc::SIGABRT, out_of_memory: true, .. });
+        assert!(memory, "{failure}");
+    }
+    let aborts = failure_within(64 << 20, || abort());
+    assert!(matches!(aborts, Failure::Killed { out_of_memory: false, .. }), "{aborts}");
+    // Whoever can live with it does.
+    let small = Process::builder().memory_limit(64 << 20);
+    let refused = || Vec::<u8>::new().try_reserve(1 << 30).is_err();
+    assert_eq!(small.spawn(refused, ()).unwrap().join(), Ok(true));
+}
+
+#[test]
+fn a_panic_that_was_caught_is_not_the_end() {
+    let _dog = watched();
+    let both = failure(|| -> () {
+        std::panic::catch_unwind(|| panic!("caught")).unwrap_err();
+        abort()
+    });
+    assert!(killed_by(libc::SIGABRT)(both.failure()), "{both}");
+    struct Bomb;
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            panic!("the second");
+        }
+    }
+    let twice = failure(|| -> () {
+        let _bomb = Bomb;
+        panic!("the first")
+    });
+    assert!(matches!(twice.failure(), Failure::Panicked { .. }), "{twice}");
+}
+
+#[test]
+fn a_core_dump_is_told() {
+    isolated!(limits = [(libc::RLIMIT_CORE, 1 << 30)], {
+        let pattern = std::fs::read_to_string("/proc/sys/kernel/core_pattern").unwrap();
+        if pattern.contains('/') || pattern.starts_with('|') {
+            return println!("dumps go elsewhere");
+        }
+        let p = Process::builder().current_dir(std::env::temp_dir()).spawn(|| -> () { abort() }, ()).unwrap();
+        let error = p.join().unwrap_err();
+        assert!(matches!(error.failure(), Failure::Killed { core_dumped: true, .. }), "{error}");
+        assert!(std::os::unix::process::ExitStatusExt::core_dumped(&p.exit_status().unwrap()));
+        assert!(error.to_string().contains("core dumped"), "{error}");
+    });
+}
+
+/// The kernel's count of processes that it has killed for want of memory, as this process and its children
+/// see it from now on. `None` where that may not be arranged.
+fn counted_by(file: &str) -> Option<()> {
+    let c = |text: &str| std::ffi::CString::new(text).unwrap();
+    let own = std::fs::read_to_string("/proc/self/cgroup").ok()?;
+    // Whichever the library looks at, it is one of these.
+    let path = own.lines().find_map(|line| line.split_once(":memory:")).map_or("/", |(_, path)| path);
+    let targets = [
+        format!("/sys/fs/cgroup/memory{path}/memory.oom_control"),
+        "/sys/fs/cgroup/memory/memory.oom_control".to_string(),
+        format!(
+            "/sys/fs/cgroup{}/memory.events",
+            own.lines().find_map(|l| l.strip_prefix("0::")).unwrap_or("")
+        ),
+        "/proc/vmstat".to_string(),
+    ];
+    // SAFETY: system calls on C strings that live that long.
+    unsafe {
+        if libc::unshare(libc::CLONE_NEWNS) != 0 {
+            return None;
+        }
+        let private = libc::MS_REC | libc::MS_PRIVATE;
+        libc::mount(std::ptr::null(), c("/").as_ptr(), std::ptr::null(), private, std::ptr::null());
+        let mut any = false;
+        for target in targets.iter().filter(|target| std::path::Path::new(target).exists()) {
+            let bind = libc::MS_BIND;
+            any |=
+                libc::mount(c(file).as_ptr(), c(target).as_ptr(), std::ptr::null(), bind, std::ptr::null())
+                    == 0;
+        }
+        any.then_some(())
+    }
+}
+
+#[test]
+fn a_kill_for_want_of_memory_is_told_from_others() {
+    isolated!({
+        let board = Board::new();
+        let file = format!("{}/count", board.path());
+        let killed_so_far =
+            |count: u32| std::fs::write(&file, format!("oom_kill_disable 0\noom_kill {count}\n")).unwrap();
+        killed_so_far(5);
+        if counted_by(&file).is_none() {
+            return println!("not allowed to try");
+        }
+        let out_of_memory = |p: &Process<()>| match p.join().unwrap_err().failure() {
+            Failure::Killed { signal: 9, out_of_memory, .. } => *out_of_memory,
+            other => panic!("{other}"),
+        };
+        let from_outside = |p: &Process<()>| send(p.pid().unwrap(), libc::SIGKILL);
+        let running = || {
+            let p = sleeper();
+            until("it runs", || proc::comm(p.pid().unwrap()).as_deref() == Some("forever"));
+            p
+        };
+        let p = running();
+        from_outside(&p);
+        assert!(!out_of_memory(&p), "nobody was killed by the kernel yet");
+        let p = running();
+        killed_so_far(6);
+        from_outside(&p);
+        assert!(out_of_memory(&p));
+        let p = running();
+        from_outside(&p);
+        assert!(!out_of_memory(&p), "that was the one before");
+        // Three at once; and who is killed by hand after them is not taken for a fourth.
+        let all = [running(), running(), running(), running()];
+        killed_so_far(9);
+        all[..3].iter().for_each(from_outside);
+        assert!(all[..3].iter().all(out_of_memory));
+        from_outside(&all[3]);
+        assert!(!out_of_memory(&all[3]), "there were three");
+        let p = running();
+        killed_so_far(10);
+        p.kill().unwrap();
+        assert!(!out_of_memory(&p), "we killed it");
+    });
+}
+
+#[test]
+fn kill_terminate_and_interrupt_end_it_whenever_they_come() {
+    isolated!({
+        type End = fn(&Process<()>) -> procession::Result<()>;
+        let ends: [(i32, End); 3] = [(9, Process::kill), (15, Process::terminate), (2, Process::interrupt)];
+        for round in 0..40 {
+            for (signal, end) in ends {
+                let p = sleeper();
+                // At once, a little later, and when it surely runs.
+                match round % 4 {
+                    0 => {}
+                    1 => std::thread::yield_now(),
+                    2 => (0..round * 500).for_each(|_| std::hint::spin_loop()),
+                    _ => until("it runs", || proc::comm(p.pid().unwrap()).as_deref() == Some("forever")),
+                }
+                end(&p).unwrap();
+                let error = p.join().unwrap_err();
+                assert!(killed_by(signal)(error.failure()), "round {round}, signal {signal}: {error}");
+                end(&p).expect("nothing happens to a process that has ended");
+            }
+        }
+    });
+}
+
+#[test]
+fn a_signal_before_the_beginning_is_not_lost_in_the_crowd() {
+    let _dog = watched();
+    let crowd: Vec<_> = (0..60).map(|_| sleeper()).collect();
+    crowd.iter().for_each(|p| p.terminate().unwrap());
+    crowd.iter().for_each(|p| p.kill().unwrap());
+    for p in crowd {
+        let error = p.join().unwrap_err();
+        assert!(killed_by(9)(error.failure()) || killed_by(15)(error.failure()), "{error}");
+    }
+}
+
+#[test]
+fn a_signal_to_a_process_that_has_ended_hits_nobody_else() {
+    let _dog = watched();
+    let ended: Vec<_> = (0..50).map(|_| Process::spawn(|| (), ()).unwrap()).collect();
+    ended.iter().for_each(|p| p.join().unwrap());
+    family::until_gone(&ended.iter().filter_map(|p| p.pid()).collect::<Vec<_>>());
+    // These live where the others lived.
+    let living: Vec<_> = (0..50).map(|_| sleeper()).collect();
+    for p in &ended {
+        p.kill().unwrap();
+        p.terminate().unwrap();
+        p.interrupt().unwrap();
+    }
+    assert_eq!(Process::spawn(|| 1, ()).unwrap().join(), Ok(1), "time passes");
+    assert!(living.iter().all(Process::is_alive));
+    assert!(ended.iter().all(|p| p.join() == Ok(())));
+    living.iter().for_each(|p| p.kill().unwrap());
+}
+
+#[test]
+fn who_is_killed_from_outside_ran_once_or_not_at_all() {
+    let _dog = watched();
+    for round in 0..60u32 {
+        let board = Board::new();
+        let once = |board: String| {
+            post(&board, &format!("run {}", std::process::id()), "");
+            7
+        };
+        let p = Process::spawn(once, (board.path(),)).unwrap();
+        (0..round % 10 * 300).for_each(|_| std::hint::spin_loop());
+        if let Some(pid) = p.pid() {
+            send(pid, libc::SIGKILL);
+        }
+        let ended = p.join();
+        match &ended {
+            Ok(value) => assert_eq!(*value, 7),
+            Err(error) => assert!(killed_by(9)(error.failure()), "{error}"),
+        }
+        let runs = board.names().len();
+        assert!(if ended.is_ok() { runs == 1 } else { runs <= 1 }, "{ended:?} after {runs} runs");
+    }
+}
+
+#[test]
+fn spares_that_are_killed_are_replaced() {
+    isolated!({
+        let supervisor = family::supervisor();
+        for n in 0..30 {
+            for pid in proc::children(supervisor) {
+                send(pid, libc::SIGKILL);
+            }
+            assert_eq!(Process::spawn(|n: u32| n, (n,)).unwrap().join(), Ok(n));
+        }
+        assert_eq!(family::supervisor(), supervisor);
+    });
+}
+
+#[test]
+fn a_stopped_process_can_be_killed() {
+    let _dog = watched();
+    let p = sleeper();
+    send(p.pid().unwrap(), libc::SIGSTOP);
+    until("it is stopped", || proc::state(p.pid().unwrap()) == Some('T'));
+    assert!(p.is_alive() && p.try_join() == Ok(None));
+    p.kill().unwrap();
+    assert!(killed_by(9)(p.join().unwrap_err().failure()));
+}
+
+#[test]
+fn a_signal_that_is_handled_ends_nothing() {
+    extern "C" fn note(_: i32) {
+        // SAFETY: a system call with a static buffer.
+        unsafe { libc::write(HANDLED.load(std::sync::atomic::Ordering::SeqCst), c"x".as_ptr().cast(), 1) };
+    }
+    static HANDLED: std::sync::atomic::AtomicI32 = std::sync::atomic::AtomicI32::new(-1);
+    let _dog = watched();
+    let board = Board::new();
+    let p = Process::spawn(
+        |board: String| {
+            let (mut read, write) = std::io::pipe().unwrap();
+            HANDLED.store(std::os::fd::AsRawFd::as_raw_fd(&write), std::sync::atomic::Ordering::SeqCst);
+            // SAFETY: the handler makes one system call.
+            unsafe { libc::signal(libc::SIGTERM, note as extern "C" fn(i32) as libc::sighandler_t) };
+            post(&board, "ready", "");
+            std::io::Read::read_exact(&mut read, &mut [0]).unwrap();
+            "went on".to_string()
+        },
+        (board.path(),),
+    );
+    let p = p.unwrap();
+    board.wait("ready");
+    p.terminate().unwrap();
+    assert_eq!(p.join().as_deref(), Ok("went on"));
+}
+
+/// Nobody reads what is written to stderr, and the supervisor does not wait for that.
+#[test]
+fn a_full_stderr_stops_nobody() {
+    isolated!(time = std::time::Duration::from_secs(20), {
+        let (reader, mut full) = std::io::pipe().unwrap();
+        let fd = std::os::fd::AsRawFd::as_raw_fd(&full);
+        // SAFETY: system calls on descriptors that are open.
+        unsafe {
+            libc::fcntl(fd, libc::F_SETFL, libc::O_NONBLOCK);
+            while std::io::Write::write(&mut full, &[b'.'; 4096]).is_ok() {}
+            while std::io::Write::write(&mut full, b".").is_ok() {}
+            libc::fcntl(fd, libc::F_SETFL, 0);
+            assert_eq!(libc::dup2(fd, 2), 2);
+        }
+        Process::spawn(leaves_an_error_behind, ()).unwrap().join().unwrap_err();
+        // More than there are spares.
+        for n in 0..20 {
+            assert_eq!(Process::spawn(|n: u32| n, (n,)).unwrap().join(), Ok(n), "the supervisor goes on");
+        }
+        drop((reader, full));
+    });
+}
+
+/// Is killed when one that it spawned has failed.
+fn leaves_an_error_behind() {
+    let lost = Process::builder().name("left over").spawn(os_error, ()).unwrap();
+    until("it has ended", || !lost.is_alive());
+    std::mem::forget(lost);
+    // SAFETY: a system call without pointers.
+    unsafe { libc::raise(libc::SIGKILL) };
+}
+
+fn os_error() -> procession::Result<()> {
+    Err(std::io::Error::from_raw_os_error(libc::ENOSPC).into())
+}
+
+#[test]
+fn an_end_that_nobody_joined_is_written_to_stderr() {
+    let _dog = watched();
+    if role().is_some() {
+        let board = family::my_board();
+        let fails = |board: String| -> Result<(), String> {
+            wait_for(&board, "go");
+            Err("no apples".into())
+        };
+        Process::builder().name("nobody's").spawn(fails, (board.clone(),)).unwrap();
+        let joined =
+            Process::builder().name("joined").spawn(|| Err::<(), _>("joined".to_string()), ()).unwrap();
+        joined.join().unwrap().unwrap_err();
+        let panics = |_: String| -> () { panic!("no {}", "pears") };
+        // Dropped when it has ended; and one whose handle somebody else has got, who drops it.
+        let ended = Process::builder().name("dropped").spawn(os_error, ()).unwrap();
+        until("it has ended", || !ended.is_alive());
+        drop(ended);
+        let sent = Process::builder().name("sent").spawn(os_error, ()).unwrap();
+        Process::spawn(drop::<Process<procession::Result<()>>>, (sent,)).unwrap().join().unwrap();
+        Process::spawn(leaves_an_error_behind, ()).unwrap().join().unwrap_err();
+        Process::spawn(panics, (board.clone(),)).unwrap();
+        post(&board, "go", "");
+        return;
+    }
+    let board = Board::new();
+    let text = text_of(&program("main", &board).output().unwrap());
+    let lines = |word: &str| text.lines().filter(|line| line.contains(word)).collect::<Vec<_>>();
+    assert!(
+        lines("process nobody's").len() == 1 && lines("nobody's")[0].ends_with("Err(\"no apples\")"),
+        "{text}"
+    );
+    for name in ["process dropped", "process sent", "process left over"] {
+        assert!(lines(name).len() == 1 && lines(name)[0].contains("No space left"), "{name}: {text}");
+    }
+    assert!(text.contains("no pears") && text.contains("tests/endings.rs"), "{text}");
+    assert!(!text.contains("process joined"), "{text}");
+}

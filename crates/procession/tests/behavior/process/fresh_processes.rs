@@ -1,0 +1,156 @@
+//! `StartMethod::Spawn`: a process that executes the program anew.
+#![allow(unsafe_code, reason = "asks the kernel, a constructor")]
+
+use std::fs;
+use std::io::Write;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::family::*;
+use procession::process::StartMethod;
+use procession::{Failure, Lock, Process};
+use procession_testkit::{Audit, isolated, proc};
+
+/// Where something lies in this process.
+static HERE: AtomicBool = AtomicBool::new(false);
+
+#[test]
+fn a_process_can_execute_the_program_anew() {
+    isolated!(env = [("FROM_OUTSIDE", "a")], {
+        HERE.store(true, Ordering::SeqCst);
+        let fresh = || Process::builder().start_method(StartMethod::Spawn);
+        let look = || {
+            let at = &raw const HERE as usize;
+            (
+                HERE.load(Ordering::SeqCst),
+                at,
+                std::env::vars().collect::<Vec<_>>(),
+                std::env::args().count(),
+                fs::read_dir("/proc/self/fd").unwrap().count(),
+            )
+        };
+        let (_, forked_at, env, args, fds) = Process::spawn(look, ()).unwrap().join().unwrap();
+        let mut places = std::collections::BTreeSet::new();
+        for _ in 0..4 {
+            let p = fresh().name("anew").spawn(look, ()).unwrap();
+            let (here, at, its_env, its_args, its_fds) = p.join().unwrap();
+            assert_eq!((here, its_args, its_fds), (false, args, fds));
+            assert_eq!(its_env, env, "exactly main's, and nothing private");
+            places.insert(at);
+        }
+        assert!(
+            places.len() > 1 || places.contains(&forked_at),
+            "laid out anew where the kernel does that: {places:?}"
+        );
+        // What every process can do.
+        let lock = Lock::new().unwrap();
+        let nested = |lock: Lock| {
+            let _held = lock.lock().unwrap();
+            let me = procession::current_process().unwrap();
+            let below =
+                Process::builder().start_method(StartMethod::Spawn).spawn(|n: u64| n * 2, (21,)).unwrap();
+            (below.join().unwrap(), me.name(), procession::parent_process().unwrap().map(|p| p.name()))
+        };
+        let p = fresh().name("outer").spawn(nested, (lock.clone(),)).unwrap();
+        assert_eq!(p.join(), Ok((42, "outer".into(), Some("main".into()))));
+        let panics = fresh().spawn(|| -> () { panic!("no") }, ()).unwrap().join().unwrap_err();
+        assert!(matches!(panics.failure(), Failure::Panicked { message, .. } if message == "no"), "{panics}");
+        let holder = fresh()
+            .spawn(
+                |lock: Lock| {
+                    std::mem::forget(lock.lock());
+                    forever()
+                },
+                (lock.clone(),),
+            )
+            .unwrap();
+        until("the lock is held", || lock.try_lock().is_err());
+        holder.kill().unwrap();
+        holder.join().unwrap_err();
+        assert!(lock.lock_or_recover().unwrap().recovered_from().is_some());
+    });
+}
+
+#[test]
+fn a_fresh_process_has_its_options_and_its_signals() {
+    isolated!({
+        let all = everything().start_method(StartMethod::Spawn).process_group(0);
+        let look = || {
+            println!("said");
+            let line = std::io::read_to_string(std::io::stdin()).unwrap();
+            // SAFETY: system calls without pointers.
+            let (nice, group, pid) =
+                unsafe { (libc::getpriority(libc::PRIO_PROCESS, 0), libc::getpgid(0), libc::getpid()) };
+            let here = std::env::current_dir().unwrap().display().to_string();
+            (line, std::env::var("A").unwrap(), here, nice, group == pid, procession::cpu_count())
+        };
+        let p = all.spawn(look, ()).unwrap();
+        p.take_stdin().unwrap().write_all(b"heard").unwrap();
+        assert_eq!(p.join(), Ok(("heard".into(), "1".into(), "/".into(), 1, true, 1)));
+        assert_eq!(std::io::read_to_string(p.take_stdout().unwrap()).unwrap(), "said\n");
+        let fresh = Process::builder().start_method(StartMethod::Spawn).daemon(true);
+        let p = fresh.spawn(forever, ()).unwrap();
+        p.terminate().unwrap();
+        assert!(matches!(p.join().unwrap_err().failure(), Failure::Killed { signal: 15, .. }));
+        refused(&fresh.clone().current_dir("/no/such"), "/no/such");
+    });
+}
+
+/// Names a file with a number: so many times a process that executes the program dies in its constructor.
+const DIES: &str = "DIES_IN_ITS_CONSTRUCTOR";
+
+#[used]
+#[unsafe(link_section = ".init_array")]
+static CONSTRUCTOR: extern "C" fn() = die_if_asked;
+
+extern "C" fn die_if_asked() {
+    let Some(file) = std::env::var_os(DIES) else { return };
+    let left: u32 = fs::read_to_string(&file).unwrap().parse().unwrap();
+    if left > 0 {
+        fs::write(&file, (left - 1).to_string()).unwrap();
+        send(std::process::id() as i32, libc::SIGKILL);
+    }
+}
+
+/// Children are killed while they execute the program anew: another takes the place of each, up to the third.
+#[test]
+fn fresh_processes_that_are_killed_while_they_begin_are_replaced_or_told() {
+    isolated!({
+        let old = supervisor();
+        let audit = Audit::start(None);
+        let board = Board::new();
+        let file = format!("{}/left", board.path());
+        let fresh = everything().env(DIES, &file).start_method(StartMethod::Spawn);
+        for deaths in [0, 1, 2, 3, 0] {
+            fs::write(&file, deaths.to_string()).unwrap();
+            match fresh.spawn(|| 7, ()) {
+                Ok(p) => {
+                    assert!(deaths < 3);
+                    assert_eq!((p.join(), fs::read_to_string(&file).unwrap().as_str()), (Ok(7), "0"));
+                }
+                Err(error) => {
+                    assert_eq!(deaths, 3, "{error}");
+                    assert!(error.to_string().contains("signal 9"), "{error}");
+                }
+            }
+        }
+        drop((fresh, board));
+        send(old, libc::SIGKILL);
+        spawn_again(old);
+        send(supervisor(), libc::SIGKILL);
+        until("all are gone", || proc::descendants(std::process::id() as i32).is_empty());
+        audit.assert_back();
+    });
+}
+
+#[test]
+fn a_program_that_finds_the_private_variable_of_another_runs_as_usual() {
+    let _dog = watched();
+    if role().is_some() {
+        return println!("as usual, {:?}", Process::spawn(|| 5, ()).unwrap().join());
+    }
+    let board = Board::new();
+    for value in ["", "x", "0 1 2 3", "ffff 1 1 0"] {
+        let text = succeeds(program("main", &board).env("PROCESSION_CHILD", value));
+        assert!(text.contains("as usual, Ok(5)"), "{text}");
+    }
+}

@@ -1,0 +1,506 @@
+//! `JoinableQueue`: what was handed out is done once, or comes back, or becomes a dead letter.
+
+use std::collections::BTreeSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::family::*;
+use procession::internals;
+use procession::queue::{GetError, JoinError, Lease};
+use procession::sync::Semaphore;
+use procession::{JoinableQueue, Lock, Process, Queue};
+use procession_testkit::{isolated, proc, wait_until_parked};
+use serde::{Deserialize, Deserializer, Serialize};
+
+const SOON: Duration = Duration::from_millis(10);
+
+type Work = JoinableQueue<u32>;
+
+fn queue(items: impl IntoIterator<Item = u32>) -> Work {
+    let queue = JoinableQueue::unbounded().unwrap();
+    queue.put_many(items).unwrap();
+    queue
+}
+
+/// A process that has so many items in hand, and sleeps on them.
+fn worker(queue: &Work, count: usize) -> Process<()> {
+    let board = Board::new();
+    let work = |queue: Work, count: usize, board: String| {
+        let leases: Vec<Lease<u32>> = (0..count).map(|_| queue.get().unwrap()).collect();
+        post(&board, "has them", "");
+        forever();
+        drop(leases);
+    };
+    let args = (queue.clone(), count, board.path());
+    let p = Process::builder().daemon(true).spawn(work, args).unwrap();
+    board.wait("has them");
+    p
+}
+
+/// What can be got now, and how often it was handed out.
+fn drain(queue: &Work) -> Vec<(u32, u32)> {
+    let leases = std::iter::from_fn(|| queue.try_get().ok());
+    leases
+        .map(|lease| {
+            let what = (*lease, lease.attempt());
+            lease.done().unwrap();
+            what
+        })
+        .collect()
+}
+
+fn letters(queue: &Work) -> Vec<(u32, u32)> {
+    let letters = queue.dead_letters().map(|letter| letter.unwrap());
+    letters.map(|letter| (letter.item, letter.attempts)).collect()
+}
+
+#[test]
+fn join_returns_when_every_item_is_done() {
+    let _dog = watched();
+    let (queue, board) = (JoinableQueue::bounded(3).unwrap(), Board::new());
+    let work = |queue: JoinableQueue<String>, board: String| -> procession::Result<usize> {
+        let mut count = 0;
+        for lease in queue.iter() {
+            let lease = lease?;
+            post(&board, &lease, "");
+            lease.done()?;
+            count += 1;
+        }
+        Ok(count)
+    };
+    let workers: Vec<_> =
+        (0..4).map(|_| Process::spawn(work, (queue.clone(), board.path())).unwrap()).collect();
+    for round in 0..5 {
+        queue.put_many((0..10).map(|n| format!("{round}-{n}"))).unwrap();
+        queue.join().unwrap();
+        assert_eq!(board.names().len(), 10 * (round + 1));
+        assert_eq!((queue.unfinished(), queue.len()), (0, 0));
+    }
+    queue.close().unwrap();
+    assert_eq!(workers.iter().map(|p| p.join().unwrap().unwrap()).sum::<usize>(), 50);
+    queue.join().unwrap();
+}
+
+#[test]
+fn an_item_whose_lease_ends_in_another_way_comes_back() {
+    let _dog = watched();
+    let queue = queue([7, 8]);
+    drop(queue.get().unwrap());
+    assert_eq!(queue.try_join(), Err(JoinError::NotDone));
+    let panics = || {
+        let lease = queue.get().unwrap();
+        assert_eq!((*lease, lease.attempt()), (7, 2));
+        panic!("at work");
+    };
+    catch_unwind(AssertUnwindSafe(panics)).unwrap_err();
+    let gives_up = || -> Result<(), GetError> {
+        let lease = queue.get()?;
+        assert_eq!((*lease, lease.attempt()), (7, 3));
+        Err(GetError::Empty)?;
+        lease.done().unwrap();
+        Ok(())
+    };
+    gives_up().unwrap_err();
+    let gets = |queue: Work| queue.get().map(|lease| (*lease, lease.attempt()));
+    assert_eq!(Process::spawn(gets, (queue.clone(),)).unwrap().join().unwrap(), Ok((7, 4)));
+    let panics = |queue: Work| -> () {
+        let _lease = queue.get().unwrap();
+        panic!("at work");
+    };
+    Process::spawn(panics, (queue.clone(),)).unwrap().join().unwrap_err();
+    assert_eq!(queue.unfinished(), 2);
+    assert_eq!(drain(&queue), [(7, 6), (8, 1)]);
+    queue.join().unwrap();
+}
+
+#[test]
+fn items_of_a_dead_consumer_come_first_and_are_waited_for() {
+    let _dog = watched();
+    let queue = queue(1..=5);
+    let p = worker(&queue, 2);
+    assert_eq!((queue.len(), queue.unfinished()), (3, 5));
+    let joiner = asleep(|queue: Work| queue.join(), (queue.clone(),));
+    kill(&p);
+    assert_eq!((queue.len(), queue.unfinished()), (5, 5));
+    let first = [queue.get().unwrap(), queue.get().unwrap()];
+    let came = first.each_ref().map(|lease| (**lease, lease.attempt()));
+    assert_eq!(BTreeSet::from(came), BTreeSet::from([(1, 2), (2, 2)]));
+    assert_eq!(drain(&queue), [(3, 1), (4, 1), (5, 1)]);
+    assert!(joiner.is_alive(), "two are not done");
+    first.into_iter().for_each(|lease| lease.done().unwrap());
+    assert_eq!(joiner.join().unwrap(), Ok(()));
+}
+
+#[test]
+fn join_waits_as_long_as_it_is_told() {
+    let _dog = watched();
+    let queue = queue([1]);
+    assert_eq!(queue.try_join(), Err(JoinError::NotDone));
+    let before = Instant::now();
+    assert_eq!(queue.join_timeout(SOON), Err(JoinError::NotDone));
+    assert_eq!(queue.join_deadline(before + 2 * SOON), Err(JoinError::NotDone));
+    assert!(before.elapsed() >= 2 * SOON);
+    assert_eq!(queue.join_deadline(before), Err(JoinError::NotDone));
+    assert_eq!(queue.join_timeout(Duration::ZERO), Err(JoinError::NotDone));
+    let lease = queue.get().unwrap();
+    assert_eq!(queue.try_join(), Err(JoinError::NotDone), "somebody works on it");
+    lease.done().unwrap();
+    assert_eq!(queue.try_join(), Ok(()));
+    assert_eq!(queue.join_timeout(Duration::ZERO), Ok(()));
+    assert_eq!(queue.join_deadline(before), Ok(()), "also when time is up");
+    assert_eq!(queue.join_timeout(Duration::MAX), Ok(()));
+    assert_eq!(Work::unbounded().unwrap().join(), Ok(()), "nothing was ever put");
+}
+
+#[test]
+fn joiners_hear_of_the_last_item() {
+    let _dog = watched();
+    type Joiner = Process<Result<(), JoinError>>;
+    let joins: [fn(&Work) -> Joiner; 3] = [
+        |queue| asleep(|queue: Work| queue.join(), (queue.clone(),)),
+        |queue| asleep(|queue: Work| queue.join_timeout(Duration::from_secs(3600)), (queue.clone(),)),
+        |queue| {
+            let join = |queue: Work| queue.join_deadline(Instant::now() + Duration::from_secs(3600));
+            asleep(join, (queue.clone(),))
+        },
+    ];
+    let ends: [fn(&Work); 3] = [
+        |queue| {
+            let does = |queue: Work| queue.get().unwrap().done();
+            Process::spawn(does, (queue.clone(),)).unwrap().join().unwrap().unwrap();
+        },
+        |queue| {
+            let gives_up = |queue: Work| drop(queue.get().unwrap());
+            Process::spawn(gives_up, (queue.clone(),)).unwrap().join().unwrap();
+        },
+        |queue| kill(&worker(queue, 1)),
+    ];
+    for end in ends {
+        let queue = queue([1]).with_max_attempts(1).unwrap();
+        let joiners = joins.map(|join| join(&queue));
+        end(&queue);
+        assert_eq!(joiners.map(|p| p.join().unwrap()), [Ok(()), Ok(()), Ok(())]);
+    }
+}
+
+#[test]
+fn an_item_that_is_never_done_becomes_a_dead_letter() {
+    let _dog = watched();
+    assert!(Work::unbounded().unwrap().with_max_attempts(0).is_err());
+    let queue = queue(1..=3).with_max_attempts(2).unwrap();
+    drop(queue.get().unwrap());
+    kill(&worker(&queue, 1));
+    assert_eq!((queue.len(), queue.unfinished()), (2, 2), "a dead letter waits for nobody");
+    kill(&worker(&queue, 2));
+    assert_eq!(letters(&queue), [(1, 2)]);
+    assert_eq!(letters(&queue), []);
+    for lease in [queue.get().unwrap(), queue.get().unwrap()] {
+        assert_eq!(lease.attempt(), 2);
+        drop(lease);
+    }
+    assert_eq!(queue.try_get().unwrap_err(), GetError::Empty);
+    queue.join().unwrap();
+    let taken = Process::spawn(|queue: Work| letters(&queue), (queue.clone(),)).unwrap().join().unwrap();
+    assert_eq!(BTreeSet::from_iter(taken), BTreeSet::from([(2, 2), (3, 2)]));
+    queue.put(4).unwrap();
+    assert_eq!(drain(&queue), [(4, 1)]);
+}
+
+#[test]
+fn a_closed_queue_is_waited_for_while_others_work() {
+    let _dog = watched();
+    let get_all = |queue: Work| -> Vec<(u32, u32)> {
+        let leases = queue.iter().map(|lease| lease.unwrap());
+        leases
+            .map(|lease| {
+                let what = (*lease, lease.attempt());
+                lease.done().unwrap();
+                what
+            })
+            .collect()
+    };
+    let work = |queue: Work, board: String, done: bool| {
+        let lease = queue.get().unwrap();
+        post(&board, "has it", "");
+        wait_for(&board, "go on");
+        if done {
+            lease.done().unwrap();
+        }
+    };
+    for (end, expected) in [("done", vec![]), ("dropped", vec![(1, 2)]), ("killed", vec![(1, 2)])] {
+        let (queue, board) = (queue([1]), Board::new());
+        let p = Process::spawn(work, (queue.clone(), board.path(), end == "done")).unwrap();
+        board.wait("has it");
+        let before = asleep(get_all, (queue.clone(),));
+        queue.close().unwrap();
+        assert!(queue.put(2).is_err());
+        let after = asleep(get_all, (queue.clone(),));
+        assert_eq!(queue.try_get().unwrap_err(), GetError::Empty, "it may come back");
+        assert_eq!(queue.get_timeout(SOON).unwrap_err(), GetError::Empty);
+        assert!(before.is_alive());
+        match end {
+            "killed" => kill(&p),
+            _ => post(&board.path(), "go on", ""),
+        }
+        let got = [before.join().unwrap(), after.join().unwrap()].concat();
+        assert_eq!(got, expected, "{end}");
+        assert_eq!(queue.get().unwrap_err(), GetError::Closed);
+        queue.join().unwrap();
+    }
+}
+
+#[test]
+fn a_consumer_does_not_wait_for_its_own_leases() {
+    let _dog = watched();
+    let queue = queue([1]);
+    let lease = queue.get().unwrap();
+    queue.close().unwrap();
+    assert_eq!(queue.try_get().unwrap_err(), GetError::Closed);
+    assert_eq!(queue.get().unwrap_err(), GetError::Closed);
+    assert_eq!(queue.iter().count(), 0);
+    assert_eq!(procession::queue::try_select(&[&queue]), Ok(0), "there is nothing to wait for");
+    drop(lease);
+    assert_eq!(drain(&queue), [(1, 2)]);
+    assert_eq!(queue.get().unwrap_err(), GetError::Closed);
+}
+
+#[test]
+fn everything_is_done_although_consumers_are_killed() {
+    const ITEMS: u32 = 300;
+    let _dog = watched();
+    let (queue, results) = (queue(0..ITEMS), Queue::<u32>::unbounded().unwrap());
+    queue.close().unwrap();
+    // Each has an item in its hands until it may go on.
+    let go_on = Semaphore::new(0).unwrap();
+    let consume = |queue: Work, results: Queue<u32>, go_on: Semaphore| {
+        for lease in queue.iter() {
+            let lease = lease.unwrap();
+            results.put(*lease).unwrap();
+            go_on.acquire().unwrap().forget();
+            lease.done().unwrap();
+        }
+    };
+    let hire = || Process::spawn(consume, (queue.clone(), results.clone(), go_on.clone())).unwrap();
+    let mut consumers: Vec<_> = (0..4).map(|_| hire()).collect();
+    for round in 0..40 {
+        until("there is progress", || results.len() > round);
+        let dead = std::mem::replace(&mut consumers[round % 4], hire());
+        dead.kill().unwrap();
+        let _ = dead.join();
+        go_on.add_permits(2).unwrap();
+    }
+    go_on.add_permits(2 * ITEMS).unwrap();
+    queue.join().unwrap();
+    consumers.iter().for_each(|p| p.join().unwrap());
+    let results: Vec<u32> = std::iter::from_fn(|| results.try_get().ok()).collect();
+    assert_eq!(BTreeSet::from_iter(results), BTreeSet::from_iter(0..ITEMS));
+    assert_eq!(queue.unfinished(), 0);
+}
+
+/// Cannot be read, or panics when it is read, if so ordered.
+#[derive(Debug, Serialize, PartialEq)]
+struct Moody(u32);
+
+static REFUSES: AtomicBool = AtomicBool::new(false);
+static PANICS: AtomicBool = AtomicBool::new(false);
+
+impl<'de> Deserialize<'de> for Moody {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Moody, D::Error> {
+        let number = u32::deserialize(deserializer)?;
+        assert!(!PANICS.load(Ordering::Relaxed), "in a bad mood");
+        if REFUSES.load(Ordering::Relaxed) {
+            return Err(serde::de::Error::custom("in a bad mood"));
+        }
+        Ok(Moody(number))
+    }
+}
+
+#[test]
+fn an_item_that_cannot_be_read_counts_as_done() {
+    let _dog = watched();
+    let queue = JoinableQueue::unbounded().unwrap().with_max_attempts(2).unwrap();
+    queue.put_many([Moody(1), Moody(2), Moody(3)]).unwrap();
+    REFUSES.store(true, Ordering::Relaxed);
+    let joiner = asleep(|queue: JoinableQueue<Moody>| queue.join(), (queue.clone(),));
+    let refused = queue.get().unwrap_err();
+    assert!(matches!(&refused, GetError::Undecodable(_)), "{refused:?}");
+    assert_eq!(queue.unfinished(), 2);
+    REFUSES.store(false, Ordering::Relaxed);
+    PANICS.store(true, Ordering::Relaxed);
+    for _ in 0..2 {
+        catch_unwind(AssertUnwindSafe(|| queue.get())).unwrap_err();
+    }
+    PANICS.store(false, Ordering::Relaxed);
+    let lease = queue.get().unwrap();
+    assert_eq!((&*lease, lease.attempt()), (&Moody(3), 1), "the second is a dead letter");
+    REFUSES.store(true, Ordering::Relaxed);
+    assert!(matches!(queue.dead_letters().next(), Some(Err(GetError::Undecodable(_)))));
+    REFUSES.store(false, Ordering::Relaxed);
+    assert!(queue.dead_letters().next().is_none());
+    lease.done().unwrap();
+    assert_eq!(joiner.join().unwrap(), Ok(()));
+}
+
+#[test]
+fn items_carry_handles_each_time_they_are_handed_out() {
+    let _dog = watched();
+    let queue = JoinableQueue::<(Lock, JoinableQueue<u32>)>::unbounded().unwrap();
+    queue.put((Lock::named("within").unwrap(), queue_of_one())).unwrap();
+    let work = |queue: JoinableQueue<(Lock, Work)>| -> () {
+        let lease = queue.get().unwrap();
+        let (lock, within) = &*lease;
+        std::mem::forget(lock.lock());
+        assert_eq!(**within.get().as_ref().unwrap(), 1);
+        std::process::exit(3);
+    };
+    Process::spawn(work, (queue.clone(),)).unwrap().join().unwrap_err();
+    let lease = queue.get().unwrap();
+    let (lock, within) = (lease.0.clone(), lease.1.clone());
+    assert_eq!((lock.name().as_str(), lease.attempt()), ("within", 2));
+    lease.done().unwrap();
+    drop(lock.lock_or_recover().unwrap());
+    assert_eq!(drain(&within), [(1, 2)]);
+}
+
+fn queue_of_one() -> Work {
+    queue([1])
+}
+
+#[test]
+fn a_lease_may_move_to_another_thread() {
+    let _dog = watched();
+    let queue = queue([1, 2]);
+    let (first, second) = (queue.get().unwrap(), queue.get().unwrap());
+    thread::spawn(move || first.done().unwrap()).join().unwrap();
+    thread::spawn(move || drop(second)).join().unwrap();
+    assert_eq!(drain(&queue), [(2, 2)]);
+    queue.join().unwrap();
+    // And a thread of its own may wait for what another one gives back.
+    queue.put(3).unwrap();
+    let lease = queue.get().unwrap();
+    let waits = thread::spawn({
+        let queue = queue.clone();
+        move || queue.get().map(|lease| (*lease, lease.attempt()))
+    });
+    until("it waits", || format!("{queue:?}").contains("getters_waiting: 1"));
+    drop(lease);
+    assert_eq!(waits.join().unwrap(), Ok((3, 2)));
+}
+
+#[test]
+fn leases_end_with_their_process() {
+    let _dog = watched();
+    let queue = queue(1..=3);
+    let forgets = |queue: Work| std::mem::forget(queue.get().unwrap());
+    Process::spawn(forgets, (queue.clone(),)).unwrap().join().unwrap();
+    // Who ends properly is joined before it is buried.
+    until("it is back", || queue.len() == 3);
+    let leaves = |queue: Work| -> () {
+        let _lease = queue.get().unwrap();
+        std::process::exit(0);
+    };
+    let _ = Process::spawn(leaves, (queue.clone(),)).unwrap().join();
+    until("it is back", || queue.len() == 3);
+    let aborts = |queue: Work| -> () {
+        let _leases = [queue.get().unwrap(), queue.get().unwrap()];
+        std::process::abort();
+    };
+    Process::spawn(aborts, (queue.clone(),)).unwrap().join().unwrap_err();
+    assert_eq!(drain(&queue).into_iter().collect::<BTreeSet<_>>(), BTreeSet::from([(1, 4), (2, 2), (3, 1)]));
+}
+
+#[test]
+fn ten_thousand_leases_are_held_at_once() {
+    const MANY: usize = 10_000;
+    let _dog = watched();
+    let queue = queue(0..MANY as u32);
+    let mut leases: Vec<Lease<u32>> = (0..MANY).map(|_| queue.get().unwrap()).collect();
+    assert_eq!((queue.len(), queue.unfinished()), (0, MANY));
+    assert!(leases.iter().enumerate().all(|(n, lease)| (**lease as usize, lease.attempt()) == (n, 1)));
+    leases.drain(MANY / 2..).for_each(|lease| lease.done().unwrap());
+    assert_eq!(queue.unfinished(), MANY / 2);
+    drop(leases);
+    assert_eq!(queue.len(), MANY / 2);
+    kill(&worker(&queue, MANY / 2));
+    let again = drain(&queue);
+    assert_eq!(again.len(), MANY / 2);
+    assert!(again.iter().all(|&(n, attempt)| n < MANY as u32 / 2 && attempt == 3));
+    queue.join().unwrap();
+}
+
+/// However many are held, and in whatever order they are done.
+#[test]
+fn the_places_of_leases_are_used_again() {
+    const MANY: usize = 997;
+    isolated!({
+        let queue = queue([]);
+        let mut blocks = Vec::new();
+        for round in 1..8 {
+            queue.put_many(0..MANY as u32).unwrap();
+            let mut leases: Vec<Option<Lease<u32>>> = (0..MANY).map(|_| queue.get().ok()).collect();
+            // Every one of them: `MANY` is prime.
+            for n in 0..MANY {
+                leases[n * 7 * round % MANY].take().unwrap().done().unwrap();
+            }
+            blocks.push(internals::census().blocks.len());
+        }
+        assert_eq!(blocks, [blocks[0]; 7]);
+        queue.join().unwrap();
+    });
+}
+
+#[test]
+fn a_lease_outlives_every_handle_to_its_queue() {
+    let _dog = watched();
+    let queue = queue([1, 2]);
+    let (first, second) = (queue.get().unwrap(), queue.get().unwrap());
+    drop(queue);
+    assert_eq!((*first, *second), (1, 2));
+    first.done().unwrap();
+    drop(second);
+}
+
+/// Who works on an item puts the next one before it says that it is done: there is no moment at which
+/// everything is.
+#[test]
+fn join_is_not_over_while_work_begets_work() {
+    const ROUNDS: u32 = 3000;
+    let _dog = watched();
+    let queue = queue(0..5000);
+    // The chain's leases are to be noted far from each other: in the first and the last place.
+    let mut held: Vec<Lease<u32>> = (0..5000).map(|_| queue.get().unwrap()).collect();
+    let mut last = held.pop().unwrap();
+    let mut rest = held.drain(..);
+    let first = rest.next().unwrap();
+    rest.for_each(|lease| lease.done().unwrap());
+    first.done().unwrap();
+    let count = |queue: Work| {
+        // Asks again and again; only the end may be seen.
+        while queue.try_join().is_err() {}
+        queue.is_closed()
+    };
+    let counter = Process::spawn(count, (queue.clone(),)).unwrap();
+    until("it has begun", || counter.pid().is_some_and(|pid| proc::cpu_ticks(pid) > Some(2)));
+    for round in 0..ROUNDS {
+        queue.put(round).unwrap();
+        let next = queue.get().unwrap();
+        std::mem::replace(&mut last, next).done().unwrap();
+    }
+    queue.close().unwrap();
+    last.done().unwrap();
+    assert!(counter.join().unwrap(), "everything was done, it said, when it was not");
+}
+
+#[test]
+fn a_killed_joiner_harms_nobody() {
+    let _dog = watched();
+    let queue = queue([1]);
+    let joins = |queue: Work| queue.join();
+    let (dies, lives) = (asleep(joins, (queue.clone(),)), asleep(joins, (queue.clone(),)));
+    wait_until_parked(lives.pid().unwrap());
+    kill(&dies);
+    assert_eq!(drain(&queue), [(1, 1)]);
+    assert_eq!(lives.join().unwrap(), Ok(()));
+}

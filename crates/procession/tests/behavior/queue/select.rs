@@ -1,0 +1,415 @@
+//! `select`: the first of several things that is ready.
+
+use crate::family;
+use crate::support;
+use std::time::{Duration, Instant};
+
+use crate::family::{asleep, forever, kill, until};
+use crate::support::{Diary, LONG, OTHER, VICTIM, arena, assert_finished, open, watched};
+use procession::internals::{self, Rule};
+use procession::queue::{
+    Connection, GetError, Ready, SelectError, select_deadline, select_timeout, try_select,
+};
+use procession::{JoinableQueue, Process, Queue, pipe, select};
+use procession_testkit::{Child, CrashStep, Gate, freeze, isolated, proc, run_until, spawn_parked};
+
+const SOON: Duration = Duration::from_millis(10);
+const HOUR: Duration = Duration::from_secs(3600);
+
+type Work = JoinableQueue<u32>;
+type End = Connection<u32, u32>;
+
+/// One of each kind, none of which is ready; and the other end of the pipe.
+struct Kinds {
+    queue: Queue<u32>,
+    work: Work,
+    end: End,
+    other_end: End,
+    process: Process<()>,
+}
+
+impl Kinds {
+    fn new() -> Kinds {
+        let (end, other_end) = pipe().unwrap();
+        let (queue, work) = (Queue::unbounded().unwrap(), Work::unbounded().unwrap());
+        Kinds { queue, work, end, other_end, process: asleep(forever, ()) }
+    }
+
+    fn all(&self) -> [&dyn Ready; 4] {
+        [&self.queue, &self.work, &self.end, &self.process]
+    }
+
+    /// A process that sleeps until one is ready, in one of the ways to do so.
+    fn chooser(&self, way: usize) -> Process<Result<usize, SelectError>> {
+        let choose = |way: usize, queue: Queue<u32>, work: Work, end: End, process: Process<()>| {
+            let all: [&dyn Ready; 4] = [&queue, &work, &end, &process];
+            match way % 3 {
+                0 => select(&all),
+                1 => select_timeout(&all, HOUR),
+                _ => select_deadline(&all, Instant::now() + HOUR),
+            }
+        };
+        let Kinds { queue, work, end, process, .. } = self;
+        asleep(choose, (way, queue.clone(), work.clone(), end.clone(), process.clone()))
+    }
+}
+
+impl Drop for Kinds {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+    }
+}
+
+#[test]
+fn the_first_that_is_ready_is_told() {
+    let _dog = watched();
+    let kinds = Kinds::new();
+    assert_eq!(try_select(&kinds.all()), Err(SelectError::NotReady));
+    kill(&kinds.process);
+    assert_eq!(try_select(&kinds.all()), Ok(3));
+    kinds.other_end.send(1).unwrap();
+    assert_eq!(select_timeout(&kinds.all(), HOUR), Ok(2));
+    kinds.work.put(1).unwrap();
+    assert_eq!(select_deadline(&kinds.all(), Instant::now()), Ok(1));
+    kinds.queue.put(1).unwrap();
+    assert_eq!(select(&kinds.all()), Ok(0));
+    assert_eq!(select(&kinds.all()), Ok(0), "nothing is taken");
+    assert_eq!(select(&[&kinds.process, &kinds.end, &kinds.queue]), Ok(0));
+    kinds.queue.get().unwrap();
+    assert_eq!(select(&kinds.all()), Ok(1));
+    kinds.work.get().unwrap().done().unwrap();
+    assert_eq!(select(&kinds.all()), Ok(2));
+    kinds.end.recv().unwrap();
+    assert_eq!(select(&kinds.all()), Ok(3));
+}
+
+#[test]
+fn what_is_over_is_ready() {
+    let _dog = watched();
+    let kinds = Kinds::new();
+    kinds.queue.close().unwrap();
+    assert_eq!(try_select(&[&kinds.queue]), Ok(0));
+    kinds.other_end.close().unwrap();
+    assert_eq!(try_select(&[&kinds.end]), Ok(0));
+    kinds.work.close().unwrap();
+    assert_eq!(try_select(&[&kinds.work]), Ok(0));
+    let (end, other_end) = pipe::<u32, u32>().unwrap();
+    drop(other_end);
+    assert_eq!(try_select(&[&end]), Ok(0));
+}
+
+#[test]
+fn a_joinable_queue_is_ready_when_there_is_something_to_get() {
+    let _dog = watched();
+    let work = Work::unbounded().unwrap();
+    work.put(1).unwrap();
+    drop(work.get().unwrap());
+    assert_eq!(try_select(&[&work]), Ok(0), "it came back");
+    let lease = work.get().unwrap();
+    assert_eq!(try_select(&[&work]), Err(SelectError::NotReady), "it is being worked on");
+    lease.done().unwrap();
+    assert_eq!(try_select(&[&work]), Err(SelectError::NotReady), "it is done");
+    let works = |work: Work| {
+        let _lease = work.get().unwrap();
+        forever();
+    };
+    work.put(2).unwrap();
+    let p = asleep(works, (work.clone(),));
+    until("it works", || work.is_empty());
+    work.close().unwrap();
+    assert_eq!(try_select(&[&work]), Err(SelectError::NotReady), "it may come back");
+    kill(&p);
+    assert_eq!(try_select(&[&work]), Ok(0));
+    work.get().unwrap().done().unwrap();
+    assert_eq!(try_select(&[&work]), Ok(0), "there will be nothing");
+    assert_eq!(work.get().unwrap_err(), GetError::Closed);
+}
+
+#[test]
+fn too_few_or_too_many_are_refused() {
+    let _dog = watched();
+    let queues: Vec<Queue<u32>> = (0..128).map(|_| Queue::unbounded().unwrap()).collect();
+    let all: Vec<&dyn Ready> = queues.iter().map(|queue| queue as &dyn Ready).collect();
+    for wrong in [&all[..0], &all[..]] {
+        let refused = [try_select(wrong), select(wrong), select_timeout(wrong, HOUR)];
+        assert!(refused.iter().all(|e| matches!(e, Err(SelectError::InvalidArgument(_)))), "{refused:?}");
+    }
+    assert_eq!(select_timeout(&all[..127], SOON), Err(SelectError::NotReady));
+    let choose = |queues: Vec<Queue<u32>>| {
+        let all: Vec<&dyn Ready> = queues.iter().map(|queue| queue as &dyn Ready).collect();
+        select(&all[..127])
+    };
+    let chooser = asleep(choose, (queues.clone(),));
+    queues[127].put(1).unwrap();
+    assert!(chooser.is_alive());
+    queues[126].put(1).unwrap();
+    assert_eq!(chooser.join().unwrap(), Ok(126));
+    let twice = [all[0], all[0], all[126], all[126]];
+    assert_eq!(select(&twice), Ok(2));
+}
+
+#[test]
+fn time_passes() {
+    let _dog = watched();
+    let kinds = Kinds::new();
+    let before = Instant::now();
+    assert_eq!(select_timeout(&kinds.all(), Duration::ZERO), Err(SelectError::NotReady));
+    assert_eq!(select_deadline(&kinds.all(), before), Err(SelectError::NotReady));
+    assert_eq!(select_timeout(&kinds.all(), SOON), Err(SelectError::NotReady));
+    assert!(before.elapsed() >= SOON);
+    assert_eq!(select_deadline(&kinds.all(), before + 3 * SOON), Err(SelectError::NotReady));
+    assert!(before.elapsed() >= 3 * SOON);
+}
+
+/// What makes one of them ready, and which.
+type Event = (&'static str, usize, fn(&mut Kinds));
+
+const EVENTS: &[Event] = &[
+    ("a put", 0, |kinds| kinds.queue.put(1).unwrap()),
+    ("a close", 0, |kinds| kinds.queue.close().unwrap()),
+    ("a put of work", 1, |kinds| kinds.work.put(1).unwrap()),
+    ("a close with work", 1, |kinds| kinds.work.close().unwrap()),
+    ("a message", 2, |kinds| kinds.other_end.send(1).unwrap()),
+    ("a close of the pipe", 2, |kinds| kinds.other_end.close().unwrap()),
+    ("the other end dropped", 2, |kinds| kinds.other_end = pipe().unwrap().0),
+    ("a process killed", 3, |kinds| kill(&kinds.process)),
+    ("a process that dies of a signal", 3, |kinds| family::send(kinds.process.pid().unwrap(), libc::SIGABRT)),
+];
+
+#[test]
+fn whatever_makes_something_ready_wakes() {
+    let _dog = watched();
+    for (way, (what, expected, event)) in EVENTS.iter().enumerate() {
+        let mut kinds = Kinds::new();
+        let chooser = kinds.chooser(way);
+        event(&mut kinds);
+        assert_eq!(chooser.join().unwrap(), Ok(*expected), "{what}");
+    }
+}
+
+#[test]
+fn the_death_of_a_worker_and_of_a_peer_wake() {
+    let _dog = watched();
+    let kinds = Kinds::new();
+    kinds.work.put(1).unwrap();
+    let works = |work: Work, end: End| {
+        let _lease = work.get().unwrap();
+        end.send(1).unwrap();
+        forever();
+    };
+    let (end, other_end) = pipe::<u32, u32>().unwrap();
+    let worker = asleep(works, (kinds.work.clone(), other_end));
+    assert_eq!(end.recv(), Ok(1));
+    let chooser = kinds.chooser(0);
+    let peer_chooser = asleep(|end: End| select(&[&end]), (end.clone(),));
+    kill(&worker);
+    assert_eq!((chooser.join().unwrap(), peer_chooser.join().unwrap()), (Ok(1), Ok(0)));
+    assert_eq!(end.recv(), Err(GetError::Closed));
+    assert_eq!(kinds.work.get().unwrap().attempt(), 2);
+}
+
+#[test]
+fn several_readers_are_served_until_each_is_over() {
+    let _dog = watched();
+    let writes = |end: Connection<u32, ()>, which: u32| {
+        for n in 0..10 {
+            end.send(which * 10 + n).unwrap();
+            (0..which).for_each(|_| std::thread::yield_now());
+        }
+    };
+    let mut ends: Vec<Connection<(), u32>> = (0..4)
+        .map(|which| {
+            let (here, there) = pipe().unwrap();
+            Process::spawn(writes, (there, which)).unwrap();
+            here
+        })
+        .collect();
+    let mut got = Vec::new();
+    while !ends.is_empty() {
+        let all: Vec<&dyn Ready> = ends.iter().map(|end| end as &dyn Ready).collect();
+        let which = select(&all).unwrap();
+        match ends[which].try_recv() {
+            Ok(number) => got.push(number),
+            Err(GetError::Closed) => drop(ends.remove(which)),
+            Err(other) => panic!("{other}"),
+        }
+    }
+    got.sort_unstable();
+    assert!(got.into_iter().eq(0..40));
+}
+
+/// Without `futex_waitv` it looks again and again.
+#[test]
+fn a_kernel_that_waits_for_one_word_will_do() {
+    isolated!({
+        // In every child too, because the supervisor is a fork of this process.
+        internals::break_rule(Rule::WaitsForAny);
+        let kinds = Kinds::new();
+        let before = Instant::now();
+        assert_eq!(select_timeout(&kinds.all(), 2 * SOON), Err(SelectError::NotReady));
+        assert!(before.elapsed() >= 2 * SOON);
+        for (way, (what, expected, event)) in EVENTS.iter().enumerate() {
+            let mut kinds = Kinds::new();
+            let chooser = kinds.chooser(way);
+            event(&mut kinds);
+            assert_eq!(chooser.join().unwrap(), Ok(*expected), "{what}");
+        }
+    });
+}
+
+/// A queue of the tester's, for forks of it.
+fn queue() -> &'static Queue<u32> {
+    arena();
+    open([VICTIM, OTHER]);
+    Box::leak(Box::new(Queue::unbounded().expect("a queue")))
+}
+
+fn become_member(slot: u32) {
+    internals::become_member(slot);
+    internals::inherit_handles(0);
+}
+
+/// Sleeps until the queue's item can be got.
+fn getter(queue: &'static Queue<u32>) -> Child {
+    spawn_parked(|| {
+        become_member(OTHER);
+        assert_eq!(queue.get(), Ok(7));
+    })
+}
+
+/// Whether a sleeping process comes to its end; it sleeps on otherwise.
+fn comes_through(mut sleeper: Child) -> bool {
+    if proc::is_parked(sleeper.pid) {
+        return false;
+    }
+    assert_eq!(sleeper.wait(), 0, "{}", sleeper.text());
+    true
+}
+
+/// Who selects sleeps before one who gets does, is woken in its place, and does not take the item.
+fn select_and_leave_it() -> bool {
+    let (queue, other, diary) = (queue(), queue(), Diary::new());
+    let mut selector = spawn_parked(|| {
+        become_member(VICTIM);
+        assert_eq!(select(&[other, queue]), Ok(1));
+        diary.write(0, 1);
+    });
+    let getter = getter(queue);
+    queue.put(7).unwrap();
+    assert_eq!(selector.wait(), 0, "{}", selector.text());
+    assert_eq!(diary.read(0), 1);
+    comes_through(getter)
+}
+
+#[test]
+fn who_selects_and_does_not_take_passes_the_wake_on() {
+    isolated!({
+        assert!(select_and_leave_it());
+    });
+}
+
+#[test]
+fn a_wake_that_is_not_passed_on_is_lost() {
+    isolated!({
+        internals::break_rule(Rule::WakePassedOn);
+        assert!(!select_and_leave_it());
+    });
+}
+
+/// Who selects is woken in the place of one who gets, and killed before it runs.
+fn kill_a_woken_selector() -> bool {
+    let queue = queue();
+    let mut selector = spawn_parked(|| {
+        become_member(VICTIM);
+        let _ = select(&[queue]);
+    });
+    let frozen = freeze(selector.pid);
+    let getter = getter(queue);
+    queue.put(7).unwrap();
+    frozen.wait_until_woken();
+    assert!(proc::is_parked(getter.pid), "one wake for one item");
+    frozen.kill();
+    selector.wait();
+    internals::recover(VICTIM);
+    comes_through(getter)
+}
+
+#[test]
+fn a_woken_selector_that_is_killed_takes_no_wake_with_it() {
+    isolated!({
+        assert!(kill_a_woken_selector());
+    });
+}
+
+#[test]
+fn without_the_sweep_a_killed_selector_takes_the_wake_with_it() {
+    isolated!({
+        internals::break_rule(Rule::SweepWakes);
+        assert!(!kill_a_woken_selector());
+    });
+}
+
+/// A producer is killed after it has put an item, and before it has woken who selects.
+fn kill_a_producer_before_its_wake() -> bool {
+    let queue = queue();
+    let selector = Child::spawn(|| {
+        become_member(OTHER);
+        assert_eq!(select(&[queue]), Ok(0));
+    });
+    let mut producer = run_until(
+        |gate: &Gate| {
+            become_member(VICTIM);
+            proc::wait_until("the other sleeps", LONG, || internals::waits_for(OTHER) != 0);
+            procession_testkit::wait_until_parked(selector.pid);
+            gate.begin();
+            queue.put(7).unwrap();
+            gate.end();
+        },
+        |_| queue.len() == 1,
+    );
+    producer.kill();
+    assert!(proc::is_parked(selector.pid));
+    internals::recover(VICTIM);
+    comes_through(selector)
+}
+
+#[test]
+fn a_producer_that_is_killed_before_its_wake_leaves_no_selector_asleep() {
+    isolated!({
+        assert!(kill_a_producer_before_its_wake());
+    });
+}
+
+#[test]
+fn without_the_sweep_a_selector_sleeps_on() {
+    isolated!({
+        internals::break_rule(Rule::SweepWakes);
+        assert!(!kill_a_producer_before_its_wake());
+    });
+}
+
+/// It is killed at every instruction, asleep too: nothing of it is left, and nothing was taken.
+#[test]
+fn who_selects_is_killed() {
+    isolated!({
+        let (queue, other) = (queue(), queue());
+        let victim = |gate: &Gate| {
+            become_member(VICTIM);
+            gate.begin();
+            assert_eq!(try_select(&[other, queue]), Err(SelectError::NotReady));
+            assert_eq!(select(&[other, queue]), Ok(1));
+            gate.end();
+        };
+        let step = CrashStep::new(arena()).when_parked(|_| queue.put(7).expect("room"));
+        let report = step.run(victim, |point| {
+            internals::recover(VICTIM);
+            support::nothing_in(VICTIM)?;
+            let got = queue.try_get();
+            ensure!(got == Ok(7) || (got == Err(GetError::Empty) && !point.finished), "got {got:?}");
+            ensure!(queue.put(8).is_ok() && queue.try_get() == Ok(8), "the queue does not work on");
+            Ok(())
+        });
+        println!("{report}");
+        assert_finished(&report);
+    });
+}

@@ -1,0 +1,279 @@
+//! Items of all sizes, queues that grow, and the end of memory.
+
+use std::collections::VecDeque;
+
+use crate::family::*;
+use procession::internals::{self, census};
+use procession::queue::{GetError, PutError};
+use procession::{JoinableQueue, Lock, Process, Queue};
+use procession_testkit::{Rng, isolated};
+
+/// A message that says how long it is.
+fn pattern(len: usize) -> Vec<u8> {
+    let mut bytes = vec![len as u8; len];
+    if let Some(last) = bytes.last_mut() {
+        *last = (len >> 8) as u8;
+    }
+    bytes
+}
+
+#[test]
+fn items_of_every_size_come_out_as_they_went_in() {
+    let _dog = watched();
+    let sizes = [0, 1, 7, 8, 9, 63, 511, 512, 513, 4095, 4096, 32_720, 32_721, 65_536, 1 << 20, 64 << 20];
+    let queue = Queue::bounded(3).unwrap();
+    let echo = Queue::bounded(3).unwrap();
+    let child = Process::spawn(
+        |from: Queue<Vec<u8>>, to: Queue<Vec<u8>>| {
+            from.iter().for_each(|item| to.put(item.unwrap()).unwrap())
+        },
+        (queue.clone(), echo.clone()),
+    )
+    .unwrap();
+    for round in 0..3 {
+        for len in sizes.into_iter().filter(|&len| round == 0 || len < 1 << 20) {
+            queue.put(pattern(len)).unwrap();
+            assert!(echo.get().unwrap() == pattern(len), "{len} bytes did not come back");
+        }
+    }
+    queue.close().unwrap();
+    child.join().unwrap();
+}
+
+#[test]
+fn a_queue_grows_and_goes_round_with_mixed_sizes() {
+    let _dog = watched();
+    let mut rng = Rng::seeded(7);
+    let (queue, mut inside) = (Queue::unbounded().unwrap(), VecDeque::new());
+    let small = Queue::bounded(40).unwrap();
+    for _ in 0..20_000 {
+        let len = match rng.below(40) {
+            0 => rng.below(5000),
+            _ => rng.below(520),
+        } as usize;
+        if rng.below(2) == 0 {
+            queue.put(pattern(len)).unwrap();
+            inside.push_back(len);
+        } else if let Some(len) = inside.pop_front() {
+            assert!(queue.try_get() == Ok(pattern(len)));
+        }
+        // Goes round all the time.
+        if small.is_full() || rng.below(3) == 0 {
+            let _ = small.try_get();
+        }
+        small.put(pattern(len)).unwrap();
+    }
+    while let Some(len) = inside.pop_front() {
+        assert!(queue.get() == Ok(pattern(len)));
+    }
+    assert!(queue.is_empty());
+    let (owned, reachable) = internals::queue_blocks(&queue);
+    assert_eq!(owned, reachable);
+    assert!(owned.len() <= 3, "old segments are kept: {owned:x?}");
+    assert!(internals::queue_blocks(&small).0.len() <= 3 + small.len());
+}
+
+/// Takes everything out.
+fn drain(queue: &Queue<Vec<u8>>) -> usize {
+    std::iter::from_fn(|| queue.try_get().ok()).count()
+}
+
+#[test]
+fn when_memory_is_full_the_queue_is_full() {
+    isolated!(limits = [(libc::RLIMIT_FSIZE, 16 << 20)], {
+        let queue = Queue::<Vec<u8>>::unbounded().unwrap();
+        let start = census();
+        for (len, least) in [(1 << 20, 8), (10_000, 800), (700, 8000), (100, 20_000)] {
+            for _ in 0..2 {
+                let mut count = 0;
+                let refused = loop {
+                    match queue.try_put(pattern(len)) {
+                        Ok(()) => count += 1,
+                        Err(refused) => break refused,
+                    }
+                };
+                assert!(refused == PutError::Full(pattern(len)), "{len}: {refused:?}");
+                assert!(count >= least, "only {count} items of {len} bytes fitted");
+                assert_eq!(
+                    queue.put(pattern(len)),
+                    Err(PutError::Full(pattern(len))),
+                    "nobody waits for memory"
+                );
+                assert_eq!(queue.len(), count);
+                assert!(queue.get().is_ok_and(|item| item == pattern(len)));
+                assert_eq!(drain(&queue), count - 1);
+            }
+        }
+        assert_eq!(queue.try_put(vec![1; 32 << 20]), Err(PutError::Full(vec![1; 32 << 20])));
+        let many = queue.put_many((0..100).map(|_| pattern(1 << 20))).unwrap_err();
+        assert!(matches!(&many, PutError::Full(rest) if !rest.is_empty()), "{many:?}");
+        assert!(drain(&queue) >= 8);
+        assert_eq!(census().blocks.len(), start.blocks.len(), "nothing was lost");
+        drop(queue);
+        assert_eq!((census().objects, census().blocks.len()), (0, 0));
+    });
+}
+
+/// Although memory comes back when somebody has been buried, who only tries does not wait for that.
+#[test]
+fn who_only_tries_does_not_wait_for_memory() {
+    isolated!(limits = [(libc::RLIMIT_FSIZE, 16 << 20)], {
+        let (queue, work) = (Queue::unbounded().unwrap(), JoinableQueue::unbounded().unwrap());
+        let child = sleeper();
+        let large = || vec![0u8; 1 << 20];
+        while queue.try_put(large()).is_ok() {}
+        let before = times_slept();
+        for _ in 0..10 {
+            assert_eq!(queue.try_put(large()), Err(PutError::Full(large())));
+            assert_eq!(queue.try_put_many([large()]), Err(PutError::Full(vec![large()])));
+            assert_eq!(queue.try_put_with(1 << 20, |_| ()), Err(PutError::Full(())));
+            assert_eq!(work.try_put(large()), Err(PutError::Full(large())));
+        }
+        let slept = times_slept() - before;
+        assert!(slept < 10, "it slept {slept} times");
+        kill(&child);
+    });
+}
+
+#[test]
+fn a_queue_that_is_dropped_with_items_in_it_frees_everything() {
+    isolated!({
+        Process::spawn(|| (), ()).unwrap().join().unwrap();
+        until("only main is left", || census().objects == 0 && census().blocks.is_empty());
+        for bytes in [10, 600, 100_000] {
+            let queue = Queue::unbounded().unwrap();
+            queue.put_many((0..300).map(|_| (Lock::new().unwrap(), pattern(bytes)))).unwrap();
+            queue.put((Lock::new().unwrap(), vec![])).unwrap();
+            assert!(census().objects == 302);
+            drop(queue);
+            until("nothing is left", || census().objects == 0 && census().blocks.is_empty());
+            // The same by a process that is killed.
+            let fill = |bytes: usize| {
+                let queue = Queue::unbounded().unwrap();
+                queue.put_many((0..20).map(|_| (Lock::new().unwrap(), pattern(bytes)))).unwrap();
+                send(std::process::id() as i32, libc::SIGKILL);
+            };
+            Process::spawn(fill, (bytes,)).unwrap().join().unwrap_err();
+            until("nothing is left", || census().objects == 0 && census().blocks.is_empty());
+        }
+    });
+}
+
+/// What a queue with these bounds would do.
+struct Model {
+    items: VecDeque<Vec<u8>>,
+    most_items: usize,
+    most_bytes: usize,
+    closed: bool,
+}
+
+impl Model {
+    fn admits(&self, len: usize) -> bool {
+        // An item of no bytes counts, too.
+        let bytes: usize = self.items.iter().map(|item| item.len().max(1)).sum();
+        let fits = self.items.is_empty() || bytes + len.max(1) <= self.most_bytes;
+        self.items.len() < self.most_items && fits
+    }
+
+    fn put(&mut self, item: Vec<u8>) -> Result<(), PutError<Vec<u8>>> {
+        match item {
+            item if self.closed => Err(PutError::Closed(item)),
+            item if !self.admits(item.len()) => Err(PutError::Full(item)),
+            item => {
+                self.items.push_back(item);
+                Ok(())
+            }
+        }
+    }
+
+    fn put_many(&mut self, items: Vec<Vec<u8>>) -> Result<usize, PutError<Vec<Vec<u8>>>> {
+        let (mut items, mut done) = (VecDeque::from(items), 0);
+        while let Some(item) = items.pop_front() {
+            let (refused, full) = match self.put(item) {
+                Ok(()) => {
+                    done += 1;
+                    continue;
+                }
+                Err(PutError::Full(item)) => (item, true),
+                Err(other) => (other.into_item(), false),
+            };
+            items.push_front(refused);
+            let rest = items.into();
+            return Err(if full { PutError::Full(rest) } else { PutError::Closed(rest) });
+        }
+        Ok(done)
+    }
+
+    fn get(&mut self) -> Result<Vec<u8>, GetError> {
+        let none = if self.closed { GetError::Closed } else { GetError::Empty };
+        self.items.pop_front().ok_or(none)
+    }
+}
+
+/// A queue and its model, of some kind.
+fn pair(rng: &mut Rng) -> (Queue<Vec<u8>>, Model) {
+    let bound = 1 + rng.below(20) as usize;
+    let (queue, most_items, most_bytes) = match rng.below(3) {
+        0 => (Queue::bounded(bound), bound, usize::MAX),
+        1 => (Queue::bounded_bytes(100 * bound), usize::MAX, 100 * bound),
+        _ => (Queue::unbounded(), usize::MAX, usize::MAX),
+    };
+    (queue.unwrap(), Model { items: VecDeque::new(), most_items, most_bytes, closed: false })
+}
+
+fn item(rng: &mut Rng) -> Vec<u8> {
+    let len = match rng.below(10) {
+        0 => 0,
+        1 => rng.below(3000),
+        2 => 500 + rng.below(30),
+        _ => rng.below(200),
+    };
+    vec![rng.next_u64() as u8; len as usize]
+}
+
+#[test]
+fn random_operations_do_what_a_model_does() {
+    isolated!({
+        for seed in 0..150 {
+            let mut rng = Rng::seeded(seed);
+            let (queue, mut model) = pair(&mut rng);
+            for step in 0..200 {
+                let context = format!("seed {seed}, step {step}");
+                match rng.below(60) {
+                    0 => {
+                        queue.close().unwrap();
+                        model.closed = step > 150;
+                        if !model.closed {
+                            break;
+                        }
+                    }
+                    1..=20 => {
+                        let item = item(&mut rng);
+                        assert_eq!(queue.try_put(item.clone()), model.put(item), "{context}");
+                    }
+                    21..=30 => {
+                        let items: Vec<_> = (0..rng.below(8)).map(|_| item(&mut rng)).collect();
+                        assert_eq!(queue.try_put_many(items.clone()), model.put_many(items), "{context}");
+                    }
+                    31..=50 => assert_eq!(queue.try_get(), model.get(), "{context}"),
+                    _ => {
+                        let max = 1 + rng.below(6) as usize;
+                        match queue.try_get_many(max) {
+                            Ok(many) => {
+                                assert!((1..=max).contains(&many.len()), "{context}");
+                                many.into_iter().for_each(|one| assert_eq!(one, model.get(), "{context}"));
+                            }
+                            Err(none) => assert_eq!(Err(none), model.get(), "{context}"),
+                        }
+                    }
+                }
+                assert_eq!((queue.len(), queue.is_empty()), (model.items.len(), model.items.is_empty()));
+                assert_eq!(queue.is_full(), !model.admits(1), "{context}");
+                assert_eq!(queue.is_closed(), model.closed);
+                let (owned, reachable) = internals::queue_blocks(&queue);
+                assert_eq!(owned, reachable, "{context}");
+            }
+        }
+        assert_eq!((census().objects, census().blocks.len()), (0, 0));
+    });
+}

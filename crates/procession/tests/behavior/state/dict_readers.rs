@@ -1,0 +1,174 @@
+//! A reader is stopped at one instruction after the other, and what it looks at is changed, freed, and used for
+//! something else. When it goes on, it must see something that was true.
+
+use crate::support::{Diary, VICTIM, arena, go_on, open};
+use procession::internals::{self, Rule};
+use procession::state::List;
+use procession::{Dict, Lock};
+use procession_testkit::{Child, isolated, run_until};
+
+/// Where the reader says how far it has come, and what it saw.
+const DONE: usize = 0;
+const SEEN: usize = 1;
+
+/// At how many places the reader is stopped: each is reached by single steps from the beginning.
+const PLACES: u64 = 32;
+
+/// Bytes that can be told from a mixture.
+fn text(letter: char) -> String {
+    letter.to_string().repeat(100)
+}
+
+fn is_whole(text: Option<&str>, letters: &str) -> bool {
+    text.is_some_and(|text| {
+        text.len() == 100 && letters.chars().any(|letter| text.chars().all(|other| other == letter))
+    })
+}
+
+/// A process that does `read`, stopped after so many instructions, or when it has done it; and after how many.
+fn reader(steps: u64, read: impl Fn() -> bool, diary: Diary) -> (Child, u64) {
+    open([VICTIM]);
+    let mut stopped_at = 0;
+    let reader = run_until(
+        |gate| {
+            internals::become_member(VICTIM);
+            read(); // makes the spans that it takes memory from
+            gate.begin();
+            let right = read();
+            diary.write(DONE, 1);
+            diary.write(SEEN, 1 + u64::from(right));
+        },
+        |point| {
+            stopped_at = point.step;
+            point.step >= steps || diary.read(DONE) == 1
+        },
+    );
+    (reader, stopped_at)
+}
+
+/// Lets the reader go on. Says whether what it read was right.
+fn was_right(mut reader: Child, diary: Diary) -> bool {
+    go_on(&reader);
+    assert_eq!(reader.wait(), 0, "{}", reader.text());
+    internals::recover(VICTIM);
+    diary.read(SEEN) == 2
+}
+
+/// Stops the reader at many places, and does `change` each time. Says how often it was not done yet, and how
+/// often what it read then was wrong.
+fn at_all(read: impl Fn() -> bool, change: impl Fn()) -> (usize, usize) {
+    at_places(PLACES, read, change)
+}
+
+/// As [`at_all`], at so many places: to read a handle takes very many instructions.
+fn at_places(places_in_all: u64, read: impl Fn() -> bool, change: impl Fn()) -> (usize, usize) {
+    let diary = Diary::new();
+    let (undisturbed, all) = reader(u64::MAX, &read, diary);
+    assert!(was_right(undisturbed, diary), "undisturbed");
+    let (mut places, mut wrong) = (0, 0);
+    for place in 0..places_in_all {
+        let diary = Diary::new();
+        let (reader, _) = reader(all * place / places_in_all, &read, diary);
+        let in_time = diary.read(DONE) == 0;
+        change();
+        let right = was_right(reader, diary);
+        places += usize::from(in_time);
+        wrong += usize::from(in_time && !right);
+    }
+    println!("stopped at {places} places of {all} instructions, {wrong} times wrong");
+    (places, wrong)
+}
+
+/// Replaces what is read, and uses its memory for other things.
+fn overwrite(dict: &Dict<u32, String>) {
+    let old = if dict.get(&1).unwrap().is_some_and(|value| value.starts_with('a')) { 'b' } else { 'a' };
+    dict.insert(&1, text(old)).unwrap();
+    for round in 0..600 {
+        dict.insert(&2, text(if round % 2 == 0 { 'x' } else { 'y' })).unwrap();
+    }
+}
+
+fn reading_a_dict() -> (usize, usize) {
+    arena();
+    let dict = Dict::from_entries([(1, text('a')), (2, text('x'))]).unwrap();
+    at_all(|| is_whole(dict.get(&1).unwrap().as_deref(), "ab"), || overwrite(&dict))
+}
+
+#[test]
+fn a_value_that_is_replaced_meanwhile_is_whole() {
+    isolated!({
+        let (places, wrong) = reading_a_dict();
+        assert!(places > 20 && wrong == 0);
+    });
+}
+
+#[test]
+fn without_a_version_a_mixture_is_seen() {
+    isolated!({
+        internals::break_rule(Rule::VersionGrows);
+        assert!(reading_a_dict().1 > 0);
+    });
+}
+
+#[test]
+fn a_table_that_is_replaced_meanwhile_is_searched_again() {
+    isolated!({
+        arena();
+        let dict = Dict::from_entries([(1, text('a'))]).unwrap();
+        let change = || {
+            dict.extend((10..2000).map(|n| (n, text('x')))).unwrap();
+            for n in 10..2000 {
+                dict.remove(&n).unwrap();
+            }
+        };
+        let (places, wrong) = at_all(|| is_whole(dict.get(&1).unwrap().as_deref(), "a"), change);
+        assert!(places > 20 && wrong == 0);
+    });
+}
+
+#[test]
+fn an_item_that_is_replaced_meanwhile_is_whole() {
+    isolated!({
+        arena();
+        let list = List::from_items(['z', 'a', 'z'].map(text)).unwrap();
+        let change = || {
+            let old =
+                if list.get(1).unwrap().is_some_and(|value| value.starts_with('a')) { 'b' } else { 'a' };
+            list.insert(1, text(old)).unwrap();
+            list.remove(2).unwrap();
+            for _ in 0..600 {
+                list.push(text('x')).unwrap();
+                list.push_front(text('z')).unwrap();
+                list.pop_front().unwrap();
+                list.pop().unwrap();
+            }
+        };
+        // While something lies before it, it has another place.
+        let (places, wrong) = at_all(|| is_whole(list.get(1).unwrap().as_deref(), "abz"), change);
+        assert!(places > 20 && wrong == 0);
+    });
+}
+
+#[test]
+fn a_handle_that_is_replaced_meanwhile_is_alive() {
+    isolated!({
+        arena();
+        let dict = Dict::from_entries([(1, Lock::named("first").unwrap())]).unwrap();
+        let change = || {
+            drop(dict.insert(&1, Lock::named("second").unwrap()).unwrap());
+            internals::collect();
+            // In its place in the table of objects.
+            for _ in 0..3 {
+                drop(Lock::named("another").unwrap());
+            }
+        };
+        let read = || {
+            let lock = dict.get(&1).expect("no stale handle").expect("it is there");
+            ["first", "second"].contains(&lock.name().as_str())
+        };
+        let (places, wrong) = at_places(9, read, change);
+        assert!(places > 5 && wrong == 0);
+        internals::collect();
+        assert_eq!(internals::census().objects, 2, "the dict, and one lock");
+    });
+}

@@ -1,0 +1,5 @@
+//! Crash tests of `arena`.
+
+mod blocks;
+mod collector;
+mod objects;

@@ -1,0 +1,4 @@
+//! Crash tests of `pool`.
+
+mod rare;
+mod tasks;

@@ -1,0 +1,550 @@
+//! A process is killed at every instruction of what is rare in a pool: going on with what the last one left,
+//! making room for more tasks, cancelling, sending a task, making and resizing a pool, and recovery itself.
+
+#![allow(unsafe_code, reason = "ends a child in the middle of a task")]
+
+use std::cell::{Cell, RefCell};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+use crate::shop::*;
+use crate::support::*;
+use procession::internals::{self, Rule};
+use procession::pool::workshop::{ManualPool, Mapping};
+use procession::pool::{TaskError, TaskState};
+use procession::{Message, Queue, Task};
+use procession_testkit::{Child, CrashStep, Gate, Report, interleave, isolated, proc, run_until};
+
+/// Whether this process dies at what it can die at.
+static DIES: AtomicBool = AtomicBool::new(false);
+
+fn fragile_sum(a: u32, b: u32) -> u32 {
+    if DIES.load(Relaxed) {
+        // SAFETY: ends the process, here and now.
+        unsafe { libc::_exit(0) }
+    }
+    a + b
+}
+
+fn fragile_number(n: u64) -> u64 {
+    if n == 2 { fragile_sum(1, 2).into() } else { n + 1 }
+}
+
+fn fragile_text(n: u64) -> String {
+    format!("{} is a number of this length", fragile_number(n))
+}
+
+type Results<R> = Vec<Result<R, TaskError>>;
+
+/// How a chunk is submitted.
+type Map<R> = fn(&ManualPool) -> Mapping<u64, R>;
+
+/// A worker in `slot` does what it can, and dies.
+fn die_at_work(shop: &ManualPool, slot: u32) {
+    let mut worker = Child::spawn(|| {
+        internals::become_member(slot);
+        let shop = shop.held_here().expect("its own handle");
+        DIES.store(true, Relaxed);
+        shop.work_once();
+        panic!("it has survived");
+    });
+    assert_eq!(worker.wait(), 0, "{}", worker.text());
+}
+
+/// Somebody does the first item of three, and dies at the second.
+fn half_done<R: Message>(shop: &ManualPool, map: Map<R>) -> RefCell<Mapping<u64, R>> {
+    let mapping = map(shop);
+    die_at_work(shop, OTHER);
+    internals::recover(OTHER);
+    open([OTHER]);
+    RefCell::new(mapping)
+}
+
+/// The victim goes on with such a chunk, while a rule is broken.
+fn gone_on_with<R: Message>(
+    retries: u32,
+    map: Map<R>,
+    broken: Option<Rule>,
+    good: impl Fn(&Results<R>) -> bool,
+) -> Report {
+    let shop = workshop_with(retries);
+    let once = half_done(&shop, map);
+    while shop.work_once() {}
+    drop(once.into_inner().results());
+    let before = Before::now();
+    let mapping = half_done(&shop, map);
+    broken.into_iter().for_each(internals::break_rule);
+    let report = stepped(
+        &shop,
+        |shop| assert!(shop.work_once()),
+        || {
+            while shop.work_once() {}
+            let results = mapping.borrow_mut().results().map_err(|e| e.to_string())?;
+            ensure!(good(&results), "wrong results");
+            drop(results);
+            ensure!(shop.is_empty(), "a cell is not free");
+            before.is_back()
+        },
+    );
+    std::mem::forget(mapping);
+    report
+}
+
+fn texts_gone_on_with(broken: Option<Rule>) -> Report {
+    let good = |results: &Results<String>| {
+        let expected = [1, 2, 3].map(fragile_text);
+        results.iter().zip(&expected).filter(|(result, text)| result.as_ref() == Ok(*text)).count() == 3
+    };
+    let map: Map<String> = |shop| shop.map(fragile_text, vec![1, 2, 3]);
+    gone_on_with(2, map, broken, good)
+}
+
+#[test]
+fn a_chunk_is_gone_on_with() {
+    isolated!({
+        assert_finished(&texts_gone_on_with(None));
+    });
+}
+
+#[test]
+fn a_chunk_that_nobody_goes_on_with_is_noticed() {
+    isolated!({
+        texts_gone_on_with(Some(Rule::TaskReturned)).assert_broken();
+    });
+}
+
+#[test]
+fn an_item_that_has_had_its_attempts_is_told_of_and_the_rest_is_done() {
+    isolated!({
+        let good = |results: &Results<u64>| {
+            let died = |at: usize| matches!(results[at], Err(TaskError::WorkerDied { .. }));
+            // The victim's own death is the end of the third.
+            results.len() == 3 && results[0] == Ok(2) && died(1) && (results[2] == Ok(4) || died(2))
+        };
+        let map: Map<u64> = |shop| shop.map(fragile_number, vec![1, 2, 3]);
+        assert_finished(&gone_on_with(0, map, None, good));
+    });
+}
+
+/// The victim submits one task more than there are cells. It is done or not; the next one finds room.
+fn room_is_made() -> Report {
+    arena();
+    open([VICTIM]);
+    let shop = ManualPool::new(0).expect("a workshop");
+    let mut tasks = vec![shop.submit(small, (1, 2)).expect("submitted")];
+    tasks.extend((1..shop.cells()).map(|_| shop.submit(small, (1, 2)).expect("submitted")));
+    let (cells, spans) = (shop.cells(), internals::census().large_spans);
+    let report = stepped(
+        &shop,
+        |shop| std::mem::forget(shop.submit(small, (3, 4))),
+        || {
+            let next = shop.submit(small, (5, 6)).map_err(|e| e.to_string())?;
+            while shop.work_once() {}
+            ensure!(next.try_get() == Ok(11) && shop.cells() > cells, "the next task is not done");
+            let now = internals::census().large_spans;
+            ensure!(now == spans + 2, "{now} spans, where there were {spans}");
+            Ok(())
+        },
+    );
+    std::mem::forget(tasks);
+    report
+}
+
+#[test]
+fn room_for_more_tasks_is_made() {
+    isolated!({
+        assert_finished(&room_is_made());
+    });
+}
+
+#[test]
+fn room_that_is_swept_with_its_maker_is_noticed() {
+    isolated!({
+        internals::break_rule(Rule::ChunkAdopted);
+        room_is_made().assert_broken();
+    });
+}
+
+fn forever() -> u32 {
+    loop {
+        std::thread::park();
+    }
+}
+
+/// Somebody works on a task for ever.
+fn at_work(shop: &ManualPool) -> (Task<u32>, Child) {
+    let task = shop.submit(forever, ()).expect("submitted");
+    let worker = Child::spawn(|| {
+        internals::become_member(OTHER);
+        shop.held_here().expect("its own handle").work_once();
+    });
+    proc::wait_until("it runs", LONG, || task.state() == TaskState::Running);
+    (task, worker)
+}
+
+/// The victim cancels a task that runs. If it has, the keeper knows whom to kill.
+fn cancelled() -> Report {
+    let shop = workshop_with(0);
+    let before = Before::now();
+    let (task, mut other) = at_work(&shop);
+    let look = shop.keeper_looks();
+    let report = stepped(
+        &shop,
+        |_| assert!(task.cancel()),
+        || {
+            ensure!(!shop.any_condemned() || shop.keeper_knows(&look), "nobody knows whom to kill");
+            internals::recover(OTHER);
+            let ended = task.try_get();
+            let over = matches!(ended, Err(TaskError::Cancelled | TaskError::WorkerDied { .. }));
+            ensure!(over, "{ended:?}");
+            // SAFETY: the original is forgotten by this copy of the process.
+            drop(unsafe { std::ptr::read(&task) });
+            ensure!(shop.is_empty(), "a cell is not free");
+            before.is_back()
+        },
+    );
+    other.kill();
+    std::mem::forget(task);
+    report
+}
+
+#[test]
+fn a_task_that_runs_is_cancelled() {
+    isolated!({
+        assert_finished(&cancelled());
+    });
+}
+
+#[test]
+fn a_keeper_that_does_not_hear_of_deaths_is_noticed() {
+    isolated!({
+        internals::break_rule(Rule::KeeperTold);
+        cancelled().assert_broken();
+    });
+}
+
+/// The victim is the keeper, and condemns a task that has had its time. Its pool ends with it.
+fn condemned() -> Report {
+    let shop = workshop_with(0).with_limit(1);
+    let before = Before::now();
+    let (task, mut other) = at_work(&shop);
+    let report = stepped(
+        &shop,
+        |shop| _ = shop.keeper_looks(),
+        || {
+            shop.end();
+            internals::recover(OTHER);
+            let ended = task.try_get();
+            ensure!(matches!(ended, Err(TaskError::Terminated)), "{ended:?}");
+            // SAFETY: the original is forgotten by this copy of the process.
+            drop(unsafe { std::ptr::read(&task) });
+            ensure!(shop.is_empty(), "a cell is not free");
+            before.is_back()
+        },
+    );
+    assert!(report.points > 3, "it was not condemned: {report}");
+    other.kill();
+    std::mem::forget(task);
+    report
+}
+
+#[test]
+fn a_task_that_has_had_its_time_ends_though_its_keeper_dies() {
+    isolated!({
+        assert_finished(&condemned());
+    });
+}
+
+#[test]
+fn a_task_that_stays_with_its_dead_worker_is_noticed() {
+    isolated!({
+        internals::break_rule(Rule::TaskReturned);
+        condemned().assert_broken();
+    });
+}
+
+/// Recovery and somebody who cancels what the dead had begun: what was cancelled is not begun anew.
+#[test]
+fn what_was_cancelled_stays_so_though_its_worker_has_just_died() {
+    isolated!({
+        arena();
+        let make = || {
+            open([VICTIM]);
+            let shop = ManualPool::new(1).expect("a workshop");
+            let task = shop.submit(fragile_sum, (3, 4)).expect("submitted");
+            die_at_work(&shop, VICTIM);
+            (shop, task, Cell::new(false))
+        };
+        let recovery = |(shop, ..): &(ManualPool, Task<u32>, Cell<bool>), gate: &Gate| {
+            gate.begin();
+            shop.bury(VICTIM);
+            gate.end();
+            internals::recover(VICTIM);
+        };
+        let cancel =
+            |(_, task, cancelled): &(ManualPool, Task<u32>, Cell<bool>)| cancelled.set(task.cancel());
+        let mut both = 0;
+        interleave(make, recovery, cancel, |(_, task, cancelled)| {
+            assert!(cancelled.get(), "it could be cancelled at any time");
+            both += 1;
+            assert_eq!(task.try_get(), Err(TaskError::Cancelled));
+        });
+        assert!(both > 1);
+    });
+}
+
+/// Recovery lets go of what the dead had submitted; somebody does that, and another's task gets its place.
+#[test]
+fn a_task_is_not_let_go_with_the_one_that_stood_in_its_place() {
+    isolated!({
+        arena();
+        type Next = RefCell<Option<Task<u32>>>;
+        let make = || {
+            open([VICTIM]);
+            let shop = ManualPool::new(0).expect("a workshop");
+            let mut submitter = Child::spawn(|| {
+                internals::become_member(VICTIM);
+                let shop = shop.held_here().expect("its own handle");
+                drop(shop.submit(small, (1, 2)));
+                std::mem::forget(shop);
+            });
+            assert_eq!(submitter.wait(), 0, "{}", submitter.text());
+            (shop, Next::default())
+        };
+        let recovery = |(shop, _): &(ManualPool, Next), gate: &Gate| {
+            gate.begin();
+            shop.bury(VICTIM);
+            gate.end();
+            internals::recover(VICTIM);
+        };
+        let other = |(shop, next): &(ManualPool, Next)| {
+            assert!(shop.work_once());
+            *next.borrow_mut() = shop.submit(small, (3, 4)).ok();
+        };
+        let stops = interleave(make, recovery, other, |(shop, next)| {
+            assert!(shop.work_once());
+            let next = next.take().expect("submitted");
+            assert_eq!(next.try_get(), Ok(7));
+        });
+        assert!(stops > 1);
+    });
+}
+
+/// The victim works for a pool whose maker has just died.
+#[test]
+fn a_task_ends_with_its_pool_though_its_worker_dies_later() {
+    isolated!({
+        let shop = workshop();
+        let task = shop.submit(small, (3, 4)).expect("submitted");
+        let victim = |gate: &Gate| {
+            internals::become_member(VICTIM);
+            let shop = shop.held_here().expect("its own handle");
+            gate.begin();
+            shop.work_once();
+            gate.end();
+            std::mem::forget(shop);
+        };
+        let report = CrashStep::new(arena()).run(victim, |_| {
+            shop.end();
+            internals::recover(VICTIM);
+            let got = task.try_get();
+            ensure!(matches!(got, Ok(7) | Err(TaskError::Terminated)), "{got:?}");
+            Ok(())
+        });
+        assert_finished(&report);
+        std::mem::forget(task);
+    });
+}
+
+/// The victim submits a task, sends it, and dies.
+fn sent() -> Report {
+    let shop = workshop();
+    let queue = Queue::<Task<u32>>::bounded(4).expect("a queue");
+    let report = stepped(
+        &shop,
+        |shop| {
+            internals::inherit_handles(0);
+            let task = shop.submit(small, (3, 4)).expect("submitted");
+            queue.put(task).expect("put");
+        },
+        || {
+            let got = queue.try_get();
+            while shop.work_once() {}
+            match got {
+                Ok(task) => ensure!(task.try_get() == Ok(7), "{:?}", task.try_get()),
+                Err(e) => ensure!(matches!(e, procession::queue::GetError::Empty), "{e:?}"),
+            }
+            Ok(())
+        },
+    );
+    std::mem::forget(queue);
+    report
+}
+
+#[test]
+fn a_task_that_was_sent_is_there() {
+    isolated!({
+        assert_finished(&sent());
+    });
+}
+
+#[test]
+fn a_task_that_is_freed_though_it_was_sent_is_noticed() {
+    isolated!({
+        internals::break_rule(Rule::TaskShared);
+        sent().assert_broken();
+    });
+}
+
+/// The victim makes a pool, and lets it go.
+fn made() -> Report {
+    let shop = workshop();
+    drop(ManualPool::new(1).and_then(|another| another.front()).expect("a pool"));
+    let before = Before::now();
+    stepped(
+        &shop,
+        |_| {
+            let another = ManualPool::new(1).expect("a workshop");
+            drop(another.front().expect("a pool"));
+        },
+        || before.is_back(),
+    )
+}
+
+#[test]
+fn a_pool_is_made_and_let_go() {
+    isolated!({
+        assert_finished(&made());
+    });
+}
+
+#[test]
+fn a_pool_that_is_made_unnoticed_is_noticed() {
+    isolated!({
+        internals::break_rule(Rule::ObjectIntent);
+        made().assert_broken();
+    });
+}
+
+/// The victim has the pool have more workers. If it has, the keeper and the workers hear of it.
+fn resized() -> Report {
+    let shop = workshop();
+    let (keeper, worker) = (shop.keeper_looks(), shop.worker_looks().expect("nothing to do"));
+    stepped(
+        &shop,
+        |shop| shop.resize(3),
+        || {
+            let told = shop.keeper_knows(&keeper) && shop.worker_knows(&worker);
+            ensure!(told || shop.workers() != 3, "nobody was told");
+            Ok(())
+        },
+    )
+}
+
+#[test]
+fn a_pool_is_resized() {
+    isolated!({
+        assert_finished(&resized());
+    });
+}
+
+#[test]
+fn a_pool_that_is_resized_unnoticed_is_noticed() {
+    isolated!({
+        internals::break_rule(Rule::KeeperTold);
+        resized().assert_broken();
+    });
+}
+
+/// A worker has died at a task, and the recovery is killed and begun anew.
+fn recovered() -> Report {
+    let shop = workshop();
+    let task = shop.submit(fragile_sum, (3, 4)).expect("submitted");
+    die_at_work(&shop, OTHER);
+    let victim = |gate: &Gate| {
+        gate.begin();
+        internals::recover(OTHER);
+        gate.end();
+    };
+    let report = CrashStep::new(arena()).run(victim, |_| {
+        internals::recover(OTHER);
+        nothing_in(OTHER)?;
+        while shop.work_once() {}
+        ensure!(task.try_get() == Ok(7), "{:?}", task.try_get());
+        Ok(())
+    });
+    std::mem::forget(task);
+    report
+}
+
+#[test]
+fn a_task_comes_back_though_recovery_dies() {
+    isolated!({
+        assert_finished(&recovered());
+    });
+}
+
+#[test]
+fn a_task_that_comes_back_and_is_not_listed_first_is_noticed() {
+    isolated!({
+        internals::break_rule(Rule::ReturnedListed);
+        recovered().assert_broken();
+    });
+}
+
+/// A cell still says who had it last while it is free, and while another fills it in. What is done for the dead `OTHER`,
+/// which had it once, stands still at its `at`-th instruction there, and meanwhile this process submits a task. Gives
+/// how many instructions there are, and whether the task is done as any other.
+fn submitted_during_a_burial(at: u64) -> (u64, bool) {
+    let shop = ManualPool::new(0).expect("a workshop");
+    done_by(OTHER, || {
+        let shop = shop.held_here().expect("its own handle");
+        let task = shop.submit(small, (1, 2)).expect("submitted");
+        assert!(task.cancel());
+        drop(task);
+        std::mem::forget(shop);
+        0
+    });
+    let mut steps = 0;
+    let mut burying = run_until(
+        |gate: &Gate| {
+            gate.begin();
+            shop.bury_in_first_cell(OTHER);
+            gate.end();
+        },
+        |point| {
+            steps = point.step;
+            point.finished || point.step >= at
+        },
+    );
+    let task = shop.submit(small, (3, 4)).expect("submitted");
+    go_on(&burying);
+    assert_eq!(burying.wait(), 0, "{}", burying.text());
+    assert_eq!(shop.used_cells(), 1, "the task is in another cell");
+    while shop.work_once() {}
+    let done = task.try_get() == Ok(7);
+    internals::recover(OTHER);
+    (steps, done)
+}
+
+/// At which instructions a submission gets lost.
+fn submissions_lost() -> Vec<u64> {
+    let _dog = watched();
+    arena();
+    internals::come_home();
+    let (steps, done) = submitted_during_a_burial(u64::MAX);
+    assert!(steps > 10 && done, "{steps} {done}");
+    (0..steps).filter(|&at| !submitted_during_a_burial(at).1).collect()
+}
+
+#[test]
+fn a_task_is_not_the_dead_ones_because_its_cell_was() {
+    isolated!({ assert!(submissions_lost().is_empty()) });
+}
+
+#[test]
+fn a_task_that_is_taken_for_the_dead_ones_is_noticed() {
+    isolated!({
+        internals::break_rule(Rule::OwnerReadLast);
+        assert!(!submissions_lost().is_empty(), "the rule is not needed, or this test does not test it");
+    });
+}

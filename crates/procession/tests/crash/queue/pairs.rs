@@ -1,0 +1,280 @@
+//! At every instruction of a process that puts or takes, another one puts or takes too; then the first is
+//! killed.
+
+use crate::support;
+use crate::support::line::{Line, Mixed, Numbered, become_victim, drain, put_all};
+use crate::support::{Diary, OTHER, VECTORS, VICTIM, arena, assert_finished};
+use procession::Queue;
+use procession::internals::{self, End, Rule};
+use procession_testkit::{CrashStep, Gate, Report, isolated};
+
+/// The victim's items, the other's, and what main puts in when the other would have to wait for the dead.
+const NEW: u64 = 20;
+const OTHERS: u64 = 40;
+const LATE: u64 = 60;
+
+/// What the other has taken.
+struct Taken(Diary);
+
+impl Taken {
+    fn note(&self, numbers: &[u64]) {
+        numbers.iter().enumerate().for_each(|(place, number)| self.0.write(place + 1, *number));
+        self.0.write(0, numbers.len() as u64);
+    }
+
+    fn numbers(&self) -> Vec<u64> {
+        (0..self.0.read(0) as usize).map(|place| self.0.read(place + 1)).collect()
+    }
+}
+
+/// Two at a queue.
+struct Pair<T> {
+    line: Line<T>,
+    taken: Taken,
+}
+
+impl<T: Numbered> Pair<T> {
+    fn at(line: Line<T>) -> Pair<T> {
+        Pair { line, taken: Taken(Diary::new()) }
+    }
+
+    fn queue(&self) -> &Queue<T> {
+        self.line.queue()
+    }
+
+    /// `victim` works with what `prepare` made, `other` meets it, `rescue` gives the other what it may wait
+    /// for, and `verdict` looks at what is left.
+    fn meet<P>(
+        &self,
+        prepare: impl Fn() -> P,
+        victim: impl Fn(P),
+        other: impl Fn(),
+        rescue: impl Fn(),
+        verdict: impl Fn(&[u64], &[u64]) -> bool,
+    ) -> Report {
+        let stepped = |gate: &Gate| {
+            become_victim();
+            let prepared = prepare();
+            gate.begin();
+            victim(prepared);
+            gate.end();
+        };
+        let beside = || {
+            self.taken.note(&[]);
+            internals::become_member(OTHER);
+            other();
+        };
+        let recover = || {
+            internals::recover(VICTIM);
+            rescue();
+        };
+        let report = CrashStep::new(arena()).run_pairwise(stepped, beside, recover, |_| {
+            support::nothing_in(VICTIM)?;
+            internals::recover(OTHER);
+            self.line.is_whole()?;
+            let (taken, left) = (self.taken.numbers(), drain(self.queue()));
+            ensure!(verdict(&taken, &left), "the other has taken {taken:?}, and {left:?} is left");
+            self.line.holds(&[])
+        });
+        println!("{report}");
+        internals::recover(VICTIM);
+        report
+    }
+
+    fn take(&self) {
+        let number = self.queue().get().expect("an item").number();
+        self.taken.note(&[number]);
+    }
+}
+
+macro_rules! pairs {
+    ($($test:ident = $do:expr;)*) => {$(
+        #[test]
+        fn $test() {
+            isolated!(env = VECTORS, {
+                assert_finished(&$do);
+            });
+        }
+    )*};
+}
+
+/// The victim puts, the other takes what comes first.
+fn put_and_get<T: Numbered>(line: Line<T>) -> Report {
+    let pair = Pair::at(line);
+    let held = pair.line.held.clone();
+    pair.meet(
+        || T::new(NEW),
+        |item| pair.queue().put(item).expect("there is room"),
+        || pair.take(),
+        || {
+            if held.is_empty() {
+                pair.queue().try_put(T::new(LATE)).expect("there is room");
+            }
+        },
+        |taken, left| {
+            let all = [taken, left].concat();
+            let late: &[u64] = if held.is_empty() { &[LATE] } else { &[] };
+            all == [&held, &[NEW][..], late].concat() || all == [&held, late].concat()
+        },
+    )
+}
+
+/// The victim takes, the other puts.
+fn get_and_put<T: Numbered>(line: Line<T>) -> Report {
+    let pair = Pair::at(line);
+    let held = pair.line.held.clone();
+    let full = pair.queue().is_full();
+    pair.meet(
+        || (),
+        |()| drop(pair.queue().get().expect("an item")),
+        || {
+            // Made here, so that no other process holds what it carries.
+            pair.queue().put(T::new(OTHERS)).expect("there is room, sooner or later");
+            pair.taken.note(&[]);
+        },
+        || {
+            if full && pair.queue().is_full() {
+                pair.taken.note(&[]);
+                drop(pair.queue().try_get());
+            }
+        },
+        |_, left| {
+            let both: Vec<u64> = held.iter().copied().chain([OTHERS]).collect();
+            left == both || left == &both[1..] || full && left == &both[2..]
+        },
+    )
+}
+
+fn put_and_put<T: Numbered>(line: Line<T>) -> Report {
+    let pair = Pair::at(line);
+    let held = pair.line.held.clone();
+    pair.meet(
+        || T::new(NEW),
+        |item| pair.queue().put(item).expect("there is room"),
+        || pair.queue().put(T::new(OTHERS)).expect("there is room"),
+        || (),
+        |_, left| left == [&held, &[OTHERS][..]].concat() || left == [&held, &[NEW, OTHERS][..]].concat(),
+    )
+}
+
+fn get_and_get<T: Numbered>(line: Line<T>) -> Report {
+    let pair = Pair::at(line);
+    let held = pair.line.held.clone();
+    pair.meet(
+        || (),
+        |()| drop(pair.queue().get().expect("an item")),
+        || pair.take(),
+        || (),
+        |taken, left| {
+            let all = [taken, left].concat();
+            all == held || all == held[1..]
+        },
+    )
+}
+
+fn three_wide_ones_taken() -> Line<Vec<u32>> {
+    Line::new(
+        || Queue::bounded(20),
+        |queue| {
+            put_all(queue, 1..=5);
+            (0..3).for_each(|_| drop(queue.get().expect("an item")));
+            vec![4, 5]
+        },
+    )
+}
+
+pairs! {
+    an_item_is_taken_while_another_is_put = put_and_get(Line::<u64>::with([1]));
+    an_item_is_taken_as_soon_as_it_is_put = put_and_get(Line::<u64>::with([]));
+    a_block_is_taken_as_soon_as_it_is_put = put_and_get(Line::<Vec<u64>>::with([]));
+    a_handle_is_taken_as_soon_as_it_is_put = put_and_get(Line::<Mixed>::with([]));
+    an_item_is_taken_while_the_queue_grows = put_and_get(Line::<Vec<u32>>::with([1, 2, 3]));
+    an_item_is_put_while_one_is_taken = get_and_put(Line::<u64>::with([1, 2]));
+    a_block_is_put_while_one_is_taken = get_and_put(Line::<Vec<u64>>::with([1, 2]));
+    an_item_is_put_while_a_segment_is_left = get_and_put(three_wide_ones_taken());
+    an_item_is_put_when_another_makes_room =
+        get_and_put(Line::<u64>::new(|| Queue::bounded(2), |queue| put_all(queue, [1, 2])));
+    two_put_at_once = put_and_put(Line::<u64>::with([1]));
+    two_put_blocks_at_once = put_and_put(Line::<Vec<u64>>::with([1]));
+    two_let_the_queue_grow = put_and_put(Line::<Vec<u32>>::with([1, 2, 3]));
+    two_take_at_once = get_and_get(Line::<u64>::with([1, 2, 3]));
+    two_take_blocks_at_once = get_and_get(Line::<Vec<u64>>::with([1, 2, 3]));
+    two_leave_a_segment = get_and_get(three_wide_ones_taken());
+    everything_is_taken_while_the_queue_grows_and_grows = grow_and_drain();
+    a_queue_is_closed_while_somebody_takes = close_and_get();
+}
+
+/// The victim puts so many at once that the queue grows several times. Main takes all that there is, and
+/// uses the memory that it gets back for something else; somebody else does so with the first segment.
+fn grow_and_drain() -> Report {
+    const HEADER: u64 = 16;
+    let line = Line::<Vec<u32>>::with([1]);
+    let first_segment = internals::queue_place(line.queue(), End::Producers).0 - HEADER;
+    let new: Vec<u64> = (NEW..NEW + 14).collect();
+    let taken = Taken(Diary::new());
+    let victim = |gate: &Gate| {
+        become_victim();
+        let items: Vec<Vec<u32>> = new.iter().map(|&number| Numbered::new(number)).collect();
+        gate.begin();
+        assert_eq!(line.queue().put_many(items), Ok(14));
+        gate.end();
+    };
+    // A fork of main's: it has main's place, and main's memory.
+    let main_drains = || {
+        taken.note(&drain(line.queue()));
+        let written_over = [(); 45].map(|()| internals::pack(&vec![u64::MAX; 186]).expect("a block"));
+        written_over.into_iter().for_each(internals::free);
+        internals::write_over(first_segment);
+    };
+    let recover = || internals::recover(VICTIM);
+    let report = CrashStep::new(arena()).run_pairwise(victim, main_drains, recover, |_| {
+        support::nothing_in(VICTIM)?;
+        line.is_whole()?;
+        let (taken, left) = (taken.numbers(), drain(line.queue()));
+        let all = [&taken[..], &left].concat();
+        ensure!(all[..1] == [1] && new.starts_with(&all[1..]), "{taken:?} was taken, and {left:?} is left");
+        line.holds(&[])
+    });
+    println!("{report}");
+    report
+}
+
+#[test]
+fn a_segment_that_is_freed_while_a_producer_is_in_it_is_found() {
+    isolated!(env = VECTORS, {
+        internals::break_rule(Rule::SegmentKept);
+        grow_and_drain().assert_broken();
+    });
+}
+
+/// The victim closes the queue; the other takes what is in it, and one more if it can.
+fn close_and_get() -> Report {
+    let line = Line::<u64>::with([1]);
+    let victim = |gate: &Gate| {
+        become_victim();
+        gate.begin();
+        line.queue().close().expect("it can be closed");
+        gate.end();
+    };
+    let other = || {
+        internals::become_member(OTHER);
+        assert_eq!(line.queue().get(), Ok(1));
+        match line.queue().get() {
+            Ok(LATE) => assert!(!line.queue().is_closed()),
+            Err(procession::queue::GetError::Closed) => assert!(line.queue().is_closed()),
+            unexpected => panic!("{unexpected:?}"),
+        }
+    };
+    let recover = || {
+        internals::recover(VICTIM);
+        let _ = line.queue().try_put(LATE);
+    };
+    let report = CrashStep::new(arena()).run_pairwise(victim, other, recover, |_| {
+        support::nothing_in(VICTIM)?;
+        internals::recover(OTHER);
+        line.is_whole()?;
+        line.end()
+    });
+    println!("{report}");
+    report
+}

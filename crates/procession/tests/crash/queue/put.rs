@@ -1,0 +1,243 @@
+//! A process is killed at every instruction of putting something into a queue: it is in it, whole, or not.
+
+use crate::support;
+use std::cell::Cell;
+use std::rc::Rc;
+
+use crate::support::line::{Line, Mixed, Numbered, put_all};
+use crate::support::{OTHER, VECTORS, arena, assert_finished};
+use procession::Queue;
+use procession::internals::{self, End, Rule};
+use procession_testkit::{CrashStep, Report, freeze, isolated, spawn_parked};
+
+/// The victim's item, or its first one.
+const NEW: u64 = 20;
+
+fn crash() -> CrashStep {
+    CrashStep::new(arena())
+}
+
+/// The victim puts one item.
+fn put_one<T: Numbered>(line: &Line<T>, step: CrashStep) -> Report {
+    line.step(
+        step,
+        || T::new(NEW),
+        |line, item| {
+            line.queue().put(item).expect("there is room");
+            line.returned(1);
+        },
+        |point| line.after_put(point, &[NEW], false),
+    )
+}
+
+/// The victim puts so many items with one call.
+fn put_many<T: Numbered>(line: &Line<T>, count: u64, bit_by_bit: bool) -> Report {
+    let numbers: Vec<u64> = (NEW..NEW + count).collect();
+    line.step(
+        crash(),
+        || numbers.iter().map(|&number| T::new(number)).collect::<Vec<T>>(),
+        |line, items| line.returned(line.queue().put_many(items).expect("there is room") as u64),
+        |point| line.after_put(point, &numbers, bit_by_bit),
+    )
+}
+
+/// Where the producers' side stands: its segment, and its record.
+fn place<T: Numbered>(line: &Line<T>) -> (u64, u64) {
+    internals::queue_place(line.queue(), End::Producers)
+}
+
+fn dies_anywhere<T: Numbered>(line: Line<T>) {
+    assert_finished(&put_one(&line, crash()));
+}
+
+tests! {
+    into_an_empty_queue = dies_anywhere(Line::<u64>::with([]));
+    behind_others = dies_anywhere(Line::<u64>::with(1..=5));
+    into_the_last_place =
+        dies_anywhere(Line::<u64>::new(|| Queue::bounded(3), |queue| put_all(queue, [1, 2])));
+    in_a_block_of_its_own = dies_anywhere(Line::<Vec<u64>>::with([1]));
+    with_a_handle_in_it = dies_anywhere(Line::<(u64, procession::Lock, String)>::with([1]));
+    several_at_once = assert_finished(&put_many(&Line::<u64>::with([1]), 5, false));
+    several_with_blocks_at_once = assert_finished(&put_many(&Line::<Mixed>::with([1]), 6, false));
+}
+
+/// A queue whose first segment is so full that the next item goes to its beginning.
+fn about_to_go_round<T: Numbered>() -> Line<T> {
+    Line::new(
+        || Queue::bounded(20),
+        |queue| {
+            put_all(queue, [1, 2, 3]);
+            (0..3).for_each(|_| drop(queue.get().expect("an item")));
+            Vec::new()
+        },
+    )
+}
+
+#[test]
+fn at_the_segment_s_beginning() {
+    isolated!(env = VECTORS, {
+        let line = about_to_go_round::<Vec<u32>>();
+        let (segment, before) = place(&line);
+        assert_finished(&put_one(&line, crash()));
+        let (same, now) = place(&line);
+        assert!(same == segment && now < before, "it did not go round: {before:x} and {now:x}");
+    });
+}
+
+#[test]
+fn in_a_new_segment() {
+    isolated!(env = VECTORS, {
+        let line = Line::<Vec<u32>>::with([1, 2, 3]);
+        let (segment, _) = place(&line);
+        assert_finished(&put_one(&line, crash()));
+        assert_ne!(place(&line).0, segment, "the queue did not grow");
+    });
+}
+
+/// One call that has to go round, and to grow more than once.
+#[test]
+fn several_in_new_segments() {
+    isolated!(env = VECTORS, {
+        let line = about_to_go_round::<Vec<u32>>();
+        let (segment, _) = place(&line);
+        assert_finished(&put_many(&line, 14, true));
+        assert_ne!(place(&line).0, segment, "the queue did not grow");
+    });
+}
+
+#[test]
+fn several_as_far_as_there_is_room() {
+    isolated!({
+        let line = Line::<u64>::new(|| Queue::bounded(3), |queue| put_all(queue, [1]));
+        let report = line.step(
+            crash(),
+            || (),
+            |line, ()| {
+                let left = line.queue().try_put_many([NEW, NEW + 1, NEW + 2]).expect_err("it is full");
+                assert_eq!(left.into_item(), [NEW + 2]);
+                line.returned(2);
+            },
+            |point| line.after_put(point, &[NEW, NEW + 1], false),
+        );
+        assert_finished(&report);
+    });
+}
+
+#[test]
+fn into_a_full_queue_it_is_refused() {
+    isolated!(env = VECTORS, {
+        let line = Line::<Vec<u64>>::new(|| Queue::bounded(1), |queue| put_all(queue, [1]));
+        let report = line.step(
+            crash(),
+            || Numbered::new(NEW),
+            |line, item| {
+                assert!(line.queue().try_put(item).is_err());
+                line.returned(0);
+            },
+            |point| line.after_put(point, &[NEW], false),
+        );
+        assert_finished(&report);
+    });
+}
+
+/// It has to wait for its turn, because somebody else is putting.
+#[test]
+fn when_it_is_its_turn() {
+    isolated!({
+        let line = Line::<u64>::with([1]);
+        let occupied = Rc::new(Cell::new(Some(internals::occupy(line.queue(), End::Producers))));
+        let mine = Rc::clone(&occupied);
+        let report = line.step(
+            crash().when_parked(move |_| drop(mine.take())),
+            || NEW,
+            |line, item| {
+                line.queue().put(item).expect("there is room");
+                line.returned(1);
+            },
+            |point| {
+                drop(occupied.take());
+                line.after_put(point, &[NEW], false)
+            },
+        );
+        assert_finished(&report);
+    });
+}
+
+/// It has to sleep until there is room.
+#[test]
+fn when_there_is_room() {
+    isolated!(env = VECTORS, {
+        for wide in [false, true] {
+            let line = Line::<Mixed>::new(|| Queue::bounded(1), |queue| put_all(queue, [0])).leaked();
+            let number = if wide { 22 } else { 21 };
+            let taken = support::Diary::new();
+            let report = line.step(
+                crash().when_parked(move |_| {
+                    taken.write(0, 1);
+                    assert_eq!(line.queue().try_get().map(|item| item.number()), Ok(0));
+                }),
+                || Mixed::new(number),
+                |line, item| {
+                    line.queue().put(item).expect("there is room");
+                    line.returned(1);
+                },
+                |_| {
+                    let old: &[u64] = if taken.read(0) == 0 { &[0] } else { &[] };
+                    let put = line.queue().len() - old.len();
+                    ensure!(line.told().is_none_or(|told| told == put as u64), "{put} are there");
+                    line.holds(&[old, &[number][..put]].concat())
+                },
+            );
+            assert_eq!(taken.read(0), 1, "it did not sleep");
+            assert_finished(&report);
+            line.end().unwrap();
+        }
+    });
+}
+
+/// A consumer sleeps, and has to be woken.
+#[test]
+fn for_somebody_who_sleeps() {
+    isolated!({
+        let line = Line::<u64>::with([]);
+        let mut consumer = spawn_parked(|| {
+            internals::become_member(OTHER);
+            assert_eq!(line.queue().get(), Ok(NEW));
+        });
+        let frozen = freeze(consumer.pid);
+        let report = line.step(
+            crash(),
+            || NEW,
+            |line, item| {
+                line.queue().put(item).expect("there is room");
+                line.returned(1);
+            },
+            |point| {
+                internals::recover(OTHER);
+                line.after_put(point, &[NEW], false)
+            },
+        );
+        frozen.wait_until_woken();
+        frozen.thaw();
+        assert_eq!(consumer.wait(), 0, "{}", consumer.text());
+        assert_finished(&report);
+    });
+}
+
+#[test]
+fn a_batch_that_is_not_noted_is_found() {
+    isolated!(env = VECTORS, {
+        internals::break_rule(Rule::BatchIntent);
+        let report = put_one(&Line::<Vec<u64>>::with([1]), crash());
+        report.assert_broken();
+        assert!(report.failures.iter().all(|failure| failure.why.contains("can reach")), "{report}");
+    });
+}
+
+#[test]
+fn a_batch_that_is_not_settled_is_found() {
+    isolated!(env = VECTORS, {
+        internals::break_rule(Rule::BatchSettled);
+        put_one(&Line::<u64>::with([1]), crash()).assert_broken();
+    });
+}

@@ -1,0 +1,212 @@
+//! The recovery of a queue is itself killed at every instruction, and another one begins anew.
+
+use crate::support;
+use std::cell::Cell;
+
+use crate::support::line::{Line, Mixed, Numbered, become_victim, drain, put_all};
+use crate::support::{VECTORS, VICTIM, arena, assert_finished};
+use procession::Queue;
+use procession::internals::{self, End, Rule};
+use procession_testkit::{CrashStep, Gate, Report, isolated, run_until};
+
+const NEW: u64 = 20;
+
+/// The victim is killed in the middle of `operation`, when `far` says so for the queue's blocks before and now;
+/// then every recovery of it is killed. What the queue holds in the end is `left`.
+fn recover_twice<T: Numbered, P>(
+    line: Line<T>,
+    prepare: impl Fn() -> P,
+    operation: impl Fn(&Queue<T>, P),
+    far: impl Fn(&Queue<T>, usize, usize) -> bool,
+    left: &[u64],
+) {
+    let blocks = || internals::queue_blocks(line.queue()).0.len();
+    let before = Cell::new(None);
+    let mut victim = run_until(
+        |gate: &Gate| {
+            become_victim();
+            let prepared = prepare();
+            gate.begin();
+            operation(line.queue(), prepared);
+            gate.end();
+        },
+        |_| {
+            let now = blocks();
+            let before = before.get().unwrap_or_else(|| (before.set(Some(now)), now).1);
+            far(line.queue(), before, now)
+        },
+    );
+    victim.kill();
+    let recovery = |gate: &Gate| {
+        gate.begin();
+        internals::recover(VICTIM);
+        gate.end();
+    };
+    let report = CrashStep::new(arena()).run(recovery, |_| {
+        internals::recover(VICTIM);
+        support::nothing_in(VICTIM)?;
+        line.holds(left)
+    });
+    println!("{report}");
+    assert_finished(&report);
+    assert!(line.is_whole().is_ok());
+}
+
+/// As the one before, but the segments are so large that they are runs, which others may take as soon as they are
+/// free. What these write there looks like records, and leads to a segment that is in use.
+fn before_a_commit_in_a_new_run() -> Report {
+    let line = Line::<Vec<u32>>::new(|| Queue::bounded(1100), |queue| put_all(queue, 1..=160));
+    let owned = || internals::queue_blocks(line.queue()).0;
+    let before = owned();
+    let mut victim = run_until(
+        |gate: &Gate| {
+            become_victim();
+            let item = <Vec<u32> as Numbered>::new(NEW);
+            gate.begin();
+            drop(line.queue().put(item));
+            gate.end();
+        },
+        |_| owned().len() > before.len(),
+    );
+    victim.kill();
+    let grown = owned().into_iter().find(|block| !before.contains(block)).expect("a new segment");
+    let (in_use, _) = internals::queue_place(line.queue(), End::Consumers);
+    let recovery = |gate: &Gate| {
+        gate.begin();
+        internals::recover(VICTIM);
+        gate.end();
+    };
+    let report = CrashStep::new(arena()).run(recovery, |_| {
+        let lies = lie_at(grown, in_use - HEADER);
+        internals::recover(VICTIM);
+        lies.into_iter().for_each(internals::free);
+        support::nothing_in(VICTIM)?;
+        line.holds(&line.held)
+    });
+    println!("{report}");
+    report
+}
+
+#[test]
+fn blocks_that_are_freed_while_recovery_still_needs_them_are_found() {
+    isolated!(env = VECTORS, {
+        internals::break_rule(Rule::UncommittedKept);
+        before_a_commit_in_a_new_run().assert_broken();
+    });
+}
+
+/// Bytes of a block before its contents, and the largest first segment's successor.
+const HEADER: u64 = 16;
+const SECOND_RUN: usize = 2 << 16;
+
+/// If the run at `block` is free, it becomes this process's, full of records that name the block `named`.
+fn lie_at(block: u64, named: u64) -> Vec<u64> {
+    internals::release_kept();
+    let record = [8 << 8 | 2, named]; // a message in a block of its own: see `ring/record.rs`
+    let lies: Vec<u64> = record.into_iter().cycle().take((SECOND_RUN - HEADER as usize) / 8).collect();
+    let mut taken = Vec::new();
+    while taken.last() != Some(&block) && taken.len() < 3 {
+        taken.push(internals::pack(&lies).expect("a block"));
+    }
+    taken
+}
+
+/// Some blocks are the queue's already, and nothing is put yet.
+fn before_a_commit() {
+    recover_twice(
+        Line::<Mixed>::with([1]),
+        || (NEW..NEW + 6).map(Mixed::new).collect::<Vec<_>>(),
+        |queue, items| drop(queue.put_many(items)),
+        |_, before, now| now == before + 3,
+        &[1],
+    );
+}
+
+/// It has grown, and nothing is put yet.
+fn before_a_commit_in_a_new_segment() {
+    recover_twice(
+        Line::<Vec<u32>>::with([1, 2, 3]),
+        || Vec::<u32>::from([NEW as u32; 100]),
+        |queue, item| drop(queue.put(item)),
+        |_, before, now| now == before + 1,
+        &[1, 2, 3],
+    );
+}
+
+/// Everything is put, and the cursor stands before it.
+fn after_a_commit() {
+    recover_twice(
+        Line::<Mixed>::with([]),
+        || [Mixed::new(22), Mixed::new(23)],
+        |queue, items| drop(queue.put_many(items)),
+        |queue, _, _| has_come(queue),
+        &[22, 23],
+    );
+}
+
+/// A consumer would find something although no producer's cursor says so.
+fn has_come<T>(queue: &Queue<T>) -> bool {
+    let (consumer, producer) =
+        (internals::queue_place(queue, End::Consumers), internals::queue_place(queue, End::Producers));
+    // Control, segment, and at least one message.
+    consumer == producer && internals::queue_blocks(queue).1.len() > 2
+}
+
+/// Some messages are the victim's already, and nothing is taken yet.
+fn before_a_get() {
+    recover_twice(
+        Line::<Mixed>::with(1..=6),
+        || (),
+        |queue, ()| drop(queue.get_many(6)),
+        |_, before, now| now + 2 == before,
+        &[1, 2, 3, 4, 5, 6],
+    );
+}
+
+/// The old segment is the victim's already, to be freed.
+fn while_a_segment_is_freed() {
+    let line = Line::<Vec<u32>>::new(
+        || Queue::bounded(20),
+        |queue| {
+            put_all(queue, 1..=5);
+            (0..3).for_each(|_| drop(queue.get().expect("an item")));
+            vec![4, 5]
+        },
+    );
+    recover_twice(line, || (), |queue, ()| drop(queue.get()), |_, before, now| now < before, &[4, 5]);
+}
+
+/// It is closed, and nobody has heard of it.
+fn after_a_close() {
+    let line = Line::<u64>::with([]);
+    let victim = |gate: &Gate| {
+        become_victim();
+        gate.begin();
+        line.queue().close().expect("it can be closed");
+        gate.end();
+    };
+    run_until(victim, |_| line.queue().is_closed()).kill();
+    let recovery = |gate: &Gate| {
+        gate.begin();
+        internals::recover(VICTIM);
+        gate.end();
+    };
+    let report = CrashStep::new(arena()).run(recovery, |_| {
+        internals::recover(VICTIM);
+        support::nothing_in(VICTIM)?;
+        line.is_whole()?;
+        ensure!(line.queue().is_closed() && drain(line.queue()).is_empty(), "it is open");
+        line.end()
+    });
+    assert_finished(&report);
+}
+
+tests! {
+    recovery_begins_anew_before_a_commit = before_a_commit();
+    recovery_begins_anew_before_a_commit_in_a_new_segment = before_a_commit_in_a_new_segment();
+    recovery_begins_anew_before_a_commit_in_a_new_run = assert_finished(&before_a_commit_in_a_new_run());
+    recovery_begins_anew_after_a_commit = after_a_commit();
+    recovery_begins_anew_before_a_get = before_a_get();
+    recovery_begins_anew_while_a_segment_is_freed = while_a_segment_is_freed();
+    recovery_begins_anew_after_a_close = after_a_close();
+}

@@ -1,0 +1,491 @@
+//! A process is killed at every instruction of what it does to a dict.
+
+use crate::support;
+use std::collections::{BTreeMap, HashMap};
+
+use crate::support::{Before, VECTORS, VICTIM, arena, assert_finished, open};
+use procession::internals::{self, Rule};
+use procession::{Dict, Lock, Manager};
+use procession_testkit::{CrashStep, Gate, Report, isolated, run_until};
+
+type Model = BTreeMap<u32, String>;
+
+/// A value that is larger than a word; the same number makes the same one.
+fn text(n: u32) -> String {
+    format!("value {n}, which is a little longer")
+}
+
+fn model(entries: impl IntoIterator<Item = u32>) -> Model {
+    entries.into_iter().map(|n| (n, text(n))).collect()
+}
+
+/// A dict as the victim finds it.
+fn dict(entries: &Model) -> Dict<u32, String> {
+    arena();
+    open([VICTIM]);
+    Dict::from_entries(entries.clone()).expect("a dict")
+}
+
+/// Takes memory of the sizes that the operation will take, so that it need not make spans: which has tests of
+/// its own.
+fn warm_up() {
+    for bytes in [40, 64, 100, 200, 500, 1000] {
+        internals::free(internals::reserve(bytes).expect("a block"));
+    }
+}
+
+/// Kills the victim at every instruction of `operation`. Each time the dict must be as it was `before`, or as it
+/// is `after`, sound, and in use again.
+fn step(dict: &Dict<u32, String>, allowed: &[Model], operation: impl Fn(&Dict<u32, String>)) -> Report {
+    let victim = |gate: &Gate| {
+        internals::become_member(VICTIM);
+        warm_up();
+        gate.begin();
+        operation(dict);
+        gate.end();
+    };
+    let report = CrashStep::new(arena()).run(victim, |_| {
+        internals::recover(VICTIM);
+        is_one_of(dict, allowed)?;
+        support::nothing_in(VICTIM)
+    });
+    println!("{report}");
+    report
+}
+
+fn is_one_of(dict: &Dict<u32, String>, allowed: &[Model]) -> Result<(), String> {
+    let there: HashMap<u32, String> = dict.to_map().map_err(|e| e.to_string())?;
+    let there: Model = there.into_iter().collect();
+    ensure!(allowed.contains(&there), "it is {there:?}");
+    ensure!(dict.len() == there.len(), "{} entries are counted, and {} there", dict.len(), there.len());
+    for (key, value) in &there {
+        ensure!(dict.get(key).as_ref() == Ok(&Some(value.clone())), "{key} is not found");
+    }
+    let faults = internals::faults_of_dict(dict);
+    ensure!(faults.is_empty(), "{}", faults.join("; "));
+    let others: Vec<_> = internals::census().blocks.into_iter().filter(|&(_, tag)| tag >> 28 == 1).collect();
+    ensure!(others.is_empty(), "blocks of processes: {others:x?}");
+    // It is in use again.
+    for key in there.keys().copied().chain(1000..1010) {
+        dict.insert(&key, text(key + 1)).map_err(|e| e.to_string())?;
+    }
+    ensure!(dict.get(&1005) == Ok(Some(text(1006))), "what is put in is not found");
+    let faults = internals::faults_of_dict(dict);
+    ensure!(faults.is_empty(), "used again: {}", faults.join("; "));
+    Ok(())
+}
+
+#[test]
+fn the_first_entry_is_put_in() {
+    isolated!(env = VECTORS, {
+        let dict = dict(&model([]));
+        let report = step(&dict, &[model([]), model([7])], |dict| {
+            assert_eq!(dict.insert(&7, text(7)), Ok(None));
+        });
+        assert_finished(&report);
+        assert_eq!(dict.len(), 1);
+    });
+}
+
+#[test]
+fn an_entry_gets_another_value() {
+    isolated!(env = VECTORS, {
+        let before = model(0..5);
+        let after: Model =
+            before.iter().map(|(&k, v)| (k, if k == 3 { text(9) } else { v.clone() })).collect();
+        let dict = dict(&before);
+        let allowed = [before, after.clone()];
+        assert_finished(&step(&dict, &allowed, |dict| {
+            assert_eq!(dict.insert(&3, text(9)), Ok(Some(text(3))));
+        }));
+        let dict = self::dict(&allowed[0]);
+        assert_finished(&step(&dict, &allowed, |dict| {
+            assert_eq!(dict.update(&3, |value| *value = text(9)), Ok(Some(())));
+        }));
+        let dict = self::dict(&allowed[0]);
+        assert_finished(&step(&dict, &allowed, |dict| {
+            assert_eq!(dict.compare_exchange(&3, &text(3), text(9)), Ok(true));
+        }));
+    });
+}
+
+#[test]
+fn entries_are_taken_out() {
+    isolated!(env = VECTORS, {
+        let before = model(0..80);
+        let mut less = before.clone();
+        less.remove(&5);
+        let dict = dict(&before);
+        assert_finished(&step(&dict, &[before.clone(), less], |dict| {
+            assert_eq!(dict.remove(&5), Ok(Some(text(5))));
+        }));
+        let dict = self::dict(&model([5]));
+        assert_finished(&step(&dict, &[model([5]), model([])], |dict| {
+            assert_eq!(dict.remove(&5), Ok(Some(text(5))));
+            assert_eq!(dict.remove(&5), Ok(None));
+        }));
+    });
+}
+
+/// Keys of which so many lie in one part that its table has to grow, and later to shrink.
+fn crowded(dict: &Dict<u32, String>, count: usize) -> Vec<u32> {
+    let keys = (0..).filter(|key| internals::part_of_dict(dict, key) == 3);
+    keys.take(count).collect()
+}
+
+#[test]
+fn a_table_grows() {
+    isolated!(env = VECTORS, {
+        let keys = crowded(&dict(&model([])), 7);
+        let before = model(keys[..6].iter().copied());
+        let dict = dict(&before);
+        let report = step(&dict, &[before, model(keys.clone())], |dict| {
+            assert_eq!(dict.insert(&keys[6], text(keys[6])), Ok(None));
+        });
+        assert_finished(&report);
+    });
+}
+
+#[test]
+fn a_table_that_is_full_of_what_is_gone_is_written_anew() {
+    isolated!(env = VECTORS, {
+        let keys = crowded(&dict(&model([])), 40);
+        let dict = dict(&model(keys[..6].iter().copied()));
+        // Keys come and go until the next one does not find room any more.
+        let mut next = 6;
+        while internals::is_full_part_of_dict(&dict, 3).is_none_or(|full| !full) {
+            dict.remove(&keys[next - 6]).unwrap();
+            dict.insert(&keys[next], text(keys[next])).unwrap();
+            next += 1;
+            assert!(next < 39, "it is never full");
+        }
+        dict.remove(&keys[next - 6]).unwrap();
+        let before = model(keys[next - 5..next].iter().copied());
+        let after = model(keys[next - 5..=next].iter().copied());
+        let report = step(&dict, &[before, after], |dict| {
+            assert_eq!(dict.insert(&keys[next], text(keys[next])), Ok(None));
+        });
+        assert_finished(&report);
+    });
+}
+
+#[test]
+fn a_table_shrinks() {
+    isolated!(env = VECTORS, {
+        let keys = crowded(&dict(&model([])), 13);
+        let dict = dict(&model(keys.iter().copied()));
+        for key in &keys[4..] {
+            dict.remove(key).unwrap();
+        }
+        let allowed = [4, 3, 2, 1].map(|left| model(keys[4 - left..4].iter().copied()));
+        let report = step(&dict, &allowed, |dict| {
+            for key in &keys[..3] {
+                assert_eq!(dict.remove(key), Ok(Some(text(*key))));
+            }
+        });
+        assert_finished(&report);
+    });
+}
+
+#[test]
+fn it_is_cleared() {
+    isolated!(env = VECTORS, {
+        let keys = crowded(&dict(&model([])), 5);
+        let before = model(keys.iter().copied());
+        let dict = dict(&before);
+        assert_finished(&step(&dict, &[before, model([])], |dict| dict.clear().unwrap()));
+    });
+}
+
+#[test]
+fn an_entry_is_made() {
+    isolated!(env = VECTORS, {
+        let dict = dict(&model([1]));
+        let report = step(&dict, &[model([1]), model([1, 2])], |dict| {
+            assert_eq!(dict.get_or_insert_with(&2, || text(2)), Ok(text(2)));
+        });
+        assert_finished(&report);
+    });
+}
+
+#[test]
+fn looking_leaves_nothing() {
+    isolated!(env = VECTORS, {
+        let before = model(0..3);
+        let dict = dict(&before);
+        let report = step(&dict, std::slice::from_ref(&before), |dict| {
+            assert_eq!((dict.get(&2), dict.get(&3)), (Ok(Some(text(2))), Ok(None)));
+            assert_eq!(dict.to_map().unwrap().len(), 3);
+        });
+        assert_finished(&report);
+    });
+}
+
+#[test]
+fn a_value_of_one_word_is_changed_in_place() {
+    isolated!({
+        arena();
+        open([VICTIM]);
+        let dict = Dict::from_entries([(1u64, 10u64), (2, 20)]).unwrap();
+        let before = Before::now();
+        let victim = |gate: &Gate| {
+            internals::become_member(VICTIM);
+            gate.begin();
+            assert_eq!(dict.update(&1, |value| *value += 1), Ok(Some(())));
+            assert_eq!(dict.insert(&1, 12), Ok(Some(11)));
+            gate.end();
+        };
+        let report = CrashStep::new(arena()).run(victim, |_| {
+            before.is_back_without(VICTIM)?;
+            let value = dict.get(&1);
+            ensure!([Ok(Some(10)), Ok(Some(11)), Ok(Some(12))].contains(&value), "it is {value:?}");
+            ensure!(dict.update(&1, |value| *value = 5) == Ok(Some(())), "it is not in use again");
+            ensure!(internals::faults_of_dict(&dict).is_empty(), "it is not sound");
+            Ok(())
+        });
+        println!("{report}");
+        assert_finished(&report);
+        assert_eq!(dict.get(&1), Ok(Some(12)));
+    });
+}
+
+#[test]
+fn a_dict_is_made_filled_and_dropped() {
+    isolated!(env = VECTORS, {
+        arena();
+        open([VICTIM]);
+        let before = Before::now();
+        let victim = |gate: &Gate| {
+            internals::become_member(VICTIM);
+            drop(Dict::from_entries([(1u32, text(1))]).unwrap());
+            gate.begin();
+            let dict = Dict::from_entries([(1u32, text(1))]).unwrap();
+            drop(dict);
+            gate.end();
+        };
+        let report = CrashStep::new(arena()).run(victim, |_| before.is_back_without(VICTIM));
+        println!("{report}");
+        assert_finished(&report);
+    });
+}
+
+/// Values with handles: what they stand for lives as long as one of them does.
+#[test]
+fn a_lock_lies_in_a_dict() {
+    isolated!(env = VECTORS, {
+        arena();
+        open([VICTIM]);
+        let dict = Dict::from_entries([(1u32, Lock::named("first").unwrap())]).unwrap();
+        let names = |dict: &Dict<u32, Lock>| -> Vec<String> {
+            let entries = dict.to_map().expect("the entries");
+            let entries: BTreeMap<u32, String> = entries.into_iter().map(|(k, v)| (k, v.name())).collect();
+            entries.into_values().collect()
+        };
+        let victim = |gate: &Gate| {
+            internals::become_member(VICTIM);
+            support::own_a_span();
+            warm_up();
+            gate.begin();
+            assert_eq!(dict.get(&1).unwrap().expect("the lock").name(), "first");
+            dict.insert(&2, Lock::named("second").unwrap()).unwrap();
+            assert_eq!(dict.insert(&1, Lock::named("third").unwrap()).unwrap().unwrap().name(), "first");
+            drop(dict.remove(&1).unwrap());
+            gate.end();
+        };
+        let report = CrashStep::new(arena()).run(victim, |_| {
+            internals::recover(VICTIM);
+            internals::collect_if_wanted();
+            let there = names(&dict);
+            let allowed: [&[&str]; 4] = [&["first"], &["first", "second"], &["third", "second"], &["second"]];
+            ensure!(allowed.iter().any(|allowed| *allowed == there), "it is {there:?}");
+            // The dict, and the locks in it: all that is alive.
+            internals::collect();
+            let census = internals::census();
+            ensure!(census.objects as usize == 1 + there.len(), "{} objects, and {there:?}", census.objects);
+            let faults = internals::faults_of_dict(&dict);
+            ensure!(faults.is_empty(), "{}", faults.join("; "));
+            support::nothing_in(VICTIM)
+        });
+        println!("{report}");
+        assert_finished(&report);
+    });
+}
+
+/// The controls: with a rule broken, some death leaves something wrong.
+fn broken(rule: Rule, expected: &str, operation: impl Fn(&Dict<u32, String>)) {
+    let before = model(0..40);
+    let dict = dict(&before);
+    internals::break_rule(rule);
+    let mut changed = before.clone();
+    changed.insert(3, text(9));
+    let mut less = before.clone();
+    less.remove(&3);
+    let report = step(&dict, &[before, changed, less], operation);
+    report.assert_broken();
+    assert!(report.failures.iter().all(|failure| failure.why.contains(expected)), "{report}");
+}
+
+#[test]
+fn a_change_that_is_not_noted_is_found() {
+    isolated!(env = VECTORS, {
+        broken(Rule::ChangeNoted, "is owned and not reached", |dict| {
+            dict.insert(&3, text(9)).unwrap();
+        });
+    });
+}
+
+#[test]
+fn a_change_that_is_not_settled_is_found() {
+    isolated!(env = VECTORS, {
+        broken(Rule::ChangeSettled, "is owned and not reached", |dict| {
+            dict.insert(&3, text(9)).unwrap();
+        });
+    });
+}
+
+#[test]
+fn counts_that_are_not_counted_anew_are_found() {
+    isolated!(env = VECTORS, {
+        broken(Rule::Recounted, "count", |dict| {
+            dict.remove(&3).unwrap();
+        });
+    });
+}
+
+#[test]
+fn a_lock_that_is_not_in_the_journal_is_found() {
+    isolated!(env = VECTORS, {
+        let dict = Dict::from_entries([(1u32, 1u64)]).unwrap();
+        arena();
+        open([VICTIM]);
+        internals::break_rule(Rule::Journal);
+        let victim = |gate: &Gate| {
+            internals::become_member(VICTIM);
+            gate.begin();
+            dict.update(&1, |n| *n += 1).unwrap();
+            gate.end();
+        };
+        let report = CrashStep::new(arena()).run(victim, |_| {
+            internals::recover(VICTIM);
+            ensure!(!internals::is_locked_part_of_dict(&dict, &1), "the dead holds a part");
+            Ok(())
+        });
+        report.assert_broken();
+    });
+}
+
+/// A value of which few lie in one span: recovery looks at each block beside those of the dead.
+fn long(n: u32) -> String {
+    format!("value {n}").repeat(600)
+}
+
+/// A process is killed while it replaces a value, at the first `place`; then its recovery is killed at every
+/// instruction, and begun anew. The value is the `expected` one.
+fn recovered_twice(expected: &str, place: impl Fn(&Dict<u32, String>) -> bool) {
+    arena();
+    open([VICTIM]);
+    let dict = Dict::from_entries([(1, long(1)), (2, long(2))]).expect("a dict");
+    let is_half_done = || !internals::faults_of_dict(&dict).is_empty();
+    let mut dead = run_until(
+        |gate: &Gate| {
+            internals::become_member(VICTIM);
+            gate.begin();
+            dict.insert(&1, long(9)).expect("the old value");
+            gate.end();
+        },
+        |_| is_half_done() && place(&dict),
+    );
+    dead.kill();
+    assert!(is_half_done(), "it was killed in the middle");
+    let recovery = |gate: &Gate| {
+        gate.begin();
+        internals::recover(VICTIM);
+        gate.end();
+    };
+    let report = CrashStep::new(arena()).run(recovery, |_| {
+        internals::recover(VICTIM);
+        let faults = internals::faults_of_dict(&dict);
+        ensure!(faults.is_empty(), "{}", faults.join("; "));
+        ensure!(dict.get(&1).as_ref().is_ok_and(|value| value.as_deref() == Some(expected)), "another value");
+        ensure!(dict.insert(&1, long(3)) == Ok(Some(expected.into())), "it is not in use again");
+        support::nothing_in(VICTIM)
+    });
+    println!("{report}");
+    assert_finished(&report);
+}
+
+#[test]
+fn recovery_begins_anew_before_the_store() {
+    isolated!(env = VECTORS, {
+        recovered_twice(&long(1), |_| true);
+    });
+}
+
+#[test]
+fn recovery_begins_anew_after_the_store() {
+    isolated!(env = VECTORS, {
+        recovered_twice(&long(9), |dict| dict.get(&1) == Ok(Some(long(9))));
+    });
+}
+
+/// The victim gives a name, and takes it away: then it has one or not, and what had it is freed.
+#[test]
+fn a_name_is_given_and_taken() {
+    isolated!(env = VECTORS, {
+        arena();
+        let manager = Manager::new().unwrap();
+        // To make the dict of all names takes many steps, and more without optimization.
+        let first_name = if cfg!(debug_assertions) { vec![false] } else { vec![true, false] };
+        for first in first_name {
+            if !first {
+                assert!(!manager.remove("door").unwrap());
+            }
+            open([VICTIM]);
+            let victim = |gate: &Gate| {
+                internals::become_member(VICTIM);
+                support::own_a_span();
+                warm_up();
+                gate.begin();
+                drop(manager.named("door").lock().unwrap());
+                assert_eq!(manager.remove("door"), Ok(true));
+                gate.end();
+            };
+            let report = CrashStep::new(arena()).run(victim, |_| {
+                internals::recover(VICTIM);
+                let names = manager.names().map_err(|e| e.to_string())?;
+                ensure!(names.is_empty() || names == ["door"], "the names are {names:?}");
+                let lock = manager.named("door").lock().map_err(|e| e.to_string())?;
+                ensure!(support::state(&lock) == support::State::Free && lock.name() == "door", "{lock:?}");
+                ensure!(manager.names() == Ok(vec!["door".into()]), "it has the name");
+                ensure!(manager.remove("door") == Ok(true), "it cannot be taken away");
+                drop(lock);
+                internals::collect();
+                let census = internals::census();
+                ensure!(census.objects == 1, "{} objects, and the names are one", census.objects);
+                let others: Vec<_> = census.blocks.into_iter().filter(|&(_, tag)| tag >> 28 == 1).collect();
+                ensure!(others.is_empty(), "blocks of processes: {others:x?}");
+                support::nothing_in(VICTIM)
+            });
+            println!("{report}");
+            assert_finished(&report);
+            internals::recover(VICTIM);
+        }
+    });
+}
+
+/// What a dict had is found by where it may be.
+#[test]
+fn a_span_that_a_dict_did_not_note_keeps_its_blocks() {
+    isolated!({
+        arena();
+        for noted in [true, false] {
+            if !noted {
+                internals::break_rule(Rule::TouchedFirst);
+            }
+            let dict = Dict::from_entries((0..100).map(|n| (n, text(n)))).unwrap();
+            assert!(internals::census().blocks.len() > 100);
+            drop(dict);
+            assert_eq!(internals::census().blocks.is_empty(), noted);
+        }
+    });
+}

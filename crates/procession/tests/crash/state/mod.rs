@@ -1,0 +1,4 @@
+//! Crash tests of `state`.
+
+mod dict;
+mod list;

@@ -1,0 +1,293 @@
+//! A child is killed at every instruction between its request and its last act, and at every system call of a real
+//! family's: another child begins anew with the whole request, or the end is told; and nothing is left.
+
+use crate::family;
+use crate::support;
+use std::cell::Cell;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
+use std::sync::mpsc;
+
+use crate::support::{Before, VICTIM, arena, lock, open, pass_through};
+use procession::internals::{self, Rule};
+use procession::process::{Builder, Entry, StartMethod};
+use procession::{Error, Failure, Lock, Message, Process, ProcessError};
+use procession_testkit::{
+    Audit, Child, CrashStep, Gate, Killed, Report, freeze, isolated, kill_at_syscall, proc, spawn_parked,
+};
+
+/// The slot of the child.
+const CHILD: u32 = 3;
+const SPARE: u32 = 2;
+const GO: u32 = 4;
+const RUNNING: u32 = 5;
+/// How a process ended whose function was never called.
+const NOT_STARTED: u32 = 6;
+
+type Args = (Lock, String);
+
+fn args(lock: &Lock) -> Args {
+    (lock.clone(), "Egon".to_owned())
+}
+
+fn returns(lock: Lock, name: String) -> (Lock, usize) {
+    drop(lock.lock_or_recover());
+    (lock, name.len())
+}
+
+fn fails(_: Lock, name: String) -> Result<(), String> {
+    Err(name)
+}
+
+/// Its result does not arrive.
+fn confuses(_: Lock, name: String) -> serde_json::Value {
+    name.into()
+}
+
+/// A spawner, and the slot of a child that has got its request and has not begun.
+fn requested<F, R>(f: F, builder: Option<&Builder>, lock: &'static Lock) -> Option<Child>
+where
+    F: Entry<Args, Output = R> + Copy,
+    R: Message,
+{
+    let spawn = move |builder: &Builder| {
+        internals::become_member(VICTIM);
+        std::mem::forget(builder.spawn(f, args(lock)));
+    };
+    match builder {
+        // It waits for the child to have its options.
+        Some(builder) => Some(spawn_parked(|| spawn(builder))),
+        None => {
+            let mut spawner = Child::spawn(|| spawn(&Process::builder()));
+            assert_eq!(spawner.wait(), 0, "{}", spawner.text());
+            None
+        }
+    }
+}
+
+/// After the child's death at some instruction: what another one needs is there, or its end is told.
+fn begins_anew_or_is_told(lock: &Lock, options: bool, before: &Before) -> Result<(), String> {
+    let (_, args, _, process) = internals::request(CHILD);
+    match internals::slot_phase(CHILD) {
+        GO => {
+            ensure!(!options || internals::options_are_whole(CHILD), "the options are gone");
+            let (its_lock, name): Args = internals::unpack(args).map_err(|e| e.to_string())?;
+            ensure!(name == "Egon", "the name is {name}");
+            drop(its_lock);
+            internals::recover(CHILD);
+        }
+        RUNNING => {
+            let (ended_before, told) = internals::ending(process);
+            internals::recover(CHILD);
+            let (ended, told_now) = internals::ending(process);
+            // A spawner that was told may have let go of it, and then it is freed with the child.
+            ensure!(ended_before.or(ended).is_some(), "its joiners are not told");
+            ensure!(told || told_now, "its spawner is not told");
+        }
+        other => return Err(format!("phase {other}")),
+    }
+    support::nothing_in(CHILD)?;
+    pass_through(lock);
+    internals::recover(VICTIM);
+    before.is_back()
+}
+
+fn child_stepped<F, R>(f: F, builder: Option<Builder>) -> Report
+where
+    F: Entry<Args, Output = R> + Copy,
+    R: Message,
+{
+    arena();
+    let lock = lock();
+    internals::free(internals::pack(lock).expect("a block"));
+    open([VICTIM]);
+    internals::open_spare(CHILD);
+    internals::collect();
+    // As the supervisor does it once for all its children: finds out where functions can be.
+    internals::resolve(0, 0).expect_err("there is none");
+    let before = Before::now();
+    let mut spawner = requested(f, builder.as_ref(), lock);
+    assert_eq!(internals::slot_phase(CHILD), GO);
+    let child = |gate: &Gate| {
+        internals::become_member(CHILD);
+        // To own spans for what it returns and for what it says has tests of its own.
+        support::own_a_span();
+        internals::free(internals::pack(&"Err(..)".to_owned()).expect("a block"));
+        gate.begin();
+        internals::live_through(CHILD);
+        gate.end();
+    };
+    let options = builder.is_some();
+    // Woken it must not run: the memory is copied for the checker meanwhile, and a copy of which one half is older than
+    // the other shows what never was.
+    let frozen = spawner.as_ref().map(|spawner| freeze(spawner.pid));
+    let report = CrashStep::new(arena()).run(child, |_| begins_anew_or_is_told(lock, options, &before));
+    println!("{report}");
+    drop(frozen);
+    if let Some(spawner) = &mut spawner {
+        assert_eq!(spawner.wait(), 0, "{}", spawner.text());
+    }
+    report
+}
+
+fn small() -> Builder {
+    Process::builder().name("small").env("A", "1").env_remove("B").current_dir("/").nice(3)
+}
+
+tests! {
+    a_child_that_returns = support::assert_finished(&child_stepped(returns, None));
+    a_child_that_fails = support::assert_finished(&child_stepped(fails, None));
+    a_child_whose_result_does_not_arrive = support::assert_finished(&child_stepped(confuses, None));
+    a_child_with_options = support::assert_finished(&child_stepped(returns, Some(small())));
+    a_child_that_cannot_have_its_options =
+        support::assert_finished(&child_stepped(returns, Some(small().current_dir("/no/such"))));
+    without_the_rule_the_spawner_of_a_child_is_not_told = {
+        internals::break_rule(Rule::SpawnerTold);
+        let report = child_stepped(returns, Some(small()));
+        report.assert_broken();
+        assert!(report.failures.iter().any(|failure| failure.why.contains("spawner is not told")), "{report}");
+    };
+}
+
+/// What the function finds.
+fn look() -> (i32, String, String) {
+    println!("said");
+    let here = std::env::current_dir().unwrap().display().to_string();
+    let nice = std::fs::read_to_string("/proc/self/stat").unwrap();
+    let nice = nice.rsplit(')').next().unwrap().split_ascii_whitespace().nth(16).unwrap().parse().unwrap();
+    (nice, here, std::env::var("A").unwrap_or_default())
+}
+
+fn was_killed(error: &ProcessError) -> bool {
+    matches!(error.failure(), Failure::Killed { signal: libc::SIGKILL, .. })
+}
+
+fn spares() -> Vec<i32> {
+    (1..64).filter(|&slot| internals::slot_phase(slot) == SPARE).map(internals::slot_pid).collect()
+}
+
+fn phase_of(pid: i32) -> u32 {
+    (1..64).find(|&slot| internals::slot_pid(slot) == pid).map_or(0, internals::slot_phase)
+}
+
+/// The first child that a spawn makes is killed at its `n`-th system call. Gives what became of that.
+fn killed_at(builder: &Builder, n: u32) -> Killed {
+    family::until("there are spares, asleep", || {
+        let spares = spares();
+        spares.len() >= 4 && spares.into_iter().all(proc::is_parked)
+    });
+    let (over, phase, pids) = (AtomicBool::new(false), AtomicU32::new(0), spares());
+    let (killed, spawned) = std::thread::scope(|scope| {
+        let (ready, is_ready) = mpsc::channel();
+        let (over, phase, pids) = (&over, &phase, &pids);
+        let killer = scope.spawn(move || {
+            let chosen = |pid| [GO, RUNNING].contains(&phase_of(pid));
+            let killing = |pid| phase.store(phase_of(pid), SeqCst);
+            kill_at_syscall(pids, n, || ready.send(()).unwrap(), chosen, killing, || over.load(SeqCst))
+        });
+        is_ready.recv().unwrap();
+        let spawned = builder.spawn(look, ()).map(|p| (p.join(), p.take_stdout()));
+        over.store(true, SeqCst);
+        (killer.join().unwrap(), spawned)
+    });
+    let begun = phase.load(SeqCst) == RUNNING;
+    match spawned {
+        Ok((Ok(found), said)) => {
+            assert_eq!(found, (1, "/".to_string(), "1".to_string()), "call {n}");
+            let said = std::io::read_to_string(said.unwrap()).unwrap();
+            assert!(said == "said\n" || (begun && said.is_empty()), "call {n}: {said}");
+        }
+        Ok((Err(e), _)) | Err(Error::Process(e)) => assert!(begun && was_killed(&e), "call {n}: {e}"),
+        Err(e) => panic!("call {n}: {e}"),
+    }
+    killed
+}
+
+/// Kills children of real families at every `step`-th system call.
+fn killed_at_every(builder: &Builder, step: usize) {
+    family::supervisor();
+    assert_eq!(killed_at(builder, u32::MAX), Killed::Never);
+    let (audit, objects, calls) = (Audit::start(None), internals::census().objects, Cell::new(0));
+    for n in (0..2000).step_by(step) {
+        match killed_at(builder, n) {
+            Killed::Here => calls.set(n),
+            Killed::Never => break,
+            Killed::NotAllowed => return println!("not allowed to try"),
+        }
+    }
+    println!("{} system calls", calls.get());
+    assert!(calls.get() > 20);
+    audit.assert_back();
+    family::until("all is freed", || internals::census().objects <= objects);
+}
+
+#[test]
+fn a_child_is_killed_at_each_system_call_while_it_gets_its_options() {
+    isolated!({
+        killed_at_every(&family::everything(), 1);
+    });
+}
+
+#[test]
+fn a_fresh_child_is_killed_at_each_system_call() {
+    isolated!({
+        killed_at_every(&family::everything().start_method(StartMethod::Spawn), 1);
+    });
+}
+
+/// A spawner whose child has said that it waits for descriptors, and then dies: its socket is gone before it is.
+#[test]
+fn a_child_that_is_about_to_be_dead_is_not_taken_for_one_far_away() {
+    isolated!({
+        arena();
+        let lock = lock();
+        open([VICTIM]);
+        internals::open_spare(CHILD);
+        let builder = Process::builder().stdout(procession::process::Stdio::piped());
+        let mut dying = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+        let mut spawner = spawn_parked(|| {
+            internals::become_member(VICTIM);
+            let error = builder.spawn(returns, args(lock)).map(drop).unwrap_err();
+            assert!(was_killed_error(&error), "{error}");
+        });
+        internals::say_pid(CHILD, dying.id() as i32);
+        let before = proc::times_slept(spawner.pid);
+        internals::say_listening(CHILD, 0xfffff);
+        proc::wait_until("it has looked for the child", support::LONG, || {
+            spawner.try_wait().is_some()
+                || (proc::times_slept(spawner.pid) > before && proc::is_parked(spawner.pid))
+        });
+        dying.kill().and_then(|()| dying.wait()).unwrap();
+        proc::wait_until("it waits for another", support::LONG, || {
+            spawner.try_wait().is_some() || proc::is_parked(spawner.pid)
+        });
+        internals::recover(CHILD);
+        assert_eq!(spawner.wait(), 0, "{}", spawner.text());
+    });
+}
+
+fn was_killed_error(error: &Error) -> bool {
+    matches!(error, Error::Process(e) if was_killed(e))
+}
+
+/// Its spawner has given up because of the child before it.
+#[test]
+fn a_successor_does_not_wait_for_what_nobody_will_bring() {
+    isolated!({
+        arena();
+        let lock = lock();
+        open([VICTIM]);
+        internals::open_spare(CHILD);
+        let builder = Process::builder().stdout(procession::process::Stdio::piped());
+        let mut spawner = requested(returns, Some(&builder), lock).unwrap();
+        let (.., process) = internals::request(CHILD);
+        internals::say_withdrawn(CHILD);
+        let mut child = Child::spawn(|| {
+            internals::become_member(CHILD);
+            internals::live_through(CHILD);
+        });
+        assert_eq!(child.wait(), 0, "{}", child.text());
+        assert_eq!(internals::ending(process), (Some(NOT_STARTED), true));
+        internals::recover(CHILD);
+        assert_eq!(spawner.wait(), 0, "{}", spawner.text());
+    });
+}

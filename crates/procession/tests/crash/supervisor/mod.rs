@@ -1,0 +1,6 @@
+//! Crash tests of `supervisor`.
+
+mod child;
+mod recovery;
+mod signals;
+mod spawn;

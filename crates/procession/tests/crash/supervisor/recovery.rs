@@ -1,0 +1,184 @@
+//! The recovery itself is killed at every instruction, the rest of the family goes on, and another recovery
+//! begins anew.
+
+use crate::support;
+use std::mem::forget;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+use crate::support::{Before, State, VECTORS, VICTIM, arena, lock, state};
+use procession::internals::{self, Census};
+use procession::{Lock, Process};
+use procession_testkit::{CrashStep, Gate, Outcome, isolated, run_until};
+
+/// The slot of the process that has died, whose recovery is killed.
+const DEAD: u32 = VICTIM;
+/// A slot in which a spare would sleep, and its phases.
+const SPARE: u32 = 4;
+const ASLEEP: u32 = 2;
+const CLAIMED: u32 = 3;
+
+/// What the dead process was in the middle of.
+#[derive(Clone, Copy)]
+struct Death {
+    last: fn(&'static Lock),
+    /// Where it is killed, by what there was when it began.
+    place: fn(&Census) -> bool,
+}
+
+/// Texts whose blocks have few neighbours: recovery looks at each.
+fn long_text() -> String {
+    "text".repeat(2500)
+}
+
+/// A process that holds two locks, objects and blocks, and is killed in the middle of one thing more.
+/// Gives its process id.
+fn die(locks: [&'static Lock; 2], death: Death) -> i32 {
+    let mut was = None;
+    let mut child = run_until(
+        |gate: &Gate| {
+            internals::become_member(DEAD);
+            locks.into_iter().for_each(|lock| forget(lock.lock()));
+            let own = (Lock::named("its own").expect("a lock"), long_text());
+            forget((own.0.lock(), internals::pack(&own), internals::reserve(100 << 10)));
+            forget(own);
+            gate.begin();
+            (death.last)(locks[0]);
+            gate.end();
+        },
+        |_| (death.place)(was.get_or_insert_with(internals::census)),
+    );
+    child.kill();
+    child.pid
+}
+
+const MAKING_AN_OBJECT: Death =
+    Death { last: |_| forget(Lock::new()), place: |_| internals::census().unfinished_objects == 1 };
+
+const FREEING_AN_OBJECT: Death = Death {
+    last: |_| drop(Lock::new()),
+    place: |was| {
+        let now = internals::census();
+        seen_whole(now.holdings.len() > was.holdings.len()) && now.unfinished_objects == 1
+    },
+};
+
+const TAKING_A_RUN: Death = Death {
+    last: |_| forget(internals::reserve(200 << 10)),
+    place: |was| internals::census().large_spans == was.large_spans + 3,
+};
+
+const FREEING_A_RUN: Death = Death {
+    last: |_| {
+        internals::free(internals::reserve(200 << 10).expect("a block"));
+        internals::release_kept();
+    },
+    place: |was| {
+        let now = internals::census();
+        seen_whole(now.blocks.len() > was.blocks.len()) && now.large_spans == was.large_spans + 3
+    },
+};
+
+const OPENING_A_SPAN: Death = Death {
+    last: |_| forget(internals::reserve(30_000)),
+    place: |was| internals::census().large_spans > was.large_spans,
+};
+
+const CLAIMING_A_SPARE: Death = Death {
+    last: |lock| forget(Process::spawn(|_: Lock, _: String| (), (lock.clone(), long_text()))),
+    place: |_| internals::slot_phase(SPARE) == CLAIMED && internals::request(SPARE).1 != 0,
+};
+
+/// It was whole before, and is not any more.
+fn seen_whole(whole: bool) -> bool {
+    static SEEN: AtomicBool = AtomicBool::new(false);
+    if whole {
+        SEEN.store(true, Relaxed);
+    }
+    !whole && SEEN.load(Relaxed)
+}
+
+/// Main goes on while nobody recovers, and takes what may just have become free. Then comes `recovery`,
+/// which touches nothing of it.
+fn while_main_goes_on(recovery: impl FnOnce() -> Result<(), String>) -> Result<(), String> {
+    let locks: Vec<Lock> = (0..4).map(|n| Lock::named(&format!("new {n}")).expect("a lock")).collect();
+    let held: Vec<_> =
+        locks.iter().skip(1).step_by(2).map(|lock| lock.lock().expect("a free lock")).collect();
+    let text = internals::pack(&long_text()).expect("a block");
+    let run = internals::reserve(200 << 10).expect("a block");
+
+    recovery()?;
+    for (n, lock) in locks.iter().enumerate() {
+        let expected = if n % 2 == 1 { State::Mine } else { State::Free };
+        ensure!(state(lock) == expected, "main's new lock {n} is {:?}", state(lock));
+        ensure!(lock.name() == format!("new {n}"), "main's new lock {n} is called {}", lock.name());
+    }
+    let blocks = internals::census().blocks;
+    let has = |block| blocks.iter().any(|&(at, _)| at == block);
+    ensure!(has(text) && has(run), "main's blocks {text:x} and {run:x} are not among {blocks:x?}");
+    let read: String = internals::unpack(text).map_err(|e| e.to_string())?;
+    ensure!(read == long_text(), "main's text is {read}");
+    drop(held);
+    internals::free(text);
+    internals::free(run);
+    Ok(())
+}
+
+/// Steps the recovery from a death. After each kill of it, a second recovery must do what the first one
+/// would have done.
+fn recover_twice(death: Death) {
+    arena();
+    internals::open_spare(DEAD);
+    internals::come_home();
+    let locks = [lock(), lock()];
+    // They have been sent, and main has spans for what it takes between the two recoveries.
+    internals::free(internals::pack(locks[0]).expect("a block"));
+    internals::free(internals::pack(&long_text()).expect("a block"));
+    internals::collect();
+    let before = Before::now();
+    // The dead is a process that main has started and forgotten: it alone holds the object of itself.
+    drop(Process::spawn(|_: String| (), (long_text(),)).expect("the spare takes it"));
+    internals::open_slot(DEAD);
+    internals::open_spare(SPARE);
+    let pid = die(locks, death);
+    let recovery = |gate: &Gate| {
+        gate.begin();
+        internals::recover(DEAD);
+        gate.end();
+    };
+    let report = CrashStep::new(arena()).run(recovery, |_| {
+        while_main_goes_on(|| {
+            internals::recover(DEAD);
+            support::nothing_in(DEAD)
+        })?;
+        for lock in locks {
+            ensure!(state(lock) == State::Died(pid), "a lock of the dead is {:?}", state(lock));
+            drop(lock.lock_or_recover().map_err(|e| e.to_string())?);
+        }
+        let phase = internals::slot_phase(SPARE);
+        ensure!(phase == ASLEEP, "the spare is in phase {phase}");
+        before.is_back()
+    });
+    println!("{report}");
+    report.assert_sound();
+    assert_eq!(report.outcome, Outcome::Finished);
+}
+
+macro_rules! deaths {
+    ($($test:ident = $death:expr,)*) => {$(
+        #[test]
+        fn $test() {
+            isolated!(env = VECTORS, {
+                recover_twice($death);
+            });
+        }
+    )*};
+}
+
+deaths! {
+    recovery_begins_anew_after_a_maker_of_an_object = MAKING_AN_OBJECT,
+    recovery_begins_anew_after_one_that_freed_an_object = FREEING_AN_OBJECT,
+    recovery_begins_anew_after_one_that_took_a_run = TAKING_A_RUN,
+    recovery_begins_anew_after_one_that_freed_a_run = FREEING_A_RUN,
+    recovery_begins_anew_after_one_that_opened_a_span = OPENING_A_SPAN,
+    recovery_begins_anew_after_a_spawner = CLAIMING_A_SPARE,
+}

@@ -1,0 +1,318 @@
+//! A process is killed at every instruction of setting an event, waiting for one, and of taking and giving
+//! permits; and at the exact places where a wake would be lost.
+
+use crate::support;
+use std::time::Duration;
+
+use crate::support::scene::crash;
+use crate::support::{Before, Diary, OTHER, THIRD, VICTIM, arena, assert_finished, nothing_in, open};
+use procession::internals::{self, Rule};
+use procession::sync::{Event, Semaphore};
+use procession_testkit::{Child, Gate, Report, freeze, isolated, proc, run_until, spawn_parked};
+
+fn leaked<T>(made: procession::Result<T>) -> &'static T {
+    Box::leak(Box::new(made.expect("an object")))
+}
+
+/// Kills the victim at every instruction of `operation`, recovers, and asks `check`.
+fn step(
+    before: impl Fn(),
+    operation: impl Fn(),
+    check: impl Fn() -> Result<(), String>,
+    parked: Option<fn()>,
+) -> Report {
+    open([VICTIM]);
+    let stock = Before::now();
+    let victim = |gate: &Gate| {
+        internals::become_member(VICTIM);
+        before();
+        gate.begin();
+        operation();
+        gate.end();
+    };
+    let step = match parked {
+        Some(wake) => crash().when_parked(move |_| wake()),
+        None => crash(),
+    };
+    step.run(victim, |_| {
+        internals::recover(VICTIM);
+        check()?;
+        nothing_in(VICTIM)?;
+        stock.is_back()
+    })
+}
+
+#[test]
+fn an_event_is_set_cleared_and_waited_for() {
+    isolated!({
+        arena();
+        let event = leaked(Event::new());
+        let use_it = || {
+            event.set().unwrap();
+            event.wait().unwrap();
+            event.clear().unwrap();
+            assert!(event.wait_timeout(Duration::ZERO).is_err());
+        };
+        let works = || {
+            event.set().map_err(|e| e.to_string())?;
+            event.wait().map_err(|e| e.to_string())
+        };
+        assert_finished(&step(|| (), use_it, works, None));
+    });
+}
+
+#[test]
+fn a_waiter_for_an_event_is_woken() {
+    isolated!({
+        arena();
+        static EVENT: std::sync::OnceLock<&Event> = std::sync::OnceLock::new();
+        let event = *EVENT.get_or_init(|| leaked(Event::new()));
+        let set = || EVENT.get().expect("it was made").set().expect("main is a member");
+        let works = || {
+            event.set().map_err(|e| e.to_string())?;
+            event.try_wait().map_err(|e| e.to_string())
+        };
+        assert_finished(&step(|| (), || event.wait().unwrap(), works, Some(set)));
+    });
+}
+
+/// A victim sets an event for which another sleeps; it is killed between the store and the wake.
+fn kill_a_setter_before_its_wake() -> bool {
+    arena();
+    open([VICTIM, OTHER]);
+    let event = leaked(Event::new());
+    let mut sleeper = spawn_parked(|| {
+        internals::become_member(OTHER);
+        event.wait().unwrap();
+    });
+    let mut setter = run_until(
+        |gate: &Gate| {
+            internals::become_member(VICTIM);
+            gate.begin();
+            event.set().unwrap();
+            gate.end();
+        },
+        |_| event.is_set(),
+    );
+    setter.kill();
+    assert!(proc::is_parked(sleeper.pid));
+    internals::recover(VICTIM);
+    awake(&mut sleeper)
+}
+
+fn awake(sleeper: &mut Child) -> bool {
+    if proc::is_parked(sleeper.pid) {
+        return false;
+    }
+    assert_eq!(sleeper.wait(), 0, "{}", sleeper.text());
+    true
+}
+
+#[test]
+fn a_setter_that_is_killed_before_its_wake_leaves_nobody_asleep() {
+    isolated!({
+        assert!(kill_a_setter_before_its_wake());
+    });
+}
+
+#[test]
+fn without_the_sweep_a_waiter_for_an_event_sleeps_on() {
+    isolated!({
+        internals::break_rule(Rule::SweepWakes);
+        assert!(!kill_a_setter_before_its_wake());
+    });
+}
+
+fn all_free(semaphore: &Semaphore, permits: usize) -> Result<(), String> {
+    let free = semaphore.available_permits();
+    ensure!(free == permits, "{free} permits of {permits} are free");
+    let held: Vec<_> = (0..permits).map(|_| semaphore.try_acquire().map_err(|e| e.to_string())).collect();
+    ensure!(held.iter().all(Result::is_ok), "a free permit is not to be had");
+    ensure!(semaphore.try_acquire().is_err(), "there is one too many");
+    Ok(())
+}
+
+#[test]
+fn permits_are_taken_leaked_and_given_back() {
+    isolated!({
+        arena();
+        let semaphore = leaked(Semaphore::new(3));
+        let use_it = || {
+            let first = semaphore.acquire().unwrap();
+            let second = semaphore.try_acquire().unwrap();
+            drop(first);
+            std::mem::forget(semaphore.acquire_timeout(Duration::from_secs(1)).unwrap());
+            drop(second);
+        };
+        assert_finished(&step(|| internals::hold(semaphore), use_it, || all_free(semaphore, 3), None));
+    });
+}
+
+/// The control: a permit that the dead keeps is missed.
+#[test]
+fn a_permit_that_does_not_come_back_is_missed() {
+    isolated!({
+        arena();
+        internals::break_rule(Rule::PermitsReturned);
+        let semaphore = leaked(Semaphore::new(1));
+        let use_it = || drop(semaphore.acquire().unwrap());
+        step(|| internals::hold(semaphore), use_it, || all_free(semaphore, 1), None).assert_broken();
+    });
+}
+
+/// What is forgotten is gone from one store on; what is added is there from one store on.
+#[test]
+fn permits_are_forgotten_and_added() {
+    isolated!({
+        arena();
+        static DIARY: std::sync::OnceLock<Diary> = std::sync::OnceLock::new();
+        DIARY.get_or_init(Diary::new);
+        let semaphore = leaked(Semaphore::new(2));
+        let use_it = || {
+            let permit = semaphore.acquire().unwrap();
+            DIARY.get().expect("a diary").write(0, 1);
+            permit.forget();
+            semaphore.add_permits(1).unwrap();
+        };
+        let one_or_two = || {
+            let free = semaphore.available_permits();
+            ensure!((1..=2).contains(&free), "{free} permits");
+            ensure!(free == 2 || DIARY.get().is_some_and(|diary| diary.read(0) != 0), "one is lost");
+            all_free(semaphore, free)
+        };
+        assert_finished(&step(|| internals::hold(semaphore), use_it, one_or_two, None));
+    });
+}
+
+#[test]
+fn a_waiter_gets_a_permit_that_is_given_back_and_as_the_heir() {
+    isolated!({
+        arena();
+        static SEMAPHORE: std::sync::OnceLock<&Semaphore> = std::sync::OnceLock::new();
+        let semaphore = *SEMAPHORE.get_or_init(|| leaked(Semaphore::new(1)));
+        std::mem::forget(semaphore.acquire().unwrap());
+        // Main gives back by its death: nobody else has it.
+        let wake = || {
+            internals::give_permits_back(SEMAPHORE.get().expect("it was made"));
+        };
+        let wait = || drop(semaphore.acquire().unwrap());
+        let free = || {
+            internals::give_permits_back(semaphore);
+            all_free(semaphore, 1)
+        };
+        assert_finished(&step(|| internals::hold(semaphore), wait, free, Some(wake)));
+    });
+}
+
+/// Two wait for a permit; the first is woken and killed before it runs. Does the second get it?
+fn kill_a_woken_waiter() -> bool {
+    arena();
+    open([VICTIM, OTHER, THIRD]);
+    let semaphore = leaked(Semaphore::new(1));
+    let held = semaphore.acquire().unwrap();
+    let wait = |slot| {
+        spawn_parked(move || {
+            internals::become_member(slot);
+            internals::hold(semaphore);
+            drop(semaphore.acquire().unwrap());
+        })
+    };
+    // Once there is an heir, the others sleep without a limit.
+    let mut heir = wait(VICTIM);
+    proc::wait_until("there is an heir", support::LONG, || internals::semaphore_heir(semaphore) != 0);
+    let frozen = freeze(heir.pid);
+    let mut second = wait(OTHER);
+    drop(held);
+    frozen.wait_until_woken();
+    frozen.kill();
+    heir.wait();
+    assert!(proc::is_parked(second.pid), "the wake went to the dead");
+    internals::recover(VICTIM);
+    awake(&mut second)
+}
+
+#[test]
+fn an_heir_that_is_killed_when_just_woken_takes_no_permit_with_it() {
+    isolated!({
+        assert!(kill_a_woken_waiter());
+    });
+}
+
+#[test]
+fn without_the_sweep_a_killed_heir_takes_the_permit_with_it() {
+    isolated!({
+        internals::break_rule(Rule::SweepWakes);
+        assert!(!kill_a_woken_waiter());
+    });
+}
+
+/// The semaphore gets another block of cells.
+#[test]
+fn a_semaphore_grows() {
+    isolated!({
+        arena();
+        let semaphore = leaked(Semaphore::new(64));
+        let use_it = || semaphore.add_permits(2).unwrap();
+        open([VICTIM]);
+        let victim = |gate: &Gate| {
+            internals::become_member(VICTIM);
+            support::own_a_span();
+            gate.begin();
+            use_it();
+            gate.end();
+        };
+        let report = crash().max_steps(20_000_000).run(victim, |_| {
+            internals::recover(VICTIM);
+            let free = semaphore.available_permits();
+            ensure!((64..=66).contains(&free), "{free} permits");
+            semaphore.add_permits(100).map_err(|e| e.to_string())?;
+            all_free(semaphore, free + 100)?;
+            nothing_in(VICTIM)
+        });
+        assert_finished(&report);
+    });
+}
+
+/// A greedy one gives the only permit back and takes it again, each time before the one that waits for it can
+/// run. Is that one handed it in the end?
+fn pass_over() -> bool {
+    arena();
+    open([OTHER]);
+    let semaphore = leaked(Semaphore::new(1));
+    let mut held = semaphore.acquire().ok();
+    let mut patient = spawn_parked(|| {
+        internals::become_member(OTHER);
+        internals::hold(semaphore);
+        drop(semaphore.acquire().unwrap());
+    });
+    let (mut times, began) = (0, std::time::Instant::now());
+    let handed = loop {
+        held = support::while_stopped(&mut patient, || {
+            drop(held.take());
+            semaphore.try_acquire().ok()
+        });
+        times += 1;
+        let long = times >= 20 && began.elapsed() > Duration::from_millis(50);
+        if held.is_none() || long {
+            break held.is_none();
+        }
+    };
+    drop(held);
+    assert_eq!(patient.wait(), 0, "{}", patient.text());
+    handed
+}
+
+#[test]
+fn a_waiter_is_handed_the_permit_that_is_taken_away_from_it_again_and_again() {
+    isolated!({
+        assert!(pass_over());
+    });
+}
+
+#[test]
+fn without_the_hand_over_a_waiter_for_a_permit_starves() {
+    isolated!({
+        internals::break_rule(Rule::HandedOn);
+        assert!(!pass_over());
+    });
+}

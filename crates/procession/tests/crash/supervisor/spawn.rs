@@ -1,0 +1,310 @@
+//! A process is killed at every instruction of starting another: the request is complete, or was never made.
+
+use crate::support;
+use crate::support::{Before, LONG, OTHER, State, VICTIM, arena, lock, open, owner, state};
+use procession::internals::{self, Rule};
+use procession::{Lock, Process};
+use procession_testkit::{
+    Child, CrashStep, Gate, Outcome, Report, Storm, isolated, proc, run_until, spawn_parked,
+};
+
+/// The slot in which a spare would sleep.
+const SPARE: u32 = 3;
+/// Its phase when nobody has claimed it, and when its request is complete.
+const ASLEEP: u32 = 2;
+const GO: u32 = 4;
+
+type Args = (Lock, String);
+
+/// What the child is to do.
+fn work(_lock: Lock, name: String) -> usize {
+    name.len()
+}
+
+fn args(lock: &Lock) -> Args {
+    (lock.clone(), "Egon".to_owned())
+}
+
+/// Has this process own the spans that a request is written to: to make them has a test of its own.
+fn own_spans(lock: &Lock) {
+    internals::free(internals::pack(&args(lock)).expect("a block"));
+    let directory = std::env::current_dir().expect("a working directory").into_os_string();
+    internals::free(internals::pack(&directory.into_encoded_bytes()).expect("a block"));
+    internals::collect_if_wanted();
+}
+
+/// A family without a supervisor: main has a lock, and there is a spare in which no child sleeps.
+fn family() -> (&'static Lock, Before) {
+    arena();
+    let lock = lock();
+    // As it will be when it was sent.
+    internals::free(internals::pack(lock).expect("a block"));
+    open([VICTIM, OTHER]);
+    internals::open_spare(SPARE);
+    internals::collect();
+    (lock, Before::now())
+}
+
+/// After the victim's death: the spare is as it was, or its request is complete and its own.
+fn either_spare_or_go(lock: &Lock, before: &Before) -> Result<(), String> {
+    let phase = internals::slot_phase(SPARE);
+    internals::recover(VICTIM);
+    support::nothing_in(VICTIM)?;
+    if phase != GO {
+        ensure!(internals::slot_phase(SPARE) == ASLEEP, "the spare is in phase {phase}");
+        let left = internals::residue(SPARE);
+        ensure!(left.is_empty(), "left in the spare: {}", left.join(", "));
+    } else {
+        ensure!(internals::slot_phase(SPARE) == GO, "the request was lost with its spawner");
+        request_is_complete(lock)?;
+        internals::recover(SPARE);
+    }
+    before.is_back()
+}
+
+/// As the child would find it.
+fn request_is_complete(lock: &Lock) -> Result<(), String> {
+    let (entry, args, cwd, process) = internals::request(SPARE);
+    ensure!(entry != 0 && args != 0 && cwd != 0, "entry {entry:x}, arguments {args:x}, directory {cwd:x}");
+    let census = internals::census();
+    for block in [args, cwd] {
+        let tag = census.blocks.iter().find(|&&(at, _)| at == block).map_or(0, |&(_, tag)| tag);
+        ensure!(tag & 0xffff == SPARE, "the block {block:x} has the tag {tag:x}");
+    }
+    let held = census.holdings.contains(&(SPARE, process as u32));
+    ensure!(held, "nobody holds the process object {process:x}");
+    let (its_lock, name): Args = internals::unpack(args).map_err(|e| e.to_string())?;
+    ensure!(name == "Egon", "the name is {name}");
+    let held = its_lock.lock().map_err(|e| e.to_string())?;
+    ensure!(owner(lock) == support::id(0), "another lock arrived");
+    drop(held);
+    Ok(())
+}
+
+fn spawn_stepped(lock: &'static Lock, before: &Before, prepare: fn(&Lock)) -> Report {
+    let victim = |gate: &Gate| {
+        internals::become_member(VICTIM);
+        prepare(lock);
+        gate.begin();
+        let process = Process::spawn(work, args(lock)).expect("the spare takes it");
+        drop(process);
+        gate.end();
+    };
+    let report = CrashStep::new(arena()).run(victim, |_| either_spare_or_go(lock, before));
+    println!("{report}");
+    report
+}
+
+#[test]
+fn a_request_is_complete_or_was_never_made() {
+    isolated!({
+        let (lock, before) = family();
+        let report = spawn_stepped(lock, &before, own_spans);
+        report.assert_sound();
+        assert_eq!(report.outcome, Outcome::Finished);
+        assert_eq!(internals::slot_phase(SPARE), GO);
+        internals::recover(VICTIM);
+        request_is_complete(lock).unwrap();
+    });
+}
+
+/// A spawner with wishes is killed at every instruction, also while it waits for them to be granted: what it
+/// asked for is complete or was never made.
+#[test]
+fn a_request_with_options_is_complete_or_was_never_made() {
+    isolated!({
+        let (lock, before) = family();
+        let builder = Process::builder().name("wishful").env("A", "1").current_dir("/").nice(3);
+        let victim = |gate: &Gate| {
+            internals::become_member(VICTIM);
+            own_spans(lock);
+            gate.begin();
+            let process = builder.spawn(work, args(lock)).expect("the spare takes it");
+            drop(process);
+            gate.end();
+        };
+        let step = CrashStep::new(arena()).when_parked(|_| internals::prepared(SPARE));
+        let report = step.run(victim, |_| {
+            let options = internals::request_options(SPARE);
+            let go = internals::slot_phase(SPARE) == GO;
+            ensure!(!go || options != 0, "the request has lost its options");
+            let owned = |&(at, tag): &(u64, u32)| at != options || tag & 0xffff == SPARE || !go;
+            ensure!(internals::census().blocks.iter().all(owned), "the options are not the child's");
+            either_spare_or_go(lock, &before)
+        });
+        println!("{report}");
+        report.assert_sound();
+        assert_eq!(report.outcome, Outcome::Finished);
+    });
+}
+
+/// The child of a spawner with wishes dies before it has them. Does the spawner hear of it?
+fn child_dies_before_it_is_ready() -> bool {
+    let (lock, _) = family();
+    let mut spawner = spawn_parked(|| {
+        internals::become_member(VICTIM);
+        let spawned = Process::builder().nice(3).spawn(work, args(lock));
+        assert!(spawned.is_err());
+    });
+    internals::recover(SPARE);
+    proc::wait_until("it has heard, or sleeps on", LONG, || {
+        spawner.try_wait().is_some() || proc::is_parked(spawner.pid)
+    });
+    spawner.try_wait().is_some_and(|status| status == 0)
+}
+
+#[test]
+fn a_spawner_hears_of_a_child_that_dies_before_it_is_ready() {
+    isolated!({
+        assert!(child_dies_before_it_is_ready());
+    });
+}
+
+#[test]
+fn without_the_rule_a_spawner_waits_for_a_child_that_is_dead() {
+    isolated!({
+        internals::break_rule(Rule::SpawnerTold);
+        assert!(!child_dies_before_it_is_ready());
+    });
+}
+
+#[test]
+fn a_spare_that_stays_claimed_is_found() {
+    isolated!({
+        internals::break_rule(Rule::ClaimReturned);
+        let (lock, before) = family();
+        let report = spawn_stepped(lock, &before, own_spans);
+        report.assert_broken();
+        assert!(report.failures.iter().any(|failure| failure.why.contains("in phase 3")), "{report}");
+    });
+}
+
+/// At every instruction of a spawner's, another one comes for the only spare: it gets it or waits, and
+/// after the first one's death it has it, unless the first was faster.
+#[test]
+fn another_spawns_meanwhile() {
+    isolated!({
+        let (lock, before) = family();
+        let victim = |gate: &Gate| {
+            internals::become_member(VICTIM);
+            own_spans(lock);
+            gate.begin();
+            let process = Process::spawn(work, args(lock)).expect("the spare takes it");
+            std::mem::forget(process);
+            gate.end();
+        };
+        let other = || {
+            internals::become_member(OTHER);
+            std::mem::forget(Process::spawn(work, args(lock)).expect("a spare takes it"));
+        };
+        // As the supervisor does it: a child that has begun leaves room for another.
+        let recover = || {
+            internals::recover(VICTIM);
+            if internals::slot_phase(SPARE) == GO && internals::waits_for(OTHER) != 0 {
+                internals::recover(SPARE);
+                internals::open_spare(SPARE);
+                internals::wake_spawners();
+            }
+        };
+        let report = CrashStep::new(arena()).run_pairwise(victim, other, recover, |_| {
+            ensure!(internals::slot_phase(SPARE) == GO, "nobody got the spare");
+            request_is_complete(lock)?;
+            internals::recover(OTHER);
+            request_is_complete(lock)?;
+            internals::recover(SPARE);
+            before.is_back()
+        });
+        println!("{report}");
+        report.assert_sound();
+        assert_eq!(report.outcome, Outcome::Finished);
+    });
+}
+
+/// Two processes hold the object of a spawned process without any handle having been sent: its spawner and
+/// itself. They let it go at once, and one of them dies of it.
+#[test]
+fn spawner_and_spawned_let_go_at_once() {
+    isolated!({
+        let (lock, before) = family();
+        let victim = |gate: &Gate| {
+            internals::become_member(VICTIM);
+            let process = Process::spawn(work, args(lock)).expect("the spare takes it");
+            gate.begin();
+            drop(process);
+            gate.end();
+        };
+        let other = || internals::recover(SPARE);
+        let recover = || internals::recover(VICTIM);
+        let report = CrashStep::new(arena()).run_pairwise(victim, other, recover, |_| before.is_back());
+        println!("{report}");
+        report.assert_sound();
+    });
+}
+
+/// A spawner of a whole family, with real spares, is killed when the request is complete and before it has
+/// woken the child. Does the child begin?
+fn kill_a_spawner_before_its_wake() -> bool {
+    let slot = 200;
+    let supervisor = Process::spawn(std::os::unix::process::parent_id, ()).unwrap().join().unwrap() as i32;
+    arena();
+    let lock = lock();
+    let waits = || (1..32).any(|spare| internals::slot_phase(spare) == GO);
+    open([slot]);
+    let mut spawner = run_until(
+        |gate: &Gate| {
+            internals::become_member(slot);
+            own_spans(lock);
+            gate.begin();
+            std::mem::forget(Process::spawn(work, args(lock)));
+            gate.end();
+        },
+        |_| waits(),
+    );
+    spawner.kill();
+    internals::recover(slot);
+    // One that was woken does not sleep, nor when it has begun.
+    let all_sleep = || proc::children(supervisor).into_iter().all(proc::is_parked);
+    proc::wait_until("the child has begun, or sleeps on", LONG, || all_sleep() || !waits());
+    let began = !waits();
+    if !began {
+        // Another child takes the place of one that dies before it has begun.
+        let mut storm = Storm::seeded(1).also_below(supervisor);
+        for pid in proc::children(supervisor) {
+            let _ = storm.kill_one(&[pid]);
+        }
+    }
+    proc::wait_until("the child has begun", LONG, || !waits());
+    began
+}
+
+#[test]
+fn a_spawner_that_is_killed_before_its_wake_has_spawned() {
+    isolated!({
+        assert!(kill_a_spawner_before_its_wake());
+    });
+}
+
+#[test]
+fn without_the_sweep_the_child_of_a_killed_spawner_sleeps_on() {
+    isolated!({
+        internals::break_rule(Rule::SweepWakes);
+        assert!(!kill_a_spawner_before_its_wake());
+    });
+}
+
+/// The spawner died, and its child takes the lock from it that it left marked.
+#[test]
+fn what_a_dead_spawner_passed_on_is_usable() {
+    isolated!({
+        let (lock, _) = family();
+        let mut spawner = Child::spawn(|| {
+            internals::become_member(VICTIM);
+            std::mem::forget(lock.lock());
+            std::mem::forget(Process::spawn(work, args(lock)).expect("the spare takes it"));
+        });
+        assert_eq!(spawner.wait(), 0, "{}", spawner.text());
+        internals::recover(VICTIM);
+        let (its_lock, _): Args = internals::unpack(internals::request(SPARE).1).unwrap();
+        assert_eq!(state(&its_lock), State::Died(spawner.pid));
+    });
+}

@@ -1,0 +1,176 @@
+//! A process asks for its parent while that one is dead and is being buried: it hears that there is none, or
+//! gets a handle that says how the parent ended.
+
+use std::ops::Range;
+
+use crate::support::{LONG, OTHER, VICTIM, arena, done_by, go_on, watched};
+use procession::internals;
+use procession::process::wait_any;
+use procession::{AnyProcess, Process, parent_process};
+use procession_testkit::{Gate, isolated, proc, run_until, spawn_parked};
+
+/// Starts processes in which nothing runs yet: a child of main's, and one of that child's.
+fn parent_and_child() {
+    internals::open_spare(OTHER);
+    drop(Process::spawn(|| (), ()).expect("the spare takes it"));
+    internals::open_slot(OTHER);
+    internals::open_spare(VICTIM);
+    done_by(OTHER, || {
+        std::mem::forget(Process::spawn(|| (), ()).expect("the spare takes it"));
+        0
+    });
+    internals::open_slot(VICTIM);
+}
+
+/// The child stands still at its `at`-th instruction of asking for its parent; meanwhile its parent's burial
+/// gets as far as it can, but for its end. Then both go on. Gives how far the child would come, and whether
+/// it comes to an end.
+fn ask_during_a_burial(at: u64) -> (u64, bool) {
+    parent_and_child();
+    let (objects, mut steps) = (internals::objects(), 0);
+    let mut asking = run_until(
+        |gate: &Gate| {
+            internals::become_member(VICTIM);
+            gate.begin();
+            let parent = parent_process().expect("an answer");
+            gate.end();
+            if let Some(parent) = parent {
+                parent.wait().expect_err("it was killed");
+            }
+        },
+        |point| {
+            steps = point.step;
+            point.finished || point.step >= at
+        },
+    );
+    let mut burying = run_until(
+        |gate: &Gate| {
+            gate.begin();
+            internals::recover(OTHER);
+            gate.end();
+        },
+        |point| point.finished || (point.step % 16 == 0 && internals::objects() < objects),
+    );
+    go_on(&asking);
+    proc::wait_until("the child has heard", LONG, || {
+        asking.try_wait().is_some() || proc::is_parked(asking.pid)
+    });
+    go_on(&burying);
+    assert_eq!(burying.wait(), 0, "{}", burying.text());
+    let ended = !proc::is_parked(asking.pid);
+    if ended {
+        assert_eq!(asking.wait(), 0, "{}", asking.text());
+    }
+    drop(asking);
+    internals::recover(VICTIM);
+    internals::collect();
+    (steps, ended)
+}
+
+/// Who waits for the first of many to end stands still at its `at`-th instruction; meanwhile that one is buried,
+/// by main, as when the supervisor is lost. Gives how far the waiter would come, and whether it comes to an end.
+fn wait_during_a_burial(at: u64) -> (u64, bool) {
+    internals::open_spare(OTHER);
+    let process = Process::spawn(|| (), ()).expect("the spare takes it");
+    internals::open_slot(OTHER);
+    internals::open_slot(VICTIM);
+    let mut steps = 0;
+    let mut waiting = run_until(
+        |gate: &Gate| {
+            internals::become_member(VICTIM);
+            internals::inherit_handles(0);
+            let any = [AnyProcess::from(&process)];
+            gate.begin();
+            let first = wait_any(&any);
+            gate.end();
+            assert_eq!(first, Ok(0));
+        },
+        |point| {
+            steps = point.step;
+            point.finished || point.parked || point.step >= at
+        },
+    );
+    internals::recover(OTHER);
+    go_on(&waiting);
+    proc::wait_until("it has heard", LONG, || waiting.try_wait().is_some() || proc::is_parked(waiting.pid));
+    let ended = !proc::is_parked(waiting.pid);
+    if ended {
+        assert_eq!(waiting.wait(), 0, "{}", waiting.text());
+    }
+    drop(waiting);
+    internals::recover(VICTIM);
+    internals::collect();
+    (steps, ended)
+}
+
+#[test]
+fn who_waits_for_the_first_hears_of_all() {
+    isolated!({
+        arena();
+        internals::come_home();
+        let (steps, ended) = wait_during_a_burial(u64::MAX);
+        assert!(steps > 100 && ended, "{steps} {ended}");
+        let hang: Vec<u64> =
+            (steps.saturating_sub(400)..steps).step_by(4).filter(|&at| !wait_during_a_burial(at).1).collect();
+        assert!(hang.is_empty(), "it hangs when it is overtaken at one of the steps {hang:?} of {steps}");
+    });
+}
+
+/// The supervisor is dead, and somebody has reaped its children: a number that stands in a slot may be a stranger's.
+#[test]
+fn a_stranger_who_has_got_the_number_gets_no_signal() {
+    isolated!({
+        arena();
+        internals::come_home();
+        internals::open_spare(OTHER);
+        let process = Process::spawn(|| (), ()).expect("the spare takes it");
+        assert!(process.pidfd().expect_err("there is none yet").to_string().contains("asked for again"));
+        internals::open_slot(OTHER);
+        let mut stranger = std::process::Command::new("sleep").arg("1000").spawn().expect("a stranger");
+        internals::say_pid(OTHER, stranger.id() as i32);
+        for signal in [Process::kill, Process::terminate, Process::interrupt] {
+            signal(&process).expect("nobody minds");
+        }
+        assert!(process.pidfd().is_err());
+        assert!(stranger.try_wait().expect("it is ours").is_none(), "the stranger was hit");
+        stranger.kill().and_then(|()| stranger.wait()).expect("it is ours");
+        // One of the family is hit.
+        let mut relative = spawn_parked(|| {
+            internals::become_member(OTHER);
+            std::thread::park();
+        });
+        process.kill().expect("it can be killed");
+        assert_eq!(relative.wait(), libc::SIGKILL);
+        internals::recover(OTHER);
+        assert!(process.pidfd().expect_err("it has ended").to_string().contains("has ended"));
+    });
+}
+
+/// Overtakes the question at some of 24 places.
+fn ask_at(places: Range<u64>) {
+    let _dog = watched();
+    arena();
+    internals::come_home();
+    let (steps, ended) = ask_during_a_burial(u64::MAX);
+    assert!(steps > 100 && ended);
+    let hang: Vec<u64> = places.map(|n| steps * n / 24).filter(|&at| !ask_during_a_burial(at).1).collect();
+    assert!(hang.is_empty(), "it hangs when it is overtaken at one of the steps {hang:?} of {steps}");
+    assert_eq!(internals::census().objects, 0);
+}
+
+// (In debug builds each place is thousands of steps away.)
+
+#[test]
+fn a_parent_that_dies_early_in_the_question_is_no_riddle() {
+    isolated!({ ask_at(0..8) });
+}
+
+#[test]
+fn a_parent_that_dies_amid_the_question_is_no_riddle() {
+    isolated!({ ask_at(8..16) });
+}
+
+#[test]
+fn a_parent_that_dies_late_in_the_question_is_no_riddle() {
+    isolated!({ ask_at(16..24) });
+}

@@ -1,0 +1,153 @@
+//! A process is killed at every instruction of taking a lock, in every state of the lock.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use crate::support::scene::{OUT, Scene, TAKES, Taken, crash};
+use crate::support::{OTHER, State, VICTIM, arena, assert_finished, heir, id, lock, open, state};
+use procession::Lock;
+use procession::internals::{self, Rule};
+use procession_testkit::{Child, Report, isolated};
+
+#[test]
+fn a_free_lock_is_taken_and_released() {
+    isolated!({
+        for take in TAKES {
+            let scene = Scene::of(1);
+            let report = scene.step(crash(), |scene| scene.leave(0, scene.enter(0, take)));
+            assert_finished(&report);
+            assert_eq!(scene.diary.read(0), OUT);
+        }
+    });
+}
+
+#[test]
+fn a_lock_that_is_held_is_not_taken() {
+    isolated!({
+        for take in [TAKES[1], |lock: &'static Lock| lock.lock_timeout(Duration::ZERO)] {
+            let scene = Scene::of(1);
+            let _held = scene.locks[0].lock().unwrap();
+            assert_finished(&scene.step(crash(), |scene| assert!(scene.enter(0, take).is_none())));
+        }
+    });
+}
+
+/// The victim waits for a lock of main's until main lets it go, once `when` says so.
+fn wait_for_main(scene: &Scene, take: fn(&'static Lock) -> Taken, when: fn(&Lock) -> bool) -> Report {
+    let lock = scene.locks[0];
+    let held = Rc::new(Cell::new(lock.lock().ok()));
+    let step = crash().when_parked(move |_| {
+        if when(lock) {
+            drop(held.take());
+        }
+    });
+    scene.step(step, |scene| scene.leave(0, scene.enter(0, take)))
+}
+
+#[test]
+fn a_waiter_takes_the_lock_when_it_is_released() {
+    isolated!({
+        for take in [TAKES[0], TAKES[3]] {
+            let scene = Scene::of(1);
+            assert_finished(&wait_for_main(&scene, take, |_| true));
+            assert_eq!(scene.diary.read(0), OUT);
+        }
+    });
+}
+
+#[test]
+fn a_waiter_becomes_the_heir_and_the_owner() {
+    isolated!({
+        let scene = Scene::of(1);
+        assert_finished(&wait_for_main(&scene, TAKES[0], |lock| heir(lock) == id(VICTIM)));
+        assert_eq!(scene.diary.read(0), OUT);
+    });
+}
+
+#[test]
+fn a_promise_to_a_dead_heir_that_is_not_struck_is_found() {
+    isolated!({
+        internals::break_rule(Rule::HeirStruck);
+        wait_for_main(&Scene::of(1), TAKES[0], |lock| heir(lock) == id(VICTIM)).assert_broken();
+    });
+}
+
+#[test]
+fn a_waiter_gives_up() {
+    isolated!({
+        // Stepped as slowly as it is, the first one may be late before it can sleep.
+        let gives_up: [fn(&'static Lock) -> Taken; 3] = [
+            |lock| lock.lock_timeout(Duration::from_millis(200)),
+            |lock| lock.lock_timeout(Duration::from_secs(1)),
+            |lock| lock.lock_timeout(Duration::from_secs(5)),
+        ];
+        let was_heir = gives_up.into_iter().any(|take| {
+            let (scene, was_heir) = (Scene::of(1), Rc::new(Cell::new(false)));
+            let _held = scene.locks[0].lock().unwrap();
+            let (lock, heard) = (scene.locks[0], Rc::clone(&was_heir));
+            let step = crash().when_parked(move |_| heard.set(heard.get() || heir(lock) == id(VICTIM)));
+            assert_finished(&scene.step(step, |scene| assert!(scene.enter(0, take).is_none())));
+            assert_eq!(heir(lock), 0, "the promise was taken back");
+            was_heir.get()
+        });
+        assert!(was_heir);
+    });
+}
+
+/// A lock whose last owner died.
+fn marked() -> &'static Lock {
+    arena();
+    let lock = lock();
+    open([OTHER]);
+    let mut dead = Child::spawn(|| {
+        internals::become_member(OTHER);
+        std::mem::forget(lock.lock());
+    });
+    assert_eq!(dead.wait(), 0);
+    internals::recover(OTHER);
+    assert_eq!(state(lock), State::Died(dead.pid));
+    lock
+}
+
+#[test]
+fn a_marked_lock_is_refused() {
+    isolated!({
+        for take in &TAKES[..3] {
+            let scene = Scene::with(vec![marked()]);
+            assert_finished(&scene.step(crash(), |scene| assert!(scene.enter(0, *take).is_none())));
+        }
+    });
+}
+
+#[test]
+fn a_marked_lock_is_recovered() {
+    isolated!({
+        let scene = Scene::with(vec![marked()]);
+        assert_finished(&scene.step(crash(), |scene| scene.leave(0, scene.enter(0, TAKES[3]))));
+        assert_eq!(state(scene.locks[0]), State::Free);
+    });
+}
+
+#[test]
+fn taking_a_lock_twice_is_refused() {
+    isolated!({
+        let scene = Scene::of(1);
+        let report = scene.step(crash(), |scene| {
+            let held = scene.enter(0, TAKES[0]);
+            assert_eq!(state(scene.locks[0]), State::Mine);
+            scene.leave(0, held);
+        });
+        assert_finished(&report);
+    });
+}
+
+#[test]
+fn a_lock_that_is_not_in_the_journal_is_found() {
+    isolated!({
+        internals::break_rule(Rule::Journal);
+        let report = Scene::of(1).step(crash(), |scene| scene.leave(0, scene.enter(0, TAKES[0])));
+        report.assert_broken();
+        assert!(report.failures.iter().any(|failure| failure.why.contains("names the dead")), "{report}");
+    });
+}

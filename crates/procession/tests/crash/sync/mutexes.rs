@@ -1,0 +1,291 @@
+//! A process is killed at every instruction of taking recursive locks, mutexes and arrays, of making them,
+//! and of waiting on a condition variable.
+
+use crate::support;
+use std::time::Duration;
+
+use crate::support::scene::crash;
+use crate::support::{Before, Diary, OTHER, VICTIM, arena, assert_finished, nothing_in, open};
+use procession::internals::{self, Rule};
+use procession::state::Array;
+use procession::sync::{Condvar, LockError, Mutex, RLock};
+use procession_testkit::{Child, Gate, Report, freeze, isolated, proc, run_until, spawn_parked};
+
+fn leaked<T>(made: procession::Result<T>) -> &'static T {
+    Box::leak(Box::new(made.expect("an object")))
+}
+
+fn step(operation: impl Fn(), check: impl Fn(i32) -> Result<(), String>) -> Report {
+    arena();
+    open([VICTIM]);
+    let stock = Before::now();
+    let victim = |gate: &Gate| {
+        internals::become_member(VICTIM);
+        support::own_a_span();
+        gate.begin();
+        operation();
+        gate.end();
+    };
+    crash().run(victim, |point| {
+        internals::recover(VICTIM);
+        check(point.victim_pid)?;
+        nothing_in(VICTIM)?;
+        stock.is_back()
+    })
+}
+
+/// Free, or marked by the victim; never held. It works afterwards, once.
+fn is_whole(lock: &RLock, victim: i32) -> Result<(), String> {
+    match lock.try_lock() {
+        Ok(held) => drop(held),
+        Err(LockError::OwnerDied(who)) if who.pid == victim => {}
+        Err(other) => return Err(other.to_string()),
+    }
+    let held = lock.lock_or_recover().map_err(|e| e.to_string())?;
+    drop(held);
+    let elsewhere = lock.clone();
+    let free = std::thread::spawn(move || elsewhere.try_lock().is_ok()).join();
+    ensure!(free.is_ok_and(|free| free), "it counts what the dead held");
+    Ok(())
+}
+
+#[test]
+fn a_recursive_lock_is_held_three_times() {
+    isolated!({
+        let lock = leaked(RLock::new());
+        let use_it = || {
+            let outer = lock.lock().unwrap();
+            let inner = lock.lock().unwrap();
+            let third = lock.try_lock().unwrap();
+            drop(outer);
+            drop(third);
+            drop(inner);
+        };
+        assert_finished(&step(use_it, |victim| is_whole(lock, victim)));
+    });
+}
+
+/// Two numbers that belong together: they differ only where the mark says so.
+#[test]
+fn a_mutex_is_marked_wherever_its_value_is_half_written() {
+    isolated!({
+        let pair = leaked(Mutex::new([0u64; 2]));
+        let array = leaked(Array::from_slice(&[0u64; 2]));
+        let use_it = || {
+            let mut held = pair.lock().unwrap();
+            held[0] += 1;
+            held[1] += 1;
+            drop(held);
+            let mut held = array.lock().unwrap();
+            held[0] += 1;
+            held[1] += 1;
+        };
+        let check = |victim| {
+            let torn = |a: u64, b: u64, from: Option<i32>| {
+                ensure!(from.is_none_or(|pid| pid == victim), "recovered from {from:?}");
+                ensure!(a == b || from.is_some(), "torn, and nobody is told: {a} {b}");
+                Ok(())
+            };
+            let held = pair.lock_or_recover().map_err(|e| e.to_string())?;
+            torn(held[0], held[1], held.recovered_from().map(|who| who.pid))?;
+            let held = array.lock_or_recover().map_err(|e| e.to_string())?;
+            torn(held[0], held[1], held.recovered_from().map(|who| who.pid))
+        };
+        assert_finished(&step(use_it, check));
+    });
+}
+
+/// The control: without the journal nobody finds what the dead holds.
+#[test]
+fn a_mutex_that_is_not_in_the_journal_is_missed() {
+    isolated!({
+        internals::break_rule(Rule::Journal);
+        let pair = leaked(Mutex::new([0u64; 2]));
+        let held = |_| pair.try_lock_or_recover().map(drop).map_err(|e| e.to_string());
+        step(|| drop(pair.lock().unwrap()), held).assert_broken();
+    });
+}
+
+#[test]
+fn mutexes_and_arrays_are_made_and_dropped() {
+    isolated!({
+        let use_it = || {
+            let mutex = Mutex::named("made", 5u64).unwrap();
+            let array = Array::<u8>::new(100_000).unwrap();
+            drop(mutex);
+            drop(array);
+        };
+        assert_finished(&step(use_it, |_| Ok(())));
+    });
+}
+
+#[test]
+fn a_waiter_on_a_condition_gives_up() {
+    isolated!({
+        let (mutex, condvar) = (leaked(Mutex::new(0u64)), leaked(Condvar::new()));
+        let use_it = || {
+            let held = mutex.lock().unwrap();
+            let (held, _) = condvar.wait_timeout(held, Duration::from_millis(1)).unwrap();
+            drop(held);
+            condvar.notify_one().unwrap();
+        };
+        let check = |victim| match mutex.try_lock_or_recover() {
+            Ok(held) => {
+                ensure!(held.recovered_from().is_none_or(|who| who.pid == victim), "marked by another");
+                Ok(())
+            }
+            Err(error) => Err(error.to_string()),
+        };
+        assert_finished(&step(use_it, check));
+    });
+}
+
+/// The victim sleeps until main notifies it, and takes the lock again.
+#[test]
+fn a_waiter_on_a_condition_is_notified() {
+    isolated!({
+        arena();
+        open([VICTIM]);
+        let (mutex, condvar) = (leaked(Mutex::new(0u64)), leaked(Condvar::new()));
+        let stock = Before::now();
+        let victim = |gate: &Gate| {
+            internals::become_member(VICTIM);
+            gate.begin();
+            let held = condvar.wait_while(mutex.lock().unwrap(), |go| **go == 0).unwrap();
+            gate.end();
+            drop(held);
+        };
+        let notify = || {
+            *mutex.lock().unwrap() = 1;
+            condvar.notify_one().unwrap();
+        };
+        let report = crash().when_parked(move |_| notify()).run(victim, |point| {
+            internals::recover(VICTIM);
+            let held = mutex.try_lock_or_recover().map_err(|e| e.to_string())?;
+            ensure!(held.recovered_from().is_none_or(|who| who.pid == point.victim_pid), "marked by another");
+            drop(held);
+            condvar.notify_all().map_err(|e| e.to_string())?;
+            nothing_in(VICTIM)?;
+            stock.is_back()
+        });
+        assert_finished(&report);
+    });
+}
+
+/// The victim notifies another that sleeps, and is killed after the count and before the wake.
+fn kill_a_notifier_before_its_wake() -> bool {
+    arena();
+    open([VICTIM, OTHER]);
+    let (mutex, condvar) = (leaked(Mutex::new(0u64)), leaked(Condvar::new()));
+    let diary = Diary::new();
+    let mut sleeper = spawn_parked(|| {
+        internals::become_member(OTHER);
+        drop(condvar.wait(mutex.lock().unwrap()).unwrap());
+    });
+    let before = internals::condvar_events(condvar);
+    let mut notifier = run_until(
+        |gate: &Gate| {
+            internals::become_member(VICTIM);
+            *mutex.lock().unwrap() = 1;
+            diary.write(0, 1);
+            gate.begin();
+            condvar.notify_one().unwrap();
+            gate.end();
+        },
+        |_| internals::condvar_events(condvar) != before,
+    );
+    notifier.kill();
+    assert!(proc::is_parked(sleeper.pid));
+    internals::recover(VICTIM);
+    if proc::is_parked(sleeper.pid) {
+        return false;
+    }
+    assert_eq!(sleeper.wait(), 0, "{}", sleeper.text());
+    true
+}
+
+#[test]
+fn a_notifier_that_is_killed_before_its_wake_leaves_nobody_asleep() {
+    isolated!({
+        assert!(kill_a_notifier_before_its_wake());
+    });
+}
+
+#[test]
+fn without_the_sweep_the_sleeper_of_a_killed_notifier_sleeps_on() {
+    isolated!({
+        internals::break_rule(Rule::SweepWakes);
+        assert!(!kill_a_notifier_before_its_wake());
+    });
+}
+
+/// The one that `notify_one` has woken is killed before it runs: another is woken in its place.
+fn kill_a_woken_sleeper() -> bool {
+    arena();
+    open([VICTIM, OTHER]);
+    let (mutex, condvar) = (leaked(Mutex::new(0u64)), leaked(Condvar::new()));
+    let wait = |slot| {
+        spawn_parked(move || {
+            internals::become_member(slot);
+            drop(condvar.wait(mutex.lock().unwrap()).unwrap());
+        })
+    };
+    let mut first = wait(VICTIM);
+    let frozen = freeze(first.pid);
+    let mut second = wait(OTHER);
+    condvar.notify_one().unwrap();
+    frozen.wait_until_woken();
+    frozen.kill();
+    first.wait();
+    assert!(proc::is_parked(second.pid), "the notification went to the dead");
+    internals::recover(VICTIM);
+    if proc::is_parked(second.pid) {
+        return false;
+    }
+    assert_eq!(second.wait(), 0, "{}", second.text());
+    true
+}
+
+#[test]
+fn a_sleeper_that_is_killed_when_just_notified_takes_nothing_with_it() {
+    isolated!({
+        assert!(kill_a_woken_sleeper());
+    });
+}
+
+#[test]
+fn without_the_sweep_a_killed_sleeper_takes_its_notification_with_it() {
+    isolated!({
+        internals::break_rule(Rule::SweepWakes);
+        assert!(!kill_a_woken_sleeper());
+    });
+}
+
+/// The program is ending, and what a thread holds that still runs was handed on. When it lets go at last, it
+/// must not let go of what is another's.
+#[test]
+fn a_late_release_of_what_was_handed_on_touches_nobody() {
+    isolated!({
+        arena();
+        open([VICTIM]);
+        let (lock, diary) = (leaked(RLock::new()), Diary::new());
+        let mut late = Child::spawn(|| {
+            internals::become_member(VICTIM);
+            let (held, again) = (lock.lock().unwrap(), lock.lock().unwrap());
+            diary.write(0, 1);
+            diary.wait(1, 1);
+            drop((again, held));
+        });
+        diary.wait(0, 1);
+        internals::recover(VICTIM);
+        let (held, again) = (lock.lock_or_recover().unwrap(), lock.lock().unwrap());
+        diary.write(1, 1);
+        assert_eq!(late.wait(), 0, "{}", late.text());
+        drop(again);
+        let elsewhere = lock.clone();
+        let refused = std::thread::spawn(move || elsewhere.try_lock().map(drop));
+        assert_eq!(refused.join().unwrap(), Err(LockError::WouldBlock));
+        drop(held);
+        assert!(lock.try_lock().is_ok());
+    });
+}

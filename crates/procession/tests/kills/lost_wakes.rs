@@ -1,0 +1,200 @@
+//! A release wakes one waiter of several. Whatever becomes of that one, the wake is not lost.
+
+use std::time::{Duration, Instant};
+
+use crate::support::{LONG, OTHER, THIRD, VICTIM, arena, came_through, heir, id, lock, open, state};
+use procession::Lock;
+use procession::internals::{self, Rule, word};
+use procession::sync::{LockError, LockGuard, Semaphore, WaitError};
+use procession_testkit::{Child, Frozen, freeze, isolated, proc, spawn_parked};
+
+/// Main holds a lock for which two processes sleep, without a time limit and without a promise: so main's
+/// release wakes the first of them, which is frozen, and nobody else.
+struct Queue {
+    held: LockGuard<'static>,
+    first: Child,
+    frozen: Frozen,
+    second: Child,
+}
+
+/// A waiter wakes up after a millisecond, unless there is an heir. So both go to sleep behind an heir, and
+/// then the heir gives up.
+fn queue(lock: &'static Lock, first: impl Fn() + Copy, second: impl Fn() + Copy) -> Queue {
+    internals::break_rule(Rule::Looks);
+    arena();
+    open([VICTIM, OTHER, THIRD]);
+    for patience_ms in [100, 500, 2500, 12_500] {
+        let held = lock.lock().expect("the lock, sound");
+        let mut impatient = spawn_parked(|| {
+            internals::become_member(THIRD);
+            assert_eq!(
+                lock.lock_timeout(Duration::from_millis(patience_ms)).err(),
+                Some(LockError::TimedOut)
+            );
+        });
+        proc::wait_until("there is an heir", LONG, || heir(lock) != 0);
+        let first = spawn_parked(|| (internals::become_member(VICTIM), first()).1);
+        let frozen = freeze(first.pid);
+        let second = spawn_parked(|| (internals::become_member(OTHER), second()).1);
+        let in_time = heir(lock) == id(THIRD);
+        assert_eq!(impatient.wait(), 0, "{}", impatient.text());
+        // Its death is not declared: that would wake everybody.
+        if in_time && !frozen.woken() {
+            assert_eq!(internals::lock_word(lock), u64::from(id(0)) | word::WAITERS);
+            return Queue { held, first, frozen, second };
+        }
+        // The machine was too slow: the heir had gone before both slept.
+        frozen.kill();
+        drop((first, second, held));
+        [VICTIM, OTHER, THIRD].into_iter().for_each(internals::recover);
+        open([VICTIM, OTHER, THIRD]);
+    }
+    panic!("two waiters do not get to sleep in ten seconds");
+}
+
+/// The first of two waiters is woken and killed before it runs. Does the second get the lock?
+fn kill_a_woken_waiter() -> bool {
+    let lock = lock();
+    let take = || drop(lock.lock().expect("the lock, sound"));
+    let Queue { held, mut first, frozen, mut second } = queue(lock, take, take);
+    drop(held);
+    frozen.wait_until_woken();
+    frozen.kill();
+    first.wait();
+    assert!(proc::is_parked(second.pid), "the wake went to the dead");
+    internals::recover(VICTIM);
+    came_through(lock, &mut second)
+}
+
+#[test]
+fn a_waiter_that_is_killed_when_just_woken_takes_no_wake_with_it() {
+    isolated!({
+        assert!(kill_a_woken_waiter());
+    });
+}
+
+#[test]
+fn without_the_sweep_a_killed_waiter_takes_the_wake_with_it() {
+    isolated!({
+        internals::break_rule(Rule::SweepWakes);
+        assert!(!kill_a_woken_waiter(), "the sweep is not needed, or this test does not test it");
+    });
+}
+
+/// As [`kill_a_woken_waiter`], for a permit: both sleep without a limit behind an heir that has given up, so it is
+/// the first that is woken.
+fn kill_a_woken_waiter_for_a_permit() -> bool {
+    arena();
+    for patience_ms in [100, 500, 2500, 12_500] {
+        open([VICTIM, OTHER, THIRD]);
+        let semaphore: &'static Semaphore = Box::leak(Box::new(Semaphore::new(1).expect("a semaphore")));
+        let held = semaphore.acquire().expect("it is free");
+        let mut impatient = spawn_parked(|| {
+            internals::become_member(THIRD);
+            let late = semaphore.acquire_timeout(Duration::from_millis(patience_ms)).err();
+            assert_eq!(late, Some(WaitError::TimedOut));
+        });
+        let is_heir = || internals::semaphore_heir(semaphore) == id(THIRD);
+        proc::wait_until("there is an heir", LONG, is_heir);
+        let waits = |slot| {
+            spawn_parked(move || {
+                internals::become_member(slot);
+                internals::hold(semaphore);
+                drop(semaphore.acquire().expect("its turn comes"));
+            })
+        };
+        let mut first = waits(VICTIM);
+        let frozen = freeze(first.pid);
+        let mut second = waits(OTHER);
+        let in_time = is_heir();
+        assert_eq!(impatient.wait(), 0, "{}", impatient.text());
+        if in_time && !frozen.woken() {
+            drop(held);
+            frozen.wait_until_woken();
+            frozen.kill();
+            first.wait();
+            assert!(proc::is_parked(second.pid), "the wake went to the dead");
+            internals::recover(VICTIM);
+            return !proc::is_parked(second.pid) && second.wait() == 0;
+        }
+        frozen.kill();
+        drop((first, second, held));
+        [VICTIM, OTHER, THIRD].into_iter().for_each(internals::recover);
+    }
+    panic!("two waiters do not get to sleep in ten seconds");
+}
+
+#[test]
+fn a_waiter_for_a_permit_that_is_killed_when_just_woken_takes_no_wake_with_it() {
+    isolated!({
+        assert!(kill_a_woken_waiter_for_a_permit());
+    });
+}
+
+#[test]
+fn without_the_sweep_a_killed_waiter_for_a_permit_takes_the_wake_with_it() {
+    isolated!({
+        internals::break_rule(Rule::SweepWakes);
+        assert!(!kill_a_woken_waiter_for_a_permit());
+    });
+}
+
+/// A waiter is woken, but its time is up and somebody was faster. Does the one behind it get the lock?
+fn time_out_with_a_wake() -> bool {
+    let lock = lock();
+    for patience in [1000, 4000, 16_000].map(Duration::from_millis) {
+        let give_up =
+            || assert_eq!(lock.lock_timeout(patience).err(), Some(LockError::TimedOut), "the first waiter");
+        let take = || drop(lock.lock().expect("the lock, sound"));
+        let Queue { held, mut first, frozen, mut second } = queue(lock, give_up, take);
+        let late = Instant::now() + patience;
+        let in_time = !frozen.woken();
+        drop(held);
+        frozen.wait_until_woken();
+        let again = lock.try_lock().expect("it is free");
+        let first_was_woken = in_time && proc::is_parked(second.pid);
+        proc::wait_until("its time is up", LONG, || Instant::now() > late);
+        frozen.thaw();
+        assert_eq!(first.wait(), 0, "{}", first.text());
+        drop(again);
+        if first_was_woken {
+            return came_through(lock, &mut second);
+        }
+        drop((first, second));
+        [VICTIM, OTHER, THIRD].into_iter().for_each(internals::recover);
+    }
+    panic!("the first waiter is never woken in time");
+}
+
+#[test]
+fn a_waiter_whose_time_is_up_passes_its_wake_on() {
+    isolated!({
+        assert!(time_out_with_a_wake());
+    });
+}
+
+#[test]
+fn a_wake_that_is_not_passed_on_is_lost() {
+    isolated!({
+        internals::break_rule(Rule::WakePassedOn);
+        assert!(!time_out_with_a_wake());
+    });
+}
+
+/// A waiter is woken, but somebody was faster and left the lock marked. It hears the news and leaves; the
+/// one behind it has to hear them too.
+#[test]
+fn a_waiter_that_finds_the_lock_marked_does_not_keep_the_news() {
+    isolated!({
+        let lock = lock();
+        let hear = || assert!(matches!(lock.lock().err(), Some(LockError::Panicked(_))), "poisoned");
+        let Queue { held, mut first, frozen, mut second } = queue(lock, hear, hear);
+        drop(held);
+        frozen.wait_until_woken();
+        lock.try_lock().expect("it is free").poison();
+        frozen.thaw();
+        assert_eq!(first.wait(), 0, "{}", first.text());
+        assert!(!proc::is_parked(second.pid), "the second sleeps on, and the lock is {:?}", state(lock));
+        assert_eq!(second.wait(), 0, "{}", second.text());
+    });
+}

@@ -1,0 +1,12 @@
+//! Processes that are killed at chosen moments: just woken, between a store and its wake, while they wait.
+
+#[macro_use]
+#[path = "../support/mod.rs"]
+mod support;
+
+mod deaths_seen;
+mod leases;
+mod lost_wakes;
+mod queue_waiters;
+mod sweeps;
+mod waiters;

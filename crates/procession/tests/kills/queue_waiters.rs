@@ -1,0 +1,260 @@
+//! One process is killed at one exact place beside a queue, where others sleep: a consumer just woken on
+//! behalf of an item, a producer between its commit and its wake, and the same for room.
+
+use std::time::{Duration, Instant};
+
+use crate::support::{Diary, LONG, OTHER, THIRD, VICTIM, arena, go_on, open};
+use procession::Queue;
+use procession::internals::{self, End, Rule};
+use procession::queue::{GetError, PutError};
+use procession_testkit::{Child, Gate, freeze, isolated, proc, run_until, spawn_parked};
+
+/// A queue that lives as long as the test, with these in it.
+fn queue(capacity: usize, items: &[u64]) -> &'static Queue<u64> {
+    arena();
+    open([VICTIM, OTHER, THIRD]);
+    let queue = Box::leak(Box::new(Queue::bounded(capacity).expect("a queue")));
+    items.iter().for_each(|&item| queue.try_put(item).expect("there is room"));
+    queue
+}
+
+/// A process of `slot` that sleeps until it gets this item.
+fn getter(slot: u32, queue: &'static Queue<u64>, item: u64) -> Child {
+    spawn_parked(move || {
+        internals::become_member(slot);
+        assert_eq!(queue.get(), Ok(item));
+    })
+}
+
+/// A process of `slot` that sleeps until it has put this item.
+fn putter(slot: u32, queue: &'static Queue<u64>, item: u64) -> Child {
+    spawn_parked(move || {
+        internals::become_member(slot);
+        assert_eq!(queue.put(item), Ok(()));
+    })
+}
+
+/// A process of `slot` that is stopped in the middle of `operation`, when it is so far.
+fn stopped(slot: u32, operation: impl Fn(), far: impl Fn() -> bool) -> Child {
+    run_until(
+        |gate: &Gate| {
+            internals::become_member(slot);
+            gate.begin();
+            operation();
+            gate.end();
+        },
+        |_| far(),
+    )
+}
+
+fn is_busy(queue: &Queue<u64>, end: End) -> bool {
+    internals::queue_lock_word(queue, end) != 0
+}
+
+/// A process that was woken comes to its end. One that was not sleeps on.
+fn came_through(slot: u32, sleeper: &mut Child) -> bool {
+    if proc::is_parked(sleeper.pid) {
+        return false;
+    }
+    assert_eq!(sleeper.wait(), 0, "{}", sleeper.text());
+    internals::recover(slot);
+    true
+}
+
+/// Once with the rule that wakes sleepers after a death, when the sleeper must be woken, and once without,
+/// when it must sleep on.
+macro_rules! sweeps {
+    ($($holds:ident, $broken:ident = $kill:ident;)*) => {$(
+        #[test]
+        fn $holds() {
+            isolated!({
+                assert!($kill(), "the sleeper sleeps on");
+            });
+        }
+
+        #[test]
+        fn $broken() {
+            isolated!({
+                internals::break_rule(Rule::SweepWakes);
+                assert!(!$kill(), "the sweep is not needed, or this test does not test it");
+            });
+        }
+    )*};
+}
+
+sweeps! {
+    a_woken_consumer_that_is_killed_takes_no_wake_with_it, without_the_sweep_a_woken_consumer_takes_its_wake_with_it
+        = kill_a_woken_consumer;
+    a_woken_producer_that_is_killed_takes_no_wake_with_it, without_the_sweep_a_woken_producer_takes_its_wake_with_it
+        = kill_a_woken_producer;
+    a_producer_that_is_killed_before_its_wake_leaves_nobody_asleep, without_the_sweep_nobody_hears_of_its_item
+        = kill_a_producer_before_its_wake;
+    a_consumer_that_is_killed_before_its_wake_leaves_nobody_asleep, without_the_sweep_nobody_hears_of_its_room
+        = kill_a_consumer_before_its_wake;
+    who_is_killed_when_it_has_closed_the_queue_leaves_nobody_asleep, without_the_sweep_nobody_hears_of_the_close
+        = kill_before_the_wake_of_a_close;
+}
+
+/// Two consumers sleep, the first is woken for an item and killed before it runs.
+fn kill_a_woken_consumer() -> bool {
+    let queue = queue(3, &[]);
+    let mut first = getter(VICTIM, queue, 1);
+    let frozen = freeze(first.pid);
+    let mut second = getter(OTHER, queue, 1);
+    queue.put(1).unwrap();
+    frozen.wait_until_woken();
+    assert!(proc::is_parked(second.pid), "one item, one wake");
+    frozen.kill();
+    first.wait();
+    internals::recover(VICTIM);
+    came_through(OTHER, &mut second)
+}
+
+/// Two producers sleep, the first is woken for room and killed before it runs.
+fn kill_a_woken_producer() -> bool {
+    let queue = queue(1, &[1]);
+    let mut first = putter(VICTIM, queue, 2);
+    let frozen = freeze(first.pid);
+    let mut second = putter(OTHER, queue, 3);
+    assert_eq!(queue.get(), Ok(1));
+    frozen.wait_until_woken();
+    assert!(proc::is_parked(second.pid), "room for one, one wake");
+    frozen.kill();
+    first.wait();
+    internals::recover(VICTIM);
+    came_through(OTHER, &mut second) && queue.get() == Ok(3)
+}
+
+fn kill_a_producer_before_its_wake() -> bool {
+    let queue = queue(3, &[]);
+    let mut sleeper = getter(OTHER, queue, 1);
+    let mut dead = stopped(VICTIM, || queue.put(1).unwrap(), || queue.len() == 1);
+    assert!(proc::is_parked(sleeper.pid));
+    dead.kill();
+    internals::recover(VICTIM);
+    came_through(OTHER, &mut sleeper)
+}
+
+fn kill_a_consumer_before_its_wake() -> bool {
+    let queue = queue(1, &[1]);
+    let mut sleeper = putter(OTHER, queue, 2);
+    let mut dead = stopped(VICTIM, || assert_eq!(queue.get(), Ok(1)), || queue.is_empty());
+    assert!(proc::is_parked(sleeper.pid));
+    dead.kill();
+    internals::recover(VICTIM);
+    came_through(OTHER, &mut sleeper) && queue.get() == Ok(2)
+}
+
+fn kill_before_the_wake_of_a_close() -> bool {
+    let queue = queue(1, &[]);
+    let mut sleeper = spawn_parked(|| {
+        internals::become_member(OTHER);
+        assert_eq!(queue.get(), Err(GetError::Closed));
+    });
+    let mut dead = stopped(VICTIM, || queue.close().unwrap(), || queue.is_closed());
+    assert!(proc::is_parked(sleeper.pid));
+    dead.kill();
+    internals::recover(VICTIM);
+    came_through(OTHER, &mut sleeper)
+}
+
+/// While it makes sure that there is nothing, a consumer has to sleep until it is its turn. Afterwards it
+/// sleeps for an item, and everybody can see that.
+#[test]
+fn who_has_waited_for_its_turn_is_woken_for_an_item_all_the_same() {
+    isolated!({
+        let queue = queue(3, &[]);
+        // It has announced that it will sleep, and is about to look once more.
+        let mut sleeper = stopped(
+            OTHER,
+            || assert_eq!(queue.get(), Ok(1)),
+            || internals::waits_for(OTHER) != 0 && !is_busy(queue, End::Consumers),
+        );
+        let mut busy = stopped(THIRD, || drop(queue.try_get()), || is_busy(queue, End::Consumers));
+        go_on(&sleeper);
+        procession_testkit::wait_until_parked(sleeper.pid);
+        let waits_for_its_turn = internals::waits_for(OTHER);
+        go_on(&busy);
+        assert_eq!(busy.wait(), 0, "{}", busy.text());
+        proc::wait_until("it sleeps for an item", LONG, || {
+            internals::waits_for(OTHER) != waits_for_its_turn && proc::is_parked(sleeper.pid)
+        });
+        let mut dead = stopped(VICTIM, || queue.put(1).unwrap(), || queue.len() == 1);
+        dead.kill();
+        internals::recover(VICTIM);
+        assert!(came_through(OTHER, &mut sleeper), "it sleeps on, announced as {waits_for_its_turn:x}");
+    });
+}
+
+/// A consumer is woken for an item, but its time is up, and it is the turn of somebody who has seen that there
+/// is nothing. Does the one behind it get the item?
+fn time_out_with_a_wake() -> bool {
+    let queue = queue(3, &[]);
+    for patience in [1000, 4000, 16_000].map(Duration::from_millis) {
+        let (late, diary) = (Instant::now() + patience, Diary::new());
+        let mut first = spawn_parked(|| {
+            internals::become_member(VICTIM);
+            assert_eq!(queue.get_deadline(late), Err(GetError::Empty), "its time was up");
+        });
+        let frozen = freeze(first.pid);
+        let mut second = getter(OTHER, queue, 1);
+        let mut busy = Child::spawn(|| {
+            internals::become_member(THIRD);
+            let turn = internals::occupy(queue, End::Consumers);
+            diary.write(0, 1);
+            diary.wait(1, 1);
+            drop(turn);
+        });
+        diary.wait(0, 1);
+        let in_time = !frozen.woken();
+        queue.put(1).unwrap();
+        frozen.wait_until_woken();
+        let first_was_woken = in_time && proc::is_parked(second.pid);
+        proc::wait_until("its time is up", LONG, || Instant::now() > late);
+        frozen.thaw();
+        assert_eq!(first.wait(), 0, "{}", first.text());
+        diary.write(1, 1);
+        assert_eq!(busy.wait(), 0, "{}", busy.text());
+        if first_was_woken {
+            return came_through(OTHER, &mut second);
+        }
+        drop(second);
+        [VICTIM, OTHER, THIRD].into_iter().for_each(internals::recover);
+        open([VICTIM, OTHER, THIRD]);
+        while queue.try_get().is_ok() {}
+    }
+    panic!("the first consumer is never woken in time");
+}
+
+#[test]
+fn a_consumer_whose_time_is_up_passes_its_wake_on() {
+    isolated!({
+        assert!(time_out_with_a_wake(), "the item is there, and the second sleeps on");
+    });
+}
+
+#[test]
+fn a_wake_that_is_not_passed_on_is_lost() {
+    isolated!({
+        internals::break_rule(Rule::WakePassedOn);
+        assert!(!time_out_with_a_wake(), "the rule is not needed, or this test does not test it");
+    });
+}
+
+#[test]
+fn a_woken_producer_finds_the_queue_closed_and_the_other_one_too() {
+    isolated!({
+        let queue = queue(1, &[1]);
+        let sleepers = [VICTIM, OTHER].map(|slot| {
+            spawn_parked(move || {
+                internals::become_member(slot);
+                assert_eq!(queue.put(7), Err(PutError::Closed(7)));
+            })
+        });
+        queue.close().unwrap();
+        for mut sleeper in sleepers {
+            assert_eq!(sleeper.wait(), 0, "{}", sleeper.text());
+        }
+        assert_eq!((queue.get(), queue.get()), (Ok(1), Err(GetError::Closed)));
+    });
+}

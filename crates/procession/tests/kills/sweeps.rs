@@ -1,0 +1,136 @@
+//! Whoever sweeps after a death counts an event for each sleeper. One that leaves meanwhile may take the word
+//! with it, and other things may lie there next.
+
+use std::cell::Cell;
+use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+
+use crate::support::{Before, VICTIM, arena, assert_finished, open};
+use procession::Queue;
+use procession::internals::{self, Census, Rule};
+use procession_testkit::{CrashStep, Gate, interleave, isolated};
+
+/// What somebody else puts where the word was.
+const OTHER_THINGS: u32 = 0x5eed_5eed;
+
+struct Scene {
+    before: Before,
+    /// This process seems to sleep for an item of it.
+    queue: Cell<Option<Queue<u64>>>,
+    /// The word that it seems to sleep on.
+    word: &'static AtomicU32,
+}
+
+impl Scene {
+    fn new() -> Scene {
+        open([VICTIM]);
+        let before = Before::now();
+        let queue = Queue::bounded(3).unwrap();
+        let word = internals::queue_events(&queue);
+        internals::say_waiting(&queue, true);
+        Scene { before, queue: Cell::new(Some(queue)), word }
+    }
+
+    fn sweep(&self, gate: &Gate) {
+        internals::become_member(VICTIM);
+        gate.begin();
+        internals::wake_everybody();
+        gate.end();
+    }
+
+    /// But for spans that were opened.
+    fn nothing_is_left(&self) -> Result<(), String> {
+        internals::collect_if_wanted();
+        let now = internals::census();
+        let living = |census: &Census| {
+            (census.objects, census.unfinished_objects, census.blocks.clone(), census.holdings.clone())
+        };
+        ensure!(living(&now) == living(&self.before.0), "left: {now:?}, and there was {:?}", self.before.0);
+        Ok(())
+    }
+
+    /// The sleeper goes, and the queue with it. If its memory is free, somebody else uses it.
+    fn leave(&self) {
+        let queue = self.queue.take().expect("the sleeper leaves once");
+        internals::say_waiting(&queue, false);
+        drop(queue);
+        if !internals::is_owned(self.word) {
+            self.word.store(OTHER_THINGS, SeqCst);
+        }
+    }
+}
+
+/// A sleeper leaves between any two instructions of a sweep. Is what lies there next left alone?
+fn leave_meanwhile() -> bool {
+    arena();
+    let mut sound = true;
+    let (mut at_once, mut later) = (0, 0);
+    interleave(Scene::new, Scene::sweep, Scene::leave, |scene| {
+        match internals::is_owned(scene.word) {
+            true => later += 1,
+            false => at_once += 1,
+        }
+        sound &= internals::is_owned(scene.word) || scene.word.load(SeqCst) == OTHER_THINGS;
+        internals::recover(VICTIM);
+        scene.nothing_is_left().unwrap();
+    });
+    println!("the queue went at once {at_once} times, later {later} times");
+    assert!(at_once > 1, "before the sweep and after it");
+    sound
+}
+
+#[test]
+fn a_sweep_writes_only_to_what_is_kept_alive_for_it() {
+    isolated!({
+        assert!(leave_meanwhile());
+    });
+}
+
+#[test]
+fn what_is_freed_in_the_middle_of_a_sweep_is_written_to() {
+    isolated!({
+        internals::break_rule(Rule::FreedAfterSweep);
+        assert!(!leave_meanwhile(), "the rule is not needed, or this test does not test it");
+    });
+}
+
+/// Who sweeps dies at any instruction, and the sleeper has left before or after: what was not freed at once is
+/// freed by the next one.
+#[test]
+fn what_waits_for_the_end_of_a_sweep_is_not_forgotten() {
+    isolated!({
+        arena();
+        let scene = Scene::new();
+        let report = CrashStep::new(arena()).run(
+            |gate| scene.sweep(gate),
+            |_| {
+                scene.leave();
+                internals::recover(VICTIM);
+                scene.nothing_is_left()
+            },
+        );
+        println!("{report}");
+        assert_finished(&report);
+    });
+}
+
+/// Who lets the last handle go in the middle of a sweep dies at any instruction.
+#[test]
+fn who_leaves_in_the_middle_of_a_sweep_may_die() {
+    isolated!({
+        arena();
+        open([VICTIM]);
+        drop(Queue::<u64>::bounded(3));
+        let before = Before::now();
+        let victim = |gate: &Gate| {
+            internals::become_member(VICTIM);
+            let queue = Queue::<u64>::bounded(3).unwrap();
+            internals::say_sweeping();
+            gate.begin();
+            drop(queue);
+            gate.end();
+        };
+        let report = CrashStep::new(arena()).run(victim, |_| before.is_back_without(VICTIM));
+        println!("{report}");
+        assert_finished(&report);
+    });
+}

@@ -1,0 +1,167 @@
+//! Workers that change a dict are killed at random, hundreds of them. What each had done stands in a ledger
+//! outside the library.
+
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
+use std::time::Duration;
+
+use crate::support::{LONG, arena};
+use procession::internals;
+use procession::{Dict, Failure, Process};
+use procession_testkit::{Audit, Ledger, Rng, Storm, isolated, proc, watchdog};
+
+const WORKERS: usize = 6;
+const KILLS: usize = 400;
+const KEYS: u64 = 5;
+
+/// What the ledger says: about to do something; has counted this key to this number.
+const BEGUN: u64 = 1;
+const COUNTED: u64 = 2;
+/// Has put in, or taken out, a key of its own.
+const PUT: u64 = 3;
+const TAKEN: u64 = 4;
+
+/// A count, and a text of changing length that says the same.
+type Counter = (u64, String);
+
+fn counter(n: u64) -> Counter {
+    (n, format!("{n}-").repeat(n as usize % 50 + 1))
+}
+
+/// The dicts that are worked on: counters, numbers that fit into a word, and what comes and goes.
+type Dicts = (Dict<u64, Counter>, Dict<u64, u64>, Dict<(u64, u64), Vec<u8>>);
+
+/// Works until it is killed, or the counters have a key that says to stop.
+fn work((counters, words, comers): Dicts, directory: String, seed: u64) -> procession::Result<()> {
+    let ledger = Ledger::open(Path::new(&directory).join("ledger"));
+    let (me, mut rng) = (u64::from(std::process::id()), Rng::seeded(seed));
+    for round in 0.. {
+        if counters.contains_key(&u64::MAX)? {
+            return Ok(());
+        }
+        if round > 100 {
+            // Who lives that long must not fill the ledger while the killer waits for its turn to run.
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let key = rng.below(KEYS);
+        ledger.record([BEGUN, me, 0, 0]);
+        match rng.below(4) {
+            0 | 1 => {
+                let count = counters.update(&key, |value| {
+                    assert_eq!(*value, counter(value.0), "torn");
+                    *value = counter(value.0 + 1);
+                    value.0
+                })?;
+                ledger.record([COUNTED, me, key, count.expect("it is never taken out")]);
+            }
+            2 => {
+                let count = words.update(&key, |n| {
+                    *n += 1;
+                    *n
+                })?;
+                ledger.record([COUNTED, me, KEYS + key, count.expect("it is never taken out")]);
+            }
+            _ => {
+                let mine = (me, rng.below(40));
+                if comers.insert(&mine, vec![7; rng.below(3000) as usize])?.is_none() {
+                    ledger.record([PUT, me, mine.1, 0]);
+                }
+                if rng.below(3) == 0 && comers.remove(&mine)?.is_some() {
+                    ledger.record([TAKEN, me, mine.1, 0]);
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn workers_are_killed_and_every_change_is_accounted_for() {
+    isolated!({
+        let _dog = watchdog(Duration::from_secs(110));
+        let directory = std::env::temp_dir();
+        let ledger = Ledger::create(directory.join("ledger"));
+        let supervisor = Process::spawn(std::os::unix::process::parent_id, ()).unwrap().join().unwrap();
+        let mut storm = Storm::with(Rng::fresh()).also_below(supervisor as i32);
+        println!("seed {}", storm.rng().seed());
+        // Pages that were touched once stay: of slots, records, objects and bitmaps.
+        let audit = Audit::start(Some(arena())).allow_bytes(1 << 20);
+        let dicts: Dicts = (
+            Dict::from_entries((0..KEYS).map(|key| (key, counter(0)))).unwrap(),
+            Dict::from_entries((0..KEYS).map(|key| (key, 0))).unwrap(),
+            Dict::new().unwrap(),
+        );
+        let hire = |storm: &mut Storm| {
+            let args = (dicts.clone(), directory.display().to_string(), storm.rng().next_u64());
+            Process::spawn(work, args).expect("a worker")
+        };
+        let mut workers: Vec<_> = (0..WORKERS).map(|_| hire(&mut storm)).collect();
+        while storm.kills().len() < KILLS {
+            let candidates: Vec<i32> = workers.iter().map(|worker| worker.pid().unwrap_or(0)).collect();
+            let Some(pid) = storm.kill_one(&candidates) else { continue };
+            let place = candidates.iter().position(|&candidate| candidate == pid).expect("one of them");
+            let worker = &workers[place];
+            proc::wait_until("it is dead", LONG, || !worker.is_alive() || worker.pid() != Some(pid));
+            if worker.is_alive() {
+                continue;
+            }
+            let dead = std::mem::replace(&mut workers[place], hire(&mut storm));
+            let failure = dead.join().expect_err("it was killed");
+            let expected =
+                matches!(failure.failure(), Failure::Killed { signal: 9, .. } | Failure::NotStarted { .. });
+            assert!(expected, "{failure}");
+        }
+        dicts.0.insert(&u64::MAX, counter(0)).unwrap();
+        for worker in workers {
+            worker.join().expect("a worker goes home").expect("it has done its work");
+        }
+        balance(&dicts, &ledger, storm.kills());
+        drop(dicts);
+        proc::wait_until("nothing is left in the arena", LONG, || internals::census().objects == 0);
+        audit.assert_back();
+    });
+}
+
+/// What the dicts say is what the ledger says, but for what the killed had not yet written down.
+fn balance((counters, words, comers): &Dicts, ledger: &Ledger, kills: &[i32]) {
+    let (mut counted, mut last, mut own) = (HashMap::new(), HashMap::new(), HashMap::new());
+    for [what, who, key, number] in ledger.entries() {
+        last.insert(who, what);
+        match what {
+            COUNTED => {
+                let numbers: &mut HashSet<u64> = counted.entry(key).or_default();
+                assert!(numbers.insert(number), "{key} was counted to {number} twice");
+            }
+            PUT | TAKEN => _ = own.insert((who, key), what == PUT),
+            _ => {}
+        }
+    }
+    let inside = kills.iter().filter(|&&pid| last.get(&(pid as u64)) == Some(&BEGUN)).count();
+    println!("{inside} of {} were killed in the middle of something", kills.len());
+    assert!(inside > 0, "no kill has hit anybody inside");
+    for key in 0..2 * KEYS {
+        let there = match key.checked_sub(KEYS) {
+            None => counters.get(&key).unwrap().map(|value| {
+                assert_eq!(value, counter(value.0), "torn");
+                value.0
+            }),
+            Some(key) => words.get(&key).unwrap(),
+        };
+        let (there, told) = (there.expect("it is there"), &counted[&key]);
+        let most = told.len() as u64 + kills.len() as u64;
+        assert!((told.len() as u64..=most).contains(&there), "{key} is {there}; {} were told", told.len());
+        assert!(told.iter().all(|number| *number <= there), "{key} is {there}, and more was told");
+    }
+    // Each of the killed may have put in or taken out one more than it has told.
+    let there: HashSet<(u64, u64)> = comers.keys().collect::<Result<_, _>>().unwrap();
+    let expected: HashSet<(u64, u64)> = own.iter().filter(|(_, put)| **put).map(|(key, _)| *key).collect();
+    let mut off = HashMap::new();
+    there.symmetric_difference(&expected).for_each(|(who, _)| *off.entry(*who).or_insert(0) += 1);
+    assert!(off.iter().all(|(who, count)| *count == 1 && kills.contains(&(*who as i32))), "{off:?}");
+    let faults = [
+        internals::faults_of_dict(counters),
+        internals::faults_of_dict(words),
+        internals::faults_of_dict(comers),
+    ];
+    assert!(faults.iter().all(Vec::is_empty), "{faults:?}");
+}

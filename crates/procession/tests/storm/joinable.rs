@@ -1,0 +1,156 @@
+//! Consumers of a `JoinableQueue` are killed at random, hundreds of them. What each had got and done stands
+//! in a ledger outside the library.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use crate::support::{LONG, arena};
+use procession::internals::{self, Census};
+use procession::{Failure, JoinableQueue, Process};
+use procession_testkit::{Audit, Ledger, Rng, Storm, isolated, proc, watchdog};
+
+const CONSUMERS: usize = 6;
+const KILLS: usize = 300;
+/// So many items wait at most.
+const ROOM: usize = 50;
+
+/// What the ledger says: who did what, with which item, on which attempt.
+const GOT: u64 = 1;
+const DONE: u64 = 2;
+const GIVEN_BACK: u64 = 3;
+
+type Work = JoinableQueue<(u64, Vec<u8>)>;
+
+/// Gets items until there are no more; gives one in eight back.
+fn consume(queue: Work, ledger: String, seed: u64) {
+    let (ledger, mut rng) = (Ledger::open(Path::new(&ledger)), Rng::seeded(seed));
+    let me = u64::from(std::process::id());
+    for lease in queue.iter() {
+        let lease = lease.expect("an item");
+        let (item, attempt) = (lease.0, u64::from(lease.attempt()));
+        assert!(lease.1.iter().all(|&byte| byte == item as u8), "damaged");
+        ledger.record([GOT, me, item, attempt]);
+        (0..rng.below(3000)).for_each(|_| std::hint::spin_loop());
+        if rng.below(8) == 0 {
+            ledger.record([GIVEN_BACK, me, item, attempt]);
+            drop(lease);
+        } else {
+            lease.done().expect("it is leased");
+            ledger.record([DONE, me, item, attempt]);
+        }
+    }
+}
+
+/// What became of an item.
+#[derive(Default, Debug)]
+struct Story {
+    /// The last attempt that somebody wrote down, and who it was.
+    last: (u64, u64),
+    /// Attempts of which nobody wrote down the beginning: they were killed before.
+    missing: u64,
+    done: u64,
+}
+
+fn read(ledger: &Ledger, killed: &[i32]) -> BTreeMap<u64, Story> {
+    let mut stories = BTreeMap::<u64, Story>::new();
+    for [what, who, item, attempt] in ledger.entries() {
+        let story = stories.entry(item).or_default();
+        match what {
+            GOT => {
+                let (before, by) = story.last;
+                assert_eq!(story.done, 0, "item {item} was done, and {who} got it again");
+                assert!(attempt > before, "item {item} was handed out on {attempt} after {before} to {by}");
+                story.missing += attempt - before - 1;
+                story.last = (attempt, who);
+            }
+            DONE => {
+                assert_eq!(story.last, (attempt, who), "item {item} was done by another");
+                story.done += 1;
+            }
+            GIVEN_BACK => assert_eq!(story.last, (attempt, who), "item {item} was given back by another"),
+            _ => unreachable!("the ledger has a line of {what}"),
+        }
+    }
+    for (item, story) in &stories {
+        let killed = killed.contains(&(story.last.1 as i32));
+        assert!(story.done == 1 || (story.done == 0 && killed), "item {item}: {story:?}");
+    }
+    stories
+}
+
+#[test]
+fn consumers_are_killed_and_every_item_is_done() {
+    isolated!({
+        let _dog = watchdog(Duration::from_secs(110));
+        let path = std::env::temp_dir().join("ledger");
+        let ledger = Ledger::create(&path);
+        let supervisor = Process::spawn(std::os::unix::process::parent_id, ()).unwrap().join().unwrap();
+        let mut storm = Storm::with(Rng::fresh()).also_below(supervisor as i32);
+        println!("seed {}", storm.rng().seed());
+        // Pages that were touched once stay: of slots, records, objects and bitmaps.
+        let audit = Audit::start(Some(arena())).allow_bytes(2 << 20);
+        let queue = Work::bounded(ROOM).unwrap();
+        let hire = |storm: &mut Storm| {
+            let seed = storm.rng().next_u64();
+            Process::spawn(consume, (queue.clone(), path.display().to_string(), seed)).expect("a consumer")
+        };
+        let mut consumers: Vec<Process<()>> = (0..CONSUMERS).map(|_| hire(&mut storm)).collect();
+        let mut items = 0;
+        let feed = |items: &mut u64| {
+            let next =
+                |n: u64| (n, vec![n as u8; if n.is_multiple_of(50) { 100_000 } else { n as usize % 900 }]);
+            // Consumers that are fast enough would keep this from ever being full.
+            for _ in 0..ROOM {
+                if queue.try_put(next(*items)).is_err() {
+                    return;
+                }
+                *items += 1;
+            }
+        };
+        while storm.kills().len() < KILLS {
+            feed(&mut items);
+            let candidates: Vec<i32> = consumers.iter().map(|p| p.pid().unwrap_or(0)).collect();
+            let Some(pid) = storm.kill_one(&candidates) else { continue };
+            let place = candidates.iter().position(|&candidate| candidate == pid).expect("one of them");
+            let consumer = &consumers[place];
+            // One that was killed before it had begun is replaced by the supervisor: it has another number.
+            proc::wait_until("it is dead", LONG, || {
+                feed(&mut items);
+                !consumer.is_alive() || consumer.pid() != Some(pid)
+            });
+            if consumer.is_alive() {
+                continue;
+            }
+            let dead = std::mem::replace(&mut consumers[place], hire(&mut storm));
+            let failure = dead.join().expect_err("it was killed");
+            let expected =
+                matches!(failure.failure(), Failure::Killed { signal: 9, .. } | Failure::NotStarted { .. });
+            assert!(expected, "{failure}");
+        }
+        queue.join().unwrap();
+        assert_eq!((queue.len(), queue.unfinished()), (0, 0));
+        queue.close().unwrap();
+        for consumer in consumers {
+            consumer.join().expect("a consumer goes home");
+        }
+
+        assert_eq!((queue.unfinished(), queue.dead_letters().count()), (0, 0));
+        let stories = read(&ledger, storm.kills());
+        assert!(stories.keys().copied().eq(0..items), "items are missing from {items}");
+        let missing: u64 = stories.values().map(|story| story.missing).sum();
+        assert!(missing <= KILLS as u64, "{missing} attempts nobody made");
+        let again = stories.values().filter(|story| story.last.0 > 1).count();
+        let unsaid = stories.values().filter(|story| story.done == 0).count();
+        println!("{items} items, {again} more than once, {unsaid} done and not said, {missing} not begun");
+        assert!(again > 0, "no kill has made a difference");
+        drop(queue);
+        proc::wait_until("nothing is left in the arena", LONG, nothing_is_left);
+        audit.assert_back();
+    });
+}
+
+fn nothing_is_left() -> bool {
+    let now = internals::census();
+    now == Census { small_spans: now.small_spans.clone(), ..Census::default() }
+}

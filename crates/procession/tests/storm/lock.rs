@@ -1,0 +1,278 @@
+//! Workers that share locks are killed at random, hundreds of them. What each had done stands in a ledger
+//! outside the library.
+
+use std::fs::File;
+use std::hint::spin_loop;
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
+use std::ptr;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::time::Duration;
+
+use crate::support::{LONG, arena, owner};
+use procession::internals::{self, Census, Rule};
+use procession::sync::{LockError, LockGuard};
+use procession::{Failure, Lock, Process};
+use procession_testkit::{Audit, Ledger, Rng, Storm, isolated, proc, watchdog};
+
+const WORKERS: usize = 6;
+const KILLS: usize = 600;
+
+/// What the ledger says: who did what, with which lock, and who had died there.
+const ENTERED: u64 = 1;
+const LEFT: u64 = 2;
+const RECOVERED: u64 = 3;
+
+/// A file that all processes map. For each lock two numbers that are equal when nobody is inside.
+struct Books(&'static [AtomicU64; 64]);
+
+const CLOSING: usize = 63;
+
+impl Books {
+    fn create(path: &Path) {
+        File::create(path).and_then(|file| file.set_len(512)).expect("a file for the books");
+    }
+
+    #[allow(unsafe_code, reason = "a mapping shared between processes")]
+    fn open(path: &Path) -> Books {
+        let file = File::options().read(true).write(true).open(path).expect("the books");
+        let access = libc::PROT_READ | libc::PROT_WRITE;
+        // SAFETY: a fresh mapping of a file of that length, which is never undone; atomics only.
+        unsafe {
+            let at = libc::mmap(ptr::null_mut(), 512, access, libc::MAP_SHARED, file.as_raw_fd(), 0);
+            assert!(at != libc::MAP_FAILED, "mapping the books");
+            Books(&*at.cast())
+        }
+    }
+
+    fn pair(&self, which: usize) -> (&AtomicU64, &AtomicU64) {
+        (&self.0[2 * which], &self.0[2 * which + 1])
+    }
+
+    fn closing(&self) -> bool {
+        self.0[CLOSING].load(SeqCst) != 0
+    }
+}
+
+/// Takes a lock in one of several ways. `None`: it was not to be had at once.
+fn take<'a>(lock: &'a Lock, way: u64) -> Option<LockGuard<'a>> {
+    let taken = match way {
+        0 => lock.try_lock(),
+        1 => lock.lock_timeout(Duration::from_micros(300)),
+        2 => lock.lock_or_recover(),
+        _ => lock.lock(),
+    };
+    match taken {
+        Ok(held) => Some(held),
+        Err(LockError::OwnerDied(_)) => Some(lock.lock_or_recover().expect("a marked lock can be recovered")),
+        Err(LockError::WouldBlock | LockError::TimedOut) => None,
+        Err(other) => panic!("{other}"),
+    }
+}
+
+struct Worker {
+    locks: Vec<Lock>,
+    ledger: Ledger,
+    books: Books,
+    me: u64,
+    rng: Rng,
+}
+
+impl Worker {
+    /// Enters and leaves; between the two sometimes the next lock as well.
+    fn visit(&mut self, which: usize) {
+        let locks = self.locks.clone();
+        let Some(held) = take(&locks[which], self.rng.below(12)) else { return };
+        let (first, second) = self.books.pair(which);
+        match held.recovered_from() {
+            Some(dead) => {
+                self.ledger.record([RECOVERED, self.me, which as u64, dead.pid as u64]);
+                second.store(first.load(SeqCst), SeqCst);
+            }
+            None => assert_eq!(first.load(SeqCst), second.load(SeqCst), "torn, and nobody had died"),
+        }
+        self.ledger.record([ENTERED, self.me, which as u64, 0]);
+        first.fetch_add(1, SeqCst);
+        if which + 1 < locks.len() && self.rng.below(4) == 0 {
+            self.visit(which + 1);
+        }
+        self.dawdle();
+        let (_, second) = self.books.pair(which);
+        second.fetch_add(1, SeqCst);
+        self.ledger.record([LEFT, self.me, which as u64, 0]);
+        drop(held);
+        self.dawdle();
+    }
+
+    fn dawdle(&mut self) {
+        (0..self.rng.below(2000)).for_each(|_| spin_loop());
+    }
+}
+
+/// Visits the locks again and again, until the books are closed.
+fn work(locks: Vec<Lock>, directory: String, seed: u64, with_journal: bool) {
+    if !with_journal {
+        internals::break_rule(Rule::Journal);
+    }
+    let ledger = Ledger::open(Path::new(&directory).join("ledger"));
+    let books = Books::open(&Path::new(&directory).join("books"));
+    let (me, rng) = (u64::from(std::process::id()), Rng::seeded(seed));
+    let mut worker = Worker { locks, ledger, books, me, rng };
+    for round in 0.. {
+        if worker.books.closing() {
+            return;
+        }
+        if round > 200 {
+            // Who lives that long must not fill the ledger while the killer waits for its turn to run.
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let which = worker.rng.below(worker.locks.len() as u64) as usize;
+        worker.visit(which);
+    }
+}
+
+/// What happened with one lock.
+#[derive(Default, Debug)]
+struct Story {
+    inside: Option<u64>,
+    left: u64,
+    recovered: usize,
+    /// Killed between entering and leaving, as the ledger tells.
+    killed_inside: usize,
+}
+
+impl Story {
+    fn read(ledger: &Ledger, which: usize, killed: &[i32]) -> Story {
+        let mut story = Story::default();
+        let was_killed = |pid: u64| killed.contains(&(pid as i32));
+        for [what, who, _, dead] in ledger.entries().into_iter().filter(|entry| entry[2] == which as u64) {
+            match what {
+                ENTERED => {
+                    assert_eq!(story.inside, None, "{who} entered lock {which}");
+                    story.inside = Some(who);
+                }
+                LEFT => {
+                    assert_eq!(story.inside, Some(who), "{who} left lock {which}");
+                    (story.inside, story.left) = (None, story.left + 1);
+                }
+                RECOVERED => {
+                    assert!(was_killed(dead), "{who} heard that {dead} had died, who was not killed");
+                    // Who had recovered the lock and was killed before it could say so stands between.
+                    assert!(story.inside.is_none_or(was_killed), "{:?} was inside and alive", story.inside);
+                    story.killed_inside += usize::from(story.inside.is_some());
+                    (story.inside, story.recovered) = (None, story.recovered + 1);
+                }
+                _ => unreachable!("the ledger has a line of {what}"),
+            }
+        }
+        story
+    }
+}
+
+/// Where the workers work.
+struct Office {
+    directory: PathBuf,
+    ledger: Ledger,
+    books: Books,
+    storm: Storm,
+}
+
+impl Office {
+    /// Starts the family too.
+    fn open() -> Office {
+        let directory = std::env::temp_dir();
+        let ledger = Ledger::create(directory.join("ledger"));
+        Books::create(&directory.join("books"));
+        let books = Books::open(&directory.join("books"));
+        let supervisor = Process::spawn(std::os::unix::process::parent_id, ()).unwrap().join().unwrap();
+        let mut storm = Storm::with(Rng::fresh()).also_below(supervisor as i32);
+        println!("seed {}", storm.rng().seed());
+        Office { directory, ledger, books, storm }
+    }
+
+    fn hire(&mut self, locks: &[Lock], with_journal: bool) -> Process<()> {
+        let seed = self.storm.rng().next_u64();
+        let args = (locks.to_vec(), self.directory.display().to_string(), seed, with_journal);
+        Process::spawn(work, args).expect("a worker")
+    }
+}
+
+#[test]
+fn workers_are_killed_and_no_lock_is_lost() {
+    isolated!({
+        let _dog = watchdog(Duration::from_secs(110));
+        let mut office = Office::open();
+        // Pages that were touched once stay: of slots, records, objects and bitmaps.
+        let audit = Audit::start(Some(arena())).allow_bytes(1 << 20);
+        let locks: Vec<Lock> = (0..2).map(|_| Lock::new().unwrap()).collect();
+        let mut workers: Vec<Process<()>> = (0..WORKERS).map(|_| office.hire(&locks, true)).collect();
+        while office.storm.kills().len() < KILLS {
+            let candidates: Vec<i32> = workers.iter().map(|worker| worker.pid().unwrap_or(0)).collect();
+            let Some(pid) = office.storm.kill_one(&candidates) else { continue };
+            let place = candidates.iter().position(|&candidate| candidate == pid).expect("one of them");
+            // One that was killed before it had begun is replaced by the supervisor: it has another number.
+            let worker = &workers[place];
+            proc::wait_until("it is dead", LONG, || !worker.is_alive() || worker.pid() != Some(pid));
+            if worker.is_alive() {
+                continue;
+            }
+            let dead = std::mem::replace(&mut workers[place], office.hire(&locks, true));
+            let failure = dead.join().expect_err("it was killed");
+            // Three kills before it had begun, and the supervisor gave it up.
+            let expected =
+                matches!(failure.failure(), Failure::Killed { signal: 9, .. } | Failure::NotStarted { .. });
+            assert!(expected, "{failure}");
+        }
+        office.books.0[CLOSING].store(1, SeqCst);
+        for worker in workers {
+            worker.join().expect("a worker goes home");
+        }
+
+        let Office { ledger, books, storm, .. } = office;
+        let (mut recovered, mut inside) = (0, 0);
+        for (which, lock) in locks.iter().enumerate() {
+            let held = lock.lock_or_recover().expect("the lock, at once");
+            let last = held.recovered_from().map(|dead| dead.pid);
+            assert!(last.is_none_or(|pid| storm.kills().contains(&pid)), "{last:?} was not killed");
+            let (story, (first, second)) = (Story::read(&ledger, which, storm.kills()), books.pair(which));
+            let (first, second) = (first.load(SeqCst), second.load(SeqCst));
+            assert!(last.is_some() || first == second, "{first} and {second}");
+            assert!((story.left..=story.left + KILLS as u64).contains(&first), "{first} entered: {story:?}");
+            println!("lock {which}: {first} times, {story:?}");
+            recovered += story.recovered;
+            inside += story.killed_inside;
+        }
+        assert!(inside > 0 && recovered >= inside, "no kill has hit anybody inside");
+        drop(locks);
+        proc::wait_until("nothing is left in the arena", LONG, nothing_is_left);
+        audit.assert_back();
+    });
+}
+
+/// The control: with a rule broken, some kill must leave a lock with the dead.
+#[test]
+fn without_the_journal_a_lock_is_lost() {
+    isolated!({
+        let _dog = watchdog(Duration::from_secs(110));
+        arena();
+        let mut office = Office::open();
+        let locks: Vec<Lock> = (0..2).map(|_| Lock::new().unwrap()).collect();
+        while locks.iter().all(|lock| owner(lock) == 0) {
+            let workers: Vec<Process<()>> = (0..2).map(|_| office.hire(&locks, false)).collect();
+            for worker in workers {
+                let pid = worker.pid().expect("a number");
+                let works = || office.ledger.entries().iter().any(|entry| entry[1] == pid as u64);
+                proc::wait_until("it works, or waits", LONG, || works() || proc::is_parked(pid));
+                assert_eq!(office.storm.kill_one(&[pid]), Some(pid));
+                worker.join().expect_err("it was killed");
+            }
+            assert!(office.storm.kills().len() < KILLS, "no kill has made a difference");
+        }
+        println!("lost after {} kills", office.storm.kills().len());
+    });
+}
+
+fn nothing_is_left() -> bool {
+    let now = internals::census();
+    now == Census { small_spans: now.small_spans.clone(), ..Census::default() }
+}

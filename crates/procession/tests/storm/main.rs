@@ -1,0 +1,11 @@
+//! Thousands of random kills under load, accounted for outside of the library.
+
+#[macro_use]
+#[path = "../support/mod.rs"]
+mod support;
+
+mod dict;
+mod joinable;
+mod lock;
+mod pool;
+mod queue;

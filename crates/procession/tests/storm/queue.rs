@@ -1,0 +1,246 @@
+//! Producers and consumers of a queue are killed at random, hundreds of them. What each was about to do and
+//! had done stands in a ledger outside the library.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use crate::support::{LONG, arena};
+use procession::internals::{self, Census, End};
+use procession::{Failure, Process, Queue};
+use procession_testkit::{Audit, Ledger, Rng, Storm, isolated, proc, watchdog};
+
+const PRODUCERS: usize = 3;
+const CONSUMERS: usize = 3;
+const KILLS: usize = 400;
+
+/// What the ledger says. A producer: it is about to put its items up to `n`, it has put them.
+const PUTS: u64 = 1;
+const PUT: u64 = 2;
+/// A consumer: it is about to take at most `n`, it has got item `n` of a producer, it has got all.
+const WANTS: u64 = 3;
+const GOT: u64 = 4;
+const HAS: u64 = 5;
+
+/// A producer, the number of the item among that producer's, and what goes with it.
+type Item = (u64, u64, Vec<u8>);
+
+fn item(me: u64, n: u64) -> Item {
+    let len = if n.is_multiple_of(7) { 600 + n % 3000 } else { n % 200 };
+    (me, n, vec![(me + n) as u8; len as usize])
+}
+
+/// Puts items with rising numbers until the queue is closed.
+fn produce(queue: Queue<Item>, ledger: String, me: u64, seed: u64) {
+    let (ledger, mut rng) = (Ledger::open(Path::new(&ledger)), Rng::seeded(seed));
+    let mut n = 0;
+    loop {
+        let count = if rng.below(2) == 0 { 1 } else { 2 + rng.below(30) };
+        let items: Vec<Item> = (n + 1..=n + count).map(|n| item(me, n)).collect();
+        ledger.record([PUTS, me, n + count, 0]);
+        if queue.put_many(items).is_err() {
+            return;
+        }
+        ledger.record([PUT, me, n + count, 0]);
+        n += count;
+        slow_down(n, &mut rng);
+    }
+}
+
+/// Takes items until there are no more.
+fn consume(queue: Queue<Item>, ledger: String, me: u64, seed: u64) {
+    let (ledger, mut rng) = (Ledger::open(Path::new(&ledger)), Rng::seeded(seed));
+    let mut total = 0;
+    loop {
+        let most = if rng.below(2) == 0 { 1 } else { 1 + rng.below(20) };
+        ledger.record([WANTS, me, most, 0]);
+        let Ok(many) = queue.get_many(most as usize) else { return ledger.record([HAS, me, 0, 0]) };
+        for got in many {
+            let got = got.expect("an item that can be read");
+            assert!(got == item(got.0, got.1), "damaged: {} of {}", got.1, got.0);
+            ledger.record([GOT, me, got.0, got.1]);
+            total += 1;
+        }
+        ledger.record([HAS, me, 0, 0]);
+        slow_down(total, &mut rng);
+    }
+}
+
+/// Who lives long must not fill the ledger while the killer waits for its turn to run.
+fn slow_down(done: u64, rng: &mut Rng) {
+    (0..rng.below(2000)).for_each(|_| std::hint::spin_loop());
+    if done > 3000 {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// What the ledger tells of one worker.
+#[derive(Default)]
+struct Story {
+    /// The last number that a producer was about to put, and the last that it had put.
+    puts: u64,
+    put: u64,
+    /// How many items a consumer may have that it did not write down.
+    may_have: u64,
+    killed: bool,
+}
+
+/// Every item is where it should be. Gives how many producers were killed while they put, how many of those had
+/// put some of it, and how many items went with their consumers.
+fn check(ledger: &Ledger, killed: &BTreeSet<u64>) -> (usize, usize, u64) {
+    let mut stories = BTreeMap::<u64, Story>::new();
+    let mut got = BTreeSet::new();
+    let mut last = BTreeMap::<(u64, u64), u64>::new();
+    for [what, who, a, b] in ledger.entries() {
+        let story = stories.entry(who).or_default();
+        match what {
+            PUTS => story.puts = a,
+            PUT => story.put = a,
+            WANTS => story.may_have = a,
+            GOT => {
+                story.may_have -= 1;
+                assert!(got.insert((a, b)), "item {b} of {a} came out twice");
+                let before = last.insert((who, a), b).unwrap_or(0);
+                assert!(before < b, "items {before} and {b} of {a} overtook each other");
+            }
+            HAS => story.may_have = 0,
+            _ => unreachable!("the ledger has a line of {what}"),
+        }
+    }
+    for (who, story) in &mut stories {
+        story.killed = killed.contains(who);
+        assert!(story.killed || story.may_have == 0, "{who} lives, and has not come back with items");
+    }
+    let (mut in_flight, mut arrived, mut missing) = (0, 0, 0);
+    for (&me, story) in stories.iter().filter(|(_, story)| story.puts > 0) {
+        let last = got.range((me, 0)..=(me, u64::MAX)).next_back().map_or(0, |&(_, n)| n);
+        assert!(last <= story.puts, "{me} has never put {last}");
+        missing += (1..=story.put.max(last)).filter(|&n| !got.contains(&(me, n))).count() as u64;
+        if story.killed && story.puts > story.put {
+            in_flight += 1;
+            arrived += usize::from(last > story.put);
+        }
+    }
+    let may_have: u64 = stories.values().map(|story| story.may_have).sum();
+    assert!(missing <= may_have, "{missing} items are missing, killed consumers had at most {may_have}");
+    (in_flight, arrived, missing)
+}
+
+/// Where the workers work.
+struct Plant {
+    queue: Queue<Item>,
+    path: String,
+    storm: Storm,
+    hired: u64,
+}
+
+impl Plant {
+    /// A worker, and the number by which the ledger knows it.
+    fn hire(&mut self, produces: bool) -> (u64, Process<()>) {
+        self.hired += 1;
+        let args = (self.queue.clone(), self.path.clone(), self.hired, self.storm.rng().next_u64());
+        let worker = if produces { Process::spawn(produce, args) } else { Process::spawn(consume, args) };
+        (self.hired, worker.expect("a worker"))
+    }
+}
+
+const ENDS: [End; 2] = [End::Producers, End::Consumers];
+
+/// Which end of the queue a process has for itself.
+fn occupies(queue: &Queue<Item>, pid: i32) -> Option<End> {
+    ENDS.into_iter().find(|&end| internals::queue_occupant(queue, end) == Some(pid))
+}
+
+/// Kills a process as soon as it has an end of the queue for itself, if it soon has.
+fn kill_inside(queue: &Queue<Item>, pid: i32) {
+    let until = Instant::now() + Duration::from_millis(3);
+    while occupies(queue, pid).is_none() && Instant::now() < until {
+        std::hint::spin_loop();
+    }
+    // SAFETY: a system call without pointers. A worker of ours, which nobody has buried.
+    #[allow(unsafe_code, reason = "kill")]
+    unsafe {
+        libc::kill(pid, libc::SIGKILL)
+    };
+}
+
+/// Which end of the queue a killed process had for itself: it is dead, and nobody has buried it.
+fn died_inside(queue: &Queue<Item>, pid: i32) -> Option<End> {
+    while !proc::gone(pid) {
+        std::hint::spin_loop();
+    }
+    occupies(queue, pid)
+}
+
+#[test]
+fn producers_and_consumers_are_killed_and_nothing_is_lost_or_doubled() {
+    isolated!({
+        let _dog = watchdog(Duration::from_secs(110));
+        let path = std::env::temp_dir().join("ledger");
+        let ledger = Ledger::create(&path);
+        let supervisor =
+            Process::spawn(std::os::unix::process::parent_id, ()).unwrap().join().unwrap() as i32;
+        let storm = Storm::with(Rng::fresh()).also_below(supervisor);
+        // Pages that were touched once stay: of slots, records, objects and bitmaps.
+        let audit = Audit::start(Some(arena())).allow_bytes(2 << 20);
+        let queue = Queue::bounded(100).unwrap();
+        let mut plant = Plant { queue, path: path.display().to_string(), storm, hired: 0 };
+        println!("seed {}", plant.storm.rng().seed());
+        let (mut killed, mut inside) = (BTreeSet::new(), [0, 0]);
+        let mut workers: Vec<(u64, Process<()>)> =
+            (0..PRODUCERS + CONSUMERS).map(|place| plant.hire(place < PRODUCERS)).collect();
+        let mut kill = 0;
+        while kill < KILLS || (inside.contains(&0) && kill < 10 * KILLS) {
+            kill += 1;
+            let candidates: Vec<i32> = workers.iter().map(|(_, p)| p.pid().unwrap_or(0)).collect();
+            let pid = if kill % 2 == 0 {
+                plant.storm.kill_one(&candidates)
+            } else {
+                let ours = |&pid: &i32| pid > 0 && proc::descends_from(pid, supervisor);
+                let pid = plant.storm.rng().pick(&candidates).filter(ours);
+                pid.inspect(|&pid| kill_inside(&plant.queue, pid))
+            };
+            let Some(pid) = pid else { continue };
+            if let Some(end) = died_inside(&plant.queue, pid) {
+                inside[end as usize] += 1;
+            }
+            let place = candidates.iter().position(|&candidate| candidate == pid).expect("one of them");
+            // One that was killed before it had begun is replaced by the supervisor: it has another number.
+            let (_, worker) = &workers[place];
+            proc::wait_until("it is dead", LONG, || !worker.is_alive() || worker.pid() != Some(pid));
+            if worker.is_alive() {
+                continue;
+            }
+            let (who, dead) = std::mem::replace(&mut workers[place], plant.hire(place < PRODUCERS));
+            killed.insert(who);
+            let failure = dead.join().expect_err("it was killed");
+            let expected =
+                matches!(failure.failure(), Failure::Killed { signal: 9, .. } | Failure::NotStarted { .. });
+            assert!(expected, "{failure}");
+        }
+        plant.queue.close().unwrap();
+        for (who, worker) in workers {
+            worker.join().unwrap_or_else(|e| panic!("worker {who} should go home: {e}"));
+        }
+
+        let Plant { queue, hired, .. } = plant;
+        assert!(queue.is_empty());
+        let (in_flight, arrived, missing) = check(&ledger, &killed);
+        println!(
+            "{hired} workers; {inside:?} died with the queue's locks; {in_flight} while they put, of which \
+             {arrived} had put something; {missing} items died with their consumers"
+        );
+        assert!(inside.iter().all(|&count| count > 0), "no kill has hit anybody inside: {inside:?}");
+        assert!(in_flight > 0 && missing > 0, "no kill has made a difference");
+        let (owned, reachable) = internals::queue_blocks(&queue);
+        assert_eq!(owned, reachable);
+        drop(queue);
+        proc::wait_until("nothing is left in the arena", LONG, nothing_is_left);
+        audit.assert_back();
+    });
+}
+
+fn nothing_is_left() -> bool {
+    let now = internals::census();
+    now == Census { small_spans: now.small_spans.clone(), ..Census::default() }
+}
