@@ -9,7 +9,8 @@ use crate::arena::blocks::{Tag, Use};
 use crate::arena::classes::blocks_in;
 use crate::arena::records::Record;
 use crate::arena::thread::with_me;
-use crate::arena::{Arena, blocks, collect, heap, member, payload, slots, sweep};
+use crate::arena::{Arena, blocks, collect, heap, member, slots, sweep};
+use crate::codec;
 use crate::os::futex;
 use crate::os::process::{self, Ended};
 use crate::supervisor::{self, entrypoint, options, outcome, recovery};
@@ -353,7 +354,7 @@ pub fn faults_of_dict<K, V>(dict: &crate::Dict<K, V>) -> Vec<String> {
 
 /// In which part of a dict a key belongs.
 pub fn part_of_dict<K: Message, V>(dict: &crate::Dict<K, V>, key: &K) -> usize {
-    crate::arena::encoding::with_bytes(key, |bytes, _| dict.map().part_index(bytes)).expect("a key")
+    crate::codec::encoding::with_bytes(key, |bytes, _| dict.map().part_index(bytes)).expect("a key")
 }
 
 /// Whether a part of a dict has no room for one more word; `None` when it has no table.
@@ -391,12 +392,12 @@ fn faults_of_blocks(object: u32, reached: &mut [u64]) -> Vec<String> {
 
 /// Encodes a value into a block of this process.
 pub fn pack<T: Message>(value: &T) -> Result<u64> {
-    payload::pack(value)
+    codec::pack(value)
 }
 
 /// Decodes the value in a block.
 pub fn unpack<T: Message>(block: u64) -> Result<T> {
-    payload::unpack(arena(), block)
+    codec::unpack(arena(), block)
 }
 
 /// Takes a block of this process without filling it.

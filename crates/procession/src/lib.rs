@@ -64,6 +64,7 @@
 //! executable and trust each other: this isolates crashes, not malice.
 
 mod arena;
+mod codec;
 mod error;
 #[cfg(any(feature = "tracing", feature = "log"))]
 mod events;
@@ -83,7 +84,7 @@ pub mod state;
 mod supervisor;
 pub mod sync;
 
-pub use arena::encoding::Message;
+pub use codec::encoding::Message;
 pub use error::{Error, Result};
 pub use manager::Manager;
 pub use pool::{Pool, Task};

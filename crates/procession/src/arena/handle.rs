@@ -236,7 +236,7 @@ impl Drop for Restore {
 
 /// Runs `encode` and gives the handles that were serialized in it.
 #[inline]
-pub(super) fn collecting<T>(encode: impl FnOnce() -> T) -> (T, Vec<Id>) {
+pub(crate) fn collecting<T>(encode: impl FnOnce() -> T) -> (T, Vec<Id>) {
     let restore = Restore::after(Doing::Filling);
     let (value, before) = (encode(), restore.0.ids);
     let ids = match CARRIER.get().ids == before {

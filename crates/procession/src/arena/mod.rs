@@ -23,8 +23,6 @@
 //! | `sweep.rs`    | what a dead process held goes back                                 |
 //! | `handle.rs`   | counted handles of this process, and how they travel               |
 //! | `collect.rs`  | finds shared objects that nobody holds any more; `mark.rs` its marks |
-//! | `encoding.rs` | a value as bytes; `encoder.rs` those that are not copied as they are, written to an `output.rs` |
-//! | `value_text.rs`  | a value as text                                                    |
 //! | `payload.rs`  | those bytes in a block, with the handles among them                |
 //! | `member.rs`   | which process of the family this one is                            |
 //! | `thread.rs`   | which record the calling thread has                                |
@@ -39,8 +37,6 @@ pub(crate) mod blocks;
 pub(crate) mod bytes;
 pub(crate) mod classes;
 pub(crate) mod collect;
-mod encoder;
-pub(crate) mod encoding;
 pub(crate) mod handle;
 pub(crate) mod header;
 pub(crate) mod heap;
@@ -48,7 +44,6 @@ pub(crate) mod layout;
 mod mark;
 pub(crate) mod member;
 pub(crate) mod objects;
-mod output;
 pub(crate) mod payload;
 pub(crate) mod records;
 pub(crate) mod slots;
@@ -56,7 +51,6 @@ pub(crate) mod storage;
 pub(crate) mod sweep;
 pub(crate) mod thread;
 mod usage;
-pub(crate) mod value_text;
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};

@@ -1,4 +1,4 @@
-//! A value as bytes in a block, with the handles inside it.
+//! A payload: bytes in a block, with the handles among them.
 //!
 //! ```text
 //! ┌───────────┬──────────────┬───────────────────┬─────────────────────────┐
@@ -6,25 +6,16 @@
 //! └───────────┴──────────────┴───────────────────┴─────────────────────────┘
 //! ```
 //!
-//! The bytes are those of `encoding.rs`.
+//! `codec` writes values as such bytes.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::Arena;
 use super::blocks::{self, HEADER, Tag};
-use super::encoding::{self, Message};
 use super::objects::Id;
-use super::{handle, heap, member};
+use super::{heap, member};
 use crate::os::clock::Deadline;
 use crate::{Error, Result};
-
-/// Encodes a value into a block that belongs to this process. 0 stands for the empty payload,
-/// which needs no block.
-pub(crate) fn pack<T: Message>(value: &T) -> Result<u64> {
-    encoding::with_bytes(value, |bytes, ids| {
-        if bytes.is_empty() && ids.is_empty() { Ok(0) } else { pack_bytes(bytes, ids) }
-    })?
-}
 
 /// Takes a block of this process for these bytes, and the handles among them. Waits a moment for memory that there
 /// is none of now.
@@ -89,12 +80,6 @@ pub(crate) fn try_pack_bytes(bytes: &[u8]) -> Option<u64> {
     let at = heap::try_allocate(arena, member::slot(), bytes.len() as u64)?;
     fill(arena, at, bytes, &[]);
     Some(at)
-}
-
-/// Decodes the value in a block; the block stays.
-pub(crate) fn unpack<T: Message>(arena: &Arena, at: u64) -> Result<T> {
-    let bytes = if at == 0 { &[][..] } else { contents(arena, at)? };
-    handle::emptying(|| encoding::from_bytes(bytes))
 }
 
 /// The bytes of the payload at `at`.

@@ -2,8 +2,9 @@
 
 use super::names::{self, Entry};
 use super::{Home, Manager};
+use crate::arena::member;
 use crate::arena::objects::NAME;
-use crate::arena::{encoding, member};
+use crate::codec::encoding;
 use crate::queue::{JoinableQueue, Queue};
 use crate::state::{Array, Dict, List, Value};
 use crate::sync::{Barrier, Condvar, Event, Latch, Lock, Mutex, Plain, RLock, RwLock, Semaphore};

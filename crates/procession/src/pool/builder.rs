@@ -10,9 +10,10 @@ use super::keeper::{self, KeeperOptions};
 use super::pool::Pool;
 use super::shared::Core;
 use crate::arena::blocks::{self, Tag};
-use crate::arena::encoding::Message;
+use crate::arena::member;
 use crate::arena::objects::check_name;
-use crate::arena::{member, payload};
+use crate::codec;
+use crate::codec::encoding::Message;
 use crate::process::Entry;
 use crate::{Error, Result};
 
@@ -100,7 +101,7 @@ impl Builder {
     {
         const { crate::process::entry::assert_captures_nothing::<F>() }
         let _ = f;
-        let pack = Box::new(move || payload::pack(&args));
+        let pack = Box::new(move || codec::pack(&args));
         self.initializer = Some(Initializer { names: InitPoint::<F, A>::name(), pack });
         self
     }

@@ -7,7 +7,7 @@ use super::map::{self, Imap, Progress};
 use super::pool::Pool;
 use super::raw_task::RawTask;
 use super::task::Task;
-use crate::arena::encoding::Message;
+use crate::codec::encoding::Message;
 use crate::process::Entry;
 use crate::process::entry::assert_captures_nothing;
 

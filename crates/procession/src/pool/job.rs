@@ -4,8 +4,9 @@ use std::panic::{self, AssertUnwindSafe};
 
 use super::run;
 use crate::Result;
-use crate::arena::encoding::Message;
-use crate::arena::{Arena, payload};
+use crate::arena::Arena;
+use crate::codec;
+use crate::codec::encoding::Message;
 use crate::process::Entry;
 use crate::process::entry::function;
 use crate::supervisor::entrypoint::{self, EntryPoint, Returned};
@@ -134,7 +135,7 @@ fn initialize<F: Entry<A, Output: Initialized>, A: Message>(
     arena: &'static Arena,
     args: u64,
 ) -> Result<Returned> {
-    let args = payload::unpack::<A>(arena, args)?;
+    let args = codec::unpack::<A>(arena, args)?;
     let called = panic::catch_unwind(AssertUnwindSafe(|| function::<F>().call(args).outcome()));
     Ok(match called {
         Ok(Ok(())) => Returned::Value(0),

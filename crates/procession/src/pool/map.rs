@@ -11,7 +11,7 @@ use super::error::{MapError, TaskError};
 use super::pool::Pool;
 use super::raw_task::RawTask;
 use super::run;
-use crate::arena::encoding::Message;
+use crate::codec::encoding::Message;
 use crate::os::{process, signal};
 
 /// How far a map is.

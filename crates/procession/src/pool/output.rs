@@ -21,8 +21,9 @@ use super::cell::{Cell, Filled, INLINE, RECORDS, block_in};
 use super::error::TaskError;
 use crate::Result;
 use crate::arena::blocks::{self, HEADER, Tag};
-use crate::arena::encoding::{self, Message};
 use crate::arena::{Arena, heap, member, payload};
+use crate::codec;
+use crate::codec::encoding::{self, Message};
 
 const VALUE: u64 = 0;
 const BLOCK: u64 = 1;
@@ -242,7 +243,7 @@ pub(super) fn read<R: Message>(
     for (kind, bytes) in records(*arena, cell) {
         take(match kind {
             VALUE => encoding::from_bytes(bytes).map_err(undecodable),
-            BLOCK => payload::unpack(arena, block_named(bytes).unwrap_or(0)).map_err(undecodable),
+            BLOCK => codec::unpack(arena, block_named(bytes).unwrap_or(0)).map_err(undecodable),
             _ => Err(postcard::from_bytes(bytes).unwrap_or_else(|e| TaskError::Undecodable(e.to_string()))),
         });
     }

@@ -16,6 +16,7 @@ use crate::arena::blocks::{self, Tag};
 use crate::arena::handle::Handle;
 use crate::arena::objects::{Body, Id, Kind};
 use crate::arena::{member, payload};
+use crate::codec;
 use crate::{Error, Result};
 
 /// Processes that do tasks.
@@ -92,7 +93,7 @@ impl Pool {
 
     pub(super) fn in_front_of(core: &Arc<Core>) -> Result<Pool> {
         let (arena, me) = (member::arena()?, Tag::process(member::slot()));
-        let block = payload::pack(&Transfer(core.clone()))?;
+        let block = codec::pack(&Transfer(core.clone()))?;
         let told = arena.offset_of(&raw const core.control.keeper.word);
         let made = Handle::create::<PoolBody>(|object| {
             object.blocks[0].store(block, Ordering::Relaxed);

@@ -11,9 +11,10 @@ use super::error::TaskError;
 use super::job::{Job, Points};
 use super::shared::{Core, Seat};
 use super::{run, worker};
-use crate::arena::encoding::{self, Message};
 use crate::arena::objects::Id;
 use crate::arena::{member, payload};
+use crate::codec;
+use crate::codec::encoding::{self, Message};
 use crate::os::clock::Deadline;
 use crate::queue::ring::Refusal;
 use crate::queue::waiting;
@@ -182,7 +183,7 @@ impl RawTask {
             let bytes = cell.filled.load(Ordering::Relaxed).to_le_bytes();
             encoding::from_bytes(&bytes[..((result >> 8) as usize).min(INLINE_RESULT)])
         } else {
-            payload::unpack(self.core.arena, result)
+            codec::unpack(self.core.arena, result)
         };
         read.map_err(|e| TaskError::Undecodable(format!("the result of the task cannot be read: {e}")))
     }

@@ -15,8 +15,9 @@ use super::job::{Job, resolve};
 use super::output::{Items, Output};
 use super::shared::Seat;
 use crate::arena::blocks::{self, Tag};
-use crate::arena::encoding::{self, Message};
 use crate::arena::{Arena, member, payload};
+use crate::codec;
+use crate::codec::encoding::{self, Message};
 use crate::os::clock::{Deadline, now_ns};
 use crate::os::process;
 use crate::rules::{self, Rule};
@@ -210,7 +211,7 @@ impl Work {
     fn arguments<T: Message>(&self) -> Result<T> {
         let args = self.cell.args.load(Ordering::Acquire);
         if args & INLINE == 0 {
-            return payload::unpack(self.arena, args);
+            return codec::unpack(self.arena, args);
         }
         let mut bytes = [0; INLINE_ARGS];
         for (to, from) in bytes.chunks_exact_mut(8).zip(&self.cell.inline) {

@@ -8,10 +8,10 @@ use super::process::Process;
 use super::settings::{Settings, StartMethod};
 use super::stdio::{Plumbing, Stdio};
 use super::waiting;
-use crate::arena::encoding::Message;
 use crate::arena::member;
 use crate::arena::objects::check_name;
-use crate::arena::payload;
+use crate::codec;
+use crate::codec::encoding::Message;
 use crate::supervisor::client::{self, Order, Prepared, Wishes};
 use crate::{Error, Result};
 
@@ -327,9 +327,9 @@ fn prepared<R>(
 
 /// A block of this process with the arguments.
 fn packed<A: Message>(args: &A) -> Result<u64> {
-    let block = payload::pack(args)?;
+    let block = codec::pack(args)?;
     if cfg!(debug_assertions)
-        && let Err(e) = payload::unpack::<A>(member::arena()?, block)
+        && let Err(e) = codec::unpack::<A>(member::arena()?, block)
     {
         client::release(block);
         return Err(Error::Message(format!("the arguments would not arrive: {e}")));

@@ -2,10 +2,11 @@
 #![allow(unsafe_code)] // Makes a function item out of nothing, which is all there is of it.
 
 use crate::Result;
-use crate::arena::encoding::Message;
 use crate::arena::payload;
-use crate::arena::value_text::spelled;
 use crate::arena::{Arena, blocks, member};
+use crate::codec;
+use crate::codec::encoding::Message;
+use crate::codec::value_text::spelled;
 use crate::supervisor::client;
 use crate::supervisor::entrypoint::{EntryPoint, Returned};
 
@@ -123,7 +124,7 @@ where
     F::Output: Message,
     A: Message,
 {
-    let decoded = payload::unpack::<A>(arena, args)?;
+    let decoded = codec::unpack::<A>(arena, args)?;
     let value = function::<F>().call(decoded);
     Ok(if is_err(&value) { Returned::Err(0, spelled(&value)) } else { Returned::Value(0) })
 }
@@ -145,11 +146,11 @@ where
     A: Message,
 {
     // If they cannot be read, the block stays until this process has ended: it says who waits for it in vain.
-    let decoded = payload::unpack::<A>(arena, args)?;
+    let decoded = codec::unpack::<A>(arena, args)?;
     // The handles in the arguments are this process's before the block lets them go.
     blocks::free(arena, member::slot(), args, blocks::Tag::process(member::slot()));
     let value = function::<F>().call(decoded);
-    Ok(match payload::pack(&value).and_then(|block| read_back::<F::Output>(arena, block)) {
+    Ok(match codec::pack(&value).and_then(|block| read_back::<F::Output>(arena, block)) {
         Ok(block) if is_err(&value) => Returned::Err(block, spelled(&value)),
         Ok(block) => Returned::Value(block),
         Err(e) => Returned::Unsendable(e, spelled(&value)),
@@ -162,7 +163,7 @@ fn read_back<R: Message>(arena: &'static Arena, block: u64) -> Result<u64> {
     const SHORT: usize = 4 << 10;
     let len = if block == 0 { 0 } else { payload::contents(arena, block)?.len() };
     if (len <= SHORT || cfg!(debug_assertions))
-        && let Err(e) = payload::unpack::<R>(arena, block)
+        && let Err(e) = codec::unpack::<R>(arena, block)
     {
         client::release(block);
         return Err(e);

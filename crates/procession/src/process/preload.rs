@@ -2,8 +2,9 @@
 
 use super::entry::{self, Entry};
 use super::failure::{Failure, ProcessError};
-use crate::arena::encoding::Message;
 use crate::arena::{member, payload};
+use crate::codec;
+use crate::codec::encoding::Message;
 use crate::supervisor::client;
 use crate::supervisor::preload::{Fate, Request};
 use crate::{Error, Result};
@@ -50,7 +51,7 @@ where
     const { entry::assert_captures_nothing::<F>() }
     let _ = f;
     let arena = member::arena()?;
-    let args = payload::pack(&args)?;
+    let args = codec::pack(&args)?;
     let (entry, type_hash) = entry::preload_name_of::<F, A>();
     let built = if payload::has_handles(arena, args) {
         Err(Error::InvalidArgument(

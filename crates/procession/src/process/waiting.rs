@@ -5,11 +5,12 @@ use std::process::ExitStatus;
 use std::sync::atomic::Ordering;
 
 use super::failure::{Failure, ProcessError};
-use crate::arena::encoding::Message;
 use crate::arena::handle::Handle;
 use crate::arena::payload;
 use crate::arena::thread::with_me;
 use crate::arena::{Arena, member};
+use crate::codec;
+use crate::codec::encoding::Message;
 use crate::os::clock::Deadline;
 use crate::supervisor::crash_report::{PanicText, UnsendableText};
 use crate::supervisor::outcome::{ProcessBody, RESULT, TEXT, detail, ending};
@@ -57,7 +58,7 @@ pub(super) fn outcome<R: Message>(handle: &Handle) -> Result<R, ProcessError> {
     match body.ending.load(Ordering::Acquire) {
         ending::RETURNED | ending::FAILED => {
             let block = handle.object().blocks[RESULT].load(Ordering::Acquire);
-            payload::unpack(arena, block).map_err(|e| {
+            codec::unpack(arena, block).map_err(|e| {
                 let text = payload::contents(arena, block).map_or_else(|_| String::new(), in_bytes);
                 error(handle, Failure::Undecodable { why: e.to_string(), text })
             })

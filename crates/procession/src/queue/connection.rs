@@ -12,10 +12,11 @@ use super::plain::Queue;
 use super::ring::{Refusal, Ring};
 use super::{receiving, sending, waiting};
 use crate::arena::blocks::{self, Tag};
-use crate::arena::encoding::Message;
 use crate::arena::handle::Handle;
 use crate::arena::objects::{Body, Kind};
 use crate::arena::{Arena, member, payload};
+use crate::codec;
+use crate::codec::encoding::Message;
 use crate::os::clock::Deadline;
 use crate::sync::raw::event;
 use crate::{Error, Result};
@@ -95,7 +96,7 @@ impl<A, B> Connection<A, B> {
         let (arena, me) = (member::arena()?, Tag::process(member::slot()));
         let rings = [queues.0.ring(), queues.1.ring()];
         let (sending, receiving) = (rings[side], rings[1 - side]);
-        let block = payload::pack(queues)?;
+        let block = codec::pack(queues)?;
         // Who receives what this end sends, and who wants to send to it, hear of its end.
         let told = [&sending.control().filled.word, &receiving.control().emptied.word];
         let made = Handle::create::<EndBody>(|object| {

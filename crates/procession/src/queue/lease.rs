@@ -7,8 +7,8 @@ use super::error::GetError;
 use super::joinable::JoinableQueue;
 use super::receiving::{self, Parcel};
 use super::ring::leases::Leased;
-use crate::arena::encoding::Message;
 use crate::arena::member;
+use crate::codec::encoding::Message;
 use crate::{Error, Result};
 
 /// An item of a [`JoinableQueue`] that this process works on, until it says that it is

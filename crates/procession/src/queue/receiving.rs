@@ -6,8 +6,9 @@ use super::error::GetError;
 use super::ring::{Buffer, Refusal, Ring, Taken};
 use super::waiting;
 use crate::arena::blocks::{self, Tag};
-use crate::arena::encoding::{self, Message};
 use crate::arena::{collect, member, payload};
+use crate::codec;
+use crate::codec::encoding::{self, Message};
 use crate::os::clock::Deadline;
 use crate::sync::raw::park;
 use crate::{Error, Result};
@@ -15,7 +16,7 @@ use crate::{Error, Result};
 /// Reads the value in a block of a queue's.
 pub(super) fn read<T: Message>(block: u64) -> Result<T, GetError> {
     let arena = member::arena().map_err(|e| GetError::Unusable(e.to_string()))?;
-    payload::unpack(arena, block).map_err(undecodable)
+    codec::unpack(arena, block).map_err(undecodable)
 }
 
 /// A block that this process took out of a queue; freed when it is dropped.

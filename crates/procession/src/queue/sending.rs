@@ -4,9 +4,9 @@ use super::error::PutError;
 use super::ring::{Buffer, INLINE_MAX, Piece, Refusal, Ring};
 use super::waiting;
 use crate::arena::blocks::{self, Tag};
-use crate::arena::encoding::{self, Message};
 use crate::arena::objects::Id;
 use crate::arena::{member, payload};
+use crate::codec::encoding::{self, Message};
 use crate::os::clock::Deadline;
 use crate::{Error, Result};
 

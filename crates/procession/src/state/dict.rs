@@ -11,9 +11,9 @@ use super::dict_iter::{Iter, Keys, Values};
 use super::lookup::Lookup;
 use super::store::{Buffer, Encoded, Entry, Inside, Map};
 use crate::Result;
-use crate::arena::encoding::{self, Message};
 use crate::arena::handle::Handle;
 use crate::arena::objects::{Id, Kind, Object};
+use crate::codec::encoding::{self, Message};
 
 /// Invariant in both, and `Send` and `Sync` whatever they are.
 type Carries<K, V> = PhantomData<(fn(K) -> K, fn(V) -> V)>;

@@ -5,7 +5,7 @@ use std::fmt;
 use super::dict::Dict;
 use super::store::{Map, Mine, decode_both};
 use crate::Result;
-use crate::arena::encoding::{self, Message};
+use crate::codec::encoding::{self, Message};
 
 /// Goes through the entries of a [`Dict`]: see [`Dict::iter`].
 ///

@@ -6,9 +6,9 @@ use std::marker::PhantomData;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::store::{Buffer, Encoded, End, Inside, Item, Sequence, decode};
-use crate::arena::encoding::{self, Message};
 use crate::arena::handle::Handle;
 use crate::arena::objects::Kind;
+use crate::codec::encoding::{self, Message};
 use crate::{Error, Result};
 
 /// A sequence that all processes of the family share.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::store::Encoded;
-use crate::arena::encoding::{self, Message};
+use crate::codec::encoding::{self, Message};
 use crate::{Error, Result};
 
 /// What a key of type `K` can be looked up by: `K` itself, `str` for a `String`, `Path` for a `PathBuf`, `[T]`

@@ -6,12 +6,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::arena::blocks::{self, Tag};
-use crate::arena::encoding::Message;
 use crate::arena::handle::Handle;
 use crate::arena::objects::{Body, Kind, Object, check_name};
-use crate::arena::payload;
 use crate::arena::thread::with_me;
 use crate::arena::{Arena, collect, member};
+use crate::codec;
+use crate::codec::encoding::Message;
 use crate::os::clock::Deadline;
 use crate::rules::{self, Rule};
 use crate::sync::raw::lock::{self as raw, Held, RawLock};
@@ -101,7 +101,7 @@ impl<T: Message> Value<T> {
     /// ```
     pub fn named(name: &str, value: T) -> Result<Value<T>> {
         check_name(name)?;
-        let block = payload::pack(&value)?;
+        let block = codec::pack(&value)?;
         let made = Handle::create::<ValueBody>(|object| {
             object.set_name(name);
             object.blocks[NOW].store(block, Ordering::Relaxed);
@@ -153,7 +153,7 @@ impl<T: Message> Value<T> {
     }
 
     fn set_until(&self, value: T, deadline: Deadline) -> Result<()> {
-        let block = payload::pack(&value)?;
+        let block = codec::pack(&value)?;
         match self.enter(deadline) {
             Ok(inside) => inside.publish(block),
             Err(error) => {
@@ -188,7 +188,7 @@ impl<T: Message> Value<T> {
         let inside = self.enter(deadline)?;
         let mut value = inside.read()?;
         let result = change(&mut value);
-        inside.publish(payload::pack(&value)?);
+        inside.publish(codec::pack(&value)?);
         Ok(result)
     }
 
@@ -210,7 +210,7 @@ impl<T: Message> Value<T> {
     where
         T: PartialEq,
     {
-        let block = payload::pack(&new)?;
+        let block = codec::pack(&new)?;
         let seen = self.enter(Deadline::NEVER).and_then(|inside| {
             let value: T = inside.read()?;
             let same = value == *current;
@@ -428,7 +428,7 @@ struct Inside<'a> {
 
 impl Inside<'_> {
     fn read<T: Message>(&self) -> Result<T> {
-        payload::unpack(self.arena, self.handle.object().blocks[NOW].load(Ordering::Acquire))
+        codec::unpack(self.arena, self.handle.object().blocks[NOW].load(Ordering::Acquire))
     }
 
     /// Makes a block of ours the value.

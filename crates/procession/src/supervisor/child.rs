@@ -17,6 +17,7 @@ use super::{crash_report, options, recovery, reexec};
 use crate::arena::objects::{Id, NAME};
 use crate::arena::slots::{self, Slot};
 use crate::arena::{Arena, blocks, handle, member, payload};
+use crate::codec;
 use crate::os::clock::Deadline;
 use crate::os::{fd, image, process, signal};
 use crate::sync::raw::park::Wait;
@@ -141,7 +142,7 @@ fn run_request(arena: &'static Arena, index: u32, slot: &'static Slot, prepared:
             Ok(()) => called(),
             Err(error) => {
                 // For the spawner, which gets it as it is.
-                let whole = payload::pack(&error).unwrap_or(0);
+                let whole = codec::pack(&error).unwrap_or(0);
                 outcome::attach(arena, index, object, number, outcome::RESULT, whole);
                 Ok(Err(error))
             }

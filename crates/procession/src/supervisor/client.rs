@@ -15,7 +15,8 @@ use crate::arena::handle::Handle;
 use crate::arena::header::{NO_SLOT, stage};
 use crate::arena::slots::{self, Slot};
 use crate::arena::thread::{Me, with_me};
-use crate::arena::{Arena, blocks, member, payload};
+use crate::arena::{Arena, blocks, member};
+use crate::codec;
 use crate::os::clock::Deadline;
 use crate::os::{fd, futex, image, launch, process, signal};
 use crate::sync::raw::park::Wait;
@@ -54,10 +55,10 @@ impl Extras {
             None => extras.cwd = foreign_cwd(arena)?,
             Some(wishes) => {
                 extras.cwd = match wishes.directory {
-                    Some(path) => payload::pack(&path.as_os_str().as_bytes().to_vec())?,
+                    Some(path) => codec::pack(&path.as_os_str().as_bytes().to_vec())?,
                     None => foreign_cwd(arena)?,
                 };
-                extras.options = payload::pack(wishes.options).inspect_err(|_| extras.free())?;
+                extras.options = codec::pack(wishes.options).inspect_err(|_| extras.free())?;
             }
         }
         Ok(extras)
@@ -128,7 +129,7 @@ pub(crate) fn spawn_prepared(order: &Order<'_>, wishes: &Wishes<'_>) -> Result<P
     let said =
         match (body.ending.load(Ordering::Acquire), handle.object().blocks[RESULT].load(Ordering::Acquire)) {
             (ending::LOST, _) => Some(Error::FamilyLost),
-            (ending::NOT_STARTED, block @ 1..) => payload::unpack(arena, block).ok(),
+            (ending::NOT_STARTED, block @ 1..) => codec::unpack(arena, block).ok(),
             _ => None,
         };
     Ok(Prepared::Ended(handle, said))
@@ -176,7 +177,7 @@ fn foreign_cwd(arena: &Arena) -> Result<u64> {
         return Ok(0);
     }
     let cwd = std::env::current_dir().map_err(|e| Error::os("finding the working directory", &e))?;
-    payload::pack(&cwd.as_os_str().as_bytes().to_vec())
+    codec::pack(&cwd.as_os_str().as_bytes().to_vec())
 }
 
 /// Takes a spare, and waits for one if there is none.

@@ -25,8 +25,9 @@ use std::sync::atomic::Ordering;
 use serde::{Deserialize, Serialize};
 
 use super::outcome::{self, ProcessBody};
+use crate::arena::Arena;
 use crate::arena::slots::{self, Slot};
-use crate::arena::{Arena, payload};
+use crate::codec;
 use crate::os::{attributes, fd, fd_passing, futex, process};
 use crate::{Error, Result};
 
@@ -235,6 +236,6 @@ fn is_far_away(pid: i32) -> bool {
 pub(crate) fn read(arena: &Arena, slot: &Slot) -> Option<Result<Options>> {
     match slot.request.options.load(Ordering::Acquire) {
         0 => None,
-        block => Some(payload::unpack(arena, block)),
+        block => Some(codec::unpack(arena, block)),
     }
 }

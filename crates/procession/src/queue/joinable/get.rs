@@ -7,7 +7,7 @@ use super::super::lease::{DeadLetters, Lease};
 use super::super::ring::Refusal;
 use super::super::waiting;
 use super::JoinableQueue;
-use crate::arena::encoding::Message;
+use crate::codec::encoding::Message;
 use crate::os::clock::Deadline;
 
 impl<T: Message> JoinableQueue<T> {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::super::error::GetError;
 use super::super::receiving;
 use super::Queue;
-use crate::arena::encoding::Message;
+use crate::codec::encoding::Message;
 use crate::os::clock::Deadline;
 
 impl<T: Message> Queue<T> {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::super::error::PutError;
 use super::super::sending;
 use super::Queue;
-use crate::arena::encoding::Message;
+use crate::codec::encoding::Message;
 use crate::os::clock::Deadline;
 
 impl<T: Message> Queue<T> {

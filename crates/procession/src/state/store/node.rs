@@ -19,7 +19,8 @@ use super::mine::Mine;
 use super::word;
 use crate::arena::blocks::{self, HEADER, Tag};
 use crate::arena::objects::Id;
-use crate::arena::{Arena, encoding, handle, member};
+use crate::arena::{Arena, handle, member};
+use crate::codec::encoding;
 use crate::{Error, Message, Result};
 
 const PLAIN: u64 = 1 << 63;

@@ -20,7 +20,8 @@ use super::{Old, Patience, exchange_word, make_parts, parts_at};
 use crate::arena::blocks::Tag;
 use crate::arena::handle::Handle;
 use crate::arena::objects::{Body, Kind};
-use crate::arena::{Arena, collect, encoding, heap, member};
+use crate::arena::{Arena, collect, heap, member};
+use crate::codec::encoding;
 use crate::{Error, Message, Result};
 
 /// A list in its object: all that there is of it is in blocks.

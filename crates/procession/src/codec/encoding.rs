@@ -9,9 +9,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::encoder::{Encoder, Unencodable};
-use super::handle;
-use super::objects::Id;
 use super::output::Short;
+use crate::arena::handle;
+use crate::arena::objects::Id;
 use crate::{Error, Result};
 
 /// What can cross to another process: anything that serde can take apart and put together, and

@@ -5,7 +5,7 @@ use std::fmt::{self, Display, Write};
 
 use serde::ser::{self, Serialize, Serializer};
 
-use super::handle;
+use crate::arena::handle;
 
 /// A text is no longer than this.
 const LONGEST: usize = 1 << 10;

@@ -6,7 +6,7 @@ use std::cell::Cell;
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 
-use super::bytes::copy_few;
+use crate::arena::bytes::copy_few;
 
 const WORD: usize = size_of::<u64>();
 
