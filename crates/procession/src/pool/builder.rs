@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::control::{Control, WORKERS};
+use super::cells::control::{Control, WORKERS};
 use super::job::{InitPoint, Initialized};
 use super::keeper::{self, KeeperOptions};
 use super::pool::Pool;

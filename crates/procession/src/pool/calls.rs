@@ -1,7 +1,7 @@
 //! What can be asked of a pool: [`Pool::submit`], [`Pool::map`] and their kin.
 
+use super::cells::error::{MapError, TaskError};
 use super::chunks::ChunkStream;
-use super::error::{MapError, TaskError};
 use super::job::{Each, Spread};
 use super::map::{self, Imap, Progress};
 use super::pool::Pool;

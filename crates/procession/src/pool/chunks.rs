@@ -4,10 +4,10 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::cell::Filled;
-use super::error::TaskError;
+use super::cells::cell::Filled;
+use super::cells::error::TaskError;
+use super::cells::results::{self, Packed};
 use super::job::Job;
-use super::output::{self, Packed};
 use super::raw_task::{RawTask, TaskOptions};
 use super::shared::Core;
 use crate::arena::member;
@@ -217,7 +217,7 @@ impl<T: Message, I: Iterator<Item = T>> ChunkStream<I> {
             Err(error) => error,
             Ok(ticket) => {
                 let cell = ticket.seat.cell;
-                output::read(self.core.arena, cell, &mut |result| {
+                results::read(self.core.arena, cell, &mut |result| {
                     if at < end {
                         take(at, result);
                         at += 1;

@@ -5,8 +5,8 @@
 
 use std::sync::atomic::Ordering;
 
-use super::cell::{QUEUED, RETURNED, TAKEN};
-use super::hands::Place;
+use super::cells::cell::{QUEUED, RETURNED, TAKEN};
+use super::cells::claims::Place;
 use super::shared::{Core, Seat};
 use super::worker;
 use crate::arena::member;

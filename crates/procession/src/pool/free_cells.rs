@@ -2,9 +2,9 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::cell::{self, Cell, DONE, FREE, NEW, State};
-use super::control::{self, phase};
-use super::error::TaskError;
+use super::cells::cell::{self, Cell, DONE, FREE, NEW, State};
+use super::cells::control::{self, phase};
+use super::cells::error::TaskError;
 use super::shared::{Core, Seat};
 use crate::arena::blocks::{self, Tag};
 use crate::arena::{collect, member};

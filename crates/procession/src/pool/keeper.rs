@@ -7,8 +7,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::cell::{CONDEMNED, Cell, RUNNING, State, ending};
-use super::control::phase;
+use super::cells::cell::{CONDEMNED, Cell, RUNNING, State, ending};
+use super::cells::control::phase;
 use super::shared::Core;
 use super::worker::{self, Left, Transfer};
 use crate::arena::payload;

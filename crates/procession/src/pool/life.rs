@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::cell::{CONDEMNED, DONE, NEW, QUEUED, RETURNED, RUNNING, TAKEN};
-use super::control::phase;
+use super::cells::cell::{CONDEMNED, DONE, NEW, QUEUED, RETURNED, RUNNING, TAKEN};
+use super::cells::control::phase;
 use super::pool::Pool;
 use super::{builder, worker};
 use crate::arena::member;

@@ -5,9 +5,9 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::panic::{self, AssertUnwindSafe};
 
-use super::cell::UNWANTED;
+use super::cells::cell::UNWANTED;
+use super::cells::error::{MapError, TaskError};
 use super::chunks::ChunkStream;
-use super::error::{MapError, TaskError};
 use super::pool::Pool;
 use super::raw_task::RawTask;
 use super::run;

@@ -31,39 +31,36 @@
 //!
 //! # What is inside
 //!
-//! | file          | what it holds                                                       |
-//! |---------------|---------------------------------------------------------------------|
-//! | `cell.rs`     | a task in shared memory: the word and its states                    |
-//! | `control.rs`  | a pool in shared memory; `shared.rs` as each process sees it          |
-//! | `pool.rs`     | [`Pool`]: the handle; `calls.rs` what it is asked to do, `life.rs` its end |
-//! | `task.rs`     | [`Task`]; `raw_task.rs` the same without its type                     |
-//! | `job.rs`      | the functions that tasks call; `run.rs` a task in its worker; `output.rs` the results of a chunk |
-//! | `watch.rs`    | callbacks, futures, [`as_completed`]                                |
-//! | `worker.rs`   | what a worker does between tasks                                    |
-//! | `keeper.rs`   | the thread that replaces workers and kills what takes too long      |
-//! | `free_cells.rs`    | how a process comes by a cell; `claim.rs` how a worker takes a task  |
-//! | `hands.rs`    | which tasks are in whose hands, and which came back                 |
-//! | `bury.rs`     | what recovery does when a process dies                              |
-//! | `workshop.rs` | a pool without workers, for the crash tests                        |
-//! | `chunks.rs`     | a map on its way, chunk sizes; `map.rs` its results; `bar.rs` a bar for it |
+//! | file            | what it holds                                                     |
+//! |-----------------|-------------------------------------------------------------------|
+//! | `cells/`        | the pool in shared memory: cells, control block, claims, results, recovery |
+//! | `shared.rs`     | a pool as each process sees it                                    |
+//! | `pool.rs`       | [`Pool`], the handle; `builder.rs` its builder                    |
+//! | `calls.rs`      | submitting and mapping; `life.rs` closing, joining, terminating   |
+//! | `task.rs`       | [`Task`]; `raw_task.rs` the same without its type                 |
+//! | `job.rs`        | the functions that tasks call; `run.rs` runs one in its worker    |
+//! | `watch.rs`      | callbacks, futures, [`as_completed`]                              |
+//! | `worker.rs`     | what a worker does between tasks; `claim.rs` how it claims one    |
+//! | `keeper.rs`     | the thread that replaces workers and enforces time limits         |
+//! | `free_cells.rs` | how a process allocates and frees cells                           |
+//! | `chunks.rs`     | the chunks of a running map; `map.rs` its results; `bar.rs` its progress bar |
+//! | `manual_pool.rs`| a pool without workers, for the crash tests                       |
 
 #[cfg(feature = "indicatif")]
 mod bar;
 mod builder;
-mod bury;
 mod calls;
-mod cell;
+pub(crate) mod cells;
 mod chunks;
 mod claim;
-mod control;
-mod error;
 mod free_cells;
-mod hands;
 mod job;
 mod keeper;
 mod life;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub mod manual_pool;
 mod map;
-mod output;
 #[expect(clippy::module_inception, reason = "the file of `Pool`")]
 mod pool;
 mod raw_task;
@@ -72,15 +69,12 @@ mod shared;
 mod task;
 mod watch;
 mod worker;
-#[cfg(feature = "internals")]
-#[doc(hidden)]
-pub mod workshop;
 
 #[cfg(feature = "indicatif")]
 pub use bar::progress_bar;
 pub use builder::Builder;
-pub(crate) use bury::{bury, tell_keepers, workers_kept_by};
-pub use error::{MapError, TaskError};
+pub use cells::error::{MapError, TaskError};
+pub(crate) use cells::recover::{bury, tell_keepers, workers_kept_by};
 pub use job::Initialized;
 pub use life::Stats;
 pub use map::{Imap, Progress};

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::cell::{
+use super::cells::cell::{
     ABANDONED, CONDEMNED, DONE, Fate, INLINE, INLINE_ARGS, INLINE_RESULT, QUEUED, RETURNED, RUNNING, SHARED,
     State, TAKEN, UNWANTED, WATCHED, block_in, ending,
 };
-use super::error::TaskError;
+use super::cells::error::TaskError;
 use super::job::{Job, Points};
 use super::shared::{Core, Seat};
 use super::{run, worker};

@@ -4,15 +4,15 @@ use std::any::Any;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::Ordering;
 
-use super::cell::{
+use super::cells::cell::{
     self, CONDEMNED, Cell, Fate, INLINE, INLINE_ARGS, INLINE_RESULT, RUNNING, TAKEN, UNWANTED, block_in,
     ending,
 };
+use super::cells::control::{self, Control};
+use super::cells::error::TaskError;
+use super::cells::results::{Items, Output};
 use super::claim::Held;
-use super::control::{self, Control};
-use super::error::TaskError;
 use super::job::{Job, resolve};
-use super::output::{Items, Output};
 use super::shared::Seat;
 use crate::arena::blocks::{self, Tag};
 use crate::arena::{Arena, member, payload};

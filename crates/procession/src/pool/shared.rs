@@ -3,9 +3,9 @@
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
-use super::cell::{self, ABANDONED, Cell, DONE, NEW, QUEUED, RETURNED, SHARED, State, WATCHED};
-use super::control::{self, Control, CoreBody, phase};
-use super::error::TaskError;
+use super::cells::cell::{self, ABANDONED, Cell, DONE, NEW, QUEUED, RETURNED, SHARED, State, WATCHED};
+use super::cells::control::{self, Control, CoreBody, phase};
+use super::cells::error::TaskError;
 use super::free_cells::Vacant;
 use super::watch::Watched;
 use crate::arena::blocks::{self, Tag};

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::cell::{CONDEMNED, NEW, QUEUED, RETURNED, RUNNING, TAKEN, ending};
-use super::error::TaskError;
+use super::cells::cell::{CONDEMNED, NEW, QUEUED, RETURNED, RUNNING, TAKEN, ending};
+use super::cells::error::TaskError;
 use super::raw_task::RawTask;
 use super::shared::Seat;
 use super::worker::Transfer;

@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use super::error::TaskError;
+use super::cells::error::TaskError;
 use super::raw_task::RawTask;
 use super::shared::Core;
 use super::task::Task;

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::cells::control::phase;
 use super::claim::Held;
-use super::control::phase;
 use super::run;
 use super::shared::Core;
 use crate::arena::handle::Handle;

@@ -15,7 +15,7 @@ use crate::os::clock::Deadline;
 use crate::supervisor::crash_report::{PanicText, UnsendableText};
 use crate::supervisor::outcome::{ProcessBody, RESULT, TEXT, detail, ending};
 use crate::sync::LockError;
-use crate::sync::deadlock::Watch;
+use crate::sync::raw::deadlock::Watch;
 use crate::sync::raw::park::Wait;
 use crate::{Error, Result};
 

@@ -3,10 +3,10 @@
 use std::fmt;
 use std::sync::atomic::Ordering;
 
-use super::body::{self, LockBody, PANICKED};
 use super::error::{DeadlockMember, LockError, OwnerDied};
 use super::guard_state::{self, GuardState};
 use super::raw::lock::RawLock;
+use super::raw::lock_body::{self, LockBody, PANICKED};
 use super::raw::word::{self, MARK, Outcome};
 use super::rlock;
 use crate::arena::member;
@@ -106,7 +106,7 @@ fn release_slowly(body: &'static LockBody, grip: &mut GuardState) {
 
 /// For `Debug`: name, holder and how many wait; a snapshot.
 pub(crate) fn describe(f: &mut fmt::Formatter<'_>, kind: &str, object: &'static Object) -> fmt::Result {
-    match body::of(object).filter(|_| member::mapped().is_some()) {
+    match lock_body::of(object).filter(|_| member::mapped().is_some()) {
         Some(body) => {
             let times = (object.kind() == Some(Kind::RLock)).then(|| rlock::times(body));
             describe_with(f, kind, &object.name(), &body.raw, times, || Some(body.read_mark().1))

@@ -5,12 +5,12 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use super::acquire;
-use super::body::LockBody;
 use super::error::LockError;
 use super::guard::LockGuard;
 use super::guard_state::GuardState;
 use super::mutex::MutexGuard;
 use super::raw::event;
+use super::raw::lock_body::LockBody;
 use super::raw::park::Wait;
 use super::spin::spin;
 use super::wait::{travels, waiters};

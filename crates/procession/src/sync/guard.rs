@@ -4,10 +4,10 @@ use std::fmt;
 use std::marker::PhantomData;
 
 use super::acquire;
-use super::body::LockBody;
 use super::error::OwnerDied;
 use super::guard_state::{self, GuardState};
 use super::lock::Lock;
+use super::raw::lock_body::LockBody;
 
 /// A lock that is held. Dropping it releases the lock.
 ///

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::acquire;
-use super::body::LockBody;
 use super::error::LockError;
 use super::guard::LockGuard;
+use super::raw::lock_body::LockBody;
 use super::raw::word;
 use crate::Result;
 use crate::arena::handle::Handle;

@@ -61,9 +61,7 @@
 
 pub(crate) mod acquire;
 mod barrier;
-pub(crate) mod body;
 mod condvar;
-pub(crate) mod deadlock;
 pub(crate) mod error;
 mod event;
 mod guard;
@@ -73,9 +71,7 @@ mod lock;
 pub(crate) mod lock_methods;
 mod mutex;
 mod once;
-mod permits;
 pub(crate) mod raw;
-mod readers;
 mod rlock;
 mod rwlock;
 mod semaphore;
@@ -85,7 +81,7 @@ pub(crate) mod wait;
 use crate::arena::Arena;
 use crate::arena::objects::{Kind, Object};
 
-pub(crate) use body::bury;
+pub(crate) use raw::lock_body::bury;
 /// As [`bury`], for the kinds of object that are no plain lock: what stands at `offset` in their hot line, or
 /// in one of their blocks.
 pub(crate) fn bury_other(
@@ -96,10 +92,10 @@ pub(crate) fn bury_other(
     offset: u64,
 ) {
     match object.kind() {
-        Some(Kind::Semaphore) => permits::bury_growing(arena, id, object, offset),
+        Some(Kind::Semaphore) => raw::permits::bury_growing(arena, id, object, offset),
         Some(Kind::RwLock) => {
             bury(arena, slot, id, object, offset);
-            readers::bury(arena, id, object, index, offset);
+            raw::readers::bury(arena, id, object, index, offset);
         }
         _ => bury(arena, slot, id, object, offset),
     }
@@ -115,7 +111,7 @@ pub(crate) fn bury_cells(
     returned: bool,
 ) -> bool {
     match object.kind() {
-        Some(Kind::Semaphore) => permits::bury(arena, slot, object, index),
+        Some(Kind::Semaphore) => raw::permits::bury(arena, slot, object, index),
         Some(Kind::Barrier) => barrier::bury(arena, slot, object, index, returned),
         _ => false,
     }

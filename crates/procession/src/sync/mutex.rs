@@ -8,10 +8,10 @@ use std::ptr::NonNull;
 use std::sync::atomic::Ordering;
 
 use super::acquire;
-use super::body::{LockBody, MutexBody};
 use super::error::LockError;
 use super::guard_state::GuardState;
 use super::lock_methods::{guard_news, lock_forms};
+use super::raw::lock_body::{LockBody, MutexBody};
 use super::raw::word;
 use super::wait::travels;
 use crate::arena::handle::Handle;

@@ -5,10 +5,10 @@ use std::sync::atomic::{Ordering, fence};
 use std::time::{Duration, Instant};
 
 use super::acquire;
-use super::body::{LockBody, OnceBody};
 use super::error::{LockError, OwnerDied};
 use super::guard_state::GuardState;
 use super::raw::event::{GONE, notify};
+use super::raw::lock_body::{LockBody, OnceBody};
 use super::raw::word::{self, MARK};
 use super::wait::{self, WaitError, travels};
 use crate::Result;

@@ -5,10 +5,10 @@ use std::marker::PhantomData;
 use std::sync::atomic::Ordering;
 
 use super::acquire;
-use super::body::{LockBody, RLockBody};
 use super::error::LockError;
 use super::guard_state::{self, GuardState};
 use super::lock_methods::{guard_news, lock_forms};
+use super::raw::lock_body::{LockBody, RLockBody};
 use super::raw::word;
 use super::wait::travels;
 use crate::Result;

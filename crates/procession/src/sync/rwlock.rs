@@ -8,14 +8,14 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, Ordering, fence};
 use std::time::{Duration, Instant};
 
-use super::body::{LockBody, RwLockBody};
 use super::error::LockError;
 use super::guard_state::GuardState;
 use super::lock_methods::{guard_news, lock_forms};
 use super::mutex::Plain;
 use super::raw::event::notify;
 use super::raw::lock::Held;
-use super::readers::{self, Cells};
+use super::raw::lock_body::{LockBody, RwLockBody};
+use super::raw::readers::{self, Cells};
 use super::wait::travels;
 use super::{acquire, raw::word};
 use crate::arena::handle::Handle;

@@ -5,10 +5,10 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use super::permits::{self, ABSENT, FREE, RESERVED};
 use super::raw::event::{self, notify};
 use super::raw::lock::RawLock;
 use super::raw::park::Wait;
+use super::raw::permits::{self, ABSENT, FREE, RESERVED};
 use super::wait::{WaitError, travels, waiters};
 use crate::arena::handle::Handle;
 use crate::arena::objects::{Body, Kind};

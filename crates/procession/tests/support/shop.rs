@@ -4,7 +4,7 @@
 
 use procession::Lock;
 use procession::internals;
-use procession::pool::workshop::ManualPool;
+use procession::pool::manual_pool::ManualPool;
 use procession_testkit::{CrashStep, Gate, Report};
 
 use crate::support::*;

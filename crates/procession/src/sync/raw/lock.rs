@@ -12,8 +12,8 @@ use crate::arena::{Arena, member};
 use crate::os::clock::{Deadline, now_ns};
 use crate::os::futex;
 use crate::rules::{self, Rule};
-use crate::sync::deadlock::Watch;
 use crate::sync::error::{DeadlockMember, LockError};
+use crate::sync::raw::deadlock::Watch;
 
 /// A waiter that has slept this long gets the lock next.
 const PATIENCE_NS: u64 = 1_000_000;

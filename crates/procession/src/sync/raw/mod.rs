@@ -1,11 +1,23 @@
-//! The word algorithms that everything in `sync` and `queue` stands on. The theory of the lock word is in
+//! The shared-memory half of `sync`, on which everything that waits stands. The theory of the lock word is in
 //! `README.md`.
 //!
-//! `word.rs` and `event.rs` are pure: a word, and an environment that can sleep. `lock.rs` joins the
-//! lock word to the arena, `park.rs` is how a thread sleeps where others can see it.
+//! | file           | what it holds                                                          |
+//! |----------------|------------------------------------------------------------------------|
+//! | `word.rs`      | the lock word: a pure algorithm over a word and an environment that sleeps |
+//! | `event.rs`     | the event count, as pure                                               |
+//! | `lock.rs`      | the lock word in the arena, with its journal                           |
+//! | `lock_body.rs` | a lock as an object: its word, and who left it poisoned                |
+//! | `park.rs`      | how a thread sleeps where recovery can find it                         |
+//! | `deadlock.rs`  | the search for a cycle of waits                                        |
+//! | `permits.rs`   | the cells of a semaphore's permits                                     |
+//! | `readers.rs`   | the cells of a read-write lock's readers                               |
 #![allow(unsafe_code)] // The futex word is half of the lock word.
 
+pub(crate) mod deadlock;
 pub mod event;
 pub(crate) mod lock;
+pub(crate) mod lock_body;
 pub(crate) mod park;
+pub(crate) mod permits;
+pub(crate) mod readers;
 pub mod word;

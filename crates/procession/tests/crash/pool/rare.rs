@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use crate::shop::*;
 use crate::support::*;
 use procession::internals::{self, Rule};
-use procession::pool::workshop::{ManualPool, Mapping};
+use procession::pool::manual_pool::{ManualPool, Mapping};
 use procession::pool::{TaskError, TaskState};
 use procession::{Message, Queue, Task};
 use procession_testkit::{Child, CrashStep, Gate, Report, interleave, isolated, proc, run_until};

@@ -9,7 +9,7 @@ use crate::shop::*;
 use crate::support::*;
 use procession::Task;
 use procession::internals::{self, Rule};
-use procession::pool::workshop::{Look, ManualPool, Mapping};
+use procession::pool::manual_pool::{Look, ManualPool, Mapping};
 use procession_testkit::{Gate, Report, interleave, isolated};
 
 /// The victim works on a task; somebody else finishes it, if the victim did not.

@@ -7,7 +7,7 @@
 use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
 
 use super::cell::{self, Cell};
-use super::hands::{Claims, Returned};
+use super::claims::{Claims, Returned};
 use crate::Result;
 use crate::arena::blocks::{self, HEADER, Tag};
 use crate::arena::objects::{Body, Kind};
@@ -23,10 +23,10 @@ const SMALLER: u32 = LARGEST - FIRST;
 /// Room for 130 million tasks.
 const CHUNKS: usize = 512;
 /// The most workers.
-pub(super) const WORKERS: usize = 1000;
+pub(crate) const WORKERS: usize = 1000;
 
 /// [`Control::phase`]: it only grows.
-pub(super) mod phase {
+pub(crate) mod phase {
     pub(in crate::pool) const OPEN: u32 = 0;
     /// No more tasks; those that are there are done.
     pub(in crate::pool) const CLOSED: u32 = 1;
@@ -40,7 +40,7 @@ pub(super) mod phase {
 
 /// The object's hot line holds nothing.
 #[repr(C)]
-pub(super) struct CoreBody(AtomicU64);
+pub(crate) struct CoreBody(AtomicU64);
 
 // SAFETY: an atomic, and zero is valid.
 unsafe impl Body for CoreBody {
@@ -49,77 +49,77 @@ unsafe impl Body for CoreBody {
 
 /// An event count on a line of its own.
 #[repr(C, align(64))]
-pub(super) struct Event {
-    pub(super) word: AtomicU32,
+pub(crate) struct Event {
+    pub(crate) word: AtomicU32,
 }
 
 /// See the module.
 #[repr(C, align(128))]
-pub(super) struct Control {
-    pub(super) phase: AtomicU32,
+pub(crate) struct Control {
+    pub(crate) phase: AtomicU32,
     /// The keeper's process: its slot + 1.
-    pub(super) maker: AtomicU32,
+    pub(crate) maker: AtomicU32,
     /// How many workers there should be. One whose number is not below it leaves.
-    pub(super) wanted: AtomicU32,
+    pub(crate) wanted: AtomicU32,
     /// After so many tasks a worker leaves; 0 for never.
-    pub(super) max_tasks: AtomicU32,
-    pub(super) retries: AtomicU32,
-    pub(super) timeout_us: AtomicU64,
+    pub(crate) max_tasks: AtomicU32,
+    pub(crate) retries: AtomicU32,
+    pub(crate) timeout_us: AtomicU64,
     /// What a worker does first: function, hash of its type, arguments.
-    pub(super) init_entry: AtomicU64,
-    pub(super) init_hash: AtomicU64,
-    pub(super) init_args: AtomicU64,
+    pub(crate) init_entry: AtomicU64,
+    pub(crate) init_hash: AtomicU64,
+    pub(crate) init_args: AtomicU64,
     /// A block with the text that says why the pool is broken.
-    pub(super) why: AtomicU64,
+    pub(crate) why: AtomicU64,
     /// Set by the keeper when all is over.
-    pub(super) over: AtomicU32,
-    pub(super) started: AtomicU32,
-    pub(super) deaths: AtomicU32,
-    pub(super) timeouts: AtomicU32,
+    pub(crate) over: AtomicU32,
+    pub(crate) started: AtomicU32,
+    pub(crate) deaths: AtomicU32,
+    pub(crate) timeouts: AtomicU32,
     /// A worker that has more bytes to itself than this leaves after its task; 0 for no limit.
-    pub(super) memory: AtomicU64,
+    pub(crate) memory: AtomicU64,
     /// A worker that has had nothing to do for so long leaves; 0 for never.
-    pub(super) idle_us: AtomicU64,
+    pub(crate) idle_us: AtomicU64,
     /// Some worker may have left because of that: who submits a task tells the keeper.
-    pub(super) some_idle: AtomicU32,
+    pub(crate) some_idle: AtomicU32,
     _line: [u64; 5],
 
     /// Cells from this one on were never used.
     used: AtomicU32,
     /// Hint: where the last `RETURNED` cell was found that was not listed.
-    pub(super) returned_from: AtomicU32,
+    pub(crate) returned_from: AtomicU32,
     chunks: [AtomicU64; CHUNKS],
 
     /// Hint: some cell may be `RETURNED`. It errs to one side.
-    pub(super) returned: Event,
+    pub(crate) returned: Event,
     /// Which.
-    pub(super) returned_list: Returned,
+    pub(crate) returned_list: Returned,
     /// The keeper sleeps here.
-    pub(super) keeper: Event,
+    pub(crate) keeper: Event,
     /// When the keeper looks again by itself, on the monotonic clock.
-    pub(super) watching_until_ns: AtomicU64,
+    pub(crate) watching_until_ns: AtomicU64,
     /// Who waits for one of several tasks sleeps here.
-    pub(super) completed: Event,
+    pub(crate) completed: Event,
     /// Who waits for the pool's end sleeps here.
-    pub(super) ended: Event,
+    pub(crate) ended: Event,
     /// Of each worker: its process id, when its initializer has returned.
-    pub(super) ready: [AtomicI32; WORKERS],
+    pub(crate) ready: [AtomicI32; WORKERS],
     /// The same from its first moment on; until its death is recovered.
-    pub(super) pids: [AtomicI32; WORKERS],
+    pub(crate) pids: [AtomicI32; WORKERS],
     /// Of each worker: 1 when it leaves because it had nothing to do.
-    pub(super) idle: [AtomicU32; WORKERS],
+    pub(crate) idle: [AtomicU32; WORKERS],
     /// What they work on.
-    pub(super) hands: Claims,
+    pub(crate) hands: Claims,
 }
 
 /// The control block of a pool that does not run yet, belonging to this process.
-pub(super) fn allocate() -> Result<u64> {
+pub(crate) fn allocate() -> Result<u64> {
     let (at, _) = storage::make(member::arena()?, size_of::<Control>() as u64, align_of::<Control>() as u64)?;
     Ok(at)
 }
 
 /// The control block in the block at `at`.
-pub(super) fn control_at(arena: &Arena, at: u64) -> Option<&'static Control> {
+pub(crate) fn control_at(arena: &Arena, at: u64) -> Option<&'static Control> {
     arena.layout.span_of(at)?;
     let at = (at + HEADER).next_multiple_of(align_of::<Control>() as u64);
     // SAFETY: aligned just now, in a block that has room for it behind the alignment; atomics only.
@@ -127,12 +127,12 @@ pub(super) fn control_at(arena: &Arena, at: u64) -> Option<&'static Control> {
 }
 
 /// The control block of the pool that is object `index`.
-pub(super) fn control_of(arena: &Arena, index: u32) -> Option<&'static Control> {
+pub(crate) fn control_of(arena: &Arena, index: u32) -> Option<&'static Control> {
     control_at(arena, arena.object(index).blocks[1].load(Ordering::Acquire))
 }
 
 /// The cell at an offset that [`Control::cell`] gave in another process.
-pub(super) fn cell_at(arena: &Arena, offset: u64) -> Option<&'static Cell> {
+pub(crate) fn cell_at(arena: &Arena, offset: u64) -> Option<&'static Cell> {
     let sound = offset.is_multiple_of(align_of::<Cell>() as u64) && arena.layout.span_of(offset).is_some();
     // SAFETY: aligned, within a span; atomics only.
     sound.then(|| unsafe { arena.at(offset) })
@@ -150,17 +150,17 @@ fn place(index: u32) -> (usize, u32) {
 
 impl Control {
     /// How many cells were ever used.
-    pub(super) fn used(&self) -> u32 {
+    pub(crate) fn used(&self) -> u32 {
         self.used.load(Ordering::SeqCst)
     }
 
     /// [`pids`](Control::pids), up to the highest number that there ever was.
-    pub(super) fn hired_pids(&self) -> impl Iterator<Item = &AtomicI32> {
+    pub(crate) fn hired_pids(&self) -> impl Iterator<Item = &AtomicI32> {
         self.pids.iter().take(self.hands.reached())
     }
 
     #[inline]
-    pub(super) fn cell(&self, arena: &Arena, index: u32) -> Option<&'static Cell> {
+    pub(crate) fn cell(&self, arena: &Arena, index: u32) -> Option<&'static Cell> {
         let (chunk, within) = place(index);
         let at = self.chunks.get(chunk)?.load(Ordering::Acquire);
         if at == 0 {
@@ -171,12 +171,12 @@ impl Control {
     }
 
     /// Every cell that was ever used, with its number.
-    pub(super) fn cells(&self, arena: &'static Arena) -> impl Iterator<Item = (u32, &'static Cell)> {
+    pub(crate) fn cells(&self, arena: &'static Arena) -> impl Iterator<Item = (u32, &'static Cell)> {
         (0..self.used()).filter_map(move |index| Some((index, self.cell(arena, index)?)))
     }
 
     /// Takes a cell that was never used, for this process.
-    pub(super) fn fresh(&self, arena: &'static Arena, owner: Tag) -> Result<u32> {
+    pub(crate) fn fresh(&self, arena: &'static Arena, owner: Tag) -> Result<u32> {
         loop {
             let index = self.used();
             if self.cell(arena, index).is_none() {
@@ -210,7 +210,7 @@ impl Control {
     }
 
     /// Gives the pool the chunks that the dead process had just linked.
-    pub(super) fn adopt_chunks(&self, arena: &Arena, dead: Tag, owner: Tag) {
+    pub(crate) fn adopt_chunks(&self, arena: &Arena, dead: Tag, owner: Tag) {
         let links = self.chunks.iter().map(|link| link.load(Ordering::Acquire));
         for at in links.take_while(|&at| at != 0) {
             if blocks::owner(arena, at).same_owner(dead) && rules::holds(Rule::ChunkAdopted) {
@@ -222,10 +222,10 @@ impl Control {
 
 /// Makes the blocks that a cell names the process's own, to be freed by it; the cell names none then.
 /// Exclusive to who has the cell in its hands.
-pub(super) fn strip(arena: &Arena, owner: Tag, to: Tag, cell: &Cell) -> Vec<u64> {
+pub(crate) fn strip(arena: &Arena, owner: Tag, to: Tag, cell: &Cell) -> Vec<u64> {
     let words = [&cell.args, &cell.result, &cell.note];
     let mut taken = Vec::new();
-    super::output::for_each_block(arena, cell, &mut |block| taken.push(block));
+    super::results::for_each_block(arena, cell, &mut |block| taken.push(block));
     taken.extend(words.iter().map(|word| cell::block_in(word.load(Ordering::Acquire))).filter(|&at| at != 0));
     // CRASH: from here on they are swept with us. The words are cleared before anything is freed: what is
     // freed may be this pool's again, for another task, before recovery looks.

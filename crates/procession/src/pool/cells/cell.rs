@@ -26,33 +26,33 @@ use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
 
 use crate::os::memory;
 
-pub(super) const FREE: u64 = 0;
-pub(super) const NEW: u64 = 1;
-pub(super) const QUEUED: u64 = 2;
-pub(super) const TAKEN: u64 = 3;
-pub(super) const RUNNING: u64 = 4;
-pub(super) const CONDEMNED: u64 = 5;
-pub(super) const RETURNED: u64 = 6;
-pub(super) const DONE: u64 = 7;
-pub(super) const FREEING: u64 = 8;
+pub(crate) const FREE: u64 = 0;
+pub(crate) const NEW: u64 = 1;
+pub(crate) const QUEUED: u64 = 2;
+pub(crate) const TAKEN: u64 = 3;
+pub(crate) const RUNNING: u64 = 4;
+pub(crate) const CONDEMNED: u64 = 5;
+pub(crate) const RETURNED: u64 = 6;
+pub(crate) const DONE: u64 = 7;
+pub(crate) const FREEING: u64 = 8;
 
 /// Nobody wants the result: who completes the task frees the cell.
-pub(super) const ABANDONED: u64 = 1 << 4;
+pub(crate) const ABANDONED: u64 = 1 << 4;
 /// A handle to the task was sent somewhere: the cell stays as long as the pool.
-pub(super) const SHARED: u64 = 1 << 5;
+pub(crate) const SHARED: u64 = 1 << 5;
 /// Somebody waits for any of several tasks, this one among them.
-pub(super) const WATCHED: u64 = 1 << 6;
+pub(crate) const WATCHED: u64 = 1 << 6;
 /// The task has ended at the next item: the rest of a map is not wanted any more.
-pub(super) const UNWANTED: u64 = 1 << 7;
+pub(crate) const UNWANTED: u64 = 1 << 7;
 const FLAGS: u64 = 0xf0;
 
 /// How a task ended, or why its worker is to be killed.
-pub(super) mod ending {
+pub(crate) mod ending {
     /// The result is there; of a chunk, one for each item.
     pub(in crate::pool) const RETURNED: u64 = 1;
     /// The note says what went wrong.
     pub(in crate::pool) const FAILED: u64 = 2;
-    /// The worker died: see [`Fate`](super::Fate).
+    /// The worker died: see [`Fate`](crate::pool::Fate).
     pub(in crate::pool) const DIED: u64 = 3;
     /// It took longer than it may.
     pub(in crate::pool) const TIMED_OUT: u64 = 4;
@@ -65,166 +65,166 @@ pub(super) mod ending {
 }
 
 /// Small arguments lie in the cell itself.
-pub(super) const INLINE_ARGS: usize = 24;
+pub(crate) const INLINE_ARGS: usize = 24;
 /// Small results, too.
-pub(super) const INLINE_RESULT: usize = 8;
+pub(crate) const INLINE_RESULT: usize = 8;
 
 /// In [`Cell::args`] and [`Cell::result`]: the bytes lie in the cell, and the rest of the word is how many.
-pub(super) const INLINE: u64 = 1;
+pub(crate) const INLINE: u64 = 1;
 /// In [`Cell::result`]: the block holds records (see `output.rs`), and not numbers side by side.
-pub(super) const RECORDS: u64 = 2;
+pub(crate) const RECORDS: u64 = 2;
 const TAGS: u64 = 7;
 
 /// The block that a word of a cell names; 0 for none.
-pub(super) fn block_in(word: u64) -> u64 {
+pub(crate) fn block_in(word: u64) -> u64 {
     if word & INLINE != 0 { 0 } else { word & !TAGS }
 }
 
 /// A task: two cache lines.
 #[repr(C, align(128))]
-pub(super) struct Cell {
+pub(crate) struct Cell {
     state: AtomicU64,
     /// An event count: who waits for the task sleeps here.
-    pub(super) done: AtomicU32,
+    pub(crate) done: AtomicU32,
     /// The process that submitted the task: its slot + 1.
-    pub(super) owner: AtomicU32,
+    pub(crate) owner: AtomicU32,
     /// How many handles that process has.
-    pub(super) handles: AtomicU32,
+    pub(crate) handles: AtomicU32,
     /// How many items it has; 0 says that it is a single call and no chunk of a map.
-    pub(super) count: AtomicU32,
+    pub(crate) count: AtomicU32,
     /// The function: see `supervisor/entrypoint.rs`.
-    pub(super) entry: AtomicU64,
-    pub(super) type_hash: AtomicU64,
+    pub(crate) entry: AtomicU64,
+    pub(crate) type_hash: AtomicU64,
     /// The arguments: a block, or so many bytes in the cell.
-    pub(super) args: AtomicU64,
+    pub(crate) args: AtomicU64,
     /// How long one item may take, in µs; 0 for as long as it likes.
-    pub(super) timeout_us: AtomicU64,
+    pub(crate) timeout_us: AtomicU64,
     /// How often an item that failed is tried again.
-    pub(super) retries: AtomicU32,
+    pub(crate) retries: AtomicU32,
     /// Who died last working on it.
-    pub(super) pid: AtomicI32,
+    pub(crate) pid: AtomicI32,
 
     /// What came of it: a block, or so many bytes in the cell.
-    pub(super) result: AtomicU64,
+    pub(crate) result: AtomicU64,
     /// Of a chunk: how many items are finished, and how many bytes their records take: see [`Filled`]. Of a
     /// single call: its small result.
-    pub(super) filled: AtomicU64,
+    pub(crate) filled: AtomicU64,
     /// See [`Fate`].
-    pub(super) fate: AtomicU64,
+    pub(crate) fate: AtomicU64,
     /// When the item began, if there is a limit; when it is done, how long all took.
-    pub(super) clock_ns: AtomicU64,
-    /// A block with a [`TaskError`](super::TaskError), when the task failed.
-    pub(super) note: AtomicU64,
-    pub(super) inline: [AtomicU64; INLINE_ARGS / 8],
+    pub(crate) clock_ns: AtomicU64,
+    /// A block with a [`TaskError`](crate::pool::TaskError), when the task failed.
+    pub(crate) note: AtomicU64,
+    pub(crate) inline: [AtomicU64; INLINE_ARGS / 8],
 }
 
 /// What the word says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct State(pub(super) u64);
+pub(crate) struct State(pub(crate) u64);
 
 impl State {
     /// That of a task in this phase, in nobody's hands.
     #[inline]
-    pub(super) fn of(generation: u32, phase: u64) -> State {
+    pub(crate) fn of(generation: u32, phase: u64) -> State {
         State(u64::from(generation) << 32 | phase)
     }
 
     #[inline]
-    pub(super) fn phase(self) -> u64 {
+    pub(crate) fn phase(self) -> u64 {
         self.0 & 0xf
     }
 
     /// The process that has the cell in its hands.
     #[inline]
-    pub(super) fn slot(self) -> Option<u32> {
+    pub(crate) fn slot(self) -> Option<u32> {
         ((self.0 >> 8) as u32 & 0xffff).checked_sub(1)
     }
 
     #[inline]
-    pub(super) fn ending(self) -> u64 {
+    pub(crate) fn ending(self) -> u64 {
         self.0 >> 24 & 0xff
     }
 
     #[inline]
-    pub(super) fn generation(self) -> u32 {
+    pub(crate) fn generation(self) -> u32 {
         (self.0 >> 32) as u32
     }
 
     #[inline]
-    pub(super) fn has(self, flag: u64) -> bool {
+    pub(crate) fn has(self, flag: u64) -> bool {
         self.0 & flag != 0
     }
 
     /// The same task in another phase, in nobody's hands.
     #[inline]
-    pub(super) fn to(self, phase: u64) -> State {
+    pub(crate) fn to(self, phase: u64) -> State {
         State(self.0 & (u64::MAX << 32 | FLAGS) | phase)
     }
 
     /// The same in the hands of the process in `slot`.
     #[inline]
-    pub(super) fn by(self, slot: u32) -> State {
+    pub(crate) fn by(self, slot: u32) -> State {
         State(self.0 & !(0xffff << 8) | u64::from(slot + 1) << 8)
     }
 
     #[inline]
-    pub(super) fn ended(self, ending: u64) -> State {
+    pub(crate) fn ended(self, ending: u64) -> State {
         State(self.to(DONE).0 | ending << 24)
     }
 
     /// In the same hands, which are to be killed, and why.
-    pub(super) fn condemned(self, why: u64) -> State {
+    pub(crate) fn condemned(self, why: u64) -> State {
         State(self.to(CONDEMNED).by(self.slot().unwrap_or(0)).0 | why << 24)
     }
 
     #[inline]
-    pub(super) fn with(self, flag: u64) -> State {
+    pub(crate) fn with(self, flag: u64) -> State {
         State(self.0 | flag)
     }
 
     /// On its way to be free, by the process in `slot`. That it never was a task is noted where endings are.
-    pub(super) fn freeing(self, slot: u32) -> State {
+    pub(crate) fn freeing(self, slot: u32) -> State {
         State(self.to(FREEING).by(slot).0 | u64::from(self.phase() == NEW) << 24)
     }
 
     /// The next task's; or as if there had been none, if nobody has heard of it.
-    pub(super) fn freed(self) -> State {
+    pub(crate) fn freed(self) -> State {
         let was_a_task = self.phase() == DONE || self.ending() == 0;
         State(u64::from(self.generation().wrapping_add(was_a_task.into())) << 32)
     }
 
     /// Whether it is the same task in the same phase and hands.
-    pub(super) fn is_as(self, seen: State) -> bool {
+    pub(crate) fn is_as(self, seen: State) -> bool {
         (self.phase(), self.slot(), self.generation()) == (seen.phase(), seen.slot(), seen.generation())
     }
 
     /// The same, and to come to the same end.
-    pub(super) fn is_still(self, seen: State) -> bool {
+    pub(crate) fn is_still(self, seen: State) -> bool {
         self.is_as(seen) && self.ending() == seen.ending()
     }
 
     /// Whether it is done, and nobody but this process can have a handle.
     #[inline]
-    pub(super) fn is_done_here(self) -> bool {
+    pub(crate) fn is_done_here(self) -> bool {
         self.is_done() && !self.has(SHARED)
     }
 
     /// Whether it is done and nobody will ever ask for it.
-    pub(super) fn is_left(self) -> bool {
+    pub(crate) fn is_left(self) -> bool {
         self.is_done() && self.has(ABANDONED) && !self.has(SHARED)
     }
 
     /// Whether somebody still has to do something.
-    pub(super) fn is_unfinished(self) -> bool {
+    pub(crate) fn is_unfinished(self) -> bool {
         matches!(self.phase(), NEW..=RETURNED)
     }
 
-    pub(super) fn is_done(self) -> bool {
+    pub(crate) fn is_done(self) -> bool {
         self.phase() == DONE
     }
 
     /// Whether somebody has submitted it, and it is not free again.
-    pub(super) fn is_task(self) -> bool {
+    pub(crate) fn is_task(self) -> bool {
         matches!(self.phase(), QUEUED..=DONE)
     }
 }
@@ -232,13 +232,13 @@ impl State {
 impl Cell {
     /// A hint that it will be written to.
     #[inline]
-    pub(super) fn prefetch(&self) {
+    pub(crate) fn prefetch(&self) {
         memory::prefetch_to_write(self, 0);
         memory::prefetch_to_write(self, size_of::<Cell>() / 2);
     }
 
     #[inline]
-    pub(super) fn state(&self) -> State {
+    pub(crate) fn state(&self) -> State {
         State(self.state.load(Ordering::SeqCst))
     }
 
@@ -246,19 +246,19 @@ impl Cell {
     ///
     /// ORDERING: Release: who sees it sees what was written before it.
     #[inline]
-    pub(super) fn leave_as(&self, next: State) {
+    pub(crate) fn leave_as(&self, next: State) {
         self.state.store(next.0, Ordering::Release);
     }
 
     /// The same, before all that this thread looks at next.
     #[inline]
-    pub(super) fn show_as(&self, next: State) {
+    pub(crate) fn show_as(&self, next: State) {
         self.state.store(next.0, Ordering::SeqCst);
     }
 
     /// Moves the word as long as `to` says where; gives what it was, or is when `to` says no.
     #[inline]
-    pub(super) fn shift(&self, to: impl Fn(State) -> Option<State>) -> Result<State, State> {
+    pub(crate) fn shift(&self, to: impl Fn(State) -> Option<State>) -> Result<State, State> {
         let mut now = self.state();
         loop {
             let Some(next) = to(now) else { return Err(now) };
@@ -272,31 +272,31 @@ impl Cell {
 
 /// In [`Cell::args`] of a free cell: which one the same process had freed before, as a number or 0. Nobody takes it
 /// for a block.
-pub(super) fn link(to: u32) -> u64 {
+pub(crate) fn link(to: u32) -> u64 {
     u64::from(to) << 8 | INLINE
 }
 
 /// What [`link`] says, if it is one.
 #[inline]
-pub(super) fn linked(word: u64) -> u32 {
+pub(crate) fn linked(word: u64) -> u32 {
     (word >> 8) as u32
 }
 
 /// How far a chunk is: one word, so that a death finds both numbers as they belong together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Filled {
-    pub(super) items: u32,
-    pub(super) bytes: u32,
+pub(crate) struct Filled {
+    pub(crate) items: u32,
+    pub(crate) bytes: u32,
 }
 
 impl Filled {
     #[inline]
-    pub(super) fn word(self) -> u64 {
+    pub(crate) fn word(self) -> u64 {
         u64::from(self.items) << 32 | u64::from(self.bytes)
     }
 
     #[inline]
-    pub(super) fn read(word: u64) -> Filled {
+    pub(crate) fn read(word: u64) -> Filled {
         Filled { items: (word >> 32) as u32, bytes: word as u32 }
     }
 }
@@ -314,27 +314,27 @@ impl Filled {
 /// another item says that this one is begun for the first time: so nothing is stored for most items. (A chunk
 /// has fewer items than 24 bits can count.)
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Fate {
+pub(crate) struct Fate {
     /// How often it was begun.
-    pub(super) attempt: u32,
-    pub(super) ending: u64,
+    pub(crate) attempt: u32,
+    pub(crate) ending: u64,
     /// The signal that ended the worker, or -1 - its exit code.
-    pub(super) how: i32,
+    pub(crate) how: i32,
     /// It had run out of memory. (In the word, a bit that no signal has.)
-    pub(super) no_memory: bool,
+    pub(crate) no_memory: bool,
 }
 
 const ITEM: u64 = 0xff_ffff;
 const NO_MEMORY: u16 = 1 << 8;
 
 impl Fate {
-    pub(super) fn word(self, item: u32) -> u64 {
+    pub(crate) fn word(self, item: u32) -> u64 {
         let no_memory = if self.no_memory && self.how > 0 { NO_MEMORY } else { 0 };
         let how = u64::from(self.how as u16 | no_memory) << 24;
         u64::from(self.attempt.min(0xffff)) << 48 | self.ending << 40 | how | u64::from(item) & ITEM
     }
 
-    pub(super) fn read(word: u64, item: u32) -> Fate {
+    pub(crate) fn read(word: u64, item: u32) -> Fate {
         if word & ITEM != u64::from(item) & ITEM {
             return Fate { attempt: 1, ..Fate::default() };
         }

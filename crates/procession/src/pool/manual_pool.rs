@@ -4,18 +4,18 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::TaskError;
-use super::bury::Recovery;
-use super::cell::RETURNED;
+use super::cells::cell::RETURNED;
+use super::cells::control::phase;
+use super::cells::recover::Recovery;
 use super::chunks::{ChunkStream, MapOptions};
 use super::claim::Held;
-use super::control::phase;
 use super::job::Each;
 use super::keeper::{Keeper, KeeperOptions};
 use super::pool::Pool;
 use super::raw_task::{RawTask, TaskOptions};
 use super::shared::Core;
 use super::task::Task;
-use super::{bury, run, worker};
+use super::{cells::recover, run, worker};
 use crate::arena::member;
 use crate::codec::encoding::Message;
 use crate::os::process::Ended;
@@ -115,7 +115,7 @@ impl ManualPool {
 
     /// What recovery does for pools when a signal has ended the process in `slot`.
     pub fn bury(&self, slot: u32) {
-        bury::bury(self.core.arena, slot, KILLED);
+        recover::bury(self.core.arena, slot, KILLED);
     }
 
     /// The part of that which concerns the first cell.
@@ -168,13 +168,13 @@ impl ManualPool {
     /// Whether there is a task whose worker is to be killed.
     pub fn any_condemned(&self) -> bool {
         let mut cells = self.core.control.cells(self.core.arena);
-        cells.any(|(_, cell)| cell.state().phase() == super::cell::CONDEMNED)
+        cells.any(|(_, cell)| cell.state().phase() == super::cells::cell::CONDEMNED)
     }
 
     /// Whether all cells are free.
     pub fn is_empty(&self) -> bool {
         let mut cells = self.core.control.cells(self.core.arena);
-        cells.all(|(_, cell)| cell.state().phase() == super::cell::FREE)
+        cells.all(|(_, cell)| cell.state().phase() == super::cells::cell::FREE)
     }
 }
 

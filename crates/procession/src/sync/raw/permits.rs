@@ -12,25 +12,25 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::raw::event::notify;
-use super::semaphore::{Semaphore, SemaphoreBody};
+use super::event::notify;
 use crate::arena::blocks::{self, Tag};
 use crate::arena::objects::Object;
 use crate::arena::storage::{self, Data, LINE};
 use crate::arena::{Arena, member, objects};
 use crate::rules::{self, Rule};
+use crate::sync::semaphore::{Semaphore, SemaphoreBody};
 use crate::{Error, Result};
 
-pub(super) const FREE: u32 = objects::UNCLAIMED;
-pub(super) const RESERVED: u32 = u32::MAX - 1;
-pub(super) const ABSENT: u32 = u32::MAX;
+pub(crate) const FREE: u32 = objects::UNCLAIMED;
+pub(crate) const RESERVED: u32 = u32::MAX - 1;
+pub(crate) const ABSENT: u32 = u32::MAX;
 
 /// The fewest cells in the first block, and how many the two further ones have.
-pub(super) const SMALLEST: u32 = 64;
+pub(crate) const SMALLEST: u32 = 64;
 const FURTHER: [u32; 2] = [4096, Semaphore::MAX_PERMITS];
 
 /// Makes a block with room for `cells` permits, of which the first ones are free.
-pub(super) fn make(arena: &Arena, free: u32, cells: u32) -> Result<(u64, Data)> {
+pub(crate) fn make(arena: &Arena, free: u32, cells: u32) -> Result<(u64, Data)> {
     let bytes = (u64::from(cells) * 4).next_multiple_of(LINE);
     let (at, data) = storage::make(arena, bytes, LINE)?;
     for cell in &storage::cells(arena, data)[free as usize..] {
@@ -40,7 +40,7 @@ pub(super) fn make(arena: &Arena, free: u32, cells: u32) -> Result<(u64, Data)> 
 }
 
 /// The cells of one of the semaphore's blocks.
-pub(super) fn chunk(
+pub(crate) fn chunk(
     arena: &Arena,
     object: &Object,
     index: u32,
@@ -50,7 +50,7 @@ pub(super) fn chunk(
 }
 
 /// Adds the `which`th further block. Only whoever holds the semaphore's `growing` calls this.
-pub(super) fn grow(arena: &Arena, object: &Object, index: u32, which: usize) -> Result<()> {
+pub(crate) fn grow(arena: &Arena, object: &Object, index: u32, which: usize) -> Result<()> {
     let (Some(place), Some(&cells)) = (object.blocks.get(which + 1), FURTHER.get(which)) else {
         return Err(Error::Full("a semaphore has no room for more permits".into()));
     };
@@ -67,7 +67,7 @@ pub(super) fn grow(arena: &Arena, object: &Object, index: u32, which: usize) -> 
 
 /// Takes a permit for the process of `slot`.
 #[inline]
-pub(super) fn claim(cell: &AtomicU32, from: u32, slot: u32) -> bool {
+pub(crate) fn claim(cell: &AtomicU32, from: u32, slot: u32) -> bool {
     // CRASH: from this store on the permit is ours and comes back by our death.
     cell.compare_exchange(from, slot + 1, Ordering::SeqCst, Ordering::Relaxed).is_ok()
 }
@@ -93,9 +93,9 @@ pub(crate) fn bury(arena: &Arena, slot: u32, object: &'static Object, index: u32
 }
 
 /// Releases the lock under which blocks are added, if the dead thread with record `id` held it.
-pub(super) fn bury_growing(arena: &Arena, id: u32, object: &'static Object, offset: u64) {
+pub(crate) fn bury_growing(arena: &Arena, id: u32, object: &'static Object, offset: u64) {
     let body: &'static SemaphoreBody = object.body();
     if arena.offset_of(&raw const body.growing) == offset {
-        super::raw::lock::bury(arena, id, &body.growing, |_| false);
+        super::lock::bury(arena, id, &body.growing, |_| false);
     }
 }

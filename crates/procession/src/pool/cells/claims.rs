@@ -34,19 +34,19 @@ struct Row([AtomicU64; PLACES]);
 
 /// Where it stands that a thread has a cell in its hands; nowhere, if there was no place left. (Two threads of a
 /// process may be about to take the same cell, so each keeps its own.)
-pub(super) struct Place(Option<&'static AtomicU64>);
+pub(crate) struct Place(Option<&'static AtomicU64>);
 
 impl Place {
-    pub(super) const NONE: Place = Place(None);
+    pub(crate) const NONE: Place = Place(None);
 
     #[inline]
-    pub(super) fn is_none(&self) -> bool {
+    pub(crate) fn is_none(&self) -> bool {
         self.0.is_none()
     }
 
     /// The cell does not name the process any more.
     #[inline]
-    pub(super) fn clear(self) {
+    pub(crate) fn clear(self) {
         if let Some(word) = self.0 {
             word.store(0, Ordering::Release);
         }
@@ -55,7 +55,7 @@ impl Place {
 
 /// See the module. All zero at first.
 #[repr(C)]
-pub(super) struct Claims {
+pub(crate) struct Claims {
     /// Rows from this one on were never used.
     rows: AtomicU32,
     /// Some worker had no place left: the rows do not tell all.
@@ -66,31 +66,31 @@ pub(super) struct Claims {
 
 impl Claims {
     /// There are workers below this number, from now on.
-    pub(super) fn reach(&self, workers: u32) {
+    pub(crate) fn reach(&self, workers: u32) {
         self.rows.fetch_max(workers, Ordering::SeqCst);
     }
 
     /// All workers that there ever were are below this number.
-    pub(super) fn reached(&self) -> usize {
+    pub(crate) fn reached(&self) -> usize {
         (self.rows.load(Ordering::SeqCst) as usize).min(WORKERS)
     }
 
     /// The process is going to submit tasks.
     #[inline]
-    pub(super) fn mark_user(&self, slot: u32) {
+    pub(crate) fn mark_user(&self, slot: u32) {
         let (word, bit) = (&self.users[slot as usize % SLOTS / 64], 1 << (slot % 64));
         if word.load(Ordering::Relaxed) & bit == 0 {
             word.fetch_or(bit, Ordering::SeqCst);
         }
     }
 
-    pub(super) fn is_user(&self, slot: u32) -> bool {
+    pub(crate) fn is_user(&self, slot: u32) -> bool {
         self.users[slot as usize % SLOTS / 64].load(Ordering::SeqCst) >> (slot % 64) & 1 != 0
     }
 
     /// The process, a worker of this number, is about to take a cell.
     #[inline]
-    pub(super) fn pick_up(&'static self, number: u32, slot: u32, cell: u32) -> Place {
+    pub(crate) fn pick_up(&'static self, number: u32, slot: u32, cell: u32) -> Place {
         let place = place(slot, cell);
         let Row(row) = &self.row[number as usize % WORKERS];
         let mut free = row.iter().filter(|word| word.load(Ordering::Relaxed) == 0);
@@ -110,20 +110,20 @@ impl Claims {
     }
 
     /// The cells that workers have in their hands; none if that is not known.
-    pub(super) fn all(&self) -> Option<impl Iterator<Item = u32>> {
+    pub(crate) fn all(&self) -> Option<impl Iterator<Item = u32>> {
         let known = self.crowded.load(Ordering::SeqCst) == 0;
         known.then(|| self.places().filter_map(|place| cell_in(place.load(Ordering::SeqCst))))
     }
 
     /// Those that this one has.
-    pub(super) fn of(&self, slot: u32) -> impl Iterator<Item = u32> {
+    pub(crate) fn of(&self, slot: u32) -> impl Iterator<Item = u32> {
         let its = move |place: u64| place >> 32 == u64::from(slot) + 1;
         let places = self.places().map(|place| place.load(Ordering::SeqCst));
         places.filter(move |place| its(*place)).filter_map(cell_in)
     }
 
     /// No cell names the dead any more.
-    pub(super) fn forget(&self, slot: u32) {
+    pub(crate) fn forget(&self, slot: u32) {
         for place in self.places() {
             let seen = place.load(Ordering::SeqCst);
             if seen >> 32 == u64::from(slot) + 1 {
@@ -144,7 +144,7 @@ fn cell_in(place: u64) -> Option<u32> {
 
 /// The tasks that came back. A place that names one stays until it is taken, or can never be.
 #[repr(C)]
-pub(super) struct Returned {
+pub(crate) struct Returned {
     places: [AtomicU64; LISTED],
     /// Some of them had no place, and recovery has not said so yet.
     crowded: AtomicU32,
@@ -159,7 +159,7 @@ impl Returned {
     ///
     /// CRASH: a place before its task is returned is passed over, and not cleared; so whoever recovers anew, and does
     /// not see any more that the task was the dead one's, need not list it again.
-    pub(super) fn list(&self, control: &Control, arena: &Arena, cell: u32, generation: u32) {
+    pub(crate) fn list(&self, control: &Control, arena: &Arena, cell: u32, generation: u32) {
         let place = u64::from(generation) << 32 | u64::from(cell + 1);
         let is_there = |word: &AtomicU64| word.load(Ordering::SeqCst) == place;
         if self.places.iter().any(is_there) {
@@ -176,7 +176,7 @@ impl Returned {
     }
 
     /// Recovery has returned all there was.
-    pub(super) fn settle(&self) {
+    pub(crate) fn settle(&self) {
         if self.crowded.load(Ordering::SeqCst) != 0 {
             self.unlisted.fetch_add(1, Ordering::SeqCst);
             self.crowded.store(0, Ordering::SeqCst);
@@ -184,7 +184,7 @@ impl Returned {
     }
 
     /// The first listed task that `take` gets, which takes it.
-    pub(super) fn find<T>(
+    pub(crate) fn find<T>(
         &self,
         control: &Control,
         arena: &Arena,
@@ -209,7 +209,7 @@ impl Returned {
     }
 
     /// What `look` finds, which looks everywhere, if there may be tasks that are not listed.
-    pub(super) fn find_unlisted<T>(&self, look: impl FnOnce() -> Option<T>) -> Option<T> {
+    pub(crate) fn find_unlisted<T>(&self, look: impl FnOnce() -> Option<T>) -> Option<T> {
         let times = self.unlisted.load(Ordering::SeqCst);
         if times == self.looked.load(Ordering::SeqCst) {
             return None;

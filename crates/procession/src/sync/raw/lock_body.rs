@@ -3,10 +3,10 @@
 
 use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
 
-use super::error::OwnerDied;
-use super::raw::lock::RawLock;
+use super::lock::RawLock;
 use crate::arena::Arena;
 use crate::arena::objects::{Body, Kind, Object};
+use crate::sync::error::OwnerDied;
 
 /// What a lock is in shared memory: its word, and who left it marked.
 #[repr(C)]
@@ -104,7 +104,7 @@ impl LockBody {
 pub(crate) fn bury(arena: &Arena, slot: u32, id: u32, object: &'static Object, offset: u64) {
     let Some(body) = of(object).filter(|body| arena.offset_of(&raw const **body) == offset) else { return };
     let kind = object.kind();
-    super::raw::lock::bury(arena, id, &body.raw, |inside| {
+    super::lock::bury(arena, id, &body.raw, |inside| {
         let mark = match kind {
             // A writer that still waited for readers has changed nothing.
             Some(Kind::RwLock) => body.extra.load(Ordering::Acquire) != 0,

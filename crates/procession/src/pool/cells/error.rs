@@ -41,7 +41,7 @@ pub enum TaskError {
         /// Or the code that it left with.
         exit_code: Option<i32>,
         /// There was no memory: the kernel killed it because the machine's or its control group's ran out, or it
-        /// ended itself because it was refused some (see [`memory_limit`](super::Builder::memory_limit)).
+        /// ended itself because it was refused some (see [`memory_limit`](crate::pool::Builder::memory_limit)).
         out_of_memory: bool,
         /// The worker.
         pid: i32,
@@ -95,7 +95,7 @@ pub struct MapError {
 
 impl TaskError {
     /// What a worker's death did to a task.
-    pub(super) fn of_death(fate: Fate, pid: i32, timeout_us: u64) -> TaskError {
+    pub(crate) fn of_death(fate: Fate, pid: i32, timeout_us: u64) -> TaskError {
         let attempt = fate.attempt;
         match fate.ending {
             ending::TIMED_OUT => {
@@ -113,7 +113,7 @@ impl TaskError {
         }
     }
 
-    pub(super) fn unusable(error: &crate::Error) -> TaskError {
+    pub(crate) fn unusable(error: &crate::Error) -> TaskError {
         TaskError::Unusable(error.to_string())
     }
 }

@@ -8,7 +8,7 @@ use super::cell::{
     WATCHED, block_in, ending,
 };
 use super::control::{self, Control, phase};
-use super::output;
+use super::results;
 use crate::arena::blocks::{self, Tag};
 use crate::arena::objects::Kind;
 use crate::arena::{Arena, slots};
@@ -88,7 +88,7 @@ fn for_each_pool(arena: &Arena, slot: u32, mut f: impl FnMut(u32, &'static Contr
     });
 }
 
-pub(super) struct Recovery<'a> {
+pub(crate) struct Recovery<'a> {
     arena: &'a Arena,
     slot: u32,
     how: Option<Ended>,
@@ -99,7 +99,7 @@ pub(super) struct Recovery<'a> {
 
 impl<'a> Recovery<'a> {
     /// Of the process in `slot`, as far as the pool with this index goes.
-    pub(super) fn new(
+    pub(crate) fn new(
         arena: &'a Arena,
         slot: u32,
         how: Option<Ended>,
@@ -131,7 +131,7 @@ impl<'a> Recovery<'a> {
         }
     }
 
-    pub(super) fn settle(&self, cell: &Cell, index: u32) {
+    pub(crate) fn settle(&self, cell: &Cell, index: u32) {
         // Somebody may condemn the task meanwhile.
         while !self.take_over(cell, index) {}
         if let Some(generation) = self.submitted(cell) {
@@ -229,7 +229,7 @@ impl<'a> Recovery<'a> {
         let result = block_in(cell.result.load(Ordering::Acquire));
         if chunk && rules::holds(Rule::ResultsKept) {
             give(result, self.dead, self.owner);
-            output::for_each_block(self.arena, cell, &mut |block| give(block, self.dead, self.owner));
+            results::for_each_block(self.arena, cell, &mut |block| give(block, self.dead, self.owner));
         } else if !chunk {
             give(result, self.owner, self.dead);
             cell.result.store(0, Ordering::Release);

@@ -19,16 +19,16 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use super::deadlock::Watch;
-use super::error::LockError;
-use super::raw::event::{self, notify};
-use super::raw::lock::Held;
-use super::raw::park::Wait;
+use super::event::{self, notify};
+use super::lock::Held;
+use super::park::Wait;
 use crate::arena::blocks::{self, Tag};
 use crate::arena::objects::Object;
 use crate::arena::storage::{self, Data, LINE};
 use crate::arena::{Arena, member, thread};
 use crate::os::clock::Deadline;
 use crate::rules::{self, Rule};
+use crate::sync::error::LockError;
 use crate::{Error, Result};
 
 const LINES: u32 = 32;
@@ -41,7 +41,7 @@ const MORE: usize = 2;
 
 /// The reader cells of one lock, as this process sees them.
 #[derive(Clone)]
-pub(super) struct Cells {
+pub(crate) struct Cells {
     /// The first line is no cells.
     first: &'static [AtomicU32],
     offset: u64,
@@ -59,7 +59,7 @@ fn used(first: &[AtomicU32], further: &[AtomicU32]) -> usize {
 }
 
 /// Makes the first block.
-pub(super) fn make(arena: &Arena) -> Result<(u64, Data)> {
+pub(crate) fn make(arena: &Arena) -> Result<(u64, Data)> {
     storage::make(arena, u64::from(LINES + 1) * LINE, LINE)
 }
 
@@ -68,7 +68,7 @@ fn find(arena: &Arena, object: &Object, index: u32, which: usize) -> Option<&'st
 }
 
 impl Cells {
-    pub(super) fn of(arena: &Arena, object: &'static Object, index: u32) -> Option<Cells> {
+    pub(crate) fn of(arena: &Arena, object: &'static Object, index: u32) -> Option<Cells> {
         let first = find(arena, object, index, FIRST)?;
         (first.len() == ((LINES + 1) * A_LINE) as usize).then(|| Cells {
             first,
@@ -80,13 +80,13 @@ impl Cells {
     }
 
     /// Where a writer waits for readers to leave.
-    pub(super) fn events(&self) -> &'static AtomicU32 {
+    pub(crate) fn events(&self) -> &'static AtomicU32 {
         &self.first[0]
     }
 
     /// The cell in which this thread looks first, and its offset.
     #[inline]
-    pub(super) fn of_thread(&self, me: u32) -> Option<(&'static AtomicU32, u64)> {
+    pub(crate) fn of_thread(&self, me: u32) -> Option<(&'static AtomicU32, u64)> {
         let place = (1 + me % LINES) * A_LINE + me / LINES % A_LINE;
         let cell = self.first.get(place as usize)?;
         Some((cell, self.offset + u64::from(place) * 4))
@@ -128,7 +128,7 @@ impl Cells {
     }
 
     /// Takes a free cell for this thread, noted in its journal; `None` if there is none.
-    pub(super) fn take_any(&self, me: u32) -> Result<Option<(&'static AtomicU32, Held)>> {
+    pub(crate) fn take_any(&self, me: u32) -> Result<Option<(&'static AtomicU32, Held)>> {
         let arena = member::arena()?;
         for cell in self.all(me).filter(|cell| cell.load(Ordering::Relaxed) == 0) {
             let held = thread::with_me(|me| me.note(arena.offset_of(cell.as_ptr())))??;
@@ -143,17 +143,17 @@ impl Cells {
     }
 
     /// Whether nobody reads.
-    pub(super) fn all_empty(&self) -> bool {
+    pub(crate) fn all_empty(&self) -> bool {
         self.used().all(|cell| cell.load(Ordering::SeqCst) == 0)
     }
 
     /// Whether this thread reads.
-    pub(super) fn names(&self, me: u32) -> bool {
+    pub(crate) fn names(&self, me: u32) -> bool {
         self.used().any(|cell| cell.load(Ordering::SeqCst) == me)
     }
 
     /// Waits until nobody reads. False when the time was up before.
-    pub(super) fn await_empty(&self, deadline: Deadline) -> Result<bool> {
+    pub(crate) fn await_empty(&self, deadline: Deadline) -> Result<bool> {
         let arena = member::arena()?;
         thread::with_me(|me| {
             let mut watch = Watch::begin(deadline);
@@ -177,7 +177,7 @@ impl Cells {
     }
 
     /// Adds the further block. Only whoever holds the lock calls this.
-    pub(super) fn grow(&self) -> Result<()> {
+    pub(crate) fn grow(&self) -> Result<()> {
         let arena = member::arena()?;
         let seen = self.more.get().is_some();
         if !self.further().is_empty() {
@@ -195,7 +195,7 @@ impl Cells {
 }
 
 /// Empties the cell at `offset` if the dead thread with record `id` read there.
-pub(super) fn bury(arena: &Arena, id: u32, object: &Object, index: u32, offset: u64) {
+pub(crate) fn bury(arena: &Arena, id: u32, object: &Object, index: u32, offset: u64) {
     let Some(first) = find(arena, object, index, FIRST) else { return };
     for cells in [Some(first), find(arena, object, index, MORE)].into_iter().flatten() {
         let within = offset.checked_sub(arena.offset_of(cells.as_ptr())).map(|bytes| bytes / 4);
@@ -208,7 +208,7 @@ pub(super) fn bury(arena: &Arena, id: u32, object: &Object, index: u32, offset: 
 }
 
 /// Who reads, if `offset` is where writers wait for them.
-pub(super) fn of_events(arena: &Arena, object: &Object, index: u32, offset: u64) -> Vec<u32> {
+pub(crate) fn of_events(arena: &Arena, object: &Object, index: u32, offset: u64) -> Vec<u32> {
     let Some(first) = find(arena, object, index, FIRST) else { return vec![] };
     if arena.offset_of(first.as_ptr()) != offset {
         return vec![];

@@ -33,7 +33,7 @@ const WORD: u64 = 8;
 const GUESS: u64 = 24;
 
 /// Where a worker puts the results of a chunk.
-pub(super) struct Output<'a, R> {
+pub(crate) struct Output<'a, R> {
     arena: &'static Arena,
     owner: Tag,
     cell: &'a Cell,
@@ -41,13 +41,13 @@ pub(super) struct Output<'a, R> {
     block: u64,
     room: u64,
     records: bool,
-    pub(super) filled: Filled,
+    pub(crate) filled: Filled,
     _results: PhantomData<fn() -> R>,
 }
 
 impl<'a, R: Message> Output<'a, R> {
     /// Goes on where the last worker stopped.
-    pub(super) fn open(arena: &'static Arena, owner: Tag, cell: &'a Cell) -> Output<'a, R> {
+    pub(crate) fn open(arena: &'static Arena, owner: Tag, cell: &'a Cell) -> Output<'a, R> {
         let word = cell.result.load(Ordering::Acquire);
         let block = block_in(word);
         let room = if block == 0 { 0 } else { room_of(arena, block) };
@@ -64,7 +64,7 @@ impl<'a, R: Message> Output<'a, R> {
     }
 
     #[inline]
-    pub(super) fn push(&mut self, value: &R) -> Result<()> {
+    pub(crate) fn push(&mut self, value: &R) -> Result<()> {
         if self.records {
             return self.push_record(value);
         }
@@ -101,7 +101,7 @@ impl<'a, R: Message> Output<'a, R> {
         })?
     }
 
-    pub(super) fn push_error(&mut self, error: &TaskError) -> Result<()> {
+    pub(crate) fn push_error(&mut self, error: &TaskError) -> Result<()> {
         if !self.records {
             self.convert()?;
         }
@@ -216,7 +216,7 @@ fn block_named(bytes: &[u8]) -> Option<u64> {
 }
 
 /// Calls `f` with the blocks that a chunk's records name.
-pub(super) fn for_each_block(arena: &Arena, cell: &Cell, f: &mut impl FnMut(u64)) {
+pub(crate) fn for_each_block(arena: &Arena, cell: &Cell, f: &mut impl FnMut(u64)) {
     for (kind, bytes) in records(*arena, cell) {
         if let (BLOCK, Some(block)) = (kind, block_named(bytes)) {
             f(block);
@@ -225,7 +225,7 @@ pub(super) fn for_each_block(arena: &Arena, cell: &Cell, f: &mut impl FnMut(u64)
 }
 
 /// Reads the results of a finished chunk, in order. Items that it has not come to are missing.
-pub(super) fn read<R: Message>(
+pub(crate) fn read<R: Message>(
     arena: &'static Arena,
     cell: &Cell,
     take: &mut impl FnMut(Result<R, TaskError>),
@@ -250,23 +250,23 @@ pub(super) fn read<R: Message>(
 }
 
 /// The bytes of a chunk's items, as they travel: numbers side by side, or records.
-pub(super) struct Packed {
+pub(crate) struct Packed {
     bytes: Vec<u8>,
     ids: Vec<crate::arena::objects::Id>,
 }
 
 impl Packed {
-    pub(super) fn new() -> Packed {
+    pub(crate) fn new() -> Packed {
         Packed { bytes: Vec::new(), ids: Vec::new() }
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.bytes.len()
     }
 
     /// Adds an item; an error leaves everything as it was.
     #[inline]
-    pub(super) fn push<T: Message>(&mut self, item: &T) -> Result<()> {
+    pub(crate) fn push<T: Message>(&mut self, item: &T) -> Result<()> {
         let number = encoding::size_of_number::<T>().is_some();
         encoding::with_bytes(item, |bytes, ids| {
             if number {
@@ -282,13 +282,13 @@ impl Packed {
     }
 
     /// A block of this process with all of them.
-    pub(super) fn pack(&self) -> Result<u64> {
+    pub(crate) fn pack(&self) -> Result<u64> {
         payload::pack_bytes(&self.bytes, &self.ids)
     }
 }
 
 /// The items of a chunk, in a worker.
-pub(super) struct Items<T> {
+pub(crate) struct Items<T> {
     numbers: std::vec::IntoIter<T>,
     /// What is left, when they are no numbers.
     bytes: &'static [u8],
@@ -296,7 +296,7 @@ pub(super) struct Items<T> {
 
 impl<T: Message> Items<T> {
     /// From the item `first` on.
-    pub(super) fn open(arena: &'static Arena, block: u64, first: u32) -> Result<Items<T>> {
+    pub(crate) fn open(arena: &'static Arena, block: u64, first: u32) -> Result<Items<T>> {
         let mut bytes = payload::contents(arena, block)?;
         if let Some(size) = encoding::size_of_number::<T>() {
             let rest = bytes.get(first as usize * size..).unwrap_or_default();
@@ -310,7 +310,7 @@ impl<T: Message> Items<T> {
     }
 
     #[inline]
-    pub(super) fn next(&mut self) -> Result<T> {
+    pub(crate) fn next(&mut self) -> Result<T> {
         if let Some(number) = self.numbers.next() {
             return Ok(number);
         }

@@ -21,15 +21,15 @@
 
 use std::sync::atomic::Ordering;
 
-use super::error::DeadlockMember;
-use super::raw::park::EVENT;
-use super::raw::word;
+use super::park::EVENT;
 use super::readers;
+use super::word;
 use crate::arena::objects::Kind;
 use crate::arena::{Arena, slots};
 use crate::os::clock::{Deadline, now_ns};
 use crate::rules::{self, Rule};
 use crate::supervisor::outcome::ProcessBody;
+use crate::sync::error::DeadlockMember;
 
 /// A wait that has lasted this long looks whether it can end.
 const FIRST_LOOK_NS: u64 = 100_000_000;
