@@ -5,8 +5,9 @@
 
 use std::fmt::Write as _;
 
-use crate::pairs::{Comparison, median};
-use crate::workloads::Better;
+use crate::pairs::Comparison;
+use crate::stats::median;
+use crate::workload::Better;
 
 const WIDTH: f64 = 860.0;
 const LEFT: f64 = 290.0;

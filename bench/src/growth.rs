@@ -8,7 +8,8 @@ use std::time::Instant;
 use procession::{Dict, Process, Queue};
 
 use crate::chart::{Growth, Line};
-use crate::pairs::{median, run_fresh_as};
+use crate::pairs::run_fresh_as;
+use crate::stats::median;
 use crate::{Result, flags};
 
 /// A name, and what measures it at one size.

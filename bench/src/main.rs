@@ -11,6 +11,8 @@
 //! | `machine.rs` | the clock, the CPUs, a GiB of memory, what `/proc` says            |
 //! | `churn.rs`   | days of churn in a dict, drawn by `plot.rs`                          |
 //! | `board.rs`   | shared memory in which a workload's processes meet                 |
+//! | `stats.rs`   | statistics of a few figures                                        |
+//! | `workload.rs`| a workload, its contenders, and a figure                           |
 //! | `workloads/` | what is measured                                                   |
 //! | `failures/`  | what happens to the others when a process is killed                |
 //! | `peers/`     | what is measured against: bare system calls made safe, and Python  |
@@ -26,7 +28,9 @@ mod machine;
 mod pairs;
 mod peers;
 mod plot;
+mod stats;
 mod table;
+mod workload;
 mod workloads;
 
 use std::path::{Path, PathBuf};
@@ -93,7 +97,7 @@ fn grow(flags: &flags::Grow) -> Result {
 }
 
 fn grow_once(subject: &str, contender: &str, size: u64) -> Result {
-    println!("{}", workloads::Sample::new(growth::once(subject, contender, size)?).to_json());
+    println!("{}", workload::Sample::new(growth::once(subject, contender, size)?).to_json());
     Ok(())
 }
 

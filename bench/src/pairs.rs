@@ -14,7 +14,9 @@ use serde_json::Value;
 
 use crate::load::{self, Load, Patience};
 use crate::peers::fork;
-use crate::workloads::{self, Contender, Sample, Workload};
+use crate::stats::median;
+use crate::workload::{Contender, Sample, Workload};
+use crate::workloads;
 use crate::{Result, machine};
 
 /// A run that takes longer hangs.
@@ -108,18 +110,6 @@ impl Series {
     pub fn ratios(&self, peer: &Series) -> Vec<f64> {
         let both = self.values.iter().zip(&peer.values);
         both.filter_map(|(ours, theirs)| Some((*ours)? / (*theirs)?)).filter(|r| r.is_finite()).collect()
-    }
-}
-
-/// The middle one, or the mean of the two in the middle; none of none.
-pub fn median(values: &[f64]) -> Option<f64> {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let half = sorted.len() / 2;
-    match sorted.len() {
-        0 => None,
-        n if n % 2 == 1 => Some(sorted[half]),
-        _ => Some((sorted[half - 1] + sorted[half]) / 2.0),
     }
 }
 

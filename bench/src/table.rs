@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::pairs::{Comparison, Series, median};
-use crate::workloads::{Better, Workload};
+use crate::pairs::{Comparison, Series};
+use crate::stats::median;
+use crate::workload::{Better, Workload};
 
 /// Everything that was measured.
 pub struct Report {

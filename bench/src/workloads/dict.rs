@@ -8,10 +8,11 @@ use dashmap::DashMap;
 use procession::process::Entry;
 use procession::{Dict, Process};
 
-use super::{Better, Contender, Sample, Workload, ensure, if_built, structure};
+use super::entries::{ENTRIES, INSERTS, key, timed};
 use crate::Result;
 use crate::board::Board;
 use crate::machine::{now_ns, pin};
+use crate::workload::{Better, Contender, Sample, Workload, ensure, if_built, structure};
 
 macro_rules! workload {
     ($id:ident, $name:literal, $says:literal, $unit:literal, $better:ident, $ours:ident, $theirs:ident, $target:literal $(, $further:expr)*) => {
@@ -131,28 +132,12 @@ fn allocation_theirs() -> Result<Sample> {
     })
 }
 
-pub(super) const ENTRIES: u64 = 10_000;
 const GETS: u64 = 10_000_000;
 const UPDATES: u64 = 10_000_000;
-pub(super) const INSERTS: u64 = 1_000_000;
 const NAME: &str = "count";
-
-/// Operations a second of one process.
-pub(super) fn timed(count: u64, mut operation: impl FnMut(u64) -> Result) -> Result<f64> {
-    let started = Instant::now();
-    for n in 0..count {
-        operation(n)?;
-    }
-    Ok(count as f64 / started.elapsed().as_secs_f64())
-}
 
 fn numbers() -> Result<Dict<u64, u64>> {
     Ok(Dict::from_entries((0..ENTRIES).map(|n| (n, n + 1)))?)
-}
-
-/// The keys in an order in which neighbours do not follow each other.
-pub(super) fn key(n: u64) -> u64 {
-    n.wrapping_mul(7_919) % ENTRIES
 }
 
 fn look_up(dict: &Dict<u64, u64>, n: u64) -> Result {

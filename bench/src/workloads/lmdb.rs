@@ -3,10 +3,10 @@
 use heed::types::{Bytes, U64};
 use heed::{Database, Env, EnvFlags, EnvOpenOptions, byteorder::NativeEndian};
 
-use super::dict::{ENTRIES, INSERTS, key, timed};
-use super::{Sample, ensure};
+use super::entries::{ENTRIES, INSERTS, key, timed};
 use crate::Result;
 use crate::machine::pin;
+use crate::workload::{Sample, ensure};
 
 type Number = U64<NativeEndian>;
 

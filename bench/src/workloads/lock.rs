@@ -6,13 +6,13 @@ use std::time::Instant;
 
 use procession::{Lock, Process};
 
-use super::{Better, Contender, Sample, Workload, ensure, python, structure, with_boost};
 use crate::Result;
 use crate::board::Board;
 use crate::machine::{now_ns, pin};
-use crate::pairs::median;
 use crate::peers::fork::Forked;
 use crate::peers::robust::RobustMutex;
+use crate::stats::median;
+use crate::workload::{Better, Contender, Sample, Workload, ensure, python, structure, with_boost};
 
 pub const UNCONTENDED: Workload = Workload {
     name: "lock_uncontended",

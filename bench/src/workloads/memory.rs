@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use procession::{Lock, Process};
 
-use super::{Better, Contender, Sample, Workload, ensure};
 use crate::Result;
 use crate::board::Board;
 use crate::machine::{activity_of, children_of, is_asleep, memory_kib, parent_of, ticks_of};
-use crate::pairs::median;
 use crate::peers::fork::Forked;
 use crate::peers::robust::RobustMutex;
+use crate::stats::median;
+use crate::workload::{Better, Contender, Sample, Workload, ensure};
 
 pub const IDLE_CHILD_PSS: Workload = Workload {
     name: "idle_child_pss",

@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use procession::Pool;
 
-use super::{Better, Contender, Sample, Workload, ensure, structure};
 use crate::Result;
-use crate::pairs::median;
 use crate::peers::fork;
+use crate::stats::median;
+use crate::workload::{Better, Contender, Sample, Workload, ensure, structure};
 
 const ITEMS: u64 = 1_000_000;
 const TASKS: u64 = 200_000;

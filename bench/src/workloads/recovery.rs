@@ -10,13 +10,13 @@ use std::time::Duration;
 use procession::sync::LockError;
 use procession::{Failure, Lock, Process};
 
-use super::{Better, Contender, Sample, Workload, ensure};
 use crate::Result;
 use crate::board::Board;
 use crate::machine::{is_asleep, now_ns, resident_gib};
-use crate::pairs::median;
 use crate::peers::fork::{self, Forked};
 use crate::peers::robust::RobustMutex;
+use crate::stats::median;
+use crate::workload::{Better, Contender, Sample, Workload, ensure};
 
 pub const RECOVERY: Workload = Workload {
     name: "recovery",

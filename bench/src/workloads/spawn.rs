@@ -6,10 +6,10 @@ use std::time::Instant;
 
 use procession::Process;
 
-use super::{Better, Contender, Sample, Workload, ensure, structure};
 use crate::Result;
 use crate::machine::resident_gib;
 use crate::peers::fork::fork_exit_wait;
+use crate::workload::{Better, Contender, Sample, Workload, ensure, structure};
 
 /// In a row, in one run. All rounds together make more than 10,000.
 const SPAWNS: usize = 3000;

@@ -4,10 +4,10 @@ use std::time::{Duration, Instant};
 
 use procession::{Process, Queue};
 
-use super::{Place, in_processes, rate, sum_below};
+use super::parties::{Place, in_processes, rate, sum_below};
 use crate::Result;
 use crate::machine::{is_asleep, ticks_of};
-use crate::workloads::{Better, Contender, Sample, Workload, ensure};
+use crate::workload::{Better, Contender, Sample, Workload, ensure};
 
 pub const PROCESSES: Workload = Workload {
     name: "queue_64_processes",

@@ -5,11 +5,11 @@ use iceoryx2::port::subscriber::Subscriber;
 use iceoryx2::prelude::{BackpressureStrategy, NodeBuilder, ipc};
 use iceoryx2::sample::Sample as Received;
 
-use super::large::{self, LEN};
-use super::turns::{TURNS_OF_PEERS, mean_ns};
-use super::{in_forks, rate, stream, sum_below};
+use super::messages::{LEN, TURNS_OF_PEERS, in_mb, mean_ns, read, stamp, stamped, write};
+use super::parties::{in_forks, rate, sum_below};
+
 use crate::Result;
-use crate::workloads::{Sample, ensure};
+use crate::workload::{Sample, ensure};
 
 const SMALL: u64 = 1_000_000;
 const LARGE: u64 = 5_000;
@@ -79,16 +79,16 @@ fn one_way(
 }
 
 pub fn small() -> Result<Sample> {
-    one_way((SMALL, 64, 1024), stream::write, stream::read)
+    one_way((SMALL, 64, 1024), write, read)
 }
 
 pub fn large() -> Result<Sample> {
     let fill = vec![7; LEN];
     let write = |number, bytes: &mut [u8]| {
         bytes.copy_from_slice(&fill);
-        large::stamp(bytes, number);
+        stamp(bytes, number);
     };
-    Ok(large::in_mb(one_way((LARGE, LEN, 4), write, large::stamped)?))
+    Ok(in_mb(one_way((LARGE, LEN, 4), write, stamped)?))
 }
 
 pub fn round_trip() -> Result<Sample> {

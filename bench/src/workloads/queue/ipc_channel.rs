@@ -2,11 +2,11 @@
 
 use ipc_channel::ipc::{self, IpcBytesReceiver, IpcBytesSender};
 
-use super::large::{self, LEN};
-use super::turns::{TURNS_OF_PEERS, mean_ns};
-use super::{in_forks, rate, stream, sum_below};
+use super::messages::{LEN, TURNS_OF_PEERS, in_mb, mean_ns, read, stamp, stamped, write};
+use super::parties::{in_forks, rate, sum_below};
+
 use crate::Result;
-use crate::workloads::{Sample, ensure};
+use crate::workload::{Sample, ensure};
 
 const SMALL: u64 = 500_000;
 const LARGE: u64 = 1_000;
@@ -35,11 +35,11 @@ fn one_way(
 }
 
 pub fn small() -> Result<Sample> {
-    one_way(SMALL, 64, stream::write, stream::read)
+    one_way(SMALL, 64, write, read)
 }
 
 pub fn large() -> Result<Sample> {
-    Ok(large::in_mb(one_way(LARGE, LEN, |number, bytes| large::stamp(bytes, number), large::stamped)?))
+    Ok(in_mb(one_way(LARGE, LEN, |number, bytes| stamp(bytes, number), stamped)?))
 }
 
 pub fn round_trip() -> Result<Sample> {

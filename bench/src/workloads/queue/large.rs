@@ -5,10 +5,11 @@ use std::time::Instant;
 
 use procession::Queue;
 
-use super::{Place, in_processes, rate, sum_below};
+use super::messages::{LEN, in_mb, stamp, stamped};
+use super::parties::{Place, in_processes, rate, sum_below};
 use crate::Result;
 use crate::machine::pin;
-use crate::workloads::{Better, Contender, Sample, Workload, ensure, if_built, structure, with_boost};
+use crate::workload::{Better, Contender, Sample, Workload, ensure, if_built, structure, with_boost};
 
 pub const IN_PLACE: Workload = Workload {
     name: "queue_1_mib",
@@ -37,31 +38,9 @@ pub const VECTORS: Workload = Workload {
     most_pairs: usize::MAX,
 };
 
-pub(super) const LEN: usize = 1 << 20;
 const MESSAGES: u64 = 10_000;
 /// Messages that are under way at a time; memcpy goes round in as many buffers.
 const ROOM: usize = 4;
-
-pub(super) fn in_mb(sample: Sample) -> Sample {
-    Sample { value: sample.value * LEN as f64 / 1e6, ..sample }
-}
-
-pub(super) fn stamp(bytes: &mut [u8], number: u64) {
-    for at in [0, LEN / 2, LEN - 8] {
-        bytes[at..at + 8].copy_from_slice(&number.to_le_bytes());
-    }
-}
-
-/// The number of a message, which must be whole.
-pub(super) fn stamped(bytes: &[u8]) -> Result<u64> {
-    ensure(bytes.len() == LEN, "a message of another length")?;
-    let word = |at: usize| {
-        Ok::<u64, std::array::TryFromSliceError>(u64::from_le_bytes(bytes[at..at + 8].try_into()?))
-    };
-    let number = word(0)?;
-    ensure(word(LEN / 2)? == number && word(LEN - 8)? == number, "a message is torn")?;
-    Ok(number)
-}
 
 fn in_place_procession() -> Result<Sample> {
     let queue = Queue::<Vec<u8>>::bounded(ROOM)?;

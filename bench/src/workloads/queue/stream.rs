@@ -4,9 +4,10 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use procession::Queue;
 use serde::{Deserialize, Serialize};
 
-use super::{Place, in_processes, in_threads, rate, sum_below};
+use super::messages::{Words, number_of, read, words, write};
+use super::parties::{Place, in_processes, in_threads, rate, sum_below};
 use crate::Result;
-use crate::workloads::{Better, Contender, Sample, Workload, ensure, if_built, structure, with_boost};
+use crate::workload::{Better, Contender, Sample, Workload, ensure, if_built, structure, with_boost};
 
 pub const ONE_TO_ONE: Workload = Workload {
     name: "queue_64_bytes",
@@ -83,33 +84,6 @@ const MESSAGES: u64 = 4_000_000;
 const BATCH: u64 = 64;
 /// Of all producers together.
 const BATCHED_MESSAGES: u64 = 16_000_000;
-
-/// A message: its number in the first and in the last word, so that half of one is noticed.
-type Words = [u64; 8];
-
-fn words(number: u64) -> Words {
-    [number, 1, 2, 3, 4, 5, 6, !number]
-}
-
-/// The number of a message, which must be whole.
-#[inline]
-fn number_of(words: &Words) -> Result<u64> {
-    if words[7] == !words[0] { Ok(words[0]) } else { Err("a message is torn".into()) }
-}
-
-#[inline]
-pub(super) fn write(number: u64, bytes: &mut [u8]) {
-    for (to, word) in bytes.chunks_exact_mut(8).zip(words(number)) {
-        to.copy_from_slice(&word.to_le_bytes());
-    }
-}
-
-#[inline]
-pub(super) fn read(bytes: &[u8]) -> Result<u64> {
-    let bytes: &[u8; 64] = bytes.try_into()?;
-    let (first, last): (&[u8; 8], &[u8; 8]) = (bytes[..8].try_into()?, bytes[56..].try_into()?);
-    number_of(&[u64::from_le_bytes(*first), 0, 0, 0, 0, 0, 0, u64::from_le_bytes(*last)])
-}
 
 #[inline]
 fn expect(number: u64, expected: u64) -> Result {

@@ -6,14 +6,15 @@ use std::time::Duration;
 use crossbeam_channel::bounded;
 use procession::Queue;
 
-use super::{Place, in_processes, in_threads};
+use super::messages::mean_ns;
+use super::parties::{Place, in_processes, in_threads};
 use crate::Result;
 use crate::board::Board;
 use crate::machine::now_ns;
-use crate::pairs::median;
 use crate::peers::fork::Forked;
 use crate::peers::futex;
-use crate::workloads::{Better, Contender, Sample, Workload, ensure, if_built, structure, with_boost};
+use crate::stats::median;
+use crate::workload::{Better, Contender, Sample, Workload, ensure, if_built, structure, with_boost};
 
 pub const ROUND_TRIP: Workload = Workload {
     name: "queue_round_trip",
@@ -49,17 +50,6 @@ const TURNS: u64 = 200_000;
 const SLEEPS: u64 = 500;
 /// So long after its last answer a partner is asleep.
 const PAUSE: Duration = Duration::from_micros(500);
-
-/// Of those that take long.
-#[cfg(feature = "peers")]
-pub(super) const TURNS_OF_PEERS: u64 = 20_000;
-
-/// The mean of the round trips that party 0 made, so many.
-pub(super) fn mean_ns(board: &Board, turns: u64) -> Result<Sample> {
-    let sum = board.counter.0.load(Ordering::SeqCst);
-    ensure(sum == turns, "answers were lost")?;
-    Ok(Sample::new(board.elapsed().as_nanos() as f64 / turns as f64))
-}
 
 fn round_trip_procession() -> Result<Sample> {
     let queues = (Queue::<u64>::bounded(16)?, Queue::<u64>::bounded(16)?);
@@ -131,7 +121,7 @@ fn asleep_futex() -> Result<Sample> {
     let [there, back]: [&'static AtomicU32; 2] = [&board.words.0[0], &board.words.0[1]];
     let child = |which| {
         Forked::run(move || {
-            super::party(board, which, 2, Place::Pinned, || {
+            super::parties::party(board, which, 2, Place::Pinned, || {
                 if which == 0 {
                     return after_pauses(|number| {
                         futex::set_and_wake(there, number as u32);

@@ -7,10 +7,10 @@ use procession::sync::{Event, Mutex, RLock, RwLock, Semaphore};
 use procession::{Lock, Process};
 
 use super::super::lock::time_pairs;
-use super::super::{Better, Contender, Sample, Workload, python};
 use crate::Result;
 use crate::board::Board;
 use crate::machine::{now_ns, pin};
+use crate::workload::{Better, Contender, Sample, Workload, python};
 
 const fn uncontended(
     name: &'static str,

@@ -5,12 +5,12 @@ use std::sync::atomic::Ordering;
 use procession::Process;
 use procession::sync::{Barrier, Condvar, Mutex};
 
-use super::super::{Better, Contender, Sample, Workload, python};
 use crate::Result;
 use crate::board::Board;
 use crate::machine::{now_ns, pin};
 use crate::peers::fork::Forked;
 use crate::peers::futex::{await_value, set_and_wake};
+use crate::workload::{Better, Contender, Sample, Workload, python};
 
 const ROUNDS: u64 = 30_000;
 

@@ -1,7 +1,7 @@
 //! A storm on everything at once: processes use every kind of object, are killed at random moments and begun anew,
 //! while books outside the library account for what they had acknowledged.
 //!
-//!     cargo run --release -p procession --example soak -- [MINUTES] [--seed N] [--round N]
+//!     cargo run --release -p procession-soak -- [MINUTES] [--seed N] [--round N]
 //!
 //! A run is made of rounds. The seed and a round's number decide what its processes do, who is killed and when; so
 //! `--seed N --round K` makes round K again with the same decisions. (When exactly a kill lands is up to the machine.)
