@@ -287,3 +287,10 @@ impl Handle {
 
 const OUTSIDE: &str =
     "a handle can only travel inside its family: in an argument, a result or a message of this library";
+
+/// A public type that stands for an object, as the crash tests see it.
+#[cfg(feature = "internals")]
+pub trait HasHandle {
+    /// The object's index in the table.
+    fn object_index(&self) -> u32;
+}

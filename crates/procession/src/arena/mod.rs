@@ -24,6 +24,7 @@
 //! | `handle.rs`   | counted handles of this process, and how they travel               |
 //! | `collect.rs`  | finds shared objects that nobody holds any more; `mark.rs` its marks |
 //! | `payload.rs`  | those bytes in a block, with the handles among them                |
+//! | `process_body.rs` | a process as an object: how it ended, how far its start is  |
 //! | `member.rs`   | which process of the family this one is                            |
 //! | `thread.rs`   | which record the calling thread has                                |
 //!
@@ -45,6 +46,7 @@ mod mark;
 pub(crate) mod member;
 pub(crate) mod objects;
 pub(crate) mod payload;
+pub(crate) mod process_body;
 pub(crate) mod records;
 pub(crate) mod slots;
 pub(crate) mod storage;

@@ -7,13 +7,15 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::arena::blocks::{Tag, Use};
 use crate::arena::classes::blocks_in;
+pub use crate::arena::handle::HasHandle;
+use crate::arena::process_body;
 use crate::arena::records::Record;
 use crate::arena::thread::with_me;
 use crate::arena::{Arena, blocks, collect, heap, member, slots, sweep};
 use crate::codec;
 use crate::os::futex;
 use crate::os::process::{self, Ended};
-use crate::supervisor::{self, entrypoint, options, outcome, recovery};
+use crate::supervisor::{self, entrypoint, options, recovery};
 use crate::sync::raw::park;
 use crate::sync::{Condvar, RwLock, Semaphore};
 use crate::{Lock, Message, Queue, Result};
@@ -110,15 +112,15 @@ pub fn recover_supervisor() {
 
 /// The last act of the process in `slot`: it says that it is done.
 pub fn finish(slot: u32) {
-    if let Some((_, _, body)) = outcome::object_of(arena(), arena().slot(slot)) {
+    if let Some((_, _, body)) = process_body::object_of(arena(), arena().slot(slot)) {
         body.finish();
     }
 }
 
 /// Gives a block of this process, which is that of `slot`, to its process object as the result.
 pub fn give_result(slot: u32, block: u64) {
-    if let Some((index, object, _)) = outcome::object_of(arena(), arena().slot(slot)) {
-        outcome::attach(arena(), slot, object, index, outcome::RESULT, block);
+    if let Some((index, object, _)) = process_body::object_of(arena(), arena().slot(slot)) {
+        process_body::attach(arena(), slot, object, index, process_body::RESULT, block);
     }
 }
 
@@ -191,8 +193,8 @@ pub fn request_options(slot: u32) -> u64 {
 
 /// Has the child of `slot` say that it has its options, as far as its spawner can tell.
 pub fn prepared(slot: u32) {
-    if let Some((_, _, body)) = outcome::object_of(arena(), arena().slot(slot)) {
-        options::tell(body, options::ready::APPLIED);
+    if let Some((_, _, body)) = process_body::object_of(arena(), arena().slot(slot)) {
+        process_body::tell(body, process_body::ready::APPLIED);
     }
 }
 
@@ -208,14 +210,14 @@ pub fn slot_pid(slot: u32) -> i32 {
 
 /// Says that the child of a slot waits for descriptors at this socket.
 pub fn say_listening(slot: u32, name: u32) {
-    if let Some((_, _, body)) = outcome::object_of(arena(), arena().slot(slot)) {
-        options::tell(body, options::ready::listening(name, 0));
+    if let Some((_, _, body)) = process_body::object_of(arena(), arena().slot(slot)) {
+        process_body::tell(body, process_body::ready::listening(name, 0));
     }
 }
 
 /// Says that the spawner of the child of a slot cannot send descriptors.
 pub fn say_withdrawn(slot: u32) {
-    if let Some((_, _, body)) = outcome::object_of(arena(), arena().slot(slot)) {
+    if let Some((_, _, body)) = process_body::object_of(arena(), arena().slot(slot)) {
         options::withdraw(body);
     }
 }
@@ -234,9 +236,9 @@ pub fn options_are_whole(slot: u32) -> bool {
 /// what came of its options.
 pub fn ending(process: u64) -> (Option<u32>, bool) {
     let object = arena().object(process as u32);
-    let body: &outcome::ProcessBody = object.body();
-    let told =
-        [0, options::ready::APPLIED, options::ready::ENDED].contains(&body.ready.load(Ordering::SeqCst));
+    let body: &process_body::ProcessBody = object.body();
+    let told = [0, process_body::ready::APPLIED, process_body::ready::ENDED]
+        .contains(&body.ready.load(Ordering::SeqCst));
     (body.is_done().then(|| body.ending.load(Ordering::Acquire)), told)
 }
 
@@ -327,12 +329,6 @@ pub fn hold(handle: &impl HasHandle) {
 /// Tells barriers that this process does not come, as a child does whose arguments cannot be read.
 pub fn say_that_it_does_not_come() {
     recovery::tell_meetings(arena(), member::slot(), false);
-}
-
-/// What [`hold`] can be told of.
-pub trait HasHandle {
-    /// The object's place in the table.
-    fn object_index(&self) -> u32;
 }
 
 /// Gives back every permit that this process holds.

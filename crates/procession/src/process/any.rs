@@ -12,13 +12,13 @@ use super::process::Process;
 use super::{signals, waiting};
 use crate::arena::handle::Handle;
 use crate::arena::objects::{Id, Kind};
+use crate::arena::process_body::ProcessBody;
 use crate::arena::slots::MAIN;
 use crate::arena::{Arena, member};
 use crate::os::clock::Deadline;
 use crate::os::process;
 use crate::queue::Ready;
 use crate::queue::select::{Signal, sealed};
-use crate::supervisor::outcome::ProcessBody;
 use crate::{Error, Result};
 
 /// A process of the family, without the type of what it returns.

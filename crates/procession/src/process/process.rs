@@ -19,11 +19,11 @@ use super::{signals, waiting};
 use crate::arena::handle::Handle;
 use crate::arena::member;
 use crate::arena::objects::Kind;
+use crate::arena::process_body::{self, ProcessBody};
 use crate::codec::encoding::Message;
 use crate::os::clock::Deadline;
 use crate::queue::Ready;
 use crate::queue::select::{Signal, sealed};
-use crate::supervisor::outcome::{self, ProcessBody};
 use crate::sync::LockError;
 use crate::{Error, Result};
 
@@ -408,7 +408,7 @@ impl<R> Drop for Process<R> {
             && self.body().is_done()
             && let Some(arena) = member::mapped()
         {
-            outcome::report_unobserved(arena, self.handle.object());
+            process_body::report_unobserved(arena, self.handle.object());
         }
     }
 }

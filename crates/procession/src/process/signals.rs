@@ -4,10 +4,10 @@ use std::os::fd::OwnedFd;
 use std::sync::atomic::Ordering;
 
 use crate::arena::handle::Handle;
+use crate::arena::process_body::ProcessBody;
 use crate::arena::slots::{self, Slot};
 use crate::arena::{Arena, MEMFD_NAME, member};
 use crate::os::process;
-use crate::supervisor::outcome::ProcessBody;
 use crate::{Error, Result};
 use std::os::fd::AsFd;
 

@@ -12,9 +12,9 @@ use std::sync::atomic::Ordering;
 
 use super::children::Inheritance;
 use super::entrypoint::{self, Returned};
-use super::outcome::{self, ProcessBody, ending};
 use super::{crash_report, options, recovery, reexec};
 use crate::arena::objects::{Id, NAME};
+use crate::arena::process_body::{self, ProcessBody, ending};
 use crate::arena::slots::{self, Slot};
 use crate::arena::{Arena, blocks, handle, member, payload};
 use crate::codec;
@@ -116,7 +116,7 @@ fn deliver_early_signals(slot: &Slot) {
 
 /// Runs what the slot asks for and writes down how it went; gives the exit code.
 fn run_request(arena: &'static Arena, index: u32, slot: &'static Slot, prepared: Option<Result<()>>) -> i32 {
-    let Some((number, object, body)) = outcome::object_of(arena, slot) else { return 1 };
+    let Some((number, object, body)) = process_body::object_of(arena, slot) else { return 1 };
     handle::this_is(Id(slot.process.load(Ordering::Acquire)));
     body.pid.store(process::pid(), Ordering::Release);
     process::set_title(object.name_bytes(&mut [0; NAME + 1]));
@@ -126,7 +126,7 @@ fn run_request(arena: &'static Arena, index: u32, slot: &'static Slot, prepared:
 
     let attach_text = |text: &[u8]| {
         let text = payload::try_pack_bytes(text).unwrap_or(0);
-        outcome::attach(arena, index, object, number, outcome::TEXT, text);
+        process_body::attach(arena, index, object, number, process_body::TEXT, text);
     };
     let called = || {
         let called = panic::catch_unwind(AssertUnwindSafe(|| call(arena, index, slot)));
@@ -143,7 +143,7 @@ fn run_request(arena: &'static Arena, index: u32, slot: &'static Slot, prepared:
             Err(error) => {
                 // For the spawner, which gets it as it is.
                 let whole = codec::pack(&error).unwrap_or(0);
-                outcome::attach(arena, index, object, number, outcome::RESULT, whole);
+                process_body::attach(arena, index, object, number, process_body::RESULT, whole);
                 Ok(Err(error))
             }
         },
@@ -169,15 +169,15 @@ fn run_request(arena: &'static Arena, index: u32, slot: &'static Slot, prepared:
         }
         Err(payload) => {
             let text = crash_report::panic_text(arena, slot, payload.as_ref());
-            outcome::attach(arena, index, object, number, outcome::TEXT, text);
+            process_body::attach(arena, index, object, number, process_body::TEXT, text);
             (ending::PANICKED, PANIC_CODE, 0)
         }
     };
-    outcome::attach(arena, index, object, number, outcome::RESULT, block);
+    process_body::attach(arena, index, object, number, process_body::RESULT, block);
     body.ending.store(ending, Ordering::Relaxed);
     body.code.store(code, Ordering::Relaxed);
     if ending == ending::FAILED && !arena.is_held_by_others(number, index) {
-        outcome::report_unobserved(arena, object);
+        process_body::report_unobserved(arena, object);
     }
     slot.leaving.store(1, Ordering::Release);
     code
@@ -197,7 +197,7 @@ fn finish_preparation(
             blocks::free(arena, index, block, blocks::Tag::process(index));
         }
     }
-    prepared.inspect(|()| options::tell(body, options::ready::APPLIED))
+    prepared.inspect(|()| process_body::tell(body, process_body::ready::APPLIED))
 }
 
 fn call(arena: &'static Arena, index: u32, slot: &Slot) -> Result<Returned> {
@@ -243,7 +243,7 @@ extern "C" fn last_act() {
         return; // the user's code called `exit`: the supervisor tells the code
     }
     process::flush_c_streams();
-    if let Some((_, _, body)) = outcome::object_of(arena, slot) {
+    if let Some((_, _, body)) = process_body::object_of(arena, slot) {
         ProcessBody::finish(body);
     }
 }

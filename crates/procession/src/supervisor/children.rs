@@ -5,8 +5,9 @@ use std::os::fd::{OwnedFd, RawFd};
 use std::sync::atomic::Ordering;
 
 use super::child_table::ChildTable;
-use super::{child, outcome, recovery};
+use super::{child, recovery};
 use crate::arena::header::NO_SLOT;
+use crate::arena::process_body;
 use crate::arena::records::Record;
 use crate::arena::slots::{self, Slot};
 use crate::arena::{Arena, member, sweep};
@@ -238,13 +239,13 @@ impl Children {
 
     /// Answers a request that no child lived long enough to begin.
     fn give_up(&mut self, index: u32, ended: Ended) {
-        if let Some((_, _, body)) = outcome::object_of(self.arena, self.arena.slot(index)) {
+        if let Some((_, _, body)) = process_body::object_of(self.arena, self.arena.slot(index)) {
             let code = match ended {
                 Ended::Exited(code) => code,
                 Ended::Signaled { signal, .. } => -signal,
             };
             body.code.store(code, Ordering::Relaxed);
-            body.ending.store(outcome::ending::NOT_STARTED, Ordering::Relaxed);
+            body.ending.store(process_body::ending::NOT_STARTED, Ordering::Relaxed);
             body.finish();
         }
         self.recover(index, ended);

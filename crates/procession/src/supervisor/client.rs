@@ -6,13 +6,13 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::options::{Luggage, Options, ready};
-use super::outcome::{ProcessBody, RESULT, ending};
+use super::options::{Luggage, Options};
 use super::preload::{Fate, Request};
 use super::serve::{HELLO, HELLO_MAGIC};
 use super::{child, hook, preload, shutdown};
 use crate::arena::handle::Handle;
 use crate::arena::header::{NO_SLOT, stage};
+use crate::arena::process_body::{ProcessBody, RESULT, ending, ready};
 use crate::arena::slots::{self, Slot};
 use crate::arena::thread::{Me, with_me};
 use crate::arena::{Arena, blocks, member};

@@ -13,7 +13,6 @@
 //! | `reexec.rs`    | a child that executes the program anew                               |
 //! | `preload.rs`    | what is built once and shared by all children                        |
 //! | `entrypoint.rs` | how a function is named in another process                           |
-//! | `outcome.rs`    | how a process ended, in shared memory                                |
 //! | `recovery.rs`   | what happens when a process dies: one function, in one order         |
 //! | `shutdown.rs`   | the end of the family, seen from main                                |
 //! | `exit_wait.rs`      | waiting for the death of a process, whatever happens to descriptors  |
@@ -31,7 +30,6 @@ pub(crate) mod entrypoint;
 mod exit_wait;
 mod hook;
 pub(crate) mod options;
-pub(crate) mod outcome;
 pub(crate) mod preload;
 pub(crate) mod recovery;
 mod reexec;

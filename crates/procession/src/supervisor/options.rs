@@ -24,31 +24,12 @@ use std::sync::atomic::Ordering;
 
 use serde::{Deserialize, Serialize};
 
-use super::outcome::{self, ProcessBody};
 use crate::arena::Arena;
+use crate::arena::process_body::{self, ProcessBody, ready};
 use crate::arena::slots::{self, Slot};
 use crate::codec;
 use crate::os::{attributes, fd, fd_passing, futex, process};
 use crate::{Error, Result};
-
-/// [`ProcessBody::ready`].
-pub(crate) mod ready {
-    pub(crate) const AWAITED: u32 = 1;
-    pub(crate) const APPLIED: u32 = 2;
-    pub(crate) const ENDED: u32 = 3;
-    pub(crate) const LISTENING: u32 = 4;
-    pub(crate) const WITHDRAWN: u32 = 5;
-
-    /// How often children were made for the request tells one socket from the next that has its name.
-    pub(crate) fn listening(name: u32, tries: u32) -> u32 {
-        LISTENING | (tries & 0xf) << 3 | name << 8
-    }
-
-    /// The name of the socket, if there is one.
-    pub(crate) fn name(word: u32) -> Option<u32> {
-        (word & 7 == LISTENING).then_some(word >> 8)
-    }
-}
 
 /// What the request carries.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -160,7 +141,7 @@ fn receive(arena: &'static Arena, slot: &Slot, count: usize) -> Result<Vec<Owned
     let (parent, alive) = parent_of(arena, slot).map_err(failed)?;
     let meeting = fd_passing::Meeting::open().map_err(failed)?;
     let word = ready::listening(meeting.name(), slot.stillborn.load(Ordering::Relaxed));
-    let (_, _, body) = outcome::object_of(arena, slot).ok_or(Error::FamilyLost)?;
+    let (_, _, body) = process_body::object_of(arena, slot).ok_or(Error::FamilyLost)?;
     let not_withdrawn = |now| (now != ready::WITHDRAWN).then_some(word);
     if body.ready.fetch_update(Ordering::SeqCst, Ordering::SeqCst, not_withdrawn).is_err() {
         // The spawner has given up, when another child was here.
@@ -186,13 +167,6 @@ fn parent_of(arena: &Arena, slot: &Slot) -> std::io::Result<(i32, OwnedFd)> {
         || arena.incarnation(index) == slot.parent_incarnation.load(Ordering::Acquire)
             && arena.slot(index).pid.load(Ordering::SeqCst) == pid;
     if same { Ok((pid, alive)) } else { Err(std::io::Error::from_raw_os_error(libc::ESRCH)) }
-}
-
-/// Says how far the child is, and wakes its spawner.
-pub(crate) fn tell(body: &ProcessBody, word: u32) {
-    // CRASH: after this store the death sweep wakes who waits.
-    body.ready.store(word, Ordering::SeqCst);
-    futex::wake_all(&body.ready);
 }
 
 /// The spawner's side: descriptors that a child is to get, in the order of its streams.

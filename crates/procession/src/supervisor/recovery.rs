@@ -6,8 +6,8 @@
 
 use std::sync::atomic::Ordering;
 
-use super::outcome;
 use crate::arena::objects::Kind;
+use crate::arena::process_body;
 use crate::arena::{Arena, slots, sweep};
 use crate::os::futex;
 use crate::os::process::Ended;
@@ -24,7 +24,7 @@ pub(crate) fn recover(arena: &Arena, slot: u32, how: Option<Ended>) {
     let dead = arena.slot(slot);
     dead.state.store(slots::DEAD, Ordering::SeqCst);
     if dead.pid.load(Ordering::Acquire) == 0
-        && let Some((_, _, body)) = outcome::object_of(arena, dead)
+        && let Some((_, _, body)) = process_body::object_of(arena, dead)
     {
         // It was killed before it had begun, and will be named by those whom it leaves waiting.
         dead.pid.store(body.pid.load(Ordering::Acquire), Ordering::Release);
@@ -54,13 +54,13 @@ pub(crate) fn recover(arena: &Arena, slot: u32, how: Option<Ended>) {
         std::thread::yield_now();
     }
     // Who joins it finds its locks handed on. After this its handle may be the last to its object.
-    outcome::record(arena, slot, how);
+    process_body::record(arena, slot, how);
     pool::tell_keepers(arena, slot);
     // CRASH: nobody who repairs anew may write to words of what it held, which are others' from now on.
     for id in arena.records_of(slot) {
         arena.record(id).waits_for.store(0, Ordering::SeqCst);
     }
-    outcome::report_all_unobserved(arena, slot);
+    process_body::report_all_unobserved(arena, slot);
     let collect = sweep::objects(arena, slot) | sweep::blocks(arena, slot);
     sweep::records(arena, slot);
     if collect {

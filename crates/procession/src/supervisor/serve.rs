@@ -10,8 +10,9 @@ use std::sync::atomic::Ordering;
 
 use super::children::{Children, Inheritance};
 use super::preload::Request;
-use super::{child, entrypoint, outcome, preload};
+use super::{child, entrypoint, preload};
 use crate::arena::header::stage;
+use crate::arena::process_body;
 use crate::arena::{Arena, collect, member};
 use crate::os::clock::now_ns;
 use crate::os::{fd, futex, process, signal};
@@ -144,7 +145,7 @@ impl Supervisor {
         }
         signal::drain_signal_fd(self.bell.as_raw_fd());
         self.nursery.reap();
-        collect::if_wanted(self.arena, self.nursery.intent(), outcome::report_unobserved);
+        collect::if_wanted(self.arena, self.nursery.intent(), process_body::report_unobserved);
         match self.arena.header().stage.load(Ordering::Acquire) {
             stage::ENDING => self.end(),
             _ => self.nursery.refill(),

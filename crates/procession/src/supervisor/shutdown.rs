@@ -4,8 +4,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use super::{exit_wait, outcome, preload, recovery};
+use super::{exit_wait, preload, recovery};
 use crate::arena::header::stage;
+use crate::arena::process_body;
 use crate::arena::{Arena, collect, member, slots, sweep};
 use crate::os::clock::Deadline;
 use crate::os::launch::Launched;
@@ -150,5 +151,5 @@ fn end_family() {
         park::rouse_everybody(arena);
         exit_wait::supervisor_is_gone(arena, supervisor, None, Deadline::NEVER);
     }
-    outcome::report_all_unobserved(arena, slots::MAIN);
+    process_body::report_all_unobserved(arena, slots::MAIN);
 }

@@ -155,7 +155,7 @@ macro_rules! travels {
         }
 
         #[cfg(feature = "internals")]
-        impl$(<$t: $bound>)? crate::internals::HasHandle for $name$(<$t>)? {
+        impl$(<$t: $bound>)? crate::arena::handle::HasHandle for $name$(<$t>)? {
             fn object_index(&self) -> u32 {
                 self.handle.id().index()
             }

@@ -25,10 +25,10 @@ use super::park::EVENT;
 use super::readers;
 use super::word;
 use crate::arena::objects::Kind;
+use crate::arena::process_body::ProcessBody;
 use crate::arena::{Arena, slots};
 use crate::os::clock::{Deadline, now_ns};
 use crate::rules::{self, Rule};
-use crate::supervisor::outcome::ProcessBody;
 use crate::sync::error::DeadlockMember;
 
 /// A wait that has lasted this long looks whether it can end.

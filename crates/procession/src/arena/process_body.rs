@@ -9,10 +9,9 @@
 
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 
-use super::options::{self, ready};
-use crate::arena::objects::{Body, Id, Kind, Object};
-use crate::arena::slots::{self, Slot};
-use crate::arena::{Arena, blocks, payload};
+use super::objects::{Body, Id, Kind, Object};
+use super::slots::{self, Slot};
+use super::{Arena, blocks, payload};
 use crate::os::futex;
 use crate::os::process::{self, Ended};
 use crate::rules::{self, Rule};
@@ -34,6 +33,25 @@ pub(crate) mod detail {
     pub(crate) const CORE_DUMPED: u32 = 1;
     pub(crate) const OUT_OF_MEMORY: u32 = 2;
     pub(crate) const STACK_OVERFLOW: u32 = 4;
+}
+
+/// [`ProcessBody::ready`].
+pub(crate) mod ready {
+    pub(crate) const AWAITED: u32 = 1;
+    pub(crate) const APPLIED: u32 = 2;
+    pub(crate) const ENDED: u32 = 3;
+    pub(crate) const LISTENING: u32 = 4;
+    pub(crate) const WITHDRAWN: u32 = 5;
+
+    /// How often children were made for the request tells one socket from the next that has its name.
+    pub(crate) fn listening(name: u32, tries: u32) -> u32 {
+        LISTENING | (tries & 0xf) << 3 | name << 8
+    }
+
+    /// The name of the socket, if there is one.
+    pub(crate) fn name(word: u32) -> Option<u32> {
+        (word & 7 == LISTENING).then_some(word >> 8)
+    }
 }
 
 /// A process, as long as anybody has a handle to it.
@@ -82,9 +100,16 @@ impl ProcessBody {
     fn end_preparation(&self) {
         let waited_for = !matches!(self.ready.load(Ordering::Relaxed), 0 | ready::APPLIED);
         if waited_for && rules::holds(Rule::SpawnerTold) {
-            options::tell(self, ready::ENDED);
+            tell(self, ready::ENDED);
         }
     }
+}
+
+/// Says how far the child is, and wakes its spawner.
+pub(crate) fn tell(body: &ProcessBody, word: u32) {
+    // CRASH: after this store the death sweep wakes who waits.
+    body.ready.store(word, Ordering::SeqCst);
+    futex::wake_all(&body.ready);
 }
 
 /// Gives a block of the process in `slot` to its process object.
