@@ -13,7 +13,8 @@ use crate::arena::blocks::{self, Tag};
 use crate::arena::encoding::Message;
 use crate::arena::objects::check_name;
 use crate::arena::{member, payload};
-use crate::process::Entry;
+use crate::process::entry::assert_captures_nothing;
+use crate::process::{Captureless, Entry};
 use crate::{Error, Result};
 
 /// How a pool is to be: made by [`Pool::builder`].
@@ -95,10 +96,10 @@ impl Builder {
     /// ```
     pub fn initializer<F, A>(mut self, f: F, args: A) -> Builder
     where
-        F: Entry<A, Output: Initialized>,
+        F: Captureless + Entry<A, Output: Initialized>,
         A: Message + Send,
     {
-        const { crate::process::entry::assert_captures_nothing::<F>() }
+        const { assert_captures_nothing::<F>() }
         let _ = f;
         let pack = Box::new(move || payload::pack(&args));
         self.initializer = Some(Initializer { names: InitPoint::<F, A>::name(), pack });

@@ -6,8 +6,8 @@ use super::run;
 use crate::Result;
 use crate::arena::encoding::Message;
 use crate::arena::{Arena, payload};
-use crate::process::Entry;
 use crate::process::entry::function;
+use crate::process::{Captureless, Entry};
 use crate::supervisor::entrypoint::{self, EntryPoint, Returned};
 
 /// What is done with an item.
@@ -19,7 +19,7 @@ pub(super) trait Job<T>: 'static {
 /// The function is called with the item.
 pub(super) struct Each<F, R>(std::marker::PhantomData<(F, fn() -> R)>);
 
-impl<T, R: Message, F: Fn(T) -> R + 'static> Job<T> for Each<F, R> {
+impl<T, R: Message, F: Fn(T) -> R + Captureless> Job<T> for Each<F, R> {
     type Out = R;
 
     #[inline]
