@@ -94,6 +94,8 @@ pub enum Rule {
     HeirBypassed,
     /// Whoever reserves something for an heir that does not sleep wakes another waiter, to see whether it comes.
     HeirWatched,
+    /// A line of a bitmap loses its mark only after every bit in it was found clear.
+    LineDrained,
 }
 
 #[cfg(feature = "internals")]

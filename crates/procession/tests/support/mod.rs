@@ -119,7 +119,8 @@ impl Before {
     /// Compares.
     pub fn is_as_it_was(&self) -> Result<(), String> {
         let now = internals::census();
-        if now == self.0 { Ok(()) } else { Err(difference(&self.0, &now)) }
+        ensure!(now == self.0, "{}", difference(&self.0, &now));
+        nothing_is_hidden()
     }
 }
 
@@ -128,6 +129,13 @@ pub fn nothing_in(slot: u32) -> Result<(), String> {
     ensure!(internals::slot_phase(slot) == 0, "slot {slot} is in phase {}", internals::slot_phase(slot));
     let left = internals::residue(slot);
     ensure!(left.is_empty(), "left in slot {slot}: {}", left.join(", "));
+    Ok(())
+}
+
+/// The indexes lead to everything that the tags name.
+pub fn nothing_is_hidden() -> Result<(), String> {
+    let hidden = internals::hidden();
+    ensure!(hidden.is_empty(), "hidden: {}", hidden.join(", "));
     Ok(())
 }
 
