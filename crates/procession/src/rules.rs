@@ -90,6 +90,12 @@ pub enum Rule {
     HandedOn,
     /// A barrier hears also of a death before the handle to it was taken out of an argument.
     ArgumentsTold,
+    /// What is reserved for an heir that does not come goes to another waiter.
+    HeirBypassed,
+    /// Whoever reserves something for an heir that does not sleep wakes another waiter, to see whether it comes.
+    HeirWatched,
+    /// A line of a bitmap loses its mark only after every bit in it was found clear.
+    LineDrained,
 }
 
 #[cfg(feature = "internals")]

@@ -6,6 +6,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::rules::{self, Rule};
+
 const WORDS_A_LINE: u32 = 8;
 const BITS_A_LINE: u32 = 64 * WORDS_A_LINE;
 
@@ -62,29 +64,123 @@ impl Bits {
 
     /// Calls `f` with every bit that is set.
     pub(crate) fn for_each(&self, mut f: impl FnMut(u32)) {
-        for (i, mark) in self.lines.iter().enumerate() {
-            let mut marks = mark.load(Ordering::SeqCst);
-            while marks != 0 {
-                let line = i as u32 * 64 + marks.trailing_zeros();
-                marks &= marks - 1;
-                for word in (line * WORDS_A_LINE..(line + 1) * WORDS_A_LINE).take_while(|w| w * 64 < self.len)
-                {
-                    let mut bits = self.word(word).load(Ordering::SeqCst);
-                    while bits != 0 {
-                        f(word * 64 + bits.trailing_zeros());
-                        bits &= bits - 1;
-                    }
+        for (i, mark) in (0..).zip(self.lines.iter()) {
+            for line in ones(mark.load(Ordering::SeqCst)).map(|bit| i * 64 + bit) {
+                self.words_of(line).for_each(|word| self.bits_of(word).for_each(&mut f));
+            }
+        }
+    }
+
+    /// Calls `f` with every bit that is set and clears it, until none is left. Bits that `f` itself sets count.
+    ///
+    /// INVARIANT: a bit that is set lies in a line that is marked. So a line loses its mark only after every bit in
+    /// it was found clear. Nobody but `f` may set bits meanwhile.
+    pub(crate) fn drain(&self, mut f: impl FnMut(u32)) {
+        let mut found = true;
+        while found {
+            found = false;
+            for (i, mark) in (0..).zip(self.lines.iter()) {
+                for bit in ones(mark.load(Ordering::SeqCst)) {
+                    found = true;
+                    self.drain_line(i * 64 + bit, &mut f);
+                    // CRASH: before this store the line is looked at again for nothing.
+                    mark.fetch_and(!(1 << bit), Ordering::SeqCst);
                 }
             }
         }
     }
 
-    /// Forgets the marks of a bitmap of which every bit is clear and nobody sets one.
-    pub(crate) fn forget_lines(&self) {
-        for mark in self.lines.iter() {
-            if mark.load(Ordering::Relaxed) != 0 {
-                mark.store(0, Ordering::Release);
+    fn drain_line(&self, line: u32, f: &mut impl FnMut(u32)) {
+        let mut found = true;
+        while found {
+            found = false;
+            for bit in self.words_of(line).flat_map(|word| self.bits_of(word)) {
+                found = rules::holds(Rule::LineDrained);
+                f(bit);
+                self.clear(bit);
             }
         }
+    }
+
+    fn words_of(&self, line: u32) -> impl Iterator<Item = u32> + use<> {
+        let len = self.len;
+        (line * WORDS_A_LINE..(line + 1) * WORDS_A_LINE).take_while(move |word| word * 64 < len)
+    }
+
+    /// The bits of one word that are set when it is read.
+    fn bits_of(&self, word: u32) -> impl Iterator<Item = u32> + use<> {
+        ones(self.word(word).load(Ordering::SeqCst)).map(move |bit| word * 64 + bit)
+    }
+
+    /// Calls `f` with every bit that is set, whether its line is marked or not, and says which of the two. Audits
+    /// must not look through the marks, which they audit.
+    #[cfg(feature = "internals")]
+    pub(crate) fn for_each_of_all(&self, most: u32, mut f: impl FnMut(u32, bool)) {
+        for word in 0..self.len.min(most).div_ceil(64) {
+            let line = word / WORDS_A_LINE;
+            let marked = self.lines[(line / 64) as usize].load(Ordering::SeqCst) >> (line % 64) & 1 == 1;
+            self.bits_of(word).for_each(|bit| f(bit, marked));
+        }
+    }
+}
+
+/// The positions of the bits that are set in a word.
+fn ones(mut word: u64) -> impl Iterator<Item = u32> {
+    std::iter::from_fn(move || {
+        let bit = (word != 0).then(|| word.trailing_zeros())?;
+        word &= word - 1;
+        Some(bit)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LEN: u32 = 4 * BITS_A_LINE + 100;
+
+    /// A bitmap that is never freed.
+    fn bits() -> Bits {
+        let words: Vec<AtomicU64> = (0..LEN.div_ceil(64)).map(|_| AtomicU64::new(0)).collect();
+        let lines: &'static Lines = Box::leak(Box::new([const { AtomicU64::new(0) }; 32]));
+        Bits::new(&words.leak()[0], LEN, lines)
+    }
+
+    fn are_clear(bits: Bits) -> bool {
+        let marked = bits.lines.iter().any(|mark| mark.load(Ordering::SeqCst) != 0);
+        !marked && !(0..LEN).any(|bit| bits.has(bit))
+    }
+
+    #[test]
+    fn a_drain_finds_what_it_sets_itself() {
+        // In an earlier word, the same word, an earlier line, a later line, and the last word.
+        for (first, sets) in [(130, 3), (130, 129), (3 * BITS_A_LINE, 5), (7, 2 * BITS_A_LINE), (9, LEN - 1)]
+        {
+            let bits = bits();
+            bits.set(first);
+            let mut seen = Vec::new();
+            bits.drain(|bit| {
+                seen.push(bit);
+                if bit == first {
+                    bits.see_to(sets);
+                }
+            });
+            assert_eq!(seen, [first, sets]);
+            assert!(are_clear(bits));
+            bits.see_to(sets);
+            let mut again = Vec::new();
+            bits.for_each(|bit| again.push(bit));
+            assert_eq!(again, [sets], "its line is marked again");
+        }
+    }
+
+    #[test]
+    fn each_bit_is_drained_once() {
+        let (bits, mut seen) = (bits(), Vec::new());
+        let set: Vec<u32> = (0..LEN).filter(|bit| bit % 37 == 0 || bit % 512 == 511).collect();
+        set.iter().for_each(|&bit| bits.set(bit));
+        bits.drain(|bit| seen.push(bit));
+        assert_eq!(seen, set);
+        assert!(are_clear(bits));
     }
 }

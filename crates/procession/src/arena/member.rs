@@ -3,14 +3,14 @@
 //! Private memory, set once: by the first handle (main), by the supervisor's hook, or by the fork
 //! of a child. A fork that the user made is no member; there every call returns `Forked`.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock};
 
 use super::Arena;
 use super::objects::SUPERVISOR;
 use super::slots::MAIN;
-use crate::os::{process, signal};
+use crate::os::{fd, process, signal};
 use crate::{Error, Result};
 
 static ARENA: AtomicPtr<Arena> = AtomicPtr::new(std::ptr::null_mut());
@@ -19,6 +19,8 @@ static FORKED: AtomicBool = AtomicBool::new(false);
 /// Set around the supervisor's own forks, which do make members.
 static FORKING_A_CHILD: AtomicBool = AtomicBool::new(false);
 static MEMFD: OnceLock<(OwnedFd, u64)> = OnceLock::new();
+/// Main's end of its socket to the supervisor: descriptor and inode.
+static LIFELINE: (AtomicI32, AtomicU64) = (AtomicI32::new(-1), AtomicU64::new(0));
 static STARTING: Mutex<()> = Mutex::new(());
 
 /// The arena of this process's family, made now if there is none yet.
@@ -154,6 +156,25 @@ extern "C" fn in_a_fork() {
         }
         ARENA.store(std::ptr::null_mut(), Ordering::Relaxed);
         super::thread::forget_me();
+        close_lifeline();
+    }
+}
+
+/// Main keeps this socket as long as it lives: the supervisor takes the end of it for main's. So forks of main do
+/// not get it.
+pub(crate) fn keep_lifeline(socket: BorrowedFd<'_>) {
+    let inode = process::inode(socket).unwrap_or(0);
+    LIFELINE.0.store(-1, Ordering::Relaxed);
+    LIFELINE.1.store(inode, Ordering::Relaxed);
+    LIFELINE.0.store(socket.as_raw_fd(), Ordering::Release);
+}
+
+fn close_lifeline() {
+    let number = LIFELINE.0.swap(-1, Ordering::Acquire);
+    // The program may have closed it and have another file there.
+    let inode = fd::borrow_if_open(number).and_then(|fd| process::inode(fd).ok());
+    if number >= 0 && inode == Some(LIFELINE.1.load(Ordering::Relaxed)) {
+        fd::close_raw(number);
     }
 }
 

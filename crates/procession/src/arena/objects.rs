@@ -250,7 +250,7 @@ impl Object {
     }
 
     /// Whether the object may have blocks in a span.
-    pub(super) fn may_be_in(&self, span: u32) -> bool {
+    pub(crate) fn may_be_in(&self, span: u32) -> bool {
         let (word, mask) = self.bit_of_span(span);
         word.load(Ordering::Acquire) & mask != 0
     }

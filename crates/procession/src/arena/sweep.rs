@@ -19,13 +19,11 @@ pub(crate) fn objects(arena: &Arena, slot: u32) -> bool {
         collect |= objects::recover_intent(arena, arena.record(id), slot);
     }
     let home = arena.record(slot);
-    let held = arena.held_objects(slot);
-    held.for_each(|index| {
+    arena.held_objects(slot).drain(|index| {
         if index < arena.layout.objects {
             collect |= objects::let_go(arena, home, slot, index);
         }
     });
-    held.forget_lines();
     collect
 }
 
@@ -57,15 +55,13 @@ pub(crate) fn for_each_carried(arena: &Arena, slot: u32, f: &mut impl FnMut(Id))
 /// Frees every block and run that belongs to the dead process `slot`, and gives its spans up. Says
 /// whether the collector should look.
 pub(crate) fn blocks(arena: &Arena, slot: u32) -> bool {
-    let touched = arena.touched_spans(slot);
     let mut collect = false;
-    touched.for_each(|span| {
+    // To free a run can move another one, in the name of `slot`, and so touch a span that was swept before.
+    arena.touched_spans(slot).drain(|span| {
         if span < arena.layout.spans {
             collect |= sweep_span(arena, span, slot);
-            touched.clear(span);
         }
     });
-    touched.forget_lines();
     collect
 }
 

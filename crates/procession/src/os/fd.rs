@@ -120,6 +120,20 @@ pub(crate) fn send_with_fds(socket: BorrowedFd<'_>, bytes: &[u8], fds: &[RawFd])
     }
 }
 
+/// Has the kernel continue this process, if it is stopped, when the other end of a socket closes or sends something.
+pub(crate) fn continue_on_news(socket: BorrowedFd<'_>) -> io::Result<()> {
+    /// Linux: which signal says that there is news.
+    const F_SETSIG: i32 = 10;
+    let fd = socket.as_raw_fd();
+    // SAFETY: plain calls on an open descriptor.
+    unsafe {
+        check(libc::fcntl(fd, libc::F_SETOWN, libc::getpid()).into())?;
+        check(libc::fcntl(fd, F_SETSIG, libc::SIGCONT).into())?;
+        let flags = check(libc::fcntl(fd, libc::F_GETFL).into())?;
+        check(libc::fcntl(fd, libc::F_SETFL, flags as i32 | libc::O_ASYNC).into()).map(drop)
+    }
+}
+
 /// Whether a descriptor is a socket that keeps messages apart and in order.
 pub(crate) fn is_seqpacket(fd: BorrowedFd<'_>) -> bool {
     let mut kind = 0i32;

@@ -90,13 +90,14 @@ pub(crate) fn class_of(id: u32) -> u32 {
 
 const EVERY_CLASS: u32 = u32::MAX;
 
-/// Wakes everybody who sleeps on `word` as a sleeper of `class`.
-pub(crate) fn wake_class(word: &AtomicU32, class: u32) {
+/// Wakes every thread that sleeps on `word` as a sleeper of `class`, and returns how many it woke.
+pub(crate) fn wake_class(word: &AtomicU32, class: u32) -> usize {
     let none = std::ptr::null::<u32>();
     // SAFETY: the kernel only uses the address as a key.
-    unsafe {
+    let woken = unsafe {
         libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE_BITSET, i32::MAX, none, none, class)
     };
+    usize::try_from(woken).unwrap_or(0)
 }
 
 /// Wakes at most `count` sleepers and says how many it woke.

@@ -14,7 +14,8 @@ use crate::arena::member;
 use crate::arena::objects::check_name;
 use crate::codec;
 use crate::codec::encoding::Message;
-use crate::process::Entry;
+use crate::process::entry::assert_captures_nothing;
+use crate::process::{Captureless, Entry};
 use crate::{Error, Result};
 
 /// How a pool is to be: made by [`Pool::builder`].
@@ -96,10 +97,10 @@ impl Builder {
     /// ```
     pub fn initializer<F, A>(mut self, f: F, args: A) -> Builder
     where
-        F: Entry<A, Output: Initialized>,
+        F: Captureless + Entry<A, Output: Initialized>,
         A: Message + Send,
     {
-        const { crate::process::entry::assert_captures_nothing::<F>() }
+        const { assert_captures_nothing::<F>() }
         let _ = f;
         let pack = Box::new(move || codec::pack(&args));
         self.initializer = Some(Initializer { names: InitPoint::<F, A>::name(), pack });

@@ -8,8 +8,8 @@ use super::pool::Pool;
 use super::raw_task::RawTask;
 use super::task::Task;
 use crate::codec::encoding::Message;
-use crate::process::Entry;
 use crate::process::entry::assert_captures_nothing;
+use crate::process::{Captureless, Entry};
 
 impl Pool {
     /// Gives the workers a task: to call `f` with these arguments. Does not wait for it.
@@ -25,7 +25,7 @@ impl Pool {
     /// ```
     pub fn submit<F, A>(&self, f: F, args: A) -> Result<Task<F::Output>, TaskError>
     where
-        F: Entry<A, Output: Message>,
+        F: Captureless + Entry<A, Output: Message>,
         A: Message,
     {
         const { assert_captures_nothing::<F>() }
@@ -44,7 +44,7 @@ impl Pool {
     /// ```
     pub fn apply<F, A>(&self, f: F, args: A) -> Result<F::Output, TaskError>
     where
-        F: Entry<A, Output: Message>,
+        F: Captureless + Entry<A, Output: Message>,
         A: Message,
     {
         self.submit(f, args)?.get()
@@ -66,7 +66,7 @@ impl Pool {
     /// ```
     pub fn map<F, I, R>(&self, f: F, items: I) -> Result<Vec<R>, MapError>
     where
-        F: Fn(I::Item) -> R + Copy + Send + 'static,
+        F: Fn(I::Item) -> R + Captureless,
         I: IntoIterator<Item: Message>,
         R: Message,
     {
@@ -84,7 +84,7 @@ impl Pool {
     /// ```
     pub fn try_map<F, I, R>(&self, f: F, items: I) -> Vec<Result<R, TaskError>>
     where
-        F: Fn(I::Item) -> R + Copy + Send + 'static,
+        F: Fn(I::Item) -> R + Captureless,
         I: IntoIterator<Item: Message>,
         R: Message,
     {
@@ -107,7 +107,7 @@ impl Pool {
     pub fn starmap<F, I>(&self, f: F, tuples: I) -> Result<Vec<F::Output>, MapError>
     where
         I: IntoIterator<Item: Message>,
-        F: Entry<I::Item, Output: Message>,
+        F: Captureless + Entry<I::Item, Output: Message>,
     {
         const { assert_captures_nothing::<F>() }
         let _ = f;
@@ -137,7 +137,7 @@ impl Pool {
         hook: impl FnMut(Progress),
     ) -> Result<Vec<R>, MapError>
     where
-        F: Fn(I::Item) -> R + Copy + Send + 'static,
+        F: Fn(I::Item) -> R + Captureless,
         I: IntoIterator<Item: Message>,
         R: Message,
     {
@@ -162,7 +162,7 @@ impl Pool {
     /// ```
     pub fn submit_map<F, I, R>(&self, f: F, items: I) -> Result<Task<Vec<R>>, TaskError>
     where
-        F: Fn(I::Item) -> R + Copy + Send + 'static,
+        F: Fn(I::Item) -> R + Captureless,
         I: IntoIterator<Item: Message, IntoIter: Send + 'static>,
         R: Message,
     {
@@ -184,7 +184,7 @@ impl Pool {
     /// ```
     pub fn imap<F, I, R>(&self, f: F, items: I) -> Imap<I::IntoIter, R>
     where
-        F: Fn(I::Item) -> R + Copy + Send + 'static,
+        F: Fn(I::Item) -> R + Captureless,
         I: IntoIterator<Item: Message>,
         R: Message,
     {
@@ -202,7 +202,7 @@ impl Pool {
     /// ```
     pub fn imap_unordered<F, I, R>(&self, f: F, items: I) -> Imap<I::IntoIter, R>
     where
-        F: Fn(I::Item) -> R + Copy + Send + 'static,
+        F: Fn(I::Item) -> R + Captureless,
         I: IntoIterator<Item: Message>,
         R: Message,
     {
@@ -211,7 +211,7 @@ impl Pool {
 
     fn flow<F, I, R>(&self, f: F, items: I) -> ChunkStream<I::IntoIter>
     where
-        F: Fn(I::Item) -> R + Copy + Send + 'static,
+        F: Fn(I::Item) -> R + Captureless,
         I: IntoIterator<Item: Message>,
         R: Message,
     {

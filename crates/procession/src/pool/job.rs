@@ -7,8 +7,8 @@ use crate::Result;
 use crate::arena::Arena;
 use crate::codec;
 use crate::codec::encoding::Message;
-use crate::process::Entry;
 use crate::process::entry::function;
+use crate::process::{Captureless, Entry};
 use crate::supervisor::entrypoint::{self, EntryPoint, Returned};
 
 /// What is done with an item.
@@ -20,7 +20,7 @@ pub(super) trait Job<T>: 'static {
 /// The function is called with the item.
 pub(super) struct Each<F, R>(std::marker::PhantomData<(F, fn() -> R)>);
 
-impl<T, R: Message, F: Fn(T) -> R + 'static> Job<T> for Each<F, R> {
+impl<T, R: Message, F: Fn(T) -> R + Captureless> Job<T> for Each<F, R> {
     type Out = R;
 
     #[inline]

@@ -61,7 +61,7 @@ impl ManualPool {
     /// A map in one chunk, whose items are on their way when this returns.
     pub fn map<F, T, R>(&self, _: F, items: Vec<T>) -> Mapping<T, R>
     where
-        F: Fn(T) -> R + Copy + Send + 'static,
+        F: Fn(T) -> R + crate::process::Captureless,
         T: Message,
         R: Message,
     {

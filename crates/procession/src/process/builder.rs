@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::path::Path;
 
-use super::entry::{self, Entry};
+use super::entry::{self, Captureless, Entry};
 use super::process::Process;
 use super::settings::{Settings, StartMethod};
 use super::stdio::{Plumbing, Stdio};
@@ -276,7 +276,7 @@ impl Builder {
     /// its end the error. If the one that spawns is killed meanwhile, the new one ends.
     pub fn spawn<F, A>(&self, f: F, args: A) -> Result<Process<F::Output>>
     where
-        F: Entry<A>,
+        F: Captureless + Entry<A>,
         F::Output: Message,
         A: Message,
     {

@@ -27,7 +27,7 @@ use crate::supervisor::entrypoint::{EntryPoint, Returned};
     label = "expected a function or a closure that captures nothing and takes these arguments",
     note = "arguments are a tuple, `(x,)` for one; closures name their argument types: `|lock: Lock| ..`"
 )]
-pub trait Entry<Args>: 'static {
+pub trait Entry<Args>: Captureless {
     /// What the function returns.
     type Output;
 
@@ -35,12 +35,40 @@ pub trait Entry<Args>: 'static {
     fn call(self, args: Args) -> Self::Output;
 }
 
-/// Refuses, while the program is built, a closure that captures something. (`needs_drop` keeps out
-/// guards of no size. A bound on `Entry` would do it too, but then the compiler speaks of `Copy`.)
-pub(crate) const fn assert_captures_nothing<F>() {
+/// A function or closure that captures nothing, as far as its type shows it.
+///
+/// Another process makes the function from its type alone. So a closure must not capture a value, not even one
+/// of zero size: a token that exists once in each process would exist twice. The compiler refuses a capture that is
+/// not `Copy`, `Send` and `'static` when it checks the program, and any other capture that has a size when it
+/// builds the program. You never implement this trait; a generic function that passes a function on needs
+/// [`Entry`] alone, which includes it.
+///
+/// A captured value of zero size that is `Copy`, `Send` and `'static` looks like no capture, and exists in the other
+/// process as well. Do not give those three traits to a type whose values prove something about one process,
+/// such as that a library has been initialized there.
+///
+/// ```compile_fail
+/// struct Token; // of which there must be only one
+/// let token = Token;
+/// // Does not build, although the closure has no size.
+/// procession::Process::spawn(move || { let _mine = &token; }, ());
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "a function that runs in another process cannot capture variables",
+    label = "this captures a variable",
+    note = "the other process does not have this one's memory: pass what the function needs as arguments, `|x: X| ..`"
+)]
+pub trait Captureless: Copy + Send + 'static {}
+
+// Without the attribute, the compiler names the captured type and `Copy`, and leads away from the cause.
+#[diagnostic::do_not_recommend]
+impl<F: Copy + Send + 'static> Captureless for F {}
+
+/// Refuses, while the program is built, a closure that captures something that has a size.
+pub(crate) const fn assert_captures_nothing<F: Captureless>() {
     assert!(
-        size_of::<F>() == 0 && !std::mem::needs_drop::<F>(),
-        "the closure captures variables: another process does not have this one's memory, so pass them as arguments instead"
+        size_of::<F>() == 0,
+        "a function that runs in another process cannot capture variables: pass what it needs as arguments, `|x: X| ..`; and a pointer to a function cannot cross: pass the function itself"
     );
 }
 
@@ -48,7 +76,7 @@ macro_rules! entry_for {
     ($($arg:ident)*) => {
         impl<Func, Out, $($arg,)*> Entry<($($arg,)*)> for Func
         where
-            Func: Fn($($arg),*) -> Out + 'static,
+            Func: Fn($($arg),*) -> Out + Captureless,
         {
             type Output = Out;
 
@@ -129,12 +157,14 @@ where
     Ok(if is_err(&value) { Returned::Err(0, spelled(&value)) } else { Returned::Value(0) })
 }
 
-/// The function itself, of which there is nothing but its type. For who runs an entry that names it:
-/// whoever made that had a value of the type, so the type has values.
+/// Returns the function itself, which consists of nothing but its type. Only entries call this, and an entry
+/// exists because a caller of this library had a value of the type; so the type has values.
 #[inline]
-pub(crate) fn function<F>() -> F {
+pub(crate) fn function<F: Captureless>() -> F {
     const { assert_captures_nothing::<F>() }
-    // SAFETY: `F` has no size, so there are no bytes that could be wrong; and it has values, as above.
+    // SAFETY: `F` has no size, so no byte of it can be wrong, and it has values, as above. It is `Copy`, so one
+    // value more is nothing that its owner could not make; `Send` and `'static`, so no thread and no lifetime
+    // is bound to it.
     unsafe { std::mem::zeroed() }
 }
 

@@ -28,7 +28,7 @@ mod waiting;
 pub use any::{AnyProcess, active_children, cpu_count, current_process, parent_process};
 pub use any_of::{try_wait_any, wait_any, wait_any_deadline, wait_any_timeout};
 pub use builder::Builder;
-pub use entry::Entry;
+pub use entry::{Captureless, Entry};
 pub use failure::{Failure, ProcessError};
 pub use preload::preload;
 pub use process::Process;

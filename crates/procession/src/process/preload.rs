@@ -1,6 +1,6 @@
 //! [`preload`]: building what all processes share before there is one.
 
-use super::entry::{self, Entry};
+use super::entry::{self, Captureless, Entry};
 use super::failure::{Failure, ProcessError};
 use crate::arena::{member, payload};
 use crate::codec;
@@ -44,7 +44,7 @@ use crate::{Error, Result};
 /// ```
 pub fn preload<F, A>(f: F, args: A) -> Result<()>
 where
-    F: Entry<A>,
+    F: Captureless + Entry<A>,
     F::Output: Message,
     A: Message,
 {

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::builder::Builder;
-use super::entry::{self, Entry};
+use super::entry::{self, Captureless, Entry};
 use super::failure::{Failure, ProcessError};
 use super::stdio::Pipes;
 use super::{signals, waiting};
@@ -90,7 +90,7 @@ impl Process<()> {
     /// ```
     pub fn spawn<F, A>(f: F, args: A) -> Result<Process<F::Output>>
     where
-        F: Entry<A>,
+        F: Captureless + Entry<A>,
         F::Output: Message,
         A: Message,
     {

@@ -465,7 +465,7 @@ pub(crate) fn bury(arena: &Arena, slot: u32, id: u32, (index, object): (u32, &'s
     if arena.offset_of(&raw const body.lock) != offset {
         return;
     }
-    raw::bury(arena, id, &body.lock, |_| {
+    raw::bury(id, &body.lock, || {
         let now = object.blocks[NOW].load(Ordering::Acquire);
         for block in [&object.blocks[NEXT], &object.blocks[BEFORE]] {
             let at = block.load(Ordering::Acquire);

@@ -350,6 +350,7 @@ fn launch_supervisor(socket: &mut Option<OwnedFd>) -> Result<launch::Launched> {
         |stdin| fd::send_with_fds(ours.as_fd(), &hello, &[memfd.as_raw_fd(), stdin, me.as_raw_fd()]);
     with_stdin(0).or_else(|_| with_stdin(null.as_raw_fd())).map_err(failed)?;
     let launched = launch::launch_self((hook::VARIABLE, &value), theirs.as_fd()).map_err(failed)?;
+    member::keep_lifeline(ours.as_fd());
     *socket = Some(ours);
     Ok(launched)
 }

@@ -75,6 +75,9 @@ pub(super) fn run(hello: Hello) -> ! {
         process::set_title(super::SUPERVISOR_TITLE.as_bytes());
         process::become_subreaper();
     }
+    // If the family is stopped and then main is killed, we are to see it. Should that be refused, we see it when
+    // somebody continues us.
+    let _ = fd::continue_on_news(hello.socket.as_fd());
     let inheritance = Inheritance {
         mask: signal::mask_from_word(hello.mask),
         dispositions,

@@ -63,6 +63,11 @@ unsafe impl Body for CondvarBody {
 /// when it was just **woken**, or between a change and its **notification**, everyone who waits is woken to
 /// look. If somebody dies **holding the lock**, waits that end say [`LockError::OwnerDied`]; the
 /// lock is not held then, and [`lock_or_recover`](super::Lock::lock_or_recover) takes it.
+///
+/// # If a process is stopped
+///
+/// `notify_one` wakes a waiter that can run, and passes over one that is stopped asleep. A process that is stopped
+/// after the notification has woken it, and before it runs, has received that notification.
 #[derive(Clone)]
 pub struct Condvar {
     handle: Handle,

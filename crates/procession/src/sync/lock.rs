@@ -42,6 +42,11 @@ use crate::os::clock::Deadline;
 ///
 /// A free lock goes to whoever comes first, which is fast. Who has waited for a millisecond is
 /// handed the lock by the next release (one such waiter each millisecond).
+///
+/// # If a process is stopped
+///
+/// While it **holds** the lock: the others wait until it continues. While it **waits**: the others take the lock. A
+/// release that hands the lock to a stopped waiter delays them by 10 ms, once.
 #[derive(Clone)]
 pub struct Lock {
     handle: Handle,

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::raw::event::{self, notify};
-use super::raw::lock::RawLock;
+use super::raw::lock::{RESERVED_NS, RawLock};
 use super::raw::park::Wait;
 use super::raw::permits::{self, ABSENT, FREE, RESERVED};
 use super::wait::{WaitError, travels, waiters};
@@ -68,6 +68,11 @@ unsafe impl Body for SemaphoreBody {
 ///
 /// A free permit goes to whoever comes first. Who has waited for a millisecond gets the next one that is
 /// given back (one such waiter each millisecond).
+///
+/// # If a process is stopped
+///
+/// The permits that it **holds** stay its own until it continues. While it **waits**: the others take the permits. A
+/// permit that is given back for a stopped waiter comes to them 10 ms later.
 pub struct Semaphore {
     handle: Handle,
     first: &'static [AtomicU32],
@@ -323,7 +328,12 @@ impl Semaphore {
         let leave = |taken: Option<&'static AtomicU32>| {
             self.leave_heirship(id);
             // What was reserved for us alone may be free for us now.
-            taken.or_else(|| self.take_any(0)).ok_or(WaitError::TimedOut)
+            let taken = taken.or_else(|| self.take_any(0));
+            if taken.is_none() && self.any_reserved() {
+                // We may have been the only one awake that sees to it that a reservation ends.
+                notify(&body.events, 1);
+            }
+            taken.ok_or(WaitError::TimedOut)
         };
         loop {
             if let Some(cell) = self.take_any(id) {
@@ -350,6 +360,8 @@ impl Semaphore {
             // Wake up once to become the heir; from then on, or when there is one, sleep on.
             let promised = body.heir.load(Ordering::SeqCst) != 0;
             let until = if promised { deadline } else { deadline.min_ns(now + PATIENCE_NS) };
+            let watched = self.any_reserved() && rules::holds(Rule::HeirBypassed);
+            let until = if watched { until.min_ns(self.reserved_until_ns()) } else { until };
             wait.sleep_as(&body.events, ticket, until, futex::class_of(id));
         }
     }
@@ -366,13 +378,34 @@ impl Semaphore {
                 RESERVED => {
                     let heir = self.body().heir.load(Ordering::SeqCst);
                     // An heir that comes in between is only passed over once more.
-                    (heir == 0 || heir == id) && permits::claim(cell, RESERVED, slot)
+                    let is_ours = heir == 0 || heir == id || self.bypass(heir);
+                    is_ours && permits::claim(cell, RESERVED, slot)
                 }
                 _ => false,
             }
         })?;
         self.remember(found);
         Some(found)
+    }
+
+    /// Whether the heir, for which there is a permit, has not come for too long. Then it is the heir no more. It
+    /// may be stopped.
+    #[cold]
+    fn bypass(&self, heir: u32) -> bool {
+        let late = rules::holds(Rule::HeirBypassed) && now_ns() >= self.reserved_until_ns();
+        if late {
+            self.leave_heirship(heir);
+        }
+        late
+    }
+
+    /// When the last reservation ends.
+    fn reserved_until_ns(&self) -> u64 {
+        self.body().handed_ns.load(Ordering::Relaxed).min(now_ns()) + RESERVED_NS
+    }
+
+    fn any_reserved(&self) -> bool {
+        self.cells().any(|cell| cell.load(Ordering::SeqCst) == RESERVED)
     }
 
     /// The thread is the heir no more; what others reserved for it meanwhile is for all.
@@ -419,7 +452,12 @@ impl Semaphore {
             0 => notify(&body.events, 1),
             heir => {
                 event::Word::count(&body.events);
-                futex::wake_class(&body.events, futex::class_of(heir));
+                let woken = futex::wake_class(&body.events, futex::class_of(heir));
+                // Who is stopped does not sleep on a futex, and cannot come. Another waiter sees to it that the
+                // reservation ends.
+                if woken == 0 && rules::holds(Rule::HeirWatched) {
+                    futex::wake(&body.events, 1);
+                }
             }
         }
     }

@@ -45,17 +45,59 @@ fn refused(program: &str, texts: &[&str]) {
     }
 }
 
-const ADVICE: [&str; 2] = ["the closure captures variables", "pass them as arguments"];
+/// The program does not compile, and the messages name every line of it that passes a closure with a capture.
+#[track_caller]
+fn refused_at_each_call(program: &str) {
+    refused(program, &ADVICE);
+    let path =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/fixtures/refused/src/bin/{program}.rs"));
+    let text = std::fs::read_to_string(path).expect("the program is there");
+    let calls = (1..).zip(text.lines()).filter(|(_, line)| line.contains("(move |"));
+    let lines: Vec<usize> = calls.map(|(number, _)| number).collect();
+    assert!(lines.len() >= 13, "one for each function that takes one: {lines:?}");
+    let message = &messages()[program];
+    for line in lines {
+        let place = format!("src/bin/{program}.rs:{line}:");
+        assert!(message.contains(&place), "nothing is wrong at {place}\n{message}");
+    }
+}
+
+const ADVICE: [&str; 2] =
+    ["a function that runs in another process cannot capture variables", "as arguments, `|x: X| ..`"];
 
 #[test]
 fn a_captured_value_belongs_in_the_arguments() {
     refused("captures", &ADVICE);
     refused("captures_in_builder", &ADVICE);
+    refused_at_each_call("captures_copy");
 }
 
 #[test]
 fn a_captured_handle_belongs_in_the_arguments() {
     refused("captures_handle", &ADVICE);
+    refused("captures_by_move", &ADVICE);
+}
+
+#[test]
+fn a_captured_token_without_a_size_is_refused() {
+    refused_at_each_call("captures_token");
+    refused_at_each_call("captures_thread_token");
+    refused("captures_borrowed_token", &["`owner` does not live long enough"]);
+    refused("entry_of_token", &ADVICE);
+}
+
+#[test]
+fn errors_about_captures_do_not_speak_of_copy() {
+    for program in ["captures_handle", "captures_by_move", "captures_token", "captures_thread_token"] {
+        refused(program, &[]);
+        let message = &messages()[program];
+        assert!(!message.contains("Copy` is not") && !message.contains("Copy` cannot be"), "{message}");
+    }
+}
+
+#[test]
+fn a_function_pointer_is_refused() {
+    refused("pointer", &["a pointer to a function cannot cross: pass the function itself"]);
 }
 
 #[test]

@@ -54,7 +54,7 @@ fn kill_an_unlocker_before_its_wake() -> bool {
         |_| owner(lock) != id(VICTIM),
     );
     unlocker.kill();
-    assert_eq!(owner(lock), id(OTHER));
+    assert_eq!((owner(lock), heir(lock)), (0, id(OTHER)), "it is reserved");
     assert!(proc::is_parked(next.pid));
     internals::recover(VICTIM);
     came_through(lock, &mut next)
@@ -88,7 +88,7 @@ fn an_heir_that_is_killed_before_it_runs_leaves_no_mark() {
         let mut next = waiter(OTHER, lock);
         drop(held);
         frozen.wait_until_woken();
-        assert_eq!(owner(lock), id(VICTIM));
+        assert_eq!((owner(lock), heir(lock)), (0, id(VICTIM)), "it is reserved");
         frozen.kill();
         dead.wait();
         internals::recover(VICTIM);
@@ -109,6 +109,54 @@ fn an_heir_that_is_killed_asleep_is_forgotten() {
         assert_eq!((owner(lock), heir(lock)), (id(0), 0));
         drop(held);
         assert_eq!(state(lock), State::Free);
+    });
+}
+
+/// The heir is stopped when the lock is released, and another waiter sleeps behind it. Is that one woken?
+fn release_to_a_stopped_heir() -> bool {
+    internals::break_rule(Rule::Looks);
+    arena();
+    open([VICTIM, OTHER]);
+    let lock = lock();
+    let held = lock.lock().unwrap();
+    let mut stopped = sleeping_heir(VICTIM, lock);
+    let mut next = waiter(OTHER, lock);
+    support::stop(&mut stopped);
+    drop(held);
+    let ended = std::time::Instant::now() + support::RESERVED;
+    proc::wait_until("the reservation ends, and what follows", LONG, || {
+        ended < std::time::Instant::now() && (proc::is_parked(next.pid) || next.try_wait().is_some())
+    });
+    if next.try_wait().is_none() {
+        assert_eq!((owner(lock), heir(lock)), (0, id(VICTIM)));
+        return false;
+    }
+    assert_eq!(state(lock), State::Free);
+    support::go_on_from_stop(&stopped);
+    assert_eq!(stopped.wait(), 0, "{}", stopped.text());
+    true
+}
+
+#[test]
+fn a_release_to_a_stopped_heir_wakes_another_waiter() {
+    isolated!({
+        assert!(release_to_a_stopped_heir());
+    });
+}
+
+#[test]
+fn a_release_that_wakes_nobody_but_a_stopped_heir_leaves_the_others_asleep() {
+    isolated!({
+        internals::break_rule(Rule::HeirWatched);
+        assert!(!release_to_a_stopped_heir());
+    });
+}
+
+#[test]
+fn a_reservation_that_does_not_end_leaves_the_others_asleep() {
+    isolated!({
+        internals::break_rule(Rule::HeirBypassed);
+        assert!(!release_to_a_stopped_heir());
     });
 }
 

@@ -39,6 +39,8 @@ impl Word for ModelWord {
 struct Sleeper<'a> {
     lock: &'a Lock,
     starving: bool,
+    /// It does not wait for an heir that has not come.
+    impatient: bool,
 }
 
 impl Waiter for Sleeper<'_> {
@@ -53,9 +55,13 @@ impl Waiter for Sleeper<'_> {
         self.starving
     }
 
-    fn park(&mut self, expected: u32) {
+    fn heir_is_late(&mut self) -> bool {
+        self.impatient
+    }
+
+    fn park(&mut self, expected: u64) {
         let guard = self.lock.sleepers.lock().unwrap();
-        if self.lock.word.load() as u32 == expected {
+        if self.lock.word.load() as u32 == expected as u32 {
             drop(self.lock.bell.wait(guard).unwrap());
         }
     }
@@ -72,7 +78,7 @@ impl Lock {
     }
 
     fn acquire(&self, me: u32, recover: bool, starving: bool) -> Outcome {
-        word::acquire(&self.word, me, recover, &mut Sleeper { lock: self, starving })
+        word::acquire(&self.word, me, recover, &mut Sleeper { lock: self, starving, impatient: false })
     }
 
     fn wake(&self, wake: Wake) {
@@ -85,7 +91,7 @@ impl Lock {
     }
 
     fn release(&self, me: u32, mark: bool) {
-        self.wake(word::release(&self.word, me, mark));
+        self.wake(word::release(&self.word, me, mark, || {}));
     }
 
     fn work(&self) {
@@ -187,7 +193,53 @@ fn a_promise_to_a_dead_heir_strands_nobody() {
         let grave = thread::spawn(move || other.bury(2));
         lock.release(1, false);
         grave.join().unwrap();
-        // Struck in time, it is free; made the owner first, it was released by recovery.
-        assert!(matches!(lock.word.load(), 0 | word::MARK));
+        // Struck before the release or when it was reserved, it is free.
+        assert_eq!(lock.word.load(), 0);
     });
+}
+
+#[test]
+fn another_waiter_and_a_late_heir_exclude_each_other() {
+    model(|| {
+        let lock = Lock::new();
+        assert_eq!(lock.acquire(1, false, false), Outcome::Taken);
+        let heir = lock.clone();
+        let heir = thread::spawn(move || heir.lock_work_unlock(2, true));
+        let other = lock.clone();
+        let other = thread::spawn(move || {
+            let mut impatient = Sleeper { lock: &other, starving: false, impatient: true };
+            assert_eq!(word::acquire(&other.word, 3, false, &mut impatient), Outcome::Taken);
+            other.work();
+            other.release(3, false);
+        });
+        lock.work();
+        lock.release(1, false);
+        heir.join().unwrap();
+        other.join().unwrap();
+        assert_eq!((word::owner(lock.word.load()), word::heir(lock.word.load())), (0, 0));
+    });
+}
+
+/// The heir comes, or dies, while another waiter sleeps behind it without a time limit.
+#[test]
+fn nobody_sleeps_on_behind_a_reservation() {
+    for dies in [false, true] {
+        model(move || {
+            let lock = Lock::new();
+            assert_eq!(lock.acquire(1, false, false), Outcome::Taken);
+            let promised = lock.word.load() | word::WAITERS | 2 << 32;
+            assert!(lock.word.exchange(lock.word.load(), promised).is_ok());
+            let other = lock.clone();
+            let other = thread::spawn(move || other.lock_work_unlock(3, false));
+            let heir = lock.clone();
+            let heir = thread::spawn(move || match dies {
+                true => heir.bury(2),
+                false => heir.lock_work_unlock(2, false),
+            });
+            lock.release(1, false);
+            heir.join().unwrap();
+            other.join().unwrap();
+            assert_eq!(word::owner(lock.word.load()), 0);
+        });
+    }
 }

@@ -41,6 +41,9 @@ pub const VECTORS: [(&str, &str); 1] = [("GLIBC_TUNABLES", "glibc.cpu.x86_rep_mo
 /// What has not come after this time does not come.
 pub const LONG: Duration = Duration::from_secs(20);
 
+/// After this time nothing stays reserved for a waiter that does not come.
+pub const RESERVED: Duration = Duration::from_millis(11);
+
 /// Opens slots for the processes that will join.
 pub fn open(slots: impl IntoIterator<Item = u32>) {
     slots.into_iter().for_each(internals::open_slot);
@@ -116,7 +119,8 @@ impl Before {
     /// Compares.
     pub fn is_as_it_was(&self) -> Result<(), String> {
         let now = internals::census();
-        if now == self.0 { Ok(()) } else { Err(difference(&self.0, &now)) }
+        ensure!(now == self.0, "{}", difference(&self.0, &now));
+        nothing_is_hidden()
     }
 }
 
@@ -125,6 +129,13 @@ pub fn nothing_in(slot: u32) -> Result<(), String> {
     ensure!(internals::slot_phase(slot) == 0, "slot {slot} is in phase {}", internals::slot_phase(slot));
     let left = internals::residue(slot);
     ensure!(left.is_empty(), "left in slot {slot}: {}", left.join(", "));
+    Ok(())
+}
+
+/// The indexes lead to everything that the tags name.
+pub fn nothing_is_hidden() -> Result<(), String> {
+    let hidden = internals::hidden();
+    ensure!(hidden.is_empty(), "hidden: {}", hidden.join(", "));
     Ok(())
 }
 
@@ -274,6 +285,19 @@ pub fn lock_for_the_victim(maker: u32) -> u64 {
 pub fn go_on(stopped: &Child) {
     // SAFETY: a system call without pointers: a child that this thread traces runs on.
     unsafe { libc::ptrace(libc::PTRACE_DETACH, stopped.pid, 0, 0) };
+}
+
+/// Stops a process, and returns when it is stopped.
+pub fn stop(child: &mut Child) {
+    // SAFETY: a system call without pointers; the child is ours and not reaped.
+    assert_eq!(unsafe { libc::kill(child.pid, libc::SIGSTOP) }, 0);
+    proc::wait_until("it is stopped", LONG, || proc::state(child.pid) == Some('T'));
+}
+
+/// Lets a process go on that [`stop`] has stopped.
+pub fn go_on_from_stop(child: &Child) {
+    // SAFETY: a system call without pointers; the child is ours and not reaped.
+    unsafe { libc::kill(child.pid, libc::SIGCONT) };
 }
 
 /// Does something while a process that sleeps in a futex cannot run, though it may be woken; and returns when

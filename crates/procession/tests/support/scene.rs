@@ -78,7 +78,7 @@ impl Scene {
     /// After the victim's death: every lock is whose it should be, and nothing is left of the victim.
     pub fn verdict(&self, point: &Point) -> Result<(), String> {
         let victim = id(VICTIM);
-        let asleep = internals::waits_for(VICTIM) != 0;
+        let reserved: Vec<_> = self.locks.iter().map(|lock| owner(lock) == 0 && heir(lock) != 0).collect();
         let was: Vec<_> = self.locks.iter().map(|lock| (owner(lock), state(lock))).collect();
         internals::recover(VICTIM);
         for (which, (&lock, (had, state_before))) in self.locks.iter().zip(was).enumerate() {
@@ -87,7 +87,8 @@ impl Scene {
             ensure!(last != INSIDE || had == victim, "lock {which}: inside and not the owner");
             ensure!(last != OUT || had != victim, "lock {which}: outside and the owner");
             let expected = match state_before {
-                State::Held if had == victim && asleep && last == COMING => State::Free,
+                // Until the reservation ends or its heir is dead.
+                State::Held if reserved[which] && now == State::Free => now,
                 State::Held if had == victim => State::Died(point.victim_pid),
                 other => other,
             };

@@ -18,12 +18,12 @@ pub(crate) fn bury(arena: &Arena, slot: u32, id: u32, index: u32, offset: u64) {
     let (producers, consumers) = (&ring.control.producers.side, &ring.control.consumers.side);
     // An internal lock is never marked: whoever comes next finds the ring sound.
     if offset == arena.offset_of(&raw const producers.lock) {
-        lock::bury(arena, id, &producers.lock, |_| {
+        lock::bury(id, &producers.lock, || {
             ring.settle_producers(slot);
             false
         });
     } else if offset == arena.offset_of(&raw const consumers.lock) {
-        lock::bury(arena, id, &consumers.lock, |_| {
+        lock::bury(id, &consumers.lock, || {
             ring.settle_consumers(slot);
             ring.settle_leases(slot);
             false

@@ -198,7 +198,7 @@ impl Part {
         first: u64,
         recount: impl Fn(),
     ) {
-        lock::bury(arena, id, &self.lock, |_| {
+        lock::bury(id, &self.lock, || {
             self.settle(arena, owner, slot, first);
             if rules::holds(Rule::Recounted) {
                 recount();

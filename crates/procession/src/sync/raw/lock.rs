@@ -17,12 +17,15 @@ use crate::sync::raw::deadlock::Watch;
 
 /// A waiter that has slept this long gets the lock next.
 const PATIENCE_NS: u64 = 1_000_000;
+/// For so long a lock stays reserved for an heir that does not come. One that was woken comes within 50 µs, or
+/// some milliseconds where many want to run; one that is stopped does not come.
+pub(crate) const RESERVED_NS: u64 = 10_000_000;
 
 /// A lock in shared memory that outlives its owner. All zero is a free one.
 #[repr(C)]
 pub(crate) struct RawLock {
     word: AtomicU64,
-    /// When the lock was last handed to a waiter that had been passed over.
+    /// When the lock was last reserved for a waiter that had been passed over.
     handed_ns: AtomicU64,
 }
 
@@ -86,6 +89,8 @@ impl RawLock {
         match word::acquire(&self.word, me.owner(), recover, &mut sleeper) {
             taken @ (Outcome::Taken | Outcome::Recovered) => Ok((taken, Some(entry))),
             refused => {
+                // CRASH: until the entry is struck out, the death sweep wakes the sleepers of the lock.
+                self.pass_watch_on();
                 thread::strike(entry);
                 match sleeper.deadlock {
                     Some(cycle) => Err(LockError::Deadlock { cycle }.into()),
@@ -116,7 +121,8 @@ impl RawLock {
             _ => thread::owner_of(arena, held),
         };
         if let Some(me) = me {
-            self.wake(word::release(&self.word, me, mark));
+            let note_time = || self.handed_ns.store(now_ns(), Ordering::Relaxed);
+            self.wake(word::release(&self.word, me, mark, note_time));
         }
         thread::strike(held);
     }
@@ -136,10 +142,28 @@ impl RawLock {
             Wake::One => drop(futex::wake(self.futex(), 1)),
             Wake::All => drop(futex::wake_all(self.futex())),
             Wake::Heir(heir) => {
-                self.handed_ns.store(now_ns(), Ordering::Relaxed);
-                futex::wake_class(self.futex(), futex::class_of(heir));
+                // Who is stopped does not sleep on a futex, and cannot come. Another waiter sees to it that the
+                // reservation ends.
+                if futex::wake_class(self.futex(), futex::class_of(heir)) == 0
+                    && rules::holds(Rule::HeirWatched)
+                {
+                    futex::wake(self.futex(), 1);
+                }
             }
         }
+    }
+
+    /// A waiter that leaves may have been the only one awake that sees to it that a reservation ends.
+    fn pass_watch_on(&self) {
+        if word::is_reserved(self.load()) {
+            futex::wake(self.futex(), 1);
+        }
+    }
+
+    /// When the present reservation ends.
+    fn reserved_until_ns(&self) -> u64 {
+        // ORDERING: written before the word said that it is reserved, which the caller has seen.
+        self.handed_ns.load(Ordering::Relaxed).min(now_ns()) + RESERVED_NS
     }
 
     /// The lower half of the word, on which waiters sleep.
@@ -191,27 +215,32 @@ impl Waiter for Sleeper {
         since.is_some_and(|since| now_ns().saturating_sub(since) >= PATIENCE_NS)
     }
 
-    fn park(&mut self, expected: u32) {
+    fn heir_is_late(&mut self) -> bool {
+        rules::holds(Rule::HeirBypassed) && now_ns() >= self.lock.reserved_until_ns()
+    }
+
+    fn park(&mut self, expected: u64) {
         let watch = self.watch.get_or_insert_with(|| Watch::begin(self.deadline));
-        // Wake up once to become the heir; from then on, or when there is one, sleep on.
-        let promised = word::heir(self.lock.load()) != 0;
         let until = watch.until(self.deadline);
-        let until = if promised { until } else { until.min_ns(now_ns() + PATIENCE_NS) };
+        let until = match word::heir(expected) {
+            // Wake up once to become the heir; from then on, or when there is one, sleep on.
+            0 => until.min_ns(now_ns() + PATIENCE_NS),
+            _ if word::is_reserved(expected) && rules::holds(Rule::HeirBypassed) => {
+                until.min_ns(self.lock.reserved_until_ns())
+            }
+            _ => until,
+        };
         let (word, class) = (self.lock.futex(), futex::class_of(self.me));
         let wait = Wait::announce_since(self.arena, self.record, word, watch.stamp());
-        wait.sleep_as(word, expected, until, class);
+        wait.sleep_as(word, expected as u32, until, class);
         self.deadlock = watch.look(self.arena, self.me - 1);
     }
 }
 
 /// Releases what the dead thread with record `id` held at `lock`. `repair` runs while only the
-/// caller may touch what the lock guards; it is told whether the dead was inside, and says whether
-/// to mark the lock.
-pub(crate) fn bury(arena: &Arena, id: u32, lock: &'static RawLock, repair: impl Fn(bool) -> bool) {
-    let offset = arena.offset_of(&raw const *lock);
-    // Still announced as waiting: it was made the owner but never ran, so nothing is half-done.
-    let inside = arena.record(id).waits_for.load(Ordering::Acquire) != offset;
-    word::bury(&lock.word, id + 1, || repair(inside));
+/// caller may touch what the lock guards; it says whether to mark the lock.
+pub(crate) fn bury(id: u32, lock: &'static RawLock, repair: impl Fn() -> bool) {
+    word::bury(&lock.word, id + 1, repair);
     // Also when the word does not name the dead: it may have let go, and died before its wake.
     if rules::holds(Rule::SweepWakes) {
         futex::wake_all(lock.futex());

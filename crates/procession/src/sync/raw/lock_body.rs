@@ -104,11 +104,11 @@ impl LockBody {
 pub(crate) fn bury(arena: &Arena, slot: u32, id: u32, object: &'static Object, offset: u64) {
     let Some(body) = of(object).filter(|body| arena.offset_of(&raw const **body) == offset) else { return };
     let kind = object.kind();
-    super::lock::bury(arena, id, &body.raw, |inside| {
+    super::lock::bury(id, &body.raw, || {
         let mark = match kind {
             // A writer that still waited for readers has changed nothing.
             Some(Kind::RwLock) => body.extra.load(Ordering::Acquire) != 0,
-            _ => inside,
+            _ => true,
         };
         if mark {
             let pid = arena.slot(slot).pid.load(Ordering::Relaxed);

@@ -4,7 +4,7 @@
 //! |------------|----------------------------------|--------------------------------------------------|
 //! | `FREE`     | nobody has it                    | anyone → `slot + 1`                              |
 //! | `slot + 1` | that process has it              | it → `FREE`, `RESERVED`, `ABSENT`; its death → `FREE` |
-//! | `RESERVED` | for the heir, or, without one, free | the heir, or anyone → `slot + 1`              |
+//! | `RESERVED` | for the heir; free without one or if it does not come | the heir, or anyone → `slot + 1` |
 //! | `ABSENT`   | there is no such permit          | who adds one → `FREE`                            |
 //!
 //! A permit is one word, so taking and giving back have one commit store each, and the death of its
@@ -96,6 +96,6 @@ pub(crate) fn bury(arena: &Arena, slot: u32, object: &'static Object, index: u32
 pub(crate) fn bury_growing(arena: &Arena, id: u32, object: &'static Object, offset: u64) {
     let body: &'static SemaphoreBody = object.body();
     if arena.offset_of(&raw const body.growing) == offset {
-        super::lock::bury(arena, id, &body.growing, |_| false);
+        super::lock::bury(id, &body.growing, || false);
     }
 }

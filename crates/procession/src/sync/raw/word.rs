@@ -44,8 +44,16 @@ pub trait Waiter {
     fn expired(&mut self) -> bool;
     /// Whether it has been passed over for so long that it should become the heir.
     fn starving(&mut self) -> bool;
-    /// Sleeps while the lower half of the word is `expected`. May return at any time.
-    fn park(&mut self, expected: u32);
+    /// Whether the heir for which the lock is reserved has not come for too long.
+    fn heir_is_late(&mut self) -> bool;
+    /// Sleeps while the lower half of the word is that of `expected`, and no longer than a reservation
+    /// lasts. May return at any time.
+    fn park(&mut self, expected: u64);
+}
+
+/// Whether the lock is free, but reserved for its heir.
+pub fn is_reserved(word: u64) -> bool {
+    owner(word) == 0 && heir(word) != 0
 }
 
 /// How an attempt to take the lock ended.
@@ -66,12 +74,12 @@ pub enum Outcome {
 /// Takes the lock for `me`, waiting as long as `waiter` lets us. Takes a marked one only to
 /// `recover` it.
 pub fn acquire(word: &impl Word, me: u32, recover: bool, waiter: &mut impl Waiter) -> Outcome {
-    let (mut round, mut slept, mut promised) = (0, false, false);
+    let (mut round, mut slept) = (0, false);
     loop {
         let now = word.load();
         match owner(now) {
             0 if now & MARK != 0 && !recover => return Outcome::Marked,
-            0 => {
+            0 if [0, me].contains(&heir(now)) || waiter.heir_is_late() => {
                 // We may not be the only one who slept, so the next release has to wake one more.
                 let new = u64::from(me) | if slept { WAITERS } else { now & WAITERS };
                 if word.exchange(now, new).is_ok() {
@@ -79,7 +87,7 @@ pub fn acquire(word: &impl Word, me: u32, recover: bool, waiter: &mut impl Waite
                 }
                 continue;
             }
-            holder if holder == me => return if promised { Outcome::Taken } else { Outcome::Relocked },
+            holder if holder == me => return Outcome::Relocked,
             _ => {}
         }
         if round < SPIN_ROUNDS && !slept && now & WAITERS == 0 && !waiter.expired() {
@@ -101,10 +109,9 @@ pub fn acquire(word: &impl Word, me: u32, recover: bool, waiter: &mut impl Waite
         let mut asleep = now | WAITERS;
         if heir(now) == 0 && waiter.starving() {
             asleep |= u64::from(me) << HEIR_SHIFT;
-            promised = true;
         }
         if asleep == now || word.exchange(now, asleep).is_ok() {
-            waiter.park(asleep as u32);
+            waiter.park(asleep);
             slept = true;
         }
     }
@@ -119,13 +126,15 @@ pub enum Wake {
     One,
     /// All, because only one of them can go on, or all must hear the news.
     All,
-    /// This one, because the lock is its now.
+    /// The heir, for which the lock is reserved. If it does not sleep, it may be stopped: then one of the
+    /// others, to see whether the heir comes.
     Heir(u32),
 }
 
 /// Lets go of a lock that `me` holds; a word that does not name `me` is left alone. `mark` tells the
-/// next ones that what it guards may be broken.
-pub fn release(word: &impl Word, me: u32, mark: bool) -> Wake {
+/// next ones that what it guards may be broken. `before_reserving` runs before the word may say that it is
+/// reserved for its heir.
+pub fn release(word: &impl Word, me: u32, mark: bool, mut before_reserving: impl FnMut()) -> Wake {
     loop {
         let now = word.load();
         if owner(now) != me {
@@ -134,7 +143,10 @@ pub fn release(word: &impl Word, me: u32, mark: bool) -> Wake {
         let (new, wake) = match (mark, heir(now)) {
             (true, _) => (MARK, Wake::All),
             (false, 0) => (0, Wake::One),
-            (false, heir) => (u64::from(heir) | WAITERS, Wake::Heir(heir)),
+            (false, heir) => {
+                before_reserving();
+                (u64::from(heir) << HEIR_SHIFT | WAITERS, Wake::Heir(heir))
+            }
         };
         if word.exchange(now, new).is_ok() {
             // A mark is news for all who sleep, also for those whose bit was lost to a barging owner.
@@ -162,7 +174,9 @@ pub fn bury(word: &impl Word, dead: u32, mut before_release: impl FnMut() -> boo
         let (new, done) = if owner(now) == dead {
             (if before_release() { MARK } else { 0 }, Bereaved::Released)
         } else if heir(now) == dead && rules::holds(Rule::HeirStruck) {
-            (without_heir(now), Bereaved::HeirStruck)
+            // The lower half of a lock that was reserved changes, so that nobody falls asleep on it: all who
+            // sleep are woken.
+            (if owner(now) == 0 { now & MARK } else { without_heir(now) }, Bereaved::HeirStruck)
         } else {
             return Bereaved::Untouched;
         };

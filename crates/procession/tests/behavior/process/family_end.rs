@@ -256,3 +256,36 @@ fn ctrl_z_stops_the_family_and_fg_continues_it() {
     assert!(text.contains("told: Ok(4)\nlater: Ok(1)"), "{text}");
     assert!(main.end().success());
 }
+
+/// The whole group is stopped, the supervisor with it, or the supervisor alone. Then main is killed, and nobody
+/// continues anybody. A plain fork of main's, which lives on, does not keep the family.
+#[test]
+fn who_kills_main_while_its_family_is_stopped_leaves_nothing() {
+    let _dog = watched();
+    if role().is_some() {
+        let child = sleeper();
+        // SAFETY: the fork does nothing but wait for the end of the test.
+        let fork = unsafe { libc::fork() };
+        if fork == 0 {
+            forever();
+        }
+        post(&my_board(), "fork", fork);
+        post(&my_board(), "child", child.pid().unwrap());
+        post(&my_board(), "supervisor", supervisor());
+        return forever();
+    }
+    let cases: [fn(i32, i32); 2] =
+        [|main, _| send(-main, libc::SIGSTOP), |_, supervisor| send(supervisor, libc::SIGSTOP)];
+    for stop in cases {
+        let board = Board::new();
+        let mut main = Running::start(program("main", &board).stdout(Stdio::null()).stderr(Stdio::null()));
+        let [supervisor, child, fork] = ["supervisor", "child", "fork"].map(|name| board.number(name));
+        stop(main.pid(), supervisor);
+        until("it is stopped", || proc::state(supervisor) == Some('T'));
+        send(main.pid(), libc::SIGKILL);
+        main.end();
+        until_dead(&[supervisor, child]);
+        send(fork, libc::SIGKILL);
+        until_nothing_is_left(&board);
+    }
+}

@@ -204,6 +204,87 @@ fn a_waiter_gets_a_permit_that_is_given_back_and_as_the_heir() {
     });
 }
 
+/// A semaphore with two permits that are reserved for a process that is stopped. Another one sleeps for a permit
+/// meanwhile, if that is wanted, and is returned.
+fn reserved_for_a_stopped_heir(sleeps: bool) -> (&'static Semaphore, Child, Option<Child>) {
+    let semaphore = leaked(Semaphore::new(2));
+    let held = [(); 2].map(|()| semaphore.acquire().unwrap());
+    let wait = |slot| {
+        spawn_parked(move || {
+            internals::become_member(slot);
+            internals::hold(semaphore);
+            drop(semaphore.acquire().unwrap());
+        })
+    };
+    open([OTHER, THIRD]);
+    let mut heir = wait(THIRD);
+    proc::wait_until("there is an heir", support::LONG, || internals::semaphore_heir(semaphore) != 0);
+    let sleeper = sleeps.then(|| wait(OTHER));
+    support::stop(&mut heir);
+    drop(held);
+    (semaphore, heir, sleeper)
+}
+
+fn wait_for_the_end_of_the_reservation() {
+    let ended = std::time::Instant::now() + support::RESERVED;
+    proc::wait_until("the reservation ends", support::LONG, || ended < std::time::Instant::now());
+}
+
+#[test]
+fn a_permit_is_taken_past_its_stopped_heir() {
+    isolated!({
+        arena();
+        let (semaphore, heir, _) = reserved_for_a_stopped_heir(false);
+        wait_for_the_end_of_the_reservation();
+        let take = || drop(semaphore.acquire().unwrap());
+        assert_finished(&step(|| internals::hold(semaphore), take, || all_free(semaphore, 2), None));
+        support::go_on_from_stop(&heir);
+        let mut heir = heir;
+        assert_eq!(heir.wait(), 0, "{}", heir.text());
+    });
+}
+
+/// Does another waiter get a permit that is reserved for a process that is stopped?
+fn reserve_for_a_stopped_heir() -> bool {
+    arena();
+    let (semaphore, heir, sleeper) = reserved_for_a_stopped_heir(true);
+    let (mut heir, mut sleeper) = (heir, sleeper.expect("it sleeps"));
+    wait_for_the_end_of_the_reservation();
+    proc::wait_until("it sleeps or has ended", support::LONG, || {
+        proc::is_parked(sleeper.pid) || sleeper.try_wait().is_some()
+    });
+    if sleeper.try_wait().is_none() {
+        assert_ne!(internals::semaphore_heir(semaphore), 0);
+        return false;
+    }
+    support::go_on_from_stop(&heir);
+    assert_eq!(heir.wait(), 0, "{}", heir.text());
+    true
+}
+
+#[test]
+fn a_permit_that_is_reserved_for_a_stopped_heir_wakes_another_waiter() {
+    isolated!({
+        assert!(reserve_for_a_stopped_heir());
+    });
+}
+
+#[test]
+fn a_permit_stays_with_a_stopped_heir_when_nobody_else_is_woken() {
+    isolated!({
+        internals::break_rule(Rule::HeirWatched);
+        assert!(!reserve_for_a_stopped_heir());
+    });
+}
+
+#[test]
+fn a_permit_stays_with_a_stopped_heir_when_reservations_do_not_end() {
+    isolated!({
+        internals::break_rule(Rule::HeirBypassed);
+        assert!(!reserve_for_a_stopped_heir());
+    });
+}
+
 /// Two wait for a permit; the first is woken and killed before it runs. Does the second get it?
 fn kill_a_woken_waiter() -> bool {
     arena();

@@ -1,14 +1,17 @@
 //! A process is killed at every instruction of taking a lock, in every state of the lock.
 
+use crate::support;
 use std::cell::Cell;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::support::scene::{OUT, Scene, TAKES, Taken, crash};
-use crate::support::{OTHER, State, VICTIM, arena, assert_finished, heir, id, lock, open, state};
+use crate::support::{
+    OTHER, RESERVED, State, THIRD, VICTIM, arena, assert_finished, heir, id, lock, open, owner, state,
+};
 use procession::Lock;
 use procession::internals::{self, Rule};
-use procession_testkit::{Child, Report, isolated};
+use procession_testkit::{Child, Report, isolated, proc, spawn_parked};
 
 #[test]
 fn a_free_lock_is_taken_and_released() {
@@ -62,6 +65,40 @@ fn a_waiter_becomes_the_heir_and_the_owner() {
         let scene = Scene::of(1);
         assert_finished(&wait_for_main(&scene, TAKES[0], |lock| heir(lock) == id(VICTIM)));
         assert_eq!(scene.diary.read(0), OUT);
+    });
+}
+
+/// The lock is promised to a process that is stopped. The victim waits behind it, or comes when the reservation has
+/// ended.
+#[test]
+fn a_lock_is_taken_past_its_stopped_heir() {
+    isolated!({
+        for waits in [true, false] {
+            arena();
+            let lock = lock();
+            let held = Rc::new(Cell::new(lock.lock().ok()));
+            open([THIRD]);
+            let mut stopped = spawn_parked(|| {
+                internals::become_member(THIRD);
+                drop(lock.lock());
+            });
+            proc::wait_until("it is the heir", support::LONG, || heir(lock) == id(THIRD));
+            support::stop(&mut stopped);
+            let scene = Scene::with(vec![lock]);
+            let step = match waits {
+                true => crash().when_parked(move |_| drop(held.take())),
+                false => {
+                    drop(held.take());
+                    let ended = Instant::now() + RESERVED;
+                    proc::wait_until("the reservation ends", support::LONG, || ended < Instant::now());
+                    crash()
+                }
+            };
+            assert_finished(&scene.step(step, |scene| scene.leave(0, scene.enter(0, TAKES[0]))));
+            assert_eq!((scene.diary.read(0), owner(lock)), (OUT, 0));
+            stopped.kill();
+            internals::recover(THIRD);
+        }
     });
 }
 
