@@ -19,6 +19,7 @@
 //! | `blocks.rs`   | memory of any size, tagged with its owner; `heap.rs` allocates     |
 //! | `classes.rs`  | the sizes that small blocks come in                                |
 //! | `usage.rs`  | who holds what, for the errors that say that there is no more         |
+//! | `owned_block.rs` | a block that belongs to this process, freed when dropped          |
 //! | `storage.rs`  | blocks of plain data and of cells, that an object keeps for good    |
 //! | `sweep.rs`    | what a dead process held goes back                                 |
 //! | `handle.rs`   | counted handles of this process, and how they travel               |
@@ -45,6 +46,7 @@ pub(crate) mod layout;
 mod mark;
 pub(crate) mod member;
 pub(crate) mod objects;
+pub(crate) mod owned_block;
 pub(crate) mod payload;
 pub(crate) mod process_body;
 pub(crate) mod records;

@@ -3,8 +3,9 @@
 use std::fmt;
 
 use super::dict::Dict;
-use super::store::{Map, Mine, decode_both};
+use super::store::{Map, decode_both};
 use crate::Result;
+use crate::arena::owned_block::OwnedBlock;
 use crate::codec::encoding::{self, Message};
 
 /// Goes through the entries of a [`Dict`]: see [`Dict::iter`].
@@ -21,7 +22,7 @@ pub struct Iter<K, V> {
     /// What was copied of the part: for each entry two lengths, the key, and the value.
     plain: Vec<u8>,
     read: usize,
-    carried: Vec<Mine>,
+    carried: Vec<OwnedBlock>,
 }
 
 impl<K, V> Iter<K, V> {

@@ -4,7 +4,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::copy::Buffer;
 use super::hash::hash;
-use super::mine::Mine;
 use super::node::{self, Encoded, Found, Node, decode_at};
 use super::part::{self, Change, Inside, Part, Turn, WITH_NODES};
 use super::table::{EMPTY, Emptied, GONE, Table, naming, node_of};
@@ -12,6 +11,7 @@ use super::{Old, Patience, exchange_word, make_parts, parts_at};
 use crate::arena::blocks::Tag;
 use crate::arena::handle::Handle;
 use crate::arena::objects::{Body, Kind};
+use crate::arena::owned_block::OwnedBlock;
 use crate::arena::{Arena, collect, heap, member};
 use crate::codec::encoding;
 use crate::{Error, Message, Result};
@@ -271,7 +271,7 @@ impl Map {
     }
 
     /// Has the table name a node, in the place of the one with the same key.
-    fn place(&self, turn: &Turn, hash: u64, key: &[u8], node: Mine) -> Result<Old> {
+    fn place(&self, turn: &Turn, hash: u64, key: &[u8], node: OwnedBlock) -> Result<Old> {
         let part = turn.part;
         let mut place = self.search(part, hash, key);
         if !matches!(place, Place::Taken { .. }) && self.make_room(part)? {
@@ -284,9 +284,9 @@ impl Map {
         };
         let to = naming(hash, node.at());
         self.commit(part, Change { at: cell, to, fresh: [node.at(), 0], stale: [stale, 0] });
-        node.given_away();
+        node.into_raw();
         match place {
-            Place::Taken { at, .. } => return Ok(Old::Node(Mine::adopt(self.arena, at))),
+            Place::Taken { at, .. } => return Ok(Old::Node(OwnedBlock::adopt(self.arena, at))),
             Place::Free { was: EMPTY, .. } => add(&part.used, 1),
             _ => {}
         }
@@ -311,7 +311,7 @@ impl Map {
         let is_last = next.is_some_and(|next| next.load(Ordering::Relaxed) == EMPTY);
         let to = if is_last { EMPTY } else { GONE };
         self.commit(part, Change { at: cell, to, fresh: [0; 2], stale: [at, 0] });
-        let old = Mine::adopt(self.arena, at);
+        let old = OwnedBlock::adopt(self.arena, at);
         add(&part.live, u64::MAX);
         if is_last {
             self.sweep_gone(part, table, index);
@@ -399,7 +399,11 @@ impl Map {
 
     /// Copies one part as it is at one moment: calls `plain` with the bytes of keys and values, and gives
     /// copies of the nodes that carry handles.
-    pub(crate) fn copy_part(&self, index: usize, mut plain: impl FnMut(&[u8], &[u8])) -> Result<Vec<Mine>> {
+    pub(crate) fn copy_part(
+        &self,
+        index: usize,
+        mut plain: impl FnMut(&[u8], &[u8]),
+    ) -> Result<Vec<OwnedBlock>> {
         let part = &self.parts[index];
         let turn = self.turn(part)?;
         let (mut carried, mut unused) = (Vec::new(), Buffer::new());

@@ -15,7 +15,7 @@
 mod copy;
 mod hash;
 mod map;
-mod mine;
+
 mod node;
 mod part;
 mod rehash;
@@ -24,7 +24,7 @@ mod table;
 
 pub(super) use copy::Buffer;
 pub(super) use map::{Entry, Map};
-pub(super) use mine::Mine;
+
 pub use node::Encoded;
 pub(super) use node::{decode, decode_both};
 pub(super) use part::Inside;
@@ -35,6 +35,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::arena::blocks::{self, HEADER, Tag};
 use crate::arena::handle::Handle;
 use crate::arena::objects::{Body, Kind};
+use crate::arena::owned_block::OwnedBlock;
 use crate::arena::{Arena, heap, member};
 use crate::codec::encoding;
 use crate::{Message, Result};
@@ -101,7 +102,7 @@ pub(crate) enum Old {
     Nothing,
     /// A value of so many bytes.
     Word(u64, usize),
-    Node(Mine),
+    Node(OwnedBlock),
 }
 
 impl Old {

@@ -15,10 +15,10 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::copy::Buffer;
-use super::mine::Mine;
 use super::word;
 use crate::arena::blocks::{self, HEADER, Tag};
 use crate::arena::objects::Id;
+use crate::arena::owned_block::OwnedBlock;
 use crate::arena::{Arena, handle, member};
 use crate::codec::encoding;
 use crate::{Error, Message, Result};
@@ -156,7 +156,7 @@ impl Node {
             return Err(damaged());
         }
         let words = (self.end() - self.at) / WORD;
-        let copy = Mine::take(arena, words * WORD, false)?;
+        let copy = OwnedBlock::allocate(arena, words * WORD, false)?;
         for i in 0..words {
             let (Some(from), Some(to)) = (word(arena, self.at + WORD * i), word(arena, copy.at() + WORD * i))
             else {
@@ -197,7 +197,7 @@ pub(crate) enum Found {
     /// Its bytes are in the buffer.
     Copied,
     /// It carries handles: a node of our own.
-    Carried(Mine),
+    Carried(OwnedBlock),
 }
 
 impl Found {
@@ -212,12 +212,12 @@ impl Found {
 }
 
 /// The value of a node of our own.
-pub(crate) fn decode<V: Message>(arena: &Arena, node: &Mine) -> Result<V> {
+pub(crate) fn decode<V: Message>(arena: &Arena, node: &OwnedBlock) -> Result<V> {
     decode_at(arena, node.at())
 }
 
 /// The key and the value of a node of our own.
-pub(crate) fn decode_both<K: Message, V: Message>(arena: &Arena, node: &Mine) -> Result<(K, V)> {
+pub(crate) fn decode_both<K: Message, V: Message>(arena: &Arena, node: &OwnedBlock) -> Result<(K, V)> {
     let node = Node::read(arena, node.at()).ok_or_else(damaged)?;
     handle::emptying(|| {
         Ok((encoding::from_bytes(node.key(arena)?)?, encoding::from_bytes(node.value(arena)?)?))
@@ -236,7 +236,7 @@ pub(super) fn damaged() -> Error {
 }
 
 /// Writes a node into a block of this process. With `now`, does not wait for memory to come back.
-pub(super) fn make(arena: &'static Arena, key: Encoded, value: Encoded, now: bool) -> Result<Mine> {
+pub(super) fn make(arena: &'static Arena, key: Encoded, value: Encoded, now: bool) -> Result<OwnedBlock> {
     if key.bytes.len() > MOST_KEY || value.bytes.len() > MOST_VALUE {
         return Err(Error::InvalidArgument(format!(
             "a key of {} bytes with a value of {} bytes: the most is 2 GiB and 4 GiB",
@@ -248,7 +248,7 @@ pub(super) fn make(arena: &'static Arena, key: Encoded, value: Encoded, now: boo
     let handles = (key.ids.len() + value.ids.len()) as u64;
     let content = WORD + padded(key_len) + padded(value_len);
     let before_meta = if handles == 0 { 0 } else { HEADER };
-    let node = Mine::take(arena, before_meta + content + WORD * handles, now)?;
+    let node = OwnedBlock::allocate(arena, before_meta + content + WORD * handles, now)?;
     let at = node.at();
     // CRASH: the block is ours, and swept.
     let mut meta = key_len << 32 | value_len;

@@ -4,11 +4,11 @@
 use std::sync::atomic::Ordering;
 
 use super::map::{Map, add};
-use super::mine::Mine;
 use super::part::{Change, Part};
 use super::table::{EMPTY, Emptied, GONE, Table};
 use crate::Result;
 use crate::arena::Arena;
+use crate::arena::owned_block::OwnedBlock;
 
 impl Map {
     /// Sees to it that one more word can be used. Says whether there is another table now. For who holds
@@ -49,7 +49,7 @@ impl Map {
         })
     }
 
-    fn rehash(&self, part: &'static Part, words: u64, now: bool) -> Result<Option<Mine>> {
+    fn rehash(&self, part: &'static Part, words: u64, now: bool) -> Result<Option<OwnedBlock>> {
         let old = Table(part.table.load(Ordering::Relaxed));
         let (new, block) = Table::make(self.arena, words, now)?;
         let mut live = 0;
@@ -63,10 +63,10 @@ impl Map {
             part,
             Change { at: part.table_cell(), to: new.0, fresh: [block.at(), 0], stale: [old.0, 0] },
         );
-        block.given_away();
+        block.into_raw();
         part.live.store(live, Ordering::Relaxed);
         part.used.store(live, Ordering::Relaxed);
-        Ok((old.0 != 0).then(|| Mine::adopt(self.arena, old.offset())))
+        Ok((old.0 != 0).then(|| OwnedBlock::adopt(self.arena, old.offset())))
     }
 
     /// Counts anew. For recovery.
@@ -128,7 +128,7 @@ fn settle_in(arena: &Arena, table: Table, word: u64) {
 /// What is left over from a larger table.
 pub(super) struct Smaller {
     words: u64,
-    _table: Option<Mine>,
+    _table: Option<OwnedBlock>,
     _emptied: Option<Emptied>,
 }
 

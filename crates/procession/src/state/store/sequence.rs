@@ -12,7 +12,6 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::copy::Buffer;
-use super::mine::Mine;
 use super::node::{self, Encoded, Found, Node, decode_at};
 use super::part::{self, Change, Inside, Part, Turn, WITH_NODES};
 use super::table::{EMPTY, Emptied, Table, naming, node_of};
@@ -20,6 +19,7 @@ use super::{Old, Patience, exchange_word, make_parts, parts_at};
 use crate::arena::blocks::Tag;
 use crate::arena::handle::Handle;
 use crate::arena::objects::{Body, Kind};
+use crate::arena::owned_block::OwnedBlock;
 use crate::arena::{Arena, collect, heap, member};
 use crate::codec::encoding;
 use crate::{Error, Message, Result};
@@ -191,7 +191,7 @@ impl Sequence {
         self.push_node(end, node)
     }
 
-    fn push_node(&self, end: End, node: Mine) -> Result<()> {
+    fn push_node(&self, end: End, node: OwnedBlock) -> Result<()> {
         let mut ring = self.ring();
         if ring.len == ring.room() {
             ring = self.rebuild(ring, ring.len + 1, None, [None, None], false)?;
@@ -206,7 +206,7 @@ impl Sequence {
         // CRASH: the word is not between the ends yet; recovery makes it `EMPTY` again.
         cell.store(naming(0, node.at()), Ordering::Release);
         self.commit(Change { at, to, fresh: [node.at(), 0], stale: [0; 2] });
-        node.given_away();
+        node.into_raw();
         Ok(())
     }
 
@@ -228,7 +228,7 @@ impl Sequence {
             return Err(node::damaged());
         };
         self.commit(Change { at, to, fresh: [0; 2], stale: [node, 0] });
-        let old = Mine::adopt(self.arena, node);
+        let old = OwnedBlock::adopt(self.arena, node);
         // CRASH: recovery does this if we die before.
         cell.store(EMPTY, Ordering::Release);
         let emptied = self.shrink();
@@ -261,7 +261,7 @@ impl Sequence {
             0 => self.push_node(End::Front, node)?,
             _ => {
                 self.rebuild(ring, ring.len + 1, Some((index, node.at())), [Some(node.at()), None], false)?;
-                node.given_away();
+                node.into_raw();
             }
         }
         Ok(true)
@@ -279,7 +279,7 @@ impl Sequence {
             return self.pop_locked(turn, End::Back);
         }
         self.rebuild(ring, ring.len, Some((index, 0)), [None, Some(node)], false)?;
-        Ok(Old::Node(Mine::adopt(self.arena, node)))
+        Ok(Old::Node(OwnedBlock::adopt(self.arena, node)))
     }
 
     /// Puts another table in the place of this one, with room for `room` items; by the same store an item comes
@@ -318,9 +318,9 @@ impl Sequence {
             fresh: [block.at(), come],
             stale: [ring.table.0, gone],
         });
-        block.given_away();
+        block.into_raw();
         if ring.table.0 != 0 {
-            drop(Mine::adopt(self.arena, ring.table.offset()));
+            drop(OwnedBlock::adopt(self.arena, ring.table.offset()));
         }
         Ok(new)
     }
@@ -363,7 +363,7 @@ impl Sequence {
     }
 
     /// Copies everything as it is at one moment.
-    pub(crate) fn copy(&self, mut plain: impl FnMut(&[u8])) -> Result<Vec<(u64, Mine)>> {
+    pub(crate) fn copy(&self, mut plain: impl FnMut(&[u8])) -> Result<Vec<(u64, OwnedBlock)>> {
         let (mut carried, mut unused) = (Vec::new(), Buffer::new());
         let turn = self.turn()?;
         let ring = self.ring();
@@ -441,7 +441,7 @@ impl Item<'_> {
         let node = node::make(arena, NOTHING, value, false)?;
         let to = naming(0, node.at());
         self.list.commit(Change { at: self.cell, to, fresh: [node.at(), 0], stale: [self.at, 0] });
-        node.given_away();
-        Ok(Old::Node(Mine::adopt(arena, self.at)))
+        node.into_raw();
+        Ok(Old::Node(OwnedBlock::adopt(arena, self.at)))
     }
 }

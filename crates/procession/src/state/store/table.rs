@@ -10,9 +10,9 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::mine::{self, Mine};
 use super::word;
 use crate::Result;
+use crate::arena::owned_block::{self, OwnedBlock};
 use crate::arena::{Arena, LARGEST};
 
 /// Nothing was ever here.
@@ -42,9 +42,9 @@ impl Table {
     pub(super) const FEWEST: u64 = 8;
 
     /// An empty table in a block of this process.
-    pub(super) fn make(arena: &'static Arena, words: u64, now: bool) -> Result<(Table, Mine)> {
+    pub(super) fn make(arena: &'static Arena, words: u64, now: bool) -> Result<(Table, OwnedBlock)> {
         let words = words.next_power_of_two().max(Table::FEWEST);
-        let block = Mine::take(arena, 8 * words, now)?;
+        let block = OwnedBlock::allocate(arena, 8 * words, now)?;
         let table = Table(u64::from((8 * words).trailing_zeros()) << 56 | block.at());
         table.cells(arena).for_each(|cell| cell.store(EMPTY, Ordering::Relaxed));
         Ok((table, block))
@@ -86,7 +86,7 @@ pub(super) struct Emptied {
 impl Drop for Emptied {
     fn drop(&mut self) {
         let nodes = self.table.words(self.arena).skip(self.first as usize).filter_map(node_of);
-        nodes.for_each(|node| mine::free(self.arena, node));
-        mine::free(self.arena, self.table.offset());
+        nodes.for_each(|node| owned_block::free(self.arena, node));
+        owned_block::free(self.arena, self.table.offset());
     }
 }
