@@ -592,3 +592,8 @@ pub fn looks_dead(pid: i32) -> bool {
 pub fn maps_memfd(pid: i32, name: &str, inode: u64) -> Option<bool> {
     process::maps_memfd(pid, name, inode)
 }
+
+/// The memory limit by these contents of `/proc/self/cgroup` and `/proc/self/mountinfo`.
+pub fn memory_limit_by(groups: &[u8], mounts: &[u8]) -> Option<u64> {
+    crate::os::cgroup::memory_limit_by(groups, mounts)
+}

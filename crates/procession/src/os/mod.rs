@@ -5,6 +5,7 @@
 #![allow(unsafe_code)] // This is the room where the kernel is called.
 
 pub(crate) mod attributes;
+pub(crate) mod cgroup;
 pub(crate) mod clock;
 pub(crate) mod deaths;
 pub(crate) mod fd;
