@@ -85,6 +85,16 @@ pub fn recover(slot: u32) {
     recovery::recover(arena(), slot, Some(Ended::Signaled { signal: libc::SIGKILL, core: false }));
 }
 
+/// Repairs what the process of `slot` left, which has exited with code 0.
+pub fn recover_exited(slot: u32) {
+    recovery::recover(arena(), slot, Some(Ended::Exited(0)));
+}
+
+/// Says that the function of this process has returned, as a child does before it exits.
+pub fn say_returned() {
+    arena().slot(member::slot()).leaving.store(slots::RETURNED, Ordering::Release);
+}
+
 /// Has the collector make a pass, as this process.
 pub fn collect() {
     arena().header().collect_wanted.store(0, Ordering::SeqCst);

@@ -18,6 +18,7 @@ pub(crate) mod process;
 pub(crate) mod rendezvous;
 pub(crate) mod shortage;
 pub(crate) mod signal;
+pub(crate) mod threads;
 
 use std::io;
 
