@@ -2,6 +2,7 @@
 
 use crate::child::describe;
 use crate::gate::Gate;
+use crate::insn::Insn;
 use crate::pin::Pin;
 use crate::tracee::{Stop, Tracee};
 
@@ -31,7 +32,7 @@ pub fn interleave<S>(
                 child.kill();
                 panic!("the victim {why}");
             });
-            walk(&mut tracee, stop);
+            walk(&mut tracee, stop, |next| next.is_atomic() || next.is_syscall());
             let ended = tracee.ended();
             meanwhile(&scene);
             match tracee.let_go() {
@@ -50,8 +51,9 @@ pub fn interleave<S>(
     panic!("the victim does not come to Gate::end in {MAX_STOPS} runs");
 }
 
-/// Lets the victim come to the place with this number, or to `Gate::end`.
-fn walk(tracee: &mut Tracee, place: u64) {
+/// Lets the victim come to the place with this number, or to `Gate::end`. Only instructions before which
+/// `counts` is true are places.
+pub(crate) fn walk(tracee: &mut Tracee, place: u64, counts: impl Fn(Insn) -> bool) {
     let mut passed = 0;
     while passed < place && !tracee.ended() {
         tracee.step();
@@ -61,7 +63,6 @@ fn walk(tracee: &mut Tracee, place: u64) {
             Stop::Stuck => panic!("the victim does not leave a system call after {passed} of {place} places"),
             Stop::Died(status) => panic!("the victim {}: {}", describe(status), tracee.text()),
         }
-        let next = tracee.next_insn();
-        passed += u64::from(next.is_atomic() || next.is_syscall());
+        passed += u64::from(counts(tracee.next_insn()));
     }
 }

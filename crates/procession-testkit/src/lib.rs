@@ -6,6 +6,7 @@
 //! | the same with a second process running the opposite operation | [`CrashStep::run_pairwise`] |
 //! | kill **one** exact process at one exact place: a woken waiter, an unlocker before its wake | [`deterministic`] |
 //! | at **every instruction** of one process another does something, and both go on | [`interleave`] |
+//! | at **every instruction** of one thread the rest of its process exits in good order | [`exits`] |
 //! | kill a process that **somebody else** made, at a system call | [`syscalls`] |
 //! | kill random processes, and count what they had acknowledged | [`storm`], [`ledger`] |
 //! | is everything back: fds, processes, mappings, arena bytes, files | [`audit`] |
@@ -44,6 +45,7 @@ pub mod audit;
 mod checker;
 pub mod child;
 pub mod deterministic;
+pub mod exits;
 mod frozen;
 mod gate;
 mod insn;
@@ -67,6 +69,7 @@ pub mod watchdog;
 pub use audit::Audit;
 pub use child::Child;
 pub use deterministic::{run_until, spawn_parked, wait_until_parked};
+pub use exits::exit_everywhere;
 pub use frozen::{Frozen, freeze};
 pub use gate::Gate;
 pub use interleave::interleave;

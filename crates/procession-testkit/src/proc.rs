@@ -125,14 +125,24 @@ pub fn kill_descendants(pid: i32) {
     }
 }
 
+/// Waits until `f` returns true, at most until `deadline` has passed. Returns whether it did.
+pub fn eventually(deadline: Duration, mut f: impl FnMut() -> bool) -> bool {
+    let start = Instant::now();
+    loop {
+        if f() {
+            return true;
+        }
+        if start.elapsed() >= deadline {
+            return false;
+        }
+        thread::sleep(Duration::from_micros(200));
+    }
+}
+
 /// Waits until `f` says yes.
 ///
 /// # Panics
 /// When it has not within `deadline`; the text names `what`.
-pub fn wait_until(what: &str, deadline: Duration, mut f: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !f() {
-        assert!(start.elapsed() < deadline, "waited {deadline:?} in vain until {what}");
-        thread::sleep(Duration::from_micros(200));
-    }
+pub fn wait_until(what: &str, deadline: Duration, f: impl FnMut() -> bool) {
+    assert!(eventually(deadline, f), "waited {deadline:?} in vain until {what}");
 }

@@ -114,6 +114,11 @@ impl Tracee {
         self.child.wait_within(PATIENCE)
     }
 
+    /// Waits until another thread has ended the process of this one, which stays stopped; gives the wait status.
+    pub(crate) fn outlive(&mut self) -> Option<i32> {
+        self.child.wait_within(PATIENCE)
+    }
+
     /// Starts one instruction; [`settle`](Tracee::settle) waits for it.
     pub(crate) fn step(&mut self) {
         self.go(libc::PTRACE_SINGLESTEP);

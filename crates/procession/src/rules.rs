@@ -96,6 +96,8 @@ pub enum Rule {
     HeirWatched,
     /// A line of a bitmap loses its mark only after every bit in it was found clear.
     LineDrained,
+    /// An exit is clean only if the process had no other thread that it could tear off.
+    AloneAtExit,
 }
 
 #[cfg(feature = "internals")]

@@ -53,6 +53,11 @@ pub(crate) const NO_MEMORY: u32 = 4;
 /// [`Slot::flags`]: it aborts because of a panic.
 pub(crate) const PANICKING: u32 = 8;
 
+/// [`Slot::leaving`]: the function has returned.
+pub(crate) const RETURNED: u32 = 1;
+/// [`Slot::leaving`]: the exit handlers have run, and the process had no other thread that its exit could tear off.
+pub(crate) const ALONE: u32 = 2;
+
 /// In [`Slot::early_signals`], where no signal has its bit: the family has sent SIGKILL.
 const KILL_SENT: u64 = 1;
 
@@ -75,7 +80,7 @@ pub(crate) struct Slot {
     pub(crate) request: Request,
     /// The block with the text of the last panic of the process's first thread.
     pub(crate) panic_text: AtomicU64,
-    /// The function has returned and the process is on its way out.
+    /// How far the process has come on its way out: 0, [`RETURNED`] or [`ALONE`].
     pub(crate) leaving: AtomicU32,
     /// Signals, as bits, that were sent before the process had begun; above them its incarnation, so
     /// that a signal for its predecessor does not reach it. The lowest bit says that we killed it.

@@ -88,6 +88,16 @@ pub fn recover(slot: u32) {
     recovery::recover(arena(), slot, Some(Ended::Signaled { signal: libc::SIGKILL, core: false }));
 }
 
+/// Repairs what the process of `slot` left, which has exited with code 0.
+pub fn recover_exited(slot: u32) {
+    recovery::recover(arena(), slot, Some(Ended::Exited(0)));
+}
+
+/// Says that the function of this process has returned, as a child does before it exits.
+pub fn say_returned() {
+    arena().slot(member::slot()).leaving.store(slots::RETURNED, Ordering::Release);
+}
+
 /// Has the collector make a pass, as this process.
 pub fn collect() {
     arena().header().collect_wanted.store(0, Ordering::SeqCst);
@@ -588,4 +598,9 @@ pub fn looks_dead(pid: i32) -> bool {
 /// Whether the library sees that process `pid` maps a memory file.
 pub fn maps_memfd(pid: i32, name: &str, inode: u64) -> Option<bool> {
     process::maps_memfd(pid, name, inode)
+}
+
+/// The memory limit by these contents of `/proc/self/cgroup` and `/proc/self/mountinfo`.
+pub fn memory_limit_by(groups: &[u8], mounts: &[u8]) -> Option<u64> {
+    crate::os::cgroup::memory_limit_by(groups, mounts)
 }

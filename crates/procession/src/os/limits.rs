@@ -44,33 +44,16 @@ pub(crate) fn limit_private_bytes(more: u64) {
     unsafe { libc::setrlimit(libc::RLIMIT_DATA, &limit) };
 }
 
-/// Bytes of memory that this process may expect to get: the machine's, or its control group's.
+/// Returns the bytes of memory that this process may expect to get: the machine's, or those of its control groups.
 pub(crate) fn memory() -> u64 {
     // SAFETY: plain calls.
     let (pages, size) = unsafe { (libc::sysconf(libc::_SC_PHYS_PAGES), libc::sysconf(libc::_SC_PAGESIZE)) };
     let machine = (pages.max(0) as u64).saturating_mul(size.max(0) as u64);
-    cgroup_limit().map_or(machine, |limit| limit.min(machine))
+    super::cgroup::memory_limit().map_or(machine, |limit| limit.min(machine))
 }
 
 /// How many processors the machine has, wherever this process may run: its partners may run elsewhere.
 pub(crate) fn processors() -> usize {
     // SAFETY: a plain call.
     usize::try_from(unsafe { libc::sysconf(libc::_SC_NPROCESSORS_ONLN) }).unwrap_or(1)
-}
-
-fn cgroup_limit() -> Option<u64> {
-    let own = fs::read_to_string("/proc/self/cgroup").ok()?;
-    let path = own.lines().find_map(|line| line.strip_prefix("0::"))?;
-    let mut dir = std::path::PathBuf::from("/sys/fs/cgroup").join(path.trim_start_matches('/'));
-    let mut lowest = None;
-    while dir.starts_with("/sys/fs/cgroup") {
-        let limit = fs::read_to_string(dir.join("memory.max")).ok();
-        if let Some(limit) = limit.and_then(|text| text.trim().parse::<u64>().ok()) {
-            lowest = Some(lowest.map_or(limit, |low: u64| low.min(limit)));
-        }
-        if !dir.pop() {
-            break;
-        }
-    }
-    lowest
 }

@@ -45,8 +45,25 @@ fn map(len: usize, flags: i32, fd: i32) -> io::Result<NonNull<u8>> {
 }
 
 /// Maps a file for everybody: stores are seen by every process that maps it.
+///
+/// The mapping is not locked in memory, also after `mlockall(MCL_FUTURE)`. With that flag, `mmap` would give the whole
+/// range its pages, or fail where `RLIMIT_MEMLOCK` is lower. So this maps one page, unlocks it, and grows the
+/// mapping: what grows out of an unlocked mapping is not locked.
 pub(crate) fn map_shared(fd: BorrowedFd<'_>, len: usize) -> io::Result<NonNull<u8>> {
-    map(len, libc::MAP_SHARED, fd.as_raw_fd())
+    let page = (page_size() as usize).min(len);
+    let first = map(page, libc::MAP_SHARED, fd.as_raw_fd())?;
+    // SAFETY: the page was just mapped, and nothing refers to it yet.
+    let grown = unsafe {
+        libc::munlock(first.as_ptr().cast(), page);
+        libc::mremap(first.as_ptr().cast(), page, len, libc::MREMAP_MAYMOVE)
+    };
+    if grown == libc::MAP_FAILED {
+        let error = io::Error::last_os_error();
+        // SAFETY: as above.
+        unsafe { unmap(first, page) };
+        return Err(error);
+    }
+    NonNull::new(grown.cast()).ok_or_else(|| io::Error::other("the kernel mapped memory at address 0"))
 }
 
 /// Private zero pages, given by the kernel as they are touched.

@@ -5,6 +5,7 @@
 #![allow(unsafe_code)] // This is the room where the kernel is called.
 
 pub(crate) mod attributes;
+pub(crate) mod cgroup;
 pub(crate) mod clock;
 pub(crate) mod fatal_signals;
 pub(crate) mod fd;
@@ -17,6 +18,7 @@ pub(crate) mod memory;
 pub(crate) mod oom;
 pub(crate) mod process;
 pub(crate) mod signal;
+pub(crate) mod threads;
 
 use std::io;
 

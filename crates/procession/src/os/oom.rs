@@ -4,6 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use super::cgroup::{Hierarchy, Version};
+
 /// Watches the kernel's count of such kills, in this process's control group if it has one.
 pub(crate) struct Watch {
     file: PathBuf,
@@ -18,8 +20,7 @@ const TOGETHER: Duration = Duration::from_secs(10);
 
 impl Watch {
     pub(crate) fn begin() -> Watch {
-        let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-        let file = files(&own).into_iter().find(|file| count(file).is_some());
+        let file = files().find(|file| count(file).is_some());
         let file = file.unwrap_or_else(|| "/proc/vmstat".into());
         Watch { seen: count(&file).unwrap_or(0), file, open: 0, since: Instant::now() }
     }
@@ -41,27 +42,12 @@ impl Watch {
     }
 }
 
-/// Where the count may stand, by what `/proc/self/cgroup` says: both versions of control groups, the second
-/// one alone or beside the first; and a container that sees its own group as the root.
-fn files(own: &str) -> Vec<PathBuf> {
-    let root = Path::new("/sys/fs/cgroup");
-    let mut found = Vec::new();
-    for line in own.lines() {
-        let mut parts = line.splitn(3, ':');
-        let (Some(number), Some(controllers), Some(path)) = (parts.next(), parts.next(), parts.next()) else {
-            continue;
-        };
-        let path = path.trim_start_matches('/');
-        if number == "0" {
-            found.extend(
-                [root.join(path), root.join("unified").join(path)].map(|at| at.join("memory.events")),
-            );
-        } else if controllers.split(',').any(|name| name == "memory") {
-            let root = root.join("memory");
-            found.extend([root.join(path), root].map(|at| at.join("memory.oom_control")));
-        }
-    }
-    found
+/// Returns the files in which the count may stand.
+fn files() -> impl Iterator<Item = PathBuf> {
+    Hierarchy::all().into_iter().map(|hierarchy| match hierarchy.version {
+        Version::One => hierarchy.own.join("memory.oom_control"),
+        Version::Two => hierarchy.own.join("memory.events"),
+    })
 }
 
 /// The `oom_kill` of one of these files.

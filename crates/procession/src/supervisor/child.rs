@@ -19,7 +19,7 @@ use crate::arena::slots::{self, Slot};
 use crate::arena::{Arena, blocks, handle, member, payload};
 use crate::codec;
 use crate::os::clock::Deadline;
-use crate::os::{fd, image, process, signal};
+use crate::os::{fd, image, process, signal, threads};
 use crate::sync::raw::park::Wait;
 use crate::{Error, Result};
 
@@ -179,7 +179,7 @@ fn run_request(arena: &'static Arena, index: u32, slot: &'static Slot, prepared:
     if ending == ending::FAILED && !arena.is_held_by_others(number, index) {
         process_body::report_unobserved(arena, object);
     }
-    slot.leaving.store(1, Ordering::Release);
+    slot.leaving.store(slots::RETURNED, Ordering::Release);
     code
 }
 
@@ -222,6 +222,8 @@ pub(super) fn change_directory(arena: &Arena, block: u64) -> Result<()> {
 /// What children need and inherit from the supervisor, so that none of them has to do it again.
 pub(super) fn prepare_ancestor() {
     crash_report::listen();
+    crash_report::listen();
+    threads::find_flag();
     image::share_code_pages_with_forks();
 }
 
@@ -243,6 +245,10 @@ extern "C" fn last_act() {
         return; // the user's code called `exit`: the supervisor tells the code
     }
     process::flush_c_streams();
+    if threads::is_alone() {
+        // CRASH: without this the exit counts as a death, and everybody who sleeps is woken.
+        slot.leaving.store(slots::ALONE, Ordering::Release);
+    }
     if let Some((_, _, body)) = process_body::object_of(arena, slot) {
         ProcessBody::finish(body);
     }

@@ -31,8 +31,11 @@ pub(crate) fn recover(arena: &Arena, slot: u32, how: Option<Ended>) {
     }
     // A thread that ends properly gives its record back; one that `exit` tore off has not.
     let torn = arena.records_of(slot).any(|id| arena.record(id).thread.load(Ordering::Acquire) != 0);
-    let left = dead.leaving.load(Ordering::Acquire) != 0 && matches!(how, Some(Ended::Exited(_)));
-    let clean = left && !torn;
+    let leaving = dead.leaving.load(Ordering::Acquire);
+    let left = leaving != 0 && matches!(how, Some(Ended::Exited(_)));
+    // A thread without a record may have been torn off as well, between a store and the wake that follows it.
+    let alone = leaving == slots::ALONE || !rules::holds(Rule::AloneAtExit);
+    let clean = left && alone && !torn;
 
     if !clean {
         // It may have been about to ask for a pass; and so may a recovery that died here before us.

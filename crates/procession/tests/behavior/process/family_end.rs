@@ -275,12 +275,16 @@ fn who_kills_main_while_its_family_is_stopped_leaves_nothing() {
         return forever();
     }
     let cases: [fn(i32, i32); 2] =
-        [|main, _| send(-main, libc::SIGSTOP), |_, supervisor| send(supervisor, libc::SIGSTOP)];
+        [|group, _| send(-group, libc::SIGSTOP), |_, supervisor| send(supervisor, libc::SIGSTOP)];
     for stop in cases {
         let board = Board::new();
-        let mut main = Running::start(program("main", &board).stdout(Stdio::null()).stderr(Stdio::null()));
+        // Our child in the same group: else the kernel would continue the group when main's end orphans it.
+        let companion = Running::start(Command::new("sleep").arg("1000").process_group(0));
+        let mut program = program("main", &board);
+        program.process_group(companion.pid()).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut main = Running::start(&mut program);
         let [supervisor, child, fork] = ["supervisor", "child", "fork"].map(|name| board.number(name));
-        stop(main.pid(), supervisor);
+        stop(companion.pid(), supervisor);
         until("it is stopped", || proc::state(supervisor) == Some('T'));
         send(main.pid(), libc::SIGKILL);
         main.end();

@@ -1,6 +1,8 @@
 //! Behavior of `process`.
 
 mod after_death;
+mod cgroup_limits;
+mod clean_exits;
 mod elsewhere;
 mod endings;
 mod family_end;

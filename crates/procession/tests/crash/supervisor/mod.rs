@@ -1,6 +1,7 @@
 //! Crash tests of `supervisor`.
 
 mod child;
+mod exits;
 mod recovery;
 mod signals;
 mod spawn;

@@ -1,0 +1,63 @@
+//! A victim whose own process exits while one of its threads is in the middle of an operation.
+//!
+//! The kernel ends the other threads of a process that calls `exit`, wherever they are. That is a death between
+//! two instructions as well, although the process ends in good order and its exit code says nothing of it.
+
+use std::io::{Read, Write};
+use std::thread;
+
+use crate::child::describe;
+use crate::gate::Gate;
+use crate::interleave::walk;
+use crate::pin::Pin;
+use crate::tracee::Tracee;
+
+const MAX_STOPS: u64 = 10_000;
+
+/// Runs `victim` again and again, each time stopped at a later place between `Gate::begin` and `Gate::end`: before
+/// each instruction that may write to memory other than the stack, before each system call, and at `Gate::end`.
+/// While it stands still, `exit` runs in a second thread of the same process, which it must end. Then `check` runs
+/// in the tester, with the wait status.
+///
+/// Each run has a scene of its own, made by `prepare`. Returns the number of runs.
+///
+/// # Panics
+/// When `check` does, and when the victim sleeps, or its process does not end.
+pub fn exit_everywhere<S: Sync>(
+    mut prepare: impl FnMut() -> S,
+    victim: impl Fn(&S, &Gate),
+    exit: impl Fn(&S) + Sync,
+    mut check: impl FnMut(S, i32),
+) -> u64 {
+    let _pin = Pin::here();
+    for stop in 0..MAX_STOPS {
+        let scene = prepare();
+        let (mut orders, mut tester) = std::io::pipe().expect("a pipe");
+        let (ended, status) = {
+            let mut run = Some(|gate: &Gate| {
+                thread::scope(|threads| {
+                    threads.spawn(|| {
+                        orders.read_exact(&mut [0]).expect("the tester gives the order");
+                        exit(&scene);
+                    });
+                    victim(&scene, gate);
+                });
+            });
+            let mut tracee = Tracee::launch(&mut run).unwrap_or_else(|(mut child, why)| {
+                child.kill();
+                panic!("the victim {why}");
+            });
+            walk(&mut tracee, stop, |next| next.may_store());
+            let ended = tracee.ended();
+            tester.write_all(&[0]).expect("the victim's second thread reads");
+            let status = tracee.outlive();
+            (ended, status.unwrap_or_else(|| panic!("the process does not exit after stop {stop}")))
+        };
+        assert!(libc::WIFEXITED(status), "after stop {stop} the victim {}", describe(status));
+        check(scene, status);
+        if ended {
+            return stop + 1;
+        }
+    }
+    panic!("the victim does not come to Gate::end in {MAX_STOPS} runs");
+}

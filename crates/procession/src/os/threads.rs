@@ -1,0 +1,35 @@
+//! The threads of this process.
+
+use std::ffi::c_char;
+use std::sync::atomic::{AtomicPtr, Ordering};
+
+/// Where the C library says that the process never had a second thread. Null until [`find_flag`] has found it.
+static NEVER_HAD_ANOTHER: AtomicPtr<c_char> = AtomicPtr::new(std::ptr::null_mut());
+
+/// Finds the C library's flag, for this process and its forks.
+pub(crate) fn find_flag() {
+    // SAFETY: the name is a C string. Where the library has no such symbol (before glibc 2.32, or in another C
+    // library) the result is null.
+    let flag = unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"__libc_single_threaded".as_ptr()) };
+    NEVER_HAD_ANOTHER.store(flag.cast(), Ordering::Relaxed);
+}
+
+/// Returns whether the calling thread is the only thread of its process. False when that cannot be found out.
+pub(crate) fn is_alone() -> bool {
+    let flag = NEVER_HAD_ANOTHER.load(Ordering::Relaxed);
+    // SAFETY: null, or a byte of the C library, which is never unloaded. The library writes to it when the first
+    // further thread is made; if another thread did that now, it would not be the first.
+    let never_had_another = !flag.is_null() && unsafe { flag.read_volatile() } != 0;
+    never_had_another || kernel_counts_one()
+}
+
+/// Returns whether the kernel counts one thread. A thread that has been joined may still count for a moment.
+fn kernel_counts_one() -> bool {
+    // The directory has a link for each thread, one for itself and one from its parent.
+    const LINKS: libc::nlink_t = 2 + 1;
+    // SAFETY: an all-zero `stat` is valid and the path is a C string.
+    unsafe {
+        let mut stat: libc::stat = std::mem::zeroed();
+        libc::stat(c"/proc/self/task".as_ptr(), &mut stat) == 0 && stat.st_nlink == LINKS
+    }
+}

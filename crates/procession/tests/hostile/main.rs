@@ -1,0 +1,534 @@
+//! Hostile surroundings: a family lives its whole life in each, and leaves nothing behind.
+//!
+//! Each test runs this binary again as a program of its own (`family::program`), in a user, namespace, group or
+//! limit that the test chooses. As an ordinary user it says which of them it has to leave out.
+#![allow(unsafe_code, reason = "changes the user, locks memory, stops processes")]
+
+#[path = "../family/mod.rs"]
+mod family;
+mod life;
+mod places;
+
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicI32, Ordering::SeqCst};
+use std::time::Duration;
+
+use family::*;
+use life::live;
+use places::*;
+use procession::pool::TaskError;
+use procession::{Dict, Error, Lock, Pool, Process, Queue};
+use procession_testkit::{Watchdog, proc, watchdog};
+
+/// Bites before the one of the test that started this program.
+fn inner_dog() -> Watchdog {
+    watchdog(Duration::from_secs(70))
+}
+
+/// The test in a place where nothing is hostile, to show that the others fail by what is.
+#[test]
+fn an_ordinary_place() {
+    if role().is_some() {
+        let _dog = inner_dog();
+        return live();
+    }
+    let (_dog, board) = (watched(), Board::new());
+    lives(&mut program("here", &board), &board);
+}
+
+#[test]
+fn an_unprivileged_user() {
+    if role().is_some() {
+        let _dog = inner_dog();
+        return live();
+    }
+    let (_dog, board) = (watched(), Board::new());
+    if !is_root("another user (every other test here runs as this one)") {
+        return;
+    }
+    let program = program_at(copy_of_program(&board, "program"), "unprivileged", &board);
+    let bare = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"];
+    lives(&mut by(&bare, &program), &board);
+    let barer = [&bare[..], &["--no-new-privs", "--bounding-set", "-all", "--inh-caps", "-all"]].concat();
+    lives(&mut by(&barer, &program), &board);
+}
+
+fn user() -> (u32, u32) {
+    // SAFETY: system calls without arguments.
+    unsafe { (libc::geteuid(), libc::getegid()) }
+}
+
+#[test]
+#[ignore = "the library does not survive this yet"]
+fn privileges_that_are_dropped() {
+    if let Some(role) = role() {
+        let _dog = inner_dog();
+        if role == "late" {
+            assert_eq!(Process::spawn(user, ()).unwrap().join(), Ok((0, 0)));
+        }
+        // SAFETY: system calls; the list of groups is empty.
+        unsafe {
+            assert_eq!(libc::setgroups(0, std::ptr::null()), 0);
+            assert_eq!(libc::setresgid(NOBODY, NOBODY, NOBODY), 0);
+            assert_eq!(libc::setresuid(NOBODY, NOBODY, NOBODY), 0);
+        }
+        assert_eq!(Process::spawn(user, ()).unwrap().join(), Ok((NOBODY, NOBODY)));
+        return live();
+    }
+    let (_dog, board) = (watched(), Board::new());
+    if !is_root("dropping privileges") {
+        return;
+    }
+    let program = copy_of_program(&board, "program");
+    for role in ["early", "late"] {
+        lives(&mut program_at(&program, role, &board), &board);
+    }
+}
+
+#[test]
+fn the_first_process_of_a_namespace() {
+    if role().is_some() {
+        let _dog = inner_dog();
+        assert_eq!(std::process::id(), 1);
+        return live();
+    }
+    let (_dog, board) = (watched(), Board::new());
+    let options = ["--pid", "--fork", "--mount-proc"];
+    if can_unshare(&options) {
+        lives(&mut by(&[&["unshare"], &options[..]].concat(), &program("first", &board)), &board);
+    }
+}
+
+#[test]
+fn a_root_that_cannot_be_written_to_and_no_tmp() {
+    if role().is_some() {
+        let _dog = inner_dog();
+        assert!(std::fs::write("/x", "x").is_err() && std::fs::write("/dev/shm/x", "x").is_err());
+        assert!(std::fs::read_dir("/tmp").is_ok_and(|mut entries| entries.next().is_none()));
+        return live();
+    }
+    let (_dog, board) = (watched(), Board::new());
+    if !can_unshare(&["--mount"]) {
+        return;
+    }
+    let script = "mount -t tmpfs -o ro none /dev/shm && mount --bind / / && mount -o remount,ro,bind / && \
+                  mount -t tmpfs -o ro none /tmp";
+    lives(&mut by(&["unshare", "--mount"], &after(script, &program("read-only", &board))), &board);
+}
+
+#[test]
+fn few_descriptors() {
+    if role().is_some() {
+        let _dog = inner_dog();
+        return live();
+    }
+    let (_dog, board) = (watched(), Board::new());
+    lives(&mut after("ulimit -n 64", &program("few", &board)), &board);
+}
+
+#[test]
+fn no_descriptor_to_spare() {
+    if role().is_some() {
+        let _dog = inner_dog();
+        return live_without_descriptors();
+    }
+    let (_dog, board) = (watched(), Board::new());
+    lives(&mut after("ulimit -n 256", &program("none", &board)), &board);
+}
+
+fn live_without_descriptors() {
+    life::round();
+    let (lock, queue, dict) = (Lock::new().unwrap(), Queue::unbounded().unwrap(), Dict::new().unwrap());
+    let pool = Pool::new(1).unwrap();
+    assert_eq!(pool.apply(|| 6 * 7, ()), Ok(42));
+    let endless = pool.submit(forever, ()).unwrap();
+    until("it runs", || endless.state() == procession::pool::TaskState::Running);
+    let taken: Vec<_> = std::iter::from_fn(|| std::fs::File::open("/dev/null").ok()).collect();
+    assert!(!taken.is_empty());
+    assert!(lock.lock().is_ok());
+    queue.put(1).unwrap();
+    assert_eq!(queue.get(), Ok(1));
+    dict.insert(&1, 2).unwrap();
+    assert_eq!(dict.get(&1), Ok(Some(2)));
+    // What needs a descriptor works all the same or says why it does not; nothing waits for ever.
+    match Process::spawn(|| 7, ()) {
+        Ok(p) => assert_eq!(p.join(), Ok(7)),
+        Err(e) => assert!(matches!(e, Error::Os { .. }), "{e:?}"),
+    }
+    endless.cancel();
+    drop(taken);
+    assert!(matches!(endless.get(), Err(TaskError::Cancelled)));
+    assert_eq!(pool.apply(|| 6 * 7, ()), Ok(42));
+    drop((lock, queue, dict, pool, endless));
+    live();
+}
+
+#[test]
+#[ignore = "the library does not survive this yet"]
+fn odd_paths_of_the_program_and_its_directory() {
+    if role().is_some() {
+        let _dog = inner_dog();
+        return live();
+    }
+    let (_dog, board) = (watched(), Board::new());
+    for (kind, path) in odd_paths() {
+        eprintln!("a path with {kind}");
+        let copy = copy_of_program(&board, path);
+        let mut command = program_at(&copy, "odd", &board);
+        command.arg0("program"); // libtest wants text there
+        lives(command.current_dir(copy.parent().expect("it is in a directory")), &board);
+        std::fs::remove_file(copy).expect("the copy can be removed");
+    }
+}
+
+#[test]
+fn a_program_and_a_directory_that_have_been_removed() {
+    if role().is_some() {
+        let _dog = inner_dog();
+        std::fs::remove_file(std::env::current_exe().unwrap()).unwrap();
+        std::fs::remove_dir(std::env::current_dir().unwrap()).unwrap();
+        assert!(std::env::current_dir().is_err());
+        return live();
+    }
+    let (_dog, board) = (watched(), Board::new());
+    let copy = copy_of_program(&board, "bin/program");
+    let directory = copy.with_file_name("directory");
+    std::fs::create_dir(&directory).expect("a directory can be made");
+    lives(program_at(&copy, "removed", &board).current_dir(directory), &board);
+}
+
+#[test]
+#[ignore = "the library does not survive this yet"]
+fn an_odd_file_is_mapped() {
+    if role().is_some() {
+        let _dog = inner_dog();
+        map_files(&std::env::var_os("ODD_FILES").expect("a directory"));
+        return live();
+    }
+    let (_dog, board) = (watched(), Board::new());
+    let directory = std::path::PathBuf::from(board.path()).join("mapped");
+    for (_, path) in odd_paths() {
+        let file = directory.join(path);
+        std::fs::create_dir_all(file.parent().expect("it is in a directory"))
+            .expect("directories can be made");
+        std::fs::write(file, [0; 8192]).expect("a file can be written");
+    }
+    lives(program("mapped", &board).env("ODD_FILES", directory), &board);
+}
+
+/// Maps each odd file as code, and removes half of them.
+fn map_files(directory: &std::ffi::OsStr) {
+    use std::os::fd::AsRawFd;
+    for (n, (_, path)) in odd_paths().into_iter().enumerate() {
+        let path = std::path::Path::new(directory).join(path);
+        let file = std::fs::File::open(&path).expect("the file is there");
+        let (prot, private) = (libc::PROT_READ | libc::PROT_EXEC, libc::MAP_PRIVATE);
+        // SAFETY: a new mapping at a place of the kernel's choice.
+        let at = unsafe { libc::mmap(std::ptr::null_mut(), 8192, prot, private, file.as_raw_fd(), 0) };
+        assert_ne!(at, libc::MAP_FAILED);
+        if n % 2 == 0 {
+            std::fs::remove_file(path).expect("the file can be removed");
+        }
+    }
+}
+
+/// Every signal that a process can ignore, but for those that say that it has made a mistake, for which
+/// children have handlers, and SIGCHLD.
+fn signals() -> Vec<i32> {
+    let kept = [libc::SIGKILL, libc::SIGSTOP, libc::SIGSEGV, libc::SIGBUS, libc::SIGCHLD];
+    // The C library keeps the first two real-time signals to itself.
+    (1..=libc::SIGRTMAX()).filter(|n| !kept.contains(n) && !(32..libc::SIGRTMIN()).contains(n)).collect()
+}
+
+/// A program that lives on and on in a group of its own, until told to stop.
+struct Living {
+    main: Running,
+    board: Board,
+}
+
+impl Living {
+    fn start(role: &str) -> Living {
+        let board = Board::new();
+        let mut command = program(role, &board);
+        command.stdout(Stdio::piped()).stderr(Stdio::inherit());
+        let main = Running::start(&mut command);
+        board.wait("rounds");
+        Living { main, board }
+    }
+
+    fn send(&self, signal: i32) {
+        send(-self.main.pid(), signal);
+    }
+
+    /// Waits until a whole round has been lived since now.
+    #[track_caller]
+    fn lives_on(&self, since: &str) {
+        let now = self.board.number("rounds");
+        let next = || self.board.number("rounds") >= now + 2 || proc::gone(self.main.pid());
+        until(&format!("it lives on after {since}"), next);
+        assert!(!proc::gone(self.main.pid()), "it died of {since}");
+    }
+
+    #[track_caller]
+    fn stop(mut self) {
+        post(&self.board.path(), "stop", "");
+        let status = self.main.end();
+        let output = std::io::read_to_string(self.main.0.stdout.take().expect("a pipe")).expect("text");
+        assert!(status.success() && output.contains(life::LAST_WORD), "{status}: {output}");
+        until_nothing_is_left(&self.board);
+    }
+}
+
+#[test]
+fn signals_to_a_whole_group_that_ignores_them() {
+    if role().is_some() {
+        let _dog = inner_dog();
+        for signal in signals() {
+            // SAFETY: ignoring is a valid disposition.
+            unsafe { libc::signal(signal, libc::SIG_IGN) };
+        }
+        return life::live_until_told();
+    }
+    let (_dog, living) = (watched(), Living::start("ignores"));
+    for signal in signals() {
+        living.send(signal);
+        living.lives_on(&format!("signal {signal}"));
+    }
+    living.stop();
+}
+
+static HEARD: AtomicI32 = AtomicI32::new(0);
+
+extern "C" fn hear(signal: i32) {
+    HEARD.store(signal, SeqCst);
+}
+
+/// Has this process handle all signals. An execution resets that, where it keeps what is ignored.
+fn handle_signals() {
+    for signal in signals() {
+        // SAFETY: the handler only stores a number.
+        unsafe { libc::signal(signal, hear as *const () as usize) };
+    }
+}
+
+#[test]
+#[ignore = "the library does not survive this yet"]
+fn signals_to_a_whole_group_that_handles_them() {
+    if role().is_some() {
+        let _dog = inner_dog();
+        handle_signals();
+        return handle_each();
+    }
+    let (_dog, board) = (watched(), Board::new());
+    lives(&mut program("handles", &board), &board);
+}
+
+/// Sends each signal to the group while a child that handles it, the supervisor and the spares are there.
+fn handle_each() {
+    let (ready, go_on) = (Queue::<()>::bounded(1).unwrap(), Queue::<bool>::bounded(1).unwrap());
+    let listen = |ready: Queue<()>, go_on: Queue<bool>| {
+        handle_signals();
+        let mut heard = Vec::new();
+        ready.put(()).unwrap();
+        while go_on.get().unwrap() {
+            until("the child hears it", || HEARD.load(SeqCst) != 0);
+            heard.push(HEARD.swap(0, SeqCst));
+            ready.put(()).unwrap();
+        }
+        heard
+    };
+    let child = Process::builder().daemon(true).spawn(listen, (ready.clone(), go_on.clone())).unwrap();
+    ready.get().unwrap();
+    for signal in signals() {
+        send(0, signal);
+        until("main hears it", || HEARD.load(SeqCst) != 0);
+        assert_eq!(HEARD.swap(0, SeqCst), signal);
+        go_on.put(true).unwrap();
+        ready.get_timeout(LONG).unwrap();
+        life::round();
+    }
+    go_on.put(false).unwrap();
+    assert_eq!(child.join(), Ok(signals()));
+    drop((child, ready, go_on));
+    live();
+}
+
+#[test]
+fn everybody_is_stopped_and_goes_on() {
+    if role().is_some() {
+        let _dog = inner_dog();
+        return life::live_until_told();
+    }
+    let (_dog, living) = (watched(), Living::start("stopped"));
+    for n in 0..20 {
+        living.send(libc::SIGSTOP);
+        until("everybody is stopped", || {
+            let all = members(&living.board);
+            all.iter().all(|&pid| matches!(proc::state(pid), None | Some('T' | 'Z')))
+        });
+        living.send(libc::SIGCONT);
+        living.lives_on(&format!("stop {n}"));
+    }
+    living.stop();
+}
+
+/// What can stop and resume a whole program.
+enum Freezer {
+    Version1(Group),
+    Version2(Group),
+    Signals,
+}
+
+impl Freezer {
+    fn any() -> Freezer {
+        let first = Group::of_version_1("freezer").map(Freezer::Version1);
+        let second = || Group::of_version_2().filter(|group| group.set("cgroup.freeze", "0"));
+        first.or_else(|| second().map(Freezer::Version2)).unwrap_or_else(|| {
+            eprintln!("NOTE: no freezer here, so the group is stopped by SIGSTOP instead");
+            Freezer::Signals
+        })
+    }
+
+    fn enter(&self, command: Command) -> Command {
+        match self {
+            Freezer::Version1(group) | Freezer::Version2(group) => group.enter(&command),
+            Freezer::Signals => command,
+        }
+    }
+
+    fn freeze(&self, main: i32) {
+        match self {
+            Freezer::Version1(group) => {
+                assert!(group.set("freezer.state", "FROZEN"));
+                until("it is frozen", || group.get("freezer.state").trim() == "FROZEN");
+            }
+            Freezer::Version2(group) => {
+                assert!(group.set("cgroup.freeze", "1"));
+                until("it is frozen", || group.get("cgroup.events").contains("frozen 1"));
+            }
+            Freezer::Signals => {
+                send(-main, libc::SIGSTOP);
+                until("it is stopped", || proc::state(main) == Some('T'));
+            }
+        }
+    }
+
+    fn thaw(&self, main: i32) {
+        match self {
+            Freezer::Version1(group) => assert!(group.set("freezer.state", "THAWED")),
+            Freezer::Version2(group) => assert!(group.set("cgroup.freeze", "0")),
+            Freezer::Signals => send(-main, libc::SIGCONT),
+        }
+    }
+}
+
+#[test]
+#[ignore = "the library does not survive this yet"]
+fn everybody_is_frozen_for_five_seconds() {
+    if role().is_some() {
+        let _dog = inner_dog();
+        // A limit is time in which a task can run, so this one is not over when the family thaws.
+        let pool = Pool::builder().workers(1).task_timeout(Duration::from_secs(3)).build().unwrap();
+        let runs = |board: String| {
+            post(&board, "begun", "");
+            wait_for(&board, "thawed");
+        };
+        assert_eq!(pool.apply(runs, (my_board(),)), Ok(()));
+        drop(pool);
+        return live();
+    }
+    let (_dog, board, freezer) = (watched(), Board::new(), Freezer::any());
+    let mut command = freezer.enter(program("frozen", &board));
+    let mut main = Running::start(command.stdout(Stdio::piped()));
+    board.wait("begun");
+    freezer.freeze(main.pid());
+    std::thread::sleep(Duration::from_secs(5));
+    freezer.thaw(main.pid());
+    post(&board.path(), "thawed", "");
+    let status = main.end();
+    let output = std::io::read_to_string(main.0.stdout.take().expect("a pipe")).expect("text");
+    assert!(status.success() && output.contains(life::LAST_WORD), "{status}: {output}");
+    until_nothing_is_left(&board);
+}
+
+/// How many KiB `/proc/self/status` names in this line.
+fn status_kib(line: &str) -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").expect("this process's status");
+    let line = status.lines().find_map(|l| l.strip_prefix(line)).expect("the line is there");
+    line.trim_start_matches(':')
+        .split_ascii_whitespace()
+        .next()
+        .and_then(|n| n.parse().ok())
+        .expect("a number")
+}
+
+#[test]
+fn all_memory_is_locked() {
+    if role().is_some() {
+        let _dog = inner_dog();
+        // SAFETY: a system call.
+        if unsafe { libc::mlockall(libc::MCL_CURRENT | libc::MCL_FUTURE) } != 0 {
+            eprintln!("SKIPPED: so much memory may not be locked here");
+            return println!("{}", life::LAST_WORD);
+        }
+        let before = status_kib("VmRSS");
+        drop(Lock::new().unwrap());
+        let more = status_kib("VmRSS") - before;
+        assert!(more < 32 << 10, "the first handle took {more} KiB of memory");
+        return live();
+    }
+    let (_dog, board) = (watched(), Board::new());
+    lives(&mut after("ulimit -v 1200000", &program("locked", &board)), &board);
+}
+
+#[test]
+fn hardly_any_memory_can_be_locked() {
+    if role().is_some() {
+        let _dog = inner_dog();
+        // SAFETY: a system call. From now on, every mapping counts against the limit.
+        assert_eq!(unsafe { libc::mlockall(libc::MCL_FUTURE) }, 0);
+        let lock = Lock::new().unwrap();
+        drop(lock.lock().unwrap());
+        let (_, bytes, _) = procession::internals::mapping();
+        assert!(bytes > 64 << 20, "the limit on locked memory made the shared memory small: {bytes} bytes");
+        // A family also needs threads, whose stacks may be too much.
+        match Process::spawn(|| 7, ()) {
+            Ok(p) => assert_eq!(p.join(), Ok(7)),
+            Err(e) => assert!(matches!(e, Error::Os { .. }), "{e:?}"),
+        }
+        return println!("{}", life::LAST_WORD);
+    }
+    let (_dog, board) = (watched(), Board::new());
+    let little = program_at(copy_of_program(&board, "program"), "little", &board);
+    // The limit does not bind root.
+    let nobody = by(&["setpriv", "--reuid", "65534", "--clear-groups"], &little);
+    let mut limited = after("ulimit -l 8000", if is_root("another user") { &nobody } else { &little });
+    lives(&mut limited, &board);
+}
+
+const GROUP_BYTES: u64 = 250 << 20;
+
+#[test]
+fn a_small_memory_group() {
+    if role().is_some() {
+        let _dog = inner_dog();
+        fill_up();
+        return live();
+    }
+    let (_dog, board) = (watched(), Board::new());
+    let bytes = GROUP_BYTES.to_string();
+    let first = || Group::of_version_1("memory").filter(|group| group.set("memory.limit_in_bytes", &bytes));
+    let second = || Group::of_version_2().filter(|group| group.set("memory.max", &bytes));
+    match first().or_else(second) {
+        Some(group) => drop(lives(&mut group.enter(&program("small", &board)), &board)),
+        None => eprintln!("SKIPPED: no memory group can be made here"),
+    }
+}
+
+/// Fills the arena, which must be an error before the kernel kills this process.
+fn fill_up() {
+    let dict = Dict::<u64, Vec<u8>>::new().unwrap();
+    let full = (0..).find_map(|n| dict.insert(&n, vec![1; 1 << 20]).err());
+    assert!(matches!(full, Some(Error::Full(_))), "{full:?}");
+}

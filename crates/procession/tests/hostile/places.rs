@@ -1,0 +1,139 @@
+//! Surroundings that a program can be put into: users, namespaces, limits, control groups.
+
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use procession_testkit::proc;
+
+use crate::family::*;
+use crate::life::LAST_WORD;
+
+/// Nobody: a user without any right.
+pub const NOBODY: u32 = 65534;
+
+/// Whether this process may do anything. If not, says what is left out.
+pub fn is_root(left_out: &str) -> bool {
+    // SAFETY: a system call without arguments.
+    let yes = unsafe { libc::geteuid() } == 0;
+    if !yes {
+        eprintln!("SKIPPED: {left_out} needs root");
+    }
+    yes
+}
+
+/// Runs `command` by way of another program, such as `unshare`, that takes it as its last arguments.
+pub fn by(wrapper: &[&str], command: &Command) -> Command {
+    let mut outer = Command::new(wrapper[0]);
+    outer.args(&wrapper[1..]).arg(command.get_program()).args(command.get_args());
+    outer.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    outer.stdin(std::process::Stdio::null());
+    std::os::unix::process::CommandExt::process_group(&mut outer, 0);
+    outer
+}
+
+/// Runs `command` from a shell that executes `script` first.
+pub fn after(script: &str, command: &Command) -> Command {
+    by(&["sh", "-c", &format!("{script} && exec \"$0\" \"$@\"")], command)
+}
+
+/// Runs the program, which must live and leave nothing behind. Returns what it printed.
+#[track_caller]
+pub fn lives(command: &mut Command, board: &Board) -> String {
+    let text = succeeds(command);
+    assert!(text.contains(LAST_WORD), "{text}");
+    until_nothing_is_left(board);
+    text
+}
+
+/// Whether new namespaces can be made with these options of `unshare`. If not, says so.
+pub fn can_unshare(options: &[&str]) -> bool {
+    let output = Command::new("unshare").args(options).arg("true").output();
+    let yes = output.as_ref().is_ok_and(|output| output.status.success());
+    if !yes {
+        eprintln!("SKIPPED: `unshare {}` is not allowed here: {output:?}", options.join(" "));
+    }
+    yes
+}
+
+/// A copy of this test's binary at another place below the board, which everybody may execute.
+pub fn copy_of_program(board: &Board, path: impl AsRef<OsStr>) -> PathBuf {
+    let root = PathBuf::from(board.path());
+    let copy = root.join(Path::new(path.as_ref()));
+    fs::create_dir_all(copy.parent().expect("it is below the board")).expect("directories can be made");
+    let program = std::env::current_exe().expect("the test's binary has a path");
+    fs::copy(program, &copy).expect("the binary can be copied");
+    let everybody = |path: &Path| fs::set_permissions(path, fs::Permissions::from_mode(0o755));
+    everybody(&root).and_then(|()| everybody(&copy)).expect("permissions can be set");
+    copy
+}
+
+/// Parts of paths that programs stumble over.
+pub fn odd_paths() -> Vec<(&'static str, OsString)> {
+    let bytes = |bytes: &[u8]| <OsString as std::os::unix::ffi::OsStringExt>::from_vec(bytes.to_vec());
+    let long = vec![vec![b'x'; 250]; 15].join(&b'/');
+    vec![
+        ("no UTF-8", bytes(b"caf\xe9/na\xefve")),
+        ("spaces", bytes(b" two  words /a program (deleted)")),
+        ("a newline", bytes(b"one\ntwo/three\nfour")),
+        ("symbols", bytes(b"$HOME;'\"`*?[a]#%\\012/-rf")),
+        ("very long", bytes(&long)),
+    ]
+}
+
+/// A control group of version 1 or 2, for one program. Removed when dropped.
+pub struct Group(PathBuf);
+
+impl Group {
+    /// A group of a controller of version 1, below this process's own; `None` where that cannot be had.
+    pub fn of_version_1(controller: &str) -> Option<Group> {
+        let own = fs::read_to_string("/proc/self/cgroup").ok()?;
+        let line = own.lines().find(|line| line.split(':').nth(1) == Some(controller))?;
+        let path = line.splitn(3, ':').nth(2)?.trim_start_matches('/');
+        let root = Path::new("/sys/fs/cgroup").join(controller);
+        Group::below(&root.join(path)).or_else(|| Group::below(&root))
+    }
+
+    /// A group of version 2.
+    pub fn of_version_2() -> Option<Group> {
+        let own = fs::read_to_string("/proc/self/cgroup").ok()?;
+        let path = own.lines().find_map(|line| line.strip_prefix("0::/"))?;
+        let roots = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"].map(Path::new);
+        let root = roots.into_iter().find(|root| root.join("cgroup.procs").exists())?;
+        Group::below(&root.join(path))
+    }
+
+    fn below(directory: &Path) -> Option<Group> {
+        let path = directory.join(format!("procession-{}-{}", std::process::id(), unique()));
+        fs::create_dir(&path).ok()?;
+        Some(Group(path))
+    }
+
+    /// Sets a limit or a state; false where there is no such file.
+    pub fn set(&self, file: &str, value: &str) -> bool {
+        fs::write(self.0.join(file), value).is_ok()
+    }
+
+    /// What a file of the group says.
+    pub fn get(&self, file: &str) -> String {
+        fs::read_to_string(self.0.join(file)).unwrap_or_default()
+    }
+
+    /// The command, run inside the group.
+    pub fn enter(&self, command: &Command) -> Command {
+        after(&format!("echo $$ > '{}/cgroup.procs'", self.0.display()), command)
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        proc::eventually(LONG, || fs::remove_dir(&self.0).is_ok());
+    }
+}
+
+fn unique() -> u32 {
+    static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+    NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed)
+}
