@@ -79,6 +79,7 @@ mod os;
 pub mod pool;
 pub mod process;
 pub mod queue;
+mod recovery;
 mod rules;
 pub mod state;
 mod supervisor;

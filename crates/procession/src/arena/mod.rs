@@ -15,6 +15,7 @@
 //! | `slots.rs`    | a page for each process: its life, its request                     |
 //! | `records.rs`  | a record for each thread: locks held, wait, intent                 |
 //! | `bits.rs`     | two-level bitmaps                                                  |
+//! | `kind.rs`     | the kinds of objects; `recover.rs` what recovery asks of each         |
 //! | `objects.rs`  | the table that handles point into                                  |
 //! | `blocks.rs`   | memory of any size, tagged with its owner; `heap.rs` allocates     |
 //! | `classes.rs`  | the sizes that small blocks come in                                |
@@ -42,6 +43,7 @@ pub(crate) mod collect;
 pub(crate) mod handle;
 pub(crate) mod header;
 pub(crate) mod heap;
+mod kind;
 pub(crate) mod layout;
 mod mark;
 pub(crate) mod member;
@@ -50,6 +52,7 @@ pub(crate) mod owned_block;
 pub(crate) mod payload;
 pub(crate) mod process_body;
 pub(crate) mod records;
+pub(crate) mod recover;
 pub(crate) mod slots;
 pub(crate) mod storage;
 pub(crate) mod sweep;

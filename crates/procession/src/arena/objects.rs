@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use super::Arena;
 use super::blocks::{self, Tag};
+pub(crate) use super::kind::Kind;
 use super::records::Record;
 use super::{storage, sweep, usage};
 use crate::os::futex;
@@ -32,92 +33,6 @@ const FREEING: u64 = 3;
 pub(crate) const SUPERVISOR: u32 = 0xffff;
 /// The longest name of an object, in bytes.
 pub(crate) const NAME: usize = 95;
-
-/// What an object is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub(crate) enum Kind {
-    Lock = 1,
-    Process = 2,
-    Queue = 3,
-    JoinableQueue = 4,
-    Connection = 5,
-    RLock = 16,
-    Mutex = 17,
-    RwLock = 18,
-    Semaphore = 19,
-    Event = 20,
-    Condvar = 21,
-    Barrier = 22,
-    Once = 23,
-    Latch = 24,
-    Value = 25,
-    Array = 26,
-    Dict = 40,
-    List = 41,
-    Pool = 60,
-    PoolCore = 61,
-}
-
-impl Kind {
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Kind::Lock => "lock",
-            Kind::Process => "process",
-            Kind::Queue | Kind::JoinableQueue => "queue",
-            Kind::Connection => "connection",
-            Kind::RLock => "recursive lock",
-            Kind::Mutex => "mutex",
-            Kind::RwLock => "read-write lock",
-            Kind::Semaphore => "semaphore",
-            Kind::Event => "event",
-            Kind::Condvar => "condition variable",
-            Kind::Barrier => "barrier",
-            Kind::Once => "once",
-            Kind::Latch => "latch",
-            Kind::Value => "value",
-            Kind::Array => "array",
-            Kind::Dict => "dict",
-            Kind::List => "list",
-            Kind::Pool | Kind::PoolCore => "pool",
-        }
-    }
-
-    fn read(byte: u8) -> Option<Kind> {
-        let all = [Kind::Lock, Kind::Process, Kind::Queue, Kind::JoinableQueue, Kind::Connection];
-        let all =
-            all.into_iter().chain(Kind::SYNC).chain([Kind::Dict, Kind::List, Kind::Pool, Kind::PoolCore]);
-        all.into_iter().find(|kind| *kind as u8 == byte)
-    }
-
-    /// Whether the locks of such an object are taken by the library's own code alone, for a moment or as long
-    /// as a closure takes. Code in the middle of a change could not bear that another begins one.
-    pub(crate) fn is_inside(self) -> bool {
-        use Kind::{Dict, JoinableQueue, List, PoolCore, Queue, Semaphore, Value};
-        matches!(self, Queue | JoinableQueue | Dict | List | Value | Semaphore | PoolCore)
-    }
-
-    /// What synchronizes, and plain shared data, besides [`Kind::Lock`].
-    const SYNC: [Kind; 11] = [
-        Kind::RLock,
-        Kind::Mutex,
-        Kind::RwLock,
-        Kind::Semaphore,
-        Kind::Event,
-        Kind::Condvar,
-        Kind::Barrier,
-        Kind::Once,
-        Kind::Latch,
-        Kind::Value,
-        Kind::Array,
-    ];
-
-    /// Whether an object of this kind may own more blocks than it has room to list: they are found
-    /// by their tags.
-    fn owns_many(self) -> bool {
-        matches!(self, Kind::Queue | Kind::JoinableQueue | Kind::Dict | Kind::List | Kind::PoolCore)
-    }
-}
 
 /// One object: four cache lines, of which the second is the hot one.
 #[repr(C, align(256))]

@@ -15,7 +15,8 @@ use crate::arena::{Arena, blocks, collect, heap, member, slots, sweep};
 use crate::codec;
 use crate::os::futex;
 use crate::os::process::{self, Ended};
-use crate::supervisor::{self, entrypoint, options, recovery};
+use crate::recovery;
+use crate::supervisor::{self, entrypoint, options};
 use crate::sync::raw::park;
 use crate::sync::{Condvar, RwLock, Semaphore};
 use crate::{Lock, Message, Queue, Result};
@@ -402,7 +403,7 @@ pub fn say_that_it_does_not_come() {
 
 /// Gives back every permit that this process holds.
 pub fn give_permits_back(semaphore: &Semaphore) {
-    semaphore.bury(member::slot());
+    semaphore.return_permits_of(member::slot());
 }
 
 /// What is wrong with a dict: blocks of its that it cannot reach, or that are not its, and counts that are off.

@@ -17,6 +17,7 @@ use super::shared::Core;
 use super::task::Task;
 use super::{cells::recover, run, worker};
 use crate::arena::member;
+use crate::arena::recover::Dead;
 use crate::codec::encoding::Message;
 use crate::os::process::Ended;
 use crate::process::Entry;
@@ -113,16 +114,20 @@ impl ManualPool {
         self.core.control.used()
     }
 
-    /// What recovery does for pools when a signal has ended the process in `slot`.
-    pub fn bury(&self, slot: u32) {
-        recover::bury(self.core.arena, slot, KILLED);
+    /// Does what recovery does for the pool when a signal has ended the process in `slot`.
+    pub fn recover(&self, slot: u32) {
+        let Core { arena, control, .. } = *self.core;
+        let index = self.core.handle().id().index();
+        if arena.held_objects(slot).has(index) {
+            recover::return_tasks(&Dead { arena, slot, how: KILLED, returned: false }, index, control);
+        }
     }
 
-    /// The part of that which concerns the first cell.
-    pub fn bury_in_first_cell(&self, slot: u32) {
+    /// Does the part of that which concerns the first cell.
+    pub fn recover_first_cell(&self, slot: u32) {
         let Core { arena, control, .. } = *self.core;
-        let burial = Recovery::new(arena, slot, KILLED, control, self.core.handle().id().index());
-        self.core.cell(0).into_iter().for_each(|cell| burial.settle(cell, 0));
+        let recovery = Recovery::new(arena, slot, KILLED, control, self.core.handle().id().index());
+        self.core.cell(0).into_iter().for_each(|cell| recovery.recover(cell, 0));
     }
 
     /// What recovery does to the pool when its maker has died.

@@ -74,7 +74,7 @@ mod worker;
 pub use bar::progress_bar;
 pub use builder::Builder;
 pub use cells::error::{MapError, TaskError};
-pub(crate) use cells::recover::{bury, tell_keepers, workers_kept_by};
+pub(crate) use cells::recover::{tell_keepers, workers_kept_by};
 pub use job::Initialized;
 pub use life::Stats;
 pub use map::{Imap, Progress};

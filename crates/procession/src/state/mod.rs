@@ -22,4 +22,3 @@ pub use dict_iter::{Iter, Keys, Values};
 pub use list::{List, ListIter};
 pub use lookup::Lookup;
 pub use value::Value;
-pub(crate) use value::bury as bury_value;

@@ -2,49 +2,23 @@
 
 use std::fmt;
 use std::marker::PhantomData;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use super::store::value::{BEFORE, NEXT, NOW, ValueBody};
 use crate::arena::blocks::{self, Tag};
 use crate::arena::handle::Handle;
-use crate::arena::objects::{Body, Kind, Object, check_name};
+use crate::arena::objects::{Kind, check_name};
 use crate::arena::thread::with_me;
 use crate::arena::{Arena, collect, member};
 use crate::codec;
 use crate::codec::encoding::Message;
 use crate::os::clock::Deadline;
-use crate::rules::{self, Rule};
-use crate::sync::raw::lock::{self as raw, Held, RawLock};
+use crate::sync::raw::lock::Held;
 use crate::sync::raw::word::Outcome;
 use crate::sync::wait::travels;
 use crate::sync::{LockError, acquire};
 use crate::{Error, Result};
-
-/// A value in shared memory; its bytes lie in a block.
-///
-/// | block      | what it is                                                       |
-/// |------------|------------------------------------------------------------------|
-/// | `NOW`      | the value                                                        |
-/// | `NEXT`     | one that is about to become it, or has just                       |
-/// | `BEFORE`   | one that is about not to be it, or has just ceased to             |
-///
-/// Only whoever holds the lock moves them. The one store to `NOW` makes a change happen; after a death the
-/// others are freed, if they are not the value.
-#[repr(C)]
-pub(crate) struct ValueBody {
-    lock: RawLock,
-    _rest: [AtomicU64; 6],
-}
-
-// SAFETY: atomics only, 64 bytes, and all zero is a free lock.
-#[allow(unsafe_code, reason = "says that the layout is made of atomics")]
-unsafe impl Body for ValueBody {
-    const KIND: Kind = Kind::Value;
-}
-
-const NOW: usize = 0;
-const NEXT: usize = 1;
-const BEFORE: usize = 2;
 
 /// One value that processes share, of any type that can be sent: numbers, `bool`, `String`, enums,
 /// structures, handles.
@@ -456,26 +430,6 @@ impl Drop for Inside<'_> {
     fn drop(&mut self) {
         self.body.lock.release(self.held);
     }
-}
-
-/// Releases the value's lock if the dead thread with record `id` held it, and frees what it leaves that is
-/// not the value.
-pub(crate) fn bury(arena: &Arena, slot: u32, id: u32, (index, object): (u32, &'static Object), offset: u64) {
-    let body: &'static ValueBody = object.body();
-    if arena.offset_of(&raw const body.lock) != offset {
-        return;
-    }
-    raw::bury(id, &body.lock, || {
-        let now = object.blocks[NOW].load(Ordering::Acquire);
-        for block in [&object.blocks[NEXT], &object.blocks[BEFORE]] {
-            let at = block.load(Ordering::Acquire);
-            if at != 0 && at != now && rules::holds(Rule::ValueRepaired) {
-                blocks::free(arena, slot, at, Tag::object(index));
-            }
-            block.store(0, Ordering::Release);
-        }
-        false
-    });
 }
 
 impl<T> Clone for Value<T> {

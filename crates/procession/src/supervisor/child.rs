@@ -12,7 +12,7 @@ use std::sync::atomic::Ordering;
 
 use super::children::Inheritance;
 use super::entrypoint::{self, Returned};
-use super::{crash_report, options, recovery, reexec};
+use super::{crash_report, options, reexec};
 use crate::arena::objects::{Id, NAME};
 use crate::arena::process_body::{self, ProcessBody, ending};
 use crate::arena::slots::{self, Slot};
@@ -20,6 +20,7 @@ use crate::arena::{Arena, blocks, handle, member, payload};
 use crate::codec;
 use crate::os::clock::Deadline;
 use crate::os::{fd, image, process, signal, threads};
+use crate::recovery;
 use crate::sync::raw::park::Wait;
 use crate::{Error, Result};
 

@@ -4,8 +4,8 @@ use std::io;
 use std::os::fd::{OwnedFd, RawFd};
 use std::sync::atomic::Ordering;
 
+use super::child;
 use super::child_table::ChildTable;
-use super::{child, recovery};
 use crate::arena::header::NO_SLOT;
 use crate::arena::process_body;
 use crate::arena::records::Record;
@@ -14,6 +14,7 @@ use crate::arena::{Arena, member, sweep};
 use crate::os::process::Ended;
 use crate::os::{futex, oom, process, signal};
 use crate::pool;
+use crate::recovery;
 
 /// Children kept asleep and empty, so that a spawn need not wait for a fork.
 const SPARES: usize = 4;

@@ -13,7 +13,6 @@
 //! | `reexec.rs`    | a child that executes the program anew                               |
 //! | `preload.rs`    | what is built once and shared by all children                        |
 //! | `entrypoint.rs` | how a function is named in another process                           |
-//! | `recovery.rs`   | what happens when a process dies: one function, in one order         |
 //! | `shutdown.rs`   | the end of the family, seen from main                                |
 //! | `exit_wait.rs`      | waiting for the death of a process, whatever happens to descriptors  |
 #![allow(unsafe_code)] // Forks, and calls functions by their address.
@@ -31,7 +30,6 @@ mod exit_wait;
 mod hook;
 pub(crate) mod options;
 pub(crate) mod preload;
-pub(crate) mod recovery;
 mod reexec;
 mod serve;
 pub(crate) mod shutdown;

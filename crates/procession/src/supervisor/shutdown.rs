@@ -4,13 +4,14 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use super::{exit_wait, preload, recovery};
+use super::{exit_wait, preload};
 use crate::arena::header::stage;
 use crate::arena::process_body;
 use crate::arena::{Arena, collect, member, slots, sweep};
 use crate::os::clock::Deadline;
 use crate::os::launch::Launched;
 use crate::os::{futex, process, signal};
+use crate::recovery;
 use crate::sync::raw::park;
 use crate::{Error, Result};
 use std::os::fd::AsFd;

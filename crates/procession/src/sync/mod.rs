@@ -78,45 +78,6 @@ mod semaphore;
 pub(crate) mod spin;
 pub(crate) mod wait;
 
-use crate::arena::Arena;
-use crate::arena::objects::{Kind, Object};
-
-pub(crate) use raw::lock_body::bury;
-/// As [`bury`], for the kinds of object that are no plain lock: what stands at `offset` in their hot line, or
-/// in one of their blocks.
-pub(crate) fn bury_other(
-    arena: &Arena,
-    slot: u32,
-    id: u32,
-    (index, object): (u32, &'static Object),
-    offset: u64,
-) {
-    match object.kind() {
-        Some(Kind::Semaphore) => raw::permits::bury_growing(arena, id, object, offset),
-        Some(Kind::RwLock) => {
-            bury(arena, slot, id, object, offset);
-            raw::readers::bury(arena, id, object, index, offset);
-        }
-        _ => bury(arena, slot, id, object, offset),
-    }
-}
-
-/// What the death of the process in `slot` means to an object that it has a handle to. Says whether anything
-/// changed.
-pub(crate) fn bury_cells(
-    arena: &Arena,
-    slot: u32,
-    object: &'static Object,
-    index: u32,
-    returned: bool,
-) -> bool {
-    match object.kind() {
-        Some(Kind::Semaphore) => raw::permits::bury(arena, slot, object, index),
-        Some(Kind::Barrier) => barrier::bury(arena, slot, object, index, returned),
-        _ => false,
-    }
-}
-
 pub use barrier::{Barrier, BarrierBuilder, BarrierWaitResult};
 pub use condvar::{Condvar, Guard, WaitTimeoutResult};
 pub use error::{DeadlockMember, LockError, OwnerDied};

@@ -12,6 +12,8 @@ use super::raw::permits::{self, ABSENT, FREE, RESERVED};
 use super::wait::{WaitError, travels, waiters};
 use crate::arena::handle::Handle;
 use crate::arena::objects::{Body, Kind};
+#[cfg(feature = "internals")]
+use crate::arena::recover::{Dead, Found};
 use crate::arena::storage::{self, LINE};
 use crate::arena::thread::{Me, with_me};
 use crate::arena::{Arena, member};
@@ -137,9 +139,10 @@ impl Semaphore {
     }
 
     #[cfg(feature = "internals")]
-    pub(crate) fn bury(&self, slot: u32) {
+    pub(crate) fn return_permits_of(&self, slot: u32) {
         if let Some(arena) = member::mapped() {
-            permits::bury(arena, slot, self.handle.object(), self.handle.id().index());
+            let found = Found { index: self.handle.id().index(), object: self.handle.object() };
+            permits::let_go(&Dead { arena, slot, how: None, returned: false }, &found);
         }
     }
 

@@ -106,8 +106,8 @@ impl Lock {
     }
 
     /// What recovery does for one lock of a dead thread.
-    fn bury(&self, dead: u32) {
-        word::bury(&self.word, dead, || true);
+    fn recover(&self, dead: u32) {
+        word::recover(&self.word, dead, || true);
         self.wake(Wake::All);
     }
 }
@@ -153,7 +153,7 @@ fn a_dead_owner_is_released_and_its_waiter_told() {
         assert_eq!(lock.acquire(1, false, false), Outcome::Taken);
         let other = lock.clone();
         let waiter = thread::spawn(move || other.acquire(2, false, false));
-        lock.bury(1);
+        lock.recover(1);
         assert_eq!(waiter.join().unwrap(), Outcome::Marked);
         assert_eq!(lock.word.load(), word::MARK);
     });
@@ -164,7 +164,7 @@ fn one_of_two_recovers_a_marked_lock() {
     model(|| {
         let lock = Lock::new();
         assert_eq!(lock.acquire(9, false, false), Outcome::Taken);
-        lock.bury(9);
+        lock.recover(9);
         let other = lock.clone();
         let second = thread::spawn(move || {
             let outcome = other.acquire(2, true, false);
@@ -190,7 +190,7 @@ fn a_promise_to_a_dead_heir_strands_nobody() {
         let promised = lock.word.load() | word::WAITERS | 2 << 32;
         assert!(lock.word.exchange(lock.word.load(), promised).is_ok());
         let other = lock.clone();
-        let grave = thread::spawn(move || other.bury(2));
+        let grave = thread::spawn(move || other.recover(2));
         lock.release(1, false);
         grave.join().unwrap();
         // Struck before the release or when it was reserved, it is free.
@@ -233,7 +233,7 @@ fn nobody_sleeps_on_behind_a_reservation() {
             let other = thread::spawn(move || other.lock_work_unlock(3, false));
             let heir = lock.clone();
             let heir = thread::spawn(move || match dies {
-                true => heir.bury(2),
+                true => heir.recover(2),
                 false => heir.lock_work_unlock(2, false),
             });
             lock.release(1, false);

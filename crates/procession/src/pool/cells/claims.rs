@@ -176,7 +176,7 @@ impl Returned {
     }
 
     /// Recovery has returned all there was.
-    pub(crate) fn settle(&self) {
+    pub(crate) fn count_unlisted(&self) {
         if self.crowded.load(Ordering::SeqCst) != 0 {
             self.unlisted.fetch_add(1, Ordering::SeqCst);
             self.crowded.store(0, Ordering::SeqCst);

@@ -11,46 +11,61 @@ use super::control::{self, Control, phase};
 use super::results;
 use crate::arena::blocks::{self, Tag};
 use crate::arena::objects::Kind;
+use crate::arena::recover::{Dead, Found, Journaled, Recover};
 use crate::arena::{Arena, slots};
 use crate::os::process::Ended;
-use crate::queue::ring::Ring;
+use crate::queue::ring::{self, Ring};
 use crate::rules::{self, Rule};
 use crate::sync::raw::event;
 
-/// Returns what the dead process of `slot` worked on, lets go what it had submitted, and ends the pools that
-/// it kept. After its locks were released, before its blocks are swept.
-pub(crate) fn bury(arena: &Arena, slot: u32, how: Option<Ended>) {
-    for_each_pool(arena, slot, |index, control| {
-        let burial = Recovery::new(arena, slot, how, control, index);
-        control.adopt_chunks(arena, burial.dead, burial.owner);
-        let pid = arena.slot(slot).pid.load(Ordering::Relaxed);
-        for its in control.hired_pids().filter(|its| its.load(Ordering::Relaxed) == pid) {
-            its.store(0, Ordering::SeqCst);
+/// Pools: the ends of their ring, and the tasks of the dead process.
+pub(crate) struct Pools;
+
+impl Recover for Pools {
+    fn release(&self, dead: &Dead<'_>, found: &Found, entry: Journaled) {
+        ring::recover::release_end(dead, found, entry);
+    }
+
+    fn return_work(&self, dead: &Dead<'_>, found: &Found) {
+        if let Some(control) = control::control_of(dead.arena, found.index) {
+            return_tasks(dead, found.index, control);
         }
-        let kept_here = control.maker.load(Ordering::Acquire) == slot + 1;
-        if kept_here {
-            control.phase.fetch_max(phase::TERMINATED, Ordering::SeqCst);
-        }
-        control.hands.of(slot).for_each(|index| burial.return_reached_for(index));
-        // A worker that has submitted nothing has no more to do with the pool than what is in its hands.
-        if kept_here || control.hands.is_user(slot) {
-            (0..control.used()).for_each(|index| burial.look_at(index));
-        } else {
-            control.hands.of(slot).for_each(|index| burial.look_at(index));
-        }
-        control.hands.forget(slot);
-        control.returned_list.settle();
-        control.returned.word.store(1, Ordering::SeqCst);
-        event::notify(&control.completed.word, i32::MAX);
-        tell_keeper(control);
-        if kept_here {
-            control.over.store(1, Ordering::SeqCst);
-            event::notify(&control.ended.word, i32::MAX);
-        }
-        if let Some(ring) = Ring::find(index) {
-            event::notify(&ring.control().filled.word, i32::MAX);
-        }
-    });
+    }
+}
+
+/// Returns the tasks that the dead process worked on, abandons those that it had submitted, and ends the pool if its
+/// keeper ran there.
+pub(crate) fn return_tasks(dead: &Dead<'_>, index: u32, control: &'static Control) {
+    let &Dead { arena, slot, how, .. } = dead;
+    let recovery = Recovery::new(arena, slot, how, control, index);
+    control.adopt_chunks(arena, recovery.dead, recovery.owner);
+    let pid = arena.slot(slot).pid.load(Ordering::Relaxed);
+    for its in control.hired_pids().filter(|its| its.load(Ordering::Relaxed) == pid) {
+        its.store(0, Ordering::SeqCst);
+    }
+    let kept_here = control.maker.load(Ordering::Acquire) == slot + 1;
+    if kept_here {
+        control.phase.fetch_max(phase::TERMINATED, Ordering::SeqCst);
+    }
+    control.hands.of(slot).for_each(|index| recovery.return_reached_for(index));
+    // A worker that has submitted nothing has no more to do with the pool than what is in its hands.
+    if kept_here || control.hands.is_user(slot) {
+        (0..control.used()).for_each(|index| recovery.look_at(index));
+    } else {
+        control.hands.of(slot).for_each(|index| recovery.look_at(index));
+    }
+    control.hands.forget(slot);
+    control.returned_list.count_unlisted();
+    control.returned.word.store(1, Ordering::SeqCst);
+    event::notify(&control.completed.word, i32::MAX);
+    tell_keeper(control);
+    if kept_here {
+        control.over.store(1, Ordering::SeqCst);
+        event::notify(&control.ended.word, i32::MAX);
+    }
+    if let Some(ring) = Ring::find(index) {
+        event::notify(&ring.control().filled.word, i32::MAX);
+    }
 }
 
 /// The process ids of the workers of the pools that the dead process of `slot` kept. One that begins now sees that
@@ -121,7 +136,7 @@ impl<'a> Recovery<'a> {
 
     fn look_at(&self, index: u32) {
         if let Some(cell) = self.control.cell(self.arena, index) {
-            self.settle(cell, index);
+            self.recover(cell, index);
             // (If the maker is dead, too, nobody else does this.)
             match self.control.phase.load(Ordering::SeqCst) {
                 phase::TERMINATED => self.end_waiting(cell, ending::TERMINATED),
@@ -131,7 +146,7 @@ impl<'a> Recovery<'a> {
         }
     }
 
-    pub(crate) fn settle(&self, cell: &Cell, index: u32) {
+    pub(crate) fn recover(&self, cell: &Cell, index: u32) {
         // Somebody may condemn the task meanwhile.
         while !self.take_over(cell, index) {}
         if let Some(generation) = self.submitted(cell) {
@@ -191,7 +206,7 @@ impl<'a> Recovery<'a> {
     /// The worker died at a task: it is tried again, or that was it.
     fn interrupted(&self, cell: &Cell, index: u32, state: State) -> bool {
         let chunk = cell.count.load(Ordering::Relaxed) != 0;
-        self.settle_blocks(cell, chunk);
+        self.recover_blocks(cell, chunk);
         let item = if chunk { Filled::read(cell.filled.load(Ordering::Acquire)).items } else { 0 };
         let mut fate = Fate::read(cell.fate.load(Ordering::Acquire), item);
         fate.ending = if state.phase() == CONDEMNED { state.ending() } else { ending::DIED };
@@ -218,7 +233,7 @@ impl<'a> Recovery<'a> {
     }
 
     /// What a chunk has brought forth stays; a single result that nobody was told of does not.
-    fn settle_blocks(&self, cell: &Cell, chunk: bool) {
+    fn recover_blocks(&self, cell: &Cell, chunk: bool) {
         let give = |block: u64, from: Tag, to: Tag| {
             if block != 0 && blocks::owner(self.arena, block).same_owner(from) {
                 blocks::hand_over(self.arena, block, from, to);

@@ -13,10 +13,8 @@ use super::produce::after_release;
 use super::record::{Header, WORD};
 use super::{Refusal, Ring, walk};
 use crate::arena::blocks::{self, Tag};
-use crate::arena::objects::Kind;
-use crate::arena::{Arena, member};
+use crate::arena::member;
 use crate::os::clock::Deadline;
-use crate::rules::{self, Rule};
 use crate::sync::raw::event;
 
 /// A message that this process works on.
@@ -200,7 +198,7 @@ impl Ring {
     }
 
     /// What recovery does when the dead of `slot` held the consumers' lock.
-    pub(super) fn settle_leases(&self, slot: u32) {
+    pub(super) fn recover_leases(&self, slot: u32) {
         if !self.blocks_only {
             return;
         }
@@ -230,7 +228,7 @@ impl Ring {
     }
 
     /// Returns what the dead of `slot` worked on.
-    fn return_leases_of(&self, slot: u32) {
+    pub(super) fn return_leases_of(&self, slot: u32) {
         let dead = Tag::process(slot);
         for cell in self.cells() {
             let now = cell.state.load(Ordering::Acquire);
@@ -250,22 +248,6 @@ impl Ring {
             event::notify(&event.word, i32::MAX);
         }
     }
-}
-
-/// Returns every message that the dead process of `slot` worked on to its queue. It holds a handle to
-/// each such queue. After its locks were released, before its blocks are swept.
-pub(crate) fn return_leases(arena: &Arena, slot: u32) {
-    if !rules::holds(Rule::LeaseReturned) {
-        return;
-    }
-    arena.held_objects(slot).for_each(|index| {
-        if index < arena.layout.objects
-            && arena.object(index).is_any(Kind::JoinableQueue)
-            && let Some(ring) = Ring::find(index)
-        {
-            ring.return_leases_of(slot);
-        }
-    });
 }
 
 /// See [`Ring::count_leases`].

@@ -23,7 +23,7 @@ pub(crate) mod leases;
 mod make;
 mod produce;
 mod record;
-mod recover;
+pub(crate) mod recover;
 
 use std::sync::atomic::AtomicU64;
 
@@ -34,7 +34,6 @@ pub use inspect::{End, Occupied};
 pub(crate) use make::{PlainBody, make};
 pub(crate) use produce::Piece;
 pub(crate) use record::INLINE_MAX;
-pub(crate) use recover::bury;
 
 use crate::Error;
 use crate::arena::blocks::{self, HEADER, Tag};

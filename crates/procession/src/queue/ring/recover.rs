@@ -6,26 +6,49 @@ use std::sync::atomic::Ordering;
 use super::control::Producers;
 use super::record::{Header, WORD};
 use super::{Ring, walk};
-use crate::arena::Arena;
 use crate::arena::blocks::{self, HEADER, Tag};
+use crate::arena::recover::{Dead, Found, Journaled, Recover};
 use crate::rules::{self, Rule};
 use crate::sync::raw::lock;
 
-/// Releases the lock at `offset` of the ring that object `index` owns, which the dead thread with record
-/// `id`, of process `slot`, held or was about to take.
-pub(crate) fn bury(arena: &Arena, slot: u32, id: u32, index: u32, offset: u64) {
-    let Some(ring) = Ring::find(index) else { return };
+/// Queues: the two ends of their ring.
+pub(crate) struct Rings;
+
+impl Recover for Rings {
+    fn release(&self, dead: &Dead<'_>, found: &Found, entry: Journaled) {
+        release_end(dead, found, entry);
+    }
+}
+
+/// Joinable queues: the ends of their ring, and the leases of the dead process.
+pub(crate) struct LeasedRings;
+
+impl Recover for LeasedRings {
+    fn release(&self, dead: &Dead<'_>, found: &Found, entry: Journaled) {
+        release_end(dead, found, entry);
+    }
+
+    fn return_work(&self, dead: &Dead<'_>, found: &Found) {
+        if let Some(ring) = Ring::find(found.index).filter(|_| rules::holds(Rule::LeaseReturned)) {
+            ring.return_leases_of(dead.slot);
+        }
+    }
+}
+
+/// Releases the end of the ring whose lock the journal names, if the dead thread held it.
+pub(crate) fn release_end(dead: &Dead<'_>, found: &Found, entry: Journaled) {
+    let Some(ring) = Ring::find(found.index) else { return };
     let (producers, consumers) = (&ring.control.producers.side, &ring.control.consumers.side);
-    // An internal lock is never marked: whoever comes next finds the ring sound.
-    if offset == arena.offset_of(&raw const producers.lock) {
-        lock::bury(id, &producers.lock, || {
-            ring.settle_producers(slot);
+    // An internal lock is never poisoned: the next owner finds the ring sound.
+    if entry.offset == dead.arena.offset_of(&raw const producers.lock) {
+        lock::recover(entry.record, &producers.lock, || {
+            ring.recover_producers(dead.slot);
             false
         });
-    } else if offset == arena.offset_of(&raw const consumers.lock) {
-        lock::bury(id, &consumers.lock, || {
-            ring.settle_consumers(slot);
-            ring.settle_leases(slot);
+    } else if entry.offset == dead.arena.offset_of(&raw const consumers.lock) {
+        lock::recover(entry.record, &consumers.lock, || {
+            ring.recover_consumers(dead.slot);
+            ring.recover_leases(dead.slot);
             false
         });
     }
@@ -33,7 +56,7 @@ pub(crate) fn bury(arena: &Arena, slot: u32, id: u32, index: u32, offset: u64) {
 
 impl Ring {
     /// A batch was committed, and the cursor is moved behind it; or it was not, and its blocks go.
-    fn settle_producers(&self, slot: u32) {
+    fn recover_producers(&self, slot: u32) {
         let Producers { side, room_to, intent_at, intent, .. } = &self.control.producers;
         room_to.store(0, Ordering::Release);
         let from = side.cursor();
@@ -75,7 +98,7 @@ impl Ring {
     }
 
     /// What was about to be taken is the queue's again; a segment that was being freed is swept.
-    fn settle_consumers(&self, slot: u32) {
+    fn recover_consumers(&self, slot: u32) {
         let (dead, consumers) = (Tag::process(slot), &self.control.consumers);
         let at = consumers.side.cursor().offset();
         let mut more = consumers.taking.load(Ordering::Acquire);

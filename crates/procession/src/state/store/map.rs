@@ -12,6 +12,7 @@ use crate::arena::blocks::Tag;
 use crate::arena::handle::Handle;
 use crate::arena::objects::{Body, Kind};
 use crate::arena::owned_block::OwnedBlock;
+use crate::arena::recover::{Dead, Journaled};
 use crate::arena::{Arena, collect, heap, member};
 use crate::codec::encoding;
 use crate::{Error, Message, Result};
@@ -423,10 +424,10 @@ impl Map {
     }
 
     /// Releases the lock at `offset`, which a dead thread held or was about to take.
-    pub(super) fn bury(&self, arena: &Arena, slot: u32, id: u32, offset: u64) {
+    pub(super) fn release(&self, dead: &Dead<'_>, entry: Journaled) {
         for part in self.parts {
-            if part.is_locked_by_word_at(arena, offset) {
-                part.bury(arena, (slot, id), self.owner(), 0, || self.recount(part));
+            if part.is_locked_by_word_at(dead.arena, entry.offset) {
+                part.recover(dead, entry, self.owner(), 0, || self.recount(part));
             }
         }
     }

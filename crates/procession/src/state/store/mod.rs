@@ -18,9 +18,11 @@ mod map;
 
 mod node;
 mod part;
+pub(crate) mod recover;
 mod rehash;
 mod sequence;
 mod table;
+pub(super) mod value;
 
 pub(super) use copy::Buffer;
 pub(super) use map::{Entry, Map};
@@ -34,7 +36,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::arena::blocks::{self, HEADER, Tag};
 use crate::arena::handle::Handle;
-use crate::arena::objects::{Body, Kind};
+use crate::arena::objects::Body;
 use crate::arena::owned_block::OwnedBlock;
 use crate::arena::{Arena, heap, member};
 use crate::codec::encoding;
@@ -128,16 +130,4 @@ fn exchange_word(arena: &Arena, node: &Node, value: Encoded<'_>) -> Option<Old> 
     // CRASH: before this store it is the old value, after it the new one. Readers see one or the other, too.
     word.store(u64::from_le_bytes(new), Ordering::Release);
     Some(Old::Word(old, len))
-}
-
-/// Releases the lock at `offset` of the object `index`, a dict or a list, which the dead thread with record
-/// `id`, of process `slot`, held or was about to take.
-pub(crate) fn bury(arena: &Arena, slot: u32, id: u32, index: u32, kind: Kind, offset: u64) {
-    if kind == Kind::Dict {
-        if let Some(map) = Map::find(index) {
-            map.bury(arena, slot, id, offset);
-        }
-    } else if let Some(list) = Sequence::find(index) {
-        list.bury(arena, slot, id, offset);
-    }
 }

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering, fence};
 use super::table::{Table, node_of};
 use super::word;
 use crate::arena::blocks::{self, Tag};
+use crate::arena::recover::{Dead, Journaled};
 use crate::arena::thread::{self, with_me};
 use crate::arena::{Arena, member};
 use crate::os::clock::Deadline;
@@ -172,7 +173,7 @@ impl Part {
     }
 
     /// Ends what the dead process was in the middle of. While the lock's word names it.
-    fn settle(&self, arena: &Arena, owner: Tag, dead: u32, first: u64) {
+    fn repair(&self, arena: &Arena, owner: Tag, dead: u32, first: u64) {
         let at = self.at.load(Ordering::Acquire);
         if let Some(changed) = word(arena, at).filter(|_| at != 0) {
             let done = changed.load(Ordering::Acquire) == self.to.load(Ordering::Acquire);
@@ -188,18 +189,17 @@ impl Part {
         self.at.store(0, Ordering::Release);
     }
 
-    /// Releases the lock that the dead thread with record `id`, of process `slot`, held or was about to take.
-    /// `recount` puts right what is counted.
-    pub(super) fn bury(
+    /// Releases the lock if the dead thread held it. `recount` restores what is counted.
+    pub(super) fn recover(
         &'static self,
-        arena: &Arena,
-        (slot, id): (u32, u32),
+        dead: &Dead<'_>,
+        entry: Journaled,
         owner: Tag,
         first: u64,
         recount: impl Fn(),
     ) {
-        lock::bury(id, &self.lock, || {
-            self.settle(arena, owner, slot, first);
+        lock::recover(entry.record, &self.lock, || {
+            self.repair(dead.arena, owner, dead.slot, first);
             if rules::holds(Rule::Recounted) {
                 recount();
             }

@@ -20,6 +20,7 @@ use crate::arena::blocks::Tag;
 use crate::arena::handle::Handle;
 use crate::arena::objects::{Body, Kind};
 use crate::arena::owned_block::OwnedBlock;
+use crate::arena::recover::{Dead, Journaled};
 use crate::arena::{Arena, collect, heap, member};
 use crate::codec::encoding;
 use crate::{Error, Message, Result};
@@ -381,10 +382,10 @@ impl Sequence {
     }
 
     /// Releases the lock at `offset`, which a dead thread held or was about to take.
-    pub(super) fn bury(&self, arena: &Arena, slot: u32, id: u32, offset: u64) {
-        if self.part().is_locked_by_word_at(arena, offset) {
+    pub(super) fn release(&self, dead: &Dead<'_>, entry: Journaled) {
+        if self.part().is_locked_by_word_at(dead.arena, entry.offset) {
             let owner = Tag::object(self.object);
-            self.part().bury(arena, (slot, id), owner, FIRST, || self.empty_beyond_ends());
+            self.part().recover(dead, entry, owner, FIRST, || self.empty_beyond_ends());
         }
     }
 

@@ -239,8 +239,8 @@ impl Waiter for Sleeper {
 
 /// Releases what the dead thread with record `id` held at `lock`. `repair` runs while only the
 /// caller may touch what the lock guards; it says whether to mark the lock.
-pub(crate) fn bury(id: u32, lock: &'static RawLock, repair: impl Fn() -> bool) {
-    word::bury(&lock.word, id + 1, repair);
+pub(crate) fn recover(id: u32, lock: &'static RawLock, repair: impl Fn() -> bool) {
+    word::recover(&lock.word, id + 1, repair);
     // Also when the word does not name the dead: it may have let go, and died before its wake.
     if rules::holds(Rule::SweepWakes) {
         futex::wake_all(lock.futex());

@@ -4,8 +4,8 @@
 use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
 
 use super::lock::RawLock;
-use crate::arena::Arena;
 use crate::arena::objects::{Body, Kind, Object};
+use crate::arena::recover::{Dead, Found, Journaled};
 use crate::sync::error::OwnerDied;
 
 /// What a lock is in shared memory: its word, and who left it marked.
@@ -99,20 +99,17 @@ impl LockBody {
     }
 }
 
-/// Releases the lock in `object`'s hot line if the dead thread with record `id`, of process `slot`, held
-/// it at `offset`.
-pub(crate) fn bury(arena: &Arena, slot: u32, id: u32, object: &'static Object, offset: u64) {
-    let Some(body) = of(object).filter(|body| arena.offset_of(&raw const **body) == offset) else { return };
-    let kind = object.kind();
-    super::lock::bury(id, &body.raw, || {
-        let mark = match kind {
-            // A writer that still waited for readers has changed nothing.
-            Some(Kind::RwLock) => body.extra.load(Ordering::Acquire) != 0,
-            _ => true,
-        };
+/// Releases the lock in the object's hot line if the dead thread held it, and leaves it poisoned.
+pub(crate) fn release(dead: &Dead<'_>, found: &Found, entry: Journaled) {
+    let is_named = |body: &&LockBody| dead.arena.offset_of(&raw const **body) == entry.offset;
+    let Some(body) = of(found.object).filter(is_named) else { return };
+    let kind = found.object.kind();
+    super::lock::recover(entry.record, &body.raw, || {
+        // A writer that still waited for readers has changed nothing.
+        let mark = kind != Some(Kind::RwLock) || body.extra.load(Ordering::Acquire) != 0;
         if mark {
-            let pid = arena.slot(slot).pid.load(Ordering::Relaxed);
-            body.write_mark(DIED, pid, &arena.process_name(slot));
+            let pid = dead.arena.slot(dead.slot).pid.load(Ordering::Relaxed);
+            body.write_mark(DIED, pid, &dead.arena.process_name(dead.slot));
         }
         if kind == Some(Kind::RLock) {
             body.extra.store(0, Ordering::Release); // how often the dead held it

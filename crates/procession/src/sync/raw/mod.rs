@@ -10,9 +10,14 @@
 //! | `park.rs`      | how a thread sleeps where recovery can find it                         |
 //! | `deadlock.rs`  | the search for a cycle of waits                                        |
 //! | `permits.rs`   | the cells of a semaphore's permits                                     |
+//! | `barrier_state.rs` | a barrier's word; `barrier_cells.rs` its parties                   |
+//! | `recover.rs`   | recovery of all of these; `barrier_recover.rs` of barriers             |
 //! | `readers.rs`   | the cells of a read-write lock's readers                               |
 #![allow(unsafe_code)] // The futex word is half of the lock word.
 
+pub(crate) mod barrier_cells;
+mod barrier_recover;
+pub(crate) mod barrier_state;
 pub(crate) mod deadlock;
 pub mod event;
 pub(crate) mod lock;
@@ -20,4 +25,5 @@ pub(crate) mod lock_body;
 pub(crate) mod park;
 pub(crate) mod permits;
 pub(crate) mod readers;
+pub(crate) mod recover;
 pub mod word;

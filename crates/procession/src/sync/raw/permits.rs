@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use super::event::notify;
 use crate::arena::blocks::{self, Tag};
 use crate::arena::objects::Object;
+use crate::arena::recover::{Dead, Found, Journaled};
 use crate::arena::storage::{self, Data, LINE};
 use crate::arena::{Arena, member, objects};
 use crate::rules::{self, Rule};
@@ -72,8 +73,9 @@ pub(crate) fn claim(cell: &AtomicU32, from: u32, slot: u32) -> bool {
     cell.compare_exchange(from, slot + 1, Ordering::SeqCst, Ordering::Relaxed).is_ok()
 }
 
-/// Gives back what the dead process in `slot` had of this semaphore. Says whether it had anything.
-pub(crate) fn bury(arena: &Arena, slot: u32, object: &'static Object, index: u32) -> bool {
+/// Returns the dead process's permits to the semaphore. Returns whether it had any.
+pub(crate) fn let_go(dead: &Dead<'_>, found: &Found) -> bool {
+    let (&Dead { arena, slot, .. }, &Found { index, object }) = (dead, found);
     let body: &'static SemaphoreBody = object.body();
     let mut any = false;
     let heir = body.heir.load(Ordering::SeqCst);
@@ -92,10 +94,10 @@ pub(crate) fn bury(arena: &Arena, slot: u32, object: &'static Object, index: u32
     any
 }
 
-/// Releases the lock under which blocks are added, if the dead thread with record `id` held it.
-pub(crate) fn bury_growing(arena: &Arena, id: u32, object: &'static Object, offset: u64) {
-    let body: &'static SemaphoreBody = object.body();
-    if arena.offset_of(&raw const body.growing) == offset {
-        super::lock::bury(id, &body.growing, || false);
+/// Releases the lock under which blocks are added, if the dead thread held it.
+pub(crate) fn release_growing(dead: &Dead<'_>, found: &Found, entry: Journaled) {
+    let body: &'static SemaphoreBody = found.object.body();
+    if dead.arena.offset_of(&raw const body.growing) == entry.offset {
+        super::lock::recover(entry.record, &body.growing, || false);
     }
 }

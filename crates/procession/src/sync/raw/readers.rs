@@ -24,6 +24,7 @@ use super::lock::Held;
 use super::park::Wait;
 use crate::arena::blocks::{self, Tag};
 use crate::arena::objects::Object;
+use crate::arena::recover::{Dead, Found, Journaled};
 use crate::arena::storage::{self, Data, LINE};
 use crate::arena::{Arena, member, thread};
 use crate::os::clock::Deadline;
@@ -194,8 +195,10 @@ impl Cells {
     }
 }
 
-/// Empties the cell at `offset` if the dead thread with record `id` read there.
-pub(crate) fn bury(arena: &Arena, id: u32, object: &Object, index: u32, offset: u64) {
+/// Clears the reader's cell that the journal names, if the dead thread read there.
+pub(crate) fn release(dead: &Dead<'_>, found: &Found, entry: Journaled) {
+    let (arena, &Found { index, object }) = (dead.arena, found);
+    let Journaled { record: id, offset } = entry;
     let Some(first) = find(arena, object, index, FIRST) else { return };
     for cells in [Some(first), find(arena, object, index, MORE)].into_iter().flatten() {
         let within = offset.checked_sub(arena.offset_of(cells.as_ptr())).map(|bytes| bytes / 4);

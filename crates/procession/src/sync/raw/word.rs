@@ -168,7 +168,7 @@ pub enum Bereaved {
 
 /// Repairs a word after the death of thread `dead`. `before_release` runs while the word still
 /// names the dead, when only the caller may touch what the lock guards; it says whether to mark.
-pub fn bury(word: &impl Word, dead: u32, mut before_release: impl FnMut() -> bool) -> Bereaved {
+pub fn recover(word: &impl Word, dead: u32, mut before_release: impl FnMut() -> bool) -> Bereaved {
     loop {
         let now = word.load();
         let (new, done) = if owner(now) == dead {

@@ -276,7 +276,7 @@ fn what_was_cancelled_stays_so_though_its_worker_has_just_died() {
         };
         let recovery = |(shop, ..): &(ManualPool, Task<u32>, Cell<bool>), gate: &Gate| {
             gate.begin();
-            shop.bury(VICTIM);
+            shop.recover(VICTIM);
             gate.end();
             internals::recover(VICTIM);
         };
@@ -312,7 +312,7 @@ fn a_task_is_not_let_go_with_the_one_that_stood_in_its_place() {
         };
         let recovery = |(shop, _): &(ManualPool, Next), gate: &Gate| {
             gate.begin();
-            shop.bury(VICTIM);
+            shop.recover(VICTIM);
             gate.end();
             internals::recover(VICTIM);
         };
@@ -508,7 +508,7 @@ fn submitted_during_a_burial(at: u64) -> (u64, bool) {
     let mut burying = run_until(
         |gate: &Gate| {
             gate.begin();
-            shop.bury_in_first_cell(OTHER);
+            shop.recover_first_cell(OTHER);
             gate.end();
         },
         |point| {

@@ -10,20 +10,20 @@ use crate::arena::storage::{self, LINE};
 
 /// In a cell: it stands for a party of a dead process; the rest of the lower half is its slot + 1, the upper
 /// half its incarnation. Otherwise the lower half is a thread and the upper half the round it arrived for.
-pub(super) const DEAD: u64 = 1 << 31;
+pub(crate) const DEAD: u64 = 1 << 31;
 
-pub(super) fn arrived_for(cell: u64, round: u32) -> bool {
+pub(crate) fn arrived_for(cell: u64, round: u32) -> bool {
     cell & DEAD == 0 && (cell >> 32) as u32 == round
 }
 
 /// Whether who arrives for `round` may take the cell. One of a later round is somebody who waits: the round
 /// that we saw is over.
-pub(super) fn is_free_for(cell: u64, round: u32) -> bool {
+pub(crate) fn is_free_for(cell: u64, round: u32) -> bool {
     let older = round.wrapping_sub((cell >> 32) as u32) as i32 > 0;
     cell == 0 || (cell & DEAD == 0 && older)
 }
 
-pub(super) fn cells(arena: &Arena, object: &Object, index: u32) -> Option<&'static [AtomicU64]> {
+pub(crate) fn cells(arena: &Arena, object: &Object, index: u32) -> Option<&'static [AtomicU64]> {
     let data = storage::find(arena, index, object.blocks[0].load(SeqCst), LINE)?;
     Some(storage::wide_cells(arena, data))
 }

@@ -14,31 +14,31 @@
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst};
 
-use super::super::raw::event::notify;
-use super::super::wait::{Broken, WaitError};
+use super::event::notify;
 use crate::arena::objects::{Body, Kind};
+use crate::sync::wait::{Broken, WaitError};
 
 const CAUSE_SHIFT: u32 = 32;
 const CAUSE: u64 = 0xf << CAUSE_SHIFT;
 const HISTORY_SHIFT: u32 = 36;
 const HISTORY: u32 = 28;
-pub(super) const DIED: u64 = 1;
-pub(super) const TIMED_OUT: u64 = 2;
-pub(super) const ABORTED: u64 = 3;
-pub(super) const PANICKED: u64 = 4;
+pub(crate) const DIED: u64 = 1;
+pub(crate) const TIMED_OUT: u64 = 2;
+pub(crate) const ABORTED: u64 = 3;
+pub(crate) const PANICKED: u64 = 4;
 
 /// A barrier in shared memory; its cells lie in a block.
 #[repr(C)]
-pub(super) struct BarrierBody {
-    pub(super) state: AtomicU64,
-    pub(super) events: AtomicU32,
-    pub(super) shrinks: AtomicU32,
+pub(crate) struct BarrierBody {
+    pub(crate) state: AtomicU64,
+    pub(crate) events: AtomicU32,
+    pub(crate) shrinks: AtomicU32,
     /// Who broke it by dying, and who by a panic. A party that panics because the barrier is broken already is
     /// not the cause, and takes nobody's place here.
-    pub(super) died: AtomicU32,
-    pub(super) panicked: AtomicU32,
+    pub(crate) died: AtomicU32,
+    pub(crate) panicked: AtomicU32,
     /// The last round that was ended by a reset, or was about to be.
-    pub(super) last_reset: AtomicU32,
+    pub(crate) last_reset: AtomicU32,
 }
 
 // SAFETY: atomics only, 32 bytes, and all zero is a barrier without cells.
@@ -47,22 +47,22 @@ unsafe impl Body for BarrierBody {
     const KIND: Kind = Kind::Barrier;
 }
 
-pub(super) fn round(state: u64) -> u32 {
+pub(crate) fn round(state: u64) -> u32 {
     state as u32
 }
 
-pub(super) fn cause(state: u64) -> u64 {
+pub(crate) fn cause(state: u64) -> u64 {
     (state & CAUSE) >> CAUSE_SHIFT
 }
 
-pub(super) fn next(state: u64, by_reset: bool) -> u64 {
+pub(crate) fn next(state: u64, by_reset: bool) -> u64 {
     let history = state >> HISTORY_SHIFT << 1 | u64::from(by_reset);
     history << HISTORY_SHIFT | u64::from(round(state).wrapping_add(1))
 }
 
 impl BarrierBody {
     /// How a round ended, if it has.
-    pub(super) fn ended(&self, round_then: u32) -> Option<Result<(), WaitError>> {
+    pub(crate) fn ended(&self, round_then: u32) -> Option<Result<(), WaitError>> {
         let state = self.state.load(SeqCst);
         match round(state).wrapping_sub(round_then) {
             0 if cause(state) == 0 => None,
@@ -78,7 +78,7 @@ impl BarrierBody {
         }
     }
 
-    pub(super) fn broken(&self, state: u64) -> WaitError {
+    pub(crate) fn broken(&self, state: u64) -> WaitError {
         WaitError::Broken(match cause(state) {
             DIED => Broken::ProcessDied { pid: self.died.load(SeqCst) as i32 },
             PANICKED => Broken::Panicked { pid: self.panicked.load(SeqCst) as i32 },
@@ -88,7 +88,7 @@ impl BarrierBody {
     }
 
     /// Breaks the barrier, if it is whole, because of this process.
-    pub(super) fn break_by(&self, why: u64, pid: u32) {
+    pub(crate) fn break_by(&self, why: u64, pid: u32) {
         if cause(self.state.load(SeqCst)) == 0 {
             let place = if why == DIED { &self.died } else { &self.panicked };
             place.store(pid, SeqCst);
@@ -99,7 +99,7 @@ impl BarrierBody {
     }
 
     /// Breaks the barrier if it is whole, and if it is still in that round.
-    pub(super) fn break_it(&self, in_round: Option<u32>, why: u64) {
+    pub(crate) fn break_it(&self, in_round: Option<u32>, why: u64) {
         let broken = |now: u64| {
             let same = in_round.is_none_or(|then| then == round(now));
             (same && cause(now) == 0).then_some(now | why << CAUSE_SHIFT)

@@ -2,17 +2,17 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
-use super::super::raw::event::Word;
-use super::cells::{DEAD, arrived_for, cells, is_free_for};
-use super::state::{BarrierBody, DIED, round};
-use crate::arena::Arena;
-use crate::arena::objects::Object;
+use super::barrier_cells::{DEAD, arrived_for, cells, is_free_for};
+use super::barrier_state::{BarrierBody, DIED, round};
+use super::event::Word;
+use crate::arena::recover::{Dead, Found};
 use crate::os::futex;
 use crate::rules::{self, Rule};
 
-/// What the death of the process in `slot` does to a barrier that it has a handle to: see [`Barrier`]. Says
-/// whether it did anything.
-pub(crate) fn bury(arena: &Arena, slot: u32, object: &'static Object, index: u32, returned: bool) -> bool {
+/// Takes the dead process out of a barrier to which it has a handle: breaks the barrier, or shrinks it. Returns whether
+/// the barrier changed.
+pub(crate) fn let_go(dead: &Dead<'_>, found: &Found) -> bool {
+    let (&Dead { arena, slot, returned, .. }, &Found { index, object }) = (dead, found);
     let body: &'static BarrierBody = object.body();
     let Some(cells) = cells(arena, object, index).filter(|_| rules::holds(Rule::BarrierTold)) else {
         return false;

@@ -3,19 +3,24 @@
 //! It works without a supervisor, because the crash tests call it on a private copy of the memory
 //! after every instruction of their victim; and it can be begun anew at any point, because the
 //! supervisor may be killed too and main does it then.
+//!
+//! | file       | what it holds                                                  |
+//! |------------|----------------------------------------------------------------|
+//! | `mod.rs`   | the order in which a dead process's traces are repaired        |
+//! | `kinds.rs` | the table from an object's kind to the code that repairs it    |
+
+mod kinds;
 
 use std::sync::atomic::Ordering;
 
 use crate::arena::objects::Kind;
 use crate::arena::process_body;
+use crate::arena::recover::{Dead, Found, Journaled, Recover};
 use crate::arena::{Arena, slots, sweep};
 use crate::os::futex;
 use crate::os::process::Ended;
 use crate::pool;
-use crate::queue::ring;
 use crate::rules::{self, Rule};
-use crate::state::{self, store};
-use crate::sync;
 use crate::sync::raw::park;
 
 /// Repairs what the dead process in `slot` left, and frees the slot. `how` is how the kernel says
@@ -43,13 +48,13 @@ pub(crate) fn recover(arena: &Arena, slot: u32, how: Option<Ended>) {
     }
     // While the words still name the dead, only we may touch what they guard.
     let returned = left && how == Some(Ended::Exited(0));
-    let was_inside = release_locks(arena, slot)
-        | return_cells(arena, slot, returned)
+    let gone = Dead { arena, slot, how, returned };
+    let was_inside = release_locks(&gone)
+        | let_go(&gone)
         | (!clean && rules::holds(Rule::ArgumentsTold) && tell_meetings(arena, slot, returned));
     release_claims(arena, slot);
     // Before its blocks are swept, and while its handles still say which queues to look at.
-    ring::leases::return_leases(arena, slot);
-    pool::bury(arena, slot, how);
+    for_each_held(&gone, |recover, found| recover.return_work(&gone, found));
     if (!clean || was_inside) && rules::holds(Rule::SweepWakes) {
         // The dead may have been woken on behalf of another, or been about to wake one.
         park::wake_everybody(arena);
@@ -86,70 +91,71 @@ pub(crate) fn release_locks_of_threads(
     ends: impl Fn(i32) -> bool,
     runs: impl Fn(i32) -> bool,
 ) {
+    let ending = Dead { arena, slot, how: None, returned: false };
     for id in arena.records_of(slot) {
         let thread = arena.record(id).thread.load(Ordering::Acquire);
         if ends(thread) {
-            release_locks_of(arena, slot, id, |kind| !kind.is_inside() || !runs(thread));
+            release_locks_of(&ending, id, |kind| !kind.is_inside() || !runs(thread));
         }
     }
 }
 
-fn release_locks(arena: &Arena, slot: u32) -> bool {
+fn release_locks(dead: &Dead<'_>) -> bool {
     let mut any = false;
-    for id in arena.records_of(slot) {
-        any |= release_locks_of(arena, slot, id, |_| true);
+    for record in dead.arena.records_of(dead.slot) {
+        any |= release_locks_of(dead, record, |_| true);
     }
     any
 }
 
-fn release_locks_of(arena: &Arena, slot: u32, id: u32, which: impl Fn(Kind) -> bool) -> bool {
+fn release_locks_of(dead: &Dead<'_>, record: u32, which: impl Fn(Kind) -> bool) -> bool {
     let mut any = false;
-    arena.record(id).for_each_held(arena, |entry| {
-        let lock = entry.load(Ordering::Acquire);
-        if lock != 0 {
+    dead.arena.record(record).for_each_held(dead.arena, |entry| {
+        let offset = entry.load(Ordering::Acquire);
+        if offset != 0 {
             any = true;
-            bury(arena, slot, id, lock, &which);
+            release(dead, Journaled { record, offset }, &which);
         }
     });
     any
 }
 
-/// Releases the lock at `offset`, which the thread with record `id` held or was about to take, if its object
-/// is one of `which`.
-fn bury(arena: &Arena, slot: u32, id: u32, offset: u64, which: impl Fn(Kind) -> bool) {
-    let Some((index, object)) = arena.object_around(offset) else { return };
-    match object.kind().filter(|kind| which(*kind)) {
-        Some(Kind::Lock) => sync::bury(arena, slot, id, object, offset),
-        Some(Kind::Value) => state::bury_value(arena, slot, id, (index, object), offset),
-        Some(Kind::Queue | Kind::JoinableQueue | Kind::PoolCore) => {
-            ring::bury(arena, slot, id, index, offset)
-        }
-        Some(kind @ (Kind::Dict | Kind::List)) => store::bury(arena, slot, id, index, kind, offset),
-        Some(Kind::Process | Kind::Connection | Kind::Pool) | None => {}
-        Some(_) => sync::bury_other(arena, slot, id, (index, object), offset),
+/// Releases what a journal names, if its object is one of `which`.
+fn release(dead: &Dead<'_>, entry: Journaled, which: impl Fn(Kind) -> bool) {
+    let Some((index, object)) = dead.arena.object_around(entry.offset) else { return };
+    if let Some(kind) = object.kind().filter(|kind| which(*kind)) {
+        kinds::of(kind).release(dead, &Found { index, object }, entry);
     }
 }
 
-/// Gives back what stands in the name of the dead process in objects that it has a handle to. Says whether
-/// it had anything.
-fn return_cells(arena: &Arena, slot: u32, returned: bool) -> bool {
-    let mut any = false;
-    arena.held_objects(slot).for_each(|index| {
-        if index >= arena.layout.objects {
-            return;
+/// Calls `f` with each object to which the dead process has a handle.
+fn for_each_held(dead: &Dead<'_>, mut f: impl FnMut(&'static dyn Recover, &Found)) {
+    let arena = dead.arena;
+    arena.held_objects(dead.slot).for_each(|index| {
+        if index < arena.layout.objects {
+            let object = arena.object(index);
+            if let Some(kind) = object.kind() {
+                f(kinds::of(kind), &Found { index, object });
+            }
         }
-        any |= sync::bury_cells(arena, slot, arena.object(index), index, returned);
     });
+}
+
+/// Takes the dead process out of the objects to which it has a handle. Returns whether there was anything.
+fn let_go(dead: &Dead<'_>) -> bool {
+    let mut any = false;
+    for_each_held(dead, |recover, found| any |= recover.let_go(dead, found));
     any
 }
 
-/// Tells barriers that a party does not come, because it has died, or failed, and had not yet taken the handle
-/// out of its arguments. Says whether there was one. Can be begun anew.
+/// Notifies barriers that a party does not come: the process has died, or failed, before it took the handle out of its
+/// arguments. Returns whether there was one. Can be called again.
 pub(crate) fn tell_meetings(arena: &Arena, slot: u32, returned: bool) -> bool {
-    let mut any = false;
+    let (dead, mut any) = (Dead { arena, slot, how: None, returned }, false);
     sweep::for_each_carried(arena, slot, &mut |id| {
         if id.index() < arena.layout.objects && arena.object(id.index()).is(id, Kind::Barrier) {
-            any |= sync::bury_cells(arena, slot, arena.object(id.index()), id.index(), returned);
+            let found = Found { index: id.index(), object: arena.object(id.index()) };
+            any |= kinds::of(Kind::Barrier).let_go(&dead, &found);
         }
     });
     any

@@ -1,18 +1,14 @@
 //! [`Barrier`]: where so many meet before any of them goes on.
 //!
 //! `state.rs` is the word that says which round it is and how the last ones ended; `cells.rs` who has arrived;
-//! `recover.rs` what a death does.
-
-mod cells;
-mod recover;
-mod state;
+//! `raw/barrier_recover.rs` repairs it after a death.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
-use self::cells::{DEAD, arrived_for, cells, is_free_for};
-use self::state::{ABORTED, BarrierBody, PANICKED, TIMED_OUT, cause, next, round};
+use super::raw::barrier_cells::{DEAD, arrived_for, cells, is_free_for};
+use super::raw::barrier_state::{ABORTED, BarrierBody, PANICKED, TIMED_OUT, cause, next, round};
 use super::raw::event::notify;
 use super::wait::{self, Broken, WaitError, travels};
 use crate::arena::handle::Handle;
@@ -22,7 +18,6 @@ use crate::arena::storage::{self, LINE};
 use crate::arena::thread::with_me;
 use crate::os::clock::Deadline;
 use crate::{Error, Result};
-pub(crate) use recover::bury;
 
 /// A point where a number of parties (threads, of whatever processes) wait for each other, again and again.
 ///

@@ -1,0 +1,54 @@
+//! What recovery asks of each kind of object after a death.
+//!
+//! Recovery walks the dead process's journals and handles. For each object it finds, it calls the object's [`Recover`].
+//! Each subsystem implements the trait in its own `recover.rs`.
+
+use super::Arena;
+use super::objects::Object;
+use crate::os::process::Ended;
+
+/// A dead process. Its slot still names it, so nobody else uses the slot.
+pub(crate) struct Dead<'a> {
+    pub(crate) arena: &'a Arena,
+    pub(crate) slot: u32,
+    /// How the process ended. `None` when the whole family was lost.
+    pub(crate) how: Option<Ended>,
+    /// The process's function has returned, and the process exited with code 0.
+    pub(crate) returned: bool,
+}
+
+/// An object that the dead process had something to do with.
+pub(crate) struct Found {
+    pub(crate) index: u32,
+    pub(crate) object: &'static Object,
+}
+
+/// An entry of a dead thread's journal.
+#[derive(Clone, Copy)]
+pub(crate) struct Journaled {
+    /// The thread's record.
+    pub(crate) record: u32,
+    /// The offset of the lock or cell that the thread held or was about to acquire.
+    pub(crate) offset: u64,
+}
+
+/// Repairs objects of one kind. Recovery may die, so each method can be called again.
+pub(crate) trait Recover: Sync {
+    /// Releases what the journal names, if the dead thread held it. Repairs what it guards first, while its word still
+    /// names the dead thread.
+    fn release(&self, _dead: &Dead<'_>, _found: &Found, _entry: Journaled) {}
+
+    /// Takes the dead process out of an object to which it had a handle: permits, parties. Returns whether there was
+    /// anything.
+    fn let_go(&self, _dead: &Dead<'_>, _found: &Found) -> bool {
+        false
+    }
+
+    /// Returns the work that the dead process had in hand: leases, tasks. Called after all its locks were released.
+    fn return_work(&self, _dead: &Dead<'_>, _found: &Found) {}
+}
+
+/// The kinds that have nothing to repair.
+pub(crate) struct Nothing;
+
+impl Recover for Nothing {}

@@ -1,0 +1,32 @@
+//! A value in shared memory: a lock and three blocks.
+
+use std::sync::atomic::AtomicU64;
+
+use crate::arena::objects::{Body, Kind};
+use crate::sync::raw::lock::RawLock;
+
+/// A value in shared memory; its bytes lie in a block.
+///
+/// | block      | what it is                                                       |
+/// |------------|------------------------------------------------------------------|
+/// | `NOW`      | the value                                                        |
+/// | `NEXT`     | one that is about to become it, or has just                       |
+/// | `BEFORE`   | one that is about not to be it, or has just ceased to             |
+///
+/// Only whoever holds the lock moves them. The one store to `NOW` makes a change happen; after a death the
+/// others are freed, if they are not the value.
+#[repr(C)]
+pub(crate) struct ValueBody {
+    pub(in crate::state) lock: RawLock,
+    _rest: [AtomicU64; 6],
+}
+
+// SAFETY: atomics only, 64 bytes, and all zero is a free lock.
+#[allow(unsafe_code, reason = "says that the layout is made of atomics")]
+unsafe impl Body for ValueBody {
+    const KIND: Kind = Kind::Value;
+}
+
+pub(in crate::state) const NOW: usize = 0;
+pub(in crate::state) const NEXT: usize = 1;
+pub(in crate::state) const BEFORE: usize = 2;

@@ -1,0 +1,45 @@
+//! Recovery of what waits: locks, read-write locks, semaphores, barriers.
+
+use super::{barrier_recover, lock_body, permits, readers};
+use crate::arena::recover::{Dead, Found, Journaled, Recover};
+
+/// Objects that are one lock: `Lock`, `RLock`, `Mutex`, `Once`, `Array`.
+pub(crate) struct Locks;
+
+impl Recover for Locks {
+    fn release(&self, dead: &Dead<'_>, found: &Found, entry: Journaled) {
+        lock_body::release(dead, found, entry);
+    }
+}
+
+/// Read-write locks: the writers' lock, and the readers' cells.
+pub(crate) struct RwLocks;
+
+impl Recover for RwLocks {
+    fn release(&self, dead: &Dead<'_>, found: &Found, entry: Journaled) {
+        lock_body::release(dead, found, entry);
+        readers::release(dead, found, entry);
+    }
+}
+
+/// Semaphores: permits, and the lock under which blocks are added.
+pub(crate) struct Semaphores;
+
+impl Recover for Semaphores {
+    fn release(&self, dead: &Dead<'_>, found: &Found, entry: Journaled) {
+        permits::release_growing(dead, found, entry);
+    }
+
+    fn let_go(&self, dead: &Dead<'_>, found: &Found) -> bool {
+        permits::let_go(dead, found)
+    }
+}
+
+/// Barriers: the parties.
+pub(crate) struct Barriers;
+
+impl Recover for Barriers {
+    fn let_go(&self, dead: &Dead<'_>, found: &Found) -> bool {
+        barrier_recover::let_go(dead, found)
+    }
+}
