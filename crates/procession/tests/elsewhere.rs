@@ -1,6 +1,6 @@
 //! Programs in unusual places: as the first process of a container, as a subreaper, where nothing can be
 //! written, where there is no `/proc`.
-#![allow(unsafe_code, reason = "becomes a subreaper")]
+#![allow(unsafe_code, reason = "system calls")]
 
 mod family;
 
@@ -86,6 +86,82 @@ fn a_place_without_proc_is_an_error_and_no_hang() {
     if let Some(text) = unshared(&["--mount"], "umount -l /proc") {
         assert!(text.contains("told: ") && text.contains("executable"), "{text}");
     }
+}
+
+/// A family whose child leaves a process behind, as the first processes of a namespace whose `/proc` is that of
+/// the outer one. Says on its standard output that all went well.
+fn leaves_an_orphan_behind() {
+    does_a_bit_of_everything();
+    let starts = || Command::new("sleep").arg("1000").spawn().unwrap().id() as i32;
+    let orphan = Process::spawn(starts, ()).unwrap().join().unwrap();
+    // SAFETY: a system call without pointers, which only asks.
+    until("what a dead child leaves is killed", || unsafe { libc::kill(orphan, 0) } == -1);
+    println!("the orphan is dead");
+}
+
+#[test]
+fn a_proc_of_an_outer_namespace_names_other_processes() {
+    let _dog = watched();
+    if role().is_some() {
+        return leaves_an_orphan_behind();
+    }
+    let Some(program) = in_a_namespace_with_strangers("outer", "\"$@\"") else { return };
+    assert!(program.contains("the orphan is dead"), "{program}");
+    assert!(program.contains("ended with 0"), "{program}");
+}
+
+#[test]
+fn a_main_whose_children_are_in_another_pid_namespace_is_refused() {
+    let _dog = watched();
+    if let Some(role) = role() {
+        let (begin, begins) = std::sync::mpsc::channel::<()>();
+        let other = std::thread::spawn(move || {
+            begins.recv().unwrap();
+            Process::spawn(|| 1, ()).unwrap().join()
+        });
+        // SAFETY: a system call without pointers; it concerns the children of this thread alone.
+        assert_eq!(unsafe { libc::unshare(libc::CLONE_NEWPID) }, 0);
+        let first = (role == "entered").then(|| Running::start(Command::new("sleep").arg("1000")));
+        let refused = Process::spawn(|| 1, ()).expect_err("its number would be a stranger's");
+        println!("told: {refused}");
+        drop(first);
+        begin.send(()).unwrap();
+        assert_eq!(other.join().unwrap(), Ok(1), "another thread's children are in its own namespace");
+        return;
+    }
+    for role in ["unshared", "entered"] {
+        let Some(text) = in_a_namespace_with_strangers(role, "\"$@\"") else { return };
+        assert!(text.contains("told: ") && text.contains("pid namespace"), "{text}");
+        assert!(text.contains("ended with 0"), "{text}");
+    }
+}
+
+/// Runs this test in a new pid namespace whose `/proc` is that of the outer one, by `command`, beside processes that
+/// are strangers to it. Fails if one of these does not survive. `None` where that is not allowed.
+fn in_a_namespace_with_strangers(role: &str, command: &str) -> Option<String> {
+    let board = Board::new();
+    let program = program(role, &board);
+    // The numbers of the strangers, 2 to 9, are the first that a mistaken number hits.
+    let script = format!(
+        "echo unshared; strangers=; for n in 1 2 3 4 5 6 7 8; do sleep 1000 & strangers=\"$strangers $!\"; done; \
+         {command}; echo \"ended with $?\"; \
+         for stranger in $strangers; do kill -KILL $stranger && echo killed now; done; true"
+    );
+    let mut unshare = Command::new("unshare");
+    unshare
+        .args(["--pid", "--fork", "sh", "-c", &script, "sh"])
+        .arg(program.get_program())
+        .args(program.get_args());
+    unshare.envs(program.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let output = unshare.output().ok()?;
+    let text = text_of(&output);
+    if !text.contains("unshared\n") {
+        eprintln!("SKIPPED: no namespaces here (this test needs root): {text}");
+        return None;
+    }
+    until_nothing_is_left(&board);
+    assert_eq!(text.matches("killed now").count(), 8, "every stranger lived: {text}");
+    Some(text)
 }
 
 #[test]

@@ -15,6 +15,7 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::MetadataExt;
 use std::ptr::null;
 
 use super::{memory, signal};
@@ -45,6 +46,7 @@ pub(crate) const BIND_NOW: &str = "LD_BIND_NOW";
 /// [`BIND_NOW`], if that is not set), and `stdin` as descriptor 0. Descriptors above 2 do not go along. The new program starts with
 /// every signal blocked.
 pub(crate) fn launch_self(variable: (&str, &str), stdin: BorrowedFd<'_>) -> io::Result<Launched> {
+    check_pid_namespace()?;
     let (args, mut env) = (arguments()?, environment_with(variable)?);
     if std::env::var_os(BIND_NOW).is_none() {
         env.push(c_string(join(BIND_NOW.into(), "1".into()))?);
@@ -81,6 +83,20 @@ pub(crate) fn launch_self(variable: (&str, &str), stdin: BorrowedFd<'_>) -> io::
         _ if plan.errno != 0 => Err(io::Error::from_raw_os_error(plan.errno)),
         Some(pidfd) => Ok(Launched { pid: plan.pid, pidfd: super::fd::above_stdio(pidfd)? }),
         None => Err(io::Error::other("the supervisor could not be started")),
+    }
+}
+
+/// Checks that children of the calling thread come into its own pid namespace. In another one the number of a child
+/// would mean a stranger here.
+fn check_pid_namespace() -> io::Result<()> {
+    let namespace =
+        |name| std::fs::metadata(format!("/proc/thread-self/ns/{name}")).ok().map(|file| file.ino());
+    match (namespace("pid"), namespace("pid_for_children")) {
+        (Some(own), children) if children != Some(own) => Err(io::Error::new(
+            io::ErrorKind::Unsupported,
+            "the children of this thread would be in another pid namespace than the thread itself (because of unshare or setns), where process ids have another meaning: spawn the first process before that call, or from a program that was started inside the namespace",
+        )),
+        _ => Ok(()),
     }
 }
 

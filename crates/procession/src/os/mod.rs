@@ -15,6 +15,7 @@ pub(crate) mod launch;
 pub(crate) mod limits;
 pub(crate) mod memory;
 pub(crate) mod process;
+pub(crate) mod procfs;
 pub(crate) mod rendezvous;
 pub(crate) mod shortage;
 pub(crate) mod signal;

@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
-use super::{check, memory, retry};
+use super::{check, memory, procfs, retry};
 
 /// How a process ended, as the kernel tells it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,7 +49,7 @@ pub(crate) fn is_dead(pid: i32) -> bool {
     if let Ok(fd) = pidfd_open(pid) {
         return super::fd::poll([fd.as_raw_fd()], 0)[0];
     }
-    std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| {
+    procfs::directory(pid).and_then(|at| procfs::text(at.join("stat"))).is_some_and(|stat| {
         // The name in parentheses may contain anything. The state is that of the first thread alone.
         let fields: Vec<_> = stat.rsplit(')').next().unwrap_or("").split_ascii_whitespace().collect();
         matches!(fields.first(), Some(&("Z" | "X"))) && matches!(fields.get(17), Some(&("0" | "1")))
@@ -59,8 +59,8 @@ pub(crate) fn is_dead(pid: i32) -> bool {
 /// Whether a process is in the network namespace of this one; `None` where that cannot be seen, of one that is
 /// about to be dead as well.
 pub(crate) fn shares_network_with(pid: i32) -> Option<bool> {
-    let network = |process: &str| std::fs::read_link(format!("/proc/{process}/ns/net")).ok();
-    Some(network("self")? == network(&pid.to_string())?)
+    let network = |process: &std::path::Path| std::fs::read_link(process.join("ns/net")).ok();
+    Some(network("/proc/self".as_ref())? == network(&procfs::directory(pid)?)?)
 }
 
 /// Whether a descriptor is a pidfd.
@@ -70,7 +70,8 @@ pub(crate) fn is_pidfd(fd: BorrowedFd<'_>) -> bool {
 
 /// Whether the calling process has a thread with this number.
 pub(crate) fn is_own_thread(thread: i32) -> bool {
-    std::path::Path::new(&format!("/proc/self/task/{thread}")).exists()
+    // SAFETY: a plain call; signal 0 only asks.
+    unsafe { libc::syscall(libc::SYS_tgkill, pid(), thread, 0) == 0 }
 }
 
 pub(crate) fn effective_uid() -> u32 {
@@ -100,11 +101,35 @@ pub(crate) fn pidfd_signal(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()>
     check(ret).map(drop)
 }
 
-/// Sends a signal by number; only for a process that cannot have been reaped meanwhile, or for a
-/// signal that nobody minds.
-pub(crate) fn kill(pid: i32, signal: i32) -> io::Result<()> {
+/// Sends a signal by number. The number alone does not say whose it is by now, so only for a process of which
+/// something else makes that certain.
+fn kill(pid: i32, signal: i32) -> io::Result<()> {
     // SAFETY: a plain call.
     check(unsafe { libc::kill(pid, signal) }.into()).map(drop)
+}
+
+/// Sends this process a signal.
+pub(crate) fn signal_self(signal: i32) {
+    let _ = kill(pid(), signal);
+}
+
+/// Sends a signal to a child of this process, and to no other process that may have its number. Only for a
+/// process whose calling thread alone reaps its children: until then, the number stays the child's.
+pub(crate) fn signal_child(pid: i32, signal: i32) {
+    if is_child(pid) {
+        let _ = kill(pid, signal);
+    }
+}
+
+/// Whether this process has a child with this number that it has not reaped.
+fn is_child(pid: i32) -> bool {
+    let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT | libc::__WALL;
+    // SAFETY: an all-zero siginfo is valid, and waitid writes to it.
+    let asked = retry(|| unsafe {
+        let mut info: libc::siginfo_t = std::mem::zeroed();
+        check(libc::waitid(libc::P_PID, pid as libc::id_t, &mut info, flags).into())
+    });
+    pid > 0 && asked.is_ok()
 }
 
 /// The next child that has ended, left unreaped: `None` when there is none at the moment.
@@ -179,6 +204,12 @@ pub(crate) fn cwd_identity() -> io::Result<(u64, u64)> {
     }
 }
 
+/// A path by which any process reaches the working directory of this one, though the directory itself has no path.
+/// It is good as long as this process lives.
+pub(crate) fn cwd_in_proc() -> Option<std::path::PathBuf> {
+    procfs::directory(pid()).map(|at| at.join("cwd"))
+}
+
 /// Calls `f` at the end of the process, after every handler that is registered later.
 pub(crate) fn at_exit(f: extern "C" fn()) -> bool {
     // SAFETY: `f` is a function of this executable, which is never unloaded.
@@ -233,6 +264,7 @@ pub(crate) struct Children {
     file: std::fs::File,
     /// Larger than most lists. Not in the memory that forks get: it is written to between forks.
     text: &'static mut [u8],
+    translation: procfs::Translation,
 }
 
 impl Children {
@@ -240,6 +272,7 @@ impl Children {
         Ok(Children {
             file: std::fs::File::open("/proc/thread-self/children")?,
             text: memory::unforked_bytes(64 << 10)?,
+            translation: procfs::Translation::of_this_process(),
         })
     }
 
@@ -248,7 +281,7 @@ impl Children {
     }
 
     /// Calls `f` with the number of each; adopted orphans are among them.
-    pub(crate) fn for_each(&mut self, f: impl FnMut(i32)) -> io::Result<()> {
+    pub(crate) fn for_each(&mut self, mut f: impl FnMut(i32)) -> io::Result<()> {
         use std::os::unix::fs::FileExt;
         let mut len = 0;
         loop {
@@ -264,7 +297,9 @@ impl Children {
             }
         }
         let words = self.text[..len].split(u8::is_ascii_whitespace);
-        words.filter_map(|pid| std::str::from_utf8(pid).ok()?.parse().ok()).for_each(f);
+        for shown in words.filter_map(|pid| std::str::from_utf8(pid).ok()?.parse().ok()) {
+            self.translation.translate(shown).into_iter().for_each(&mut f);
+        }
         Ok(())
     }
 }
@@ -272,15 +307,15 @@ impl Children {
 /// The children of any thread of this process that have this title.
 pub(crate) fn adopted(title: &str) -> Vec<i32> {
     let tasks = std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
-    let lists = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok());
-    let pids: Vec<i32> = lists
+    let lists = tasks.filter_map(|task| procfs::text(task.path().join("children")));
+    let shown: Vec<i32> = lists
         .flat_map(|list| list.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>())
         .collect();
     let titled = |pid: &i32| {
-        std::fs::read_to_string(format!("/proc/{pid}/stat"))
-            .is_ok_and(|stat| stat.contains(&format!("({title})")))
+        procfs::text(format!("/proc/{pid}/stat")).is_some_and(|stat| stat.contains(&format!("({title})")))
     };
-    pids.into_iter().filter(titled).collect()
+    let translation = procfs::Translation::of_this_process();
+    shown.into_iter().filter(titled).filter_map(|pid| translation.translate(pid)).collect()
 }
 
 /// Whether `pid` maps the anonymous file `name` with inode `inode`: proof that it is a process of
@@ -288,7 +323,7 @@ pub(crate) fn adopted(title: &str) -> Vec<i32> {
 pub(crate) fn maps_memfd(pid: i32, name: &str, inode: u64) -> Option<bool> {
     let (name, inode) = (format!("/memfd:{name}"), format!(" {inode} "));
     // A process that is on its way out maps nothing any more.
-    let list = || std::fs::read_to_string(format!("/proc/{pid}/maps")).ok().filter(|maps| !maps.is_empty());
+    let list = || procfs::text(procfs::directory(pid)?.join("maps")).filter(|maps| !maps.is_empty());
     if list()?.lines().any(|line| line.contains(&name) && line.contains(&inode)) {
         return Some(true);
     }

@@ -228,8 +228,7 @@ impl AnyProcess {
     fn send(&self, signal: i32) -> Result<()> {
         match &self.handle {
             Some(handle) => signals::send(handle, signal),
-            // Main cannot have ended: the family ends with it.
-            None => process::kill(self.pid, signal).map_err(|e| Error::os("sending a signal", &e)),
+            None => signals::send_to_main(self.pid, signal),
         }
     }
 
@@ -313,7 +312,7 @@ impl AnyProcess {
     pub fn pidfd(&self) -> Result<OwnedFd> {
         match &self.handle {
             Some(handle) => signals::pidfd_or_why(handle),
-            None => process::pidfd_open(self.pid).map_err(|e| Error::os("opening a process", &e)),
+            None => signals::pidfd_of_main(self.pid),
         }
     }
 

@@ -65,6 +65,21 @@ fn is_relative(pid: i32) -> bool {
     process::maps_memfd(pid, MEMFD_NAME, member::memfd_inode()) == Some(true)
 }
 
+/// A descriptor for main. The family ends with it, but its number may be another process's a moment earlier.
+pub(super) fn pidfd_of_main(pid: i32) -> Result<OwnedFd> {
+    let pidfd = process::pidfd_open(pid).map_err(|e| Error::os("opening main", &e))?;
+    // Asked when the descriptor is there: what it stands for does not change any more.
+    match process::maps_memfd(pid, MEMFD_NAME, member::memfd_inode()) {
+        Some(false) if !member::is_main() => Err(Error::StaleHandle("main has ended".into())),
+        _ => Ok(pidfd),
+    }
+}
+
+/// Sends main a signal.
+pub(super) fn send_to_main(pid: i32, signal: i32) -> Result<()> {
+    process::pidfd_signal(pidfd_of_main(pid)?.as_fd(), signal).map_err(|e| Error::os("sending a signal", &e))
+}
+
 /// Sends `signal`. A process that has ended does not mind.
 pub(super) fn send(handle: &Handle, signal: i32) -> Result<()> {
     let arena = member::arena()?;

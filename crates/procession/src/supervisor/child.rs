@@ -108,7 +108,7 @@ fn wait_for_request(arena: &Arena, index: u32, slot: &Slot) {
 fn deliver_early_signals(slot: &Slot) {
     let mut early = slot.take_early_signals();
     while early != 0 {
-        let _ = process::kill(process::pid(), early.trailing_zeros() as i32);
+        process::signal_self(early.trailing_zeros() as i32);
         early &= early - 1;
     }
 }

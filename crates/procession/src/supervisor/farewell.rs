@@ -1,6 +1,7 @@
 //! The end of the family, seen from main: the orderly one, and the loss of the supervisor.
 
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use crate::os::launch::Launched;
 use crate::os::{futex, process, signal};
 use crate::sync::raw::park;
 use crate::{Error, Result};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 /// How long main's other threads keep their locks when main has ended and is waited for.
 const HAND_ON: Duration = Duration::from_secs(5);
@@ -36,12 +37,15 @@ pub(super) fn watch(arena: &'static Arena, supervisor: Launched) -> Result<()> {
         process::at_exit(at_exit);
     });
     let Launched { pid, pidfd } = supervisor;
+    let pidfd = Arc::new(Mutex::new(Some(pidfd)));
+    let take = |pidfd: &Mutex<Option<OwnedFd>>| pidfd.lock().unwrap_or_else(|e| e.into_inner()).take();
     // The thread must not be the one that handles the program's signals.
     let mask = signal::block_all();
+    let watched = pidfd.clone();
     let watcher = thread::Builder::new().name("procession".into()).stack_size(128 << 10).spawn(move || {
-        let (mut pid, mut pidfd) = (pid, Some(pidfd));
+        let mut pid = pid;
         loop {
-            vigil::supervisor_is_gone(arena, pid, pidfd.take(), Deadline::NEVER);
+            vigil::supervisor_is_gone(arena, pid, take(&watched), Deadline::NEVER);
             // A main that adopts orphans (process 1 of a container) was its last parent.
             process::reap_if_ended(pid);
             match preload::successor(arena, pid) {
@@ -53,8 +57,9 @@ pub(super) fn watch(arena: &'static Arena, supervisor: Launched) -> Result<()> {
     });
     signal::set_mask(&mask);
     watcher.map(drop).map_err(|e| {
-        let _ = process::pidfd_open(pid).and_then(|fd| process::pidfd_signal(fd.as_fd(), libc::SIGKILL));
-        vigil::supervisor_is_gone(arena, pid, None, Deadline::NEVER);
+        let pidfd = take(&pidfd);
+        let _ = pidfd.as_ref().map(|pidfd| process::pidfd_signal(pidfd.as_fd(), libc::SIGKILL));
+        vigil::supervisor_is_gone(arena, pid, pidfd, Deadline::NEVER);
         lost(arena);
         Error::os("starting the thread that watches the supervisor", &e)
     })

@@ -189,7 +189,7 @@ impl Nursery {
                 process::reap(pid);
                 // Nobody wants what these do. Who is in the list is not reaped, so a number is its own.
                 orphans.into_iter().filter(|&pid| self.roster.slot_of(pid).is_some()).for_each(|pid| {
-                    let _ = process::kill(pid, libc::SIGKILL);
+                    process::signal_child(pid, libc::SIGKILL);
                 });
             }
             phase => {
@@ -268,7 +268,7 @@ impl Nursery {
         }
         let _ = children.for_each(|pid| {
             if self.roster.slot_of(pid).is_none() {
-                let _ = process::kill(pid, libc::SIGKILL);
+                process::signal_child(pid, libc::SIGKILL);
             }
         });
     }
@@ -307,7 +307,7 @@ impl Nursery {
     pub(super) fn terminate_daemons(&self) {
         for (pid, index) in self.roster.children() {
             if self.arena.slot(index).is_live() {
-                let _ = process::kill(pid, libc::SIGTERM);
+                process::signal_child(pid, libc::SIGTERM);
             }
         }
     }
@@ -316,7 +316,7 @@ impl Nursery {
     pub(super) fn kill_everybody(&mut self) {
         for _ in 0..1000 {
             for (pid, _) in self.roster.children() {
-                let _ = process::kill(pid, libc::SIGKILL);
+                process::signal_child(pid, libc::SIGKILL);
             }
             self.kill_orphans();
             while let Ok(Some((pid, _))) = process::next_ended() {

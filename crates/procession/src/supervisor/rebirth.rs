@@ -37,6 +37,7 @@ pub(super) fn execute(arena: &Arena, index: u32, memfd: &OwnedFd, mask: &signal:
 /// What a child was before it executed the program.
 pub(super) struct Former {
     arena: Arena,
+    inode: u64,
     index: u32,
     mask: u64,
 }
@@ -51,18 +52,20 @@ impl Former {
         let mut number = || words.next()?.parse::<u64>().ok();
         let (index, incarnation, mask) = (number()? as u32, number()? as u32, number()?);
         let memfd = fd::borrow_if_open(MEMFD)?;
-        let arena = Arena::open(memfd).ok()?;
+        let (arena, inode) = (Arena::open(memfd).ok()?, process::inode(memfd).ok()?);
         let own = index < arena.layout.slots
             && arena.incarnation(index) == incarnation
             && arena.slot(index).pid.load(Ordering::SeqCst) == process::pid()
             && slots::phase(arena.slot(index).state.load(Ordering::SeqCst)) == slots::GO;
-        own.then_some(Former { arena, index, mask })
+        own.then_some(Former { arena, inode, index, mask })
     }
 
     /// Goes on as the child of the slot.
     pub(super) fn go_on(self) -> ! {
         fd::close_raw(MEMFD);
-        let Ok(arena) = member::join_as_child(self.arena, self.index) else { process::exit_now(1) };
+        let Ok(arena) = member::join_as_child(self.arena, self.inode, self.index) else {
+            process::exit_now(1)
+        };
         child::go_on(arena, self.index, &signal::mask_from_word(self.mask))
     }
 }

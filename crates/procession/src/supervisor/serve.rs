@@ -62,7 +62,7 @@ pub(super) fn run(hello: Hello) -> ! {
     let memfd_inode = process::inode(hello.memfd.as_fd()).unwrap_or(0);
     let started = Arena::open(hello.memfd.as_fd())
         .map_err(crate::Error::from)
-        .and_then(member::join_as_supervisor)
+        .and_then(|arena| member::join_as_supervisor(arena, memfd_inode))
         .and_then(|arena| Ok((arena, signal::child_signal_fd()?)));
     let Ok((arena, bell)) = started else { process::exit_now(1) };
     entrypoint::constants();
@@ -90,7 +90,6 @@ pub(super) fn run(hello: Hello) -> ! {
         bell,
         main: hello.main,
         socket: Some(hello.socket),
-        memfd_inode,
         farewell: Farewell::default(),
     };
     supervisor.announce();
@@ -106,7 +105,6 @@ struct Supervisor {
     main: OwnedFd,
     /// Open while main has its end: it closes when main ends or executes another program.
     socket: Option<OwnedFd>,
-    memfd_inode: u64,
     farewell: Farewell,
 }
 
@@ -163,7 +161,7 @@ impl Supervisor {
         }
         self.socket = None;
         let pid = self.arena.slot(crate::arena::slots::MAIN).pid.load(Ordering::Relaxed);
-        process::maps_memfd(pid, crate::arena::MEMFD_NAME, self.memfd_inode) == Some(false)
+        process::maps_memfd(pid, crate::arena::MEMFD_NAME, member::memfd_inode()) == Some(false)
     }
 
     fn patience_ms(&self) -> i32 {
