@@ -4,9 +4,18 @@
 
 mod family;
 
+use std::ffi::OsStr;
+use std::fs;
+use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::Command;
+use std::ptr::null_mut;
 
 use family::*;
+use procession::process::StartMethod;
 use procession::{Lock, Process};
 use procession_testkit::{isolated, proc};
 
@@ -86,6 +95,91 @@ fn a_place_without_proc_is_an_error_and_no_hang() {
     if let Some(text) = unshared(&["--mount"], "umount -l /proc") {
         assert!(text.contains("told: ") && text.contains("executable"), "{text}");
     }
+}
+
+/// Does a bit of everything while a file with such a name is mapped, and executes the program anew.
+fn does_a_bit_beside(name: &OsStr) {
+    let path = Path::new(&my_board()).join(name);
+    fs::write(&path, [1; 4096]).unwrap();
+    let file = fs::File::open(&path).unwrap();
+    // SAFETY: a new mapping at an address of the kernel's choice.
+    let at = unsafe { libc::mmap(null_mut(), 4096, libc::PROT_READ, libc::MAP_PRIVATE, file.as_raw_fd(), 0) };
+    assert_ne!(at, libc::MAP_FAILED);
+    does_a_bit_of_everything();
+    let limited = Process::builder().start_method(StartMethod::Spawn).memory_limit(1 << 30);
+    let limited = limited.env("NAME", name).current_dir(path.parent().unwrap());
+    let sees = || std::env::var_os("NAME").unwrap().as_bytes().to_vec();
+    assert_eq!(limited.spawn(sees, ()).unwrap().join().unwrap(), name.as_bytes());
+}
+
+/// Names that programs and files may have.
+const NAMES: [&[u8]; 5] = [b"caf\xe9", b"a b", b"two\nlines", b"gone (deleted)", b"back\\slash \xff"];
+
+#[test]
+fn names_need_not_be_text() {
+    let _dog = watched();
+    if let Some(role) = role() {
+        let name = OsStr::from_bytes(NAMES[role.parse::<usize>().unwrap()]);
+        // What there is in such a directory need not exist any more.
+        std::env::set_current_dir(std::env::current_exe().unwrap().parent().unwrap()).unwrap();
+        return does_a_bit_beside(name);
+    }
+    for (number, name) in NAMES.iter().enumerate() {
+        let board = Board::new();
+        let directory = Path::new(&board.path()).join("programs").join(OsStr::from_bytes(name));
+        fs::create_dir_all(&directory).unwrap();
+        let copy = directory.join(OsStr::from_bytes(name));
+        fs::copy(std::env::current_exe().unwrap(), &copy).unwrap();
+        // The test harness wants to read its arguments as text.
+        let text = succeeds(program_at(&copy, &number.to_string(), &board).arg0("program"));
+        assert!(text.contains("all went well"), "{text}");
+        until_nothing_is_left(&board);
+    }
+}
+
+#[test]
+fn a_program_whose_file_is_no_longer_there() {
+    let _dog = watched();
+    if let Some(role) = role() {
+        let path = std::env::current_exe().unwrap();
+        fs::remove_file(&path).unwrap();
+        if role == "replaced" {
+            fs::write(&path, "another program").unwrap();
+        }
+        return does_a_bit_beside(OsStr::new("data"));
+    }
+    for role in ["deleted", "replaced"] {
+        let board = Board::new();
+        let copy = Path::new(&board.path()).join("program");
+        fs::copy(std::env::current_exe().unwrap(), &copy).unwrap();
+        let text = succeeds(&mut program_at(&copy, role, &board));
+        assert!(text.contains("all went well"), "{text}");
+        until_nothing_is_left(&board);
+    }
+}
+
+#[test]
+fn a_working_directory_that_is_no_longer_there() {
+    isolated!({
+        let _dog = watched();
+        let identity = || fs::metadata(".").map(|here| (here.dev(), here.ino())).map_err(|e| e.to_string());
+        let enter_and_delete = |name: &str| {
+            let path = std::env::temp_dir().join(format!("{name}-{}", std::process::id()));
+            fs::create_dir(&path).unwrap();
+            std::env::set_current_dir(&path).unwrap();
+            fs::remove_dir(&path).unwrap();
+        };
+        // The supervisor begins in the first one, and has never been in the second.
+        for name in ["first", "second"] {
+            enter_and_delete(name);
+            let here = identity();
+            assert!(here.is_ok());
+            for _ in 0..6 {
+                assert_eq!(Process::spawn(identity, ()).unwrap().join(), Ok(here.clone()));
+            }
+        }
+        std::env::set_current_dir("/").unwrap();
+    });
 }
 
 /// A family whose child leaves a process behind, as the first processes of a namespace whose `/proc` is that of

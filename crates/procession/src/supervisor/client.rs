@@ -175,7 +175,14 @@ fn foreign_cwd(arena: &Arena) -> Result<u64> {
     if process::cwd_identity().is_ok_and(|mine| mine == theirs) {
         return Ok(0);
     }
-    let cwd = std::env::current_dir().map_err(|e| Error::os("finding the working directory", &e))?;
+    let failed = |e| Error::os("finding the working directory", &e);
+    let cwd = match std::env::current_dir() {
+        // A directory that was deleted, or lies outside the root directory, has no path; but /proc leads to it.
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            process::cwd_in_proc().ok_or_else(|| failed(e))?
+        }
+        other => other.map_err(failed)?,
+    };
     payload::pack(&cwd.as_os_str().as_bytes().to_vec())
 }
 
