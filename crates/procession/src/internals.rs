@@ -218,7 +218,7 @@ pub fn slot_pid(slot: u32) -> i32 {
 /// Says that the child of a slot waits for descriptors at this socket.
 pub fn say_listening(slot: u32, name: u32) {
     if let Some((_, _, body)) = outcome::object_of(arena(), arena().slot(slot)) {
-        options::tell(body, options::ready::listening(name, 0));
+        options::tell(body, options::ready::listening(name));
     }
 }
 
@@ -234,9 +234,25 @@ pub fn say_pid(slot: u32, pid: i32) {
     arena().slot(slot).pid.store(pid, Ordering::SeqCst);
 }
 
-/// Whether the options of the request in a slot can be read.
-pub fn options_are_whole(slot: u32) -> bool {
-    options::read(arena(), arena().slot(slot)).is_some_and(|read| read.is_ok())
+/// Decides, as the supervisor does when the child of a slot is dead, whether another one takes its place.
+pub fn replace_child(slot: u32) -> bool {
+    arena().slot(slot).replace_child()
+}
+
+/// Makes the number of the child of a slot known, as its spawner does before it returns.
+pub fn make_known(slot: u32, incarnation: u32) -> Option<i32> {
+    arena().slot(slot).make_known(incarnation)
+}
+
+/// Gives a slot that a test made a spare to a new process, as the supervisor does.
+pub fn begin_incarnation(slot: u32, incarnation: u32) {
+    arena().slot(slot).begin_incarnation(incarnation);
+}
+
+/// Whether the child of a slot waits for descriptors.
+pub fn listens(slot: u32) -> bool {
+    let body = outcome::object_of(arena(), arena().slot(slot)).map(|(_, _, body)| body);
+    body.is_some_and(|body| options::ready::name(body.ready.load(Ordering::SeqCst)).is_some())
 }
 
 /// How a process with this id ended, as a word of `outcome.rs`, if it has; and whether its spawner has been told

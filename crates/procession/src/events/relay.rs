@@ -31,7 +31,7 @@ pub(crate) fn listen(arena: &Arena) -> Result<()> {
     // The thread must not be the one that handles the program's signals.
     let mask = signal::block_all();
     let thread = thread::Builder::new().name("procession-log".into()).spawn(move || listener.hear(&from));
-    signal::set_mask(&mask);
+    signal::set_mask(mask);
     let thread = thread.map_err(|e| crate::Error::os("starting the thread for children's events", &e))?;
     arena.header().events_levels.store(levels.to_word(), Ordering::Relaxed);
     arena.header().events.store(queue.id().0, Ordering::Release);

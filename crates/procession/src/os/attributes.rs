@@ -48,3 +48,9 @@ pub(crate) fn join_group(group: i32) -> io::Result<()> {
     // SAFETY: a plain call.
     check(unsafe { libc::setpgid(0, group) }.into()).map(drop)
 }
+
+/// Puts a child of this process, which has not executed another program, into a group of its own.
+pub(crate) fn separate_group(child: i32) {
+    // SAFETY: a plain call.
+    unsafe { libc::setpgid(child, child) };
+}

@@ -73,7 +73,7 @@ pub(crate) fn launch_self(variable: (&str, &str), stdin: BorrowedFd<'_>) -> io::
     if let Ok(pid) = outer {
         super::process::reap(pid as i32);
     }
-    signal::set_mask(&mask);
+    signal::set_mask(mask);
     // SAFETY: both users of the stacks have ended or have executed another program.
     unsafe { memory::unmap(stacks, 2 * STACK) };
     outer?;

@@ -34,6 +34,12 @@ pub(crate) fn parent_pid() -> i32 {
     unsafe { libc::getppid() }
 }
 
+/// The process group of this process.
+pub(crate) fn group() -> i32 {
+    // SAFETY: always succeeds.
+    unsafe { libc::getpgrp() }
+}
+
 /// The kernel's number of the calling thread.
 pub(crate) fn thread_id() -> i32 {
     // SAFETY: always succeeds.

@@ -120,7 +120,11 @@ pub(crate) fn bring(name: u32, pid: i32, fds: &[RawFd]) -> io::Result<bool> {
     if peer_pid(socket.as_fd())? != pid {
         return Ok(false);
     }
-    fd::send_with_fds(socket.as_fd(), &[0], fds).map(|()| true)
+    match fd::send_with_fds(socket.as_fd(), &[0], fds) {
+        // It has ended since.
+        Err(e) if matches!(e.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe) => Ok(false),
+        sent => sent.map(|()| true),
+    }
 }
 
 /// The process that made the other end.

@@ -69,7 +69,7 @@ pub(super) fn start(core: Arc<Core>, orders: Orders) -> Result<()> {
     let core = keeper.core.clone();
     let started = std::thread::Builder::new().name("procession-pool".into()).stack_size(256 << 10);
     let started = started.spawn(move || keeper.keep());
-    signal::set_mask(&mask);
+    signal::set_mask(mask);
     started.map(drop).map_err(|e| {
         core.advance(phase::FINISHED);
         Error::os("starting a pool's thread", &e)

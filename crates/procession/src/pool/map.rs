@@ -82,7 +82,7 @@ where
             done.unwrap_or_else(|payload| Err(of_panic(payload.as_ref())));
         run::conclude(&its_own.core, its_own.seat, outcome);
     });
-    signal::set_mask(&mask);
+    signal::set_mask(mask);
     started.map(drop).map_err(|e| {
         let error = TaskError::Unusable(format!("starting a thread for a map: {e}"));
         run::conclude::<()>(&ticket.core, ticket.seat, Err(error.clone()));

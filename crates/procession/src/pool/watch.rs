@@ -48,7 +48,7 @@ fn call_when_done(ticket: Ticket, callback: Callback) -> Result<(), TaskError> {
     let thread = std::thread::Builder::new().name("procession-tasks".into()).stack_size(512 << 10);
     let for_thread = core.clone();
     let started = thread.spawn(move || watch(&for_thread));
-    signal::set_mask(&mask);
+    signal::set_mask(mask);
     watched.running = started.is_ok();
     started.map(drop).map_err(|e| {
         watched.list.pop();

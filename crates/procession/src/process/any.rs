@@ -134,7 +134,11 @@ fn of_slot(arena: &Arena, index: u32) -> Result<AnyProcess> {
     if !slot.is_live() {
         return Err(gone());
     }
-    let pid = handle.body::<ProcessBody>().pid.load(Ordering::Relaxed);
+    let pid = match handle.body::<ProcessBody>().pid.load(Ordering::Acquire) {
+        // Its spawner is about to note it.
+        0 => slot.pid.load(Ordering::SeqCst),
+        pid => pid,
+    };
     Ok(AnyProcess { pid, handle: Some(handle) })
 }
 

@@ -48,7 +48,9 @@ pub(super) fn pidfd_or_why(handle: &Handle) -> Result<OwnedFd> {
     let why = |name: String| match handle.body::<ProcessBody>().is_done() {
         true => format!("process {name} has ended"),
         false => {
-            format!("process {name} is dead or about to be replaced: it can be joined, or asked for again")
+            format!(
+                "process {name} is dead, or so new that it has no number: it can be joined, or asked for again"
+            )
         }
     };
     pidfd(handle)?.ok_or_else(|| Error::StaleHandle(why(handle.object().name())))
@@ -95,8 +97,8 @@ pub(super) fn send(handle: &Handle, signal: i32) -> Result<()> {
     if !begun && signal != libc::SIGKILL {
         return Ok(());
     }
-    // One that was stopped before it began never looks, so SIGKILL is sent all the same, and the
-    // bit tells the supervisor that it was meant.
+    // One that was stopped before it began never looks, so SIGKILL is sent all the same. (The bit that stays is for
+    // a child that has no number yet.)
     if begun && !slot.remove_early_signal(incarnation, signal) {
         return Ok(());
     }

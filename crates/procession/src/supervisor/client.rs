@@ -68,8 +68,8 @@ impl Extras {
     }
 }
 
-/// Starts a process. When this returns, its request is complete and cannot be lost: if the child
-/// dies before it begins, another takes its place.
+/// Starts a process. When this returns, its request is complete and cannot be lost: if the child died before, another
+/// takes its place; if it dies from now on, that is the end of the process.
 pub(crate) fn spawn(order: &Order<'_>) -> Result<Handle> {
     begin(order).inspect_err(|_| release(order.args))
 }
@@ -143,7 +143,6 @@ fn send_off(arena: &Arena, index: u32, handle: &Handle, order: &Order<'_>, extra
     // have put there, and the sleeping child goes on sleeping.
     body.slot.store(index, Ordering::Relaxed);
     body.incarnation.store(slot.incarnation.load(Ordering::Relaxed), Ordering::Relaxed);
-    body.pid.store(slot.pid.load(Ordering::Acquire), Ordering::Relaxed);
     if extras.options != 0 {
         body.ready.store(ready::AWAITED, Ordering::Relaxed);
     }
@@ -165,7 +164,21 @@ fn send_off(arena: &Arena, index: u32, handle: &Handle, order: &Order<'_>, extra
         place.store(block, Ordering::Relaxed);
     }
     slot.state.store(slots::GO, Ordering::Release);
-    futex::wake_all(&slot.state);
+    if futex::wake_all(&slot.state) == 0 && is_dead(slot) {
+        // The spare had died, and the supervisor has not noticed. This process does not depend on it yet.
+        return;
+    }
+    // CRASH: before this the child can be replaced, and one that begins notes its number itself.
+    if let Some(pid) = slot.make_known(body.incarnation.load(Ordering::Relaxed)) {
+        body.name_pid(pid);
+    }
+}
+
+/// Whether the child of a slot has ended.
+#[cold]
+fn is_dead(slot: &Slot) -> bool {
+    let pid = slot.pid.load(Ordering::SeqCst);
+    pid != 0 && process::is_dead(pid)
 }
 
 /// A block with this process's working directory, if it is not the supervisor's.
@@ -344,10 +357,10 @@ fn launch_supervisor(socket: &mut Option<OwnedFd>) -> Result<launch::Launched> {
         )
     })?;
     let mask = signal::block_all();
-    signal::set_mask(&mask);
+    signal::set_mask(mask);
     let mut hello = [0; HELLO];
     hello[..8].copy_from_slice(&HELLO_MAGIC.to_le_bytes());
-    hello[8..16].copy_from_slice(&signal::mask_to_word(&mask).to_le_bytes());
+    hello[8..16].copy_from_slice(&mask.to_le_bytes());
     let wanted = preload::wanted();
     LAUNCHED_WITH.store(wanted.is_some(), Ordering::Release);
     hello[16..].copy_from_slice(&Request::to_bytes(wanted));

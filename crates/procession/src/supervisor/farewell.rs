@@ -55,7 +55,7 @@ pub(super) fn watch(arena: &'static Arena, supervisor: Launched) -> Result<()> {
         }
         lost(arena);
     });
-    signal::set_mask(&mask);
+    signal::set_mask(mask);
     watcher.map(drop).map_err(|e| {
         let pidfd = take(&pidfd);
         let _ = pidfd.as_ref().map(|pidfd| process::pidfd_signal(pidfd.as_fd(), libc::SIGKILL));

@@ -11,22 +11,25 @@ use crate::arena::records::Record;
 use crate::arena::slots::{self, Slot};
 use crate::arena::{Arena, member, sweep};
 use crate::os::process::Ended;
-use crate::os::{futex, process, shortage, signal};
+use crate::os::{attributes, futex, process, shortage, signal};
 use crate::pool;
 
 /// Children kept asleep and empty, so that a spawn need not wait for a fork.
 const SPARES: usize = 4;
 /// The most forks in a row before ended children are looked after again.
 const BATCH: usize = 16;
-/// A request whose child dies this often before it has begun is given up.
-const STILLBORN: u32 = 3;
+/// A child that is signalled while it is born is made again, this often at most.
+const BIRTHS: u32 = 5;
 /// Slots above this one give their pages back when they become free.
 const WARM_SLOTS: u32 = 64;
 
 /// What children get from main, and what they must not get from us.
 pub(super) struct Inheritance {
     pub(super) mask: signal::Mask,
-    pub(super) dispositions: signal::Dispositions,
+    /// What main does about SIGCHLD.
+    pub(super) child_signal: signal::Disposition,
+    /// The process group that children join when they begin.
+    pub(super) group: i32,
     pub(super) private_fds: Vec<RawFd>,
     /// The arena's file, for a child that executes the program anew; others close it when they begin.
     pub(super) memfd: OwnedFd,
@@ -39,7 +42,7 @@ pub(super) struct Nursery {
     roster: Roster,
     /// Where the collector notes what it frees; the supervisor has no record in the arena.
     intent: Box<Record>,
-    /// Slots whose child died before it had begun, and how.
+    /// Slots whose child died before its spawner returned, and how it died.
     childless: Vec<(u32, Ended)>,
     /// Tells whom the kernel has killed for want of memory.
     memory: shortage::Watch,
@@ -77,7 +80,7 @@ impl Nursery {
 
     /// Makes spares until there are enough, and tells who waits for one.
     pub(super) fn refill(&mut self) {
-        self.replace_stillborn();
+        self.replace_dead();
         let header = self.arena.header();
         for _ in 0..BATCH {
             let waited_for = header.spares.load(Ordering::SeqCst) & 1 == 1;
@@ -102,6 +105,13 @@ impl Nursery {
         let spare =
             move |&slot: &u32| slots::phase(arena.slot(slot).state.load(Ordering::Acquire)) == slots::SPARE;
         self.roster.children().map(|(_, slot)| slot).filter(spare)
+    }
+
+    /// Wakes the spares, which then throw away the signals that are pending for them.
+    pub(super) fn rouse_spares(&self) {
+        for index in self.spares() {
+            futex::wake_all(&self.arena.slot(index).state);
+        }
     }
 
     fn publish_spares(&self) {
@@ -140,10 +150,8 @@ impl Nursery {
     /// Forks a child that will do whatever its slot says.
     fn fork_into(&mut self, index: u32) -> bool {
         let slot = self.arena.slot(index);
-        // SAFETY: the supervisor has one thread.
-        match unsafe { member::fork() } {
-            Ok(None) => child::live(self.arena, index, &self.inheritance),
-            Ok(Some(pid)) => {
+        match self.fork_unsignalled(index) {
+            Ok(pid) => {
                 slot.pid.store(pid, Ordering::Release);
                 self.roster.enter(index, pid);
                 true
@@ -154,6 +162,35 @@ impl Nursery {
                 false
             }
         }
+    }
+
+    /// Forks a child for a slot, for which no signal is pending.
+    ///
+    /// A spare is in a group of its own until it gets a function, so it receives no signal that is sent to the group
+    /// of main: a process that main forks after the signal would not get it either. It is born in this process's
+    /// group, though. A signal that came before it left was sent to this process as well; then another child is made.
+    fn fork_unsignalled(&self, index: u32) -> io::Result<i32> {
+        let signalled = || {
+            let any = signal::discard_pending();
+            if any {
+                self.rouse_spares();
+            }
+            any
+        };
+        signalled();
+        for left in (0..BIRTHS).rev() {
+            // SAFETY: the supervisor has one thread.
+            let Some(pid) = (unsafe { member::fork() })? else {
+                child::live(self.arena, index, &self.inheritance)
+            };
+            attributes::separate_group(pid);
+            if left == 0 || !signalled() {
+                return Ok(pid);
+            }
+            process::signal_child(pid, libc::SIGKILL);
+            process::reap(pid);
+        }
+        unreachable!("INVARIANT: the last one is returned")
     }
 
     /// Buries every child that has ended.
@@ -178,52 +215,43 @@ impl Nursery {
 
     fn bury(&mut self, index: u32, pid: i32, ended: Ended) {
         let slot = self.arena.slot(index);
-        match slots::phase(slot.state.load(Ordering::Acquire)) {
-            slots::RUNNING => {
-                let killed = matches!(ended, Ended::Signaled { signal: libc::SIGKILL, .. });
-                if killed && !slot.was_killed_by_us() && self.memory.has_run_out() {
-                    slot.flags.fetch_or(slots::NO_MEMORY, Ordering::Relaxed);
-                }
-                let orphans = pool::workers_kept_by(self.arena, index);
-                self.recover(index, ended);
-                process::reap(pid);
-                // Nobody wants what these do. Who is in the list is not reaped, so a number is its own.
-                orphans.into_iter().filter(|&pid| self.roster.slot_of(pid).is_some()).for_each(|pid| {
-                    process::signal_child(pid, libc::SIGKILL);
-                });
-            }
-            phase => {
-                // Out of the slot before it is free to be given to a stranger.
-                slot.pid.store(0, Ordering::SeqCst);
-                process::reap(pid);
-                self.bury_unborn(index, slot, phase, ended);
-            }
+        let spare =
+            slot.state.compare_exchange(slots::SPARE, slots::DEAD, Ordering::AcqRel, Ordering::Acquire);
+        if spare.is_err() && !can_be_replaced(slot) {
+            return self.bury_sent_off(index, pid, ended);
+        }
+        // Out of the slot before it is free to be given to a stranger.
+        slot.pid.store(0, Ordering::SeqCst);
+        process::reap(pid);
+        match spare {
+            Ok(_) => self.recover(index, ended),
+            Err(_) => self.childless.push((index, ended)),
         }
     }
 
-    /// A child died before it had begun: another one takes its place, with the same request.
-    fn bury_unborn(&mut self, index: u32, slot: &Slot, phase: u32, ended: Ended) {
-        if phase == slots::SPARE {
-            // Nobody counts on it, unless a spawner claims it at this very moment.
-            let free =
-                slot.state.compare_exchange(slots::SPARE, slots::DEAD, Ordering::AcqRel, Ordering::Acquire);
-            if free.is_ok() {
-                return self.recover(index, ended);
-            }
+    /// The death of the child is that of the user's process, however far it came.
+    fn bury_sent_off(&mut self, index: u32, pid: i32, ended: Ended) {
+        let slot = self.arena.slot(index);
+        let killed = matches!(ended, Ended::Signaled { signal: libc::SIGKILL, .. });
+        if killed && !slot.was_killed_by_us() && self.memory.has_run_out() {
+            slot.flags.fetch_or(slots::NO_MEMORY, Ordering::Relaxed);
         }
-        if slot.has_early_signal(libc::SIGKILL) && phase == slots::GO {
-            return self.recover(index, ended);
+        outcome::name_pid(self.arena, slot, pid);
+        let began = slots::phase(slot.state.load(Ordering::Acquire)) == slots::RUNNING;
+        let orphans = pool::workers_kept_by(self.arena, index);
+        match ended {
+            Ended::Exited(_) if !began => self.give_up(index, ended),
+            _ => self.recover(index, ended),
         }
-        let attempts = slot.stillborn.fetch_add(1, Ordering::Relaxed) + 1;
-        if attempts >= STILLBORN && slots::phase(slot.state.load(Ordering::Acquire)) == slots::GO {
-            self.give_up(index, ended);
-        } else {
-            self.childless.push((index, ended));
-        }
+        process::reap(pid);
+        // Nobody wants what these do. Who is in the list is not reaped, so a number is its own.
+        orphans.into_iter().filter(|&pid| self.roster.slot_of(pid).is_some()).for_each(|pid| {
+            process::signal_child(pid, libc::SIGKILL);
+        });
     }
 
-    /// Forks again for the slots whose child died before it had begun.
-    pub(super) fn replace_stillborn(&mut self) {
+    /// Forks again for the slots whose child died before its spawner returned.
+    pub(super) fn replace_dead(&mut self) {
         for (index, ended) in std::mem::take(&mut self.childless) {
             if self.fork_into(index) {
                 continue;
@@ -236,7 +264,7 @@ impl Nursery {
         }
     }
 
-    /// Answers a request that no child lived long enough to begin.
+    /// Answers a request whose function is never called.
     fn give_up(&mut self, index: u32, ended: Ended) {
         if let Some((_, _, body)) = outcome::object_of(self.arena, self.arena.slot(index)) {
             let code = match ended {
@@ -331,4 +359,11 @@ impl Nursery {
             std::thread::sleep(std::time::Duration::from_millis(1));
         }
     }
+}
+
+/// Whether another child takes the place of the dead one in `slot`, which is no spare.
+fn can_be_replaced(slot: &Slot) -> bool {
+    let phase = || slots::phase(slot.state.load(Ordering::SeqCst));
+    // As long as the slot is claimed, its spawner has not asked for a number.
+    phase() != slots::RUNNING && (slot.replace_child() || phase() == slots::CLAIMED)
 }

@@ -1,20 +1,20 @@
 //! What a child is to be given before its function runs, as it travels in the request; and how descriptors
 //! reach it.
 //!
-//! The child applies its options while its slot is `GO`, so that one that dies in between is replaced and
-//! begins anew: nothing of the request is consumed here. Its spawner waits for [`ProcessBody::ready`]:
+//! The child applies its options while its slot is `GO`. Its spawner waits for [`ProcessBody::ready`], so a child
+//! that dies in between is an error of `spawn`:
 //!
 //! | word                    | meaning                                        | who moves it              |
 //! |-------------------------|------------------------------------------------|---------------------------|
 //! | 0                       | nobody waits for it                            | nobody                    |
 //! | `AWAITED`               | the child has not said anything yet            | child → any of the others, spawner → `WITHDRAWN` |
-//! | `LISTENING` name, tries | the child waits for descriptors at this socket | child → `APPLIED`, spawner → `WITHDRAWN` |
-//! | `WITHDRAWN`             | the descriptors cannot be sent, to no child    | child → `ENDED`           |
+//! | `LISTENING` name        | the child waits for descriptors at this socket | child → `APPLIED`, spawner → `WITHDRAWN` |
+//! | `WITHDRAWN`             | the descriptors cannot be sent                 | child → `ENDED`           |
 //! | `APPLIED`               | it has its options, its function runs          | nobody                    |
 //! | `ENDED`                 | it ended before that                           | nobody                    |
 //!
-//! CRASH: of a child, the supervisor moves the word to `ENDED`, or another child begins at the socket of its
-//! own; of a spawner, the child hears of it by a pidfd and ends.
+//! CRASH: if the child dies, the supervisor moves the word to `ENDED`; if the spawner dies, the child sees it by a
+//! pidfd and ends.
 
 use std::ffi::OsString;
 use std::fs::OpenOptions;
@@ -38,9 +38,9 @@ pub(crate) mod ready {
     pub(crate) const LISTENING: u32 = 4;
     pub(crate) const WITHDRAWN: u32 = 5;
 
-    /// How often children were made for the request tells one socket from the next that has its name.
-    pub(crate) fn listening(name: u32, tries: u32) -> u32 {
-        LISTENING | (tries & 0xf) << 3 | name << 8
+    /// The word of a child that waits at the socket `name`.
+    pub(crate) fn listening(name: u32) -> u32 {
+        LISTENING | name << 8
     }
 
     /// The name of the socket, if there is one.
@@ -158,14 +158,9 @@ fn receive(arena: &'static Arena, slot: &Slot, count: usize) -> Result<Vec<Owned
     let failed = |e| Error::os("receiving descriptors from the process that spawned this one", &e);
     let (parent, alive) = parent_of(arena, slot).map_err(failed)?;
     let meeting = rendezvous::Meeting::open().map_err(failed)?;
-    let word = ready::listening(meeting.name(), slot.stillborn.load(Ordering::Relaxed));
+    let word = ready::listening(meeting.name());
     let (_, _, body) = outcome::object_of(arena, slot).ok_or(Error::FamilyLost)?;
-    let not_withdrawn = |now| (now != ready::WITHDRAWN).then_some(word);
-    if body.ready.fetch_update(Ordering::SeqCst, Ordering::SeqCst, not_withdrawn).is_err() {
-        // The spawner has given up, when another child was here.
-        return Err(failed(std::io::ErrorKind::UnexpectedEof.into()));
-    }
-    futex::wake_all(&body.ready);
+    tell(body, word);
     let expected = || body.ready.load(Ordering::SeqCst) == word;
     let fds = meeting.receive(parent, alive.as_fd(), expected).map_err(failed)?;
     if fds.len() == count {
@@ -198,8 +193,8 @@ pub(crate) fn tell(body: &ProcessBody, word: u32) {
 pub(crate) struct Luggage(pub(crate) Vec<RawFd>);
 
 impl Luggage {
-    /// Brings the descriptors to the child of `slot`, which listens at the socket `name`. One that has died
-    /// has a successor, which says so.
+    /// Brings the descriptors to the child of `slot`, which listens at the socket `name`. A child that has died is
+    /// no error here: the supervisor says so.
     pub(super) fn bring(&self, slot: &Slot, body: &ProcessBody, word: u32, name: u32) -> Result<()> {
         let pid = slot.pid.load(Ordering::SeqCst);
         let brought = match rendezvous::bring(name, pid, &self.0) {
@@ -214,7 +209,7 @@ impl Luggage {
     }
 }
 
-/// Says that the descriptors cannot be sent, to whatever child waits for them or will.
+/// Tells the child that the descriptors cannot be sent.
 pub(crate) fn withdraw(body: &ProcessBody) {
     let open = |word| (word != ready::APPLIED && word != ready::ENDED).then_some(ready::WITHDRAWN);
     let _ = body.ready.fetch_update(Ordering::SeqCst, Ordering::SeqCst, open);

@@ -23,12 +23,6 @@ use crate::sync::raw::park;
 pub(crate) fn recover(arena: &Arena, slot: u32, how: Option<Ended>) {
     let dead = arena.slot(slot);
     dead.state.store(slots::DEAD, Ordering::SeqCst);
-    if dead.pid.load(Ordering::Acquire) == 0
-        && let Some((_, _, body)) = outcome::object_of(arena, dead)
-    {
-        // It was killed before it had begun, and will be named by those whom it leaves waiting.
-        dead.pid.store(body.pid.load(Ordering::Acquire), Ordering::Release);
-    }
     // A thread that ends properly gives its record back; one that `exit` tore off has not.
     let torn = arena.records_of(slot).any(|id| arena.record(id).thread.load(Ordering::Acquire) != 0);
     let leaving = dead.leaving.load(Ordering::Acquire);
@@ -179,6 +173,6 @@ pub(crate) fn return_spare(arena: &Arena, index: u32) {
     spare.request.clear();
     spare.process.store(0, Ordering::Relaxed);
     spare.flags.store(0, Ordering::Relaxed);
-    spare.stillborn.store(0, Ordering::Relaxed);
+    spare.forget_birth();
     spare.state.store(slots::SPARE, Ordering::Release);
 }
