@@ -17,6 +17,7 @@ use crate::sync::raw::park;
 use crate::sync::{Condvar, RwLock, Semaphore};
 use crate::{Lock, Message, Queue, Result};
 
+pub use crate::os::faults::{Call, Role, Switch};
 pub use crate::queue::ring::{End, Occupied};
 pub use crate::rules::{Rule, break_rule};
 pub use crate::sync::raw::{event, word};
@@ -32,6 +33,11 @@ fn arena() -> &'static Arena {
 pub fn mapping() -> (*mut u8, usize, RawFd) {
     let (base, bytes) = (arena().base(), arena().layout.bytes as usize);
     (base, bytes, member::memfd().expect("the tests are main").as_raw_fd())
+}
+
+/// Which system calls fail, in every process of the family.
+pub fn faults() -> &'static Switch {
+    &arena().header().faults
 }
 
 /// Sets a slot up for a process that joins by [`become_member`].

@@ -10,7 +10,7 @@ use std::sync::{Mutex, OnceLock};
 use super::Arena;
 use super::objects::SUPERVISOR;
 use super::slots::MAIN;
-use crate::os::{fd, process, signal};
+use crate::os::{self, fd, process, signal};
 use crate::{Error, Result};
 
 static ARENA: AtomicPtr<Arena> = AtomicPtr::new(std::ptr::null_mut());
@@ -93,9 +93,25 @@ fn set(arena: Arena, inode: u64, slot: u32) -> &'static Arena {
     INODE.store(inode, Ordering::Relaxed);
     SLOT.store(slot, Ordering::Relaxed);
     let arena: &'static Arena = Box::leak(Box::new(arena));
+    share_faults(arena);
     ARENA.store(std::ptr::from_ref(arena).cast_mut(), Ordering::Release);
     arena
 }
+
+/// Lets the tests make system calls of this process fail.
+#[cfg(feature = "internals")]
+fn share_faults(arena: &'static Arena) {
+    use os::faults::{Role, share};
+    let role = match slot() {
+        MAIN => Role::Main,
+        SUPERVISOR => Role::Supervisor,
+        _ => Role::Child,
+    };
+    share(Some(&arena.header().faults), role);
+}
+
+#[cfg(not(feature = "internals"))]
+fn share_faults(_: &'static Arena) {}
 
 /// This process becomes the supervisor of the family behind `arena`.
 pub(crate) fn join_as_supervisor(arena: Arena, inode: u64) -> Result<&'static Arena> {
@@ -122,6 +138,7 @@ pub(crate) fn become_child(slot: u32) {
         super::handle::forget();
     }
     if let Some(arena) = mapped() {
+        share_faults(arena);
         let _ = arena.hide_from_forks();
     }
 }
@@ -154,6 +171,8 @@ fn watch_forks() {
 extern "C" fn in_a_fork() {
     if !FORKING_A_CHILD.load(Ordering::Relaxed) {
         FORKED.store(true, Ordering::Relaxed);
+        #[cfg(feature = "internals")]
+        os::faults::share(None, os::faults::Role::Main);
         if let Some(arena) = mapped() {
             arena.blank();
         }
@@ -190,6 +209,11 @@ pub(crate) fn ring(arena: &Arena) {
 
 /// As [`ring`]; an error when this process may not: it has changed its user.
 pub(crate) fn try_ring(arena: &Arena) -> std::io::Result<()> {
+    // Whoever rings may sleep until it was heard.
+    os::insist(|| ring_once(arena), |errno| matches!(errno, libc::EPERM | libc::ESRCH))
+}
+
+fn ring_once(arena: &Arena) -> std::io::Result<()> {
     let number = &arena.header().supervisor_pid;
     let pid = number.load(Ordering::SeqCst);
     if pid == 0 {

@@ -3,7 +3,8 @@
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
-use super::{check, memory, procfs, retry};
+use super::faults::{self, Call};
+use super::{check, insist, memory, procfs, retry};
 
 /// How a process ended, as the kernel tells it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +18,7 @@ pub(crate) enum Ended {
 /// # Safety
 /// The calling process has one thread, or the child calls only what is safe after a fork.
 pub(crate) unsafe fn fork() -> io::Result<Option<i32>> {
+    faults::at(Call::Fork)?;
     // SAFETY: promised by the caller.
     match check(unsafe { libc::fork() }.into())? {
         0 => Ok(None),
@@ -93,6 +95,7 @@ pub(crate) fn exit_now(code: i32) -> ! {
 
 /// A descriptor for exactly this process, whatever happens to its number later.
 pub(crate) fn pidfd_open(pid: i32) -> io::Result<OwnedFd> {
+    faults::at(Call::OpenPidfd)?;
     // SAFETY: a plain call that gives a new descriptor (CLOEXEC), which we own.
     let fd = unsafe { OwnedFd::from_raw_fd(check(libc::syscall(libc::SYS_pidfd_open, pid, 0))? as RawFd) };
     super::fd::above_stdio(fd)
@@ -100,6 +103,7 @@ pub(crate) fn pidfd_open(pid: i32) -> io::Result<OwnedFd> {
 
 /// Sends a signal to the process behind a pidfd.
 pub(crate) fn pidfd_signal(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
+    faults::at(Call::SignalPidfd)?;
     // SAFETY: a plain call; a null siginfo means "as kill does".
     let ret = unsafe {
         libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, std::ptr::null::<u8>(), 0)
@@ -110,32 +114,35 @@ pub(crate) fn pidfd_signal(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()>
 /// Sends a signal by number. The number alone does not say whose it is by now, so only for a process of which
 /// something else makes that certain.
 fn kill(pid: i32, signal: i32) -> io::Result<()> {
+    faults::at(Call::Kill)?;
     // SAFETY: a plain call.
     check(unsafe { libc::kill(pid, signal) }.into()).map(drop)
 }
 
 /// Sends this process a signal.
 pub(crate) fn signal_self(signal: i32) {
-    let _ = kill(pid(), signal);
+    let _ = insist(|| kill(pid(), signal), |_| false);
 }
 
 /// Sends a signal to a child of this process, and to no other process that may have its number. Only for a
 /// process whose calling thread alone reaps its children: until then, the number stays the child's.
-pub(crate) fn signal_child(pid: i32, signal: i32) {
-    if is_child(pid) {
-        let _ = kill(pid, signal);
-    }
+pub(crate) fn signal_child(pid: i32, signal: i32) -> io::Result<()> {
+    if is_child(pid)? { kill(pid, signal) } else { Ok(()) }
 }
 
 /// Whether this process has a child with this number that it has not reaped.
-fn is_child(pid: i32) -> bool {
+fn is_child(pid: i32) -> io::Result<bool> {
     let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT | libc::__WALL;
     // SAFETY: an all-zero siginfo is valid, and waitid writes to it.
     let asked = retry(|| unsafe {
+        faults::at(Call::Wait)?;
         let mut info: libc::siginfo_t = std::mem::zeroed();
         check(libc::waitid(libc::P_PID, pid as libc::id_t, &mut info, flags).into())
     });
-    pid > 0 && asked.is_ok()
+    match asked {
+        Err(e) if e.raw_os_error() == Some(libc::ECHILD) => Ok(false),
+        asked => asked.map(|_| pid > 0),
+    }
 }
 
 /// The next child that has ended, left unreaped: `None` when there is none at the moment.
@@ -145,7 +152,11 @@ pub(crate) fn next_ended() -> io::Result<Option<(i32, Ended)>> {
     unsafe {
         let mut info: libc::siginfo_t = std::mem::zeroed();
         let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT | libc::__WALL;
-        match retry(|| check(libc::waitid(libc::P_ALL, 0, &mut info, flags).into())) {
+        let wait = || {
+            faults::at(Call::Wait)?;
+            check(libc::waitid(libc::P_ALL, 0, &mut info, flags).into())
+        };
+        match insist(wait, |errno| errno == libc::ECHILD) {
             Err(e) if e.raw_os_error() == Some(libc::ECHILD) => return Ok(None),
             other => other?,
         };
@@ -163,8 +174,13 @@ pub(crate) fn next_ended() -> io::Result<Option<(i32, Ended)>> {
 
 /// Takes an ended child out of the process table.
 pub(crate) fn reap(pid: i32) {
-    // SAFETY: a plain call; a null status is allowed.
-    let _ = retry(|| check(unsafe { libc::waitpid(pid, std::ptr::null_mut(), libc::__WALL) }.into()));
+    let wait = || {
+        faults::at(Call::Reap)?;
+        // SAFETY: a plain call; a null status is allowed.
+        check(unsafe { libc::waitpid(pid, std::ptr::null_mut(), libc::__WALL) }.into())
+    };
+    // A zombie that stays is found again by the next `waitid`.
+    let _ = insist(wait, |errno| errno == libc::ECHILD);
 }
 
 /// Takes a process out of the table if it has ended and happens to be a child of ours.
@@ -202,6 +218,7 @@ pub(crate) fn set_title(name: &[u8]) {
 
 /// Identity (device, inode) of the working directory.
 pub(crate) fn cwd_identity() -> io::Result<(u64, u64)> {
+    faults::at(Call::Stat)?;
     // SAFETY: an all-zero `stat` is valid and the path is a C string.
     unsafe {
         let mut stat: libc::stat = std::mem::zeroed();
@@ -276,7 +293,8 @@ pub(crate) struct Children {
 impl Children {
     pub(crate) fn of_this_thread() -> io::Result<Children> {
         Ok(Children {
-            file: std::fs::File::open("/proc/thread-self/children")?,
+            file: faults::at(Call::ReadFile)
+                .and_then(|()| std::fs::File::open("/proc/thread-self/children"))?,
             text: memory::unforked_bytes(64 << 10)?,
             translation: procfs::Translation::of_this_process(),
         })
@@ -291,7 +309,11 @@ impl Children {
         use std::os::unix::fs::FileExt;
         let mut len = 0;
         loop {
-            match retry(|| self.file.read_at(&mut self.text[len..], len as u64))? {
+            let read = || {
+                faults::at(Call::ReadFile)?;
+                self.file.read_at(&mut self.text[len..], len as u64)
+            };
+            match retry(read)? {
                 0 => break,
                 n => len += n,
             }
@@ -339,6 +361,7 @@ pub(crate) fn maps_memfd(pid: i32, name: &str, inode: u64) -> Option<bool> {
 
 /// The inode behind a descriptor.
 pub(crate) fn inode(fd: BorrowedFd<'_>) -> io::Result<u64> {
+    faults::at(Call::Stat)?;
     // SAFETY: an all-zero `stat` is valid and `fd` is open.
     unsafe {
         let mut stat: libc::stat = std::mem::zeroed();

@@ -8,11 +8,15 @@ use std::fs;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
+use super::faults::{self, Call};
 use super::process;
 
 /// Returns the contents of a file of `/proc`, with a replacement character for what is not text.
 pub(crate) fn text(path: impl AsRef<Path>) -> Option<String> {
-    fs::read(path).ok().map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+    faults::at(Call::ReadFile)
+        .and_then(|()| fs::read(path))
+        .ok()
+        .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// Whether `/proc` shows the pid namespace of this process.

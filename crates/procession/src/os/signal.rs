@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
 use super::check;
+use super::faults::{self, Call};
 
 /// The signal that means "look at the arena".
 pub(crate) const BELL: i32 = libc::SIGCHLD;
@@ -102,8 +103,11 @@ pub(crate) fn drain(fd: RawFd) -> bool {
     // SAFETY: an all-zero record is valid.
     let mut records: [libc::signalfd_siginfo; 8] = unsafe { std::mem::zeroed() };
     loop {
-        // SAFETY: the buffer has that length, and the kernel writes whole records.
-        let len = unsafe { libc::read(fd, records.as_mut_ptr().cast(), size_of_val(&records)) };
+        // What a call that fails leaves there is read the next time.
+        let len = faults::at(Call::ReadSignals).map_or(-1, |()| {
+            // SAFETY: the buffer has that length, and the kernel writes whole records.
+            unsafe { libc::read(fd, records.as_mut_ptr().cast(), size_of_val(&records)) }
+        });
         let read = usize::try_from(len).unwrap_or(0) / size_of::<libc::signalfd_siginfo>();
         strange |= records[..read].iter().any(|record| record.ssi_signo != BELL as u32);
         if read < records.len() {

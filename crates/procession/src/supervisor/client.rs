@@ -231,10 +231,12 @@ fn claim_spare(arena: &'static Arena, me: &Me) -> Result<u32> {
             continue;
         }
         match member::try_ring(arena) {
-            Err(e) if e.raw_os_error() == Some(libc::EPERM) => {
+            Ok(()) => {}
+            // It is dead: its loss wakes us.
+            Err(e) if e.raw_os_error() == Some(libc::ESRCH) => {}
+            Err(e) => {
                 return Err(Error::os("calling the supervisor (has this process changed its user?)", &e));
             }
-            _ => {}
         }
         let wait = Wait::announce(arena, me.record(), &header.spares);
         wait.sleep(&header.spares, seen | 1, Deadline::NEVER);
@@ -257,7 +259,15 @@ fn try_claim(arena: &Arena, me: &Me) -> Option<u32> {
     hints.filter(|&index| is_spare(arena, index)).find(|&index| claim(arena.slot(index)))
 }
 
+/// Held while a supervisor is launched: main's end of the connection to it.
 static LAUNCHING: Mutex<Option<OwnedFd>> = Mutex::new(None);
+
+/// Ends the connection to the supervisor, unless a thread is about to launch one.
+pub(super) fn hang_up() {
+    if let Ok(mut socket) = LAUNCHING.try_lock() {
+        *socket = None;
+    }
+}
 
 /// Launches a supervisor unless there is one.
 fn ensure_supervisor(arena: &'static Arena) -> Result<()> {

@@ -5,15 +5,15 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use super::{outcome, preload, recovery, vigil};
+use super::{client, outcome, preload, recovery, vigil};
 use crate::arena::header::stage;
 use crate::arena::{Arena, collect, member, slots, sweep};
 use crate::os::clock::Deadline;
 use crate::os::launch::Launched;
-use crate::os::{futex, process, signal};
+use crate::os::{self, futex, process};
 use crate::sync::raw::park;
 use crate::{Error, Result};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
 /// How long main's other threads keep their locks when main has ended and is waited for.
 const HAND_ON: Duration = Duration::from_secs(5);
@@ -39,10 +39,8 @@ pub(super) fn watch(arena: &'static Arena, supervisor: Launched) -> Result<()> {
     let Launched { pid, pidfd } = supervisor;
     let pidfd = Arc::new(Mutex::new(Some(pidfd)));
     let take = |pidfd: &Mutex<Option<OwnedFd>>| pidfd.lock().unwrap_or_else(|e| e.into_inner()).take();
-    // The thread must not be the one that handles the program's signals.
-    let mask = signal::block_all();
     let watched = pidfd.clone();
-    let watcher = thread::Builder::new().name("procession".into()).stack_size(128 << 10).spawn(move || {
+    let watcher = os::threads::start("procession", move || {
         let mut pid = pid;
         loop {
             vigil::supervisor_is_gone(arena, pid, take(&watched), Deadline::NEVER);
@@ -55,11 +53,8 @@ pub(super) fn watch(arena: &'static Arena, supervisor: Launched) -> Result<()> {
         }
         lost(arena);
     });
-    signal::set_mask(mask);
     watcher.map(drop).map_err(|e| {
-        let pidfd = take(&pidfd);
-        let _ = pidfd.as_ref().map(|pidfd| process::pidfd_signal(pidfd.as_fd(), libc::SIGKILL));
-        vigil::supervisor_is_gone(arena, pid, pidfd, Deadline::NEVER);
+        vigil::end_supervisor(arena, pid, take(&pidfd));
         lost(arena);
         Error::os("starting the thread that watches the supervisor", &e)
     })
@@ -147,6 +142,9 @@ fn end_family() {
     let me = process::thread_id();
     let runs = |thread| thread != me && process::is_own_thread(thread);
     recovery::release_locks_of_threads(arena, slots::MAIN, |thread| !runs(thread), runs);
+    // The end of this connection wakes the supervisor, also when the bell cannot be rung: for want of a descriptor, or
+    // because this process has changed its user.
+    client::hang_up();
     member::ring(arena);
     let supervisor = header.supervisor_pid.load(Ordering::Acquire) as i32;
     if supervisor != 0 && !vigil::supervisor_is_gone(arena, supervisor, None, Deadline::after(HAND_ON)) {

@@ -6,6 +6,7 @@
 //! | `client.rs`     | the family's side: launching a supervisor, claiming a spare          |
 //! | `serve.rs`      | the supervisor's loop                                                |
 //! | `nursery.rs`    | slots, forks and spares                                              |
+//! | `backlog.rs`    | what the kernel refused to do, and when it is asked again             |
 //! | `roster.rs`     | which child is in which slot                                         |
 //! | `child.rs`      | a child from its fork to its end                                     |
 //! | `last_words.rs` | what a process says of its end while it dies                           |
@@ -22,6 +23,7 @@
 /// What `ps` calls the supervisor, and its children until they have a name.
 const SUPERVISOR_TITLE: &str = "procession-sup";
 
+mod backlog;
 pub(crate) mod child;
 pub(crate) mod client;
 pub(crate) mod entrypoint;

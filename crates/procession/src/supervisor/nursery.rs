@@ -4,14 +4,16 @@ use std::io;
 use std::os::fd::{OwnedFd, RawFd};
 use std::sync::atomic::Ordering;
 
+use super::backlog::Backlog;
 use super::roster::Roster;
 use super::{child, outcome, recovery};
 use crate::arena::header::NO_SLOT;
 use crate::arena::records::Record;
 use crate::arena::slots::{self, Slot};
 use crate::arena::{Arena, member, sweep};
+use crate::os::clock::{Deadline, now_ns};
 use crate::os::process::Ended;
-use crate::os::{attributes, futex, process, shortage, signal};
+use crate::os::{self, attributes, futex, process, shortage, signal};
 use crate::pool;
 
 /// Children kept asleep and empty, so that a spawn need not wait for a fork.
@@ -20,6 +22,8 @@ const SPARES: usize = 4;
 const BATCH: usize = 16;
 /// A child that is signalled while it is born is made again, this often at most.
 const BIRTHS: u32 = 5;
+/// A request is given up when the kernel has refused to fork a child for it for this long.
+const FORK_PATIENCE_NS: u64 = 10_000_000_000;
 /// Slots above this one give their pages back when they become free.
 const WARM_SLOTS: u32 = 64;
 
@@ -35,6 +39,14 @@ pub(super) struct Inheritance {
     pub(super) memfd: OwnedFd,
 }
 
+/// A slot whose child died before its spawner returned.
+struct Childless {
+    index: u32,
+    ended: Ended,
+    /// When the fork of another child failed first; 0 while none has.
+    refused_ns: u64,
+}
+
 pub(super) struct Nursery {
     arena: &'static Arena,
     inheritance: Inheritance,
@@ -42,8 +54,10 @@ pub(super) struct Nursery {
     roster: Roster,
     /// Where the collector notes what it frees; the supervisor has no record in the arena.
     intent: Box<Record>,
-    /// Slots whose child died before its spawner returned, and how it died.
-    childless: Vec<(u32, Ended)>,
+    /// Slots whose child died before its spawner returned.
+    childless: Vec<Childless>,
+    /// What could not be done yet.
+    backlog: Backlog,
     /// Tells whom the kernel has killed for want of memory.
     memory: shortage::Watch,
     /// Where the kernel lists our children; `None` where it does not.
@@ -54,7 +68,8 @@ pub(super) struct Nursery {
 
 impl Nursery {
     pub(super) fn new(arena: &'static Arena, mut inheritance: Inheritance) -> io::Result<Nursery> {
-        let children = process::Children::of_this_thread().ok();
+        let list = || process::Children::of_this_thread();
+        let children = os::insist(list, |errno| matches!(errno, libc::ENOENT | libc::EACCES)).ok();
         inheritance.private_fds.extend(children.as_ref().map(process::Children::raw_fd));
         Ok(Nursery {
             arena,
@@ -62,6 +77,7 @@ impl Nursery {
             roster: Roster::new(arena.layout.slots)?,
             intent: Record::private(),
             childless: Vec::new(),
+            backlog: Backlog::default(),
             memory: shortage::Watch::begin(),
             children,
             tidied: 0,
@@ -187,7 +203,7 @@ impl Nursery {
             if left == 0 || !signalled() {
                 return Ok(pid);
             }
-            process::signal_child(pid, libc::SIGKILL);
+            os::insist(|| process::signal_child(pid, libc::SIGKILL), |_| false)?;
             process::reap(pid);
         }
         unreachable!("INVARIANT: the last one is returned")
@@ -204,7 +220,11 @@ impl Nursery {
                     self.roster.bereave(index);
                     self.bury(index, pid, ended);
                 }
-                None => process::reap(pid), // an adopted orphan that we killed
+                // An adopted orphan that we killed.
+                None => {
+                    self.backlog.forget(pid);
+                    process::reap(pid);
+                }
             }
         }
         if any {
@@ -214,6 +234,7 @@ impl Nursery {
     }
 
     fn bury(&mut self, index: u32, pid: i32, ended: Ended) {
+        self.backlog.forget(pid);
         let slot = self.arena.slot(index);
         let spare =
             slot.state.compare_exchange(slots::SPARE, slots::DEAD, Ordering::AcqRel, Ordering::Acquire);
@@ -225,7 +246,7 @@ impl Nursery {
         process::reap(pid);
         match spare {
             Ok(_) => self.recover(index, ended),
-            Err(_) => self.childless.push((index, ended)),
+            Err(_) => self.childless.push(Childless { index, ended, refused_ns: 0 }),
         }
     }
 
@@ -245,22 +266,48 @@ impl Nursery {
         }
         process::reap(pid);
         // Nobody wants what these do. Who is in the list is not reaped, so a number is its own.
-        orphans.into_iter().filter(|&pid| self.roster.slot_of(pid).is_some()).for_each(|pid| {
-            process::signal_child(pid, libc::SIGKILL);
-        });
+        for orphan in orphans {
+            if self.roster.slot_of(orphan).is_some() {
+                self.backlog.kill(orphan);
+            }
+        }
     }
 
     /// Forks again for the slots whose child died before its spawner returned.
     pub(super) fn replace_dead(&mut self) {
-        for (index, ended) in std::mem::take(&mut self.childless) {
-            if self.fork_into(index) {
+        for mut slot in std::mem::take(&mut self.childless) {
+            if self.fork_into(slot.index) {
                 continue;
             }
-            match slots::phase(self.arena.slot(index).state.load(Ordering::Acquire)) {
-                slots::GO => self.give_up(index, ended),
-                // Its spawner still writes the request (or has died, and it is a spare again).
-                _ => self.childless.push((index, ended)),
+            let now = now_ns();
+            if slot.refused_ns == 0 {
+                slot.refused_ns = now;
             }
+            let waited = now - slot.refused_ns > FORK_PATIENCE_NS;
+            match slots::phase(self.arena.slot(slot.index).state.load(Ordering::Acquire)) {
+                slots::GO if waited => self.give_up(slot.index, slot.ended),
+                // Or its spawner still writes the request (or has died, and it is a spare again).
+                _ => {
+                    self.childless.push(slot);
+                    self.backlog.note();
+                }
+            }
+        }
+    }
+
+    /// When the loop is to look again although nothing may have happened.
+    pub(super) fn looks_again(&self) -> Deadline {
+        self.backlog.due()
+    }
+
+    /// Does what could not be done before.
+    pub(super) fn catch_up(&mut self) {
+        if self.backlog.is_due() {
+            let before = self.backlog.due();
+            self.backlog.kill_again();
+            self.kill_orphans();
+            self.replace_dead();
+            self.backlog.settle(before);
         }
     }
 
@@ -289,23 +336,26 @@ impl Nursery {
     /// Kills what dead children left behind: processes that they had started by themselves.
     fn kill_orphans(&mut self) {
         let Some(children) = &mut self.children else { return };
+        // (Counted first: the heap is memory that forks get, and there are seldom any.)
         let mut listed = 0;
-        let _ = children.for_each(|_| listed += 1);
-        if listed == self.roster.children().count() {
+        let mut looked = children.for_each(|_| listed += 1);
+        if looked.is_ok() && listed == self.roster.children().count() {
             return;
         }
-        let _ = children.for_each(|pid| {
-            if self.roster.slot_of(pid).is_none() {
-                process::signal_child(pid, libc::SIGKILL);
-            }
-        });
+        let mut orphans = Vec::new();
+        looked = looked.and_then(|()| children.for_each(|pid| orphans.push(pid)));
+        orphans.retain(|&pid| self.roster.slot_of(pid).is_none());
+        orphans.into_iter().for_each(|pid| self.backlog.kill(pid));
+        if looked.is_err() {
+            self.backlog.note();
+        }
     }
 
     /// Whether we have no child, adopted ones included.
     fn is_alone(&mut self) -> bool {
         let mut listed = false;
         if let Some(children) = &mut self.children {
-            let _ = children.for_each(|_| listed = true);
+            listed = children.for_each(|_| listed = true).is_err() || listed;
         }
         !listed && self.roster.children().next().is_none()
     }
@@ -318,7 +368,7 @@ impl Nursery {
             let daemon = slot.flags.load(Ordering::Relaxed) & slots::DAEMON != 0;
             state == slots::CLAIMED || (slot.is_live() && !daemon)
         };
-        let childless = self.childless.iter().map(|(index, _)| *index);
+        let childless = self.childless.iter().map(|slot| slot.index);
         self.roster
             .children()
             .map(|(_, slot)| slot)
@@ -335,7 +385,7 @@ impl Nursery {
     pub(super) fn terminate_daemons(&self) {
         for (pid, index) in self.roster.children() {
             if self.arena.slot(index).is_live() {
-                process::signal_child(pid, libc::SIGTERM);
+                let _ = process::signal_child(pid, libc::SIGTERM);
             }
         }
     }
@@ -344,7 +394,7 @@ impl Nursery {
     pub(super) fn kill_everybody(&mut self) {
         for _ in 0..1000 {
             for (pid, _) in self.roster.children() {
-                process::signal_child(pid, libc::SIGKILL);
+                let _ = process::signal_child(pid, libc::SIGKILL);
             }
             self.kill_orphans();
             while let Ok(Some((pid, _))) = process::next_ended() {

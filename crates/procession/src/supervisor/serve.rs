@@ -143,7 +143,11 @@ impl Supervisor {
     fn round(&mut self) {
         let socket = self.socket.as_ref().map_or(-1, AsRawFd::as_raw_fd);
         let fds = [self.bell.as_raw_fd(), self.main.as_raw_fd(), socket];
-        let [_, main_ended, socket_ready] = fd::poll(fds, self.patience_ms());
+        let patience = match (self.patience_ms(), self.nursery.looks_again().left_ms()) {
+            (-1, patience) | (patience, -1) => patience,
+            (one, other) => one.min(other),
+        };
+        let [_, main_ended, socket_ready] = fd::poll(fds, patience);
         if main_ended || (socket_ready && self.main_is_another_program()) {
             self.nursery.kill_everybody();
             process::exit_now(0);
@@ -153,6 +157,7 @@ impl Supervisor {
             self.nursery.rouse_spares();
         }
         self.nursery.reap();
+        self.nursery.catch_up();
         collect::if_wanted(self.arena, self.nursery.intent(), outcome::report_unobserved);
         match self.arena.header().stage.load(Ordering::Acquire) {
             stage::ENDING => self.end(),
