@@ -202,6 +202,12 @@ pub(crate) fn receive_with_fds(
     }
 }
 
+/// Ends a connection, for whoever has the same socket too.
+pub(crate) fn hang_up(socket: BorrowedFd<'_>) {
+    // SAFETY: a plain call.
+    unsafe { libc::shutdown(socket.as_raw_fd(), libc::SHUT_RDWR) };
+}
+
 /// Reads and throws away what is there; `false` at the end of the stream.
 pub(crate) fn drain(fd: BorrowedFd<'_>) -> bool {
     let mut rest = [0u8; 512];

@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::options::{Luggage, Options, ready};
 use super::outcome::{ProcessBody, RESULT, ending};
@@ -262,10 +262,16 @@ fn try_claim(arena: &Arena, me: &Me) -> Option<u32> {
 /// Held while a supervisor is launched: main's end of the connection to it.
 static LAUNCHING: Mutex<Option<OwnedFd>> = Mutex::new(None);
 
+/// The inode of that end: a program may have closed its number, and another file may have it now.
+static SOCKET_INODE: AtomicU64 = AtomicU64::new(0);
+
 /// Ends the connection to the supervisor, unless a thread is about to launch one.
 pub(super) fn hang_up() {
-    if let Ok(mut socket) = LAUNCHING.try_lock() {
-        *socket = None;
+    if let Ok(socket) = LAUNCHING.try_lock()
+        && let Some(socket) = socket.as_ref()
+        && process::inode(socket.as_fd()).is_ok_and(|inode| inode == SOCKET_INODE.load(Ordering::Relaxed))
+    {
+        fd::hang_up(socket.as_fd());
     }
 }
 
@@ -380,6 +386,7 @@ fn launch_supervisor(socket: &mut Option<OwnedFd>) -> Result<launch::Launched> {
     with_stdin(0).or_else(|_| with_stdin(null.as_raw_fd())).map_err(failed)?;
     let launched = launch::launch_self((hook::VARIABLE, &value), theirs.as_fd()).map_err(failed)?;
     member::keep_lifeline(ours.as_fd());
+    SOCKET_INODE.store(process::inode(ours.as_fd()).unwrap_or(0), Ordering::Relaxed);
     *socket = Some(ours);
     Ok(launched)
 }
