@@ -98,6 +98,8 @@ pub enum Rule {
     LineDrained,
     /// An exit is clean only if the process had no other thread that it could tear off.
     AloneAtExit,
+    /// No other child takes the place of one whose number is known.
+    KnownIsFinal,
 }
 
 #[cfg(feature = "internals")]

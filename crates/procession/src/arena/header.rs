@@ -56,7 +56,12 @@ pub(crate) struct Header {
     /// least grave levels that main wants. Written before the first child.
     pub(crate) events: AtomicU64,
     pub(crate) events_levels: AtomicU32,
+    /// System calls that a test makes fail.
+    #[cfg(feature = "internals")]
+    pub(crate) faults: crate::os::faults::Switch,
 }
+
+const _: () = assert!(size_of::<Header>() == 4096, "the header is a page");
 
 /// What the family is doing.
 ///

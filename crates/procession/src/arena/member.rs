@@ -10,7 +10,7 @@ use std::sync::{Mutex, OnceLock};
 use super::Arena;
 use super::objects::SUPERVISOR;
 use super::slots::MAIN;
-use crate::os::{fd, process, signal};
+use crate::os::{self, fd, process, signal};
 use crate::{Error, Result};
 
 static ARENA: AtomicPtr<Arena> = AtomicPtr::new(std::ptr::null_mut());
@@ -18,7 +18,9 @@ static SLOT: AtomicU32 = AtomicU32::new(MAIN);
 static FORKED: AtomicBool = AtomicBool::new(false);
 /// Set around the supervisor's own forks, which do make members.
 static FORKING_A_CHILD: AtomicBool = AtomicBool::new(false);
-static MEMFD: OnceLock<(OwnedFd, u64)> = OnceLock::new();
+static MEMFD: OnceLock<OwnedFd> = OnceLock::new();
+/// The inode of the arena's file.
+static INODE: AtomicU64 = AtomicU64::new(0);
 /// Main's end of its socket to the supervisor: descriptor and inode.
 static LIFELINE: (AtomicI32, AtomicU64) = (AtomicI32::new(-1), AtomicU64::new(0));
 static STARTING: Mutex<()> = Mutex::new(());
@@ -60,13 +62,13 @@ pub(crate) fn is_forked() -> bool {
 
 /// The arena's file, which only main keeps; `None` too when main has closed its number.
 pub(crate) fn memfd() -> Option<BorrowedFd<'static>> {
-    let (fd, inode) = MEMFD.get()?;
-    process::inode(fd.as_fd()).is_ok_and(|now| now == *inode).then(|| fd.as_fd())
+    let fd = MEMFD.get()?;
+    process::inode(fd.as_fd()).is_ok_and(|now| now == memfd_inode()).then(|| fd.as_fd())
 }
 
 /// The inode of the arena's file: how /proc shows who maps it.
 pub(crate) fn memfd_inode() -> u64 {
-    MEMFD.get().map_or(0, |(_, inode)| *inode)
+    INODE.load(Ordering::Relaxed)
 }
 
 #[cold]
@@ -82,31 +84,48 @@ fn found() -> Result<&'static Arena> {
     slot.pid.store(process::pid(), Ordering::Relaxed);
     slot.state.store(super::slots::RUNNING, Ordering::Release);
     let inode = process::inode(fd.as_fd()).map_err(|e| Error::os("looking at the arena", &e))?;
-    let _ = MEMFD.set((fd, inode));
+    let _ = MEMFD.set(fd);
     watch_forks();
-    Ok(set(arena, MAIN))
+    Ok(set(arena, inode, MAIN))
 }
 
-fn set(arena: Arena, slot: u32) -> &'static Arena {
+fn set(arena: Arena, inode: u64, slot: u32) -> &'static Arena {
+    INODE.store(inode, Ordering::Relaxed);
     SLOT.store(slot, Ordering::Relaxed);
     let arena: &'static Arena = Box::leak(Box::new(arena));
+    share_faults(arena);
     ARENA.store(std::ptr::from_ref(arena).cast_mut(), Ordering::Release);
     arena
 }
 
+/// Lets the tests make system calls of this process fail.
+#[cfg(feature = "internals")]
+fn share_faults(arena: &'static Arena) {
+    use os::faults::{Role, share};
+    let role = match slot() {
+        MAIN => Role::Main,
+        SUPERVISOR => Role::Supervisor,
+        _ => Role::Child,
+    };
+    share(Some(&arena.header().faults), role);
+}
+
+#[cfg(not(feature = "internals"))]
+fn share_faults(_: &'static Arena) {}
+
 /// This process becomes the supervisor of the family behind `arena`.
-pub(crate) fn join_as_supervisor(arena: Arena) -> Result<&'static Arena> {
+pub(crate) fn join_as_supervisor(arena: Arena, inode: u64) -> Result<&'static Arena> {
     super::handle::prepare(&arena)?;
     watch_forks();
-    Ok(set(arena, SUPERVISOR))
+    Ok(set(arena, inode, SUPERVISOR))
 }
 
 /// This process, which has just executed the program, is the one of `slot`.
-pub(crate) fn join_as_child(arena: Arena, slot: u32) -> Result<&'static Arena> {
+pub(crate) fn join_as_child(arena: Arena, inode: u64, slot: u32) -> Result<&'static Arena> {
     super::handle::prepare(&arena)?;
     watch_forks();
     arena.hide_from_forks().map_err(|e| Error::os("hiding the arena from forks", &e))?;
-    Ok(set(arena, slot))
+    Ok(set(arena, inode, slot))
 }
 
 /// This process, just forked, is the one of `slot`. What it inherited of its parent's place in the
@@ -119,6 +138,7 @@ pub(crate) fn become_child(slot: u32) {
         super::handle::forget();
     }
     if let Some(arena) = mapped() {
+        share_faults(arena);
         let _ = arena.hide_from_forks();
     }
 }
@@ -151,6 +171,8 @@ fn watch_forks() {
 extern "C" fn in_a_fork() {
     if !FORKING_A_CHILD.load(Ordering::Relaxed) {
         FORKED.store(true, Ordering::Relaxed);
+        #[cfg(feature = "internals")]
+        os::faults::share(None, os::faults::Role::Main);
         if let Some(arena) = mapped() {
             arena.blank();
         }
@@ -187,8 +209,21 @@ pub(crate) fn ring(arena: &Arena) {
 
 /// As [`ring`]; an error when this process may not: it has changed its user.
 pub(crate) fn try_ring(arena: &Arena) -> std::io::Result<()> {
-    match arena.header().supervisor_pid.load(Ordering::Acquire) as i32 {
-        pid if pid > 0 => process::kill(pid, signal::BELL),
-        _ => Ok(()),
+    // Whoever rings may sleep until it was heard.
+    os::insist(|| ring_once(arena), |errno| matches!(errno, libc::EPERM | libc::ESRCH))
+}
+
+fn ring_once(arena: &Arena) -> std::io::Result<()> {
+    let number = &arena.header().supervisor_pid;
+    let pid = number.load(Ordering::SeqCst);
+    if pid == 0 {
+        return Ok(());
     }
+    let supervisor = process::pidfd_open(pid as i32)?;
+    // The number is taken out of the header before the supervisor's own number is free for another process. A
+    // lost supervisor has nothing to look at.
+    if number.load(Ordering::SeqCst) != pid {
+        return Ok(());
+    }
+    process::pidfd_signal(supervisor.as_fd(), signal::BELL)
 }

@@ -43,9 +43,9 @@ pub(crate) mod ready {
     pub(crate) const LISTENING: u32 = 4;
     pub(crate) const WITHDRAWN: u32 = 5;
 
-    /// How often children were made for the request tells one socket from the next that has its name.
-    pub(crate) fn listening(name: u32, tries: u32) -> u32 {
-        LISTENING | (tries & 0xf) << 3 | name << 8
+    /// The word of a child that waits at the socket `name`.
+    pub(crate) fn listening(name: u32) -> u32 {
+        LISTENING | name << 8
     }
 
     /// The name of the socket, if there is one.
@@ -64,6 +64,7 @@ pub(crate) struct ProcessBody {
     pub(crate) code: AtomicI32,
     /// What else is known of its end: bits of [`detail`].
     pub(crate) details: AtomicU32,
+    /// 0 until it is final: see `arena/slots.rs`.
     pub(crate) pid: AtomicI32,
     pub(crate) slot: AtomicU32,
     pub(crate) incarnation: AtomicU32,
@@ -86,6 +87,11 @@ pub(crate) const TEXT: usize = 1;
 impl ProcessBody {
     pub(crate) fn is_done(&self) -> bool {
         self.done.load(Ordering::Acquire) != 0
+    }
+
+    /// Notes the number of the process, unless it is known.
+    pub(crate) fn name_pid(&self, pid: i32) {
+        let _ = self.pid.compare_exchange(0, pid, Ordering::AcqRel, Ordering::Acquire);
     }
 
     /// Publishes the ending and wakes who waits for it.
@@ -136,6 +142,13 @@ pub(crate) fn object_of<'a>(arena: &Arena, slot: &Slot) -> Option<(u32, &'a Obje
     // A recovery that is begun anew may find the object gone, and another in its place.
     let object = arena.object(id.index());
     object.is(id, Kind::Process).then(|| (id.index(), object, object.body()))
+}
+
+/// Notes the number of the process in `slot`, unless it is known. It is final: see [`Slot::pid`].
+pub(crate) fn name_pid(arena: &Arena, slot: &Slot, pid: i32) {
+    if let Some((_, _, body)) = object_of(arena, slot) {
+        body.name_pid(pid);
+    }
 }
 
 /// Says on stderr what `Err` a process returned, if nobody was told. Called when nobody will be.

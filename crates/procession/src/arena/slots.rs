@@ -10,13 +10,23 @@
 //! | `RUNNING`        | user code may be running                        | supervisor → `DEAD`           |
 //! | `DEAD`           | it has ended; what it held is being recovered   | supervisor → `FREE`           |
 //!
-//! A process that dies before `RUNNING` has not begun: the supervisor forks another one into the
-//! same slot, which finds the same state and the same request.
+//! A child that dies before `RUNNING` has not begun, so another one can take its place: the supervisor forks it into the
+//! same slot, where it finds the same state and the same request. But the number of the child is final once its
+//! spawner has returned. So the spawner and the supervisor decide by one word which of them was first:
+//!
+//! | [`Slot::birth`] | meaning                                                      | who moves it             |
+//! |-----------------|--------------------------------------------------------------|--------------------------|
+//! | 0               | the child can be replaced                                    | whoever makes the slot a spare |
+//! | `KNOWN`         | the spawner returns the number of the child; its death counts | spawner, after `GO`      |
+//! | `REPLACED`      | another child has its place, and its death counts from `GO` on | supervisor               |
+//!
+//! The upper half of the word is the incarnation, so a spawner that comes late changes nothing of its successor's.
 
 use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
 
 use super::bits::Lines;
 use super::records::Record;
+use crate::rules::{self, Rule};
 
 pub(crate) const FREE: u32 = 0;
 pub(crate) const FORKING: u32 = 1;
@@ -61,11 +71,19 @@ pub(crate) const ALONE: u32 = 2;
 /// In [`Slot::early_signals`], where no signal has its bit: the family has sent SIGKILL.
 const KILL_SENT: u64 = 1;
 
+/// In [`Slot::birth`]: the spawner came first.
+const KNOWN: u64 = 1;
+/// In [`Slot::birth`]: the supervisor came first.
+const REPLACED: u64 = 2;
+/// The bits of [`Slot::birth`] before anybody has decided.
+const FRESH: u64 = !0 << 32;
+
 /// One process.
 #[repr(C, align(4096))]
 pub(crate) struct Slot {
     /// A futex word: the child sleeps here while it is a spare.
     pub(crate) state: AtomicU32,
+    /// The number of the process that lives here; 0 while there is none.
     pub(crate) pid: AtomicI32,
     /// Tells this process from all others that ever use the slot.
     pub(crate) incarnation: AtomicU32,
@@ -75,8 +93,6 @@ pub(crate) struct Slot {
     /// The slot that spawned it.
     pub(crate) parent: AtomicU32,
     pub(crate) parent_incarnation: AtomicU32,
-    /// How often a child died here before it began.
-    pub(crate) stillborn: AtomicU32,
     pub(crate) request: Request,
     /// The block with the text of the last panic of the process's first thread.
     pub(crate) panic_text: AtomicU64,
@@ -85,6 +101,9 @@ pub(crate) struct Slot {
     /// Signals, as bits, that were sent before the process had begun; above them its incarnation, so
     /// that a signal for its predecessor does not reach it. The lowest bit says that we killed it.
     early_signals: AtomicU64,
+
+    /// Whether another child can take the place of this one: see above.
+    birth: AtomicU64,
 
     pub(super) object_lines: Lines,
     pub(super) span_lines: Lines,
@@ -119,6 +138,32 @@ impl Slot {
     pub(crate) fn begin_incarnation(&self, incarnation: u32) {
         self.incarnation.store(incarnation, Ordering::Relaxed);
         self.early_signals.store(u64::from(incarnation) << 32, Ordering::Release);
+        self.birth.store(u64::from(incarnation) << 32, Ordering::Release);
+    }
+
+    /// The number of the child of `incarnation` becomes known to users. `None` when it cannot: it is another child's by
+    /// now, or is about to be.
+    pub(crate) fn make_known(&self, incarnation: u32) -> Option<i32> {
+        let pid = self.pid.load(Ordering::SeqCst);
+        // While the word is 0 the number stays, because the supervisor moves the word before it takes the number away.
+        (pid != 0 && self.decide(u64::from(incarnation) << 32, KNOWN)).then_some(pid)
+    }
+
+    /// The child is dead and another one is to take its place. Returns false when its number is known or it was
+    /// itself the second one.
+    pub(crate) fn replace_child(&self) -> bool {
+        let replaced = self.decide(self.birth.load(Ordering::SeqCst) & FRESH, REPLACED);
+        replaced || !rules::holds(Rule::KnownIsFinal)
+    }
+
+    fn decide(&self, undecided: u64, decision: u64) -> bool {
+        let (set, get) = (Ordering::SeqCst, Ordering::SeqCst);
+        self.birth.compare_exchange(undecided, undecided | decision, set, get).is_ok()
+    }
+
+    /// Lets the next spawner that claims this spare decide.
+    pub(crate) fn forget_birth(&self) {
+        self.birth.fetch_and(FRESH, Ordering::SeqCst);
     }
 
     /// Leaves a signal for the process, if it still is that of `incarnation`.
@@ -133,10 +178,6 @@ impl Slot {
         let bit = 1 << signal;
         let remove = |word| (word >> 32 == u64::from(incarnation) && word & bit != 0).then_some(word & !bit);
         self.early_signals.fetch_update(Ordering::SeqCst, Ordering::SeqCst, remove).is_ok()
-    }
-
-    pub(crate) fn has_early_signal(&self, signal: i32) -> bool {
-        self.early_signals.load(Ordering::SeqCst) >> signal & 1 == 1
     }
 
     /// Whether a process of the family has sent it SIGKILL.
@@ -163,7 +204,6 @@ impl Slot {
         self.flags.store(0, Ordering::Relaxed);
         self.process.store(0, Ordering::Relaxed);
         self.parent.store(0, Ordering::Relaxed);
-        self.stillborn.store(0, Ordering::Relaxed);
         self.panic_text.store(0, Ordering::Relaxed);
         self.leaving.store(0, Ordering::Relaxed);
     }

@@ -10,7 +10,7 @@ use super::emitter::Emitter;
 use super::logger;
 use super::{Levels, Record, Said};
 use crate::arena::Arena;
-use crate::os::signal;
+use crate::os;
 use crate::{Queue, Result};
 
 /// The queue, and the thread that empties it.
@@ -28,10 +28,7 @@ pub(crate) fn listen(arena: &Arena) -> Result<()> {
     // From here on only the collector frees it, and main keeps its handle.
     queue.object().touch();
     let (from, levels) = (queue.clone(), listener.levels());
-    // The thread must not be the one that handles the program's signals.
-    let mask = signal::block_all();
-    let thread = thread::Builder::new().name("procession-log".into()).spawn(move || listener.hear(&from));
-    signal::set_mask(&mask);
+    let thread = os::threads::start("procession-log", move || listener.hear(&from));
     let thread = thread.map_err(|e| crate::Error::os("starting the thread for children's events", &e))?;
     arena.header().events_levels.store(levels.to_word(), Ordering::Relaxed);
     arena.header().events.store(queue.id().0, Ordering::Release);

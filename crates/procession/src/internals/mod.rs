@@ -7,20 +7,19 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::arena::blocks::{Tag, Use};
 use crate::arena::classes::blocks_in;
-pub use crate::arena::handle::HasHandle;
-use crate::arena::process_body;
 use crate::arena::records::Record;
 use crate::arena::thread::with_me;
-use crate::arena::{Arena, blocks, collect, heap, member, slots, sweep};
-use crate::codec;
-use crate::os::futex;
-use crate::os::process::{self, Ended};
-use crate::recovery;
-use crate::supervisor::{self, entrypoint, options};
+use crate::arena::{Arena, blocks, collect, heap, member, process_body, slots, sweep};
+use crate::os::process::Ended;
+use crate::os::{futex, process};
+use crate::supervisor::{entrypoint, options};
 use crate::sync::raw::park;
 use crate::sync::{Condvar, RwLock, Semaphore};
-use crate::{Lock, Message, Queue, Result};
+use crate::{Lock, Message, Queue, Result, codec, recovery, supervisor};
 
+pub use crate::arena::handle::HasHandle;
+
+pub use crate::os::faults::{Call, Role, Switch};
 pub use crate::queue::ring::{End, Occupied};
 pub use crate::rules::{Rule, break_rule};
 pub use crate::sync::raw::{event, word};
@@ -36,6 +35,11 @@ fn arena() -> &'static Arena {
 pub fn mapping() -> (*mut u8, usize, RawFd) {
     let (base, bytes) = (arena().base(), arena().layout.bytes as usize);
     (base, bytes, member::memfd().expect("the tests are main").as_raw_fd())
+}
+
+/// Which system calls fail, in every process of the family.
+pub fn faults() -> &'static Switch {
+    &arena().header().faults
 }
 
 /// Sets a slot up for a process that joins by [`become_member`].
@@ -222,7 +226,7 @@ pub fn slot_pid(slot: u32) -> i32 {
 /// Says that the child of a slot waits for descriptors at this socket.
 pub fn say_listening(slot: u32, name: u32) {
     if let Some((_, _, body)) = process_body::object_of(arena(), arena().slot(slot)) {
-        process_body::tell(body, process_body::ready::listening(name, 0));
+        process_body::tell(body, process_body::ready::listening(name));
     }
 }
 
@@ -238,9 +242,25 @@ pub fn say_pid(slot: u32, pid: i32) {
     arena().slot(slot).pid.store(pid, Ordering::SeqCst);
 }
 
-/// Whether the options of the request in a slot can be read.
-pub fn options_are_whole(slot: u32) -> bool {
-    options::read(arena(), arena().slot(slot)).is_some_and(|read| read.is_ok())
+/// Decides, as the supervisor does when the child of a slot is dead, whether another one takes its place.
+pub fn replace_child(slot: u32) -> bool {
+    arena().slot(slot).replace_child()
+}
+
+/// Makes the number of the child of a slot known, as its spawner does before it returns.
+pub fn make_known(slot: u32, incarnation: u32) -> Option<i32> {
+    arena().slot(slot).make_known(incarnation)
+}
+
+/// Gives a slot that a test made a spare to a new process, as the supervisor does.
+pub fn begin_incarnation(slot: u32, incarnation: u32) {
+    arena().slot(slot).begin_incarnation(incarnation);
+}
+
+/// Whether the child of a slot waits for descriptors.
+pub fn listens(slot: u32) -> bool {
+    let body = process_body::object_of(arena(), arena().slot(slot)).map(|(_, _, body)| body);
+    body.is_some_and(|body| process_body::ready::name(body.ready.load(Ordering::SeqCst)).is_some())
 }
 
 /// How a process with this id ended, as a word of `outcome.rs`, if it has; and whether its spawner has been told

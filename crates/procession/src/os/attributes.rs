@@ -13,7 +13,7 @@ pub(crate) fn limit_data(bytes: u64) -> io::Result<()> {
 
 /// The bytes that count against [`limit_data`] now.
 pub(crate) fn data_in_use() -> io::Result<u64> {
-    let status = std::fs::read_to_string("/proc/self/status")?;
+    let status = super::procfs::text("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmData:"));
     let kib = line.and_then(|rest| rest.split_ascii_whitespace().next()?.parse::<u64>().ok());
     kib.map(|kib| kib << 10).ok_or_else(|| io::Error::other("/proc/self/status says nothing of VmData"))
@@ -47,4 +47,10 @@ pub(crate) fn be_nice(value: i32) -> io::Result<()> {
 pub(crate) fn join_group(group: i32) -> io::Result<()> {
     // SAFETY: a plain call.
     check(unsafe { libc::setpgid(0, group) }.into()).map(drop)
+}
+
+/// Puts a child of this process, which has not executed another program, into a group of its own.
+pub(crate) fn separate_group(child: i32) {
+    // SAFETY: a plain call.
+    unsafe { libc::setpgid(child, child) };
 }

@@ -1,15 +1,21 @@
 //! Descriptors: sanity of 0 to 2, socket pairs, and sending descriptors through them.
 
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::time::Duration;
 
+use super::clock::Deadline;
+use super::faults::{self, Call};
 use super::{check, retry};
 
 /// Moves a descriptor above 2 when a program that closed its standard streams got it there.
 pub(crate) fn above_stdio(fd: OwnedFd) -> io::Result<OwnedFd> {
-    if fd.as_raw_fd() > 2 {
-        return Ok(fd);
-    }
+    if fd.as_raw_fd() > 2 { Ok(fd) } else { above_stdio_too(fd.as_fd()) }
+}
+
+/// Another name above 2 of a descriptor.
+pub(crate) fn above_stdio_too(fd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    faults::at(Call::Duplicate)?;
     // SAFETY: `fd` is open; the kernel gives a new descriptor, which we own.
     unsafe {
         let new = check(libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, 3).into())?;
@@ -33,6 +39,7 @@ pub(crate) fn fill_stdio() {
 
 /// Makes `target` another name of `fd`, without CLOEXEC.
 pub(crate) fn duplicate_onto(fd: BorrowedFd<'_>, target: RawFd) -> io::Result<()> {
+    faults::at(Call::Duplicate)?;
     // SAFETY: a plain call; what `target` was is closed by the kernel.
     check(unsafe { libc::dup2(fd.as_raw_fd(), target) }.into()).map(drop)
 }
@@ -66,6 +73,7 @@ pub(crate) unsafe fn own(fd: RawFd) -> OwnedFd {
 
 /// A connected pair of SEQPACKET sockets, both CLOEXEC and above 2.
 pub(crate) fn socket_pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    faults::at(Call::Socket)?;
     let mut fds = [0; 2];
     let kind = libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC;
     // SAFETY: `fds` has room for the two descriptors, which we then own.
@@ -116,7 +124,11 @@ pub(crate) fn send_with_fds(socket: BorrowedFd<'_>, bytes: &[u8], fds: &[RawFd])
         (*header).cmsg_type = libc::SCM_RIGHTS;
         (*header).cmsg_len = libc::CMSG_LEN(size_of_val(fds) as u32) as _;
         std::ptr::copy_nonoverlapping(fds.as_ptr(), libc::CMSG_DATA(header).cast(), fds.len());
-        retry(|| check(libc::sendmsg(socket.as_raw_fd(), &msg, libc::MSG_NOSIGNAL) as i64)).map(drop)
+        let send = || {
+            faults::at(Call::Send)?;
+            check(libc::sendmsg(socket.as_raw_fd(), &msg, libc::MSG_NOSIGNAL) as i64)
+        };
+        retry(send).map(drop)
     }
 }
 
@@ -171,7 +183,10 @@ pub(crate) fn receive_with_fds(
         msg.msg_control = control.0.as_mut_ptr().cast();
         msg.msg_controllen = control.0.len() as _;
         let flags = libc::MSG_CMSG_CLOEXEC;
-        let len = retry(|| check(libc::recvmsg(socket.as_raw_fd(), &mut msg, flags) as i64))?;
+        let len = retry(|| {
+            faults::at(Call::Receive)?;
+            check(libc::recvmsg(socket.as_raw_fd(), &mut msg, flags) as i64)
+        })?;
         let mut header = libc::CMSG_FIRSTHDR(&msg);
         while !header.is_null() {
             if (*header).cmsg_level == libc::SOL_SOCKET && (*header).cmsg_type == libc::SCM_RIGHTS {
@@ -185,6 +200,12 @@ pub(crate) fn receive_with_fds(
         }
         Ok((len as usize, fds))
     }
+}
+
+/// Ends a connection, for whoever has the same socket too.
+pub(crate) fn hang_up(socket: BorrowedFd<'_>) {
+    // SAFETY: a plain call.
+    unsafe { libc::shutdown(socket.as_raw_fd(), libc::SHUT_RDWR) };
 }
 
 /// Reads and throws away what is there; `false` at the end of the stream.
@@ -203,11 +224,26 @@ pub(crate) fn drain(fd: BorrowedFd<'_>) -> bool {
 }
 
 /// Waits until one of the descriptors can be read (or has hung up), at most `timeout_ms`
-/// (-1: for ever), and says for each whether it can.
+/// (-1: for ever), and says for each whether it can. A call that fails is made again for the time that is left.
 pub(crate) fn poll<const N: usize>(fds: [RawFd; N], timeout_ms: i32) -> [bool; N] {
     let mut polls = fds.map(|fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 });
-    // SAFETY: `polls` is an array of N entries.
-    unsafe { libc::poll(polls.as_mut_ptr(), N as libc::nfds_t, timeout_ms) };
+    let until = u64::try_from(timeout_ms)
+        .map_or(Deadline::NEVER, |timeout| Deadline::after(Duration::from_millis(timeout)));
+    let mut left = timeout_ms;
+    let mut attempt = |left| {
+        faults::at(Call::Poll)?;
+        // SAFETY: `polls` is an array of N entries.
+        check(unsafe { libc::poll(polls.as_mut_ptr(), N as libc::nfds_t, left) }.into())
+    };
+    while let Err(e) = attempt(left) {
+        if e.kind() != io::ErrorKind::Interrupted {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        if until.passed() {
+            break;
+        }
+        left = until.left_ms();
+    }
     // A descriptor that is not open (POLLNVAL) cannot be read.
     polls.map(|p| p.revents & (libc::POLLIN | libc::POLLHUP | libc::POLLERR) != 0)
 }

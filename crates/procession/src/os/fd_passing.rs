@@ -7,6 +7,7 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
+use super::faults::{self, Call};
 use super::{check, fd, retry};
 
 /// The kernel's names are a zero and five hexadecimal digits.
@@ -20,6 +21,7 @@ pub(crate) struct Meeting {
 }
 
 fn socket() -> io::Result<OwnedFd> {
+    faults::at(Call::Socket)?;
     let kind = libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC;
     // SAFETY: a plain call that gives a new descriptor, which we own.
     unsafe {
@@ -79,6 +81,7 @@ impl Meeting {
                     let flags = libc::SOCK_CLOEXEC;
                     let null = std::ptr::null_mut();
                     let new = retry(|| {
+                        faults::at(Call::Socket)?;
                         check(libc::accept4(self.socket.as_raw_fd(), null, null.cast(), flags).into())
                     })?;
                     fd::above_stdio(OwnedFd::from_raw_fd(new as RawFd))?
@@ -109,9 +112,10 @@ fn gone() -> io::Error {
 pub(crate) fn bring(name: u32, pid: i32, fds: &[RawFd]) -> io::Result<bool> {
     let socket = socket()?;
     let (address, len) = address(name);
-    // SAFETY: `address` is a valid address of that length.
-    let connected = retry(|| unsafe {
-        check(libc::connect(socket.as_raw_fd(), (&raw const address).cast(), len).into())
+    let connected = retry(|| {
+        faults::at(Call::Socket)?;
+        // SAFETY: `address` is a valid address of that length.
+        check(unsafe { libc::connect(socket.as_raw_fd(), (&raw const address).cast(), len) }.into())
     });
     match connected {
         Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => return Ok(false),
@@ -120,7 +124,11 @@ pub(crate) fn bring(name: u32, pid: i32, fds: &[RawFd]) -> io::Result<bool> {
     if peer_pid(socket.as_fd())? != pid {
         return Ok(false);
     }
-    fd::send_with_fds(socket.as_fd(), &[0], fds).map(|()| true)
+    match fd::send_with_fds(socket.as_fd(), &[0], fds) {
+        // It has ended since.
+        Err(e) if matches!(e.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe) => Ok(false),
+        sent => sent.map(|()| true),
+    }
 }
 
 /// The process that made the other end.

@@ -2,9 +2,12 @@
 //!
 //! Always the SHARED kind: the same page may be mapped at different addresses.
 
+use std::io;
 use std::sync::atomic::AtomicU32;
 
+use super::check;
 use super::clock::Deadline;
+use super::faults::{self, Call};
 use crate::rules::{self, Rule};
 
 /// Sleeps while `word` is `expected`, until woken or until the deadline. Returns for any reason,
@@ -16,6 +19,9 @@ pub(crate) fn wait(word: &AtomicU32, expected: u32, deadline: Deadline) {
 /// As [`wait`], as a sleeper of these classes: see [`wake_class`]. Says whether it was the time that
 /// ended the sleep, and nobody's wake.
 pub(crate) fn wait_as(word: &AtomicU32, expected: u32, deadline: Deadline, classes: u32) -> bool {
+    if faults::at(Call::Sleep).is_err() {
+        return false;
+    }
     let at = deadline.as_ns().map(timespec);
     let at = at.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
     // SAFETY: `word` outlives the call; WAIT_BITSET takes an absolute CLOCK_MONOTONIC time or null.
@@ -60,6 +66,9 @@ pub(crate) fn wait_any(words: &[(&AtomicU32, u32)], deadline: Deadline) {
         .collect();
     let at = deadline.as_ns().map(timespec);
     let at = at.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
+    if faults::at(Call::Sleep).is_err() {
+        return;
+    }
     let refused = if rules::holds(Rule::WaitsForAny) {
         // SAFETY: the words and the list outlive the call; the time is absolute or null.
         let ret = unsafe {
@@ -93,18 +102,39 @@ const EVERY_CLASS: u32 = u32::MAX;
 /// Wakes every thread that sleeps on `word` as a sleeper of `class`, and returns how many it woke.
 pub(crate) fn wake_class(word: &AtomicU32, class: u32) -> usize {
     let none = std::ptr::null::<u32>();
-    // SAFETY: the kernel only uses the address as a key.
-    let woken = unsafe {
-        libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE_BITSET, i32::MAX, none, none, class)
-    };
-    usize::try_from(woken).unwrap_or(0)
+    until_heard(|| {
+        // SAFETY: the kernel only uses the address as a key.
+        check(unsafe {
+            libc::syscall(
+                libc::SYS_futex,
+                word.as_ptr(),
+                libc::FUTEX_WAKE_BITSET,
+                i32::MAX,
+                none,
+                none,
+                class,
+            )
+        })
+    })
 }
 
 /// Wakes at most `count` sleepers and says how many it woke.
 pub(crate) fn wake(word: &AtomicU32, count: i32) -> usize {
     // SAFETY: the kernel only uses the address as a key.
-    let woken = unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, count) };
-    usize::try_from(woken).unwrap_or(0)
+    until_heard(|| check(unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, count) }))
+}
+
+/// Makes a call that wakes until the kernel has heard it, and returns how many it woke: whoever sleeps is owed it.
+#[inline]
+fn until_heard(wake: impl Fn() -> io::Result<i64>) -> usize {
+    loop {
+        match faults::at(Call::Wake).and_then(|()| wake()) {
+            Ok(woken) => return woken as usize,
+            // Nothing can sleep there.
+            Err(e) if matches!(e.raw_os_error(), Some(libc::EFAULT | libc::EINVAL)) => return 0,
+            Err(_) => std::thread::yield_now(),
+        }
+    }
 }
 
 /// Wakes everybody who sleeps on `word`.

@@ -5,7 +5,9 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 unsafe extern "C" {
     /// The first byte of the object (executable or library) that this code was linked into.
@@ -62,8 +64,8 @@ pub(crate) struct Constants(Vec<(u64, u64)>);
 
 impl Constants {
     pub(crate) fn of_this_process() -> Constants {
-        let maps = fs::read_to_string("/proc/self/maps").unwrap_or_default();
-        let constant = maps.lines().filter_map(Mapping::parse).filter(|m| m.read && !m.write);
+        let maps = fs::read(MAPS).unwrap_or_default();
+        let constant = Mapping::all(&maps).filter(|m| m.read && !m.write);
         Constants(constant.map(|m| (m.from, m.to)).collect())
     }
 
@@ -84,15 +86,18 @@ impl Constants {
 /// itself, through `/proc/self/mem`, as a debugger does. Where the kernel refuses, nothing is lost.
 pub(crate) fn share_code_pages_with_forks() {
     use std::os::unix::fs::FileExt;
-    let Ok(maps) = fs::read_to_string("/proc/self/maps") else { return };
+    let Ok(maps) = fs::read(MAPS) else { return };
     let Ok(memory) = fs::OpenOptions::new().read(true).write(true).open("/proc/self/mem") else { return };
-    for mapping in maps.lines().filter_map(Mapping::parse).filter(|m| m.execute && m.inode != 0) {
+    for mapping in Mapping::all(&maps).filter(|m| m.execute && m.inode != 0) {
         let mut byte = [0];
         if memory.read_exact_at(&mut byte, mapping.from).is_ok() {
             let _ = memory.write_at(&byte, mapping.from);
         }
     }
 }
+
+/// The list of this process's mappings. Paths in it are bytes and need not be text.
+const MAPS: &str = "/proc/self/maps";
 
 struct Mapping<'a> {
     from: u64,
@@ -102,15 +107,20 @@ struct Mapping<'a> {
     execute: bool,
     device: (u32, u32),
     inode: u64,
-    path: &'a str,
+    path: &'a [u8],
 }
 
 impl<'a> Mapping<'a> {
-    fn parse(line: &'a str) -> Option<Mapping<'a>> {
-        let mut words = line.splitn(6, ' ');
-        let (from, to) = words.next()?.split_once('-')?;
-        let rights = words.next()?.as_bytes();
-        let (major, minor) = words.nth(1)?.split_once(':')?;
+    fn all(maps: &'a [u8]) -> impl Iterator<Item = Mapping<'a>> {
+        // A newline in a path is escaped.
+        maps.split(|&byte| byte == b'\n').filter_map(Mapping::parse)
+    }
+
+    fn parse(line: &'a [u8]) -> Option<Mapping<'a>> {
+        let mut words = line.splitn(6, |&byte| byte == b' ');
+        let mut text = || std::str::from_utf8(words.next()?).ok();
+        let ((from, to), rights, _offset) = (text()?.split_once('-')?, text()?.as_bytes(), text()?);
+        let ((major, minor), inode) = (text()?.split_once(':')?, text()?);
         Some(Mapping {
             from: u64::from_str_radix(from, 16).ok()?,
             to: u64::from_str_radix(to, 16).ok()?,
@@ -118,9 +128,21 @@ impl<'a> Mapping<'a> {
             write: rights.get(1) == Some(&b'w'),
             execute: rights.get(2) == Some(&b'x'),
             device: (u32::from_str_radix(major, 16).ok()?, u32::from_str_radix(minor, 16).ok()?),
-            inode: words.next()?.parse().ok()?,
-            path: words.next().unwrap_or("").trim_start(),
+            inode: inode.parse().ok()?,
+            path: words.next().unwrap_or(b"").trim_ascii_start(),
         })
+    }
+
+    /// Whether this is the path of the mapped file.
+    fn is_at(&self, path: &Path) -> bool {
+        let mut escaped = Vec::with_capacity(self.path.len());
+        for &byte in path.as_os_str().as_bytes() {
+            match byte {
+                b'\n' => escaped.extend_from_slice(b"\\012"),
+                other => escaped.push(other),
+            }
+        }
+        escaped == self.path
     }
 }
 
@@ -133,15 +155,15 @@ pub(crate) fn check_is_executable(anchor: usize) -> io::Result<()> {
             format!("{why}: processes can only be spawned by code that is linked into the executable itself"),
         )
     };
-    let maps = fs::read_to_string("/proc/self/maps")?;
+    let maps = fs::read(MAPS)?;
     let anchor = anchor as u64;
-    let mapping = maps.lines().filter_map(Mapping::parse).find(|m| m.from <= anchor && anchor < m.to);
+    let mapping = Mapping::all(&maps).find(|m| m.from <= anchor && anchor < m.to);
     let mapping = mapping.ok_or_else(|| unsupported("this code is in no mapped file"))?;
     let exe = fs::metadata("/proc/self/exe")?;
     let same_file =
         exe.ino() == mapping.inode && (libc::major(exe.dev()), libc::minor(exe.dev())) == mapping.device;
     // Stacked file systems show another device in the map than in the file; then the path decides.
-    let same_path = || fs::read_link("/proc/self/exe").is_ok_and(|p| p.to_str() == Some(mapping.path));
+    let same_path = || fs::read_link("/proc/self/exe").is_ok_and(|path| mapping.is_at(&path));
     if same_file || same_path() {
         Ok(())
     } else {

@@ -12,12 +12,14 @@
 
 use std::ffi::{CStr, CString, OsString};
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::MetadataExt;
 use std::ptr::null;
 
-use super::{memory, signal};
+use super::faults::{self, Call};
+use super::{fd, memory, process, signal};
 
 /// A process that runs the executable again.
 pub(crate) struct Launched {
@@ -45,6 +47,7 @@ pub(crate) const BIND_NOW: &str = "LD_BIND_NOW";
 /// [`BIND_NOW`], if that is not set), and `stdin` as descriptor 0. Descriptors above 2 do not go along. The new program starts with
 /// every signal blocked.
 pub(crate) fn launch_self(variable: (&str, &str), stdin: BorrowedFd<'_>) -> io::Result<Launched> {
+    check_pid_namespace()?;
     let (args, mut env) = (arguments()?, environment_with(variable)?);
     if std::env::var_os(BIND_NOW).is_none() {
         env.push(c_string(join(BIND_NOW.into(), "1".into()))?);
@@ -63,24 +66,55 @@ pub(crate) fn launch_self(variable: (&str, &str), stdin: BorrowedFd<'_>) -> io::
     };
     let mask = signal::block_all();
     let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_FILES;
-    // SAFETY: the intermediate runs on a stack of its own while we are suspended, and shares our
-    // memory, in which `plan` lives until after it has gone. All signals are blocked, so that no
-    // handler runs in the shared memory.
-    let outer = unsafe { libc::clone(intermediate, top(1), flags, (&raw mut plan).cast()) };
-    let outer = super::check(outer.into());
+    let outer = faults::at(Call::Launch).and_then(|()| {
+        // SAFETY: the intermediate runs on a stack of its own while we are suspended, and shares our
+        // memory, in which `plan` lives until after it has gone. All signals are blocked, so that no
+        // handler runs in the shared memory.
+        let pid = unsafe { libc::clone(intermediate, top(1), flags, (&raw mut plan).cast()) };
+        super::check(pid.into())
+    });
     if let Ok(pid) = outer {
-        super::process::reap(pid as i32);
+        process::reap(pid as i32);
     }
-    signal::set_mask(&mask);
+    signal::set_mask(mask);
     // SAFETY: both users of the stacks have ended or have executed another program.
     unsafe { memory::unmap(stacks, 2 * STACK) };
     outer?;
     // SAFETY: the kernel installed the pidfd in the table we share with the intermediate.
-    let pidfd = (plan.pidfd >= 0).then(|| unsafe { super::fd::own(plan.pidfd) });
+    let pidfd = (plan.pidfd >= 0).then(|| unsafe { fd::own(plan.pidfd) });
     match pidfd {
         _ if plan.errno != 0 => Err(io::Error::from_raw_os_error(plan.errno)),
-        Some(pidfd) => Ok(Launched { pid: plan.pid, pidfd: super::fd::above_stdio(pidfd)? }),
+        Some(pidfd) => watched(plan.pid, pidfd),
         None => Err(io::Error::other("the supervisor could not be started")),
+    }
+}
+
+/// Checks that children of the calling thread come into its own pid namespace. In another one the number of a child
+/// would mean a stranger here.
+fn check_pid_namespace() -> io::Result<()> {
+    let namespace =
+        |name| std::fs::metadata(format!("/proc/thread-self/ns/{name}")).ok().map(|file| file.ino());
+    match (namespace("pid"), namespace("pid_for_children")) {
+        (Some(own), children) if children != Some(own) => Err(io::Error::new(
+            io::ErrorKind::Unsupported,
+            "the children of this thread would be in another pid namespace than the thread itself (because of unshare or setns), where process ids have another meaning: spawn the first process before that call, or from a program that was started inside the namespace",
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Returns the process with a descriptor above 2. Ends it when there is none: nobody would watch over it.
+fn watched(pid: i32, pidfd: OwnedFd) -> io::Result<Launched> {
+    let above = if pidfd.as_raw_fd() > 2 { None } else { Some(fd::above_stdio_too(pidfd.as_fd())) };
+    match above.transpose() {
+        Ok(above) => Ok(Launched { pid, pidfd: above.unwrap_or(pidfd) }),
+        Err(e) => {
+            let _ = super::insist(
+                || process::pidfd_signal(pidfd.as_fd(), libc::SIGKILL),
+                |errno| errno == libc::ESRCH,
+            );
+            Err(e)
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr::NonNull;
 
 use super::check;
+use super::faults::{self, Call};
 
 /// An anonymous file of `len` bytes in memory, sealed so that nobody can change its length.
 pub(crate) fn sealed_memfd(name: &CStr, len: u64) -> io::Result<OwnedFd> {
@@ -68,6 +69,7 @@ pub(crate) fn map_shared(fd: BorrowedFd<'_>, len: usize) -> io::Result<NonNull<u
 
 /// Private zero pages, given by the kernel as they are touched.
 pub(crate) fn map_private(len: usize) -> io::Result<NonNull<u8>> {
+    faults::at(Call::Map)?;
     map(len, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1)
 }
 

@@ -8,6 +8,7 @@ pub(crate) mod attributes;
 pub(crate) mod cgroup;
 pub(crate) mod clock;
 pub(crate) mod fatal_signals;
+pub(crate) mod faults;
 pub(crate) mod fd;
 pub(crate) mod fd_passing;
 pub(crate) mod futex;
@@ -17,10 +18,12 @@ pub(crate) mod limits;
 pub(crate) mod memory;
 pub(crate) mod oom;
 pub(crate) mod process;
+pub(crate) mod procfs;
 pub(crate) mod signal;
 pub(crate) mod threads;
 
 use std::io;
+use std::time::Duration;
 
 /// Turns the return value of a libc call into a result.
 pub(crate) fn check(ret: i64) -> io::Result<i64> {
@@ -32,6 +35,28 @@ pub(crate) fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T>
     loop {
         match call() {
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            done => return done,
+        }
+    }
+}
+
+/// How often [`insist`] makes a call, a millisecond apart.
+const ATTEMPTS: u32 = 200;
+
+/// Makes a call again while it fails for a reason that may pass: the kernel has no memory, no descriptor or no process
+/// left at the moment. An error of which `is_final` says so is returned immediately.
+pub(crate) fn insist<T>(
+    mut call: impl FnMut() -> io::Result<T>,
+    is_final: impl Fn(i32) -> bool,
+) -> io::Result<T> {
+    let mut attempts = 0;
+    loop {
+        match call() {
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) if attempts < ATTEMPTS && !e.raw_os_error().is_some_and(&is_final) => {
+                attempts += 1;
+                std::thread::sleep(Duration::from_millis(1));
+            }
             done => return done,
         }
     }

@@ -3,7 +3,8 @@
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
-use super::{check, memory, retry};
+use super::faults::{self, Call};
+use super::{check, insist, memory, procfs, retry};
 
 /// How a process ended, as the kernel tells it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +18,7 @@ pub(crate) enum Ended {
 /// # Safety
 /// The calling process has one thread, or the child calls only what is safe after a fork.
 pub(crate) unsafe fn fork() -> io::Result<Option<i32>> {
+    faults::at(Call::Fork)?;
     // SAFETY: promised by the caller.
     match check(unsafe { libc::fork() }.into())? {
         0 => Ok(None),
@@ -34,6 +36,12 @@ pub(crate) fn parent_pid() -> i32 {
     unsafe { libc::getppid() }
 }
 
+/// The process group of this process.
+pub(crate) fn group() -> i32 {
+    // SAFETY: always succeeds.
+    unsafe { libc::getpgrp() }
+}
+
 /// The kernel's number of the calling thread.
 pub(crate) fn thread_id() -> i32 {
     // SAFETY: always succeeds.
@@ -49,7 +57,7 @@ pub(crate) fn is_dead(pid: i32) -> bool {
     if let Ok(fd) = pidfd_open(pid) {
         return super::fd::poll([fd.as_raw_fd()], 0)[0];
     }
-    std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| {
+    procfs::directory(pid).and_then(|at| procfs::text(at.join("stat"))).is_some_and(|stat| {
         // The name in parentheses may contain anything. The state is that of the first thread alone.
         let fields: Vec<_> = stat.rsplit(')').next().unwrap_or("").split_ascii_whitespace().collect();
         matches!(fields.first(), Some(&("Z" | "X"))) && matches!(fields.get(17), Some(&("0" | "1")))
@@ -59,8 +67,8 @@ pub(crate) fn is_dead(pid: i32) -> bool {
 /// Whether a process is in the network namespace of this one; `None` where that cannot be seen, of one that is
 /// about to be dead as well.
 pub(crate) fn shares_network_with(pid: i32) -> Option<bool> {
-    let network = |process: &str| std::fs::read_link(format!("/proc/{process}/ns/net")).ok();
-    Some(network("self")? == network(&pid.to_string())?)
+    let network = |process: &std::path::Path| std::fs::read_link(process.join("ns/net")).ok();
+    Some(network("/proc/self".as_ref())? == network(&procfs::directory(pid)?)?)
 }
 
 /// Whether a descriptor is a pidfd.
@@ -70,7 +78,8 @@ pub(crate) fn is_pidfd(fd: BorrowedFd<'_>) -> bool {
 
 /// Whether the calling process has a thread with this number.
 pub(crate) fn is_own_thread(thread: i32) -> bool {
-    std::path::Path::new(&format!("/proc/self/task/{thread}")).exists()
+    // SAFETY: a plain call; signal 0 only asks.
+    unsafe { libc::syscall(libc::SYS_tgkill, pid(), thread, 0) == 0 }
 }
 
 pub(crate) fn effective_uid() -> u32 {
@@ -86,6 +95,7 @@ pub(crate) fn exit_now(code: i32) -> ! {
 
 /// A descriptor for exactly this process, whatever happens to its number later.
 pub(crate) fn pidfd_open(pid: i32) -> io::Result<OwnedFd> {
+    faults::at(Call::OpenPidfd)?;
     // SAFETY: a plain call that gives a new descriptor (CLOEXEC), which we own.
     let fd = unsafe { OwnedFd::from_raw_fd(check(libc::syscall(libc::SYS_pidfd_open, pid, 0))? as RawFd) };
     super::fd::above_stdio(fd)
@@ -93,6 +103,7 @@ pub(crate) fn pidfd_open(pid: i32) -> io::Result<OwnedFd> {
 
 /// Sends a signal to the process behind a pidfd.
 pub(crate) fn pidfd_signal(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
+    faults::at(Call::SignalPidfd)?;
     // SAFETY: a plain call; a null siginfo means "as kill does".
     let ret = unsafe {
         libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, std::ptr::null::<u8>(), 0)
@@ -100,11 +111,38 @@ pub(crate) fn pidfd_signal(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()>
     check(ret).map(drop)
 }
 
-/// Sends a signal by number; only for a process that cannot have been reaped meanwhile, or for a
-/// signal that nobody minds.
-pub(crate) fn kill(pid: i32, signal: i32) -> io::Result<()> {
+/// Sends a signal by number. The number alone does not say whose it is by now, so only for a process of which
+/// something else makes that certain.
+fn kill(pid: i32, signal: i32) -> io::Result<()> {
+    faults::at(Call::Kill)?;
     // SAFETY: a plain call.
     check(unsafe { libc::kill(pid, signal) }.into()).map(drop)
+}
+
+/// Sends this process a signal.
+pub(crate) fn signal_self(signal: i32) {
+    let _ = insist(|| kill(pid(), signal), |_| false);
+}
+
+/// Sends a signal to a child of this process, and to no other process that may have its number. Only for a
+/// process whose calling thread alone reaps its children: until then, the number stays the child's.
+pub(crate) fn signal_child(pid: i32, signal: i32) -> io::Result<()> {
+    if is_child(pid)? { kill(pid, signal) } else { Ok(()) }
+}
+
+/// Whether this process has a child with this number that it has not reaped.
+fn is_child(pid: i32) -> io::Result<bool> {
+    let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT | libc::__WALL;
+    // SAFETY: an all-zero siginfo is valid, and waitid writes to it.
+    let asked = retry(|| unsafe {
+        faults::at(Call::Wait)?;
+        let mut info: libc::siginfo_t = std::mem::zeroed();
+        check(libc::waitid(libc::P_PID, pid as libc::id_t, &mut info, flags).into())
+    });
+    match asked {
+        Err(e) if e.raw_os_error() == Some(libc::ECHILD) => Ok(false),
+        asked => asked.map(|_| pid > 0),
+    }
 }
 
 /// The next child that has ended, left unreaped: `None` when there is none at the moment.
@@ -114,7 +152,11 @@ pub(crate) fn next_ended() -> io::Result<Option<(i32, Ended)>> {
     unsafe {
         let mut info: libc::siginfo_t = std::mem::zeroed();
         let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT | libc::__WALL;
-        match retry(|| check(libc::waitid(libc::P_ALL, 0, &mut info, flags).into())) {
+        let wait = || {
+            faults::at(Call::Wait)?;
+            check(libc::waitid(libc::P_ALL, 0, &mut info, flags).into())
+        };
+        match insist(wait, |errno| errno == libc::ECHILD) {
             Err(e) if e.raw_os_error() == Some(libc::ECHILD) => return Ok(None),
             other => other?,
         };
@@ -132,8 +174,13 @@ pub(crate) fn next_ended() -> io::Result<Option<(i32, Ended)>> {
 
 /// Takes an ended child out of the process table.
 pub(crate) fn reap(pid: i32) {
-    // SAFETY: a plain call; a null status is allowed.
-    let _ = retry(|| check(unsafe { libc::waitpid(pid, std::ptr::null_mut(), libc::__WALL) }.into()));
+    let wait = || {
+        faults::at(Call::Reap)?;
+        // SAFETY: a plain call; a null status is allowed.
+        check(unsafe { libc::waitpid(pid, std::ptr::null_mut(), libc::__WALL) }.into())
+    };
+    // A zombie that stays is found again by the next `waitid`.
+    let _ = insist(wait, |errno| errno == libc::ECHILD);
 }
 
 /// Takes a process out of the table if it has ended and happens to be a child of ours.
@@ -171,12 +218,19 @@ pub(crate) fn set_title(name: &[u8]) {
 
 /// Identity (device, inode) of the working directory.
 pub(crate) fn cwd_identity() -> io::Result<(u64, u64)> {
+    faults::at(Call::Stat)?;
     // SAFETY: an all-zero `stat` is valid and the path is a C string.
     unsafe {
         let mut stat: libc::stat = std::mem::zeroed();
         check(libc::stat(c".".as_ptr(), &mut stat).into())?;
         Ok((stat.st_dev, stat.st_ino))
     }
+}
+
+/// A path by which any process reaches the working directory of this one, though the directory itself has no path.
+/// It is good as long as this process lives.
+pub(crate) fn cwd_in_proc() -> Option<std::path::PathBuf> {
+    procfs::directory(pid()).map(|at| at.join("cwd"))
 }
 
 /// Calls `f` at the end of the process, after every handler that is registered later.
@@ -233,13 +287,16 @@ pub(crate) struct Children {
     file: std::fs::File,
     /// Larger than most lists. Not in the memory that forks get: it is written to between forks.
     text: &'static mut [u8],
+    translation: procfs::Translation,
 }
 
 impl Children {
     pub(crate) fn of_this_thread() -> io::Result<Children> {
         Ok(Children {
-            file: std::fs::File::open("/proc/thread-self/children")?,
+            file: faults::at(Call::ReadFile)
+                .and_then(|()| std::fs::File::open("/proc/thread-self/children"))?,
             text: memory::unforked_bytes(64 << 10)?,
+            translation: procfs::Translation::of_this_process(),
         })
     }
 
@@ -248,11 +305,15 @@ impl Children {
     }
 
     /// Calls `f` with the number of each; adopted orphans are among them.
-    pub(crate) fn for_each(&mut self, f: impl FnMut(i32)) -> io::Result<()> {
+    pub(crate) fn for_each(&mut self, mut f: impl FnMut(i32)) -> io::Result<()> {
         use std::os::unix::fs::FileExt;
         let mut len = 0;
         loop {
-            match retry(|| self.file.read_at(&mut self.text[len..], len as u64))? {
+            let read = || {
+                faults::at(Call::ReadFile)?;
+                self.file.read_at(&mut self.text[len..], len as u64)
+            };
+            match retry(read)? {
                 0 => break,
                 n => len += n,
             }
@@ -264,7 +325,9 @@ impl Children {
             }
         }
         let words = self.text[..len].split(u8::is_ascii_whitespace);
-        words.filter_map(|pid| std::str::from_utf8(pid).ok()?.parse().ok()).for_each(f);
+        for shown in words.filter_map(|pid| std::str::from_utf8(pid).ok()?.parse().ok()) {
+            self.translation.translate(shown).into_iter().for_each(&mut f);
+        }
         Ok(())
     }
 }
@@ -272,15 +335,15 @@ impl Children {
 /// The children of any thread of this process that have this title.
 pub(crate) fn adopted(title: &str) -> Vec<i32> {
     let tasks = std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
-    let lists = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok());
-    let pids: Vec<i32> = lists
+    let lists = tasks.filter_map(|task| procfs::text(task.path().join("children")));
+    let shown: Vec<i32> = lists
         .flat_map(|list| list.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>())
         .collect();
     let titled = |pid: &i32| {
-        std::fs::read_to_string(format!("/proc/{pid}/stat"))
-            .is_ok_and(|stat| stat.contains(&format!("({title})")))
+        procfs::text(format!("/proc/{pid}/stat")).is_some_and(|stat| stat.contains(&format!("({title})")))
     };
-    pids.into_iter().filter(titled).collect()
+    let translation = procfs::Translation::of_this_process();
+    shown.into_iter().filter(titled).filter_map(|pid| translation.translate(pid)).collect()
 }
 
 /// Whether `pid` maps the anonymous file `name` with inode `inode`: proof that it is a process of
@@ -288,7 +351,7 @@ pub(crate) fn adopted(title: &str) -> Vec<i32> {
 pub(crate) fn maps_memfd(pid: i32, name: &str, inode: u64) -> Option<bool> {
     let (name, inode) = (format!("/memfd:{name}"), format!(" {inode} "));
     // A process that is on its way out maps nothing any more.
-    let list = || std::fs::read_to_string(format!("/proc/{pid}/maps")).ok().filter(|maps| !maps.is_empty());
+    let list = || procfs::text(procfs::directory(pid)?.join("maps")).filter(|maps| !maps.is_empty());
     if list()?.lines().any(|line| line.contains(&name) && line.contains(&inode)) {
         return Some(true);
     }
@@ -298,6 +361,7 @@ pub(crate) fn maps_memfd(pid: i32, name: &str, inode: u64) -> Option<bool> {
 
 /// The inode behind a descriptor.
 pub(crate) fn inode(fd: BorrowedFd<'_>) -> io::Result<u64> {
+    faults::at(Call::Stat)?;
     // SAFETY: an all-zero `stat` is valid and `fd` is open.
     unsafe {
         let mut stat: libc::stat = std::mem::zeroed();

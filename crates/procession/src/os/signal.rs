@@ -4,118 +4,114 @@ use std::io;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
 use super::check;
+use super::faults::{self, Call};
 
 /// The signal that means "look at the arena".
 pub(crate) const BELL: i32 = libc::SIGCHLD;
 
-/// A signal mask, as plain data that can travel.
-pub(crate) type Mask = libc::sigset_t;
+/// A signal mask as the kernel keeps it, and as it travels: bit n - 1 is signal n.
+pub(crate) type Mask = u64;
 
-/// Blocks every signal for the calling thread and returns the mask that was.
+/// What a process does about a signal.
+pub(crate) type Disposition = libc::sighandler_t;
+
+/// The two signals that the C library keeps for itself. It sends them between the threads of a process and waits
+/// for an answer, so only a process with one thread may block them.
+const OF_THE_C_LIBRARY: Mask = 1 << 31 | 1 << 32;
+
+/// Replaces the mask of the calling thread and returns the one before.
+fn swap_mask(mask: Mask) -> Mask {
+    let mut old: Mask = 0;
+    // The system call, because the C library's function silently leaves out its own two signals.
+    // SAFETY: both places are eight bytes, as the kernel is told.
+    unsafe {
+        let (new, old) = (&raw const mask, &raw mut old);
+        libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, new, old, size_of::<Mask>());
+    }
+    old
+}
+
+/// Blocks the calling thread's signals and returns the mask before, for [`set_mask`].
 pub(crate) fn block_all() -> Mask {
-    // SAFETY: the sets are valid places; SIG_SETMASK with them cannot fail.
+    swap_mask(!OF_THE_C_LIBRARY)
+}
+
+/// Blocks every signal that can be blocked. Only for a process that has one thread.
+pub(crate) fn block_everything() {
+    swap_mask(!0);
+}
+
+/// Sets the mask of the calling thread.
+pub(crate) fn set_mask(mask: Mask) {
+    swap_mask(mask);
+}
+
+/// Prepares the dispositions of a process that reaps children and whose forks get main's dispositions. Returns
+/// what main does about SIGCHLD, for those forks.
+///
+/// Everything else stays as main has it, because the supervisor blocks every signal instead of ignoring it. So a
+/// fork changes no disposition, except this one.
+pub(crate) fn prepare_reaper() -> Disposition {
+    // SAFETY: both are valid dispositions. SIGCHLD must not be ignored, or the kernel would reap children itself.
+    // SIGPIPE is ignored as in every Rust program.
     unsafe {
-        let (mut all, mut old): (Mask, Mask) = (std::mem::zeroed(), std::mem::zeroed());
-        libc::sigfillset(&mut all);
-        libc::pthread_sigmask(libc::SIG_SETMASK, &all, &mut old);
-        old
+        libc::signal(libc::SIGPIPE, libc::SIG_IGN);
+        libc::signal(BELL, libc::SIG_DFL)
     }
 }
 
-/// Puts a mask back.
-pub(crate) fn set_mask(mask: &Mask) {
-    // SAFETY: `mask` is a valid set.
-    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, mask, std::ptr::null_mut()) };
-}
-
-/// A mask as bytes, and back.
-pub(crate) fn mask_to_word(mask: &Mask) -> u64 {
-    (1..=64).fold(0, |word, signal| {
-        // SAFETY: `mask` is a valid set; numbers without a signal give -1.
-        let member = unsafe { libc::sigismember(mask, signal) } == 1;
-        word | (u64::from(member) << (signal - 1))
-    })
-}
-
-/// The reverse of [`mask_to_word`].
-pub(crate) fn mask_from_word(word: u64) -> Mask {
-    // SAFETY: an all-zero set is valid, and so are the signal numbers.
-    unsafe {
-        let mut mask: Mask = std::mem::zeroed();
-        libc::sigemptyset(&mut mask);
-        for signal in 1..=64 {
-            if word >> (signal - 1) & 1 == 1 {
-                libc::sigaddset(&mut mask, signal);
-            }
-        }
-        mask
+/// Sets the disposition of SIGCHLD that [`prepare_reaper`] returned.
+pub(crate) fn restore_child_signal(before: Disposition) {
+    if before != libc::SIG_DFL {
+        // SAFETY: main ignored the signal, and a handler does not survive an exec.
+        unsafe { libc::signal(BELL, before) };
     }
 }
 
-/// The signals that a terminal, a service manager or a closed pipe sends to a whole group.
-const GROUP_SIGNALS: [i32; 11] = [
-    libc::SIGINT,
-    libc::SIGQUIT,
-    libc::SIGHUP,
-    libc::SIGTERM,
-    libc::SIGTSTP,
-    libc::SIGTTIN,
-    libc::SIGTTOU,
-    libc::SIGPIPE,
-    libc::SIGUSR1,
-    libc::SIGUSR2,
-    libc::SIGALRM,
-];
-
-/// The dispositions that a process had before it ignored the signals of its group.
-pub(crate) struct Dispositions {
-    group: [libc::sighandler_t; GROUP_SIGNALS.len()],
-    child: libc::sighandler_t,
-}
-
-/// Ignores the group's signals; the supervisor outlives a Ctrl-C so that it can clean up after it.
-pub(crate) fn ignore_group_signals() -> Dispositions {
-    // SAFETY: SIG_IGN is a valid disposition for each of them. SIGCHLD must not be ignored, or
-    // children would be reaped behind our back.
-    unsafe {
-        Dispositions {
-            group: GROUP_SIGNALS.map(|signal| libc::signal(signal, libc::SIG_IGN)),
-            child: libc::signal(libc::SIGCHLD, libc::SIG_DFL),
-        }
+/// Throws away the signals that are pending for this process, which blocks all, but for SIGCHLD. Returns whether
+/// there was one.
+pub(crate) fn discard_pending() -> bool {
+    let all: Mask = !(1 << (BELL - 1));
+    let now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    let nowhere = std::ptr::null_mut::<libc::siginfo_t>();
+    // SAFETY: the places are valid, and the kernel is told the size of the mask.
+    let take = || unsafe {
+        libc::syscall(libc::SYS_rt_sigtimedwait, &raw const all, nowhere, &raw const now, size_of::<Mask>())
+    };
+    let any = take() > 0;
+    if any {
+        while take() > 0 {}
     }
+    any
 }
 
-impl Dispositions {
-    /// Gives the signals back what they had; SIGPIPE stays ignored, as in every Rust program.
-    pub(crate) fn restore(&self) {
-        // SAFETY: as below.
-        unsafe { libc::signal(libc::SIGCHLD, self.child) };
-        for (signal, &old) in GROUP_SIGNALS.iter().zip(&self.group) {
-            if *signal != libc::SIGPIPE {
-                // SAFETY: `old` came from `signal` in this same image.
-                unsafe { libc::signal(*signal, old) };
-            }
-        }
-    }
-}
-
-/// A descriptor that can be read when a child has ended or somebody rang (both are SIGCHLD).
-pub(crate) fn child_signal_fd() -> io::Result<OwnedFd> {
-    // SAFETY: the set is a valid place; the new descriptor is ours.
+/// A descriptor that can be read when a signal is pending: a child has ended or another process rings (both are
+/// SIGCHLD), or any other signal was sent to this process or its group.
+pub(crate) fn pending_fd() -> io::Result<OwnedFd> {
+    let all: Mask = !0;
+    let flags = libc::SFD_CLOEXEC | libc::SFD_NONBLOCK;
+    // SAFETY: the mask is a valid place, and the kernel is told its size; the new descriptor is ours.
     unsafe {
-        let mut set: Mask = std::mem::zeroed();
-        libc::sigemptyset(&mut set);
-        libc::sigaddset(&mut set, libc::SIGCHLD);
-        let fd = check(libc::signalfd(-1, &set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK).into())?;
+        let fd = check(libc::syscall(libc::SYS_signalfd4, -1, &raw const all, size_of::<Mask>(), flags))?;
         super::fd::above_stdio(OwnedFd::from_raw_fd(fd as RawFd))
     }
 }
 
-/// Takes the pending SIGCHLD off the descriptor.
-pub(crate) fn drain_signal_fd(fd: RawFd) {
-    // A record is 128 bytes, and a signal of this kind is pending at most once for the process and
-    // once for its only thread.
-    let mut info = [0u8; 2 * 128];
-    // SAFETY: `info` is a valid buffer of that length.
-    while unsafe { libc::read(fd, info.as_mut_ptr().cast(), info.len()) } == info.len() as isize {}
+/// Takes the pending signals off the descriptor. Returns whether there was another one than SIGCHLD.
+pub(crate) fn drain(fd: RawFd) -> bool {
+    let mut strange = false;
+    // SAFETY: an all-zero record is valid.
+    let mut records: [libc::signalfd_siginfo; 8] = unsafe { std::mem::zeroed() };
+    loop {
+        // What a call that fails leaves there is read the next time.
+        let len = faults::at(Call::ReadSignals).map_or(-1, |()| {
+            // SAFETY: the buffer has that length, and the kernel writes whole records.
+            unsafe { libc::read(fd, records.as_mut_ptr().cast(), size_of_val(&records)) }
+        });
+        let read = usize::try_from(len).unwrap_or(0) / size_of::<libc::signalfd_siginfo>();
+        strange |= records[..read].iter().any(|record| record.ssi_signo != BELL as u32);
+        if read < records.len() {
+            return strange;
+        }
+    }
 }

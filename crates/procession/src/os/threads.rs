@@ -1,7 +1,12 @@
-//! The threads of this process.
+//! The threads of this process, and those that the library adds.
 
 use std::ffi::c_char;
+use std::io;
 use std::sync::atomic::{AtomicPtr, Ordering};
+use std::thread::{Builder, JoinHandle};
+
+use super::faults::{self, Call};
+use super::signal;
 
 /// Where the C library says that the process never had a second thread. Null until [`find_flag`] has found it.
 static NEVER_HAD_ANOTHER: AtomicPtr<c_char> = AtomicPtr::new(std::ptr::null_mut());
@@ -32,4 +37,14 @@ fn kernel_counts_one() -> bool {
         let mut stat: libc::stat = std::mem::zeroed();
         libc::stat(c"/proc/self/task".as_ptr(), &mut stat) == 0 && stat.st_nlink == LINKS
     }
+}
+
+/// Starts a thread in which no signal is handled: signals are for the program's own threads. Its stack is as large as
+/// that of any thread of Rust's (`RUST_MIN_STACK`, or 2 MiB), because code of the user may run on it.
+pub(crate) fn start(name: &str, f: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+    faults::at(Call::StartThread)?;
+    let mask = signal::block_all();
+    let started = Builder::new().name(name.into()).spawn(f);
+    signal::set_mask(mask);
+    started
 }

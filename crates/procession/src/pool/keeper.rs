@@ -4,8 +4,9 @@
 //! end. It looks at everything each time, so it does not matter how many told it.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
 
 use super::cells::cell::{CONDEMNED, Cell, RUNNING, State, ending};
 use super::cells::control::phase;
@@ -14,7 +15,7 @@ use super::worker::{self, Left, Transfer};
 use crate::arena::payload;
 use crate::arena::thread::with_me;
 use crate::os::clock::{Deadline, now_ns};
-use crate::os::signal;
+use crate::os::threads;
 use crate::process::{Failure, Process};
 use crate::sync::raw::event;
 use crate::sync::raw::park::Wait;
@@ -24,8 +25,10 @@ use crate::{Error, Result};
 const STILLBORN_MOST: u32 = 3;
 /// The same for workers that have nothing of the user's to come through first.
 const UNBORN_MOST: u32 = 100;
-/// When no more workers can be had, and there are some, it is tried again after so long.
-const HIRE_AGAIN_NS: u64 = 100_000_000;
+/// What the kernel refuses (a worker, a signal to one) is tried again after so long.
+const AGAIN_NS: u64 = 50_000_000;
+/// A pool that has no worker left, and has been refused one for so long, is broken.
+const HIRE_PATIENCE_NS: u64 = 10_000_000_000;
 /// Until the last worker has left, it is looked so often whether one was stopped.
 const LOOK_AGAIN_NS: u64 = 100_000_000;
 
@@ -47,8 +50,10 @@ pub(super) struct Keeper {
     stillborn: u32,
     /// In a closed pool: all cells before this one are done with.
     settled: u32,
-    /// When to try again to start workers; 0 if there is no need.
-    hire_again_ns: u64,
+    /// Something could not be done in the last look: look again in a while.
+    again: bool,
+    /// Since when no worker could be started; 0 if the last one could.
+    refused_ns: u64,
 }
 
 struct Worker {
@@ -60,20 +65,15 @@ struct Worker {
 /// Starts the workers, and a keeper for them.
 pub(super) fn start(core: Arc<Core>, orders: KeeperOptions) -> Result<()> {
     let mut keeper = Keeper::new(core, orders);
+    // The thread first: workers without a keeper would be left behind. It ends if it gets nothing to do.
+    let (give, given) = mpsc::channel::<Keeper>();
+    let started = threads::start("procession-pool", move || given.into_iter().for_each(Keeper::keep));
+    started.map_err(|e| Error::os("starting a pool's thread", &e))?;
     if let Err(error) = keeper.hire() {
         keeper.dismiss();
         return Err(error);
     }
-    // Its signals are for the program's own threads.
-    let mask = signal::block_all();
-    let core = keeper.core.clone();
-    let started = std::thread::Builder::new().name("procession-pool".into()).stack_size(256 << 10);
-    let started = started.spawn(move || keeper.keep());
-    signal::set_mask(&mask);
-    started.map(drop).map_err(|e| {
-        core.advance(phase::FINISHED);
-        Error::os("starting a pool's thread", &e)
-    })
+    give.send(keeper).map_err(|_| Error::Unsupported("the thread of a pool has ended".into()))
 }
 
 impl Keeper {
@@ -85,7 +85,8 @@ impl Keeper {
             deaths_ns: VecDeque::new(),
             stillborn: 0,
             settled: 0,
-            hire_again_ns: 0,
+            again: false,
+            refused_ns: 0,
         }
     }
 
@@ -115,6 +116,7 @@ impl Keeper {
 
     /// Does what there is to do.
     fn look(&mut self) {
+        self.again = false;
         let core = self.core.clone();
         let gone = event::Word::load(&core.control.keeper.word) & event::GONE != 0;
         if gone && core.phase() < phase::TERMINATED {
@@ -145,12 +147,22 @@ impl Keeper {
         if self.workers.iter().any(|worker| worker.number >= wanted) {
             self.wake_the_stopped(|worker| worker.number >= wanted);
         }
-        self.hire_again_ns = 0;
         match self.hire() {
-            Ok(()) => {}
-            Err(error) if self.workers.is_empty() => self.break_off(&error.to_string()),
-            Err(_) => self.hire_again_ns = now_ns() + HIRE_AGAIN_NS,
+            Ok(()) => self.refused_ns = 0,
+            Err(error) if self.workers.is_empty() && !self.may_still_hire(&error) => {
+                self.break_off(&error.to_string());
+            }
+            Err(_) => self.again = true,
         }
+    }
+
+    /// Whether a pool without workers may get one later, after this error.
+    fn may_still_hire(&mut self, error: &Error) -> bool {
+        let now = now_ns();
+        if self.refused_ns == 0 {
+            self.refused_ns = now;
+        }
+        matches!(error, Error::Os { .. } | Error::Full(_)) && now - self.refused_ns < HIRE_PATIENCE_NS
     }
 
     /// Whether a closed pool has nothing to do. A cell that is done with stays so: there are no more tasks.
@@ -164,9 +176,9 @@ impl Keeper {
     }
 
     /// Workers that are to leave and were stopped could not.
-    fn wake_the_stopped(&self, which: impl Fn(&Worker) -> bool) {
+    fn wake_the_stopped(&mut self, which: impl Fn(&Worker) -> bool) {
         for worker in self.workers.iter().filter(|worker| which(worker)) {
-            let _ = worker.process.resume();
+            self.again |= worker.process.resume().is_err();
         }
     }
 
@@ -280,7 +292,14 @@ impl Keeper {
     /// Workers that were started for a pool that comes to nothing.
     fn dismiss(&mut self) {
         self.core.advance(phase::TERMINATED);
-        self.kill(|_| true);
+        loop {
+            self.again = false;
+            self.kill(|_| true);
+            if !self.again {
+                break;
+            }
+            std::thread::sleep(Duration::from_nanos(AGAIN_NS));
+        }
         for worker in &self.workers {
             let _ = worker.process.join();
         }
@@ -290,6 +309,7 @@ impl Keeper {
     fn kill(&mut self, which: impl Fn(&Worker) -> bool) {
         for worker in self.workers.iter_mut().filter(|worker| !worker.killed && which(worker)) {
             worker.killed = worker.process.kill().is_ok();
+            self.again |= !worker.killed;
         }
     }
 
@@ -331,8 +351,8 @@ impl Keeper {
         if !condemned.is_empty() {
             self.kill(|worker| worker.process.slot().is_some_and(|slot| condemned.contains(&slot)));
         }
-        if self.hire_again_ns != 0 {
-            next = next.min(self.hire_again_ns);
+        if self.again {
+            next = next.min(now_ns() + AGAIN_NS);
         }
         if core.phase() == phase::FINISHED && !self.workers.is_empty() {
             next = next.min(now_ns() + LOOK_AGAIN_NS);

@@ -2,8 +2,8 @@
 
 use std::any::Any;
 use std::collections::VecDeque;
-use std::fmt;
-use std::panic::{self, AssertUnwindSafe};
+use std::panic::AssertUnwindSafe;
+use std::{fmt, panic};
 
 use super::cells::cell::UNWANTED;
 use super::cells::error::{MapError, TaskError};
@@ -12,7 +12,7 @@ use super::pool::Pool;
 use super::raw_task::RawTask;
 use super::run;
 use crate::codec::encoding::Message;
-use crate::os::{process, signal};
+use crate::os::{process, threads};
 
 /// How far a map is.
 ///
@@ -72,17 +72,14 @@ where
     I: Iterator<Item = T> + Send + 'static,
     R: Message,
 {
-    let mask = signal::block_all();
-    let thread = std::thread::Builder::new().name("procession-map".into());
     let its_own = ticket.clone();
-    let started = thread.spawn(move || {
+    let started = threads::start("procession-map", move || {
         // The panic's hook has said where.
         let done = panic::catch_unwind(AssertUnwindSafe(|| until_done_or_unwanted(&its_own, flow)));
         let outcome: Result<Vec<R>, TaskError> =
             done.unwrap_or_else(|payload| Err(of_panic(payload.as_ref())));
         run::conclude(&its_own.core, its_own.seat, outcome);
     });
-    signal::set_mask(&mask);
     started.map(drop).map_err(|e| {
         let error = TaskError::Unusable(format!("starting a thread for a map: {e}"));
         run::conclude::<()>(&ticket.core, ticket.seat, Err(error.clone()));

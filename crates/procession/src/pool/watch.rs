@@ -14,7 +14,7 @@ use crate::arena::member;
 use crate::arena::thread::with_me;
 use crate::codec::encoding::Message;
 use crate::os::clock::Deadline;
-use crate::os::signal;
+use crate::os::threads;
 use crate::queue::select::{Signal, sealed};
 use crate::queue::{Ready, select};
 use crate::sync::raw::event;
@@ -44,11 +44,8 @@ fn call_when_done(ticket: RawTask, callback: Callback) -> Result<(), TaskError> 
         event::notify(&core.control.completed.word, i32::MAX);
         return Ok(());
     }
-    let mask = signal::block_all();
-    let thread = std::thread::Builder::new().name("procession-tasks".into()).stack_size(512 << 10);
     let for_thread = core.clone();
-    let started = thread.spawn(move || watch(&for_thread));
-    signal::set_mask(&mask);
+    let started = threads::start("procession-tasks", move || watch(&for_thread));
     watched.running = started.is_ok();
     started.map(drop).map_err(|e| {
         watched.list.pop();

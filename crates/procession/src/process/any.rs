@@ -134,7 +134,11 @@ fn of_slot(arena: &Arena, index: u32) -> Result<AnyProcess> {
     if !slot.is_live() {
         return Err(gone());
     }
-    let pid = handle.body::<ProcessBody>().pid.load(Ordering::Relaxed);
+    let pid = match handle.body::<ProcessBody>().pid.load(Ordering::Acquire) {
+        // Its spawner is about to note it.
+        0 => slot.pid.load(Ordering::SeqCst),
+        pid => pid,
+    };
     Ok(AnyProcess { pid, handle: Some(handle) })
 }
 
@@ -228,8 +232,7 @@ impl AnyProcess {
     fn send(&self, signal: i32) -> Result<()> {
         match &self.handle {
             Some(handle) => signals::send(handle, signal),
-            // Main cannot have ended: the family ends with it.
-            None => process::kill(self.pid, signal).map_err(|e| Error::os("sending a signal", &e)),
+            None => signals::send_to_main(self.pid, signal),
         }
     }
 
@@ -313,7 +316,7 @@ impl AnyProcess {
     pub fn pidfd(&self) -> Result<OwnedFd> {
         match &self.handle {
             Some(handle) => signals::pidfd_or_why(handle),
-            None => process::pidfd_open(self.pid).map_err(|e| Error::os("opening a process", &e)),
+            None => signals::pidfd_of_main(self.pid),
         }
     }
 

@@ -272,8 +272,8 @@ impl Builder {
     /// ```
     ///
     /// # If a process dies
-    /// A process that is killed while it is being given its options is replaced; the third one is the last, and
-    /// its end the error. If the one that spawns is killed meanwhile, the new one ends.
+    /// If the new process is killed while it is being given its options, that is the error, and its function is not
+    /// called. If the process that spawns is killed meanwhile, the new one ends.
     pub fn spawn<F, A>(&self, f: F, args: A) -> Result<Process<F::Output>>
     where
         F: Captureless + Entry<A>,

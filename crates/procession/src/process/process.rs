@@ -64,7 +64,8 @@ impl Process<()> {
     /// standard streams, and no other open file. It does not run `main`, and has none of its memory: not
     /// its panic hook, logger or `static`s either. For anything else there is [`builder`](Process::builder).
     ///
-    /// When this returns the process will run, whatever happens to the one that called.
+    /// When this returns the process will run, whatever happens to the one that called. Its number is final, and a
+    /// signal to that number counts: a process that is killed before its function begins has been killed.
     ///
     /// # Errors
     /// * [`Error::Message`]: the arguments cannot be encoded.

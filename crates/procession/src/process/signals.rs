@@ -48,7 +48,9 @@ pub(super) fn pidfd_or_why(handle: &Handle) -> Result<OwnedFd> {
     let why = |name: String| match handle.body::<ProcessBody>().is_done() {
         true => format!("process {name} has ended"),
         false => {
-            format!("process {name} is dead or about to be replaced: it can be joined, or asked for again")
+            format!(
+                "process {name} is dead, or so new that it has no number: it can be joined, or asked for again"
+            )
         }
     };
     pidfd(handle)?.ok_or_else(|| Error::StaleHandle(why(handle.object().name())))
@@ -63,6 +65,21 @@ fn is_served(arena: &Arena) -> bool {
 /// Whether a process maps the family's memory, as far as main can see.
 fn is_relative(pid: i32) -> bool {
     process::maps_memfd(pid, MEMFD_NAME, member::memfd_inode()) == Some(true)
+}
+
+/// A descriptor for main. The family ends with it, but its number may be another process's a moment earlier.
+pub(super) fn pidfd_of_main(pid: i32) -> Result<OwnedFd> {
+    let pidfd = process::pidfd_open(pid).map_err(|e| Error::os("opening main", &e))?;
+    // Asked when the descriptor is there: what it stands for does not change any more.
+    match process::maps_memfd(pid, MEMFD_NAME, member::memfd_inode()) {
+        Some(false) if !member::is_main() => Err(Error::StaleHandle("main has ended".into())),
+        _ => Ok(pidfd),
+    }
+}
+
+/// Sends main a signal.
+pub(super) fn send_to_main(pid: i32, signal: i32) -> Result<()> {
+    process::pidfd_signal(pidfd_of_main(pid)?.as_fd(), signal).map_err(|e| Error::os("sending a signal", &e))
 }
 
 /// Sends `signal`. A process that has ended does not mind.
@@ -80,8 +97,8 @@ pub(super) fn send(handle: &Handle, signal: i32) -> Result<()> {
     if !begun && signal != libc::SIGKILL {
         return Ok(());
     }
-    // One that was stopped before it began never looks, so SIGKILL is sent all the same, and the
-    // bit tells the supervisor that it was meant.
+    // One that was stopped before it began never looks, so SIGKILL is sent all the same. (The bit that stays is for
+    // a child that has no number yet.)
     if begun && !slot.remove_early_signal(incarnation, signal) {
         return Ok(());
     }

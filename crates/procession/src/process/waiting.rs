@@ -113,8 +113,10 @@ fn failure(arena: &Arena, handle: &Handle, body: &ProcessBody, ended: u32) -> Fa
         }
         _ if bytes.is_empty() => Failure::NotStarted {
             why: match code {
-                signal if signal < 0 => format!("each process made for it was killed by signal {}", -signal),
-                code => format!("each process made for it ended with code {code}"),
+                signal if signal < 0 => {
+                    format!("its process was killed by signal {}, and no other could be forked", -signal)
+                }
+                code => format!("its process ended with code {code} before its function was called"),
             },
         },
         _ => Failure::NotStarted { why: text() },

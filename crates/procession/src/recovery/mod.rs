@@ -14,26 +14,19 @@ mod kinds;
 use std::sync::atomic::Ordering;
 
 use crate::arena::objects::Kind;
-use crate::arena::process_body;
 use crate::arena::recover::{Dead, Found, Journaled, Recover};
-use crate::arena::{Arena, slots, sweep};
+use crate::arena::{Arena, process_body, slots, sweep};
 use crate::os::futex;
 use crate::os::process::Ended;
-use crate::pool;
-use crate::rules::{self, Rule};
+use crate::rules::Rule;
 use crate::sync::raw::park;
+use crate::{pool, rules};
 
 /// Repairs what the dead process in `slot` left, and frees the slot. `how` is how the kernel says
 /// it ended, `None` when the whole family was lost.
 pub(crate) fn recover(arena: &Arena, slot: u32, how: Option<Ended>) {
     let dead = arena.slot(slot);
     dead.state.store(slots::DEAD, Ordering::SeqCst);
-    if dead.pid.load(Ordering::Acquire) == 0
-        && let Some((_, _, body)) = process_body::object_of(arena, dead)
-    {
-        // It was killed before it had begun, and will be named by those whom it leaves waiting.
-        dead.pid.store(body.pid.load(Ordering::Acquire), Ordering::Release);
-    }
     // A thread that ends properly gives its record back; one that `exit` tore off has not.
     let torn = arena.records_of(slot).any(|id| arena.record(id).thread.load(Ordering::Acquire) != 0);
     let leaving = dead.leaving.load(Ordering::Acquire);
@@ -63,7 +56,7 @@ pub(crate) fn recover(arena: &Arena, slot: u32, how: Option<Ended>) {
     }
     // Who joins it finds its locks handed on. After this its handle may be the last to its object.
     process_body::record(arena, slot, how);
-    pool::tell_keepers(arena, slot);
+    pool::tell_keepers(arena, slot, clean);
     // CRASH: nobody who repairs anew may write to words of what it held, which are others' from now on.
     for id in arena.records_of(slot) {
         arena.record(id).waits_for.store(0, Ordering::SeqCst);
@@ -185,6 +178,6 @@ pub(crate) fn return_spare(arena: &Arena, index: u32) {
     spare.request.clear();
     spare.process.store(0, Ordering::Relaxed);
     spare.flags.store(0, Ordering::Relaxed);
-    spare.stillborn.store(0, Ordering::Relaxed);
+    spare.forget_birth();
     spare.state.store(slots::SPARE, Ordering::Release);
 }

@@ -7,22 +7,21 @@
 //! As much as possible is done before the sleep, off the spawner's critical path.
 
 use std::os::fd::AsRawFd;
-use std::panic::{self, AssertUnwindSafe};
+use std::panic;
+use std::panic::AssertUnwindSafe;
 use std::sync::atomic::Ordering;
 
 use super::children::Inheritance;
-use super::entrypoint::{self, Returned};
-use super::{crash_report, options, reexec};
+use super::entrypoint::Returned;
+use super::{crash_report, entrypoint, options, reexec};
 use crate::arena::objects::{Id, NAME};
-use crate::arena::process_body::{self, ProcessBody, ending};
-use crate::arena::slots::{self, Slot};
-use crate::arena::{Arena, blocks, handle, member, payload};
-use crate::codec;
+use crate::arena::process_body::{ProcessBody, ending};
+use crate::arena::slots::Slot;
+use crate::arena::{Arena, blocks, handle, member, payload, process_body, slots};
 use crate::os::clock::Deadline;
-use crate::os::{fd, image, process, signal, threads};
-use crate::recovery;
+use crate::os::{attributes, fd, image, process, signal, threads};
 use crate::sync::raw::park::Wait;
-use crate::{Error, Result};
+use crate::{Error, Result, codec, recovery};
 
 /// The exit code of a process whose function panicked: Rust's own.
 const PANIC_CODE: i32 = 101;
@@ -41,23 +40,24 @@ pub(super) fn live(arena: &'static Arena, index: u32, inheritance: &Inheritance)
     // Only these: what the program's constructors have opened is the child's as well.
     inheritance.private_fds.iter().copied().for_each(fd::close_raw);
     let slot = arena.slot(index);
+    // Signals stay blocked until the process begins, so one that is sent to its number after `spawn` has returned
+    // is not lost.
+    signal::restore_child_signal(inheritance.child_signal);
     wait_for_request(arena, index, slot);
-    // What is sent from here on stays pending until the dispositions are main's. (Not before: a
-    // spare is to ignore a Ctrl-C.)
-    signal::block_all();
-    inheritance.dispositions.restore();
+    // The supervisor keeps the group alive, so this succeeds.
+    let _ = attributes::join_group(inheritance.group);
     slot.pid.store(process::pid(), Ordering::SeqCst);
     let prepared = options::read(arena, slot).map(|options| {
         let options = options?;
         options::apply(arena, slot, &options)?;
         if options.fresh {
-            reexec::execute(arena, index, &inheritance.memfd, &inheritance.mask)
+            reexec::execute(arena, index, &inheritance.memfd, inheritance.mask)
         } else {
             Ok(())
         }
     });
     fd::close_raw(inheritance.memfd.as_raw_fd());
-    begin(arena, index, &inheritance.mask, prepared)
+    begin(arena, index, inheritance.mask, prepared)
 }
 
 /// What lies between a complete request and the exit handlers, for the crash tests: this process has become that
@@ -73,7 +73,7 @@ pub(crate) fn live_through(arena: &'static Arena, index: u32) {
 }
 
 /// Goes on as the process of slot `index` after it has executed the program anew.
-pub(super) fn go_on(arena: &'static Arena, index: u32, mask: &signal::Mask) -> ! {
+pub(super) fn go_on(arena: &'static Arena, index: u32, mask: signal::Mask) -> ! {
     process::die_with_parent(libc::SIGKILL);
     if process::parent_pid() != arena.header().supervisor_pid.load(Ordering::Relaxed) as i32 {
         process::exit_now(1);
@@ -83,7 +83,7 @@ pub(super) fn go_on(arena: &'static Arena, index: u32, mask: &signal::Mask) -> !
     begin(arena, index, mask, Some(Ok(())))
 }
 
-fn begin(arena: &'static Arena, index: u32, mask: &signal::Mask, prepared: Option<Result<()>>) -> ! {
+fn begin(arena: &'static Arena, index: u32, mask: signal::Mask, prepared: Option<Result<()>>) -> ! {
     let slot = arena.slot(index);
     // From here on our death is the death of the user's process.
     // ORDERING: SeqCst, against the sender of an early signal: one of us sees the other.
@@ -100,6 +100,10 @@ fn wait_for_request(arena: &Arena, index: u32, slot: &Slot) {
         if slots::phase(state) == slots::GO {
             return;
         }
+        if slots::phase(state) == slots::SPARE {
+            // The supervisor wakes spares when it has received a signal itself.
+            signal::discard_pending();
+        }
         // Announced, because the spawner may be killed between its last store and its wake.
         let wait = Wait::announce_idle(arena, arena.record(index), &slot.state);
         wait.sleep(&slot.state, state, Deadline::NEVER);
@@ -110,7 +114,7 @@ fn wait_for_request(arena: &Arena, index: u32, slot: &Slot) {
 fn deliver_early_signals(slot: &Slot) {
     let mut early = slot.take_early_signals();
     while early != 0 {
-        let _ = process::kill(process::pid(), early.trailing_zeros() as i32);
+        process::signal_self(early.trailing_zeros() as i32);
         early &= early - 1;
     }
 }
@@ -119,7 +123,7 @@ fn deliver_early_signals(slot: &Slot) {
 fn run_request(arena: &'static Arena, index: u32, slot: &'static Slot, prepared: Option<Result<()>>) -> i32 {
     let Some((number, object, body)) = process_body::object_of(arena, slot) else { return 1 };
     handle::this_is(Id(slot.process.load(Ordering::Acquire)));
-    body.pid.store(process::pid(), Ordering::Release);
+    body.name_pid(process::pid());
     process::set_title(object.name_bytes(&mut [0; NAME + 1]));
 
     #[cfg(any(feature = "tracing", feature = "log"))]

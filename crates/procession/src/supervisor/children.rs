@@ -4,34 +4,47 @@ use std::io;
 use std::os::fd::{OwnedFd, RawFd};
 use std::sync::atomic::Ordering;
 
+use super::backlog::Backlog;
 use super::child;
 use super::child_table::ChildTable;
 use crate::arena::header::NO_SLOT;
-use crate::arena::process_body;
 use crate::arena::records::Record;
-use crate::arena::slots::{self, Slot};
-use crate::arena::{Arena, member, sweep};
+use crate::arena::slots::Slot;
+use crate::arena::{Arena, member, process_body, slots, sweep};
+use crate::os::clock::{Deadline, now_ns};
 use crate::os::process::Ended;
-use crate::os::{futex, oom, process, signal};
-use crate::pool;
-use crate::recovery;
+use crate::os::{attributes, futex, oom, process, signal};
+use crate::{os, pool, recovery};
 
 /// Children kept asleep and empty, so that a spawn need not wait for a fork.
 const SPARES: usize = 4;
 /// The most forks in a row before ended children are looked after again.
 const BATCH: usize = 16;
-/// A request whose child dies this often before it has begun is given up.
-const STILLBORN: u32 = 3;
+/// A child that is signalled while it is born is made again, this often at most.
+const BIRTHS: u32 = 5;
+/// A request is given up when the kernel has refused to fork a child for it for this long.
+const FORK_PATIENCE_NS: u64 = 10_000_000_000;
 /// Slots above this one give their pages back when they become free.
 const WARM_SLOTS: u32 = 64;
 
 /// What children get from main, and what they must not get from us.
 pub(super) struct Inheritance {
     pub(super) mask: signal::Mask,
-    pub(super) dispositions: signal::Dispositions,
+    /// What main does about SIGCHLD.
+    pub(super) child_signal: signal::Disposition,
+    /// The process group that children join when they begin.
+    pub(super) group: i32,
     pub(super) private_fds: Vec<RawFd>,
     /// The arena's file, for a child that executes the program anew; others close it when they begin.
     pub(super) memfd: OwnedFd,
+}
+
+/// A slot whose child died before its spawner returned.
+struct Childless {
+    index: u32,
+    ended: Ended,
+    /// When the fork of another child failed first; 0 while none has.
+    refused_ns: u64,
 }
 
 pub(super) struct Children {
@@ -41,8 +54,10 @@ pub(super) struct Children {
     roster: ChildTable,
     /// Where the collector notes what it frees; the supervisor has no record in the arena.
     intent: Box<Record>,
-    /// Slots whose child died before it had begun, and how.
-    childless: Vec<(u32, Ended)>,
+    /// Slots whose child died before its spawner returned.
+    childless: Vec<Childless>,
+    /// What could not be done yet.
+    backlog: Backlog,
     /// Tells whom the kernel has killed for want of memory.
     memory: oom::Watch,
     /// Where the kernel lists our children; `None` where it does not.
@@ -53,7 +68,8 @@ pub(super) struct Children {
 
 impl Children {
     pub(super) fn new(arena: &'static Arena, mut inheritance: Inheritance) -> io::Result<Children> {
-        let children = process::Children::of_this_thread().ok();
+        let list = || process::Children::of_this_thread();
+        let children = os::insist(list, |errno| matches!(errno, libc::ENOENT | libc::EACCES)).ok();
         inheritance.private_fds.extend(children.as_ref().map(process::Children::raw_fd));
         Ok(Children {
             arena,
@@ -61,6 +77,7 @@ impl Children {
             roster: ChildTable::new(arena.layout.slots)?,
             intent: Record::private(),
             childless: Vec::new(),
+            backlog: Backlog::default(),
             memory: oom::Watch::begin(),
             children,
             tidied: 0,
@@ -79,7 +96,7 @@ impl Children {
 
     /// Makes spares until there are enough, and tells who waits for one.
     pub(super) fn refill(&mut self) {
-        self.replace_stillborn();
+        self.replace_dead();
         let header = self.arena.header();
         for _ in 0..BATCH {
             let waited_for = header.spares.load(Ordering::SeqCst) & 1 == 1;
@@ -104,6 +121,13 @@ impl Children {
         let spare =
             move |&slot: &u32| slots::phase(arena.slot(slot).state.load(Ordering::Acquire)) == slots::SPARE;
         self.roster.children().map(|(_, slot)| slot).filter(spare)
+    }
+
+    /// Wakes the spares, which then throw away the signals that are pending for them.
+    pub(super) fn rouse_spares(&self) {
+        for index in self.spares() {
+            futex::wake_all(&self.arena.slot(index).state);
+        }
     }
 
     fn publish_spares(&self) {
@@ -142,10 +166,8 @@ impl Children {
     /// Forks a child that will do whatever its slot says.
     fn fork_into(&mut self, index: u32) -> bool {
         let slot = self.arena.slot(index);
-        // SAFETY: the supervisor has one thread.
-        match unsafe { member::fork() } {
-            Ok(None) => child::live(self.arena, index, &self.inheritance),
-            Ok(Some(pid)) => {
+        match self.fork_unsignalled(index) {
+            Ok(pid) => {
                 slot.pid.store(pid, Ordering::Release);
                 self.roster.enter(index, pid);
                 true
@@ -156,6 +178,35 @@ impl Children {
                 false
             }
         }
+    }
+
+    /// Forks a child for a slot, for which no signal is pending.
+    ///
+    /// A spare is in a group of its own until it gets a function, so it receives no signal that is sent to the group
+    /// of main: a process that main forks after the signal would not get it either. It is born in this process's
+    /// group, though. A signal that came before it left was sent to this process as well; then another child is made.
+    fn fork_unsignalled(&self, index: u32) -> io::Result<i32> {
+        let signalled = || {
+            let any = signal::discard_pending();
+            if any {
+                self.rouse_spares();
+            }
+            any
+        };
+        signalled();
+        for left in (0..BIRTHS).rev() {
+            // SAFETY: the supervisor has one thread.
+            let Some(pid) = (unsafe { member::fork() })? else {
+                child::live(self.arena, index, &self.inheritance)
+            };
+            attributes::separate_group(pid);
+            if left == 0 || !signalled() {
+                return Ok(pid);
+            }
+            os::insist(|| process::signal_child(pid, libc::SIGKILL), |_| false)?;
+            process::reap(pid);
+        }
+        unreachable!("INVARIANT: the last one is returned")
     }
 
     /// Buries every child that has ended.
@@ -169,7 +220,11 @@ impl Children {
                     self.roster.bereave(index);
                     self.bury(index, pid, ended);
                 }
-                None => process::reap(pid), // an adopted orphan that we killed
+                // An adopted orphan that we killed.
+                None => {
+                    self.backlog.forget(pid);
+                    process::reap(pid);
+                }
             }
         }
         if any {
@@ -179,66 +234,84 @@ impl Children {
     }
 
     fn bury(&mut self, index: u32, pid: i32, ended: Ended) {
+        self.backlog.forget(pid);
         let slot = self.arena.slot(index);
-        match slots::phase(slot.state.load(Ordering::Acquire)) {
-            slots::RUNNING => {
-                let killed = matches!(ended, Ended::Signaled { signal: libc::SIGKILL, .. });
-                if killed && !slot.was_killed_by_us() && self.memory.has_run_out() {
-                    slot.flags.fetch_or(slots::NO_MEMORY, Ordering::Relaxed);
-                }
-                let orphans = pool::workers_kept_by(self.arena, index);
-                self.recover(index, ended);
-                process::reap(pid);
-                // Nobody wants what these do. Who is in the list is not reaped, so a number is its own.
-                orphans.into_iter().filter(|&pid| self.roster.slot_of(pid).is_some()).for_each(|pid| {
-                    let _ = process::kill(pid, libc::SIGKILL);
-                });
-            }
-            phase => {
-                // Out of the slot before it is free to be given to a stranger.
-                slot.pid.store(0, Ordering::SeqCst);
-                process::reap(pid);
-                self.bury_unborn(index, slot, phase, ended);
+        let spare =
+            slot.state.compare_exchange(slots::SPARE, slots::DEAD, Ordering::AcqRel, Ordering::Acquire);
+        if spare.is_err() && !can_be_replaced(slot) {
+            return self.bury_sent_off(index, pid, ended);
+        }
+        // Out of the slot before it is free to be given to a stranger.
+        slot.pid.store(0, Ordering::SeqCst);
+        process::reap(pid);
+        match spare {
+            Ok(_) => self.recover(index, ended),
+            Err(_) => self.childless.push(Childless { index, ended, refused_ns: 0 }),
+        }
+    }
+
+    /// The death of the child is that of the user's process, however far it came.
+    fn bury_sent_off(&mut self, index: u32, pid: i32, ended: Ended) {
+        let slot = self.arena.slot(index);
+        let killed = matches!(ended, Ended::Signaled { signal: libc::SIGKILL, .. });
+        if killed && !slot.was_killed_by_us() && self.memory.has_run_out() {
+            slot.flags.fetch_or(slots::NO_MEMORY, Ordering::Relaxed);
+        }
+        process_body::name_pid(self.arena, slot, pid);
+        let began = slots::phase(slot.state.load(Ordering::Acquire)) == slots::RUNNING;
+        let orphans = pool::workers_kept_by(self.arena, index);
+        match ended {
+            Ended::Exited(_) if !began => self.give_up(index, ended),
+            _ => self.recover(index, ended),
+        }
+        process::reap(pid);
+        // Nobody wants what these do. Who is in the list is not reaped, so a number is its own.
+        for orphan in orphans {
+            if self.roster.slot_of(orphan).is_some() {
+                self.backlog.kill(orphan);
             }
         }
     }
 
-    /// A child died before it had begun: another one takes its place, with the same request.
-    fn bury_unborn(&mut self, index: u32, slot: &Slot, phase: u32, ended: Ended) {
-        if phase == slots::SPARE {
-            // Nobody counts on it, unless a spawner claims it at this very moment.
-            let free =
-                slot.state.compare_exchange(slots::SPARE, slots::DEAD, Ordering::AcqRel, Ordering::Acquire);
-            if free.is_ok() {
-                return self.recover(index, ended);
-            }
-        }
-        if slot.has_early_signal(libc::SIGKILL) && phase == slots::GO {
-            return self.recover(index, ended);
-        }
-        let attempts = slot.stillborn.fetch_add(1, Ordering::Relaxed) + 1;
-        if attempts >= STILLBORN && slots::phase(slot.state.load(Ordering::Acquire)) == slots::GO {
-            self.give_up(index, ended);
-        } else {
-            self.childless.push((index, ended));
-        }
-    }
-
-    /// Forks again for the slots whose child died before it had begun.
-    pub(super) fn replace_stillborn(&mut self) {
-        for (index, ended) in std::mem::take(&mut self.childless) {
-            if self.fork_into(index) {
+    /// Forks again for the slots whose child died before its spawner returned.
+    pub(super) fn replace_dead(&mut self) {
+        for mut slot in std::mem::take(&mut self.childless) {
+            if self.fork_into(slot.index) {
                 continue;
             }
-            match slots::phase(self.arena.slot(index).state.load(Ordering::Acquire)) {
-                slots::GO => self.give_up(index, ended),
-                // Its spawner still writes the request (or has died, and it is a spare again).
-                _ => self.childless.push((index, ended)),
+            let now = now_ns();
+            if slot.refused_ns == 0 {
+                slot.refused_ns = now;
+            }
+            let waited = now - slot.refused_ns > FORK_PATIENCE_NS;
+            match slots::phase(self.arena.slot(slot.index).state.load(Ordering::Acquire)) {
+                slots::GO if waited => self.give_up(slot.index, slot.ended),
+                // Or its spawner still writes the request (or has died, and it is a spare again).
+                _ => {
+                    self.childless.push(slot);
+                    self.backlog.note();
+                }
             }
         }
     }
 
-    /// Answers a request that no child lived long enough to begin.
+    /// When the loop is to look again although nothing may have happened.
+    pub(super) fn looks_again(&self) -> Deadline {
+        self.backlog.due()
+    }
+
+    /// Does what could not be done before.
+    pub(super) fn catch_up(&mut self) {
+        if self.backlog.is_due() {
+            let before = self.backlog.due();
+            self.backlog.kill_again();
+            self.kill_orphans();
+            self.replace_dead();
+            self.backlog.settle(before);
+        }
+    }
+
+    /// Answers a request whose function is never called.
     fn give_up(&mut self, index: u32, ended: Ended) {
         if let Some((_, _, body)) = process_body::object_of(self.arena, self.arena.slot(index)) {
             let code = match ended {
@@ -263,23 +336,26 @@ impl Children {
     /// Kills what dead children left behind: processes that they had started by themselves.
     fn kill_orphans(&mut self) {
         let Some(children) = &mut self.children else { return };
+        // (Counted first: the heap is memory that forks get, and there are seldom any.)
         let mut listed = 0;
-        let _ = children.for_each(|_| listed += 1);
-        if listed == self.roster.children().count() {
+        let mut looked = children.for_each(|_| listed += 1);
+        if looked.is_ok() && listed == self.roster.children().count() {
             return;
         }
-        let _ = children.for_each(|pid| {
-            if self.roster.slot_of(pid).is_none() {
-                let _ = process::kill(pid, libc::SIGKILL);
-            }
-        });
+        let mut orphans = Vec::new();
+        looked = looked.and_then(|()| children.for_each(|pid| orphans.push(pid)));
+        orphans.retain(|&pid| self.roster.slot_of(pid).is_none());
+        orphans.into_iter().for_each(|pid| self.backlog.kill(pid));
+        if looked.is_err() {
+            self.backlog.note();
+        }
     }
 
     /// Whether we have no child, adopted ones included.
     fn is_alone(&mut self) -> bool {
         let mut listed = false;
         if let Some(children) = &mut self.children {
-            let _ = children.for_each(|_| listed = true);
+            listed = children.for_each(|_| listed = true).is_err() || listed;
         }
         !listed && self.roster.children().next().is_none()
     }
@@ -292,7 +368,7 @@ impl Children {
             let daemon = slot.flags.load(Ordering::Relaxed) & slots::DAEMON != 0;
             state == slots::CLAIMED || (slot.is_live() && !daemon)
         };
-        let childless = self.childless.iter().map(|(index, _)| *index);
+        let childless = self.childless.iter().map(|slot| slot.index);
         self.roster
             .children()
             .map(|(_, slot)| slot)
@@ -309,7 +385,7 @@ impl Children {
     pub(super) fn terminate_daemons(&self) {
         for (pid, index) in self.roster.children() {
             if self.arena.slot(index).is_live() {
-                let _ = process::kill(pid, libc::SIGTERM);
+                let _ = process::signal_child(pid, libc::SIGTERM);
             }
         }
     }
@@ -318,7 +394,7 @@ impl Children {
     pub(super) fn kill_everybody(&mut self) {
         for _ in 0..1000 {
             for (pid, _) in self.roster.children() {
-                let _ = process::kill(pid, libc::SIGKILL);
+                let _ = process::signal_child(pid, libc::SIGKILL);
             }
             self.kill_orphans();
             while let Ok(Some((pid, _))) = process::next_ended() {
@@ -333,4 +409,11 @@ impl Children {
             std::thread::sleep(std::time::Duration::from_millis(1));
         }
     }
+}
+
+/// Whether another child takes the place of the dead one in `slot`, which is no spare.
+fn can_be_replaced(slot: &Slot) -> bool {
+    let phase = || slots::phase(slot.state.load(Ordering::SeqCst));
+    // As long as the slot is claimed, its spawner has not asked for a number.
+    phase() != slots::RUNNING && (slot.replace_child() || phase() == slots::CLAIMED)
 }

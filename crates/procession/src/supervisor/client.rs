@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::options::{Luggage, Options};
 use super::preload::{Fate, Request};
@@ -13,14 +13,13 @@ use super::{child, hook, preload, shutdown};
 use crate::arena::handle::Handle;
 use crate::arena::header::{NO_SLOT, stage};
 use crate::arena::process_body::{ProcessBody, RESULT, ending, ready};
-use crate::arena::slots::{self, Slot};
+use crate::arena::slots::Slot;
 use crate::arena::thread::{Me, with_me};
-use crate::arena::{Arena, blocks, member};
-use crate::codec;
+use crate::arena::{Arena, blocks, member, slots};
 use crate::os::clock::Deadline;
 use crate::os::{fd, futex, image, launch, process, signal};
 use crate::sync::raw::park::Wait;
-use crate::{Error, Result};
+use crate::{Error, Result, codec};
 
 /// What a new process is to do and be.
 pub(crate) struct Order<'a> {
@@ -69,8 +68,8 @@ impl Extras {
     }
 }
 
-/// Starts a process. When this returns, its request is complete and cannot be lost: if the child
-/// dies before it begins, another takes its place.
+/// Starts a process. When this returns, its request is complete and cannot be lost: if the child died before, another
+/// takes its place; if it dies from now on, that is the end of the process.
 pub(crate) fn spawn(order: &Order<'_>) -> Result<Handle> {
     begin(order).inspect_err(|_| release(order.args))
 }
@@ -144,7 +143,6 @@ fn send_off(arena: &Arena, index: u32, handle: &Handle, order: &Order<'_>, extra
     // have put there, and the sleeping child goes on sleeping.
     body.slot.store(index, Ordering::Relaxed);
     body.incarnation.store(slot.incarnation.load(Ordering::Relaxed), Ordering::Relaxed);
-    body.pid.store(slot.pid.load(Ordering::Acquire), Ordering::Relaxed);
     if extras.options != 0 {
         body.ready.store(ready::AWAITED, Ordering::Relaxed);
     }
@@ -166,7 +164,21 @@ fn send_off(arena: &Arena, index: u32, handle: &Handle, order: &Order<'_>, extra
         place.store(block, Ordering::Relaxed);
     }
     slot.state.store(slots::GO, Ordering::Release);
-    futex::wake_all(&slot.state);
+    if futex::wake_all(&slot.state) == 0 && is_dead(slot) {
+        // The spare had died, and the supervisor has not noticed. This process does not depend on it yet.
+        return;
+    }
+    // CRASH: before this the child can be replaced, and one that begins notes its number itself.
+    if let Some(pid) = slot.make_known(body.incarnation.load(Ordering::Relaxed)) {
+        body.name_pid(pid);
+    }
+}
+
+/// Whether the child of a slot has ended.
+#[cold]
+fn is_dead(slot: &Slot) -> bool {
+    let pid = slot.pid.load(Ordering::SeqCst);
+    pid != 0 && process::is_dead(pid)
 }
 
 /// A block with this process's working directory, if it is not the supervisor's.
@@ -176,7 +188,14 @@ fn foreign_cwd(arena: &Arena) -> Result<u64> {
     if process::cwd_identity().is_ok_and(|mine| mine == theirs) {
         return Ok(0);
     }
-    let cwd = std::env::current_dir().map_err(|e| Error::os("finding the working directory", &e))?;
+    let failed = |e| Error::os("finding the working directory", &e);
+    let cwd = match std::env::current_dir() {
+        // A directory that was deleted, or lies outside the root directory, has no path; but /proc leads to it.
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            process::cwd_in_proc().ok_or_else(|| failed(e))?
+        }
+        other => other.map_err(failed)?,
+    };
     codec::pack(&cwd.as_os_str().as_bytes().to_vec())
 }
 
@@ -212,10 +231,12 @@ fn claim_spare(arena: &'static Arena, me: &Me) -> Result<u32> {
             continue;
         }
         match member::try_ring(arena) {
-            Err(e) if e.raw_os_error() == Some(libc::EPERM) => {
+            Ok(()) => {}
+            // It is dead: its loss wakes us.
+            Err(e) if e.raw_os_error() == Some(libc::ESRCH) => {}
+            Err(e) => {
                 return Err(Error::os("calling the supervisor (has this process changed its user?)", &e));
             }
-            _ => {}
         }
         let wait = Wait::announce(arena, me.record(), &header.spares);
         wait.sleep(&header.spares, seen | 1, Deadline::NEVER);
@@ -238,7 +259,21 @@ fn try_claim(arena: &Arena, me: &Me) -> Option<u32> {
     hints.filter(|&index| is_spare(arena, index)).find(|&index| claim(arena.slot(index)))
 }
 
+/// Held while a supervisor is launched: main's end of the connection to it.
 static LAUNCHING: Mutex<Option<OwnedFd>> = Mutex::new(None);
+
+/// The inode of that end: a program may have closed its number, and another file may have it now.
+static SOCKET_INODE: AtomicU64 = AtomicU64::new(0);
+
+/// Ends the connection to the supervisor, unless a thread is about to launch one.
+pub(super) fn hang_up() {
+    if let Ok(socket) = LAUNCHING.try_lock()
+        && let Some(socket) = socket.as_ref()
+        && process::inode(socket.as_fd()).is_ok_and(|inode| inode == SOCKET_INODE.load(Ordering::Relaxed))
+    {
+        fd::hang_up(socket.as_fd());
+    }
+}
 
 /// Launches a supervisor unless there is one.
 fn ensure_supervisor(arena: &'static Arena) -> Result<()> {
@@ -338,10 +373,10 @@ fn launch_supervisor(socket: &mut Option<OwnedFd>) -> Result<launch::Launched> {
         )
     })?;
     let mask = signal::block_all();
-    signal::set_mask(&mask);
+    signal::set_mask(mask);
     let mut hello = [0; HELLO];
     hello[..8].copy_from_slice(&HELLO_MAGIC.to_le_bytes());
-    hello[8..16].copy_from_slice(&signal::mask_to_word(&mask).to_le_bytes());
+    hello[8..16].copy_from_slice(&mask.to_le_bytes());
     let wanted = preload::wanted();
     LAUNCHED_WITH.store(wanted.is_some(), Ordering::Release);
     hello[16..].copy_from_slice(&Request::to_bytes(wanted));
@@ -351,6 +386,7 @@ fn launch_supervisor(socket: &mut Option<OwnedFd>) -> Result<launch::Launched> {
     with_stdin(0).or_else(|_| with_stdin(null.as_raw_fd())).map_err(failed)?;
     let launched = launch::launch_self((hook::VARIABLE, &value), theirs.as_fd()).map_err(failed)?;
     member::keep_lifeline(ours.as_fd());
+    SOCKET_INODE.store(process::inode(ours.as_fd()).unwrap_or(0), Ordering::Relaxed);
     *socket = Some(ours);
     Ok(launched)
 }

@@ -6,6 +6,7 @@
 
 use std::os::fd::{AsFd, AsRawFd, IntoRawFd, OwnedFd};
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use crate::arena::{Arena, MEMFD_NAME, member};
 use crate::os::clock::Deadline;
@@ -39,6 +40,20 @@ pub(super) fn supervisor_is_gone(
         if !process::is_pidfd(watched.as_fd()) {
             // A number that is not ours any more is not ours to close.
             let _ = watched.into_raw_fd();
+        }
+    }
+}
+
+/// Kills the supervisor `pid`, and waits until it is dead. The signal is sent again if the kernel
+/// refuses it.
+pub(super) fn end_supervisor(arena: &Arena, pid: i32, pidfd: Option<OwnedFd>) {
+    const AGAIN: Duration = Duration::from_millis(50);
+    let Some(pidfd) = pidfd else { return };
+    loop {
+        let killed = process::pidfd_signal(pidfd.as_fd(), libc::SIGKILL);
+        let until = if killed.is_ok() { Deadline::NEVER } else { Deadline::after(AGAIN) };
+        if supervisor_is_gone(arena, pid, None, until) {
+            return;
         }
     }
 }

@@ -6,6 +6,7 @@
 //! | `client.rs`     | the family's side: launching a supervisor, claiming a spare          |
 //! | `serve.rs`      | the supervisor's loop                                                |
 //! | `children.rs`    | slots, forks and spares                                              |
+//! | `backlog.rs`    | what the kernel refused to do, and when it is asked again             |
 //! | `child_table.rs`     | which child is in which slot                                         |
 //! | `child.rs`      | a child from its fork to its end                                     |
 //! | `crash_report.rs` | what a process says of its end while it dies                           |
@@ -20,6 +21,7 @@
 /// What `ps` calls the supervisor, and its children until they have a name.
 const SUPERVISOR_TITLE: &str = "procession-sup";
 
+mod backlog;
 pub(crate) mod child;
 mod child_table;
 pub(crate) mod children;

@@ -1,20 +1,20 @@
 //! What a child is to be given before its function runs, as it travels in the request; and how descriptors
 //! reach it.
 //!
-//! The child applies its options while its slot is `GO`, so that one that dies in between is replaced and
-//! begins anew: nothing of the request is consumed here. Its spawner waits for [`ProcessBody::ready`]:
+//! The child applies its options while its slot is `GO`. Its spawner waits for [`ProcessBody::ready`], so a child
+//! that dies in between is an error of `spawn`:
 //!
 //! | word                    | meaning                                        | who moves it              |
 //! |-------------------------|------------------------------------------------|---------------------------|
 //! | 0                       | nobody waits for it                            | nobody                    |
 //! | `AWAITED`               | the child has not said anything yet            | child → any of the others, spawner → `WITHDRAWN` |
-//! | `LISTENING` name, tries | the child waits for descriptors at this socket | child → `APPLIED`, spawner → `WITHDRAWN` |
-//! | `WITHDRAWN`             | the descriptors cannot be sent, to no child    | child → `ENDED`           |
+//! | `LISTENING` name        | the child waits for descriptors at this socket | child → `APPLIED`, spawner → `WITHDRAWN` |
+//! | `WITHDRAWN`             | the descriptors cannot be sent                 | child → `ENDED`           |
 //! | `APPLIED`               | it has its options, its function runs          | nobody                    |
 //! | `ENDED`                 | it ended before that                           | nobody                    |
 //!
-//! CRASH: of a child, the supervisor moves the word to `ENDED`, or another child begins at the socket of its
-//! own; of a spawner, the child hears of it by a pidfd and ends.
+//! CRASH: if the child dies, the supervisor moves the word to `ENDED`; if the spawner dies, the child sees it by a
+//! pidfd and ends.
 
 use std::ffi::OsString;
 use std::fs::OpenOptions;
@@ -24,12 +24,11 @@ use std::sync::atomic::Ordering;
 
 use serde::{Deserialize, Serialize};
 
-use crate::arena::Arena;
 use crate::arena::process_body::{self, ProcessBody, ready};
-use crate::arena::slots::{self, Slot};
-use crate::codec;
-use crate::os::{attributes, fd, fd_passing, futex, process};
-use crate::{Error, Result};
+use crate::arena::slots::Slot;
+use crate::arena::{Arena, slots};
+use crate::os::{attributes, fd, fd_passing, process};
+use crate::{Error, Result, codec};
 
 /// What the request carries.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -140,14 +139,9 @@ fn receive(arena: &'static Arena, slot: &Slot, count: usize) -> Result<Vec<Owned
     let failed = |e| Error::os("receiving descriptors from the process that spawned this one", &e);
     let (parent, alive) = parent_of(arena, slot).map_err(failed)?;
     let meeting = fd_passing::Meeting::open().map_err(failed)?;
-    let word = ready::listening(meeting.name(), slot.stillborn.load(Ordering::Relaxed));
+    let word = ready::listening(meeting.name());
     let (_, _, body) = process_body::object_of(arena, slot).ok_or(Error::FamilyLost)?;
-    let not_withdrawn = |now| (now != ready::WITHDRAWN).then_some(word);
-    if body.ready.fetch_update(Ordering::SeqCst, Ordering::SeqCst, not_withdrawn).is_err() {
-        // The spawner has given up, when another child was here.
-        return Err(failed(std::io::ErrorKind::UnexpectedEof.into()));
-    }
-    futex::wake_all(&body.ready);
+    process_body::tell(body, word);
     let expected = || body.ready.load(Ordering::SeqCst) == word;
     let fds = meeting.receive(parent, alive.as_fd(), expected).map_err(failed)?;
     if fds.len() == count {
@@ -173,8 +167,8 @@ fn parent_of(arena: &Arena, slot: &Slot) -> std::io::Result<(i32, OwnedFd)> {
 pub(crate) struct Luggage(pub(crate) Vec<RawFd>);
 
 impl Luggage {
-    /// Brings the descriptors to the child of `slot`, which listens at the socket `name`. One that has died
-    /// has a successor, which says so.
+    /// Brings the descriptors to the child of `slot`, which listens at the socket `name`. A child that has died is
+    /// no error here: the supervisor says so.
     pub(super) fn bring(&self, slot: &Slot, body: &ProcessBody, word: u32, name: u32) -> Result<()> {
         let pid = slot.pid.load(Ordering::SeqCst);
         let brought = match fd_passing::bring(name, pid, &self.0) {
@@ -189,7 +183,7 @@ impl Luggage {
     }
 }
 
-/// Says that the descriptors cannot be sent, to whatever child waits for them or will.
+/// Tells the child that the descriptors cannot be sent.
 pub(crate) fn withdraw(body: &ProcessBody) {
     let open = |word| (word != ready::APPLIED && word != ready::ENDED).then_some(ready::WITHDRAWN);
     let _ = body.ready.fetch_update(Ordering::SeqCst, Ordering::SeqCst, open);

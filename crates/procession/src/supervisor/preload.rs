@@ -118,7 +118,7 @@ pub(super) fn build(
     request: Request,
     main: BorrowedFd<'_>,
     socket: BorrowedFd<'_>,
-    mask: &signal::Mask,
+    mask: signal::Mask,
 ) {
     // SAFETY: before there is a supervisor this process has one thread.
     match unsafe { member::fork() } {
@@ -147,7 +147,7 @@ fn watch(arena: &Arena, template: i32, main: BorrowedFd<'_>, socket: BorrowedFd<
 }
 
 /// Is the template; returns as its fork.
-fn become_template(arena: &'static Arena, request: Request, socket: BorrowedFd<'_>, mask: &signal::Mask) {
+fn become_template(arena: &'static Arena, request: Request, socket: BorrowedFd<'_>, mask: signal::Mask) {
     dies_with(process::parent_pid());
     process::set_title(b"procession-pre");
     let blocked = signal::block_all();
@@ -162,7 +162,7 @@ fn become_template(arena: &'static Arena, request: Request, socket: BorrowedFd<'
         tell(socket, fate);
         process::exit_now(1);
     }
-    signal::set_mask(&blocked);
+    signal::set_mask(blocked);
     // What is printed is not to be printed by every fork.
     let _ = std::io::stdout().flush();
     process::flush_c_streams();

@@ -4,8 +4,8 @@
 //! open descriptor. The hook finds a private variable, checks that the slot is its own, and goes on where the
 //! child had stopped.
 //!
-//! CRASH: the slot is `GO` until the new image says `RUNNING`, so a child that dies in between (while it
-//! executes, or in a constructor) is replaced.
+//! CRASH: the slot is `GO` until the new image says `RUNNING`. A child that dies in between (while it executes, or in
+//! a constructor) has ended, and its spawner is told.
 
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::atomic::Ordering;
@@ -22,10 +22,9 @@ pub(super) const VARIABLE: &str = "PROCESSION_CHILD";
 const MEMFD: i32 = 3;
 
 /// Executes the program anew in this process, whose slot is `index`. Returns only when that fails.
-pub(super) fn execute(arena: &Arena, index: u32, memfd: &OwnedFd, mask: &signal::Mask) -> Result<()> {
+pub(super) fn execute(arena: &Arena, index: u32, memfd: &OwnedFd, mask: signal::Mask) -> Result<()> {
     let failed = |e| Error::os("executing the program anew", &e);
-    let value =
-        format!("{} {index} {} {}", hook::address(), arena.incarnation(index), signal::mask_to_word(mask));
+    let value = format!("{} {index} {} {mask}", hook::address(), arena.incarnation(index));
     if memfd.as_raw_fd() == MEMFD {
         fd::keep_over_exec(MEMFD).map_err(failed)?;
     } else {
@@ -37,8 +36,9 @@ pub(super) fn execute(arena: &Arena, index: u32, memfd: &OwnedFd, mask: &signal:
 /// What a child was before it executed the program.
 pub(super) struct Former {
     arena: Arena,
+    inode: u64,
     index: u32,
-    mask: u64,
+    mask: signal::Mask,
 }
 
 impl Former {
@@ -51,18 +51,20 @@ impl Former {
         let mut number = || words.next()?.parse::<u64>().ok();
         let (index, incarnation, mask) = (number()? as u32, number()? as u32, number()?);
         let memfd = fd::borrow_if_open(MEMFD)?;
-        let arena = Arena::open(memfd).ok()?;
+        let (arena, inode) = (Arena::open(memfd).ok()?, process::inode(memfd).ok()?);
         let own = index < arena.layout.slots
             && arena.incarnation(index) == incarnation
             && arena.slot(index).pid.load(Ordering::SeqCst) == process::pid()
             && slots::phase(arena.slot(index).state.load(Ordering::SeqCst)) == slots::GO;
-        own.then_some(Former { arena, index, mask })
+        own.then_some(Former { arena, inode, index, mask })
     }
 
     /// Goes on as the child of the slot.
     pub(super) fn go_on(self) -> ! {
         fd::close_raw(MEMFD);
-        let Ok(arena) = member::join_as_child(self.arena, self.index) else { process::exit_now(1) };
-        child::go_on(arena, self.index, &signal::mask_from_word(self.mask))
+        let Ok(arena) = member::join_as_child(self.arena, self.inode, self.index) else {
+            process::exit_now(1)
+        };
+        child::go_on(arena, self.index, self.mask)
     }
 }

@@ -12,8 +12,7 @@ use super::children::{Children, Inheritance};
 use super::preload::Request;
 use super::{child, entrypoint, preload};
 use crate::arena::header::stage;
-use crate::arena::process_body;
-use crate::arena::{Arena, collect, member};
+use crate::arena::{Arena, collect, member, process_body};
 use crate::os::clock::now_ns;
 use crate::os::{fd, futex, process, signal};
 
@@ -23,7 +22,7 @@ pub(super) struct Hello {
     stdin: OwnedFd,
     main: OwnedFd,
     socket: OwnedFd,
-    mask: u64,
+    mask: signal::Mask,
     preload: Option<Request>,
 }
 
@@ -56,22 +55,26 @@ fn accept_hello(stdin: BorrowedFd<'_>, mut bytes: [u8; HELLO]) -> Option<Hello> 
 
 /// Is the supervisor, until the family ends.
 pub(super) fn run(hello: Hello) -> ! {
-    let dispositions = signal::ignore_group_signals();
-    signal::set_mask(&signal::mask_from_word(1 << (signal::BELL - 1)));
+    // Nothing that is sent to the group of main ends this process, and no disposition differs from main's.
+    signal::block_everything();
+    let child_signal = signal::prepare_reaper();
     process::set_title(super::SUPERVISOR_TITLE.as_bytes());
     process::become_subreaper();
     let memfd_inode = process::inode(hello.memfd.as_fd()).unwrap_or(0);
     let started = Arena::open(hello.memfd.as_fd())
         .map_err(crate::Error::from)
-        .and_then(member::join_as_supervisor)
-        .and_then(|arena| Ok((arena, signal::child_signal_fd()?)));
+        .and_then(|arena| member::join_as_supervisor(arena, memfd_inode))
+        .and_then(|arena| Ok((arena, signal::pending_fd()?)));
     let Ok((arena, bell)) = started else { process::exit_now(1) };
     entrypoint::constants();
     child::prepare_ancestor();
     drop(hello.stdin);
     if let Some(request) = hello.preload {
         let (main, socket) = (hello.main.as_fd(), hello.socket.as_fd());
-        preload::build(arena, request, main, socket, &signal::mask_from_word(hello.mask));
+        preload::build(arena, request, main, socket, hello.mask);
+        // The function may have changed these in the process that this one is a fork of.
+        signal::block_everything();
+        signal::prepare_reaper();
         process::set_title(super::SUPERVISOR_TITLE.as_bytes());
         process::become_subreaper();
     }
@@ -79,8 +82,9 @@ pub(super) fn run(hello: Hello) -> ! {
     // somebody continues us.
     let _ = fd::continue_on_news(hello.socket.as_fd());
     let inheritance = Inheritance {
-        mask: signal::mask_from_word(hello.mask),
-        dispositions,
+        mask: hello.mask,
+        child_signal,
+        group: process::group(),
         private_fds: vec![bell.as_raw_fd(), hello.main.as_raw_fd(), hello.socket.as_raw_fd()],
         memfd: hello.memfd,
     };
@@ -91,7 +95,6 @@ pub(super) fn run(hello: Hello) -> ! {
         bell,
         main: hello.main,
         socket: Some(hello.socket),
-        memfd_inode,
         farewell: Farewell::default(),
     };
     supervisor.announce();
@@ -107,7 +110,6 @@ struct Supervisor {
     main: OwnedFd,
     /// Open while main has its end: it closes when main ends or executes another program.
     socket: Option<OwnedFd>,
-    memfd_inode: u64,
     farewell: Farewell,
 }
 
@@ -141,13 +143,21 @@ impl Supervisor {
     fn round(&mut self) {
         let socket = self.socket.as_ref().map_or(-1, AsRawFd::as_raw_fd);
         let fds = [self.bell.as_raw_fd(), self.main.as_raw_fd(), socket];
-        let [_, main_ended, socket_ready] = fd::poll(fds, self.patience_ms());
+        let patience = match (self.patience_ms(), self.nursery.looks_again().left_ms()) {
+            (-1, patience) | (patience, -1) => patience,
+            (one, other) => one.min(other),
+        };
+        let [_, main_ended, socket_ready] = fd::poll(fds, patience);
         if main_ended || (socket_ready && self.main_is_another_program()) {
             self.nursery.kill_everybody();
             process::exit_now(0);
         }
-        signal::drain_signal_fd(self.bell.as_raw_fd());
+        if signal::drain(self.bell.as_raw_fd()) {
+            // Who signals every process of the program by its number has signalled the spares, too.
+            self.nursery.rouse_spares();
+        }
         self.nursery.reap();
+        self.nursery.catch_up();
         collect::if_wanted(self.arena, self.nursery.intent(), process_body::report_unobserved);
         match self.arena.header().stage.load(Ordering::Acquire) {
             stage::ENDING => self.end(),
@@ -164,7 +174,7 @@ impl Supervisor {
         }
         self.socket = None;
         let pid = self.arena.slot(crate::arena::slots::MAIN).pid.load(Ordering::Relaxed);
-        process::maps_memfd(pid, crate::arena::MEMFD_NAME, self.memfd_inode) == Some(false)
+        process::maps_memfd(pid, crate::arena::MEMFD_NAME, member::memfd_inode()) == Some(false)
     }
 
     fn patience_ms(&self) -> i32 {
@@ -180,7 +190,7 @@ impl Supervisor {
     fn end(&mut self) {
         const NAMING_NS: u64 = 5_000_000_000;
         const GRACE_NS: u64 = 1_000_000_000;
-        self.nursery.replace_stillborn();
+        self.nursery.replace_dead();
         let now = now_ns();
         if self.farewell.began_ns == 0 {
             self.farewell.began_ns = now;

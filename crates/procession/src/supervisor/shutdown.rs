@@ -1,20 +1,19 @@
 //! The end of the family, seen from main: the orderly one, and the loss of the supervisor.
 
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use super::{exit_wait, preload};
+use super::{client, exit_wait, preload};
 use crate::arena::header::stage;
-use crate::arena::process_body;
-use crate::arena::{Arena, collect, member, slots, sweep};
+use crate::arena::{Arena, collect, member, process_body, slots, sweep};
 use crate::os::clock::Deadline;
 use crate::os::launch::Launched;
-use crate::os::{futex, process, signal};
-use crate::recovery;
+use crate::os::{futex, process};
 use crate::sync::raw::park;
-use crate::{Error, Result};
-use std::os::fd::AsFd;
+use crate::{Error, Result, os, recovery};
 
 /// How long main's other threads keep their locks when main has ended and is waited for.
 const HAND_ON: Duration = Duration::from_secs(5);
@@ -38,12 +37,13 @@ pub(super) fn watch(arena: &'static Arena, supervisor: Launched) -> Result<()> {
         process::at_exit(at_exit);
     });
     let Launched { pid, pidfd } = supervisor;
-    // The thread must not be the one that handles the program's signals.
-    let mask = signal::block_all();
-    let watcher = thread::Builder::new().name("procession".into()).stack_size(128 << 10).spawn(move || {
-        let (mut pid, mut pidfd) = (pid, Some(pidfd));
+    let pidfd = Arc::new(Mutex::new(Some(pidfd)));
+    let take = |pidfd: &Mutex<Option<OwnedFd>>| pidfd.lock().unwrap_or_else(|e| e.into_inner()).take();
+    let watched = pidfd.clone();
+    let watcher = os::threads::start("procession", move || {
+        let mut pid = pid;
         loop {
-            exit_wait::supervisor_is_gone(arena, pid, pidfd.take(), Deadline::NEVER);
+            exit_wait::supervisor_is_gone(arena, pid, take(&watched), Deadline::NEVER);
             // A main that adopts orphans (process 1 of a container) was its last parent.
             process::reap_if_ended(pid);
             match preload::successor(arena, pid) {
@@ -53,10 +53,8 @@ pub(super) fn watch(arena: &'static Arena, supervisor: Launched) -> Result<()> {
         }
         lost(arena);
     });
-    signal::set_mask(&mask);
     watcher.map(drop).map_err(|e| {
-        let _ = process::pidfd_open(pid).and_then(|fd| process::pidfd_signal(fd.as_fd(), libc::SIGKILL));
-        exit_wait::supervisor_is_gone(arena, pid, None, Deadline::NEVER);
+        exit_wait::end_supervisor(arena, pid, take(&pidfd));
         lost(arena);
         Error::os("starting the thread that watches the supervisor", &e)
     })
@@ -144,6 +142,9 @@ fn end_family() {
     let me = process::thread_id();
     let runs = |thread| thread != me && process::is_own_thread(thread);
     recovery::release_locks_of_threads(arena, slots::MAIN, |thread| !runs(thread), runs);
+    // The end of this connection wakes the supervisor, also when the bell cannot be rung: for want of a descriptor, or
+    // because this process has changed its user.
+    client::hang_up();
     member::ring(arena);
     let supervisor = header.supervisor_pid.load(Ordering::Acquire) as i32;
     if supervisor != 0 && !exit_wait::supervisor_is_gone(arena, supervisor, None, Deadline::after(HAND_ON)) {

@@ -4,7 +4,7 @@ use crate::family::*;
 use procession::internals::{Census, census};
 use procession::sync::LockError;
 use procession::{Lock, Process, Queue};
-use procession_testkit::{isolated, proc};
+use procession_testkit::isolated;
 use serde::{Deserialize, Serialize};
 
 /// What there is of objects and blocks. Spans and records are kept for the next ones.
@@ -87,8 +87,6 @@ fn what_the_dead_held_is_let_go() {
         let hoard = |locks: Vec<Lock>, board: String| {
             let mine: Vec<Lock> = (0..100).map(|_| Lock::new().unwrap()).collect();
             let child = Process::builder().daemon(true).spawn(forever, ()).unwrap();
-            // Who is killed from outside before it has begun is replaced.
-            until("it has begun", || proc::comm(child.pid().unwrap()).as_deref() == Some("forever"));
             post(&board, "has", child.pid().unwrap());
             forever();
             drop((locks, mine, child));

@@ -210,18 +210,12 @@ fn workers_are_killed_and_no_lock_is_lost() {
             let candidates: Vec<i32> = workers.iter().map(|worker| worker.pid().unwrap_or(0)).collect();
             let Some(pid) = office.storm.kill_one(&candidates) else { continue };
             let place = candidates.iter().position(|&candidate| candidate == pid).expect("one of them");
-            // One that was killed before it had begun is replaced by the supervisor: it has another number.
             let worker = &workers[place];
-            proc::wait_until("it is dead", LONG, || !worker.is_alive() || worker.pid() != Some(pid));
-            if worker.is_alive() {
-                continue;
-            }
+            proc::wait_until("it is dead", LONG, || !worker.is_alive());
             let dead = std::mem::replace(&mut workers[place], office.hire(&locks, true));
             let failure = dead.join().expect_err("it was killed");
-            // Three kills before it had begun, and the supervisor gave it up.
-            let expected =
-                matches!(failure.failure(), Failure::Killed { signal: 9, .. } | Failure::NotStarted { .. });
-            assert!(expected, "{failure}");
+            assert!(matches!(failure.failure(), Failure::Killed { signal: 9, .. }), "{failure}");
+            assert_eq!(failure.pid(), Some(pid));
         }
         office.books.0[CLOSING].store(1, SeqCst);
         for worker in workers {

@@ -205,18 +205,13 @@ fn producers_and_consumers_are_killed_and_nothing_is_lost_or_doubled() {
                 inside[end as usize] += 1;
             }
             let place = candidates.iter().position(|&candidate| candidate == pid).expect("one of them");
-            // One that was killed before it had begun is replaced by the supervisor: it has another number.
             let (_, worker) = &workers[place];
-            proc::wait_until("it is dead", LONG, || !worker.is_alive() || worker.pid() != Some(pid));
-            if worker.is_alive() {
-                continue;
-            }
+            proc::wait_until("it is dead", LONG, || !worker.is_alive());
             let (who, dead) = std::mem::replace(&mut workers[place], plant.hire(place < PRODUCERS));
             killed.insert(who);
             let failure = dead.join().expect_err("it was killed");
-            let expected =
-                matches!(failure.failure(), Failure::Killed { signal: 9, .. } | Failure::NotStarted { .. });
-            assert!(expected, "{failure}");
+            assert!(matches!(failure.failure(), Failure::Killed { signal: 9, .. }), "{failure}");
+            assert_eq!(failure.pid(), Some(pid));
         }
         plant.queue.close().unwrap();
         for (who, worker) in workers {

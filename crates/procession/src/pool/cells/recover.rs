@@ -7,15 +7,17 @@ use super::cell::{
     ABANDONED, CONDEMNED, Cell, FREEING, Fate, Filled, NEW, QUEUED, RETURNED, RUNNING, SHARED, State, TAKEN,
     WATCHED, block_in, ending,
 };
-use super::control::{self, Control, phase};
-use super::results;
-use crate::arena::blocks::{self, Tag};
+use super::control::{Control, phase};
+use super::{control, results};
+use crate::arena::blocks::Tag;
 use crate::arena::objects::Kind;
 use crate::arena::recover::{Dead, Found, Journaled, Recover};
-use crate::arena::{Arena, slots};
+use crate::arena::{Arena, blocks, slots, sweep};
 use crate::os::process::Ended;
-use crate::queue::ring::{self, Ring};
-use crate::rules::{self, Rule};
+use crate::queue::ring;
+use crate::queue::ring::Ring;
+use crate::rules;
+use crate::rules::Rule;
 use crate::sync::raw::event;
 
 /// Pools: the ends of their ring, and the tasks of the dead process.
@@ -81,9 +83,21 @@ pub(crate) fn workers_kept_by(arena: &Arena, slot: u32) -> Vec<i32> {
     pids
 }
 
-/// The keepers of the dead one's pools look who is missing, now that they can see it.
-pub(crate) fn tell_keepers(arena: &Arena, slot: u32) {
+/// Notifies the keepers of the dead process's pools: they look for missing workers, and can see now that this one is
+/// dead. A worker that died before it took its pool out of its arguments holds no handle yet, but carries one.
+pub(crate) fn tell_keepers(arena: &Arena, slot: u32, clean: bool) {
     for_each_pool(arena, slot, |_, control| tell_keeper(control));
+    if clean {
+        return;
+    }
+    sweep::for_each_carried(arena, slot, &mut |id| {
+        if id.index() < arena.layout.objects
+            && arena.object(id.index()).is(id, Kind::PoolCore)
+            && let Some(control) = control::control_of(arena, id.index())
+        {
+            tell_keeper(control);
+        }
+    });
 }
 
 fn tell_keeper(control: &Control) {

@@ -371,6 +371,17 @@ fn tasks_come_as_they_are_completed() {
     assert_eq!(order, (1..10).collect::<Vec<u32>>());
 }
 
+/// Its workers are killed before they begin, or before they take the pool out of their arguments.
+#[test]
+fn a_pool_that_is_terminated_before_its_workers_begin_ends() {
+    let _dog = watched();
+    for workers in (1..6).cycle().take(50) {
+        let pool = Pool::new(workers).unwrap();
+        pool.terminate().unwrap();
+        pool.join().unwrap();
+    }
+}
+
 #[test]
 fn a_pool_ends_with_the_process_that_made_it() {
     let _dog = watched();

@@ -1,12 +1,22 @@
 //! Programs in unusual places: as the first process of a container, as a subreaper, where nothing can be
 //! written, where there is no `/proc`.
-#![allow(unsafe_code, reason = "becomes a subreaper")]
+#![allow(unsafe_code, reason = "system calls")]
 
+use std::ffi::OsStr;
+use std::fs;
+use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::Command;
+use std::ptr::null_mut;
+
+use procession_testkit::{isolated, proc};
 
 use crate::family::*;
+use procession::process::StartMethod;
 use procession::{Lock, Process};
-use procession_testkit::{isolated, proc};
 
 /// A small family that does a bit of everything, and says on its standard output that all went well.
 fn does_a_bit_of_everything() {
@@ -84,6 +94,166 @@ fn a_place_without_proc_is_an_error_and_no_hang() {
     if let Some(text) = unshared(&["--mount"], "umount -l /proc") {
         assert!(text.contains("told: ") && text.contains("executable"), "{text}");
     }
+}
+
+/// Does a bit of everything while a file with such a name is mapped, and executes the program anew.
+fn does_a_bit_beside(name: &OsStr) {
+    let path = Path::new(&my_board()).join(name);
+    fs::write(&path, [1; 4096]).unwrap();
+    let file = fs::File::open(&path).unwrap();
+    // SAFETY: a new mapping at an address of the kernel's choice.
+    let at = unsafe { libc::mmap(null_mut(), 4096, libc::PROT_READ, libc::MAP_PRIVATE, file.as_raw_fd(), 0) };
+    assert_ne!(at, libc::MAP_FAILED);
+    does_a_bit_of_everything();
+    let limited = Process::builder().start_method(StartMethod::Spawn).memory_limit(1 << 30);
+    let limited = limited.env("NAME", name).current_dir(path.parent().unwrap());
+    let sees = || std::env::var_os("NAME").unwrap().as_bytes().to_vec();
+    assert_eq!(limited.spawn(sees, ()).unwrap().join().unwrap(), name.as_bytes());
+}
+
+/// Names that programs and files may have.
+const NAMES: [&[u8]; 5] = [b"caf\xe9", b"a b", b"two\nlines", b"gone (deleted)", b"back\\slash \xff"];
+
+#[test]
+fn names_need_not_be_text() {
+    let _dog = watched();
+    if let Some(role) = role() {
+        let name = OsStr::from_bytes(NAMES[role.parse::<usize>().unwrap()]);
+        // What there is in such a directory need not exist any more.
+        std::env::set_current_dir(std::env::current_exe().unwrap().parent().unwrap()).unwrap();
+        return does_a_bit_beside(name);
+    }
+    for (number, name) in NAMES.iter().enumerate() {
+        let board = Board::new();
+        let directory = Path::new(&board.path()).join("programs").join(OsStr::from_bytes(name));
+        fs::create_dir_all(&directory).unwrap();
+        let copy = directory.join(OsStr::from_bytes(name));
+        fs::copy(std::env::current_exe().unwrap(), &copy).unwrap();
+        // The test harness wants to read its arguments as text.
+        let text = succeeds(program_at(&copy, &number.to_string(), &board).arg0("program"));
+        assert!(text.contains("all went well"), "{text}");
+        until_nothing_is_left(&board);
+    }
+}
+
+#[test]
+fn a_program_whose_file_is_no_longer_there() {
+    let _dog = watched();
+    if let Some(role) = role() {
+        let path = std::env::current_exe().unwrap();
+        fs::remove_file(&path).unwrap();
+        if role == "replaced" {
+            fs::write(&path, "another program").unwrap();
+        }
+        return does_a_bit_beside(OsStr::new("data"));
+    }
+    for role in ["deleted", "replaced"] {
+        let board = Board::new();
+        let copy = Path::new(&board.path()).join("program");
+        fs::copy(std::env::current_exe().unwrap(), &copy).unwrap();
+        let text = succeeds(&mut program_at(&copy, role, &board));
+        assert!(text.contains("all went well"), "{text}");
+        until_nothing_is_left(&board);
+    }
+}
+
+#[test]
+fn a_working_directory_that_is_no_longer_there() {
+    isolated!({
+        let identity = || fs::metadata(".").map(|here| (here.dev(), here.ino())).map_err(|e| e.to_string());
+        let enter_and_delete = |name: &str| {
+            let path = std::env::temp_dir().join(format!("{name}-{}", std::process::id()));
+            fs::create_dir(&path).unwrap();
+            std::env::set_current_dir(&path).unwrap();
+            fs::remove_dir(&path).unwrap();
+        };
+        // The supervisor begins in the first one, and has never been in the second.
+        for name in ["first", "second"] {
+            enter_and_delete(name);
+            let here = identity();
+            assert!(here.is_ok());
+            for _ in 0..6 {
+                assert_eq!(Process::spawn(identity, ()).unwrap().join(), Ok(here.clone()));
+            }
+        }
+        std::env::set_current_dir("/").unwrap();
+    });
+}
+
+/// A family whose child leaves a process behind, as the first processes of a namespace whose `/proc` is that of
+/// the outer one. Says on its standard output that all went well.
+fn leaves_an_orphan_behind() {
+    does_a_bit_of_everything();
+    let starts = || Command::new("sleep").arg("1000").spawn().unwrap().id() as i32;
+    let orphan = Process::spawn(starts, ()).unwrap().join().unwrap();
+    // SAFETY: a system call without pointers, which only asks.
+    until("what a dead child leaves is killed", || unsafe { libc::kill(orphan, 0) } == -1);
+    println!("the orphan is dead");
+}
+
+#[test]
+fn a_proc_of_an_outer_namespace_names_other_processes() {
+    let _dog = watched();
+    if role().is_some() {
+        return leaves_an_orphan_behind();
+    }
+    let Some(program) = in_a_namespace_with_strangers("outer", "\"$@\"") else { return };
+    assert!(program.contains("the orphan is dead"), "{program}");
+    assert!(program.contains("ended with 0"), "{program}");
+}
+
+#[test]
+fn a_main_whose_children_are_in_another_pid_namespace_is_refused() {
+    let _dog = watched();
+    if let Some(role) = role() {
+        let (begin, begins) = std::sync::mpsc::channel::<()>();
+        let other = std::thread::spawn(move || {
+            begins.recv().unwrap();
+            Process::spawn(|| 1, ()).unwrap().join()
+        });
+        // SAFETY: a system call without pointers; it concerns the children of this thread alone.
+        assert_eq!(unsafe { libc::unshare(libc::CLONE_NEWPID) }, 0);
+        let first = (role == "entered").then(|| Running::start(Command::new("sleep").arg("1000")));
+        let refused = Process::spawn(|| 1, ()).expect_err("its number would be a stranger's");
+        println!("told: {refused}");
+        drop(first);
+        begin.send(()).unwrap();
+        assert_eq!(other.join().unwrap(), Ok(1), "another thread's children are in its own namespace");
+        return;
+    }
+    for role in ["unshared", "entered"] {
+        let Some(text) = in_a_namespace_with_strangers(role, "\"$@\"") else { return };
+        assert!(text.contains("told: ") && text.contains("pid namespace"), "{text}");
+        assert!(text.contains("ended with 0"), "{text}");
+    }
+}
+
+/// Runs this test in a new pid namespace whose `/proc` is that of the outer one, by `command`, beside processes that
+/// are strangers to it. Fails if one of these does not survive. `None` where that is not allowed.
+fn in_a_namespace_with_strangers(role: &str, command: &str) -> Option<String> {
+    let board = Board::new();
+    let program = program(role, &board);
+    // The numbers of the strangers, 2 to 9, are the first that a mistaken number hits.
+    let script = format!(
+        "echo unshared; strangers=; for n in 1 2 3 4 5 6 7 8; do sleep 1000 & strangers=\"$strangers $!\"; done; \
+         {command}; echo \"ended with $?\"; \
+         for stranger in $strangers; do kill -KILL $stranger && echo killed now; done; true"
+    );
+    let mut unshare = Command::new("unshare");
+    unshare
+        .args(["--pid", "--fork", "sh", "-c", &script, "sh"])
+        .arg(program.get_program())
+        .args(program.get_args());
+    unshare.envs(program.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let output = unshare.output().ok()?;
+    let text = text_of(&output);
+    if !text.contains("unshared\n") {
+        eprintln!("SKIPPED: no namespaces here (this test needs root): {text}");
+        return None;
+    }
+    until_nothing_is_left(&board);
+    assert_eq!(text.matches("killed now").count(), 8, "every stranger lived: {text}");
+    Some(text)
 }
 
 #[test]

@@ -4,9 +4,11 @@
 use crate::family;
 use std::process::abort;
 
-use crate::family::*;
-use procession::{Failure, Process, ProcessError};
 use procession_testkit::{isolated, proc};
+
+use crate::family::*;
+use procession::process::StartMethod;
+use procession::{Failure, Process, ProcessError, internals};
 
 /// How a process that runs `f` fails.
 fn failure<R: procession::Message>(f: impl procession::process::Entry<(), Output = R>) -> ProcessError {
@@ -334,9 +336,58 @@ fn spares_that_are_killed_are_replaced() {
             for pid in proc::children(supervisor) {
                 send(pid, libc::SIGKILL);
             }
-            assert_eq!(Process::spawn(|n: u32| n, (n,)).unwrap().join(), Ok(n));
+            // The kernel ends them in its own time. One that is claimed before that is a process that was killed.
+            match Process::spawn(|n: u32| n, (n,)).unwrap().join() {
+                Ok(value) => assert_eq!(value, n),
+                Err(error) => assert!(killed_by(9)(error.failure()), "{error}"),
+            }
         }
+        until("there are spares again", || Process::spawn(|| 1, ()).unwrap().join() == Ok(1));
         assert_eq!(family::supervisor(), supervisor);
+    });
+}
+
+/// The supervisor does not know yet that its spares are dead, and their numbers are not known to anybody.
+#[test]
+fn a_spare_that_was_dead_when_it_was_claimed_is_replaced() {
+    isolated!({
+        let supervisor = family::supervisor();
+        for builder in [Process::builder(), everything(), Process::builder().start_method(StartMethod::Spawn)]
+        {
+            let spares = || proc::children(supervisor).into_iter().filter(|&pid| !proc::gone(pid));
+            until("there are spares, asleep", || spares().count() >= 4 && spares().all(proc::is_parked));
+            send(supervisor, libc::SIGSTOP);
+            until("the supervisor is stopped", || proc::state(supervisor) == Some('T'));
+            let killed: Vec<i32> = spares().collect();
+            killed.iter().for_each(|&pid| send(pid, libc::SIGKILL));
+            until_dead(&killed);
+            let spawned = std::thread::spawn(move || builder.spawn(std::process::id, ()));
+            until("a spare is claimed", || (1..64).any(|slot| internals::slot_phase(slot) == 4));
+            send(supervisor, libc::SIGCONT);
+            let p = spawned.join().unwrap().unwrap();
+            let pid = p.join().unwrap() as i32;
+            assert!(!killed.contains(&pid) && p.pid() == Some(pid));
+        }
+    });
+}
+
+/// A number that is known is final, and a kill counts, however early it comes.
+#[test]
+fn who_is_killed_by_number_right_after_the_spawn_is_dead() {
+    isolated!({
+        for _ in 0..100 {
+            let p = Process::spawn(forever, ()).unwrap();
+            let pid = p.pid().expect("it has a number");
+            send(pid, libc::SIGKILL);
+            let error = p.join().unwrap_err();
+            assert!(killed_by(9)(error.failure()) && error.pid() == Some(pid), "{error}");
+            assert_eq!(p.pid(), Some(pid));
+        }
+        // Nothing runs on under another number.
+        let supervisor = family::supervisor();
+        let ghosts =
+            proc::children(supervisor).into_iter().filter_map(proc::comm).filter(|name| name == "forever");
+        assert_eq!(ghosts.count(), 0);
     });
 }
 

@@ -95,7 +95,7 @@ fn a_fresh_process_has_its_options_and_its_signals() {
     });
 }
 
-/// Names a file with a number: so many times a process that executes the program dies in its constructor.
+/// How a process that executes the program ends in its constructor.
 const DIES: &str = "DIES_IN_ITS_CONSTRUCTOR";
 
 #[used]
@@ -103,37 +103,28 @@ const DIES: &str = "DIES_IN_ITS_CONSTRUCTOR";
 static CONSTRUCTOR: extern "C" fn() = die_if_asked;
 
 extern "C" fn die_if_asked() {
-    let Some(file) = std::env::var_os(DIES) else { return };
-    let left: u32 = fs::read_to_string(&file).unwrap().parse().unwrap();
-    if left > 0 {
-        fs::write(&file, (left - 1).to_string()).unwrap();
-        send(std::process::id() as i32, libc::SIGKILL);
+    match std::env::var(DIES).as_deref() {
+        Ok("killed") => send(std::process::id() as i32, libc::SIGKILL),
+        // SAFETY: ends the process.
+        Ok("exits") => unsafe { libc::_exit(3) },
+        _ => {}
     }
 }
 
-/// Children are killed while they execute the program anew: another takes the place of each, up to the third.
+/// Fresh processes end while they execute the program. That is their end: no other takes their place.
 #[test]
-fn fresh_processes_that_are_killed_while_they_begin_are_replaced_or_told() {
+fn the_end_of_a_fresh_process_that_has_not_begun_is_told() {
     isolated!({
         let old = supervisor();
         let audit = Audit::start(None);
-        let board = Board::new();
-        let file = format!("{}/left", board.path());
-        let fresh = everything().env(DIES, &file).start_method(StartMethod::Spawn);
-        for deaths in [0, 1, 2, 3, 0] {
-            fs::write(&file, deaths.to_string()).unwrap();
-            match fresh.spawn(|| 7, ()) {
-                Ok(p) => {
-                    assert!(deaths < 3);
-                    assert_eq!((p.join(), fs::read_to_string(&file).unwrap().as_str()), (Ok(7), "0"));
-                }
-                Err(error) => {
-                    assert_eq!(deaths, 3, "{error}");
-                    assert!(error.to_string().contains("signal 9"), "{error}");
-                }
+        let fresh = || Process::builder().start_method(StartMethod::Spawn);
+        for (how, words) in [("killed", "signal 9"), ("exits", "ended with code 3 before its function")] {
+            for builder in [fresh(), everything().start_method(StartMethod::Spawn)] {
+                let error = builder.env(DIES, how).spawn(|| 7, ()).map(drop).unwrap_err();
+                assert!(error.to_string().contains(words), "{error}");
             }
+            assert_eq!(fresh().env(DIES, "not").spawn(|| 7, ()).unwrap().join(), Ok(7));
         }
-        drop((fresh, board));
         send(old, libc::SIGKILL);
         spawn_again(old);
         send(supervisor(), libc::SIGKILL);

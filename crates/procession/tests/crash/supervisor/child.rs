@@ -1,10 +1,10 @@
 //! A child is killed at every instruction between its request and its last act, and at every system call of a real
-//! family's: another child begins anew with the whole request, or the end is told; and nothing is left.
+//! family's child. Its end is told with its number, its function never runs twice, and nothing is left.
 
 use crate::family;
 use crate::support;
 use std::cell::Cell;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering::SeqCst};
 use std::sync::mpsc;
 
 use crate::support::{Before, VICTIM, arena, lock, open, pass_through};
@@ -64,18 +64,11 @@ where
     }
 }
 
-/// After the child's death at some instruction: what another one needs is there, or its end is told.
-fn begins_anew_or_is_told(lock: &Lock, options: bool, before: &Before) -> Result<(), String> {
-    let (_, args, _, process) = internals::request(CHILD);
+/// After the child's death at some instruction: its end is told.
+fn end_is_told(lock: &Lock, before: &Before) -> Result<(), String> {
+    let (.., process) = internals::request(CHILD);
     match internals::slot_phase(CHILD) {
-        GO => {
-            ensure!(!options || internals::options_are_whole(CHILD), "the options are gone");
-            let (its_lock, name): Args = internals::unpack(args).map_err(|e| e.to_string())?;
-            ensure!(name == "Egon", "the name is {name}");
-            drop(its_lock);
-            internals::recover(CHILD);
-        }
-        RUNNING => {
+        GO | RUNNING => {
             let (ended_before, told) = internals::ending(process);
             internals::recover(CHILD);
             let (ended, told_now) = internals::ending(process);
@@ -116,11 +109,10 @@ where
         internals::live_through(CHILD);
         gate.end();
     };
-    let options = builder.is_some();
     // Woken it must not run: the memory is copied for the checker meanwhile, and a copy of which one half is older than
     // the other shows what never was.
     let frozen = spawner.as_ref().map(|spawner| freeze(spawner.pid));
-    let report = CrashStep::new(arena()).run(child, |_| begins_anew_or_is_told(lock, options, &before));
+    let report = CrashStep::new(arena()).run(child, |_| end_is_told(lock, &before));
     println!("{report}");
     drop(frozen);
     if let Some(spawner) = &mut spawner {
@@ -176,27 +168,33 @@ fn killed_at(builder: &Builder, n: u32) -> Killed {
         spares.len() >= 4 && spares.into_iter().all(proc::is_parked)
     });
     let (over, phase, pids) = (AtomicBool::new(false), AtomicU32::new(0), spares());
+    let victim = AtomicI32::new(0);
     let (killed, spawned) = std::thread::scope(|scope| {
         let (ready, is_ready) = mpsc::channel();
-        let (over, phase, pids) = (&over, &phase, &pids);
+        let (over, phase, pids, victim) = (&over, &phase, &pids, &victim);
         let killer = scope.spawn(move || {
             let chosen = |pid| [GO, RUNNING].contains(&phase_of(pid));
-            let killing = |pid| phase.store(phase_of(pid), SeqCst);
+            let killing = |pid| {
+                phase.store(phase_of(pid), SeqCst);
+                victim.store(pid, SeqCst);
+            };
             kill_at_syscall(pids, n, || ready.send(()).unwrap(), chosen, killing, || over.load(SeqCst))
         });
         is_ready.recv().unwrap();
-        let spawned = builder.spawn(look, ()).map(|p| (p.join(), p.take_stdout()));
+        let spawned = builder.spawn(look, ()).map(|p| (p.join(), p.take_stdout(), p.pid()));
         over.store(true, SeqCst);
         (killer.join().unwrap(), spawned)
     });
     let begun = phase.load(SeqCst) == RUNNING;
     match spawned {
-        Ok((Ok(found), said)) => {
+        Ok((Ok(found), said, pid)) => {
+            // Another child took its place, whose number is the only one that was ever returned.
+            assert!(begun || pid != Some(victim.load(SeqCst)), "call {n}: {pid:?} was killed, and ran");
             assert_eq!(found, (1, "/".to_string(), "1".to_string()), "call {n}");
             let said = std::io::read_to_string(said.unwrap()).unwrap();
             assert!(said == "said\n" || (begun && said.is_empty()), "call {n}: {said}");
         }
-        Ok((Err(e), _)) | Err(Error::Process(e)) => assert!(begun && was_killed(&e), "call {n}: {e}"),
+        Ok((Err(e), ..)) | Err(Error::Process(e)) => assert!(was_killed(&e), "call {n}: {e}"),
         Err(e) => panic!("call {n}: {e}"),
     }
     killed
@@ -269,9 +267,9 @@ fn was_killed_error(error: &Error) -> bool {
     matches!(error, Error::Process(e) if was_killed(e))
 }
 
-/// Its spawner has given up because of the child before it.
+/// A child asks for descriptors, and its spawner cannot send them.
 #[test]
-fn a_successor_does_not_wait_for_what_nobody_will_bring() {
+fn a_child_does_not_wait_for_what_nobody_will_bring() {
     isolated!({
         arena();
         let lock = lock();
@@ -280,14 +278,20 @@ fn a_successor_does_not_wait_for_what_nobody_will_bring() {
         let builder = Process::builder().stdout(procession::process::Stdio::piped());
         let mut spawner = requested(returns, Some(&builder), lock).unwrap();
         let (.., process) = internals::request(CHILD);
-        internals::say_withdrawn(CHILD);
+        // It is stopped here, and cannot bring them.
+        let frozen = freeze(spawner.pid);
         let mut child = Child::spawn(|| {
             internals::become_member(CHILD);
             internals::live_through(CHILD);
         });
+        proc::wait_until("the child listens", support::LONG, || {
+            child.try_wait().is_some() || internals::listens(CHILD)
+        });
+        internals::say_withdrawn(CHILD);
         assert_eq!(child.wait(), 0, "{}", child.text());
         assert_eq!(internals::ending(process), (Some(NOT_STARTED), true));
         internals::recover(CHILD);
+        drop(frozen);
         assert_eq!(spawner.wait(), 0, "{}", spawner.text());
     });
 }

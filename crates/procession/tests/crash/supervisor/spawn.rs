@@ -1,12 +1,15 @@
 //! A process is killed at every instruction of starting another: the request is complete, or was never made.
 
+use std::cell::Cell;
+
+use procession_testkit::{
+    Child, CrashStep, Gate, Outcome, Report, Storm, interleave, isolated, proc, run_until, spawn_parked,
+};
+
 use crate::support;
 use crate::support::{Before, LONG, OTHER, State, VICTIM, arena, lock, open, owner, state};
-use procession::internals::{self, Rule};
-use procession::{Lock, Process};
-use procession_testkit::{
-    Child, CrashStep, Gate, Outcome, Report, Storm, isolated, proc, run_until, spawn_parked,
-};
+use procession::internals::Rule;
+use procession::{Lock, Process, internals};
 
 /// The slot in which a spare would sleep.
 const SPARE: u32 = 3;
@@ -179,6 +182,75 @@ fn a_spare_that_stays_claimed_is_found() {
     });
 }
 
+/// The number of the child that a spawner reads. Any process that lives has it.
+fn first() -> i32 {
+    std::process::id() as i32
+}
+/// The number of the child that takes its place.
+const SECOND: i32 = i32::MAX;
+
+/// A spawner makes the number of its child known while the supervisor decides that another one takes its place. One
+/// of the two comes in between two instructions of the other. Returns how often each came first.
+fn known_or_replaced(supervisor_first: bool) -> Result<(u32, u32), String> {
+    family();
+    let (diary, incarnation) = (support::Diary::new(), Cell::new(100));
+    let spawner = |incarnation| {
+        let known = internals::make_known(SPARE, incarnation);
+        diary.write(0, known.map_or(0, |pid| pid as u64));
+    };
+    let supervisor = || {
+        let replaced = internals::replace_child(SPARE);
+        if replaced {
+            internals::say_pid(SPARE, 0);
+            internals::say_pid(SPARE, SECOND);
+        }
+        diary.write(1, replaced.into());
+    };
+    let prepare = || {
+        incarnation.set(incarnation.get() + 1);
+        internals::begin_incarnation(SPARE, incarnation.get());
+        internals::say_pid(SPARE, first());
+        incarnation.get()
+    };
+    let victim = |incarnation: &u32, gate: &Gate| {
+        gate.begin();
+        if supervisor_first {
+            supervisor()
+        } else {
+            spawner(*incarnation)
+        }
+        gate.end();
+    };
+    let meanwhile = |incarnation: &u32| if supervisor_first { spawner(*incarnation) } else { supervisor() };
+    let (mut known_in, mut replaced_in, mut wrong) = (0, 0, 0);
+    interleave(prepare, victim, meanwhile, |_| {
+        let (known, replaced) = (diary.read(0), diary.read(1) == 1);
+        known_in += u32::from(known != 0);
+        replaced_in += u32::from(replaced);
+        // Its spawner returns a number that is another's, or nobody's.
+        wrong += u32::from(known != 0 && (replaced || known != first() as u64));
+    });
+    if wrong == 0 { Ok((known_in, replaced_in)) } else { Err(format!("{wrong} numbers are wrong")) }
+}
+
+#[test]
+fn a_child_whose_number_is_known_is_not_replaced() {
+    isolated!({
+        for supervisor_first in [false, true] {
+            let (known, replaced) = known_or_replaced(supervisor_first).unwrap();
+            assert!(replaced > 0 && known > 0, "{replaced} were replaced, {known} were known");
+        }
+    });
+}
+
+#[test]
+fn without_the_rule_a_known_child_is_replaced() {
+    isolated!({
+        internals::break_rule(Rule::KnownIsFinal);
+        known_or_replaced(false).unwrap_err();
+    });
+}
+
 /// At every instruction of a spawner's, another one comes for the only spare: it gets it or waits, and
 /// after the first one's death it has it, unless the first was faster.
 #[test]
@@ -267,13 +339,13 @@ fn kill_a_spawner_before_its_wake() -> bool {
     proc::wait_until("the child has begun, or sleeps on", LONG, || all_sleep() || !waits());
     let began = !waits();
     if !began {
-        // Another child takes the place of one that dies before it has begun.
+        // Its death ends the process that it is.
         let mut storm = Storm::seeded(1).also_below(supervisor);
         for pid in proc::children(supervisor) {
             let _ = storm.kill_one(&[pid]);
         }
     }
-    proc::wait_until("the child has begun", LONG, || !waits());
+    proc::wait_until("the child has begun or is buried", LONG, || !waits());
     began
 }
 

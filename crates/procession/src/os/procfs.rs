@@ -1,0 +1,68 @@
+//! `/proc`: names in it need not be text, and its numbers may belong to another pid namespace.
+//!
+//! The numbers that this process gets from the kernel are those of its own pid namespace. Those in `/proc` are of
+//! the namespace in which it was mounted: `unshare --pid --fork program` leaves the mount of the outer namespace in
+//! place. So every number is translated on its way from the one to the other.
+
+use std::fs;
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
+
+use super::faults::{self, Call};
+use super::process;
+
+/// Returns the contents of a file of `/proc`, with a replacement character for what is not text.
+pub(crate) fn text(path: impl AsRef<Path>) -> Option<String> {
+    faults::at(Call::ReadFile)
+        .and_then(|()| fs::read(path))
+        .ok()
+        .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// Whether `/proc` shows the pid namespace of this process.
+fn is_native() -> bool {
+    fs::read_link("/proc/self").is_ok_and(|own| own == Path::new(&process::pid().to_string()))
+}
+
+/// Returns where `/proc` shows the process with this number; `None` where it does not show it.
+pub(crate) fn directory(pid: i32) -> Option<PathBuf> {
+    if is_native() {
+        return Some(format!("/proc/{pid}").into());
+    }
+    let pidfd = process::pidfd_open(pid).ok()?;
+    let info = text(format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd()))?;
+    let number = info.lines().find_map(|line| line.strip_prefix("Pid:"))?.trim().parse::<i32>().ok()?;
+    (number > 0).then(|| format!("/proc/{number}").into())
+}
+
+/// Turns numbers that `/proc` shows into those of this process's own namespace.
+pub(crate) enum Translation {
+    /// They are the same.
+    None,
+    /// How many namespaces lie between the mount and this process.
+    Levels(usize),
+}
+
+impl Translation {
+    pub(crate) fn of_this_process() -> Translation {
+        match is_native() {
+            true => Translation::None,
+            false => Translation::Levels(numbers("self").len().saturating_sub(1)),
+        }
+    }
+
+    /// Returns this process's number for the one that `/proc` shows as `shown`.
+    pub(crate) fn translate(&self, shown: i32) -> Option<i32> {
+        match self {
+            Translation::None => Some(shown),
+            Translation::Levels(level) => numbers(&shown.to_string()).get(*level).copied(),
+        }
+    }
+}
+
+/// Returns the numbers of a process from the namespace of the mount down to its own.
+fn numbers(process: &str) -> Vec<i32> {
+    let status = text(format!("/proc/{process}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("NSpid:")).unwrap_or("");
+    line.split_ascii_whitespace().filter_map(|number| number.parse().ok()).collect()
+}

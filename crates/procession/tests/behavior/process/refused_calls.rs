@@ -1,0 +1,342 @@
+//! The kernel refuses a system call for a moment: it has no descriptor, no memory, no process left, or says that it
+//! may not. Whatever the library was doing then ends well or with an error, and the family works afterwards.
+//!
+//! Each test counts which kinds of calls its operation makes, in main, in the supervisor and in the children; then it
+//! repeats the operation once for each of them and each error.
+
+use std::time::Duration;
+
+use crate::family::*;
+use procession::internals::{self, Call, Role};
+use procession::pool::{Pool, TaskError};
+use procession::{Process, Queue};
+use procession_testkit::isolated;
+
+const ERRORS: [i32; 6] = [libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::EAGAIN, libc::EPERM, libc::EINTR];
+
+/// How many calls in a row are refused.
+const TIMES: u32 = 3;
+
+/// A task's limit that no test's work reaches, and one that is over soon.
+const SOON: Duration = Duration::from_millis(20);
+
+/// Runs the operation once for each kind of call that it makes and each error. `expected` must be among the calls.
+fn with_each_call_refused(expected: &[(Role, Call)], operation: impl Fn()) {
+    let _dog = procession_testkit::watchdog(Duration::from_secs(300));
+    let faults = internals::faults();
+    operation();
+    faults.count();
+    operation();
+    faults.disarm();
+    let all = Role::ALL.into_iter().flat_map(|role| Call::ALL.map(|call| (role, call)));
+    let made: Vec<_> = all.filter(|&(role, call)| faults.made(role, call) > 0).collect();
+    for call in expected {
+        assert!(made.contains(call), "{call:?} is not among {made:?}");
+    }
+    for (role, call) in made {
+        for errno in ERRORS {
+            println!("{role:?} {call:?} {errno}");
+            faults.arm(role, call, errno, TIMES);
+            operation();
+            faults.disarm();
+            works();
+        }
+    }
+}
+
+/// The family does what it is there for.
+fn works() {
+    assert_eq!(Process::spawn(|n: u32| n + 1, (4u32,)).unwrap().join(), Ok(5));
+}
+
+/// Kills a process that may be hard to kill at the moment.
+fn end(p: &Process<()>) {
+    until("it can be killed", || p.kill().is_ok());
+    p.join().unwrap_err();
+}
+
+fn parent() -> i32 {
+    std::os::unix::process::parent_id() as i32
+}
+
+fn park() -> ! {
+    loop {
+        std::thread::park();
+    }
+}
+
+#[test]
+fn spawning_and_joining() {
+    isolated!({
+        with_each_call_refused(&[(Role::Main, Call::Wake), (Role::Supervisor, Call::Fork)], || {
+            for p in (0..6).flat_map(|n: u32| Process::spawn(|n: u32| n * 2, (n,))) {
+                p.join().unwrap();
+            }
+        });
+    });
+}
+
+#[test]
+fn spawning_with_options() {
+    isolated!({
+        with_each_call_refused(&[(Role::Main, Call::Send), (Role::Child, Call::Receive)], || {
+            if let Ok(p) = everything().spawn(|n: u32| n * 2, (4u32,)) {
+                assert_eq!(p.join(), Ok(8));
+            }
+        });
+    });
+}
+
+#[test]
+fn signals() {
+    isolated!({
+        with_each_call_refused(&[(Role::Main, Call::OpenPidfd), (Role::Main, Call::SignalPidfd)], || {
+            if let Ok(p) = Process::spawn(forever, ()) {
+                until("it can be asked to end", || p.terminate().is_ok());
+                assert!(p.join().unwrap_err().to_string().contains("signal 15"));
+            }
+            if let Ok(p) = Process::spawn(forever, ()) {
+                end(&p);
+            }
+        });
+    });
+}
+
+#[test]
+fn a_supervisor_and_its_successor() {
+    isolated!({
+        with_each_call_refused(&[(Role::Main, Call::Launch), (Role::Main, Call::StartThread)], || {
+            let old = Process::spawn(parent, ()).and_then(|p| Ok(p.join()?)).ok();
+            old.into_iter().for_each(|old| send(old, libc::SIGKILL));
+            until("another family serves", || {
+                let new = Process::spawn(parent, ()).and_then(|p| Ok(p.join()?));
+                new.is_ok_and(|new| Some(new) != old)
+            });
+        });
+    });
+}
+
+#[test]
+fn what_a_process_leaves_behind_ends() {
+    isolated!({
+        with_each_call_refused(&[(Role::Supervisor, Call::Kill), (Role::Supervisor, Call::ReadFile)], || {
+            let start = || std::process::Command::new("sleep").arg("1000").spawn().unwrap().id() as i32;
+            if let Ok(p) = Process::spawn(start, ()) {
+                until_gone(&[p.join().unwrap()]);
+            }
+        });
+    });
+}
+
+#[test]
+fn a_task_that_takes_too_long() {
+    isolated!({
+        with_each_call_refused(&[(Role::Main, Call::OpenPidfd), (Role::Main, Call::SignalPidfd)], || {
+            let Ok(pool) = Pool::builder().workers(1).build() else { return };
+            let slow = pool.with_task_timeout(SOON).unwrap().submit(|| -> () { park() }, ()).unwrap();
+            let error = slow.get().unwrap_err();
+            assert!(matches!(error, TaskError::TimedOut { .. }), "{error:?}");
+            assert_eq!(pool.apply(|| 2, ()), Ok(2));
+        });
+    });
+}
+
+#[test]
+fn a_task_that_is_cancelled() {
+    isolated!({
+        with_each_call_refused(&[(Role::Main, Call::OpenPidfd)], || {
+            let Ok(pool) = Pool::new(1) else { return };
+            let begun = Queue::<i32>::unbounded().unwrap();
+            let task = pool.submit(
+                |begun: Queue<i32>| {
+                    begun.put(std::process::id() as i32).unwrap();
+                    park()
+                },
+                (begun.clone(),),
+            );
+            let task: procession::pool::Task<()> = task.unwrap();
+            let pid = begun.get().unwrap();
+            assert!(task.cancel());
+            assert_eq!(task.get(), Err(TaskError::Cancelled));
+            until_gone(&[pid]);
+            assert_eq!(pool.apply(|| 2, ()), Ok(2));
+        });
+    });
+}
+
+#[test]
+fn a_pool_that_is_terminated() {
+    isolated!({
+        with_each_call_refused(&[(Role::Main, Call::OpenPidfd)], || {
+            let Ok(pool) = Pool::new(2) else { return };
+            let tasks = [(); 3].map(|()| pool.submit(|| -> () { park() }, ()).unwrap());
+            pool.terminate().unwrap();
+            pool.join().unwrap();
+            tasks.iter().for_each(|task| assert_eq!(task.get(), Err(TaskError::Terminated)));
+        });
+    });
+}
+
+#[test]
+fn a_pool_that_grows_and_shrinks() {
+    isolated!({
+        with_each_call_refused(&[(Role::Supervisor, Call::Fork)], || {
+            let Ok(pool) = Pool::new(1) else { return };
+            pool.resize(6).unwrap();
+            until("there are six workers", || pool.stats().pids.len() == 6);
+            pool.resize(2).unwrap();
+            until("there are two workers", || pool.stats().pids.len() == 2);
+            assert_eq!(pool.apply(|| 2, ()), Ok(2));
+        });
+    });
+}
+
+#[test]
+fn a_worker_that_dies_and_is_replaced() {
+    isolated!({
+        with_each_call_refused(&[(Role::Supervisor, Call::Fork), (Role::Supervisor, Call::Reap)], || {
+            let Ok(pool) = Pool::new(1) else { return };
+            until("the worker is there", || !pool.stats().pids.is_empty());
+            for pid in pool.stats().pids {
+                send(pid, libc::SIGKILL);
+            }
+            let again = pool.with_retries(5);
+            assert_eq!(again.map(|n: u32| n + 1, 0..50u32).unwrap(), (1..51).collect::<Vec<_>>());
+        });
+    });
+}
+
+#[test]
+fn maps_and_callbacks() {
+    isolated!({
+        with_each_call_refused(&[(Role::Main, Call::StartThread), (Role::Child, Call::Wake)], || {
+            let Ok(pool) = Pool::new(2) else { return };
+            assert_eq!(pool.map(|n: u32| n + 1, 0..500u32).unwrap().len(), 500);
+            assert_eq!(pool.imap_unordered(|n: u32| n + 1, 0..500u32).count(), 500);
+            if let Ok(task) = pool.submit_map(|n: u32| n + 1, 0..500u32) {
+                assert_eq!(task.get().unwrap().len(), 500);
+            }
+            let (tell, told) = std::sync::mpsc::channel();
+            let task = pool.submit(|| 3, ()).unwrap();
+            if task.on_done(move |result| tell.send(result).unwrap()).is_ok() {
+                assert_eq!(told.recv().unwrap(), Ok(3));
+            }
+        });
+    });
+}
+
+#[test]
+fn the_workers_of_a_maker_that_dies() {
+    isolated!({
+        with_each_call_refused(&[(Role::Supervisor, Call::Kill)], || {
+            let make = |pids: Queue<Vec<i32>>| {
+                let pool = Pool::new(2).unwrap();
+                let _busy = [(); 2].map(|()| pool.submit(|| -> () { park() }, ()).unwrap());
+                until("both workers are there", || pool.stats().pids.len() == 2);
+                pids.put(pool.stats().pids).unwrap();
+                forever();
+            };
+            let pids = Queue::<Vec<i32>>::unbounded().unwrap();
+            let Ok(maker) = Process::builder().daemon(true).spawn(make, (pids.clone(),)) else { return };
+            // A maker may be refused its pool, and panic.
+            let sources: [&dyn procession::queue::Ready; 2] = [&pids, &maker];
+            if procession::select(&sources) == Ok(0) {
+                let workers = pids.get().unwrap();
+                end(&maker);
+                until_gone(&workers);
+            }
+        });
+    });
+}
+
+/// The end of main is one of a program of its own.
+#[test]
+fn the_end_of_the_family() {
+    let _dog = procession_testkit::watchdog(Duration::from_secs(300));
+    if let Some(role) = role() {
+        let words: Vec<u32> = role.split(' ').map(|word| word.parse().unwrap()).collect();
+        let pool = Pool::new(1).unwrap();
+        let _busy = pool.submit(|| -> () { park() }, ()).unwrap();
+        let daemon = Process::builder().daemon(true).spawn(ignores_sigterm, ()).unwrap();
+        post(&my_board(), "pid", daemon.pid().unwrap());
+        let faults = internals::faults();
+        if let [role, call, errno] = words[..] {
+            faults.arm(Role::ALL[role as usize], Call::ALL[call as usize], errno as i32, TIMES);
+        }
+        return std::mem::forget(pool);
+    }
+    let calls = [
+        (Role::Main, Call::Kill),
+        (Role::Main, Call::Poll),
+        (Role::Main, Call::OpenPidfd),
+        (Role::Supervisor, Call::Kill),
+        (Role::Supervisor, Call::Poll),
+        (Role::Supervisor, Call::Wait),
+        (Role::Supervisor, Call::Reap),
+        (Role::Supervisor, Call::ReadFile),
+        (Role::Supervisor, Call::ReadSignals),
+    ];
+    for (role, call) in calls {
+        for errno in ERRORS {
+            println!("{role:?} {call:?} {errno}");
+            let board = Board::new();
+            succeeds(&mut program(&format!("{} {} {errno}", role as u32, call as u32), &board));
+            until_nothing_is_left(&board);
+        }
+    }
+}
+
+fn ignores_sigterm() {
+    ignore_signals();
+    forever();
+}
+
+/// The keeper asks for a worker's death until that has worked, not once.
+#[test]
+fn a_kill_that_fails_for_long_is_repeated() {
+    isolated!({
+        let pool = Pool::new(1).unwrap();
+        let hasty = pool.with_task_timeout(SOON).unwrap();
+        let faults = internals::faults();
+        for call in [Call::OpenPidfd, Call::SignalPidfd] {
+            let task = hasty.submit(|| -> () { park() }, ()).unwrap();
+            faults.count();
+            faults.arm(Role::Main, call, libc::EMFILE, u32::MAX);
+            until("it was tried three times", || faults.made(Role::Main, call) >= 3);
+            assert_eq!(task.try_get(), Err(TaskError::NotDone));
+            faults.disarm();
+            let ended = task.get();
+            assert!(matches!(ended, Err(TaskError::TimedOut { .. })), "{ended:?}");
+            assert_eq!(pool.apply(|| 2, ()), Ok(2));
+        }
+    });
+}
+
+/// A program without descriptors: what the library needs them for happens when there are some again.
+#[test]
+fn a_program_that_is_out_of_descriptors_for_a_while() {
+    isolated!(limits = [(libc::RLIMIT_NOFILE, 64)], {
+        let pool = Pool::new(2).unwrap();
+        let limited = pool.with_task_timeout(SOON).unwrap();
+        assert_eq!(pool.map(|n: u32| n, 0..8u32).unwrap().len(), 8);
+        let mut held = Vec::new();
+        while let Ok(file) = std::fs::File::open("/dev/null") {
+            held.push(file);
+        }
+        let faults = internals::faults();
+        faults.count();
+        let tried =
+            |times: u32| until("a kill was tried", || faults.made(Role::Main, Call::OpenPidfd) >= times);
+        let slow = limited.submit(|| -> () { park() }, ()).unwrap();
+        let cancelled = pool.submit(|| -> () { park() }, ()).unwrap();
+        until("both are being done", || pool.stats().running == 2);
+        until("the limit is over", || pool.stats().timeouts == 1);
+        tried(1);
+        assert!(cancelled.cancel());
+        tried(4);
+        drop(held);
+        assert!(matches!(slow.get(), Err(TaskError::TimedOut { .. })));
+        assert_eq!(cancelled.get(), Err(TaskError::Cancelled));
+        assert_eq!(pool.apply(|| 2, ()), Ok(2));
+    });
+}
