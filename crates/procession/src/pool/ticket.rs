@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::cell::{
-    ABANDONED, CONDEMNED, DONE, Fate, INLINE, INLINE_ARGS, INLINE_RESULT, QUEUED, RETURNED, RUNNING, SHARED,
-    State, TAKEN, UNWANTED, WATCHED, block_in, ending,
+    ABANDONED, CONDEMNED, DONE, Fate, INLINE, INLINE_ARGS, INLINE_RESULT, MOST_RETRIES, QUEUED, RETURNED,
+    RUNNING, SHARED, State, TAKEN, UNWANTED, WATCHED, block_in, ending,
 };
 use super::core::{Core, Seat};
 use super::error::TaskError;
@@ -90,7 +90,7 @@ impl Ticket {
         cell.entry.store(points.0, Ordering::Relaxed);
         cell.type_hash.store(points.1, Ordering::Relaxed);
         cell.timeout_us.store(terms.timeout_us, Ordering::Relaxed);
-        cell.retries.store(terms.retries, Ordering::Relaxed);
+        cell.retries.store(terms.retries.min(MOST_RETRIES), Ordering::Relaxed);
         core.enqueue(seat)?;
         Ok(Ticket { core: core.clone(), seat, counted: true })
     }
