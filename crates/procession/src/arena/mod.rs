@@ -21,7 +21,7 @@
 //! | `account.rs`  | who holds what, for the errors that say that there is no more         |
 //! | `storage.rs`  | blocks of plain data and of cells, that an object keeps for good    |
 //! | `sweep.rs`    | what a dead process held goes back                                 |
-//! | `handle.rs`   | counted handles of this process, and how they travel               |
+//! | `handle.rs`   | counted handles of this process, and how they travel; `tally.rs` counts |
 //! | `collect.rs`  | finds shared objects that nobody holds any more; `mark.rs` its marks |
 //! | `encoding.rs` | a value as bytes; `encoder.rs` those that are not copied as they are, written to an `output.rs` |
 //! | `spelled.rs`  | a value as text                                                    |
@@ -56,6 +56,7 @@ pub(crate) mod slots;
 pub(crate) mod spelled;
 pub(crate) mod storage;
 pub(crate) mod sweep;
+pub(crate) mod tally;
 pub(crate) mod thread;
 
 use std::io;

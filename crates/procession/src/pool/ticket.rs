@@ -13,7 +13,7 @@ use super::job::{Job, Points};
 use super::{run, worker};
 use crate::arena::encoding::{self, Message};
 use crate::arena::objects::Id;
-use crate::arena::{member, payload};
+use crate::arena::{member, payload, tally};
 use crate::os::clock::Deadline;
 use crate::queue::ring::Refusal;
 use crate::queue::waiting;
@@ -268,7 +268,7 @@ fn put_arguments(core: &Core, seat: Seat, bytes: &[u8], ids: &[Id]) -> crate::Re
 impl Clone for Ticket {
     fn clone(&self) -> Ticket {
         if self.counted && !member::is_forked() {
-            self.seat.cell.handles.fetch_add(1, Ordering::Relaxed);
+            tally::count_up(&self.seat.cell.handles);
         }
         Ticket { core: self.core.clone(), seat: self.seat, counted: self.counted }
     }
@@ -281,8 +281,7 @@ impl Drop for Ticket {
         }
         let Seat { index, generation, cell } = self.seat;
         // (The last one is not counted down: nobody can make another one of it any more.)
-        // ORDERING: Acquire: the other threads have done with theirs.
-        if cell.handles.load(Ordering::Acquire) != 1 && cell.handles.fetch_sub(1, Ordering::AcqRel) != 1 {
+        if !tally::count_down(&cell.handles) {
             return;
         }
         let state = cell.state();
