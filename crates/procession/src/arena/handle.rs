@@ -20,7 +20,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::objects::{self, Body, Id, Kind, Object, SUPERVISOR};
 use super::thread::with_me;
-use super::{Arena, member};
+use super::{Arena, member, tally};
 use crate::os::memory;
 use crate::{Error, Result};
 
@@ -61,6 +61,12 @@ fn count(index: u32) -> &'static AtomicU32 {
     unsafe { &*COUNTS.load(Ordering::Acquire).add(index as usize) }
 }
 
+/// How many handles this process has to an object.
+#[cfg(feature = "internals")]
+pub(crate) fn counted(index: u32) -> &'static AtomicU32 {
+    count(index)
+}
+
 /// One counted handle to an object of the arena.
 pub(crate) struct Handle {
     object: &'static Object,
@@ -83,7 +89,7 @@ impl Handle {
         // Held over both: a stale handle to a former object of this place is not to undo the new one.
         let _one = FIRST_OR_LAST.lock().unwrap_or_else(|e| e.into_inner());
         let id = with_me(|me| objects::create::<T>(arena, me.record(), member::slot(), fill))??;
-        count(id.index()).fetch_add(1, Ordering::Relaxed);
+        tally::count_up(count(id.index()));
         Ok(Handle::new(arena, id))
     }
 
@@ -100,7 +106,7 @@ impl Handle {
             if count(id.index()).load(Ordering::Relaxed) == 0 {
                 arena.held_objects(member::slot()).set(id.index());
             }
-            count(id.index()).fetch_add(1, Ordering::Relaxed);
+            tally::count_up(count(id.index()));
         }
         let handle = Handle::new(arena, id);
         // Held from here on, whatever it is; if it is not what was meant, dropping lets it go.
@@ -138,7 +144,7 @@ impl Handle {
 impl Clone for Handle {
     fn clone(&self) -> Handle {
         if !member::is_forked() {
-            count(self.id.index()).fetch_add(1, Ordering::Relaxed);
+            tally::count_up(count(self.id.index()));
         }
         Handle { object: self.object, id: self.id, hot_offset: self.hot_offset }
     }
@@ -146,23 +152,10 @@ impl Clone for Handle {
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        if !member::is_forked() && drop_one(self.id.index()) {
+        if !member::is_forked() && tally::count_down(count(self.id.index())) {
             let_go(self.id.index());
         }
     }
-}
-
-/// Counts one handle down unless it is the last one.
-fn drop_one(index: u32) -> bool {
-    let count = count(index);
-    let mut now = count.load(Ordering::Relaxed);
-    while now > 1 {
-        match count.compare_exchange_weak(now, now - 1, Ordering::Release, Ordering::Relaxed) {
-            Ok(_) => return false,
-            Err(other) => now = other,
-        }
-    }
-    true
 }
 
 #[cold]
@@ -173,7 +166,12 @@ fn let_go(index: u32) {
         // A permit was leaked: the process keeps its hold, so that its death finds the permit.
         return;
     }
-    if count(index).fetch_sub(1, Ordering::AcqRel) != 1 || is_own(index) {
+    // (Another thread may have cloned a handle of its own meanwhile.)
+    if !tally::count_down(count(index)) {
+        return;
+    }
+    count(index).store(0, Ordering::Relaxed);
+    if is_own(index) {
         return;
     }
     if member::slot() == SUPERVISOR {

@@ -23,7 +23,7 @@
 //! | `owned_block.rs` | a block that belongs to this process, freed when dropped          |
 //! | `storage.rs`  | blocks of plain data and of cells, that an object keeps for good    |
 //! | `sweep.rs`    | what a dead process held goes back                                 |
-//! | `handle.rs`   | counted handles of this process, and how they travel               |
+//! | `handle.rs`   | counted handles of this process, and how they travel; `tally.rs` counts |
 //! | `collect.rs`  | finds shared objects that nobody holds any more; `mark.rs` its marks |
 //! | `payload.rs`  | those bytes in a block, with the handles among them                |
 //! | `process_body.rs` | a process as an object: how it ended, how far its start is  |
@@ -56,6 +56,7 @@ pub(crate) mod recover;
 pub(crate) mod slots;
 pub(crate) mod storage;
 pub(crate) mod sweep;
+pub(crate) mod tally;
 pub(crate) mod thread;
 mod usage;
 

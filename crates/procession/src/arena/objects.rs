@@ -8,7 +8,8 @@
 //! | `FREEING` | that process is taking it apart           | it → `FREE`; after its death recovery   |
 //!
 //! The word also carries a generation, which grows when the object is freed, so that a handle
-//! that outlived its object is told from one to its successor; and the kind.
+//! that outlived its object is told from one to its successor; and the kind. An object whose generation cannot grow
+//! any further stays `FREE` for good.
 //!
 //! INVARIANT 4: a thread that moves an object to `NEW` or `FREEING` has named it in its record's
 //! `object_intent`.
@@ -28,6 +29,9 @@ const FREE: u64 = 0;
 const NEW: u64 = 1;
 const LIVE: u64 = 2;
 const FREEING: u64 = 3;
+
+/// The last generation, of an object that is not used again.
+const WORN_OUT: u64 = u32::MAX as u64;
 
 /// The owner that the supervisor writes, which has no slot.
 pub(crate) const SUPERVISOR: u32 = 0xffff;
@@ -108,6 +112,13 @@ impl Object {
     pub(crate) fn is(&self, id: Id, kind: Kind) -> bool {
         let state = self.state.load(Ordering::SeqCst);
         state & 0xff == LIVE && state >> 32 == id.generation() && (state >> 8) as u8 == kind as u8
+    }
+
+    /// Has the object, which is free, be used once more before it is worn out.
+    #[cfg(feature = "internals")]
+    pub(crate) fn wear_out(&self) {
+        assert!(self.is_free());
+        self.state.store(word(WORN_OUT - 1, 0, 0, FREE), Ordering::SeqCst);
     }
 
     #[cfg(feature = "internals")]
@@ -270,7 +281,7 @@ fn claim(arena: &Arena, record: &Record, slot: u32, kind: Kind) -> Result<(u32, 
     for index in (from..arena.layout.objects).chain(0..from) {
         let object = arena.object(index);
         let state = object.state.load(Ordering::Acquire);
-        if state & 0xff != FREE {
+        if state & 0xff != FREE || state >> 32 == WORN_OUT {
             continue;
         }
         let generation = (state >> 32).max(1);
@@ -359,9 +370,9 @@ fn finish_free(arena: &Arena, owner: u32, index: u32) -> bool {
             collect |= blocks::free(arena, owner, at, Tag::object(index));
         }
     }
-    let generation = (object.state.load(Ordering::Relaxed) >> 32).wrapping_add(1) & 0xffff_ffff;
+    let generation = (object.state.load(Ordering::Relaxed) >> 32) + 1;
     object.clear();
-    object.state.store(word(generation.max(1), 0, 0, FREE), Ordering::Release);
+    object.state.store(word(generation.min(WORN_OUT), 0, 0, FREE), Ordering::Release);
     arena.header().objects_from.fetch_min(index, Ordering::Relaxed);
     collect
 }

@@ -9,9 +9,10 @@ use crate::arena::blocks::{Tag, Use};
 use crate::arena::classes::blocks_in;
 use crate::arena::records::Record;
 use crate::arena::thread::with_me;
-use crate::arena::{Arena, blocks, collect, heap, member, process_body, slots, sweep};
+use crate::arena::{Arena, blocks, collect, handle, heap, member, process_body, slots, sweep};
 use crate::os::process::Ended;
 use crate::os::{futex, process};
+use crate::recovery;
 use crate::supervisor::{entrypoint, options};
 use crate::sync::raw::park;
 use crate::sync::{Condvar, RwLock, Semaphore};
@@ -414,6 +415,21 @@ pub fn has_readers<T>(lock: &RwLock<T>) -> bool {
 /// Notes that this process has a handle to an object, as if it had been sent one.
 pub fn hold(handle: &impl HasHandle) {
     arena().held_objects(member::slot()).set(handle.object_index());
+}
+
+/// Has this process's count of its handles to an object be another one. Returns what it was.
+pub fn say_handles(handle: &impl HasHandle, count: u32) -> u32 {
+    handle::counted(handle.object_index()).swap(count, Ordering::SeqCst)
+}
+
+/// As [`say_handles`], for the handles to a task.
+pub fn say_task_handles<R>(task: &crate::pool::Task<R>, count: u32) -> u32 {
+    task.handles().swap(count, Ordering::SeqCst)
+}
+
+/// Has a place in the table of objects, which is free, be used only once more.
+pub fn wear_out(object: u32) {
+    arena().object(object).wear_out();
 }
 
 /// Tells barriers that this process does not come, as a child does whose arguments cannot be read.

@@ -165,7 +165,7 @@ impl Builder {
     }
 
     /// How often a task is tried again whose worker died, or that took too long or panicked. (One that returns
-    /// an `Err` has done its work.) Without this, never.
+    /// an `Err` has done its work.) Without this, never. The most is 65,534: larger numbers mean that.
     ///
     /// ```
     /// use procession::{Pool, Value};

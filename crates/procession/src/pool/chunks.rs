@@ -21,6 +21,8 @@ use crate::queue::waiting;
 const TARGET_NS: f64 = 400_000.0;
 /// And have at most so many bytes, so that its blocks are used again and again.
 const MOST_BYTES: usize = 32_000;
+const _: () =
+    assert!(MOST_BYTES < Filled::MOST_ITEMS as usize, "each item has a byte, so a chunk's are counted");
 /// How much larger a chunk may be than those that were measured.
 const GROWTH: u32 = 8;
 /// So many chunks for each worker are on their way.

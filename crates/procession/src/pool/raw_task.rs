@@ -4,21 +4,22 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::cells::cell::{
-    ABANDONED, CONDEMNED, DONE, Fate, INLINE, INLINE_ARGS, INLINE_RESULT, QUEUED, RETURNED, RUNNING, SHARED,
-    State, TAKEN, UNWANTED, WATCHED, block_in, ending,
+    ABANDONED, CONDEMNED, DONE, Fate, INLINE, INLINE_ARGS, INLINE_RESULT, MOST_RETRIES, QUEUED, RETURNED,
+    RUNNING, SHARED, State, TAKEN, UNWANTED, WATCHED, block_in, ending,
 };
 use super::cells::error::TaskError;
 use super::job::{Job, Points};
 use super::shared::{Core, Seat};
 use super::{run, worker};
 use crate::arena::objects::Id;
-use crate::arena::{member, payload};
-use crate::codec;
-use crate::codec::encoding::{self, Message};
+use crate::arena::{member, payload, tally};
+use crate::codec::encoding;
+use crate::codec::encoding::Message;
 use crate::os::clock::Deadline;
 use crate::queue::ring::Refusal;
 use crate::queue::waiting;
-use crate::rules::{self, Rule};
+use crate::rules::Rule;
+use crate::{codec, rules};
 
 /// What a task may do and how often.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -91,7 +92,7 @@ impl RawTask {
         cell.entry.store(points.0, Ordering::Relaxed);
         cell.type_hash.store(points.1, Ordering::Relaxed);
         cell.timeout_us.store(terms.timeout_us, Ordering::Relaxed);
-        cell.retries.store(terms.retries, Ordering::Relaxed);
+        cell.retries.store(terms.retries.min(MOST_RETRIES), Ordering::Relaxed);
         core.enqueue(seat)?;
         Ok(RawTask { core: core.clone(), seat, counted: true })
     }
@@ -269,7 +270,7 @@ fn put_arguments(core: &Core, seat: Seat, bytes: &[u8], ids: &[Id]) -> crate::Re
 impl Clone for RawTask {
     fn clone(&self) -> RawTask {
         if self.counted && !member::is_forked() {
-            self.seat.cell.handles.fetch_add(1, Ordering::Relaxed);
+            tally::count_up(&self.seat.cell.handles);
         }
         RawTask { core: self.core.clone(), seat: self.seat, counted: self.counted }
     }
@@ -282,8 +283,7 @@ impl Drop for RawTask {
         }
         let Seat { index, generation, cell } = self.seat;
         // (The last one is not counted down: nobody can make another one of it any more.)
-        // ORDERING: Acquire: the other threads have done with theirs.
-        if cell.handles.load(Ordering::Acquire) != 1 && cell.handles.fetch_sub(1, Ordering::AcqRel) != 1 {
+        if !tally::count_down(&cell.handles) {
             return;
         }
         let state = cell.state();

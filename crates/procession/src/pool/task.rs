@@ -69,6 +69,12 @@ pub struct Task<R> {
 }
 
 impl<R> Task<R> {
+    /// How many handles the process that submitted the task has.
+    #[cfg(feature = "internals")]
+    pub(crate) fn handles(&self) -> &'static std::sync::atomic::AtomicU32 {
+        &self.ticket.seat.cell.handles
+    }
+
     pub(super) fn new(ticket: RawTask) -> Task<R> {
         Task { ticket, waker: None, _returns: PhantomData }
     }

@@ -194,7 +194,8 @@ impl<K: Message + Eq + Hash, V: Message> Dict<K, V> {
     ///
     /// # Errors
     /// [`Error::Full`](crate::Error::Full) when the family's shared memory is full: then nothing has changed;
-    /// [`Error::Message`](crate::Error::Message) when the value cannot be encoded, or the old one cannot be
+    /// [`Error::InvalidArgument`](crate::Error::InvalidArgument) when the key has 2 GiB or more, or the value 4 GiB or
+    /// more; [`Error::Message`](crate::Error::Message) when the value cannot be encoded, or the old one cannot be
     /// read, which is gone then. In a plain fork, and inside of an `update` of the same dict.
     ///
     /// ```

@@ -120,8 +120,8 @@ impl<T: Message> List<T> {
     /// Puts an item at the end.
     ///
     /// # Errors
-    /// [`Error::Full`] when the family's shared memory is full; [`Error::Message`] when the item cannot be
-    /// encoded. In a plain fork, and inside of an `update` of the same list.
+    /// [`Error::Full`] when the family's shared memory is full; [`Error::InvalidArgument`] when the item has 4 GiB or
+    /// more; [`Error::Message`] when it cannot be encoded. In a plain fork, and inside of an `update` of the same list.
     ///
     /// ```
     /// let list = procession::state::List::new()?;

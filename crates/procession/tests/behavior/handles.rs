@@ -2,10 +2,12 @@
 
 use std::collections::HashMap;
 
-use crate::family::*;
-use procession::sync::LockError;
-use procession::{Lock, Process};
+use procession_testkit::isolated;
 use serde::{Deserialize, Serialize};
+
+use crate::family::*;
+use procession::sync::{LockError, Mutex};
+use procession::{Lock, Process, internals};
 
 #[derive(Debug, Serialize, Deserialize)]
 struct Till {
@@ -149,4 +151,81 @@ fn a_panic_while_encoding_does_no_harm() {
     assert!(spawned.is_err());
     assert!(serde_json::to_string(&lock).is_err(), "outside again");
     assert_eq!(Process::spawn(|lock: Lock| lock.lock().is_ok(), (lock,)).unwrap().join(), Ok(true));
+}
+
+/// Counts of handles near the most that 32 bits can count.
+const NEAR_THE_END: [u32; 4] = [(1 << 31) - 2, (1 << 31) - 1, 1 << 31, u32::MAX - 1];
+
+/// Safe code can forget more clones than can be counted. The object must outlive every handle all the same.
+#[test]
+fn handles_that_cannot_be_counted_keep_their_object() {
+    isolated!({
+        for count in NEAR_THE_END {
+            let first = Mutex::new([0u64; 60]).unwrap();
+            let keep = first.clone();
+            assert_eq!(internals::say_handles(&first, count), 2);
+            (0..3).for_each(|_| std::mem::forget(first.clone()));
+            drop(first);
+            // What would take the place of a mutex that was freed.
+            let others: Vec<_> = (0..300).map(|_| Mutex::new([5u64; 60]).unwrap()).collect();
+            let mut mine = keep.lock().unwrap();
+            mine[0] = 0x4141;
+            let changed = others.iter().filter(|other| other.lock().unwrap()[0] != 5).count();
+            assert_eq!((mine[0], changed), (0x4141, 0), "from {count:#x}");
+        }
+    });
+}
+
+/// What it costs: the object stays as long as the process, and goes with it.
+#[test]
+fn an_object_with_too_many_handles_goes_with_its_process() {
+    isolated!({
+        let child = Process::spawn(
+            || {
+                let lock = Mutex::new(0u8).unwrap();
+                internals::say_handles(&lock, u32::MAX - 1);
+                drop((lock.clone(), lock.clone(), lock));
+                internals::census().objects
+            },
+            (),
+        );
+        assert_eq!(child.unwrap().join(), Ok(2), "the mutex, and the process");
+        until("nothing is left", || internals::census().objects == 0);
+    });
+}
+
+#[test]
+fn handles_to_a_task_that_cannot_be_counted_keep_its_result() {
+    isolated!({
+        let pool = procession::Pool::new(1).unwrap();
+        for count in NEAR_THE_END {
+            let first = pool.submit(|| vec![7u8; 100], ()).unwrap();
+            let keep = first.clone();
+            assert_eq!(internals::say_task_handles(&first, count), 2);
+            (0..3).for_each(|_| std::mem::forget(first.clone()));
+            drop(first);
+            let others = pool.map(|n: u8| vec![n; 100], 0..100).unwrap();
+            assert_eq!(others.len(), 100);
+            assert_eq!(keep.get(), Ok(vec![7; 100]), "from {count:#x}");
+        }
+    });
+}
+
+/// An old handle names an object by its place and generation, so a place is not used for ever.
+#[test]
+fn a_place_whose_generations_are_used_up_is_not_used_again() {
+    isolated!({
+        let place = |mutex: &Mutex<u8>| internals::HasHandle::object_index(mutex);
+        let lock = Mutex::new(0u8).unwrap();
+        let index = place(&lock);
+        drop(lock);
+        internals::wear_out(index);
+        let last = Mutex::new(0u8).unwrap();
+        assert_eq!(place(&last), index, "it is used once more");
+        drop(last.lock().unwrap());
+        drop(last);
+        let next: Vec<_> = (0..10).map(|_| Mutex::new(0u8).unwrap()).collect();
+        assert!(next.iter().all(|mutex| place(mutex) != index));
+        assert_eq!(internals::census().objects, 10);
+    });
 }

@@ -12,6 +12,7 @@ mod errors;
 mod events;
 mod examples;
 mod handles;
+mod large_values;
 mod lifetimes;
 mod manager;
 mod pool;

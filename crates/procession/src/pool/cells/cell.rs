@@ -24,6 +24,7 @@
 
 use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
 
+use crate::arena::LARGEST;
 use crate::os::memory;
 
 pub(crate) const FREE: u64 = 0;
@@ -283,21 +284,36 @@ pub(crate) fn linked(word: u64) -> u32 {
 }
 
 /// How far a chunk is: one word, so that a death finds both numbers as they belong together.
+///
+/// ```text
+///  63        40 39                  0
+/// ┌────────────┬─────────────────────┐
+/// │   items    │        bytes        │
+/// └────────────┴─────────────────────┘
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Filled {
     pub(crate) items: u32,
-    pub(crate) bytes: u32,
+    pub(crate) bytes: u64,
 }
 
 impl Filled {
+    const BYTES: u32 = 40;
+    /// The word can count no more: larger than any arena.
+    pub(crate) const MOST_BYTES: u64 = (1 << Filled::BYTES) - 1;
+    /// Nor more items.
+    pub(crate) const MOST_ITEMS: u32 = (1 << (64 - Filled::BYTES)) - 1;
+
     #[inline]
     pub(crate) fn word(self) -> u64 {
-        u64::from(self.items) << 32 | u64::from(self.bytes)
+        const { assert!(LARGEST <= Filled::MOST_BYTES, "the word can count the bytes of any block") };
+        debug_assert!(self.items <= Filled::MOST_ITEMS && self.bytes <= Filled::MOST_BYTES);
+        u64::from(self.items) << Filled::BYTES | self.bytes
     }
 
     #[inline]
     pub(crate) fn read(word: u64) -> Filled {
-        Filled { items: (word >> 32) as u32, bytes: word as u32 }
+        Filled { items: (word >> Filled::BYTES) as u32, bytes: word & Filled::MOST_BYTES }
     }
 }
 
@@ -325,13 +341,16 @@ pub(crate) struct Fate {
 }
 
 const ITEM: u64 = 0xff_ffff;
+/// The most attempts that the word can count, and so the most retries: the last of them is one more.
+const MOST_ATTEMPTS: u32 = 0xffff;
+pub(crate) const MOST_RETRIES: u32 = MOST_ATTEMPTS - 1;
 const NO_MEMORY: u16 = 1 << 8;
 
 impl Fate {
     pub(crate) fn word(self, item: u32) -> u64 {
         let no_memory = if self.no_memory && self.how > 0 { NO_MEMORY } else { 0 };
         let how = u64::from(self.how as u16 | no_memory) << 24;
-        u64::from(self.attempt.min(0xffff)) << 48 | self.ending << 40 | how | u64::from(item) & ITEM
+        u64::from(self.attempt.min(MOST_ATTEMPTS)) << 48 | self.ending << 40 | how | u64::from(item) & ITEM
     }
 
     pub(crate) fn read(word: u64, item: u32) -> Fate {
@@ -343,5 +362,34 @@ impl Fate {
         let no_memory = how.cast_signed() > 0 && how & NO_MEMORY != 0;
         let how = i32::from(if no_memory { how & !NO_MEMORY } else { how }.cast_signed());
         Fate { attempt, ending, how, no_memory }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_and_items_do_not_run_into_each_other() {
+        let near = |limit: u64| [limit - 1, limit, limit + 1];
+        let bytes = [0, 1].into_iter().chain(near(1 << 31)).chain(near(1 << 32)).chain(near(1 << 36));
+        for bytes in bytes.chain([Filled::MOST_BYTES]) {
+            for items in [0, 1, 0xffff, 1 << 23, Filled::MOST_ITEMS] {
+                let filled = Filled { items, bytes };
+                assert_eq!(Filled::read(filled.word()), filled);
+            }
+        }
+    }
+
+    #[test]
+    fn a_fate_is_of_one_item() {
+        let fate = Fate { attempt: 2, ending: ending::DIED, how: 9, no_memory: true };
+        for item in [0, 1, 0xffff, Filled::MOST_ITEMS] {
+            assert_eq!(Fate::read(fate.word(item), item), fate);
+            let other = Fate::read(fate.word(item), item ^ 1);
+            assert_eq!((other.attempt, other.ending), (1, 0));
+        }
+        let often = Fate { attempt: u32::MAX, ..fate };
+        assert!(Fate::read(often.word(3), 3).attempt > MOST_RETRIES, "no task is tried again without end");
     }
 }

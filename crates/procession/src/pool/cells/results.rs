@@ -58,7 +58,7 @@ impl<'a, R: Message> Output<'a, R> {
             // The last worker may have died between two forms, so the bytes are counted.
             let bytes = self::records(*arena, cell)
                 .map(|(_, bytes)| WORD + (bytes.len() as u64).next_multiple_of(WORD));
-            filled.bytes = bytes.sum::<u64>() as u32;
+            filled.bytes = bytes.sum();
         }
         Output { arena, owner, cell, block, room, records, filled, _results: PhantomData }
     }
@@ -70,10 +70,10 @@ impl<'a, R: Message> Output<'a, R> {
         }
         encoding::with_bytes(value, |bytes, _| {
             let len = bytes.len() as u64;
-            let at = u64::from(self.filled.bytes);
+            let at = self.filled.bytes;
             if at + len > self.room {
                 let items = u64::from(self.cell.count.load(Ordering::Relaxed).max(1));
-                self.grow(len * items)?;
+                self.grow(at + len, len * items)?;
             }
             self.arena.write(self.block + HEADER + at, bytes);
             self.commit(len);
@@ -83,7 +83,7 @@ impl<'a, R: Message> Output<'a, R> {
 
     #[inline]
     fn commit(&mut self, len: u64) {
-        self.filled = Filled { items: self.filled.items + 1, bytes: self.filled.bytes + len as u32 };
+        self.filled = Filled { items: self.filled.items + 1, bytes: self.filled.bytes + len };
         // CRASH: until this store the item is not finished, and its bytes are written over.
         self.cell.filled.store(self.filled.word(), Ordering::Release);
     }
@@ -112,10 +112,11 @@ impl<'a, R: Message> Output<'a, R> {
     fn record(&mut self, kind: u64, bytes: &[u8]) -> Result<()> {
         let len = bytes.len() as u64;
         let need = WORD + len.next_multiple_of(WORD);
-        let at = u64::from(self.filled.bytes);
+        let at = self.filled.bytes;
         if at + need > self.room {
             let items = u64::from(self.cell.count.load(Ordering::Relaxed).max(1));
-            self.grow((at + need).max(2 * self.room).max(if self.room == 0 { items * GUESS } else { 0 }))?;
+            let guess = if self.room == 0 { items * GUESS } else { 2 * self.room };
+            self.grow(at + need, guess)?;
         }
         let to = self.block + HEADER + at;
         self.arena.write(to, &(len << 8 | kind).to_le_bytes());
@@ -124,13 +125,16 @@ impl<'a, R: Message> Output<'a, R> {
         Ok(())
     }
 
-    /// Goes on in a larger block.
+    /// Continues in a larger block: of `guess` bytes if there is memory for that, and of at least `least`.
     #[cold]
-    fn grow(&mut self, bytes: u64) -> Result<()> {
+    fn grow(&mut self, least: u64, guess: u64) -> Result<()> {
         let arena = self.arena;
-        let fresh = new_block(arena, bytes)?;
+        let fresh = match heap::allocate_now(arena, member::slot(), guess.max(least)) {
+            Ok(block) => initialize(arena, block),
+            Err(_) => new_block(arena, least)?,
+        };
         if self.block != 0 {
-            let old = arena.bytes(self.block + HEADER, self.filled.bytes.into());
+            let old = arena.bytes(self.block + HEADER, self.filled.bytes);
             arena.write(fresh + HEADER, old);
         }
         self.replace(fresh, self.filled);
@@ -165,7 +169,7 @@ impl<'a, R: Message> Output<'a, R> {
             self.arena.write(to + WORD, self.arena.bytes(self.block + HEADER + i * size, size));
         }
         self.records = true;
-        let filled = Filled { items: items as u32, bytes: (items * step) as u32 };
+        let filled = Filled { items: self.filled.items, bytes: items * step };
         self.replace(fresh, filled);
         self.cell.filled.store(filled.word(), Ordering::Release);
         Ok(())
@@ -173,14 +177,18 @@ impl<'a, R: Message> Output<'a, R> {
 }
 
 fn new_block(arena: &'static Arena, bytes: u64) -> Result<u64> {
-    let block = heap::allocate(arena, member::slot(), bytes)?;
+    Ok(initialize(arena, heap::allocate(arena, member::slot(), bytes)?))
+}
+
+/// Writes the header of a new block.
+fn initialize(arena: &Arena, block: u64) -> u64 {
     // No handles; the length is in `filled`.
     arena.write(block, &[0; HEADER as usize]);
-    Ok(block)
+    block
 }
 
 fn room_of(arena: &Arena, block: u64) -> u64 {
-    blocks::around(arena, block).map_or(0, |(at, size)| at + size - block - HEADER).min(u32::MAX.into())
+    blocks::around(arena, block).map_or(0, |(at, size)| at + size - block - HEADER).min(Filled::MOST_BYTES)
 }
 
 fn word(arena: &Arena, at: u64) -> u64 {
@@ -233,7 +241,7 @@ pub(crate) fn read<R: Message>(
     let result = cell.result.load(Ordering::Acquire);
     let filled = Filled::read(cell.filled.load(Ordering::Acquire));
     if result & RECORDS == 0 && block_in(result) != 0 {
-        let bytes = arena.bytes(block_in(result) + HEADER, filled.bytes.into());
+        let bytes = arena.bytes(block_in(result) + HEADER, filled.bytes);
         if let Ok(numbers) = encoding::from_bytes::<Vec<R>>(bytes) {
             numbers.into_iter().for_each(|number| take(Ok(number)));
         }

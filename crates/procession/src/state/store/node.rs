@@ -45,6 +45,19 @@ pub(super) struct Node {
     handles: u64,
 }
 
+/// The word that stands for both lengths.
+#[inline]
+fn meta(key_len: u64, value_len: u64) -> u64 {
+    debug_assert!(key_len <= MOST_KEY as u64 && value_len <= MOST_VALUE as u64);
+    key_len << 32 | value_len
+}
+
+/// The lengths of key and value in such a word.
+#[inline]
+fn lengths(meta: u64) -> (u64, u64) {
+    ((meta & !PLAIN) >> 32, meta & u64::from(u32::MAX))
+}
+
 #[inline]
 fn padded(len: u64) -> u64 {
     len.next_multiple_of(WORD)
@@ -64,7 +77,7 @@ impl Node {
             let handles = word(arena, at + WORD)?.load(Ordering::Relaxed);
             (word(arena, at + 2 * WORD)?.load(Ordering::Relaxed), handles, at + 3 * WORD)
         };
-        let (key_len, value_len) = ((meta & !PLAIN) >> 32, meta & u64::from(u32::MAX));
+        let (key_len, value_len) = lengths(meta);
         Some(Node { at, key_at, key_len, value_len, handles })
     }
 
@@ -251,7 +264,7 @@ pub(super) fn make(arena: &'static Arena, key: Encoded, value: Encoded, now: boo
     let node = OwnedBlock::allocate(arena, before_meta + content + WORD * handles, now)?;
     let at = node.at();
     // CRASH: the block is ours, and swept.
-    let mut meta = key_len << 32 | value_len;
+    let mut meta = meta(key_len, value_len);
     if handles == 0 {
         meta |= PLAIN;
     } else {
@@ -276,4 +289,19 @@ pub(super) fn make(arena: &'static Arena, key: Encoded, value: Encoded, now: boo
         key.ids.iter().chain(value.ids).for_each(|&id| touch(arena, id));
     }
     Ok(node)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lengths_do_not_run_into_each_other() {
+        for key in [0, 1, 1 << 16, MOST_KEY as u64 - 1, MOST_KEY as u64] {
+            for value in [0, 1, (1 << 31) - 1, 1 << 31, (1 << 31) + 1, MOST_VALUE as u64] {
+                assert_eq!(lengths(meta(key, value)), (key, value));
+                assert_eq!(lengths(PLAIN | meta(key, value)), (key, value));
+            }
+        }
+    }
 }
