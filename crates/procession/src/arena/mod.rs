@@ -14,6 +14,7 @@
 //! | `header.rs`   | what there is once a family                                        |
 //! | `slots.rs`    | a page for each process: its life, its request                     |
 //! | `records.rs`  | a record for each thread: locks held, wait, intent                 |
+//! | `bytes.rs`    | copying bytes that other processes may see                         |
 //! | `bits.rs`     | two-level bitmaps                                                  |
 //! | `kind.rs`     | the kinds of objects; `recover.rs` what recovery asks of each         |
 //! | `objects.rs`  | the table that handles point into                                  |

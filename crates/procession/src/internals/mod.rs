@@ -12,7 +12,6 @@ use crate::arena::thread::with_me;
 use crate::arena::{Arena, blocks, collect, handle, heap, member, process_body, slots, sweep};
 use crate::os::process::Ended;
 use crate::os::{futex, process};
-use crate::recovery;
 use crate::supervisor::{entrypoint, options};
 use crate::sync::raw::park;
 use crate::sync::{Condvar, RwLock, Semaphore};

@@ -2,6 +2,26 @@
 //!
 //! Nothing here knows about arenas, locks or processes of a family; the functions are thin, safe
 //! faces over Linux, and their documentation says only what the kernel's manual does not.
+//!
+//! | file               | what it holds |
+//! |--------------------|---|
+//! | `attributes.rs`    | limits, processors, nice value and group of the calling process |
+//! | `cgroup.rs`        | the control groups that limit this process's memory |
+//! | `clock.rs`         | the monotonic clock, and deadlines |
+//! | `fatal_signals.rs` | handlers that report how the process dies |
+//! | `faults.rs`        | system calls that fail on demand, for tests |
+//! | `fd.rs`            | descriptors and socket pairs |
+//! | `fd_passing.rs`    | handing descriptors to a process without a connection |
+//! | `futex.rs`         | sleeping on a word of shared memory |
+//! | `image.rs`         | where the executable is loaded, and its constructors |
+//! | `launch.rs`        | executing the program again as the supervisor |
+//! | `limits.rs`        | what the machine and the user's limits allow |
+//! | `memory.rs`        | the memfd and its mappings |
+//! | `oom.rs`           | whether the kernel killed a process because memory ran out |
+//! | `process.rs`       | forking, identity, waiting, killing |
+//! | `procfs.rs`        | `/proc`, whose names need not be text and whose numbers may be foreign |
+//! | `signal.rs`        | signal masks and dispositions |
+//! | `threads.rs`       | the threads of this process, and those that the library adds |
 #![allow(unsafe_code)] // This is the room where the kernel is called.
 
 pub(crate) mod attributes;

@@ -28,23 +28,21 @@
 //! A pool can be sent to its own tasks. A task that waits for another one of its pool which nobody has begun runs it
 //! itself, in its own process, so workers that all wait for each other's tasks do not hang. (If that inner task kills
 //! its process, both have died.)
-//!
-//! # What is inside
-//!
-//! | file            | what it holds                                                     |
-//! |-----------------|-------------------------------------------------------------------|
-//! | `cells/`        | the pool in shared memory: cells, control block, claims, results, recovery |
-//! | `shared.rs`     | a pool as each process sees it                                    |
-//! | `pool.rs`       | [`Pool`], the handle; `builder.rs` its builder                    |
-//! | `calls.rs`      | submitting and mapping; `life.rs` closing, joining, terminating   |
-//! | `task.rs`       | [`Task`]; `raw_task.rs` the same without its type                 |
-//! | `job.rs`        | the functions that tasks call; `run.rs` runs one in its worker    |
-//! | `watch.rs`      | callbacks, futures, [`as_completed`]                              |
-//! | `worker.rs`     | what a worker does between tasks; `claim.rs` how it claims one    |
-//! | `keeper.rs`     | the thread that replaces workers and enforces time limits         |
-//! | `free_cells.rs` | how a process allocates and frees cells                           |
-//! | `chunks.rs`     | the chunks of a running map; `map.rs` its results; `bar.rs` its progress bar |
-//! | `manual_pool.rs`| a pool without workers, for the crash tests                       |
+
+// | file            | what it holds                                                     |
+// |-----------------|-------------------------------------------------------------------|
+// | `cells/`        | the pool in shared memory: cells, control block, claims, results, recovery |
+// | `shared.rs`     | a pool as each process sees it                                    |
+// | `pool.rs`       | `Pool`, the handle; `builder.rs` its builder                    |
+// | `calls.rs`      | submitting and mapping; `life.rs` closing, joining, terminating   |
+// | `task.rs`       | `Task`; `raw_task.rs` the same without its type                 |
+// | `job.rs`        | the functions that tasks call; `run.rs` runs one in its worker    |
+// | `watch.rs`      | callbacks, futures, `as_completed`                              |
+// | `worker.rs`     | what a worker does between tasks; `claim.rs` how it claims one    |
+// | `keeper.rs`     | the thread that replaces workers and enforces time limits         |
+// | `free_cells.rs` | how a process allocates and frees cells                           |
+// | `chunks.rs`     | the chunks of a running map; `map.rs` its results; `bar.rs` its progress bar |
+// | `manual_pool.rs`| a pool without workers, for the crash tests                       |
 
 #[cfg(feature = "indicatif")]
 mod bar;
@@ -74,7 +72,6 @@ mod worker;
 pub use bar::progress_bar;
 pub use builder::Builder;
 pub use cells::error::{MapError, TaskError};
-pub(crate) use cells::recover::{tell_keepers, workers_kept_by};
 pub use job::Initialized;
 pub use life::Stats;
 pub use map::{Imap, Progress};

@@ -1,17 +1,17 @@
 //! Processes: starting them, waiting for them, ending them, and knowing how they ended.
-//!
-//! | file         | what it holds                                                    |
-//! |--------------|------------------------------------------------------------------|
-//! | `entry.rs`   | what can be spawned: functions, and closures that capture nothing |
-//! | `builder.rs` | a process's name and options; `settings.rs` checks them          |
-//! | `preload.rs` | [`preload()`]: what all processes share, built before the first one |
-//! | `stdio.rs`   | [`Stdio`]: where its standard streams lead                       |
-//! | `process.rs` | [`Process`], the typed handle                                    |
-//! | `any.rs`     | [`AnyProcess`], the handle without the function's type           |
-//! | `any_of.rs`  | [`wait_any`]: the first of many processes to end                 |
-//! | `waiting.rs` | waiting for the done word                                        |
-//! | `signals.rs` | sending a signal to exactly the process that is meant            |
-//! | `failure.rs` | how a process can end badly                                      |
+
+// | file         | what it holds                                                    |
+// |--------------|------------------------------------------------------------------|
+// | `entry.rs`   | what can be spawned: functions, and closures that capture nothing |
+// | `builder.rs` | a process's name and options; `settings.rs` checks them          |
+// | `preload.rs` | `preload`: what all processes share, built before the first one |
+// | `stdio.rs`   | `Stdio`: where its standard streams lead                       |
+// | `process.rs` | `Process`, the typed handle                                    |
+// | `any.rs`     | `AnyProcess`, the handle without the function's type           |
+// | `any_of.rs`  | `wait_any`: the first of many processes to end                 |
+// | `waiting.rs` | waiting for the done word                                        |
+// | `signals.rs` | sending a signal to exactly the process that is meant            |
+// | `failure.rs` | how a process can end badly                                      |
 
 mod any;
 mod any_of;

@@ -25,18 +25,17 @@
 //! producer: there is no thread that still has to send it, and nothing to flush. A process that dies
 //! in the middle of `put` or `get` has put or taken its message, or not: never half of it, and nobody else
 //! waits for the dead. What a plain [`Queue`] has given to a consumer goes with that consumer.
-//!
-//! # What is inside
-//!
-//! | file            | what it holds                                                  |
-//! |-----------------|----------------------------------------------------------------|
-//! | `ring/`         | the algorithm: messages as bytes; `README.md` is its theory     |
-//! | `sending.rs`    | a value on its way in; `receiving.rs` on its way out           |
-//! | `waiting.rs`    | waiting for a message or for room: spin a moment, then sleep    |
-//! | `plain.rs`      | [`Queue`]; `in_place.rs` its bytes in place                     |
-//! | `joinable.rs`   | [`JoinableQueue`]; `lease.rs` what it hands out         |
-//! | `connection.rs` | [`pipe()`]                                                     |
-//! | `select.rs`     | [`select`]                                                     |
+
+// | file            | what it holds                                                  |
+// |-----------------|----------------------------------------------------------------|
+// | `ring/`         | the algorithm: messages as bytes; `README.md` is its theory     |
+// | `sending.rs`    | a value on its way in; `receiving.rs` on its way out           |
+// | `waiting.rs`    | waiting for a message or for room: spin a moment, then sleep    |
+// | `plain/`        | `Queue`; `in_place.rs` its bytes in place                     |
+// | `joinable/`     | `JoinableQueue`; `lease.rs` what it hands out         |
+// | `connection.rs` | `pipe`                                                     |
+// | `error.rs`      | why a message was not put or received |
+// | `select.rs`     | `select`                                                     |
 
 mod connection;
 mod error;

@@ -18,9 +18,10 @@ use crate::arena::recover::{Dead, Found, Journaled, Recover};
 use crate::arena::{Arena, process_body, slots, sweep};
 use crate::os::futex;
 use crate::os::process::Ended;
+use crate::pool::cells;
+use crate::rules;
 use crate::rules::Rule;
 use crate::sync::raw::park;
-use crate::{pool, rules};
 
 /// Repairs what the dead process in `slot` left, and frees the slot. `how` is how the kernel says
 /// it ended, `None` when the whole family was lost.
@@ -56,7 +57,7 @@ pub(crate) fn recover(arena: &Arena, slot: u32, how: Option<Ended>) {
     }
     // Who joins it finds its locks handed on. After this its handle may be the last to its object.
     process_body::record(arena, slot, how);
-    pool::tell_keepers(arena, slot, clean);
+    cells::recover::tell_keepers(arena, slot, clean);
     // CRASH: nobody who repairs anew may write to words of what it held, which are others' from now on.
     for id in arena.records_of(slot) {
         arena.record(id).waits_for.store(0, Ordering::SeqCst);

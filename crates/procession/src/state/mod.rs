@@ -8,6 +8,14 @@
 //! | many plain numbers, changed in place | [`Array`] |
 //! | one plain value, changed in place and often | [`Mutex`](crate::sync::Mutex), [`RwLock`](crate::sync::RwLock) |
 
+// | file       | what it holds |
+// |------------|---|
+// | `dict.rs`  | `Dict`; `dict_iter.rs` its iterators; `lookup.rs` what a key can be looked up by |
+// | `list.rs`  | `List` |
+// | `value.rs` | `Value` |
+// | `array.rs` | `Array` |
+// | `store/`   | the shared-memory half: nodes, tables, parts, recovery |
+
 mod array;
 mod dict;
 mod dict_iter;

@@ -14,7 +14,8 @@ use crate::arena::{Arena, member, process_body, slots, sweep};
 use crate::os::clock::{Deadline, now_ns};
 use crate::os::process::Ended;
 use crate::os::{attributes, futex, oom, process, signal};
-use crate::{os, pool, recovery};
+use crate::pool::cells;
+use crate::{os, recovery};
 
 /// Children kept asleep and empty, so that a spawn need not wait for a fork.
 const SPARES: usize = 4;
@@ -259,7 +260,7 @@ impl Children {
         }
         process_body::name_pid(self.arena, slot, pid);
         let began = slots::phase(slot.state.load(Ordering::Acquire)) == slots::RUNNING;
-        let orphans = pool::workers_kept_by(self.arena, index);
+        let orphans = cells::recover::workers_kept_by(self.arena, index);
         match ended {
             Ended::Exited(_) if !began => self.give_up(index, ended),
             _ => self.recover(index, ended),

@@ -60,6 +60,26 @@
 //! | waits, asleep or just woken | nothing |
 
 pub(crate) mod acquire;
+// | file              | what it holds |
+// |-------------------|---|
+// | `lock.rs`         | `Lock`; `guard.rs` its guard |
+// | `rlock.rs`        | `RLock` |
+// | `mutex.rs`        | `Mutex` |
+// | `rwlock.rs`       | `RwLock` |
+// | `semaphore.rs`    | `Semaphore` and its permits |
+// | `event.rs`        | `Event` |
+// | `condvar.rs`      | `Condvar` |
+// | `barrier.rs`      | `Barrier` |
+// | `latch.rs`        | `Latch` |
+// | `once.rs`         | `Once` |
+// | `error.rs`        | why a lock was not acquired |
+// | `acquire.rs`      | acquiring and releasing, the same for every lock |
+// | `lock_methods.rs` | the eight methods that acquire, the same for every lock |
+// | `guard_state.rs`  | what a guard knows besides its lock, in one word |
+// | `wait.rs`         | waiting for anything but a lock |
+// | `spin.rs`         | spinning for a moment before sleeping |
+// | `raw/`            | the shared-memory half: words, cells, recovery |
+
 mod barrier;
 mod condvar;
 pub(crate) mod error;

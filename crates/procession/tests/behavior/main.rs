@@ -21,4 +21,5 @@ mod profiles;
 mod queue;
 mod scale;
 mod state;
+mod structure;
 mod sync;

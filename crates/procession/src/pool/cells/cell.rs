@@ -50,19 +50,19 @@ const FLAGS: u64 = 0xf0;
 /// How a task ended, or why its worker is to be killed.
 pub(crate) mod ending {
     /// The result is there; of a chunk, one for each item.
-    pub(in crate::pool) const RETURNED: u64 = 1;
+    pub(crate) const RETURNED: u64 = 1;
     /// The note says what went wrong.
-    pub(in crate::pool) const FAILED: u64 = 2;
+    pub(crate) const FAILED: u64 = 2;
     /// The worker died: see [`Fate`](crate::pool::Fate).
-    pub(in crate::pool) const DIED: u64 = 3;
+    pub(crate) const DIED: u64 = 3;
     /// It took longer than it may.
-    pub(in crate::pool) const TIMED_OUT: u64 = 4;
+    pub(crate) const TIMED_OUT: u64 = 4;
     /// Somebody did not want it any more.
-    pub(in crate::pool) const CANCELLED: u64 = 5;
+    pub(crate) const CANCELLED: u64 = 5;
     /// The pool was terminated, or its maker has ended.
-    pub(in crate::pool) const TERMINATED: u64 = 6;
+    pub(crate) const TERMINATED: u64 = 6;
     /// The pool has no workers and gets no more.
-    pub(in crate::pool) const BROKEN: u64 = 7;
+    pub(crate) const BROKEN: u64 = 7;
 }
 
 /// Small arguments lie in the cell itself.

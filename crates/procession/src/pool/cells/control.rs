@@ -27,15 +27,15 @@ pub(crate) const WORKERS: usize = 1000;
 
 /// [`Control::phase`]: it only grows.
 pub(crate) mod phase {
-    pub(in crate::pool) const OPEN: u32 = 0;
+    pub(crate) const OPEN: u32 = 0;
     /// No more tasks; those that are there are done.
-    pub(in crate::pool) const CLOSED: u32 = 1;
+    pub(crate) const CLOSED: u32 = 1;
     /// All are done: the workers leave.
-    pub(in crate::pool) const FINISHED: u32 = 2;
+    pub(crate) const FINISHED: u32 = 2;
     /// The workers are killed, and what is not done never will be.
-    pub(in crate::pool) const TERMINATED: u32 = 3;
+    pub(crate) const TERMINATED: u32 = 3;
     /// As terminated, because workers do not last.
-    pub(in crate::pool) const BROKEN: u32 = 4;
+    pub(crate) const BROKEN: u32 = 4;
 }
 
 /// The object's hot line holds nothing.

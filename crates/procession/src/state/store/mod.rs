@@ -8,6 +8,8 @@
 //! | `table.rs`    | words that name nodes                                                |
 //! | `map.rs`      | a hash table of parts; `rehash.rs` changes its size                  |
 //! | `sequence.rs` | a list in one part                                                   |
+//! | `value.rs`    | one value: a lock and three blocks                                   |
+//! | `recover.rs`  | recovery of dicts, lists and values                                  |
 //! | `copy.rs`     | bytes copied out of memory that may change meanwhile                 |
 //! | `hash.rs`     | where a key belongs                                                  |
 #![allow(unsafe_code)] // Words of tables and nodes are read by their offsets.
