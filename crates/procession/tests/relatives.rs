@@ -75,7 +75,8 @@ fn a_process_whose_parent_has_ended_has_none() {
 fn a_name_is_given_or_that_of_the_function() {
     let _dog = watched();
     assert_eq!(Process::spawn(pid, ()).unwrap().name(), "pid");
-    assert_eq!(Process::spawn(|| (), ()).unwrap().name(), "a_name_is_given_or_that_of_the_function");
+    let place = format!("closure@relatives.rs:{}", line!() + 1);
+    assert_eq!(Process::spawn(|| (), ()).unwrap().name(), place);
     let longest = "ü".repeat(47) + "x";
     for name in ["buyer", "", "two words", &longest] {
         let p = Process::builder().name(name).spawn(|| current_process().unwrap().name(), ()).unwrap();

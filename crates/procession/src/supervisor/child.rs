@@ -25,6 +25,10 @@ use crate::{Error, Result};
 /// The exit code of a process whose function panicked: Rust's own.
 const PANIC_CODE: i32 = 101;
 
+/// What the name of a process begins with that runs a closure and was given no name; its place follows. The title
+/// that `ps` shows leaves it out, because a title has 15 bytes.
+pub(crate) const CLOSURE: &str = "closure@";
+
 /// Lives as the process of slot `index`.
 pub(super) fn live(arena: &'static Arena, index: u32, inheritance: &Inheritance) -> ! {
     let parent = arena.header().supervisor_pid.load(Ordering::Relaxed) as i32;
@@ -123,7 +127,9 @@ fn run_request(arena: &'static Arena, index: u32, slot: &'static Slot, prepared:
     let Some((number, object, body)) = outcome::object_of(arena, slot) else { return 1 };
     handle::this_is(Id(slot.process.load(Ordering::Acquire)));
     body.name_pid(process::pid());
-    process::set_title(object.name_bytes(&mut [0; NAME + 1]));
+    let mut room = [0; NAME + 1];
+    let name = object.name_bytes(&mut room);
+    process::set_title(name.strip_prefix(CLOSURE.as_bytes()).unwrap_or(name));
 
     #[cfg(any(feature = "tracing", feature = "log"))]
     crate::events::forward(arena);
