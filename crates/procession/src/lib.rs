@@ -31,6 +31,26 @@
 //! The types that are used most are here at the root; the rest of a family is in its module: [`sync`],
 //! [`queue`], [`state`], [`process`], [`manager`].
 //!
+//! # Waiting
+//!
+//! What can block has four forms: `x()` waits, `try_x()` does not, `x_timeout(Duration)` and
+//! `x_deadline(Instant)` wait for a limited time. A call that returns without what it was called for returns an error of
+//! its family, and the same one whether it waited or not, except that locks and waits tell the two apart:
+//!
+//! | family | `try_x` | `x_timeout`, `x_deadline` |
+//! |---|---|---|
+//! | locks, [`Once`](sync::Once): [`LockError`]; [`Value`]: [`Error::Lock`] | `WouldBlock` | `TimedOut` |
+//! | [`Semaphore`], [`Event`], [`Barrier`], [`Latch`](sync::Latch): [`WaitError`]; [`AnyProcess`], [`wait_any`](process::wait_any): [`Error::Wait`] | `WouldBlock` | `TimedOut` |
+//! | to put and send: [`PutError`](queue::PutError), with the item | `Full` | `Full` |
+//! | to get, receive and poll: [`GetError`](queue::GetError) | `Empty` | `Empty` |
+//! | to join a queue or pool: [`JoinError`](queue::JoinError); to get a task's result: [`TaskError`](pool::TaskError) | `NotDone` | `NotDone` |
+//! | [`select()`]: [`SelectError`](queue::SelectError) | `NotReady` | `NotReady` |
+//!
+//! There are two exceptions. [`Process::join_timeout`] and its kin return `Ok(None)`, because their error says how the
+//! process failed. [`Condvar::wait_timeout`] returns the guard, because the lock is held in any case.
+//!
+//! What only looks, such as `len` or `is_set`, never waits and returns a plain value. A timeout of zero tries once.
+//!
 //! # If a process dies
 //!
 //! However it dies: [`Process::join`] says how; a [`Lock`] it held is free again, and says so to the
