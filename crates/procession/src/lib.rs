@@ -78,6 +78,18 @@
 //! processes make with the crate `log` come to it, with the process before the message: `buyer (pid 17): sold out`.
 //! They are as safe as events. The level is that of main then.
 //!
+//! # If a process is stopped
+//!
+//! By SIGSTOP, by Ctrl-Z, by a debugger, or because its control group is frozen. What it **holds** stays its own, and
+//! others wait for it. What it **waits** for goes to others ([`Lock`], [`Semaphore`], [`Queue`], pools). Time for which
+//! it is stopped does not count against a [`task_timeout`](pool::Builder::task_timeout), nor against the second that
+//! daemons have between SIGTERM and SIGKILL. All other timeouts and deadlines are wall time: those of waits,
+//! [`idle_timeout`](pool::Builder::idle_timeout), [`max_restarts`](pool::Builder::max_restarts).
+//!
+//! While the **supervisor** is stopped, nothing can be recovered: who waits for what a dead process held waits on, and
+//! `join` does not return for a process that was killed. The `Debug` of a lock says so. Spawning goes on while there are
+//! spares. The supervisor ignores Ctrl-Z, and the kernel continues it when main ends.
+//!
 //! # Limits
 //!
 //! Linux on 64-bit little-endian machines, kernel 5.10 or later. All processes run the same

@@ -3,6 +3,7 @@
 use std::io;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+use super::awake::AwakeClock;
 use super::layout::Layout;
 use crate::os::{clock, process};
 
@@ -56,6 +57,8 @@ pub(crate) struct Header {
     /// least grave levels that main wants. Written before the first child.
     pub(crate) events: AtomicU64,
     pub(crate) events_levels: AtomicU32,
+    /// The time in which the family could run.
+    pub(crate) awake: AwakeClock,
     /// System calls that a test makes fail.
     #[cfg(feature = "internals")]
     pub(crate) faults: crate::os::faults::Switch,

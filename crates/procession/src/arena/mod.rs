@@ -13,6 +13,7 @@
 //! | `layout.rs`   | how large each table is and where it starts                        |
 //! | `header.rs`   | what there is once a family                                        |
 //! | `slots.rs`    | a page for each process: its life, its request                     |
+//! | `awake.rs`    | the time in which processes could run                              |
 //! | `records.rs`  | a record for each thread: locks held, wait, intent                 |
 //! | `bits.rs`     | two-level bitmaps                                                  |
 //! | `objects.rs`  | the table that handles point into                                  |
@@ -35,6 +36,7 @@
 #![allow(unsafe_code)] // References into shared memory are made here, from checked offsets.
 
 mod account;
+pub(crate) mod awake;
 pub(crate) mod bits;
 pub(crate) mod blocks;
 pub(crate) mod bytes;

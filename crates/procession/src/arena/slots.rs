@@ -24,8 +24,10 @@
 
 use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
 
+use super::awake::Pace;
 use super::bits::Lines;
 use super::records::Record;
+use crate::os::process;
 use crate::rules::{self, Rule};
 
 pub(crate) const FREE: u32 = 0;
@@ -101,6 +103,8 @@ pub(crate) struct Slot {
     /// Signals, as bits, that were sent before the process had begun; above them its incarnation, so
     /// that a signal for its predecessor does not reach it. The lowest bit says that we killed it.
     early_signals: AtomicU64,
+    /// For how long the process was stopped.
+    pub(crate) pace: Pace,
 
     /// Whether another child can take the place of this one: see above.
     birth: AtomicU64,
@@ -254,6 +258,20 @@ impl super::Arena {
         }
         let index = self.slot(slot).process.load(Ordering::Acquire) as u32;
         if index < self.layout.objects { self.object(index).name() } else { String::new() }
+    }
+
+    /// The process in a slot that holds something, for people. If it is dead, says what its recovery waits for.
+    pub(crate) fn describe_holder(&self, slot: u32) -> String {
+        let text = self.describe_process(slot);
+        let pid = if slot < self.layout.slots { self.slot(slot).pid.load(Ordering::Relaxed) } else { 0 };
+        if pid == 0 || !process::is_dead(pid) {
+            return text;
+        }
+        let supervisor = self.header().supervisor_pid.load(Ordering::Relaxed) as i32;
+        match process::is_stopped(supervisor) {
+            true => format!("{text}, dead, awaiting recovery; the supervisor (pid {supervisor}) is stopped"),
+            false => format!("{text}, dead, awaiting recovery"),
+        }
     }
 
     /// The process in a slot, for people: `buyer (pid 17)`.

@@ -112,7 +112,8 @@ pub(super) struct Cell {
     pub(super) filled: AtomicU64,
     /// See [`Fate`].
     pub(super) fate: AtomicU64,
-    /// When the item began, if there is a limit; when it is done, how long all took.
+    /// When the item began, on its worker's own clock (see `arena/awake.rs`), if there is a limit; when it is done,
+    /// how long all took.
     pub(super) clock_ns: AtomicU64,
     /// A block with a [`TaskError`](super::TaskError), when the task failed.
     pub(super) note: AtomicU64,

@@ -96,7 +96,8 @@ pub(super) struct Control {
     pub(super) returned_list: Returned,
     /// The keeper sleeps here.
     pub(super) keeper: Event,
-    /// When the keeper looks again by itself, on the monotonic clock.
+    /// When the keeper looks again by itself, on the monotonic clock: no later than a task that runs can have had its
+    /// time.
     pub(super) watching_until_ns: AtomicU64,
     /// Who waits for one of several tasks sleeps here.
     pub(super) completed: Event,

@@ -41,6 +41,7 @@
 //! | `watch.rs`    | callbacks, futures, [`as_completed`]                                |
 //! | `worker.rs`   | what a worker does between tasks                                    |
 //! | `keeper.rs`   | the thread that replaces workers and kills what takes too long      |
+//! | `limit.rs`    | how much of its time a task has left                                |
 //! | `seats.rs`    | how a process comes by a cell; `take.rs` how a worker takes a task  |
 //! | `hands.rs`    | which tasks are in whose hands, and which came back                 |
 //! | `bury.rs`     | what recovery does when a process dies                              |
@@ -61,6 +62,7 @@ mod hands;
 mod job;
 mod keeper;
 mod life;
+mod limit;
 mod map;
 mod output;
 #[expect(clippy::module_inception, reason = "the file of `Pool`")]

@@ -14,6 +14,7 @@ use super::error::TaskError;
 use super::job::{Job, resolve};
 use super::output::{Items, Output};
 use super::take::Held;
+use crate::arena::awake::OwnMoment;
 use crate::arena::blocks::{self, Tag};
 use crate::arena::encoding::{self, Message};
 use crate::arena::{Arena, member, payload};
@@ -129,18 +130,19 @@ impl Work {
         self.alert_keeper(ends_at);
     }
 
-    /// When the item that begins now has had its time, if it has a limit.
+    /// When the item that begins now has had its time, at the earliest, if it has a limit.
     #[inline]
     fn restart_clock(&self) -> Option<u64> {
         let timeout_us = self.cell.timeout_us.load(Ordering::Relaxed);
         if timeout_us == 0 {
             return None;
         }
-        let now = now_ns();
+        let OwnMoment { monotonic_ns, own_ns, .. } =
+            self.arena.slot(member::slot()).pace.read(&self.arena.header().awake);
         // ORDERING: SeqCst exchange, against the keeper that condemns: either it sees that another item has begun,
         // or we see that we are condemned.
-        self.cell.clock_ns.swap(now, Ordering::SeqCst);
-        Some(now.saturating_add(timeout_us.saturating_mul(1000)))
+        self.cell.clock_ns.swap(own_ns, Ordering::SeqCst);
+        Some(monotonic_ns.saturating_add(timeout_us.saturating_mul(1000)))
     }
 
     /// Wakes the keeper if it would look too late.

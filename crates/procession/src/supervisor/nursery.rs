@@ -15,6 +15,7 @@ use crate::os::clock::{Deadline, now_ns};
 use crate::os::process::Ended;
 use crate::os::{self, attributes, futex, process, shortage, signal};
 use crate::pool;
+use crate::sync::raw::park::EVENT;
 
 /// Children kept asleep and empty, so that a spawn need not wait for a fork.
 const SPARES: usize = 4;
@@ -166,6 +167,7 @@ impl Nursery {
     /// Forks a child that will do whatever its slot says.
     fn fork_into(&mut self, index: u32) -> bool {
         let slot = self.arena.slot(index);
+        slot.pace.reset();
         match self.fork_unsignalled(index) {
             Ok(pid) => {
                 slot.pid.store(pid, Ordering::Release);
@@ -230,6 +232,32 @@ impl Nursery {
         if any {
             self.kill_orphans();
             sweep::tidy(self.arena, &mut self.tidied);
+        }
+    }
+
+    /// Notes which children were stopped or continued.
+    pub(super) fn note_stops(&self) {
+        let clock = &self.arena.header().awake;
+        while let Ok(Some((pid, is_stopped))) = process::next_stop() {
+            let Some(index) = self.roster.slot_of(pid) else { continue };
+            if is_stopped {
+                self.arena.slot(index).pace.stop(clock);
+                self.pass_wakes_on(index);
+            } else {
+                self.arena.slot(index).pace.go_on(clock);
+                // Its task has time left again. It runs a task, so it holds its pool.
+                pool::tell_keepers(self.arena, index, true);
+            }
+        }
+    }
+
+    /// A child that has been stopped may have been woken just before, on behalf of others: they look again.
+    fn pass_wakes_on(&self, index: u32) {
+        for id in self.arena.records_of(index) {
+            let at = self.arena.record(id).waits_for.load(Ordering::SeqCst);
+            if let Some(word) = self.arena.futex_word(at & !EVENT) {
+                futex::wake_all(word);
+            }
         }
     }
 

@@ -113,12 +113,31 @@ struct Supervisor {
     farewell: Farewell,
 }
 
+/// How often the supervisor looks at how far the end of the family has come.
+const STEP_MS: i32 = 50;
+
 /// How far the end of the family has come.
 #[derive(Default)]
 struct Farewell {
-    began_ns: u64,
+    began: bool,
     named: bool,
-    terminated_ns: u64,
+    /// How long it has lasted, without the time in which the family was suspended.
+    lasted_ns: u64,
+    looked_ns: u64,
+    /// How long it had lasted when the daemons were asked to go.
+    terminated_ns: Option<u64>,
+}
+
+impl Farewell {
+    /// Time passes. What the supervisor sleeps longer than it wanted to counts up to a limit: it may have been
+    /// suspended together with those who were asked to go.
+    fn pass(&mut self, now: u64) {
+        const MOST_NS: u64 = 4 * STEP_MS as u64 * 1_000_000;
+        if self.began {
+            self.lasted_ns += now.saturating_sub(self.looked_ns).min(MOST_NS);
+        }
+        self.looked_ns = now;
+    }
 }
 
 impl Supervisor {
@@ -148,6 +167,9 @@ impl Supervisor {
             (one, other) => one.min(other),
         };
         let [_, main_ended, socket_ready] = fd::poll(fds, patience);
+        let now = now_ns();
+        self.arena.header().awake.tick(now);
+        self.farewell.pass(now);
         if main_ended || (socket_ready && self.main_is_another_program()) {
             self.nursery.kill_everybody();
             process::exit_now(0);
@@ -158,6 +180,7 @@ impl Supervisor {
         }
         self.nursery.reap();
         self.nursery.catch_up();
+        self.nursery.note_stops();
         collect::if_wanted(self.arena, self.nursery.intent(), outcome::report_unobserved);
         match self.arena.header().stage.load(Ordering::Acquire) {
             stage::ENDING => self.end(),
@@ -178,11 +201,13 @@ impl Supervisor {
     }
 
     fn patience_ms(&self) -> i32 {
-        match self.farewell {
-            Farewell { began_ns: 0, .. } => -1,
-            Farewell { terminated_ns: 0, named: true, .. } => -1,
-            _ => 50,
-        }
+        let farewell = match self.farewell {
+            Farewell { began: false, .. } => None,
+            Farewell { terminated_ns: None, named: true, .. } => None,
+            _ => Some(STEP_MS),
+        };
+        let tick = self.arena.header().awake.patience_ms();
+        farewell.into_iter().chain(tick).min().unwrap_or(-1)
     }
 
     /// One step of the family's end: wait for those who are not daemons, naming them after five
@@ -191,13 +216,11 @@ impl Supervisor {
         const NAMING_NS: u64 = 5_000_000_000;
         const GRACE_NS: u64 = 1_000_000_000;
         self.nursery.replace_dead();
-        let now = now_ns();
-        if self.farewell.began_ns == 0 {
-            self.farewell.began_ns = now;
-        }
+        self.farewell.began = true;
+        let now = self.farewell.lasted_ns;
         let awaited = self.nursery.awaited();
         if !awaited.is_empty() {
-            if !self.farewell.named && now - self.farewell.began_ns > NAMING_NS {
+            if !self.farewell.named && now > NAMING_NS {
                 self.farewell.named = true;
                 let names = awaited.join(", ");
                 let line = format!("main has ended and waits for: {names}\n");
@@ -205,11 +228,11 @@ impl Supervisor {
             }
             return self.nursery.refill();
         }
-        if self.farewell.terminated_ns == 0 {
-            self.farewell.terminated_ns = now;
+        let terminated = *self.farewell.terminated_ns.get_or_insert_with(|| {
             self.nursery.terminate_daemons();
-        }
-        if self.nursery.has_daemons() && now - self.farewell.terminated_ns < GRACE_NS {
+            now
+        });
+        if self.nursery.has_daemons() && now - terminated < GRACE_NS {
             return;
         }
         self.nursery.kill_everybody();
