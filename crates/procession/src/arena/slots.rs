@@ -130,6 +130,9 @@ pub(crate) struct Request {
     pub(crate) cwd: AtomicU64,
     /// The block with the options: see `supervisor/options.rs`; 0 for none.
     pub(crate) options: AtomicU64,
+    /// For a child that executes the program anew: main's signal mask, and the copy of the library that goes on.
+    pub(crate) mask: AtomicU64,
+    pub(crate) hook: AtomicU64,
 }
 
 impl Slot {
@@ -220,6 +223,8 @@ impl Request {
         self.args.store(0, Ordering::Relaxed);
         self.cwd.store(0, Ordering::Relaxed);
         self.options.store(0, Ordering::Relaxed);
+        self.mask.store(0, Ordering::Relaxed);
+        self.hook.store(0, Ordering::Relaxed);
     }
 }
 

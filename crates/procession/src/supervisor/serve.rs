@@ -8,6 +8,7 @@
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::Ordering;
 
+use super::hook::{self, Meant};
 use super::nursery::{Inheritance, Nursery};
 use super::preload::Request;
 use super::{child, entrypoint, outcome, preload};
@@ -23,34 +24,49 @@ pub(super) struct Hello {
     main: OwnedFd,
     socket: OwnedFd,
     mask: signal::Mask,
+    pub(super) added_bind_now: bool,
     preload: Option<Request>,
 }
 
-/// The length of the hello: a magic word, main's signal mask, what to preload.
-pub(super) const HELLO: usize = 16 + Request::BYTES;
-pub(super) const HELLO_MAGIC: u64 = u64::from_le_bytes(*b"prchello");
+/// The length of the hello: a magic word, where the hook is, main's signal mask, whether [`BIND_NOW`] was added to
+/// main's environment, what to preload.
+const HELLO: usize = 32 + Request::BYTES;
+const HELLO_MAGIC: u64 = u64::from_le_bytes(*b"prchello");
+
+/// The bytes of a hello.
+pub(super) fn hello_bytes(mask: signal::Mask, added_bind_now: bool, preload: Option<Request>) -> [u8; HELLO] {
+    let mut bytes = [0; HELLO];
+    let words = [HELLO_MAGIC, hook::address(), mask, u64::from(added_bind_now)];
+    for (to, word) in bytes.chunks_exact_mut(8).zip(words) {
+        to.copy_from_slice(&word.to_le_bytes());
+    }
+    bytes[32..].copy_from_slice(&Request::to_bytes(preload));
+    bytes
+}
 
 /// Receives main's hello from descriptor 0, and puts main's standard input there.
-pub(super) fn receive_hello(stdin: BorrowedFd<'_>) -> Option<Hello> {
+pub(super) fn receive_hello(stdin: BorrowedFd<'_>, hook: u64) -> Result<Hello, Meant> {
     let mut bytes = [0; HELLO];
-    // Main sent it before it launched us. If it is not there, we were not launched, and what the
-    // socket says is for the program.
-    let len = fd::peek(stdin, &mut bytes).ok()?;
+    // Main sent it before it launched us.
+    let len = fd::peek(stdin, &mut bytes).map_err(|_| Meant::ForNobody)?;
     if !fd::is_seqpacket(stdin) || len != HELLO || bytes[..8] != HELLO_MAGIC.to_le_bytes() {
-        return None;
+        return Err(Meant::ForNobody);
     }
-    // From here on it is certain that we were launched: the program itself must not run.
-    Some(accept_hello(stdin, bytes).unwrap_or_else(|| process::exit_now(1)))
+    if bytes[8..16] != hook.to_le_bytes() {
+        return Err(Meant::ForAnother);
+    }
+    accept_hello(stdin, bytes).ok_or(Meant::ForNobody)
 }
 
 fn accept_hello(stdin: BorrowedFd<'_>, mut bytes: [u8; HELLO]) -> Option<Hello> {
     let (_, fds) = fd::receive_with_fds(stdin, &mut bytes).ok()?;
-    let mask = u64::from_le_bytes(bytes[8..16].try_into().ok()?);
-    let preload = Request::from_bytes(&bytes[16..]);
+    let word = |at: usize| Some(u64::from_le_bytes(bytes.get(at..at + 8)?.try_into().ok()?));
+    let (mask, added_bind_now) = (word(16)?, word(24)? != 0);
+    let preload = Request::from_bytes(&bytes[32..]);
     let socket = fd::above_stdio(stdin.try_clone_to_owned().ok()?).ok()?;
     let [memfd, stdin, main]: [OwnedFd; 3] = fds.try_into().ok()?;
     fd::duplicate_onto(stdin.as_fd(), 0).ok()?;
-    Some(Hello { memfd, stdin, main, socket, mask, preload })
+    Some(Hello { memfd, stdin, main, socket, mask, added_bind_now, preload })
 }
 
 /// Is the supervisor, until the family ends.
