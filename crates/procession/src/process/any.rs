@@ -220,6 +220,8 @@ impl AnyProcess {
     /// When the signal may not be sent.
     ///
     /// ```
+    /// # // What runs this example may ignore the signal, and processes would inherit that.
+    /// # unsafe { libc::signal(libc::SIGINT, libc::SIG_DFL) };
     /// use procession::{AnyProcess, Process};
     /// let p = Process::spawn(|| -> () { loop { std::thread::park() } }, ())?;
     /// AnyProcess::from(&p).interrupt()?;

@@ -215,6 +215,8 @@ impl<R> Process<R> {
     /// As [`terminate`](Process::terminate).
     ///
     /// ```
+    /// # // What runs this example may ignore the signal, and processes would inherit that.
+    /// # unsafe { libc::signal(libc::SIGINT, libc::SIG_DFL) };
     /// let p = procession::Process::spawn(|| -> () { loop { std::thread::park() } }, ())?;
     /// p.interrupt()?;
     /// assert!(p.join().unwrap_err().to_string().contains("signal 2"));
