@@ -14,6 +14,7 @@ pub(crate) mod futex;
 pub(crate) mod image;
 pub(crate) mod launch;
 pub(crate) mod limits;
+pub(crate) mod lineage;
 pub(crate) mod memory;
 pub(crate) mod process;
 pub(crate) mod procfs;

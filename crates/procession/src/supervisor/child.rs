@@ -13,7 +13,7 @@ use std::sync::atomic::Ordering;
 use super::entrypoint::{self, Returned};
 use super::nursery::Inheritance;
 use super::outcome::{self, ProcessBody, ending};
-use super::{last_words, options, rebirth, recovery};
+use super::{last_words, options, orphans, rebirth, recovery};
 use crate::arena::objects::{Id, NAME};
 use crate::arena::slots::{self, Slot};
 use crate::arena::{Arena, blocks, handle, member, payload};
@@ -37,9 +37,7 @@ pub(super) fn live(arena: &'static Arena, index: u32, inheritance: &Inheritance)
         process::exit_now(1);
     }
     member::become_child(index);
-    // What this process puts into the background is its own as long as it lives, and comes to the
-    // supervisor, which kills it, when it has died.
-    process::become_subreaper();
+    orphans::mark_child(arena, index);
     // Only these: what the program's constructors have opened is the child's as well.
     inheritance.private_fds.iter().copied().for_each(fd::close_raw);
     let slot = arena.slot(index);
@@ -81,7 +79,6 @@ pub(super) fn go_on(arena: &'static Arena, index: u32, mask: signal::Mask) -> ! 
     if process::parent_pid() != arena.header().supervisor_pid.load(Ordering::Relaxed) as i32 {
         process::exit_now(1);
     }
-    process::become_subreaper();
     last_words::listen();
     begin(arena, index, mask, Some(Ok(())))
 }

@@ -8,6 +8,7 @@
 //! | `nursery.rs`    | slots, forks and spares                                              |
 //! | `backlog.rs`    | what the kernel refused to do, and when it is asked again             |
 //! | `roster.rs`     | which child is in which slot                                         |
+//! | `orphans.rs`    | whose the processes are that children left behind                    |
 //! | `child.rs`      | a child from its fork to its end                                     |
 //! | `last_words.rs` | what a process says of its end while it dies                           |
 //! | `options.rs`    | what a child gets before its function runs, and how it reaches it    |
@@ -32,6 +33,7 @@ mod hook;
 pub(crate) mod last_words;
 pub(crate) mod nursery;
 pub(crate) mod options;
+mod orphans;
 pub(crate) mod outcome;
 pub(crate) mod preload;
 mod rebirth;

@@ -5,6 +5,7 @@ use std::os::fd::{OwnedFd, RawFd};
 use std::sync::atomic::Ordering;
 
 use super::backlog::Backlog;
+use super::orphans::Orphans;
 use super::roster::Roster;
 use super::{child, outcome, recovery};
 use crate::arena::header::NO_SLOT;
@@ -63,6 +64,7 @@ pub(super) struct Nursery {
     memory: shortage::Watch,
     /// Where the kernel lists our children; `None` where it does not.
     children: Option<process::Children>,
+    orphans: Orphans,
     /// Where tidying the spans goes on next time.
     tidied: u32,
 }
@@ -81,6 +83,7 @@ impl Nursery {
             backlog: Backlog::default(),
             memory: shortage::Watch::begin(),
             children,
+            orphans: Orphans::default(),
             tidied: 0,
         })
     }
@@ -222,15 +225,16 @@ impl Nursery {
                     self.roster.bereave(index);
                     self.bury(index, pid, ended);
                 }
-                // An adopted orphan that we killed.
+                // An adopted orphan.
                 None => {
                     self.backlog.forget(pid);
+                    self.orphans.forget(pid);
                     process::reap(pid);
                 }
             }
         }
         if any {
-            self.kill_orphans();
+            self.kill_orphans(false);
             sweep::tidy(self.arena, &mut self.tidied);
         }
     }
@@ -333,7 +337,7 @@ impl Nursery {
         if self.backlog.is_due() {
             let before = self.backlog.due();
             self.backlog.kill_again();
-            self.kill_orphans();
+            self.kill_orphans(false);
             self.replace_dead();
             self.backlog.settle(before);
         }
@@ -362,7 +366,8 @@ impl Nursery {
     }
 
     /// Kills what dead children left behind: processes that they had started by themselves.
-    fn kill_orphans(&mut self) {
+    /// Those of living children only when the family `ends`.
+    fn kill_orphans(&mut self, ends: bool) {
         let Some(children) = &mut self.children else { return };
         // (Counted first: the heap is memory that forks get, and there are seldom any.)
         let mut listed = 0;
@@ -372,7 +377,10 @@ impl Nursery {
         }
         let mut orphans = Vec::new();
         looked = looked.and_then(|()| children.for_each(|pid| orphans.push(pid)));
-        orphans.retain(|&pid| self.roster.slot_of(pid).is_none());
+        orphans.retain(|&pid| {
+            let orphan = self.roster.slot_of(pid).is_none();
+            orphan && (ends || !self.orphans.is_owned(self.arena, &self.roster, pid))
+        });
         orphans.into_iter().for_each(|pid| self.backlog.kill(pid));
         if looked.is_err() {
             self.backlog.note();
@@ -424,7 +432,7 @@ impl Nursery {
             for (pid, _) in self.roster.children() {
                 let _ = process::signal_child(pid, libc::SIGKILL);
             }
-            self.kill_orphans();
+            self.kill_orphans(true);
             while let Ok(Some((pid, _))) = process::next_ended() {
                 if let Some(index) = self.roster.slot_of(pid) {
                     self.roster.bereave(index);
