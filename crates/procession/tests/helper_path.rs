@@ -157,7 +157,7 @@ fn a_program_with_more_rights_than_its_user_is_no_supervisor() {
     }
     let board = Board::new();
     let copy = format!("{}/copy", board.path());
-    fs::copy(std::env::current_exe().unwrap(), &copy).unwrap();
+    copy_program(&copy);
     std::os::unix::fs::chown(&copy, Some(65534), None).unwrap();
     fs::set_permissions(&copy, std::os::unix::fs::PermissionsExt::from_mode(0o4755)).unwrap();
     for path in [&board.path(), &copy] {
