@@ -10,8 +10,8 @@ use crate::arena::classes::blocks_in;
 use crate::arena::records::Record;
 use crate::arena::thread::with_me;
 use crate::arena::{Arena, blocks, collect, handle, heap, member, payload, slots, sweep};
-use crate::os::futex;
 use crate::os::process::{self, Ended};
+use crate::os::{futex, threads};
 use crate::supervisor::{self, entrypoint, options, outcome, recovery};
 use crate::sync::raw::park;
 use crate::sync::{Condvar, RwLock, Semaphore};
@@ -99,6 +99,11 @@ pub fn recover_exited(slot: u32) {
 /// Says that the function of this process has returned, as a child does before it exits.
 pub fn say_returned() {
     arena().slot(member::slot()).leaving.store(slots::RETURNED, Ordering::Release);
+}
+
+/// Says that this many more threads of this process use nothing that it holds, as the library's own do not.
+pub fn count_own_threads(threads: u32) {
+    (0..threads).for_each(|_| std::mem::forget(threads::Own::begin()));
 }
 
 /// Has the collector make a pass, as this process.

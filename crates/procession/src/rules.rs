@@ -102,6 +102,8 @@ pub enum Rule {
     AloneAtExit,
     /// No other child takes the place of one whose number is known.
     KnownIsFinal,
+    /// What main holds at its end is not handed on while a thread runs that may use it.
+    KeptWhileRunning,
 }
 
 #[cfg(feature = "internals")]

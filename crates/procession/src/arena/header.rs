@@ -49,6 +49,8 @@ pub(crate) struct Header {
     pub(crate) sweeping: AtomicU32,
     /// Counts the children that were ever forked, so that each has a number of its own.
     pub(crate) incarnations: AtomicU32,
+    /// When main came to its end, on the monotonic clock; 0 before.
+    pub(crate) main_ended_ns: AtomicU64,
     /// Counts the children that have ended.
     pub(crate) ended: AtomicU32,
     /// The handle id of the dict of all names, which the header holds; or 0.

@@ -94,11 +94,10 @@ impl Kind {
         all.into_iter().find(|kind| *kind as u8 == byte)
     }
 
-    /// Whether the locks of such an object are taken by the library's own code alone, for a moment or as long
-    /// as a closure takes. Code in the middle of a change could not bear that another begins one.
-    pub(crate) fn is_inside(self) -> bool {
-        use Kind::{Dict, JoinableQueue, List, PoolCore, Queue, Semaphore, Value};
-        matches!(self, Queue | JoinableQueue | Dict | List | Value | Semaphore | PoolCore)
+    /// Whether the holder of such an object's lock has references into shared memory, which other threads may have
+    /// borrowed from it.
+    pub(crate) fn lends_memory(self) -> bool {
+        matches!(self, Kind::Mutex | Kind::RwLock | Kind::Array)
     }
 
     /// What synchronizes, and plain shared data, besides [`Kind::Lock`].

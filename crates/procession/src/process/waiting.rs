@@ -13,7 +13,6 @@ use crate::arena::{Arena, member};
 use crate::os::clock::Deadline;
 use crate::supervisor::last_words::{PanicText, UnsendableText};
 use crate::supervisor::outcome::{ProcessBody, RESULT, TEXT, detail, ending};
-use crate::sync::LockError;
 use crate::sync::deadlock::Watch;
 use crate::sync::raw::park::Wait;
 use crate::{Error, Result};
@@ -40,9 +39,9 @@ pub(super) fn wait(handle: &Handle, deadline: Deadline) -> Result<bool> {
             }
             let watch = watch.get_or_insert_with(|| Watch::begin(deadline));
             let wait = Wait::announce_since(arena, me.record(), &body.done, watch.stamp());
-            wait.sleep(&body.done, 0, watch.until(deadline));
-            if let Some(cycle) = watch.look(arena, me.owner() - 1) {
-                return Err(LockError::Deadlock { cycle }.into());
+            wait.sleep(&body.done, 0, watch.until(arena, deadline));
+            if let Some(error) = watch.look(arena, me.owner() - 1) {
+                return Err(error.into());
             }
         }
         Ok(true)

@@ -72,47 +72,56 @@ pub(crate) fn recover(arena: &Arena, slot: u32, how: Option<Ended>) {
     dead.state.store(slots::FREE, Ordering::Release);
 }
 
-/// Hands on what some threads of this very process hold, because the process is ending: those of which `ends`
-/// says so. Of one that still `runs` not what the library's own code holds for a moment: it lets go by itself.
-pub(crate) fn release_locks_of_threads(
+/// Hands on what threads of this very process hold that have `ended`, because the process is ending. As long as it is
+/// not `alone`, other threads run, which may have borrowed what such a thread got from a lock that lends memory.
+/// So that one stays held.
+pub(crate) fn release_locks_of_ended_threads(
     arena: &Arena,
     slot: u32,
-    ends: impl Fn(i32) -> bool,
-    runs: impl Fn(i32) -> bool,
+    ended: impl Fn(i32) -> bool,
+    alone: bool,
 ) {
     for id in arena.records_of(slot) {
-        let thread = arena.record(id).thread.load(Ordering::Acquire);
-        if ends(thread) {
-            release_locks_of(arena, slot, id, |kind| !kind.is_inside() || !runs(thread));
+        let record = arena.record(id);
+        if !ended(record.thread.load(Ordering::Acquire)) {
+            continue;
         }
+        record.for_each_held(arena, |entry| {
+            let lock = entry.load(Ordering::Acquire);
+            let kept = |kind: Kind| kind.lends_memory() && !alone && rules::holds(Rule::KeptWhileRunning);
+            if lock != 0 && !arena.object_around(lock).and_then(|(_, object)| object.kind()).is_some_and(kept)
+            {
+                bury(arena, slot, id, lock);
+                entry.store(0, Ordering::Release);
+            }
+        });
     }
 }
 
 fn release_locks(arena: &Arena, slot: u32) -> bool {
     let mut any = false;
     for id in arena.records_of(slot) {
-        any |= release_locks_of(arena, slot, id, |_| true);
+        any |= release_locks_of(arena, slot, id);
     }
     any
 }
 
-fn release_locks_of(arena: &Arena, slot: u32, id: u32, which: impl Fn(Kind) -> bool) -> bool {
+fn release_locks_of(arena: &Arena, slot: u32, id: u32) -> bool {
     let mut any = false;
     arena.record(id).for_each_held(arena, |entry| {
         let lock = entry.load(Ordering::Acquire);
         if lock != 0 {
             any = true;
-            bury(arena, slot, id, lock, &which);
+            bury(arena, slot, id, lock);
         }
     });
     any
 }
 
-/// Releases the lock at `offset`, which the thread with record `id` held or was about to take, if its object
-/// is one of `which`.
-fn bury(arena: &Arena, slot: u32, id: u32, offset: u64, which: impl Fn(Kind) -> bool) {
+/// Releases the lock at `offset`, which the thread with record `id` held or was about to take.
+fn bury(arena: &Arena, slot: u32, id: u32, offset: u64) {
     let Some((index, object)) = arena.object_around(offset) else { return };
-    match object.kind().filter(|kind| which(*kind)) {
+    match object.kind() {
         Some(Kind::Lock) => sync::bury(arena, slot, id, object, offset),
         Some(Kind::Value) => state::bury_value(arena, slot, id, (index, object), offset),
         Some(Kind::Queue | Kind::JoinableQueue | Kind::PoolCore) => {

@@ -17,7 +17,7 @@ use super::semaphore::{Semaphore, SemaphoreBody};
 use crate::arena::blocks::{self, Tag};
 use crate::arena::objects::Object;
 use crate::arena::storage::{self, Data, LINE};
-use crate::arena::{Arena, member, objects};
+use crate::arena::{Arena, member, objects, slots};
 use crate::rules::{self, Rule};
 use crate::{Error, Result};
 
@@ -90,6 +90,13 @@ pub(crate) fn bury(arena: &Arena, slot: u32, object: &'static Object, index: u32
         }
     }
     any
+}
+
+/// Whether main holds one of these permits, and nobody else holds any.
+pub(super) fn are_all_mains<'a>(cells: impl Iterator<Item = &'a AtomicU32>) -> bool {
+    const MAINS: u32 = slots::MAIN + 1;
+    let mut held = cells.map(|cell| cell.load(Ordering::SeqCst)).filter(|&cell| cell != ABSENT).peekable();
+    held.peek().is_some() && held.all(|cell| cell == MAINS)
 }
 
 /// Releases the lock under which blocks are added, if the dead thread with record `id` held it.

@@ -19,7 +19,6 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use super::deadlock::Watch;
-use super::error::LockError;
 use super::raw::event::{self, notify};
 use super::raw::lock::Held;
 use super::raw::park::Wait;
@@ -167,9 +166,9 @@ impl Cells {
                 if self.all_empty() {
                     break;
                 }
-                wait.sleep(self.events(), ticket, watch.until(deadline));
-                if let Some(cycle) = watch.look(arena, me.owner() - 1) {
-                    return Err(LockError::Deadlock { cycle }.into());
+                wait.sleep(self.events(), ticket, watch.until(arena, deadline));
+                if let Some(error) = watch.look(arena, me.owner() - 1) {
+                    return Err(error.into());
                 }
             }
             Ok(true)

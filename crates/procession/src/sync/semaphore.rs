@@ -5,6 +5,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use super::deadlock;
 use super::permits::{self, ABSENT, FREE, RESERVED};
 use super::raw::event::{self, notify};
 use super::raw::lock::{RESERVED_NS, RawLock};
@@ -333,14 +334,14 @@ impl Semaphore {
                 // We may have been the only one awake that sees to it that a reservation ends.
                 notify(&body.events, 1);
             }
-            taken.ok_or(WaitError::TimedOut)
+            taken
         };
         loop {
             if let Some(cell) = self.take_any(id) {
-                return leave(Some(cell));
+                return leave(Some(cell)).ok_or(WaitError::TimedOut);
             }
             if deadline.passed() {
-                return leave(None);
+                return leave(None).ok_or(WaitError::TimedOut);
             }
             let now = now_ns();
             if since_ns == 0 {
@@ -355,13 +356,20 @@ impl Semaphore {
             let wait = Wait::announce_event(arena, me.record(), &body.events);
             let ticket = event::prepare(&body.events);
             if let Some(cell) = self.take_any(id) {
-                return leave(Some(cell));
+                return leave(Some(cell)).ok_or(WaitError::TimedOut);
+            }
+            let main_is_due = deadlock::main_is_due(arena, since_ns);
+            if main_is_due.is_some_and(|due| now >= due) && permits::are_all_mains(self.cells()) {
+                return leave(None).ok_or(WaitError::MainEnded);
             }
             // Wake up once to become the heir; from then on, or when there is one, sleep on.
             let promised = body.heir.load(Ordering::SeqCst) != 0;
             let until = if promised { deadline } else { deadline.min_ns(now + PATIENCE_NS) };
             let watched = self.any_reserved() && rules::holds(Rule::HeirBypassed);
             let until = if watched { until.min_ns(self.reserved_until_ns()) } else { until };
+            // Main may hold the last permit also later: see how `deadlock.rs` looks.
+            let until =
+                main_is_due.map_or(until, |due| until.min_ns(due.max(now + deadlock::LOOK_AT_MAIN_NS)));
             wait.sleep_as(&body.events, ticket, until, futex::class_of(id));
         }
     }
