@@ -1,4 +1,4 @@
-//! `procession`: the seed's programs on real input.
+//! `procession`: commands in parallel, and programs of processes that may be killed.
 #![forbid(unsafe_code)]
 
 mod dice;
@@ -6,6 +6,7 @@ mod flags;
 mod interrupt;
 mod map;
 mod pipeline;
+mod reference;
 mod screen;
 mod tickets;
 
@@ -14,20 +15,32 @@ use std::process::ExitCode;
 use clap::Parser;
 use flags::{Command, Flags};
 
-/// The exit code when the command line or a file is no good, or a process failed.
+/// The exit code when the command line or a file is no good, or a process failed. `map` has its own.
 const BAD_INPUT: u8 = 2;
 
 fn main() -> ExitCode {
-    let done = match Flags::parse().command {
-        Command::Tickets(flags) => tickets::run(&flags),
-        Command::Pipeline(flags) => pipeline::run(&flags),
-        Command::Map(flags) => map::run(&flags),
+    let flags = Flags::try_parse().unwrap_or_else(|error| refuse(&error));
+    let failure = if matches!(flags.command, Command::Map(_)) { map::OURS } else { BAD_INPUT };
+    let done = match &flags.command {
+        Command::Map(flags) => map::run(flags),
+        Command::Tickets(flags) => tickets::run(flags),
+        Command::Pipeline(flags) => pipeline::run(flags),
+        Command::Completions { shell } => reference::print_completions(*shell),
+        Command::Man { command } => reference::print_man_page(command.as_deref()),
     };
     done.map_or_else(
         |error| {
             screen::complain(&error.to_string());
-            ExitCode::from(BAD_INPUT)
+            ExitCode::from(failure)
         },
         ExitCode::from,
     )
+}
+
+/// Prints help, or what is wrong with the command line.
+fn refuse(error: &clap::Error) -> ! {
+    let is_map = std::env::args_os().nth(1).is_some_and(|word| word == "map");
+    let _ = error.print();
+    let code = if is_map && error.use_stderr() { map::OURS.into() } else { error.exit_code() };
+    std::process::exit(code)
 }

@@ -59,6 +59,9 @@ impl Screen {
     }
 }
 
+/// Why a program did not do its work.
+pub type Failed = Box<dyn std::error::Error>;
+
 /// Says on standard error what is wrong. Nobody is left to tell if that is closed.
 pub fn complain(text: &str) {
     let _ = writeln!(io::stderr(), "procession: {text}");
@@ -75,14 +78,6 @@ pub fn progress_bar(all: u64, what: &str) -> Result<ProgressBar, TemplateError> 
     bar.set_style(ProgressStyle::with_template(&format!(
         "{{bar:40}} {{pos}} of {{len}} {what}, {{elapsed}}"
     ))?);
-    bar.enable_steady_tick(Duration::from_millis(100));
-    Ok(bar)
-}
-
-/// Shows how many commands have ended, and how long the others will take.
-pub fn job_bar(all: u64) -> Result<ProgressBar, TemplateError> {
-    let bar = ProgressBar::with_draw_target(Some(all), ProgressDrawTarget::stderr());
-    bar.set_style(ProgressStyle::with_template("{bar:40} {pos} of {len} commands, {elapsed}, {eta} to go")?);
     bar.enable_steady_tick(Duration::from_millis(100));
     Ok(bar)
 }

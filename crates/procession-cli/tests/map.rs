@@ -1,117 +1,95 @@
-//! `procession map` as its user meets it: output, exit code, log.
+//! `procession map` as its user meets it: commands, words, exit codes.
+
+mod support;
 
 use std::fs;
 use std::io::{Read, Write};
-use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::Stdio;
 
-fn map(flags: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_procession"));
-    command.arg("map").args(flags);
-    command
-}
-
-fn started(mut command: Command, input: &str) -> Child {
-    let pipe = || Stdio::piped();
-    let mut child = command.stdin(pipe()).stdout(pipe()).stderr(pipe()).spawn().unwrap();
-    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
-    child
-}
-
-/// What it prints, what it complains, its exit code.
-fn run(flags: &[&str], input: &str) -> (String, String, Option<i32>) {
-    let Output { stdout, stderr, status } = started(map(flags), input).wait_with_output().unwrap();
-    (String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap(), status.code())
-}
+use support::{Place, lives, map, number, run, run_bytes, run_script, start, wait_until};
 
 #[test]
 fn a_command_runs_for_each_line() {
     let input: String = (0..50).map(|n| format!("{n}\n")).collect();
-    let (mut out, summary, code) = run(&["-j", "3", "--", "echo", "<{}>"], &input);
-    let mut lines: Vec<&str> = out.lines().collect();
+    let said = run(&["-j", "3", "--", "echo", "<{}>"], &input);
+    let mut lines: Vec<&str> = said.out.lines().collect();
     lines.sort_by_key(|line| line.len());
-    assert_eq!((lines.len(), code), (50, Some(0)));
-    assert!(summary.contains("50 commands succeeded, 0 failed"), "{summary}");
-    (out, ..) = run(&["-j", "3", "-k", "--", "echo"], &input);
-    assert_eq!(out, input, "in order");
-    assert_eq!(run(&["--", "echo"], "").0, "");
+    assert_eq!((lines.len(), said.code), (50, Some(0)));
+    assert!(said.err.contains("50 commands succeeded, 0 failed"), "{}", said.err);
+    assert_eq!(run(&["-j", "3", "-k", "--", "echo"], &input).out, input, "in order");
+    assert_eq!(run(&["--", "echo"], "").out, "");
+    assert_eq!(run(&["-q", "--", "echo"], "x\n").err, "");
 }
 
 #[test]
-fn what_a_command_prints_comes_in_one_piece() {
-    let script = "for i in 1 2 3; do echo $1; done";
-    let (out, ..) = run(&["-j", "4", "--", "sh", "-c", script, "sh", "{}"], "a\nb\nc\nd\n");
-    let lines: Vec<&str> = out.lines().collect();
-    assert_eq!(lines.len(), 12);
-    assert!(lines.chunks(3).all(|piece| piece.iter().all(|line| *line == piece[0])), "{out}");
+fn the_exit_code_is_that_of_xargs() {
+    for (script, code) in [("exit 0", 0), ("exit $1", 123), ("kill -9 $$", 123), ("exit 255", 124)] {
+        assert_eq!(run_script(&[], script, "7\n").code, Some(code), "{script}");
+    }
+    assert_eq!(run(&["--", "/dev/null"], "x\n").code, Some(126), "not executable");
+    assert_eq!(run(&["--", "/no/such/program"], "x\n").code, Some(127), "not found");
+    assert_eq!(run(&["--no-such-option", "--", "echo"], "x\n").code, Some(125), "ours");
+    assert_eq!(run(&["-a", "/no/such/file", "--", "echo"], "").code, Some(125), "ours");
+    assert_eq!(run(&["--help"], "").code, Some(0));
 }
 
 #[test]
-fn failures_are_told_and_tried_again() {
-    let (_, told, code) = run(&["--", "sh", "-c", "exit $1", "sh", "{}"], "0\n3\n");
-    assert!(code == Some(1) && told.contains("line 2 (3) left with exit code 3"), "{told}");
-    let (_, told, code) = run(&["--", "/no/such/program"], "x\n");
-    assert!(code == Some(1) && told.contains("/no/such/program"), "{told}");
-    let directory = tempfile::tempdir().unwrap();
-    let flag = directory.path().join("flag");
-    let script = format!("test -e {0} || {{ touch {0}; exit 1; }}", flag.display());
-    let (_, told, code) = run(&["--retries", "1", "--", "sh", "-c", &script], "x\n");
-    assert_eq!(code, Some(0), "{told}");
-}
-
-/// Whether some process has this word in its command line.
-fn is_running(word: &str) -> bool {
-    fs::read_dir("/proc").unwrap().flatten().any(|entry| {
-        fs::read(entry.path().join("cmdline"))
-            .is_ok_and(|text| String::from_utf8_lossy(&text).split('\0').any(|part| part == word))
-    })
+fn failures_are_told() {
+    let said = run_script(&["-j", "1"], "exit $1", "0\n3\n");
+    assert!(said.err.contains("job 2 (3): exit code 3\n"), "{}", said.err);
+    assert!(said.err.contains("1 command succeeded, 1 failed"), "{}", said.err);
+    assert!(run_script(&[], "kill -9 $$", "x\n").err.contains("job 1 (x): killed by signal 9\n"));
 }
 
 #[test]
-fn a_command_that_takes_too_long_is_killed_with_what_it_started() {
-    // A number that no other test sleeps for.
-    let nap = format!("98765.{}", std::process::id());
-    let (out, told, code) = run(
-        &["--timeout", "0.3", "--retries", "1", "--", "sh", "-c", &format!("sleep {nap} & sleep {nap}")],
-        "x\n",
+fn a_missing_program_is_told_once_and_ends_the_run() {
+    let input: String = (0..1000).map(|n| format!("{n}\n")).collect();
+    for program in ["/no/such/program", "no-such-program"] {
+        let said = run(&["-j", "4", "--", program], &input);
+        assert_eq!(
+            (said.err.matches("command not found").count(), said.code),
+            (1, Some(127)),
+            "{}",
+            said.err
+        );
+        assert!(said.err.contains("999 to do"), "{}", said.err);
+    }
+    let said = run(&["-j", "1", "--", "/no/such/{}"], "a\nb\n");
+    assert_eq!(
+        (said.err.matches("command not found").count(), said.code),
+        (2, Some(127)),
+        "each its own program"
     );
-    assert_eq!((out.as_str(), code), ("", Some(1)));
-    assert!(told.contains("took more than 300ms and was killed, attempt 2"), "{told}");
-    assert!(!is_running(&nap));
 }
 
 #[test]
-fn an_interrupted_run_is_resumed_from_its_log() {
-    let directory = tempfile::tempdir().unwrap();
-    let (log, ran) = (directory.path().join("log"), directory.path().join("ran"));
-    let (log_flag, script) = (log.to_str().unwrap(), format!("echo $1 >> {}; test $1 != b", ran.display()));
-    let flags = |resume: bool| {
-        let mut flags = vec!["-j", "1", "-k", "--log", log_flag];
-        flags.extend(resume.then_some("--resume"));
-        flags.extend(["--", "sh", "-c", &script, "sh", "{}"]);
-        flags.into_iter().map(str::to_owned).collect::<Vec<_>>()
-    };
-    let with = |resume: bool, input: &str| {
-        let flags = flags(resume);
-        run(&flags.iter().map(String::as_str).collect::<Vec<_>>(), input)
-    };
-    assert_eq!(with(false, "a\nb\nc\n").2, Some(1));
-    assert_eq!(fs::read_to_string(&log).unwrap().lines().count(), 4);
-    assert_eq!(with(true, "a\nb\nc\nd\n").2, Some(1));
-    let mut all: Vec<String> = read_lines(&ran);
-    all.sort();
-    assert_eq!(all, ["a", "b", "b", "c", "d"]);
-    let (_, told, code) = with(true, "another\nb\nc\n");
-    assert!(code == Some(2) && told.contains("another input"), "{told}");
+fn long_inputs_are_shortened_in_complaints() {
+    let said = run_bytes(&["--", "false"], &[&[b'y'; 100_000][..], b"\n"].concat());
+    assert!(
+        said.stderr.len() < 1000 && String::from_utf8_lossy(&said.stderr).contains("yyy...): exit code 1")
+    );
 }
 
-fn read_lines(path: &Path) -> Vec<String> {
-    fs::read_to_string(path).unwrap().lines().map(str::to_owned).collect()
-}
-
-/// A line may be anything, and is not waited for by those before it.
 #[test]
-fn the_input_is_bytes_and_a_stream() {
+fn words_and_inputs_are_bytes() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+    let mut command = map(&["-k", "--", "printf"]);
+    command.arg(OsStr::from_bytes(b"\xff%s.")).args(["-I", "{}"]);
+    let output = start(command, b"\xfe\xfd\nlast").wait_with_output().unwrap();
+    assert_eq!(output.stdout, b"\xff-I.\xff\xfe\xfd.\xff-I.\xfflast.");
+    assert!(output.status.success());
+    let mut command = map(&["-a"]);
+    let place = Place::new();
+    let name = place.path("").join(OsStr::from_bytes(b"in\xff"));
+    fs::write(&name, "x\n").unwrap();
+    let output = command.arg(&name).args(["--", "echo"]).output().unwrap();
+    assert_eq!(output.stdout, b"x\n");
+}
+
+/// The input is a stream: no line is waited for by those before it.
+#[test]
+fn a_line_runs_when_it_comes() {
     let mut child = map(&["-j", "2", "--", "printf", "%s."])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -129,36 +107,181 @@ fn the_input_is_bytes_and_a_stream() {
     assert_eq!(child.wait().unwrap().code(), Some(0));
 }
 
-/// The commands get the signal, and may end as they like; what was not done is done by the next run.
 #[test]
-fn a_signal_is_passed_on() {
-    let directory = tempfile::tempdir().unwrap();
-    let (log, begun) = (directory.path().join("log"), directory.path().join("begun"));
-    let script = format!(
-        "trap 'echo caught; exit 3' INT; echo x >> {}; sleep 60 > /dev/null 2>&1 & wait",
-        begun.display()
+fn places_in_the_command_are_filled_in() {
+    let said =
+        run(&["-j", "1", "--", "echo", "{}", "{.}", "{/}", "{//}", "{/.}", "{#}", "{%}"], "a/b.c\nx\n");
+    assert_eq!(said.out, "a/b.c a/b b.c a b 1 1\nx x x . x 2 1\n");
+    let said = run(&["-I", "WORD", "--", "echo", "WORD{}WORD"], "x\n");
+    assert_eq!(said.out, "x{}x\n");
+    assert_eq!(
+        run(&["--", "echo", "-n", "--", "x"], "y\n").out,
+        "-- x y",
+        "what follows the command is the command's"
     );
-    let flags = ["-j", "2", "--log", log.to_str().unwrap(), "--", "sh", "-c", &script];
-    let child = started(map(&flags), "a\nb\nc\n");
-    while !begun.exists() || read_lines(&begun).len() < 2 {
-        std::thread::yield_now();
+}
+
+#[test]
+fn a_command_knows_its_job_and_slot() {
+    let said = run_script(&["-j", "1", "-k"], "echo $PROCESSION_JOB $PROCESSION_SLOT", "a\nb\n");
+    assert_eq!(said.out, "1 1\n2 1\n");
+    let said = run_script(&["-j", "2"], "echo $PROCESSION_SLOT; sleep 0.2", "a\nb\n");
+    let mut slots: Vec<&str> = said.out.lines().collect();
+    slots.sort_unstable();
+    assert_eq!(slots, ["1", "2"]);
+}
+
+#[test]
+fn directory_and_nice_value_are_given() {
+    let place = Place::new();
+    let directory = fs::canonicalize(place.path("")).unwrap();
+    let said = run(&["--wd", directory.to_str().unwrap(), "--", "pwd", "-P", "{#}"], "");
+    assert_eq!(said.code, Some(0));
+    let said = run_script(&["--wd", directory.to_str().unwrap(), "--nice", "3"], "pwd -P; nice", "x\n");
+    assert_eq!(said.out, format!("{}\n3\n", directory.display()));
+    let said = run(&["--wd", "/no/such/directory", "--", "true"], "x\n");
+    assert!(said.code == Some(125) && said.err.contains("/no/such/directory: No such file"), "{}", said.err);
+    let said = run(&["--wd", "/dev/null", "--", "true"], "x\n");
+    assert!(said.code == Some(125) && said.err.contains("/dev/null: is not a directory"), "{}", said.err);
+}
+
+/// Another directory does not change which program is meant by a relative path.
+#[test]
+fn a_script_without_an_interpreter_runs() {
+    use std::os::unix::fs::PermissionsExt;
+    let place = Place::new();
+    fs::write(place.path("script"), "echo ran $1\n").unwrap();
+    fs::set_permissions(place.path("script"), fs::Permissions::from_mode(0o755)).unwrap();
+    assert_eq!(run(&["--", place.path("script").to_str().unwrap()], "x\n").out, "ran x\n");
+}
+
+#[test]
+fn dry_run_and_verbose_show_commands_as_a_shell_takes_them() {
+    let said = run(&["--dry-run", "-j", "4", "--", "rm", "-f", "{}"], "a b\nit's\n");
+    assert_eq!((said.out.as_str(), said.err.as_str()), ("rm -f 'a b'\nrm -f 'it'\\''s'\n", ""));
+    let said = run(&["-v", "-q", "--", "echo", "{}"], "a b\n");
+    assert_eq!((said.out.as_str(), said.err.as_str()), ("a b\n", "echo 'a b'\n"));
+    assert_eq!(run(&["-t", "-q", "--", "true"], "x\n").err, "true x\n");
+}
+
+#[test]
+fn no_more_processes_are_started_than_there_is_work_for() {
+    let script = "grep -l \"^PPid:.$PPID\\$\" /proc/[0-9]*/status 2>/dev/null | wc -l";
+    let script = script.replace("PPid:.", "PPid:[[:space:]]");
+    let said = run_script(&["-j", "1000"], &script, "x\n");
+    assert_eq!(said.out.trim(), "1");
+}
+
+#[test]
+fn jobs_are_a_number_or_a_part_of_the_machine() {
+    for jobs in ["0", "1", "1000", "50%", "+1", "-1"] {
+        assert_eq!(run(&["-j", jobs, "-k", "--", "echo"], "a\nb\n").out, "a\nb\n", "-j {jobs}");
     }
-    // Whoever is in the middle of starting is told later.
-    let pid = rustix::process::Pid::from_raw(child.id().cast_signed()).unwrap();
-    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
-    let Output { stderr, status, .. } = child.wait_with_output().unwrap();
-    let told = String::from_utf8(stderr).unwrap();
-    assert_eq!(status.code(), Some(130), "{told}");
-    assert!(told.contains("0 commands succeeded, 0 failed, interrupted with 3 to do"), "{told}");
-    assert_eq!(fs::read_to_string(&log).unwrap().lines().count(), 1);
+    let script = "echo $PROCESSION_SLOT; sleep 0.3";
+    let said = run_script(&["-j", "0"], script, &"x\n".repeat(40));
+    let most = said.out.lines().map(number).max();
+    assert_eq!(most, Some(40), "all at a time");
+}
+
+/// More descriptors than the usual limit of 1024 allows; commands keep theirs.
+#[test]
+fn many_commands_run_at_a_time() {
+    let place = Place::new();
+    let script = place.script("ulimit -Sn >> @/limits; read go < @/go");
+    assert!(std::process::Command::new("mkfifo").arg(place.path("go")).status().unwrap().success());
+    let flags = ["-j", "300", "--", "sh", "-c", &script];
+    let mut command = std::process::Command::new("sh");
+    let program = env!("CARGO_BIN_EXE_procession");
+    command.args(["-c", "ulimit -Sn 256; exec \"$0\" \"$@\"", program, "map"]).args(flags);
+    let child = start(command, "x\n".repeat(300).as_bytes());
+    let limits = place.await_lines("limits", 300);
+    assert!(limits.iter().all(|limit| limit == "256"), "{limits:?}");
+    // Whoever is about to open it finds the line, too.
+    let mut go = fs::File::options().read(true).write(true).open(place.path("go")).unwrap();
+    go.write_all("\n".repeat(300).as_bytes()).unwrap();
+    assert!(child.wait_with_output().unwrap().status.success());
 }
 
 #[test]
 fn nonsense_is_refused() {
-    assert_eq!(run(&[], "x\n").2, Some(2));
-    assert_eq!(run(&["-j", "0", "--", "echo"], "x\n").2, Some(2));
-    assert_eq!(run(&["--timeout", "0", "--", "echo"], "x\n").2, Some(2));
-    assert_eq!(run(&["--resume", "--", "echo"], "x\n").2, Some(2));
-    let (_, told, code) = run(&["--joblog", "file", "--", "echo"], "x\n");
-    assert!(code == Some(2) && told.contains("unexpected argument '--joblog'"), "{told}");
+    for flags in [
+        &[][..],
+        &["-j", "1001", "--", "echo"],
+        &["--timeout", "0", "--", "echo"],
+        &["--resume", "--", "echo"],
+        &["--halt", "later", "--", "echo"],
+        &["--log-format", "json", "--", "echo"],
+        &["--delimiter", "ab", "--", "echo"],
+        &["--pipe", "wc", ":::", "x"],
+        &["-u", "--tag", "--", "echo"],
+        &[":::", "a"],
+    ] {
+        let said = run(flags, "x\n");
+        assert_eq!((said.code, said.out.as_str()), (Some(125), ""), "{flags:?}: {}", said.err);
+    }
+    let said = run(&["--job-log", "file", "--", "echo"], "x\n");
+    assert!(said.err.contains("unexpected argument '--job-log'"), "{}", said.err);
+}
+
+#[test]
+fn help_fits_two_screens() {
+    let said = run(&["--help"], "");
+    assert!(said.out.lines().count() <= 84, "{}", said.out.lines().count());
+    for heading in ["Input:", "Running:", "Time limits and failures:", "Output:", "Log:"] {
+        assert!(said.out.contains(heading), "{heading}");
+    }
+    assert!(said.out.lines().all(|line| line.chars().count() <= 120), "{}", said.out);
+}
+
+#[test]
+fn what_is_left_in_the_background_is_not_waited_for() {
+    let place = Place::new();
+    let script =
+        place.script("P=$$ sh -c 'while kill -0 $P 2>/dev/null; do :; done; echo late; exec sleep 1000' & echo $! >> @/pid; echo early");
+    let said = run_script(&["--timeout", "60"], &script, "x\n");
+    let pid = number(&place.await_lines("pid", 1)[0]);
+    assert!(lives(pid), "it was not killed");
+    support::kill(pid);
+    assert_eq!((said.out.as_str(), said.code), ("early\nlate\n", Some(0)), "what comes soon is printed, too");
+}
+
+#[test]
+fn no_zombies_are_left_by_what_commands_leave_behind() {
+    let place = Place::new();
+    // The second command runs until what the first one has left is not even a zombie.
+    let script = place.script(
+        "if test $1 = 1; then sleep 0.05 > /dev/null 2>&1 & echo $! > @/pid; else
+         while kill -0 $(cat @/pid) 2>/dev/null; do sleep 0.01; done; fi",
+    );
+    assert_eq!(run_script(&["-j", "1"], &script, "1\n2\n").code, Some(0));
+}
+
+#[test]
+fn what_a_command_detaches_lives_on_unless_all_is_to_be_killed() {
+    let place = Place::new();
+    let script = place.script("setsid sleep 1000 > /dev/null 2>&1 & echo $! >> @/pid; nohup sleep 1000 > /dev/null 2>&1 & echo $! >> @/pid");
+    assert_eq!(run_script(&[], &script, "x\n").code, Some(0));
+    let pids: Vec<i32> = place.lines("pid").iter().map(|line| number(line)).collect();
+    assert!(pids.iter().all(|&pid| lives(pid)));
+    pids.iter().for_each(|&pid| support::kill(pid));
+    fs::remove_file(place.path("pid")).unwrap();
+    assert_eq!(run_script(&["--kill-all"], &script, "x\n").code, Some(0));
+    place.lines("pid").iter().for_each(|line| wait_until(|| !lives(number(line))));
+}
+
+#[test]
+fn completions_and_man_page_know_the_options() {
+    let said = |words: &[&str]| {
+        let output =
+            std::process::Command::new(env!("CARGO_BIN_EXE_procession")).args(words).output().unwrap();
+        assert!(output.status.success(), "{words:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    for shell in ["bash", "zsh", "fish"] {
+        let text = said(&["completions", shell]);
+        assert!(text.contains("keep-order") && text.contains("kill-all"), "{shell}");
+    }
+    let page = said(&["man", "map"]);
+    assert!(page.contains(".TH") && page.contains("keep\\-order") && page.contains("Exit status"), "{page}");
+    assert!(said(&["man"]).contains("pipeline"));
 }

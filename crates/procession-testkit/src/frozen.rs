@@ -78,6 +78,17 @@ impl Frozen {
     /// Lets it run on, as if it had never been frozen.
     pub fn thaw(self) {}
 
+    /// Lets it go to be stopped before its next instruction, as by a SIGSTOP that came just then.
+    ///
+    /// # Panics
+    /// When it has not been woken.
+    pub fn stop(self) {
+        wait(self.pid, libc::WSTOPPED)
+            .and_then(|()| request(libc::PTRACE_DETACH, self.pid, libc::SIGSTOP))
+            .unwrap_or_else(|error| panic!("stopping {}: {error}", self.pid));
+        mem::forget(self);
+    }
+
     fn let_go(&self) -> io::Result<()> {
         if !self.woken() {
             request(libc::PTRACE_INTERRUPT, self.pid, 0)?;

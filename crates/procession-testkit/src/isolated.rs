@@ -147,14 +147,19 @@ impl Isolation {
     }
 }
 
-/// Has a command hear the signals of the keyboard, as one does that is typed: what a script starts in the
-/// background ignores them.
+/// Has a command begin with the default of every signal and none blocked, as one does that is typed. What runs the
+/// tests may ignore signals: `nohup`, a script that starts them in the background, many CI runners.
 pub fn hears_the_keyboard(command: &mut Command) -> &mut Command {
     // SAFETY: runs between fork and exec: system calls only.
     unsafe {
         command.pre_exec(|| {
-            libc::signal(libc::SIGINT, libc::SIG_DFL);
-            libc::signal(libc::SIGQUIT, libc::SIG_DFL);
+            // Not SIGPIPE: Rust has its own default, which it sets itself.
+            (1..=64).filter(|&signal| signal != libc::SIGPIPE).for_each(|signal| {
+                libc::signal(signal, libc::SIG_DFL);
+            });
+            let mut none = std::mem::zeroed();
+            libc::sigemptyset(&mut none);
+            libc::sigprocmask(libc::SIG_SETMASK, &none, std::ptr::null_mut());
             Ok(())
         })
     }

@@ -47,22 +47,32 @@ fn limits_hold_in_the_body() {
 
 /// As when a script starts the tests in the background.
 #[test]
-fn signals_that_the_keyboard_sends_are_not_ignored() {
-    fn ignored() -> u64 {
-        let status = std::fs::read_to_string("/proc/self/status").unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).unwrap();
-        u64::from_str_radix(line.trim(), 16).unwrap()
+fn signals_are_as_for_a_command_that_is_typed() {
+    /// The ignored and the blocked signals, as bits.
+    fn signals() -> [u64; 2] {
+        let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
+        ["SigIgn:", "SigBlk:"].map(|name| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+            u64::from_str_radix(line.trim(), 16).unwrap()
+        })
     }
-    let keyboard = 1 << (libc::SIGINT - 1) | 1 << (libc::SIGQUIT - 1);
+    const IGNORED: [i32; 5] = [libc::SIGINT, libc::SIGQUIT, libc::SIGHUP, libc::SIGTERM, libc::SIGUSR1];
+    let ignored: u64 = IGNORED.iter().map(|signal| 1 << (signal - 1)).sum();
+    let blocked: u64 = 1 << (libc::SIGUSR2 - 1);
     if std::env::var("DEAF").is_err() {
-        let name = "signals_that_the_keyboard_sends_are_not_ignored";
+        let name = "signals_are_as_for_a_command_that_is_typed";
         let mut deaf = Command::new(std::env::current_exe().unwrap());
         deaf.args([name, "--exact"]).env("DEAF", "1");
-        // SAFETY: two system calls between fork and exec.
+        // SAFETY: system calls between fork and exec.
         unsafe {
             std::os::unix::process::CommandExt::pre_exec(&mut deaf, || {
-                libc::signal(libc::SIGINT, libc::SIG_IGN);
-                libc::signal(libc::SIGQUIT, libc::SIG_IGN);
+                for signal in IGNORED {
+                    libc::signal(signal, libc::SIG_IGN);
+                }
+                let mut set = std::mem::zeroed();
+                libc::sigemptyset(&mut set);
+                libc::sigaddset(&mut set, libc::SIGUSR2);
+                libc::sigprocmask(libc::SIG_BLOCK, &set, std::ptr::null_mut());
                 Ok(())
             })
         };
@@ -70,8 +80,13 @@ fn signals_that_the_keyboard_sends_are_not_ignored() {
         assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stdout));
         return;
     }
-    assert!(ignored() & keyboard == keyboard || std::env::var("TESTKIT_ISOLATED").is_ok());
-    isolated!({ assert_eq!(ignored() & keyboard, 0) });
+    let [is_ignored, is_blocked] = signals();
+    let deaf = is_ignored & ignored == ignored && is_blocked & blocked == blocked;
+    assert!(deaf || std::env::var("TESTKIT_ISOLATED").is_ok());
+    isolated!({
+        let [is_ignored, is_blocked] = signals();
+        assert_eq!((is_ignored & ignored, is_blocked), (0, 0));
+    });
 }
 
 #[test]

@@ -31,6 +31,26 @@
 //! The types that are used most are here at the root; the rest of a family is in its module: [`sync`],
 //! [`queue`], [`state`], [`process`], [`manager`].
 //!
+//! # Waiting
+//!
+//! What can block has four forms: `x()` waits, `try_x()` does not, `x_timeout(Duration)` and
+//! `x_deadline(Instant)` wait for a limited time. A call that returns without what it was called for returns an error of
+//! its family, and the same one whether it waited or not, except that locks and waits tell the two apart:
+//!
+//! | family | `try_x` | `x_timeout`, `x_deadline` |
+//! |---|---|---|
+//! | locks, [`Once`](sync::Once): [`LockError`]; [`Value`]: [`Error::Lock`] | `WouldBlock` | `TimedOut` |
+//! | [`Semaphore`], [`Event`], [`Barrier`], [`Latch`](sync::Latch): [`WaitError`]; [`AnyProcess`], [`wait_any`](process::wait_any): [`Error::Wait`] | `WouldBlock` | `TimedOut` |
+//! | to put and send: [`PutError`](queue::PutError), with the item | `Full` | `Full` |
+//! | to get, receive and poll: [`GetError`](queue::GetError) | `Empty` | `Empty` |
+//! | to join a queue or pool: [`JoinError`](queue::JoinError); to get a task's result: [`TaskError`](pool::TaskError) | `NotDone` | `NotDone` |
+//! | [`select()`]: [`SelectError`](queue::SelectError) | `NotReady` | `NotReady` |
+//!
+//! There are two exceptions. [`Process::join_timeout`] and its kin return `Ok(None)`, because their error says how the
+//! process failed. [`Condvar::wait_timeout`] returns the guard, because the lock is held in any case.
+//!
+//! What only looks, such as `len` or `is_set`, never waits and returns a plain value. A timeout of zero tries once.
+//!
 //! # If a process dies
 //!
 //! However it dies: [`Process::join`] says how; a [`Lock`] it held is free again, and says so to the
@@ -45,6 +65,17 @@
 //! [daemon](process::Builder::daemon), and after five seconds says on stderr for whom. Daemons are
 //! asked to end by SIGTERM, and made to a second later.
 //!
+//! Main's other threads run on meanwhile. Locks of threads that have ended, and of the thread that called `exit`, are
+//! released as if their owner had died: the next owner gets [`OwnerDied`](sync::LockError::OwnerDied). A
+//! [`Mutex`](sync::Mutex), [`RwLock`](sync::RwLock) or [`Array`](state::Array) is released in this way only when main
+//! has no other thread, because another thread may have borrowed what its guard gives access to.
+//!
+//! Whatever a running thread of main holds stays held. A call that has waited for it for five seconds since main ended
+//! fails with [`LockError::MainEnded`](sync::LockError::MainEnded), or
+//! [`WaitError::MainEnded`](sync::WaitError::MainEnded) if main holds every permit of a semaphore. So the waiting
+//! process can end, and main as well. To avoid this, join the threads that take locks before main returns. A
+//! process that waits for anything else that only main can do, such as a message or an event, keeps main waiting.
+//!
 //! # Features
 //!
 //! `tracing`: if main has a subscriber when it spawns its first process, the events that processes emit appear in
@@ -57,6 +88,18 @@
 //! `log`: if main has a logger when it spawns its first process, and a level other than `Off`, the records that
 //! processes make with the crate `log` come to it, with the process before the message: `buyer (pid 17): sold out`.
 //! They are as safe as events. The level is that of main then.
+//!
+//! # If a process is stopped
+//!
+//! By SIGSTOP, by Ctrl-Z, by a debugger, or because its control group is frozen. What it **holds** stays its own, and
+//! others wait for it. What it **waits** for goes to others ([`Lock`], [`Semaphore`], [`Queue`], pools). Time for which
+//! it is stopped does not count against a [`task_timeout`](pool::Builder::task_timeout), nor against the second that
+//! daemons have between SIGTERM and SIGKILL. All other timeouts and deadlines are wall time: those of waits,
+//! [`idle_timeout`](pool::Builder::idle_timeout), [`max_restarts`](pool::Builder::max_restarts).
+//!
+//! While the **supervisor** is stopped, nothing can be recovered: who waits for what a dead process held waits on, and
+//! `join` does not return for a process that was killed. The `Debug` of a lock says so. Spawning goes on while there are
+//! spares. The supervisor ignores Ctrl-Z, and the kernel continues it when main ends.
 //!
 //! # Limits
 //!

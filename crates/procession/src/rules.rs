@@ -94,12 +94,16 @@ pub enum Rule {
     HeirBypassed,
     /// Whoever reserves something for an heir that does not sleep wakes another waiter, to see whether it comes.
     HeirWatched,
+    /// Time for which a worker was stopped does not count against the limit of its task.
+    SuspensionExcluded,
     /// A line of a bitmap loses its mark only after every bit in it was found clear.
     LineDrained,
     /// An exit is clean only if the process had no other thread that it could tear off.
     AloneAtExit,
     /// No other child takes the place of one whose number is known.
     KnownIsFinal,
+    /// What main holds at its end is not handed on while a thread runs that may use it.
+    KeptWhileRunning,
 }
 
 #[cfg(feature = "internals")]

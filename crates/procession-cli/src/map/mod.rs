@@ -1,16 +1,50 @@
-//! A command for each line of input, in a pool of processes.
+//! A command for each line of input.
 //!
 //! ```text
-//!  lines ──▶ drive ──▶ pool ──▶ worker ──▶ command, in a process group of its own
-//!              │  ▲               ✝ too long: killed, and its commands with it
-//!              │  └── outcome ────┘
-//!              └──▶ output, grouped · log · bar
+//!            signals ──▶ front ──▶ engine ──▶ command, in a process group of its own
+//!                                   │  ▲ ▲        │
+//!  input ──▶ records ──▶ batch ──▶ job │ └────────┘ output, end
+//!                                   │  └── again, if it failed
+//!                                   └──▶ printer ──▶ outlet · results · log · tally
 //! ```
+//!
+//! The front is the process that the user has started, the engine a fork of it. Each is a subreaper and ends with the
+//! other, so nothing that a command has started is left when either is killed.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `front.rs`, `engine/` | the two processes |
+//! | `plan.rs` | what the options mean; `quantity.rs`, `halt.rs` read their values |
+//! | `input.rs`, `records.rs`, `batch.rs`, `job.rs` | from bytes to jobs |
+//! | `template.rs`, `quoting.rs` | the words of a command |
+//! | `running.rs`, `tree.rs` | a command's process, and what it has started |
+//! | `printer.rs`, `spool.rs`, `outlet.rs`, `results.rs` | what commands print |
+//! | `progress.rs`, `tally.rs`, `log/` | what is told of them |
+//! | `signals.rs`, `terminal.rs`, `throttle.rs` | what else is waited for |
 
-mod command;
-mod drive;
+mod batch;
+mod engine;
+mod front;
+pub mod halt;
 mod input;
+mod job;
 mod log;
+mod outlet;
+mod plan;
 mod printer;
+mod progress;
+pub mod quantity;
+mod quoting;
+mod records;
+mod results;
+mod running;
+mod signals;
+mod spool;
+mod tally;
+mod template;
+mod terminal;
+mod throttle;
+mod tree;
 
-pub use drive::run;
+pub use front::run;
+pub use tally::OURS;

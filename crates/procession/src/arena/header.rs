@@ -3,6 +3,7 @@
 use std::io;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+use super::awake::AwakeClock;
 use super::layout::Layout;
 use crate::os::{clock, process};
 
@@ -48,6 +49,8 @@ pub(crate) struct Header {
     pub(crate) sweeping: AtomicU32,
     /// Counts the children that were ever forked, so that each has a number of its own.
     pub(crate) incarnations: AtomicU32,
+    /// When main came to its end, on the monotonic clock; 0 before.
+    pub(crate) main_ended_ns: AtomicU64,
     /// Counts the children that have ended.
     pub(crate) ended: AtomicU32,
     /// The handle id of the dict of all names, which the header holds; or 0.
@@ -56,6 +59,8 @@ pub(crate) struct Header {
     /// least grave levels that main wants. Written before the first child.
     pub(crate) events: AtomicU64,
     pub(crate) events_levels: AtomicU32,
+    /// The time in which the family could run.
+    pub(crate) awake: AwakeClock,
     /// System calls that a test makes fail.
     #[cfg(feature = "internals")]
     pub(crate) faults: crate::os::faults::Switch,

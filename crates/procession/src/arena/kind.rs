@@ -4,7 +4,7 @@
 
 /// Declares [`Kind`] and its facts from one table.
 macro_rules! kinds {
-    ($($kind:ident = $number:literal, $name:literal, internal: $internal:literal, many: $many:literal;)*) => {
+    ($($kind:ident = $number:literal, $name:literal, lends: $lends:literal, many: $many:literal;)*) => {
         /// What an object is.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         #[repr(u8)]
@@ -20,11 +20,11 @@ macro_rules! kinds {
                 }
             }
 
-            /// Returns whether only the library's own code acquires the locks of such an object, for a moment or for
-            /// the time that a closure takes. Another process must not begin a change in the middle of one.
-            pub(crate) fn is_inside(self) -> bool {
+            /// Returns whether the holder of such an object's lock has references into shared memory, which other
+            /// threads may have borrowed from it.
+            pub(crate) fn lends_memory(self) -> bool {
                 match self {
-                    $(Kind::$kind => $internal,)*
+                    $(Kind::$kind => $lends,)*
                 }
             }
 
@@ -47,24 +47,24 @@ macro_rules! kinds {
 }
 
 kinds! {
-    Lock = 1, "lock", internal: false, many: false;
-    Process = 2, "process", internal: false, many: false;
-    Queue = 3, "queue", internal: true, many: true;
-    JoinableQueue = 4, "queue", internal: true, many: true;
-    Connection = 5, "connection", internal: false, many: false;
-    RLock = 16, "recursive lock", internal: false, many: false;
-    Mutex = 17, "mutex", internal: false, many: false;
-    RwLock = 18, "read-write lock", internal: false, many: false;
-    Semaphore = 19, "semaphore", internal: true, many: false;
-    Event = 20, "event", internal: false, many: false;
-    Condvar = 21, "condition variable", internal: false, many: false;
-    Barrier = 22, "barrier", internal: false, many: false;
-    Once = 23, "once", internal: false, many: false;
-    Latch = 24, "latch", internal: false, many: false;
-    Value = 25, "value", internal: true, many: false;
-    Array = 26, "array", internal: false, many: false;
-    Dict = 40, "dict", internal: true, many: true;
-    List = 41, "list", internal: true, many: true;
-    Pool = 60, "pool", internal: false, many: false;
-    PoolCore = 61, "pool", internal: true, many: true;
+    Lock = 1, "lock", lends: false, many: false;
+    Process = 2, "process", lends: false, many: false;
+    Queue = 3, "queue", lends: false, many: true;
+    JoinableQueue = 4, "queue", lends: false, many: true;
+    Connection = 5, "connection", lends: false, many: false;
+    RLock = 16, "recursive lock", lends: false, many: false;
+    Mutex = 17, "mutex", lends: true, many: false;
+    RwLock = 18, "read-write lock", lends: true, many: false;
+    Semaphore = 19, "semaphore", lends: false, many: false;
+    Event = 20, "event", lends: false, many: false;
+    Condvar = 21, "condition variable", lends: false, many: false;
+    Barrier = 22, "barrier", lends: false, many: false;
+    Once = 23, "once", lends: false, many: false;
+    Latch = 24, "latch", lends: false, many: false;
+    Value = 25, "value", lends: false, many: false;
+    Array = 26, "array", lends: true, many: false;
+    Dict = 40, "dict", lends: false, many: true;
+    List = 41, "list", lends: false, many: true;
+    Pool = 60, "pool", lends: false, many: false;
+    PoolCore = 61, "pool", lends: false, many: true;
 }

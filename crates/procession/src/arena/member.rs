@@ -10,7 +10,7 @@ use std::sync::{Mutex, OnceLock};
 use super::Arena;
 use super::objects::SUPERVISOR;
 use super::slots::MAIN;
-use crate::os::{self, fd, process, signal};
+use crate::os::{self, fd, image, process, signal};
 use crate::{Error, Result};
 
 static ARENA: AtomicPtr<Arena> = AtomicPtr::new(std::ptr::null_mut());
@@ -71,8 +71,22 @@ pub(crate) fn memfd_inode() -> u64 {
     INODE.load(Ordering::Relaxed)
 }
 
+/// Whether this process may be main of a family: no family made it, or this is another copy of the library.
+static IS_PROGRAM: AtomicBool = AtomicBool::new(false);
+
+/// The constructors run on and then `main`, as in any program.
+pub(crate) fn run_as_program() {
+    IS_PROGRAM.store(true, Ordering::Relaxed);
+}
+
 #[cold]
 fn found() -> Result<&'static Arena> {
+    // If constructors of a helper founded families, each of those had a helper, and so on without end.
+    if image::is_helper() && !IS_PROGRAM.load(Ordering::Relaxed) {
+        return Err(Error::Unsupported(
+            "this process is a helper of a family, which executes the program a second time, and it still runs constructors (what runs before `main`): they can use this library in the first process only".into(),
+        ));
+    }
     let _one = STARTING.lock().unwrap_or_else(|e| e.into_inner());
     if let Some(arena) = mapped() {
         return Ok(arena);

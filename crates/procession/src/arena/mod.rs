@@ -13,6 +13,7 @@
 //! | `layout.rs`   | how large each table is and where it starts                        |
 //! | `header.rs`   | what there is once a family                                        |
 //! | `slots.rs`    | a page for each process: its life, its request                     |
+//! | `awake.rs`    | the time in which processes could run                              |
 //! | `records.rs`  | a record for each thread: locks held, wait, intent                 |
 //! | `bytes.rs`    | copying bytes that other processes may see                         |
 //! | `bits.rs`     | two-level bitmaps                                                  |
@@ -36,6 +37,7 @@
 //! INVARIANT 3: counts and hints are never trusted; they only say where to look first.
 #![allow(unsafe_code)] // References into shared memory are made here, from checked offsets.
 
+pub(crate) mod awake;
 pub(crate) mod bits;
 pub(crate) mod blocks;
 pub(crate) mod bytes;

@@ -16,14 +16,14 @@
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use super::Arena;
-use super::blocks::{self, Tag};
-pub(crate) use super::kind::Kind;
+use super::blocks::Tag;
 use super::records::Record;
-use super::{storage, sweep, usage};
+use super::{Arena, blocks, storage, sweep, usage};
 use crate::os::futex;
-use crate::rules::{self, Rule};
-use crate::{Error, Result};
+use crate::rules::Rule;
+use crate::{Error, Result, rules};
+
+pub(crate) use super::kind::Kind;
 
 const FREE: u64 = 0;
 const NEW: u64 = 1;

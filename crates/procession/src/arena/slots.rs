@@ -24,8 +24,10 @@
 
 use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
 
+use super::awake::Pace;
 use super::bits::Lines;
 use super::records::Record;
+use crate::os::process;
 use crate::rules::{self, Rule};
 
 pub(crate) const FREE: u32 = 0;
@@ -101,6 +103,8 @@ pub(crate) struct Slot {
     /// Signals, as bits, that were sent before the process had begun; above them its incarnation, so
     /// that a signal for its predecessor does not reach it. The lowest bit says that we killed it.
     early_signals: AtomicU64,
+    /// For how long the process was stopped.
+    pub(crate) pace: Pace,
 
     /// Whether another child can take the place of this one: see above.
     birth: AtomicU64,
@@ -126,6 +130,9 @@ pub(crate) struct Request {
     pub(crate) cwd: AtomicU64,
     /// The block with the options: see `supervisor/options.rs`; 0 for none.
     pub(crate) options: AtomicU64,
+    /// For a child that executes the program anew: main's signal mask, and the copy of the library that goes on.
+    pub(crate) mask: AtomicU64,
+    pub(crate) hook: AtomicU64,
 }
 
 impl Slot {
@@ -216,6 +223,8 @@ impl Request {
         self.args.store(0, Ordering::Relaxed);
         self.cwd.store(0, Ordering::Relaxed);
         self.options.store(0, Ordering::Relaxed);
+        self.mask.store(0, Ordering::Relaxed);
+        self.hook.store(0, Ordering::Relaxed);
     }
 }
 
@@ -254,6 +263,20 @@ impl super::Arena {
         }
         let index = self.slot(slot).process.load(Ordering::Acquire) as u32;
         if index < self.layout.objects { self.object(index).name() } else { String::new() }
+    }
+
+    /// The process in a slot that holds something, for people. If it is dead, says what its recovery waits for.
+    pub(crate) fn describe_holder(&self, slot: u32) -> String {
+        let text = self.describe_process(slot);
+        let pid = if slot < self.layout.slots { self.slot(slot).pid.load(Ordering::Relaxed) } else { 0 };
+        if pid == 0 || !process::is_dead(pid) {
+            return text;
+        }
+        let supervisor = self.header().supervisor_pid.load(Ordering::Relaxed) as i32;
+        match process::is_stopped(supervisor) {
+            true => format!("{text}, dead, awaiting recovery; the supervisor (pid {supervisor}) is stopped"),
+            false => format!("{text}, dead, awaiting recovery"),
+        }
     }
 
     /// The process in a slot, for people: `buyer (pid 17)`.

@@ -11,7 +11,7 @@ use crate::arena::records::Record;
 use crate::arena::thread::with_me;
 use crate::arena::{Arena, blocks, collect, handle, heap, member, process_body, slots, sweep};
 use crate::os::process::Ended;
-use crate::os::{futex, process};
+use crate::os::{futex, process, threads};
 use crate::supervisor::{entrypoint, options};
 use crate::sync::raw::park;
 use crate::sync::{Condvar, RwLock, Semaphore};
@@ -101,6 +101,11 @@ pub fn recover_exited(slot: u32) {
 /// Says that the function of this process has returned, as a child does before it exits.
 pub fn say_returned() {
     arena().slot(member::slot()).leaving.store(slots::RETURNED, Ordering::Release);
+}
+
+/// Says that this many more threads of this process use nothing that it holds, as the library's own do not.
+pub fn count_own_threads(threads: u32) {
+    (0..threads).for_each(|_| std::mem::forget(threads::Own::begin()));
 }
 
 /// Has the collector make a pass, as this process.

@@ -3,6 +3,7 @@
 //! Functions travel between processes as offsets into the executable. That is sound only while
 //! the code that computes an offset and the code that follows it are in the same file.
 
+use std::ffi::CStr;
 use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -17,6 +18,34 @@ unsafe extern "C" {
     static INIT_ARRAY_START: InitFn;
     #[link_name = "__init_array_end"]
     static INIT_ARRAY_END: InitFn;
+}
+
+/// How the supervisor executes the program, and how a child does. Both lead to the same file as `/proc/self/exe`.
+/// The kernel keeps the path that was executed, and no constructor can change it: so a process knows by it alone
+/// that it must not run `main`, whatever became of its environment and its descriptors.
+pub(crate) const AS_SUPERVISOR: &CStr = c"/proc/self/./exe";
+pub(crate) const AS_CHILD: &CStr = c"/proc/self/././exe";
+
+/// The path by which this process was executed, as the kernel tells it.
+pub(crate) fn executed_path() -> Option<&'static CStr> {
+    // SAFETY: the kernel puts a C string there, which stays as long as the process runs this program.
+    unsafe {
+        let path = libc::getauxval(libc::AT_EXECFN) as *const libc::c_char;
+        (!path.is_null()).then(|| CStr::from_ptr(path))
+    }
+}
+
+/// Whether this process executed the program as a helper of a family.
+pub(crate) fn is_helper() -> bool {
+    executed_path().is_some_and(|path| [AS_SUPERVISOR, AS_CHILD].contains(&path))
+}
+
+/// Whether this code is in the executable itself. It may be in a library that a helper loaded later.
+pub(crate) fn is_in_executable() -> bool {
+    // SAFETY: the first bytes of every loaded file are its header, which says where its program headers are.
+    let headers = unsafe { (base() as *const libc::Elf64_Ehdr).read().e_phoff };
+    // SAFETY: a plain call.
+    base() as u64 + headers == unsafe { libc::getauxval(libc::AT_PHDR) }
 }
 
 /// What the dynamic loader calls before `main`.

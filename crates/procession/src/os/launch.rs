@@ -13,13 +13,12 @@
 use std::ffi::{CStr, CString, OsString};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::MetadataExt;
 use std::ptr::null;
 
 use super::faults::{self, Call};
-use super::{fd, memory, process, signal};
+use super::{fd, image, memory, process, signal};
 
 /// A process that runs the executable again.
 pub(crate) struct Launched {
@@ -43,19 +42,19 @@ const STACK: usize = 64 << 10;
 /// Has the loader look up every symbol of the program at its start, instead of in each fork anew.
 pub(crate) const BIND_NOW: &str = "LD_BIND_NOW";
 
-/// Starts `/proc/self/exe` with the caller's arguments, its environment plus `variable` (and
-/// [`BIND_NOW`], if that is not set), and `stdin` as descriptor 0. Descriptors above 2 do not go along. The new program starts with
+/// Starts `/proc/self/exe` with the caller's arguments, its environment plus [`BIND_NOW`], if that is not set, and
+/// `stdin` as descriptor 0. Descriptors above 2 do not go along. The new program starts with
 /// every signal blocked.
-pub(crate) fn launch_self(variable: (&str, &str), stdin: BorrowedFd<'_>) -> io::Result<Launched> {
+pub(crate) fn launch_self(stdin: BorrowedFd<'_>) -> io::Result<Launched> {
     check_pid_namespace()?;
-    let (args, mut env) = (arguments()?, environment_with(variable)?);
+    let (args, mut env) = (arguments()?, environment()?);
     if std::env::var_os(BIND_NOW).is_none() {
         env.push(c_string(join(BIND_NOW.into(), "1".into()))?);
     }
     let stacks = memory::map_private(2 * STACK)?;
     let top = |n: usize| stacks.as_ptr().wrapping_add(n * STACK).cast::<libc::c_void>();
     let mut plan = Plan {
-        program: c"/proc/self/exe",
+        program: image::AS_SUPERVISOR,
         argv: pointers(&args),
         envp: pointers(&env),
         stdin: stdin.as_raw_fd(),
@@ -118,15 +117,15 @@ fn watched(pid: i32, pidfd: OwnedFd) -> io::Result<Launched> {
     }
 }
 
-/// Executes `/proc/self/exe` in this process, with its arguments, its environment plus `variable`, and its
-/// descriptors up to `last`. Returns only when that fails.
-pub(crate) fn become_self(variable: (&str, &str), last: i32) -> io::Error {
+/// Executes `/proc/self/exe` in this process, with its arguments, its environment, and its descriptors up to `last`.
+/// Returns only when that fails.
+pub(crate) fn become_self(last: i32) -> io::Error {
     let execute = || -> io::Result<()> {
-        let (args, env) = (arguments()?, environment_with(variable)?);
+        let (args, env) = (arguments()?, environment()?);
         let (argv, envp) = (pointers(&args), pointers(&env));
         close_above(last);
         // SAFETY: null-terminated arrays of C strings, all of which live until after the call.
-        unsafe { libc::execve(c"/proc/self/exe".as_ptr(), argv.as_ptr(), envp.as_ptr()) };
+        unsafe { libc::execve(image::AS_CHILD.as_ptr(), argv.as_ptr(), envp.as_ptr()) };
         Err(io::Error::last_os_error())
     };
     execute().err().unwrap_or_else(|| io::Error::other("executed"))
@@ -140,12 +139,8 @@ fn arguments() -> io::Result<Vec<CString>> {
     std::env::args_os().map(|arg| c_string(arg.into_vec())).collect()
 }
 
-/// This process's environment, in which `variable` has this value.
-fn environment_with(variable: (&str, &str)) -> io::Result<Vec<CString>> {
-    let others = std::env::vars_os().filter(|(name, _)| name.as_bytes() != variable.0.as_bytes());
-    let mut env = others.map(|(name, value)| c_string(join(name, value))).collect::<io::Result<Vec<_>>>()?;
-    env.push(c_string(join(variable.0.into(), variable.1.into()))?);
-    Ok(env)
+fn environment() -> io::Result<Vec<CString>> {
+    std::env::vars_os().map(|(name, value)| c_string(join(name, value))).collect()
 }
 
 fn pointers(list: &[CString]) -> Vec<*const libc::c_char> {

@@ -35,6 +35,7 @@ pub(crate) mod futex;
 pub(crate) mod image;
 pub(crate) mod launch;
 pub(crate) mod limits;
+pub(crate) mod lineage;
 pub(crate) mod memory;
 pub(crate) mod oom;
 pub(crate) mod process;

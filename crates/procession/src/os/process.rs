@@ -64,6 +64,13 @@ pub(crate) fn is_dead(pid: i32) -> bool {
     })
 }
 
+/// Whether a process is stopped, by a signal or by a debugger.
+pub(crate) fn is_stopped(pid: i32) -> bool {
+    procfs::directory(pid)
+        .and_then(|at| procfs::text(at.join("stat")))
+        .is_some_and(|stat| stat.rsplit(')').next().unwrap_or("").trim_start().starts_with(['T', 't']))
+}
+
 /// Whether a process is in the network namespace of this one; `None` where that cannot be seen, of one that is
 /// about to be dead as well.
 pub(crate) fn shares_network_with(pid: i32) -> Option<bool> {
@@ -169,6 +176,21 @@ pub(crate) fn next_ended() -> io::Result<Option<(i32, Ended)>> {
             code => Ended::Signaled { signal: status, core: code == libc::CLD_DUMPED },
         };
         Ok(Some((info.si_pid(), ended)))
+    }
+}
+
+/// The next child that has been stopped or continued since it was last reported, and whether it is stopped: `None`
+/// when there is none at the moment.
+pub(crate) fn next_stop() -> io::Result<Option<(i32, bool)>> {
+    // SAFETY: as in `next_ended`.
+    unsafe {
+        let mut info: libc::siginfo_t = std::mem::zeroed();
+        let flags = libc::WSTOPPED | libc::WCONTINUED | libc::WNOHANG | libc::__WALL;
+        match retry(|| check(libc::waitid(libc::P_ALL, 0, &mut info, flags).into())) {
+            Err(e) if e.raw_os_error() == Some(libc::ECHILD) => return Ok(None),
+            other => other?,
+        };
+        Ok((info.si_pid() != 0).then(|| (info.si_pid(), info.si_code != libc::CLD_CONTINUED)))
     }
 }
 

@@ -2,11 +2,14 @@
 
 use std::ffi::c_char;
 use std::io;
-use std::sync::atomic::{AtomicPtr, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 use std::thread::{Builder, JoinHandle};
 
 use super::faults::{self, Call};
 use super::signal;
+
+/// Threads of the library's own in this process, which run no code of the user's.
+static OWN: AtomicU32 = AtomicU32::new(0);
 
 /// Where the C library says that the process never had a second thread. Null until [`find_flag`] has found it.
 static NEVER_HAD_ANOTHER: AtomicPtr<c_char> = AtomicPtr::new(std::ptr::null_mut());
@@ -25,18 +28,42 @@ pub(crate) fn is_alone() -> bool {
     // SAFETY: null, or a byte of the C library, which is never unloaded. The library writes to it when the first
     // further thread is made; if another thread did that now, it would not be the first.
     let never_had_another = !flag.is_null() && unsafe { flag.read_volatile() } != 0;
-    never_had_another || kernel_counts_one()
+    never_had_another || count() == Some(1)
 }
 
-/// Returns whether the kernel counts one thread. A thread that has been joined may still count for a moment.
-fn kernel_counts_one() -> bool {
-    // The directory has a link for each thread, one for itself and one from its parent.
-    const LINKS: libc::nlink_t = 2 + 1;
-    // SAFETY: an all-zero `stat` is valid and the path is a C string.
-    unsafe {
-        let mut stat: libc::stat = std::mem::zeroed();
-        libc::stat(c"/proc/self/task".as_ptr(), &mut stat) == 0 && stat.st_nlink == LINKS
+/// Returns whether the process has other threads than the calling one and the library's own. True when that cannot
+/// be found out.
+pub(crate) fn are_others() -> bool {
+    count() != Some(1 + OWN.load(Ordering::SeqCst))
+}
+
+/// The calling thread is the library's own until this is dropped, and runs no code of the user's.
+pub(crate) struct Own(());
+
+impl Own {
+    pub(crate) fn begin() -> Own {
+        OWN.fetch_add(1, Ordering::SeqCst);
+        Own(())
     }
+}
+
+impl Drop for Own {
+    fn drop(&mut self) {
+        // The kernel counts the thread for a moment more, so nobody is overlooked.
+        OWN.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// Returns the number of threads that the kernel counts. A thread that has been joined may still count for a moment.
+fn count() -> Option<u32> {
+    // SAFETY: an all-zero `stat` is valid and the path is a C string.
+    let links = unsafe {
+        let mut stat: libc::stat = std::mem::zeroed();
+        super::check(libc::stat(c"/proc/self/task".as_ptr(), &mut stat).into()).ok()?;
+        stat.st_nlink
+    };
+    // The directory has a link for each thread, one for itself and one from its parent.
+    u32::try_from(links).ok()?.checked_sub(2)
 }
 
 /// Starts a thread in which no signal is handled: signals are for the program's own threads. Its stack is as large as

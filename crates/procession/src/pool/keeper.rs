@@ -10,10 +10,12 @@ use std::time::Duration;
 
 use super::cells::cell::{CONDEMNED, Cell, RUNNING, State, ending};
 use super::cells::control::phase;
+use super::limit::{Remaining, Wish};
 use super::shared::Core;
-use super::worker::{self, Left, Transfer};
-use crate::arena::payload;
+use super::worker;
+use super::worker::{Left, Transfer};
 use crate::arena::thread::with_me;
+use crate::arena::{Arena, payload};
 use crate::os::clock::{Deadline, now_ns};
 use crate::os::threads;
 use crate::process::{Failure, Process};
@@ -326,20 +328,25 @@ impl Keeper {
         let control = core.control;
         // ORDERING: before the look at the cells: a task that begins after that and ends before it rings.
         control.watching_until_ns.store(u64::MAX, Ordering::SeqCst);
-        let (mut next, mut condemned) = (u64::MAX, Vec::new());
+        let (mut next, mut condemned, mut wish) = (u64::MAX, Vec::new(), Wish::default());
         let mut look = |cell: &Cell| match cell.state() {
             s if s.phase() == CONDEMNED => condemned.extend(s.slot()),
-            s if s.phase() == RUNNING => match ends_at(cell) {
-                0 => {}
-                at if at <= now_ns() => {
-                    if condemn(cell, s) {
+            s if s.phase() == RUNNING => match Remaining::of(core.arena, cell, s) {
+                None => {}
+                Some(Remaining::Nothing) => {
+                    if condemn(core.arena, cell, s) {
                         control.timeouts.fetch_add(1, Ordering::Relaxed);
                         condemned.extend(s.slot());
                     } else {
                         next = 0;
                     }
                 }
-                at => next = next.min(at),
+                // Its worker is stopped: the keeper is told when it goes on.
+                Some(Remaining::Stopped) => {}
+                Some(Remaining::Until(at)) => {
+                    wish.add(cell, at);
+                    next = next.min(at);
+                }
             },
             _ => {}
         };
@@ -351,6 +358,7 @@ impl Keeper {
         if !condemned.is_empty() {
             self.kill(|worker| worker.process.slot().is_some_and(|slot| condemned.contains(&slot)));
         }
+        next = next.min(wish.express(core.arena));
         if self.again {
             next = next.min(now_ns() + AGAIN_NS);
         }
@@ -365,23 +373,14 @@ impl Keeper {
     }
 }
 
-/// When the item that runs in a cell has had its time; 0 for never.
-fn ends_at(cell: &Cell) -> u64 {
-    let timeout_us = cell.timeout_us.load(Ordering::Relaxed);
-    if timeout_us == 0 {
-        return 0;
-    }
-    cell.clock_ns.load(Ordering::SeqCst).saturating_add(timeout_us.saturating_mul(1000))
-}
-
 /// Condemns the task that has had its time, unless it has just come to its next item, or its end.
-fn condemn(cell: &Cell, seen: State) -> bool {
+fn condemn(arena: &Arena, cell: &Cell, seen: State) -> bool {
     let same =
         |s: State| s.phase() == RUNNING && s.slot() == seen.slot() && s.generation() == seen.generation();
     if cell.shift(|s| same(s).then(|| s.condemned(ending::TIMED_OUT))).is_err() {
         return false;
     }
-    if ends_at(cell) <= now_ns() {
+    if matches!(Remaining::of(arena, cell, seen), Some(Remaining::Nothing)) {
         return true;
     }
     // The worker waits, if it has noticed.

@@ -40,6 +40,7 @@
 // | `watch.rs`      | callbacks, futures, `as_completed`                              |
 // | `worker.rs`     | what a worker does between tasks; `claim.rs` how it claims one    |
 // | `keeper.rs`     | the thread that replaces workers and enforces time limits         |
+// | `limit.rs`      | how much of its time a task has left                              |
 // | `free_cells.rs` | how a process allocates and frees cells                           |
 // | `chunks.rs`     | the chunks of a running map; `map.rs` its results; `bar.rs` its progress bar |
 // | `manual_pool.rs`| a pool without workers, for the crash tests                       |
@@ -55,6 +56,7 @@ mod free_cells;
 mod job;
 mod keeper;
 mod life;
+mod limit;
 #[cfg(feature = "internals")]
 #[doc(hidden)]
 pub mod manual_pool;

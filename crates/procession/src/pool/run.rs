@@ -1,31 +1,33 @@
 //! A task in its worker: from the cell to the user's function and back.
 
 use std::any::Any;
-use std::panic::{self, AssertUnwindSafe};
+use std::panic;
+use std::panic::AssertUnwindSafe;
 use std::sync::atomic::Ordering;
 
 use super::cells::cell::{
-    self, CONDEMNED, Cell, Fate, INLINE, INLINE_ARGS, INLINE_RESULT, RUNNING, TAKEN, UNWANTED, block_in,
-    ending,
+    CONDEMNED, Cell, Fate, INLINE, INLINE_ARGS, INLINE_RESULT, RUNNING, TAKEN, UNWANTED, block_in, ending,
 };
-use super::cells::control::{self, Control};
+use super::cells::control::Control;
 use super::cells::error::TaskError;
 use super::cells::results::{Items, Output};
+use super::cells::{cell, control};
 use super::claim::Held;
 use super::job::{Job, resolve};
 use super::shared::Seat;
-use crate::arena::blocks::{self, Tag};
-use crate::arena::{Arena, member, payload};
-use crate::codec;
-use crate::codec::encoding::{self, Message};
+use crate::arena::awake::OwnMoment;
+use crate::arena::blocks::Tag;
+use crate::arena::{Arena, blocks, member, payload};
+use crate::codec::encoding;
+use crate::codec::encoding::Message;
 use crate::os::clock::{Deadline, now_ns};
 use crate::os::process;
-use crate::rules::{self, Rule};
+use crate::rules::Rule;
 use crate::supervisor::crash_report;
 use crate::supervisor::entrypoint::Returned;
 use crate::sync::raw::event;
 use crate::sync::raw::park::Wait;
-use crate::{Error, Result};
+use crate::{Error, Result, codec, rules};
 
 /// Runs a task that this process has taken.
 pub(super) fn run(core: &super::shared::Core, held: Held) {
@@ -130,18 +132,19 @@ impl Work {
         self.alert_keeper(ends_at);
     }
 
-    /// When the item that begins now has had its time, if it has a limit.
+    /// When the item that begins now has had its time, at the earliest, if it has a limit.
     #[inline]
     fn restart_clock(&self) -> Option<u64> {
         let timeout_us = self.cell.timeout_us.load(Ordering::Relaxed);
         if timeout_us == 0 {
             return None;
         }
-        let now = now_ns();
+        let OwnMoment { monotonic_ns, own_ns, .. } =
+            self.arena.slot(member::slot()).pace.read(&self.arena.header().awake);
         // ORDERING: SeqCst exchange, against the keeper that condemns: either it sees that another item has begun,
         // or we see that we are condemned.
-        self.cell.clock_ns.swap(now, Ordering::SeqCst);
-        Some(now.saturating_add(timeout_us.saturating_mul(1000)))
+        self.cell.clock_ns.swap(own_ns, Ordering::SeqCst);
+        Some(monotonic_ns.saturating_add(timeout_us.saturating_mul(1000)))
     }
 
     /// Wakes the keeper if it would look too late.

@@ -19,6 +19,7 @@ use crate::os::clock::Deadline;
 use crate::os::process;
 use crate::queue::Ready;
 use crate::queue::select::{Signal, sealed};
+use crate::sync::WaitError;
 use crate::{Error, Result};
 
 /// A process of the family, without the type of what it returns.
@@ -219,6 +220,8 @@ impl AnyProcess {
     /// When the signal may not be sent.
     ///
     /// ```
+    /// # // What runs this example may ignore the signal, and processes would inherit that.
+    /// # unsafe { libc::signal(libc::SIGINT, libc::SIG_DFL) };
     /// use procession::{AnyProcess, Process};
     /// let p = Process::spawn(|| -> () { loop { std::thread::park() } }, ())?;
     /// AnyProcess::from(&p).interrupt()?;
@@ -251,56 +254,57 @@ impl AnyProcess {
     /// # Ok::<(), procession::Error>(())
     /// ```
     pub fn wait(&self) -> Result<()> {
-        self.wait_until(Deadline::NEVER).map(drop)
+        self.wait_until(Deadline::NEVER, WaitError::TimedOut)
     }
 
-    /// Whether it has ended; how it failed is the error.
+    /// As [`wait`](AnyProcess::wait), without waiting.
     ///
     /// # Errors
-    /// As [`wait`](AnyProcess::wait).
+    /// [`WaitError::WouldBlock`] while it lives; otherwise as [`wait`](AnyProcess::wait).
     ///
     /// ```
-    /// use procession::{AnyProcess, Process};
+    /// use procession::{AnyProcess, Error, Process, WaitError};
     /// let p = Process::spawn(|| -> () { loop { std::thread::park() } }, ())?;
-    /// assert!(!AnyProcess::from(&p).try_wait()?);
+    /// assert_eq!(AnyProcess::from(&p).try_wait(), Err(Error::Wait(WaitError::WouldBlock)));
     /// # p.kill()?;
     /// # Ok::<(), procession::Error>(())
     /// ```
-    pub fn try_wait(&self) -> Result<bool> {
-        self.wait_until(Deadline::after(Duration::ZERO))
+    pub fn try_wait(&self) -> Result<()> {
+        self.wait_until(Deadline::after(Duration::ZERO), WaitError::WouldBlock)
     }
 
-    /// As [`wait`](AnyProcess::wait), but at most `timeout`; false when the time was up.
+    /// As [`wait`](AnyProcess::wait), but waits at most `timeout`.
     ///
     /// # Errors
-    /// As [`wait`](AnyProcess::wait).
+    /// [`WaitError::TimedOut`] if it still lives then; otherwise as [`wait`](AnyProcess::wait).
     ///
     /// ```
     /// use std::time::Duration;
-    /// use procession::{AnyProcess, Process};
+    /// use procession::{AnyProcess, Error, Process, WaitError};
     /// let p = Process::spawn(|| -> () { loop { std::thread::park() } }, ())?;
-    /// assert!(!AnyProcess::from(&p).wait_timeout(Duration::from_millis(1))?);
+    /// let waited = AnyProcess::from(&p).wait_timeout(Duration::from_millis(1));
+    /// assert_eq!(waited, Err(Error::Wait(WaitError::TimedOut)));
     /// # p.kill()?;
     /// # Ok::<(), procession::Error>(())
     /// ```
-    pub fn wait_timeout(&self, timeout: Duration) -> Result<bool> {
-        self.wait_until(Deadline::after(timeout))
+    pub fn wait_timeout(&self, timeout: Duration) -> Result<()> {
+        self.wait_until(Deadline::after(timeout), WaitError::TimedOut)
     }
 
-    /// As [`wait`](AnyProcess::wait), but at most until `deadline`; false when it has come.
+    /// As [`wait`](AnyProcess::wait), but waits at most until `deadline`.
     ///
     /// # Errors
-    /// As [`wait`](AnyProcess::wait).
+    /// As [`wait_timeout`](AnyProcess::wait_timeout).
     ///
     /// ```
     /// use std::time::{Duration, Instant};
     /// use procession::{AnyProcess, Process};
     /// let p = Process::spawn(|| (), ())?;
-    /// assert!(AnyProcess::from(&p).wait_deadline(Instant::now() + Duration::from_secs(60))?);
+    /// AnyProcess::from(&p).wait_deadline(Instant::now() + Duration::from_secs(60))?;
     /// # Ok::<(), procession::Error>(())
     /// ```
-    pub fn wait_deadline(&self, deadline: Instant) -> Result<bool> {
-        self.wait_until(Deadline::at(deadline))
+    pub fn wait_deadline(&self, deadline: Instant) -> Result<()> {
+        self.wait_until(Deadline::at(deadline), WaitError::TimedOut)
     }
 
     /// A descriptor for exactly this process, to poll for its end.
@@ -325,14 +329,15 @@ impl AnyProcess {
         self.handle.as_ref().map(Handle::body)
     }
 
-    fn wait_until(&self, deadline: Deadline) -> Result<bool> {
+    /// Waits for its end; `not_yet` is the error if that has not come until the deadline.
+    fn wait_until(&self, deadline: Deadline, not_yet: WaitError) -> Result<()> {
         let Some(handle) = &self.handle else {
             return Err(Error::Unsupported("main ends after every other process".into()));
         };
         if !waiting::wait(handle, deadline)? {
-            return Ok(false);
+            return Err(not_yet.into());
         }
-        waiting::failure_of(handle).map_or(Ok(true), |e: ProcessError| Err(e.into()))
+        waiting::failure_of(handle).map_or(Ok(()), |e: ProcessError| Err(e.into()))
     }
 }
 

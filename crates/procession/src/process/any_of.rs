@@ -7,6 +7,7 @@ use super::any::AnyProcess;
 use crate::arena::member;
 use crate::arena::thread::with_me;
 use crate::os::clock::Deadline;
+use crate::sync::WaitError;
 use crate::sync::raw::park::Wait;
 use crate::{Error, Result};
 
@@ -29,64 +30,63 @@ use crate::{Error, Result};
 /// # Ok::<(), procession::Error>(())
 /// ```
 pub fn wait_any(processes: &[AnyProcess]) -> Result<usize> {
-    match until(processes, Deadline::NEVER)? {
-        Some(first) => Ok(first),
-        None => unreachable!("INVARIANT: a wait without a deadline ends with a process"),
-    }
+    until(processes, Deadline::NEVER, WaitError::TimedOut)
 }
 
-/// Says which of these processes has ended: the first one that has, if any.
+/// As [`wait_any`], without waiting.
 ///
 /// # Errors
-/// As [`wait_any`].
+/// [`WaitError::WouldBlock`] when all of them live; otherwise as [`wait_any`].
 ///
 /// ```
-/// use procession::{AnyProcess, Process, process::try_wait_any};
+/// use procession::{AnyProcess, Error, Process, WaitError, process::try_wait_any};
 /// let (slow, fast) = (Process::spawn(|| -> () { loop { std::thread::park() } }, ())?, Process::spawn(|| (), ())?);
-/// assert_eq!(try_wait_any(&[AnyProcess::from(&slow)])?, None);
+/// assert_eq!(try_wait_any(&[AnyProcess::from(&slow)]), Err(Error::Wait(WaitError::WouldBlock)));
 /// fast.join()?;
-/// assert_eq!(try_wait_any(&[AnyProcess::from(&slow), AnyProcess::from(&fast)])?, Some(1));
+/// assert_eq!(try_wait_any(&[AnyProcess::from(&slow), AnyProcess::from(&fast)])?, 1);
 /// # slow.kill()?;
 /// # Ok::<(), procession::Error>(())
 /// ```
-pub fn try_wait_any(processes: &[AnyProcess]) -> Result<Option<usize>> {
-    until(processes, Deadline::after(Duration::ZERO))
+pub fn try_wait_any(processes: &[AnyProcess]) -> Result<usize> {
+    until(processes, Deadline::after(Duration::ZERO), WaitError::WouldBlock)
 }
 
-/// As [`wait_any`], but waits at most `timeout`; `None` when the time was up.
+/// As [`wait_any`], but waits at most `timeout`.
 ///
 /// # Errors
-/// As [`wait_any`].
+/// [`WaitError::TimedOut`] if all of them still live then; otherwise as [`wait_any`].
 ///
 /// ```
-/// use procession::{AnyProcess, Process, process::wait_any_timeout};
+/// use procession::{AnyProcess, Error, Process, WaitError, process::wait_any_timeout};
 /// let p = Process::spawn(|| -> () { loop { std::thread::park() } }, ())?;
-/// assert_eq!(wait_any_timeout(&[AnyProcess::from(&p)], std::time::Duration::from_millis(1))?, None);
+/// let waited = wait_any_timeout(&[AnyProcess::from(&p)], std::time::Duration::from_millis(1));
+/// assert_eq!(waited, Err(Error::Wait(WaitError::TimedOut)));
 /// # p.kill()?;
 /// # Ok::<(), procession::Error>(())
 /// ```
-pub fn wait_any_timeout(processes: &[AnyProcess], timeout: Duration) -> Result<Option<usize>> {
-    until(processes, Deadline::after(timeout))
+pub fn wait_any_timeout(processes: &[AnyProcess], timeout: Duration) -> Result<usize> {
+    until(processes, Deadline::after(timeout), WaitError::TimedOut)
 }
 
-/// As [`wait_any`], but waits at most until `deadline`; `None` when it has come.
+/// As [`wait_any`], but waits at most until `deadline`.
 ///
 /// # Errors
-/// As [`wait_any`].
+/// As [`wait_any_timeout`].
 ///
 /// ```
 /// use std::time::{Duration, Instant};
 /// use procession::{AnyProcess, Process, process::wait_any_deadline};
 /// let p = Process::spawn(|| (), ())?;
 /// let deadline = Instant::now() + Duration::from_secs(60);
-/// assert_eq!(wait_any_deadline(&[AnyProcess::from(&p)], deadline)?, Some(0));
+/// assert_eq!(wait_any_deadline(&[AnyProcess::from(&p)], deadline)?, 0);
 /// # Ok::<(), procession::Error>(())
 /// ```
-pub fn wait_any_deadline(processes: &[AnyProcess], deadline: Instant) -> Result<Option<usize>> {
-    until(processes, Deadline::at(deadline))
+pub fn wait_any_deadline(processes: &[AnyProcess], deadline: Instant) -> Result<usize> {
+    until(processes, Deadline::at(deadline), WaitError::TimedOut)
 }
 
-fn until(processes: &[AnyProcess], deadline: Deadline) -> Result<Option<usize>> {
+/// Waits for the first end; `not_yet` is the error if none has come until the deadline.
+fn until(processes: &[AnyProcess], deadline: Deadline, not_yet: WaitError) -> Result<usize> {
     if processes.iter().all(|process| process.body().is_none()) {
         return Err(Error::InvalidArgument("wait_any needs a process to wait for, other than main".into()));
     }
@@ -101,7 +101,7 @@ fn until(processes: &[AnyProcess], deadline: Deadline) -> Result<Option<usize>> 
             let wait = Wait::announce(arena, me.record(), ended);
             match first() {
                 None if !deadline.passed() => wait.sleep(ended, seen, deadline),
-                found => return Ok(found),
+                found => return found.ok_or(Error::Wait(not_yet)),
             }
         }
     })?

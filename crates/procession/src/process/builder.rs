@@ -1,19 +1,21 @@
 //! A process's name and options, before it starts.
 
+use std::borrow::Cow;
 use std::ffi::OsStr;
+use std::panic::Location;
 use std::path::Path;
 
-use super::entry::{self, Captureless, Entry};
+use super::entry::{Captureless, Entry};
 use super::process::Process;
 use super::settings::{Settings, StartMethod};
 use super::stdio::{Plumbing, Stdio};
-use super::waiting;
+use super::{entry, name, waiting};
 use crate::arena::member;
 use crate::arena::objects::check_name;
-use crate::codec;
 use crate::codec::encoding::Message;
-use crate::supervisor::client::{self, Order, Prepared, Wishes};
-use crate::{Error, Result};
+use crate::supervisor::client;
+use crate::supervisor::client::{Order, Prepared, Wishes};
+use crate::{Error, Result, codec};
 
 /// How to start a process: made by [`Process::builder`].
 ///
@@ -49,7 +51,8 @@ pub struct Builder {
 
 impl Builder {
     /// Gives the process a name of at most 95 bytes, which errors, `Debug` and `ps` (its first 15
-    /// bytes) show. Without one it is named after its function.
+    /// bytes) show. Without one it has that of its function, or of the place where its closure is spawned, such as
+    /// `closure@main.rs:12` (`main.rs:12` in `ps`).
     ///
     /// ```
     /// use procession::Process;
@@ -274,6 +277,7 @@ impl Builder {
     /// # If a process dies
     /// If the new process is killed while it is being given its options, that is the error, and its function is not
     /// called. If the process that spawns is killed meanwhile, the new one ends.
+    #[track_caller]
     pub fn spawn<F, A>(&self, f: F, args: A) -> Result<Process<F::Output>>
     where
         F: Captureless + Entry<A>,
@@ -282,22 +286,22 @@ impl Builder {
     {
         const { entry::assert_captures_nothing::<F>() }
         let _ = f;
-        self.start::<F, A>(&args)
+        self.start::<F, A>(&args, Location::caller())
     }
 
-    pub(super) fn start<F, A>(&self, args: &A) -> Result<Process<F::Output>>
+    pub(super) fn start<F, A>(&self, args: &A, place: &Location<'_>) -> Result<Process<F::Output>>
     where
         F: Entry<A>,
         F::Output: Message,
         A: Message,
     {
         let name = match &self.name {
-            Some(name) => name.as_str(),
-            None => short_type_name::<F>(),
+            Some(name) => Cow::Borrowed(name.as_str()),
+            None => name::of_function::<F>(place),
         };
-        check_name(name)?;
+        check_name(&name)?;
         let (entry, type_hash) = entry::name_of::<F, A>();
-        let order = Order { entry, type_hash, args: 0, name, daemon: self.daemon, wishes: None };
+        let order = Order { entry, type_hash, args: 0, name: &name, daemon: self.daemon, wishes: None };
         match &self.settings {
             None => client::spawn(&Order { args: packed(args)?, ..order }).map(Process::from_handle),
             Some(settings) => prepared(order, settings, || packed(args)),
@@ -335,15 +339,4 @@ fn packed<A: Message>(args: &A) -> Result<u64> {
         return Err(Error::Message(format!("the arguments would not arrive: {e}")));
     }
     Ok(block)
-}
-
-/// The last part of a function's path: `buy` of `shop::till::buy`.
-fn short_type_name<F>() -> &'static str {
-    let full = std::any::type_name::<F>();
-    let path = full.split('<').next().unwrap_or(full).trim_end_matches("::{{closure}}");
-    let name = path.rsplit("::").next().unwrap_or(path);
-    match check_name(name) {
-        Ok(()) => name,
-        Err(_) => "process",
-    }
 }

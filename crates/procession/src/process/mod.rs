@@ -4,6 +4,7 @@
 // |--------------|------------------------------------------------------------------|
 // | `entry.rs`   | what can be spawned: functions, and closures that capture nothing |
 // | `builder.rs` | a process's name and options; `settings.rs` checks them          |
+// | `name.rs`    | the name of a process that was given none                        |
 // | `preload.rs` | `preload`: what all processes share, built before the first one |
 // | `stdio.rs`   | `Stdio`: where its standard streams lead                       |
 // | `process.rs` | `Process`, the typed handle                                    |
@@ -18,6 +19,7 @@ mod any_of;
 mod builder;
 pub(crate) mod entry;
 mod failure;
+mod name;
 mod preload;
 mod process;
 mod settings;

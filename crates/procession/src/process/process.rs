@@ -4,6 +4,7 @@ use std::fmt;
 use std::io::{PipeReader, PipeWriter};
 use std::marker::PhantomData;
 use std::os::fd::OwnedFd;
+use std::panic::Location;
 use std::process::ExitStatus;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
@@ -89,6 +90,7 @@ impl Process<()> {
     /// assert_eq!(process.join()??, 4);
     /// # Ok::<(), procession::Error>(())
     /// ```
+    #[track_caller]
     pub fn spawn<F, A>(f: F, args: A) -> Result<Process<F::Output>>
     where
         F: Captureless + Entry<A>,
@@ -97,7 +99,7 @@ impl Process<()> {
     {
         const { entry::assert_captures_nothing::<F>() }
         let _ = f;
-        Builder::default().start::<F, A>(&args)
+        Builder::default().start::<F, A>(&args, Location::caller())
     }
 
     /// Names and options for a process.
@@ -145,7 +147,7 @@ impl<R> Process<R> {
         Some(self.body().pid.load(Ordering::Acquire)).filter(|&pid| pid != 0)
     }
 
-    /// The name it was given, or that of its function.
+    /// Returns the name it was given, or that of its function, or of the place where its closure was spawned.
     ///
     /// ```
     /// let p = procession::Process::builder().name("crunch").spawn(|| (), ())?;
@@ -213,6 +215,8 @@ impl<R> Process<R> {
     /// As [`terminate`](Process::terminate).
     ///
     /// ```
+    /// # // What runs this example may ignore the signal, and processes would inherit that.
+    /// # unsafe { libc::signal(libc::SIGINT, libc::SIG_DFL) };
     /// let p = procession::Process::spawn(|| -> () { loop { std::thread::park() } }, ())?;
     /// p.interrupt()?;
     /// assert!(p.join().unwrap_err().to_string().contains("signal 2"));

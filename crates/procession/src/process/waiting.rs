@@ -6,18 +6,15 @@ use std::sync::atomic::Ordering;
 
 use super::failure::{Failure, ProcessError};
 use crate::arena::handle::Handle;
-use crate::arena::payload;
 use crate::arena::process_body::{ProcessBody, RESULT, TEXT, detail, ending};
 use crate::arena::thread::with_me;
-use crate::arena::{Arena, member};
-use crate::codec;
+use crate::arena::{Arena, member, payload};
 use crate::codec::encoding::Message;
 use crate::os::clock::Deadline;
 use crate::supervisor::crash_report::{PanicText, UnsendableText};
-use crate::sync::LockError;
 use crate::sync::raw::deadlock::Watch;
 use crate::sync::raw::park::Wait;
-use crate::{Error, Result};
+use crate::{Error, Result, codec};
 
 /// Waits until the process has ended; false when the time was up before.
 pub(super) fn wait(handle: &Handle, deadline: Deadline) -> Result<bool> {
@@ -41,9 +38,9 @@ pub(super) fn wait(handle: &Handle, deadline: Deadline) -> Result<bool> {
             }
             let watch = watch.get_or_insert_with(|| Watch::begin(deadline));
             let wait = Wait::announce_since(arena, me.record(), &body.done, watch.stamp());
-            wait.sleep(&body.done, 0, watch.until(deadline));
-            if let Some(cycle) = watch.look(arena, me.owner() - 1) {
-                return Err(LockError::Deadlock { cycle }.into());
+            wait.sleep(&body.done, 0, watch.until(arena, deadline));
+            if let Some(error) = watch.look(arena, me.owner() - 1) {
+                return Err(error.into());
             }
         }
         Ok(true)

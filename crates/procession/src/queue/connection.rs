@@ -166,39 +166,54 @@ impl<A, B> Connection<A, B> {
         self.receiving.has_news() || self.is_alone()
     }
 
-    /// Waits at most `timeout` until [`recv`](Connection::recv) would return at once; says whether it would.
+    /// Waits at most `timeout` until [`recv`](Connection::recv) would return at once, with a message or with
+    /// [`GetError::Closed`].
+    ///
+    /// # Errors
+    /// [`GetError::Empty`] if it still would not then; [`GetError::Unusable`] in a plain fork of a member of the
+    /// family.
     ///
     /// ```
     /// use std::time::Duration;
+    /// use procession::queue::GetError;
     /// let (_a, b) = procession::pipe::<u32, u32>()?;
-    /// assert!(!b.poll_timeout(Duration::from_millis(10)));
+    /// assert_eq!(b.poll_timeout(Duration::from_millis(10)), Err(GetError::Empty));
     /// # Ok::<(), procession::Error>(())
     /// ```
-    pub fn poll_timeout(&self, timeout: Duration) -> bool {
+    pub fn poll_timeout(&self, timeout: Duration) -> Result<(), GetError> {
         self.wait(Deadline::after(timeout))
     }
 
     /// As [`poll_timeout`](Connection::poll_timeout), until `deadline`.
     ///
+    /// # Errors
+    /// As [`poll_timeout`](Connection::poll_timeout).
+    ///
     /// ```
     /// use std::time::{Duration, Instant};
     /// let (a, b) = procession::pipe::<u32, u32>()?;
     /// a.send(1)?;
-    /// assert!(b.poll_deadline(Instant::now() + Duration::from_secs(1)));
+    /// b.poll_deadline(Instant::now() + Duration::from_secs(1))?;
     /// # Ok::<(), procession::Error>(())
     /// ```
-    pub fn poll_deadline(&self, deadline: Instant) -> bool {
+    pub fn poll_deadline(&self, deadline: Instant) -> Result<(), GetError> {
         self.wait(Deadline::at(deadline))
     }
 
-    fn wait(&self, deadline: Deadline) -> bool {
+    fn wait(&self, deadline: Deadline) -> Result<(), GetError> {
+        if member::is_forked() {
+            return Err(GetError::Unusable(Error::Forked.to_string()));
+        }
         let ring = &self.receiving;
         let word = &ring.control().filled.word;
         let look = || if ring.has_news() { Ok(()) } else { Err(Refusal::Empty) };
         let news = waiting::wait(ring.arena(), word, deadline, || ring.has_taken(), || ring.has_news(), look);
         // We may have been woken in the place of somebody who would have received what is there.
         event::notify(word, 1);
-        matches!(news, Ok(()) | Err(Refusal::Closed))
+        match news {
+            Ok(()) | Err(Refusal::Closed) => Ok(()),
+            Err(other) => Err(other.into()),
+        }
     }
 
     /// Whether the other end is gone.

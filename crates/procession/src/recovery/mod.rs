@@ -77,47 +77,51 @@ pub(crate) fn recover(arena: &Arena, slot: u32, how: Option<Ended>) {
     dead.state.store(slots::FREE, Ordering::Release);
 }
 
-/// Hands on what some threads of this very process hold, because the process is ending: those of which `ends`
-/// says so. Of one that still `runs` not what the library's own code holds for a moment: it lets go by itself.
-pub(crate) fn release_locks_of_threads(
+/// Hands on what threads of this very process hold that have `ended`, because the process is ending. As long as it is
+/// not `alone`, other threads run, which may have borrowed what such a thread got from a lock that lends memory.
+/// So that one stays held.
+pub(crate) fn release_locks_of_ended_threads(
     arena: &Arena,
     slot: u32,
-    ends: impl Fn(i32) -> bool,
-    runs: impl Fn(i32) -> bool,
+    ended: impl Fn(i32) -> bool,
+    alone: bool,
 ) {
     let ending = Dead { arena, slot, how: None, returned: false };
     for id in arena.records_of(slot) {
-        let thread = arena.record(id).thread.load(Ordering::Acquire);
-        if ends(thread) {
-            release_locks_of(&ending, id, |kind| !kind.is_inside() || !runs(thread));
+        let record = arena.record(id);
+        if !ended(record.thread.load(Ordering::Acquire)) {
+            continue;
         }
+        record.for_each_held(arena, |entry| {
+            let lock = entry.load(Ordering::Acquire);
+            let kept = |kind: Kind| kind.lends_memory() && !alone && rules::holds(Rule::KeptWhileRunning);
+            if lock != 0 && !arena.object_around(lock).and_then(|(_, object)| object.kind()).is_some_and(kept)
+            {
+                release(&ending, Journaled { record: id, offset: lock });
+                entry.store(0, Ordering::Release);
+            }
+        });
     }
 }
 
 fn release_locks(dead: &Dead<'_>) -> bool {
     let mut any = false;
     for record in dead.arena.records_of(dead.slot) {
-        any |= release_locks_of(dead, record, |_| true);
+        dead.arena.record(record).for_each_held(dead.arena, |entry| {
+            let offset = entry.load(Ordering::Acquire);
+            if offset != 0 {
+                any = true;
+                release(dead, Journaled { record, offset });
+            }
+        });
     }
     any
 }
 
-fn release_locks_of(dead: &Dead<'_>, record: u32, which: impl Fn(Kind) -> bool) -> bool {
-    let mut any = false;
-    dead.arena.record(record).for_each_held(dead.arena, |entry| {
-        let offset = entry.load(Ordering::Acquire);
-        if offset != 0 {
-            any = true;
-            release(dead, Journaled { record, offset }, &which);
-        }
-    });
-    any
-}
-
-/// Releases what a journal names, if its object is one of `which`.
-fn release(dead: &Dead<'_>, entry: Journaled, which: impl Fn(Kind) -> bool) {
+/// Releases what an entry of a journal names.
+fn release(dead: &Dead<'_>, entry: Journaled) {
     let Some((index, object)) = dead.arena.object_around(entry.offset) else { return };
-    if let Some(kind) = object.kind().filter(|kind| which(*kind)) {
+    if let Some(kind) = object.kind() {
         kinds::of(kind).release(dead, &Found { index, object }, entry);
     }
 }

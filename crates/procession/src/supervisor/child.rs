@@ -13,7 +13,7 @@ use std::sync::atomic::Ordering;
 
 use super::children::Inheritance;
 use super::entrypoint::Returned;
-use super::{crash_report, entrypoint, options, reexec};
+use super::{crash_report, entrypoint, options, orphans, reexec};
 use crate::arena::objects::{Id, NAME};
 use crate::arena::process_body::{ProcessBody, ending};
 use crate::arena::slots::Slot;
@@ -26,6 +26,10 @@ use crate::{Error, Result, codec, recovery};
 /// The exit code of a process whose function panicked: Rust's own.
 const PANIC_CODE: i32 = 101;
 
+/// What the name of a process begins with that runs a closure and was given no name; its place follows. The title
+/// that `ps` shows leaves it out, because a title has 15 bytes.
+pub(crate) const CLOSURE: &str = "closure@";
+
 /// Lives as the process of slot `index`.
 pub(super) fn live(arena: &'static Arena, index: u32, inheritance: &Inheritance) -> ! {
     let parent = arena.header().supervisor_pid.load(Ordering::Relaxed) as i32;
@@ -34,9 +38,7 @@ pub(super) fn live(arena: &'static Arena, index: u32, inheritance: &Inheritance)
         process::exit_now(1);
     }
     member::become_child(index);
-    // What this process puts into the background is its own as long as it lives, and comes to the
-    // supervisor, which kills it, when it has died.
-    process::become_subreaper();
+    orphans::mark_child(arena, index);
     // Only these: what the program's constructors have opened is the child's as well.
     inheritance.private_fds.iter().copied().for_each(fd::close_raw);
     let slot = arena.slot(index);
@@ -78,7 +80,6 @@ pub(super) fn go_on(arena: &'static Arena, index: u32, mask: signal::Mask) -> ! 
     if process::parent_pid() != arena.header().supervisor_pid.load(Ordering::Relaxed) as i32 {
         process::exit_now(1);
     }
-    process::become_subreaper();
     crash_report::listen();
     begin(arena, index, mask, Some(Ok(())))
 }
@@ -124,7 +125,9 @@ fn run_request(arena: &'static Arena, index: u32, slot: &'static Slot, prepared:
     let Some((number, object, body)) = process_body::object_of(arena, slot) else { return 1 };
     handle::this_is(Id(slot.process.load(Ordering::Acquire)));
     body.name_pid(process::pid());
-    process::set_title(object.name_bytes(&mut [0; NAME + 1]));
+    let mut room = [0; NAME + 1];
+    let name = object.name_bytes(&mut room);
+    process::set_title(name.strip_prefix(CLOSURE.as_bytes()).unwrap_or(name));
 
     #[cfg(any(feature = "tracing", feature = "log"))]
     crate::events::forward(arena);

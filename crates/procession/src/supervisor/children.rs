@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use super::backlog::Backlog;
 use super::child;
 use super::child_table::ChildTable;
+use super::orphans::Orphans;
 use crate::arena::header::NO_SLOT;
 use crate::arena::records::Record;
 use crate::arena::slots::Slot;
@@ -15,6 +16,7 @@ use crate::os::clock::{Deadline, now_ns};
 use crate::os::process::Ended;
 use crate::os::{attributes, futex, oom, process, signal};
 use crate::pool::cells;
+use crate::sync::raw::park::EVENT;
 use crate::{os, recovery};
 
 /// Children kept asleep and empty, so that a spawn need not wait for a fork.
@@ -63,6 +65,7 @@ pub(super) struct Children {
     memory: oom::Watch,
     /// Where the kernel lists our children; `None` where it does not.
     children: Option<process::Children>,
+    orphans: Orphans,
     /// Where tidying the spans goes on next time.
     tidied: u32,
 }
@@ -81,6 +84,7 @@ impl Children {
             backlog: Backlog::default(),
             memory: oom::Watch::begin(),
             children,
+            orphans: Orphans::default(),
             tidied: 0,
         })
     }
@@ -167,6 +171,7 @@ impl Children {
     /// Forks a child that will do whatever its slot says.
     fn fork_into(&mut self, index: u32) -> bool {
         let slot = self.arena.slot(index);
+        slot.pace.reset();
         match self.fork_unsignalled(index) {
             Ok(pid) => {
                 slot.pid.store(pid, Ordering::Release);
@@ -221,16 +226,43 @@ impl Children {
                     self.roster.bereave(index);
                     self.bury(index, pid, ended);
                 }
-                // An adopted orphan that we killed.
+                // An adopted orphan.
                 None => {
                     self.backlog.forget(pid);
+                    self.orphans.forget(pid);
                     process::reap(pid);
                 }
             }
         }
         if any {
-            self.kill_orphans();
+            self.kill_orphans(false);
             sweep::tidy(self.arena, &mut self.tidied);
+        }
+    }
+
+    /// Notes which children were stopped or continued.
+    pub(super) fn note_stops(&self) {
+        let clock = &self.arena.header().awake;
+        while let Ok(Some((pid, is_stopped))) = process::next_stop() {
+            let Some(index) = self.roster.slot_of(pid) else { continue };
+            if is_stopped {
+                self.arena.slot(index).pace.stop(clock);
+                self.pass_wakes_on(index);
+            } else {
+                self.arena.slot(index).pace.go_on(clock);
+                // Its task has time left again. It runs a task, so it holds its pool.
+                cells::recover::tell_keepers(self.arena, index, true);
+            }
+        }
+    }
+
+    /// A child that has been stopped may have been woken just before, on behalf of others: they look again.
+    fn pass_wakes_on(&self, index: u32) {
+        for id in self.arena.records_of(index) {
+            let at = self.arena.record(id).waits_for.load(Ordering::SeqCst);
+            if let Some(word) = self.arena.futex_word(at & !EVENT) {
+                futex::wake_all(word);
+            }
         }
     }
 
@@ -306,7 +338,7 @@ impl Children {
         if self.backlog.is_due() {
             let before = self.backlog.due();
             self.backlog.kill_again();
-            self.kill_orphans();
+            self.kill_orphans(false);
             self.replace_dead();
             self.backlog.settle(before);
         }
@@ -335,7 +367,8 @@ impl Children {
     }
 
     /// Kills what dead children left behind: processes that they had started by themselves.
-    fn kill_orphans(&mut self) {
+    /// Those of living children only when the family `ends`.
+    fn kill_orphans(&mut self, ends: bool) {
         let Some(children) = &mut self.children else { return };
         // (Counted first: the heap is memory that forks get, and there are seldom any.)
         let mut listed = 0;
@@ -345,7 +378,10 @@ impl Children {
         }
         let mut orphans = Vec::new();
         looked = looked.and_then(|()| children.for_each(|pid| orphans.push(pid)));
-        orphans.retain(|&pid| self.roster.slot_of(pid).is_none());
+        orphans.retain(|&pid| {
+            let orphan = self.roster.slot_of(pid).is_none();
+            orphan && (ends || !self.orphans.is_owned(self.arena, &self.roster, pid))
+        });
         orphans.into_iter().for_each(|pid| self.backlog.kill(pid));
         if looked.is_err() {
             self.backlog.note();
@@ -397,7 +433,7 @@ impl Children {
             for (pid, _) in self.roster.children() {
                 let _ = process::signal_child(pid, libc::SIGKILL);
             }
-            self.kill_orphans();
+            self.kill_orphans(true);
             while let Ok(Some((pid, _))) = process::next_ended() {
                 if let Some(index) = self.roster.slot_of(pid) {
                     self.roster.bereave(index);

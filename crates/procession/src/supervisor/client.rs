@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::options::{Luggage, Options};
 use super::preload::{Fate, Request};
-use super::serve::{HELLO, HELLO_MAGIC};
+use super::serve::hello_bytes;
 use super::{child, hook, preload, shutdown};
 use crate::arena::handle::Handle;
 use crate::arena::header::{NO_SLOT, stage};
@@ -295,6 +295,11 @@ fn ensure_supervisor(arena: &'static Arena) -> Result<()> {
         stage::ENDING => return Err(Error::Unsupported("the program is ending".into())),
         _ => {}
     }
+    if image::executed_path().is_none() {
+        return Err(Error::Unsupported(
+            "the kernel does not tell by which path a program was executed, and a helper would not know what it is".into(),
+        ));
+    }
     if image::is_privileged() {
         return Err(Error::Unsupported(
             "a program that runs with more rights than its user (set-user-id, file capabilities) cannot spawn processes: what it would run again could not tell its family from an attacker".into(),
@@ -362,7 +367,6 @@ static LAUNCHED_WITH: AtomicBool = AtomicBool::new(false);
 fn launch_supervisor(socket: &mut Option<OwnedFd>) -> Result<launch::Launched> {
     let failed = |e: std::io::Error| Error::os("starting the supervisor", &e);
     let (ours, theirs) = fd::socket_pair().map_err(failed)?;
-    let value = hook::value();
     let me = process::pidfd_open(process::pid()).map_err(failed)?;
     let null = std::fs::File::open("/dev/null").map_err(failed)?;
     let null = fd::above_stdio(null.into()).map_err(failed)?;
@@ -374,17 +378,14 @@ fn launch_supervisor(socket: &mut Option<OwnedFd>) -> Result<launch::Launched> {
     })?;
     let mask = signal::block_all();
     signal::set_mask(mask);
-    let mut hello = [0; HELLO];
-    hello[..8].copy_from_slice(&HELLO_MAGIC.to_le_bytes());
-    hello[8..16].copy_from_slice(&mask.to_le_bytes());
     let wanted = preload::wanted();
     LAUNCHED_WITH.store(wanted.is_some(), Ordering::Release);
-    hello[16..].copy_from_slice(&Request::to_bytes(wanted));
+    let hello = hello_bytes(mask, std::env::var_os(launch::BIND_NOW).is_none(), wanted);
     // Sent before the launch: the socket keeps it. Standard input may be closed here.
     let with_stdin =
         |stdin| fd::send_with_fds(ours.as_fd(), &hello, &[memfd.as_raw_fd(), stdin, me.as_raw_fd()]);
     with_stdin(0).or_else(|_| with_stdin(null.as_raw_fd())).map_err(failed)?;
-    let launched = launch::launch_self((hook::VARIABLE, &value), theirs.as_fd()).map_err(failed)?;
+    let launched = launch::launch_self(theirs.as_fd()).map_err(failed)?;
     member::keep_lifeline(ours.as_fd());
     SOCKET_INODE.store(process::inode(ours.as_fd()).unwrap_or(0), Ordering::Relaxed);
     *socket = Some(ours);

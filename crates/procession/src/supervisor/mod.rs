@@ -8,6 +8,7 @@
 //! | `children.rs`    | slots, forks and spares                                              |
 //! | `backlog.rs`    | what the kernel refused to do, and when it is asked again             |
 //! | `child_table.rs`     | which child is in which slot                                         |
+//! | `orphans.rs`    | whose the processes are that children left behind                    |
 //! | `child.rs`      | a child from its fork to its end                                     |
 //! | `crash_report.rs` | what a process says of its end while it dies                           |
 //! | `options.rs`    | what a child gets before its function runs, and how it reaches it    |
@@ -31,6 +32,7 @@ pub(crate) mod entrypoint;
 mod exit_wait;
 mod hook;
 pub(crate) mod options;
+mod orphans;
 pub(crate) mod preload;
 mod reexec;
 mod serve;

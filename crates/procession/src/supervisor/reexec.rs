@@ -1,8 +1,8 @@
 //! A child that executes the program anew before its function runs.
 //!
 //! It keeps its process id, its parent, its slot and its request; what it maps the arena from goes along as an
-//! open descriptor. The hook finds a private variable, checks that the slot is its own, and goes on where the
-//! child had stopped.
+//! open descriptor. The hook knows by the path of the execution what this process is, finds its slot, and goes on
+//! where the child had stopped.
 //!
 //! CRASH: the slot is `GO` until the new image says `RUNNING`. A child that dies in between (while it executes, or in
 //! a constructor) has ended, and its spawner is told.
@@ -10,27 +10,27 @@
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::atomic::Ordering;
 
-use super::{child, hook};
+use super::child;
+use super::hook::{self, Meant};
 use crate::arena::{Arena, member, slots};
 use crate::os::{fd, launch, process, signal};
 use crate::{Error, Result};
 
-/// Set for a child that executes the program, until it has read it.
-pub(super) const VARIABLE: &str = "PROCESSION_CHILD";
-
-/// Where in the environment a child finds what it was. The descriptor of the arena is always this one.
+/// The descriptor of the arena's file is always this one.
 const MEMFD: i32 = 3;
 
 /// Executes the program anew in this process, whose slot is `index`. Returns only when that fails.
 pub(super) fn execute(arena: &Arena, index: u32, memfd: &OwnedFd, mask: signal::Mask) -> Result<()> {
     let failed = |e| Error::os("executing the program anew", &e);
-    let value = format!("{} {index} {} {mask}", hook::address(), arena.incarnation(index));
+    let request = &arena.slot(index).request;
+    request.mask.store(mask, Ordering::Relaxed);
+    request.hook.store(hook::address(), Ordering::Release);
     if memfd.as_raw_fd() == MEMFD {
         fd::keep_over_exec(MEMFD).map_err(failed)?;
     } else {
         fd::duplicate_onto(std::os::fd::AsFd::as_fd(memfd), MEMFD).map_err(failed)?;
     }
-    Err(failed(launch::become_self((VARIABLE, &value), MEMFD)))
+    Err(failed(launch::become_self(MEMFD)))
 }
 
 /// What a child was before it executed the program.
@@ -42,21 +42,24 @@ pub(super) struct Former {
 }
 
 impl Former {
-    /// Reads the value of the variable. `None` when it was not meant for this process.
-    pub(super) fn parse(value: &str) -> Option<Former> {
-        let mut words = value.split(' ');
-        if words.next()? != hook::address() {
-            return None;
+    /// Finds the slot of this process.
+    pub(super) fn find() -> Result<Former, Meant> {
+        let opened = fd::borrow_if_open(MEMFD)
+            .and_then(|memfd| Some((Arena::open(memfd).ok()?, process::inode(memfd).ok()?)));
+        let (arena, inode) = opened.ok_or(Meant::ForNobody)?;
+        let used = arena.header().slots_used.load(Ordering::Acquire).min(arena.layout.slots);
+        let own = |&index: &u32| {
+            let slot = arena.slot(index);
+            slot.pid.load(Ordering::SeqCst) == process::pid()
+                && slots::phase(slot.state.load(Ordering::SeqCst)) == slots::GO
+        };
+        let index = (1..used).find(own).ok_or(Meant::ForNobody)?;
+        let request = &arena.slot(index).request;
+        if request.hook.load(Ordering::Acquire) != hook::address() {
+            return Err(Meant::ForAnother);
         }
-        let mut number = || words.next()?.parse::<u64>().ok();
-        let (index, incarnation, mask) = (number()? as u32, number()? as u32, number()?);
-        let memfd = fd::borrow_if_open(MEMFD)?;
-        let (arena, inode) = (Arena::open(memfd).ok()?, process::inode(memfd).ok()?);
-        let own = index < arena.layout.slots
-            && arena.incarnation(index) == incarnation
-            && arena.slot(index).pid.load(Ordering::SeqCst) == process::pid()
-            && slots::phase(arena.slot(index).state.load(Ordering::SeqCst)) == slots::GO;
-        own.then_some(Former { arena, inode, index, mask })
+        let mask = request.mask.load(Ordering::Relaxed);
+        Ok(Former { arena, inode, index, mask })
     }
 
     /// Goes on as the child of the slot.

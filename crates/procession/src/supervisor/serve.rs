@@ -9,8 +9,9 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::Ordering;
 
 use super::children::{Children, Inheritance};
+use super::hook::Meant;
 use super::preload::Request;
-use super::{child, entrypoint, preload};
+use super::{child, entrypoint, hook, preload};
 use crate::arena::header::stage;
 use crate::arena::{Arena, collect, member, process_body};
 use crate::os::clock::now_ns;
@@ -23,34 +24,49 @@ pub(super) struct Hello {
     main: OwnedFd,
     socket: OwnedFd,
     mask: signal::Mask,
+    pub(super) added_bind_now: bool,
     preload: Option<Request>,
 }
 
-/// The length of the hello: a magic word, main's signal mask, what to preload.
-pub(super) const HELLO: usize = 16 + Request::BYTES;
-pub(super) const HELLO_MAGIC: u64 = u64::from_le_bytes(*b"prchello");
+/// The length of the hello: a magic word, where the hook is, main's signal mask, whether [`BIND_NOW`] was added to
+/// main's environment, what to preload.
+const HELLO: usize = 32 + Request::BYTES;
+const HELLO_MAGIC: u64 = u64::from_le_bytes(*b"prchello");
+
+/// The bytes of a hello.
+pub(super) fn hello_bytes(mask: signal::Mask, added_bind_now: bool, preload: Option<Request>) -> [u8; HELLO] {
+    let mut bytes = [0; HELLO];
+    let words = [HELLO_MAGIC, hook::address(), mask, u64::from(added_bind_now)];
+    for (to, word) in bytes.chunks_exact_mut(8).zip(words) {
+        to.copy_from_slice(&word.to_le_bytes());
+    }
+    bytes[32..].copy_from_slice(&Request::to_bytes(preload));
+    bytes
+}
 
 /// Receives main's hello from descriptor 0, and puts main's standard input there.
-pub(super) fn receive_hello(stdin: BorrowedFd<'_>) -> Option<Hello> {
+pub(super) fn receive_hello(stdin: BorrowedFd<'_>, hook: u64) -> Result<Hello, Meant> {
     let mut bytes = [0; HELLO];
-    // Main sent it before it launched us. If it is not there, we were not launched, and what the
-    // socket says is for the program.
-    let len = fd::peek(stdin, &mut bytes).ok()?;
+    // Main sent it before it launched us.
+    let len = fd::peek(stdin, &mut bytes).map_err(|_| Meant::ForNobody)?;
     if !fd::is_seqpacket(stdin) || len != HELLO || bytes[..8] != HELLO_MAGIC.to_le_bytes() {
-        return None;
+        return Err(Meant::ForNobody);
     }
-    // From here on it is certain that we were launched: the program itself must not run.
-    Some(accept_hello(stdin, bytes).unwrap_or_else(|| process::exit_now(1)))
+    if bytes[8..16] != hook.to_le_bytes() {
+        return Err(Meant::ForAnother);
+    }
+    accept_hello(stdin, bytes).ok_or(Meant::ForNobody)
 }
 
 fn accept_hello(stdin: BorrowedFd<'_>, mut bytes: [u8; HELLO]) -> Option<Hello> {
     let (_, fds) = fd::receive_with_fds(stdin, &mut bytes).ok()?;
-    let mask = u64::from_le_bytes(bytes[8..16].try_into().ok()?);
-    let preload = Request::from_bytes(&bytes[16..]);
+    let word = |at: usize| Some(u64::from_le_bytes(bytes.get(at..at + 8)?.try_into().ok()?));
+    let (mask, added_bind_now) = (word(16)?, word(24)? != 0);
+    let preload = Request::from_bytes(&bytes[32..]);
     let socket = fd::above_stdio(stdin.try_clone_to_owned().ok()?).ok()?;
     let [memfd, stdin, main]: [OwnedFd; 3] = fds.try_into().ok()?;
     fd::duplicate_onto(stdin.as_fd(), 0).ok()?;
-    Some(Hello { memfd, stdin, main, socket, mask, preload })
+    Some(Hello { memfd, stdin, main, socket, mask, added_bind_now, preload })
 }
 
 /// Is the supervisor, until the family ends.
@@ -113,12 +129,31 @@ struct Supervisor {
     farewell: Farewell,
 }
 
+/// How often the supervisor looks at how far the end of the family has come.
+const STEP_MS: i32 = 50;
+
 /// How far the end of the family has come.
 #[derive(Default)]
 struct Farewell {
-    began_ns: u64,
+    began: bool,
     named: bool,
-    terminated_ns: u64,
+    /// How long it has lasted, without the time in which the family was suspended.
+    lasted_ns: u64,
+    looked_ns: u64,
+    /// How long it had lasted when the daemons were asked to go.
+    terminated_ns: Option<u64>,
+}
+
+impl Farewell {
+    /// Time passes. What the supervisor sleeps longer than it wanted to counts up to a limit: it may have been
+    /// suspended together with those who were asked to go.
+    fn pass(&mut self, now: u64) {
+        const MOST_NS: u64 = 4 * STEP_MS as u64 * 1_000_000;
+        if self.began {
+            self.lasted_ns += now.saturating_sub(self.looked_ns).min(MOST_NS);
+        }
+        self.looked_ns = now;
+    }
 }
 
 impl Supervisor {
@@ -148,6 +183,9 @@ impl Supervisor {
             (one, other) => one.min(other),
         };
         let [_, main_ended, socket_ready] = fd::poll(fds, patience);
+        let now = now_ns();
+        self.arena.header().awake.tick(now);
+        self.farewell.pass(now);
         if main_ended || (socket_ready && self.main_is_another_program()) {
             self.nursery.kill_everybody();
             process::exit_now(0);
@@ -158,6 +196,7 @@ impl Supervisor {
         }
         self.nursery.reap();
         self.nursery.catch_up();
+        self.nursery.note_stops();
         collect::if_wanted(self.arena, self.nursery.intent(), process_body::report_unobserved);
         match self.arena.header().stage.load(Ordering::Acquire) {
             stage::ENDING => self.end(),
@@ -178,11 +217,13 @@ impl Supervisor {
     }
 
     fn patience_ms(&self) -> i32 {
-        match self.farewell {
-            Farewell { began_ns: 0, .. } => -1,
-            Farewell { terminated_ns: 0, named: true, .. } => -1,
-            _ => 50,
-        }
+        let farewell = match self.farewell {
+            Farewell { began: false, .. } => None,
+            Farewell { terminated_ns: None, named: true, .. } => None,
+            _ => Some(STEP_MS),
+        };
+        let tick = self.arena.header().awake.patience_ms();
+        farewell.into_iter().chain(tick).min().unwrap_or(-1)
     }
 
     /// One step of the family's end: wait for those who are not daemons, naming them after five
@@ -191,13 +232,11 @@ impl Supervisor {
         const NAMING_NS: u64 = 5_000_000_000;
         const GRACE_NS: u64 = 1_000_000_000;
         self.nursery.replace_dead();
-        let now = now_ns();
-        if self.farewell.began_ns == 0 {
-            self.farewell.began_ns = now;
-        }
+        self.farewell.began = true;
+        let now = self.farewell.lasted_ns;
         let awaited = self.nursery.awaited();
         if !awaited.is_empty() {
-            if !self.farewell.named && now - self.farewell.began_ns > NAMING_NS {
+            if !self.farewell.named && now > NAMING_NS {
                 self.farewell.named = true;
                 let names = awaited.join(", ");
                 let line = format!("main has ended and waits for: {names}\n");
@@ -205,11 +244,11 @@ impl Supervisor {
             }
             return self.nursery.refill();
         }
-        if self.farewell.terminated_ns == 0 {
-            self.farewell.terminated_ns = now;
+        let terminated = *self.farewell.terminated_ns.get_or_insert_with(|| {
             self.nursery.terminate_daemons();
-        }
-        if self.nursery.has_daemons() && now - self.farewell.terminated_ns < GRACE_NS {
+            now
+        });
+        if self.nursery.has_daemons() && now - terminated < GRACE_NS {
             return;
         }
         self.nursery.kill_everybody();

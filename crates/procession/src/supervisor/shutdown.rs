@@ -9,14 +9,16 @@ use std::time::Duration;
 use super::{client, exit_wait, preload};
 use crate::arena::header::stage;
 use crate::arena::{Arena, collect, member, process_body, slots, sweep};
-use crate::os::clock::Deadline;
+use crate::os::clock::{Deadline, now_ns};
 use crate::os::launch::Launched;
-use crate::os::{futex, process};
+use crate::os::{futex, process, threads};
+use crate::rules::Rule;
+use crate::sync::raw::deadlock::MAIN_KEEPS_NS;
 use crate::sync::raw::park;
-use crate::{Error, Result, os, recovery};
+use crate::{Error, Result, recovery, rules};
 
-/// How long main's other threads keep their locks when main has ended and is waited for.
-const HAND_ON: Duration = Duration::from_secs(5);
+/// How often main, when it has ended and waits for others, looks which of its threads have ended as well.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// 1 while the supervisor is lost and main repairs what it left.
 static REPAIRING: AtomicU32 = AtomicU32::new(0);
@@ -40,7 +42,8 @@ pub(super) fn watch(arena: &'static Arena, supervisor: Launched) -> Result<()> {
     let pidfd = Arc::new(Mutex::new(Some(pidfd)));
     let take = |pidfd: &Mutex<Option<OwnedFd>>| pidfd.lock().unwrap_or_else(|e| e.into_inner()).take();
     let watched = pidfd.clone();
-    let watcher = os::threads::start("procession", move || {
+    let watcher = threads::start("procession", move || {
+        let _own = threads::Own::begin();
         let mut pid = pid;
         loop {
             exit_wait::supervisor_is_gone(arena, pid, take(&watched), Deadline::NEVER);
@@ -118,7 +121,7 @@ fn withdraw(arena: &Arena, index: u32) -> bool {
     }
 }
 
-/// Main ends: it hands on what its last thread holds, waits for the processes that are not
+/// Main ends: it hands on what no thread of its uses any more, waits for the processes that are not
 /// daemons, and lets the supervisor end the others. The supervisor is gone before main is, so
 /// that whoever reads main's output sees its end.
 extern "C" fn at_exit() {
@@ -137,21 +140,36 @@ fn end_family() {
     if header.stage.compare_exchange(running.0, running.1, Ordering::AcqRel, Ordering::Relaxed).is_err() {
         return;
     }
-    // The exiting thread does not come back to its locks, and one that has ended while it held some
-    // never will. (Destructors have run by now, so the thread may have another record than before.)
-    let me = process::thread_id();
-    let runs = |thread| thread != me && process::is_own_thread(thread);
-    recovery::release_locks_of_threads(arena, slots::MAIN, |thread| !runs(thread), runs);
+    // ORDERING: SeqCst, before those who wait are woken: see `sync/deadlock.rs`.
+    header.main_ended_ns.store(now_ns(), Ordering::SeqCst);
+    park::rouse_everybody(arena);
     // The end of this connection wakes the supervisor, also when the bell cannot be rung: for want of a descriptor, or
     // because this process has changed its user.
     client::hang_up();
     member::ring(arena);
     let supervisor = header.supervisor_pid.load(Ordering::Acquire) as i32;
-    if supervisor != 0 && !exit_wait::supervisor_is_gone(arena, supervisor, None, Deadline::after(HAND_ON)) {
-        // Somebody is still awaited: perhaps he waits for a lock of a thread that sleeps for ever.
-        recovery::release_locks_of_threads(arena, slots::MAIN, |_| true, runs);
-        park::rouse_everybody(arena);
-        exit_wait::supervisor_is_gone(arena, supervisor, None, Deadline::NEVER);
+    let mut due = Some(Deadline::after(Duration::from_nanos(MAIN_KEEPS_NS)));
+    loop {
+        release_what_nobody_uses(arena);
+        let until = Deadline::after(LOOK_AGAIN);
+        if supervisor == 0 || exit_wait::supervisor_is_gone(arena, supervisor, None, until) {
+            break;
+        }
+        if due.take_if(|due| due.passed()).is_some() {
+            // Those who wait for main's threads without a limit look now, and are refused.
+            park::rouse_everybody(arena);
+        }
     }
     process_body::report_all_unobserved(arena, slots::MAIN);
+}
+
+/// Hands on what threads of main hold that do not run any more. The exiting thread does not come back to its locks, and
+/// one that has ended while it held some never will. (Destructors have run by now, so the thread may have another
+/// record than before.) Whatever a thread holds that still runs stays its own: whoever waits for that is refused
+/// after a while.
+fn release_what_nobody_uses(arena: &Arena) {
+    let me = process::thread_id();
+    let runs = |thread| process::is_own_thread(thread) && rules::holds(Rule::KeptWhileRunning);
+    let ended = |thread| thread == me || !runs(thread);
+    recovery::release_locks_of_ended_threads(arena, slots::MAIN, ended, !threads::are_others());
 }

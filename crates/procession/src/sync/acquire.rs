@@ -142,7 +142,7 @@ fn describe_with(
         (0, None) => out.field("holder", &None::<()>),
         (owner, _) => {
             let slot = arena.slot_of_record(owner - 1).unwrap_or(u32::MAX);
-            out.field("holder", &arena.describe_process(slot))
+            out.field("holder", &arena.describe_holder(slot))
         }
     };
     if let Some(times) = times.filter(|_| word::owner(now) != 0) {

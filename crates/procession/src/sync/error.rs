@@ -40,6 +40,13 @@ pub enum LockError {
     },
     /// The lock cannot be used from here at all, and why.
     Unusable(String),
+    /// Main has ended, and this call has waited for five seconds since then for a lock that a thread of main holds.
+    /// The thread may still use what the lock guards, so the lock stays held. See
+    /// [the end of the program](crate#the-end-of-the-program).
+    MainEnded {
+        /// The kernel's number of main's thread.
+        thread: i32,
+    },
 }
 
 /// Who held a lock when it died or panicked.
@@ -133,6 +140,10 @@ impl fmt::Display for LockError {
                 Ok(())
             }
             LockError::Unusable(why) => f.write_str(why),
+            LockError::MainEnded { thread } => write!(
+                f,
+                "main has ended, but its thread {thread} keeps the lock; release it before main ends, or join the thread"
+            ),
         }
     }
 }

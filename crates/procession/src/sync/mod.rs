@@ -58,6 +58,12 @@
 //! | is a party of a [`Barrier`], there or on its way | `Broken`, for everyone; or the barrier shrinks |
 //! | is about to set, notify, count down, open | it has, and everyone is woken; or it has not |
 //! | waits, asleep or just woken | nothing |
+//!
+//! # If main ends
+//!
+//! Main waits for the other processes, and its other threads run on meanwhile. What such a thread holds is never
+//! handed on. A call that waits for it fails after five seconds with [`LockError::MainEnded`] or
+//! [`WaitError::MainEnded`]: see [the end of the program](crate#the-end-of-the-program).
 
 pub(crate) mod acquire;
 // | file              | what it holds |

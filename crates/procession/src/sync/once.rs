@@ -4,18 +4,20 @@ use std::fmt;
 use std::sync::atomic::{Ordering, fence};
 use std::time::{Duration, Instant};
 
-use super::acquire;
 use super::error::{LockError, OwnerDied};
 use super::guard_state::GuardState;
+use super::raw::deadlock::LOOK_AT_MAIN_NS;
 use super::raw::event::{GONE, notify};
 use super::raw::lock_body::{LockBody, OnceBody};
-use super::raw::word::{self, MARK};
-use super::wait::{self, WaitError, travels};
+use super::raw::word::MARK;
+use super::raw::{deadlock, word};
+use super::wait::{WaitError, travels};
+use super::{acquire, wait};
 use crate::Result;
 use crate::arena::handle::Handle;
-use crate::arena::member;
 use crate::arena::objects::Kind;
-use crate::os::clock::Deadline;
+use crate::arena::{Arena, member};
+use crate::os::clock::{Deadline, now_ns};
 use crate::os::futex;
 
 /// Something to be done once in the whole family.
@@ -261,21 +263,41 @@ impl Once {
     }
 
     fn until(&self, deadline: Deadline) -> Result<(), LockError> {
-        let body = self.body();
-        let settled = || {
-            // ORDERING: Acquire, before the look whether it is done: who does it and dies right after leaves a mark
-            // behind the store that says so.
-            let now = body.raw.load();
-            let failed = word::owner(now) == 0 && now & MARK != 0;
-            match self.is_completed() {
-                true => Some(Ok(())),
-                false => failed.then(|| Err(acquire::marked(body))),
+        let arena = member::arena().map_err(|e| LockError::unusable(&e))?;
+        let (body, began_ns) = (self.body(), now_ns());
+        let main_is_due = || deadlock::main_is_due(arena, began_ns);
+        loop {
+            let due = main_is_due();
+            let settled = || match self.outcome(arena) {
+                // Main has ended since, and woke us so that we look again in time.
+                None | Some(Err(LockError::MainEnded { .. })) if due.is_none() && main_is_due().is_some() => {
+                    Some(None)
+                }
+                Some(Err(LockError::MainEnded { .. })) if due.is_none_or(|due| now_ns() < due) => None,
+                outcome => outcome.map(Some),
+            };
+            let until = due.map_or(deadline, |due| deadline.min_ns(due.max(now_ns() + LOOK_AT_MAIN_NS)));
+            match wait::until(&body.extra, until, settled) {
+                Ok(Some(outcome)) => return outcome,
+                Err(WaitError::Unusable(why)) => return Err(LockError::Unusable(why)),
+                Err(_) if deadline.passed() => return Err(LockError::TimedOut),
+                Ok(None) | Err(_) => {}
             }
-        };
-        match wait::until(&body.extra, deadline, settled) {
-            Ok(settled) => settled,
-            Err(WaitError::Unusable(why)) => Err(LockError::Unusable(why)),
-            Err(_) => Err(LockError::TimedOut),
+        }
+    }
+
+    /// What has come of it: it is done, it failed, or main is doing it. `None` otherwise.
+    fn outcome(&self, arena: &Arena) -> Option<Result<(), LockError>> {
+        let body = self.body();
+        // ORDERING: Acquire, before the look whether it is done: who does it and dies right after leaves a mark
+        // behind the store that says so.
+        let now = body.raw.load();
+        if self.is_completed() {
+            return Some(Ok(()));
+        }
+        match word::owner(now) {
+            0 => (now & MARK != 0).then(|| Err(acquire::marked(body))),
+            owner => deadlock::kept_by_main(arena, owner - 1).map(Err),
         }
     }
 

@@ -5,22 +5,24 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use super::raw::event::{self, notify};
+use super::raw::event::notify;
 use super::raw::lock::{RESERVED_NS, RawLock};
 use super::raw::park::Wait;
-use super::raw::permits::{self, ABSENT, FREE, RESERVED};
+use super::raw::permits::{ABSENT, FREE, RESERVED};
+use super::raw::{deadlock, event, permits};
 use super::wait::{WaitError, travels, waiters};
 use crate::arena::handle::Handle;
 use crate::arena::objects::{Body, Kind};
-#[cfg(feature = "internals")]
-use crate::arena::recover::{Dead, Found};
-use crate::arena::storage::{self, LINE};
+use crate::arena::storage::LINE;
 use crate::arena::thread::{Me, with_me};
-use crate::arena::{Arena, member};
+use crate::arena::{Arena, member, storage};
 use crate::os::clock::{Deadline, now_ns};
 use crate::os::futex;
-use crate::rules::{self, Rule};
-use crate::{Error, Result};
+use crate::rules::Rule;
+use crate::{Error, Result, rules};
+
+#[cfg(feature = "internals")]
+use crate::arena::recover::{Dead, Found};
 
 /// A waiter that has slept this long gets the next permit.
 const PATIENCE_NS: u64 = 1_000_000;
@@ -336,14 +338,14 @@ impl Semaphore {
                 // We may have been the only one awake that sees to it that a reservation ends.
                 notify(&body.events, 1);
             }
-            taken.ok_or(WaitError::TimedOut)
+            taken
         };
         loop {
             if let Some(cell) = self.take_any(id) {
-                return leave(Some(cell));
+                return leave(Some(cell)).ok_or(WaitError::TimedOut);
             }
             if deadline.passed() {
-                return leave(None);
+                return leave(None).ok_or(WaitError::TimedOut);
             }
             let now = now_ns();
             if since_ns == 0 {
@@ -358,13 +360,20 @@ impl Semaphore {
             let wait = Wait::announce_event(arena, me.record(), &body.events);
             let ticket = event::prepare(&body.events);
             if let Some(cell) = self.take_any(id) {
-                return leave(Some(cell));
+                return leave(Some(cell)).ok_or(WaitError::TimedOut);
+            }
+            let main_is_due = deadlock::main_is_due(arena, since_ns);
+            if main_is_due.is_some_and(|due| now >= due) && permits::are_all_mains(self.cells()) {
+                return leave(None).ok_or(WaitError::MainEnded);
             }
             // Wake up once to become the heir; from then on, or when there is one, sleep on.
             let promised = body.heir.load(Ordering::SeqCst) != 0;
             let until = if promised { deadline } else { deadline.min_ns(now + PATIENCE_NS) };
             let watched = self.any_reserved() && rules::holds(Rule::HeirBypassed);
             let until = if watched { until.min_ns(self.reserved_until_ns()) } else { until };
+            // Main may hold the last permit also later: see how `deadlock.rs` looks.
+            let until =
+                main_is_due.map_or(until, |due| until.min_ns(due.max(now + deadlock::LOOK_AT_MAIN_NS)));
             wait.sleep_as(&body.events, ticket, until, futex::class_of(id));
         }
     }

@@ -34,6 +34,9 @@ pub enum WaitError {
     Broken(Broken),
     /// The object cannot be used from here at all, and why.
     Unusable(String),
+    /// Main has ended, and this call has waited for five seconds since then for a permit of which main holds all.
+    /// See [the end of the program](crate#the-end-of-the-program).
+    MainEnded,
 }
 
 /// Why a [`Barrier`](super::Barrier) is broken.
@@ -99,6 +102,9 @@ impl fmt::Display for WaitError {
             WaitError::TimedOut => f.write_str("it did not happen until the time was up"),
             WaitError::Broken(why) => write!(f, "the barrier is broken: {why}; reset() makes it whole"),
             WaitError::Unusable(why) => f.write_str(why),
+            WaitError::MainEnded => {
+                f.write_str("main has ended, but keeps every permit; give them back before main ends")
+            }
         }
     }
 }

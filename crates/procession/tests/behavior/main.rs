@@ -15,6 +15,8 @@ mod handles;
 mod large_values;
 mod lifetimes;
 mod manager;
+mod names;
+mod out_of_time;
 mod pool;
 mod process;
 mod profiles;

@@ -171,6 +171,14 @@ pub fn program_at(program: impl AsRef<std::ffi::OsStr>, role: &str, board: &Boar
     command
 }
 
+/// Copies this test binary. Another process writes the copy: a fork of this one, by another test at the same time,
+/// would keep the file open for a moment, and a file that is open for writing cannot be executed.
+pub fn copy_program(to: impl AsRef<std::ffi::OsStr>) {
+    let this = std::env::current_exe().expect("the test's binary has a path");
+    let copied = Command::new("cp").arg(this).arg(to).status().expect("cp runs");
+    assert!(copied.success(), "cp: {copied}");
+}
+
 /// A run of this test binary for the test on this thread alone, in a role.
 pub fn program(role: &str, board: &Board) -> Command {
     program_at(std::env::current_exe().expect("the test's binary has a path"), role, board)

@@ -112,7 +112,8 @@ pub(crate) struct Cell {
     pub(crate) filled: AtomicU64,
     /// See [`Fate`].
     pub(crate) fate: AtomicU64,
-    /// When the item began, if there is a limit; when it is done, how long all took.
+    /// When the item began, on its worker's own clock (see `arena/awake.rs`), if there is a limit; when it is done,
+    /// how long all took.
     pub(crate) clock_ns: AtomicU64,
     /// A block with a [`TaskError`](crate::pool::TaskError), when the task failed.
     pub(crate) note: AtomicU64,

@@ -6,13 +6,14 @@
 
 use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
 
-use super::cell::{self, Cell};
+use super::cell;
+use super::cell::Cell;
 use super::claims::{Claims, Returned};
-use crate::Result;
-use crate::arena::blocks::{self, HEADER, Tag};
+use crate::arena::blocks::{HEADER, Tag};
 use crate::arena::objects::{Body, Kind};
-use crate::arena::{Arena, heap, member, storage};
-use crate::rules::{self, Rule};
+use crate::arena::{Arena, blocks, heap, member, storage};
+use crate::rules::Rule;
+use crate::{Result, rules};
 
 /// Cells of the first chunk; each further one has twice as many, until they are large enough. (They fill whole spans.)
 const FIRST: u32 = 508;
@@ -96,7 +97,8 @@ pub(crate) struct Control {
     pub(crate) returned_list: Returned,
     /// The keeper sleeps here.
     pub(crate) keeper: Event,
-    /// When the keeper looks again by itself, on the monotonic clock.
+    /// When the keeper looks again by itself, on the monotonic clock: no later than a task that runs can have had its
+    /// time.
     pub(crate) watching_until_ns: AtomicU64,
     /// Who waits for one of several tasks sleeps here.
     pub(crate) completed: Event,

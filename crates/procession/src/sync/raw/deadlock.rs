@@ -22,17 +22,21 @@
 use std::sync::atomic::Ordering;
 
 use super::park::EVENT;
-use super::readers;
-use super::word;
+use super::{readers, word};
 use crate::arena::objects::Kind;
 use crate::arena::process_body::ProcessBody;
-use crate::arena::{Arena, slots};
+use crate::arena::{Arena, member, slots};
 use crate::os::clock::{Deadline, now_ns};
-use crate::rules::{self, Rule};
-use crate::sync::error::DeadlockMember;
+use crate::rules;
+use crate::rules::Rule;
+use crate::sync::error::{DeadlockMember, LockError};
 
 /// A wait that has lasted this long looks whether it can end.
 const FIRST_LOOK_NS: u64 = 100_000_000;
+/// How long others wait for what main holds when it has ended.
+pub(crate) const MAIN_KEEPS_NS: u64 = 5_000_000_000;
+/// From then on they look this often whether it is main that they wait for.
+pub(crate) const LOOK_AT_MAIN_NS: u64 = 1_000_000_000;
 /// In a record's `waits_since_ns`: the wait ends by itself.
 const TIMED: u64 = 1;
 
@@ -41,13 +45,16 @@ pub(crate) struct Watch {
     pub(crate) since_ns: u64,
     timed: bool,
     look_ns: u64,
+    /// When it last looked whether it waits for main.
+    looked_at_main_ns: u64,
 }
 
 impl Watch {
     /// Of a wait that begins now.
     pub(crate) fn begin(deadline: Deadline) -> Watch {
         let now = now_ns();
-        Watch { since_ns: now, timed: deadline.as_ns().is_some(), look_ns: now + FIRST_LOOK_NS }
+        let timed = deadline.as_ns().is_some();
+        Watch { since_ns: now, timed, look_ns: now + FIRST_LOOK_NS, looked_at_main_ns: 0 }
     }
 
     /// What the record says of when the wait began.
@@ -55,21 +62,50 @@ impl Watch {
         self.since_ns & !TIMED | if self.timed { TIMED } else { 0 }
     }
 
-    /// When to wake up, to look or because of the deadline.
-    pub(crate) fn until(&self, deadline: Deadline) -> Deadline {
-        if rules::holds(Rule::Looks) { deadline.min_ns(self.look_ns) } else { deadline }
+    /// When to wake up, to look or because of the deadline. Called after the wait is announced.
+    pub(crate) fn until(&self, arena: &Arena, deadline: Deadline) -> Deadline {
+        let until = if rules::holds(Rule::Looks) { deadline.min_ns(self.look_ns) } else { deadline };
+        self.main_is_due(arena).map_or(until, |due| until.min_ns(due))
     }
 
-    /// Looks, if it is time to: gives the cycle that the thread with record `id`, whose wait is announced,
-    /// has closed.
-    pub(crate) fn look(&mut self, arena: &Arena, id: u32) -> Option<Vec<DeadlockMember>> {
+    /// Looks, if it is time to. Returns why the thread with record `id`, whose wait is announced, must not go on
+    /// waiting: it has closed a cycle, or waits for a main that has ended.
+    pub(crate) fn look(&mut self, arena: &Arena, id: u32) -> Option<LockError> {
         let now = now_ns();
+        if self.main_is_due(arena).is_some_and(|due| now >= due) {
+            self.looked_at_main_ns = now;
+            let at = arena.record(id).waits_for.load(Ordering::Relaxed);
+            if let Some(error) = holders(arena, at).into_iter().find_map(|id| kept_by_main(arena, id)) {
+                return Some(error);
+            }
+        }
         if now < self.look_ns {
             return None;
         }
         self.look_ns = now + (now - self.since_ns);
-        find(arena, id)
+        find(arena, id).map(|cycle| LockError::Deadlock { cycle })
     }
+
+    /// When to look next whether the wait is for main. `None` as long as main has not ended.
+    fn main_is_due(&self, arena: &Arena) -> Option<u64> {
+        main_is_due(arena, self.since_ns).map(|due| due.max(self.looked_at_main_ns + LOOK_AT_MAIN_NS))
+    }
+}
+
+/// When a wait that began at `since_ns` must not go on if it is for what main holds. `None` as long as main has not
+/// ended, and in main itself.
+///
+/// ORDERING: SeqCst. Main writes when it has ended, and then wakes all whose waits are announced. So either main
+/// sees a wait, or the waiter, after its announcement, sees this.
+pub(crate) fn main_is_due(arena: &Arena, since_ns: u64) -> Option<u64> {
+    let ended = arena.header().main_ended_ns.load(Ordering::SeqCst);
+    (ended != 0 && !member::is_main()).then(|| ended.max(since_ns) + MAIN_KEEPS_NS)
+}
+
+/// The error of waiting for the thread with this record, if that is one of main's.
+pub(crate) fn kept_by_main(arena: &Arena, id: u32) -> Option<LockError> {
+    let thread = arena.record(id).thread.load(Ordering::Acquire);
+    (arena.slot_of_record(id) == Some(slots::MAIN)).then_some(LockError::MainEnded { thread })
 }
 
 /// What one thread waits for.

@@ -4,16 +4,17 @@ use std::hint::spin_loop;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use super::park::Wait;
-use super::word::{self, Outcome, Waiter, Wake, Word};
-use crate::Result;
+use super::word;
+use super::word::{Outcome, Waiter, Wake, Word};
 use crate::arena::records::Record;
-use crate::arena::thread::{self, Entry, Me};
-use crate::arena::{Arena, member};
+use crate::arena::thread::{Entry, Me};
+use crate::arena::{Arena, member, thread};
 use crate::os::clock::{Deadline, now_ns};
 use crate::os::futex;
-use crate::rules::{self, Rule};
-use crate::sync::error::{DeadlockMember, LockError};
+use crate::rules::Rule;
+use crate::sync::error::LockError;
 use crate::sync::raw::deadlock::Watch;
+use crate::{Result, rules};
 
 /// A waiter that has slept this long gets the lock next.
 const PATIENCE_NS: u64 = 1_000_000;
@@ -84,7 +85,7 @@ impl RawLock {
             record: me.record(),
             deadline,
             watch: None,
-            deadlock: None,
+            refusal: None,
         };
         match word::acquire(&self.word, me.owner(), recover, &mut sleeper) {
             taken @ (Outcome::Taken | Outcome::Recovered) => Ok((taken, Some(entry))),
@@ -92,10 +93,7 @@ impl RawLock {
                 // CRASH: until the entry is struck out, the death sweep wakes the sleepers of the lock.
                 self.pass_watch_on();
                 thread::strike(entry);
-                match sleeper.deadlock {
-                    Some(cycle) => Err(LockError::Deadlock { cycle }.into()),
-                    None => Ok((refused, None)),
-                }
+                sleeper.refusal.map_or(Ok((refused, None)), |error| Err(error.into()))
             }
         }
     }
@@ -127,8 +125,8 @@ impl RawLock {
         thread::strike(held);
     }
 
-    /// Whether whoever has `held` in its journal still holds the lock. Not so when the program is ending, and
-    /// what its running threads hold has been handed on.
+    /// Whether whoever has `held` in its journal still holds the lock. Not so in the last exit handlers of main, when
+    /// what the exiting thread held has been handed on.
     pub(crate) fn is_still_held(&self, held: Held) -> bool {
         let holder = word::owner(self.load());
         holder != 0
@@ -194,7 +192,8 @@ struct Sleeper {
     deadline: Deadline,
     /// From the first time that it sleeps.
     watch: Option<Watch>,
-    deadlock: Option<Vec<DeadlockMember>>,
+    /// Why waiting any longer makes no sense.
+    refusal: Option<LockError>,
 }
 
 impl Waiter for Sleeper {
@@ -203,7 +202,7 @@ impl Waiter for Sleeper {
     }
 
     fn expired(&mut self) -> bool {
-        self.deadlock.is_some() || self.deadline.passed()
+        self.refusal.is_some() || self.deadline.passed()
     }
 
     fn starving(&mut self) -> bool {
@@ -221,7 +220,9 @@ impl Waiter for Sleeper {
 
     fn park(&mut self, expected: u64) {
         let watch = self.watch.get_or_insert_with(|| Watch::begin(self.deadline));
-        let until = watch.until(self.deadline);
+        let (word, class) = (self.lock.futex(), futex::class_of(self.me));
+        let wait = Wait::announce_since(self.arena, self.record, word, watch.stamp());
+        let until = watch.until(self.arena, self.deadline);
         let until = match word::heir(expected) {
             // Wake up once to become the heir; from then on, or when there is one, sleep on.
             0 => until.min_ns(now_ns() + PATIENCE_NS),
@@ -230,10 +231,8 @@ impl Waiter for Sleeper {
             }
             _ => until,
         };
-        let (word, class) = (self.lock.futex(), futex::class_of(self.me));
-        let wait = Wait::announce_since(self.arena, self.record, word, watch.stamp());
         wait.sleep_as(word, expected as u32, until, class);
-        self.deadlock = watch.look(self.arena, self.me - 1);
+        self.refusal = watch.look(self.arena, self.me - 1);
     }
 }
 

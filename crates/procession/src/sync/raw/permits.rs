@@ -13,14 +13,14 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::event::notify;
-use crate::arena::blocks::{self, Tag};
+use crate::arena::blocks::Tag;
 use crate::arena::objects::Object;
 use crate::arena::recover::{Dead, Found, Journaled};
-use crate::arena::storage::{self, Data, LINE};
-use crate::arena::{Arena, member, objects};
-use crate::rules::{self, Rule};
+use crate::arena::storage::{Data, LINE};
+use crate::arena::{Arena, blocks, member, objects, slots, storage};
+use crate::rules::Rule;
 use crate::sync::semaphore::{Semaphore, SemaphoreBody};
-use crate::{Error, Result};
+use crate::{Error, Result, rules};
 
 pub(crate) const FREE: u32 = objects::UNCLAIMED;
 pub(crate) const RESERVED: u32 = u32::MAX - 1;
@@ -92,6 +92,13 @@ pub(crate) fn let_go(dead: &Dead<'_>, found: &Found) -> bool {
         }
     }
     any
+}
+
+/// Whether main holds one of these permits, and nobody else holds any.
+pub(crate) fn are_all_mains<'a>(cells: impl Iterator<Item = &'a AtomicU32>) -> bool {
+    const MAINS: u32 = slots::MAIN + 1;
+    let mut held = cells.map(|cell| cell.load(Ordering::SeqCst)).filter(|&cell| cell != ABSENT).peekable();
+    held.peek().is_some() && held.all(|cell| cell == MAINS)
 }
 
 /// Releases the lock under which blocks are added, if the dead thread held it.

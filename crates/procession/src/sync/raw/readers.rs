@@ -19,18 +19,18 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use super::deadlock::Watch;
-use super::event::{self, notify};
+use super::event;
+use super::event::notify;
 use super::lock::Held;
 use super::park::Wait;
-use crate::arena::blocks::{self, Tag};
+use crate::arena::blocks::Tag;
 use crate::arena::objects::Object;
 use crate::arena::recover::{Dead, Found, Journaled};
-use crate::arena::storage::{self, Data, LINE};
-use crate::arena::{Arena, member, thread};
+use crate::arena::storage::{Data, LINE};
+use crate::arena::{Arena, blocks, member, storage, thread};
 use crate::os::clock::Deadline;
-use crate::rules::{self, Rule};
-use crate::sync::error::LockError;
-use crate::{Error, Result};
+use crate::rules::Rule;
+use crate::{Error, Result, rules};
 
 const LINES: u32 = 32;
 const A_LINE: u32 = LINE as u32 / 4;
@@ -168,9 +168,9 @@ impl Cells {
                 if self.all_empty() {
                     break;
                 }
-                wait.sleep(self.events(), ticket, watch.until(deadline));
-                if let Some(cycle) = watch.look(arena, me.owner() - 1) {
-                    return Err(LockError::Deadlock { cycle }.into());
+                wait.sleep(self.events(), ticket, watch.until(arena, deadline));
+                if let Some(error) = watch.look(arena, me.owner() - 1) {
+                    return Err(error.into());
                 }
             }
             Ok(true)

@@ -138,7 +138,7 @@ pub fn release(word: &impl Word, me: u32, mark: bool, mut before_reserving: impl
     loop {
         let now = word.load();
         if owner(now) != me {
-            return Wake::Nobody; // it was handed on in our name: this process is ending
+            return Wake::Nobody; // it was handed on in our name: this thread is ending its process
         }
         let (new, wake) = match (mark, heir(now)) {
             (true, _) => (MARK, Wake::All),

@@ -128,7 +128,7 @@ fn names_need_not_be_text() {
         let directory = Path::new(&board.path()).join("programs").join(OsStr::from_bytes(name));
         fs::create_dir_all(&directory).unwrap();
         let copy = directory.join(OsStr::from_bytes(name));
-        fs::copy(std::env::current_exe().unwrap(), &copy).unwrap();
+        copy_program(&copy);
         // The test harness wants to read its arguments as text.
         let text = succeeds(program_at(&copy, &number.to_string(), &board).arg0("program"));
         assert!(text.contains("all went well"), "{text}");
@@ -150,7 +150,7 @@ fn a_program_whose_file_is_no_longer_there() {
     for role in ["deleted", "replaced"] {
         let board = Board::new();
         let copy = Path::new(&board.path()).join("program");
-        fs::copy(std::env::current_exe().unwrap(), &copy).unwrap();
+        copy_program(&copy);
         let text = succeeds(&mut program_at(&copy, role, &board));
         assert!(text.contains("all went well"), "{text}");
         until_nothing_is_left(&board);

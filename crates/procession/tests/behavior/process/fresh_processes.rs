@@ -132,16 +132,3 @@ fn the_end_of_a_fresh_process_that_has_not_begun_is_told() {
         audit.assert_back();
     });
 }
-
-#[test]
-fn a_program_that_finds_the_private_variable_of_another_runs_as_usual() {
-    let _dog = watched();
-    if role().is_some() {
-        return println!("as usual, {:?}", Process::spawn(|| 5, ()).unwrap().join());
-    }
-    let board = Board::new();
-    for value in ["", "x", "0 1 2 3", "ffff 1 1 0"] {
-        let text = succeeds(program("main", &board).env("PROCESSION_CHILD", value));
-        assert!(text.contains("as usual, Ok(5)"), "{text}");
-    }
-}

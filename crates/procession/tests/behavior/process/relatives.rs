@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use crate::family::*;
 use procession::process::{try_wait_any, wait_any, wait_any_timeout};
-use procession::{AnyProcess, Error, Process, active_children, cpu_count, current_process, parent_process};
+use procession::{
+    AnyProcess, Error, Process, WaitError, active_children, cpu_count, current_process, parent_process,
+};
 use procession_testkit::proc;
 
 fn pid() -> i32 {
@@ -73,7 +75,8 @@ fn a_process_whose_parent_has_ended_has_none() {
 fn a_name_is_given_or_that_of_the_function() {
     let _dog = watched();
     assert_eq!(Process::spawn(pid, ()).unwrap().name(), "pid");
-    assert_eq!(Process::spawn(|| (), ()).unwrap().name(), "a_name_is_given_or_that_of_the_function");
+    let place = format!("closure@relatives.rs:{}", line!() + 1);
+    assert_eq!(Process::spawn(|| (), ()).unwrap().name(), place);
     let longest = "ü".repeat(47) + "x";
     for name in ["buyer", "", "two words", &longest] {
         let p = Process::builder().name(name).spawn(|| current_process().unwrap().name(), ()).unwrap();
@@ -117,8 +120,9 @@ fn the_first_of_many_to_end_is_told() {
     let _dog = watched();
     let all: Vec<_> = (0..200).map(|_| sleeper()).collect();
     let any: Vec<AnyProcess> = all.iter().map(AnyProcess::from).collect();
-    assert_eq!(try_wait_any(&any), Ok(None));
-    assert_eq!(wait_any_timeout(&any, Duration::from_millis(1)), Ok(None));
+    assert_eq!(try_wait_any(&any), Err(Error::Wait(WaitError::WouldBlock)));
+    let waited = wait_any_timeout(&any, Duration::from_millis(1));
+    assert_eq!(waited, Err(Error::Wait(WaitError::TimedOut)));
     for at in [150, 7, 199] {
         let killer = {
             let p = all[at].clone();
@@ -129,7 +133,7 @@ fn the_first_of_many_to_end_is_told() {
         killer.join().unwrap();
         all[at].join().unwrap_err();
     }
-    assert_eq!(try_wait_any(&any), Ok(Some(7)), "the first of those that have ended");
+    assert_eq!(try_wait_any(&any), Ok(7), "the first of those that have ended");
     assert_eq!(procession::select(&[&any[0], &any[150]]), Ok(1));
     assert!(wait_any(&[]).is_err() && wait_any(&[current_process().unwrap()]).is_err());
     // One that returns is told as well as one that is killed.

@@ -77,7 +77,7 @@ fn what_is_on_the_disk_does_not_matter_any_more() {
     for role in ["deleted", "replaced", "late"] {
         let board = Board::new();
         let copy = format!("{}/copy", board.path());
-        fs::copy(std::env::current_exe().unwrap(), &copy).unwrap();
+        copy_program(&copy);
         succeeds(&mut program_at(copy, role, &board));
     }
 }

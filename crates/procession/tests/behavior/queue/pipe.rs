@@ -62,22 +62,25 @@ fn polling_tells_of_messages_and_takes_none() {
     let _dog = watched();
     let (a, b) = pipe::<String, u32>().unwrap();
     let before = Instant::now();
-    assert!(!b.poll() && !b.poll_timeout(Duration::ZERO) && !b.poll_deadline(before));
-    assert!(!b.poll_timeout(SOON) && before.elapsed() >= SOON);
-    assert!(!b.poll_deadline(before + 2 * SOON) && before.elapsed() >= 2 * SOON);
+    let empty = Err(GetError::Empty);
+    assert!(!b.poll());
+    assert_eq!((b.poll_timeout(Duration::ZERO), b.poll_deadline(before)), (empty.clone(), empty.clone()));
+    assert!(b.poll_timeout(SOON) == empty && before.elapsed() >= SOON);
+    assert!(b.poll_deadline(before + 2 * SOON) == empty && before.elapsed() >= 2 * SOON);
     a.send(String::new()).unwrap();
     a.send("not empty".into()).unwrap();
     a.send(String::new()).unwrap();
     for expected in ["", "not empty", ""] {
         for _ in 0..3 {
-            assert!(b.poll() && b.poll_timeout(HOUR) && b.poll_deadline(before));
+            assert!(b.poll());
+            assert_eq!((b.poll_timeout(HOUR), b.poll_deadline(before)), (Ok(()), Ok(())));
         }
         assert_eq!(b.recv().unwrap(), expected);
     }
     assert!(!b.poll() && !a.poll());
     let polls = asleep(|b: Connection<u32, String>| (b.poll_timeout(HOUR), b.recv()), (b.clone(),));
     a.send("late".into()).unwrap();
-    assert_eq!(polls.join().unwrap(), (true, Ok("late".into())));
+    assert_eq!(polls.join().unwrap(), (Ok(()), Ok("late".into())));
     drop(b);
     until("the end is gone", || a.poll());
     assert_eq!(a.recv(), Err(GetError::Closed));
@@ -177,7 +180,7 @@ fn who_waits_hears_that_the_other_is_gone() {
         |end| asleep(|end: End| end.recv_timeout(HOUR) == Err(GetError::Closed), (end.clone(),)),
         |end| {
             asleep(
-                |end: End| end.poll_timeout(HOUR) && end.try_recv() == Err(GetError::Closed),
+                |end: End| end.poll_timeout(HOUR).is_ok() && end.try_recv() == Err(GetError::Closed),
                 (end.clone(),),
             )
         },

@@ -1,0 +1,180 @@
+//! [`Batch`]: how inputs are gathered into jobs.
+
+use std::rc::Rc;
+
+use super::job::Job;
+use super::records::Row;
+
+/// The longest command line that is made of many inputs, as with other programs of this kind.
+pub const LINE_BYTES: usize = 128 << 10;
+/// What a word costs besides its bytes: an end and a pointer.
+const WORD_BYTES: usize = 9;
+
+/// What makes a job full.
+#[derive(Clone, Debug)]
+pub enum Kind {
+    /// So many inputs.
+    Count(usize),
+    /// As many inputs as fit. At the end they are spread over so many jobs.
+    Fill { fixed: usize, copies: usize, spread: usize },
+    /// Bytes for standard input.
+    Blocks { size: usize, lines: Option<usize>, delimiter: u8 },
+}
+
+/// Inputs that wait to be enough for a job.
+#[derive(Debug)]
+pub struct Batch {
+    kind: Kind,
+    made: u64,
+    rows: Vec<Row>,
+    /// Bytes of the rows on a command line, or bytes for a block.
+    weight: usize,
+    block: Vec<u8>,
+}
+
+impl Batch {
+    pub fn new(kind: Kind) -> Batch {
+        Batch { kind, made: 0, rows: Vec::new(), weight: 0, block: Vec::new() }
+    }
+
+    /// How many jobs it has made.
+    pub fn made(&self) -> u64 {
+        self.made
+    }
+
+    pub fn is_of_blocks(&self) -> bool {
+        matches!(self.kind, Kind::Blocks { .. })
+    }
+
+    /// Takes an input in, and gives a job if that makes one full.
+    pub fn add(&mut self, row: Row) -> Option<Job> {
+        match self.kind {
+            Kind::Fill { fixed, copies, .. } => {
+                let more = row.iter().map(|word| word.len() * copies + WORD_BYTES).sum::<usize>();
+                let is_full = !self.rows.is_empty() && fixed + self.weight + more > LINE_BYTES;
+                let full = is_full.then(|| self.job(usize::MAX));
+                self.weight += more;
+                self.rows.push(row);
+                full
+            }
+            Kind::Count(count) => {
+                self.rows.push(row);
+                (self.rows.len() >= count).then(|| self.job(usize::MAX))
+            }
+            Kind::Blocks { .. } => None,
+        }
+    }
+
+    /// Takes bytes in, and gives the jobs that they make full.
+    pub fn add_bytes(&mut self, bytes: &[u8]) -> Vec<Job> {
+        self.block.extend_from_slice(bytes);
+        let mut jobs = Vec::new();
+        while let Some(end) = self.end_of_block() {
+            let rest = self.block.split_off(end);
+            let block = std::mem::replace(&mut self.block, rest);
+            jobs.push(self.job_of(block));
+        }
+        jobs
+    }
+
+    /// The jobs that the rest makes. Without any input there is one for an empty block.
+    pub fn finish(&mut self, run_if_empty: bool) -> Vec<Job> {
+        let mut jobs = Vec::new();
+        let pieces = if let Kind::Fill { spread, .. } = self.kind { spread } else { 1 };
+        let each = self.rows.len().div_ceil(pieces.max(1));
+        while !self.rows.is_empty() {
+            jobs.push(self.job(each));
+        }
+        if self.is_of_blocks() && (!self.block.is_empty() || (self.made == 0 && run_if_empty)) {
+            let block = std::mem::take(&mut self.block);
+            jobs.push(self.job_of(block));
+        }
+        jobs
+    }
+
+    fn job(&mut self, most: usize) -> Job {
+        let count = most.min(self.rows.len());
+        let arguments = self.rows.drain(..count).flatten().collect();
+        (self.weight, self.made) = (0, self.made + 1);
+        Job { number: self.made, arguments, ..Job::default() }
+    }
+
+    fn job_of(&mut self, block: Vec<u8>) -> Job {
+        self.made += 1;
+        Job { number: self.made, block: Some(Rc::from(block)), ..Job::default() }
+    }
+
+    /// Where the first block ends, if there is a whole one. A line that is longer than a block is not cut.
+    fn end_of_block(&self) -> Option<usize> {
+        let Kind::Blocks { size, lines, delimiter } = self.kind else { return None };
+        let is_end = |byte: &u8| *byte == delimiter;
+        if let Some(lines) = lines {
+            return self
+                .block
+                .iter()
+                .enumerate()
+                .filter(|(_, byte)| is_end(byte))
+                .nth(lines - 1)
+                .map(|(end, _)| end + 1);
+        }
+        if self.block.len() < size {
+            return None;
+        }
+        let within = self.block[..size].iter().rposition(is_end);
+        let after = || self.block[size..].iter().position(is_end).map(|end| size + end);
+        within.or_else(after).map(|end| end + 1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn arguments(jobs: impl IntoIterator<Item = Job>) -> Vec<String> {
+        jobs.into_iter().map(|job| String::from_utf8(job.input()).unwrap()).collect()
+    }
+
+    fn gather(kind: Kind, inputs: &[&str]) -> Vec<String> {
+        let mut batch = Batch::new(kind);
+        let row = |word: &&str| vec![word.as_bytes().to_vec()];
+        let mut jobs: Vec<Job> = inputs.iter().filter_map(|word| batch.add(row(word))).collect();
+        jobs.extend(batch.finish(true));
+        assert!(jobs.iter().map(|job| job.number).eq(1..=batch.made()));
+        arguments(jobs)
+    }
+
+    #[test]
+    fn so_many_inputs_make_a_job() {
+        assert_eq!(gather(Kind::Count(2), &["a", "b", "c"]), ["a b", "c"]);
+        assert_eq!(gather(Kind::Count(1), &[]), [""; 0]);
+    }
+
+    #[test]
+    fn as_many_as_fit_and_the_rest_is_spread() {
+        let fill = |spread| Kind::Fill { fixed: 100, copies: 1, spread };
+        assert_eq!(gather(fill(2), &["a", "b", "c", "d", "e"]), ["a b c", "d e"]);
+        assert_eq!(gather(fill(9), &["a", "b"]), ["a", "b"]);
+        let long = "x".repeat(60_000);
+        assert_eq!(
+            gather(fill(1), &[&long, &long, &long]).iter().map(String::len).collect::<Vec<_>>(),
+            [120_001, 60_000]
+        );
+    }
+
+    #[test]
+    fn blocks_end_with_lines() {
+        let blocks = |size, lines, pieces: &[&str]| {
+            let mut batch = Batch::new(Kind::Blocks { size, lines, delimiter: b'\n' });
+            let mut jobs: Vec<Job> =
+                pieces.iter().flat_map(|piece| batch.add_bytes(piece.as_bytes())).collect();
+            jobs.extend(batch.finish(true));
+            jobs.iter()
+                .map(|job| String::from_utf8(job.block.as_ref().unwrap().to_vec()).unwrap())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(blocks(4, None, &["a\nb", "\nc\nd\n"]), ["a\nb\n", "c\nd\n"]);
+        assert_eq!(blocks(2, None, &["long line\nx", "\nend"]), ["long line\n", "x\n", "end"]);
+        assert_eq!(blocks(100, Some(2), &["a\nb\nc\n"]), ["a\nb\n", "c\n"]);
+        assert_eq!(blocks(4, None, &[]), [""], "a command runs for an empty input");
+    }
+}

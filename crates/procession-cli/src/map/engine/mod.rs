@@ -1,0 +1,223 @@
+//! [`Engine`]: runs the commands. One thread waits for all that can happen, and does what follows from it.
+//!
+//! | file | what it does |
+//! |---|---|
+//! | `mod.rs` | the loop, and what it knows |
+//! | `start.rs` | starts commands |
+//! | `wait.rs` | waits, reads, writes |
+//! | `end.rs` | what follows from the end of a command |
+//! | `stop.rs` | ends the run early; suspends it |
+
+mod end;
+mod start;
+mod stop;
+mod wait;
+
+use std::ffi::CString;
+use std::fs::File;
+use std::time::{Duration, Instant};
+
+use procession_launch::Launcher;
+use rustix::process::Pid;
+
+use super::front::MAP_SIGNALS;
+use super::job::Job;
+use super::outlet::Outlet;
+use super::plan::Plan;
+use super::printer::Printer;
+use super::progress::{Bar, Progress};
+use super::running::Running;
+use super::signals::Signals;
+use super::tally::{OURS, Tally};
+use super::terminal::Terminal;
+use super::throttle::Throttle;
+use crate::screen::Failed;
+use stop::Why;
+pub use stop::kill_descendants;
+
+pub struct Engine {
+    plan: Plan,
+    /// The process that the user has started, whose end is ours.
+    front: Pid,
+    signals: Signals,
+    launcher: Launcher,
+    /// The environment of every command, without what differs.
+    environment: Vec<CString>,
+    null: File,
+    terminal: Option<Terminal>,
+    /// The limit of open files that commands get, if ours was raised.
+    open_files: Option<u64>,
+    program: start::Found,
+    printer: Printer,
+    throttle: Throttle,
+    tally: Tally,
+    clock: Clock,
+    /// Commands that run or may still print.
+    commands: Vec<Running>,
+    /// Which slots are taken; the first is 1 to users.
+    slots: Vec<bool>,
+    /// Jobs that are to be tried again, the next one last.
+    again: Vec<Job>,
+    /// How long the commands took that have succeeded, in order; only if a time limit needs it.
+    durations: Vec<Duration>,
+    /// There was no room for another process. It is tried again when one has ended.
+    is_full: bool,
+    stopped: Option<Why>,
+    /// After that, what nobody reads is dropped.
+    patience: Option<Duration>,
+    shown: Duration,
+    buffer: Vec<u8>,
+}
+
+/// Time, without that in which the run was suspended.
+struct Clock {
+    start: Instant,
+    paused: Duration,
+}
+
+impl Clock {
+    fn now(&self) -> Duration {
+        self.start.elapsed() - self.paused
+    }
+}
+
+impl Engine {
+    pub fn new(plan: Plan, terminal: Option<Terminal>, front: Pid) -> Result<Engine, Failed> {
+        let signals = Signals::listen(&MAP_SIGNALS)?;
+        let has_bar = !(plan.quiet || plan.output.ungroup || plan.ask || plan.dry_run);
+        let outlet = Outlet::new(Bar::new(has_bar))?;
+        Ok(Engine {
+            front,
+            signals,
+            launcher: Launcher::new(),
+            environment: start::environment(),
+            null: File::options().read(true).write(true).open("/dev/null")?,
+            terminal,
+            open_files: start::raise_open_files(plan.jobs),
+            program: start::Found::default(),
+            printer: Printer::new(plan.output.clone(), outlet),
+            throttle: Throttle::new(plan.starts),
+            tally: Tally::default(),
+            clock: Clock { start: Instant::now(), paused: Duration::ZERO },
+            commands: Vec::new(),
+            slots: Vec::new(),
+            again: Vec::new(),
+            durations: Vec::new(),
+            is_full: false,
+            stopped: None,
+            patience: None,
+            shown: Duration::ZERO,
+            buffer: vec![0; 64 << 10],
+            plan,
+        })
+    }
+
+    /// Runs every command; gives the exit code.
+    pub fn run(mut self) -> u8 {
+        loop {
+            let done = self.turn();
+            if let Err(error) = done {
+                self.fail(&error.to_string());
+            }
+            if self.is_over() {
+                break;
+            }
+        }
+        self.leave()
+    }
+
+    fn turn(&mut self) -> Result<(), Failed> {
+        self.heed_signals();
+        self.plan.input.read(false)?;
+        self.start_commands()?;
+        self.heed_clock();
+        self.show_progress();
+        self.write_output()?;
+        if !self.is_over() {
+            self.wait()?;
+        }
+        if self.plan.input.is_read() && self.stopped.is_none() {
+            self.plan.log.check_end(self.plan.input.made())?;
+        }
+        Ok(())
+    }
+
+    /// How many commands run.
+    fn running(&self) -> usize {
+        self.commands.iter().filter(|command| command.runs()).count()
+    }
+
+    fn has_work(&self) -> bool {
+        self.stopped.is_none() && !(self.plan.input.is_over() && self.again.is_empty())
+    }
+
+    fn is_over(&mut self) -> bool {
+        if self.has_work() || !self.commands.is_empty() {
+            return false;
+        }
+        self.printer.finish_all();
+        self.printer.outlet.awaited().is_none()
+    }
+
+    fn show_progress(&mut self) {
+        let now = self.clock.now();
+        if !self.printer.outlet.is_bar_enabled() || now < self.shown + super::progress::TICK {
+            return;
+        }
+        self.shown = now;
+        let waits_for = match self.throttle.closed() {
+            _ if self.stopped.is_some() => None,
+            Some((_, what)) => Some(what.clone()),
+            None if !self.plan.input.is_read() && !self.plan.input.has_job() => Some("input".into()),
+            None => None,
+        };
+        let progress = Progress {
+            done: self.tally.settled(),
+            failed: self.tally.failed,
+            running: self.running(),
+            known: self.plan.input.made(),
+            input_is_read: self.plan.input.is_read(),
+            elapsed: now,
+            waits_for,
+        };
+        self.printer.outlet.bar().show(&progress.text());
+    }
+
+    /// The end: what is left is said, and nothing is left running that should not be.
+    fn leave(mut self) -> u8 {
+        if self.plan.kill_all {
+            self.kill_everything();
+        }
+        self.printer.outlet.bar().hide();
+        let is_silent = self.plan.quiet || self.plan.dry_run || matches!(self.stopped, Some(Why::Closed));
+        if !is_silent {
+            let left = self.stopped.as_ref().map(|why| self.left(why));
+            let summary = self.tally.summary(left);
+            self.printer.say(&summary);
+            let _ = self.printer.outlet.write();
+        }
+        match self.stopped {
+            None => self.tally.exit_code(),
+            Some(Why::Signal(signal)) => 128 + signal as u8,
+            Some(Why::Closed) => 128 + signal_hook::consts::SIGPIPE as u8,
+            Some(Why::Failed) => OURS,
+            Some(Why::Halted) if self.plan.halt.is_some_and(|halt| halt.is_success()) => 0,
+            Some(Why::Halted | Why::Hopeless) => self.tally.exit_code(),
+        }
+    }
+
+    fn left(&self, why: &Why) -> String {
+        let left = self.plan.input.made() - self.tally.settled();
+        let why = match why {
+            Why::Signal(_) => "interrupted",
+            Why::Halted => "halted",
+            _ => "stopped",
+        };
+        match (left, self.plan.input.is_read()) {
+            (0, true) => why.to_owned(),
+            (0, false) => format!("{why} before the end of the input"),
+            (_, true) => format!("{why} with {left} to do"),
+            (_, false) => format!("{why} with at least {left} to do"),
+        }
+    }
+}

@@ -1,0 +1,309 @@
+//! Starting commands.
+
+use std::collections::HashMap;
+use std::env;
+use std::ffi::{CStr, CString, OsStr};
+use std::fs::File;
+use std::io::{self, ErrorKind};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use procession_launch::{Failure, Order, Step};
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use super::Engine;
+use crate::map::job::Job;
+use crate::map::outlet::Target;
+use crate::map::quantity::TimeLimit;
+use crate::map::quoting::command_line;
+use crate::map::running::{Feed, Running};
+use crate::map::tally::{End, NOT_EXECUTABLE, NOT_FOUND};
+use crate::screen::Failed;
+
+/// Fewer tell no median.
+const FEWEST_DURATIONS: usize = 3;
+/// Descriptors of a command, at most; and those of this process besides.
+const COMMAND_FILES: u64 = 4;
+const OTHER_FILES: u64 = 64;
+
+/// Programs that were found on the search path.
+#[derive(Default)]
+pub struct Found(HashMap<Vec<u8>, CString>);
+
+/// What became of a job that was to start.
+enum Start {
+    Begun,
+    /// It was put back.
+    Later,
+}
+
+impl Engine {
+    /// Starts as many commands as may run.
+    pub(super) fn start_commands(&mut self) -> Result<(), Failed> {
+        while self.may_start() {
+            let Some(job) = self.next_job() else { break };
+            if job.attempts == 0 && self.was_done_before(&job)? {
+                continue;
+            }
+            if let Start::Later = self.start(job)? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn may_start(&mut self) -> bool {
+        let has_job = || self.plan.input.has_job() || !self.again.is_empty();
+        self.stopped.is_none()
+            && !self.is_full
+            && has_job()
+            && self.running() < self.plan.jobs
+            && self.throttle.is_open(self.clock.now())
+    }
+
+    /// A job whose time to be tried again has come, or the next one of the input.
+    fn next_job(&mut self) -> Option<Job> {
+        let now = self.clock.now();
+        match self.again.last() {
+            Some(job) if job.not_before <= now => self.again.pop(),
+            _ => self.plan.input.next_job(),
+        }
+    }
+
+    fn was_done_before(&mut self, job: &Job) -> Result<bool, Failed> {
+        let words = self.plan.template.is_repeatable().then(|| self.plan.template.words(job, 0));
+        let was_done = self.plan.log.has_done(job, words.as_deref())?;
+        if was_done {
+            self.tally.skipped += 1;
+            self.printer.finish(job.number, None);
+        }
+        Ok(was_done)
+    }
+
+    fn start(&mut self, mut job: Job) -> Result<Start, Failed> {
+        let slot = self.slots.iter().position(|taken| !taken).unwrap_or(self.slots.len());
+        let words = self.plan.template.words(&job, slot + 1);
+        if self.plan.ask && job.attempts == 0 {
+            match self.is_wanted(&words)? {
+                Some(true) => {}
+                Some(false) => {
+                    self.tally.declined += 1;
+                    self.printer.finish(job.number, None);
+                    return Ok(Start::Begun);
+                }
+                None => {
+                    self.again.push(job);
+                    return Ok(Start::Later);
+                }
+            }
+        }
+        self.printer.begin(&job)?;
+        if self.plan.dry_run {
+            let line = [&command_line(&words)[..], b"\n"].concat();
+            self.printer.take(job.number, Target::Out, &line)?;
+            self.printer.finish(job.number, None);
+            self.tally.succeeded += 1;
+            return Ok(Start::Begun);
+        }
+        if self.plan.verbose {
+            let line = [&command_line(&words)[..], b"\n"].concat();
+            self.printer.outlet.push(Target::Err, line);
+        }
+        job.attempts += 1;
+        match self.launch(&job, &words, slot) {
+            Ok(launched) => {
+                self.note_start(job, words, slot, launched);
+                Ok(Start::Begun)
+            }
+            Err(Failure { step: Step::Clone, error }) => {
+                if self.running() == 0 {
+                    return Err(format!("no process can be started: {error}").into());
+                }
+                // The next one that ends makes room.
+                self.is_full = true;
+                job.attempts -= 1;
+                self.again.push(job);
+                Ok(Start::Later)
+            }
+            Err(failure) => {
+                self.refuse(job, words, failure)?;
+                Ok(Start::Begun)
+            }
+        }
+    }
+
+    fn is_wanted(&mut self, words: &[Vec<u8>]) -> Result<Option<bool>, Failed> {
+        let terminal = self.terminal.as_ref().ok_or("there is no terminal to ask at")?;
+        Ok(terminal.ask(&command_line(words), &self.signals)?)
+    }
+
+    fn launch(&mut self, job: &Job, words: &[Vec<u8>], slot: usize) -> Result<Launched, Failure> {
+        let program = self.program.find(&words[0]).map_err(refused)?;
+        let arguments = words.iter().map(|word| CString::new(&word[..])).collect::<Result<Vec<_>, _>>();
+        let arguments = arguments.map_err(|e| refused(io::Error::new(ErrorKind::InvalidInput, e)))?;
+        let full = |e: rustix::io::Errno| Failure { step: Step::Clone, error: e.into() };
+        let (mut streams, mut theirs) = ([None, None], [None, None]);
+        if !self.plan.output.ungroup {
+            for place in 0..2 {
+                let (ours, writer) = pipe_with(PipeFlags::CLOEXEC).map_err(full)?;
+                unblock(&ours).map_err(full)?;
+                (streams[place], theirs[place]) = (Some(File::from(ours)), Some(writer));
+            }
+        }
+        let (mut feed, mut input) = (None, None);
+        if let Some(block) = &job.block {
+            let (reader, ours) = pipe_with(PipeFlags::CLOEXEC).map_err(full)?;
+            unblock(&ours).map_err(full)?;
+            (feed, input) = (Some(Feed::new(ours, block.clone())), Some(reader));
+        }
+        let terminal =
+            self.terminal.as_ref().filter(|_| self.plan.has_terminal).map(|terminal| terminal.stream());
+        let (stdout, stderr) = (io::stdout(), io::stderr());
+        let own = [format!("PROCESSION_JOB={}", job.number), format!("PROCESSION_SLOT={}", slot + 1)];
+        let own = own.map(|text| CString::new(text).unwrap_or_default());
+        let environment: Vec<&CStr> = self.environment.iter().chain(&own).map(CString::as_c_str).collect();
+        let order = Order {
+            program,
+            arguments: &arguments,
+            environment: &environment,
+            directory: self.plan.directory.as_deref(),
+            streams: [
+                input.as_ref().map(AsFd::as_fd).or(terminal).unwrap_or(self.null.as_fd()),
+                theirs[0].as_ref().map_or(stdout.as_fd(), AsFd::as_fd),
+                theirs[1].as_ref().map_or(stderr.as_fd(), AsFd::as_fd),
+            ],
+            terminal,
+            nice: self.plan.nice,
+            open_files: self.open_files,
+        };
+        let pid = self.launcher.start(&order)?;
+        Ok(Launched { pid, streams, feed })
+    }
+
+    fn note_start(&mut self, job: Job, words: Vec<Vec<u8>>, slot: usize, launched: Launched) {
+        if slot == self.slots.len() {
+            self.slots.push(false);
+        }
+        self.slots[slot] = true;
+        let now = self.clock.now();
+        self.throttle.note_start(now);
+        let Launched { pid, streams, mut feed } = launched;
+        feed.take_if(|feed| !feed.write());
+        self.commands.push(Running {
+            job,
+            words,
+            pid,
+            slot,
+            started: now,
+            start_time: SystemTime::now(),
+            streams,
+            feed,
+            limit: self.time_limit(),
+            kill_at: None,
+            cut: None,
+            end: None,
+            grace: Duration::ZERO,
+        });
+    }
+
+    fn time_limit(&self) -> Option<Duration> {
+        match self.plan.timeout? {
+            TimeLimit::After(limit) => Some(limit),
+            TimeLimit::Percent(percent) => {
+                let known = self.durations.len() >= FEWEST_DURATIONS;
+                known.then(|| self.durations[self.durations.len() / 2].mul_f64(percent / 100.0))
+            }
+        }
+    }
+
+    /// A command could not be started.
+    fn refuse(&mut self, job: Job, words: Vec<Vec<u8>>, failure: Failure) -> Result<(), Failed> {
+        let name = crate::map::quoting::excerpt(&words[0]);
+        let Failure { step, error } = failure;
+        let code = if error.kind() == ErrorKind::NotFound { NOT_FOUND } else { NOT_EXECUTABLE };
+        let why = match step {
+            Step::Execute if code == NOT_FOUND => format!("{name}: command not found"),
+            Step::Execute => format!("{name}: cannot be executed: {error}"),
+            Step::Directory => return Err(format!("the directory of --wd cannot be entered: {error}").into()),
+            Step::Nice => return Err(format!("--nice {}: {error}", self.plan.nice).into()),
+            step => return Err(format!("{name}: cannot be started ({step:?}): {error}").into()),
+        };
+        // The same program fails for the next input as well. Too long a command line need not.
+        let is_hopeless = self.plan.template.has_fixed_program()
+            && matches!(error.kind(), ErrorKind::NotFound | ErrorKind::PermissionDenied);
+        self.settle(job, &words, SystemTime::now(), End::Refused(code, why), Duration::ZERO)?;
+        if is_hopeless {
+            self.stop_for_want_of_a_program();
+        }
+        Ok(())
+    }
+}
+
+struct Launched {
+    pid: i32,
+    streams: [Option<File>; 2],
+    feed: Option<Feed>,
+}
+
+fn refused(error: io::Error) -> Failure {
+    Failure { step: Step::Execute, error }
+}
+
+fn unblock(fd: &OwnedFd) -> rustix::io::Result<()> {
+    rustix::fs::fcntl_setfl(fd, rustix::fs::OFlags::NONBLOCK)
+}
+
+impl Found {
+    /// The path of a program. Names without a slash are looked for in `PATH`.
+    fn find(&mut self, name: &[u8]) -> io::Result<&CStr> {
+        if !self.0.contains_key(name) {
+            let path = if name.contains(&b'/') { name.to_owned() } else { search(name)? };
+            self.0.insert(name.to_owned(), CString::new(path)?);
+        }
+        Ok(&self.0[name])
+    }
+}
+
+fn search(name: &[u8]) -> io::Result<Vec<u8>> {
+    let path = env::var_os("PATH").unwrap_or_else(|| "/usr/bin:/bin".into());
+    let mut refused = ErrorKind::NotFound;
+    for directory in env::split_paths(&path) {
+        let candidate = Path::new(&directory).join(OsStr::from_bytes(name));
+        match candidate.metadata() {
+            Ok(metadata) if metadata.is_file() && metadata.permissions().mode() & 0o111 != 0 => {
+                return Ok(candidate.into_os_string().into_vec());
+            }
+            Ok(metadata) if metadata.is_file() => refused = ErrorKind::PermissionDenied,
+            _ => {}
+        }
+    }
+    Err(refused.into())
+}
+
+/// The environment of the commands, with the mark of this run.
+pub fn environment() -> Vec<CString> {
+    let is_ours =
+        |name: &OsStr| ["PROCESSION_JOB", "PROCESSION_SLOT", "PROCESSION_RUN"].iter().any(|own| name == *own);
+    let variables = env::vars_os().filter(|(name, _)| !is_ours(name));
+    let text = variables.map(|(name, value)| [name.as_bytes(), b"=", value.as_bytes()].concat());
+    text.chain([mark_of_run().into_bytes()]).filter_map(|text| CString::new(text).ok()).collect()
+}
+
+/// What is in the environment of all commands of this run.
+pub fn mark_of_run() -> String {
+    format!("PROCESSION_RUN={}", std::process::id())
+}
+
+/// Makes room for the descriptors of so many commands; gives the limit that there was.
+pub fn raise_open_files(jobs: usize) -> Option<u64> {
+    let needed = jobs as u64 * COMMAND_FILES + OTHER_FILES;
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    let before = current.filter(|&current| current < needed)?;
+    let raised = maximum.map_or(needed, |maximum| maximum.min(needed));
+    setrlimit(Resource::Nofile, Rlimit { current: Some(raised), maximum }).ok()?;
+    Some(before)
+}

@@ -1,0 +1,223 @@
+//! Ending the run before its input is done; suspending it.
+
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Signal, WaitOptions, getpid, getppid, kill_process, wait};
+use signal_hook::consts::{SIGCHLD, SIGCONT, SIGHUP, SIGINT, SIGTERM, SIGTSTP};
+
+use super::Engine;
+use crate::map::outlet::Target;
+use crate::map::running::Cut;
+use crate::map::tally::OURS;
+use crate::map::tree::Tree;
+use crate::screen::Failed;
+
+/// Why a run ends before its input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    Signal(i32),
+    /// The rule of --halt.
+    Halted,
+    /// Nobody reads standard output any more.
+    Closed,
+    /// The program cannot be executed, whatever the input.
+    Hopeless,
+    Failed,
+}
+
+/// How long an interrupted run tries to write what it still has.
+const PATIENCE: Duration = Duration::from_secs(1);
+const KILL_AGAIN: Duration = Duration::from_secs(1);
+
+impl Engine {
+    /// Does what the signals ask for that have come.
+    pub(super) fn heed_signals(&mut self) {
+        for signal in self.signals.take() {
+            match signal {
+                SIGCHLD => {
+                    if let Err(error) = self.reap() {
+                        self.fail(&error.to_string());
+                    }
+                }
+                SIGINT | SIGTERM | SIGHUP => self.interrupt(signal),
+                SIGTSTP => self.suspend(),
+                SIGCONT if getppid() != Some(self.front) => self.end_with_front(),
+                _ => {}
+            }
+        }
+    }
+
+    /// A first signal is passed on, and no more commands are started. A second one kills everything.
+    pub(super) fn interrupt(&mut self, signal: i32) {
+        if matches!(self.stopped.replace(Why::Signal(signal)), Some(Why::Signal(_))) {
+            self.commands.iter().for_each(kill);
+            self.printer.outlet.close(Target::Out);
+            return;
+        }
+        self.patience = Some(self.clock.now() + PATIENCE);
+        let passed = match signal {
+            SIGINT => Signal::INT,
+            SIGHUP => Signal::HUP,
+            _ => Signal::TERM,
+        };
+        for command in self.commands.iter_mut().filter(|command| command.runs()) {
+            command.cut.get_or_insert(Cut::Stopped);
+            command.signal(passed);
+            // One that is stopped would not hear it.
+            command.signal(Signal::CONT);
+        }
+    }
+
+    /// Ends the commands that run, with time to end by themselves.
+    fn end_commands(&mut self) {
+        let kill_at = self.clock.now() + self.plan.kill_after;
+        for command in self.commands.iter_mut().filter(|command| command.runs()) {
+            command.cut.get_or_insert(Cut::Stopped);
+            command.kill_at.get_or_insert(kill_at);
+            command.signal(Signal::TERM);
+            command.signal(Signal::CONT);
+        }
+    }
+
+    /// This program itself cannot go on.
+    pub(super) fn fail(&mut self, why: &str) {
+        if self.stopped != Some(Why::Failed) {
+            self.printer.say(why);
+            self.stopped = Some(Why::Failed);
+            self.end_commands();
+        }
+    }
+
+    /// Nobody reads the output.
+    pub(super) fn close(&mut self) {
+        self.printer.outlet.close(Target::Out);
+        self.printer.outlet.close(Target::Err);
+        if self.stopped.is_none() {
+            self.stopped = Some(Why::Closed);
+            self.end_commands();
+        }
+    }
+
+    pub(super) fn stop_for_want_of_a_program(&mut self) {
+        self.stopped.get_or_insert(Why::Hopeless);
+    }
+
+    pub(super) fn halt_if_due(&mut self) {
+        let Some(halt) = self.plan.halt else { return };
+        if self.stopped.is_none() && halt.is_due(self.tally.succeeded, self.tally.failed) {
+            self.stopped = Some(Why::Halted);
+            if halt.now {
+                self.end_commands();
+            }
+        }
+    }
+
+    /// Does what is due: time limits, kills, the end of waiting for what is in the background.
+    pub(super) fn heed_clock(&mut self) {
+        let now = self.clock.now();
+        let mut silent = Vec::new();
+        for command in &mut self.commands {
+            if command.due().is_none_or(|due| now < due) {
+                continue;
+            }
+            if !command.runs() {
+                silent.push(command.pid);
+            } else if command.kill_at.is_some() {
+                kill(command);
+                command.kill_at = Some(now + KILL_AGAIN);
+            } else {
+                command.cut = Some(Cut::TimedOut);
+                command.kill_at = Some(now + self.plan.kill_after);
+                command.signal(Signal::TERM);
+                command.signal(Signal::CONT);
+            }
+        }
+        for pid in silent {
+            let place = self.commands.iter().position(|command| command.pid == pid && !command.runs());
+            if let Some(Err(error)) = place.map(|place| self.complete(place)) {
+                self.fail(&error.to_string());
+            }
+        }
+        if self.patience.is_some_and(|patience| patience <= now) {
+            self.patience = None;
+            if self.running() == 0 {
+                self.printer.outlet.close(Target::Out);
+                self.printer.outlet.close(Target::Err);
+            } else {
+                self.patience = Some(now + PATIENCE);
+            }
+        }
+    }
+
+    /// Stops the commands and this process, until the front continues it. Time stands still meanwhile.
+    fn suspend(&mut self) {
+        let since = Instant::now();
+        self.printer.outlet.bar().hide();
+        self.commands.iter().for_each(|command| command.signal(Signal::STOP));
+        let _ = kill_process(getpid(), Signal::STOP);
+        self.clock.paused += since.elapsed();
+        for command in &self.commands {
+            if let Some(terminal) = self.terminal.as_ref().filter(|_| self.plan.has_terminal) {
+                let _ = terminal.give(command.pid);
+            }
+            command.signal(Signal::CONT);
+        }
+    }
+
+    /// The command that has the terminal was stopped, by Ctrl-Z or because it wants the terminal in the background.
+    pub(super) fn command_was_stopped(&mut self) -> Result<(), Failed> {
+        self.take_terminal_back()?;
+        if let Some(terminal) = &self.terminal {
+            terminal.stop_owner();
+        }
+        Ok(())
+    }
+
+    pub(super) fn take_terminal_back(&self) -> Result<(), Failed> {
+        match &self.terminal {
+            Some(terminal) => {
+                terminal.take_back().map_err(|e| format!("the terminal cannot be taken back: {e}").into())
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// The process that the user has started was killed.
+    fn end_with_front(&mut self) {
+        self.kill_everything();
+        std::process::exit(OURS.into());
+    }
+
+    /// Kills all that was started by any command and has not ended.
+    pub(super) fn kill_everything(&mut self) {
+        kill_descendants(Some(&self.signals));
+    }
+}
+
+/// Kills all processes below this one, and reaps them. One that the kernel cannot end is not waited for.
+pub fn kill_descendants(signals: Option<&crate::map::signals::Signals>) {
+    const ROUNDS: usize = 100;
+    for _ in 0..ROUNDS {
+        while let Ok(Some(_)) = wait(WaitOptions::NOHANG) {}
+        if Tree::now().kill_below(getpid().as_raw_nonzero().get()) == 0 {
+            return;
+        }
+        let nap = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
+        let mut fds: Vec<PollFd<'_>> =
+            signals.iter().map(|signals| PollFd::from_borrowed_fd(signals.bell(), PollFlags::IN)).collect();
+        let _ = poll(&mut fds, Some(&nap));
+        if let Some(signals) = signals {
+            signals.silence();
+        }
+    }
+}
+
+/// Kills a command with all that it has started.
+fn kill(command: &crate::map::running::Running) {
+    if command.runs() {
+        let tree = Tree::now();
+        command.signal(Signal::KILL);
+        tree.kill_below(command.pid);
+    }
+}

@@ -1,0 +1,106 @@
+//! [`Halt`]: when a run ends before its input does.
+
+use std::str::FromStr;
+
+use super::quantity::percent;
+
+/// `now|soon,fail|success|done=N|P%`, or `never`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Halt {
+    /// The commands that run are ended, too.
+    pub now: bool,
+    what: What,
+    limit: Limit,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum What {
+    Fail,
+    Success,
+    Done,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Limit {
+    Never,
+    Count(u64),
+    Percent(f64),
+}
+
+/// Percentages of fewer say nothing.
+const FEWEST: u64 = 3;
+
+impl Halt {
+    /// Whether so many successes and failures are reason to stop.
+    pub fn is_due(&self, succeeded: u64, failed: u64) -> bool {
+        let done = succeeded + failed;
+        let counted = match self.what {
+            What::Fail => failed,
+            What::Success => succeeded,
+            What::Done => done,
+        };
+        match self.limit {
+            Limit::Never => false,
+            Limit::Count(limit) => counted >= limit,
+            Limit::Percent(limit) => done >= FEWEST && counted as f64 * 100.0 >= limit * done as f64,
+        }
+    }
+
+    /// Stopping was the aim, and so it is no failure.
+    pub fn is_success(&self) -> bool {
+        self.what == What::Success
+    }
+}
+
+impl FromStr for Halt {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Halt, String> {
+        let wrong = || "such as now,fail=1, soon,fail=30%, now,success=1 or never".to_owned();
+        if text == "never" {
+            return Ok(Halt { now: false, what: What::Done, limit: Limit::Never });
+        }
+        let (when, rest) = text.split_once(',').ok_or_else(wrong)?;
+        let (what, limit) = rest.split_once('=').ok_or_else(wrong)?;
+        let now = match when {
+            "now" => true,
+            "soon" => false,
+            _ => return Err(wrong()),
+        };
+        let what = match what {
+            "fail" => What::Fail,
+            "success" => What::Success,
+            "done" => What::Done,
+            _ => return Err(wrong()),
+        };
+        let limit = match limit.strip_suffix('%') {
+            Some(number) => Limit::Percent(percent(number).ok_or_else(wrong)?),
+            None => Limit::Count(limit.parse().ok().filter(|&count| count > 0).ok_or_else(wrong)?),
+        };
+        Ok(Halt { now, what, limit })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_due_at_a_number_or_a_percentage() {
+        let due = |text: &str, succeeded, failed| text.parse::<Halt>().unwrap().is_due(succeeded, failed);
+        assert!(!due("now,fail=2", 9, 1) && due("now,fail=2", 9, 2));
+        assert!(!due("soon,success=1", 0, 9) && due("soon,success=1", 1, 9));
+        assert!(!due("soon,done=4", 2, 1) && due("soon,done=4", 2, 2));
+        assert!(!due("now,fail=50%", 0, 2) && due("now,fail=50%", 1, 2) && !due("now,fail=50%", 3, 2));
+        assert!(!due("never", 1000, 1000));
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        for wrong in
+            ["", "now", "now,fail", "now,fail=0", "later,fail=1", "now,luck=1", "now,fail=-1%", "now,fail=x"]
+        {
+            assert!(wrong.parse::<Halt>().is_err(), "{wrong}");
+        }
+    }
+}

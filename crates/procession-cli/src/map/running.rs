@@ -1,0 +1,110 @@
+//! [`Running`]: a command that runs, or has ended and may still have something to say.
+
+use std::fs::File;
+use std::io::{ErrorKind, Read, Write};
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::time::{Duration, SystemTime};
+
+use rustix::process::{Pid, Signal, kill_process_group};
+
+use super::job::Job;
+use super::outlet::Target;
+use super::tally::End;
+
+pub struct Running {
+    pub job: Job,
+    pub words: Vec<Vec<u8>>,
+    pub pid: i32,
+    pub slot: usize,
+    pub started: Duration,
+    pub start_time: SystemTime,
+    /// The other ends of its standard output and error, until they are closed there.
+    pub streams: [Option<File>; 2],
+    pub feed: Option<Feed>,
+    /// Its time limit.
+    pub limit: Option<Duration>,
+    /// When it is killed after it was asked to end.
+    pub kill_at: Option<Duration>,
+    pub cut: Option<Cut>,
+    /// How it ended, and how long it took.
+    pub end: Option<(End, Duration)>,
+    /// Until then what it left behind may still print.
+    pub grace: Duration,
+}
+
+/// Why a command was asked to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cut {
+    TimedOut,
+    /// The run stops. The command counts as not done.
+    Stopped,
+}
+
+/// What a command is given as standard input.
+pub struct Feed {
+    pub pipe: File,
+    block: Rc<[u8]>,
+    written: usize,
+}
+
+impl Feed {
+    pub fn new(pipe: OwnedFd, block: Rc<[u8]>) -> Feed {
+        Feed { pipe: pipe.into(), block, written: 0 }
+    }
+
+    /// Writes what the pipe takes; false when there is no more to write, or nobody reads it.
+    pub fn write(&mut self) -> bool {
+        while self.written < self.block.len() {
+            match self.pipe.write(&self.block[self.written..]) {
+                Ok(length) => self.written += length,
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                Err(e) => return e.kind() == ErrorKind::WouldBlock,
+            }
+        }
+        false
+    }
+}
+
+impl Running {
+    pub fn runs(&self) -> bool {
+        self.end.is_none()
+    }
+
+    /// Sends a signal to its process group. Its number stays its own until it is reaped.
+    pub fn signal(&self, signal: Signal) {
+        if self.runs()
+            && let Some(group) = Pid::from_raw(self.pid)
+        {
+            let _ = kill_process_group(group, signal);
+        }
+    }
+
+    /// When something about it is due.
+    pub fn due(&self) -> Option<Duration> {
+        match (self.runs(), self.kill_at, self.limit) {
+            (false, ..) => Some(self.grace),
+            (_, Some(kill_at), _) => Some(kill_at),
+            (_, None, Some(limit)) if self.cut.is_none() => Some(self.started + limit),
+            _ => None,
+        }
+    }
+
+    pub fn has_open_streams(&self) -> bool {
+        self.streams.iter().any(Option::is_some)
+    }
+
+    /// Reads once from a stream; nothing if nothing is there. Closes it at its end.
+    pub fn read<'b>(&mut self, target: Target, buffer: &'b mut [u8]) -> &'b [u8] {
+        let stream = &mut self.streams[target as usize];
+        let Some(file) = stream else { return &[] };
+        match file.read(buffer) {
+            Ok(length @ 1..) => &buffer[..length],
+            Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => &[],
+            Ok(0) | Err(_) => {
+                *stream = None;
+                &[]
+            }
+        }
+    }
+}

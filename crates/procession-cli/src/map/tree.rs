@@ -1,0 +1,88 @@
+//! [`Tree`]: which processes a command has started, and their end.
+//!
+//! The process that runs commands is a subreaper, so whatever loses its parent becomes its child, and stays one until
+//! it is reaped there. A process that is somebody else's child is held by a pidfd and looked at once more before it
+//! is killed, so no stranger is hit that has got its number.
+
+use std::collections::HashMap;
+use std::fs;
+
+use rustix::process::{Pid, PidfdFlags, Signal, getpid, kill_process, pidfd_open, pidfd_send_signal};
+
+/// A snapshot of the children of all processes.
+pub struct Tree {
+    children: HashMap<i32, Vec<Process>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Process {
+    pid: i32,
+    parent: i32,
+    group: i32,
+}
+
+impl Tree {
+    pub fn now() -> Tree {
+        let mut children: HashMap<i32, Vec<Process>> = HashMap::new();
+        let numbers = fs::read_dir("/proc").into_iter().flatten().flatten();
+        for pid in numbers.filter_map(|entry| entry.file_name().to_str()?.parse().ok()) {
+            if let Some(process) = look_at(pid) {
+                children.entry(process.parent).or_default().push(process);
+            }
+        }
+        Tree { children }
+    }
+
+    /// Kills everything below a process; returns how many these are.
+    pub fn kill_below(&self, pid: i32) -> usize {
+        let below = self.children.get(&pid).map_or(&[][..], Vec::as_slice);
+        below.iter().map(|process| self.kill(*process)).sum()
+    }
+
+    fn kill(&self, process: Process) -> usize {
+        kill_exactly(process);
+        1 + self.kill_below(process.pid)
+    }
+
+    /// Kills what a job has left behind: orphans of its process group, and those that bear its mark.
+    pub fn kill_orphans(&self, group: i32, marks: [&[u8]; 2]) {
+        let own = getpid().as_raw_nonzero().get();
+        for process in self.children.get(&own).map_or(&[][..], Vec::as_slice) {
+            if process.pid != group && (process.group == group || has_marks(process.pid, marks)) {
+                self.kill(*process);
+            }
+        }
+    }
+}
+
+fn look_at(pid: i32) -> Option<Process> {
+    let text = fs::read(format!("/proc/{pid}/stat")).ok()?;
+    let after_name = text.iter().rposition(|&byte| byte == b')')? + 1;
+    let text = std::str::from_utf8(&text[after_name..]).ok()?;
+    let mut words = text.split_ascii_whitespace().skip(1);
+    let mut number = || words.next()?.parse().ok();
+    Some(Process { pid, parent: number()?, group: number()? })
+}
+
+fn kill_exactly(process: Process) {
+    let Some(pid) = Pid::from_raw(process.pid) else { return };
+    if process.parent == getpid().as_raw_nonzero().get() {
+        // A child's number is its own until it is reaped, which nobody does meanwhile.
+        let _ = kill_process(pid, Signal::KILL);
+        return;
+    }
+    let Ok(handle) = pidfd_open(pid, PidfdFlags::empty()) else { return };
+    let own = getpid().as_raw_nonzero().get();
+    let is_same =
+        |now: Process| now.group == process.group && (now.parent == process.parent || now.parent == own);
+    if look_at(process.pid).is_some_and(is_same) {
+        let _ = pidfd_send_signal(handle, Signal::KILL);
+    }
+}
+
+/// Whether its environment has both of these.
+fn has_marks(pid: i32, marks: [&[u8]; 2]) -> bool {
+    let Ok(environment) = fs::read(format!("/proc/{pid}/environ")) else { return false };
+    let has = |mark: &[u8]| environment.split(|&byte| byte == 0).any(|variable| variable == mark);
+    marks.into_iter().all(has)
+}

@@ -1,0 +1,108 @@
+//! [`Launcher`]: the parent's half of starting a program.
+
+use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::AsRawFd;
+use std::ptr;
+
+use crate::order::{Failure, Order, Step, Task, run};
+use crate::signals::{AllBlocked, Dispositions};
+
+/// The child needs a page or two until it executes the program; the rest is never touched.
+const STACK_BYTES: usize = 64 << 10;
+
+/// Starts programs, one after the other.
+///
+/// The child shares this process's memory until it executes its program, so no memory is copied. Meanwhile the thread
+/// that starts it is suspended, as with `vfork`.
+#[derive(Debug)]
+pub struct Launcher {
+    stack: Vec<MaybeUninit<u8>>,
+    dispositions: Dispositions,
+    arguments: Vec<*const c_char>,
+    environment: Vec<*const c_char>,
+}
+
+impl Launcher {
+    /// Creates a launcher. Install all signal handlers first: it notes which signals have one.
+    pub fn new() -> Launcher {
+        Launcher {
+            stack: vec![MaybeUninit::uninit(); STACK_BYTES],
+            dispositions: Dispositions::now(),
+            arguments: Vec::new(),
+            environment: Vec::new(),
+        }
+    }
+
+    /// Starts a program in a process group of its own and returns its pid.
+    ///
+    /// The program has the signal mask of this thread and the dispositions that this process was started with. It is
+    /// killed when the calling thread ends. The caller reaps it.
+    ///
+    /// # Errors
+    ///
+    /// Tells which step failed. No process is left then.
+    pub fn start(&mut self, order: &Order<'_>) -> Result<i32, Failure> {
+        for (place, stream) in order.streams.iter().enumerate() {
+            let raw = stream.as_raw_fd();
+            assert!(
+                raw > 2 || raw == place as c_int,
+                "stream {place} would overwrite another standard stream"
+            );
+        }
+        list(&mut self.arguments, order.arguments.iter().map(CString::as_c_str));
+        list(&mut self.environment, order.environment.iter().copied());
+        // SAFETY: stacks grow downwards from an aligned address, so the end of the vector minus its misalignment is a
+        // valid top.
+        let top = unsafe {
+            let end = self.stack.as_mut_ptr_range().end;
+            end.sub(end as usize % 16)
+        };
+        let task = Task {
+            order,
+            arguments: &self.arguments,
+            environment: &self.environment,
+            dispositions: &self.dispositions,
+            // SAFETY: `getpid` has no preconditions.
+            parent: unsafe { libc::getpid() },
+            mask: AllBlocked::enter(),
+            failure: None.into(),
+        };
+        let pid = clone_child(top, &task);
+        let failure = task.failure.get();
+        drop(task);
+        let pid = pid.map_err(|error| Failure { step: Step::Clone, error })?;
+        match failure {
+            None => Ok(pid),
+            Some((step, number)) => {
+                // SAFETY: the child exists and is ours; a null status is allowed.
+                unsafe { libc::waitpid(pid, ptr::null_mut(), 0) };
+                Err(Failure { step, error: io::Error::from_raw_os_error(number) })
+            }
+        }
+    }
+}
+
+/// Runs the child's half on the stack that ends at `top`, until it executes its program or fails.
+fn clone_child(top: *mut MaybeUninit<u8>, task: &Task<'_>) -> io::Result<i32> {
+    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
+    // SAFETY: the child runs `run` on a stack of its own while this thread is suspended (CLONE_VFORK), so `task` and
+    // everything that it borrows outlive the child's use. `run` only makes system calls that are safe after a fork,
+    // and never returns into this function. All signals are blocked, so no handler runs in the child.
+    let pid = unsafe { libc::clone(run, top.cast(), flags, ptr::from_ref(task).cast_mut().cast::<c_void>()) };
+    if pid < 0 { Err(io::Error::last_os_error()) } else { Ok(pid) }
+}
+
+impl Default for Launcher {
+    fn default() -> Self {
+        Launcher::new()
+    }
+}
+
+/// Fills `list` with pointers to the strings and a null at the end.
+fn list<'a>(list: &mut Vec<*const c_char>, strings: impl Iterator<Item = &'a CStr>) {
+    list.clear();
+    list.extend(strings.map(CStr::as_ptr));
+    list.push(ptr::null());
+}

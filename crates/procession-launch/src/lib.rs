@@ -1,0 +1,25 @@
+//! Starts programs for `procession map`, and holds all of its unsafe code.
+//!
+//! | file | what it exports |
+//! |---|---|
+//! | `launcher.rs` | [`Launcher`]: starts programs; the parent's half |
+//! | `order.rs` | [`Order`]: what to start; and the child's half, up to `execve` |
+//! | `signals.rs` | which signals the program gets as it found them |
+//! | `split.rs` | [`split`]: forks this program while it has one thread |
+//! | `terminal.rs` | [`give_terminal`]: moves a terminal's foreground |
+//!
+//! `std::process::Command` does most of this. It cannot make the child end with its parent, give it the terminal
+//! before it runs, or leave SIGPIPE ignored. With some C libraries it leaves signals 32 and 33 ignored.
+#![allow(unsafe_code)] // Processes are made of system calls that the compiler cannot check.
+
+mod launcher;
+mod order;
+mod signals;
+mod split;
+mod terminal;
+
+pub use launcher::Launcher;
+pub use order::{Failure, Order, Step};
+pub use signals::was_ignored;
+pub use split::{Half, split};
+pub use terminal::give_terminal;

@@ -1,0 +1,175 @@
+//! [`Order`]: what to start, and how the child becomes it.
+
+use std::cell::Cell;
+use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::ptr;
+
+use crate::signals::{AllBlocked, Dispositions};
+
+/// A program to start.
+#[derive(Debug)]
+pub struct Order<'a> {
+    /// The path of the program. It is not searched for.
+    pub program: &'a CStr,
+    /// Its arguments; the first is its name.
+    pub arguments: &'a [CString],
+    /// Its whole environment, as `NAME=value`.
+    pub environment: &'a [&'a CStr],
+    /// Its working directory, if not that of this process.
+    pub directory: Option<&'a CStr>,
+    /// Standard input, output and error. Each is above 2, or the stream of this process with the same number.
+    pub streams: [BorrowedFd<'a>; 3],
+    /// The terminal whose foreground it gets. It must be the controlling terminal of this process.
+    pub terminal: Option<BorrowedFd<'a>>,
+    /// What is added to its nice value.
+    pub nice: c_int,
+    /// The soft limit of its open files, if not that of this process.
+    pub open_files: Option<u64>,
+}
+
+/// Where starting a program failed.
+#[derive(Debug)]
+pub struct Failure {
+    /// The step that failed.
+    pub step: Step,
+    /// Why.
+    pub error: io::Error,
+}
+
+/// The steps of starting a program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// There is no room for a process.
+    Clone,
+    /// The terminal was not given away.
+    Terminal,
+    /// A standard stream was not set.
+    Streams,
+    /// The nice value was refused.
+    Nice,
+    /// The working directory cannot be entered.
+    Directory,
+    /// The program cannot be executed.
+    Execute,
+}
+
+/// What the child is told. It lies in the parent's memory, which both share until the child executes its program.
+pub(crate) struct Task<'a> {
+    pub order: &'a Order<'a>,
+    pub arguments: &'a [*const c_char],
+    pub environment: &'a [*const c_char],
+    pub dispositions: &'a Dispositions,
+    pub parent: i32,
+    /// The parent restores its mask when it drops this, after the child is gone.
+    pub mask: AllBlocked,
+    /// Written by the child, read by the parent when it runs again.
+    pub failure: Cell<Option<(Step, i32)>>,
+}
+
+/// Becomes the program, or notes the failed step and ends.
+pub(crate) extern "C" fn run(task: *mut c_void) -> c_int {
+    // SAFETY: `clone_child` passes a `Task` that lives while its thread is suspended, and nobody else uses
+    // it meanwhile.
+    let task = unsafe { &*task.cast::<Task<'_>>() };
+    let step = task.order.prepare(task).err().unwrap_or_else(|| task.execute());
+    task.failure.set(Some((step, errno())));
+    // SAFETY: `_exit` runs no code of the parent's.
+    unsafe { libc::_exit(127) }
+}
+
+impl Order<'_> {
+    fn prepare(&self, task: &Task<'_>) -> Result<(), Step> {
+        // SAFETY: plain system calls with integers.
+        unsafe {
+            libc::setpgid(0, 0);
+            if let Some(terminal) = self.terminal {
+                check(libc::tcsetpgrp(terminal.as_raw_fd(), libc::getpid()), Step::Terminal)?;
+            }
+            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+            // CRASH: a parent that died before the line above sent nothing. Its child ends here.
+            if libc::getppid() != task.parent {
+                libc::_exit(127);
+            }
+        }
+        (0..).zip(&self.streams).try_for_each(|(place, stream)| set_stream(place, stream.as_raw_fd()))?;
+        self.set_limits()?;
+        if let Some(directory) = self.directory {
+            // SAFETY: the string lives in the parent, which is suspended.
+            check(unsafe { libc::chdir(directory.as_ptr()) }, Step::Directory)?;
+        }
+        task.dispositions.restore();
+        task.mask.restore_in_child();
+        Ok(())
+    }
+
+    fn set_limits(&self) -> Result<(), Step> {
+        // SAFETY: plain system calls with integers or a local struct.
+        unsafe {
+            if self.nice != 0 {
+                let now = libc::getpriority(libc::PRIO_PROCESS, 0);
+                check(libc::setpriority(libc::PRIO_PROCESS, 0, now + self.nice), Step::Nice)?;
+            }
+            if let Some(open_files) = self.open_files {
+                let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+                libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit);
+                limit.rlim_cur = open_files;
+                libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Task<'_> {
+    /// Returns only if the program cannot be executed. A script without an interpreter is run by the shell, as
+    /// `execvp` does.
+    fn execute(&self) -> Step {
+        let program = self.order.program.as_ptr();
+        // SAFETY: both lists end with a null, and their strings live in the parent, which is suspended.
+        unsafe { libc::execve(program, self.arguments.as_ptr(), self.environment.as_ptr()) };
+        if errno() == libc::ENOEXEC {
+            self.execute_by_shell(program);
+            set_errno(libc::ENOEXEC);
+        }
+        Step::Execute
+    }
+
+    fn execute_by_shell(&self, program: *const c_char) {
+        const MOST: usize = 256;
+        let mut arguments = [ptr::null(); MOST + 3];
+        let rest = self.arguments.get(1..).unwrap_or(&[]);
+        if rest.len() > MOST {
+            return;
+        }
+        arguments[0] = c"/bin/sh".as_ptr();
+        arguments[1] = program;
+        arguments[2..2 + rest.len()].copy_from_slice(rest);
+        // SAFETY: as in `execute`.
+        unsafe { libc::execve(arguments[0], arguments.as_ptr(), self.environment.as_ptr()) };
+    }
+}
+
+fn set_stream(place: c_int, from: c_int) -> Result<(), Step> {
+    // SAFETY: plain system calls with integers.
+    let done = unsafe {
+        // `dup2` to the same number would leave it to be closed by `execve`.
+        if place == from { libc::fcntl(place, libc::F_SETFD, 0) } else { libc::dup2(from, place) }
+    };
+    check(done, Step::Streams)
+}
+
+fn check(done: c_int, step: Step) -> Result<(), Step> {
+    if done < 0 { Err(step) } else { Ok(()) }
+}
+
+fn errno() -> i32 {
+    // SAFETY: the address of this thread's error number is always valid.
+    unsafe { *libc::__errno_location() }
+}
+
+fn set_errno(number: i32) {
+    // SAFETY: as in `errno`.
+    unsafe { *libc::__errno_location() = number };
+}

@@ -1,0 +1,33 @@
+//! [`split`]: two processes of this program.
+
+use std::fs;
+use std::io;
+
+/// Which of the two processes this is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Half {
+    /// The one that was started by the user; with the pid of the other.
+    Parent(i32),
+    /// The new one; with the pid of the other.
+    Child(i32),
+}
+
+/// Forks this program.
+///
+/// # Errors
+///
+/// Fails without a child if this process has further threads, whose locks the child would never see released, or if
+/// there is no room for a process.
+pub fn split() -> io::Result<Half> {
+    let threads = fs::read_dir("/proc/self/task")?.count();
+    if threads != 1 {
+        return Err(io::Error::other(format!("cannot fork a program with {threads} threads")));
+    }
+    // SAFETY: `getpid` has no preconditions. With one thread, the child of `fork` may do whatever its parent may.
+    let (parent, child) = unsafe { (libc::getpid(), libc::fork()) };
+    match child {
+        ..0 => Err(io::Error::last_os_error()),
+        0 => Ok(Half::Child(parent)),
+        child => Ok(Half::Parent(child)),
+    }
+}

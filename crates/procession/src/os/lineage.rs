@@ -1,0 +1,28 @@
+//! Marks that a process passes on to everything it starts, so that an orphan shows whose descendant it is.
+//!
+//! The kernel forgets who an orphan descends from: sessions, groups, environments and descriptors can all be changed
+//! on the way. What every process inherits over fork and exec, and what hardly any program changes, are its limits.
+//! One of them has had no meaning since Linux 2.4.25, the number of file locks. Its soft value carries the mark.
+
+use std::io;
+
+use super::check;
+
+fn limit(pid: i32, new: Option<&libc::rlimit>) -> io::Result<libc::rlimit> {
+    let mut old = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    let new = new.map_or(std::ptr::null(), std::ptr::from_ref);
+    // SAFETY: both places are valid or null.
+    check(unsafe { libc::prlimit(pid, libc::RLIMIT_LOCKS, new, &mut old) }.into()).map(|_| old)
+}
+
+/// Gives this process a mark, and all that it starts from now on. Where the hard limit is too low nothing changes.
+pub(crate) fn mark(mark: u64) {
+    if let Ok(old) = limit(0, None) {
+        let _ = limit(0, Some(&libc::rlimit { rlim_cur: mark, ..old }));
+    }
+}
+
+/// The mark of a process; `None` when it has none, or cannot be seen.
+pub(crate) fn mark_of(pid: i32) -> Option<u64> {
+    limit(pid, None).ok().map(|limit| limit.rlim_cur).filter(|&mark| mark != libc::RLIM_INFINITY)
+}

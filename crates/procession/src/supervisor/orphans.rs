@@ -1,0 +1,56 @@
+//! Whose the processes are that children have started and left to the supervisor.
+//!
+//! What a child puts into the background stays while the child lives, and is killed when it has died. The supervisor
+//! adopts it and reaps it, so a child never has a process to reap that it did not fork itself.
+
+use crate::arena::Arena;
+use crate::os::lineage;
+
+use super::child_table::ChildTable;
+
+/// Orphans that have lost their mark.
+#[derive(Default)]
+pub(super) struct Orphans {
+    /// Each with the number of the last incarnation when it was first seen: it descends from one up to that.
+    strangers: Vec<(i32, u32)>,
+}
+
+impl Orphans {
+    /// Whether the child lives that an orphan descends from, or may descend from.
+    pub(super) fn is_owned(&mut self, arena: &Arena, roster: &ChildTable, pid: i32) -> bool {
+        let mut living = roster.children().map(|(_, slot)| arena.incarnation(slot));
+        let mark = lineage::mark_of(pid);
+        match mark.filter(|mark| mark >> 32 == family(arena)) {
+            Some(mark) => living.any(|incarnation| u64::from(incarnation) == mark & u64::from(u32::MAX)),
+            None => {
+                let last = self.first_seen(arena, pid);
+                living.any(|incarnation| incarnation <= last)
+            }
+        }
+    }
+
+    fn first_seen(&mut self, arena: &Arena, pid: i32) -> u32 {
+        if let Some((_, last)) = self.strangers.iter().find(|(known, _)| *known == pid) {
+            return *last;
+        }
+        let last = arena.header().incarnations.load(std::sync::atomic::Ordering::Relaxed);
+        self.strangers.push((pid, last));
+        last
+    }
+
+    /// An orphan is reaped, and its number is free.
+    pub(super) fn forget(&mut self, pid: i32) {
+        self.strangers.retain(|(known, _)| *known != pid);
+    }
+}
+
+/// The half of a mark that tells families apart.
+fn family(arena: &Arena) -> u64 {
+    // One bit less, so that no mark is the number that means no limit.
+    arena.header().nonce.load(std::sync::atomic::Ordering::Relaxed) >> 33
+}
+
+/// Marks this process as the child of a slot.
+pub(super) fn mark_child(arena: &Arena, index: u32) {
+    lineage::mark(family(arena) << 32 | u64::from(arena.incarnation(index)));
+}

@@ -1,0 +1,164 @@
+//! Processes that a child of the family starts by other means: its own are its own to wait for, and those that are left
+//! behind are reaped, and killed when the child has died.
+#![allow(unsafe_code, reason = "waits for any child, limits")]
+
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+
+use crate::family::*;
+use procession::process::StartMethod;
+use procession::{Pool, Process};
+use procession_testkit::{isolated, proc};
+
+fn shell(script: &str) -> Command {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", script]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    shell
+}
+
+/// The children of a process that have ended and were not reaped.
+fn zombies(pid: i32) -> usize {
+    proc::children(pid).into_iter().filter(|&child| proc::state(child) == Some('Z')).count()
+}
+
+#[test]
+fn no_zombies_are_left() {
+    isolated!({
+        let pool = Pool::new(1).unwrap();
+        let (worker, supervisor) = (pool.apply(std::process::id, ()).unwrap() as i32, supervisor());
+        for _ in 0..100 {
+            let leaves = || shell("(sleep 0.001 &)").status().unwrap().success();
+            assert!(pool.apply(leaves, ()).unwrap());
+        }
+        until("all are reaped", || {
+            zombies(worker) + zombies(supervisor) == 0 && proc::children(worker).is_empty()
+        });
+        assert_eq!(pool.apply(std::process::id, ()).unwrap() as i32, worker);
+    });
+}
+
+/// How many commands of a child end with the status that they should, while each leaves an orphan behind.
+fn right_statuses() -> usize {
+    let right = |code: &i32| {
+        let mut command = shell(&format!("(sleep 0.001 &) ; exit {code}")).spawn().unwrap();
+        command.wait().unwrap().code() == Some(*code)
+    };
+    (1..=60).filter(right).count()
+}
+
+/// How often a child that waits for any child finds one, when it has started three and each leaves an orphan.
+fn found_by_waiting_for_any() -> Vec<bool> {
+    let own: Vec<i32> = (0..3).map(|_| shell("(sleep 0.01 &)").spawn().unwrap().id() as i32).collect();
+    let mut found = Vec::new();
+    loop {
+        // SAFETY: no status is asked for.
+        match unsafe { libc::waitpid(-1, std::ptr::null_mut(), 0) } {
+            -1 => return found,
+            pid => found.push(own.contains(&pid)),
+        }
+    }
+}
+
+#[test]
+fn commands_of_a_child_have_their_own_status() {
+    isolated!({
+        for builder in [Process::builder(), Process::builder().start_method(StartMethod::Spawn)] {
+            assert_eq!(builder.spawn(right_statuses, ()).unwrap().join(), Ok(60));
+            assert_eq!(builder.spawn(found_by_waiting_for_any, ()).unwrap().join(), Ok(vec![true; 3]));
+        }
+    });
+}
+
+/// Ways to put a process into the background. Each writes its number.
+const BACKGROUND: [&str; 4] = [
+    "sleep 1000 & echo $!",
+    "setsid sleep 1000 & echo $!",
+    "(setsid sh -c 'sleep 1000 & echo $!')",
+    "exec env -i sh -c 'exec 3>&- 4>&-; cd /; setsid sleep 1000 & echo $!'",
+];
+
+/// Starts them all, and what started them ends.
+fn in_background(board: String) {
+    let pids = BACKGROUND.map(|script| {
+        let output = shell(&format!("{script} 2>/dev/null")).stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        std::io::BufRead::read_line(&mut std::io::BufReader::new(output.stdout.unwrap()), &mut line).unwrap();
+        line.trim().to_owned()
+    });
+    // SAFETY: no status is asked for.
+    while unsafe { libc::waitpid(-1, std::ptr::null_mut(), 0) } > 0 {}
+    post(&board, "pids", pids.join(" "));
+    wait_for(&board, "end");
+}
+
+fn pids(board: &Board) -> Vec<i32> {
+    board.wait("pids").split(' ').map(|pid| pid.parse().unwrap()).collect()
+}
+
+#[test]
+fn what_is_in_the_background_ends_with_the_process_that_started_it() {
+    isolated!({
+        for builder in [Process::builder(), Process::builder().start_method(StartMethod::Spawn)] {
+            let (killed, returns) = (Board::new(), Board::new());
+            let start =
+                |board: &Board| builder.clone().daemon(true).spawn(in_background, (board.path(),)).unwrap();
+            let both = (start(&killed), start(&returns));
+            let (of_killed, of_returns) = (pids(&killed), pids(&returns));
+            let all_live = |pids: &[i32]| pids.iter().all(|&pid| !proc::gone(pid));
+            // Other processes come and go.
+            (0..20).for_each(|n| assert_eq!(Process::spawn(|n: u32| n, (n,)).unwrap().join(), Ok(n)));
+            until("they were adopted", || {
+                of_killed.iter().all(|&pid| proc::children(supervisor()).contains(&pid))
+            });
+            assert!(all_live(&of_killed) && all_live(&of_returns));
+            kill(&both.0);
+            until_gone(&of_killed);
+            assert!(all_live(&of_returns));
+            post(&returns.path(), "end", "");
+            both.1.join().unwrap();
+            until_gone(&of_returns);
+        }
+    });
+}
+
+/// Puts a process into the background that has lost the mark of its ancestor.
+fn without_mark(board: String) {
+    let mut command = shell("sleep 1000 & echo $!");
+    // SAFETY: a system call between fork and exec.
+    unsafe {
+        command.pre_exec(|| {
+            let none = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
+            libc::setrlimit(libc::RLIMIT_LOCKS, &none);
+            Ok(())
+        });
+    }
+    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    let output = child.stdout.take().unwrap();
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(output), &mut line).unwrap();
+    child.wait().unwrap();
+    post(&board, "pids", line.trim());
+    wait_for(&board, "end");
+}
+
+#[test]
+fn an_orphan_without_a_mark_ends_when_all_have_died_that_it_may_descend_from() {
+    isolated!({
+        let (board, older) = (Board::new(), sleeper());
+        let p = Process::builder().daemon(true).spawn(without_mark, (board.path(),)).unwrap();
+        let orphan = pids(&board);
+        // It has been seen when this one is buried.
+        kill(&sleeper());
+        let younger: Vec<_> = (0..10).map(|_| sleeper()).collect();
+        kill(&p);
+        kill(&sleeper());
+        assert!(orphan.iter().all(|&pid| !proc::gone(pid)), "it may be a descendant of the older one");
+        kill(&older);
+        // The spares at that time may have been its ancestors as well, as far as anybody knows.
+        younger.iter().for_each(kill);
+        until("it is gone", || {
+            kill(&sleeper());
+            orphan.iter().all(|&pid| proc::state(pid).is_none())
+        });
+    });
+}
