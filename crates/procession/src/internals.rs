@@ -91,6 +91,11 @@ pub fn recover(slot: u32) {
     recovery::recover(arena(), slot, Some(Ended::Signaled { signal: libc::SIGKILL, core: false }));
 }
 
+/// Has others go on past the process of `slot`, which has been stopped.
+pub fn pass_by(slot: u32) {
+    recovery::pass_by(arena(), slot);
+}
+
 /// Repairs what the process of `slot` left, which has exited with code 0.
 pub fn recover_exited(slot: u32) {
     recovery::recover(arena(), slot, Some(Ended::Exited(0)));

@@ -16,7 +16,7 @@ use crate::queue::ring;
 use crate::rules::{self, Rule};
 use crate::state::{self, store};
 use crate::sync;
-use crate::sync::raw::park;
+use crate::sync::raw::park::{self, EVENT};
 
 /// Repairs what the dead process in `slot` left, and frees the slot. `how` is how the kernel says
 /// it ended, `None` when the whole family was lost.
@@ -70,6 +70,22 @@ pub(crate) fn recover(arena: &Arena, slot: u32, how: Option<Ended>) {
     futex::wake_all(&arena.header().ended);
     // CRASH: last, so that a recovery that died is begun anew from the slot's state.
     dead.state.store(slots::FREE, Ordering::Release);
+}
+
+/// Has others go on past the process in `slot`, which has been stopped: those that wait for a turn which it has not
+/// begun to use, and those that sleep on a word for which it may just have been woken on their behalf.
+pub(crate) fn pass_by(arena: &Arena, slot: u32) {
+    for id in arena.records_of(slot) {
+        let record = arena.record(id);
+        record.for_each_held(arena, |entry| match entry.load(Ordering::Acquire) {
+            0 => {}
+            lock => sync::withdraw(arena, id, lock),
+        });
+        let at = record.waits_for.load(Ordering::SeqCst);
+        if let Some(word) = arena.futex_word(at & !EVENT) {
+            futex::wake_all(word);
+        }
+    }
 }
 
 /// Hands on what threads of this very process hold that have `ended`, because the process is ending. As long as it is

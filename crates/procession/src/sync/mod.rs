@@ -127,6 +127,13 @@ pub(crate) fn bury_cells(
     }
 }
 
+/// What stopping the thread with record `id` means to a lock at `offset` that its journal lists.
+pub(crate) fn withdraw(arena: &Arena, id: u32, offset: u64) {
+    if let Some((_, object)) = arena.object_around(offset) {
+        rwlock::withdraw(arena, id, object, offset);
+    }
+}
+
 pub use barrier::{Barrier, BarrierBuilder, BarrierWaitResult};
 pub use condvar::{Condvar, Guard, WaitTimeoutResult};
 pub use error::{DeadlockMember, LockError, OwnerDied};
