@@ -404,6 +404,16 @@ pub fn queue_blocks<T>(queue: &Queue<T>) -> (Vec<u64>, Vec<u64>) {
     (owned.map(|(at, _)| at).collect(), ring.reachable())
 }
 
+/// At how many records recovery would look for blocks that a dead consumer was taking from a queue.
+pub fn queue_claim<T>(queue: &Queue<T>) -> u64 {
+    queue.ring().claim()
+}
+
+/// How many bytes the block at `at` has, header included.
+pub fn block_bytes(at: u64) -> u64 {
+    blocks::around(arena(), at).map_or(0, |(_, bytes)| bytes)
+}
+
 /// The thread that a semaphore's next permit is promised to, or 0.
 pub fn semaphore_heir(semaphore: &Semaphore) -> u32 {
     semaphore.heir()
