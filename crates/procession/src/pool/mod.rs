@@ -22,6 +22,7 @@
 //! | many items, and want all results or the first error | [`Pool::map`], [`Pool::starmap`] |
 //! | the same, and each item may fail by itself | [`Pool::try_map`] |
 //! | more items than fit into memory, or results wanted early | [`Pool::imap`], [`Pool::imap_unordered`] |
+//! | the same, from an input that borrows or is bound to its thread | [`Pool::imap_local`], [`Pool::imap_local_unordered`] |
 //!
 //! # Tasks that submit tasks
 //!
@@ -46,7 +47,9 @@
 //! | `hands.rs`    | which tasks are in whose hands, and which came back                 |
 //! | `bury.rs`     | what recovery does when a process dies                              |
 //! | `workshop.rs` | a pool without workers, for the crash tests                        |
-//! | `flow.rs`     | a map on its way, chunk sizes; `map.rs` its results; `bar.rs` a bar for it |
+//! | `window.rs`   | the chunks of a map on their way, and their sizes                   |
+//! | `flow.rs`     | a map whose input the calling thread reads; `feed.rs` one that has a thread for it |
+//! | `map.rs`      | the results of a map all together, `imap.rs` as they come; `bar.rs` a bar |
 
 #[cfg(feature = "indicatif")]
 mod bar;
@@ -57,8 +60,10 @@ mod cell;
 mod control;
 mod core;
 mod error;
+mod feed;
 mod flow;
 mod hands;
+mod imap;
 mod job;
 mod keeper;
 mod life;
@@ -73,6 +78,7 @@ mod take;
 mod task;
 mod ticket;
 mod watch;
+mod window;
 mod worker;
 #[cfg(feature = "internals")]
 #[doc(hidden)]
@@ -83,9 +89,10 @@ pub use bar::progress_bar;
 pub use builder::Builder;
 pub(crate) use bury::{bury, tell_keepers, workers_kept_by};
 pub use error::{MapError, TaskError};
+pub use imap::{Imap, LocalImap};
 pub use job::Initialized;
 pub use life::Stats;
-pub use map::{Imap, Progress};
+pub use map::Progress;
 pub use pool::Pool;
 pub use task::{Task, TaskState};
 pub use watch::as_completed;

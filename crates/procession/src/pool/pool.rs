@@ -9,8 +9,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::builder::{self, Builder};
 use super::core::Core;
-use super::flow::Manner;
 use super::ticket::Terms;
+use super::window::Manner;
 use super::worker::Carried;
 use crate::arena::blocks::{self, Tag};
 use crate::arena::handle::Handle;
