@@ -147,3 +147,66 @@ fn a_full_disk_is_told() {
     assert_eq!(output.status.code(), Some(2));
     assert!(stderr.contains("No space left"), "{stderr}");
 }
+
+/// `<(..)` of a shell is a descriptor of the process that it starts, and the files are read by others.
+#[test]
+fn process_substitution_is_read() {
+    let script = format!(
+        "{} pipeline --json <(printf hello) <(printf 'a\\n') - < <(echo x)",
+        env!("CARGO_BIN_EXE_procession")
+    );
+    let output = Command::new("bash").args(["-c", &script]).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let starts: Vec<&str> = text.lines().map(|line| &line[..64]).collect();
+    assert_eq!(
+        starts,
+        [hex(b"hello"), hex(b"a\n"), hex(b"x\n")],
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    assert!(text.contains("  0 1 5  /dev/fd/") && output.status.success(), "{text}");
+    let mut command = pipeline("/dev/stdin");
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(b"hello").unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), format!("{}  0 1 5  /dev/stdin\n", hex(b"hello")));
+}
+
+#[test]
+fn names_are_bytes() {
+    use std::os::unix::ffi::OsStrExt;
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join(std::ffi::OsStr::from_bytes(b"a\xff"));
+    fs::write(&path, "x").unwrap();
+    let output = pipeline("").arg(&path).output().unwrap();
+    assert!(output.status.success() && output.stdout.ends_with(b"/a\xff\n"), "{output:?}");
+    let output = pipeline("--lines").arg(&path).output().unwrap();
+    assert!(output.status.success() && output.stdout.ends_with(b"/a\xff:1\n"), "{output:?}");
+}
+
+#[test]
+fn after_ctrl_c_the_counts_are_those_of_what_was_written() {
+    use std::io::{BufRead, BufReader, Read};
+    let mut command = pipeline("--lines --json");
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all("a line\n".repeat(100_000).as_bytes()).unwrap();
+    let mut output = BufReader::new(child.stdout.take().unwrap());
+    let mut first = String::new();
+    output.read_line(&mut first).unwrap();
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    let mut rest = String::new();
+    output.read_to_string(&mut rest).unwrap();
+    let Output { status, stderr, .. } = child.wait_with_output().unwrap();
+    drop(stdin);
+    let summary: Value = serde_json::from_slice(&stderr).unwrap();
+    assert_eq!((status.code(), &summary["interrupted_by"]), (Some(130), &2.into()), "{summary}");
+    assert_eq!(
+        (&summary["produced"], summary["items"].as_u64()),
+        (&Value::Null, Some(1 + rest.lines().count() as u64))
+    );
+    assert_eq!(summary["lines"], summary["items"]);
+}

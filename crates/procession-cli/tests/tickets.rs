@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::Once;
@@ -280,7 +280,7 @@ fn a_file_that_is_no_stock_is_refused_and_left_as_it_is() {
     for (text, why) in [
         ("", "is not JSON"),
         ("{\"count\": 1", "is not JSON"),
-        ("\u{feff}{\"count\": 1}", "is not JSON"),
+        ("\u{feff}{\"count\": 1}", "begins with a byte order mark"),
         ("1", "is not a JSON object"),
         ("{\"Count\": 1}", "has no \"count\""),
         ("{\"count\": -1}", "is negative: -1"),
@@ -304,18 +304,91 @@ fn bytes_that_are_no_text_are_refused_and_left_as_they_are() {
     assert_eq!(fs::read(shop.db()).unwrap(), b"{\"count\": \xff\x00}");
 }
 
-/// Root may read and write everything, so for root it is the missing permission to write that
-/// counts; for others, the one to read.
+/// Runs the program as somebody who is not root, and so may not do everything; as root from a place that all may read.
+fn as_ordinary_user(shop: &Shop, flags: &str) -> Command {
+    if !rustix::process::geteuid().is_root() {
+        return shop.command(flags);
+    }
+    let program = shop.directory.path().join("program");
+    fs::copy(env!("CARGO_BIN_EXE_procession"), &program).unwrap();
+    fs::set_permissions(shop.directory.path(), fs::Permissions::from_mode(0o777)).unwrap();
+    watch();
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(program).arg("tickets");
+    command.args(flags.split_whitespace()).arg("--db").arg(shop.db());
+    command
+}
+
+/// The kernel decides, not the mode: this file's owner may write, and this user is not the owner.
 #[test]
 fn a_protected_file_is_refused_and_left_as_it_is() {
-    for mode in [0o000, 0o400] {
+    for mode in [0o000, 0o400, 0o644] {
         let shop = Shop::with("{\"count\": 1}");
+        let is_root = rustix::process::geteuid().is_root();
+        if mode == 0o644 && !is_root {
+            println!("only root can make a file that belongs to somebody else");
+            continue;
+        }
         fs::set_permissions(shop.db(), fs::Permissions::from_mode(mode)).unwrap();
-        let said = shop.refused("");
-        assert!(said.contains("is write-protected"), "{said}");
+        let before = fs::metadata(shop.db()).unwrap();
+        let said = refused(&mut as_ordinary_user(&shop, "--think-time 1"));
+        assert!(said.contains("is write-protected"), "{mode:o}: {said}");
+        let after = fs::metadata(shop.db()).unwrap();
+        assert_eq!((before.ino(), before.mode(), before.uid()), (after.ino(), after.mode(), after.uid()));
         fs::set_permissions(shop.db(), fs::Permissions::from_mode(0o600)).unwrap();
         assert_eq!(shop.text(), "{\"count\": 1}");
     }
+}
+
+#[test]
+fn owner_group_and_mode_of_the_file_are_kept_or_it_is_refused() {
+    if !rustix::process::geteuid().is_root() {
+        println!("only root can make a file that belongs to somebody else");
+        return;
+    }
+    let shop = Shop::with("{\"count\": 1}");
+    std::os::unix::fs::chown(shop.db(), Some(12345), Some(54321)).unwrap();
+    fs::set_permissions(shop.db(), fs::Permissions::from_mode(0o666)).unwrap();
+    let said = refused(&mut as_ordinary_user(&shop, "--think-time 1"));
+    assert!(said.contains("cannot be replaced by a file with its owner"), "{said}");
+    assert_eq!(shop.text(), "{\"count\": 1}");
+    assert_eq!(shop.sell("--buyers 1 --think-time 1").0, Some(0));
+    let kept = fs::metadata(shop.db()).unwrap();
+    assert_eq!(
+        (kept.uid(), kept.gid(), kept.mode() & 0o777, &shop.content()["count"]),
+        (12345, 54321, 0o666, &0.into())
+    );
+}
+
+#[test]
+fn a_file_with_several_names_is_refused() {
+    let shop = Shop::with("{\"count\": 1}");
+    fs::hard_link(shop.db(), shop.directory.path().join("other")).unwrap();
+    let said = shop.refused("");
+    assert!(said.contains("has 2 names (hard links)"), "{said}");
+    assert_eq!(shop.text(), "{\"count\": 1}");
+}
+
+#[test]
+fn a_change_from_outside_is_noticed_and_kept() {
+    let shop = Shop::with("{\"count\": 1}");
+    let mut sale = shop.command("--buyers 1 --think-time 200");
+    let mut sale = sale.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    // Whenever the buyer reads: there is a change between that and its writing.
+    let status = loop {
+        if let Some(status) = sale.try_wait().unwrap() {
+            break status;
+        }
+        let new = shop.directory.path().join("new");
+        fs::write(&new, "{\"count\": 1, \"note\": \"mine\"}").unwrap();
+        fs::rename(&new, shop.db()).unwrap();
+        thread::sleep(Duration::from_millis(5));
+    };
+    let mut said = String::new();
+    std::io::Read::read_to_string(&mut sale.stderr.take().unwrap(), &mut said).unwrap();
+    assert_eq!(status.code(), Some(2), "{said}");
+    assert!(said.contains("was changed from outside during the sale"), "{said}");
+    assert_eq!(shop.content(), serde_json::json!({"count": 1, "note": "mine"}));
 }
 
 #[test]
@@ -331,6 +404,7 @@ fn what_is_no_file_is_refused() {
         (PathBuf::from("/dev/null"), "is not a regular file"),
         (PathBuf::new(), "a value is required"),
         (PathBuf::from("missing/.."), "is not the name of a file"),
+        (PathBuf::from("-"), "standard input cannot be sold from; a file of that name is ./-"),
     ] {
         let said = refused(tickets("--db").arg(&path));
         assert!(said.contains(why), "{}: {said}", path.display());
@@ -355,6 +429,10 @@ fn flags_that_make_no_sense_are_refused() {
         assert!(refused(&mut tickets(flags)).contains("error:"), "{flags}");
     }
     refused(&mut Command::new(env!("CARGO_BIN_EXE_procession")));
+    let said = refused(&mut tickets("--buyers -3"));
+    assert!(said.contains("-3 is not in 1..=100000"), "{said}");
+    let said = refused(&mut tickets("--stock -3"));
+    assert!(said.contains("a whole number from 0"), "{said}");
 }
 
 #[test]
@@ -397,7 +475,7 @@ fn ctrl_c_ends_the_sale_with_whole_books() {
 fn a_second_sale_of_the_same_file_is_refused_until_the_first_is_killed() {
     let shop = Shop::new();
     let (mut sale, lines) = begin(&shop);
-    assert!(shop.refused("").contains("another sale of it is going on"));
+    assert!(shop.refused("").contains("another sale of it is going on; --wait waits"));
     signal(&sale, "-KILL");
     // Its buyers have the pipe too, so the lines end when all are gone.
     assert_eq!(lines.filter(|line| line.contains("bought")).count(), 0);
@@ -405,6 +483,32 @@ fn a_second_sale_of_the_same_file_is_refused_until_the_first_is_killed() {
     let (code, summary) = shop.sell("--buyers 2 --think-time 1");
     assert_eq!((code, numbers(&summary, &OUTCOME)), (Some(0), vec![1, 1, 0, 0, 0]));
     assert_eq!(shop.files(), ["db.json"]);
+}
+
+#[test]
+fn a_second_sale_waits_if_it_is_told_to() {
+    let shop = Shop::new();
+    let (mut first, _lines) = begin(&shop);
+    let mut second = shop.command("--wait --buyers 1 --think-time 1").stdout(Stdio::null()).spawn().unwrap();
+    let mut third = shop.command("--wait --buyers 1").stderr(Stdio::null()).spawn().unwrap();
+    // It listens as soon as its own handler is there.
+    while !listens(&third) {
+        thread::yield_now();
+    }
+    signal(&third, "-INT");
+    assert_eq!(third.wait().unwrap().code(), Some(2), "who waits can be interrupted");
+    assert!(second.try_wait().unwrap().is_none());
+    signal(&first, "-INT");
+    first.wait().unwrap();
+    assert_eq!(second.wait().unwrap().code(), Some(0));
+    assert_eq!(shop.content()["count"], 0);
+}
+
+/// Whether a process has a handler for SIGINT.
+fn listens(process: &std::process::Child) -> bool {
+    let text = fs::read_to_string(format!("/proc/{}/status", process.id())).unwrap();
+    let caught = text.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap();
+    u64::from_str_radix(caught.trim(), 16).unwrap() & 2 != 0
 }
 
 #[test]

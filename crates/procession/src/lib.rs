@@ -66,15 +66,14 @@
 //! asked to end by SIGTERM, and made to a second later.
 //!
 //! Main's other threads run on meanwhile. Locks of threads that have ended, and of the thread that called `exit`, are
-//! released as if their owner had died: the next owner gets [`OwnerDied`](sync::LockError::OwnerDied). A
-//! [`Mutex`](sync::Mutex), [`RwLock`](sync::RwLock) or [`Array`](state::Array) is released in this way only when main
-//! has no other thread, because another thread may have borrowed what its guard gives access to.
+//! released as if their owner had died: the next owner gets [`OwnerDied`](sync::LockError::OwnerDied). A [`Mutex`],
+//! [`RwLock`] or [`Array`] is released in this way only when main has no other thread, because another thread may
+//! have borrowed what its guard gives access to.
 //!
 //! Whatever a running thread of main holds stays held. A call that has waited for it for five seconds since main ended
-//! fails with [`LockError::MainEnded`](sync::LockError::MainEnded), or
-//! [`WaitError::MainEnded`](sync::WaitError::MainEnded) if main holds every permit of a semaphore. So the waiting
-//! process can end, and main as well. To avoid this, join the threads that take locks before main returns. A
-//! process that waits for anything else that only main can do, such as a message or an event, keeps main waiting.
+//! fails with [`LockError::MainEnded`], or [`WaitError::MainEnded`] if main holds every permit of a semaphore. So the
+//! waiting process can end, and main as well. To avoid this, join the threads that take locks before main returns.
+//! A process that waits for anything else that only main can do, such as a message or an event, keeps main waiting.
 //!
 //! # Features
 //!

@@ -44,3 +44,7 @@ fn probability(text: &str) -> Result<f64, String> {
         Err(e) => Err(format!("{e}: a probability is a number from 0 to 1")),
     }
 }
+
+fn whole_number(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| format!("a whole number from 0 to {} is wanted", u64::MAX))
+}

@@ -1,7 +1,8 @@
 //! The line itself: starts everybody, kills some if asked to, waits, and closes the books.
 
+use std::ffi::OsStr;
 use std::io::{self, Write};
-use std::path::Path;
+use std::os::unix::ffi::OsStrExt;
 use std::time::{Duration, Instant};
 
 use indicatif::ProgressBar;
@@ -65,8 +66,7 @@ struct Line<'a> {
 
 impl<'a> Line<'a> {
     fn new(flags: &'a Pipeline, interrupt: Interrupt) -> Result<Line<'a>, Failed> {
-        let sources = sources(flags)?;
-        let names = sources.iter().map(|source| source.path.clone().unwrap_or("-".into())).collect();
+        let (sources, names) = sources(flags)?;
         let seed = flags.seed.unwrap_or_else(Dice::fresh_seed);
         let (work, news) = (JoinableQueue::bounded_bytes(WORK_BYTES)?, Queue::bounded(NEWS)?);
         let progress = Queue::bounded(REPORTS)?;
@@ -146,9 +146,9 @@ impl<'a> Line<'a> {
         self.news.close()?;
         let written = self.writer.join()??;
         self.bar.finish_and_clear();
-        let (produced, interrupted_by) = (produced.unwrap_or(0), self.interrupt.signal());
+        let interrupted_by = self.interrupt.signal();
         Ok(Report {
-            balanced: interrupted_by.is_none() && written.missing == 0 && written.items == produced,
+            balanced: interrupted_by.is_none() && written.missing == 0 && Some(written.items) == produced,
             produced,
             written,
             producers: self.producers.len() as u32,
@@ -217,20 +217,33 @@ impl<'a> Line<'a> {
     }
 }
 
-/// The inputs, in their order.
-fn sources(flags: &Pipeline) -> Result<Vec<Source>, Failed> {
-    let path = |path: &Path| match path.to_str() {
-        Some("-") => Ok(None),
-        Some(path) => Ok(Some(path.to_owned())),
-        None => Err(format!("{}: the name is not UTF-8", path.display())),
-    };
-    let mut paths = flags.files.iter().map(|file| path(file)).collect::<Result<Vec<_>, _>>()?;
-    if paths.iter().filter(|path| path.is_none()).count() > 1 {
+/// The inputs in their order, with what they are called.
+fn sources(flags: &Pipeline) -> Result<(Vec<Source>, Vec<Vec<u8>>), Failed> {
+    let mut names: Vec<&OsStr> = flags.files.iter().map(|file| file.as_os_str()).collect();
+    if names.iter().filter(|name| **name == "-").count() > 1 {
         return Err("standard input can be read only once".into());
     }
-    if paths.is_empty() {
-        paths.push(None);
+    if names.is_empty() {
+        names.push(OsStr::new("-"));
     }
-    let source = |(number, path)| Source { number, path, lines: flags.lines };
-    Ok((0..).zip(paths).map(source).collect())
+    let source = |(number, name): (u32, &&OsStr)| Source { number, path: path(name), lines: flags.lines };
+    let sources = (0..).zip(&names).map(source).collect();
+    Ok((sources, names.into_iter().map(|name| name.as_bytes().to_vec()).collect()))
+}
+
+/// Where a producer, which is another process, finds an input; `None` for standard input. A name of one of this
+/// process's descriptors, such as `/dev/fd/63` of `<(..)` in a shell, means nothing elsewhere.
+fn path(name: &OsStr) -> Option<Vec<u8>> {
+    let name = name.as_bytes();
+    if name == b"-" {
+        return None;
+    }
+    let number = match name {
+        b"/dev/stdin" => Some(&b"0"[..]),
+        _ => name.strip_prefix(b"/dev/fd/").or_else(|| name.strip_prefix(b"/proc/self/fd/")),
+    };
+    Some(match number {
+        Some(number) => [format!("/proc/{}/fd/", std::process::id()).as_bytes(), number].concat(),
+        None => name.to_vec(),
+    })
 }

@@ -1,7 +1,9 @@
 //! A producer: reads sources, and makes batches of them.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
+use std::os::unix::ffi::OsStrExt;
 
 use procession::{JoinableQueue, Queue, queue::PutError};
 
@@ -39,7 +41,7 @@ type Failed = Box<dyn std::error::Error + Send + Sync>;
 impl Reader<'_> {
     fn read(&mut self) -> Result<(), Failed> {
         match &self.source.path {
-            Some(path) => self.read_from(File::open(path)?),
+            Some(path) => self.read_from(File::open(OsStr::from_bytes(path))?),
             None => self.read_from(io::stdin().lock()),
         }
     }

@@ -10,8 +10,8 @@ use crate::screen::count;
 /// All that is told at the end.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
-    /// Items that the producers have put.
-    pub produced: u64,
+    /// Items that the producers have put; not known when a signal ended them.
+    pub produced: Option<u64>,
     #[serde(flatten)]
     pub written: Written,
     pub producers: u32,
@@ -35,7 +35,10 @@ impl Report {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Written { items, lines, words, bytes, told_twice, handed_out_again, missing, .. } = &self.written;
-        writeln!(f, "written    {} of {}", items, count(self.produced, "item"))?;
+        match self.produced {
+            Some(produced) => writeln!(f, "written    {} of {}", items, count(produced, "item"))?,
+            None => writeln!(f, "written    {}", count(*items, "item"))?,
+        }
         writeln!(f, "counted    {lines} lines, {words} words, {bytes} bytes")?;
         if self.kill_rate > 0.0 {
             writeln!(f, "killed     {} (seed {})", count(self.killed.into(), "consumer"), self.seed)?;
@@ -48,7 +51,8 @@ impl fmt::Display for Report {
             writeln!(f, "again      {handed_out_again} handed out again, {told_twice} told twice")?;
         }
         if *missing > 0 {
-            writeln!(f, "missing    {}", count(*missing, "item"))?;
+            let what = if self.interrupted_by.is_some() { "left" } else { "missing" };
+            writeln!(f, "{what:<11}{}", count(*missing, "item"))?;
         }
         write!(f, "seconds    {:.2}", self.seconds)?;
         if let Some(signal) = self.interrupted_by {

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Source {
     pub number: u32,
-    /// `None` is standard input.
-    pub path: Option<String>,
+    /// Its bytes, as no name need be UTF-8. `None` is standard input.
+    pub path: Option<Vec<u8>>,
     pub lines: bool,
 }
 

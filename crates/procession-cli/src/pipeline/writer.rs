@@ -28,7 +28,7 @@ pub struct Written {
 }
 
 /// Writes until there is no more news. `progress` is told how many batches have come.
-pub fn write(names: Vec<String>, news: Queue<News>, progress: Queue<u64>) -> procession::Result<Written> {
+pub fn write(names: Vec<Vec<u8>>, news: Queue<News>, progress: Queue<u64>) -> procession::Result<Written> {
     // What has been worked on when somebody presses Ctrl-C is still written.
     let _interrupt = Interrupt::listen()?;
     let mut book = Book::new(names, BufWriter::new(io::stdout().lock()));
@@ -44,7 +44,7 @@ pub fn write(names: Vec<String>, news: Queue<News>, progress: Queue<u64>) -> pro
 }
 
 struct Book<W> {
-    names: Vec<String>,
+    names: Vec<Vec<u8>>,
     out: W,
     sources: Vec<Progress>,
     /// The source whose items are written now.
@@ -62,7 +62,7 @@ struct Progress {
 }
 
 impl<W: Write> Book<W> {
-    fn new(names: Vec<String>, out: W) -> Book<W> {
+    fn new(names: Vec<Vec<u8>>, out: W) -> Book<W> {
         let sources = names.iter().map(|_| Progress::default()).collect();
         Book { names, out, sources, now: 0, written: Written::default() }
     }
@@ -81,7 +81,9 @@ impl<W: Write> Book<W> {
             News::End { source, items, failed } => {
                 self.sources[source as usize].end = Some(items);
                 let name = &self.names[source as usize];
-                self.written.failed.extend(failed.map(|why| format!("{name}: {why}")));
+                self.written
+                    .failed
+                    .extend(failed.map(|why| format!("{}: {why}", String::from_utf8_lossy(name))));
             }
         }
         self.write_what_is_due()
@@ -107,8 +109,13 @@ impl<W: Write> Book<W> {
             self.out.write_all(&hex(&one.digest))?;
             let Outcome { lines, words, bytes, .. } = one;
             match batch.lines {
-                true => writeln!(self.out, "  {words} {bytes}  {name}:{number}")?,
-                false => writeln!(self.out, "  {lines} {words} {bytes}  {name}")?,
+                true => write!(self.out, "  {words} {bytes}  ")?,
+                false => write!(self.out, "  {lines} {words} {bytes}  ")?,
+            }
+            self.out.write_all(name)?;
+            match batch.lines {
+                true => writeln!(self.out, ":{number}")?,
+                false => writeln!(self.out)?,
             }
             self.written.items += 1;
             self.written.lines += lines;

@@ -77,7 +77,7 @@ impl Buyer {
 
     /// Read, wait, decide, wait, write: only whoever holds the lock may do this.
     fn get_ticket(&self) -> procession::Result<Answer> {
-        let mut ledger = self.order.db.read().map_err(error)?;
+        let (mut ledger, stamp) = self.order.db.read_stamped().map_err(error)?;
         sleep(self.order.think_time);
         let Some(ticket) = ledger.sell(self.order.buyer, self.pid) else {
             self.say(Colour::None, "finds no ticket left");
@@ -86,7 +86,9 @@ impl Buyer {
         self.enter(Place::Deciding)?;
         sleep(self.order.think_time);
         self.enter(Place::Writing)?;
-        self.order.db.write(&ledger).map_err(error)?;
+        // Without the lock others of this sale write meanwhile, and that they do is to be seen.
+        let unchanged = self.order.lock.is_some().then_some(stamp);
+        self.order.db.write(&ledger, unchanged).map_err(error)?;
         self.say(Colour::Red, &format!("bought ticket {ticket}"));
         Ok(Answer::Sold(ticket))
     }

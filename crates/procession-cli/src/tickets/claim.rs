@@ -7,8 +7,11 @@ use std::fs::{self, File, TryLockError};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
+use std::thread;
+use std::time::Duration;
 
 use super::db::{Db, DbError};
+use crate::interrupt::Interrupt;
 
 /// An exclusive `flock` on `.NAME.sale` next to the file. The kernel releases it with its process,
 /// however that ends; the empty file is removed at the orderly end, and used again after any other.
@@ -20,6 +23,22 @@ pub struct Claim {
 impl Claim {
     /// Claims `db`, or says that another sale has.
     pub fn of(db: &Db) -> Result<Claim, DbError> {
+        Claim::try_of(db)?.ok_or_else(|| db.error("another sale of it is going on; --wait waits for its end"))
+    }
+
+    /// Claims `db` when no other sale has it, or fails when a signal asks for the end.
+    pub fn wait_for(db: &Db, interrupt: &Interrupt) -> Result<Claim, DbError> {
+        const LOOK_AGAIN: Duration = Duration::from_millis(20);
+        while interrupt.signal().is_none() {
+            if let Some(claim) = Claim::try_of(db)? {
+                return Ok(claim);
+            }
+            thread::sleep(LOOK_AGAIN);
+        }
+        Err(db.error("another sale of it is going on, and a signal ended the wait for it"))
+    }
+
+    fn try_of(db: &Db) -> Result<Option<Claim>, DbError> {
         let path = db.beside("sale");
         let failed = |e: io::Error| db.error(format!("cannot be claimed with {}: {e}", path.display()));
         loop {
@@ -27,13 +46,13 @@ impl Claim {
                 File::options().create(true).truncate(false).write(true).open(&path).map_err(failed)?;
             match file.try_lock() {
                 Ok(()) => {}
-                Err(TryLockError::WouldBlock) => return Err(db.error("another sale of it is going on")),
+                Err(TryLockError::WouldBlock) => return Ok(None),
                 Err(TryLockError::Error(e)) => return Err(failed(e)),
             }
             // The sale before us may have removed the file between our two steps.
             let ours = file.metadata().map_err(failed)?;
             if fs::metadata(&path).is_ok_and(|now| (now.dev(), now.ino()) == (ours.dev(), ours.ino())) {
-                return Ok(Claim { path, _locked: file });
+                return Ok(Some(Claim { path, _locked: file }));
             }
         }
     }

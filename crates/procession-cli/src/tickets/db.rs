@@ -10,8 +10,9 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
-use std::fs::{self, File, Permissions};
-use std::io::{self, Write};
+use std::fs::{self, File, Metadata};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{MetadataExt, fchown};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -38,6 +39,9 @@ impl Db {
     /// the file and not the link.
     pub fn at(path: &Path) -> Result<Db, DbError> {
         let fail = |what: String| DbError { path: path.to_owned(), what };
+        if path.as_os_str() == "-" {
+            return Err(fail("standard input cannot be sold from; a file of that name is ./-".into()));
+        }
         let resolved = match fs::canonicalize(path) {
             Ok(resolved) => resolved,
             Err(e) if e.kind() == io::ErrorKind::NotFound && !path.is_symlink() => {
@@ -65,45 +69,98 @@ impl Db {
 
     /// Reads and checks the file.
     pub fn read(&self) -> Result<Ledger, DbError> {
-        self.permissions()?;
-        let bytes = fs::read(self.path()).map_err(|e| self.error(format!("cannot be read: {e}")))?;
-        Ledger::parse(&bytes).map_err(|what| self.error(what))
+        self.read_stamped().map(|(ledger, _)| ledger)
     }
 
-    /// Puts `ledger` in the place of the file: aside, to the disk, and by one rename.
-    pub fn write(&self, ledger: &Ledger) -> Result<(), DbError> {
-        let permissions = if self.exists() { Some(self.permissions()?) } else { None };
-        self.replace(&ledger.to_bytes(), permissions)
+    /// Reads and checks the file; the stamp tells later whether it is still the same.
+    pub fn read_stamped(&self) -> Result<(Ledger, Stamp), DbError> {
+        let mut file = self.open()?;
+        let unreadable = |e: io::Error| self.error(format!("cannot be read: {e}"));
+        let stamp = Stamp::of(&file.metadata().map_err(unreadable)?);
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).map_err(unreadable)?;
+        Ok((Ledger::parse(&bytes).map_err(|what| self.error(what))?, stamp))
+    }
+
+    /// Puts `ledger` in the place of the file: aside, to the disk, and by one rename. With a stamp, only if the file
+    /// is still the one that was read.
+    pub fn write(&self, ledger: &Ledger, read: Option<Stamp>) -> Result<(), DbError> {
+        let metadata = if self.exists() { Some(self.metadata()?) } else { None };
+        if read.is_some_and(|read| metadata.as_ref().map(Stamp::of) != Some(read)) {
+            return Err(self.error("was changed from outside during the sale; that change was kept"));
+        }
+        self.replace(&ledger.to_bytes(), metadata.as_ref())
             .map_err(|e| self.error(format!("cannot be written: {e}")))
     }
 
-    /// The permissions of the file, if it is one that we may replace. A rename asks only for the
-    /// directory's, so a file that is protected is protected here.
-    fn permissions(&self) -> Result<Permissions, DbError> {
-        let found = fs::metadata(self.path()).map_err(|e| self.error(format!("cannot be read: {e}")))?;
-        match found.permissions() {
-            _ if found.is_dir() => Err(self.error("is a directory")),
-            _ if !found.is_file() => Err(self.error("is not a regular file")),
-            permissions if permissions.readonly() => Err(self.error("is write-protected")),
-            permissions => Ok(permissions),
-        }
+    /// Checks that the file can be replaced by another one with the same owner, group and mode.
+    pub fn rehearse(&self) -> Result<(), DbError> {
+        let metadata = self.metadata()?;
+        self.write_aside(b"", Some(&metadata))
+            .and_then(fs::remove_file)
+            .map_err(|e| self.error(format!("cannot be replaced by a file with its owner and mode: {e}")))
     }
 
-    fn replace(&self, bytes: &[u8], permissions: Option<Permissions>) -> io::Result<()> {
+    /// What the kernel says of the file, if it is one that we may replace. A rename asks only for the directory's
+    /// permissions, so the kernel is asked here whether this user may write to the file.
+    fn metadata(&self) -> Result<Metadata, DbError> {
+        self.open()?.metadata().map_err(|e| self.error(format!("cannot be read: {e}")))
+    }
+
+    fn open(&self) -> Result<File, DbError> {
+        let found = fs::metadata(self.path()).map_err(|e| self.error(format!("cannot be read: {e}")))?;
+        if found.is_dir() {
+            return Err(self.error("is a directory"));
+        }
+        if !found.is_file() {
+            return Err(self.error("is not a regular file"));
+        }
+        if found.nlink() > 1 {
+            let names = found.nlink();
+            return Err(
+                self.error(format!("has {names} names (hard links), and only this one would be changed"))
+            );
+        }
+        File::options().read(true).write(true).open(self.path()).map_err(|e| match e.kind() {
+            io::ErrorKind::PermissionDenied => {
+                self.error("is write-protected: this user may not read and write it")
+            }
+            _ => self.error(format!("cannot be opened to read and write: {e}")),
+        })
+    }
+
+    fn replace(&self, bytes: &[u8], like: Option<&Metadata>) -> io::Result<()> {
+        let aside = self.write_aside(bytes, like)?;
+        if let Err(e) = fs::rename(&aside, self.path()) {
+            let _ = fs::remove_file(&aside);
+            return Err(e);
+        }
+        File::open(&self.directory)?.sync_all()
+    }
+
+    /// Writes a side file with the owner, group and mode of another one.
+    fn write_aside(&self, bytes: &[u8], like: Option<&Metadata>) -> io::Result<PathBuf> {
         let pid = std::process::id();
         self.remove_aside_of(pid)?;
         let aside = self.beside(&format!("{pid}{ASIDE}"));
         let mut file = File::create_new(&aside)?;
         let written = file.write_all(bytes).and_then(|()| {
-            permissions.map_or(Ok(()), |permissions| file.set_permissions(permissions))?;
-            file.sync_all()?;
-            fs::rename(&aside, self.path())
+            if let Some(like) = like {
+                let own = file.metadata()?;
+                if (own.uid(), own.gid()) != (like.uid(), like.gid()) {
+                    fchown(&file, Some(like.uid()), Some(like.gid()))?;
+                }
+                file.set_permissions(like.permissions())?;
+            }
+            file.sync_all()
         });
-        if let Err(e) = written {
-            let _ = fs::remove_file(&aside);
-            return Err(e);
+        match written {
+            Ok(()) => Ok(aside),
+            Err(e) => {
+                let _ = fs::remove_file(&aside);
+                Err(e)
+            }
         }
-        File::open(&self.directory)?.sync_all()
     }
 
     /// Removes what process `pid` was writing when it died; nothing, if it was not.
@@ -144,6 +201,26 @@ impl Db {
 
     pub fn error(&self, what: impl Into<String>) -> DbError {
         DbError { path: self.path(), what: what.into() }
+    }
+}
+
+/// Which contents of a file were read: any change makes another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamp {
+    device: u64,
+    inode: u64,
+    size: u64,
+    modified: (i64, i64),
+}
+
+impl Stamp {
+    fn of(metadata: &Metadata) -> Stamp {
+        Stamp {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            size: metadata.size(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+        }
     }
 }
 

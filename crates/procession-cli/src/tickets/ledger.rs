@@ -31,6 +31,12 @@ impl Ledger {
 
     /// Reads and checks the bytes of a file; the error says what is wrong with them.
     pub fn parse(bytes: &[u8]) -> Result<Ledger, String> {
+        if bytes.starts_with(b"\xef\xbb\xbf") {
+            return Err(
+                "begins with a byte order mark, which JSON does not have: save it as UTF-8 without one"
+                    .into(),
+            );
+        }
         let value = serde_json::from_slice(bytes).map_err(|e| format!("is not JSON: {e}"))?;
         let Value::Object(object) = value else {
             return Err("is not a JSON object such as {\"count\": 1}".into());

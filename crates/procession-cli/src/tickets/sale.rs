@@ -38,7 +38,7 @@ pub fn run(flags: &Tickets) -> Result<u8, Failed> {
         }
     };
     let db = Db::at(&path)?;
-    let _claim = Claim::of(&db)?;
+    let _claim = if flags.wait { Claim::wait_for(&db, &interrupt)? } else { Claim::of(&db)? };
     db.remove_asides()?;
     let before = open(&db, flags.stock)?;
     let report = Sale::new(flags, db, interrupt)?.run(before)?;
@@ -55,9 +55,10 @@ pub fn run(flags: &Tickets) -> Result<u8, Failed> {
 fn open(db: &Db, stock: Option<u64>) -> Result<Ledger, DbError> {
     if !db.exists() {
         let new = Ledger::new(stock.unwrap_or(1));
-        return db.write(&new).map(|()| new);
+        return db.write(&new, None).map(|()| new);
     }
     let ledger = db.read()?;
+    db.rehearse()?;
     if stock.is_some_and(|stock| stock != ledger.count()) {
         complain(&format!(
             "{}, so --stock does not count",

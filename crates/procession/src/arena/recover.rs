@@ -44,6 +44,10 @@ pub(crate) trait Recover: Sync {
         false
     }
 
+    /// Takes its turn from a thread that is stopped and does not use the turn yet. The thread is alive, so it takes another
+    /// turn when it continues.
+    fn withdraw(&self, _arena: &Arena, _found: &Found, _entry: Journaled) {}
+
     /// Returns the work that the dead process had in hand: leases, tasks. Called after all its locks were released.
     fn return_work(&self, _dead: &Dead<'_>, _found: &Found) {}
 }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::OnceLock;
 
 use serde::{Deserialize, Serialize};
@@ -43,6 +44,25 @@ enum Said {
     Text(String),
     /// What `Debug` had to say of it.
     Debug(String),
+}
+
+/// Spans that an event is told in. They are left when it has been told, also when the subscriber panics: the next
+/// event is not in them.
+struct Entered<'a> {
+    dispatch: &'a Dispatch,
+    ids: Vec<Id>,
+}
+
+impl Drop for Entered<'_> {
+    fn drop(&mut self) {
+        for id in self.ids.drain(..).rev() {
+            // A second panic at the same time would end main.
+            let _ = panic::catch_unwind(AssertUnwindSafe(|| {
+                self.dispatch.exit(&id);
+                self.dispatch.try_close(id);
+            }));
+        }
+    }
 }
 
 /// Levels as numbers, the gravest first; 0 for none.
@@ -176,27 +196,23 @@ impl Emitter {
         if !self.dispatch.enabled(metadata) {
             return;
         }
-        let mut entered: Vec<Id> = Vec::new();
+        let mut entered = Entered { dispatch: &self.dispatch.clone(), ids: Vec::new() };
         for span in spans {
             let metadata = self.metadata_of(&span.site);
             if self.dispatch.enabled(metadata) {
-                let id = with_values(metadata, span, &[], |values| match entered.last() {
+                let id = with_values(metadata, span, &[], |values| match entered.ids.last() {
                     Some(around) => {
                         self.dispatch.new_span(&Attributes::child_of(around.clone(), metadata, values))
                     }
                     None => self.dispatch.new_span(&Attributes::new_root(metadata, values)),
                 });
                 self.dispatch.enter(&id);
-                entered.push(id);
+                entered.ids.push(id);
             }
         }
         with_values(metadata, event, &[&pid, &process], |values| {
             self.dispatch.event(&Event::new(metadata, values));
         });
-        for id in entered.into_iter().rev() {
-            self.dispatch.exit(&id);
-            self.dispatch.try_close(id);
-        }
     }
 
     fn metadata_of(&mut self, site: &Site) -> &'static Metadata<'static> {

@@ -1,5 +1,6 @@
 //! Main's side: a thread that says again what children have put into the queue.
 
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::Mutex;
 use std::sync::atomic::Ordering;
 use std::thread::{self, JoinHandle};
@@ -82,17 +83,22 @@ impl Listener {
     }
 
     fn say_all(&mut self, queue: &Queue<Record>) {
-        for Record { pid, process, said } in queue.iter().flatten() {
-            match said {
-                #[cfg(feature = "tracing")]
-                Said::Event(event, spans) => {
-                    if let Some(emitter) = &mut self.emitter {
-                        emitter.emit(&event, &spans, pid, &process);
-                    }
+        for record in queue.iter().flatten() {
+            // A panic of main's logger or subscriber costs this record. The panic's hook has reported it.
+            let _ = panic::catch_unwind(AssertUnwindSafe(|| self.say(record)));
+        }
+    }
+
+    fn say(&mut self, Record { pid, process, said }: Record) {
+        match said {
+            #[cfg(feature = "tracing")]
+            Said::Event(event, spans) => {
+                if let Some(emitter) = &mut self.emitter {
+                    emitter.emit(&event, &spans, pid, &process);
                 }
-                #[cfg(feature = "log")]
-                Said::Log(line) => logger::say(&line, pid, &process),
             }
+            #[cfg(feature = "log")]
+            Said::Log(line) => logger::say(&line, pid, &process),
         }
     }
 }

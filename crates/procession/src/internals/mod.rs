@@ -93,6 +93,11 @@ pub fn recover(slot: u32) {
     recovery::recover(arena(), slot, Some(Ended::Signaled { signal: libc::SIGKILL, core: false }));
 }
 
+/// Has others go on past the process of `slot`, which has been stopped.
+pub fn pass_by(slot: u32) {
+    recovery::pass_by(arena(), slot);
+}
+
 /// Repairs what the process of `slot` left, which has exited with code 0.
 pub fn recover_exited(slot: u32) {
     recovery::recover(arena(), slot, Some(Ended::Exited(0)));
@@ -399,6 +404,16 @@ pub fn queue_blocks<T>(queue: &Queue<T>) -> (Vec<u64>, Vec<u64>) {
     let ring = queue.ring();
     let owned = census().blocks.into_iter().filter(|&(_, tag)| Tag(tag).same_owner(ring.owner()));
     (owned.map(|(at, _)| at).collect(), ring.reachable())
+}
+
+/// At how many records recovery would look for blocks that a dead consumer was taking from a queue.
+pub fn queue_claim<T>(queue: &Queue<T>) -> u64 {
+    queue.ring().claim()
+}
+
+/// How many bytes the block at `at` has, header included.
+pub fn block_bytes(at: u64) -> u64 {
+    blocks::around(arena(), at).map_or(0, |(_, bytes)| bytes)
 }
 
 /// The thread that a semaphore's next permit is promised to, or 0.

@@ -39,11 +39,11 @@ pub(crate) fn wait_as(word: &AtomicU32, expected: u32, deadline: Deadline, class
     slept != 0 && std::io::Error::last_os_error().raw_os_error() == Some(libc::ETIMEDOUT)
 }
 
-/// The most words that [`wait_any`] takes.
-pub(crate) const MOST_WORDS: usize = 128;
+/// The most words that the kernel waits for at once.
+const MOST_WORDS: usize = 128;
 
 /// Sleeps while every word is what is expected of it, as [`wait`] does with one. Where the kernel cannot
-/// do that (before 5.16, or under a filter), it looks every few milliseconds.
+/// do that (before 5.16, under a filter, or for more than 128 words), the caller looks again every few milliseconds.
 pub(crate) fn wait_any(words: &[(&AtomicU32, u32)], deadline: Deadline) {
     #[repr(C)]
     struct Waiter {
@@ -54,8 +54,9 @@ pub(crate) fn wait_any(words: &[(&AtomicU32, u32)], deadline: Deadline) {
     }
     const SIZE_U32: u32 = 2;
     const LOOK_AGAIN_NS: u64 = 5_000_000;
-    debug_assert!(words.len() <= MOST_WORDS);
-    let waiters: Vec<Waiter> = words
+    let (few, many) = (&words[words.len().saturating_sub(MOST_WORDS)..], words.len() > MOST_WORDS);
+    let until = if many { deadline.min_ns(super::clock::now_ns() + LOOK_AGAIN_NS) } else { deadline };
+    let waiters: Vec<Waiter> = few
         .iter()
         .map(|(word, expected)| Waiter {
             value: (*expected).into(),
@@ -64,7 +65,7 @@ pub(crate) fn wait_any(words: &[(&AtomicU32, u32)], deadline: Deadline) {
             reserved: 0,
         })
         .collect();
-    let at = deadline.as_ns().map(timespec);
+    let at = until.as_ns().map(timespec);
     let at = at.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
     if faults::at(Call::Sleep).is_err() {
         return;

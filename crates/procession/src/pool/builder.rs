@@ -153,8 +153,9 @@ impl Builder {
     ///
     /// The limit is time in which the worker could run, asleep or not. Time for which the worker was stopped (SIGSTOP,
     /// Ctrl-Z), or the whole family was suspended (its group stopped, its container frozen, the machine asleep or
-    /// paused), does not count, except for up to an eighth of the limit, or 20 ms, each time that the family is. On a busy machine a
-    /// task has no more time. While the supervisor is stopped, no limit is kept.
+    /// paused), does not count, except for up to an eighth of the limit, or 20 ms, each time that the family is. On a
+    /// machine so busy that the supervisor itself waits that long for a processor, a task gets somewhat more time. While
+    /// the supervisor is stopped, no limit is kept.
     ///
     /// ```
     /// use std::time::Duration;

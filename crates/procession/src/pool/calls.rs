@@ -2,11 +2,14 @@
 
 use super::cells::error::{MapError, TaskError};
 use super::chunks::ChunkStream;
+use super::imap::{Imap, LocalImap};
 use super::job::{Each, Spread};
-use super::map::{self, Imap, Progress};
+use super::map;
+use super::map::Progress;
 use super::pool::Pool;
 use super::raw_task::RawTask;
 use super::task::Task;
+use super::window::Window;
 use crate::codec::encoding::Message;
 use crate::process::entry::assert_captures_nothing;
 use crate::process::{Captureless, Entry};
@@ -173,25 +176,53 @@ impl Pool {
         Ok(Task::new(ticket))
     }
 
-    /// The results of a map in order, as they come. Items are read when they are needed: a few for each worker
-    /// (see [`with_prefetch`](Pool::with_prefetch)); so there may be endlessly many.
+    /// Returns the results of a map in order, as they come. A thread of this process reads the items, from the first
+    /// `next` on and a few for each worker ahead (see [`with_prefetch`](Pool::with_prefetch)): so there may be endlessly
+    /// many of them.
+    ///
+    /// `next` blocks until the next result is there, and never for the input. An input that takes its time, or that
+    /// has nothing to give for long, withholds no result and no item: what it has given is sent to the workers
+    /// within a millisecond or so, unless the caller does something else meanwhile. It may even be made of the results.
+    ///
+    /// An input that borrows or that cannot leave its thread is for [`imap_local`](Pool::imap_local).
+    ///
+    /// # Errors
+    /// Each result may be an error, as in [`try_map`](Pool::try_map). If no thread can be had, the only result is
+    /// [`TaskError::Unusable`].
+    ///
+    /// # If a process dies
+    /// A worker: as in [`map`](Pool::map).
     ///
     /// ```
     /// let pool = procession::Pool::new(2)?;
     /// let first = pool.imap(|n: u64| n * n, 0..).take(3).collect::<Result<Vec<_>, _>>()?;
     /// assert_eq!(first, [0, 1, 4]);
-    /// # Ok::<(), procession::Error>(())
+    ///
+    /// // Each result is an item to come.
+    /// let (feed, items) = std::sync::mpsc::channel();
+    /// feed.send(1u64)?;
+    /// for double in pool.imap(|n: u64| 2 * n, items) {
+    ///     let double = double?;
+    ///     if double > 1000 {
+    ///         break;
+    ///     }
+    ///     feed.send(double)?;
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn imap<F, I, R>(&self, f: F, items: I) -> Imap<I::IntoIter, R>
+    pub fn imap<F, I, R>(&self, f: F, items: I) -> Imap<R>
     where
-        F: Fn(I::Item) -> R + Captureless,
-        I: IntoIterator<Item: Message>,
+        F: Fn(I::Item) -> R + Copy + Send + 'static,
+        I: IntoIterator<Item: Message, IntoIter: Send + 'static>,
         R: Message,
     {
-        Imap::new(self, self.flow::<F, I, R>(f, items), true)
+        Imap::new(self, self.window::<F, I::Item, R>(f), items.into_iter(), true)
     }
 
     /// As [`imap`](Pool::imap), in the order in which they are done.
+    ///
+    /// # Errors
+    /// As [`imap`](Pool::imap).
     ///
     /// ```
     /// let pool = procession::Pool::new(2)?;
@@ -200,13 +231,71 @@ impl Pool {
     /// assert_eq!(some, [1, 4, 9]);
     /// # Ok::<(), procession::Error>(())
     /// ```
-    pub fn imap_unordered<F, I, R>(&self, f: F, items: I) -> Imap<I::IntoIter, R>
+    pub fn imap_unordered<F, I, R>(&self, f: F, items: I) -> Imap<R>
     where
-        F: Fn(I::Item) -> R + Captureless,
+        F: Fn(I::Item) -> R + Copy + Send + 'static,
+        I: IntoIterator<Item: Message, IntoIter: Send + 'static>,
+        R: Message,
+    {
+        Imap::new(self, self.window::<F, I::Item, R>(f), items.into_iter(), false)
+    }
+
+    /// As [`imap`](Pool::imap), but the calling thread reads the items, inside of `next`. So the input may borrow, and
+    /// need not be `Send`.
+    ///
+    /// The price is that `next` waits for the input as well. It gives a result that is ready before it reads on; from
+    /// an input that takes its time it reads one item at a time, and first waits for a result for as long as the
+    /// last item took. But while the input has nothing to give, `next` does not return: an input that waits for a
+    /// result waits for ever, unless [`with_prefetch(1)`](Pool::with_prefetch) has each result given before the next
+    /// item is read.
+    ///
+    /// # Errors
+    /// Each result may be an error, as in [`try_map`](Pool::try_map).
+    ///
+    /// ```
+    /// let (pool, numbers) = (procession::Pool::new(2)?, vec![3, 4]);
+    /// let squares = pool.imap_local(|n: u64| n * n, numbers.iter().copied()).collect::<Result<Vec<_>, _>>()?;
+    /// assert_eq!(squares, [9, 16]);
+    /// # Ok::<(), procession::Error>(())
+    /// ```
+    pub fn imap_local<F, I, R>(&self, f: F, items: I) -> LocalImap<I::IntoIter, R>
+    where
+        F: Fn(I::Item) -> R + Copy + Send + 'static,
         I: IntoIterator<Item: Message>,
         R: Message,
     {
-        Imap::new(self, self.flow::<F, I, R>(f, items), false)
+        LocalImap::new(self, self.flow::<F, I, R>(f, items), true)
+    }
+
+    /// As [`imap_local`](Pool::imap_local), in the order in which they are done.
+    ///
+    /// # Errors
+    /// As [`imap_local`](Pool::imap_local).
+    ///
+    /// ```
+    /// let (pool, numbers) = (procession::Pool::new(2)?, vec![3, 4]);
+    /// let squares = pool.imap_local_unordered(|n: u64| n * n, numbers.iter().copied());
+    /// assert_eq!(squares.map(Result::unwrap).sum::<u64>(), 25);
+    /// # Ok::<(), procession::Error>(())
+    /// ```
+    pub fn imap_local_unordered<F, I, R>(&self, f: F, items: I) -> LocalImap<I::IntoIter, R>
+    where
+        F: Fn(I::Item) -> R + Copy + Send + 'static,
+        I: IntoIterator<Item: Message>,
+        R: Message,
+    {
+        LocalImap::new(self, self.flow::<F, I, R>(f, items), false)
+    }
+
+    fn window<F, T, R>(&self, f: F) -> Window
+    where
+        F: Fn(T) -> R + Copy + Send + 'static,
+        T: Message,
+        R: Message,
+    {
+        const { assert_captures_nothing::<F>() }
+        let _ = f;
+        Window::new::<Each<F, R>, T>(&self.core, self.manner())
     }
 
     fn flow<F, I, R>(&self, f: F, items: I) -> ChunkStream<I::IntoIter>

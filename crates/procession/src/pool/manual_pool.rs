@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::TaskError;
 use super::cells::cell::RETURNED;
 use super::cells::control::phase;
+use super::cells::recover;
 use super::cells::recover::Recovery;
-use super::chunks::{ChunkStream, MapOptions};
+use super::chunks::ChunkStream;
 use super::claim::Held;
 use super::job::Each;
 use super::keeper::{Keeper, KeeperOptions};
@@ -15,7 +15,8 @@ use super::pool::Pool;
 use super::raw_task::{RawTask, TaskOptions};
 use super::shared::Core;
 use super::task::Task;
-use super::{cells::recover, run, worker};
+use super::window::MapOptions;
+use super::{TaskError, run, worker};
 use crate::arena::member;
 use crate::arena::recover::Dead;
 use crate::codec::encoding::Message;

@@ -1,14 +1,12 @@
-//! [`Imap`]: the results of a map as they come.
+//! Maps whose results come all together.
 
 use std::any::Any;
-use std::collections::VecDeque;
+use std::panic;
 use std::panic::AssertUnwindSafe;
-use std::{fmt, panic};
 
 use super::cells::cell::UNWANTED;
 use super::cells::error::{MapError, TaskError};
 use super::chunks::ChunkStream;
-use super::pool::Pool;
 use super::raw_task::RawTask;
 use super::run;
 use crate::codec::encoding::Message;
@@ -127,59 +125,5 @@ pub(super) fn each<T: Message, R: Message, I: Iterator<Item = T>>(
             return results;
         }
         flow.land_first(&mut |_, result| results.push(result));
-    }
-}
-
-/// The results of [`Pool::imap`](super::Pool::imap) or [`imap_unordered`](super::Pool::imap_unordered), as they
-/// come. Dropping it stops the work. It is a handle to its pool, too.
-///
-/// # Panics
-///
-/// `next` panics if the input iterator does; then it can go on behind the item at which that happened.
-///
-/// ```
-/// let pool = procession::Pool::new(2)?;
-/// let mut squares = pool.imap(|n: u64| n * n, 1..); // nothing is read far ahead
-/// assert_eq!(squares.next().unwrap()?, 1);
-/// assert_eq!(squares.next().unwrap()?, 4);
-/// # Ok::<(), procession::Error>(())
-/// ```
-#[must_use = "an iterator does nothing until it is used"]
-pub struct Imap<I: Iterator, R> {
-    flow: ChunkStream<I>,
-    in_order: bool,
-    ready: VecDeque<Result<R, TaskError>>,
-    /// As long as results are wanted, the pool is not terminated for want of handles.
-    _pool: Pool,
-}
-
-impl<I: Iterator, R> Imap<I, R> {
-    pub(super) fn new(pool: &Pool, flow: ChunkStream<I>, in_order: bool) -> Imap<I, R> {
-        Imap { flow, in_order, ready: VecDeque::new(), _pool: pool.clone() }
-    }
-}
-
-impl<I: Iterator<Item: Message>, R: Message> Iterator for Imap<I, R> {
-    type Item = Result<R, TaskError>;
-
-    fn next(&mut self) -> Option<Result<R, TaskError>> {
-        loop {
-            if let Some(result) = self.ready.pop_front() {
-                return Some(result);
-            }
-            self.flow.refill();
-            if self.flow.is_over() {
-                return None;
-            }
-            let ready = &mut self.ready;
-            let mut take = |_: usize, result| ready.push_back(result);
-            if self.in_order { self.flow.land_first(&mut take) } else { self.flow.land_any(&mut take) }
-        }
-    }
-}
-
-impl<I: Iterator, R> fmt::Debug for Imap<I, R> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Imap").field("in_order", &self.in_order).field("ready", &self.ready.len()).finish()
     }
 }

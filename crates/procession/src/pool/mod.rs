@@ -22,6 +22,7 @@
 //! | many items, and want all results or the first error | [`Pool::map`], [`Pool::starmap`] |
 //! | the same, and each item may fail by itself | [`Pool::try_map`] |
 //! | more items than fit into memory, or results wanted early | [`Pool::imap`], [`Pool::imap_unordered`] |
+//! | the same, from an input that borrows or is bound to its thread | [`Pool::imap_local`], [`Pool::imap_local_unordered`] |
 //!
 //! # Tasks that submit tasks
 //!
@@ -42,7 +43,9 @@
 // | `keeper.rs`     | the thread that replaces workers and enforces time limits         |
 // | `limit.rs`      | how much of its time a task has left                              |
 // | `free_cells.rs` | how a process allocates and frees cells                           |
-// | `chunks.rs`     | the chunks of a running map; `map.rs` its results; `bar.rs` its progress bar |
+// | `window.rs`     | the chunks of a running map, and their sizes                      |
+// | `chunks.rs`     | a map whose input the calling thread reads; `feed.rs` one with a thread for its input |
+// | `map.rs`        | the results of a map all together; `imap.rs` as they come; `bar.rs` a progress bar |
 // | `manual_pool.rs`| a pool without workers, for the crash tests                       |
 
 #[cfg(feature = "indicatif")]
@@ -52,7 +55,9 @@ mod calls;
 pub(crate) mod cells;
 mod chunks;
 mod claim;
+mod feed;
 mod free_cells;
+mod imap;
 mod job;
 mod keeper;
 mod life;
@@ -68,15 +73,17 @@ mod run;
 mod shared;
 mod task;
 mod watch;
+mod window;
 mod worker;
 
 #[cfg(feature = "indicatif")]
 pub use bar::progress_bar;
 pub use builder::Builder;
 pub use cells::error::{MapError, TaskError};
+pub use imap::{Imap, LocalImap};
 pub use job::Initialized;
 pub use life::Stats;
-pub use map::{Imap, Progress};
+pub use map::Progress;
 pub use pool::Pool;
 pub use task::{Task, TaskState};
 pub use watch::as_completed;

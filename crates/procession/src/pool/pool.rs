@@ -7,17 +7,17 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::builder::{self, Builder};
-use super::chunks::MapOptions;
+use super::builder;
+use super::builder::Builder;
 use super::raw_task::TaskOptions;
 use super::shared::Core;
+use super::window::MapOptions;
 use super::worker::Transfer;
-use crate::arena::blocks::{self, Tag};
+use crate::arena::blocks::Tag;
 use crate::arena::handle::Handle;
 use crate::arena::objects::{Body, Id, Kind};
-use crate::arena::{member, payload};
-use crate::codec;
-use crate::{Error, Result};
+use crate::arena::{blocks, member, payload};
+use crate::{Error, Result, codec};
 
 /// Processes that do tasks.
 ///

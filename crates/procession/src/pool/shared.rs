@@ -41,7 +41,7 @@ impl Core {
     pub(super) fn create(fill: impl FnOnce(&Control)) -> Result<Arc<Core>> {
         let (arena, slot) = (member::arena()?, member::slot());
         let block = control::allocate()?;
-        let made = ring::make::<CoreBody>(u64::MAX, u64::MAX, 8);
+        let made = ring::make::<CoreBody>(u64::MAX, u64::MAX, 8, ring::LARGE_FIRST);
         let (handle, ring) =
             made.inspect_err(|_| _ = blocks::free(arena, slot, block, Tag::process(slot)))?;
         let stale = || Error::StaleHandle("this pool no longer exists".into());

@@ -12,7 +12,7 @@ use crate::sync::raw::park::Wait;
 use crate::{Error, Result};
 
 /// Waits until one of these processes has ended, and says which: the first one that has. There may be thousands
-/// of them. ([`select`](crate::select()) also waits for queues and connections, up to 127 things.)
+/// of them. ([`select`](crate::select()) also waits for queues and connections.)
 ///
 /// # Errors
 /// [`Error::InvalidArgument`] when there is nobody to wait for: no process, or only main.

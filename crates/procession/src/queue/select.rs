@@ -64,23 +64,21 @@ pub enum Signal<'a> {
 pub enum SelectError {
     /// Nothing is ready: now, or until the time was up.
     NotReady,
-    /// There is nothing to wait for, or more than 127 things.
+    /// There is nothing to wait for.
     InvalidArgument(String),
     /// Nothing can be waited for from here, and why.
     Unusable(String),
 }
 
-/// The most that the kernel waits for at once, less one word for news of deaths.
-const MOST: usize = 127;
-
-/// Waits until one of these is ready, as long as it takes, and says which: the first one that is.
+/// Waits until one of these is ready, as long as it takes, and says which: the first one that is. There may be any
+/// number of them. The kernel waits for 127 at once; a call with more looks at all of them every few milliseconds.
 ///
 /// It is a hint: somebody else may be faster. Follow it with [`try_get`](Queue::try_get),
 /// [`try_recv`](Connection::try_recv) or [`try_join`](crate::Process::try_join).
 ///
 /// # Errors
-/// [`SelectError::InvalidArgument`] when there is nothing to wait for, or more than 127 things;
-/// [`SelectError::Unusable`] in a plain fork of a member of the family.
+/// [`SelectError::InvalidArgument`] when there is nothing to wait for; [`SelectError::Unusable`] in a plain fork of a
+/// member of the family.
 ///
 /// # If a process dies
 /// Its process is ready, and so is the other end of its pipes.
@@ -151,10 +149,8 @@ pub fn select_deadline(sources: &[&dyn Ready], deadline: Instant) -> Result<usiz
 }
 
 fn until(sources: &[&dyn Ready], deadline: Deadline) -> Result<usize, SelectError> {
-    let count = sources.len();
-    if count == 0 || count > MOST {
-        let why = format!("select waits for 1 to {MOST} things, and was given {count}");
-        return Err(SelectError::InvalidArgument(why));
+    if sources.is_empty() {
+        return Err(SelectError::InvalidArgument("select needs something to wait for".into()));
     }
     if let Some(first) = first_ready(sources) {
         return Ok(first);

@@ -21,7 +21,7 @@ use crate::os::process::Ended;
 use crate::pool::cells;
 use crate::rules;
 use crate::rules::Rule;
-use crate::sync::raw::park;
+use crate::sync::raw::park::{self, EVENT};
 
 /// Repairs what the dead process in `slot` left, and frees the slot. `how` is how the kernel says
 /// it ended, `None` when the whole family was lost.
@@ -77,6 +77,22 @@ pub(crate) fn recover(arena: &Arena, slot: u32, how: Option<Ended>) {
     dead.state.store(slots::FREE, Ordering::Release);
 }
 
+/// Has others go on past the process in `slot`, which has been stopped: those that wait for a turn which it has not
+/// begun to use, and those that sleep on a word for which it may just have been woken on their behalf.
+pub(crate) fn pass_by(arena: &Arena, slot: u32) {
+    for id in arena.records_of(slot) {
+        let record = arena.record(id);
+        record.for_each_held(arena, |entry| match entry.load(Ordering::Acquire) {
+            0 => {}
+            lock => withdraw(arena, Journaled { record: id, offset: lock }),
+        });
+        let at = record.waits_for.load(Ordering::SeqCst);
+        if let Some(word) = arena.futex_word(at & !EVENT) {
+            futex::wake_all(word);
+        }
+    }
+}
+
 /// Hands on what threads of this very process hold that have `ended`, because the process is ending. As long as it is
 /// not `alone`, other threads run, which may have borrowed what such a thread got from a lock that lends memory.
 /// So that one stays held.
@@ -123,6 +139,14 @@ fn release(dead: &Dead<'_>, entry: Journaled) {
     let Some((index, object)) = dead.arena.object_around(entry.offset) else { return };
     if let Some(kind) = object.kind() {
         kinds::of(kind).release(dead, &Found { index, object }, entry);
+    }
+}
+
+/// Takes a turn that it does not use yet from a stopped thread, whose journal has this entry.
+fn withdraw(arena: &Arena, entry: Journaled) {
+    let Some((index, object)) = arena.object_around(entry.offset) else { return };
+    if let Some(kind) = object.kind() {
+        kinds::of(kind).withdraw(arena, &Found { index, object }, entry);
     }
 }
 

@@ -16,7 +16,6 @@ use crate::os::clock::{Deadline, now_ns};
 use crate::os::process::Ended;
 use crate::os::{attributes, futex, oom, process, signal};
 use crate::pool::cells;
-use crate::sync::raw::park::EVENT;
 use crate::{os, recovery};
 
 /// Children kept asleep and empty, so that a spawn need not wait for a fork.
@@ -247,21 +246,11 @@ impl Children {
             let Some(index) = self.roster.slot_of(pid) else { continue };
             if is_stopped {
                 self.arena.slot(index).pace.stop(clock);
-                self.pass_wakes_on(index);
+                recovery::pass_by(self.arena, index);
             } else {
                 self.arena.slot(index).pace.go_on(clock);
                 // Its task has time left again. It runs a task, so it holds its pool.
                 cells::recover::tell_keepers(self.arena, index, true);
-            }
-        }
-    }
-
-    /// A child that has been stopped may have been woken just before, on behalf of others: they look again.
-    fn pass_wakes_on(&self, index: u32) {
-        for id in self.arena.records_of(index) {
-            let at = self.arena.record(id).waits_for.load(Ordering::SeqCst);
-            if let Some(word) = self.arena.futex_word(at & !EVENT) {
-                futex::wake_all(word);
             }
         }
     }

@@ -8,25 +8,23 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, Ordering, fence};
 use std::time::{Duration, Instant};
 
+use super::acquire;
 use super::error::LockError;
 use super::guard_state::GuardState;
 use super::lock_methods::{guard_news, lock_forms};
 use super::mutex::Plain;
 use super::raw::event::notify;
 use super::raw::lock::Held;
-use super::raw::lock_body::{LockBody, RwLockBody};
-use super::raw::readers::{self, Cells};
+use super::raw::lock_body::{DIRTY, LockBody, RwLockBody};
+use super::raw::readers::Cells;
+use super::raw::{readers, word};
 use super::wait::travels;
-use super::{acquire, raw::word};
 use crate::arena::handle::Handle;
 use crate::arena::objects::{Kind, check_name};
 use crate::arena::{member, storage, thread};
 use crate::os::clock::Deadline;
 use crate::{Error, Result};
 
-/// In [`LockBody::extra`]: somebody writes, or was killed doing so. A writer that still waits for readers
-/// has changed nothing, so its death leaves no mark.
-const DIRTY: u32 = 1;
 /// How often a reader that may not wait looks again, because the lock may be held by another reader that is
 /// about to pass.
 const GLANCES: u32 = 100;
@@ -52,6 +50,11 @@ const GLANCES: u32 = 100;
 /// While it **reads**, or **waits** for either: nobody notices; writers go on. While it **writes**:
 /// the value is as the last store left it, and the lock is marked: everyone, also who only reads, gets
 /// [`LockError::OwnerDied`] until somebody takes it with [`write_or_recover`](RwLock::write_or_recover).
+///
+/// # If a process is stopped
+///
+/// While it **reads** or **writes**: the others wait until it continues. While it **waits** for either: the others read
+/// and write. A writer that waits for readers loses its turn, and takes another when it continues.
 pub struct RwLock<T> {
     handle: Handle,
     value: NonNull<T>,
@@ -310,7 +313,7 @@ impl<T: Plain> RwLock<T> {
     #[inline]
     pub fn write(&self) -> Result<WriteGuard<'_, T>, LockError> {
         match acquire::take(self.body(), self.handle.hot_offset()) {
-            Ok(grip) => self.drain(grip, Deadline::NEVER),
+            Ok(grip) => self.drain(grip, false, Deadline::NEVER),
             Err(error) => Err(*error),
         }
     }
@@ -323,34 +326,60 @@ impl<T: Plain> RwLock<T> {
 
     fn take(&self, recover: bool, deadline: Deadline) -> Result<WriteGuard<'_, T>, LockError> {
         let grip = acquire::slowly(self.body(), recover, deadline).map_err(|error| *error)?;
-        self.drain(grip, deadline)
+        self.drain(grip, recover, deadline)
     }
 
-    /// Waits until nobody reads any more; who comes waits for us meanwhile.
-    fn drain(&self, mut grip: GuardState, deadline: Deadline) -> Result<WriteGuard<'_, T>, LockError> {
+    /// Waits until nobody reads; readers that come wait for us meanwhile.
+    fn drain(
+        &self,
+        mut grip: GuardState,
+        recover: bool,
+        deadline: Deadline,
+    ) -> Result<WriteGuard<'_, T>, LockError> {
         let body = self.body();
         // ORDERING: with the one in `enter`.
         fence(Ordering::SeqCst);
-        if !self.cells.all_empty() {
-            let waited = match self.cells.names(thread::owner()) {
-                true => Err(acquire::itself(body)),
-                false => match self.cells.await_empty(deadline) {
-                    Ok(true) => Ok(()),
-                    Ok(false) => Err(LockError::TimedOut),
-                    Err(Error::Lock(deadlock)) => Err(deadlock),
-                    Err(other) => Err(LockError::unusable(&other)),
-                },
-            };
-            if let Err(error) = waited {
-                // A mark that we were about to clear stays.
-                let marked = body.extra.load(Ordering::Relaxed) & DIRTY != 0;
-                body.raw.release_slowly(grip.take(), marked);
-                return Err(error);
+        while !self.cells.all_empty() {
+            match self.await_readers(deadline) {
+                Ok(true) => break,
+                // This process was stopped, and others had our turn.
+                Ok(false) => {
+                    body.raw.release_slowly(grip.take(), false);
+                    grip = acquire::slowly(body, recover, deadline).map_err(|error| *error)?;
+                    fence(Ordering::SeqCst);
+                }
+                Err(error) => {
+                    // A mark that we were about to clear stays.
+                    let marked = body.extra.load(Ordering::Relaxed) & DIRTY != 0;
+                    body.raw.release_slowly(grip.take(), marked);
+                    return Err(error);
+                }
             }
         }
         // CRASH: from here on the value may be half-written: our death marks the lock.
         body.extra.store(DIRTY, Ordering::Release);
         Ok(WriteGuard { lock: self, grip, _here: PhantomData })
+    }
+}
+
+impl<T: Plain> RwLock<T> {
+    /// Waits, with the lock, until nobody reads. Returns false if our turn was withdrawn meanwhile: see [`withdraw`].
+    #[cold]
+    fn await_readers(&self, deadline: Deadline) -> Result<bool, LockError> {
+        let body = self.body();
+        if self.cells.names(thread::owner()) {
+            return Err(acquire::itself(body));
+        }
+        if !body.raw.set_pending(true) {
+            return Ok(false);
+        }
+        match self.cells.await_empty(deadline, || !body.raw.is_mine()) {
+            // ORDERING: nobody has entered since the cells were empty if we have had the lock until now.
+            Ok(true) => Ok(body.raw.set_pending(false)),
+            Ok(false) => Err(LockError::TimedOut),
+            Err(Error::Lock(deadlock)) => Err(deadlock),
+            Err(other) => Err(LockError::unusable(&other)),
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
 use crate::family::*;
@@ -218,6 +219,91 @@ impl log::Log for Log {
     }
 
     fn flush(&self) {}
+}
+
+/// Counts what it hears, and panics when it hears `boom`.
+struct Fragile(AtomicU32);
+
+static FRAGILE: Fragile = Fragile(AtomicU32::new(0));
+
+impl log::Log for Fragile {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        assert!(!record.args().to_string().contains("boom"), "the logger panics");
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn flush(&self) {}
+}
+
+#[test]
+fn a_logger_that_panics_loses_that_record_alone() {
+    isolated!({
+        log::set_logger(&FRAGILE).unwrap();
+        log::set_max_level(log::LevelFilter::Info);
+        let talks = || {
+            for n in 0..100 {
+                log::info!("{}", if n % 10 == 3 { "boom" } else { "fine" });
+            }
+        };
+        for round in 1..4 {
+            Process::spawn(talks, ()).unwrap().join().unwrap();
+            until("the others have come", || FRAGILE.0.load(Ordering::SeqCst) == round * 90);
+        }
+    });
+}
+
+#[test]
+fn a_subscriber_that_panics_loses_that_event_alone() {
+    /// Panics at some events.
+    struct Touchy(Notes);
+
+    impl Subscriber for Touchy {
+        fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+            self.0.enabled(metadata)
+        }
+        fn event(&self, event: &Event<'_>) {
+            self.0.event(event);
+            let last = self.0.all().pop().unwrap_or_default();
+            assert!(!last.contains("boom"), "the subscriber panics");
+        }
+        fn new_span(&self, new: &Attributes<'_>) -> Id {
+            self.0.new_span(new)
+        }
+        fn record(&self, id: &Id, values: &Record<'_>) {
+            self.0.record(id, values);
+        }
+        fn record_follows_from(&self, id: &Id, other: &Id) {
+            self.0.record_follows_from(id, other);
+        }
+        fn enter(&self, id: &Id) {
+            self.0.enter(id);
+        }
+        fn exit(&self, id: &Id) {
+            self.0.exit(id);
+        }
+        fn try_close(&self, id: Id) -> bool {
+            self.0.try_close(id)
+        }
+    }
+
+    isolated!({
+        let notes = Notes::new(Level::INFO);
+        let subscriber = Touchy(notes.clone());
+        tracing::subscriber::with_default(subscriber, || {
+            let talks = || {
+                tracing::info_span!("around").in_scope(|| tracing::info!("boom"));
+                tracing::info!("afterwards");
+            };
+            Process::spawn(talks, ()).unwrap().join().unwrap();
+            until("the other has come", || notes.have("afterwards"));
+        });
+        let after = notes.all().into_iter().find(|line| line.contains("afterwards")).unwrap();
+        assert!(!after.contains("around"), "{after}");
+    });
 }
 
 #[test]

@@ -127,6 +127,27 @@ fn readers_and_writers_pass_a_stopped_one_that_waits_for_its_turn() {
     assert_eq!(*lock.read().unwrap(), 2);
 }
 
+/// A writer that waits for readers keeps later readers off. Not so when it is stopped, whether readers are inside or
+/// have left.
+#[test]
+fn readers_and_writers_pass_a_stopped_writer_that_waits_for_readers() {
+    let _dog = watched();
+    let lock = RwLock::new(0u64).unwrap();
+    let reads = |lock: RwLock<u64>| *lock.read().unwrap();
+    let writes = |lock: RwLock<u64>| *lock.write().unwrap() += 1;
+    let inside = lock.read().unwrap();
+    let stopped = asleep(writes, (lock.clone(),));
+    let reader = asleep(reads, (lock.clone(),));
+    stop(&stopped);
+    assert_eq!(reader.join().unwrap(), 0);
+    let writer = asleep(writes, (lock.clone(),));
+    drop(inside);
+    writer.join().unwrap();
+    assert_eq!(*lock.read().unwrap(), 1);
+    continues_and_ends(&stopped);
+    assert_eq!(*lock.write().unwrap(), 2);
+}
+
 /// Nothing is lost that is put while a consumer is stopped, asleep: others get it.
 #[test]
 fn items_are_consumed_past_a_stopped_consumer() {

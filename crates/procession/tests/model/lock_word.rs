@@ -113,8 +113,13 @@ impl Lock {
 }
 
 fn model(f: impl Fn() + Sync + Send + 'static) {
+    model_with(3, f);
+}
+
+/// With that many preemptions: each multiplies the schedules.
+fn model_with(preemptions: usize, f: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = Some(3);
+    builder.preemption_bound = Some(preemptions);
     builder.check(f);
 }
 
@@ -200,7 +205,7 @@ fn a_promise_to_a_dead_heir_strands_nobody() {
 
 #[test]
 fn another_waiter_and_a_late_heir_exclude_each_other() {
-    model(|| {
+    model_with(2, || {
         let lock = Lock::new();
         assert_eq!(lock.acquire(1, false, false), Outcome::Taken);
         let heir = lock.clone();
@@ -224,7 +229,7 @@ fn another_waiter_and_a_late_heir_exclude_each_other() {
 #[test]
 fn nobody_sleeps_on_behind_a_reservation() {
     for dies in [false, true] {
-        model(move || {
+        model_with(2, move || {
             let lock = Lock::new();
             assert_eq!(lock.acquire(1, false, false), Outcome::Taken);
             let promised = lock.word.load() | word::WAITERS | 2 << 32;
@@ -242,4 +247,25 @@ fn nobody_sleeps_on_behind_a_reservation() {
             assert_eq!(word::owner(lock.word.load()), 0);
         });
     }
+}
+
+/// The owner has not begun, and its turn is withdrawn while it begins: then it does not.
+#[test]
+fn a_turn_is_withdrawn_or_begun() {
+    model_with(2, || {
+        let lock = Lock::new();
+        assert_eq!(lock.acquire(1, false, false), Outcome::Taken);
+        assert!(word::set_pending(&lock.word, 1, true));
+        let other = lock.clone();
+        let other = thread::spawn(move || other.lock_work_unlock(2, false));
+        let supervisor = lock.clone();
+        let supervisor = thread::spawn(move || supervisor.wake(word::withdraw(&supervisor.word, 1, false)));
+        if word::set_pending(&lock.word, 1, false) {
+            lock.work();
+            lock.release(1, false);
+        }
+        supervisor.join().unwrap();
+        other.join().unwrap();
+        assert_eq!(word::owner(lock.word.load()), 0);
+    });
 }

@@ -19,11 +19,13 @@ use std::sync::atomic::Ordering;
 
 use super::cell::{Cell, Filled, INLINE, RECORDS, block_in};
 use super::error::TaskError;
-use crate::Result;
-use crate::arena::blocks::{self, HEADER, Tag};
-use crate::arena::{Arena, heap, member, payload};
-use crate::codec;
-use crate::codec::encoding::{self, Message};
+use crate::arena::blocks::{HEADER, Tag};
+use crate::arena::handle::Handle;
+use crate::arena::objects::Id;
+use crate::arena::{Arena, blocks, heap, member, payload};
+use crate::codec::encoding;
+use crate::codec::encoding::Message;
+use crate::{Result, codec};
 
 const VALUE: u64 = 0;
 const BLOCK: u64 = 1;
@@ -258,16 +260,16 @@ pub(crate) fn read<R: Message>(
 }
 
 /// The bytes of a chunk's items, as they travel: numbers side by side, or records.
+#[derive(Default)]
 pub(crate) struct Packed {
     bytes: Vec<u8>,
-    ids: Vec<crate::arena::objects::Id>,
+    ids: Vec<Id>,
+    /// The objects of `ids`, held by this process until a block carries them: whoever made an item may have had the
+    /// only handle.
+    held: Vec<Handle>,
 }
 
 impl Packed {
-    pub(crate) fn new() -> Packed {
-        Packed { bytes: Vec::new(), ids: Vec::new() }
-    }
-
     pub(crate) fn len(&self) -> usize {
         self.bytes.len()
     }
@@ -285,8 +287,20 @@ impl Packed {
             self.bytes.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
             self.bytes.extend_from_slice(bytes);
             self.ids.extend_from_slice(ids);
-            Ok(())
+            if ids.is_empty() { Ok(()) } else { self.hold(ids) }
         })?
+    }
+
+    /// Holds objects while the item that named them, and still lives, does.
+    #[cold]
+    fn hold(&mut self, ids: &[Id]) -> Result<()> {
+        let arena = member::arena()?;
+        for &id in ids.iter().filter(|id| id.index() < arena.layout.objects) {
+            if let Some(kind) = arena.object(id.index()).kind() {
+                self.held.push(Handle::take(id, kind)?);
+            }
+        }
+        Ok(())
     }
 
     /// A block of this process with all of them.

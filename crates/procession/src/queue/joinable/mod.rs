@@ -13,7 +13,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::plain::check_bound;
 use super::receiving;
-use super::ring::{Ring, make};
+use super::ring::{Ring, SMALL_FIRST, make};
 use crate::arena::handle::Handle;
 use crate::arena::objects::{Body, Kind};
 use crate::{Error, Result};
@@ -116,7 +116,7 @@ impl<T> JoinableQueue<T> {
 
     fn make(items: u64, bytes: u64) -> Result<JoinableQueue<T>> {
         // Every item is in a block of its own, which the ring names in 16 bytes.
-        let (handle, ring) = make::<JoinableBody>(items, bytes, 8)?;
+        let (handle, ring) = make::<JoinableBody>(items, bytes, 8, SMALL_FIRST)?;
         Ok(JoinableQueue { handle, ring, _carries: PhantomData })
     }
 

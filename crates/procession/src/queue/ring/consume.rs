@@ -3,7 +3,7 @@
 use std::mem::MaybeUninit;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::control::{Consumers, Cursor};
+use super::control::Cursor;
 use super::produce::after_release;
 use super::record::{Header, INLINE_MAX, WORD};
 use super::{Refusal, Ring, Turn};
@@ -132,10 +132,11 @@ impl Ring {
         let consumers = &self.control.consumers;
         let (cursor, _) = self.next()?;
         let mut taken = Vec::with_capacity(max.min(256));
-        consumers.taking.store(max as u64, Ordering::Release);
         let (mut at, mut passed) = (cursor.offset(), consumers.side.passed(cursor));
+        let (mut records, mut moves, mut leaves, mut blocks) = (0, 0, false, false);
         while taken.len() < max {
             let header = self.header(at);
+            records += 1;
             match header {
                 Header::Inline { len } => {
                     if taken.is_empty() {
@@ -147,15 +148,32 @@ impl Ring {
                     passed = passed.with(len);
                 }
                 Header::Block { len } => {
+                    // CRASH: before the block is ours. Recovery looks at no more records than we have come to.
+                    consumers.taking.store(records, Ordering::Release);
                     taken.push(Taken::Block(self.take_block(at)));
                     passed = passed.with(len);
+                    blocks = true;
+                }
+                // To the beginning of this segment, and to the next one; but one commit leaves one segment at most.
+                Header::Go { to, leave } if moves < 2 && !(leave && leaves) => {
+                    (at, moves, leaves) = (to, moves + 1, leaves | leave);
+                    continue;
                 }
                 _ => break,
             }
             at += header.size();
         }
         // CRASH: as in `step`.
-        consumers.side.advance(cursor, at, passed);
+        let commit = || consumers.side.advance(cursor, at, passed);
+        if leaves {
+            self.leave_by(cursor, commit)
+        } else {
+            commit()
+        }
+        if blocks {
+            // CRASH: until this store recovery looks at as many records in vain as were taken.
+            consumers.taking.store(1, Ordering::Release);
+        }
         self.tell_producers(turn, taken.len());
         Ok(taken)
     }
@@ -220,24 +238,30 @@ impl Ring {
         }
     }
 
-    /// Goes on in the next segment, and frees this one.
+    /// Continues in the next segment, and frees this one.
     #[cold]
     fn leave(&self, cursor: Cursor, to: u64) -> Cursor {
-        let Consumers { side, left, .. } = &self.control.consumers;
+        self.leave_by(cursor, || self.control.consumers.side.go(cursor, to))
+    }
+
+    /// Frees the segment of `cursor`, from which `go` moves the cursor to the next one.
+    #[cold]
+    fn leave_by<R>(&self, cursor: Cursor, go: impl FnOnce() -> R) -> R {
+        let left = &self.control.consumers.left;
         // No producer can be in the segment before this one any more: a batch leaves one at most.
         self.free_segment(left);
         let (start, end) = self.segment(cursor.offset());
         let here = start - HEADER;
         left.store(here, Ordering::Release);
         // CRASH: named as `left` and stayed in: `free_segment` sees that the cursor is in it.
-        let cursor = side.go(cursor, to);
+        let gone = go();
         // A producer that has committed its move may not have moved its own cursor yet, from which
         // recovery would go on if it died.
         let producer = self.control.producers.side.cursor().offset();
         if !(start..end).contains(&producer) || !rules::holds(Rule::SegmentKept) {
             self.free_segment(left);
         }
-        cursor
+        gone
     }
 
     /// Frees the segment that was left, if there is one.

@@ -39,7 +39,7 @@ pub(super) struct Producers {
 #[repr(C, align(128))]
 pub(super) struct Consumers {
     pub(super) side: Side,
-    /// How many records from the cursor on are being taken.
+    /// Among how many records from the cursor on are those whose blocks are being taken.
     pub(super) taking: AtomicU64,
     /// A segment that is done, but a producer had not moved its cursor out of it; or 0.
     pub(super) left: AtomicU64,

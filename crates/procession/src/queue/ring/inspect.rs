@@ -37,6 +37,11 @@ impl Ring {
         (self.segment(at).0, at)
     }
 
+    /// At how many records recovery would look for blocks that a dead consumer was taking.
+    pub(crate) fn claim(&self) -> u64 {
+        self.control.consumers.taking.load(Ordering::Acquire)
+    }
+
     /// The blocks that can be reached from the control lines: these, segments, messages. While nobody is
     /// in the middle of anything.
     pub(crate) fn reachable(&self) -> Vec<u64> {

@@ -13,8 +13,11 @@ use crate::{Error, Result};
 
 /// The smallest segment. It grows when it has to.
 const SMALLEST: u64 = 1 << 10;
-/// The largest first segment.
-const LARGEST_FIRST: u64 = 256 << 10;
+/// The largest first segment of a queue, in a block of 2 KiB: a queue that has few messages at a time needs no more, and
+/// another one grows in a few steps.
+pub(crate) const SMALL_FIRST: u64 = (2 << 10) - HEADER;
+/// The largest first segment of a ring of which there are few, and in which room should be there already.
+pub(crate) const LARGE_FIRST: u64 = 256 << 10;
 
 /// A plain queue in its object: all that there is of it is in blocks.
 #[repr(C)]
@@ -26,8 +29,8 @@ unsafe impl Body for PlainBody {
 }
 
 /// A ring and an object that owns it, made for a queue of the kind of `B`.
-pub(crate) fn make<B: Body>(items: u64, bytes: u64, guess: u64) -> Result<(Handle, Ring)> {
-    let parts = Parts::new(items, bytes, guess)?;
+pub(crate) fn make<B: Body>(items: u64, bytes: u64, guess: u64, first: u64) -> Result<(Handle, Ring)> {
+    let parts = Parts::new(items, bytes, guess, first)?;
     match Handle::create::<B>(|object| parts.attach(object)) {
         Ok(handle) => {
             let ring = parts.hand_over(handle.id().index())?;
@@ -47,13 +50,14 @@ struct Parts {
 }
 
 impl Parts {
-    /// Takes memory for a ring with these limits, whose messages take some `guess` bytes each.
-    fn new(items: u64, bytes: u64, guess: u64) -> Result<Parts> {
+    /// Takes memory for a ring with these limits, whose messages take some `guess` bytes each, and whose first segment
+    /// has at most `first` bytes.
+    fn new(items: u64, bytes: u64, guess: u64, first: u64) -> Result<Parts> {
         let (arena, slot) = (member::arena()?, member::slot());
         let room = items.saturating_mul(guess.saturating_add(WORD)).min(bytes.saturating_add(WORD));
         let alignment = align_of::<Control>() as u64;
         let control = heap::allocate(arena, slot, size_of::<Control>() as u64 + alignment)?;
-        let segment = heap::allocate(arena, slot, room.clamp(SMALLEST, LARGEST_FIRST))
+        let segment = heap::allocate(arena, slot, room.clamp(SMALLEST, first))
             .inspect_err(|_| _ = blocks::free(arena, slot, control, Tag::process(slot)))?;
         arena.write(control, &vec![0; (HEADER + size_of::<Control>() as u64 + alignment) as usize]);
         let first = segment + HEADER;

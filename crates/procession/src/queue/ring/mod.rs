@@ -31,7 +31,7 @@ pub(crate) use consume::{Buffer, Taken};
 pub(crate) use control::Control;
 #[cfg(feature = "internals")]
 pub use inspect::{End, Occupied};
-pub(crate) use make::{PlainBody, make};
+pub(crate) use make::{LARGE_FIRST, PlainBody, SMALL_FIRST, make};
 pub(crate) use produce::Piece;
 pub(crate) use record::INLINE_MAX;
 

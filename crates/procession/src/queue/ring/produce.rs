@@ -14,6 +14,14 @@ use crate::sync::raw::event;
 
 /// Segments do not grow beyond this, unless a single message needs it.
 const LARGEST: u64 = 1 << 20;
+/// Up to here a segment is followed by one four times as large, and then twice.
+const SMALL: u64 = 64 << 10;
+
+/// How large the segment behind one of `size` bytes is, of which a record needs `need`.
+fn next_size(size: u64, need: u64) -> u64 {
+    let more = if size < SMALL { 4 * size } else { 2 * size };
+    more.min(LARGEST).max(need + 2 * WORD)
+}
 
 const LINE: u64 = 64;
 /// How far ahead of the cursor lines are asked for.
@@ -299,15 +307,14 @@ impl<'a> Batch<'a> {
         (self.at, self.room_to) = (to, room_to);
     }
 
-    /// Goes on in a new segment, twice as large.
+    /// Goes on in a new segment, which is larger.
     fn grow(&mut self, need: u64, size: u64) -> Result<(), Refusal> {
         if self.grown {
             // A batch leaves one segment at most, so that the one in which the producers' cursor still
             // stands is at most one behind the consumers': see `Ring::leave`. The rest is another batch.
             return Err(Refusal::Full);
         }
-        let bytes = (2 * size).min(LARGEST).max(need + 2 * WORD);
-        let block = heap::allocate_now(self.ring.arena, member::slot(), bytes)?;
+        let block = heap::allocate_now(self.ring.arena, member::slot(), next_size(size, need))?;
         let (start, end) = self.ring.segment(block + HEADER);
         self.go(start, true, end);
         (self.blocks, self.grown) = (true, true);
@@ -365,5 +372,34 @@ impl Ring {
             Header::Go { to, leave: true } => Some(to - HEADER),
             _ => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::arena::classes::CLASSES;
+    use crate::queue::ring::SMALL_FIRST;
+
+    /// From the first segment of a queue on: each block is filled by its segment, and a few steps lead to the largest.
+    #[test]
+    fn segments_grow_in_a_few_steps() {
+        let (mut size, mut steps) = (SMALL_FIRST, 0);
+        while size < LARGEST {
+            size = next_size(size, 16);
+            let block =
+                match CLASSES.iter().map(|&class| u64::from(class)).find(|class| size + HEADER <= *class) {
+                    Some(class) => class,
+                    None => (size + HEADER).next_multiple_of(64 << 10),
+                };
+            assert!(size >= LARGEST || size * 8 > block * 7, "{size} bytes in a block of {block}");
+            (size, steps) = (block - HEADER, steps + 1);
+        }
+        assert!(steps <= 7, "{steps}");
+        assert_eq!(
+            next_size(LARGEST, 10 * LARGEST),
+            10 * LARGEST + 2 * WORD,
+            "a record that is larger has room"
+        );
     }
 }

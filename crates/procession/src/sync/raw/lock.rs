@@ -125,6 +125,23 @@ impl RawLock {
         thread::strike(held);
     }
 
+    /// Notes that this thread, which has the lock, has not begun yet to do what the lock is for, or that it begins
+    /// now. Returns false if its turn was withdrawn meanwhile; then the lock is not its own any more.
+    pub(crate) fn set_pending(&self, pending: bool) -> bool {
+        // CRASH: with the note or without, the word names us.
+        word::set_pending(&self.word, thread::owner(), pending)
+    }
+
+    /// Whether this thread has the lock.
+    pub(crate) fn is_mine(&self) -> bool {
+        word::owner(self.load()) == thread::owner()
+    }
+
+    /// Releases the lock for the thread with record `id`, which has it but has not begun and is stopped.
+    pub(crate) fn withdraw(&self, id: u32, mark: bool) {
+        self.wake(word::withdraw(&self.word, id + 1, mark));
+    }
+
     /// Whether whoever has `held` in its journal still holds the lock. Not so in the last exit handlers of main, when
     /// what the exiting thread held has been handed on.
     pub(crate) fn is_still_held(&self, held: Held) -> bool {

@@ -4,6 +4,7 @@
 use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
 
 use super::lock::RawLock;
+use crate::arena::Arena;
 use crate::arena::objects::{Body, Kind, Object};
 use crate::arena::recover::{Dead, Found, Journaled};
 use crate::sync::error::OwnerDied;
@@ -63,6 +64,10 @@ pub(crate) fn of(object: &'static Object) -> Option<&'static LockBody> {
 const DIED: u32 = 1;
 pub(crate) const PANICKED: u32 = 2;
 
+/// In [`LockBody::extra`]: somebody writes, or was killed doing so. A writer that still waits for readers
+/// has changed nothing, so its death leaves no mark.
+pub(crate) const DIRTY: u32 = 1;
+
 impl LockBody {
     /// Writes down who leaves the lock marked. Only its owner calls this, or recovery in its name.
     pub(crate) fn write_mark(&self, cause: u32, pid: i32, name: &str) {
@@ -116,4 +121,14 @@ pub(crate) fn release(dead: &Dead<'_>, found: &Found, entry: Journaled) {
         }
         mark
     });
+}
+
+/// Takes its turn from a stopped writer that waits for readers with the object's lock. Then others read and write, and the
+/// writer waits again when it continues.
+pub(crate) fn withdraw(arena: &Arena, object: &'static Object, entry: Journaled) {
+    let is_named = |body: &&LockBody| arena.offset_of(&raw const **body) == entry.offset;
+    if let Some(body) = of(object).filter(is_named) {
+        // Poison that the writer was about to clear stays.
+        body.raw.withdraw(entry.record, body.extra.load(Ordering::Acquire) & DIRTY != 0);
+    }
 }

@@ -153,12 +153,12 @@ impl Cells {
         self.used().any(|cell| cell.load(Ordering::SeqCst) == me)
     }
 
-    /// Waits until nobody reads. False when the time was up before.
-    pub(crate) fn await_empty(&self, deadline: Deadline) -> Result<bool> {
+    /// Waits until nobody reads, or that is of `no_use` any more. False when the time was up before.
+    pub(crate) fn await_empty(&self, deadline: Deadline, no_use: impl Fn() -> bool) -> Result<bool> {
         let arena = member::arena()?;
         thread::with_me(|me| {
             let mut watch = Watch::begin(deadline);
-            while !self.all_empty() {
+            while !self.all_empty() && !no_use() {
                 if deadline.passed() {
                     return Ok(false);
                 }

@@ -1,6 +1,7 @@
 //! Recovery of what waits: locks, read-write locks, semaphores, barriers.
 
 use super::{barrier_recover, lock_body, permits, readers};
+use crate::arena::Arena;
 use crate::arena::recover::{Dead, Found, Journaled, Recover};
 
 /// Objects that are one lock: `Lock`, `RLock`, `Mutex`, `Once`, `Array`.
@@ -19,6 +20,10 @@ impl Recover for RwLocks {
     fn release(&self, dead: &Dead<'_>, found: &Found, entry: Journaled) {
         lock_body::release(dead, found, entry);
         readers::release(dead, found, entry);
+    }
+
+    fn withdraw(&self, arena: &Arena, found: &Found, entry: Journaled) {
+        lock_body::withdraw(arena, found.object, entry);
     }
 }
 

@@ -7,7 +7,9 @@ use crate::rules::{self, Rule};
 pub const WAITERS: u64 = 1 << 31;
 /// The last owner died or panicked inside.
 pub const MARK: u64 = 1 << 30;
-const OWNER: u64 = MARK - 1;
+/// The owner waits for something else before it begins: its turn can be withdrawn.
+pub const PENDING: u64 = 1 << 29;
+const OWNER: u64 = PENDING - 1;
 const HEIR_SHIFT: u32 = 32;
 /// How often a waiter looks at the word again before it sleeps: after 16 and 32 pauses. To look takes the
 /// word's cache line from the holder, who needs it for the next release; looking sooner and more often
@@ -182,6 +184,33 @@ pub fn recover(word: &impl Word, dead: u32, mut before_release: impl FnMut() -> 
         };
         if word.exchange(now, new).is_ok() {
             return done;
+        }
+    }
+}
+
+/// Notes that the owner `me` has not begun, or that it begins now. Returns false if its turn was withdrawn.
+pub fn set_pending(word: &impl Word, me: u32, pending: bool) -> bool {
+    loop {
+        let now = word.load();
+        if owner(now) != me {
+            return false;
+        }
+        let new = if pending { now | PENDING } else { now & !PENDING };
+        if word.exchange(now, new).is_ok() {
+            return true;
+        }
+    }
+}
+
+/// Releases a lock whose owner `id` has not begun, as that owner would; `mark` as in [`release`].
+pub fn withdraw(word: &impl Word, id: u32, mark: bool) -> Wake {
+    loop {
+        let now = word.load();
+        if owner(now) != id || now & PENDING == 0 {
+            return Wake::Nobody;
+        }
+        if word.exchange(now, if mark { MARK } else { 0 }).is_ok() {
+            return Wake::All;
         }
     }
 }

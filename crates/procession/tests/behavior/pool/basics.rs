@@ -1,6 +1,7 @@
 //! What a pool does with tasks and maps, and what it says when they fail.
 
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc;
 use std::time::Duration;
 
 use crate::family::*;
@@ -486,4 +487,175 @@ fn bad_arguments_are_errors() {
     let pool = builder().build().unwrap();
     assert!(pool.with_chunk_size(0).is_err() && pool.with_prefetch(0).is_err());
     assert!(pool.with_task_timeout(Duration::ZERO).is_err() && pool.resize(0).is_err());
+}
+
+/// An input that gives an item when it is told to, and whose end is told.
+fn faucet() -> (mpsc::Sender<u32>, mpsc::Receiver<u32>) {
+    mpsc::channel()
+}
+
+#[test]
+fn an_input_may_be_made_of_the_results() {
+    let _dog = watched();
+    let pool = pool();
+    let (feed, items) = faucet();
+    feed.send(0).unwrap();
+    let mut last = 0;
+    for n in pool.imap(|n: u32| n + 1, items) {
+        last = n.unwrap();
+        if last == 2000 {
+            break;
+        }
+        feed.send(last).unwrap();
+    }
+    assert_eq!(last, 2000);
+    let (feed, items) = faucet();
+    (0..3).for_each(|n| feed.send(n).unwrap());
+    let odd = pool
+        .imap_unordered(|n: u32| n + 3, items)
+        .take(2000)
+        .inspect(|n| feed.send(*n.as_ref().unwrap()).unwrap());
+    assert_eq!(odd.filter(Result::is_ok).count(), 2000);
+}
+
+/// Each item is given when all results before it have come: so one that waits for another item never comes.
+#[test]
+fn an_input_that_blocks_withholds_no_result() {
+    let _dog = watched();
+    let sized = pool().with_chunk_size(100).unwrap();
+    for pool in [pool(), sized, pool().with_prefetch(3).unwrap()] {
+        for in_order in [true, false] {
+            let (feed, items) = faucet();
+            let mut results =
+                if in_order { pool.imap(|n: u32| n, items) } else { pool.imap_unordered(|n: u32| n, items) };
+            // It becomes known as quick, and then it blocks in the middle of a chunk.
+            for many in [1, 500, 3, 70, 1, 1] {
+                let feed = feed.clone();
+                let quick = std::thread::spawn(move || (0..many).for_each(|n| feed.send(n).unwrap()));
+                let mut got: Vec<u32> = results.by_ref().take(many as usize).map(Result::unwrap).collect();
+                got.sort();
+                assert_eq!(got, (0..many).collect::<Vec<_>>());
+                quick.join().unwrap();
+            }
+            drop(feed);
+            assert_eq!(results.next(), None);
+            assert_eq!(results.next(), None);
+        }
+    }
+}
+
+#[test]
+fn an_input_that_blocks_withholds_no_item() {
+    let _dog = watched();
+    let (pool, board) = (pool(), Board::new());
+    let (feed, items) = mpsc::channel();
+    let mut results = pool.imap(
+        |(n, board): (u32, String)| {
+            if n == 100 {
+                post(&board, "100 is begun", "");
+                wait_for(&board, "101 is done");
+            } else if n == 101 {
+                post(&board, "101 is done", "");
+            }
+            n
+        },
+        items,
+    );
+    let item = |n: u32| (n, board.path());
+    for n in 0..100 {
+        feed.send(item(n)).unwrap();
+        assert_eq!(results.next(), Some(Ok(n)));
+    }
+    // The second is to be done while the first is on its way, though no third comes.
+    feed.send(item(100)).unwrap();
+    let second = std::thread::spawn({
+        let (feed, board, item) = (feed.clone(), board.path(), item(101));
+        move || {
+            wait_for(&board, "100 is begun");
+            feed.send(item).unwrap();
+        }
+    });
+    assert_eq!(results.next(), Some(Ok(100)));
+    assert_eq!(results.next(), Some(Ok(101)));
+    second.join().unwrap();
+}
+
+#[test]
+fn dropping_the_results_drops_the_input() {
+    let _dog = watched();
+    let pool = pool();
+    let (feed, items) = faucet();
+    let mut results = pool.imap(|n: u32| n, items);
+    feed.send(1).unwrap();
+    assert_eq!(results.next(), Some(Ok(1)));
+    drop(results);
+    // The thread may be waiting for an item: it notices then.
+    until("the input is dropped", || feed.send(2).is_err());
+    // One that does not wait has ended when the results are dropped.
+    let kept = std::sync::Arc::new(());
+    let its = kept.clone();
+    let mut results = pool.imap(|n: u32| n, (0..3).inspect(move |_| _ = &its));
+    assert_eq!(results.by_ref().count(), 3);
+    drop(results);
+    assert_eq!(std::sync::Arc::strong_count(&kept), 1);
+}
+
+#[test]
+fn an_input_may_borrow_or_stay_in_its_thread() {
+    let _dog = watched();
+    let pool = pool();
+    let words = ["to".to_owned(), "be".to_owned(), "or".to_owned()];
+    let read = std::rc::Rc::new(std::cell::Cell::new(0));
+    let items = || words.iter().cycle().take(1000).cloned().inspect(|_| read.set(read.get() + 1));
+    let lengths = pool.imap_local(|word: String| word.len(), items());
+    assert_eq!(lengths.map(Result::unwrap).sum::<usize>(), 2000);
+    let lengths = pool.imap_local_unordered(|word: String| word.len(), items());
+    assert_eq!(lengths.map(Result::unwrap).sum::<usize>(), 2000);
+    assert_eq!(read.get(), 2000);
+    // What is ready is given before the input is asked.
+    let (feed, items) = faucet();
+    feed.send(0).unwrap();
+    let mut count = 0;
+    for n in pool.with_prefetch(1).unwrap().imap_local(|n: u32| n + 1, items) {
+        let n = n.unwrap();
+        count += 1;
+        if n == 300 {
+            break;
+        }
+        feed.send(n).unwrap();
+    }
+    assert_eq!(count, 300);
+}
+
+/// Handles in items that no process holds while they wait for their chunk to go out.
+#[test]
+fn handles_in_items_survive_a_slow_input() {
+    let _dog = watched();
+    let pool = pool().with_chunk_size(50).unwrap();
+    let items = || {
+        (0..100u32).map(|n| {
+            let queue = Queue::<u32>::unbounded().unwrap();
+            queue.put(n).unwrap();
+            // Has the collector look.
+            drop(Process::spawn(|queue: Queue<u32>| queue, (Queue::unbounded().unwrap(),)).unwrap().join());
+            queue
+        })
+    };
+    let all: Vec<u32> = (0..100).collect();
+    let get = |queue: Queue<u32>| queue.get().unwrap();
+    assert_eq!(pool.map(get, items()).unwrap(), all);
+    assert_eq!(pool.imap(get, items()).map(Result::unwrap).collect::<Vec<_>>(), all);
+}
+
+#[test]
+fn a_task_can_read_its_own_pool_s_results_as_they_come() {
+    let _dog = watched();
+    let pool = Pool::new(1).unwrap();
+    let sum = |pool: Pool| {
+        let ordered: u64 = pool.imap(|n: u64| n * n, 0..300).map(Result::unwrap).sum();
+        let any: u64 = pool.imap_unordered(|n: u64| n * n, 0..300).map(Result::unwrap).sum();
+        (ordered, any)
+    };
+    let all = (0..300).map(|n| n * n).sum();
+    assert_eq!(pool.apply(sum, (pool.clone(),)), Ok((all, all)));
 }

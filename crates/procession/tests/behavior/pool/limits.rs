@@ -371,6 +371,47 @@ fn tasks_come_as_they_are_completed() {
     assert_eq!(order, (1..10).collect::<Vec<u32>>());
 }
 
+/// A pool each, more than the kernel waits for at once.
+#[test]
+fn tasks_of_many_pools_come_as_they_are_completed() {
+    let _dog = watched();
+    let pools: Vec<Pool> = (0..140).map(|_| Pool::new(1).unwrap()).collect();
+    let board = Board::new();
+    let wait = |n: usize, board: String| {
+        wait_for(&board, &n.to_string());
+        n
+    };
+    let tasks: Vec<_> =
+        pools.iter().zip(0..).map(|(pool, n)| pool.submit(wait, (n, board.path())).unwrap()).collect();
+    let mut results = as_completed(tasks).map(|task| task.get().unwrap());
+    // The first task is the last to be done.
+    for n in [139, 70, 1, 128, 0] {
+        post(&board.path(), &n.to_string(), "");
+        assert_eq!(results.next(), Some(n));
+    }
+}
+
+#[derive(serde::Serialize, serde::Deserialize)]
+enum Chain {
+    End,
+    Next(Box<Chain>),
+}
+
+/// What a thread of the program's own can read, the library's can.
+#[test]
+fn a_callback_has_as_much_stack_as_any_thread() {
+    let _dog = watched();
+    let pool = Pool::new(1).unwrap();
+    let chain = |links: u32| (0..links).fold(Chain::End, |chain, _| Chain::Next(Box::new(chain)));
+    let task = pool.submit(chain, (4000,)).unwrap();
+    // (In a build without optimization, more than 512 KiB of frames.)
+    let read = std::thread::scope(|scope| scope.spawn(|| task.get().map(std::mem::forget)).join().unwrap());
+    assert_eq!(read, Ok(()));
+    let (tell, told) = mpsc::channel();
+    task.on_done(move |chain| tell.send(chain.map(std::mem::forget)).unwrap()).unwrap();
+    assert_eq!(told.recv().unwrap(), Ok(()));
+}
+
 /// Its workers are killed before they begin, or before they take the pool out of their arguments.
 #[test]
 fn a_pool_that_is_terminated_before_its_workers_begin_ends() {

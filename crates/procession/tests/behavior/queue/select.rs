@@ -126,24 +126,29 @@ fn a_joinable_queue_is_ready_when_there_is_something_to_get() {
 }
 
 #[test]
-fn too_few_or_too_many_are_refused() {
+fn nothing_is_refused_and_any_number_is_waited_for() {
     let _dog = watched();
-    let queues: Vec<Queue<u32>> = (0..128).map(|_| Queue::unbounded().unwrap()).collect();
+    let queues: Vec<Queue<u32>> = (0..400).map(|_| Queue::unbounded().unwrap()).collect();
     let all: Vec<&dyn Ready> = queues.iter().map(|queue| queue as &dyn Ready).collect();
-    for wrong in [&all[..0], &all[..]] {
-        let refused = [try_select(wrong), select(wrong), select_timeout(wrong, HOUR)];
-        assert!(refused.iter().all(|e| matches!(e, Err(SelectError::InvalidArgument(_)))), "{refused:?}");
-    }
-    assert_eq!(select_timeout(&all[..127], SOON), Err(SelectError::NotReady));
-    let choose = |queues: Vec<Queue<u32>>| {
+    let refused = [try_select(&[]), select(&[]), select_timeout(&[], HOUR)];
+    assert!(refused.iter().all(|e| matches!(e, Err(SelectError::InvalidArgument(_)))), "{refused:?}");
+    let choose = |queues: Vec<Queue<u32>>, many: usize| {
         let all: Vec<&dyn Ready> = queues.iter().map(|queue| queue as &dyn Ready).collect();
-        select(&all[..127])
+        select(&all[..many])
     };
-    let chooser = asleep(choose, (queues.clone(),));
-    queues[127].put(1).unwrap();
-    assert!(chooser.is_alive());
+    // The kernel waits for 127 and a word for news of deaths.
+    for many in [126, 127, 128, 129, 399] {
+        for last in [0, many / 2, many - 1] {
+            assert_eq!(select_timeout(&all[..many], SOON), Err(SelectError::NotReady));
+            let chooser = asleep(choose, (queues.clone(), many));
+            queues[many].put(1).unwrap();
+            assert!(chooser.is_alive());
+            queues[last].put(1).unwrap();
+            assert_eq!(chooser.join().unwrap(), Ok(last));
+            assert_eq!((queues[many].get(), queues[last].get()), (Ok(1), Ok(1)));
+        }
+    }
     queues[126].put(1).unwrap();
-    assert_eq!(chooser.join().unwrap(), Ok(126));
     let twice = [all[0], all[0], all[126], all[126]];
     assert_eq!(select(&twice), Ok(2));
 }

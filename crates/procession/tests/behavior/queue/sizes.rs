@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use crate::family::*;
 use procession::internals::{self, census};
-use procession::queue::{GetError, PutError};
+use procession::queue::{GetError, PutError, pipe};
 use procession::{JoinableQueue, Lock, Process, Queue};
 use procession_testkit::{Rng, isolated};
 
@@ -276,4 +276,77 @@ fn random_operations_do_what_a_model_does() {
         }
         assert_eq!((census().objects, census().blocks.len()), (0, 0));
     });
+}
+
+/// Bytes of the blocks that processes and objects own.
+fn bytes_in_use() -> u64 {
+    census().blocks.iter().map(|&(at, _)| internals::block_bytes(at)).sum()
+}
+
+#[test]
+fn an_empty_queue_takes_little_memory_whatever_its_limits() {
+    isolated!({
+        drop(Queue::<u64>::unbounded());
+        let (start, most) = (bytes_in_use(), 4 << 10);
+        let takes = |what: &str, most: u64| {
+            let bytes = bytes_in_use() - start;
+            assert!(bytes > 0 && bytes <= most, "{what} takes {bytes} bytes");
+        };
+        {
+            let _one = Queue::<u64>::bounded(1).unwrap();
+            takes("one item", most);
+        }
+        {
+            let _many = Queue::<[u64; 9]>::bounded(1_000_000).unwrap();
+            takes("many items", most);
+        }
+        {
+            let _bytes = Queue::<u64>::bounded_bytes(64 << 20).unwrap();
+            takes("many bytes", most);
+        }
+        {
+            let _unbounded = Queue::<u64>::unbounded().unwrap();
+            takes("no limit", most);
+        }
+        {
+            let _leases = JoinableQueue::<u64>::unbounded().unwrap();
+            takes("no limit, with leases", most);
+        }
+        let _pipe = pipe::<u64, u64>().unwrap();
+        takes("a pipe", 2 * most + 1024);
+    });
+}
+
+/// What a queue grows by is what it holds, and it goes when that is taken, but for the segment in use.
+#[test]
+fn a_queue_takes_as_much_memory_as_it_needs() {
+    isolated!({
+        let queue = Queue::<u64>::unbounded().unwrap();
+        let start = bytes_in_use();
+        let mut put = 0;
+        for count in [100, 1000, 10_000, 100_000, 1_000_000] {
+            queue.put_many(put..count).unwrap();
+            put = count;
+            let (needed, taken) = (16 * count, bytes_in_use() - start);
+            assert!(taken <= 5 * needed + (4 << 10), "{taken} bytes for {count} items");
+        }
+        for n in 0..put {
+            assert_eq!(queue.get(), Ok(n));
+        }
+        assert!(bytes_in_use() <= start + (3 << 20), "{} bytes", bytes_in_use() - start);
+    });
+}
+
+/// Recovery costs what the dead consumer had in hand: not what it might have taken some time before.
+#[test]
+fn taking_many_leaves_no_claim_to_those_behind() {
+    let _dog = watched();
+    for bytes in [8, 1000] {
+        let queue = Queue::unbounded().unwrap();
+        queue.put_many((0..1000).map(|_| vec![1u8; bytes])).unwrap();
+        for most in [1, 10, usize::MAX] {
+            assert!(!queue.get_many(most).unwrap().is_empty());
+            assert!(internals::queue_claim(&queue) <= 1, "{} records", internals::queue_claim(&queue));
+        }
+    }
 }

@@ -48,6 +48,39 @@ fn place<T: Numbered>(line: &Line<T>) -> (u64, u64) {
     internals::queue_place(line.queue(), End::Consumers)
 }
 
+/// Items in blocks of their own, of which the first segment names 126.
+fn from_two_segments() -> Line<Vec<u64>> {
+    Line::new(Queue::unbounded, |queue| {
+        put_all(queue, 1..=140);
+        (0..110).for_each(|_| drop(queue.get().expect("an item")));
+        (111..=140).collect()
+    })
+}
+
+/// The first of them lies behind the others.
+fn that_goes_round() -> Line<Vec<u32>> {
+    Line::new(
+        || Queue::bounded(20),
+        |queue| {
+            put_all(queue, 1..=3);
+            (0..2).for_each(|_| drop(queue.get().expect("an item")));
+            put_all(queue, 4..=5);
+            vec![3, 4, 5]
+        },
+    )
+}
+
+/// 3 and 15 have room in the first two.
+fn in_three_segments() -> Line<Vec<u32>> {
+    Line::new(
+        || Queue::bounded(20),
+        |queue| {
+            put_all(queue, 1..=19);
+            (1..=19).collect()
+        },
+    )
+}
+
 fn dies_anywhere<T: Numbered>(line: Line<T>) {
     assert_finished(&get_one(&line, crash()));
 }
@@ -61,7 +94,10 @@ tests! {
     several_at_once = assert_finished(&get_many(&Line::<u64>::with(1..=5), 3, 3));
     all_at_once = assert_finished(&get_many(&Line::<u64>::with(1..=5), usize::MAX, 5));
     several_with_blocks_at_once = assert_finished(&get_many(&Line::<Mixed>::with(1..=6), 5, 5));
-    as_many_as_a_segment_has = assert_finished(&get_many(&Line::<Vec<u32>>::with(1..=7), 9, 3));
+    from_two_segments_at_once = assert_finished(&get_many(&Line::<Vec<u32>>::with(1..=7), 9, 7));
+    blocks_from_two_segments_at_once = assert_finished(&get_many(&from_two_segments(), usize::MAX, 30));
+    from_the_end_and_the_beginning_of_a_segment_at_once = assert_finished(&get_many(&that_goes_round(), 9, 3));
+    from_two_segments_of_three = assert_finished(&get_many(&in_three_segments(), usize::MAX, 18));
     before_it_is_closed = is_closed_anywhere(Line::<u64>::with([1, 2]));
     before_it_is_closed_in_vain = is_closed_anywhere(Line::<Vec<u32>>::with([]));
 }
@@ -110,9 +146,10 @@ fn in_the_segment_after_a_large_one() {
         let line = Line::<Vec<u32>>::new(
             || Queue::bounded(1200),
             |queue| {
-                put_all(queue, 1..=165);
-                (0..160).for_each(|_| drop(queue.get().expect("an item")));
-                (161..=165).collect()
+                // 4, 20, 80 and 321 of them have room in the first four segments.
+                put_all(queue, 1..=430);
+                (0..425).for_each(|_| drop(queue.get().expect("an item")));
+                (426..=430).collect()
             },
         );
         let (segment, _) = place(&line);

@@ -55,7 +55,7 @@ fn recover_twice<T: Numbered, P>(
 /// As the one before, but the segments are so large that they are runs, which others may take as soon as they are
 /// free. What these write there looks like records, and leads to a segment that is in use.
 fn before_a_commit_in_a_new_run() -> Report {
-    let line = Line::<Vec<u32>>::new(|| Queue::bounded(1100), |queue| put_all(queue, 1..=160));
+    let line = Line::<Vec<u32>>::new(|| Queue::bounded(1100), |queue| put_all(queue, 1..=104));
     let owned = || internals::queue_blocks(line.queue()).0;
     let before = owned();
     let mut victim = run_until(
@@ -95,15 +95,15 @@ fn blocks_that_are_freed_while_recovery_still_needs_them_are_found() {
     });
 }
 
-/// Bytes of a block before its contents, and the largest first segment's successor.
+/// Bytes of a block before its contents, and the first segment that is a run.
 const HEADER: u64 = 16;
-const SECOND_RUN: usize = 2 << 16;
+const FIRST_RUN: usize = 2 << 16;
 
 /// If the run at `block` is free, it becomes this process's, full of records that name the block `named`.
 fn lie_at(block: u64, named: u64) -> Vec<u64> {
     internals::release_kept();
     let record = [8 << 8 | 2, named]; // a message in a block of its own: see `ring/record.rs`
-    let lies: Vec<u64> = record.into_iter().cycle().take((SECOND_RUN - HEADER as usize) / 8).collect();
+    let lies: Vec<u64> = record.into_iter().cycle().take((FIRST_RUN - HEADER as usize) / 8).collect();
     let mut taken = Vec::new();
     while taken.last() != Some(&block) && taken.len() < 3 {
         taken.push(internals::pack(&lies).expect("a block"));

@@ -71,6 +71,46 @@ fn a_lock_is_read_and_written() {
     });
 }
 
+/// A writer that waits for a reader is stopped, loses its turn, and is killed; or it goes on and writes.
+#[test]
+fn a_writer_loses_its_turn_at_every_instruction() {
+    isolated!({
+        arena();
+        let lock = leaked(RwLock::new([0u64; 2]));
+        let inside = Rc::new(Cell::new(lock.read().ok()));
+        let leaves = Rc::clone(&inside);
+        let writes = || {
+            let mut write = lock.write().unwrap();
+            write[0] += 1;
+            write[1] += 1;
+        };
+        open([VICTIM]);
+        let victim = |gate: &Gate| {
+            internals::become_member(VICTIM);
+            gate.begin();
+            writes();
+            gate.end();
+        };
+        let parked = Cell::new(0);
+        let step = crash().when_parked(move |_| {
+            // First it loses its turn, then the reader leaves.
+            match parked.replace(parked.get() + 1) {
+                0 => internals::pass_by(VICTIM),
+                _ => drop(leaves.take()),
+            }
+        });
+        let report = step.run(victim, |point| {
+            internals::pass_by(VICTIM);
+            internals::recover(VICTIM);
+            drop(inside.take()); // in this copy
+            is_whole(lock, point.victim_pid)?;
+            nothing_in(VICTIM)
+        });
+        assert_finished(&report);
+        assert_eq!(*lock.read().unwrap(), [1, 1]);
+    });
+}
+
 /// Every cell is taken, and the victim adds a block of them.
 #[test]
 fn more_read_than_there_are_cells() {

@@ -1,0 +1,287 @@
+//! A map whose input a thread of its own reads, so that an input that has nothing to give withholds no result.
+//!
+//! ```text
+//!   input ──▶ feeder ──▶ gathered items ──▶ window: chunks on their way ──▶ next()
+//!             (thread)                                                      (the caller's)
+//! ```
+//!
+//! The feeder gathers items into chunks. When the input blocks meanwhile, the caller sends what was gathered, after it
+//! has waited for a moment: so no item waits for the next one.
+//!
+//! Of the two locks, `gathered` is taken first. The feeder takes it for each item, `state` twice for each chunk.
+
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use super::cells::error::TaskError;
+use super::raw_task::RawTask;
+use super::shared::Core;
+use super::window::{Gathered, InFlight, Window};
+use super::worker;
+use crate::codec::encoding::Message;
+use crate::os::clock::{Deadline, now_ns};
+use crate::os::threads;
+use crate::queue::ring::Refusal;
+use crate::queue::waiting;
+use crate::sync::raw::event;
+
+/// How long gathered items wait for more, while others are on their way, and while none are.
+const LINGER_NS: [u64; 2] = [1_000_000, 100_000];
+/// A caller that waits for a chunk looks this often whether the input has blocked behind gathered items.
+const LOOK_NS: u64 = 10_000_000;
+
+/// What the feeder and the caller share.
+pub(super) struct Feed {
+    core: Arc<Core>,
+    in_order: bool,
+    reading: Mutex<Reading>,
+    state: Mutex<State>,
+    /// The feeder waits here for room.
+    room: Condvar,
+    /// The caller waits here while nothing is on its way.
+    news: Condvar,
+}
+
+struct Reading {
+    gathered: Gathered,
+    /// How many items the next chunk should have.
+    size: usize,
+    /// The feeder is in the input's code, and may be for long.
+    pulling: bool,
+    /// Nobody wants more.
+    stop: bool,
+}
+
+struct State {
+    window: Window,
+    /// When the first of the gathered items came; 0 while there are none.
+    since_ns: u64,
+    /// Chunks have one item, so none is ever gathered for long.
+    single: bool,
+    /// The input has ended.
+    over: bool,
+    /// The caller wants no more.
+    stop: bool,
+    /// The feeder waits for room.
+    full: bool,
+    /// The caller waits for news.
+    waits: bool,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|e| e.into_inner())
+}
+
+impl Feed {
+    pub(super) fn new(core: &Arc<Core>, window: Window, in_order: bool) -> Arc<Feed> {
+        let gathered = Gathered::default();
+        let (over, stop, full, waits) = (false, false, false, false);
+        Arc::new(Feed {
+            core: core.clone(),
+            in_order,
+            reading: Mutex::new(Reading { gathered, size: 1, pulling: false, stop }),
+            state: Mutex::new(State { window, since_ns: 0, single: true, over, stop, full, waits }),
+            room: Condvar::new(),
+            news: Condvar::new(),
+        })
+    }
+
+    pub(super) fn in_order(&self) -> bool {
+        self.in_order
+    }
+
+    /// Starts the thread that reads the input.
+    pub(super) fn start<T: Message, I>(self: &Arc<Self>, items: I) -> std::io::Result<JoinHandle<()>>
+    where
+        I: Iterator<Item = T> + Send + 'static,
+    {
+        let feed = self.clone();
+        threads::start("procession-imap", move || feed.read(items))
+    }
+
+    fn read<T: Message, I: Iterator<Item = T>>(&self, mut items: I) {
+        // The hook has said where it panicked. The caller goes on with the panic, and this behind it.
+        while let Err(payload) = panic::catch_unwind(AssertUnwindSafe(|| self.read_on(&mut items))) {
+            let mut reading = lock(&self.reading);
+            reading.pulling = false;
+            self.send(&mut reading, |window| window.panicked(payload));
+        }
+    }
+
+    /// Reads to the end of the input, or until nobody wants more. Panics if the input does.
+    fn read_on<T: Message, I: Iterator<Item = T>>(&self, items: &mut I) {
+        let mut reading = lock(&self.reading);
+        loop {
+            if reading.gathered.len() == 0 {
+                drop(reading);
+                let Some(size) = self.wait_for_room(items) else { return };
+                reading = lock(&self.reading);
+                reading.size = size;
+            }
+            if reading.stop {
+                return;
+            }
+            reading.pulling = true;
+            drop(reading);
+            let item = items.next();
+            reading = lock(&self.reading);
+            reading.pulling = false;
+            match item {
+                _ if reading.stop => return,
+                Some(item) => self.add(&mut reading, &item),
+                None => {
+                    self.send(&mut reading, |_| ());
+                    return self.end();
+                }
+            }
+        }
+    }
+
+    #[inline]
+    fn add<T: Message>(&self, reading: &mut Reading, item: &T) {
+        if let Err(error) = reading.gathered.add(item) {
+            return self.send(reading, |window| window.refuse(error));
+        }
+        if reading.gathered.is_full(reading.size) {
+            self.send(reading, |_| ());
+        } else if reading.gathered.len() == 1 {
+            let mut state = lock(&self.state);
+            state.since_ns = now_ns();
+            if state.waits {
+                self.news.notify_one();
+            }
+        }
+    }
+
+    /// Waits until an item may be read, and returns how many the next chunk should have; none when nobody wants more.
+    fn wait_for_room(&self, items: &impl Iterator) -> Option<usize> {
+        let mut state = lock(&self.state);
+        while !state.stop && !state.window.has_room() {
+            state.full = true;
+            state = self.room.wait(state).unwrap_or_else(|e| e.into_inner());
+            state.full = false;
+        }
+        let size = state.window.size(items.size_hint());
+        state.single = size == 1;
+        (!state.stop).then_some(size)
+    }
+
+    /// Sends out what was gathered, and then what `more` says. Has the caller see it.
+    fn send(&self, reading: &mut Reading, more: impl FnOnce(&mut Window)) {
+        let mut state = lock(&self.state);
+        state.window.send(&mut reading.gathered);
+        state.since_ns = 0;
+        more(&mut state.window);
+        if state.waits {
+            self.news.notify_one();
+        }
+        if self.in_order {
+            return;
+        }
+        let Some(last) = state.window.last() else { return };
+        if let Some(ticket) = last.ticket() {
+            ticket.watch();
+        }
+        // It may have been done before it was watched.
+        if last.is_done() {
+            event::notify(&self.core.control.completed.word, i32::MAX);
+        }
+    }
+
+    fn end(&self) {
+        let mut state = lock(&self.state);
+        state.over = true;
+        self.news.notify_one();
+    }
+
+    /// Waits for the results of the first chunk, or of any. Returns false when there will be none any more.
+    pub(super) fn next<R: Message>(&self, take: &mut impl FnMut(usize, Result<R, TaskError>)) -> bool {
+        let Some(flight) = self.next_flight() else { return false };
+        let measured = Window::land(&self.core, flight, take);
+        lock(&self.state).window.learn(measured);
+        true
+    }
+
+    fn next_flight(&self) -> Option<InFlight> {
+        let mut state = lock(&self.state);
+        state.window.settle();
+        let mut usable = true;
+        loop {
+            let done = if usable { self.done(&state) } else { Some(0) };
+            let flight = done.and_then(|at| state.window.take(at));
+            if state.full && state.window.runs_low() {
+                self.room.notify_one();
+            }
+            if flight.is_some() {
+                return flight;
+            }
+            let until = self.patience(&state);
+            if state.since_ns != 0 && until.passed() {
+                drop(state);
+                self.send(&mut lock(&self.reading), |_| ());
+                state = lock(&self.state);
+            } else if let Some(first) = state.window.first() {
+                let first = first.ticket().cloned();
+                drop(state);
+                usable = self.wait(first, until);
+                state = lock(&self.state);
+            } else if state.over {
+                return None;
+            } else {
+                state.waits = true;
+                let left = until.as_ns().map_or(u64::MAX, |at| at.saturating_sub(now_ns()));
+                let waited = self.news.wait_timeout(state, Duration::from_nanos(left));
+                state = waited.unwrap_or_else(|e| e.into_inner()).0;
+                state.waits = false;
+            }
+        }
+    }
+
+    /// The place of the flight whose results are next, if it is done.
+    fn done(&self, state: &State) -> Option<usize> {
+        let most = if self.in_order { 1 } else { usize::MAX };
+        state.window.flights().take(most).position(InFlight::is_done)
+    }
+
+    /// Until when the caller waits: what was gathered by then, it sends.
+    fn patience(&self, state: &State) -> Deadline {
+        if state.since_ns != 0 {
+            let linger = LINGER_NS[usize::from(state.window.is_empty())];
+            Deadline::NEVER.min_ns(state.since_ns + linger)
+        } else if state.single || state.over || state.window.is_empty() {
+            // The feeder says when it begins to gather, but for a caller that waits for a chunk.
+            Deadline::NEVER
+        } else {
+            Deadline::NEVER.min_ns(now_ns() + LOOK_NS)
+        }
+    }
+
+    /// Waits until the first flight is done, or any, or until the deadline. False when it cannot be waited for:
+    /// landing it says why.
+    fn wait(&self, first: Option<RawTask>, until: Deadline) -> bool {
+        let is_worker = worker::works_for(&self.core);
+        if self.in_order || is_worker {
+            // A worker of the pool may have to run it itself, which it does when it waits for as long as it takes.
+            let until = if is_worker { Deadline::NEVER } else { until };
+            return first.is_none_or(|ticket| ticket.wait(until).is_ok());
+        }
+        let find = || self.done(&lock(&self.state)).map(drop).ok_or(Refusal::Empty);
+        let word = &self.core.control.completed.word;
+        let found = waiting::wait(self.core.arena, word, until, || 0, || find().is_ok(), find);
+        matches!(found, Ok(()) | Err(Refusal::Empty | Refusal::TimedOut))
+    }
+
+    /// Ends the work: nobody wants the results. Returns whether the feeder ends now, and not only when the input has
+    /// given another item.
+    pub(super) fn stop(&self) -> bool {
+        let mut reading = lock(&self.reading);
+        reading.stop = true;
+        let mut state = lock(&self.state);
+        state.stop = true;
+        state.window.forgo();
+        self.room.notify_one();
+        !reading.pulling
+    }
+}

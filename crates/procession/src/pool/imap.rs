@@ -1,0 +1,182 @@
+//! [`Imap`] and [`LocalImap`]: the results of a map as they come.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::{fmt, io, mem};
+
+use super::cells::error::TaskError;
+use super::chunks::ChunkStream;
+use super::feed::Feed;
+use super::pool::Pool;
+use super::window::Window;
+use crate::arena::member;
+use crate::codec::encoding::Message;
+
+/// The results of [`Pool::imap`](super::Pool::imap) or [`imap_unordered`](super::Pool::imap_unordered), as they
+/// come. Dropping it stops the work. It is a handle to its pool, too.
+///
+/// A thread of the library reads the input from the first `next` on, in step with the results that are taken. `next`
+/// waits for results only, never for the input: a result that is ready is given immediately.
+///
+/// Dropping it drops the input as well, before `drop` returns; but not an input that just then waits for its next
+/// item, which is dropped by that thread when it has got the item.
+///
+/// # Panics
+///
+/// `next` panics if the input iterator does; then it can go on behind the item at which that happened.
+///
+/// ```
+/// let pool = procession::Pool::new(2)?;
+/// let mut squares = pool.imap(|n: u64| n * n, 1..); // nothing is read far ahead
+/// assert_eq!(squares.next().unwrap()?, 1);
+/// assert_eq!(squares.next().unwrap()?, 4);
+/// # Ok::<(), procession::Error>(())
+/// ```
+#[must_use = "an iterator does nothing until it is used"]
+pub struct Imap<R> {
+    feed: Arc<Feed>,
+    reader: Reader,
+    ready: VecDeque<Result<R, TaskError>>,
+    /// As long as results are wanted, the pool is not terminated for want of handles.
+    _pool: Pool,
+}
+
+/// The thread that reads the input.
+enum Reader {
+    Waits(Start),
+    Runs(JoinHandle<()>),
+    /// It could not be started, or its process has forked: there are no more results.
+    Gone,
+}
+
+type Start = Box<dyn FnOnce(&Arc<Feed>) -> io::Result<JoinHandle<()>> + Send>;
+
+impl<R> Imap<R> {
+    pub(super) fn new<T: Message, I>(pool: &Pool, window: Window, items: I, in_order: bool) -> Imap<R>
+    where
+        I: Iterator<Item = T> + Send + 'static,
+    {
+        let start = Box::new(move |feed: &Arc<Feed>| feed.start(items));
+        let feed = Feed::new(&pool.core, window, in_order);
+        Imap { feed, reader: Reader::Waits(start), ready: VecDeque::new(), _pool: pool.clone() }
+    }
+
+    /// Starts the thread if it does not run. An error, once, where there is none.
+    fn begin(&mut self) -> Option<Result<(), TaskError>> {
+        let error = match mem::replace(&mut self.reader, Reader::Gone) {
+            Reader::Gone => return None,
+            // The thread, and whatever lock it had, is not in this process.
+            _ if member::is_forked() => TaskError::unusable(&crate::Error::Forked),
+            Reader::Runs(thread) => {
+                self.reader = Reader::Runs(thread);
+                return Some(Ok(()));
+            }
+            Reader::Waits(start) => match start(&self.feed) {
+                Ok(thread) => {
+                    self.reader = Reader::Runs(thread);
+                    return Some(Ok(()));
+                }
+                Err(e) => TaskError::Unusable(format!("starting a thread that reads the input: {e}")),
+            },
+        };
+        Some(Err(error))
+    }
+}
+
+impl<R: Message> Iterator for Imap<R> {
+    type Item = Result<R, TaskError>;
+
+    fn next(&mut self) -> Option<Result<R, TaskError>> {
+        loop {
+            if let Some(result) = self.ready.pop_front() {
+                return Some(result);
+            }
+            if let Err(error) = self.begin()? {
+                return Some(Err(error));
+            }
+            let ready = &mut self.ready;
+            if !self.feed.next(&mut |_, result| ready.push_back(result)) {
+                return None;
+            }
+        }
+    }
+}
+
+impl<R> Drop for Imap<R> {
+    fn drop(&mut self) {
+        if member::is_forked() {
+            return mem::forget(mem::replace(&mut self.reader, Reader::Gone));
+        }
+        let ends = self.feed.stop();
+        if let Reader::Runs(thread) = mem::replace(&mut self.reader, Reader::Gone)
+            && ends
+        {
+            // What the input's own drop panics with has been said by the hook.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl<R> fmt::Debug for Imap<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Imap")
+            .field("in_order", &self.feed.in_order())
+            .field("ready", &self.ready.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The results of [`Pool::imap_local`](super::Pool::imap_local) or
+/// [`imap_local_unordered`](super::Pool::imap_local_unordered), as they come. Dropping it stops the work. It is a
+/// handle to its pool, too.
+///
+/// # Panics
+///
+/// `next` panics if the input iterator does; then it can go on behind the item at which that happened.
+///
+/// ```
+/// let (pool, words) = (procession::Pool::new(2)?, ["to", "be"]);
+/// let mut lengths = pool.imap_local(|word: String| word.len(), words.iter().map(|word| word.to_string()));
+/// assert_eq!(lengths.next().unwrap()?, 2);
+/// # Ok::<(), procession::Error>(())
+/// ```
+#[must_use = "an iterator does nothing until it is used"]
+pub struct LocalImap<I: Iterator, R> {
+    flow: ChunkStream<I>,
+    in_order: bool,
+    ready: VecDeque<Result<R, TaskError>>,
+    /// As long as results are wanted, the pool is not terminated for want of handles.
+    _pool: Pool,
+}
+
+impl<I: Iterator, R> LocalImap<I, R> {
+    pub(super) fn new(pool: &Pool, flow: ChunkStream<I>, in_order: bool) -> LocalImap<I, R> {
+        LocalImap { flow, in_order, ready: VecDeque::new(), _pool: pool.clone() }
+    }
+}
+
+impl<I: Iterator<Item: Message>, R: Message> Iterator for LocalImap<I, R> {
+    type Item = Result<R, TaskError>;
+
+    fn next(&mut self) -> Option<Result<R, TaskError>> {
+        loop {
+            if let Some(result) = self.ready.pop_front() {
+                return Some(result);
+            }
+            let ready = &mut self.ready;
+            if !self.flow.advance(self.in_order, &mut |_, result| ready.push_back(result)) {
+                return self.ready.pop_front();
+            }
+        }
+    }
+}
+
+impl<I: Iterator, R> fmt::Debug for LocalImap<I, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LocalImap")
+            .field("in_order", &self.in_order)
+            .field("ready", &self.ready.len())
+            .finish_non_exhaustive()
+    }
+}
