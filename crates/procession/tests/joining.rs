@@ -6,7 +6,7 @@ mod family;
 use std::time::{Duration, Instant};
 
 use family::*;
-use procession::{Failure, Lock, Process};
+use procession::{Error, Failure, Lock, Process, WaitError};
 use procession_testkit::proc;
 
 #[test]
@@ -232,10 +232,11 @@ fn a_process_without_a_result_type_is_waited_for_in_four_ways() {
     let _dog = watched();
     let p = sleeper();
     let any = find_by(p.pid());
-    assert_eq!(any.try_wait(), Ok(false));
-    assert_eq!(any.wait_timeout(Duration::ZERO), Ok(false));
-    assert_eq!(any.wait_timeout(Duration::from_millis(20)), Ok(false));
-    assert_eq!(any.wait_deadline(Instant::now() + Duration::from_millis(20)), Ok(false));
+    let timed_out = Err(Error::Wait(WaitError::TimedOut));
+    assert_eq!(any.try_wait(), Err(Error::Wait(WaitError::WouldBlock)));
+    assert_eq!(any.wait_timeout(Duration::ZERO), timed_out);
+    assert_eq!(any.wait_timeout(Duration::from_millis(20)), timed_out);
+    assert_eq!(any.wait_deadline(Instant::now() + Duration::from_millis(20)), timed_out);
     let waiting = std::thread::spawn({
         let any = any.clone();
         move || any.wait_timeout(Duration::MAX)
@@ -250,8 +251,8 @@ fn a_process_without_a_result_type_is_waited_for_in_four_ways() {
     let p = Process::spawn(|board: String| drop(wait_for(&board, "go")), (board.path(),)).unwrap();
     let any = find_by(p.pid());
     post(&board.path(), "go", "");
-    assert_eq!(any.wait_timeout(Duration::MAX), Ok(true));
-    assert_eq!((any.try_wait(), any.wait()), (Ok(true), Ok(())));
+    assert_eq!(any.wait_timeout(Duration::MAX), Ok(()));
+    assert_eq!((any.try_wait(), any.wait()), (Ok(()), Ok(())));
 }
 
 fn find_by(pid: Option<i32>) -> procession::AnyProcess {

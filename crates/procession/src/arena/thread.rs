@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use super::Arena;
 use super::blocks::{self, HEADER, Tag};
 use super::records::{Chunk, Record};
-use super::{heap, member};
+use super::{account, heap, member};
 use crate::os::{deaths, process};
 use crate::{Error, Result};
 
@@ -256,8 +256,9 @@ fn take_record(arena: &Arena) -> Result<u32> {
         }
     }
     Err(Error::Full(format!(
-        "{} threads of the family use it at once, which is the most",
-        arena.layout.extra_records
+        "{} threads of the family use it at once, which is the most:{}",
+        arena.layout.extra_records,
+        account::of_records(arena)
     )))
 }
 

@@ -13,7 +13,7 @@ use super::job::{Job, Points};
 use super::{run, worker};
 use crate::arena::encoding::{self, Message};
 use crate::arena::objects::Id;
-use crate::arena::{member, payload, tally};
+use crate::arena::{heap, member, payload, tally};
 use crate::os::clock::Deadline;
 use crate::queue::ring::Refusal;
 use crate::queue::waiting;
@@ -157,7 +157,7 @@ impl Ticket {
                 let note = cell.note.load(Ordering::Acquire);
                 let text = payload::contents(self.core.arena, block_in(note)).unwrap_or_default();
                 postcard::from_bytes(text).unwrap_or_else(|_| {
-                    TaskError::Unusable("there was no shared memory left to say what went wrong".into())
+                    TaskError::Full(heap::why_no_room("what went wrong with the task, when it ended"))
                 })
             }
             ending::CANCELLED => TaskError::Cancelled,

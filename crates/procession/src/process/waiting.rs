@@ -7,9 +7,8 @@ use std::sync::atomic::Ordering;
 use super::failure::{Failure, ProcessError};
 use crate::arena::encoding::Message;
 use crate::arena::handle::Handle;
-use crate::arena::payload;
 use crate::arena::thread::with_me;
-use crate::arena::{Arena, member};
+use crate::arena::{Arena, heap, member, payload};
 use crate::os::clock::Deadline;
 use crate::supervisor::last_words::{PanicText, UnsendableText};
 use crate::supervisor::outcome::{ProcessBody, RESULT, TEXT, detail, ending};
@@ -102,7 +101,7 @@ fn failure(arena: &Arena, handle: &Handle, body: &ProcessBody, ended: u32) -> Fa
         },
         ending::LOST => Failure::FamilyLost,
         ending::UNDECODABLE if bytes.is_empty() => Failure::Undecodable {
-            why: "the family's memory had no room for it, nor for saying more".into(),
+            why: heap::why_no_room("the result when the process ended, nor for saying more,"),
             text: String::new(),
         },
         ending::UNDECODABLE => {

@@ -7,7 +7,7 @@ use super::ring::{Buffer, Refusal, Ring, Taken};
 use super::waiting;
 use crate::arena::blocks::{self, Tag};
 use crate::arena::encoding::{self, Message};
-use crate::arena::{collect, member, payload};
+use crate::arena::{collect, heap, member, payload};
 use crate::os::clock::Deadline;
 use crate::sync::raw::park;
 use crate::{Error, Result};
@@ -58,7 +58,8 @@ impl From<Refusal> for GetError {
         match refusal {
             Refusal::Closed => GetError::Closed,
             Refusal::Unusable(error) => *unusable(&error),
-            Refusal::Empty | Refusal::TimedOut | Refusal::Full | Refusal::NoMemory => GetError::Empty,
+            Refusal::NoMemory => GetError::Full(heap::why_no_room("the note of who has the item")),
+            Refusal::Empty | Refusal::TimedOut | Refusal::Full => GetError::Empty,
         }
     }
 }
@@ -126,7 +127,10 @@ pub(super) fn get<T: Message>(ring: &Ring, deadline: Deadline) -> Result<T, GetE
 
 #[cold]
 fn unusable(error: &Error) -> Box<GetError> {
-    Box::new(GetError::Unusable(error.to_string()))
+    Box::new(match error {
+        Error::Full(why) => GetError::Full(why.clone()),
+        other => GetError::Unusable(other.to_string()),
+    })
 }
 
 #[inline(never)]

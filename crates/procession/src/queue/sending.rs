@@ -6,7 +6,7 @@ use super::waiting;
 use crate::arena::blocks::{self, Tag};
 use crate::arena::encoding::{self, Message};
 use crate::arena::objects::Id;
-use crate::arena::{member, payload};
+use crate::arena::{heap, member, payload};
 use crate::os::clock::Deadline;
 use crate::{Error, Result};
 
@@ -43,6 +43,7 @@ impl Failed {
             Failed::Unsendable(error) => PutError::Unsendable(item, error.to_string()),
             Failed::Refused(Refusal::Closed) => PutError::Closed(item),
             Failed::Refused(Refusal::Unusable(error)) => PutError::Unusable(item, error.to_string()),
+            Failed::Refused(Refusal::NoMemory) => PutError::NoMemory(item, heap::why_no_room("the item")),
             Failed::Refused(_) => PutError::Full(item),
         }
     }
