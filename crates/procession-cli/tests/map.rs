@@ -145,7 +145,6 @@ fn directory_and_nice_value_are_given() {
     assert!(said.code == Some(125) && said.err.contains("/dev/null: is not a directory"), "{}", said.err);
 }
 
-/// Another directory does not change which program is meant by a relative path.
 #[test]
 fn a_script_without_an_interpreter_runs() {
     use std::os::unix::fs::PermissionsExt;

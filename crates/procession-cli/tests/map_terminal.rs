@@ -188,3 +188,12 @@ fn progress_tells_what_it_waits_for() {
     std::fs::write(place.path("go"), "").unwrap();
     assert_eq!(terminal.end().1, Some(0));
 }
+
+/// What is typed cannot be input and answers, or input and a command's, at the same time.
+#[test]
+fn the_terminal_is_not_read_by_two() {
+    for flag in ["--tty", "-p"] {
+        let (text, code) = Terminal::run(&format!("map {flag} echo")).end();
+        assert!(code == Some(125) && text.contains("give the input with :::"), "{text}");
+    }
+}

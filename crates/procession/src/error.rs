@@ -163,13 +163,19 @@ impl From<io::Error> for Error {
 
 impl From<LockError> for Error {
     fn from(e: LockError) -> Error {
-        Error::Lock(e)
+        match e {
+            LockError::Full(why) => Error::Full(why),
+            other => Error::Lock(other),
+        }
     }
 }
 
 impl From<WaitError> for Error {
     fn from(e: WaitError) -> Error {
-        Error::Wait(e)
+        match e {
+            WaitError::Full(why) => Error::Full(why),
+            other => Error::Wait(other),
+        }
     }
 }
 
@@ -181,7 +187,10 @@ impl From<ProcessError> for Error {
 
 impl From<TaskError> for Error {
     fn from(e: TaskError) -> Error {
-        Error::Task(e)
+        match e {
+            TaskError::Full(why) => Error::Full(why),
+            other => Error::Task(other),
+        }
     }
 }
 

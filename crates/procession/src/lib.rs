@@ -49,6 +49,9 @@
 //! There are two exceptions. [`Process::join_timeout`] and its kin return `Ok(None)`, because their error says how the
 //! process failed. [`Condvar::wait_timeout`] returns the guard, because the lock is held in any case.
 //!
+//! Where the shared memory itself is full, the error is `Full` in each family, `NoMemory` in
+//! [`PutError`](queue::PutError), and [`Error::Full`] behind `?`. Its text says who holds how much.
+//!
 //! What only looks, such as `len` or `is_set`, never waits and returns a plain value. A timeout of zero tries once.
 //!
 //! # If a process dies

@@ -33,6 +33,9 @@ pub const MAP_SIGNALS: [i32; 6] = [SIGCHLD, SIGINT, SIGTERM, SIGHUP, SIGTSTP, SI
 /// Runs what the options ask for; gives the exit code. Returns in two processes.
 pub fn run(flags: &Map) -> Result<u8, Failed> {
     let is_typed = reads_standard_input(flags) && io::stdin().is_terminal();
+    if is_typed && flags.interactive {
+        return Err("--interactive asks at the terminal: give the input with :::, -a or a pipe".into());
+    }
     if is_typed && flags.tty {
         return Err("--tty leaves the terminal to the commands: give the input with :::, -a or a pipe".into());
     }

@@ -16,7 +16,7 @@
 //! | `front.rs`, `engine/` | the two processes |
 //! | `plan.rs` | what the options mean; `quantity.rs`, `halt.rs` read their values |
 //! | `input.rs`, `records.rs`, `batch.rs`, `job.rs` | from bytes to jobs |
-//! | `template.rs`, `quoting.rs` | the words of a command |
+//! | `template.rs`, `quoting.rs`, `program.rs` | the words of a command, its program and environment |
 //! | `running.rs`, `tree.rs` | a command's process, and what it has started |
 //! | `printer.rs`, `spool.rs`, `outlet.rs`, `results.rs` | what commands print |
 //! | `progress.rs`, `tally.rs`, `log/` | what is told of them |
@@ -32,6 +32,7 @@ mod log;
 mod outlet;
 mod plan;
 mod printer;
+mod program;
 mod progress;
 pub mod quantity;
 mod quoting;

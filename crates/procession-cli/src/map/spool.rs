@@ -2,6 +2,7 @@
 //! without a name.
 
 use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -38,7 +39,7 @@ pub struct Spool {
     store: Store,
     /// What came first. What comes after it is in the file, from the moment when memory was full.
     head: Vec<u8>,
-    extents: Vec<Extent>,
+    extents: VecDeque<Extent>,
     length: u64,
 }
 
@@ -48,7 +49,7 @@ impl Store {
     }
 
     pub fn spool(&self) -> Spool {
-        Spool { store: self.clone(), head: Vec::new(), extents: Vec::new(), length: 0 }
+        Spool { store: self.clone(), head: Vec::new(), extents: VecDeque::new(), length: 0 }
     }
 }
 
@@ -87,9 +88,9 @@ impl Spool {
         let extent = shared
             .append(bytes)
             .map_err(|e| io::Error::new(e.kind(), format!("output cannot wait in {directory}: {e}")))?;
-        match self.extents.last_mut() {
+        match self.extents.back_mut() {
             Some(last) if last.start + last.length == extent.start => last.length += extent.length,
-            _ => self.extents.push(extent),
+            _ => self.extents.push_back(extent),
         }
         Ok(())
     }
@@ -107,7 +108,7 @@ impl Spool {
             shared.memory -= head.len();
             return Ok(head);
         }
-        let Some(first) = self.extents.first_mut() else { return Ok(Vec::new()) };
+        let Some(first) = self.extents.front_mut() else { return Ok(Vec::new()) };
         let piece = Extent { start: first.start, length: first.length.min(PIECE_BYTES as u64) };
         let mut bytes = vec![0; piece.length as usize];
         let file =
@@ -116,7 +117,7 @@ impl Spool {
         first.start += piece.length;
         first.length -= piece.length;
         if first.length == 0 {
-            self.extents.remove(0);
+            self.extents.pop_front();
         }
         shared.release(piece);
         Ok(bytes)

@@ -77,7 +77,7 @@ impl Reader<'_> {
         let batch = Batch { source: self.source.number, first: self.items, lines: self.source.lines };
         match self.work.put(pack(batch, bytes)) {
             Ok(()) => self.items += items,
-            Err(PutError::Full(_)) => {
+            Err(PutError::NoMemory(..)) => {
                 return Err(format!("{} bytes are too many for the shared memory", bytes.len()).into());
             }
             Err(e) => return Err(e.into()),

@@ -10,15 +10,14 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use super::Arena;
-use super::blocks::{self, HEADER, NOBODY, Tag, Use};
+use super::blocks::{HEADER, NOBODY, Tag, Use};
 use super::classes::{CLASSES, blocks_in, class_for};
 use super::layout::SPAN;
-use super::{collect, member, sweep, thread, usage};
+use super::{Arena, blocks, collect, member, sweep, thread, usage};
 use crate::os::clock::{Deadline, now_ns};
 use crate::os::futex;
-use crate::rules::{self, Rule};
-use crate::{Error, Result};
+use crate::rules::Rule;
+use crate::{Error, Result, rules};
 
 /// Where to look for the next free block of one class.
 #[derive(Default)]
@@ -180,11 +179,23 @@ fn no_room(bytes: u64) -> Error {
 
 #[cold]
 fn full(arena: &Arena, bytes: u64) -> Error {
+    Error::Full(why_full(arena, &format!("{bytes} bytes")))
+}
+
+/// As [`why_full`], of the arena that this process has mapped.
+#[cold]
+pub(crate) fn why_no_room(what: &str) -> String {
+    member::mapped().map_or_else(String::new, |arena| why_full(arena, what))
+}
+
+/// Returns the text of the error that there is no room for `what`: how large the memory is, and who holds how much.
+#[cold]
+fn why_full(arena: &Arena, what: &str) -> String {
     let limit = (u64::from(arena.layout.spans) * SPAN) >> 20;
-    Error::Full(format!(
-        "no room for {bytes} bytes in the family's shared memory of {limit} MiB (half of the machine's memory, less where `ulimit -v` or `ulimit -f` say so), of which there are{}",
-        usage::of_memory(arena)
-    ))
+    let holders = usage::of_memory(arena);
+    format!(
+        "no room for {what} in the family's shared memory of {limit} MiB (half of the memory of the machine or its control group, less where `ulimit -v` or `ulimit -f` say so), of which there are{holders}"
+    )
 }
 
 impl Heap {

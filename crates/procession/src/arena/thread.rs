@@ -9,10 +9,9 @@ use std::ptr;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use super::Arena;
-use super::blocks::{self, HEADER, Tag};
+use super::blocks::{HEADER, Tag};
 use super::records::{Chunk, Record};
-use super::{heap, member};
+use super::{Arena, blocks, heap, member, usage};
 use crate::os::{fatal_signals, process};
 use crate::{Error, Result};
 
@@ -256,8 +255,9 @@ fn take_record(arena: &Arena) -> Result<u32> {
         }
     }
     Err(Error::Full(format!(
-        "{} threads of the family use it at once, which is the most",
-        arena.layout.extra_records
+        "{} threads of the family use it at once, which is the most:{}",
+        arena.layout.extra_records,
+        usage::of_records(arena)
     )))
 }
 

@@ -66,6 +66,16 @@ pub(crate) fn of_objects(arena: &Arena) -> String {
     kinds.chain(holders).fold(String::new(), |text, line| text + "\n  " + &line)
 }
 
+/// Which processes have how many records of further threads, the most first.
+pub(crate) fn of_records(arena: &Arena) -> String {
+    let owners =
+        (0..arena.layout.extra_records).map(|extra| arena.record_owner(extra).load(Ordering::Acquire));
+    let owners = counted(owners.filter_map(|owner| owner.checked_sub(1)));
+    let lines = owners.iter().take(NAMED);
+    let lines = lines.map(|(slot, count)| format!("{} has {count}", arena.describe_process(*slot)));
+    lines.fold(String::new(), |text, line| text + "\n  " + &line)
+}
+
 fn counted<T: Hash + Eq + Ord + Copy>(all: impl Iterator<Item = T>) -> Vec<(T, u64)> {
     let mut counts = HashMap::new();
     all.for_each(|one| *counts.entry(one).or_insert(0) += 1);

@@ -215,7 +215,7 @@ impl Pool {
         let over = || if control.over.load(Ordering::SeqCst) == 1 { Ok(()) } else { Err(Refusal::Empty) };
         match waiting::wait(core.arena, &control.ended.word, deadline, || 0, || over().is_ok(), over) {
             Ok(()) => Ok(()),
-            Err(Refusal::Unusable(error)) => Err(JoinError::Unusable(error.to_string())),
+            Err(Refusal::Unusable(error)) => Err(JoinError::unusable(&error)),
             Err(_) => Err(JoinError::NotDone),
         }
     }

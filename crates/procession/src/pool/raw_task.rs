@@ -12,7 +12,7 @@ use super::job::{Job, Points};
 use super::shared::{Core, Seat};
 use super::{run, worker};
 use crate::arena::objects::Id;
-use crate::arena::{member, payload, tally};
+use crate::arena::{heap, member, payload, tally};
 use crate::codec::encoding;
 use crate::codec::encoding::Message;
 use crate::os::clock::Deadline;
@@ -159,7 +159,7 @@ impl RawTask {
                 let note = cell.note.load(Ordering::Acquire);
                 let text = payload::contents(self.core.arena, block_in(note)).unwrap_or_default();
                 postcard::from_bytes(text).unwrap_or_else(|_| {
-                    TaskError::Unusable("there was no shared memory left to say what went wrong".into())
+                    TaskError::Full(heap::why_no_room("what went wrong with the task, when it ended"))
                 })
             }
             ending::CANCELLED => TaskError::Cancelled,

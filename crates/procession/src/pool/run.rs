@@ -243,7 +243,8 @@ impl Work {
 }
 
 fn undecodable(what: &str, error: &Error) -> TaskError {
-    TaskError::Undecodable(format!("the {what} of the task cannot cross: {error}"))
+    let text = format!("the {what} of the task cannot cross: {error}");
+    if matches!(error, Error::Full(_)) { TaskError::Full(text) } else { TaskError::Undecodable(text) }
 }
 
 /// Does the job for one item.

@@ -11,7 +11,7 @@ use super::watch::Watched;
 use crate::arena::blocks::{self, Tag};
 use crate::arena::handle::Handle;
 use crate::arena::objects::{Id, Kind};
-use crate::arena::{Arena, member, payload};
+use crate::arena::{Arena, heap, member, payload};
 use crate::os::clock::Deadline;
 use crate::queue::ring::{self, Refusal, Ring};
 use crate::sync::raw::event;
@@ -152,10 +152,10 @@ impl Core {
                 return Ok(());
             }
             self.give_up(seat);
-            return Err(TaskError::Unusable(match refusal {
-                Refusal::Unusable(error) => error.to_string(),
-                _ => "there is no shared memory left for the task".into(),
-            }));
+            return Err(match refusal {
+                Refusal::Unusable(error) => TaskError::unusable(&error),
+                _ => TaskError::Full(heap::why_no_room("the task")),
+            });
         }
         // ORDERING: SeqCst, behind the message: the last worker sets this before it looks for a message again.
         if self.control.some_idle.load(Ordering::SeqCst) != 0 {

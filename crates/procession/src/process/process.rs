@@ -65,6 +65,13 @@ impl Process<()> {
     /// standard streams, and no other open file. It does not run `main`, and has none of its memory: not
     /// its panic hook, logger or `static`s either. For anything else there is [`builder`](Process::builder).
     ///
+    /// The standard streams are those that main had when it spawned first. The family's helpers keep them open until main
+    /// ends, so closing or redirecting them later neither changes where processes write, nor ends a pipe for its
+    /// reader. Pass other streams with [`Builder::stdout`] and its siblings.
+    ///
+    /// A main that adopts orphans (the first process of a container, or one that asked for it) has the family's
+    /// supervisor among its children. A loop that waits for all children does not end there.
+    ///
     /// When this returns the process will run, whatever happens to the one that called. Its number is final, and a
     /// signal to that number counts: a process that is killed before its function begins has been killed.
     ///

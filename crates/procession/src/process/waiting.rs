@@ -8,7 +8,7 @@ use super::failure::{Failure, ProcessError};
 use crate::arena::handle::Handle;
 use crate::arena::process_body::{ProcessBody, RESULT, TEXT, detail, ending};
 use crate::arena::thread::with_me;
-use crate::arena::{Arena, member, payload};
+use crate::arena::{Arena, heap, member, payload};
 use crate::codec::encoding::Message;
 use crate::os::clock::Deadline;
 use crate::supervisor::crash_report::{PanicText, UnsendableText};
@@ -101,7 +101,7 @@ fn failure(arena: &Arena, handle: &Handle, body: &ProcessBody, ended: u32) -> Fa
         },
         ending::LOST => Failure::FamilyLost,
         ending::UNDECODABLE if bytes.is_empty() => Failure::Undecodable {
-            why: "the family's memory had no room for it, nor for saying more".into(),
+            why: heap::why_no_room("the result when the process ended, nor for saying more,"),
             text: String::new(),
         },
         ending::UNDECODABLE => {

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum PutError<T> {
-    /// There is no room: now, or until the time was up, or in the shared memory at all.
+    /// The queue is full: now, or until the time was up.
     Full(T),
     /// The queue is closed, or the other end of the pipe is gone.
     Closed(T),
@@ -27,6 +27,9 @@ pub enum PutError<T> {
     Unsendable(T, String),
     /// The queue cannot be used from here, and why.
     Unusable(T, String),
+    /// The shared memory of the family is full, whatever room the queue has; the text says who holds how much.
+    /// In an [`Error`](crate::Error) this is [`Error::Full`](crate::Error::Full).
+    NoMemory(T, String),
 }
 
 /// Why there is no item. Plain data.
@@ -50,6 +53,8 @@ pub enum GetError {
     Undecodable(String),
     /// The queue cannot be used from here, and why.
     Unusable(String),
+    /// The shared memory of the family is full; the text says who holds how much. Nothing was taken.
+    Full(String),
 }
 
 /// Why not everything is done.
@@ -68,6 +73,17 @@ pub enum JoinError {
     NotDone,
     /// The queue cannot be used from here, and why.
     Unusable(String),
+    /// The shared memory of the family is full; the text says who holds how much.
+    Full(String),
+}
+
+impl JoinError {
+    pub(crate) fn unusable(error: &crate::Error) -> JoinError {
+        match error {
+            crate::Error::Full(why) => JoinError::Full(why.clone()),
+            other => JoinError::Unusable(other.to_string()),
+        }
+    }
 }
 
 impl<T> PutError<T> {
@@ -84,7 +100,8 @@ impl<T> PutError<T> {
             PutError::Full(item)
             | PutError::Closed(item)
             | PutError::Unsendable(item, _)
-            | PutError::Unusable(item, _) => item,
+            | PutError::Unusable(item, _)
+            | PutError::NoMemory(item, _) => item,
         }
     }
 
@@ -95,6 +112,7 @@ impl<T> PutError<T> {
             PutError::Closed(item) => PutError::Closed(f(item)),
             PutError::Unsendable(item, why) => PutError::Unsendable(f(item), why),
             PutError::Unusable(item, why) => PutError::Unusable(f(item), why),
+            PutError::NoMemory(item, why) => PutError::NoMemory(f(item), why),
         }
     }
 }
@@ -104,7 +122,9 @@ impl<T> fmt::Display for PutError<T> {
         match self {
             PutError::Full(_) => f.write_str("the queue is full"),
             PutError::Closed(_) => f.write_str("the queue is closed"),
-            PutError::Unsendable(_, why) | PutError::Unusable(_, why) => f.write_str(why),
+            PutError::Unsendable(_, why) | PutError::Unusable(_, why) | PutError::NoMemory(_, why) => {
+                f.write_str(why)
+            }
         }
     }
 }
@@ -116,6 +136,7 @@ impl<T> fmt::Debug for PutError<T> {
             PutError::Closed(_) => f.write_str("Closed(..)"),
             PutError::Unsendable(_, why) => write!(f, "Unsendable(.., {why:?})"),
             PutError::Unusable(_, why) => write!(f, "Unusable(.., {why:?})"),
+            PutError::NoMemory(_, why) => write!(f, "NoMemory(.., {why:?})"),
         }
     }
 }
@@ -127,7 +148,7 @@ impl fmt::Display for GetError {
         match self {
             GetError::Empty => f.write_str("the queue is empty"),
             GetError::Closed => f.write_str("the queue is closed and empty"),
-            GetError::Undecodable(why) | GetError::Unusable(why) => f.write_str(why),
+            GetError::Undecodable(why) | GetError::Unusable(why) | GetError::Full(why) => f.write_str(why),
         }
     }
 }
@@ -138,7 +159,7 @@ impl fmt::Display for JoinError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             JoinError::NotDone => f.write_str("not everything that was put into the queue is done"),
-            JoinError::Unusable(why) => f.write_str(why),
+            JoinError::Unusable(why) | JoinError::Full(why) => f.write_str(why),
         }
     }
 }
@@ -147,18 +168,27 @@ impl std::error::Error for JoinError {}
 
 impl From<JoinError> for crate::Error {
     fn from(e: JoinError) -> crate::Error {
-        crate::Error::Join(e)
+        match e {
+            JoinError::Full(why) => crate::Error::Full(why),
+            other => crate::Error::Join(other),
+        }
     }
 }
 
 impl<T> From<PutError<T>> for crate::Error {
     fn from(e: PutError<T>) -> crate::Error {
-        crate::Error::Put(e.map(drop))
+        match e.map(drop) {
+            PutError::NoMemory((), why) => crate::Error::Full(why),
+            other => crate::Error::Put(other),
+        }
     }
 }
 
 impl From<GetError> for crate::Error {
     fn from(e: GetError) -> crate::Error {
-        crate::Error::Get(e)
+        match e {
+            GetError::Full(why) => crate::Error::Full(why),
+            other => crate::Error::Get(other),
+        }
     }
 }

@@ -5,13 +5,13 @@ use std::fmt;
 use super::error::GetError;
 use super::ring::{Buffer, Refusal, Ring, Taken};
 use super::waiting;
-use crate::arena::blocks::{self, Tag};
-use crate::arena::{collect, member, payload};
-use crate::codec;
-use crate::codec::encoding::{self, Message};
+use crate::arena::blocks::Tag;
+use crate::arena::{blocks, collect, heap, member, payload};
+use crate::codec::encoding;
+use crate::codec::encoding::Message;
 use crate::os::clock::Deadline;
 use crate::sync::raw::park;
-use crate::{Error, Result};
+use crate::{Error, Result, codec};
 
 /// Reads the value in a block of a queue's.
 pub(super) fn read<T: Message>(block: u64) -> Result<T, GetError> {
@@ -59,7 +59,8 @@ impl From<Refusal> for GetError {
         match refusal {
             Refusal::Closed => GetError::Closed,
             Refusal::Unusable(error) => *unusable(&error),
-            Refusal::Empty | Refusal::TimedOut | Refusal::Full | Refusal::NoMemory => GetError::Empty,
+            Refusal::NoMemory => GetError::Full(heap::why_no_room("the note of who has the item")),
+            Refusal::Empty | Refusal::TimedOut | Refusal::Full => GetError::Empty,
         }
     }
 }
@@ -127,7 +128,10 @@ pub(super) fn get<T: Message>(ring: &Ring, deadline: Deadline) -> Result<T, GetE
 
 #[cold]
 fn unusable(error: &Error) -> Box<GetError> {
-    Box::new(GetError::Unusable(error.to_string()))
+    Box::new(match error {
+        Error::Full(why) => GetError::Full(why.clone()),
+        other => GetError::Unusable(other.to_string()),
+    })
 }
 
 #[inline(never)]

@@ -68,6 +68,8 @@ pub enum SelectError {
     InvalidArgument(String),
     /// Nothing can be waited for from here, and why.
     Unusable(String),
+    /// The shared memory of the family is full; the text says who holds how much.
+    Full(String),
 }
 
 /// Waits until one of these is ready, as long as it takes, and says which: the first one that is. There may be any
@@ -156,7 +158,10 @@ fn until(sources: &[&dyn Ready], deadline: Deadline) -> Result<usize, SelectErro
         return Ok(first);
     }
     with_me(|me| sleep_until_ready(me, sources, deadline))
-        .map_err(|error| SelectError::Unusable(error.to_string()))?
+        .map_err(|error| match error {
+            crate::Error::Full(why) => SelectError::Full(why),
+            other => SelectError::Unusable(other.to_string()),
+        })?
         .ok_or(SelectError::NotReady)
 }
 
@@ -245,7 +250,9 @@ impl fmt::Display for SelectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             SelectError::NotReady => f.write_str("nothing is ready"),
-            SelectError::InvalidArgument(why) | SelectError::Unusable(why) => f.write_str(why),
+            SelectError::InvalidArgument(why) | SelectError::Unusable(why) | SelectError::Full(why) => {
+                f.write_str(why)
+            }
         }
     }
 }
@@ -256,6 +263,7 @@ impl From<SelectError> for crate::Error {
     fn from(e: SelectError) -> crate::Error {
         match e {
             SelectError::InvalidArgument(why) => crate::Error::InvalidArgument(why),
+            SelectError::Full(why) => crate::Error::Full(why),
             other => crate::Error::Select(other),
         }
     }

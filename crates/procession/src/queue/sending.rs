@@ -3,10 +3,11 @@
 use super::error::PutError;
 use super::ring::{Buffer, INLINE_MAX, Piece, Refusal, Ring};
 use super::waiting;
-use crate::arena::blocks::{self, Tag};
+use crate::arena::blocks::Tag;
 use crate::arena::objects::Id;
-use crate::arena::{member, payload};
-use crate::codec::encoding::{self, Message};
+use crate::arena::{blocks, heap, member, payload};
+use crate::codec::encoding;
+use crate::codec::encoding::Message;
 use crate::os::clock::Deadline;
 use crate::{Error, Result};
 
@@ -43,6 +44,7 @@ impl Failed {
             Failed::Unsendable(error) => PutError::Unsendable(item, error.to_string()),
             Failed::Refused(Refusal::Closed) => PutError::Closed(item),
             Failed::Refused(Refusal::Unusable(error)) => PutError::Unusable(item, error.to_string()),
+            Failed::Refused(Refusal::NoMemory) => PutError::NoMemory(item, heap::why_no_room("the item")),
             Failed::Refused(_) => PutError::Full(item),
         }
     }

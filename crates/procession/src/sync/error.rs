@@ -47,6 +47,8 @@ pub enum LockError {
         /// The kernel's number of main's thread.
         thread: i32,
     },
+    /// The shared memory of the family, or a table in it, is full; the text says who holds how much.
+    Full(String),
 }
 
 /// Who held a lock when it died or panicked.
@@ -105,7 +107,10 @@ impl DeadlockMember {
 
 impl LockError {
     pub(super) fn unusable(error: &crate::Error) -> LockError {
-        LockError::Unusable(error.to_string())
+        match error {
+            crate::Error::Full(why) => LockError::Full(why.clone()),
+            other => LockError::Unusable(other.to_string()),
+        }
     }
 
     /// What running out of time is called by a call that had none.
@@ -139,11 +144,11 @@ impl fmt::Display for LockError {
                 }
                 Ok(())
             }
-            LockError::Unusable(why) => f.write_str(why),
             LockError::MainEnded { thread } => write!(
                 f,
                 "main has ended, but its thread {thread} keeps the lock; release it before main ends, or join the thread"
             ),
+            LockError::Unusable(why) | LockError::Full(why) => f.write_str(why),
         }
     }
 }

@@ -37,6 +37,8 @@ pub enum WaitError {
     /// Main has ended, and this call has waited for five seconds since then for a permit of which main holds all.
     /// See [the end of the program](crate#the-end-of-the-program).
     MainEnded,
+    /// The shared memory of the family, or a table in it, is full; the text says who holds how much.
+    Full(String),
 }
 
 /// Why a [`Barrier`](super::Barrier) is broken.
@@ -71,7 +73,10 @@ pub enum Broken {
 
 impl WaitError {
     pub(super) fn unusable(error: &crate::Error) -> WaitError {
-        WaitError::Unusable(error.to_string())
+        match error {
+            crate::Error::Full(why) => WaitError::Full(why.clone()),
+            other => WaitError::Unusable(other.to_string()),
+        }
     }
 
     /// What running out of time is called by a call that had none.
@@ -101,10 +106,10 @@ impl fmt::Display for WaitError {
             WaitError::WouldBlock => f.write_str("it would have to wait"),
             WaitError::TimedOut => f.write_str("it did not happen until the time was up"),
             WaitError::Broken(why) => write!(f, "the barrier is broken: {why}; reset() makes it whole"),
-            WaitError::Unusable(why) => f.write_str(why),
             WaitError::MainEnded => {
                 f.write_str("main has ended, but keeps every permit; give them back before main ends")
             }
+            WaitError::Unusable(why) | WaitError::Full(why) => f.write_str(why),
         }
     }
 }

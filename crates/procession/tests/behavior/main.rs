@@ -11,6 +11,7 @@ mod damage;
 mod errors;
 mod events;
 mod examples;
+mod full_memory;
 mod handles;
 mod large_values;
 mod lifetimes;

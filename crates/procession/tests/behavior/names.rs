@@ -1,4 +1,5 @@
 //! The names of processes that were given none.
+#![allow(clippy::redundant_closure, reason = "it is about the names of closures")]
 
 use crate::family::*;
 use procession::process::Builder;

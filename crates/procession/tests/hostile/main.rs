@@ -424,7 +424,6 @@ impl Freezer {
 }
 
 #[test]
-#[ignore = "the library does not survive this yet"]
 fn everybody_is_frozen_for_five_seconds() {
     if role().is_some() {
         let _dog = inner_dog();

@@ -6,9 +6,9 @@ use rustix::process::{WaitOptions, WaitStatus, wait};
 use signal_hook::consts::SIGINT;
 
 use super::Engine;
-use super::start::mark_of_run;
 use crate::map::job::Job;
 use crate::map::log::Entry;
+use crate::map::program::mark_of_run;
 use crate::map::quantity::TimeLimit;
 use crate::map::running::Cut;
 use crate::map::tally::{End, Status};

@@ -25,6 +25,7 @@ use super::job::Job;
 use super::outlet::Outlet;
 use super::plan::Plan;
 use super::printer::Printer;
+use super::program::{self, Found};
 use super::progress::{Bar, Progress};
 use super::running::Running;
 use super::signals::Signals;
@@ -47,7 +48,7 @@ pub struct Engine {
     terminal: Option<Terminal>,
     /// The limit of open files that commands get, if ours was raised.
     open_files: Option<u64>,
-    program: start::Found,
+    program: Found,
     printer: Printer,
     throttle: Throttle,
     tally: Tally,
@@ -90,11 +91,11 @@ impl Engine {
             front,
             signals,
             launcher: Launcher::new(),
-            environment: start::environment(),
+            environment: program::environment(),
             null: File::options().read(true).write(true).open("/dev/null")?,
             terminal,
-            open_files: start::raise_open_files(plan.jobs),
-            program: start::Found::default(),
+            open_files: program::raise_open_files(plan.jobs),
+            program: Found::default(),
             printer: Printer::new(plan.output.clone(), outlet),
             throttle: Throttle::new(plan.starts),
             tally: Tally::default(),

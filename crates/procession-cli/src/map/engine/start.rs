@@ -1,19 +1,13 @@
 //! Starting commands.
 
-use std::collections::HashMap;
-use std::env;
-use std::ffi::{CStr, CString, OsStr};
+use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use procession_launch::{Failure, Order, Step};
 use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::Engine;
 use crate::map::job::Job;
@@ -26,14 +20,6 @@ use crate::screen::Failed;
 
 /// Fewer tell no median.
 const FEWEST_DURATIONS: usize = 3;
-/// Descriptors of a command, at most; and those of this process besides.
-const COMMAND_FILES: u64 = 4;
-const OTHER_FILES: u64 = 64;
-
-/// Programs that were found on the search path.
-#[derive(Default)]
-pub struct Found(HashMap<Vec<u8>, CString>);
-
 /// What became of a job that was to start.
 enum Start {
     Begun,
@@ -255,55 +241,4 @@ fn refused(error: io::Error) -> Failure {
 
 fn unblock(fd: &OwnedFd) -> rustix::io::Result<()> {
     rustix::fs::fcntl_setfl(fd, rustix::fs::OFlags::NONBLOCK)
-}
-
-impl Found {
-    /// The path of a program. Names without a slash are looked for in `PATH`.
-    fn find(&mut self, name: &[u8]) -> io::Result<&CStr> {
-        if !self.0.contains_key(name) {
-            let path = if name.contains(&b'/') { name.to_owned() } else { search(name)? };
-            self.0.insert(name.to_owned(), CString::new(path)?);
-        }
-        Ok(&self.0[name])
-    }
-}
-
-fn search(name: &[u8]) -> io::Result<Vec<u8>> {
-    let path = env::var_os("PATH").unwrap_or_else(|| "/usr/bin:/bin".into());
-    let mut refused = ErrorKind::NotFound;
-    for directory in env::split_paths(&path) {
-        let candidate = Path::new(&directory).join(OsStr::from_bytes(name));
-        match candidate.metadata() {
-            Ok(metadata) if metadata.is_file() && metadata.permissions().mode() & 0o111 != 0 => {
-                return Ok(candidate.into_os_string().into_vec());
-            }
-            Ok(metadata) if metadata.is_file() => refused = ErrorKind::PermissionDenied,
-            _ => {}
-        }
-    }
-    Err(refused.into())
-}
-
-/// The environment of the commands, with the mark of this run.
-pub fn environment() -> Vec<CString> {
-    let is_ours =
-        |name: &OsStr| ["PROCESSION_JOB", "PROCESSION_SLOT", "PROCESSION_RUN"].iter().any(|own| name == *own);
-    let variables = env::vars_os().filter(|(name, _)| !is_ours(name));
-    let text = variables.map(|(name, value)| [name.as_bytes(), b"=", value.as_bytes()].concat());
-    text.chain([mark_of_run().into_bytes()]).filter_map(|text| CString::new(text).ok()).collect()
-}
-
-/// What is in the environment of all commands of this run.
-pub fn mark_of_run() -> String {
-    format!("PROCESSION_RUN={}", std::process::id())
-}
-
-/// Makes room for the descriptors of so many commands; gives the limit that there was.
-pub fn raise_open_files(jobs: usize) -> Option<u64> {
-    let needed = jobs as u64 * COMMAND_FILES + OTHER_FILES;
-    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
-    let before = current.filter(|&current| current < needed)?;
-    let raised = maximum.map_or(needed, |maximum| maximum.min(needed));
-    setrlimit(Resource::Nofile, Rlimit { current: Some(raised), maximum }).ok()?;
-    Some(before)
 }

@@ -74,6 +74,9 @@ pub enum TaskError {
     NotDone,
     /// The pool cannot be used from here, and why.
     Unusable(String),
+    /// The shared memory of the family has no room for the task, or for its result; the text says who holds how
+    /// much.
+    Full(String),
 }
 
 /// The first task of a map that failed.
@@ -114,7 +117,10 @@ impl TaskError {
     }
 
     pub(crate) fn unusable(error: &crate::Error) -> TaskError {
-        TaskError::Unusable(error.to_string())
+        match error {
+            crate::Error::Full(why) => TaskError::Full(why.clone()),
+            other => TaskError::Unusable(other.to_string()),
+        }
     }
 }
 
@@ -145,7 +151,7 @@ impl fmt::Display for TaskError {
                 )
             }
             TaskError::Cancelled => f.write_str("the task was cancelled"),
-            TaskError::Undecodable(why) | TaskError::Unusable(why) => f.write_str(why),
+            TaskError::Undecodable(why) | TaskError::Unusable(why) | TaskError::Full(why) => f.write_str(why),
             TaskError::Closed => f.write_str("the pool is closed: it takes no more tasks"),
             TaskError::Terminated => f.write_str("the pool was terminated"),
             TaskError::Broken(why) => write!(f, "the pool is broken: {why}"),

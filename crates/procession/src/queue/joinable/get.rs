@@ -4,7 +4,6 @@ use std::time::{Duration, Instant};
 
 use super::super::error::GetError;
 use super::super::lease::{DeadLetters, Lease};
-use super::super::ring::Refusal;
 use super::super::waiting;
 use super::JoinableQueue;
 use crate::codec::encoding::Message;
@@ -17,7 +16,7 @@ impl<T: Message> JoinableQueue<T> {
     ///
     /// # Errors
     /// [`GetError::Closed`] when there is none and will be none; [`GetError::Undecodable`] when the item
-    /// cannot be read as a `T`: it counts as done; [`GetError::Unusable`] when there is no shared memory to
+    /// cannot be read as a `T`: it counts as done; [`GetError::Full`] when there is no shared memory to
     /// note the lease in, or in a plain fork of a member of the family.
     ///
     /// # If a process dies
@@ -89,9 +88,6 @@ impl<T: Message> JoinableQueue<T> {
         let leased = waiting::wait(ring.arena(), filled, deadline, passed, come, || ring.lease(deadline));
         match leased {
             Ok(leased) => Lease::new(self, leased),
-            Err(Refusal::NoMemory) => {
-                Err(GetError::Unusable("there is no shared memory left to note who has the item".into()))
-            }
             Err(refusal) => Err(refusal.into()),
         }
     }

@@ -86,7 +86,7 @@ impl<T> JoinableQueue<T> {
         match waiting::wait(ring.arena(), word, deadline, || 0, || ring.is_finished(), finished) {
             Ok(()) if member::is_forked() => Err(JoinError::Unusable(Error::Forked.to_string())),
             Ok(()) => Ok(()),
-            Err(Refusal::Unusable(error)) => Err(JoinError::Unusable(error.to_string())),
+            Err(Refusal::Unusable(error)) => Err(JoinError::unusable(&error)),
             Err(_) => Err(JoinError::NotDone),
         }
     }

@@ -71,7 +71,7 @@ impl<T> Queue<T> {
     }
 
     /// A queue that grows as long as there is shared memory; then putting fails with
-    /// [`PutError::Full`](super::PutError::Full). An empty one takes less than 4 KiB.
+    /// [`PutError::NoMemory`](super::PutError::NoMemory). An empty one takes less than 4 KiB.
     ///
     /// # Errors
     /// [`Error::Full`] when there is no memory.

@@ -13,7 +13,7 @@ impl<T: Message> Queue<T> {
     ///
     /// # Errors
     /// Each gives the item back. [`PutError::Closed`]; [`PutError::Unsendable`] when it cannot be encoded;
-    /// [`PutError::Full`] when the family's shared memory is full; [`PutError::Unusable`] in a plain fork of
+    /// [`PutError::NoMemory`] when the family's shared memory is full; [`PutError::Unusable`] in a plain fork of
     /// a member of the family.
     ///
     /// # If a process dies

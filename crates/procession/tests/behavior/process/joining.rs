@@ -3,9 +3,10 @@
 
 use std::time::{Duration, Instant};
 
-use crate::family::*;
-use procession::{Failure, Lock, Process};
 use procession_testkit::proc;
+
+use crate::family::*;
+use procession::{Error, Failure, Lock, Process, WaitError};
 
 #[test]
 fn everyone_who_joins_gets_the_value() {
@@ -230,11 +231,11 @@ fn a_process_without_a_result_type_is_waited_for_in_four_ways() {
     let _dog = watched();
     let p = sleeper();
     let any = find_by(p.pid());
-    let timed_out = || Err(procession::WaitError::TimedOut.into());
-    assert_eq!(any.try_wait(), Err(procession::WaitError::WouldBlock.into()));
-    assert_eq!(any.wait_timeout(Duration::ZERO), timed_out());
-    assert_eq!(any.wait_timeout(Duration::from_millis(20)), timed_out());
-    assert_eq!(any.wait_deadline(Instant::now() + Duration::from_millis(20)), timed_out());
+    let timed_out = Err(Error::Wait(WaitError::TimedOut));
+    assert_eq!(any.try_wait(), Err(Error::Wait(WaitError::WouldBlock)));
+    assert_eq!(any.wait_timeout(Duration::ZERO), timed_out);
+    assert_eq!(any.wait_timeout(Duration::from_millis(20)), timed_out);
+    assert_eq!(any.wait_deadline(Instant::now() + Duration::from_millis(20)), timed_out);
     let waiting = std::thread::spawn({
         let any = any.clone();
         move || any.wait_timeout(Duration::MAX)
