@@ -23,6 +23,11 @@ pub(crate) struct Header {
     /// Identity of the supervisor's working directory; children start in their spawner's.
     pub(crate) cwd_device: AtomicU64,
     pub(crate) cwd_inode: AtomicU64,
+    /// The block with the credentials that main had when it launched the supervisor, or 0.
+    pub(crate) credentials: AtomicU64,
+    /// The digest of the supervisor's credentials, which its children inherit, and its user namespace.
+    pub(crate) credentials_digest: AtomicU64,
+    pub(crate) user_namespace: AtomicU64,
 
     /// Hints: slots, extra records, objects and spans at or above these were never used.
     pub(crate) slots_used: AtomicU32,

@@ -7,6 +7,7 @@
 pub(crate) mod attributes;
 pub(crate) mod cgroup;
 pub(crate) mod clock;
+pub(crate) mod credentials;
 pub(crate) mod deaths;
 pub(crate) mod faults;
 pub(crate) mod fd;

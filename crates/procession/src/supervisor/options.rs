@@ -27,6 +27,7 @@ use serde::{Deserialize, Serialize};
 use super::outcome::{self, ProcessBody};
 use crate::arena::slots::{self, Slot};
 use crate::arena::{Arena, payload};
+use crate::os::credentials::Credentials;
 use crate::os::{attributes, fd, futex, process, rendezvous};
 use crate::{Error, Result};
 
@@ -54,6 +55,8 @@ pub(crate) mod ready {
 pub(crate) struct Options {
     /// The program is to be executed anew: see `rebirth.rs`.
     pub(crate) fresh: bool,
+    /// Those of the spawner, where they differ from the supervisor's.
+    pub(crate) credentials: Option<Credentials>,
     pub(crate) clear_env: bool,
     /// Name and value, or no value where the variable is to go; later ones count.
     pub(crate) env: Vec<(Vec<u8>, Option<Vec<u8>>)>,
@@ -78,6 +81,11 @@ pub(crate) enum Stream {
 
 /// Gives this process, whose slot is `GO`, what its request says.
 pub(super) fn apply(arena: &'static Arena, slot: &Slot, options: &Options) -> Result<()> {
+    // First, so that nothing is done with rights that the spawner does not have. A child that executes the program
+    // does it after that, because the kernel may give capabilities to a program.
+    if let (Some(credentials), false) = (&options.credentials, options.fresh) {
+        adopt(arena, credentials)?;
+    }
     let cwd = slot.request.cwd.load(Ordering::Acquire);
     if cwd != 0 {
         super::child::change_directory(arena, cwd)?;
@@ -100,6 +108,19 @@ pub(super) fn apply(arena: &'static Arena, slot: &Slot, options: &Options) -> Re
     apply_env(options);
     // Last: what comes before takes memory too.
     options.memory_limit.map_or(Ok(()), limit_memory)
+}
+
+/// Gives this process the credentials of its spawner.
+pub(super) fn adopt(arena: &Arena, credentials: &Credentials) -> Result<()> {
+    credentials.adopt().map_err(|e| {
+        Error::os("starting a process with the user, groups and capabilities that its spawner has now", &e)
+    })?;
+    // The kernel forgets the first when credentials change.
+    process::die_with_parent(libc::SIGKILL);
+    if process::parent_pid() != arena.header().supervisor_pid.load(Ordering::Relaxed) as i32 {
+        process::exit_now(1);
+    }
+    Ok(())
 }
 
 fn limit_memory(limit: u64) -> Result<()> {

@@ -101,7 +101,7 @@ pub(super) fn fate(socket: BorrowedFd<'_>) -> Option<Fate> {
 /// A report is no longer than this.
 const LONGEST: usize = 4096;
 
-fn tell(socket: BorrowedFd<'_>, mut fate: Fate) {
+pub(super) fn tell(socket: BorrowedFd<'_>, mut fate: Fate) {
     if let Fate::Panicked(text, _) | Fate::ReturnedErr(text) = &mut fate {
         let end = (0..=text.len().min(LONGEST / 2)).rev().find(|&at| text.is_char_boundary(at));
         text.truncate(end.unwrap_or(0));

@@ -13,9 +13,11 @@ use super::nursery::{Inheritance, Nursery};
 use super::preload::Request;
 use super::{child, entrypoint, outcome, preload};
 use crate::arena::header::stage;
-use crate::arena::{Arena, collect, member};
+use crate::arena::{Arena, collect, member, payload};
 use crate::os::clock::now_ns;
+use crate::os::credentials::{self, Credentials};
 use crate::os::{fd, futex, process, signal};
+use crate::{Error, Result};
 
 /// What main sends a new supervisor: its own pidfd, its standard input, the arena.
 pub(super) struct Hello {
@@ -42,6 +44,13 @@ pub(super) fn hello_bytes(mask: signal::Mask, added_bind_now: bool, preload: Opt
     }
     bytes[32..].copy_from_slice(&Request::to_bytes(preload));
     bytes
+}
+
+/// Whether main has left its hello at descriptor 0, which says for certain that it launched this process.
+pub(super) fn is_launched(stdin: BorrowedFd<'_>) -> bool {
+    let mut bytes = [0; HELLO];
+    let len = fd::peek(stdin, &mut bytes).unwrap_or(0);
+    fd::is_seqpacket(stdin) && len == HELLO && bytes[..8] == HELLO_MAGIC.to_le_bytes()
 }
 
 /// Receives main's hello from descriptor 0, and puts main's standard input there.
@@ -78,10 +87,11 @@ pub(super) fn run(hello: Hello) -> ! {
     process::become_subreaper();
     let memfd_inode = process::inode(hello.memfd.as_fd()).unwrap_or(0);
     let started = Arena::open(hello.memfd.as_fd())
-        .map_err(crate::Error::from)
+        .map_err(Error::from)
         .and_then(|arena| member::join_as_supervisor(arena, memfd_inode))
         .and_then(|arena| Ok((arena, signal::pending_fd()?)));
-    let Ok((arena, bell)) = started else { process::exit_now(1) };
+    let (arena, bell) = started.unwrap_or_else(|error| refuse(&hello.socket, error));
+    adopt_credentials(arena).unwrap_or_else(|error| refuse(&hello.socket, error));
     entrypoint::constants();
     child::prepare_ancestor();
     drop(hello.stdin);
@@ -104,7 +114,8 @@ pub(super) fn run(hello: Hello) -> ! {
         private_fds: vec![bell.as_raw_fd(), hello.main.as_raw_fd(), hello.socket.as_raw_fd()],
         memfd: hello.memfd,
     };
-    let Ok(nursery) = Nursery::new(arena, inheritance) else { process::exit_now(1) };
+    let nursery = Nursery::new(arena, inheritance)
+        .unwrap_or_else(|e| refuse(&hello.socket, Error::os("preparing the supervisor", &e)));
     let mut supervisor = Supervisor {
         arena,
         nursery,
@@ -117,6 +128,28 @@ pub(super) fn run(hello: Hello) -> ! {
     loop {
         supervisor.round();
     }
+}
+
+/// Tells main why there will be no supervisor, and ends.
+fn refuse(socket: &OwnedFd, error: Error) -> ! {
+    preload::tell(socket.as_fd(), preload::Fate::Refused(error));
+    process::exit_now(1)
+}
+
+/// Gives this process the credentials that main had when it launched it. They differ where the kernel gave
+/// capabilities to the program or took some away when it was executed.
+fn adopt_credentials(arena: &Arena) -> Result<()> {
+    let failed = |e| Error::os("giving the supervisor the user, groups and capabilities of main", &e);
+    match arena.header().credentials.load(Ordering::Acquire) {
+        0 => {}
+        block => payload::unpack::<Credentials>(arena, block)?.adopt().map_err(failed)?,
+    }
+    let header = arena.header();
+    header
+        .credentials_digest
+        .store(Credentials::of_this_thread().map_err(failed)?.digest(), Ordering::Relaxed);
+    header.user_namespace.store(credentials::user_namespace(), Ordering::Relaxed);
+    Ok(())
 }
 
 struct Supervisor {
