@@ -9,7 +9,7 @@ use std::io;
 
 use family::*;
 use procession::process::StartMethod;
-use procession::{Process, Result};
+use procession::{Pool, Process, Result};
 
 /// An ordinary user and group.
 const NOBODY: u32 = 65534;
@@ -153,11 +153,11 @@ fn a_family_that_begins_after_a_change_has_what_main_has() {
         let board = Board::new();
         fs::set_permissions(board.path(), std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
         let text = succeeds(&mut program(&number.to_string(), &board));
-        // To execute a program takes capabilities from a user that is not root, unless they are ambient; and a
-        // program whose user is split does not trust its environment.
+        // To execute a program takes capabilities away that are not in the bounding set, and from a user that is not
+        // root those that are not ambient. A program whose user is split does not trust its environment.
         let refused = match **changes {
             ["effective user"] => "not its real one",
-            ["securebits", "user"] | ["keep capabilities", "user"] => "the capabilities",
+            ["bounding set"] | ["securebits", "user"] | ["keep capabilities", "user"] => "the capabilities",
             _ => "",
         };
         match refused {
@@ -193,4 +193,76 @@ fn a_process_in_another_user_namespace_cannot_spawn() {
     };
     let told = Process::spawn(enters, ()).unwrap().join().unwrap().expect("it would not be in the namespace");
     assert!(told.contains("another user namespace") || told.contains("SKIPPED"), "{told}");
+}
+
+#[test]
+fn a_main_that_has_changed_its_user_goes_on_and_ends() {
+    let _dog = watched();
+    if role().is_some() {
+        let pool = Pool::new(2).unwrap();
+        let squares: Vec<u32> = pool.map(|n: u32| n * n, [1, 2, 3]).unwrap();
+        assert_eq!(squares, [1, 4, 9]);
+        let sleeps = sleeper();
+        change("user");
+        let squares: Vec<u32> = pool.map(|n: u32| n * n, 0..50).unwrap();
+        assert_eq!(squares.len(), 50);
+        // As many at once as there are spares several times over: the supervisor has to be called for each.
+        let all: Vec<_> = (0..20).map(|n| Process::spawn(|n: u32| n + 1, (n,)).unwrap()).collect();
+        (0..20).zip(&all).for_each(|(n, p)| assert_eq!(p.join(), Ok(n + 1)));
+        let refused = sleeps.kill().expect_err("it is root's");
+        assert!(refused.to_string().contains("sending a signal"), "{refused}");
+        println!("main ends");
+        return;
+    }
+    if !is_root() {
+        return;
+    }
+    let board = Board::new();
+    fs::set_permissions(board.path(), std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
+    let text = succeeds(&mut program("changes", &board));
+    assert!(text.contains("main ends\n"), "{text}");
+    until_nothing_is_left(&board);
+}
+
+/// Main of a family with a child that has changed its user, and with what that child has started.
+fn changes_its_user_and_sleeps(board: &str) {
+    let changes = |board: String| {
+        let started = std::process::Command::new("sleep").arg("1000").spawn().unwrap().id();
+        change("user");
+        post(&board, "child", format!("{} {started}", std::process::id()));
+        forever()
+    };
+    let _child = Process::spawn(changes, (board.to_owned(),)).unwrap();
+    wait_for(board, "child");
+    let supervisor = supervisor();
+    let stat = fs::read_to_string(format!("/proc/{supervisor}/status")).unwrap();
+    let guard = stat.lines().find_map(|line| line.strip_prefix("PPid:")).unwrap().trim().to_owned();
+    post(board, "guard", guard);
+    post(board, "supervisor", supervisor);
+    forever();
+}
+
+#[test]
+fn a_child_that_has_changed_its_user_does_not_outlive_the_family() {
+    let _dog = watched();
+    if role().is_some() {
+        return changes_its_user_and_sleeps(&my_board());
+    }
+    if !is_root() {
+        return;
+    }
+    for killed in [&["supervisor", "main"][..], &["main", "supervisor"], &["guard", "main"], &["main"]] {
+        let board = Board::new();
+        fs::set_permissions(board.path(), std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
+        let mut main = Running::start(&mut program("sleeps", &board));
+        let number = |who: &str| if who == "main" { main.pid() } else { board.number(who) };
+        let supervisor = board.number("supervisor");
+        let mut left: Vec<i32> = board.wait("child").split(' ').map(|pid| pid.parse().unwrap()).collect();
+        left.extend([supervisor, board.number("guard")]);
+        // It cannot help.
+        send(main.pid(), libc::SIGSTOP);
+        killed.iter().for_each(|who| send(number(who), libc::SIGKILL));
+        main.end();
+        until_dead(&left);
+    }
 }

@@ -51,7 +51,8 @@ struct Extras {
 impl Extras {
     fn pack(arena: &Arena, order: &Order<'_>) -> Result<Extras> {
         let mut extras = Extras::default();
-        let credentials = foreign_credentials(arena)?;
+        let executes = order.wishes.is_some_and(|wishes| wishes.options.fresh);
+        let credentials = foreign_credentials(arena, executes)?;
         match (&order.wishes, credentials) {
             (None, None) => extras.cwd = foreign_cwd(arena)?,
             (None, credentials) => {
@@ -193,8 +194,9 @@ fn is_dead(slot: &Slot) -> bool {
     pid != 0 && process::is_dead(pid)
 }
 
-/// The credentials of the calling thread, if they are not those that children of the supervisor begin with.
-fn foreign_credentials(arena: &Arena) -> Result<Option<Credentials>> {
+/// The credentials of the calling thread, if they are not those that children of the supervisor begin with. The kernel
+/// may change those of a child that `executes` the program.
+fn foreign_credentials(arena: &Arena, executes: bool) -> Result<Option<Credentials>> {
     let header = arena.header();
     // A process with several threads, as main is, cannot enter another one.
     if !member::is_main() && credentials::user_namespace() != header.user_namespace.load(Ordering::Relaxed) {
@@ -204,7 +206,7 @@ fn foreign_credentials(arena: &Arena) -> Result<Option<Credentials>> {
     }
     let mine =
         Credentials::of_this_thread().map_err(|e| Error::os("reading this thread's credentials", &e))?;
-    Ok((mine.digest() != header.credentials_digest.load(Ordering::Relaxed)).then_some(mine))
+    Ok((executes || mine.digest() != header.credentials_digest.load(Ordering::Relaxed)).then_some(mine))
 }
 
 /// A block with this process's working directory, if it is not the supervisor's.
@@ -256,14 +258,7 @@ fn claim_spare(arena: &'static Arena, me: &Me) -> Result<u32> {
         if header.spares.compare_exchange(seen, seen | 1, Ordering::SeqCst, Ordering::SeqCst).is_err() {
             continue;
         }
-        match member::try_ring(arena) {
-            Ok(()) => {}
-            // It is dead: its loss wakes us.
-            Err(e) if e.raw_os_error() == Some(libc::ESRCH) => {}
-            Err(e) => {
-                return Err(Error::os("calling the supervisor (has this process changed its user?)", &e));
-            }
-        }
+        member::ring(arena);
         let wait = Wait::announce(arena, me.record(), &header.spares);
         wait.sleep(&header.spares, seen | 1, Deadline::NEVER);
     }

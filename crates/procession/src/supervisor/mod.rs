@@ -4,6 +4,7 @@
 //! |-----------------|----------------------------------------------------------------------|
 //! | `hook.rs`       | runs before `main`: is this process to be a supervisor?              |
 //! | `client.rs`     | the family's side: launching a supervisor, claiming a spare          |
+//! | `guard.rs`      | the supervisor's parent: kills what is left when it dies             |
 //! | `serve.rs`      | the supervisor's loop                                                |
 //! | `nursery.rs`    | slots, forks and spares                                              |
 //! | `backlog.rs`    | what the kernel refused to do, and when it is asked again             |
@@ -29,6 +30,7 @@ pub(crate) mod child;
 pub(crate) mod client;
 pub(crate) mod entrypoint;
 pub(crate) mod farewell;
+mod guard;
 mod hook;
 pub(crate) mod last_words;
 pub(crate) mod nursery;

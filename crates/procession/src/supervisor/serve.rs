@@ -8,6 +8,7 @@
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::Ordering;
 
+use super::guard::{self, Guard};
 use super::hook::{self, Meant};
 use super::nursery::{Inheritance, Nursery};
 use super::preload::Request;
@@ -95,6 +96,7 @@ pub(super) fn run(hello: Hello) -> ! {
     entrypoint::constants();
     child::prepare_ancestor();
     drop(hello.stdin);
+    guard::announce(arena);
     if let Some(request) = hello.preload {
         let (main, socket) = (hello.main.as_fd(), hello.socket.as_fd());
         preload::build(arena, request, main, socket, hello.mask);
@@ -102,8 +104,11 @@ pub(super) fn run(hello: Hello) -> ! {
         signal::block_everything();
         signal::prepare_reaper();
         process::set_title(super::SUPERVISOR_TITLE.as_bytes());
-        process::become_subreaper();
+    } else {
+        guard::fork_supervisor(arena).unwrap_or_else(|error| refuse(&hello.socket, error));
     }
+    process::become_subreaper();
+    let guard = Guard::of_this_process(arena);
     // If the family is stopped and then main is killed, we are to see it. Should that be refused, we see it when
     // somebody continues us.
     let _ = fd::continue_on_news(hello.socket.as_fd());
@@ -122,6 +127,7 @@ pub(super) fn run(hello: Hello) -> ! {
         bell,
         main: hello.main,
         socket: Some(hello.socket),
+        guard,
         farewell: Farewell::default(),
     };
     supervisor.announce();
@@ -139,16 +145,16 @@ fn refuse(socket: &OwnedFd, error: Error) -> ! {
 /// Gives this process the credentials that main had when it launched it. They differ where the kernel gave
 /// capabilities to the program or took some away when it was executed.
 fn adopt_credentials(arena: &Arena) -> Result<()> {
-    let failed = |e| Error::os("giving the supervisor the user, groups and capabilities of main", &e);
+    let failed = |e| {
+        Error::os(
+            "giving the supervisor the user, groups and capabilities of main (a program that is executed loses capabilities that are not in the bounding set, and without root those that are not ambient)",
+            &e,
+        )
+    };
     match arena.header().credentials.load(Ordering::Acquire) {
         0 => {}
         block => payload::unpack::<Credentials>(arena, block)?.adopt().map_err(failed)?,
     }
-    let header = arena.header();
-    header
-        .credentials_digest
-        .store(Credentials::of_this_thread().map_err(failed)?.digest(), Ordering::Relaxed);
-    header.user_namespace.store(credentials::user_namespace(), Ordering::Relaxed);
     Ok(())
 }
 
@@ -159,6 +165,7 @@ struct Supervisor {
     main: OwnedFd,
     /// Open while main has its end: it closes when main ends or executes another program.
     socket: Option<OwnedFd>,
+    guard: Guard,
     farewell: Farewell,
 }
 
@@ -197,6 +204,10 @@ impl Supervisor {
             header.cwd_device.store(device, Ordering::Relaxed);
             header.cwd_inode.store(inode, Ordering::Relaxed);
         }
+        // The function of `preload` may have changed them.
+        let digest = Credentials::of_this_thread().map_or(0, |credentials| credentials.digest());
+        header.credentials_digest.store(digest, Ordering::Relaxed);
+        header.user_namespace.store(credentials::user_namespace(), Ordering::Relaxed);
         // ORDERING: SeqCst, before any pass of ours: see `arena/collect.rs`.
         header.supervisor_pid.store(process::pid() as u32, Ordering::SeqCst);
         // One is enough to begin with; the others are made while it is being used.
@@ -220,8 +231,11 @@ impl Supervisor {
         self.arena.header().awake.tick(now);
         self.farewell.pass(now);
         if main_ended || (socket_ready && self.main_is_another_program()) {
-            self.nursery.kill_everybody();
-            process::exit_now(0);
+            self.leave();
+        }
+        if self.guard.is_dead() {
+            // Without it, what changes its user could outlive us.
+            self.leave();
         }
         if signal::drain(self.bell.as_raw_fd()) {
             // Who signals every process of the program by its number has signalled the spares, too.
@@ -284,7 +298,13 @@ impl Supervisor {
         if self.nursery.has_daemons() && now - terminated < GRACE_NS {
             return;
         }
+        self.leave();
+    }
+
+    /// Kills every child and ends.
+    fn leave(&mut self) -> ! {
         self.nursery.kill_everybody();
-        process::exit_now(0);
+        self.guard.resume();
+        process::exit_now(0)
     }
 }
