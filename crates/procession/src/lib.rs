@@ -94,11 +94,11 @@
 //! # What a process inherits
 //!
 //! Processes are forks of the supervisor, and the first spawn starts the supervisor. So these are as main had them at its
-//! **first spawn**: the environment, the umask, the nice value, resource limits, the control group, user and groups,
-//! capabilities, and the standard streams. A later change in main changes none of them in processes, with one known
-//! danger: a main that drops its privileges after its first spawn still gets processes with the old ones. Drop them
-//! before. The working directory is that of the spawner when it spawns. [`process::Builder`] changes most of these for
-//! one process.
+//! **first spawn**: the environment, the umask, the nice value, resource limits, the control group, namespaces, the root
+//! directory, seccomp filters, and the standard streams. A later change in main changes none of them in processes.
+//! The working directory is that of the spawner when it spawns, and so are user, groups, capabilities and
+//! `no_new_privs`: what main has given up, its later processes do not have. [`process::Builder`] changes most of these
+//! for one process.
 //!
 //! A process has no other open file of main's, none of its memory and none of its threads. A thread that ends while it
 //! has forgotten a guard (`mem::forget`) keeps the lock until its process ends.
