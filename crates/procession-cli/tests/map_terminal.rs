@@ -131,7 +131,7 @@ fn ctrl_z_stops_commands_and_fg_continues_them() {
         terminal.types("\x1a");
         terminal.shows("stopped");
         wait_until(|| place.path("stopped").exists());
-        assert_eq!(state(pid), Some('T'));
+        wait_until(|| state(pid) == Some('T'));
         std::fs::write(place.path("go"), "").unwrap();
         terminal.types("\n");
         let (text, _) = terminal.end();

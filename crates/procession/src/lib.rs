@@ -91,6 +91,21 @@
 //! processes make with the crate `log` come to it, with the process before the message: `buyer (pid 17): sold out`.
 //! They are as safe as events. The level is that of main then.
 //!
+//! # What a process inherits
+//!
+//! Processes are forks of the supervisor, and the first spawn starts the supervisor. So these are as main had them at its
+//! **first spawn**: the environment, the umask, the nice value, resource limits, the control group, namespaces, the root
+//! directory, seccomp filters, and the standard streams. A later change in main changes none of them in processes.
+//! The working directory is that of the spawner when it spawns, and so are user, groups, capabilities and
+//! `no_new_privs`: what main has given up, its later processes do not have. [`process::Builder`] changes most of these
+//! for one process.
+//!
+//! A process has no other open file of main's, none of its memory and none of its threads. A thread that ends while it
+//! has forgotten a guard (`mem::forget`) keeps the lock until its process ends.
+//!
+//! The shared memory is sized by the control group's limit when the first handle is made. `mlockall(MCL_FUTURE)` before
+//! that does not lock it; `mlockall(MCL_CURRENT)` afterwards locks all of it, unless `MCL_ONFAULT` is added.
+//!
 //! # If a process is stopped
 //!
 //! By SIGSTOP, by Ctrl-Z, by a debugger, or because its control group is frozen. What it **holds** stays its own, and

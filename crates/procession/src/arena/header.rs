@@ -20,9 +20,18 @@ pub(crate) struct Header {
     pub(crate) stage: AtomicU32,
     /// The supervisor's process id, or 0.
     pub(crate) supervisor_pid: AtomicU32,
+    /// The process id of the supervisor's parent, or 0 when it has ended in order: see `supervisor/guard.rs`.
+    pub(crate) guard_pid: AtomicU32,
+    /// Counts the calls for the supervisor that come through the guard. A futex word.
+    pub(crate) bell: AtomicU32,
     /// Identity of the supervisor's working directory; children start in their spawner's.
     pub(crate) cwd_device: AtomicU64,
     pub(crate) cwd_inode: AtomicU64,
+    /// The block with the credentials that main had when it launched the supervisor, or 0.
+    pub(crate) credentials: AtomicU64,
+    /// The digest of the supervisor's credentials, which its children inherit, and its user namespace.
+    pub(crate) credentials_digest: AtomicU64,
+    pub(crate) user_namespace: AtomicU64,
 
     /// Hints: slots, extra records, objects and spans at or above these were never used.
     pub(crate) slots_used: AtomicU32,

@@ -10,7 +10,7 @@ use std::sync::{Mutex, OnceLock};
 use super::Arena;
 use super::objects::SUPERVISOR;
 use super::slots::MAIN;
-use crate::os::{self, fd, image, process, signal};
+use crate::os::{fd, futex, image, process, signal};
 use crate::{Error, Result};
 
 static ARENA: AtomicPtr<Arena> = AtomicPtr::new(std::ptr::null_mut());
@@ -115,7 +115,7 @@ fn set(arena: Arena, inode: u64, slot: u32) -> &'static Arena {
 /// Lets the tests make system calls of this process fail.
 #[cfg(feature = "internals")]
 fn share_faults(arena: &'static Arena) {
-    use os::faults::{Role, share};
+    use crate::os::faults::{Role, share};
     let role = match slot() {
         MAIN => Role::Main,
         SUPERVISOR => Role::Supervisor,
@@ -186,7 +186,7 @@ extern "C" fn in_a_fork() {
     if !FORKING_A_CHILD.load(Ordering::Relaxed) {
         FORKED.store(true, Ordering::Relaxed);
         #[cfg(feature = "internals")]
-        os::faults::share(None, os::faults::Role::Main);
+        crate::os::faults::share(None, crate::os::faults::Role::Main);
         if let Some(arena) = mapped() {
             arena.blank();
         }
@@ -214,28 +214,32 @@ fn close_lifeline() {
     }
 }
 
-/// Rings the supervisor, which then looks at the arena for what there is to do. The bell is
-/// SIGCHLD: it needs no descriptor that a child could close or reuse, it cannot overflow, and a
-/// process that gets it by mistake ignores it.
+/// Rings the supervisor, which then looks at the arena for what there is to do. The bell is SIGCHLD, which cannot
+/// overflow. A process that may not send it asks the supervisor's guard to.
 pub(crate) fn ring(arena: &Arena) {
     let _ = try_ring(arena);
 }
 
-/// As [`ring`]; an error when this process may not: it has changed its user.
+/// As [`ring`]. It is heard whatever this process may do.
 pub(crate) fn try_ring(arena: &Arena) -> std::io::Result<()> {
-    // Whoever rings may sleep until it was heard.
-    os::insist(|| ring_once(arena), |errno| matches!(errno, libc::EPERM | libc::ESRCH))
+    signal_supervisor(arena).or_else(|_| {
+        // This process may not send the signal, because it has changed its user, or it has no descriptor left.
+        // CRASH: after the first store our own end wakes the supervisor.
+        arena.header().bell.fetch_add(1, Ordering::SeqCst);
+        futex::wake_all(&arena.header().bell);
+        Ok(())
+    })
 }
 
-fn ring_once(arena: &Arena) -> std::io::Result<()> {
+fn signal_supervisor(arena: &Arena) -> std::io::Result<()> {
     let number = &arena.header().supervisor_pid;
     let pid = number.load(Ordering::SeqCst);
     if pid == 0 {
         return Ok(());
     }
     let supervisor = process::pidfd_open(pid as i32)?;
-    // The number is taken out of the header before the supervisor's own number is free for another process. A
-    // lost supervisor has nothing to look at.
+    // The guard takes the number out of the header before the supervisor's own number is free for another process.
+    // A lost supervisor has nothing to look at.
     if number.load(Ordering::SeqCst) != pid {
         return Ok(());
     }

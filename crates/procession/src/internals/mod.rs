@@ -10,8 +10,9 @@ use crate::arena::classes::blocks_in;
 use crate::arena::records::Record;
 use crate::arena::thread::with_me;
 use crate::arena::{Arena, blocks, collect, handle, heap, member, process_body, slots, sweep};
+use crate::os::credentials::Credentials;
 use crate::os::process::Ended;
-use crate::os::{futex, process, threads};
+use crate::os::{credentials, futex, process, threads};
 use crate::supervisor::{entrypoint, options};
 use crate::sync::raw::park;
 use crate::sync::{Condvar, RwLock, Semaphore};
@@ -56,6 +57,10 @@ pub fn open_spare(slot: u32) {
     arena.slot(slot).state.store(slots::SPARE, Ordering::Release);
     arena.header().spare_slots[0].store(slot, Ordering::Release);
     arena.header().stage.store(crate::arena::header::stage::RUNNING, Ordering::Release);
+    // Children of this process have its credentials.
+    let mine = Credentials::of_this_thread().expect("the tests have credentials");
+    arena.header().credentials_digest.store(mine.digest(), Ordering::Relaxed);
+    arena.header().user_namespace.store(credentials::user_namespace(), Ordering::Relaxed);
 }
 
 /// Tells who waits for a spare that there may be one.

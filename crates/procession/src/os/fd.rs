@@ -247,3 +247,16 @@ pub(crate) fn poll<const N: usize>(fds: [RawFd; N], timeout_ms: i32) -> [bool; N
     // A descriptor that is not open (POLLNVAL) cannot be read.
     polls.map(|p| p.revents & (libc::POLLIN | libc::POLLHUP | libc::POLLERR) != 0)
 }
+
+/// Closes every descriptor above `last`.
+pub(crate) fn close_above(last: i32) {
+    // SAFETY: the callers have a descriptor table of their own, of which nothing above `last` is used.
+    unsafe {
+        if libc::syscall(libc::SYS_close_range, last + 1, u32::MAX, 0) == -1 {
+            let end = libc::sysconf(libc::_SC_OPEN_MAX).clamp(3, 1 << 20);
+            (last + 1..end as i32).for_each(|fd| {
+                libc::close(fd);
+            });
+        }
+    }
+}

@@ -123,7 +123,7 @@ pub(crate) fn become_self(last: i32) -> io::Error {
     let execute = || -> io::Result<()> {
         let (args, env) = (arguments()?, environment()?);
         let (argv, envp) = (pointers(&args), pointers(&env));
-        close_above(last);
+        super::fd::close_above(last);
         // SAFETY: null-terminated arrays of C strings, all of which live until after the call.
         unsafe { libc::execve(image::AS_CHILD.as_ptr(), argv.as_ptr(), envp.as_ptr()) };
         Err(io::Error::last_os_error())
@@ -180,23 +180,10 @@ extern "C" fn program(plan: *mut libc::c_void) -> libc::c_int {
     // live in the suspended caller. The descriptor table is our own.
     unsafe {
         if libc::dup2((*plan).stdin, 0) == 0 {
-            close_above(2);
+            super::fd::close_above(2);
             libc::execve((*plan).program.as_ptr(), (*plan).argv.as_ptr(), (*plan).envp.as_ptr());
         }
         (*plan).errno = *libc::__errno_location();
         libc::_exit(127)
-    }
-}
-
-/// Closes every descriptor above `last`.
-fn close_above(last: i32) {
-    // SAFETY: the callers have a descriptor table of their own, of which nothing above `last` is used.
-    unsafe {
-        if libc::syscall(libc::SYS_close_range, last + 1, u32::MAX, 0) == -1 {
-            let end = libc::sysconf(libc::_SC_OPEN_MAX).clamp(3, 1 << 20);
-            (last + 1..end as i32).for_each(|fd| {
-                libc::close(fd);
-            });
-        }
     }
 }

@@ -8,6 +8,7 @@
 //! | `attributes.rs`    | limits, processors, nice value and group of the calling process |
 //! | `cgroup.rs`        | the control groups that limit this process's memory |
 //! | `clock.rs`         | the monotonic clock, and deadlines |
+//! | `credentials.rs`    | user, groups, capabilities and no_new_privs, read and applied |
 //! | `fatal_signals.rs` | handlers that report how the process dies |
 //! | `faults.rs`        | system calls that fail on demand, for tests |
 //! | `fd.rs`            | descriptors and socket pairs |
@@ -27,6 +28,7 @@
 pub(crate) mod attributes;
 pub(crate) mod cgroup;
 pub(crate) mod clock;
+pub(crate) mod credentials;
 pub(crate) mod fatal_signals;
 pub(crate) mod faults;
 pub(crate) mod fd;

@@ -194,6 +194,28 @@ pub(crate) fn next_stop() -> io::Result<Option<(i32, bool)>> {
     }
 }
 
+/// Whether this process has a child, ended or not.
+pub(crate) fn has_children() -> bool {
+    let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT | libc::__WALL;
+    // SAFETY: an all-zero siginfo is valid, and waitid writes to it.
+    let asked = retry(|| unsafe {
+        let mut info: libc::siginfo_t = std::mem::zeroed();
+        check(libc::waitid(libc::P_ALL, 0, &mut info, flags).into())
+    });
+    asked.is_ok()
+}
+
+/// Continues the parent of this process.
+pub(crate) fn resume_parent() {
+    let number = parent_pid();
+    if let Ok(parent) = pidfd_open(number)
+        // A parent that is the same afterwards has not ended in between.
+        && parent_pid() == number
+    {
+        let _ = pidfd_signal(std::os::fd::AsFd::as_fd(&parent), libc::SIGCONT);
+    }
+}
+
 /// Takes an ended child out of the process table.
 pub(crate) fn reap(pid: i32) {
     let wait = || {
@@ -215,12 +237,6 @@ pub(crate) fn reap_if_ended(pid: i32) {
 pub(crate) fn die_with_parent(signal: i32) {
     // SAFETY: a plain call.
     unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, signal) };
-}
-
-/// Takes [`die_with_parent`] back.
-pub(crate) fn outlive_parent() {
-    // SAFETY: a plain call; 0 is no signal.
-    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, 0) };
 }
 
 /// Orphans of our descendants become our children.

@@ -68,6 +68,17 @@ pub(crate) fn restore_child_signal(before: Disposition) {
     }
 }
 
+/// Has `handler` called when a child has ended, and blocks every other signal. Only for a process that has one thread.
+pub(crate) fn catch_child_signal(handler: extern "C" fn(i32)) {
+    // SAFETY: the place is valid; the handler is async-signal-safe. No SA_RESTART: a sleep is to end.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = handler as *const () as usize;
+        libc::sigaction(BELL, &action, std::ptr::null_mut());
+    }
+    swap_mask(!(1 << (BELL - 1)));
+}
+
 /// Throws away the signals that are pending for this process, which blocks all, but for SIGCHLD. Returns whether
 /// there was one.
 pub(crate) fn discard_pending() -> bool {

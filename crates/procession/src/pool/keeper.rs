@@ -54,6 +54,8 @@ pub(super) struct Keeper {
     settled: u32,
     /// Something could not be done in the last look: look again in a while.
     again: bool,
+    /// The supervisor has not heard that it is to watch the clock.
+    unheard: bool,
     /// Since when no worker could be started; 0 if the last one could.
     refused_ns: u64,
 }
@@ -88,6 +90,7 @@ impl Keeper {
             stillborn: 0,
             settled: 0,
             again: false,
+            unheard: false,
             refused_ns: 0,
         }
     }
@@ -358,7 +361,8 @@ impl Keeper {
         if !condemned.is_empty() {
             self.kill(|worker| worker.process.slot().is_some_and(|slot| condemned.contains(&slot)));
         }
-        next = next.min(wish.express(core.arena));
+        next = next.min(wish.express(core.arena, &mut self.unheard));
+        self.again |= self.unheard;
         if self.again {
             next = next.min(now_ns() + AGAIN_NS);
         }

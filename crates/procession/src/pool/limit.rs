@@ -69,12 +69,13 @@ impl Wish {
     }
 
     /// Asks the supervisor. Returns when it has to be asked again, on the monotonic clock.
-    pub(super) fn express(&self, arena: &Arena) -> u64 {
+    pub(super) fn express(&self, arena: &Arena, unheard: &mut bool) -> u64 {
         let Some(limit_ns) = self.limit_ns else { return u64::MAX };
         let again = now_ns() + ASK_AGAIN_NS;
         let until = self.until_ns.min(again).saturating_add(MARGIN_NS);
-        if arena.header().awake.want(until, limit_ns) {
-            member::ring(arena);
+        // What the supervisor did not hear, for want of a descriptor, it is told again.
+        if arena.header().awake.want(until, limit_ns) || *unheard {
+            *unheard = member::try_ring(arena).is_err();
         }
         if self.until_ns > again { again } else { u64::MAX }
     }

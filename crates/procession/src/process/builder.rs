@@ -8,7 +8,7 @@ use std::path::Path;
 use super::entry::{Captureless, Entry};
 use super::process::Process;
 use super::settings::{Settings, StartMethod};
-use super::stdio::{Plumbing, Stdio};
+use super::stdio::{Pipes, Plumbing, Stdio};
 use super::{entry, name, waiting};
 use crate::arena::member;
 use crate::arena::objects::check_name;
@@ -303,7 +303,7 @@ impl Builder {
         let (entry, type_hash) = entry::name_of::<F, A>();
         let order = Order { entry, type_hash, args: 0, name: &name, daemon: self.daemon, wishes: None };
         match &self.settings {
-            None => client::spawn(&Order { args: packed(args)?, ..order }).map(Process::from_handle),
+            None => outcome_of(client::spawn(&Order { args: packed(args)?, ..order })?, None),
             Some(settings) => prepared(order, settings, || packed(args)),
         }
     }
@@ -319,8 +319,12 @@ fn prepared<R>(
     let (options, directory) = (settings.options(&plumbing)?, settings.absolute_directory()?);
     let wishes = Wishes { options: &options, directory: directory.as_deref(), luggage: plumbing.luggage() };
     let order = Order { args: args()?, wishes: Some(&wishes), ..order };
-    match client::spawn_prepared(&order, &wishes)? {
-        Prepared::Ready(handle) => Ok(Process::with_pipes(handle, plumbing.pipes)),
+    outcome_of(client::spawn(&order)?, plumbing.pipes)
+}
+
+fn outcome_of<R>(prepared: Prepared, pipes: Option<Pipes>) -> Result<Process<R>> {
+    match prepared {
+        Prepared::Ready(handle) => Ok(Process::with_pipes(handle, pipes)),
         Prepared::Ended(handle, said) => {
             let failure = waiting::failure_of(&handle);
             let unknown = || Error::Other("the process ended before it had its options".into());

@@ -72,15 +72,22 @@ impl Process<()> {
     /// A main that adopts orphans (the first process of a container, or one that asked for it) has the family's
     /// supervisor among its children. A loop that waits for all children does not end there.
     ///
+    /// User, groups, capabilities and `no_new_privs` are those that the calling thread has at that moment. If main or a
+    /// child has changed them since the first spawn, this waits until the new process has taken them over. Seccomp
+    /// filters, Landlock rules, namespaces, the root directory, limits and umask are those that main had at its first
+    /// spawn.
+    ///
     /// When this returns the process will run, whatever happens to the one that called. Its number is final, and a
     /// signal to that number counts: a process that is killed before its function begins has been killed.
     ///
     /// # Errors
     /// * [`Error::Message`]: the arguments cannot be encoded.
     /// * [`Error::Full`]: no more shared memory, or too many processes.
-    /// * [`Error::Os`]: the system refuses another process.
-    /// * [`Error::Unsupported`]: this library was loaded at run time (`dlopen`), or the program is
-    ///   ending.
+    /// * [`Error::Os`]: the system refuses another process, or the new process cannot have exactly the credentials of
+    ///   the caller.
+    /// * [`Error::Unsupported`]: this library was loaded at run time (`dlopen`), the program is ending, the first
+    ///   process would be in another pid namespace than main or main's effective user is not its real one, or a child
+    ///   has entered another user namespace.
     /// * [`Error::FamilyLost`]: the supervisor was killed a moment ago; the next call starts
     ///   another.
     ///

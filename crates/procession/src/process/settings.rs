@@ -51,6 +51,7 @@ impl Settings {
         });
         Ok(Options {
             fresh: self.method == StartMethod::Spawn,
+            credentials: None,
             clear_env: self.clear_env,
             env: env.collect(),
             streams: plumbing.streams,

@@ -81,7 +81,12 @@ pub(super) fn go_on(arena: &'static Arena, index: u32, mask: signal::Mask) -> ! 
         process::exit_now(1);
     }
     crash_report::listen();
-    begin(arena, index, mask, Some(Ok(())))
+    let prepared = options::read(arena, arena.slot(index)).unwrap_or_else(|| Ok(Default::default()));
+    let prepared = prepared.and_then(|options| match &options.credentials {
+        Some(credentials) => options::adopt(arena, credentials),
+        None => Ok(()),
+    });
+    begin(arena, index, mask, Some(prepared))
 }
 
 fn begin(arena: &'static Arena, index: u32, mask: signal::Mask, prepared: Option<Result<()>>) -> ! {

@@ -17,7 +17,8 @@ use crate::arena::slots::Slot;
 use crate::arena::thread::{Me, with_me};
 use crate::arena::{Arena, blocks, member, slots};
 use crate::os::clock::Deadline;
-use crate::os::{fd, futex, image, launch, process, signal};
+use crate::os::credentials::Credentials;
+use crate::os::{credentials, fd, futex, image, launch, process, signal};
 use crate::sync::raw::park::Wait;
 use crate::{Error, Result, codec};
 
@@ -50,14 +51,22 @@ struct Extras {
 impl Extras {
     fn pack(arena: &Arena, order: &Order<'_>) -> Result<Extras> {
         let mut extras = Extras::default();
-        match &order.wishes {
-            None => extras.cwd = foreign_cwd(arena)?,
-            Some(wishes) => {
+        let executes = order.wishes.is_some_and(|wishes| wishes.options.fresh);
+        let credentials = foreign_credentials(arena, executes)?;
+        match (&order.wishes, credentials) {
+            (None, None) => extras.cwd = foreign_cwd(arena)?,
+            (None, credentials) => {
+                extras.cwd = foreign_cwd(arena)?;
+                let options = Options { credentials, ..Options::default() };
+                extras.options = codec::pack(&options).inspect_err(|_| extras.free())?;
+            }
+            (Some(wishes), credentials) => {
                 extras.cwd = match wishes.directory {
                     Some(path) => codec::pack(&path.as_os_str().as_bytes().to_vec())?,
                     None => foreign_cwd(arena)?,
                 };
-                extras.options = codec::pack(wishes.options).inspect_err(|_| extras.free())?;
+                let options = Options { credentials, ..wishes.options.clone() };
+                extras.options = codec::pack(&options).inspect_err(|_| extras.free())?;
             }
         }
         Ok(extras)
@@ -69,9 +78,13 @@ impl Extras {
 }
 
 /// Starts a process. When this returns, its request is complete and cannot be lost: if the child died before, another
-/// takes its place; if it dies from now on, that is the end of the process.
-pub(crate) fn spawn(order: &Order<'_>) -> Result<Handle> {
-    begin(order).inspect_err(|_| release(order.args))
+/// takes its place; if it dies from now on, that is the end of the process. Waits until wishes have been granted.
+pub(crate) fn spawn(order: &Order<'_>) -> Result<Prepared> {
+    let (handle, prepares) = begin(order).inspect_err(|_| release(order.args))?;
+    match prepares {
+        false => Ok(Prepared::Ready(handle)),
+        true => await_preparation(handle, order.wishes.map(|wishes| &wishes.luggage)),
+    }
 }
 
 /// Frees a block of this process, if there is one.
@@ -81,7 +94,8 @@ pub(crate) fn release(block: u64) {
     }
 }
 
-fn begin(order: &Order<'_>) -> Result<Handle> {
+/// Sends a request off. Returns whether the child is given something before its function runs.
+fn begin(order: &Order<'_>) -> Result<(Handle, bool)> {
     let arena = member::arena()?;
     ensure_supervisor(arena)?;
     let handle = Handle::create::<ProcessBody>(|object| object.set_name(order.name))?;
@@ -89,7 +103,7 @@ fn begin(order: &Order<'_>) -> Result<Handle> {
     let claimed = with_me(|me| claim_spare(arena, me)).and_then(|claimed| claimed);
     let index = claimed.inspect_err(|_| extras.free())?;
     send_off(arena, index, &handle, order, extras);
-    Ok(handle)
+    Ok((handle, extras.options != 0))
 }
 
 /// What came of wishes.
@@ -100,9 +114,8 @@ pub(crate) enum Prepared {
     Ended(Handle, Option<Error>),
 }
 
-/// As [`spawn`], with wishes: waits until they have been granted.
-pub(crate) fn spawn_prepared(order: &Order<'_>, wishes: &Wishes<'_>) -> Result<Prepared> {
-    let handle = spawn(order)?;
+/// Waits until the child of a request has been given what it is to have.
+fn await_preparation(handle: Handle, luggage: Option<&Luggage>) -> Result<Prepared> {
     let (arena, body) = (member::arena()?, handle.body::<ProcessBody>());
     let mut served = 0;
     let ready = with_me(|me| -> Result<bool> {
@@ -114,7 +127,7 @@ pub(crate) fn spawn_prepared(order: &Order<'_>, wishes: &Wishes<'_>) -> Result<P
                 Some(name) if word != served => {
                     served = word;
                     let slot = arena.slot(body.slot.load(Ordering::Relaxed));
-                    wishes.luggage.bring(slot, body, word, name)?;
+                    luggage.map_or(Ok(()), |luggage| luggage.bring(slot, body, word, name))?;
                 }
                 _ => {
                     Wait::announce(arena, me.record(), &body.ready).sleep(&body.ready, word, Deadline::NEVER)
@@ -181,6 +194,21 @@ fn is_dead(slot: &Slot) -> bool {
     pid != 0 && process::is_dead(pid)
 }
 
+/// The credentials of the calling thread, if they are not those that children of the supervisor begin with. The kernel
+/// may change those of a child that `executes` the program.
+fn foreign_credentials(arena: &Arena, executes: bool) -> Result<Option<Credentials>> {
+    let header = arena.header();
+    // A process with several threads, as main is, cannot enter another one.
+    if !member::is_main() && credentials::user_namespace() != header.user_namespace.load(Ordering::Relaxed) {
+        return Err(Error::Unsupported(
+            "this process has entered another user namespace, and processes that it spawns would not be in it".into(),
+        ));
+    }
+    let mine =
+        Credentials::of_this_thread().map_err(|e| Error::os("reading this thread's credentials", &e))?;
+    Ok((executes || mine.digest() != header.credentials_digest.load(Ordering::Relaxed)).then_some(mine))
+}
+
 /// A block with this process's working directory, if it is not the supervisor's.
 fn foreign_cwd(arena: &Arena) -> Result<u64> {
     let header = arena.header();
@@ -230,14 +258,7 @@ fn claim_spare(arena: &'static Arena, me: &Me) -> Result<u32> {
         if header.spares.compare_exchange(seen, seen | 1, Ordering::SeqCst, Ordering::SeqCst).is_err() {
             continue;
         }
-        match member::try_ring(arena) {
-            Ok(()) => {}
-            // It is dead: its loss wakes us.
-            Err(e) if e.raw_os_error() == Some(libc::ESRCH) => {}
-            Err(e) => {
-                return Err(Error::os("calling the supervisor (has this process changed its user?)", &e));
-            }
-        }
+        member::ring(arena);
         let wait = Wait::announce(arena, me.record(), &header.spares);
         wait.sleep(&header.spares, seen | 1, Deadline::NEVER);
     }
@@ -305,6 +326,13 @@ fn ensure_supervisor(arena: &'static Arena) -> Result<()> {
             "a program that runs with more rights than its user (set-user-id, file capabilities) cannot spawn processes: what it would run again could not tell its family from an attacker".into(),
         ));
     }
+    let mine =
+        Credentials::of_this_thread().map_err(|e| Error::os("reading this thread's credentials", &e))?;
+    if mine.is_split() {
+        return Err(Error::Unsupported(
+            "the effective user or group of this process is not its real one, so the kernel would not trust the environment of the program that this library executes: spawn the first process while the two are the same".into(),
+        ));
+    }
     #[cfg(any(feature = "tracing", feature = "log"))]
     crate::events::listen(arena)?;
     image::check_is_executable(hook::anchor()).map_err(|e| Error::os("finding the executable", &e))?;
@@ -312,6 +340,9 @@ fn ensure_supervisor(arena: &'static Arena) -> Result<()> {
     header.supervisor_pid.store(0, Ordering::Relaxed);
     header.spares.store(0, Ordering::Relaxed);
     header.stage.store(stage::STARTING, Ordering::Release);
+    let mine = codec::pack(&mine)?;
+    // A block of main's, so whoever reads it later finds it or nothing.
+    release(header.credentials.swap(mine, Ordering::AcqRel));
     let launched = launch_supervisor(&mut socket).inspect_err(|_| {
         header.stage.store(stage::LOST, Ordering::Release);
     })?;
@@ -320,11 +351,20 @@ fn ensure_supervisor(arena: &'static Arena) -> Result<()> {
         match header.stage.load(Ordering::Acquire) {
             stage::STARTING => futex::wait(&header.stage, stage::STARTING, Deadline::NEVER),
             stage::RUNNING => {
+                release(header.credentials.swap(0, Ordering::AcqRel));
                 SERVED.store(true, Ordering::Release);
                 return Ok(());
             }
-            _ => return Err(Error::FamilyLost),
+            _ => return Err(why_lost(socket.as_ref())),
         }
+    }
+}
+
+/// Why the supervisor that was launched did not begin to serve.
+fn why_lost(socket: Option<&OwnedFd>) -> Error {
+    match socket.and_then(|socket| preload::fate(socket.as_fd())) {
+        Some(Fate::Refused(error)) => error,
+        _ => Error::FamilyLost,
     }
 }
 

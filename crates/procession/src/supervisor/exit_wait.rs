@@ -63,7 +63,9 @@ fn maps_arena(pid: i32) -> Option<bool> {
 }
 
 fn is_gone(arena: &Arena, pid: i32) -> bool {
-    let announced = arena.header().supervisor_pid.load(Ordering::Acquire) == pid as u32;
+    let header = arena.header();
+    let announced =
+        [&header.supervisor_pid, &header.guard_pid].iter().any(|it| it.load(Ordering::Acquire) == pid as u32);
     process::is_dead(pid) || (announced && maps_arena(pid) == Some(false))
 }
 

@@ -36,7 +36,14 @@ extern "C" fn hook(argc: i32, argv: *const *const u8, envp: *const *const u8) {
     // SAFETY: we are the hook, called by the loader with these arguments. The rest of the constructors must have
     // run before user functions do.
     let finish_loading = || unsafe { image::run_later_constructors(hook, argc, argv, envp) };
-    if image::is_helper() && image::is_in_executable() && !image::is_privileged() {
+    if image::is_helper() && image::is_privileged() {
+        // SAFETY: descriptor 0 is only looked at; if it is not open, the call says so.
+        let stdin = unsafe { BorrowedFd::borrow_raw(0) };
+        // Something in the launch gave the program rights (a security module, say). It must not run a second time.
+        if super::serve::is_launched(stdin) {
+            process::exit_now(1);
+        }
+    } else if image::is_helper() && image::is_in_executable() {
         let as_supervisor = image::executed_path() == Some(image::AS_SUPERVISOR);
         let meant = if as_supervisor { be_supervisor(finish_loading) } else { be_child(finish_loading) };
         if meant == Err(Meant::ForNobody) {

@@ -3,6 +3,7 @@
 //! | file            | what it holds                                                        |
 //! |-----------------|----------------------------------------------------------------------|
 //! | `hook.rs`       | runs before `main`: is this process to be a supervisor?              |
+//! | `guard.rs`      | the supervisor's parent: kills what is left when it dies             |
 //! | `client.rs`     | the family's side: launching a supervisor, claiming a spare          |
 //! | `serve.rs`      | the supervisor's loop                                                |
 //! | `children.rs`    | slots, forks and spares                                              |
@@ -30,6 +31,7 @@ pub(crate) mod client;
 pub(crate) mod crash_report;
 pub(crate) mod entrypoint;
 mod exit_wait;
+mod guard;
 mod hook;
 pub(crate) mod options;
 mod orphans;

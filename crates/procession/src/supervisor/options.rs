@@ -24,17 +24,22 @@ use std::sync::atomic::Ordering;
 
 use serde::{Deserialize, Serialize};
 
-use crate::arena::process_body::{self, ProcessBody, ready};
+use crate::arena::process_body::ProcessBody;
+use crate::arena::process_body::ready;
 use crate::arena::slots::Slot;
-use crate::arena::{Arena, slots};
+use crate::arena::{Arena, process_body, slots};
+use crate::codec;
+use crate::os::credentials::Credentials;
 use crate::os::{attributes, fd, fd_passing, process};
-use crate::{Error, Result, codec};
+use crate::{Error, Result};
 
 /// What the request carries.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Options {
     /// The program is to be executed anew: see `reexec.rs`.
     pub(crate) fresh: bool,
+    /// Those of the spawner, where they differ from the supervisor's.
+    pub(crate) credentials: Option<Credentials>,
     pub(crate) clear_env: bool,
     /// Name and value, or no value where the variable is to go; later ones count.
     pub(crate) env: Vec<(Vec<u8>, Option<Vec<u8>>)>,
@@ -59,6 +64,11 @@ pub(crate) enum Stream {
 
 /// Gives this process, whose slot is `GO`, what its request says.
 pub(super) fn apply(arena: &'static Arena, slot: &Slot, options: &Options) -> Result<()> {
+    // First, so that nothing is done with rights that the spawner does not have. A child that executes the program
+    // does it after that, because the kernel may give capabilities to a program.
+    if let (Some(credentials), false) = (&options.credentials, options.fresh) {
+        adopt(arena, credentials)?;
+    }
     let cwd = slot.request.cwd.load(Ordering::Acquire);
     if cwd != 0 {
         super::child::change_directory(arena, cwd)?;
@@ -81,6 +91,19 @@ pub(super) fn apply(arena: &'static Arena, slot: &Slot, options: &Options) -> Re
     apply_env(options);
     // Last: what comes before takes memory too.
     options.memory_limit.map_or(Ok(()), limit_memory)
+}
+
+/// Gives this process the credentials of its spawner.
+pub(super) fn adopt(arena: &Arena, credentials: &Credentials) -> Result<()> {
+    credentials.adopt().map_err(|e| {
+        Error::os("starting a process with the user, groups and capabilities that its spawner has now", &e)
+    })?;
+    // The kernel forgets the first when credentials change.
+    process::die_with_parent(libc::SIGKILL);
+    if process::parent_pid() != arena.header().supervisor_pid.load(Ordering::Relaxed) as i32 {
+        process::exit_now(1);
+    }
+    Ok(())
 }
 
 fn limit_memory(limit: u64) -> Result<()> {

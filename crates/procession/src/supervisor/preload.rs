@@ -19,17 +19,18 @@ use std::any::Any;
 use std::io::{Read, Write};
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
-use std::panic::{self, AssertUnwindSafe};
+use std::panic;
+use std::panic::AssertUnwindSafe;
 use std::sync::Mutex;
 use std::sync::atomic::Ordering;
 
 use serde::{Deserialize, Serialize};
 
-use super::crash_report;
-use super::entrypoint::{self, Returned};
+use super::entrypoint::Returned;
+use super::{crash_report, entrypoint, guard};
 use crate::arena::{Arena, member};
-use crate::os::process::{self, Ended};
-use crate::os::{fd, signal};
+use crate::os::process::Ended;
+use crate::os::{fd, process, signal};
 use crate::{Error, Result};
 
 /// A function to be run by the template, as it is named to another process; its arguments are a block of main's,
@@ -101,7 +102,7 @@ pub(super) fn fate(socket: BorrowedFd<'_>) -> Option<Fate> {
 /// A report is no longer than this.
 const LONGEST: usize = 4096;
 
-fn tell(socket: BorrowedFd<'_>, mut fate: Fate) {
+pub(super) fn tell(socket: BorrowedFd<'_>, mut fate: Fate) {
     if let Fate::Panicked(text, _) | Fate::ReturnedErr(text) = &mut fate {
         let end = (0..=text.len().min(LONGEST / 2)).rev().find(|&at| text.is_char_boundary(at));
         text.truncate(end.unwrap_or(0));
@@ -131,12 +132,16 @@ pub(super) fn build(
     }
 }
 
-/// Is the watcher.
-fn watch(arena: &Arena, template: i32, main: BorrowedFd<'_>, socket: BorrowedFd<'_>) -> ! {
+/// Is the watcher, and then the guard of the supervisor that the template has forked.
+fn watch(arena: &'static Arena, template: i32, main: BorrowedFd<'_>, socket: BorrowedFd<'_>) -> ! {
     let Ok(watched) = process::pidfd_open(template) else { process::exit_now(1) };
     let [ended, _] = fd::poll([watched.as_raw_fd(), main.as_raw_fd()], -1);
     // A template that lives on dies with this process.
-    if ended && arena.header().supervisor_pid.load(Ordering::Acquire) == 0 {
+    if ended {
+        match arena.header().supervisor_pid.load(Ordering::Acquire) {
+            0 => {}
+            supervisor => guard::keep(arena, supervisor as i32),
+        }
         match process::next_ended() {
             Ok(Some((_, Ended::Exited(code)))) => tell(socket, Fate::Exited(code)),
             Ok(Some((_, Ended::Signaled { signal, core }))) => tell(socket, Fate::Killed { signal, core }),
@@ -199,7 +204,8 @@ fn become_supervisor(arena: &Arena, socket: BorrowedFd<'_>) {
             if theirs.read_exact(&mut [0]).is_err() {
                 process::exit_now(1);
             }
-            process::outlive_parent();
+            // The template ends when it has this answer; from then on the guard's death counts.
+            process::die_with_parent(signal::BELL);
             let _ = theirs.write_all(&[0]);
         }
         Err(e) => {
@@ -214,10 +220,4 @@ fn dies_with(parent: i32) {
     if process::parent_pid() != parent {
         process::exit_now(1);
     }
-}
-
-/// Whether the end of this process's supervisor is that of its watcher: then there is another to be looked after.
-pub(super) fn successor(arena: &Arena, gone: i32) -> Option<i32> {
-    let now = arena.header().supervisor_pid.load(Ordering::Acquire) as i32;
-    (now != 0 && now != gone).then_some(now)
 }

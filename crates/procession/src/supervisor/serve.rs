@@ -9,13 +9,16 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::Ordering;
 
 use super::children::{Children, Inheritance};
+use super::guard::Guard;
 use super::hook::Meant;
 use super::preload::Request;
-use super::{child, entrypoint, hook, preload};
+use super::{child, entrypoint, guard, hook, preload};
 use crate::arena::header::stage;
 use crate::arena::{Arena, collect, member, process_body};
 use crate::os::clock::now_ns;
-use crate::os::{fd, futex, process, signal};
+use crate::os::credentials::Credentials;
+use crate::os::{credentials, fd, futex, process, signal};
+use crate::{Error, Result, codec};
 
 /// What main sends a new supervisor: its own pidfd, its standard input, the arena.
 pub(super) struct Hello {
@@ -42,6 +45,13 @@ pub(super) fn hello_bytes(mask: signal::Mask, added_bind_now: bool, preload: Opt
     }
     bytes[32..].copy_from_slice(&Request::to_bytes(preload));
     bytes
+}
+
+/// Whether main has left its hello at descriptor 0, which says for certain that it launched this process.
+pub(super) fn is_launched(stdin: BorrowedFd<'_>) -> bool {
+    let mut bytes = [0; HELLO];
+    let len = fd::peek(stdin, &mut bytes).unwrap_or(0);
+    fd::is_seqpacket(stdin) && len == HELLO && bytes[..8] == HELLO_MAGIC.to_le_bytes()
 }
 
 /// Receives main's hello from descriptor 0, and puts main's standard input there.
@@ -78,13 +88,15 @@ pub(super) fn run(hello: Hello) -> ! {
     process::become_subreaper();
     let memfd_inode = process::inode(hello.memfd.as_fd()).unwrap_or(0);
     let started = Arena::open(hello.memfd.as_fd())
-        .map_err(crate::Error::from)
+        .map_err(Error::from)
         .and_then(|arena| member::join_as_supervisor(arena, memfd_inode))
         .and_then(|arena| Ok((arena, signal::pending_fd()?)));
-    let Ok((arena, bell)) = started else { process::exit_now(1) };
+    let (arena, bell) = started.unwrap_or_else(|error| refuse(&hello.socket, error));
+    adopt_credentials(arena).unwrap_or_else(|error| refuse(&hello.socket, error));
     entrypoint::constants();
     child::prepare_ancestor();
     drop(hello.stdin);
+    guard::announce(arena);
     if let Some(request) = hello.preload {
         let (main, socket) = (hello.main.as_fd(), hello.socket.as_fd());
         preload::build(arena, request, main, socket, hello.mask);
@@ -92,8 +104,11 @@ pub(super) fn run(hello: Hello) -> ! {
         signal::block_everything();
         signal::prepare_reaper();
         process::set_title(super::SUPERVISOR_TITLE.as_bytes());
-        process::become_subreaper();
+    } else {
+        guard::fork_supervisor(arena).unwrap_or_else(|error| refuse(&hello.socket, error));
     }
+    process::become_subreaper();
+    let guard = Guard::of_this_process(arena);
     // If the family is stopped and then main is killed, we are to see it. Should that be refused, we see it when
     // somebody continues us.
     let _ = fd::continue_on_news(hello.socket.as_fd());
@@ -104,19 +119,43 @@ pub(super) fn run(hello: Hello) -> ! {
         private_fds: vec![bell.as_raw_fd(), hello.main.as_raw_fd(), hello.socket.as_raw_fd()],
         memfd: hello.memfd,
     };
-    let Ok(nursery) = Children::new(arena, inheritance) else { process::exit_now(1) };
+    let nursery = Children::new(arena, inheritance)
+        .unwrap_or_else(|e| refuse(&hello.socket, Error::os("preparing the supervisor", &e)));
     let mut supervisor = Supervisor {
         arena,
         nursery,
         bell,
         main: hello.main,
         socket: Some(hello.socket),
+        guard,
         farewell: Farewell::default(),
     };
     supervisor.announce();
     loop {
         supervisor.round();
     }
+}
+
+/// Tells main why there will be no supervisor, and ends.
+fn refuse(socket: &OwnedFd, error: Error) -> ! {
+    preload::tell(socket.as_fd(), preload::Fate::Refused(error));
+    process::exit_now(1)
+}
+
+/// Gives this process the credentials that main had when it launched it. They differ where the kernel gave
+/// capabilities to the program or took some away when it was executed.
+fn adopt_credentials(arena: &Arena) -> Result<()> {
+    let failed = |e| {
+        Error::os(
+            "giving the supervisor the user, groups and capabilities of main (a program that is executed loses capabilities that are not in the bounding set, and without root those that are not ambient)",
+            &e,
+        )
+    };
+    match arena.header().credentials.load(Ordering::Acquire) {
+        0 => {}
+        block => codec::unpack::<Credentials>(arena, block)?.adopt().map_err(failed)?,
+    }
+    Ok(())
 }
 
 struct Supervisor {
@@ -126,6 +165,7 @@ struct Supervisor {
     main: OwnedFd,
     /// Open while main has its end: it closes when main ends or executes another program.
     socket: Option<OwnedFd>,
+    guard: Guard,
     farewell: Farewell,
 }
 
@@ -164,6 +204,10 @@ impl Supervisor {
             header.cwd_device.store(device, Ordering::Relaxed);
             header.cwd_inode.store(inode, Ordering::Relaxed);
         }
+        // The function of `preload` may have changed them.
+        let digest = Credentials::of_this_thread().map_or(0, |credentials| credentials.digest());
+        header.credentials_digest.store(digest, Ordering::Relaxed);
+        header.user_namespace.store(credentials::user_namespace(), Ordering::Relaxed);
         // ORDERING: SeqCst, before any pass of ours: see `arena/collect.rs`.
         header.supervisor_pid.store(process::pid() as u32, Ordering::SeqCst);
         // One is enough to begin with; the others are made while it is being used.
@@ -187,8 +231,11 @@ impl Supervisor {
         self.arena.header().awake.tick(now);
         self.farewell.pass(now);
         if main_ended || (socket_ready && self.main_is_another_program()) {
-            self.nursery.kill_everybody();
-            process::exit_now(0);
+            self.leave();
+        }
+        if self.guard.is_dead() {
+            // Without it, what changes its user could outlive us.
+            self.leave();
         }
         if signal::drain(self.bell.as_raw_fd()) {
             // Who signals every process of the program by its number has signalled the spares, too.
@@ -251,7 +298,13 @@ impl Supervisor {
         if self.nursery.has_daemons() && now - terminated < GRACE_NS {
             return;
         }
+        self.leave();
+    }
+
+    /// Kills every child and ends.
+    fn leave(&mut self) -> ! {
         self.nursery.kill_everybody();
-        process::exit_now(0);
+        self.guard.resume();
+        process::exit_now(0)
     }
 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use super::{client, exit_wait, preload};
+use super::{client, exit_wait, guard};
 use crate::arena::header::stage;
 use crate::arena::{Arena, collect, member, process_body, slots, sweep};
 use crate::os::clock::{Deadline, now_ns};
@@ -49,7 +49,7 @@ pub(super) fn watch(arena: &'static Arena, supervisor: Launched) -> Result<()> {
             exit_wait::supervisor_is_gone(arena, pid, take(&watched), Deadline::NEVER);
             // A main that adopts orphans (process 1 of a container) was its last parent.
             process::reap_if_ended(pid);
-            match preload::successor(arena, pid) {
+            match guard::survivor(arena, pid) {
                 Some(next) => pid = next,
                 None => break,
             }
@@ -75,9 +75,12 @@ fn lost(arena: &'static Arena) {
     REPAIRING.store(1, Ordering::Relaxed);
     let used = header.slots_used.load(Ordering::Acquire).min(arena.layout.slots);
     let in_use = |slot: &u32| slots::phase(arena.slot(*slot).state.load(Ordering::Acquire)) != slots::FREE;
-    // First all are dead, so that none of them is in the middle of sending another off.
-    for slot in (1..used).filter(in_use) {
-        exit_wait::child_is_gone(arena.slot(slot).pid.load(Ordering::SeqCst));
+    // First all are dead, so that none of them is in the middle of sending another off. If the guard has ended in
+    // order they are, and their numbers may be others'.
+    if header.guard_pid.swap(0, Ordering::AcqRel) != 0 {
+        for slot in (1..used).filter(in_use) {
+            exit_wait::child_is_gone(arena.slot(slot).pid.load(Ordering::SeqCst));
+        }
     }
     for slot in (1..used).filter(|&slot| withdraw(arena, slot)) {
         recovery::recover(arena, slot, None);
@@ -158,6 +161,14 @@ fn end_family() {
         if due.take_if(|due| due.passed()).is_some() {
             // Those who wait for main's threads without a limit look now, and are refused.
             park::rouse_everybody(arena);
+        }
+    }
+    // The guard says when it has killed what was left. Its number counts only until then.
+    let guard = header.guard_pid.load(Ordering::Acquire);
+    while guard != 0 && header.guard_pid.load(Ordering::Acquire) == guard {
+        let until = Deadline::after(Duration::from_millis(50));
+        if exit_wait::supervisor_is_gone(arena, guard as i32, None, until) {
+            break;
         }
     }
     process_body::report_all_unobserved(arena, slots::MAIN);

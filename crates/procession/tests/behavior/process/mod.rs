@@ -4,6 +4,7 @@ mod after_death;
 mod cgroup_limits;
 mod clean_exits;
 mod constructors;
+mod credentials;
 mod elsewhere;
 mod endings;
 mod family_end;

@@ -330,7 +330,6 @@ fn a_program_that_is_out_of_descriptors_for_a_while() {
         let slow = limited.submit(|| -> () { park() }, ()).unwrap();
         let cancelled = pool.submit(|| -> () { park() }, ()).unwrap();
         until("both are being done", || pool.stats().running == 2);
-        until("the limit is over", || pool.stats().timeouts == 1);
         tried(1);
         assert!(cancelled.cancel());
         tried(4);

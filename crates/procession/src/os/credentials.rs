@@ -1,0 +1,264 @@
+//! What a thread may do: its user, groups, capabilities, and whether it can gain more.
+//!
+//! The kernel keeps these for each thread. The functions here ask and change the calling thread alone, by system
+//! calls of their own: the C library would change all threads of the process.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io;
+
+use serde::{Deserialize, Serialize};
+
+use super::check;
+
+/// The credentials of a thread.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(crate) struct Credentials {
+    /// Real, effective, saved, and that of file access.
+    users: [u32; 4],
+    groups: [u32; 4],
+    supplementary: Vec<u32>,
+    capabilities: Capabilities,
+    securebits: u32,
+    no_new_privileges: bool,
+}
+
+/// Sets of capabilities, a bit for each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+struct Capabilities {
+    effective: u64,
+    permitted: u64,
+    inheritable: u64,
+    bounding: u64,
+    ambient: u64,
+}
+
+const CAP_SETPCAP: u64 = 1 << 8;
+const KEEP_CAPABILITIES: u32 = 1 << 4;
+/// The system call for "leave as it is".
+const SAME: u32 = u32::MAX;
+
+impl Credentials {
+    /// Returns those of the calling thread.
+    pub(crate) fn of_this_thread() -> io::Result<Credentials> {
+        let ids = |call, file_access| -> io::Result<[u32; 4]> {
+            let mut ids = [0u32; 4];
+            let [real, effective, saved, file] = &mut ids;
+            // SAFETY: three valid places; the second call changes nothing, because no user has the number -1.
+            unsafe {
+                check(libc::syscall(call, real as *mut u32, effective as *mut u32, saved as *mut u32))?;
+                *file = libc::syscall(file_access, SAME) as u32;
+            }
+            Ok(ids)
+        };
+        Ok(Credentials {
+            users: ids(libc::SYS_getresuid, libc::SYS_setfsuid)?,
+            groups: ids(libc::SYS_getresgid, libc::SYS_setfsgid)?,
+            supplementary: supplementary()?,
+            capabilities: Capabilities::of_this_thread()?,
+            securebits: control(libc::PR_GET_SECUREBITS, 0, 0)? as u32,
+            no_new_privileges: control(libc::PR_GET_NO_NEW_PRIVS, 0, 0)? != 0,
+        })
+    }
+
+    /// Whether the effective user or group is not the real one.
+    pub(crate) fn is_split(&self) -> bool {
+        [self.users, self.groups].iter().any(|ids| ids[0] != ids[1])
+    }
+
+    /// Returns a number that tells these credentials from others, the same in every process of the program.
+    pub(crate) fn digest(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        self.hash(&mut hasher);
+        hasher.finish()
+    }
+
+    /// Gives the calling thread exactly these credentials, or returns an error that says what it cannot have.
+    /// After an error the thread has some of both.
+    pub(crate) fn adopt(&self) -> io::Result<()> {
+        let now = Credentials::of_this_thread()?;
+        if now == *self {
+            return Ok(());
+        }
+        self.adopt_groups(&now)?;
+        self.capabilities.bound(&now.capabilities)?;
+        self.adopt_users(&now)?;
+        self.adopt_capabilities()?;
+        if self.no_new_privileges {
+            control(libc::PR_SET_NO_NEW_PRIVS, 1, 0).map_err(cannot("no_new_privs"))?;
+        }
+        self.compare(&Credentials::of_this_thread()?)
+    }
+
+    fn adopt_groups(&self, now: &Credentials) -> io::Result<()> {
+        if self.supplementary != now.supplementary {
+            let list = &self.supplementary;
+            // SAFETY: a list of that many numbers.
+            let set = check(unsafe { libc::syscall(libc::SYS_setgroups, list.len(), list.as_ptr()) });
+            set.map_err(cannot("the supplementary groups"))?;
+        }
+        if self.groups != now.groups {
+            let [real, effective, saved, file] = self.groups;
+            // SAFETY: plain calls.
+            unsafe {
+                let set = check(libc::syscall(libc::SYS_setresgid, real, effective, saved));
+                set.map_err(cannot("the group"))?;
+                libc::syscall(libc::SYS_setfsgid, file);
+            }
+        }
+        Ok(())
+    }
+
+    fn adopt_users(&self, now: &Credentials) -> io::Result<()> {
+        if self.users == now.users {
+            return Ok(());
+        }
+        // Where this is locked, the comparison at the end finds what is missing.
+        let _ = control(libc::PR_SET_KEEPCAPS, 1, 0);
+        let [real, effective, saved, file] = self.users;
+        // SAFETY: plain calls.
+        unsafe {
+            let set = check(libc::syscall(libc::SYS_setresuid, real, effective, saved));
+            set.map_err(cannot("the user"))?;
+            libc::syscall(libc::SYS_setfsuid, file);
+        }
+        Ok(())
+    }
+
+    fn adopt_capabilities(&self) -> io::Result<()> {
+        let wanted = self.capabilities;
+        let has = Capabilities::of_this_thread()?;
+        // What the steps need, as far as the thread has it.
+        let helper = has.permitted & CAP_SETPCAP;
+        let permitted = (wanted.permitted & has.permitted) | helper;
+        let first = Capabilities { permitted, effective: permitted, ..wanted };
+        first.set().map_err(cannot("the capabilities"))?;
+        control(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL as u64, 0)
+            .map_err(cannot("the ambient capabilities"))?;
+        for capability in members(wanted.ambient) {
+            control(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_RAISE as u64, capability)
+                .map_err(cannot("the ambient capabilities"))?;
+        }
+        let bits = control(libc::PR_GET_SECUREBITS, 0, 0)? as u32;
+        if bits ^ self.securebits == KEEP_CAPABILITIES {
+            let keep = u64::from(self.securebits & KEEP_CAPABILITIES != 0);
+            control(libc::PR_SET_KEEPCAPS, keep, 0).map_err(cannot("the securebits"))?;
+        } else if bits != self.securebits {
+            control(libc::PR_SET_SECUREBITS, self.securebits.into(), 0).map_err(cannot("the securebits"))?;
+        }
+        let last = Capabilities { permitted: wanted.permitted & has.permitted, ..wanted };
+        Capabilities { effective: last.effective & last.permitted, ..last }
+            .set()
+            .map_err(cannot("the capabilities"))
+    }
+
+    /// Returns an error that names what differs.
+    fn compare(&self, now: &Credentials) -> io::Result<()> {
+        let (wanted, has) = (&self.capabilities, &now.capabilities);
+        let parts = [
+            ("the user", self.users == now.users),
+            ("the group", self.groups == now.groups),
+            ("the supplementary groups", self.supplementary == now.supplementary),
+            ("the capabilities", wanted == has),
+            ("the securebits", self.securebits == now.securebits),
+            ("no_new_privs", self.no_new_privileges == now.no_new_privileges),
+        ];
+        match parts.iter().find(|(_, same)| !same) {
+            None => Ok(()),
+            Some((what, _)) => Err(cannot(what)(io::ErrorKind::PermissionDenied.into())),
+        }
+    }
+}
+
+fn cannot(what: &str) -> impl FnOnce(io::Error) -> io::Error {
+    move |e| io::Error::new(e.kind(), format!("{what} cannot be set: {e}"))
+}
+
+/// Returns the supplementary groups.
+fn supplementary() -> io::Result<Vec<u32>> {
+    let get = |list: &mut [u32]| {
+        // SAFETY: a list of that length; with a length of 0 the call only counts.
+        check(unsafe { libc::syscall(libc::SYS_getgroups, list.len(), list.as_mut_ptr()) })
+    };
+    let mut list = vec![0; get(&mut [])? as usize];
+    if !list.is_empty() {
+        let count = get(&mut list)?;
+        list.truncate(count as usize);
+    }
+    Ok(list)
+}
+
+fn control(option: i32, a: u64, b: u64) -> io::Result<i64> {
+    // SAFETY: the options used here take numbers.
+    check(unsafe { libc::syscall(libc::SYS_prctl, option, a, b, 0u64, 0u64) })
+}
+
+/// The numbers of the capabilities in a set.
+fn members(set: u64) -> impl Iterator<Item = u64> {
+    (0..64).filter(move |bit| set >> bit & 1 == 1)
+}
+
+#[repr(C)]
+struct Header {
+    version: u32,
+    pid: i32,
+}
+
+/// Version 3 of the interface: each set comes in two halves.
+const HEADER: Header = Header { version: 0x2008_0522, pid: 0 };
+
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+struct Half {
+    effective: u32,
+    permitted: u32,
+    inheritable: u32,
+}
+
+impl Capabilities {
+    fn of_this_thread() -> io::Result<Capabilities> {
+        let mut halves = [Half::default(); 2];
+        let mut header = HEADER;
+        // SAFETY: the places have the sizes that this version of the interface has.
+        check(unsafe { libc::syscall(libc::SYS_capget, &raw mut header, halves.as_mut_ptr()) })?;
+        let join = |set: fn(&Half) -> u32| u64::from(set(&halves[1])) << 32 | u64::from(set(&halves[0]));
+        let (permitted, inheritable) = (join(|half| half.permitted), join(|half| half.inheritable));
+        // An ambient capability is permitted and inheritable.
+        let ambient = members(permitted & inheritable).filter(|&capability| {
+            let is_set = libc::PR_CAP_AMBIENT_IS_SET as u64;
+            control(libc::PR_CAP_AMBIENT, is_set, capability).is_ok_and(|set| set == 1)
+        });
+        let ambient = ambient.fold(0, |set, capability| set | 1 << capability);
+        // The kernel refuses the first number that no capability has.
+        let known = (0..64).map_while(|capability| {
+            Some((capability, control(libc::PR_CAPBSET_READ, capability, 0).ok()? == 1))
+        });
+        let bounding = known.fold(0, |set, (capability, has)| set | u64::from(has) << capability);
+        Ok(Capabilities { effective: join(|half| half.effective), permitted, inheritable, bounding, ambient })
+    }
+
+    /// Sets those that are effective, permitted and inheritable.
+    fn set(&self) -> io::Result<()> {
+        let half = |shift: u32| Half {
+            effective: (self.effective >> shift) as u32,
+            permitted: (self.permitted >> shift) as u32,
+            inheritable: (self.inheritable >> shift) as u32,
+        };
+        let (mut header, halves) = (HEADER, [half(0), half(32)]);
+        // SAFETY: as in `of_this_thread`.
+        check(unsafe { libc::syscall(libc::SYS_capset, &raw mut header, halves.as_ptr()) }).map(drop)
+    }
+
+    /// Takes out of the bounding set what is not in this one.
+    fn bound(&self, now: &Capabilities) -> io::Result<()> {
+        for capability in members(now.bounding & !self.bounding) {
+            control(libc::PR_CAPBSET_DROP, capability, 0).map_err(cannot("the bounding set"))?;
+        }
+        Ok(())
+    }
+}
+
+/// The user namespace of this process, as a number; 0 where that cannot be seen.
+pub(crate) fn user_namespace() -> u64 {
+    use std::os::unix::fs::MetadataExt;
+    std::fs::metadata("/proc/self/ns/user").map_or(0, |file| file.ino())
+}

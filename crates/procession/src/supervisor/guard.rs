@@ -1,0 +1,152 @@
+//! The process behind the supervisor: its parent, which takes over its children when it dies.
+//!
+//! ```text
+//! main ──launches──▶ guard ──fork──▶ supervisor ──fork──▶ children
+//! ```
+//!
+//! The kernel kills the children with the supervisor, but not a child that has changed its user since it began, and
+//! not what the children have started themselves. All of these become the guard's children, because it is the
+//! nearest subreaper, and the guard kills them. So the death of the supervisor leaves nothing behind, also if main is
+//! stopped or dead.
+//!
+//! The guard also rings for processes that may not send the supervisor a signal: one that has changed its user
+//! counts [`Header::bell`](crate::arena::header::Header::bell) up and wakes the guard, which has the rights of the
+//! supervisor.
+//!
+//! CRASH: if the guard dies, the supervisor is sent SIGCHLD, and ends the family. If the process that rings dies
+//! between its store and its wake, its own end wakes the supervisor.
+
+use std::os::fd::AsRawFd;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use crate::arena::{Arena, member, slots};
+use crate::os::clock::Deadline;
+use crate::os::{fd, futex, process, signal};
+use crate::{Error, Result};
+
+/// What `ps` calls it.
+const TITLE: &[u8] = b"procession-grd";
+
+/// How often the remaining processes are killed and reaped, a millisecond apart, before they are given up: this
+/// process may not kill one that has gained rights.
+const ROUNDS: u32 = 1000;
+
+/// Announces this process as the guard.
+pub(super) fn announce(arena: &Arena) {
+    arena.header().guard_pid.store(process::pid() as u32, Ordering::Release);
+}
+
+/// Forks the supervisor and returns in it. This process stays behind as the guard.
+pub(super) fn fork_supervisor(arena: &'static Arena) -> Result<()> {
+    // SAFETY: a process that was just launched has one thread.
+    match unsafe { member::fork() } {
+        Ok(Some(supervisor)) => keep(arena, supervisor),
+        Ok(None) => Ok(()),
+        Err(e) => Err(Error::os("forking the supervisor", &e)),
+    }
+}
+
+/// Is the guard of a supervisor that is a child of this process, or will be.
+pub(super) fn keep(arena: &'static Arena, supervisor: i32) -> ! {
+    process::set_title(TITLE);
+    leave_descriptors();
+    let bell = &arena.header().bell;
+    signal::catch_child_signal(on_child_signal);
+    let mut forwarded = bell.load(Ordering::SeqCst).wrapping_sub(1);
+    loop {
+        // ORDERING: SeqCst, before looking, against whoever rings: its count is seen, or its wake ends the sleep.
+        let seen = bell.load(Ordering::SeqCst);
+        while let Ok(Some((pid, _))) = process::next_ended() {
+            if pid == supervisor {
+                bury(arena, supervisor);
+            }
+            process::reap(pid);
+        }
+        if seen != forwarded {
+            let _ = process::signal_child(supervisor, signal::BELL);
+            forwarded = seen;
+        }
+        futex::wait(bell, seen, Deadline::NEVER);
+    }
+}
+
+/// A child has ended. The count keeps a sleep that has not begun from beginning.
+extern "C" fn on_child_signal(_: i32) {
+    if let Some(arena) = member::mapped() {
+        arena.header().bell.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+/// Closes every descriptor, so that nobody who waits for the end of a pipe waits for this process.
+fn leave_descriptors() {
+    let null = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null");
+    for number in 0..3 {
+        match &null {
+            Ok(null) => drop(fd::duplicate_onto(std::os::fd::AsFd::as_fd(null), number)),
+            Err(_) => fd::close_raw(number),
+        }
+    }
+    let last = null.as_ref().map_or(2, AsRawFd::as_raw_fd);
+    fd::close_above(last);
+}
+
+/// The supervisor is dead, and everything below it is this process's: kills it all, and ends.
+fn bury(arena: &Arena, supervisor: i32) -> ! {
+    let header = arena.header();
+    // Before the number is free for another process.
+    let named = (supervisor as u32, 0);
+    let _ = header.supervisor_pid.compare_exchange(named.0, named.1, Ordering::SeqCst, Ordering::Relaxed);
+    process::reap(supervisor);
+    let mut listed = process::Children::of_this_thread().ok();
+    let kill = |pid| drop(process::signal_child(pid, libc::SIGKILL));
+    for _ in 0..ROUNDS {
+        let used = header.slots_used.load(Ordering::Acquire).min(arena.layout.slots);
+        (slots::MAIN + 1..used).for_each(|slot| kill(arena.slot(slot).pid.load(Ordering::Acquire)));
+        // What is in no slot was started by a child.
+        let _ = listed.as_mut().map(|children| children.for_each(kill));
+        while let Ok(Some((pid, _))) = process::next_ended() {
+            process::reap(pid);
+        }
+        if !process::has_children() {
+            header.guard_pid.store(0, Ordering::Release);
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    process::exit_now(0)
+}
+
+/// The supervisor's side: which process its guard is.
+pub(super) struct Guard {
+    /// The process that forked the supervisor, which may be a template that has ended.
+    creator: i32,
+    pid: i32,
+}
+
+impl Guard {
+    /// Has the kernel send this process, which is the supervisor, SIGCHLD when its guard dies.
+    pub(super) fn of_this_process(arena: &Arena) -> Guard {
+        process::die_with_parent(signal::BELL);
+        Guard { creator: process::parent_pid(), pid: arena.header().guard_pid.load(Ordering::Acquire) as i32 }
+    }
+
+    /// Whether the guard is dead.
+    pub(super) fn is_dead(&self) -> bool {
+        let parent = process::parent_pid();
+        parent != self.pid && (parent != self.creator || parent == 1)
+    }
+
+    /// Continues the guard, which may have been stopped with the group, so that it sees the end of this process.
+    pub(super) fn resume(&self) {
+        if process::parent_pid() == self.pid {
+            process::resume_parent();
+        }
+    }
+}
+
+/// Returns the supervisor that still lives although its guard, the process `gone`, is dead.
+pub(super) fn survivor(arena: &Arena, gone: i32) -> Option<i32> {
+    let now = arena.header().supervisor_pid.load(Ordering::Acquire) as i32;
+    (now != 0 && now != gone).then_some(now)
+}
