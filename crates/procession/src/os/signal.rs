@@ -68,15 +68,21 @@ pub(crate) fn restore_child_signal(before: Disposition) {
     }
 }
 
-/// Has `handler` called when a child has ended, and blocks every other signal. Only for a process that has one thread.
+/// Has `handler` called when a child has ended, and ignores every other signal, so that none stays pending. Only for a
+/// process that has one thread and forks no more.
 pub(crate) fn catch_child_signal(handler: extern "C" fn(i32)) {
+    for signal in 1..=64 {
+        // SAFETY: a valid disposition. The system refuses it for signals that cannot be ignored.
+        unsafe { libc::signal(signal, libc::SIG_IGN) };
+    }
     // SAFETY: the place is valid; the handler is async-signal-safe. No SA_RESTART: a sleep is to end.
     unsafe {
         let mut action: libc::sigaction = std::mem::zeroed();
         action.sa_sigaction = handler as *const () as usize;
         libc::sigaction(BELL, &action, std::ptr::null_mut());
     }
-    swap_mask(!(1 << (BELL - 1)));
+    // The C library's own two signals have no other disposition than the default here, and stay blocked.
+    swap_mask(OF_THE_C_LIBRARY);
 }
 
 /// Throws away the signals that are pending for this process, which blocks all, but for SIGCHLD. Returns whether
