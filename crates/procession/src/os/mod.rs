@@ -17,6 +17,7 @@
 //! | `image.rs`         | where the executable is loaded, and its constructors |
 //! | `launch.rs`        | executing the program again as the supervisor |
 //! | `limits.rs`        | what the machine and the user's limits allow |
+//! | `lineage.rs`        | a mark that tells which child a process descends from |
 //! | `memory.rs`        | the memfd and its mappings |
 //! | `oom.rs`           | whether the kernel killed a process because memory ran out |
 //! | `process.rs`       | forking, identity, waiting, killing |

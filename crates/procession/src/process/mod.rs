@@ -21,6 +21,7 @@ pub(crate) mod entry;
 mod failure;
 mod name;
 mod preload;
+#[expect(clippy::module_inception, reason = "the file of `Process`")]
 mod process;
 mod settings;
 mod signals;
