@@ -80,6 +80,7 @@ const BACKGROUND: [&str; 4] = [
 /// Starts them all, and what started them ends.
 fn in_background(board: String) {
     let pids = BACKGROUND.map(|script| {
+        #[expect(clippy::zombie_processes, reason = "the waitpid below reaps it")]
         let output = shell(&format!("{script} 2>/dev/null")).stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         std::io::BufRead::read_line(&mut std::io::BufReader::new(output.stdout.unwrap()), &mut line).unwrap();
