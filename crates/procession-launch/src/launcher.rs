@@ -42,7 +42,7 @@ impl Launcher {
     ///
     /// # Errors
     ///
-    /// Tells which step failed. No process is left then.
+    /// Returns the step that failed. No process is left then.
     pub fn start(&mut self, order: &Order<'_>) -> Result<i32, Failure> {
         for (place, stream) in order.streams.iter().enumerate() {
             let raw = stream.as_raw_fd();

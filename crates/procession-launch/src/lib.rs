@@ -5,7 +5,7 @@
 //! | `launcher.rs` | [`Launcher`]: starts programs; the parent's half |
 //! | `order.rs` | [`Order`]: what to start; and the child's half, up to `execve` |
 //! | `signals.rs` | which signals the program gets as it found them |
-//! | `split.rs` | [`split`]: forks this program while it has one thread |
+//! | `split.rs` | [`split()`]: forks this program while it has one thread |
 //! | `terminal.rs` | [`give_terminal`]: moves a terminal's foreground |
 //!
 //! `std::process::Command` does most of this. It cannot make the child end with its parent, give it the terminal

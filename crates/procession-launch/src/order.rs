@@ -23,7 +23,7 @@ pub struct Order<'a> {
     pub streams: [BorrowedFd<'a>; 3],
     /// The terminal whose foreground it gets. It must be the controlling terminal of this process.
     pub terminal: Option<BorrowedFd<'a>>,
-    /// What is added to its nice value.
+    /// The increment of its nice value.
     pub nice: c_int,
     /// The soft limit of its open files, if not that of this process.
     pub open_files: Option<u64>,
@@ -55,7 +55,7 @@ pub enum Step {
     Execute,
 }
 
-/// What the child is told. It lies in the parent's memory, which both share until the child executes its program.
+/// The child's instructions. They lie in the parent's memory, which both share until the child executes its program.
 pub(crate) struct Task<'a> {
     pub order: &'a Order<'a>,
     pub arguments: &'a [*const c_char],

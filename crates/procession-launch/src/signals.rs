@@ -54,7 +54,7 @@ struct KernelAction {
     mask: u64,
 }
 
-/// What a child does to its signals before it executes its program.
+/// The signal dispositions that a child restores before it executes its program.
 #[derive(Debug)]
 pub(crate) struct Dispositions {
     /// Signals whose disposition is another than at the start, and what it was. `execve` would reset handlers, but
@@ -99,7 +99,7 @@ impl AllBlocked {
         AllBlocked { before: set_mask(u64::MAX) }
     }
 
-    /// Gives the child the mask that its parent will have again.
+    /// Sets the child's mask to the one that its parent will have again.
     pub fn restore_in_child(&self) {
         set_mask(self.before);
     }

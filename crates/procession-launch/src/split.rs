@@ -1,4 +1,4 @@
-//! [`split`]: two processes of this program.
+//! [`split()`]: two processes of this program.
 
 use std::fs;
 use std::io;

@@ -1,4 +1,4 @@
-//! [`give_terminal`]: who may read from the terminal.
+//! [`give_terminal()`]: moves the foreground of a terminal.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};

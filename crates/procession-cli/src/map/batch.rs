@@ -7,15 +7,15 @@ use super::records::Row;
 
 /// The longest command line that is made of many inputs, as with other programs of this kind.
 pub const LINE_BYTES: usize = 128 << 10;
-/// What a word costs besides its bytes: an end and a pointer.
+/// The overhead of a word: its terminator and a pointer.
 const WORD_BYTES: usize = 9;
 
-/// What makes a job full.
+/// The condition that completes a job.
 #[derive(Clone, Debug)]
 pub enum Kind {
-    /// So many inputs.
+    /// A fixed number of inputs.
     Count(usize),
-    /// As many inputs as fit. At the end they are spread over so many jobs.
+    /// As many inputs as fit. The last ones are spread over `spread` jobs.
     Fill { fixed: usize, copies: usize, spread: usize },
     /// Bytes for standard input.
     Blocks { size: usize, lines: Option<usize>, delimiter: u8 },
@@ -46,7 +46,7 @@ impl Batch {
         matches!(self.kind, Kind::Blocks { .. })
     }
 
-    /// Takes an input in, and gives a job if that makes one full.
+    /// Adds an input. Returns a job if that completes one.
     pub fn add(&mut self, row: Row) -> Option<Job> {
         match self.kind {
             Kind::Fill { fixed, copies, .. } => {
@@ -65,7 +65,7 @@ impl Batch {
         }
     }
 
-    /// Takes bytes in, and gives the jobs that they make full.
+    /// Adds bytes. Returns the jobs that they complete.
     pub fn add_bytes(&mut self, bytes: &[u8]) -> Vec<Job> {
         self.block.extend_from_slice(bytes);
         let mut jobs = Vec::new();
@@ -77,7 +77,7 @@ impl Batch {
         jobs
     }
 
-    /// The jobs that the rest makes. Without any input there is one for an empty block.
+    /// Returns the remaining jobs. Without any input, that is one with an empty block.
     pub fn finish(&mut self, run_if_empty: bool) -> Vec<Job> {
         let mut jobs = Vec::new();
         let pieces = if let Kind::Fill { spread, .. } = self.kind { spread } else { 1 };

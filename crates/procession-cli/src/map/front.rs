@@ -1,9 +1,9 @@
 //! [`Front`]: the process that the user has started. It passes signals on to the engine, stops when that stops, and
 //! ends when that ends.
 //!
-//! The engine has a session of its own. So commands that ask for the terminal are refused at once instead of waiting
-//! for ever, and whatever kills this process's group does not kill the engine: when the front is killed, the engine
-//! kills every command and what that has started, and when the engine is killed, the front does.
+//! The engine has a session of its own. So a command that opens the terminal gets an error immediately instead of
+//! waiting without end, and a kill of this process's group does not reach the engine. When the front is killed, the
+//! engine kills every command with its descendants. When the engine is killed, the front does.
 
 use std::fs::File;
 use std::io::{self, IsTerminal, Read, Write};
@@ -27,10 +27,10 @@ use super::terminal::Terminal;
 use crate::flags::Map;
 use crate::screen::{Failed, complain};
 
-/// What the front and the engine listen to.
+/// The signals that the front and the engine handle.
 pub const MAP_SIGNALS: [i32; 6] = [SIGCHLD, SIGINT, SIGTERM, SIGHUP, SIGTSTP, SIGCONT];
 
-/// Runs what the options ask for; gives the exit code. Returns in two processes.
+/// Runs `procession map` and returns the exit code. Returns in two processes.
 pub fn run(flags: &Map) -> Result<u8, Failed> {
     let is_typed = reads_standard_input(flags) && io::stdin().is_terminal();
     if is_typed && flags.interactive {
@@ -57,7 +57,7 @@ pub fn run(flags: &Map) -> Result<u8, Failed> {
     }
 }
 
-/// What is typed is read by the front, which belongs to the terminal, and handed to the engine.
+/// Creates the pipe through which the front, which belongs to the terminal, hands typed input to the engine.
 fn pump() -> Result<(Option<Source>, Option<Pump>), Failed> {
     let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)?;
     rustix::fs::fcntl_setfl(&writer, rustix::fs::OFlags::NONBLOCK)?;
@@ -105,7 +105,7 @@ impl Front {
                             return Ok(code);
                         }
                     }
-                    // As the kernel does: nobody could continue an orphaned group.
+                    // Ignored as by the kernel: no process could continue an orphaned group.
                     SIGTSTP if is_orphaned() => {}
                     _ => self.pass_on(signal),
                 }
@@ -141,7 +141,7 @@ impl Front {
         Ok(Some(OURS))
     }
 
-    /// Stops as the engine has. Whoever continues this process continues both.
+    /// Stops this process after the engine has stopped. SIGCONT to this process continues both.
     fn stop(&self) {
         // A second request to stop that came meanwhile asks for what happens now. One that comes later is another.
         self.signals.forget(SIGTSTP);
@@ -195,7 +195,7 @@ impl Pump {
     }
 }
 
-/// Whether nobody in this session could continue this process's group if it stopped.
+/// Returns whether no process of this session could continue this process's group.
 fn is_orphaned() -> bool {
     let group = getpgid(None).ok();
     let (mut parent, session) = (getppid(), getsid(None).ok());

@@ -31,7 +31,7 @@ enum Limit {
 const FEWEST: u64 = 3;
 
 impl Halt {
-    /// Whether so many successes and failures are reason to stop.
+    /// Returns whether these counts are reason to stop.
     pub fn is_due(&self, succeeded: u64, failed: u64) -> bool {
         let done = succeeded + failed;
         let counted = match self.what {

@@ -13,9 +13,9 @@ use super::job::Job;
 use super::records::{Cut, Records, Row, rows};
 use crate::screen::Failed;
 
-/// So many jobs are made before their turn comes: enough to know soon how many there are.
+/// The number of jobs that are made ahead of time, so that the total is known early.
 const AHEAD: usize = 10_000;
-/// Not more than so many bytes of them.
+/// The limit of their bytes.
 const AHEAD_BYTES: usize = 4 << 20;
 
 /// Something to read inputs from.
@@ -114,7 +114,7 @@ impl Input {
         !self.is_read() && !blocks && self.jobs.len() < AHEAD && self.job_bytes < AHEAD_BYTES
     }
 
-    /// What to wait for before [`read`](Self::read).
+    /// Returns the descriptor to wait for before [`read`](Self::read).
     pub fn awaited(&self) -> Option<BorrowedFd<'_>> {
         match &self.reading {
             Reading::Stream { file, .. } if self.wants_more() => Some(file.as_fd()),

@@ -9,7 +9,7 @@ pub struct Job {
     /// From 1, in the order of the input.
     pub number: u64,
     pub arguments: Vec<Vec<u8>>,
-    /// What it gets as standard input.
+    /// Its standard input.
     pub block: Option<Rc<[u8]>>,
     /// How often it was started.
     pub attempts: u32,

@@ -1,4 +1,4 @@
-//! [`Outlet`]: standard output and standard error, written to without ever waiting for who reads them.
+//! [`Outlet`]: standard output and standard error, written without waiting for their readers.
 
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
@@ -23,20 +23,20 @@ enum Piece {
     Spool(Spool),
 }
 
-/// So much may be written to a pipe that is ready, without waiting.
+/// A pipe that is ready takes this much without blocking.
 const PIPE_BYTES: usize = 4096;
-/// More than this in memory is reason to read no more of what is written at once.
+/// Above this much in memory, no more live output is read from commands.
 const ENOUGH: usize = 1 << 20;
 
 pub struct Outlet {
     sinks: [Sink; 2],
     queue: VecDeque<(Target, Piece)>,
-    /// What is being written, and how much of it has been.
+    /// The piece that is being written, and the length of its written part.
     now: Option<(Target, Vec<u8>, usize)>,
     /// Bytes of the queue that are in memory, without spools.
     waiting: usize,
     bar: Bar,
-    /// Nobody reads them, or they cannot be written to.
+    /// Targets without a reader, or with a write error.
     closed: [bool; 2],
 }
 
@@ -67,12 +67,12 @@ impl Outlet {
         }
     }
 
-    /// Whoever reads is slow.
+    /// Returns whether the reader is too slow.
     pub fn is_congested(&self) -> bool {
         self.waiting > ENOUGH
     }
 
-    /// What to wait for before the next [`write`](Self::write); nothing when all is written.
+    /// Returns the descriptor to wait for before the next [`write`](Self::write); `None` when all is written.
     pub fn awaited(&self) -> Option<BorrowedFd<'_>> {
         let target = self.now.as_ref().map(|now| now.0).or(self.queue.front().map(|next| next.0))?;
         Some(self.sinks[target as usize].file.as_fd())
@@ -82,7 +82,7 @@ impl Outlet {
     ///
     /// # Errors
     ///
-    /// Standard output cannot be written to. Nobody can be told that standard error cannot.
+    /// Standard output cannot be written. Errors of standard error are ignored: there is no place to report them.
     pub fn write(&mut self) -> io::Result<()> {
         while self.load()? {
             let Some((target, bytes, written)) = &mut self.now else { break };
@@ -156,8 +156,8 @@ impl Sink {
         if !(kind.is_fifo() || kind.is_socket() || is_terminal) {
             return Ok(Sink { file, most: usize::MAX, is_terminal });
         }
-        // To make the file itself non-blocking would make it so for everybody who has it. One that is opened again
-        // is ours alone.
+        // Setting O_NONBLOCK here would set it for every process that shares the open file. Opening it again
+        // makes one of our own.
         Ok(match reopened(stream) {
             Ok(file) => Sink { file: file.into(), most: usize::MAX, is_terminal },
             Err(_) => Sink { file, most: PIPE_BYTES, is_terminal },

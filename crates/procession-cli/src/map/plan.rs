@@ -50,7 +50,7 @@ pub struct StartPlan {
     pub memory: Option<u64>,
 }
 
-/// What happens to what commands print.
+/// How the output of commands is treated.
 #[derive(Clone, Debug, Default)]
 pub struct OutputPlan {
     pub keep_order: bool,

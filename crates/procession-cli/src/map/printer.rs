@@ -18,7 +18,7 @@ pub struct Printer {
     store: Store,
     results: Option<Results>,
     pub outlet: Outlet,
-    /// What jobs have printed that is not in the outlet, by their numbers.
+    /// Output that is not yet in the outlet, by job number.
     outputs: BTreeMap<u64, Output>,
     /// In order: the number of the job whose turn it is.
     turn: u64,
@@ -28,7 +28,7 @@ pub struct Printer {
 struct Output {
     tag: Vec<u8>,
     streams: [Option<Stream>; 2],
-    /// What is said about it when it has ended.
+    /// The message that follows its output.
     remark: Vec<u8>,
     has_ended: bool,
     received: u64,
@@ -49,7 +49,7 @@ impl Printer {
         Printer { plan, store, results, outlet, outputs: BTreeMap::new(), turn: 1 }
     }
 
-    /// A job starts, or starts again. What an earlier attempt has printed and nobody has seen is dropped.
+    /// Registers a job that starts. Drops the unprinted output of an earlier attempt.
     pub fn begin(&mut self, job: &Job) -> io::Result<()> {
         let copies = match &self.results {
             Some(results) => results.create(job)?.map(Some),
@@ -65,17 +65,17 @@ impl Printer {
         Ok(())
     }
 
-    /// What a job prints now is written as it comes.
+    /// Returns whether a job's output is written as it comes.
     fn is_live(&self, number: u64) -> bool {
         self.plan.by_line && (!self.plan.keep_order || number == self.turn)
     }
 
-    /// Whether more of a job's output can be taken in.
+    /// Returns whether more of a job's output can be taken in.
     pub fn has_room(&self, number: u64) -> bool {
         !(self.outlet.is_congested() && self.is_live(number))
     }
 
-    /// A job has printed this.
+    /// Takes in output of a job.
     pub fn take(&mut self, number: u64, target: Target, bytes: &[u8]) -> io::Result<()> {
         let is_live = self.is_live(number);
         let Some(output) = self.outputs.get_mut(&number) else { return Ok(()) };
@@ -101,12 +101,12 @@ impl Printer {
         Ok(())
     }
 
-    /// How much a job has printed.
+    /// Returns the number of bytes that a job has printed.
     pub fn received(&self, number: u64) -> u64 {
         self.outputs.get(&number).map_or(0, |output| output.received)
     }
 
-    /// A job has come to its end; `remark` follows what it has printed.
+    /// Marks a job as finished. `remark` follows its output.
     pub fn finish(&mut self, number: u64, remark: Option<String>) {
         let output = self.outputs.entry(number).or_default();
         output.has_ended = true;
@@ -118,7 +118,7 @@ impl Printer {
         }
     }
 
-    /// Prints all of which it is the turn.
+    /// Prints the finished jobs whose turn has come.
     fn advance(&mut self) {
         while self.outputs.get(&self.turn).is_some_and(|output| output.has_ended) {
             if let Some(output) = self.outputs.remove(&self.turn) {
@@ -126,7 +126,7 @@ impl Printer {
             }
             self.turn += 1;
         }
-        // What the next one has printed before its turn came.
+        // Print what the next job has produced before its turn came.
         if self.plan.by_line
             && let Some(output) = self.outputs.get_mut(&self.turn)
         {
@@ -149,14 +149,14 @@ impl Printer {
         self.outlet.push(Target::Err, output.remark);
     }
 
-    /// The run ends: what waits for its turn is printed now.
+    /// Prints everything that still waits for its turn.
     pub fn finish_all(&mut self) {
         for output in std::mem::take(&mut self.outputs).into_values() {
             self.print(output);
         }
     }
 
-    /// Says something on standard error.
+    /// Prints a message to standard error.
     pub fn say(&mut self, text: &str) {
         self.outlet.push(Target::Err, format!("procession: {text}\n").into_bytes());
     }

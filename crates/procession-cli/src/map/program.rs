@@ -54,12 +54,12 @@ pub fn environment() -> Vec<CString> {
     text.chain([mark_of_run().into_bytes()]).filter_map(|text| CString::new(text).ok()).collect()
 }
 
-/// What is in the environment of all commands of this run.
+/// Returns the variable that marks all commands of this run.
 pub fn mark_of_run() -> String {
     format!("PROCESSION_RUN={}", std::process::id())
 }
 
-/// Makes room for the descriptors of so many commands; gives the limit that there was.
+/// Raises the limit of open files for `jobs` commands. Returns the former limit if it was too low.
 pub fn raise_open_files(jobs: usize) -> Option<u64> {
     let needed = jobs as u64 * COMMAND_FILES + OTHER_FILES;
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);

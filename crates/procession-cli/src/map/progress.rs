@@ -27,7 +27,7 @@ impl Bar {
         self.is_enabled
     }
 
-    /// What was just written to the terminal ends with this byte.
+    /// Notes the last byte that was written to the terminal.
     pub fn note_end(&mut self, last: u8) {
         self.line_is_open = last != b'\n';
     }
@@ -61,7 +61,7 @@ pub struct Progress {
     pub known: u64,
     pub input_is_read: bool,
     pub elapsed: Duration,
-    /// What no command is started for.
+    /// The reason why no command is started now.
     pub waits_for: Option<String>,
 }
 

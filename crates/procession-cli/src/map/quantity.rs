@@ -11,7 +11,7 @@ pub enum Jobs {
     Most,
     /// Of the processors.
     Percent(f64),
-    /// So many more than there are processors, or fewer.
+    /// The number of processors plus this, which may be negative.
     More(i64),
 }
 
@@ -19,7 +19,7 @@ impl Jobs {
     /// No machine runs more of them well, and each needs descriptors and a process.
     pub const LIMIT: u32 = 1000;
 
-    /// The number for a machine with so many processors, at least 1.
+    /// Returns the number for a machine with this many processors, at least 1.
     pub fn count(self, processors: u32) -> u32 {
         let wanted = match self {
             Jobs::Count(count) => i64::from(count),

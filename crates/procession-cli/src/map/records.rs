@@ -4,12 +4,12 @@
 #[derive(Clone, Debug)]
 pub struct Cut {
     pub delimiter: u8,
-    /// What stands between the columns of an input.
+    /// The separator of an input's columns.
     pub columns: Option<Vec<u8>>,
     pub skip_empty: bool,
 }
 
-/// The arguments that one input gives.
+/// The arguments made from one input.
 pub type Row = Vec<Vec<u8>>;
 
 impl Cut {
@@ -45,7 +45,7 @@ fn columns(record: &[u8], between: &[u8]) -> Row {
 #[derive(Debug, Default)]
 pub struct Records {
     bytes: Vec<u8>,
-    /// So many of them have been looked at, and end no input.
+    /// The length of the prefix that has no delimiter.
     seen: usize,
 }
 

@@ -41,7 +41,7 @@ pub enum Cut {
     Stopped,
 }
 
-/// What a command is given as standard input.
+/// The standard input of a command.
 pub struct Feed {
     pub pipe: File,
     block: Rc<[u8]>,
@@ -53,7 +53,7 @@ impl Feed {
         Feed { pipe: pipe.into(), block, written: 0 }
     }
 
-    /// Writes what the pipe takes; false when there is no more to write, or nobody reads it.
+    /// Writes until the pipe is full. Returns false when everything is written or the reader is gone.
     pub fn write(&mut self) -> bool {
         while self.written < self.block.len() {
             match self.pipe.write(&self.block[self.written..]) {

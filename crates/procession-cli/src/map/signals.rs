@@ -23,7 +23,7 @@ impl Signals {
         bell.set_nonblocking(true)?;
         let mut flags = Vec::new();
         for &signal in which.iter().filter(|&&signal| signal == SIGCHLD || !was_ignored(signal)) {
-            // Actions run in this order, so whoever hears the bell sees the flag.
+            // Actions run in this order, so a reader of the bell sees the flag.
             let raised = Arc::new(AtomicBool::new(false));
             flag::register(signal, Arc::clone(&raised))?;
             low_level::pipe::register(signal, rope.try_clone()?)?;

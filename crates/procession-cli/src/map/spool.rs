@@ -11,11 +11,11 @@ use std::rc::Rc;
 
 use rustix::fs::{FallocateFlags, fallocate};
 
-/// So much is kept in memory, of all spools together.
+/// The memory limit of all spools together.
 const MEMORY_BYTES: usize = 4 << 20;
 const PIECE_BYTES: usize = 64 << 10;
 
-/// What all spools of a run share.
+/// The state that all spools of a run share.
 #[derive(Clone, Debug)]
 pub struct Store(Rc<RefCell<Shared>>);
 
@@ -37,7 +37,7 @@ struct Extent {
 #[derive(Debug)]
 pub struct Spool {
     store: Store,
-    /// What came first. What comes after it is in the file, from the moment when memory was full.
+    /// The first bytes. Everything after them is in the file, from the moment when memory was full.
     head: Vec<u8>,
     extents: VecDeque<Extent>,
     length: u64,
@@ -65,7 +65,7 @@ impl Shared {
         Ok(Extent { start, length: bytes.len() as u64 })
     }
 
-    /// Gives the disk back what nobody reads any more. A file system that cannot does so at the end.
+    /// Frees the disk space of an extent. File systems without holes free it when the file is closed.
     fn release(&self, extent: Extent) {
         let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
         if let Some(file) = &self.file {

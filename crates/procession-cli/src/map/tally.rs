@@ -25,7 +25,7 @@ pub enum End {
     Refused(u8, String),
 }
 
-/// What the kernel tells of a process that has ended.
+/// The kernel's account of an ended process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
     Exited(i32),
@@ -48,7 +48,7 @@ impl End {
         }
     }
 
-    /// What is said of a job that has failed for good.
+    /// Returns the message about a job that has failed for good.
     pub fn complaint(&self, job: &Job) -> String {
         let input = job.input();
         let which = if input.is_empty() { String::new() } else { format!(" ({})", excerpt(&input)) };
@@ -70,7 +70,7 @@ pub struct Tally {
     pub failed: u64,
     /// Done by an earlier run.
     pub skipped: u64,
-    /// Not wanted by who was asked.
+    /// Declined by the user.
     pub declined: u64,
     worst: u8,
 }

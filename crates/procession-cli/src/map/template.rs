@@ -27,7 +27,7 @@ enum Which {
     Number(i64),
 }
 
-/// What of the argument.
+/// The part of the argument.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Form {
     Whole,
@@ -53,12 +53,12 @@ impl Template {
         self
     }
 
-    /// The same program for every job.
+    /// Returns whether every job runs the same program.
     pub fn has_fixed_program(&self) -> bool {
         self.words.first().is_some_and(|word| word.iter().all(|part| matches!(part, Part::Text(_))))
     }
 
-    /// Words that are the same whenever the job runs.
+    /// Returns whether a job has the same words in each run.
     pub fn is_repeatable(&self) -> bool {
         !self.words.iter().flatten().any(|part| *part == Part::Slot)
     }

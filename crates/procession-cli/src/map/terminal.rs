@@ -36,7 +36,7 @@ impl Terminal {
         give_terminal(self.stream(), self.owner.as_raw_nonzero().get())
     }
 
-    /// Gives a command the foreground again, if this run still has it.
+    /// Returns the foreground to a command, if this run still has it.
     pub fn give(&self, group: i32) -> io::Result<()> {
         match tcgetpgrp(&self.file)? == self.owner {
             true => give_terminal(self.stream(), group),

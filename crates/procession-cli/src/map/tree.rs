@@ -1,8 +1,8 @@
 //! [`Tree`]: which processes a command has started, and their end.
 //!
 //! The process that runs commands is a subreaper, so whatever loses its parent becomes its child, and stays one until
-//! it is reaped there. A process that is somebody else's child is held by a pidfd and looked at once more before it
-//! is killed, so no stranger is hit that has got its number.
+//! it is reaped there. Any other descendant is held by a pidfd and checked again before it is killed, so no
+//! unrelated process with a reused number is hit.
 
 use std::collections::HashMap;
 use std::fs;
@@ -67,7 +67,7 @@ fn look_at(pid: i32) -> Option<Process> {
 fn kill_exactly(process: Process) {
     let Some(pid) = Pid::from_raw(process.pid) else { return };
     if process.parent == getpid().as_raw_nonzero().get() {
-        // A child's number is its own until it is reaped, which nobody does meanwhile.
+        // A child's number stays its own until this thread reaps it.
         let _ = kill_process(pid, Signal::KILL);
         return;
     }

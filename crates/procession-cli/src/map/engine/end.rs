@@ -1,4 +1,4 @@
-//! What follows from the end of a command.
+//! The consequences of a command's end.
 
 use std::time::{Duration, SystemTime};
 

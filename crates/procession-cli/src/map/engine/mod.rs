@@ -64,7 +64,7 @@ pub struct Engine {
     /// There was no room for another process. It is tried again when one has ended.
     is_full: bool,
     stopped: Option<Why>,
-    /// After that, what nobody reads is dropped.
+    /// The deadline after which unread output is dropped.
     patience: Option<Duration>,
     shown: Duration,
     buffer: Vec<u8>,
@@ -113,7 +113,7 @@ impl Engine {
         })
     }
 
-    /// Runs every command; gives the exit code.
+    /// Runs every command and returns the exit code.
     pub fn run(mut self) -> u8 {
         loop {
             let done = self.turn();

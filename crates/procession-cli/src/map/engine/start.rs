@@ -20,7 +20,7 @@ use crate::screen::Failed;
 
 /// Fewer tell no median.
 const FEWEST_DURATIONS: usize = 3;
-/// What became of a job that was to start.
+/// The result of trying to start a job.
 enum Start {
     Begun,
     /// It was put back.

@@ -19,7 +19,7 @@ pub enum Why {
     Signal(i32),
     /// The rule of --halt.
     Halted,
-    /// Nobody reads standard output any more.
+    /// The reader of standard output is gone.
     Closed,
     /// The program cannot be executed, whatever the input.
     Hopeless,
@@ -89,7 +89,7 @@ impl Engine {
         }
     }
 
-    /// Nobody reads the output.
+    /// Stops the run because the reader of its output is gone.
     pub(super) fn close(&mut self) {
         self.printer.outlet.close(Target::Out);
         self.printer.outlet.close(Target::Err);

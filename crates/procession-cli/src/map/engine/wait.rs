@@ -16,7 +16,7 @@ use crate::screen::Failed;
 /// read at its end, which saves two of three wake-ups.
 const YOUTH: Duration = Duration::from_millis(2);
 
-/// What can become ready.
+/// A descriptor that can become ready.
 #[derive(Clone, Copy)]
 enum Token {
     Bell,
@@ -123,7 +123,7 @@ impl Engine {
     pub(super) fn drain(&mut self, place: usize) -> Result<(), Failed> {
         let command = &mut self.commands[place];
         for target in [Target::Out, Target::Err] {
-            // What is left in the background may go on writing for ever.
+            // A process in the background may go on writing without end.
             for _ in 0..32 {
                 let bytes = command.read(target, &mut self.buffer);
                 if bytes.is_empty() {

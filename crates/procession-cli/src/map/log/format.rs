@@ -19,7 +19,7 @@ pub enum Format {
     Joblog,
 }
 
-/// What is told of a command.
+/// One finished job.
 #[derive(Clone, Debug)]
 pub struct Entry<'a> {
     pub job: u64,
@@ -35,7 +35,7 @@ pub struct Entry<'a> {
     pub received: u64,
 }
 
-/// What a line of a log tells.
+/// One parsed line of a log.
 #[derive(Debug, PartialEq)]
 pub struct Told {
     pub job: u64,
@@ -119,7 +119,7 @@ impl Format {
         line
     }
 
-    /// What a line tells; `None` for the head, and for what is no line.
+    /// Parses a line. Returns `None` for the head and for any other text.
     pub fn parse(self, line: &[u8]) -> Option<Told> {
         if self == Format::Json {
             return parse_json(line);

@@ -19,7 +19,7 @@ pub struct Log {
     file: Option<File>,
     path: PathBuf,
     format: Format,
-    /// What an earlier run has done, by the numbers of its jobs.
+    /// Jobs that an earlier run has completed, by number.
     before: HashMap<u64, Done>,
 }
 
@@ -81,7 +81,7 @@ impl Log {
         Ok(log)
     }
 
-    /// Whether an earlier run has done this job. Give the words of its command if they can be compared.
+    /// Returns whether an earlier run has completed this job. Compares the command if `words` is given.
     ///
     /// # Errors
     ///
@@ -132,7 +132,7 @@ fn read(file: &mut File, path: &Path, format: Format) -> Result<Vec<u8>, Failed>
     Err(format!("{}: {what}", path.display()).into())
 }
 
-/// What has succeeded. The last line of a job counts.
+/// Returns the jobs that have succeeded. The last line of a job counts.
 fn done(text: &[u8], format: Format) -> HashMap<u64, Done> {
     let whole = text.iter().rposition(|&byte| byte == b'\n').map_or(&[][..], |end| &text[..end]);
     let mut done = HashMap::new();
