@@ -272,3 +272,32 @@ fn a_command_ends_with_the_run_also_if_both_processes_are_killed() {
     signal(&child, Signal::KILL);
     end(child);
 }
+
+/// Kills at moments that move through the start of a run, when its processes do not yet know of each other.
+#[test]
+fn nothing_is_left_when_it_is_killed_while_it_starts() {
+    for round in 0..120 {
+        // A number that no other process sleeps for.
+        let nap = format!("1000.{}{round}", std::process::id());
+        let mut command = map(&["-j", "2", "sleep", ":::", &nap, &nap]);
+        let child = start_in_group(&mut command);
+        thread::sleep(Duration::from_micros(50 * round));
+        let group = rustix::process::Pid::from_child(&child);
+        rustix::process::kill_process_group(group, Signal::KILL).unwrap();
+        end(child);
+        wait_until(|| !is_mentioned(&nap));
+    }
+}
+
+fn start_in_group(command: &mut Command) -> Child {
+    use std::process::Stdio;
+    command.process_group(0).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+}
+
+/// Whether some process has this word in its command line.
+fn is_mentioned(word: &str) -> bool {
+    fs::read_dir("/proc").unwrap().flatten().any(|entry| {
+        fs::read(entry.path().join("cmdline"))
+            .is_ok_and(|text| text.split(|&byte| byte == 0).any(|part| part == word.as_bytes()))
+    })
+}

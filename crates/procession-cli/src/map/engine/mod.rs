@@ -115,6 +115,8 @@ impl Engine {
 
     /// Runs every command and returns the exit code.
     pub fn run(mut self) -> u8 {
+        // CRASH: a front that died before this process listened has sent a signal that nothing handled.
+        self.end_if_front_has_died();
         loop {
             let done = self.turn();
             if let Err(error) = done {

@@ -42,7 +42,7 @@ impl Engine {
                 }
                 SIGINT | SIGTERM | SIGHUP => self.interrupt(signal),
                 SIGTSTP => self.suspend(),
-                SIGCONT if getppid() != Some(self.front) => self.end_with_front(),
+                SIGCONT => self.end_if_front_has_died(),
                 _ => {}
             }
         }
@@ -183,10 +183,12 @@ impl Engine {
         }
     }
 
-    /// The process that the user has started was killed.
-    fn end_with_front(&mut self) {
-        self.kill_everything();
-        std::process::exit(OURS.into());
+    /// Kills everything and exits if the process that the user has started was killed.
+    pub(super) fn end_if_front_has_died(&mut self) {
+        if getppid() != Some(self.front) {
+            self.kill_everything();
+            std::process::exit(OURS.into());
+        }
     }
 
     /// Kills all that was started by any command and has not ended.
