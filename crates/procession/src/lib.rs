@@ -156,3 +156,8 @@ pub use process::{
 pub use queue::{Connection, JoinableQueue, Queue, pipe, select};
 pub use state::{Array, Dict, List, Value};
 pub use sync::{Barrier, Condvar, Event, Lock, LockError, Mutex, RLock, RwLock, Semaphore, WaitError};
+
+/// Compiles and runs the example of the crate's README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
