@@ -212,7 +212,7 @@ impl Pool {
     /// ```
     pub fn imap<F, I, R>(&self, f: F, items: I) -> Imap<R>
     where
-        F: Fn(I::Item) -> R + Copy + Send + 'static,
+        F: Fn(I::Item) -> R + Captureless,
         I: IntoIterator<Item: Message, IntoIter: Send + 'static>,
         R: Message,
     {
@@ -233,7 +233,7 @@ impl Pool {
     /// ```
     pub fn imap_unordered<F, I, R>(&self, f: F, items: I) -> Imap<R>
     where
-        F: Fn(I::Item) -> R + Copy + Send + 'static,
+        F: Fn(I::Item) -> R + Captureless,
         I: IntoIterator<Item: Message, IntoIter: Send + 'static>,
         R: Message,
     {
@@ -260,7 +260,7 @@ impl Pool {
     /// ```
     pub fn imap_local<F, I, R>(&self, f: F, items: I) -> LocalImap<I::IntoIter, R>
     where
-        F: Fn(I::Item) -> R + Copy + Send + 'static,
+        F: Fn(I::Item) -> R + Captureless,
         I: IntoIterator<Item: Message>,
         R: Message,
     {
@@ -280,7 +280,7 @@ impl Pool {
     /// ```
     pub fn imap_local_unordered<F, I, R>(&self, f: F, items: I) -> LocalImap<I::IntoIter, R>
     where
-        F: Fn(I::Item) -> R + Copy + Send + 'static,
+        F: Fn(I::Item) -> R + Captureless,
         I: IntoIterator<Item: Message>,
         R: Message,
     {
@@ -289,7 +289,7 @@ impl Pool {
 
     fn window<F, T, R>(&self, f: F) -> Window
     where
-        F: Fn(T) -> R + Copy + Send + 'static,
+        F: Fn(T) -> R + Captureless,
         T: Message,
         R: Message,
     {

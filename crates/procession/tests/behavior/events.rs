@@ -71,7 +71,7 @@ impl Subscriber for Notes {
         event.record(&mut line);
         let spans = self.spans.lock().unwrap();
         spans.entered.iter().for_each(|id| line.0 += &format!(" @{}", spans.open[id]));
-        if data.file().is_some_and(|file| file.ends_with("tests/events.rs")) && data.line().is_some() {
+        if data.file().is_some_and(|file| file == file!()) && data.line().is_some() {
             self.lines.lock().unwrap().push(line.0);
         }
     }
@@ -130,11 +130,11 @@ fn what_processes_say_appears_in_main() {
             assert_eq!(all.len(), 3, "{all:#?}");
             assert_eq!(
                 all[0],
-                format!("INFO events: message=hello size=3 who=\"me\" pid={pid} process=\"talker\"")
+                format!("INFO behavior::events: message=hello size=3 who=\"me\" pid={pid} process=\"talker\"")
             );
             assert_eq!(all[1], format!("WARN elsewhere: message=care pid={pid} process=\"talker\""));
             assert!(
-                all[2].starts_with("ERROR events: message=from below pid=")
+                all[2].starts_with("ERROR behavior::events: message=from below pid=")
                     && all[2].ends_with("process=\"below\" @inside"),
                 "{all:#?}"
             );
@@ -193,7 +193,7 @@ fn events_come_with_the_spans_that_they_are_in() {
                 format!("message=outside {who}"),
                 format!("message=last words {who} @last"),
             ];
-            assert_eq!(notes.all(), expected.map(|line| format!("INFO events: {line}")));
+            assert_eq!(notes.all(), expected.map(|line| format!("INFO behavior::events: {line}")));
             let spans = notes.spans.lock().unwrap();
             assert!(spans.open.is_empty() && spans.entered.is_empty(), "all are closed");
         });
@@ -211,9 +211,8 @@ impl log::Log for Log {
     }
 
     fn log(&self, record: &log::Record<'_>) {
-        let place =
-            record.file().zip(record.line()).is_some_and(|(file, _)| file.ends_with("tests/events.rs"));
-        assert!(place && record.module_path() == Some("behavior::events"));
+        let place = record.file().zip(record.line()).is_some_and(|(file, _)| file == file!());
+        assert!(place && record.module_path() == Some(module_path!()));
         let line = format!("{} {}: {}", record.level(), record.target(), record.args());
         self.0.lock().unwrap().push(line);
     }
@@ -333,9 +332,9 @@ fn records_of_log_come_to_main_s_logger_also_from_the_dead() {
             until("what it had said has come", || LOG.0.lock().unwrap().len() > said + 1);
             let who = format!("talker (pid {})", p.pid().unwrap());
             let all = LOG.0.lock().unwrap();
-            assert_eq!(all[0], format!("WARN events: {who}: hello 1"));
+            assert_eq!(all[0], format!("WARN behavior::events: {who}: hello 1"));
             for (n, line) in all[1..].iter().enumerate() {
-                assert_eq!(*line, format!("INFO events: {who}: saying {n}."));
+                assert_eq!(*line, format!("INFO behavior::events: {who}: saying {n}."));
             }
         }
     });

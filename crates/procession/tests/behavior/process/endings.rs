@@ -500,6 +500,6 @@ fn an_end_that_nobody_joined_is_written_to_stderr() {
     for name in ["process dropped", "process sent", "process left over"] {
         assert!(lines(name).len() == 1 && lines(name)[0].contains("No space left"), "{name}: {text}");
     }
-    assert!(text.contains("no pears") && text.contains("tests/endings.rs"), "{text}");
+    assert!(text.contains("no pears") && text.contains(file!()), "{text}");
     assert!(!text.contains("process joined"), "{text}");
 }
