@@ -190,7 +190,7 @@ pub struct Look {
     until: Option<u64>,
 }
 
-/// See [`Workshop::map`].
+/// See [`ManualPool::map`].
 pub struct Mapping<T, R> {
     flow: ChunkStream<std::vec::IntoIter<T>>,
     _results: std::marker::PhantomData<fn() -> R>,

@@ -1,4 +1,4 @@
-//! [`Ticket`]: a handle to a task whose result's type nobody knows here.
+//! [`RawTask`]: a handle to a task whose result type is not known here.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

@@ -130,7 +130,9 @@ fn what_processes_say_appears_in_main() {
             assert_eq!(all.len(), 3, "{all:#?}");
             assert_eq!(
                 all[0],
-                format!("INFO behavior::events: message=hello size=3 who=\"me\" pid={pid} process=\"talker\"")
+                format!(
+                    "INFO behavior::events: message=hello size=3 who=\"me\" pid={pid} process=\"talker\""
+                )
             );
             assert_eq!(all[1], format!("WARN elsewhere: message=care pid={pid} process=\"talker\""));
             assert!(
