@@ -49,7 +49,7 @@ pub(super) fn party(
 pub(super) fn in_processes<H, F>(parties: usize, place: Place, handles: &H, work: F) -> Result<&'static Board>
 where
     H: Serialize + DeserializeOwned + Clone + 'static,
-    F: Fn(usize, &H) -> Result<u64> + Copy + 'static,
+    F: Fn(usize, &H) -> Result<u64> + Copy + Send + 'static,
 {
     let (board, path) = Board::create()?;
     let child = move |path: String, which: usize, parties: usize, anywhere: bool, handles: H| {
