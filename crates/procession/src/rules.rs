@@ -104,6 +104,10 @@ pub enum Rule {
     KnownIsFinal,
     /// What main holds at its end is not handed on while a thread runs that may use it.
     KeptWhileRunning,
+    /// No signal stops a process between the publication of its end and its exit.
+    EndUninterrupted,
+    /// The end of the family does not wait for a process that was stopped after it had published its end.
+    FinishedNotAwaited,
 }
 
 #[cfg(feature = "internals")]

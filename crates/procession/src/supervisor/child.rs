@@ -20,8 +20,9 @@ use crate::arena::slots::Slot;
 use crate::arena::{Arena, blocks, handle, member, payload, process_body, slots};
 use crate::os::clock::Deadline;
 use crate::os::{attributes, fd, image, process, signal, threads};
+use crate::rules::Rule;
 use crate::sync::raw::park::Wait;
-use crate::{Error, Result, codec, recovery};
+use crate::{Error, Result, codec, recovery, rules};
 
 /// The exit code of a process whose function panicked: Rust's own.
 const PANIC_CODE: i32 = 101;
@@ -263,6 +264,11 @@ extern "C" fn last_act() {
         slot.leaving.store(slots::ALONE, Ordering::Release);
     }
     if let Some((_, _, body)) = process_body::object_of(arena, slot) {
+        if rules::holds(Rule::EndUninterrupted) {
+            // After `join` has returned, nothing stops or kills this process on the way to its exit, except SIGSTOP
+            // and SIGKILL. (Another thread that runs takes signals until then.)
+            signal::block_all();
+        }
         ProcessBody::finish(body);
     }
 }

@@ -9,6 +9,7 @@ use super::child;
 use super::child_table::ChildTable;
 use super::orphans::Orphans;
 use crate::arena::header::NO_SLOT;
+use crate::arena::process_body::ProcessBody;
 use crate::arena::records::Record;
 use crate::arena::slots::Slot;
 use crate::arena::{Arena, member, process_body, slots, sweep};
@@ -16,7 +17,8 @@ use crate::os::clock::{Deadline, now_ns};
 use crate::os::process::Ended;
 use crate::os::{attributes, futex, oom, process, signal};
 use crate::pool::cells;
-use crate::{os, recovery};
+use crate::rules::Rule;
+use crate::{os, recovery, rules};
 
 /// Children kept asleep and empty, so that a spawn need not wait for a fork.
 const SPARES: usize = 4;
@@ -392,7 +394,7 @@ impl Children {
             let slot = self.arena.slot(index);
             let state = slots::phase(slot.state.load(Ordering::Acquire));
             let daemon = slot.flags.load(Ordering::Relaxed) & slots::DAEMON != 0;
-            state == slots::CLAIMED || (slot.is_live() && !daemon)
+            state == slots::CLAIMED || (slot.is_live() && !daemon && !self.is_stopped_at_its_end(slot))
         };
         let childless = self.childless.iter().map(|slot| slot.index);
         self.roster
@@ -400,8 +402,24 @@ impl Children {
             .map(|(_, slot)| slot)
             .chain(childless)
             .filter(awaited)
-            .map(|index| self.arena.describe_process(index))
+            .map(|index| {
+                let stopped = if self.is_stopped(self.arena.slot(index)) { ", which is stopped" } else { "" };
+                format!("{}{stopped}", self.arena.describe_process(index))
+            })
             .collect()
+    }
+
+    fn is_stopped(&self, slot: &Slot) -> bool {
+        slot.pace.read(&self.arena.header().awake).is_stopped
+    }
+
+    /// Returns whether the process of a slot was stopped after it had published its end. It has nothing more to do, and
+    /// perhaps nobody continues it.
+    fn is_stopped_at_its_end(&self, slot: &Slot) -> bool {
+        let body = || process_body::object_of(self.arena, slot).map(|(_, _, body)| body);
+        self.is_stopped(slot)
+            && body().is_some_and(ProcessBody::is_done)
+            && rules::holds(Rule::FinishedNotAwaited)
     }
 
     pub(super) fn has_daemons(&self) -> bool {

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
+use procession::internals::{self, Rule};
 use procession::process::{Builder, Entry, Stdio as Stream};
 use procession::sync::{LockError, LockGuard};
 use procession::{Error, Failure, Lock, Message, Process};
@@ -147,6 +148,30 @@ pub fn wait_for(board: &str, name: &str) -> String {
 
 const ROLE: &str = "FAMILY_ROLE";
 const BOARD: &str = "FAMILY_BOARD";
+const BROKEN: &str = "FAMILY_BREAKS";
+
+/// Rules that [`breaking`] can break.
+const BREAKABLE: [Rule; 1] = [Rule::FinishedNotAwaited];
+
+/// Has every process of a program break a rule, its supervisor and guard included.
+pub fn breaking(command: &mut Command, rule: Option<Rule>) -> &mut Command {
+    if let Some(rule) = rule {
+        assert!(BREAKABLE.contains(&rule));
+        command.env(BROKEN, format!("{rule:?}"));
+    }
+    command
+}
+
+/// Runs before the library's own constructor, in the helper too.
+#[used]
+#[unsafe(link_section = ".init_array.00099")]
+static BREAK_RULE: extern "C" fn() = break_rule;
+
+extern "C" fn break_rule() {
+    if let Ok(name) = std::env::var(BROKEN) {
+        BREAKABLE.into_iter().filter(|rule| format!("{rule:?}") == name).for_each(internals::break_rule);
+    }
+}
 
 /// The role of this run of the test binary, if it has one.
 pub fn role() -> Option<String> {

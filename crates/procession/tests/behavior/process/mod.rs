@@ -28,6 +28,7 @@ mod preload;
 mod refused_calls;
 mod relatives;
 mod spawning;
+mod stopped_ends;
 mod stopped_supervisor;
 mod supervisor_loss;
 mod values;
