@@ -108,6 +108,10 @@ pub enum Rule {
     EndUninterrupted,
     /// The end of the family does not wait for a process that was stopped after it had published its end.
     FinishedNotAwaited,
+    /// The guard kills the processes that the supervisor's death leaves.
+    GuardKills,
+    /// A process that may not signal the supervisor calls it through the guard.
+    BellRings,
 }
 
 #[cfg(feature = "internals")]

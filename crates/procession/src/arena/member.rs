@@ -11,7 +11,8 @@ use super::Arena;
 use super::objects::SUPERVISOR;
 use super::slots::MAIN;
 use crate::os::{fd, futex, image, process, signal};
-use crate::{Error, Result};
+use crate::rules::Rule;
+use crate::{Error, Result, rules};
 
 static ARENA: AtomicPtr<Arena> = AtomicPtr::new(std::ptr::null_mut());
 static SLOT: AtomicU32 = AtomicU32::new(MAIN);
@@ -225,8 +226,10 @@ pub(crate) fn try_ring(arena: &Arena) -> std::io::Result<()> {
     signal_supervisor(arena).or_else(|_| {
         // This process may not send the signal, because it has changed its user, or it has no descriptor left.
         // CRASH: after the first store our own end wakes the supervisor.
-        arena.header().bell.fetch_add(1, Ordering::SeqCst);
-        futex::wake_all(&arena.header().bell);
+        if rules::holds(Rule::BellRings) {
+            arena.header().bell.fetch_add(1, Ordering::SeqCst);
+            futex::wake_all(&arena.header().bell);
+        }
         Ok(())
     })
 }

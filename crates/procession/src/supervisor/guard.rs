@@ -23,7 +23,8 @@ use std::time::Duration;
 use crate::arena::{Arena, member, slots};
 use crate::os::clock::Deadline;
 use crate::os::{fd, futex, process, signal};
-use crate::{Error, Result};
+use crate::rules::Rule;
+use crate::{Error, Result, rules};
 
 /// What `ps` calls it.
 const TITLE: &[u8] = b"procession-grd";
@@ -99,7 +100,11 @@ fn bury(arena: &Arena, supervisor: i32) -> ! {
     let _ = header.supervisor_pid.compare_exchange(named.0, named.1, Ordering::SeqCst, Ordering::Relaxed);
     process::reap(supervisor);
     let mut listed = process::Children::of_this_thread().ok();
-    let kill = |pid| drop(process::signal_child(pid, libc::SIGKILL));
+    let kill = |pid| {
+        if rules::holds(Rule::GuardKills) {
+            let _ = process::signal_child(pid, libc::SIGKILL);
+        }
+    };
     for _ in 0..ROUNDS {
         let used = header.slots_used.load(Ordering::Acquire).min(arena.layout.slots);
         (slots::MAIN + 1..used).for_each(|slot| kill(arena.slot(slot).pid.load(Ordering::Acquire)));

@@ -151,7 +151,7 @@ const BOARD: &str = "FAMILY_BOARD";
 const BROKEN: &str = "FAMILY_BREAKS";
 
 /// Rules that [`breaking`] can break.
-const BREAKABLE: [Rule; 1] = [Rule::FinishedNotAwaited];
+const BREAKABLE: [Rule; 3] = [Rule::FinishedNotAwaited, Rule::GuardKills, Rule::BellRings];
 
 /// Has every process of a program break a rule, its supervisor and guard included.
 pub fn breaking(command: &mut Command, rule: Option<Rule>) -> &mut Command {

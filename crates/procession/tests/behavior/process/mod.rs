@@ -11,6 +11,7 @@ mod family_end;
 mod forks;
 mod fresh_processes;
 mod group_signals;
+mod guard;
 mod held_at_end;
 mod held_at_exit;
 mod helper_path;
