@@ -6,7 +6,7 @@
 
 use std::io;
 
-use super::check;
+use super::{check, procfs};
 
 fn limit(pid: i32, new: Option<&libc::rlimit>) -> io::Result<libc::rlimit> {
     let mut old = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
@@ -24,5 +24,17 @@ pub(crate) fn mark(mark: u64) {
 
 /// The mark of a process; `None` when it has none, or cannot be seen.
 pub(crate) fn mark_of(pid: i32) -> Option<u64> {
-    limit(pid, None).ok().map(|limit| limit.rlim_cur).filter(|&mark| mark != libc::RLIM_INFINITY)
+    match limit(pid, None) {
+        Ok(limit) => Some(limit.rlim_cur).filter(|&mark| mark != libc::RLIM_INFINITY),
+        // The process has changed its user, and this one may not ask for the limits of others (CAP_SYS_RESOURCE,
+        // which containers often take from root).
+        Err(_) => shown_mark_of(pid),
+    }
+}
+
+/// Returns the mark that `/proc` shows.
+fn shown_mark_of(pid: i32) -> Option<u64> {
+    let limits = procfs::text(procfs::directory(pid)?.join("limits"))?;
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max file locks"))?;
+    line.split_ascii_whitespace().next()?.parse().ok()
 }

@@ -60,7 +60,6 @@ fn user() -> (u32, u32) {
 }
 
 #[test]
-#[ignore = "the library does not survive this yet"]
 fn privileges_that_are_dropped() {
     if let Some(role) = role() {
         let _dog = inner_dog();
