@@ -32,6 +32,10 @@ pub(crate) struct Header {
     /// The digest of the supervisor's credentials, which its children inherit, and its user namespace.
     pub(crate) credentials_digest: AtomicU64,
     pub(crate) user_namespace: AtomicU64,
+    /// The supervisor's bounding set, and the capabilities for which a spawner compares it with its own: main stores
+    /// before the launch which these are.
+    pub(crate) bounding: AtomicU64,
+    pub(crate) bounding_watched: AtomicU64,
 
     /// Hints: slots, extra records, objects and spans at or above these were never used.
     pub(crate) slots_used: AtomicU32,

@@ -60,6 +60,8 @@ pub fn open_spare(slot: u32) {
     // Children of this process have its credentials.
     let mine = Credentials::of_this_thread().expect("the tests have credentials");
     arena.header().credentials_digest.store(mine.digest(), Ordering::Relaxed);
+    arena.header().bounding.store(mine.bounding(), Ordering::Relaxed);
+    arena.header().bounding_watched.store(!0, Ordering::Relaxed);
     arena.header().user_namespace.store(credentials::user_namespace(), Ordering::Relaxed);
 }
 

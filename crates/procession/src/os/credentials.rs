@@ -40,6 +40,14 @@ const SAME: u32 = u32::MAX;
 impl Credentials {
     /// Returns those of the calling thread.
     pub(crate) fn of_this_thread() -> io::Result<Credentials> {
+        let mut now = Credentials::without_bounding_set()?;
+        now.capabilities.bounding = bounding_set();
+        Ok(now)
+    }
+
+    /// Returns those of the calling thread, with an empty bounding set: to read that takes a system call for each
+    /// capability that the kernel knows.
+    pub(crate) fn without_bounding_set() -> io::Result<Credentials> {
         let ids = |call, file_access| -> io::Result<[u32; 4]> {
             let mut ids = [0u32; 4];
             let [real, effective, saved, file] = &mut ids;
@@ -65,11 +73,19 @@ impl Credentials {
         [self.users, self.groups].iter().any(|ids| ids[0] != ids[1])
     }
 
-    /// Returns a number that tells these credentials from others, the same in every process of the program.
+    /// Returns a number that tells these credentials, except for the bounding set, from others. It is the same in every
+    /// process of the program.
     pub(crate) fn digest(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
-        self.hash(&mut hasher);
+        let capabilities = Capabilities { bounding: 0, ..self.capabilities };
+        (self.users, self.groups, &self.supplementary, capabilities).hash(&mut hasher);
+        (self.securebits, self.no_new_privileges).hash(&mut hasher);
         hasher.finish()
+    }
+
+    /// Returns the bounding set.
+    pub(crate) fn bounding(&self) -> u64 {
+        self.capabilities.bounding
     }
 
     /// Gives the calling thread exactly these credentials, or returns an error that says what it cannot have.
@@ -86,7 +102,10 @@ impl Credentials {
         if self.no_new_privileges {
             control(libc::PR_SET_NO_NEW_PRIVS, 1, 0).map_err(cannot("no_new_privs"))?;
         }
-        self.compare(&Credentials::of_this_thread()?)
+        let mut has = Credentials::without_bounding_set()?;
+        // What was not wanted has just been taken out.
+        has.capabilities.bounding = now.capabilities.bounding & self.capabilities.bounding;
+        self.compare(&has)
     }
 
     fn adopt_groups(&self, now: &Credentials) -> io::Result<()> {
@@ -179,6 +198,10 @@ fn supplementary() -> io::Result<Vec<u32>> {
         // SAFETY: a list of that length; with a length of 0 the call only counts.
         check(unsafe { libc::syscall(libc::SYS_getgroups, list.len(), list.as_mut_ptr()) })
     };
+    let mut few = [0; 32];
+    if let Ok(count) = get(&mut few) {
+        return Ok(few[..count as usize].to_vec());
+    }
     let mut list = vec![0; get(&mut [])? as usize];
     if !list.is_empty() {
         let count = get(&mut list)?;
@@ -228,12 +251,13 @@ impl Capabilities {
             control(libc::PR_CAP_AMBIENT, is_set, capability).is_ok_and(|set| set == 1)
         });
         let ambient = ambient.fold(0, |set, capability| set | 1 << capability);
-        // The kernel refuses the first number that no capability has.
-        let known = (0..64).map_while(|capability| {
-            Some((capability, control(libc::PR_CAPBSET_READ, capability, 0).ok()? == 1))
-        });
-        let bounding = known.fold(0, |set, (capability, has)| set | u64::from(has) << capability);
-        Ok(Capabilities { effective: join(|half| half.effective), permitted, inheritable, bounding, ambient })
+        Ok(Capabilities {
+            effective: join(|half| half.effective),
+            permitted,
+            inheritable,
+            bounding: 0,
+            ambient,
+        })
     }
 
     /// Sets those that are effective, permitted and inheritable.
@@ -255,6 +279,52 @@ impl Capabilities {
         }
         Ok(())
     }
+}
+
+/// Returns the bounding set of the calling thread.
+fn bounding_set() -> u64 {
+    // The kernel refuses the first number that no capability has.
+    let known = (0..64)
+        .map_while(|capability| Some((capability, control(libc::PR_CAPBSET_READ, capability, 0).ok()? == 1)));
+    known.fold(0, |set, (capability, has)| set | u64::from(has) << capability)
+}
+
+/// Whether the bounding set of the calling thread differs from this one, as far as `watched` goes.
+pub(crate) fn bounding_set_differs(watched: u64, bounding: u64) -> bool {
+    members(watched).any(|capability| {
+        let has = control(libc::PR_CAPBSET_READ, capability, 0).is_ok_and(|has| has == 1);
+        has != (bounding >> capability & 1 == 1)
+    })
+}
+
+/// Returns the capabilities by which the bounding sets of the threads of this process, and of those that they start, can
+/// ever differ. None if all are the same now and no thread may take something out of its own: only the execution of a
+/// program gives a thread capabilities that it is not permitted, and nothing puts one into a bounding set.
+pub(crate) fn bounding_set_to_watch() -> u64 {
+    let read = |thread: io::Result<std::fs::DirEntry>| match std::fs::read_to_string(
+        thread.ok()?.path().join("status"),
+    ) {
+        Ok(status) => {
+            let set = |name: &str| {
+                let hex = status.lines().find_map(|line| line.strip_prefix(name))?;
+                u64::from_str_radix(hex.trim(), 16).ok()
+            };
+            Some(Some((set("CapPrm:")?, set("CapBnd:")?)))
+        }
+        // The thread has ended.
+        Err(e) if matches!(e.raw_os_error(), Some(libc::ESRCH | libc::ENOENT)) => Some(None),
+        Err(_) => None,
+    };
+    let threads = std::fs::read_dir("/proc/self/task").ok();
+    let sets = threads.and_then(|threads| threads.map(read).collect::<Option<Vec<_>>>());
+    let Some(sets) = sets else { return !0 };
+    let (mut union, mut intersection, mut can_shrink) = (0, !0, false);
+    for (permitted, bounding) in sets.into_iter().flatten() {
+        union |= bounding;
+        intersection &= bounding;
+        can_shrink |= permitted & CAP_SETPCAP != 0;
+    }
+    if can_shrink || union != intersection { union } else { 0 }
 }
 
 /// The user namespace of this process, as a number; 0 where that cannot be seen.

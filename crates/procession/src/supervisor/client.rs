@@ -204,9 +204,18 @@ fn foreign_credentials(arena: &Arena, executes: bool) -> Result<Option<Credentia
             "this process has entered another user namespace, and processes that it spawns would not be in it".into(),
         ));
     }
-    let mine =
-        Credentials::of_this_thread().map_err(|e| Error::os("reading this thread's credentials", &e))?;
-    Ok((executes || mine.digest() != header.credentials_digest.load(Ordering::Relaxed)).then_some(mine))
+    let failed = |e| Error::os("reading this thread's credentials", &e);
+    if !executes
+        && Credentials::without_bounding_set().map_err(failed)?.digest()
+            == header.credentials_digest.load(Ordering::Relaxed)
+        && !credentials::bounding_set_differs(
+            header.bounding_watched.load(Ordering::Relaxed),
+            header.bounding.load(Ordering::Relaxed),
+        )
+    {
+        return Ok(None);
+    }
+    Credentials::of_this_thread().map(Some).map_err(failed)
 }
 
 /// A block with this process's working directory, if it is not the supervisor's.
@@ -339,6 +348,7 @@ fn ensure_supervisor(arena: &'static Arena) -> Result<()> {
     std::hint::black_box(child::keep());
     header.supervisor_pid.store(0, Ordering::Relaxed);
     header.spares.store(0, Ordering::Relaxed);
+    header.bounding_watched.store(credentials::bounding_set_to_watch(), Ordering::Relaxed);
     header.stage.store(stage::STARTING, Ordering::Release);
     let mine = codec::pack(&mine)?;
     // A block of main's, so whoever reads it later finds it or nothing.

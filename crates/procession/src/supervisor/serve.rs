@@ -205,8 +205,9 @@ impl Supervisor {
             header.cwd_inode.store(inode, Ordering::Relaxed);
         }
         // The function of `preload` may have changed them.
-        let digest = Credentials::of_this_thread().map_or(0, |credentials| credentials.digest());
-        header.credentials_digest.store(digest, Ordering::Relaxed);
+        let mine = Credentials::of_this_thread();
+        header.credentials_digest.store(mine.as_ref().map_or(0, Credentials::digest), Ordering::Relaxed);
+        header.bounding.store(mine.as_ref().map_or(0, Credentials::bounding), Ordering::Relaxed);
         header.user_namespace.store(credentials::user_namespace(), Ordering::Relaxed);
         // ORDERING: SeqCst, before any pass of ours: see `arena/collect.rs`.
         header.supervisor_pid.store(process::pid() as u32, Ordering::SeqCst);

@@ -167,6 +167,36 @@ fn a_family_that_begins_after_a_change_has_what_main_has() {
 }
 
 #[test]
+fn a_bounding_set_that_only_another_thread_can_shrink_is_looked_at() {
+    let _dog = watched();
+    if role().is_some() {
+        let (launched, go_on) = std::sync::mpsc::channel();
+        let other = std::thread::spawn(move || {
+            go_on.recv().unwrap();
+            change("bounding set");
+            change("no capabilities");
+            let mine = credentials();
+            match Process::spawn(credentials, ()) {
+                Ok(p) => assert_eq!(p.join().unwrap(), mine),
+                Err(e) => assert!(e.to_string().contains("the bounding set"), "{e}"),
+            }
+        });
+        // The thread that launches the supervisor may do nothing, so the two come to differ in the bounding set alone.
+        change("no capabilities");
+        assert_eq!(Process::spawn(|| 1, ()).unwrap().join(), Ok(1));
+        launched.send(()).unwrap();
+        return other.join().unwrap();
+    }
+    if !is_root() {
+        return;
+    }
+    let board = Board::new();
+    fs::set_permissions(board.path(), std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
+    succeeds(&mut program("two threads", &board));
+    until_nothing_is_left(&board);
+}
+
+#[test]
 fn an_ordinary_user_can_give_up_more() {
     let _dog = watched();
     if role().is_some() {
