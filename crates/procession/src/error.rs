@@ -101,12 +101,47 @@ impl Error {
 
     /// An operating system error, with what was tried.
     pub(crate) fn os(tried: &str, error: &io::Error) -> Error {
-        if error.kind() == io::ErrorKind::Unsupported {
+        if error.kind() == io::ErrorKind::Unsupported && error.raw_os_error().is_none() {
             return Error::Unsupported(error.to_string());
         }
         let kind = format!("{:?}", error.kind());
         Error::Os { kind, code: error.raw_os_error(), message: format!("{tried}: {error}") }
     }
+
+    /// An operating system error that keeps a process from being started, with what was tried and what to do.
+    pub(crate) fn unstarted(tried: &str, error: &io::Error) -> Error {
+        match (Error::os(tried, error), error.raw_os_error().and_then(advice)) {
+            (Error::Os { kind, code, message }, Some(advice)) => {
+                Error::Os { kind, code, message: format!("{message}: {advice}") }
+            }
+            (other, _) => other,
+        }
+    }
+}
+
+/// What to do when the kernel refuses to start a process.
+fn advice(errno: i32) -> Option<&'static str> {
+    Some(match errno {
+        libc::EAGAIN => {
+            "the user has too many processes (RLIMIT_NPROC, `ulimit -u`), or the control group has (pids.max), or there is no address space for another stack (`ulimit -v`): end some or raise the limit"
+        }
+        libc::ENOMEM => {
+            "there is not enough memory for another process: free some, or raise the limits on address space (`ulimit -v`) and on the control group"
+        }
+        libc::EMFILE | libc::ENFILE => {
+            "too many files are open: close some, or raise the limit (`ulimit -n`)"
+        }
+        libc::ENOSYS | libc::EPERM => {
+            "the kernel, a seccomp filter or another security module forbids this call, which this library needs: allow it, or run the program without that filter"
+        }
+        libc::EACCES => {
+            "the file of the program must be executable for the user that runs it, and so must its file system (mount option noexec)"
+        }
+        libc::ENOENT => "/proc must be mounted and show this process",
+        libc::E2BIG => "the arguments and the environment of this program are larger than `ulimit -s` allows",
+        libc::ETXTBSY => "a process has the file of the program open for writing: close it there",
+        _ => return None,
+    })
 }
 
 impl fmt::Display for Error {

@@ -111,7 +111,10 @@ impl Arena {
             match Arena::try_create(layout) {
                 Ok(made) => return Ok(made),
                 Err(e) if bytes / 2 < layout::SMALLEST => {
-                    return Err(Error::os("creating shared memory", &e));
+                    return Err(Error::unstarted(
+                        "creating shared memory (memfd_create, ftruncate, mmap)",
+                        &e,
+                    ));
                 }
                 Err(_) => bytes = (bytes / 2) & !(SPAN - 1),
             }

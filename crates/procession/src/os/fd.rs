@@ -53,7 +53,13 @@ pub(crate) fn keep_over_exec(fd: RawFd) -> io::Result<()> {
 /// The descriptor with this number, if there is one. For a process that has just begun.
 pub(crate) fn borrow_if_open(fd: RawFd) -> Option<BorrowedFd<'static>> {
     // SAFETY: `fd` is open, and whoever asks is the one to close it.
-    unsafe { (libc::fcntl(fd, libc::F_GETFD) != -1).then(|| BorrowedFd::borrow_raw(fd)) }
+    unsafe { is_open(fd).then(|| BorrowedFd::borrow_raw(fd)) }
+}
+
+/// Whether a descriptor has this number.
+pub(crate) fn is_open(fd: RawFd) -> bool {
+    // SAFETY: a plain call.
+    unsafe { libc::fcntl(fd, libc::F_GETFD) != -1 }
 }
 
 /// Closes a raw descriptor that is known to be this library's.
@@ -101,7 +107,7 @@ pub(crate) fn peer(fd: BorrowedFd<'_>) -> io::Result<libc::ucred> {
     check(ret.into()).map(|_| cred)
 }
 
-const MAX_FDS: usize = 4;
+const MAX_FDS: usize = 5;
 
 #[repr(C, align(8))]
 struct Control([u8; 64]);
@@ -112,7 +118,7 @@ pub(crate) fn send_with_fds(socket: BorrowedFd<'_>, bytes: &[u8], fds: &[RawFd])
     let mut iov = libc::iovec { iov_base: bytes.as_ptr() as *mut _, iov_len: bytes.len() };
     let mut control = Control([0; 64]);
     // SAFETY: every pointer in `msg` points to a live local of the stated length; CMSG_SPACE of
-    // four descriptors is 32 bytes, within `control`.
+    // five descriptors is 40 bytes, within `control`.
     unsafe {
         let mut msg: libc::msghdr = std::mem::zeroed();
         msg.msg_iov = &mut iov;

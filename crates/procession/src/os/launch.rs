@@ -26,15 +26,31 @@ pub(crate) struct Launched {
     pub(crate) pidfd: OwnedFd,
 }
 
+/// A system call of a launch that the kernel refused.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    /// What was tried, with the name of the call.
+    pub(crate) tried: &'static str,
+    pub(crate) error: io::Error,
+}
+
+const CLONE: &str = "clone of the process that is to execute the program again";
+const PREPARE: &str = "preparing the execution of the program";
+const STREAMS: &str = "dup2 of the standard streams";
+const EXECUTE: &str = "execve of /proc/self/exe";
+
 struct Plan {
     program: &'static CStr,
     argv: Vec<*const libc::c_char>,
     envp: Vec<*const libc::c_char>,
     stdin: i32,
+    /// -1: the caller's.
+    stderr: i32,
     inner_stack_top: *mut libc::c_void,
     pid: i32,
     pidfd: i32,
     errno: i32,
+    tried: &'static str,
 }
 
 const STACK: usize = 64 << 10;
@@ -42,26 +58,40 @@ const STACK: usize = 64 << 10;
 /// Has the loader look up every symbol of the program at its start, instead of in each fork anew.
 pub(crate) const BIND_NOW: &str = "LD_BIND_NOW";
 
-/// Starts `/proc/self/exe` with the caller's arguments, its environment plus [`BIND_NOW`], if that is not set, and
-/// `stdin` as descriptor 0. Descriptors above 2 do not go along. The new program starts with
-/// every signal blocked.
-pub(crate) fn launch_self(stdin: BorrowedFd<'_>) -> io::Result<Launched> {
-    check_pid_namespace()?;
-    let (args, mut env) = (arguments()?, environment()?);
-    if std::env::var_os(BIND_NOW).is_none() {
-        env.push(c_string(join(BIND_NOW.into(), "1".into()))?);
-    }
-    let stacks = memory::map_private(2 * STACK)?;
+/// Whether the caller's environment leaves it to the loader when to look symbols up.
+pub(crate) fn binds_lazily() -> bool {
+    std::env::var_os(BIND_NOW).is_none()
+}
+
+/// Starts `/proc/self/exe` with the caller's arguments, its environment plus [`BIND_NOW`], if `bind_now` says so,
+/// `stdin` as descriptor 0, and `stderr` as descriptor 2. Descriptors above 2 do not go along. The new program starts
+/// with every signal blocked.
+pub(crate) fn launch_self(
+    stdin: BorrowedFd<'_>,
+    stderr: Option<BorrowedFd<'_>>,
+    bind_now: bool,
+) -> Result<Launched, Refusal> {
+    let prepared = || {
+        check_pid_namespace()?;
+        let (args, mut env) = (arguments()?, environment()?);
+        if bind_now {
+            env.push(c_string(join(BIND_NOW.into(), "1".into()))?);
+        }
+        Ok((args, env, memory::map_private(2 * STACK)?))
+    };
+    let (args, env, stacks) = prepared().map_err(|error| Refusal { tried: PREPARE, error })?;
     let top = |n: usize| stacks.as_ptr().wrapping_add(n * STACK).cast::<libc::c_void>();
     let mut plan = Plan {
         program: image::AS_SUPERVISOR,
         argv: pointers(&args),
         envp: pointers(&env),
         stdin: stdin.as_raw_fd(),
+        stderr: stderr.map_or(-1, |stderr| stderr.as_raw_fd()),
         inner_stack_top: top(2),
         pid: 0,
         pidfd: -1,
         errno: 0,
+        tried: CLONE,
     };
     let mask = signal::block_all();
     let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_FILES;
@@ -78,13 +108,16 @@ pub(crate) fn launch_self(stdin: BorrowedFd<'_>) -> io::Result<Launched> {
     signal::set_mask(mask);
     // SAFETY: both users of the stacks have ended or have executed another program.
     unsafe { memory::unmap(stacks, 2 * STACK) };
-    outer?;
+    outer.map_err(|error| Refusal { tried: CLONE, error })?;
     // SAFETY: the kernel installed the pidfd in the table we share with the intermediate.
     let pidfd = (plan.pidfd >= 0).then(|| unsafe { fd::own(plan.pidfd) });
     match pidfd {
-        _ if plan.errno != 0 => Err(io::Error::from_raw_os_error(plan.errno)),
-        Some(pidfd) => watched(plan.pid, pidfd),
-        None => Err(io::Error::other("the supervisor could not be started")),
+        _ if plan.errno != 0 => {
+            Err(Refusal { tried: plan.tried, error: io::Error::from_raw_os_error(plan.errno) })
+        }
+        Some(pidfd) => watched(plan.pid, pidfd)
+            .map_err(|error| Refusal { tried: "dup of the new process's pidfd", error }),
+        None => Err(Refusal { tried: CLONE, error: io::Error::other("there is no new process") }),
     }
 }
 
@@ -179,8 +212,11 @@ extern "C" fn program(plan: *mut libc::c_void) -> libc::c_int {
     // SAFETY: system calls only; `argv` and `envp` are null-terminated arrays of C strings that
     // live in the suspended caller. The descriptor table is our own.
     unsafe {
-        if libc::dup2((*plan).stdin, 0) == 0 {
+        (*plan).tried = STREAMS;
+        let stderr = (*plan).stderr;
+        if libc::dup2((*plan).stdin, 0) == 0 && (stderr == -1 || libc::dup2(stderr, 2) == 2) {
             super::fd::close_above(2);
+            (*plan).tried = EXECUTE;
             libc::execve((*plan).program.as_ptr(), (*plan).argv.as_ptr(), (*plan).envp.as_ptr());
         }
         (*plan).errno = *libc::__errno_location();

@@ -2,27 +2,43 @@
 
 use std::ffi::CStr;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr::NonNull;
 
 use super::check;
 use super::faults::{self, Call};
 
-/// An anonymous file of `len` bytes in memory, sealed so that nobody can change its length.
-pub(crate) fn sealed_memfd(name: &CStr, len: u64) -> io::Result<OwnedFd> {
+/// An anonymous file in memory, above descriptor 2, which is empty.
+pub(crate) fn memfd(name: &CStr) -> io::Result<OwnedFd> {
     const BASE: u32 = libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING;
     // SAFETY: `name` is a C string. Kernels before 6.3 answer EINVAL to NOEXEC_SEAL.
     let create = |flags| unsafe { check(libc::memfd_create(name.as_ptr(), flags).into()) };
     let fd = create(BASE | libc::MFD_NOEXEC_SEAL).or_else(|_| create(BASE))?;
     // SAFETY: the kernel just gave us this descriptor.
-    let fd = super::fd::above_stdio(unsafe { OwnedFd::from_raw_fd(fd as i32) })?;
-    // SAFETY: plain calls on our own descriptor.
-    unsafe {
-        check(libc::ftruncate(fd.as_raw_fd(), len as libc::off_t).into())?;
-        let seals = libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_SEAL;
-        check(libc::fcntl(fd.as_raw_fd(), libc::F_ADD_SEALS, seals).into())?;
-    }
+    super::fd::above_stdio(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}
+
+/// An anonymous file of `len` bytes in memory, sealed so that nobody can change its length.
+pub(crate) fn sealed_memfd(name: &CStr, len: u64) -> io::Result<OwnedFd> {
+    let fd = memfd(name)?;
+    // SAFETY: a plain call on our own descriptor.
+    check(unsafe { libc::ftruncate(fd.as_raw_fd(), len as libc::off_t) }.into())?;
+    seal_length(fd.as_fd())?;
     Ok(fd)
+}
+
+/// Keeps everybody from changing the length of a file that [`memfd`] made.
+pub(crate) fn seal_length(fd: BorrowedFd<'_>) -> io::Result<()> {
+    let seals = libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_SEAL;
+    // SAFETY: a plain call.
+    check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_ADD_SEALS, seals) }.into()).map(drop)
+}
+
+/// Whether [`seal_length`] was called for a file.
+pub(crate) fn has_sealed_length(fd: BorrowedFd<'_>) -> bool {
+    // SAFETY: a plain call.
+    let seals = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GET_SEALS) };
+    seals != -1 && seals & libc::F_SEAL_GROW != 0
 }
 
 /// The length of the file behind a descriptor.

@@ -9,6 +9,7 @@
 //! | `cgroup.rs`        | the control groups that limit this process's memory |
 //! | `clock.rs`         | the monotonic clock, and deadlines |
 //! | `credentials.rs`    | user, groups, capabilities and no_new_privs, read and applied |
+//! | `ended.rs`         | how a process ended that is no child of the caller |
 //! | `fatal_signals.rs` | handlers that report how the process dies |
 //! | `faults.rs`        | system calls that fail on demand, for tests |
 //! | `fd.rs`            | descriptors and socket pairs |
@@ -30,6 +31,7 @@ pub(crate) mod attributes;
 pub(crate) mod cgroup;
 pub(crate) mod clock;
 pub(crate) mod credentials;
+pub(crate) mod ended;
 pub(crate) mod fatal_signals;
 pub(crate) mod faults;
 pub(crate) mod fd;

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use super::launch_report::{Attempt, Failed, Transcript};
 use super::options::{Luggage, Options};
 use super::preload::{Fate, Request};
 use super::serve::hello_bytes;
@@ -257,7 +258,7 @@ fn claim_spare(arena: &'static Arena, me: &Me) -> Result<u32> {
             }
             errno => {
                 let e = std::io::Error::from_raw_os_error(errno as i32);
-                return Err(Error::os("forking a process", &e));
+                return Err(Error::unstarted("forking a process", &e));
             }
         }
         if header.stage.load(Ordering::Acquire) == stage::LOST {
@@ -344,37 +345,55 @@ fn ensure_supervisor(arena: &'static Arena) -> Result<()> {
     }
     #[cfg(any(feature = "tracing", feature = "log"))]
     crate::events::listen(arena)?;
-    image::check_is_executable(hook::anchor()).map_err(|e| Error::os("finding the executable", &e))?;
+    image::check_is_executable(hook::anchor())
+        .map_err(|e| Error::unstarted("finding the executable in /proc/self/maps", &e))?;
     std::hint::black_box(child::keep());
-    header.supervisor_pid.store(0, Ordering::Relaxed);
-    header.spares.store(0, Ordering::Relaxed);
     header.bounding_watched.store(credentials::bounding_set_to_watch(), Ordering::Relaxed);
-    header.stage.store(stage::STARTING, Ordering::Release);
     let mine = codec::pack(&mine)?;
     // A block of main's, so whoever reads it later finds it or nothing.
     release(header.credentials.swap(mine, Ordering::AcqRel));
-    let launched = launch_supervisor(&mut socket).inspect_err(|_| {
+    let bind_now = launch::binds_lazily() && !BINDS_LATE.load(Ordering::Relaxed);
+    let started = match start_supervisor(arena, &mut socket, bind_now) {
+        Err(Failed { may_be_binding: true, .. }) => {
+            let late = start_supervisor(arena, &mut socket, false);
+            BINDS_LATE.store(late.is_ok(), Ordering::Relaxed);
+            late
+        }
+        started => started,
+    };
+    started.map_err(|failed| failed.error)?;
+    release(header.credentials.swap(0, Ordering::AcqRel));
+    SERVED.store(true, Ordering::Release);
+    Ok(())
+}
+
+/// Whether a launch succeeded only without [`launch::BIND_NOW`].
+static BINDS_LATE: AtomicBool = AtomicBool::new(false);
+
+/// Launches a supervisor once, and waits until it serves.
+fn start_supervisor(
+    arena: &'static Arena,
+    socket: &mut Option<OwnedFd>,
+    bind_now: bool,
+) -> Result<(), Failed> {
+    let header = arena.header();
+    let refused = |error| Failed { error, may_be_binding: false };
+    header.supervisor_pid.store(0, Ordering::Relaxed);
+    header.spares.store(0, Ordering::Relaxed);
+    header.stage.store(stage::STARTING, Ordering::Release);
+    let (launched, ours, transcript) = launch_supervisor(bind_now).map_err(|error| {
         header.stage.store(stage::LOST, Ordering::Release);
+        refused(error)
     })?;
-    shutdown::watch(arena, launched)?;
+    let ours = socket.insert(ours);
+    let attempt = Attempt::new(transcript, &launched, bind_now);
+    shutdown::watch(arena, launched).map_err(refused)?;
     loop {
         match header.stage.load(Ordering::Acquire) {
             stage::STARTING => futex::wait(&header.stage, stage::STARTING, Deadline::NEVER),
-            stage::RUNNING => {
-                release(header.credentials.swap(0, Ordering::AcqRel));
-                SERVED.store(true, Ordering::Release);
-                return Ok(());
-            }
-            _ => return Err(why_lost(socket.as_ref())),
+            stage::RUNNING => return Ok(()),
+            _ => return Err(attempt.failed(ours.as_fd())),
         }
-    }
-}
-
-/// Why the supervisor that was launched did not begin to serve.
-fn why_lost(socket: Option<&OwnedFd>) -> Error {
-    match socket.and_then(|socket| preload::fate(socket.as_fd())) {
-        Some(Fate::Refused(error)) => error,
-        _ => Error::FamilyLost,
     }
 }
 
@@ -414,12 +433,17 @@ static SERVED: AtomicBool = AtomicBool::new(false);
 /// Whether the last supervisor was launched with something to preload.
 static LAUNCHED_WITH: AtomicBool = AtomicBool::new(false);
 
-fn launch_supervisor(socket: &mut Option<OwnedFd>) -> Result<launch::Launched> {
-    let failed = |e: std::io::Error| Error::os("starting the supervisor", &e);
-    let (ours, theirs) = fd::socket_pair().map_err(failed)?;
-    let me = process::pidfd_open(process::pid()).map_err(failed)?;
-    let null = std::fs::File::open("/dev/null").map_err(failed)?;
-    let null = fd::above_stdio(null.into()).map_err(failed)?;
+/// Launches the process, and returns it with main's end of the connection to it and what it has as standard error.
+fn launch_supervisor(bind_now: bool) -> Result<(launch::Launched, OwnedFd, Option<Transcript>)> {
+    let failed = |tried: &'static str| {
+        move |e: std::io::Error| Error::unstarted(&format!("starting the supervisor: {tried}"), &e)
+    };
+    let (ours, theirs) = fd::socket_pair().map_err(failed("socketpair"))?;
+    let me = process::pidfd_open(process::pid()).map_err(failed("pidfd_open of this process"))?;
+    let null = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null");
+    let null = null.map_err(|e| Error::os("starting the supervisor: opening /dev/null", &e))?;
+    let null = fd::above_stdio(null.into()).map_err(failed("dup of a descriptor"))?;
+    let transcript = Transcript::create();
     let memfd = member::memfd().ok_or_else(|| {
         Error::Unsupported(
             "this program has closed the descriptor of the family's memory, which a new supervisor needs"
@@ -430,14 +454,19 @@ fn launch_supervisor(socket: &mut Option<OwnedFd>) -> Result<launch::Launched> {
     signal::set_mask(mask);
     let wanted = preload::wanted();
     LAUNCHED_WITH.store(wanted.is_some(), Ordering::Release);
-    let hello = hello_bytes(mask, std::env::var_os(launch::BIND_NOW).is_none(), wanted);
-    // Sent before the launch: the socket keeps it. Standard input may be closed here.
-    let with_stdin =
-        |stdin| fd::send_with_fds(ours.as_fd(), &hello, &[memfd.as_raw_fd(), stdin, me.as_raw_fd()]);
-    with_stdin(0).or_else(|_| with_stdin(null.as_raw_fd())).map_err(failed)?;
-    let launched = launch::launch_self(theirs.as_fd()).map_err(failed)?;
+    let hello = hello_bytes(mask, bind_now, wanted);
+    // Sent before the launch: the socket keeps it. Standard streams may be closed here.
+    let or_null = |number| if fd::is_open(number) { number } else { null.as_raw_fd() };
+    let send = |stdin, stderr| {
+        let at_first = transcript.as_ref().map_or(-1, |transcript| transcript.fd().as_raw_fd());
+        let fds = [memfd.as_raw_fd(), stdin, me.as_raw_fd(), stderr, at_first];
+        let count = if at_first == -1 { 3 } else { 5 };
+        fd::send_with_fds(ours.as_fd(), &hello, &fds[..count])
+    };
+    send(0, 2).or_else(|_| send(or_null(0), or_null(2))).map_err(failed("sendmsg"))?;
+    let launched = launch::launch_self(theirs.as_fd(), transcript.as_ref().map(Transcript::fd), bind_now)
+        .map_err(|refusal| failed(refusal.tried)(refusal.error))?;
     member::keep_lifeline(ours.as_fd());
     SOCKET_INODE.store(process::inode(ours.as_fd()).unwrap_or(0), Ordering::Relaxed);
-    *socket = Some(ours);
-    Ok(launched)
+    Ok((launched, ours, transcript))
 }

@@ -44,7 +44,7 @@ pub(super) fn fork_supervisor(arena: &'static Arena) -> Result<()> {
     match unsafe { member::fork() } {
         Ok(Some(supervisor)) => keep(arena, supervisor),
         Ok(None) => Ok(()),
-        Err(e) => Err(Error::os("forking the supervisor", &e)),
+        Err(e) => Err(Error::unstarted("forking the supervisor", &e)),
     }
 }
 

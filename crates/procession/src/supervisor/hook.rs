@@ -66,6 +66,11 @@ pub(super) enum Meant {
 const LOST: &[u8] = b"procession: a helper process found nothing of what it was started with, and ends. \
 Perhaps a constructor of the program or of a library closes descriptors 0 to 3 before `main`.\n";
 
+/// Whether this is what a process wrote that [found nothing](LOST).
+pub(super) fn found_nothing(text: &str) -> bool {
+    LOST.starts_with(text.as_bytes()) && !text.is_empty()
+}
+
 fn be_child(finish_loading: impl Fn()) -> Result<Infallible, Meant> {
     let former = reexec::Former::find()?;
     finish_loading();
@@ -80,12 +85,15 @@ fn be_supervisor(finish_loading: impl Fn()) -> Result<Infallible, Meant> {
     }
     // Before descriptors arrive, which would land on closed standard streams.
     fd::fill_stdio();
-    let hello = super::serve::receive_hello(stdin, address())?;
+    let mut hello = super::serve::receive_hello(stdin, address())?;
     if hello.added_bind_now {
         // SAFETY: before `main` there is one thread. The user's processes get main's environment, and this was
         // not in it.
         unsafe { libc::unsetenv(c"LD_BIND_NOW".as_ptr()) };
     }
     finish_loading();
+    if let Some((transcript, stderr)) = hello.transcript.take() {
+        transcript.end(&stderr);
+    }
     super::serve::run(hello)
 }

@@ -4,6 +4,7 @@
 //! |-----------------|----------------------------------------------------------------------|
 //! | `hook.rs`       | runs before `main`: is this process to be a supervisor?              |
 //! | `guard.rs`      | the supervisor's parent: kills what is left when it dies             |
+//! | `launch_report.rs` | why a launched process ended before it was a supervisor               |
 //! | `client.rs`     | the family's side: launching a supervisor, claiming a spare          |
 //! | `serve.rs`      | the supervisor's loop                                                |
 //! | `children.rs`    | slots, forks and spares                                              |
@@ -33,6 +34,7 @@ pub(crate) mod entrypoint;
 mod exit_wait;
 mod guard;
 mod hook;
+mod launch_report;
 pub(crate) mod options;
 mod orphans;
 pub(crate) mod preload;

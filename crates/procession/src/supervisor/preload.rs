@@ -99,6 +99,11 @@ pub(super) fn fate(socket: BorrowedFd<'_>) -> Option<Fate> {
     postcard::from_bytes(bytes.get(..len)?).ok()
 }
 
+/// Whether a process has ended without reading the hello. Asks the kernel, which answers once.
+pub(super) fn hello_was_unread(socket: BorrowedFd<'_>) -> bool {
+    fd::peek(socket, &mut [0]).is_err_and(|e| e.raw_os_error() == Some(libc::ECONNRESET))
+}
+
 /// A report is no longer than this.
 const LONGEST: usize = 4096;
 
@@ -126,7 +131,7 @@ pub(super) fn build(
         Ok(Some(template)) => watch(arena, template, main, socket),
         Ok(None) => become_template(arena, request, socket, mask),
         Err(e) => {
-            tell(socket, Fate::Refused(Error::os("forking a template process", &e)));
+            tell(socket, Fate::Refused(Error::unstarted("forking a template process", &e)));
             process::exit_now(1);
         }
     }
@@ -209,7 +214,7 @@ fn become_supervisor(arena: &Arena, socket: BorrowedFd<'_>) {
             let _ = theirs.write_all(&[0]);
         }
         Err(e) => {
-            tell(socket, Fate::Refused(Error::os("forking the supervisor", &e)));
+            tell(socket, Fate::Refused(Error::unstarted("forking the supervisor", &e)));
             process::exit_now(1);
         }
     }

@@ -11,6 +11,7 @@ use std::sync::atomic::Ordering;
 use super::children::{Children, Inheritance};
 use super::guard::Guard;
 use super::hook::Meant;
+use super::launch_report::Transcript;
 use super::preload::Request;
 use super::{child, entrypoint, guard, hook, preload};
 use crate::arena::header::stage;
@@ -20,7 +21,7 @@ use crate::os::credentials::Credentials;
 use crate::os::{credentials, fd, futex, process, signal};
 use crate::{Error, Result, codec};
 
-/// What main sends a new supervisor: its own pidfd, its standard input, the arena.
+/// What main sends a new supervisor: its own pidfd, its standard streams, the arena.
 pub(super) struct Hello {
     memfd: OwnedFd,
     stdin: OwnedFd,
@@ -28,6 +29,8 @@ pub(super) struct Hello {
     socket: OwnedFd,
     mask: signal::Mask,
     pub(super) added_bind_now: bool,
+    /// What standard error is at first, and main's.
+    pub(super) transcript: Option<(Transcript, OwnedFd)>,
     preload: Option<Request>,
 }
 
@@ -74,9 +77,11 @@ fn accept_hello(stdin: BorrowedFd<'_>, mut bytes: [u8; HELLO]) -> Option<Hello> 
     let (mask, added_bind_now) = (word(16)?, word(24)? != 0);
     let preload = Request::from_bytes(&bytes[32..]);
     let socket = fd::above_stdio(stdin.try_clone_to_owned().ok()?).ok()?;
-    let [memfd, stdin, main]: [OwnedFd; 3] = fds.try_into().ok()?;
+    let mut fds = fds.into_iter();
+    let (memfd, stdin, main) = (fds.next()?, fds.next()?, fds.next()?);
+    let transcript = fds.next().and_then(|stderr| Some((Transcript::from_fd(fds.next()?), stderr)));
     fd::duplicate_onto(stdin.as_fd(), 0).ok()?;
-    Some(Hello { memfd, stdin, main, socket, mask, added_bind_now, preload })
+    Some(Hello { memfd, stdin, main, socket, mask, added_bind_now, transcript, preload })
 }
 
 /// Is the supervisor, until the family ends.

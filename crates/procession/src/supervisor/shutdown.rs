@@ -59,7 +59,7 @@ pub(super) fn watch(arena: &'static Arena, supervisor: Launched) -> Result<()> {
     watcher.map(drop).map_err(|e| {
         exit_wait::end_supervisor(arena, pid, take(&pidfd));
         lost(arena);
-        Error::os("starting the thread that watches the supervisor", &e)
+        Error::unstarted("starting the thread that watches the supervisor", &e)
     })
 }
 

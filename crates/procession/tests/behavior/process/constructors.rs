@@ -61,6 +61,11 @@ fn construct(when: &str) {
             }),
             "clears" => drop(libc::clearenv()),
             "closes" => drop(libc::close(0)),
+            "fails" if in_helper() => {
+                eprintln!("the constructor has no license");
+                libc::_exit(3);
+            }
+            "fails" => {}
             "threads" => drop(std::thread::spawn(|| {
                 loop {
                     TICKS.fetch_add(1, Ordering::Relaxed);
@@ -70,6 +75,13 @@ fn construct(when: &str) {
             _ => unreachable!("a test names it"),
         }
     }
+}
+
+/// Whether the library has executed the program, by a path that a shell does not use.
+fn in_helper() -> bool {
+    // SAFETY: the kernel puts a C string there.
+    let path = unsafe { std::ffi::CStr::from_ptr(libc::getauxval(libc::AT_EXECFN) as *const libc::c_char) };
+    path.to_bytes().windows(3).any(|part| part == b"/./")
 }
 
 /// The program's whole life.
@@ -174,7 +186,20 @@ fn a_constructor_that_closes_what_a_helper_needs() {
     }
     let came = with_constructor("early closes");
     assert!(came.spawned.starts_with("Err("), "{}", came.spawned);
-    assert!(came.text.contains("Perhaps a constructor"), "{}", came.text);
+    assert!(came.spawned.contains("Perhaps a constructor"), "{}", came.spawned);
+}
+
+#[test]
+fn a_constructor_that_fails_in_helpers() {
+    let _dog = watched();
+    if in_main() {
+        return;
+    }
+    for what in ["early fails", "late fails"] {
+        let came = with_constructor(what);
+        assert!(came.spawned.starts_with("Err("), "{what}: {}", came.spawned);
+        assert!(came.spawned.contains("the constructor has no license"), "{what}: {}", came.spawned);
+    }
 }
 
 #[test]

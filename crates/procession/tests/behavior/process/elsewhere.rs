@@ -92,7 +92,10 @@ fn a_place_without_proc_is_an_error_and_no_hang() {
         return;
     }
     if let Some(text) = unshared(&["--mount"], "umount -l /proc") {
-        assert!(text.contains("told: ") && text.contains("executable"), "{text}");
+        assert!(
+            text.contains("told: ") && text.contains("executable") && text.contains("/proc must be mounted"),
+            "{text}"
+        );
     }
 }
 

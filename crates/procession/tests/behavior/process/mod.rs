@@ -7,6 +7,7 @@ mod constructors;
 mod credentials;
 mod elsewhere;
 mod endings;
+mod failed_launches;
 mod family_end;
 mod forks;
 mod fresh_processes;

@@ -1,0 +1,54 @@
+//! How a process ended that is no child of the caller.
+//!
+//! Before its parent has reaped it, `/proc` shows its status. Afterwards its pidfd does, since Linux 6.15. On an older
+//! kernel a parent that is fast takes the status away, and nobody else learns it.
+
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use super::process::{self, Ended};
+use super::procfs;
+
+/// `struct pidfd_info` in its first version.
+#[repr(C)]
+struct PidfdInfo {
+    mask: u64,
+    cgroup: u64,
+    ids: [u32; 11],
+    exit_code: i32,
+}
+
+/// `PIDFD_GET_INFO`.
+const GET_INFO: libc::c_ulong =
+    (3 << 30) | ((size_of::<PidfdInfo>() as libc::c_ulong) << 16) | (0xff << 8) | 11;
+const INFO_EXIT: u64 = 1 << 3;
+
+const _: () = assert!(size_of::<PidfdInfo>() == 64, "the kernel's first version has 64 bytes");
+
+/// Returns how the process `pid` ended, to which `pidfd` refers; `None` if it has not ended or nobody can know.
+pub(crate) fn how(pid: i32, pidfd: BorrowedFd<'_>) -> Option<Ended> {
+    let status = shown_by_proc(pid);
+    // The number was not another process's meanwhile.
+    let certain = process::pidfd_signal(pidfd, 0).is_ok();
+    status.filter(|_| certain).or_else(|| told_by(pidfd)).map(from_status)
+}
+
+/// The last number in the line of a process that has ended and was not reaped.
+fn shown_by_proc(pid: i32) -> Option<i32> {
+    let stat = procfs::text(procfs::directory(pid)?.join("stat"))?;
+    let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
+    (fields.next()? == "Z").then(|| fields.last()?.parse().ok()).flatten()
+}
+
+fn told_by(pidfd: BorrowedFd<'_>) -> Option<i32> {
+    let mut info = PidfdInfo { mask: INFO_EXIT, cgroup: 0, ids: [0; 11], exit_code: 0 };
+    // SAFETY: the kernel writes no more than the size that the request names, which is that of `info`.
+    let ret = unsafe { libc::ioctl(pidfd.as_raw_fd(), GET_INFO as _, &raw mut info) };
+    (ret == 0 && info.mask & INFO_EXIT != 0).then_some(info.exit_code)
+}
+
+fn from_status(status: i32) -> Ended {
+    match libc::WIFEXITED(status) {
+        true => Ended::Exited(libc::WEXITSTATUS(status)),
+        false => Ended::Signaled { signal: libc::WTERMSIG(status), core: libc::WCOREDUMP(status) },
+    }
+}
