@@ -24,8 +24,9 @@ use crate::{os, recovery, rules};
 const SPARES: usize = 4;
 /// The most forks in a row before ended children are looked after again.
 const BATCH: usize = 16;
-/// A child that is signalled while it is born is made again, this often at most.
-const BIRTHS: u32 = 5;
+/// A child that is signaled while it is forked is forked again, this often at most. A burst of signals to the group takes a
+/// few forks; the bound only keeps a program that signals without end from holding up the supervisor.
+const BIRTHS: u32 = 200;
 /// A request is given up when the kernel has refused to fork a child for it for this long.
 const FORK_PATIENCE_NS: u64 = 10_000_000_000;
 /// Slots above this one give their pages back when they become free.
