@@ -170,13 +170,13 @@ fn suspendable(flags: &[&str], script: &str, input: &str) -> Child {
 fn a_run_is_suspended_with_its_commands_and_time_does_not_count() {
     let place = Place::new();
     let script = place.script("echo $$ > @/begun; while ! test -e @/go; do :; done; echo done");
-    let child = suspendable(&["--timeout", "1"], &script, "x\n");
+    let child = suspendable(&["--timeout", "5"], &script, "x\n");
     let pid = number(&place.await_lines("begun", 1)[0]);
     let front = child.id().cast_signed();
     signal(&child, Signal::TSTP);
     wait_until(|| state(pid) == Some('T') && state(front) == Some('T'));
     // Longer than the time limit.
-    thread::sleep(Duration::from_millis(1300));
+    thread::sleep(Duration::from_millis(5300));
     fs::write(place.path("go"), "").unwrap();
     assert_eq!(state(pid), Some('T'));
     signal(&child, Signal::CONT);
