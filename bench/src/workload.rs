@@ -162,7 +162,7 @@ impl Workload {
     }
 }
 
-/// Says what went wrong, if it did.
+/// Returns an error with `what` unless `good`.
 pub fn ensure(good: bool, what: &str) -> Result {
     if good { Ok(()) } else { Err(what.into()) }
 }

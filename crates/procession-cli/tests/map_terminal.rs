@@ -189,7 +189,7 @@ fn progress_tells_what_it_waits_for() {
     assert_eq!(terminal.end().1, Some(0));
 }
 
-/// What is typed cannot be input and answers, or input and a command's, at the same time.
+/// Typed text cannot be both input and answers, or both input and a command's.
 #[test]
 fn the_terminal_is_not_read_by_two() {
     for flag in ["--tty", "-p"] {

@@ -74,7 +74,7 @@ fn watch() {
     });
 }
 
-/// Looks until it is so; the watchdog ends a wait that is in vain.
+/// Waits until the condition holds. The watchdog ends a wait that never does.
 pub fn wait_until(mut is_so: impl FnMut() -> bool) {
     watch();
     while !is_so() {
