@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `launcher.rs` | [`Launcher`]: starts programs; the parent's half |
 //! | `order.rs` | [`Order`]: what to start; and the child's half, up to `execve` |
-//! | `signals.rs` | which signals the program gets as it found them |
+//! | `signals.rs` | [`AllBlocked`]; which signals the program gets as it found them |
 //! | `split.rs` | [`split()`]: forks this program while it has one thread |
 //! | `terminal.rs` | [`give_terminal`]: moves a terminal's foreground |
 //!
@@ -20,6 +20,6 @@ mod terminal;
 
 pub use launcher::Launcher;
 pub use order::{Failure, Order, Step};
-pub use signals::was_ignored;
+pub use signals::{AllBlocked, was_ignored};
 pub use split::{Half, split};
 pub use terminal::give_terminal;

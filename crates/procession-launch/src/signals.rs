@@ -88,19 +88,22 @@ impl Dispositions {
     }
 }
 
-/// While this lives, its thread gets no signal.
+/// While this lives, its thread gets no signal. What comes meanwhile is delivered when it is dropped.
+///
+/// A thread must drop them in the opposite order of their creation.
 #[derive(Debug)]
-pub(crate) struct AllBlocked {
+pub struct AllBlocked {
     before: u64,
 }
 
 impl AllBlocked {
+    /// Blocks all signals for this thread.
     pub fn enter() -> AllBlocked {
         AllBlocked { before: set_mask(u64::MAX) }
     }
 
     /// Sets the child's mask to the one that its parent will have again.
-    pub fn restore_in_child(&self) {
+    pub(crate) fn restore_in_child(&self) {
         set_mask(self.before);
     }
 }

@@ -9,7 +9,7 @@ use std::fs::File;
 use std::io::{self, IsTerminal, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 
-use procession_launch::{Half, split};
+use procession_launch::{AllBlocked, Half, split};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{
@@ -43,16 +43,22 @@ pub fn run(flags: &Map) -> Result<u8, Failed> {
     let plan = Plan::new(flags, source)?;
     let terminal = if flags.tty || flags.interactive { Some(Terminal::open()?) } else { None };
     set_child_subreaper(Some(getpid()))?;
+    // A signal that comes before a half listens waits until it does.
+    let held = AllBlocked::enter();
     match split()? {
         Half::Parent(engine) => {
             drop(plan);
-            Front::new(engine, pump)?.run()
+            let front = Front::new(engine, pump)?;
+            drop(held);
+            front.run()
         }
         Half::Child(front) => {
             drop(pump);
             let front = Pid::from_raw(front).ok_or("the front has no pid")?;
             detach(front, flags.tty)?;
-            Ok(Engine::new(plan, terminal, front)?.run())
+            let engine = Engine::new(plan, terminal, front)?;
+            drop(held);
+            Ok(engine.run())
         }
     }
 }
@@ -144,7 +150,7 @@ impl Front {
     /// Stops this process after the engine has stopped. SIGCONT to this process continues both.
     fn stop(&self) {
         // A second request to stop that came meanwhile asks for what happens now. One that comes later is another.
-        self.signals.forget(SIGTSTP);
+        self.signals.forget_job_control();
         if !is_orphaned() {
             let _ = kill_process(getpid(), Signal::STOP);
         }

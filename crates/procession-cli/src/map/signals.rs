@@ -4,14 +4,17 @@ use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use procession_launch::was_ignored;
-use signal_hook::consts::SIGCHLD;
+use signal_hook::consts::{SIGCHLD, SIGCONT, SIGTSTP};
 use signal_hook::{flag, low_level};
 
+/// Handlers for some signals, which note what has come and wake a reader.
 pub struct Signals {
     flags: Vec<(i32, Arc<AtomicBool>)>,
+    /// The last of SIGTSTP and SIGCONT that has come, or 0. Each cancels the other, as in the kernel.
+    job_control: Arc<AtomicUsize>,
     bell: UnixStream,
 }
 
@@ -21,15 +24,24 @@ impl Signals {
     pub fn listen(which: &[i32]) -> io::Result<Signals> {
         let (bell, rope) = UnixStream::pair()?;
         bell.set_nonblocking(true)?;
-        let mut flags = Vec::new();
+        let mut signals = Signals { flags: Vec::new(), job_control: Arc::default(), bell };
         for &signal in which.iter().filter(|&&signal| signal == SIGCHLD || !was_ignored(signal)) {
-            // Actions run in this order, so a reader of the bell sees the flag.
+            signals.note(signal)?;
+            // Actions run in the order of their registration, so a reader of the bell sees what was noted.
+            low_level::pipe::register(signal, rope.try_clone()?)?;
+        }
+        Ok(signals)
+    }
+
+    fn note(&mut self, signal: i32) -> io::Result<()> {
+        if let SIGTSTP | SIGCONT = signal {
+            flag::register_usize(signal, Arc::clone(&self.job_control), signal as usize)?;
+        } else {
             let raised = Arc::new(AtomicBool::new(false));
             flag::register(signal, Arc::clone(&raised))?;
-            low_level::pipe::register(signal, rope.try_clone()?)?;
-            flags.push((signal, raised));
+            self.flags.push((signal, raised));
         }
-        Ok(Signals { flags, bell })
+        Ok(())
     }
 
     /// Readable when a signal has come.
@@ -37,13 +49,15 @@ impl Signals {
         self.bell.as_fd()
     }
 
-    /// Takes the signals that have come.
+    /// Takes the signals that have come. SIGTSTP or SIGCONT is the first of them.
     pub fn take(&mut self) -> Vec<i32> {
         self.silence();
-        self.flags
-            .iter()
-            .filter(|(_, raised)| raised.swap(false, Ordering::AcqRel))
-            .map(|(signal, _)| *signal)
+        let job_control = self.job_control.swap(0, Ordering::AcqRel) as i32;
+        let flags = self.flags.iter().filter(|(_, raised)| raised.swap(false, Ordering::AcqRel));
+        (job_control != 0)
+            .then_some(job_control)
+            .into_iter()
+            .chain(flags.map(|(signal, _)| *signal))
             .collect()
     }
 
@@ -53,21 +67,23 @@ impl Signals {
         while (&self.bell).read(&mut buffer).is_ok_and(|length| length == buffer.len()) {}
     }
 
-    /// Forgets a signal that has come.
-    pub fn forget(&self, which: i32) {
-        self.flags
-            .iter()
-            .filter(|(signal, _)| *signal == which)
-            .for_each(|(_, raised)| raised.store(false, Ordering::Release));
+    /// Forgets a SIGTSTP or SIGCONT that has come.
+    pub fn forget_job_control(&self) {
+        self.job_control.store(0, Ordering::Release);
     }
 
     /// Whether any has come and was not taken.
     pub fn has_any(&self) -> bool {
-        self.flags.iter().any(|(_, raised)| raised.load(Ordering::Acquire))
+        self.has_come(|_| true)
     }
 
-    /// Whether one of these has come and was not taken.
-    pub fn has_come(&self, which: &[i32]) -> bool {
-        self.flags.iter().any(|(signal, raised)| which.contains(signal) && raised.load(Ordering::Acquire))
+    /// Whether any but SIGCHLD has come and was not taken.
+    pub fn has_request(&self) -> bool {
+        self.has_come(|signal| signal != SIGCHLD)
+    }
+
+    fn has_come(&self, which: impl Fn(i32) -> bool) -> bool {
+        self.job_control.load(Ordering::Acquire) != 0
+            || self.flags.iter().any(|(signal, raised)| which(*signal) && raised.load(Ordering::Acquire))
     }
 }

@@ -8,7 +8,6 @@ use procession_launch::give_terminal;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, Signal, getpgrp, kill_process_group};
 use rustix::termios::tcgetpgrp;
-use signal_hook::consts::{SIGCONT, SIGHUP, SIGINT, SIGTERM, SIGTSTP};
 
 use super::signals::Signals;
 use crate::screen::Failed;
@@ -60,7 +59,7 @@ impl Terminal {
                 PollFd::from_borrowed_fd(signals.bell(), PollFlags::IN),
             ];
             let _ = poll(&mut fds, None);
-            if signals.has_come(&[SIGINT, SIGTERM, SIGHUP, SIGTSTP, SIGCONT]) {
+            if signals.has_request() {
                 return Ok(None);
             }
             // Others are taken later.

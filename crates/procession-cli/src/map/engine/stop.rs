@@ -152,6 +152,8 @@ impl Engine {
 
     /// Stops the commands and this process, until the front continues it. Time stands still meanwhile.
     fn suspend(&mut self) {
+        // CRASH: the SIGCONT that tells of the front's death may have come first, and this signal replaced it.
+        self.end_if_front_has_died();
         let since = Instant::now();
         self.printer.outlet.bar().hide();
         self.commands.iter().for_each(|command| command.signal(Signal::STOP));
