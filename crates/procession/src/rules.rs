@@ -10,8 +10,8 @@ pub enum Rule {
     Journal,
     /// After an unclean death everybody who sleeps is woken.
     SweepWakes,
-    /// A promise to a dead heir is struck.
-    HeirStruck,
+    /// A promise to a dead heir is removed.
+    HeirRemoved,
     /// Who makes or frees an object has named it in its record.
     ObjectIntent,
     /// A span is marked as touched before anything in it belongs to a process or an object.

@@ -68,7 +68,7 @@ pub(crate) fn forget() {
 /// Writes `lock` into the calling thread's journal, if that takes no more than a store. Gives the
 /// thread's id for the lock word, and the entry.
 #[inline]
-pub(crate) fn note_quickly(lock: u64) -> Option<(u32, Entry)> {
+pub(crate) fn journal_fast(lock: u64) -> Option<(u32, Entry)> {
     ME.with(|me| {
         let at = me.next.get();
         // SAFETY: `next` points to an entry of this thread's journal, to the stop behind the last
@@ -86,7 +86,7 @@ pub(crate) fn note_quickly(lock: u64) -> Option<(u32, Entry)> {
 /// Strikes an entry out of the journal of the calling thread: after the lock was let go and a
 /// waiter woken.
 #[inline]
-pub(crate) fn strike(entry: Entry) {
+pub(crate) fn clear_entry(entry: Entry) {
     entry.store(0, Ordering::Release);
     ME.with(|me| {
         // In its last moments a thread may have another record than the one the lock was noted in.
@@ -99,7 +99,7 @@ pub(crate) fn strike(entry: Entry) {
 /// Calls `release` with what lock words say when the calling thread holds them, and strikes the
 /// entry out if that did it. False also when the thread has no record (any more).
 #[inline]
-pub(crate) fn strike_if(entry: Entry, release: impl FnOnce(u32) -> bool) -> bool {
+pub(crate) fn clear_entry_if(entry: Entry, release: impl FnOnce(u32) -> bool) -> bool {
     ME.with(|me| {
         let owner = me.owner.get();
         let done = owner != 0 && release(owner);
@@ -124,7 +124,7 @@ pub(crate) fn is_home() -> bool {
 }
 
 /// The entry of the calling thread's journal that names `lock`.
-pub(crate) fn noted(lock: u64) -> Option<Entry> {
+pub(crate) fn entry_for(lock: u64) -> Option<Entry> {
     let arena = member::mapped()?;
     ME.with(|me| {
         let mut found = None;
@@ -193,15 +193,15 @@ impl Me {
     }
 
     /// Writes `lock` into the journal: before it is taken.
-    pub(crate) fn note(&self, lock: u64) -> Result<Entry> {
-        match note_quickly(lock) {
+    pub(crate) fn journal(&self, lock: u64) -> Result<Entry> {
+        match journal_fast(lock) {
             Some((_, entry)) => Ok(entry),
-            None => self.note_elsewhere(lock),
+            None => self.journal_slow(lock),
         }
     }
 
     #[cold]
-    fn note_elsewhere(&self, lock: u64) -> Result<Entry> {
+    fn journal_slow(&self, lock: u64) -> Result<Entry> {
         let arena = member::arena()?;
         let record = self.record();
         let mut free = None;

@@ -13,7 +13,7 @@ use crate::arena::storage::{self, Data};
 use crate::arena::{Arena, member};
 use crate::os::clock::Deadline;
 use crate::sync::guard_state::GuardState;
-use crate::sync::lock_methods::{guard_news, lock_forms};
+use crate::sync::lock_methods::{guard_methods, lock_methods};
 use crate::sync::raw::lock_body::{ArrayBody, LockBody};
 use crate::sync::wait::travels;
 use crate::sync::{LockError, Plain, acquire};
@@ -59,7 +59,7 @@ unsafe impl<T> Sync for Array<T> {}
 #[must_use = "the array is released at once when its guard is dropped"]
 pub struct ArrayGuard<'a, T> {
     array: &'a Array<T>,
-    grip: GuardState,
+    state: GuardState,
     _here: PhantomData<*mut T>,
 }
 
@@ -186,26 +186,26 @@ impl<T: Plain> Array<T> {
     /// ```
     #[inline]
     pub fn lock(&self) -> Result<ArrayGuard<'_, T>, LockError> {
-        match acquire::take(self.body(), self.handle.hot_offset()) {
-            Ok(grip) => Ok(ArrayGuard { array: self, grip, _here: PhantomData }),
+        match acquire::acquire(self.body(), self.handle.hot_offset()) {
+            Ok(state) => Ok(ArrayGuard { array: self, state, _here: PhantomData }),
             Err(error) => Err(*error),
         }
     }
 
-    lock_forms! {
+    lock_methods! {
         ArrayGuard<'_, T>, "the array's lock", "procession::state::Array::<u8>::new(1)",
         [lock, try_lock, lock_timeout, lock_deadline],
         [lock_or_recover, try_lock_or_recover, lock_or_recover_timeout, lock_or_recover_deadline]
     }
 
     fn take(&self, recover: bool, deadline: Deadline) -> Result<ArrayGuard<'_, T>, LockError> {
-        let grip = acquire::slowly(self.body(), recover, deadline).map_err(|error| *error)?;
-        Ok(ArrayGuard { array: self, grip, _here: PhantomData })
+        let state = acquire::acquire_slow(self.body(), recover, deadline).map_err(|error| *error)?;
+        Ok(ArrayGuard { array: self, state, _here: PhantomData })
     }
 }
 
 impl<T> ArrayGuard<'_, T> {
-    guard_news!("procession::state::Array::<u8>::new(1)", lock, lock_or_recover);
+    guard_methods!("procession::state::Array::<u8>::new(1)", lock, lock_or_recover);
 }
 
 impl<T> Deref for ArrayGuard<'_, T> {
@@ -229,7 +229,7 @@ impl<T> DerefMut for ArrayGuard<'_, T> {
 impl<T> Drop for ArrayGuard<'_, T> {
     #[inline]
     fn drop(&mut self) {
-        acquire::release(self.array.body(), &mut self.grip);
+        acquire::release(self.array.body(), &mut self.state);
     }
 }
 

@@ -9,12 +9,12 @@ use super::store::value::{BEFORE, NEXT, NOW, ValueBody};
 use crate::arena::blocks::{self, Tag};
 use crate::arena::handle::Handle;
 use crate::arena::objects::{Kind, check_name};
+use crate::arena::thread::Entry;
 use crate::arena::thread::with_me;
 use crate::arena::{Arena, collect, member};
 use crate::codec;
 use crate::codec::encoding::Message;
 use crate::os::clock::Deadline;
-use crate::sync::raw::lock::Held;
 use crate::sync::raw::word::Outcome;
 use crate::sync::wait::travels;
 use crate::sync::{LockError, acquire};
@@ -380,7 +380,7 @@ impl<T> Value<T> {
         let arena = member::arena()?;
         let body: &'static ValueBody = self.handle.body();
         let offset = self.handle.hot_offset();
-        let held = match body.lock.acquire_quickly(offset) {
+        let held = match body.lock.try_acquire_fast(offset) {
             Some(held) => held,
             None => match with_me(|me| body.lock.acquire(me, offset, true, deadline))?? {
                 (_, Some(held)) => held,
@@ -396,7 +396,7 @@ impl<T> Value<T> {
 struct Inside<'a> {
     arena: &'static Arena,
     body: &'static ValueBody,
-    held: Held,
+    held: Entry,
     handle: &'a Handle,
 }
 

@@ -7,7 +7,7 @@ use super::error::{DeadlockMember, LockError, OwnerDied};
 use super::guard_state::{self, GuardState};
 use super::raw::lock::RawLock;
 use super::raw::lock_body::{self, LockBody, PANICKED};
-use super::raw::word::{self, MARK, Outcome};
+use super::raw::word::{self, Outcome, POISONED};
 use super::rlock;
 use crate::arena::member;
 use crate::arena::objects::{Kind, Object};
@@ -18,16 +18,16 @@ use crate::os::process;
 /// Takes the lock, which lies at `offset`, and waits for it as long as it takes. The error is in a box, so
 /// that the quick path answers in registers.
 #[inline]
-pub(crate) fn take(body: &'static LockBody, offset: u64) -> Result<GuardState, Box<LockError>> {
-    match body.raw.acquire_quickly(offset) {
-        Some(held) => Ok(GuardState::new(held)),
-        None => slowly(body, false, Deadline::NEVER),
+pub(crate) fn acquire(body: &'static LockBody, offset: u64) -> Result<GuardState, Box<LockError>> {
+    match body.raw.try_acquire_fast(offset) {
+        Some(entry) => Ok(GuardState::new(entry)),
+        None => acquire_slow(body, false, Deadline::NEVER),
     }
 }
 
-/// Takes the lock, a marked one only to `recover` it.
+/// Takes the lock, a poisoned one only to `recover` it.
 #[cold]
-pub(crate) fn slowly(
+pub(crate) fn acquire_slow(
     body: &'static LockBody,
     recover: bool,
     deadline: Deadline,
@@ -39,8 +39,8 @@ pub(crate) fn slowly(
     let arena = member::arena().map_err(|e| unusable(&e))?;
     let offset = arena.offset_of(&raw const *body);
     match with_me(|me| body.raw.acquire(me, offset, recover, deadline)) {
-        Ok(Ok((Outcome::Recovered, Some(held)))) => Ok(GuardState::with_news(held, body.read_mark().1)),
-        Ok(Ok((_, Some(held)))) => Ok(GuardState::new(held)),
+        Ok(Ok((Outcome::Recovered, Some(entry)))) => Ok(GuardState::recovered(entry, body.read_poison().1)),
+        Ok(Ok((_, Some(entry)))) => Ok(GuardState::new(entry)),
         Ok(Ok((outcome, None))) => Err(Box::new(refused(body, outcome))),
         Ok(Err(error)) | Err(error) => Err(unusable(&error)),
     }
@@ -49,15 +49,15 @@ pub(crate) fn slowly(
 #[cold]
 fn refused(body: &'static LockBody, outcome: Outcome) -> LockError {
     match outcome {
-        Outcome::Marked => marked(body),
+        Outcome::Poisoned => poison_error(body),
         Outcome::Relocked => itself(body),
         _ => LockError::TimedOut,
     }
 }
 
-/// What a marked lock says.
-pub(crate) fn marked(body: &LockBody) -> LockError {
-    match body.read_mark() {
+/// What a poisoned lock says.
+pub(crate) fn poison_error(body: &LockBody) -> LockError {
+    match body.read_poison() {
         (PANICKED, who) => LockError::Panicked(who),
         (_, who) => LockError::OwnerDied(who),
     }
@@ -82,26 +82,27 @@ fn name(body: &LockBody) -> String {
 /// Lets go of the lock; marks it if that was asked for, or if the thread panics and did not when it took
 /// the lock.
 #[inline]
-pub(crate) fn release(body: &'static LockBody, grip: &mut GuardState) {
-    match grip.plain() {
-        Some(held) if !std::thread::panicking() => body.raw.release(held),
-        _ => release_slowly(body, grip),
+pub(crate) fn release(body: &'static LockBody, state: &mut GuardState) {
+    match state.plain() {
+        Some(entry) if !std::thread::panicking() => body.raw.release(entry),
+        _ => release_slow(body, state),
     }
 }
 
-/// Whether the lock is to be marked when it is released.
-pub(crate) fn is_to_be_marked(grip: &GuardState) -> bool {
-    grip.is(guard_state::MARK_IT) || (std::thread::panicking() && !grip.is(guard_state::WAS_PANICKING))
+/// Whether the lock is to be poisoned when it is released.
+pub(crate) fn must_poison(state: &GuardState) -> bool {
+    state.is(guard_state::POISON_ON_RELEASE)
+        || (std::thread::panicking() && !state.is(guard_state::WAS_PANICKING))
 }
 
 #[cold]
-fn release_slowly(body: &'static LockBody, grip: &mut GuardState) {
-    let mark = is_to_be_marked(grip);
-    let held = grip.take();
-    if mark && !member::is_forked() && body.raw.is_still_held(held) {
-        body.write_mark(PANICKED, process::pid(), &member::name());
+fn release_slow(body: &'static LockBody, state: &mut GuardState) {
+    let poison = must_poison(state);
+    let entry = state.take();
+    if poison && !member::is_forked() && body.raw.is_still_held(entry) {
+        body.write_poison(PANICKED, process::pid(), &member::name());
     }
-    body.raw.release_slowly(held, mark);
+    body.raw.release_slow(entry, poison);
 }
 
 /// For `Debug`: name, holder and how many wait; a snapshot.
@@ -109,13 +110,13 @@ pub(crate) fn describe(f: &mut fmt::Formatter<'_>, kind: &str, object: &'static 
     match lock_body::of(object).filter(|_| member::mapped().is_some()) {
         Some(body) => {
             let times = (object.kind() == Some(Kind::RLock)).then(|| rlock::times(body));
-            describe_with(f, kind, &object.name(), &body.raw, times, || Some(body.read_mark().1))
+            describe_with(f, kind, &object.name(), &body.raw, times, || Some(body.read_poison().1))
         }
         None => f.debug_struct(kind).finish_non_exhaustive(),
     }
 }
 
-/// As [`describe`], of a lock that is never marked.
+/// As [`describe`], of a lock that is never poisoned.
 pub(crate) fn describe_raw(
     f: &mut fmt::Formatter<'_>,
     kind: &str,
@@ -131,14 +132,14 @@ fn describe_with(
     name: &str,
     lock: &'static RawLock,
     times: Option<u32>,
-    marked_by: impl Fn() -> Option<OwnerDied>,
+    poisoned_by: impl Fn() -> Option<OwnerDied>,
 ) -> fmt::Result {
     let mut out = f.debug_struct(kind);
     let Some(arena) = member::mapped() else { return out.finish_non_exhaustive() };
     out.field("name", &name);
     let now = lock.load();
-    match (word::owner(now), marked_by().filter(|_| now & MARK != 0)) {
-        (0, Some(who)) => out.field("marked_by", &who),
+    match (word::owner(now), poisoned_by().filter(|_| now & POISONED != 0)) {
+        (0, Some(who)) => out.field("poisoned_by", &who),
         (0, None) => out.field("holder", &None::<()>),
         (owner, _) => {
             let slot = arena.slot_of_record(owner - 1).unwrap_or(u32::MAX);

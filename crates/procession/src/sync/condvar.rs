@@ -344,25 +344,25 @@ impl Condvar {
     fn sleep<G: Guard>(&self, mut guard: G, deadline: Deadline) -> Result<(G, WaitTimeoutResult), LockError> {
         let arena = member::arena().map_err(|e| LockError::unusable(&e))?;
         let events = self.events();
-        let (body, grip) = guard.parts();
-        let news = grip.news().cloned();
+        let (body, state) = guard.parts();
+        let news = state.recovered_from().cloned();
         let timed_out = with_me(|me| {
             let wait = Wait::announce_event(arena, me.record(), events);
             // Who notifies after we have let the lock go finds us: either asleep or refused.
             let ticket = event::prepare(events);
-            acquire::release(body, grip);
+            acquire::release(body, state);
             if spin(deadline, || events.load(Ordering::SeqCst) != ticket) {
                 return false;
             }
             wait.sleep_as(events, ticket, deadline, futex::class_of(me.owner()))
         });
         let taken = match timed_out {
-            Ok(_) => acquire::slowly(body, false, Deadline::NEVER),
+            Ok(_) => acquire::acquire_slow(body, false, Deadline::NEVER),
             Err(error) => return Err(LockError::unusable(&error)), // still held, until the guard is dropped
         };
         match (taken, timed_out) {
             (Ok(again), timed_out) => {
-                *grip = again.with_news_of_before(news);
+                *state = again.or_recovered_from(news);
                 Ok((guard, WaitTimeoutResult(timed_out.unwrap_or(false))))
             }
             (Err(error), _) => {

@@ -57,7 +57,7 @@ pub enum LockError {
 /// let lock = procession::Lock::new()?;
 /// lock.lock()?.poison();
 /// let held = lock.lock_or_recover()?;
-/// let who = held.recovered_from().expect("it was marked");
+/// let who = held.recovered_from().expect("it was poisoned");
 /// assert_eq!((who.pid, who.name.as_str()), (std::process::id() as i32, "main"));
 /// # Ok::<(), procession::Error>(())
 /// ```

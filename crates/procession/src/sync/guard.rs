@@ -22,23 +22,23 @@ use super::raw::lock_body::LockBody;
 #[must_use = "the lock is released at once when its guard is dropped"]
 pub struct LockGuard<'a> {
     body: &'static LockBody,
-    grip: GuardState,
+    state: GuardState,
     _here: PhantomData<(&'a Lock, *mut ())>,
 }
 
 impl<'a> LockGuard<'a> {
     #[inline]
-    pub(super) fn new(body: &'static LockBody, grip: GuardState) -> LockGuard<'a> {
-        LockGuard { body, grip, _here: PhantomData }
+    pub(super) fn new(body: &'static LockBody, state: GuardState) -> LockGuard<'a> {
+        LockGuard { body, state, _here: PhantomData }
     }
 
     pub(super) fn parts(&mut self) -> (&'static LockBody, &mut GuardState) {
-        (self.body, &mut self.grip)
+        (self.body, &mut self.state)
     }
 }
 
 impl LockGuard<'_> {
-    /// Who died or panicked holding the lock before us, if it was marked when
+    /// Who died or panicked holding the lock before us, if it was poisoned when
     /// [`Lock::lock_or_recover`] took it.
     ///
     /// ```
@@ -47,7 +47,7 @@ impl LockGuard<'_> {
     /// # Ok::<(), procession::Error>(())
     /// ```
     pub fn recovered_from(&self) -> Option<&OwnerDied> {
-        self.grip.news()
+        self.state.recovered_from()
     }
 
     /// Marks the lock: whoever comes next is told that what it guards may be broken, as if this
@@ -61,14 +61,14 @@ impl LockGuard<'_> {
     /// # Ok::<(), procession::Error>(())
     /// ```
     pub fn poison(mut self) {
-        self.grip.set(guard_state::MARK_IT);
+        self.state.set(guard_state::POISON_ON_RELEASE);
     }
 }
 
 impl Drop for LockGuard<'_> {
     #[inline]
     fn drop(&mut self) {
-        acquire::release(self.body, &mut self.grip);
+        acquire::release(self.body, &mut self.state);
     }
 }
 

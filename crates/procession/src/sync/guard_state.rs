@@ -1,46 +1,47 @@
-//! What a guard knows besides its lock, in one word.
+//! What a guard stores besides its lock, in one word.
 //!
-//! A guard of two words stays in registers where a larger one goes through memory, which costs an
-//! uncontended lock a third of its speed. So what is rare hides behind a bit of the pointer.
-#![allow(unsafe_code)] // Tags a pointer to a journal entry, or to a box that also holds the news.
+//! A guard of two words stays in registers. A larger one goes through memory, which costs an uncontended lock a third of
+//! its speed. So the rare cases are tag bits of a pointer to the lock's journal entry.
+#![allow(unsafe_code)] // Tags a pointer to a journal entry, or to a box with the entry and the previous owner.
 
 use super::error::OwnerDied;
-use super::raw::lock::Held;
+use crate::arena::thread::Entry;
 
-/// The lock is to be marked when it is released.
-pub(crate) const MARK_IT: usize = 1;
-/// The thread was panicking already when it took the lock.
+/// The release poisons the lock.
+pub(crate) const POISON_ON_RELEASE: usize = 1;
+/// The thread was already panicking when it acquired the lock.
 pub(crate) const WAS_PANICKING: usize = 2;
 /// The pointer leads to a [`Recovered`].
-const NEWS: usize = 4;
+const RECOVERED: usize = 4;
 const TAGS: usize = 7;
 
-/// A journal entry, tagged: as it is, or in a box with the news of who left the lock marked.
+/// A tagged pointer: to the journal entry, or to a box that also holds the owner from which the lock was recovered.
 pub(crate) struct GuardState(*const u8);
 
 #[repr(align(8))]
 struct Recovered {
-    held: Held,
-    news: OwnerDied,
+    entry: Entry,
+    from: OwnerDied,
 }
 
 impl GuardState {
     #[inline]
-    pub(crate) fn new(held: Held) -> GuardState {
-        let grip = GuardState(std::ptr::from_ref(held).cast());
-        if std::thread::panicking() { grip.with(WAS_PANICKING) } else { grip }
+    pub(crate) fn new(entry: Entry) -> GuardState {
+        let state = GuardState(std::ptr::from_ref(entry).cast());
+        if std::thread::panicking() { state.with(WAS_PANICKING) } else { state }
     }
 
-    pub(crate) fn with_news(held: Held, news: OwnerDied) -> GuardState {
-        let recovered = Box::into_raw(Box::new(Recovered { held, news }));
+    /// Creates the state of a lock that was poisoned by `from` and is recovered now.
+    pub(crate) fn recovered(entry: Entry, from: OwnerDied) -> GuardState {
+        let boxed = Box::into_raw(Box::new(Recovered { entry, from }));
         let panicking = if std::thread::panicking() { WAS_PANICKING } else { 0 };
-        GuardState(recovered.cast_const().cast()).with(NEWS | panicking)
+        GuardState(boxed.cast_const().cast()).with(RECOVERED | panicking)
     }
 
-    /// As it is, for who let the lock go in between and had these news of it.
-    pub(crate) fn with_news_of_before(self, news: Option<OwnerDied>) -> GuardState {
-        match news {
-            Some(news) if !self.is(NEWS) => GuardState::with_news(self.held(), news),
+    /// Carries over what an earlier guard of the same thread reported, unless this lock was recovered again since.
+    pub(crate) fn or_recovered_from(self, from: Option<OwnerDied>) -> GuardState {
+        match from {
+            Some(from) if !self.is(RECOVERED) => GuardState::recovered(self.entry(), from),
             _ => self,
         }
     }
@@ -57,39 +58,39 @@ impl GuardState {
         self.0.addr() & tag != 0
     }
 
-    /// The entry, if there is nothing else to it.
+    /// Returns the journal entry if no tag is set.
     #[inline]
-    pub(crate) fn plain(&self) -> Option<Held> {
-        // SAFETY: without a tag it is the reference that `new` was given.
+    pub(crate) fn plain(&self) -> Option<Entry> {
+        // SAFETY: without a tag, this is the reference that `new` was given.
         (self.0.addr() & TAGS == 0).then(|| unsafe { &*self.0.cast() })
     }
 
-    /// The entry, whatever else there is.
-    pub(crate) fn held(&self) -> Held {
-        if self.is(NEWS) {
-            // SAFETY: as in `news`.
-            return unsafe { &*self.recovered() }.held;
+    /// Returns the journal entry, whichever tags are set.
+    pub(crate) fn entry(&self) -> Entry {
+        if self.is(RECOVERED) {
+            // SAFETY: as in `recovered_from`.
+            return unsafe { &*self.boxed() }.entry;
         }
-        // SAFETY: without `NEWS` it is the reference that `new` was given, and tags.
+        // SAFETY: without `RECOVERED`, this is the reference that `new` was given, with tags.
         unsafe { &*self.0.map_addr(|at| at & !TAGS).cast() }
     }
 
-    fn recovered(&self) -> *mut Recovered {
+    fn boxed(&self) -> *mut Recovered {
         self.0.map_addr(|at| at & !TAGS).cast_mut().cast()
     }
 
-    /// Who left the lock marked.
-    pub(crate) fn news(&self) -> Option<&OwnerDied> {
-        // SAFETY: with this tag it is the box that `with_news` made, which lives until `take`.
-        self.is(NEWS).then(|| unsafe { &(*self.recovered()).news })
+    /// Returns the owner that left the lock poisoned, if this guard recovered it.
+    pub(crate) fn recovered_from(&self) -> Option<&OwnerDied> {
+        // SAFETY: with this tag, the pointer is the box that `recovered` made. The box lives until `take`.
+        self.is(RECOVERED).then(|| unsafe { &(*self.boxed()).from })
     }
 
-    /// The entry, for the last time: the grip is not used again.
-    pub(crate) fn take(&mut self) -> Held {
-        if self.is(NEWS) {
-            // SAFETY: as in `news`; the guard that owns this grip is being dropped.
-            return unsafe { Box::from_raw(self.recovered()) }.held;
+    /// Returns the journal entry and frees the box. The state is not used again.
+    pub(crate) fn take(&mut self) -> Entry {
+        if self.is(RECOVERED) {
+            // SAFETY: as in `recovered_from`. The guard that owns this state is being dropped.
+            return unsafe { Box::from_raw(self.boxed()) }.entry;
         }
-        self.held()
+        self.entry()
     }
 }

@@ -34,7 +34,7 @@ use crate::os::clock::Deadline;
 /// # If a process dies
 ///
 /// While it **holds** the lock: the lock is free again within a fraction of a millisecond and
-/// *marked*. Everyone who waits for it and everyone who comes gets [`LockError::OwnerDied`], until
+/// *poisoned*. Everyone who waits for it and everyone who comes gets [`LockError::OwnerDied`], until
 /// somebody takes it with [`lock_or_recover`](Lock::lock_or_recover). A panic that unwinds through
 /// a guard marks it too. While it **waits**: nobody notices.
 ///
@@ -101,7 +101,7 @@ impl Lock {
     /// Takes the lock, and waits for it as long as it takes.
     ///
     /// # Errors
-    /// * [`LockError::OwnerDied`], [`LockError::Panicked`]: it is marked; see the type's
+    /// * [`LockError::OwnerDied`], [`LockError::Panicked`]: it is poisoned; see the type's
     ///   documentation.
     /// * [`LockError::Deadlock`]: this thread holds it already.
     /// * [`LockError::Unusable`]: in a plain fork of a member of the family.
@@ -115,8 +115,8 @@ impl Lock {
     #[inline]
     pub fn lock(&self) -> Result<LockGuard<'_>, LockError> {
         let body = self.body();
-        match acquire::take(body, self.handle.hot_offset()) {
-            Ok(grip) => Ok(LockGuard::new(body, grip)),
+        match acquire::acquire(body, self.handle.hot_offset()) {
+            Ok(state) => Ok(LockGuard::new(body, state)),
             Err(error) => Err(*error),
         }
     }
@@ -185,10 +185,10 @@ impl Lock {
         self.take(false, Deadline::at(deadline))
     }
 
-    /// Takes the lock also when it is marked, clears the mark, and tells:
+    /// Takes the lock also when it is poisoned, clears the mark, and tells:
     /// [`LockGuard::recovered_from`] says who died. Waits as long as it takes.
     ///
-    /// If this process dies before it releases the lock, the lock is marked again.
+    /// If this process dies before it releases the lock, the lock is poisoned again.
     ///
     /// # Errors
     /// [`LockError::Deadlock`] and [`LockError::Unusable`], as [`lock`](Lock::lock).
@@ -268,8 +268,8 @@ impl Lock {
     }
 
     fn take(&self, recover: bool, deadline: Deadline) -> Result<LockGuard<'_>, LockError> {
-        let grip = acquire::slowly(self.body(), recover, deadline).map_err(|error| *error)?;
-        Ok(LockGuard::new(self.body(), grip))
+        let state = acquire::acquire_slow(self.body(), recover, deadline).map_err(|error| *error)?;
+        Ok(LockGuard::new(self.body(), state))
     }
 }
 

@@ -2,7 +2,7 @@
 
 /// Methods that end in `self.take(recover, deadline)`, which gives a `Result<$guard, LockError>`. `$make` makes
 /// one, for the examples.
-macro_rules! lock_forms {
+macro_rules! lock_methods {
     ($guard:ty, $what:literal, $make:literal, [$lock:ident, $try_lock:ident, $timeout:ident, $deadline:ident],
      [$recover:ident, $try_recover:ident, $recover_timeout:ident, $recover_deadline:ident]) => {
         #[doc = concat!("Takes ", $what, " if nobody has it.")]
@@ -51,7 +51,7 @@ macro_rules! lock_forms {
             self.take(false, $crate::os::clock::Deadline::at(deadline))
         }
 
-        #[doc = concat!("Takes ", $what, " also when it is marked, clears the mark, and tells: `recovered_from()` of the guard says who died. Waits as long as it takes.")]
+        #[doc = concat!("Takes ", $what, " also when it is poisoned, clears the mark, and tells: `recovered_from()` of the guard says who died. Waits as long as it takes.")]
         ///
         /// If this process dies before it lets go, the mark is there again.
         ///
@@ -124,10 +124,10 @@ macro_rules! lock_forms {
     };
 }
 
-/// What the guard of a lock tells and can do, for guards with a field `grip`.
-macro_rules! guard_news {
+/// What the guard of a lock tells and can do, for guards with a field `state`.
+macro_rules! guard_methods {
     ($make:literal, $lock:ident, $recover:ident) => {
-        /// Who died or panicked holding it before us, if it was marked when it was taken. The example of
+        /// Who died or panicked holding it before us, if it was poisoned when it was taken. The example of
         /// [`poison`](Self::poison) shows it.
         ///
         /// ```
@@ -138,7 +138,7 @@ macro_rules! guard_news {
         /// # Ok::<(), procession::Error>(())
         /// ```
         pub fn recovered_from(&self) -> Option<&$crate::sync::OwnerDied> {
-            self.grip.news()
+            self.state.recovered_from()
         }
 
         /// Marks it: whoever comes next is told that what it guards may be broken, as if this thread had
@@ -154,9 +154,9 @@ macro_rules! guard_news {
         /// # Ok::<(), procession::Error>(())
         /// ```
         pub fn poison(mut self) {
-            self.grip.set($crate::sync::guard_state::MARK_IT);
+            self.state.set($crate::sync::guard_state::POISON_ON_RELEASE);
         }
     };
 }
 
-pub(crate) use {guard_news, lock_forms};
+pub(crate) use {guard_methods, lock_methods};

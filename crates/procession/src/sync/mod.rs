@@ -51,7 +51,7 @@
 //!
 //! | who dies | what the others see |
 //! |---|---|
-//! | holds a [`Lock`], [`RLock`], [`Mutex`], [`Array`](crate::state::Array); writes under an [`RwLock`]; does a [`Once`] | free, and marked: `OwnerDied` until somebody recovers it |
+//! | holds a [`Lock`], [`RLock`], [`Mutex`], [`Array`](crate::state::Array); writes under an [`RwLock`]; does a [`Once`] | free, and poisoned: `OwnerDied` until somebody recovers it |
 //! | reads under an [`RwLock`] | it has left |
 //! | has permits of a [`Semaphore`] | they are back |
 //! | changes a [`Value`](crate::state::Value) | the old value or the new one |

@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use super::acquire;
 use super::error::LockError;
 use super::guard_state::GuardState;
-use super::lock_methods::{guard_news, lock_forms};
+use super::lock_methods::{guard_methods, lock_methods};
 use super::raw::lock_body::{LockBody, MutexBody};
 use super::raw::word;
 use super::wait::travels;
@@ -61,7 +61,7 @@ impl<T: bytemuck::Pod> Plain for T {}
 /// # If a process dies
 ///
 /// While it **holds** the mutex: the value is as the last store left it, perhaps between two that belong
-/// together. So the mutex is marked, as a [`Lock`](super::Lock) is: everyone gets [`LockError::OwnerDied`]
+/// together. So the mutex is poisoned, as a [`Lock`](super::Lock) is: everyone gets [`LockError::OwnerDied`]
 /// until somebody takes it with [`lock_or_recover`](Mutex::lock_or_recover) and puts the value right. While
 /// it **waits**: nobody notices.
 pub struct Mutex<T> {
@@ -91,7 +91,7 @@ unsafe impl<T> Sync for Mutex<T> {}
 #[must_use = "the mutex is released at once when its guard is dropped"]
 pub struct MutexGuard<'a, T> {
     mutex: &'a Mutex<T>,
-    grip: GuardState,
+    state: GuardState,
     _here: PhantomData<*mut T>,
 }
 
@@ -159,7 +159,7 @@ impl<T: Plain> Mutex<T> {
     /// Takes the mutex, and waits for it as long as it takes.
     ///
     /// # Errors
-    /// * [`LockError::OwnerDied`], [`LockError::Panicked`]: it is marked.
+    /// * [`LockError::OwnerDied`], [`LockError::Panicked`]: it is poisoned.
     /// * [`LockError::Deadlock`]: this thread holds it already, or those who hold what it waits for wait
     ///   for this thread.
     /// * [`LockError::Unusable`]: in a plain fork of a member of the family.
@@ -172,8 +172,8 @@ impl<T: Plain> Mutex<T> {
     /// ```
     #[inline]
     pub fn lock(&self) -> Result<MutexGuard<'_, T>, LockError> {
-        match acquire::take(self.body(), self.handle.hot_offset()) {
-            Ok(grip) => Ok(MutexGuard { mutex: self, grip, _here: PhantomData }),
+        match acquire::acquire(self.body(), self.handle.hot_offset()) {
+            Ok(state) => Ok(MutexGuard { mutex: self, state, _here: PhantomData }),
             Err(error) => Err(*error),
         }
     }
@@ -189,23 +189,23 @@ impl<T: Plain> Mutex<T> {
         word::owner(self.body().raw.load()) != 0
     }
 
-    lock_forms! {
+    lock_methods! {
         MutexGuard<'_, T>, "the mutex", "procession::sync::Mutex::new(0u64)",
         [lock, try_lock, lock_timeout, lock_deadline],
         [lock_or_recover, try_lock_or_recover, lock_or_recover_timeout, lock_or_recover_deadline]
     }
 
     fn take(&self, recover: bool, deadline: Deadline) -> Result<MutexGuard<'_, T>, LockError> {
-        let grip = acquire::slowly(self.body(), recover, deadline).map_err(|error| *error)?;
-        Ok(MutexGuard { mutex: self, grip, _here: PhantomData })
+        let state = acquire::acquire_slow(self.body(), recover, deadline).map_err(|error| *error)?;
+        Ok(MutexGuard { mutex: self, state, _here: PhantomData })
     }
 }
 
 impl<T> MutexGuard<'_, T> {
-    guard_news!("procession::sync::Mutex::new(0u64)", lock, lock_or_recover);
+    guard_methods!("procession::sync::Mutex::new(0u64)", lock, lock_or_recover);
 
     pub(super) fn parts(&mut self) -> (&'static LockBody, &mut GuardState) {
-        (self.mutex.body(), &mut self.grip)
+        (self.mutex.body(), &mut self.state)
     }
 }
 
@@ -230,7 +230,7 @@ impl<T> DerefMut for MutexGuard<'_, T> {
 impl<T> Drop for MutexGuard<'_, T> {
     #[inline]
     fn drop(&mut self) {
-        acquire::release(self.mutex.body(), &mut self.grip);
+        acquire::release(self.mutex.body(), &mut self.state);
     }
 }
 

@@ -9,7 +9,7 @@ use super::guard_state::GuardState;
 use super::raw::deadlock::LOOK_AT_MAIN_NS;
 use super::raw::event::{GONE, notify};
 use super::raw::lock_body::{LockBody, OnceBody};
-use super::raw::word::MARK;
+use super::raw::word::POISONED;
 use super::raw::{deadlock, word};
 use super::wait::{WaitError, travels};
 use super::{acquire, wait};
@@ -296,7 +296,7 @@ impl Once {
             return Some(Ok(()));
         }
         match word::owner(now) {
-            0 => (now & MARK != 0).then(|| Err(acquire::marked(body))),
+            0 => (now & POISONED != 0).then(|| Err(acquire::poison_error(body))),
             owner => deadlock::kept_by_main(arena, owner - 1).map(Err),
         }
     }
@@ -312,17 +312,17 @@ impl Once {
             return Ok(());
         }
         let body = self.body();
-        let grip = match acquire::slowly(body, recover, deadline) {
+        let state = match acquire::acquire_slow(body, recover, deadline) {
             // It may have been done by the very one whose news these are.
             Err(_) if self.is_completed() => return Ok(()),
             taken => taken.map_err(|error| *error)?,
         };
-        let held = Held { body, grip };
+        let held = Held { body, state };
         if self.is_completed() {
             return Ok(());
         }
-        f(held.grip.news());
-        // CRASH: until this store it is not done, and the lock is marked by our death; from it on it is
+        f(held.state.recovered_from());
+        // CRASH: until this store it is not done, and the lock is poisoned by our death; from it on it is
         // done, whatever the lock says. The death sweep wakes who sleeps.
         body.extra.fetch_or(GONE, Ordering::SeqCst);
         futex::wake_all(&body.extra);
@@ -333,12 +333,12 @@ impl Once {
 /// Held while it is done: a panic lets go, and marks.
 struct Held {
     body: &'static LockBody,
-    grip: GuardState,
+    state: GuardState,
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        acquire::release(self.body, &mut self.grip);
+        acquire::release(self.body, &mut self.state);
         if self.body.extra.load(Ordering::Relaxed) & GONE == 0 && !member::is_forked() {
             // Whoever waits until it is done is told that it failed.
             // ORDERING: the mark comes before the look for sleepers: see `raw/event.rs`.

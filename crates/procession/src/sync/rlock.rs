@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use super::acquire;
 use super::error::LockError;
 use super::guard_state::{self, GuardState};
-use super::lock_methods::{guard_news, lock_forms};
+use super::lock_methods::{guard_methods, lock_methods};
 use super::raw::lock_body::{LockBody, RLockBody};
 use super::raw::word;
 use super::wait::travels;
@@ -19,7 +19,7 @@ use crate::arena::thread;
 use crate::os::clock::Deadline;
 
 /// In [`LockBody::extra`]: a guard was dropped by a panic; the last one marks the lock.
-const MARK_LATER: u32 = 1 << 31;
+const POISON_ON_LAST_RELEASE: u32 = 1 << 31;
 /// How often it can be held beyond the first time.
 const MOST: u32 = 1 << 30;
 
@@ -39,7 +39,7 @@ const MOST: u32 = 1 << 30;
 ///
 /// # If a process dies
 ///
-/// As with [`Lock`](super::Lock), however often it held it: the lock is free and marked, and
+/// As with [`Lock`](super::Lock), however often it held it: the lock is free and poisoned, and
 /// [`lock_or_recover`](RLock::lock_or_recover) takes it.
 #[derive(Clone)]
 pub struct RLock {
@@ -56,7 +56,7 @@ pub struct RLock {
 #[must_use = "the lock is let go at once when its guard is dropped"]
 pub struct RLockGuard<'a> {
     body: &'static LockBody,
-    grip: GuardState,
+    state: GuardState,
     _here: PhantomData<(&'a RLock, *mut ())>,
 }
 
@@ -109,7 +109,7 @@ impl RLock {
     /// Takes the lock, also when this thread holds it already, and waits for it as long as it takes.
     ///
     /// # Errors
-    /// * [`LockError::OwnerDied`], [`LockError::Panicked`]: it is marked.
+    /// * [`LockError::OwnerDied`], [`LockError::Panicked`]: it is poisoned.
     /// * [`LockError::Deadlock`]: those who hold what this thread waits for wait for this thread.
     /// * [`LockError::Unusable`]: in a plain fork of a member of the family; and when a thread takes it
     ///   more than a billion times at once.
@@ -125,10 +125,10 @@ impl RLock {
         let body = self.body();
         let taken = match self.again() {
             Some(again) => again,
-            None => acquire::take(body, self.handle.hot_offset()),
+            None => acquire::acquire(body, self.handle.hot_offset()),
         };
         match taken {
-            Ok(grip) => Ok(RLockGuard { body, grip, _here: PhantomData }),
+            Ok(state) => Ok(RLockGuard { body, state, _here: PhantomData }),
             Err(error) => Err(*error),
         }
     }
@@ -146,7 +146,7 @@ impl RLock {
         word::owner(self.body().raw.load()) != 0
     }
 
-    lock_forms! {
+    lock_methods! {
         RLockGuard<'_>, "the lock", "procession::sync::RLock::new()",
         [lock, try_lock, lock_timeout, lock_deadline],
         [lock_or_recover, try_lock_or_recover, lock_or_recover_timeout, lock_or_recover_deadline]
@@ -163,40 +163,40 @@ impl RLock {
     fn take_again(&self) -> Result<GuardState, Box<LockError>> {
         let body = self.body();
         let unusable = |why: &str| Box::new(LockError::Unusable(why.into()));
-        let noted = member::mapped().and_then(|_| thread::noted(self.handle.hot_offset()));
-        let held = noted.ok_or_else(|| unusable("this thread is ending"))?;
+        let noted = member::mapped().and_then(|_| thread::entry_for(self.handle.hot_offset()));
+        let entry = noted.ok_or_else(|| unusable("this thread is ending"))?;
         let times = body.extra.load(Ordering::Relaxed);
-        if times & !MARK_LATER >= MOST {
+        if times & !POISON_ON_LAST_RELEASE >= MOST {
             return Err(unusable("the lock is held a billion times"));
         }
         // CRASH: only the holder counts; recovery sets it to 0 before it lets the lock go.
         body.extra.store(times + 1, Ordering::Relaxed);
-        Ok(GuardState::new(held))
+        Ok(GuardState::new(entry))
     }
 
     fn take(&self, recover: bool, deadline: Deadline) -> Result<RLockGuard<'_>, LockError> {
         let body = self.body();
-        let taken = self.again().unwrap_or_else(|| acquire::slowly(body, recover, deadline));
-        taken.map(|grip| RLockGuard { body, grip, _here: PhantomData }).map_err(|error| *error)
+        let taken = self.again().unwrap_or_else(|| acquire::acquire_slow(body, recover, deadline));
+        taken.map(|state| RLockGuard { body, state, _here: PhantomData }).map_err(|error| *error)
     }
 }
 
 impl RLockGuard<'_> {
-    guard_news!("procession::sync::RLock::new()", lock, lock_or_recover);
+    guard_methods!("procession::sync::RLock::new()", lock, lock_or_recover);
 
     /// One guard fewer, if the lock is still held. Says whether it was not the last; else the lock is let go of.
     #[cold]
     fn count_down(&mut self, times: u32) -> bool {
-        if !self.body.raw.is_still_held(self.grip.held()) {
+        if !self.body.raw.is_still_held(self.state.entry()) {
             return false;
         }
-        if times & !MARK_LATER != 0 {
-            let mark = if acquire::is_to_be_marked(&self.grip) { MARK_LATER } else { 0 };
-            self.grip.take();
-            self.body.extra.store((times - 1) | mark, Ordering::Relaxed);
+        if times & !POISON_ON_LAST_RELEASE != 0 {
+            let poison = if acquire::must_poison(&self.state) { POISON_ON_LAST_RELEASE } else { 0 };
+            self.state.take();
+            self.body.extra.store((times - 1) | poison, Ordering::Relaxed);
             return true;
         }
-        self.grip.set(guard_state::MARK_IT);
+        self.state.set(guard_state::POISON_ON_RELEASE);
         self.body.extra.store(0, Ordering::Relaxed);
         false
     }
@@ -207,14 +207,14 @@ impl Drop for RLockGuard<'_> {
     fn drop(&mut self) {
         let times = self.body.extra.load(Ordering::Relaxed);
         if times == 0 || !self.count_down(times) {
-            acquire::release(self.body, &mut self.grip);
+            acquire::release(self.body, &mut self.state);
         }
     }
 }
 
 /// How often a lock is held, if it is.
 pub(super) fn times(body: &LockBody) -> u32 {
-    (body.extra.load(Ordering::Relaxed) & !MARK_LATER) + 1
+    (body.extra.load(Ordering::Relaxed) & !POISON_ON_LAST_RELEASE) + 1
 }
 
 impl fmt::Debug for RLock {

@@ -11,16 +11,16 @@ use std::time::{Duration, Instant};
 use super::acquire;
 use super::error::LockError;
 use super::guard_state::GuardState;
-use super::lock_methods::{guard_news, lock_forms};
+use super::lock_methods::{guard_methods, lock_methods};
 use super::mutex::Plain;
 use super::raw::event::notify;
-use super::raw::lock::Held;
 use super::raw::lock_body::{DIRTY, LockBody, RwLockBody};
 use super::raw::readers::Cells;
 use super::raw::{readers, word};
 use super::wait::travels;
 use crate::arena::handle::Handle;
 use crate::arena::objects::{Kind, check_name};
+use crate::arena::thread::Entry;
 use crate::arena::{member, storage, thread};
 use crate::os::clock::Deadline;
 use crate::{Error, Result};
@@ -48,7 +48,7 @@ const GLANCES: u32 = 100;
 /// # If a process dies
 ///
 /// While it **reads**, or **waits** for either: nobody notices; writers go on. While it **writes**:
-/// the value is as the last store left it, and the lock is marked: everyone, also who only reads, gets
+/// the value is as the last store left it, and the lock is poisoned: everyone, also who only reads, gets
 /// [`LockError::OwnerDied`] until somebody takes it with [`write_or_recover`](RwLock::write_or_recover).
 ///
 /// # If a process is stopped
@@ -80,7 +80,7 @@ pub struct ReadGuard<'a, T> {
     cell: &'static AtomicU32,
     /// What the cell says.
     me: u32,
-    held: Held,
+    entry: Entry,
     _here: PhantomData<*mut T>,
 }
 
@@ -94,7 +94,7 @@ pub struct ReadGuard<'a, T> {
 #[must_use = "the lock is released at once when its guard is dropped"]
 pub struct WriteGuard<'a, T> {
     lock: &'a RwLock<T>,
-    grip: GuardState,
+    state: GuardState,
     _here: PhantomData<*mut T>,
 }
 
@@ -172,7 +172,7 @@ impl<T: Plain> RwLock<T> {
     /// Takes the lock to read, and waits for writers as long as it takes.
     ///
     /// # Errors
-    /// * [`LockError::OwnerDied`], [`LockError::Panicked`]: it is marked.
+    /// * [`LockError::OwnerDied`], [`LockError::Panicked`]: it is poisoned.
     /// * [`LockError::Deadlock`]: this thread writes, or those who hold what it waits for wait for it.
     /// * [`LockError::Unusable`]: in a plain fork of a member of the family.
     ///
@@ -183,9 +183,9 @@ impl<T: Plain> RwLock<T> {
     /// ```
     #[inline]
     pub fn read(&self) -> Result<ReadGuard<'_, T>, LockError> {
-        match self.read_quickly() {
+        match self.try_read_fast() {
             Some(guard) => Ok(guard),
-            None => self.read_slowly(Deadline::NEVER),
+            None => self.read_slow(Deadline::NEVER),
         }
     }
 
@@ -201,12 +201,12 @@ impl<T: Plain> RwLock<T> {
     /// ```
     pub fn try_read(&self) -> Result<ReadGuard<'_, T>, LockError> {
         for _ in 0..GLANCES {
-            if let Some(guard) = self.read_quickly() {
+            if let Some(guard) = self.try_read_fast() {
                 return Ok(guard);
             }
             std::hint::spin_loop();
         }
-        self.read_slowly(Deadline::after(Duration::ZERO)).map_err(LockError::at_once)
+        self.read_slow(Deadline::after(Duration::ZERO)).map_err(LockError::at_once)
     }
 
     /// Takes the lock to read, and waits for writers at most `timeout`.
@@ -220,7 +220,7 @@ impl<T: Plain> RwLock<T> {
     /// # Ok::<(), procession::Error>(())
     /// ```
     pub fn read_timeout(&self, timeout: Duration) -> Result<ReadGuard<'_, T>, LockError> {
-        self.read_slowly(Deadline::after(timeout))
+        self.read_slow(Deadline::after(timeout))
     }
 
     /// Takes the lock to read, and waits for writers at most until `deadline`.
@@ -234,33 +234,33 @@ impl<T: Plain> RwLock<T> {
     /// # Ok::<(), procession::Error>(())
     /// ```
     pub fn read_deadline(&self, deadline: Instant) -> Result<ReadGuard<'_, T>, LockError> {
-        self.read_slowly(Deadline::at(deadline))
+        self.read_slow(Deadline::at(deadline))
     }
 
     #[inline]
-    fn read_quickly(&self) -> Option<ReadGuard<'_, T>> {
+    fn try_read_fast(&self) -> Option<ReadGuard<'_, T>> {
         let (cell, offset) = self.cells.of_thread(thread::owner())?;
-        let (me, held) = thread::note_quickly(offset)?;
-        self.enter(cell, me, held)
+        let (me, entry) = thread::journal_fast(offset)?;
+        self.enter(cell, me, entry)
     }
 
     /// Reads in `cell`, which the journal has noted, unless somebody writes or waits to.
     #[inline]
-    fn enter(&self, cell: &'static AtomicU32, me: u32, held: Held) -> Option<ReadGuard<'_, T>> {
+    fn enter(&self, cell: &'static AtomicU32, me: u32, entry: Entry) -> Option<ReadGuard<'_, T>> {
         // ORDERING: SeqCst: we enter the cell and then look for a writer, who takes the lock and then looks at
         // the cells. One of us sees the other.
         // CRASH: the journal names the cell, so our death empties it and wakes the writer.
         if cell.compare_exchange(0, me, Ordering::SeqCst, Ordering::Relaxed).is_ok() {
-            let guard = ReadGuard { lock: self, cell, me, held, _here: PhantomData };
+            let guard = ReadGuard { lock: self, cell, me, entry, _here: PhantomData };
             let word = self.body().raw.load_in_order();
-            return (word::owner(word) == 0 && word & word::MARK == 0).then_some(guard);
+            return (word::owner(word) == 0 && word & word::POISONED == 0).then_some(guard);
         }
-        thread::strike(held);
+        thread::clear_entry(entry);
         None
     }
 
     #[cold]
-    fn read_slowly(&self, deadline: Deadline) -> Result<ReadGuard<'_, T>, LockError> {
+    fn read_slow(&self, deadline: Deadline) -> Result<ReadGuard<'_, T>, LockError> {
         member::arena().map_err(|e| LockError::unusable(&e))?;
         let me = thread::with_me(|me| me.owner()).map_err(|e| LockError::unusable(&e))?;
         if let Some(guard) = self.enter_any(me)? {
@@ -268,11 +268,11 @@ impl<T: Plain> RwLock<T> {
         }
         // Somebody writes or waits to, or there are more readers than cells. In our turn nobody writes.
         let body = self.body();
-        let mut turn = acquire::slowly(body, false, deadline).map_err(|error| *error)?;
+        let mut turn = acquire::acquire_slow(body, false, deadline).map_err(|error| *error)?;
         let entered = loop {
             match self.cells.take_any(me) {
-                Ok(Some((cell, held))) => {
-                    break Ok(ReadGuard { lock: self, cell, me, held, _here: PhantomData });
+                Ok(Some((cell, entry))) => {
+                    break Ok(ReadGuard { lock: self, cell, me, entry, _here: PhantomData });
                 }
                 Ok(None) => {
                     if let Err(error) = self.cells.grow() {
@@ -289,17 +289,17 @@ impl<T: Plain> RwLock<T> {
     /// Enters any free cell, unless somebody writes or waits to.
     fn enter_any(&self, me: u32) -> Result<Option<ReadGuard<'_, T>>, LockError> {
         let taken = self.cells.take_any(me).map_err(|e| LockError::unusable(&e))?;
-        Ok(taken.and_then(|(cell, held)| {
-            let guard = ReadGuard { lock: self, cell, me, held, _here: PhantomData };
+        Ok(taken.and_then(|(cell, entry)| {
+            let guard = ReadGuard { lock: self, cell, me, entry, _here: PhantomData };
             let word = self.body().raw.load_in_order();
-            (word::owner(word) == 0 && word & word::MARK == 0).then_some(guard)
+            (word::owner(word) == 0 && word & word::POISONED == 0).then_some(guard)
         }))
     }
 
     /// Takes the lock to write, and waits for readers and writers as long as it takes.
     ///
     /// # Errors
-    /// * [`LockError::OwnerDied`], [`LockError::Panicked`]: it is marked.
+    /// * [`LockError::OwnerDied`], [`LockError::Panicked`]: it is poisoned.
     /// * [`LockError::Deadlock`]: this thread reads or writes, or those who hold what it waits for wait for
     ///   it.
     /// * [`LockError::Unusable`]: in a plain fork of a member of the family.
@@ -312,27 +312,27 @@ impl<T: Plain> RwLock<T> {
     /// ```
     #[inline]
     pub fn write(&self) -> Result<WriteGuard<'_, T>, LockError> {
-        match acquire::take(self.body(), self.handle.hot_offset()) {
-            Ok(grip) => self.drain(grip, false, Deadline::NEVER),
+        match acquire::acquire(self.body(), self.handle.hot_offset()) {
+            Ok(state) => self.drain(state, false, Deadline::NEVER),
             Err(error) => Err(*error),
         }
     }
 
-    lock_forms! {
+    lock_methods! {
         WriteGuard<'_, T>, "the lock to write", "procession::sync::RwLock::new(0u64)",
         [write, try_write, write_timeout, write_deadline],
         [write_or_recover, try_write_or_recover, write_or_recover_timeout, write_or_recover_deadline]
     }
 
     fn take(&self, recover: bool, deadline: Deadline) -> Result<WriteGuard<'_, T>, LockError> {
-        let grip = acquire::slowly(self.body(), recover, deadline).map_err(|error| *error)?;
-        self.drain(grip, recover, deadline)
+        let state = acquire::acquire_slow(self.body(), recover, deadline).map_err(|error| *error)?;
+        self.drain(state, recover, deadline)
     }
 
     /// Waits until nobody reads; readers that come wait for us meanwhile.
     fn drain(
         &self,
-        mut grip: GuardState,
+        mut state: GuardState,
         recover: bool,
         deadline: Deadline,
     ) -> Result<WriteGuard<'_, T>, LockError> {
@@ -344,21 +344,21 @@ impl<T: Plain> RwLock<T> {
                 Ok(true) => break,
                 // This process was stopped, and others had our turn.
                 Ok(false) => {
-                    body.raw.release_slowly(grip.take(), false);
-                    grip = acquire::slowly(body, recover, deadline).map_err(|error| *error)?;
+                    body.raw.release_slow(state.take(), false);
+                    state = acquire::acquire_slow(body, recover, deadline).map_err(|error| *error)?;
                     fence(Ordering::SeqCst);
                 }
                 Err(error) => {
                     // A mark that we were about to clear stays.
-                    let marked = body.extra.load(Ordering::Relaxed) & DIRTY != 0;
-                    body.raw.release_slowly(grip.take(), marked);
+                    let poisoned = body.extra.load(Ordering::Relaxed) & DIRTY != 0;
+                    body.raw.release_slow(state.take(), poisoned);
                     return Err(error);
                 }
             }
         }
         // CRASH: from here on the value may be half-written: our death marks the lock.
         body.extra.store(DIRTY, Ordering::Release);
-        Ok(WriteGuard { lock: self, grip, _here: PhantomData })
+        Ok(WriteGuard { lock: self, state, _here: PhantomData })
     }
 }
 
@@ -384,7 +384,7 @@ impl<T: Plain> RwLock<T> {
 }
 
 impl<T> WriteGuard<'_, T> {
-    guard_news!("procession::sync::RwLock::new(0u64)", write, write_or_recover);
+    guard_methods!("procession::sync::RwLock::new(0u64)", write, write_or_recover);
 }
 
 impl<T> Deref for ReadGuard<'_, T> {
@@ -425,7 +425,7 @@ impl<T> Drop for ReadGuard<'_, T> {
         // cell already, and another may read there.
         let _ = self.cell.compare_exchange(self.me, 0, Ordering::SeqCst, Ordering::SeqCst);
         notify(self.lock.cells.events(), 1);
-        thread::strike(self.held);
+        thread::clear_entry(self.entry);
     }
 }
 
@@ -433,11 +433,11 @@ impl<T> Drop for WriteGuard<'_, T> {
     #[inline]
     fn drop(&mut self) {
         let body = self.lock.body();
-        if !acquire::is_to_be_marked(&self.grip) && body.raw.is_still_held(self.grip.held()) {
+        if !acquire::must_poison(&self.state) && body.raw.is_still_held(self.state.entry()) {
             // CRASH: the value is whole again; what remains is to let go.
             body.extra.store(0, Ordering::Release);
         }
-        acquire::release(body, &mut self.grip);
+        acquire::release(body, &mut self.state);
     }
 }
 

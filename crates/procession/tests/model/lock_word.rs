@@ -159,8 +159,8 @@ fn a_dead_owner_is_released_and_its_waiter_told() {
         let other = lock.clone();
         let waiter = thread::spawn(move || other.acquire(2, false, false));
         lock.recover(1);
-        assert_eq!(waiter.join().unwrap(), Outcome::Marked);
-        assert_eq!(lock.word.load(), word::MARK);
+        assert_eq!(waiter.join().unwrap(), Outcome::Poisoned);
+        assert_eq!(lock.word.load(), word::POISONED);
     });
 }
 

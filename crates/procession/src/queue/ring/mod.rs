@@ -37,10 +37,11 @@ pub(crate) use record::INLINE_MAX;
 
 use crate::Error;
 use crate::arena::blocks::{self, HEADER, Tag};
+use crate::arena::thread::Entry;
 use crate::arena::thread::with_me;
 use crate::arena::{Arena, member};
 use crate::os::clock::{Deadline, now_ns};
-use crate::sync::raw::lock::{Held, RawLock};
+use crate::sync::raw::lock::RawLock;
 use control::Side;
 use record::{Header, WORD};
 
@@ -78,7 +79,7 @@ const PATIENCE_NS: u64 = 1_000_000_000;
 /// One side's lock, held until this is dropped. No code of the user's runs meanwhile.
 struct Turn {
     lock: &'static RawLock,
-    held: Held,
+    held: Entry,
 }
 
 impl Drop for Turn {
@@ -143,7 +144,7 @@ impl Ring {
     #[inline]
     fn turn(&self, side: &'static Side, deadline: Deadline) -> Result<Turn, Refusal> {
         let lock = &side.lock;
-        match lock.acquire_quickly(self.arena.offset_of(lock)) {
+        match lock.try_acquire_fast(self.arena.offset_of(lock)) {
             Some(held) => Ok(Turn { lock, held }),
             None => self.await_turn(lock, deadline),
         }

@@ -11,11 +11,11 @@ use super::table::{Table, node_of};
 use super::word;
 use crate::arena::blocks::{self, Tag};
 use crate::arena::recover::{Dead, Journaled};
-use crate::arena::thread::{self, with_me};
+use crate::arena::thread::{self, Entry, with_me};
 use crate::arena::{Arena, member};
 use crate::os::clock::Deadline;
 use crate::rules::{self, Rule};
-use crate::sync::raw::lock::{self, Held, RawLock};
+use crate::sync::raw::lock::{self, RawLock};
 use crate::sync::raw::word::Outcome;
 use crate::{Error, Result};
 
@@ -60,7 +60,7 @@ thread_local! {
 /// The lock of a part, held until this is dropped.
 pub(super) struct Turn {
     pub(super) part: &'static Part,
-    held: Held,
+    held: Entry,
 }
 
 impl Drop for Turn {
@@ -100,7 +100,7 @@ impl Part {
         if INSIDE.get() > 0 {
             refuse_inside(parts)?;
         }
-        match self.lock.acquire_quickly(arena.offset_of(&raw const self.lock)) {
+        match self.lock.try_acquire_fast(arena.offset_of(&raw const self.lock)) {
             Some(held) => Ok(Turn { part: self, held }),
             None => self.await_turn(arena),
         }

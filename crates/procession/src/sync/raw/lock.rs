@@ -44,22 +44,19 @@ impl Word for AtomicU64 {
     }
 }
 
-/// A lock that is held: the journal entry that says so.
-pub(crate) type Held = Entry;
-
 impl RawLock {
     /// Takes the lock, which lies at `offset`, if that takes no more than one exchange.
     #[inline]
-    pub(crate) fn acquire_quickly(&self, offset: u64) -> Option<Held> {
+    pub(crate) fn try_acquire_fast(&self, offset: u64) -> Option<Entry> {
         // INVARIANT 6: a word that names a thread is listed in that thread's journal.
-        let (me, entry) = thread::note_quickly(offset)?;
+        let (me, entry) = thread::journal_fast(offset)?;
         if !rules::holds(Rule::Journal) {
-            thread::strike(entry);
+            thread::clear_entry(entry);
         }
         if self.word.exchange(0, me.into()).is_ok() {
             return Some(entry);
         }
-        thread::strike(entry);
+        thread::clear_entry(entry);
         None
     }
 
@@ -72,11 +69,11 @@ impl RawLock {
         offset: u64,
         recover: bool,
         deadline: Deadline,
-    ) -> Result<(Outcome, Option<Held>)> {
+    ) -> Result<(Outcome, Option<Entry>)> {
         let arena = member::arena()?;
-        let entry = me.note(offset)?;
+        let entry = me.journal(offset)?;
         if !rules::holds(Rule::Journal) {
-            thread::strike(entry);
+            thread::clear_entry(entry);
         }
         let mut sleeper = Sleeper {
             lock: self,
@@ -92,7 +89,7 @@ impl RawLock {
             refused => {
                 // CRASH: until the entry is struck out, the death sweep wakes the sleepers of the lock.
                 self.pass_watch_on();
-                thread::strike(entry);
+                thread::clear_entry(entry);
                 sleeper.refusal.map_or(Ok((refused, None)), |error| Err(error.into()))
             }
         }
@@ -100,29 +97,29 @@ impl RawLock {
 
     /// Lets go, and wakes whom it concerns.
     #[inline]
-    pub(crate) fn release(&self, held: Held) {
+    pub(crate) fn release(&self, entry: Entry) {
         // CRASH: until this exchange the word names us and recovery releases it; between it and
         // the wake the journal still names the lock, and the death sweep wakes its sleepers.
-        if !thread::strike_if(held, |me| self.word.exchange(me.into(), 0).is_ok()) {
-            self.release_slowly(held, false);
+        if !thread::clear_entry_if(entry, |me| self.word.exchange(me.into(), 0).is_ok()) {
+            self.release_slow(entry, false);
         }
     }
 
-    /// Lets go of a lock that others wait for, or that is to be marked, or after the thread has
+    /// Lets go of a lock that others wait for, or that is to be poisoned, or after the thread has
     /// given its record back. In a stray fork it does nothing.
     #[cold]
-    pub(crate) fn release_slowly(&self, held: Held, mark: bool) {
+    pub(crate) fn release_slow(&self, entry: Entry, poison: bool) {
         let Some(arena) = member::mapped() else { return };
         // In its last moments a thread may have another record than the one that holds the lock.
         let me = match thread::owner() {
             me if me != 0 && word::owner(self.load()) == me => Some(me),
-            _ => thread::owner_of(arena, held),
+            _ => thread::owner_of(arena, entry),
         };
         if let Some(me) = me {
             let note_time = || self.handed_ns.store(now_ns(), Ordering::Relaxed);
-            self.wake(word::release(&self.word, me, mark, note_time));
+            self.wake(word::release(&self.word, me, poison, note_time));
         }
-        thread::strike(held);
+        thread::clear_entry(entry);
     }
 
     /// Notes that this thread, which has the lock, has not begun yet to do what the lock is for, or that it begins
@@ -138,17 +135,17 @@ impl RawLock {
     }
 
     /// Releases the lock for the thread with record `id`, which has it but has not begun and is stopped.
-    pub(crate) fn withdraw(&self, id: u32, mark: bool) {
-        self.wake(word::withdraw(&self.word, id + 1, mark));
+    pub(crate) fn withdraw(&self, id: u32, poison: bool) {
+        self.wake(word::withdraw(&self.word, id + 1, poison));
     }
 
-    /// Whether whoever has `held` in its journal still holds the lock. Not so in the last exit handlers of main, when
+    /// Whether whoever has `entry` in its journal still holds the lock. Not so in the last exit handlers of main, when
     /// what the exiting thread held has been handed on.
-    pub(crate) fn is_still_held(&self, held: Held) -> bool {
+    pub(crate) fn is_still_held(&self, entry: Entry) -> bool {
         let holder = word::owner(self.load());
         holder != 0
             && (holder == thread::owner()
-                || member::mapped().is_some_and(|arena| thread::owner_of(arena, held) == Some(holder)))
+                || member::mapped().is_some_and(|arena| thread::owner_of(arena, entry) == Some(holder)))
     }
 
     fn wake(&self, wake: Wake) {
@@ -254,7 +251,7 @@ impl Waiter for Sleeper {
 }
 
 /// Releases what the dead thread with record `id` held at `lock`. `repair` runs while only the
-/// caller may touch what the lock guards; it says whether to mark the lock.
+/// caller may touch what the lock guards; it says whether to poison the lock.
 pub(crate) fn recover(id: u32, lock: &'static RawLock, repair: impl Fn() -> bool) {
     word::recover(&lock.word, id + 1, repair);
     // Also when the word does not name the dead: it may have let go, and died before its wake.

@@ -1,4 +1,4 @@
-//! What a lock is in shared memory: its word, and who left it marked.
+//! What a lock is in shared memory: its word, and who left it poisoned.
 #![allow(unsafe_code)] // Says that the layout is made of atomics.
 
 use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
@@ -9,19 +9,19 @@ use crate::arena::objects::{Body, Kind, Object};
 use crate::arena::recover::{Dead, Found, Journaled};
 use crate::sync::error::OwnerDied;
 
-/// What a lock is in shared memory: its word, and who left it marked.
+/// What a lock is in shared memory: its word, and who left it poisoned.
 #[repr(C)]
 pub(crate) struct LockBody {
     pub(crate) raw: RawLock,
-    /// Odd while the mark is being written.
-    mark_version: AtomicU32,
+    /// Odd while the poison is being written.
+    poison_version: AtomicU32,
     /// The cause, and above it the length of the name.
-    mark_what: AtomicU32,
-    mark_pid: AtomicI32,
+    poison_cause: AtomicU32,
+    poison_pid: AtomicI32,
     /// What the kind of lock needs besides: how often a recursive lock is held, who is writing, whether
     /// it was done.
     pub(crate) extra: AtomicU32,
-    mark_name: [AtomicU64; 4],
+    poison_name: [AtomicU64; 4],
 }
 
 // SAFETY: atomics only, 64 bytes, and all zero is a free lock.
@@ -60,42 +60,42 @@ pub(crate) fn of(object: &'static Object) -> Option<&'static LockBody> {
     locks.then(|| object.body())
 }
 
-/// Causes of a mark.
+/// Causes of a poison.
 const DIED: u32 = 1;
 pub(crate) const PANICKED: u32 = 2;
 
 /// In [`LockBody::extra`]: somebody writes, or was killed doing so. A writer that still waits for readers
-/// has changed nothing, so its death leaves no mark.
+/// has changed nothing, so its death leaves no poison.
 pub(crate) const DIRTY: u32 = 1;
 
 impl LockBody {
-    /// Writes down who leaves the lock marked. Only its owner calls this, or recovery in its name.
-    pub(crate) fn write_mark(&self, cause: u32, pid: i32, name: &str) {
-        let version = self.mark_version.load(Ordering::Relaxed) | 1;
-        self.mark_version.store(version, Ordering::Release);
-        self.mark_pid.store(pid, Ordering::Release);
+    /// Writes down who leaves the lock poisoned. Only its owner calls this, or recovery in its name.
+    pub(crate) fn write_poison(&self, cause: u32, pid: i32, name: &str) {
+        let version = self.poison_version.load(Ordering::Relaxed) | 1;
+        self.poison_version.store(version, Ordering::Release);
+        self.poison_pid.store(pid, Ordering::Release);
         let mut bytes = [0u8; 32];
         let len = (0..=name.len().min(32)).rev().find(|&n| name.is_char_boundary(n)).unwrap_or(0);
         bytes[..len].copy_from_slice(&name.as_bytes()[..len]);
-        for (to, from) in self.mark_name.iter().zip(bytes.chunks_exact(8)) {
+        for (to, from) in self.poison_name.iter().zip(bytes.chunks_exact(8)) {
             to.store(u64::from_le_bytes(from.try_into().expect("INVARIANT: chunks of 8")), Ordering::Release);
         }
-        self.mark_what.store(cause | (len as u32) << 8, Ordering::Release);
-        // CRASH: an odd version is written over by the next one to mark; the word decides whether
-        // there is a mark at all.
-        self.mark_version.store(version.wrapping_add(1), Ordering::Release);
+        self.poison_cause.store(cause | (len as u32) << 8, Ordering::Release);
+        // CRASH: an odd version is written over by the next one to poison; the word decides whether
+        // there is a poison at all.
+        self.poison_version.store(version.wrapping_add(1), Ordering::Release);
     }
 
-    /// Who left the lock marked, and why. A mark that changes meanwhile is read again.
-    pub(crate) fn read_mark(&self) -> (u32, OwnerDied) {
+    /// Who left the lock poisoned, and why. A poison that changes meanwhile is read again.
+    pub(crate) fn read_poison(&self) -> (u32, OwnerDied) {
         for _ in 0..1000 {
-            let version = self.mark_version.load(Ordering::Acquire);
-            let what = self.mark_what.load(Ordering::Acquire);
-            let pid = self.mark_pid.load(Ordering::Acquire);
+            let version = self.poison_version.load(Ordering::Acquire);
+            let what = self.poison_cause.load(Ordering::Acquire);
+            let pid = self.poison_pid.load(Ordering::Acquire);
             let mut bytes: Vec<u8> =
-                self.mark_name.iter().flat_map(|w| w.load(Ordering::Acquire).to_le_bytes()).collect();
+                self.poison_name.iter().flat_map(|w| w.load(Ordering::Acquire).to_le_bytes()).collect();
             bytes.truncate((what >> 8).min(32) as usize);
-            if version & 1 == 0 && self.mark_version.load(Ordering::Acquire) == version {
+            if version & 1 == 0 && self.poison_version.load(Ordering::Acquire) == version {
                 return (what & 0xff, OwnerDied::new(pid, String::from_utf8_lossy(&bytes).into_owned()));
             }
             std::hint::spin_loop();
@@ -111,15 +111,15 @@ pub(crate) fn release(dead: &Dead<'_>, found: &Found, entry: Journaled) {
     let kind = found.object.kind();
     super::lock::recover(entry.record, &body.raw, || {
         // A writer that still waited for readers has changed nothing.
-        let mark = kind != Some(Kind::RwLock) || body.extra.load(Ordering::Acquire) != 0;
-        if mark {
+        let poison = kind != Some(Kind::RwLock) || body.extra.load(Ordering::Acquire) != 0;
+        if poison {
             let pid = dead.arena.slot(dead.slot).pid.load(Ordering::Relaxed);
-            body.write_mark(DIED, pid, &dead.arena.process_name(dead.slot));
+            body.write_poison(DIED, pid, &dead.arena.process_name(dead.slot));
         }
         if kind == Some(Kind::RLock) {
             body.extra.store(0, Ordering::Release); // how often the dead held it
         }
-        mark
+        poison
     });
 }
 

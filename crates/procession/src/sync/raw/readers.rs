@@ -21,12 +21,12 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use super::deadlock::Watch;
 use super::event;
 use super::event::notify;
-use super::lock::Held;
 use super::park::Wait;
 use crate::arena::blocks::Tag;
 use crate::arena::objects::Object;
 use crate::arena::recover::{Dead, Found, Journaled};
 use crate::arena::storage::{Data, LINE};
+use crate::arena::thread::Entry;
 use crate::arena::{Arena, blocks, member, storage, thread};
 use crate::os::clock::Deadline;
 use crate::rules::Rule;
@@ -129,16 +129,16 @@ impl Cells {
     }
 
     /// Takes a free cell for this thread, noted in its journal; `None` if there is none.
-    pub(crate) fn take_any(&self, me: u32) -> Result<Option<(&'static AtomicU32, Held)>> {
+    pub(crate) fn take_any(&self, me: u32) -> Result<Option<(&'static AtomicU32, Entry)>> {
         let arena = member::arena()?;
         for cell in self.all(me).filter(|cell| cell.load(Ordering::Relaxed) == 0) {
-            let held = thread::with_me(|me| me.note(arena.offset_of(cell.as_ptr())))??;
+            let entry = thread::with_me(|me| me.journal(arena.offset_of(cell.as_ptr())))??;
             self.count_used(cell);
             // ORDERING, CRASH: as in `RwLock::enter`.
             if cell.compare_exchange(0, me, Ordering::SeqCst, Ordering::Relaxed).is_ok() {
-                return Ok(Some((cell, held)));
+                return Ok(Some((cell, entry)));
             }
-            thread::strike(held);
+            thread::clear_entry(entry);
         }
         Ok(None)
     }

@@ -6,7 +6,7 @@ use crate::rules::{self, Rule};
 /// Somebody may sleep on the word.
 pub const WAITERS: u64 = 1 << 31;
 /// The last owner died or panicked inside.
-pub const MARK: u64 = 1 << 30;
+pub const POISONED: u64 = 1 << 30;
 /// The owner waits for something else before it begins: its turn can be withdrawn.
 pub const PENDING: u64 = 1 << 29;
 const OWNER: u64 = PENDING - 1;
@@ -63,29 +63,29 @@ pub fn is_reserved(word: u64) -> bool {
 pub enum Outcome {
     /// It is ours.
     Taken,
-    /// It is ours, and was marked.
+    /// It is ours, and was poisoned.
     Recovered,
-    /// It is free but marked, and we did not ask to recover it.
-    Marked,
+    /// It is free but poisoned, and we did not ask to recover it.
+    Poisoned,
     /// Time is up.
     TimedOut,
     /// It was ours before.
     Relocked,
 }
 
-/// Takes the lock for `me`, waiting as long as `waiter` lets us. Takes a marked one only to
+/// Takes the lock for `me`, waiting as long as `waiter` lets us. Takes a poisoned one only to
 /// `recover` it.
 pub fn acquire(word: &impl Word, me: u32, recover: bool, waiter: &mut impl Waiter) -> Outcome {
     let (mut round, mut slept) = (0, false);
     loop {
         let now = word.load();
         match owner(now) {
-            0 if now & MARK != 0 && !recover => return Outcome::Marked,
+            0 if now & POISONED != 0 && !recover => return Outcome::Poisoned,
             0 if [0, me].contains(&heir(now)) || waiter.heir_is_late() => {
                 // We may not be the only one who slept, so the next release has to wake one more.
                 let new = u64::from(me) | if slept { WAITERS } else { now & WAITERS };
                 if word.exchange(now, new).is_ok() {
-                    return if now & MARK != 0 { Outcome::Recovered } else { Outcome::Taken };
+                    return if now & POISONED != 0 { Outcome::Recovered } else { Outcome::Taken };
                 }
                 continue;
             }
@@ -133,17 +133,17 @@ pub enum Wake {
     Heir(u32),
 }
 
-/// Lets go of a lock that `me` holds; a word that does not name `me` is left alone. `mark` tells the
+/// Lets go of a lock that `me` holds; a word that does not name `me` is left alone. `poison` tells the
 /// next ones that what it guards may be broken. `before_reserving` runs before the word may say that it is
 /// reserved for its heir.
-pub fn release(word: &impl Word, me: u32, mark: bool, mut before_reserving: impl FnMut()) -> Wake {
+pub fn release(word: &impl Word, me: u32, poison: bool, mut before_reserving: impl FnMut()) -> Wake {
     loop {
         let now = word.load();
         if owner(now) != me {
             return Wake::Nobody; // it was handed on in our name: this thread is ending its process
         }
-        let (new, wake) = match (mark, heir(now)) {
-            (true, _) => (MARK, Wake::All),
+        let (new, wake) = match (poison, heir(now)) {
+            (true, _) => (POISONED, Wake::All),
             (false, 0) => (0, Wake::One),
             (false, heir) => {
                 before_reserving();
@@ -151,36 +151,36 @@ pub fn release(word: &impl Word, me: u32, mark: bool, mut before_reserving: impl
             }
         };
         if word.exchange(now, new).is_ok() {
-            // A mark is news for all who sleep, also for those whose bit was lost to a barging owner.
-            return if now & WAITERS == 0 && !mark { Wake::Nobody } else { wake };
+            // A poison is news for all who sleep, also for those whose bit was lost to a barging owner.
+            return if now & WAITERS == 0 && !poison { Wake::Nobody } else { wake };
         }
     }
 }
 
 /// What a death did to a lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Bereaved {
+pub enum Repair {
     /// The dead thread neither held it nor was to get it.
     Untouched,
     /// It was to get it.
-    HeirStruck,
+    HeirRemoved,
     /// It held it: the lock is free now.
     Released,
 }
 
 /// Repairs a word after the death of thread `dead`. `before_release` runs while the word still
-/// names the dead, when only the caller may touch what the lock guards; it says whether to mark.
-pub fn recover(word: &impl Word, dead: u32, mut before_release: impl FnMut() -> bool) -> Bereaved {
+/// names the dead, when only the caller may touch what the lock guards; it says whether to poison.
+pub fn recover(word: &impl Word, dead: u32, mut before_release: impl FnMut() -> bool) -> Repair {
     loop {
         let now = word.load();
         let (new, done) = if owner(now) == dead {
-            (if before_release() { MARK } else { 0 }, Bereaved::Released)
-        } else if heir(now) == dead && rules::holds(Rule::HeirStruck) {
+            (if before_release() { POISONED } else { 0 }, Repair::Released)
+        } else if heir(now) == dead && rules::holds(Rule::HeirRemoved) {
             // The lower half of a lock that was reserved changes, so that nobody falls asleep on it: all who
             // sleep are woken.
-            (if owner(now) == 0 { now & MARK } else { without_heir(now) }, Bereaved::HeirStruck)
+            (if owner(now) == 0 { now & POISONED } else { without_heir(now) }, Repair::HeirRemoved)
         } else {
-            return Bereaved::Untouched;
+            return Repair::Untouched;
         };
         if word.exchange(now, new).is_ok() {
             return done;
@@ -202,14 +202,14 @@ pub fn set_pending(word: &impl Word, me: u32, pending: bool) -> bool {
     }
 }
 
-/// Releases a lock whose owner `id` has not begun, as that owner would; `mark` as in [`release`].
-pub fn withdraw(word: &impl Word, id: u32, mark: bool) -> Wake {
+/// Releases a lock whose owner `id` has not begun, as that owner would; `poison` as in [`release`].
+pub fn withdraw(word: &impl Word, id: u32, poison: bool) -> Wake {
     loop {
         let now = word.load();
         if owner(now) != id || now & PENDING == 0 {
             return Wake::Nobody;
         }
-        if word.exchange(now, if mark { MARK } else { 0 }).is_ok() {
+        if word.exchange(now, if poison { POISONED } else { 0 }).is_ok() {
             return Wake::All;
         }
     }

@@ -105,7 +105,7 @@ fn a_lock_is_taken_past_its_stopped_heir() {
 #[test]
 fn a_promise_to_a_dead_heir_that_is_not_struck_is_found() {
     isolated!({
-        internals::break_rule(Rule::HeirStruck);
+        internals::break_rule(Rule::HeirRemoved);
         wait_for_main(&Scene::of(1), TAKES[0], |lock| heir(lock) == id(VICTIM)).assert_broken();
     });
 }
