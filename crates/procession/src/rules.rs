@@ -39,15 +39,15 @@ pub enum Rule {
     /// The task of a dead worker is tried again, or ends.
     TaskReturned,
     /// A task that waits, and that a dead worker had reached for, goes to another.
-    ReachReturned,
+    ReservationReturned,
     /// Whose a task is is read behind the word that speaks of it.
     OwnerReadLast,
     /// The keeper of a pool hears of each death of a process that has to do with it.
-    KeeperTold,
+    KeeperNotified,
     /// A task whose handle was sent stays though its submitter lets it go.
     TaskShared,
     /// A task is in its worker's hands before its word says so.
-    HandNoted,
+    TaskClaimNoted,
     /// A task that comes back is listed before its word says so.
     ReturnedListed,
     /// Room for tasks that a dead process had just linked is the pool's.
@@ -55,9 +55,9 @@ pub enum Rule {
     /// What a dead worker had finished of a chunk is the pool's.
     ResultsKept,
     /// Who takes a task that came back wakes another, for there may be one more.
-    ReturnedToldOn,
+    ReturnedNotified,
     /// A worker tells the keeper of a task's limit when it is to be seen that the task runs.
-    LimitTold,
+    LimitNotified,
     /// The permits of a dead process come back.
     PermitsReturned,
     /// A barrier hears of the death of a process that has a handle to it.

@@ -66,5 +66,5 @@ kinds! {
     Dict = 40, "dict", lends: false, many: true;
     List = 41, "list", lends: false, many: true;
     Pool = 60, "pool", lends: false, many: false;
-    PoolCore = 61, "pool", lends: false, many: true;
+    PoolShared = 61, "pool", lends: false, many: true;
 }

@@ -8,7 +8,7 @@ use super::cells::control::{Control, WORKERS};
 use super::job::{InitPoint, Initialized};
 use super::keeper::{self, KeeperOptions};
 use super::pool::Pool;
-use super::shared::Core;
+use super::shared::Shared;
 use crate::arena::blocks::{self, Tag};
 use crate::arena::member;
 use crate::arena::objects::check_name;
@@ -242,7 +242,7 @@ impl Builder {
             Some(init) => Some((init.names, (init.pack)()?)),
             None => None,
         };
-        let core = Core::create(|control: &Control| {
+        let shared = Shared::create(|control: &Control| {
             control.wanted.store(workers as u32, Ordering::Relaxed);
             control.max_tasks.store(self.max_tasks.unwrap_or(0), Ordering::Relaxed);
             control.retries.store(self.retries, Ordering::Relaxed);
@@ -255,7 +255,7 @@ impl Builder {
                 control.init_args.store(args, Ordering::Relaxed);
             }
         });
-        let core = core.inspect_err(|_| {
+        let shared = shared.inspect_err(|_| {
             // What the initializer was to be called with is of no use.
             if let (Some((_, args)), Ok(arena)) = (init, member::arena()) {
                 let slot = member::slot();
@@ -263,12 +263,12 @@ impl Builder {
             }
         })?;
         if let Some((_, args)) = init {
-            core.adopt(args);
+            shared.adopt(args);
         }
         let within_ns = |d: Duration| u64::try_from(d.as_nanos()).unwrap_or(u64::MAX);
         let max_restarts = self.max_restarts.map(|(most, within)| (most, within_ns(within)));
-        let pool = Pool::in_front_of(&core)?;
-        keeper::start(core, KeeperOptions { name, max_restarts })?;
+        let pool = Pool::with_owner(&shared)?;
+        keeper::start(shared, KeeperOptions { name, max_restarts })?;
         Ok(pool)
     }
 }

@@ -33,7 +33,7 @@ impl Pool {
     {
         const { assert_captures_nothing::<F>() }
         let _ = f;
-        RawTask::single::<Spread<F>, A>(&self.core, &args, self.terms()).map(Task::new)
+        RawTask::single::<Spread<F>, A>(&self.shared, &args, self.task_options()).map(Task::new)
     }
 
     /// Has a worker call `f` with these arguments, and waits for the result.
@@ -73,7 +73,7 @@ impl Pool {
         I: IntoIterator<Item: Message>,
         R: Message,
     {
-        map::all(self.flow::<F, I, R>(f, items), |_| {})
+        map::all(self.stream::<F, I, R>(f, items), |_| {})
     }
 
     /// As [`map`](Pool::map), but each item has a result of its own, and all are done.
@@ -91,7 +91,7 @@ impl Pool {
         I: IntoIterator<Item: Message>,
         R: Message,
     {
-        map::each(self.flow::<F, I, R>(f, items))
+        map::each(self.stream::<F, I, R>(f, items))
     }
 
     /// As [`map`](Pool::map), for tuples of arguments.
@@ -115,7 +115,7 @@ impl Pool {
         const { assert_captures_nothing::<F>() }
         let _ = f;
         let items = tuples.into_iter();
-        map::all(ChunkStream::new::<Spread<F>>(&self.core, items, self.manner()), |_| {})
+        map::all(ChunkStream::new::<Spread<F>>(&self.shared, items, self.map_options()), |_| {})
     }
 
     /// As [`map`](Pool::map), and `hook` is called here each time that some more items are done.
@@ -144,7 +144,7 @@ impl Pool {
         I: IntoIterator<Item: Message>,
         R: Message,
     {
-        map::all(self.flow::<F, I, R>(f, items), hook)
+        map::all(self.stream::<F, I, R>(f, items), hook)
     }
 
     /// As [`map`](Pool::map), without waiting for it: a thread of this process reads the items, hands them out and
@@ -169,11 +169,11 @@ impl Pool {
         I: IntoIterator<Item: Message, IntoIter: Send + 'static>,
         R: Message,
     {
-        let ticket = RawTask::own(&self.core)?;
-        let mut flow = self.flow::<F, I, R>(f, items);
-        flow.belongs_to_a_task();
-        map::in_a_thread::<_, _, R>(ticket.clone(), flow)?;
-        Ok(Task::new(ticket))
+        let task = RawTask::own(&self.shared)?;
+        let mut stream = self.stream::<F, I, R>(f, items);
+        stream.belongs_to_a_task();
+        map::in_a_thread::<_, _, R>(task.clone(), stream)?;
+        Ok(Task::new(task))
     }
 
     /// Returns the results of a map in order, as they come. A thread of this process reads the items, from the first
@@ -264,7 +264,7 @@ impl Pool {
         I: IntoIterator<Item: Message>,
         R: Message,
     {
-        LocalImap::new(self, self.flow::<F, I, R>(f, items), true)
+        LocalImap::new(self, self.stream::<F, I, R>(f, items), true)
     }
 
     /// As [`imap_local`](Pool::imap_local), in the order in which they are done.
@@ -284,7 +284,7 @@ impl Pool {
         I: IntoIterator<Item: Message>,
         R: Message,
     {
-        LocalImap::new(self, self.flow::<F, I, R>(f, items), false)
+        LocalImap::new(self, self.stream::<F, I, R>(f, items), false)
     }
 
     fn window<F, T, R>(&self, f: F) -> Window
@@ -295,10 +295,10 @@ impl Pool {
     {
         const { assert_captures_nothing::<F>() }
         let _ = f;
-        Window::new::<Each<F, R>, T>(&self.core, self.manner())
+        Window::new::<Each<F, R>, T>(&self.shared, self.map_options())
     }
 
-    fn flow<F, I, R>(&self, f: F, items: I) -> ChunkStream<I::IntoIter>
+    fn stream<F, I, R>(&self, f: F, items: I) -> ChunkStream<I::IntoIter>
     where
         F: Fn(I::Item) -> R + Captureless,
         I: IntoIterator<Item: Message>,
@@ -306,6 +306,6 @@ impl Pool {
     {
         const { assert_captures_nothing::<F>() }
         let _ = f;
-        ChunkStream::new::<Each<F, R>>(&self.core, items.into_iter(), self.manner())
+        ChunkStream::new::<Each<F, R>>(&self.shared, items.into_iter(), self.map_options())
     }
 }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::cells::error::TaskError;
 use super::job::Job;
-use super::shared::Core;
-use super::window::{Gathered, InFlight, MapOptions, Window};
+use super::shared::Shared;
+use super::window::{Batch, InFlight, MapOptions, Window};
 use crate::arena::member;
 use crate::codec::encoding::Message;
 use crate::os::clock::{Deadline, now_ns};
@@ -18,7 +18,7 @@ const SLOW_NS: u64 = 100_000;
 /// See the module.
 pub(super) struct ChunkStream<I: Iterator> {
     window: Window,
-    gathered: Gathered,
+    batch: Batch,
     items: I,
     over: bool,
     /// How long the input took for its last item, when that was measured.
@@ -26,10 +26,10 @@ pub(super) struct ChunkStream<I: Iterator> {
 }
 
 impl<T: Message, I: Iterator<Item = T>> ChunkStream<I> {
-    pub(super) fn new<J: Job<T>>(core: &Arc<Core>, items: I, manner: MapOptions) -> ChunkStream<I> {
+    pub(super) fn new<J: Job<T>>(shared: &Arc<Shared>, items: I, options: MapOptions) -> ChunkStream<I> {
         ChunkStream {
-            window: Window::new::<J, T>(core, manner),
-            gathered: Gathered::default(),
+            window: Window::new::<J, T>(shared, options),
+            batch: Batch::default(),
             items,
             over: false,
             pull_ns: 0,
@@ -44,7 +44,7 @@ impl<T: Message, I: Iterator<Item = T>> ChunkStream<I> {
     /// How many items it has in all, if the input says so.
     pub(super) fn total(&self) -> Option<usize> {
         match self.items.size_hint() {
-            (least, Some(most)) if least == most => Some(self.window.sent() + self.gathered.len() + least),
+            (least, Some(most)) if least == most => Some(self.window.sent() + self.batch.len() + least),
             _ => None,
         }
     }
@@ -75,8 +75,8 @@ impl<T: Message, I: Iterator<Item = T>> ChunkStream<I> {
 
     fn send_one(&mut self) {
         let size = self.window.size(self.items.size_hint());
-        while !self.gathered.is_full(size) && self.read_one() {}
-        self.window.send(&mut self.gathered);
+        while !self.batch.is_full(size) && self.read_one() {}
+        self.window.send(&mut self.batch);
     }
 
     /// Reads an item; false at the end of the input. Panics if the input does.
@@ -85,8 +85,8 @@ impl<T: Message, I: Iterator<Item = T>> ChunkStream<I> {
             self.over = true;
             return false;
         };
-        if let Err(error) = self.gathered.add(&item) {
-            self.window.send(&mut self.gathered);
+        if let Err(error) = self.batch.add(&item) {
+            self.window.send(&mut self.batch);
             self.window.refuse(error);
         }
         true
@@ -96,14 +96,14 @@ impl<T: Message, I: Iterator<Item = T>> ChunkStream<I> {
     fn send_some(&mut self) {
         let size = self.window.size(self.items.size_hint());
         let mut before = now_ns();
-        while !self.gathered.is_full(size) && self.read_one() {
+        while !self.batch.is_full(size) && self.read_one() {
             let now = now_ns();
             self.pull_ns = now - std::mem::replace(&mut before, now);
             if self.pull_ns > SLOW_NS {
                 break;
             }
         }
-        self.window.send(&mut self.gathered);
+        self.window.send(&mut self.batch);
     }
 
     pub(super) fn is_over(&self) -> bool {
@@ -116,14 +116,14 @@ impl<T: Message, I: Iterator<Item = T>> ChunkStream<I> {
     }
 
     /// Waits for the first chunk that is on its way, and gives its results, each with its position.
-    pub(super) fn land_first<R: Message>(&mut self, take: &mut impl FnMut(usize, Result<R, TaskError>)) {
-        self.land(0, take);
+    pub(super) fn collect_first<R: Message>(&mut self, take: &mut impl FnMut(usize, Result<R, TaskError>)) {
+        self.collect(0, take);
     }
 
-    fn land<R: Message>(&mut self, at: usize, take: &mut impl FnMut(usize, Result<R, TaskError>)) {
-        if let Some(flight) = self.window.take(at) {
-            self.window.settle();
-            let measured = Window::land(&self.window.core, flight, take);
+    fn collect<R: Message>(&mut self, at: usize, take: &mut impl FnMut(usize, Result<R, TaskError>)) {
+        if let Some(chunk) = self.window.take(at) {
+            self.window.release_collected();
+            let measured = Window::collect(&self.window.shared, chunk, take);
             self.window.learn(measured);
         }
     }
@@ -137,7 +137,7 @@ impl<T: Message, I: Iterator<Item = T>> ChunkStream<I> {
     ) -> bool {
         if member::is_forked() {
             self.refuse_one();
-            self.land(0, take);
+            self.collect(0, take);
             return !self.is_over();
         }
         loop {
@@ -150,7 +150,7 @@ impl<T: Message, I: Iterator<Item = T>> ChunkStream<I> {
                 (false, false, _) => Deadline::NEVER,
             };
             if let Some(at) = self.done(in_order, patience) {
-                self.land(at, take);
+                self.collect(at, take);
                 return true;
             }
             if reads {
@@ -162,21 +162,21 @@ impl<T: Message, I: Iterator<Item = T>> ChunkStream<I> {
     /// The place of a flight that is done, for which this waits until the deadline.
     fn done(&self, in_order: bool, deadline: Deadline) -> Option<usize> {
         let first = self.window.first()?;
-        let core = &self.window.core;
-        let is_done = |flight: &InFlight| flight.is_done();
+        let shared = &self.window.shared;
+        let is_done = |chunk: &InFlight| chunk.is_done();
         if !in_order {
-            self.window.flights().filter_map(InFlight::ticket).for_each(|ticket| ticket.watch());
+            self.window.in_flight().filter_map(InFlight::task).for_each(|task| task.watch());
         }
         // A worker may have to run its first one itself.
-        if in_order || (super::worker::works_for(core) && !self.window.flights().any(is_done)) {
-            return match first.ticket() {
-                Some(ticket) => ticket.wait(deadline).unwrap_or(true).then_some(0),
+        if in_order || (super::worker::is_worker_of(shared) && !self.window.in_flight().any(is_done)) {
+            return match first.task() {
+                Some(task) => task.wait(deadline).unwrap_or(true).then_some(0),
                 None => Some(0),
             };
         }
-        let find = || self.window.flights().position(is_done).ok_or(Refusal::Empty);
-        let word = &core.control.completed.word;
-        match waiting::wait(core.arena, word, deadline, || 0, || find().is_ok(), find) {
+        let find = || self.window.in_flight().position(is_done).ok_or(Refusal::Empty);
+        let word = &shared.control.completed.word;
+        match waiting::wait(shared.arena, word, deadline, || 0, || find().is_ok(), find) {
             Ok(at) => Some(at),
             Err(Refusal::Empty | Refusal::TimedOut) => None,
             // Landing it tells why.

@@ -17,8 +17,8 @@ use std::time::Duration;
 
 use super::cells::error::TaskError;
 use super::raw_task::RawTask;
-use super::shared::Core;
-use super::window::{Gathered, InFlight, Window};
+use super::shared::Shared;
+use super::window::{Batch, InFlight, Window};
 use super::worker;
 use crate::codec::encoding::Message;
 use crate::os::clock::{Deadline, now_ns};
@@ -34,7 +34,7 @@ const LOOK_NS: u64 = 10_000_000;
 
 /// What the feeder and the caller share.
 pub(super) struct Feed {
-    core: Arc<Core>,
+    shared: Arc<Shared>,
     in_order: bool,
     reading: Mutex<Reading>,
     state: Mutex<State>,
@@ -45,7 +45,7 @@ pub(super) struct Feed {
 }
 
 struct Reading {
-    gathered: Gathered,
+    batch: Batch,
     /// How many items the next chunk should have.
     size: usize,
     /// The feeder is in the input's code, and may be for long.
@@ -75,13 +75,13 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Feed {
-    pub(super) fn new(core: &Arc<Core>, window: Window, in_order: bool) -> Arc<Feed> {
-        let gathered = Gathered::default();
+    pub(super) fn new(shared: &Arc<Shared>, window: Window, in_order: bool) -> Arc<Feed> {
+        let batch = Batch::default();
         let (over, stop, full, waits) = (false, false, false, false);
         Arc::new(Feed {
-            core: core.clone(),
+            shared: shared.clone(),
             in_order,
-            reading: Mutex::new(Reading { gathered, size: 1, pulling: false, stop }),
+            reading: Mutex::new(Reading { batch, size: 1, pulling: false, stop }),
             state: Mutex::new(State { window, since_ns: 0, single: true, over, stop, full, waits }),
             room: Condvar::new(),
             news: Condvar::new(),
@@ -114,7 +114,7 @@ impl Feed {
     fn read_on<T: Message, I: Iterator<Item = T>>(&self, items: &mut I) {
         let mut reading = lock(&self.reading);
         loop {
-            if reading.gathered.len() == 0 {
+            if reading.batch.len() == 0 {
                 drop(reading);
                 let Some(size) = self.wait_for_room(items) else { return };
                 reading = lock(&self.reading);
@@ -141,12 +141,12 @@ impl Feed {
 
     #[inline]
     fn add<T: Message>(&self, reading: &mut Reading, item: &T) {
-        if let Err(error) = reading.gathered.add(item) {
+        if let Err(error) = reading.batch.add(item) {
             return self.send(reading, |window| window.refuse(error));
         }
-        if reading.gathered.is_full(reading.size) {
+        if reading.batch.is_full(reading.size) {
             self.send(reading, |_| ());
-        } else if reading.gathered.len() == 1 {
+        } else if reading.batch.len() == 1 {
             let mut state = lock(&self.state);
             state.since_ns = now_ns();
             if state.waits {
@@ -171,7 +171,7 @@ impl Feed {
     /// Sends out what was gathered, and then what `more` says. Has the caller see it.
     fn send(&self, reading: &mut Reading, more: impl FnOnce(&mut Window)) {
         let mut state = lock(&self.state);
-        state.window.send(&mut reading.gathered);
+        state.window.send(&mut reading.batch);
         state.since_ns = 0;
         more(&mut state.window);
         if state.waits {
@@ -181,12 +181,12 @@ impl Feed {
             return;
         }
         let Some(last) = state.window.last() else { return };
-        if let Some(ticket) = last.ticket() {
-            ticket.watch();
+        if let Some(task) = last.task() {
+            task.watch();
         }
         // It may have been done before it was watched.
         if last.is_done() {
-            event::notify(&self.core.control.completed.word, i32::MAX);
+            event::notify(&self.shared.control.completed.word, i32::MAX);
         }
     }
 
@@ -198,24 +198,24 @@ impl Feed {
 
     /// Waits for the results of the first chunk, or of any. Returns false when there will be none any more.
     pub(super) fn next<R: Message>(&self, take: &mut impl FnMut(usize, Result<R, TaskError>)) -> bool {
-        let Some(flight) = self.next_flight() else { return false };
-        let measured = Window::land(&self.core, flight, take);
+        let Some(chunk) = self.next_chunk() else { return false };
+        let measured = Window::collect(&self.shared, chunk, take);
         lock(&self.state).window.learn(measured);
         true
     }
 
-    fn next_flight(&self) -> Option<InFlight> {
+    fn next_chunk(&self) -> Option<InFlight> {
         let mut state = lock(&self.state);
-        state.window.settle();
+        state.window.release_collected();
         let mut usable = true;
         loop {
             let done = if usable { self.done(&state) } else { Some(0) };
-            let flight = done.and_then(|at| state.window.take(at));
+            let chunk = done.and_then(|at| state.window.take(at));
             if state.full && state.window.runs_low() {
                 self.room.notify_one();
             }
-            if flight.is_some() {
-                return flight;
+            if chunk.is_some() {
+                return chunk;
             }
             let until = self.patience(&state);
             if state.since_ns != 0 && until.passed() {
@@ -223,7 +223,7 @@ impl Feed {
                 self.send(&mut lock(&self.reading), |_| ());
                 state = lock(&self.state);
             } else if let Some(first) = state.window.first() {
-                let first = first.ticket().cloned();
+                let first = first.task().cloned();
                 drop(state);
                 usable = self.wait(first, until);
                 state = lock(&self.state);
@@ -242,7 +242,7 @@ impl Feed {
     /// The place of the flight whose results are next, if it is done.
     fn done(&self, state: &State) -> Option<usize> {
         let most = if self.in_order { 1 } else { usize::MAX };
-        state.window.flights().take(most).position(InFlight::is_done)
+        state.window.in_flight().take(most).position(InFlight::is_done)
     }
 
     /// Until when the caller waits: what was gathered by then, it sends.
@@ -261,15 +261,15 @@ impl Feed {
     /// Waits until the first flight is done, or any, or until the deadline. False when it cannot be waited for:
     /// landing it says why.
     fn wait(&self, first: Option<RawTask>, until: Deadline) -> bool {
-        let is_worker = worker::works_for(&self.core);
+        let is_worker = worker::is_worker_of(&self.shared);
         if self.in_order || is_worker {
             // A worker of the pool may have to run it itself, which it does when it waits for as long as it takes.
             let until = if is_worker { Deadline::NEVER } else { until };
-            return first.is_none_or(|ticket| ticket.wait(until).is_ok());
+            return first.is_none_or(|task| task.wait(until).is_ok());
         }
         let find = || self.done(&lock(&self.state)).map(drop).ok_or(Refusal::Empty);
-        let word = &self.core.control.completed.word;
-        let found = waiting::wait(self.core.arena, word, until, || 0, || find().is_ok(), find);
+        let word = &self.shared.control.completed.word;
+        let found = waiting::wait(self.shared.arena, word, until, || 0, || find().is_ok(), find);
         matches!(found, Ok(()) | Err(Refusal::Empty | Refusal::TimedOut))
     }
 
@@ -280,7 +280,7 @@ impl Feed {
         reading.stop = true;
         let mut state = lock(&self.state);
         state.stop = true;
-        state.window.forgo();
+        state.window.withdraw();
         self.room.notify_one();
         !reading.pulling
     }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use super::cells::cell::{self, Cell, DONE, FREE, NEW, State};
 use super::cells::control::{self, phase};
 use super::cells::error::TaskError;
-use super::shared::{Core, Seat};
+use super::shared::{CellRef, Shared};
 use crate::arena::blocks::{self, Tag};
 use crate::arena::{collect, member};
 use crate::{Error, Result};
@@ -17,7 +17,7 @@ const FRESH: u32 = 512;
 
 /// What a process knows of free cells: hints.
 #[derive(Default)]
-pub(super) struct Vacant {
+pub(super) struct FreeCells {
     /// The number of the cell that this process freed last, + 1; in there stands which it freed before: see
     /// [`cell::link`]. (Threads that free and take cells at the same time may lose some.)
     freed: AtomicU32,
@@ -27,144 +27,144 @@ pub(super) struct Vacant {
     fresh: AtomicU32,
 }
 
-impl Core {
+impl Shared {
     /// Takes a cell for a task of this process's; `late` if a closed pool takes it, too.
     #[inline]
-    pub(super) fn begin(&self, late: bool) -> Result<Seat, TaskError> {
-        match self.take_free() {
-            Some(seat) if self.phase() == phase::OPEN => Ok(seat),
-            taken => self.begin_anyhow(taken, late),
+    pub(super) fn allocate(&self, late: bool) -> Result<CellRef, TaskError> {
+        match self.reuse_freed() {
+            Some(cell_ref) if self.phase() == phase::OPEN => Ok(cell_ref),
+            taken => self.allocate_slow(taken, late),
         }
     }
 
     #[cold]
-    fn begin_anyhow(&self, taken: Option<Seat>, late: bool) -> Result<Seat, TaskError> {
+    fn allocate_slow(&self, taken: Option<CellRef>, late: bool) -> Result<CellRef, TaskError> {
         if member::is_forked() {
             return Err(TaskError::unusable(&Error::Forked));
         }
-        let seat = match taken {
-            Some(seat) => seat,
+        let cell_ref = match taken {
+            Some(cell_ref) => cell_ref,
             None => self.find_free().map_err(|e| TaskError::unusable(&e))?,
         };
         let refusal = self.refusal().filter(|_| !late || self.phase() != phase::CLOSED);
         if let Some(refusal) = refusal {
-            self.give_up(seat);
+            self.discard(cell_ref);
             return Err(refusal);
         }
-        Ok(seat)
+        Ok(cell_ref)
     }
 
     /// A cell that this process has freed.
-    fn take_free(&self) -> Option<Seat> {
-        let last = self.vacant.freed.load(Ordering::Acquire);
+    fn reuse_freed(&self) -> Option<CellRef> {
+        let last = self.free_cells.freed.load(Ordering::Acquire);
         let index = last.checked_sub(1).filter(|_| !member::is_forked())?;
         let was_used = index < self.control.used();
         let cell = if was_used { self.cell(index) } else { None };
         let before = cell.map_or(0, |cell| cell::linked(cell.args.load(Ordering::Relaxed)));
-        let taken = cell.and_then(|cell| self.claim(index, cell));
+        let taken = cell.and_then(|cell| self.allocate_cell(index, cell));
         if taken.is_some() {
-            self.vacant.freed.store(before, Ordering::Release);
+            self.free_cells.freed.store(before, Ordering::Release);
             // It will be the next one.
             before.checked_sub(1).and_then(|index| self.cell(index)).inspect(|next| next.prefetch());
-        } else if self.vacant.freed.load(Ordering::Relaxed) == last {
+        } else if self.free_cells.freed.load(Ordering::Relaxed) == last {
             // Somebody else has taken it, and where it led to is lost.
-            self.vacant.freed.store(0, Ordering::Relaxed);
+            self.free_cells.freed.store(0, Ordering::Relaxed);
         }
         taken
     }
 
-    fn find_free(&self) -> Result<Seat> {
-        let (used, fresh) = (self.control.used(), self.vacant.fresh.load(Ordering::Relaxed));
+    fn find_free(&self) -> Result<CellRef> {
+        let (used, fresh) = (self.control.used(), self.free_cells.fresh.load(Ordering::Relaxed));
         if fresh > 0 {
-            self.vacant.fresh.store(fresh - 1, Ordering::Relaxed);
+            self.free_cells.fresh.store(fresh - 1, Ordering::Relaxed);
         } else {
             for _ in 0..LOOK.min(used) {
-                let index = self.vacant.hand.fetch_add(1, Ordering::Relaxed) % used;
-                if let Some(seat) = self.claim_at(index) {
-                    return Ok(seat);
+                let index = self.free_cells.hand.fetch_add(1, Ordering::Relaxed) % used;
+                if let Some(cell_ref) = self.allocate_at(index) {
+                    return Ok(cell_ref);
                 }
             }
-            self.vacant.fresh.store(FRESH, Ordering::Relaxed);
+            self.free_cells.fresh.store(FRESH, Ordering::Relaxed);
         }
         loop {
-            let index = match self.control.fresh(self.arena, self.owner()) {
+            let index = match self.control.fresh(self.arena, self.tag()) {
                 Ok(index) => index,
-                Err(full) => return (0..used).find_map(|index| self.claim_at(index)).ok_or(full),
+                Err(full) => return (0..used).find_map(|index| self.allocate_at(index)).ok_or(full),
             };
-            if let Some(seat) = self.claim_at(index) {
-                return Ok(seat);
+            if let Some(cell_ref) = self.allocate_at(index) {
+                return Ok(cell_ref);
             }
         }
     }
 
-    fn claim_at(&self, index: u32) -> Option<Seat> {
-        self.claim(index, self.cell(index)?)
+    fn allocate_at(&self, index: u32) -> Option<CellRef> {
+        self.allocate_cell(index, self.cell(index)?)
     }
 
     #[inline]
-    fn claim(&self, index: u32, cell: &'static Cell) -> Option<Seat> {
+    fn allocate_cell(&self, index: u32, cell: &'static Cell) -> Option<CellRef> {
         if cell.state().phase() != FREE {
             return None;
         }
         let me = member::slot();
         // CRASH: before any cell names us: recovery looks for us in all of them.
-        self.control.hands.mark_user(me);
+        self.control.claims.mark_user(me);
         // CRASH: `NEW` by us; recovery frees it.
         // ORDERING: the cell is `NEW` before the phase is read: who closes the pool looks at the cells after
         // that, so either we see that it is closed, or we are waited for.
-        let was = cell.shift(|s| (s.phase() == FREE).then(|| s.to(NEW).by(me))).ok()?;
-        cell.owner.store(me + 1, Ordering::Relaxed);
+        let was = cell.fetch_update(|s| (s.phase() == FREE).then(|| s.to(NEW).by(me))).ok()?;
+        cell.submitter.store(me + 1, Ordering::Relaxed);
         cell.handles.store(1, Ordering::Relaxed);
         for word in [&cell.result, &cell.filled, &cell.fate, &cell.clock_ns] {
             word.store(0, Ordering::Relaxed);
         }
-        Some(Seat { index, generation: was.generation(), cell })
+        Some(CellRef { index, generation: was.generation(), cell })
     }
 
     /// Frees a cell that did not become a task.
-    pub(super) fn give_up(&self, seat: Seat) {
-        self.free(Some(seat.index), seat.cell, seat.generation, NEW);
+    pub(super) fn discard(&self, cell_ref: CellRef) {
+        self.free(Some(cell_ref.index), cell_ref.cell, cell_ref.generation, NEW);
         if self.phase() != phase::OPEN {
-            self.tell_keeper();
+            self.notify_keeper();
         }
     }
 
     /// Frees the cell of a task that is done, and of which this process has let its last handle go.
     #[inline]
-    pub(super) fn let_go(&self, seat: Seat) {
-        let Seat { index, generation, cell } = seat;
+    pub(super) fn free_done(&self, cell_ref: CellRef) {
+        let CellRef { index, generation, cell } = cell_ref;
         let words = [&cell.args, &cell.result, &cell.note].map(|word| word.load(Ordering::Relaxed));
         if words[2] != 0 || words.iter().any(|&word| cell::block_in(word) != 0) {
             return self.free(Some(index), cell, generation, DONE);
         }
         // CRASH: until it is free it is done and ours, and recovery frees it: there is nothing in it.
-        self.remember(index, cell, |cell| {
+        self.free_and_remember(index, cell, |cell| {
             let is = |s: State| s.is_done_here() && s.generation() == generation;
-            _ = cell.shift(|s| is(s).then(|| s.freed()));
+            _ = cell.fetch_update(|s| is(s).then(|| s.freed()));
         });
     }
 
     /// Has the next task of this process take this cell, which `free` frees.
     #[inline]
-    fn remember(&self, index: u32, cell: &Cell, free: impl FnOnce(&Cell)) {
-        cell.args.store(cell::link(self.vacant.freed.load(Ordering::Relaxed)), Ordering::Relaxed);
+    fn free_and_remember(&self, index: u32, cell: &Cell, free: impl FnOnce(&Cell)) {
+        cell.args.store(cell::link(self.free_cells.freed.load(Ordering::Relaxed)), Ordering::Relaxed);
         free(cell);
-        self.vacant.freed.store(index + 1, Ordering::Release);
+        self.free_cells.freed.store(index + 1, Ordering::Release);
     }
 
     /// Frees the cell of this task, if it is still in this phase.
     pub(super) fn free(&self, index: Option<u32>, cell: &Cell, generation: u32, phase: u64) {
         let me = member::slot();
         let is = |s: State| s.phase() == phase && s.generation() == generation;
-        let Ok(was) = cell.shift(|s| is(s).then(|| s.freeing(me))) else { return };
+        let Ok(was) = cell.fetch_update(|s| is(s).then(|| s.freeing(me))) else { return };
         let mut collect = false;
-        for block in control::strip(self.arena, self.owner(), Tag::process(me), cell) {
+        for block in control::detach_blocks(self.arena, self.tag(), Tag::process(me), cell) {
             collect |= blocks::free(self.arena, me, block, Tag::process(me));
         }
         let freed = was.freeing(me).freed();
         match index {
-            Some(index) => self.remember(index, cell, |cell| cell.leave_as(freed)),
-            None => cell.leave_as(freed),
+            Some(index) => self.free_and_remember(index, cell, |cell| cell.store_release(freed)),
+            None => cell.store_release(freed),
         }
         if collect {
             collect::want(self.arena);

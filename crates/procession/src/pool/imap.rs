@@ -58,7 +58,7 @@ impl<R> Imap<R> {
         I: Iterator<Item = T> + Send + 'static,
     {
         let start = Box::new(move |feed: &Arc<Feed>| feed.start(items));
-        let feed = Feed::new(&pool.core, window, in_order);
+        let feed = Feed::new(&pool.shared, window, in_order);
         Imap { feed, reader: Reader::Waits(start), ready: VecDeque::new(), _pool: pool.clone() }
     }
 
@@ -143,7 +143,7 @@ impl<R> fmt::Debug for Imap<R> {
 /// ```
 #[must_use = "an iterator does nothing until it is used"]
 pub struct LocalImap<I: Iterator, R> {
-    flow: ChunkStream<I>,
+    stream: ChunkStream<I>,
     in_order: bool,
     ready: VecDeque<Result<R, TaskError>>,
     /// As long as results are wanted, the pool is not terminated for want of handles.
@@ -151,8 +151,8 @@ pub struct LocalImap<I: Iterator, R> {
 }
 
 impl<I: Iterator, R> LocalImap<I, R> {
-    pub(super) fn new(pool: &Pool, flow: ChunkStream<I>, in_order: bool) -> LocalImap<I, R> {
-        LocalImap { flow, in_order, ready: VecDeque::new(), _pool: pool.clone() }
+    pub(super) fn new(pool: &Pool, stream: ChunkStream<I>, in_order: bool) -> LocalImap<I, R> {
+        LocalImap { stream, in_order, ready: VecDeque::new(), _pool: pool.clone() }
     }
 }
 
@@ -165,7 +165,7 @@ impl<I: Iterator<Item: Message>, R: Message> Iterator for LocalImap<I, R> {
                 return Some(result);
             }
             let ready = &mut self.ready;
-            if !self.flow.advance(self.in_order, &mut |_, result| ready.push_back(result)) {
+            if !self.stream.advance(self.in_order, &mut |_, result| ready.push_back(result)) {
                 return self.ready.pop_front();
             }
         }

@@ -42,9 +42,9 @@ impl<T, F: Entry<T, Output: Message>> Job<T> for Spread<F> {
 }
 
 /// The constants that stand for one job in the executable. What they run takes the offset of a cell.
-pub(super) struct Points<J, T>(std::marker::PhantomData<(J, T)>);
+pub(super) struct EntryPoints<J, T>(std::marker::PhantomData<(J, T)>);
 
-impl<J: Job<T>, T: Message> Points<J, T> {
+impl<J: Job<T>, T: Message> EntryPoints<J, T> {
     const SINGLE: EntryPoint = EntryPoint::new(run::single::<J, T>, std::any::type_name::<(&str, J, T)>);
     const CHUNK: EntryPoint = EntryPoint::new(run::chunk::<J, T>, std::any::type_name::<(&[u8], J, T)>);
 

@@ -60,7 +60,7 @@ impl Pool {
     pub fn resize(&self, workers: usize) -> Result<()> {
         member::arena()?;
         builder::check_workers(workers)?;
-        self.core.resize(workers as u32);
+        self.shared.resize(workers as u32);
         Ok(())
     }
 
@@ -77,7 +77,7 @@ impl Pool {
         if member::is_forked() {
             return stats;
         }
-        let control = self.core.control;
+        let control = self.shared.control;
         let count = |word: &std::sync::atomic::AtomicU32| u64::from(word.load(Ordering::Relaxed));
         stats.workers = control.wanted.load(Ordering::Relaxed) as usize;
         stats.started = count(&control.started);
@@ -85,7 +85,7 @@ impl Pool {
         stats.timeouts = count(&control.timeouts);
         stats.pids =
             control.ready.iter().map(|pid| pid.load(Ordering::SeqCst)).filter(|&pid| pid != 0).collect();
-        for (_, cell) in control.cells(self.core.arena) {
+        for (_, cell) in control.cells(self.shared.arena) {
             let state = cell.state();
             stats.done += u64::from(state.generation());
             match state.phase() {
@@ -115,7 +115,7 @@ impl Pool {
     /// In a plain fork of a member of the family.
     pub fn close(&self) -> Result<()> {
         member::arena()?;
-        self.core.advance(phase::CLOSED);
+        self.shared.advance(phase::CLOSED);
         Ok(())
     }
 
@@ -135,7 +135,7 @@ impl Pool {
     /// ```
     pub fn terminate(&self) -> Result<()> {
         member::arena()?;
-        self.core.advance(phase::TERMINATED);
+        self.shared.advance(phase::TERMINATED);
         Ok(())
     }
 
@@ -201,19 +201,20 @@ impl Pool {
     }
 
     fn wait(&self, deadline: Deadline) -> Result<(), JoinError> {
-        let (core, control) = (&self.core, self.core.control);
+        let (shared, control) = (&self.shared, self.shared.control);
         let unusable = |why: &str| Err(JoinError::Unusable(why.into()));
         if member::is_forked() {
             return Err(JoinError::Unusable(Error::Forked.to_string()));
         }
-        if core.phase() == phase::OPEN {
+        if shared.phase() == phase::OPEN {
             return unusable("the pool is open: close or terminate it first, or this would wait for ever");
         }
-        if worker::works_for(core) {
+        if worker::is_worker_of(shared) {
             return unusable("a worker that waits for the end of its own pool would wait for ever");
         }
-        let over = || if control.over.load(Ordering::SeqCst) == 1 { Ok(()) } else { Err(Refusal::Empty) };
-        match waiting::wait(core.arena, &control.ended.word, deadline, || 0, || over().is_ok(), over) {
+        let over =
+            || if control.shut_down.load(Ordering::SeqCst) == 1 { Ok(()) } else { Err(Refusal::Empty) };
+        match waiting::wait(shared.arena, &control.ended.word, deadline, || 0, || over().is_ok(), over) {
             Ok(()) => Ok(()),
             Err(Refusal::Unusable(error)) => Err(JoinError::unusable(&error)),
             Err(_) => Err(JoinError::NotDone),

@@ -55,13 +55,13 @@ fn limit_ns(cell: &Cell) -> Option<u64> {
 
 /// How the tasks that run want the supervisor to watch the clock.
 #[derive(Default)]
-pub(super) struct Wish {
+pub(super) struct ClockRequest {
     /// The shortest limit of all, and when the last one ends.
     limit_ns: Option<u64>,
     until_ns: u64,
 }
 
-impl Wish {
+impl ClockRequest {
     /// Adds that of a task which has time left until `until_ns`.
     pub(super) fn add(&mut self, cell: &Cell, until_ns: u64) {
         self.limit_ns = self.limit_ns.into_iter().chain(limit_ns(cell)).min();
@@ -69,7 +69,7 @@ impl Wish {
     }
 
     /// Asks the supervisor. Returns when it has to be asked again, on the monotonic clock.
-    pub(super) fn express(&self, arena: &Arena, unheard: &mut bool) -> u64 {
+    pub(super) fn send(&self, arena: &Arena, unheard: &mut bool) -> u64 {
         let Some(limit_ns) = self.limit_ns else { return u64::MAX };
         let again = now_ns() + ASK_AGAIN_NS;
         let until = self.until_ns.min(again).saturating_add(MARGIN_NS);

@@ -33,28 +33,28 @@ pub struct Progress {
 
 /// All results in order, or the first failure in order.
 pub(super) fn all<T: Message, R: Message, I: Iterator<Item = T>>(
-    mut flow: ChunkStream<I>,
+    mut stream: ChunkStream<I>,
     mut hook: impl FnMut(Progress),
 ) -> Result<Vec<R>, MapError> {
-    let total = flow.total();
+    let total = stream.total();
     let mut results = Vec::new();
     loop {
-        flow.refill();
-        if flow.is_over() {
+        stream.refill();
+        if stream.is_over() {
             return Ok(results);
         }
-        gather(&mut flow, &mut results)?;
+        gather(&mut stream, &mut results)?;
         hook(Progress { done: results.len(), total });
     }
 }
 
 /// The results of the next chunk.
 fn gather<T: Message, R: Message, I: Iterator<Item = T>>(
-    flow: &mut ChunkStream<I>,
+    stream: &mut ChunkStream<I>,
     results: &mut Vec<R>,
 ) -> Result<(), MapError> {
     let mut failed = None;
-    flow.land_first(&mut |index, result| match result {
+    stream.collect_first(&mut |index, result| match result {
         Ok(value) => results.push(value),
         Err(error) => {
             failed.get_or_insert(MapError { index, error });
@@ -64,41 +64,41 @@ fn gather<T: Message, R: Message, I: Iterator<Item = T>>(
 }
 
 /// Does all of it in a thread, as the task that this process has begun.
-pub(super) fn in_a_thread<T, I, R>(ticket: RawTask, flow: ChunkStream<I>) -> Result<(), TaskError>
+pub(super) fn in_a_thread<T, I, R>(task: RawTask, stream: ChunkStream<I>) -> Result<(), TaskError>
 where
     T: Message,
     I: Iterator<Item = T> + Send + 'static,
     R: Message,
 {
-    let its_own = ticket.clone();
+    let its_own = task.clone();
     let started = threads::start("procession-map", move || {
         // The panic's hook has said where.
-        let done = panic::catch_unwind(AssertUnwindSafe(|| until_done_or_unwanted(&its_own, flow)));
+        let done = panic::catch_unwind(AssertUnwindSafe(|| until_done_or_unwanted(&its_own, stream)));
         let outcome: Result<Vec<R>, TaskError> =
             done.unwrap_or_else(|payload| Err(of_panic(payload.as_ref())));
-        run::conclude(&its_own.core, its_own.seat, outcome);
+        run::finish_own(&its_own.shared, its_own.cell_ref, outcome);
     });
     started.map(drop).map_err(|e| {
         let error = TaskError::Unusable(format!("starting a thread for a map: {e}"));
-        run::conclude::<()>(&ticket.core, ticket.seat, Err(error.clone()));
+        run::finish_own::<()>(&task.shared, task.cell_ref, Err(error.clone()));
         error
     })
 }
 
 fn until_done_or_unwanted<T: Message, R: Message, I: Iterator<Item = T>>(
-    ticket: &RawTask,
-    mut flow: ChunkStream<I>,
+    task: &RawTask,
+    mut stream: ChunkStream<I>,
 ) -> Result<Vec<R>, TaskError> {
     let mut results = Vec::new();
     loop {
-        flow.refill();
-        if flow.is_over() {
+        stream.refill();
+        if stream.is_over() {
             return Ok(results);
         }
-        if ticket.state().has(UNWANTED) {
+        if task.state().has(UNWANTED) {
             return Err(TaskError::Cancelled);
         }
-        gather(&mut flow, &mut results)?;
+        gather(&mut stream, &mut results)?;
     }
 }
 
@@ -116,14 +116,14 @@ fn of_panic(payload: &(dyn Any + Send)) -> TaskError {
 
 /// What became of each item, in order.
 pub(super) fn each<T: Message, R: Message, I: Iterator<Item = T>>(
-    mut flow: ChunkStream<I>,
+    mut stream: ChunkStream<I>,
 ) -> Vec<Result<R, TaskError>> {
     let mut results = Vec::new();
     loop {
-        flow.refill();
-        if flow.is_over() {
+        stream.refill();
+        if stream.is_over() {
             return results;
         }
-        flow.land_first(&mut |_, result| results.push(result));
+        stream.collect_first(&mut |_, result| results.push(result));
     }
 }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::builder;
 use super::builder::Builder;
 use super::raw_task::TaskOptions;
-use super::shared::Core;
+use super::shared::Shared;
 use super::window::MapOptions;
 use super::worker::Transfer;
 use crate::arena::blocks::Tag;
@@ -41,9 +41,9 @@ use crate::{Error, Result, codec};
 /// lost, whatever it was doing, and another worker takes its place. A **submitter**: its tasks are done all the
 /// same. The process that **made** the pool: all tasks that are not done fail with [`TaskError::Terminated`](super::TaskError::Terminated).
 pub struct Pool {
-    front: Handle,
-    pub(super) core: Arc<Core>,
-    ways: PoolOptions,
+    owner: Handle,
+    pub(super) shared: Arc<Shared>,
+    options: PoolOptions,
 }
 
 /// What this handle does otherwise than its pool.
@@ -91,49 +91,53 @@ impl Pool {
         Builder::default()
     }
 
-    pub(super) fn in_front_of(core: &Arc<Core>) -> Result<Pool> {
+    pub(super) fn with_owner(shared: &Arc<Shared>) -> Result<Pool> {
         let (arena, me) = (member::arena()?, Tag::process(member::slot()));
-        let block = codec::pack(&Transfer(core.clone()))?;
-        let told = arena.offset_of(&raw const core.control.keeper.word);
+        let block = codec::pack(&Transfer(shared.clone()))?;
+        let told = arena.offset_of(&raw const shared.control.keeper.word);
         let made = Handle::create::<PoolBody>(|object| {
             object.blocks[0].store(block, Ordering::Relaxed);
             object.tell([told, told]);
         });
-        let front = made.inspect_err(|_| _ = blocks::free(arena, member::slot(), block, me))?;
+        let owner = made.inspect_err(|_| _ = blocks::free(arena, member::slot(), block, me))?;
         // CRASH: before this the block is swept with us, and the pool goes with its only handle.
-        blocks::hand_over(arena, block, me, Tag::object(front.id().index()));
-        Ok(Pool { front, core: core.clone(), ways: PoolOptions::default() })
+        blocks::hand_over(arena, block, me, Tag::object(owner.id().index()));
+        Ok(Pool { owner, shared: shared.clone(), options: PoolOptions::default() })
     }
 
-    fn of(front: Handle, ways: PoolOptions) -> Result<Pool> {
+    fn of(owner: Handle, options: PoolOptions) -> Result<Pool> {
         let arena = member::arena()?;
-        let block = front.object().blocks[0].load(Ordering::Acquire);
+        let block = owner.object().blocks[0].load(Ordering::Acquire);
         let mut carried: Option<Id> = None;
         payload::for_each_handle(arena, block, u64::MAX, &mut |id| carried = Some(id));
         let stale = || Error::StaleHandle("this pool no longer exists".into());
-        let core = Core::take(carried.ok_or_else(stale)?)?;
-        Ok(Pool { front, core, ways })
+        let shared = Shared::take(carried.ok_or_else(stale)?)?;
+        Ok(Pool { owner, shared, options })
     }
 
-    pub(super) fn terms(&self) -> TaskOptions {
+    pub(super) fn task_options(&self) -> TaskOptions {
         if member::is_forked() {
             return TaskOptions::default();
         }
-        let control = self.core.control;
+        let control = self.shared.control;
         TaskOptions {
-            timeout_us: self.ways.timeout_us.unwrap_or_else(|| control.timeout_us.load(Ordering::Relaxed)),
-            retries: self.ways.retries.unwrap_or_else(|| control.retries.load(Ordering::Relaxed)),
+            timeout_us: self.options.timeout_us.unwrap_or_else(|| control.timeout_us.load(Ordering::Relaxed)),
+            retries: self.options.retries.unwrap_or_else(|| control.retries.load(Ordering::Relaxed)),
             late: false,
         }
     }
 
-    pub(super) fn manner(&self) -> MapOptions {
-        MapOptions { terms: self.terms(), chunk: self.ways.chunk, prefetch: self.ways.prefetch }
+    pub(super) fn map_options(&self) -> MapOptions {
+        MapOptions {
+            task_options: self.task_options(),
+            chunk: self.options.chunk,
+            prefetch: self.options.prefetch,
+        }
     }
 
     fn with(&self, change: impl FnOnce(&mut PoolOptions)) -> Pool {
         let mut pool = self.clone();
-        change(&mut pool.ways);
+        change(&mut pool.options);
         pool
     }
 
@@ -154,7 +158,7 @@ impl Pool {
             Ok(0) | Err(_) => {
                 Err(Error::InvalidArgument(format!("a chunk has 1 to {} items, and not {items}", u32::MAX)))
             }
-            Ok(items) => Ok(self.with(|ways| ways.chunk = Some(items))),
+            Ok(items) => Ok(self.with(|options| options.chunk = Some(items))),
         }
     }
 
@@ -173,7 +177,7 @@ impl Pool {
         if items == 0 {
             return Err(Error::InvalidArgument("at least one item has to be on its way".into()));
         }
-        Ok(self.with(|ways| ways.prefetch = Some(items)))
+        Ok(self.with(|options| options.prefetch = Some(items)))
     }
 
     /// The same pool with another [`task_timeout`](Builder::task_timeout).
@@ -191,7 +195,7 @@ impl Pool {
     /// ```
     pub fn with_task_timeout(&self, limit: Duration) -> Result<Pool> {
         let us = builder::as_limit(limit)?;
-        Ok(self.with(|ways| ways.timeout_us = Some(us)))
+        Ok(self.with(|options| options.timeout_us = Some(us)))
     }
 
     /// The same pool with other [`retries`](Builder::retries).
@@ -203,13 +207,13 @@ impl Pool {
     /// # Ok::<(), procession::Error>(())
     /// ```
     pub fn with_retries(&self, times: u32) -> Pool {
-        self.with(|ways| ways.retries = Some(times))
+        self.with(|options| options.retries = Some(times))
     }
 }
 
 impl Clone for Pool {
     fn clone(&self) -> Pool {
-        Pool { front: self.front.clone(), core: self.core.clone(), ways: self.ways }
+        Pool { owner: self.owner.clone(), shared: self.shared.clone(), options: self.options }
     }
 }
 
@@ -227,28 +231,28 @@ impl fmt::Debug for Pool {
 
 impl Serialize for Pool {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        (Front(self.front.clone()), self.ways).serialize(serializer)
+        (Owner(self.owner.clone()), self.options).serialize(serializer)
     }
 }
 
 impl<'de> Deserialize<'de> for Pool {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Pool, D::Error> {
-        let (Front(front), ways) = <(Front, PoolOptions)>::deserialize(deserializer)?;
-        Pool::of(front, ways).map_err(serde::de::Error::custom)
+        let (Owner(owner), options) = <(Owner, PoolOptions)>::deserialize(deserializer)?;
+        Pool::of(owner, options).map_err(serde::de::Error::custom)
     }
 }
 
 /// The handle as it travels.
-struct Front(Handle);
+struct Owner(Handle);
 
-impl Serialize for Front {
+impl Serialize for Owner {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         self.0.serialize(serializer)
     }
 }
 
-impl<'de> Deserialize<'de> for Front {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Front, D::Error> {
-        Handle::deserialize(deserializer, Kind::Pool).map(Front)
+impl<'de> Deserialize<'de> for Owner {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Owner, D::Error> {
+        Handle::deserialize(deserializer, Kind::Pool).map(Owner)
     }
 }

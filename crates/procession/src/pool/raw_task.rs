@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::cells::cell::{
-    ABANDONED, CONDEMNED, DONE, Fate, INLINE, INLINE_ARGS, INLINE_RESULT, MOST_RETRIES, QUEUED, RETURNED,
+    ABANDONED, Attempt, CONDEMNED, DONE, INLINE, INLINE_ARGS, INLINE_RESULT, MOST_RETRIES, QUEUED, RETURNED,
     RUNNING, SHARED, State, TAKEN, UNWANTED, WATCHED, block_in, ending,
 };
 use super::cells::error::TaskError;
-use super::job::{Job, Points};
-use super::shared::{Core, Seat};
+use super::job::{EntryPoints, Job};
+use super::shared::{CellRef, Shared};
 use super::{run, worker};
 use crate::arena::objects::Id;
 use crate::arena::{heap, member, payload, tally};
@@ -32,8 +32,8 @@ pub(super) struct TaskOptions {
 
 /// A handle to a task whose result's type nobody knows here.
 pub(super) struct RawTask {
-    pub(super) core: Arc<Core>,
-    pub(super) seat: Seat,
+    pub(super) shared: Arc<Shared>,
+    pub(super) cell_ref: CellRef,
     /// This process submitted the task, and counts its handles in the cell.
     counted: bool,
 }
@@ -41,88 +41,88 @@ pub(super) struct RawTask {
 impl RawTask {
     /// Submits one call.
     pub(super) fn single<J: Job<T>, T: Message>(
-        core: &Arc<Core>,
+        shared: &Arc<Shared>,
         args: &T,
-        terms: TaskOptions,
+        task_options: TaskOptions,
     ) -> Result<RawTask, TaskError> {
-        let (seat, points) = (core.begin(terms.late)?, Points::<J, T>::single());
+        let (cell_ref, points) = (shared.allocate(task_options.late)?, EntryPoints::<J, T>::single());
         let put = encoding::with_bytes_or(
             args,
             |error| error,
             |bytes, ids| {
                 encoding::check_arrival::<T>(bytes)?;
-                put_arguments(core, seat, bytes, ids)
+                put_arguments(shared, cell_ref, bytes, ids)
             },
         );
-        RawTask::submit(core, seat, 0, points, terms, put)
+        RawTask::submit(shared, cell_ref, 0, points, task_options, put)
     }
 
     /// Submits a chunk of `count` items, which are in a block of this process.
     pub(super) fn chunk<J: Job<T>, T: Message>(
-        core: &Arc<Core>,
+        shared: &Arc<Shared>,
         count: u32,
         block: crate::Result<u64>,
-        terms: TaskOptions,
+        task_options: TaskOptions,
     ) -> Result<RawTask, TaskError> {
-        let (seat, points) = (core.begin(terms.late)?, Points::<J, T>::chunk());
+        let (cell_ref, points) = (shared.allocate(task_options.late)?, EntryPoints::<J, T>::chunk());
         let put = block.map(|block| {
-            seat.cell.args.store(block, Ordering::Relaxed);
-            core.adopt(block);
+            cell_ref.cell.args.store(block, Ordering::Relaxed);
+            shared.adopt(block);
         });
-        RawTask::submit(core, seat, count, points, terms, put)
+        RawTask::submit(shared, cell_ref, count, points, task_options, put)
     }
 
     fn submit(
-        core: &Arc<Core>,
-        seat: Seat,
+        shared: &Arc<Shared>,
+        cell_ref: CellRef,
         count: u32,
         points: (u64, u64),
-        terms: TaskOptions,
+        task_options: TaskOptions,
         put: crate::Result<()>,
     ) -> Result<RawTask, TaskError> {
         if let Err(error) = put {
-            core.give_up(seat);
+            shared.discard(cell_ref);
             return Err(match error {
                 crate::Error::Message(why) => TaskError::Undecodable(why),
                 other => TaskError::unusable(&other),
             });
         }
-        let cell = seat.cell;
+        let cell = cell_ref.cell;
         cell.count.store(count, Ordering::Relaxed);
         cell.entry.store(points.0, Ordering::Relaxed);
         cell.type_hash.store(points.1, Ordering::Relaxed);
-        cell.timeout_us.store(terms.timeout_us, Ordering::Relaxed);
-        cell.retries.store(terms.retries.min(MOST_RETRIES), Ordering::Relaxed);
-        core.enqueue(seat)?;
-        Ok(RawTask { core: core.clone(), seat, counted: true })
+        cell.timeout_us.store(task_options.timeout_us, Ordering::Relaxed);
+        cell.retries.store(task_options.retries.min(MOST_RETRIES), Ordering::Relaxed);
+        shared.enqueue(cell_ref)?;
+        Ok(RawTask { shared: shared.clone(), cell_ref, counted: true })
     }
 
     /// A task that this process does by itself, and has begun.
-    pub(super) fn own(core: &Arc<Core>) -> Result<RawTask, TaskError> {
-        let seat = core.begin(false)?;
-        let (cell, me) = (seat.cell, member::slot());
+    pub(super) fn own(shared: &Arc<Shared>) -> Result<RawTask, TaskError> {
+        let cell_ref = shared.allocate(false)?;
+        let (cell, me) = (cell_ref.cell, member::slot());
         for word in [&cell.entry, &cell.type_hash, &cell.timeout_us] {
             word.store(0, Ordering::Relaxed);
         }
         cell.count.store(0, Ordering::Relaxed);
         cell.retries.store(0, Ordering::Relaxed);
         // CRASH: before this the cell is `NEW` by us and freed; from here on our death is the task's.
-        let _ = cell.shift(|s| Some(s.to(RUNNING).by(me)));
-        Ok(RawTask { core: core.clone(), seat, counted: true })
+        let _ = cell.fetch_update(|s| Some(s.to(RUNNING).by(me)));
+        Ok(RawTask { shared: shared.clone(), cell_ref, counted: true })
     }
 
     /// A handle that came from another process.
-    pub(super) fn of_another(core: Arc<Core>, seat: Seat) -> RawTask {
-        RawTask { core, seat, counted: false }
+    pub(super) fn of_another(shared: Arc<Shared>, cell_ref: CellRef) -> RawTask {
+        RawTask { shared, cell_ref, counted: false }
     }
 
     /// Whether the process that submitted the task does it by itself.
     fn is_own(&self) -> bool {
-        self.seat.cell.entry.load(Ordering::Relaxed) == 0
+        self.cell_ref.cell.entry.load(Ordering::Relaxed) == 0
     }
 
     pub(super) fn state(&self) -> State {
-        self.seat.cell.state()
+        self.cell_ref.cell.state()
     }
 
     pub(super) fn is_done(&self) -> bool {
@@ -135,15 +135,15 @@ impl RawTask {
         if member::is_forked() {
             return Err(TaskError::unusable(&crate::Error::Forked));
         }
-        if worker::works_for(&self.core)
+        if worker::is_worker_of(&self.shared)
             && deadline.as_ns().is_none()
-            && let Some(held) = self.core.take_seat(self.seat.index, self.seat.generation)
+            && let Some(claimed) = self.shared.claim_cell(self.cell_ref.index, self.cell_ref.generation)
         {
-            run::run(&self.core, held);
+            run::run(&self.shared, claimed);
         }
         let done = || if self.is_done() { Ok(()) } else { Err(Refusal::Empty) };
-        let word = &self.seat.cell.done;
-        match waiting::wait(self.core.arena, word, deadline, || 0, || self.is_done(), done) {
+        let word = &self.cell_ref.cell.done;
+        match waiting::wait(self.shared.arena, word, deadline, || 0, || self.is_done(), done) {
             Ok(()) => Ok(true),
             Err(Refusal::Unusable(error)) => Err(TaskError::unusable(&error)),
             Err(_) => Ok(false),
@@ -152,21 +152,21 @@ impl RawTask {
 
     /// What went wrong with a task that is done, if something did.
     pub(super) fn error(&self) -> Option<TaskError> {
-        let cell = self.seat.cell;
+        let cell = self.cell_ref.cell;
         Some(match self.state().ending() {
             ending::RETURNED => return None,
             ending::FAILED => {
                 let note = cell.note.load(Ordering::Acquire);
-                let text = payload::contents(self.core.arena, block_in(note)).unwrap_or_default();
+                let text = payload::contents(self.shared.arena, block_in(note)).unwrap_or_default();
                 postcard::from_bytes(text).unwrap_or_else(|_| {
                     TaskError::Full(heap::why_no_room("what went wrong with the task, when it ended"))
                 })
             }
             ending::CANCELLED => TaskError::Cancelled,
             ending::TERMINATED => TaskError::Terminated,
-            ending::BROKEN => self.core.broken(),
+            ending::BROKEN => self.shared.broken(),
             _ => {
-                let fate = Fate::read(cell.fate.load(Ordering::Acquire), 0);
+                let fate = Attempt::read(cell.fate.load(Ordering::Acquire), 0);
                 let timeout_us = cell.timeout_us.load(Ordering::Relaxed);
                 TaskError::of_death(fate, cell.pid.load(Ordering::Relaxed), timeout_us)
             }
@@ -178,13 +178,13 @@ impl RawTask {
         if let Some(error) = self.error() {
             return Err(error);
         }
-        let cell = self.seat.cell;
+        let cell = self.cell_ref.cell;
         let result = cell.result.load(Ordering::Acquire);
         let read = if result & INLINE != 0 {
             let bytes = cell.filled.load(Ordering::Relaxed).to_le_bytes();
             encoding::from_bytes(&bytes[..((result >> 8) as usize).min(INLINE_RESULT)])
         } else {
-            codec::unpack(self.core.arena, result)
+            codec::unpack(self.shared.arena, result)
         };
         read.map_err(|e| TaskError::Undecodable(format!("the result of the task cannot be read: {e}")))
     }
@@ -192,8 +192,8 @@ impl RawTask {
     /// Ends the task, whether it waits or runs; false when it was done before. A running one ends when its
     /// worker is dead.
     pub(super) fn cancel(&self) -> bool {
-        let generation = self.seat.generation;
-        let cell = self.seat.cell;
+        let generation = self.cell_ref.generation;
+        let cell = self.cell_ref.cell;
         let is_mine = move |s: State| s.generation() == generation;
         let waits = move |s: State| is_mine(s) && matches!(s.phase(), QUEUED | RETURNED);
         // One that is condemned for its time may be tried again, so it has to be condemned for this.
@@ -202,16 +202,18 @@ impl RawTask {
             is_mine(s) && matches!(s.phase(), TAKEN | RUNNING | CONDEMNED) && !dies_for_good
         };
         if self.is_own() {
-            return cell.shift(|s| (is_mine(s) && s.phase() == RUNNING).then(|| s.with(UNWANTED))).is_ok();
+            return cell
+                .fetch_update(|s| (is_mine(s) && s.phase() == RUNNING).then(|| s.with(UNWANTED)))
+                .is_ok();
         }
         loop {
-            if self.core.end_if(cell, ending::CANCELLED, waits) {
+            if self.shared.end_if(cell, ending::CANCELLED, waits) {
                 return true;
             }
-            let condemned = cell.shift(|s| works(s).then(|| s.condemned(ending::CANCELLED)));
+            let condemned = cell.fetch_update(|s| works(s).then(|| s.condemned(ending::CANCELLED)));
             match condemned {
                 Ok(_) => {
-                    self.core.tell_keeper();
+                    self.shared.notify_keeper();
                     return true;
                 }
                 Err(s) if waits(s) => {}
@@ -221,14 +223,14 @@ impl RawTask {
     }
 
     /// The task need not be done any more: it is not begun, or ends at its next item.
-    pub(super) fn forgo(&self) {
+    pub(super) fn withdraw(&self) {
         if member::is_forked() {
             return;
         }
-        let generation = self.seat.generation;
+        let generation = self.cell_ref.generation;
         let waits = move |s: State| s.generation() == generation && matches!(s.phase(), QUEUED | RETURNED);
-        if !self.core.end_if(self.seat.cell, ending::CANCELLED, waits) {
-            let _ = self.seat.cell.shift(|s| s.is_unfinished().then(|| s.with(UNWANTED)));
+        if !self.shared.end_if(self.cell_ref.cell, ending::CANCELLED, waits) {
+            let _ = self.cell_ref.cell.fetch_update(|s| s.is_unfinished().then(|| s.with(UNWANTED)));
         }
     }
 
@@ -237,7 +239,7 @@ impl RawTask {
         if member::is_forked() {
             return;
         }
-        let _ = self.seat.cell.shift(|s| s.is_unfinished().then(|| s.with(WATCHED)));
+        let _ = self.cell_ref.cell.fetch_update(|s| s.is_unfinished().then(|| s.with(WATCHED)));
     }
 
     /// The handle is about to be sent somewhere.
@@ -245,12 +247,12 @@ impl RawTask {
         if member::is_forked() || !rules::holds(Rule::TaskShared) {
             return;
         }
-        let _ = self.seat.cell.shift(|s| Some(s.with(SHARED)));
+        let _ = self.cell_ref.cell.fetch_update(|s| Some(s.with(SHARED)));
     }
 }
 
-fn put_arguments(core: &Core, seat: Seat, bytes: &[u8], ids: &[Id]) -> crate::Result<()> {
-    let cell = seat.cell;
+fn put_arguments(shared: &Shared, cell_ref: CellRef, bytes: &[u8], ids: &[Id]) -> crate::Result<()> {
+    let cell = cell_ref.cell;
     if bytes.len() <= INLINE_ARGS && ids.is_empty() {
         let mut words = [0; INLINE_ARGS];
         words[..bytes.len()].copy_from_slice(bytes);
@@ -263,16 +265,16 @@ fn put_arguments(core: &Core, seat: Seat, bytes: &[u8], ids: &[Id]) -> crate::Re
     let block = payload::pack_bytes(bytes, ids)?;
     // CRASH: named and still ours, in a cell that is `NEW`: swept, and forgotten by recovery.
     cell.args.store(block, Ordering::Release);
-    core.adopt(block);
+    shared.adopt(block);
     Ok(())
 }
 
 impl Clone for RawTask {
     fn clone(&self) -> RawTask {
         if self.counted && !member::is_forked() {
-            tally::count_up(&self.seat.cell.handles);
+            tally::count_up(&self.cell_ref.cell.handles);
         }
-        RawTask { core: self.core.clone(), seat: self.seat, counted: self.counted }
+        RawTask { shared: self.shared.clone(), cell_ref: self.cell_ref, counted: self.counted }
     }
 }
 
@@ -281,19 +283,19 @@ impl Drop for RawTask {
         if !self.counted || member::is_forked() {
             return;
         }
-        let Seat { index, generation, cell } = self.seat;
+        let CellRef { index, generation, cell } = self.cell_ref;
         // (The last one is not counted down: nobody can make another one of it any more.)
         if !tally::count_down(&cell.handles) {
             return;
         }
         let state = cell.state();
         if state.is_done_here() && state.generation() == generation {
-            return self.core.let_go(self.seat);
+            return self.shared.free_done(self.cell_ref);
         }
-        let was = cell.shift(|s| (s.generation() == generation).then(|| s.with(ABANDONED)));
+        let was = cell.fetch_update(|s| (s.generation() == generation).then(|| s.with(ABANDONED)));
         // Who completes it from now on frees it; if it is complete, we do.
         if was.is_ok_and(State::is_done_here) {
-            self.core.free(Some(index), cell, generation, DONE);
+            self.shared.free(Some(index), cell, generation, DONE);
         }
     }
 }

@@ -6,15 +6,15 @@ use std::panic::AssertUnwindSafe;
 use std::sync::atomic::Ordering;
 
 use super::cells::cell::{
-    CONDEMNED, Cell, Fate, INLINE, INLINE_ARGS, INLINE_RESULT, RUNNING, TAKEN, UNWANTED, block_in, ending,
+    Attempt, CONDEMNED, Cell, INLINE, INLINE_ARGS, INLINE_RESULT, RUNNING, TAKEN, UNWANTED, block_in, ending,
 };
 use super::cells::control::Control;
 use super::cells::error::TaskError;
-use super::cells::results::{Items, Output};
+use super::cells::results::{Items, ResultWriter};
 use super::cells::{cell, control};
-use super::claim::Held;
+use super::claim::Claimed;
 use super::job::{Job, resolve};
-use super::shared::Seat;
+use super::shared::CellRef;
 use crate::arena::awake::OwnMoment;
 use crate::arena::blocks::Tag;
 use crate::arena::{Arena, blocks, member, payload};
@@ -30,27 +30,27 @@ use crate::sync::raw::park::Wait;
 use crate::{Error, Result, codec, rules};
 
 /// Runs a task that this process has taken.
-pub(super) fn run(core: &super::shared::Core, held: Held) {
-    let Held { seat, place } = held;
-    let cell = seat.cell;
+pub(super) fn run(shared: &super::shared::Shared, claimed: Claimed) {
+    let Claimed { cell_ref, claim } = claimed;
+    let cell = cell_ref.cell;
     let names = (cell.entry.load(Ordering::Acquire), cell.type_hash.load(Ordering::Acquire));
     let run = resolve(names);
-    let ran = run.and_then(|entry| entry.run()(core.arena, core.arena.offset_of(&raw const *cell)));
+    let ran = run.and_then(|entry| entry.run()(shared.arena, shared.arena.offset_of(&raw const *cell)));
     if let Err(error) = ran {
-        let work = Work::of(core.arena, cell, core.control, core.owner());
+        let work = RunningTask::of(shared.arena, cell, shared.control, shared.tag());
         work.begin();
         work.fail(&TaskError::Undecodable(error.to_string()));
     }
-    finish(core, seat);
-    place.clear();
+    finish(shared, cell_ref);
+    claim.clear();
 }
 
 /// The function has come to its end and has left the cell as it wants it; the last step is the pool's.
-fn finish(core: &super::shared::Core, seat: Seat) {
-    let (cell, me) = (seat.cell, member::slot());
-    let mine = |s: cell::State| s.slot() == Some(me) && s.generation() == seat.generation;
+fn finish(shared: &super::shared::Shared, cell_ref: CellRef) {
+    let (cell, me) = (cell_ref.cell, member::slot());
+    let mine = |s: cell::State| s.slot() == Some(me) && s.generation() == cell_ref.generation;
     loop {
-        let ended = cell.shift(|s| {
+        let ended = cell.fetch_update(|s| {
             let how = if s.has(UNWANTED) {
                 ending::CANCELLED
             } else if cell.note.load(Ordering::Relaxed) != 0 {
@@ -61,8 +61,8 @@ fn finish(core: &super::shared::Core, seat: Seat) {
             (mine(s) && s.phase() == RUNNING).then(|| s.ended(how))
         });
         match ended {
-            Ok(was) => return core.tell(cell, was),
-            Err(s) if mine(s) && s.phase() == CONDEMNED => await_death(core.arena, cell),
+            Ok(was) => return shared.notify_done(cell, was),
+            Err(s) if mine(s) && s.phase() == CONDEMNED => await_death(shared.arena, cell),
             Err(_) => return,
         }
     }
@@ -85,24 +85,24 @@ pub(super) fn await_death(arena: &Arena, cell: &Cell) {
 }
 
 /// A task that this process works on.
-struct Work {
+struct RunningTask {
     arena: &'static Arena,
     control: &'static Control,
     owner: Tag,
     cell: &'static Cell,
 }
 
-impl Work {
-    fn at(arena: &'static Arena, offset: u64) -> Result<Work> {
+impl RunningTask {
+    fn at(arena: &'static Arena, offset: u64) -> Result<RunningTask> {
         let damaged = || Error::Message("a damaged task".into());
         let cell = control::cell_at(arena, offset).ok_or_else(damaged)?;
         let (index, _) = arena.object_around(offset).ok_or_else(damaged)?;
         let control = control::control_of(arena, index).ok_or_else(damaged)?;
-        Ok(Work::of(arena, cell, control, Tag::object(index)))
+        Ok(RunningTask::of(arena, cell, control, Tag::object(index)))
     }
 
-    fn of(arena: &'static Arena, cell: &'static Cell, control: &'static Control, owner: Tag) -> Work {
-        Work { arena, control, owner, cell }
+    fn of(arena: &'static Arena, cell: &'static Cell, control: &'static Control, owner: Tag) -> RunningTask {
+        RunningTask { arena, control, owner, cell }
     }
 
     /// From here on a death is the task's.
@@ -110,18 +110,18 @@ impl Work {
         let me = member::slot();
         // The clock before the phase: the keeper looks at the clocks of tasks that run.
         let ends_at = self.restart_clock();
-        if !rules::holds(Rule::LimitTold) {
-            self.alert_keeper(ends_at);
+        if !rules::holds(Rule::LimitNotified) {
+            self.notify_keeper_of_limit(ends_at);
         }
-        let begun = self.cell.shift(|s| (s.phase() == TAKEN).then(|| s.to(RUNNING).by(me)));
+        let begun = self.cell.fetch_update(|s| (s.phase() == TAKEN).then(|| s.to(RUNNING).by(me)));
         if begun.is_err_and(|s| s.phase() == CONDEMNED) {
             // Cancelled in the last moment.
             await_death(self.arena, self.cell);
         }
         // ORDERING: the phase before this: the keeper that did not see that we run has not settled yet when to
         // look again.
-        if rules::holds(Rule::LimitTold) {
-            self.alert_keeper(ends_at);
+        if rules::holds(Rule::LimitNotified) {
+            self.notify_keeper_of_limit(ends_at);
         }
     }
 
@@ -129,7 +129,7 @@ impl Work {
     #[inline]
     fn start_clock(&self) {
         let ends_at = self.restart_clock();
-        self.alert_keeper(ends_at);
+        self.notify_keeper_of_limit(ends_at);
     }
 
     /// When the item that begins now has had its time, at the earliest, if it has a limit.
@@ -149,7 +149,7 @@ impl Work {
 
     /// Wakes the keeper if it would look too late.
     #[inline]
-    fn alert_keeper(&self, ends_at: Option<u64>) {
+    fn notify_keeper_of_limit(&self, ends_at: Option<u64>) {
         if ends_at.is_some_and(|at| at < self.control.watching_until_ns.load(Ordering::SeqCst)) {
             event::notify(&self.control.keeper.word, i32::MAX);
         }
@@ -190,7 +190,7 @@ impl Work {
     /// come to.
     fn next_attempt(&self, item: u32) -> Result<u32, TaskError> {
         let cell = self.cell;
-        let fate = Fate::read(cell.fate.load(Ordering::Acquire), item);
+        let fate = Attempt::read(cell.fate.load(Ordering::Acquire), item);
         if fate.ending == 0 {
             return Ok(fate.attempt);
         }
@@ -202,7 +202,7 @@ impl Work {
     }
 
     fn try_again(&self, item: u32, last: u32) -> u32 {
-        let next = Fate { attempt: last + 1, ..Fate::default() };
+        let next = Attempt { attempt: last + 1, ..Attempt::default() };
         self.cell.fate.store(next.word(item), Ordering::Release);
         next.attempt
     }
@@ -249,7 +249,7 @@ fn undecodable(what: &str, error: &Error) -> TaskError {
 
 /// Does the job for one item.
 pub(super) fn single<J: Job<T>, T: Message>(arena: &'static Arena, at: u64) -> Result<Returned> {
-    let work = Work::at(arena, at)?;
+    let work = RunningTask::at(arena, at)?;
     let mut attempt = match work.next_attempt(0) {
         Ok(attempt) => attempt,
         Err(error) => {
@@ -287,10 +287,10 @@ pub(super) fn single<J: Job<T>, T: Message>(arena: &'static Arena, at: u64) -> R
 
 /// Does the job for the items of a chunk, from where it was left.
 pub(super) fn chunk<J: Job<T>, T: Message>(arena: &'static Arena, at: u64) -> Result<Returned> {
-    let work = Work::at(arena, at)?;
+    let work = RunningTask::at(arena, at)?;
     let cell = work.cell;
     let count = cell.count.load(Ordering::Relaxed);
-    let mut output = Output::<J::Out>::open(arena, work.owner, cell);
+    let mut output = ResultWriter::<J::Out>::open(arena, work.owner, cell);
     let began = now_ns();
     let timed = cell.timeout_us.load(Ordering::Relaxed) != 0;
     // The item at which the last worker died may have come to its end with that.
@@ -332,7 +332,7 @@ pub(super) fn chunk<J: Job<T>, T: Message>(arena: &'static Arena, at: u64) -> Re
             },
             Ok(Err(error)) => output.push_error(&error)?,
             Err(payload) => {
-                let attempt = Fate::read(cell.fate.load(Ordering::Relaxed), item).attempt;
+                let attempt = Attempt::read(cell.fate.load(Ordering::Relaxed), item).attempt;
                 let error = work.panicked(payload.as_ref(), attempt);
                 if attempt > work.retries() {
                     output.push_error(&error)?;
@@ -349,11 +349,15 @@ pub(super) fn chunk<J: Job<T>, T: Message>(arena: &'static Arena, at: u64) -> Re
 }
 
 /// Says what came of a task that this process has done by itself.
-pub(super) fn conclude<R: Message>(core: &super::shared::Core, seat: Seat, outcome: Result<R, TaskError>) {
-    let work = Work::of(core.arena, seat.cell, core.control, core.owner());
+pub(super) fn finish_own<R: Message>(
+    shared: &super::shared::Shared,
+    cell_ref: CellRef,
+    outcome: Result<R, TaskError>,
+) {
+    let work = RunningTask::of(shared.arena, cell_ref.cell, shared.control, shared.tag());
     let given = outcome.and_then(|value| work.give_result(&value).map_err(|e| undecodable("result", &e)));
     if let Err(error) = given {
         work.fail(&error);
     }
-    finish(core, seat);
+    finish(shared, cell_ref);
 }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::cells::cell::{CONDEMNED, NEW, QUEUED, RETURNED, RUNNING, TAKEN, ending};
 use super::cells::error::TaskError;
 use super::raw_task::RawTask;
-use super::shared::Seat;
+use super::shared::CellRef;
 use super::worker::Transfer;
 use crate::arena::member;
 use crate::codec::encoding::Message;
@@ -62,7 +62,7 @@ pub enum TaskState {
 /// # Ok::<(), procession::Error>(())
 /// ```
 pub struct Task<R> {
-    pub(super) ticket: RawTask,
+    pub(super) raw: RawTask,
     /// Whom it has last promised to wake, as a future.
     pub(super) waker: Option<Waker>,
     _returns: PhantomData<fn() -> R>,
@@ -72,11 +72,11 @@ impl<R> Task<R> {
     /// How many handles the process that submitted the task has.
     #[cfg(feature = "internals")]
     pub(crate) fn handles(&self) -> &'static std::sync::atomic::AtomicU32 {
-        &self.ticket.seat.cell.handles
+        &self.raw.cell_ref.cell.handles
     }
 
-    pub(super) fn new(ticket: RawTask) -> Task<R> {
-        Task { ticket, waker: None, _returns: PhantomData }
+    pub(super) fn new(raw: RawTask) -> Task<R> {
+        Task { raw, waker: None, _returns: PhantomData }
     }
 
     /// Whether it has a result or has failed. A snapshot.
@@ -89,7 +89,7 @@ impl<R> Task<R> {
     /// # Ok::<(), procession::Error>(())
     /// ```
     pub fn is_done(&self) -> bool {
-        self.ticket.is_done()
+        self.raw.is_done()
     }
 
     /// Where it is. A snapshot. (A plain fork of a member of the family sees no tasks: there they wait for ever.)
@@ -106,7 +106,7 @@ impl<R> Task<R> {
         if member::is_forked() {
             return TaskState::Waiting;
         }
-        let state = self.ticket.state();
+        let state = self.raw.state();
         match (state.phase(), state.ending()) {
             (NEW | QUEUED | RETURNED | TAKEN, _) => TaskState::Waiting,
             (RUNNING | CONDEMNED, _) => TaskState::Running,
@@ -129,7 +129,7 @@ impl<R> Task<R> {
     /// # Ok::<(), procession::Error>(())
     /// ```
     pub fn cancel(&self) -> bool {
-        !member::is_forked() && self.ticket.cancel()
+        !member::is_forked() && self.raw.cancel()
     }
 }
 
@@ -182,13 +182,13 @@ impl<R: Message> Task<R> {
     }
 
     fn wait(&self, deadline: Deadline) -> Result<R, TaskError> {
-        if self.ticket.wait(deadline)? { self.ticket.value() } else { Err(TaskError::NotDone) }
+        if self.raw.wait(deadline)? { self.raw.value() } else { Err(TaskError::NotDone) }
     }
 }
 
 impl<R> Clone for Task<R> {
     fn clone(&self) -> Task<R> {
-        Task::new(self.ticket.clone())
+        Task::new(self.raw.clone())
     }
 }
 
@@ -204,11 +204,11 @@ impl<R> fmt::Debug for Task<R> {
 
 impl<R> sealed::Ready for Task<R> {
     fn is_ready(&self) -> bool {
-        self.ticket.is_done()
+        self.raw.is_done()
     }
 
     fn signal(&self) -> Signal<'_> {
-        Signal::Events(&self.ticket.seat.cell.done)
+        Signal::Events(&self.raw.cell_ref.cell.done)
     }
 }
 
@@ -216,21 +216,21 @@ impl<R> Ready for Task<R> {}
 
 impl<R> Serialize for Task<R> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.ticket.share();
-        let Seat { index, generation, .. } = self.ticket.seat;
-        (Transfer(self.ticket.core.clone()), index, generation).serialize(serializer)
+        self.raw.share();
+        let CellRef { index, generation, .. } = self.raw.cell_ref;
+        (Transfer(self.raw.shared.clone()), index, generation).serialize(serializer)
     }
 }
 
 impl<'de, R> Deserialize<'de> for Task<R> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Task<R>, D::Error> {
-        let (Transfer(core), index, generation) = <(Transfer, u32, u32)>::deserialize(deserializer)?;
+        let (Transfer(shared), index, generation) = <(Transfer, u32, u32)>::deserialize(deserializer)?;
         let gone = || serde::de::Error::custom("this task no longer exists");
-        let cell = core.cell(index).ok_or_else(gone)?;
+        let cell = shared.cell(index).ok_or_else(gone)?;
         if cell.state().generation() != generation {
             return Err(gone());
         }
-        let seat = Seat { index, generation, cell };
-        Ok(Task::new(RawTask::of_another(core, seat)))
+        let cell_ref = CellRef { index, generation, cell };
+        Ok(Task::new(RawTask::of_another(shared, cell_ref)))
     }
 }

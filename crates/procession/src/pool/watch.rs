@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 
 use super::cells::error::TaskError;
 use super::raw_task::RawTask;
-use super::shared::Core;
+use super::shared::Shared;
 use super::task::Task;
 use crate::arena::member;
 use crate::arena::thread::with_me;
@@ -31,20 +31,20 @@ pub(super) struct Watched {
 }
 
 /// Has `callback` called, by a thread of the library's, when the task is done.
-fn call_when_done(ticket: RawTask, callback: Callback) -> Result<(), TaskError> {
-    let core = ticket.core.clone();
+fn call_when_done(task: RawTask, callback: Callback) -> Result<(), TaskError> {
+    let shared = task.shared.clone();
     if member::is_forked() {
         return Err(TaskError::unusable(&crate::Error::Forked));
     }
-    ticket.watch();
-    let mut watched = core.watched.lock().unwrap_or_else(|e| e.into_inner());
-    watched.list.push((ticket, callback));
+    task.watch();
+    let mut watched = shared.watched.lock().unwrap_or_else(|e| e.into_inner());
+    watched.list.push((task, callback));
     if watched.running {
         drop(watched);
-        event::notify(&core.control.completed.word, i32::MAX);
+        event::notify(&shared.control.completed.word, i32::MAX);
         return Ok(());
     }
-    let for_thread = core.clone();
+    let for_thread = shared.clone();
     let started = threads::start("procession-tasks", move || watch(&for_thread));
     watched.running = started.is_ok();
     started.map(drop).map_err(|e| {
@@ -54,13 +54,13 @@ fn call_when_done(ticket: RawTask, callback: Callback) -> Result<(), TaskError> 
 }
 
 /// Calls who is to be called, as long as there is anybody.
-fn watch(core: &Arc<Core>) {
-    let word = &core.control.completed.word;
+fn watch(shared: &Arc<Shared>) {
+    let word = &shared.control.completed.word;
     loop {
         let due = with_me(|me| {
-            let announced = Wait::announce_event(core.arena, me.record(), word);
+            let announced = Wait::announce_event(shared.arena, me.record(), word);
             let ticket = event::prepare(word);
-            let due = take_due(core);
+            let due = take_due(shared);
             if due.as_ref().is_some_and(Vec::is_empty) {
                 announced.sleep(word, ticket, Deadline::NEVER);
             }
@@ -68,7 +68,7 @@ fn watch(core: &Arc<Core>) {
         });
         match due {
             Ok(None) => return,
-            Ok(Some(due)) => due.into_iter().for_each(|(_ticket, callback)| {
+            Ok(Some(due)) => due.into_iter().for_each(|(_task, callback)| {
                 // The panic's hook has said what there is to say, and the next one is called all the same.
                 let _ = panic::catch_unwind(AssertUnwindSafe(callback));
             }),
@@ -79,14 +79,14 @@ fn watch(core: &Arc<Core>) {
 }
 
 /// Those whose tasks are done; none when nobody is left, and then the thread has ended.
-fn take_due(core: &Core) -> Option<Vec<(RawTask, Callback)>> {
-    let mut watched = core.watched.lock().unwrap_or_else(|e| e.into_inner());
+fn take_due(shared: &Shared) -> Option<Vec<(RawTask, Callback)>> {
+    let mut watched = shared.watched.lock().unwrap_or_else(|e| e.into_inner());
     if watched.list.is_empty() {
         watched.running = false;
         return None;
     }
     let all = std::mem::take(&mut watched.list);
-    let (due, rest) = all.into_iter().partition(|(ticket, _)| ticket.is_done());
+    let (due, rest) = all.into_iter().partition(|(task, _)| task.is_done());
     watched.list = rest;
     Some(due)
 }
@@ -108,7 +108,7 @@ impl<R: Message> Task<R> {
     /// ```
     pub fn on_done(&self, f: impl FnOnce(Result<R, TaskError>) + Send + 'static) -> Result<(), TaskError> {
         let task = self.clone();
-        call_when_done(self.ticket.clone(), Box::new(move || f(task.try_get())))
+        call_when_done(self.raw.clone(), Box::new(move || f(task.try_get())))
     }
 }
 
@@ -126,7 +126,7 @@ impl<R: Message> Future for Task<R> {
         }
         let waker = context.waker().clone();
         me.waker = Some(waker.clone());
-        match call_when_done(me.ticket.clone(), Box::new(move || waker.wake())) {
+        match call_when_done(me.raw.clone(), Box::new(move || waker.wake())) {
             Ok(()) => Poll::Pending,
             Err(error) => Poll::Ready(Err(error)),
         }
@@ -155,21 +155,21 @@ pub fn as_completed<R: Message>(tasks: impl IntoIterator<Item = Task<R>>) -> imp
             if let Some(first) = tasks.iter().position(Task::is_done) {
                 return Some(tasks.remove(first));
             }
-            tasks.iter().for_each(|task| task.ticket.watch());
+            tasks.iter().for_each(|task| task.raw.watch());
             if tasks.iter().any(Task::is_done) {
                 continue;
             }
             let mut pools: Vec<Completion<'_, R>> = Vec::new();
             for task in &tasks {
-                let core = &task.ticket.core;
-                if !pools.iter().any(|pool| std::ptr::eq(pool.core.control, core.control)) {
-                    pools.push(Completion { core, tasks: &tasks });
+                let shared = &task.raw.shared;
+                if !pools.iter().any(|pool| std::ptr::eq(pool.shared.control, shared.control)) {
+                    pools.push(Completion { shared, tasks: &tasks });
                 }
             }
             let ready: Vec<&dyn Ready> = pools.iter().map(|pool| pool as &dyn Ready).collect();
             if select(&ready).is_err() {
                 // It cannot be waited for all of them at once, or not from here: then for the first.
-                let _ = tasks[0].ticket.wait(Deadline::NEVER);
+                let _ = tasks[0].raw.wait(Deadline::NEVER);
                 return Some(tasks.remove(0));
             }
         }
@@ -178,18 +178,18 @@ pub fn as_completed<R: Message>(tasks: impl IntoIterator<Item = Task<R>>) -> imp
 
 /// Some task of a pool's being done.
 struct Completion<'a, R> {
-    core: &'a Core,
+    shared: &'a Shared,
     tasks: &'a [Task<R>],
 }
 
 impl<R> sealed::Ready for Completion<'_, R> {
     fn is_ready(&self) -> bool {
-        let mine = |task: &&Task<R>| std::ptr::eq(task.ticket.core.control, self.core.control);
+        let mine = |task: &&Task<R>| std::ptr::eq(task.raw.shared.control, self.shared.control);
         self.tasks.iter().filter(mine).any(Task::is_done)
     }
 
     fn signal(&self) -> Signal<'_> {
-        Signal::Events(&self.core.control.completed.word)
+        Signal::Events(&self.shared.control.completed.word)
     }
 }
 

@@ -11,7 +11,7 @@ use super::cells::error::TaskError;
 use super::cells::results::{self, Packed};
 use super::job::Job;
 use super::raw_task::{RawTask, TaskOptions};
-use super::shared::Core;
+use super::shared::Shared;
 use crate::codec::encoding::Message;
 use crate::os::clock::Deadline;
 
@@ -28,12 +28,12 @@ const GROWTH: u32 = 8;
 const AHEAD: usize = 3;
 
 /// How a chunk of this job is submitted.
-type Submit = fn(&Arc<Core>, u32, crate::Result<u64>, TaskOptions) -> Result<RawTask, TaskError>;
+type Submit = fn(&Arc<Shared>, u32, crate::Result<u64>, TaskOptions) -> Result<RawTask, TaskError>;
 
 /// How a map is to be done.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct MapOptions {
-    pub(super) terms: TaskOptions,
+    pub(super) task_options: TaskOptions,
     /// Items of a chunk, if that was said.
     pub(super) chunk: Option<u32>,
     /// The most items on their way, if that was said.
@@ -42,15 +42,15 @@ pub(super) struct MapOptions {
 
 /// See the module.
 pub(super) struct Window {
-    pub(super) core: Arc<Core>,
+    pub(super) shared: Arc<Shared>,
     submit: Submit,
-    manner: MapOptions,
+    options: MapOptions,
     /// The position of the next item that goes out.
     next: usize,
     /// Items that are on their way, and those of them that have been taken out.
     ahead: usize,
-    landed: usize,
-    flights: VecDeque<InFlight>,
+    collected: usize,
+    in_flight: VecDeque<InFlight>,
     sizer: Sizer,
     item_bytes: usize,
     /// The size of a result side by side with others, or a guess.
@@ -59,12 +59,12 @@ pub(super) struct Window {
 
 /// Items that were read and are not on their way yet: the input may panic behind them.
 #[derive(Default)]
-pub(super) struct Gathered {
+pub(super) struct Batch {
     packed: Packed,
     count: usize,
 }
 
-impl Gathered {
+impl Batch {
     /// Adds an item; an error when it cannot be sent.
     #[inline]
     pub(super) fn add<T: Message>(&mut self, item: &T) -> Result<(), TaskError> {
@@ -88,11 +88,11 @@ impl Gathered {
 pub(super) struct InFlight {
     first: usize,
     count: usize,
-    way: Way,
+    content: Content,
 }
 
-enum Way {
-    Chunk(RawTask),
+enum Content {
+    Submitted(RawTask),
     Refused(TaskError),
     /// The input panicked here.
     Panicked(Box<dyn Any + Send>),
@@ -100,11 +100,11 @@ enum Way {
 
 impl InFlight {
     pub(super) fn is_done(&self) -> bool {
-        self.ticket().is_none_or(RawTask::is_done)
+        self.task().is_none_or(RawTask::is_done)
     }
 
-    pub(super) fn ticket(&self) -> Option<&RawTask> {
-        if let Way::Chunk(ticket) = &self.way { Some(ticket) } else { None }
+    pub(super) fn task(&self) -> Option<&RawTask> {
+        if let Content::Submitted(task) = &self.content { Some(task) } else { None }
     }
 }
 
@@ -112,15 +112,15 @@ impl InFlight {
 pub(super) struct Measured(Option<(u32, u64)>);
 
 impl Window {
-    pub(super) fn new<J: Job<T>, T: Message>(core: &Arc<Core>, manner: MapOptions) -> Window {
+    pub(super) fn new<J: Job<T>, T: Message>(shared: &Arc<Shared>, options: MapOptions) -> Window {
         Window {
-            core: core.clone(),
+            shared: shared.clone(),
             submit: RawTask::chunk::<J, T>,
-            manner,
+            options,
             next: 0,
             ahead: 0,
-            landed: 0,
-            flights: VecDeque::new(),
+            collected: 0,
+            in_flight: VecDeque::new(),
             sizer: Sizer::default(),
             item_bytes: size_of::<T>(),
             result_bytes: size_of::<J::Out>().max(1),
@@ -129,7 +129,7 @@ impl Window {
 
     /// It is part of a task that the pool has already, so it goes on when the pool is closed.
     pub(super) fn belongs_to_a_task(&mut self) {
-        self.manner.terms.late = true;
+        self.options.task_options.late = true;
     }
 
     /// How many items have gone out.
@@ -138,27 +138,27 @@ impl Window {
     }
 
     fn workers(&self) -> usize {
-        self.core.control.wanted.load(Ordering::Relaxed).max(1) as usize
+        self.shared.control.wanted.load(Ordering::Relaxed).max(1) as usize
     }
 
     /// Whether another chunk may go out.
     pub(super) fn has_room(&self) -> bool {
-        self.flights.len() <= AHEAD * self.workers()
-            && self.manner.prefetch.is_none_or(|most| self.ahead < most)
+        self.in_flight.len() <= AHEAD * self.workers()
+            && self.options.prefetch.is_none_or(|most| self.ahead < most)
     }
 
     /// Whether so few chunks are on their way that whoever reads the input should go on.
     pub(super) fn runs_low(&self) -> bool {
-        self.manner.prefetch.is_some() || self.flights.len() <= (AHEAD * self.workers()).div_ceil(2)
+        self.options.prefetch.is_some() || self.in_flight.len() <= (AHEAD * self.workers()).div_ceil(2)
     }
 
     /// How many items the next chunk should have, by what is left of the input.
     pub(super) fn size(&self, left: (usize, Option<usize>)) -> usize {
-        let room = self.manner.prefetch.map_or(usize::MAX, |most| most.saturating_sub(self.ahead)).max(1);
-        if let Some(chunk) = self.manner.chunk {
+        let room = self.options.prefetch.map_or(usize::MAX, |most| most.saturating_sub(self.ahead)).max(1);
+        if let Some(chunk) = self.options.chunk {
             return (chunk as usize).min(room);
         }
-        if self.core.control.max_tasks.load(Ordering::Relaxed) != 0 {
+        if self.shared.control.max_tasks.load(Ordering::Relaxed) != 0 {
             return 1;
         }
         // The last ones are small, so that all workers end together.
@@ -169,76 +169,76 @@ impl Window {
     }
 
     /// Sends out what was gathered, which is empty then.
-    pub(super) fn send(&mut self, gathered: &mut Gathered) {
-        let Gathered { packed, count } = std::mem::take(gathered);
+    pub(super) fn send(&mut self, batch: &mut Batch) {
+        let Batch { packed, count } = std::mem::take(batch);
         if count > 0 {
-            let ticket = (self.submit)(&self.core, count as u32, packed.pack(), self.manner.terms);
-            self.launch(count, ticket.map_or_else(Way::Refused, Way::Chunk));
+            let task = (self.submit)(&self.shared, count as u32, packed.pack(), self.options.task_options);
+            self.push(count, task.map_or_else(Content::Refused, Content::Submitted));
         }
     }
 
     /// An item that will not be done.
     pub(super) fn refuse(&mut self, error: TaskError) {
-        self.launch(1, Way::Refused(error));
+        self.push(1, Content::Refused(error));
     }
 
     /// The input panicked behind what has gone out.
     pub(super) fn panicked(&mut self, payload: Box<dyn Any + Send>) {
-        self.launch(0, Way::Panicked(payload));
+        self.push(0, Content::Panicked(payload));
     }
 
-    fn launch(&mut self, count: usize, way: Way) {
-        self.flights.push_back(InFlight { first: self.next, count, way });
+    fn push(&mut self, count: usize, content: Content) {
+        self.in_flight.push_back(InFlight { first: self.next, count, content });
         self.next += count;
         self.ahead += count;
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.flights.is_empty()
+        self.in_flight.is_empty()
     }
 
     pub(super) fn first(&self) -> Option<&InFlight> {
-        self.flights.front()
+        self.in_flight.front()
     }
 
     pub(super) fn last(&self) -> Option<&InFlight> {
-        self.flights.back()
+        self.in_flight.back()
     }
 
-    pub(super) fn flights(&self) -> impl Iterator<Item = &InFlight> {
-        self.flights.iter()
+    pub(super) fn in_flight(&self) -> impl Iterator<Item = &InFlight> {
+        self.in_flight.iter()
     }
 
     /// Takes the flight at this place out. Its items count as on their way until [`settle`](Window::settle).
     pub(super) fn take(&mut self, at: usize) -> Option<InFlight> {
-        let flight = self.flights.remove(at)?;
-        self.landed += flight.count;
-        Some(flight)
+        let chunk = self.in_flight.remove(at)?;
+        self.collected += chunk.count;
+        Some(chunk)
     }
 
     /// The results of what was taken out have been given.
-    pub(super) fn settle(&mut self) {
-        self.ahead -= std::mem::take(&mut self.landed);
+    pub(super) fn release_collected(&mut self) {
+        self.ahead -= std::mem::take(&mut self.collected);
     }
 
     /// Waits for a flight, and gives its results, each with its position. Panics where the input did.
-    pub(super) fn land<R: Message>(
-        core: &Core,
-        flight: InFlight,
+    pub(super) fn collect<R: Message>(
+        shared: &Shared,
+        chunk: InFlight,
         take: &mut impl FnMut(usize, Result<R, TaskError>),
     ) -> Measured {
-        let (mut at, end) = (flight.first, flight.first + flight.count);
+        let (mut at, end) = (chunk.first, chunk.first + chunk.count);
         let mut measured = Measured(None);
-        let waited = match flight.way {
-            Way::Panicked(payload) => panic::resume_unwind(payload),
-            Way::Refused(error) => Err(error),
-            Way::Chunk(ticket) => ticket.wait(Deadline::NEVER).map(|_| ticket),
+        let waited = match chunk.content {
+            Content::Panicked(payload) => panic::resume_unwind(payload),
+            Content::Refused(error) => Err(error),
+            Content::Submitted(task) => task.wait(Deadline::NEVER).map(|_| task),
         };
         let rest = match waited {
             Err(error) => error,
-            Ok(ticket) => {
-                let cell = ticket.seat.cell;
-                results::read(core.arena, cell, &mut |result| {
+            Ok(task) => {
+                let cell = task.cell_ref.cell;
+                results::read(shared.arena, cell, &mut |result| {
                     if at < end {
                         take(at, result);
                         at += 1;
@@ -248,7 +248,7 @@ impl Window {
                     let items = Filled::read(cell.filled.load(Ordering::Relaxed)).items;
                     measured = Measured(Some((items, cell.clock_ns.load(Ordering::Relaxed))));
                 }
-                ticket.error().unwrap_or(TaskError::Cancelled)
+                task.error().unwrap_or(TaskError::Cancelled)
             }
         };
         (at..end).for_each(|at| take(at, Err(rest.clone())));
@@ -263,10 +263,10 @@ impl Window {
     }
 
     /// Nobody wants what is still on its way.
-    pub(super) fn forgo(&mut self) {
-        for flight in self.flights.drain(..).rev() {
-            if let Some(ticket) = flight.ticket() {
-                ticket.forgo();
+    pub(super) fn withdraw(&mut self) {
+        for chunk in self.in_flight.drain(..).rev() {
+            if let Some(task) = chunk.task() {
+                task.withdraw();
             }
         }
     }
@@ -274,7 +274,7 @@ impl Window {
 
 impl Drop for Window {
     fn drop(&mut self) {
-        self.forgo();
+        self.withdraw();
     }
 }
 

@@ -19,7 +19,7 @@ pub(super) fn of(kind: Kind) -> &'static dyn Recover {
         Kind::Dict => &Dicts,
         Kind::List => &Lists,
         Kind::Value => &Values,
-        Kind::PoolCore => &Pools,
+        Kind::PoolShared => &Pools,
         Kind::Process | Kind::Connection | Kind::Pool | Kind::Event | Kind::Condvar | Kind::Latch => &Nothing,
     }
 }

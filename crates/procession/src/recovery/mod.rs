@@ -57,7 +57,7 @@ pub(crate) fn recover(arena: &Arena, slot: u32, how: Option<Ended>) {
     }
     // Who joins it finds its locks handed on. After this its handle may be the last to its object.
     process_body::record(arena, slot, how);
-    cells::recover::tell_keepers(arena, slot, clean);
+    cells::recover::notify_keepers(arena, slot, clean);
     // CRASH: nobody who repairs anew may write to words of what it held, which are others' from now on.
     for id in arena.records_of(slot) {
         arena.record(id).waits_for.store(0, Ordering::SeqCst);

@@ -253,7 +253,7 @@ impl Children {
             } else {
                 self.arena.slot(index).pace.go_on(clock);
                 // Its task has time left again. It runs a task, so it holds its pool.
-                cells::recover::tell_keepers(self.arena, index, true);
+                cells::recover::notify_keepers(self.arena, index, true);
             }
         }
     }

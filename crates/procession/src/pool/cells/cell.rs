@@ -88,7 +88,7 @@ pub(crate) struct Cell {
     /// An event count: who waits for the task sleeps here.
     pub(crate) done: AtomicU32,
     /// The process that submitted the task: its slot + 1.
-    pub(crate) owner: AtomicU32,
+    pub(crate) submitter: AtomicU32,
     /// How many handles that process has.
     pub(crate) handles: AtomicU32,
     /// How many items it has; 0 says that it is a single call and no chunk of a map.
@@ -212,7 +212,7 @@ impl State {
     }
 
     /// Whether it is done and nobody will ever ask for it.
-    pub(crate) fn is_left(self) -> bool {
+    pub(crate) fn is_unreachable(self) -> bool {
         self.is_done() && self.has(ABANDONED) && !self.has(SHARED)
     }
 
@@ -248,19 +248,19 @@ impl Cell {
     ///
     /// ORDERING: Release: who sees it sees what was written before it.
     #[inline]
-    pub(crate) fn leave_as(&self, next: State) {
+    pub(crate) fn store_release(&self, next: State) {
         self.state.store(next.0, Ordering::Release);
     }
 
     /// The same, before all that this thread looks at next.
     #[inline]
-    pub(crate) fn show_as(&self, next: State) {
+    pub(crate) fn store_seq_cst(&self, next: State) {
         self.state.store(next.0, Ordering::SeqCst);
     }
 
     /// Moves the word as long as `to` says where; gives what it was, or is when `to` says no.
     #[inline]
-    pub(crate) fn shift(&self, to: impl Fn(State) -> Option<State>) -> Result<State, State> {
+    pub(crate) fn fetch_update(&self, to: impl Fn(State) -> Option<State>) -> Result<State, State> {
         let mut now = self.state();
         loop {
             let Some(next) = to(now) else { return Err(now) };
@@ -331,7 +331,7 @@ impl Filled {
 /// another item says that this one is begun for the first time: so nothing is stored for most items. (A chunk
 /// has fewer items than 24 bits can count.)
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Fate {
+pub(crate) struct Attempt {
     /// How often it was begun.
     pub(crate) attempt: u32,
     pub(crate) ending: u64,
@@ -347,22 +347,22 @@ const MOST_ATTEMPTS: u32 = 0xffff;
 pub(crate) const MOST_RETRIES: u32 = MOST_ATTEMPTS - 1;
 const NO_MEMORY: u16 = 1 << 8;
 
-impl Fate {
+impl Attempt {
     pub(crate) fn word(self, item: u32) -> u64 {
         let no_memory = if self.no_memory && self.how > 0 { NO_MEMORY } else { 0 };
         let how = u64::from(self.how as u16 | no_memory) << 24;
         u64::from(self.attempt.min(MOST_ATTEMPTS)) << 48 | self.ending << 40 | how | u64::from(item) & ITEM
     }
 
-    pub(crate) fn read(word: u64, item: u32) -> Fate {
+    pub(crate) fn read(word: u64, item: u32) -> Attempt {
         if word & ITEM != u64::from(item) & ITEM {
-            return Fate { attempt: 1, ..Fate::default() };
+            return Attempt { attempt: 1, ..Attempt::default() };
         }
         let (attempt, ending) = (((word >> 48) as u32).max(1), word >> 40 & 0xff);
         let how = (word >> 24) as u16;
         let no_memory = how.cast_signed() > 0 && how & NO_MEMORY != 0;
         let how = i32::from(if no_memory { how & !NO_MEMORY } else { how }.cast_signed());
-        Fate { attempt, ending, how, no_memory }
+        Attempt { attempt, ending, how, no_memory }
     }
 }
 
@@ -384,13 +384,13 @@ mod tests {
 
     #[test]
     fn a_fate_is_of_one_item() {
-        let fate = Fate { attempt: 2, ending: ending::DIED, how: 9, no_memory: true };
+        let fate = Attempt { attempt: 2, ending: ending::DIED, how: 9, no_memory: true };
         for item in [0, 1, 0xffff, Filled::MOST_ITEMS] {
-            assert_eq!(Fate::read(fate.word(item), item), fate);
-            let other = Fate::read(fate.word(item), item ^ 1);
+            assert_eq!(Attempt::read(fate.word(item), item), fate);
+            let other = Attempt::read(fate.word(item), item ^ 1);
             assert_eq!((other.attempt, other.ending), (1, 0));
         }
-        let often = Fate { attempt: u32::MAX, ..fate };
-        assert!(Fate::read(often.word(3), 3).attempt > MOST_RETRIES, "no task is tried again without end");
+        let often = Attempt { attempt: u32::MAX, ..fate };
+        assert!(Attempt::read(often.word(3), 3).attempt > MOST_RETRIES, "no task is tried again without end");
     }
 }

@@ -22,7 +22,7 @@ use super::control::{Control, WORKERS};
 use crate::arena::Arena;
 
 /// So many tasks a worker may have begun inside of each other, until it is looked for everywhere.
-const PLACES: usize = 8;
+const CLAIMS_PER_ROW: usize = 8;
 /// So many tasks may have come back and not be taken yet, until they are looked for everywhere.
 const LISTED: usize = 64;
 /// As many as a cell's word can name.
@@ -30,14 +30,14 @@ const SLOTS: usize = 1 << 16;
 
 /// The tasks that the workers of one number have in their hands: a line of memory.
 #[repr(C, align(64))]
-struct Row([AtomicU64; PLACES]);
+struct ClaimRow([AtomicU64; CLAIMS_PER_ROW]);
 
 /// Where it stands that a thread has a cell in its hands; nowhere, if there was no place left. (Two threads of a
 /// process may be about to take the same cell, so each keeps its own.)
-pub(crate) struct Place(Option<&'static AtomicU64>);
+pub(crate) struct Claim(Option<&'static AtomicU64>);
 
-impl Place {
-    pub(crate) const NONE: Place = Place(None);
+impl Claim {
+    pub(crate) const NONE: Claim = Claim(None);
 
     #[inline]
     pub(crate) fn is_none(&self) -> bool {
@@ -61,17 +61,17 @@ pub(crate) struct Claims {
     /// Some worker had no place left: the rows do not tell all.
     crowded: AtomicU32,
     users: [AtomicU64; SLOTS / 64],
-    row: [Row; WORKERS],
+    row: [ClaimRow; WORKERS],
 }
 
 impl Claims {
     /// There are workers below this number, from now on.
-    pub(crate) fn reach(&self, workers: u32) {
+    pub(crate) fn grow(&self, workers: u32) {
         self.rows.fetch_max(workers, Ordering::SeqCst);
     }
 
     /// All workers that there ever were are below this number.
-    pub(crate) fn reached(&self) -> usize {
+    pub(crate) fn rows_used(&self) -> usize {
         (self.rows.load(Ordering::SeqCst) as usize).min(WORKERS)
     }
 
@@ -90,62 +90,62 @@ impl Claims {
 
     /// The process, a worker of this number, is about to take a cell.
     #[inline]
-    pub(crate) fn pick_up(&'static self, number: u32, slot: u32, cell: u32) -> Place {
-        let place = place(slot, cell);
-        let Row(row) = &self.row[number as usize % WORKERS];
+    pub(crate) fn add(&'static self, number: u32, slot: u32, cell: u32) -> Claim {
+        let claim = claim_word(slot, cell);
+        let ClaimRow(row) = &self.row[number as usize % WORKERS];
         let mut free = row.iter().filter(|word| word.load(Ordering::Relaxed) == 0);
         let put = free.find(|free| {
             // ORDERING: SeqCst, before the cell's word: the keeper that does not see this is told by the worker.
-            free.compare_exchange(0, place, Ordering::SeqCst, Ordering::Relaxed).is_ok()
+            free.compare_exchange(0, claim, Ordering::SeqCst, Ordering::Relaxed).is_ok()
         });
         if put.is_none() {
             self.crowded.store(1, Ordering::SeqCst);
             self.mark_user(slot);
         }
-        Place(put)
+        Claim(put)
     }
 
-    fn places(&self) -> impl Iterator<Item = &AtomicU64> {
-        self.row[..self.reached()].iter().flat_map(|row| &row.0)
+    fn entries(&self) -> impl Iterator<Item = &AtomicU64> {
+        self.row[..self.rows_used()].iter().flat_map(|row| &row.0)
     }
 
     /// The cells that workers have in their hands; none if that is not known.
     pub(crate) fn all(&self) -> Option<impl Iterator<Item = u32>> {
         let known = self.crowded.load(Ordering::SeqCst) == 0;
-        known.then(|| self.places().filter_map(|place| cell_in(place.load(Ordering::SeqCst))))
+        known.then(|| self.entries().filter_map(|claim| cell_in(claim.load(Ordering::SeqCst))))
     }
 
     /// Those that this one has.
     pub(crate) fn of(&self, slot: u32) -> impl Iterator<Item = u32> {
-        let its = move |place: u64| place >> 32 == u64::from(slot) + 1;
-        let places = self.places().map(|place| place.load(Ordering::SeqCst));
-        places.filter(move |place| its(*place)).filter_map(cell_in)
+        let its = move |claim: u64| claim >> 32 == u64::from(slot) + 1;
+        let entries = self.entries().map(|claim| claim.load(Ordering::SeqCst));
+        entries.filter(move |claim| its(*claim)).filter_map(cell_in)
     }
 
     /// No cell names the dead any more.
     pub(crate) fn forget(&self, slot: u32) {
-        for place in self.places() {
-            let seen = place.load(Ordering::SeqCst);
+        for claim in self.entries() {
+            let seen = claim.load(Ordering::SeqCst);
             if seen >> 32 == u64::from(slot) + 1 {
-                let _ = place.compare_exchange(seen, 0, Ordering::SeqCst, Ordering::Relaxed);
+                let _ = claim.compare_exchange(seen, 0, Ordering::SeqCst, Ordering::Relaxed);
             }
         }
         self.users[slot as usize % SLOTS / 64].fetch_and(!(1 << (slot % 64)), Ordering::SeqCst);
     }
 }
 
-fn place(slot: u32, cell: u32) -> u64 {
+fn claim_word(slot: u32, cell: u32) -> u64 {
     u64::from(slot + 1) << 32 | u64::from(cell + 1)
 }
 
-fn cell_in(place: u64) -> Option<u32> {
-    (place as u32).checked_sub(1)
+fn cell_in(claim: u64) -> Option<u32> {
+    (claim as u32).checked_sub(1)
 }
 
 /// The tasks that came back. A place that names one stays until it is taken, or can never be.
 #[repr(C)]
 pub(crate) struct Returned {
-    places: [AtomicU64; LISTED],
+    entries: [AtomicU64; LISTED],
     /// Some of them had no place, and recovery has not said so yet.
     crowded: AtomicU32,
     /// How often some of them had no place, and have to be looked for everywhere.
@@ -160,15 +160,15 @@ impl Returned {
     /// CRASH: a place before its task is returned is passed over, and not cleared; so whoever recovers anew, and does
     /// not see any more that the task was the dead one's, need not list it again.
     pub(crate) fn list(&self, control: &Control, arena: &Arena, cell: u32, generation: u32) {
-        let place = u64::from(generation) << 32 | u64::from(cell + 1);
-        let is_there = |word: &AtomicU64| word.load(Ordering::SeqCst) == place;
-        if self.places.iter().any(is_there) {
+        let claim = u64::from(generation) << 32 | u64::from(cell + 1);
+        let is_there = |word: &AtomicU64| word.load(Ordering::SeqCst) == claim;
+        if self.entries.iter().any(is_there) {
             return;
         }
-        let put = self.places.iter().any(|word| {
+        let put = self.entries.iter().any(|word| {
             let seen = word.load(Ordering::SeqCst);
             let free = seen == 0 || is_stale(control, arena, seen);
-            free && word.compare_exchange(seen, place, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+            free && word.compare_exchange(seen, claim, Ordering::SeqCst, Ordering::SeqCst).is_ok()
         });
         if !put {
             self.crowded.store(1, Ordering::SeqCst);
@@ -190,7 +190,7 @@ impl Returned {
         arena: &Arena,
         take: impl Fn(u32, u32) -> Option<T>,
     ) -> Option<T> {
-        self.places.iter().find_map(|word| {
+        self.entries.iter().find_map(|word| {
             let seen = word.load(Ordering::SeqCst);
             let (cell, generation) = (cell_in(seen)?, (seen >> 32) as u32);
             let clear = || _ = word.compare_exchange(seen, 0, Ordering::SeqCst, Ordering::Relaxed);
@@ -224,9 +224,9 @@ impl Returned {
 }
 
 /// Whether the task that a place names is done, and never comes back.
-fn is_stale(control: &Control, arena: &Arena, place: u64) -> bool {
-    cell_in(place).and_then(|cell| control.cell(arena, cell)).is_none_or(|cell| {
+fn is_stale(control: &Control, arena: &Arena, claim: u64) -> bool {
+    cell_in(claim).and_then(|cell| control.cell(arena, cell)).is_none_or(|cell| {
         let state = cell.state();
-        state.generation() != (place >> 32) as u32 || !state.is_unfinished()
+        state.generation() != (claim >> 32) as u32 || !state.is_unfinished()
     })
 }

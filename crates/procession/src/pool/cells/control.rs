@@ -41,11 +41,11 @@ pub(crate) mod phase {
 
 /// The object's hot line holds nothing.
 #[repr(C)]
-pub(crate) struct CoreBody(AtomicU64);
+pub(crate) struct SharedBody(AtomicU64);
 
 // SAFETY: an atomic, and zero is valid.
-unsafe impl Body for CoreBody {
-    const KIND: Kind = Kind::PoolCore;
+unsafe impl Body for SharedBody {
+    const KIND: Kind = Kind::PoolShared;
 }
 
 /// An event count on a line of its own.
@@ -59,7 +59,7 @@ pub(crate) struct Event {
 pub(crate) struct Control {
     pub(crate) phase: AtomicU32,
     /// The keeper's process: its slot + 1.
-    pub(crate) maker: AtomicU32,
+    pub(crate) creator: AtomicU32,
     /// How many workers there should be. One whose number is not below it leaves.
     pub(crate) wanted: AtomicU32,
     /// After so many tasks a worker leaves; 0 for never.
@@ -73,7 +73,7 @@ pub(crate) struct Control {
     /// A block with the text that says why the pool is broken.
     pub(crate) why: AtomicU64,
     /// Set by the keeper when all is over.
-    pub(crate) over: AtomicU32,
+    pub(crate) shut_down: AtomicU32,
     pub(crate) started: AtomicU32,
     pub(crate) deaths: AtomicU32,
     pub(crate) timeouts: AtomicU32,
@@ -111,7 +111,7 @@ pub(crate) struct Control {
     /// Of each worker: 1 when it leaves because it had nothing to do.
     pub(crate) idle: [AtomicU32; WORKERS],
     /// What they work on.
-    pub(crate) hands: Claims,
+    pub(crate) claims: Claims,
 }
 
 /// The control block of a pool that does not run yet, belonging to this process.
@@ -141,7 +141,7 @@ pub(crate) fn cell_at(arena: &Arena, offset: u64) -> Option<&'static Cell> {
 }
 
 /// In which chunk a cell is, and at which place there.
-fn place(index: u32) -> (usize, u32) {
+fn locate(index: u32) -> (usize, u32) {
     if index >= SMALLER {
         let beyond = index - SMALLER;
         return ((DOUBLINGS + beyond / LARGEST) as usize, beyond % LARGEST);
@@ -157,13 +157,13 @@ impl Control {
     }
 
     /// [`pids`](Control::pids), up to the highest number that there ever was.
-    pub(crate) fn hired_pids(&self) -> impl Iterator<Item = &AtomicI32> {
-        self.pids.iter().take(self.hands.reached())
+    pub(crate) fn worker_pids(&self) -> impl Iterator<Item = &AtomicI32> {
+        self.pids.iter().take(self.claims.rows_used())
     }
 
     #[inline]
     pub(crate) fn cell(&self, arena: &Arena, index: u32) -> Option<&'static Cell> {
-        let (chunk, within) = place(index);
+        let (chunk, within) = locate(index);
         let at = self.chunks.get(chunk)?.load(Ordering::Acquire);
         if at == 0 {
             return None;
@@ -192,7 +192,7 @@ impl Control {
 
     #[cold]
     fn add_chunk(&self, arena: &'static Arena, owner: Tag, index: u32) -> Result<()> {
-        let (chunk, _) = place(index);
+        let (chunk, _) = locate(index);
         let full =
             || crate::Error::Full(format!("the pool has {index} tasks, which is the most it can have"));
         let link = self.chunks.get(chunk).ok_or_else(full)?;
@@ -224,7 +224,7 @@ impl Control {
 
 /// Makes the blocks that a cell names the process's own, to be freed by it; the cell names none then.
 /// Exclusive to who has the cell in its hands.
-pub(crate) fn strip(arena: &Arena, owner: Tag, to: Tag, cell: &Cell) -> Vec<u64> {
+pub(crate) fn detach_blocks(arena: &Arena, owner: Tag, to: Tag, cell: &Cell) -> Vec<u64> {
     let words = [&cell.args, &cell.result, &cell.note];
     let mut taken = Vec::new();
     super::results::for_each_block(arena, cell, &mut |block| taken.push(block));

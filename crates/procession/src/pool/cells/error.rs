@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::cell::{Fate, ending};
+use super::cell::{Attempt, ending};
 
 /// Why there is no result of a task. Plain data: it can be cloned and sent.
 ///
@@ -98,7 +98,7 @@ pub struct MapError {
 
 impl TaskError {
     /// What a worker's death did to a task.
-    pub(crate) fn of_death(fate: Fate, pid: i32, timeout_us: u64) -> TaskError {
+    pub(crate) fn of_death(fate: Attempt, pid: i32, timeout_us: u64) -> TaskError {
         let attempt = fate.attempt;
         match fate.ending {
             ending::TIMED_OUT => {

@@ -4,8 +4,8 @@
 use std::sync::atomic::Ordering;
 
 use super::cell::{
-    ABANDONED, CONDEMNED, Cell, FREEING, Fate, Filled, NEW, QUEUED, RETURNED, RUNNING, SHARED, State, TAKEN,
-    WATCHED, block_in, ending,
+    ABANDONED, Attempt, CONDEMNED, Cell, FREEING, Filled, NEW, QUEUED, RETURNED, RUNNING, SHARED, State,
+    TAKEN, WATCHED, block_in, ending,
 };
 use super::control::{Control, phase};
 use super::{control, results};
@@ -42,27 +42,27 @@ pub(crate) fn return_tasks(dead: &Dead<'_>, index: u32, control: &'static Contro
     let recovery = Recovery::new(arena, slot, how, control, index);
     control.adopt_chunks(arena, recovery.dead, recovery.owner);
     let pid = arena.slot(slot).pid.load(Ordering::Relaxed);
-    for its in control.hired_pids().filter(|its| its.load(Ordering::Relaxed) == pid) {
+    for its in control.worker_pids().filter(|its| its.load(Ordering::Relaxed) == pid) {
         its.store(0, Ordering::SeqCst);
     }
-    let kept_here = control.maker.load(Ordering::Acquire) == slot + 1;
+    let kept_here = control.creator.load(Ordering::Acquire) == slot + 1;
     if kept_here {
         control.phase.fetch_max(phase::TERMINATED, Ordering::SeqCst);
     }
-    control.hands.of(slot).for_each(|index| recovery.return_reached_for(index));
+    control.claims.of(slot).for_each(|index| recovery.return_reserved(index));
     // A worker that has submitted nothing has no more to do with the pool than what is in its hands.
-    if kept_here || control.hands.is_user(slot) {
-        (0..control.used()).for_each(|index| recovery.look_at(index));
+    if kept_here || control.claims.is_user(slot) {
+        (0..control.used()).for_each(|index| recovery.recover_cell(index));
     } else {
-        control.hands.of(slot).for_each(|index| recovery.look_at(index));
+        control.claims.of(slot).for_each(|index| recovery.recover_cell(index));
     }
-    control.hands.forget(slot);
+    control.claims.forget(slot);
     control.returned_list.count_unlisted();
     control.returned.word.store(1, Ordering::SeqCst);
     event::notify(&control.completed.word, i32::MAX);
-    tell_keeper(control);
+    notify_keeper(control);
     if kept_here {
-        control.over.store(1, Ordering::SeqCst);
+        control.shut_down.store(1, Ordering::SeqCst);
         event::notify(&control.ended.word, i32::MAX);
     }
     if let Some(ring) = Ring::find(index) {
@@ -75,9 +75,9 @@ pub(crate) fn return_tasks(dead: &Dead<'_>, index: u32, control: &'static Contro
 pub(crate) fn workers_kept_by(arena: &Arena, slot: u32) -> Vec<i32> {
     let mut pids = Vec::new();
     for_each_pool(arena, slot, |_, control| {
-        if control.maker.load(Ordering::Acquire) == slot + 1 {
+        if control.creator.load(Ordering::Acquire) == slot + 1 {
             control.phase.fetch_max(phase::TERMINATED, Ordering::SeqCst);
-            pids.extend(control.hired_pids().map(|pid| pid.load(Ordering::SeqCst)).filter(|&pid| pid > 0));
+            pids.extend(control.worker_pids().map(|pid| pid.load(Ordering::SeqCst)).filter(|&pid| pid > 0));
         }
     });
     pids
@@ -85,23 +85,23 @@ pub(crate) fn workers_kept_by(arena: &Arena, slot: u32) -> Vec<i32> {
 
 /// Notifies the keepers of the dead process's pools: they look for missing workers, and can see now that this one is
 /// dead. A worker that died before it took its pool out of its arguments holds no handle yet, but carries one.
-pub(crate) fn tell_keepers(arena: &Arena, slot: u32, clean: bool) {
-    for_each_pool(arena, slot, |_, control| tell_keeper(control));
+pub(crate) fn notify_keepers(arena: &Arena, slot: u32, clean: bool) {
+    for_each_pool(arena, slot, |_, control| notify_keeper(control));
     if clean {
         return;
     }
     sweep::for_each_carried(arena, slot, &mut |id| {
         if id.index() < arena.layout.objects
-            && arena.object(id.index()).is(id, Kind::PoolCore)
+            && arena.object(id.index()).is(id, Kind::PoolShared)
             && let Some(control) = control::control_of(arena, id.index())
         {
-            tell_keeper(control);
+            notify_keeper(control);
         }
     });
 }
 
-fn tell_keeper(control: &Control) {
-    if rules::holds(Rule::KeeperTold) {
+fn notify_keeper(control: &Control) {
+    if rules::holds(Rule::KeeperNotified) {
         event::notify(&control.keeper.word, i32::MAX);
     }
 }
@@ -109,7 +109,7 @@ fn tell_keeper(control: &Control) {
 fn for_each_pool(arena: &Arena, slot: u32, mut f: impl FnMut(u32, &'static Control)) {
     arena.held_objects(slot).for_each(|index| {
         if index < arena.layout.objects
-            && arena.object(index).is_any(Kind::PoolCore)
+            && arena.object(index).is_any(Kind::PoolShared)
             && let Some(control) = control::control_of(arena, index)
         {
             f(index, control);
@@ -139,22 +139,22 @@ impl<'a> Recovery<'a> {
     }
 
     /// The dead one may have taken the task's number out of the ring, and not have come to take the task.
-    fn return_reached_for(&self, index: u32) {
+    fn return_reserved(&self, index: u32) {
         let Some(cell) = self.control.cell(self.arena, index) else { return };
         let state = cell.state();
-        if state.phase() == QUEUED && rules::holds(Rule::ReachReturned) {
+        if state.phase() == QUEUED && rules::holds(Rule::ReservationReturned) {
             // If somebody else takes it, or it is cancelled, that is as well.
-            self.give_back(cell, index, state);
+            self.return_to_workers(cell, index, state);
         }
     }
 
-    fn look_at(&self, index: u32) {
+    fn recover_cell(&self, index: u32) {
         if let Some(cell) = self.control.cell(self.arena, index) {
             self.recover(cell, index);
             // (If the maker is dead, too, nobody else does this.)
             match self.control.phase.load(Ordering::SeqCst) {
-                phase::TERMINATED => self.end_waiting(cell, ending::TERMINATED),
-                phase::BROKEN => self.end_waiting(cell, ending::BROKEN),
+                phase::TERMINATED => self.end_unstarted(cell, ending::TERMINATED),
+                phase::BROKEN => self.end_unstarted(cell, ending::BROKEN),
                 _ => {}
             }
         }
@@ -163,15 +163,15 @@ impl<'a> Recovery<'a> {
     pub(crate) fn recover(&self, cell: &Cell, index: u32) {
         // Somebody may condemn the task meanwhile.
         while !self.take_over(cell, index) {}
-        if let Some(generation) = self.submitted(cell) {
+        if let Some(generation) = self.generation_submitted(cell) {
             self.abandon(cell, index, generation);
         }
-        self.free_if_left(cell);
+        self.free_if_unreachable(cell);
     }
 
     /// The generation of the task in this cell, if the dead one has submitted it.
-    fn submitted(&self, cell: &Cell) -> Option<u32> {
-        let is_its = || cell.owner.load(Ordering::Acquire) == self.slot + 1;
+    fn generation_submitted(&self, cell: &Cell) -> Option<u32> {
+        let is_its = || cell.submitter.load(Ordering::Acquire) == self.slot + 1;
         let was_its = !rules::holds(Rule::OwnerReadLast) && is_its();
         // ORDERING: the word before the owner: of a task that word speaks of the owner is known, or of a later one. (A
         // cell that is free, or that another is filling in, may still say who had it before.)
@@ -180,9 +180,9 @@ impl<'a> Recovery<'a> {
     }
 
     /// Whoever was about to free it may have been the dead; anybody else who is loses to us, or we to him.
-    fn free_if_left(&self, cell: &Cell) {
+    fn free_if_unreachable(&self, cell: &Cell) {
         let state = cell.state();
-        if state.is_left() {
+        if state.is_unreachable() {
             self.free(cell, state);
         }
     }
@@ -197,20 +197,20 @@ impl<'a> Recovery<'a> {
                 true
             }
             _ if !rules::holds(Rule::TaskReturned) => true,
-            TAKEN => self.give_back(cell, index, state),
+            TAKEN => self.return_to_workers(cell, index, state),
             RUNNING | CONDEMNED => self.interrupted(cell, index, state),
             _ => true,
         }
     }
 
     /// Returns the task to the workers, if it still is as it was.
-    fn give_back(&self, cell: &Cell, index: u32, state: State) -> bool {
+    fn return_to_workers(&self, cell: &Cell, index: u32, state: State) -> bool {
         let list = || self.control.returned_list.list(self.control, self.arena, index, state.generation());
         let listed_first = rules::holds(Rule::ReturnedListed);
         if listed_first {
             list();
         }
-        let given = cell.shift(|s| s.is_still(state).then(|| s.to(RETURNED))).is_ok();
+        let given = cell.fetch_update(|s| s.is_still(state).then(|| s.to(RETURNED))).is_ok();
         if given && !listed_first {
             list();
         }
@@ -222,7 +222,7 @@ impl<'a> Recovery<'a> {
         let chunk = cell.count.load(Ordering::Relaxed) != 0;
         self.recover_blocks(cell, chunk);
         let item = if chunk { Filled::read(cell.filled.load(Ordering::Acquire)).items } else { 0 };
-        let mut fate = Fate::read(cell.fate.load(Ordering::Acquire), item);
+        let mut fate = Attempt::read(cell.fate.load(Ordering::Acquire), item);
         fate.ending = if state.phase() == CONDEMNED { state.ending() } else { ending::DIED };
         let dead = self.arena.slot(self.slot);
         fate.no_memory = dead.flags.load(Ordering::Relaxed) & slots::NO_MEMORY != 0;
@@ -241,9 +241,9 @@ impl<'a> Recovery<'a> {
             _ => None,
         };
         // CRASH: until this the word names the dead, and all above is done again, with the same outcome.
-        let Some(ending) = over else { return self.give_back(cell, index, state) };
-        let ended = cell.shift(|s| s.is_still(state).then(|| s.ended(ending)));
-        ended.map(|was| self.tell(cell, was)).is_ok()
+        let Some(ending) = over else { return self.return_to_workers(cell, index, state) };
+        let ended = cell.fetch_update(|s| s.is_still(state).then(|| s.ended(ending)));
+        ended.map(|was| self.notify_done(cell, was)).is_ok()
     }
 
     /// What a chunk has brought forth stays; a single result that nobody was told of does not.
@@ -265,27 +265,27 @@ impl<'a> Recovery<'a> {
         }
     }
 
-    fn end_waiting(&self, cell: &Cell, ending: u64) {
-        let ended = cell.shift(|s| matches!(s.phase(), QUEUED | RETURNED).then(|| s.ended(ending)));
+    fn end_unstarted(&self, cell: &Cell, ending: u64) {
+        let ended = cell.fetch_update(|s| matches!(s.phase(), QUEUED | RETURNED).then(|| s.ended(ending)));
         if let Ok(was) = ended {
-            self.tell(cell, was);
+            self.notify_done(cell, was);
         }
-        self.free_if_left(cell);
+        self.free_if_unreachable(cell);
     }
 
     /// Nobody has a handle any more. The task runs all the same; perhaps it never came into the ring.
     fn abandon(&self, cell: &Cell, index: u32, generation: u32) {
         let its = |s: State| s.generation() == generation && s.is_task() && !s.has(SHARED);
-        let left = cell.shift(|s| its(s).then(|| s.with(ABANDONED)));
+        let left = cell.fetch_update(|s| its(s).then(|| s.with(ABANDONED)));
         if let Ok(was) = left
             && was.phase() == QUEUED
         {
             // If a worker is faster, or it is cancelled, that is as well.
-            self.give_back(cell, index, was);
+            self.return_to_workers(cell, index, was);
         }
     }
 
-    fn tell(&self, cell: &Cell, was: State) {
+    fn notify_done(&self, cell: &Cell, was: State) {
         event::notify(&cell.done, i32::MAX);
         if was.has(WATCHED) {
             event::notify(&self.control.completed.word, i32::MAX);
@@ -295,11 +295,11 @@ impl<'a> Recovery<'a> {
     /// Frees a cell; its blocks are swept with the dead.
     fn free(&self, cell: &Cell, seen: State) {
         let again = seen.phase() == FREEING;
-        let mine = cell.shift(|s| s.is_as(seen).then(|| if again { s } else { s.freeing(self.slot) }));
+        let mine = cell.fetch_update(|s| s.is_as(seen).then(|| if again { s } else { s.freeing(self.slot) }));
         if mine.is_ok() {
-            control::strip(self.arena, self.owner, self.dead, cell);
-            cell.owner.store(0, Ordering::Relaxed);
-            let _ = cell.shift(|s| Some(s.freed()));
+            control::detach_blocks(self.arena, self.owner, self.dead, cell);
+            cell.submitter.store(0, Ordering::Relaxed);
+            let _ = cell.fetch_update(|s| Some(s.freed()));
         }
     }
 }

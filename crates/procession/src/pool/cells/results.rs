@@ -35,7 +35,7 @@ const WORD: u64 = 8;
 const GUESS: u64 = 24;
 
 /// Where a worker puts the results of a chunk.
-pub(crate) struct Output<'a, R> {
+pub(crate) struct ResultWriter<'a, R> {
     arena: &'static Arena,
     owner: Tag,
     cell: &'a Cell,
@@ -47,9 +47,9 @@ pub(crate) struct Output<'a, R> {
     _results: PhantomData<fn() -> R>,
 }
 
-impl<'a, R: Message> Output<'a, R> {
+impl<'a, R: Message> ResultWriter<'a, R> {
     /// Goes on where the last worker stopped.
-    pub(crate) fn open(arena: &'static Arena, owner: Tag, cell: &'a Cell) -> Output<'a, R> {
+    pub(crate) fn open(arena: &'static Arena, owner: Tag, cell: &'a Cell) -> ResultWriter<'a, R> {
         let word = cell.result.load(Ordering::Acquire);
         let block = block_in(word);
         let room = if block == 0 { 0 } else { room_of(arena, block) };
@@ -62,7 +62,7 @@ impl<'a, R: Message> Output<'a, R> {
                 .map(|(_, bytes)| WORD + (bytes.len() as u64).next_multiple_of(WORD));
             filled.bytes = bytes.sum();
         }
-        Output { arena, owner, cell, block, room, records, filled, _results: PhantomData }
+        ResultWriter { arena, owner, cell, block, room, records, filled, _results: PhantomData }
     }
 
     #[inline]

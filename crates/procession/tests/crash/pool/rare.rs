@@ -217,7 +217,7 @@ fn a_task_that_runs_is_cancelled() {
 #[test]
 fn a_keeper_that_does_not_hear_of_deaths_is_noticed() {
     isolated!({
-        internals::break_rule(Rule::KeeperTold);
+        internals::break_rule(Rule::KeeperNotified);
         cancelled().assert_broken();
     });
 }
@@ -398,13 +398,13 @@ fn a_task_that_is_freed_though_it_was_sent_is_noticed() {
 /// The victim makes a pool, and lets it go.
 fn made() -> Report {
     let shop = workshop();
-    drop(ManualPool::new(1).and_then(|another| another.front()).expect("a pool"));
+    drop(ManualPool::new(1).and_then(|another| another.owner()).expect("a pool"));
     let before = Before::now();
     stepped(
         &shop,
         |_| {
             let another = ManualPool::new(1).expect("a workshop");
-            drop(another.front().expect("a pool"));
+            drop(another.owner().expect("a pool"));
         },
         || before.is_back(),
     )
@@ -450,7 +450,7 @@ fn a_pool_is_resized() {
 #[test]
 fn a_pool_that_is_resized_unnoticed_is_noticed() {
     isolated!({
-        internals::break_rule(Rule::KeeperTold);
+        internals::break_rule(Rule::KeeperNotified);
         resized().assert_broken();
     });
 }

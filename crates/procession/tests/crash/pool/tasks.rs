@@ -205,7 +205,7 @@ impl Scene {
     fn two_returned() -> Scene {
         let scene = Scene::new();
         std::mem::forget(scene.shop.submit(small, (3, 4)));
-        scene.shop.give_back(2);
+        scene.shop.return_to_workers(2);
         scene
     }
 
@@ -242,7 +242,7 @@ fn the_keeper_learns_of_each_limit() {
 #[test]
 fn a_limit_that_is_told_too_early_is_noticed() {
     isolated!({
-        internals::break_rule(Rule::LimitTold);
+        internals::break_rule(Rule::LimitNotified);
         assert!(!limits_are_known(), "the rule is not needed, or this test does not test it");
     });
 }
@@ -270,7 +270,7 @@ fn each_task_that_came_back_is_found() {
 #[test]
 fn a_task_that_came_back_and_nobody_was_told_of_is_noticed() {
     isolated!({
-        internals::break_rule(Rule::ReturnedToldOn);
+        internals::break_rule(Rule::ReturnedNotified);
         assert!(!returned_tasks_are_found(), "the rule is not needed, or this test does not test it");
     });
 }
@@ -292,7 +292,7 @@ fn a_task_of_the_dead_that_nobody_finishes_is_noticed() {
 
 #[test]
 fn a_task_that_the_dead_had_reached_for_and_nobody_takes_is_noticed() {
-    isolated!({ work_without(Rule::ReachReturned) });
+    isolated!({ work_without(Rule::ReservationReturned) });
 }
 
 #[test]
@@ -309,5 +309,5 @@ fn results_of_the_dead_that_are_swept_are_noticed() {
 
 #[test]
 fn a_task_that_is_taken_and_not_noted_first_is_noticed() {
-    isolated!({ work_without(Rule::HandNoted) });
+    isolated!({ work_without(Rule::TaskClaimNoted) });
 }
