@@ -233,6 +233,9 @@ impl<K: Message + Eq + Hash, V: Message> Dict<K, V> {
     /// can, also one that is the value. When two processes change two of them in opposite orders, one of them is
     /// told so, as with any two [locks](crate::sync#deadlocks).
     ///
+    /// If the key is missing, this changes nothing, does not call `change` and returns `Ok(None)`. To count things that may
+    /// be new, use [`update_or_insert_with`](Dict::update_or_insert_with).
+    ///
     /// # Errors
     /// As [`get`](Dict::get) and [`insert`](Dict::insert); then the old value stays.
     /// [`LockError::Deadlock`](crate::sync::LockError::Deadlock) when the wait for others closes a cycle.
@@ -251,6 +254,7 @@ impl<K: Message + Eq + Hash, V: Message> Dict<K, V> {
     /// # Ok::<(), procession::Error>(())
     /// ```
     #[inline]
+    #[must_use = "it is `Ok(None)`, and nothing is changed, if the key is missing: see `update_or_insert_with`"]
     pub fn update<Q: Lookup<K> + ?Sized, R>(
         &self,
         key: &Q,
@@ -264,6 +268,46 @@ impl<K: Message + Eq + Hash, V: Message> Dict<K, V> {
                 drop(inside);
                 put(entry, &value)?;
                 Ok(Some(given))
+            })
+        })?
+    }
+
+    /// Changes the key's value, which is what `make` returns if the key is missing, and returns what `change` returns.
+    ///
+    /// For all other processes this is one step: they see the entry as it was before, or as `change` left it, and never
+    /// the value that `make` returned. `change` is called in either case, so a counter starts at 0. What holds for the
+    /// closure of [`update`](Dict::update) holds for both closures.
+    ///
+    /// # Errors
+    /// As [`update`](Dict::update); then the old value stays, and a missing key stays missing.
+    ///
+    /// # If a process dies, or a closure panics
+    /// The old value stays, and a missing key stays missing.
+    ///
+    /// ```
+    /// let counts = procession::Dict::<String, u32>::new()?;
+    /// for word in "the more the better".split(' ') {
+    ///     counts.update_or_insert_with(word, || 0, |n| *n += 1)?;
+    /// }
+    /// assert_eq!((counts.get("the")?, counts.get("more")?), (Some(2), Some(1)));
+    /// # Ok::<(), procession::Error>(())
+    /// ```
+    #[inline]
+    pub fn update_or_insert_with<Q: Lookup<K> + ?Sized, R>(
+        &self,
+        key: &Q,
+        make: impl FnOnce() -> V,
+        change: impl FnOnce(&mut V) -> R,
+    ) -> Result<R> {
+        key.with_key(|key| {
+            self.map.with_entry(key, |entry| {
+                let found = entry.decode::<V>()?;
+                let inside = Inside::enter();
+                let mut value = found.unwrap_or_else(make);
+                let returned = change(&mut value);
+                drop(inside);
+                put(entry, &value)?;
+                Ok(returned)
             })
         })?
     }

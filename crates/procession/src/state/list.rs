@@ -214,6 +214,8 @@ impl<T: Message> List<T> {
     /// what `change` gives. Inside of it the same list can be looked at with [`get`](List::get), but not
     /// changed or copied.
     ///
+    /// If the list is shorter, this changes nothing, does not call `change` and returns `Ok(None)`.
+    ///
     /// # Errors
     /// As [`get`](List::get) and [`push`](List::push); then the old item stays.
     /// [`LockError::Deadlock`](crate::sync::LockError::Deadlock) when the wait for others closes a cycle.
@@ -226,6 +228,7 @@ impl<T: Message> List<T> {
     /// assert_eq!(list.update(1, |n| { *n += 5; *n })?, Some(7));
     /// # Ok::<(), procession::Error>(())
     /// ```
+    #[must_use = "it is `Ok(None)`, and nothing is changed, if the list has no item with this index"]
     pub fn update<R>(&self, index: usize, change: impl FnOnce(&mut T) -> R) -> Result<Option<R>> {
         self.sequence.with_item(index as u64, |place| {
             let mut item = place.decode::<T>()?;

@@ -132,6 +132,50 @@ fn a_change_under_way_is_atomic() -> procession::Result<()> {
 }
 
 #[test]
+fn counters_start_where_they_are_first_counted() -> procession::Result<()> {
+    let _dog = watched();
+    let counts = Dict::<String, u64>::new()?;
+    let texts = Dict::<u32, String>::new()?;
+    let work = |counts: Dict<String, u64>, texts: Dict<u32, String>| -> procession::Result<()> {
+        for n in 0..500u32 {
+            let key = format!("word {}", n % 7);
+            assert_eq!(counts.update(&format!("not {key}"), |_| unreachable!())?, None::<()>);
+            counts.update_or_insert_with(&key, || 0, |n| *n += 1)?;
+            texts.update_or_insert_with(&(n % 3), String::new, |text| text.push('x'))?;
+        }
+        Ok(())
+    };
+    let workers: Vec<_> =
+        (0..8).map(|_| Process::spawn(work, (counts.clone(), texts.clone()))).collect::<Result<_, _>>()?;
+    for worker in workers {
+        worker.join()??;
+    }
+    assert_eq!((counts.len(), counts.values().sum::<Result<u64, _>>()?), (7, 8 * 500));
+    let lengths: Vec<usize> =
+        texts.values().map(|text| Ok(text?.len())).collect::<procession::Result<_>>()?;
+    assert_eq!((lengths.len(), lengths.iter().sum::<usize>()), (3, 8 * 500));
+    Ok(())
+}
+
+#[test]
+fn a_panic_before_an_entry_is_made_leaves_none() -> procession::Result<()> {
+    let _dog = watched();
+    let dict = Dict::<u32, String>::new()?;
+    let fails = |dict: Dict<u32, String>, in_make: bool| {
+        let make = || if in_make { panic!("no value") } else { "value".to_string() };
+        dict.update_or_insert_with(&1, make, |_| panic!("no change")).map(drop)
+    };
+    for in_make in [true, false] {
+        let error = Process::spawn(fails, (dict.clone(), in_make))?.join().unwrap_err();
+        assert!(error.to_string().contains(if in_make { "no value" } else { "no change" }), "{error}");
+        assert_eq!((dict.get(&1)?, dict.len()), (None, 0));
+    }
+    let length = dict.update_or_insert_with(&1, || "value".into(), |text| text.len())?;
+    assert_eq!((length, dict.get(&1)?.as_deref()), (5, Some("value")));
+    Ok(())
+}
+
+#[test]
 fn entries_are_made_once() -> procession::Result<()> {
     let _dog = watched();
     let (dict, made) = (Dict::<u32, u32>::new()?, Dict::from_entries([((), 0)])?);

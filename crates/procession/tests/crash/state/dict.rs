@@ -209,6 +209,29 @@ fn an_entry_is_made() {
 }
 
 #[test]
+fn an_entry_is_made_or_changed_in_one_step() {
+    isolated!(env = VECTORS, {
+        let (start, one, two) = (model([1]), model([1, 2]), [(1, text(1)), (2, text(9))].into());
+        let dict = dict(&start);
+        let report = step(&dict, &[start, one, two], |dict| {
+            // What `make` returns is never seen.
+            let length = dict.update_or_insert_with(
+                &2,
+                || text(7),
+                |value| {
+                    *value = text(2);
+                    value.len()
+                },
+            );
+            assert_eq!(length, Ok(text(2).len()));
+            let changed = dict.update_or_insert_with(&2, || unreachable!(), |value| *value = text(9));
+            assert_eq!(changed, Ok(()));
+        });
+        assert_finished(&report);
+    });
+}
+
+#[test]
 fn looking_leaves_nothing() {
     isolated!(env = VECTORS, {
         let before = model(0..3);
@@ -362,7 +385,7 @@ fn a_lock_that_is_not_in_the_journal_is_found() {
         let victim = |gate: &Gate| {
             internals::become_member(VICTIM);
             gate.begin();
-            dict.update(&1, |n| *n += 1).unwrap();
+            dict.update_or_insert_with(&1, || 0, |n| *n += 1).unwrap();
             gate.end();
         };
         let report = CrashStep::new(arena()).run(victim, |_| {
