@@ -175,7 +175,7 @@ fn a_run_is_suspended_with_its_commands_and_time_does_not_count() {
     let front = child.id().cast_signed();
     signal(&child, Signal::TSTP);
     wait_until(|| state(pid) == Some('T') && state(front) == Some('T'));
-    // Longer than the time limit.
+    // The suspension must outlast the time limit.
     thread::sleep(Duration::from_millis(5300));
     fs::write(place.path("go"), "").unwrap();
     assert_eq!(state(pid), Some('T'));
@@ -281,6 +281,7 @@ fn nothing_is_left_when_it_is_killed_while_it_starts() {
         let nap = format!("1000.{}{round}", std::process::id());
         let mut command = map(&["-j", "2", "sleep", ":::", &nap, &nap]);
         let child = start_in_group(&mut command);
+        // The moment of the kill is what the test varies.
         thread::sleep(Duration::from_micros(50 * round));
         let group = rustix::process::Pid::from_child(&child);
         rustix::process::kill_process_group(group, Signal::KILL).unwrap();

@@ -374,7 +374,7 @@ fn a_change_from_outside_is_noticed_and_kept() {
     let shop = Shop::with("{\"count\": 1}");
     let mut sale = shop.command("--buyers 1 --think-time 200");
     let mut sale = sale.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-    // Whenever the buyer reads: there is a change between that and its writing.
+    // The buyer thinks for 200 ms between its read and its write. A change every 5 ms falls in between, whenever that is.
     let status = loop {
         if let Some(status) = sale.try_wait().unwrap() {
             break status;

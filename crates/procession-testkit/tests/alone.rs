@@ -139,6 +139,7 @@ fn a_watchdog_that_is_dropped_does_not_bite() {
     isolated!({
         drop(watchdog(Duration::from_millis(50)));
         let _other = watchdog(Duration::from_secs(60));
+        // Outlasts the limit of the dropped watchdog.
         std::thread::sleep(Duration::from_millis(100));
     });
 }

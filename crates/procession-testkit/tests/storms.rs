@@ -15,6 +15,7 @@ fn a_ledger_keeps_what_was_acknowledged_before_a_kill() {
         let count_up = || {
             for n in 0.. {
                 ledger.record([round, n, !n, n ^ 5]);
+                // The pauses keep the ledger from filling up before the kill.
                 (n % 8 == 0).then(|| std::thread::sleep(Duration::from_micros(1)));
             }
         };

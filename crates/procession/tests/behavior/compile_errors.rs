@@ -1,4 +1,4 @@
-//! What must not compile, and that the message says what to do: see `fixtures/refused`.
+//! Programs that must not compile, and the advice in each compiler message. The programs are in `fixtures/refused`.
 
 use crate::family;
 use std::collections::HashMap;
@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::OnceLock;
 
-/// What the compiler says of each program in `fixtures/refused`.
+/// Returns the compiler's messages for each program in `fixtures/refused`.
 fn messages() -> &'static HashMap<String, String> {
     static MESSAGES: OnceLock<HashMap<String, String>> = OnceLock::new();
     MESSAGES.get_or_init(|| {
@@ -35,7 +35,7 @@ fn messages() -> &'static HashMap<String, String> {
     })
 }
 
-/// The program does not compile, and the message names its line and has all of `texts` in it.
+/// Asserts that the program does not compile, and that the message names its line and contains all of `texts`.
 #[track_caller]
 fn refused(program: &str, texts: &[&str]) {
     let message = messages().get(program).map_or("", String::as_str);
@@ -45,7 +45,8 @@ fn refused(program: &str, texts: &[&str]) {
     }
 }
 
-/// The program does not compile, and the messages name every line of it that passes a closure with a capture.
+/// Asserts that the program does not compile, and that the messages name every line that passes a closure with a
+/// capture.
 #[track_caller]
 fn refused_at_each_call(program: &str) {
     refused(program, &ADVICE);
@@ -54,11 +55,11 @@ fn refused_at_each_call(program: &str) {
     let text = std::fs::read_to_string(path).expect("the program is there");
     let calls = (1..).zip(text.lines()).filter(|(_, line)| line.contains("(move |"));
     let lines: Vec<usize> = calls.map(|(number, _)| number).collect();
-    assert!(lines.len() >= 13, "one for each function that takes one: {lines:?}");
+    assert!(lines.len() >= 13, "one for each function that takes a closure: {lines:?}");
     let message = &messages()[program];
     for line in lines {
         let place = format!("src/bin/{program}.rs:{line}:");
-        assert!(message.contains(&place), "nothing is wrong at {place}\n{message}");
+        assert!(message.contains(&place), "no error at {place}\n{message}");
     }
 }
 
@@ -66,14 +67,14 @@ const ADVICE: [&str; 2] =
     ["a function that runs in another process cannot capture variables", "as arguments, `|x: X| ..`"];
 
 #[test]
-fn a_captured_value_belongs_in_the_arguments() {
+fn the_error_of_a_captured_value_suggests_arguments() {
     refused("captures", &ADVICE);
     refused("captures_in_builder", &ADVICE);
     refused_at_each_call("captures_copy");
 }
 
 #[test]
-fn a_captured_handle_belongs_in_the_arguments() {
+fn the_error_of_a_captured_handle_suggests_arguments() {
     refused("captures_handle", &ADVICE);
     refused("captures_by_move", &ADVICE);
 }
@@ -87,7 +88,7 @@ fn a_captured_token_without_a_size_is_refused() {
 }
 
 #[test]
-fn errors_about_captures_do_not_speak_of_copy() {
+fn errors_about_captures_do_not_mention_copy() {
     for program in ["captures_handle", "captures_by_move", "captures_token", "captures_thread_token"] {
         refused(program, &[]);
         let message = &messages()[program];
@@ -106,14 +107,14 @@ fn a_captured_reference_is_refused() {
 }
 
 #[test]
-fn arguments_are_those_of_the_function() {
+fn arguments_must_match_the_function() {
     refused("wrong_type", &["String", "u64"]);
     refused("too_few", &["2 elements", "(u8,)"]);
     refused("no_tuple", &["(u8,)", "trailing comma"]);
 }
 
 #[test]
-fn what_crosses_is_owned_and_serializable() {
+fn a_message_must_be_owned_and_serializable() {
     refused(
         "no_message",
         &["`Plain` cannot be sent to another process", "serde::Serialize + serde::Deserialize"],
@@ -122,11 +123,11 @@ fn what_crosses_is_owned_and_serializable() {
 }
 
 #[test]
-fn a_function_that_never_returns_says_what_it_would() {
+fn a_function_that_never_returns_needs_a_return_type() {
     refused("never", &["|| -> ()"]);
 }
 
 #[test]
-fn a_guard_stays_in_its_thread() {
+fn a_guard_cannot_be_sent_to_another_thread() {
     refused("guard", &["cannot be sent between threads"]);
 }

@@ -1,5 +1,5 @@
-//! What another process wrote is checked before it is used: a damaged value is an error of whoever reads it, and
-//! costs no more than itself.
+//! Data that another process wrote is validated before it is used. A damaged value is an error for its reader, and
+//! leaves other values intact.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -9,7 +9,7 @@ use procession::state::List;
 use procession::{Dict, Error, Lock, Queue, internals};
 use procession_testkit::isolated;
 
-/// The word of the arena at an offset.
+/// Returns the word of the arena at an offset.
 #[allow(unsafe_code)]
 fn word(offset: u64) -> &'static AtomicU64 {
     let (base, bytes, _) = internals::mapping();
@@ -19,7 +19,7 @@ fn word(offset: u64) -> &'static AtomicU64 {
 }
 
 #[test]
-fn a_value_that_says_it_is_longer_than_its_block_is_damaged() {
+fn a_value_longer_than_its_block_is_reported_as_damaged() {
     let lock = Lock::new().unwrap();
     for long in [1 << 10, 1 << 30, 1 << 40, u64::MAX - 7, u64::MAX] {
         let block = internals::pack(&vec![7u8; 100]).unwrap();
@@ -31,7 +31,7 @@ fn a_value_that_says_it_is_longer_than_its_block_is_damaged() {
 }
 
 #[test]
-fn a_value_that_says_it_carries_more_handles_than_fit_is_damaged() {
+fn a_value_with_more_handles_than_fit_is_reported_as_damaged() {
     let lock = Lock::new().unwrap();
     for many in [1 << 10, 1 << 30, u64::MAX / 8, u64::MAX] {
         let block = internals::pack(&(lock.clone(), "and more".to_string())).unwrap();
@@ -44,7 +44,7 @@ fn a_value_that_says_it_carries_more_handles_than_fit_is_damaged() {
 }
 
 #[test]
-fn a_value_at_no_place_is_damaged() {
+fn a_value_outside_the_arena_is_reported_as_damaged() {
     let lock = Lock::new().unwrap();
     let end = internals::mapping().1 as u64;
     for nowhere in [1, 8, end - 8, end, u64::MAX / 2 + 1, u64::MAX - 15, u64::MAX - 7, u64::MAX] {
@@ -53,7 +53,7 @@ fn a_value_at_no_place_is_damaged() {
     drop(lock.lock().unwrap());
 }
 
-/// The block made by `make` that has `mark` in it, which no other test has.
+/// Returns the block that `make` allocates. It is found by `mark`, which no other test writes.
 fn block_with(mark: &[u8; 8], make: impl FnOnce()) -> u64 {
     let blocks = || internals::census().blocks.into_iter().map(|(at, _)| at);
     let before: Vec<u64> = blocks().collect();
@@ -65,18 +65,18 @@ fn block_with(mark: &[u8; 8], make: impl FnOnce()) -> u64 {
     blocks().find(|at| !before.contains(at) && has_mark(*at)).expect("a node")
 }
 
-/// Lengths of key and value that cannot be.
+/// Lengths of a key and a value that are longer than any block.
 const LENGTHS: [u64; 4] = [0x10_0000, 0x7fff_ffff, 0x7fff_ffff << 32, (1 << 63) - 1];
 
 #[test]
-fn an_entry_that_says_it_is_longer_than_its_block_is_damaged_and_the_others_are_not() {
+fn a_dict_entry_longer_than_its_block_damages_no_other_entry() {
     for lengths in LENGTHS {
         let dict = Dict::<u32, String>::new().unwrap();
         let text = "mark-one".repeat(12);
         let node = block_with(b"mark-one", || drop(dict.insert(&1, text).unwrap()));
         dict.insert(&2, "sound".into()).unwrap();
         let meta = word(node).load(Ordering::SeqCst);
-        // As the key's length is looked at first, the key is only found if that is right.
+        // The length of the key is validated first, so the key is found only if that length is right.
         word(node).store(1 << 63 | lengths, Ordering::SeqCst);
         assert!(dict.to_map().is_err());
         assert!(dict.iter().any(|entry| entry.is_err()));
@@ -93,7 +93,7 @@ fn an_entry_that_says_it_is_longer_than_its_block_is_damaged_and_the_others_are_
 }
 
 #[test]
-fn an_entry_that_says_it_carries_more_handles_than_fit_is_damaged() {
+fn a_dict_entry_with_more_handles_than_fit_is_reported_as_damaged() {
     let lock = Lock::new().unwrap();
     for handles in [1000, u64::MAX / 8, u64::MAX] {
         let dict = Dict::<u32, (String, Lock)>::new().unwrap();
@@ -109,7 +109,7 @@ fn an_entry_that_says_it_carries_more_handles_than_fit_is_damaged() {
 }
 
 #[test]
-fn an_item_that_says_it_is_longer_than_its_block_is_damaged() {
+fn a_list_item_longer_than_its_block_is_reported_as_damaged() {
     for lengths in LENGTHS.into_iter().filter(|lengths| lengths & 0xffff_ffff != 0) {
         let list = List::from_items(["sound".to_string()]).unwrap();
         let text = "mark-3rd".repeat(12);
@@ -124,7 +124,7 @@ fn an_item_that_says_it_is_longer_than_its_block_is_damaged() {
 }
 
 #[test]
-fn a_record_that_leads_nowhere_or_in_a_circle_is_none() {
+fn a_record_list_that_is_damaged_or_circular_ends_there() {
     const GO: u64 = 3;
     let sound = Queue::bounded(2).unwrap();
     for leads in ["beyond", "between", "back"] {
@@ -145,7 +145,7 @@ fn a_record_that_leads_nowhere_or_in_a_circle_is_none() {
 }
 
 #[test]
-fn a_dead_process_whose_slot_leads_elsewhere_is_recovered_all_the_same() {
+fn a_dead_process_with_a_damaged_slot_is_recovered() {
     const DEAD: u32 = 900;
     isolated!({
         let (lock, dict) = (Lock::new().unwrap(), Dict::from_entries([(1, "one".to_string())]).unwrap());
@@ -153,7 +153,7 @@ fn a_dead_process_whose_slot_leads_elsewhere_is_recovered_all_the_same() {
         let (slot, bytes) = internals::slot_place(DEAD);
         let end = internals::mapping().1 as u64;
         let here = internals::lock_place(&lock);
-        // The first words are the supervisor's. Where it waits is believed.
+        // The first words belong to the supervisor. The word that says what the thread waits for is trusted.
         for place in (slot + 16..slot + bytes).step_by(8).filter(|&place| !is_wait(DEAD, place)) {
             for value in [1, 8, here, here + 4, end - 64, end - 8, end, 1 << 63, u64::MAX - 7, u64::MAX] {
                 internals::open_slot(DEAD);
@@ -168,7 +168,7 @@ fn a_dead_process_whose_slot_leads_elsewhere_is_recovered_all_the_same() {
     });
 }
 
-/// Whether what the first thread of the process in `slot` waits for stands there.
+/// Reports whether this word says what the first thread of the process in `slot` waits for.
 fn is_wait(slot: u32, place: u64) -> bool {
     let before = word(place).swap(8, Ordering::SeqCst);
     let is_it = internals::waits_for(slot) == 8;

@@ -1,5 +1,4 @@
-//! Errors are plain data: they can be cloned, compared, sent to another process, boxed and asked for their
-//! cause.
+//! Errors are plain data: a program can clone, compare, box and send them, and ask for their cause.
 
 use std::error::Error as _;
 
@@ -14,13 +13,13 @@ fn is_plain<
 ) {
 }
 
-/// The same error after a journey to another process and back.
+/// Sends an error to another process and back.
 fn there_and_back(error: Error) -> Error {
     Process::spawn(|error: Error| error, (error,)).unwrap().join().unwrap()
 }
 
 #[test]
-fn an_error_arrives_as_it_was() {
+fn an_error_survives_a_round_trip_unchanged() {
     let _dog = watched();
     let lock = Lock::named("till").unwrap();
     let held = lock.lock().unwrap();
@@ -50,7 +49,7 @@ fn an_error_arrives_as_it_was() {
 }
 
 #[test]
-fn the_question_mark_takes_every_error_in() {
+fn the_question_mark_converts_every_error() {
     fn fails(how: u8, lock: Lock) -> procession::Result<()> {
         match how {
             0 => drop(lock.lock()?),
@@ -75,7 +74,7 @@ fn the_question_mark_takes_every_error_in() {
 }
 
 #[test]
-fn a_process_error_tells_which_process_and_how() {
+fn a_process_error_names_the_process_and_its_end() {
     let _dog = watched();
     let p = Process::builder().name("buyer").spawn(|| -> () { std::process::exit(3) }, ()).unwrap();
     let error = p.join().unwrap_err();

@@ -1,5 +1,5 @@
-//! What processes say with `tracing` and `log` appears in main's subscriber and logger, also of processes that are
-//! killed.
+//! Events of `tracing` and records of `log` that processes emit reach main's subscriber and logger, even if the process
+//! is killed.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -14,7 +14,7 @@ use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Dispatch, Event, Level, Metadata, Subscriber};
 
-/// Writes down each event, as `LEVEL target: name=value ..`, and behind it the spans that it is in.
+/// Records each event as `LEVEL target: name=value ..`, followed by the spans that it is in.
 #[derive(Clone)]
 struct Notes {
     lines: Arc<Mutex<Vec<String>>>,
@@ -22,7 +22,7 @@ struct Notes {
     spans: Arc<Mutex<Spans>>,
 }
 
-/// Those that are open, by their number, and the numbers of those that have been entered.
+/// The open spans by their number, and the numbers of the spans that have been entered.
 #[derive(Default)]
 struct Spans {
     made: u64,
@@ -80,11 +80,7 @@ impl Subscriber for Notes {
         let mut line = Line(new.metadata().name().to_owned());
         new.record(&mut line);
         let mut spans = self.spans.lock().unwrap();
-        assert_eq!(
-            new.parent().map(Id::into_u64),
-            spans.entered.last().copied(),
-            "it is inside the one before"
-        );
+        assert_eq!(new.parent().map(Id::into_u64), spans.entered.last().copied(), "spans are nested");
         spans.made += 1;
         let id = spans.made;
         spans.open.insert(id, line.0);
@@ -108,7 +104,7 @@ impl Subscriber for Notes {
 }
 
 #[test]
-fn what_processes_say_appears_in_main() {
+fn events_of_processes_reach_main() {
     isolated!({
         let notes = Notes::new(Level::INFO);
         tracing::dispatcher::with_default(&Dispatch::new(notes.clone()), || {
@@ -125,7 +121,7 @@ fn what_processes_say_appears_in_main() {
             };
             let p = Process::builder().name("talker").spawn(says, ()).unwrap();
             let pid = p.join().unwrap();
-            until("all has come", || notes.have("from below"));
+            until("all events have arrived", || notes.have("from below"));
             let all = notes.all();
             assert_eq!(all.len(), 3, "{all:#?}");
             assert_eq!(
@@ -145,7 +141,7 @@ fn what_processes_say_appears_in_main() {
 }
 
 #[test]
-fn events_come_with_the_spans_that_they_are_in() {
+fn events_arrive_in_their_spans() {
     fn speaks(board: String) {
         let job = tracing::info_span!("job", id = 7u64, name = "wash", done = tracing::field::Empty);
         let _in_job = job.enter();
@@ -182,7 +178,7 @@ fn events_come_with_the_spans_that_they_are_in() {
             let p = Process::builder().name("p").daemon(true).spawn(speaks, (board.path(),)).unwrap();
             board.wait("said");
             kill(&p);
-            until("all has come", || notes.have("last words"));
+            until("all events have arrived", || notes.have("last words"));
             let who = format!("pid={} process=\"p\"", p.pid().unwrap());
             let job = "@job id=7u name=\"wash\"";
             let expected = [
@@ -197,12 +193,12 @@ fn events_come_with_the_spans_that_they_are_in() {
             ];
             assert_eq!(notes.all(), expected.map(|line| format!("INFO behavior::events: {line}")));
             let spans = notes.spans.lock().unwrap();
-            assert!(spans.open.is_empty() && spans.entered.is_empty(), "all are closed");
+            assert!(spans.open.is_empty() && spans.entered.is_empty(), "every span is closed");
         });
     });
 }
 
-/// Writes down each record of `log`.
+/// Records each record of `log`.
 struct Log(Mutex<Vec<String>>);
 
 static LOG: Log = Log(Mutex::new(Vec::new()));
@@ -222,7 +218,7 @@ impl log::Log for Log {
     fn flush(&self) {}
 }
 
-/// Counts what it hears, and panics when it hears `boom`.
+/// Counts the records that it receives, and panics at `boom`.
 struct Fragile(AtomicU32);
 
 static FRAGILE: Fragile = Fragile(AtomicU32::new(0));
@@ -241,7 +237,7 @@ impl log::Log for Fragile {
 }
 
 #[test]
-fn a_logger_that_panics_loses_that_record_alone() {
+fn a_logger_that_panics_loses_only_that_record() {
     isolated!({
         log::set_logger(&FRAGILE).unwrap();
         log::set_max_level(log::LevelFilter::Info);
@@ -252,13 +248,13 @@ fn a_logger_that_panics_loses_that_record_alone() {
         };
         for round in 1..4 {
             Process::spawn(talks, ()).unwrap().join().unwrap();
-            until("the others have come", || FRAGILE.0.load(Ordering::SeqCst) == round * 90);
+            until("the other records have arrived", || FRAGILE.0.load(Ordering::SeqCst) == round * 90);
         }
     });
 }
 
 #[test]
-fn a_subscriber_that_panics_loses_that_event_alone() {
+fn a_subscriber_that_panics_loses_only_that_event() {
     /// Panics at some events.
     struct Touchy(Notes);
 
@@ -300,7 +296,7 @@ fn a_subscriber_that_panics_loses_that_event_alone() {
                 tracing::info!("afterwards");
             };
             Process::spawn(talks, ()).unwrap().join().unwrap();
-            until("the other has come", || notes.have("afterwards"));
+            until("the other event has arrived", || notes.have("afterwards"));
         });
         let after = notes.all().into_iter().find(|line| line.contains("afterwards")).unwrap();
         assert!(!after.contains("around"), "{after}");
@@ -308,7 +304,7 @@ fn a_subscriber_that_panics_loses_that_event_alone() {
 }
 
 #[test]
-fn records_of_log_come_to_main_s_logger_also_from_the_dead() {
+fn records_of_log_reach_main_even_from_killed_processes() {
     isolated!({
         log::set_logger(&LOG).unwrap();
         log::set_max_level(log::LevelFilter::Info);
@@ -316,10 +312,10 @@ fn records_of_log_come_to_main_s_logger_also_from_the_dead() {
             log::warn!("hello {}", 1);
             log::debug!("of no interest");
             log::info!(target: "noise", "of no interest");
-            assert_eq!(log::max_level(), log::LevelFilter::Info, "it is inherited");
+            assert_eq!(log::max_level(), log::LevelFilter::Info, "children inherit the level");
             for n in 0u32.. {
                 log::info!("saying {n}.");
-                // After the call has returned.
+                // Posted after the call has returned.
                 post(&board, "said", n);
             }
         };
@@ -331,7 +327,7 @@ fn records_of_log_come_to_main_s_logger_also_from_the_dead() {
             board.wait("said");
             kill(&p);
             let said: usize = board.wait("said").parse().unwrap();
-            until("what it had said has come", || LOG.0.lock().unwrap().len() > said + 1);
+            until("every record of the dead has arrived", || LOG.0.lock().unwrap().len() > said + 1);
             let who = format!("talker (pid {})", p.pid().unwrap());
             let all = LOG.0.lock().unwrap();
             assert_eq!(all[0], format!("WARN behavior::events: {who}: hello 1"));
@@ -343,7 +339,7 @@ fn records_of_log_come_to_main_s_logger_also_from_the_dead() {
 }
 
 #[test]
-fn nothing_that_was_said_is_lost_when_the_speaker_is_killed() {
+fn events_are_not_lost_when_their_process_is_killed() {
     isolated!({
         let notes = Notes::new(Level::TRACE);
         tracing::dispatcher::with_default(&Dispatch::new(notes.clone()), || {
@@ -352,7 +348,7 @@ fn nothing_that_was_said_is_lost_when_the_speaker_is_killed() {
                 let talks = |board: String, round: u32| -> () {
                     for n in 0u32.. {
                         tracing::trace!("saying {round}/{n}.");
-                        // After the call has returned.
+                        // Posted after the call has returned.
                         post(&board, "said", n);
                     }
                 };
@@ -362,7 +358,9 @@ fn nothing_that_was_said_is_lost_when_the_speaker_is_killed() {
                 (0..round * 10_000).for_each(|_| std::hint::spin_loop());
                 kill(&p);
                 let said: u32 = board.wait("said").parse().unwrap();
-                until("what it had said has come", || notes.have(&format!("saying {round}/{said}.")));
+                until("every event of the dead has arrived", || {
+                    notes.have(&format!("saying {round}/{said}."))
+                });
                 let all = notes.all();
                 let of_it: Vec<_> =
                     all.iter().filter(|line| line.contains(&format!("saying {round}/"))).collect();
@@ -377,7 +375,7 @@ fn nothing_that_was_said_is_lost_when_the_speaker_is_killed() {
 }
 
 #[test]
-fn main_s_end_waits_for_what_was_said() {
+fn main_forwards_all_events_before_it_ends() {
     struct Prints;
     impl Subscriber for Prints {
         fn enabled(&self, _: &Metadata<'_>) -> bool {
@@ -409,7 +407,7 @@ fn main_s_end_waits_for_what_was_said() {
 }
 
 #[test]
-fn without_a_subscriber_in_main_a_process_can_have_its_own() {
+fn a_process_may_set_its_own_subscriber_if_main_has_none() {
     isolated!({
         let own = || {
             let notes = Notes::new(Level::INFO);

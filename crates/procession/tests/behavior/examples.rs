@@ -1,7 +1,7 @@
-//! Every numbered example prints what `examples/expected` says it does.
+//! Every numbered example prints the output in `examples/expected`.
 //!
-//! What the scheduler decides is taken out of the output before it is compared, and nothing else:
-//! process ids become `pid`, and each test says below what may come in another order.
+//! Parts of the output that the scheduler decides are removed before the comparison: process ids become `pid`, and each
+//! test below states which lines may come in another order.
 
 use std::ffi::OsString;
 use std::fs;
@@ -11,7 +11,7 @@ use std::time::SystemTime;
 
 const EXAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples");
 
-/// The two tasks come in either order, and `main` anywhere; the two lines of a task stay together.
+/// The two tasks print in either order, and `main` anywhere. The two lines of a task stay together.
 #[test]
 fn ordered_printing() {
     let tasks = |lines: Vec<String>| {
@@ -23,8 +23,8 @@ fn ordered_printing() {
     assert_eq!(tasks(printed("01_ordered_printing")), tasks(expected("01_ordered_printing")));
 }
 
-/// The buyers come in any order, and one that looks late sees that the ticket is gone; the file's
-/// end comes last.
+/// The buyers come in any order. A buyer that arrives late finds the ticket gone. The final content of the file is
+/// printed last.
 #[test]
 fn tickets() {
     let told = |mut lines: Vec<String>| {
@@ -36,31 +36,31 @@ fn tickets() {
     assert_eq!(told(printed("02_tickets")), told(expected("02_tickets")));
 }
 
-/// Nobody's step is lost.
+/// No process loses its step.
 #[test]
 fn shared_dict() {
     assert_eq!(printed("03_shared_dict"), expected("03_shared_dict"));
 }
 
-/// What a queue of three says is the same each time.
+/// The output of a queue of three is the same every time.
 #[test]
 fn queue() {
     assert_eq!(printed("04_queue"), expected("04_queue"));
 }
 
-/// Who eats what, and who has the bone, is not in the output.
+/// The output does not show which process ate what, or has the bone.
 #[test]
 fn producer_consumer() {
     assert_eq!(printed("05_producer_consumer"), expected("05_producer_consumer"));
 }
 
-/// What a pool makes of its tasks is the same each time.
+/// The results of a pool are the same every time.
 #[test]
 fn pool() {
     assert_eq!(printed("06_pool"), expected("06_pool"));
 }
 
-/// No example is left out here, and none can be understood only by scrolling.
+/// This test runs every example, and each is short enough to read without scrolling.
 #[test]
 fn each_numbered_example_is_short_and_has_an_expected_output() {
     let names =
@@ -84,7 +84,7 @@ fn expected(name: &str) -> Vec<String> {
     text.lines().map(str::to_owned).collect()
 }
 
-/// What the example prints, with its process ids taken out.
+/// Returns the lines that the example prints, without process ids.
 fn printed(name: &str) -> Vec<String> {
     let output = Command::new(program(name)).output().unwrap();
     let stderr = String::from_utf8(output.stderr).unwrap();
@@ -92,7 +92,7 @@ fn printed(name: &str) -> Vec<String> {
     String::from_utf8(output.stdout).unwrap().lines().map(without_pid).collect()
 }
 
-/// `[4711] sees` becomes `[pid] sees`.
+/// Turns `[4711] sees` into `[pid] sees`.
 fn without_pid(line: &str) -> String {
     let pid = line.strip_prefix('[').and_then(|rest| rest.split_once(']'));
     match pid.filter(|(pid, _)| pid.parse::<u32>().is_ok()) {
@@ -101,8 +101,8 @@ fn without_pid(line: &str) -> String {
     }
 }
 
-/// The example's executable. `cargo test` builds it before this test runs, but not when it is told
-/// to test nothing but this file; then it may be missing or out of date, and is built here.
+/// Returns the example's executable. `cargo test` builds it before this test runs, unless only this test binary was
+/// requested. Then the executable may be missing or outdated, and this function builds it.
 fn program(name: &str) -> PathBuf {
     let me = std::env::current_exe().unwrap();
     let profile = me.parent().and_then(Path::parent).expect("tests are built in TARGET/PROFILE/deps");
@@ -116,7 +116,7 @@ fn program(name: &str) -> PathBuf {
     program
 }
 
-/// When a file, or the newest file of a folder, was changed; `None` if there is none.
+/// Returns when a file, or the newest file of a folder, was changed. Returns `None` if there is no file.
 fn changed(path: &Path) -> Option<SystemTime> {
     match fs::read_dir(path) {
         Ok(entries) => entries.filter_map(|entry| changed(&entry.ok()?.path())).max(),
@@ -124,7 +124,7 @@ fn changed(path: &Path) -> Option<SystemTime> {
     }
 }
 
-/// Builds an example as this test was built: in the same place, with the same profile.
+/// Builds an example as this test was built: in the same folder, with the same profile.
 fn build(name: &str, profile: &Path) {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
     let mut target = profile.parent().expect("a profile has its folder in the target folder");
@@ -135,7 +135,7 @@ fn build(name: &str, profile: &Path) {
         Some(folder) if folder != "debug" => folder.to_owned(),
         _ => OsString::from("dev"),
     });
-    // With `--target` there is one more folder, and only the outermost has this tag.
+    // `--target` adds a folder, and only the outermost folder has this tag.
     if !target.join("CACHEDIR.TAG").exists() {
         command.arg("--target").arg(target.file_name().expect("the folder of a target"));
         target = target.parent().expect("a target has its folder in the target folder");

@@ -1,5 +1,5 @@
-//! A family whose shared memory is full: every operation that needs some says so, with who holds how much, and as
-//! `Error::Full` when it becomes the library's error. What needs none goes on.
+//! A family whose shared memory is full. Every operation that needs memory fails, names the largest holders, and
+//! converts to `Error::Full`. Operations that need none succeed.
 
 use procession::pool::TaskError;
 use procession::queue::PutError;
@@ -15,7 +15,7 @@ fn long() -> String {
     "x".repeat(LONG_TEXT)
 }
 
-/// Fills the shared memory with messages of a queue, large ones first.
+/// Fills the shared memory with messages of a queue, starting with large ones.
 fn fill() -> Queue<Vec<u8>> {
     let hoard = Queue::unbounded().unwrap();
     let mut bytes = 1 << 20;
@@ -69,13 +69,13 @@ fn queues_and_pipes() {
         is_full(a.try_send(long()));
         let text = unbounded.put(long()).unwrap_err().to_string();
         names_the_holder(&text);
-        // What needs no memory goes on.
+        // Operations that need no memory succeed.
         drop(lock.lock().unwrap());
         assert_eq!((unbounded.len(), bounded.len(), b.poll()), (0, 0, false));
-        // A lease is noted in a cell of the queue, and this is its first.
+        // A lease needs a cell of the queue, and this one is the queue's first.
         is_full(jobs.get());
-        assert_eq!(jobs.len(), 1, "nothing was taken");
-        // Everything works as soon as there is room again.
+        assert_eq!(jobs.len(), 1, "no item was taken");
+        // Everything works again after memory was freed.
         drop(hoard);
         jobs.get().unwrap().done().unwrap();
         unbounded.put(long()).unwrap();
@@ -160,7 +160,7 @@ fn locks_of_a_thread_beyond_its_journal() {
         let locks: Vec<Lock> = (0..2000).map(|_| Lock::new().unwrap()).collect();
         let _hoard = fill();
         let held: Vec<_> = locks.iter().map(Lock::lock).collect();
-        // The first ones fit into the record of the thread.
+        // The first locks fit into the thread's record.
         assert!(held[0].is_ok());
         match held.iter().find_map(|held| held.as_ref().err()) {
             Some(LockError::Full(why)) => names_the_holder(why),

@@ -1,4 +1,4 @@
-//! Handles: sent anywhere inside the family, nowhere outside it, and alive as long as any of them is.
+//! Handles can be sent anywhere inside their family and nowhere else. An object lives as long as any handle to it.
 
 use std::collections::HashMap;
 
@@ -46,7 +46,7 @@ fn a_lock_made_by_a_child_outlives_it() {
 }
 
 #[test]
-fn handles_cross_inside_other_values() {
+fn handles_can_be_sent_inside_other_values() {
     let _dog = watched();
     let mine = till();
     let _held = mine.locks[1].lock().unwrap();
@@ -81,7 +81,7 @@ fn handles_cross_inside_other_values() {
     assert!(back.lock().is_ok());
 }
 
-/// Whether somebody else than this thread finds it held.
+/// Reports whether a thread other than this one finds the lock held.
 fn is_elsewhere_held(lock: &Lock) -> bool {
     let lock = lock.clone();
     std::thread::spawn(move || is_held(&lock)).join().unwrap()
@@ -103,7 +103,7 @@ fn a_handle_cannot_leave_the_family() {
     p.kill().unwrap();
 }
 
-/// A value that arrives as a handle, whatever was sent.
+/// A value that deserializes as a handle, whatever was serialized.
 #[derive(Clone, Debug)]
 struct Forged(u64, u64);
 
@@ -130,7 +130,7 @@ fn a_forged_handle_is_refused() {
 }
 
 #[test]
-fn a_panic_while_encoding_does_no_harm() {
+fn a_panic_while_encoding_leaks_nothing() {
     #[derive(Clone)]
     struct Bomb(Lock);
     impl Serialize for Bomb {
@@ -153,12 +153,12 @@ fn a_panic_while_encoding_does_no_harm() {
     assert_eq!(Process::spawn(|lock: Lock| lock.lock().is_ok(), (lock,)).unwrap().join(), Ok(true));
 }
 
-/// Counts of handles near the most that 32 bits can count.
+/// Counts of handles near the maximum of a 32-bit count.
 const NEAR_THE_END: [u32; 4] = [(1 << 31) - 2, (1 << 31) - 1, 1 << 31, u32::MAX - 1];
 
-/// Safe code can forget more clones than can be counted. The object must outlive every handle all the same.
+/// Safe code can forget more clones than the count can hold. Even then the object must outlive every handle.
 #[test]
-fn handles_that_cannot_be_counted_keep_their_object() {
+fn an_object_outlives_more_handles_than_can_be_counted() {
     isolated!({
         for count in NEAR_THE_END {
             let first = Mutex::new([0u64; 60]).unwrap();
@@ -166,7 +166,7 @@ fn handles_that_cannot_be_counted_keep_their_object() {
             assert_eq!(internals::say_handles(&first, count), 2);
             (0..3).for_each(|_| std::mem::forget(first.clone()));
             drop(first);
-            // What would take the place of a mutex that was freed.
+            // These objects would take the place of a mutex that was freed.
             let others: Vec<_> = (0..300).map(|_| Mutex::new([5u64; 60]).unwrap()).collect();
             let mut mine = keep.lock().unwrap();
             mine[0] = 0x4141;
@@ -176,9 +176,9 @@ fn handles_that_cannot_be_counted_keep_their_object() {
     });
 }
 
-/// What it costs: the object stays as long as the process, and goes with it.
+/// The price of an overflowed count: the object stays as long as its process, and is freed with it.
 #[test]
-fn an_object_with_too_many_handles_goes_with_its_process() {
+fn an_object_with_too_many_handles_is_freed_with_its_process() {
     isolated!({
         let child = Process::spawn(
             || {
@@ -190,12 +190,12 @@ fn an_object_with_too_many_handles_goes_with_its_process() {
             (),
         );
         assert_eq!(child.unwrap().join(), Ok(2), "the mutex, and the process");
-        until("nothing is left", || internals::census().objects == 0);
+        until("no object is left", || internals::census().objects == 0);
     });
 }
 
 #[test]
-fn handles_to_a_task_that_cannot_be_counted_keep_its_result() {
+fn a_result_outlives_more_task_handles_than_can_be_counted() {
     isolated!({
         let pool = procession::Pool::new(1).unwrap();
         for count in NEAR_THE_END {
@@ -211,9 +211,9 @@ fn handles_to_a_task_that_cannot_be_counted_keep_its_result() {
     });
 }
 
-/// An old handle names an object by its place and generation, so a place is not used for ever.
+/// An old handle names an object by its place and generation, so a place is retired before its generations repeat.
 #[test]
-fn a_place_whose_generations_are_used_up_is_not_used_again() {
+fn a_place_is_retired_when_its_generations_are_used_up() {
     isolated!({
         let place = |mutex: &Mutex<u8>| internals::HasHandle::object_index(mutex);
         let lock = Mutex::new(0u8).unwrap();
@@ -221,7 +221,7 @@ fn a_place_whose_generations_are_used_up_is_not_used_again() {
         drop(lock);
         internals::wear_out(index);
         let last = Mutex::new(0u8).unwrap();
-        assert_eq!(place(&last), index, "it is used once more");
+        assert_eq!(place(&last), index, "the place is used once more");
         drop(last.lock().unwrap());
         drop(last);
         let next: Vec<_> = (0..10).map(|_| Mutex::new(0u8).unwrap()).collect();

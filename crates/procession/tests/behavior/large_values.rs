@@ -1,6 +1,6 @@
-//! Values whose lengths do not fit into 31 or 32 bits arrive whole, or an error says that they are too long.
+//! Values whose lengths exceed 31 or 32 bits arrive whole, or an error says that they are too long.
 //!
-//! One case at a time, because each needs some gigabytes. Where there is less memory it says that it did not run.
+//! One case runs at a time, because each needs several gigabytes. A case that lacks memory reports that it did not run.
 
 use std::sync::{Mutex, MutexGuard};
 
@@ -11,8 +11,8 @@ use procession_testkit::isolated;
 const BEYOND_31_BITS: u64 = (1 << 31) + 9;
 const BEYOND_32_BITS: u64 = (1 << 32) + 9;
 
-/// A value that is nothing but zeros, which take no memory, and marks: at both ends, and around the lengths at which
-/// shorter numbers begin anew.
+/// Returns a value of zeros, which take no memory, and marks. The marks are at both ends, and around the lengths at
+/// which a 31-bit or 32-bit length would wrap around.
 fn sparse(len: u64) -> Vec<u8> {
     let mut bytes = vec![0; len as usize];
     marks(len).for_each(|at| bytes[at as usize] = mark(at));
@@ -29,7 +29,7 @@ fn mark(at: u64) -> u8 {
     (at % 251) as u8 + 1
 }
 
-/// Whether it is what [`sparse`] makes of this length.
+/// Reports whether `bytes` are what [`sparse`] returns for this length.
 fn is_whole(bytes: &[u8], len: u64) -> bool {
     static ZEROS: [u8; 1 << 16] = [0; 1 << 16];
     let marked: Vec<u64> = marks(len).collect();
@@ -46,16 +46,16 @@ fn is_whole(bytes: &[u8], len: u64) -> bool {
     bytes.len() as u64 == len && parts.into_iter().all(|(at, part)| part_is_whole(at, part))
 }
 
-/// The case that runs: only one, in whichever process.
+/// Waits until no other case runs, in any process, and reserves the machine for this one.
 fn alone() -> MutexGuard<'static, ()> {
     static ONE: Mutex<()> = Mutex::new(());
     ONE.lock().unwrap_or_else(|e| e.into_inner())
 }
 
-/// Whether there are `gib` GiB for a case, beside what other programs use.
+/// Reports whether `gib` GiB are available for a case.
 fn has_room_for(case: &str, gib: u64) -> bool {
     let text = std::fs::read_to_string("/proc/meminfo").unwrap();
-    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:")).expect("Linux says so");
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:")).expect("Linux reports this");
     let available: u64 = line.trim().trim_end_matches(" kB").parse().unwrap();
     drop(Queue::<u8>::bounded(1).unwrap());
     let arena = internals::mapping().1 as u64;
@@ -83,7 +83,7 @@ macro_rules! cases {
 }
 
 cases! {
-    // In place: of memory that nobody writes to there are no pages, so this takes few.
+    // The value is read in place: memory that was never written has no pages, so this case takes little.
     through_a_queue: 7 GiB {
         let queue = Queue::unbounded().unwrap();
         for len in [1 << 31, 1 << 32, 5 << 30].into_iter().flat_map(|len: u64| [len - 1, len, len + 1]) {
@@ -121,7 +121,7 @@ cases! {
         assert!(is_whole(&child.unwrap().join().unwrap(), BEYOND_32_BITS));
     }
 
-    // The first is longer than 32 bits can say, and where the others begin is farther.
+    // The first length exceeds 32 bits, so the other items begin at offsets beyond 32 bits.
     as_results_of_a_chunk: 9 GiB {
         let lens = [BEYOND_32_BITS, 100, 9];
         let pool = Pool::new(1).unwrap().with_chunk_size(lens.len()).unwrap();

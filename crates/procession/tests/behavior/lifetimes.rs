@@ -1,4 +1,4 @@
-//! What a handle names lives as long as any handle to it, wherever that is, and no longer.
+//! An object lives as long as any handle to it, in whichever process, and no longer.
 
 use crate::family::*;
 use procession::internals::{Census, census};
@@ -7,7 +7,7 @@ use procession::{Lock, Process, Queue};
 use procession_testkit::isolated;
 use serde::{Deserialize, Serialize};
 
-/// What there is of objects and blocks. Spans and records are kept for the next ones.
+/// Counts living objects, blocks and holdings. Spans and records are left out, because they are kept for reuse.
 fn living(census: &Census) -> (u32, usize, usize) {
     let kept = census.holdings.iter().filter(|(slot, _)| *slot != 0).count();
     (census.objects, census.blocks.len(), kept)
@@ -20,7 +20,7 @@ fn until_as_before(before: &Census) {
     });
 }
 
-/// The family as it is before anything of the test is there.
+/// Returns the state of the family before the test has created anything.
 fn settled() -> Census {
     Process::spawn(|| (), ()).unwrap().join().unwrap();
     until("only main is left", || census().objects == 0 && census().blocks.is_empty());
@@ -28,13 +28,13 @@ fn settled() -> Census {
 }
 
 #[test]
-fn what_nobody_holds_is_freed() {
+fn an_object_without_handles_is_freed() {
     isolated!({
         let start = settled();
         for _ in 0..20 {
             drop(Lock::new().unwrap());
         }
-        assert_eq!(living(&census()), living(&start), "what was never sent goes at once");
+        assert_eq!(living(&census()), living(&start), "an object that was never sent is freed immediately");
         let locks: Vec<Lock> = (0..100).map(|_| Lock::new().unwrap()).collect();
         assert_eq!(census().objects, start.objects + 100);
         Process::spawn(|locks: Vec<Lock>| drop(locks), (locks.clone(),)).unwrap().join().unwrap();
@@ -55,18 +55,18 @@ fn what_nobody_holds_is_freed() {
 }
 
 #[test]
-fn a_process_cannot_let_itself_go() {
+fn a_process_stays_alive_without_handles_to_it() {
     isolated!({
         let gate = Lock::new().unwrap();
         let closed = gate.lock().unwrap();
         let itself = |gate: Lock, answer: Lock| {
             drop(gate.lock().unwrap());
             for _ in 0..3 {
-                // Nobody else has a handle to this process by now.
+                // No other process has a handle to this process by now.
                 let me = procession::current_process().unwrap();
                 assert_eq!((me.name().as_str(), me.is_alive()), ("alone", true));
                 drop(me);
-                // More processes than there are spares: the supervisor has looked at everything.
+                // There are more processes than spares, so the supervisor has examined everything.
                 (0..12).for_each(|_| Process::spawn(|| (), ()).unwrap().join().unwrap());
             }
             std::mem::forget(answer.lock().unwrap());
@@ -74,13 +74,13 @@ fn a_process_cannot_let_itself_go() {
         let answer = Lock::new().unwrap();
         drop(Process::builder().name("alone").spawn(itself, (gate.clone(), answer.clone())).unwrap());
         drop(closed);
-        // The lock that it took with it into its end says that it came that far.
-        until("it has ended well", || matches!(answer.try_lock(), Err(LockError::OwnerDied(_))));
+        // The lock that the process held at its end shows that it came this far.
+        until("the process has ended", || matches!(answer.try_lock(), Err(LockError::OwnerDied(_))));
     });
 }
 
 #[test]
-fn what_the_dead_held_is_let_go() {
+fn handles_of_a_dead_process_are_released() {
     isolated!({
         let start = settled();
         let board = Board::new();
@@ -104,7 +104,7 @@ fn what_the_dead_held_is_let_go() {
 }
 
 #[test]
-fn a_handle_on_its_way_keeps_its_object() {
+fn a_handle_in_transit_keeps_its_object() {
     isolated!({
         let start = settled();
         let board = Board::new();
@@ -116,7 +116,7 @@ fn a_handle_on_its_way_keeps_its_object() {
         };
         let lock = Lock::named("on its way").unwrap();
         let p = Process::spawn(uses, (board.path(), lock)).unwrap();
-        // The collector is made to look while the argument, and then the result, alone hold it.
+        // Makes the collector run while only the argument, and later only the result, holds the object.
         let stir = || {
             (0..20).for_each(|_| {
                 drop(Process::spawn(|lock: Lock| lock, (Lock::new().unwrap(),)).unwrap().join())
@@ -124,7 +124,7 @@ fn a_handle_on_its_way_keeps_its_object() {
         };
         stir();
         post(&board.path(), "go", "");
-        until("it has returned", || !p.is_alive());
+        until("the process has returned", || !p.is_alive());
         until_gone(&[p.pid().unwrap()]);
         stir();
         let (name, lock) = p.join().unwrap();
@@ -140,7 +140,7 @@ fn a_handle_on_its_way_keeps_its_object() {
 }
 
 #[test]
-fn half_decoded_values_let_go_of_their_handles() {
+fn a_value_that_fails_to_decode_releases_its_handles() {
     #[derive(Serialize)]
     struct Half(Lock, Process<()>, bool);
     impl<'de> Deserialize<'de> for Half {
@@ -166,7 +166,7 @@ fn half_decoded_values_let_go_of_their_handles() {
 }
 
 #[test]
-fn clones_are_one_object() {
+fn clones_refer_to_the_same_object() {
     isolated!({
         let start = settled();
         let lock = Lock::new().unwrap();
@@ -187,9 +187,9 @@ fn clones_are_one_object() {
     });
 }
 
-/// Each is looked for among all blocks, if one looks for each of them.
+/// Freeing must not search all blocks once for each of the thirty thousand objects.
 #[test]
-fn thirty_thousand_objects_that_lie_in_one_go_with_it() {
+fn freeing_a_container_frees_thirty_thousand_objects_in_it() {
     isolated!({
         Process::spawn(|| (), ()).unwrap().join().unwrap();
         let start = settled();

@@ -1,4 +1,4 @@
-//! What each public operation does, by subject; the folders mirror `src`.
+//! The behavior of each public operation, by subject. The folders mirror `src`.
 
 #[macro_use]
 #[path = "../support/mod.rs"]

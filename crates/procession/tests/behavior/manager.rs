@@ -1,4 +1,4 @@
-//! What a manager promises, by behaviour.
+//! The names of a manager: which object a name returns, how long a name lasts, and races between processes.
 
 use std::collections::HashSet;
 
@@ -8,7 +8,7 @@ use procession::sync::{Barrier, Condvar, Event, Latch, Mutex, RLock, RwLock, Sem
 use procession::{Dict, Error, JoinableQueue, Lock, Manager, Process, Queue};
 
 #[test]
-fn the_same_name_gives_the_same_object_to_every_process() -> procession::Result<()> {
+fn a_name_returns_the_same_object_in_every_process() -> procession::Result<()> {
     let _dog = watched();
     let work = |me: u32| -> procession::Result<()> {
         let manager = Manager::new()?;
@@ -58,14 +58,14 @@ fn a_name_has_one_type() -> procession::Result<()> {
     assert!(matches!(manager.named("no queue").queue::<u8>(0), Err(Error::InvalidArgument(_))));
     assert!(!manager.names()?.contains(&"no queue".to_string()));
     assert!(manager.remove("typed")?);
-    assert!(manager.named("typed").dict::<String, u64>()?.is_empty(), "the name is free again");
-    assert_eq!(dict.get("kept")?, Some(1), "who has a handle keeps it");
+    assert!(manager.named("typed").dict::<String, u64>()?.is_empty(), "the name is unused again");
+    assert_eq!(dict.get("kept")?, Some(1), "a handle keeps the object");
     assert!(manager.remove("typed")?);
     Ok(())
 }
 
 #[test]
-fn what_has_a_name_outlives_who_made_it() -> procession::Result<()> {
+fn a_named_object_outlives_its_creator() -> procession::Result<()> {
     let _dog = watched();
     let make = || -> procession::Result<()> {
         let inner: Dict<u32, u32> = Manager::new()?.dict()?;
@@ -74,7 +74,7 @@ fn what_has_a_name_outlives_who_made_it() -> procession::Result<()> {
         std::process::abort()
     };
     assert!(Process::spawn(make, ())?.join().is_err());
-    // Other objects come and go, and the collector looks.
+    // Other objects are created and freed, so the collector runs.
     for _ in 0..20 {
         let carrier = Queue::unbounded()?;
         carrier.put(Queue::<u8>::unbounded()?)?;
@@ -87,7 +87,7 @@ fn what_has_a_name_outlives_who_made_it() -> procession::Result<()> {
 }
 
 #[test]
-fn what_has_no_name_is_new_each_time() -> procession::Result<()> {
+fn an_object_without_a_name_is_new_each_time() -> procession::Result<()> {
     let _dog = watched();
     let manager = Manager::new()?;
     let (one, other) = (manager.list::<u8>()?, manager.list::<u8>()?);
@@ -99,7 +99,7 @@ fn what_has_no_name_is_new_each_time() -> procession::Result<()> {
     Ok(())
 }
 
-/// Everything that there is, under names that begin in the same way: made here or found.
+/// One object of each kind, under names with the same prefix.
 type Everything = (
     (Dict<u32, u32>, List<u32>, Value<String>, Array<u32>),
     (Queue<u32>, JoinableQueue<u32>, Lock, RLock, Mutex<u32>, RwLock<u32>),
@@ -119,7 +119,7 @@ fn everything(prefix: &str) -> procession::Result<Everything> {
     ))
 }
 
-/// Uses each once; what waits for another waits for the other side, which does the same.
+/// Uses each object once. Operations that wait for another process meet the other side, which calls this too.
 fn use_everything(all: &Everything, me: u32) -> procession::Result<()> {
     let ((dict, list, value, array), (queue, jobs, lock, rlock, mutex, rwlock), meetings) = all;
     let (semaphore, event, condvar, barrier, latch) = meetings;
@@ -150,7 +150,7 @@ fn use_everything(all: &Everything, me: u32) -> procession::Result<()> {
 }
 
 #[test]
-fn everything_has_names_and_goes_to_workers() -> procession::Result<()> {
+fn every_kind_of_object_can_be_named_and_sent() -> procession::Result<()> {
     let _dog = watched();
     for given in [true, false] {
         let prefix = format!("everything, given: {given}");
@@ -168,7 +168,7 @@ fn everything_has_names_and_goes_to_workers() -> procession::Result<()> {
             (2, 2, "xx", 2, 2)
         );
         assert_eq!((&array.lock()?[..], *mutex.lock()?, *rwlock.read()?), (&[0, 1, 2, 0][..], 12, 2));
-        assert_eq!(lock.name(), format!("{prefix}: lock"), "its name shows");
+        assert_eq!(lock.name(), format!("{prefix}: lock"), "the lock has its name");
         let manager = Manager::new()?;
         let names = manager.names()?.into_iter().filter(|name| name.starts_with(&prefix));
         let names: Vec<String> = names.collect();
@@ -186,14 +186,14 @@ fn a_name_may_be_of_any_length() -> procession::Result<()> {
     let manager = Manager::new()?;
     let name = "\u{e9}".repeat(5000);
     let lock = manager.named(&name).lock()?;
-    assert_eq!(lock.name(), "\u{e9}".repeat(47), "as much of it as a report shows");
+    assert_eq!(lock.name(), "\u{e9}".repeat(47), "a report shows the first 47 characters");
     assert!(manager.names()?.contains(&name) && manager.remove(&name)?);
     Ok(())
 }
 
-/// Many ask for many names at once, some of them are killed, and names are taken away meanwhile.
+/// Many processes look up many names at the same time. Some are killed, and names are removed meanwhile.
 #[test]
-fn names_are_given_in_a_race() -> procession::Result<()> {
+fn names_stay_unique_in_a_race() -> procession::Result<()> {
     let _dog = watched();
     let results = Queue::<(u32, u32)>::unbounded()?;
     let race = |results: Queue<(u32, u32)>, die: bool| -> procession::Result<()> {
@@ -225,7 +225,7 @@ fn names_are_given_in_a_race() -> procession::Result<()> {
     assert_eq!(ends, [false, true, true, false, true, true]);
     results.close()?;
     let mut of_kept: Vec<(u32, u32)> = results.iter().collect::<Result<_, _>>()?;
-    // Of a name that nobody takes away there is one dict, in which everybody has another place.
+    // A name that no process removes has one dict, in which every process has a different place.
     of_kept.retain(|(n, _)| n % 4 != 2);
     let (all, distinct) = (of_kept.len(), of_kept.iter().collect::<HashSet<_>>().len());
     assert_eq!((all, distinct), (6 * 30 - 2 * 10, all));

@@ -1,5 +1,5 @@
-//! The names of processes that were given none.
-#![allow(clippy::redundant_closure, reason = "it is about the names of closures")]
+//! The names of processes that were spawned without one.
+#![allow(clippy::redundant_closure, reason = "the test is about the names of closures")]
 
 use crate::family::*;
 use procession::process::Builder;
@@ -12,7 +12,7 @@ fn own_name() -> String {
 }
 
 #[test]
-fn a_function_gives_its_name() {
+fn a_process_is_named_after_its_function() {
     fn generic<T: Default>(_: T) -> String {
         own_name()
     }
@@ -41,7 +41,7 @@ fn a_function_gives_its_name() {
 }
 
 #[test]
-fn a_closure_has_the_place_where_it_is_spawned() {
+fn a_process_is_named_after_the_place_of_its_closure() {
     let name = Process::spawn(|| own_name(), ()).unwrap().join().unwrap();
     assert_eq!(name, format!("closure@names.rs:{}", line!() - 1));
     let name = Process::builder().daemon(true).spawn(|| own_name(), ()).unwrap().join().unwrap();
@@ -53,7 +53,7 @@ fn a_closure_has_the_place_where_it_is_spawned() {
 }
 
 #[test]
-fn a_helper_can_pass_its_caller_s_place_on() {
+fn a_helper_function_can_pass_on_its_caller_s_place() {
     #[track_caller]
     fn helper() -> String {
         Process::spawn(|| own_name(), ()).unwrap().join().unwrap()
@@ -62,7 +62,7 @@ fn a_helper_can_pass_its_caller_s_place_on() {
 }
 
 #[test]
-fn errors_and_debug_say_which_closure() {
+fn errors_and_debug_output_name_the_closure() {
     let (lock, held) = (Lock::new().unwrap(), Queue::bounded(1).unwrap());
     let hold = |lock: Lock, held: Queue<()>| {
         let _guard = lock.lock().unwrap();

@@ -1,5 +1,5 @@
-//! What each family says when a call returns without what it was called for: an error of its own, with two
-//! exceptions that the crate's head names.
+//! Calls that return without success because they would block or timed out. Each group of types reports this by its own
+//! error, with the two exceptions that the crate's documentation names.
 
 use std::time::{Duration, Instant};
 
@@ -19,7 +19,7 @@ fn deadline() -> Instant {
     Instant::now() + SOON
 }
 
-/// The three forms of a call, each of which must fail like this.
+/// Asserts that the three forms of a call (`try_`, `_timeout`, `_deadline`) fail with this error.
 macro_rules! fail {
     ($($call:expr => $error:pat),+ $(,)?) => {$(
         match $call {
@@ -29,7 +29,7 @@ macro_rules! fail {
     )+};
 }
 
-/// Runs `f` in a process of its own and returns when it holds what `f` takes.
+/// Runs `f` in another process, and returns when that process holds what `f` acquires.
 fn held<T: procession::Message + Clone>(
     thing: &T,
     hold: impl procession::process::Entry<(T, Queue<()>), Output = ()>,
@@ -46,7 +46,7 @@ fn stay(ready: &Queue<()>) {
 }
 
 #[test]
-fn locks_would_block_or_time_out() {
+fn locks_report_would_block_or_timed_out() {
     let _dog = watched();
     let (lock, rlock) = (Lock::new().unwrap(), RLock::new().unwrap());
     let (mutex, rwlock) = (Mutex::new(0u8).unwrap(), RwLock::new(0u8).unwrap());
@@ -104,7 +104,7 @@ fn locks_would_block_or_time_out() {
 }
 
 #[test]
-fn waits_would_block_or_time_out() {
+fn waits_report_would_block_or_timed_out() {
     let _dog = watched();
     let (semaphore, event) = (Semaphore::new(0).unwrap(), Event::new().unwrap());
     let (latch, barrier) = (Latch::new(1).unwrap(), Barrier::new(2).unwrap());
@@ -133,11 +133,11 @@ fn waits_would_block_or_time_out() {
         wait_any_deadline(&any, deadline()) => Error::Wait(WaitError::TimedOut),
     }
     kill(&p);
-    assert!(matches!(any[0].try_wait(), Err(Error::Process(_))), "how it ended is the error then");
+    assert!(matches!(any[0].try_wait(), Err(Error::Process(_))), "the error says how the process ended");
 }
 
 #[test]
-fn queues_say_that_they_are_full_or_empty() {
+fn queues_report_full_or_empty() {
     let _dog = watched();
     let (full, empty) = (Queue::bounded(1).unwrap(), Queue::<u8>::bounded(1).unwrap());
     full.put(1u8).unwrap();
@@ -182,7 +182,7 @@ fn queues_say_that_they_are_full_or_empty() {
 }
 
 #[test]
-fn tasks_and_pools_are_not_done() {
+fn tasks_and_pools_report_not_done() {
     use procession::pool::TaskError;
     let _dog = watched();
     let pool = Pool::new(1).unwrap();
@@ -200,7 +200,7 @@ fn tasks_and_pools_are_not_done() {
 }
 
 #[test]
-fn a_process_and_a_condition_are_the_exceptions() {
+fn joining_a_process_and_waiting_on_a_condition_return_ok() {
     let _dog = watched();
     let p = sleeper();
     assert_eq!(
@@ -210,6 +210,6 @@ fn a_process_and_a_condition_are_the_exceptions() {
     kill(&p);
     let (lock, condvar) = (Lock::new().unwrap(), Condvar::new().unwrap());
     let (held, waited) = condvar.wait_timeout(lock.lock().unwrap(), SOON).unwrap();
-    assert!(waited.timed_out(), "and the lock is held: it has a guard");
+    assert!(waited.timed_out(), "the guard is returned with the lock held");
     drop(held);
 }

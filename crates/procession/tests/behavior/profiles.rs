@@ -1,5 +1,5 @@
-//! One program, built in every way that matters to the linker and to panics: see `fixtures/program`. (A
-//! debug build with panics that unwind is what the other tests are.)
+//! One program, built with every setting that matters to the linker and to panics. It is in `fixtures/program`. The
+//! other tests cover a debug build with panics that unwind.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,8 +8,8 @@ use std::sync::Mutex;
 
 use crate::family::*;
 
-/// Builds the program with these settings of its profile and gives its path. All builds go to one place, so
-/// that cargo builds what they have in common once, and keeps what it has built.
+/// Builds the program with these settings of its profile, and returns its path. All builds share a folder, so cargo
+/// builds their common parts once and keeps its results.
 fn built(name: &str, settings: &[(&str, &str)]) -> PathBuf {
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _one = ONE_AT_A_TIME.lock().unwrap_or_else(|e| e.into_inner());
@@ -34,17 +34,17 @@ fn all_is_well(program: &Path) {
 }
 
 #[test]
-fn debug_with_panics_that_abort() {
+fn the_program_works_in_debug_with_panics_that_abort() {
     let debug = [("OPT_LEVEL", "0"), ("DEBUG_ASSERTIONS", "true"), ("PANIC", "abort")];
     all_is_well(&built("debug-abort", &debug));
 }
 
 #[test]
-fn release_with_many_codegen_units() {
+fn the_program_works_in_release_with_many_codegen_units() {
     all_is_well(&built("many", &[("CODEGEN_UNITS", "16")]));
 }
 
 #[test]
-fn release_with_fat_lto_one_codegen_unit_and_no_symbols() {
+fn the_program_works_with_fat_lto_and_no_symbols() {
     all_is_well(&built("fat", &[("LTO", "fat"), ("CODEGEN_UNITS", "1"), ("STRIP", "true")]));
 }

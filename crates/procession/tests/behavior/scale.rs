@@ -1,4 +1,4 @@
-//! Many processes: at once, in a row, from many threads, in many generations; and one that idles.
+//! Many processes: at the same time, in a row, from many threads, in many generations. And an idle family.
 #![allow(unsafe_code, reason = "asks for the length of a tick")]
 
 use std::collections::HashSet;
@@ -15,7 +15,7 @@ fn mapping() -> Mapping {
     Mapping { addr, len, fd }
 }
 
-/// Bytes of memory that the arena takes up.
+/// Returns the bytes of memory that the arena takes up.
 fn arena_bytes() -> u64 {
     std::fs::metadata(format!("/proc/self/fd/{}", mapping().fd)).unwrap().blocks() * 512
 }
@@ -25,7 +25,7 @@ fn descriptors(pid: i32) -> usize {
 }
 
 #[test]
-fn a_thousand_children_live_at_once() {
+fn a_thousand_children_can_live_at_the_same_time() {
     isolated!({
         let lock = Lock::new().unwrap();
         let held = lock.lock().unwrap();
@@ -40,7 +40,7 @@ fn a_thousand_children_live_at_once() {
         assert_eq!(results.iter().map(|&(_, pid)| pid).collect::<HashSet<_>>().len(), 1000);
         drop(crowd);
         let supervisor = supervisor();
-        until("the spares are left", || proc::descendants(supervisor).len() <= 8);
+        until("only the spares are left", || proc::descendants(supervisor).len() <= 8);
     });
 }
 
@@ -64,8 +64,8 @@ fn thousands_of_children_in_a_row_leave_nothing() {
         let slack = 512 << 10;
         until("the arena is as large as before", || arena_bytes() <= bytes + slack);
         assert_eq!(descriptors(supervisor), fds);
-        assert!(procession::internals::census().objects <= objects + 64, "the collector keeps up");
-        until("the spares are left", || proc::descendants(supervisor).len() <= 8);
+        assert!(procession::internals::census().objects <= objects + 64, "the collector has not kept up");
+        until("only the spares are left", || proc::descendants(supervisor).len() <= 8);
     });
 }
 
@@ -89,12 +89,12 @@ fn thousands_of_killed_children_in_a_row_leave_nothing() {
         (0..1000).for_each(round);
         assert!(lock.lock_or_recover().is_ok());
         audit.assert_back();
-        until("one lock is left", || procession::internals::census().objects == 1);
+        until("only one lock is left", || procession::internals::census().objects == 1);
     });
 }
 
 #[test]
-fn two_hundred_threads_spawn_at_once() {
+fn two_hundred_threads_can_spawn_at_the_same_time() {
     isolated!({
         let start = std::sync::Barrier::new(200);
         let results: Vec<_> = thread::scope(|scope| {
@@ -127,7 +127,9 @@ fn thousands_of_threads_use_a_lock_and_end() {
                     threads.into_iter().map(|lock| thread::spawn(move || drop(lock.lock().unwrap())));
                 threads.collect::<Vec<_>>().into_iter().for_each(|t| t.join().unwrap());
             }
-            until("their records are given back", || procession::internals::census().records <= before);
+            until("the records of the threads are free", || {
+                procession::internals::census().records <= before
+            });
         };
         drop(lock.lock().unwrap());
         uses(lock.clone());
@@ -185,8 +187,9 @@ fn an_idle_family_uses_no_processor() {
         all.extend(proc::descendants(supervisor));
         assert!(all.len() >= 5);
         let ticks = || all.iter().map(|&pid| proc::cpu_ticks(pid).unwrap_or(0)).sum::<u64>();
-        // The family may still be busy with its beginning: some stretch of rest must come.
-        until("400 ms pass in which nobody is busy", || {
+        // These sleeps measure: no process may run or wake up while the time passes. The family may still be busy with
+        // its start, so the idle stretch may come later.
+        until("400 ms pass in which no process runs", || {
             let before = ticks();
             thread::sleep(Duration::from_millis(400));
             ticks() <= before + 1
@@ -197,7 +200,7 @@ fn an_idle_family_uses_no_processor() {
             line.unwrap().trim().parse::<u64>().unwrap()
         };
         let family = [supervisor, waits.pid().unwrap(), joins.pid().unwrap(), sleeps.pid().unwrap()];
-        until("400 ms pass in which nobody wakes up", || {
+        until("400 ms pass in which no process wakes up", || {
             let before = family.map(switches);
             thread::sleep(Duration::from_millis(400));
             family.map(switches) == before

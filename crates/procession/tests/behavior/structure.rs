@@ -1,4 +1,4 @@
-//! The structure of the source: each folder's table lists its files, and modules import only what stands below them.
+//! The structure of the source: each folder's table lists its files, and modules import only modules below them.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -11,7 +11,7 @@ fn source() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
 }
 
-/// Every Rust file below a folder.
+/// Returns every Rust file below a folder.
 fn files(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).expect("a folder of the source").flatten() {
@@ -24,7 +24,7 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// The words in backquotes that end in `.rs`, in the rows of tables in comments.
+/// Returns the words in backquotes that end in `.rs`, from the rows of tables in comments.
 fn listed(text: &str) -> BTreeSet<String> {
     let rows = text.lines().filter(|line| line.starts_with("//! |") || line.starts_with("// |"));
     let words = rows.flat_map(|row| row.split('`').skip(1).step_by(2));
@@ -50,7 +50,7 @@ fn the_table_of_each_folder_lists_its_files() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// The modules from the top down, as ARCHITECTURE.md declares them.
+/// Returns the modules from the top down, as ARCHITECTURE.md declares them.
 fn declared_order() -> Vec<String> {
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../ARCHITECTURE.md");
     let text = fs::read_to_string(page).expect("ARCHITECTURE.md");
@@ -59,14 +59,14 @@ fn declared_order() -> Vec<String> {
     line.split('→').map(|name| name.trim().to_owned()).collect()
 }
 
-/// Every path after `crate::` in the code: `crate::a::{b, c::d}` gives `a::b` and `a::c::d`.
+/// Returns every path after `crate::` in the code: `crate::a::{b, c::d}` yields `a::b` and `a::c::d`.
 fn imports(text: &str) -> BTreeSet<String> {
     let code: Vec<&str> = text.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
     let code = code.join("\n");
     code.split("crate::").skip(1).flat_map(|rest| paths("", rest)).collect()
 }
 
-/// The paths at the start of `text`, each behind `before`.
+/// Returns the paths at the start of `text`, each with the prefix `before`.
 fn paths(before: &str, text: &str) -> Vec<String> {
     let end = text.find(|c: char| !(c.is_alphanumeric() || c == '_' || c == ':')).unwrap_or(text.len());
     let (path, rest) = text.split_at(end);
@@ -87,7 +87,8 @@ fn paths(before: &str, text: &str) -> Vec<String> {
     members.flat_map(|member| paths(&path, member)).collect()
 }
 
-/// The module of the declared order that a path belongs to: the longest name that it begins with.
+/// Returns the position in the declared order of the module that a path belongs to: the longest name that the path
+/// starts with.
 fn place(order: &[String], path: &str) -> Option<usize> {
     let names = order.iter().enumerate().filter(|(_, name)| {
         let rest = path.strip_prefix(name.replace('/', "::").as_str());
@@ -97,7 +98,7 @@ fn place(order: &[String], path: &str) -> Option<usize> {
 }
 
 #[test]
-fn modules_import_only_what_stands_below_them() {
+fn modules_import_only_modules_below_them() {
     let (order, source) = (declared_order(), source());
     let mut wrong = BTreeSet::new();
     for path in files(&source) {

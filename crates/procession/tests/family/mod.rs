@@ -38,10 +38,22 @@ pub fn times_slept() -> u64 {
     line.and_then(|count| count.trim().parse().ok()).expect("a count of voluntary switches")
 }
 
-/// Waits to be ended.
-pub fn forever() {
+/// Waits until another process ends this one.
+pub fn park() -> ! {
     loop {
         std::thread::park();
+    }
+}
+
+/// Waits until another process ends this one, as a function that a process can run.
+pub fn forever() {
+    park();
+}
+
+/// Ends this process by a signal.
+pub fn die(signal: i32) -> ! {
+    loop {
+        send(std::process::id() as i32, signal);
     }
 }
 

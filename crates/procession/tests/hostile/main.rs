@@ -441,6 +441,7 @@ fn everybody_is_frozen_for_five_seconds() {
     let mut main = Running::start(command.stdout(Stdio::piped()));
     board.wait("begun");
     freezer.freeze(main.pid());
+    // The freeze must outlast the time limit of the task.
     std::thread::sleep(Duration::from_secs(5));
     freezer.thaw(main.pid());
     post(&board.path(), "thawed", "");

@@ -234,7 +234,7 @@ fn a_consumer_whose_time_is_up_passes_its_wake_on() {
 }
 
 #[test]
-fn a_wake_that_is_not_passed_on_is_lost() {
+fn without_the_rule_the_wake_is_lost() {
     isolated!({
         internals::break_rule(Rule::WakePassedOn);
         assert!(!time_out_with_a_wake(), "the rule is not needed, or this test does not test it");

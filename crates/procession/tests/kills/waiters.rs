@@ -2,6 +2,7 @@
 //! another waits for, before its wake; an heir before it runs; a party that was just woken.
 
 use crate::support;
+use crate::support::stepping::leaked;
 use crate::support::{
     Diary, LONG, OTHER, State, THIRD, VICTIM, arena, came_through, heir, id, lock, open, owner, state,
 };
@@ -9,10 +10,6 @@ use procession::Lock;
 use procession::internals::{self, Rule};
 use procession::sync::{Barrier, Broken, Latch, LockError, Once, Semaphore, WaitError};
 use procession_testkit::{Child, Gate, freeze, isolated, proc, run_until, spawn_parked};
-
-fn leaked<T>(made: procession::Result<T>) -> &'static T {
-    Box::leak(Box::new(made.expect("an object")))
-}
 
 /// A process of `slot` that sleeps until it gets the lock, and releases it.
 fn waiter(slot: u32, lock: &'static Lock) -> Child {

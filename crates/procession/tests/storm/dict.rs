@@ -5,9 +5,10 @@ use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::time::Duration;
 
+use crate::crew::{kill_and_replace, storm_below, supervisor};
 use crate::support::{LONG, arena};
 use procession::internals;
-use procession::{Dict, Failure, Process};
+use procession::{Dict, Process};
 use procession_testkit::{Audit, Ledger, Rng, Storm, isolated, proc, watchdog};
 
 const WORKERS: usize = 6;
@@ -81,9 +82,7 @@ fn workers_are_killed_and_every_change_is_accounted_for() {
         let _dog = watchdog(Duration::from_secs(110));
         let directory = std::env::temp_dir();
         let ledger = Ledger::create(directory.join("ledger"));
-        let supervisor = Process::spawn(std::os::unix::process::parent_id, ()).unwrap().join().unwrap();
-        let mut storm = Storm::with(Rng::fresh()).also_below(supervisor as i32);
-        println!("seed {}", storm.rng().seed());
+        let mut storm = storm_below(supervisor());
         // Pages that were touched once stay: of slots, records, objects and bitmaps.
         let audit = Audit::start(Some(arena())).allow_bytes(1 << 20);
         let dicts: Dicts = (
@@ -97,15 +96,7 @@ fn workers_are_killed_and_every_change_is_accounted_for() {
         };
         let mut workers: Vec<_> = (0..WORKERS).map(|_| hire(&mut storm)).collect();
         while storm.kills().len() < KILLS {
-            let candidates: Vec<i32> = workers.iter().map(|worker| worker.pid().unwrap_or(0)).collect();
-            let Some(pid) = storm.kill_one(&candidates) else { continue };
-            let place = candidates.iter().position(|&candidate| candidate == pid).expect("one of them");
-            let worker = &workers[place];
-            proc::wait_until("it is dead", LONG, || !worker.is_alive());
-            let dead = std::mem::replace(&mut workers[place], hire(&mut storm));
-            let failure = dead.join().expect_err("it was killed");
-            assert!(matches!(failure.failure(), Failure::Killed { signal: 9, .. }), "{failure}");
-            assert_eq!(failure.pid(), Some(pid));
+            kill_and_replace(&mut storm, &mut workers, hire, || ());
         }
         dicts.0.insert(&u64::MAX, counter(0)).unwrap();
         for worker in workers {

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
+use crate::crew::{arena_is_empty, kill_and_replace, storm_below, supervisor};
 use crate::support::{LONG, arena};
-use procession::internals::{self, Census};
-use procession::{Failure, JoinableQueue, Process};
+use procession::{JoinableQueue, Process};
 use procession_testkit::{Audit, Ledger, Rng, Storm, isolated, proc, watchdog};
 
 const CONSUMERS: usize = 6;
@@ -85,9 +85,7 @@ fn consumers_are_killed_and_every_item_is_done() {
         let _dog = watchdog(Duration::from_secs(110));
         let path = std::env::temp_dir().join("ledger");
         let ledger = Ledger::create(&path);
-        let supervisor = Process::spawn(std::os::unix::process::parent_id, ()).unwrap().join().unwrap();
-        let mut storm = Storm::with(Rng::fresh()).also_below(supervisor as i32);
-        println!("seed {}", storm.rng().seed());
+        let mut storm = storm_below(supervisor());
         // Pages that were touched once stay: of slots, records, objects and bitmaps.
         let audit = Audit::start(Some(arena())).allow_bytes(2 << 20);
         let queue = Work::bounded(ROOM).unwrap();
@@ -110,18 +108,7 @@ fn consumers_are_killed_and_every_item_is_done() {
         };
         while storm.kills().len() < KILLS {
             feed(&mut items);
-            let candidates: Vec<i32> = consumers.iter().map(|p| p.pid().unwrap_or(0)).collect();
-            let Some(pid) = storm.kill_one(&candidates) else { continue };
-            let place = candidates.iter().position(|&candidate| candidate == pid).expect("one of them");
-            let consumer = &consumers[place];
-            proc::wait_until("it is dead", LONG, || {
-                feed(&mut items);
-                !consumer.is_alive()
-            });
-            let dead = std::mem::replace(&mut consumers[place], hire(&mut storm));
-            let failure = dead.join().expect_err("it was killed");
-            assert!(matches!(failure.failure(), Failure::Killed { signal: 9, .. }), "{failure}");
-            assert_eq!(failure.pid(), Some(pid));
+            kill_and_replace(&mut storm, &mut consumers, hire, || feed(&mut items));
         }
         queue.join().unwrap();
         assert_eq!((queue.len(), queue.unfinished()), (0, 0));
@@ -140,12 +127,7 @@ fn consumers_are_killed_and_every_item_is_done() {
         println!("{items} items, {again} more than once, {unsaid} done and not said, {missing} not begun");
         assert!(again > 0, "no kill has made a difference");
         drop(queue);
-        proc::wait_until("nothing is left in the arena", LONG, nothing_is_left);
+        proc::wait_until("nothing is left in the arena", LONG, arena_is_empty);
         audit.assert_back();
     });
-}
-
-fn nothing_is_left() -> bool {
-    let now = internals::census();
-    now == Census { small_spans: now.small_spans.clone(), ..Census::default() }
 }

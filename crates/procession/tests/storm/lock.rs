@@ -9,10 +9,11 @@ use std::ptr;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
 
+use crate::crew::{arena_is_empty, kill_and_replace, storm_below, supervisor};
 use crate::support::{LONG, arena, owner};
-use procession::internals::{self, Census, Rule};
+use procession::internals::{self, Rule};
 use procession::sync::{LockError, LockGuard};
-use procession::{Failure, Lock, Process};
+use procession::{Lock, Process};
 use procession_testkit::{Audit, Ledger, Rng, Storm, isolated, proc, watchdog};
 
 const WORKERS: usize = 6;
@@ -184,17 +185,18 @@ impl Office {
         let ledger = Ledger::create(directory.join("ledger"));
         Books::create(&directory.join("books"));
         let books = Books::open(&directory.join("books"));
-        let supervisor = Process::spawn(std::os::unix::process::parent_id, ()).unwrap().join().unwrap();
-        let mut storm = Storm::with(Rng::fresh()).also_below(supervisor as i32);
-        println!("seed {}", storm.rng().seed());
+        let storm = storm_below(supervisor());
         Office { directory, ledger, books, storm }
     }
 
     fn hire(&mut self, locks: &[Lock], with_journal: bool) -> Process<()> {
-        let seed = self.storm.rng().next_u64();
-        let args = (locks.to_vec(), self.directory.display().to_string(), seed, with_journal);
-        Process::spawn(work, args).expect("a worker")
+        hire(&mut self.storm, &self.directory, locks, with_journal)
     }
+}
+
+fn hire(storm: &mut Storm, directory: &Path, locks: &[Lock], with_journal: bool) -> Process<()> {
+    let args = (locks.to_vec(), directory.display().to_string(), storm.rng().next_u64(), with_journal);
+    Process::spawn(work, args).expect("a worker")
 }
 
 #[test]
@@ -206,16 +208,9 @@ fn workers_are_killed_and_no_lock_is_lost() {
         let audit = Audit::start(Some(arena())).allow_bytes(1 << 20);
         let locks: Vec<Lock> = (0..2).map(|_| Lock::new().unwrap()).collect();
         let mut workers: Vec<Process<()>> = (0..WORKERS).map(|_| office.hire(&locks, true)).collect();
-        while office.storm.kills().len() < KILLS {
-            let candidates: Vec<i32> = workers.iter().map(|worker| worker.pid().unwrap_or(0)).collect();
-            let Some(pid) = office.storm.kill_one(&candidates) else { continue };
-            let place = candidates.iter().position(|&candidate| candidate == pid).expect("one of them");
-            let worker = &workers[place];
-            proc::wait_until("it is dead", LONG, || !worker.is_alive());
-            let dead = std::mem::replace(&mut workers[place], office.hire(&locks, true));
-            let failure = dead.join().expect_err("it was killed");
-            assert!(matches!(failure.failure(), Failure::Killed { signal: 9, .. }), "{failure}");
-            assert_eq!(failure.pid(), Some(pid));
+        let Office { storm, directory, .. } = &mut office;
+        while storm.kills().len() < KILLS {
+            kill_and_replace(storm, &mut workers, |storm| hire(storm, directory, &locks, true), || ());
         }
         office.books.0[CLOSING].store(1, SeqCst);
         for worker in workers {
@@ -238,7 +233,7 @@ fn workers_are_killed_and_no_lock_is_lost() {
         }
         assert!(inside > 0 && recovered >= inside, "no kill has hit anybody inside");
         drop(locks);
-        proc::wait_until("nothing is left in the arena", LONG, nothing_is_left);
+        proc::wait_until("nothing is left in the arena", LONG, arena_is_empty);
         audit.assert_back();
     });
 }
@@ -264,9 +259,4 @@ fn without_the_journal_a_lock_is_lost() {
         }
         println!("lost after {} kills", office.storm.kills().len());
     });
-}
-
-fn nothing_is_left() -> bool {
-    let now = internals::census();
-    now == Census { small_spans: now.small_spans.clone(), ..Census::default() }
 }

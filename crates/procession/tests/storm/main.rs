@@ -4,6 +4,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod crew;
 mod dict;
 mod joinable;
 mod lock;

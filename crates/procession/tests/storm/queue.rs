@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use crate::crew::{arena_is_empty, assert_killed, pids, storm_below, supervisor};
 use crate::support::{LONG, arena};
-use procession::internals::{self, Census, End};
-use procession::{Failure, Process, Queue};
+use procession::internals::{self, End};
+use procession::{Process, Queue};
 use procession_testkit::{Audit, Ledger, Rng, Storm, isolated, proc, watchdog};
 
 const PRODUCERS: usize = 3;
@@ -178,21 +179,19 @@ fn producers_and_consumers_are_killed_and_nothing_is_lost_or_doubled() {
         let _dog = watchdog(Duration::from_secs(110));
         let path = std::env::temp_dir().join("ledger");
         let ledger = Ledger::create(&path);
-        let supervisor =
-            Process::spawn(std::os::unix::process::parent_id, ()).unwrap().join().unwrap() as i32;
-        let storm = Storm::with(Rng::fresh()).also_below(supervisor);
+        let supervisor = supervisor();
+        let storm = storm_below(supervisor);
         // Pages that were touched once stay: of slots, records, objects and bitmaps.
         let audit = Audit::start(Some(arena())).allow_bytes(2 << 20);
         let queue = Queue::bounded(100).unwrap();
         let mut plant = Plant { queue, path: path.display().to_string(), storm, hired: 0 };
-        println!("seed {}", plant.storm.rng().seed());
         let (mut killed, mut inside) = (BTreeSet::new(), [0, 0]);
         let mut workers: Vec<(u64, Process<()>)> =
             (0..PRODUCERS + CONSUMERS).map(|place| plant.hire(place < PRODUCERS)).collect();
         let mut kill = 0;
         while kill < KILLS || (inside.contains(&0) && kill < 10 * KILLS) {
             kill += 1;
-            let candidates: Vec<i32> = workers.iter().map(|(_, p)| p.pid().unwrap_or(0)).collect();
+            let candidates = pids(workers.iter().map(|(_, p)| p));
             let pid = if kill % 2 == 0 {
                 plant.storm.kill_one(&candidates)
             } else {
@@ -209,9 +208,7 @@ fn producers_and_consumers_are_killed_and_nothing_is_lost_or_doubled() {
             proc::wait_until("it is dead", LONG, || !worker.is_alive());
             let (who, dead) = std::mem::replace(&mut workers[place], plant.hire(place < PRODUCERS));
             killed.insert(who);
-            let failure = dead.join().expect_err("it was killed");
-            assert!(matches!(failure.failure(), Failure::Killed { signal: 9, .. }), "{failure}");
-            assert_eq!(failure.pid(), Some(pid));
+            assert_killed(dead, pid);
         }
         plant.queue.close().unwrap();
         for (who, worker) in workers {
@@ -230,12 +227,7 @@ fn producers_and_consumers_are_killed_and_nothing_is_lost_or_doubled() {
         let (owned, reachable) = internals::queue_blocks(&queue);
         assert_eq!(owned, reachable);
         drop(queue);
-        proc::wait_until("nothing is left in the arena", LONG, nothing_is_left);
+        proc::wait_until("nothing is left in the arena", LONG, arena_is_empty);
         audit.assert_back();
     });
-}
-
-fn nothing_is_left() -> bool {
-    let now = internals::census();
-    now == Census { small_spans: now.small_spans.clone(), ..Census::default() }
 }

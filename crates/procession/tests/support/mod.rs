@@ -5,6 +5,7 @@
 
 pub mod line;
 pub mod scene;
+pub mod stepping;
 
 use std::ptr;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};

@@ -1,5 +1,11 @@
 //! Behavior of `pool`.
 
-mod basics;
-mod limits;
+mod completion;
+mod deaths;
+mod inputs;
+mod maps;
+mod shutdown;
 mod suspended_tasks;
+mod tasks;
+mod time_limits;
+mod workers;

@@ -1,5 +1,6 @@
-//! A limit of a task is time in which its worker could run: a worker, a group or a whole family is suspended for longer
-//! than the limit, and the task is none the worse. A task that overruns its limit is killed all the same.
+//! The time limit of a task counts time in which its worker can run. A worker, a process group or a whole family is
+//! suspended for longer than the limit, and the task still succeeds. A task that overruns its limit is killed all the
+//! same.
 
 use std::fs;
 use std::os::unix::process::CommandExt;
@@ -13,17 +14,17 @@ use procession::pool::TaskError;
 use procession::{Pool, Queue};
 use procession_testkit::{freeze, isolated, proc};
 
-/// What a task of this limit does takes a moment, on a busy machine a second.
+/// A task with this limit takes a moment, and on a busy machine a second.
 const LIMIT: Duration = Duration::from_secs(3);
 const SUSPENDED: Duration = Duration::from_secs(4);
 
-/// Returns when so much time has passed.
+/// Returns after this time. These tests are about time that passes, so there is no event to wait for.
 fn let_pass(time: Duration) {
     let late = Instant::now() + time;
     proc::wait_until("time has passed", LONG, || late < Instant::now());
 }
 
-/// Waits to be told to end; the test suspends it meanwhile.
+/// Runs until the test posts `go`. The test suspends it meanwhile.
 fn waits(board: String, name: String) -> u32 {
     post(&board, &name, std::process::id());
     wait_for(&board, "go");
@@ -31,7 +32,7 @@ fn waits(board: String, name: String) -> u32 {
 }
 
 #[test]
-fn a_worker_that_is_stopped_alone_has_its_time() {
+fn a_stopped_worker_loses_no_time_of_its_limit() {
     let _dog = watched();
     let (pool, board) = (Pool::new(2).unwrap().with_task_timeout(LIMIT).unwrap(), Board::new());
     let task = pool.submit(waits, (board.path(), "begun".into())).unwrap();
@@ -39,15 +40,15 @@ fn a_worker_that_is_stopped_alone_has_its_time() {
     send(worker, libc::SIGSTOP);
     let_pass(SUSPENDED);
     assert!(!task.is_done());
-    assert_eq!(pool.apply(|| 1, ()), Ok(1), "the other worker goes on");
+    assert_eq!(pool.apply(|| 1, ()), Ok(1), "the other worker still works");
     send(worker, libc::SIGCONT);
     post(&board.path(), "go", "");
     assert_eq!(task.get(), Ok(7));
 }
 
-/// The control.
+/// The control: without the rule, suspended time counts.
 #[test]
-fn the_time_of_a_stopped_worker_is_up_when_suspended_time_counts() {
+fn without_the_rule_a_stopped_worker_times_out() {
     isolated!({
         internals::break_rule(Rule::SuspensionExcluded);
         let limit = Duration::from_millis(200);
@@ -64,7 +65,7 @@ fn the_time_of_a_stopped_worker_is_up_when_suspended_time_counts() {
 }
 
 #[test]
-fn a_worker_that_was_stopped_is_killed_when_it_takes_too_long() {
+fn a_worker_that_was_stopped_is_still_killed_at_its_limit() {
     let _dog = watched();
     let limit = Duration::from_millis(500);
     let (pool, board) = (Pool::new(1).unwrap().with_task_timeout(limit).unwrap(), Board::new());
@@ -83,17 +84,17 @@ fn a_worker_that_was_stopped_is_killed_when_it_takes_too_long() {
     assert_eq!(pool.apply(|| 1, ()), Ok(1));
 }
 
-/// A program with one task; what came of it is posted.
+/// Runs a program with one task, and posts the task's outcome.
 fn program_with_a_task() {
     let pool = Pool::builder().workers(1).task_timeout(LIMIT).build().unwrap();
     let result = pool.apply(waits, (my_board(), "begun".into()));
     post(&my_board(), "result", format!("{result:?}"));
 }
 
-/// Suspends that program in one way and resumes it in another. What came of its task?
+/// Suspends that program in one way, resumes it in another, and returns the outcome of its task.
 fn suspended(suspend: impl Fn(&Board, i32), resume: impl Fn(i32)) -> String {
     let board = Board::new();
-    // In the group of a child of ours, so that the kernel does not treat it as an orphaned one.
+    // The program runs in the group of a child of this process, so the kernel does not treat the group as orphaned.
     let companion = Running::start(Command::new("sleep").arg("1000").process_group(0));
     let mut program = program("main", &board);
     program.process_group(companion.pid()).stdout(Stdio::null()).stderr(Stdio::null());
@@ -110,7 +111,7 @@ fn suspended(suspend: impl Fn(&Board, i32), resume: impl Fn(i32)) -> String {
 }
 
 #[test]
-fn a_family_whose_group_is_stopped_has_its_time() {
+fn a_stopped_group_loses_no_time_of_its_limit() {
     let _dog = watched();
     if role().is_some() {
         return program_with_a_task();
@@ -126,7 +127,7 @@ fn a_family_whose_group_is_stopped_has_its_time() {
 
 /// The supervisor ignores Ctrl-Z.
 #[test]
-fn a_family_that_is_stopped_by_the_keyboard_has_its_time() {
+fn a_family_stopped_by_the_keyboard_loses_no_time() {
     let _dog = watched();
     if role().is_some() {
         return program_with_a_task();
@@ -147,7 +148,7 @@ struct Freezer {
 }
 
 impl Freezer {
-    /// Makes one, if this user may.
+    /// Creates a group, if this user has the permission.
     fn new() -> Option<Freezer> {
         let name = format!("procession-{}", std::process::id());
         let kinds = [
@@ -185,9 +186,9 @@ impl Drop for Freezer {
     }
 }
 
-/// No signal says that it happens, as with `docker pause`.
+/// No signal announces the freeze, as with `docker pause`.
 #[test]
-fn a_family_that_is_frozen_has_its_time() {
+fn a_frozen_family_loses_no_time() {
     let _dog = watched();
     if role().is_some() {
         return program_with_a_task();
@@ -199,9 +200,9 @@ fn a_family_that_is_frozen_has_its_time() {
     assert_eq!(suspended(freeze, |_| freezer.set(1).unwrap()), "Ok(7)");
 }
 
-/// The worker goes on while main, and so the pool's keeper, is stopped: its task had its time.
+/// The worker runs on while main, and with it the pool's keeper, is stopped. The task has used up its time.
 #[test]
-fn a_task_that_takes_too_long_while_main_is_stopped_is_killed() {
+fn a_task_that_overruns_while_main_is_stopped_is_killed() {
     let _dog = watched();
     if role().is_some() {
         let limit = Duration::from_millis(300);
@@ -224,9 +225,9 @@ fn a_task_that_takes_too_long_while_main_is_stopped_is_killed() {
     until_nothing_is_left(&board);
 }
 
-/// A consumer is woken for an item and is stopped before it runs. Another one gets the item.
+/// A consumer is woken for an item and stopped before it runs. Another consumer gets the item.
 #[test]
-fn a_consumer_that_is_stopped_when_just_woken_keeps_no_item_from_others() {
+fn a_consumer_stopped_after_its_wake_up_keeps_no_item_from_others() {
     let _dog = watched();
     let queue = Queue::<u64>::unbounded().unwrap();
     let gets = |queue: Queue<u64>| queue.get().unwrap();
@@ -235,7 +236,7 @@ fn a_consumer_that_is_stopped_when_just_woken_keeps_no_item_from_others() {
     let second = asleep(gets, (queue.clone(),));
     queue.put(1).unwrap();
     frozen.wait_until_woken();
-    assert!(proc::is_parked(second.pid().unwrap()), "the wake went to the first");
+    assert!(proc::is_parked(second.pid().unwrap()), "the first consumer was woken");
     frozen.stop();
     assert_eq!(second.join().unwrap(), 1);
     queue.put(2).unwrap();

@@ -1,4 +1,4 @@
-//! What processes leave behind that end in the middle of something, and what the others find.
+//! Processes that end in the middle of something: what they leave behind, and what the others find.
 #![allow(unsafe_code, reason = "forks, closes descriptors, kills")]
 
 use crate::family;
@@ -10,7 +10,7 @@ use procession::{Lock, Process};
 use procession_testkit::proc;
 
 #[test]
-fn threads_left_behind_do_not_keep_a_process() {
+fn a_process_ends_although_threads_still_run() {
     let _dog = watched();
     let lock = Lock::new().unwrap();
     let p = Process::spawn(
@@ -33,7 +33,7 @@ fn threads_left_behind_do_not_keep_a_process() {
 }
 
 #[test]
-fn a_thousand_locks_of_a_killed_process_are_handed_on() {
+fn a_thousand_locks_of_a_killed_process_are_released() {
     let _dog = watched();
     let board = Board::new();
     let locks: Vec<Lock> = (0..1000).map(|_| Lock::new().unwrap()).collect();
@@ -63,7 +63,7 @@ fn a_thousand_locks_of_a_killed_process_are_handed_on() {
 }
 
 #[test]
-fn a_thousand_locks_of_a_process_that_returned_are_handed_on() {
+fn a_thousand_locks_of_a_process_that_returned_are_released() {
     let _dog = watched();
     let locks: Vec<Lock> = (0..1000).map(|_| Lock::new().unwrap()).collect();
     let forgets = |locks: Vec<Lock>| locks.iter().for_each(|lock| std::mem::forget(lock.lock().unwrap()));
@@ -77,7 +77,7 @@ fn a_process_without_descriptors_still_spawns_and_locks() {
     let lock = Lock::new().unwrap();
     let p = Process::spawn(
         |lock: Lock| {
-            // SAFETY: closes what nobody here uses any more.
+            // SAFETY: closes descriptors that this process no longer uses.
             unsafe { libc::syscall(libc::SYS_close_range, 0, u32::MAX, 0) };
             let _held = lock.lock().unwrap();
             let grandchild = Process::spawn(|lock: Lock| lock.try_lock().is_err(), (lock.clone(),)).unwrap();
@@ -93,7 +93,7 @@ fn a_process_without_descriptors_still_spawns_and_locks() {
 }
 
 #[test]
-fn what_a_killed_process_started_is_killed_too() {
+fn programs_that_a_killed_process_started_are_killed() {
     let _dog = watched();
     let board = Board::new();
     let p = Process::builder().daemon(true).spawn(
@@ -118,12 +118,12 @@ fn what_a_killed_process_started_is_killed_too() {
 }
 
 #[test]
-fn what_a_process_put_into_the_background_ends_with_it() {
+fn a_background_program_ends_with_its_process() {
     let _dog = watched();
     for returns in [true, false] {
         let board = Board::new();
         let starts = |board: String, returns: bool| {
-            // In a session of its own, and no child of anybody here.
+            // In a session of its own, and not a child of any process here.
             let script = "(setsid sh -c 'echo $$ >$0/.pid; mv $0/.pid $0/pid; exec sleep 1000' $0 &)";
             std::process::Command::new("sh").args(["-c", script, &board]).status().unwrap();
             wait_for(&board, "pid");
@@ -135,7 +135,7 @@ fn what_a_process_put_into_the_background_ends_with_it() {
         let pid: i32 = board.wait("pid").trim().parse().unwrap();
         if !returns {
             (0..5).for_each(|_| Process::spawn(|| (), ()).unwrap().join().unwrap());
-            assert!(!proc::gone(pid), "it lives as long as the process that started it");
+            assert!(!proc::gone(pid), "it lives while the process that started it lives");
             p.kill().unwrap();
         }
         assert_eq!(p.join().is_ok(), returns);
@@ -144,7 +144,7 @@ fn what_a_process_put_into_the_background_ends_with_it() {
 }
 
 #[test]
-fn debug_prints_whatever_is_happening() {
+fn debug_output_works_during_every_operation() {
     let _dog = watched();
     static DONE: AtomicBool = AtomicBool::new(false);
     let locks: Vec<Lock> = (0..4).map(|n| Lock::named(&format!("lock {n}")).unwrap()).collect();
@@ -165,7 +165,7 @@ fn debug_prints_whatever_is_happening() {
         };
         let p = Process::builder().daemon(true).spawn(holder, (locks.clone(),)).unwrap();
         if round % 2 == 0 {
-            until("it holds them all", || locks[3].try_lock().err() == Some(LockError::WouldBlock));
+            until("the process holds all locks", || locks[3].try_lock().err() == Some(LockError::WouldBlock));
         }
         p.kill().unwrap();
         assert!(format!("{p:?}").contains("Process"));
@@ -177,7 +177,7 @@ fn debug_prints_whatever_is_happening() {
 }
 
 #[test]
-fn what_main_prints_of_a_mark_names_the_dead() {
+fn an_error_about_poison_names_the_dead_process() {
     let _dog = watched();
     let lock = Lock::named("till").unwrap();
     let p = Process::builder().name("cashier").spawn(
@@ -195,7 +195,7 @@ fn what_main_prints_of_a_mark_names_the_dead() {
 }
 
 #[test]
-fn another_program_in_a_process_s_place_holds_nothing() {
+fn a_process_that_executes_another_program_holds_nothing() {
     let _dog = watched();
     let (lock, board) = (Lock::new().unwrap(), Board::new());
     let p = Process::spawn(
@@ -217,7 +217,7 @@ fn another_program_in_a_process_s_place_holds_nothing() {
 }
 
 #[test]
-fn a_process_that_was_killed_while_it_waited_is_not_missed() {
+fn a_killed_waiter_leaves_the_lock_usable() {
     let _dog = watched();
     let lock = Lock::new().unwrap();
     let held = lock.lock().unwrap();
@@ -231,11 +231,11 @@ fn a_process_that_was_killed_while_it_waited_is_not_missed() {
     until("one waits", || format!("{lock:?}").contains("waiters: 1"));
     drop(held);
     waiting[3].join().unwrap();
-    assert!(lock.try_lock().is_ok(), "the dead left no mark");
+    assert!(lock.try_lock().is_ok(), "the dead waiter poisoned nothing");
 }
 
 #[test]
-fn destructors_of_the_last_moments_can_use_the_library() {
+fn thread_local_destructors_can_use_the_library() {
     struct AtEnd(Lock, String);
     impl Drop for AtEnd {
         fn drop(&mut self) {

@@ -1,4 +1,4 @@
-//! Memory limits of control groups, read from made-up hierarchies; and real ones, in `hostile.rs`.
+//! Memory limits of control groups, read from simulated hierarchies. The `hostile` tests use real ones.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -10,7 +10,7 @@ use procession::internals::memory_limit_by;
 
 const MIB: u64 = 1 << 20;
 
-/// A made-up machine: directories of groups, and what `/proc` says about them.
+/// A simulated machine: directories of control groups, and the text that `/proc` shows about them.
 struct Machine {
     root: Board,
     mounts: Vec<u8>,
@@ -30,7 +30,7 @@ impl Machine {
         PathBuf::from(self.root.path()).join(OsStr::from_bytes(path))
     }
 
-    /// The group `root` of a hierarchy is mounted at `point`, which is escaped as the kernel does it.
+    /// Mounts the group `root` of a hierarchy at `point`, which is escaped as the kernel escapes it.
     fn mounts(mut self, kind: &str, options: &str, root: &str, point: &str) -> Machine {
         let place = self.place(point.as_bytes());
         let line =
@@ -39,14 +39,14 @@ impl Machine {
         self
     }
 
-    /// This process is in that group.
+    /// Puts this process into that group.
     fn joins(mut self, line: &[u8]) -> Machine {
         self.groups.extend(line);
         self.groups.push(b'\n');
         self
     }
 
-    /// A group says this.
+    /// Writes a file of a group.
     fn says(self, group: impl AsRef<[u8]>, file: &str, text: impl ToString) -> Machine {
         let directory = self.place(group.as_ref());
         fs::create_dir_all(&directory).expect("a directory can be made");
@@ -60,7 +60,7 @@ impl Machine {
 }
 
 #[test]
-fn no_group_is_no_limit() {
+fn without_a_group_there_is_no_limit() {
     assert_eq!(memory_limit_by(b"", b""), None);
     assert_eq!(Machine::new().limit(), None);
     assert_eq!(Machine::new().mounts("cgroup2", "rw", "/", "two").limit(), None);
@@ -70,7 +70,7 @@ fn no_group_is_no_limit() {
 }
 
 #[test]
-fn version_2_counts_every_group_above() {
+fn version_2_applies_the_limit_of_every_ancestor() {
     let machine = || Machine::new().mounts("cgroup2", "rw,nsdelegate", "/", "two").joins(b"0::/a/b/c");
     assert_eq!(machine().says("two/a/b/c", "memory.max", "max\n").limit(), None);
     let own = || machine().says("two/a/b/c", "memory.max", format!("{}\n", 300 * MIB));
@@ -81,7 +81,7 @@ fn version_2_counts_every_group_above() {
 }
 
 #[test]
-fn version_2_counts_the_bytes_from_which_it_slows_down() {
+fn version_2_applies_the_limit_that_slows_a_group_down() {
     let machine = Machine::new().mounts("cgroup2", "rw", "/", "two").joins(b"0::/a");
     let machine = machine.says("two/a", "memory.max", 300 * MIB).says("two/a", "memory.high", 100 * MIB);
     assert_eq!(machine.limit(), Some(100 * MIB));
@@ -90,7 +90,7 @@ fn version_2_counts_the_bytes_from_which_it_slows_down() {
 const NO_LIMIT: u64 = 0x7fff_ffff_ffff_f000;
 
 #[test]
-fn version_1_counts_every_group_above() {
+fn version_1_applies_the_limit_of_every_ancestor() {
     let machine = || Machine::new().mounts("cgroup", "rw,memory", "/", "one").joins(b"4:memory:/a/b");
     let own = || machine().says("one/a/b", "memory.limit_in_bytes", 300 * MIB);
     assert_eq!(machine().says("one/a/b", "memory.limit_in_bytes", NO_LIMIT).limit(), Some(NO_LIMIT));
@@ -100,7 +100,7 @@ fn version_1_counts_every_group_above() {
 }
 
 #[test]
-fn version_1_counts_groups_above_that_are_not_mounted() {
+fn version_1_applies_limits_of_ancestors_that_are_not_mounted() {
     let machine =
         Machine::new().mounts("cgroup", "rw,memory", "/docker/17", "one").joins(b"4:memory:/docker/17");
     let stat =
@@ -110,14 +110,14 @@ fn version_1_counts_groups_above_that_are_not_mounted() {
 }
 
 #[test]
-fn several_controllers_in_one_hierarchy() {
+fn several_controllers_may_share_a_hierarchy() {
     let machine =
         Machine::new().mounts("cgroup", "rw,cpu,memory,xattr", "/", "all").joins(b"2:cpu,memory:/a");
     assert_eq!(machine.says("all/a", "memory.limit_in_bytes", 300 * MIB).limit(), Some(300 * MIB));
 }
 
 #[test]
-fn both_versions_at_once() {
+fn both_versions_apply_at_the_same_time() {
     let hybrid = || {
         let both =
             Machine::new().mounts("cgroup", "rw,memory", "/", "one").mounts("cgroup2", "rw", "/", "two");
@@ -129,11 +129,11 @@ fn both_versions_at_once() {
 
 #[test]
 fn a_container_sees_its_group_as_the_root() {
-    // Without a namespace for control groups, `/proc` names the path on the machine.
+    // Without a cgroup namespace, `/proc` names the path on the host.
     let container = Machine::new().mounts("cgroup2", "rw", "/kube/pod", "two").joins(b"0::/kube/pod/app");
     let container = container.says("two/app", "memory.max", 300 * MIB).says("two", "memory.max", 200 * MIB);
     assert_eq!(container.limit(), Some(200 * MIB));
-    // The mount shows another part of the hierarchy than the process's.
+    // The mount shows another part of the hierarchy than the part of the process.
     for group in [&b"0::/elsewhere"[..], b"0::/../outside", b"0::/"] {
         let container = Machine::new().mounts("cgroup2", "rw", "/kube", "two").joins(group);
         assert_eq!(container.says("two", "memory.max", 200 * MIB).limit(), Some(200 * MIB), "{group:?}");
@@ -141,7 +141,7 @@ fn a_container_sees_its_group_as_the_root() {
 }
 
 #[test]
-fn another_program_s_group_that_is_mounted_too_does_not_count() {
+fn a_mounted_group_of_another_program_is_ignored() {
     let machine =
         Machine::new().mounts("cgroup2", "rw", "/", "two").mounts("cgroup2", "rw", "/guest", "guest");
     let machine = machine.joins(b"0::/a").says("two/a", "memory.max", 300 * MIB);
@@ -156,7 +156,7 @@ fn a_path_outside_the_mount_is_not_followed() {
 }
 
 #[test]
-fn odd_names_of_groups_and_mounts() {
+fn names_of_groups_and_mounts_may_contain_any_byte() {
     let machine =
         Machine::new().mounts("cgroup2", "rw", "/", "a\\040b\\134c\\011d").joins(b"0::/x:y z/caf\xe9");
     let machine = machine.says("a b\\c\td/x:y z/caf\u{fffd}", "memory.max", MIB);

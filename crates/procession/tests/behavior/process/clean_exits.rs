@@ -1,4 +1,4 @@
-//! Which exits need no sweep of those who sleep: those that could tear off nothing.
+//! Exits after which recovery need not wake all sleepers: those that cannot tear off another thread.
 #![allow(unsafe_code, reason = "ends processes by every means that C has")]
 
 use std::thread;
@@ -9,7 +9,7 @@ use procession::sync::{Condvar, Mutex};
 use procession::{Failure, Message, Process, ProcessError, process::Entry};
 use procession_testkit::isolated;
 
-/// A thread of main that sleeps, so that each sweep counts an event for it.
+/// A thread of main that sleeps on a condition variable. Each sweep wakes it and counts an event.
 struct Sleeper {
     condvar: Condvar,
     sweeps: u32,
@@ -24,11 +24,11 @@ impl Sleeper {
         Sleeper { condvar, sweeps: 0 }
     }
 
-    /// Runs a process to its end and returns how it ended, and whether a sweep followed.
+    /// Runs a process to its end. Returns how the process ended, and whether a sweep followed.
     fn is_woken_by<R: Message>(&mut self, f: impl Entry<(), Output = R>) -> (Result<R, ProcessError>, bool) {
         let p = Process::spawn(f, ()).unwrap();
         let (ended, pid) = (p.join(), p.pid().unwrap());
-        // It leaves the table of processes when it has been recovered.
+        // The process leaves the process table after it has been recovered.
         until_gone(&[pid]);
         let before =
             std::mem::replace(&mut self.sweeps, internals::condvar_events(&self.condvar) / event::ONE);
@@ -59,13 +59,13 @@ fn leaves_a_thread_behind() -> u32 {
 }
 
 #[test]
-fn an_exit_is_clean_only_if_it_could_tear_off_nothing() {
+fn an_exit_is_clean_only_if_it_tears_off_no_thread() {
     isolated!({
         let mut sleeper = Sleeper::new();
         sleeper.is_woken_by(|| ()).0.unwrap();
         for _ in 0..3 {
             assert_eq!(sleeper.is_woken_by(|| 7), (Ok(7), false), "a process of one thread");
-            assert_eq!(sleeper.is_woken_by(leaves_a_thread_behind), (Ok(7), true), "one thread was left");
+            assert_eq!(sleeper.is_woken_by(leaves_a_thread_behind), (Ok(7), true), "one thread still ran");
         }
         let leaves_in_a_destructor = || LEAVES.with(|_| 7);
         assert_eq!(sleeper.is_woken_by(leaves_in_a_destructor), (Ok(7), true), "`_exit` in a destructor");
@@ -81,7 +81,7 @@ fn an_exit_is_clean_only_if_it_could_tear_off_nothing() {
     });
 }
 
-/// A thread that has ended tore nothing off, and the kernel is asked whether another one is there.
+/// A thread that has ended was not torn off. The library asks the kernel whether another thread exists.
 #[test]
 fn an_exit_after_all_threads_have_ended_is_clean() {
     isolated!({

@@ -1,5 +1,5 @@
-//! Constructors, which run before `main`: in main, in its supervisor, and in children that execute the program anew.
-//! Whatever they do, `main` runs once, and a handful of processes is the most there is.
+//! Constructors, which run before `main`: in main, in its supervisor, and in children that execute the program again.
+//! Whatever a constructor does, `main` runs once, and at most a handful of processes exist.
 #![allow(unsafe_code, reason = "constructors, descriptors")]
 
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -8,7 +8,7 @@ use crate::family::*;
 use procession::process::StartMethod;
 use procession::{Lock, Process};
 
-/// Among the arguments, which no constructor can clear: what the constructor does, and where it leaves word.
+/// An argument, which no constructor can clear. It says what the constructor does, and names the board where it posts.
 const ARGUMENT: &str = "constructor=";
 
 fn asked() -> Option<(String, String)> {
@@ -16,17 +16,17 @@ fn asked() -> Option<(String, String)> {
     argument.split_once(',').map(|(what, board)| (what.to_owned(), board.to_owned()))
 }
 
-/// Runs before the library's own constructor, which has the same number, because the test is linked first.
+/// Runs before the library's own constructor, which has the same priority, because the test is linked first.
 #[used]
 #[unsafe(link_section = ".init_array.00100")]
 static EARLY: extern "C" fn() = early;
 
-/// Runs after it.
+/// Runs after the library's constructor.
 #[used]
 #[unsafe(link_section = ".init_array")]
 static LATE: extern "C" fn() = late;
 
-/// A thread that a constructor has started.
+/// Counted by a thread that a constructor has started.
 static TICKS: AtomicU32 = AtomicU32::new(0);
 
 extern "C" fn early() {
@@ -69,22 +69,23 @@ fn construct(when: &str) {
             "threads" => drop(std::thread::spawn(|| {
                 loop {
                     TICKS.fetch_add(1, Ordering::Relaxed);
+                    // Nothing waits for this pause. It keeps a thread that counts for ever from using up a processor.
                     std::thread::sleep(std::time::Duration::from_millis(1));
                 }
             })),
-            _ => unreachable!("a test names it"),
+            _ => unreachable!("every action is named by a test"),
         }
     }
 }
 
-/// Whether the library has executed the program, by a path that a shell does not use.
+/// Reports whether the library has executed this program. The library uses a path that a shell does not use.
 fn in_helper() -> bool {
     // SAFETY: the kernel puts a C string there.
     let path = unsafe { std::ffi::CStr::from_ptr(libc::getauxval(libc::AT_EXECFN) as *const libc::c_char) };
     path.to_bytes().windows(3).any(|part| part == b"/./")
 }
 
-/// The program's whole life.
+/// Runs the program with its constructor.
 fn live() {
     let (_, board) = asked().unwrap();
     post(&board, &format!("main {}", std::process::id()), "");
@@ -96,7 +97,7 @@ fn live() {
     post(&board, "fresh", spawn(StartMethod::Spawn));
 }
 
-/// What came of a program with such a constructor.
+/// The outcome of a program with such a constructor.
 struct Came {
     spawned: String,
     fresh: String,
@@ -107,7 +108,7 @@ struct Came {
 fn with_constructor(what: &str) -> Came {
     let board = Board::new();
     let mut command = program("main", &board);
-    // libtest takes it for the name of another test.
+    // libtest takes this argument for the name of another test.
     command.arg(format!("{ARGUMENT}{what},{}", board.path()));
     let output = command.output().unwrap();
     let text = text_of(&output);
@@ -115,7 +116,7 @@ fn with_constructor(what: &str) -> Came {
     assert!(!names.iter().any(|name| name == "bomb"), "{what}: {names:?} {text}");
     assert_eq!(names.iter().filter(|name| name.starts_with("main")).count(), 1, "{what}: {names:?} {text}");
     assert!(output.status.success(), "{what}: {text}");
-    // Main and its supervisor, and a fresh child.
+    // Main, its supervisor, and a fresh child.
     assert!(
         names.iter().filter(|name| name.starts_with("constructed")).count() <= 3,
         "{what}: {names:?} {text}"
@@ -133,11 +134,11 @@ fn in_main() -> bool {
     in_role
 }
 
-/// What a constructor is told in a helper.
+/// Part of the error that a constructor gets in a helper.
 const REFUSED: &str = "still runs constructors";
 
 #[test]
-fn a_constructor_that_spawns() {
+fn a_constructor_may_spawn_in_main_only() {
     let _dog = watched();
     if in_main() {
         return;
@@ -156,7 +157,7 @@ fn a_constructor_that_spawns() {
 }
 
 #[test]
-fn a_constructor_that_makes_a_lock() {
+fn a_constructor_may_create_a_lock() {
     let _dog = watched();
     if in_main() {
         return;
@@ -167,7 +168,7 @@ fn a_constructor_that_makes_a_lock() {
 }
 
 #[test]
-fn a_constructor_that_empties_the_environment() {
+fn a_constructor_may_clear_the_environment() {
     let _dog = watched();
     if in_main() {
         return;
@@ -179,7 +180,7 @@ fn a_constructor_that_empties_the_environment() {
 }
 
 #[test]
-fn a_constructor_that_closes_what_a_helper_needs() {
+fn a_constructor_that_closes_a_helper_s_descriptor_is_reported() {
     let _dog = watched();
     if in_main() {
         return;
@@ -190,7 +191,7 @@ fn a_constructor_that_closes_what_a_helper_needs() {
 }
 
 #[test]
-fn a_constructor_that_fails_in_helpers() {
+fn a_constructor_that_fails_in_helpers_is_reported() {
     let _dog = watched();
     if in_main() {
         return;
@@ -203,7 +204,7 @@ fn a_constructor_that_fails_in_helpers() {
 }
 
 #[test]
-fn a_constructor_that_starts_a_thread() {
+fn a_constructor_may_start_a_thread() {
     let _dog = watched();
     if in_main() {
         return;

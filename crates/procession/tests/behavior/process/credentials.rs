@@ -1,5 +1,5 @@
-//! Processes have the user, the groups, the capabilities and the restrictions that their spawner has at that moment,
-//! or there is an error; whatever a member of the family has changed, nothing waits for ever.
+//! A process has the user, groups, capabilities and restrictions that its spawner has at the time of the spawn, or the
+//! spawn is an error. Whatever a member of the family has changed, no operation waits for ever.
 #![allow(unsafe_code, reason = "system calls that change credentials")]
 
 use std::fs;
@@ -9,7 +9,7 @@ use crate::family::*;
 use procession::process::StartMethod;
 use procession::{Pool, Process, Result};
 
-/// An ordinary user and group.
+/// The id of an ordinary user and group.
 const NOBODY: u32 = 65534;
 
 fn is_root() -> bool {
@@ -25,7 +25,7 @@ fn ok(value: i64) {
     assert_eq!(value, 0, "{}", io::Error::last_os_error());
 }
 
-/// Sets effective, permitted and inheritable capabilities.
+/// Sets the effective, permitted and inheritable capabilities.
 fn set_capabilities(effective: u32, permitted: u32, inheritable: u32) {
     let (header, sets) = ([0x2008_0522u32, 0], [effective, permitted, inheritable, 0, 0, 0]);
     // SAFETY: the places have the sizes of this version of the interface.
@@ -34,7 +34,7 @@ fn set_capabilities(effective: u32, permitted: u32, inheritable: u32) {
 
 const NET_BIND_SERVICE: u32 = 10;
 
-/// Changes something about this thread.
+/// Changes a credential of this thread.
 fn change(what: &str) {
     // SAFETY: calls with numbers, and a list of a length that is given.
     unsafe {
@@ -70,7 +70,7 @@ fn change(what: &str) {
     }
 }
 
-/// What the kernel says that this process may do.
+/// Returns the credentials of this process as the kernel reports them.
 fn credentials() -> String {
     let status = fs::read_to_string("/proc/thread-self/status").unwrap();
     let about = ["Uid:", "Gid:", "Groups:", "Cap", "NoNewPrivs:"];
@@ -80,12 +80,12 @@ fn credentials() -> String {
     format!("{}\nsecurebits: {bits:x}", lines.collect::<Vec<_>>().join("\n"))
 }
 
-/// Spawns in every way, and checks that each process has exactly this thread's credentials.
+/// Spawns in every way, and asserts that each process has exactly this thread's credentials.
 #[track_caller]
 fn children_have_mine() {
     let mine = credentials();
     let same = |p: Result<Process<String>>| assert_eq!(p.unwrap().join().unwrap(), mine);
-    // More than there are spares.
+    // More processes than there are spares.
     for _ in 0..6 {
         same(Process::spawn(credentials, ()));
     }
@@ -95,7 +95,7 @@ fn children_have_mine() {
     same(Process::spawn(grandchild, ()));
 }
 
-/// What is changed, one after the other.
+/// Credentials that are changed, one after the other.
 const CHANGES: [&[&str]; 11] = [
     &["user"],
     &["effective user"],
@@ -111,7 +111,7 @@ const CHANGES: [&[&str]; 11] = [
 ];
 
 #[test]
-fn a_process_has_what_its_spawner_has_at_that_moment() {
+fn a_process_has_the_credentials_of_its_spawner_at_that_time() {
     let _dog = watched();
     if let Some(role) = role() {
         assert_eq!(Process::spawn(|| 1, ()).unwrap().join(), Ok(1));
@@ -130,7 +130,7 @@ fn a_process_has_what_its_spawner_has_at_that_moment() {
 }
 
 #[test]
-fn a_family_that_begins_after_a_change_has_what_main_has() {
+fn a_family_launched_after_a_change_has_main_s_credentials() {
     let _dog = watched();
     if let Some(role) = role() {
         CHANGES[role.parse::<usize>().unwrap()].iter().copied().for_each(change);
@@ -151,8 +151,9 @@ fn a_family_that_begins_after_a_change_has_what_main_has() {
         let board = Board::new();
         fs::set_permissions(board.path(), std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
         let text = succeeds(&mut program(&number.to_string(), &board));
-        // To execute a program takes capabilities away that are not in the bounding set, and from a user that is not
-        // root those that are not ambient. A program whose user is split does not trust its environment.
+        // Executing a program removes capabilities that are not in the bounding set. For a user that is not root, it
+        // also removes those that are not ambient. A program whose real and effective users differ does not trust its
+        // environment.
         let refused = match **changes {
             ["effective user"] => "not its real one",
             ["bounding set"] | ["securebits", "user"] | ["keep capabilities", "user"] => "the capabilities",
@@ -167,7 +168,7 @@ fn a_family_that_begins_after_a_change_has_what_main_has() {
 }
 
 #[test]
-fn a_bounding_set_that_only_another_thread_can_shrink_is_looked_at() {
+fn a_bounding_set_that_differs_between_threads_is_noticed() {
     let _dog = watched();
     if role().is_some() {
         let (launched, go_on) = std::sync::mpsc::channel();
@@ -181,7 +182,8 @@ fn a_bounding_set_that_only_another_thread_can_shrink_is_looked_at() {
                 Err(e) => assert!(e.to_string().contains("the bounding set"), "{e}"),
             }
         });
-        // The thread that launches the supervisor may do nothing, so the two come to differ in the bounding set alone.
+        // The thread that launches the supervisor lacks the capability, so the two processes come to differ in the
+        // bounding set alone.
         change("no capabilities");
         assert_eq!(Process::spawn(|| 1, ()).unwrap().join(), Ok(1));
         launched.send(()).unwrap();
@@ -197,7 +199,7 @@ fn a_bounding_set_that_only_another_thread_can_shrink_is_looked_at() {
 }
 
 #[test]
-fn an_ordinary_user_can_give_up_more() {
+fn an_ordinary_user_can_drop_privileges() {
     let _dog = watched();
     if role().is_some() {
         assert_eq!(Process::spawn(|| 1, ()).unwrap().join(), Ok(1));
@@ -224,7 +226,7 @@ fn a_process_in_another_user_namespace_cannot_spawn() {
 }
 
 #[test]
-fn a_main_that_has_changed_its_user_goes_on_and_ends() {
+fn a_main_that_changed_its_user_can_still_spawn_and_end() {
     let _dog = watched();
     if role().is_some() {
         let pool = Pool::new(2).unwrap();
@@ -234,10 +236,10 @@ fn a_main_that_has_changed_its_user_goes_on_and_ends() {
         change("user");
         let squares: Vec<u32> = pool.map(|n: u32| n * n, 0..50).unwrap();
         assert_eq!(squares.len(), 50);
-        // As many at once as there are spares several times over: the supervisor has to be called for each.
+        // Several times as many processes at the same time as there are spares, so the supervisor is called for each.
         let all: Vec<_> = (0..20).map(|n| Process::spawn(|n: u32| n + 1, (n,)).unwrap()).collect();
         (0..20).zip(&all).for_each(|(n, p)| assert_eq!(p.join(), Ok(n + 1)));
-        let refused = sleeps.kill().expect_err("it is root's");
+        let refused = sleeps.kill().expect_err("the process belongs to root");
         assert!(refused.to_string().contains("sending a signal"), "{refused}");
         println!("main ends");
         return;
@@ -252,7 +254,7 @@ fn a_main_that_has_changed_its_user_goes_on_and_ends() {
     until_nothing_is_left(&board);
 }
 
-/// Main of a family with a child that has changed its user, and with what that child has started.
+/// Runs main of a family. Its child has changed its user, and has started a program.
 fn changes_its_user_and_sleeps(board: &str) {
     let changes = |board: String| {
         let started = std::process::Command::new("sleep").arg("1000").spawn().unwrap().id();
@@ -287,7 +289,7 @@ fn a_child_that_has_changed_its_user_does_not_outlive_the_family() {
         let supervisor = board.number("supervisor");
         let mut left: Vec<i32> = board.wait("child").split(' ').map(|pid| pid.parse().unwrap()).collect();
         left.extend([supervisor, board.number("guard")]);
-        // It cannot help.
+        // Main is stopped, so it cannot help.
         send(main.pid(), libc::SIGSTOP);
         killed.iter().for_each(|who| send(number(who), libc::SIGKILL));
         main.end();

@@ -1,5 +1,5 @@
-//! Programs in unusual places: as the first process of a container, as a subreaper, where nothing can be
-//! written, where there is no `/proc`.
+//! Programs in unusual surroundings: as the first process of a container, as a subreaper, without a writable directory,
+//! or without `/proc`.
 #![allow(unsafe_code, reason = "system calls")]
 
 use std::ffi::OsStr;
@@ -18,7 +18,7 @@ use crate::family::*;
 use procession::process::StartMethod;
 use procession::{Lock, Process};
 
-/// A small family that does a bit of everything, and says on its standard output that all went well.
+/// Runs a small family that uses a bit of everything. Prints a line if all went well.
 fn does_a_bit_of_everything() {
     let lock = Lock::new().unwrap();
     let held = lock.lock().unwrap();
@@ -36,8 +36,8 @@ fn does_a_bit_of_everything() {
     println!("all went well");
 }
 
-/// Runs this test in the role, in new namespaces that `script` changes first. `None` where that is not
-/// allowed.
+/// Runs this test in a role, in new namespaces in which `script` runs first. Returns `None` where that is not
+/// permitted.
 fn unshared(options: &[&str], script: &str) -> Option<String> {
     let board = Board::new();
     let program = program("unshared", &board);
@@ -57,7 +57,7 @@ fn unshared(options: &[&str], script: &str) -> Option<String> {
 }
 
 #[test]
-fn the_first_process_of_a_container() {
+fn a_family_works_as_the_first_process_of_a_container() {
     let _dog = watched();
     if role().is_some() {
         assert_eq!(std::process::id(), 1);
@@ -69,7 +69,7 @@ fn the_first_process_of_a_container() {
 }
 
 #[test]
-fn a_machine_on_which_nothing_can_be_written() {
+fn a_family_works_without_a_writable_directory() {
     let _dog = watched();
     if role().is_some() {
         assert!(std::fs::write("/tmp/x", "x").is_err() && std::fs::write("/dev/shm/x", "x").is_err());
@@ -83,10 +83,10 @@ fn a_machine_on_which_nothing_can_be_written() {
 }
 
 #[test]
-fn a_place_without_proc_is_an_error_and_no_hang() {
+fn a_spawn_without_proc_is_an_error() {
     let _dog = watched();
     if role().is_some() {
-        assert!(Lock::new().unwrap().lock().is_ok(), "what needs no other process works");
+        assert!(Lock::new().unwrap().lock().is_ok(), "operations without another process work");
         let refused = Process::spawn(|| 1, ()).expect_err("the program cannot be found");
         println!("told: {refused}");
         return;
@@ -99,7 +99,7 @@ fn a_place_without_proc_is_an_error_and_no_hang() {
     }
 }
 
-/// Does a bit of everything while a file with such a name is mapped, and executes the program anew.
+/// Runs a bit of everything while a file with this name is mapped, and executes the program again.
 fn does_a_bit_beside(name: &OsStr) {
     let path = Path::new(&my_board()).join(name);
     fs::write(&path, [1; 4096]).unwrap();
@@ -114,15 +114,15 @@ fn does_a_bit_beside(name: &OsStr) {
     assert_eq!(limited.spawn(sees, ()).unwrap().join().unwrap(), name.as_bytes());
 }
 
-/// Names that programs and files may have.
+/// Possible names of programs and files.
 const NAMES: [&[u8]; 5] = [b"caf\xe9", b"a b", b"two\nlines", b"gone (deleted)", b"back\\slash \xff"];
 
 #[test]
-fn names_need_not_be_text() {
+fn names_of_programs_need_not_be_text() {
     let _dog = watched();
     if let Some(role) = role() {
         let name = OsStr::from_bytes(NAMES[role.parse::<usize>().unwrap()]);
-        // What there is in such a directory need not exist any more.
+        // A file in such a directory need not exist any longer.
         std::env::set_current_dir(std::env::current_exe().unwrap().parent().unwrap()).unwrap();
         return does_a_bit_beside(name);
     }
@@ -132,7 +132,7 @@ fn names_need_not_be_text() {
         fs::create_dir_all(&directory).unwrap();
         let copy = directory.join(OsStr::from_bytes(name));
         copy_program(&copy);
-        // The test harness wants to read its arguments as text.
+        // The test harness reads its arguments as text.
         let text = succeeds(program_at(&copy, &number.to_string(), &board).arg0("program"));
         assert!(text.contains("all went well"), "{text}");
         until_nothing_is_left(&board);
@@ -140,7 +140,7 @@ fn names_need_not_be_text() {
 }
 
 #[test]
-fn a_program_whose_file_is_no_longer_there() {
+fn a_program_works_after_its_file_was_removed() {
     let _dog = watched();
     if let Some(role) = role() {
         let path = std::env::current_exe().unwrap();
@@ -161,7 +161,7 @@ fn a_program_whose_file_is_no_longer_there() {
 }
 
 #[test]
-fn a_working_directory_that_is_no_longer_there() {
+fn a_program_works_after_its_directory_was_removed() {
     isolated!({
         let identity = || fs::metadata(".").map(|here| (here.dev(), here.ino())).map_err(|e| e.to_string());
         let enter_and_delete = |name: &str| {
@@ -170,7 +170,7 @@ fn a_working_directory_that_is_no_longer_there() {
             std::env::set_current_dir(&path).unwrap();
             fs::remove_dir(&path).unwrap();
         };
-        // The supervisor begins in the first one, and has never been in the second.
+        // The supervisor starts in the first directory, and never enters the second.
         for name in ["first", "second"] {
             enter_and_delete(name);
             let here = identity();
@@ -183,19 +183,19 @@ fn a_working_directory_that_is_no_longer_there() {
     });
 }
 
-/// A family whose child leaves a process behind, as the first processes of a namespace whose `/proc` is that of
-/// the outer one. Says on its standard output that all went well.
+/// Runs a family whose child leaves a process behind. They are the first processes of a namespace, with the `/proc` of
+/// the outer namespace. Prints a line if all went well.
 fn leaves_an_orphan_behind() {
     does_a_bit_of_everything();
     let starts = || Command::new("sleep").arg("1000").spawn().unwrap().id() as i32;
     let orphan = Process::spawn(starts, ()).unwrap().join().unwrap();
     // SAFETY: a system call without pointers, which only asks.
-    until("what a dead child leaves is killed", || unsafe { libc::kill(orphan, 0) } == -1);
+    until("the process that a dead child left is killed", || unsafe { libc::kill(orphan, 0) } == -1);
     println!("the orphan is dead");
 }
 
 #[test]
-fn a_proc_of_an_outer_namespace_names_other_processes() {
+fn a_proc_of_an_outer_namespace_gets_no_foreign_process_killed() {
     let _dog = watched();
     if role().is_some() {
         return leaves_an_orphan_behind();
@@ -217,11 +217,12 @@ fn a_main_whose_children_are_in_another_pid_namespace_is_refused() {
         // SAFETY: a system call without pointers; it concerns the children of this thread alone.
         assert_eq!(unsafe { libc::unshare(libc::CLONE_NEWPID) }, 0);
         let first = (role == "entered").then(|| Running::start(Command::new("sleep").arg("1000")));
-        let refused = Process::spawn(|| 1, ()).expect_err("its number would be a stranger's");
+        let refused =
+            Process::spawn(|| 1, ()).expect_err("its process id would be that of a foreign process");
         println!("told: {refused}");
         drop(first);
         begin.send(()).unwrap();
-        assert_eq!(other.join().unwrap(), Ok(1), "another thread's children are in its own namespace");
+        assert_eq!(other.join().unwrap(), Ok(1), "children of another thread are in that thread's namespace");
         return;
     }
     for role in ["unshared", "entered"] {
@@ -231,12 +232,12 @@ fn a_main_whose_children_are_in_another_pid_namespace_is_refused() {
     }
 }
 
-/// Runs this test in a new pid namespace whose `/proc` is that of the outer one, by `command`, beside processes that
-/// are strangers to it. Fails if one of these does not survive. `None` where that is not allowed.
+/// Runs this test by `command` in a new pid namespace with the `/proc` of the outer one, beside foreign processes.
+/// Fails if one of these does not survive. Returns `None` where that is not permitted.
 fn in_a_namespace_with_strangers(role: &str, command: &str) -> Option<String> {
     let board = Board::new();
     let program = program(role, &board);
-    // The numbers of the strangers, 2 to 9, are the first that a mistaken number hits.
+    // The foreign processes have the process ids 2 to 9, which a mistaken process id hits first.
     let script = format!(
         "echo unshared; strangers=; for n in 1 2 3 4 5 6 7 8; do sleep 1000 & strangers=\"$strangers $!\"; done; \
          {command}; echo \"ended with $?\"; \
@@ -255,12 +256,12 @@ fn in_a_namespace_with_strangers(role: &str, command: &str) -> Option<String> {
         return None;
     }
     until_nothing_is_left(&board);
-    assert_eq!(text.matches("killed now").count(), 8, "every stranger lived: {text}");
+    assert_eq!(text.matches("killed now").count(), 8, "every foreign process survived: {text}");
     Some(text)
 }
 
 #[test]
-fn main_that_adopts_orphans_gets_none_of_the_family_s() {
+fn a_subreaper_main_adopts_no_orphan_of_the_family() {
     isolated!({
         // SAFETY: a system call without pointers.
         unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1) };

@@ -1,4 +1,4 @@
-//! How processes end, what is told of it, and what the others notice.
+//! How processes end, how their end is reported, and what other processes notice.
 #![allow(unsafe_code, reason = "ends processes by every means that C has")]
 
 use crate::family;
@@ -10,7 +10,7 @@ use crate::family::*;
 use procession::process::StartMethod;
 use procession::{Failure, Process, ProcessError, internals};
 
-/// How a process that runs `f` fails.
+/// Runs `f` in a process, and returns how that process fails.
 fn failure<R: procession::Message>(f: impl procession::process::Entry<(), Output = R>) -> ProcessError {
     Process::spawn(f, ()).expect("it starts").join().err().expect("it fails")
 }
@@ -20,7 +20,7 @@ fn killed_by(signal: i32) -> impl Fn(&Failure) -> bool {
 }
 
 #[test]
-fn exit_tells_its_code() {
+fn an_exit_code_is_reported() {
     let _dog = watched();
     assert_eq!(failure(|| -> () { std::process::exit(0) }).failure(), &Failure::Exited { code: 0 });
     assert_eq!(failure(|| -> () { std::process::exit(3) }).failure(), &Failure::Exited { code: 3 });
@@ -40,7 +40,7 @@ fn exit_tells_its_code() {
 }
 
 #[test]
-fn a_signal_is_told() {
+fn a_fatal_signal_is_reported() {
     let _dog = watched();
     assert!(killed_by(libc::SIGABRT)(failure(|| -> () { abort() }).failure()));
     // SAFETY: system calls, and a fault on purpose.
@@ -89,21 +89,21 @@ fn a_stack_overflow_is_reported() {
     assert_eq!(text.matches("overflowed its stack").count(), 2, "{text}");
 }
 
-/// How a process fails that runs with this much memory.
+/// Runs `f` in a process with this memory limit, and returns how it fails.
 fn failure_within(bytes: u64, f: impl procession::process::Entry<(), Output = ()>) -> Failure {
     let p = Process::builder().memory_limit(bytes).spawn(f, ()).expect("it starts");
     p.join().expect_err("it fails").failure().clone()
 }
 
 #[test]
-fn a_process_that_is_refused_memory_says_so() {
+fn an_allocation_failure_is_reported() {
     isolated!(env = [("RUST_BACKTRACE", "0")], {
         refused_memory();
     });
 }
 
 #[test]
-fn a_process_that_is_refused_memory_says_so_beside_a_backtrace() {
+fn an_allocation_failure_is_reported_with_a_backtrace() {
     isolated!(env = [("RUST_BACKTRACE", "1")], {
         refused_memory();
     });
@@ -128,14 +128,14 @@ fn refused_memory() {
     }
     let aborts = failure_within(64 << 20, || abort());
     assert!(matches!(aborts, Failure::Killed { out_of_memory: false, .. }), "{aborts}");
-    // Whoever can live with it does.
+    // A process that handles the failed allocation survives.
     let small = Process::builder().memory_limit(64 << 20);
     let refused = || Vec::<u8>::new().try_reserve(1 << 30).is_err();
     assert_eq!(small.spawn(refused, ()).unwrap().join(), Ok(true));
 }
 
 #[test]
-fn a_panic_that_was_caught_is_not_the_end() {
+fn a_caught_panic_does_not_fail_the_process() {
     let _dog = watched();
     let both = failure(|| -> () {
         std::panic::catch_unwind(|| panic!("caught")).unwrap_err();
@@ -156,7 +156,7 @@ fn a_panic_that_was_caught_is_not_the_end() {
 }
 
 #[test]
-fn a_core_dump_is_told() {
+fn a_core_dump_is_reported() {
     isolated!(limits = [(libc::RLIMIT_CORE, 1 << 30)], {
         let pattern = std::fs::read_to_string("/proc/sys/kernel/core_pattern").unwrap();
         if pattern.contains('/') || pattern.starts_with('|') {
@@ -170,12 +170,12 @@ fn a_core_dump_is_told() {
     });
 }
 
-/// The kernel's count of processes that it has killed for want of memory, as this process and its children
-/// see it from now on. `None` where that may not be arranged.
+/// Replaces the kernel's count of out-of-memory kills, for this process and its children. Returns `None` where that is
+/// not permitted.
 fn counted_by(file: &str) -> Option<()> {
     let c = |text: &str| std::ffi::CString::new(text).unwrap();
     let own = std::fs::read_to_string("/proc/self/cgroup").ok()?;
-    // Whichever the library looks at, it is one of these.
+    // The library reads one of these files.
     let path = own.lines().find_map(|line| line.split_once(":memory:")).map_or("/", |(_, path)| path);
     let targets = [
         format!("/sys/fs/cgroup/memory{path}/memory.oom_control"),
@@ -205,7 +205,7 @@ fn counted_by(file: &str) -> Option<()> {
 }
 
 #[test]
-fn a_kill_for_want_of_memory_is_told_from_others() {
+fn an_out_of_memory_kill_is_distinguished_from_others() {
     isolated!({
         let board = Board::new();
         let file = format!("{}/count", board.path());
@@ -227,37 +227,37 @@ fn a_kill_for_want_of_memory_is_told_from_others() {
         };
         let p = running();
         from_outside(&p);
-        assert!(!out_of_memory(&p), "nobody was killed by the kernel yet");
+        assert!(!out_of_memory(&p), "the kernel has killed no process yet");
         let p = running();
         killed_so_far(6);
         from_outside(&p);
         assert!(out_of_memory(&p));
         let p = running();
         from_outside(&p);
-        assert!(!out_of_memory(&p), "that was the one before");
-        // Three at once; and who is killed by hand after them is not taken for a fourth.
+        assert!(!out_of_memory(&p), "the count is of the kill before");
+        // Three kills at the same time. A process that is killed by hand after them is not taken for a fourth.
         let all = [running(), running(), running(), running()];
         killed_so_far(9);
         all[..3].iter().for_each(from_outside);
         assert!(all[..3].iter().all(out_of_memory));
         from_outside(&all[3]);
-        assert!(!out_of_memory(&all[3]), "there were three");
+        assert!(!out_of_memory(&all[3]), "the kernel killed only three");
         let p = running();
         killed_so_far(10);
         p.kill().unwrap();
-        assert!(!out_of_memory(&p), "we killed it");
+        assert!(!out_of_memory(&p), "the test killed it");
     });
 }
 
 #[test]
-fn kill_terminate_and_interrupt_end_it_whenever_they_come() {
+fn kill_terminate_and_interrupt_work_at_any_time() {
     isolated!({
         type End = fn(&Process<()>) -> procession::Result<()>;
         let ends: [(i32, End); 3] = [(9, Process::kill), (15, Process::terminate), (2, Process::interrupt)];
         for round in 0..40 {
             for (signal, end) in ends {
                 let p = sleeper();
-                // At once, a little later, and when it surely runs.
+                // The signal comes immediately, a little later, or when the process surely runs.
                 match round % 4 {
                     0 => {}
                     1 => std::thread::yield_now(),
@@ -267,14 +267,14 @@ fn kill_terminate_and_interrupt_end_it_whenever_they_come() {
                 end(&p).unwrap();
                 let error = p.join().unwrap_err();
                 assert!(killed_by(signal)(error.failure()), "round {round}, signal {signal}: {error}");
-                end(&p).expect("nothing happens to a process that has ended");
+                end(&p).expect("signaling a process that has ended is no error");
             }
         }
     });
 }
 
 #[test]
-fn a_signal_before_the_beginning_is_not_lost_in_the_crowd() {
+fn a_signal_before_the_start_is_not_lost_among_many_spawns() {
     let _dog = watched();
     let crowd: Vec<_> = (0..60).map(|_| sleeper()).collect();
     crowd.iter().for_each(|p| p.terminate().unwrap());
@@ -286,12 +286,12 @@ fn a_signal_before_the_beginning_is_not_lost_in_the_crowd() {
 }
 
 #[test]
-fn a_signal_to_a_process_that_has_ended_hits_nobody_else() {
+fn a_signal_to_an_ended_process_hits_no_other() {
     let _dog = watched();
     let ended: Vec<_> = (0..50).map(|_| Process::spawn(|| (), ()).unwrap()).collect();
     ended.iter().for_each(|p| p.join().unwrap());
     family::until_gone(&ended.iter().filter_map(|p| p.pid()).collect::<Vec<_>>());
-    // These live where the others lived.
+    // These processes use the slots that the others used.
     let living: Vec<_> = (0..50).map(|_| sleeper()).collect();
     for p in &ended {
         p.kill().unwrap();
@@ -305,7 +305,7 @@ fn a_signal_to_a_process_that_has_ended_hits_nobody_else() {
 }
 
 #[test]
-fn who_is_killed_from_outside_ran_once_or_not_at_all() {
+fn a_process_killed_from_outside_ran_at_most_once() {
     let _dog = watched();
     for round in 0..60u32 {
         let board = Board::new();
@@ -336,7 +336,8 @@ fn spares_that_are_killed_are_replaced() {
             for pid in proc::children(supervisor) {
                 send(pid, libc::SIGKILL);
             }
-            // The kernel ends them in its own time. One that is claimed before that is a process that was killed.
+            // The kernel ends the spares at a time of its own. A spare that is claimed before that counts as a killed
+            // process.
             match Process::spawn(|n: u32| n, (n,)).unwrap().join() {
                 Ok(value) => assert_eq!(value, n),
                 Err(error) => assert!(killed_by(9)(error.failure()), "{error}"),
@@ -347,7 +348,7 @@ fn spares_that_are_killed_are_replaced() {
     });
 }
 
-/// The supervisor does not know yet that its spares are dead, and their numbers are not known to anybody.
+/// The supervisor does not know yet that its spares are dead, and no other process knows their process ids.
 #[test]
 fn a_spare_that_was_dead_when_it_was_claimed_is_replaced() {
     isolated!({
@@ -371,19 +372,19 @@ fn a_spare_that_was_dead_when_it_was_claimed_is_replaced() {
     });
 }
 
-/// A number that is known is final, and a kill counts, however early it comes.
+/// A process id that was returned is final, and a kill counts however early it comes.
 #[test]
-fn who_is_killed_by_number_right_after_the_spawn_is_dead() {
+fn a_process_killed_right_after_the_spawn_is_dead() {
     isolated!({
         for _ in 0..100 {
             let p = Process::spawn(forever, ()).unwrap();
-            let pid = p.pid().expect("it has a number");
+            let pid = p.pid().expect("the process has a pid");
             send(pid, libc::SIGKILL);
             let error = p.join().unwrap_err();
             assert!(killed_by(9)(error.failure()) && error.pid() == Some(pid), "{error}");
             assert_eq!(p.pid(), Some(pid));
         }
-        // Nothing runs on under another number.
+        // The function does not run under another process id.
         let supervisor = family::supervisor();
         let ghosts =
             proc::children(supervisor).into_iter().filter_map(proc::comm).filter(|name| name == "forever");
@@ -403,7 +404,7 @@ fn a_stopped_process_can_be_killed() {
 }
 
 #[test]
-fn a_signal_that_is_handled_ends_nothing() {
+fn a_handled_signal_does_not_end_the_process() {
     extern "C" fn note(_: i32) {
         // SAFETY: a system call with a static buffer.
         unsafe { libc::write(HANDLED.load(std::sync::atomic::Ordering::SeqCst), c"x".as_ptr().cast(), 1) };
@@ -429,9 +430,9 @@ fn a_signal_that_is_handled_ends_nothing() {
     assert_eq!(p.join().as_deref(), Ok("went on"));
 }
 
-/// Nobody reads what is written to stderr, and the supervisor does not wait for that.
+/// Main reads nothing from its stderr pipe, and the supervisor does not wait for room in it.
 #[test]
-fn a_full_stderr_stops_nobody() {
+fn a_full_stderr_does_not_stop_the_supervisor() {
     isolated!(time = std::time::Duration::from_secs(20), {
         let (reader, mut full) = std::io::pipe().unwrap();
         let fd = std::os::fd::AsRawFd::as_raw_fd(&full);
@@ -444,18 +445,18 @@ fn a_full_stderr_stops_nobody() {
             assert_eq!(libc::dup2(fd, 2), 2);
         }
         Process::spawn(leaves_an_error_behind, ()).unwrap().join().unwrap_err();
-        // More than there are spares.
+        // More processes than there are spares.
         for n in 0..20 {
-            assert_eq!(Process::spawn(|n: u32| n, (n,)).unwrap().join(), Ok(n), "the supervisor goes on");
+            assert_eq!(Process::spawn(|n: u32| n, (n,)).unwrap().join(), Ok(n), "the supervisor still works");
         }
         drop((reader, full));
     });
 }
 
-/// Is killed when one that it spawned has failed.
+/// Leaves behind a failed process that was not joined, and is killed.
 fn leaves_an_error_behind() {
     let lost = Process::builder().name("left over").spawn(os_error, ()).unwrap();
-    until("it has ended", || !lost.is_alive());
+    until("the process has ended", || !lost.is_alive());
     std::mem::forget(lost);
     // SAFETY: a system call without pointers.
     unsafe { libc::raise(libc::SIGKILL) };
@@ -466,7 +467,7 @@ fn os_error() -> procession::Result<()> {
 }
 
 #[test]
-fn an_end_that_nobody_joined_is_written_to_stderr() {
+fn an_unjoined_failure_is_written_to_stderr() {
     let _dog = watched();
     if role().is_some() {
         let board = family::my_board();
@@ -479,9 +480,9 @@ fn an_end_that_nobody_joined_is_written_to_stderr() {
             Process::builder().name("joined").spawn(|| Err::<(), _>("joined".to_string()), ()).unwrap();
         joined.join().unwrap().unwrap_err();
         let panics = |_: String| -> () { panic!("no {}", "pears") };
-        // Dropped when it has ended; and one whose handle somebody else has got, who drops it.
+        // One handle is dropped after the process has ended. Another is sent to a process, which drops it.
         let ended = Process::builder().name("dropped").spawn(os_error, ()).unwrap();
-        until("it has ended", || !ended.is_alive());
+        until("the process has ended", || !ended.is_alive());
         drop(ended);
         let sent = Process::builder().name("sent").spawn(os_error, ()).unwrap();
         Process::spawn(drop::<Process<procession::Result<()>>>, (sent,)).unwrap().join().unwrap();

@@ -1,5 +1,5 @@
-//! The program cannot be executed a second time, or ends before it is a supervisor. The first spawn works all the same, or
-//! its error says which call failed, what the loader or a constructor wrote, and what to do.
+//! The program cannot be executed a second time, or ends before it becomes a supervisor. Then the first spawn still
+//! works, or its error names the failed call, quotes the output of the loader or constructor, and says what to do.
 #![allow(unsafe_code, reason = "limits, a seccomp filter")]
 
 use std::fs;
@@ -11,10 +11,10 @@ use std::process::{Command, Stdio};
 use crate::family::*;
 use procession::Process;
 
-/// An ordinary user.
+/// The id of an ordinary user.
 const NOBODY: u32 = 65534;
 
-/// Makes a library of a C program; `None` where there is no C compiler.
+/// Compiles a C program into a shared library. Returns `None` where there is no C compiler.
 fn library(board: &Board, source: &str) -> Option<String> {
     let path = format!("{}/library.so", board.path());
     let mut command = Command::new("cc");
@@ -28,7 +28,7 @@ fn library(board: &Board, source: &str) -> Option<String> {
     Some(path)
 }
 
-/// Spawns, and writes on standard output what came of it.
+/// Spawns a process, and prints the outcome.
 fn spawn_and_tell() {
     let spawned = Process::spawn(
         || {
@@ -43,7 +43,7 @@ fn spawn_and_tell() {
     }
 }
 
-/// What the program in such a role writes. Nothing is left of it.
+/// Runs the program in this role. Returns its output, and asserts that no process is left.
 fn told(role: &str, change: impl FnOnce(&mut Command)) -> String {
     let board = Board::new();
     let mut command = program(role, &board);
@@ -53,7 +53,7 @@ fn told(role: &str, change: impl FnOnce(&mut Command)) -> String {
     text
 }
 
-/// A constructor that does something in the supervisor only.
+/// Returns the source of a constructor that acts in the supervisor only.
 fn constructor(deed: &str) -> String {
     format!(
         r#"
@@ -71,7 +71,7 @@ fn constructor(deed: &str) -> String {
 }
 
 #[test]
-fn a_preloaded_library_refers_to_what_only_other_programs_have() {
+fn a_preloaded_library_with_unresolved_symbols_does_not_prevent_the_launch() {
     let _dog = watched();
     if role().is_some() {
         spawn_and_tell();
@@ -90,7 +90,7 @@ fn a_preloaded_library_refers_to_what_only_other_programs_have() {
 }
 
 #[test]
-fn a_constructor_ends_the_supervisor() {
+fn a_constructor_that_ends_the_supervisor_is_reported() {
     let _dog = watched();
     if role().is_some() {
         return spawn_and_tell();
@@ -117,7 +117,7 @@ fn a_constructor_ends_the_supervisor() {
 }
 
 #[test]
-fn what_constructors_write_arrives_when_the_launch_succeeds() {
+fn output_of_constructors_arrives_when_the_launch_succeeds() {
     let _dog = watched();
     if role().is_some() {
         return spawn_and_tell();
@@ -137,7 +137,7 @@ fn what_constructors_write_arrives_when_the_launch_succeeds() {
 }
 
 #[test]
-fn a_program_whose_standard_streams_are_closed() {
+fn a_program_without_standard_streams_can_launch() {
     let _dog = watched();
     if role().is_some() {
         // SAFETY: nobody in this process uses them.
@@ -149,7 +149,7 @@ fn a_program_whose_standard_streams_are_closed() {
 }
 
 #[test]
-fn a_user_with_too_many_processes() {
+fn too_many_processes_of_a_user_are_reported() {
     let _dog = watched();
     if role().is_some() {
         let limit = libc::rlimit { rlim_cur: 1, rlim_max: libc::RLIM_INFINITY };
@@ -180,7 +180,7 @@ fn a_user_with_too_many_processes() {
 }
 
 #[test]
-fn a_program_that_may_not_be_executed_any_more() {
+fn a_program_that_is_no_longer_executable_is_reported() {
     let _dog = watched();
     if role().is_some() {
         fs::set_permissions("/proc/self/exe", PermissionsExt::from_mode(0o600)).unwrap();
@@ -195,7 +195,7 @@ fn a_program_that_may_not_be_executed_any_more() {
     until_nothing_is_left(&board);
 }
 
-/// From now on the kernel answers a system call with an error.
+/// Makes the kernel answer a system call with an error from now on.
 fn forbid(call: libc::c_long, errno: i32) {
     let filter = |code: u32, jt, jf, k| libc::sock_filter { code: code as u16, jt, jf, k };
     let mut program = [
@@ -213,7 +213,7 @@ fn forbid(call: libc::c_long, errno: i32) {
 }
 
 #[test]
-fn a_system_call_that_a_filter_forbids() {
+fn a_system_call_that_a_filter_forbids_is_reported() {
     let _dog = watched();
     let calls = [
         ("memfd_create", libc::SYS_memfd_create),

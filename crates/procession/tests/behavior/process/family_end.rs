@@ -1,4 +1,4 @@
-//! How a family ends: main killed, the supervisor killed, or in an orderly way; and that nothing is left.
+//! The end of a family: main is killed, the supervisor is killed, or main ends in order. No process is left.
 #![allow(unsafe_code, reason = "stops processes")]
 
 use std::io::Read;
@@ -11,7 +11,7 @@ use crate::family::*;
 use procession::{Lock, Process};
 use procession_testkit::proc;
 
-/// Children of this process in every state that a child can be in.
+/// Spawns children of this process in every state that a child can be in.
 fn children_in_every_state(board: &str) {
     let lock = Lock::new().unwrap();
     std::mem::forget(lock.lock().unwrap());
@@ -25,6 +25,7 @@ fn children_in_every_state(board: &str) {
             (),
         ),
         Process::spawn(|lock: Lock| drop(lock.lock()), (lock.clone(),)),
+        // No test waits for this sleep. It is one of the system calls that the end of the family must interrupt.
         Process::spawn(|| thread::sleep(Duration::from_secs(1000)), ()),
         Process::spawn(|| drop(std::io::stdin().read_line(&mut String::new())), ()),
         Process::spawn(
@@ -53,7 +54,7 @@ fn children_in_every_state(board: &str) {
     until("two wait for the lock", || format!("{lock:?}").contains("waiters: 2"));
     let last = spawned.last().and_then(|p| p.pid()).unwrap();
     send(last, libc::SIGSTOP);
-    until("the last one is stopped", || proc::state(last) == Some('T'));
+    until("the last child is stopped", || proc::state(last) == Some('T'));
     let unborn = sleeper().pid().unwrap();
     send(unborn, libc::SIGSTOP);
     post(board, "ready", supervisor());
@@ -65,7 +66,7 @@ fn children_in_every_state(board: &str) {
 }
 
 #[test]
-fn who_kills_main_kills_every_child_in_whatever_state() {
+fn killing_main_kills_children_in_every_state() {
     let _dog = watched();
     if role().is_some() {
         children_in_every_state(&my_board());
@@ -84,7 +85,7 @@ fn who_kills_main_kills_every_child_in_whatever_state() {
 }
 
 #[test]
-fn who_kills_main_while_it_spawns_leaves_nothing() {
+fn killing_main_while_it_spawns_leaves_no_process() {
     let _dog = watched();
     if role().is_some() {
         for _ in 0..4 {
@@ -101,8 +102,8 @@ fn who_kills_main_while_it_spawns_leaves_nothing() {
         let board = Board::new();
         let mut main = Running::start(program("main", &board).stdout(Stdio::null()).stderr(Stdio::null()));
         board.wait("spawning");
-        // Each round at another moment, the first ones before the supervisor is there.
-        until("there are as many", || members(&board).len() > round as usize);
+        // Each round kills at another moment, first before the supervisor has started.
+        until("as many processes have started", || members(&board).len() > round as usize);
         send(main.pid(), libc::SIGKILL);
         main.end();
         until_nothing_is_left(&board);
@@ -115,7 +116,7 @@ fn a_child_can_end_the_family() {
     if let Some(role) = role() {
         let others: Vec<_> = (0..4).map(|_| sleeper()).collect();
         let ends = |role: String| {
-            let main = procession::parent_process().unwrap().expect("it was spawned by main");
+            let main = procession::parent_process().unwrap().expect("main spawned this process");
             match role.as_str() {
                 "kill" => main.kill().unwrap(),
                 "terminate" => main.terminate().unwrap(),
@@ -137,7 +138,7 @@ fn a_child_can_end_the_family() {
 }
 
 #[test]
-fn main_that_becomes_another_program_ends_the_family() {
+fn a_main_that_executes_another_program_ends_the_family() {
     let _dog = watched();
     if role().is_some() {
         let child = sleeper();
@@ -148,16 +149,16 @@ fn main_that_becomes_another_program_ends_the_family() {
     let main = Running::start(program("main", &board).stdout(Stdio::null()));
     let child = board.number("child");
     until_dead(&[child]);
-    until("main alone is left", || members(&board) == [main.pid()]);
+    until("only main is left", || members(&board) == [main.pid()]);
     assert_eq!(proc::comm(main.pid()).as_deref(), Some("sleep"));
 }
 
 #[test]
-fn main_without_descriptors_keeps_its_family() {
+fn a_main_without_descriptors_keeps_its_family() {
     let _dog = watched();
     if role().is_some() {
         let before = sleeper();
-        // SAFETY: closes what nobody here uses any more.
+        // SAFETY: closes descriptors that this process no longer uses.
         unsafe { libc::syscall(libc::SYS_close_range, 0, u32::MAX, 0) };
         assert_eq!(Process::spawn(|| 1, ()).unwrap().join(), Ok(1));
         assert!(before.is_alive());
@@ -230,7 +231,7 @@ fn ctrl_c_reaches_children_of_a_main_that_handles_it() {
 fn ctrl_z_stops_the_family_and_fg_continues_it() {
     let _dog = watched();
     if role().is_some() {
-        // A shell without job control may have had it ignored.
+        // A shell without job control may have left the signal ignored.
         // SAFETY: a valid disposition.
         unsafe { libc::signal(libc::SIGTSTP, libc::SIG_DFL) };
         let waits = |board: String| {
@@ -257,10 +258,10 @@ fn ctrl_z_stops_the_family_and_fg_continues_it() {
     assert!(main.end().success());
 }
 
-/// The whole group is stopped, the supervisor with it, or the supervisor alone. Then main is killed, and nobody
-/// continues anybody. A plain fork of main's, which lives on, does not keep the family.
+/// The whole group is stopped, including the supervisor, or the supervisor alone. Then main is killed, and no process
+/// sends SIGCONT. A plain fork of main, which lives on, does not keep the family alive.
 #[test]
-fn who_kills_main_while_its_family_is_stopped_leaves_nothing() {
+fn killing_main_while_its_family_is_stopped_leaves_no_process() {
     let _dog = watched();
     if role().is_some() {
         let child = sleeper();
@@ -278,14 +279,14 @@ fn who_kills_main_while_its_family_is_stopped_leaves_nothing() {
         [|group, _| send(-group, libc::SIGSTOP), |_, supervisor| send(supervisor, libc::SIGSTOP)];
     for stop in cases {
         let board = Board::new();
-        // Our child in the same group: else the kernel would continue the group when main's end orphans it.
+        // This child is in the same group. Otherwise the kernel would continue the group when main's end orphans it.
         let companion = Running::start(Command::new("sleep").arg("1000").process_group(0));
         let mut program = program("main", &board);
         program.process_group(companion.pid()).stdout(Stdio::null()).stderr(Stdio::null());
         let mut main = Running::start(&mut program);
         let [supervisor, child, fork] = ["supervisor", "child", "fork"].map(|name| board.number(name));
         stop(companion.pid(), supervisor);
-        until("it is stopped", || proc::state(supervisor) == Some('T'));
+        until("the supervisor is stopped", || proc::state(supervisor) == Some('T'));
         send(main.pid(), libc::SIGKILL);
         main.end();
         until_dead(&[supervisor, child]);

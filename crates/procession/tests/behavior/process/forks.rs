@@ -1,4 +1,4 @@
-//! A plain fork of a member, made by hand: every call is refused there, and whatever it does harms nobody.
+//! A plain fork of a member, made by `fork`. Every call fails there, and whatever the fork does harms no other process.
 #![allow(unsafe_code, reason = "forks, closes descriptors, kills")]
 
 use crate::family;
@@ -42,7 +42,7 @@ const IN_A_FORK: &[Expectation] = &[
     ("a process's status", |_, child| child.exit_status().is_none()),
 ];
 
-/// What does not hold in a plain fork of this process.
+/// Returns the expectations that do not hold in a plain fork of this process.
 fn broken_in_a_fork(lock: &Lock, child: &Process<()>) -> Vec<String> {
     let broken = IN_A_FORK.iter().filter(|(_, expectation)| !holds_in_a_fork(|| expectation(lock, child)));
     let mut names: Vec<String> = broken.map(|(name, _)| name.to_string()).collect();
@@ -59,7 +59,7 @@ fn broken_in_a_fork(lock: &Lock, child: &Process<()>) -> Vec<String> {
 }
 
 #[test]
-fn a_fork_of_a_child_is_refused_and_harms_nobody() {
+fn a_fork_of_a_child_is_refused_and_harms_no_process() {
     let _dog = watched();
     let lock = Lock::new().unwrap();
     let p = Process::spawn(
@@ -77,9 +77,9 @@ fn a_fork_of_a_child_is_refused_and_harms_nobody() {
     assert!(lock.try_lock().is_ok());
 }
 
-/// The copy goes the way of the original: back from the function.
+/// The fork takes the same way as the original: it returns from the function.
 #[test]
-fn a_fork_that_comes_back_from_the_function_is_nobody() {
+fn a_fork_that_returns_from_the_function_is_no_member() {
     let _dog = watched();
     let forks = |panics: bool| -> i32 {
         // SAFETY: the process has one thread.
@@ -101,13 +101,13 @@ fn a_fork_that_comes_back_from_the_function_is_nobody() {
 }
 
 #[test]
-fn a_fork_of_main_is_refused_and_harms_nobody() {
+fn a_fork_of_main_is_refused_and_harms_no_process() {
     isolated!({
         let lock = Lock::new().unwrap();
         let child = sleeper();
         let supervisor = family::supervisor();
         assert_eq!(broken_in_a_fork(&lock, &child), Vec::<String>::new());
-        assert!(child.is_alive() && !proc::gone(supervisor), "the fork's end is not the family's");
+        assert!(child.is_alive() && !proc::gone(supervisor), "the end of the fork does not end the family");
         assert!(lock.try_lock().is_ok());
         assert_eq!(Process::spawn(|| 1, ()).unwrap().join(), Ok(1));
     });
@@ -151,7 +151,7 @@ fn a_dict_and_a_list_are_refused_in_a_fork() {
 }
 
 #[test]
-fn a_fork_before_the_first_use_is_a_program_of_its_own() {
+fn a_fork_before_the_first_use_can_launch_its_own_family() {
     isolated!({
         let works = || {
             let lock = Lock::new().unwrap();
@@ -164,9 +164,9 @@ fn a_fork_before_the_first_use_is_a_program_of_its_own() {
     });
 }
 
-/// Queues and pipes say no, or nothing.
+/// Operations on queues and pipes fail in a fork, or do nothing.
 #[test]
-fn a_fork_gets_nothing_from_queues_and_pipes() {
+fn queues_and_pipes_refuse_a_fork() {
     isolated!({
         let (queue, work) = (Queue::bounded(3).unwrap(), JoinableQueue::bounded(3).unwrap());
         let (here, _there) = pipe::<u8, u8>().unwrap();
@@ -193,7 +193,7 @@ fn a_fork_gets_nothing_from_queues_and_pipes() {
 }
 
 #[test]
-fn a_pool_is_of_no_use_in_a_fork_and_harms_nobody() {
+fn a_pool_refuses_a_fork() {
     isolated!({
         let pool = Pool::new(1).unwrap();
         let task = pool.submit(|| 1, ()).unwrap();
@@ -225,9 +225,10 @@ fn a_pool_is_of_no_use_in_a_fork_and_harms_nobody() {
     });
 }
 
-/// The synchronization family, values and arrays say no, and what is dropped there stays held here.
+/// Operations on synchronization objects, values and arrays fail in a fork. Guards that are dropped there stay held
+/// here.
 #[test]
-fn a_fork_gets_nothing_from_what_synchronizes() {
+fn synchronization_objects_refuse_a_fork() {
     isolated!({
         let (lock, again) = (Mutex::new(7u32).unwrap(), RLock::new().unwrap());
         let (shared, array) = (RwLock::new(1u8).unwrap(), Array::<u8>::new(3).unwrap());

@@ -1,4 +1,4 @@
-//! `StartMethod::Spawn`: a process that executes the program anew.
+//! `StartMethod::Spawn`: processes that execute the program again.
 #![allow(unsafe_code, reason = "asks the kernel, a constructor")]
 
 use std::fs;
@@ -10,11 +10,11 @@ use procession::process::StartMethod;
 use procession::{Failure, Lock, Process};
 use procession_testkit::{Audit, isolated, proc};
 
-/// Where something lies in this process.
+/// Its address shows where this process's memory is laid out.
 static HERE: AtomicBool = AtomicBool::new(false);
 
 #[test]
-fn a_process_can_execute_the_program_anew() {
+fn a_fresh_process_executes_the_program_again() {
     isolated!(env = [("FROM_OUTSIDE", "a")], {
         HERE.store(true, Ordering::SeqCst);
         let fresh = || Process::builder().start_method(StartMethod::Spawn);
@@ -31,17 +31,17 @@ fn a_process_can_execute_the_program_anew() {
         let (_, forked_at, env, args, fds) = Process::spawn(look, ()).unwrap().join().unwrap();
         let mut places = std::collections::BTreeSet::new();
         for _ in 0..4 {
-            let p = fresh().name("anew").spawn(look, ()).unwrap();
+            let p = fresh().name("fresh").spawn(look, ()).unwrap();
             let (here, at, its_env, its_args, its_fds) = p.join().unwrap();
             assert_eq!((here, its_args, its_fds), (false, args, fds));
-            assert_eq!(its_env, env, "exactly main's, and nothing private");
+            assert_eq!(its_env, env, "exactly main's environment, without private variables");
             places.insert(at);
         }
         assert!(
             places.len() > 1 || places.contains(&forked_at),
-            "laid out anew where the kernel does that: {places:?}"
+            "addresses are randomized again where the kernel does that: {places:?}"
         );
-        // What every process can do.
+        // Operations that every process can use.
         let lock = Lock::new().unwrap();
         let nested = |lock: Lock| {
             let _held = lock.lock().unwrap();
@@ -95,7 +95,7 @@ fn a_fresh_process_has_its_options_and_its_signals() {
     });
 }
 
-/// How a process that executes the program ends in its constructor.
+/// Says how a process that executes the program ends in its constructor.
 const DIES: &str = "DIES_IN_ITS_CONSTRUCTOR";
 
 #[used]
@@ -111,9 +111,9 @@ extern "C" fn die_if_asked() {
     }
 }
 
-/// Fresh processes end while they execute the program. That is their end: no other takes their place.
+/// Fresh processes end while they execute the program. Each end is reported, and no other process takes the place.
 #[test]
-fn the_end_of_a_fresh_process_that_has_not_begun_is_told() {
+fn the_end_of_a_fresh_process_before_its_function_is_reported() {
     isolated!({
         let old = supervisor();
         let audit = Audit::start(None);
@@ -128,7 +128,7 @@ fn the_end_of_a_fresh_process_that_has_not_begun_is_told() {
         send(old, libc::SIGKILL);
         spawn_again(old);
         send(supervisor(), libc::SIGKILL);
-        until("all are gone", || proc::descendants(std::process::id() as i32).is_empty());
+        until("all processes are gone", || proc::descendants(std::process::id() as i32).is_empty());
         audit.assert_back();
     });
 }

@@ -1,5 +1,5 @@
-//! A signal for the whole process group: the supervisor and the spares survive it, main and running children receive
-//! it, and a process that is spawned later does not.
+//! A signal to the whole process group. The supervisor and the spares survive it, main and running children receive it,
+//! and a process that is spawned later does not.
 #![allow(unsafe_code, reason = "signals and process groups")]
 
 use crate::family;
@@ -26,20 +26,21 @@ fn hearing() -> libc::sighandler_t {
     hear as extern "C" fn(i32) as libc::sighandler_t
 }
 
-/// Every signal that a process can block or ignore. The C library keeps two for itself and lets nobody handle them.
+/// Returns every signal that a process can block or ignore. The C library keeps two for itself and refuses to let them
+/// be handled.
 fn all_signals() -> impl Iterator<Item = i32> {
     (1..=64).filter(|signal| ![libc::SIGKILL, libc::SIGSTOP, libc::SIGCONT, 32, 33].contains(signal))
 }
 
 /// Sends a signal to this process's group.
 fn to_group(signal: i32) {
-    // The C library refuses to send its own signals, the kernel does not.
+    // The C library refuses to send its own signals. The kernel does not.
     // SAFETY: a system call without pointers.
     let sent = unsafe { libc::syscall(libc::SYS_kill, 0, signal) };
     assert_eq!(sent, 0);
 }
 
-/// Returns once it has received the signal, or been told that there will be none.
+/// Returns after it has received the signal, or after the test has posted that none will come.
 fn listens(signal: i32, board: String) -> u32 {
     handle(signal, hearing());
     post(&board, "listens", "");
@@ -48,7 +49,7 @@ fn listens(signal: i32, board: String) -> u32 {
 }
 
 #[test]
-fn main_and_children_hear_every_signal_and_the_family_goes_on() {
+fn main_and_children_receive_every_signal_of_their_group() {
     isolated!({
         let supervisor = supervisor();
         for signal in all_signals() {
@@ -60,10 +61,10 @@ fn main_and_children_hear_every_signal_and_the_family_goes_on() {
             to_group(signal);
             assert_eq!(child.join(), Ok(1), "signal {signal}");
             if signal != libc::SIGCHLD {
-                until("main has heard", || HEARD.load(Ordering::SeqCst) > 0);
+                until("main has received the signal", || HEARD.load(Ordering::SeqCst) > 0);
                 assert_eq!(HEARD.load(Ordering::SeqCst), 1, "signal {signal}");
             }
-            // In this order a process that main forks does not get the signal either.
+            // In this order, a process that main forks does not get the signal either.
             to_group(signal);
             assert_eq!(Process::spawn(|| 5, ()).unwrap().join(), Ok(5), "signal {signal}");
             handle(signal, libc::SIG_IGN);
@@ -72,7 +73,7 @@ fn main_and_children_hear_every_signal_and_the_family_goes_on() {
     });
 }
 
-/// Nobody can handle these. They end whoever does not block them.
+/// A process cannot handle these signals. They end every process that does not block them.
 #[test]
 fn the_supervisor_survives_the_signals_of_the_c_library() {
     isolated!({
@@ -90,7 +91,7 @@ fn the_supervisor_survives_the_signals_of_the_c_library() {
     });
 }
 
-/// The spares, when there are all of them and they sleep.
+/// Returns the spares, once all of them exist and sleep.
 fn spares() -> Vec<i32> {
     let supervisor = supervisor();
     let mut spares = Vec::new();
@@ -102,7 +103,7 @@ fn spares() -> Vec<i32> {
     spares
 }
 
-/// The signals that wait for any of these processes, as bits.
+/// Returns the signals that are pending for any of these processes, as bits.
 fn pending(pids: &[i32]) -> u64 {
     let of = |pid: &i32| {
         let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
@@ -115,9 +116,9 @@ fn pending(pids: &[i32]) -> u64 {
     pids.iter().map(of).fold(0, |all, one| all | one)
 }
 
-/// Programs such as `pkill -f` and service managers signal every process of the program by its number.
+/// Programs such as `pkill -f` and service managers signal every process of the program by its process id.
 #[test]
-fn what_is_sent_to_every_process_by_number_does_not_hit_processes_spawned_later() {
+fn signals_to_every_process_do_not_hit_processes_spawned_later() {
     isolated!({
         for signal in [libc::SIGTERM, libc::SIGHUP, libc::SIGUSR1, libc::SIGRTMIN()] {
             let (supervisor, spares) = (supervisor(), spares());
@@ -134,7 +135,7 @@ fn what_is_sent_to_every_process_by_number_does_not_hit_processes_spawned_later(
 
 /// A signal that is sent often must not use up the queue of signals that all processes of a user share.
 #[test]
-fn signals_do_not_pile_up_where_nobody_takes_them() {
+fn signals_do_not_pile_up_in_spares() {
     isolated!({
         let signal = libc::SIGRTMIN() + 1;
         handle(signal, hearing());
@@ -154,7 +155,7 @@ fn signals_do_not_pile_up_where_nobody_takes_them() {
 }
 
 #[test]
-fn a_signal_by_number_right_after_the_spawn_counts() {
+fn a_signal_right_after_the_spawn_is_received() {
     isolated!({
         for builder in [Process::builder(), Process::builder().start_method(StartMethod::Spawn)] {
             for signal in [libc::SIGTERM, libc::SIGUSR1, libc::SIGKILL, libc::SIGRTMIN() + 2] {
@@ -172,7 +173,7 @@ fn a_signal_by_number_right_after_the_spawn_counts() {
     });
 }
 
-/// Children are in main's group, so that a Ctrl-C reaches them and they may read from the terminal.
+/// Children are in main's process group, so a Ctrl-C reaches them and they may read from the terminal.
 #[test]
 fn children_are_in_the_group_of_main() {
     isolated!({
@@ -186,7 +187,7 @@ fn children_are_in_the_group_of_main() {
         let own = Process::builder().process_group(0).spawn(both, ()).unwrap();
         let (group, pid) = own.join().unwrap();
         assert_eq!(group, pid);
-        // Who leads a group cannot begin a session.
+        // A process that leads a group cannot start a session.
         // SAFETY: a system call without pointers.
         let session = || unsafe { libc::setsid() };
         assert!(Process::spawn(session, ()).unwrap().join().unwrap() > 0);

@@ -1,4 +1,5 @@
-//! The guard kills what the supervisor's death leaves, and calls the supervisor for those that may not.
+//! The guard kills the processes that the supervisor's death leaves. It wakes the supervisor for members that may not
+//! signal it.
 #![allow(unsafe_code, reason = "changes the user")]
 
 use std::fs;
@@ -10,8 +11,8 @@ use procession::Process;
 use procession::internals::Rule;
 use procession_testkit::proc;
 
-/// Runs a main that is stopped while its supervisor is killed, and returns whether what a child had started has
-/// outlived the guard.
+/// Runs a main that is stopped while its supervisor is killed. Returns whether a process that a child had started
+/// outlives the guard.
 fn outlives_the_guard(rule: Option<Rule>) -> Option<bool> {
     let _dog = watched();
     if role().is_some() {
@@ -30,7 +31,7 @@ fn outlives_the_guard(rule: Option<Rule>) -> Option<bool> {
     let mut main = Running::start(breaking(&mut program("main", &board), rule));
     let (supervisor, started) = (board.number("supervisor"), board.number("started"));
     let guard = proc::ppid(supervisor).expect("it lives");
-    // It cannot help.
+    // Main is stopped, so it cannot help.
     send(main.pid(), libc::SIGSTOP);
     send(supervisor, libc::SIGKILL);
     until_dead(&[supervisor, guard]);
@@ -45,17 +46,17 @@ fn outlives_the_guard(rule: Option<Rule>) -> Option<bool> {
 }
 
 #[test]
-fn what_a_child_has_started_does_not_outlive_the_guard() {
+fn a_program_started_by_a_child_does_not_outlive_the_guard() {
     assert_ne!(outlives_the_guard(None), Some(true));
 }
 
 #[test]
-fn without_the_rule_what_a_child_has_started_outlives_the_guard() {
+fn without_the_rule_a_program_started_by_a_child_outlives_the_guard() {
     assert_ne!(outlives_the_guard(Some(Rule::GuardKills)), Some(false));
 }
 
-/// Spawns more processes than there are spares, as a user that may not signal the supervisor. Returns whether all came,
-/// or this thread fell asleep and nobody was about to wake it.
+/// Spawns more processes than there are spares, as a user that may not signal the supervisor. Returns whether all
+/// started. Otherwise this thread fell asleep and no process was about to wake it.
 fn spawns_as_another_user() -> bool {
     const MANY: usize = 20;
     static SPAWNED: AtomicUsize = AtomicUsize::new(0);
@@ -74,10 +75,11 @@ fn spawns_as_another_user() -> bool {
     });
     let spawner = told.recv().unwrap();
     let sleeps = |pid: i32| proc::state(pid) == Some('S');
-    // The spawner first: whatever it wakes before it sleeps is awake until it has served it.
+    // The spawner is examined first: a process that it wakes before it sleeps stays awake until it has served the
+    // request.
     let all_sleep = || sleeps(spawner) && helpers.into_iter().all(sleeps) && sleeps(spawner);
     let mut in_a_row = 0;
-    until("all have come, or all sleep", || {
+    until("all have started, or all sleep", || {
         let spawned = SPAWNED.load(SeqCst);
         in_a_row = if all_sleep() && SPAWNED.load(SeqCst) == spawned { in_a_row + 1 } else { 0 };
         spawned == MANY || in_a_row == 50
@@ -85,7 +87,7 @@ fn spawns_as_another_user() -> bool {
     SPAWNED.load(SeqCst) == MANY
 }
 
-/// Runs a main that changes its user, and returns what [`spawns_as_another_user`] does.
+/// Runs a main that changes its user, and returns the result of [`spawns_as_another_user`].
 fn is_heard_as_another_user(rule: Option<Rule>) -> Option<bool> {
     let _dog = watched();
     if role().is_some() {
@@ -109,11 +111,11 @@ fn is_heard_as_another_user(rule: Option<Rule>) -> Option<bool> {
 }
 
 #[test]
-fn the_supervisor_hears_one_that_may_not_signal_it() {
+fn the_supervisor_serves_a_member_that_may_not_signal_it() {
     assert_ne!(is_heard_as_another_user(None), Some(false));
 }
 
 #[test]
-fn without_the_rule_the_supervisor_does_not_hear_it() {
+fn without_the_rule_a_member_that_may_not_signal_is_not_served() {
     assert_ne!(is_heard_as_another_user(Some(Rule::BellRings)), Some(true));
 }

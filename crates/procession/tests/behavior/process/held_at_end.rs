@@ -1,5 +1,5 @@
-//! Main ends while its threads hold locks that others wait for. What a running thread may use is never handed on:
-//! those who wait are refused after a while, and main ends all the same.
+//! Main ends while its threads hold locks that other processes wait for. An object that a running thread may use is
+//! never handed on. The waiters fail after a while, and main ends all the same.
 
 use std::fmt::Debug;
 use std::hint::black_box;
@@ -17,7 +17,7 @@ use procession_testkit::proc;
 
 type Numbers = [u64; 2];
 
-/// Counts in shared memory for ever, after it has said that it began.
+/// Increments numbers in shared memory for ever, after it has sent that it began.
 fn count(numbers: &mut [u64], began: &Sender<()>) -> ! {
     began.send(()).unwrap();
     loop {
@@ -26,18 +26,18 @@ fn count(numbers: &mut [u64], began: &Sender<()>) -> ! {
     }
 }
 
-/// Whether a number moves while this process alone may change it.
+/// Reports whether a number changes while only this process may change it.
 fn moves(number: &u64) -> String {
     let (before, began) = (*black_box(number), Instant::now());
     while began.elapsed() < Duration::from_millis(200) {
         if *black_box(number) != before {
-            return "has it, and it moves".into();
+            return "has it, and it changes".into();
         }
     }
-    "has it, and it keeps still".into()
+    "has it, and it does not change".into()
 }
 
-/// What a child says of something that it was refused.
+/// Returns the text that a child posts about the outcome of an acquisition.
 fn refused<T, E: Debug>(result: Result<T, E>) -> String {
     result.map_or_else(|error| format!("{error:?}"), |_| "has it".into())
 }
@@ -46,21 +46,21 @@ fn tell(board: &str, text: String) {
     post(board, "told", text);
 }
 
-/// Runs `hold` in another thread, which says when it has begun.
+/// Runs `hold` in another thread, and returns when `hold` has sent that it began.
 fn in_a_thread(hold: impl FnOnce(Sender<()>) + Send + 'static) {
     let (tell, told) = channel();
     thread::spawn(move || hold(tell));
     told.recv().unwrap();
 }
 
-/// Holds something until the process ends.
+/// Holds a value until the process ends.
 fn hold<T>(held: T, began: &Sender<()>) {
     began.send(()).unwrap();
     forever();
     drop(held);
 }
 
-/// A child that takes the mutex, as soon as it can.
+/// Spawns a child that acquires the mutex as soon as it can.
 fn takes(mutex: &Mutex<Numbers>) {
     let takes = |mutex: Mutex<Numbers>, board: String| {
         let told = match mutex.lock_or_recover() {
@@ -76,7 +76,7 @@ fn mutex() -> Mutex<Numbers> {
     Mutex::new([0; 2]).unwrap()
 }
 
-/// What main holds when it ends, in each role, and what a child waits for. Returns before main ends.
+/// Acquires what main holds at its end in this role, and spawns the child that waits for it. Returns before main ends.
 fn play(role: &str) {
     match role {
         "mutex" | "control" => {
@@ -95,7 +95,7 @@ fn play(role: &str) {
             takes(&mutex);
             until("the child waits", || format!("{mutex:?}").contains("waiters: 1"));
         }
-        // The guard is the exiting thread's, but another thread has borrowed what it guards.
+        // The guard belongs to the exiting thread, but another thread has borrowed the guarded value.
         "borrowed" => {
             let mutex = mutex();
             let mut held = mutex.lock().unwrap();
@@ -108,7 +108,7 @@ fn play(role: &str) {
                 std::process::exit(0)
             });
         }
-        // The thread that took the mutex has ended, but its guard lives on.
+        // The thread that acquired the mutex has ended, but its guard lives on.
         "leaked" => {
             let mutex: &'static Mutex<Numbers> = Box::leak(Box::new(mutex()));
             let lend = || &mut **Box::leak(Box::new(mutex.lock().unwrap()));
@@ -120,10 +120,10 @@ fn play(role: &str) {
     }
 }
 
-/// A child that waits before main ends, or is `late` and comes to that when main has ended.
+/// Spawns a child that waits before main ends, or if it is `late`, after main has ended.
 fn child<A: Message>(late: bool, f: impl Entry<A, Output = ()>, args: A) {
     let p = Process::builder().name("waiter").spawn(f, args).unwrap();
-    // Before it has begun it sleeps too, but has another name.
+    // Before the function starts, the process sleeps too, but has another name.
     let waits = |pid| proc::comm(pid).as_deref() == Some("waiter") && proc::is_parked(pid);
     until("the child waits", || late || p.pid().is_some_and(waits));
 }
@@ -213,7 +213,7 @@ fn play_with_others(role: &str) {
     }
 }
 
-/// Runs a program in each role, all at once, and returns what the children were told.
+/// Runs a program in each role, all at the same time, and returns what their children posted.
 fn told(roles: &[&'static str]) -> Vec<String> {
     let start = |role: &&'static str| {
         let board = Board::new();
@@ -237,7 +237,7 @@ fn each_is_told(roles: &[&'static str], expected: &str) {
 }
 
 #[test]
-fn what_a_running_thread_of_main_uses_is_not_handed_on() {
+fn an_object_of_a_running_thread_is_not_handed_on() {
     let _dog = watched();
     if let Some(role) = role() {
         play(&role);
@@ -250,7 +250,7 @@ fn what_a_running_thread_of_main_uses_is_not_handed_on() {
 }
 
 #[test]
-fn whoever_waits_for_a_thread_of_an_ended_main_is_refused() {
+fn waiters_for_a_thread_of_an_ended_main_are_refused() {
     let _dog = watched();
     if let Some(role) = role() {
         play(&role);
@@ -274,14 +274,14 @@ fn ends_holding() -> ! {
 }
 
 #[test]
-fn a_mutex_of_the_last_thread_is_handed_on() {
+fn a_mutex_of_the_only_thread_is_handed_on() {
     if role().is_some() {
-        // Besides this thread there is that of libtest, which uses nothing. (So there is no watchdog.)
+        // Besides this thread there is only the thread of libtest, which uses no object. So there is no watchdog.
         internals::count_own_threads(1);
         ends_holding();
     }
     let _dog = watched();
-    each_is_told(&["last"], "has it, and it keeps still");
+    each_is_told(&["last"], "has it, and it does not change");
 }
 
 #[test]
@@ -293,13 +293,13 @@ fn a_mutex_of_an_ended_thread_is_kept_while_others_run() {
     each_is_told(&["not the last"], "MainEnded");
 }
 
-/// The control: without the rule the child gets the mutex, in which main still writes.
+/// The control: without the rule, the child gets the mutex while main still writes to its value.
 #[test]
-fn without_the_rule_a_value_moves_under_its_guard() {
+fn without_the_rule_a_guarded_value_changes() {
     let _dog = watched();
     if let Some(role) = role() {
         play(&role);
         std::process::exit(0);
     }
-    each_is_told(&["control"], "has it, and it moves");
+    each_is_told(&["control"], "has it, and it changes");
 }

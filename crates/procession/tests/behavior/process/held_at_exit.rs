@@ -1,5 +1,5 @@
-//! A process exits, or is lost, while its threads write under a lock. Nobody gets the lock before the last of them has
-//! stopped.
+//! A process exits, or its family is lost, while its threads write under a lock. No other process gets the lock before
+//! the last of these threads has stopped.
 
 use std::hint::black_box;
 use std::thread;
@@ -11,7 +11,7 @@ use procession_testkit::isolated;
 
 type Numbers = Mutex<[u64; 2]>;
 
-/// Writes under the mutex for ever, in threads that are not the one that ends the process.
+/// Writes under the mutex for ever, in threads other than the one that ends the process.
 fn write(numbers: &Numbers) {
     let (began, told) = std::sync::mpsc::channel();
     let numbers = numbers.clone();
@@ -26,7 +26,7 @@ fn write(numbers: &Numbers) {
     told.recv().unwrap();
 }
 
-/// Takes the mutex, which the process with this number held when it ended, and watches the value for a while.
+/// Acquires the mutex that the process `pid` held when it ended, and watches the value for a while.
 fn keeps_still(numbers: &Numbers, pid: i32) {
     let held = numbers.lock_or_recover().unwrap();
     assert_eq!(held.recovered_from().map(|who| who.pid), Some(pid));
@@ -38,7 +38,7 @@ fn keeps_still(numbers: &Numbers, pid: i32) {
 }
 
 #[test]
-fn a_mutex_comes_back_when_the_last_thread_of_a_process_has_stopped() {
+fn a_mutex_is_released_when_the_last_thread_has_stopped() {
     let _dog = watched();
     let numbers = Numbers::new([0; 2]).unwrap();
     for _ in 0..20 {
@@ -56,7 +56,7 @@ fn a_mutex_comes_back_when_the_last_thread_of_a_process_has_stopped() {
 }
 
 #[test]
-fn a_mutex_comes_back_when_the_lost_family_has_stopped() {
+fn a_mutex_is_released_when_a_lost_family_has_stopped() {
     isolated!({
         let numbers = Numbers::new([0; 2]).unwrap();
         for _ in 0..5 {

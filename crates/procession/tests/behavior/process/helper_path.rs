@@ -1,6 +1,6 @@
-//! The path of its execution by which a process knows that it is a helper of a family. A program that is executed by
-//! that path without being a helper refuses to run, and everything else runs as usual. And a program with more
-//! rights than its user has.
+//! A process knows by the path of its execution that it is a helper of a family. A program that is executed by that
+//! path without being a helper refuses to run, and every other program runs as usual. The last tests run a program that
+//! has more rights than its user.
 #![allow(unsafe_code, reason = "makes sockets, changes an owner")]
 
 use std::fs;
@@ -14,10 +14,10 @@ use crate::family::*;
 use procession::process::StartMethod;
 use procession::{Lock, Process};
 
-/// How a supervisor and a child execute their program.
+/// The paths by which a supervisor and a child execute their program.
 const PATHS: [&str; 2] = ["/proc/self/./exe", "/proc/self/././exe"];
 
-/// The program's whole life: it posts how it went.
+/// Runs the program, and posts whether it behaved as usual.
 fn is_usual() {
     let board = my_board();
     post(&board, &format!("run {}", std::process::id()), "");
@@ -42,7 +42,7 @@ fn is_usual() {
 fn sequenced() -> (OwnedFd, OwnedFd) {
     use std::os::fd::FromRawFd;
     let mut fds = [0; 2];
-    // SAFETY: the array has room for the two descriptors, which are ours then.
+    // SAFETY: the array has room for the two descriptors. This process owns them afterwards.
     unsafe {
         assert_eq!(
             libc::socketpair(libc::AF_UNIX, libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC, 0, fds.as_mut_ptr()),
@@ -52,7 +52,7 @@ fn sequenced() -> (OwnedFd, OwnedFd) {
     }
 }
 
-/// The program runs to its end with this standard input.
+/// Asserts that the program runs to its end with this standard input.
 fn runs_as_usual(what: &str, stdin: impl Into<Stdio>) {
     let board = Board::new();
     let mut command = program("usual", &board);
@@ -64,8 +64,8 @@ fn runs_as_usual(what: &str, stdin: impl Into<Stdio>) {
     assert_eq!(board.wait("spawned"), "Ok(true)", "{what}");
 }
 
-/// The program is executed by the path of a helper, which it is not. It must not run: if it spawned, its helpers
-/// would do the same.
+/// Executes the program by the path of a helper, although it is none. It must not run: its own helpers would do the
+/// same without end.
 fn refuses(what: &str, path: &str, stdin: impl Into<Stdio>) {
     let board = Board::new();
     let mut command = program("usual", &board);
@@ -90,13 +90,13 @@ fn refuses(what: &str, path: &str, stdin: impl Into<Stdio>) {
     assert!(board.names().is_empty(), "{what}: main has run");
 }
 
-/// What a supervisor is told begins like this.
+/// Returns the start of the message that a supervisor receives.
 fn hello() -> Vec<u8> {
     [b"prchello".as_slice(), &[0; 48]].concat()
 }
 
 #[test]
-fn what_a_supervisor_is_told_changes_nothing_for_a_program() {
+fn a_program_ignores_a_supervisor_s_message_on_its_stdin() {
     let _dog = watched();
     if role().is_some() {
         return is_usual();
@@ -111,14 +111,14 @@ fn what_a_supervisor_is_told_changes_nothing_for_a_program() {
         drop(ours);
     }
     let (_ours, theirs) = sequenced();
-    runs_as_usual("a socket on which nobody speaks", theirs);
+    runs_as_usual("a silent socket", theirs);
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let _ours = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     runs_as_usual("a connection", OwnedFd::from(listener.accept().unwrap().0));
 }
 
 #[test]
-fn a_program_that_is_taken_for_a_helper_does_not_run() {
+fn a_program_executed_by_a_helper_s_path_does_not_run() {
     let _dog = watched();
     if role().is_some() {
         return is_usual();
@@ -128,7 +128,7 @@ fn a_program_that_is_taken_for_a_helper_does_not_run() {
         refuses("a pipe", path, std::io::pipe().unwrap().0);
         refuses("a file", path, fs::File::open("/proc/self/status").unwrap());
         let (_ours, theirs) = sequenced();
-        refuses("a socket on which nobody speaks", path, theirs);
+        refuses("a silent socket", path, theirs);
         for bytes in [&hello()[..15], &hello()[..50], &[b'x'; 56]] {
             let (ours, theirs) = sequenced();
             fs::File::from(ours).write_all(bytes).unwrap();
@@ -144,7 +144,7 @@ fn a_program_that_is_taken_for_a_helper_does_not_run() {
 }
 
 #[test]
-fn a_program_with_more_rights_than_its_user_is_no_supervisor() {
+fn a_setuid_program_does_not_run_itself_as_main() {
     let _dog = watched();
     if role().is_some() {
         return is_usual();
@@ -173,7 +173,7 @@ fn a_program_with_more_rights_than_its_user_is_no_supervisor() {
     assert!(!posted(&board.path(), "again and again"), "the program ran itself again as main");
     let runs = board.names().iter().filter(|name| name.starts_with("run")).count();
     assert_eq!(runs, 1, "the program ran itself again as main");
-    // Without a supervisor it may refuse, but then it says why.
+    // Without a supervisor the spawn may fail, but its error must say why.
     if posted(&board.path(), "refused") {
         let why = board.wait("refused");
         assert!(why.contains("set-user-id") || why.contains("setuid") || why.contains("privilege"), "{why}");
@@ -182,9 +182,9 @@ fn a_program_with_more_rights_than_its_user_is_no_supervisor() {
     }
 }
 
-/// Nothing is added to the environment that processes get.
+/// The library adds nothing to the environment of processes.
 #[test]
-fn the_environment_of_processes_is_that_of_main() {
+fn processes_have_the_environment_of_main() {
     let _dog = watched();
     let variables = || std::env::vars().collect::<Vec<_>>();
     for builder in [Process::builder(), Process::builder().start_method(StartMethod::Spawn)] {

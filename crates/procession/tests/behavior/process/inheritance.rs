@@ -1,4 +1,4 @@
-//! What a child gets from main and from its spawner, what it does not get, and what main does not notice.
+//! What a child inherits from main and from its spawner, what it does not inherit, and what main does not notice.
 #![allow(unsafe_code, reason = "signals, masks, limits")]
 
 use std::collections::BTreeMap;
@@ -23,7 +23,7 @@ fn directory_of_a_child() -> String {
 }
 
 #[test]
-fn the_directory_is_that_of_the_spawner_at_the_spawn() {
+fn a_child_starts_in_its_spawner_s_directory() {
     isolated!({
         assert_eq!(directory_of_a_child(), directory());
         let (one, two) = (Board::new(), Board::new());
@@ -40,7 +40,7 @@ fn the_directory_is_that_of_the_spawner_at_the_spawn() {
             (two.path(),),
         );
         assert_eq!(p.unwrap().join(), Ok((one.path(), two.path())));
-        assert_eq!(directory(), one.path(), "a child changes only its own");
+        assert_eq!(directory(), one.path(), "a child changes only its own directory");
         let odd = std::path::Path::new(&one.path()).join(std::ffi::OsStr::from_bytes(b"odd \xff\n"));
         fs::create_dir(&odd).unwrap();
         std::env::set_current_dir(&odd).unwrap();
@@ -51,7 +51,7 @@ fn the_directory_is_that_of_the_spawner_at_the_spawn() {
 }
 
 #[test]
-fn a_directory_that_is_gone_is_an_error_and_no_hang() {
+fn a_spawn_in_a_removed_directory_is_an_error() {
     isolated!({
         assert_eq!(directory_of_a_child(), directory());
         let (board, lock) = (Board::new(), Lock::new().unwrap());
@@ -68,9 +68,9 @@ fn a_directory_that_is_gone_is_an_error_and_no_hang() {
 }
 
 #[test]
-fn the_environment_is_that_of_main_at_its_first_spawn() {
+fn a_child_has_main_s_environment_at_the_first_spawn() {
     isolated!(env = [("FROM_OUTSIDE", "a"), ("CHANGED", "b")], {
-        // SAFETY: nobody reads the environment meanwhile.
+        // SAFETY: no thread reads the environment meanwhile.
         unsafe {
             std::env::set_var("SET_BEFORE", "ü=;\n");
             std::env::set_var("CHANGED", "c");
@@ -79,8 +79,12 @@ fn the_environment_is_that_of_main_at_its_first_spawn() {
         let environment =
             || std::env::vars_os().map(|(k, v)| (k.into_encoded_bytes(), v.into_encoded_bytes()));
         let all = move || environment().collect::<BTreeMap<_, _>>();
-        assert_eq!(Process::spawn(all, ()).unwrap().join(), Ok(all()), "exactly main's, and nothing private");
-        // SAFETY: nobody reads the environment meanwhile.
+        assert_eq!(
+            Process::spawn(all, ()).unwrap().join(),
+            Ok(all()),
+            "exactly main's environment, without private variables"
+        );
+        // SAFETY: no thread reads the environment meanwhile.
         unsafe { std::env::set_var("SET_AFTER", "d") };
         let has = || std::env::var("SET_AFTER").is_ok();
         assert_eq!(Process::spawn(has, ()).unwrap().join(), Ok(false));
@@ -91,7 +95,7 @@ fn the_environment_is_that_of_main_at_its_first_spawn() {
 fn a_child_has_no_descriptors_above_two() {
     isolated!({
         let file = fs::File::open("/dev/zero").unwrap();
-        // SAFETY: makes inheritable copies, which main keeps.
+        // SAFETY: creates inheritable copies, which main keeps.
         let many: Vec<i32> = (0..50).map(|n| unsafe { libc::dup2(file.as_raw_fd(), 100 + n) }).collect();
         assert!(many.iter().all(|&fd| fd >= 100));
         let fds = || {
@@ -118,21 +122,21 @@ fn a_child_has_no_descriptors_above_two() {
 }
 
 #[test]
-fn programs_that_are_started_get_no_descriptor_of_the_family() {
+fn programs_inherit_no_descriptor_of_the_family() {
     isolated!({
         let list =
             || String::from_utf8(Command::new("ls").arg("/proc/self/fd").output().unwrap().stdout).unwrap();
         let before = list();
         let sleeper = sleeper();
         assert_eq!(list(), before);
-        // 3 is the directory that ls reads.
+        // `ls` has opened the directory that it reads as 3.
         assert_eq!(Process::spawn(list, ()).unwrap().join().as_deref(), Ok("0\n1\n2\n3\n"));
         sleeper.kill().unwrap();
     });
 }
 
 #[test]
-fn standard_streams_are_main_s() {
+fn a_child_has_main_s_standard_streams() {
     let _dog = watched();
     if role().is_some() {
         let talks = || {
@@ -159,7 +163,7 @@ fn standard_streams_are_main_s() {
 }
 
 #[test]
-fn a_child_has_children_of_its_own() {
+fn a_child_can_have_children() {
     let _dog = watched();
     let runs = || Command::new("sh").args(["-c", "exit 5"]).status().unwrap().code();
     assert_eq!(Process::spawn(runs, ()).unwrap().join(), Ok(Some(5)));
@@ -168,7 +172,7 @@ fn a_child_has_children_of_its_own() {
 }
 
 #[test]
-fn limits_and_ids_are_main_s() {
+fn a_child_has_main_s_limits_and_ids() {
     isolated!(limits = [(libc::RLIMIT_NOFILE, 321), (libc::RLIMIT_CORE, 0)], {
         let kernel = || {
             // SAFETY: system calls without pointers, but for one to a local.
@@ -202,7 +206,7 @@ fn a_child_has_none_of_main_s_memory_and_one_thread() {
 }
 
 #[test]
-fn nothing_of_the_family_refers_to_a_file_system() {
+fn a_family_holds_no_file_system_busy() {
     isolated!({
         let lock = Lock::new().unwrap();
         let child = Process::spawn(|lock: Lock| (drop(lock.lock()), forever()), (lock,));

@@ -1,4 +1,4 @@
-//! Signals: masks and dispositions go along to children, and nothing of the children comes back to main.
+//! Signals: children inherit masks and dispositions, and main receives no signal because of its children.
 #![allow(unsafe_code, reason = "signals, masks, limits")]
 
 use std::fs;
@@ -10,7 +10,7 @@ use crate::family::*;
 use procession::Process;
 use procession_testkit::{isolated, proc};
 
-/// Blocked, ignored and caught signals as the kernel tells them, a bit each.
+/// Returns the blocked, ignored and caught signals as the kernel reports them, one bit each.
 fn signals() -> [u64; 3] {
     let status = fs::read_to_string("/proc/thread-self/status").unwrap();
     ["SigBlk:", "SigIgn:", "SigCgt:"].map(|name| {
@@ -26,7 +26,7 @@ fn bit(signal: i32) -> u64 {
 extern "C" fn handle(_: i32) {}
 
 #[test]
-fn signals_are_as_main_has_them_at_its_first_spawn() {
+fn a_child_has_main_s_signal_settings_at_the_first_spawn() {
     isolated!({
         let ignored = [libc::SIGUSR1, libc::SIGHUP, libc::SIGWINCH, libc::SIGRTMIN() + 3];
         let blocked = [libc::SIGUSR2, libc::SIGTERM, libc::SIGRTMIN() + 4];
@@ -44,25 +44,25 @@ fn signals_are_as_main_has_them_at_its_first_spawn() {
         assert_eq!(blocks, blocked.iter().map(|&signal| bit(signal)).sum::<u64>());
         assert_eq!(ignores, main_ignores, "{ignores:x} {main_ignores:x}");
         assert!(ignores & bit(libc::SIGPIPE) != 0 && ignores & bit(libc::SIGUSR1) != 0);
-        let own = bit(libc::SIGSEGV) | bit(libc::SIGBUS) | bit(libc::SIGABRT); // to tell how a process ended
-        assert_eq!(catches & !own, 0, "handlers do not go along");
+        let own = bit(libc::SIGSEGV) | bit(libc::SIGBUS) | bit(libc::SIGABRT); // the library's own, to report how a process ended
+        assert_eq!(catches & !own, 0, "children do not inherit handlers");
         let grandchild = || Process::spawn(signals, ()).unwrap().join().unwrap();
         assert_eq!(Process::spawn(grandchild, ()).unwrap().join(), Ok([blocks, ignores, catches]));
     });
 }
 
 #[test]
-fn signals_that_main_left_alone_are_the_default() {
+fn a_child_has_default_signal_settings_if_main_changed_none() {
     isolated!({
         let [blocks, ignores, _] = Process::spawn(signals, ()).unwrap().join().unwrap();
-        // What the supervisor ignores for itself, and the signal by which it is rung.
+        // Signals that the supervisor ignores for itself, and the signal that wakes it.
         let its = [1, 2, 3, 10, 12, 13, 14, 15, 17, 20, 21, 22].map(bit).iter().sum::<u64>();
         assert_eq!((blocks, ignores & its), (0, bit(libc::SIGPIPE)));
     });
 }
 
 #[test]
-fn main_does_not_notice_its_family() {
+fn main_receives_no_signal_from_its_family() {
     isolated!({
         static SEEN: AtomicU32 = AtomicU32::new(0);
         extern "C" fn count(_: i32) {
@@ -88,7 +88,7 @@ fn main_does_not_notice_its_family() {
         until("the supervisor is gone", || proc::gone(old));
         assert_eq!(no_child(), nobody);
         assert_eq!(SEEN.load(Ordering::SeqCst), 0);
-        // The user's own children are as ever.
+        // Children that the user starts work as ever.
         let mut own = Command::new("true").spawn().unwrap();
         until("the user's own child is seen", || SEEN.load(Ordering::SeqCst) == 1);
         assert!(own.wait().unwrap().success());
@@ -96,7 +96,7 @@ fn main_does_not_notice_its_family() {
 }
 
 #[test]
-fn main_that_ignores_sigchld_or_reaps_everything_is_no_matter() {
+fn a_main_that_ignores_sigchld_or_reaps_any_child_can_still_join() {
     isolated!({
         // SAFETY: ignoring is a valid disposition.
         unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };

@@ -1,4 +1,4 @@
-//! What `join` and its kin give, to whom, and when.
+//! `join` and its variants: what they return, in which process, and when.
 #![allow(unsafe_code, reason = "registers a C exit handler")]
 
 use std::time::{Duration, Instant};
@@ -9,7 +9,7 @@ use crate::family::*;
 use procession::{Error, Failure, Lock, Process, WaitError};
 
 #[test]
-fn everyone_who_joins_gets_the_value() {
+fn every_join_returns_the_value() {
     let _dog = watched();
     let board = Board::new();
     let p = Process::spawn(
@@ -23,7 +23,7 @@ fn everyone_who_joins_gets_the_value() {
     let joiners: Vec<_> = (0..8).map(|_| p.clone()).map(|p| std::thread::spawn(move || p.join())).collect();
     post(&board.path(), "go", "");
     assert_eq!(p.join().as_deref(), Ok("value"));
-    assert_eq!(p.join().as_deref(), Ok("value"), "also the second time");
+    assert_eq!(p.join().as_deref(), Ok("value"), "a second join returns the value too");
     for joiner in joiners {
         assert_eq!(joiner.join().unwrap().as_deref(), Ok("value"));
     }
@@ -43,7 +43,7 @@ fn another_process_can_join() {
         Process::spawn(|p: Process<Vec<u16>>| p.join().map_err(|e| e.to_string()), (p.clone(),)).unwrap();
     drop(p);
     post(&board.path(), "go", "");
-    assert_eq!(other.join(), Ok(Ok(vec![1, 2, 3])), "main's own handle is gone");
+    assert_eq!(other.join(), Ok(Ok(vec![1, 2, 3])), "main's own handle was dropped");
     let p = sleeper();
     let other = Process::spawn(|p: Process<()>| p.join().unwrap_err(), (p.clone(),)).unwrap();
     p.kill().unwrap();
@@ -75,7 +75,7 @@ fn a_process_outlives_the_one_that_spawned_it() {
 }
 
 #[test]
-fn waits_without_a_result_give_none() {
+fn a_join_that_times_out_returns_none() {
     let _dog = watched();
     let p = sleeper();
     assert_eq!(p.try_join(), Ok(None));
@@ -88,12 +88,16 @@ fn waits_without_a_result_give_none() {
     let error = p.join_timeout(Duration::MAX).unwrap_err();
     assert!(matches!(error.failure(), Failure::Killed { signal: 9, .. }));
     assert_eq!(p.try_join().unwrap_err(), error);
-    assert_eq!(p.join_deadline(Instant::now()).unwrap_err(), error, "an end is told also when time is up");
+    assert_eq!(
+        p.join_deadline(Instant::now()).unwrap_err(),
+        error,
+        "an end is reported although the deadline has passed"
+    );
     assert!(!p.is_alive());
 }
 
 #[test]
-fn join_timeout_gives_the_value_as_soon_as_there_is_one() {
+fn join_timeout_returns_as_soon_as_the_process_ends() {
     let _dog = watched();
     let board = Board::new();
     let p = Process::spawn(|board: String| wait_for(&board, "go").len(), (board.path(),)).unwrap();
@@ -109,7 +113,7 @@ fn join_timeout_gives_the_value_as_soon_as_there_is_one() {
 extern "C" fn ignored(_: i32) {}
 
 #[test]
-fn signals_interrupt_no_join() {
+fn a_signal_does_not_interrupt_a_join() {
     let _dog = watched();
     let board = Board::new();
     let handler = ignored as extern "C" fn(i32) as libc::sighandler_t;
@@ -138,9 +142,9 @@ fn signals_interrupt_no_join() {
     };
     for _ in 0..20 {
         let before = slept();
-        // SAFETY: the thread is there: it waits for word that is not posted yet.
+        // SAFETY: the thread exists, because it waits for a post that has not come yet.
         unsafe { libc::pthread_kill(handle, libc::SIGUSR2) };
-        until("it sleeps again", || slept() > before);
+        until("the thread sleeps again", || slept() > before);
     }
     assert!(!joiner.is_finished());
     post(&board.path(), "go", "four");
@@ -178,7 +182,7 @@ fn join_returns_after_the_exit_handlers_and_destructors() {
     let board = Board::new();
     let p = Process::spawn(
         |board: String| {
-            // SAFETY: the process has one thread; nobody reads the environment meanwhile.
+            // SAFETY: the process has one thread, so no thread reads the environment meanwhile.
             unsafe { std::env::set_var("TMPDIR", &board) };
             // SAFETY: a function without arguments.
             unsafe { libc::atexit(last_words) };
@@ -192,7 +196,7 @@ fn join_returns_after_the_exit_handlers_and_destructors() {
 }
 
 #[test]
-fn what_a_process_printed_is_out_when_join_returns() {
+fn output_of_a_process_is_written_before_join_returns() {
     let _dog = watched();
     if role().is_some() {
         print!("{{main ");
@@ -211,7 +215,7 @@ fn a_process_without_a_result_type_can_be_waited_for() {
     let _dog = watched();
     let p = Process::builder().name("waited for").daemon(true).spawn(forever, ()).unwrap();
     let find = || procession::active_children().unwrap().into_iter().find(|c| Some(c.pid()) == p.pid());
-    let any = find().expect("it is among the active children");
+    let any = find().expect("the process is among the active children");
     assert_eq!((any.name().as_str(), any.is_alive()), ("waited for", true));
     any.kill().unwrap();
     let error = any.wait().unwrap_err();
@@ -223,11 +227,11 @@ fn a_process_without_a_result_type_can_be_waited_for() {
     let any = find_by(p.pid());
     drop(held);
     assert_eq!(any.wait(), Ok(()));
-    assert!(procession::current_process().unwrap().wait().is_err(), "nobody outlives main");
+    assert!(procession::current_process().unwrap().wait().is_err(), "no process outlives main");
 }
 
 #[test]
-fn a_process_without_a_result_type_is_waited_for_in_four_ways() {
+fn a_process_without_a_result_type_has_four_forms_of_wait() {
     let _dog = watched();
     let p = sleeper();
     let any = find_by(p.pid());
@@ -245,7 +249,11 @@ fn a_process_without_a_result_type_is_waited_for_in_four_ways() {
     assert!(error.to_string().contains("signal 9"), "{error}");
     assert_eq!(any.wait(), Err(error.clone()));
     assert_eq!(any.try_wait(), Err(error.clone()));
-    assert_eq!(any.wait_deadline(Instant::now()), Err(error), "an end is told also when time is up");
+    assert_eq!(
+        any.wait_deadline(Instant::now()),
+        Err(error),
+        "an end is reported although the deadline has passed"
+    );
     let board = Board::new();
     let p = Process::spawn(|board: String| drop(wait_for(&board, "go")), (board.path(),)).unwrap();
     let any = find_by(p.pid());
@@ -256,5 +264,5 @@ fn a_process_without_a_result_type_is_waited_for_in_four_ways() {
 
 fn find_by(pid: Option<i32>) -> procession::AnyProcess {
     let mut children = procession::active_children().unwrap().into_iter();
-    children.find(|c| Some(c.pid()) == pid).expect("it is among the active children")
+    children.find(|c| Some(c.pid()) == pid).expect("the process is among the active children")
 }

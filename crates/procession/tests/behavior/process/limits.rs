@@ -1,4 +1,5 @@
-//! Little of everything: descriptors, address space, file size, processes, memory; and errors that say so.
+//! Scarce resources: descriptors, address space, file size, processes, memory. Operations work with little, or their
+//! error names the limit.
 
 use std::time::Duration;
 
@@ -6,7 +7,7 @@ use crate::family::*;
 use procession::{Error, Lock, Process};
 use procession_testkit::isolated;
 
-/// A small family that does a bit of everything.
+/// Runs a small family that uses a bit of everything.
 fn works() {
     let lock = Lock::new().unwrap();
     let held = lock.lock().unwrap();
@@ -34,13 +35,13 @@ fn sixty_four_descriptors_are_enough_for_hundreds_of_processes() {
 }
 
 #[test]
-fn no_descriptor_left_is_an_error() {
+fn running_out_of_descriptors_is_an_error() {
     isolated!(limits = [(libc::RLIMIT_NOFILE, 32)], {
         let mut files = Vec::new();
         while let Ok(file) = std::fs::File::open("/dev/null") {
             files.push(file);
         }
-        let refused = Process::spawn(|| 1, ()).expect_err("there are no descriptors");
+        let refused = Process::spawn(|| 1, ()).expect_err("no descriptor is left");
         assert!(matches!(&refused, Error::Os { code: Some(libc::EMFILE), .. }), "{refused:?}");
         drop(files);
         works();
@@ -74,14 +75,14 @@ fn files_of_at_most_64_mib_are_enough() {
     });
 }
 
-/// Under `limit`, the family works or says that it cannot.
+/// Asserts that under `limit` the family works, or that the error names the limit.
 fn works_or_says_why() {
     match Lock::new() {
         Ok(_) => works(),
         Err(error @ (Error::Full(_) | Error::Os { .. })) => {
             let text = error.to_string();
             assert!(text.contains("shared memory"), "{text}");
-            let again = Process::spawn(|| 1, ()).expect_err("there is no shared memory");
+            let again = Process::spawn(|| 1, ()).expect_err("no shared memory is left");
             assert!(matches!(again, Error::Full(_) | Error::Os { .. }), "{again:?}");
         }
         Err(error) => panic!("{error:?}"),
@@ -107,17 +108,17 @@ small_files!(
 );
 
 #[test]
-fn small_files_are_refused_with_the_limit_s_name() {
+fn an_error_names_the_file_size_limit() {
     isolated!(limits = [(libc::RLIMIT_FSIZE, 64 << 10)], {
-        let error = Lock::new().expect_err("64 KiB are too few");
+        let error = Lock::new().expect_err("64 KiB are too little");
         assert!(matches!(&error, Error::Full(text) if text.contains("ulimit -f")), "{error:?}");
-        assert!(Lock::new().is_err(), "also the second time");
+        assert!(Lock::new().is_err(), "the second attempt fails too");
     });
 }
 
 #[test]
-fn more_processes_than_there_is_room_for_are_refused() {
-    // The smallest family: 24 processes, main and spares among them.
+fn running_out_of_slots_is_an_error() {
+    // The smallest family has room for 24 processes, including main and the spares.
     isolated!(limits = [(libc::RLIMIT_FSIZE, 2 << 20)], {
         for _ in 0..3 {
             let mut crowd = Vec::new();
@@ -132,17 +133,17 @@ fn more_processes_than_there_is_room_for_are_refused() {
             assert!(crowd.iter().all(Process::is_alive));
             crowd.iter().for_each(|p| p.kill().unwrap());
             crowd.iter().for_each(|p| drop(p.join().unwrap_err()));
-            until("there is room again", || Process::spawn(|| 1, ()).is_ok_and(|p| p.join() == Ok(1)));
+            until("a slot is free again", || Process::spawn(|| 1, ()).is_ok_and(|p| p.join() == Ok(1)));
         }
     });
 }
 
 #[test]
-fn an_argument_that_does_not_fit_is_refused() {
+fn an_argument_larger_than_the_arena_is_refused() {
     isolated!(limits = [(libc::RLIMIT_FSIZE, 64 << 20)], {
         let len = |bytes: Vec<u8>| bytes.len();
         for _ in 0..3 {
-            let refused = Process::spawn(len, (vec![1; 100 << 20],)).expect_err("it does not fit");
+            let refused = Process::spawn(len, (vec![1; 100 << 20],)).expect_err("the argument does not fit");
             assert!(matches!(refused, Error::Full(_)), "{refused:?}");
             assert_eq!(
                 Process::spawn(len, (vec![1; 20 << 20],)).unwrap().join(),
@@ -158,7 +159,7 @@ fn an_argument_that_does_not_fit_is_refused() {
 }
 
 #[test]
-fn more_objects_than_there_is_room_for_are_refused() {
+fn running_out_of_objects_is_an_error() {
     isolated!(limits = [(libc::RLIMIT_FSIZE, 2 << 20)], {
         for _ in 0..3 {
             let mut locks = Vec::new();
@@ -173,14 +174,14 @@ fn more_objects_than_there_is_room_for_are_refused() {
             assert!(matches!(Process::spawn(|| 1, ()), Err(Error::Full(_))));
             drop(locks);
             assert_eq!(Process::spawn(|| 1, ()).unwrap().join(), Ok(1));
-            // Recovery lets the process's own object go after `join` has returned.
-            until("nothing is left of the process", || procession::internals::objects() == 0);
+            // Recovery releases the process's own object after `join` has returned.
+            until("the process's objects are freed", || procession::internals::objects() == 0);
         }
     });
 }
 
 #[test]
-fn no_more_processes_by_the_system_s_limit_is_an_error() {
+fn reaching_the_system_s_process_limit_is_an_error() {
     let _dog = watched();
     if role().is_some() {
         let mut crowd = Vec::new();
@@ -194,10 +195,12 @@ fn no_more_processes_by_the_system_s_limit_is_an_error() {
         assert!(matches!(&refused, Error::Os { code: Some(libc::EAGAIN), .. }), "{refused:?}");
         crowd.iter().for_each(|p| p.kill().unwrap());
         crowd.iter().for_each(|p| drop(p.join().unwrap_err()));
-        until("there is room again", || Process::spawn(|| 1, ()).is_ok_and(|p| p.join() == Ok(1)));
+        until("the limit permits a process again", || {
+            Process::spawn(|| 1, ()).is_ok_and(|p| p.join() == Ok(1))
+        });
         return;
     }
-    // Root has no such limit, so another user is needed, of whom nothing else runs.
+    // Root has no such limit, so the test needs another user, with no other process running.
     let board = Board::new();
     let mut command = std::process::Command::new("setpriv");
     command.args(["--reuid=23456", "--regid=23456", "--clear-groups", "prlimit", "--nproc=30"]);

@@ -1,4 +1,4 @@
-//! The supervisor is killed while others spawn: each spawn is served or told, and none is lost.
+//! The supervisor is killed while threads spawn. Each spawn succeeds or fails with an error, and none hangs.
 #![allow(unsafe_code, reason = "stops processes")]
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -35,7 +35,7 @@ fn proc_threads() -> usize {
     std::fs::read_dir("/proc/self/task").unwrap().count()
 }
 
-/// Threads that spawn while the supervisor is killed again and again: each spawn is served or told.
+/// Spawns in threads while the supervisor is killed again and again. Each spawn succeeds or fails with an error.
 fn spawn_while_it_is_lost(threads: usize, losses: u32) {
     static DONE: AtomicBool = AtomicBool::new(false);
     static SERVED: AtomicU32 = AtomicU32::new(0);
@@ -58,26 +58,26 @@ fn spawn_while_it_is_lost(threads: usize, losses: u32) {
     let spawners: Vec<_> = (0..threads).map(|_| thread::spawn(spawns)).collect();
     for _ in 0..losses {
         let before = SERVED.load(Ordering::SeqCst);
-        until("some are served", || SERVED.load(Ordering::SeqCst) > before + 20);
+        until("some spawns have succeeded", || SERVED.load(Ordering::SeqCst) > before + 20);
         let supervisor = Process::spawn(|| std::os::unix::process::parent_id() as i32, ());
         if let Ok(Ok(pid)) = supervisor.map(|p| p.join()) {
             send(pid, libc::SIGKILL);
         }
     }
     DONE.store(true, Ordering::SeqCst);
-    until("every spawner has an answer", || spawners.iter().all(thread::JoinHandle::is_finished));
+    until("every spawner has returned", || spawners.iter().all(thread::JoinHandle::is_finished));
     spawners.into_iter().for_each(|t| t.join().unwrap());
-    assert!(LOST.load(Ordering::SeqCst) > 0, "no spawn was hit");
+    assert!(LOST.load(Ordering::SeqCst) > 0, "no spawn failed");
 }
 
 #[test]
-fn who_spawns_during_the_loss_is_told_or_served() {
+fn a_spawn_during_the_loss_succeeds_or_fails() {
     isolated!({
         spawn_while_it_is_lost(4, 20);
     });
 }
 
-/// Who is interrupted halfway stays so for long there.
+/// On a single processor, a thread that is interrupted halfway stays halfway for long.
 fn on_one_processor() {
     // SAFETY: the set is ours to write.
     unsafe {
@@ -88,7 +88,7 @@ fn on_one_processor() {
 }
 
 #[test]
-fn who_spawns_during_the_loss_is_told_or_served_on_one_processor() {
+fn a_spawn_during_the_loss_succeeds_or_fails_on_one_processor() {
     isolated!({
         on_one_processor();
         spawn_while_it_is_lost(16, 60);
@@ -96,12 +96,12 @@ fn who_spawns_during_the_loss_is_told_or_served_on_one_processor() {
 }
 
 #[test]
-fn no_spawn_is_lost_between_two_families() {
+fn no_spawn_hangs_between_two_families() {
     isolated!({
         on_one_processor();
         for round in 0..100u32 {
             let old = lose_it();
-            // Each round's spawns meet the loss at another moment.
+            // In each round, the spawns meet the loss at another moment.
             (0..round * 40).for_each(|_| std::hint::spin_loop());
             spawn_again(old);
         }

@@ -1,4 +1,4 @@
-//! Somebody dies while a process is given its options: nothing is left behind, and the others go on.
+//! A process dies while options are applied to a new process. Nothing is leaked, and the other processes work on.
 #![allow(unsafe_code, reason = "kill")]
 
 use std::fs;
@@ -25,14 +25,14 @@ fn nothing_leaks() {
         let census = procession::internals::census();
         (0..100).for_each(|_| round());
         audit.assert_back();
-        until("all is freed", || procession::internals::census().blocks.len() <= census.blocks.len());
+        until("every block is freed", || procession::internals::census().blocks.len() <= census.blocks.len());
         assert!(procession::internals::census().objects <= census.objects);
     });
 }
 
-/// Children are killed while they are given their options. `spawn` or `join` returns how they ended.
+/// Children are killed while their options are applied. `spawn` or `join` returns how they ended.
 #[test]
-fn the_death_of_a_child_that_is_prepared_is_told() {
+fn the_death_of_a_child_before_its_function_is_reported() {
     isolated!({
         let supervisor = supervisor();
         static DONE: AtomicBool = AtomicBool::new(false);
@@ -43,6 +43,7 @@ fn the_death_of_a_child_that_is_prepared_is_told() {
                     send(pid, libc::SIGKILL);
                     killed += 1;
                 }
+                // Some children must live through their preparation, so kills come at intervals.
                 std::thread::sleep(std::time::Duration::from_millis(3));
             }
             killed
@@ -74,9 +75,9 @@ fn the_death_of_a_child_that_is_prepared_is_told() {
     });
 }
 
-/// A spawner is killed again and again while it spawns with options; what it had begun ends.
+/// A spawner is killed again and again while it spawns with options. The processes that it began to spawn end, too.
 #[test]
-fn spawners_that_die_leave_nothing() {
+fn spawners_that_die_leave_no_process() {
     isolated!({
         let spawner = || -> () {
             loop {
@@ -111,7 +112,7 @@ fn spawners_that_die_leave_nothing() {
 }
 
 #[test]
-fn the_supervisor_dies_while_options_are_given() {
+fn the_supervisor_may_die_while_options_are_applied() {
     isolated!({
         for round in 0..8u32 {
             let old = supervisor();
@@ -140,7 +141,7 @@ fn the_supervisor_dies_while_options_are_given() {
 }
 
 #[test]
-fn main_dies_while_options_are_given() {
+fn main_may_die_while_options_are_applied() {
     let _dog = watched();
     if role().is_some() {
         loop {
@@ -159,10 +160,10 @@ fn main_dies_while_options_are_given() {
     }
 }
 
-/// What a process has started ends with it, however it was made and whatever group it is in.
+/// A program that a process has started ends with it, however it was started and whatever group it is in.
 #[test]
-#[expect(clippy::zombie_processes, reason = "nobody waits: that is what this is about")]
-fn what_a_dead_process_had_started_ends_too() {
+#[expect(clippy::zombie_processes, reason = "the test is about children that no process waits for")]
+fn programs_that_a_dead_process_started_end_too() {
     isolated!({
         let starts = |board: String| -> () {
             let sleep = |word: &str| {

@@ -1,4 +1,5 @@
-//! What a process is given before its function runs, and what `spawn` says when that cannot be.
+//! Options of a process, which are applied before its function runs, and the error of `spawn` if an option cannot be
+//! applied.
 #![allow(unsafe_code, reason = "asks the kernel, a constructor")]
 
 use std::fs;
@@ -14,7 +15,7 @@ fn environment() -> Vec<(String, String)> {
 }
 
 #[test]
-fn the_environment_is_changed_as_asked_and_nobody_else_s() {
+fn the_environment_changes_for_one_process_only() {
     let _dog = watched();
     let before = environment();
     let of = |builder: &Builder| builder.spawn(environment, ()).unwrap().join().unwrap();
@@ -29,18 +30,18 @@ fn the_environment_is_changed_as_asked_and_nobody_else_s() {
     assert!(less.iter().all(|(name, _)| name != "PATH" && name != "GIVEN") && less.len() + 1 == plain.len());
     let few = Process::builder().env("BEFORE", "0").env_clear().env("AFTER", "1").env("AFTER", "2");
     assert_eq!(of(&few), [("AFTER".to_string(), "2".to_string())]);
-    // A shell sees it too.
+    // A shell sees the change, too.
     let shell = || {
         let output = std::process::Command::new("/bin/sh").args(["-c", "echo $AFTER"]).output().unwrap();
         String::from_utf8(output.stdout).unwrap()
     };
     assert_eq!(few.spawn(shell, ()).unwrap().join().as_deref(), Ok("2\n"));
-    assert_eq!(of(&Process::builder()), plain, "the next one gets what it always got");
+    assert_eq!(of(&Process::builder()), plain, "the next process gets the usual environment");
     assert_eq!(environment(), before);
 }
 
 #[test]
-fn the_directory_is_the_one_that_was_asked_for() {
+fn a_process_starts_in_the_requested_directory() {
     isolated!({
         let here = || std::env::current_dir().unwrap().display().to_string();
         let board = Board::new();
@@ -49,15 +50,15 @@ fn the_directory_is_the_one_that_was_asked_for() {
         assert_eq!(p.join(), Ok(board.path()));
         std::env::set_current_dir(board.path()).unwrap();
         let p = Process::builder().current_dir("below").spawn(here, ()).unwrap();
-        assert_eq!(p.join(), Ok(format!("{}/below", board.path())), "seen from the spawner's");
+        assert_eq!(p.join(), Ok(format!("{}/below", board.path())), "relative to the spawner's directory");
         let p = Process::builder().nice(1).spawn(here, ()).unwrap();
-        assert_eq!(p.join(), Ok(board.path()), "without a wish it is the spawner's");
+        assert_eq!(p.join(), Ok(board.path()), "the default is the spawner's directory");
         std::env::set_current_dir("/").unwrap();
     });
 }
 
 #[test]
-fn standard_streams_lead_where_they_should() {
+fn standard_streams_can_be_redirected() {
     isolated!({
         let board = Board::new();
         let echo = || {
@@ -66,10 +67,10 @@ fn standard_streams_lead_where_they_should() {
             print!("out {line}");
             eprint!("err {line}");
         };
-        // Pipes, and a handle that travels has none of them.
+        // Pipes. A clone of the handle cannot take an end a second time, and a handle that is sent has no ends.
         let all = Process::builder().stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let p = all.spawn(echo, ()).unwrap();
-        assert!(p.clone().take_stdin().is_some() && p.take_stdin().is_none(), "each end once");
+        assert!(p.clone().take_stdin().is_some() && p.take_stdin().is_none(), "each end can be taken once");
         assert_eq!(p.join(), Ok(()));
         let said = |reader: Option<std::io::PipeReader>| std::io::read_to_string(reader.unwrap()).unwrap();
         assert_eq!((said(p.take_stdout()), said(p.take_stderr())), ("out ".into(), "err ".into()));
@@ -80,18 +81,14 @@ fn standard_streams_lead_where_they_should() {
             assert_eq!(said(p.take_stderr()), format!("err {n}\n"));
             p.join().unwrap();
         }
-        // Files, at the place where they are.
+        // Files, at the current position of each.
         let path = format!("{}/file", board.path());
         let mut file = fs::File::create(&path).unwrap();
         file.write_all(b"before\n").unwrap();
         let both = file.try_clone().unwrap();
         let p = Process::builder().stdin(Stdio::null()).stdout(file).stderr(both).spawn(echo, ()).unwrap();
         p.join().unwrap();
-        assert_eq!(
-            fs::read_to_string(&path).unwrap(),
-            "before\nerr out ",
-            "what is printed is written at the end"
-        );
+        assert_eq!(fs::read_to_string(&path).unwrap(), "before\nerr out ", "printed text is appended");
         // The pipe of another program, and a socket.
         let mut cat = std::process::Command::new("cat")
             .stdin(std::process::Stdio::piped())
@@ -118,11 +115,11 @@ fn standard_streams_lead_where_they_should() {
 }
 
 #[test]
-fn a_process_hands_its_own_streams_on() {
+fn a_process_passes_on_its_own_streams() {
     let _dog = watched();
     let inner = || println!("from below");
     let outer = move || {
-        // To main's, to ours, to a pipe of ours.
+        // To main's stdout, to a pipe of this process.
         Process::builder().stdout(Stdio::inherit()).spawn(inner, ()).unwrap().join().unwrap();
         let p = Process::builder().stdout(Stdio::piped()).spawn(inner, ()).unwrap();
         p.join().unwrap();
@@ -135,7 +132,7 @@ fn a_process_hands_its_own_streams_on() {
 }
 
 #[test]
-fn no_descriptor_goes_along_but_the_three() {
+fn a_redirected_process_has_no_descriptor_above_two() {
     isolated!({
         let fds = || {
             let links = fs::read_dir("/proc/self/fd").unwrap().flatten();
@@ -155,7 +152,7 @@ fn no_descriptor_goes_along_but_the_three() {
 }
 
 #[test]
-fn limits_and_ranks_are_given() {
+fn resource_options_are_applied() {
     let _dog = watched();
     let kernel = || {
         // SAFETY: system calls without pointers, but for one to a local.
@@ -175,7 +172,7 @@ fn limits_and_ranks_are_given() {
 }
 
 #[test]
-fn an_option_that_cannot_be_honoured_is_an_error_of_spawn() {
+fn an_option_that_cannot_be_applied_is_an_error_of_spawn() {
     isolated!({
         let new = Process::builder;
         assert!(matches!(
@@ -204,7 +201,7 @@ fn an_option_that_cannot_be_honoured_is_an_error_of_spawn() {
 }
 
 #[test]
-fn options_are_for_one_process_and_not_for_those_that_it_spawns() {
+fn options_do_not_apply_to_grandchildren() {
     let _dog = watched();
     let look = || {
         // SAFETY: a system call without pointers.
@@ -233,7 +230,7 @@ fn a_stream_that_is_closed_cannot_be_inherited() {
 }
 
 #[test]
-fn a_child_in_another_network_cannot_be_sent_descriptors() {
+fn a_spawner_in_another_network_namespace_cannot_redirect_streams() {
     isolated!({
         let alone = || {
             // SAFETY: a system call without pointers.

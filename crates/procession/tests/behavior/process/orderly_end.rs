@@ -1,17 +1,17 @@
-//! The orderly end: main returns, exits or panics; children are awaited, daemons ended, locks handed on.
+//! The orderly end of a family: main returns, exits or panics. Main waits for children, daemons are ended, and locks
+//! are released.
 #![allow(unsafe_code, reason = "stops processes")]
 
 use std::io::Read;
 use std::process::{Command, Stdio};
 use std::thread;
-use std::time::Duration;
 
 use crate::family::*;
 use procession::{Lock, Process};
 use procession_testkit::proc;
 
 #[test]
-fn main_without_descriptors_waits_for_its_children() {
+fn a_main_without_descriptors_waits_for_its_children() {
     let _dog = watched();
     if let Some(role) = role() {
         let slow = |board: String| {
@@ -19,7 +19,7 @@ fn main_without_descriptors_waits_for_its_children() {
             post(&board, "done", "");
         };
         Process::spawn(slow, (my_board(),)).unwrap();
-        // SAFETY: closes what nobody here uses any more.
+        // SAFETY: closes descriptors that this process no longer uses.
         unsafe { libc::syscall(libc::SYS_close_range, 0, u32::MAX, 0) };
         if role == "reused" {
             (0..64).for_each(|_| std::mem::forget(std::fs::File::open("/dev/null")));
@@ -32,11 +32,11 @@ fn main_without_descriptors_waits_for_its_children() {
         let board = Board::new();
         let mut main = Running::start(program(role, &board).stdout(Stdio::null()));
         board.wait("exiting");
-        thread::sleep(Duration::from_millis(50)); // gives a main that does not wait the time to end
-        assert!(!proc::gone(main.pid()), "{role}: main has not waited");
+        until("main waits, or has ended", || proc::is_parked(main.pid()) || proc::gone(main.pid()));
+        assert!(!proc::gone(main.pid()), "{role}: main did not wait");
         post(&board.path(), "go", "");
         assert_eq!(main.end().code(), Some(0));
-        assert!(posted(&board.path(), "done"), "{role}: the child was not waited for");
+        assert!(posted(&board.path(), "done"), "{role}: main did not wait for the child");
         until_nothing_is_left(&board);
     }
 }
@@ -68,7 +68,7 @@ fn main_waits_for_its_children_and_ends_its_daemons() {
         wait_for(&my_board(), "deaf");
         post(&my_board(), "pids", format!("{} {}", daemon.pid().unwrap(), stubborn.unwrap().pid().unwrap()));
         println!("main");
-        // Registered after the library's own, so it runs before it.
+        // Registered after the library's own handler, so it runs before that handler.
         // SAFETY: a function without arguments.
         unsafe { libc::atexit(exiting) };
         std::process::exit(7);
@@ -77,20 +77,20 @@ fn main_waits_for_its_children_and_ends_its_daemons() {
     let mut main = Running::start(program("main", &board).stdout(Stdio::piped()).stderr(Stdio::piped()));
     let pids: Vec<i32> = board.wait("pids").split(' ').map(|pid| pid.parse().unwrap()).collect();
     board.wait("exiting");
-    assert!(pids.iter().all(|&pid| !proc::gone(pid)), "daemons live as long as anybody is waited for");
+    assert!(pids.iter().all(|&pid| !proc::gone(pid)), "daemons live while main waits for children");
     post(&board.path(), "go", "");
     let mut text = String::new();
     main.0.stdout.take().unwrap().read_to_string(&mut text).unwrap();
     assert!(text.contains("main\ngrandchild\nchild Ok(())\n"), "{text}");
-    // The end of the output is the end of everybody.
+    // The output ends when every process has ended.
     assert_eq!(members(&board).iter().filter(|&&pid| pid != main.pid()).count(), 0);
     assert_eq!(main.end().code(), Some(7), "main's own exit code");
-    assert!(posted(&board.path(), "detached"), "children of children are waited for");
+    assert!(posted(&board.path(), "detached"), "main waits for grandchildren");
     until_dead(&pids);
 }
 
 #[test]
-fn a_daemon_may_tidy_up() {
+fn a_daemon_may_clean_up() {
     extern "C" fn tidy(_: i32) {
         // SAFETY: system calls; the name is a C string.
         unsafe {
@@ -117,14 +117,14 @@ fn a_daemon_may_tidy_up() {
     until_nothing_is_left(&board);
 }
 
-/// A program that takes a lock by `hold`, has a child wait for it, and ends.
+/// Runs a program that acquires a lock by `hold`, has a child wait for the lock, and ends.
 fn ends_holding(hold: impl FnOnce(Lock)) {
     let lock = Lock::new().unwrap();
     hold(lock.clone());
     let waits = |lock: Lock| println!("told: {:?}", lock.lock().map(drop));
     Process::spawn(waits, (lock.clone(),)).unwrap();
     until("the child waits", || format!("{lock:?}").contains("waiters: 1"));
-    // The end of the thread that runs the test would not be the end of the program.
+    // Returning from the test's thread would not end the program.
     std::process::exit(0);
 }
 
@@ -139,7 +139,7 @@ fn is_told(role: &str, what: &str) {
 }
 
 #[test]
-fn what_main_holds_at_its_end_is_handed_on() {
+fn locks_of_the_exiting_thread_are_released() {
     let _dog = watched();
     let forget = |lock: Lock| std::mem::forget(lock.lock().unwrap());
     match role().as_deref() {
@@ -150,7 +150,7 @@ fn what_main_holds_at_its_end_is_handed_on() {
 }
 
 #[test]
-fn what_another_thread_holds_at_the_end_stays_held() {
+fn locks_of_other_threads_stay_held_at_the_end() {
     let _dog = watched();
     if role().is_none() {
         return is_told("other thread", "MainEnded");
@@ -167,7 +167,7 @@ fn what_another_thread_holds_at_the_end_stays_held() {
 }
 
 #[test]
-fn main_that_panics_or_returns_early_waits_all_the_same() {
+fn a_main_that_panics_or_returns_early_waits_for_its_children() {
     let _dog = watched();
     if role().is_some() {
         let slow = |board: String| {
@@ -186,7 +186,7 @@ fn main_that_panics_or_returns_early_waits_all_the_same() {
 }
 
 #[test]
-fn pipes_end_with_main() {
+fn the_pipes_of_the_family_end_with_main() {
     let _dog = watched();
     if let Some(role) = role() {
         let _daemons: Vec<_> = (0..3).map(|_| sleeper()).collect();

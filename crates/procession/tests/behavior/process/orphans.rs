@@ -1,5 +1,5 @@
-//! Processes that a child of the family starts by other means: its own are its own to wait for, and those that are left
-//! behind are reaped, and killed when the child has died.
+//! Processes that a child of the family starts by other means than the library. The child waits for its own. Processes
+//! that are left behind are reaped, and killed when the child has died.
 #![allow(unsafe_code, reason = "waits for any child, limits")]
 
 use std::os::unix::process::CommandExt;
@@ -16,13 +16,13 @@ fn shell(script: &str) -> Command {
     shell
 }
 
-/// The children of a process that have ended and were not reaped.
+/// Counts the children of a process that have ended and were not reaped.
 fn zombies(pid: i32) -> usize {
     proc::children(pid).into_iter().filter(|&child| proc::state(child) == Some('Z')).count()
 }
 
 #[test]
-fn no_zombies_are_left() {
+fn orphans_leave_no_zombies() {
     isolated!({
         let pool = Pool::new(1).unwrap();
         let (worker, supervisor) = (pool.apply(std::process::id, ()).unwrap() as i32, supervisor());
@@ -30,14 +30,14 @@ fn no_zombies_are_left() {
             let leaves = || shell("(sleep 0.001 &)").status().unwrap().success();
             assert!(pool.apply(leaves, ()).unwrap());
         }
-        until("all are reaped", || {
+        until("every zombie is reaped", || {
             zombies(worker) + zombies(supervisor) == 0 && proc::children(worker).is_empty()
         });
         assert_eq!(pool.apply(std::process::id, ()).unwrap() as i32, worker);
     });
 }
 
-/// How many commands of a child end with the status that they should, while each leaves an orphan behind.
+/// Counts the commands of a child that end with the expected status, while each command leaves an orphan behind.
 fn right_statuses() -> usize {
     let right = |code: &i32| {
         let mut command = shell(&format!("(sleep 0.001 &) ; exit {code}")).spawn().unwrap();
@@ -46,7 +46,8 @@ fn right_statuses() -> usize {
     (1..=60).filter(right).count()
 }
 
-/// How often a child that waits for any child finds one, when it has started three and each leaves an orphan.
+/// Starts three commands, each of which leaves an orphan. Returns whether each of the child's waits for any child found
+/// one of them.
 fn found_by_waiting_for_any() -> Vec<bool> {
     let own: Vec<i32> = (0..3).map(|_| shell("(sleep 0.01 &)").spawn().unwrap().id() as i32).collect();
     let mut found = Vec::new();
@@ -60,7 +61,7 @@ fn found_by_waiting_for_any() -> Vec<bool> {
 }
 
 #[test]
-fn commands_of_a_child_have_their_own_status() {
+fn a_child_gets_the_status_of_its_own_commands() {
     isolated!({
         for builder in [Process::builder(), Process::builder().start_method(StartMethod::Spawn)] {
             assert_eq!(builder.spawn(right_statuses, ()).unwrap().join(), Ok(60));
@@ -69,7 +70,7 @@ fn commands_of_a_child_have_their_own_status() {
     });
 }
 
-/// Ways to put a process into the background. Each writes its number.
+/// Ways to start a background process. Each prints the process id.
 const BACKGROUND: [&str; 4] = [
     "sleep 1000 & echo $!",
     "setsid sleep 1000 & echo $!",
@@ -77,7 +78,7 @@ const BACKGROUND: [&str; 4] = [
     "exec env -i sh -c 'exec 3>&- 4>&-; cd /; setsid sleep 1000 & echo $!'",
 ];
 
-/// Starts them all, and what started them ends.
+/// Starts every kind of background process. The commands that started them end.
 fn in_background(board: String) {
     let pids = BACKGROUND.map(|script| {
         #[expect(clippy::zombie_processes, reason = "the waitpid below reaps it")]
@@ -97,7 +98,7 @@ fn pids(board: &Board) -> Vec<i32> {
 }
 
 #[test]
-fn what_is_in_the_background_ends_with_the_process_that_started_it() {
+fn background_processes_end_with_the_process_that_started_them() {
     isolated!({
         for builder in [Process::builder(), Process::builder().start_method(StartMethod::Spawn)] {
             let (killed, returns) = (Board::new(), Board::new());
@@ -106,9 +107,9 @@ fn what_is_in_the_background_ends_with_the_process_that_started_it() {
             let both = (start(&killed), start(&returns));
             let (of_killed, of_returns) = (pids(&killed), pids(&returns));
             let all_live = |pids: &[i32]| pids.iter().all(|&pid| !proc::gone(pid));
-            // Other processes come and go.
+            // Other processes start and end.
             (0..20).for_each(|n| assert_eq!(Process::spawn(|n: u32| n, (n,)).unwrap().join(), Ok(n)));
-            until("they were adopted", || {
+            until("the supervisor has adopted the processes", || {
                 of_killed.iter().all(|&pid| proc::children(supervisor()).contains(&pid))
             });
             assert!(all_live(&of_killed) && all_live(&of_returns));
@@ -122,7 +123,7 @@ fn what_is_in_the_background_ends_with_the_process_that_started_it() {
     });
 }
 
-/// Puts a process into the background that has lost the mark of its ancestor.
+/// Starts a background process that has lost its ancestor's mark.
 fn without_mark(board: String) {
     let mut command = shell("sleep 1000 & echo $!");
     // SAFETY: a system call between fork and exec.
@@ -143,21 +144,21 @@ fn without_mark(board: String) {
 }
 
 #[test]
-fn an_orphan_without_a_mark_ends_when_all_have_died_that_it_may_descend_from() {
+fn an_unmarked_orphan_ends_when_all_possible_ancestors_have_died() {
     isolated!({
         let (board, older) = (Board::new(), sleeper());
         let p = Process::builder().daemon(true).spawn(without_mark, (board.path(),)).unwrap();
         let orphan = pids(&board);
-        // It has been seen when this one is buried.
+        // The supervisor sees the orphan by the time it recovers this sleeper.
         kill(&sleeper());
         let younger: Vec<_> = (0..10).map(|_| sleeper()).collect();
         kill(&p);
         kill(&sleeper());
-        assert!(orphan.iter().all(|&pid| !proc::gone(pid)), "it may be a descendant of the older one");
+        assert!(orphan.iter().all(|&pid| !proc::gone(pid)), "the orphan may descend from the older process");
         kill(&older);
-        // The spares at that time may have been its ancestors as well, as far as anybody knows.
+        // As far as the supervisor knows, the spares of that time may have been ancestors of the orphan, too.
         younger.iter().for_each(kill);
-        until("it is gone", || {
+        until("the orphan is killed", || {
             kill(&sleeper());
             orphan.iter().all(|&pid| proc::state(pid).is_none())
         });

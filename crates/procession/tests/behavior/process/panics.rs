@@ -1,4 +1,4 @@
-//! What is told of a panic: message, place and backtrace, whatever way it takes.
+//! Reports of a panic: its message, place and backtrace, in whatever way the panic ends the process.
 #![allow(unsafe_code, reason = "ends processes by every means that C has")]
 
 use std::panic;
@@ -7,14 +7,14 @@ use crate::family::*;
 use procession::{Failure, Process, ProcessError};
 use procession_testkit::isolated;
 
-/// How a process that runs `f` fails.
+/// Runs `f` in a process, and returns how that process fails.
 #[track_caller]
 fn failure<R: procession::Message>(f: impl procession::process::Entry<(), Output = R>) -> ProcessError {
     Process::spawn(f, ()).expect("it starts").join().err().expect("it fails")
 }
 
 #[test]
-fn a_panic_tells_its_message_and_place() {
+fn a_panic_is_reported_with_its_message_and_place() {
     let _dog = watched();
     let line = line!() + 1;
     let error = failure(|| -> u32 { panic!("no {} left", "apples") });
@@ -29,7 +29,7 @@ fn a_panic_tells_its_message_and_place() {
 }
 
 #[test]
-fn any_panic_is_told() {
+fn a_panic_with_any_payload_is_reported() {
     let _dog = watched();
     let message = |error: ProcessError| match error.failure() {
         Failure::Panicked { message, .. } => message.clone(),
@@ -39,7 +39,7 @@ fn any_panic_is_told() {
     assert_eq!(message(failure(|| -> () { panic!("a\u{1f}b\nc\0d") })), "a\u{1f}b\nc\0d");
     assert!(message(failure(|| -> () { panic::panic_any(7u8) })).contains("without a message"));
     let long = failure(|| -> () {
-        // SAFETY: nobody needs to read all this.
+        // SAFETY: closes stderr, so that the long message is not printed.
         unsafe { libc::close(2) };
         panic!("{}", "x".repeat(1 << 20))
     });
@@ -57,7 +57,7 @@ fn any_panic_is_told() {
 }
 
 #[test]
-fn a_panic_tells_its_backtrace_when_asked() {
+fn a_panic_is_reported_with_a_backtrace_on_request() {
     isolated!(env = [("RUST_BACKTRACE", "1")], {
         #[inline(never)]
         fn deep_down() -> u8 {
@@ -70,16 +70,16 @@ fn a_panic_tells_its_backtrace_when_asked() {
 }
 
 #[test]
-fn a_panic_tells_no_backtrace_unasked() {
+fn a_panic_is_reported_without_a_backtrace_by_default() {
     isolated!(env = [("RUST_BACKTRACE", "0")], {
         let error = failure(|| -> u8 { panic!("here") });
         let Failure::Panicked { backtrace, .. } = error.failure() else { panic!("{error}") };
-        assert_eq!(backtrace, "", "a text that says that there is none would be printed as a backtrace");
+        assert_eq!(backtrace, "", "without a backtrace the text is empty");
     });
 }
 
 #[test]
-fn a_panic_that_is_caught_is_none_of_the_process() {
+fn a_caught_panic_is_not_reported() {
     let _dog = watched();
     let caught = || panic::catch_unwind(|| panic!("caught")).is_err();
     assert_eq!(Process::spawn(caught, ()).unwrap().join(), Ok(true));
@@ -99,7 +99,7 @@ fn a_panic_that_is_caught_is_none_of_the_process() {
 }
 
 #[test]
-fn a_panic_that_goes_past_the_hook_is_told_too() {
+fn a_panic_that_bypasses_the_hook_is_reported() {
     let _dog = watched();
     let message = |error: ProcessError| match error.failure() {
         Failure::Panicked { message, .. } => message.clone(),
@@ -113,7 +113,7 @@ fn a_panic_that_goes_past_the_hook_is_told_too() {
     assert_eq!(message(own_hook), "with a hook of its own 1");
     let resumed = failure(|| -> () { panic::resume_unwind(Box::new("resumed")) });
     assert_eq!(message(resumed), "resumed");
-    // What a thread died of is often passed on like this.
+    // A payload of a thread's panic is often passed on like this.
     let passed_on = failure(|| -> () {
         let _ = panic::catch_unwind(|| panic!("of no interest"));
         let payload = std::thread::spawn(|| panic!("in the thread: {}", 7)).join().unwrap_err();
@@ -125,7 +125,7 @@ fn a_panic_that_goes_past_the_hook_is_told_too() {
 }
 
 #[test]
-fn a_panic_in_a_destructor_during_a_panic_tells_the_panic() {
+fn a_panic_in_a_destructor_during_a_panic_is_reported() {
     struct Bomb;
     impl Drop for Bomb {
         fn drop(&mut self) {

@@ -1,4 +1,5 @@
-//! What is built once is in every process, and takes memory once; what goes wrong while it is built is told.
+//! Data that a preload function builds once is in every process, and takes memory once. A failure of the function is an
+//! error.
 #![allow(unsafe_code, reason = "ends processes by every means that C has")]
 
 use std::fs;
@@ -26,7 +27,7 @@ fn at_12() -> Option<u64> {
 }
 
 #[test]
-fn what_was_built_is_in_every_process_and_not_in_main() {
+fn preloaded_data_is_in_every_process_except_main() {
     isolated!({
         preload(build, (1000,)).unwrap();
         let audit = Audit::start(None);
@@ -40,22 +41,22 @@ fn what_was_built_is_in_every_process_and_not_in_main() {
         assert_eq!(fresh.unwrap().join(), Ok(None));
         let lock = Lock::new().unwrap();
         assert_eq!(Process::spawn(|lock: Lock| lock.lock().is_ok(), (lock,)).unwrap().join(), Ok(true));
-        // Another supervisor has it too.
+        // The next supervisor has the table, too.
         let old = supervisor();
         send(old, libc::SIGKILL);
         spawn_again(old);
         assert_eq!(at_12(), Some(144));
-        // And nothing of it is left of those that made it.
+        // No template or watcher process is left.
         let names: Vec<_> =
             proc::descendants(std::process::id() as i32).into_iter().filter_map(proc::comm).collect();
         assert!(names.iter().all(|name| name != "procession-pre"), "{names:?}");
         send(supervisor(), libc::SIGKILL);
-        until("all are gone", || proc::descendants(std::process::id() as i32).is_empty());
+        until("every process has ended", || proc::descendants(std::process::id() as i32).is_empty());
         audit.assert_back();
     });
 }
 
-/// The memory that a process has for itself, and its share of what it has with others, in KiB.
+/// Returns the private memory of a process plus its share of the memory that it shares with others, in KiB.
 fn share_kib(pid: i32) -> u64 {
     let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
     let line = text.lines().find_map(|line| line.strip_prefix("Pss:")).unwrap();
@@ -69,7 +70,7 @@ fn build_large(len: u64) {
     TABLE.get_or_init(|| vec![1; len as usize]);
 }
 
-/// Looks at every page of the table, which it builds if nobody has.
+/// Reads every page of the table, and builds the table first if no process has.
 fn look_at_all(board: String) -> u64 {
     build_large(LEN);
     let sum: u64 = TABLE.get().unwrap().iter().step_by(512).sum();
@@ -78,11 +79,11 @@ fn look_at_all(board: String) -> u64 {
     sum
 }
 
-/// How much memory that many processes have together, in KiB.
+/// Returns the memory of this many processes together, in KiB.
 fn all_shares(count: usize) -> u64 {
     let board = Board::new();
     let all: Vec<_> = (0..count).map(|_| Process::spawn(look_at_all, (board.path(),)).unwrap()).collect();
-    until("all have looked", || board.names().len() == count);
+    until("all processes have read the table", || board.names().len() == count);
     let shares = all.iter().map(|p| share_kib(p.pid().unwrap())).sum();
     post(&board.path(), "go", "");
     let sums: Vec<_> = all.iter().map(|p| p.join().unwrap()).collect();
@@ -91,7 +92,7 @@ fn all_shares(count: usize) -> u64 {
 }
 
 #[test]
-fn two_processes_that_build_a_table_have_two() {
+fn two_processes_that_build_a_table_take_its_memory_twice() {
     isolated!({
         let together = all_shares(2);
         assert!(together > 2 * TABLE_KIB, "2 processes have {together} KiB");
@@ -99,7 +100,7 @@ fn two_processes_that_build_a_table_have_two() {
 }
 
 #[test]
-fn twenty_processes_share_a_table_of_200_mib() {
+fn twenty_processes_share_a_preloaded_table_of_200_mib() {
     isolated!({
         preload(build_large, (LEN,)).unwrap();
         let together = all_shares(20);
@@ -109,7 +110,7 @@ fn twenty_processes_share_a_table_of_200_mib() {
 }
 
 #[test]
-fn what_goes_wrong_is_an_error_and_it_can_be_tried_again() {
+fn a_failed_preload_is_an_error_and_can_be_retried() {
     isolated!({
         let failure = |error: Error| match error {
             Error::Process(error) => error.failure().clone(),
@@ -146,7 +147,7 @@ fn what_goes_wrong_is_an_error_and_it_can_be_tried_again() {
 }
 
 #[test]
-fn after_the_first_process_it_is_too_late() {
+fn a_preload_after_the_first_spawn_is_an_error() {
     isolated!({
         let child = || preload(build, (1,)).unwrap_err();
         let error = Process::spawn(child, ()).unwrap().join().unwrap();
@@ -157,9 +158,9 @@ fn after_the_first_process_it_is_too_late() {
     });
 }
 
-/// Threads of its own, output that it did not flush, a handler at the exit.
+/// Threads, output that was not flushed, and an exit handler.
 #[test]
-fn what_the_function_leaves_running_does_not_come_along() {
+fn threads_and_output_of_the_preload_function_are_not_inherited() {
     extern "C" fn at_exit() {
         // SAFETY: a system call with a static buffer.
         unsafe { libc::write(1, c"[exit]".as_ptr().cast(), 6) };
@@ -184,7 +185,7 @@ fn what_the_function_leaves_running_does_not_come_along() {
             assert_eq!(Process::spawn(threads, ()).unwrap().join(), Ok(1));
         }
         let threads = fs::read_dir(format!("/proc/{}/task", supervisor())).unwrap().count();
-        assert_eq!(threads, 1, "the supervisor has none of them");
+        assert_eq!(threads, 1, "the supervisor has no other thread");
         return std::io::stdout().flush().unwrap();
     }
     let board = Board::new();
@@ -193,9 +194,9 @@ fn what_the_function_leaves_running_does_not_come_along() {
     until_nothing_is_left(&board);
 }
 
-/// Whoever is killed while the template works: nothing is left, and main hears of it.
+/// One process is killed while the template runs. No process is left, and main gets an error.
 #[test]
-fn deaths_while_it_is_built() {
+fn a_death_during_the_preload_is_reported() {
     let _dog = watched();
     if let Some(role) = role() {
         let board = my_board();

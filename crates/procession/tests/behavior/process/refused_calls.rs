@@ -1,8 +1,8 @@
-//! The kernel refuses a system call for a moment: it has no descriptor, no memory, no process left, or says that it
-//! may not. Whatever the library was doing then ends well or with an error, and the family works afterwards.
+//! The kernel refuses a system call for a moment: it lacks a descriptor, memory or a process, or reports a missing
+//! permission. The library's operation succeeds or fails with an error, and the family works afterwards.
 //!
-//! Each test counts which kinds of calls its operation makes, in main, in the supervisor and in the children; then it
-//! repeats the operation once for each of them and each error.
+//! Each test counts the kinds of calls that its operation makes, in main, in the supervisor and in the children. Then
+//! it repeats the operation once for each kind and each error.
 
 use std::time::Duration;
 
@@ -14,20 +14,21 @@ use procession_testkit::isolated;
 
 const ERRORS: [i32; 6] = [libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::EAGAIN, libc::EPERM, libc::EINTR];
 
-/// How many calls in a row are refused.
+/// Number of calls in a row that are refused.
 const TIMES: u32 = 3;
 
-/// A task's limit that no test's work reaches, and one that is over soon.
+/// A time limit that no successful task reaches, because tasks that overrun it are what the test expects.
 const SOON: Duration = Duration::from_millis(20);
 
-/// Runs the operation once for each kind of call that it makes and each error. `expected` must be among the calls.
+/// Runs the operation once for each kind of call that it makes and each error. The calls in `expected` must be among
+/// them.
 fn with_each_call_refused(expected: &[(Role, Call)], operation: impl Fn()) {
     let _dog = procession_testkit::watchdog(Duration::from_secs(300));
     let faults = internals::faults();
     operation();
     faults.count();
     operation();
-    // The supervisor forks another spare when it comes to it.
+    // The supervisor forks another spare when it has time.
     for &(role, call) in expected {
         until(&format!("{role:?} makes the call {call:?}"), || faults.made(role, call) > 0);
     }
@@ -45,14 +46,14 @@ fn with_each_call_refused(expected: &[(Role, Call)], operation: impl Fn()) {
     }
 }
 
-/// The family does what it is there for.
+/// Asserts that the family can spawn and join.
 fn works() {
     assert_eq!(Process::spawn(|n: u32| n + 1, (4u32,)).unwrap().join(), Ok(5));
 }
 
-/// Kills a process that may be hard to kill at the moment.
+/// Kills a process, and repeats the kill if it is refused for the moment.
 fn end(p: &Process<()>) {
-    until("it can be killed", || p.kill().is_ok());
+    until("the process can be killed", || p.kill().is_ok());
     p.join().unwrap_err();
 }
 
@@ -60,14 +61,8 @@ fn parent() -> i32 {
     std::os::unix::process::parent_id() as i32
 }
 
-fn park() -> ! {
-    loop {
-        std::thread::park();
-    }
-}
-
 #[test]
-fn spawning_and_joining() {
+fn spawning_and_joining_survive_refused_calls() {
     isolated!({
         with_each_call_refused(&[(Role::Main, Call::Wake), (Role::Supervisor, Call::Fork)], || {
             for p in (0..6).flat_map(|n: u32| Process::spawn(|n: u32| n * 2, (n,))) {
@@ -78,7 +73,7 @@ fn spawning_and_joining() {
 }
 
 #[test]
-fn spawning_with_options() {
+fn spawning_with_options_survives_refused_calls() {
     isolated!({
         with_each_call_refused(&[(Role::Main, Call::Send), (Role::Child, Call::Receive)], || {
             if let Ok(p) = everything().spawn(|n: u32| n * 2, (4u32,)) {
@@ -93,7 +88,7 @@ fn signals() {
     isolated!({
         with_each_call_refused(&[(Role::Main, Call::OpenPidfd), (Role::Main, Call::SignalPidfd)], || {
             if let Ok(p) = Process::spawn(forever, ()) {
-                until("it can be asked to end", || p.terminate().is_ok());
+                until("the process can be asked to end", || p.terminate().is_ok());
                 assert!(p.join().unwrap_err().to_string().contains("signal 15"));
             }
             if let Ok(p) = Process::spawn(forever, ()) {
@@ -104,7 +99,7 @@ fn signals() {
 }
 
 #[test]
-fn a_supervisor_and_its_successor() {
+fn the_next_supervisor_survives_refused_calls() {
     isolated!({
         with_each_call_refused(&[(Role::Main, Call::Launch), (Role::Main, Call::StartThread)], || {
             let old = Process::spawn(parent, ()).and_then(|p| Ok(p.join()?)).ok();
@@ -118,7 +113,7 @@ fn a_supervisor_and_its_successor() {
 }
 
 #[test]
-fn what_a_process_leaves_behind_ends() {
+fn killing_orphans_survives_refused_calls() {
     isolated!({
         with_each_call_refused(&[(Role::Supervisor, Call::Kill), (Role::Supervisor, Call::ReadFile)], || {
             let start = || std::process::Command::new("sleep").arg("1000").spawn().unwrap().id() as i32;
@@ -130,7 +125,7 @@ fn what_a_process_leaves_behind_ends() {
 }
 
 #[test]
-fn a_task_that_takes_too_long() {
+fn a_task_s_time_limit_survives_refused_calls() {
     isolated!({
         with_each_call_refused(&[(Role::Main, Call::OpenPidfd), (Role::Main, Call::SignalPidfd)], || {
             let Ok(pool) = Pool::builder().workers(1).build() else { return };
@@ -143,7 +138,7 @@ fn a_task_that_takes_too_long() {
 }
 
 #[test]
-fn a_task_that_is_cancelled() {
+fn cancelling_a_task_survives_refused_calls() {
     isolated!({
         with_each_call_refused(&[(Role::Main, Call::OpenPidfd)], || {
             let Ok(pool) = Pool::new(1) else { return };
@@ -166,7 +161,7 @@ fn a_task_that_is_cancelled() {
 }
 
 #[test]
-fn a_pool_that_is_terminated() {
+fn terminating_a_pool_survives_refused_calls() {
     isolated!({
         with_each_call_refused(&[(Role::Main, Call::OpenPidfd)], || {
             let Ok(pool) = Pool::new(2) else { return };
@@ -179,7 +174,7 @@ fn a_pool_that_is_terminated() {
 }
 
 #[test]
-fn a_pool_that_grows_and_shrinks() {
+fn resizing_a_pool_survives_refused_calls() {
     isolated!({
         with_each_call_refused(&[(Role::Supervisor, Call::Fork)], || {
             let Ok(pool) = Pool::new(1) else { return };
@@ -193,7 +188,7 @@ fn a_pool_that_grows_and_shrinks() {
 }
 
 #[test]
-fn a_worker_that_dies_and_is_replaced() {
+fn replacing_a_worker_survives_refused_calls() {
     isolated!({
         with_each_call_refused(&[(Role::Supervisor, Call::Fork), (Role::Supervisor, Call::Reap)], || {
             let Ok(pool) = Pool::new(1) else { return };
@@ -208,7 +203,7 @@ fn a_worker_that_dies_and_is_replaced() {
 }
 
 #[test]
-fn maps_and_callbacks() {
+fn maps_and_callbacks_survive_refused_calls() {
     isolated!({
         with_each_call_refused(&[(Role::Main, Call::StartThread), (Role::Child, Call::Wake)], || {
             let Ok(pool) = Pool::new(2) else { return };
@@ -227,7 +222,7 @@ fn maps_and_callbacks() {
 }
 
 #[test]
-fn the_workers_of_a_maker_that_dies() {
+fn ending_the_workers_of_a_dead_creator_survives_refused_calls() {
     isolated!({
         with_each_call_refused(&[(Role::Supervisor, Call::Kill)], || {
             let make = |pids: Queue<Vec<i32>>| {
@@ -239,7 +234,7 @@ fn the_workers_of_a_maker_that_dies() {
             };
             let pids = Queue::<Vec<i32>>::unbounded().unwrap();
             let Ok(maker) = Process::builder().daemon(true).spawn(make, (pids.clone(),)) else { return };
-            // A maker may be refused its pool, and panic.
+            // The creator may be refused its pool, and panic.
             let sources: [&dyn procession::queue::Ready; 2] = [&pids, &maker];
             if procession::select(&sources) == Ok(0) {
                 let workers = pids.get().unwrap();
@@ -250,9 +245,9 @@ fn the_workers_of_a_maker_that_dies() {
     });
 }
 
-/// The end of main is one of a program of its own.
+/// The end of main needs a program of its own.
 #[test]
-fn the_end_of_the_family() {
+fn the_end_of_the_family_survives_refused_calls() {
     let _dog = procession_testkit::watchdog(Duration::from_secs(300));
     if let Some(role) = role() {
         let words: Vec<u32> = role.split(' ').map(|word| word.parse().unwrap()).collect();
@@ -292,9 +287,9 @@ fn ignores_sigterm() {
     forever();
 }
 
-/// The keeper asks for a worker's death until that has worked, not once.
+/// The keeper repeats a worker's kill until it has succeeded.
 #[test]
-fn a_kill_that_fails_for_long_is_repeated() {
+fn a_refused_kill_is_repeated_until_it_succeeds() {
     isolated!({
         let pool = Pool::new(1).unwrap();
         let hasty = pool.with_task_timeout(SOON).unwrap();
@@ -303,7 +298,7 @@ fn a_kill_that_fails_for_long_is_repeated() {
             let task = hasty.submit(|| -> () { park() }, ()).unwrap();
             faults.count();
             faults.arm(Role::Main, call, libc::EMFILE, u32::MAX);
-            until("it was tried three times", || faults.made(Role::Main, call) >= 3);
+            until("the kill was tried three times", || faults.made(Role::Main, call) >= 3);
             assert_eq!(task.try_get(), Err(TaskError::NotDone));
             faults.disarm();
             let ended = task.get();
@@ -313,9 +308,9 @@ fn a_kill_that_fails_for_long_is_repeated() {
     });
 }
 
-/// A program without descriptors: what the library needs them for happens when there are some again.
+/// A program has no descriptors for a while. The library does what needs them as soon as there are some.
 #[test]
-fn a_program_that_is_out_of_descriptors_for_a_while() {
+fn a_program_recovers_from_running_out_of_descriptors() {
     isolated!(limits = [(libc::RLIMIT_NOFILE, 64)], {
         let pool = Pool::new(2).unwrap();
         let limited = pool.with_task_timeout(SOON).unwrap();
@@ -330,7 +325,7 @@ fn a_program_that_is_out_of_descriptors_for_a_while() {
             |times: u32| until("a kill was tried", || faults.made(Role::Main, Call::OpenPidfd) >= times);
         let slow = limited.submit(|| -> () { park() }, ()).unwrap();
         let cancelled = pool.submit(|| -> () { park() }, ()).unwrap();
-        until("both are being done", || pool.stats().running == 2);
+        until("both tasks run", || pool.stats().running == 2);
         tried(1);
         assert!(cancelled.cancel());
         tried(4);

@@ -1,4 +1,4 @@
-//! What processes know of themselves and of each other: names, numbers, parents, children.
+//! What processes know about themselves and each other: names, process ids, parents, children.
 #![allow(unsafe_code, reason = "constructors, closes descriptors")]
 
 use std::os::fd::AsRawFd;
@@ -51,7 +51,7 @@ fn processes_know_themselves_and_their_relatives() {
 }
 
 #[test]
-fn a_process_whose_parent_has_ended_has_none() {
+fn a_process_whose_parent_has_ended_has_no_parent() {
     let _dog = watched();
     let board = Board::new();
     let parent = Process::spawn(
@@ -72,7 +72,7 @@ fn a_process_whose_parent_has_ended_has_none() {
 }
 
 #[test]
-fn a_name_is_given_or_that_of_the_function() {
+fn a_process_has_its_given_name_or_that_of_its_function() {
     let _dog = watched();
     assert_eq!(Process::spawn(pid, ()).unwrap().name(), "pid");
     let place = format!("closure@relatives.rs:{}", line!() + 1);
@@ -83,7 +83,7 @@ fn a_name_is_given_or_that_of_the_function() {
         assert_eq!(p.name(), name);
         assert_eq!(p.join().as_deref(), Ok(name));
     }
-    let error = Process::builder().name("x".repeat(96)).spawn(|| (), ()).expect_err("it is too long");
+    let error = Process::builder().name("x".repeat(96)).spawn(|| (), ()).expect_err("the name is too long");
     assert!(matches!(&error, Error::InvalidArgument(text) if text.contains("95")), "{error}");
     let p = Process::builder().name("shown-by-ps-and-cut").daemon(true).spawn(forever, ()).unwrap();
     until("the name is shown", || proc::comm(p.pid().unwrap()).as_deref() == Some("shown-by-ps-and"));
@@ -91,7 +91,7 @@ fn a_name_is_given_or_that_of_the_function() {
 }
 
 #[test]
-fn a_builder_can_be_used_again() {
+fn a_builder_can_be_reused() {
     let _dog = watched();
     let builder = Process::builder().name("worker");
     let pids: Vec<_> = (0..3).map(|_| builder.spawn(pid, ()).unwrap().join().unwrap()).collect();
@@ -116,7 +116,7 @@ fn a_pidfd_can_be_polled_for_the_end() {
 }
 
 #[test]
-fn the_first_of_many_to_end_is_told() {
+fn wait_any_returns_the_first_process_to_end() {
     let _dog = watched();
     let all: Vec<_> = (0..200).map(|_| sleeper()).collect();
     let any: Vec<AnyProcess> = all.iter().map(AnyProcess::from).collect();
@@ -133,10 +133,10 @@ fn the_first_of_many_to_end_is_told() {
         killer.join().unwrap();
         all[at].join().unwrap_err();
     }
-    assert_eq!(try_wait_any(&any), Ok(7), "the first of those that have ended");
+    assert_eq!(try_wait_any(&any), Ok(7), "the first process that has ended");
     assert_eq!(procession::select(&[&any[0], &any[150]]), Ok(1));
     assert!(wait_any(&[]).is_err() && wait_any(&[current_process().unwrap()]).is_err());
-    // One that returns is told as well as one that is killed.
+    // A process that returns is reported as well as one that is killed.
     let returns = Process::spawn(|| 5, ()).unwrap();
     assert_eq!(wait_any(&[AnyProcess::from(&all[0]), AnyProcess::from(&returns)]), Ok(1));
     all.iter().for_each(|p| p.kill().unwrap());
@@ -159,7 +159,7 @@ fn a_process_of_unknown_type_has_a_pidfd() {
 }
 
 #[test]
-fn processors_are_counted_as_this_process_may_use_them() {
+fn cpu_count_counts_the_processors_that_this_process_may_use() {
     let _dog = watched();
     let all = cpu_count();
     assert!(all >= 1);
@@ -168,9 +168,9 @@ fn processors_are_counted_as_this_process_may_use_them() {
     assert_eq!(Process::spawn(cpu_count, ()).unwrap().join(), Ok(all));
 }
 
-/// The process between is killed: who was below goes on, sees that its parent has ended, and can wait for it.
+/// The process in between is killed. Its child works on, sees that its parent has ended, and can wait for it.
 #[test]
-fn a_grandchild_sees_its_parent_die_and_goes_on() {
+fn a_grandchild_survives_its_parent_s_death() {
     let _dog = watched();
     let board = Board::new();
     let queue = procession::Queue::<Process<(String, bool, bool)>>::bounded(1).unwrap();
@@ -194,7 +194,7 @@ fn a_grandchild_sees_its_parent_die_and_goes_on() {
 }
 
 #[test]
-fn debug_of_a_process_tells_name_number_and_life() {
+fn debug_output_shows_name_pid_and_state() {
     let _dog = watched();
     let p = sleeper();
     let text = format!("{p:?}");

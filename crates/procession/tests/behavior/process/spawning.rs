@@ -1,4 +1,4 @@
-//! Where processes can be spawned from, and what they know of each other.
+//! Where processes can be spawned from: threads, children, replaced or missing files, closed streams.
 #![allow(unsafe_code, reason = "constructors, closes descriptors")]
 
 use std::fs;
@@ -18,7 +18,7 @@ fn pid() -> i32 {
 #[test]
 fn a_thread_can_spawn_and_end() {
     isolated!({
-        // Its first spawn starts the supervisor, which must outlive the thread.
+        // The thread's first spawn starts the supervisor, which must outlive the thread.
         let p = thread::spawn(sleeper).join().unwrap();
         let others: Vec<_> = (0..8).map(|_| thread::spawn(sleeper).join().unwrap()).collect();
         assert_eq!(thread::spawn(|| Process::spawn(|| 1, ()).unwrap().join()).join().unwrap(), Ok(1));
@@ -62,7 +62,7 @@ fn threads_of_a_child_spawn_too() {
 }
 
 #[test]
-fn what_is_on_the_disk_does_not_matter_any_more() {
+fn spawning_works_after_the_program_file_was_replaced() {
     let _dog = watched();
     if let Some(role) = role() {
         let me = std::env::current_exe().unwrap();
@@ -83,12 +83,12 @@ fn what_is_on_the_disk_does_not_matter_any_more() {
 }
 
 #[test]
-fn code_that_is_not_in_the_executable_is_refused() {
+fn a_program_started_by_the_dynamic_loader_is_refused() {
     let _dog = watched();
     if role().is_some() {
         let error = Process::spawn(|| 1, ()).expect_err("`ld.so program` is another executable");
         assert!(matches!(&error, Error::Unsupported(why) if why.contains("executable")), "{error:?}");
-        assert!(Lock::new().unwrap().lock().is_ok(), "what needs no other process works");
+        assert!(Lock::new().unwrap().lock().is_ok(), "operations without another process work");
         return;
     }
     let Some(loader) = ["/lib64/ld-linux-x86-64.so.2", "/lib/ld-linux-aarch64.so.1"]
@@ -107,11 +107,11 @@ fn code_that_is_not_in_the_executable_is_refused() {
 }
 
 #[test]
-fn closed_standard_streams_are_no_matter() {
+fn spawning_works_with_closed_standard_streams() {
     let _dog = watched();
     if let Some(role) = role() {
         if role == "closes them later" {
-            // SAFETY: closes what nobody here uses any more.
+            // SAFETY: closes descriptors that this process no longer uses.
             unsafe { libc::syscall(libc::SYS_close_range, 0, u32::MAX, 0) };
         }
         let probe = || {
@@ -161,7 +161,7 @@ static CONSTRUCT_EARLY: extern "C" fn() = construct_early;
 static CONSTRUCT: extern "C" fn(i32, *const *const u8, *const *const u8) = construct;
 
 #[test]
-fn constructors_have_run_once_before_the_function_does() {
+fn constructors_run_once_before_the_function() {
     let _dog = watched();
     let seen = || [&EARLY, &NORMAL, &ARGUMENTS].map(|n| n.load(Ordering::SeqCst));
     assert_eq!(seen(), [1, 1, std::env::args().count() as u32]);
@@ -188,7 +188,7 @@ fn every_kind_of_function_can_be_spawned() {
     assert_eq!(Process::spawn(twice::<f64>, (0.25,)).unwrap().join(), Ok(0.5));
     assert_eq!(Process::spawn(u8::shout, ("a".into(),)).unwrap().join().as_deref(), Ok("A"));
     assert_eq!(Process::spawn(Some::<u8>, (4,)).unwrap().join(), Ok(Some(4)));
-    // Closures of one function have one name.
+    // All closures of one function have the same name.
     let (one, two) = (|| 1, || 2);
     assert_eq!(
         (Process::spawn(one, ()).unwrap().join(), Process::spawn(two, ()).unwrap().join()),
@@ -197,14 +197,14 @@ fn every_kind_of_function_can_be_spawned() {
 }
 
 #[test]
-fn a_program_that_is_ending_spawns_no_more() {
+fn a_spawn_in_a_late_exit_handler_is_an_error() {
     let _dog = watched();
     extern "C" fn late() {
         let said = Process::spawn(|| (), ()).map(|p| p.join()).map_err(|e| e.to_string());
         post(&my_board(), "late", format!("{said:?}"));
     }
     if role().is_some() {
-        // Registered before the library's own, so it runs after it.
+        // Registered before the library's own handler, so it runs after that handler.
         // SAFETY: a function without arguments.
         unsafe { libc::atexit(late) };
         assert_eq!(Process::spawn(|| 1, ()).unwrap().join(), Ok(1));

@@ -1,4 +1,4 @@
-//! A process that a signal stops when it has published its end keeps nobody waiting.
+//! A process that a signal stops after it has published its end delays no other process.
 #![allow(unsafe_code, reason = "a destructor of the program")]
 
 use std::io::{BufRead, BufReader};
@@ -10,10 +10,10 @@ use procession::Process;
 use procession::internals::{Rule, break_rule};
 use procession_testkit::proc;
 
-/// The signal that this process sends itself behind the library's last act, or 0.
+/// The signal that this process sends itself after the library's last action, or 0.
 static LAST_SIGNAL: AtomicI32 = AtomicI32::new(0);
 
-/// Runs last, because the loader calls the entries of this array backwards.
+/// Runs last, because the loader calls the entries of this array in reverse order.
 #[used]
 #[unsafe(link_section = ".fini_array.00001")]
 static SIGNAL_AT_LAST: extern "C" fn() = signal_at_last;
@@ -25,7 +25,7 @@ extern "C" fn signal_at_last() {
     }
 }
 
-/// Returns the number of a process that has been joined and that sends itself this signal before it exits.
+/// Returns the process id of a process that has been joined, and that sends itself this signal before it exits.
 fn ended_with(signal: i32, breaks_rule: bool) -> i32 {
     let leave = |signal: i32, breaks_rule: bool| {
         if breaks_rule {
@@ -45,7 +45,7 @@ fn until_stopped(pid: i32) {
 const SIGNALS: [i32; 5] = [libc::SIGTSTP, libc::SIGTTIN, libc::SIGTTOU, libc::SIGTERM, libc::SIGHUP];
 
 #[test]
-fn a_joined_process_exits_whatever_is_sent_to_its_group() {
+fn a_joined_process_exits_despite_signals_to_its_group() {
     let _dog = watched();
     if role().is_some() {
         return until_gone(&SIGNALS.map(|signal| ended_with(signal, false)));
@@ -56,7 +56,7 @@ fn a_joined_process_exits_whatever_is_sent_to_its_group() {
 }
 
 #[test]
-fn without_the_rule_a_signal_to_its_group_stops_it() {
+fn without_the_rule_a_group_signal_stops_a_joined_process() {
     let _dog = watched();
     if role().is_some() {
         return until_stopped(ended_with(libc::SIGTSTP, true));
@@ -66,7 +66,7 @@ fn without_the_rule_a_signal_to_its_group_stops_it() {
     until_nothing_is_left(&board);
 }
 
-/// Runs a main that ends while a process is stopped that it has joined.
+/// Runs a main that ends while a process that it has joined is stopped.
 fn main_ends_before_it(rule: Option<Rule>) {
     let _dog = watched();
     if role().is_some() {
@@ -81,7 +81,7 @@ fn main_ends_before_it(rule: Option<Rule>) {
     if rule.is_some() {
         let lines = BufReader::new(main.0.stderr.take().expect("a pipe")).lines();
         let waits = |line: &String| line.contains("main has ended and waits for: ");
-        let line = lines.map_while(Result::ok).find(waits).expect("main waits for it");
+        let line = lines.map_while(Result::ok).find(waits).expect("main reports that it waits");
         assert!(line.contains(&stopped.to_string()) && line.ends_with(", which is stopped"), "{line}");
         send(stopped, libc::SIGCONT);
     }
@@ -90,11 +90,11 @@ fn main_ends_before_it(rule: Option<Rule>) {
 }
 
 #[test]
-fn the_end_of_main_does_not_wait_for_it() {
+fn main_does_not_wait_for_a_stopped_joined_process() {
     main_ends_before_it(None);
 }
 
 #[test]
-fn without_the_rule_the_end_of_main_waits_for_it() {
+fn without_the_rule_main_waits_for_a_stopped_joined_process() {
     main_ends_before_it(Some(Rule::FinishedNotAwaited));
 }

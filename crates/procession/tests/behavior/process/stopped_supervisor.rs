@@ -1,4 +1,4 @@
-//! While the supervisor is stopped, nothing is recovered. `Debug` of a handle says so.
+//! While the supervisor is stopped, no dead process is recovered. The `Debug` output of a handle says so.
 
 use crate::family::*;
 use procession::sync::{Mutex, RwLock};
@@ -6,7 +6,7 @@ use procession::{Lock, Process};
 use procession_testkit::{isolated, proc};
 
 #[test]
-fn a_lock_says_that_its_holder_is_dead_and_the_supervisor_stopped() {
+fn debug_output_of_a_lock_shows_a_stopped_supervisor() {
     isolated!({
         let (lock, mutex, shared) = (Lock::new().unwrap(), Mutex::new(1).unwrap(), RwLock::new(1).unwrap());
         let holds = |lock: Lock, mutex: Mutex<i32>, shared: RwLock<i32>, board: String| {
@@ -22,14 +22,14 @@ fn a_lock_says_that_its_holder_is_dead_and_the_supervisor_stopped() {
         let texts = || [format!("{lock:?}"), format!("{mutex:?}"), format!("{shared:?}")];
         texts().iter().for_each(|text| assert!(text.contains("holder: \"holder (pid "), "{text}"));
         send(supervisor, libc::SIGSTOP);
-        until("it is stopped", || proc::state(supervisor) == Some('T'));
+        until("the supervisor is stopped", || proc::state(supervisor) == Some('T'));
         send(pid, libc::SIGKILL);
         until("the holder is dead", || proc::gone(pid));
         let expected = format!("dead, awaiting recovery; the supervisor (pid {supervisor}) is stopped");
         texts().iter().for_each(|text| assert!(text.contains(&expected), "{text}"));
         send(supervisor, libc::SIGCONT);
         assert!(holder.join().is_err());
-        assert!(lock.lock().is_err(), "it is marked");
+        assert!(lock.lock().is_err(), "the lock is poisoned");
         texts().iter().for_each(|text| assert!(!text.contains("awaiting"), "{text}"));
     });
 }

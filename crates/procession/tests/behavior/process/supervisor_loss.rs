@@ -1,4 +1,4 @@
-//! The supervisor is killed: every child goes with it, everyone who waits hears of it, and a new family starts.
+//! The supervisor is killed. Its children end with it, every waiter gets an error, and a new family starts.
 #![allow(unsafe_code, reason = "stops processes")]
 
 use std::thread;
@@ -9,7 +9,7 @@ use procession::{Failure, Lock, Process};
 use procession_testkit::{isolated, proc};
 
 #[test]
-fn everyone_who_joins_hears_of_the_loss() {
+fn every_join_reports_the_loss() {
     isolated!({
         let child = Process::builder().name("lost").spawn(forever, ()).unwrap();
         let any = procession::active_children().unwrap().remove(0);
@@ -31,7 +31,7 @@ fn everyone_who_joins_hears_of_the_loss() {
 }
 
 #[test]
-fn who_has_heard_of_the_loss_can_spawn_again_at_once() {
+fn a_spawn_succeeds_immediately_after_a_reported_loss() {
     isolated!({
         for _ in 0..20 {
             let child = Process::spawn(forever, ()).unwrap();
@@ -43,7 +43,7 @@ fn who_has_heard_of_the_loss_can_spawn_again_at_once() {
 }
 
 #[test]
-fn the_children_go_with_it_in_whatever_state() {
+fn children_in_every_state_end_with_the_supervisor() {
     isolated!({
         let lock = Lock::new().unwrap();
         let held = lock.lock().unwrap();
@@ -64,9 +64,9 @@ fn the_children_go_with_it_in_whatever_state() {
         let stopped = children[3].pid().unwrap();
         until("one waits", || format!("{lock:?}").contains("waiters: 1"));
         send(stopped, libc::SIGSTOP);
-        until("it is stopped", || proc::state(stopped) == Some('T'));
+        until("the child is stopped", || proc::state(stopped) == Some('T'));
         let old = supervisor();
-        until("the grandchild is there too", || proc::descendants(old).len() >= 5);
+        until("the grandchild has started", || proc::descendants(old).len() >= 5);
         let all = proc::descendants(old);
         send(old, libc::SIGKILL);
         children.iter().for_each(|p| assert_eq!(p.join().unwrap_err().failure(), &Failure::FamilyLost));
@@ -79,7 +79,7 @@ fn the_children_go_with_it_in_whatever_state() {
 }
 
 #[test]
-fn locks_of_lost_children_are_handed_on() {
+fn locks_of_lost_children_are_released() {
     isolated!({
         let (lock, mine, board) = (Lock::new().unwrap(), Lock::new().unwrap(), Board::new());
         let held = mine.lock().unwrap();
@@ -108,7 +108,7 @@ fn locks_of_lost_children_are_handed_on() {
         assert_eq!(
             refused,
             Some(LockError::WouldBlock),
-            "main's own lock is held, and crosses to the new family"
+            "main still holds its lock, and can send it to the new family"
         );
         drop(held);
         assert!(mine.lock().is_ok());
@@ -116,7 +116,7 @@ fn locks_of_lost_children_are_handed_on() {
 }
 
 #[test]
-fn main_ends_in_an_orderly_way_after_a_loss() {
+fn main_ends_in_order_after_a_loss() {
     let _dog = watched();
     if let Some(role) = role() {
         let _child = Process::spawn(forever, ()).unwrap();
@@ -141,7 +141,7 @@ fn main_ends_in_an_orderly_way_after_a_loss() {
 }
 
 #[test]
-fn garbage_on_the_supervisor_s_socket_is_thrown_away() {
+fn garbage_on_the_supervisor_s_socket_is_ignored() {
     isolated!({
         let before = sleeper();
         let old = supervisor();

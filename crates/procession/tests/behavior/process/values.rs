@@ -1,4 +1,4 @@
-//! What can cross as argument and result, and that it arrives as it was.
+//! Arguments and results: which values can be sent, and that they arrive unchanged.
 #![allow(unsafe_code, reason = "registers a C exit handler")]
 
 use crate::family::*;
@@ -19,7 +19,7 @@ fn spawned<R: procession::Message>(
 }
 
 #[test]
-fn join_gives_the_value() {
+fn join_returns_the_value() {
     let _dog = watched();
     assert_eq!(spawned(|| ()), Ok(()));
     assert_eq!(spawned(|| u64::MAX), Ok(u64::MAX));
@@ -91,7 +91,7 @@ fn arguments_and_results_of_64_mib_arrive() {
     assert!(back.join().unwrap() == text + "7", "64 MiB of text came back changed");
 }
 
-/// Why a result did not arrive, and what it was.
+/// Returns why a result did not arrive, and its text.
 #[track_caller]
 fn undecodable(error: &procession::ProcessError) -> (String, String) {
     let Failure::Undecodable { why, text } = error.failure() else { panic!("{error}") };
@@ -99,7 +99,7 @@ fn undecodable(error: &procession::ProcessError) -> (String, String) {
     (why.clone(), text.clone())
 }
 
-/// As people write them who know serde from JSON.
+/// A typical type of programmers who know serde from JSON.
 #[derive(Serialize, Deserialize)]
 #[serde(untagged)]
 enum Untagged {
@@ -109,7 +109,7 @@ enum Untagged {
 }
 
 #[test]
-fn a_result_that_does_not_arrive_is_there_as_text() {
+fn a_result_that_cannot_be_decoded_is_shown_as_text() {
     let _dog = watched();
     let order = || Untagged::Order {
         goods: "ap\"ples".into(),
@@ -118,16 +118,16 @@ fn a_result_that_does_not_arrive_is_there_as_text() {
         by: ('ß', true),
         of: Goods::Crate { name: String::new(), weights: vec![], inner: Some(Box::new(Goods::Apples(7))) },
     };
-    let (why, text) = undecodable(&spawned(order).err().expect("it does not arrive"));
+    let (why, text) = undecodable(&spawned(order).err().expect("the result cannot be decoded"));
     assert!(why.contains("Untagged"), "{why}");
     let expected = r#"Untagged { goods: "ap\"ples", count: Some(3), weights: [1.5, -0.0], by: ('ß', true), of: Crate { name: "", weights: [], inner: Some(Apples(7)) } }"#;
     assert_eq!(text.replace("Order {", "Untagged {"), expected);
     let map = || Untagged::Map([(-1, ()), (2, ())].into());
-    assert_eq!(undecodable(&spawned(map).err().expect("it does not arrive")).1, "{-1: (), 2: ()}");
+    assert_eq!(undecodable(&spawned(map).err().expect("the result cannot be decoded")).1, "{-1: (), 2: ()}");
     let json = || serde_json::json!({"a": [true, null, "ü"]});
-    let (_, text) = undecodable(&spawned(json).expect_err("it does not arrive"));
+    let (_, text) = undecodable(&spawned(json).expect_err("the result cannot be decoded"));
     assert_eq!(text, r#"{"a": [true, (), "ü"]}"#);
-    // A lock in it is let go, and what is long is cut off.
+    // A lock in the result is released, and long text is truncated.
     let long = || (procession::Lock::new().unwrap(), Untagged::Text("ü".repeat(100_000)));
     let (_, text) = undecodable(&spawned(long).err().expect("it does not arrive"));
     assert!(text.len() < 1100, "{text}");
@@ -135,7 +135,7 @@ fn a_result_that_does_not_arrive_is_there_as_text() {
 }
 
 #[test]
-fn what_does_not_decode_is_an_error_that_says_so() {
+fn a_value_that_cannot_be_decoded_is_an_error() {
     #[derive(Debug, Serialize)]
     struct OneWay(u8);
     impl<'de> Deserialize<'de> for OneWay {
@@ -161,8 +161,9 @@ fn what_does_not_decode_is_an_error_that_says_so() {
     let told = undecodable(&result.join().unwrap_err());
     assert!(told.0.contains("OneWay") && told.1 == "OneWay(1)", "{told:?}");
     assert_eq!(result.exit_status().and_then(|s| s.code()), Some(1));
-    let told =
-        undecodable(&Process::spawn(|| NoWay, ()).unwrap().join().err().expect("it cannot be encoded"));
+    let told = undecodable(
+        &Process::spawn(|| NoWay, ()).unwrap().join().err().expect("the result cannot be encoded"),
+    );
     assert!(told.0.contains("NoWay") && told.1 == "…", "{told:?}");
     let arguments = Process::spawn(|_: OneWay| (), (OneWay(1),)).and_then(|p| Ok(p.join()?));
     assert!(arguments.is_err(), "arguments that cannot be decoded");

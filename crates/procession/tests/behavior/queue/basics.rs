@@ -1,4 +1,4 @@
-//! What a queue does when nobody dies: its forms, its bounds, its end, its errors.
+//! A queue whose processes all live: the forms of its operations, bounds, closing, errors.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -54,7 +54,7 @@ fn a_bounded_queue_is_empty_and_then_full() {
 }
 
 #[test]
-fn every_form_of_put_puts_while_there_is_room() {
+fn every_form_of_put_succeeds_while_there_is_room() {
     let _dog = watched();
     let queue = Queue::bounded(4).unwrap();
     queue.put(1).unwrap();
@@ -74,7 +74,7 @@ fn every_form_of_put_puts_while_there_is_room() {
 }
 
 #[test]
-fn every_form_of_get_gets_what_is_there() {
+fn every_form_of_get_returns_available_items() {
     let _dog = watched();
     let queue = Queue::bounded(4).unwrap();
     for wait in [Duration::ZERO, SHORT] {
@@ -90,7 +90,7 @@ fn every_form_of_get_gets_what_is_there() {
 }
 
 #[test]
-fn every_form_waits_for_what_is_to_come() {
+fn every_form_waits_for_a_later_item() {
     let _dog = watched();
     type Get = fn(&Queue<u32>) -> Result<u32, GetError>;
     let gets: [Get; 6] = [
@@ -122,7 +122,7 @@ fn every_form_waits_for_what_is_to_come() {
 }
 
 #[test]
-fn many_are_put_and_taken_as_far_as_that_goes() {
+fn put_many_and_get_many_transfer_as_many_as_fit() {
     let _dog = watched();
     let queue = Queue::bounded(5).unwrap();
     let numbers = |got: Result<Vec<Result<u32, GetError>>, GetError>| -> Vec<u32> {
@@ -139,7 +139,7 @@ fn many_are_put_and_taken_as_far_as_that_goes() {
     assert_eq!(queue.try_get_many(3), Err(GetError::Empty));
     assert_eq!(queue.get_many_timeout(3, SHORT), Err(GetError::Empty));
     assert_eq!(queue.get_many_deadline(3, later(SHORT)), Err(GetError::Empty));
-    // More than there is room for, in more than one batch.
+    // More items than fit, in more than one batch.
     let taken = thread::scope(|scope| {
         let taker = scope.spawn(|| {
             let mut taken = Vec::new();
@@ -155,7 +155,7 @@ fn many_are_put_and_taken_as_far_as_that_goes() {
 }
 
 #[test]
-fn a_bound_in_bytes_is_kept_and_a_larger_item_goes_in_alone() {
+fn a_byte_bound_admits_a_larger_item_alone() {
     let _dog = watched();
     let queue = Queue::<Vec<u8>>::bounded_bytes(1000).unwrap();
     assert_eq!(queue.capacity(), None);
@@ -165,11 +165,11 @@ fn a_bound_in_bytes_is_kept_and_a_larger_item_goes_in_alone() {
     assert!(queue.is_full());
     assert!(queue.try_put(vec![4]).is_err());
     assert_eq!(queue.get().map(|item| item.len()), Ok(600));
-    assert!(queue.try_put(vec![5; 5000]).is_err(), "there is another one");
+    assert!(queue.try_put(vec![5; 5000]).is_err(), "the queue holds another item");
     assert_eq!(queue.get().map(|item| item.len()), Ok(400));
     queue.put(vec![5; 5000]).unwrap();
-    assert!(queue.try_put(vec![]).is_err(), "it is more than full");
-    // It waits until it fits, and the smaller one behind it too.
+    assert!(queue.try_put(vec![]).is_err(), "the queue exceeds its bound");
+    // The large item waits until it fits, and the smaller item behind it waits, too.
     let (big, small) = (queue.clone(), queue.clone());
     let puts = meanwhile(
         move || {
@@ -186,7 +186,7 @@ fn a_bound_in_bytes_is_kept_and_a_larger_item_goes_in_alone() {
 }
 
 #[test]
-fn a_bound_must_be_possible() {
+fn an_impossible_bound_is_an_error() {
     let _dog = watched();
     let refused = [
         Queue::<u8>::bounded(0),
@@ -256,7 +256,7 @@ fn iteration_ends_with_the_queue() {
     assert_eq!((&queue).into_iter().count(), 0);
 }
 
-/// Refuses to be encoded when it is odd, and to be decoded when the thread has said so.
+/// Fails to encode when it is odd, and fails to decode when the thread's `REFUSES` is set.
 #[derive(Debug, PartialEq)]
 struct Moody(u32);
 
@@ -294,7 +294,7 @@ fn an_item_that_cannot_be_encoded_costs_only_itself() {
         other => panic!("{other:?}"),
     }
     assert!(queue.is_empty());
-    queue.try_put(Moody(4)).expect("the place was not used up");
+    queue.try_put(Moody(4)).expect("the failed item took no place");
     assert_eq!((queue.get(), queue.len()), (Ok(Moody(4)), 0));
     let queue = Queue::bounded(10).unwrap();
     let mut rest = [2, 4, 5, 6].map(Moody).into_iter();
@@ -302,7 +302,7 @@ fn an_item_that_cannot_be_encoded_costs_only_itself() {
         Err(PutError::Unsendable(items, _)) => assert_eq!(items, [Moody(5)]),
         other => panic!("{other:?}"),
     }
-    assert_eq!(queue.put_many(rest), Ok(1), "it had taken no more from the iterator");
+    assert_eq!(queue.put_many(rest), Ok(1), "no further item was taken from the iterator");
     let all: Vec<u32> = (0..3).map(|_| queue.get().unwrap().0).collect();
     assert_eq!(all, [2, 4, 6]);
 }
@@ -321,8 +321,8 @@ fn an_item_that_cannot_be_decoded_costs_only_itself() {
     assert_eq!(queue.try_get(), Err(GetError::Empty));
 }
 
-/// Items of several producers, who are processes and threads, come out once each, and those of each producer
-/// in its order.
+/// Several processes and threads produce. Each item is received once, and the items of each producer are received in
+/// order.
 #[test]
 fn processes_and_threads_share_a_queue() {
     const EACH: u32 = 2000;
@@ -388,7 +388,7 @@ fn processes_and_threads_share_a_queue() {
 }
 
 #[test]
-fn what_goes_in_first_comes_out_first() {
+fn items_are_received_in_order() {
     let _dog = watched();
     let queue = Queue::bounded(7).unwrap();
     let producer = |queue: Queue<u64>| (0..20_000).try_for_each(|n| queue.put(n)).is_ok();
@@ -411,7 +411,7 @@ fn bytes_are_written_and_read_in_place() {
         ];
         assert_eq!(full, [(); 3].map(|()| Err(PutError::Full(()))));
         assert_eq!(queue.get_with(|bytes| bytes == vec![len as u8; len]), Ok(true));
-        assert_eq!(queue.get(), Ok(vec![9; len]), "by value as well");
+        assert_eq!(queue.get(), Ok(vec![9; len]), "items can be received by value too");
         let empty = [
             queue.try_get_with(|_| ()),
             queue.get_with_timeout(|_| (), SHORT),
@@ -425,12 +425,12 @@ fn bytes_are_written_and_read_in_place() {
     assert!(std::panic::catch_unwind(panics).is_err() && queue.is_empty());
     queue.put_many([vec![1; 600], vec![2]]).unwrap();
     let panics = std::panic::AssertUnwindSafe(|| queue.get_with(|_| panic!("while reading")));
-    assert!(std::panic::catch_unwind(panics).is_err(), "it is gone all the same");
+    assert!(std::panic::catch_unwind(panics).is_err(), "the item is removed although the reader panicked");
     assert_eq!(queue.get(), Ok(vec![2]));
 }
 
 #[test]
-fn debug_tells_how_full_it_is() {
+fn debug_output_shows_the_fill_level() {
     let _dog = watched();
     let queue = Queue::bounded(3).unwrap();
     queue.put(1).unwrap();
@@ -474,7 +474,7 @@ const IN_A_FORK: &[Expectation] = &[
 ];
 
 #[test]
-fn a_plain_fork_cannot_use_it_and_harms_nobody() {
+fn a_queue_refuses_a_fork() {
     isolated!({
         let queue = Queue::bounded(5).unwrap();
         queue.put(vec![7]).unwrap();

@@ -1,4 +1,4 @@
-//! Many items of bytes at a time, written and read in place.
+//! Batches of byte items, written and read in place.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
@@ -8,7 +8,7 @@ use procession::queue::{GetError, PutError};
 use procession::{Process, Queue, internals};
 use procession_testkit::isolated;
 
-/// What item `number` of `len` bytes looks like.
+/// Returns the byte that fills item `number` of `len` bytes.
 fn byte(number: usize, len: usize) -> u8 {
     (number * 31 + len) as u8
 }
@@ -43,15 +43,15 @@ fn many_items_of_any_size_go_through_little_room_in_order() {
 }
 
 #[test]
-fn nothing_is_asked_for_and_nothing_is_put() {
+fn an_empty_batch_transfers_nothing() {
     let _dog = watched();
     let queue = Queue::<Vec<u8>>::bounded(1).expect("a queue");
     assert_eq!(put(&queue, 0, 64), Ok(()));
-    assert_eq!(queue.get_many_with(0, |_| unreachable!("nothing was asked for")), Ok(0));
+    assert_eq!(queue.get_many_with(0, |_| unreachable!("no item was requested")), Ok(0));
 }
 
 #[test]
-fn a_closed_queue_says_how_many_were_not_put() {
+fn a_closed_queue_reports_how_many_items_were_not_put() {
     let _dog = watched();
     for len in [64, 5000] {
         let queue = Queue::<Vec<u8>>::unbounded().expect("a queue");
@@ -63,9 +63,9 @@ fn a_closed_queue_says_how_many_were_not_put() {
     }
 }
 
-/// Who has little time puts and gets as much as goes.
+/// With little time, the operations transfer as many items as they can.
 #[test]
-fn many_are_put_and_got_as_far_as_that_goes() {
+fn a_batch_transfers_as_many_items_as_fit() {
     let _dog = watched();
     let soon = Duration::from_millis(10);
     for len in [8, 5000] {
@@ -95,7 +95,7 @@ fn a_reader_that_panics_leaves_no_memory_behind() {
         put(&queue, 5, 70_000).expect("an open queue");
         let read = || queue.get_many_with(5, |_| panic!("on purpose"));
         assert!(catch_unwind(AssertUnwindSafe(read)).is_err());
-        assert!(queue.is_empty(), "what was taken is taken");
+        assert!(queue.is_empty(), "the taken items are removed");
         assert_eq!(internals::census().blocks, before);
     });
 }

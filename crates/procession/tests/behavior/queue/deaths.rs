@@ -1,4 +1,4 @@
-//! Processes die while they use a queue: what Python's queues lose, or wait for, then.
+//! Processes die while they use a queue, in ways in which Python's queues lose items or block for ever.
 
 use crate::family::*;
 use procession::internals::census;
@@ -7,15 +7,10 @@ use procession::queue::GetError;
 use procession::{Process, Queue};
 use procession_testkit::{isolated, proc};
 
-fn die() {
-    send(std::process::id() as i32, libc::SIGKILL);
-    forever();
-}
-
-/// A process that sleeps in a queue.
+/// Returns a process that sleeps in an operation on the queue.
 fn asleep(f: impl Entry<(Queue<Vec<u8>>,), Output = ()>, queue: &Queue<Vec<u8>>) -> Process<()> {
     let process = Process::builder().daemon(true).spawn(f, (queue.clone(),)).unwrap();
-    until("it sleeps in the queue", || {
+    until("the process sleeps in the queue", || {
         let text = format!("{queue:?}");
         !text.contains("getters_waiting: 0") || !text.contains("putters_waiting: 0")
     });
@@ -23,7 +18,7 @@ fn asleep(f: impl Entry<(Queue<Vec<u8>>,), Output = ()>, queue: &Queue<Vec<u8>>)
 }
 
 #[test]
-fn a_reader_killed_while_it_waits_keeps_nobody_from_reading() {
+fn a_reader_killed_while_it_waits_blocks_no_other_reader() {
     let _dog = watched();
     let queue = Queue::bounded(2).unwrap();
     for _ in 0..10 {
@@ -31,7 +26,7 @@ fn a_reader_killed_while_it_waits_keeps_nobody_from_reading() {
         reader.kill().unwrap();
         queue.put(vec![1]).unwrap();
         reader.join().unwrap_err();
-        // It may have been woken before it was dead.
+        // The reader may have been woken before it was dead.
         if queue.try_get() == Err(GetError::Empty) {
             assert!(queue.is_empty());
         }
@@ -41,7 +36,7 @@ fn a_reader_killed_while_it_waits_keeps_nobody_from_reading() {
 }
 
 #[test]
-fn a_writer_killed_while_it_waits_keeps_nobody_from_writing() {
+fn a_writer_killed_while_it_waits_blocks_no_other_writer() {
     let _dog = watched();
     let queue = Queue::bounded(1).unwrap();
     queue.put(vec![1]).unwrap();
@@ -55,7 +50,7 @@ fn a_writer_killed_while_it_waits_keeps_nobody_from_writing() {
 }
 
 #[test]
-fn a_writer_killed_in_the_middle_of_a_large_item_leaves_nothing() {
+fn a_writer_killed_in_the_middle_of_a_large_item_leaves_no_memory() {
     isolated!({
         let queue = Queue::<Vec<u8>>::bounded(2).unwrap();
         let board = Board::new();
@@ -72,12 +67,12 @@ fn a_writer_killed_in_the_middle_of_a_large_item_leaves_nothing() {
         let writer = Process::spawn(write, (queue.clone(), board.path())).unwrap();
         board.wait("half");
         queue.put(vec![1]).unwrap();
-        assert_eq!(queue.get(), Ok(vec![1]), "nobody waits for who writes");
+        assert_eq!(queue.get(), Ok(vec![1]), "no reader waits for the dead writer");
         writer.kill().unwrap();
         writer.join().unwrap_err();
         assert_eq!(queue.try_get(), Err(GetError::Empty));
         drop(writer);
-        until("its memory is back", || census().blocks.len() <= start);
+        until("the writer's memory is freed", || census().blocks.len() <= start);
         let writer =
             Process::spawn(|queue: Queue<Vec<u8>>| queue.put(vec![9; 50 << 20]).unwrap(), (queue.clone(),));
         assert!(queue.get().is_ok_and(|item| item == vec![9; 50 << 20]));
@@ -86,12 +81,12 @@ fn a_writer_killed_in_the_middle_of_a_large_item_leaves_nothing() {
 }
 
 #[test]
-fn what_a_producer_has_put_outlives_it() {
+fn items_outlive_their_producer() {
     let _dog = watched();
     let queue = Queue::unbounded().unwrap();
-    let put = |queue: Queue<(u32, Vec<u8>)>, run: u32| {
+    let put = |queue: Queue<(u32, Vec<u8>)>, run: u32| -> () {
         (0..3).for_each(|n| queue.put((3 * run + n, vec![n as u8; 1000 * n as usize])).unwrap());
-        die();
+        die(libc::SIGKILL);
     };
     for run in 0..10 {
         Process::spawn(put, (queue.clone(), run)).unwrap().join().unwrap_err();
@@ -104,13 +99,13 @@ fn what_a_producer_has_put_outlives_it() {
 }
 
 #[test]
-fn a_stopped_reader_stops_nobody_else() {
+fn a_stopped_reader_blocks_no_other() {
     let _dog = watched();
     let queue = Queue::bounded(2).unwrap();
     let reader = asleep(|queue: Queue<Vec<u8>>| drop(queue.get()), &queue);
     let pid = reader.pid().unwrap();
     send(pid, libc::SIGSTOP);
-    until("it is stopped", || proc::state(pid) == Some('T'));
+    until("the reader is stopped", || proc::state(pid) == Some('T'));
     for n in 0..10 {
         queue.put(vec![n]).unwrap();
         assert_eq!(queue.get(), Ok(vec![n]));
@@ -121,7 +116,7 @@ fn a_stopped_reader_stops_nobody_else() {
     assert_eq!(queue.get(), Ok(vec![1]));
 }
 
-/// Whoever dies, the queue goes on: a chain of processes, each of which is killed when it has done one thing.
+/// Each process of a chain is killed after it has done one thing, and the queue still works.
 #[test]
 fn a_chain_of_deaths_passes_an_item_on() {
     let _dog = watched();
@@ -131,7 +126,7 @@ fn a_chain_of_deaths_passes_an_item_on() {
         let mut item = queue.get().unwrap();
         item.push(item.len() as u8);
         queue.put(item).unwrap();
-        die();
+        die(libc::SIGKILL);
     };
     let chain: Vec<Process<()>> = (0..40).map(|_| Process::spawn(step, (queue.clone(),)).unwrap()).collect();
     chain.iter().for_each(|process| drop(process.join().unwrap_err()));

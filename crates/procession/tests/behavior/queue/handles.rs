@@ -1,4 +1,4 @@
-//! Handles in the items of queues: other queues, locks, and the queue itself.
+//! Handles in items of queues: other queues, locks, and the queue itself.
 
 use crate::family;
 use crate::family::*;
@@ -15,7 +15,7 @@ fn nested() -> Queue<Nested> {
     Queue::unbounded().unwrap()
 }
 
-/// Starts the family, and waits until there is nothing in it.
+/// Starts the family, and waits until the arena is empty.
 fn settle() {
     Process::spawn(|| (), ()).unwrap().join().unwrap();
     until_nothing();
@@ -25,13 +25,13 @@ fn until_nothing() {
     until("no objects and no blocks are left", || census().objects == 0 && census().blocks.is_empty());
 }
 
-/// Has the supervisor look for what nobody holds.
+/// Makes the supervisor collect objects without handles.
 fn stir() {
     (0..10).for_each(|_| drop(Process::spawn(|lock: Lock| lock, (Lock::new().unwrap(),)).unwrap().join()));
 }
 
 #[test]
-fn a_queue_of_queues() {
+fn a_queue_can_hold_queues() {
     isolated!({
         settle();
         let queues = Queue::<Queue<u64>>::bounded(2).unwrap();
@@ -54,7 +54,7 @@ fn a_queue_of_queues() {
 }
 
 #[test]
-fn a_lock_lives_on_in_a_queue_although_its_sender_is_dead() {
+fn a_lock_in_a_queue_outlives_its_sender() {
     isolated!({
         settle();
         let queue = Queue::<(Lock, Vec<u8>)>::bounded(2).unwrap();
@@ -98,7 +98,7 @@ fn a_queue_that_holds_only_itself_is_freed() {
         let queue = nested();
         (0..10).for_each(|_| queue.put(Nested(queue.clone())).unwrap());
         stir();
-        assert_eq!(queue.len(), 10, "it was held");
+        assert_eq!(queue.len(), 10, "the queue was held");
         drop(queue);
         stir();
         until_nothing();
@@ -106,7 +106,7 @@ fn a_queue_that_holds_only_itself_is_freed() {
 }
 
 #[test]
-fn queues_that_hold_each_other_live_as_long_as_somebody_can_reach_them() {
+fn queues_that_hold_each_other_live_while_reachable() {
     isolated!({
         settle();
         let door = Queue::<Nested>::bounded(1).unwrap();
@@ -139,7 +139,7 @@ fn queues_that_hold_each_other_live_as_long_as_somebody_can_reach_them() {
 }
 
 #[test]
-fn an_item_nobody_can_decode_lets_its_handles_go() {
+fn an_item_that_cannot_be_decoded_releases_its_handles() {
     isolated!({
         settle();
         #[derive(Serialize)]
@@ -147,7 +147,7 @@ fn an_item_nobody_can_decode_lets_its_handles_go() {
         impl<'de> Deserialize<'de> for Picky {
             fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Picky, D::Error> {
                 let (lock, fine): (Lock, bool) = Deserialize::deserialize(deserializer)?;
-                // Whoever sends it tries it out.
+                // The sender can decode the value.
                 if fine || procession::current_process().is_ok_and(|me| me.name() == "sender") {
                     return Ok(Picky(lock, fine));
                 }

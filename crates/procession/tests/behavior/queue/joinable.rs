@@ -1,4 +1,4 @@
-//! `JoinableQueue`: what was handed out is done once, or comes back, or becomes a dead letter.
+//! `JoinableQueue`: an item that was handed out is done once, or is queued again, or becomes a dead letter.
 
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -24,7 +24,7 @@ fn queue(items: impl IntoIterator<Item = u32>) -> Work {
     queue
 }
 
-/// A process that has so many items in hand, and sleeps on them.
+/// Returns a process that holds leases of `count` items and sleeps.
 fn worker(queue: &Work, count: usize) -> Process<()> {
     let board = Board::new();
     let work = |queue: Work, count: usize, board: String| {
@@ -39,7 +39,7 @@ fn worker(queue: &Work, count: usize) -> Process<()> {
     p
 }
 
-/// What can be got now, and how often it was handed out.
+/// Returns the items that can be received now, each with its number of attempts.
 fn drain(queue: &Work) -> Vec<(u32, u32)> {
     let leases = std::iter::from_fn(|| queue.try_get().ok());
     leases
@@ -84,7 +84,7 @@ fn join_returns_when_every_item_is_done() {
 }
 
 #[test]
-fn an_item_whose_lease_ends_in_another_way_comes_back() {
+fn an_item_is_queued_again_when_its_lease_ends_otherwise() {
     let _dog = watched();
     let queue = queue([7, 8]);
     drop(queue.get().unwrap());
@@ -116,7 +116,7 @@ fn an_item_whose_lease_ends_in_another_way_comes_back() {
 }
 
 #[test]
-fn items_of_a_dead_consumer_come_first_and_are_waited_for() {
+fn items_of_a_dead_consumer_come_first_and_join_waits_for_them() {
     let _dog = watched();
     let queue = queue(1..=5);
     let p = worker(&queue, 2);
@@ -128,13 +128,13 @@ fn items_of_a_dead_consumer_come_first_and_are_waited_for() {
     let came = first.each_ref().map(|lease| (**lease, lease.attempt()));
     assert_eq!(BTreeSet::from(came), BTreeSet::from([(1, 2), (2, 2)]));
     assert_eq!(drain(&queue), [(3, 1), (4, 1), (5, 1)]);
-    assert!(joiner.is_alive(), "two are not done");
+    assert!(joiner.is_alive(), "two items are not done");
     first.into_iter().for_each(|lease| lease.done().unwrap());
     assert_eq!(joiner.join().unwrap(), Ok(()));
 }
 
 #[test]
-fn join_waits_as_long_as_it_is_told() {
+fn join_waits_until_its_deadline() {
     let _dog = watched();
     let queue = queue([1]);
     assert_eq!(queue.try_join(), Err(JoinError::NotDone));
@@ -145,17 +145,17 @@ fn join_waits_as_long_as_it_is_told() {
     assert_eq!(queue.join_deadline(before), Err(JoinError::NotDone));
     assert_eq!(queue.join_timeout(Duration::ZERO), Err(JoinError::NotDone));
     let lease = queue.get().unwrap();
-    assert_eq!(queue.try_join(), Err(JoinError::NotDone), "somebody works on it");
+    assert_eq!(queue.try_join(), Err(JoinError::NotDone), "a worker holds the item");
     lease.done().unwrap();
     assert_eq!(queue.try_join(), Ok(()));
     assert_eq!(queue.join_timeout(Duration::ZERO), Ok(()));
-    assert_eq!(queue.join_deadline(before), Ok(()), "also when time is up");
+    assert_eq!(queue.join_deadline(before), Ok(()), "success is reported although the deadline has passed");
     assert_eq!(queue.join_timeout(Duration::MAX), Ok(()));
-    assert_eq!(Work::unbounded().unwrap().join(), Ok(()), "nothing was ever put");
+    assert_eq!(Work::unbounded().unwrap().join(), Ok(()), "an unused queue is done");
 }
 
 #[test]
-fn joiners_hear_of_the_last_item() {
+fn joiners_are_woken_by_the_last_item() {
     let _dog = watched();
     type Joiner = Process<Result<(), JoinError>>;
     let joins: [fn(&Work) -> Joiner; 3] = [
@@ -192,7 +192,7 @@ fn an_item_that_is_never_done_becomes_a_dead_letter() {
     let queue = queue(1..=3).with_max_attempts(2).unwrap();
     drop(queue.get().unwrap());
     kill(&worker(&queue, 1));
-    assert_eq!((queue.len(), queue.unfinished()), (2, 2), "a dead letter waits for nobody");
+    assert_eq!((queue.len(), queue.unfinished()), (2, 2), "dead letters are neither queued nor unfinished");
     kill(&worker(&queue, 2));
     assert_eq!(letters(&queue), [(1, 2)]);
     assert_eq!(letters(&queue), []);
@@ -209,7 +209,7 @@ fn an_item_that_is_never_done_becomes_a_dead_letter() {
 }
 
 #[test]
-fn a_closed_queue_is_waited_for_while_others_work() {
+fn a_closed_queue_ends_after_its_last_lease() {
     let _dog = watched();
     let get_all = |queue: Work| -> Vec<(u32, u32)> {
         let leases = queue.iter().map(|lease| lease.unwrap());
@@ -237,7 +237,7 @@ fn a_closed_queue_is_waited_for_while_others_work() {
         queue.close().unwrap();
         assert!(queue.put(2).is_err());
         let after = asleep(get_all, (queue.clone(),));
-        assert_eq!(queue.try_get().unwrap_err(), GetError::Empty, "it may come back");
+        assert_eq!(queue.try_get().unwrap_err(), GetError::Empty, "the item may be queued again");
         assert_eq!(queue.get_timeout(SOON).unwrap_err(), GetError::Empty);
         assert!(before.is_alive());
         match end {
@@ -260,19 +260,19 @@ fn a_consumer_does_not_wait_for_its_own_leases() {
     assert_eq!(queue.try_get().unwrap_err(), GetError::Closed);
     assert_eq!(queue.get().unwrap_err(), GetError::Closed);
     assert_eq!(queue.iter().count(), 0);
-    assert_eq!(procession::queue::try_select(&[&queue]), Ok(0), "there is nothing to wait for");
+    assert_eq!(procession::queue::try_select(&[&queue]), Ok(0), "there is no item to wait for");
     drop(lease);
     assert_eq!(drain(&queue), [(1, 2)]);
     assert_eq!(queue.get().unwrap_err(), GetError::Closed);
 }
 
 #[test]
-fn everything_is_done_although_consumers_are_killed() {
+fn every_item_is_done_although_consumers_are_killed() {
     const ITEMS: u32 = 300;
     let _dog = watched();
     let (queue, results) = (queue(0..ITEMS), Queue::<u32>::unbounded().unwrap());
     queue.close().unwrap();
-    // Each has an item in its hands until it may go on.
+    // Each consumer holds an item until it gets a permit.
     let go_on = Semaphore::new(0).unwrap();
     let consume = |queue: Work, results: Queue<u32>, go_on: Semaphore| {
         for lease in queue.iter() {
@@ -299,7 +299,7 @@ fn everything_is_done_although_consumers_are_killed() {
     assert_eq!(queue.unfinished(), 0);
 }
 
-/// Cannot be read, or panics when it is read, if so ordered.
+/// Fails to decode, or panics while it is decoded, when the test says so.
 #[derive(Debug, Serialize, PartialEq)]
 struct Moody(u32);
 
@@ -318,7 +318,7 @@ impl<'de> Deserialize<'de> for Moody {
 }
 
 #[test]
-fn an_item_that_cannot_be_read_counts_as_done() {
+fn an_item_that_cannot_be_decoded_counts_as_done() {
     let _dog = watched();
     let queue = JoinableQueue::unbounded().unwrap().with_max_attempts(2).unwrap();
     queue.put_many([Moody(1), Moody(2), Moody(3)]).unwrap();
@@ -334,7 +334,7 @@ fn an_item_that_cannot_be_read_counts_as_done() {
     }
     PANICS.store(false, Ordering::Relaxed);
     let lease = queue.get().unwrap();
-    assert_eq!((&*lease, lease.attempt()), (&Moody(3), 1), "the second is a dead letter");
+    assert_eq!((&*lease, lease.attempt()), (&Moody(3), 1), "the second item is a dead letter");
     REFUSES.store(true, Ordering::Relaxed);
     assert!(matches!(queue.dead_letters().next(), Some(Err(GetError::Undecodable(_)))));
     REFUSES.store(false, Ordering::Relaxed);
@@ -344,7 +344,7 @@ fn an_item_that_cannot_be_read_counts_as_done() {
 }
 
 #[test]
-fn items_carry_handles_each_time_they_are_handed_out() {
+fn items_carry_their_handles_on_every_attempt() {
     let _dog = watched();
     let queue = JoinableQueue::<(Lock, JoinableQueue<u32>)>::unbounded().unwrap();
     queue.put((Lock::named("within").unwrap(), queue_of_one())).unwrap();
@@ -377,7 +377,7 @@ fn a_lease_may_move_to_another_thread() {
     thread::spawn(move || drop(second)).join().unwrap();
     assert_eq!(drain(&queue), [(2, 2)]);
     queue.join().unwrap();
-    // And a thread of its own may wait for what another one gives back.
+    // A thread may also wait for an item that another thread gives back.
     queue.put(3).unwrap();
     let lease = queue.get().unwrap();
     let waits = thread::spawn({
@@ -390,19 +390,19 @@ fn a_lease_may_move_to_another_thread() {
 }
 
 #[test]
-fn leases_end_with_their_process() {
+fn items_are_queued_again_when_their_process_ends() {
     let _dog = watched();
     let queue = queue(1..=3);
     let forgets = |queue: Work| std::mem::forget(queue.get().unwrap());
     Process::spawn(forgets, (queue.clone(),)).unwrap().join().unwrap();
-    // Who ends properly is joined before it is buried.
-    until("it is back", || queue.len() == 3);
+    // A process that returns is joined before it is recovered.
+    until("the item is queued again", || queue.len() == 3);
     let leaves = |queue: Work| -> () {
         let _lease = queue.get().unwrap();
         std::process::exit(0);
     };
     let _ = Process::spawn(leaves, (queue.clone(),)).unwrap().join();
-    until("it is back", || queue.len() == 3);
+    until("the item is queued again", || queue.len() == 3);
     let aborts = |queue: Work| -> () {
         let _leases = [queue.get().unwrap(), queue.get().unwrap()];
         std::process::abort();
@@ -412,7 +412,7 @@ fn leases_end_with_their_process() {
 }
 
 #[test]
-fn ten_thousand_leases_are_held_at_once() {
+fn ten_thousand_leases_can_be_held() {
     const MANY: usize = 10_000;
     let _dog = watched();
     let queue = queue(0..MANY as u32);
@@ -430,9 +430,9 @@ fn ten_thousand_leases_are_held_at_once() {
     queue.join().unwrap();
 }
 
-/// However many are held, and in whatever order they are done.
+/// The places of leases are reused however many are held and in whatever order they are done.
 #[test]
-fn the_places_of_leases_are_used_again() {
+fn places_of_leases_are_reused() {
     const MANY: usize = 997;
     isolated!({
         let queue = queue([]);
@@ -440,7 +440,7 @@ fn the_places_of_leases_are_used_again() {
         for round in 1..8 {
             queue.put_many(0..MANY as u32).unwrap();
             let mut leases: Vec<Option<Lease<u32>>> = (0..MANY).map(|_| queue.get().ok()).collect();
-            // Every one of them: `MANY` is prime.
+            // This visits every lease, because `MANY` is prime.
             for n in 0..MANY {
                 leases[n * 7 * round % MANY].take().unwrap().done().unwrap();
             }
@@ -462,14 +462,13 @@ fn a_lease_outlives_every_handle_to_its_queue() {
     drop(second);
 }
 
-/// Who works on an item puts the next one before it says that it is done: there is no moment at which
-/// everything is.
+/// A worker puts the next item before it reports its own as done. So at every moment some item is unfinished.
 #[test]
-fn join_is_not_over_while_work_begets_work() {
+fn join_does_not_return_while_items_create_items() {
     const ROUNDS: u32 = 3000;
     let _dog = watched();
     let queue = queue(0..5000);
-    // The chain's leases are to be noted far from each other: in the first and the last place.
+    // The chain's leases must be noted far from each other: in the first and the last place.
     let mut held: Vec<Lease<u32>> = (0..5000).map(|_| queue.get().unwrap()).collect();
     let mut last = held.pop().unwrap();
     let mut rest = held.drain(..);
@@ -477,12 +476,12 @@ fn join_is_not_over_while_work_begets_work() {
     rest.for_each(|lease| lease.done().unwrap());
     first.done().unwrap();
     let count = |queue: Work| {
-        // Asks again and again; only the end may be seen.
+        // Polls all the time. Only the end may be reported.
         while queue.try_join().is_err() {}
         queue.is_closed()
     };
     let counter = Process::spawn(count, (queue.clone(),)).unwrap();
-    until("it has begun", || counter.pid().is_some_and(|pid| proc::cpu_ticks(pid) > Some(2)));
+    until("the counter has started", || counter.pid().is_some_and(|pid| proc::cpu_ticks(pid) > Some(2)));
     for round in 0..ROUNDS {
         queue.put(round).unwrap();
         let next = queue.get().unwrap();
@@ -490,11 +489,11 @@ fn join_is_not_over_while_work_begets_work() {
     }
     queue.close().unwrap();
     last.done().unwrap();
-    assert!(counter.join().unwrap(), "everything was done, it said, when it was not");
+    assert!(counter.join().unwrap(), "the queue was reported as done before it was");
 }
 
 #[test]
-fn a_killed_joiner_harms_nobody() {
+fn a_killed_joiner_harms_no_process() {
     let _dog = watched();
     let queue = queue([1]);
     let joins = |queue: Work| queue.join();

@@ -1,4 +1,4 @@
-//! Queues and pipes when they are used in ways that nobody would draw on a whiteboard.
+//! Unusual uses of queues and pipes: empty messages, panics while putting and reading, deaths at an awkward moment.
 
 use std::cell::Cell;
 use std::panic::{self, AssertUnwindSafe};
@@ -11,7 +11,7 @@ use procession_testkit::isolated;
 use serde::{Deserialize, Deserializer, Serialize};
 
 #[test]
-fn messages_of_no_bytes_take_room_too() {
+fn empty_messages_count_towards_the_bound() {
     let _dog = watched();
     let queue = Queue::<()>::bounded_bytes(10).unwrap();
     let put = (0..100).take_while(|_| queue.try_put(()).is_ok()).count();
@@ -21,7 +21,7 @@ fn messages_of_no_bytes_take_room_too() {
 }
 
 #[test]
-fn as_many_as_there_are_can_be_got() {
+fn get_many_returns_the_available_items() {
     let _dog = watched();
     let queue = Queue::unbounded().unwrap();
     queue.put_many((0..100u64).map(|n| vec![n; 3])).unwrap();
@@ -31,7 +31,7 @@ fn as_many_as_there_are_can_be_got() {
 }
 
 #[test]
-fn what_does_not_fit_comes_back() {
+fn put_many_returns_the_items_that_do_not_fit() {
     let _dog = watched();
     let queue = Queue::bounded(2).unwrap();
     let mut numbers = 0..1000;
@@ -40,9 +40,9 @@ fn what_does_not_fit_comes_back() {
     assert_eq!(numbers.next(), refused.last().map(|last| last + 1), "no item is lost");
 }
 
-/// A panic in the middle of putting leaves no memory behind.
+/// A panic while items are put leaves no memory behind.
 #[test]
-fn who_panics_while_putting_leaves_nothing() {
+fn a_panic_while_putting_leaves_no_memory() {
     isolated!({
         let queue = Queue::<Vec<u8>>::unbounded().unwrap();
         let before = internals::census().blocks;
@@ -62,7 +62,7 @@ thread_local! {
     static PANICS: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Its reader panics, if it is told to. Too long to lie in the ring itself.
+/// Panics while it is decoded if told so. It is too long for the ring itself.
 #[derive(Serialize)]
 struct Touchy(Vec<u32>);
 
@@ -73,14 +73,14 @@ impl<'de> Deserialize<'de> for Touchy {
     }
 }
 
-/// A panic in the middle of reading leaves no memory behind: neither of the item that is read, nor of those that were
-/// taken with it; and the next one can be read.
+/// A panic while items are decoded leaves no memory behind, neither of the item that is decoded nor of the others that
+/// were taken with it. The next item can be received.
 #[test]
-fn who_panics_while_reading_leaves_nothing() {
+fn a_panic_while_reading_leaves_no_memory() {
     isolated!({
         let (queue, work) = (Queue::unbounded().unwrap(), JoinableQueue::unbounded().unwrap());
         let touchy = || Touchy((1000..2000).collect());
-        // Where a lease stands stays.
+        // The block for leases stays allocated, so this allocates it first.
         work.put(touchy()).unwrap();
         work.get().unwrap().done().unwrap();
         let before = internals::census().blocks;
@@ -97,7 +97,7 @@ fn who_panics_while_reading_leaves_nothing() {
         assert_eq!(
             (queue.len(), work.len()),
             (0, 1),
-            "what was taken is taken, and what was leased comes back"
+            "taken items are removed, and leased items are queued again"
         );
         let lease = work.get().unwrap();
         assert_eq!((lease.attempt(), lease.0.len()), (2, 1000));
@@ -106,9 +106,9 @@ fn who_panics_while_reading_leaves_nothing() {
     });
 }
 
-/// What `put` has answered for is there, whatever becomes of who put it.
+/// An item is there once `put` has returned, whatever happens to its producer.
 #[test]
-fn a_producer_dies_right_after_putting() {
+fn an_item_survives_a_producer_killed_after_its_put() {
     let _dog = watched();
     let queue = Queue::unbounded().unwrap();
     let producers = (0..10u32).map(|producer| {
@@ -124,9 +124,9 @@ fn a_producer_dies_right_after_putting() {
     assert_eq!(all, (0..10).flat_map(|p| (0..3).map(move |n| (p, n))).collect::<Vec<_>>());
 }
 
-/// A child that has put more than anybody has read can be joined.
+/// A child that has put more items than anyone has received can be joined.
 #[test]
-fn who_has_put_much_can_be_joined() {
+fn a_child_with_unread_items_can_be_joined() {
     let _dog = watched();
     let queue = Queue::unbounded().unwrap();
     let put = |queue: Queue<Vec<u8>>| queue.put(vec![7; 10 << 20]).unwrap();
@@ -134,9 +134,9 @@ fn who_has_put_much_can_be_joined() {
     assert_eq!(queue.get().unwrap(), vec![7; 10 << 20]);
 }
 
-/// A reader killed while it waits takes nothing with it.
+/// A reader that is killed while it waits takes no item with it.
 #[test]
-fn a_reader_dies_while_it_waits() {
+fn a_reader_killed_while_it_waits_takes_no_item() {
     let _dog = watched();
     let queue = Queue::<u32>::bounded(3).unwrap();
     let reader =

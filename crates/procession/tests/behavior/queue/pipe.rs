@@ -1,4 +1,4 @@
-//! `pipe`: two processes talk, and each notices when the other is gone.
+//! `pipe`: two processes exchange messages, and each notices when the other is gone.
 #![allow(unsafe_code, reason = "a signal handler")]
 
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 const SOON: Duration = Duration::from_millis(10);
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// Larger than what fits in a pipe eight times.
+/// Eight messages of this length do not fit in a pipe.
 const PIECE: usize = 9 << 10;
 
 #[test]
@@ -58,7 +58,7 @@ fn a_large_message_passes() {
 }
 
 #[test]
-fn polling_tells_of_messages_and_takes_none() {
+fn poll_reports_messages_without_taking_them() {
     let _dog = watched();
     let (a, b) = pipe::<String, u32>().unwrap();
     let before = Instant::now();
@@ -82,12 +82,12 @@ fn polling_tells_of_messages_and_takes_none() {
     a.send("late".into()).unwrap();
     assert_eq!(polls.join().unwrap(), (Ok(()), Ok("late".into())));
     drop(b);
-    until("the end is gone", || a.poll());
+    until("the other end is gone", || a.poll());
     assert_eq!(a.recv(), Err(GetError::Closed));
 }
 
 #[test]
-fn messages_of_nothing_are_messages() {
+fn an_empty_message_is_a_message() {
     let _dog = watched();
     let (a, b) = pipe::<(), Vec<u8>>().unwrap();
     (0..3).for_each(|_| a.send(()).unwrap());
@@ -98,7 +98,7 @@ fn messages_of_nothing_are_messages() {
 }
 
 #[test]
-fn a_full_pipe_makes_its_sender_wait() {
+fn send_waits_while_the_pipe_is_full() {
     let _dog = watched();
     let (a, b) = pipe::<Vec<u8>, ()>().unwrap();
     let count = (0..).take_while(|_| a.try_send(vec![7; PIECE]).is_ok()).count();
@@ -121,12 +121,12 @@ fn a_full_pipe_makes_its_sender_wait() {
 }
 
 #[test]
-fn what_was_sent_can_be_received_when_the_sender_is_gone() {
+fn messages_can_be_received_after_the_sender_is_gone() {
     let _dog = watched();
     let (a, b) = pipe::<u32, u32>().unwrap();
     let sends = |a: Connection<u32, u32>| (1..4).for_each(|n| a.send(n).unwrap());
     Process::spawn(sends, (a,)).unwrap().join().unwrap();
-    until("it is gone", || b.is_closed());
+    until("the sender is gone", || b.is_closed());
     assert!(b.poll());
     let refused = b.send(9);
     assert!(matches!(refused, Err(PutError::Closed(9))), "{refused:?}");
@@ -141,7 +141,7 @@ fn what_was_sent_can_be_received_when_the_sender_is_gone() {
 }
 
 #[test]
-fn closing_ends_both_directions_for_everybody() {
+fn closing_ends_both_directions_for_every_process() {
     let _dog = watched();
     let (a, b) = pipe::<u32, u32>().unwrap();
     let (also_a, also_b) = (a.clone(), b.clone());
@@ -155,7 +155,7 @@ fn closing_ends_both_directions_for_everybody() {
     b.close().unwrap();
 }
 
-/// Has the other end, and gives it up when and how it is told.
+/// Holds one end, and gives it up when and how the test says.
 fn peer(end: Connection<u32, Vec<u8>>, board: String, how: String) {
     post(&board, "has it", "");
     wait_for(&board, "go");
@@ -172,7 +172,7 @@ fn peer(end: Connection<u32, Vec<u8>>, board: String, how: String) {
 }
 
 #[test]
-fn who_waits_hears_that_the_other_is_gone() {
+fn a_waiter_is_woken_when_the_peer_is_gone() {
     let _dog = watched();
     type End = Connection<Vec<u8>, u32>;
     let waits: [fn(&End) -> Process<bool>; 4] = [
@@ -216,7 +216,7 @@ fn who_waits_hears_that_the_other_is_gone() {
 }
 
 #[test]
-fn who_waits_in_a_child_hears_that_main_has_let_go() {
+fn a_waiting_child_is_woken_when_main_drops_its_end() {
     let _dog = watched();
     let (here, there) = pipe::<Vec<u8>, Vec<u8>>().unwrap();
     let receives = |end: Connection<Vec<u8>, Vec<u8>>| end.recv();
@@ -227,9 +227,9 @@ fn who_waits_in_a_child_hears_that_main_has_let_go() {
     let (receiver, sender) = (asleep(receives, (there.clone(),)), asleep(sends, (there,)));
     let clone = here.clone();
     drop(here);
-    assert!(!clone.is_closed() && receiver.is_alive() && sender.is_alive(), "a clone keeps the end");
+    assert!(!clone.is_closed() && receiver.is_alive() && sender.is_alive(), "a clone keeps the end alive");
     let elsewhere = asleep(|end: Connection<Vec<u8>, Vec<u8>>| forever_with(&end), (clone,));
-    assert!(receiver.is_alive() && sender.is_alive(), "so does one in another process");
+    assert!(receiver.is_alive() && sender.is_alive(), "so does a clone in another process");
     kill(&elsewhere);
     assert_eq!(receiver.join().unwrap(), Err(GetError::Closed));
     assert!(sender.join().unwrap());
@@ -240,7 +240,7 @@ fn forever_with(_: &Connection<Vec<u8>, Vec<u8>>) {
 }
 
 #[test]
-fn who_waits_in_main_hears_that_a_child_is_killed() {
+fn a_waiting_main_is_woken_when_a_child_is_killed() {
     let _dog = watched();
     let (here, there) = pipe::<Vec<u8>, u32>().unwrap();
     let board = Board::new();
@@ -266,7 +266,7 @@ fn who_waits_in_main_hears_that_a_child_is_killed() {
 }
 
 #[test]
-fn connections_travel_through_connections() {
+fn connections_can_be_sent_through_connections() {
     let _dog = watched();
     type Inner = Connection<u32, u32>;
     let (here, there) = pipe::<Inner, Inner>().unwrap();
@@ -289,7 +289,7 @@ fn connections_travel_through_connections() {
         let another = here.recv().unwrap();
         assert_eq!(another.recv(), Ok(number + 2));
         drop(another);
-        until("the server has let go", || mine.is_closed());
+        until("the server has dropped its end", || mine.is_closed());
     }
     drop(here);
     server.join().unwrap();
@@ -304,7 +304,7 @@ fn own() -> (Own, Own) {
     (Own(Box::new(a)), Own(Box::new(b)))
 }
 
-/// What there is of objects and blocks.
+/// Counts objects and blocks.
 fn living(census: &Census) -> (u32, usize) {
     (census.objects, census.blocks.len())
 }
@@ -317,7 +317,7 @@ fn until_as_before(before: &Census) {
 }
 
 #[test]
-fn what_is_over_is_freed() {
+fn pipes_without_reachable_ends_are_freed() {
     isolated!({
         Process::spawn(|| (), ()).unwrap().join().unwrap();
         until("only main is left", || census().objects == 0 && census().blocks.is_empty());
@@ -332,7 +332,7 @@ fn what_is_over_is_freed() {
         drop((a, b));
         until_as_before(&start);
 
-        // An end in its own pipe: the one that is to be received, and the one that receives.
+        // An end travels in its own pipe: first the end that is to be received, then the one that receives.
         for other in [false, true] {
             let (a, b) = own();
             let sent = Own(if other { b.0.clone() } else { a.0.clone() });
@@ -345,20 +345,20 @@ fn what_is_over_is_freed() {
         a.0.send(Own(a.0.clone())).map_err(drop).unwrap();
         drop(a);
         let again = b.0.recv().unwrap();
-        assert!(!b.0.is_closed(), "it was on its way");
+        assert!(!b.0.is_closed(), "the end was in transit");
         drop(again);
-        until("it is gone", || b.0.is_closed());
+        until("the end is gone", || b.0.is_closed());
         drop(b);
         until_as_before(&start);
 
-        // Two that hold each other.
+        // Two pipes that hold each other.
         let ((a, b), (c, d)) = (own(), own());
         a.0.send(c).map_err(drop).unwrap();
         d.0.send(b).map_err(drop).unwrap();
         drop((a, d));
         until_as_before(&start);
 
-        // And in processes that are killed.
+        // The same in processes that are killed.
         for _ in 0..10 {
             let (here, there) = own();
             let holds = |end: Own| {
@@ -372,7 +372,7 @@ fn what_is_over_is_freed() {
             let received = here.0.recv().unwrap();
             kill(&p);
             drop(p);
-            until("it is gone", || received.0.is_closed());
+            until("the end is gone", || received.0.is_closed());
             drop((here, received));
             until_as_before(&start);
         }
@@ -385,7 +385,7 @@ extern "C" fn count_signal(_: i32) {
     SIGNALS.fetch_add(1, Ordering::SeqCst);
 }
 
-/// Has SIGUSR1 interrupt system calls.
+/// Makes SIGUSR1 interrupt system calls.
 fn be_interrupted() {
     // SAFETY: a zeroed action is a valid one, with no flags; the handler adds to an atomic.
     unsafe {
@@ -396,7 +396,7 @@ fn be_interrupted() {
 }
 
 #[test]
-fn signals_interrupt_nobody() {
+fn signals_interrupt_no_operation() {
     let _dog = watched();
     type End = Connection<Vec<u8>, u32>;
     let (here, there) = pipe::<u32, Vec<u8>>().unwrap();

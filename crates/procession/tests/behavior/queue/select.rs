@@ -1,4 +1,4 @@
-//! `select`: the first of several things that is ready.
+//! `select`: waits for the first ready object among several.
 
 use crate::family;
 use crate::support;
@@ -19,7 +19,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 type Work = JoinableQueue<u32>;
 type End = Connection<u32, u32>;
 
-/// One of each kind, none of which is ready; and the other end of the pipe.
+/// One object of each kind, none of which is ready, and the other end of the pipe.
 struct Kinds {
     queue: Queue<u32>,
     work: Work,
@@ -39,7 +39,7 @@ impl Kinds {
         [&self.queue, &self.work, &self.end, &self.process]
     }
 
-    /// A process that sleeps until one is ready, in one of the ways to do so.
+    /// Returns a process that sleeps until one object is ready, in one of the forms of `select`.
     fn chooser(&self, way: usize) -> Process<Result<usize, SelectError>> {
         let choose = |way: usize, queue: Queue<u32>, work: Work, end: End, process: Process<()>| {
             let all: [&dyn Ready; 4] = [&queue, &work, &end, &process];
@@ -61,7 +61,7 @@ impl Drop for Kinds {
 }
 
 #[test]
-fn the_first_that_is_ready_is_told() {
+fn select_returns_the_first_ready_object() {
     let _dog = watched();
     let kinds = Kinds::new();
     assert_eq!(try_select(&kinds.all()), Err(SelectError::NotReady));
@@ -73,7 +73,7 @@ fn the_first_that_is_ready_is_told() {
     assert_eq!(select_deadline(&kinds.all(), Instant::now()), Ok(1));
     kinds.queue.put(1).unwrap();
     assert_eq!(select(&kinds.all()), Ok(0));
-    assert_eq!(select(&kinds.all()), Ok(0), "nothing is taken");
+    assert_eq!(select(&kinds.all()), Ok(0), "select takes nothing");
     assert_eq!(select(&[&kinds.process, &kinds.end, &kinds.queue]), Ok(0));
     kinds.queue.get().unwrap();
     assert_eq!(select(&kinds.all()), Ok(1));
@@ -84,7 +84,7 @@ fn the_first_that_is_ready_is_told() {
 }
 
 #[test]
-fn what_is_over_is_ready() {
+fn an_ended_object_is_ready() {
     let _dog = watched();
     let kinds = Kinds::new();
     kinds.queue.close().unwrap();
@@ -104,11 +104,11 @@ fn a_joinable_queue_is_ready_when_there_is_something_to_get() {
     let work = Work::unbounded().unwrap();
     work.put(1).unwrap();
     drop(work.get().unwrap());
-    assert_eq!(try_select(&[&work]), Ok(0), "it came back");
+    assert_eq!(try_select(&[&work]), Ok(0), "the item was queued again");
     let lease = work.get().unwrap();
-    assert_eq!(try_select(&[&work]), Err(SelectError::NotReady), "it is being worked on");
+    assert_eq!(try_select(&[&work]), Err(SelectError::NotReady), "the item is leased");
     lease.done().unwrap();
-    assert_eq!(try_select(&[&work]), Err(SelectError::NotReady), "it is done");
+    assert_eq!(try_select(&[&work]), Err(SelectError::NotReady), "the item is done");
     let works = |work: Work| {
         let _lease = work.get().unwrap();
         forever();
@@ -117,16 +117,16 @@ fn a_joinable_queue_is_ready_when_there_is_something_to_get() {
     let p = asleep(works, (work.clone(),));
     until("it works", || work.is_empty());
     work.close().unwrap();
-    assert_eq!(try_select(&[&work]), Err(SelectError::NotReady), "it may come back");
+    assert_eq!(try_select(&[&work]), Err(SelectError::NotReady), "the item may be queued again");
     kill(&p);
     assert_eq!(try_select(&[&work]), Ok(0));
     work.get().unwrap().done().unwrap();
-    assert_eq!(try_select(&[&work]), Ok(0), "there will be nothing");
+    assert_eq!(try_select(&[&work]), Ok(0), "no item will come");
     assert_eq!(work.get().unwrap_err(), GetError::Closed);
 }
 
 #[test]
-fn nothing_is_refused_and_any_number_is_waited_for() {
+fn select_accepts_any_number_of_objects_except_none() {
     let _dog = watched();
     let queues: Vec<Queue<u32>> = (0..400).map(|_| Queue::unbounded().unwrap()).collect();
     let all: Vec<&dyn Ready> = queues.iter().map(|queue| queue as &dyn Ready).collect();
@@ -136,7 +136,7 @@ fn nothing_is_refused_and_any_number_is_waited_for() {
         let all: Vec<&dyn Ready> = queues.iter().map(|queue| queue as &dyn Ready).collect();
         select(&all[..many])
     };
-    // The kernel waits for 127 and a word for news of deaths.
+    // One system call waits for 127 words, and one of these is the count of deaths.
     for many in [126, 127, 128, 129, 399] {
         for last in [0, many / 2, many - 1] {
             assert_eq!(select_timeout(&all[..many], SOON), Err(SelectError::NotReady));
@@ -154,7 +154,7 @@ fn nothing_is_refused_and_any_number_is_waited_for() {
 }
 
 #[test]
-fn time_passes() {
+fn select_times_out() {
     let _dog = watched();
     let kinds = Kinds::new();
     let before = Instant::now();
@@ -166,7 +166,7 @@ fn time_passes() {
     assert!(before.elapsed() >= 3 * SOON);
 }
 
-/// What makes one of them ready, and which.
+/// An event that makes one object ready, and the index of that object.
 type Event = (&'static str, usize, fn(&mut Kinds));
 
 const EVENTS: &[Event] = &[
@@ -182,7 +182,7 @@ const EVENTS: &[Event] = &[
 ];
 
 #[test]
-fn whatever_makes_something_ready_wakes() {
+fn every_event_wakes_the_selector() {
     let _dog = watched();
     for (way, (what, expected, event)) in EVENTS.iter().enumerate() {
         let mut kinds = Kinds::new();
@@ -193,7 +193,7 @@ fn whatever_makes_something_ready_wakes() {
 }
 
 #[test]
-fn the_death_of_a_worker_and_of_a_peer_wake() {
+fn the_death_of_a_worker_or_peer_wakes_the_selector() {
     let _dog = watched();
     let kinds = Kinds::new();
     kinds.work.put(1).unwrap();
@@ -214,7 +214,7 @@ fn the_death_of_a_worker_and_of_a_peer_wake() {
 }
 
 #[test]
-fn several_readers_are_served_until_each_is_over() {
+fn select_serves_several_queues_until_each_ends() {
     let _dog = watched();
     let writes = |end: Connection<u32, ()>, which: u32| {
         for n in 0..10 {
@@ -243,11 +243,11 @@ fn several_readers_are_served_until_each_is_over() {
     assert!(got.into_iter().eq(0..40));
 }
 
-/// Without `futex_waitv` it looks again and again.
+/// Without `futex_waitv`, `select` polls.
 #[test]
-fn a_kernel_that_waits_for_one_word_will_do() {
+fn select_works_without_futex_waitv() {
     isolated!({
-        // In every child too, because the supervisor is a fork of this process.
+        // Breaks the rule in every child too, because the supervisor is a fork of this process.
         internals::break_rule(Rule::WaitsForAny);
         let kinds = Kinds::new();
         let before = Instant::now();
@@ -262,7 +262,7 @@ fn a_kernel_that_waits_for_one_word_will_do() {
     });
 }
 
-/// A queue of the tester's, for forks of it.
+/// Creates a queue that this process and its forks use.
 fn queue() -> &'static Queue<u32> {
     arena();
     open([VICTIM, OTHER]);
@@ -274,7 +274,7 @@ fn become_member(slot: u32) {
     internals::inherit_handles(0);
 }
 
-/// Sleeps until the queue's item can be got.
+/// Returns a process that sleeps until the queue's item can be received.
 fn getter(queue: &'static Queue<u32>) -> Child {
     spawn_parked(|| {
         become_member(OTHER);
@@ -282,7 +282,7 @@ fn getter(queue: &'static Queue<u32>) -> Child {
     })
 }
 
-/// Whether a sleeping process comes to its end; it sleeps on otherwise.
+/// Reports whether a sleeping process has been woken and ends. Otherwise it still sleeps.
 fn comes_through(mut sleeper: Child) -> bool {
     if proc::is_parked(sleeper.pid) {
         return false;
@@ -291,7 +291,7 @@ fn comes_through(mut sleeper: Child) -> bool {
     true
 }
 
-/// Who selects sleeps before one who gets does, is woken in its place, and does not take the item.
+/// A selector sleeps before a getter does, is woken instead of it, and does not take the item.
 fn select_and_leave_it() -> bool {
     let (queue, other, diary) = (queue(), queue(), Diary::new());
     let mut selector = spawn_parked(|| {
@@ -307,21 +307,21 @@ fn select_and_leave_it() -> bool {
 }
 
 #[test]
-fn who_selects_and_does_not_take_passes_the_wake_on() {
+fn a_selector_that_takes_no_item_passes_the_wake_on() {
     isolated!({
         assert!(select_and_leave_it());
     });
 }
 
 #[test]
-fn a_wake_that_is_not_passed_on_is_lost() {
+fn without_the_rule_the_selector_s_wake_is_lost() {
     isolated!({
         internals::break_rule(Rule::WakePassedOn);
         assert!(!select_and_leave_it());
     });
 }
 
-/// Who selects is woken in the place of one who gets, and killed before it runs.
+/// A selector is woken instead of a getter, and killed before it runs.
 fn kill_a_woken_selector() -> bool {
     let queue = queue();
     let mut selector = spawn_parked(|| {
@@ -332,7 +332,7 @@ fn kill_a_woken_selector() -> bool {
     let getter = getter(queue);
     queue.put(7).unwrap();
     frozen.wait_until_woken();
-    assert!(proc::is_parked(getter.pid), "one wake for one item");
+    assert!(proc::is_parked(getter.pid), "one item wakes one process");
     frozen.kill();
     selector.wait();
     internals::recover(VICTIM);
@@ -354,7 +354,7 @@ fn without_the_sweep_a_killed_selector_takes_the_wake_with_it() {
     });
 }
 
-/// A producer is killed after it has put an item, and before it has woken who selects.
+/// A producer is killed after it has put an item and before it has woken the selector.
 fn kill_a_producer_before_its_wake() -> bool {
     let queue = queue();
     let selector = Child::spawn(|| {
@@ -364,7 +364,7 @@ fn kill_a_producer_before_its_wake() -> bool {
     let mut producer = run_until(
         |gate: &Gate| {
             become_member(VICTIM);
-            proc::wait_until("the other sleeps", LONG, || internals::waits_for(OTHER) != 0);
+            proc::wait_until("the selector sleeps", LONG, || internals::waits_for(OTHER) != 0);
             procession_testkit::wait_until_parked(selector.pid);
             gate.begin();
             queue.put(7).unwrap();
@@ -386,16 +386,17 @@ fn a_producer_that_is_killed_before_its_wake_leaves_no_selector_asleep() {
 }
 
 #[test]
-fn without_the_sweep_a_selector_sleeps_on() {
+fn without_the_sweep_the_selector_of_a_killed_producer_sleeps_on() {
     isolated!({
         internals::break_rule(Rule::SweepWakes);
         assert!(!kill_a_producer_before_its_wake());
     });
 }
 
-/// It is killed at every instruction, asleep too: nothing of it is left, and nothing was taken.
+/// A selector is killed at every instruction, including while it sleeps. It leaves nothing behind, and has taken no
+/// item.
 #[test]
-fn who_selects_is_killed() {
+fn a_selector_may_be_killed_at_every_instruction() {
     isolated!({
         let (queue, other) = (queue(), queue());
         let victim = |gate: &Gate| {
@@ -411,7 +412,7 @@ fn who_selects_is_killed() {
             support::nothing_in(VICTIM)?;
             let got = queue.try_get();
             ensure!(got == Ok(7) || (got == Err(GetError::Empty) && !point.finished), "got {got:?}");
-            ensure!(queue.put(8).is_ok() && queue.try_get() == Ok(8), "the queue does not work on");
+            ensure!(queue.put(8).is_ok() && queue.try_get() == Ok(8), "the queue no longer works");
             Ok(())
         });
         println!("{report}");

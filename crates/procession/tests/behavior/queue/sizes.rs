@@ -1,4 +1,4 @@
-//! Items of all sizes, queues that grow, and the end of memory.
+//! Items of all sizes, growing queues, and full memory.
 
 use std::collections::VecDeque;
 
@@ -8,7 +8,7 @@ use procession::queue::{GetError, PutError, pipe};
 use procession::{JoinableQueue, Lock, Process, Queue};
 use procession_testkit::{Rng, isolated};
 
-/// A message that says how long it is.
+/// Returns a message whose bytes depend on its length.
 fn pattern(len: usize) -> Vec<u8> {
     let mut bytes = vec![len as u8; len];
     if let Some(last) = bytes.last_mut() {
@@ -18,7 +18,7 @@ fn pattern(len: usize) -> Vec<u8> {
 }
 
 #[test]
-fn items_of_every_size_come_out_as_they_went_in() {
+fn items_of_every_size_arrive_unchanged() {
     let _dog = watched();
     let sizes = [0, 1, 7, 8, 9, 63, 511, 512, 513, 4095, 4096, 32_720, 32_721, 65_536, 1 << 20, 64 << 20];
     let queue = Queue::bounded(3).unwrap();
@@ -41,7 +41,7 @@ fn items_of_every_size_come_out_as_they_went_in() {
 }
 
 #[test]
-fn a_queue_grows_and_goes_round_with_mixed_sizes() {
+fn a_queue_grows_and_wraps_around_with_mixed_sizes() {
     let _dog = watched();
     let mut rng = Rng::seeded(7);
     let (queue, mut inside) = (Queue::unbounded().unwrap(), VecDeque::new());
@@ -57,7 +57,7 @@ fn a_queue_grows_and_goes_round_with_mixed_sizes() {
         } else if let Some(len) = inside.pop_front() {
             assert!(queue.try_get() == Ok(pattern(len)));
         }
-        // Goes round all the time.
+        // The ring wraps around all the time.
         if small.is_full() || rng.below(3) == 0 {
             let _ = small.try_get();
         }
@@ -73,7 +73,7 @@ fn a_queue_grows_and_goes_round_with_mixed_sizes() {
     assert!(internals::queue_blocks(&small).0.len() <= 3 + small.len());
 }
 
-/// Takes everything out.
+/// Takes all items out, and returns how many there were.
 fn drain(queue: &Queue<Vec<u8>>) -> usize {
     std::iter::from_fn(|| queue.try_get().ok()).count()
 }
@@ -83,7 +83,7 @@ fn no_memory<T>(refused: &PutError<T>) -> bool {
 }
 
 #[test]
-fn when_memory_is_full_a_queue_says_so() {
+fn a_put_into_full_memory_is_an_error() {
     isolated!(limits = [(libc::RLIMIT_FSIZE, 16 << 20)], {
         let queue = Queue::<Vec<u8>>::unbounded().unwrap();
         let start = census();
@@ -98,7 +98,7 @@ fn when_memory_is_full_a_queue_says_so() {
                 };
                 assert!(no_memory(&refused) && refused.into_item() == pattern(len), "{len}");
                 assert!(count >= least, "only {count} items of {len} bytes fitted");
-                // Nobody waits for memory.
+                // A put does not wait for memory.
                 assert!(queue.put(pattern(len)).is_err_and(|refused| no_memory(&refused)));
                 assert_eq!(queue.len(), count);
                 assert!(queue.get().is_ok_and(|item| item == pattern(len)));
@@ -109,15 +109,15 @@ fn when_memory_is_full_a_queue_says_so() {
         let many = queue.put_many((0..100).map(|_| pattern(1 << 20))).unwrap_err();
         assert!(matches!(&many, PutError::NoMemory(rest, _) if !rest.is_empty()), "{many:?}");
         assert!(drain(&queue) >= 8);
-        assert_eq!(census().blocks.len(), start.blocks.len(), "nothing was lost");
+        assert_eq!(census().blocks.len(), start.blocks.len(), "no block was leaked");
         drop(queue);
         assert_eq!((census().objects, census().blocks.len()), (0, 0));
     });
 }
 
-/// Although memory comes back when somebody has been buried, who only tries does not wait for that.
+/// Recovery of a dead process may free memory, but `try_put` does not wait for it.
 #[test]
-fn who_only_tries_does_not_wait_for_memory() {
+fn try_put_does_not_wait_for_memory() {
     isolated!(limits = [(libc::RLIMIT_FSIZE, 16 << 20)], {
         let (queue, work) = (Queue::unbounded().unwrap(), JoinableQueue::unbounded().unwrap());
         let child = sleeper();
@@ -131,7 +131,7 @@ fn who_only_tries_does_not_wait_for_memory() {
             assert!(work.try_put(large()).is_err_and(|refused| no_memory(&refused)));
         }
         let slept = times_slept() - before;
-        assert!(slept < 10, "it slept {slept} times");
+        assert!(slept < 10, "the thread slept {slept} times");
         kill(&child);
     });
 }
@@ -147,20 +147,20 @@ fn a_queue_that_is_dropped_with_items_in_it_frees_everything() {
             queue.put((Lock::new().unwrap(), vec![])).unwrap();
             assert!(census().objects == 302);
             drop(queue);
-            until("nothing is left", || census().objects == 0 && census().blocks.is_empty());
-            // The same by a process that is killed.
+            until("the arena is empty", || census().objects == 0 && census().blocks.is_empty());
+            // The same in a process that is killed.
             let fill = |bytes: usize| {
                 let queue = Queue::unbounded().unwrap();
                 queue.put_many((0..20).map(|_| (Lock::new().unwrap(), pattern(bytes)))).unwrap();
                 send(std::process::id() as i32, libc::SIGKILL);
             };
             Process::spawn(fill, (bytes,)).unwrap().join().unwrap_err();
-            until("nothing is left", || census().objects == 0 && census().blocks.is_empty());
+            until("the arena is empty", || census().objects == 0 && census().blocks.is_empty());
         }
     });
 }
 
-/// What a queue with these bounds would do.
+/// A model of a queue with these bounds.
 struct Model {
     items: VecDeque<Vec<u8>>,
     most_items: usize,
@@ -170,7 +170,7 @@ struct Model {
 
 impl Model {
     fn admits(&self, len: usize) -> bool {
-        // An item of no bytes counts, too.
+        // An empty item counts as one byte.
         let bytes: usize = self.items.iter().map(|item| item.len().max(1)).sum();
         let fits = self.items.is_empty() || bytes + len.max(1) <= self.most_bytes;
         self.items.len() < self.most_items && fits
@@ -211,7 +211,7 @@ impl Model {
     }
 }
 
-/// A queue and its model, of some kind.
+/// Returns a queue of some kind, and its model.
 fn pair(rng: &mut Rng) -> (Queue<Vec<u8>>, Model) {
     let bound = 1 + rng.below(20) as usize;
     let (queue, most_items, most_bytes) = match rng.below(3) {
@@ -233,7 +233,7 @@ fn item(rng: &mut Rng) -> Vec<u8> {
 }
 
 #[test]
-fn random_operations_do_what_a_model_does() {
+fn random_operations_match_a_model() {
     isolated!({
         for seed in 0..150 {
             let mut rng = Rng::seeded(seed);
@@ -279,7 +279,7 @@ fn random_operations_do_what_a_model_does() {
     });
 }
 
-/// Bytes of the blocks that processes and objects own.
+/// Returns the bytes of all blocks that processes and objects own.
 fn bytes_in_use() -> u64 {
     census().blocks.iter().map(|&(at, _)| internals::block_bytes(at)).sum()
 }
@@ -318,7 +318,7 @@ fn an_empty_queue_takes_little_memory_whatever_its_limits() {
     });
 }
 
-/// What a queue grows by is what it holds, and it goes when that is taken, but for the segment in use.
+/// A queue grows by what it holds. When the items are taken, all memory except the segment in use is freed.
 #[test]
 fn a_queue_takes_as_much_memory_as_it_needs() {
     isolated!({
@@ -338,9 +338,9 @@ fn a_queue_takes_as_much_memory_as_it_needs() {
     });
 }
 
-/// Recovery costs what the dead consumer had in hand: not what it might have taken some time before.
+/// Recovery takes time in proportion to the items that the dead consumer held, not to those that it took before.
 #[test]
-fn taking_many_leaves_no_claim_to_those_behind() {
+fn recovery_does_not_slow_down_after_large_batches() {
     let _dog = watched();
     for bytes in [8, 1000] {
         let queue = Queue::unbounded().unwrap();

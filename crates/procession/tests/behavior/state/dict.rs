@@ -1,4 +1,4 @@
-//! What a dict promises, by behaviour.
+//! The operations of a dict.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use procession::{Dict, Error, Lock, Process, Queue};
 use serde::{Deserialize, Serialize};
 
 #[test]
-fn what_is_put_in_is_found() -> procession::Result<()> {
+fn an_inserted_entry_is_found() -> procession::Result<()> {
     let _dog = watched();
     let dict = Dict::<String, i32>::new()?;
     assert_eq!(dict.insert("count", 100)?, None);
@@ -23,7 +23,7 @@ fn what_is_put_in_is_found() -> procession::Result<()> {
 }
 
 #[test]
-fn keys_are_looked_up_by_what_stands_for_them() -> procession::Result<()> {
+fn keys_can_be_looked_up_in_borrowed_form() -> procession::Result<()> {
     let _dog = watched();
     let paths = Dict::from_entries([(PathBuf::from("/tmp"), 1)])?;
     assert_eq!(paths.get(Path::new("/tmp"))?, Some(1));
@@ -46,7 +46,7 @@ enum Goods {
 }
 
 #[test]
-fn keys_and_values_are_of_any_type_and_size() -> procession::Result<()> {
+fn keys_and_values_can_be_of_any_type_and_size() -> procession::Result<()> {
     let _dog = watched();
     let goods = Dict::new()?;
     let nested = Goods::Crate { name: "x".repeat(300), inner: Box::new(Goods::Apples(3)) };
@@ -70,7 +70,7 @@ fn keys_and_values_are_of_any_type_and_size() -> procession::Result<()> {
 }
 
 #[test]
-fn it_grows_and_shrinks() -> procession::Result<()> {
+fn a_dict_grows_and_shrinks() -> procession::Result<()> {
     let _dog = watched();
     let dict = Dict::<u64, u64>::new()?;
     for round in 0..3 {
@@ -89,7 +89,7 @@ fn it_grows_and_shrinks() -> procession::Result<()> {
 }
 
 #[test]
-fn it_is_gone_through() -> procession::Result<()> {
+fn iterators_visit_every_entry() -> procession::Result<()> {
     let _dog = watched();
     let expected: HashMap<String, Vec<u32>> =
         (0..500).map(|n| (n.to_string(), vec![n; n as usize % 50])).collect();
@@ -106,12 +106,12 @@ fn it_is_gone_through() -> procession::Result<()> {
     let mut iter = dict.iter();
     assert_eq!(iter.by_ref().count(), 500);
     dict.insert("new", vec![])?;
-    assert!(iter.next().is_none(), "what has ended stays ended");
+    assert!(iter.next().is_none(), "an ended iterator stays ended");
     Ok(())
 }
 
 #[test]
-fn a_change_under_way_is_atomic() -> procession::Result<()> {
+fn an_update_is_atomic() -> procession::Result<()> {
     let _dog = watched();
     let dict = Dict::from_entries([("n".to_string(), 0u64)])?;
     let texts = Dict::from_entries([("n".to_string(), "0".to_string())])?;
@@ -132,7 +132,7 @@ fn a_change_under_way_is_atomic() -> procession::Result<()> {
 }
 
 #[test]
-fn counters_start_where_they_are_first_counted() -> procession::Result<()> {
+fn update_or_insert_with_starts_each_counter_once() -> procession::Result<()> {
     let _dog = watched();
     let counts = Dict::<String, u64>::new()?;
     let texts = Dict::<u32, String>::new()?;
@@ -158,7 +158,7 @@ fn counters_start_where_they_are_first_counted() -> procession::Result<()> {
 }
 
 #[test]
-fn a_panic_before_an_entry_is_made_leaves_none() -> procession::Result<()> {
+fn a_panic_while_an_entry_is_created_leaves_none() -> procession::Result<()> {
     let _dog = watched();
     let dict = Dict::<u32, String>::new()?;
     let fails = |dict: Dict<u32, String>, in_make: bool| {
@@ -176,7 +176,7 @@ fn a_panic_before_an_entry_is_made_leaves_none() -> procession::Result<()> {
 }
 
 #[test]
-fn entries_are_made_once() -> procession::Result<()> {
+fn entry_creates_a_value_once() -> procession::Result<()> {
     let _dog = watched();
     let (dict, made) = (Dict::<u32, u32>::new()?, Dict::from_entries([((), 0)])?);
     let work = |dict: Dict<u32, u32>, made: Dict<(), u32>| -> procession::Result<u32> {
@@ -198,7 +198,7 @@ fn entries_are_made_once() -> procession::Result<()> {
 }
 
 #[test]
-fn a_value_is_exchanged_if_it_is_as_expected() -> procession::Result<()> {
+fn compare_exchange_replaces_only_the_expected_value() -> procession::Result<()> {
     let _dog = watched();
     let dict = Dict::from_entries([(1, "one".to_string())])?;
     assert!(!dict.compare_exchange(&1, &"two".into(), "three".into())?);
@@ -209,7 +209,7 @@ fn a_value_is_exchanged_if_it_is_as_expected() -> procession::Result<()> {
 }
 
 #[test]
-fn a_panic_inside_leaves_the_old_value() -> procession::Result<()> {
+fn a_panic_in_an_update_leaves_the_old_value() -> procession::Result<()> {
     let _dog = watched();
     let dict = Dict::from_entries([(1, "old".to_string())])?;
     let panicked = std::panic::catch_unwind(|| {
@@ -228,7 +228,7 @@ fn a_panic_inside_leaves_the_old_value() -> procession::Result<()> {
 }
 
 #[test]
-fn a_death_inside_leaves_the_old_value() -> procession::Result<()> {
+fn a_death_in_an_update_leaves_the_old_value() -> procession::Result<()> {
     let _dog = watched();
     let dict = Dict::from_entries([(1, 10u64)])?;
     let die = |dict: Dict<i32, u64>| -> procession::Result<()> {
@@ -245,7 +245,7 @@ fn a_death_inside_leaves_the_old_value() -> procession::Result<()> {
 }
 
 #[test]
-fn inside_of_an_update_the_same_dict_can_only_be_looked_at() -> procession::Result<()> {
+fn an_update_s_closure_can_only_read_the_same_dict() -> procession::Result<()> {
     let _dog = watched();
     let dict = Dict::from_entries((0..100).map(|n| (n, n)))?;
     let other = Dict::<i32, i32>::new()?;
@@ -267,7 +267,7 @@ fn inside_of_an_update_the_same_dict_can_only_be_looked_at() -> procession::Resu
 }
 
 #[test]
-fn nobody_waits_for_a_closure_to_look_something_up() -> procession::Result<()> {
+fn a_lookup_does_not_wait_for_an_update_s_closure() -> procession::Result<()> {
     let _dog = watched();
     let dict = Dict::from_entries([(1, "old".to_string())])?;
     let (go, inside) = (Queue::<()>::unbounded()?, Queue::<()>::unbounded()?);
@@ -289,7 +289,7 @@ fn nobody_waits_for_a_closure_to_look_something_up() -> procession::Result<()> {
 }
 
 #[test]
-fn dicts_lie_in_dicts() -> procession::Result<()> {
+fn a_dict_can_hold_dicts() -> procession::Result<()> {
     let _dog = watched();
     let outer = Dict::<String, Dict<String, u32>>::new()?;
     let work = |outer: Dict<String, Dict<String, u32>>, name: String| -> procession::Result<()> {
@@ -304,16 +304,16 @@ fn dicts_lie_in_dicts() -> procession::Result<()> {
     for worker in workers {
         worker.join()??;
     }
-    let inner = outer.get("shared")?.expect("it was made");
+    let inner = outer.get("shared")?.expect("the inner dict is there");
     let expected = BTreeMap::from([("a", 1), ("b", 1), ("updated", 2)].map(|(k, v)| (k.to_string(), v)));
     assert_eq!(inner.to_map()?.into_iter().collect::<BTreeMap<_, _>>(), expected);
     outer.clear()?;
-    assert_eq!((outer.len(), inner.len()), (0, 3), "clearing the outer one leaves the inner one");
+    assert_eq!((outer.len(), inner.len()), (0, 3), "clearing the outer dict leaves the inner one");
     Ok(())
 }
 
 #[test]
-fn what_is_taken_out_is_a_copy() -> procession::Result<()> {
+fn a_value_that_is_read_is_a_copy() -> procession::Result<()> {
     let _dog = watched();
     let dict = Dict::from_entries([(1, vec![1])])?;
     let (mut one, mut all) = (dict.get(&1)?.expect("it is there"), dict.to_map()?);
@@ -325,7 +325,7 @@ fn what_is_taken_out_is_a_copy() -> procession::Result<()> {
 }
 
 #[test]
-fn handles_of_all_kinds_lie_in_dicts() -> procession::Result<()> {
+fn a_dict_can_hold_handles_of_all_kinds() -> procession::Result<()> {
     let _dog = watched();
     let dict = Dict::<String, (Queue<u32>, Option<Lock>)>::new()?;
     dict.insert("q", (Queue::bounded(3)?, Some(Lock::named("inside")?)))?;
@@ -347,7 +347,7 @@ fn handles_of_all_kinds_lie_in_dicts() -> procession::Result<()> {
 }
 
 #[test]
-fn main_may_exit_inside_of_a_closure() {
+fn main_may_exit_in_an_update_s_closure() {
     let _dog = watched();
     if role().is_some() {
         let dict = Dict::from_entries([(1, 10)]).unwrap();
@@ -366,11 +366,11 @@ fn main_may_exit_inside_of_a_closure() {
     let board = Board::new();
     let mut main = Running::start(program("main", &board).stdout(std::process::Stdio::null()));
     assert_eq!(main.end().code(), Some(3));
-    assert_eq!(board.wait("value"), "11", "the old value stays, and nobody waits for who has gone");
+    assert_eq!(board.wait("value"), "11", "the old value stays, and no process waits for the dead one");
 }
 
 #[test]
-fn what_cannot_be_read_is_an_error() -> procession::Result<()> {
+fn a_value_that_cannot_be_decoded_is_an_error_of_the_dict() -> procession::Result<()> {
     let _dog = watched();
     let carrier = Queue::unbounded()?;
     let numbers = Dict::from_entries([(1, 5u64)])?;

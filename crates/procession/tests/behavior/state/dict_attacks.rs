@@ -1,5 +1,5 @@
-//! What is done to dicts and lists by users who mean no good: values that hold what they lie in, code of the
-//! user's that fails, panics or calls back in the middle of a change, changes of two in opposite orders.
+//! Hostile uses of dicts and lists: values that hold their own container, user code that fails, panics or calls back
+//! during a change, and changes of two containers in opposite orders.
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -13,7 +13,7 @@ use procession_testkit::{isolated, proc};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// What can hold itself.
+/// A value that can hold its own dict.
 #[derive(Serialize, Deserialize)]
 struct Nest {
     inner: Option<Dict<u32, Nest>>,
@@ -25,12 +25,12 @@ fn dict_in_a_nest(dict: &Dict<u32, Nest>) -> Nest {
 }
 
 fn nothing_is_left() {
-    proc::wait_until("nothing is left", LONG, || internals::census().objects == 0);
+    proc::wait_until("no object is left", LONG, || internals::census().objects == 0);
     proc::wait_until("no block is left", LONG, || internals::census().blocks.is_empty());
 }
 
 #[test]
-fn what_holds_itself_is_freed() {
+fn a_container_that_holds_itself_is_freed() {
     isolated!({
         let itself = Dict::new().unwrap();
         itself.insert(&1, dict_in_a_nest(&itself)).unwrap();
@@ -58,7 +58,7 @@ fn what_holds_itself_is_freed() {
 }
 
 #[test]
-fn thousands_of_dicts_lie_in_a_dict() {
+fn a_dict_can_hold_thousands_of_dicts() {
     isolated!({
         let outer = Dict::<u32, Dict<u32, u32>>::new().unwrap();
         let make = |outer: Dict<u32, Dict<u32, u32>>, from: u32| -> procession::Result<()> {
@@ -67,19 +67,19 @@ fn thousands_of_dicts_lie_in_a_dict() {
         let makers = [0, 1000].map(|from| Process::spawn(make, (outer.clone(), from)).unwrap());
         makers.into_iter().for_each(|maker| maker.join().unwrap().unwrap());
         assert_eq!(outer.len(), 2000);
-        let kept = outer.get(&1234).unwrap().expect("it is there");
+        let kept = outer.get(&1234).unwrap().expect("the inner dict is there");
         for n in 0..2000 {
             assert_eq!(outer.get(&n).unwrap().and_then(|inner| inner.get(&n).unwrap()), Some(n));
         }
         outer.clear().unwrap();
-        proc::wait_until("the others are gone", LONG, || internals::census().objects == 2);
+        proc::wait_until("the other dicts are freed", LONG, || internals::census().objects == 2);
         assert_eq!(kept.get(&1234), Ok(Some(1234)));
         drop((outer, kept));
         nothing_is_left();
     });
 }
 
-/// Which of two changes in opposite orders was refused.
+/// Returns the error of whichever of two changes in opposite orders was refused.
 fn refusal(results: [procession::Result<()>; 2]) -> Error {
     let [Ok(()), Err(refused)] = results.clone() else {
         let [Err(refused), Ok(())] = results else { panic!("one is refused: {results:?}") };
@@ -89,7 +89,7 @@ fn refusal(results: [procession::Result<()>; 2]) -> Error {
 }
 
 #[test]
-fn two_dicts_that_are_changed_in_opposite_orders_are_reported() -> procession::Result<()> {
+fn two_dicts_changed_in_opposite_orders_are_reported() -> procession::Result<()> {
     let _dog = watched();
     let dicts = [Dict::from_entries([(1, 10)])?, Dict::from_entries([(1, 20)])?];
     let both = |first: Dict<i32, i32>, second: Dict<i32, i32>, met: Barrier| -> procession::Result<()> {
@@ -109,14 +109,14 @@ fn two_dicts_that_are_changed_in_opposite_orders_are_reported() -> procession::R
         matches!(&refused, Error::Lock(LockError::Deadlock { cycle }) if cycle.len() == 2),
         "{refused:?}"
     );
-    // The one that was refused has changed its first dict, the other one both.
+    // The refused process has changed its first dict, the other process both.
     let sum = dicts[0].get(&1)?.unwrap() + dicts[1].get(&1)?.unwrap();
     assert_eq!(sum, 33);
     Ok(())
 }
 
 #[test]
-fn a_lock_and_a_list_that_are_taken_in_opposite_orders_are_reported() -> procession::Result<()> {
+fn a_lock_and_a_list_acquired_in_opposite_orders_are_reported() -> procession::Result<()> {
     let _dog = watched();
     let (lock, list, met) = (Lock::named("outer")?, List::from_items([1])?, Barrier::new(2)?);
     let inside = |lock: Lock, list: List<i32>, met: Barrier| -> procession::Result<()> {
@@ -142,7 +142,7 @@ fn a_lock_and_a_list_that_are_taken_in_opposite_orders_are_reported() -> process
 }
 
 thread_local! {
-    /// What values that are read do.
+    /// What a value does while it is decoded.
     static MOOD: Cell<Mood> = const { Cell::new(Mood::Fine) };
 }
 
@@ -153,7 +153,7 @@ enum Mood {
     Panics,
 }
 
-/// A value that is written and read as its mood is.
+/// A value that is encoded and decoded according to the thread's mood.
 #[derive(Debug, PartialEq)]
 struct Moody(u32, Option<Vec<u8>>);
 
@@ -181,7 +181,7 @@ fn moody() -> procession::Result<Dict<u32, Moody>> {
 }
 
 #[test]
-fn a_value_that_cannot_be_read_does_no_harm() -> procession::Result<()> {
+fn a_value_that_cannot_be_decoded_harms_no_other() -> procession::Result<()> {
     let _dog = watched();
     let dict = moody()?;
     MOOD.set(Mood::Refuses);
@@ -191,25 +191,29 @@ fn a_value_that_cannot_be_read_does_no_harm() -> procession::Result<()> {
     assert!(dict.update(&1, |_| ran = true).is_err_and(|e| refused(&e)) && !ran);
     assert!(dict.get_or_insert_with(&1, || unreachable!()).is_err_and(|e| refused(&e)));
     let all: Vec<_> = dict.iter().collect();
-    assert_eq!((all.len(), all.iter().filter(|entry| entry.is_err()).count()), (3, 1), "the others come");
+    assert_eq!(
+        (all.len(), all.iter().filter(|entry| entry.is_err()).count()),
+        (3, 1),
+        "the other entries are returned"
+    );
     assert!(dict.to_map().is_err_and(|e| refused(&e)));
     assert!(dict.contains_key(&1)? && dict.len() == 3);
     MOOD.set(Mood::Fine);
-    assert_eq!(dict.get(&1)?, Some(Moody(7, None)), "it is still there");
+    assert_eq!(dict.get(&1)?, Some(Moody(7, None)), "the value is still there");
     MOOD.set(Mood::Refuses);
     assert!(dict.insert(&1, Moody(1, None)).is_err_and(|e| refused(&e)));
-    assert_eq!(dict.get(&1)?, Some(Moody(1, None)), "the old one is gone, the new one is there");
+    assert_eq!(dict.get(&1)?, Some(Moody(1, None)), "the new value replaces the old one");
     MOOD.set(Mood::Fine);
     dict.insert(&1, Moody(7, None))?;
     MOOD.set(Mood::Refuses);
     assert!(dict.remove(&1).is_err_and(|e| refused(&e)));
-    assert_eq!((dict.get(&1)?, dict.len()), (None, 2), "it is gone");
+    assert_eq!((dict.get(&1)?, dict.len()), (None, 2), "the value is removed");
     assert_eq!(internals::faults_of_dict(&dict), Vec::<String>::new());
     Ok(())
 }
 
 #[test]
-fn a_panic_of_the_users_code_leaves_the_old_value_and_no_lock() {
+fn a_panic_in_user_code_leaves_the_old_value_and_no_lock() {
     isolated!({
         panics_in_the_users_code().unwrap();
         nothing_is_left();
@@ -223,10 +227,10 @@ fn panics_in_the_users_code() -> procession::Result<()> {
         MOOD.set(Mood::Fine);
         assert_eq!(dict.get(&1)?, Some(Moody(7, None)));
         assert_eq!((dict.len(), internals::faults_of_dict(&dict)), (3, vec![]));
-        // Nobody holds the part, and what the encoder was doing is over.
+        // No process holds the part's lock, and the encoder is not in use.
         let change = |dict: Dict<u32, Moody>| dict.update(&1, |value| value.1 = None).map(drop);
         Process::spawn(change, (dict.clone(),))?.join()??;
-        assert!(serde_json::to_string(&dict).is_err(), "a handle travels inside the family only");
+        assert!(serde_json::to_string(&dict).is_err(), "a handle cannot leave the family");
         Ok(())
     };
     panics(&|| drop(dict.update(&1, |value| value.0 = 13)));
@@ -257,17 +261,17 @@ fn panics_in_the_users_code() -> procession::Result<()> {
     Ok(())
 }
 
-/// A value whose reading, writing and dropping use the dict it lies in.
+/// A value that uses its own dict while it is encoded, decoded or dropped.
 struct Curious {
     dict: Option<Dict<u32, Curious>>,
     refused: bool,
 }
 
 impl Curious {
-    /// What its dict says to a change.
+    /// Reports whether the dict refuses a change.
     fn ask(&self) -> bool {
         self.dict.as_ref().is_some_and(|dict| {
-            dict.contains_key(&1).expect("who only looks is always told");
+            dict.contains_key(&1).expect("a read always succeeds");
             dict.insert(&9, Curious { dict: None, refused: false }).is_err()
         })
     }
@@ -295,22 +299,22 @@ impl Drop for Curious {
 }
 
 #[test]
-fn code_of_the_users_that_calls_back_in_the_middle_waits_for_nothing() -> procession::Result<()> {
+fn user_code_that_uses_its_own_container_does_not_deadlock() -> procession::Result<()> {
     let _dog = watched();
     let dict = Dict::new()?;
     dict.insert(&1, Curious { dict: Some(dict.clone()), refused: false })?;
     drop(dict.get(&1)?);
     let seen = dict.update(&1, |value| value.refused)?;
-    assert_eq!(seen, Some(true), "it was read under the lock, and could not change anything");
+    assert_eq!(seen, Some(true), "the value was decoded under the lock, and could not change its dict");
     drop(dict.insert(&1, Curious { dict: Some(dict.clone()), refused: false })?);
     drop(dict.remove(&1)?);
     dict.clear()?;
     Ok(())
 }
 
-/// A long value is read while others in its part are changed all the time.
+/// A long value is read while other values in its part change all the time.
 #[test]
-fn a_long_value_is_read_under_many_changes() -> procession::Result<()> {
+fn a_long_value_can_be_read_under_many_changes() -> procession::Result<()> {
     let _dog = watched();
     const LEN: usize = 8 << 20;
     let dict = Dict::<u32, Vec<u8>>::from_entries([(1, vec![1; LEN])])?;
@@ -326,7 +330,7 @@ fn a_long_value_is_read_under_many_changes() -> procession::Result<()> {
         unreachable!()
     };
     let child = Process::spawn(change, (dict.clone(), beside, stop.clone()))?;
-    until("it has begun", || dict.contains_key(&beside) == Ok(true));
+    until("the changes have begun", || dict.contains_key(&beside) == Ok(true));
     for _ in 0..10 {
         assert!(dict.get(&1)?.is_some_and(|value| value.len() == LEN && value.iter().all(|&byte| byte == 1)));
         assert!(dict.insert(&1, vec![1; LEN])?.is_some());
@@ -337,7 +341,7 @@ fn a_long_value_is_read_under_many_changes() -> procession::Result<()> {
 }
 
 #[test]
-fn it_is_gone_through_while_others_clear_and_fill_it() -> procession::Result<()> {
+fn iteration_survives_clearing_and_filling() -> procession::Result<()> {
     let _dog = watched();
     let dict = Dict::<u64, String>::new()?;
     let stop = Queue::<()>::unbounded()?;

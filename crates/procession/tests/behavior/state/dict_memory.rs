@@ -1,4 +1,4 @@
-//! What dicts and lists take in shared memory goes back to the kernel.
+//! Shared memory that dicts and lists used is returned to the kernel.
 
 use crate::support::arena;
 use procession::internals;
@@ -6,7 +6,7 @@ use procession::state::List;
 use procession::{Dict, Error, Process, Queue};
 use procession_testkit::{Audit, Rng, isolated};
 
-/// What stays for good: pages of tables that were touched once, and the span of each size that is in use.
+/// Memory that stays allocated: pages of tables that were touched once, and one span of each size in use.
 const SLACK: u64 = 2 << 20;
 
 fn value(n: u64) -> Vec<u8> {
@@ -14,7 +14,7 @@ fn value(n: u64) -> Vec<u8> {
 }
 
 #[test]
-fn it_comes_back_when_a_dict_is_cleared_or_emptied() {
+fn memory_is_returned_when_a_dict_is_cleared_or_emptied() {
     isolated!({
         let dict = Dict::new().unwrap();
         let audit = Audit::start(Some(arena())).allow_bytes(SLACK);
@@ -33,7 +33,7 @@ fn it_comes_back_when_a_dict_is_cleared_or_emptied() {
 }
 
 #[test]
-fn it_comes_back_when_a_list_is_cleared() {
+fn memory_is_returned_when_a_list_is_cleared() {
     isolated!({
         let list = List::new().unwrap();
         let audit = Audit::start(Some(arena())).allow_bytes(SLACK);
@@ -44,9 +44,9 @@ fn it_comes_back_when_a_list_is_cleared() {
     });
 }
 
-/// Who filled it has gone, and its memory belonged to nobody but the dict.
+/// The process that filled the dict has ended, and its memory belonged to the dict alone.
 #[test]
-fn it_comes_back_whoever_took_it() {
+fn memory_of_an_ended_process_is_returned() {
     isolated!({
         let dict = Dict::<u64, Vec<u8>>::new().unwrap();
         Process::spawn(|| (), ()).unwrap().join().unwrap();
@@ -60,14 +60,14 @@ fn it_comes_back_whoever_took_it() {
     });
 }
 
-/// Who filled it lives on, and does nothing.
+/// The process that filled the dict lives on, and does nothing.
 #[test]
-fn it_comes_back_from_one_that_idles() {
+fn memory_of_an_idle_process_is_returned() {
     isolated!({
         let (dict, go) = (Dict::<u64, Vec<u8>>::new().unwrap(), Queue::<()>::unbounded().unwrap());
         let filled = Queue::<()>::unbounded().unwrap();
         let fill = |dict: Dict<u64, Vec<u8>>, filled: Queue<()>, go: Queue<()>| {
-            // What it has of each size stays its own.
+            // The process keeps one span of each size.
             dict.extend((0..100).map(|n| (n, value(n)))).unwrap();
             filled.put(()).unwrap();
             go.get().unwrap();
@@ -88,9 +88,9 @@ fn it_comes_back_from_one_that_idles() {
     });
 }
 
-/// All that is free is free for everybody, whoever had it.
+/// Free memory is available to every process, whichever process used it before.
 #[test]
-fn what_one_that_idles_had_is_taken_by_another() {
+fn memory_of_an_idle_process_can_be_reused_by_another() {
     isolated!(limits = [(libc::RLIMIT_FSIZE, 32 << 20)], {
         let (dict, go) = (Dict::<u64, Vec<u8>>::new().unwrap(), Queue::<()>::unbounded().unwrap());
         let filled = Queue::<()>::unbounded().unwrap();
@@ -107,7 +107,7 @@ fn what_one_that_idles_had_is_taken_by_another() {
         for key in keys / 16..keys {
             assert!(dict.remove(&key).unwrap().is_some());
         }
-        // Blocks of another size: whole spans are needed.
+        // Blocks of another size, which need whole spans.
         let other = Dict::<u64, Vec<u8>>::new().unwrap();
         other.extend((0..4000).map(|n| (n, vec![2; 3000]))).unwrap();
         assert_eq!((dict.len() as u64, other.len()), (keys / 16, 4000));
@@ -117,9 +117,9 @@ fn what_one_that_idles_had_is_taken_by_another() {
     });
 }
 
-/// The error says what the limit is, and who has how much.
+/// The error names the limit and the largest holders.
 #[test]
-fn when_it_is_full_the_error_says_who_holds_what() {
+fn the_error_of_a_full_arena_names_the_holders() {
     isolated!(limits = [(libc::RLIMIT_FSIZE, 32 << 20)], {
         let manager = procession::Manager::new().unwrap();
         let large = manager.named("the large one").dict::<u64, Vec<u8>>().unwrap();
@@ -156,7 +156,7 @@ fn when_it_is_full_the_error_says_who_holds_what() {
     });
 }
 
-/// Sizes as caches see them: most are small, a few are very large.
+/// Returns a size as in caches: most are small, and a few are very large.
 fn size(rng: &mut Rng) -> usize {
     let (low, high) = match rng.below(100) {
         0..60 => (1, 6),
@@ -168,7 +168,7 @@ fn size(rng: &mut Rng) -> usize {
     magnitude + rng.below(magnitude as u64) as usize
 }
 
-/// Entries come, change and go, more by day than by night; says how many bytes of values there are more.
+/// Inserts, changes and removes entries, more by day than by night. Returns by how many bytes the values have grown.
 fn hour(dict: &Dict<u64, Vec<u8>>, rng: &mut Rng, wanted: u64) -> i64 {
     let mut more = 0;
     for _ in 0..2500 {
@@ -186,9 +186,9 @@ fn hour(dict: &Dict<u64, Vec<u8>>, rng: &mut Rng, wanted: u64) -> i64 {
     more
 }
 
-/// `churn` in bench/ is longer, and draws its result.
+/// `churn` in bench/ runs longer, and draws its result.
 #[test]
-fn days_of_churn_leave_no_more_than_the_first() {
+fn memory_does_not_grow_over_days_of_churn() {
     isolated!({
         let dict = Dict::<u64, Vec<u8>>::new().unwrap();
         let (orders, reports) = (Queue::<u64>::unbounded().unwrap(), Queue::<i64>::unbounded().unwrap());
@@ -203,7 +203,7 @@ fn days_of_churn_leave_no_more_than_the_first() {
         for _ in 0..3 {
             let mut peak = 0;
             for wanted in [500, 1000, 2000, 3000, 4000, 4500, 4000, 3000, 2000, 1000] {
-                // Who frees something is as often as not another process than the one that took it.
+                // In half of the cases, another process frees a value than the one that allocated it.
                 orders.put(wanted).unwrap();
                 live += hour(&dict, &mut rng, wanted);
                 live += reports.get().unwrap();
@@ -214,15 +214,15 @@ fn days_of_churn_leave_no_more_than_the_first() {
             peaks.push(peak);
         }
         assert_eq!(live, dict.values().map(|value| value.unwrap().len() as i64).sum::<i64>());
-        assert!(peaks[2] < peaks[0] + peaks[0] / 4, "more with each day: {peaks:?}");
+        assert!(peaks[2] < peaks[0] + peaks[0] / 4, "memory grows with each day: {peaks:?}");
         orders.close().unwrap();
         worker.join().unwrap();
     });
 }
 
-/// From 16 bytes to a GiB: taken by one process, freed by another.
+/// Allocates blocks from 16 bytes to a GiB in one process and frees them in another.
 #[test]
-fn blocks_of_all_sizes_are_freed_by_whoever_has_them() {
+fn blocks_of_all_sizes_can_be_freed_by_another_process() {
     isolated!({
         const MAIN: u32 = 0;
         Process::spawn(|| (), ()).unwrap().join().unwrap();
@@ -245,17 +245,14 @@ fn blocks_of_all_sizes_are_freed_by_whoever_has_them() {
         for n in 0..4 * (largest - 3) {
             let (at, bytes) = blocks.get().unwrap();
             let end = at + 16 + bytes.min(1 << 30);
-            assert!(kept.iter().all(|other| end <= other.start || other.end <= at), "no two share memory");
-            // Some of the smaller ones stay for a while.
+            assert!(kept.iter().all(|other| end <= other.start || other.end <= at), "two blocks overlap");
+            // Some of the smaller blocks stay allocated for a while.
             if n % 3 == 0 && bytes < 1 << 20 { kept.push(at..end) } else { internals::free(at) }
         }
         taker.join().unwrap();
         assert!(kept.len() > 20);
         kept.iter().for_each(|block| internals::free(block.start));
-        assert!(
-            internals::census().blocks.iter().all(|&(_, tag)| tag >> 28 == 2),
-            "only objects have some left"
-        );
+        assert!(internals::census().blocks.iter().all(|&(_, tag)| tag >> 28 == 2), "only objects own blocks");
         internals::trim();
         drop(blocks);
         audit.assert_back();

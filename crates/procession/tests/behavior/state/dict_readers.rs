@@ -1,5 +1,5 @@
-//! A reader is stopped at one instruction after the other, and what it looks at is changed, freed, and used for
-//! something else. When it goes on, it must see something that was true.
+//! A reader is stopped at one instruction after the other. Meanwhile, the data that it reads is changed, freed, and
+//! reused. When the reader continues, it must see a value that was current.
 
 use crate::support::{Diary, VICTIM, arena, go_on, open};
 use procession::internals::{self, Rule};
@@ -7,14 +7,14 @@ use procession::state::List;
 use procession::{Dict, Lock};
 use procession_testkit::{Child, isolated, run_until};
 
-/// Where the reader says how far it has come, and what it saw.
+/// Places of the diary in which the reader writes how far it has come, and what it saw.
 const DONE: usize = 0;
 const SEEN: usize = 1;
 
-/// At how many places the reader is stopped: each is reached by single steps from the beginning.
+/// Number of instructions at which the reader is stopped. Each is reached by single steps from the start.
 const PLACES: u64 = 32;
 
-/// Bytes that can be told from a mixture.
+/// Returns text from which a mixture of two values can be told.
 fn text(letter: char) -> String {
     letter.to_string().repeat(100)
 }
@@ -25,7 +25,8 @@ fn is_whole(text: Option<&str>, letters: &str) -> bool {
     })
 }
 
-/// A process that does `read`, stopped after so many instructions, or when it has done it; and after how many.
+/// Starts a process that calls `read`, and stops it after `steps` instructions, or when it is done. Returns it and the
+/// number of instructions.
 fn reader(steps: u64, read: impl Fn() -> bool, diary: Diary) -> (Child, u64) {
     open([VICTIM]);
     let mut stopped_at = 0;
@@ -46,7 +47,7 @@ fn reader(steps: u64, read: impl Fn() -> bool, diary: Diary) -> (Child, u64) {
     (reader, stopped_at)
 }
 
-/// Lets the reader go on. Says whether what it read was right.
+/// Lets the reader continue. Returns whether it has read a correct value.
 fn was_right(mut reader: Child, diary: Diary) -> bool {
     go_on(&reader);
     assert_eq!(reader.wait(), 0, "{}", reader.text());
@@ -54,13 +55,13 @@ fn was_right(mut reader: Child, diary: Diary) -> bool {
     diary.read(SEEN) == 2
 }
 
-/// Stops the reader at many places, and does `change` each time. Says how often it was not done yet, and how
-/// often what it read then was wrong.
+/// Stops the reader at many instructions, and calls `change` each time. Returns how often the reader was not done yet,
+/// and how often it then read a wrong value.
 fn at_all(read: impl Fn() -> bool, change: impl Fn()) -> (usize, usize) {
     at_places(PLACES, read, change)
 }
 
-/// As [`at_all`], at so many places: to read a handle takes very many instructions.
+/// Does the same as [`at_all`] at a given number of places, because reading a handle takes very many instructions.
 fn at_places(places_in_all: u64, read: impl Fn() -> bool, change: impl Fn()) -> (usize, usize) {
     let diary = Diary::new();
     let (undisturbed, all) = reader(u64::MAX, &read, diary);
@@ -75,11 +76,11 @@ fn at_places(places_in_all: u64, read: impl Fn() -> bool, change: impl Fn()) -> 
         places += usize::from(in_time);
         wrong += usize::from(in_time && !right);
     }
-    println!("stopped at {places} places of {all} instructions, {wrong} times wrong");
+    println!("stopped at {places} places of {all} instructions, {wrong} wrong values");
     (places, wrong)
 }
 
-/// Replaces what is read, and uses its memory for other things.
+/// Replaces the value that is read, and reuses its memory.
 fn overwrite(dict: &Dict<u32, String>) {
     let old = if dict.get(&1).unwrap().is_some_and(|value| value.starts_with('a')) { 'b' } else { 'a' };
     dict.insert(&1, text(old)).unwrap();
@@ -95,7 +96,7 @@ fn reading_a_dict() -> (usize, usize) {
 }
 
 #[test]
-fn a_value_that_is_replaced_meanwhile_is_whole() {
+fn a_reader_sees_a_replaced_value_whole() {
     isolated!({
         let (places, wrong) = reading_a_dict();
         assert!(places > 20 && wrong == 0);
@@ -103,7 +104,7 @@ fn a_value_that_is_replaced_meanwhile_is_whole() {
 }
 
 #[test]
-fn without_a_version_a_mixture_is_seen() {
+fn without_versions_a_reader_sees_a_mixture() {
     isolated!({
         internals::break_rule(Rule::VersionGrows);
         assert!(reading_a_dict().1 > 0);
@@ -111,7 +112,7 @@ fn without_a_version_a_mixture_is_seen() {
 }
 
 #[test]
-fn a_table_that_is_replaced_meanwhile_is_searched_again() {
+fn a_reader_searches_a_replaced_table_again() {
     isolated!({
         arena();
         let dict = Dict::from_entries([(1, text('a'))]).unwrap();
@@ -127,7 +128,7 @@ fn a_table_that_is_replaced_meanwhile_is_searched_again() {
 }
 
 #[test]
-fn an_item_that_is_replaced_meanwhile_is_whole() {
+fn a_reader_sees_a_replaced_item_whole() {
     isolated!({
         arena();
         let list = List::from_items(['z', 'a', 'z'].map(text)).unwrap();
@@ -143,27 +144,27 @@ fn an_item_that_is_replaced_meanwhile_is_whole() {
                 list.pop().unwrap();
             }
         };
-        // While something lies before it, it has another place.
+        // While another item precedes it, the item has another index.
         let (places, wrong) = at_all(|| is_whole(list.get(1).unwrap().as_deref(), "abz"), change);
         assert!(places > 20 && wrong == 0);
     });
 }
 
 #[test]
-fn a_handle_that_is_replaced_meanwhile_is_alive() {
+fn a_reader_gets_a_living_handle() {
     isolated!({
         arena();
         let dict = Dict::from_entries([(1, Lock::named("first").unwrap())]).unwrap();
         let change = || {
             drop(dict.insert(&1, Lock::named("second").unwrap()).unwrap());
             internals::collect();
-            // In its place in the table of objects.
+            // A lock that reuses the old lock's place in the table of objects.
             for _ in 0..3 {
                 drop(Lock::named("another").unwrap());
             }
         };
         let read = || {
-            let lock = dict.get(&1).expect("no stale handle").expect("it is there");
+            let lock = dict.get(&1).expect("no stale handle").expect("the lock is there");
             ["first", "second"].contains(&lock.name().as_str())
         };
         let (places, wrong) = at_places(9, read, change);

@@ -1,4 +1,4 @@
-//! What a list promises, by behaviour; and random operations on one, and the same ones on a `VecDeque`.
+//! The operations of a list, and random operations compared with those of a `VecDeque`.
 
 use std::collections::VecDeque;
 
@@ -10,7 +10,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 #[test]
-fn it_is_a_vec_with_two_ends() -> procession::Result<()> {
+fn a_list_has_the_operations_of_a_vec_deque() -> procession::Result<()> {
     let _dog = watched();
     let list = List::new()?;
     for n in 0..10 {
@@ -34,7 +34,7 @@ fn it_is_a_vec_with_two_ends() -> procession::Result<()> {
 }
 
 #[test]
-fn going_through_sees_changes_and_ends_once() -> procession::Result<()> {
+fn iteration_sees_changes_and_ends_once() -> procession::Result<()> {
     let _dog = watched();
     let list = List::from_items(["a".to_string()])?;
     let mut iter = list.iter();
@@ -47,7 +47,7 @@ fn going_through_sees_changes_and_ends_once() -> procession::Result<()> {
 }
 
 #[test]
-fn processes_share_it() -> procession::Result<()> {
+fn processes_share_a_list() -> procession::Result<()> {
     let _dog = watched();
     let list = List::from_items([0u64])?;
     let work = |list: List<u64>, me: u64| -> procession::Result<()> {
@@ -72,14 +72,14 @@ fn processes_share_it() -> procession::Result<()> {
 }
 
 #[test]
-fn handles_lie_in_lists() -> procession::Result<()> {
+fn a_list_can_hold_handles() -> procession::Result<()> {
     let _dog = watched();
     let outer = List::<List<u32>>::from_items([List::from_items([1])?, List::new()?])?;
-    outer.update(1, |inner| inner.push(2))?.expect("it is there")?;
-    let inner = outer.get(1)?.expect("it is there");
+    outer.update(1, |inner| inner.push(2))?.expect("the inner list is there")?;
+    let inner = outer.get(1)?.expect("the inner list is there");
     assert_eq!(inner.to_vec()?, [2]);
     outer.clear()?;
-    assert_eq!(inner.to_vec()?, [2], "clearing the outer one leaves the inner one");
+    assert_eq!(inner.to_vec()?, [2], "clearing the outer list leaves the inner one");
     let mixed = List::<(u32, Option<Lock>, Option<Queue<u8>>)>::new()?;
     mixed.extend([
         (1, None, None),
@@ -96,7 +96,7 @@ fn handles_lie_in_lists() -> procession::Result<()> {
 }
 
 #[test]
-fn inside_of_an_update_the_same_list_can_only_be_looked_at() -> procession::Result<()> {
+fn an_update_s_closure_can_only_read_the_same_list() -> procession::Result<()> {
     let _dog = watched();
     let list = List::from_items([1, 2])?;
     list.update(0, |item| {
@@ -189,7 +189,7 @@ fn same(list: &List<Vec<u8>>, model: &mut VecDeque<Vec<u8>>, step: Step) {
 }
 
 #[test]
-fn a_list_is_a_deque() {
+fn random_operations_match_a_vec_deque() {
     let _dog = watched();
     let config = ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() };
     proptest!(config, |(steps in vec(step(), 0..150))| {

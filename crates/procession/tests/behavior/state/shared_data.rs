@@ -1,4 +1,4 @@
-//! `Mutex<T>` and `Array<T>`: plain data in place, under a lock.
+//! `Mutex<T>` and `Array<T>`: plain data in shared memory, under a lock.
 
 use std::thread;
 use std::time::Duration;
@@ -65,7 +65,7 @@ fn no_increment_is_lost_between_processes_and_threads() {
 }
 
 #[test]
-fn a_held_mutex_is_refused_in_every_form() {
+fn every_form_of_locking_a_held_mutex_fails() {
     let _dog = watched();
     let mutex = Mutex::new(1i16).unwrap();
     let held = mutex.lock().unwrap();
@@ -89,7 +89,7 @@ fn a_held_mutex_is_refused_in_every_form() {
 }
 
 #[test]
-fn a_death_inside_marks_the_data_and_shows_what_was_written() {
+fn a_death_inside_poisons_the_data_and_keeps_what_was_written() {
     let _dog = watched();
     let (pair, array) = (Mutex::new([0u64; 2]).unwrap(), Array::from_slice(&[0u8; 2]).unwrap());
     let half = |pair: Mutex<[u64; 2]>, array: Array<u8>| -> () {
@@ -112,7 +112,7 @@ fn a_death_inside_marks_the_data_and_shows_what_was_written() {
 }
 
 #[test]
-fn an_array_is_a_slice() {
+fn an_array_can_be_used_as_a_slice() {
     let _dog = watched();
     let array = Array::from_slice(&[3i32, 1, 2]).unwrap();
     assert_eq!((array.len(), array.is_empty()), (3, false));
@@ -133,9 +133,9 @@ fn an_array_is_a_slice() {
     assert!(matches!(Array::<[u8; 0]>::new(1), Err(Error::InvalidArgument(_))));
 }
 
-/// Also where its memory was used before.
+/// The memory may have been used before.
 #[test]
-fn an_array_by_length_is_zero() {
+fn an_array_created_by_length_is_zero() {
     let _dog = watched();
     for len in [10, 5000, 100_000] {
         for _ in 0..3 {
@@ -160,9 +160,9 @@ fn resident_kb() -> u64 {
     line.split_whitespace().nth(1).and_then(|n| n.parse().ok()).expect("a number")
 }
 
-/// Four gibibytes, of which a few pages are touched. Skipped where half of the memory is less.
+/// Four GiB, of which a few pages are touched. Skipped on machines with less than twice as much.
 #[test]
-fn a_huge_array_takes_pages_only_when_they_are_touched() {
+fn a_huge_array_takes_only_the_pages_that_are_touched() {
     let _dog = watched();
     let before = resident_kb();
     let len = 4usize << 30;
@@ -183,7 +183,7 @@ fn a_huge_array_takes_pages_only_when_they_are_touched() {
 }
 
 #[test]
-fn handles_travel_and_keep_the_data() {
+fn handles_can_be_sent_and_keep_the_data() {
     let _dog = watched();
     let make = || (Mutex::new(5u32).unwrap(), Array::from_slice(&[1u8, 2]).unwrap());
     let (mutex, array) = Process::spawn(make, ()).unwrap().join().unwrap();

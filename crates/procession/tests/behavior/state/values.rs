@@ -1,4 +1,4 @@
-//! `Value<T>`: shared by processes and threads, never torn, never lost.
+//! `Value<T>`: shared by processes and threads. No value is torn, and no update is lost.
 
 use crate::family;
 use crate::support;
@@ -21,7 +21,7 @@ enum State {
 }
 
 #[test]
-fn values_of_all_types_show_what_others_write() {
+fn values_of_all_types_show_writes_of_other_processes() {
     let _dog = family::watched();
     let flag = Value::new(false).unwrap();
     let number = Value::named("number", 0.5f64).unwrap();
@@ -105,7 +105,7 @@ fn a_death_or_a_panic_in_an_update_leaves_the_old_value() {
 }
 
 #[test]
-fn an_update_that_asks_for_its_own_value_is_told() {
+fn an_update_s_closure_cannot_change_its_own_value() {
     let _dog = family::watched();
     let value = Value::named("mine", 1u8).unwrap();
     let inner = value.update(|_| value.get()).unwrap();
@@ -116,20 +116,20 @@ fn an_update_that_asks_for_its_own_value_is_told() {
     assert_eq!(value.get(), Ok(1));
 }
 
-/// What lies in a value lives as long as it lies there.
+/// Handles inside a value live while the value holds them.
 #[test]
-fn handles_in_a_value_live_there() {
+fn handles_in_a_value_live_with_it() {
     let _dog = family::watched();
     let value = Value::new(None::<Lock>).unwrap();
     let put = |value: Value<Option<Lock>>| value.set(Some(Lock::named("inside").unwrap()));
     Process::spawn(put, (value.clone(),)).unwrap().join().unwrap().unwrap();
-    let lock = value.get().unwrap().expect("it is there");
+    let lock = value.get().unwrap().expect("the lock is there");
     assert_eq!(lock.name(), "inside");
     value.set(None).unwrap();
     assert!(lock.lock().is_ok());
 }
 
-/// The victim updates, sets and exchanges a value; at each instruction it is the old one or the new one.
+/// The victim updates, sets and exchanges a value. At each instruction the value is the old one or the new one.
 fn step(repaired: bool) -> Report {
     arena();
     if !repaired {
@@ -142,7 +142,7 @@ fn step(repaired: bool) -> Report {
     let victim = |gate: &Gate| {
         internals::become_member(VICTIM);
         support::own_a_span();
-        drop(Value::new(text.to_string())); // so that spans are there
+        drop(Value::new(text.to_string())); // creates the spans
         gate.begin();
         value.set("another value of about that size, or more".into()).unwrap();
         value.update(|value| value.push('!')).unwrap();
@@ -158,13 +158,13 @@ fn step(repaired: bool) -> Report {
         let (before, after) = (blocks_of_objects(&stock.0), blocks_of_objects(&internals::census()));
         ensure!(before == after, "{before} blocks belonged to objects, and now {after}");
         value.set("after".into()).map_err(|e| e.to_string())?;
-        ensure!(value.get().as_deref() == Ok("after"), "it cannot be set");
+        ensure!(value.get().as_deref() == Ok("after"), "the value cannot be set");
         nothing_in(VICTIM)
     })
 }
 
 #[test]
-fn at_every_instruction_it_is_the_old_value_or_the_new_one() {
+fn a_value_is_old_or_new_at_every_instruction() {
     isolated!({
         let _dog = support::watched();
         assert_finished(&step(true));
@@ -172,7 +172,7 @@ fn at_every_instruction_it_is_the_old_value_or_the_new_one() {
 }
 
 #[test]
-fn what_a_death_leaves_of_a_change_is_missed_when_it_is_not_freed() {
+fn without_the_rule_a_death_in_a_change_leaks_a_block() {
     isolated!({
         let _dog = support::watched();
         step(false).assert_broken();
@@ -180,7 +180,7 @@ fn what_a_death_leaves_of_a_change_is_missed_when_it_is_not_freed() {
 }
 
 #[test]
-fn who_does_not_want_to_wait_for_an_update_is_refused() {
+fn try_and_timeout_forms_do_not_wait_for_an_update() {
     let _dog = family::watched();
     let value = Value::new(1u32).unwrap();
     let other = value.clone();

@@ -238,6 +238,7 @@ fn healthy_locking_raises_no_alarm() {
                 let _ = *shared.read()?;
             }
             waited += u64::from(began.elapsed() > Duration::from_millis(100));
+            // Both locks stay held, so that others wait longer than the time after which they search for a deadlock.
             thread::sleep(Duration::from_millis((random >> 50) % 30));
         }
         Ok(waited)

@@ -5,14 +5,11 @@ use crate::support;
 use std::time::Duration;
 
 use crate::support::scene::crash;
-use crate::support::{Before, Diary, OTHER, THIRD, VICTIM, arena, assert_finished, nothing_in, open};
+use crate::support::stepping::{self, ends_if_woken, leaked};
+use crate::support::{Diary, OTHER, THIRD, VICTIM, arena, assert_finished, nothing_in, open};
 use procession::internals::{self, Rule};
 use procession::sync::{Event, Semaphore};
 use procession_testkit::{Child, Gate, Report, freeze, isolated, proc, run_until, spawn_parked};
-
-fn leaked<T>(made: procession::Result<T>) -> &'static T {
-    Box::leak(Box::new(made.expect("an object")))
-}
 
 /// Kills the victim at every instruction of `operation`, recovers, and asks `check`.
 fn step(
@@ -21,25 +18,11 @@ fn step(
     check: impl Fn() -> Result<(), String>,
     parked: Option<fn()>,
 ) -> Report {
-    open([VICTIM]);
-    let stock = Before::now();
-    let victim = |gate: &Gate| {
-        internals::become_member(VICTIM);
-        before();
-        gate.begin();
-        operation();
-        gate.end();
-    };
     let step = match parked {
         Some(wake) => crash().when_parked(move |_| wake()),
         None => crash(),
     };
-    step.run(victim, |_| {
-        internals::recover(VICTIM);
-        check()?;
-        nothing_in(VICTIM)?;
-        stock.is_back()
-    })
+    stepping::step(step, before, operation, |_| check())
 }
 
 #[test]
@@ -97,15 +80,7 @@ fn kill_a_setter_before_its_wake() -> bool {
     setter.kill();
     assert!(proc::is_parked(sleeper.pid));
     internals::recover(VICTIM);
-    awake(&mut sleeper)
-}
-
-fn awake(sleeper: &mut Child) -> bool {
-    if proc::is_parked(sleeper.pid) {
-        return false;
-    }
-    assert_eq!(sleeper.wait(), 0, "{}", sleeper.text());
-    true
+    ends_if_woken(&mut sleeper)
 }
 
 #[test]
@@ -309,7 +284,7 @@ fn kill_a_woken_waiter() -> bool {
     heir.wait();
     assert!(proc::is_parked(second.pid), "the wake went to the dead");
     internals::recover(VICTIM);
-    awake(&mut second)
+    ends_if_woken(&mut second)
 }
 
 #[test]

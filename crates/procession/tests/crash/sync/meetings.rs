@@ -5,32 +5,11 @@ use crate::support;
 use std::time::Duration;
 
 use crate::support::scene::crash;
-use crate::support::{Before, Diary, OTHER, VICTIM, arena, assert_finished, nothing_in, open};
+use crate::support::stepping::{ends_if_woken, leaked, step, with_record};
+use crate::support::{Diary, OTHER, VICTIM, arena, assert_finished, nothing_in, open};
 use procession::internals::{self, Rule};
 use procession::sync::{Barrier, Broken, Latch, LockError, Once, WaitError};
 use procession_testkit::{Gate, Report, isolated, proc, run_until, spawn_parked};
-
-fn leaked<T>(made: procession::Result<T>) -> &'static T {
-    Box::leak(Box::new(made.expect("an object")))
-}
-
-fn step(operation: impl Fn(), check: impl Fn(i32) -> Result<(), String>) -> Report {
-    open([VICTIM]);
-    let stock = Before::now();
-    let victim = |gate: &Gate| {
-        internals::become_member(VICTIM);
-        drop(procession::Lock::new()); // so that it has a record
-        gate.begin();
-        operation();
-        gate.end();
-    };
-    crash().run(victim, |point| {
-        internals::recover(VICTIM);
-        check(point.victim_pid)?;
-        nothing_in(VICTIM)?;
-        stock.is_back()
-    })
-}
 
 /// It is broken by the victim, or the round was over: nobody has to wait.
 fn nobody_waits_at(barrier: &Barrier, victim: i32) -> Result<(), String> {
@@ -163,11 +142,7 @@ fn kill_the_last_party_before_its_wake() -> bool {
     last.kill();
     assert!(proc::is_parked(first.pid));
     internals::recover(VICTIM);
-    if proc::is_parked(first.pid) {
-        return false;
-    }
-    assert_eq!(first.wait(), 0, "{}", first.text());
-    true
+    ends_if_woken(&mut first)
 }
 
 #[test]
@@ -224,7 +199,7 @@ fn a_latch_is_counted_down_and_something_is_done_once() {
             }
             once.call_once_or_recover(|_| ()).map_err(|e| e.to_string())
         };
-        assert_finished(&step(use_it, check));
+        assert_finished(&step(crash(), with_record, use_it, check));
     });
 }
 
@@ -278,7 +253,7 @@ fn who_arrives_late_takes_nobodys_place() {
                 |gate: &Gate| {
                     internals::become_member(VICTIM);
                     internals::hold(barrier);
-                    drop(procession::Lock::new()); // so that it has a record
+                    with_record();
                     gate.begin();
                     met(barrier, 0);
                     gate.end();

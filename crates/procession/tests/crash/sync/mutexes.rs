@@ -5,33 +5,16 @@ use crate::support;
 use std::time::Duration;
 
 use crate::support::scene::crash;
+use crate::support::stepping::{self, ends_if_woken, leaked};
 use crate::support::{Before, Diary, OTHER, VICTIM, arena, assert_finished, nothing_in, open};
 use procession::internals::{self, Rule};
 use procession::state::Array;
 use procession::sync::{Condvar, LockError, Mutex, RLock};
 use procession_testkit::{Child, Gate, Report, freeze, isolated, proc, run_until, spawn_parked};
 
-fn leaked<T>(made: procession::Result<T>) -> &'static T {
-    Box::leak(Box::new(made.expect("an object")))
-}
-
 fn step(operation: impl Fn(), check: impl Fn(i32) -> Result<(), String>) -> Report {
     arena();
-    open([VICTIM]);
-    let stock = Before::now();
-    let victim = |gate: &Gate| {
-        internals::become_member(VICTIM);
-        support::own_a_span();
-        gate.begin();
-        operation();
-        gate.end();
-    };
-    crash().run(victim, |point| {
-        internals::recover(VICTIM);
-        check(point.victim_pid)?;
-        nothing_in(VICTIM)?;
-        stock.is_back()
-    })
+    stepping::step(crash(), support::own_a_span, operation, check)
 }
 
 /// Free, or marked by the victim; never held. It works afterwards, once.
@@ -197,11 +180,7 @@ fn kill_a_notifier_before_its_wake() -> bool {
     notifier.kill();
     assert!(proc::is_parked(sleeper.pid));
     internals::recover(VICTIM);
-    if proc::is_parked(sleeper.pid) {
-        return false;
-    }
-    assert_eq!(sleeper.wait(), 0, "{}", sleeper.text());
-    true
+    ends_if_woken(&mut sleeper)
 }
 
 #[test]
@@ -239,11 +218,7 @@ fn kill_a_woken_sleeper() -> bool {
     first.wait();
     assert!(proc::is_parked(second.pid), "the notification went to the dead");
     internals::recover(VICTIM);
-    if proc::is_parked(second.pid) {
-        return false;
-    }
-    assert_eq!(second.wait(), 0, "{}", second.text());
-    true
+    ends_if_woken(&mut second)
 }
 
 #[test]

@@ -6,35 +6,14 @@ use std::cell::Cell;
 use std::rc::Rc;
 
 use crate::support::scene::crash;
-use crate::support::{Before, Diary, OTHER, THIRD, VICTIM, arena, assert_finished, nothing_in, open};
+use crate::support::stepping::{self, ends_if_woken, leaked, with_record};
+use crate::support::{Diary, OTHER, THIRD, VICTIM, arena, assert_finished, nothing_in, open};
 use procession::internals::{self, Rule};
 use procession::sync::{LockError, RwLock};
 use procession_testkit::{CrashStep, Gate, Report, freeze, isolated, proc, run_until, spawn_parked};
 
-fn leaked<T>(made: procession::Result<T>) -> &'static T {
-    Box::leak(Box::new(made.expect("an object")))
-}
-
-fn step_with(step: CrashStep, operation: impl Fn(), check: impl Fn(i32) -> Result<(), String>) -> Report {
-    open([VICTIM]);
-    let stock = Before::now();
-    let victim = |gate: &Gate| {
-        internals::become_member(VICTIM);
-        drop(procession::Lock::new()); // so that it has a record
-        gate.begin();
-        operation();
-        gate.end();
-    };
-    step.run(victim, |point| {
-        internals::recover(VICTIM);
-        check(point.victim_pid)?;
-        nothing_in(VICTIM)?;
-        stock.is_back()
-    })
-}
-
-fn step(operation: impl Fn(), check: impl Fn(i32) -> Result<(), String>) -> Report {
-    step_with(crash(), operation, check)
+fn step(step: CrashStep, operation: impl Fn(), check: impl Fn(i32) -> Result<(), String>) -> Report {
+    stepping::step(step, with_record, operation, check)
 }
 
 /// Nobody reads or writes; a mark is from the victim, and then the value may be torn, otherwise not.
@@ -67,7 +46,7 @@ fn a_lock_is_read_and_written() {
             write[0] += 1;
             write[1] += 1;
         };
-        assert_finished(&step(use_it, |victim| is_whole(lock, victim)));
+        assert_finished(&step(crash(), use_it, |victim| is_whole(lock, victim)));
     });
 }
 
@@ -143,7 +122,7 @@ fn a_dead_reader_that_stays_is_found() {
         arena();
         internals::break_rule(Rule::ReadersLeave);
         let lock = leaked(RwLock::new([0u64; 2]));
-        step(|| drop(lock.read().unwrap()), |victim| is_whole(lock, victim)).assert_broken();
+        step(crash(), || drop(lock.read().unwrap()), |victim| is_whole(lock, victim)).assert_broken();
     });
 }
 
@@ -157,7 +136,7 @@ fn waiters_for_a_read_write_lock_come_in() {
             let read = Rc::new(Cell::new((!main_writes).then(|| lock.read().unwrap())));
             let write = Rc::new(Cell::new(main_writes.then(|| lock.write().unwrap())));
             let (reads, writes) = (Rc::clone(&read), Rc::clone(&write));
-            let step = crash().when_parked(move |_| drop((reads.take(), writes.take())));
+            let leaving = crash().when_parked(move |_| drop((reads.take(), writes.take())));
             let use_it = || {
                 if victim_writes {
                     let mut write = lock.write().unwrap();
@@ -171,7 +150,7 @@ fn waiters_for_a_read_write_lock_come_in() {
                 drop((read.take(), write.take())); // in this copy
                 is_whole(lock, victim)
             };
-            assert_finished(&step_with(step, use_it, check));
+            assert_finished(&step(leaving, use_it, check));
         }
     });
 }
@@ -203,11 +182,7 @@ fn kill_a_reader_before_its_wake() -> bool {
     reader.kill();
     assert!(proc::is_parked(writer.pid));
     internals::recover(VICTIM);
-    if proc::is_parked(writer.pid) {
-        return false;
-    }
-    assert_eq!(writer.wait(), 0, "{}", writer.text());
-    true
+    ends_if_woken(&mut writer)
 }
 
 #[test]

@@ -1,0 +1,50 @@
+//! Crash stepping of one operation on an object of any kind, and the questions that are asked after a death.
+
+use procession::internals;
+use procession_testkit::{Child, CrashStep, Gate, Report, proc};
+
+use super::{Before, VICTIM, nothing_in, open};
+
+/// Keeps a created object, and this process's handle to it, until the test ends.
+pub fn leaked<T>(made: procession::Result<T>) -> &'static T {
+    Box::leak(Box::new(made.expect("an object")))
+}
+
+/// Gives the calling thread its record, as creating the first lock does. The record is then not part of the operation.
+pub fn with_record() {
+    drop(procession::Lock::new());
+}
+
+/// Kills the victim after each instruction of `operation`, and recovers. After each death `check` gets the victim's
+/// process id, and nothing of the victim may be left in the arena. The victim calls `prepare` before it is stepped.
+pub fn step(
+    step: CrashStep,
+    prepare: impl Fn(),
+    operation: impl Fn(),
+    check: impl Fn(i32) -> Result<(), String>,
+) -> Report {
+    open([VICTIM]);
+    let stock = Before::now();
+    let victim = |gate: &Gate| {
+        internals::become_member(VICTIM);
+        prepare();
+        gate.begin();
+        operation();
+        gate.end();
+    };
+    step.run(victim, |point| {
+        internals::recover(VICTIM);
+        check(point.victim_pid)?;
+        nothing_in(VICTIM)?;
+        stock.is_back()
+    })
+}
+
+/// Returns false if `waiter` still sleeps. Otherwise it has been woken, and must end with success.
+pub fn ends_if_woken(waiter: &mut Child) -> bool {
+    if proc::is_parked(waiter.pid) {
+        return false;
+    }
+    assert_eq!(waiter.wait(), 0, "{}", waiter.text());
+    true
+}
