@@ -187,8 +187,8 @@ pub fn say_sweeping() {
 }
 
 /// Wakes everybody, as after a death.
-pub fn wake_everybody() {
-    park::wake_everybody(arena());
+pub fn notify_all_sleepers() {
+    park::notify_all_sleepers(arena());
 }
 
 /// What the first thread of the process in `slot` waits for, as an offset; 0 for nothing.

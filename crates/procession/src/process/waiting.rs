@@ -39,7 +39,7 @@ pub(super) fn wait(handle: &Handle, deadline: Deadline) -> Result<bool> {
             let watch = watch.get_or_insert_with(|| Watch::begin(deadline));
             let wait = Wait::announce_since(arena, me.record(), &body.done, watch.stamp());
             wait.sleep(&body.done, 0, watch.until(arena, deadline));
-            if let Some(error) = watch.look(arena, me.owner() - 1) {
+            if let Some(error) = watch.check(arena, me.owner() - 1) {
                 return Err(error.into());
             }
         }

@@ -51,7 +51,7 @@ pub(crate) fn recover(arena: &Arena, slot: u32, how: Option<Ended>) {
     for_each_held(&gone, |recover, found| recover.return_work(&gone, found));
     if (!clean || was_inside) && rules::holds(Rule::SweepWakes) {
         // The dead may have been woken on behalf of another, or been about to wake one.
-        park::wake_everybody(arena);
+        park::notify_all_sleepers(arena);
         // Whoever was woken may have been put on our core: he has waited for long enough.
         std::thread::yield_now();
     }

@@ -198,7 +198,7 @@ impl<T: Plain> Array<T> {
         [lock_or_recover, try_lock_or_recover, lock_or_recover_timeout, lock_or_recover_deadline]
     }
 
-    fn take(&self, recover: bool, deadline: Deadline) -> Result<ArrayGuard<'_, T>, LockError> {
+    fn acquire_slow(&self, recover: bool, deadline: Deadline) -> Result<ArrayGuard<'_, T>, LockError> {
         let state = acquire::acquire_slow(self.body(), recover, deadline).map_err(|error| *error)?;
         Ok(ArrayGuard { array: self, state, _here: PhantomData })
     }

@@ -384,7 +384,7 @@ impl<T> Value<T> {
             Some(held) => held,
             None => match with_me(|me| body.lock.acquire(me, offset, true, deadline))?? {
                 (_, Some(held)) => held,
-                (Outcome::Relocked, None) => return Err(acquire::itself_named(self.name()).into()),
+                (Outcome::Relocked, None) => return Err(acquire::self_deadlock_named(self.name()).into()),
                 (_, None) => return Err(LockError::TimedOut.into()),
             },
         };

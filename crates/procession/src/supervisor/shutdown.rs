@@ -13,7 +13,7 @@ use crate::os::clock::{Deadline, now_ns};
 use crate::os::launch::Launched;
 use crate::os::{futex, process, threads};
 use crate::rules::Rule;
-use crate::sync::raw::deadlock::MAIN_KEEPS_NS;
+use crate::sync::raw::deadlock::MAIN_GRACE_NS;
 use crate::sync::raw::park;
 use crate::{Error, Result, recovery, rules};
 
@@ -88,7 +88,7 @@ fn lost(arena: &'static Arena) {
     exit_wait::reap_unknown();
     sweep::after_supervisor(arena);
     // The supervisor may have died in the middle of this.
-    park::wake_everybody(arena);
+    park::notify_all_sleepers(arena);
     collect::alone(arena);
     for hint in &header.spare_slots {
         hint.store(0, Ordering::Relaxed);
@@ -98,7 +98,7 @@ fn lost(arena: &'static Arena) {
     futex::wake_all(&REPAIRING);
     futex::wake_all(&header.stage);
     header.spares.fetch_add(2, Ordering::SeqCst);
-    park::rouse_everybody(arena);
+    park::wake_all_sleepers(arena);
 }
 
 /// Takes a slot away from those who may still be claiming it, which are main's own threads. False
@@ -145,13 +145,13 @@ fn end_family() {
     }
     // ORDERING: SeqCst, before those who wait are woken: see `sync/deadlock.rs`.
     header.main_ended_ns.store(now_ns(), Ordering::SeqCst);
-    park::rouse_everybody(arena);
+    park::wake_all_sleepers(arena);
     // The end of this connection wakes the supervisor, also when the bell cannot be rung: for want of a descriptor, or
     // because this process has changed its user.
     client::hang_up();
     member::ring(arena);
     let supervisor = header.supervisor_pid.load(Ordering::Acquire) as i32;
-    let mut due = Some(Deadline::after(Duration::from_nanos(MAIN_KEEPS_NS)));
+    let mut due = Some(Deadline::after(Duration::from_nanos(MAIN_GRACE_NS)));
     loop {
         release_what_nobody_uses(arena);
         let until = Deadline::after(LOOK_AGAIN);
@@ -160,7 +160,7 @@ fn end_family() {
         }
         if due.take_if(|due| due.passed()).is_some() {
             // Those who wait for main's threads without a limit look now, and are refused.
-            park::rouse_everybody(arena);
+            park::wake_all_sleepers(arena);
         }
     }
     // The guard says when it has killed what was left. Its number counts only until then.

@@ -1,4 +1,4 @@
-//! Taking and releasing what stands on a [`LockBody`]: the one way of all locks.
+//! Acquiring and releasing a [`LockBody`], the same for every kind of lock.
 
 use std::fmt;
 use std::sync::atomic::Ordering;
@@ -15,8 +15,8 @@ use crate::arena::thread::with_me;
 use crate::os::clock::Deadline;
 use crate::os::process;
 
-/// Takes the lock, which lies at `offset`, and waits for it as long as it takes. The error is in a box, so
-/// that the quick path answers in registers.
+/// Acquires the lock at `offset`. Waits without a limit. The error is boxed, so that the fast path returns in
+/// registers.
 #[inline]
 pub(crate) fn acquire(body: &'static LockBody, offset: u64) -> Result<GuardState, Box<LockError>> {
     match body.raw.try_acquire_fast(offset) {
@@ -25,7 +25,7 @@ pub(crate) fn acquire(body: &'static LockBody, offset: u64) -> Result<GuardState
     }
 }
 
-/// Takes the lock, a poisoned one only to `recover` it.
+/// Acquires the lock. Acquires a poisoned lock only if `recover` is set.
 #[cold]
 pub(crate) fn acquire_slow(
     body: &'static LockBody,
@@ -33,7 +33,7 @@ pub(crate) fn acquire_slow(
     deadline: Deadline,
 ) -> Result<GuardState, Box<LockError>> {
     let unusable = |error: &crate::Error| match error {
-        crate::Error::Lock(error) => Box::new(error.clone()), // a deadlock, found while waiting
+        crate::Error::Lock(error) => Box::new(error.clone()), // found while waiting
         other => Box::new(LockError::unusable(other)),
     };
     let arena = member::arena().map_err(|e| unusable(&e))?;
@@ -50,12 +50,12 @@ pub(crate) fn acquire_slow(
 fn refused(body: &'static LockBody, outcome: Outcome) -> LockError {
     match outcome {
         Outcome::Poisoned => poison_error(body),
-        Outcome::Relocked => itself(body),
+        Outcome::Relocked => self_deadlock(body),
         _ => LockError::TimedOut,
     }
 }
 
-/// What a poisoned lock says.
+/// Returns the error of acquiring a poisoned lock.
 pub(crate) fn poison_error(body: &LockBody) -> LockError {
     match body.read_poison() {
         (PANICKED, who) => LockError::Panicked(who),
@@ -63,13 +63,13 @@ pub(crate) fn poison_error(body: &LockBody) -> LockError {
     }
 }
 
-/// The deadlock of a thread with itself.
-pub(crate) fn itself(body: &LockBody) -> LockError {
-    itself_named(name(body))
+/// Returns the error of a thread that acquires a lock that it already holds.
+pub(crate) fn self_deadlock(body: &LockBody) -> LockError {
+    self_deadlock_named(name(body))
 }
 
-/// As [`itself`], for a lock of this name.
-pub(crate) fn itself_named(lock: String) -> LockError {
+/// Returns the error of [`self_deadlock`], for a lock of this name.
+pub(crate) fn self_deadlock_named(lock: String) -> LockError {
     let (pid, thread) = (process::pid(), process::thread_id());
     LockError::Deadlock { cycle: vec![DeadlockMember::new(pid, member::name(), thread, lock)] }
 }
@@ -79,8 +79,7 @@ fn name(body: &LockBody) -> String {
     object.map_or_else(String::new, |(_, object)| object.name())
 }
 
-/// Lets go of the lock; marks it if that was asked for, or if the thread panics and did not when it took
-/// the lock.
+/// Releases the lock. Poisons it if the guard was asked to, or if the thread began to panic while it held the lock.
 #[inline]
 pub(crate) fn release(body: &'static LockBody, state: &mut GuardState) {
     match state.plain() {
@@ -89,7 +88,7 @@ pub(crate) fn release(body: &'static LockBody, state: &mut GuardState) {
     }
 }
 
-/// Whether the lock is to be poisoned when it is released.
+/// Returns whether the release must poison the lock.
 pub(crate) fn must_poison(state: &GuardState) -> bool {
     state.is(guard_state::POISON_ON_RELEASE)
         || (std::thread::panicking() && !state.is(guard_state::WAS_PANICKING))
@@ -105,7 +104,7 @@ fn release_slow(body: &'static LockBody, state: &mut GuardState) {
     body.raw.release_slow(entry, poison);
 }
 
-/// For `Debug`: name, holder and how many wait; a snapshot.
+/// Writes name, owner and number of waiters, for `Debug`. A snapshot.
 pub(crate) fn describe(f: &mut fmt::Formatter<'_>, kind: &str, object: &'static Object) -> fmt::Result {
     match lock_body::of(object).filter(|_| member::mapped().is_some()) {
         Some(body) => {
@@ -116,7 +115,7 @@ pub(crate) fn describe(f: &mut fmt::Formatter<'_>, kind: &str, object: &'static 
     }
 }
 
-/// As [`describe`], of a lock that is never poisoned.
+/// Writes the same as [`describe`], for a lock that is never poisoned.
 pub(crate) fn describe_raw(
     f: &mut fmt::Formatter<'_>,
     kind: &str,

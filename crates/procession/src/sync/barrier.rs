@@ -1,7 +1,7 @@
-//! [`Barrier`]: where so many meet before any of them goes on.
+//! [`Barrier`]: a point where a number of parties wait for each other.
 //!
-//! `state.rs` is the word that says which round it is and how the last ones ended; `cells.rs` who has arrived;
-//! `raw/barrier_recover.rs` repairs it after a death.
+//! `raw/barrier_state.rs` holds the word with the round and how the last rounds ended, `raw/barrier_cells.rs` which
+//! parties have arrived. `raw/barrier_recover.rs` repairs a barrier after a death.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
@@ -19,7 +19,7 @@ use crate::arena::thread::with_me;
 use crate::os::clock::Deadline;
 use crate::{Error, Result};
 
-/// A point where a number of parties (threads, of whatever processes) wait for each other, again and again.
+/// A point where a number of parties wait for each other, repeatedly. Each party is a thread of any process.
 ///
 /// ```
 /// use procession::{Process, sync::Barrier};
@@ -31,28 +31,29 @@ use crate::{Error, Result};
 /// # Ok::<(), procession::Error>(())
 /// ```
 ///
-/// There is no `try_wait`: to arrive is to be counted. A wait that runs out of time breaks the barrier for
-/// all.
+/// There is no `try_wait`, because arriving counts. A wait that times out breaks the barrier for all parties.
 ///
 /// # If a process dies
 ///
-/// When a process that has a handle to the barrier is killed or calls `exit`, whether it had arrived or not,
-/// the barrier is **broken**: everyone who waits, and everyone who comes, gets [`WaitError::Broken`] with
-/// its process id, until somebody calls [`reset`](Barrier::reset). So nobody waits for the dead. A panic that
-/// unwinds through a handle breaks it too. So give a handle only to who takes part. A process that returns,
-/// be it an `Err`, has let its handles go and breaks nothing. One that dies with the handle still in its
-/// arguments, or in a message that it has just taken, counts as well, and so does one whose arguments cannot be
-/// read.
+/// When a process that has a handle to the barrier is killed or calls `exit`, whether it had arrived or not, the
+/// barrier is **broken**. Every waiter and every later arrival gets [`WaitError::Broken`] with the dead process's id,
+/// until a process calls [`reset`](Barrier::reset). A panic that unwinds through a handle breaks the barrier too. So
+/// give handles only to processes that take part.
 ///
-/// With [`shrink`](BarrierBuilder::shrink) the barrier goes on instead without the parties of the dead: its
-/// threads that took part in this round or the last one, at least one. When all are dead, who comes passes alone.
+/// A process whose function returns, even with an `Err`, has dropped its handles and breaks nothing. A handle that
+/// still lies in the dead process's arguments, or in a message that it has just received, counts as its handle. So
+/// does a handle in arguments that could not be decoded.
+///
+/// With [`shrink`](BarrierBuilder::shrink) the barrier is not broken but continues without the dead process's
+/// parties. These are its threads that took part in this round or the last one, and at least one. When all parties
+/// are dead, a thread that arrives passes alone.
 #[derive(Clone)]
 pub struct Barrier {
     handle: Handle,
     cells: &'static [AtomicU64],
 }
 
-/// How a [`Barrier`] is made that is not the usual one: see [`Barrier::builder`].
+/// Options for a new [`Barrier`]. [`Barrier::builder`] creates it.
 ///
 /// ```
 /// let builder = procession::sync::Barrier::builder(2).shrink(true);
@@ -65,7 +66,7 @@ pub struct BarrierBuilder {
     shrink: bool,
 }
 
-/// What a party learns when all have met.
+/// What [`wait`](Barrier::wait) returns when all parties have arrived.
 ///
 /// ```
 /// let met = procession::sync::Barrier::new(1)?.wait()?;
@@ -79,8 +80,8 @@ pub struct BarrierWaitResult {
 }
 
 impl BarrierWaitResult {
-    /// A number below the number of parties that the barrier was made with, for each of those who meet another
-    /// one.
+    /// Returns a number that is different for each party of this round. It is less than the number of parties that
+    /// the barrier was created with.
     ///
     /// ```
     /// assert_eq!(procession::sync::Barrier::new(1)?.wait()?.index(), 0);
@@ -90,7 +91,7 @@ impl BarrierWaitResult {
         self.index
     }
 
-    /// True for exactly one of them.
+    /// Returns true for exactly one party of each round.
     ///
     /// ```
     /// if procession::sync::Barrier::new(1)?.wait()?.is_leader() {
@@ -104,7 +105,7 @@ impl BarrierWaitResult {
 }
 
 impl BarrierBuilder {
-    /// Whether the barrier goes on without the parties of a dead process, instead of being broken.
+    /// Sets whether the barrier continues without the parties of a dead process. Otherwise a death breaks it.
     ///
     /// ```
     /// let barrier = procession::sync::Barrier::builder(3).shrink(true).build()?;
@@ -115,10 +116,10 @@ impl BarrierBuilder {
         BarrierBuilder { shrink: yes, ..self }
     }
 
-    /// Makes the barrier.
+    /// Creates the barrier.
     ///
     /// # Errors
-    /// As [`Barrier::new`].
+    /// The errors of [`Barrier::new`].
     ///
     /// ```
     /// assert!(procession::sync::Barrier::builder(0).build().is_err());
@@ -134,7 +135,7 @@ impl BarrierBuilder {
         let room = storage::make(arena, u64::from(self.parties) * 8, LINE)?;
         let fill = |object: &Object| {
             let body: &BarrierBody = object.body();
-            body.state.store(1, SeqCst); // cells of round 0 are free
+            body.state.store(1, SeqCst); // free cells belong to round 0
             body.shrinks.store(self.shrink.into(), SeqCst);
         };
         Barrier::of(storage::create::<BarrierBody>(&[room], fill)?)
@@ -145,11 +146,11 @@ impl Barrier {
     /// The most parties that a barrier can have.
     pub const MAX_PARTIES: u32 = 1 << 20;
 
-    /// Makes a barrier for so many parties.
+    /// Creates a barrier for this number of parties.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] for 0 parties or more than [`MAX_PARTIES`](Barrier::MAX_PARTIES); when the
-    /// shared memory is full or cannot be had.
+    /// [`Error::InvalidArgument`] for 0 parties or more than [`MAX_PARTIES`](Barrier::MAX_PARTIES). Also fails if the
+    /// shared memory is full or cannot be created.
     ///
     /// ```
     /// use procession::sync::Barrier;
@@ -161,7 +162,7 @@ impl Barrier {
         Barrier::builder(parties).build()
     }
 
-    /// For a barrier with options.
+    /// Returns a builder for a barrier with options.
     ///
     /// ```
     /// let barrier = procession::sync::Barrier::builder(3).shrink(true).build()?;
@@ -175,7 +176,9 @@ impl Barrier {
     fn of(handle: Handle) -> Result<Barrier> {
         let arena = member::arena()?;
         let cells = cells(arena, handle.object(), handle.id().index());
-        let cells = cells.ok_or_else(|| Error::StaleHandle("a damaged barrier".into()))?;
+        let cells = cells.ok_or_else(|| {
+            Error::StaleHandle("the barrier's memory is damaged: its cells were not found".into())
+        })?;
         Ok(Barrier { handle, cells })
     }
 
@@ -183,7 +186,8 @@ impl Barrier {
         self.handle.body()
     }
 
-    /// How many parties it waits for. Fewer than it was made with only if it shrinks.
+    /// Returns how many parties the barrier waits for. Only a barrier that shrinks can have fewer than it was created
+    /// with.
     ///
     /// ```
     /// assert_eq!(procession::sync::Barrier::new(5)?.parties(), 5);
@@ -193,7 +197,7 @@ impl Barrier {
         self.cells.iter().filter(|cell| cell.load(SeqCst) & DEAD == 0).count()
     }
 
-    /// How many wait. A snapshot.
+    /// Returns how many parties wait. A snapshot.
     ///
     /// ```
     /// assert_eq!(procession::sync::Barrier::new(5)?.waiting(), 0);
@@ -207,7 +211,7 @@ impl Barrier {
         self.cells.iter().filter(|cell| arrived_for(cell.load(SeqCst), round(state))).count()
     }
 
-    /// Whether it is broken. A snapshot.
+    /// Returns whether the barrier is broken. A snapshot.
     ///
     /// ```
     /// let barrier = procession::sync::Barrier::new(2)?;
@@ -219,11 +223,11 @@ impl Barrier {
         cause(self.body().state.load(SeqCst)) != 0
     }
 
-    /// Arrives, and waits for the others as long as it takes.
+    /// Arrives at the barrier. Waits for the other parties without a limit.
     ///
     /// # Errors
-    /// [`WaitError::Broken`], with the cause; [`WaitError::Unusable`] in a plain fork of a member of the
-    /// family.
+    /// * [`WaitError::Broken`]: the barrier is broken; the error says why.
+    /// * [`WaitError::Unusable`]: this process was created by a plain `fork()`.
     ///
     /// ```
     /// let barrier = procession::sync::Barrier::new(2)?;
@@ -236,11 +240,12 @@ impl Barrier {
         self.meet(Deadline::NEVER)
     }
 
-    /// Arrives, and waits for the others at most `timeout`. If they have not come by then, the barrier is
-    /// broken for all.
+    /// Arrives at the barrier. Waits for the other parties for at most `timeout`. If they have not arrived by then,
+    /// the barrier breaks for all parties.
     ///
     /// # Errors
-    /// [`WaitError::TimedOut`]; otherwise as [`wait`](Barrier::wait).
+    /// [`WaitError::TimedOut`] if the other parties did not arrive in time. Otherwise, the errors of
+    /// [`wait`](Barrier::wait).
     ///
     /// ```
     /// use procession::sync::{Barrier, WaitError};
@@ -253,10 +258,10 @@ impl Barrier {
         self.meet(Deadline::after(timeout))
     }
 
-    /// As [`wait_timeout`](Barrier::wait_timeout), until `deadline`.
+    /// Arrives at the barrier like [`wait_timeout`](Barrier::wait_timeout). Waits until `deadline` at the latest.
     ///
     /// # Errors
-    /// As [`wait_timeout`](Barrier::wait_timeout).
+    /// The errors of [`wait_timeout`](Barrier::wait_timeout).
     ///
     /// ```
     /// let barrier = procession::sync::Barrier::new(1)?;
@@ -267,10 +272,10 @@ impl Barrier {
         self.meet(Deadline::at(deadline))
     }
 
-    /// Breaks it: everyone who waits, and everyone who comes, fails. Never waits.
+    /// Breaks the barrier: every waiter and every later arrival fails. Never waits.
     ///
     /// # Errors
-    /// [`Error::Forked`] in a plain fork of a member of the family.
+    /// [`Error::Forked`] in a process that was created by a plain `fork()`.
     ///
     /// ```
     /// use procession::sync::{Barrier, Broken, WaitError};
@@ -285,11 +290,10 @@ impl Barrier {
         Ok(())
     }
 
-    /// Makes it whole and empty: everyone who waits fails, and who comes from now on begins a new round. Never
-    /// waits.
+    /// Repairs and empties the barrier: every waiter fails, and the next arrival begins a new round. Never waits.
     ///
     /// # Errors
-    /// [`Error::Forked`] in a plain fork of a member of the family.
+    /// [`Error::Forked`] in a process that was created by a plain `fork()`.
     ///
     /// ```
     /// let barrier = procession::sync::Barrier::new(1)?;
@@ -300,7 +304,7 @@ impl Barrier {
     /// ```
     pub fn reset(&self) -> Result<()> {
         member::arena()?;
-        // CRASH: one store; between it and the wake the death sweep wakes who sleeps.
+        // CRASH: the reset is one store. Between it and the wake the death sweep wakes the sleepers.
         let _ = self.body().state.fetch_update(SeqCst, SeqCst, |now| {
             self.body().last_reset.store(round(now), SeqCst);
             Some(next(now, true))
@@ -318,7 +322,7 @@ impl Barrier {
         }
         let body = self.body();
         let over = || match body.ended(round) {
-            // The last one may have died before it closed the round, and a barrier may have shrunk.
+            // The last party may have died before it closed the round, or the barrier may have shrunk.
             None if self.complete(round) => Some(Ok(true)),
             None => None,
             Some(ended) => Some(ended.map(|()| false)),
@@ -337,7 +341,7 @@ impl Barrier {
         }
     }
 
-    /// Takes a cell in the round that is under way. Gives the round, and the cell's place.
+    /// Claims a cell in the current round. Returns the round and the cell's index.
     fn arrive(&self, me: u32, deadline: Deadline) -> Result<(u32, u32), WaitError> {
         let body = self.body();
         loop {
@@ -352,22 +356,22 @@ impl Barrier {
                     continue;
                 }
                 let mine = u64::from(round) << 32 | u64::from(me);
-                // CRASH: from this store on we have arrived; our death breaks the barrier, or shrinks it.
-                // A cell of an earlier round is not there any more when this round is over, unless by a
-                // reset, which then counts as having come after us.
+                // CRASH: from this store on we have arrived, and our death breaks or shrinks the barrier. If the
+                // round ends first, the cell of the older round is gone and the exchange fails. A reset does not
+                // clear cells. It then counts as having come after our arrival.
                 if cell.compare_exchange(now, mine, SeqCst, SeqCst).is_ok() {
                     return Ok((round, index as u32));
                 }
             }
             if self.parties() == 0 {
-                return Ok((round, 0)); // all are dead, and nobody else is to come: it passes alone
+                return Ok((round, 0)); // all parties are dead, so this thread passes alone
             }
-            // More come than there are parties: one of those will close the round in a moment.
+            // More threads than parties have arrived. One of the parties closes the round in a moment.
             wait::until(&body.events, deadline, || body.ended(round).map(drop))?;
         }
     }
 
-    /// Closes the round if everyone has arrived. True for the one who does.
+    /// Closes the round if all parties have arrived. Returns whether this thread closed it.
     fn complete(&self, round_now: u32) -> bool {
         let body = self.body();
         if !self.cells.iter().all(|cell| {
@@ -378,8 +382,8 @@ impl Barrier {
         }
         let state = body.state.load(SeqCst);
         let whole = round(state) == round_now && cause(state) == 0;
-        // CRASH: before this store another who waits, or comes, closes the round; after it the death sweep
-        // wakes who sleeps.
+        // CRASH: before this store another waiter or arrival closes the round. After it the death sweep wakes the
+        // sleepers.
         let done = whole && body.state.compare_exchange(state, next(state, false), SeqCst, SeqCst).is_ok();
         if done {
             notify(&body.events, i32::MAX);

@@ -1,4 +1,4 @@
-//! [`Condvar`]: waiting for a condition that a lock guards.
+//! [`Condvar`]: waiting for a condition on data that a lock guards.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -22,19 +22,19 @@ use crate::arena::thread::with_me;
 use crate::os::clock::Deadline;
 use crate::os::futex;
 
-/// A condition variable in shared memory: the count of notifications.
+/// A condition variable in shared memory: it counts notifications.
 #[repr(C)]
 struct CondvarBody {
     events: AtomicU32,
 }
 
-// SAFETY: an atomic, and zero is a count.
+// SAFETY: the field is an atomic, and every value is a count.
 #[allow(unsafe_code, reason = "says that the layout is made of atomics")]
 unsafe impl Body for CondvarBody {
     const KIND: Kind = Kind::Condvar;
 }
 
-/// Where those sleep who wait for a condition on what a [`Lock`](super::Lock) or a
+/// A condition variable: threads wait for a condition on data that a [`Lock`](super::Lock) or a
 /// [`Mutex`](super::Mutex) guards.
 ///
 /// ```
@@ -51,29 +51,29 @@ unsafe impl Body for CondvarBody {
 /// # Ok::<(), procession::Error>(())
 /// ```
 ///
-/// A guard with which one waits says afterwards what it said before: `recovered_from()` still tells who had died.
+/// A wait keeps what the guard knows: if it recovered a poisoned lock, `recovered_from()` still returns the dead
+/// process afterwards.
 ///
-/// As everywhere, a wait may end without a notification: look at the condition again, or use
-/// [`wait_while`](Condvar::wait_while). A wait on an [`RLock`](super::RLock) does not exist: other guards of
-/// the thread would keep it held.
+/// A wait may end without a notification. So check the condition again, or use [`wait_while`](Condvar::wait_while).
+/// An [`RLock`](super::RLock) cannot be used, because the thread's other guards would keep it held during the wait.
 ///
 /// # If a process dies
 ///
-/// While it **waits**: nobody notices, and `notify_one` and `notify_all` never wait for anybody. If it dies
-/// when it was just **woken**, or between a change and its **notification**, everyone who waits is woken to
-/// look. If somebody dies **holding the lock**, waits that end say [`LockError::OwnerDied`]; the
-/// lock is not held then, and [`lock_or_recover`](super::Lock::lock_or_recover) takes it.
+/// While it **waits**: the others are not affected, and `notify_one` and `notify_all` never wait. If it dies just
+/// after it was **woken**, or between its change and its **notification**, every waiter is woken to check the
+/// condition. If a process dies while it **holds the lock**, the waits fail with [`LockError::OwnerDied`]. The lock
+/// is not held then, and [`lock_or_recover`](super::Lock::lock_or_recover) acquires it.
 ///
 /// # If a process is stopped
 ///
-/// `notify_one` wakes a waiter that can run, and passes over one that is stopped asleep. A process that is stopped
-/// after the notification has woken it, and before it runs, has received that notification.
+/// `notify_one` wakes a waiter that can run. It passes over one that was stopped while it slept. If a process is
+/// stopped after the notification woke it and before it ran, it has used that notification.
 #[derive(Clone)]
 pub struct Condvar {
     handle: Handle,
 }
 
-/// Whether a wait ended because its time was up.
+/// Whether a wait ended by its timeout.
 ///
 /// ```
 /// let (lock, condvar) = (procession::Lock::new()?, procession::sync::Condvar::new()?);
@@ -85,7 +85,7 @@ pub struct Condvar {
 pub struct WaitTimeoutResult(bool);
 
 impl WaitTimeoutResult {
-    /// The time was up, and no notification had come.
+    /// Returns whether the timeout expired before a notification came.
     ///
     /// ```
     /// use procession::sync::{Condvar, Mutex};
@@ -108,7 +108,7 @@ mod sealed {
     }
 }
 
-/// The guards with which one can wait: [`LockGuard`] and [`MutexGuard`].
+/// Guards that [`Condvar`] accepts: [`LockGuard`] and [`MutexGuard`].
 ///
 /// ```
 /// use procession::sync::{Condvar, Guard, LockError, Mutex};
@@ -145,10 +145,10 @@ impl Guard for LockGuard<'_> {}
 impl<T> Guard for MutexGuard<'_, T> {}
 
 impl Condvar {
-    /// Makes a condition variable.
+    /// Creates a condition variable.
     ///
     /// # Errors
-    /// When the shared memory is full or cannot be had.
+    /// Fails if the shared memory is full or cannot be created.
     ///
     /// ```
     /// let changed = procession::sync::Condvar::new()?;
@@ -166,10 +166,10 @@ impl Condvar {
         &self.handle.body::<CondvarBody>().events
     }
 
-    /// Lets the lock go, waits to be notified, and takes the lock again: as long as both take.
+    /// Releases the lock, waits for a notification, and acquires the lock again. Both waits have no limit.
     ///
     /// # Errors
-    /// As those of `lock`, when the lock is taken again; it is not held then.
+    /// The errors of `lock` from acquiring the lock again. The lock is not held then.
     ///
     /// ```
     /// use procession::{Process, sync::{Condvar, Mutex}};
@@ -188,11 +188,11 @@ impl Condvar {
         Ok(self.sleep(guard, Deadline::NEVER)?.0)
     }
 
-    /// As [`wait`](Condvar::wait), but waits for a notification at most `timeout`. The lock is taken again
-    /// however long that takes.
+    /// Waits like [`wait`](Condvar::wait), but for at most `timeout` for the notification. Acquiring the lock again
+    /// has no limit.
     ///
     /// # Errors
-    /// As [`wait`](Condvar::wait).
+    /// The errors of [`wait`](Condvar::wait).
     ///
     /// ```
     /// use procession::{Lock, sync::Condvar};
@@ -209,10 +209,10 @@ impl Condvar {
         self.sleep(guard, Deadline::after(timeout))
     }
 
-    /// As [`wait_timeout`](Condvar::wait_timeout), until `deadline`.
+    /// Waits like [`wait_timeout`](Condvar::wait_timeout), until `deadline`.
     ///
     /// # Errors
-    /// As [`wait`](Condvar::wait).
+    /// The errors of [`wait`](Condvar::wait).
     ///
     /// ```
     /// let (lock, condvar) = (procession::Lock::new()?, procession::sync::Condvar::new()?);
@@ -228,10 +228,10 @@ impl Condvar {
         self.sleep(guard, Deadline::at(deadline))
     }
 
-    /// Waits as long as the condition holds.
+    /// Waits without a limit while `condition` returns true. Calls it with the lock held.
     ///
     /// # Errors
-    /// As [`wait`](Condvar::wait).
+    /// The errors of [`wait`](Condvar::wait).
     ///
     /// ```
     /// use procession::sync::{Condvar, Mutex};
@@ -247,10 +247,11 @@ impl Condvar {
         Ok(self.sleep_while(guard, Deadline::NEVER, condition)?.0)
     }
 
-    /// Waits as long as the condition holds, at most `timeout`; says whether it still does.
+    /// Waits for at most `timeout` while `condition` returns true. [`timed_out`](WaitTimeoutResult::timed_out) of the
+    /// result says whether it still did.
     ///
     /// # Errors
-    /// As [`wait`](Condvar::wait).
+    /// The errors of [`wait`](Condvar::wait).
     ///
     /// ```
     /// use procession::sync::{Condvar, Mutex};
@@ -268,10 +269,10 @@ impl Condvar {
         self.sleep_while(guard, Deadline::after(timeout), condition)
     }
 
-    /// As [`wait_timeout_while`](Condvar::wait_timeout_while), until `deadline`.
+    /// Waits like [`wait_timeout_while`](Condvar::wait_timeout_while), until `deadline`.
     ///
     /// # Errors
-    /// As [`wait`](Condvar::wait).
+    /// The errors of [`wait`](Condvar::wait).
     ///
     /// ```
     /// use procession::sync::{Condvar, Mutex};
@@ -289,10 +290,10 @@ impl Condvar {
         self.sleep_while(guard, Deadline::at(deadline), condition)
     }
 
-    /// Wakes one who waits, if anybody does. Never waits.
+    /// Wakes one waiter, if there is one. Never waits.
     ///
     /// # Errors
-    /// [`Error::Forked`](crate::Error::Forked) in a plain fork of a member of the family.
+    /// [`Error::Forked`](crate::Error::Forked) in a process that was created by a plain `fork()`.
     ///
     /// ```
     /// procession::sync::Condvar::new()?.notify_one()?; // nobody waits
@@ -302,10 +303,10 @@ impl Condvar {
         self.notify(1)
     }
 
-    /// Wakes everyone who waits. Never waits.
+    /// Wakes every waiter. Never waits.
     ///
     /// # Errors
-    /// [`Error::Forked`](crate::Error::Forked) in a plain fork of a member of the family.
+    /// [`Error::Forked`](crate::Error::Forked) in a process that was created by a plain `fork()`.
     ///
     /// ```
     /// procession::sync::Condvar::new()?.notify_all()?; // nobody waits
@@ -317,8 +318,7 @@ impl Condvar {
 
     fn notify(&self, count: i32) -> Result<()> {
         member::arena()?;
-        // ORDERING: what the caller changed before, perhaps without the lock, comes before the look for
-        // sleepers.
+        // ORDERING: the caller's change, perhaps made without the lock, comes before the look for sleepers.
         std::sync::atomic::fence(Ordering::SeqCst);
         event::notify(self.events(), count);
         Ok(())
@@ -348,7 +348,8 @@ impl Condvar {
         let news = state.recovered_from().cloned();
         let timed_out = with_me(|me| {
             let wait = Wait::announce_event(arena, me.record(), events);
-            // Who notifies after we have let the lock go finds us: either asleep or refused.
+            // A notification after we release the lock finds us asleep, or it changes the word so that we do not
+            // sleep.
             let ticket = event::prepare(events);
             acquire::release(body, state);
             if spin(deadline, || events.load(Ordering::SeqCst) != ticket) {
@@ -358,7 +359,7 @@ impl Condvar {
         });
         let taken = match timed_out {
             Ok(_) => acquire::acquire_slow(body, false, Deadline::NEVER),
-            Err(error) => return Err(LockError::unusable(&error)), // still held, until the guard is dropped
+            Err(error) => return Err(LockError::unusable(&error)), // the guard still holds the lock, and releases it when dropped
         };
         match (taken, timed_out) {
             (Ok(again), timed_out) => {
@@ -366,7 +367,7 @@ impl Condvar {
                 Ok((guard, WaitTimeoutResult(timed_out.unwrap_or(false))))
             }
             (Err(error), _) => {
-                std::mem::forget(guard); // it holds nothing any more
+                std::mem::forget(guard); // it no longer holds the lock
                 Err(*error)
             }
         }
@@ -374,7 +375,7 @@ impl Condvar {
 }
 
 impl fmt::Debug for Condvar {
-    /// Tells how many wait; a snapshot.
+    /// Shows how many threads wait. A snapshot.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Condvar").field("waiters", &waiters(self.events())).finish_non_exhaustive()
     }

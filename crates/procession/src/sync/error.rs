@@ -1,10 +1,10 @@
-//! What can keep a lock from being taken.
+//! [`LockError`]: why a lock was not acquired.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// Why a lock was not taken. Plain data: it holds no guard, and it can be cloned and sent.
+/// Why a lock was not acquired. Plain data: it holds no guard, and it can be cloned and sent.
 ///
 /// ```
 /// use procession::{Lock, sync::LockError};
@@ -22,36 +22,36 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum LockError {
-    /// A process died while it held the lock, and nobody has recovered it since. The lock is free;
-    /// [`lock_or_recover`](super::Lock::lock_or_recover) takes it.
+    /// The lock is poisoned: a process died while it held the lock, and no process has recovered the lock since. The
+    /// lock is free. [`lock_or_recover`](super::Lock::lock_or_recover) acquires it.
     OwnerDied(OwnerDied),
-    /// A thread panicked while it held the lock, and nobody has recovered it since.
+    /// The lock is poisoned: a thread panicked while it held the lock, and no thread has recovered the lock since.
+    /// The lock is free. [`lock_or_recover`](super::Lock::lock_or_recover) acquires it.
     Panicked(OwnerDied),
-    /// Somebody holds it, and the call was told not to wait.
+    /// Another thread holds the lock, and the call does not wait.
     WouldBlock,
-    /// Somebody held it until the time was up.
+    /// Another thread still held the lock when the timeout expired.
     TimedOut,
-    /// Waiting would never end: each one in the cycle waits for the next, and this thread was the last to
-    /// join in. It has to let go of something that it holds; then the others go on. A thread that holds
-    /// the lock already is told at once, a longer cycle is noticed after a tenth of a second.
+    /// The wait would never end. Each thread in the cycle waits for the next, and this thread was the last to join.
+    /// Release something that this thread holds, and the others go on. A thread that already holds the lock gets this
+    /// error immediately. A longer cycle is found after a tenth of a second.
     Deadlock {
-        /// Who waits for whom; the last waits for the first.
+        /// The threads of the cycle. Each waits for the next, and the last waits for the first.
         cycle: Vec<DeadlockMember>,
     },
-    /// The lock cannot be used from here at all, and why.
+    /// The lock cannot be used from this thread or process. The text says why.
     Unusable(String),
-    /// Main has ended, and this call has waited for five seconds since then for a lock that a thread of main holds.
-    /// The thread may still use what the lock guards, so the lock stays held. See
-    /// [the end of the program](crate#the-end-of-the-program).
+    /// Main has ended, and a thread of main has held the lock for five seconds since then. The thread may still use
+    /// what the lock guards, so the lock stays held. See [the end of the program](crate#the-end-of-the-program).
     MainEnded {
-        /// The kernel's number of main's thread.
+        /// The kernel's id of main's thread.
         thread: i32,
     },
-    /// The shared memory of the family, or a table in it, is full; the text says who holds how much.
+    /// The shared memory of the family, or a table in it, is full. The text says which processes hold how much.
     Full(String),
 }
 
-/// Who held a lock when it died or panicked.
+/// The process that held a lock when it died or panicked.
 ///
 /// ```
 /// let lock = procession::Lock::new()?;
@@ -64,9 +64,9 @@ pub enum LockError {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct OwnerDied {
-    /// Its process id, which may belong to another process by now.
+    /// Its process id. The kernel may have given the id to another process since.
     pub pid: i32,
-    /// The name of its process, cut to 32 bytes.
+    /// The name of the process, cut to 32 bytes.
     pub name: String,
 }
 
@@ -83,13 +83,13 @@ pub struct OwnerDied {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct DeadlockMember {
-    /// The process.
+    /// The process id.
     pub pid: i32,
-    /// The process's name.
+    /// The name of the process.
     pub process: String,
-    /// The kernel's number of the thread.
+    /// The kernel's id of the thread.
     pub thread: i32,
-    /// The name of the lock that it waits for, empty if it has none.
+    /// The name of the lock that the thread waits for. Empty if the lock has no name.
     pub lock: String,
 }
 
@@ -113,7 +113,7 @@ impl LockError {
         }
     }
 
-    /// What running out of time is called by a call that had none.
+    /// Turns the timeout of a call that does not wait into [`LockError::WouldBlock`].
     pub(crate) fn at_once(self) -> LockError {
         match self {
             LockError::TimedOut => LockError::WouldBlock,
@@ -130,23 +130,25 @@ impl fmt::Display for OwnerDied {
 
 impl fmt::Display for LockError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const ADVICE: &str = "what it guards may be half-done; take it with lock_or_recover()";
+        const ADVICE: &str = "what it guards may be half-done; acquire it with lock_or_recover() and check";
         match self {
-            LockError::OwnerDied(who) => write!(f, "{who} died holding the lock: {ADVICE}"),
-            LockError::Panicked(who) => write!(f, "{who} panicked holding the lock: {ADVICE}"),
-            LockError::WouldBlock => f.write_str("the lock is held"),
-            LockError::TimedOut => f.write_str("the lock was held until the time was up"),
+            LockError::OwnerDied(who) => write!(f, "{who} died while it held the lock: {ADVICE}"),
+            LockError::Panicked(who) => write!(f, "{who} panicked while it held the lock: {ADVICE}"),
+            LockError::WouldBlock => {
+                f.write_str("another thread holds the lock; wait for it with lock() or try again later")
+            }
+            LockError::TimedOut => f.write_str("timed out: another thread held the lock until the deadline"),
             LockError::Deadlock { cycle } => {
                 f.write_str("deadlock:")?;
                 for one in cycle {
                     let lock = if one.lock.is_empty() { "a lock" } else { &one.lock };
                     write!(f, " {} (pid {}, thread {}) waits for {lock};", one.process, one.pid, one.thread)?;
                 }
-                Ok(())
+                f.write_str(" release a lock that this thread holds")
             }
             LockError::MainEnded { thread } => write!(
                 f,
-                "main has ended, but its thread {thread} keeps the lock; release it before main ends, or join the thread"
+                "main has ended, but its thread {thread} still holds the lock; release it before main ends, or join the thread"
             ),
             LockError::Unusable(why) | LockError::Full(why) => f.write_str(why),
         }

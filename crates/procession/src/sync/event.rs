@@ -1,4 +1,4 @@
-//! [`Event`]: something that has happened, or not yet.
+//! [`Event`]: a flag that threads wait for.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -12,7 +12,7 @@ use crate::arena::member;
 use crate::arena::objects::{Body, Kind};
 use crate::os::clock::Deadline;
 
-/// Bit 0: it has happened. Above: how often it was set.
+/// Bit 0: the event is set. The higher bits count how often it was set.
 const SET: u64 = 1;
 
 /// An event in shared memory.
@@ -27,13 +27,13 @@ struct EventBody {
     events: AtomicU32,
 }
 
-// SAFETY: atomics only, and all zero is an event that has not happened.
+// SAFETY: all fields are atomics, and all zeros are an event that is not set.
 #[allow(unsafe_code, reason = "says that the layout is made of atomics")]
 unsafe impl Body for EventBody {
     const KIND: Kind = Kind::Event;
 }
 
-/// A flag that processes and threads can wait for, that is set and cleared by any of them.
+/// A flag that any process or thread can set, clear and wait for.
 ///
 /// ```
 /// use procession::{Process, sync::Event};
@@ -45,22 +45,22 @@ unsafe impl Body for EventBody {
 /// # Ok::<(), procession::Error>(())
 /// ```
 ///
-/// Everyone who waits when it is set goes on, also when it is cleared at once.
+/// Setting the event releases every thread that waits, even if another thread clears the event immediately.
 ///
 /// # If a process dies
 ///
-/// While it **waits**: nobody notices, and `set` never waits for anybody. While it **sets** or **clears**:
-/// it has or it has not; if it has, everyone who waits is woken. The event stays as it is.
+/// While it **waits**: the others are not affected, and `set` never waits. While it **sets** or **clears** the event:
+/// the change is made or not. If it is made, every waiter is woken. The event keeps its state.
 #[derive(Clone)]
 pub struct Event {
     handle: Handle,
 }
 
 impl Event {
-    /// Makes an event that is not set.
+    /// Creates an event that is not set.
     ///
     /// # Errors
-    /// When the shared memory is full or cannot be had.
+    /// Fails if the shared memory is full or cannot be created.
     ///
     /// ```
     /// assert!(!procession::sync::Event::new()?.is_set());
@@ -78,10 +78,10 @@ impl Event {
         self.handle.body()
     }
 
-    /// Sets it: everyone who waits goes on. Never waits.
+    /// Sets the event and wakes every waiter. Never waits.
     ///
     /// # Errors
-    /// [`Error::Forked`](crate::Error::Forked) in a plain fork of a member of the family.
+    /// [`Error::Forked`](crate::Error::Forked) in a process that was created by a plain `fork()`.
     ///
     /// ```
     /// let event = procession::sync::Event::new()?;
@@ -93,17 +93,17 @@ impl Event {
         member::arena()?;
         let body = self.body();
         let set = |now: u64| (now & SET == 0).then(|| now.wrapping_add(2) | SET);
-        // ORDERING: SeqCst, before `notify` looks for sleepers: see `raw/event.rs`.
-        // CRASH: between this store and the wake the death sweep wakes who sleeps.
+        // ORDERING: SeqCst, so that the store comes before `notify` looks for sleepers: see `raw/event.rs`.
+        // CRASH: between this store and the wake the death sweep wakes the sleepers.
         let _ = body.state.fetch_update(Ordering::SeqCst, Ordering::SeqCst, set);
         notify(&body.events, i32::MAX);
         Ok(())
     }
 
-    /// Clears it: who waits from now on waits until it is set again. Never waits.
+    /// Clears the event. Later calls of `wait` wait until it is set again. Never waits.
     ///
     /// # Errors
-    /// [`Error::Forked`](crate::Error::Forked) in a plain fork of a member of the family.
+    /// [`Error::Forked`](crate::Error::Forked) in a process that was created by a plain `fork()`.
     ///
     /// ```
     /// let event = procession::sync::Event::new()?;
@@ -118,7 +118,7 @@ impl Event {
         Ok(())
     }
 
-    /// Whether it is set. A snapshot.
+    /// Returns whether the event is set. A snapshot.
     ///
     /// ```
     /// let event = procession::sync::Event::new()?;
@@ -128,14 +128,14 @@ impl Event {
     /// ```
     #[inline]
     pub fn is_set(&self) -> bool {
-        // ORDERING: Acquire pairs with `set`: what was written before it is seen.
+        // ORDERING: Acquire pairs with the store in `set`, so we see what its process wrote before.
         self.body().state.load(Ordering::Acquire) & SET != 0
     }
 
-    /// Waits until it is set, as long as it takes.
+    /// Waits without a limit until the event is set.
     ///
     /// # Errors
-    /// [`WaitError::Unusable`] in a plain fork of a member of the family.
+    /// [`WaitError::Unusable`] in a process that was created by a plain `fork()`.
     ///
     /// ```
     /// use procession::{Process, sync::Event};
@@ -148,10 +148,10 @@ impl Event {
         self.until(Deadline::NEVER)
     }
 
-    /// Whether it is set, as a result.
+    /// Returns `Ok` if the event is set. Does not wait.
     ///
     /// # Errors
-    /// [`WaitError::WouldBlock`] when it is not; otherwise as [`wait`](Event::wait).
+    /// [`WaitError::WouldBlock`] if the event is not set. Otherwise, the errors of [`wait`](Event::wait).
     ///
     /// ```
     /// use procession::sync::{Event, WaitError};
@@ -162,10 +162,10 @@ impl Event {
         self.until(Deadline::after(Duration::ZERO)).map_err(WaitError::at_once)
     }
 
-    /// Waits until it is set, at most `timeout`.
+    /// Waits for at most `timeout` until the event is set.
     ///
     /// # Errors
-    /// [`WaitError::TimedOut`] when it was not; otherwise as [`wait`](Event::wait).
+    /// [`WaitError::TimedOut`] if the event was not set in time. Otherwise, the errors of [`wait`](Event::wait).
     ///
     /// ```
     /// use procession::sync::{Event, WaitError};
@@ -177,10 +177,10 @@ impl Event {
         self.until(Deadline::after(timeout))
     }
 
-    /// Waits until it is set, at most until `deadline`.
+    /// Waits until the event is set, or until `deadline`.
     ///
     /// # Errors
-    /// As [`wait_timeout`](Event::wait_timeout).
+    /// The errors of [`wait_timeout`](Event::wait_timeout).
     ///
     /// ```
     /// use procession::sync::{Event, WaitError};
@@ -203,7 +203,7 @@ impl Event {
 }
 
 impl fmt::Debug for Event {
-    /// Tells whether it is set, and how many wait; a snapshot.
+    /// Shows whether the event is set and how many threads wait. A snapshot.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut out = f.debug_struct("Event");
         out.field("set", &self.is_set()).field("waiters", &wait::waiters(&self.body().events));

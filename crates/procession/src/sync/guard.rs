@@ -1,17 +1,17 @@
-//! [`LockGuard`]: a lock that is held.
+//! [`LockGuard`]: proof that this thread holds a lock.
 
 use std::fmt;
 use std::marker::PhantomData;
 
 use super::acquire;
-use super::error::OwnerDied;
-use super::guard_state::{self, GuardState};
+use super::guard_state::GuardState;
 use super::lock::Lock;
+use super::lock_methods::guard_methods;
 use super::raw::lock_body::LockBody;
 
-/// A lock that is held. Dropping it releases the lock.
+/// Proof that this thread holds a [`Lock`]. Dropping the guard releases the lock.
 ///
-/// It stays in the thread that took it. `mem::forget` of a guard keeps the lock held until the
+/// A guard stays in the thread that acquired the lock. After `mem::forget` of a guard, the lock stays held until the
 /// process ends.
 ///
 /// ```compile_fail
@@ -19,7 +19,7 @@ use super::raw::lock_body::LockBody;
 /// let lock = procession::Lock::new().unwrap();
 /// needs_send(lock.lock().unwrap()); // a guard cannot be sent to another thread
 /// ```
-#[must_use = "the lock is released at once when its guard is dropped"]
+#[must_use = "dropping the guard releases the lock immediately"]
 pub struct LockGuard<'a> {
     body: &'static LockBody,
     state: GuardState,
@@ -38,31 +38,7 @@ impl<'a> LockGuard<'a> {
 }
 
 impl LockGuard<'_> {
-    /// Who died or panicked holding the lock before us, if it was poisoned when
-    /// [`Lock::lock_or_recover`] took it.
-    ///
-    /// ```
-    /// let lock = procession::Lock::new()?;
-    /// assert!(lock.lock_or_recover()?.recovered_from().is_none());
-    /// # Ok::<(), procession::Error>(())
-    /// ```
-    pub fn recovered_from(&self) -> Option<&OwnerDied> {
-        self.state.recovered_from()
-    }
-
-    /// Marks the lock: whoever comes next is told that what it guards may be broken, as if this
-    /// thread had panicked.
-    ///
-    /// ```
-    /// use procession::{Lock, sync::LockError};
-    /// let lock = Lock::new()?;
-    /// lock.lock()?.poison();
-    /// assert!(matches!(lock.lock(), Err(LockError::Panicked(_))));
-    /// # Ok::<(), procession::Error>(())
-    /// ```
-    pub fn poison(mut self) {
-        self.state.set(guard_state::POISON_ON_RELEASE);
-    }
+    guard_methods!("procession::Lock::new()", lock, lock_or_recover);
 }
 
 impl Drop for LockGuard<'_> {

@@ -1,4 +1,4 @@
-//! [`Latch`]: a count that goes down once, and opens at 0.
+//! [`Latch`]: a count that goes down once and opens at 0.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -19,13 +19,13 @@ struct LatchBody {
     events: AtomicU32,
 }
 
-// SAFETY: atomics only, and all zero is an open latch.
+// SAFETY: all fields are atomics, and all zeros are an open latch.
 #[allow(unsafe_code, reason = "says that the layout is made of atomics")]
 unsafe impl Body for LatchBody {
     const KIND: Kind = Kind::Latch;
 }
 
-/// A gate that opens, for good, when it has been counted down to 0.
+/// A gate that opens for good when its count reaches 0.
 ///
 /// ```
 /// use procession::{Process, sync::Latch};
@@ -40,20 +40,20 @@ unsafe impl Body for LatchBody {
 ///
 /// # If a process dies
 ///
-/// While it **waits**: nobody notices. While it **counts down**: it has or it has not; if that opened
-/// the latch, everyone who waits is woken. A process that dies *before* it has counted down has not, and the
-/// latch cannot know that it would have: join the processes too, wait with a limit, or use a
-/// [`Barrier`](super::Barrier), which is broken by such a death.
+/// While it **waits**: the others are not affected. While it **counts down**: the count is made or not. If the count
+/// opens the latch, every waiter is woken. A process that dies *before* it counts down leaves the latch waiting for a
+/// count that never comes. So join the processes too, wait with a timeout, or use a [`Barrier`](super::Barrier),
+/// which such a death breaks.
 #[derive(Clone)]
 pub struct Latch {
     handle: Handle,
 }
 
 impl Latch {
-    /// Makes a latch that opens after so many counts; one of 0 is open.
+    /// Creates a latch that opens after `count` counts. With 0 it is open.
     ///
     /// # Errors
-    /// When the shared memory is full or cannot be had.
+    /// Fails if the shared memory is full or cannot be created.
     ///
     /// ```
     /// assert!(!procession::sync::Latch::new(3)?.is_open());
@@ -74,10 +74,10 @@ impl Latch {
         self.handle.body()
     }
 
-    /// Counts down by one. Never waits.
+    /// Counts down by one. The last count opens the latch and wakes every waiter. Never waits.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] when it is open already: somebody counts too often.
+    /// [`Error::InvalidArgument`] if the latch is already open, because the program counts too often.
     ///
     /// ```
     /// let latch = procession::sync::Latch::new(1)?;
@@ -88,17 +88,21 @@ impl Latch {
     pub fn count_down(&self) -> Result<()> {
         member::arena()?;
         let body = self.body();
-        // CRASH: one store; between it and the wake the death sweep wakes who sleeps.
+        // CRASH: the count is one store. Between it and the wake the death sweep wakes the sleepers.
         let counted = body.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
         match counted {
             Ok(1) => notify(&body.events, i32::MAX),
             Ok(_) => {}
-            Err(_) => return Err(Error::InvalidArgument("the latch was counted down to 0 already".into())),
+            Err(_) => {
+                return Err(Error::InvalidArgument(
+                    "the latch is already open; it was counted down more often than its count".into(),
+                ));
+            }
         }
         Ok(())
     }
 
-    /// How many counts are left until it opens. A snapshot.
+    /// Returns how many counts are left until the latch opens. A snapshot.
     ///
     /// ```
     /// assert_eq!(procession::sync::Latch::new(3)?.count(), 3);
@@ -108,7 +112,7 @@ impl Latch {
         self.body().left.load(Ordering::Acquire)
     }
 
-    /// Whether it is open.
+    /// Returns whether the latch is open. An open latch stays open.
     ///
     /// ```
     /// assert!(procession::sync::Latch::new(0)?.is_open());
@@ -118,10 +122,10 @@ impl Latch {
         self.count() == 0
     }
 
-    /// Waits until it opens, as long as it takes.
+    /// Waits without a limit until the latch opens.
     ///
     /// # Errors
-    /// [`WaitError::Unusable`] in a plain fork of a member of the family.
+    /// [`WaitError::Unusable`] in a process that was created by a plain `fork()`.
     ///
     /// ```
     /// procession::sync::Latch::new(0)?.wait()?; // open from the beginning
@@ -131,10 +135,10 @@ impl Latch {
         self.until(Deadline::NEVER)
     }
 
-    /// Whether it is open, as a result.
+    /// Returns `Ok` if the latch is open. Does not wait.
     ///
     /// # Errors
-    /// [`WaitError::WouldBlock`] when it is not.
+    /// [`WaitError::WouldBlock`] if the latch is closed. Otherwise, the errors of [`wait`](Latch::wait).
     ///
     /// ```
     /// use procession::sync::{Latch, WaitError};
@@ -145,10 +149,10 @@ impl Latch {
         self.until(Deadline::after(Duration::ZERO)).map_err(WaitError::at_once)
     }
 
-    /// Waits until it opens, at most `timeout`.
+    /// Waits for at most `timeout` until the latch opens.
     ///
     /// # Errors
-    /// [`WaitError::TimedOut`] when it did not; otherwise as [`wait`](Latch::wait).
+    /// [`WaitError::TimedOut`] if the latch did not open in time. Otherwise, the errors of [`wait`](Latch::wait).
     ///
     /// ```
     /// use procession::sync::{Latch, WaitError};
@@ -159,10 +163,10 @@ impl Latch {
         self.until(Deadline::after(timeout))
     }
 
-    /// Waits until it opens, at most until `deadline`.
+    /// Waits until the latch opens, or until `deadline`.
     ///
     /// # Errors
-    /// As [`wait_timeout`](Latch::wait_timeout).
+    /// The errors of [`wait_timeout`](Latch::wait_timeout).
     ///
     /// ```
     /// use procession::sync::{Latch, WaitError};

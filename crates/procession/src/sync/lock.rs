@@ -1,13 +1,13 @@
 //! [`Lock`]: mutual exclusion between processes and threads.
 
 use std::fmt;
-use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::acquire;
 use super::error::LockError;
 use super::guard::LockGuard;
+use super::lock_methods::lock_methods;
 use super::raw::lock_body::LockBody;
 use super::raw::word;
 use crate::Result;
@@ -15,10 +15,10 @@ use crate::arena::handle::Handle;
 use crate::arena::objects::{Kind, check_name};
 use crate::os::clock::Deadline;
 
-/// A lock for processes and threads alike, that outlives its owner.
+/// A lock for processes and threads that outlives its owner.
 ///
-/// A handle: clone it or send it to another process, and it is the same lock. It guards no data of
-/// its own but whatever you agree that it does: a file, the terminal, a protocol.
+/// A `Lock` is a handle: clone it or send it to another process, and it is the same lock. It contains no data. It
+/// guards whatever your program decides: a file, the terminal, a protocol.
 ///
 /// ```
 /// use procession::Lock;
@@ -33,30 +33,46 @@ use crate::os::clock::Deadline;
 ///
 /// # If a process dies
 ///
-/// While it **holds** the lock: the lock is free again within a fraction of a millisecond and
-/// *poisoned*. Everyone who waits for it and everyone who comes gets [`LockError::OwnerDied`], until
-/// somebody takes it with [`lock_or_recover`](Lock::lock_or_recover). A panic that unwinds through
-/// a guard marks it too. While it **waits**: nobody notices.
+/// While it **holds** the lock: within a fraction of a millisecond the lock is free and *poisoned*. Every waiter and
+/// every later caller gets [`LockError::OwnerDied`] until a process acquires the lock with
+/// [`lock_or_recover`](Lock::lock_or_recover). A panic that unwinds through a guard poisons the lock too. While it
+/// **waits**: the others are not affected.
+///
+/// ```
+/// use procession::{Lock, Process};
+///
+/// let lock = Lock::new()?;
+/// let child = Process::spawn(|lock: Lock| -> () {
+///     std::mem::forget(lock.lock().unwrap());
+///     std::process::abort();
+/// }, (lock.clone(),))?;
+/// assert!(child.join().is_err());
+///
+/// let held = lock.lock_or_recover()?;
+/// assert_eq!(held.recovered_from().map(|who| who.pid), child.pid());
+/// // ... repair what the lock guards ...
+/// # Ok::<(), procession::Error>(())
+/// ```
 ///
 /// # Fairness
 ///
-/// A free lock goes to whoever comes first, which is fast. Who has waited for a millisecond is
-/// handed the lock by the next release (one such waiter each millisecond).
+/// A free lock goes to the first thread that asks, which is fast. If a thread has waited for a millisecond, the next
+/// release reserves the lock for it. There is at most one such reservation per millisecond.
 ///
 /// # If a process is stopped
 ///
-/// While it **holds** the lock: the others wait until it continues. While it **waits**: the others take the lock. A
-/// release that hands the lock to a stopped waiter delays them by 10 ms, once.
+/// While it **holds** the lock: the others wait until it continues. While it **waits**: the others acquire the lock.
+/// A release that reserves the lock for a stopped waiter delays them by 10 ms, once.
 #[derive(Clone)]
 pub struct Lock {
     handle: Handle,
 }
 
 impl Lock {
-    /// Makes a new lock, which is free.
+    /// Creates an unlocked lock.
     ///
     /// # Errors
-    /// When the shared memory is full or cannot be had.
+    /// Fails if the shared memory is full or cannot be created.
     ///
     /// ```
     /// let lock = procession::Lock::new()?;
@@ -66,12 +82,12 @@ impl Lock {
         Lock::named("")
     }
 
-    /// Makes a new lock with a name of at most 95 bytes, which reports and `Debug` show. The name
-    /// is for people; two locks with the same name are two locks.
+    /// Creates an unlocked lock with a name of at most 95 bytes. Error messages and `Debug` show the name. Names are
+    /// for people: two locks of the same name are two locks.
     ///
     /// # Errors
-    /// As [`Lock::new`]; and [`Error::InvalidArgument`](crate::Error::InvalidArgument) when the
-    /// name is too long.
+    /// The errors of [`Lock::new`], and [`Error::InvalidArgument`](crate::Error::InvalidArgument) if the name is too
+    /// long.
     ///
     /// ```
     /// let lock = procession::Lock::named("stock")?;
@@ -84,7 +100,7 @@ impl Lock {
         Ok(Lock { handle })
     }
 
-    /// The name it was made with, or the empty string.
+    /// Returns the lock's name, or the empty string.
     ///
     /// ```
     /// assert_eq!(procession::Lock::new()?.name(), "");
@@ -98,13 +114,12 @@ impl Lock {
         self.handle.body()
     }
 
-    /// Takes the lock, and waits for it as long as it takes.
+    /// Acquires the lock. Waits without a limit.
     ///
     /// # Errors
-    /// * [`LockError::OwnerDied`], [`LockError::Panicked`]: it is poisoned; see the type's
-    ///   documentation.
-    /// * [`LockError::Deadlock`]: this thread holds it already.
-    /// * [`LockError::Unusable`]: in a plain fork of a member of the family.
+    /// * [`LockError::OwnerDied`], [`LockError::Panicked`]: the lock is poisoned. See [`Lock`].
+    /// * [`LockError::Deadlock`]: this thread already holds the lock, or the wait closed a cycle of waits.
+    /// * [`LockError::Unusable`]: this process was created by a plain `fork()`.
     ///
     /// ```
     /// let lock = procession::Lock::new()?;
@@ -121,7 +136,7 @@ impl Lock {
         }
     }
 
-    /// Whether anybody holds it. A snapshot: it may be otherwise when this returns.
+    /// Returns whether any thread holds the lock. A snapshot: the answer may be out of date when this returns.
     ///
     /// ```
     /// let lock = procession::Lock::new()?;
@@ -135,81 +150,10 @@ impl Lock {
         word::owner(self.body().raw.load()) != 0
     }
 
-    /// Takes the lock if it is free.
-    ///
-    /// # Errors
-    /// [`LockError::WouldBlock`] when somebody holds it; otherwise as [`lock`](Lock::lock).
-    ///
-    /// ```
-    /// use procession::{Lock, sync::LockError};
-    ///
-    /// let lock = Lock::new()?;
-    /// let held = lock.try_lock()?;
-    /// let other = lock.clone();
-    /// std::thread::spawn(move || assert_eq!(other.try_lock().err(), Some(LockError::WouldBlock)))
-    ///     .join().unwrap();
-    /// # Ok::<(), procession::Error>(())
-    /// ```
-    pub fn try_lock(&self) -> Result<LockGuard<'_>, LockError> {
-        self.take(false, Deadline::after(Duration::ZERO)).map_err(LockError::at_once)
-    }
-
-    /// Takes the lock, and waits for it at most `timeout`. A timeout of zero tries once.
-    ///
-    /// # Errors
-    /// [`LockError::TimedOut`] when somebody held it all the time; otherwise as
-    /// [`lock`](Lock::lock).
-    ///
-    /// ```
-    /// use std::time::Duration;
-    /// let lock = procession::Lock::new()?;
-    /// let held = lock.lock_timeout(Duration::from_millis(10))?;
-    /// # Ok::<(), procession::Error>(())
-    /// ```
-    pub fn lock_timeout(&self, timeout: Duration) -> Result<LockGuard<'_>, LockError> {
-        self.take(false, Deadline::after(timeout))
-    }
-
-    /// Takes the lock, and waits for it at most until `deadline`.
-    ///
-    /// # Errors
-    /// As [`lock_timeout`](Lock::lock_timeout).
-    ///
-    /// ```
-    /// use std::time::{Duration, Instant};
-    /// let lock = procession::Lock::new()?;
-    /// let held = lock.lock_deadline(Instant::now() + Duration::from_millis(10))?;
-    /// # Ok::<(), procession::Error>(())
-    /// ```
-    pub fn lock_deadline(&self, deadline: Instant) -> Result<LockGuard<'_>, LockError> {
-        self.take(false, Deadline::at(deadline))
-    }
-
-    /// Takes the lock also when it is poisoned, clears the mark, and tells:
-    /// [`LockGuard::recovered_from`] says who died. Waits as long as it takes.
-    ///
-    /// If this process dies before it releases the lock, the lock is poisoned again.
-    ///
-    /// # Errors
-    /// [`LockError::Deadlock`] and [`LockError::Unusable`], as [`lock`](Lock::lock).
-    ///
-    /// ```
-    /// use procession::{Lock, Process};
-    ///
-    /// let lock = Lock::new()?;
-    /// let child = Process::spawn(|lock: Lock| -> () {
-    ///     std::mem::forget(lock.lock().unwrap());
-    ///     std::process::abort();
-    /// }, (lock.clone(),))?;
-    /// assert!(child.join().is_err());
-    ///
-    /// let held = lock.lock_or_recover()?;
-    /// assert_eq!(held.recovered_from().map(|who| who.pid), child.pid());
-    /// // ... put right what the lock guards ...
-    /// # Ok::<(), procession::Error>(())
-    /// ```
-    pub fn lock_or_recover(&self) -> Result<LockGuard<'_>, LockError> {
-        self.take(true, Deadline::NEVER)
+    lock_methods! {
+        LockGuard<'_>, "the lock", "procession::Lock::new()",
+        [lock, try_lock, lock_timeout, lock_deadline],
+        [lock_or_recover, try_lock_or_recover, lock_or_recover_timeout, lock_or_recover_deadline]
     }
 
     #[cfg(feature = "internals")]
@@ -222,59 +166,14 @@ impl Lock {
         &raw const self.body().raw
     }
 
-    /// As [`lock_or_recover`](Lock::lock_or_recover), if nobody holds the lock.
-    ///
-    /// # Errors
-    /// [`LockError::WouldBlock`] when somebody holds it; otherwise as `lock_or_recover`.
-    ///
-    /// ```
-    /// let lock = procession::Lock::new()?;
-    /// lock.lock()?.poison();
-    /// assert!(lock.try_lock_or_recover()?.recovered_from().is_some());
-    /// # Ok::<(), procession::Error>(())
-    /// ```
-    pub fn try_lock_or_recover(&self) -> Result<LockGuard<'_>, LockError> {
-        self.take(true, Deadline::after(Duration::ZERO)).map_err(LockError::at_once)
-    }
-
-    /// As [`lock_or_recover`](Lock::lock_or_recover), but waits at most `timeout`.
-    ///
-    /// # Errors
-    /// [`LockError::TimedOut`] when somebody held it all the time; otherwise as `lock_or_recover`.
-    ///
-    /// ```
-    /// use std::time::Duration;
-    /// let lock = procession::Lock::new()?;
-    /// let held = lock.lock_or_recover_timeout(Duration::from_millis(10))?;
-    /// # Ok::<(), procession::Error>(())
-    /// ```
-    pub fn lock_or_recover_timeout(&self, timeout: Duration) -> Result<LockGuard<'_>, LockError> {
-        self.take(true, Deadline::after(timeout))
-    }
-
-    /// As [`lock_or_recover`](Lock::lock_or_recover), but waits at most until `deadline`.
-    ///
-    /// # Errors
-    /// As [`lock_or_recover_timeout`](Lock::lock_or_recover_timeout).
-    ///
-    /// ```
-    /// use std::time::{Duration, Instant};
-    /// let lock = procession::Lock::new()?;
-    /// let held = lock.lock_or_recover_deadline(Instant::now() + Duration::from_millis(10))?;
-    /// # Ok::<(), procession::Error>(())
-    /// ```
-    pub fn lock_or_recover_deadline(&self, deadline: Instant) -> Result<LockGuard<'_>, LockError> {
-        self.take(true, Deadline::at(deadline))
-    }
-
-    fn take(&self, recover: bool, deadline: Deadline) -> Result<LockGuard<'_>, LockError> {
+    fn acquire_slow(&self, recover: bool, deadline: Deadline) -> Result<LockGuard<'_>, LockError> {
         let state = acquire::acquire_slow(self.body(), recover, deadline).map_err(|error| *error)?;
         Ok(LockGuard::new(self.body(), state))
     }
 }
 
 impl fmt::Debug for Lock {
-    /// Tells the holder's process and how many wait; a snapshot.
+    /// Shows the name, the process that holds the lock, and the number of waiters. A snapshot.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         acquire::describe(f, "Lock", self.handle.object())
     }

@@ -1,14 +1,14 @@
-//! The eight ways to take a lock, the same for every kind.
+//! The methods that acquire a lock, the same for every kind.
 
-/// Methods that end in `self.take(recover, deadline)`, which gives a `Result<$guard, LockError>`. `$make` makes
-/// one, for the examples.
+/// Generates the seven methods besides `lock()` itself. Each ends in `self.acquire_slow(recover, deadline)`, which returns a
+/// `Result<$guard, LockError>`. `$what` names the lock in the documentation, and `$make` creates one in the examples.
 macro_rules! lock_methods {
     ($guard:ty, $what:literal, $make:literal, [$lock:ident, $try_lock:ident, $timeout:ident, $deadline:ident],
      [$recover:ident, $try_recover:ident, $recover_timeout:ident, $recover_deadline:ident]) => {
-        #[doc = concat!("Takes ", $what, " if nobody has it.")]
+        #[doc = concat!("Acquires ", $what, " if it is free. Does not wait.")]
         ///
         /// # Errors
-        #[doc = concat!("[`LockError::WouldBlock`](crate::sync::LockError::WouldBlock) when somebody has it; otherwise as [`", stringify!($lock), "`](Self::", stringify!($lock), ").")]
+        #[doc = concat!("[`LockError::WouldBlock`](crate::sync::LockError::WouldBlock) if another thread holds the lock. Otherwise, the errors of [`", stringify!($lock), "`](Self::", stringify!($lock), ").")]
         ///
         /// ```
         #[doc = concat!("let lock = ", $make, "?;")]
@@ -18,13 +18,13 @@ macro_rules! lock_methods {
         /// ```
         pub fn $try_lock(&self) -> Result<$guard, $crate::sync::LockError> {
             let now = $crate::os::clock::Deadline::after(std::time::Duration::ZERO);
-            self.take(false, now).map_err($crate::sync::LockError::at_once)
+            self.acquire_slow(false, now).map_err($crate::sync::LockError::at_once)
         }
 
-        #[doc = concat!("Takes ", $what, ", and waits for it at most `timeout`. A timeout of zero tries once.")]
+        #[doc = concat!("Acquires ", $what, ". Waits for at most `timeout`; a timeout of zero tries once.")]
         ///
         /// # Errors
-        #[doc = concat!("[`LockError::TimedOut`](crate::sync::LockError::TimedOut) when somebody had it all the time; otherwise as [`", stringify!($lock), "`](Self::", stringify!($lock), ").")]
+        #[doc = concat!("[`LockError::TimedOut`](crate::sync::LockError::TimedOut) if other threads held the lock for the whole timeout. Otherwise, the errors of [`", stringify!($lock), "`](Self::", stringify!($lock), ").")]
         ///
         /// ```
         #[doc = concat!("let lock = ", $make, "?;")]
@@ -33,30 +33,30 @@ macro_rules! lock_methods {
         /// # Ok::<(), procession::Error>(())
         /// ```
         pub fn $timeout(&self, timeout: std::time::Duration) -> Result<$guard, $crate::sync::LockError> {
-            self.take(false, $crate::os::clock::Deadline::after(timeout))
+            self.acquire_slow(false, $crate::os::clock::Deadline::after(timeout))
         }
 
-        #[doc = concat!("Takes ", $what, ", and waits for it at most until `deadline`.")]
+        #[doc = concat!("Acquires ", $what, ". Waits until `deadline` at the latest.")]
         ///
         /// # Errors
-        #[doc = concat!("As [`", stringify!($timeout), "`](Self::", stringify!($timeout), ").")]
+        #[doc = concat!("The errors of [`", stringify!($timeout), "`](Self::", stringify!($timeout), ").")]
         ///
         /// ```
         #[doc = concat!("let lock = ", $make, "?;")]
-        #[doc = concat!("let held = lock.", stringify!($deadline), "(std::time::Instant::now())?; // nobody has it")]
+        #[doc = concat!("let held = lock.", stringify!($deadline), "(std::time::Instant::now())?; // the lock is free")]
         /// # drop(held);
         /// # Ok::<(), procession::Error>(())
         /// ```
         pub fn $deadline(&self, deadline: std::time::Instant) -> Result<$guard, $crate::sync::LockError> {
-            self.take(false, $crate::os::clock::Deadline::at(deadline))
+            self.acquire_slow(false, $crate::os::clock::Deadline::at(deadline))
         }
 
-        #[doc = concat!("Takes ", $what, " also when it is poisoned, clears the mark, and tells: `recovered_from()` of the guard says who died. Waits as long as it takes.")]
+        #[doc = concat!("Acquires ", $what, " even if it is poisoned, and clears the poison. `recovered_from()` of the guard returns the process that died or panicked. Waits without a limit.")]
         ///
-        /// If this process dies before it lets go, the mark is there again.
+        /// If this process dies before it releases the lock, the lock is poisoned again.
         ///
         /// # Errors
-        #[doc = concat!("As [`", stringify!($lock), "`](Self::", stringify!($lock), "), but for the mark.")]
+        #[doc = concat!("The errors of [`", stringify!($lock), "`](Self::", stringify!($lock), "), except those of a poisoned lock.")]
         ///
         /// ```
         #[doc = concat!("let lock = ", $make, "?;")]
@@ -67,13 +67,13 @@ macro_rules! lock_methods {
         /// # Ok::<(), procession::Error>(())
         /// ```
         pub fn $recover(&self) -> Result<$guard, $crate::sync::LockError> {
-            self.take(true, $crate::os::clock::Deadline::NEVER)
+            self.acquire_slow(true, $crate::os::clock::Deadline::NEVER)
         }
 
-        #[doc = concat!("As [`", stringify!($recover), "`](Self::", stringify!($recover), "), if nobody has it.")]
+        #[doc = concat!("Acquires ", $what, " like [`", stringify!($recover), "`](Self::", stringify!($recover), "), if it is free. Does not wait.")]
         ///
         /// # Errors
-        /// [`LockError::WouldBlock`](crate::sync::LockError::WouldBlock) when somebody has it.
+        /// [`LockError::WouldBlock`](crate::sync::LockError::WouldBlock) if another thread holds the lock.
         ///
         /// ```
         #[doc = concat!("let lock = ", $make, "?;")]
@@ -85,13 +85,14 @@ macro_rules! lock_methods {
         /// ```
         pub fn $try_recover(&self) -> Result<$guard, $crate::sync::LockError> {
             let now = $crate::os::clock::Deadline::after(std::time::Duration::ZERO);
-            self.take(true, now).map_err($crate::sync::LockError::at_once)
+            self.acquire_slow(true, now).map_err($crate::sync::LockError::at_once)
         }
 
-        #[doc = concat!("As [`", stringify!($recover), "`](Self::", stringify!($recover), "), but waits at most `timeout`.")]
+        #[doc = concat!("Acquires ", $what, " like [`", stringify!($recover), "`](Self::", stringify!($recover), "). Waits for at most `timeout`.")]
         ///
         /// # Errors
-        /// [`LockError::TimedOut`](crate::sync::LockError::TimedOut) when somebody had it all the time.
+        /// [`LockError::TimedOut`](crate::sync::LockError::TimedOut) if other threads held the lock for the whole
+        /// timeout.
         ///
         /// ```
         #[doc = concat!("let lock = ", $make, "?;")]
@@ -102,13 +103,13 @@ macro_rules! lock_methods {
         /// # Ok::<(), procession::Error>(())
         /// ```
         pub fn $recover_timeout(&self, timeout: std::time::Duration) -> Result<$guard, $crate::sync::LockError> {
-            self.take(true, $crate::os::clock::Deadline::after(timeout))
+            self.acquire_slow(true, $crate::os::clock::Deadline::after(timeout))
         }
 
-        #[doc = concat!("As [`", stringify!($recover), "`](Self::", stringify!($recover), "), but waits at most until `deadline`.")]
+        #[doc = concat!("Acquires ", $what, " like [`", stringify!($recover), "`](Self::", stringify!($recover), "). Waits until `deadline` at the latest.")]
         ///
         /// # Errors
-        #[doc = concat!("As [`", stringify!($recover_timeout), "`](Self::", stringify!($recover_timeout), ").")]
+        #[doc = concat!("The errors of [`", stringify!($recover_timeout), "`](Self::", stringify!($recover_timeout), ").")]
         ///
         /// ```
         #[doc = concat!("let lock = ", $make, "?;")]
@@ -119,16 +120,16 @@ macro_rules! lock_methods {
         /// # Ok::<(), procession::Error>(())
         /// ```
         pub fn $recover_deadline(&self, deadline: std::time::Instant) -> Result<$guard, $crate::sync::LockError> {
-            self.take(true, $crate::os::clock::Deadline::at(deadline))
+            self.acquire_slow(true, $crate::os::clock::Deadline::at(deadline))
         }
     };
 }
 
-/// What the guard of a lock tells and can do, for guards with a field `state`.
+/// Generates the methods of a guard that has a field `state`.
 macro_rules! guard_methods {
     ($make:literal, $lock:ident, $recover:ident) => {
-        /// Who died or panicked holding it before us, if it was poisoned when it was taken. The example of
-        /// [`poison`](Self::poison) shows it.
+        /// Returns the process that died or panicked while it held the lock, if this guard recovered a poisoned lock.
+        /// See the example of [`poison`](Self::poison).
         ///
         /// ```
         #[doc = concat!("let lock = ", $make, "?;")]
@@ -141,8 +142,8 @@ macro_rules! guard_methods {
             self.state.recovered_from()
         }
 
-        /// Marks it: whoever comes next is told that what it guards may be broken, as if this thread had
-        /// panicked.
+        /// Poisons the lock and releases it, as if this thread had panicked. Later callers get
+        /// [`LockError::Panicked`](crate::sync::LockError::Panicked).
         ///
         /// ```
         #[doc = concat!("let lock = ", $make, "?;")]

@@ -1,69 +1,70 @@
-//! Locks for processes and threads alike, whose owners may die; and everything else that waits.
+//! Synchronization between processes and threads: locks that outlive their owners, semaphores, events, barriers and
+//! more.
 //!
-//! Everything here is a handle: clone it, send it to another process in an argument, a result or
-//! a message, and it is still the same lock. It lives as long as any handle to it does.
+//! Each type is a handle. Clone it, or send it to another process in an argument, a result or a message: it still
+//! names the same object. The object is freed when its last handle is dropped.
 //!
 //! # Which one should I use?
 //!
 //! | you want | use |
 //! |---|---|
-//! | one at a time, around a file, the terminal, a protocol | [`Lock`] |
-//! | the same, where functions that hold it call functions that take it | [`RLock`] |
-//! | one at a time, around plain data that the lock carries with it | [`Mutex<T>`](Mutex) |
-//! | many who read such data, now and then one who writes | [`RwLock<T>`](RwLock) |
-//! | around a `bool`, `String`, enum or anything that serde knows | [`Value<T>`](crate::state::Value) |
-//! | around a long slice of numbers | [`Array<T>`](crate::state::Array) |
-//! | at most *n* at a time; or to count things that some make and others take | [`Semaphore`] |
-//! | to wait until a flag is set, which may be cleared and set again | [`Event`] |
-//! | to wait until data under a lock is as it should be | [`Condvar`] |
-//! | *n* parties that wait for each other, again and again | [`Barrier`] |
-//! | to wait until something has been reported *n* times, once | [`Latch`] |
-//! | that something is done by whoever comes first, and by nobody else | [`Once`] |
-//! | to pass things on | a queue, not a lock |
+//! | mutual exclusion around a file, the terminal or a protocol | [`Lock`] |
+//! | the same, where a function that holds the lock calls another that acquires it | [`RLock`] |
+//! | mutual exclusion around plain data that the lock contains | [`Mutex<T>`](Mutex) |
+//! | many readers of such data, and an occasional writer | [`RwLock<T>`](RwLock) |
+//! | mutual exclusion around a `bool`, `String`, enum or any other serde type | [`Value<T>`](crate::state::Value) |
+//! | mutual exclusion around a long slice of numbers | [`Array<T>`](crate::state::Array) |
+//! | at most *n* users at a time, or a count that producers raise and consumers lower | [`Semaphore`] |
+//! | to wait for a flag that can be cleared and set again | [`Event`] |
+//! | to wait until data under a lock meets a condition | [`Condvar`] |
+//! | *n* parties that wait for each other, repeatedly | [`Barrier`] |
+//! | to wait, once, until something was reported *n* times | [`Latch`] |
+//! | to run something once in the whole family | [`Once`] |
+//! | to pass items between processes | a [queue](crate::queue) |
 //!
-//! When in doubt: [`Mutex`] for data, [`Lock`] for the rest. An [`RwLock`] pays only where reads are many and
-//! take longer than taking a lock does.
+//! When in doubt, use [`Mutex`] for data and [`Lock`] for everything else. [`RwLock`] pays off only where reads are
+//! frequent and take longer than acquiring a lock.
 //!
 //! # Waiting
 //!
-//! What blocks comes in four forms: `lock()` waits as long as it takes, `try_lock()` does not wait,
-//! `lock_timeout` and `lock_deadline` wait for so long. What cannot be had is an error: [`LockError`] of what has
-//! an owner, [`WaitError`] of what has none.
+//! Each blocking operation comes in four forms. `lock()` waits without a limit, `try_lock()` does not wait,
+//! `lock_timeout` waits for at most a duration, and `lock_deadline` waits until an instant. If the wait fails, the
+//! error is a [`LockError`] for objects that have an owner, and a [`WaitError`] for all others.
 //!
-//! A waiter for a lock or a permit is handed the next one when it has waited for a millisecond, so none
-//! is passed over for ever. Who waits for an event, a latch, a barrier or a condition looks again for at most 50 µs
-//! before it sleeps, and for less when that was in vain: to wake a sleeper takes as long.
+//! A release reserves the lock or permit for a waiter that has waited for a millisecond. So no waiter is passed over
+//! forever. A thread that waits for an event, latch, barrier or condition first spins for at most 50 µs, which is
+//! about as long as waking a sleeper takes. It spins for less time after spins that did not help.
 //!
 //! # Deadlocks
 //!
-//! When a wait for a lock, or for the end of a process, closes a cycle in which each one waits for the
-//! next, it ends with [`LockError::Deadlock`], which tells everyone in it: process, thread and lock. So give
-//! your locks names. The others go on waiting, and go on when the one that was told lets go of
-//! something. It takes a tenth of a second to be noticed, and costs a free lock nothing. Permits, events,
-//! barriers and conditions have no one owner, so they are no part of it.
+//! A wait for a lock, or for the end of a process, may close a cycle in which each thread waits for the next. That
+//! wait fails with [`LockError::Deadlock`] after a tenth of a second. The error lists each thread in the cycle with
+//! its process and its lock, so name your locks. The other threads continue as soon as the failed one releases
+//! something. Detecting deadlocks costs nothing while locks are free. Permits, events, barriers and conditions have
+//! no single owner, so a cycle through them is not detected.
 //!
 //! # If a process dies
 //!
-//! What a dead process held is handed on, never lost. The next one to call [`Lock::lock`] gets
-//! [`LockError::OwnerDied`] instead of the lock, because what the lock guards may have been left
-//! half-done; [`Lock::lock_or_recover`] gives the lock and the news together, so that the data can
-//! be looked at and put right. A process that dies while it *waits* is not noticed by anybody.
+//! What a dead process held is released, never lost. A lock that it held is *poisoned*: it may guard half-written
+//! data. [`Lock::lock`] then fails with [`LockError::OwnerDied`]. [`Lock::lock_or_recover`] acquires the lock and
+//! reports the dead process, so the caller can check and repair the data. The death of a process that only *waits*
+//! does not affect the others.
 //!
-//! | who dies | what the others see |
+//! | a process dies while it | the others find |
 //! |---|---|
-//! | holds a [`Lock`], [`RLock`], [`Mutex`], [`Array`](crate::state::Array); writes under an [`RwLock`]; does a [`Once`] | free, and poisoned: `OwnerDied` until somebody recovers it |
-//! | reads under an [`RwLock`] | it has left |
-//! | has permits of a [`Semaphore`] | they are back |
+//! | holds a [`Lock`], [`RLock`], [`Mutex`], [`Array`](crate::state::Array); writes under an [`RwLock`]; runs a [`Once`] | a free, poisoned lock: `OwnerDied` until a process recovers it |
+//! | reads under an [`RwLock`] | one reader less |
+//! | holds permits of a [`Semaphore`] | the permits free |
 //! | changes a [`Value`](crate::state::Value) | the old value or the new one |
-//! | is a party of a [`Barrier`], there or on its way | `Broken`, for everyone; or the barrier shrinks |
-//! | is about to set, notify, count down, open | it has, and everyone is woken; or it has not |
-//! | waits, asleep or just woken | nothing |
+//! | is a party of a [`Barrier`], arrived or not | `Broken`, for every party; or a smaller barrier |
+//! | sets an event, notifies, counts down or opens a latch | the whole change, with every waiter woken; or no change |
+//! | waits, asleep or just woken | no change |
 //!
 //! # If main ends
 //!
-//! Main waits for the other processes, and its other threads run on meanwhile. What such a thread holds is never
-//! handed on. A call that waits for it fails after five seconds with [`LockError::MainEnded`] or
-//! [`WaitError::MainEnded`]: see [the end of the program](crate#the-end-of-the-program).
+//! When main ends, it waits for the other processes while its other threads run on. What such a thread holds is never
+//! released. A call that waits for it fails after five seconds with [`LockError::MainEnded`] or
+//! [`WaitError::MainEnded`]. See [the end of the program](crate#the-end-of-the-program).
 
 pub(crate) mod acquire;
 // | file              | what it holds |
@@ -81,7 +82,7 @@ pub(crate) mod acquire;
 // | `error.rs`        | why a lock was not acquired |
 // | `acquire.rs`      | acquiring and releasing, the same for every lock |
 // | `lock_methods.rs` | the eight methods that acquire, the same for every lock |
-// | `guard_state.rs`  | what a guard knows besides its lock, in one word |
+// | `guard_state.rs`  | what a guard stores besides its lock, in one word |
 // | `wait.rs`         | waiting for anything but a lock |
 // | `spin.rs`         | spinning for a moment before sleeping |
 // | `raw/`            | the shared-memory half: words, cells, recovery |

@@ -1,5 +1,5 @@
-//! [`Mutex`]: a lock with the value that it guards, both in shared memory.
-#![allow(unsafe_code)] // References to the value, while the lock keeps everybody else away.
+//! [`Mutex`]: a lock and the value that it guards, both in shared memory.
+#![allow(unsafe_code)] // References to the value, while the lock excludes every other thread.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -20,12 +20,11 @@ use crate::arena::{member, storage};
 use crate::os::clock::Deadline;
 use crate::{Error, Result};
 
-/// What may lie in shared memory as it is: [`bytemuck::Pod`], that is, numbers, arrays of numbers, and
-/// `#[repr(C)]` structures of them without padding, for which `bytemuck` can derive it.
+/// Types whose bytes can lie in shared memory: [`bytemuck::Pod`]. These are numbers, arrays of numbers, and
+/// `#[repr(C)]` structures of them without padding. `bytemuck` can derive it for such structures.
 ///
-/// Anything less plain could be left half-written by a death in a state that is no value at all. For
-/// `bool`, `String`, enums and everything else that serde knows there is
-/// [`Value`](crate::state::Value).
+/// Every pattern of bytes is a valid value of such a type, so even a value that a death left half-written is valid.
+/// For `bool`, `String`, enums and other serde types use [`Value`](crate::state::Value).
 ///
 /// ```
 /// use procession::sync::{Mutex, Plain};
@@ -38,14 +37,14 @@ use crate::{Error, Result};
 /// # Ok::<(), procession::Error>(())
 /// ```
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` cannot lie in shared memory as it is",
-    note = "it can if it is `bytemuck::Pod`; for `bool`, `String` and enums use `procession::state::Value`"
+    message = "`{Self}` cannot be stored in shared memory as plain bytes",
+    note = "plain types implement `bytemuck::Pod`; for `bool`, `String` and enums use `procession::state::Value`"
 )]
 pub trait Plain: bytemuck::Pod {}
 
 impl<T: bytemuck::Pod> Plain for T {}
 
-/// A value in shared memory, and the lock without which nobody touches it.
+/// A value in shared memory, and the lock that guards it.
 ///
 /// ```
 /// use procession::{Process, sync::Mutex};
@@ -60,21 +59,21 @@ impl<T: bytemuck::Pod> Plain for T {}
 ///
 /// # If a process dies
 ///
-/// While it **holds** the mutex: the value is as the last store left it, perhaps between two that belong
-/// together. So the mutex is poisoned, as a [`Lock`](super::Lock) is: everyone gets [`LockError::OwnerDied`]
-/// until somebody takes it with [`lock_or_recover`](Mutex::lock_or_recover) and puts the value right. While
-/// it **waits**: nobody notices.
+/// While it **holds** the mutex: the value stays as the last store left it, perhaps between two stores that belong
+/// together. So the mutex is poisoned like a [`Lock`](super::Lock). Every caller gets [`LockError::OwnerDied`] until
+/// a process acquires it with [`lock_or_recover`](Mutex::lock_or_recover) and repairs the value. While it **waits**:
+/// the others are not affected.
 pub struct Mutex<T> {
     handle: Handle,
     value: NonNull<T>,
 }
 
-// SAFETY: a handle; the value is only touched by whoever holds the lock.
+// SAFETY: `Mutex` is a handle. Only the thread that holds the lock accesses the value.
 unsafe impl<T> Send for Mutex<T> {}
 // SAFETY: as above.
 unsafe impl<T> Sync for Mutex<T> {}
 
-/// A [`Mutex`] that is held: the way to its value.
+/// Proof that this thread holds a [`Mutex`]. Dereferences to its value. Dropping the guard releases the mutex.
 ///
 /// ```compile_fail
 /// fn needs_send<T: Send>(_: T) {}
@@ -83,12 +82,12 @@ unsafe impl<T> Sync for Mutex<T> {}
 /// ```
 ///
 /// ```compile_fail
-/// // However one comes by a mutex of such a type, what lies in it is never taken for one.
+/// // Even if a program receives a mutex of such a type, it cannot access the value.
 /// fn first(words: procession::sync::Mutex<String>) -> char {
 ///     words.lock().unwrap().chars().next().unwrap()
 /// }
 /// ```
-#[must_use = "the mutex is released at once when its guard is dropped"]
+#[must_use = "dropping the guard releases the mutex immediately"]
 pub struct MutexGuard<'a, T> {
     mutex: &'a Mutex<T>,
     state: GuardState,
@@ -96,10 +95,10 @@ pub struct MutexGuard<'a, T> {
 }
 
 impl<T: Plain> Mutex<T> {
-    /// Makes a mutex with this value, which is free.
+    /// Creates an unlocked mutex with this value.
     ///
     /// # Errors
-    /// When the shared memory is full or cannot be had.
+    /// Fails if the shared memory is full or cannot be created.
     ///
     /// ```
     /// let point = procession::sync::Mutex::new([0.0f64; 2])?;
@@ -109,10 +108,10 @@ impl<T: Plain> Mutex<T> {
         Mutex::named("", value)
     }
 
-    /// Makes a mutex with a name, as [`Lock::named`](super::Lock::named).
+    /// Creates a mutex with a name. See [`Lock::named`](super::Lock::named).
     ///
     /// # Errors
-    /// As [`Mutex::new`]; and when the name is too long.
+    /// The errors of [`Mutex::new`], and [`Error::InvalidArgument`] if the name is too long.
     ///
     /// ```
     /// let stock = procession::sync::Mutex::named("stock", 100u32)?;
@@ -134,11 +133,13 @@ impl<T> Mutex<T> {
         let at = handle.object().blocks[0].load(Ordering::Acquire);
         let data = storage::find(arena, handle.id().index(), at, align_of::<T>() as u64)
             .filter(|data| data.bytes == size_of::<T>() as u64)
-            .ok_or_else(|| Error::StaleHandle("this is a mutex of another type".into()))?;
+            .ok_or_else(|| {
+                Error::StaleHandle("this handle is a mutex of another type; receive it as that type".into())
+            })?;
         Ok(Mutex { value: storage::pointer(arena, data).cast(), handle })
     }
 
-    /// The name it was made with, or the empty string.
+    /// Returns the mutex's name, or the empty string.
     ///
     /// ```
     /// assert_eq!(procession::sync::Mutex::new(1)?.name(), "");
@@ -154,15 +155,14 @@ impl<T> Mutex<T> {
     }
 }
 
-// Only of what is plain: a handle may arrive as one to any type of this size.
+// Only for `Plain` types: a handle can be received as a mutex of any type of the same size.
 impl<T: Plain> Mutex<T> {
-    /// Takes the mutex, and waits for it as long as it takes.
+    /// Acquires the mutex. Waits without a limit.
     ///
     /// # Errors
-    /// * [`LockError::OwnerDied`], [`LockError::Panicked`]: it is poisoned.
-    /// * [`LockError::Deadlock`]: this thread holds it already, or those who hold what it waits for wait
-    ///   for this thread.
-    /// * [`LockError::Unusable`]: in a plain fork of a member of the family.
+    /// * [`LockError::OwnerDied`], [`LockError::Panicked`]: the mutex is poisoned. See [`Mutex`].
+    /// * [`LockError::Deadlock`]: this thread already holds the mutex, or the wait closed a cycle of waits.
+    /// * [`LockError::Unusable`]: this process was created by a plain `fork()`.
     ///
     /// ```
     /// let stock = procession::sync::Mutex::new(100u32)?;
@@ -178,7 +178,7 @@ impl<T: Plain> Mutex<T> {
         }
     }
 
-    /// Whether anybody holds it. A snapshot.
+    /// Returns whether any thread holds the mutex. A snapshot.
     ///
     /// ```
     /// let stock = procession::sync::Mutex::new(100u32)?;
@@ -195,7 +195,7 @@ impl<T: Plain> Mutex<T> {
         [lock_or_recover, try_lock_or_recover, lock_or_recover_timeout, lock_or_recover_deadline]
     }
 
-    fn take(&self, recover: bool, deadline: Deadline) -> Result<MutexGuard<'_, T>, LockError> {
+    fn acquire_slow(&self, recover: bool, deadline: Deadline) -> Result<MutexGuard<'_, T>, LockError> {
         let state = acquire::acquire_slow(self.body(), recover, deadline).map_err(|error| *error)?;
         Ok(MutexGuard { mutex: self, state, _here: PhantomData })
     }
@@ -214,7 +214,7 @@ impl<T> Deref for MutexGuard<'_, T> {
 
     #[inline]
     fn deref(&self) -> &T {
-        // SAFETY: of the right size and alignment, any bytes are a `T`, and we hold the lock.
+        // SAFETY: the size and the alignment are right, every pattern of bytes is a `T`, and we hold the lock.
         unsafe { self.mutex.value.as_ref() }
     }
 }
@@ -241,7 +241,7 @@ impl<T> Clone for Mutex<T> {
 }
 
 impl<T> fmt::Debug for Mutex<T> {
-    /// Tells the holder's process and how many wait; a snapshot. It does not show the value.
+    /// Shows the name, the process that holds the mutex, and the number of waiters, but not the value. A snapshot.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         acquire::describe(f, "Mutex", self.handle.object())
     }

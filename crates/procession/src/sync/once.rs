@@ -1,4 +1,4 @@
-//! [`Once`]: what is done once, by whoever comes first.
+//! [`Once`]: an initialization that runs once in the family.
 
 use std::fmt;
 use std::sync::atomic::{Ordering, fence};
@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::error::{LockError, OwnerDied};
 use super::guard_state::GuardState;
-use super::raw::deadlock::LOOK_AT_MAIN_NS;
+use super::raw::deadlock::MAIN_CHECK_INTERVAL_NS;
 use super::raw::event::{GONE, notify};
 use super::raw::lock_body::{LockBody, OnceBody};
 use super::raw::word::POISONED;
@@ -20,7 +20,7 @@ use crate::arena::{Arena, member};
 use crate::os::clock::{Deadline, now_ns};
 use crate::os::futex;
 
-/// Something to be done once in the whole family.
+/// An initialization that runs once in the whole family.
 ///
 /// ```
 /// use procession::sync::Once;
@@ -34,20 +34,20 @@ use crate::os::futex;
 ///
 /// # If a process dies
 ///
-/// While it **does** it: it is not done, and perhaps half-done. Whoever waits or comes gets
-/// [`LockError::OwnerDied`], until somebody begins anew with
-/// [`call_once_or_recover`](Once::call_once_or_recover), which is told. A panic inside does the same. While it
-/// **waits**: nobody notices.
+/// While it **runs** the initialization: the work counts as not done, and may be half-done. Waiters and later callers
+/// get [`LockError::OwnerDied`] until a process starts again with
+/// [`call_once_or_recover`](Once::call_once_or_recover), whose function learns which process died. A panic inside the
+/// function has the same effect. While it **waits**: the others are not affected.
 #[derive(Clone)]
 pub struct Once {
     handle: Handle,
 }
 
 impl Once {
-    /// Makes one for something that is not done yet.
+    /// Creates a `Once` whose initialization has not run.
     ///
     /// # Errors
-    /// When the shared memory is full or cannot be had.
+    /// Fails if the shared memory is full or cannot be created.
     ///
     /// ```
     /// assert!(!procession::sync::Once::new()?.is_completed());
@@ -65,7 +65,7 @@ impl Once {
         self.handle.body()
     }
 
-    /// Whether it is done. A snapshot.
+    /// Returns whether the initialization is complete. A snapshot; `true` is final.
     ///
     /// ```
     /// let once = procession::sync::Once::new()?;
@@ -75,15 +75,17 @@ impl Once {
     /// ```
     #[inline]
     pub fn is_completed(&self) -> bool {
-        // ORDERING: Acquire pairs with the store in `call`: what was done is seen.
+        // ORDERING: Acquire pairs with the store in `call`, so we see what the initialization wrote.
         self.body().extra.load(Ordering::Acquire) & GONE != 0
     }
 
-    /// Calls `f`, unless it is done; if somebody is doing it, waits for that as long as it takes.
+    /// Calls `f`, unless the initialization is complete. If another thread runs it, waits for that thread without a
+    /// limit.
     ///
     /// # Errors
-    /// [`LockError::OwnerDied`], [`LockError::Panicked`]: somebody began, and did not come to the end.
-    /// [`LockError::Deadlock`]: `f` itself calls this.
+    /// * [`LockError::OwnerDied`], [`LockError::Panicked`]: an earlier call did not finish.
+    /// * [`LockError::Deadlock`]: `f` itself calls this.
+    /// * [`LockError::Unusable`]: this process was created by a plain `fork()`.
     ///
     /// ```
     /// let (once, mut times) = (procession::sync::Once::new()?, 0);
@@ -96,10 +98,11 @@ impl Once {
         self.call(false, Deadline::NEVER, |_| f())
     }
 
-    /// As [`call_once`](Once::call_once), but does not wait for who is doing it.
+    /// Calls `f` like [`call_once`](Once::call_once). Does not wait for another thread that runs the initialization.
     ///
     /// # Errors
-    /// [`LockError::WouldBlock`] when somebody is doing it; otherwise as [`call_once`](Once::call_once).
+    /// [`LockError::WouldBlock`] if another thread runs the initialization. Otherwise, the errors of
+    /// [`call_once`](Once::call_once).
     ///
     /// ```
     /// procession::sync::Once::new()?.try_call_once(|| println!("done"))?;
@@ -109,10 +112,11 @@ impl Once {
         self.call(false, Deadline::after(Duration::ZERO), |_| f()).map_err(LockError::at_once)
     }
 
-    /// As [`call_once`](Once::call_once), but waits for who is doing it at most `timeout`.
+    /// Calls `f` like [`call_once`](Once::call_once). Waits for another thread for at most `timeout`.
     ///
     /// # Errors
-    /// [`LockError::TimedOut`]; otherwise as [`call_once`](Once::call_once).
+    /// [`LockError::TimedOut`] if the other thread did not finish in time. Otherwise, the errors of
+    /// [`call_once`](Once::call_once).
     ///
     /// ```
     /// procession::sync::Once::new()?.call_once_timeout(std::time::Duration::from_millis(10), || println!("done"))?;
@@ -122,10 +126,10 @@ impl Once {
         self.call(false, Deadline::after(timeout), |_| f())
     }
 
-    /// As [`call_once_timeout`](Once::call_once_timeout), until `deadline`.
+    /// Calls `f` like [`call_once`](Once::call_once). Waits for another thread until `deadline` at the latest.
     ///
     /// # Errors
-    /// As [`call_once_timeout`](Once::call_once_timeout).
+    /// The errors of [`call_once_timeout`](Once::call_once_timeout).
     ///
     /// ```
     /// procession::sync::Once::new()?.call_once_deadline(std::time::Instant::now(), || println!("done"))?;
@@ -135,10 +139,12 @@ impl Once {
         self.call(false, Deadline::at(deadline), |_| f())
     }
 
-    /// As [`call_once`](Once::call_once), also after somebody began and died or panicked: `f` is told who.
+    /// Calls `f` like [`call_once`](Once::call_once), even if an earlier call died or panicked. `f` receives the
+    /// process that died or panicked.
     ///
     /// # Errors
-    /// [`LockError::Deadlock`]: `f` itself calls this.
+    /// [`LockError::Deadlock`] if `f` itself calls this. [`LockError::Unusable`] in a process that was created by a
+    /// plain `fork()`.
     ///
     /// ```
     /// use procession::{Process, sync::Once};
@@ -152,10 +158,12 @@ impl Once {
         self.call(true, Deadline::NEVER, f)
     }
 
-    /// As [`call_once_or_recover`](Once::call_once_or_recover), but does not wait for who is doing it.
+    /// Calls `f` like [`call_once_or_recover`](Once::call_once_or_recover). Does not wait for another thread that
+    /// runs the initialization.
     ///
     /// # Errors
-    /// [`LockError::WouldBlock`] when somebody is doing it; otherwise as `call_once_or_recover`.
+    /// [`LockError::WouldBlock`] if another thread runs the initialization. Otherwise, the errors of
+    /// `call_once_or_recover`.
     ///
     /// ```
     /// let once = procession::sync::Once::new()?;
@@ -166,10 +174,12 @@ impl Once {
         self.call(true, Deadline::after(Duration::ZERO), f).map_err(LockError::at_once)
     }
 
-    /// As [`call_once_or_recover`](Once::call_once_or_recover), but waits for who is doing it at most `timeout`.
+    /// Calls `f` like [`call_once_or_recover`](Once::call_once_or_recover). Waits for another thread for at most
+    /// `timeout`.
     ///
     /// # Errors
-    /// [`LockError::TimedOut`]; otherwise as `call_once_or_recover`.
+    /// [`LockError::TimedOut`] if the other thread did not finish in time. Otherwise, the errors of
+    /// `call_once_or_recover`.
     ///
     /// ```
     /// use std::time::Duration;
@@ -185,10 +195,11 @@ impl Once {
         self.call(true, Deadline::after(timeout), f)
     }
 
-    /// As [`call_once_or_recover_timeout`](Once::call_once_or_recover_timeout), until `deadline`.
+    /// Calls `f` like [`call_once_or_recover`](Once::call_once_or_recover). Waits for another thread until `deadline`
+    /// at the latest.
     ///
     /// # Errors
-    /// As [`call_once_or_recover_timeout`](Once::call_once_or_recover_timeout).
+    /// The errors of [`call_once_or_recover_timeout`](Once::call_once_or_recover_timeout).
     ///
     /// ```
     /// use std::time::{Duration, Instant};
@@ -204,11 +215,11 @@ impl Once {
         self.call(true, Deadline::at(deadline), f)
     }
 
-    /// Waits until somebody has done it, as long as it takes. Does nothing itself.
+    /// Waits without a limit until another thread has completed the initialization. Does not run it.
     ///
     /// # Errors
-    /// [`LockError::OwnerDied`], [`LockError::Panicked`]: somebody began, and did not come to the end.
-    /// [`LockError::Unusable`] in a plain fork of a member of the family.
+    /// * [`LockError::OwnerDied`], [`LockError::Panicked`]: an earlier call did not finish.
+    /// * [`LockError::Unusable`]: this process was created by a plain `fork()`.
     ///
     /// ```
     /// let once = procession::sync::Once::new()?;
@@ -220,10 +231,10 @@ impl Once {
         self.until(Deadline::NEVER)
     }
 
-    /// Whether it is done, as a result.
+    /// Returns `Ok` if the initialization is complete. Does not wait.
     ///
     /// # Errors
-    /// [`LockError::WouldBlock`] when it is not; otherwise as [`wait`](Once::wait).
+    /// [`LockError::WouldBlock`] if it is not complete. Otherwise, the errors of [`wait`](Once::wait).
     ///
     /// ```
     /// use procession::sync::{LockError, Once};
@@ -234,10 +245,10 @@ impl Once {
         self.until(Deadline::after(Duration::ZERO)).map_err(LockError::at_once)
     }
 
-    /// Waits until it is done, at most `timeout`.
+    /// Waits for at most `timeout` until the initialization is complete.
     ///
     /// # Errors
-    /// [`LockError::TimedOut`] when it was not; otherwise as [`wait`](Once::wait).
+    /// [`LockError::TimedOut`] if it was not completed in time. Otherwise, the errors of [`wait`](Once::wait).
     ///
     /// ```
     /// use procession::sync::{LockError, Once};
@@ -248,10 +259,10 @@ impl Once {
         self.until(Deadline::after(timeout))
     }
 
-    /// Waits until it is done, at most until `deadline`.
+    /// Waits until the initialization is complete, or until `deadline`.
     ///
     /// # Errors
-    /// As [`wait_timeout`](Once::wait_timeout).
+    /// The errors of [`wait_timeout`](Once::wait_timeout).
     ///
     /// ```
     /// use procession::sync::{LockError, Once};
@@ -269,14 +280,15 @@ impl Once {
         loop {
             let due = main_is_due();
             let settled = || match self.outcome(arena) {
-                // Main has ended since, and woke us so that we look again in time.
+                // Main has ended since, and woke us so that we compute the time of the next look.
                 None | Some(Err(LockError::MainEnded { .. })) if due.is_none() && main_is_due().is_some() => {
                     Some(None)
                 }
                 Some(Err(LockError::MainEnded { .. })) if due.is_none_or(|due| now_ns() < due) => None,
                 outcome => outcome.map(Some),
             };
-            let until = due.map_or(deadline, |due| deadline.min_ns(due.max(now_ns() + LOOK_AT_MAIN_NS)));
+            let until =
+                due.map_or(deadline, |due| deadline.min_ns(due.max(now_ns() + MAIN_CHECK_INTERVAL_NS)));
             match wait::until(&body.extra, until, settled) {
                 Ok(Some(outcome)) => return outcome,
                 Err(WaitError::Unusable(why)) => return Err(LockError::Unusable(why)),
@@ -286,18 +298,19 @@ impl Once {
         }
     }
 
-    /// What has come of it: it is done, it failed, or main is doing it. `None` otherwise.
+    /// Returns how the initialization ended: it is complete, it failed, or a thread of main that has ended keeps it.
+    /// `None` otherwise.
     fn outcome(&self, arena: &Arena) -> Option<Result<(), LockError>> {
         let body = self.body();
-        // ORDERING: Acquire, before the look whether it is done: who does it and dies right after leaves a mark
-        // behind the store that says so.
+        // ORDERING: Acquire, before we check for completion. A process that completes and then dies poisons the word
+        // after the store that says complete.
         let now = body.raw.load();
         if self.is_completed() {
             return Some(Ok(()));
         }
         match word::owner(now) {
             0 => (now & POISONED != 0).then(|| Err(acquire::poison_error(body))),
-            owner => deadlock::kept_by_main(arena, owner - 1).map(Err),
+            owner => deadlock::main_ended_error(arena, owner - 1).map(Err),
         }
     }
 
@@ -313,36 +326,36 @@ impl Once {
         }
         let body = self.body();
         let state = match acquire::acquire_slow(body, recover, deadline) {
-            // It may have been done by the very one whose news these are.
+            // The thread that poisoned the lock may have completed the initialization first.
             Err(_) if self.is_completed() => return Ok(()),
             taken => taken.map_err(|error| *error)?,
         };
-        let held = Held { body, state };
+        let guard = RunGuard { body, state };
         if self.is_completed() {
             return Ok(());
         }
-        f(held.state.recovered_from());
-        // CRASH: until this store it is not done, and the lock is poisoned by our death; from it on it is
-        // done, whatever the lock says. The death sweep wakes who sleeps.
+        f(guard.state.recovered_from());
+        // CRASH: until this store the initialization is not complete, and our death poisons the lock. From this store
+        // on it is complete, whatever the lock says. If we die before the wake, the death sweep wakes the sleepers.
         body.extra.fetch_or(GONE, Ordering::SeqCst);
         futex::wake_all(&body.extra);
         Ok(())
     }
 }
 
-/// Held while it is done: a panic lets go, and marks.
-struct Held {
+/// Holds the lock while the initialization runs. A panic drops it, which releases and poisons the lock.
+struct RunGuard {
     body: &'static LockBody,
     state: GuardState,
 }
 
-impl Drop for Held {
+impl Drop for RunGuard {
     fn drop(&mut self) {
         acquire::release(self.body, &mut self.state);
         if self.body.extra.load(Ordering::Relaxed) & GONE == 0 && !member::is_forked() {
-            // Whoever waits until it is done is told that it failed.
-            // ORDERING: the mark comes before the look for sleepers: see `raw/event.rs`.
-            // CRASH: between the mark and this the death sweep wakes who sleeps.
+            // The initialization failed, so the threads that wait for it are notified.
+            // ORDERING: the poison comes before the look for sleepers: see `raw/event.rs`.
+            // CRASH: between the poison and the wake the death sweep wakes the sleepers.
             fence(Ordering::SeqCst);
             notify(&self.body.extra, i32::MAX);
         }

@@ -1,4 +1,4 @@
-//! [`RLock`]: a lock that its holder can take again.
+//! [`RLock`]: a lock that its owner can acquire again.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -18,13 +18,12 @@ use crate::arena::objects::{Kind, check_name};
 use crate::arena::thread;
 use crate::os::clock::Deadline;
 
-/// In [`LockBody::extra`]: a guard was dropped by a panic; the last one marks the lock.
+/// In [`LockBody::extra`]: a panic dropped a guard, so the last guard poisons the lock.
 const POISON_ON_LAST_RELEASE: u32 = 1 << 31;
-/// How often it can be held beyond the first time.
-const MOST: u32 = 1 << 30;
+/// The most guards of one owner, besides the first.
+const MAX_AGAIN: u32 = 1 << 30;
 
-/// A lock that the thread that holds it can take again: it is free when every guard is dropped, in
-/// whatever order.
+/// A lock that its owner can acquire again. It is released when the owner's last guard is dropped, in whatever order.
 ///
 /// ```
 /// use procession::sync::RLock;
@@ -39,21 +38,21 @@ const MOST: u32 = 1 << 30;
 ///
 /// # If a process dies
 ///
-/// As with [`Lock`](super::Lock), however often it held it: the lock is free and poisoned, and
-/// [`lock_or_recover`](RLock::lock_or_recover) takes it.
+/// The lock is free and poisoned like a [`Lock`](super::Lock), however many guards the dead process had.
+/// [`lock_or_recover`](RLock::lock_or_recover) acquires it.
 #[derive(Clone)]
 pub struct RLock {
     handle: Handle,
 }
 
-/// An [`RLock`] that is held, once more or for the first time.
+/// Proof that this thread holds an [`RLock`]. Dropping the thread's last guard releases the lock.
 ///
 /// ```compile_fail
 /// fn needs_send<T: Send>(_: T) {}
 /// let lock = procession::sync::RLock::new().unwrap();
 /// needs_send(lock.lock().unwrap()); // a guard cannot be sent to another thread
 /// ```
-#[must_use = "the lock is let go at once when its guard is dropped"]
+#[must_use = "dropping the guard releases the lock immediately"]
 pub struct RLockGuard<'a> {
     body: &'static LockBody,
     state: GuardState,
@@ -61,10 +60,10 @@ pub struct RLockGuard<'a> {
 }
 
 impl RLock {
-    /// Makes a new lock, which is free.
+    /// Creates an unlocked lock.
     ///
     /// # Errors
-    /// When the shared memory is full or cannot be had.
+    /// Fails if the shared memory is full or cannot be created.
     ///
     /// ```
     /// let lock = procession::sync::RLock::new()?;
@@ -74,10 +73,11 @@ impl RLock {
         RLock::named("")
     }
 
-    /// Makes a new lock with a name, as [`Lock::named`](super::Lock::named).
+    /// Creates a lock with a name. See [`Lock::named`](super::Lock::named).
     ///
     /// # Errors
-    /// As [`RLock::new`]; and when the name is too long.
+    /// The errors of [`RLock::new`], and [`Error::InvalidArgument`](crate::Error::InvalidArgument) if the name is too
+    /// long.
     ///
     /// ```
     /// assert_eq!(procession::sync::RLock::named("stock")?.name(), "stock");
@@ -92,7 +92,7 @@ impl RLock {
         Ok(RLock { handle })
     }
 
-    /// The name it was made with, or the empty string.
+    /// Returns the lock's name, or the empty string.
     ///
     /// ```
     /// assert_eq!(procession::sync::RLock::new()?.name(), "");
@@ -106,13 +106,13 @@ impl RLock {
         self.handle.body()
     }
 
-    /// Takes the lock, also when this thread holds it already, and waits for it as long as it takes.
+    /// Acquires the lock, even if this thread already holds it. Waits without a limit.
     ///
     /// # Errors
-    /// * [`LockError::OwnerDied`], [`LockError::Panicked`]: it is poisoned.
-    /// * [`LockError::Deadlock`]: those who hold what this thread waits for wait for this thread.
-    /// * [`LockError::Unusable`]: in a plain fork of a member of the family; and when a thread takes it
-    ///   more than a billion times at once.
+    /// * [`LockError::OwnerDied`], [`LockError::Panicked`]: the lock is poisoned. See [`RLock`].
+    /// * [`LockError::Deadlock`]: the wait closed a cycle of waits.
+    /// * [`LockError::Unusable`]: this process was created by a plain `fork()`, or this thread has more than a
+    ///   billion guards.
     ///
     /// ```
     /// let lock = procession::sync::RLock::new()?;
@@ -123,8 +123,8 @@ impl RLock {
     #[inline]
     pub fn lock(&self) -> Result<RLockGuard<'_>, LockError> {
         let body = self.body();
-        let taken = match self.again() {
-            Some(again) => again,
+        let taken = match self.try_again() {
+            Some(outcome) => outcome,
             None => acquire::acquire(body, self.handle.hot_offset()),
         };
         match taken {
@@ -133,7 +133,7 @@ impl RLock {
         }
     }
 
-    /// Whether anybody holds it. A snapshot.
+    /// Returns whether any thread holds the lock. A snapshot.
     ///
     /// ```
     /// let lock = procession::sync::RLock::new()?;
@@ -152,31 +152,32 @@ impl RLock {
         [lock_or_recover, try_lock_or_recover, lock_or_recover_timeout, lock_or_recover_deadline]
     }
 
-    /// Takes it once more, if this thread has it.
+    /// Acquires the lock once more, if this thread already holds it.
     #[inline]
-    fn again(&self) -> Option<Result<GuardState, Box<LockError>>> {
+    fn try_again(&self) -> Option<Result<GuardState, Box<LockError>>> {
         let (holder, me) = (word::owner(self.body().raw.load()), thread::owner());
-        (holder != 0 && holder == me).then(|| self.take_again())
+        (holder != 0 && holder == me).then(|| self.acquire_again())
     }
 
     #[cold]
-    fn take_again(&self) -> Result<GuardState, Box<LockError>> {
+    fn acquire_again(&self) -> Result<GuardState, Box<LockError>> {
         let body = self.body();
         let unusable = |why: &str| Box::new(LockError::Unusable(why.into()));
         let noted = member::mapped().and_then(|_| thread::entry_for(self.handle.hot_offset()));
-        let entry = noted.ok_or_else(|| unusable("this thread is ending"))?;
+        let entry =
+            noted.ok_or_else(|| unusable("this thread is ending, so it cannot acquire the lock again"))?;
         let times = body.extra.load(Ordering::Relaxed);
-        if times & !POISON_ON_LAST_RELEASE >= MOST {
-            return Err(unusable("the lock is held a billion times"));
+        if times & !POISON_ON_LAST_RELEASE >= MAX_AGAIN {
+            return Err(unusable("this thread already has a billion guards of the lock; drop some of them"));
         }
-        // CRASH: only the holder counts; recovery sets it to 0 before it lets the lock go.
+        // CRASH: only the owner changes the count. Recovery resets it before it releases the lock.
         body.extra.store(times + 1, Ordering::Relaxed);
         Ok(GuardState::new(entry))
     }
 
-    fn take(&self, recover: bool, deadline: Deadline) -> Result<RLockGuard<'_>, LockError> {
+    fn acquire_slow(&self, recover: bool, deadline: Deadline) -> Result<RLockGuard<'_>, LockError> {
         let body = self.body();
-        let taken = self.again().unwrap_or_else(|| acquire::acquire_slow(body, recover, deadline));
+        let taken = self.try_again().unwrap_or_else(|| acquire::acquire_slow(body, recover, deadline));
         taken.map(|state| RLockGuard { body, state, _here: PhantomData }).map_err(|error| *error)
     }
 }
@@ -184,7 +185,8 @@ impl RLock {
 impl RLockGuard<'_> {
     guard_methods!("procession::sync::RLock::new()", lock, lock_or_recover);
 
-    /// One guard fewer, if the lock is still held. Says whether it was not the last; else the lock is let go of.
+    /// Uncounts this guard if the lock is still held and the guard is not the last. Returns whether it did; otherwise
+    /// the caller releases the lock.
     #[cold]
     fn count_down(&mut self, times: u32) -> bool {
         if !self.body.raw.is_still_held(self.state.entry()) {
@@ -212,13 +214,13 @@ impl Drop for RLockGuard<'_> {
     }
 }
 
-/// How often a lock is held, if it is.
+/// Returns how many guards the owner has, for a lock that is held.
 pub(super) fn times(body: &LockBody) -> u32 {
     (body.extra.load(Ordering::Relaxed) & !POISON_ON_LAST_RELEASE) + 1
 }
 
 impl fmt::Debug for RLock {
-    /// Tells the holder's process, how often it holds the lock, and how many wait; a snapshot.
+    /// Shows the name, the process that holds the lock, its number of guards, and the number of waiters. A snapshot.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         acquire::describe(f, "RLock", self.handle.object())
     }

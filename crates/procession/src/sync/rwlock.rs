@@ -1,5 +1,5 @@
-//! [`RwLock`]: many who read, or one who writes.
-#![allow(unsafe_code)] // References to the value, while the lock keeps writers or everybody away.
+//! [`RwLock`]: many readers or one writer.
+#![allow(unsafe_code)] // References to the value, while the lock excludes writers, or everybody.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -25,11 +25,10 @@ use crate::arena::{member, storage, thread};
 use crate::os::clock::Deadline;
 use crate::{Error, Result};
 
-/// How often a reader that may not wait looks again, because the lock may be held by another reader that is
-/// about to pass.
-const GLANCES: u32 = 100;
+/// How often `try_read` looks again: the lock may be held for a moment by another reader that passes through.
+const TRY_READ_ATTEMPTS: u32 = 100;
 
-/// A value in shared memory that many may read at once, or one may write.
+/// A value in shared memory that many threads may read at the same time, or one may write.
 ///
 /// ```
 /// use procession::sync::RwLock;
@@ -40,33 +39,34 @@ const GLANCES: u32 = 100;
 /// # Ok::<(), procession::Error>(())
 /// ```
 ///
-/// Readers of different threads touch different cache lines, so reading scales. Who waits to write holds
-/// later readers off, and the 1 ms hand-over of [`Lock`](super::Lock) holds for both, so neither starves
-/// the other. A thread that reads may read again if nobody waits to write; one that reads and asks to write is
-/// told [`LockError::Deadlock`] at once.
+/// Readers in different threads touch different cache lines, so reading scales. A waiting writer holds back later
+/// readers. Readers and writers get the lock after a millisecond's wait, as with [`Lock`](super::Lock), so neither
+/// starves the other. A reader may acquire the lock again for reading unless a writer waits. A reader that asks to
+/// write gets [`LockError::Deadlock`] immediately.
 ///
 /// # If a process dies
 ///
-/// While it **reads**, or **waits** for either: nobody notices; writers go on. While it **writes**:
-/// the value is as the last store left it, and the lock is poisoned: everyone, also who only reads, gets
-/// [`LockError::OwnerDied`] until somebody takes it with [`write_or_recover`](RwLock::write_or_recover).
+/// While it **reads**, or **waits** to read or write: the others are not affected. While it **writes**: the value
+/// stays as the last store left it, and the lock is poisoned. Readers and writers get [`LockError::OwnerDied`] until
+/// a process acquires the lock with [`write_or_recover`](RwLock::write_or_recover).
 ///
 /// # If a process is stopped
 ///
-/// While it **reads** or **writes**: the others wait until it continues. While it **waits** for either: the others read
-/// and write. A writer that waits for readers loses its turn, and takes another when it continues.
+/// While it **reads** or **writes**: the others wait until it continues. While it **waits** to read or write: the
+/// others read and write. A stopped writer that waits for readers loses its turn, and waits for another one when it
+/// continues.
 pub struct RwLock<T> {
     handle: Handle,
     value: NonNull<T>,
     cells: Cells,
 }
 
-// SAFETY: a handle; the value is only touched under the lock.
+// SAFETY: `RwLock` is a handle. The value is accessed only under the lock.
 unsafe impl<T> Send for RwLock<T> {}
 // SAFETY: as above.
 unsafe impl<T> Sync for RwLock<T> {}
 
-/// An [`RwLock`] that is held to read.
+/// Proof that this thread may read the value of an [`RwLock`].
 ///
 /// ```
 /// let lock = procession::sync::RwLock::new(7u32)?;
@@ -74,24 +74,24 @@ unsafe impl<T> Sync for RwLock<T> {}
 /// assert_eq!(*read, 7);
 /// # Ok::<(), procession::Error>(())
 /// ```
-#[must_use = "the lock is released at once when its guard is dropped"]
+#[must_use = "dropping the guard releases the lock immediately"]
 pub struct ReadGuard<'a, T> {
     lock: &'a RwLock<T>,
     cell: &'static AtomicU32,
-    /// What the cell says.
+    /// The content of the cell.
     me: u32,
     entry: Entry,
     _here: PhantomData<*mut T>,
 }
 
-/// An [`RwLock`] that is held to write.
+/// Proof that this thread may read and write the value of an [`RwLock`].
 ///
 /// ```compile_fail
 /// fn needs_send<T: Send>(_: T) {}
 /// let lock = procession::sync::RwLock::new(1).unwrap();
 /// needs_send(lock.write().unwrap()); // a guard cannot be sent to another thread
 /// ```
-#[must_use = "the lock is released at once when its guard is dropped"]
+#[must_use = "dropping the guard releases the lock immediately"]
 pub struct WriteGuard<'a, T> {
     lock: &'a RwLock<T>,
     state: GuardState,
@@ -99,10 +99,10 @@ pub struct WriteGuard<'a, T> {
 }
 
 impl<T: Plain> RwLock<T> {
-    /// Makes a lock with this value, which is free.
+    /// Creates an unlocked lock with this value.
     ///
     /// # Errors
-    /// When the shared memory is full or cannot be had.
+    /// Fails if the shared memory is full or cannot be created.
     ///
     /// ```
     /// let limits = procession::sync::RwLock::new([10u32, 20])?;
@@ -112,10 +112,10 @@ impl<T: Plain> RwLock<T> {
         RwLock::named("", value)
     }
 
-    /// Makes a lock with a name, as [`Lock::named`](super::Lock::named).
+    /// Creates a lock with a name. See [`Lock::named`](super::Lock::named).
     ///
     /// # Errors
-    /// As [`RwLock::new`]; and when the name is too long.
+    /// The errors of [`RwLock::new`], and [`Error::InvalidArgument`] if the name is too long.
     ///
     /// ```
     /// let limits = procession::sync::RwLock::named("limits", [10u32, 20])?;
@@ -142,11 +142,13 @@ impl<T> RwLock<T> {
             (Some(data), Some(cells)) => {
                 Ok(RwLock { value: storage::pointer(arena, data).cast(), handle, cells })
             }
-            _ => Err(Error::StaleHandle("this is a lock of another type".into())),
+            _ => Err(Error::StaleHandle(
+                "this handle is a lock of another type; receive it as that type".into(),
+            )),
         }
     }
 
-    /// The name it was made with, or the empty string.
+    /// Returns the lock's name, or the empty string.
     ///
     /// ```
     /// assert_eq!(procession::sync::RwLock::new(1)?.name(), "");
@@ -167,14 +169,14 @@ impl<T> RwLock<T> {
     }
 }
 
-// Only of what is plain: a handle may arrive as one to any type of this size.
+// Only for `Plain` types: a handle can be received as a lock of any type of the same size.
 impl<T: Plain> RwLock<T> {
-    /// Takes the lock to read, and waits for writers as long as it takes.
+    /// Acquires the lock for reading. Waits for writers without a limit.
     ///
     /// # Errors
-    /// * [`LockError::OwnerDied`], [`LockError::Panicked`]: it is poisoned.
-    /// * [`LockError::Deadlock`]: this thread writes, or those who hold what it waits for wait for it.
-    /// * [`LockError::Unusable`]: in a plain fork of a member of the family.
+    /// * [`LockError::OwnerDied`], [`LockError::Panicked`]: the lock is poisoned. See [`RwLock`].
+    /// * [`LockError::Deadlock`]: this thread writes, or the wait closed a cycle of waits.
+    /// * [`LockError::Unusable`]: this process was created by a plain `fork()`.
     ///
     /// ```
     /// let limits = procession::sync::RwLock::new([10u32, 20])?;
@@ -189,10 +191,11 @@ impl<T: Plain> RwLock<T> {
         }
     }
 
-    /// Takes the lock to read if nobody writes or waits to.
+    /// Acquires the lock for reading if no thread writes or waits to write. Does not wait.
     ///
     /// # Errors
-    /// [`LockError::WouldBlock`] when somebody does; otherwise as [`read`](RwLock::read).
+    /// [`LockError::WouldBlock`] if a thread writes or waits to write. Otherwise, the errors of
+    /// [`read`](RwLock::read).
     ///
     /// ```
     /// let limits = procession::sync::RwLock::new(1u8)?;
@@ -200,7 +203,7 @@ impl<T: Plain> RwLock<T> {
     /// # Ok::<(), procession::Error>(())
     /// ```
     pub fn try_read(&self) -> Result<ReadGuard<'_, T>, LockError> {
-        for _ in 0..GLANCES {
+        for _ in 0..TRY_READ_ATTEMPTS {
             if let Some(guard) = self.try_read_fast() {
                 return Ok(guard);
             }
@@ -209,10 +212,11 @@ impl<T: Plain> RwLock<T> {
         self.read_slow(Deadline::after(Duration::ZERO)).map_err(LockError::at_once)
     }
 
-    /// Takes the lock to read, and waits for writers at most `timeout`.
+    /// Acquires the lock for reading. Waits for writers for at most `timeout`.
     ///
     /// # Errors
-    /// [`LockError::TimedOut`] when somebody wrote all the time; otherwise as [`read`](RwLock::read).
+    /// [`LockError::TimedOut`] if threads wrote for the whole timeout. Otherwise, the errors of
+    /// [`read`](RwLock::read).
     ///
     /// ```
     /// let limits = procession::sync::RwLock::new(1u8)?;
@@ -223,10 +227,10 @@ impl<T: Plain> RwLock<T> {
         self.read_slow(Deadline::after(timeout))
     }
 
-    /// Takes the lock to read, and waits for writers at most until `deadline`.
+    /// Acquires the lock for reading. Waits for writers until `deadline` at the latest.
     ///
     /// # Errors
-    /// As [`read_timeout`](RwLock::read_timeout).
+    /// The errors of [`read_timeout`](RwLock::read_timeout).
     ///
     /// ```
     /// let limits = procession::sync::RwLock::new(1u8)?;
@@ -244,12 +248,12 @@ impl<T: Plain> RwLock<T> {
         self.enter(cell, me, entry)
     }
 
-    /// Reads in `cell`, which the journal has noted, unless somebody writes or waits to.
+    /// Claims `cell`, which the journal already names, unless a thread writes or waits to write.
     #[inline]
     fn enter(&self, cell: &'static AtomicU32, me: u32, entry: Entry) -> Option<ReadGuard<'_, T>> {
-        // ORDERING: SeqCst: we enter the cell and then look for a writer, who takes the lock and then looks at
-        // the cells. One of us sees the other.
-        // CRASH: the journal names the cell, so our death empties it and wakes the writer.
+        // ORDERING: SeqCst. We claim the cell and then look for a writer. A writer acquires the lock and then looks
+        // at the cells. At least one of the two sees the other.
+        // CRASH: the journal names the cell, so recovery clears the cell and wakes the writer.
         if cell.compare_exchange(0, me, Ordering::SeqCst, Ordering::Relaxed).is_ok() {
             let guard = ReadGuard { lock: self, cell, me, entry, _here: PhantomData };
             let word = self.body().raw.load_in_order();
@@ -266,11 +270,12 @@ impl<T: Plain> RwLock<T> {
         if let Some(guard) = self.enter_any(me)? {
             return Ok(guard);
         }
-        // Somebody writes or waits to, or there are more readers than cells. In our turn nobody writes.
+        // A thread writes or waits to write, or there are more readers than cells. While we hold the writers' lock,
+        // no thread writes.
         let body = self.body();
         let mut turn = acquire::acquire_slow(body, false, deadline).map_err(|error| *error)?;
         let entered = loop {
-            match self.cells.take_any(me) {
+            match self.cells.claim_any(me) {
                 Ok(Some((cell, entry))) => {
                     break Ok(ReadGuard { lock: self, cell, me, entry, _here: PhantomData });
                 }
@@ -286,9 +291,9 @@ impl<T: Plain> RwLock<T> {
         entered
     }
 
-    /// Enters any free cell, unless somebody writes or waits to.
+    /// Claims any free cell, unless a thread writes or waits to write.
     fn enter_any(&self, me: u32) -> Result<Option<ReadGuard<'_, T>>, LockError> {
-        let taken = self.cells.take_any(me).map_err(|e| LockError::unusable(&e))?;
+        let taken = self.cells.claim_any(me).map_err(|e| LockError::unusable(&e))?;
         Ok(taken.and_then(|(cell, entry)| {
             let guard = ReadGuard { lock: self, cell, me, entry, _here: PhantomData };
             let word = self.body().raw.load_in_order();
@@ -296,13 +301,12 @@ impl<T: Plain> RwLock<T> {
         }))
     }
 
-    /// Takes the lock to write, and waits for readers and writers as long as it takes.
+    /// Acquires the lock for writing. Waits for readers and writers without a limit.
     ///
     /// # Errors
-    /// * [`LockError::OwnerDied`], [`LockError::Panicked`]: it is poisoned.
-    /// * [`LockError::Deadlock`]: this thread reads or writes, or those who hold what it waits for wait for
-    ///   it.
-    /// * [`LockError::Unusable`]: in a plain fork of a member of the family.
+    /// * [`LockError::OwnerDied`], [`LockError::Panicked`]: the lock is poisoned. See [`RwLock`].
+    /// * [`LockError::Deadlock`]: this thread already reads or writes, or the wait closed a cycle of waits.
+    /// * [`LockError::Unusable`]: this process was created by a plain `fork()`.
     ///
     /// ```
     /// let limits = procession::sync::RwLock::new(1u8)?;
@@ -324,12 +328,12 @@ impl<T: Plain> RwLock<T> {
         [write_or_recover, try_write_or_recover, write_or_recover_timeout, write_or_recover_deadline]
     }
 
-    fn take(&self, recover: bool, deadline: Deadline) -> Result<WriteGuard<'_, T>, LockError> {
+    fn acquire_slow(&self, recover: bool, deadline: Deadline) -> Result<WriteGuard<'_, T>, LockError> {
         let state = acquire::acquire_slow(self.body(), recover, deadline).map_err(|error| *error)?;
         self.drain(state, recover, deadline)
     }
 
-    /// Waits until nobody reads; readers that come wait for us meanwhile.
+    /// Waits until the last reader has left. New readers wait for the writers' lock, which this thread holds.
     fn drain(
         &self,
         mut state: GuardState,
@@ -337,44 +341,45 @@ impl<T: Plain> RwLock<T> {
         deadline: Deadline,
     ) -> Result<WriteGuard<'_, T>, LockError> {
         let body = self.body();
-        // ORDERING: with the one in `enter`.
+        // ORDERING: pairs with the SeqCst claim of the cell in `enter`.
         fence(Ordering::SeqCst);
         while !self.cells.all_empty() {
             match self.await_readers(deadline) {
                 Ok(true) => break,
-                // This process was stopped, and others had our turn.
+                // This process was stopped, and its turn was withdrawn.
                 Ok(false) => {
                     body.raw.release_slow(state.take(), false);
                     state = acquire::acquire_slow(body, recover, deadline).map_err(|error| *error)?;
                     fence(Ordering::SeqCst);
                 }
                 Err(error) => {
-                    // A mark that we were about to clear stays.
+                    // Poison that we were about to clear stays.
                     let poisoned = body.extra.load(Ordering::Relaxed) & DIRTY != 0;
                     body.raw.release_slow(state.take(), poisoned);
                     return Err(error);
                 }
             }
         }
-        // CRASH: from here on the value may be half-written: our death marks the lock.
+        // CRASH: from this store on the value may be half-written, so our death poisons the lock.
         body.extra.store(DIRTY, Ordering::Release);
         Ok(WriteGuard { lock: self, state, _here: PhantomData })
     }
 }
 
 impl<T: Plain> RwLock<T> {
-    /// Waits, with the lock, until nobody reads. Returns false if our turn was withdrawn meanwhile: see [`withdraw`].
+    /// Waits until the last reader has left, while this thread holds the writers' lock. Returns false if its turn was
+    /// withdrawn meanwhile: see `lock_body::withdraw`.
     #[cold]
     fn await_readers(&self, deadline: Deadline) -> Result<bool, LockError> {
         let body = self.body();
         if self.cells.names(thread::owner()) {
-            return Err(acquire::itself(body));
+            return Err(acquire::self_deadlock(body));
         }
         if !body.raw.set_pending(true) {
             return Ok(false);
         }
         match self.cells.await_empty(deadline, || !body.raw.is_mine()) {
-            // ORDERING: nobody has entered since the cells were empty if we have had the lock until now.
+            // ORDERING: if we held the lock without a break, no reader has claimed a cell since the cells were empty.
             Ok(true) => Ok(body.raw.set_pending(false)),
             Ok(false) => Err(LockError::TimedOut),
             Err(Error::Lock(deadlock)) => Err(deadlock),
@@ -392,8 +397,8 @@ impl<T> Deref for ReadGuard<'_, T> {
 
     #[inline]
     fn deref(&self) -> &T {
-        // SAFETY: of the right size and alignment, any bytes are a `T`, and nobody writes while our cell
-        // names us.
+        // SAFETY: the size and the alignment are right, every pattern of bytes is a `T`, and no thread writes while
+        // our cell names us.
         unsafe { self.lock.value.as_ref() }
     }
 }
@@ -403,7 +408,7 @@ impl<T> Deref for WriteGuard<'_, T> {
 
     #[inline]
     fn deref(&self) -> &T {
-        // SAFETY: of the right size and alignment, any bytes are a `T`, and we hold the lock.
+        // SAFETY: the size and the alignment are right, every pattern of bytes is a `T`, and we hold the lock.
         unsafe { self.lock.value.as_ref() }
     }
 }
@@ -419,10 +424,10 @@ impl<T> DerefMut for WriteGuard<'_, T> {
 impl<T> Drop for ReadGuard<'_, T> {
     #[inline]
     fn drop(&mut self) {
-        // ORDERING: SeqCst: Release towards the writer, and before the look for one that sleeps.
-        // CRASH: until this store recovery empties the cell; between it and the wake the journal still names
-        // it, and the death sweep wakes the writer. When the program is ending, recovery may have emptied the
-        // cell already, and another may read there.
+        // ORDERING: SeqCst. Releases our reads to the next writer, and comes before the look for a sleeping writer.
+        // CRASH: until this store recovery clears the cell. Between it and the wake the journal still names the cell,
+        // and the death sweep wakes the writer. While the program ends, recovery may have cleared the cell already,
+        // and another reader may have claimed it.
         let _ = self.cell.compare_exchange(self.me, 0, Ordering::SeqCst, Ordering::SeqCst);
         notify(self.lock.cells.events(), 1);
         thread::clear_entry(self.entry);
@@ -434,7 +439,7 @@ impl<T> Drop for WriteGuard<'_, T> {
     fn drop(&mut self) {
         let body = self.lock.body();
         if !acquire::must_poison(&self.state) && body.raw.is_still_held(self.state.entry()) {
-            // CRASH: the value is whole again; what remains is to let go.
+            // CRASH: the value is whole again. Only the release remains.
             body.extra.store(0, Ordering::Release);
         }
         acquire::release(body, &mut self.state);
@@ -448,7 +453,7 @@ impl<T> Clone for RwLock<T> {
 }
 
 impl<T> fmt::Debug for RwLock<T> {
-    /// Tells the writer's process and how many wait; a snapshot. It does not show the value.
+    /// Shows the name, the process that writes, and the number of waiters, but not the value. A snapshot.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         acquire::describe(f, "RwLock", self.handle.object())
     }

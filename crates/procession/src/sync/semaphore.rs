@@ -1,4 +1,4 @@
-//! [`Semaphore`]: so many may be inside at once.
+//! [`Semaphore`]: a limited number of permits.
 
 use std::fmt;
 use std::sync::OnceLock;
@@ -24,28 +24,28 @@ use crate::{Error, Result, rules};
 #[cfg(feature = "internals")]
 use crate::arena::recover::{Dead, Found};
 
-/// A waiter that has slept this long gets the next permit.
-const PATIENCE_NS: u64 = 1_000_000;
+/// The next permit is reserved for a waiter that has slept this long.
+const STARVING_NS: u64 = 1_000_000;
 
-/// A semaphore in shared memory; its permits are cells in blocks: see `permits.rs`.
+/// A semaphore in shared memory. Its permits are cells in blocks: see `permits.rs`.
 #[repr(C)]
 pub(crate) struct SemaphoreBody {
-    /// Held while a block of cells is added. First, so that it lies where the journal says.
+    /// Held while a block of cells is added. It is the first field because journals name it by the object's offset.
     pub(super) growing: RawLock,
     pub(super) events: AtomicU32,
-    /// The thread that gets the next permit, by its record's id + 1; 0 for nobody.
+    /// The thread for which the next permit is reserved, as its record's id + 1. 0 for none.
     pub(super) heir: AtomicU32,
-    /// When a permit was last reserved for an heir.
-    handed_ns: AtomicU64,
+    /// When a permit was last reserved.
+    reserved_at_ns: AtomicU64,
 }
 
-// SAFETY: atomics only, 32 bytes, and all zero is a semaphore without cells.
+// SAFETY: all fields are atomics, the size is 32 bytes, and all zeros are a semaphore without cells.
 #[allow(unsafe_code, reason = "says that the layout is made of atomics")]
 unsafe impl Body for SemaphoreBody {
     const KIND: Kind = Kind::Semaphore;
 }
 
-/// A number of permits, of which each can be held by one process at a time.
+/// A number of permits. One process holds each permit at a time.
 ///
 /// ```
 /// use procession::sync::Semaphore;
@@ -54,38 +54,38 @@ unsafe impl Body for SemaphoreBody {
 /// {
 ///     let _permit = printers.acquire()?;
 ///     // at most two are in here, in all processes together
-/// } // given back here
+/// } // the permit is returned here
 /// # Ok::<(), procession::Error>(())
 /// ```
 ///
-/// A [`Permit`] belongs to the process, not to the thread: it may be given to another thread. To use it as
-/// a counter of things, where one takes and another gives, [`forget`](Permit::forget) what was taken and
-/// [`add_permits`](Semaphore::add_permits).
+/// A [`Permit`] belongs to the process, so another thread of the process can drop it. A semaphore also works as a
+/// counter of items. The producer calls [`add_permits`](Semaphore::add_permits). The consumer acquires a permit and
+/// [forgets](Permit::forget) it.
 ///
 /// # If a process dies
 ///
-/// The permits it **held** come back, also those that it leaked, and the next ones who wait get them. While
-/// it **waits**: nobody notices. What was [forgotten](Permit::forget) belongs to nobody and does not come
-/// back. If it dies while it **adds** permits, some may have been added and others not.
+/// The permits that it **held**, leaked ones too, are free again, and waiters are woken. While it **waits**: the
+/// others are not affected. [Forgotten](Permit::forget) permits belong to no process and do not come back. If it dies
+/// while it **adds** permits, some may have been added and others not.
 ///
 /// # Fairness
 ///
-/// A free permit goes to whoever comes first. Who has waited for a millisecond gets the next one that is
-/// given back (one such waiter each millisecond).
+/// A free permit goes to the first thread that asks. If a thread has waited for a millisecond, the next permit that
+/// is returned is reserved for it. There is at most one such reservation per millisecond.
 ///
 /// # If a process is stopped
 ///
-/// The permits that it **holds** stay its own until it continues. While it **waits**: the others take the permits. A
-/// permit that is given back for a stopped waiter comes to them 10 ms later.
+/// It keeps the permits that it **holds** until it continues. While it **waits**: the others acquire the permits. A
+/// permit that was reserved for a stopped waiter is free for the others after 10 ms.
 pub struct Semaphore {
     handle: Handle,
     first: &'static [AtomicU32],
     more: [OnceLock<&'static [AtomicU32]>; 2],
-    /// Where this handle last found or left a free permit.
+    /// Where this handle last found or returned a free permit.
     hint: AtomicU32,
 }
 
-/// A permit of a [`Semaphore`]. Dropping it gives it back.
+/// A permit of a [`Semaphore`]. Dropping it returns it.
 ///
 /// ```
 /// let semaphore = procession::sync::Semaphore::new(1)?;
@@ -95,7 +95,7 @@ pub struct Semaphore {
 /// assert_eq!(semaphore.available_permits(), 1);
 /// # Ok::<(), procession::Error>(())
 /// ```
-#[must_use = "the permit is given back at once when it is dropped"]
+#[must_use = "dropping the permit returns it immediately"]
 pub struct Permit<'a> {
     semaphore: &'a Semaphore,
     cell: &'static AtomicU32,
@@ -105,12 +105,12 @@ impl Semaphore {
     /// The most permits that a semaphore can have.
     pub const MAX_PERMITS: u32 = 1 << 22;
 
-    /// Makes a semaphore with that many permits, all free. 0 is allowed: then somebody has to
-    /// [add](Semaphore::add_permits) some.
+    /// Creates a semaphore with this number of free permits. With 0 permits, waiters wait until a process
+    /// [adds](Semaphore::add_permits) some.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] for more than [`MAX_PERMITS`](Semaphore::MAX_PERMITS), and when the shared
-    /// memory is full or cannot be had.
+    /// [`Error::InvalidArgument`] for more than [`MAX_PERMITS`](Semaphore::MAX_PERMITS). Also fails if the shared
+    /// memory is full or cannot be created.
     ///
     /// ```
     /// use procession::sync::Semaphore;
@@ -129,8 +129,10 @@ impl Semaphore {
     fn of(handle: Handle) -> Result<Semaphore> {
         let arena = member::arena()?;
         let first = permits::chunk(arena, handle.object(), handle.id().index(), 0);
-        let first = first.ok_or_else(|| Error::StaleHandle("a damaged semaphore".into()))?;
-        // Processes begin to look in different places.
+        let first = first.ok_or_else(|| {
+            Error::StaleHandle("the semaphore's memory is damaged: its permits were not found".into())
+        })?;
+        // Each process starts its search at a different cell.
         let hint = member::slot().wrapping_mul(16) % first.len() as u32;
         Ok(Semaphore { handle, first, more: Default::default(), hint: hint.into() })
     }
@@ -152,10 +154,11 @@ impl Semaphore {
         self.handle.body()
     }
 
-    /// Takes a permit, and waits for one as long as it takes.
+    /// Acquires a permit. Waits for one without a limit.
     ///
     /// # Errors
-    /// [`WaitError::Unusable`] in a plain fork of a member of the family, or when the shared memory is full.
+    /// [`WaitError::Unusable`] in a process that was created by a plain `fork()`. [`WaitError::Full`] if the shared
+    /// memory is full. [`WaitError::MainEnded`] if main has ended and keeps every permit.
     ///
     /// ```
     /// let printers = procession::sync::Semaphore::new(2)?;
@@ -164,16 +167,16 @@ impl Semaphore {
     /// ```
     #[inline]
     pub fn acquire(&self) -> Result<Permit<'_>, WaitError> {
-        match self.take_hinted() {
+        match self.try_acquire_fast() {
             Some(cell) => Ok(Permit { semaphore: self, cell }),
-            None => self.take(Deadline::NEVER),
+            None => self.acquire_slow(Deadline::NEVER),
         }
     }
 
-    /// Takes a permit if one is free.
+    /// Acquires a permit if one is free. Does not wait.
     ///
     /// # Errors
-    /// [`WaitError::WouldBlock`] when none is; otherwise as [`acquire`](Semaphore::acquire).
+    /// [`WaitError::WouldBlock`] if no permit is free. Otherwise, the errors of [`acquire`](Semaphore::acquire).
     ///
     /// ```
     /// use procession::sync::{Semaphore, WaitError};
@@ -183,13 +186,13 @@ impl Semaphore {
     /// # Ok::<(), procession::Error>(())
     /// ```
     pub fn try_acquire(&self) -> Result<Permit<'_>, WaitError> {
-        self.take(Deadline::after(Duration::ZERO)).map_err(WaitError::at_once)
+        self.acquire_slow(Deadline::after(Duration::ZERO)).map_err(WaitError::at_once)
     }
 
-    /// Takes a permit, and waits for one at most `timeout`.
+    /// Acquires a permit. Waits for one for at most `timeout`.
     ///
     /// # Errors
-    /// [`WaitError::TimedOut`] when none was free; otherwise as [`acquire`](Semaphore::acquire).
+    /// [`WaitError::TimedOut`] if no permit became free. Otherwise, the errors of [`acquire`](Semaphore::acquire).
     ///
     /// ```
     /// use procession::sync::{Semaphore, WaitError};
@@ -197,13 +200,13 @@ impl Semaphore {
     /// # Ok::<(), procession::Error>(())
     /// ```
     pub fn acquire_timeout(&self, timeout: Duration) -> Result<Permit<'_>, WaitError> {
-        self.take(Deadline::after(timeout))
+        self.acquire_slow(Deadline::after(timeout))
     }
 
-    /// Takes a permit, and waits for one at most until `deadline`.
+    /// Acquires a permit. Waits for one until `deadline` at the latest.
     ///
     /// # Errors
-    /// As [`acquire_timeout`](Semaphore::acquire_timeout).
+    /// The errors of [`acquire_timeout`](Semaphore::acquire_timeout).
     ///
     /// ```
     /// use procession::sync::{Semaphore, WaitError};
@@ -211,10 +214,10 @@ impl Semaphore {
     /// # Ok::<(), procession::Error>(())
     /// ```
     pub fn acquire_deadline(&self, deadline: Instant) -> Result<Permit<'_>, WaitError> {
-        self.take(Deadline::at(deadline))
+        self.acquire_slow(Deadline::at(deadline))
     }
 
-    /// How many permits are free. A snapshot.
+    /// Returns how many permits are free. A snapshot.
     ///
     /// ```
     /// assert_eq!(procession::sync::Semaphore::new(3)?.available_permits(), 3);
@@ -224,11 +227,11 @@ impl Semaphore {
         self.cells().filter(|cell| matches!(cell.load(Ordering::Relaxed), FREE | RESERVED)).count()
     }
 
-    /// Adds permits, which belong to nobody: the other half of [`Permit::forget`].
+    /// Adds free permits. This is the counterpart of [`Permit::forget`].
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] when there would be more than
-    /// [`MAX_PERMITS`](Semaphore::MAX_PERMITS); when the shared memory is full.
+    /// [`Error::InvalidArgument`] if the semaphore would have more than [`MAX_PERMITS`](Semaphore::MAX_PERMITS)
+    /// permits. [`Error::Full`] if the shared memory is full.
     ///
     /// ```
     /// use procession::sync::Semaphore;
@@ -245,7 +248,7 @@ impl Semaphore {
         if all > u64::from(Semaphore::MAX_PERMITS) {
             return Err(too_many(all));
         }
-        // Room first, so that a full memory refuses all of them.
+        // Makes room first, so that a full memory refuses all permits rather than some.
         while self.cells().filter(|cell| cell.load(Ordering::Relaxed) == ABSENT).count() < permits as usize {
             self.grow(arena)?;
         }
@@ -253,20 +256,21 @@ impl Semaphore {
         while left != 0 {
             left = self.add_to_cells(left);
             if left != 0 {
-                self.grow(arena)?; // others were faster
+                self.grow(arena)?; // other processes used the room first
             }
         }
         Ok(())
     }
 
-    /// Adds at most `permits` in one pass over the cells; says how many are left.
+    /// Adds at most `permits` permits in one pass over the cells. Returns how many are left to add.
     fn add_to_cells(&self, permits: u32) -> u32 {
         let mut left = permits;
         for cell in self.cells() {
             if left == 0 {
                 break;
             }
-            // CRASH: each permit is there or not. Between this and the wake the death sweep wakes.
+            // CRASH: each permit is either added or not. If we die before the wake, the death sweep wakes the
+            // waiters.
             if cell.load(Ordering::Relaxed) == ABSENT
                 && cell.compare_exchange(ABSENT, FREE, Ordering::SeqCst, Ordering::Relaxed).is_ok()
             {
@@ -277,7 +281,7 @@ impl Semaphore {
         left
     }
 
-    /// Adds a block of cells, if nobody else has.
+    /// Adds a block of cells, unless another process has added it.
     #[cold]
     fn grow(&self, arena: &'static Arena) -> Result<()> {
         let (object, index) = (self.handle.object(), self.handle.id().index());
@@ -291,7 +295,7 @@ impl Semaphore {
             })
     }
 
-    /// The cells of every chunk.
+    /// Returns the cells of all blocks.
     fn cells(&self) -> impl Iterator<Item = &'static AtomicU32> {
         self.first.iter().chain(self.chunk(0)).chain(self.chunk(1))
     }
@@ -312,15 +316,15 @@ impl Semaphore {
     }
 
     #[inline]
-    fn take_hinted(&self) -> Option<&'static AtomicU32> {
+    fn try_acquire_fast(&self) -> Option<&'static AtomicU32> {
         let cell = self.first.get(self.hint.load(Ordering::Relaxed) as usize)?;
         (!member::is_forked() && permits::claim(cell, FREE, member::slot())).then_some(cell)
     }
 
     #[cold]
-    fn take(&self, deadline: Deadline) -> Result<Permit<'_>, WaitError> {
+    fn acquire_slow(&self, deadline: Deadline) -> Result<Permit<'_>, WaitError> {
         let arena = member::arena().map_err(|e| WaitError::unusable(&e))?;
-        let cell = match self.take_any(0) {
+        let cell = match self.claim_any(0) {
             Some(cell) => cell,
             None => with_me(|me| self.wait(arena, me, deadline)).map_err(|e| WaitError::unusable(&e))??,
         };
@@ -332,16 +336,16 @@ impl Semaphore {
         let mut since_ns = 0;
         let leave = |taken: Option<&'static AtomicU32>| {
             self.leave_heirship(id);
-            // What was reserved for us alone may be free for us now.
-            let taken = taken.or_else(|| self.take_any(0));
+            // A permit that was reserved for us alone may be free for everyone now.
+            let taken = taken.or_else(|| self.claim_any(0));
             if taken.is_none() && self.any_reserved() {
-                // We may have been the only one awake that sees to it that a reservation ends.
+                // We may have been the only thread awake that watches over a reservation.
                 notify(&body.events, 1);
             }
             taken
         };
         loop {
-            if let Some(cell) = self.take_any(id) {
+            if let Some(cell) = self.claim_any(id) {
                 return leave(Some(cell)).ok_or(WaitError::TimedOut);
             }
             if deadline.passed() {
@@ -351,36 +355,36 @@ impl Semaphore {
             if since_ns == 0 {
                 since_ns = now;
             }
-            let handed = body.handed_ns.load(Ordering::Relaxed);
-            let passed_over = now.saturating_sub(since_ns.max(handed)) >= PATIENCE_NS;
+            let reserved_at = body.reserved_at_ns.load(Ordering::Relaxed);
+            let passed_over = now.saturating_sub(since_ns.max(reserved_at)) >= STARVING_NS;
             if passed_over && rules::holds(Rule::HandedOn) {
                 let _ = body.heir.compare_exchange(0, id, Ordering::SeqCst, Ordering::SeqCst);
             }
-            // ORDERING: announced before we look again: see `wait::until`.
+            // ORDERING: the wait is announced before we look again: see `wait::until`.
             let wait = Wait::announce_event(arena, me.record(), &body.events);
             let ticket = event::prepare(&body.events);
-            if let Some(cell) = self.take_any(id) {
+            if let Some(cell) = self.claim_any(id) {
                 return leave(Some(cell)).ok_or(WaitError::TimedOut);
             }
             let main_is_due = deadlock::main_is_due(arena, since_ns);
             if main_is_due.is_some_and(|due| now >= due) && permits::are_all_mains(self.cells()) {
                 return leave(None).ok_or(WaitError::MainEnded);
             }
-            // Wake up once to become the heir; from then on, or when there is one, sleep on.
+            // Without an heir, wake up once to become it. From then on sleep on.
             let promised = body.heir.load(Ordering::SeqCst) != 0;
-            let until = if promised { deadline } else { deadline.min_ns(now + PATIENCE_NS) };
+            let until = if promised { deadline } else { deadline.min_ns(now + STARVING_NS) };
             let watched = self.any_reserved() && rules::holds(Rule::HeirBypassed);
             let until = if watched { until.min_ns(self.reserved_until_ns()) } else { until };
-            // Main may hold the last permit also later: see how `deadlock.rs` looks.
-            let until =
-                main_is_due.map_or(until, |due| until.min_ns(due.max(now + deadlock::LOOK_AT_MAIN_NS)));
+            // Main may acquire the last permit later too: see `Watch::check` in `deadlock.rs`.
+            let until = main_is_due
+                .map_or(until, |due| until.min_ns(due.max(now + deadlock::MAIN_CHECK_INTERVAL_NS)));
             wait.sleep_as(&body.events, ticket, until, futex::class_of(id));
         }
     }
 
-    /// Takes a permit that is free for the thread `id`: of those that are reserved only as the heir, or if
+    /// Claims a permit that is free for the thread `id`. A reserved permit is free for the heir, or for everyone if
     /// there is no heir.
-    fn take_any(&self, id: u32) -> Option<&'static AtomicU32> {
+    fn claim_any(&self, id: u32) -> Option<&'static AtomicU32> {
         let slot = member::slot();
         let start = (self.hint.load(Ordering::Relaxed) as usize).min(self.first.len());
         let near = self.first[start..].iter().chain(&self.first[..start]);
@@ -389,7 +393,7 @@ impl Semaphore {
                 FREE => permits::claim(cell, FREE, slot),
                 RESERVED => {
                     let heir = self.body().heir.load(Ordering::SeqCst);
-                    // An heir that comes in between is only passed over once more.
+                    // If a thread becomes the heir after this load, it is passed over once more.
                     let is_ours = heir == 0 || heir == id || self.bypass(heir);
                     is_ours && permits::claim(cell, RESERVED, slot)
                 }
@@ -400,8 +404,7 @@ impl Semaphore {
         Some(found)
     }
 
-    /// Whether the heir, for which there is a permit, has not come for too long. Then it is the heir no more. It
-    /// may be stopped.
+    /// Ends the reservation if the heir has not come in time; it may be stopped. Returns whether it did.
     #[cold]
     fn bypass(&self, heir: u32) -> bool {
         let late = rules::holds(Rule::HeirBypassed) && now_ns() >= self.reserved_until_ns();
@@ -411,16 +414,17 @@ impl Semaphore {
         late
     }
 
-    /// When the last reservation ends.
+    /// Returns when the last reservation ends.
     fn reserved_until_ns(&self) -> u64 {
-        self.body().handed_ns.load(Ordering::Relaxed).min(now_ns()) + RESERVED_NS
+        self.body().reserved_at_ns.load(Ordering::Relaxed).min(now_ns()) + RESERVED_NS
     }
 
     fn any_reserved(&self) -> bool {
         self.cells().any(|cell| cell.load(Ordering::SeqCst) == RESERVED)
     }
 
-    /// The thread is the heir no more; what others reserved for it meanwhile is for all.
+    /// Removes the thread as the heir. Permits that were reserved for it are free for everyone, so waiters are
+    /// notified.
     fn leave_heirship(&self, id: u32) {
         let body = self.body();
         if body.heir.compare_exchange(id, 0, Ordering::SeqCst, Ordering::SeqCst).is_err() {
@@ -440,33 +444,33 @@ impl Semaphore {
     }
 
     #[inline]
-    fn give_back(&self, cell: &'static AtomicU32) {
+    fn return_permit(&self, cell: &'static AtomicU32) {
         let body = self.body();
         self.remember(cell);
         if body.heir.load(Ordering::SeqCst) != 0 {
-            return self.hand_on(cell);
+            return self.reserve_for_heir(cell);
         }
-        // ORDERING: SeqCst, before `notify` looks for sleepers.
-        // CRASH: until this store the permit is ours and recovery gives it back; between it and the wake
-        // the death sweep wakes who sleeps.
+        // ORDERING: SeqCst, so that the store comes before `notify` looks for sleepers.
+        // CRASH: until this store recovery returns our permit. Between the store and the wake the death sweep wakes
+        // the waiters.
         cell.swap(FREE, Ordering::SeqCst);
         notify(&body.events, 1);
     }
 
     #[cold]
-    fn hand_on(&self, cell: &'static AtomicU32) {
+    fn reserve_for_heir(&self, cell: &'static AtomicU32) {
         let body = self.body();
-        body.handed_ns.store(now_ns(), Ordering::Relaxed);
+        body.reserved_at_ns.store(now_ns(), Ordering::Relaxed);
         cell.swap(RESERVED, Ordering::SeqCst);
-        // ORDERING: an heir that leaves says so before it looks for what was reserved. Either it sees this
-        // permit, or we see that it has gone.
+        // ORDERING: a leaving heir removes itself before it looks for reserved permits. Either it sees this permit,
+        // or we see that it has left.
         match body.heir.load(Ordering::SeqCst) {
             0 => notify(&body.events, 1),
             heir => {
                 event::Word::count(&body.events);
                 let woken = futex::wake_class(&body.events, futex::class_of(heir));
-                // Who is stopped does not sleep on a futex, and cannot come. Another waiter sees to it that the
-                // reservation ends.
+                // A stopped thread does not sleep on a futex, so this wake did not reach it. Another waiter watches
+                // until the reservation ends.
                 if woken == 0 && rules::holds(Rule::HeirWatched) {
                     futex::wake(&body.events, 1);
                 }
@@ -477,12 +481,12 @@ impl Semaphore {
 
 fn too_many(permits: u64) -> Error {
     let most = Semaphore::MAX_PERMITS;
-    Error::InvalidArgument(format!("a semaphore can have {most} permits, and this would be {permits}"))
+    Error::InvalidArgument(format!("a semaphore can have at most {most} permits, not {permits}"))
 }
 
 impl Permit<'_> {
-    /// Takes the permit out of the semaphore for good: it does not come back, neither now nor when the
-    /// process ends. [`Semaphore::add_permits`] puts one in.
+    /// Removes the permit from the semaphore for good. It does not come back when the process ends.
+    /// [`Semaphore::add_permits`] adds another one.
     ///
     /// ```
     /// let semaphore = procession::sync::Semaphore::new(2)?;
@@ -491,7 +495,7 @@ impl Permit<'_> {
     /// # Ok::<(), procession::Error>(())
     /// ```
     pub fn forget(self) {
-        // CRASH: before this store the permit comes back, from it on it is gone.
+        // CRASH: before this store the permit comes back. After it the permit is gone.
         self.cell.store(ABSENT, Ordering::SeqCst);
         std::mem::forget(self);
     }
@@ -500,7 +504,7 @@ impl Permit<'_> {
 impl Drop for Permit<'_> {
     #[inline]
     fn drop(&mut self) {
-        self.semaphore.give_back(self.cell);
+        self.semaphore.return_permit(self.cell);
     }
 }
 
@@ -512,7 +516,7 @@ impl Clone for Semaphore {
 }
 
 impl fmt::Debug for Semaphore {
-    /// Tells how many permits are free, and how many wait for one; a snapshot.
+    /// Shows how many permits are free and how many threads wait. A snapshot.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut out = f.debug_struct("Semaphore");
         out.field("available", &self.available_permits()).field("waiters", &waiters(&self.body().events));

@@ -1,4 +1,4 @@
-//! Looking again and again for a moment before going to sleep.
+//! Spinning for a moment before going to sleep.
 
 use std::cell::Cell;
 use std::hint::spin_loop;
@@ -8,52 +8,52 @@ use crate::os::clock::{Deadline, now_ns};
 use crate::os::limits;
 use crate::rules::{self, Rule};
 
-/// A sleeping partner costs 50 µs and more; who is awake answers sooner than that, if ever.
-const SPIN_MOST_NS: u64 = 50_000;
-const SPIN_LEAST_NS: u64 = 1_000;
-/// A spinner that did not run for so long shares its processor with somebody who needs it.
+/// Waking a sleeper takes at least 50 µs. A partner that is awake answers sooner than that, or not soon at all.
+const MAX_SPIN_NS: u64 = 50_000;
+const MIN_SPIN_NS: u64 = 1_000;
+/// If a spinning thread did not run for this long, another thread needs its processor.
 const DISPLACED_NS: u64 = 20_000;
 
 thread_local! {
-    /// For how long this thread spins: longer when that helped, shorter when it did not.
-    static PATIENCE_NS: Cell<u64> = const { Cell::new(SPIN_MOST_NS) };
-    /// Spins in vain since the last one that was not.
-    static IN_VAIN: Cell<u32> = const { Cell::new(0) };
+    /// How long this thread spins: longer after a spin that succeeded, shorter after one that failed.
+    static SPIN_NS: Cell<u64> = const { Cell::new(MAX_SPIN_NS) };
+    /// How many spins have failed since the last one that succeeded.
+    static FAILED_SPINS: Cell<u32> = const { Cell::new(0) };
 }
 
-/// After so many spins in vain one is as long as any: a shorter one may just end too early each time.
-const PROBE: u32 = 32;
+/// Every so many failed spins, one lasts as long as possible: the shorter ones may each end just too early.
+const PROBE_INTERVAL: u32 = 32;
 
 pub(crate) fn several_processors() -> bool {
     static PROCESSORS: OnceLock<usize> = OnceLock::new();
     *PROCESSORS.get_or_init(limits::processors) > 1
 }
 
-/// Spins until `come`, as long as that is likely to be worth it. Says whether it has come.
-pub(crate) fn spin(deadline: Deadline, mut come: impl FnMut() -> bool) -> bool {
+/// Spins until `ready` returns true, for as long as that is likely to pay. Returns whether `ready` did.
+pub(crate) fn spin(deadline: Deadline, mut ready: impl FnMut() -> bool) -> bool {
     if !rules::holds(Rule::Spins) || !several_processors() {
         return false;
     }
-    let (mut patience, in_vain) = (PATIENCE_NS.get(), IN_VAIN.get());
-    if in_vain % PROBE == PROBE - 1 {
-        patience = SPIN_MOST_NS;
+    let (mut spin_ns, failed) = (SPIN_NS.get(), FAILED_SPINS.get());
+    if failed % PROBE_INTERVAL == PROBE_INTERVAL - 1 {
+        spin_ns = MAX_SPIN_NS;
     }
     let began = now_ns();
-    let until = deadline.min_ns(began + patience);
+    let until = deadline.min_ns(began + spin_ns);
     let mut last = began;
     loop {
         for _ in 0..16 {
-            if come() {
-                PATIENCE_NS.set((2 * patience).clamp(4 * SPIN_LEAST_NS, SPIN_MOST_NS));
-                IN_VAIN.set(0);
+            if ready() {
+                SPIN_NS.set((2 * spin_ns).clamp(4 * MIN_SPIN_NS, MAX_SPIN_NS));
+                FAILED_SPINS.set(0);
                 return true;
             }
             spin_loop();
         }
         let now = now_ns();
         if until.as_ns().is_some_and(|until| now > until) || now - last > DISPLACED_NS {
-            PATIENCE_NS.set((PATIENCE_NS.get() / 2).max(SPIN_LEAST_NS));
-            IN_VAIN.set(in_vain.wrapping_add(1));
+            SPIN_NS.set((SPIN_NS.get() / 2).max(MIN_SPIN_NS));
+            FAILED_SPINS.set(failed.wrapping_add(1));
             return false;
         }
         last = now;

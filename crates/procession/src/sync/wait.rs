@@ -1,4 +1,4 @@
-//! Waiting for something else than a lock: what can keep it from happening, and the one loop of it all.
+//! Waiting for anything but a lock: its errors, and the loop that every such wait runs.
 
 use std::fmt;
 use std::sync::atomic::AtomicU32;
@@ -12,8 +12,7 @@ use crate::arena::member;
 use crate::arena::thread::{Me, with_me};
 use crate::os::clock::Deadline;
 
-/// Why a wait for a permit, an event, a barrier, a latch ended without it. Plain data: it can be cloned and
-/// sent.
+/// Why waiting on a semaphore, event, barrier or latch failed. Plain data: it can be cloned and sent.
 ///
 /// ```
 /// use procession::sync::{Event, WaitError};
@@ -26,18 +25,18 @@ use crate::os::clock::Deadline;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum WaitError {
-    /// It has not happened, and the call was told not to wait.
+    /// The event has not happened, and the call does not wait.
     WouldBlock,
-    /// It did not happen until the time was up.
+    /// The event had not happened when the timeout expired.
     TimedOut,
-    /// The barrier is broken, and why; [`reset`](super::Barrier::reset) makes it whole.
+    /// The barrier is broken, for this reason. [`reset`](super::Barrier::reset) repairs it.
     Broken(Broken),
-    /// The object cannot be used from here at all, and why.
+    /// The object cannot be used from this thread or process. The text says why.
     Unusable(String),
-    /// Main has ended, and this call has waited for five seconds since then for a permit of which main holds all.
-    /// See [the end of the program](crate#the-end-of-the-program).
+    /// Main has ended, and main has held every permit for five seconds since then. See [the end of the
+    /// program](crate#the-end-of-the-program).
     MainEnded,
-    /// The shared memory of the family, or a table in it, is full; the text says who holds how much.
+    /// The shared memory of the family, or a table in it, is full. The text says which processes hold how much.
     Full(String),
 }
 
@@ -53,21 +52,22 @@ pub enum WaitError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Broken {
-    /// A process that had a handle to it was killed or called `exit`, or ended while it waited at it.
+    /// A process that had a handle to the barrier was killed or called `exit`. Or it returned while one of its
+    /// threads waited at the barrier.
     ProcessDied {
-        /// Its process id, which may belong to another process by now.
+        /// Its process id. The kernel may have given the id to another process since.
         pid: i32,
     },
-    /// A panic unwound through a handle to it.
+    /// A panic unwound through a handle to the barrier.
     Panicked {
-        /// The process in which that was.
+        /// The id of the process that panicked.
         pid: i32,
     },
-    /// One of those who waited had waited for too long.
+    /// A party's wait timed out.
     TimedOut,
-    /// [`abort`](super::Barrier::abort) was called.
+    /// A party called [`abort`](super::Barrier::abort).
     Aborted,
-    /// [`reset`](super::Barrier::reset) was called while somebody waited.
+    /// A party called [`reset`](super::Barrier::reset) while this one waited.
     Reset,
 }
 
@@ -79,7 +79,7 @@ impl WaitError {
         }
     }
 
-    /// What running out of time is called by a call that had none.
+    /// Turns the timeout of a call that does not wait into [`WaitError::WouldBlock`].
     pub(super) fn at_once(self) -> WaitError {
         match self {
             WaitError::TimedOut => WaitError::WouldBlock,
@@ -93,9 +93,9 @@ impl fmt::Display for Broken {
         match self {
             Broken::ProcessDied { pid } => write!(f, "process {pid} died"),
             Broken::Panicked { pid } => write!(f, "a party in process {pid} panicked"),
-            Broken::TimedOut => f.write_str("one of those who waited ran out of time"),
-            Broken::Aborted => f.write_str("it was aborted"),
-            Broken::Reset => f.write_str("it was reset"),
+            Broken::TimedOut => f.write_str("the wait of a party timed out"),
+            Broken::Aborted => f.write_str("a party called abort()"),
+            Broken::Reset => f.write_str("a party called reset()"),
         }
     }
 }
@@ -103,11 +103,13 @@ impl fmt::Display for Broken {
 impl fmt::Display for WaitError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            WaitError::WouldBlock => f.write_str("it would have to wait"),
-            WaitError::TimedOut => f.write_str("it did not happen until the time was up"),
-            WaitError::Broken(why) => write!(f, "the barrier is broken: {why}; reset() makes it whole"),
+            WaitError::WouldBlock => {
+                f.write_str("the call would have to wait; wait with wait() or acquire(), or try again later")
+            }
+            WaitError::TimedOut => f.write_str("timed out: the event did not happen before the deadline"),
+            WaitError::Broken(why) => write!(f, "the barrier is broken: {why}; repair it with reset()"),
             WaitError::MainEnded => {
-                f.write_str("main has ended, but keeps every permit; give them back before main ends")
+                f.write_str("main has ended, but still holds every permit; drop them before main ends")
             }
             WaitError::Unusable(why) | WaitError::Full(why) => f.write_str(why),
         }
@@ -116,8 +118,8 @@ impl fmt::Display for WaitError {
 
 impl std::error::Error for WaitError {}
 
-/// Waits until `ready` gives something: spins a moment, then sleeps. Who makes it so calls [`event::notify`] on
-/// `events` afterwards.
+/// Waits until `ready` returns a value: spins for a moment, then sleeps. After every change that can make `ready`
+/// succeed, the process that made it must call [`event::notify`] on `events`.
 #[cold]
 pub(super) fn until<T>(
     events: &'static AtomicU32,
@@ -139,8 +141,9 @@ pub(super) fn until<T>(
         if deadline.passed() {
             return Err(WaitError::TimedOut);
         }
-        // ORDERING: announced before we look again. Who makes it so and dies before it has notified is
-        // followed by a sweep, which either finds the announcement or came after we looked.
+        // ORDERING: the wait is announced before `ready` is called again. A process that makes `ready` succeed may
+        // die before it notifies. The death sweep then sees our announcement, or it began before we called `ready`
+        // and we see the change.
         let wait = Wait::announce_event(arena, me.record(), events);
         let ticket = event::prepare(events);
         if let Some(done) = ready() {
@@ -151,12 +154,12 @@ pub(super) fn until<T>(
     with_me(wait).map_err(|e| WaitError::unusable(&e))?
 }
 
-/// How many threads sleep on this event count; for `Debug`.
+/// Returns how many threads sleep on this event count, for `Debug`.
 pub(super) fn waiters(events: &AtomicU32) -> usize {
     member::mapped().map_or(0, |arena| park::sleepers_on(arena, events))
 }
 
-/// The traits of a handle that travels: `Clone` by its own fields, and through serde.
+/// Implements `Serialize` and `Deserialize` for a type that is a handle.
 macro_rules! travels {
     ($name:ident $(<$t:ident: $bound:path>)?, $kind:expr) => {
         impl$(<$t: $bound>)? serde::Serialize for $name$(<$t>)? {

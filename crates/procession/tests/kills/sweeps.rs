@@ -33,7 +33,7 @@ impl Scene {
     fn sweep(&self, gate: &Gate) {
         internals::become_member(VICTIM);
         gate.begin();
-        internals::wake_everybody();
+        internals::notify_all_sleepers();
         gate.end();
     }
 

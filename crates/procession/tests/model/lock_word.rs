@@ -100,7 +100,7 @@ impl Lock {
     }
 
     fn lock_work_unlock(&self, me: u32, starving: bool) {
-        assert_eq!(self.acquire(me, false, starving), Outcome::Taken);
+        assert_eq!(self.acquire(me, false, starving), Outcome::Acquired);
         self.work();
         self.release(me, false);
     }
@@ -155,7 +155,7 @@ fn a_starving_waiter_is_handed_the_lock() {
 fn a_dead_owner_is_released_and_its_waiter_told() {
     model(|| {
         let lock = Lock::new();
-        assert_eq!(lock.acquire(1, false, false), Outcome::Taken);
+        assert_eq!(lock.acquire(1, false, false), Outcome::Acquired);
         let other = lock.clone();
         let waiter = thread::spawn(move || other.acquire(2, false, false));
         lock.recover(1);
@@ -168,7 +168,7 @@ fn a_dead_owner_is_released_and_its_waiter_told() {
 fn one_of_two_recovers_a_marked_lock() {
     model(|| {
         let lock = Lock::new();
-        assert_eq!(lock.acquire(9, false, false), Outcome::Taken);
+        assert_eq!(lock.acquire(9, false, false), Outcome::Acquired);
         lock.recover(9);
         let other = lock.clone();
         let second = thread::spawn(move || {
@@ -182,7 +182,7 @@ fn one_of_two_recovers_a_marked_lock() {
         lock.release(1, false);
         let mut outcomes = [first, second.join().unwrap()];
         outcomes.sort_by_key(|o| *o as u32);
-        assert_eq!(outcomes, [Outcome::Taken, Outcome::Recovered]);
+        assert_eq!(outcomes, [Outcome::Acquired, Outcome::Recovered]);
     });
 }
 
@@ -190,7 +190,7 @@ fn one_of_two_recovers_a_marked_lock() {
 fn a_promise_to_a_dead_heir_strands_nobody() {
     model(|| {
         let lock = Lock::new();
-        assert_eq!(lock.acquire(1, false, false), Outcome::Taken);
+        assert_eq!(lock.acquire(1, false, false), Outcome::Acquired);
         // The heir has promised itself the lock, and dies before it sleeps.
         let promised = lock.word.load() | word::WAITERS | 2 << 32;
         assert!(lock.word.exchange(lock.word.load(), promised).is_ok());
@@ -207,13 +207,13 @@ fn a_promise_to_a_dead_heir_strands_nobody() {
 fn another_waiter_and_a_late_heir_exclude_each_other() {
     model_with(2, || {
         let lock = Lock::new();
-        assert_eq!(lock.acquire(1, false, false), Outcome::Taken);
+        assert_eq!(lock.acquire(1, false, false), Outcome::Acquired);
         let heir = lock.clone();
         let heir = thread::spawn(move || heir.lock_work_unlock(2, true));
         let other = lock.clone();
         let other = thread::spawn(move || {
             let mut impatient = Sleeper { lock: &other, starving: false, impatient: true };
-            assert_eq!(word::acquire(&other.word, 3, false, &mut impatient), Outcome::Taken);
+            assert_eq!(word::acquire(&other.word, 3, false, &mut impatient), Outcome::Acquired);
             other.work();
             other.release(3, false);
         });
@@ -231,7 +231,7 @@ fn nobody_sleeps_on_behind_a_reservation() {
     for dies in [false, true] {
         model_with(2, move || {
             let lock = Lock::new();
-            assert_eq!(lock.acquire(1, false, false), Outcome::Taken);
+            assert_eq!(lock.acquire(1, false, false), Outcome::Acquired);
             let promised = lock.word.load() | word::WAITERS | 2 << 32;
             assert!(lock.word.exchange(lock.word.load(), promised).is_ok());
             let other = lock.clone();
@@ -254,7 +254,7 @@ fn nobody_sleeps_on_behind_a_reservation() {
 fn a_turn_is_withdrawn_or_begun() {
     model_with(2, || {
         let lock = Lock::new();
-        assert_eq!(lock.acquire(1, false, false), Outcome::Taken);
+        assert_eq!(lock.acquire(1, false, false), Outcome::Acquired);
         assert!(word::set_pending(&lock.word, 1, true));
         let other = lock.clone();
         let other = thread::spawn(move || other.lock_work_unlock(2, false));

@@ -1,4 +1,4 @@
-//! What the death of a process does to the barriers that it has handles to.
+//! Recovery of barriers after a death.
 
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
@@ -9,8 +9,8 @@ use crate::arena::recover::{Dead, Found};
 use crate::os::futex;
 use crate::rules::{self, Rule};
 
-/// Takes the dead process out of a barrier to which it has a handle: breaks the barrier, or shrinks it. Returns whether
-/// the barrier changed.
+/// Removes the dead process from a barrier to which it has a handle: breaks the barrier, or shrinks it. Returns
+/// whether the barrier changed.
 pub(crate) fn let_go(dead: &Dead<'_>, found: &Found) -> bool {
     let (&Dead { arena, slot, returned, .. }, &Found { index, object }) = (dead, found);
     let body: &'static BarrierBody = object.body();
@@ -30,19 +30,21 @@ pub(crate) fn let_go(dead: &Dead<'_>, found: &Found) -> bool {
     } else {
         let round_now = || round(body.state.load(SeqCst));
         let mut seen = round_now();
-        // When the round ends meanwhile, what was free in it may be taken in the next.
+        // If the round ends meanwhile, the cells that were free in it may be claimed in the next round. Then try
+        // again.
         let tombstone = u64::from(arena.incarnation(slot)) << 32 | DEAD | u64::from(slot + 1);
         while !shrink(cells, tombstone, seen, &of_dead) && seen != round_now() {
             seen = round_now();
         }
         Word::count(&body.events);
-        futex::wake_all(&body.events); // someone of those closes the round
+        futex::wake_all(&body.events); // one of the waiters closes the round
     }
     true
 }
 
-/// Puts the dead process's parties to rest: one cell for each of its threads that took part lately, or one.
-/// Can be begun anew. False when there is no cell for that, because as many as there are parties wait.
+/// Turns one cell for each of the dead process's threads that took part recently into a tombstone, and at least one
+/// cell. Can be called again after an interruption. Returns false if there is no cell for a tombstone, because the
+/// waiters fill them all.
 fn shrink(cells: &[AtomicU64], tombstone: u64, round: u32, of_dead: &impl Fn(u64) -> bool) -> bool {
     let lately =
         |cell: u64| of_dead(cell) && (arrived_for(cell, round) || arrived_for(cell, round.wrapping_sub(1)));
@@ -55,13 +57,14 @@ fn shrink(cells: &[AtomicU64], tombstone: u64, round: u32, of_dead: &impl Fn(u64
             let other = other.load(SeqCst);
             lately(other) && other as u32 == now as u32
         });
-        // CRASH: a thread's further cell goes first, so that it is counted once however often we begin.
+        // CRASH: a thread's second cell is cleared first. So the thread is counted once, however often this starts
+        // over.
         let _ = cell.compare_exchange(now, if again { 0 } else { tombstone }, SeqCst, SeqCst);
     }
     if cells.iter().any(|cell| cell.load(SeqCst) == tombstone) {
         return true;
     }
-    // It never took part. Whoever arrives meanwhile takes another cell.
+    // The process never took part. A thread that arrives meanwhile claims another cell.
     cells.iter().any(|cell| {
         let now = cell.load(SeqCst);
         is_free_for(now, round) && cell.compare_exchange(now, tombstone, SeqCst, SeqCst).is_ok()

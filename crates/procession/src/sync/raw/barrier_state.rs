@@ -1,4 +1,4 @@
-//! One word says all of a barrier but who has arrived:
+//! The state of a barrier in one word. Only the arrivals are elsewhere, in its cells:
 //!
 //! ```text
 //!  63          36 35    32 31                0
@@ -9,8 +9,8 @@
 //!
 //! | state            | meaning                       | who moves it                                    |
 //! |------------------|-------------------------------|-------------------------------------------------|
-//! | round r, whole   | parties arrive                | who sees all there → `r + 1`; a reset → `r + 1` |
-//! | round r, a cause | broken: everyone fails        | a reset → `r + 1`, whole                        |
+//! | round r, whole   | parties arrive                | a thread that finds all arrived → `r + 1`; a reset → `r + 1` |
+//! | round r, a cause | broken: every wait fails      | a reset → `r + 1`, whole                        |
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst};
 
@@ -27,21 +27,21 @@ pub(crate) const TIMED_OUT: u64 = 2;
 pub(crate) const ABORTED: u64 = 3;
 pub(crate) const PANICKED: u64 = 4;
 
-/// A barrier in shared memory; its cells lie in a block.
+/// A barrier in shared memory. Its cells lie in a block.
 #[repr(C)]
 pub(crate) struct BarrierBody {
     pub(crate) state: AtomicU64,
     pub(crate) events: AtomicU32,
     pub(crate) shrinks: AtomicU32,
-    /// Who broke it by dying, and who by a panic. A party that panics because the barrier is broken already is
-    /// not the cause, and takes nobody's place here.
+    /// The process that broke the barrier by dying, and the one that broke it by a panic. A party that panics because
+    /// the barrier is already broken is not the cause, and overwrites neither.
     pub(crate) died: AtomicU32,
     pub(crate) panicked: AtomicU32,
-    /// The last round that was ended by a reset, or was about to be.
+    /// The last round that a reset ended or was about to end.
     pub(crate) last_reset: AtomicU32,
 }
 
-// SAFETY: atomics only, 32 bytes, and all zero is a barrier without cells.
+// SAFETY: all fields are atomics, the size is 32 bytes, and all zeros are a barrier without cells.
 #[allow(unsafe_code, reason = "says that the layout is made of atomics")]
 unsafe impl Body for BarrierBody {
     const KIND: Kind = Kind::Barrier;
@@ -61,14 +61,15 @@ pub(crate) fn next(state: u64, by_reset: bool) -> u64 {
 }
 
 impl BarrierBody {
-    /// How a round ended, if it has.
+    /// Returns how the round ended, or `None` while it goes on.
     pub(crate) fn ended(&self, round_then: u32) -> Option<Result<(), WaitError>> {
         let state = self.state.load(SeqCst);
         match round(state).wrapping_sub(round_then) {
             0 if cause(state) == 0 => None,
             0 => Some(Err(self.broken(state))),
             later if later <= HISTORY && state >> HISTORY_SHIFT >> (later - 1) & 1 == 0 => Some(Ok(())),
-            // With more threads than parties one may wake up so late; it has passed if there was no reset.
+            // This thread woke up after more rounds than the history holds, because there are more threads than
+            // parties. Its round ended well unless a reset has happened since.
             later
                 if later > HISTORY && self.last_reset.load(SeqCst).wrapping_sub(round_then) as i32 <= -1 =>
             {
@@ -87,7 +88,7 @@ impl BarrierBody {
         })
     }
 
-    /// Breaks the barrier, if it is whole, because of this process.
+    /// Breaks the barrier if it is whole, and stores `pid` as the cause.
     pub(crate) fn break_by(&self, why: u64, pid: u32) {
         if cause(self.state.load(SeqCst)) == 0 {
             let place = if why == DIED { &self.died } else { &self.panicked };
@@ -98,7 +99,7 @@ impl BarrierBody {
         }
     }
 
-    /// Breaks the barrier if it is whole, and if it is still in that round.
+    /// Breaks the barrier if it is whole and, with `in_round`, still in that round.
     pub(crate) fn break_it(&self, in_round: Option<u32>, why: u64) {
         let broken = |now: u64| {
             let same = in_round.is_none_or(|then| then == round(now));

@@ -1,23 +1,24 @@
-//! Who waits for whom: deadlocks are found by looking, when a wait has lasted.
+//! Deadlock detection: a wait that lasts searches for a cycle of waits.
 //!
-//! Everything that is needed stands in the arena anyway: a record says what its thread waits for and since
-//! when, a lock word and a reader's cell say who holds, a process object says whose end a joiner waits for. A
-//! wait that has lasted 100 ms follows these from holder to holder. Taking a free lock pays nothing.
+//! The arena already contains everything that the search needs. A record says what its thread waits for and since
+//! when. A lock word and a reader's cell name the threads that hold the lock. A process object names the process for
+//! whose end a thread waits. A wait that has lasted 100 ms follows these from holder to holder. Acquiring a free lock
+//! costs nothing extra.
 //!
 //! # Why there is no false alarm
 //!
-//! What is read while others run may never have been true at one moment. So a cycle is read twice: first
-//! every wait in it, then every wait again, with who holds what. A wait that is the same, by what it waits for
-//! and the nanosecond it began, lasted from the one reading to the other. So at the moment between the two
-//! readings all of them waited; and whoever waits neither takes nor lets go of anything, so what each held at
-//! the second reading it held at that moment. A wait that would end by itself, at its deadline, is no part
-//! of a deadlock, unless it is the one that asks.
+//! Values that are read one after another may never have been true at the same moment. So a cycle is read twice:
+//! first every wait in it, then every wait again together with who holds what. If a wait is the same in both
+//! readings, by its word and by the nanosecond it began, it lasted from the first reading to the second. So there is
+//! a moment between the readings at which all these threads waited. A waiting thread neither acquires nor releases
+//! anything. So what each thread held at the second reading, it also held at that moment. A wait with a deadline ends
+//! by itself, so it is not part of a deadlock unless it is the wait that searches.
 //!
 //! # Who is told
 //!
-//! The one that closed the cycle: whose wait began last. So one is told, and when it lets go of what it
-//! holds the others go on. Should it be on its way to another wait just now, it looks again: after 200 ms, 400
-//! ms and so on.
+//! The thread whose wait began last, because it closed the cycle. So only one thread gets the error, and when it
+//! releases something the others go on. If a thread of the cycle was between two waits during the search, the search
+//! finds nothing. It is repeated after 200 ms, 400 ms and so on.
 
 use std::sync::atomic::Ordering;
 
@@ -31,84 +32,84 @@ use crate::rules;
 use crate::rules::Rule;
 use crate::sync::error::{DeadlockMember, LockError};
 
-/// A wait that has lasted this long looks whether it can end.
-const FIRST_LOOK_NS: u64 = 100_000_000;
-/// How long others wait for what main holds when it has ended.
-pub(crate) const MAIN_KEEPS_NS: u64 = 5_000_000_000;
-/// From then on they look this often whether it is main that they wait for.
-pub(crate) const LOOK_AT_MAIN_NS: u64 = 1_000_000_000;
-/// In a record's `waits_since_ns`: the wait ends by itself.
+/// A wait that has lasted this long searches for a deadlock.
+const FIRST_CHECK_NS: u64 = 100_000_000;
+/// After main has ended, other processes wait this long for what main holds.
+pub(crate) const MAIN_GRACE_NS: u64 = 5_000_000_000;
+/// After that, they check at this interval whether they wait for main.
+pub(crate) const MAIN_CHECK_INTERVAL_NS: u64 = 1_000_000_000;
+/// In a record's `waits_since_ns`: the wait has a deadline.
 const TIMED: u64 = 1;
 
-/// A wait under way, that looks from time to time whether it is part of a deadlock.
+/// A wait in progress that checks from time to time whether it is part of a deadlock.
 pub(crate) struct Watch {
     pub(crate) since_ns: u64,
     timed: bool,
-    look_ns: u64,
-    /// When it last looked whether it waits for main.
-    looked_at_main_ns: u64,
+    next_check_ns: u64,
+    /// When it last checked whether it waits for main.
+    checked_main_ns: u64,
 }
 
 impl Watch {
-    /// Of a wait that begins now.
+    /// Begins a wait.
     pub(crate) fn begin(deadline: Deadline) -> Watch {
         let now = now_ns();
         let timed = deadline.as_ns().is_some();
-        Watch { since_ns: now, timed, look_ns: now + FIRST_LOOK_NS, looked_at_main_ns: 0 }
+        Watch { since_ns: now, timed, next_check_ns: now + FIRST_CHECK_NS, checked_main_ns: 0 }
     }
 
-    /// What the record says of when the wait began.
+    /// Returns the value for the record's `waits_since_ns`.
     pub(crate) fn stamp(&self) -> u64 {
         self.since_ns & !TIMED | if self.timed { TIMED } else { 0 }
     }
 
-    /// When to wake up, to look or because of the deadline. Called after the wait is announced.
+    /// Returns when to wake up: at the deadline, or earlier for the next check. Called after the wait is announced.
     pub(crate) fn until(&self, arena: &Arena, deadline: Deadline) -> Deadline {
-        let until = if rules::holds(Rule::Looks) { deadline.min_ns(self.look_ns) } else { deadline };
+        let until = if rules::holds(Rule::Looks) { deadline.min_ns(self.next_check_ns) } else { deadline };
         self.main_is_due(arena).map_or(until, |due| until.min_ns(due))
     }
 
-    /// Looks, if it is time to. Returns why the thread with record `id`, whose wait is announced, must not go on
-    /// waiting: it has closed a cycle, or waits for a main that has ended.
-    pub(crate) fn look(&mut self, arena: &Arena, id: u32) -> Option<LockError> {
+    /// Checks the wait if it is time to. Returns why the thread with record `id` must stop waiting: it closed a
+    /// cycle, or it waits for a thread of main, which has ended. The wait must have been announced.
+    pub(crate) fn check(&mut self, arena: &Arena, id: u32) -> Option<LockError> {
         let now = now_ns();
         if self.main_is_due(arena).is_some_and(|due| now >= due) {
-            self.looked_at_main_ns = now;
+            self.checked_main_ns = now;
             let at = arena.record(id).waits_for.load(Ordering::Relaxed);
-            if let Some(error) = holders(arena, at).into_iter().find_map(|id| kept_by_main(arena, id)) {
+            if let Some(error) = holders(arena, at).into_iter().find_map(|id| main_ended_error(arena, id)) {
                 return Some(error);
             }
         }
-        if now < self.look_ns {
+        if now < self.next_check_ns {
             return None;
         }
-        self.look_ns = now + (now - self.since_ns);
+        self.next_check_ns = now + (now - self.since_ns);
         find(arena, id).map(|cycle| LockError::Deadlock { cycle })
     }
 
-    /// When to look next whether the wait is for main. `None` as long as main has not ended.
+    /// Returns when to check next whether the wait is for main. `None` while main runs.
     fn main_is_due(&self, arena: &Arena) -> Option<u64> {
-        main_is_due(arena, self.since_ns).map(|due| due.max(self.looked_at_main_ns + LOOK_AT_MAIN_NS))
+        main_is_due(arena, self.since_ns).map(|due| due.max(self.checked_main_ns + MAIN_CHECK_INTERVAL_NS))
     }
 }
 
-/// When a wait that began at `since_ns` must not go on if it is for what main holds. `None` as long as main has not
-/// ended, and in main itself.
+/// Returns when a wait that began at `since_ns` has to end if it is for something that main holds. `None` while main
+/// runs, and in main itself.
 ///
-/// ORDERING: SeqCst. Main writes when it has ended, and then wakes all whose waits are announced. So either main
-/// sees a wait, or the waiter, after its announcement, sees this.
+/// ORDERING: SeqCst. Main stores the time of its end, and then wakes every thread whose wait is announced. So either
+/// main sees a wait, or the waiter sees the store after its announcement.
 pub(crate) fn main_is_due(arena: &Arena, since_ns: u64) -> Option<u64> {
     let ended = arena.header().main_ended_ns.load(Ordering::SeqCst);
-    (ended != 0 && !member::is_main()).then(|| ended.max(since_ns) + MAIN_KEEPS_NS)
+    (ended != 0 && !member::is_main()).then(|| ended.max(since_ns) + MAIN_GRACE_NS)
 }
 
-/// The error of waiting for the thread with this record, if that is one of main's.
-pub(crate) fn kept_by_main(arena: &Arena, id: u32) -> Option<LockError> {
+/// Returns the error of waiting for the thread with this record if it is one of main's threads.
+pub(crate) fn main_ended_error(arena: &Arena, id: u32) -> Option<LockError> {
     let thread = arena.record(id).thread.load(Ordering::Acquire);
     (arena.slot_of_record(id) == Some(slots::MAIN)).then_some(LockError::MainEnded { thread })
 }
 
-/// What one thread waits for.
+/// A thread's wait: for which word, and since when.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Waiting {
     id: u32,
@@ -118,8 +119,8 @@ struct Waiting {
 
 fn waiting(arena: &Arena, id: u32) -> Option<Waiting> {
     let record = arena.record(id);
-    // ORDERING: the wait is announced after its beginning is written, and taken back before the next one's:
-    // with the same word before and after, this is that wait's.
+    // ORDERING: the start time is written before the wait is announced, and the announcement is taken back before the
+    // next start time is written. So if the word is the same before and after, the time belongs to it.
     let at = record.waits_for.load(Ordering::SeqCst);
     let since = record.waits_since_ns.load(Ordering::SeqCst);
     let alive =
@@ -128,7 +129,7 @@ fn waiting(arena: &Arena, id: u32) -> Option<Waiting> {
     (at != 0 && same && alive).then_some(Waiting { id, at, since })
 }
 
-/// The threads without which what lies at `at` does not happen.
+/// Returns the records of the threads that hold what lies at `at`.
 fn holders(arena: &Arena, at: u64) -> Vec<u32> {
     let Some((index, object)) = arena.object_around(at & !EVENT) else { return vec![] };
     match object.kind() {
@@ -149,7 +150,7 @@ fn holders(arena: &Arena, at: u64) -> Vec<u32> {
     }
 }
 
-/// The thread with which a process ends.
+/// Returns the record of the process's main thread, with which the process ends.
 fn main_thread(arena: &Arena, body: &ProcessBody) -> Option<u32> {
     let slot = body.slot.load(Ordering::Acquire);
     let same =
@@ -158,7 +159,7 @@ fn main_thread(arena: &Arena, body: &ProcessBody) -> Option<u32> {
     arena.records_of(slot).find(|&id| same && arena.record(id).thread.load(Ordering::Acquire) == pid)
 }
 
-/// The cycle that the thread with record `me` has closed, if there is one and it holds still.
+/// Returns the cycle that the thread with record `me` closed, if there is one and it still exists.
 fn find(arena: &Arena, me: u32) -> Option<Vec<DeadlockMember>> {
     let mut path = vec![waiting(arena, me)?];
     let mut seen = vec![me];
@@ -169,24 +170,24 @@ fn find(arena: &Arena, me: u32) -> Option<Vec<DeadlockMember>> {
         let next = path.get(place + 1).map_or(me, |next| next.id);
         waiting(arena, wait.id) == Some(*wait) && holders(arena, wait.at).contains(&next)
     });
-    // Once more: nobody has moved while we looked at who holds what.
+    // Check again that no thread moved while we read who holds what.
     let still = path.iter().all(|wait| waiting(arena, wait.id) == Some(*wait));
     (confirmed && still).then(|| path.iter().map(|wait| member(arena, wait)).collect())
 }
 
-/// Whether a wait can be part of a cycle that `mine` has closed: it does not end by itself, and began before.
+/// Returns whether a wait can be part of a cycle that `mine` closed: it has no deadline, and it began earlier.
 fn is_stuck_before(wait: &Waiting, mine: &Waiting) -> bool {
     wait.since & TIMED == 0 && (wait.since & !TIMED, wait.id) < (mine.since & !TIMED, mine.id)
 }
 
-/// Follows the last wait of `path` to `goal`, whose wait is its first, depth first. Who waits for many readers
-/// waits for each of them, so a way that is none does not hide another one that is.
+/// Searches depth first for a path from the last wait of `path` to `goal`, whose wait is the first. A writer waits
+/// for each of many readers, so after a dead end the search tries the next reader.
 fn reach(arena: &Arena, goal: u32, path: &mut Vec<Waiting>, seen: &mut Vec<u32>) -> bool {
-    // Each one on the way has what is left to try of it.
+    // For each wait of the path, the holders that are left to try.
     let mut left = vec![path.last().map_or(vec![], |wait| holders(arena, wait.at))];
     while let Some(next) = left.last_mut() {
         match next.pop() {
-            // A lock that was handed to its waiter, who is about to run, is no wait any more.
+            // The word names the goal itself as the owner: the lock was released to it, and it is about to run.
             Some(id) if id == goal && path.len() == 1 => {}
             Some(id) if id == goal => return true,
             Some(id) if seen.contains(&id) => {}

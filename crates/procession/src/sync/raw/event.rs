@@ -1,4 +1,4 @@
-//! A word that counts events, for those who sleep until something has happened.
+//! An event count: a word on which threads sleep until something has happened.
 //!
 //! ```text
 //!  31            2    1      0
@@ -7,52 +7,51 @@
 //! └───────────────┴──────┴───────┘
 //! ```
 //!
-//! Who wants to sleep says so ([`prepare`]), looks once more whether it has to, and sleeps while the
-//! word is what `prepare` gave. Who has made something happen [`notify`]s: that is one load when
-//! nobody sleeps. Both orders end well: either the sleeper, looking once more, sees what happened,
-//! or the other sees WAITING and counts, so that the sleep is refused or ended.
+//! A thread that wants to sleep calls [`prepare`], checks its condition again, and sleeps while the word has the
+//! value that `prepare` returned. A thread that makes the condition true calls [`notify`] afterwards, which is one
+//! load if no thread sleeps. Every order of the two is fine. Either the sleeper's check sees the change, or the
+//! notifier sees WAITING and counts an event, so that the sleep is refused or ended.
 //!
-//! WAITING is taken back by a notifier that wakes nobody. A thread may have gone to sleep between its
-//! wake and that store, so it counts in the same store (who is not yet asleep is refused) and wakes
-//! all who are.
+//! A notifier that wakes no thread clears WAITING. Another thread may have gone to sleep between its wake and that
+//! store. So the same store counts an event, which refuses threads that are not yet asleep, and then the notifier
+//! wakes all sleepers.
 //!
-//! GONE says that whoever made things happen is no more. It stays.
+//! GONE says that the other side no longer exists. It stays set.
 //!
-//! If a process dies between what happened and its `notify`, or after it was woken on behalf of
-//! others, the death sweep counts one event for all who sleep and wakes them.
+//! A process may die between its change and its `notify`, or after a wake that was meant for others. Then the death
+//! sweep counts an event on every word with sleepers and wakes them.
 //!
 //! Source: the event counts of Reed and Kanodia ("Synchronization with eventcounts and sequencers",
 //! 1979) in the form with one bit for waiters that futexes made usual.
 
-/// What is added for an event.
+/// The increment for an event.
 pub const ONE: u32 = 4;
-/// Somebody may sleep.
+/// A thread may sleep on the word.
 pub const WAITING: u32 = 1;
-/// Nothing will happen any more.
+/// No further events will happen.
 pub const GONE: u32 = crate::arena::objects::GONE;
 
 /// A 32-bit atomic word on which threads can sleep. Every operation is SeqCst.
 pub trait Word {
-    /// Reads it.
+    /// Returns the word.
     fn load(&self) -> u32;
-    /// Sets these bits; gives what the word is then.
+    /// Sets these bits. Returns the new word.
     fn set(&self, bits: u32) -> u32;
     /// Adds [`ONE`].
     fn count(&self);
-    /// Moves it from `old` to `new`, if it is `old`.
+    /// Replaces `old` by `new`. Returns false if the word is not `old`.
     fn exchange(&self, old: u32, new: u32) -> bool;
-    /// Wakes at most so many who sleep on it; says how many.
+    /// Wakes at most `count` sleepers. Returns how many it woke.
     fn wake(&self, count: i32) -> usize;
 }
 
-/// Announces a sleeper. Gives what the word must still be when it falls asleep; before that it looks
-/// once more.
+/// Announces a sleeper. Returns the value that the word must still have when the thread falls asleep. The thread must
+/// check its condition again before that.
 pub fn prepare(word: &impl Word) -> u32 {
     word.set(WAITING)
 }
 
-/// Tells of something that happened (a sequentially consistent store, or one before a fence): wakes
-/// at most `count` who sleep.
+/// Wakes at most `count` sleepers after a change. The change must be a SeqCst store, or come before a SeqCst fence.
 #[inline]
 pub fn notify(word: &impl Word, count: i32) {
     if word.load() & WAITING != 0 {

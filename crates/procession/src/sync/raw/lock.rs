@@ -1,4 +1,4 @@
-//! The lock word in the arena: journal, publication of waits, and repair after a death.
+//! The lock word in the arena, with the owner's journal, the announced waits, and recovery after a death.
 
 use std::hint::spin_loop;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -16,18 +16,18 @@ use crate::sync::error::LockError;
 use crate::sync::raw::deadlock::Watch;
 use crate::{Result, rules};
 
-/// A waiter that has slept this long gets the lock next.
-const PATIENCE_NS: u64 = 1_000_000;
-/// For so long a lock stays reserved for an heir that does not come. One that was woken comes within 50 µs, or
-/// some milliseconds where many want to run; one that is stopped does not come.
+/// A release reserves the lock for a waiter that has slept this long.
+const STARVING_NS: u64 = 1_000_000;
+/// How long the lock stays reserved for its heir. An heir that was woken runs within 50 µs, or within some
+/// milliseconds on a busy machine. A stopped heir does not run.
 pub(crate) const RESERVED_NS: u64 = 10_000_000;
 
-/// A lock in shared memory that outlives its owner. All zero is a free one.
+/// A lock in shared memory that outlives its owner. All zeros are a free lock.
 #[repr(C)]
 pub(crate) struct RawLock {
     word: AtomicU64,
-    /// When the lock was last reserved for a waiter that had been passed over.
-    handed_ns: AtomicU64,
+    /// When the lock was last reserved for an heir.
+    reserved_at_ns: AtomicU64,
 }
 
 impl Word for AtomicU64 {
@@ -45,7 +45,7 @@ impl Word for AtomicU64 {
 }
 
 impl RawLock {
-    /// Takes the lock, which lies at `offset`, if that takes no more than one exchange.
+    /// Acquires the lock at `offset` if one exchange is enough.
     #[inline]
     pub(crate) fn try_acquire_fast(&self, offset: u64) -> Option<Entry> {
         // INVARIANT 6: a word that names a thread is listed in that thread's journal.
@@ -60,8 +60,8 @@ impl RawLock {
         None
     }
 
-    /// Takes the lock, which lies at `offset`, or not; says how it went. A lock that is not taken
-    /// leaves no trace.
+    /// Tries to acquire the lock at `offset` until `deadline`, and returns the outcome. The journal entry exists only
+    /// if the lock was acquired.
     #[cold]
     pub(crate) fn acquire(
         &'static self,
@@ -85,62 +85,62 @@ impl RawLock {
             refusal: None,
         };
         match word::acquire(&self.word, me.owner(), recover, &mut sleeper) {
-            taken @ (Outcome::Taken | Outcome::Recovered) => Ok((taken, Some(entry))),
+            taken @ (Outcome::Acquired | Outcome::Recovered) => Ok((taken, Some(entry))),
             refused => {
-                // CRASH: until the entry is struck out, the death sweep wakes the sleepers of the lock.
-                self.pass_watch_on();
+                // CRASH: until the entry is cleared, the death sweep wakes the lock's sleepers.
+                self.wake_next_watcher();
                 thread::clear_entry(entry);
                 sleeper.refusal.map_or(Ok((refused, None)), |error| Err(error.into()))
             }
         }
     }
 
-    /// Lets go, and wakes whom it concerns.
+    /// Releases the lock, and wakes a waiter if there may be one.
     #[inline]
     pub(crate) fn release(&self, entry: Entry) {
-        // CRASH: until this exchange the word names us and recovery releases it; between it and
-        // the wake the journal still names the lock, and the death sweep wakes its sleepers.
+        // CRASH: until this exchange the word names us, and recovery releases the lock. Between it and the wake the
+        // journal still names the lock, and the death sweep wakes its sleepers.
         if !thread::clear_entry_if(entry, |me| self.word.exchange(me.into(), 0).is_ok()) {
             self.release_slow(entry, false);
         }
     }
 
-    /// Lets go of a lock that others wait for, or that is to be poisoned, or after the thread has
-    /// given its record back. In a stray fork it does nothing.
+    /// Releases a lock that has waiters, or is to be poisoned, or whose thread has already returned its record. Does
+    /// nothing in a process that was created by a plain `fork()`.
     #[cold]
     pub(crate) fn release_slow(&self, entry: Entry, poison: bool) {
         let Some(arena) = member::mapped() else { return };
-        // In its last moments a thread may have another record than the one that holds the lock.
+        // While a thread ends, it may have another record than the one that holds the lock.
         let me = match thread::owner() {
             me if me != 0 && word::owner(self.load()) == me => Some(me),
             _ => thread::owner_of(arena, entry),
         };
         if let Some(me) = me {
-            let note_time = || self.handed_ns.store(now_ns(), Ordering::Relaxed);
-            self.wake(word::release(&self.word, me, poison, note_time));
+            let store_time = || self.reserved_at_ns.store(now_ns(), Ordering::Relaxed);
+            self.wake(word::release(&self.word, me, poison, store_time));
         }
         thread::clear_entry(entry);
     }
 
-    /// Notes that this thread, which has the lock, has not begun yet to do what the lock is for, or that it begins
-    /// now. Returns false if its turn was withdrawn meanwhile; then the lock is not its own any more.
+    /// Sets or clears PENDING in the word of a lock that this thread holds: the turn has not begun and can be
+    /// withdrawn. Returns false if the turn was withdrawn; then another thread may own the lock.
     pub(crate) fn set_pending(&self, pending: bool) -> bool {
-        // CRASH: with the note or without, the word names us.
+        // CRASH: the word names us with and without PENDING.
         word::set_pending(&self.word, thread::owner(), pending)
     }
 
-    /// Whether this thread has the lock.
+    /// Returns whether this thread holds the lock.
     pub(crate) fn is_mine(&self) -> bool {
         word::owner(self.load()) == thread::owner()
     }
 
-    /// Releases the lock for the thread with record `id`, which has it but has not begun and is stopped.
+    /// Releases the lock on behalf of the thread with record `id`, which is stopped and whose turn is pending.
     pub(crate) fn withdraw(&self, id: u32, poison: bool) {
         self.wake(word::withdraw(&self.word, id + 1, poison));
     }
 
-    /// Whether whoever has `entry` in its journal still holds the lock. Not so in the last exit handlers of main, when
-    /// what the exiting thread held has been handed on.
+    /// Returns whether the thread whose journal has `entry` still holds the lock. It does not in main's last exit
+    /// handlers, after recovery has released what the exiting thread held.
     pub(crate) fn is_still_held(&self, entry: Entry) -> bool {
         let holder = word::owner(self.load());
         holder != 0
@@ -154,8 +154,8 @@ impl RawLock {
             Wake::One => drop(futex::wake(self.futex(), 1)),
             Wake::All => drop(futex::wake_all(self.futex())),
             Wake::Heir(heir) => {
-                // Who is stopped does not sleep on a futex, and cannot come. Another waiter sees to it that the
-                // reservation ends.
+                // A stopped thread does not sleep on a futex, so this wake did not reach it. Another waiter watches
+                // until the reservation ends.
                 if futex::wake_class(self.futex(), futex::class_of(heir)) == 0
                     && rules::holds(Rule::HeirWatched)
                 {
@@ -165,28 +165,28 @@ impl RawLock {
         }
     }
 
-    /// A waiter that leaves may have been the only one awake that sees to it that a reservation ends.
-    fn pass_watch_on(&self) {
+    /// A waiter that leaves may be the only one awake that watches a reservation, so it wakes another one.
+    fn wake_next_watcher(&self) {
         if word::is_reserved(self.load()) {
             futex::wake(self.futex(), 1);
         }
     }
 
-    /// When the present reservation ends.
+    /// Returns when the current reservation ends.
     fn reserved_until_ns(&self) -> u64 {
-        // ORDERING: written before the word said that it is reserved, which the caller has seen.
-        self.handed_ns.load(Ordering::Relaxed).min(now_ns()) + RESERVED_NS
+        // ORDERING: the time is written before the word says that the lock is reserved, and the caller has seen that.
+        self.reserved_at_ns.load(Ordering::Relaxed).min(now_ns()) + RESERVED_NS
     }
 
-    /// The lower half of the word, on which waiters sleep.
+    /// Returns the lower half of the word, on which waiters sleep.
     pub(crate) fn futex(&self) -> &AtomicU32 {
         const { assert!(cfg!(target_endian = "little"), "the lower half comes first") };
-        // SAFETY: the first four bytes of a live, aligned 64-bit atomic. The kernel and the tests
-        // only read through it.
+        // SAFETY: these are the first four bytes of a live, aligned 64-bit atomic. The kernel and the tests only read
+        // them.
         unsafe { &*(&raw const self.word).cast::<AtomicU32>() }
     }
 
-    /// The word, in one order with everything else that is sequentially consistent.
+    /// Returns the word, in one total order with all other SeqCst operations.
     #[inline]
     pub(crate) fn load_in_order(&self) -> u64 {
         self.word.load(Ordering::SeqCst)
@@ -204,9 +204,9 @@ struct Sleeper {
     arena: &'static Arena,
     record: &'static Record,
     deadline: Deadline,
-    /// From the first time that it sleeps.
+    /// Created when the thread first sleeps.
     watch: Option<Watch>,
-    /// Why waiting any longer makes no sense.
+    /// Why the wait must end without the lock.
     refusal: Option<LockError>,
 }
 
@@ -223,9 +223,9 @@ impl Waiter for Sleeper {
         if !rules::holds(Rule::HandedOn) {
             return false;
         }
-        let handed = self.lock.handed_ns.load(Ordering::Relaxed);
-        let since = self.watch.as_ref().map(|watch| watch.since_ns.max(handed));
-        since.is_some_and(|since| now_ns().saturating_sub(since) >= PATIENCE_NS)
+        let reserved_at = self.lock.reserved_at_ns.load(Ordering::Relaxed);
+        let since = self.watch.as_ref().map(|watch| watch.since_ns.max(reserved_at));
+        since.is_some_and(|since| now_ns().saturating_sub(since) >= STARVING_NS)
     }
 
     fn heir_is_late(&mut self) -> bool {
@@ -238,23 +238,23 @@ impl Waiter for Sleeper {
         let wait = Wait::announce_since(self.arena, self.record, word, watch.stamp());
         let until = watch.until(self.arena, self.deadline);
         let until = match word::heir(expected) {
-            // Wake up once to become the heir; from then on, or when there is one, sleep on.
-            0 => until.min_ns(now_ns() + PATIENCE_NS),
+            // Without an heir, wake up once to become it. From then on sleep on.
+            0 => until.min_ns(now_ns() + STARVING_NS),
             _ if word::is_reserved(expected) && rules::holds(Rule::HeirBypassed) => {
                 until.min_ns(self.lock.reserved_until_ns())
             }
             _ => until,
         };
         wait.sleep_as(word, expected as u32, until, class);
-        self.refusal = watch.look(self.arena, self.me - 1);
+        self.refusal = watch.check(self.arena, self.me - 1);
     }
 }
 
-/// Releases what the dead thread with record `id` held at `lock`. `repair` runs while only the
-/// caller may touch what the lock guards; it says whether to poison the lock.
+/// Releases the lock if the dead thread with record `id` held it. `repair` runs while only the caller may touch what
+/// the lock guards, and returns whether to poison the lock.
 pub(crate) fn recover(id: u32, lock: &'static RawLock, repair: impl Fn() -> bool) {
     word::recover(&lock.word, id + 1, repair);
-    // Also when the word does not name the dead: it may have let go, and died before its wake.
+    // Also if the word does not name the dead thread: it may have died between its release and its wake.
     if rules::holds(Rule::SweepWakes) {
         futex::wake_all(lock.futex());
     }

@@ -1,5 +1,5 @@
-//! What a lock is in shared memory: its word, and who left it poisoned.
-#![allow(unsafe_code)] // Says that the layout is made of atomics.
+//! A lock as an object in shared memory: its word, and the process that poisoned it.
+#![allow(unsafe_code)] // The layout consists of atomics.
 
 use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
 
@@ -9,27 +9,27 @@ use crate::arena::objects::{Body, Kind, Object};
 use crate::arena::recover::{Dead, Found, Journaled};
 use crate::sync::error::OwnerDied;
 
-/// What a lock is in shared memory: its word, and who left it poisoned.
+/// A lock in shared memory: its word, and the process that poisoned it.
 #[repr(C)]
 pub(crate) struct LockBody {
     pub(crate) raw: RawLock,
-    /// Odd while the poison is being written.
+    /// Odd while the fields below are being written.
     poison_version: AtomicU32,
-    /// The cause, and above it the length of the name.
+    /// The cause in the low byte, and above it the length of the name.
     poison_cause: AtomicU32,
     poison_pid: AtomicI32,
-    /// What the kind of lock needs besides: how often a recursive lock is held, who is writing, whether
-    /// it was done.
+    /// Depends on the kind of lock: the owner's further guards of an `RLock`, [`DIRTY`] of an `RwLock`, or whether a
+    /// `Once` is complete.
     pub(crate) extra: AtomicU32,
     poison_name: [AtomicU64; 4],
 }
 
-// SAFETY: atomics only, 64 bytes, and all zero is a free lock.
+// SAFETY: all fields are atomics, the size is 64 bytes, and all zeros are a free lock.
 unsafe impl Body for LockBody {
     const KIND: Kind = Kind::Lock;
 }
 
-/// A [`LockBody`] as the hot line of another kind of object.
+/// Declares a [`LockBody`] as the hot line of another kind of object.
 macro_rules! also {
     ($($name:ident = $kind:ident: $what:literal;)*) => {$(
         #[doc = $what]
@@ -51,7 +51,7 @@ also! {
     ArrayBody = Array: "A lock with its elements in a block.";
 }
 
-/// The lock in the hot line of an object of any of these kinds.
+/// Returns the lock in the object's hot line, if its kind has one.
 pub(crate) fn of(object: &'static Object) -> Option<&'static LockBody> {
     let locks = matches!(
         object.kind(),
@@ -60,16 +60,16 @@ pub(crate) fn of(object: &'static Object) -> Option<&'static LockBody> {
     locks.then(|| object.body())
 }
 
-/// Causes of a poison.
+/// Why a lock is poisoned.
 const DIED: u32 = 1;
 pub(crate) const PANICKED: u32 = 2;
 
-/// In [`LockBody::extra`]: somebody writes, or was killed doing so. A writer that still waits for readers
-/// has changed nothing, so its death leaves no poison.
+/// In [`LockBody::extra`] of an `RwLock`: a thread writes, or died while it wrote. A writer that still waits for
+/// readers has changed nothing, so its death does not poison the lock.
 pub(crate) const DIRTY: u32 = 1;
 
 impl LockBody {
-    /// Writes down who leaves the lock poisoned. Only its owner calls this, or recovery in its name.
+    /// Stores which process poisons the lock. Only the owner calls this, or recovery on its behalf.
     pub(crate) fn write_poison(&self, cause: u32, pid: i32, name: &str) {
         let version = self.poison_version.load(Ordering::Relaxed) | 1;
         self.poison_version.store(version, Ordering::Release);
@@ -81,12 +81,12 @@ impl LockBody {
             to.store(u64::from_le_bytes(from.try_into().expect("INVARIANT: chunks of 8")), Ordering::Release);
         }
         self.poison_cause.store(cause | (len as u32) << 8, Ordering::Release);
-        // CRASH: an odd version is written over by the next one to poison; the word decides whether
-        // there is a poison at all.
+        // CRASH: the next process to poison the lock overwrites an odd version. Only the word decides whether the
+        // lock is poisoned.
         self.poison_version.store(version.wrapping_add(1), Ordering::Release);
     }
 
-    /// Who left the lock poisoned, and why. A poison that changes meanwhile is read again.
+    /// Returns why the lock is poisoned, and by which process. Reads again if the fields change meanwhile.
     pub(crate) fn read_poison(&self) -> (u32, OwnerDied) {
         for _ in 0..1000 {
             let version = self.poison_version.load(Ordering::Acquire);
@@ -104,7 +104,7 @@ impl LockBody {
     }
 }
 
-/// Releases the lock in the object's hot line if the dead thread held it, and leaves it poisoned.
+/// Releases the lock in the object's hot line if the dead thread held it, and poisons it.
 pub(crate) fn release(dead: &Dead<'_>, found: &Found, entry: Journaled) {
     let is_named = |body: &&LockBody| dead.arena.offset_of(&raw const **body) == entry.offset;
     let Some(body) = of(found.object).filter(is_named) else { return };
@@ -117,14 +117,14 @@ pub(crate) fn release(dead: &Dead<'_>, found: &Found, entry: Journaled) {
             body.write_poison(DIED, pid, &dead.arena.process_name(dead.slot));
         }
         if kind == Some(Kind::RLock) {
-            body.extra.store(0, Ordering::Release); // how often the dead held it
+            body.extra.store(0, Ordering::Release); // the dead owner's further guards
         }
         poison
     });
 }
 
-/// Takes its turn from a stopped writer that waits for readers with the object's lock. Then others read and write, and the
-/// writer waits again when it continues.
+/// Withdraws the turn of a stopped writer that waits for readers while it holds the object's lock. The others go on.
+/// The writer waits for another turn when it continues.
 pub(crate) fn withdraw(arena: &Arena, object: &'static Object, entry: Journaled) {
     let is_named = |body: &&LockBody| arena.offset_of(&raw const **body) == entry.offset;
     if let Some(body) = of(object).filter(is_named) {

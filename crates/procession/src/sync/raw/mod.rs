@@ -1,19 +1,18 @@
-//! The shared-memory half of `sync`, on which everything that waits stands. The theory of the lock word is in
-//! `README.md`.
+//! The shared-memory half of `sync`. Everything that waits builds on it. `README.md` has the theory of the lock word.
 //!
 //! | file           | what it holds                                                          |
 //! |----------------|------------------------------------------------------------------------|
-//! | `word.rs`      | the lock word: a pure algorithm over a word and an environment that sleeps |
-//! | `event.rs`     | the event count, as pure                                               |
+//! | `word.rs`      | the lock word: a pure algorithm over an atomic word and a waiter       |
+//! | `event.rs`     | the event count, as pure as `word.rs`                                  |
 //! | `lock.rs`      | the lock word in the arena, with its journal                           |
-//! | `lock_body.rs` | a lock as an object: its word, and who left it poisoned                |
-//! | `park.rs`      | how a thread sleeps where recovery can find it                         |
+//! | `lock_body.rs` | a lock as an object: its word, and the process that poisoned it        |
+//! | `park.rs`      | sleeping where recovery finds the sleeper                              |
 //! | `deadlock.rs`  | the search for a cycle of waits                                        |
 //! | `permits.rs`   | the cells of a semaphore's permits                                     |
 //! | `barrier_state.rs` | a barrier's word; `barrier_cells.rs` its parties                   |
 //! | `recover.rs`   | recovery of all of these; `barrier_recover.rs` of barriers             |
 //! | `readers.rs`   | the cells of a read-write lock's readers                               |
-#![allow(unsafe_code)] // The futex word is half of the lock word.
+#![allow(unsafe_code)] // The futex is one half of the lock word.
 
 pub(crate) mod barrier_cells;
 mod barrier_recover;

@@ -1,4 +1,4 @@
-//! Sleeping on a word where others can see it.
+//! Announced waits: a thread sleeps on a word that others can read from its record.
 
 use std::sync::atomic::{AtomicU32, Ordering, fence};
 
@@ -8,14 +8,14 @@ use crate::arena::records::Record;
 use crate::os::clock::{Deadline, now_ns};
 use crate::os::futex;
 
-/// In the offset of the word that a thread waits for: the word counts events.
+/// In the offset of the announced word: the word is an event count.
 pub(crate) const EVENT: u64 = 1;
 
-/// Announces in a thread's record that it waits for `word`, from now until this is dropped. Then what was
-/// announced before holds again: who looks once more before it sleeps may have to wait for its turn to look.
+/// Announces in a thread's record that it waits for `word`. Dropping it restores the announcement before, if there
+/// was one: a thread that checks its condition before it sleeps may have to wait for a lock.
 pub(crate) struct Wait<'a> {
     record: &'a Record,
-    /// What was announced before, and since when; 0 for nothing.
+    /// The previous announcement and its start time; 0 for none.
     before: (u64, u64),
 }
 
@@ -24,8 +24,7 @@ impl<'a> Wait<'a> {
         Wait::announce_since(arena, record, word, now_ns())
     }
 
-    /// As [`announce`](Wait::announce), of a wait that may have begun earlier: see `Watch::stamp` in
-    /// `deadlock.rs`.
+    /// Announces a wait that may have begun earlier. See `Watch::stamp` in `deadlock.rs`.
     pub(crate) fn announce_since(
         arena: &Arena,
         record: &'a Record,
@@ -35,13 +34,13 @@ impl<'a> Wait<'a> {
         Wait::begin(record, arena.offset_of(word), since)
     }
 
-    /// As [`announce`](Wait::announce), for a word that counts events: who wakes on behalf of the dead
-    /// counts one more, because the dead may have died between what happened and its count.
+    /// Announces a wait for an event count. The death sweep counts an event on it, because the dead process may have
+    /// died between its change and its notification.
     pub(crate) fn announce_event(arena: &Arena, record: &'a Record, word: &AtomicU32) -> Wait<'a> {
         Wait::announce_event_since(arena, record, word, now_ns())
     }
 
-    /// As [`announce_event`](Wait::announce_event), of a wait that began earlier.
+    /// Announces a wait for an event count that began earlier.
     pub(crate) fn announce_event_since(
         arena: &Arena,
         record: &'a Record,
@@ -51,8 +50,8 @@ impl<'a> Wait<'a> {
         Wait::begin(record, arena.offset_of(word) | EVENT, since)
     }
 
-    /// As [`announce`](Wait::announce), for a process that has nothing to do yet: nobody asks since
-    /// when, and looking at the clock would cost each new process two page faults.
+    /// Announces the wait of a process that has nothing to do yet. The start time is not needed, and reading the
+    /// clock would cost each new process two page faults.
     pub(crate) fn announce_idle(arena: &Arena, record: &'a Record, word: &AtomicU32) -> Wait<'a> {
         record.waits_for.store(arena.offset_of(word), Ordering::SeqCst);
         Wait { record, before: (0, 0) }
@@ -62,12 +61,13 @@ impl<'a> Wait<'a> {
         let before =
             (record.waits_for.load(Ordering::Relaxed), record.waits_since_ns.load(Ordering::Relaxed));
         if before.0 != 0 {
-            // ORDERING: the wait before is taken back before this one's beginning is written: see `deadlock.rs`.
+            // ORDERING: the previous announcement is taken back before the new start time is written: see
+            // `deadlock.rs`.
             record.waits_for.store(0, Ordering::SeqCst);
         }
         record.waits_since_ns.store(since, Ordering::SeqCst);
-        // ORDERING: SeqCst. The death sweep reads this after the dead's last store: either it sees
-        // the announcement and wakes us, or we see the word changed and do not sleep.
+        // ORDERING: SeqCst. The death sweep reads this after the dead process's last store. Either it sees the
+        // announcement and wakes us, or we see that the word has changed and do not sleep.
         record.waits_for.store(at, Ordering::SeqCst);
         Wait { record, before }
     }
@@ -79,8 +79,8 @@ impl<'a> Wait<'a> {
         }
     }
 
-    /// As [`sleep`](Wait::sleep), as a sleeper of this class, which can be woken apart from others.
-    /// Says whether it was the time that ended the sleep.
+    /// Sleeps like [`sleep`](Wait::sleep), as a sleeper of this futex class, which can be woken separately. Returns
+    /// whether the deadline ended the sleep.
     pub(crate) fn sleep_as(&self, word: &AtomicU32, expected: u32, deadline: Deadline, class: u32) -> bool {
         word.load(Ordering::SeqCst) == expected && futex::wait_as(word, expected, deadline, class)
     }
@@ -94,7 +94,8 @@ impl event::Word for AtomicU32 {
 
     fn set(&self, bits: u32) -> u32 {
         let now = self.fetch_or(bits, Ordering::SeqCst) | bits;
-        // ORDERING: a sleeper's look at what it waits for is no SeqCst load; it must not come before this.
+        // ORDERING: the sleeper then checks its condition by a load that is not SeqCst. The fence keeps that load
+        // after this store.
         fence(Ordering::SeqCst);
         now
     }
@@ -118,31 +119,31 @@ impl Drop for Wait<'_> {
         self.record.waits_for.store(0, Ordering::SeqCst);
         if let (at @ 1.., since) = self.before {
             self.record.waits_since_ns.store(since, Ordering::SeqCst);
-            // ORDERING: SeqCst: either the death sweep sees this, or we look at what we wait for after it.
+            // ORDERING: SeqCst. Either the death sweep sees this, or we check our condition after the sweep.
             self.record.waits_for.store(at, Ordering::SeqCst);
         }
     }
 }
 
-/// How many threads sleep on this event count. A snapshot.
+/// Returns how many threads sleep on this event count. A snapshot.
 pub(crate) fn sleepers_on(arena: &Arena, word: &AtomicU32) -> usize {
     let here = arena.offset_of(word) | EVENT;
     arena.records_in_use().filter(|&id| arena.record(id).waits_for.load(Ordering::Relaxed) == here).count()
 }
 
-/// Counts an event for every thread of the family that sleeps until one, and wakes all who sleep on anything
-/// in the arena. Legal at any time, and owed after every unclean death: the dead may have been woken on behalf
-/// of another, or been about to wake one, or have died between what happened and its count.
+/// Counts an event on every event count with sleepers, and wakes every sleeper of the family. Allowed at any time,
+/// and required after every unclean death. The dead process may have used up a wake that was meant for others, or
+/// died before its wake or its notification.
 ///
-/// Only one at a time: the supervisor does it, or main when there is none.
+/// Runs in one process at a time: in the supervisor, or in main if there is none.
 ///
-/// A sleeper may leave while we are at it, and let go of the object in which its word lies. So no object is
-/// freed meanwhile but by the collector, which does not run beside us.
+/// A sleeper may leave during the sweep and drop the object in which its word lies. So until the sweep ends only the
+/// collector frees objects, and it does not run at the same time.
 ///
-/// ORDERING: SeqCst. `sweeping` is set before an announcement is read; a sleeper takes its announcement back
-/// before it lets go of anything; and whoever frees looks at `sweeping` after the last one has let go. So
-/// either that one sees it set, or we do not see the announcement.
-pub(crate) fn wake_everybody(arena: &Arena) {
+/// ORDERING: SeqCst. We set `sweeping` before we read an announcement. A sleeper takes its announcement back before
+/// it drops a handle. A process that frees an object reads `sweeping` after the last handle was dropped. So either
+/// that process sees `sweeping` set, or we do not see the announcement.
+pub(crate) fn notify_all_sleepers(arena: &Arena) {
     let sweeping = &arena.header().sweeping;
     sweeping.store(1, Ordering::SeqCst);
     for (word, counts_events) in announced(arena) {
@@ -151,16 +152,16 @@ pub(crate) fn wake_everybody(arena: &Arena) {
         }
         futex::wake_all(word);
     }
-    // CRASH: until this store the collector frees what others would have; the next sweep gets here again.
+    // CRASH: until this store only the collector frees objects. The next sweep clears `sweeping`.
     sweeping.store(0, Ordering::SeqCst);
 }
 
-/// Wakes all who sleep on anything in the arena, where nobody owes them anything: they look again.
-pub(crate) fn rouse_everybody(arena: &Arena) {
+/// Wakes every sleeper of the family, so that each checks its condition again. Counts no events.
+pub(crate) fn wake_all_sleepers(arena: &Arena) {
     announced(arena).for_each(|(word, _)| _ = futex::wake_all(word));
 }
 
-/// The words that threads have announced to sleep on, and whether each counts events. A snapshot.
+/// Returns the words that threads have announced, and whether each is an event count. A snapshot.
 fn announced(arena: &Arena) -> impl Iterator<Item = (&AtomicU32, bool)> {
     arena.records_in_use().filter_map(|id| {
         let at = arena.record(id).waits_for.load(Ordering::SeqCst);

@@ -1,14 +1,14 @@
-//! The permits of a semaphore: cells in blocks, each of which names the process that has it.
+//! The permits of a semaphore. Each is a cell in a block, and names the process that holds it.
 //!
 //! | cell       | meaning                          | who moves it                                     |
 //! |------------|----------------------------------|--------------------------------------------------|
-//! | `FREE`     | nobody has it                    | anyone → `slot + 1`                              |
-//! | `slot + 1` | that process has it              | it → `FREE`, `RESERVED`, `ABSENT`; its death → `FREE` |
-//! | `RESERVED` | for the heir; free without one or if it does not come | the heir, or anyone → `slot + 1` |
-//! | `ABSENT`   | there is no such permit          | who adds one → `FREE`                            |
+//! | `FREE`     | no process holds it              | anyone → `slot + 1`                              |
+//! | `slot + 1` | held by that process             | it → `FREE`, `RESERVED`, `ABSENT`; recovery → `FREE` |
+//! | `RESERVED` | for the heir; free if there is none or it does not come | the heir, or anyone → `slot + 1` |
+//! | `ABSENT`   | the permit does not exist        | a thread that adds a permit → `FREE`             |
 //!
-//! A permit is one word, so taking and giving back have one commit store each, and the death of its
-//! process finds it (a process has a handle as long as a permit: `Handle` sees to that).
+//! A permit is one word, so acquiring and returning it each have one commit store. When the process dies, recovery
+//! finds its permits through its handles: a process keeps its handle while it holds a permit.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -26,11 +26,11 @@ pub(crate) const FREE: u32 = objects::UNCLAIMED;
 pub(crate) const RESERVED: u32 = u32::MAX - 1;
 pub(crate) const ABSENT: u32 = u32::MAX;
 
-/// The fewest cells in the first block, and how many the two further ones have.
+/// The fewest cells of the first block, and the cells of each of the two further blocks.
 pub(crate) const SMALLEST: u32 = 64;
 const FURTHER: [u32; 2] = [4096, Semaphore::MAX_PERMITS];
 
-/// Makes a block with room for `cells` permits, of which the first ones are free.
+/// Creates a block with room for `cells` permits. The first `free` of them exist and are free.
 pub(crate) fn make(arena: &Arena, free: u32, cells: u32) -> Result<(u64, Data)> {
     let bytes = (u64::from(cells) * 4).next_multiple_of(LINE);
     let (at, data) = storage::make(arena, bytes, LINE)?;
@@ -40,7 +40,7 @@ pub(crate) fn make(arena: &Arena, free: u32, cells: u32) -> Result<(u64, Data)> 
     Ok((at, data))
 }
 
-/// The cells of one of the semaphore's blocks.
+/// Returns the cells of one of the semaphore's blocks.
 pub(crate) fn chunk(
     arena: &Arena,
     object: &Object,
@@ -50,26 +50,26 @@ pub(crate) fn chunk(
     storage::find_cells(arena, index, object.blocks[which].load(Ordering::Acquire))
 }
 
-/// Adds the `which`th further block. Only whoever holds the semaphore's `growing` calls this.
+/// Adds the `which`th further block. The caller holds the semaphore's `growing` lock.
 pub(crate) fn grow(arena: &Arena, object: &Object, index: u32, which: usize) -> Result<()> {
     let (Some(place), Some(&cells)) = (object.blocks.get(which + 1), FURTHER.get(which)) else {
-        return Err(Error::Full("a semaphore has no room for more permits".into()));
+        return Err(Error::Full("the semaphore has no room for more permits".into()));
     };
     if chunk(arena, object, index, which + 1).is_some() {
         return Ok(());
     }
     let (at, _) = make(arena, 0, cells)?;
-    // CRASH: a block that is not tagged as the object's does not count, and the next one to grow the
-    // semaphore puts another in its place.
+    // CRASH: a block counts only once it is tagged as the object's. Until then the next process that grows the
+    // semaphore replaces it.
     place.store(at, Ordering::Release);
     blocks::hand_over(arena, at, Tag::process(member::slot()), Tag::object(index));
     Ok(())
 }
 
-/// Takes a permit for the process of `slot`.
+/// Claims a permit for the process in `slot`.
 #[inline]
 pub(crate) fn claim(cell: &AtomicU32, from: u32, slot: u32) -> bool {
-    // CRASH: from this store on the permit is ours and comes back by our death.
+    // CRASH: from this store on the permit is ours, and recovery returns it.
     cell.compare_exchange(from, slot + 1, Ordering::SeqCst, Ordering::Relaxed).is_ok()
 }
 
@@ -94,14 +94,14 @@ pub(crate) fn let_go(dead: &Dead<'_>, found: &Found) -> bool {
     any
 }
 
-/// Whether main holds one of these permits, and nobody else holds any.
+/// Returns whether the semaphore has permits and main holds all of them.
 pub(crate) fn are_all_mains<'a>(cells: impl Iterator<Item = &'a AtomicU32>) -> bool {
     const MAINS: u32 = slots::MAIN + 1;
     let mut held = cells.map(|cell| cell.load(Ordering::SeqCst)).filter(|&cell| cell != ABSENT).peekable();
     held.peek().is_some() && held.all(|cell| cell == MAINS)
 }
 
-/// Releases the lock under which blocks are added, if the dead thread held it.
+/// Releases the `growing` lock if the dead thread held it.
 pub(crate) fn release_growing(dead: &Dead<'_>, found: &Found, entry: Journaled) {
     let body: &'static SemaphoreBody = found.object.body();
     if dead.arena.offset_of(&raw const body.growing) == entry.offset {

@@ -1,4 +1,4 @@
-//! The readers of a read-write lock: cells in blocks, each of which names the thread that reads.
+//! The readers of a read-write lock. Each is a cell in a block, and names the thread that reads.
 //!
 //! ```text
 //! ┌─────────────────────┬────────┬────────┬─ ─ ─┬─────────┐
@@ -8,12 +8,12 @@
 //!
 //! | cell     | meaning           | who moves it                                  |
 //! |----------|-------------------|-----------------------------------------------|
-//! | 0        | nobody reads here | a thread, once its journal names the cell → it |
-//! | a thread | it reads          | it → 0; its death → 0                         |
+//! | 0        | no reader         | a thread, once its journal names the cell → it |
+//! | a thread | that thread reads | it → 0; recovery → 0                          |
 //!
-//! A thread begins in a line of its own. When all are full, a block with room for every thread of the family
-//! is added. Of that block, who writes looks only at as many cells as ever were in use: that is counted in line
-//! 0, and before a cell is taken.
+//! Each thread first tries the line that its id selects. When all cells are full, a block with room for every thread
+//! of the family is added. Line 0 counts how many cells of that block were ever in use, and a reader raises the count
+//! before it claims a cell. A writer looks at no more cells than that.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -33,20 +33,20 @@ use crate::rules::Rule;
 use crate::{Error, Result, rules};
 
 const LINES: u32 = 32;
-const A_LINE: u32 = LINE as u32 / 4;
-/// Cells in the further block.
+const CELLS_PER_LINE: u32 = LINE as u32 / 4;
+/// The number of cells in the further block.
 const FURTHER: u64 = 1 << 17;
-/// [`Object::blocks`] of a read-write lock: after the value.
+/// The indexes into [`Object::blocks`] of a read-write lock. Block 0 is the value.
 const FIRST: usize = 1;
 const MORE: usize = 2;
 
-/// The reader cells of one lock, as this process sees them.
+/// The reader cells of one lock, with this process's pointers to them.
 #[derive(Clone)]
 pub(crate) struct Cells {
-    /// The first line is no cells.
+    /// Line 0 holds the event count and other words instead of cells.
     first: &'static [AtomicU32],
     offset: u64,
-    /// Where the lock says that its further block lies.
+    /// The word that holds the offset of the further block.
     place: &'static AtomicU64,
     index: u32,
     more: OnceLock<&'static [AtomicU32]>,
@@ -59,7 +59,7 @@ fn used(first: &[AtomicU32], further: &[AtomicU32]) -> usize {
     (first[USED].load(Ordering::SeqCst) as usize).min(further.len())
 }
 
-/// Makes the first block.
+/// Creates the first block.
 pub(crate) fn make(arena: &Arena) -> Result<(u64, Data)> {
     storage::make(arena, u64::from(LINES + 1) * LINE, LINE)
 }
@@ -71,7 +71,7 @@ fn find(arena: &Arena, object: &Object, index: u32, which: usize) -> Option<&'st
 impl Cells {
     pub(crate) fn of(arena: &Arena, object: &'static Object, index: u32) -> Option<Cells> {
         let first = find(arena, object, index, FIRST)?;
-        (first.len() == ((LINES + 1) * A_LINE) as usize).then(|| Cells {
+        (first.len() == ((LINES + 1) * CELLS_PER_LINE) as usize).then(|| Cells {
             first,
             offset: arena.offset_of(first.as_ptr()),
             place: &object.blocks[MORE],
@@ -80,56 +80,57 @@ impl Cells {
         })
     }
 
-    /// Where a writer waits for readers to leave.
+    /// Returns the event count on which a writer waits for readers to leave.
     pub(crate) fn events(&self) -> &'static AtomicU32 {
         &self.first[0]
     }
 
-    /// The cell in which this thread looks first, and its offset.
+    /// Returns the cell that this thread tries first, and its offset.
     #[inline]
     pub(crate) fn of_thread(&self, me: u32) -> Option<(&'static AtomicU32, u64)> {
-        let place = (1 + me % LINES) * A_LINE + me / LINES % A_LINE;
+        let place = (1 + me % LINES) * CELLS_PER_LINE + me / LINES % CELLS_PER_LINE;
         let cell = self.first.get(place as usize)?;
         Some((cell, self.offset + u64::from(place) * 4))
     }
 
-    /// Every cell, from `me`'s own on.
+    /// Returns every cell, starting with the line of `me`.
     fn all(&self, me: u32) -> impl Iterator<Item = &'static AtomicU32> {
-        let cells = &self.first[A_LINE as usize..];
-        let (before, from) = cells.split_at((me % LINES * A_LINE) as usize);
+        let cells = &self.first[CELLS_PER_LINE as usize..];
+        let (before, from) = cells.split_at((me % LINES * CELLS_PER_LINE) as usize);
         from.iter().chain(before).chain(self.further())
     }
 
-    /// Every cell that was ever in use.
+    /// Returns every cell that was ever in use.
     fn used(&self) -> impl Iterator<Item = &'static AtomicU32> {
         let further = self.further();
-        self.first[A_LINE as usize..].iter().chain(&further[..used(self.first, further)])
+        self.first[CELLS_PER_LINE as usize..].iter().chain(&further[..used(self.first, further)])
     }
 
-    /// Counts a cell of the further block as used, before it is.
+    /// Counts a cell of the further block as used, before it is claimed.
     fn count_used(&self, cell: &'static AtomicU32) {
-        // ORDERING: SeqCst, before the cell is taken, and that before the look for a writer, who looks at the
-        // cells after it has taken the lock. If it does not see this, we see it.
+        // ORDERING: SeqCst. The count is raised before the cell is claimed, and the cell is claimed before the look
+        // for a writer. A writer acquires the lock and then reads the count. If the writer does not see this count,
+        // we see the writer.
         let place = self.further().element_offset(cell);
         if let Some(place) = place.filter(|&place| place >= used(self.first, self.further())) {
             self.first[USED].fetch_max(place as u32 + 1, Ordering::SeqCst);
         }
     }
 
-    /// The cells of the further block, which anyone may have added since this handle was made.
+    /// Returns the cells of the further block. Another process may have added it since this handle was created.
     fn further(&self) -> &'static [AtomicU32] {
         if let Some(cells) = self.more.get() {
             return cells;
         }
-        // ORDERING: Acquire. The block is added under the writers' lock, so who writes sees it; a reader that
-        // does not see it yet finds no free cell, and comes to add it.
+        // ORDERING: Acquire. The block is added under the writers' lock, so every writer sees it. A reader that does
+        // not see it yet finds no free cell, and then comes to add the block.
         let at = self.place.load(Ordering::Acquire);
         let found = member::mapped().filter(|_| at != 0).and_then(|a| storage::find_cells(a, self.index, at));
         found.map_or(&[], |cells| self.more.get_or_init(|| cells))
     }
 
-    /// Takes a free cell for this thread, noted in its journal; `None` if there is none.
-    pub(crate) fn take_any(&self, me: u32) -> Result<Option<(&'static AtomicU32, Entry)>> {
+    /// Claims a free cell for this thread, after writing it into the journal. Returns `None` if no cell is free.
+    pub(crate) fn claim_any(&self, me: u32) -> Result<Option<(&'static AtomicU32, Entry)>> {
         let arena = member::arena()?;
         for cell in self.all(me).filter(|cell| cell.load(Ordering::Relaxed) == 0) {
             let entry = thread::with_me(|me| me.journal(arena.offset_of(cell.as_ptr())))??;
@@ -143,33 +144,33 @@ impl Cells {
         Ok(None)
     }
 
-    /// Whether nobody reads.
+    /// Returns whether no thread reads.
     pub(crate) fn all_empty(&self) -> bool {
         self.used().all(|cell| cell.load(Ordering::SeqCst) == 0)
     }
 
-    /// Whether this thread reads.
+    /// Returns whether the thread `me` reads.
     pub(crate) fn names(&self, me: u32) -> bool {
         self.used().any(|cell| cell.load(Ordering::SeqCst) == me)
     }
 
-    /// Waits until nobody reads, or that is of `no_use` any more. False when the time was up before.
-    pub(crate) fn await_empty(&self, deadline: Deadline, no_use: impl Fn() -> bool) -> Result<bool> {
+    /// Waits until no thread reads, or until `cancelled` returns true. Returns false if it timed out.
+    pub(crate) fn await_empty(&self, deadline: Deadline, cancelled: impl Fn() -> bool) -> Result<bool> {
         let arena = member::arena()?;
         thread::with_me(|me| {
             let mut watch = Watch::begin(deadline);
-            while !self.all_empty() && !no_use() {
+            while !self.all_empty() && !cancelled() {
                 if deadline.passed() {
                     return Ok(false);
                 }
-                // ORDERING: announced before we look again: see `wait::until`.
+                // ORDERING: the wait is announced before we look again: see `wait::until`.
                 let wait = Wait::announce_event_since(arena, me.record(), self.events(), watch.stamp());
                 let ticket = event::prepare(self.events());
                 if self.all_empty() {
                     break;
                 }
                 wait.sleep(self.events(), ticket, watch.until(arena, deadline));
-                if let Some(error) = watch.look(arena, me.owner() - 1) {
+                if let Some(error) = watch.check(arena, me.owner() - 1) {
                     return Err(error.into());
                 }
             }
@@ -177,18 +178,22 @@ impl Cells {
         })?
     }
 
-    /// Adds the further block. Only whoever holds the lock calls this.
+    /// Adds the further block. The caller holds the lock.
     pub(crate) fn grow(&self) -> Result<()> {
         let arena = member::arena()?;
         let seen = self.more.get().is_some();
         if !self.further().is_empty() {
-            // Somebody else may have added it since we looked.
-            let full = || Error::Full(format!("more than {FURTHER} read a lock at once"));
+            // Another process may have added it since we looked.
+            let full = || {
+                Error::Full(format!(
+                    "the lock has {FURTHER} readers, which is the most; release some of them"
+                ))
+            };
             return if seen { Err(full()) } else { Ok(()) };
         }
         let (at, _) = storage::make(arena, FURTHER * 4, LINE)?;
-        // CRASH: a block that is not tagged as the object's does not count, and the next one puts another
-        // in its place.
+        // CRASH: a block counts only once it is tagged as the object's. Until then the next process that adds one
+        // replaces it.
         self.place.store(at, Ordering::Release);
         blocks::hand_over(arena, at, Tag::process(member::slot()), Tag::object(self.index));
         Ok(())
@@ -210,14 +215,14 @@ pub(crate) fn release(dead: &Dead<'_>, found: &Found, entry: Journaled) {
     }
 }
 
-/// Who reads, if `offset` is where writers wait for them.
+/// Returns the records of the readers, if `offset` is the event count on which writers wait for them.
 pub(crate) fn of_events(arena: &Arena, object: &Object, index: u32, offset: u64) -> Vec<u32> {
     let Some(first) = find(arena, object, index, FIRST) else { return vec![] };
     if arena.offset_of(first.as_ptr()) != offset {
         return vec![];
     }
     let more = find(arena, object, index, MORE).unwrap_or_default();
-    let ids = first[A_LINE as usize..]
+    let ids = first[CELLS_PER_LINE as usize..]
         .iter()
         .chain(&more[..used(first, more)])
         .map(|cell| cell.load(Ordering::SeqCst));

@@ -1,10 +1,10 @@
-//! Recovery of what waits: locks, read-write locks, semaphores, barriers.
+//! Recovery of locks, read-write locks, semaphores and barriers.
 
 use super::{barrier_recover, lock_body, permits, readers};
 use crate::arena::Arena;
 use crate::arena::recover::{Dead, Found, Journaled, Recover};
 
-/// Objects that are one lock: `Lock`, `RLock`, `Mutex`, `Once`, `Array`.
+/// Objects that consist of one lock: `Lock`, `RLock`, `Mutex`, `Once`, `Array`.
 pub(crate) struct Locks;
 
 impl Recover for Locks {
@@ -13,7 +13,7 @@ impl Recover for Locks {
     }
 }
 
-/// Read-write locks: the writers' lock, and the readers' cells.
+/// Read-write locks: the writers' lock and the readers' cells.
 pub(crate) struct RwLocks;
 
 impl Recover for RwLocks {
@@ -27,7 +27,7 @@ impl Recover for RwLocks {
     }
 }
 
-/// Semaphores: permits, and the lock under which blocks are added.
+/// Semaphores: the permits, and the lock under which blocks are added.
 pub(crate) struct Semaphores;
 
 impl Recover for Semaphores {
@@ -40,7 +40,7 @@ impl Recover for Semaphores {
     }
 }
 
-/// Barriers: the parties.
+/// Barriers: the dead process's parties.
 pub(crate) struct Barriers;
 
 impl Recover for Barriers {

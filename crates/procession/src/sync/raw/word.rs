@@ -1,27 +1,26 @@
-//! The lock word's transitions, free of shared memory, futexes and clocks, so that they can be
-//! model-checked. See `README.md` for the states and the proofs.
+//! The lock word's transitions, without shared memory, futexes and clocks, so that they can be model-checked.
+//! `README.md` describes the states and has the proofs.
 
 use crate::rules::{self, Rule};
 
-/// Somebody may sleep on the word.
+/// A thread may sleep on the word.
 pub const WAITERS: u64 = 1 << 31;
-/// The last owner died or panicked inside.
+/// The last owner died or panicked while it held the lock.
 pub const POISONED: u64 = 1 << 30;
-/// The owner waits for something else before it begins: its turn can be withdrawn.
+/// The owner's turn has not begun: it waits for something else first, and its turn can be withdrawn.
 pub const PENDING: u64 = 1 << 29;
 const OWNER: u64 = PENDING - 1;
 const HEIR_SHIFT: u32 = 32;
-/// How often a waiter looks at the word again before it sleeps: after 16 and 32 pauses. To look takes the
-/// word's cache line from the holder, who needs it for the next release; looking sooner and more often
-/// made both slower.
+/// How often a waiter looks at the word again before it sleeps: after 16 and after 32 pauses. Each look takes the
+/// word's cache line from the owner, which needs it for the release. Looking sooner or more often made both slower.
 const SPIN_ROUNDS: u32 = 2;
 
-/// The thread that holds the lock, or 0.
+/// Returns the thread that holds the lock, or 0.
 pub fn owner(word: u64) -> u32 {
     (word & OWNER) as u32
 }
 
-/// The thread that gets it next, or 0.
+/// Returns the thread for which the next release reserves the lock, or 0.
 pub fn heir(word: u64) -> u32 {
     (word >> HEIR_SHIFT) as u32
 }
@@ -32,49 +31,48 @@ fn without_heir(word: u64) -> u64 {
 
 /// A 64-bit atomic word.
 pub trait Word {
-    /// Reads it; ordering at least Acquire.
+    /// Returns the word. The ordering is at least Acquire.
     fn load(&self) -> u64;
-    /// Moves it from `old` to `new` (AcqRel), or says what it is.
+    /// Replaces `old` by `new` (AcqRel). Returns the word if it is not `old`.
     fn exchange(&self, old: u64, new: u64) -> Result<u64, u64>;
 }
 
-/// What a waiting thread can do besides looking at the word.
+/// What a waiting thread can do besides reading the word.
 pub trait Waiter {
-    /// Passes a little time, twice as much as in the round before.
+    /// Spins for a moment, twice as long as in the round before.
     fn pause(&mut self, round: u32);
-    /// Whether it has waited long enough.
+    /// Returns whether the wait must end.
     fn expired(&mut self) -> bool;
-    /// Whether it has been passed over for so long that it should become the heir.
+    /// Returns whether this thread was passed over for so long that it should become the heir.
     fn starving(&mut self) -> bool;
-    /// Whether the heir for which the lock is reserved has not come for too long.
+    /// Returns whether the reservation of the lock has ended because the heir did not come.
     fn heir_is_late(&mut self) -> bool;
-    /// Sleeps while the lower half of the word is that of `expected`, and no longer than a reservation
-    /// lasts. May return at any time.
+    /// Sleeps while the lower half of the word equals that of `expected`, and not longer than a reservation lasts.
+    /// May return at any time.
     fn park(&mut self, expected: u64);
 }
 
-/// Whether the lock is free, but reserved for its heir.
+/// Returns whether the lock is free but reserved for its heir.
 pub fn is_reserved(word: u64) -> bool {
     owner(word) == 0 && heir(word) != 0
 }
 
-/// How an attempt to take the lock ended.
+/// The outcome of an attempt to acquire the lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// It is ours.
-    Taken,
-    /// It is ours, and was poisoned.
+    /// The thread acquired the lock.
+    Acquired,
+    /// The thread acquired the lock, which was poisoned.
     Recovered,
-    /// It is free but poisoned, and we did not ask to recover it.
+    /// The lock is free but poisoned, and the thread did not ask to recover it.
     Poisoned,
-    /// Time is up.
+    /// The wait ended without the lock.
     TimedOut,
-    /// It was ours before.
+    /// The thread already held the lock.
     Relocked,
 }
 
-/// Takes the lock for `me`, waiting as long as `waiter` lets us. Takes a poisoned one only to
-/// `recover` it.
+/// Acquires the lock for `me`, and waits until `waiter` expires. Acquires a poisoned lock only if `recover` is set.
 pub fn acquire(word: &impl Word, me: u32, recover: bool, waiter: &mut impl Waiter) -> Outcome {
     let (mut round, mut slept) = (0, false);
     loop {
@@ -82,10 +80,10 @@ pub fn acquire(word: &impl Word, me: u32, recover: bool, waiter: &mut impl Waite
         match owner(now) {
             0 if now & POISONED != 0 && !recover => return Outcome::Poisoned,
             0 if [0, me].contains(&heir(now)) || waiter.heir_is_late() => {
-                // We may not be the only one who slept, so the next release has to wake one more.
+                // Other threads may sleep too, so the next release has to wake another one.
                 let new = u64::from(me) | if slept { WAITERS } else { now & WAITERS };
                 if word.exchange(now, new).is_ok() {
-                    return if now & POISONED != 0 { Outcome::Recovered } else { Outcome::Taken };
+                    return if now & POISONED != 0 { Outcome::Recovered } else { Outcome::Acquired };
                 }
                 continue;
             }
@@ -98,7 +96,7 @@ pub fn acquire(word: &impl Word, me: u32, recover: bool, waiter: &mut impl Waite
             continue;
         }
         if waiter.expired() {
-            // The promise is taken back; and a wake-up that we may have used up is passed on.
+            // Gives up the heirship, and passes on a wake-up that this thread may have used up.
             let mut new = if heir(now) == me { without_heir(now) } else { now };
             if slept && rules::holds(Rule::WakePassedOn) {
                 new |= WAITERS;
@@ -119,28 +117,27 @@ pub fn acquire(word: &impl Word, me: u32, recover: bool, waiter: &mut impl Waite
     }
 }
 
-/// Whom to wake after a release.
+/// Which threads to wake after a release.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wake {
-    /// Nobody sleeps.
+    /// No thread sleeps.
     Nobody,
-    /// One of those who sleep.
+    /// One of the sleepers.
     One,
-    /// All, because only one of them can go on, or all must hear the news.
+    /// All sleepers, because only one of them can continue, or because all must see the poison.
     All,
-    /// The heir, for which the lock is reserved. If it does not sleep, it may be stopped: then one of the
-    /// others, to see whether the heir comes.
+    /// The heir, for which the lock is reserved. If the heir does not sleep, it may be stopped. Then wake another
+    /// sleeper, which watches until the reservation ends.
     Heir(u32),
 }
 
-/// Lets go of a lock that `me` holds; a word that does not name `me` is left alone. `poison` tells the
-/// next ones that what it guards may be broken. `before_reserving` runs before the word may say that it is
-/// reserved for its heir.
+/// Releases a lock that `me` holds. Does nothing if the word does not name `me`. `poison` says that what the lock
+/// guards may be half-done. `before_reserving` runs before the word says that the lock is reserved for its heir.
 pub fn release(word: &impl Word, me: u32, poison: bool, mut before_reserving: impl FnMut()) -> Wake {
     loop {
         let now = word.load();
         if owner(now) != me {
-            return Wake::Nobody; // it was handed on in our name: this thread is ending its process
+            return Wake::Nobody; // recovery released it on our behalf: this thread is ending its process
         }
         let (new, wake) = match (poison, heir(now)) {
             (true, _) => (POISONED, Wake::All),
@@ -151,33 +148,33 @@ pub fn release(word: &impl Word, me: u32, poison: bool, mut before_reserving: im
             }
         };
         if word.exchange(now, new).is_ok() {
-            // A poison is news for all who sleep, also for those whose bit was lost to a barging owner.
+            // Every sleeper must see the poison, even if the WAITERS bit was lost to an owner that barged in.
             return if now & WAITERS == 0 && !poison { Wake::Nobody } else { wake };
         }
     }
 }
 
-/// What a death did to a lock.
+/// What recovery changed in a lock word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Repair {
-    /// The dead thread neither held it nor was to get it.
+    /// The dead thread was neither the owner nor the heir.
     Untouched,
-    /// It was to get it.
+    /// The dead thread was the heir.
     HeirRemoved,
-    /// It held it: the lock is free now.
+    /// The dead thread held the lock. The lock is free now.
     Released,
 }
 
-/// Repairs a word after the death of thread `dead`. `before_release` runs while the word still
-/// names the dead, when only the caller may touch what the lock guards; it says whether to poison.
+/// Repairs a word after the death of thread `dead`. `before_release` runs while the word still names the dead thread,
+/// when only the caller may touch what the lock guards. It returns whether to poison the lock.
 pub fn recover(word: &impl Word, dead: u32, mut before_release: impl FnMut() -> bool) -> Repair {
     loop {
         let now = word.load();
         let (new, done) = if owner(now) == dead {
             (if before_release() { POISONED } else { 0 }, Repair::Released)
         } else if heir(now) == dead && rules::holds(Rule::HeirRemoved) {
-            // The lower half of a lock that was reserved changes, so that nobody falls asleep on it: all who
-            // sleep are woken.
+            // Changes the lower half of a reserved lock, so that no thread falls asleep on it. The caller wakes the
+            // threads that sleep.
             (if owner(now) == 0 { now & POISONED } else { without_heir(now) }, Repair::HeirRemoved)
         } else {
             return Repair::Untouched;
@@ -188,7 +185,7 @@ pub fn recover(word: &impl Word, dead: u32, mut before_release: impl FnMut() -> 
     }
 }
 
-/// Notes that the owner `me` has not begun, or that it begins now. Returns false if its turn was withdrawn.
+/// Sets or clears PENDING for the owner `me`. Returns false if its turn was withdrawn.
 pub fn set_pending(word: &impl Word, me: u32, pending: bool) -> bool {
     loop {
         let now = word.load();
@@ -202,7 +199,7 @@ pub fn set_pending(word: &impl Word, me: u32, pending: bool) -> bool {
     }
 }
 
-/// Releases a lock whose owner `id` has not begun, as that owner would; `poison` as in [`release`].
+/// Releases a lock whose owner `id` has not begun its turn, as that owner would. `poison` is as in [`release`].
 pub fn withdraw(word: &impl Word, id: u32, poison: bool) -> Wake {
     loop {
         let now = word.load();
