@@ -68,11 +68,14 @@ pub enum Error {
     Forked,
     /// What is asked for cannot be done here; the text says why.
     Unsupported(String),
-    /// The supervisor is gone, and with it every process of the family but this one.
+    /// The supervisor was killed, and every process of the family but main with it. The text says what kills one.
     FamilyLost,
-    /// Something else, from the user's code.
-    Other(String),
+    /// Something else, from the user's code; [`Error::other`] makes one.
+    Other(OtherError),
 }
+
+/// What happened to the family, why, and what comes next.
+const FAMILY_LOST: &str = "the supervisor was killed, and with it every process of the family but main. It is the helper process that starts the others, and ends by SIGKILL from outside or when the kernel runs out of memory (see `dmesg`). The next spawn starts another";
 
 /// A result whose error is this library's, if no other is named.
 ///
@@ -80,7 +83,7 @@ pub enum Error {
 /// fn half(number: u32) -> procession::Result<u32> {
 ///     match number % 2 {
 ///         0 => Ok(number / 2),
-///         _ => Err(procession::Error::Other(format!("{number} is odd"))),
+///         _ => Err(procession::Error::other(format!("{number} is odd"))),
 ///     }
 /// }
 /// assert!(half(3).is_err());
@@ -88,15 +91,113 @@ pub enum Error {
 /// ```
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-impl Error {
-    /// Wraps any error, keeping its text.
+/// An error of the user's code as text, with its causes.
+///
+/// ```
+/// use procession::Error;
+/// let Error::Other(error) = Error::other("out of tickets") else { unreachable!() };
+/// assert_eq!(error.message(), "out of tickets");
+/// ```
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Vec<String>", into = "Vec<String>")]
+pub struct OtherError {
+    message: String,
+    cause: Option<Box<OtherError>>,
+}
+
+/// How many links of a chain of causes are kept.
+const MOST_LINKS: usize = 100;
+
+impl OtherError {
+    /// Keeps the texts of an error and of its causes.
+    pub(crate) fn of(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> OtherError {
+        let error = error.into();
+        let links = std::iter::successors(Some(&*error as &dyn std::error::Error), |error| error.source());
+        OtherError::from(links.map(ToString::to_string).collect::<Vec<_>>())
+    }
+
+    /// Returns the error's own text, without those of its causes.
     ///
     /// ```
-    /// let e = procession::Error::other("out of tickets");
-    /// assert_eq!(e.to_string(), "out of tickets");
+    /// use procession::Error;
+    /// let Error::Other(error) = Error::other(std::io::Error::other("no paper")) else { unreachable!() };
+    /// assert_eq!(error.message(), "no paper");
+    /// ```
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    fn links(&self) -> impl Iterator<Item = &OtherError> {
+        std::iter::successors(Some(self), |link| link.cause.as_deref())
+    }
+}
+
+/// Links the texts, of which the first is the outermost.
+impl From<Vec<String>> for OtherError {
+    fn from(mut texts: Vec<String>) -> OtherError {
+        texts.truncate(MOST_LINKS);
+        let link =
+            |cause: Option<OtherError>, message| Some(OtherError { message, cause: cause.map(Box::new) });
+        let chain = texts.into_iter().rev().fold(None, link);
+        chain.unwrap_or_else(|| OtherError { message: String::new(), cause: None })
+    }
+}
+
+impl From<OtherError> for Vec<String> {
+    fn from(error: OtherError) -> Vec<String> {
+        error.links().map(|link| link.message.clone()).collect()
+    }
+}
+
+impl fmt::Display for OtherError {
+    /// Writes the text of the error, and after a colon that of each cause, unless the text ahead of it ends with it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut before = "";
+        for (n, OtherError { message, .. }) in self.links().enumerate() {
+            match n {
+                0 => f.write_str(message)?,
+                _ if before.ends_with(message.as_str()) => {}
+                _ => write!(f, ": {message}")?,
+            }
+            before = message;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for OtherError {
+    /// Writes the text, as for `main` that returns an error.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.to_string(), f)
+    }
+}
+
+impl std::error::Error for OtherError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.cause.as_deref().map(|cause| cause as _)
+    }
+}
+
+impl Error {
+    /// Wraps any error as text: its own, and those of its causes. Takes an `anyhow::Error`, a `Box<dyn Error + Send + Sync>`,
+    /// an error that is no [`Message`](crate::Message), a `String` or a `&str`.
+    ///
+    /// The causes stay apart: [`source`](std::error::Error::source) returns the next one, also in another process.
+    ///
+    /// ```
+    /// use procession::{Error, Process};
+    ///
+    /// fn read(path: String) -> procession::Result<String> {
+    ///     std::fs::read_to_string(&path).map_err(Error::other) // or `?`, which takes `io::Error`
+    /// }
+    ///
+    /// let error = Process::spawn(read, ("/no/such/file".to_string(),))?.join()?.unwrap_err();
+    /// assert!(error.to_string().contains("No such file"));
+    /// assert_eq!(Error::other("out of tickets").to_string(), "out of tickets");
+    /// # Ok::<(), procession::Error>(())
     /// ```
     pub fn other(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
-        Error::Other(error.into().to_string())
+        Error::Other(OtherError::of(error))
     }
 
     /// An operating system error, with what was tried.
@@ -152,8 +253,8 @@ impl fmt::Display for Error {
             | Error::Full(text)
             | Error::Message(text)
             | Error::StaleHandle(text)
-            | Error::Unsupported(text)
-            | Error::Other(text) => f.write_str(text),
+            | Error::Unsupported(text) => f.write_str(text),
+            Error::Other(e) => e.fmt(f),
             Error::Lock(e) => e.fmt(f),
             Error::Wait(e) => e.fmt(f),
             Error::Process(e) => e.fmt(f),
@@ -166,9 +267,7 @@ impl fmt::Display for Error {
             Error::Forked => f.write_str(
                 "this process was forked from a member of the family and is not one itself; start it with Process::spawn",
             ),
-            Error::FamilyLost => {
-                f.write_str("the supervisor was killed, and every process of the family with it")
-            }
+            Error::FamilyLost => f.write_str(FAMILY_LOST),
         }
     }
 }
@@ -185,6 +284,8 @@ impl std::error::Error for Error {
             Error::Select(e) => Some(e),
             Error::Task(e) => Some(e),
             Error::Map(e) => Some(e),
+            // Its own text is this one's.
+            Error::Other(e) => e.source(),
             _ => None,
         }
     }

@@ -4,23 +4,44 @@
 //! postcard's format. Both sides run the same executable, so both choose the same way.
 
 use std::any::Any;
+use std::fmt;
 
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
-use super::encoder::{Encoder, Unencodable};
+use super::encoder::Encoder;
 use super::output::Short;
 use crate::arena::handle;
 use crate::arena::objects::Id;
 use crate::{Error, Result};
 
-/// What can cross to another process: anything that serde can take apart and put together, and
-/// that borrows nothing.
+/// What can cross to another process: a type that serde can take apart and put together, and that borrows nothing.
+/// You never implement it: derive `Serialize` and `Deserialize`.
 ///
-/// Values cross as [postcard](https://docs.rs/postcard), which is compact and not
-/// self-describing: `serde_json::Value`, `#[serde(untagged)]`, `#[serde(flatten)]` and
-/// `skip_serializing_if` do not survive the crossing. Debug builds read back what is sent in an argument
-/// or a message, and report it to the sender; a process reads its result back, in release builds up to 4 KiB
+/// | crosses | as |
+/// |---|---|
+/// | numbers, `bool`, `char`, `()`, `String`, `PathBuf`, `Duration`, `SystemTime`, IP addresses | itself |
+/// | `Vec`, `Box`, `Option`, `Result`, arrays up to 32, tuples up to 16, the maps and sets of `std` | its parts, which must cross |
+/// | your structs and enums | derive `serde::Serialize` and `serde::Deserialize` |
+/// | [`Lock`](crate::Lock), [`Queue`](crate::Queue), [`Dict`](crate::Dict), [`Process`](crate::Process) and the other handles of this library | the same object, not a copy of it |
+/// | [`Error`](crate::Error) and every error of this library | itself |
+///
+/// | does not cross | send instead |
+/// |---|---|
+/// | `&str`, `&'static str`, `&[T]`, `&Path` | `String`, `Vec<T>`, `PathBuf`: `text.to_string()` |
+/// | a struct with a lifetime, `Cow<'static, str>` | a struct that owns its parts; `String` |
+/// | `std::io::Error` | [`Error`](crate::Error), by `?` in a function that returns [`procession::Result`](crate::Result) |
+/// | `anyhow::Error`, `Box<dyn Error>`, other errors | [`Error`](crate::Error), by `.map_err(Error::other)`, which keeps the causes |
+/// | `serde_json::Value`, types with `#[serde(untagged)]`, `tag`, `flatten` or `skip_serializing_if` | its text: `value.to_string()` |
+/// | `Arc<T>`, `Rc<T>` | `T`; a handle such as [`Value`](crate::Value) or [`Dict`](crate::Dict) where all processes must see changes |
+/// | `std::sync::Mutex`, `mpsc` channels | [`Mutex`](crate::Mutex), [`Queue`](crate::Queue), [`pipe`](crate::pipe()) |
+/// | a closure that captures, `Box<dyn Fn>`, a pointer to a function | the function itself, and what it needs as arguments |
+/// | `File`, `TcpStream`, `Child` | the path or address, to be opened there; [`Stdio`](crate::process::Stdio) for standard streams |
+/// | `Instant` | `Duration`, or `SystemTime` |
+///
+/// Values cross as [postcard](https://docs.rs/postcard), which is compact and does not describe itself. Most of what cannot
+/// cross is refused by the compiler: see [When it does not compile](crate::when_it_does_not_compile). The types in the row of `serde_json::Value` compile and are refused when they are sent. Debug builds read back
+/// each argument and message, and report this to the sender. A process reads its result back, in release builds up to 4 KiB
 /// of it.
 ///
 /// ```
@@ -42,12 +63,23 @@ use crate::{Error, Result};
 /// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be sent to another process",
-    note = "what crosses is owned and `serde::Serialize + serde::Deserialize`: `String`, not `&str`",
+    label = "a part of this type is not owned data that serde can take apart and put together",
+    note = "what crosses is owned and `serde::Serialize + serde::Deserialize`: `String`, not `&str`; derive both for your own types",
+    note = "an error crosses as `procession::Error`: return `procession::Result<T>`, where `?` converts `std::io::Error`, and `.map_err(procession::Error::other)?` any other error",
     note = "a function that never returns says so: `|| -> () {{ loop {{ .. }} }}`"
 )]
 pub trait Message: Serialize + DeserializeOwned + 'static {}
 
-impl<T: Serialize + DeserializeOwned + 'static> Message for T {}
+// Without the attribute, the compiler names the part and a trait of serde, and says nothing of the way out.
+#[diagnostic::do_not_recommend]
+impl<T: Serialize + for<'a> BorrowsNothing<'a> + 'static> Message for T {}
+
+/// A type that can be decoded whatever the lifetime of the bytes is, so it borrows none of them. It exists for its name,
+/// which the compiler prints when a [`Message`] borrows.
+#[doc(hidden)]
+pub trait BorrowsNothing<'a>: Deserialize<'a> {}
+
+impl<'a, T: Deserialize<'a>> BorrowsNothing<'a> for T {}
 
 /// Calls a macro with every type of number.
 macro_rules! for_each_number {
@@ -106,9 +138,35 @@ fn encode<T: Message, R, E>(
     use_it(encoder.bytes(), &ids)
 }
 
+/// What the error of every value says that does not survive the crossing.
+const ADVICE: &str = "`serde_json::Value` and the serde attributes `untagged`, `tag`, `flatten` and `skip_serializing_if` do not survive the crossing: use a type without them, or send it as text";
+
+/// Returns the error for a value that cannot be encoded.
 #[cold]
-fn unsendable<T>(error: &Unencodable) -> Error {
-    Error::Message(format!("a value of type {} cannot be sent: {error}", std::any::type_name::<T>()))
+pub(crate) fn unsendable<T: ?Sized>(why: &dyn fmt::Display) -> Error {
+    Error::Message(format!("a value of type {} cannot be sent: {why}; {ADVICE}", std::any::type_name::<T>()))
+}
+
+/// Returns the error for bytes that are no value of this type.
+#[cold]
+fn unreadable<T>(why: &dyn fmt::Display) -> Error {
+    Error::Message(format!(
+        "a value of type {} cannot be read back: {why}; {ADVICE}",
+        std::any::type_name::<T>()
+    ))
+}
+
+/// Returns the error for a value that postcard cannot decode.
+#[cold]
+pub(crate) fn undecodable<T>(error: &postcard::Error) -> Error {
+    match error {
+        postcard::Error::WontImplement | postcard::Error::NotYetImplemented => unreadable::<T>(
+            &"its `Deserialize` asks what type comes next, and the encoding does not say that",
+        ),
+        postcard::Error::SerdeDeCustom => unreadable::<T>(&"its `Deserialize` returns an error"),
+        postcard::Error::DeserializeUnexpectedEnd => unreadable::<T>(&"its bytes end too early"),
+        other => unreadable::<T>(other),
+    }
 }
 
 /// Puts a value together again.
@@ -142,7 +200,7 @@ pub(crate) fn from_bytes_or<T: Message, E>(bytes: &[u8], wrong: impl FnOnce(Erro
     for_each_number!(copied);
     if let Some(place) = any.downcast_mut::<Option<String>>() {
         *place = std::str::from_utf8(bytes).ok().map(str::to_owned);
-        return value.ok_or_else(|| wrong(Error::Message("a string arrived that is not UTF-8".into())));
+        return value.ok_or_else(|| wrong(unreadable::<T>(&"it is not UTF-8")));
     }
     let mut decoder = postcard::Deserializer::from_bytes(bytes);
     match T::deserialize(&mut decoder) {
@@ -150,7 +208,7 @@ pub(crate) fn from_bytes_or<T: Message, E>(bytes: &[u8], wrong: impl FnOnce(Erro
             Ok([]) => Ok(value),
             rest => Err(wrong(left_over::<T>(rest.map_or(0, <[u8]>::len)))),
         },
-        Err(error) => Err(wrong(unreadable::<T>(error))),
+        Err(error) => Err(wrong(undecodable::<T>(&error))),
     }
 }
 
@@ -175,29 +233,20 @@ pub(crate) fn decode_carried<T: Message>(bytes: &[u8]) -> Result<T> {
 
 #[cold]
 fn no_such<T>(bytes: &[u8]) -> Error {
-    Error::Message(format!("{} bytes are no {}", bytes.len(), std::any::type_name::<T>()))
+    unreadable::<T>(&format_args!("it cannot have {} bytes", bytes.len()))
 }
 
 #[cold]
 fn left_over<T>(bytes: usize) -> Error {
-    Error::Message(format!("a value of type {} leaves {bytes} bytes unread", std::any::type_name::<T>()))
+    unreadable::<T>(&format_args!("{bytes} of its bytes are left over"))
 }
 
-#[cold]
-fn unreadable<T>(error: postcard::Error) -> Error {
-    Error::Message(format!("a value of type {} cannot be read back: {error}", std::any::type_name::<T>()))
-}
-
-/// In debug builds: whether these bytes would arrive.
+/// In debug builds: returns an error if these bytes cannot be read back.
 pub(crate) fn check_arrival<T: Message>(bytes: &[u8]) -> Result<()> {
-    if !cfg!(debug_assertions) {
-        return Ok(());
+    match cfg!(debug_assertions) {
+        true => handle::emptying(|| from_bytes::<T>(bytes)).map(drop),
+        false => Ok(()),
     }
-    handle::emptying(|| from_bytes::<T>(bytes)).map(drop).map_err(|e| {
-        Error::Message(format!(
-            "it would not arrive ({e}); untagged, flattened and skipped fields do not survive postcard"
-        ))
-    })
 }
 
 /// A type that is nothing but its bytes, on a little-endian machine.

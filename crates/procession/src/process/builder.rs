@@ -280,9 +280,9 @@ impl Builder {
     #[track_caller]
     pub fn spawn<F, A>(&self, f: F, args: A) -> Result<Process<F::Output>>
     where
+        A: Message,
         F: Captureless + Entry<A>,
         F::Output: Message,
-        A: Message,
     {
         const { entry::assert_captures_nothing::<F>() }
         let _ = f;
@@ -327,7 +327,7 @@ fn outcome_of<R>(prepared: Prepared, pipes: Option<Pipes>) -> Result<Process<R>>
         Prepared::Ready(handle) => Ok(Process::with_pipes(handle, pipes)),
         Prepared::Ended(handle, said) => {
             let failure = waiting::failure_of(&handle);
-            let unknown = || Error::Other("the process ended before it had its options".into());
+            let unknown = || Error::other("the process ended before it had its options");
             Err(said.or(failure.map(Error::from)).unwrap_or_else(unknown))
         }
     }
@@ -340,7 +340,7 @@ fn packed<A: Message>(args: &A) -> Result<u64> {
         && let Err(e) = codec::unpack::<A>(member::arena()?, block)
     {
         client::release(block);
-        return Err(Error::Message(format!("the arguments would not arrive: {e}")));
+        return Err(e);
     }
     Ok(block)
 }

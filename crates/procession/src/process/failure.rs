@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::OtherError;
 use crate::sync::{DeadlockMember, LockError};
 
 /// Why a process did not return a value.
@@ -53,6 +54,11 @@ pub enum Failure {
     NotStarted {
         /// What was in the way.
         why: String,
+    },
+    /// Its function returned an `Err`. Only [`Process::join_flat`](crate::Process::join_flat) counts that as a failure.
+    ReturnedErr {
+        /// The error as text, with its causes.
+        error: OtherError,
     },
     /// It returned a value that does not survive the crossing: see [`Message`](crate::Message).
     Undecodable {
@@ -150,6 +156,7 @@ impl fmt::Display for Failure {
                 f.write_str(if *stack_overflow { " because a stack overflowed" } else { "" })
             }
             Failure::NotStarted { why } => write!(f, "did not start: {why}"),
+            Failure::ReturnedErr { error } => write!(f, "returned an error: {error}"),
             Failure::Undecodable { why, text } if text.is_empty() => {
                 write!(f, "returned what cannot be read: {why}")
             }
@@ -160,7 +167,9 @@ impl fmt::Display for Failure {
             Failure::Deadlock { cycle } => {
                 write!(f, "is waited for in a {}", LockError::Deadlock { cycle: cycle.clone() })
             }
-            Failure::FamilyLost => f.write_str("was lost when the supervisor was killed"),
+            Failure::FamilyLost => f.write_str(
+                "was lost when the supervisor was killed, by SIGKILL from outside or because the kernel ran out of memory",
+            ),
         }
     }
 }
@@ -174,4 +183,12 @@ impl fmt::Display for ProcessError {
     }
 }
 
-impl std::error::Error for ProcessError {}
+impl std::error::Error for ProcessError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match &self.failure {
+            // Its own text is in this one's.
+            Failure::ReturnedErr { error } => error.source(),
+            _ => None,
+        }
+    }
+}

@@ -76,7 +76,7 @@ where
 fn error(fate: Fate) -> Error {
     let failure = match fate {
         Fate::ReturnedErr(text) => {
-            return Error::Other(format!("the function to preload with returned {text}"));
+            return Error::other(format!("the function to preload with returned {text}"));
         }
         Fate::Refused(error) => return error,
         Fate::Panicked(message, location) => {

@@ -120,8 +120,8 @@ impl<T> PutError<T> {
 impl<T> fmt::Display for PutError<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            PutError::Full(_) => f.write_str("the queue is full"),
-            PutError::Closed(_) => f.write_str("the queue is closed"),
+            PutError::Full(_) => f.write_str("the queue or pipe is full"),
+            PutError::Closed(_) => f.write_str("the queue is closed, or the other end of the pipe is gone"),
             PutError::Unsendable(_, why) | PutError::Unusable(_, why) | PutError::NoMemory(_, why) => {
                 f.write_str(why)
             }
@@ -146,8 +146,10 @@ impl<T> std::error::Error for PutError<T> {}
 impl fmt::Display for GetError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            GetError::Empty => f.write_str("the queue is empty"),
-            GetError::Closed => f.write_str("the queue is closed and empty"),
+            GetError::Empty => f.write_str("the queue or pipe is empty"),
+            GetError::Closed => f.write_str(
+                "nothing is left to receive, and the queue is closed or the other end of the pipe is gone",
+            ),
             GetError::Undecodable(why) | GetError::Unusable(why) | GetError::Full(why) => f.write_str(why),
         }
     }

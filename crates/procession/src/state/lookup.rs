@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::store::Encoded;
+use crate::Result;
 use crate::codec::encoding::{self, Message};
-use crate::{Error, Result};
 
 /// What a key of type `K` can be looked up by: `K` itself, `str` for a `String`, `Path` for a `PathBuf`, `[T]`
 /// for a `Vec<T>`.
@@ -33,9 +33,8 @@ pub trait Lookup<K>: Serialize {
     where
         K: Message,
     {
-        let other = |e| Error::Message(format!("a key cannot be encoded: {e}"));
-        let bytes = postcard::to_stdvec(self).map_err(other)?;
-        let key: K = postcard::from_bytes(&bytes).map_err(other)?;
+        let bytes = postcard::to_stdvec(self).map_err(|e| encoding::unsendable::<Self>(&e))?;
+        let key: K = postcard::from_bytes(&bytes).map_err(|e| encoding::undecodable::<K>(&e))?;
         encoding::with_bytes(&key, |bytes, ids| use_it(Encoded { bytes, ids }))
     }
 }

@@ -139,12 +139,20 @@ impl fmt::Display for LockError {
             }
             LockError::TimedOut => f.write_str("timed out: another thread held the lock until the deadline"),
             LockError::Deadlock { cycle } => {
-                f.write_str("deadlock:")?;
-                for one in cycle {
-                    let lock = if one.lock.is_empty() { "a lock" } else { &one.lock };
-                    write!(f, " {} (pid {}, thread {}) waits for {lock};", one.process, one.pid, one.thread)?;
+                f.write_str("deadlock: ")?;
+                for (n, one) in cycle.iter().enumerate() {
+                    let (then, lock) = (if n == 0 { "" } else { "; " }, one.lock.as_str());
+                    let lock = if lock.is_empty() { "a lock" } else { lock };
+                    write!(
+                        f,
+                        "{then}{} (pid {}, thread {}) waits for {lock}",
+                        one.process, one.pid, one.thread
+                    )?;
                 }
-                f.write_str(" release a lock that this thread holds")
+                match cycle.len() {
+                    1 => f.write_str(", which it holds itself: release it first"),
+                    _ => f.write_str(": release what you hold, then try again"),
+                }
             }
             LockError::MainEnded { thread } => write!(
                 f,

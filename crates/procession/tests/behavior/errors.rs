@@ -13,6 +13,13 @@ fn is_plain<
 ) {
 }
 
+/// An error with two causes, the last of which its cause's text has in it already.
+fn chain() -> anyhow::Error {
+    let missing = std::fs::read("/does/not/exist").expect_err("there is no such file");
+    let said = format!("reading failed: {missing}");
+    anyhow::Error::from(missing).context(said).context("no configuration")
+}
+
 /// Sends an error to another process and back.
 fn there_and_back(error: Error) -> Error {
     Process::spawn(|error: Error| error, (error,)).unwrap().join().unwrap()
@@ -37,6 +44,7 @@ fn an_error_survives_a_round_trip_unchanged() {
         Error::from(marked),
         Error::from(exited),
         Error::other("anything else"),
+        Error::other(chain()),
         Process::builder().name("x".repeat(96)).spawn(|| (), ()).unwrap_err(),
         Error::Forked,
         Error::FamilyLost,
@@ -86,4 +94,50 @@ fn a_process_error_names_the_process_and_its_end() {
     let p = sleeper();
     p.terminate().unwrap();
     assert!(p.join().unwrap_err().to_string().ends_with("was killed by signal 15"));
+}
+
+#[test]
+fn the_causes_of_a_foreign_error_are_kept() {
+    let _dog = watched();
+    let missing = "No such file or directory (os error 2)";
+    let here = Error::other(chain());
+    for error in [here.clone(), there_and_back(here)] {
+        assert_eq!(error.to_string(), format!("no configuration: reading failed: {missing}"));
+        assert_eq!(format!("{error:?}"), format!("Other(\"no configuration: reading failed: {missing}\")"));
+        let reading = error.source().expect("a cause");
+        let last = reading.source().expect("its cause");
+        assert_eq!((last.to_string().as_str(), last.source().is_none()), (missing, true));
+        let Error::Other(other) = &error else { panic!("{error:?}") };
+        assert_eq!(other.message(), "no configuration");
+    }
+}
+
+#[test]
+fn a_result_of_anyhow_is_wrapped_where_it_crosses() {
+    fn fails() -> procession::Result<u32> {
+        let load = || -> anyhow::Result<u32> { Err(chain()) };
+        load().map_err(Error::other)
+    }
+    let _dog = watched();
+    let error = Process::spawn(fails, ()).unwrap().join().unwrap().unwrap_err();
+    assert!(error.to_string().starts_with("no configuration: reading failed: "), "{error}");
+    let again = anyhow::Error::from(error);
+    assert_eq!(again.chain().count(), 3);
+}
+
+#[test]
+fn the_text_of_an_error_says_what_to_do() {
+    let _dog = watched();
+    let stock = Lock::named("stock").unwrap();
+    let held = stock.lock().unwrap();
+    let relocked = stock.lock().unwrap_err().to_string();
+    assert!(relocked.ends_with("waits for stock, which it holds itself: release it first"), "{relocked}");
+    drop(held);
+    let (here, there) = procession::pipe::<u8, u8>().unwrap();
+    drop(there);
+    for error in [here.send(1).unwrap_err().to_string(), here.recv().unwrap_err().to_string()] {
+        assert!(error.contains("the other end of the pipe is gone"), "{error}");
+    }
+    let lost = Error::FamilyLost.to_string();
+    assert!(lost.contains("SIGKILL") && lost.contains("memory") && lost.contains("next spawn"), "{lost}");
 }

@@ -112,7 +112,9 @@ impl Part {
         match with_me(|me| self.lock.acquire(me, offset, true, Deadline::NEVER))?? {
             (_, Some(held)) => Ok(Turn { part: self, held }),
             (Outcome::Relocked, None) => Err(inside()),
-            (_, None) => Err(Error::Other("a lock that was waited for is not to be had".into())),
+            (_, None) => {
+                Err(Error::other("internal error: the lock was not acquired after an unbounded wait"))
+            }
         }
     }
 

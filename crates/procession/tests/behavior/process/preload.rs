@@ -131,7 +131,7 @@ fn a_failed_preload_is_an_error_and_can_be_retried() {
         let aborts = failure(preload(|| -> () { std::process::abort() }, ()).unwrap_err());
         assert!(matches!(aborts, Failure::Killed { signal: libc::SIGABRT, .. }), "{aborts}");
         let error = preload(|| Err::<(), _>("no".to_string()), ()).unwrap_err();
-        assert!(matches!(&error, Error::Other(text) if text.ends_with("Err(\"no\")")), "{error}");
+        assert!(matches!(&error, Error::Other(e) if e.message().ends_with("Err(\"no\")")), "{error}");
         let error = preload(|lock: Lock| drop(lock), (Lock::new().unwrap(),)).unwrap_err();
         assert!(matches!(error, Error::InvalidArgument(_)), "{error}");
         let inside = || -> Result<(), String> {

@@ -134,6 +134,44 @@ fn a_result_that_cannot_be_decoded_is_shown_as_text() {
     assert!(text.ends_with('…') && text.contains("üüü") || text.starts_with("b\""), "{text}");
 }
 
+/// Wherever a value of such a type crosses, the error names it, and says what does not survive.
+#[test]
+fn the_error_is_the_same_wherever_a_value_does_not_arrive() {
+    #[derive(Clone, Serialize, Deserialize)]
+    #[serde(tag = "kind")]
+    enum Tagged {
+        Order { goods: u32 },
+    }
+    #[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+    #[serde(untagged)]
+    enum Key {
+        Number(u32),
+    }
+    let _dog = watched();
+    let order = Tagged::Order { goods: 3 };
+    let queue = procession::Queue::bounded(1).unwrap();
+    let (dict, keys) = (procession::Dict::new().unwrap(), procession::Dict::<Key, u32>::new().unwrap());
+    let (end, _other) = procession::pipe::<Tagged, Tagged>().unwrap();
+    let pool = procession::Pool::new(1).unwrap();
+    let texts = [
+        Process::spawn(|_: Tagged| (), (order.clone(),)).unwrap_err().to_string(),
+        spawned(|| Tagged::Order { goods: 3 }).err().expect("it does not arrive").to_string(),
+        queue.put(order.clone()).unwrap_err().to_string(),
+        end.send(order.clone()).unwrap_err().to_string(),
+        dict.insert(&1, order.clone()).map(drop).unwrap_err().to_string(),
+        procession::state::List::from_items([order.clone()]).map(drop).unwrap_err().to_string(),
+        procession::Value::new(order).and_then(|value| value.get()).err().unwrap().to_string(),
+        pool.submit(|| Tagged::Order { goods: 3 }, ()).and_then(|task| task.get()).err().unwrap().to_string(),
+    ];
+    for text in &texts {
+        assert!(text.contains("a value of type") && text.contains("Tagged"), "{text}");
+        assert!(text.contains("`tag`, `flatten` and `skip_serializing_if` do not survive"), "{text}");
+        assert!(text.contains("asks what type comes next"), "{text}");
+    }
+    let key = keys.get(&Key::Number(1));
+    assert!(key.is_ok(), "a key is encoded to be compared and not decoded: {key:?}");
+}
+
 #[test]
 fn a_value_that_cannot_be_decoded_is_an_error() {
     #[derive(Debug, Serialize)]
