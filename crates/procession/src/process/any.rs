@@ -351,6 +351,48 @@ impl<R> From<&Process<R>> for AnyProcess {
     }
 }
 
+/// A handle of a process: a [`Process`] of any result, or an [`AnyProcess`], or a reference to one. You never implement it.
+///
+/// ```
+/// use procession::{Process, process::{ProcessHandle, wait_any}};
+///
+/// fn first(processes: &[impl ProcessHandle]) -> procession::Result<usize> {
+///     wait_any(processes)
+/// }
+///
+/// let processes = vec![Process::spawn(|| 7, ())?];
+/// assert_eq!(first(&processes)?, 0);
+/// # Ok::<(), procession::Error>(())
+/// ```
+pub trait ProcessHandle: has_end::HasEnd {}
+
+impl<P: has_end::HasEnd> ProcessHandle for P {}
+
+mod has_end {
+    pub trait HasEnd {
+        /// Returns whether the process has ended; `None` for main.
+        fn has_ended(&self) -> Option<bool>;
+    }
+}
+
+impl has_end::HasEnd for AnyProcess {
+    fn has_ended(&self) -> Option<bool> {
+        self.body().map(ProcessBody::is_done)
+    }
+}
+
+impl<R> has_end::HasEnd for Process<R> {
+    fn has_ended(&self) -> Option<bool> {
+        Some(self.handle().body::<ProcessBody>().is_done())
+    }
+}
+
+impl<P: has_end::HasEnd> has_end::HasEnd for &P {
+    fn has_ended(&self) -> Option<bool> {
+        (**self).has_ended()
+    }
+}
+
 /// Main never is, as far as anybody can tell.
 impl sealed::Ready for AnyProcess {
     fn is_ready(&self) -> bool {

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::any::AnyProcess;
+use super::any::ProcessHandle;
 use crate::arena::member;
 use crate::arena::thread::with_me;
 use crate::os::clock::Deadline;
@@ -12,7 +12,8 @@ use crate::sync::raw::park::Wait;
 use crate::{Error, Result};
 
 /// Waits until one of these processes has ended, and says which: the first one that has. There may be thousands
-/// of them. ([`select`](crate::select()) also waits for queues and connections.)
+/// of them. ([`select`](crate::select()) also waits for queues and connections.) Processes whose functions return
+/// different types are passed as [`AnyProcess`](super::AnyProcess).
 ///
 /// # Errors
 /// [`Error::InvalidArgument`] when there is nobody to wait for: no process, or only main.
@@ -23,13 +24,15 @@ use crate::{Error, Result};
 /// ```
 /// use procession::{AnyProcess, Process, process::wait_any};
 ///
-/// let slow = Process::spawn(|| -> () { loop { std::thread::park() } }, ())?;
+/// let slow = Process::spawn(|| -> u32 { loop { std::thread::park() } }, ())?;
 /// let fast = Process::spawn(|| 3, ())?;
-/// assert_eq!(wait_any(&[AnyProcess::from(&slow), AnyProcess::from(&fast)])?, 1);
+/// assert_eq!(wait_any(&[&slow, &fast])?, 1);
+/// let other = Process::spawn(|| "text".to_string(), ())?;
+/// assert_eq!(wait_any(&[AnyProcess::from(&slow), AnyProcess::from(&other)])?, 1);
 /// # slow.kill()?;
 /// # Ok::<(), procession::Error>(())
 /// ```
-pub fn wait_any(processes: &[AnyProcess]) -> Result<usize> {
+pub fn wait_any<P: ProcessHandle>(processes: &[P]) -> Result<usize> {
     until(processes, Deadline::NEVER, WaitError::TimedOut)
 }
 
@@ -47,7 +50,7 @@ pub fn wait_any(processes: &[AnyProcess]) -> Result<usize> {
 /// # slow.kill()?;
 /// # Ok::<(), procession::Error>(())
 /// ```
-pub fn try_wait_any(processes: &[AnyProcess]) -> Result<usize> {
+pub fn try_wait_any<P: ProcessHandle>(processes: &[P]) -> Result<usize> {
     until(processes, Deadline::after(Duration::ZERO), WaitError::WouldBlock)
 }
 
@@ -64,7 +67,7 @@ pub fn try_wait_any(processes: &[AnyProcess]) -> Result<usize> {
 /// # p.kill()?;
 /// # Ok::<(), procession::Error>(())
 /// ```
-pub fn wait_any_timeout(processes: &[AnyProcess], timeout: Duration) -> Result<usize> {
+pub fn wait_any_timeout<P: ProcessHandle>(processes: &[P], timeout: Duration) -> Result<usize> {
     until(processes, Deadline::after(timeout), WaitError::TimedOut)
 }
 
@@ -81,18 +84,18 @@ pub fn wait_any_timeout(processes: &[AnyProcess], timeout: Duration) -> Result<u
 /// assert_eq!(wait_any_deadline(&[AnyProcess::from(&p)], deadline)?, 0);
 /// # Ok::<(), procession::Error>(())
 /// ```
-pub fn wait_any_deadline(processes: &[AnyProcess], deadline: Instant) -> Result<usize> {
+pub fn wait_any_deadline<P: ProcessHandle>(processes: &[P], deadline: Instant) -> Result<usize> {
     until(processes, Deadline::at(deadline), WaitError::TimedOut)
 }
 
 /// Waits for the first end; `not_yet` is the error if none has come until the deadline.
-fn until(processes: &[AnyProcess], deadline: Deadline, not_yet: WaitError) -> Result<usize> {
-    if processes.iter().all(|process| process.body().is_none()) {
+fn until<P: ProcessHandle>(processes: &[P], deadline: Deadline, not_yet: WaitError) -> Result<usize> {
+    if processes.iter().all(|process| process.has_ended().is_none()) {
         return Err(Error::InvalidArgument("wait_any needs a process to wait for, other than main".into()));
     }
     let arena = member::arena()?;
     let ended = &arena.header().ended;
-    let first = || processes.iter().position(|process| process.body().is_some_and(|body| body.is_done()));
+    let first = || processes.iter().position(|process| process.has_ended() == Some(true));
     with_me(|me| {
         loop {
             // Every burial counts here, after it has said that the process is done.

@@ -25,7 +25,8 @@ use crate::supervisor::entrypoint::{EntryPoint, Returned};
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be called with the arguments `{Args}`",
     label = "expected a function or a closure that captures nothing and takes these arguments",
-    note = "arguments are a tuple, `(x,)` for one; closures name their argument types: `|lock: Lock| ..`"
+    note = "arguments are a tuple, `(x,)` for one; closures name their argument types: `|lock: Lock| ..`",
+    note = "there are at most 8 arguments: pass more as a struct or as a tuple in the tuple"
 )]
 pub trait Entry<Args>: Captureless {
     /// What the function returns.
@@ -66,10 +67,30 @@ impl<F: Copy + Send + 'static> Captureless for F {}
 
 /// Refuses, while the program is built, a closure that captures something that has a size.
 pub(crate) const fn assert_captures_nothing<F: Captureless>() {
-    assert!(
-        size_of::<F>() == 0,
-        "a function that runs in another process cannot capture variables: pass what it needs as arguments, `|x: X| ..`; and a pointer to a function cannot cross: pass the function itself"
-    );
+    Checked::<F>::CAPTURES_NOTHING
+}
+
+/// The check of one type of function. It is a constant of the type, so the compiler reports it once, wherever the
+/// function is passed on.
+struct Checked<F>(std::marker::PhantomData<F>);
+
+impl<F> Checked<F> {
+    const CAPTURES_NOTHING: () = captures_nothing::<F>();
+}
+
+/// Panics in its caller's place, so that the compiler shows no lines of this function.
+#[track_caller]
+const fn captures_nothing<F>() {
+    if size_of::<F>() == size_of::<fn()>() {
+        panic!(
+            "a function that runs in another process cannot capture variables: pass what it needs as arguments, `|x: X| ..`; and a pointer to a function cannot cross: pass the function itself"
+        );
+    }
+    if size_of::<F>() != 0 {
+        panic!(
+            "a function that runs in another process cannot capture variables: pass what it needs as arguments, `|x: X| ..`"
+        );
+    }
 }
 
 macro_rules! entry_for {

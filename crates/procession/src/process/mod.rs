@@ -10,6 +10,7 @@
 // | `process.rs` | `Process`, the typed handle                                    |
 // | `any.rs`     | `AnyProcess`, the handle without the function's type           |
 // | `any_of.rs`  | `wait_any`: the first of many processes to end                 |
+// | `future.rs`  | `Process` as a `Future`                                        |
 // | `waiting.rs` | waiting for the done word                                        |
 // | `signals.rs` | sending a signal to exactly the process that is meant            |
 // | `failure.rs` | how a process can end badly                                      |
@@ -19,6 +20,7 @@ mod any_of;
 mod builder;
 pub(crate) mod entry;
 mod failure;
+mod future;
 mod name;
 mod preload;
 #[expect(clippy::module_inception, reason = "the file of `Process`")]
@@ -28,7 +30,7 @@ mod signals;
 mod stdio;
 mod waiting;
 
-pub use any::{AnyProcess, active_children, cpu_count, current_process, parent_process};
+pub use any::{AnyProcess, ProcessHandle, active_children, cpu_count, current_process, parent_process};
 pub use any_of::{try_wait_any, wait_any, wait_any_deadline, wait_any_timeout};
 pub use builder::Builder;
 pub use entry::{Captureless, Entry};

@@ -15,6 +15,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::builder::Builder;
 use super::entry::{self, Captureless, Entry};
 use super::failure::{Failure, ProcessError};
+use super::future::{self, Registration};
 use super::stdio::Pipes;
 use super::{signals, waiting};
 use crate::arena::handle::Handle;
@@ -26,13 +27,16 @@ use crate::os::clock::Deadline;
 use crate::queue::Ready;
 use crate::queue::select::{Signal, sealed};
 use crate::sync::LockError;
-use crate::{Error, Result};
+use crate::{Error, OtherError, Result};
 
 /// A process that was spawned, and what its function returns.
 ///
 /// A handle: it can be cloned, and sent to other processes of the family, which can then join the
 /// process or kill it. Dropping every handle detaches the process: it goes on, and main waits for
 /// it at its own end unless it is a [daemon](Builder::daemon).
+///
+/// It is also a [`Future`], which ends as [`join`](Process::join) does, and something that [`select`](crate::select())
+/// can wait for. Awaiting a process starts a thread of this library, one for all of them.
 ///
 /// ```
 /// use procession::Process;
@@ -48,9 +52,11 @@ use crate::{Error, Result};
 /// process held is handed on or freed. However it ends, also when its function returns, processes that it had
 /// started by other means than this library, and has not waited for, are killed.
 pub struct Process<R> {
-    handle: Handle,
+    pub(super) handle: Handle,
     /// What the process writes to and reads from, for its spawner alone.
     pipes: Option<Arc<Pipes>>,
+    /// The entry of this handle among those that are awaited.
+    pub(super) registration: Option<Registration>,
     _returns: PhantomData<fn() -> R>,
 }
 
@@ -107,9 +113,10 @@ impl Process<()> {
     #[track_caller]
     pub fn spawn<F, A>(f: F, args: A) -> Result<Process<F::Output>>
     where
+        // The first bound is the one that the compiler blames for a type that borrows.
+        A: Message,
         F: Captureless + Entry<A>,
         F::Output: Message,
-        A: Message,
     {
         const { entry::assert_captures_nothing::<F>() }
         let _ = f;
@@ -130,11 +137,11 @@ impl Process<()> {
 
 impl<R> Process<R> {
     pub(super) fn from_handle(handle: Handle) -> Process<R> {
-        Process { handle, pipes: None, _returns: PhantomData }
+        Process { handle, pipes: None, registration: None, _returns: PhantomData }
     }
 
     pub(super) fn with_pipes(handle: Handle, pipes: Option<Pipes>) -> Process<R> {
-        Process { handle, pipes: pipes.map(Arc::new), _returns: PhantomData }
+        Process { handle, pipes: pipes.map(Arc::new), registration: None, _returns: PhantomData }
     }
 
     pub(super) fn handle(&self) -> &Handle {
@@ -409,6 +416,40 @@ impl<R: Message> Process<R> {
     }
 }
 
+impl<T: Message, E> Process<Result<T, E>>
+where
+    Result<T, E>: Message,
+    E: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    /// Waits as [`join`](Process::join) does, and joins both errors into one that names the process: how the process
+    /// failed, or the error that its function returned, as text with its causes. It stands for `join()??` where many
+    /// processes may fail.
+    ///
+    /// # Errors
+    /// [`Failure::ReturnedErr`] when the function returned an `Err`; otherwise as [`join`](Process::join). To match on
+    /// the function's error, use `join`.
+    ///
+    /// ```
+    /// use procession::Process;
+    ///
+    /// fn buy(count: u32) -> Result<u32, String> {
+    ///     count.checked_sub(3).ok_or("out of tickets".into())
+    /// }
+    ///
+    /// let buyer = Process::builder().name("Egon").spawn(buy, (1,))?;
+    /// let error = buyer.join_flat().unwrap_err();
+    /// assert!(error.to_string().starts_with("process Egon (pid "));
+    /// assert!(error.to_string().ends_with(") returned an error: out of tickets"));
+    /// # Ok::<(), procession::Error>(())
+    /// ```
+    pub fn join_flat(&self) -> Result<T, ProcessError> {
+        self.join()?.map_err(|error| {
+            let failure = Failure::ReturnedErr { error: OtherError::of(error) };
+            ProcessError::new(self.name(), self.pid(), failure)
+        })
+    }
+}
+
 impl<R> sealed::Ready for Process<R> {
     fn is_ready(&self) -> bool {
         self.body().is_done()
@@ -423,6 +464,9 @@ impl<R> Ready for Process<R> {}
 
 impl<R> Drop for Process<R> {
     fn drop(&mut self) {
+        if let Some(registration) = self.registration.take() {
+            future::unregister(registration);
+        }
         if self.handle.is_last_here()
             && self.body().is_done()
             && let Some(arena) = member::mapped()
@@ -434,7 +478,12 @@ impl<R> Drop for Process<R> {
 
 impl<R> Clone for Process<R> {
     fn clone(&self) -> Process<R> {
-        Process { handle: self.handle.clone(), pipes: self.pipes.clone(), _returns: PhantomData }
+        Process {
+            handle: self.handle.clone(),
+            pipes: self.pipes.clone(),
+            registration: None,
+            _returns: PhantomData,
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Behavior of `process`.
 
 mod after_death;
+mod awaiting;
 mod cgroup_limits;
 mod clean_exits;
 mod constructors;

@@ -135,7 +135,7 @@ fn wait_any_returns_the_first_process_to_end() {
     }
     assert_eq!(try_wait_any(&any), Ok(7), "the first process that has ended");
     assert_eq!(procession::select(&[&any[0], &any[150]]), Ok(1));
-    assert!(wait_any(&[]).is_err() && wait_any(&[current_process().unwrap()]).is_err());
+    assert!(wait_any::<AnyProcess>(&[]).is_err() && wait_any(&[current_process().unwrap()]).is_err());
     // A process that returns is reported as well as one that is killed.
     let returns = Process::spawn(|| 5, ()).unwrap();
     assert_eq!(wait_any(&[AnyProcess::from(&all[0]), AnyProcess::from(&returns)]), Ok(1));
