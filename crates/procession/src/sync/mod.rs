@@ -74,6 +74,7 @@ pub(crate) mod acquire;
 // | `mutex.rs`        | `Mutex` |
 // | `rwlock.rs`       | `RwLock` |
 // | `semaphore.rs`    | `Semaphore` and its permits |
+// | `owned_permit.rs` | `OwnedPermit`, which borrows nothing |
 // | `event.rs`        | `Event` |
 // | `condvar.rs`      | `Condvar` |
 // | `barrier.rs`      | `Barrier` |
@@ -98,6 +99,7 @@ mod lock;
 pub(crate) mod lock_methods;
 mod mutex;
 mod once;
+mod owned_permit;
 pub(crate) mod raw;
 mod rlock;
 mod rwlock;
@@ -114,6 +116,7 @@ pub use latch::Latch;
 pub use lock::Lock;
 pub use mutex::{Mutex, MutexGuard, Plain};
 pub use once::Once;
+pub use owned_permit::OwnedPermit;
 pub use rlock::{RLock, RLockGuard};
 pub use rwlock::{ReadGuard, RwLock, WriteGuard};
 pub use semaphore::{Permit, Semaphore};

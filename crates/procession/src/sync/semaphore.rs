@@ -58,7 +58,8 @@ unsafe impl Body for SemaphoreBody {
 /// # Ok::<(), procession::Error>(())
 /// ```
 ///
-/// A [`Permit`] belongs to the process, so another thread of the process can drop it. A semaphore also works as a
+/// A [`Permit`] belongs to the process, so another thread of the process can drop it. An [`OwnedPermit`](super::OwnedPermit)
+/// does not borrow the semaphore, so a struct can keep it. A semaphore also works as a
 /// counter of items. The producer calls [`add_permits`](Semaphore::add_permits). The consumer acquires a permit and
 /// [forgets](Permit::forget) it.
 ///
@@ -97,8 +98,8 @@ pub struct Semaphore {
 /// ```
 #[must_use = "dropping the permit returns it immediately"]
 pub struct Permit<'a> {
-    semaphore: &'a Semaphore,
-    cell: &'static AtomicU32,
+    pub(super) semaphore: &'a Semaphore,
+    pub(super) cell: &'static AtomicU32,
 }
 
 impl Semaphore {
@@ -444,7 +445,7 @@ impl Semaphore {
     }
 
     #[inline]
-    fn return_permit(&self, cell: &'static AtomicU32) {
+    pub(super) fn return_permit(&self, cell: &'static AtomicU32) {
         let body = self.body();
         self.remember(cell);
         if body.heir.load(Ordering::SeqCst) != 0 {

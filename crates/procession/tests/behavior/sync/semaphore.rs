@@ -203,3 +203,39 @@ fn very_many_permits_are_added_at_once() {
     things.add_permits(1).unwrap();
     assert_eq!(things.available_permits(), 250_001);
 }
+
+#[test]
+fn an_owned_permit_outlives_the_borrow() {
+    let _dog = watched();
+    let permits = Semaphore::new(2).unwrap();
+    let kept = {
+        let handle = permits.clone();
+        [
+            handle.acquire_owned().unwrap(),
+            handle.acquire_timeout(Duration::from_secs(3600)).unwrap().into_owned(),
+        ]
+    };
+    assert_eq!(permits.available_permits(), 0);
+    assert_eq!(permits.try_acquire().err(), Some(WaitError::WouldBlock));
+    let [first, second] = kept;
+    std::thread::spawn(move || drop(first)).join().unwrap();
+    assert_eq!(permits.available_permits(), 1);
+    second.forget();
+    assert_eq!(permits.available_permits(), 1);
+    permits.add_permits(1).unwrap();
+    assert_eq!(permits.available_permits(), 2);
+}
+
+#[test]
+fn owned_permits_of_the_dead_come_back() {
+    let _dog = watched();
+    let permits = Semaphore::new(1).unwrap();
+    let dies = |permits: Semaphore| -> () {
+        let _permit = permits.acquire_owned().unwrap();
+        std::process::abort()
+    };
+    for _ in 0..3 {
+        assert!(Process::spawn(dies, (permits.clone(),)).unwrap().join().is_err());
+    }
+    assert_eq!(permits.available_permits(), 1);
+}
