@@ -145,8 +145,10 @@ pub mod state;
 mod supervisor;
 pub mod sync;
 
+#[doc(hidden)]
+pub use codec::encoding::BorrowsNothing;
 pub use codec::encoding::Message;
-pub use error::{Error, Result};
+pub use error::{Error, OtherError, Result};
 pub use manager::Manager;
 pub use pool::{Pool, Task};
 pub use process::{
@@ -156,6 +158,14 @@ pub use process::{
 pub use queue::{Connection, JoinableQueue, Queue, pipe, select};
 pub use state::{Array, Dict, List, Value};
 pub use sync::{Barrier, Condvar, Event, Lock, LockError, Mutex, RLock, RwLock, Semaphore, WaitError};
+
+#[cfg(any(doc, doctest))]
+#[doc = include_str!("../docs/async.md")]
+pub mod async_programs {}
+
+#[cfg(any(doc, doctest))]
+#[doc = include_str!("../docs/when-it-does-not-compile.md")]
+pub mod when_it_does_not_compile {}
 
 /// Compiles and runs the example of the crate's README.
 #[cfg(doctest)]

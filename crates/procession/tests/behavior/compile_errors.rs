@@ -45,6 +45,16 @@ fn refused(program: &str, texts: &[&str]) {
     }
 }
 
+/// As [`refused`], with one error, and no more lines than fit on a screen.
+#[track_caller]
+fn refused_once(program: &str, texts: &[&str]) {
+    refused(program, texts);
+    let message = &messages()[program];
+    let errors =
+        message.lines().filter(|line| line.starts_with("error") && !line.contains("aborting")).count();
+    assert!(errors == 1 && message.lines().count() < 35, "{errors} errors:\n{message}");
+}
+
 /// Asserts that the program does not compile, and that the messages name every line that passes a closure with a
 /// capture.
 #[track_caller]
@@ -68,8 +78,8 @@ const ADVICE: [&str; 2] =
 
 #[test]
 fn the_error_of_a_captured_value_suggests_arguments() {
-    refused("captures", &ADVICE);
-    refused("captures_in_builder", &ADVICE);
+    refused_once("captures", &ADVICE);
+    refused_once("captures_in_builder", &ADVICE);
     refused_at_each_call("captures_copy");
 }
 
@@ -98,7 +108,7 @@ fn errors_about_captures_do_not_mention_copy() {
 
 #[test]
 fn a_function_pointer_is_refused() {
-    refused("pointer", &["a pointer to a function cannot cross: pass the function itself"]);
+    refused_once("pointer", &["a pointer to a function cannot cross: pass the function itself"]);
 }
 
 #[test]
@@ -119,7 +129,64 @@ fn a_message_must_be_owned_and_serializable() {
         "no_message",
         &["`Plain` cannot be sent to another process", "serde::Serialize + serde::Deserialize"],
     );
-    refused("borrowed", &["Deserialize"]);
+    refused_once("no_message", &["`Plain` cannot be sent to another process"]);
+    refused_once(
+        "no_message_argument",
+        &["`(Vec<Plain>,)` cannot be sent to another process", "derive both"],
+    );
+}
+
+#[test]
+fn what_borrows_is_named() {
+    let borrows = "implementation of `procession::BorrowsNothing` is not general enough";
+    for program in ["borrowed", "borrowed_str"] {
+        refused_once(program, &[borrows, "`(&str,)` must implement"]);
+    }
+    refused_once("borrowed_struct", &[borrows, "`(Line<'_>,)` must implement"]);
+    refused_once("queue_of_borrowed", &[borrows, "`&str` must implement"]);
+    refused_once("borrowed_result", &[borrows]);
+}
+
+#[test]
+fn an_error_that_cannot_be_sent_has_a_way_out() {
+    let errors = [
+        ("io_error", "std::io::Error"),
+        ("boxed_error", "Box<(dyn std::error::Error"),
+        ("anyhow_error", "anyhow::Error"),
+    ];
+    for (program, error) in errors {
+        let message = format!("`Result<u64, {error}");
+        refused_once(
+            program,
+            &[&message, "cannot be sent to another process", ".map_err(procession::Error::other)"],
+        );
+    }
+}
+
+#[test]
+fn a_map_takes_items_and_a_function_of_one_argument() {
+    refused_once("map_of_pairs", &["function is expected to take 1 argument, but it takes 2 arguments"]);
+    refused_once("map_over_tuple", &["is not an iterator"]);
+    refused_once("map_captures", &ADVICE);
+    refused_once("map_borrows", &["closure may outlive the current function"]);
+}
+
+#[test]
+fn eight_arguments_are_the_most() {
+    refused("nine", &["cannot be called with the arguments", "at most 8 arguments"]);
+}
+
+/// Each heading of the page begins what the compiler says of some program.
+#[test]
+fn the_page_on_compile_errors_quotes_the_compiler() {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/when-it-does-not-compile.md");
+    let page = std::fs::read_to_string(page).expect("the page is there");
+    let headings: Vec<&str> =
+        page.lines().filter_map(|line| line.strip_prefix("## ``")?.strip_suffix("``")).collect();
+    assert!(headings.len() >= 10 && headings.len() == page.matches("\n## ").count(), "{headings:?}");
+    for heading in headings {
+        assert!(messages().values().any(|message| message.contains(heading)), "no message has `{heading}`");
+    }
 }
 
 #[test]
