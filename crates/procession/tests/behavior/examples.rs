@@ -60,6 +60,12 @@ fn pool() {
     assert_eq!(printed("06_pool"), expected("06_pool"));
 }
 
+#[test]
+fn the_async_examples_print_the_same_every_time() {
+    assert_eq!(printed("07_async_tasks"), expected("07_async_tasks"));
+    assert_eq!(printed("08_async_queue"), expected("08_async_queue"));
+}
+
 /// This test runs every example, and each is short enough to read without scrolling.
 #[test]
 fn each_numbered_example_is_short_and_has_an_expected_output() {
