@@ -149,7 +149,7 @@ fn take(shared: &Shared) -> Result<Claimed, Refusal> {
         if let Some(claimed) = shared.claim_returned() {
             return Ok(claimed);
         }
-        let reservation = shared.ring.take_marked(Deadline::NEVER, |bytes| {
+        let reservation = shared.ring.take_with(Deadline::NEVER, |bytes| {
             let word = bytes.try_into().ok().map(u64::from_le_bytes)?;
             shared.reserve(word as u32, (word >> 32) as u32)
         });

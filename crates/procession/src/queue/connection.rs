@@ -1,4 +1,4 @@
-//! [`pipe()`]: two processes that talk to each other.
+//! [`pipe()`]: two processes that exchange messages.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -21,13 +21,14 @@ use crate::os::clock::Deadline;
 use crate::sync::raw::event;
 use crate::{Error, Result};
 
-/// What a pipe holds in each direction, in bytes, before sending waits. One larger message goes in alone.
+/// The bytes that a pipe can contain in each direction before sending waits. A single larger message fits into an
+/// empty pipe.
 const ROOM: usize = 64 << 10;
 
-/// Makes a pipe: what is sent into one end is received from the other, in both directions.
+/// Creates a pipe. What is sent into one end is received from the other, in both directions.
 ///
 /// # Errors
-/// [`Error::Full`] when there is no shared memory.
+/// [`Error::Full`] if the shared memory is full.
 ///
 /// ```
 /// use procession::{Process, pipe, queue::Connection};
@@ -53,15 +54,15 @@ pub fn pipe<A, B>() -> Result<(Connection<A, B>, Connection<B, A>)> {
     Ok((Connection::make(&rings, 0)?, Connection::make(&rings, 1)?))
 }
 
-/// One end of a [`pipe()`]: sends `A`s and receives `B`s.
+/// One end of a [`pipe()`]. It sends `A`s and receives `B`s.
 ///
-/// A handle: it can be cloned and sent to another process. An end is *gone* when no handle to it is left, or
-/// when all who had one are dead, and also after [`close`](Connection::close).
+/// A handle: it can be cloned and sent to another process. An end is *gone* when its last handle was dropped, when
+/// every process that had one is dead, and after [`close`](Connection::close).
 ///
 /// # If a process dies
 ///
-/// What it has sent can be received; then receiving fails with [`GetError::Closed`], and sending to it
-/// with [`PutError::Closed`], at once, also for those who wait already.
+/// Messages that the dead end has sent can still be received. After them receiving fails with [`GetError::Closed`],
+/// and sending to it fails with [`PutError::Closed`]. Calls that already wait fail immediately, too.
 ///
 /// ```
 /// let (a, b) = procession::pipe::<u32, u32>()?;
@@ -77,35 +78,36 @@ pub struct Connection<A, B> {
     _carries: PhantomData<fn(A) -> B>,
 }
 
-/// An end in its object; a block of the object holds the two queues.
+/// An end of a pipe as an object. One of its blocks contains handles to the two queues.
 #[repr(C)]
 struct EndBody {
-    /// Which of the two queues this end sends into.
+    /// The index of the queue into which this end sends.
     side: AtomicU64,
 }
 
 #[allow(unsafe_code, reason = "says that the layout is made of atomics")]
-// SAFETY: an atomic, and zero is valid.
+// SAFETY: the field is an atomic, and zero is valid.
 unsafe impl Body for EndBody {
     const KIND: Kind = Kind::Connection;
 }
 
 impl<A, B> Connection<A, B> {
-    /// The end that sends into the queue `side` of the two.
+    /// Creates the end that sends into `queues` at index `side`.
     fn make(queues: &(Queue<()>, Queue<()>), side: usize) -> Result<Connection<A, B>> {
         let (arena, me) = (member::arena()?, Tag::process(member::slot()));
         let rings = [queues.0.ring(), queues.1.ring()];
         let (sending, receiving) = (rings[side], rings[1 - side]);
         let block = codec::pack(queues)?;
-        // Who receives what this end sends, and who wants to send to it, hear of its end.
-        let told = [&sending.control().filled.word, &receiving.control().emptied.word];
+        // When this end is freed, the threads that wait to receive from it or to send to it are notified on these
+        // words.
+        let notified = [&sending.control().filled.word, &receiving.control().emptied.word];
         let made = Handle::create::<EndBody>(|object| {
             object.body::<EndBody>().side.store(side as u64, Ordering::Relaxed);
             object.blocks[0].store(block, Ordering::Relaxed);
-            object.tell(told.map(|word| arena.offset_of(word)));
+            object.tell(notified.map(|word| arena.offset_of(word)));
         });
         let handle = made.inspect_err(|_| _ = blocks::free(arena, member::slot(), block, me))?;
-        // CRASH: before this the block is swept with us, and the end goes with its only handle.
+        // CRASH: until this store the block is swept with us, and the object is freed with its only handle.
         blocks::hand_over(arena, block, me, Tag::object(handle.id().index()));
         Ok(Connection { handle, sending, receiving, _carries: PhantomData })
     }
@@ -119,8 +121,7 @@ impl<A, B> Connection<A, B> {
         Ok(Connection { handle, sending: rings[side], receiving: rings[1 - side], _carries: PhantomData })
     }
 
-    /// Whether the other end can neither send nor receive any more. What it had sent may still be there.
-    /// A snapshot.
+    /// Returns whether the other end can no longer send or receive. Messages that it sent may be left. A snapshot.
     ///
     /// ```
     /// let (a, b) = procession::pipe::<u32, u32>()?;
@@ -130,14 +131,14 @@ impl<A, B> Connection<A, B> {
     /// # Ok::<(), procession::Error>(())
     /// ```
     pub fn is_closed(&self) -> bool {
-        self.is_alone() || self.sending.is_closed()
+        self.is_other_end_gone() || self.sending.is_closed()
     }
 
-    /// Closes both directions, for all who have this end or the other: nobody sends any more; what was sent
-    /// can be received.
+    /// Closes both directions, for every holder of either end: sending fails from now on. Messages that are left can
+    /// still be received.
     ///
     /// # Errors
-    /// In a plain fork of a member of the family.
+    /// Fails in a process that was created by a plain `fork()`.
     ///
     /// ```
     /// use procession::{pipe, queue::GetError};
@@ -153,7 +154,7 @@ impl<A, B> Connection<A, B> {
         receiving::close(&self.receiving)
     }
 
-    /// Whether [`recv`](Connection::recv) would return at once, with a message or an error. A snapshot.
+    /// Returns whether [`recv`](Connection::recv) would return immediately, with a message or an error. A snapshot.
     ///
     /// ```
     /// let (a, b) = procession::pipe::<u32, u32>()?;
@@ -163,15 +164,15 @@ impl<A, B> Connection<A, B> {
     /// # Ok::<(), procession::Error>(())
     /// ```
     pub fn poll(&self) -> bool {
-        self.receiving.has_news() || self.is_alone()
+        self.receiving.has_news() || self.is_other_end_gone()
     }
 
-    /// Waits at most `timeout` until [`recv`](Connection::recv) would return at once, with a message or with
+    /// Waits for at most `timeout` until [`recv`](Connection::recv) would return immediately, with a message or with
     /// [`GetError::Closed`].
     ///
     /// # Errors
-    /// [`GetError::Empty`] if it still would not then; [`GetError::Unusable`] in a plain fork of a member of the
-    /// family.
+    /// [`GetError::Empty`] if no message came in time. [`GetError::Unusable`] in a process that was created by a
+    /// plain `fork()`.
     ///
     /// ```
     /// use std::time::Duration;
@@ -184,10 +185,10 @@ impl<A, B> Connection<A, B> {
         self.wait(Deadline::after(timeout))
     }
 
-    /// As [`poll_timeout`](Connection::poll_timeout), until `deadline`.
+    /// Waits like [`poll_timeout`](Connection::poll_timeout), until `deadline`.
     ///
     /// # Errors
-    /// As [`poll_timeout`](Connection::poll_timeout).
+    /// The errors of [`poll_timeout`](Connection::poll_timeout).
     ///
     /// ```
     /// use std::time::{Duration, Instant};
@@ -208,7 +209,7 @@ impl<A, B> Connection<A, B> {
         let word = &ring.control().filled.word;
         let look = || if ring.has_news() { Ok(()) } else { Err(Refusal::Empty) };
         let news = waiting::wait(ring.arena(), word, deadline, || ring.has_taken(), || ring.has_news(), look);
-        // We may have been woken in the place of somebody who would have received what is there.
+        // We do not receive the message, so the wake may have been meant for another thread.
         event::notify(word, 1);
         match news {
             Ok(()) | Err(Refusal::Closed) => Ok(()),
@@ -216,9 +217,9 @@ impl<A, B> Connection<A, B> {
         }
     }
 
-    /// Whether the other end is gone.
-    fn is_alone(&self) -> bool {
-        // Of the two words that hear of it, this is the first.
+    /// Returns whether the other end is gone.
+    fn is_other_end_gone(&self) -> bool {
+        // The other end's object notifies two words when it is freed. This is the first of them.
         is_gone(&self.receiving.control().filled.word)
     }
 
@@ -231,7 +232,8 @@ fn is_gone(word: &AtomicU32) -> bool {
     event::Word::load(word) & event::GONE != 0
 }
 
-/// The two queues that a block of an end's carries. It keeps them alive, so no handle is taken.
+/// Returns the two queues to which an end's block contains handles. The block keeps the queues alive, so the returned
+/// rings take no handles of their own.
 fn rings_in(arena: &Arena, block: u64) -> Option<[Ring; 2]> {
     let mut rings = Vec::with_capacity(2);
     payload::for_each_handle(arena, block, u64::MAX, &mut |id| rings.extend(Ring::find(id.index())));
@@ -239,13 +241,13 @@ fn rings_in(arena: &Arena, block: u64) -> Option<[Ring; 2]> {
 }
 
 impl<A: Message, B: Message> Connection<A, B> {
-    /// Sends a message, and waits for room as long as it takes.
+    /// Sends a message. Waits for room without a limit.
     ///
     /// # Errors
-    /// [`PutError::Closed`] when the other end is gone; otherwise as [`Queue::put`].
+    /// [`PutError::Closed`] if the other end is gone. Otherwise, the errors of [`Queue::put`].
     ///
     /// # If a process dies
-    /// Killed in here, it has sent the message or not.
+    /// If the process dies in here, it has sent the message or not.
     ///
     /// ```
     /// let (a, b) = procession::pipe::<u32, u32>()?;
@@ -257,10 +259,10 @@ impl<A: Message, B: Message> Connection<A, B> {
         self.put(message, Deadline::NEVER)
     }
 
-    /// Sends a message if there is room now.
+    /// Sends a message if there is room. Does not wait.
     ///
     /// # Errors
-    /// [`PutError::Full`] when there is none; otherwise as [`send`](Connection::send).
+    /// [`PutError::Full`] if there is no room. Otherwise, the errors of [`send`](Connection::send).
     ///
     /// ```
     /// let (a, b) = procession::pipe::<u32, u32>()?;
@@ -273,10 +275,10 @@ impl<A: Message, B: Message> Connection<A, B> {
         self.put(message, Deadline::after(Duration::ZERO))
     }
 
-    /// Sends a message, and waits for room at most `timeout`.
+    /// Sends a message. Waits for room for at most `timeout`.
     ///
     /// # Errors
-    /// [`PutError::Full`] when the time was up; otherwise as [`send`](Connection::send).
+    /// [`PutError::Full`] if there was no room in time. Otherwise, the errors of [`send`](Connection::send).
     ///
     /// ```
     /// use std::time::Duration;
@@ -289,10 +291,10 @@ impl<A: Message, B: Message> Connection<A, B> {
         self.put(message, Deadline::after(timeout))
     }
 
-    /// Sends a message, and waits for room at most until `deadline`.
+    /// Sends a message. Waits for room until `deadline` at the latest.
     ///
     /// # Errors
-    /// As [`send_timeout`](Connection::send_timeout).
+    /// The errors of [`send_timeout`](Connection::send_timeout).
     ///
     /// ```
     /// use std::time::{Duration, Instant};
@@ -306,19 +308,20 @@ impl<A: Message, B: Message> Connection<A, B> {
     }
 
     fn put(&self, message: A, deadline: Deadline) -> Result<(), PutError<A>> {
-        if self.is_alone() {
+        if self.is_other_end_gone() {
             return Err(PutError::Closed(message));
         }
         sending::put(&self.sending, message, deadline)
     }
 
-    /// Receives a message, and waits for it as long as it takes.
+    /// Receives a message. Waits for one without a limit.
     ///
     /// # Errors
-    /// [`GetError::Closed`] when there is none and the other end is gone; otherwise as [`Queue::get`].
+    /// [`GetError::Closed`] if there is no message and the other end is gone. Otherwise, the errors of
+    /// [`Queue::get`].
     ///
     /// # If a process dies
-    /// What the other end's process had sent comes first; then it is closed.
+    /// Messages that the other end's process had sent come first. After them this fails with [`GetError::Closed`].
     ///
     /// ```
     /// use procession::queue::GetError;
@@ -332,10 +335,10 @@ impl<A: Message, B: Message> Connection<A, B> {
         receiving::get(&self.receiving, Deadline::NEVER)
     }
 
-    /// Receives a message if there is one now.
+    /// Receives a message if there is one. Does not wait.
     ///
     /// # Errors
-    /// [`GetError::Empty`] when there is none; otherwise as [`recv`](Connection::recv).
+    /// [`GetError::Empty`] if there is no message. Otherwise, the errors of [`recv`](Connection::recv).
     ///
     /// ```
     /// use procession::queue::GetError;
@@ -349,10 +352,10 @@ impl<A: Message, B: Message> Connection<A, B> {
         receiving::get(&self.receiving, Deadline::after(Duration::ZERO))
     }
 
-    /// Receives a message, and waits for it at most `timeout`.
+    /// Receives a message. Waits for one for at most `timeout`.
     ///
     /// # Errors
-    /// [`GetError::Empty`] when the time was up; otherwise as [`recv`](Connection::recv).
+    /// [`GetError::Empty`] if no message came in time. Otherwise, the errors of [`recv`](Connection::recv).
     ///
     /// ```
     /// use std::time::Duration;
@@ -365,10 +368,10 @@ impl<A: Message, B: Message> Connection<A, B> {
         receiving::get(&self.receiving, Deadline::after(timeout))
     }
 
-    /// Receives a message, and waits for it at most until `deadline`.
+    /// Receives a message. Waits for one until `deadline` at the latest.
     ///
     /// # Errors
-    /// As [`recv_timeout`](Connection::recv_timeout).
+    /// The errors of [`recv_timeout`](Connection::recv_timeout).
     ///
     /// ```
     /// use std::time::{Duration, Instant};
@@ -390,7 +393,7 @@ impl<A, B> Clone for Connection<A, B> {
 }
 
 impl<A, B> fmt::Debug for Connection<A, B> {
-    /// Tells whether the other end is there, and how many messages are on their way; a snapshot.
+    /// Shows whether the other end exists, and how many messages are on their way. A snapshot.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut out = f.debug_struct("Connection");
         if member::is_forked() {

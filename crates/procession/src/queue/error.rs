@@ -1,10 +1,10 @@
-//! What can keep a message from being put or taken.
+//! Why a message was not put or received.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// Why an item was not put. It gives the item back.
+/// Why an item was not put. Returns the item to the caller.
 ///
 /// ```
 /// use procession::{Queue, queue::PutError};
@@ -19,20 +19,20 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum PutError<T> {
-    /// The queue is full: now, or until the time was up.
+    /// The queue is full, or it was still full when the timeout expired.
     Full(T),
-    /// The queue is closed, or the other end of the pipe is gone.
+    /// The queue is closed, or the other end of the pipe no longer exists.
     Closed(T),
-    /// The item cannot be turned into bytes that would arrive, and why.
+    /// The item cannot be encoded as bytes that the receiver could decode. The text says why.
     Unsendable(T, String),
-    /// The queue cannot be used from here, and why.
+    /// The queue cannot be used from this process. The text says why.
     Unusable(T, String),
-    /// The shared memory of the family is full, whatever room the queue has; the text says who holds how much.
-    /// In an [`Error`](crate::Error) this is [`Error::Full`](crate::Error::Full).
+    /// The shared memory of the family is full, even if the queue has room. The text says which processes hold how
+    /// much. [`Error`](crate::Error) turns this into [`Error::Full`](crate::Error::Full).
     NoMemory(T, String),
 }
 
-/// Why there is no item. Plain data.
+/// Why no item was received. Plain data.
 ///
 /// ```
 /// use procession::{Queue, queue::GetError};
@@ -45,19 +45,20 @@ pub enum PutError<T> {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum GetError {
-    /// There is none: now, or until the time was up.
+    /// The queue is empty, or it was still empty when the timeout expired.
     Empty,
-    /// There is none, and there will be none: the queue is closed, or the other end of the pipe is gone.
+    /// The queue is empty and stays empty: it is closed, or the other end of the pipe no longer exists.
     Closed,
-    /// An item was taken that cannot be read as what was asked for, and why. Only this item is lost.
+    /// An item was received that cannot be decoded as the type that was asked for. The text says why. Only this item
+    /// is lost.
     Undecodable(String),
-    /// The queue cannot be used from here, and why.
+    /// The queue cannot be used from this process. The text says why.
     Unusable(String),
-    /// The shared memory of the family is full; the text says who holds how much. Nothing was taken.
+    /// The shared memory of the family is full. The text says which processes hold how much. No item was received.
     Full(String),
 }
 
-/// Why not everything is done.
+/// Why some items are not done.
 ///
 /// ```
 /// use procession::{JoinableQueue, queue::JoinError};
@@ -69,11 +70,11 @@ pub enum GetError {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum JoinError {
-    /// Something is not done: now, or until the time was up.
+    /// Some items are not done, or were not done when the timeout expired.
     NotDone,
-    /// The queue cannot be used from here, and why.
+    /// The queue cannot be used from this process. The text says why.
     Unusable(String),
-    /// The shared memory of the family is full; the text says who holds how much.
+    /// The shared memory of the family is full. The text says which processes hold how much.
     Full(String),
 }
 
@@ -87,7 +88,7 @@ impl JoinError {
 }
 
 impl<T> PutError<T> {
-    /// The item.
+    /// Returns the item that was not put.
     ///
     /// ```
     /// let queue = procession::Queue::bounded(1)?;
@@ -105,7 +106,7 @@ impl<T> PutError<T> {
         }
     }
 
-    /// The same error with something else in the place of the item.
+    /// Returns the same error with another item.
     pub(crate) fn map<U>(self, f: impl FnOnce(T) -> U) -> PutError<U> {
         match self {
             PutError::Full(item) => PutError::Full(f(item)),
@@ -160,7 +161,9 @@ impl std::error::Error for GetError {}
 impl fmt::Display for JoinError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            JoinError::NotDone => f.write_str("not everything that was put into the queue is done"),
+            JoinError::NotDone => {
+                f.write_str("some items of the queue are not done; finish their leases with done()")
+            }
             JoinError::Unusable(why) | JoinError::Full(why) => f.write_str(why),
         }
     }

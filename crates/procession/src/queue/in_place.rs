@@ -1,4 +1,4 @@
-//! Items of bytes that are written and read where they lie in the shared memory.
+//! Items of bytes that are written and read in place, in the shared memory.
 
 use std::time::{Duration, Instant};
 
@@ -7,16 +7,16 @@ use super::plain::Queue;
 use super::{receiving, sending};
 use crate::os::clock::Deadline;
 
-/// Bytes in place, without a second copy.
+/// Methods that write and read bytes in place, without a second copy.
 impl Queue<Vec<u8>> {
-    /// Puts an item of `len` bytes that `write` writes where the consumers will read it. What stands in the
-    /// buffer at first is arbitrary. Waits for room as long as it takes.
+    /// Puts an item of `len` bytes. `write` writes them where the consumers will read them. The buffer's initial
+    /// content is arbitrary. Waits for room without a limit.
     ///
     /// # Errors
-    /// As [`put`](Queue::put), without an item.
+    /// The errors of [`put`](Queue::put), without an item.
     ///
     /// # If a process dies
-    /// As with [`put`](Queue::put); also while `write` writes: then nothing is put.
+    /// The same as with [`put`](Queue::put). If the process dies while `write` runs, no item is put.
     ///
     /// ```
     /// let queue = procession::Queue::<Vec<u8>>::bounded(3)?;
@@ -29,10 +29,10 @@ impl Queue<Vec<u8>> {
         sending::put_with(&self.ring(), len, write, Deadline::NEVER)
     }
 
-    /// As [`put_with`](Queue::put_with), if there is room now.
+    /// Puts an item like [`put_with`](Queue::put_with), if there is room. Does not wait.
     ///
     /// # Errors
-    /// As [`try_put`](Queue::try_put), without an item.
+    /// The errors of [`try_put`](Queue::try_put), without an item.
     ///
     /// ```
     /// let queue = procession::Queue::<Vec<u8>>::bounded(1)?;
@@ -44,10 +44,10 @@ impl Queue<Vec<u8>> {
         sending::put_with(&self.ring(), len, write, Deadline::after(Duration::ZERO))
     }
 
-    /// As [`put_with`](Queue::put_with), but waits at most `timeout`.
+    /// Puts an item like [`put_with`](Queue::put_with). Waits for room for at most `timeout`.
     ///
     /// # Errors
-    /// As [`put_timeout`](Queue::put_timeout), without an item.
+    /// The errors of [`put_timeout`](Queue::put_timeout), without an item.
     ///
     /// ```
     /// use std::time::Duration;
@@ -65,10 +65,10 @@ impl Queue<Vec<u8>> {
         sending::put_with(&self.ring(), len, write, Deadline::after(timeout))
     }
 
-    /// As [`put_with`](Queue::put_with), but waits at most until `deadline`.
+    /// Puts an item like [`put_with`](Queue::put_with). Waits for room until `deadline` at the latest.
     ///
     /// # Errors
-    /// As [`put_timeout`](Queue::put_timeout), without an item.
+    /// The errors of [`put_timeout`](Queue::put_timeout), without an item.
     ///
     /// ```
     /// use std::time::{Duration, Instant};
@@ -87,15 +87,15 @@ impl Queue<Vec<u8>> {
         sending::put_with(&self.ring(), len, write, Deadline::at(deadline))
     }
 
-    /// Puts `count` items of `len` bytes each, some hundred at a time, each such batch at once; `write` writes
-    /// each, and is told which it is. What stands in the buffer at first is arbitrary. Waits for room as long as
-    /// it takes. The fastest way for small items.
+    /// Puts `count` items of `len` bytes each, in batches of some hundred. `write` receives the index of an item and
+    /// writes its bytes. The buffer's initial content is arbitrary. Each batch becomes visible in one step. Waits for
+    /// room without a limit. This is the fastest way to put small items.
     ///
     /// # Errors
-    /// As [`put`](Queue::put), with the number of items that were not put.
+    /// The errors of [`put`](Queue::put), with the number of items that were not put.
     ///
     /// # If a process dies
-    /// As with [`put_many`](Queue::put_many).
+    /// The same as with [`put_many`](Queue::put_many).
     ///
     /// ```
     /// let queue = procession::Queue::<Vec<u8>>::bounded(3)?;
@@ -114,11 +114,11 @@ impl Queue<Vec<u8>> {
         sending::put_many_with(&self.ring(), count, len, write, Deadline::NEVER)
     }
 
-    /// As [`put_many_with`](Queue::put_many_with), as far as there is room now.
+    /// Puts as many items as there is room for, like [`put_many_with`](Queue::put_many_with). Does not wait.
     ///
     /// # Errors
-    /// As [`put_many_with`](Queue::put_many_with); [`PutError::Full`] with the number of items that there is no room
-    /// for. `write` may have been called for some of these.
+    /// The errors of [`put_many_with`](Queue::put_many_with), and [`PutError::Full`] with the number of items that
+    /// did not fit. `write` may have been called for some of these.
     ///
     /// ```
     /// use procession::{Queue, queue::PutError};
@@ -136,10 +136,10 @@ impl Queue<Vec<u8>> {
         sending::put_many_with(&self.ring(), count, len, write, Deadline::after(Duration::ZERO))
     }
 
-    /// As [`put_many_with`](Queue::put_many_with), but waits at most `timeout` in all.
+    /// Puts items like [`put_many_with`](Queue::put_many_with). Waits for room for at most `timeout` in all.
     ///
     /// # Errors
-    /// As [`try_put_many_with`](Queue::try_put_many_with).
+    /// The errors of [`try_put_many_with`](Queue::try_put_many_with).
     ///
     /// ```
     /// use std::time::Duration;
@@ -158,10 +158,10 @@ impl Queue<Vec<u8>> {
         sending::put_many_with(&self.ring(), count, len, write, Deadline::after(timeout))
     }
 
-    /// As [`put_many_with`](Queue::put_many_with), but waits at most until `deadline`.
+    /// Puts items like [`put_many_with`](Queue::put_many_with). Waits for room until `deadline` at the latest.
     ///
     /// # Errors
-    /// As [`try_put_many_with`](Queue::try_put_many_with).
+    /// The errors of [`try_put_many_with`](Queue::try_put_many_with).
     ///
     /// ```
     /// use std::time::{Duration, Instant};
@@ -181,11 +181,11 @@ impl Queue<Vec<u8>> {
         sending::put_many_with(&self.ring(), count, len, write, Deadline::at(deadline))
     }
 
-    /// Takes up to `max` items at once and has `read` look at the bytes of each; waits until there is one, as
-    /// long as it takes. Says how many. The items are taken, also when `read` panics.
+    /// Receives up to `max` items in one step, and calls `read` with the bytes of each. Waits for the first one
+    /// without a limit. Returns the number of items. They are received even if `read` panics.
     ///
     /// # Errors
-    /// As [`get`](Queue::get).
+    /// The errors of [`get`](Queue::get).
     ///
     /// ```
     /// let queue = procession::Queue::<Vec<u8>>::bounded(3)?;
@@ -199,10 +199,10 @@ impl Queue<Vec<u8>> {
         receiving::get_many_with(&self.ring(), max, read, Deadline::NEVER)
     }
 
-    /// As [`get_many_with`](Queue::get_many_with), with what there is now.
+    /// Receives up to `max` items like [`get_many_with`](Queue::get_many_with). Does not wait.
     ///
     /// # Errors
-    /// As [`try_get`](Queue::try_get).
+    /// The errors of [`try_get`](Queue::try_get).
     ///
     /// ```
     /// use procession::{Queue, queue::GetError};
@@ -214,10 +214,10 @@ impl Queue<Vec<u8>> {
         receiving::get_many_with(&self.ring(), max, read, Deadline::after(Duration::ZERO))
     }
 
-    /// As [`get_many_with`](Queue::get_many_with), but waits at most `timeout`.
+    /// Receives up to `max` items like [`get_many_with`](Queue::get_many_with). Waits for at most `timeout`.
     ///
     /// # Errors
-    /// As [`get_timeout`](Queue::get_timeout).
+    /// The errors of [`get_timeout`](Queue::get_timeout).
     ///
     /// ```
     /// use std::time::Duration;
@@ -235,10 +235,10 @@ impl Queue<Vec<u8>> {
         receiving::get_many_with(&self.ring(), max, read, Deadline::after(timeout))
     }
 
-    /// As [`get_many_with`](Queue::get_many_with), but waits at most until `deadline`.
+    /// Receives up to `max` items like [`get_many_with`](Queue::get_many_with). Waits until `deadline` at the latest.
     ///
     /// # Errors
-    /// As [`get_timeout`](Queue::get_timeout).
+    /// The errors of [`get_timeout`](Queue::get_timeout).
     ///
     /// ```
     /// use std::time::{Duration, Instant};
@@ -256,15 +256,14 @@ impl Queue<Vec<u8>> {
         receiving::get_many_with(&self.ring(), max, read, Deadline::at(deadline))
     }
 
-    /// Takes the next item and has `read` look at its bytes where they are. Waits for it as long as it takes.
-    /// The item is taken, also when `read` panics.
+    /// Receives the next item, and calls `read` with its bytes in place. Waits for one without a limit. The item is
+    /// received even if `read` panics.
     ///
     /// # Errors
-    /// As [`get`](Queue::get).
+    /// The errors of [`get`](Queue::get).
     ///
     /// # If a process dies
-    /// Killed in here, it has taken the item or not: in the second case the next consumer gets it. What has been got goes
-    /// with its consumer.
+    /// The same as with [`get`](Queue::get).
     ///
     /// ```
     /// let queue = procession::Queue::<Vec<u8>>::bounded(1)?;
@@ -277,10 +276,10 @@ impl Queue<Vec<u8>> {
         receiving::get_with(&self.ring(), read, Deadline::NEVER)
     }
 
-    /// As [`get_with`](Queue::get_with), if there is an item now.
+    /// Receives an item like [`get_with`](Queue::get_with), if there is one. Does not wait.
     ///
     /// # Errors
-    /// As [`try_get`](Queue::try_get).
+    /// The errors of [`try_get`](Queue::try_get).
     ///
     /// ```
     /// use procession::queue::GetError;
@@ -292,10 +291,10 @@ impl Queue<Vec<u8>> {
         receiving::get_with(&self.ring(), read, Deadline::after(Duration::ZERO))
     }
 
-    /// As [`get_with`](Queue::get_with), but waits at most `timeout`.
+    /// Receives an item like [`get_with`](Queue::get_with). Waits for one for at most `timeout`.
     ///
     /// # Errors
-    /// As [`get_timeout`](Queue::get_timeout).
+    /// The errors of [`get_timeout`](Queue::get_timeout).
     ///
     /// ```
     /// use std::time::Duration;
@@ -312,10 +311,10 @@ impl Queue<Vec<u8>> {
         receiving::get_with(&self.ring(), read, Deadline::after(timeout))
     }
 
-    /// As [`get_with`](Queue::get_with), but waits at most until `deadline`.
+    /// Receives an item like [`get_with`](Queue::get_with). Waits for one until `deadline` at the latest.
     ///
     /// # Errors
-    /// As [`get_timeout`](Queue::get_timeout).
+    /// The errors of [`get_timeout`](Queue::get_timeout).
     ///
     /// ```
     /// use std::time::{Duration, Instant};

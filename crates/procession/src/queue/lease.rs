@@ -1,21 +1,20 @@
-//! [`Lease`]: an item that somebody works on.
+//! [`Lease`]: an item that a consumer works on.
 
 use std::fmt;
 use std::ops::Deref;
 
 use super::error::GetError;
 use super::joinable::JoinableQueue;
-use super::receiving::{self, Parcel};
+use super::receiving::{self, TakenBlock};
 use super::ring::leases::Leased;
 use crate::arena::member;
 use crate::codec::encoding::Message;
 use crate::{Error, Result};
 
-/// An item of a [`JoinableQueue`] that this process works on, until it says that it is
-/// [`done`](Lease::done).
+/// An item of a [`JoinableQueue`] that this process works on until it calls [`done`](Lease::done).
 ///
-/// Dropped in any other way, by an early return or a panic, or with its process, the item goes back to the
-/// front of its queue, and the next consumer gets it with an [`attempt`](Lease::attempt) that is one more.
+/// If the lease is dropped in any other way, by an early return, by a panic or with its process, the item returns to
+/// the front of its queue. The next consumer gets it, and its [`attempt`](Lease::attempt) is one higher.
 ///
 /// ```
 /// use procession::JoinableQueue;
@@ -29,7 +28,7 @@ use crate::{Error, Result};
 /// queue.join()?;
 /// # Ok::<(), procession::Error>(())
 /// ```
-#[must_use = "the item goes back to its queue when its lease is dropped; say that it is done"]
+#[must_use = "dropping the lease returns the item to the queue; call `done()` when the work is finished"]
 pub struct Lease<T> {
     item: T,
     hold: Hold,
@@ -37,7 +36,7 @@ pub struct Lease<T> {
 }
 
 impl<T: Message> Lease<T> {
-    /// Reads the item. One that cannot be read is done: nobody could read it.
+    /// Decodes the item. An item that cannot be decoded counts as done, because no consumer could decode it.
     pub(super) fn new(queue: &JoinableQueue<T>, leased: Leased) -> Result<Lease<T>, GetError> {
         let hold = Hold { queue: queue.ring(), leased: Some(leased) };
         match receiving::read(leased.block) {
@@ -52,13 +51,13 @@ impl<T: Message> Lease<T> {
 }
 
 impl<T> Lease<T> {
-    /// The item is done with: it will not come back.
+    /// Finishes the item: it does not come back.
     ///
     /// # Errors
     /// [`Error::Forked`] in a plain fork of the process that has the lease.
     ///
     /// # If a process dies
-    /// Before this returns the item may come back; afterwards it does not.
+    /// If the process dies before this returns, the item may come back. Afterwards it does not.
     ///
     /// ```
     /// let queue = procession::JoinableQueue::bounded(3)?;
@@ -74,10 +73,10 @@ impl<T> Lease<T> {
         if self.hold.finish() {
             return Ok(());
         }
-        Err(Error::StaleHandle("the item is not leased to this process any more".into()))
+        Err(Error::StaleHandle("this process no longer has the lease of the item".into()))
     }
 
-    /// How often the item was handed out, this time included: 1 for the first time.
+    /// Returns how often the item was leased, including this time. The first time it is 1.
     ///
     /// ```
     /// let queue = procession::JoinableQueue::bounded(3)?;
@@ -91,7 +90,7 @@ impl<T> Lease<T> {
     }
 }
 
-/// The lease itself, which is given back when it is dropped.
+/// The lease itself. Dropping it returns the item to the queue.
 struct Hold {
     queue: super::ring::Ring,
     leased: Option<Leased>,
@@ -102,7 +101,7 @@ impl Hold {
         self.leased.take().is_some_and(|leased| {
             let finished = self.queue.finish(leased);
             if finished {
-                drop(Parcel::new(leased.block));
+                drop(TakenBlock::new(leased.block));
             }
             finished
         })
@@ -131,7 +130,7 @@ impl<T: fmt::Debug> fmt::Debug for Lease<T> {
     }
 }
 
-/// An item that was handed out as often as its queue allows, and never done.
+/// An item that was leased as often as its queue allows, and never done.
 ///
 /// ```
 /// let queue = procession::JoinableQueue::bounded(3)?.with_max_attempts(1)?;
@@ -146,11 +145,11 @@ impl<T: fmt::Debug> fmt::Debug for Lease<T> {
 pub struct DeadLetter<T> {
     /// The item.
     pub item: T,
-    /// How often it was handed out.
+    /// How often it was leased.
     pub attempts: u32,
 }
 
-/// Takes dead letters out of a queue: see [`JoinableQueue::dead_letters`].
+/// An iterator that removes dead letters from a queue. [`JoinableQueue::dead_letters`] creates it.
 ///
 /// ```
 /// let queue = procession::JoinableQueue::<u32>::bounded(3)?;
@@ -160,7 +159,7 @@ pub struct DeadLetter<T> {
 #[must_use = "an iterator does nothing until it is used"]
 pub struct DeadLetters<'a, T> {
     queue: &'a JoinableQueue<T>,
-    /// The queue cannot be used any more, and that was told.
+    /// The queue cannot be used any longer, and the iterator has returned that error.
     over: bool,
 }
 
@@ -180,7 +179,7 @@ impl<T: Message> Iterator for DeadLetters<'_, T> {
         match self.queue.ring().take_given_up() {
             Ok(None) => None,
             Ok(Some((block, attempts))) => {
-                let item = Parcel::new(block).value();
+                let item = TakenBlock::new(block).value();
                 Some(item.map(|item| DeadLetter { item, attempts }))
             }
             Err(refusal) => {

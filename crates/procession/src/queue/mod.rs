@@ -1,4 +1,4 @@
-//! Messages between processes, of which any may die at any instruction.
+//! Queues and pipes between processes, any of which may die at any instruction.
 //!
 //! ```
 //! use procession::{Process, Queue};
@@ -14,27 +14,27 @@
 //!
 //! | you want | use |
 //! |---|---|
-//! | to hand messages from any number of producers to any number of consumers | [`Queue`] |
-//! | the same, and a message comes back when the consumer that works on it dies | [`JoinableQueue`] |
-//! | two processes to talk to each other, and to notice when the other is gone | [`pipe()`] |
-//! | to wait for several of these, or for processes, at once | [`select`] |
+//! | to pass messages from any number of producers to any number of consumers | [`Queue`] |
+//! | the same, with a message returning to the queue when its consumer dies | [`JoinableQueue`] |
+//! | two processes to exchange messages, and to notice the end of the other | [`pipe()`] |
+//! | to wait for the first of several queues, connections or processes | [`select`] |
 //!
 //! # If a process dies
 //!
-//! A message is in the queue, whole, when `put` returns, and stays there whatever happens to its
-//! producer: there is no thread that still has to send it, and nothing to flush. A process that dies
-//! in the middle of `put` or `get` has put or taken its message, or not: never half of it, and nobody else
-//! waits for the dead. What a plain [`Queue`] has given to a consumer goes with that consumer.
+//! When `put` returns, the whole message is in the queue, and it stays there even if its producer dies. No thread
+//! sends it later, and nothing has to be flushed. A process that dies during `put` or `get` has put or received its
+//! message, or not. It never leaves half a message, and no other process waits for it. A message that a plain
+//! [`Queue`] delivered is lost if its consumer dies.
 
 // | file            | what it holds                                                  |
 // |-----------------|----------------------------------------------------------------|
-// | `ring/`         | the algorithm: messages as bytes; `README.md` is its theory     |
-// | `sending.rs`    | a value on its way in; `receiving.rs` on its way out           |
-// | `waiting.rs`    | waiting for a message or for room: spin a moment, then sleep    |
-// | `plain/`        | `Queue`; `in_place.rs` its bytes in place                     |
-// | `joinable/`     | `JoinableQueue`; `lease.rs` what it hands out         |
+// | `ring/`         | the algorithm on messages as bytes; `README.md` is its theory   |
+// | `sending.rs`    | encodes and puts values; `receiving.rs` receives and decodes them |
+// | `waiting.rs`    | waits for a message or for room: spins for a moment, then sleeps |
+// | `plain/`        | `Queue`; `in_place.rs` its methods that access bytes in place |
+// | `joinable/`     | `JoinableQueue`; `lease.rs` its leases and dead letters |
 // | `connection.rs` | `pipe`                                                     |
-// | `error.rs`      | why a message was not put or received |
+// | `error.rs`      | why a message was not put or received          |
 // | `select.rs`     | `select`                                                     |
 
 mod connection;

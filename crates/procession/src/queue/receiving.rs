@@ -1,4 +1,4 @@
-//! A value on its way out of a queue.
+//! Receives values from a ring and decodes them.
 
 use std::fmt;
 
@@ -13,18 +13,18 @@ use crate::os::clock::Deadline;
 use crate::sync::raw::park;
 use crate::{Error, Result, codec};
 
-/// Reads the value in a block of a queue's.
+/// Decodes the value in a block of a queue.
 pub(super) fn read<T: Message>(block: u64) -> Result<T, GetError> {
     let arena = member::arena().map_err(|e| GetError::Unusable(e.to_string()))?;
     codec::unpack(arena, block).map_err(undecodable)
 }
 
-/// A block that this process took out of a queue; freed when it is dropped.
-pub(super) struct Parcel(u64);
+/// A block that this process took out of a queue. Dropping it frees the block.
+pub(super) struct TakenBlock(u64);
 
-impl Parcel {
-    pub(super) fn new(block: u64) -> Parcel {
-        Parcel(block)
+impl TakenBlock {
+    pub(super) fn new(block: u64) -> TakenBlock {
+        TakenBlock(block)
     }
 
     pub(super) fn bytes(&self) -> Result<&[u8], GetError> {
@@ -37,12 +37,12 @@ impl Parcel {
     }
 }
 
-impl Drop for Parcel {
+impl Drop for TakenBlock {
     fn drop(&mut self) {
         let Some(arena) = member::mapped() else { return };
         let slot = member::slot();
         if blocks::free(arena, slot, self.0, Tag::process(slot)) {
-            // It may have been the last that held what it carried.
+            // It may have contained the last handle to an object.
             collect::want(arena);
         }
     }
@@ -59,25 +59,25 @@ impl From<Refusal> for GetError {
         match refusal {
             Refusal::Closed => GetError::Closed,
             Refusal::Unusable(error) => *unusable(&error),
-            Refusal::NoMemory => GetError::Full(heap::why_no_room("the note of who has the item")),
+            Refusal::NoMemory => GetError::Full(heap::why_no_room("the lease of the item")),
             Refusal::Empty | Refusal::TimedOut | Refusal::Full => GetError::Empty,
         }
     }
 }
 
-/// Takes a message, and waits for it until the deadline.
+/// Takes a message. Waits for one until the deadline.
 #[inline]
 fn take(ring: &Ring, buffer: &mut Buffer, deadline: Deadline) -> Result<Taken, Refusal> {
     match ring.take(buffer, deadline) {
-        Err(refusal @ Refusal::Empty) => take_later(ring, buffer, deadline, refusal),
+        Err(refusal @ Refusal::Empty) => wait_and_take(ring, buffer, deadline, refusal),
         done => done,
     }
 }
 
-/// (A function of its own, so that what it remembers while it waits is not laid out where there is a message.)
+/// Kept out of line so that the waiting state takes no stack space on the fast path.
 #[cold]
 #[inline(never)]
-fn take_later(
+fn wait_and_take(
     ring: &Ring,
     buffer: &mut Buffer,
     deadline: Deadline,
@@ -86,7 +86,7 @@ fn take_later(
     wait_for_news(ring, deadline, || ring.take(buffer, deadline), refusal)
 }
 
-/// Attempts to take something until the deadline: again when there is something.
+/// Repeats `attempt` until the deadline, each time that a message has come.
 #[inline]
 fn wait_to_take<T>(
     ring: &Ring,
@@ -99,7 +99,7 @@ fn wait_to_take<T>(
     }
 }
 
-/// As [`wait_to_take`], after a first attempt with this refusal.
+/// Waits like [`wait_to_take`], after a first attempt that was refused with `refusal`.
 fn wait_for_news<T>(
     ring: &Ring,
     deadline: Deadline,
@@ -107,11 +107,11 @@ fn wait_for_news<T>(
     refusal: Refusal,
 ) -> Result<T, Refusal> {
     let filled = &ring.control().filled.word;
-    let (passed, come) = (|| ring.has_taken(), || ring.has_news());
-    waiting::wait_on(ring.arena(), filled, deadline, passed, come, attempt, refusal)
+    let (passed, ready) = (|| ring.has_taken(), || ring.has_news());
+    waiting::wait_on(ring.arena(), filled, deadline, passed, ready, attempt, refusal)
 }
 
-/// Takes a value, and waits for it until the deadline.
+/// Receives a value. Waits for one until the deadline.
 #[inline]
 pub(super) fn get<T: Message>(ring: &Ring, deadline: Deadline) -> Result<T, GetError> {
     let mut buffer = Buffer::new();
@@ -123,8 +123,8 @@ pub(super) fn get<T: Message>(ring: &Ring, deadline: Deadline) -> Result<T, GetE
     got.map_err(|error| *error)
 }
 
-// Rare outcomes come as pointers, so that nobody else is told where the value will lie: then it need not lie
-// anywhere, and its fields go to who asked for them.
+// The functions below return rare outcomes in boxes, and are not inlined. So no other function needs the address of
+// the value, and the caller gets its fields in registers.
 
 #[cold]
 fn unusable(error: &Error) -> Box<GetError> {
@@ -136,10 +136,10 @@ fn unusable(error: &Error) -> Box<GetError> {
 
 #[inline(never)]
 fn in_block<T: Message>(block: u64) -> Result<Box<T>, Box<GetError>> {
-    Parcel(block).value().map(Box::new).map_err(Box::new)
+    TakenBlock(block).value().map(Box::new).map_err(Box::new)
 }
 
-/// Takes a message and has `read` look at it in place.
+/// Takes a message and calls `read` with its bytes in place. Waits for one until the deadline.
 #[inline]
 pub(super) fn get_with<R>(
     ring: &Ring,
@@ -149,11 +149,11 @@ pub(super) fn get_with<R>(
     let mut buffer = Buffer::new();
     match take(ring, &mut buffer, deadline)? {
         Taken::Inline(_) => Ok(read(buffer.bytes())),
-        Taken::Block(block) => Ok(read(Parcel(block).bytes()?)),
+        Taken::Block(block) => Ok(read(TakenBlock(block).bytes()?)),
     }
 }
 
-/// Takes up to `max` values at once, and waits for the first until the deadline.
+/// Receives up to `max` values in one step. Waits for the first one until the deadline.
 pub(super) fn get_many<T: Message>(
     ring: &Ring,
     max: usize,
@@ -165,14 +165,14 @@ pub(super) fn get_many<T: Message>(
     let mut values = Vec::with_capacity(max.min(256));
     take_some(ring, max, deadline)?.for_each(|message| {
         values.push(match message {
-            Arrival::Inline(bytes) => encoding::from_bytes_or(bytes, undecodable),
-            Arrival::Block(parcel) => parcel.value(),
+            TakenMessage::Inline(bytes) => encoding::from_bytes_or(bytes, undecodable),
+            TakenMessage::Block(parcel) => parcel.value(),
         });
     });
     Ok(values)
 }
 
-/// Takes up to `max` messages at once, has `read` look at each, and waits for the first until the deadline.
+/// Takes up to `max` messages in one step, and calls `read` with each. Waits for the first one until the deadline.
 pub(super) fn get_many_with(
     ring: &Ring,
     max: usize,
@@ -185,8 +185,8 @@ pub(super) fn get_many_with(
     let arrived = take_some(ring, max, deadline)?;
     let (count, mut damaged) = (arrived.taken.len(), None);
     arrived.for_each(|message| match message {
-        Arrival::Inline(bytes) => read(bytes),
-        Arrival::Block(parcel) => match parcel.bytes() {
+        TakenMessage::Inline(bytes) => read(bytes),
+        TakenMessage::Block(parcel) => match parcel.bytes() {
             Ok(bytes) => read(bytes),
             Err(error) => damaged = Some(error),
         },
@@ -194,45 +194,45 @@ pub(super) fn get_many_with(
     damaged.map_or(Ok(count), Err)
 }
 
-fn take_some(ring: &Ring, max: usize, deadline: Deadline) -> Result<Arrived, Refusal> {
+fn take_some(ring: &Ring, max: usize, deadline: Deadline) -> Result<TakenBatch, Refusal> {
     let mut bytes = Vec::new();
     let taken = wait_to_take(ring, deadline, || ring.take_some(max, &mut bytes, deadline))?;
-    Ok(Arrived { bytes, taken: taken.into_iter() })
+    Ok(TakenBatch { bytes, taken: taken.into_iter() })
 }
 
-/// Messages that were taken together. Those that nobody has looked at go when this is dropped.
-struct Arrived {
-    /// Of the small ones, one behind the other.
+/// Messages that were taken in one step. Dropping it frees the blocks of those that were not visited.
+struct TakenBatch {
+    /// The bytes of the small messages, one after the other.
     bytes: Vec<u8>,
     taken: std::vec::IntoIter<Taken>,
 }
 
-/// One of them.
-enum Arrival<'a> {
+/// One message of a batch that was taken.
+enum TakenMessage<'a> {
     Inline(&'a [u8]),
-    Block(Parcel),
+    Block(TakenBlock),
 }
 
-impl Arrived {
-    fn for_each(mut self, mut look: impl FnMut(Arrival<'_>)) {
+impl TakenBatch {
+    fn for_each(mut self, mut look: impl FnMut(TakenMessage<'_>)) {
         let mut at = 0;
         for taken in self.taken.by_ref() {
             match taken {
                 Taken::Inline(len) => {
-                    look(Arrival::Inline(&self.bytes[at..at + len]));
+                    look(TakenMessage::Inline(&self.bytes[at..at + len]));
                     at += len;
                 }
-                Taken::Block(block) => look(Arrival::Block(Parcel(block))),
+                Taken::Block(block) => look(TakenMessage::Block(TakenBlock(block))),
             }
         }
     }
 }
 
-impl Drop for Arrived {
+impl Drop for TakenBatch {
     fn drop(&mut self) {
         for taken in self.taken.by_ref() {
             if let Taken::Block(block) = taken {
-                drop(Parcel(block));
+                drop(TakenBlock(block));
             }
         }
     }
@@ -242,11 +242,11 @@ pub(super) fn close(ring: &Ring) -> Result<()> {
     match ring.close(Deadline::NEVER) {
         Ok(_) => Ok(()),
         Err(Refusal::Unusable(error)) => Err(*error),
-        Err(other) => unreachable!("INVARIANT: closing waits for its turn as long as it takes: {other:?}"),
+        Err(other) => unreachable!("INVARIANT: closing waits for the lock without a limit: {other:?}"),
     }
 }
 
-/// How full a queue is, and how many wait.
+/// Writes how full a queue is and how many threads wait, for `Debug`.
 pub(super) fn describe(ring: &Ring, mut out: fmt::DebugStruct<'_, '_>) -> fmt::Result {
     let Some(arena) = member::mapped() else { return out.finish_non_exhaustive() };
     let limits = ring.limits();

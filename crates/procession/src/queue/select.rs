@@ -1,4 +1,4 @@
-//! [`select`]: waiting for the first of several things.
+//! [`select`]: waiting for the first of several sources.
 
 use std::fmt;
 use std::sync::atomic::AtomicU32;
@@ -17,8 +17,8 @@ use crate::rules::{self, Rule};
 use crate::sync::raw::event;
 use crate::sync::raw::park::Wait;
 
-/// Something that [`select`] can wait for: a queue or a connection, until there is something to get, or never
-/// will be; a process, until it has ended. You never implement it.
+/// A source that [`select`] can wait for. A queue or connection is ready when it has an item, or is closed. A process
+/// is ready when it has ended. Only types of this crate implement it.
 ///
 /// ```
 /// use procession::{Queue, pipe, queue::Ready, select};
@@ -41,18 +41,18 @@ pub(crate) mod sealed {
     }
 }
 
-/// What is slept on until something may be ready.
+/// The word to sleep on until the source may be ready.
 #[derive(Clone, Copy)]
 pub enum Signal<'a> {
     /// An event count.
     #[doc(hidden)]
     Events(&'a AtomicU32),
-    /// A word that changes from this value.
+    /// A word that no longer has this value once the source may be ready.
     #[doc(hidden)]
     Changes(&'a AtomicU32, u32),
 }
 
-/// Why [`select`] has nothing to tell.
+/// Why [`select`] found no source.
 ///
 /// ```
 /// use procession::queue::{SelectError, try_select};
@@ -62,28 +62,29 @@ pub enum Signal<'a> {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum SelectError {
-    /// Nothing is ready: now, or until the time was up.
+    /// No source is ready, or none was when the timeout expired.
     NotReady,
-    /// There is nothing to wait for.
+    /// The list of sources is empty.
     InvalidArgument(String),
-    /// Nothing can be waited for from here, and why.
+    /// This process cannot wait for the sources. The text says why.
     Unusable(String),
-    /// The shared memory of the family is full; the text says who holds how much.
+    /// The shared memory of the family is full. The text says which processes hold how much.
     Full(String),
 }
 
-/// Waits until one of these is ready, as long as it takes, and says which: the first one that is. There may be any
-/// number of them. The kernel waits for 127 at once; a call with more looks at all of them every few milliseconds.
+/// Waits without a limit until a source is ready. Returns the index of the first one that is ready. The number of
+/// sources is not limited. The kernel can wait for 127 of them; with more, the call polls all of them every few
+/// milliseconds.
 ///
-/// It is a hint: somebody else may be faster. Follow it with [`try_get`](Queue::try_get),
+/// The result is a hint, because another process may be faster. Follow it with [`try_get`](Queue::try_get),
 /// [`try_recv`](Connection::try_recv) or [`try_join`](crate::Process::try_join).
 ///
 /// # Errors
-/// [`SelectError::InvalidArgument`] when there is nothing to wait for; [`SelectError::Unusable`] in a plain fork of a
-/// member of the family.
+/// [`SelectError::InvalidArgument`] if `sources` is empty. [`SelectError::Unusable`] in a process that was created by
+/// a plain `fork()`.
 ///
 /// # If a process dies
-/// Its process is ready, and so is the other end of its pipes.
+/// The dead process is a ready source, and so is the other end of each of its pipes.
 ///
 /// ```
 /// use procession::{Process, Queue, select};
@@ -100,10 +101,10 @@ pub fn select(sources: &[&dyn Ready]) -> Result<usize, SelectError> {
     until(sources, Deadline::NEVER)
 }
 
-/// Says which of these is ready now: the first one that is.
+/// Returns the index of the first source that is ready. Does not wait.
 ///
 /// # Errors
-/// [`SelectError::NotReady`] when none is; otherwise as [`select`].
+/// [`SelectError::NotReady`] if no source is ready. Otherwise, the errors of [`select`].
 ///
 /// ```
 /// use procession::{Queue, queue::{SelectError, try_select}};
@@ -117,10 +118,10 @@ pub fn try_select(sources: &[&dyn Ready]) -> Result<usize, SelectError> {
     until(sources, Deadline::after(Duration::ZERO))
 }
 
-/// As [`select`], but waits at most `timeout`.
+/// Waits like [`select`], for at most `timeout`.
 ///
 /// # Errors
-/// [`SelectError::NotReady`] when the time was up; otherwise as [`select`].
+/// [`SelectError::NotReady`] if no source was ready in time. Otherwise, the errors of [`select`].
 ///
 /// ```
 /// use std::time::Duration;
@@ -133,10 +134,10 @@ pub fn select_timeout(sources: &[&dyn Ready], timeout: Duration) -> Result<usize
     until(sources, Deadline::after(timeout))
 }
 
-/// As [`select`], but waits at most until `deadline`.
+/// Waits like [`select`], until `deadline` at the latest.
 ///
 /// # Errors
-/// As [`select_timeout`].
+/// The errors of [`select_timeout`].
 ///
 /// ```
 /// use std::time::{Duration, Instant};
@@ -152,7 +153,7 @@ pub fn select_deadline(sources: &[&dyn Ready], deadline: Instant) -> Result<usiz
 
 fn until(sources: &[&dyn Ready], deadline: Deadline) -> Result<usize, SelectError> {
     if sources.is_empty() {
-        return Err(SelectError::InvalidArgument("select needs something to wait for".into()));
+        return Err(SelectError::InvalidArgument("select() needs at least one source to wait for".into()));
     }
     if let Some(first) = first_ready(sources) {
         return Ok(first);
@@ -174,7 +175,7 @@ fn sleep_until_ready(me: &Me, sources: &[&dyn Ready], deadline: Deadline) -> Opt
     let record = me.record();
     let mut slept = false;
     loop {
-        // The death sweep counts an event on this word, as it does for who sleeps on a single one.
+        // The death sweep counts an event on this word, as it does on a word that a single wait announced.
         let announced = Wait::announce_event(arena, record, &record.doorbell);
         let bell = event::prepare(&record.doorbell);
         let words = sources.iter().map(|source| match source.signal() {
@@ -197,8 +198,7 @@ fn sleep_until_ready(me: &Me, sources: &[&dyn Ready], deadline: Deadline) -> Opt
     }
 }
 
-/// We may have been woken in the place of somebody who would have taken what is there; whether our caller
-/// does is not known.
+/// This wake may have been meant for another thread, and our caller may not receive the item. So wake one more.
 fn pass_on(sources: &[&dyn Ready]) {
     if !rules::holds(Rule::WakePassedOn) {
         return;
@@ -249,7 +249,7 @@ impl<A, B> Ready for Connection<A, B> {}
 impl fmt::Display for SelectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            SelectError::NotReady => f.write_str("nothing is ready"),
+            SelectError::NotReady => f.write_str("no source is ready"),
             SelectError::InvalidArgument(why) | SelectError::Unusable(why) | SelectError::Full(why) => {
                 f.write_str(why)
             }

@@ -1,4 +1,4 @@
-//! A value on its way into a queue.
+//! Encodes values and puts them into a ring.
 
 use super::error::PutError;
 use super::ring::{Buffer, INLINE_MAX, Piece, Refusal, Ring};
@@ -11,12 +11,12 @@ use crate::codec::encoding::Message;
 use crate::os::clock::Deadline;
 use crate::{Error, Result};
 
-/// Puts a value, and waits for room until the deadline.
+/// Puts a value. Waits for room until the deadline.
 #[inline]
 pub(super) fn put<T: Message>(ring: &Ring, item: T, deadline: Deadline) -> Result<(), PutError<T>> {
-    let done = encoding::with_bytes_or(&item, Failed::unsendable, |bytes, ids| {
-        encoding::check_arrival::<T>(bytes).map_err(Failed::unsendable)?;
-        put_bytes(ring, bytes, ids, deadline).map_err(Failed::Refused)
+    let done = encoding::with_bytes_or(&item, PutFailure::unsendable, |bytes, ids| {
+        encoding::check_arrival::<T>(bytes).map_err(PutFailure::unsendable)?;
+        put_bytes(ring, bytes, ids, deadline).map_err(PutFailure::Refused)
     });
     match done {
         Ok(()) => Ok(()),
@@ -24,28 +24,28 @@ pub(super) fn put<T: Message>(ring: &Ring, item: T, deadline: Deadline) -> Resul
     }
 }
 
-/// Why a value is not in the queue. (With a pointer, as a [`Refusal`].)
-pub(super) enum Failed {
+/// Why a value was not put. The error is boxed, as in a [`Refusal`], so that a result is two registers.
+pub(super) enum PutFailure {
     Unsendable(Box<Error>),
     Refused(Refusal),
 }
 
-const _: () = assert!(size_of::<Result<(), Failed>>() == 16, "an outcome is two registers");
+const _: () = assert!(size_of::<Result<(), PutFailure>>() == 16, "an outcome is two registers");
 
-impl Failed {
+impl PutFailure {
     #[cold]
-    fn unsendable(error: Error) -> Failed {
-        Failed::Unsendable(error.into())
+    fn unsendable(error: Error) -> PutFailure {
+        PutFailure::Unsendable(error.into())
     }
 
     #[cold]
     pub(super) fn with<T>(self, item: T) -> PutError<T> {
         match self {
-            Failed::Unsendable(error) => PutError::Unsendable(item, error.to_string()),
-            Failed::Refused(Refusal::Closed) => PutError::Closed(item),
-            Failed::Refused(Refusal::Unusable(error)) => PutError::Unusable(item, error.to_string()),
-            Failed::Refused(Refusal::NoMemory) => PutError::NoMemory(item, heap::why_no_room("the item")),
-            Failed::Refused(_) => PutError::Full(item),
+            PutFailure::Unsendable(error) => PutError::Unsendable(item, error.to_string()),
+            PutFailure::Refused(Refusal::Closed) => PutError::Closed(item),
+            PutFailure::Refused(Refusal::Unusable(error)) => PutError::Unusable(item, error.to_string()),
+            PutFailure::Refused(Refusal::NoMemory) => PutError::NoMemory(item, heap::why_no_room("the item")),
+            PutFailure::Refused(_) => PutError::Full(item),
         }
     }
 }
@@ -58,7 +58,7 @@ fn put_bytes(ring: &Ring, bytes: &[u8], ids: &[Id], deadline: Deadline) -> Resul
     put_block(ring, payload::pack_bytes_until(bytes, ids, deadline)?, bytes.len() as u64, deadline)
 }
 
-/// Puts a block of this process, and waits for room until the deadline. It is freed if it cannot be put.
+/// Puts a block of this process. Waits for room until the deadline. Frees the block if it cannot be put.
 pub(super) fn put_block(ring: &Ring, at: u64, len: u64, deadline: Deadline) -> Result<(), Refusal> {
     let put = wait_to_put(ring, len, deadline, || ring.put(Piece::Block { at, len }, deadline));
     put.inspect_err(|_| {
@@ -66,23 +66,28 @@ pub(super) fn put_block(ring: &Ring, at: u64, len: u64, deadline: Deadline) -> R
     })
 }
 
-/// Puts a small message, and waits for room until the deadline.
+/// Puts a small message. Waits for room until the deadline.
 #[inline]
 fn put_small(ring: &Ring, bytes: &[u8], deadline: Deadline) -> Result<(), Refusal> {
     match ring.put_small(bytes, deadline) {
-        Err(refusal @ Refusal::Full) => put_small_later(ring, bytes, deadline, refusal),
+        Err(refusal @ Refusal::Full) => wait_and_put_small(ring, bytes, deadline, refusal),
         done => done,
     }
 }
 
-/// (A function of its own, so that what it remembers while it waits is not laid out where there is room.)
+/// Kept out of line so that the waiting state takes no stack space on the fast path.
 #[cold]
 #[inline(never)]
-fn put_small_later(ring: &Ring, bytes: &[u8], deadline: Deadline, refusal: Refusal) -> Result<(), Refusal> {
+fn wait_and_put_small(
+    ring: &Ring,
+    bytes: &[u8],
+    deadline: Deadline,
+    refusal: Refusal,
+) -> Result<(), Refusal> {
     wait_for_room(ring, bytes.len() as u64, deadline, || ring.put_small(bytes, deadline), refusal)
 }
 
-/// Puts `len` bytes that `write` writes in place.
+/// Puts `len` bytes that `write` writes in place. Waits for room until the deadline.
 #[inline]
 pub(super) fn put_with(
     ring: &Ring,
@@ -99,17 +104,17 @@ pub(super) fn put_with(
             .map_err(Refusal::from)
             .and_then(|(at, ())| put_block(ring, at, len as u64, deadline))
     };
-    done.map_err(|refusal| Failed::Refused(refusal).with(()))
+    done.map_err(|refusal| PutFailure::Refused(refusal).with(()))
 }
 
-/// Puts many values, bundle by bundle, and waits for room until the deadline.
+/// Puts many values in bundles. Waits for room until the deadline.
 pub(super) fn put_many<T: Message>(
     ring: &Ring,
     items: impl IntoIterator<Item = T>,
     deadline: Deadline,
 ) -> Result<usize, PutError<Vec<T>>> {
     let mut items = items.into_iter();
-    // At least so many will be together, unless they turn out to be long.
+    // The first bundle will have at least this many items, unless they turn out to be long.
     let together = items.size_hint().0.min(BUNDLE_ITEMS).min(BUNDLE_BYTES / size_of::<T>().max(1));
     let (mut bundle, mut held, mut done) = (Bundle::new(together), Vec::with_capacity(together), 0);
     loop {
@@ -125,13 +130,13 @@ pub(super) fn put_many<T: Message>(
         let (put, refusal) = bundle.put(ring, deadline);
         done += put;
         held.drain(..put);
-        if let Some(failed) = refusal.map(Failed::Refused).or(failed) {
+        if let Some(failed) = refusal.map(PutFailure::Refused).or(failed) {
             return Err(failed.with(held));
         }
     }
 }
 
-/// Puts `count` messages of `len` bytes each, bundle by bundle, and waits for room until the deadline.
+/// Puts `count` messages of `len` bytes each in bundles. Waits for room until the deadline.
 pub(super) fn put_many_with(
     ring: &Ring,
     count: usize,
@@ -159,13 +164,13 @@ pub(super) fn put_many_with(
         while done < end {
             let pieces = (done..end).map(|at| Piece::Inline(&bytes[(at - first) * len..][..len]));
             let put = wait_to_put(ring, len as u64, deadline, || ring.put_some(pieces.clone(), deadline));
-            done += put.map_err(|refusal| Failed::Refused(refusal).with(count - done))?;
+            done += put.map_err(|refusal| PutFailure::Refused(refusal).with(count - done))?;
         }
     }
     Ok(())
 }
 
-/// Attempts to put something until the deadline: again when there is room for `len` bytes.
+/// Repeats `attempt` until the deadline, each time that there is room for `len` bytes.
 #[inline]
 fn wait_to_put<T>(
     ring: &Ring,
@@ -179,7 +184,7 @@ fn wait_to_put<T>(
     }
 }
 
-/// As [`wait_to_put`], after a first attempt with this refusal.
+/// Waits like [`wait_to_put`], after a first attempt that was refused with `refusal`.
 fn wait_for_room<T>(
     ring: &Ring,
     len: u64,
@@ -188,11 +193,11 @@ fn wait_for_room<T>(
     refusal: Refusal,
 ) -> Result<T, Refusal> {
     let emptied = &ring.control().emptied.word;
-    let (passed, come) = (|| ring.has_put(), || ring.admits(len));
-    waiting::wait_on(ring.arena(), emptied, deadline, passed, come, attempt, refusal)
+    let (passed, ready) = (|| ring.has_put(), || ring.admits(len));
+    waiting::wait_on(ring.arena(), emptied, deadline, passed, ready, attempt, refusal)
 }
 
-/// Values encoded one behind the other, to be put together.
+/// Values that are encoded one after the other, and put in one step.
 pub(super) struct Bundle {
     bytes: Vec<u8>,
     parts: Vec<Part>,
@@ -203,14 +208,14 @@ enum Part {
     Block { at: u64, len: u64 },
 }
 
-/// A bundle is put when it has so many items or bytes.
+/// A bundle is put when it has this many items or bytes.
 const BUNDLE_ITEMS: usize = 256;
 const BUNDLE_BYTES: usize = 64 << 10;
-/// Most items have a word at least.
+/// The bytes that are reserved for each item. Most items have at least that many.
 const WORD: usize = 8;
 
 impl Bundle {
-    /// Room for so many items at first.
+    /// Creates a bundle with room for `items` items. It can grow.
     pub(super) fn new(items: usize) -> Bundle {
         Bundle { bytes: Vec::with_capacity(items * WORD), parts: Vec::with_capacity(items) }
     }
@@ -224,22 +229,22 @@ impl Bundle {
         ring: &Ring,
         item: &T,
         deadline: Deadline,
-    ) -> Result<(), Failed> {
-        encoding::with_bytes_or(item, Failed::unsendable, |bytes, ids| {
-            encoding::check_arrival::<T>(bytes).map_err(Failed::unsendable)?;
+    ) -> Result<(), PutFailure> {
+        encoding::with_bytes_or(item, PutFailure::unsendable, |bytes, ids| {
+            encoding::check_arrival::<T>(bytes).map_err(PutFailure::unsendable)?;
             if bytes.len() <= INLINE_MAX && ids.is_empty() && !ring.blocks_only() {
                 self.bytes.extend_from_slice(bytes);
                 self.parts.push(Part::Inline(bytes.len()));
             } else {
                 let packed = payload::pack_bytes_until(bytes, ids, deadline);
-                let at = packed.map_err(|e| Failed::Refused(e.into()))?;
+                let at = packed.map_err(|e| PutFailure::Refused(e.into()))?;
                 self.parts.push(Part::Block { at, len: bytes.len() as u64 });
             }
             Ok(())
         })
     }
 
-    /// Puts everything, and waits for room until the deadline. Gives how many were put, and why not all.
+    /// Puts all values. Waits for room until the deadline. Returns how many were put, and why the others were not.
     pub(super) fn put(&mut self, ring: &Ring, deadline: Deadline) -> (usize, Option<Refusal>) {
         let (mut done, mut offset) = (0, 0);
         while done < self.parts.len() {
@@ -273,7 +278,7 @@ impl Bundle {
     }
 }
 
-/// Encoding an item may panic: what was encoded before it is freed.
+/// Encoding an item may panic. Then the values that were already encoded are freed.
 impl Drop for Bundle {
     fn drop(&mut self) {
         self.free_from(0);

@@ -1,4 +1,4 @@
-//! Waiting for a message or for room: spin a moment, then sleep where others can see it.
+//! Waiting for a message or for room: spins for a moment, then sleeps on an announced word.
 
 use std::cell::Cell;
 use std::hint::spin_loop;
@@ -13,109 +13,107 @@ use crate::sync::raw::event;
 use crate::sync::raw::park::Wait;
 use crate::sync::spin::{several_processors, spin};
 
-/// How a thread waits for streams of messages. The two sides of a queue disturb each other least when the
-/// faster one lets some work gather, instead of looking at each message as it comes; but where messages
-/// come one at a time that only costs time. So it is tried out, and for how long as well.
+/// How a thread waits for streams of messages. The two sides of a queue disturb each other least when the faster side
+/// pauses, so that several messages gather, instead of looking at each message as it comes. Where messages come one
+/// at a time, a pause only costs time. So each thread tries out whether a pause pays, and how long it should be.
 #[derive(Clone, Copy)]
-struct Habit {
-    /// The word waited on last, as an address, and how much had passed when that wait began.
+struct Pacing {
+    /// The word of the last wait, as an address, and how many messages had passed when that wait began.
     word: usize,
     passed: u64,
-    /// For how long that wait let work gather, in nanoseconds; 0 if not at all.
+    /// How long that wait paused, in nanoseconds; 0 for no pause.
     paused: u64,
-    /// Waits until it is tried again, and how many that was.
-    tries_in: u32,
-    not_for: u32,
+    /// The number of waits until the next try, and how many waits it was set to.
+    skip_left: u32,
+    skip: u32,
 }
 
-/// How long work is let gather, at first and at most, in nanoseconds.
+/// The first and the longest pause, in nanoseconds.
 const PAUSE: [u64; 2] = [800, 6400];
-/// So many messages make the first pause worth while.
-const GATHERED: u64 = 4;
-/// A longer pause is worth while as long as a message comes this often, and an even longer one at twice that.
-const ONE_IN: u64 = 80;
-/// Waits without a pause, at most and at least, when it did not help.
-const NOT_FOR: [u32; 2] = [64, 1024];
+/// The first pause pays if this many messages gather.
+const MIN_GATHERED: u64 = 4;
+/// A longer pause pays if one message per this many nanoseconds gathers. Twice that rate makes the next pause longer.
+const NS_PER_MESSAGE: u64 = 80;
+/// How many waits do not pause after a try that did not pay, at least and at most.
+const SKIP: [u32; 2] = [64, 1024];
 
 thread_local! {
-    static HABIT: Cell<Habit> =
-        const { Cell::new(Habit { word: 0, passed: 0, paused: 0, tries_in: NOT_FOR[0], not_for: NOT_FOR[0] }) };
+    static PACING: Cell<Pacing> =
+        const { Cell::new(Pacing { word: 0, passed: 0, paused: 0, skip_left: SKIP[0], skip: SKIP[0] }) };
 }
 
-/// The pause after one that has let so many messages gather; 0 if it did not help.
+/// Returns the pause after one during which `gathered` messages came; 0 if it did not pay.
 fn next_pause(paused: u64, gathered: u64) -> u64 {
-    match gathered * ONE_IN {
+    match gathered * NS_PER_MESSAGE {
         often if often >= 2 * paused => (2 * paused).min(PAUSE[1]),
         often if often >= paused => paused,
         _ if paused > PAUSE[0] => paused / 2,
-        _ if gathered >= GATHERED => paused,
+        _ if gathered >= MIN_GATHERED => paused,
         _ => 0,
     }
 }
 
-/// Lets work gather, if that helped the last time, or it is time to try. `passed` is how much has passed this
-/// side so far.
+/// Pauses if the last pause paid or a new try is due. `passed` is how many messages have passed this side so far.
 fn gather(word: &AtomicU32, passed: u64) {
-    let mut habit = HABIT.get();
+    let mut pacing = PACING.get();
     let word = std::ptr::from_ref(word).addr();
     let mut pause = PAUSE[0];
-    if habit.paused > 0 && habit.word == word {
-        let next = next_pause(habit.paused, passed.wrapping_sub(habit.passed));
-        habit.not_for = if next > 0 { NOT_FOR[0] } else { (2 * habit.not_for).min(NOT_FOR[1]) };
-        habit.tries_in = if next > 0 { 0 } else { habit.not_for };
+    if pacing.paused > 0 && pacing.word == word {
+        let next = next_pause(pacing.paused, passed.wrapping_sub(pacing.passed));
+        pacing.skip = if next > 0 { SKIP[0] } else { (2 * pacing.skip).min(SKIP[1]) };
+        pacing.skip_left = if next > 0 { 0 } else { pacing.skip };
         pause = next;
     }
-    habit.paused = if habit.tries_in == 0 { pause } else { 0 };
-    habit.tries_in = habit.tries_in.saturating_sub(1);
-    (habit.word, habit.passed) = (word, passed);
-    HABIT.set(habit);
-    if habit.paused > 0 {
-        let until = now_ns() + habit.paused;
+    pacing.paused = if pacing.skip_left == 0 { pause } else { 0 };
+    pacing.skip_left = pacing.skip_left.saturating_sub(1);
+    (pacing.word, pacing.passed) = (word, passed);
+    PACING.set(pacing);
+    if pacing.paused > 0 {
+        let until = now_ns() + pacing.paused;
         while now_ns() < until {
             spin_loop();
         }
     }
 }
 
-/// Attempts something until it is no longer refused for now, or the time is up; sleeps on `word`
-/// meanwhile. `come` tells whether another attempt may be worth while, `passed` how much has passed this
-/// side.
+/// Repeats `attempt` until it succeeds, fails for good, or times out. Sleeps on `word` in between. `ready` returns
+/// whether another attempt may succeed, and `passed` how many messages have passed this side.
 #[inline]
 pub(crate) fn wait<T>(
     arena: &Arena,
     word: &AtomicU32,
     deadline: Deadline,
     passed: impl Fn() -> u64,
-    come: impl Fn() -> bool,
+    ready: impl Fn() -> bool,
     mut attempt: impl FnMut() -> Result<T, Refusal>,
 ) -> Result<T, Refusal> {
     match attempt() {
         Err(refusal @ (Refusal::Full | Refusal::Empty)) => {
-            wait_on(arena, word, deadline, passed, come, attempt, refusal)
+            wait_on(arena, word, deadline, passed, ready, attempt, refusal)
         }
         done => done,
     }
 }
 
-/// As [`wait`], after a first attempt with this refusal.
+/// Waits like [`wait`], after a first attempt that was refused with `refusal`.
 #[cold]
 pub(crate) fn wait_on<T>(
     arena: &Arena,
     word: &AtomicU32,
     deadline: Deadline,
     passed: impl Fn() -> u64,
-    come: impl Fn() -> bool,
+    ready: impl Fn() -> bool,
     mut attempt: impl FnMut() -> Result<T, Refusal>,
     refusal: Refusal,
 ) -> Result<T, Refusal> {
     if !deadline.passed() && several_processors() {
         gather(word, passed());
     }
-    let done = wait_until_done(arena, word, deadline, &come, &mut attempt, refusal);
-    let has_not_looked = !matches!(done, Ok(_) | Err(Refusal::Full | Refusal::Empty));
-    if has_not_looked && rules::holds(Rule::WakePassedOn) {
-        // It may have used up a wake-up that is of use to somebody else.
-        // CRASH: if we die first, the death sweep wakes everybody.
+    let done = wait_until_done(arena, word, deadline, &ready, &mut attempt, refusal);
+    let left_without_attempt = !matches!(done, Ok(_) | Err(Refusal::Full | Refusal::Empty));
+    if left_without_attempt && rules::holds(Rule::WakePassedOn) {
+        // This thread leaves without an attempt, so it may have used up a wake-up that was meant for another.
+        // CRASH: if we die first, the death sweep wakes every sleeper.
         event::notify(word, 1);
     }
     done
@@ -125,14 +123,14 @@ fn wait_until_done<T>(
     arena: &Arena,
     word: &AtomicU32,
     deadline: Deadline,
-    come: &impl Fn() -> bool,
+    ready: &impl Fn() -> bool,
     attempt: &mut impl FnMut() -> Result<T, Refusal>,
     mut refusal: Refusal,
 ) -> Result<T, Refusal> {
     let mut spun = false;
     loop {
         if event::Word::load(word) & event::GONE != 0 {
-            // Whoever could have made it come is no more; what had come before that counts.
+            // The other end no longer exists. What it did before its end still counts.
             return match attempt() {
                 Err(Refusal::Full | Refusal::Empty) => Err(Refusal::Closed),
                 done => done,
@@ -141,7 +139,7 @@ fn wait_until_done<T>(
         if deadline.passed() {
             return Err(refusal);
         }
-        if !spun && spin(deadline, come) {
+        if !spun && spin(deadline, ready) {
             match attempt() {
                 Err(again @ (Refusal::Full | Refusal::Empty)) => refusal = again,
                 done => return done,

@@ -1,4 +1,4 @@
-//! The consumers' end of a [`JoinableQueue`]: leases, and what is left of those that were given up.
+//! The consumers' end of a [`JoinableQueue`]: leases and dead letters.
 
 use std::time::{Duration, Instant};
 
@@ -10,17 +10,18 @@ use crate::codec::encoding::Message;
 use crate::os::clock::Deadline;
 
 impl<T: Message> JoinableQueue<T> {
-    /// Takes a lease of the next item, and waits for it as long as it takes. On a closed queue it waits
-    /// while other processes work on items, which may come back: so two consumers that each keep one lease
-    /// while they get the next wait for each other. Finish one before you get another.
+    /// Leases the next item. Waits for one without a limit. On a closed queue it waits while other processes work on
+    /// items, because those may come back. So two consumers that each keep one lease while they get another wait for
+    /// each other forever. Finish one item before you get the next.
     ///
     /// # Errors
-    /// [`GetError::Closed`] when there is none and will be none; [`GetError::Undecodable`] when the item
-    /// cannot be read as a `T`: it counts as done; [`GetError::Full`] when there is no shared memory to
-    /// note the lease in, or in a plain fork of a member of the family.
+    /// * [`GetError::Closed`]: the queue is closed and empty, and no other process works on an item.
+    /// * [`GetError::Undecodable`]: the item cannot be decoded as a `T`. It counts as done.
+    /// * [`GetError::Full`]: there is no shared memory to store the lease.
+    /// * [`GetError::Unusable`]: this process was created by a plain `fork()`.
     ///
     /// # If a process dies
-    /// Killed in here, or later with the lease in its hands, the item comes back, to whoever gets the next one.
+    /// If a consumer dies in here, or later while it has the lease, the item comes back. The next consumer gets it.
     ///
     /// ```
     /// let queue = procession::JoinableQueue::bounded(3)?;
@@ -34,10 +35,10 @@ impl<T: Message> JoinableQueue<T> {
         self.lease(Deadline::NEVER)
     }
 
-    /// Takes a lease of the next item if there is one now.
+    /// Leases the next item if there is one. Does not wait.
     ///
     /// # Errors
-    /// [`GetError::Empty`] when there is none; otherwise as [`get`](JoinableQueue::get).
+    /// [`GetError::Empty`] if there is none. Otherwise, the errors of [`get`](JoinableQueue::get).
     ///
     /// ```
     /// use procession::{JoinableQueue, queue::GetError};
@@ -49,10 +50,10 @@ impl<T: Message> JoinableQueue<T> {
         self.lease(Deadline::after(Duration::ZERO))
     }
 
-    /// Takes a lease of the next item, and waits for it at most `timeout`.
+    /// Leases the next item. Waits for one for at most `timeout`.
     ///
     /// # Errors
-    /// [`GetError::Empty`] when the time was up; otherwise as [`get`](JoinableQueue::get).
+    /// [`GetError::Empty`] if no item came in time. Otherwise, the errors of [`get`](JoinableQueue::get).
     ///
     /// ```
     /// use std::time::Duration;
@@ -64,10 +65,10 @@ impl<T: Message> JoinableQueue<T> {
         self.lease(Deadline::after(timeout))
     }
 
-    /// Takes a lease of the next item, and waits for it at most until `deadline`.
+    /// Leases the next item. Waits for one until `deadline` at the latest.
     ///
     /// # Errors
-    /// As [`get_timeout`](JoinableQueue::get_timeout).
+    /// The errors of [`get_timeout`](JoinableQueue::get_timeout).
     ///
     /// ```
     /// use std::time::{Duration, Instant};
@@ -92,7 +93,8 @@ impl<T: Message> JoinableQueue<T> {
         }
     }
 
-    /// Takes leases one after the other, waiting for each, until the queue is closed, empty and done.
+    /// Returns an iterator that leases items until the queue is closed and all items are done. Each step waits
+    /// without a limit.
     ///
     /// ```
     /// let queue = procession::JoinableQueue::bounded(3)?;
@@ -119,12 +121,12 @@ impl<T: Message> JoinableQueue<T> {
         })
     }
 
-    /// Takes out the items that were handed out as often as
-    /// [`with_max_attempts`](JoinableQueue::with_max_attempts) allows, and never done; one after the other,
-    /// until there is none at the moment. They count as done for [`join`](JoinableQueue::join).
+    /// Returns an iterator that removes dead letters until there are none at the moment. A dead letter is an item
+    /// that was leased as often as [`with_max_attempts`](JoinableQueue::with_max_attempts) allows and never done.
+    /// [`join`](JoinableQueue::join) counts it as done.
     ///
     /// # If a process dies
-    /// Killed in here, it has taken the letter or not: in the second case the next one gets it.
+    /// If a process dies in here, it has removed the dead letter or not. If not, the next process that asks gets it.
     ///
     /// ```
     /// let queue = procession::JoinableQueue::bounded(3)?.with_max_attempts(1)?;

@@ -1,4 +1,4 @@
-//! Waiting until everything that was put into a [`JoinableQueue`] is done.
+//! Waiting until every item of a [`JoinableQueue`] is done.
 
 use std::time::{Duration, Instant};
 
@@ -11,13 +11,15 @@ use crate::arena::member;
 use crate::os::clock::Deadline;
 
 impl<T> JoinableQueue<T> {
-    /// Waits until everything that was put is done, or a dead letter, as long as it takes.
+    /// Waits without a limit until every item is done or a dead letter.
     ///
     /// # Errors
-    /// [`JoinError::Unusable`] in a plain fork of a member of the family.
+    /// [`JoinError::Unusable`] in a process that was created by a plain `fork()`. [`JoinError::Full`] if the shared
+    /// memory is full.
     ///
     /// # If a process dies
-    /// What it worked on comes back to the queue and is waited for: somebody has to get it.
+    /// An item that the dead process worked on comes back to the queue, and the wait goes on until a consumer has
+    /// done it.
     ///
     /// ```
     /// let queue = procession::JoinableQueue::bounded(3)?;
@@ -30,10 +32,10 @@ impl<T> JoinableQueue<T> {
         self.wait(Deadline::NEVER)
     }
 
-    /// Whether everything is done: an error if not.
+    /// Returns `Ok` if every item is done. Does not wait.
     ///
     /// # Errors
-    /// [`JoinError::NotDone`]; otherwise as [`join`](JoinableQueue::join).
+    /// [`JoinError::NotDone`] if some items are not done. Otherwise, the errors of [`join`](JoinableQueue::join).
     ///
     /// ```
     /// use procession::{JoinableQueue, queue::JoinError};
@@ -47,10 +49,11 @@ impl<T> JoinableQueue<T> {
         self.wait(Deadline::after(Duration::ZERO))
     }
 
-    /// As [`join`](JoinableQueue::join), but waits at most `timeout`.
+    /// Waits like [`join`](JoinableQueue::join), for at most `timeout`.
     ///
     /// # Errors
-    /// [`JoinError::NotDone`] when the time was up; otherwise as [`join`](JoinableQueue::join).
+    /// [`JoinError::NotDone`] if some items were not done in time. Otherwise, the errors of
+    /// [`join`](JoinableQueue::join).
     ///
     /// ```
     /// use std::time::Duration;
@@ -64,10 +67,10 @@ impl<T> JoinableQueue<T> {
         self.wait(Deadline::after(timeout))
     }
 
-    /// As [`join`](JoinableQueue::join), but waits at most until `deadline`.
+    /// Waits like [`join`](JoinableQueue::join), until `deadline` at the latest.
     ///
     /// # Errors
-    /// As [`join_timeout`](JoinableQueue::join_timeout).
+    /// The errors of [`join_timeout`](JoinableQueue::join_timeout).
     ///
     /// ```
     /// use std::time::{Duration, Instant};

@@ -1,5 +1,5 @@
-//! [`JoinableQueue`]: work that comes back when its worker dies. How it is made, looked at and closed; `put.rs`
-//! and `get.rs` are its two ends, `join.rs` waits for everything to be done.
+//! [`JoinableQueue`]: work that comes back when its worker dies. This file creates, inspects and closes queues.
+//! `put.rs` and `get.rs` are the two ends, and `join.rs` waits for all items.
 
 mod get;
 mod join;
@@ -18,11 +18,11 @@ use crate::arena::handle::Handle;
 use crate::arena::objects::{Body, Kind};
 use crate::{Error, Result};
 
-/// A queue of work: what a consumer gets is *leased* to it until it says that it is done, and comes back
-/// when the consumer dies, panics, or drops it.
+/// A queue of work. It *leases* each item to a consumer until the consumer calls [`done`](super::Lease::done). If the
+/// consumer dies, panics, or drops the lease, the item comes back.
 ///
-/// A handle, as [`Queue`](crate::Queue) is. [`join`](JoinableQueue::join) waits until everything that was put
-/// is done.
+/// A handle, as [`Queue`](crate::Queue) is. [`join`](JoinableQueue::join) waits until every item that was put is
+/// done.
 ///
 /// ```
 /// use procession::{JoinableQueue, Process};
@@ -47,9 +47,9 @@ use crate::{Error, Result};
 ///
 /// # If a process dies
 ///
-/// A **producer**: as with [`Queue`](crate::Queue), what it has put is there. A **consumer**: every item that
-/// it had and had not said to be done goes back to the front of the queue, with an attempt that is one more.
-/// So nothing is lost, and only what was in hand is done twice. An item that was handed out
+/// A **producer**: what it has put stays in the queue, as with [`Queue`](crate::Queue). A **consumer**: every item
+/// that it had leased and not done returns to the front of the queue, and its number of attempts grows by one. So no
+/// item is lost, and only the items in progress are worked on twice. An item that was leased
 /// [`max_attempts`](JoinableQueue::with_max_attempts) times becomes a dead letter instead.
 pub struct JoinableQueue<T> {
     handle: Handle,
@@ -57,21 +57,21 @@ pub struct JoinableQueue<T> {
     _carries: PhantomData<fn(T) -> T>,
 }
 
-/// The queue in its object: all that there is of it is in blocks.
+/// The object of a joinable queue. Everything else lies in blocks.
 #[repr(C)]
 struct JoinableBody(AtomicU64);
 
 #[allow(unsafe_code, reason = "says that the layout is made of atomics")]
-// SAFETY: an atomic, and zero is valid.
+// SAFETY: the field is an atomic, and zero is valid.
 unsafe impl Body for JoinableBody {
     const KIND: Kind = Kind::JoinableQueue;
 }
 
 impl<T> JoinableQueue<T> {
-    /// A queue for at most `capacity` items that nobody has got yet.
+    /// Creates a queue for at max `capacity` items that wait for a consumer.
     ///
     /// # Errors
-    /// As [`Queue::bounded`](crate::Queue::bounded).
+    /// The errors of [`Queue::bounded`](crate::Queue::bounded).
     ///
     /// ```
     /// let queue = procession::JoinableQueue::<u32>::bounded(3)?;
@@ -83,10 +83,10 @@ impl<T> JoinableQueue<T> {
         JoinableQueue::make(capacity as u64, u64::MAX)
     }
 
-    /// A queue that grows as long as there is shared memory.
+    /// Creates a queue that grows until the shared memory is full.
     ///
     /// # Errors
-    /// As [`Queue::unbounded`](crate::Queue::unbounded).
+    /// The errors of [`Queue::unbounded`](crate::Queue::unbounded).
     ///
     /// ```
     /// let queue = procession::JoinableQueue::<u32>::unbounded()?;
@@ -97,11 +97,11 @@ impl<T> JoinableQueue<T> {
         JoinableQueue::make(u64::MAX, u64::MAX)
     }
 
-    /// A queue for at most `bytes` bytes of encoded items that nobody has got yet. One item that is larger
-    /// goes in alone.
+    /// Creates a queue for at max `bytes` bytes of encoded items that wait for a consumer. A single larger item fits
+    /// into an empty queue.
     ///
     /// # Errors
-    /// As [`Queue::bounded`](crate::Queue::bounded).
+    /// The errors of [`Queue::bounded`](crate::Queue::bounded).
     ///
     /// ```
     /// let queue = procession::JoinableQueue::<Vec<u8>>::bounded_bytes(1000)?;
@@ -115,16 +115,16 @@ impl<T> JoinableQueue<T> {
     }
 
     fn make(items: u64, bytes: u64) -> Result<JoinableQueue<T>> {
-        // Every item is in a block of its own, which the ring names in 16 bytes.
+        // Every item lies in a block of its own. Its record in the ring is 16 bytes long.
         let (handle, ring) = make::<JoinableBody>(items, bytes, 8, SMALL_FIRST)?;
         Ok(JoinableQueue { handle, ring, _carries: PhantomData })
     }
 
-    /// The same queue, in which an item is handed out at most `most` times; then it is a
-    /// [dead letter](JoinableQueue::dead_letters). Without this it comes back for ever.
+    /// Limits how often an item is leased. After `max` times it becomes a [dead
+    /// letter](JoinableQueue::dead_letters). Without this call an item comes back without a limit.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] when `most` is 0.
+    /// [`Error::InvalidArgument`] if `max` is 0.
     ///
     /// ```
     /// use procession::JoinableQueue;
@@ -137,11 +137,11 @@ impl<T> JoinableQueue<T> {
     /// assert_eq!((letter.item, letter.attempts), (13, 2));
     /// # Ok::<(), procession::Error>(())
     /// ```
-    pub fn with_max_attempts(self, most: u32) -> Result<JoinableQueue<T>> {
-        if most == 0 {
-            return Err(Error::InvalidArgument("an item has to be handed out at least once".into()));
+    pub fn with_max_attempts(self, max: u32) -> Result<JoinableQueue<T>> {
+        if max == 0 {
+            return Err(Error::InvalidArgument("the most attempts of an item must be at least 1".into()));
         }
-        self.ring.set_most_attempts(most);
+        self.ring.set_max_attempts(max);
         Ok(self)
     }
 
@@ -149,7 +149,7 @@ impl<T> JoinableQueue<T> {
         self.ring
     }
 
-    /// How many items wait to be got, those that came back included. A snapshot.
+    /// Returns the number of items that wait for a consumer, including those that came back. A snapshot.
     ///
     /// ```
     /// let queue = procession::JoinableQueue::bounded(3)?;
@@ -164,7 +164,7 @@ impl<T> JoinableQueue<T> {
         (self.ring.len() + self.ring.count_leases().returned) as usize
     }
 
-    /// Whether no items wait to be got. A snapshot.
+    /// Returns whether no items wait for a consumer. A snapshot.
     ///
     /// ```
     /// let queue = procession::JoinableQueue::<u32>::bounded(3)?;
@@ -175,7 +175,7 @@ impl<T> JoinableQueue<T> {
         self.len() == 0
     }
 
-    /// How many items are not done: those that wait, and those that somebody works on. A snapshot.
+    /// Returns the number of items that are not done: those that wait, and those that are leased. A snapshot.
     ///
     /// ```
     /// let queue = procession::JoinableQueue::bounded(3)?;
@@ -192,7 +192,7 @@ impl<T> JoinableQueue<T> {
         (waiting + leases.leased + leases.returned) as usize
     }
 
-    /// Whether a bounded queue has as many items, or bytes, as it may have. A snapshot.
+    /// Returns whether a bounded queue has reached its bound. A snapshot.
     ///
     /// ```
     /// let queue = procession::JoinableQueue::bounded(1)?;
@@ -204,7 +204,7 @@ impl<T> JoinableQueue<T> {
         !self.ring.admits(1)
     }
 
-    /// The most items that may wait; `None` when their number is not bounded.
+    /// Returns the max items that can wait, or `None` if the number of items is not bounded.
     ///
     /// ```
     /// let queue = procession::JoinableQueue::<u32>::bounded(3)?;
@@ -215,7 +215,7 @@ impl<T> JoinableQueue<T> {
         Some(self.ring.limits().items).filter(|&items| items != u64::MAX).map(|items| items as usize)
     }
 
-    /// Whether it was closed. A snapshot.
+    /// Returns whether the queue was closed. A snapshot.
     ///
     /// ```
     /// let queue = procession::JoinableQueue::<u32>::bounded(3)?;
@@ -227,11 +227,12 @@ impl<T> JoinableQueue<T> {
         self.ring.is_closed()
     }
 
-    /// Lets nobody put any more. What is there can still be got, also what comes back from other processes;
-    /// then getting fails with [`GetError::Closed`](super::GetError::Closed). Closing twice is fine.
+    /// Closes the queue: `put` fails from now on. The items that are left can still be received, and so can those
+    /// that come back from other processes. After the last one `get` fails with
+    /// [`GetError::Closed`](super::GetError::Closed). Closing a closed queue does nothing.
     ///
     /// # Errors
-    /// In a plain fork of a member of the family.
+    /// Fails in a process that was created by a plain `fork()`.
     ///
     /// ```
     /// use procession::{JoinableQueue, queue::GetError};
@@ -252,7 +253,7 @@ impl<T> Clone for JoinableQueue<T> {
 }
 
 impl<T> fmt::Debug for JoinableQueue<T> {
-    /// Tells how full it is, how many items are being worked on, and how many wait; a snapshot.
+    /// Shows how full the queue is, how many items are leased, and how many threads wait. A snapshot.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut out = f.debug_struct("JoinableQueue");
         let leases = self.ring.count_leases();

@@ -9,13 +9,13 @@ use crate::codec::encoding::Message;
 use crate::os::clock::Deadline;
 
 impl<T: Message> JoinableQueue<T> {
-    /// Puts an item, and waits for room as long as it takes.
+    /// Puts an item into the queue. Waits for room without a limit.
     ///
     /// # Errors
-    /// As [`Queue::put`](crate::Queue::put).
+    /// The errors of [`Queue::put`](crate::Queue::put).
     ///
     /// # If a process dies
-    /// As with [`Queue::put`](crate::Queue::put).
+    /// The same as with [`Queue::put`](crate::Queue::put).
     ///
     /// ```
     /// let queue = procession::JoinableQueue::bounded(3)?;
@@ -27,10 +27,10 @@ impl<T: Message> JoinableQueue<T> {
         sending::put(&self.ring, item, Deadline::NEVER)
     }
 
-    /// Puts an item if there is room now.
+    /// Puts an item into the queue if there is room. Does not wait.
     ///
     /// # Errors
-    /// As [`Queue::try_put`](crate::Queue::try_put).
+    /// The errors of [`Queue::try_put`](crate::Queue::try_put).
     ///
     /// ```
     /// use procession::{JoinableQueue, queue::PutError};
@@ -43,10 +43,10 @@ impl<T: Message> JoinableQueue<T> {
         sending::put(&self.ring, item, Deadline::after(Duration::ZERO))
     }
 
-    /// Puts an item, and waits for room at most `timeout`.
+    /// Puts an item into the queue. Waits for room for at most `timeout`.
     ///
     /// # Errors
-    /// As [`Queue::put_timeout`](crate::Queue::put_timeout).
+    /// The errors of [`Queue::put_timeout`](crate::Queue::put_timeout).
     ///
     /// ```
     /// use std::time::Duration;
@@ -59,10 +59,10 @@ impl<T: Message> JoinableQueue<T> {
         sending::put(&self.ring, item, Deadline::after(timeout))
     }
 
-    /// Puts an item, and waits for room at most until `deadline`.
+    /// Puts an item into the queue. Waits for room until `deadline` at the latest.
     ///
     /// # Errors
-    /// As [`put_timeout`](JoinableQueue::put_timeout).
+    /// The errors of [`put_timeout`](JoinableQueue::put_timeout).
     ///
     /// ```
     /// use std::time::{Duration, Instant};
@@ -75,10 +75,10 @@ impl<T: Message> JoinableQueue<T> {
         sending::put(&self.ring, item, Deadline::at(deadline))
     }
 
-    /// Puts many items, some hundred at a time; waits for room as long as it takes. Says how many.
+    /// Puts many items in batches of some hundred. Waits for room without a limit. Returns the number of items.
     ///
     /// # Errors
-    /// As [`Queue::put_many`](crate::Queue::put_many).
+    /// The errors of [`Queue::put_many`](crate::Queue::put_many).
     ///
     /// ```
     /// let queue = procession::JoinableQueue::unbounded()?;

@@ -10,16 +10,16 @@ use crate::codec::encoding::Message;
 use crate::os::clock::Deadline;
 
 impl<T: Message> Queue<T> {
-    /// Takes the next item, and waits for it as long as it takes.
+    /// Receives the next item. Waits for one without a limit.
     ///
     /// # Errors
-    /// [`GetError::Closed`] when there is none and will be none; [`GetError::Undecodable`] when the
-    /// item cannot be read as a `T`, which costs only this item; [`GetError::Unusable`] in a plain fork of a
-    /// member of the family.
+    /// * [`GetError::Closed`]: the queue is closed and empty.
+    /// * [`GetError::Undecodable`]: the item cannot be decoded as a `T`. Only this item is lost.
+    /// * [`GetError::Unusable`]: this process was created by a plain `fork()`.
     ///
     /// # If a process dies
-    /// Killed in here, it has taken the item or not: in the second case the next consumer gets it. What has been got goes
-    /// with its consumer.
+    /// If a consumer dies in here, it has received the item or not. If not, the next consumer gets the item. A
+    /// received item is lost with its consumer.
     ///
     /// ```
     /// let queue = procession::Queue::bounded(3)?;
@@ -32,10 +32,10 @@ impl<T: Message> Queue<T> {
         receiving::get(&self.ring, Deadline::NEVER)
     }
 
-    /// Takes the next item if there is one now.
+    /// Receives the next item if there is one. Does not wait.
     ///
     /// # Errors
-    /// [`GetError::Empty`] when there is none; otherwise as [`get`](Queue::get).
+    /// [`GetError::Empty`] if the queue is empty. Otherwise, the errors of [`get`](Queue::get).
     ///
     /// ```
     /// use procession::{Queue, queue::GetError};
@@ -47,10 +47,10 @@ impl<T: Message> Queue<T> {
         receiving::get(&self.ring, Deadline::after(Duration::ZERO))
     }
 
-    /// Takes the next item, and waits for it at most `timeout`.
+    /// Receives the next item. Waits for one for at most `timeout`.
     ///
     /// # Errors
-    /// [`GetError::Empty`] when the time was up; otherwise as [`get`](Queue::get).
+    /// [`GetError::Empty`] if no item came in time. Otherwise, the errors of [`get`](Queue::get).
     ///
     /// ```
     /// use std::time::Duration;
@@ -63,10 +63,10 @@ impl<T: Message> Queue<T> {
         receiving::get(&self.ring, Deadline::after(timeout))
     }
 
-    /// Takes the next item, and waits for it at most until `deadline`.
+    /// Receives the next item. Waits for one until `deadline` at the latest.
     ///
     /// # Errors
-    /// As [`get_timeout`](Queue::get_timeout).
+    /// The errors of [`get_timeout`](Queue::get_timeout).
     ///
     /// ```
     /// use std::time::{Duration, Instant};
@@ -79,14 +79,14 @@ impl<T: Message> Queue<T> {
         receiving::get(&self.ring, Deadline::at(deadline))
     }
 
-    /// Takes up to `max` items at once; waits until there is one, as long as it takes. An item that cannot
-    /// be read as a `T` is an error in its place.
+    /// Receives up to `max` items in one step. Waits for the first one without a limit. An item that cannot be
+    /// decoded as a `T` is an `Err` in its place.
     ///
     /// # Errors
-    /// As [`get`](Queue::get), but for what cannot be read.
+    /// The errors of [`get`](Queue::get), except [`GetError::Undecodable`].
     ///
     /// # If a process dies
-    /// Killed in here, it has taken all of them or none.
+    /// If a consumer dies in here, it has received all of the items or none.
     ///
     /// ```
     /// let queue = procession::Queue::unbounded()?;
@@ -99,10 +99,10 @@ impl<T: Message> Queue<T> {
         receiving::get_many(&self.ring, max, Deadline::NEVER)
     }
 
-    /// As [`get_many`](Queue::get_many), with what there is now.
+    /// Receives up to `max` items like [`get_many`](Queue::get_many). Does not wait.
     ///
     /// # Errors
-    /// As [`try_get`](Queue::try_get), but for what cannot be read.
+    /// The errors of [`try_get`](Queue::try_get), except [`GetError::Undecodable`].
     ///
     /// ```
     /// use procession::{Queue, queue::GetError};
@@ -116,10 +116,10 @@ impl<T: Message> Queue<T> {
         receiving::get_many(&self.ring, max, Deadline::after(Duration::ZERO))
     }
 
-    /// As [`get_many`](Queue::get_many), but waits at most `timeout`.
+    /// Receives up to `max` items like [`get_many`](Queue::get_many). Waits for at most `timeout`.
     ///
     /// # Errors
-    /// As [`get_timeout`](Queue::get_timeout), but for what cannot be read.
+    /// The errors of [`get_timeout`](Queue::get_timeout), except [`GetError::Undecodable`].
     ///
     /// ```
     /// use std::time::Duration;
@@ -136,10 +136,10 @@ impl<T: Message> Queue<T> {
         receiving::get_many(&self.ring, max, Deadline::after(timeout))
     }
 
-    /// As [`get_many`](Queue::get_many), but waits at most until `deadline`.
+    /// Receives up to `max` items like [`get_many`](Queue::get_many). Waits until `deadline` at the latest.
     ///
     /// # Errors
-    /// As [`get_timeout`](Queue::get_timeout), but for what cannot be read.
+    /// The errors of [`get_timeout`](Queue::get_timeout), except [`GetError::Undecodable`].
     ///
     /// ```
     /// use std::time::{Duration, Instant};
@@ -156,7 +156,7 @@ impl<T: Message> Queue<T> {
         receiving::get_many(&self.ring, max, Deadline::at(deadline))
     }
 
-    /// Takes items one after the other, waiting for each, until the queue is closed and empty.
+    /// Returns an iterator that receives items until the queue is closed and empty. Each step waits without a limit.
     ///
     /// ```
     /// let queue = procession::Queue::unbounded()?;
@@ -171,7 +171,7 @@ impl<T: Message> Queue<T> {
     }
 }
 
-/// The items of a queue, until it is closed and empty: see [`Queue::iter`].
+/// An iterator over the items of a queue until it is closed and empty. [`Queue::iter`] creates it.
 ///
 /// ```
 /// let queue = procession::Queue::bounded(3)?;

@@ -1,5 +1,5 @@
-//! [`Queue`]: messages from any number of producers to any number of consumers. How it is made, looked at and
-//! closed; `put.rs` and `get.rs` are its two ends.
+//! [`Queue`]: messages from any number of producers to any number of consumers. This file creates, inspects and
+//! closes queues. `put.rs` and `get.rs` are the two ends.
 
 mod get;
 mod put;
@@ -18,11 +18,11 @@ use crate::{Error, Result};
 
 pub use get::Iter;
 
-/// A queue between processes, and threads.
+/// A queue between processes and threads.
 ///
-/// A handle: clone it or send it to another process, also through a queue, and it is the same queue.
-/// Items come out in the order in which they went in, each once, whoever puts and gets them. They may be of
-/// any size, and different sizes; small ones are copied once in and once out.
+/// A `Queue` is a handle: clone it or send it to another process, even through a queue, and it is the same queue.
+/// Items are received in the order in which they were put, each once, whichever processes put and receive them. Items
+/// may be of any size. Small ones are copied once in and once out.
 ///
 /// ```
 /// use procession::{Process, Queue};
@@ -43,10 +43,10 @@ pub use get::Iter;
 ///
 /// # If a process dies
 ///
-/// When `put` has returned, the item is in the queue, and stays when its producer dies. A process killed in
-/// the middle of putting or getting has done it or not. An item that a consumer has got goes with it when it
-/// dies: if it should come back, use a [`JoinableQueue`](super::JoinableQueue). Nobody waits for the dead,
-/// and their memory comes back.
+/// When `put` has returned, the item is in the queue and stays there when its producer dies. A process that dies
+/// while it puts or receives an item has done so or not. A received item is lost when its consumer dies; to get it
+/// back, use a [`JoinableQueue`](super::JoinableQueue). No process waits for a dead one, and the memory of a dead one
+/// is freed.
 pub struct Queue<T> {
     handle: Handle,
     ring: Ring,
@@ -54,11 +54,11 @@ pub struct Queue<T> {
 }
 
 impl<T> Queue<T> {
-    /// A queue for at most `capacity` items at a time. An empty one takes less than 4 KiB; it takes memory as it fills.
+    /// Creates a queue for at most `capacity` items. An empty queue takes less than 4 KiB, and grows as it fills.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] when `capacity` is 0, or more than the shared memory could hold;
-    /// [`Error::Full`] when there is no memory.
+    /// [`Error::InvalidArgument`] if `capacity` is 0 or more than the shared memory could hold. [`Error::Full`] if
+    /// the shared memory is full.
     ///
     /// ```
     /// let queue = procession::Queue::<String>::bounded(3)?;
@@ -70,11 +70,11 @@ impl<T> Queue<T> {
         Queue::make(capacity as u64, u64::MAX)
     }
 
-    /// A queue that grows as long as there is shared memory; then putting fails with
-    /// [`PutError::NoMemory`](super::PutError::NoMemory). An empty one takes less than 4 KiB.
+    /// Creates a queue that grows until the shared memory is full. Then putting fails with
+    /// [`PutError::NoMemory`](super::PutError::NoMemory). An empty queue takes less than 4 KiB.
     ///
     /// # Errors
-    /// [`Error::Full`] when there is no memory.
+    /// [`Error::Full`] if the shared memory is full.
     ///
     /// ```
     /// let queue = procession::Queue::unbounded()?;
@@ -86,10 +86,10 @@ impl<T> Queue<T> {
         Queue::make(u64::MAX, u64::MAX)
     }
 
-    /// A queue for at most `bytes` bytes of encoded items at a time. One item that is larger goes in alone.
+    /// Creates a queue for at most `bytes` bytes of encoded items. A single larger item fits into an empty queue.
     ///
     /// # Errors
-    /// As [`bounded`](Queue::bounded).
+    /// The errors of [`bounded`](Queue::bounded).
     ///
     /// ```
     /// let queue = procession::Queue::<Vec<u8>>::bounded_bytes(1000)?;
@@ -107,7 +107,7 @@ impl<T> Queue<T> {
         Ok(Queue { handle, ring, _carries: PhantomData })
     }
 
-    /// The queue behind an id that somebody holds.
+    /// Returns the queue with this id. The caller knows that another process holds a handle to it.
     #[cfg(any(feature = "tracing", feature = "log"))]
     pub(crate) fn with_id(id: crate::arena::objects::Id) -> Result<Queue<T>> {
         let handle = Handle::take(id, Kind::Queue)?;
@@ -130,7 +130,7 @@ impl<T> Queue<T> {
         self.ring
     }
 
-    /// How many items there are. A snapshot.
+    /// Returns the number of items in the queue. A snapshot.
     ///
     /// ```
     /// let queue = procession::Queue::bounded(3)?;
@@ -142,7 +142,7 @@ impl<T> Queue<T> {
         self.ring.len() as usize
     }
 
-    /// Whether there are no items. A snapshot.
+    /// Returns whether the queue is empty. A snapshot.
     ///
     /// ```
     /// let queue = procession::Queue::<u32>::bounded(3)?;
@@ -153,7 +153,7 @@ impl<T> Queue<T> {
         self.len() == 0
     }
 
-    /// Whether a bounded queue has as many items, or bytes, as it may have. A snapshot.
+    /// Returns whether a bounded queue has reached its bound. A snapshot.
     ///
     /// ```
     /// let queue = procession::Queue::bounded(1)?;
@@ -165,7 +165,7 @@ impl<T> Queue<T> {
         !self.ring.admits(1)
     }
 
-    /// The most items at a time; `None` when their number is not bounded.
+    /// Returns the most items that the queue can contain, or `None` if the number of items is not bounded.
     ///
     /// ```
     /// use procession::Queue;
@@ -177,7 +177,7 @@ impl<T> Queue<T> {
         Some(self.ring.limits().items).filter(|&items| items != u64::MAX).map(|items| items as usize)
     }
 
-    /// Whether it was closed. A snapshot.
+    /// Returns whether the queue was closed. A snapshot.
     ///
     /// ```
     /// let queue = procession::Queue::<u32>::bounded(3)?;
@@ -189,14 +189,15 @@ impl<T> Queue<T> {
         self.ring.is_closed()
     }
 
-    /// Lets nobody put any more. What is in the queue can still be got; then getting fails with
-    /// [`GetError::Closed`](super::GetError::Closed), and iteration ends. Closing twice is fine.
+    /// Closes the queue: `put` fails from now on. Items that are left can still be received. After the last one `get`
+    /// fails with [`GetError::Closed`](super::GetError::Closed), and iterators end. Closing a closed queue does
+    /// nothing.
     ///
     /// # Errors
-    /// In a plain fork of a member of the family.
+    /// Fails in a process that was created by a plain `fork()`.
     ///
     /// # If a process dies
-    /// Killed in here, it has closed the queue or not; if it has, everybody who waits hears of it.
+    /// If a process dies in here, it has closed the queue or not. If it has, every waiter is woken.
     ///
     /// ```
     /// use procession::{Queue, queue::GetError};
@@ -212,7 +213,7 @@ impl<T> Queue<T> {
     }
 }
 
-/// An error unless a queue for so much can be made.
+/// Returns an error unless a queue with this bound can be created.
 pub(super) fn check_bound(bound: usize, what: &str, least: u64) -> Result<()> {
     if bound == 0 {
         return Err(Error::InvalidArgument(format!("a queue needs room for at least one {what}")));
@@ -234,7 +235,7 @@ impl<T> Clone for Queue<T> {
 }
 
 impl<T> fmt::Debug for Queue<T> {
-    /// Tells how full it is and how many wait; a snapshot.
+    /// Shows how full the queue is and how many threads wait. A snapshot.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         receiving::describe(&self.ring, f.debug_struct("Queue"))
     }

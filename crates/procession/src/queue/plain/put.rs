@@ -9,16 +9,18 @@ use crate::codec::encoding::Message;
 use crate::os::clock::Deadline;
 
 impl<T: Message> Queue<T> {
-    /// Puts an item, and waits for room as long as it takes.
+    /// Puts an item into the queue. Waits for room without a limit.
     ///
     /// # Errors
-    /// Each gives the item back. [`PutError::Closed`]; [`PutError::Unsendable`] when it cannot be encoded;
-    /// [`PutError::NoMemory`] when the family's shared memory is full; [`PutError::Unusable`] in a plain fork of
-    /// a member of the family.
+    /// Each error returns the item.
+    /// * [`PutError::Closed`]: the queue is closed.
+    /// * [`PutError::Unsendable`]: the item cannot be encoded.
+    /// * [`PutError::NoMemory`]: the family's shared memory is full.
+    /// * [`PutError::Unusable`]: this process was created by a plain `fork()`.
     ///
     /// # If a process dies
-    /// Killed in here, it has put the item or not; in either case everybody else goes on. When this has returned, the item
-    /// is in the queue whatever becomes of its producer.
+    /// If a producer dies in here, it has put the item or not, and the others go on. Once this returns, the item is
+    /// in the queue whatever happens to its producer.
     ///
     /// ```
     /// let queue = procession::Queue::bounded(3)?;
@@ -30,10 +32,10 @@ impl<T: Message> Queue<T> {
         sending::put(&self.ring, item, Deadline::NEVER)
     }
 
-    /// Puts an item if there is room now.
+    /// Puts an item into the queue if there is room. Does not wait.
     ///
     /// # Errors
-    /// [`PutError::Full`] when there is none; otherwise as [`put`](Queue::put).
+    /// [`PutError::Full`] if there is no room. Otherwise, the errors of [`put`](Queue::put).
     ///
     /// ```
     /// use procession::{Queue, queue::PutError};
@@ -46,10 +48,10 @@ impl<T: Message> Queue<T> {
         sending::put(&self.ring, item, Deadline::after(Duration::ZERO))
     }
 
-    /// Puts an item, and waits for room at most `timeout`.
+    /// Puts an item into the queue. Waits for room for at most `timeout`.
     ///
     /// # Errors
-    /// [`PutError::Full`] when the time was up; otherwise as [`put`](Queue::put).
+    /// [`PutError::Full`] if there was no room in time. Otherwise, the errors of [`put`](Queue::put).
     ///
     /// ```
     /// use std::time::Duration;
@@ -63,10 +65,10 @@ impl<T: Message> Queue<T> {
         sending::put(&self.ring, item, Deadline::after(timeout))
     }
 
-    /// Puts an item, and waits for room at most until `deadline`.
+    /// Puts an item into the queue. Waits for room until `deadline` at the latest.
     ///
     /// # Errors
-    /// As [`put_timeout`](Queue::put_timeout).
+    /// The errors of [`put_timeout`](Queue::put_timeout).
     ///
     /// ```
     /// use std::time::{Duration, Instant};
@@ -79,14 +81,14 @@ impl<T: Message> Queue<T> {
         sending::put(&self.ring, item, Deadline::at(deadline))
     }
 
-    /// Puts many items, some hundred at a time, each such batch at once; waits for room as long as it takes.
-    /// Much faster than one by one. Says how many.
+    /// Puts many items in batches of some hundred. Each batch becomes visible in one step, which is much faster than
+    /// one item at a time. Waits for room without a limit. Returns the number of items.
     ///
     /// # Errors
-    /// As [`put`](Queue::put), with those items that were taken from the iterator and not put.
+    /// The errors of [`put`](Queue::put). They return the items that were taken from the iterator and not put.
     ///
     /// # If a process dies
-    /// Killed in here, it has put all batches up to some one, each whole.
+    /// If a producer dies in here, it has put some number of whole batches.
     ///
     /// ```
     /// let queue = procession::Queue::unbounded()?;
@@ -97,11 +99,11 @@ impl<T: Message> Queue<T> {
         sending::put_many(&self.ring, items, Deadline::NEVER)
     }
 
-    /// As [`put_many`](Queue::put_many), as far as there is room now.
+    /// Puts as many items as there is room for, like [`put_many`](Queue::put_many). Does not wait.
     ///
     /// # Errors
-    /// As [`put_many`](Queue::put_many); [`PutError::Full`] with those items that were taken from the iterator
-    /// and that there is no room for. Give an iterator `by_ref()` to keep the rest.
+    /// The errors of [`put_many`](Queue::put_many), and [`PutError::Full`] with the items that were taken from the
+    /// iterator and did not fit. Pass `iterator.by_ref()` to keep the rest.
     ///
     /// ```
     /// use procession::{Queue, queue::PutError};
@@ -115,10 +117,10 @@ impl<T: Message> Queue<T> {
         sending::put_many(&self.ring, items, Deadline::after(Duration::ZERO))
     }
 
-    /// As [`put_many`](Queue::put_many), but waits at most `timeout` in all.
+    /// Puts many items like [`put_many`](Queue::put_many). Waits for room for at most `timeout` in all.
     ///
     /// # Errors
-    /// As [`try_put_many`](Queue::try_put_many).
+    /// The errors of [`try_put_many`](Queue::try_put_many).
     ///
     /// ```
     /// use std::time::Duration;
@@ -135,10 +137,10 @@ impl<T: Message> Queue<T> {
         sending::put_many(&self.ring, items, Deadline::after(timeout))
     }
 
-    /// As [`put_many`](Queue::put_many), but waits at most until `deadline`.
+    /// Puts many items like [`put_many`](Queue::put_many). Waits for room until `deadline` at the latest.
     ///
     /// # Errors
-    /// As [`try_put_many`](Queue::try_put_many).
+    /// The errors of [`try_put_many`](Queue::try_put_many).
     ///
     /// ```
     /// use std::time::{Duration, Instant};

@@ -1,4 +1,4 @@
-//! Where messages stand that are being worked on: in cells, which never move. One word of a cell says all:
+//! The cells of leased messages. A cell never moves, and one of its words holds its whole state:
 //!
 //! ```text
 //!  63          32 31           8 7     0
@@ -7,16 +7,16 @@
 //! └──────────────┴──────────────┴───────┘
 //! ```
 //!
-//! A third one leads from a free cell to another that is likely to be free, so that none has to be looked for however
-//! many there are. That list is a hint: it may lack free cells, and name others; who takes a cell from it looks at
-//! its phase. Anybody puts a cell in front, and only who has the consumers' lock takes one away.
+//! A third word links a free cell to another that is likely to be free, so that a free cell is found without a
+//! search. This list is a hint: it may miss free cells and contain cells in use. So a consumer that takes a cell from
+//! it checks the phase. Any process may add a cell at the front. Only the holder of the consumers' lock removes one.
 //!
 //! | phase      | meaning                                   | who moves it                                     |
 //! |------------|-------------------------------------------|--------------------------------------------------|
-//! | `FREE`     | nothing                                   | a consumer, with the lock → `LEASED` by itself    |
-//! | `LEASED`   | that process works on it                  | it → `FREE`, `RETURNED`; its death → `RETURNED`   |
-//! | `RETURNED` | to be taken again, before all others      | a consumer, with the lock → `LEASED` by itself    |
-//! | `GIVEN_UP` | returned too often                        | who takes dead letters, with the lock → `FREE`    |
+//! | `FREE`     | no message                                | a consumer with the lock → `LEASED` by itself     |
+//! | `LEASED`   | that process works on the message         | it → `FREE`, `RETURNED`; recovery → `RETURNED`    |
+//! | `RETURNED` | to be leased again, before other messages | a consumer with the lock → `LEASED` by itself     |
+//! | `GIVEN_UP` | leased too often                          | a taker of dead letters, with the lock → `FREE`   |
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -29,12 +29,12 @@ pub(super) const LEASED: u64 = 1;
 pub(super) const RETURNED: u64 = 2;
 pub(super) const GIVEN_UP: u64 = 3;
 
-/// Cells of a chunk: with the link and the block's header they fill 1,024 bytes, or nearly.
+/// The cells of a chunk. With the link and the block's header they nearly fill 1,024 bytes.
 const CELLS: usize = 41;
-/// In so many chunks a free cell is looked for that no list names, before there is a new chunk.
-const LOOKS: usize = 2;
+/// How many chunks are searched for a free cell that the list misses, before a chunk is added.
+const MAX_SEARCHED_CHUNKS: usize = 2;
 
-/// A place for a message that is being worked on.
+/// A place for a leased message.
 #[repr(C)]
 pub(super) struct Cell {
     pub(super) state: AtomicU64,
@@ -78,7 +78,7 @@ impl Cell {
 impl Ring {
     fn chunk(&self, at: u64) -> Option<&'static Chunk> {
         let sound = at.is_multiple_of(8) && self.arena.layout.span_of(at).is_some();
-        // SAFETY: links are written by this module alone, and lead to chunks; atomics only.
+        // SAFETY: only this module writes links, and they lead to chunks. A chunk consists of atomics.
         sound.then(|| unsafe { self.arena.at(at + HEADER) })
     }
 
@@ -95,19 +95,19 @@ impl Ring {
         self.chunks().flat_map(|(_, chunk)| &chunk.cells)
     }
 
-    /// A cell of which `fits` says so, in the next so many chunks from the one in which one was found last; those
-    /// before it are all the likelier to have none. For who holds the consumers' lock.
-    pub(super) fn look_for(&self, fits: impl Fn(&Cell) -> bool, chunks: usize) -> Option<&'static Cell> {
-        let looked = &self.control.leases.looked;
-        let from = looked.load(Ordering::Relaxed);
+    /// Returns a cell that `fits` accepts. Searches `chunks` chunks, starting with the one in which a cell was found
+    /// last, because the chunks before that one are less likely to have any. The caller holds the consumers' lock.
+    pub(super) fn find_cell(&self, fits: impl Fn(&Cell) -> bool, chunks: usize) -> Option<&'static Cell> {
+        let searched = &self.control.leases.searched;
+        let from = searched.load(Ordering::Relaxed);
         let before = self.chunks().take_while(|&(at, _)| at != from);
-        // All, if the hint is none of them.
+        // If the hint names no chunk of the list, this is all chunks.
         let rest = std::iter::successors(self.chunk(from).map(|chunk| (from, chunk)), |(_, chunk)| {
             let next = chunk.next.load(Ordering::Acquire);
             self.chunk(next).map(|chunk| (next, chunk))
         });
         for (at, chunk) in rest.chain(before).take(chunks) {
-            looked.store(at, Ordering::Relaxed);
+            searched.store(at, Ordering::Relaxed);
             if let Some(cell) = chunk.cells.iter().find(|cell| fits(cell)) {
                 return Some(cell);
             }
@@ -115,14 +115,14 @@ impl Ring {
         None
     }
 
-    /// Puts a cell that has just become free in front of the list.
-    pub(super) fn offer(&self, cell: &Cell) {
+    /// Adds a cell that has just become free at the front of the list.
+    pub(super) fn add_to_list(&self, cell: &Cell) {
         let (spare, at) = (&self.control.leases.spare, self.arena.offset_of(cell));
         let mut first = spare.load(Ordering::Relaxed);
         loop {
             cell.spare.store(first, Ordering::Relaxed);
-            // ORDERING: Release, so that who takes this cell finds where it leads.
-            // CRASH: before it the cell is on no list, and is found by looking.
+            // ORDERING: Release, so that the consumer that takes this cell sees its link.
+            // CRASH: before this exchange the cell is not on the list. A search finds it.
             match spare.compare_exchange_weak(first, at, Ordering::Release, Ordering::Relaxed) {
                 Ok(_) => return,
                 Err(now) => first = now,
@@ -130,21 +130,22 @@ impl Ring {
         }
     }
 
-    /// The first of the list, for who holds the consumers' lock: nobody else takes one away, so one that is first
-    /// again has led to the same all the time.
-    fn take_offered(&self) -> Option<&'static Cell> {
+    /// Removes the first cell of the list. The caller holds the consumers' lock, and no other process removes cells.
+    /// So if the cell is still first at the exchange, its link has not changed since it was read.
+    fn take_from_list(&self) -> Option<&'static Cell> {
         let spare = &self.control.leases.spare;
         loop {
             let first = spare.load(Ordering::Acquire);
             let cell = self.cell_at(first)?;
             let next = cell.spare.load(Ordering::Relaxed);
             if spare.compare_exchange(first, next, Ordering::Acquire, Ordering::Relaxed).is_err() {
-                continue; // another was put in front
+                continue; // another process added a cell at the front
             }
             if is_free(cell) {
                 return Some(cell);
             }
-            // It was found by looking before its finisher had put it here. What follows is not known any more.
+            // A search took this cell before the process that finished its message added it here. So the rest of the
+            // list is lost.
             spare.store(0, Ordering::Relaxed);
             return None;
         }
@@ -152,14 +153,14 @@ impl Ring {
 
     fn cell_at(&self, at: u64) -> Option<&'static Cell> {
         let sound = at != 0 && at.is_multiple_of(8) && self.arena.layout.span_of(at).is_some();
-        // SAFETY: hints are written by this module alone, and lead to cells; atomics only.
+        // SAFETY: only this module writes hints, and they lead to cells. A cell consists of atomics.
         sound.then(|| unsafe { self.arena.at(at) })
     }
 
-    /// A free cell, for who holds the consumers' lock.
+    /// Returns a free cell. The caller holds the consumers' lock.
     pub(super) fn free_cell(&self) -> Result<&'static Cell, Refusal> {
         let leases = &self.control.leases;
-        if let Some(cell) = self.take_offered() {
+        if let Some(cell) = self.take_from_list() {
             return Ok(cell);
         }
         if let Some(cell) = self.cell_at(leases.fresh.load(Ordering::Relaxed)).filter(|cell| is_free(cell)) {
@@ -170,7 +171,7 @@ impl Ring {
             leases.fresh.store(if next < end { next } else { 0 }, Ordering::Relaxed);
             return Ok(cell);
         }
-        match self.look_for(is_free, LOOKS) {
+        match self.find_cell(is_free, MAX_SEARCHED_CHUNKS) {
             Some(cell) => Ok(cell),
             None => self.add_chunk(),
         }
@@ -181,11 +182,11 @@ impl Ring {
         let at = heap::allocate_now(self.arena, slot, size_of::<Chunk>() as u64)?;
         self.arena.write(at + HEADER, &[0; size_of::<Chunk>()]);
         let Some(chunk) = self.chunk(at) else { return Err(Refusal::NoMemory) };
-        // CRASH: who died before it had said which is the last leaves it one before the last.
+        // CRASH: a process that died before it stored `last` leaves the hint one chunk behind the last.
         let last = self.chunk(leases.last.load(Ordering::Relaxed)).map_or(&leases.cells, |last| &last.next);
         let follow = |link: &AtomicU64| self.chunk(link.load(Ordering::Acquire)).map(|chunk| &chunk.next);
         let end = std::iter::successors(Some(last), |link| follow(link)).last().unwrap_or(last);
-        // CRASH: linked and still ours: recovery, because we hold the lock, gives it to the queue.
+        // CRASH: the chunk is linked and still ours. We hold the lock, so recovery hands the chunk to the queue.
         end.store(at, Ordering::Release);
         blocks::hand_over(self.arena, at, Ring::me(), self.owner());
         leases.last.store(at, Ordering::Relaxed);

@@ -1,4 +1,4 @@
-//! Taking messages out.
+//! Taking messages out of the ring.
 
 use std::mem::MaybeUninit;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -29,28 +29,28 @@ impl Buffer {
     #[inline]
     fn fill(&mut self, bytes: &[u8]) {
         let len = bytes.len().min(INLINE_MAX);
-        // SAFETY: the buffer is at least as long, and another place than the ring.
+        // SAFETY: the buffer has at least `len` bytes, and does not overlap the ring.
         unsafe { copy_few(bytes.as_ptr(), self.bytes.as_mut_ptr().cast(), len) };
         self.len = len;
     }
 
-    /// `len` bytes to write to, `INLINE_MAX` at most.
+    /// Returns `len` zeroed bytes to write to. `len` is at most `INLINE_MAX`.
     #[inline]
     pub(crate) fn zeros(&mut self, len: usize) -> &mut [u8] {
-        // By lines, because the length is not known where this is compiled, and most messages are short.
+        // Zeroed line by line: the length is not a constant, and most messages are short.
         const LINE: usize = 64;
         for line in self.bytes.chunks_exact_mut(LINE).take(len.div_ceil(LINE)) {
             line.fill(MaybeUninit::new(0));
         }
         self.len = len.min(INLINE_MAX);
-        // SAFETY: so many were just written, and a byte has no alignment.
+        // SAFETY: the loop has initialized these bytes, and a byte has no alignment.
         unsafe { std::slice::from_raw_parts_mut(self.bytes.as_mut_ptr().cast(), self.len) }
     }
 
-    /// What was copied last.
+    /// Returns the bytes that were copied last.
     #[inline]
     pub(crate) fn bytes(&self) -> &[u8] {
-        // SAFETY: `fill` or `zeros` has written so many.
+        // SAFETY: `fill` or `zeros` has initialized `len` bytes.
         unsafe { std::slice::from_raw_parts(self.bytes.as_ptr().cast(), self.len) }
     }
 }
@@ -58,18 +58,18 @@ impl Buffer {
 /// A message that was taken.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Taken {
-    /// Its bytes were copied, so many.
+    /// The number of its bytes, which were copied.
     Inline(usize),
-    /// A block that belongs to this process now.
+    /// Its block, which now belongs to this process.
     Block(u64),
 }
 
-/// More records that only lead elsewhere are not written one behind the other: who finds more is led in a circle, by
-/// somebody who wrote where he must not.
-const MOST_MOVES: u32 = 1000;
+/// No ring has this many records in a row that only lead elsewhere. If a consumer meets more, a faulty process has
+/// corrupted the ring and they form a circle.
+const MAX_MOVES: u32 = 1000;
 
 impl Ring {
-    /// Takes the next message, if there is one. Waits only for its turn.
+    /// Takes the next message, if there is one. Waits only for the lock.
     #[inline]
     pub(crate) fn take(&self, buffer: &mut Buffer, deadline: Deadline) -> Result<Taken, Refusal> {
         let side = &self.control.consumers.side;
@@ -85,11 +85,11 @@ impl Ring {
         } else {
             self.take_any(buffer)?
         };
-        self.tell_producers(turn, 1);
+        self.notify_producers(turn, 1);
         Ok(taken)
     }
 
-    /// As [`take`](Ring::take), by who has the turn, whatever comes next.
+    /// Takes the next message of any kind. The caller holds the lock.
     #[cold]
     fn take_any(&self, buffer: &mut Buffer) -> Result<Taken, Refusal> {
         let (cursor, header) = self.next()?;
@@ -104,24 +104,24 @@ impl Ring {
         Ok(taken)
     }
 
-    /// Takes the next message, which is small, and calls `mark` with its bytes before it leaves the ring: if
-    /// we die in between, it is marked and still there. Waits only for its turn.
+    /// Takes the next message, which must be small. Calls `visit` with its bytes before the message leaves the ring.
+    /// If we die in between, the visit has happened and the message is still there. Waits only for the lock.
     #[inline]
-    pub(crate) fn take_marked<R>(
+    pub(crate) fn take_with<R>(
         &self,
         deadline: Deadline,
-        mark: impl FnOnce(&[u8]) -> R,
+        visit: impl FnOnce(&[u8]) -> R,
     ) -> Result<R, Refusal> {
         let turn = self.turn(&self.control.consumers.side, deadline)?;
         let (cursor, header) = self.next()?;
         let len = if let Header::Inline { len } = header { len } else { 0 };
-        let marked = mark(self.arena.bytes(cursor.offset() + WORD, len));
+        let visited = visit(self.arena.bytes(cursor.offset() + WORD, len));
         self.step(cursor, header);
-        self.tell_producers(turn, 1);
-        Ok(marked)
+        self.notify_producers(turn, 1);
+        Ok(visited)
     }
 
-    /// Takes up to `max` messages at once: the bytes of small ones are appended to `bytes`.
+    /// Takes up to `max` messages in one step. Appends the bytes of small ones to `bytes`.
     pub(crate) fn take_some(
         &self,
         max: usize,
@@ -140,7 +140,7 @@ impl Ring {
             match header {
                 Header::Inline { len } => {
                     if taken.is_empty() {
-                        // The others are likely to be as long.
+                        // The other messages are likely to be as long as the first.
                         bytes.reserve(max.saturating_mul(len as usize).min(64 << 10));
                     }
                     bytes.extend_from_slice(self.arena.bytes(at + WORD, len));
@@ -148,13 +148,14 @@ impl Ring {
                     passed = passed.with(len);
                 }
                 Header::Block { len } => {
-                    // CRASH: before the block is ours. Recovery looks at no more records than we have come to.
+                    // CRASH: stored before the block becomes ours. Recovery looks at only this many records.
                     consumers.taking.store(records, Ordering::Release);
                     taken.push(Taken::Block(self.take_block(at)));
                     passed = passed.with(len);
                     blocks = true;
                 }
-                // To the beginning of this segment, and to the next one; but one commit leaves one segment at most.
+                // Follows the ring once to the beginning of this segment, and once to the next segment. One commit
+                // leaves at most one segment.
                 Header::Go { to, leave } if moves < 2 && !(leave && leaves) => {
                     (at, moves, leaves) = (to, moves + 1, leaves | leave);
                     continue;
@@ -171,29 +172,29 @@ impl Ring {
             commit()
         }
         if blocks {
-            // CRASH: until this store recovery looks at as many records in vain as were taken.
+            // CRASH: until this store recovery looks at more records than it needs to.
             consumers.taking.store(1, Ordering::Release);
         }
-        self.tell_producers(turn, taken.len());
+        self.notify_producers(turn, taken.len());
         Ok(taken)
     }
 
     #[inline]
-    pub(super) fn tell_producers(&self, turn: Turn, count: usize) {
+    pub(super) fn notify_producers(&self, turn: Turn, count: usize) {
         drop(turn);
         after_release();
-        // Room counted in bytes may do for several small messages.
+        // With a limit in bytes, the room of one message may be enough for several small ones.
         let bytes_count = self.control.limits().bytes != u64::MAX;
         let count = if bytes_count { i32::MAX } else { count.try_into().unwrap_or(i32::MAX) };
         event::notify(&self.control.emptied.word, count);
     }
 
-    /// The next message's record, as seen by who holds the consumers' lock.
+    /// Returns the record of the next message. The caller holds the consumers' lock.
     #[inline]
     pub(super) fn next(&self) -> Result<(Cursor, Header), Refusal> {
         let side = &self.control.consumers.side;
         let mut cursor = side.cursor();
-        for _ in 0..MOST_MOVES {
+        for _ in 0..MAX_MOVES {
             match self.header(cursor.offset()) {
                 Header::Nothing => break,
                 Header::Closed => return Err(Refusal::Closed),
@@ -205,7 +206,7 @@ impl Ring {
         Err(Refusal::Empty)
     }
 
-    /// Moves behind a message: from here on it is taken.
+    /// Moves the cursor past a message. This store takes the message.
     #[inline]
     pub(super) fn step(&self, cursor: Cursor, header: Header) {
         let len = match header {
@@ -213,23 +214,23 @@ impl Ring {
             _ => 0,
         };
         let side = &self.control.consumers.side;
-        // CRASH: until the cursor moves the message is the queue's, and recovery takes its block back
-        // from us; from then on it is ours, and goes with us.
+        // CRASH: until the cursor moves, the message belongs to the queue, and recovery hands its block back. From
+        // then on it is ours, and is lost with us.
         side.advance(cursor, cursor.offset() + header.size(), side.passed(cursor).with(len));
     }
 
-    /// Makes the block of the record at `at` this process's own.
+    /// Makes the block of the record at `at` this process's own. Returns it.
     fn take_block(&self, at: u64) -> u64 {
         let block = self.word(at + WORD).load(Ordering::Acquire);
         self.adopt(block);
         block
     }
 
-    /// Makes a block of the queue's this process's own.
+    /// Makes a block of the queue this process's own.
     pub(super) fn adopt(&self, block: u64) {
         blocks::hand_over(self.arena, block, self.owner(), Ring::me());
         if blocks::owner(self.arena, block).has_handles() {
-            // A move of what it carries: see `arena/collect.rs`.
+            // The handles in the block move to this process: see `arena/collect.rs`.
             payload::for_each_handle(self.arena, block, u64::MAX, &mut |id| {
                 if id.index() < self.arena.layout.objects {
                     self.arena.object(id.index()).touch();
@@ -238,25 +239,26 @@ impl Ring {
         }
     }
 
-    /// Continues in the next segment, and frees this one.
+    /// Moves the cursor to the next segment, and frees this one.
     #[cold]
     fn leave(&self, cursor: Cursor, to: u64) -> Cursor {
         self.leave_by(cursor, || self.control.consumers.side.go(cursor, to))
     }
 
-    /// Frees the segment of `cursor`, from which `go` moves the cursor to the next one.
+    /// Frees the segment of `cursor`. `go` moves the cursor to the next segment.
     #[cold]
     fn leave_by<R>(&self, cursor: Cursor, go: impl FnOnce() -> R) -> R {
         let left = &self.control.consumers.left;
-        // No producer can be in the segment before this one any more: a batch leaves one at most.
+        // No producer's cursor can still be in the segment before this one: a batch leaves at most one segment.
         self.free_segment(left);
         let (start, end) = self.segment(cursor.offset());
         let here = start - HEADER;
         left.store(here, Ordering::Release);
-        // CRASH: named as `left` and stayed in: `free_segment` sees that the cursor is in it.
+        // CRASH: if we die before `go`, `left` names the segment in which the cursor still is. Recovery sees that and
+        // keeps the segment.
         let gone = go();
-        // A producer that has committed its move may not have moved its own cursor yet, from which
-        // recovery would go on if it died.
+        // A producer that has committed its batch may not have moved its cursor yet. If it died, recovery would start
+        // from there.
         let producer = self.control.producers.side.cursor().offset();
         if !(start..end).contains(&producer) || !rules::holds(Rule::SegmentKept) {
             self.free_segment(left);
@@ -264,14 +266,14 @@ impl Ring {
         gone
     }
 
-    /// Frees the segment that was left, if there is one.
+    /// Frees the segment in `left`, if there is one.
     fn free_segment(&self, left: &AtomicU64) {
         let leaving = &self.control.consumers.leaving;
         let block = left.load(Ordering::Acquire);
         if block == 0 {
             return;
         }
-        // CRASH: named in `leaving` until it is this process's, and would be swept.
+        // CRASH: `leaving` names the segment until it belongs to this process, which would be swept.
         leaving.store(block, Ordering::Release);
         left.store(0, Ordering::Release);
         blocks::hand_over(self.arena, block, self.owner(), Ring::me());
@@ -279,25 +281,25 @@ impl Ring {
         blocks::free(self.arena, member::slot(), block, Ring::me());
     }
 
-    /// Whether there is a message, or there will be none: a snapshot without the lock.
+    /// Returns whether there is a message, or the ring is closed. A snapshot without the lock.
     pub(crate) fn has_news(&self) -> bool {
         self.peek() != Header::Nothing
     }
 
-    /// Whether there is a message: a snapshot without the lock.
+    /// Returns whether there is a message. A snapshot without the lock.
     pub(crate) fn has_message(&self) -> bool {
         !matches!(self.peek(), Header::Nothing | Header::Closed)
     }
 
     fn peek(&self) -> Header {
         if member::is_forked() {
-            return Header::Nothing; // there are zeros where the ring was
+            return Header::Nothing; // in a fork the ring's memory reads as zeros
         }
         let side = &self.control.consumers.side;
         loop {
             let cursor = side.cursor();
             let header = self.header(cursor.offset());
-            // A segment that was left is freed after the cursor has moved: then look again.
+            // The segment may be freed after the cursor has moved. Then read again.
             if side.cursor() == cursor {
                 return header;
             }

@@ -1,49 +1,49 @@
-//! What a ring is in shared memory, besides its segments.
+//! The control lines of a ring: everything in shared memory besides its segments.
 //!
-//! Producers and consumers have a side each, on cache lines of its own. They meet only in the records,
-//! and where a producer looks how much room there is.
+//! Producers and consumers each have a side on cache lines of its own. They meet only in the records. A producer also
+//! looks at the consumers' side when it needs room.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::sync::raw::lock::RawLock;
 
-/// The lines of a ring, in a block that belongs to the queue.
+/// The control lines, in a block that belongs to the queue.
 #[repr(C, align(128))]
 pub(crate) struct Control {
     pub(super) producers: Producers,
     pub(super) consumers: Consumers,
-    /// Who wants a message sleeps here.
+    /// Consumers that wait for a message sleep here.
     pub(crate) filled: Event,
-    /// Who wants room for one sleeps here.
+    /// Producers that wait for room sleep here.
     pub(crate) emptied: Event,
     pub(crate) limits: Limits,
     pub(super) leases: LeaseLine,
-    /// Who waits for all messages to be done sleeps here.
+    /// Threads that wait until every message is done sleep here.
     pub(crate) finished: Event,
 }
 
-/// The producers' side. All of it but the cursor is touched only by who holds the lock.
+/// The producers' side. Apart from the cursor, only the holder of the lock uses it.
 #[repr(C, align(128))]
 pub(super) struct Producers {
     pub(super) side: Side,
-    /// From the cursor up to this offset there is room, and the queue is open; 0 when that is not known.
+    /// From the cursor up to this offset there is room, and the queue is open. 0 if unknown.
     pub(super) room_to: AtomicU64,
-    /// What the consumers had taken when a producer last looked.
+    /// What the consumers had taken when a producer last searched.
     pub(super) taken: Tally,
-    /// The cursor at which a batch with blocks is about to be committed, or 0; and its first header.
+    /// The cursor at which a batch with blocks is about to be committed, or 0. Then the batch's first header.
     pub(super) intent_at: AtomicU64,
     pub(super) intent: AtomicU64,
 }
 
-/// The consumers' side. All of it but the cursor is touched only by who holds the lock.
+/// The consumers' side. Apart from the cursor, only the holder of the lock uses it.
 #[repr(C, align(128))]
 pub(super) struct Consumers {
     pub(super) side: Side,
-    /// Among how many records from the cursor on are those whose blocks are being taken.
+    /// The number of records, from the cursor on, that may name blocks which are being taken.
     pub(super) taking: AtomicU64,
-    /// A segment that is done, but a producer had not moved its cursor out of it; or 0.
+    /// A segment that the consumers have left while a producer's cursor was still in it, or 0.
     pub(super) left: AtomicU64,
-    /// The segment that is being freed now, or 0.
+    /// The segment that is being freed, or 0.
     pub(super) leaving: AtomicU64,
 }
 
@@ -53,11 +53,11 @@ pub(super) struct Side {
     pub(super) lock: RawLock,
     /// See [`Cursor`].
     pub(super) cursor: AtomicU64,
-    /// What has passed in all; the cursor says which of the two is true.
+    /// The totals that have passed this side. The cursor says which of the two is valid.
     pub(super) tallies: [Tally; 2],
 }
 
-/// How much has passed.
+/// The number of messages and bytes that have passed a side.
 #[repr(C)]
 pub(super) struct Tally {
     items: AtomicU64,
@@ -70,34 +70,34 @@ pub(crate) struct Event {
     pub(crate) word: AtomicU32,
 }
 
-/// What a ring was made with; never changes.
+/// The limits that the ring was created with. They never change.
 #[repr(C, align(64))]
 pub(crate) struct Limits {
     /// The most messages at a time.
     pub(super) items: AtomicU64,
-    /// The most bytes at a time. One message that is larger goes in alone.
+    /// The most bytes at a time. A single larger message fits into an empty ring.
     pub(super) bytes: AtomicU64,
 }
 
-/// What a queue with leases has besides: see `leases.rs`.
+/// The additional words of a queue with leases: see `leases.rs`.
 #[repr(C, align(64))]
 pub(super) struct LeaseLine {
     /// The first chunk of cells, or 0.
     pub(super) cells: AtomicU64,
-    /// The chunk that was added last.
+    /// Hint: the chunk that was added last.
     pub(super) last: AtomicU64,
-    /// Hint: some cell may be `RETURNED`. It errs to one side.
+    /// Hint: some cell may be `RETURNED`. If the hint is 0, none is.
     pub(super) returned: AtomicU64,
-    /// Hint: a cell that is likely to be free, and leads to others; or 0.
+    /// Hint: a cell that is likely to be free and links to others, or 0.
     pub(super) spare: AtomicU64,
-    /// Hint: the cells of the last chunk from this one on were never used.
+    /// Hint: the cells of the last chunk, from this one on, were never used.
     pub(super) fresh: AtomicU64,
-    /// Hint: the chunk in which a cell was last looked for.
-    pub(super) looked: AtomicU64,
-    pub(super) most_attempts: AtomicU64,
+    /// Hint: the chunk in which the last search for a cell ended.
+    pub(super) searched: AtomicU64,
+    pub(super) max_attempts: AtomicU64,
 }
 
-/// A [`Tally`], read.
+/// The content of a [`Tally`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Passed {
     pub(crate) items: u64,
@@ -107,7 +107,7 @@ pub(crate) struct Passed {
 impl Passed {
     #[inline]
     pub(super) fn with(self, bytes: u64) -> Passed {
-        // A message of no bytes takes room, too.
+        // An empty message takes room too.
         Passed { items: self.items + 1, bytes: self.bytes + bytes.max(1) }
     }
 }
@@ -120,13 +120,13 @@ impl Tally {
 
     #[inline]
     pub(super) fn store(&self, passed: Passed) {
-        // ORDERING: Release, so that these come after the cursor before them: see `Side::snapshot`.
+        // ORDERING: Release, so that these stores come after the cursor's last store: see `Side::snapshot`.
         self.items.store(passed.items, Ordering::Release);
         self.bytes.store(passed.bytes, Ordering::Release);
     }
 }
 
-/// Where a side stands: one word, so that position and counts move at once.
+/// The position of a side. It is one word, so that position and counts change atomically.
 ///
 /// ```text
 ///  63           40 39              3    0
@@ -150,7 +150,7 @@ impl Cursor {
         self.0 & Cursor::OFFSET
     }
 
-    /// Messages, mod 2²⁴.
+    /// Returns the number of messages, mod 2²⁴.
     pub(super) fn items(self) -> u64 {
         self.0 >> 40
     }
@@ -160,7 +160,7 @@ impl Cursor {
         (self.0 & 1) as usize
     }
 
-    /// The same counts elsewhere.
+    /// Returns a cursor with the same counts at another offset.
     #[inline]
     pub(super) fn at(self, offset: u64) -> Cursor {
         Cursor(self.0 & !Cursor::OFFSET | offset)
@@ -178,16 +178,17 @@ impl Side {
         self.tallies[cursor.which()].load()
     }
 
-    /// Moves to `offset` with these counts: only for who holds the lock, or recovery in its name.
+    /// Moves the cursor to `offset` with these totals. The caller holds the lock, or is recovery on behalf of the
+    /// holder.
     #[inline]
     pub(super) fn advance(&self, from: Cursor, offset: u64, passed: Passed) {
         let which = from.which() ^ 1;
-        // CRASH: before the cursor's store the other tally is the true one.
+        // CRASH: until the cursor's store the other tally is the valid one.
         self.tallies[which].store(passed);
         self.cursor.store(Cursor::new(offset, which, passed.items).0, Ordering::Release);
     }
 
-    /// Moves to `offset` with the counts as they are.
+    /// Moves the cursor to `offset` and leaves the totals unchanged.
     #[inline]
     pub(super) fn go(&self, from: Cursor, offset: u64) -> Cursor {
         let to = from.at(offset);
@@ -195,13 +196,13 @@ impl Side {
         to
     }
 
-    /// Cursor and counts as they were at one moment, without the lock.
+    /// Returns the cursor and the totals as they were at one moment. Needs no lock.
     pub(super) fn snapshot(&self) -> (Cursor, Passed) {
         loop {
             let cursor = self.cursor();
             let passed = self.passed(cursor);
-            // ORDERING: a tally is written over only after the cursor has moved away from it, and then
-            // moved before it is true again; so an unchanged cursor means an unchanged tally.
+            // ORDERING: a tally is overwritten only after the cursor has moved to the other one, and the cursor moves
+            // again before it is valid. So if the cursor is unchanged, the tally is too.
             if self.cursor() == cursor {
                 return (cursor, passed);
             }

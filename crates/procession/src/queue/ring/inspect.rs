@@ -1,4 +1,4 @@
-//! What the crash tests ask a ring.
+//! Inspection of rings by the crash tests.
 
 use std::sync::atomic::Ordering;
 
@@ -9,41 +9,41 @@ use crate::os::clock::Deadline;
 /// One of the two ends of a ring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// Where messages go in.
+    /// The end where messages go in.
     Producers,
-    /// Where they come out.
+    /// The end where messages come out.
     Consumers,
 }
 
-/// A side's lock, held until this is dropped.
+/// The lock of one end. Dropping it releases the lock.
 pub struct Occupied {
     _turn: Turn,
 }
 
 impl Ring {
-    /// Takes the lock of a side, as a process in the middle of an operation has it.
+    /// Acquires the lock of one end, like a process in the middle of an operation.
     pub(crate) fn occupy(&self, end: End) -> Result<Occupied, Refusal> {
         Ok(Occupied { _turn: self.turn(self.side(end), Deadline::NEVER)? })
     }
 
-    /// Who holds the lock of a side, as its word says; 0 for nobody.
+    /// Returns the lock word of one end.
     pub(crate) fn lock_word(&self, end: End) -> u64 {
         self.side(end).lock.load()
     }
 
-    /// Where a side stands: the offsets of its segment and of its record.
+    /// Returns the position of one end: the offsets of its segment and of its record.
     pub(crate) fn place(&self, end: End) -> (u64, u64) {
         let at = self.side(end).cursor().offset();
         (self.segment(at).0, at)
     }
 
-    /// At how many records recovery would look for blocks that a dead consumer was taking.
+    /// Returns at how many records recovery would look for blocks that a dead consumer was taking.
     pub(crate) fn claim(&self) -> u64 {
         self.control.consumers.taking.load(Ordering::Acquire)
     }
 
-    /// The blocks that can be reached from the control lines: these, segments, messages. While nobody is
-    /// in the middle of anything.
+    /// Returns the blocks that can be reached from the control lines: the lines' own block, segments and messages.
+    /// Called while no operation is in progress.
     pub(crate) fn reachable(&self) -> Vec<u64> {
         let consumers = &self.control.consumers;
         let at = consumers.side.cursor().offset();

@@ -1,10 +1,11 @@
-//! Which messages are being worked on, by whom.
+//! Leases: which process works on which message.
 //!
-//! Every message that was taken out of a [`JoinableQueue`](crate::queue::JoinableQueue) stands in a *cell*
-//! until it is done (`cells.rs`). Its block stays the queue's.
+//! Every message that was taken out of a [`JoinableQueue`](crate::queue::JoinableQueue) has a *cell* until it is done
+//! (`cells.rs`). Its block stays the queue's.
 //!
-//! A cell becomes `LEASED` before the consumers' cursor moves behind its record. If its process dies in
-//! between, it holds the lock, and recovery finds the record still there: the cell is freed, not returned.
+//! A cell becomes `LEASED` before the consumers' cursor moves past its record. If the process dies in between, it
+//! holds the lock, and recovery finds that the record is still there. Then recovery frees the cell instead of
+//! returning the message.
 
 use std::sync::atomic::Ordering;
 
@@ -17,35 +18,35 @@ use crate::arena::member;
 use crate::os::clock::Deadline;
 use crate::sync::raw::event;
 
-/// A message that this process works on.
+/// A message that is leased to this process.
 #[derive(Clone, Copy)]
 pub(crate) struct Leased {
     cell: &'static Cell,
     pub(crate) block: u64,
-    /// 1 for the first time.
+    /// How often the message was leased, including this time.
     pub(crate) attempt: u32,
 }
 
 impl Ring {
-    /// Leases the next message: one that came back, or the next one. Waits only for its turn.
+    /// Leases a message: one that came back, or the next one in the ring. Waits only for the lock.
     pub(crate) fn lease(&self, deadline: Deadline) -> Result<Leased, Refusal> {
         let turn = self.turn(&self.control.consumers.side, deadline)?;
         if let Some(leased) = self.lease_returned() {
             return Ok(leased);
         }
         let (cursor, header) = match self.next() {
-            // What others work on may come back.
-            Err(Refusal::Closed) if self.others_work() => return Err(Refusal::Empty),
+            // Messages that other processes work on may come back.
+            Err(Refusal::Closed) if self.others_have_leases() => return Err(Refusal::Empty),
             next => next?,
         };
         let Header::Block { .. } = header else { return Err(Refusal::Empty) };
         let block = self.word(cursor.offset() + WORD).load(Ordering::Acquire);
         let cell = self.free_cell()?;
         cell.block.store(block, Ordering::Relaxed);
-        // CRASH: leased, and the record still there: recovery frees the cell.
+        // CRASH: the cell is leased and the record is still there, so recovery frees the cell.
         cell.state.store(state(LEASED, member::slot(), 1), Ordering::Release);
         self.step(cursor, header);
-        self.tell_producers(turn, 1);
+        self.notify_producers(turn, 1);
         Ok(Leased { cell, block, attempt: 1 })
     }
 
@@ -54,20 +55,21 @@ impl Ring {
         if returned.load(Ordering::SeqCst) == 0 {
             return None;
         }
-        // ORDERING: SeqCst, before the look at the cells: who returns one sets this after it.
-        // CRASH: recovery sets it again, because we hold the lock.
+        // ORDERING: SeqCst, before the look at the cells. A process that returns a message sets the hint after the
+        // cell.
+        // CRASH: we hold the lock, so recovery sets the hint again.
         returned.store(0, Ordering::SeqCst);
         let is_returned = |cell: &Cell| phase(cell.state.load(Ordering::SeqCst)) == RETURNED;
-        let cell = self.look_for(is_returned, usize::MAX)?;
+        let cell = self.find_cell(is_returned, usize::MAX)?;
         let attempt = attempt(cell.state.load(Ordering::Acquire));
         cell.state.store(state(LEASED, member::slot(), attempt), Ordering::SeqCst);
-        // There may be another.
+        // There may be more.
         returned.store(1, Ordering::SeqCst);
         Some(Leased { cell, block: cell.block.load(Ordering::Acquire), attempt })
     }
 
-    /// Whether another process works on a message.
-    fn others_work(&self) -> bool {
+    /// Returns whether other processes have messages that may come back.
+    fn others_have_leases(&self) -> bool {
         let me = member::slot();
         self.cells().any(|cell| match cell.state.load(Ordering::SeqCst) {
             now if phase(now) == LEASED => !is_leased_by(now, me),
@@ -75,33 +77,35 @@ impl Ring {
         })
     }
 
-    /// Says that a message is done. Its block becomes this process's, to be freed. False if the message
-    /// was not leased to this process.
+    /// Finishes a message. Its block becomes this process's, which frees it. Returns false if the message was not
+    /// leased to this process.
     pub(crate) fn finish(&self, leased: Leased) -> bool {
         let now = state(LEASED, member::slot(), leased.attempt);
         if leased.cell.state.load(Ordering::Acquire) != now {
             return false;
         }
-        // CRASH: ours and still leased: recovery gives the block back to the queue, and returns it.
+        // CRASH: the block is ours and the cell is still leased. Recovery hands the block back to the queue and
+        // returns the message.
         blocks::hand_over(self.arena, leased.block, self.owner(), Ring::me());
         leased.cell.state.store(FREE, Ordering::SeqCst);
-        self.offer(leased.cell);
-        self.tell_joiners();
+        self.add_to_list(leased.cell);
+        self.notify_joiners();
         true
     }
 
-    /// Gives a message back that is not done.
+    /// Returns a message that is not done to the queue.
     pub(crate) fn return_lease(&self, leased: Leased) {
         self.release_cell(leased.cell, member::slot());
         event::notify(&self.control.filled.word, 1);
     }
 
-    /// Who waits for all to be done, or for what others may still return, looks again. A cell has just left
-    /// `LEASED`, by a sequentially consistent store.
-    fn tell_joiners(&self) {
-        // ORDERING: Of two who finish the last two messages, one has to see that there is no other message: so each
-        // moves its cell before it looks. (Or one looks while the other's message is still in the ring, and tells
-        // nobody; and that other tells a joiner, who finds the first one's cell still leased, and sleeps on.)
+    /// Wakes the threads that wait until all messages are done, or for messages that others may return. A cell has
+    /// just left `LEASED` by a SeqCst store.
+    fn notify_joiners(&self) {
+        // ORDERING: when two processes finish the last two messages, one of them must see that no message is left. So
+        // each changes its cell before it looks. Otherwise one could look while the other's message is still in the
+        // ring, and notify nobody. The other could wake a joiner, which finds the first one's cell still leased and
+        // sleeps again.
         after_release();
         let closed = self.is_closed();
         if closed || !self.has_message() {
@@ -112,44 +116,43 @@ impl Ring {
         }
     }
 
-    /// Moves a cell that `slot` leases to where the next consumer, or nobody, finds it.
+    /// Releases a cell that `slot` leases: as `RETURNED` for the next consumer, or as `GIVEN_UP`.
     fn release_cell(&self, cell: &Cell, slot: u32) {
         let leases = &self.control.leases;
         let now = cell.state.load(Ordering::Acquire);
         if !is_leased_by(now, slot) {
             return;
         }
-        let most = leases.most_attempts.load(Ordering::Relaxed) as u32;
+        let most = leases.max_attempts.load(Ordering::Relaxed) as u32;
         let next = match attempt(now) {
             last if last >= most => state(GIVEN_UP, slot, last),
             last => state(RETURNED, slot, last + 1),
         };
-        // CRASH: one store. The hint is set by recovery too.
+        // CRASH: the change is one store. Recovery sets the hint too.
         cell.state.store(next, Ordering::SeqCst);
         leases.returned.store(1, Ordering::SeqCst);
-        // ORDERING: before the caller looks who sleeps.
+        // ORDERING: before the caller looks for sleepers.
         after_release();
         if phase(next) == GIVEN_UP {
-            self.tell_joiners();
+            self.notify_joiners();
         }
     }
 
-    /// Takes a message that was returned too often; it is this process's then. Gives its block and how
-    /// often it was tried.
+    /// Takes a dead letter, which becomes this process's. Returns its block and how often it was leased.
     pub(crate) fn take_given_up(&self) -> Result<Option<(u64, u32)>, Refusal> {
         let _turn = self.turn(&self.control.consumers.side, Deadline::NEVER)?;
         let given_up = |cell: &&Cell| phase(cell.state.load(Ordering::Acquire)) == GIVEN_UP;
         let Some(cell) = self.cells().find(given_up) else { return Ok(None) };
         let (block, attempts) =
             (cell.block.load(Ordering::Acquire), attempt(cell.state.load(Ordering::Acquire)));
-        // CRASH: ours and still in its cell: recovery gives it back.
+        // CRASH: the block is ours and still in its cell. Recovery hands it back.
         self.adopt(block);
         cell.state.store(FREE, Ordering::SeqCst);
-        self.offer(cell);
+        self.add_to_list(cell);
         Ok(Some((block, attempts)))
     }
 
-    /// How many messages came back, or are being worked on, or were given up. A snapshot.
+    /// Counts the messages that came back, are leased, or were given up. A snapshot.
     pub(crate) fn count_leases(&self) -> Leases {
         let mut counts = Leases::default();
         for cell in self.cells() {
@@ -163,41 +166,41 @@ impl Ring {
         counts
     }
 
-    /// Whether every message that was put is done, or given up: at one moment while this runs.
+    /// Returns whether there was a moment during this call at which every message was done or given up.
     pub(crate) fn is_finished(&self) -> bool {
         let side = &self.control.consumers.side;
         loop {
             let cursor = side.cursor();
-            // A message is in its cell before it leaves the ring.
+            // A message gets its cell before it leaves the ring.
             if self.has_message() || self.cells().any(|cell| cell.is_unfinished()) {
                 return false;
             }
-            // Meanwhile one may have come, and gone to a cell that was looked at before; but then the
-            // cursor has moved behind it. If it has not, nothing came, and what was free stayed free.
+            // Meanwhile a message may have come, and moved to a cell that was already looked at. But then the cursor
+            // has moved past its record. If the cursor has not moved, no message came, and free cells stayed free.
             if side.cursor() == cursor && !self.has_message() {
                 return true;
             }
         }
     }
 
-    /// Whether who wants a message would not have to wait: there is one, or there will be none. A snapshot.
+    /// Returns whether a consumer would not have to wait: there is a message, or there will be none. A snapshot.
     pub(crate) fn has_answer(&self) -> bool {
         let is_returned = |cell: &Cell| phase(cell.state.load(Ordering::SeqCst)) == RETURNED;
-        // The hint errs, and nobody may come to correct it.
+        // The hint may be wrong, and perhaps no consumer comes to correct it.
         let has_returned = || self.has_work() && self.cells().any(is_returned);
-        self.has_message() || has_returned() || (self.is_closed() && !self.others_work())
+        self.has_message() || has_returned() || (self.is_closed() && !self.others_have_leases())
     }
 
-    /// Whether a consumer would find a message that came back, or another. A snapshot.
+    /// Returns whether a consumer would find a message, one that came back or another. A snapshot.
     pub(crate) fn has_work(&self) -> bool {
         self.control.leases.returned.load(Ordering::SeqCst) != 0 || self.has_message()
     }
 
-    pub(crate) fn set_most_attempts(&self, most: u32) {
-        self.control.leases.most_attempts.store(u64::from(most), Ordering::SeqCst);
+    pub(crate) fn set_max_attempts(&self, most: u32) {
+        self.control.leases.max_attempts.store(u64::from(most), Ordering::SeqCst);
     }
 
-    /// What recovery does when the dead of `slot` held the consumers' lock.
+    /// Repairs the leases after the death of the holder of the consumers' lock.
     pub(super) fn recover_leases(&self, slot: u32) {
         if !self.blocks_only {
             return;
@@ -208,7 +211,7 @@ impl Ring {
                 blocks::hand_over(self.arena, at, dead, self.owner());
             }
         }
-        // A record that was being leased is still there.
+        // The record of a message that was being leased is still there.
         let at = self.control.consumers.side.cursor().offset();
         walk(self, at, self.header(at), |at, header| {
             if let Header::Block { .. } = header {
@@ -227,7 +230,7 @@ impl Ring {
         leases.returned.store(1, Ordering::SeqCst);
     }
 
-    /// Returns what the dead of `slot` worked on.
+    /// Returns the messages that the dead process in `slot` worked on.
     pub(super) fn return_leases_of(&self, slot: u32) {
         let dead = Tag::process(slot);
         for cell in self.cells() {
@@ -241,7 +244,7 @@ impl Ring {
             }
             self.release_cell(cell, slot);
         }
-        // It may have died between a cell and this.
+        // The process may have died after it changed a cell and before it set the hint.
         self.control.leases.returned.store(1, Ordering::SeqCst);
         after_release();
         for event in [&self.control.filled, &self.control.finished] {
@@ -250,7 +253,7 @@ impl Ring {
     }
 }
 
-/// See [`Ring::count_leases`].
+/// The result of [`Ring::count_leases`].
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Leases {
     pub(crate) leased: u64,

@@ -1,18 +1,17 @@
-//! The ring: messages as bytes, between producers and consumers any of whom may die. The theory is in
-//! `README.md`.
+//! The ring: messages as bytes, between producers and consumers, any of which may die. `README.md` has the theory.
 //!
 //! | file         | what it holds                                                        |
 //! |--------------|----------------------------------------------------------------------|
-//! | `record.rs`  | what a segment holds                                                 |
+//! | `record.rs`  | the records in a segment                                             |
 //! | `control.rs` | the two sides, their cursors and locks                               |
-//! | `make.rs`    | making a ring, finding its parts again                               |
-//! | `produce.rs` | putting messages in: one commit a batch                              |
-//! | `consume.rs` | taking messages out                                                  |
-//! | `cells.rs`   | where messages stand that are being worked on                        |
-//! | `leases.rs`  | which messages are being worked on, by whom                          |
-//! | `recover.rs`    | what recovery does to a side whose lock the dead held                |
-//! | `inspect.rs` | what the crash tests ask                                             |
-#![allow(unsafe_code)] // Makes references to words of segments, from offsets.
+//! | `make.rs`    | creating a ring, and finding it again                                |
+//! | `produce.rs` | putting messages: one commit per batch                               |
+//! | `consume.rs` | taking messages                                                      |
+//! | `cells.rs`   | the cells of leased messages                                         |
+//! | `leases.rs`  | which process works on which message                                 |
+//! | `recover.rs` | recovery of an end whose lock the dead process held                  |
+//! | `inspect.rs` | inspection by the crash tests                                        |
+#![allow(unsafe_code)] // Converts offsets to references to words of segments.
 
 mod cells;
 mod consume;
@@ -45,38 +44,38 @@ use crate::sync::raw::lock::RawLock;
 use control::Side;
 use record::{Header, WORD};
 
-/// A ring, as this process sees it.
+/// A ring, with this process's pointers to it.
 #[derive(Clone, Copy)]
 pub(crate) struct Ring {
     arena: &'static Arena,
     control: &'static Control,
-    /// Index of the object that owns control lines, segments and blocks.
+    /// Index of the object that owns the control lines, the segments and the blocks.
     object: u32,
-    /// Every message lies in a block of its own, because it may have to be taken again.
+    /// Every message lies in a block of its own, because it may have to be leased again.
     blocks_only: bool,
 }
 
 /// Why a message was not put or taken.
 #[derive(Debug)]
 pub(crate) enum Refusal {
-    /// There is no room now.
+    /// There is no room at the moment.
     Full,
-    /// There is no shared memory left for it.
+    /// The shared memory is full.
     NoMemory,
-    /// There is nothing now.
+    /// There is no message at the moment.
     Empty,
-    /// There will be no more.
+    /// There will be no more messages.
     Closed,
-    /// The time was up before one's turn came.
+    /// The lock was not acquired in time.
     TimedOut,
-    /// The ring cannot be used from here. (A pointer, so that an outcome is two registers.)
+    /// The ring cannot be used from this process. Boxed, so that a result is two registers.
     Unusable(Box<Error>),
 }
 
-/// How long a call waits for its turn at least.
-const PATIENCE_NS: u64 = 1_000_000_000;
+/// How long a call waits for the lock at least.
+const MIN_LOCK_WAIT_NS: u64 = 1_000_000_000;
 
-/// One side's lock, held until this is dropped. No code of the user's runs meanwhile.
+/// The lock of one side. Dropping it releases the lock. No user code runs meanwhile.
 struct Turn {
     lock: &'static RawLock,
     held: Entry,
@@ -114,8 +113,8 @@ impl Ring {
     #[inline]
     fn word(&self, offset: u64) -> &'static AtomicU64 {
         debug_assert!(self.arena.layout.span_of(offset).is_some() && offset.is_multiple_of(8));
-        // SAFETY: cursors, headers and segments are written by this module alone and lie in the arena;
-        // record words are aligned, and read and written as atomics.
+        // SAFETY: only this module writes cursors, headers and segments, and they lie in the arena. Words of records
+        // are aligned, and are accessed as atomics.
         unsafe { self.arena.at(offset) }
     }
 
@@ -123,24 +122,24 @@ impl Ring {
     fn header(&self, offset: u64) -> Header {
         // ORDERING: Acquire pairs with the Release that committed the record.
         match Header::read(self.word(offset).load(std::sync::atomic::Ordering::Acquire)) {
-            // Written by somebody who wrote where he must not.
+            // A faulty process has corrupted the ring.
             Header::Go { to, .. } if !self.is_place(to) => Header::Nothing,
             header => header,
         }
     }
 
-    /// Whether a record may lie there.
+    /// Returns whether a record can lie at this offset.
     fn is_place(&self, offset: u64) -> bool {
         offset.is_multiple_of(WORD) && self.arena.layout.span_of(offset).is_some()
     }
 
-    /// Where records may lie in the segment around `offset`: from, to.
+    /// Returns the range in which records can lie in the segment around `offset`.
     fn segment(&self, offset: u64) -> (u64, u64) {
         let around = blocks::around(self.arena, offset);
         around.map_or((offset, offset), |(at, bytes)| (at + HEADER, at + bytes))
     }
 
-    /// Waits for this side's turn.
+    /// Acquires the lock of this side.
     #[inline]
     fn turn(&self, side: &'static Side, deadline: Deadline) -> Result<Turn, Refusal> {
         let lock = &side.lock;
@@ -150,11 +149,11 @@ impl Ring {
         }
     }
 
-    /// Who has the lock lets go of it within a microsecond, or when it runs again, or is buried: so also who
-    /// does not want to wait waits for that. Only a holder that was stopped takes longer.
+    /// The holder releases the lock within a microsecond, or when it runs again, or recovery does. So even a call
+    /// that does not wait waits for that. Only a stopped holder takes longer.
     #[cold]
     fn await_turn(&self, lock: &'static RawLock, deadline: Deadline) -> Result<Turn, Refusal> {
-        let deadline = deadline.max_ns(now_ns() + PATIENCE_NS);
+        let deadline = deadline.max_ns(now_ns() + MIN_LOCK_WAIT_NS);
         let taken = with_me(|me| lock.acquire(me, self.arena.offset_of(lock), true, deadline));
         match taken.and_then(|taken| taken) {
             Ok((_, Some(held))) => Ok(Turn { lock, held }),
@@ -164,8 +163,8 @@ impl Ring {
     }
 }
 
-/// Calls `visit` with each record from `at` on whose header is `first`, and where it lies, until there is
-/// none or `visit` says to stop. Gives where it stopped.
+/// Calls `visit` with each record and its offset, starting at `at`, whose header is `first`. Ends at the last record,
+/// or when `visit` returns false. Returns the offset at which it ended.
 fn walk(ring: &Ring, at: u64, first: Header, mut visit: impl FnMut(u64, Header) -> bool) -> u64 {
     let (mut at, mut header) = (at, first);
     loop {

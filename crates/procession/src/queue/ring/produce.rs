@@ -1,4 +1,4 @@
-//! Putting messages in: one commit a batch.
+//! Putting messages into the ring: one commit per batch.
 
 use std::sync::atomic::Ordering;
 
@@ -12,60 +12,60 @@ use crate::os::memory;
 use crate::rules::{self, Rule};
 use crate::sync::raw::event;
 
-/// Segments do not grow beyond this, unless a single message needs it.
-const LARGEST: u64 = 1 << 20;
-/// Up to here a segment is followed by one four times as large, and then twice.
-const SMALL: u64 = 64 << 10;
+/// Segments do not grow beyond this, unless a single message needs more.
+const MAX_SEGMENT: u64 = 1 << 20;
+/// A segment smaller than this is followed by one four times as large, a larger one by one twice as large.
+const QUADRUPLED_BELOW: u64 = 64 << 10;
 
-/// How large the segment behind one of `size` bytes is, of which a record needs `need`.
+/// Returns the size of the segment after one of `size` bytes. It has room for a record of `need` bytes.
 fn next_size(size: u64, need: u64) -> u64 {
-    let more = if size < SMALL { 4 * size } else { 2 * size };
-    more.min(LARGEST).max(need + 2 * WORD)
+    let more = if size < QUADRUPLED_BELOW { 4 * size } else { 2 * size };
+    more.min(MAX_SEGMENT).max(need + 2 * WORD)
 }
 
 const LINE: u64 = 64;
-/// How far ahead of the cursor lines are asked for.
+/// How far ahead of the cursor cache lines are requested.
 const AHEAD: usize = 6 * LINE as usize;
 
-/// A message that is to be put.
+/// A message to put.
 #[derive(Clone, Copy)]
 pub(crate) enum Piece<'a> {
     /// At most `INLINE_MAX` bytes.
     Inline(&'a [u8]),
-    /// A block of this process, with so many bytes in it.
+    /// A block of this process that contains `len` bytes.
     Block { at: u64, len: u64 },
 }
 
 impl Ring {
-    /// Puts one message, if there is room now. Waits only for its turn.
+    /// Puts one message, if there is room. Waits only for the lock.
     pub(crate) fn put(&self, piece: Piece<'_>, deadline: Deadline) -> Result<(), Refusal> {
         let turn = self.turn(&self.control.producers.side, deadline)?;
-        self.put_batch(piece)?;
-        self.tell_consumers(turn, 1);
+        self.put_slow(piece)?;
+        self.notify_consumers(turn, 1);
         Ok(())
     }
 
-    /// As [`put`](Ring::put), at most `INLINE_MAX` bytes.
+    /// Puts a message of at most `INLINE_MAX` bytes, if there is room. Waits only for the lock.
     #[inline]
     pub(crate) fn put_small(&self, bytes: &[u8], deadline: Deadline) -> Result<(), Refusal> {
         let turn = self.turn(&self.control.producers.side, deadline)?;
-        if !self.put_simply(bytes) {
-            self.put_batch(Piece::Inline(bytes))?;
+        if !self.try_put_fast(bytes) {
+            self.put_slow(Piece::Inline(bytes))?;
         }
-        self.tell_consumers(turn, 1);
+        self.notify_consumers(turn, 1);
         Ok(())
     }
 
-    /// Puts a small message where the cursor stands, if it is known that there is room for it. The caller
-    /// has the turn. Does what a [`Batch`] of one does, in registers.
+    /// Puts a small message at the cursor, if there is known to be room. Does the same as a [`Batch`] of one, in
+    /// registers. The caller holds the lock.
     #[inline]
-    fn put_simply(&self, bytes: &[u8]) -> bool {
+    fn try_put_fast(&self, bytes: &[u8]) -> bool {
         let Producers { side, room_to, taken, .. } = &self.control.producers;
         let (from, len) = (side.cursor(), bytes.len() as u64);
         let (at, header) = (from.offset(), Header::Inline { len });
         let (end, passed) = (at + header.size(), side.passed(from));
-        // INVARIANT: where room is known, the queue is open: it need not be looked at what is at the cursor,
-        // where a consumer may be looking, too.
+        // INVARIANT: where room is known, the queue is open. So we need not read the header at the cursor, whose line
+        // a consumer may be reading.
         if end + WORD > room_to.load(Ordering::Relaxed)
             || !within(self.control.limits(), passed, taken.load(), len)
         {
@@ -80,23 +80,23 @@ impl Ring {
         true
     }
 
-    /// Asks for the lines that will be written some messages from here: a consumer has read them, and to get
-    /// them back takes longer than to write a message.
+    /// Requests the cache lines that will be written some messages from now. A consumer has read them, and getting
+    /// them back takes longer than writing a message.
     #[inline]
     fn prepare_lines(&self, from: u64, to: u64) {
         (from / LINE..=to / LINE).for_each(|line| memory::prefetch_to_write(self.word(line * LINE), AHEAD));
     }
 
     #[cold]
-    fn put_batch(&self, piece: Piece<'_>) -> Result<(), Refusal> {
+    fn put_slow(&self, piece: Piece<'_>) -> Result<(), Refusal> {
         let mut batch = Batch::begin(self)?;
         batch.push(piece)?;
         batch.commit();
         Ok(())
     }
 
-    /// Puts as many of these messages as there is room for, all at once, and says how many; the refusal
-    /// when it is none.
+    /// Puts as many of these messages as there is room for, in one step. Returns how many, or the refusal if it is
+    /// none.
     pub(crate) fn put_some<'a>(
         &self,
         pieces: impl Iterator<Item = Piece<'a>>,
@@ -112,27 +112,27 @@ impl Ring {
             }
         }
         batch.commit();
-        self.tell_consumers(turn, count);
+        self.notify_consumers(turn, count);
         Ok(count)
     }
 
     #[inline]
-    fn tell_consumers(&self, turn: Turn, count: usize) {
-        // ORDERING: the release of the lock is a locked instruction between our commit and the look at
-        // who sleeps. CRASH: who sleeps is woken by the death sweep.
+    fn notify_consumers(&self, turn: Turn, count: usize) {
+        // ORDERING: the release of the lock is a locked instruction between our commit and the look for sleepers.
+        // CRASH: the death sweep wakes the sleepers.
         drop(turn);
         after_release();
         event::notify(&self.control.filled.word, count.try_into().unwrap_or(i32::MAX));
     }
 
-    /// No more messages: what is there can still be taken. False if it was closed before.
+    /// Closes the ring: messages that are left can still be taken. Returns false if it was already closed.
     pub(crate) fn close(&self, deadline: Deadline) -> Result<bool, Refusal> {
         let producers = &self.control.producers;
         let turn = self.turn(&producers.side, deadline)?;
         let at = producers.side.cursor().offset();
         let open = self.header(at) == Header::Nothing;
         if open {
-            // CRASH: whoever knows of no room looks for it, and finds the queue open or closed.
+            // CRASH: a producer that knows of no room reads the header, and finds the ring open or closed.
             producers.room_to.store(0, Ordering::Release);
             self.word(at).store(Header::Closed.word(), Ordering::Release);
         }
@@ -143,12 +143,12 @@ impl Ring {
         Ok(open)
     }
 
-    /// Whether it was closed: a snapshot.
+    /// Returns whether the ring was closed. A snapshot.
     pub(crate) fn is_closed(&self) -> bool {
         let side = &self.control.producers.side;
         loop {
             if member::is_forked() {
-                return false; // there are zeros where the ring was
+                return false; // in a fork the ring's memory reads as zeros
             }
             let cursor = side.cursor();
             let header = self.header(cursor.offset());
@@ -158,15 +158,15 @@ impl Ring {
         }
     }
 
-    /// Whether a message of `len` bytes may be put as far as the limits go: a hint.
+    /// Returns whether the limits admit a message of `len` bytes. A hint.
     pub(crate) fn admits(&self, len: u64) -> bool {
         let (put, taken) = self.passed();
         within(self.control.limits(), put, taken, len)
     }
 }
 
-/// Orders what was stored before a locked instruction (the release of a lock, or a sequentially consistent store)
-/// before what is looked at next. On x86 that instruction does; elsewhere a fence does.
+/// Orders the stores before a locked instruction before the loads after it. The locked instruction is the release of
+/// a lock, or a SeqCst store. On x86 it already orders them. Elsewhere a fence does.
 #[inline]
 pub(super) fn after_release() {
     #[cfg(not(target_arch = "x86_64"))]
@@ -175,7 +175,7 @@ pub(super) fn after_release() {
     std::sync::atomic::compiler_fence(Ordering::SeqCst);
 }
 
-/// Whether one more message of `len` bytes is within the limits.
+/// Returns whether one more message of `len` bytes is within the limits.
 #[inline]
 fn within(limits: Passed, put: Passed, taken: Passed, len: u64) -> bool {
     let items = put.items.saturating_sub(taken.items);
@@ -183,24 +183,24 @@ fn within(limits: Passed, put: Passed, taken: Passed, len: u64) -> bool {
     items < limits.items && (items == 0 || bytes.saturating_add(len.max(1)) <= limits.bytes)
 }
 
-/// Records that are being written behind the last one. Nobody sees them: where the first begins a
-/// header of zero still stands.
+/// Records that are being written behind the last one. They are invisible, because the header of the first one is
+/// still zero.
 struct Batch<'a> {
     ring: &'a Ring,
     producers: &'static Producers,
     from: Cursor,
-    /// The header of the first record, which is stored last.
+    /// The header of the first record. It is stored last.
     first: u64,
     at: u64,
     room_to: u64,
-    /// What is known of it in shared memory.
+    /// The value of `room_to` in shared memory.
     room_before: u64,
     passed: Passed,
     taken: Passed,
     limits: Passed,
-    /// Some record names a block, or a segment.
+    /// Some record names a block or a segment.
     blocks: bool,
-    /// It goes on in a new segment.
+    /// The batch continues in a new segment.
     grown: bool,
 }
 
@@ -240,9 +240,9 @@ impl<'a> Batch<'a> {
             Piece::Block { len, .. } => (Header::Block { len }, len),
         };
         if !within(self.limits, self.passed, self.taken, len) {
-            self.look_again(len)?;
+            self.refresh_taken(len)?;
         }
-        // Behind it there must be room for the next header, which is zero as yet.
+        // Behind the record there must be room for the next header, which stays zero for now.
         if self.at + header.size() + WORD > self.room_to {
             self.make_room(header.size())?;
         }
@@ -271,19 +271,19 @@ impl<'a> Batch<'a> {
         }
     }
 
-    /// Looks what has been taken meanwhile.
+    /// Reads again how much was taken.
     #[cold]
-    fn look_again(&mut self, len: u64) -> Result<(), Refusal> {
+    fn refresh_taken(&mut self, len: u64) -> Result<(), Refusal> {
         self.taken = self.ring.control.consumers.side.snapshot().1;
         self.producers.taken.store(self.taken);
         if within(self.limits, self.passed, self.taken, len) { Ok(()) } else { Err(Refusal::Full) }
     }
 
-    /// Finds a place for a record of `need` bytes: here, at the beginning of the segment, or in a new one.
+    /// Finds a place for a record of `need` bytes: here, at the beginning of the segment, or in a new segment.
     #[cold]
     fn make_room(&mut self, need: u64) -> Result<(), Refusal> {
         let (start, end) = self.ring.segment(self.at);
-        // ORDERING: Acquire pairs with the consumers' Release: they have read what lies before it.
+        // ORDERING: Acquire pairs with the consumers' Release. They have read everything before that offset.
         let head = self.ring.control.consumers.side.cursor().offset();
         let fits = |at: u64, to: u64| at + need + WORD <= to;
         let ahead = !(start..end).contains(&head);
@@ -300,18 +300,18 @@ impl<'a> Batch<'a> {
     }
 
     fn go(&mut self, to: u64, leave: bool, room_to: u64) {
-        // CRASH: what is known of the room here is not true there; 0 says that nothing is.
+        // CRASH: the known room is not valid at the new place. 0 says that none is known.
         self.producers.room_to.store(0, Ordering::Release);
         self.room_before = 0;
         self.write_header(Header::Go { to, leave });
         (self.at, self.room_to) = (to, room_to);
     }
 
-    /// Goes on in a new segment, which is larger.
+    /// Continues in a new, larger segment.
     fn grow(&mut self, need: u64, size: u64) -> Result<(), Refusal> {
         if self.grown {
-            // A batch leaves one segment at most, so that the one in which the producers' cursor still
-            // stands is at most one behind the consumers': see `Ring::leave`. The rest is another batch.
+            // A batch leaves at most one segment. So the segment of the producers' cursor is at most one behind that
+            // of the consumers: see `Ring::leave_by`. The rest goes into another batch.
             return Err(Refusal::Full);
         }
         let block = heap::allocate_now(self.ring.arena, member::slot(), next_size(size, need))?;
@@ -321,7 +321,7 @@ impl<'a> Batch<'a> {
         Ok(())
     }
 
-    /// Makes it all visible, by one store.
+    /// Makes all records visible, by one store.
     #[inline]
     fn commit(self) {
         if self.first == 0 {
@@ -332,9 +332,9 @@ impl<'a> Batch<'a> {
         if self.blocks {
             self.hand_over_blocks();
         }
-        // ORDERING: Release: who sees this header sees all that was written before it.
-        // CRASH: until this store the records do not exist, and the next producer writes over them. From
-        // it on they do; recovery moves the cursor behind them.
+        // ORDERING: Release. A consumer that sees this header sees everything that was written before it.
+        // CRASH: until this store the records do not exist, and the next producer overwrites them. From it on they
+        // do, and recovery moves the cursor past them.
         self.ring.word(from).store(self.first, Ordering::Release);
         self.producers.side.advance(self.from, self.at, self.passed);
         if self.blocks {
@@ -345,12 +345,12 @@ impl<'a> Batch<'a> {
         }
     }
 
-    /// Blocks and segments become the queue's before the records that name them exist.
+    /// Hands the blocks and segments to the queue, before the records that name them exist.
     #[cold]
     fn hand_over_blocks(&self) {
         let (ring, first) = (self.ring, Header::read(self.first));
         if rules::holds(Rule::BatchIntent) {
-            // CRASH: if we die before the commit, recovery frees what was handed over already.
+            // CRASH: if we die before the commit, recovery frees what was already handed over.
             self.producers.intent.store(self.first, Ordering::Release);
             self.producers.intent_at.store(self.from.0, Ordering::Release);
         }
@@ -364,7 +364,7 @@ impl<'a> Batch<'a> {
 }
 
 impl Ring {
-    /// The block or segment that the record at `at` names.
+    /// Returns the block or segment that the record at `at` names.
     pub(super) fn block_named(&self, at: u64, header: Header) -> Option<u64> {
         const { assert!(BLOCK_RECORD == 2 * WORD) };
         match header {
@@ -381,24 +381,24 @@ mod tests {
     use crate::arena::classes::CLASSES;
     use crate::queue::ring::SMALL_FIRST;
 
-    /// From the first segment of a queue on: each block is filled by its segment, and a few steps lead to the largest.
+    /// From the first segment of a queue on, each segment fills its block, and a few steps lead to the largest.
     #[test]
     fn segments_grow_in_a_few_steps() {
         let (mut size, mut steps) = (SMALL_FIRST, 0);
-        while size < LARGEST {
+        while size < MAX_SEGMENT {
             size = next_size(size, 16);
             let block =
                 match CLASSES.iter().map(|&class| u64::from(class)).find(|class| size + HEADER <= *class) {
                     Some(class) => class,
                     None => (size + HEADER).next_multiple_of(64 << 10),
                 };
-            assert!(size >= LARGEST || size * 8 > block * 7, "{size} bytes in a block of {block}");
+            assert!(size >= MAX_SEGMENT || size * 8 > block * 7, "{size} bytes in a block of {block}");
             (size, steps) = (block - HEADER, steps + 1);
         }
         assert!(steps <= 7, "{steps}");
         assert_eq!(
-            next_size(LARGEST, 10 * LARGEST),
-            10 * LARGEST + 2 * WORD,
+            next_size(MAX_SEGMENT, 10 * MAX_SEGMENT),
+            10 * MAX_SEGMENT + 2 * WORD,
             "a record that is larger has room"
         );
     }

@@ -1,4 +1,4 @@
-//! What a segment holds: records, one behind the other.
+//! The records in a segment, one after the other.
 //!
 //! ```text
 //! ┌──────────────┬───────────────────────┐ ┌──────────────┬──────────┐ ┌──────────────┐ ┌───
@@ -8,18 +8,18 @@
 //!
 //! | header   | meaning                                                                        |
 //! |----------|--------------------------------------------------------------------------------|
-//! | `0`      | nothing yet: the next record will begin here                                     |
+//! | `0`      | no record yet: the next one begins here                                         |
 //! | `INLINE` | a message whose bytes follow                                                    |
 //! | `BLOCK`  | a message in a block of its own, which belongs to the queue; its offset follows |
-//! | `GO`     | the next record is elsewhere; with `LEAVE` in another segment, and this one is done |
-//! | `CLOSED` | there will be no more                                                           |
+//! | `GO`     | the next record is elsewhere; with `LEAVE` in another segment, and this one is no longer used |
+//! | `CLOSED` | there will be no more records                                                   |
 
 /// The longest message that lies in the ring itself.
 pub(crate) const INLINE_MAX: usize = 512;
 
-/// Bytes of a header, and of what a record is aligned to.
+/// The bytes of a header, and the alignment of a record.
 pub(super) const WORD: u64 = 8;
-/// Bytes of a record that names a block.
+/// The bytes of a record that names a block.
 pub(super) const BLOCK_RECORD: u64 = 2 * WORD;
 
 const INLINE: u64 = 1;
@@ -29,7 +29,7 @@ const GO_AND_LEAVE: u64 = 4;
 const CLOSED: u64 = 5;
 const KIND: u64 = 0xff;
 
-/// A header, read.
+/// A decoded header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Header {
     Nothing,
@@ -66,14 +66,14 @@ impl Header {
         }
     }
 
-    /// How long the message is that this word is the header of, if it is a small one.
+    /// Returns the message's length if this word is the header of a small message.
     #[inline]
     pub(super) fn inline_len(word: u64) -> Option<u64> {
         let len = word >> 8;
         (word & KIND == INLINE && len <= INLINE_MAX as u64).then_some(len)
     }
 
-    /// Bytes from this record's header to the next one's, if that follows it.
+    /// Returns the bytes from this record's header to the next one's, if the next one follows it.
     #[inline]
     pub(super) fn size(self) -> u64 {
         match self {

@@ -1,5 +1,5 @@
-//! What recovery does to a side whose lock the dead held. It runs while the lock's word still names
-//! the dead, so nobody else touches that side; and it can be begun anew.
+//! Recovery of an end whose lock the dead process held. It runs while the lock's word still names the dead thread, so
+//! no other thread uses that end. It can be started again after an interruption.
 
 use std::sync::atomic::Ordering;
 
@@ -20,7 +20,7 @@ impl Recover for Rings {
     }
 }
 
-/// Joinable queues: the ends of their ring, and the leases of the dead process.
+/// Joinable queues: the ends of their ring, and the dead process's leases.
 pub(crate) struct LeasedRings;
 
 impl Recover for LeasedRings {
@@ -55,7 +55,7 @@ pub(crate) fn release_end(dead: &Dead<'_>, found: &Found, entry: Journaled) {
 }
 
 impl Ring {
-    /// A batch was committed, and the cursor is moved behind it; or it was not, and its blocks go.
+    /// If a batch was committed, moves the cursor past it. If not, takes its blocks away from the queue.
     fn recover_producers(&self, slot: u32) {
         let Producers { side, room_to, intent_at, intent, .. } = &self.control.producers;
         room_to.store(0, Ordering::Release);
@@ -63,7 +63,7 @@ impl Ring {
         match self.header(from.offset()) {
             Header::Nothing if intent_at.load(Ordering::Acquire) == from.0 => {
                 let first = Header::read(intent.load(Ordering::Acquire));
-                self.disown_uncommitted(slot, from.offset(), first);
+                self.hand_back_uncommitted(slot, from.offset(), first);
             }
             Header::Nothing | Header::Closed => {}
             first if rules::holds(Rule::BatchSettled) => {
@@ -81,10 +81,11 @@ impl Ring {
         intent_at.store(0, Ordering::Release);
     }
 
-    /// What a batch that does not exist had made the queue's is the dead's again, whose blocks are swept next.
-    /// It is not freed here: somebody else might have taken a segment when this is begun anew, and what it
-    /// writes there is no records. Until the sweep nobody takes them, and `intent` is struck out before that.
-    fn disown_uncommitted(&self, slot: u32, at: u64, first: Header) {
+    /// Hands the blocks of an uncommitted batch back to the dead process, whose blocks are swept next. They are not
+    /// freed here: if recovery starts again, another process might already have taken a freed segment and written
+    /// something other than records to it. Until the sweep no process takes them, and `intent` is cleared before
+    /// that.
+    fn hand_back_uncommitted(&self, slot: u32, at: u64, first: Header) {
         walk(self, at, first, |at, header| {
             if let Some(block) = self.block_named(at, header) {
                 if rules::holds(Rule::UncommittedKept) {
@@ -97,7 +98,8 @@ impl Ring {
         });
     }
 
-    /// What was about to be taken is the queue's again; a segment that was being freed is swept.
+    /// Hands messages that were about to be taken back to the queue. Hands a segment that was being freed to the dead
+    /// process, which is swept.
     fn recover_consumers(&self, slot: u32) {
         let (dead, consumers) = (Tag::process(slot), &self.control.consumers);
         let at = consumers.side.cursor().offset();
@@ -122,7 +124,7 @@ impl Ring {
         let leaving = consumers.leaving.load(Ordering::Acquire);
         if leaving != 0 {
             if blocks::owner(self.arena, leaving).same_owner(self.owner()) {
-                // To the dead, whose blocks are swept next.
+                // To the dead process, whose blocks are swept next.
                 blocks::hand_over(self.arena, leaving, self.owner(), dead);
             }
             consumers.left.store(0, Ordering::Release);
