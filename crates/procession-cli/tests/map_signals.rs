@@ -6,7 +6,7 @@ use std::fs;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use support::{Place, Said, lives, map, number, signal, start, state, wait_until, with_script};
@@ -228,6 +228,45 @@ fn nothing_is_left_when_it_is_killed() {
         signal(&child, Signal::KILL);
         end(child);
         pids.iter().for_each(|pid| wait_until(|| !lives(number(pid))));
+    }
+}
+
+/// Kills at moments that move through the suspension of a run. An engine that stopped itself would miss the death of
+/// the front if that came just before.
+#[test]
+fn nothing_is_left_when_it_is_killed_while_it_is_suspended() {
+    for round in 0..150 {
+        let place = Place::new();
+        let script = place.script("echo $$ >> @/begun; exec sleep 1000");
+        let child = suspendable(&["-j", "2"], &script, "a\nb\n");
+        let pids = place.await_lines("begun", 2);
+        signal(&child, Signal::TSTP);
+        let start = Instant::now();
+        while start.elapsed() < Duration::from_micros(4 * round) {}
+        signal(&child, Signal::KILL);
+        end(child);
+        pids.iter().for_each(|pid| wait_until(|| !lives(number(pid))));
+    }
+}
+
+/// The engine notices the end of the front by SIGCONT.
+#[test]
+fn nothing_is_left_when_it_is_killed_also_if_sigcont_was_ignored() {
+    for suspended in [false, true] {
+        let place = Place::new();
+        let program = env!("CARGO_BIN_EXE_procession");
+        let script = place.script("echo $$ >> @/begun; exec sleep 1000");
+        let mut command = Command::new("env");
+        command.args(["--ignore-signal=CONT", program, "map", "sh", "-c", &script]).process_group(0);
+        let child = start(command, b"x\n");
+        let pid = number(&place.await_lines("begun", 1)[0]);
+        if suspended {
+            signal(&child, Signal::TSTP);
+            wait_until(|| state(child.id().cast_signed()) == Some('T'));
+        }
+        signal(&child, Signal::KILL);
+        end(child);
+        wait_until(|| !lives(pid));
     }
 }
 

@@ -41,21 +41,23 @@ pub fn run(flags: &Map) -> Result<u8, Failed> {
     }
     let (source, pump) = if is_typed { pump()? } else { (None, None) };
     let plan = Plan::new(flags, source)?;
+    let (suspension, report) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
     let terminal = if flags.tty || flags.interactive { Some(Terminal::open()?) } else { None };
     set_child_subreaper(Some(getpid()))?;
     // A signal that comes before a half listens waits until it does.
     let held = AllBlocked::enter();
     match split()? {
         Half::Parent(engine) => {
-            drop(plan);
-            let front = Front::new(engine, pump)?;
+            drop((plan, report));
+            let front = Front::new(engine, pump, suspension)?;
             drop(held);
             front.run()
         }
         Half::Child(front) => {
-            drop(pump);
-            let front = Pid::from_raw(front).ok_or("the front has no pid")?;
-            detach(front, flags.tty)?;
+            drop((pump, suspension));
+            let pid = Pid::from_raw(front).ok_or("the front has no pid")?;
+            let front = FrontHandle { pid, report: report.into() };
+            detach(&front, flags.tty)?;
             let engine = Engine::new(plan, terminal, front)?;
             drop(held);
             Ok(engine.run())
@@ -71,18 +73,37 @@ fn pump() -> Result<(Option<Source>, Option<Pump>), Failed> {
 }
 
 /// Makes this process the engine.
-fn detach(front: Pid, has_terminal: bool) -> Result<(), Failed> {
+fn detach(front: &FrontHandle, has_terminal: bool) -> Result<(), Failed> {
     if has_terminal {
         setpgid(None, None)?;
     } else {
         setsid()?;
     }
     set_child_subreaper(Some(getpid()))?;
-    // It is the one signal that reaches an engine that is suspended.
+    // It reaches an engine that waits suspended, and one that was stopped by SIGSTOP.
     set_parent_process_death_signal(Some(Signal::CONT))?;
-    match getppid() == Some(front) {
+    match front.lives() {
         true => Ok(()),
         false => Err("the front was killed".into()),
+    }
+}
+
+/// The front, as its engine sees it.
+pub struct FrontHandle {
+    pid: Pid,
+    report: File,
+}
+
+impl FrontHandle {
+    /// Returns whether the front has not died. This process is its child.
+    pub fn lives(&self) -> bool {
+        getppid() == Some(self.pid)
+    }
+
+    /// Reports that the commands are stopped and the engine waits for SIGCONT.
+    pub fn report_suspension(&self) {
+        // If the pipe is full of reports that the front has not read, it stops for one of those.
+        let _ = (&self.report).write(b"s");
     }
 }
 
@@ -90,12 +111,17 @@ struct Front {
     engine: Pid,
     signals: Signals,
     pump: Option<Pump>,
+    /// The engine writes a byte to this pipe for each suspension.
+    suspension: Option<File>,
+    /// Whether the last of SIGTSTP and SIGCONT that the engine was sent is SIGTSTP.
+    is_stop_asked: bool,
 }
 
 impl Front {
-    fn new(engine: i32, pump: Option<Pump>) -> Result<Front, Failed> {
+    fn new(engine: i32, pump: Option<Pump>, suspension: OwnedFd) -> Result<Front, Failed> {
         let engine = Pid::from_raw(engine).ok_or("the engine has no pid")?;
-        Ok(Front { engine, signals: Signals::listen(&MAP_SIGNALS)?, pump })
+        let (signals, suspension) = (Signals::listen(&MAP_SIGNALS)?, Some(suspension.into()));
+        Ok(Front { engine, signals, pump, suspension, is_stop_asked: false })
     }
 
     fn run(mut self) -> Result<u8, Failed> {
@@ -120,15 +146,19 @@ impl Front {
         }
     }
 
-    fn pass_on(&self, signal: i32) {
+    fn pass_on(&mut self, signal: i32) {
+        if let SIGTSTP | SIGCONT = signal {
+            self.is_stop_asked = signal == SIGTSTP;
+        }
         if let Some(signal) = Signal::from_named_raw(signal) {
             let _ = kill_process(self.engine, signal);
         }
     }
 
     /// The exit code, if the engine has ended.
-    fn look_after_engine(&self) -> Result<Option<u8>, Failed> {
-        let changed = || waitpid(Some(self.engine), WaitOptions::NOHANG | WaitOptions::UNTRACED);
+    fn look_after_engine(&mut self) -> Result<Option<u8>, Failed> {
+        let engine = self.engine;
+        let changed = || waitpid(Some(engine), WaitOptions::NOHANG | WaitOptions::UNTRACED);
         let status = loop {
             match changed()? {
                 None => return Ok(None),
@@ -147,28 +177,47 @@ impl Front {
         Ok(Some(OURS))
     }
 
-    /// Stops this process after the engine has stopped. SIGCONT to this process continues both.
-    fn stop(&self) {
+    /// Stops this process after the engine has stopped or suspended itself. SIGCONT to this process continues both.
+    fn stop(&mut self) {
         // A second request to stop that came meanwhile asks for what happens now. One that comes later is another.
-        self.signals.forget_job_control();
-        if !is_orphaned() {
+        let is_continued = self.signals.take_job_control() == Some(SIGCONT);
+        if !is_continued && !is_orphaned() {
             let _ = kill_process(getpid(), Signal::STOP);
         }
-        let _ = kill_process(self.engine, Signal::CONT);
+        self.pass_on(SIGCONT);
     }
 
     fn wait(&mut self) {
-        let mut fds = vec![PollFd::from_borrowed_fd(self.signals.bell(), PollFlags::IN)];
         let stdin = io::stdin();
-        if let Some(pump) = &self.pump {
-            fds.push(match pump.buffer.is_empty() {
-                true => PollFd::from_borrowed_fd(stdin.as_fd(), PollFlags::IN),
-                false => PollFd::from_borrowed_fd(pump.pipe.as_fd(), PollFlags::OUT),
-            });
-        }
+        let mut fds = vec![PollFd::from_borrowed_fd(self.signals.bell(), PollFlags::IN)];
+        let mut watch = |fd, flags| {
+            fds.push(PollFd::from_borrowed_fd(fd, flags));
+            fds.len() - 1
+        };
+        let suspension = self.suspension.as_ref().map(|pipe| watch(pipe.as_fd(), PollFlags::IN));
+        let pump = self.pump.as_ref().map(|pump| match pump.buffer.is_empty() {
+            true => watch(stdin.as_fd(), PollFlags::IN),
+            false => watch(pump.pipe.as_fd(), PollFlags::OUT),
+        });
         let _ = poll(&mut fds, None);
-        if fds.get(1).is_some_and(|fd| !fd.revents().is_empty()) {
+        let is_ready = |place: Option<usize>| place.is_some_and(|place| !fds[place].revents().is_empty());
+        let (is_suspended, has_input) = (is_ready(suspension), is_ready(pump));
+        if is_suspended {
+            self.read_suspension();
+        }
+        if has_input {
             self.pump.take_if(|pump| !pump.turn());
+        }
+    }
+
+    /// Stops this process if the engine has suspended itself and was not sent SIGCONT since.
+    fn read_suspension(&mut self) {
+        let Some(mut pipe) = self.suspension.as_ref() else { return };
+        match pipe.read(&mut [0; 64]) {
+            // The engine has ended.
+            Ok(0) => self.suspension = None,
+            Ok(_) if self.is_stop_asked => self.stop(),
+            _ => {}
         }
     }
 }

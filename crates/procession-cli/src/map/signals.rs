@@ -19,13 +19,14 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Listens to these signals. One that was ignored when the program was started stays ignored, except the one that
-    /// tells of children.
+    /// Listens to these signals. A signal that was ignored when the program was started stays ignored, except SIGCHLD
+    /// and SIGCONT, by which the two processes of a run notice each other's end.
     pub fn listen(which: &[i32]) -> io::Result<Signals> {
         let (bell, rope) = UnixStream::pair()?;
         bell.set_nonblocking(true)?;
         let mut signals = Signals { flags: Vec::new(), job_control: Arc::default(), bell };
-        for &signal in which.iter().filter(|&&signal| signal == SIGCHLD || !was_ignored(signal)) {
+        let is_heard = |signal| matches!(signal, SIGCHLD | SIGCONT) || !was_ignored(signal);
+        for &signal in which.iter().filter(|&&signal| is_heard(signal)) {
             signals.note(signal)?;
             // Actions run in the order of their registration, so a reader of the bell sees what was noted.
             low_level::pipe::register(signal, rope.try_clone()?)?;
@@ -52,13 +53,9 @@ impl Signals {
     /// Takes the signals that have come. SIGTSTP or SIGCONT is the first of them.
     pub fn take(&mut self) -> Vec<i32> {
         self.silence();
-        let job_control = self.job_control.swap(0, Ordering::AcqRel) as i32;
+        let job_control = self.take_job_control();
         let flags = self.flags.iter().filter(|(_, raised)| raised.swap(false, Ordering::AcqRel));
-        (job_control != 0)
-            .then_some(job_control)
-            .into_iter()
-            .chain(flags.map(|(signal, _)| *signal))
-            .collect()
+        job_control.into_iter().chain(flags.map(|(signal, _)| *signal)).collect()
     }
 
     /// Stops the bell; what it was rung for can still be taken.
@@ -67,9 +64,10 @@ impl Signals {
         while (&self.bell).read(&mut buffer).is_ok_and(|length| length == buffer.len()) {}
     }
 
-    /// Forgets a SIGTSTP or SIGCONT that has come.
-    pub fn forget_job_control(&self) {
-        self.job_control.store(0, Ordering::Release);
+    /// Takes the last of SIGTSTP and SIGCONT that has come.
+    pub fn take_job_control(&self) -> Option<i32> {
+        let signal = self.job_control.swap(0, Ordering::AcqRel) as i32;
+        (signal != 0).then_some(signal)
     }
 
     /// Whether any has come and was not taken.

@@ -18,9 +18,8 @@ use std::fs::File;
 use std::time::{Duration, Instant};
 
 use procession_launch::Launcher;
-use rustix::process::Pid;
 
-use super::front::MAP_SIGNALS;
+use super::front::{FrontHandle, MAP_SIGNALS};
 use super::job::Job;
 use super::outlet::Outlet;
 use super::plan::Plan;
@@ -38,8 +37,7 @@ pub use stop::kill_descendants;
 
 pub struct Engine {
     plan: Plan,
-    /// The process that the user has started, whose end is ours.
-    front: Pid,
+    front: FrontHandle,
     signals: Signals,
     launcher: Launcher,
     /// The environment of every command, without what differs.
@@ -83,7 +81,7 @@ impl Clock {
 }
 
 impl Engine {
-    pub fn new(plan: Plan, terminal: Option<Terminal>, front: Pid) -> Result<Engine, Failed> {
+    pub fn new(plan: Plan, terminal: Option<Terminal>, front: FrontHandle) -> Result<Engine, Failed> {
         let signals = Signals::listen(&MAP_SIGNALS)?;
         let has_bar = !(plan.quiet || plan.output.ungroup || plan.ask || plan.dry_run);
         let outlet = Outlet::new(Bar::new(has_bar))?;

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Signal, WaitOptions, getpid, getppid, kill_process, wait};
+use rustix::process::{Signal, WaitOptions, getpid, wait};
 use signal_hook::consts::{SIGCHLD, SIGCONT, SIGHUP, SIGINT, SIGTERM, SIGTSTP};
 
 use super::Engine;
@@ -150,20 +150,34 @@ impl Engine {
         }
     }
 
-    /// Stops the commands and this process, until the front continues it. Time stands still meanwhile.
+    /// Stops the commands, reports it to the front, and waits for SIGCONT. Time limits do not count meanwhile.
     fn suspend(&mut self) {
-        // CRASH: the SIGCONT that tells of the front's death may have come first, and this signal replaced it.
-        self.end_if_front_has_died();
         let since = Instant::now();
         self.printer.outlet.bar().hide();
         self.commands.iter().for_each(|command| command.signal(Signal::STOP));
-        let _ = kill_process(getpid(), Signal::STOP);
+        self.front.report_suspension();
+        self.await_continuation();
         self.clock.paused += since.elapsed();
         for command in &self.commands {
             if let Some(terminal) = self.terminal.as_ref().filter(|_| self.plan.has_terminal) {
                 let _ = terminal.give(command.pid);
             }
             command.signal(Signal::CONT);
+        }
+    }
+
+    /// Waits for SIGCONT, from the front or at its death. Other signals are left to be heeded afterwards.
+    ///
+    /// CRASH: this process does not stop itself. If the front dies first, its SIGCONT comes before the stop and no
+    /// process is left to send another.
+    fn await_continuation(&mut self) {
+        loop {
+            self.signals.silence();
+            self.end_if_front_has_died();
+            if self.signals.take_job_control() == Some(SIGCONT) {
+                return;
+            }
+            let _ = poll(&mut [PollFd::from_borrowed_fd(self.signals.bell(), PollFlags::IN)], None);
         }
     }
 
@@ -187,7 +201,7 @@ impl Engine {
 
     /// Kills everything and exits if the process that the user has started was killed.
     pub(super) fn end_if_front_has_died(&mut self) {
-        if getppid() != Some(self.front) {
+        if !self.front.lives() {
             self.kill_everything();
             std::process::exit(OURS.into());
         }
