@@ -25,7 +25,7 @@ pub struct Launcher {
 }
 
 impl Launcher {
-    /// Creates a launcher. Install all signal handlers first: it notes which signals have one.
+    /// Creates a launcher. Install all signal handlers first: it notes which dispositions have changed.
     pub fn new() -> Launcher {
         Launcher {
             stack: vec![MaybeUninit::uninit(); STACK_BYTES],
@@ -37,8 +37,8 @@ impl Launcher {
 
     /// Starts a program in a process group of its own and returns its pid.
     ///
-    /// The program has the signal mask of this thread and the dispositions that this process was started with. It is
-    /// killed when the calling thread ends. The caller reaps it.
+    /// The program has the signal mask and the dispositions that this process was started with. It is killed when
+    /// the calling thread ends. The caller reaps it.
     ///
     /// # Errors
     ///
@@ -66,14 +66,10 @@ impl Launcher {
             dispositions: &self.dispositions,
             // SAFETY: `getpid` has no preconditions.
             parent: unsafe { libc::getpid() },
-            mask: AllBlocked::enter(),
             failure: None.into(),
         };
-        let pid = clone_child(top, &task);
-        let failure = task.failure.get();
-        drop(task);
-        let pid = pid.map_err(|error| Failure { step: Step::Clone, error })?;
-        match failure {
+        let pid = clone_child(top, &task).map_err(|error| Failure { step: Step::Clone, error })?;
+        match task.failure.get() {
             None => Ok(pid),
             Some((step, number)) => {
                 // SAFETY: the child exists and is ours; a null status is allowed.
@@ -87,9 +83,11 @@ impl Launcher {
 /// Runs the child's half on the stack that ends at `top`, until it executes its program or fails.
 fn clone_child(top: *mut MaybeUninit<u8>, task: &Task<'_>) -> io::Result<i32> {
     let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
+    // No handler of this process may run in the child.
+    let _blocked = AllBlocked::enter();
     // SAFETY: the child runs `run` on a stack of its own while this thread is suspended (CLONE_VFORK), so `task` and
     // everything that it borrows outlive the child's use. `run` only makes system calls that are safe after a fork,
-    // and never returns into this function. All signals are blocked, so no handler runs in the child.
+    // and never returns into this function.
     let pid = unsafe { libc::clone(run, top.cast(), flags, ptr::from_ref(task).cast_mut().cast::<c_void>()) };
     if pid < 0 { Err(io::Error::last_os_error()) } else { Ok(pid) }
 }

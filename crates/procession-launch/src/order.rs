@@ -6,7 +6,7 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr;
 
-use crate::signals::{AllBlocked, Dispositions};
+use crate::signals::{self, Dispositions};
 
 /// A program to start.
 #[derive(Debug)]
@@ -62,8 +62,6 @@ pub(crate) struct Task<'a> {
     pub environment: &'a [*const c_char],
     pub dispositions: &'a Dispositions,
     pub parent: i32,
-    /// The parent restores its mask when it drops this, after the child is gone.
-    pub mask: AllBlocked,
     /// Written by the child, read by the parent when it runs again.
     pub failure: Cell<Option<(Step, i32)>>,
 }
@@ -100,7 +98,7 @@ impl Order<'_> {
             check(unsafe { libc::chdir(directory.as_ptr()) }, Step::Directory)?;
         }
         task.dispositions.restore();
-        task.mask.restore_in_child();
+        signals::restore_mask();
         Ok(())
     }
 

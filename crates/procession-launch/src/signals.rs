@@ -1,29 +1,31 @@
 //! Signals reach a program as this process found them.
 
 use std::ffi::c_int;
-use std::mem;
 use std::ptr;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The kernel's signals are 1 to 64. The C library hides 32 and 33, so the calls here are the kernel's own.
 const SIGNALS: c_int = 64;
-const SET_BYTES: usize = 8;
+pub(crate) const SET_BYTES: usize = 8;
 
 type InitFn = extern "C" fn();
 
 /// Signals that were ignored when this program was started, before Rust's runtime ignored SIGPIPE.
 static IGNORED: AtomicU64 = AtomicU64::new(0);
+/// Signals that were blocked when this program was started.
+static BLOCKED: AtomicU64 = AtomicU64::new(0);
 
 #[used]
 #[unsafe(link_section = ".init_array")]
-static HOOK: InitFn = note_ignored;
+static HOOK: InitFn = note_start;
 
-extern "C" fn note_ignored() {
+extern "C" fn note_start() {
+    BLOCKED.store(change_mask(libc::SIG_BLOCK, 0), Ordering::Relaxed);
     let ignored = (1..=SIGNALS).filter(|&signal| handler(signal) == libc::SIG_IGN);
     IGNORED.store(ignored.fold(0, |all, signal| all | bit(signal)), Ordering::Relaxed);
 }
 
-fn bit(signal: c_int) -> u64 {
+pub(crate) fn bit(signal: c_int) -> u64 {
     1 << (signal - 1)
 }
 
@@ -72,20 +74,27 @@ impl Dispositions {
 
     /// Called in the child, whose dispositions are its own.
     pub fn restore(&self) {
-        for &(signal, handler) in &self.changed {
-            let action = KernelAction { handler, flags: 0, restorer: 0, mask: 0 };
-            // SAFETY: a valid action for an existing signal. It changes this process only.
-            unsafe {
-                libc::syscall(
-                    libc::SYS_rt_sigaction,
-                    signal,
-                    &raw const action,
-                    ptr::null_mut::<KernelAction>(),
-                    SET_BYTES,
-                )
-            };
-        }
+        self.changed.iter().for_each(|&(signal, handler)| set_handler(signal, handler));
     }
+}
+
+/// Sets the disposition of a signal to `SIG_DFL` or `SIG_IGN`.
+pub(crate) fn set_handler(signal: c_int, handler: usize) {
+    debug_assert!([libc::SIG_DFL, libc::SIG_IGN].contains(&handler));
+    let action = KernelAction { handler, flags: 0, restorer: 0, mask: 0 };
+    let before = ptr::null_mut::<KernelAction>();
+    // SAFETY: a valid action without a handler. A wrong number of a signal is an error.
+    unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, &raw const action, before, SET_BYTES) };
+}
+
+/// Sets the mask of this thread to the one that this program was started with.
+pub(crate) fn restore_mask() {
+    change_mask(libc::SIG_SETMASK, BLOCKED.load(Ordering::Relaxed));
+}
+
+/// Blocks further signals for this thread.
+pub(crate) fn block(set: u64) {
+    change_mask(libc::SIG_BLOCK, set);
 }
 
 /// While this lives, its thread gets no signal. What comes meanwhile is delivered when it is dropped.
@@ -99,33 +108,21 @@ pub struct AllBlocked {
 impl AllBlocked {
     /// Blocks all signals for this thread.
     pub fn enter() -> AllBlocked {
-        AllBlocked { before: set_mask(u64::MAX) }
-    }
-
-    /// Sets the child's mask to the one that its parent will have again.
-    pub(crate) fn restore_in_child(&self) {
-        set_mask(self.before);
+        AllBlocked { before: change_mask(libc::SIG_SETMASK, u64::MAX) }
     }
 }
 
 impl Drop for AllBlocked {
     fn drop(&mut self) {
-        set_mask(self.before);
+        change_mask(libc::SIG_SETMASK, self.before);
     }
 }
 
-fn set_mask(mask: u64) -> u64 {
+/// Changes the mask of this thread and returns the former one.
+fn change_mask(how: c_int, set: u64) -> u64 {
     let mut before: u64 = 0;
-    debug_assert_eq!(mem::size_of_val(&mask), SET_BYTES);
+    const { assert!(size_of::<u64>() == SET_BYTES) };
     // SAFETY: both sets have the size that the kernel is told.
-    unsafe {
-        libc::syscall(
-            libc::SYS_rt_sigprocmask,
-            libc::SIG_SETMASK,
-            &raw const mask,
-            &raw mut before,
-            SET_BYTES,
-        )
-    };
+    unsafe { libc::syscall(libc::SYS_rt_sigprocmask, how, &raw const set, &raw mut before, SET_BYTES) };
     before
 }

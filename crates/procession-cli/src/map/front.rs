@@ -9,14 +9,14 @@ use std::fs::File;
 use std::io::{self, IsTerminal, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 
-use procession_launch::{AllBlocked, Half, split};
+use procession_launch::{Half, split};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{
     Pid, Signal, WaitOptions, getpgid, getpid, getppid, getsid, kill_process, set_child_subreaper,
     set_parent_process_death_signal, setpgid, setsid, waitpid,
 };
-use signal_hook::consts::{SIGCHLD, SIGCONT, SIGHUP, SIGINT, SIGTERM, SIGTSTP};
+use signal_hook::consts::{SIGCHLD, SIGCONT, SIGTSTP};
 
 use super::engine::{Engine, kill_descendants};
 use super::input::Source;
@@ -26,9 +26,6 @@ use super::tally::OURS;
 use super::terminal::Terminal;
 use crate::flags::Map;
 use crate::screen::{Failed, complain};
-
-/// The signals that the front and the engine handle.
-pub const MAP_SIGNALS: [i32; 6] = [SIGCHLD, SIGINT, SIGTERM, SIGHUP, SIGTSTP, SIGCONT];
 
 /// Runs `procession map` and returns the exit code. Returns in two processes.
 pub fn run(flags: &Map) -> Result<u8, Failed> {
@@ -44,13 +41,12 @@ pub fn run(flags: &Map) -> Result<u8, Failed> {
     let (suspension, report) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
     let terminal = if flags.tty || flags.interactive { Some(Terminal::open()?) } else { None };
     set_child_subreaper(Some(getpid()))?;
-    // A signal that comes before a half listens waits until it does.
-    let held = AllBlocked::enter();
+    // Each half reads its own signals.
+    let signals = Signals::listen()?;
     match split()? {
         Half::Parent(engine) => {
             drop((plan, report));
-            let front = Front::new(engine, pump, suspension)?;
-            drop(held);
+            let front = Front::new(engine, signals, pump, suspension)?;
             front.run()
         }
         Half::Child(front) => {
@@ -58,8 +54,7 @@ pub fn run(flags: &Map) -> Result<u8, Failed> {
             let pid = Pid::from_raw(front).ok_or("the front has no pid")?;
             let front = FrontHandle { pid, report: report.into() };
             detach(&front, flags.tty)?;
-            let engine = Engine::new(plan, terminal, front)?;
-            drop(held);
+            let engine = Engine::new(plan, terminal, front, signals)?;
             Ok(engine.run())
         }
     }
@@ -118,10 +113,9 @@ struct Front {
 }
 
 impl Front {
-    fn new(engine: i32, pump: Option<Pump>, suspension: OwnedFd) -> Result<Front, Failed> {
+    fn new(engine: i32, signals: Signals, pump: Option<Pump>, suspension: OwnedFd) -> Result<Front, Failed> {
         let engine = Pid::from_raw(engine).ok_or("the engine has no pid")?;
-        let (signals, suspension) = (Signals::listen(&MAP_SIGNALS)?, Some(suspension.into()));
-        Ok(Front { engine, signals, pump, suspension, is_stop_asked: false })
+        Ok(Front { engine, signals, pump, suspension: Some(suspension.into()), is_stop_asked: false })
     }
 
     fn run(mut self) -> Result<u8, Failed> {
@@ -180,6 +174,7 @@ impl Front {
     /// Stops this process after the engine has stopped or suspended itself. SIGCONT to this process continues both.
     fn stop(&mut self) {
         // A second request to stop that came meanwhile asks for what happens now. One that comes later is another.
+        self.signals.read();
         let is_continued = self.signals.take_job_control() == Some(SIGCONT);
         if !is_continued && !is_orphaned() {
             let _ = kill_process(getpid(), Signal::STOP);
@@ -202,6 +197,7 @@ impl Front {
         let _ = poll(&mut fds, None);
         let is_ready = |place: Option<usize>| place.is_some_and(|place| !fds[place].revents().is_empty());
         let (is_suspended, has_input) = (is_ready(suspension), is_ready(pump));
+        self.signals.read();
         if is_suspended {
             self.read_suspension();
         }

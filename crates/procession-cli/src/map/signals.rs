@@ -1,87 +1,85 @@
 //! [`Signals`]: signals as something to wait for.
 
-use std::io::{self, Read};
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::net::UnixStream;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use procession_launch::was_ignored;
-use signal_hook::consts::{SIGCHLD, SIGCONT, SIGTSTP};
-use signal_hook::{flag, low_level};
+use procession_launch::{SignalQueue, was_ignored};
+use signal_hook::consts::{SIGCHLD, SIGCONT, SIGHUP, SIGINT, SIGTERM, SIGTSTP};
 
-/// Handlers for some signals, which note what has come and wake a reader.
+/// The signals that a run reads, in the order in which it takes those that have come together.
+const READ: [i32; 6] = [SIGTSTP, SIGCONT, SIGCHLD, SIGINT, SIGTERM, SIGHUP];
+
+/// The signals that have come to this process.
 pub struct Signals {
-    flags: Vec<(i32, Arc<AtomicBool>)>,
-    /// The last of SIGTSTP and SIGCONT that has come, or 0. Each cancels the other, as in the kernel.
-    job_control: Arc<AtomicUsize>,
-    bell: UnixStream,
+    queue: SignalQueue,
+    /// Signals that were read and not yet taken, by their place in `READ`. SIGTSTP and SIGCONT cancel each other, as
+    /// in the kernel.
+    pending: [bool; READ.len()],
 }
 
 impl Signals {
-    /// Listens to these signals. A signal that was ignored when the program was started stays ignored, except SIGCHLD
-    /// and SIGCONT, by which the two processes of a run notice each other's end.
-    pub fn listen(which: &[i32]) -> io::Result<Signals> {
-        let (bell, rope) = UnixStream::pair()?;
-        bell.set_nonblocking(true)?;
-        let mut signals = Signals { flags: Vec::new(), job_control: Arc::default(), bell };
-        let is_heard = |signal| matches!(signal, SIGCHLD | SIGCONT) || !was_ignored(signal);
-        for &signal in which.iter().filter(|&&signal| is_heard(signal)) {
-            signals.note(signal)?;
-            // Actions run in the order of their registration, so a reader of the bell sees what was noted.
-            low_level::pipe::register(signal, rope.try_clone()?)?;
-        }
-        Ok(signals)
+    /// Blocks the signals of a run, which wait in the kernel from now on.
+    ///
+    /// A signal that was ignored when the program was started stays ignored, except SIGCHLD and SIGCONT, by which the
+    /// two processes of a run notice each other's end.
+    pub fn listen() -> io::Result<Signals> {
+        let is_read = |signal| matches!(signal, SIGCHLD | SIGCONT) || !was_ignored(signal);
+        let signals: Vec<i32> = READ.into_iter().filter(|&signal| is_read(signal)).collect();
+        Ok(Signals { queue: SignalQueue::open(&signals)?, pending: Default::default() })
     }
 
-    fn note(&mut self, signal: i32) -> io::Result<()> {
-        if let SIGTSTP | SIGCONT = signal {
-            flag::register_usize(signal, Arc::clone(&self.job_control), signal as usize)?;
-        } else {
-            let raised = Arc::new(AtomicBool::new(false));
-            flag::register(signal, Arc::clone(&raised))?;
-            self.flags.push((signal, raised));
-        }
-        Ok(())
-    }
-
-    /// Readable when a signal has come.
+    /// Readable when a signal has come. [`read`](Self::read) then.
     pub fn bell(&self) -> BorrowedFd<'_> {
-        self.bell.as_fd()
+        self.queue.as_fd()
     }
 
-    /// Takes the signals that have come. SIGTSTP or SIGCONT is the first of them.
-    pub fn take(&mut self) -> Vec<i32> {
-        self.silence();
-        let job_control = self.take_job_control();
-        let flags = self.flags.iter().filter(|(_, raised)| raised.swap(false, Ordering::AcqRel));
-        job_control.into_iter().chain(flags.map(|(signal, _)| *signal)).collect()
+    /// Reads the signals that have come. They can be taken.
+    pub fn read(&mut self) {
+        loop {
+            let batch = self.queue.read();
+            batch.signals().for_each(|signal| self.note(signal));
+            if !batch.is_full() {
+                return;
+            }
+        }
     }
 
-    /// Stops the bell; what it was rung for can still be taken.
-    pub fn silence(&self) {
-        let mut buffer = [0; 256];
-        while (&self.bell).read(&mut buffer).is_ok_and(|length| length == buffer.len()) {}
+    fn note(&mut self, signal: i32) {
+        match signal {
+            SIGTSTP => self.set(SIGCONT, false),
+            SIGCONT => self.set(SIGTSTP, false),
+            _ => {}
+        }
+        self.set(signal, true);
     }
 
-    /// Takes the last of SIGTSTP and SIGCONT that has come.
-    pub fn take_job_control(&self) -> Option<i32> {
-        let signal = self.job_control.swap(0, Ordering::AcqRel) as i32;
-        (signal != 0).then_some(signal)
+    fn set(&mut self, signal: i32, is_pending: bool) {
+        if let Some(place) = READ.iter().position(|&read| read == signal) {
+            self.pending[place] = is_pending;
+        }
     }
 
-    /// Whether any has come and was not taken.
+    /// Takes the signals that were read.
+    pub fn take(&mut self) -> impl Iterator<Item = i32> + use<> {
+        let pending = std::mem::take(&mut self.pending);
+        READ.into_iter().zip(pending).filter_map(|(signal, is_pending)| is_pending.then_some(signal))
+    }
+
+    /// Takes SIGTSTP or SIGCONT, whichever was read last.
+    pub fn take_job_control(&mut self) -> Option<i32> {
+        let places = READ.iter().zip(&mut self.pending);
+        places
+            .filter(|(signal, _)| matches!(**signal, SIGTSTP | SIGCONT))
+            .find_map(|(&signal, is_pending)| std::mem::take(is_pending).then_some(signal))
+    }
+
+    /// Returns whether a signal was read and not taken.
     pub fn has_any(&self) -> bool {
-        self.has_come(|_| true)
+        self.pending.contains(&true)
     }
 
-    /// Whether any but SIGCHLD has come and was not taken.
+    /// Returns whether a signal other than SIGCHLD was read and not taken.
     pub fn has_request(&self) -> bool {
-        self.has_come(|signal| signal != SIGCHLD)
-    }
-
-    fn has_come(&self, which: impl Fn(i32) -> bool) -> bool {
-        self.job_control.load(Ordering::Acquire) != 0
-            || self.flags.iter().any(|(signal, raised)| which(*signal) && raised.load(Ordering::Acquire))
+        READ.iter().zip(self.pending).any(|(&signal, is_pending)| is_pending && signal != SIGCHLD)
     }
 }

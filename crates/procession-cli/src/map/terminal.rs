@@ -49,7 +49,7 @@ impl Terminal {
     }
 
     /// Asks whether a command is to run. `None` if a signal came.
-    pub fn ask(&self, command: &[u8], signals: &Signals) -> io::Result<Option<bool>> {
+    pub fn ask(&self, command: &[u8], signals: &mut Signals) -> io::Result<Option<bool>> {
         let mut file = &self.file;
         file.write_all(&[command, b" ?..."].concat())?;
         let mut answer = Vec::new();
@@ -59,12 +59,12 @@ impl Terminal {
                 PollFd::from_borrowed_fd(signals.bell(), PollFlags::IN),
             ];
             let _ = poll(&mut fds, None);
+            let is_answered = !fds[0].revents().is_empty();
+            signals.read();
             if signals.has_request() {
                 return Ok(None);
             }
-            // Others are taken later.
-            signals.silence();
-            if fds[0].revents().is_empty() {
+            if !is_answered {
                 continue;
             }
             let mut buffer = [0; 256];

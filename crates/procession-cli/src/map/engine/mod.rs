@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use procession_launch::Launcher;
 
-use super::front::{FrontHandle, MAP_SIGNALS};
+use super::front::FrontHandle;
 use super::job::Job;
 use super::outlet::Outlet;
 use super::plan::Plan;
@@ -81,8 +81,12 @@ impl Clock {
 }
 
 impl Engine {
-    pub fn new(plan: Plan, terminal: Option<Terminal>, front: FrontHandle) -> Result<Engine, Failed> {
-        let signals = Signals::listen(&MAP_SIGNALS)?;
+    pub fn new(
+        plan: Plan,
+        terminal: Option<Terminal>,
+        front: FrontHandle,
+        signals: Signals,
+    ) -> Result<Engine, Failed> {
         let has_bar = !(plan.quiet || plan.output.ungroup || plan.ask || plan.dry_run);
         let outlet = Outlet::new(Bar::new(has_bar))?;
         Ok(Engine {

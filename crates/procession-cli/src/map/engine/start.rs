@@ -124,7 +124,7 @@ impl Engine {
 
     fn is_wanted(&mut self, words: &[Vec<u8>]) -> Result<Option<bool>, Failed> {
         let terminal = self.terminal.as_ref().ok_or("there is no terminal to ask at")?;
-        Ok(terminal.ask(&command_line(words), &self.signals)?)
+        Ok(terminal.ask(&command_line(words), &mut self.signals)?)
     }
 
     fn launch(&mut self, job: &Job, words: &[Vec<u8>], slot: usize) -> Result<Launched, Failure> {

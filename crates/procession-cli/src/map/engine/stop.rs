@@ -9,6 +9,7 @@ use signal_hook::consts::{SIGCHLD, SIGCONT, SIGHUP, SIGINT, SIGTERM, SIGTSTP};
 use super::Engine;
 use crate::map::outlet::Target;
 use crate::map::running::Cut;
+use crate::map::signals::Signals;
 use crate::map::tally::OURS;
 use crate::map::tree::Tree;
 use crate::screen::Failed;
@@ -172,7 +173,7 @@ impl Engine {
     /// process is left to send another.
     fn await_continuation(&mut self) {
         loop {
-            self.signals.silence();
+            self.signals.read();
             self.end_if_front_has_died();
             if self.signals.take_job_control() == Some(SIGCONT) {
                 return;
@@ -209,12 +210,12 @@ impl Engine {
 
     /// Kills all that was started by any command and has not ended.
     pub(super) fn kill_everything(&mut self) {
-        kill_descendants(Some(&self.signals));
+        kill_descendants(Some(&mut self.signals));
     }
 }
 
 /// Kills all processes below this one, and reaps them. One that the kernel cannot end is not waited for.
-pub fn kill_descendants(signals: Option<&crate::map::signals::Signals>) {
+pub fn kill_descendants(mut signals: Option<&mut Signals>) {
     const ROUNDS: usize = 100;
     for _ in 0..ROUNDS {
         while let Ok(Some(_)) = wait(WaitOptions::NOHANG) {}
@@ -225,8 +226,8 @@ pub fn kill_descendants(signals: Option<&crate::map::signals::Signals>) {
         let mut fds: Vec<PollFd<'_>> =
             signals.iter().map(|signals| PollFd::from_borrowed_fd(signals.bell(), PollFlags::IN)).collect();
         let _ = poll(&mut fds, Some(&nap));
-        if let Some(signals) = signals {
-            signals.silence();
+        if let Some(signals) = &mut signals {
+            signals.read();
         }
     }
 }

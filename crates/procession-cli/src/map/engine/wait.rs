@@ -32,7 +32,7 @@ impl Engine {
     pub(super) fn wait(&mut self) -> Result<(), Failed> {
         for token in self.ready()? {
             match token {
-                Token::Bell => {} // heeded at the start of each turn
+                Token::Bell => self.signals.read(), // heeded at the start of the next turn
                 Token::Input => self.plan.input.read(true)?,
                 Token::Outlet => self.write_output()?,
                 Token::Stream(pid, target) => self.read_stream(pid, target)?,
