@@ -54,7 +54,7 @@ pub struct Map {
     #[arg(long, value_name = "SIZE", help_heading = INPUT, value_parser = size, requires = "pipe")]
     pub block: Option<u64>,
 
-    /// Commands at a time: N, 50% or +N or -N of the processors, 0 for most [default: 100%].
+    /// Commands at a time: N, 0 for most; 50%, +N, -N of the processors [default: 100%].
     #[arg(short, long, value_name = "N", help_heading = RUNNING, allow_hyphen_values = true)]
     pub jobs: Option<Jobs>,
 
@@ -196,15 +196,16 @@ const LOG: &str = "Log";
 const ABOUT: &str = "\
 Runs a command for each line of the input, several at a time.
 
-{} in the command becomes the line; without it, the line is the last word. {.} is the line without extension,
-{/} its last part, {//} its directory, {/.} its last part without extension; {1} {2} .. are columns or the words
-of several inputs; {#} is the number of the job, {%} that of its slot.";
+{} in the command becomes the line. Without {}, the line is the last word. {.} is the line without
+its extension, {/} its last part, {//} its directory, {/.} its last part without extension. {1} {2} ..
+are columns or the words of several inputs. {#} is the job's number, {%} the number of its slot.";
 
 const AFTER_HELP: &str = "\
-Ctrl-C is passed on to the commands, and no more are started; a second one kills everything. Ctrl-Z stops them too.
+Ctrl-C is passed on to the commands, and no more are started. A second one kills everything.
+Ctrl-Z stops the commands, too.
 
-Exit status: 0 all commands succeeded, 123 some failed, 124 one exited with 255, 125 `map` itself failed,
-126 a command cannot be executed, 127 is not found, 128+N ended by signal N.";
+Exit status: 0 all commands succeeded, 123 some failed, 124 one exited with 255, 125 `map` itself
+failed, 126 a command cannot be executed, 127 it is not found, 128+N `map` was ended by signal N.";
 
 fn character(text: &str) -> Result<u8, String> {
     match *unescape(text)? {
