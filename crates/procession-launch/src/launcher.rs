@@ -9,13 +9,13 @@ use std::ptr;
 use crate::order::{Failure, Order, Step, Task, run};
 use crate::signals::{AllBlocked, Dispositions};
 
-/// The child needs a page or two until it executes the program; the rest is never touched.
+/// The child uses a page or two until it executes the program. The rest is never touched.
 const STACK_BYTES: usize = 64 << 10;
 
 /// Starts programs, one after the other.
 ///
-/// The child shares this process's memory until it executes its program, so no memory is copied. Meanwhile the thread
-/// that starts it is suspended, as with `vfork`.
+/// The child shares the memory of this process until it executes its program, so no memory is copied. The thread that
+/// starts it is suspended meanwhile, as with `vfork`.
 #[derive(Debug)]
 pub struct Launcher {
     stack: Vec<MaybeUninit<u8>>,

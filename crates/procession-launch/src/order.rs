@@ -1,4 +1,4 @@
-//! [`Order`]: what to start, and how the child becomes it.
+//! [`Order`]: the program to start; and the child's half of starting it.
 
 use std::cell::Cell;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
@@ -55,21 +55,20 @@ pub enum Step {
     Execute,
 }
 
-/// The child's instructions. They lie in the parent's memory, which both share until the child executes its program.
+/// The child's instructions. They are in the parent's memory, which both share until the child executes its program.
 pub(crate) struct Task<'a> {
     pub order: &'a Order<'a>,
     pub arguments: &'a [*const c_char],
     pub environment: &'a [*const c_char],
     pub dispositions: &'a Dispositions,
     pub parent: i32,
-    /// Written by the child, read by the parent when it runs again.
+    /// Written by the child. The parent reads it when it runs again.
     pub failure: Cell<Option<(Step, i32)>>,
 }
 
-/// Becomes the program, or notes the failed step and ends.
+/// Executes the program, or stores the failed step and exits.
 pub(crate) extern "C" fn run(task: *mut c_void) -> c_int {
-    // SAFETY: `clone_child` passes a `Task` that lives while its thread is suspended, and nobody else uses
-    // it meanwhile.
+    // SAFETY: `clone_child` passes a `Task` that lives while its thread is suspended. No other thread uses it.
     let task = unsafe { &*task.cast::<Task<'_>>() };
     let step = task.order.prepare(task).err().unwrap_or_else(|| task.execute());
     task.failure.set(Some((step, errno())));

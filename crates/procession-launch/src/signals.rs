@@ -1,4 +1,4 @@
-//! Signals reach a program as this process found them.
+//! Masks and dispositions of signals. A program starts with those that this process was started with.
 
 use std::ffi::c_int;
 use std::ptr;
@@ -29,14 +29,14 @@ pub(crate) fn bit(signal: c_int) -> u64 {
     1 << (signal - 1)
 }
 
-/// Whether this program was started with a signal ignored. Background jobs of scripts and `nohup` do that.
+/// Returns whether this program was started with a signal ignored, as scripts do for background jobs.
 pub fn was_ignored(signal: i32) -> bool {
     // Reading the static also makes sure that the linker keeps it.
     let _kept = ptr::from_ref(&HOOK);
     (1..=SIGNALS).contains(&signal) && IGNORED.load(Ordering::Relaxed) & bit(signal) != 0
 }
 
-/// The handler of a signal, `SIG_DFL` or `SIG_IGN`.
+/// Returns the handler of a signal, `SIG_DFL` or `SIG_IGN`.
 fn handler(signal: c_int) -> usize {
     let mut action = KernelAction { handler: 0, flags: 0, restorer: 0, mask: 0 };
     // SAFETY: the kernel fills a struct of its own layout.
@@ -59,8 +59,8 @@ struct KernelAction {
 /// The signal dispositions that a child restores before it executes its program.
 #[derive(Debug)]
 pub(crate) struct Dispositions {
-    /// Signals whose disposition is another than at the start, and what it was. `execve` would reset handlers, but
-    /// none must run in the child before.
+    /// Signals whose disposition has changed since the start, with their first one. `execve` resets handlers, but none
+    /// must run in the child before.
     changed: Vec<(c_int, usize)>,
 }
 
@@ -97,7 +97,7 @@ pub(crate) fn block(set: u64) {
     change_mask(libc::SIG_BLOCK, set);
 }
 
-/// While this lives, its thread gets no signal. What comes meanwhile is delivered when it is dropped.
+/// Blocks all signals of its thread while it lives. Those that come meanwhile are delivered when it is dropped.
 ///
 /// A thread must drop them in the opposite order of their creation.
 #[derive(Debug)]

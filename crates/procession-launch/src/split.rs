@@ -3,12 +3,12 @@
 use std::fs;
 use std::io;
 
-/// Which of the two processes this is.
+/// The process that returns from [`split()`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Half {
-    /// The one that was started by the user; with the pid of the other.
+    /// The former process, with the pid of the child.
     Parent(i32),
-    /// The new one; with the pid of the other.
+    /// The new process, with the pid of its parent.
     Child(i32),
 }
 
@@ -16,8 +16,8 @@ pub enum Half {
 ///
 /// # Errors
 ///
-/// Fails without a child if this process has further threads, whose locks the child would never see released, or if
-/// there is no room for a process.
+/// Fails without a child if this process has further threads, whose locks would stay locked in the child, or if there
+/// is no room for a process.
 pub fn split() -> io::Result<Half> {
     let threads = fs::read_dir("/proc/self/task")?.count();
     if threads != 1 {

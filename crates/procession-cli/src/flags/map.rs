@@ -54,7 +54,7 @@ pub struct Map {
     #[arg(long, value_name = "SIZE", help_heading = INPUT, value_parser = size, requires = "pipe")]
     pub block: Option<u64>,
 
-    /// Commands at a time: N, 0 for most; 50%, +N, -N of the processors [default: 100%].
+    /// Commands at a time: N, 0 for most; 50%, +N or -N of the CPUs [default: 100%].
     #[arg(short, long, value_name = "N", help_heading = RUNNING, allow_hyphen_values = true)]
     pub jobs: Option<Jobs>,
 
@@ -197,8 +197,8 @@ const ABOUT: &str = "\
 Runs a command for each line of the input, several at a time.
 
 {} in the command becomes the line. Without {}, the line is the last word. {.} is the line without
-its extension, {/} its last part, {//} its directory, {/.} its last part without extension. {1} {2} ..
-are columns or the words of several inputs. {#} is the job's number, {%} the number of its slot.";
+its extension, {/} its last part, {//} its directory, {/.} its last part without extension. {1} {2}
+.. are columns or the words of several inputs. {#} is the job's number, {%} the number of its slot.";
 
 const AFTER_HELP: &str = "\
 Ctrl-C is passed on to the commands, and no more are started. A second one kills everything.

@@ -1,5 +1,5 @@
-//! [`Front`]: the process that the user has started. It passes signals on to the engine, stops when that stops, and
-//! ends when that ends.
+//! [`Front`]: the process that the user has started. It passes signals on to the engine, stops when the engine has
+//! suspended the run, and ends when the engine ends.
 //!
 //! The engine has a session of its own. So a command that opens the terminal gets an error immediately instead of
 //! waiting without end, and a kill of this process's group does not reach the engine. When the front is killed, the
@@ -119,7 +119,7 @@ impl Front {
     }
 
     fn run(mut self) -> Result<u8, Failed> {
-        // It may have ended before this process listened.
+        // The engine may have ended before this process read signals.
         if let Some(code) = self.look_after_engine()? {
             return Ok(code);
         }
@@ -149,7 +149,7 @@ impl Front {
         }
     }
 
-    /// The exit code, if the engine has ended.
+    /// Returns the exit code if the engine has ended. Stops this process if the engine was stopped.
     fn look_after_engine(&mut self) -> Result<Option<u8>, Failed> {
         let engine = self.engine;
         let changed = || waitpid(Some(engine), WaitOptions::NOHANG | WaitOptions::UNTRACED);
@@ -218,7 +218,7 @@ impl Front {
     }
 }
 
-/// Carries what is typed.
+/// Carries typed input to the engine.
 struct Pump {
     pipe: File,
     buffer: Vec<u8>,

@@ -15,13 +15,13 @@ use crate::map::tally::{End, Status};
 use crate::map::tree::Tree;
 use crate::screen::Failed;
 
-/// How long what a command has left in the background may still print, if it has its output open.
+/// How long output is still read after a command has ended, if a process that it left behind has it open.
 const GRACE: Duration = Duration::from_millis(500);
-/// No job waits longer than this for its next attempt.
+/// The longest delay before another attempt, unless `--retry-delay` is longer.
 const LONGEST_DELAY: Duration = Duration::from_secs(3600);
 
 impl Engine {
-    /// Reaps every process that has ended: commands, and what became our child when its parent was gone.
+    /// Reaps every child that has ended: commands, and orphans that this process has adopted.
     pub(super) fn reap(&mut self) -> Result<(), Failed> {
         let stops = if self.plan.has_terminal { WaitOptions::UNTRACED } else { WaitOptions::empty() };
         while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG | stops) {
@@ -67,13 +67,13 @@ impl Engine {
         Ok(())
     }
 
-    /// A command has ended and printed all that it will.
+    /// Decides what becomes of the job of a command that has ended and whose output is complete.
     pub(super) fn complete(&mut self, place: usize) -> Result<(), Failed> {
         let command = self.commands.swap_remove(place);
         let Some((end, took)) = command.end else { return Ok(()) };
         let mut job = command.job;
         if command.cut == Some(Cut::Stopped) && !end.is_good() {
-            self.printer.finish(job.number, None); // still to do
+            self.printer.finish(job.number, None); // `--resume` does it again
         } else if !end.is_good() && job.attempts <= self.plan.retries && self.stopped.is_none() {
             job.not_before = self.clock.now() + self.delay_after(job.attempts);
             self.again.push(job);
@@ -84,13 +84,13 @@ impl Engine {
         Ok(())
     }
 
-    /// Twice as long after each attempt.
+    /// Returns the delay before the next attempt. It doubles with each.
     fn delay_after(&self, attempts: u32) -> Duration {
         let factor = 1u32.checked_shl(attempts - 1).unwrap_or(u32::MAX);
         self.plan.retry_delay.saturating_mul(factor).min(LONGEST_DELAY.max(self.plan.retry_delay))
     }
 
-    /// A job has come to its end for good.
+    /// Logs, counts and prints a job that has no further attempt.
     pub(super) fn settle(
         &mut self,
         job: Job,

@@ -1,11 +1,11 @@
-//! [`Engine`]: runs the commands. One thread waits for all that can happen, and does what follows from it.
+//! [`Engine`]: runs the commands. One thread waits for signals, descriptors and deadlines, and handles each.
 //!
 //! | file | what it does |
 //! |---|---|
-//! | `mod.rs` | the loop, and what it knows |
+//! | `mod.rs` | holds the state of a run and its loop |
 //! | `start.rs` | starts commands |
-//! | `wait.rs` | waits, reads, writes |
-//! | `end.rs` | what follows from the end of a command |
+//! | `wait.rs` | polls, reads and writes |
+//! | `end.rs` | reaps commands and settles their jobs |
 //! | `stop.rs` | ends the run early; suspends it |
 
 mod end;
@@ -40,26 +40,26 @@ pub struct Engine {
     front: FrontHandle,
     signals: Signals,
     launcher: Launcher,
-    /// The environment of every command, without what differs.
+    /// The variables that are the same for every command.
     environment: Vec<CString>,
     null: File,
     terminal: Option<Terminal>,
-    /// The limit of open files that commands get, if ours was raised.
+    /// The limit of open files that commands get, if that of this process was raised.
     open_files: Option<u64>,
     program: Found,
     printer: Printer,
     throttle: Throttle,
     tally: Tally,
     clock: Clock,
-    /// Commands that run or may still print.
+    /// Commands that run, or have ended and left their output open.
     commands: Vec<Running>,
-    /// Which slots are taken; the first is 1 to users.
+    /// Whether each slot is taken. Users see the first one as 1.
     slots: Vec<bool>,
-    /// Jobs that are to be tried again, the next one last.
+    /// Jobs that wait for another attempt, the next one last.
     again: Vec<Job>,
-    /// How long the commands took that have succeeded, in order; only if a time limit needs it.
+    /// The durations of successful commands, sorted. Kept only if the time limit is a percentage of their median.
     durations: Vec<Duration>,
-    /// There was no room for another process. It is tried again when one has ended.
+    /// Whether the kernel refused another process. The next attempt comes when a command has ended.
     is_full: bool,
     stopped: Option<Why>,
     /// The deadline after which unread output is dropped.
@@ -68,7 +68,7 @@ pub struct Engine {
     buffer: Vec<u8>,
 }
 
-/// Time, without that in which the run was suspended.
+/// The time since the start, without the time for which the run was suspended.
 struct Clock {
     start: Instant,
     paused: Duration,
@@ -147,7 +147,7 @@ impl Engine {
         Ok(())
     }
 
-    /// How many commands run.
+    /// Returns the number of commands that run.
     fn running(&self) -> usize {
         self.commands.iter().filter(|command| command.runs()).count()
     }
@@ -188,7 +188,7 @@ impl Engine {
         self.printer.outlet.bar().show(&progress.text());
     }
 
-    /// The end: what is left is said, and nothing is left running that should not be.
+    /// Prints the summary and returns the exit code. With `--kill-all`, kills everything that commands left behind.
     fn leave(mut self) -> u8 {
         if self.plan.kill_all {
             self.kill_everything();

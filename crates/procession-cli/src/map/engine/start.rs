@@ -18,12 +18,13 @@ use crate::map::running::{Feed, Running};
 use crate::map::tally::{End, NOT_EXECUTABLE, NOT_FOUND};
 use crate::screen::Failed;
 
-/// Fewer tell no median.
+/// A time limit relative to the median applies once so many commands have succeeded.
 const FEWEST_DURATIONS: usize = 3;
+
 /// The result of trying to start a job.
 enum Start {
     Begun,
-    /// It was put back.
+    /// The job was put back.
     Later,
 }
 
@@ -51,7 +52,7 @@ impl Engine {
             && self.throttle.is_open(self.clock.now())
     }
 
-    /// A job whose time to be tried again has come, or the next one of the input.
+    /// Takes a job whose next attempt is due, or the next one of the input.
     fn next_job(&mut self) -> Option<Job> {
         let now = self.clock.now();
         match self.again.last() {
@@ -109,7 +110,7 @@ impl Engine {
                 if self.running() == 0 {
                     return Err(format!("no process can be started: {error}").into());
                 }
-                // The next one that ends makes room.
+                // A command that ends makes room.
                 self.is_full = true;
                 job.attempts -= 1;
                 self.again.push(job);
@@ -206,7 +207,7 @@ impl Engine {
         }
     }
 
-    /// A command could not be started.
+    /// Settles a job whose command could not be started.
     fn refuse(&mut self, job: Job, words: Vec<Vec<u8>>, failure: Failure) -> Result<(), Failed> {
         let name = crate::map::quoting::excerpt(&words[0]);
         let Failure { step, error } = failure;
@@ -218,7 +219,7 @@ impl Engine {
             Step::Nice => return Err(format!("--nice {}: {error}", self.plan.nice).into()),
             step => return Err(format!("{name}: cannot be started ({step:?}): {error}").into()),
         };
-        // The same program fails for the next input as well. Too long a command line need not.
+        // A missing program is missing for the next input, too. A command line that is too long may be the only one.
         let is_hopeless = self.plan.template.has_fixed_program()
             && matches!(error.kind(), ErrorKind::NotFound | ErrorKind::PermissionDenied);
         self.settle(job, &words, SystemTime::now(), End::Refused(code, why), Duration::ZERO)?;

@@ -20,19 +20,19 @@ pub enum Why {
     Signal(i32),
     /// The rule of --halt.
     Halted,
-    /// The reader of standard output is gone.
+    /// No process reads standard output any longer.
     Closed,
-    /// The program cannot be executed, whatever the input.
+    /// The program can be executed for no input.
     Hopeless,
     Failed,
 }
 
-/// How long an interrupted run tries to write what it still has.
+/// How long an interrupted run waits for readers of its output after the last command.
 const PATIENCE: Duration = Duration::from_secs(1);
 const KILL_AGAIN: Duration = Duration::from_secs(1);
 
 impl Engine {
-    /// Does what the signals ask for that have come.
+    /// Handles the signals that have come.
     pub(super) fn heed_signals(&mut self) {
         for signal in self.signals.take() {
             match signal {
@@ -49,7 +49,7 @@ impl Engine {
         }
     }
 
-    /// A first signal is passed on, and no more commands are started. A second one kills everything.
+    /// Passes a first signal on and starts no more commands. Kills everything at the second one.
     pub(super) fn interrupt(&mut self, signal: i32) {
         if matches!(self.stopped.replace(Why::Signal(signal)), Some(Why::Signal(_))) {
             self.commands.iter().for_each(kill);
@@ -65,12 +65,12 @@ impl Engine {
         for command in self.commands.iter_mut().filter(|command| command.runs()) {
             command.cut.get_or_insert(Cut::Stopped);
             command.signal(passed);
-            // One that is stopped would not hear it.
+            // A stopped command handles no signal until it is continued.
             command.signal(Signal::CONT);
         }
     }
 
-    /// Ends the commands that run, with time to end by themselves.
+    /// Asks all commands to end, and sets the time at which they are killed.
     fn end_commands(&mut self) {
         let kill_at = self.clock.now() + self.plan.kill_after;
         for command in self.commands.iter_mut().filter(|command| command.runs()) {
@@ -81,7 +81,7 @@ impl Engine {
         }
     }
 
-    /// This program itself cannot go on.
+    /// Stops the run because of an error of this program.
     pub(super) fn fail(&mut self, why: &str) {
         if self.stopped != Some(Why::Failed) {
             self.printer.say(why);
@@ -90,7 +90,7 @@ impl Engine {
         }
     }
 
-    /// Stops the run because the reader of its output is gone.
+    /// Stops the run because no process reads its output any longer.
     pub(super) fn close(&mut self) {
         self.printer.outlet.close(Target::Out);
         self.printer.outlet.close(Target::Err);
@@ -114,7 +114,7 @@ impl Engine {
         }
     }
 
-    /// Does what is due: time limits, kills, the end of waiting for what is in the background.
+    /// Handles deadlines: time limits, kills, and the grace of processes that commands left behind.
     pub(super) fn heed_clock(&mut self) {
         let now = self.clock.now();
         let mut silent = Vec::new();
@@ -182,7 +182,8 @@ impl Engine {
         }
     }
 
-    /// The command that has the terminal was stopped, by Ctrl-Z or because it wants the terminal in the background.
+    /// Suspends the run because the command with the terminal was stopped, by Ctrl-Z or by using the terminal in the
+    /// background.
     pub(super) fn command_was_stopped(&mut self) -> Result<(), Failed> {
         self.take_terminal_back()?;
         if let Some(terminal) = &self.terminal {
@@ -208,13 +209,13 @@ impl Engine {
         }
     }
 
-    /// Kills all that was started by any command and has not ended.
+    /// Kills every descendant of this process.
     pub(super) fn kill_everything(&mut self) {
         kill_descendants(Some(&mut self.signals));
     }
 }
 
-/// Kills all processes below this one, and reaps them. One that the kernel cannot end is not waited for.
+/// Kills every descendant of this process and reaps them. Gives up on one that the kernel cannot end.
 pub fn kill_descendants(mut signals: Option<&mut Signals>) {
     const ROUNDS: usize = 100;
     for _ in 0..ROUNDS {
@@ -232,7 +233,7 @@ pub fn kill_descendants(mut signals: Option<&mut Signals>) {
     }
 }
 
-/// Kills a command with all that it has started.
+/// Kills a command with its descendants.
 fn kill(command: &crate::map::running::Running) {
     if command.runs() {
         let tree = Tree::now();

@@ -1,4 +1,4 @@
-//! Waiting for whatever comes first, and moving bytes.
+//! Polling, and moving bytes.
 
 use std::io::ErrorKind;
 use std::os::fd::AsFd;
@@ -12,8 +12,8 @@ use crate::map::outlet::Target;
 use crate::map::progress::TICK;
 use crate::screen::Failed;
 
-/// Most commands end before they have filled a pipe. Until it is so old, a command's output is not waited for: it is
-/// read at its end, which saves two of three wake-ups.
+/// The output of a command is not polled while the command is younger than this. Most commands end earlier without
+/// filling a pipe, and their output is read then. This saves two of three wake-ups.
 const YOUTH: Duration = Duration::from_millis(2);
 
 /// A descriptor that can become ready.
@@ -28,7 +28,7 @@ enum Token {
 }
 
 impl Engine {
-    /// Waits until something happens or is due, and does the reading and writing that became possible.
+    /// Waits until a descriptor is ready or a deadline has come. Reads and writes what is ready.
     pub(super) fn wait(&mut self) -> Result<(), Failed> {
         for token in self.ready()? {
             match token {
@@ -93,7 +93,7 @@ impl Engine {
             .collect())
     }
 
-    /// The next moment at which something is due.
+    /// Returns the next deadline.
     fn due(&self) -> Option<Duration> {
         let commands = self.commands.iter().filter_map(|command| command.due());
         let again = self.again.last().map(|job| job.not_before);
@@ -119,11 +119,11 @@ impl Engine {
         Ok(())
     }
 
-    /// Reads what a command has left in its pipes, up to their size.
+    /// Reads what a command has left in its pipes, at most 2 MiB each.
     pub(super) fn drain(&mut self, place: usize) -> Result<(), Failed> {
         let command = &mut self.commands[place];
         for target in [Target::Out, Target::Err] {
-            // A process in the background may go on writing without end.
+            // A process in the background may write without end.
             for _ in 0..32 {
                 let bytes = command.read(target, &mut self.buffer);
                 if bytes.is_empty() {
@@ -141,7 +141,7 @@ impl Engine {
         }
     }
 
-    /// Writes what can be written.
+    /// Writes as much output as its readers take without blocking.
     pub(super) fn write_output(&mut self) -> Result<(), Failed> {
         match self.printer.outlet.write() {
             Ok(()) => Ok(()),
