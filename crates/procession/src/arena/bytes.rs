@@ -1,8 +1,71 @@
-//! Copying bytes that are likely to be few, and whose number is not known where this is compiled: to call
-//! `memcpy` takes longer than to copy them.
+//! Reads and writes bytes of the arena that no other process changes meanwhile.
+//!
+//! Most copies are short, and the compiler does not know their length. For them a call of `memcpy` takes longer than the
+//! copy itself, so the two copy functions here are inlined.
 
 use std::ptr::copy_nonoverlapping;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use super::Arena;
+
+impl Arena {
+    /// Returns `len` bytes from `offset` on.
+    ///
+    /// # Safety
+    /// No thread of any process writes to these bytes while the slice is in use: the caller owns their block, or holds
+    /// the lock that guards them.
+    #[inline]
+    pub(crate) unsafe fn bytes(&self, offset: u64, len: u64) -> &'static [u8] {
+        // SAFETY: within the mapping, which is never undone; the caller keeps writers away.
+        unsafe { std::slice::from_raw_parts(self.range(offset, len), len as usize) }
+    }
+
+    /// Returns `len` bytes from `offset` on, for writing.
+    ///
+    /// # Safety
+    /// No other thread of any process reads or writes these bytes while the slice is in use: the caller owns their
+    /// block.
+    #[inline]
+    pub(super) unsafe fn bytes_mut(&self, offset: u64, len: u64) -> &'static mut [u8] {
+        // SAFETY: within the mapping, which is never undone; the caller keeps everybody else away.
+        unsafe { std::slice::from_raw_parts_mut(self.range(offset, len), len as usize) }
+    }
+
+    /// Writes bytes at `offset`.
+    ///
+    /// # Safety
+    /// No other thread of any process reads or writes there meanwhile: the caller owns the block, or holds the lock that
+    /// guards it.
+    #[inline]
+    pub(crate) unsafe fn write(&self, offset: u64, bytes: &[u8]) {
+        // SAFETY: within the mapping; the caller keeps everybody else away.
+        unsafe { copy_few(bytes.as_ptr(), self.range(offset, bytes.len() as u64), bytes.len()) };
+    }
+
+    /// Writes bytes at `offset`, a multiple of 8, word by word. The rest of the last word becomes zero.
+    ///
+    /// For bytes that this thread has stored a moment ago: a wider load of them would stall until the stores have left
+    /// the store buffer.
+    ///
+    /// # Safety
+    /// As [`write`](Arena::write), for whole words.
+    #[inline]
+    pub(crate) unsafe fn write_words(&self, offset: u64, bytes: &[u8]) {
+        assert!(offset.is_multiple_of(8), "INVARIANT: words are aligned");
+        let to = self.range(offset, (bytes.len() as u64).next_multiple_of(8));
+        // SAFETY: within the mapping; the caller keeps everybody else away.
+        unsafe { copy_by_words(bytes, to.cast()) };
+    }
+
+    /// Returns a pointer to a range. Panics when the range does not lie in the arena.
+    #[inline]
+    fn range(&self, offset: u64, len: u64) -> *mut u8 {
+        let end = offset.checked_add(len);
+        assert!(end.is_some_and(|end| end <= self.layout.bytes), "INVARIANT: within the arena");
+        // SAFETY: within the mapping.
+        unsafe { self.base.as_ptr().add(offset as usize) }
+    }
+}
 
 /// Copies `len` bytes.
 ///
@@ -42,7 +105,7 @@ const FRESH_MAX: usize = 48;
 /// # Safety
 /// There is room for whole words, and nobody else reads or writes there.
 #[inline(always)]
-pub(crate) unsafe fn copy_by_words(from: &[u8], to: *mut u64) {
+unsafe fn copy_by_words(from: &[u8], to: *mut u64) {
     let (words, rest) = from.as_chunks();
     // SAFETY: promised by the caller; atomics are laid out as what is in them.
     let at = |i: usize| unsafe { &*to.add(i).cast::<AtomicU64>() };

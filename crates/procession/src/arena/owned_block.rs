@@ -1,29 +1,46 @@
 //! A block that belongs to this process and is freed when dropped.
 
 use super::blocks::{self, HEADER, Tag};
-use super::{Arena, collect, heap, member};
+use super::layout::SPAN;
+use super::{Arena, collect, heap, member, payload};
 use crate::Result;
+use crate::os::clock::Deadline;
 
 /// A block that belongs to this process. Dropping it frees the block.
 ///
 /// CRASH: the block's tag names this process, so the sweep after a death frees it.
+#[derive(Debug)]
 pub(crate) struct OwnedBlock {
     arena: &'static Arena,
     at: u64,
 }
 
 impl OwnedBlock {
-    /// Allocates a block of `bytes` bytes, its header of 16 included. With `now`, does not wait for memory.
-    pub(crate) fn allocate(arena: &'static Arena, bytes: u64, now: bool) -> Result<OwnedBlock> {
-        member::arena()?; // A stray fork has none.
-        let (slot, bytes) = (member::slot(), bytes.saturating_sub(HEADER));
-        let at =
-            if now { heap::allocate_now(arena, slot, bytes)? } else { heap::allocate(arena, slot, bytes)? };
+    /// Allocates a block with room for `bytes` bytes behind its header. Waits up to a second for memory.
+    pub(crate) fn allocate(bytes: u64) -> Result<OwnedBlock> {
+        OwnedBlock::allocate_until(bytes, Deadline::NEVER)
+    }
+
+    /// As [`allocate`](OwnedBlock::allocate), but waits no longer than until `deadline`.
+    pub(crate) fn allocate_until(bytes: u64, deadline: Deadline) -> Result<OwnedBlock> {
+        let arena = member::arena()?;
+        let at = heap::allocate_until(arena, member::slot(), bytes, deadline)?;
         Ok(OwnedBlock { arena, at })
     }
 
-    /// Takes charge of a block that already belongs to this process.
-    pub(crate) fn adopt(arena: &'static Arena, at: u64) -> OwnedBlock {
+    /// As [`allocate`](OwnedBlock::allocate), but does not wait for memory.
+    pub(crate) fn allocate_now(bytes: u64) -> Result<OwnedBlock> {
+        let arena = member::arena()?;
+        let at = heap::allocate_now(arena, member::slot(), bytes)?;
+        Ok(OwnedBlock { arena, at })
+    }
+
+    /// Takes charge of the block at `at`.
+    ///
+    /// # Safety
+    /// The block belongs to this process, and nothing else in the process uses or frees it.
+    #[inline]
+    pub(crate) unsafe fn adopt(arena: &'static Arena, at: u64) -> OwnedBlock {
         OwnedBlock { arena, at }
     }
 
@@ -33,12 +50,47 @@ impl OwnedBlock {
         self.at
     }
 
-    /// Gives the block up without freeing it, because it belongs to an object now.
+    /// Returns the first `bytes` bytes of the block, its header included, for writing. Panics when it has fewer.
+    pub(crate) fn bytes_mut(&mut self, bytes: u64) -> &mut [u8] {
+        let size = blocks::around(self.arena, self.at).map_or(0, |(_, size)| size);
+        assert!(bytes <= size, "INVARIANT: a block of {size} bytes has {bytes}");
+        // SAFETY: the block belongs to this process, and only `self`, which is borrowed, uses it here.
+        unsafe { self.arena.bytes_mut(self.at, bytes) }
+    }
+
+    /// Returns the room behind the header, of which the first `bytes` bytes are meant, for writing.
+    pub(crate) fn room_mut(&mut self, bytes: u64) -> &mut [u8] {
+        &mut self.bytes_mut(HEADER.saturating_add(bytes))[HEADER as usize..]
+    }
+
+    /// Sets every byte of the block to zero. A large block gets fresh pages from the kernel instead.
+    pub(crate) fn clear(&mut self) {
+        let Some((at, size)) = blocks::around(self.arena, self.at) else { return };
+        if size < SPAN || !self.arena.punch(at, size) {
+            self.bytes_mut(size).fill(0);
+        }
+    }
+
+    /// Returns the bytes of the payload in the block.
+    ///
+    /// # Errors
+    /// When the block holds none.
+    pub(crate) fn payload(&self) -> Result<&[u8]> {
+        payload::contents(self.arena, self.at)
+    }
+
+    /// Gives the block up without freeing it, because a word of the arena names it from now on.
     #[inline]
     pub(crate) fn into_raw(self) -> u64 {
         let at = self.at;
         std::mem::forget(self);
         at
+    }
+
+    /// Gives the block to another owner, by one store, and returns its offset.
+    pub(crate) fn give_to(self, owner: Tag) -> u64 {
+        blocks::hand_over(self.arena, self.at, Tag::process(member::slot()), owner);
+        self.into_raw()
     }
 }
 

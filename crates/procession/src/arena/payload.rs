@@ -13,73 +13,70 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::Arena;
 use super::blocks::{self, HEADER, Tag};
 use super::objects::Id;
+use super::owned_block::OwnedBlock;
 use super::{heap, member};
 use crate::os::clock::Deadline;
 use crate::{Error, Result};
 
-/// Takes a block of this process for these bytes, and the handles among them. Waits a moment for memory that there
-/// is none of now.
-pub(crate) fn pack_bytes(bytes: &[u8], ids: &[Id]) -> Result<u64> {
+/// Writes bytes, and the ids of the handles among them, into a block of this process. Waits up to a second for memory.
+pub(crate) fn pack_bytes(bytes: &[u8], ids: &[Id]) -> Result<OwnedBlock> {
     pack_bytes_until(bytes, ids, Deadline::NEVER)
 }
 
-/// As [`pack_bytes`], but waits no longer than that.
-pub(crate) fn pack_bytes_until(bytes: &[u8], ids: &[Id], deadline: Deadline) -> Result<u64> {
-    let (arena, slot) = (member::arena()?, member::slot());
-    let padded = (bytes.len() as u64).next_multiple_of(8);
-    let at = heap::allocate_until(arena, slot, padded + 8 * ids.len() as u64, deadline)?;
+/// As [`pack_bytes`], but waits no longer than until `deadline`.
+pub(crate) fn pack_bytes_until(bytes: &[u8], ids: &[Id], deadline: Deadline) -> Result<OwnedBlock> {
+    let arena = member::arena()?;
+    let room = room_for(bytes.len(), ids.len());
     // CRASH: the block is ours and carries no handles yet; it is swept.
-    fill(arena, at, bytes, ids);
+    let block = OwnedBlock::allocate_until(room, deadline)?;
+    // SAFETY: the block has this room, and nothing else uses it yet.
+    fill(unsafe { arena.bytes_mut(block.at(), HEADER + room) }, bytes, ids);
     if !ids.is_empty() {
-        blocks::announce_handles(arena, at, Tag::process(slot));
+        blocks::announce_handles(arena, block.at(), Tag::process(member::slot()));
         // The objects are held by the value until we return, and by the block from here on.
         ids.iter().for_each(|id| arena.object(id.index()).touch());
     }
-    Ok(at)
+    Ok(block)
 }
 
-/// Takes a block of this process for `len` bytes, which `write` writes in place. Waits as [`pack_bytes_until`] does.
+/// Has `write` write `len` bytes in place, into a block of this process. Waits as [`pack_bytes_until`] does.
 pub(crate) fn pack_in_place<R>(
     len: usize,
     write: impl FnOnce(&mut [u8]) -> R,
     deadline: Deadline,
-) -> Result<(u64, R)> {
-    let (arena, slot) = (member::arena()?, member::slot());
-    let at = heap::allocate_until(arena, slot, len as u64, deadline)?;
-    fill(arena, at, &[], &[]);
-    let unwritten = Unwritten(at);
-    let written = write(arena.bytes_mut(at + HEADER, len as u64));
-    std::mem::forget(unwritten);
-    arena.write(at, &(len as u64).to_le_bytes());
-    Ok((at, written))
+) -> Result<(OwnedBlock, R)> {
+    let mut block = OwnedBlock::allocate_until(len as u64, deadline)?;
+    let (header, room) = block.bytes_mut(HEADER + len as u64).split_at_mut(HEADER as usize);
+    header.fill(0);
+    let written = write(room);
+    header[..8].copy_from_slice(&(len as u64).to_le_bytes());
+    Ok((block, written))
 }
 
-/// A block of this process that goes again if writing to it panics.
-struct Unwritten(u64);
-
-impl Drop for Unwritten {
-    fn drop(&mut self) {
-        if let Some(arena) = member::mapped() {
-            blocks::free(arena, member::slot(), self.0, Tag::process(member::slot()));
-        }
-    }
+/// How many bytes a payload takes behind its header.
+fn room_for(bytes: usize, ids: usize) -> u64 {
+    (bytes as u64).next_multiple_of(8) + 8 * ids as u64
 }
 
-fn fill(arena: &Arena, at: u64, bytes: &[u8], ids: &[Id]) {
-    arena.write(at, &(bytes.len() as u64).to_le_bytes());
-    arena.write(at + 8, &(ids.len() as u64).to_le_bytes());
-    arena.write(at + HEADER, bytes);
-    let trailer: Vec<u8> = ids.iter().flat_map(|id| id.0.to_le_bytes()).collect();
-    arena.write(at + HEADER + (bytes.len() as u64).next_multiple_of(8), &trailer);
+/// Writes a payload into a block that begins with `block`.
+fn fill(block: &mut [u8], bytes: &[u8], ids: &[Id]) {
+    let (header, room) = block.split_at_mut(HEADER as usize);
+    header[..8].copy_from_slice(&(bytes.len() as u64).to_le_bytes());
+    header[8..].copy_from_slice(&(ids.len() as u64).to_le_bytes());
+    room[..bytes.len()].copy_from_slice(bytes);
+    let trailer = room[bytes.len().next_multiple_of(8)..].chunks_exact_mut(8);
+    trailer.zip(ids).for_each(|(to, id)| to.copy_from_slice(&id.0.to_le_bytes()));
 }
 
-/// Packs plain bytes, for a process that may be in the middle of a panic; `None` when that cannot
-/// be done now.
+/// Writes plain bytes into a block of this process. For a process that may be in the middle of a panic: returns `None`
+/// when there is no memory, or none that can be allocated there.
 pub(crate) fn try_pack_bytes(bytes: &[u8]) -> Option<u64> {
     let arena = member::mapped()?;
     let at = heap::try_allocate(arena, member::slot(), bytes.len() as u64)?;
-    fill(arena, at, bytes, &[]);
-    Some(at)
+    // SAFETY: the block has just become this process's, and nothing else uses it.
+    let mut block = unsafe { OwnedBlock::adopt(arena, at) };
+    fill(block.bytes_mut(HEADER + room_for(bytes.len(), 0)), bytes, &[]);
+    Some(block.into_raw())
 }
 
 /// The bytes of the payload at `at`.
@@ -89,7 +86,8 @@ pub(crate) fn contents(arena: &Arena, at: u64) -> Result<&'static [u8]> {
         (start == at && trailer(len) + 8 * handles <= size).then_some(len)
     });
     let len = len.ok_or_else(|| Error::Message("a damaged message".into()))?;
-    Ok(arena.bytes(at + HEADER, len))
+    // SAFETY: a payload is written before any other process can reach its block, and not changed until it is freed.
+    Ok(unsafe { arena.bytes(at + HEADER, len) })
 }
 
 /// Where the handles stand in a block, when that many bytes come before them.

@@ -13,12 +13,11 @@
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+use super::Arena;
 use super::blocks::{self, HEADER, Tag};
-use super::classes::{CLASSES, class_for};
 use super::handle::Handle;
-use super::layout::SPAN;
 use super::objects::{Body, Object};
-use super::{Arena, heap, member};
+use super::owned_block::OwnedBlock;
 use crate::Result;
 
 /// Where the data of a block lies, and how long it is.
@@ -32,23 +31,42 @@ fn data_offset(at: u64, align: u64) -> u64 {
     (at + HEADER).next_multiple_of(align.max(1))
 }
 
-/// Takes a block of this process with room for `bytes` zero bytes, aligned.
-pub(crate) fn make(arena: &Arena, bytes: u64, align: u64) -> Result<(u64, Data)> {
-    let room = bytes.saturating_add(align);
-    let at = heap::allocate(arena, member::slot(), room)?;
-    match class_for(room + HEADER) {
-        Some(class) => arena.write(at, &vec![0; CLASSES[class as usize] as usize]),
-        None => {
-            let all = (room + HEADER).next_multiple_of(SPAN);
-            if !arena.punch(at, all) {
-                let zeros = vec![0; SPAN as usize];
-                (0..all / SPAN).for_each(|span| arena.write(at + span * SPAN, &zeros));
-            }
-        }
+/// A block of data that no object has yet. Dropping it frees the block.
+pub(crate) struct Room {
+    block: OwnedBlock,
+    pub(crate) data: Data,
+}
+
+impl Room {
+    /// Copies plain data into the room. Panics when there is more of it than room.
+    pub(crate) fn write(&mut self, bytes: &[u8]) {
+        assert!(bytes.len() as u64 <= self.data.bytes, "INVARIANT: the data fits into its room");
+        let start = (self.data.offset - self.block.at()) as usize;
+        let end = start + bytes.len();
+        self.block.bytes_mut(end as u64)[start..].copy_from_slice(bytes);
     }
-    arena.write(at, &bytes.to_le_bytes());
-    arena.write(at + 8, &align.to_le_bytes());
-    Ok((at, Data { offset: data_offset(at, align), bytes }))
+
+    /// Returns the block's offset.
+    pub(crate) fn at(&self) -> u64 {
+        self.block.at()
+    }
+
+    /// Gives the block to an object, by one store.
+    pub(crate) fn give_to(self, object: u32) {
+        self.block.give_to(Tag::object(object));
+    }
+}
+
+/// Allocates a block of this process with room for `bytes` zero bytes, aligned.
+pub(crate) fn make(bytes: u64, align: u64) -> Result<Room> {
+    let room = bytes.saturating_add(align);
+    let mut block = OwnedBlock::allocate(room)?;
+    block.clear();
+    let header = block.bytes_mut(HEADER);
+    header[..8].copy_from_slice(&bytes.to_le_bytes());
+    header[8..].copy_from_slice(&align.to_le_bytes());
+    let data = Data { offset: data_offset(block.at(), align), bytes };
+    Ok(Room { block, data })
 }
 
 /// The data of the block at `at`, if the object with this index owns it and it was made with this
@@ -64,33 +82,21 @@ pub(crate) fn find(arena: &Arena, object: u32, at: u64, align: u64) -> Option<Da
     (word(at + 8) == align && within).then_some(Data { offset, bytes })
 }
 
-/// Makes an object with blocks of data, and the first handle to it.
-pub(crate) fn create<T: Body>(rooms: &[(u64, Data)], fill: impl FnOnce(&Object)) -> Result<Handle> {
-    let arena = member::arena()?;
-    let (slot, mine) = (member::slot(), Tag::process(member::slot()));
-    let made = Handle::create::<T>(|object| {
-        for (to, (at, _)) in object.blocks.iter().zip(rooms) {
-            to.store(*at, Ordering::Relaxed);
+/// Creates an object with blocks of data, and the first handle to it.
+pub(crate) fn create<T: Body>(
+    rooms: impl IntoIterator<Item = Room>,
+    fill: impl FnOnce(&Object),
+) -> Result<Handle> {
+    let rooms: Vec<Room> = rooms.into_iter().collect();
+    let handle = Handle::create::<T>(|object| {
+        for (to, room) in object.blocks.iter().zip(&rooms) {
+            to.store(room.at(), Ordering::Relaxed);
         }
         fill(object);
-    });
-    match &made {
-        // CRASH: until then the blocks are this process's, which is the only one that has the object.
-        Ok(handle) => rooms.iter().for_each(|(at, _)| {
-            blocks::hand_over(arena, *at, mine, Tag::object(handle.id().index()));
-        }),
-        Err(_) => rooms.iter().for_each(|(at, _)| {
-            blocks::free(arena, slot, *at, mine);
-        }),
-    }
-    made
-}
-
-/// Frees the blocks of [`make`] that are not needed after all.
-pub(crate) fn discard(arena: &Arena, rooms: &[(u64, Data)]) {
-    for (at, _) in rooms {
-        blocks::free(arena, member::slot(), *at, Tag::process(member::slot()));
-    }
+    })?;
+    // CRASH: until then the blocks are this process's, which is the only one that has the object.
+    rooms.into_iter().for_each(|room| room.give_to(handle.id().index()));
+    Ok(handle)
 }
 
 /// Where data lies in this process.

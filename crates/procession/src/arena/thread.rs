@@ -9,9 +9,10 @@ use std::ptr;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use super::blocks::{HEADER, Tag};
+use super::blocks::HEADER;
+use super::owned_block::{self, OwnedBlock};
 use super::records::{Chunk, Record};
-use super::{Arena, blocks, heap, member, usage};
+use super::{Arena, member, usage};
 use crate::os::{fatal_signals, process};
 use crate::{Error, Result};
 
@@ -221,19 +222,20 @@ impl Me {
 
 /// Gives the journal another chunk.
 fn chain(arena: &Arena, record: &'static Record) -> Result<&'static Chunk> {
-    let at = heap::allocate(arena, member::slot(), size_of::<Chunk>() as u64)? + HEADER;
-    arena.write(at, &[0; size_of::<Chunk>()]);
+    let mut block = OwnedBlock::allocate(size_of::<Chunk>() as u64)?;
+    block.room_mut(size_of::<Chunk>() as u64).fill(0);
+    let at = block.at() + HEADER;
     let fresh = AtomicU64::new(at);
     let chunk =
         Record::chunk_at(arena, &fresh).ok_or_else(|| Error::Full("no room for more held locks".into()))?;
     chunk.stop.store(u64::MAX, Ordering::Relaxed);
     chunk.next.store(record.chunk.load(Ordering::Relaxed), Ordering::Relaxed);
     // CRASH: before this store the block is a block of ours like any other, and is swept.
-    record.chunk.store(at, Ordering::Release);
+    record.chunk.store(block.into_raw() + HEADER, Ordering::Release);
     Ok(chunk)
 }
 
-fn take_record(arena: &Arena) -> Result<u32> {
+fn take_record(arena: &'static Arena) -> Result<u32> {
     let slot = member::slot();
     if slot >= arena.layout.slots {
         return Err(Error::Unsupported("the supervisor takes no locks".into()));
@@ -262,7 +264,7 @@ fn take_record(arena: &Arena) -> Result<u32> {
 }
 
 /// Returns the records of threads that ended after their own `GIVE_BACK` had run.
-fn take_back_late(arena: &Arena) {
+fn take_back_late(arena: &'static Arena) {
     let mut late = LATE.lock().unwrap_or_else(|e| e.into_inner());
     late.retain(|&id| {
         let thread = arena.record(id).thread.load(Ordering::Acquire);
@@ -272,7 +274,7 @@ fn take_back_late(arena: &Arena) {
 
 /// Gives a record back, unless locks stand in it (`mem::forget` of a guard): those stay held until
 /// the process ends, and so does the record.
-fn return_record(arena: &Arena, id: u32) -> bool {
+fn return_record(arena: &'static Arena, id: u32) -> bool {
     let record = arena.record(id);
     if record.holds_any(arena) {
         return false;
@@ -282,7 +284,7 @@ fn return_record(arena: &Arena, id: u32) -> bool {
         let link = AtomicU64::new(at);
         let Some(chunk) = Record::chunk_at(arena, &link) else { break };
         let next = chunk.next.load(Ordering::Relaxed);
-        blocks::free(arena, member::slot(), at - HEADER, Tag::process(member::slot()));
+        owned_block::free(arena, at - HEADER);
         at = next;
     }
     record.reset();

@@ -17,14 +17,21 @@ mod output;
 pub(crate) mod value_text;
 
 use crate::Result;
+use crate::arena::owned_block::OwnedBlock;
 use crate::arena::{Arena, handle, payload};
 use encoding::Message;
 
 /// Encodes a value into a block that belongs to this process. Returns 0 for an empty payload, which needs no block.
 pub(crate) fn pack<T: Message>(value: &T) -> Result<u64> {
-    encoding::with_bytes(value, |bytes, ids| {
-        if bytes.is_empty() && ids.is_empty() { Ok(0) } else { payload::pack_bytes(bytes, ids) }
+    encoding::with_bytes(value, |bytes, ids| match bytes.is_empty() && ids.is_empty() {
+        true => Ok(0),
+        false => payload::pack_bytes(bytes, ids).map(OwnedBlock::into_raw),
     })?
+}
+
+/// Encodes a value into a block of this process, which it gets even if its payload is empty.
+pub(crate) fn pack_block<T: Message>(value: &T) -> Result<OwnedBlock> {
+    encoding::with_bytes(value, payload::pack_bytes)?
 }
 
 /// Decodes the value in a block. The block stays.

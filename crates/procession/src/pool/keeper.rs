@@ -242,8 +242,8 @@ impl Keeper {
     fn mark_broken(&mut self, why: &str) {
         let shared = &self.shared;
         if let Ok(block) = payload::pack_bytes(why.as_bytes(), &[]) {
-            shared.control.why.store(block, Ordering::Release);
-            shared.adopt(block);
+            shared.control.why.store(block.at(), Ordering::Release);
+            shared.adopt(block.into_raw());
         }
         shared.advance(phase::BROKEN);
         self.kill(|_| true);

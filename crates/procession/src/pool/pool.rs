@@ -16,7 +16,7 @@ use super::worker::Transfer;
 use crate::arena::blocks::Tag;
 use crate::arena::handle::Handle;
 use crate::arena::objects::{Body, Id, Kind};
-use crate::arena::{blocks, member, payload};
+use crate::arena::{member, payload};
 use crate::{Error, Result, codec};
 
 /// Processes that do tasks.
@@ -92,16 +92,15 @@ impl Pool {
     }
 
     pub(super) fn with_owner(shared: &Arc<Shared>) -> Result<Pool> {
-        let (arena, me) = (member::arena()?, Tag::process(member::slot()));
-        let block = codec::pack(&Transfer(shared.clone()))?;
+        let arena = member::arena()?;
+        let block = codec::pack_block(&Transfer(shared.clone()))?;
         let told = arena.offset_of(&raw const shared.control.keeper.word);
-        let made = Handle::create::<PoolBody>(|object| {
-            object.blocks[0].store(block, Ordering::Relaxed);
+        let owner = Handle::create::<PoolBody>(|object| {
+            object.blocks[0].store(block.at(), Ordering::Relaxed);
             object.tell([told, told]);
-        });
-        let owner = made.inspect_err(|_| _ = blocks::free(arena, member::slot(), block, me))?;
+        })?;
         // CRASH: before this the block is swept with us, and the pool goes with its only handle.
-        blocks::hand_over(arena, block, me, Tag::object(owner.id().index()));
+        block.give_to(Tag::object(owner.id().index()));
         Ok(Pool { owner, shared: shared.clone(), options: PoolOptions::default() })
     }
 

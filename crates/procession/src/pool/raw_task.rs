@@ -264,8 +264,8 @@ fn put_arguments(shared: &Shared, cell_ref: CellRef, bytes: &[u8], ids: &[Id]) -
     }
     let block = payload::pack_bytes(bytes, ids)?;
     // CRASH: named and still ours, in a cell that is `NEW`: swept, and forgotten by recovery.
-    cell.args.store(block, Ordering::Release);
-    shared.adopt(block);
+    cell.args.store(block.at(), Ordering::Release);
+    shared.adopt(block.into_raw());
     Ok(())
 }
 

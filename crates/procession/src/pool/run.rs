@@ -168,8 +168,8 @@ impl RunningTask {
         let bytes = postcard::to_stdvec(error).unwrap_or_default();
         if let Ok(block) = payload::pack_bytes(&bytes, &[]) {
             // CRASH: named and still ours, and the word says that we run it: swept, and forgotten by recovery.
-            self.cell.note.store(block, Ordering::Release);
-            self.adopt(block);
+            self.cell.note.store(block.at(), Ordering::Release);
+            self.adopt(block.into_raw());
         } else {
             // An odd place says that there was no room for more.
             self.cell.note.store(cell::INLINE, Ordering::Release);
@@ -235,8 +235,8 @@ impl RunningTask {
             }
             let block = payload::pack_bytes(bytes, ids)?;
             // CRASH: as in `fail`.
-            cell.result.store(block, Ordering::Release);
-            self.adopt(block);
+            cell.result.store(block.at(), Ordering::Release);
+            self.adopt(block.into_raw());
             Ok(())
         })?
     }

@@ -40,19 +40,17 @@ impl Shared {
     /// Makes a pool without workers. `fill` sees its settings before anybody else.
     pub(super) fn create(fill: impl FnOnce(&Control)) -> Result<Arc<Shared>> {
         let (arena, slot) = (member::arena()?, member::slot());
-        let block = control::allocate()?;
-        let made = ring::make::<SharedBody>(u64::MAX, u64::MAX, 8, ring::LARGE_FIRST);
-        let (handle, ring) =
-            made.inspect_err(|_| _ = blocks::free(arena, slot, block, Tag::process(slot)))?;
+        let room = control::allocate()?;
+        let (handle, ring) = ring::make::<SharedBody>(u64::MAX, u64::MAX, 8, ring::LARGE_FIRST)?;
         let stale = || Error::StaleHandle("this pool no longer exists".into());
-        let control = control::control_at(arena, block).ok_or_else(stale)?;
+        let control = control::control_at(arena, room.at()).ok_or_else(stale)?;
         control.creator.store(slot + 1, Ordering::Relaxed);
         control.claims.mark_user(slot);
         fill(control);
         control.claims.grow(control.wanted.load(Ordering::Relaxed));
-        handle.object().blocks[1].store(block, Ordering::Release);
+        handle.object().blocks[1].store(room.at(), Ordering::Release);
         // CRASH: before this the block is swept with us, and the object goes with its only handle.
-        blocks::hand_over(arena, block, Tag::process(slot), Tag::object(handle.id().index()));
+        room.give_to(handle.id().index());
         Ok(Arc::new(Shared::with(arena, handle, ring, control)))
     }
 

@@ -11,7 +11,7 @@ use super::error::{GetError, PutError};
 use super::plain::Queue;
 use super::ring::{Refusal, Ring};
 use super::{receiving, sending, waiting};
-use crate::arena::blocks::{self, Tag};
+use crate::arena::blocks::Tag;
 use crate::arena::handle::Handle;
 use crate::arena::objects::{Body, Kind};
 use crate::arena::{Arena, member, payload};
@@ -94,21 +94,20 @@ unsafe impl Body for EndBody {
 impl<A, B> Connection<A, B> {
     /// Creates the end that sends into `queues` at index `side`.
     fn make(queues: &(Queue<()>, Queue<()>), side: usize) -> Result<Connection<A, B>> {
-        let (arena, me) = (member::arena()?, Tag::process(member::slot()));
+        let arena = member::arena()?;
         let rings = [queues.0.ring(), queues.1.ring()];
         let (sending, receiving) = (rings[side], rings[1 - side]);
-        let block = codec::pack(queues)?;
+        let block = codec::pack_block(queues)?;
         // When this end is freed, the threads that wait to receive from it or to send to it are notified on these
         // words.
         let notified = [&sending.control().filled.word, &receiving.control().emptied.word];
-        let made = Handle::create::<EndBody>(|object| {
+        let handle = Handle::create::<EndBody>(|object| {
             object.body::<EndBody>().side.store(side as u64, Ordering::Relaxed);
-            object.blocks[0].store(block, Ordering::Relaxed);
+            object.blocks[0].store(block.at(), Ordering::Relaxed);
             object.tell(notified.map(|word| arena.offset_of(word)));
-        });
-        let handle = made.inspect_err(|_| _ = blocks::free(arena, member::slot(), block, me))?;
+        })?;
         // CRASH: until this store the block is swept with us, and the object is freed with its only handle.
-        blocks::hand_over(arena, block, me, Tag::object(handle.id().index()));
+        block.give_to(Tag::object(handle.id().index()));
         Ok(Connection { handle, sending, receiving, _carries: PhantomData })
     }
 

@@ -5,9 +5,9 @@ use std::ops::Deref;
 
 use super::error::GetError;
 use super::joinable::JoinableQueue;
-use super::receiving::{self, TakenBlock};
+use super::receiving;
 use super::ring::leases::Leased;
-use crate::arena::member;
+use crate::arena::{member, owned_block};
 use crate::codec::encoding::Message;
 use crate::{Error, Result};
 
@@ -101,7 +101,7 @@ impl Hold {
         self.leased.take().is_some_and(|leased| {
             let finished = self.queue.finish(leased);
             if finished {
-                drop(TakenBlock::new(leased.block));
+                owned_block::free(self.queue.arena(), leased.block);
             }
             finished
         })
@@ -179,8 +179,7 @@ impl<T: Message> Iterator for DeadLetters<'_, T> {
         match self.queue.ring().take_given_up() {
             Ok(None) => None,
             Ok(Some((block, attempts))) => {
-                let item = TakenBlock::new(block).value();
-                Some(item.map(|item| DeadLetter { item, attempts }))
+                Some(receiving::value_in(block).map(|item| DeadLetter { item, attempts }))
             }
             Err(refusal) => {
                 self.over = true;

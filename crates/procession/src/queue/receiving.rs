@@ -5,8 +5,8 @@ use std::fmt;
 use super::error::GetError;
 use super::ring::{Buffer, Refusal, Ring, Taken};
 use super::waiting;
-use crate::arena::blocks::Tag;
-use crate::arena::{blocks, collect, heap, member, payload};
+use crate::arena::owned_block::OwnedBlock;
+use crate::arena::{heap, member};
 use crate::codec::encoding;
 use crate::codec::encoding::Message;
 use crate::os::clock::Deadline;
@@ -19,33 +19,9 @@ pub(super) fn read<T: Message>(block: u64) -> Result<T, GetError> {
     codec::unpack(arena, block).map_err(undecodable)
 }
 
-/// A block that this process took out of a queue. Dropping it frees the block.
-pub(super) struct TakenBlock(u64);
-
-impl TakenBlock {
-    pub(super) fn new(block: u64) -> TakenBlock {
-        TakenBlock(block)
-    }
-
-    pub(super) fn bytes(&self) -> Result<&[u8], GetError> {
-        let arena = member::arena().map_err(|e| GetError::Unusable(e.to_string()))?;
-        payload::contents(arena, self.0).map_err(undecodable)
-    }
-
-    pub(super) fn value<T: Message>(&self) -> Result<T, GetError> {
-        read(self.0)
-    }
-}
-
-impl Drop for TakenBlock {
-    fn drop(&mut self) {
-        let Some(arena) = member::mapped() else { return };
-        let slot = member::slot();
-        if blocks::free(arena, slot, self.0, Tag::process(slot)) {
-            // It may have contained the last handle to an object.
-            collect::want(arena);
-        }
-    }
+/// Decodes the value in a block that was taken out of a queue, and frees the block.
+pub(super) fn value_in<T: Message>(block: OwnedBlock) -> Result<T, GetError> {
+    read(block.at())
 }
 
 #[cold]
@@ -135,8 +111,8 @@ fn unusable(error: &Error) -> Box<GetError> {
 }
 
 #[inline(never)]
-fn in_block<T: Message>(block: u64) -> Result<Box<T>, Box<GetError>> {
-    TakenBlock(block).value().map(Box::new).map_err(Box::new)
+fn in_block<T: Message>(block: OwnedBlock) -> Result<Box<T>, Box<GetError>> {
+    value_in(block).map(Box::new).map_err(Box::new)
 }
 
 /// Takes a message and calls `read` with its bytes in place. Waits for one until the deadline.
@@ -149,7 +125,7 @@ pub(super) fn get_with<R>(
     let mut buffer = Buffer::new();
     match take(ring, &mut buffer, deadline)? {
         Taken::Inline(_) => Ok(read(buffer.bytes())),
-        Taken::Block(block) => Ok(read(TakenBlock(block).bytes()?)),
+        Taken::Block(block) => Ok(read(block.payload().map_err(undecodable)?)),
     }
 }
 
@@ -166,7 +142,7 @@ pub(super) fn get_many<T: Message>(
     take_some(ring, max, deadline)?.for_each(|message| {
         values.push(match message {
             TakenMessage::Inline(bytes) => encoding::from_bytes_or(bytes, undecodable),
-            TakenMessage::Block(parcel) => parcel.value(),
+            TakenMessage::Block(block) => value_in(block),
         });
     });
     Ok(values)
@@ -186,9 +162,9 @@ pub(super) fn get_many_with(
     let (count, mut damaged) = (arrived.taken.len(), None);
     arrived.for_each(|message| match message {
         TakenMessage::Inline(bytes) => read(bytes),
-        TakenMessage::Block(parcel) => match parcel.bytes() {
+        TakenMessage::Block(block) => match block.payload() {
             Ok(bytes) => read(bytes),
-            Err(error) => damaged = Some(error),
+            Err(error) => damaged = Some(undecodable(error)),
         },
     });
     damaged.map_or(Ok(count), Err)
@@ -210,29 +186,19 @@ struct TakenBatch {
 /// One message of a batch that was taken.
 enum TakenMessage<'a> {
     Inline(&'a [u8]),
-    Block(TakenBlock),
+    Block(OwnedBlock),
 }
 
 impl TakenBatch {
-    fn for_each(mut self, mut look: impl FnMut(TakenMessage<'_>)) {
+    fn for_each(self, mut look: impl FnMut(TakenMessage<'_>)) {
         let mut at = 0;
-        for taken in self.taken.by_ref() {
+        for taken in self.taken {
             match taken {
                 Taken::Inline(len) => {
                     look(TakenMessage::Inline(&self.bytes[at..at + len]));
                     at += len;
                 }
-                Taken::Block(block) => look(TakenMessage::Block(TakenBlock(block))),
-            }
-        }
-    }
-}
-
-impl Drop for TakenBatch {
-    fn drop(&mut self) {
-        for taken in self.taken.by_ref() {
-            if let Taken::Block(block) = taken {
-                drop(TakenBlock(block));
+                Taken::Block(block) => look(TakenMessage::Block(block)),
             }
         }
     }

@@ -3,9 +3,9 @@
 use super::error::PutError;
 use super::ring::{Buffer, INLINE_MAX, Piece, Refusal, Ring};
 use super::waiting;
-use crate::arena::blocks::Tag;
 use crate::arena::objects::Id;
-use crate::arena::{blocks, heap, member, payload};
+use crate::arena::owned_block::OwnedBlock;
+use crate::arena::{heap, payload};
 use crate::codec::encoding;
 use crate::codec::encoding::Message;
 use crate::os::clock::Deadline;
@@ -59,11 +59,11 @@ fn put_bytes(ring: &Ring, bytes: &[u8], ids: &[Id], deadline: Deadline) -> Resul
 }
 
 /// Puts a block of this process. Waits for room until the deadline. Frees the block if it cannot be put.
-pub(super) fn put_block(ring: &Ring, at: u64, len: u64, deadline: Deadline) -> Result<(), Refusal> {
-    let put = wait_to_put(ring, len, deadline, || ring.put(Piece::Block { at, len }, deadline));
-    put.inspect_err(|_| {
-        blocks::free(ring.arena(), member::slot(), at, Tag::process(member::slot()));
-    })
+pub(super) fn put_block(ring: &Ring, block: OwnedBlock, len: u64, deadline: Deadline) -> Result<(), Refusal> {
+    let at = block.at();
+    wait_to_put(ring, len, deadline, || ring.put(Piece::Block { at, len }, deadline))?;
+    block.into_raw();
+    Ok(())
 }
 
 /// Puts a small message. Waits for room until the deadline.
@@ -102,7 +102,7 @@ pub(super) fn put_with(
     } else {
         payload::pack_in_place(len, write, deadline)
             .map_err(Refusal::from)
-            .and_then(|(at, ())| put_block(ring, at, len as u64, deadline))
+            .and_then(|(block, ())| put_block(ring, block, len as u64, deadline))
     };
     done.map_err(|refusal| PutFailure::Refused(refusal).with(()))
 }
@@ -205,7 +205,8 @@ pub(super) struct Bundle {
 
 enum Part {
     Inline(usize),
-    Block { at: u64, len: u64 },
+    /// A block of this process, and the length of its payload.
+    Block(OwnedBlock, u64),
 }
 
 /// A bundle is put when it has this many items or bytes.
@@ -237,8 +238,8 @@ impl Bundle {
                 self.parts.push(Part::Inline(bytes.len()));
             } else {
                 let packed = payload::pack_bytes_until(bytes, ids, deadline);
-                let at = packed.map_err(|e| PutFailure::Refused(e.into()))?;
-                self.parts.push(Part::Block { at, len: bytes.len() as u64 });
+                let block = packed.map_err(|e| PutFailure::Refused(e.into()))?;
+                self.parts.push(Part::Block(block, bytes.len() as u64));
             }
             Ok(())
         })
@@ -253,61 +254,53 @@ impl Bundle {
             });
             match put {
                 Ok(count) => {
-                    offset += self.parts[done..done + count].iter().map(Part::inline_len).sum::<usize>();
+                    offset += self.parts[done..done + count].iter_mut().map(Part::leave).sum::<usize>();
                     done += count;
                 }
                 Err(refusal) => {
-                    self.free_from(done);
+                    self.clear();
                     return (done, Some(refusal));
                 }
             }
         }
-        self.bytes.clear();
-        self.parts.clear();
+        self.clear();
         (done, None)
     }
 
-    fn free_from(&mut self, first: usize) {
-        let Some(arena) = member::mapped() else { return };
-        for part in self.parts.drain(..).skip(first) {
-            if let Part::Block { at, .. } = part {
-                blocks::free(arena, member::slot(), at, Tag::process(member::slot()));
-            }
-        }
+    /// Empties the bundle, and frees the blocks of what was not put.
+    fn clear(&mut self) {
+        self.parts.clear();
         self.bytes.clear();
-    }
-}
-
-/// Encoding an item may panic. Then the values that were already encoded are freed.
-impl Drop for Bundle {
-    fn drop(&mut self) {
-        self.free_from(0);
     }
 }
 
 impl Part {
-    fn inline_len(&self) -> usize {
-        match self {
-            Part::Inline(len) => *len,
-            Part::Block { .. } => 0,
+    /// Leaves a part to the ring, which has it now. Returns how many bytes of the bundle it took.
+    fn leave(&mut self) -> usize {
+        match std::mem::replace(self, Part::Inline(0)) {
+            Part::Inline(len) => len,
+            Part::Block(block, _) => {
+                block.into_raw();
+                0
+            }
         }
     }
 
     fn len(&self) -> u64 {
         match self {
             Part::Inline(len) => *len as u64,
-            Part::Block { len, .. } => *len,
+            Part::Block(_, len) => *len,
         }
     }
 }
 
 fn pieces<'a>(bytes: &'a [u8], mut offset: usize, parts: &'a [Part]) -> impl Iterator<Item = Piece<'a>> {
-    parts.iter().map(move |part| match *part {
+    parts.iter().map(move |part| match part {
         Part::Inline(len) => {
             let piece = Piece::Inline(&bytes[offset..offset + len]);
             offset += len;
             piece
         }
-        Part::Block { at, len } => Piece::Block { at, len },
+        Part::Block(block, len) => Piece::Block { at: block.at(), len: *len },
     })
 }

@@ -8,9 +8,9 @@ use std::ptr::NonNull;
 use std::sync::atomic::Ordering;
 
 use crate::arena::handle::Handle;
+use crate::arena::member;
 use crate::arena::objects::{Kind, check_name};
-use crate::arena::storage::{self, Data};
-use crate::arena::{Arena, member};
+use crate::arena::storage::{self, Room};
 use crate::os::clock::Deadline;
 use crate::sync::guard_state::GuardState;
 use crate::sync::lock_methods::{guard_methods, lock_methods};
@@ -90,7 +90,7 @@ impl<T: Plain> Array<T> {
     /// # Ok::<(), procession::Error>(())
     /// ```
     pub fn named(name: &str, len: usize) -> Result<Array<T>> {
-        Array::make(name, len, |_, _| {})
+        Array::make(name, len, |_| {})
     }
 
     /// Makes an array of these values.
@@ -104,19 +104,18 @@ impl<T: Plain> Array<T> {
     /// # Ok::<(), procession::Error>(())
     /// ```
     pub fn from_slice(values: &[T]) -> Result<Array<T>> {
-        Array::make("", values.len(), |arena, data| arena.write(data.offset, bytemuck::cast_slice(values)))
+        Array::make("", values.len(), |room| room.write(bytemuck::cast_slice(values)))
     }
 
-    fn make(name: &str, len: usize, fill: impl FnOnce(&Arena, Data)) -> Result<Array<T>> {
+    fn make(name: &str, len: usize, fill: impl FnOnce(&mut Room)) -> Result<Array<T>> {
         check_name(name)?;
         if size_of::<T>() == 0 {
             return Err(Error::InvalidArgument("an array of values without a size holds nothing".into()));
         }
-        let arena = member::arena()?;
         let bytes = (len as u64).saturating_mul(size_of::<T>() as u64);
-        let room = storage::make(arena, bytes, align_of::<T>() as u64)?;
-        fill(arena, room.1);
-        Array::of(storage::create::<ArrayBody>(&[room], |object| object.set_name(name))?)
+        let mut room = storage::make(bytes, align_of::<T>() as u64)?;
+        fill(&mut room);
+        Array::of(storage::create::<ArrayBody>([room], |object| object.set_name(name))?)
     }
 }
 

@@ -131,14 +131,13 @@ impl BarrierBuilder {
             let text = format!("a barrier has 1 to {most} parties, not {}", self.parties);
             return Err(Error::InvalidArgument(text));
         }
-        let arena = member::arena()?;
-        let room = storage::make(arena, u64::from(self.parties) * 8, LINE)?;
+        let room = storage::make(u64::from(self.parties) * 8, LINE)?;
         let fill = |object: &Object| {
             let body: &BarrierBody = object.body();
             body.state.store(1, SeqCst); // free cells belong to round 0
             body.shrinks.store(self.shrink.into(), SeqCst);
         };
-        Barrier::of(storage::create::<BarrierBody>(&[room], fill)?)
+        Barrier::of(storage::create::<BarrierBody>([room], fill)?)
     }
 }
 

@@ -120,10 +120,9 @@ impl<T: Plain> Mutex<T> {
     /// ```
     pub fn named(name: &str, value: T) -> Result<Mutex<T>> {
         check_name(name)?;
-        let arena = member::arena()?;
-        let room = storage::make(arena, size_of::<T>() as u64, align_of::<T>() as u64)?;
-        arena.write(room.1.offset, bytemuck::bytes_of(&value));
-        Mutex::of(storage::create::<MutexBody>(&[room], |object| object.set_name(name))?)
+        let mut room = storage::make(size_of::<T>() as u64, align_of::<T>() as u64)?;
+        room.write(bytemuck::bytes_of(&value));
+        Mutex::of(storage::create::<MutexBody>([room], |object| object.set_name(name))?)
     }
 }
 

@@ -124,11 +124,10 @@ impl<T: Plain> RwLock<T> {
     /// ```
     pub fn named(name: &str, value: T) -> Result<RwLock<T>> {
         check_name(name)?;
-        let arena = member::arena()?;
-        let room = storage::make(arena, size_of::<T>() as u64, align_of::<T>() as u64)?;
-        arena.write(room.1.offset, bytemuck::bytes_of(&value));
-        let cells = readers::make(arena).inspect_err(|_| storage::discard(arena, &[room]))?;
-        RwLock::of(storage::create::<RwLockBody>(&[room, cells], |object| object.set_name(name))?)
+        let mut room = storage::make(size_of::<T>() as u64, align_of::<T>() as u64)?;
+        room.write(bytemuck::bytes_of(&value));
+        let cells = readers::make()?;
+        RwLock::of(storage::create::<RwLockBody>([room, cells], |object| object.set_name(name))?)
     }
 }
 

@@ -124,7 +124,7 @@ impl Semaphore {
             return Err(too_many(permits.into()));
         }
         let room = permits::make(member::arena()?, permits, permits.max(permits::SMALLEST))?;
-        Semaphore::of(storage::create::<SemaphoreBody>(&[room], |_| {})?)
+        Semaphore::of(storage::create::<SemaphoreBody>([room], |_| {})?)
     }
 
     fn of(handle: Handle) -> Result<Semaphore> {

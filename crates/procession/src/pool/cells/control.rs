@@ -11,7 +11,9 @@ use super::cell::Cell;
 use super::claims::{Claims, Returned};
 use crate::arena::blocks::{HEADER, Tag};
 use crate::arena::objects::{Body, Kind};
-use crate::arena::{Arena, blocks, heap, member, storage};
+use crate::arena::owned_block::OwnedBlock;
+use crate::arena::storage::Room;
+use crate::arena::{Arena, blocks, storage};
 use crate::rules::Rule;
 use crate::{Result, rules};
 
@@ -115,9 +117,8 @@ pub(crate) struct Control {
 }
 
 /// The control block of a pool that does not run yet, belonging to this process.
-pub(crate) fn allocate() -> Result<u64> {
-    let (at, _) = storage::make(member::arena()?, size_of::<Control>() as u64, align_of::<Control>() as u64)?;
-    Ok(at)
+pub(crate) fn allocate() -> Result<Room> {
+    storage::make(size_of::<Control>() as u64, align_of::<Control>() as u64)
 }
 
 /// The control block in the block at `at`.
@@ -182,7 +183,7 @@ impl Control {
         loop {
             let index = self.used();
             if self.cell(arena, index).is_none() {
-                self.add_chunk(arena, owner, index)?;
+                self.add_chunk(owner, index)?;
             }
             if self.used.compare_exchange(index, index + 1, Ordering::SeqCst, Ordering::SeqCst).is_ok() {
                 return Ok(index);
@@ -191,22 +192,19 @@ impl Control {
     }
 
     #[cold]
-    fn add_chunk(&self, arena: &'static Arena, owner: Tag, index: u32) -> Result<()> {
+    fn add_chunk(&self, owner: Tag, index: u32) -> Result<()> {
         let (chunk, _) = locate(index);
         let full =
             || crate::Error::Full(format!("the pool has {index} tasks, which is the most it can have"));
         let link = self.chunks.get(chunk).ok_or_else(full)?;
         let cells = u64::from(FIRST) << chunk.min(DOUBLINGS as usize);
-        let (slot, me) = (member::slot(), Tag::process(member::slot()));
         let bytes = cells * size_of::<Cell>() as u64 + align_of::<Cell>() as u64;
         // (Not `storage::make`: each page of it will be used soon, by several processes.)
-        let at = heap::allocate(arena, slot, bytes)?;
-        arena.bytes_mut(at, HEADER + bytes).fill(0);
+        let mut block = OwnedBlock::allocate(bytes)?;
+        block.bytes_mut(HEADER + bytes).fill(0);
         // CRASH: linked and still ours: recovery gives it to the pool.
-        if link.compare_exchange(0, at, Ordering::SeqCst, Ordering::SeqCst).is_ok() {
-            blocks::hand_over(arena, at, me, owner);
-        } else {
-            blocks::free(arena, slot, at, me);
+        if link.compare_exchange(0, block.at(), Ordering::SeqCst, Ordering::SeqCst).is_ok() {
+            block.give_to(owner);
         }
         Ok(())
     }

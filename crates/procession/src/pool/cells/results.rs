@@ -13,6 +13,7 @@
 //! | `ERROR` | a [`TaskError`]                                      |
 //!
 //! The block is filled item by item, and [`Filled`] says how far: what is finished is not lost with the worker.
+#![allow(unsafe_code)] // Writes into the block of a chunk that this worker has claimed.
 
 use std::marker::PhantomData;
 use std::sync::atomic::Ordering;
@@ -22,7 +23,8 @@ use super::error::TaskError;
 use crate::arena::blocks::{HEADER, Tag};
 use crate::arena::handle::Handle;
 use crate::arena::objects::Id;
-use crate::arena::{Arena, blocks, heap, member, payload};
+use crate::arena::owned_block::OwnedBlock;
+use crate::arena::{Arena, blocks, member, payload};
 use crate::codec::encoding;
 use crate::codec::encoding::Message;
 use crate::{Result, codec};
@@ -77,10 +79,18 @@ impl<'a, R: Message> ResultWriter<'a, R> {
                 let items = u64::from(self.cell.count.load(Ordering::Relaxed).max(1));
                 self.grow(at + len, len * items)?;
             }
-            self.arena.write(self.block + HEADER + at, bytes);
+            self.write(at, bytes);
             self.commit(len);
             Ok(())
         })?
+    }
+
+    /// Writes bytes behind the finished items, where there is room for them.
+    #[inline]
+    fn write(&self, at: u64, bytes: &[u8]) {
+        debug_assert!(at + bytes.len() as u64 <= self.room);
+        // SAFETY: only the worker that runs the chunk writes here, and nobody reads behind what `filled` counts.
+        unsafe { self.arena.write(self.block + HEADER + at, bytes) };
     }
 
     #[inline]
@@ -96,9 +106,9 @@ impl<'a, R: Message> ResultWriter<'a, R> {
                 return self.record(VALUE, bytes);
             }
             let block = payload::pack_bytes(bytes, ids)?;
-            self.record(BLOCK, &block.to_le_bytes())?;
+            self.record(BLOCK, &block.at().to_le_bytes())?;
             // CRASH: named and still ours: recovery gives it to the pool.
-            blocks::hand_over(self.arena, block, Tag::process(member::slot()), self.owner);
+            block.give_to(self.owner);
             Ok(())
         })?
     }
@@ -120,9 +130,8 @@ impl<'a, R: Message> ResultWriter<'a, R> {
             let guess = if self.room == 0 { items * GUESS } else { 2 * self.room };
             self.grow(at + need, guess)?;
         }
-        let to = self.block + HEADER + at;
-        self.arena.write(to, &(len << 8 | kind).to_le_bytes());
-        self.arena.write(to + WORD, bytes);
+        self.write(at, &(len << 8 | kind).to_le_bytes());
+        self.write(at + WORD, bytes);
         self.commit(need);
         Ok(())
     }
@@ -130,14 +139,11 @@ impl<'a, R: Message> ResultWriter<'a, R> {
     /// Continues in a larger block: of `guess` bytes if there is memory for that, and of at least `least`.
     #[cold]
     fn grow(&mut self, least: u64, guess: u64) -> Result<()> {
-        let arena = self.arena;
-        let fresh = match heap::allocate_now(arena, member::slot(), guess.max(least)) {
-            Ok(block) => initialize(arena, block),
-            Err(_) => new_block(arena, least)?,
-        };
+        let mut fresh =
+            OwnedBlock::allocate_now(guess.max(least)).or_else(|_| OwnedBlock::allocate(least))?;
         if self.block != 0 {
-            let old = arena.bytes(self.block + HEADER, self.filled.bytes);
-            arena.write(fresh + HEADER, old);
+            let old = bytes_at(self.arena, self.block, 0, self.filled.bytes);
+            fresh.room_mut(self.filled.bytes).copy_from_slice(old);
         }
         self.replace(fresh, self.filled);
         Ok(())
@@ -145,13 +151,15 @@ impl<'a, R: Message> ResultWriter<'a, R> {
 
     /// CRASH: at each step the cell names one block, the pool's or ours, that holds what `filled` says;
     /// recovery gives it to the pool.
-    fn replace(&mut self, fresh: u64, filled: Filled) {
+    fn replace(&mut self, mut fresh: OwnedBlock, filled: Filled) {
+        // No handles; the length is in `filled`.
+        fresh.bytes_mut(HEADER).fill(0);
         let (arena, me) = (self.arena, Tag::process(member::slot()));
         if self.block != 0 {
             blocks::hand_over(arena, self.block, self.owner, me);
         }
-        self.cell.result.store(fresh | if self.records { RECORDS } else { 0 }, Ordering::Release);
-        blocks::hand_over(arena, fresh, me, self.owner);
+        self.cell.result.store(fresh.at() | if self.records { RECORDS } else { 0 }, Ordering::Release);
+        let fresh = fresh.give_to(self.owner);
         if self.block != 0 {
             blocks::free(arena, member::slot(), self.block, me);
         }
@@ -164,11 +172,12 @@ impl<'a, R: Message> ResultWriter<'a, R> {
         let size = encoding::size_of_number::<R>().unwrap_or(1) as u64;
         let (items, step) = (u64::from(self.filled.items), WORD + size.next_multiple_of(WORD));
         let count = u64::from(self.cell.count.load(Ordering::Relaxed));
-        let fresh = new_block(self.arena, (count.max(items) * step).max(WORD))?;
+        let mut fresh = OwnedBlock::allocate((count.max(items) * step).max(WORD))?;
+        let records = fresh.room_mut(items * step);
         for i in 0..items {
-            let to = fresh + HEADER + i * step;
-            self.arena.write(to, &(size << 8 | VALUE).to_le_bytes());
-            self.arena.write(to + WORD, self.arena.bytes(self.block + HEADER + i * size, size));
+            let (head, value) = records[(i * step) as usize..].split_at_mut(WORD as usize);
+            head.copy_from_slice(&(size << 8 | VALUE).to_le_bytes());
+            value[..size as usize].copy_from_slice(bytes_at(self.arena, self.block, i * size, size));
         }
         self.records = true;
         let filled = Filled { items: self.filled.items, bytes: items * step };
@@ -178,23 +187,19 @@ impl<'a, R: Message> ResultWriter<'a, R> {
     }
 }
 
-fn new_block(arena: &'static Arena, bytes: u64) -> Result<u64> {
-    Ok(initialize(arena, heap::allocate(arena, member::slot(), bytes)?))
-}
-
-/// Writes the header of a new block.
-fn initialize(arena: &Arena, block: u64) -> u64 {
-    // No handles; the length is in `filled`.
-    arena.write(block, &[0; HEADER as usize]);
-    block
+/// Returns bytes of a block of results, from `at` behind its header on.
+fn bytes_at(arena: &Arena, block: u64, at: u64, len: u64) -> &'static [u8] {
+    // SAFETY: the worker that runs the chunk only writes behind what `filled` counts, and once the chunk is finished
+    // nobody writes. The block goes with its task, which the reader of a result holds.
+    unsafe { arena.bytes(block + HEADER + at, len) }
 }
 
 fn room_of(arena: &Arena, block: u64) -> u64 {
     blocks::around(arena, block).map_or(0, |(at, size)| at + size - block - HEADER).min(Filled::MOST_BYTES)
 }
 
-fn word(arena: &Arena, at: u64) -> u64 {
-    u64::from_le_bytes(arena.bytes(at, WORD).try_into().unwrap_or_default())
+fn word(arena: &Arena, block: u64, at: u64) -> u64 {
+    u64::from_le_bytes(bytes_at(arena, block, at, WORD).try_into().unwrap_or_default())
 }
 
 /// The records of a cell: kind, bytes.
@@ -210,12 +215,12 @@ fn records(arena: Arena, cell: &Cell) -> impl Iterator<Item = (u64, &'static [u8
         if at + WORD > room {
             return None;
         }
-        let head = word(&arena, block + HEADER + at);
+        let head = word(&arena, block, at);
         let (kind, len) = (head & 0xff, head >> 8);
         if len > room - at - WORD {
             return None;
         }
-        let bytes = arena.bytes(block + HEADER + at + WORD, len);
+        let bytes = bytes_at(&arena, block, at + WORD, len);
         at += WORD + len.next_multiple_of(WORD);
         Some((kind, bytes))
     })
@@ -243,7 +248,7 @@ pub(crate) fn read<R: Message>(
     let result = cell.result.load(Ordering::Acquire);
     let filled = Filled::read(cell.filled.load(Ordering::Acquire));
     if result & RECORDS == 0 && block_in(result) != 0 {
-        let bytes = arena.bytes(block_in(result) + HEADER, filled.bytes);
+        let bytes = bytes_at(arena, block_in(result), 0, filled.bytes);
         if let Ok(numbers) = encoding::from_bytes::<Vec<R>>(bytes) {
             numbers.into_iter().for_each(|number| take(Ok(number)));
         }
@@ -305,7 +310,7 @@ impl Packed {
 
     /// A block of this process with all of them.
     pub(crate) fn pack(&self) -> Result<u64> {
-        payload::pack_bytes(&self.bytes, &self.ids)
+        payload::pack_bytes(&self.bytes, &self.ids).map(OwnedBlock::into_raw)
     }
 }
 

@@ -21,8 +21,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{Refusal, Ring};
-use crate::arena::blocks::{self, HEADER};
-use crate::arena::{heap, member};
+use crate::arena::blocks::HEADER;
+use crate::arena::owned_block::OwnedBlock;
 
 pub(super) const FREE: u64 = 0;
 pub(super) const LEASED: u64 = 1;
@@ -178,9 +178,10 @@ impl Ring {
     }
 
     fn add_chunk(&self) -> Result<&'static Cell, Refusal> {
-        let (slot, leases) = (member::slot(), &self.control.leases);
-        let at = heap::allocate_now(self.arena, slot, size_of::<Chunk>() as u64)?;
-        self.arena.write(at + HEADER, &[0; size_of::<Chunk>()]);
+        let leases = &self.control.leases;
+        let mut block = OwnedBlock::allocate_now(size_of::<Chunk>() as u64)?;
+        block.room_mut(size_of::<Chunk>() as u64).fill(0);
+        let at = block.at();
         let Some(chunk) = self.chunk(at) else { return Err(Refusal::NoMemory) };
         // CRASH: a process that died before it stored `last` leaves the hint one chunk behind the last.
         let last = self.chunk(leases.last.load(Ordering::Relaxed)).map_or(&leases.cells, |last| &last.next);
@@ -188,7 +189,7 @@ impl Ring {
         let end = std::iter::successors(Some(last), |link| follow(link)).last().unwrap_or(last);
         // CRASH: the chunk is linked and still ours. We hold the lock, so recovery hands the chunk to the queue.
         end.store(at, Ordering::Release);
-        blocks::hand_over(self.arena, at, Ring::me(), self.owner());
+        block.give_to(self.owner());
         leases.last.store(at, Ordering::Relaxed);
         leases.fresh.store(self.arena.offset_of(&raw const chunk.cells[1]), Ordering::Relaxed);
         Ok(&chunk.cells[0])

@@ -9,6 +9,7 @@ use super::record::{Header, INLINE_MAX, WORD};
 use super::{Refusal, Ring, Turn};
 use crate::arena::blocks::{self, HEADER};
 use crate::arena::bytes::copy_few;
+use crate::arena::owned_block::OwnedBlock;
 use crate::arena::{member, payload};
 use crate::os::clock::Deadline;
 use crate::rules::{self, Rule};
@@ -56,12 +57,12 @@ impl Buffer {
 }
 
 /// A message that was taken.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(crate) enum Taken {
     /// The number of its bytes, which were copied.
     Inline(usize),
     /// Its block, which now belongs to this process.
-    Block(u64),
+    Block(OwnedBlock),
 }
 
 /// No ring has this many records in a row that only lead elsewhere. If a consumer meets more, a faulty process has
@@ -78,7 +79,7 @@ impl Ring {
         let at = cursor.offset();
         // ORDERING: as in `header`.
         let taken = if let Some(len) = Header::inline_len(self.word(at).load(Ordering::Acquire)) {
-            buffer.fill(self.arena.bytes(at + WORD, len));
+            buffer.fill(self.message(at, len));
             // CRASH: as in `step`.
             side.advance(cursor, at + Header::Inline { len }.size(), side.passed(cursor).with(len));
             Taken::Inline(len as usize)
@@ -94,11 +95,11 @@ impl Ring {
     fn take_any(&self, buffer: &mut Buffer) -> Result<Taken, Refusal> {
         let (cursor, header) = self.next()?;
         let taken = if let Header::Inline { len } = header {
-            buffer.fill(self.arena.bytes(cursor.offset() + WORD, len));
+            buffer.fill(self.message(cursor.offset(), len));
             Taken::Inline(len as usize)
         } else {
             self.control.consumers.taking.store(1, Ordering::Release);
-            Taken::Block(self.take_block(cursor.offset()))
+            Taken::Block(self.owned(self.take_block(cursor.offset())))
         };
         self.step(cursor, header);
         Ok(taken)
@@ -115,7 +116,7 @@ impl Ring {
         let turn = self.turn(&self.control.consumers.side, deadline)?;
         let (cursor, header) = self.next()?;
         let len = if let Header::Inline { len } = header { len } else { 0 };
-        let visited = visit(self.arena.bytes(cursor.offset() + WORD, len));
+        let visited = visit(self.message(cursor.offset(), len));
         self.step(cursor, header);
         self.notify_producers(turn, 1);
         Ok(visited)
@@ -143,14 +144,14 @@ impl Ring {
                         // The other messages are likely to be as long as the first.
                         bytes.reserve(max.saturating_mul(len as usize).min(64 << 10));
                     }
-                    bytes.extend_from_slice(self.arena.bytes(at + WORD, len));
+                    bytes.extend_from_slice(self.message(at, len));
                     taken.push(Taken::Inline(len as usize));
                     passed = passed.with(len);
                 }
                 Header::Block { len } => {
                     // CRASH: stored before the block becomes ours. Recovery looks at only this many records.
                     consumers.taking.store(records, Ordering::Release);
-                    taken.push(Taken::Block(self.take_block(at)));
+                    taken.push(Taken::Block(self.owned(self.take_block(at))));
                     passed = passed.with(len);
                     blocks = true;
                 }
@@ -224,6 +225,20 @@ impl Ring {
         let block = self.word(at + WORD).load(Ordering::Acquire);
         self.adopt(block);
         block
+    }
+
+    /// Returns the bytes of the small message at `at`. The calling consumer has the turn.
+    #[inline]
+    fn message(&self, at: u64, len: u64) -> &'static [u8] {
+        // SAFETY: the message is published, and its segment stays until a consumer has moved the cursor behind it.
+        unsafe { self.arena.bytes(at + WORD, len) }
+    }
+
+    /// Takes charge of a block that [`adopt`](Ring::adopt) has made this process's own.
+    #[inline]
+    pub(super) fn owned(&self, block: u64) -> OwnedBlock {
+        // SAFETY: no other process can own it now, and the caller has just taken it out of the ring.
+        unsafe { OwnedBlock::adopt(self.arena, block) }
     }
 
     /// Makes a block of the queue this process's own.

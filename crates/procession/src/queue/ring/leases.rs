@@ -13,6 +13,7 @@ use super::cells::{Cell, FREE, GIVEN_UP, LEASED, RETURNED, attempt, is_leased_by
 use super::produce::after_release;
 use super::record::{Header, WORD};
 use super::{Refusal, Ring, walk};
+use crate::arena::owned_block::OwnedBlock;
 use crate::arena::blocks::{self, Tag};
 use crate::arena::member;
 use crate::os::clock::Deadline;
@@ -139,7 +140,7 @@ impl Ring {
     }
 
     /// Takes a dead letter, which becomes this process's. Returns its block and how often it was leased.
-    pub(crate) fn take_given_up(&self) -> Result<Option<(u64, u32)>, Refusal> {
+    pub(crate) fn take_given_up(&self) -> Result<Option<(OwnedBlock, u32)>, Refusal> {
         let _turn = self.turn(&self.control.consumers.side, Deadline::NEVER)?;
         let given_up = |cell: &&Cell| phase(cell.state.load(Ordering::Acquire)) == GIVEN_UP;
         let Some(cell) = self.cells().find(given_up) else { return Ok(None) };
@@ -149,7 +150,7 @@ impl Ring {
         self.adopt(block);
         cell.state.store(FREE, Ordering::SeqCst);
         self.add_to_list(cell);
-        Ok(Some((block, attempts)))
+        Ok(Some((self.owned(block), attempts)))
     }
 
     /// Counts the messages that came back, are leased, or were given up. A snapshot.

@@ -5,10 +5,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::control::{Control, Cursor, Passed};
 use super::record::WORD;
 use super::{Refusal, Ring};
-use crate::arena::blocks::{self, HEADER, Tag};
+use crate::arena::blocks::{HEADER, Tag};
 use crate::arena::handle::Handle;
 use crate::arena::objects::{Body, Kind, Object};
-use crate::arena::{Arena, heap, member};
+use crate::arena::owned_block::OwnedBlock;
+use crate::arena::{Arena, member};
 use crate::{Error, Result};
 
 /// The smallest segment. Segments grow when they must.
@@ -31,38 +32,31 @@ unsafe impl Body for PlainBody {
 /// Creates a ring, and the object of kind `B` that owns it.
 pub(crate) fn make<B: Body>(items: u64, bytes: u64, guess: u64, first: u64) -> Result<(Handle, Ring)> {
     let parts = Parts::new(items, bytes, guess, first)?;
-    match Handle::create::<B>(|object| parts.attach(object)) {
-        Ok(handle) => {
-            let ring = parts.hand_over(handle.id().index())?;
-            Ok((handle, ring))
-        }
-        Err(error) => {
-            parts.free();
-            Err(error)
-        }
-    }
+    let handle = Handle::create::<B>(|object| parts.attach(object))?;
+    let ring = parts.give_to(handle.id().index())?;
+    Ok((handle, ring))
 }
 
 /// The memory of a ring that is being created. It belongs to this process until an object owns it.
 struct Parts {
-    control: u64,
-    segment: u64,
+    control: OwnedBlock,
+    segment: OwnedBlock,
 }
 
 impl Parts {
     /// Allocates a ring with these limits, for messages of about `guess` bytes. The first segment has at most `first`
     /// bytes.
     fn new(items: u64, bytes: u64, guess: u64, first: u64) -> Result<Parts> {
-        let (arena, slot) = (member::arena()?, member::slot());
+        let arena = member::arena()?;
         let room = items.saturating_mul(guess.saturating_add(WORD)).min(bytes.saturating_add(WORD));
         let alignment = align_of::<Control>() as u64;
-        let control = heap::allocate(arena, slot, size_of::<Control>() as u64 + alignment)?;
-        let segment = heap::allocate(arena, slot, room.clamp(MIN_SEGMENT, first))
-            .inspect_err(|_| _ = blocks::free(arena, slot, control, Tag::process(slot)))?;
-        arena.write(control, &vec![0; (HEADER + size_of::<Control>() as u64 + alignment) as usize]);
-        let first = segment + HEADER;
-        arena.write(first, &[0; WORD as usize]);
-        let made = control_at(arena, control);
+        let size = size_of::<Control>() as u64 + alignment;
+        let mut control = OwnedBlock::allocate(size)?;
+        let mut segment = OwnedBlock::allocate(room.clamp(MIN_SEGMENT, first))?;
+        control.bytes_mut(HEADER + size).fill(0);
+        segment.room_mut(WORD).fill(0);
+        let first = segment.at() + HEADER;
+        let made = control_at(arena, control.at());
         made.limits.items.store(items, Ordering::Relaxed);
         made.limits.bytes.store(bytes, Ordering::Relaxed);
         made.leases.max_attempts.store(u64::from(u32::MAX), Ordering::Relaxed);
@@ -74,28 +68,16 @@ impl Parts {
 
     /// Stores the control block in an object that is being created.
     fn attach(&self, object: &Object) {
-        object.blocks[0].store(self.control, Ordering::Relaxed);
+        object.blocks[0].store(self.control.at(), Ordering::Relaxed);
     }
 
-    /// Hands the memory to the object with this index, to which it was attached.
-    fn hand_over(self, index: u32) -> Result<Ring> {
-        let arena = member::arena()?;
-        let (from, to) = (Tag::process(member::slot()), Tag::object(index));
+    /// Transfers the memory to the object with this index, to which it was attached.
+    fn give_to(self, index: u32) -> Result<Ring> {
         // CRASH: what has not been handed over is swept with us, and the object is freed with its only handle.
         for part in [self.control, self.segment] {
-            blocks::hand_over(arena, part, from, to);
+            part.give_to(Tag::object(index));
         }
         Ring::of(index)
-    }
-
-    /// Frees the memory after the object could not be created.
-    fn free(&self) {
-        if let Ok(arena) = member::arena() {
-            let slot = member::slot();
-            for part in [self.control, self.segment] {
-                blocks::free(arena, slot, part, Tag::process(slot));
-            }
-        }
     }
 }
 

@@ -72,7 +72,9 @@ impl Ring {
             return false;
         }
         self.prepare_lines(at, end);
-        self.arena.write_words(at + WORD, bytes);
+        // SAFETY: room behind the cursor, which only the producer whose turn it is writes to; nobody reads it before
+        // the header is written.
+        unsafe { self.arena.write_words(at + WORD, bytes) };
         self.word(end).store(Header::Nothing.word(), Ordering::Relaxed);
         // ORDERING, CRASH: as in `Batch::commit`.
         self.word(at).store(header.word(), Ordering::Release);
@@ -249,7 +251,8 @@ impl<'a> Batch<'a> {
         match piece {
             Piece::Inline(bytes) => {
                 self.ring.prepare_lines(self.at, self.at + header.size());
-                self.ring.arena.write(self.at + WORD, bytes);
+                // SAFETY: as in `put_simply`.
+                unsafe { self.ring.arena.write(self.at + WORD, bytes) };
             }
             Piece::Block { at, .. } => {
                 self.ring.word(self.at + WORD).store(at, Ordering::Relaxed);

@@ -287,7 +287,7 @@ impl Map {
         self.commit(part, Change { at: cell, to, fresh: [node.at(), 0], stale: [stale, 0] });
         node.into_raw();
         match place {
-            Place::Taken { at, .. } => return Ok(Old::Node(OwnedBlock::adopt(self.arena, at))),
+            Place::Taken { at, .. } => return Ok(Old::Node(part.left(self.arena, at))),
             Place::Free { was: EMPTY, .. } => add(&part.used, 1),
             _ => {}
         }
@@ -312,7 +312,7 @@ impl Map {
         let is_last = next.is_some_and(|next| next.load(Ordering::Relaxed) == EMPTY);
         let to = if is_last { EMPTY } else { GONE };
         self.commit(part, Change { at: cell, to, fresh: [0; 2], stale: [at, 0] });
-        let old = OwnedBlock::adopt(self.arena, at);
+        let old = part.left(self.arena, at);
         add(&part.live, u64::MAX);
         if is_last {
             self.sweep_gone(part, table, index);

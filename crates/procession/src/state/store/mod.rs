@@ -36,11 +36,11 @@ pub(super) use sequence::{End, Item, Sequence};
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::arena::blocks::{self, HEADER, Tag};
+use crate::arena::blocks::{HEADER, Tag};
 use crate::arena::handle::Handle;
 use crate::arena::objects::Body;
 use crate::arena::owned_block::OwnedBlock;
-use crate::arena::{Arena, heap, member};
+use crate::arena::{Arena, member};
 use crate::codec::encoding;
 use crate::{Message, Result};
 use node::Node;
@@ -89,16 +89,21 @@ const PART_ALIGNMENT: u64 = 128;
 
 /// An object that owns so many empty parts.
 fn make_parts<B: Body, const N: usize>() -> Result<Handle> {
-    let (arena, slot) = (member::arena()?, member::slot());
+    let arena = member::arena()?;
     let size = size_of::<[Part; N]>() as u64 + PART_ALIGNMENT;
-    let block = heap::allocate(arena, slot, size)?;
-    arena.bytes_mut(block, HEADER + size).fill(0);
-    parts_at::<N>(arena, block).iter().for_each(Part::initialise);
-    let made = Handle::create::<B>(|object| object.blocks[0].store(block, Ordering::Relaxed));
-    let handle = made.inspect_err(|_| _ = blocks::free(arena, slot, block, Tag::process(slot)))?;
+    let mut block = OwnedBlock::allocate(size)?;
+    block.bytes_mut(HEADER + size).fill(0);
+    parts_at::<N>(arena, block.at()).iter().for_each(Part::initialise);
+    let handle = Handle::create::<B>(|object| object.blocks[0].store(block.at(), Ordering::Relaxed))?;
     // CRASH: before this the block is swept with us, and the object goes with its only handle.
-    blocks::hand_over(arena, block, Tag::process(slot), Tag::object(handle.id().index()));
+    block.give_to(Tag::object(handle.id().index()));
     Ok(handle)
+}
+
+/// Allocates a block of this process of `bytes` bytes, without a payload's header. With `now`, does not wait for memory.
+fn allocate(bytes: u64, now: bool) -> Result<OwnedBlock> {
+    let room = bytes.saturating_sub(HEADER);
+    if now { OwnedBlock::allocate_now(room) } else { OwnedBlock::allocate(room) }
 }
 
 /// What was there before.

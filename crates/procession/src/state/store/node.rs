@@ -15,7 +15,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::copy::Buffer;
-use super::word;
+use super::{allocate, word};
 use crate::arena::blocks::{self, HEADER, Tag};
 use crate::arena::objects::Id;
 use crate::arena::owned_block::OwnedBlock;
@@ -169,7 +169,7 @@ impl Node {
             return Err(damaged());
         }
         let words = (self.end() - self.at) / WORD;
-        let copy = OwnedBlock::allocate(arena, words * WORD, false)?;
+        let copy = allocate(words * WORD, false)?;
         for i in 0..words {
             let (Some(from), Some(to)) = (word(arena, self.at + WORD * i), word(arena, copy.at() + WORD * i))
             else {
@@ -189,13 +189,22 @@ impl Node {
 
     /// The key's bytes; for who holds the lock, or owns the node.
     pub(super) fn key(&self, arena: &Arena) -> Result<&'static [u8]> {
-        if self.is_sound(arena) { Ok(arena.bytes(self.key_at, self.key_len)) } else { Err(damaged()) }
+        if !self.is_sound(arena) {
+            return Err(damaged());
+        }
+        // SAFETY: within the node's block, which is never written to once a table names it, and not freed while the
+        // caller holds the lock or owns the node.
+        Ok(unsafe { arena.bytes(self.key_at, self.key_len) })
     }
 
     /// The value's bytes; as [`key`](Node::key).
     #[inline]
     pub(super) fn value(&self, arena: &Arena) -> Result<&'static [u8]> {
-        if self.is_sound(arena) { Ok(arena.bytes(self.value_at(), self.value_len)) } else { Err(damaged()) }
+        if !self.is_sound(arena) {
+            return Err(damaged());
+        }
+        // SAFETY: as for the key. A value of one word is exchanged only under the lock.
+        Ok(unsafe { arena.bytes(self.value_at(), self.value_len) })
     }
 }
 
@@ -261,28 +270,30 @@ pub(super) fn make(arena: &'static Arena, key: Encoded, value: Encoded, now: boo
     let handles = (key.ids.len() + value.ids.len()) as u64;
     let content = WORD + padded(key_len) + padded(value_len);
     let before_meta = if handles == 0 { 0 } else { HEADER };
-    let node = OwnedBlock::allocate(arena, before_meta + content + WORD * handles, now)?;
+    let node = allocate(before_meta + content + WORD * handles, now)?;
     let at = node.at();
     // CRASH: the block is ours, and swept.
+    // SAFETY: within the block, which no other process can see yet.
+    let write = |at, bytes: &[u8]| unsafe { arena.write(at, bytes) };
     let mut meta = meta(key_len, value_len);
     if handles == 0 {
         meta |= PLAIN;
     } else {
-        arena.write(at, &content.to_le_bytes());
-        arena.write(at + WORD, &handles.to_le_bytes());
+        write(at, &content.to_le_bytes());
+        write(at + WORD, &handles.to_le_bytes());
     }
     let mut end = at + before_meta;
     for part in [&meta.to_le_bytes()[..], key.bytes, value.bytes] {
         let next = end + padded(part.len() as u64);
         if next > end {
-            arena.write(next - WORD, &[0; WORD as usize]);
+            write(next - WORD, &[0; WORD as usize]);
         }
-        arena.write(end, part);
+        write(end, part);
         end = next;
     }
     if handles != 0 {
         for (i, id) in key.ids.iter().chain(value.ids).enumerate() {
-            arena.write(end + WORD * i as u64, &id.0.to_le_bytes());
+            write(end + WORD * i as u64, &id.0.to_le_bytes());
         }
         blocks::announce_handles(arena, at, Tag::process(member::slot()));
         // The objects are held by the value until we return, and by the block from here on.

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering, fence};
 use super::table::{Table, node_of};
 use super::word;
 use crate::arena::blocks::{self, Tag};
+use crate::arena::owned_block::OwnedBlock;
 use crate::arena::recover::{Dead, Journaled};
 use crate::arena::thread::{self, Entry, with_me};
 use crate::arena::{Arena, member};
@@ -163,6 +164,18 @@ impl Part {
             }
         }
         self.at.store(0, Ordering::Release);
+    }
+
+    /// Takes charge of a block that the last [`commit`](Part::commit) has made this process's.
+    #[inline]
+    pub(super) fn left(&self, arena: &'static Arena, at: u64) -> OwnedBlock {
+        debug_assert!(
+            self.stale
+                .iter()
+                .any(|stale| { at == Table(stale.load(Ordering::Relaxed) & !WITH_NODES).offset() })
+        );
+        // SAFETY: the caller holds the lock, and the table does not name the block any longer.
+        unsafe { OwnedBlock::adopt(arena, at) }
     }
 
     /// Whoever is looking finds out that something may be gone.

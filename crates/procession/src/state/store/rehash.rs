@@ -66,7 +66,7 @@ impl Map {
         block.into_raw();
         part.live.store(live, Ordering::Relaxed);
         part.used.store(live, Ordering::Relaxed);
-        Ok((old.0 != 0).then(|| OwnedBlock::adopt(self.arena, old.offset())))
+        Ok((old.0 != 0).then(|| part.left(self.arena, old.offset())))
     }
 
     /// Counts anew. For recovery.

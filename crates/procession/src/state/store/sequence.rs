@@ -229,7 +229,7 @@ impl Sequence {
             return Err(node::damaged());
         };
         self.commit(Change { at, to, fresh: [0; 2], stale: [node, 0] });
-        let old = OwnedBlock::adopt(self.arena, node);
+        let old = self.part().left(self.arena, node);
         // CRASH: recovery does this if we die before.
         cell.store(EMPTY, Ordering::Release);
         let emptied = self.shrink();
@@ -280,7 +280,7 @@ impl Sequence {
             return self.pop_locked(turn, End::Back);
         }
         self.rebuild(ring, ring.len, Some((index, 0)), [None, Some(node)], false)?;
-        Ok(Old::Node(OwnedBlock::adopt(self.arena, node)))
+        Ok(Old::Node(self.part().left(self.arena, node)))
     }
 
     /// Puts another table in the place of this one, with room for `room` items; by the same store an item comes
@@ -321,7 +321,7 @@ impl Sequence {
         });
         block.into_raw();
         if ring.table.0 != 0 {
-            drop(OwnedBlock::adopt(self.arena, ring.table.offset()));
+            drop(self.part().left(self.arena, ring.table.offset()));
         }
         Ok(new)
     }
@@ -443,6 +443,6 @@ impl Item<'_> {
         let to = naming(0, node.at());
         self.list.commit(Change { at: self.cell, to, fresh: [node.at(), 0], stale: [self.at, 0] });
         node.into_raw();
-        Ok(Old::Node(OwnedBlock::adopt(arena, self.at)))
+        Ok(Old::Node(self.list.part().left(arena, self.at)))
     }
 }

@@ -10,7 +10,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::word;
+use super::{allocate, word};
 use crate::Result;
 use crate::arena::owned_block::{self, OwnedBlock};
 use crate::arena::{Arena, LARGEST};
@@ -44,7 +44,7 @@ impl Table {
     /// An empty table in a block of this process.
     pub(super) fn make(arena: &'static Arena, words: u64, now: bool) -> Result<(Table, OwnedBlock)> {
         let words = words.next_power_of_two().max(Table::FEWEST);
-        let block = OwnedBlock::allocate(arena, 8 * words, now)?;
+        let block = allocate(8 * words, now)?;
         let table = Table(u64::from((8 * words).trailing_zeros()) << 56 | block.at());
         table.cells(arena).for_each(|cell| cell.store(EMPTY, Ordering::Relaxed));
         Ok((table, block))

@@ -13,11 +13,10 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::event::notify;
-use crate::arena::blocks::Tag;
 use crate::arena::objects::Object;
 use crate::arena::recover::{Dead, Found, Journaled};
-use crate::arena::storage::{Data, LINE};
-use crate::arena::{Arena, blocks, member, objects, slots, storage};
+use crate::arena::storage::{LINE, Room};
+use crate::arena::{Arena, objects, slots, storage};
 use crate::rules::Rule;
 use crate::sync::semaphore::{Semaphore, SemaphoreBody};
 use crate::{Error, Result, rules};
@@ -31,13 +30,13 @@ pub(crate) const SMALLEST: u32 = 64;
 const FURTHER: [u32; 2] = [4096, Semaphore::MAX_PERMITS];
 
 /// Creates a block with room for `cells` permits. The first `free` of them exist and are free.
-pub(crate) fn make(arena: &Arena, free: u32, cells: u32) -> Result<(u64, Data)> {
+pub(crate) fn make(arena: &Arena, free: u32, cells: u32) -> Result<Room> {
     let bytes = (u64::from(cells) * 4).next_multiple_of(LINE);
-    let (at, data) = storage::make(arena, bytes, LINE)?;
-    for cell in &storage::cells(arena, data)[free as usize..] {
+    let room = storage::make(bytes, LINE)?;
+    for cell in &storage::cells(arena, room.data)[free as usize..] {
         cell.store(ABSENT, Ordering::Relaxed);
     }
-    Ok((at, data))
+    Ok(room)
 }
 
 /// Returns the cells of one of the semaphore's blocks.
@@ -58,11 +57,11 @@ pub(crate) fn grow(arena: &Arena, object: &Object, index: u32, which: usize) -> 
     if chunk(arena, object, index, which + 1).is_some() {
         return Ok(());
     }
-    let (at, _) = make(arena, 0, cells)?;
+    let room = make(arena, 0, cells)?;
     // CRASH: a block counts only once it is tagged as the object's. Until then the next process that grows the
     // semaphore replaces it.
-    place.store(at, Ordering::Release);
-    blocks::hand_over(arena, at, Tag::process(member::slot()), Tag::object(index));
+    place.store(room.at(), Ordering::Release);
+    room.give_to(index);
     Ok(())
 }
 

@@ -22,12 +22,11 @@ use super::deadlock::Watch;
 use super::event;
 use super::event::notify;
 use super::park::Wait;
-use crate::arena::blocks::Tag;
 use crate::arena::objects::Object;
 use crate::arena::recover::{Dead, Found, Journaled};
-use crate::arena::storage::{Data, LINE};
+use crate::arena::storage::{LINE, Room};
 use crate::arena::thread::Entry;
-use crate::arena::{Arena, blocks, member, storage, thread};
+use crate::arena::{Arena, member, storage, thread};
 use crate::os::clock::Deadline;
 use crate::rules::Rule;
 use crate::{Error, Result, rules};
@@ -60,8 +59,8 @@ fn used(first: &[AtomicU32], further: &[AtomicU32]) -> usize {
 }
 
 /// Creates the first block.
-pub(crate) fn make(arena: &Arena) -> Result<(u64, Data)> {
-    storage::make(arena, u64::from(LINES + 1) * LINE, LINE)
+pub(crate) fn make() -> Result<Room> {
+    storage::make(u64::from(LINES + 1) * LINE, LINE)
 }
 
 fn find(arena: &Arena, object: &Object, index: u32, which: usize) -> Option<&'static [AtomicU32]> {
@@ -180,7 +179,7 @@ impl Cells {
 
     /// Adds the further block. The caller holds the lock.
     pub(crate) fn grow(&self) -> Result<()> {
-        let arena = member::arena()?;
+        member::arena()?;
         let seen = self.more.get().is_some();
         if !self.further().is_empty() {
             // Another process may have added it since we looked.
@@ -191,11 +190,11 @@ impl Cells {
             };
             return if seen { Err(full()) } else { Ok(()) };
         }
-        let (at, _) = storage::make(arena, FURTHER * 4, LINE)?;
+        let room = storage::make(FURTHER * 4, LINE)?;
         // CRASH: a block counts only once it is tagged as the object's. Until then the next process that adds one
         // replaces it.
-        self.place.store(at, Ordering::Release);
-        blocks::hand_over(arena, at, Tag::process(member::slot()), Tag::object(self.index));
+        self.place.store(room.at(), Ordering::Release);
+        room.give_to(self.index);
         Ok(())
     }
 }
