@@ -4,18 +4,18 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::copy::Buffer;
 use super::hash::hash;
-use super::node::{self, Encoded, Found, Node, decode_at};
-use super::part::{self, Change, Inside, Part, Turn, WITH_NODES};
+use super::node::{self, Encoded, Found, Node};
+use super::part::{Change, Part, Turn, WITH_NODES};
+use super::search::Place;
 use super::table::{EMPTY, Emptied, GONE, Table, naming, node_of};
-use super::{Old, Patience, exchange_word, make_parts, parts_at};
+use super::{Old, exchange_word, make_parts, parts_at};
 use crate::arena::blocks::Tag;
 use crate::arena::handle::Handle;
 use crate::arena::objects::{Body, Kind};
 use crate::arena::owned_block::OwnedBlock;
 use crate::arena::recover::{Dead, Journaled};
 use crate::arena::{Arena, collect, heap, member};
-use crate::codec::encoding;
-use crate::{Error, Message, Result};
+use crate::{Error, Result};
 
 /// How many parts there are: so many processes can change something at once.
 pub(super) const PARTS: usize = 32;
@@ -33,26 +33,9 @@ unsafe impl Body for DictBody {
 #[derive(Clone, Copy)]
 pub(crate) struct Map {
     pub(super) arena: &'static Arena,
-    parts: &'static [Part; PARTS],
+    pub(super) parts: &'static [Part; PARTS],
     object: u32,
     seed: u64,
-}
-
-/// Where a key is, or could be.
-enum Place {
-    Taken {
-        cell: &'static AtomicU64,
-        index: u64,
-        at: u64,
-        node: Node,
-    },
-    /// Behind the last word that was looked at, or in the place of one that is `GONE`.
-    Free {
-        cell: &'static AtomicU64,
-        was: u64,
-    },
-    /// There is no table, or no room in it.
-    Nowhere,
 }
 
 impl Map {
@@ -102,12 +85,12 @@ impl Map {
     }
 
     #[inline]
-    fn hash(&self, key: &[u8]) -> u64 {
+    pub(super) fn hash(&self, key: &[u8]) -> u64 {
         hash(key, self.seed)
     }
 
     #[inline]
-    fn part(&self, hash: u64) -> &'static Part {
+    pub(super) fn part(&self, hash: u64) -> &'static Part {
         &self.parts[(hash >> 59) as usize]
     }
 
@@ -117,130 +100,8 @@ impl Map {
     }
 
     #[inline]
-    fn turn(&self, part: &'static Part) -> Result<Turn> {
+    pub(super) fn turn(&self, part: &'static Part) -> Result<Turn> {
         part.turn(self.arena, self.parts)
-    }
-
-    /// Looks for a key. What is found is nonsense, unless the part is locked or the look at it still holds.
-    #[inline]
-    fn search(&self, part: &Part, hash: u64, key: &[u8]) -> Place {
-        // ORDERING: Acquire pairs with the Release in `Part::commit`, here and at the cells.
-        let table = Table(part.table.load(Ordering::Acquire));
-        let (mut free, hash) = (Place::Nowhere, hash & u64::from(u32::MAX));
-        if table.0 == 0 {
-            return free;
-        }
-        let (len, mut index) = (table.len(), hash & (table.len() - 1));
-        for _ in 0..len {
-            let Some(cell) = table.cell(self.arena, index) else { break };
-            let word = cell.load(Ordering::Acquire);
-            if word >> 32 == hash
-                && let Some(at) = node_of(word)
-                && let Some(node) = Node::read(self.arena, at)
-                && node.has_key(self.arena, key)
-            {
-                return Place::Taken { cell, index, at, node };
-            }
-            if word <= GONE && matches!(free, Place::Nowhere) {
-                free = Place::Free { cell, was: word };
-            }
-            if word == EMPTY {
-                break;
-            }
-            index = (index + 1) & (len - 1);
-        }
-        free
-    }
-
-    /// As [`search`](Map::search), for who only looks: a node with this key.
-    #[inline]
-    fn find_node(&self, part: &Part, hash: u64, key: &[u8]) -> Option<Node> {
-        let table = Table(part.table.load(Ordering::Acquire));
-        if table.0 == 0 {
-            return None;
-        }
-        let (mask, hash) = (table.len() - 1, hash & u64::from(u32::MAX));
-        let mut index = hash & mask;
-        for _ in 0..=mask {
-            let word = table.cell(self.arena, index)?.load(Ordering::Acquire);
-            if word >> 32 == hash
-                && let Some(at) = node_of(word)
-                && let Some(node) = Node::read(self.arena, at)
-                && node.has_key(self.arena, key)
-            {
-                return Some(node);
-            }
-            if word == EMPTY {
-                break;
-            }
-            index = (index + 1) & mask;
-        }
-        None
-    }
-
-    /// Copies the value of a key, if it is there. Takes no lock, unless others change this part all the time.
-    #[inline]
-    pub(crate) fn get(&self, key: &[u8], buffer: &mut Buffer) -> Result<Option<Found>> {
-        let hash = self.hash(key);
-        let part = self.part(hash);
-        loop {
-            let mut patience = Patience::new();
-            while patience.lasts() {
-                let look = part.look();
-                match self.find_node(part, hash, key) {
-                    Some(node) => {
-                        if let Some(found) = node.copy(self.arena, buffer, || look.holds())? {
-                            return Ok(Some(found));
-                        }
-                        patience.spend(node.value_len);
-                    }
-                    _ if look.is_nowhere() => break,
-                    _ if look.holds() => return Ok(None),
-                    _ => {}
-                }
-                std::hint::spin_loop();
-            }
-            if !part::is_inside(self.parts) {
-                return self.get_locked(part, hash, key, buffer);
-            }
-        }
-    }
-
-    #[cold]
-    fn get_locked(
-        &self,
-        part: &'static Part,
-        hash: u64,
-        key: &[u8],
-        to: &mut Buffer,
-    ) -> Result<Option<Found>> {
-        member::arena()?;
-        let _turn = self.turn(part)?;
-        match self.find_node(part, hash, key) {
-            Some(node) => node.copy(self.arena, to, || true),
-            None => Ok(None),
-        }
-    }
-
-    /// Whether a key is there.
-    pub(crate) fn contains(&self, key: &[u8]) -> Result<bool> {
-        let hash = self.hash(key);
-        let part = self.part(hash);
-        loop {
-            let mut patience = Patience::new();
-            while patience.lasts() {
-                let look = part.look();
-                let found = self.find_node(part, hash, key).is_some();
-                if look.holds() && !look.is_nowhere() {
-                    return Ok(found);
-                }
-            }
-            if !part::is_inside(self.parts) {
-                member::arena()?;
-                let _turn = self.turn(part)?;
-                return Ok(self.find_node(part, hash, key).is_some());
-            }
-        }
     }
 
     /// Puts a value in the place of what the key had. Gives that.
@@ -272,7 +133,7 @@ impl Map {
     }
 
     /// Has the table name a node, in the place of the one with the same key.
-    fn place(&self, turn: &Turn, hash: u64, key: &[u8], node: OwnedBlock) -> Result<Old> {
+    pub(super) fn place(&self, turn: &Turn, hash: u64, key: &[u8], node: OwnedBlock) -> Result<Old> {
         let part = turn.part;
         let mut place = self.search(part, hash, key);
         if !matches!(place, Place::Taken { .. }) && self.make_room(part)? {
@@ -337,23 +198,6 @@ impl Map {
             }
             add(&part.used, u64::MAX);
         }
-    }
-
-    /// Calls `f` with the key's entry, which nobody else changes meanwhile.
-    #[inline]
-    pub(crate) fn with_entry<R>(
-        &self,
-        key: Encoded<'_>,
-        f: impl FnOnce(Entry<'_>) -> Result<R>,
-    ) -> Result<R> {
-        let hash = self.hash(key.bytes);
-        let part = self.part(hash);
-        let turn = self.turn(part)?;
-        let node = match self.search(part, hash, key.bytes) {
-            Place::Taken { node, at, .. } => Some((node, at)),
-            _ => None,
-        };
-        f(Entry { map: self, turn, hash, key, node })
     }
 
     /// Takes everything out, part by part.
@@ -437,43 +281,4 @@ impl Map {
 #[inline]
 pub(super) fn add(count: &AtomicU64, change: u64) {
     count.store(count.load(Ordering::Relaxed).wrapping_add(change), Ordering::Relaxed);
-}
-
-/// A key's place in a locked part.
-pub(crate) struct Entry<'a> {
-    map: &'a Map,
-    turn: Turn,
-    hash: u64,
-    key: Encoded<'a>,
-    node: Option<(Node, u64)>,
-}
-
-impl Entry<'_> {
-    /// Puts the value together, if there is one.
-    #[inline]
-    pub(crate) fn decode<V: Message>(&self) -> Result<Option<V>> {
-        let Some((node, at)) = &self.node else { return Ok(None) };
-        let _inside = Inside::enter();
-        if node.is_plain() {
-            return encoding::from_bytes(node.value(self.map.arena)?).map(Some);
-        }
-        decode_at(self.map.arena, *at).map(Some)
-    }
-
-    /// The bytes of the value, if there is one.
-    pub(crate) fn value(&self) -> Result<Option<&'static [u8]>> {
-        self.node.as_ref().map(|(node, _)| node.value(self.map.arena)).transpose()
-    }
-
-    /// Puts a value in. Gives what was there before; it is to be freed after the lock.
-    #[inline]
-    pub(crate) fn put(self, value: Encoded<'_>) -> Result<Old> {
-        if let Some((node, _)) = &self.node
-            && let Some(old) = exchange_word(self.map.arena, node, value)
-        {
-            return Ok(old);
-        }
-        let node = node::make(self.map.arena, self.key, value, false)?;
-        self.map.place(&self.turn, self.hash, self.key.bytes, node)
-    }
 }

@@ -1,29 +1,23 @@
 //! A list in shared memory: a table that goes round.
 //!
-//! ```text
-//! ┌──────┬───┬────┬────┬────┬────┬────┬────┐
-//! │ ends │ 0 │ c  │ d  │    │    │ a  │ b  │      ends: 32 bits first │ 32 bits length
-//! └──────┴───┴────┴────┴────┴────┴────┴────┘
-//! ```
-//!
 //! At both ends, `ends` is what is changed; in the middle, the whole table. A word that is not between the ends
 //! is `EMPTY`; recovery sees to that when a death has left something there.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::copy::Buffer;
-use super::node::{self, Encoded, Found, Node, decode_at};
-use super::part::{self, Change, Inside, Part, Turn, WITH_NODES};
-use super::table::{EMPTY, Emptied, Table, naming, node_of};
-use super::{Old, Patience, exchange_word, make_parts, parts_at};
+use super::list_ring::{FIRST, ListRing};
+use super::node::{self, Encoded, Found, Node};
+use super::part::{self, Change, Part, Turn, WITH_NODES};
+use super::table::{EMPTY, Emptied, Table, naming};
+use super::{Old, Patience, make_parts, parts_at};
 use crate::arena::blocks::Tag;
 use crate::arena::handle::Handle;
 use crate::arena::objects::{Body, Kind};
 use crate::arena::owned_block::OwnedBlock;
 use crate::arena::recover::{Dead, Journaled};
 use crate::arena::{Arena, collect, heap, member};
-use crate::codec::encoding;
-use crate::{Error, Message, Result};
+use crate::{Error, Result};
 
 /// A list in its object: all that there is of it is in blocks.
 #[repr(C)]
@@ -34,13 +28,10 @@ unsafe impl Body for ListBody {
     const KIND: Kind = Kind::List;
 }
 
-/// The first word that may name a node.
-const FIRST: u64 = 2;
-
 /// A list, as this process sees it.
 #[derive(Clone, Copy)]
 pub(crate) struct Sequence {
-    arena: &'static Arena,
+    pub(super) arena: &'static Arena,
     parts: &'static [Part; 1],
     object: u32,
 }
@@ -50,45 +41,6 @@ pub(crate) struct Sequence {
 pub(crate) enum End {
     Front,
     Back,
-}
-
-/// A table with its ends, as they are now.
-#[derive(Clone, Copy)]
-struct Ring {
-    table: Table,
-    first: u64,
-    len: u64,
-}
-
-impl Ring {
-    fn room(self) -> u64 {
-        if self.table.0 == 0 { 0 } else { self.table.len() - FIRST }
-    }
-
-    /// The word for the index, which may be one behind the last, or -1.
-    fn cell(self, arena: &Arena, index: u64) -> Option<&'static AtomicU64> {
-        let room = self.room();
-        // Ends that are nonsense lead to a word of the arena like any other.
-        let at = self.first.wrapping_add(index).wrapping_add(room);
-        self.table.cell(arena, FIRST + at % room.max(1))
-    }
-
-    fn node(self, arena: &Arena, index: u64) -> Option<u64> {
-        if index >= self.len {
-            return None;
-        }
-        node_of(self.cell(arena, index)?.load(Ordering::Acquire))
-    }
-
-    fn ends(first: u64, len: u64) -> u64 {
-        first << 32 | len
-    }
-
-    /// What `ends` becomes when the list begins so many words later, and has so many more.
-    fn moved(self, later: i64, more: i64) -> u64 {
-        let first = (self.first + self.room()).wrapping_add_signed(later) % self.room();
-        Ring::ends(first, self.len.wrapping_add_signed(more))
-    }
 }
 
 impl Sequence {
@@ -117,23 +69,23 @@ impl Sequence {
         self.arena
     }
 
-    fn part(&self) -> &'static Part {
+    pub(super) fn part(&self) -> &'static Part {
         &self.parts[0]
     }
 
-    fn turn(&self) -> Result<Turn> {
+    pub(super) fn turn(&self) -> Result<Turn> {
         self.part().turn(self.arena, self.parts)
     }
 
-    fn ring(&self) -> Ring {
+    pub(super) fn ring(&self) -> ListRing {
         // ORDERING: Acquire pairs with the Release in `Part::commit`.
         let table = Table(self.part().table.load(Ordering::Acquire));
         let ends = if table.0 == 0 { None } else { table.cell(self.arena, 0) };
         let ends = ends.map_or(0, |ends| ends.load(Ordering::Acquire));
-        Ring { table, first: ends >> 32, len: ends & u64::from(u32::MAX) }
+        ListRing { table, first: ends >> 32, len: ends & u64::from(u32::MAX) }
     }
 
-    fn commit(&self, change: Change) {
+    pub(super) fn commit(&self, change: Change) {
         self.part().commit(self.arena, Tag::object(self.object), change, FIRST);
     }
 
@@ -238,19 +190,6 @@ impl Sequence {
         Ok(Old::Node(old))
     }
 
-    /// Gives memory back when little is left.
-    fn shrink(&self) -> Option<Emptied> {
-        let ring = self.ring();
-        if ring.len == 0 {
-            return self.drop_table();
-        }
-        if ring.table.len() > Table::FEWEST && 8 * ring.len < ring.table.len() {
-            // Without memory for it, it has to stay as it is.
-            let _ = self.rebuild(ring, 2 * ring.len, None, [None, None], true);
-        }
-        None
-    }
-
     /// Puts an item before the one with this index. False when there is no such place.
     pub(crate) fn insert(&self, index: u64, value: Encoded<'_>) -> Result<bool> {
         let node = node::make(self.arena, NOTHING, value, false)?;
@@ -283,63 +222,6 @@ impl Sequence {
         Ok(Old::Node(self.part().left(self.arena, node)))
     }
 
-    /// Puts another table in the place of this one, with room for `room` items; by the same store an item comes
-    /// in, or goes (`change`: where, and which or 0). `come_and_gone` is its node. With `now`, does not wait for
-    /// memory to come back.
-    fn rebuild(
-        &self,
-        ring: Ring,
-        room: u64,
-        change: Option<(u64, u64)>,
-        come_and_gone: [Option<u64>; 2],
-        now: bool,
-    ) -> Result<Ring> {
-        if room >= u64::from(u32::MAX) {
-            return Err(Error::Full("a list may have no more than four thousand million items".into()));
-        }
-        let words = (room + FIRST).max(Table::FEWEST);
-        let (table, block) = Table::make(self.arena, words, now)?;
-        let mut items: Vec<u64> = Vec::with_capacity(ring.len as usize + 1);
-        items.extend((0..ring.len).filter_map(|i| Some(ring.cell(self.arena, i)?.load(Ordering::Relaxed))));
-        match change {
-            Some((index, 0)) => _ = items.remove(index as usize),
-            Some((index, node)) => items.insert(index as usize, naming(0, node)),
-            None => {}
-        }
-        let new = Ring { table, first: 0, len: items.len() as u64 };
-        for (i, item) in items.into_iter().enumerate() {
-            new.cell(self.arena, i as u64).ok_or_else(node::damaged)?.store(item, Ordering::Relaxed);
-        }
-        let ends = table.cell(self.arena, 0).ok_or_else(node::damaged)?;
-        ends.store(Ring::ends(0, new.len), Ordering::Relaxed);
-        let [come, gone] = come_and_gone.map(|node| node.unwrap_or(0));
-        self.commit(Change {
-            at: self.part().table_cell(),
-            to: table.0,
-            fresh: [block.at(), come],
-            stale: [ring.table.0, gone],
-        });
-        block.into_raw();
-        if ring.table.0 != 0 {
-            drop(self.part().left(self.arena, ring.table.offset()));
-        }
-        Ok(new)
-    }
-
-    /// Calls `f` with the item's place, which nobody else changes meanwhile; `None` when there is none.
-    pub(crate) fn with_item<R>(
-        &self,
-        index: u64,
-        f: impl FnOnce(Item<'_>) -> Result<R>,
-    ) -> Result<Option<R>> {
-        let turn = self.turn()?;
-        let ring = self.ring();
-        let (Some(at), Some(cell)) = (ring.node(self.arena, index), ring.cell(self.arena, index)) else {
-            return Ok(None);
-        };
-        f(Item { list: self, _turn: turn, cell, at }).map(Some)
-    }
-
     /// Takes everything out.
     pub(crate) fn clear(&self) -> Result<()> {
         let turn = self.turn()?;
@@ -353,7 +235,7 @@ impl Sequence {
         Ok(())
     }
 
-    fn drop_table(&self) -> Option<Emptied> {
+    pub(super) fn drop_table(&self) -> Option<Emptied> {
         let table = self.ring().table;
         if table.0 == 0 {
             return None;
@@ -411,38 +293,4 @@ impl Sequence {
 }
 
 /// What items have in the place of a key.
-const NOTHING: Encoded<'static> = Encoded { bytes: &[], ids: &[] };
-
-/// An item's place in a locked list.
-pub(crate) struct Item<'a> {
-    list: &'a Sequence,
-    _turn: Turn,
-    cell: &'static AtomicU64,
-    at: u64,
-}
-
-impl Item<'_> {
-    /// Puts the item together.
-    pub(crate) fn decode<T: Message>(&self) -> Result<T> {
-        let _inside = Inside::enter();
-        let node = Node::read(self.list.arena, self.at).ok_or_else(node::damaged)?;
-        if node.is_plain() {
-            return encoding::from_bytes(node.value(self.list.arena)?);
-        }
-        decode_at(self.list.arena, self.at)
-    }
-
-    /// Puts another one in its place. Gives what was there before; it is to be freed after the lock.
-    pub(crate) fn put(self, value: Encoded<'_>) -> Result<Old> {
-        let arena = self.list.arena;
-        let node = Node::read(arena, self.at).ok_or_else(node::damaged)?;
-        if let Some(old) = exchange_word(arena, &node, value) {
-            return Ok(old);
-        }
-        let node = node::make(arena, NOTHING, value, false)?;
-        let to = naming(0, node.at());
-        self.list.commit(Change { at: self.cell, to, fresh: [node.at(), 0], stale: [self.at, 0] });
-        node.into_raw();
-        Ok(Old::Node(self.list.part().left(arena, self.at)))
-    }
-}
+pub(super) const NOTHING: Encoded<'static> = Encoded { bytes: &[], ids: &[] };

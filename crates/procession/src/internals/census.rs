@@ -1,0 +1,86 @@
+//! A count of everything that exists in the arena.
+
+use std::sync::atomic::Ordering;
+
+use super::arena;
+use crate::arena::blocks::{Tag, Use};
+use crate::arena::classes::blocks_in;
+use crate::arena::{Arena, blocks};
+
+/// The owner of a small span that has none: see [`Census::small_spans`].
+pub const NOBODY: u32 = blocks::NOBODY;
+
+/// What there is in the arena.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Census {
+    /// Objects that are not free.
+    pub objects: u32,
+    /// Objects that are being made or freed.
+    pub unfinished_objects: u32,
+    /// Blocks that belong to a process or an object, as (offset, tag).
+    pub blocks: Vec<(u64, u32)>,
+    /// Spans that are neither free nor a small span: heads of runs, parts, unfinished ones.
+    pub large_spans: u32,
+    /// Small spans, by the slot that owns them; of [`NOBODY`]'s only what is not empty.
+    pub small_spans: Vec<(u32, u32)>,
+    /// Extra records that belong to a process.
+    pub records: u32,
+    /// (slot, object) for each object that a process holds.
+    pub holdings: Vec<(u32, u32)>,
+}
+
+/// How many objects are not free.
+pub fn objects() -> u32 {
+    let used = arena().header().objects_used.load(Ordering::Acquire).min(arena().layout.objects);
+    (0..used).filter(|&index| !arena().object(index).is_free()).count() as u32
+}
+
+/// Counts everything.
+pub fn census() -> Census {
+    let arena = arena();
+    let header = arena.header();
+    let mut census = Census::default();
+    let objects = header.objects_used.load(Ordering::Acquire).min(arena.layout.objects);
+    for index in (0..objects).filter(|&index| !arena.object(index).is_free()) {
+        census.objects += 1;
+        census.unfinished_objects += u32::from(arena.object(index).live_id(index).is_none());
+    }
+    for span in arena.spans_in_use() {
+        match arena.span_use(span) {
+            Use::Free => {}
+            Use::Small { by, class } => {
+                let blocks_before = census.blocks.len();
+                for index in 0..blocks_in(class) {
+                    let tag = arena.tag(span, index).load(Ordering::Acquire);
+                    if tag != 0 {
+                        census.blocks.push((arena.block_offset(span, class, index), tag));
+                    }
+                }
+                if by != blocks::NOBODY || census.blocks.len() > blocks_before {
+                    census.small_spans.push((span, by));
+                }
+            }
+            // Free runs that are kept.
+            Use::Head { tag: Tag::FREE, .. } => {}
+            Use::Cont { head, .. } if is_kept(arena, head) => {}
+            Use::Head { tag, .. } => {
+                census.large_spans += 1;
+                census.blocks.push((arena.span_offset(span), tag.0));
+            }
+            _ => census.large_spans += 1,
+        }
+    }
+    // What lies above the hint must be free too.
+    let extras = header.records_used.load(Ordering::Acquire).saturating_add(64);
+    census.records = (0..extras.min(arena.layout.extra_records))
+        .filter(|&r| arena.record_owner(r).load(Ordering::Acquire) != 0)
+        .count() as u32;
+    for slot in 0..header.slots_used.load(Ordering::Acquire).min(arena.layout.slots) {
+        arena.held_objects(slot).for_each_of_all(objects, |object, _| census.holdings.push((slot, object)));
+    }
+    census
+}
+
+fn is_kept(arena: &Arena, head: u32) -> bool {
+    head < arena.layout.spans && matches!(arena.span_use(head), Use::Head { tag: Tag::FREE, .. })
+}

@@ -1,0 +1,45 @@
+//! Handles, their counts, and the collector.
+
+use std::sync::atomic::Ordering;
+
+use super::arena;
+use crate::arena::handle::HasHandle;
+use crate::arena::records::Record;
+use crate::arena::{collect, handle, member};
+
+/// Has the collector make a pass, as this process.
+pub fn collect() {
+    arena().header().collect_wanted.store(0, Ordering::SeqCst);
+    collect::want(arena());
+}
+
+/// Has the collector make a pass if somebody asked for one, as the supervisor does after each death.
+pub fn collect_if_wanted() {
+    collect::if_wanted(arena(), &Record::private(), |_, _| ());
+}
+
+/// Has the collector make a pass as the supervisor's.
+pub fn collect_as_supervisor() {
+    arena().header().collect_wanted.store(1, Ordering::SeqCst);
+    collect_if_wanted();
+}
+
+/// Notes that this process has a handle to an object, as if it had been sent one.
+pub fn hold(handle: &impl HasHandle) {
+    arena().held_objects(member::slot()).set(handle.object_index());
+}
+
+/// Has this process's count of its handles to an object be another one. Returns what it was.
+pub fn say_handles(handle: &impl HasHandle, count: u32) -> u32 {
+    handle::counted(handle.object_index()).swap(count, Ordering::SeqCst)
+}
+
+/// As [`say_handles`], for the handles to a task.
+pub fn say_task_handles<R>(task: &crate::pool::Task<R>, count: u32) -> u32 {
+    task.handles().swap(count, Ordering::SeqCst)
+}
+
+/// Has a place in the table of objects, which is free, be used only once more.
+pub fn wear_out(object: u32) {
+    arena().object(object).wear_out();
+}

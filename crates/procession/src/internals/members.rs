@@ -1,0 +1,166 @@
+//! Joining the family without a supervisor, dying, and being recovered.
+
+use std::os::fd::{AsRawFd, RawFd};
+use std::sync::atomic::Ordering;
+
+use super::arena;
+use crate::arena::thread::with_me;
+use crate::arena::{member, process_body, slots, sweep};
+use crate::os::credentials::Credentials;
+use crate::os::faults::Switch;
+use crate::os::process::Ended;
+use crate::os::{credentials, futex, process, threads};
+use crate::recovery;
+use crate::sync::raw::park;
+
+/// Address, length and descriptor of the arena in this process.
+pub fn mapping() -> (*mut u8, usize, RawFd) {
+    let (base, bytes) = (arena().base(), arena().layout.bytes as usize);
+    (base, bytes, member::memfd().expect("the tests are main").as_raw_fd())
+}
+
+/// Which system calls fail, in every process of the family.
+pub fn faults() -> &'static Switch {
+    &arena().header().faults
+}
+
+/// Sets a slot up for a process that joins by [`become_member`].
+pub fn open_slot(slot: u32) {
+    let arena = arena();
+    arena.header().slots_used.fetch_max(slot + 1, Ordering::AcqRel);
+    arena.slot(slot).state.store(slots::RUNNING, Ordering::Release);
+}
+
+/// Makes a slot a spare in which no child sleeps, for a spawner to claim.
+pub fn open_spare(slot: u32) {
+    let arena = arena();
+    arena.header().slots_used.fetch_max(slot + 1, Ordering::AcqRel);
+    arena.slot(slot).state.store(slots::SPARE, Ordering::Release);
+    arena.header().spare_slots[0].store(slot, Ordering::Release);
+    arena.header().stage.store(crate::arena::header::stage::RUNNING, Ordering::Release);
+    // Children of this process have its credentials.
+    let mine = Credentials::of_this_thread().expect("the tests have credentials");
+    arena.header().credentials_digest.store(mine.digest(), Ordering::Relaxed);
+    arena.header().bounding.store(mine.bounding(), Ordering::Relaxed);
+    arena.header().bounding_watched.store(!0, Ordering::Relaxed);
+    arena.header().user_namespace.store(credentials::user_namespace(), Ordering::Relaxed);
+}
+
+/// Tells who waits for a spare that there may be one.
+pub fn wake_spawners() {
+    arena().header().spares.fetch_add(2, Ordering::SeqCst);
+    futex::wake_all(&arena().header().spares);
+}
+
+/// Makes the supervisor's working directory this process's, so that a request needs to name none.
+pub fn come_home() {
+    let (device, inode) = process::cwd_identity().expect("the tests have a working directory");
+    arena().header().cwd_device.store(device, Ordering::Relaxed);
+    arena().header().cwd_inode.store(inode, Ordering::Relaxed);
+}
+
+/// The phase of a slot's state: see `arena/slots.rs`.
+pub fn slot_phase(slot: u32) -> u32 {
+    slots::phase(arena().slot(slot).state.load(Ordering::Acquire))
+}
+
+/// In a fork that bypassed the library's own handler: this process is the one of `slot` now.
+pub fn become_member(slot: u32) {
+    member::become_child(slot);
+    arena().slot(slot).pid.store(process::pid(), Ordering::Release);
+}
+
+/// In a fork that has become a member: the handles that it inherited from the process of `slot` are its own.
+pub fn inherit_handles(slot: u32) {
+    let (arena, me) = (arena(), member::slot());
+    arena.held_objects(slot).for_each(|index| arena.held_objects(me).set(index));
+}
+
+/// Declares the process of `slot` dead by SIGKILL and repairs what it left.
+pub fn recover(slot: u32) {
+    recovery::recover(arena(), slot, Some(Ended::Signaled { signal: libc::SIGKILL, core: false }));
+}
+
+/// Has others go on past the process of `slot`, which has been stopped.
+pub fn pass_by(slot: u32) {
+    recovery::pass_by(arena(), slot);
+}
+
+/// Repairs what the process of `slot` left, which has exited with code 0.
+pub fn recover_exited(slot: u32) {
+    recovery::recover(arena(), slot, Some(Ended::Exited(0)));
+}
+
+/// Ends what a dead supervisor was doing, as main does when the family is lost.
+pub fn recover_supervisor() {
+    sweep::after_supervisor(arena());
+}
+
+/// Says that the function of this process has returned, as a child does before it exits.
+pub fn say_returned() {
+    arena().slot(member::slot()).leaving.store(slots::RETURNED, Ordering::Release);
+}
+
+/// Says that this many more threads of this process use nothing that it holds, as the library's own do not.
+pub fn count_own_threads(threads: u32) {
+    (0..threads).for_each(|_| std::mem::forget(threads::Own::begin()));
+}
+
+/// Tells barriers that this process does not come, as a child does whose arguments cannot be read.
+pub fn say_that_it_does_not_come() {
+    recovery::tell_meetings(arena(), member::slot(), false);
+}
+
+/// The last act of the process in `slot`: it says that it is done.
+pub fn finish(slot: u32) {
+    if let Some((_, _, body)) = process_body::object_of(arena(), arena().slot(slot)) {
+        body.finish();
+    }
+}
+
+/// Gives a block of this process, which is that of `slot`, to its process object as the result.
+pub fn give_result(slot: u32, block: u64) {
+    if let Some((index, object, _)) = process_body::object_of(arena(), arena().slot(slot)) {
+        process_body::attach(arena(), slot, object, index, process_body::RESULT, block);
+    }
+}
+
+/// Has this thread have its record.
+pub fn enroll() {
+    with_me(|_| ()).expect("the tests are members");
+}
+
+/// Makes it look as if somebody swept.
+pub fn say_sweeping() {
+    arena().header().sweeping.store(1, Ordering::SeqCst);
+}
+
+/// Wakes everybody, as after a death.
+pub fn notify_all_sleepers() {
+    park::notify_all_sleepers(arena());
+}
+
+/// What the first thread of the process in `slot` waits for, as an offset; 0 for nothing.
+pub fn waits_for(slot: u32) -> u64 {
+    arena().record(slot).waits_for.load(Ordering::SeqCst)
+}
+
+/// Where the slot lies in the memory, and how many bytes it has.
+pub fn slot_place(slot: u32) -> (u64, u64) {
+    (arena().offset_of(&raw const *arena().slot(slot)), size_of::<slots::Slot>() as u64)
+}
+
+/// Whether the library takes process `pid` for dead.
+pub fn looks_dead(pid: i32) -> bool {
+    process::is_dead(pid)
+}
+
+/// Whether the library sees that process `pid` maps a memory file.
+pub fn maps_memfd(pid: i32, name: &str, inode: u64) -> Option<bool> {
+    process::maps_memfd(pid, name, inode)
+}
+
+/// The memory limit by these contents of `/proc/self/cgroup` and `/proc/self/mountinfo`.
+pub fn memory_limit_by(groups: &[u8], mounts: &[u8]) -> Option<u64> {
+    crate::os::cgroup::memory_limit_by(groups, mounts)
+}

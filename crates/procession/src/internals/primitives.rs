@@ -1,0 +1,92 @@
+//! Locks and queues from the inside: words, ends, blocks.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use super::arena;
+use super::census::census;
+use crate::arena::blocks::Tag;
+use crate::arena::member;
+use crate::arena::thread::with_me;
+use crate::queue::ring::{End, Occupied};
+use crate::sync::raw::{park, word};
+use crate::sync::{Condvar, RwLock, Semaphore};
+use crate::{Lock, Queue};
+
+/// Announces that this thread waits for an item of a queue, and not any more.
+pub fn say_waiting<T>(queue: &Queue<T>, yes: bool) {
+    let word = arena().offset_of(&queue.ring().control().filled.word) | park::EVENT;
+    let said = with_me(|me| me.record().waits_for.store(if yes { word } else { 0 }, Ordering::SeqCst));
+    said.expect("the tests are members");
+}
+
+/// A word on which a queue's consumers sleep.
+pub fn queue_events<T>(queue: &Queue<T>) -> &'static AtomicU32 {
+    let arena = arena();
+    let at = arena.offset_of(&queue.ring().control().filled.word);
+    arena.futex_word(at).expect("it is in the arena")
+}
+
+/// Where the lock's word lies in the memory.
+pub fn lock_place(lock: &Lock) -> u64 {
+    arena().offset_of(lock.raw())
+}
+
+/// The lock's word.
+pub fn lock_word(lock: &Lock) -> u64 {
+    lock.word()
+}
+
+/// Takes the lock of one end of a queue, as a process in the middle of an operation has it.
+pub fn occupy<T>(queue: &Queue<T>, end: End) -> Occupied {
+    queue.ring().occupy(end).expect("the tests are members")
+}
+
+/// The lock's word of one end of a queue.
+pub fn queue_lock_word<T>(queue: &Queue<T>, end: End) -> u64 {
+    queue.ring().lock_word(end)
+}
+
+/// The process that has the lock of one end of a queue.
+pub fn queue_occupant<T>(queue: &Queue<T>, end: End) -> Option<i32> {
+    let record = word::owner(queue_lock_word(queue, end)).checked_sub(1)?;
+    let slot = arena().slot_of_record(record)?;
+    Some(arena().slot(slot).pid.load(Ordering::Acquire))
+}
+
+/// Where one end of a queue stands: the offsets of its segment and of its record.
+pub fn queue_place<T>(queue: &Queue<T>, end: End) -> (u64, u64) {
+    queue.ring().place(end)
+}
+
+/// The blocks that belong to a queue by their tags, and those that can be reached from its control lines:
+/// the same, when nothing is lost.
+pub fn queue_blocks<T>(queue: &Queue<T>) -> (Vec<u64>, Vec<u64>) {
+    let ring = queue.ring();
+    let owned = census().blocks.into_iter().filter(|&(_, tag)| Tag(tag).same_owner(ring.owner()));
+    (owned.map(|(at, _)| at).collect(), ring.reachable())
+}
+
+/// At how many records recovery would look for blocks that a dead consumer was taking from a queue.
+pub fn queue_claim<T>(queue: &Queue<T>) -> u64 {
+    queue.ring().claim()
+}
+
+/// The thread that a semaphore's next permit is promised to, or 0.
+pub fn semaphore_heir(semaphore: &Semaphore) -> u32 {
+    semaphore.heir()
+}
+
+/// The word on which a condition variable's waiters sleep.
+pub fn condvar_events(condvar: &Condvar) -> u32 {
+    condvar.events().load(Ordering::SeqCst)
+}
+
+/// Whether anybody reads under a read-write lock.
+pub fn has_readers<T>(lock: &RwLock<T>) -> bool {
+    lock.has_readers()
+}
+
+/// Gives back every permit that this process holds.
+pub fn give_permits_back(semaphore: &Semaphore) {
+    semaphore.return_permits_of(member::slot());
+}

@@ -1,0 +1,92 @@
+//! A spawner's request, and the child that it starts.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::arena;
+use crate::arena::process_body;
+use crate::supervisor::{entrypoint, options};
+use crate::{Result, supervisor};
+
+/// Looks for the function that a request names.
+pub fn resolve(entry: u64, type_hash: u64) -> Result<()> {
+    entrypoint::resolve(entry, type_hash).map(drop)
+}
+
+/// The request in a slot: entry, arguments' block, working directory's block, process object's id.
+pub fn request(slot: u32) -> (u64, u64, u64, u64) {
+    let slot = arena().slot(slot);
+    let read = |word: &AtomicU64| word.load(Ordering::Acquire);
+    (read(&slot.request.entry), read(&slot.request.args), read(&slot.request.cwd), read(&slot.process))
+}
+
+/// The block with the options of the request in a slot, or 0.
+pub fn request_options(slot: u32) -> u64 {
+    arena().slot(slot).request.options.load(Ordering::Acquire)
+}
+
+/// Has the child of `slot` say that it has its options, as far as its spawner can tell.
+pub fn prepared(slot: u32) {
+    if let Some((_, _, body)) = process_body::object_of(arena(), arena().slot(slot)) {
+        process_body::tell(body, process_body::ready::APPLIED);
+    }
+}
+
+/// Does as the child of a slot whose request is complete, up to its last act; this process has become its member.
+pub fn live_through(slot: u32) {
+    supervisor::child::live_through(arena(), slot);
+}
+
+/// The number of the process in a slot.
+pub fn slot_pid(slot: u32) -> i32 {
+    arena().slot(slot).pid.load(Ordering::Acquire)
+}
+
+/// Says that the child of a slot waits for descriptors at this socket.
+pub fn say_listening(slot: u32, name: u32) {
+    if let Some((_, _, body)) = process_body::object_of(arena(), arena().slot(slot)) {
+        process_body::tell(body, process_body::ready::listening(name));
+    }
+}
+
+/// Says that the spawner of the child of a slot cannot send descriptors.
+pub fn say_withdrawn(slot: u32) {
+    if let Some((_, _, body)) = process_body::object_of(arena(), arena().slot(slot)) {
+        options::withdraw(body);
+    }
+}
+
+/// Says that the process of a slot has this number.
+pub fn say_pid(slot: u32, pid: i32) {
+    arena().slot(slot).pid.store(pid, Ordering::SeqCst);
+}
+
+/// Decides, as the supervisor does when the child of a slot is dead, whether another one takes its place.
+pub fn replace_child(slot: u32) -> bool {
+    arena().slot(slot).replace_child()
+}
+
+/// Makes the number of the child of a slot known, as its spawner does before it returns.
+pub fn make_known(slot: u32, incarnation: u32) -> Option<i32> {
+    arena().slot(slot).make_known(incarnation)
+}
+
+/// Gives a slot that a test made a spare to a new process, as the supervisor does.
+pub fn begin_incarnation(slot: u32, incarnation: u32) {
+    arena().slot(slot).begin_incarnation(incarnation);
+}
+
+/// Whether the child of a slot waits for descriptors.
+pub fn listens(slot: u32) -> bool {
+    let body = process_body::object_of(arena(), arena().slot(slot)).map(|(_, _, body)| body);
+    body.is_some_and(|body| process_body::ready::name(body.ready.load(Ordering::SeqCst)).is_some())
+}
+
+/// How a process with this id ended, as a word of `outcome.rs`, if it has; and whether its spawner has been told
+/// what came of its options.
+pub fn ending(process: u64) -> (Option<u32>, bool) {
+    let object = arena().object(process as u32);
+    let body: &process_body::ProcessBody = object.body();
+    let told = [0, process_body::ready::APPLIED, process_body::ready::ENDED]
+        .contains(&body.ready.load(Ordering::SeqCst));
+    (body.is_done().then(|| body.ending.load(Ordering::Acquire)), told)
+}

@@ -1,0 +1,155 @@
+//! [`recover`]: repairs what a dead process left, in one order.
+//!
+//! It works without a supervisor, because the crash tests call it on a private copy of the memory after every instruction
+//! of their victim. It can die at any point and be called again, because the supervisor may be killed too. Then main
+//! calls it.
+
+use std::sync::atomic::Ordering;
+
+use super::kinds;
+use super::spares::release_claims;
+use crate::arena::objects::Kind;
+use crate::arena::recover::{Dead, Found, Journaled, Recover};
+use crate::arena::{Arena, process_body, slots, sweep};
+use crate::os::futex;
+use crate::os::process::Ended;
+use crate::pool::cells;
+use crate::rules;
+use crate::rules::Rule;
+use crate::sync::raw::park;
+
+/// Repairs what the dead process in `slot` left, and frees the slot. `how` is how the kernel says
+/// it ended, `None` when the whole family was lost.
+pub(crate) fn recover(arena: &Arena, slot: u32, how: Option<Ended>) {
+    let dead = arena.slot(slot);
+    dead.state.store(slots::DEAD, Ordering::SeqCst);
+    // A thread that ends properly gives its record back; one that `exit` tore off has not.
+    let torn = arena.records_of(slot).any(|id| arena.record(id).thread.load(Ordering::Acquire) != 0);
+    let leaving = dead.leaving.load(Ordering::Acquire);
+    let left = leaving != 0 && matches!(how, Some(Ended::Exited(_)));
+    // A thread without a record may have been torn off as well, between a store and the wake that follows it.
+    let alone = leaving == slots::ALONE || !rules::holds(Rule::AloneAtExit);
+    let clean = left && alone && !torn;
+
+    if !clean {
+        // It may have been about to ask for a pass; and so may a recovery that died here before us.
+        arena.header().collect_wanted.store(1, Ordering::SeqCst);
+    }
+    // While the words still name the dead, only we may touch what they guard.
+    let returned = left && how == Some(Ended::Exited(0));
+    let gone = Dead { arena, slot, how, returned };
+    let was_inside = release_locks(&gone)
+        | let_go(&gone)
+        | (!clean && rules::holds(Rule::ArgumentsTold) && tell_meetings(arena, slot, returned));
+    release_claims(arena, slot);
+    // Before its blocks are swept, and while its handles still say which queues to look at.
+    for_each_held(&gone, |recover, found| recover.return_work(&gone, found));
+    if (!clean || was_inside) && rules::holds(Rule::SweepWakes) {
+        // The dead may have been woken on behalf of another, or been about to wake one.
+        park::notify_all_sleepers(arena);
+        // Whoever was woken may have been put on our core: he has waited for long enough.
+        std::thread::yield_now();
+    }
+    // Who joins it finds its locks handed on. After this its handle may be the last to its object.
+    process_body::record(arena, slot, how);
+    cells::recover::notify_keepers(arena, slot, clean);
+    // CRASH: nobody who repairs anew may write to words of what it held, which are others' from now on.
+    for id in arena.records_of(slot) {
+        arena.record(id).waits_for.store(0, Ordering::SeqCst);
+    }
+    process_body::report_all_unobserved(arena, slot);
+    let collect = sweep::objects(arena, slot) | sweep::blocks(arena, slot);
+    sweep::records(arena, slot);
+    if collect {
+        arena.header().collect_wanted.store(1, Ordering::SeqCst);
+    }
+    dead.reset();
+    // Who waits for the first of many, or for memory, looks again. Here and not where children are reaped: main
+    // does this too. CRASH: one count too many is a look too many.
+    arena.header().ended.fetch_add(1, Ordering::SeqCst);
+    futex::wake_all(&arena.header().ended);
+    // CRASH: last, so that a recovery that died is begun anew from the slot's state.
+    dead.state.store(slots::FREE, Ordering::Release);
+}
+
+fn release_locks(dead: &Dead<'_>) -> bool {
+    let mut any = false;
+    for record in dead.arena.records_of(dead.slot) {
+        dead.arena.record(record).for_each_held(dead.arena, |entry| {
+            let offset = entry.load(Ordering::Acquire);
+            if offset != 0 {
+                any = true;
+                release(dead, Journaled { record, offset });
+            }
+        });
+    }
+    any
+}
+
+/// Releases what an entry of a journal names.
+fn release(dead: &Dead<'_>, entry: Journaled) {
+    let Some((index, object)) = dead.arena.object_around(entry.offset) else { return };
+    if let Some(kind) = object.kind() {
+        kinds::of(kind).release(dead, &Found { index, object }, entry);
+    }
+}
+
+/// Calls `f` with each object to which the dead process has a handle.
+fn for_each_held(dead: &Dead<'_>, mut f: impl FnMut(&'static dyn Recover, &Found)) {
+    let arena = dead.arena;
+    arena.held_objects(dead.slot).for_each(|index| {
+        if index < arena.layout.objects {
+            let object = arena.object(index);
+            if let Some(kind) = object.kind() {
+                f(kinds::of(kind), &Found { index, object });
+            }
+        }
+    });
+}
+
+/// Takes the dead process out of the objects to which it has a handle. Returns whether there was anything.
+fn let_go(dead: &Dead<'_>) -> bool {
+    let mut any = false;
+    for_each_held(dead, |recover, found| any |= recover.let_go(dead, found));
+    any
+}
+
+/// Notifies barriers that a party does not come: the process has died, or failed, before it took the handle out of its
+/// arguments. Returns whether there was one. Can be called again.
+pub(crate) fn tell_meetings(arena: &Arena, slot: u32, returned: bool) -> bool {
+    let (dead, mut any) = (Dead { arena, slot, how: None, returned }, false);
+    sweep::for_each_carried(arena, slot, &mut |id| {
+        if id.index() < arena.layout.objects && arena.object(id.index()).is(id, Kind::Barrier) {
+            let found = Found { index: id.index(), object: arena.object(id.index()) };
+            any |= kinds::of(Kind::Barrier).let_go(&dead, &found);
+        }
+    });
+    any
+}
+
+/// Hands on what threads of this very process hold that have `ended`, because the process is ending. As long as it is
+/// not `alone`, other threads run, which may have borrowed what such a thread got from a lock that lends memory.
+/// So that one stays held.
+pub(crate) fn release_locks_of_ended_threads(
+    arena: &Arena,
+    slot: u32,
+    ended: impl Fn(i32) -> bool,
+    alone: bool,
+) {
+    let ending = Dead { arena, slot, how: None, returned: false };
+    for id in arena.records_of(slot) {
+        let record = arena.record(id);
+        if !ended(record.thread.load(Ordering::Acquire)) {
+            continue;
+        }
+        record.for_each_held(arena, |entry| {
+            let lock = entry.load(Ordering::Acquire);
+            let kept = |kind: Kind| kind.lends_memory() && !alone && rules::holds(Rule::KeptWhileRunning);
+            if lock != 0 && !arena.object_around(lock).and_then(|(_, object)| object.kind()).is_some_and(kept)
+            {
+                release(&ending, Journaled { record: id, offset: lock });
+                entry.store(0, Ordering::Release);
+            }
+        });
+    }
+}

@@ -1,0 +1,33 @@
+//! [`pass_by`]: lets other processes go on past a process that has been stopped.
+
+use std::sync::atomic::Ordering;
+
+use super::kinds;
+use crate::arena::Arena;
+use crate::arena::recover::{Found, Journaled};
+use crate::os::futex;
+use crate::sync::raw::park::EVENT;
+
+/// Has others go on past the process in `slot`, which has been stopped: those that wait for a turn which it has not
+/// begun to use, and those that sleep on a word for which it may just have been woken on their behalf.
+pub(crate) fn pass_by(arena: &Arena, slot: u32) {
+    for id in arena.records_of(slot) {
+        let record = arena.record(id);
+        record.for_each_held(arena, |entry| match entry.load(Ordering::Acquire) {
+            0 => {}
+            lock => withdraw(arena, Journaled { record: id, offset: lock }),
+        });
+        let at = record.waits_for.load(Ordering::SeqCst);
+        if let Some(word) = arena.futex_word(at & !EVENT) {
+            futex::wake_all(word);
+        }
+    }
+}
+
+/// Takes a turn that it does not use yet from a stopped thread, whose journal has this entry.
+fn withdraw(arena: &Arena, entry: Journaled) {
+    let Some((index, object)) = arena.object_around(entry.offset) else { return };
+    if let Some(kind) = object.kind() {
+        kinds::of(kind).withdraw(arena, &Found { index, object }, entry);
+    }
+}

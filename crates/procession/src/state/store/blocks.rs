@@ -1,0 +1,48 @@
+//! The blocks of shared data: a table's words, the parts of an object, and their allocation.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::part::Part;
+use crate::Result;
+use crate::arena::blocks::{HEADER, Tag};
+use crate::arena::handle::Handle;
+use crate::arena::objects::Body;
+use crate::arena::owned_block::OwnedBlock;
+use crate::arena::{Arena, member};
+
+/// The aligned word at `offset`, if there is one.
+#[inline]
+pub(super) fn word(arena: &Arena, offset: u64) -> Option<&'static AtomicU64> {
+    let sound = offset.is_multiple_of(8) && offset < arena.layout.bytes - 7;
+    // SAFETY: checked just now; any eight aligned bytes of the arena can be read as an atomic. What is
+    // written through it lies in blocks of the caller's, or under its lock.
+    sound.then(|| unsafe { arena.at(offset) })
+}
+
+/// Where a block has its parts: on cache lines of their own.
+pub(super) fn parts_at<const N: usize>(arena: &Arena, block: u64) -> &'static [Part; N] {
+    // SAFETY: aligned just now, in a block that has room for them behind the alignment; atomics only.
+    unsafe { arena.at((block + HEADER).next_multiple_of(PART_ALIGNMENT)) }
+}
+
+/// Two cache lines, because processors fetch them in pairs.
+const PART_ALIGNMENT: u64 = 128;
+
+/// An object that owns so many empty parts.
+pub(super) fn make_parts<B: Body, const N: usize>() -> Result<Handle> {
+    let arena = member::arena()?;
+    let size = size_of::<[Part; N]>() as u64 + PART_ALIGNMENT;
+    let mut block = OwnedBlock::allocate(size)?;
+    block.bytes_mut(HEADER + size).fill(0);
+    parts_at::<N>(arena, block.at()).iter().for_each(Part::initialise);
+    let handle = Handle::create::<B>(|object| object.blocks[0].store(block.at(), Ordering::Relaxed))?;
+    // CRASH: before this the block is swept with us, and the object goes with its only handle.
+    block.give_to(Tag::object(handle.id().index()));
+    Ok(handle)
+}
+
+/// Allocates a block of this process of `bytes` bytes, without a payload's header. With `now`, does not wait for memory.
+pub(super) fn allocate(bytes: u64, now: bool) -> Result<OwnedBlock> {
+    let room = bytes.saturating_sub(HEADER);
+    if now { OwnedBlock::allocate_now(room) } else { OwnedBlock::allocate(room) }
+}

@@ -1,0 +1,67 @@
+//! [`Entry`]: a key's entry in a locked part.
+
+use super::map::Map;
+use super::node::{self, Encoded, Node, decode_at};
+use super::part::{Inside, Turn};
+use super::search::Place;
+use super::{Old, exchange_word};
+use crate::codec::encoding;
+use crate::{Message, Result};
+
+/// A key's place in a locked part.
+pub(crate) struct Entry<'a> {
+    map: &'a Map,
+    turn: Turn,
+    hash: u64,
+    key: Encoded<'a>,
+    node: Option<(Node, u64)>,
+}
+
+impl Entry<'_> {
+    /// Puts the value together, if there is one.
+    #[inline]
+    pub(crate) fn decode<V: Message>(&self) -> Result<Option<V>> {
+        let Some((node, at)) = &self.node else { return Ok(None) };
+        let _inside = Inside::enter();
+        if node.is_plain() {
+            return encoding::from_bytes(node.value(self.map.arena)?).map(Some);
+        }
+        decode_at(self.map.arena, *at).map(Some)
+    }
+
+    /// The bytes of the value, if there is one.
+    pub(crate) fn value(&self) -> Result<Option<&'static [u8]>> {
+        self.node.as_ref().map(|(node, _)| node.value(self.map.arena)).transpose()
+    }
+
+    /// Puts a value in. Gives what was there before; it is to be freed after the lock.
+    #[inline]
+    pub(crate) fn put(self, value: Encoded<'_>) -> Result<Old> {
+        if let Some((node, _)) = &self.node
+            && let Some(old) = exchange_word(self.map.arena, node, value)
+        {
+            return Ok(old);
+        }
+        let node = node::make(self.map.arena, self.key, value, false)?;
+        self.map.place(&self.turn, self.hash, self.key.bytes, node)
+    }
+}
+
+impl Map {
+    /// Calls `f` with the key's entry, which nobody else changes meanwhile.
+    #[inline]
+    pub(crate) fn with_entry<R>(
+        &self,
+        key: Encoded<'_>,
+        f: impl FnOnce(Entry<'_>) -> Result<R>,
+    ) -> Result<R> {
+        let hash = self.hash(key.bytes);
+        let part = self.part(hash);
+        let turn = self.turn(part)?;
+        let node = match self.search(part, hash, key.bytes) {
+            Place::Taken { node, at, .. } => Some((node, at)),
+            _ => None,
+        };
+        f(Entry { map: self, turn, hash, key, node })
+    }
+}

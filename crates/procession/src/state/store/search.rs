@@ -1,0 +1,153 @@
+//! Finding a key's entry, and reading it without the lock.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::Patience;
+use super::copy::Buffer;
+use super::map::Map;
+use super::node::{Found, Node};
+use super::part::{self, Part};
+use super::table::{EMPTY, GONE, Table, node_of};
+use crate::Result;
+use crate::arena::member;
+
+/// Where a key is, or could be.
+pub(super) enum Place {
+    Taken {
+        cell: &'static AtomicU64,
+        index: u64,
+        at: u64,
+        node: Node,
+    },
+    /// Behind the last word that was looked at, or in the place of one that is `GONE`.
+    Free {
+        cell: &'static AtomicU64,
+        was: u64,
+    },
+    /// There is no table, or no room in it.
+    Nowhere,
+}
+
+impl Map {
+    /// Looks for a key. What is found is nonsense, unless the part is locked or the look at it still holds.
+    #[inline]
+    pub(super) fn search(&self, part: &Part, hash: u64, key: &[u8]) -> Place {
+        // ORDERING: Acquire pairs with the Release in `Part::commit`, here and at the cells.
+        let table = Table(part.table.load(Ordering::Acquire));
+        let (mut free, hash) = (Place::Nowhere, hash & u64::from(u32::MAX));
+        if table.0 == 0 {
+            return free;
+        }
+        let (len, mut index) = (table.len(), hash & (table.len() - 1));
+        for _ in 0..len {
+            let Some(cell) = table.cell(self.arena, index) else { break };
+            let word = cell.load(Ordering::Acquire);
+            if word >> 32 == hash
+                && let Some(at) = node_of(word)
+                && let Some(node) = Node::read(self.arena, at)
+                && node.has_key(self.arena, key)
+            {
+                return Place::Taken { cell, index, at, node };
+            }
+            if word <= GONE && matches!(free, Place::Nowhere) {
+                free = Place::Free { cell, was: word };
+            }
+            if word == EMPTY {
+                break;
+            }
+            index = (index + 1) & (len - 1);
+        }
+        free
+    }
+
+    /// As [`search`](Map::search), for who only looks: a node with this key.
+    #[inline]
+    pub(super) fn find_node(&self, part: &Part, hash: u64, key: &[u8]) -> Option<Node> {
+        let table = Table(part.table.load(Ordering::Acquire));
+        if table.0 == 0 {
+            return None;
+        }
+        let (mask, hash) = (table.len() - 1, hash & u64::from(u32::MAX));
+        let mut index = hash & mask;
+        for _ in 0..=mask {
+            let word = table.cell(self.arena, index)?.load(Ordering::Acquire);
+            if word >> 32 == hash
+                && let Some(at) = node_of(word)
+                && let Some(node) = Node::read(self.arena, at)
+                && node.has_key(self.arena, key)
+            {
+                return Some(node);
+            }
+            if word == EMPTY {
+                break;
+            }
+            index = (index + 1) & mask;
+        }
+        None
+    }
+
+    /// Copies the value of a key, if it is there. Takes no lock, unless others change this part all the time.
+    #[inline]
+    pub(crate) fn get(&self, key: &[u8], buffer: &mut Buffer) -> Result<Option<Found>> {
+        let hash = self.hash(key);
+        let part = self.part(hash);
+        loop {
+            let mut patience = Patience::new();
+            while patience.lasts() {
+                let look = part.look();
+                match self.find_node(part, hash, key) {
+                    Some(node) => {
+                        if let Some(found) = node.copy(self.arena, buffer, || look.holds())? {
+                            return Ok(Some(found));
+                        }
+                        patience.spend(node.value_len);
+                    }
+                    _ if look.is_nowhere() => break,
+                    _ if look.holds() => return Ok(None),
+                    _ => {}
+                }
+                std::hint::spin_loop();
+            }
+            if !part::is_inside(self.parts) {
+                return self.get_locked(part, hash, key, buffer);
+            }
+        }
+    }
+
+    #[cold]
+    fn get_locked(
+        &self,
+        part: &'static Part,
+        hash: u64,
+        key: &[u8],
+        to: &mut Buffer,
+    ) -> Result<Option<Found>> {
+        member::arena()?;
+        let _turn = self.turn(part)?;
+        match self.find_node(part, hash, key) {
+            Some(node) => node.copy(self.arena, to, || true),
+            None => Ok(None),
+        }
+    }
+
+    /// Whether a key is there.
+    pub(crate) fn contains(&self, key: &[u8]) -> Result<bool> {
+        let hash = self.hash(key);
+        let part = self.part(hash);
+        loop {
+            let mut patience = Patience::new();
+            while patience.lasts() {
+                let look = part.look();
+                let found = self.find_node(part, hash, key).is_some();
+                if look.holds() && !look.is_nowhere() {
+                    return Ok(found);
+                }
+            }
+            if !part::is_inside(self.parts) {
+                member::arena()?;
+                let _turn = self.turn(part)?;
+                return Ok(self.find_node(part, hash, key).is_some());
+            }
+        }
+    }
+}
