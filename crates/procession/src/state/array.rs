@@ -1,4 +1,4 @@
-//! [`Array`]: many plain values in shared memory, and their lock.
+//! [`Array`]: plain values in shared memory, with a lock.
 #![allow(unsafe_code)] // References to the elements, while the lock keeps everybody else away.
 
 use std::fmt;
@@ -19,7 +19,7 @@ use crate::sync::wait::travels;
 use crate::sync::{LockError, Plain, acquire};
 use crate::{Error, Result};
 
-/// Plain values in shared memory, as many as it was made with. Under its lock it is a slice: nothing is
+/// A fixed number of plain values in shared memory, with a lock. The lock's guard is a slice of the values, so nothing is
 /// copied.
 ///
 /// ```
@@ -32,31 +32,31 @@ use crate::{Error, Result};
 /// # Ok::<(), procession::Error>(())
 /// ```
 ///
-/// Pages of it exist from when they are touched, so a huge one is made in no time.
+/// The kernel allocates a page when it is first touched, so creating a huge array takes no time.
 ///
 /// # If a process dies
 ///
-/// While it **holds** the lock: the elements are as the last store left them, and the array is marked, as a
-/// [`Mutex`](crate::sync::Mutex) is. While it **waits**: nobody notices.
+/// If it **holds** the lock, the elements are as its last store left them, and the array is poisoned, like a
+/// [`Mutex`](crate::sync::Mutex). If it **waits** for the lock, the other processes are not affected.
 pub struct Array<T> {
     handle: Handle,
     first: NonNull<T>,
     len: usize,
 }
 
-// SAFETY: a handle; the elements are only touched by whoever holds the lock.
+// SAFETY: only the thread that holds the lock touches the elements.
 unsafe impl<T> Send for Array<T> {}
 // SAFETY: as above.
 unsafe impl<T> Sync for Array<T> {}
 
-/// An [`Array`] that is held: its elements as a slice.
+/// The guard of an [`Array`]'s lock: its elements as a slice.
 ///
 /// ```compile_fail
 /// fn needs_send<T: Send>(_: T) {}
 /// let array = procession::state::Array::<u8>::new(1).unwrap();
 /// needs_send(array.lock().unwrap()); // a guard cannot be sent to another thread
 /// ```
-#[must_use = "the array is released at once when its guard is dropped"]
+#[must_use = "dropping the guard releases the array's lock immediately"]
 pub struct ArrayGuard<'a, T> {
     array: &'a Array<T>,
     state: GuardState,
@@ -64,11 +64,11 @@ pub struct ArrayGuard<'a, T> {
 }
 
 impl<T: Plain> Array<T> {
-    /// Makes an array of `len` zeros.
+    /// Creates an array of `len` elements whose bytes are all zero.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] when the elements have no size; [`Error::Full`] when the shared memory has
-    /// no room for so many; and when it cannot be had.
+    /// [`Error::InvalidArgument`] when the element type has size 0; [`Error::Full`] when the family's shared memory has not
+    /// enough room; another error when the shared memory cannot be created.
     ///
     /// ```
     /// let zeros = procession::state::Array::<u32>::new(1000)?;
@@ -79,10 +79,10 @@ impl<T: Plain> Array<T> {
         Array::named("", len)
     }
 
-    /// Makes an array of `len` zeros with a name of at most 95 bytes, which reports and `Debug` show.
+    /// Creates an array of zeros with a name of at most 95 bytes, which `Debug` and error messages show.
     ///
     /// # Errors
-    /// As [`Array::new`]; and when the name is too long.
+    /// As [`Array::new`]; [`Error::InvalidArgument`] when the name is too long.
     ///
     /// ```
     /// let prices = procession::state::Array::<f64>::named("prices", 10)?;
@@ -93,7 +93,7 @@ impl<T: Plain> Array<T> {
         Array::make(name, len, |_| {})
     }
 
-    /// Makes an array of these values.
+    /// Creates an array with a copy of these values.
     ///
     /// # Errors
     /// As [`Array::new`].
@@ -110,7 +110,9 @@ impl<T: Plain> Array<T> {
     fn make(name: &str, len: usize, fill: impl FnOnce(&mut Room)) -> Result<Array<T>> {
         check_name(name)?;
         if size_of::<T>() == 0 {
-            return Err(Error::InvalidArgument("an array of values without a size holds nothing".into()));
+            return Err(Error::InvalidArgument(
+                "the elements of an array must have a size, and this type has size 0".into(),
+            ));
         }
         let bytes = (len as u64).saturating_mul(size_of::<T>() as u64);
         let mut room = storage::make(bytes, align_of::<T>() as u64)?;
@@ -131,7 +133,7 @@ impl<T> Array<T> {
         Ok(Array { first: storage::pointer(arena, data).cast(), len, handle })
     }
 
-    /// The name it was made with, or the empty string.
+    /// Returns the name that the array was created with, or an empty string.
     ///
     /// ```
     /// assert_eq!(procession::state::Array::<u8>::new(1)?.name(), "");
@@ -141,7 +143,7 @@ impl<T> Array<T> {
         self.handle.object().name()
     }
 
-    /// How many elements it has.
+    /// Returns the number of elements.
     ///
     /// ```
     /// assert_eq!(procession::state::Array::from_slice(b"abc")?.len(), 3);
@@ -151,7 +153,7 @@ impl<T> Array<T> {
         self.len
     }
 
-    /// Whether it has none.
+    /// Returns whether the array has no elements.
     ///
     /// ```
     /// assert!(procession::state::Array::<u8>::new(0)?.is_empty());
@@ -167,15 +169,14 @@ impl<T> Array<T> {
     }
 }
 
-// Only of what is plain: a handle may arrive as one to any type of this size.
+// Only for plain types: a received handle may name an array of any element type of this size.
 impl<T: Plain> Array<T> {
-    /// Takes the array's lock, and waits for it as long as it takes.
+    /// Acquires the array's lock. Waits for it without a limit.
     ///
     /// # Errors
-    /// * [`LockError::OwnerDied`], [`LockError::Panicked`]: it is marked.
-    /// * [`LockError::Deadlock`]: this thread holds it already, or those who hold what it waits for wait
-    ///   for this thread.
-    /// * [`LockError::Unusable`]: in a plain fork of a member of the family.
+    /// * [`LockError::OwnerDied`], [`LockError::Panicked`]: the array is poisoned.
+    /// * [`LockError::Deadlock`]: this thread holds the lock already, or the thread that holds it waits for this one.
+    /// * [`LockError::Unusable`]: in a process that a member of the family forked by itself.
     ///
     /// ```
     /// let array = procession::state::Array::from_slice(&[3, 1, 2])?;
@@ -212,7 +213,7 @@ impl<T> Deref for ArrayGuard<'_, T> {
 
     #[inline]
     fn deref(&self) -> &[T] {
-        // SAFETY: so many elements lie there, aligned; any bytes are a `T`, and we hold the lock.
+        // SAFETY: `len` aligned elements lie there, any bytes are a `T`, and this thread holds the lock.
         unsafe { std::slice::from_raw_parts(self.array.first.as_ptr(), self.array.len) }
     }
 }
@@ -239,7 +240,7 @@ impl<T> Clone for Array<T> {
 }
 
 impl<T> fmt::Debug for Array<T> {
-    /// Tells the holder's process and how many wait; a snapshot. It does not show the elements.
+    /// Shows which process holds the lock and how many threads wait, not the elements.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         acquire::describe(f, "Array", self.handle.object())
     }

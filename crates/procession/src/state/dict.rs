@@ -1,4 +1,4 @@
-//! [`Dict`]: keys and values that all processes of the family share.
+//! [`Dict`]: a hash table that all processes of the family share.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -15,15 +15,15 @@ use crate::arena::handle::Handle;
 use crate::arena::objects::{Id, Kind, Object};
 use crate::codec::encoding::{self, Message};
 
-/// Invariant in both, and `Send` and `Sync` whatever they are.
+/// Makes a dict invariant in its key and value types, and `Send` and `Sync` for all of them.
 type Carries<K, V> = PhantomData<(fn(K) -> K, fn(V) -> V)>;
 
 /// A hash table that all processes of the family share.
 ///
-/// A handle: clone it or send it to another process, also in another dict or a queue, and it is the same
-/// dict. Keys and values are anything that can be sent; values are copied in and out. What was taken out is
-/// your own: to change what is shared, [`insert`](Dict::insert) it again, or [`update`](Dict::update) it in
-/// place.
+/// A `Dict` is a handle. Its clones name the same dict, also after they were sent to another process, in a queue or in
+/// another dict. Keys and values can have any type that implements [`Message`](crate::Message). They are copied in and
+/// out, so changing a value that [`get`](Dict::get) returned does not change the dict. To change the shared value,
+/// [`insert`](Dict::insert) the changed copy, or [`update`](Dict::update) the value in one step.
 ///
 /// ```
 /// use procession::{Dict, Process};
@@ -44,22 +44,24 @@ type Carries<K, V> = PhantomData<(fn(K) -> K, fn(V) -> V)>;
 ///
 /// # Keys
 ///
-/// Two keys are the same if they are *encoded* in the same way, as they cross to other processes. So `Eq` and
-/// `Hash` must say no more than the data does, which holds for everything that derives them. Keys are given
-/// by reference, in any form that [`Lookup`] knows: `dict.get("apples")`, `dict.get(&7)`.
+/// Two keys are equal if their *encodings* are equal. So `Eq` must compare exactly the data that is encoded, as a
+/// derived `Eq` does. Methods take a key by reference, in any form that [`Lookup`] accepts: `dict.get("apples")`,
+/// `dict.get(&7)`.
 ///
 /// # Waiting
 ///
-/// Looking something up takes no lock, and never waits for a closure that [`update`](Dict::update) runs.
-/// Changes of two entries wait for each other only when they belong to the same of 32 parts. So a closure of
-/// `update` or [`get_or_insert_with`](Dict::get_or_insert_with) should be quick: meanwhile others cannot
-/// change this entry, nor a 32nd of the others.
+/// A lookup takes no lock, and does not wait for a closure that [`update`](Dict::update) runs.
+///
+/// Changes take a lock. The dict divides its keys among 32 locks by their hash. So a change waits for another one only
+/// if both keys share a lock, which is true of one pair of keys in 32. A closure of `update` or
+/// [`get_or_insert_with`](Dict::get_or_insert_with) runs under the lock of its key. Keep it short: until it returns,
+/// other processes and threads cannot change this key, nor about 3 % of the other keys.
 ///
 /// # If a process dies
 ///
-/// Whatever it was doing: each entry has its old value or its new one, whole. A closure that its death, or a
-/// panic, interrupts leaves the old value. Nobody waits for the dead, and their memory comes back. A dict is
-/// never marked as broken, because it never is.
+/// Each entry has either its old or its new value, complete, whatever the process was doing. If the death or a panic
+/// interrupts a closure, the entry keeps its old value. The locks that the process held are released, and its memory is
+/// freed. A dict is never poisoned, because a death cannot leave it inconsistent.
 pub struct Dict<K, V> {
     handle: Handle,
     map: Map,
@@ -67,10 +69,10 @@ pub struct Dict<K, V> {
 }
 
 impl<K, V> Dict<K, V> {
-    /// An empty dict. It takes some 6 KiB; entries come on top.
+    /// Creates an empty dict. It takes about 6 KiB of the family's shared memory, and more for its entries.
     ///
     /// # Errors
-    /// [`Error::Full`](crate::Error::Full) when there is no memory.
+    /// [`Error::Full`](crate::Error::Full) when the family's shared memory is full.
     ///
     /// ```
     /// let dict = procession::Dict::<u32, String>::new()?;
@@ -82,12 +84,12 @@ impl<K, V> Dict<K, V> {
         Ok(Dict { handle, map, _carries: PhantomData })
     }
 
-    /// The map itself.
+    /// Returns the hash table in shared memory.
     pub(crate) fn map(&self) -> Map {
         self.map
     }
 
-    /// The dict that this id names, while somebody else holds it.
+    /// Returns the dict that `id` names. Another handle must hold it meanwhile.
     pub(crate) fn with_id(id: Id) -> Result<Dict<K, V>> {
         let handle = Handle::take(id, Kind::Dict)?;
         let map = Map::of(id.index())?;
@@ -102,7 +104,7 @@ impl<K, V> Dict<K, V> {
         self.handle.object()
     }
 
-    /// How many entries there are. A snapshot.
+    /// Returns the number of entries, which may have changed when this returns.
     ///
     /// ```
     /// let dict = procession::Dict::from_entries([(1, "one".to_string())])?;
@@ -113,7 +115,7 @@ impl<K, V> Dict<K, V> {
         self.map.len() as usize
     }
 
-    /// Whether there are no entries. A snapshot.
+    /// Returns whether the dict has no entries, which may have changed when this returns.
     ///
     /// ```
     /// assert!(procession::Dict::<u8, u8>::new()?.is_empty());
@@ -123,10 +125,13 @@ impl<K, V> Dict<K, V> {
         self.len() == 0
     }
 
-    /// Takes everything out, part by part: what others put in meanwhile may stay. The memory comes back.
+    /// Removes all entries and frees their memory.
+    ///
+    /// It clears the entries of one lock at a time. An entry that is inserted meanwhile may stay.
     ///
     /// # Errors
-    /// In a plain fork of a member of the family, and inside of an `update` of the same dict.
+    /// [`Error::Forked`](crate::Error::Forked) in a process that a member of the family forked by itself;
+    /// [`Error::Unsupported`](crate::Error::Unsupported) inside a closure of the same dict.
     ///
     /// ```
     /// let dict = procession::Dict::from_entries([(1, "one".to_string())])?;
@@ -140,7 +145,7 @@ impl<K, V> Dict<K, V> {
 }
 
 impl<K: Message + Eq + Hash, V: Message> Dict<K, V> {
-    /// A dict with these entries. Of several with the same key the last one counts.
+    /// Creates a dict with these entries. If a key occurs several times, its last value stays.
     ///
     /// # Errors
     /// As [`new`](Dict::new) and [`insert`](Dict::insert).
@@ -156,11 +161,11 @@ impl<K: Message + Eq + Hash, V: Message> Dict<K, V> {
         Ok(dict)
     }
 
-    /// A copy of the key's value, if it is there.
+    /// Returns a copy of the key's value, or `None` if the dict does not have the key. Takes no lock.
     ///
     /// # Errors
-    /// [`Error::Message`](crate::Error::Message) when the value cannot be read as a `V`;
-    /// [`Error::Forked`](crate::Error::Forked) in a plain fork of a member of the family.
+    /// [`Error::Message`](crate::Error::Message) when the value cannot be decoded as a `V`;
+    /// [`Error::Forked`](crate::Error::Forked) in a process that a member of the family forked by itself.
     ///
     /// ```
     /// let dict = procession::Dict::from_entries([("count".to_string(), 100)])?;
@@ -176,10 +181,10 @@ impl<K: Message + Eq + Hash, V: Message> Dict<K, V> {
         }
     }
 
-    /// Whether the key is there. A snapshot.
+    /// Returns whether the dict has the key. Takes no lock.
     ///
     /// # Errors
-    /// [`Error::Forked`](crate::Error::Forked) in a plain fork of a member of the family.
+    /// [`Error::Forked`](crate::Error::Forked) in a process that a member of the family forked by itself.
     ///
     /// ```
     /// let dict = procession::Dict::from_entries([(7, ())])?;
@@ -190,13 +195,16 @@ impl<K: Message + Eq + Hash, V: Message> Dict<K, V> {
         key.with_key(|key| self.map.contains(key.bytes))?
     }
 
-    /// Puts a value in, and gives the one that the key had before.
+    /// Sets the key's value, and returns the value that it had before, if any.
     ///
     /// # Errors
-    /// [`Error::Full`](crate::Error::Full) when the family's shared memory is full: then nothing has changed;
-    /// [`Error::InvalidArgument`](crate::Error::InvalidArgument) when the key has 2 GiB or more, or the value 4 GiB or
-    /// more; [`Error::Message`](crate::Error::Message) when the value cannot be encoded, or the old one cannot be
-    /// read, which is gone then. In a plain fork, and inside of an `update` of the same dict.
+    /// * [`Error::Full`](crate::Error::Full) when the family's shared memory is full. Nothing has changed then.
+    /// * [`Error::InvalidArgument`](crate::Error::InvalidArgument) when the encoded key has 2 GiB or more, or the encoded
+    ///   value 4 GiB or more.
+    /// * [`Error::Message`](crate::Error::Message) when the new value cannot be encoded, or the old one cannot be decoded.
+    ///   In the second case the new value is set and the old one is lost.
+    /// * [`Error::Forked`](crate::Error::Forked) in a process that a member of the family forked by itself.
+    /// * [`Error::Unsupported`](crate::Error::Unsupported) inside a closure of the same dict.
     ///
     /// ```
     /// let dict = procession::Dict::<String, i32>::new()?;
@@ -210,11 +218,12 @@ impl<K: Message + Eq + Hash, V: Message> Dict<K, V> {
         encoded(&value, put)???.decode(self.map.arena())
     }
 
-    /// Takes a key and its value out.
+    /// Removes a key, and returns its value, or `None` if the dict did not have the key.
     ///
     /// # Errors
-    /// [`Error::Message`](crate::Error::Message) when the value cannot be read, which is gone then. In a plain
-    /// fork, and inside of an `update` of the same dict.
+    /// * [`Error::Message`](crate::Error::Message) when the value cannot be decoded. It is removed nevertheless.
+    /// * [`Error::Forked`](crate::Error::Forked) in a process that a member of the family forked by itself.
+    /// * [`Error::Unsupported`](crate::Error::Unsupported) inside a closure of the same dict.
     ///
     /// ```
     /// let dict = procession::Dict::from_entries([("count".to_string(), 100)])?;
@@ -226,22 +235,25 @@ impl<K: Message + Eq + Hash, V: Message> Dict<K, V> {
         key.with_key(|key| self.map.remove(key.bytes))??.decode(self.map.arena())
     }
 
-    /// Changes the key's value, if it is there, with nobody else changing it meanwhile; gives what `change`
-    /// gives.
+    /// Calls `change` with the key's value, stores the changed value, and returns what `change` returned.
     ///
-    /// Inside of `change` the same dict can be looked at, but not changed, copied or gone through. Other dicts
-    /// can, also one that is the value. When two processes change two of them in opposite orders, one of them is
-    /// told so, as with any two [locks](crate::sync#deadlocks).
+    /// No other process or thread changes the value meanwhile: `update` waits for the key's lock and holds it until the
+    /// new value is stored. Lookups still return the old value until then.
     ///
-    /// If the key is missing, this changes nothing, does not call `change` and returns `Ok(None)`. To count things that may
-    /// be new, use [`update_or_insert_with`](Dict::update_or_insert_with).
+    /// Inside `change`, the same dict can be read by [`get`](Dict::get) and [`contains_key`](Dict::contains_key), but not
+    /// changed, copied or iterated over. Other dicts can, including one that is the value. If two processes update two
+    /// dicts in opposite orders, one of them gets a deadlock error, as with two [locks](crate::sync#deadlocks).
+    ///
+    /// If the dict does not have the key, this changes nothing, does not call `change` and returns `Ok(None)`. To count
+    /// things that may be new, use [`update_or_insert_with`](Dict::update_or_insert_with).
     ///
     /// # Errors
-    /// As [`get`](Dict::get) and [`insert`](Dict::insert); then the old value stays.
-    /// [`LockError::Deadlock`](crate::sync::LockError::Deadlock) when the wait for others closes a cycle.
+    /// As [`get`](Dict::get) and [`insert`](Dict::insert). [`LockError::Deadlock`](crate::sync::LockError::Deadlock), in
+    /// an [`Error::Lock`](crate::Error::Lock), when waiting for the lock would close a cycle. After an error the old value
+    /// stays.
     ///
     /// # If a process dies, or the closure panics
-    /// The old value stays.
+    /// The old value stays, and the lock is released.
     ///
     /// ```
     /// let dict = procession::Dict::from_entries([("count".to_string(), 100)])?;
@@ -312,10 +324,10 @@ impl<K: Message + Eq + Hash, V: Message> Dict<K, V> {
         })?
     }
 
-    /// The key's value; if it is not there, what `make` gives is put in first, with nobody else doing so
-    /// meanwhile.
+    /// Returns a copy of the key's value. If the dict does not have the key, sets it to what `make` returns first.
     ///
-    /// What holds for the closure of [`update`](Dict::update) holds for this one.
+    /// Of several processes that do this at the same time, only one calls `make`, and the others get its value. `make`
+    /// runs under the key's lock, like the closure of [`update`](Dict::update).
     ///
     /// # Errors
     /// As [`get`](Dict::get) and [`insert`](Dict::insert).
@@ -344,8 +356,9 @@ impl<K: Message + Eq + Hash, V: Message> Dict<K, V> {
         })?
     }
 
-    /// Puts `new` in if the key has the value `current`; says whether it did. Values are compared by their
-    /// encoding.
+    /// Sets the key's value to `new` if it is `current` now. Returns whether it did.
+    ///
+    /// Two values are equal if their encodings are equal.
     ///
     /// # Errors
     /// As [`insert`](Dict::insert).
@@ -372,10 +385,10 @@ impl<K: Message + Eq + Hash, V: Message> Dict<K, V> {
         })???
     }
 
-    /// Puts many entries in, one by one.
+    /// Inserts many entries, one by one.
     ///
     /// # Errors
-    /// As [`insert`](Dict::insert); then some of the entries are in.
+    /// As [`insert`](Dict::insert). The entries before the failed one are inserted then.
     ///
     /// ```
     /// let dict = procession::Dict::new()?;
@@ -385,20 +398,19 @@ impl<K: Message + Eq + Hash, V: Message> Dict<K, V> {
     /// ```
     pub fn extend(&self, entries: impl IntoIterator<Item = (K, V)>) -> Result<()> {
         for (key, value) in entries {
-            // The old value is not looked at.
+            // The old value is not decoded.
             drop(encoded(&value, |value| key.with_key(|key| self.map.insert(key, value)))???);
         }
         Ok(())
     }
 
-    /// Goes through all entries, in no particular order; so does `for entry in &dict`.
+    /// Returns an iterator over copies of all entries, in no particular order. `for entry in &dict` uses it too.
     ///
-    /// Each of the 32 parts is copied at one moment, when its turn comes. So an entry that is there all the time
-    /// comes exactly once; one that is put in or taken out meanwhile may come or not; and no entry comes with
-    /// half a value. To copy a part it is locked.
+    /// The iterator copies the entries of one of the 32 locks at a time, while it holds that lock. So it returns an entry
+    /// that exists throughout exactly once. An entry that is inserted or removed meanwhile may be missing or not. No value
+    /// is ever half old and half new.
     ///
-    /// An item is an error when the entry cannot be read; inside of an `update` of the same dict the first
-    /// item is an error, and the last one.
+    /// An item is an error if its entry cannot be decoded. Inside a closure of the same dict, the only item is an error.
     ///
     /// ```
     /// let dict = procession::Dict::from_entries([(1, 10), (2, 20)])?;
@@ -410,7 +422,7 @@ impl<K: Message + Eq + Hash, V: Message> Dict<K, V> {
         Iter::over(self.clone())
     }
 
-    /// Goes through all keys: as [`iter`](Dict::iter).
+    /// Returns an iterator over copies of all keys. See [`iter`](Dict::iter).
     ///
     /// ```
     /// let dict = procession::Dict::from_entries([(1, "one".to_string())])?;
@@ -421,7 +433,7 @@ impl<K: Message + Eq + Hash, V: Message> Dict<K, V> {
         Keys(self.iter())
     }
 
-    /// Goes through all values: as [`iter`](Dict::iter).
+    /// Returns an iterator over copies of all values. See [`iter`](Dict::iter).
     ///
     /// ```
     /// let dict = procession::Dict::from_entries([(1, "one".to_string())])?;
@@ -432,10 +444,10 @@ impl<K: Message + Eq + Hash, V: Message> Dict<K, V> {
         Values(self.iter())
     }
 
-    /// A copy of all entries: as [`iter`](Dict::iter).
+    /// Returns a copy of all entries. See [`iter`](Dict::iter).
     ///
     /// # Errors
-    /// As [`get`](Dict::get), and inside of an `update` of the same dict.
+    /// As [`get`](Dict::get). [`Error::Unsupported`](crate::Error::Unsupported) inside a closure of the same dict.
     ///
     /// ```
     /// let dict = procession::Dict::from_entries([("count".to_string(), 0)])?;
@@ -447,7 +459,7 @@ impl<K: Message + Eq + Hash, V: Message> Dict<K, V> {
     }
 }
 
-/// Calls `use_it` with the value's bytes, which would arrive.
+/// Calls `use_it` with the value's encoding. In debug builds, checks first that it can be decoded.
 #[inline]
 fn encoded<V: Message, R>(value: &V, use_it: impl FnOnce(Encoded<'_>) -> R) -> Result<R> {
     encoding::with_bytes(value, |bytes, ids| {
@@ -456,7 +468,7 @@ fn encoded<V: Message, R>(value: &V, use_it: impl FnOnce(Encoded<'_>) -> R) -> R
     })?
 }
 
-/// Encodes a value, which is the user's code too, and puts it in.
+/// Stores a value. Encoding it is code of the user's, as the closure is.
 #[inline]
 fn put<V: Message>(entry: Entry<'_>, value: &V) -> Result<()> {
     let _inside = Inside::enter();
@@ -481,7 +493,7 @@ impl<K, V> Clone for Dict<K, V> {
 }
 
 impl<K, V> fmt::Debug for Dict<K, V> {
-    /// Tells how many entries there are; a snapshot.
+    /// Shows the number of entries, not the entries.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Dict").field("len", &self.len()).finish_non_exhaustive()
     }

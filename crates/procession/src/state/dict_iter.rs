@@ -1,4 +1,4 @@
-//! Going through the entries of a [`Dict`].
+//! Iterators over the entries, keys and values of a [`Dict`].
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ use crate::Result;
 use crate::arena::owned_block::OwnedBlock;
 use crate::codec::encoding::{self, Message};
 
-/// Goes through the entries of a [`Dict`]: see [`Dict::iter`].
+/// An iterator over the entries of a [`Dict`], from [`Dict::iter`].
 ///
 /// ```
 /// let dict = procession::Dict::from_entries([(1, "one".to_string())])?;
@@ -19,9 +19,10 @@ use crate::codec::encoding::{self, Message};
 pub struct Iter<K, V> {
     dict: Dict<K, V>,
     next_part: usize,
-    /// What was copied of the part: for each entry two lengths, the key, and the value.
+    /// The current part's entries without handles: the key's length, the key, the value's length, the value.
     plain: Vec<u8>,
     read: usize,
+    /// The current part's entries with handles, as copies of their nodes.
     carried: Vec<OwnedBlock>,
 }
 
@@ -88,7 +89,7 @@ impl<K, V> fmt::Debug for Iter<K, V> {
     }
 }
 
-/// Goes through the keys of a [`Dict`]: see [`Dict::keys`].
+/// An iterator over the keys of a [`Dict`], from [`Dict::keys`].
 ///
 /// ```
 /// let dict = procession::Dict::from_entries([(1, "one".to_string())])?;
@@ -106,7 +107,7 @@ impl<K: Message, V: Message> Iterator for Keys<K, V> {
     }
 }
 
-/// Goes through the values of a [`Dict`]: see [`Dict::values`].
+/// An iterator over the values of a [`Dict`], from [`Dict::values`].
 ///
 /// ```
 /// let dict = procession::Dict::from_entries([(1, "one".to_string())])?;

@@ -13,9 +13,11 @@ use crate::{Error, Result};
 
 /// A sequence that all processes of the family share.
 ///
-/// A handle: clone it or send it to another process, also in another list, and it is the same list. Items are
-/// copied in and out. At both ends it is quick; to put something in the middle, or take it out, takes time in
-/// proportion to the length.
+/// A `List` is a handle. Its clones name the same list, also after they were sent to another process. Items can have any
+/// type that implements [`Message`](crate::Message), and are copied in and out.
+///
+/// Adding and removing at both ends takes constant time. Inserting and removing in the middle takes time in proportion to
+/// the length.
 ///
 /// ```
 /// use procession::{Process, state::List};
@@ -29,13 +31,13 @@ use crate::{Error, Result};
 ///
 /// # Waiting
 ///
-/// Looking at an item takes no lock. Changes of one list wait for each other, also for the closure of an
-/// [`update`](List::update).
+/// Reading an item takes no lock. All changes of a list take the same lock, so they wait for each other, and for the
+/// closure of an [`update`](List::update).
 ///
 /// # If a process dies
 ///
-/// Whatever it was doing: it has been done or not; each item has its old value or its new one, whole. Nobody
-/// waits for the dead, and their memory comes back.
+/// The operation that it was in has happened completely or not at all. Each item has either its old or its new value,
+/// complete. The lock is released, and the process's memory is freed. A list is never poisoned.
 pub struct List<T> {
     handle: Handle,
     sequence: Sequence,
@@ -43,10 +45,10 @@ pub struct List<T> {
 }
 
 impl<T> List<T> {
-    /// An empty list.
+    /// Creates an empty list.
     ///
     /// # Errors
-    /// [`Error::Full`] when there is no memory.
+    /// [`Error::Full`] when the family's shared memory is full.
     ///
     /// ```
     /// let list = procession::state::List::<u32>::new()?;
@@ -63,7 +65,8 @@ impl<T> List<T> {
         (self.handle.id().index(), self.sequence.inventory())
     }
 
-    /// How many items there are. A snapshot; 0 in a plain fork of a member of the family.
+    /// Returns the number of items, which may have changed when this returns. Returns 0 in a process that a member of the
+    /// family forked by itself.
     ///
     /// ```
     /// let list = procession::state::List::from_items([1, 2])?;
@@ -74,7 +77,7 @@ impl<T> List<T> {
         self.sequence.len().unwrap_or(0) as usize
     }
 
-    /// Whether there are no items. A snapshot.
+    /// Returns whether the list has no items, which may have changed when this returns.
     ///
     /// ```
     /// assert!(procession::state::List::<u8>::new()?.is_empty());
@@ -84,10 +87,11 @@ impl<T> List<T> {
         self.len() == 0
     }
 
-    /// Takes everything out, at once. The memory comes back.
+    /// Removes all items in one step, and frees their memory.
     ///
     /// # Errors
-    /// In a plain fork of a member of the family, and inside of an `update` of the same list.
+    /// [`Error::Forked`] in a process that a member of the family forked by itself; [`Error::Unsupported`] inside an
+    /// `update` of the same list.
     ///
     /// ```
     /// let list = procession::state::List::from_items([1, 2, 3])?;
@@ -101,7 +105,7 @@ impl<T> List<T> {
 }
 
 impl<T: Message> List<T> {
-    /// A list of these items.
+    /// Creates a list of these items.
     ///
     /// # Errors
     /// As [`new`](List::new) and [`push`](List::push).
@@ -117,11 +121,14 @@ impl<T: Message> List<T> {
         Ok(list)
     }
 
-    /// Puts an item at the end.
+    /// Appends an item at the end.
     ///
     /// # Errors
-    /// [`Error::Full`] when the family's shared memory is full; [`Error::InvalidArgument`] when the item has 4 GiB or
-    /// more; [`Error::Message`] when it cannot be encoded. In a plain fork, and inside of an `update` of the same list.
+    /// * [`Error::Full`] when the family's shared memory is full.
+    /// * [`Error::InvalidArgument`] when the encoded item has 4 GiB or more.
+    /// * [`Error::Message`] when the item cannot be encoded.
+    /// * [`Error::Forked`] in a process that a member of the family forked by itself.
+    /// * [`Error::Unsupported`] inside an `update` of the same list.
     ///
     /// ```
     /// let list = procession::state::List::new()?;
@@ -133,7 +140,7 @@ impl<T: Message> List<T> {
         encoded(&item, |item| self.sequence.push(End::Back, item))
     }
 
-    /// Puts an item before all others.
+    /// Inserts an item before all others.
     ///
     /// # Errors
     /// As [`push`](List::push).
@@ -148,11 +155,12 @@ impl<T: Message> List<T> {
         encoded(&item, |item| self.sequence.push(End::Front, item))
     }
 
-    /// Takes the last item.
+    /// Removes the last item and returns it. Returns `None` if the list is empty.
     ///
     /// # Errors
-    /// [`Error::Message`] when it cannot be read, and is gone. In a plain fork, and inside of an `update` of
-    /// the same list.
+    /// * [`Error::Message`] when the item cannot be decoded. It is removed nevertheless.
+    /// * [`Error::Forked`] in a process that a member of the family forked by itself.
+    /// * [`Error::Unsupported`] inside an `update` of the same list.
     ///
     /// ```
     /// let list = procession::state::List::from_items([1, 2])?;
@@ -163,7 +171,7 @@ impl<T: Message> List<T> {
         self.sequence.pop(End::Back)?.decode(self.sequence.arena())
     }
 
-    /// Takes the first item.
+    /// Removes the first item and returns it. Returns `None` if the list is empty.
     ///
     /// # Errors
     /// As [`pop`](List::pop).
@@ -177,10 +185,11 @@ impl<T: Message> List<T> {
         self.sequence.pop(End::Front)?.decode(self.sequence.arena())
     }
 
-    /// A copy of the item with this index, if there is one.
+    /// Returns a copy of the item at `index`, or `None` if the list is shorter. Takes no lock.
     ///
     /// # Errors
-    /// [`Error::Message`] when it cannot be read; [`Error::Forked`] in a plain fork.
+    /// [`Error::Message`] when the item cannot be decoded; [`Error::Forked`] in a process that a member of the family
+    /// forked by itself.
     ///
     /// ```
     /// let list = procession::state::List::from_items(["a".to_string()])?;
@@ -193,10 +202,10 @@ impl<T: Message> List<T> {
         found.map(|found| found.decode(self.sequence.arena(), &buffer)).transpose()
     }
 
-    /// Puts another item in the place of the one with this index, and gives that.
+    /// Replaces the item at `index`, and returns the old one.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] when there is no such item; otherwise as [`push`](List::push).
+    /// [`Error::InvalidArgument`] when the list has no such item; otherwise as [`push`](List::push).
     ///
     /// ```
     /// let list = procession::state::List::from_items([1, 2])?;
@@ -210,18 +219,20 @@ impl<T: Message> List<T> {
         old.decode(self.sequence.arena())?.ok_or_else(|| self.no_such(index))
     }
 
-    /// Changes the item with this index, if there is one, with nobody else changing the list meanwhile; gives
-    /// what `change` gives. Inside of it the same list can be looked at with [`get`](List::get), but not
-    /// changed or copied.
+    /// Calls `change` with the item at `index`, stores the changed item, and returns what `change` returned. Returns `None`
+    /// without calling it if the list has no such item.
+    ///
+    /// No other process or thread changes the list meanwhile: `update` waits for the list's lock and holds it until the new
+    /// item is stored. Inside `change`, the same list can be read by [`get`](List::get), but not changed or copied.
     ///
     /// If the list is shorter, this changes nothing, does not call `change` and returns `Ok(None)`.
     ///
     /// # Errors
-    /// As [`get`](List::get) and [`push`](List::push); then the old item stays.
-    /// [`LockError::Deadlock`](crate::sync::LockError::Deadlock) when the wait for others closes a cycle.
+    /// As [`get`](List::get) and [`push`](List::push). [`LockError::Deadlock`](crate::sync::LockError::Deadlock), in an
+    /// [`Error::Lock`], when waiting for the lock would close a cycle. After an error the old item stays.
     ///
     /// # If a process dies, or the closure panics
-    /// The old item stays.
+    /// The old item stays, and the lock is released.
     ///
     /// ```
     /// let list = procession::state::List::from_items([1, 2])?;
@@ -240,10 +251,10 @@ impl<T: Message> List<T> {
         })
     }
 
-    /// Puts an item before the one with this index, or at the end.
+    /// Inserts an item at `index`, before the item that is there now. `index` may be the list's length.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] when there are fewer items than that; otherwise as [`push`](List::push).
+    /// [`Error::InvalidArgument`] when `index` is greater than the length; otherwise as [`push`](List::push).
     ///
     /// ```
     /// let list = procession::state::List::from_items([1, 3])?;
@@ -256,10 +267,11 @@ impl<T: Message> List<T> {
         if done { Ok(()) } else { Err(self.no_such(index)) }
     }
 
-    /// Takes the item with this index out, if there is one.
+    /// Removes the item at `index` and returns it. Returns `None` if the list has no such item.
     ///
     /// # Errors
-    /// As [`pop`](List::pop); and [`Error::Full`], as the others are written down anew.
+    /// As [`pop`](List::pop). [`Error::Full`] when there is no memory for a copy of the list's table, which a removal in
+    /// the middle needs.
     ///
     /// ```
     /// let list = procession::state::List::from_items([1, 2, 3])?;
@@ -270,10 +282,10 @@ impl<T: Message> List<T> {
         self.sequence.remove(index as u64)?.decode(self.sequence.arena())
     }
 
-    /// Puts many items at the end, one by one.
+    /// Appends many items, one by one.
     ///
     /// # Errors
-    /// As [`push`](List::push); then some of the items are in.
+    /// As [`push`](List::push). The items before the failed one are in the list then.
     ///
     /// ```
     /// let list = procession::state::List::new()?;
@@ -285,8 +297,10 @@ impl<T: Message> List<T> {
         items.into_iter().try_for_each(|item| self.push(item))
     }
 
-    /// Goes through the items by their index, from 0 until there is none: so it sees what is changed meanwhile.
-    /// What has ended stays ended.
+    /// Returns an iterator over copies of the items.
+    ///
+    /// It reads one item after the other by index, so it sees changes that are made meanwhile. Once it has returned `None`
+    /// or an error, it returns `None`.
     ///
     /// ```
     /// let list = procession::state::List::from_items([1, 2, 3])?;
@@ -297,10 +311,10 @@ impl<T: Message> List<T> {
         ListIter { list: self.clone(), next: Some(0) }
     }
 
-    /// A copy of all items as they are at one moment.
+    /// Returns a copy of all items as they are at one moment. Takes the list's lock.
     ///
     /// # Errors
-    /// As [`get`](List::get), and inside of an `update` of the same list.
+    /// As [`get`](List::get). [`Error::Unsupported`] inside an `update` of the same list.
     ///
     /// ```
     /// let list = procession::state::List::from_items([1, 2, 3])?;
@@ -328,11 +342,11 @@ impl<T: Message> List<T> {
     }
 
     fn no_such(&self, index: usize) -> Error {
-        Error::InvalidArgument(format!("index {index} of a list of {}", self.len()))
+        Error::InvalidArgument(format!("index {index} is out of range for a list of {} items", self.len()))
     }
 }
 
-/// Calls `use_it` with the item's bytes, which would arrive.
+/// Calls `use_it` with the item's encoding. In debug builds, checks first that it can be decoded.
 fn encoded<T: Message, R>(item: &T, use_it: impl FnOnce(Encoded<'_>) -> Result<R>) -> Result<R> {
     encoding::with_bytes(item, |bytes, ids| {
         encoding::check_arrival::<T>(bytes)?;
@@ -340,14 +354,14 @@ fn encoded<T: Message, R>(item: &T, use_it: impl FnOnce(Encoded<'_>) -> Result<R
     })?
 }
 
-/// Encodes an item, which is the user's code too, and puts it in its place.
+/// Stores an item. Encoding it is code of the user's, as the closure is.
 fn put<T: Message>(place: Item<'_>, item: &T) -> Result<()> {
     let _inside = Inside::enter();
     drop(encoded(item, |item| place.put(item))?);
     Ok(())
 }
 
-/// Goes through the items of a [`List`]: see [`List::iter`].
+/// An iterator over the items of a [`List`], from [`List::iter`].
 ///
 /// ```
 /// let list = procession::List::<u32>::new()?;
@@ -393,7 +407,7 @@ impl<T> Clone for List<T> {
 }
 
 impl<T> fmt::Debug for List<T> {
-    /// Tells how many items there are; a snapshot.
+    /// Shows the number of items, not the items.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("List").field("len", &self.len()).finish_non_exhaustive()
     }

@@ -1,4 +1,4 @@
-//! What a key can be looked up by.
+//! [`Lookup`]: the types by which a key can be looked up.
 
 use std::path::{Path, PathBuf};
 
@@ -8,11 +8,11 @@ use super::store::Encoded;
 use crate::Result;
 use crate::codec::encoding::{self, Message};
 
-/// What a key of type `K` can be looked up by: `K` itself, `str` for a `String`, `Path` for a `PathBuf`, `[T]`
+/// A type by which a key of type `K` can be looked up: `K` itself, `str` for a `String`, `Path` for a `PathBuf`, `[T]`
 /// for a `Vec<T>`.
 ///
-/// Keys are compared by their encoding, so a type can stand for another one if serde takes both apart in
-/// the same way. (`Borrow` would not do: `[u8; 4]` and `[u8]` are encoded differently.)
+/// A dict compares the encodings of keys, so both types must have the same encoding. (`Borrow` does not ensure that:
+/// `[u8; 4]` and `[u8]` are encoded differently.)
 ///
 /// ```
 /// use procession::Dict;
@@ -27,7 +27,7 @@ use crate::codec::encoding::{self, Message};
     note = "keys are passed by reference: `&key`; a `String` also as `\"text\"`"
 )]
 pub trait Lookup<K>: Serialize {
-    /// Calls `use_it` with the bytes that `K` would have.
+    /// Calls `use_it` with the encoding of the key as a `K`.
     #[doc(hidden)]
     fn with_key<R>(&self, use_it: impl FnOnce(Encoded<'_>) -> R) -> Result<R>
     where
@@ -49,7 +49,7 @@ impl<K: Message> Lookup<K> for K {
 impl Lookup<String> for str {
     #[inline]
     fn with_key<R>(&self, use_it: impl FnOnce(Encoded<'_>) -> R) -> Result<R> {
-        // As in `encoding.rs`: strings are copied as they are.
+        // A string is encoded as its bytes (`encoding.rs`).
         Ok(use_it(Encoded { bytes: self.as_bytes(), ids: &[] }))
     }
 }

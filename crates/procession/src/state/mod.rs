@@ -1,16 +1,19 @@
-//! Shared data: what processes read and write together, of which any may die at any instruction.
+//! Shared data: dicts, lists, values and arrays that all processes of a family read and write.
 //!
-//! | for | there is |
+//! Any process may be killed at any instruction. [`Dict`], [`List`] and [`Value`] then hold either the old or the new
+//! data, never a mixture.
+//!
+//! | to share | use |
 //! |---|---|
 //! | keys and values of any type | [`Dict`] |
-//! | items of any type, one behind the other | [`List`] |
-//! | one value of any type that serde knows, never torn | [`Value`] |
+//! | a sequence of items of any type | [`List`] |
+//! | one value of any type that serde can encode | [`Value`] |
 //! | many plain numbers, changed in place | [`Array`] |
 //! | one plain value, changed in place and often | [`Mutex`](crate::sync::Mutex), [`RwLock`](crate::sync::RwLock) |
 
 // | file       | what it holds |
 // |------------|---|
-// | `dict.rs`  | `Dict`; `dict_iter.rs` its iterators; `lookup.rs` what a key can be looked up by |
+// | `dict.rs`  | `Dict`; `dict_iter.rs` its iterators; `lookup.rs` the types to look keys up by |
 // | `list.rs`  | `List` |
 // | `value.rs` | `Value` |
 // | `array.rs` | `Array` |

@@ -1,4 +1,4 @@
-//! [`Value`]: anything that serde knows, as one value in shared memory.
+//! [`Value`]: one value in shared memory, of any type that serde can encode.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -11,7 +11,7 @@ use crate::arena::handle::Handle;
 use crate::arena::objects::{Kind, check_name};
 use crate::arena::thread::Entry;
 use crate::arena::thread::with_me;
-use crate::arena::{Arena, collect, member};
+use crate::arena::{Arena, collect, member, owned_block};
 use crate::codec;
 use crate::codec::encoding::Message;
 use crate::os::clock::Deadline;
@@ -20,8 +20,8 @@ use crate::sync::wait::travels;
 use crate::sync::{LockError, acquire};
 use crate::{Error, Result};
 
-/// One value that processes share, of any type that can be sent: numbers, `bool`, `String`, enums,
-/// structures, handles.
+/// One value that all processes of the family share. It can have any type that implements [`Message`](crate::Message):
+/// numbers, `bool`, `String`, enums, structs, handles.
 ///
 /// ```
 /// use procession::{Process, state::Value};
@@ -37,23 +37,24 @@ use crate::{Error, Result};
 /// # Ok::<(), procession::Error>(())
 /// ```
 ///
-/// Every call has the value to itself, so all of them wait for one another, as long as an
-/// [`update`](Value::update) takes. For plain numbers that are changed very often a
-/// [`Mutex`](crate::sync::Mutex) is faster.
+/// Every method takes the value's lock while it reads or writes. So all of them wait for each other, and for the closure
+/// of an [`update`](Value::update). A [`Mutex`](crate::sync::Mutex) is faster for plain numbers that change very often.
 ///
 /// # If a process dies
 ///
-/// In any call: the value is the old one or the new one, and nobody is held up. There is nothing to recover.
+/// The value is either the old or the new one, complete, whatever the process was doing. The lock is released. A value is
+/// never poisoned.
 pub struct Value<T> {
     handle: Handle,
     _value: PhantomData<fn(T) -> T>,
 }
 
 impl<T: Message> Value<T> {
-    /// Shares a value.
+    /// Creates a shared value.
     ///
     /// # Errors
-    /// When the value cannot be taken apart, and when the shared memory is full or cannot be had.
+    /// [`Error::Message`] when the value cannot be encoded; [`Error::Full`] when the family's shared memory is full;
+    /// another error when the shared memory cannot be created.
     ///
     /// ```
     /// let limits = procession::state::Value::new((10, Some("ten".to_string())))?;
@@ -63,10 +64,10 @@ impl<T: Message> Value<T> {
         Value::named("", value)
     }
 
-    /// Shares a value with a name of at most 95 bytes, which reports show.
+    /// Creates a shared value with a name of at most 95 bytes, which `Debug` and error messages show.
     ///
     /// # Errors
-    /// As [`Value::new`]; and when the name is too long.
+    /// As [`Value::new`]; [`Error::InvalidArgument`] when the name is too long.
     ///
     /// ```
     /// let tickets = procession::state::Value::named("tickets", 100u32)?;
@@ -82,20 +83,22 @@ impl<T: Message> Value<T> {
         });
         let (arena, mine) = (member::arena()?, Tag::process(member::slot()));
         match &made {
-            // CRASH: until then the block is this process's, which is the only one that has the object.
-            Ok(handle) => drop_flag(blocks::hand_over(arena, block, mine, Tag::object(handle.id().index()))),
-            Err(_) => drop_flag(block != 0 && blocks::free(arena, member::slot(), block, mine)),
+            // CRASH: until this store the block is this process's, and so is the object's only handle.
+            Ok(handle) => _ = blocks::hand_over(arena, block, mine, Tag::object(handle.id().index())),
+            Err(_) => discard(block),
         }
-        // What lies in the block keeps alive what it names from here on.
+        // From here on the handles in the block keep their objects alive, so those in `value` can go.
         drop(value);
         Value::of(made?)
     }
 
-    /// A copy of the value. Waits for those who change it, as long as it takes.
+    /// Returns a copy of the value. Waits for its lock without a limit.
     ///
     /// # Errors
-    /// [`Error::Lock`] with a deadlock when this is called by an update of the same value, or when those who
-    /// update it wait for this thread; [`Error::Forked`] in a plain fork of a member of the family.
+    /// * [`Error::Lock`] with [`LockError::Deadlock`] inside an update of the same value, or when the thread that holds
+    ///   the lock waits for this one.
+    /// * [`Error::Message`] when the value cannot be decoded.
+    /// * [`Error::Forked`] in a process that a member of the family forked by itself.
     ///
     /// ```
     /// let door = procession::state::Value::new("open".to_string())?;
@@ -110,11 +113,11 @@ impl<T: Message> Value<T> {
         self.enter(deadline)?.read()
     }
 
-    /// Puts another value in its place. Waits for others who change it, as long as it takes.
+    /// Replaces the value. Waits for its lock without a limit.
     ///
     /// # Errors
-    /// As [`get`](Value::get); when the value cannot be taken apart; and when the shared memory is full. Then
-    /// the old value stays.
+    /// As [`get`](Value::get). [`Error::Message`] when the value cannot be encoded; [`Error::Full`] when the family's shared
+    /// memory is full. After an error the old value stays.
     ///
     /// ```
     /// let door = procession::state::Value::new("open".to_string())?;
@@ -138,11 +141,13 @@ impl<T: Message> Value<T> {
         Ok(())
     }
 
-    /// Changes the value, and gives what `change` returns. Nobody else sees or changes the value meanwhile. If
-    /// `change` panics, the old value stays. Waits for others who change it, as long as it takes.
+    /// Calls `change` with the value, stores the changed value, and returns what `change` returned.
+    ///
+    /// Waits for the value's lock without a limit, and holds it until the new value is stored. No other process or thread
+    /// reads or changes the value meanwhile. If `change` panics, the old value stays.
     ///
     /// # Errors
-    /// As [`set`](Value::set). What `change` returned is lost then.
+    /// As [`set`](Value::set). An error after `change` has returned discards its result, and the old value stays.
     ///
     /// ```
     /// use procession::state::Value;
@@ -166,9 +171,10 @@ impl<T: Message> Value<T> {
         Ok(result)
     }
 
-    /// Puts `new` in the place of the value if that is `current`. Gives the value as it was before: `Ok` if it
-    /// was replaced, `Err` if not. Waits for others who change it, as long as it takes; a try that may not wait
-    /// can be made with [`try_update`](Value::try_update).
+    /// Replaces the value by `new` if it equals `current`. Returns the previous value: in `Ok` if it was replaced, in
+    /// `Err` if not.
+    ///
+    /// Waits for the value's lock without a limit. [`try_update`](Value::try_update) can do the same without waiting.
     ///
     /// # Errors
     /// As [`set`](Value::set).
@@ -207,13 +213,13 @@ impl<T: Message> Value<T> {
     }
 }
 
-/// The forms that do not wait, or not for ever.
+/// Methods that do not wait, or wait at most until a time.
 impl<T: Message> Value<T> {
     /// As [`get`](Value::get), but does not wait.
     ///
     /// # Errors
-    /// [`LockError::WouldBlock`](crate::sync::LockError::WouldBlock), in an [`Error::Lock`], when somebody is
-    /// changing or reading it; otherwise as [`get`](Value::get).
+    /// [`LockError::WouldBlock`](crate::sync::LockError::WouldBlock), in an [`Error::Lock`], when another thread reads or
+    /// changes the value at the moment; otherwise as [`get`](Value::get).
     ///
     /// ```
     /// let door = procession::state::Value::new(true)?;
@@ -227,8 +233,8 @@ impl<T: Message> Value<T> {
     /// As [`get`](Value::get), but waits at most `timeout`.
     ///
     /// # Errors
-    /// [`LockError::TimedOut`](crate::sync::LockError::TimedOut), in an [`Error::Lock`], when somebody was
-    /// changing it all the time; otherwise as [`get`](Value::get).
+    /// [`LockError::TimedOut`](crate::sync::LockError::TimedOut), in an [`Error::Lock`], when the lock could not be acquired
+    /// in that time; otherwise as [`get`](Value::get).
     ///
     /// ```
     /// let door = procession::state::Value::new(true)?;
@@ -239,7 +245,7 @@ impl<T: Message> Value<T> {
         self.get_until(Deadline::after(timeout))
     }
 
-    /// As [`get_timeout`](Value::get_timeout), until `deadline`.
+    /// As [`get_timeout`](Value::get_timeout), but waits until `deadline`.
     ///
     /// # Errors
     /// As [`get_timeout`](Value::get_timeout).
@@ -282,7 +288,7 @@ impl<T: Message> Value<T> {
         self.set_until(value, Deadline::after(timeout))
     }
 
-    /// As [`set_timeout`](Value::set_timeout), until `deadline`.
+    /// As [`set_timeout`](Value::set_timeout), but waits until `deadline`.
     ///
     /// # Errors
     /// As [`set_timeout`](Value::set_timeout).
@@ -297,7 +303,7 @@ impl<T: Message> Value<T> {
         self.set_until(value, Deadline::at(deadline))
     }
 
-    /// As [`update`](Value::update), but does not wait: `change` is called at once, or not at all.
+    /// As [`update`](Value::update), but does not wait for the lock: `change` is called immediately or not at all.
     ///
     /// # Errors
     /// As [`try_get`](Value::try_get) and [`update`](Value::update).
@@ -311,7 +317,7 @@ impl<T: Message> Value<T> {
         at_once(self.update_until(Deadline::after(Duration::ZERO), change))
     }
 
-    /// As [`update`](Value::update), but waits for others at most `timeout`. How long `change` takes is up to it.
+    /// As [`update`](Value::update), but waits for the lock at most `timeout`. The limit does not include `change`.
     ///
     /// # Errors
     /// As [`get_timeout`](Value::get_timeout) and [`update`](Value::update).
@@ -325,7 +331,7 @@ impl<T: Message> Value<T> {
         self.update_until(Deadline::after(timeout), change)
     }
 
-    /// As [`update_timeout`](Value::update_timeout), until `deadline`.
+    /// As [`update_timeout`](Value::update_timeout), but waits until `deadline`.
     ///
     /// # Errors
     /// As [`update_timeout`](Value::update_timeout).
@@ -341,7 +347,7 @@ impl<T: Message> Value<T> {
     }
 }
 
-/// What running out of time is called by a call that had none.
+/// Reports a timeout as `WouldBlock`, for a call that does not wait.
 fn at_once<R>(result: Result<R>) -> Result<R> {
     result.map_err(|error| match error {
         Error::Lock(error) => Error::Lock(error.at_once()),
@@ -349,15 +355,10 @@ fn at_once<R>(result: Result<R>) -> Result<R> {
     })
 }
 
-/// For what says whether it did anything, where that does not matter.
-fn drop_flag(_: bool) {}
-
-/// Frees a block that did not become the value.
+/// Frees a block of this process that did not become the value. 0 stands for none.
 fn discard(block: u64) {
-    if let Some(arena) = member::mapped().filter(|_| block != 0)
-        && blocks::free(arena, member::slot(), block, Tag::process(member::slot()))
-    {
-        collect::want(arena);
+    if let Some(arena) = member::mapped().filter(|_| block != 0) {
+        owned_block::free(arena, block);
     }
 }
 
@@ -366,7 +367,7 @@ impl<T> Value<T> {
         Ok(Value { handle, _value: PhantomData })
     }
 
-    /// The name it was made with, or the empty string.
+    /// Returns the name that the value was created with, or an empty string.
     ///
     /// ```
     /// assert_eq!(procession::state::Value::named("door", true)?.name(), "door");
@@ -392,7 +393,7 @@ impl<T> Value<T> {
     }
 }
 
-/// The value is ours alone.
+/// The value while this thread holds its lock.
 struct Inside<'a> {
     arena: &'static Arena,
     body: &'static ValueBody,
@@ -405,18 +406,17 @@ impl Inside<'_> {
         codec::unpack(self.arena, self.handle.object().blocks[NOW].load(Ordering::Acquire))
     }
 
-    /// Makes a block of ours the value.
+    /// Makes a block of this process the value.
     fn publish(&self, block: u64) {
         let (object, index) = (self.handle.object(), self.handle.id().index());
         let before = object.blocks[NOW].load(Ordering::Relaxed);
-        // CRASH: a block is named before it becomes the object's, so that recovery finds it if it does not
-        // become the value.
+        // CRASH: `NEXT` names the block before the object owns it, so recovery frees it if it does not become the value.
         object.blocks[NEXT].store(block, Ordering::Release);
         object.blocks[BEFORE].store(before, Ordering::Release);
         if block != 0 {
             blocks::hand_over(self.arena, block, Tag::process(member::slot()), Tag::object(index));
         }
-        // CRASH: the change happens here.
+        // CRASH: this store commits the change.
         object.blocks[NOW].store(block, Ordering::SeqCst);
         if before != 0 && blocks::free(self.arena, member::slot(), before, Tag::object(index)) {
             collect::want(self.arena);
@@ -439,7 +439,7 @@ impl<T> Clone for Value<T> {
 }
 
 impl<T> fmt::Debug for Value<T> {
-    /// Tells who is in it and how many wait; a snapshot. It does not show the value.
+    /// Shows which process holds the lock and how many threads wait, not the value.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let body: &'static ValueBody = self.handle.body();
         acquire::describe_raw(f, "Value", &self.name(), &body.lock)
