@@ -1,42 +1,44 @@
-//! How long processes could run: the monotonic clock without the time for which they were suspended.
+//! Clocks of the time in which processes could run: the monotonic clock without the time for which they were
+//! suspended.
 //!
-//! A process cannot see that it is stopped, nor a family that it is frozen. So the supervisor keeps two things:
+//! A process cannot see that it is stopped, and a family cannot see that it is frozen. So the supervisor keeps two
+//! things:
 //!
-//! * [`AwakeClock`], for the whole family. While a limit is to be kept, the supervisor wakes up each period and vouches
-//!   for the next [`STEPS`] periods: the clock goes that far and no further. When the supervisor comes later, it was
-//!   suspended with its family (SIGSTOP to the group, the freezer of a control group, a paused machine), and
-//!   what was missed is lost time. On a machine that is only busy, the clock goes on by [`STEPS`] periods each time.
-//!   When no limit is to be kept, nobody watches the clock, and it stands still.
+//! * [`AwakeClock`], for the whole family. While a limit is watched, the supervisor wakes up in each period and lets
+//!   the clock advance by at most [`STEPS`] periods. If the supervisor comes later than that, it was suspended with
+//!   its family (SIGSTOP to the group, the freezer of a control group, a paused machine), and the rest is lost time.
+//!   On a busy machine the clock still advances by [`STEPS`] periods each time. While no limit is watched, the clock
+//!   stands still.
 //! * [`Pace`], for each process. The kernel tells the supervisor when a child is stopped and continued.
 //!
 //! | pace           | meaning                                                        | who moves it |
 //! |----------------|----------------------------------------------------------------|--------------|
-//! | `lost << 1`    | it runs, and was stopped for that long in all                  | supervisor   |
-//! | `at << 1 \| 1` | it is stopped, since its own time was `at`                     | supervisor   |
+//! | `lost << 1`    | it runs, and was stopped for `lost` nanoseconds in all         | supervisor   |
+//! | `at << 1 \| 1` | it was stopped when its own clock showed `at`                  | supervisor   |
 //!
-//! CRASH: these words only delay what a limit does. When the supervisor dies, so do the children, and the
-//! next supervisor goes on from the words as they are.
+//! CRASH: these words only delay what a limit does. If the supervisor dies, so do the children, and the next
+//! supervisor continues from the words as they are.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::os::clock::now_ns;
 
-/// For so many periods the supervisor vouches in advance.
+/// How many periods the supervisor lets the clock advance.
 const STEPS: u64 = 4;
-/// A period is this part of the shortest limit, within these bounds.
+/// The period is this fraction of the shortest limit, within these bounds.
 const PART: u64 = 32;
 const PERIOD_NS: [u64; 2] = [5_000_000, 250_000_000];
 
-/// The time in which the family could run.
+/// The time in which the family could run, as a clock.
 #[repr(C)]
 pub(crate) struct AwakeClock {
-    /// How far it is behind the monotonic clock.
+    /// By how much the clock is behind the monotonic clock.
     lost_ns: AtomicU64,
-    /// It stops there. Grows.
+    /// Where the clock stops until the next tick. It only grows.
     bound_ns: AtomicU64,
-    /// Until when, on the monotonic clock, it is to be watched.
+    /// Until when the supervisor has to watch the clock, on the monotonic clock.
     wanted_until_ns: AtomicU64,
-    /// How often the supervisor is to wake up; 0 if nobody has said.
+    /// The interval at which the supervisor wakes up, or 0 before the first limit.
     period_ns: AtomicU64,
     /// 1 while the supervisor wakes up by itself.
     is_watched: AtomicU64,
@@ -47,15 +49,15 @@ pub(crate) struct AwakeClock {
 pub(crate) struct Moment {
     pub(crate) monotonic_ns: u64,
     pub(crate) awake_ns: u64,
-    /// The supervisor has not vouched for more.
+    /// The clock has reached its bound, so it stands still.
     pub(crate) stands: bool,
 }
 
 impl AwakeClock {
     pub(crate) fn read(&self) -> Moment {
         loop {
-            // ORDERING: in this order, and the bound again. The supervisor writes what was lost, then the bound. With
-            // the same bound before and after, the clock either shows that bound or was not corrected meanwhile.
+            // ORDERING: bound, lost, and the bound again. The supervisor writes what was lost, then the bound. If the
+            // bound is the same before and after, the clock either shows the bound or was not corrected meanwhile.
             let bound = self.bound_ns.load(Ordering::SeqCst);
             let lost = self.lost_ns.load(Ordering::SeqCst);
             let monotonic_ns = now_ns();
@@ -73,18 +75,18 @@ impl AwakeClock {
         self.wanted_until_ns.fetch_max(until_ns, Ordering::SeqCst);
         let shorter = |now| (now == 0 || now > period).then_some(period);
         let shortened = self.period_ns.fetch_update(Ordering::SeqCst, Ordering::SeqCst, shorter).is_ok();
-        // ORDERING: SeqCst, after the wish: see `tick`.
+        // ORDERING: SeqCst, after the request: see `tick`.
         shortened || self.is_watched.load(Ordering::SeqCst) == 0
     }
 
-    /// Brings the clock up to `now_ns`, or as far as the supervisor has vouched for, and vouches for more if
-    /// somebody wants that. Only the supervisor calls this.
+    /// Advances the clock to `now_ns`, or to its bound, and moves the bound if a limit is watched. Only the
+    /// supervisor calls this.
     pub(crate) fn tick(&self, now_ns: u64) {
         if !self.is_wanted(now_ns) && self.is_watched.swap(0, Ordering::SeqCst) == 1 {
             self.period_ns.store(0, Ordering::SeqCst);
         }
-        // ORDERING: SeqCst, after that store: whoever wants the clock to be watched says so and then looks whether it
-        // is.
+        // ORDERING: SeqCst, after that store. `want` stores the request first and then reads whether the clock is
+        // watched.
         if !self.is_wanted(now_ns) {
             return;
         }
@@ -92,7 +94,7 @@ impl AwakeClock {
         let (lost, bound) = (self.lost_ns.load(Ordering::Relaxed), self.bound_ns.load(Ordering::Relaxed));
         let now = now_ns.saturating_sub(lost);
         if now > bound {
-            // CRASH: with this store and without the next, the clock shows the bound until the next tick.
+            // CRASH: after this store and before the next, the clock shows its bound until the next tick.
             self.lost_ns.store(lost + (now - bound), Ordering::SeqCst);
         }
         self.bound_ns.store(now.min(bound) + STEPS * self.period_ns(), Ordering::SeqCst);
@@ -109,31 +111,31 @@ impl AwakeClock {
         }
     }
 
-    /// When the supervisor has to wake up for the next tick; `None` if it need not.
+    /// Returns when the supervisor has to wake up for the next tick, or `None` if it need not.
     pub(crate) fn patience_ms(&self) -> Option<i32> {
         (self.is_watched.load(Ordering::Relaxed) == 1).then(|| (self.period_ns() / 1_000_000) as i32)
     }
 }
 
-/// For how long a process was stopped while its family was awake.
+/// For how long a process was stopped while its family could run.
 #[repr(transparent)]
 pub(crate) struct Pace(AtomicU64);
 
-/// One moment of a process.
+/// A moment on a process's own clock.
 #[derive(Clone, Copy)]
 pub(crate) struct OwnMoment {
     pub(crate) monotonic_ns: u64,
-    /// The time in which it could run.
+    /// The time in which the process could run.
     pub(crate) own_ns: u64,
     pub(crate) is_stopped: bool,
-    /// The clock of the family stands.
+    /// The family's clock stands still.
     pub(crate) stands: bool,
 }
 
 impl Pace {
     pub(crate) fn read(&self, clock: &AwakeClock) -> OwnMoment {
         loop {
-            // ORDERING: the same before and after the clock is read, so the two belong together.
+            // ORDERING: the word is the same before and after the clock is read, so the two belong together.
             let pace = self.0.load(Ordering::SeqCst);
             let Moment { monotonic_ns, awake_ns, stands } = clock.read();
             if self.0.load(Ordering::SeqCst) == pace {
@@ -144,7 +146,7 @@ impl Pace {
         }
     }
 
-    /// The process has been stopped.
+    /// Notes that the process has been stopped.
     pub(crate) fn stop(&self, clock: &AwakeClock) {
         let now = self.read(clock);
         if !now.is_stopped {
@@ -152,7 +154,7 @@ impl Pace {
         }
     }
 
-    /// The process has been continued.
+    /// Notes that the process has been continued.
     pub(crate) fn go_on(&self, clock: &AwakeClock) {
         let now = self.read(clock);
         if now.is_stopped {
@@ -161,7 +163,7 @@ impl Pace {
         }
     }
 
-    /// Another process begins.
+    /// Resets the clock for another process in the slot.
     pub(crate) fn reset(&self) {
         self.0.store(0, Ordering::SeqCst);
     }
@@ -185,7 +187,7 @@ mod tests {
         }
     }
 
-    /// One that is watched closely enough for a second.
+    /// Returns a clock that is watched closely enough for a limit of a second.
     fn watched_since(now: u64) -> AwakeClock {
         let clock = clock();
         assert!(clock.want(now_ns() + 100 * SECOND, SECOND), "the supervisor has to be told");
@@ -218,7 +220,7 @@ mod tests {
         // Suspended for ten seconds.
         clock.tick(now + STEP + 10 * SECOND);
         assert_eq!(lost(&clock), now + 10 * SECOND - STEP);
-        // Suspended for so long that nobody wants it any more, until somebody does again.
+        // Suspended for so long that no limit is watched, until the next one is.
         clock.tick(now + 1000 * SECOND);
         assert_eq!(clock.patience_ms(), None);
         assert!(clock.want(now + 1100 * SECOND, SECOND));

@@ -1,8 +1,7 @@
-//! A bitmap in two levels: the bits, and for each cache line of them one bit that says whether to
-//! look there. Clearing what a dead process held touches only what it used.
+//! A bitmap in two levels: the bits, and one mark for each cache line of them that says whether to look there.
+//! Clearing what a dead process held touches only the lines that the process used.
 //!
-//! The upper level is a hint that errs to one side: a line with a bit set is always marked,
-//! because it is marked first.
+//! A mark errs to one side only: a line with a set bit is always marked, because it is marked first.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -11,7 +10,7 @@ use crate::rules::{self, Rule};
 const WORDS_A_LINE: u32 = 8;
 const BITS_A_LINE: u32 = 64 * WORDS_A_LINE;
 
-/// Marks for the lines of one bitmap: enough for a million bits.
+/// The marks of one bitmap: enough for a million bits.
 pub(crate) type Lines = [AtomicU64; 32];
 
 /// One process's bitmap.
@@ -23,13 +22,13 @@ pub(crate) struct Bits {
 }
 
 impl Bits {
-    /// `words` starts a table of at least `len` bits that is never unmapped.
+    /// Returns the bitmap whose bits begin at `words`: a table of at least `len` bits that is never unmapped.
     pub(super) fn new(words: &'static AtomicU64, len: u32, lines: &'static Lines) -> Bits {
         Bits { words, len, lines }
     }
 
     fn word(&self, index: u32) -> &'static AtomicU64 {
-        // SAFETY: callers pass indices below `len / 64` rounded up, and the table is that long.
+        // SAFETY: callers pass indices below `len / 64`, rounded up, and the table is that long.
         unsafe { &*self.words.add(index as usize) }
     }
 
@@ -38,14 +37,15 @@ impl Bits {
         let line = bit / BITS_A_LINE;
         let (mark, mask) = (&self.lines[(line / 64) as usize], 1 << (line % 64));
         if mark.load(Ordering::SeqCst) & mask == 0 {
-            // CRASH: a marked line without bits is only looked at for nothing.
+            // CRASH: a marked line without set bits only costs a look.
             mark.fetch_or(mask, Ordering::SeqCst);
         }
-        // ORDERING: SeqCst, because the collector's proof is about the order of this and its scan.
+        // ORDERING: SeqCst, because the collector's proof needs an order between this and its scan.
         self.word(bit / 64).fetch_or(1 << (bit % 64), Ordering::SeqCst);
     }
 
-    /// As [`set`](Bits::set), for who does not care when a bit was set that is set already.
+    /// As [`set`](Bits::set), but does nothing if the bit is set. For callers that need no order between this and
+    /// other stores.
     pub(crate) fn see_to(&self, bit: u32) {
         if !self.has(bit) {
             self.set(bit);
@@ -73,8 +73,8 @@ impl Bits {
 
     /// Calls `f` with every bit that is set and clears it, until none is left. Bits that `f` itself sets count.
     ///
-    /// INVARIANT: a bit that is set lies in a line that is marked. So a line loses its mark only after every bit in
-    /// it was found clear. Nobody but `f` may set bits meanwhile.
+    /// INVARIANT: a set bit lies in a marked line. So a line loses its mark only after every bit in it was found
+    /// clear. Only `f` may set bits meanwhile.
     pub(crate) fn drain(&self, mut f: impl FnMut(u32)) {
         let mut found = true;
         while found {
@@ -83,7 +83,7 @@ impl Bits {
                 for bit in ones(mark.load(Ordering::SeqCst)) {
                     found = true;
                     self.drain_line(i * 64 + bit, &mut f);
-                    // CRASH: before this store the line is looked at again for nothing.
+                    // CRASH: before this store, the next drain looks at the line again and finds nothing.
                     mark.fetch_and(!(1 << bit), Ordering::SeqCst);
                 }
             }
@@ -107,13 +107,12 @@ impl Bits {
         (line * WORDS_A_LINE..(line + 1) * WORDS_A_LINE).take_while(move |word| word * 64 < len)
     }
 
-    /// The bits of one word that are set when it is read.
+    /// Returns the bits of one word that are set when it is read.
     fn bits_of(&self, word: u32) -> impl Iterator<Item = u32> + use<> {
         ones(self.word(word).load(Ordering::SeqCst)).map(move |bit| word * 64 + bit)
     }
 
-    /// Calls `f` with every bit that is set, whether its line is marked or not, and says which of the two. Audits
-    /// must not look through the marks, which they audit.
+    /// Calls `f` with every set bit, and with whether its line is marked. For audits, which check the marks.
     #[cfg(feature = "internals")]
     pub(crate) fn for_each_of_all(&self, most: u32, mut f: impl FnMut(u32, bool)) {
         for word in 0..self.len.min(most).div_ceil(64) {
@@ -124,7 +123,7 @@ impl Bits {
     }
 }
 
-/// The positions of the bits that are set in a word.
+/// Returns the positions of the set bits in a word.
 fn ones(mut word: u64) -> impl Iterator<Item = u32> {
     std::iter::from_fn(move || {
         let bit = (word != 0).then(|| word.trailing_zeros())?;
@@ -139,7 +138,7 @@ mod tests {
 
     const LEN: u32 = 4 * BITS_A_LINE + 100;
 
-    /// A bitmap that is never freed.
+    /// Returns a bitmap that is never freed.
     fn bits() -> Bits {
         let words: Vec<AtomicU64> = (0..LEN.div_ceil(64)).map(|_| AtomicU64::new(0)).collect();
         let lines: &'static Lines = Box::leak(Box::new([const { AtomicU64::new(0) }; 32]));

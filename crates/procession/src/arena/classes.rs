@@ -1,4 +1,4 @@
-//! The sizes that small blocks come in, and what follows from each.
+//! The size classes of small blocks, and what follows from each.
 
 use super::layout::SPAN;
 
@@ -8,8 +8,8 @@ pub(crate) const CLASSES: [u32; 20] = [
     32736,
 ];
 
-/// What is known of each class: computed by the compiler, because to take a block and to give it back takes
-/// little longer than a division.
+/// The facts of each class, computed at compile time: allocating and freeing take little longer than a division
+/// would.
 pub(super) const ALL: [Class; CLASSES.len()] = {
     let mut all = [Class { size: 0, count: 0, first: 0, reciprocal: 0 }; CLASSES.len()];
     let mut class = 0;
@@ -20,15 +20,15 @@ pub(super) const ALL: [Class; CLASSES.len()] = {
     all
 };
 
-/// One class.
+/// A size class.
 #[derive(Clone, Copy)]
 pub(super) struct Class {
     pub(super) size: u32,
-    /// How many blocks a span has: as many as fit behind their own tags.
+    /// How many blocks a span has: as many as fit behind their tags.
     pub(super) count: u32,
-    /// Where the first one begins.
+    /// The offset of the first block in its span.
     pub(super) first: u32,
-    /// 2^32 by the size, rounded up.
+    /// 2^32 divided by the size, rounded up.
     pub(super) reciprocal: u64,
 }
 
@@ -42,12 +42,12 @@ impl Class {
     }
 }
 
-/// On a cache line of its own: a short block does not lie on two.
+/// Returns where the first block begins: at a cache line, so short blocks do not straddle lines needlessly.
 const fn first_block(count: u32) -> u32 {
     (count * 4).next_multiple_of(64)
 }
 
-/// For each multiple of 16 bytes the smallest class that has room, up to 1,024 bytes.
+/// For each multiple of 16 bytes up to 1,024, the smallest class with enough room.
 const SMALLEST: [u8; 65] = {
     let (mut smallest, mut step, mut class) = ([0; 65], 0, 0);
     while step < 65 {
@@ -60,7 +60,7 @@ const SMALLEST: [u8; 65] = {
     smallest
 };
 
-/// The smallest class that has room, if a small block will do.
+/// Returns the smallest class with room for `bytes` bytes, or `None` if it takes whole spans.
 #[inline]
 pub(crate) fn class_for(bytes: u64) -> Option<u8> {
     if bytes <= 1024 {
@@ -69,7 +69,7 @@ pub(crate) fn class_for(bytes: u64) -> Option<u8> {
     CLASSES.iter().position(|&size| u64::from(size) >= bytes).map(|class| class as u8)
 }
 
-/// How many blocks of a class a span has.
+/// Returns how many blocks of a class a span has.
 #[inline]
 pub(crate) fn blocks_in(class: u8) -> u32 {
     ALL[class as usize].count

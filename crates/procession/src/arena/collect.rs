@@ -1,28 +1,26 @@
-//! Frees shared objects that nobody holds any more.
+//! The collector: frees shared objects that no process holds.
 //!
-//! An object that was never sent is freed by whoever lets it go last (`objects::let_go`). One that
-//! was sent may be held by any process and by any block that carries a handle to it, so only a
-//! look at all of them can tell. The supervisor looks, one pass at a time; without a supervisor
-//! main is the only process, and does.
+//! An object that was never sent is freed by the process that releases it last (`objects::let_go`). An object that
+//! was sent may be held by any process, and by any block that carries a handle to it. So the collector examines all
+//! of them. The supervisor makes one pass at a time. Without a supervisor, main is the only process and makes it.
 //!
-//! Handles move while it looks: out of a block into a process, and back. Whoever moves one
+//! Handles move during a pass: from a block to a process, and back. A process that moves a handle
 //!
-//! 1. lets the destination hold it (bit set, or block announced),
+//! 1. lets the destination hold the object (sets its bit, or announces its block),
 //! 2. touches the object,
-//! 3. lets the source go.
+//! 3. releases the source.
 //!
-//! The pass reads how often each object was touched, then scans blocks, then processes, then reads
-//! the counts again. Say it saw an object nowhere and its count unchanged, though something holds
-//! it. The holder got it by a move. If step 2 came after the first reading, the second one differs,
-//! unless step 2 came after that too; then the source still held it during both scans and was seen,
-//! or got it by an earlier move, to which the same applies. If step 2 came before the first reading,
-//! so did step 1, and the destination was seen. (Steps and readings are SeqCst.)
+//! The pass reads each object's count of moves, then scans the blocks, then the processes, then reads the counts
+//! again. Suppose it found no holder of an object and an unchanged count, although something holds the object. The
+//! holder got it by a move. If step 2 of the move came between the two readings, the second one differs. If it came
+//! after both, the source still held the object during both scans and was seen, or got it by an earlier move, to
+//! which the same argument applies. If step 2 came before the first reading, so did step 1, and the destination was
+//! seen. (Steps and readings are SeqCst.)
 //!
-//! A block that belongs to an object holds what is in it only as long as somebody can reach that
-//! object; or two queues that lie in each other would live for ever. So what such blocks carry is
-//! noted while scanning, and marked when their owner is. Whoever takes a block out of an object does it
-//! as a move, too: the block is its own, it touches what the block carries, and only then may it let
-//! the object go.
+//! A block of an object holds what it carries only while the object itself can be reached. Otherwise two queues that
+//! contain each other would never be freed. So a scan notes what such blocks carry, and marks it when the block's
+//! owner is marked. Taking a block out of an object is a move, too: the process owns the block, then touches what the
+//! block carries, and only then may release the object.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -34,7 +32,7 @@ use super::mark::Marks;
 use super::objects::{self, Id, Object, SUPERVISOR};
 use super::{Arena, member, payload, slots, sweep};
 
-/// Asks for a pass.
+/// Requests a pass.
 pub(crate) fn want(arena: &'static Arena) {
     let wanted_already = arena.header().collect_wanted.swap(1, Ordering::SeqCst) != 0;
     match arena.header().supervisor_pid.load(Ordering::Acquire) {
@@ -48,12 +46,12 @@ pub(crate) fn want(arena: &'static Arena) {
     }
 }
 
-/// So often main, when it is alone, does not look though it was asked to; and how often it has not. A look at very
-/// much takes long, and each handle that is let go asks for one.
+/// When main is alone, it skips this many requests between passes; and how many it has skipped. A pass over many
+/// objects takes long, and each handle that is released requests one.
 static SKIP: AtomicU64 = AtomicU64::new(0);
 static SKIPPED: AtomicU64 = AtomicU64::new(0);
 
-/// A pass by main, when there is no supervisor. Leaves it to the supervisor if there is one by now.
+/// Makes a pass in main, when there is no supervisor. Leaves it to the supervisor if there is one by now.
 pub(crate) fn alone(arena: &Arena) {
     static ONE: Mutex<()> = Mutex::new(());
     let _one = ONE.lock().unwrap_or_else(|e| e.into_inner());
@@ -68,13 +66,13 @@ pub(crate) fn alone(arena: &Arena) {
     }
     let used = arena.header().objects_used.load(Ordering::Acquire).min(arena.layout.objects);
     let left = (0..used).filter(|&index| arena.object(index).is_embedded()).count() as u64;
-    // So a look pays for itself, and no more than an eighth of what there is waits to be freed.
+    // So the passes pay for themselves, and at most an eighth of the objects waits to be freed.
     SKIP.store(left / 8 + u64::from(arena.spans_in_use().end) / 256, Ordering::Relaxed);
     SKIPPED.store(0, Ordering::Relaxed);
 }
 
-/// A pass by main if there is no supervisor, and one is wanted: before somebody is told that all is full. Says
-/// whether there was one.
+/// Makes a pass in main if there is no supervisor and a pass was requested. Called before an error reports a full
+/// arena. Returns whether there was a pass.
 pub(crate) fn alone_if_wanted(arena: &Arena) -> bool {
     let header = arena.header();
     let wanted = member::is_main()
@@ -86,19 +84,19 @@ pub(crate) fn alone_if_wanted(arena: &Arena) -> bool {
     wanted
 }
 
-/// The supervisor's pass, when somebody asked for one. `last_look` is called with what is about to be freed.
+/// Makes the supervisor's pass if one was requested. Calls `last_look` with each object that is about to be freed.
 pub(crate) fn if_wanted(arena: &Arena, intent: &super::records::Record, last_look: impl Fn(&Arena, &Object)) {
     let header = arena.header();
-    // Main rings when it has ended.
+    // Main wakes the supervisor when its own pass has ended.
     if header.collect_wanted.load(Ordering::SeqCst) != 0 && header.main_collects.load(Ordering::SeqCst) == 0 {
         while pass(arena, SUPERVISOR, intent, &last_look) {}
-        // What was freed may have been the last in spans whose owners are dead.
+        // The freed blocks may have been the last in spans whose owners are dead.
         sweep::empty_orphans(arena, SUPERVISOR);
         sweep::recount_kept(arena);
     }
 }
 
-/// Looks at everything once. Says whether that set free what held other objects.
+/// Makes one pass. Returns whether it freed blocks that held other objects.
 fn pass(
     arena: &Arena,
     by: u32,
@@ -128,7 +126,7 @@ fn pass(
     {
         arena.held_objects(slot).for_each(|index| marks.mark(index));
     }
-    // The header holds the dict of all names.
+    // The header holds the dict of the family's names.
     match arena.header().names.load(Ordering::SeqCst) {
         0 => {}
         names => marks.mark(Id(names).index()),
@@ -142,10 +140,10 @@ fn pass(
     let mut garbage = candidates;
     garbage.retain(|(id, _)| !marks.has(id.index()));
     if by != SUPERVISOR && arena.is_sweeping() {
-        // Main sweeps after the loss of the supervisor, from another thread, and collects when it has done so.
+        // After the loss of the supervisor another thread of main sweeps. It makes a pass when it has finished.
         return false;
     }
-    // Told first: the words that hear of it may lie in what is garbage too.
+    // Waiters are notified first, because their words may lie in objects that are freed, too.
     for (id, _) in &garbage {
         last_look(arena, arena.object(id.index()));
         arena.object(id.index()).send_obituaries(arena);
@@ -153,7 +151,7 @@ fn pass(
     garbage.into_iter().fold(false, |again, (id, _)| objects::free(arena, record, by, id) | again)
 }
 
-/// Calls `mark` with every handle that a block carries, and the owner of the block.
+/// Calls `mark` with every handle that a block carries, and with the block's owner.
 fn mark_blocks(arena: &Arena, mark: &mut impl FnMut(Tag, Id)) {
     for span in arena.spans_in_use() {
         match arena.span_use(span) {

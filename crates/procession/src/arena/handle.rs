@@ -1,12 +1,11 @@
-//! Handles: how this process holds objects, and how it passes them on.
+//! Handles: how this process holds objects, and sends them to others.
 //!
-//! Many handles of one process to one object count, in private memory; the arena only has one bit
-//! for "this process holds it", which its death clears. Counts in shared memory could not survive
-//! a crash.
+//! A process counts its handles to an object in private memory. In the arena one bit says that the process holds the
+//! object, and recovery clears it. A count in shared memory could not survive a crash.
 //!
-//! A handle travels as index, generation and the family's nonce. Serializing one notes it with the
-//! [`Carrier`] that is being filled; deserializing one takes hold of the object before the carrier
-//! lets it go. Outside a carrier a handle is only a number, so both are refused there.
+//! A handle is sent as its object's index and generation, and the family's nonce. Serializing it adds its id to the
+//! ids that the block will carry. Deserializing it acquires the object before the block releases it. Outside the
+//! library's own messages a handle would be only a number, so both fail there.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -24,15 +23,15 @@ use super::{Arena, member, tally};
 use crate::os::memory;
 use crate::{Error, Result};
 
-/// How many handles this process has to each object: an array as long as the object table.
+/// The number of this process's handles to each object: an array as long as the object table.
 static COUNTS: AtomicPtr<AtomicU32> = AtomicPtr::new(ptr::null_mut());
-/// The object that stands for this very process, + 1: its own death is what lets it go, and no handle
-/// to it that the user drops.
+/// The index + 1 of the object that stands for this process itself. Only the process's death releases it, not a
+/// handle that the user drops.
 static OWN: AtomicU32 = AtomicU32::new(0);
-/// Held while a count moves between 0 and 1, together with the bit in the arena.
+/// Held while a count changes between 0 and 1, together with the bit in the arena.
 static FIRST_OR_LAST: Mutex<()> = Mutex::new(());
 
-/// Makes room for the counts.
+/// Allocates the counts.
 pub(super) fn prepare(arena: &Arena) -> Result<()> {
     let bytes = arena.layout.objects as usize * size_of::<AtomicU32>();
     let at = memory::map_private(bytes).map_err(|e| Error::os("making room for handles", &e))?;
@@ -40,14 +39,13 @@ pub(super) fn prepare(arena: &Arena) -> Result<()> {
     Ok(())
 }
 
-/// A forked child holds nothing yet: the counts it inherited are its parent's, which is the
-/// supervisor, and that has no handles.
+/// Checks the state in a forked child, which holds nothing yet. The inherited counts are the supervisor's, which has
+/// no handles.
 pub(super) fn forget() {
     debug_assert!(FIRST_OR_LAST.try_lock().is_ok(), "INVARIANT: the supervisor has one thread");
 }
 
-/// From now on this process is the one that `id` stands for. (The spawner has set the bit that says
-/// that it holds it.)
+/// Notes that `id` is the object of this process. The spawner has set the bit by which this process holds it.
 pub(crate) fn this_is(id: Id) {
     OWN.store(id.index() + 1, Ordering::Relaxed);
 }
@@ -57,17 +55,17 @@ fn is_own(index: u32) -> bool {
 }
 
 fn count(index: u32) -> &'static AtomicU32 {
-    // SAFETY: `prepare` came before any handle; indices are below the table's length.
+    // SAFETY: `prepare` ran before any handle existed, and indices are below the table's length.
     unsafe { &*COUNTS.load(Ordering::Acquire).add(index as usize) }
 }
 
-/// How many handles this process has to an object.
+/// Returns the count of this process's handles to an object.
 #[cfg(feature = "internals")]
 pub(crate) fn counted(index: u32) -> &'static AtomicU32 {
     count(index)
 }
 
-/// One counted handle to an object of the arena.
+/// A counted handle to an object.
 pub(crate) struct Handle {
     object: &'static Object,
     id: Id,
@@ -80,20 +78,20 @@ impl Handle {
         Handle { object, id, hot_offset: arena.offset_of(object.hot_line()) }
     }
 
-    /// Makes an object and the first handle to it.
+    /// Creates an object and the first handle to it.
     pub(crate) fn create<T: Body>(fill: impl FnOnce(&Object)) -> Result<Handle> {
         let arena = member::arena()?;
         if objects::is_crowded(arena) {
             super::collect::alone_if_wanted(arena);
         }
-        // Held over both: a stale handle to a former object of this place is not to undo the new one.
+        // Held during both steps: a stale handle to the previous object at this index must not release the new one.
         let _one = FIRST_OR_LAST.lock().unwrap_or_else(|e| e.into_inner());
         let id = with_me(|me| objects::create::<T>(arena, me.record(), member::slot(), fill))??;
         tally::count_up(count(id.index()));
         Ok(Handle::new(arena, id))
     }
 
-    /// Takes hold of an object that somebody else holds while this runs.
+    /// Acquires an object. Another holder must keep it alive meanwhile.
     pub(crate) fn take(id: Id, kind: Kind) -> Result<Handle> {
         let arena = member::arena()?;
         let stale = || Error::StaleHandle(format!("this {} no longer exists", kind.name()));
@@ -109,11 +107,12 @@ impl Handle {
             tally::count_up(count(id.index()));
         }
         let handle = Handle::new(arena, id);
-        // Held from here on, whatever it is; if it is not what was meant, dropping lets it go.
+        // From here on the handle holds whatever object is there. If it is not the right one, dropping the handle
+        // releases it.
         object.is(id, kind).then_some(handle).ok_or_else(stale)
     }
 
-    /// Whether this is the only handle, in the only process that can have one.
+    /// Returns whether this is the only handle, in the only process that can have one.
     pub(crate) fn is_last_here(&self) -> bool {
         !member::is_forked()
             && !self.object.is_embedded()
@@ -129,7 +128,7 @@ impl Handle {
         self.id
     }
 
-    /// Where the object's hot line lies in the arena.
+    /// Returns the offset of the object's hot line.
     #[inline]
     pub(crate) fn hot_offset(&self) -> u64 {
         self.hot_offset
@@ -163,10 +162,10 @@ fn let_go(index: u32) {
     let _one = FIRST_OR_LAST.lock().unwrap_or_else(|e| e.into_inner());
     let Some(arena) = member::mapped() else { return };
     if count(index).load(Ordering::Acquire) == 1 && objects::has_cells_of(arena, index, member::slot()) {
-        // A permit was leaked: the process keeps its hold, so that its death finds the permit.
+        // A permit was leaked. The process keeps its hold, so recovery finds the permit after its death.
         return;
     }
-    // (Another thread may have cloned a handle of its own meanwhile.)
+    // Another thread may have cloned a handle of its own meanwhile.
     if !tally::count_down(count(index)) {
         return;
     }
@@ -177,7 +176,7 @@ fn let_go(index: u32) {
     if member::slot() == SUPERVISOR {
         return;
     }
-    // Without a record (the table is full) the bit stays set until this process ends.
+    // Without a record, because the table is full, the bit stays set until this process ends.
     let collect = with_me(|me| objects::let_go(arena, me.record(), member::slot(), index));
     if collect.unwrap_or(false) {
         super::collect::want(arena);
@@ -192,12 +191,12 @@ impl fmt::Debug for Handle {
 
 thread_local! {
     static CARRIER: Cell<Carrier> = const { Cell::new(Carrier { doing: Doing::Nothing, ids: 0 }) };
-    /// Handles that were met in what is being encoded, and in what was being encoded around that.
+    /// The ids of the handles in the value that is being encoded, behind those of the values around it.
     static IDS: RefCell<Vec<Id>> = const { RefCell::new(Vec::new()) };
 }
 
-/// What is being encoded or decoded on this thread, and how many handles `IDS` has. (Apart from them,
-/// because few values carry any.)
+/// Whether this thread encodes or decodes a value, and how many ids `IDS` has. Separate from `IDS`, because few
+/// values carry handles.
 #[derive(Clone, Copy)]
 struct Carrier {
     doing: Doing,
@@ -211,7 +210,7 @@ enum Doing {
     Emptying,
 }
 
-/// Puts the previous carrier back, also when encoding panics.
+/// Restores the previous carrier when dropped, also when encoding panics.
 struct Restore(Carrier);
 
 impl Restore {
@@ -232,7 +231,7 @@ impl Drop for Restore {
     }
 }
 
-/// Runs `encode` and gives the handles that were serialized in it.
+/// Runs `encode`, and returns the ids of the handles that were serialized in it.
 #[inline]
 pub(crate) fn collecting<T>(encode: impl FnOnce() -> T) -> (T, Vec<Id>) {
     let restore = Restore::after(Doing::Filling);
@@ -244,7 +243,7 @@ pub(crate) fn collecting<T>(encode: impl FnOnce() -> T) -> (T, Vec<Id>) {
     (value, ids)
 }
 
-/// Runs `decode`, in which handles may be deserialized.
+/// Runs `decode`, in which handles can be deserialized.
 #[inline]
 pub(crate) fn emptying<T>(decode: impl FnOnce() -> T) -> T {
     let _restore = Restore::after(Doing::Emptying);
@@ -252,7 +251,7 @@ pub(crate) fn emptying<T>(decode: impl FnOnce() -> T) -> T {
 }
 
 impl Handle {
-    /// For `Serialize` of the types that are handles.
+    /// Serializes the handle, for the types that are handles.
     pub(crate) fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let nonce = member::arena().map_err(S::Error::custom)?.header().nonce.load(Ordering::Relaxed);
         let carrier = CARRIER.get();
@@ -264,7 +263,7 @@ impl Handle {
         (self.id.0, nonce).serialize(serializer)
     }
 
-    /// For `Deserialize` of the types that are handles to a `kind`.
+    /// Deserializes a handle to a `kind`, for the types that are handles.
     pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
         deserializer: D,
         kind: Kind,
@@ -275,7 +274,7 @@ impl Handle {
         }
         let arena = member::arena().map_err(D::Error::custom)?;
         if arena.header().nonce.load(Ordering::Relaxed) != nonce {
-            return Err(D::Error::custom("a handle of another family"));
+            return Err(D::Error::custom("the handle belongs to another family of processes"));
         }
         let handle = Handle::take(Id(id), kind).map_err(D::Error::custom)?;
         handle.object.touch();
@@ -283,12 +282,11 @@ impl Handle {
     }
 }
 
-const OUTSIDE: &str =
-    "a handle can only travel inside its family: in an argument, a result or a message of this library";
+const OUTSIDE: &str = "a handle can be serialized only in an argument, a result or a message of this library, because it is valid only in its own family of processes";
 
-/// A public type that stands for an object, as the crash tests see it.
+/// A public type that is a handle, as the crash tests see it.
 #[cfg(feature = "internals")]
 pub trait HasHandle {
-    /// The object's index in the table.
+    /// Returns the object's index in the table.
     fn object_index(&self) -> u32;
 }

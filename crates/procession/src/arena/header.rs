@@ -1,4 +1,4 @@
-//! What there is once a family: identity, the supervisor's state, and hints of where to look.
+//! The first page of the arena: the family's identity, the supervisor's state, and hints of where to look.
 
 use std::io;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -13,18 +13,20 @@ const MAGIC: u64 = u64::from_le_bytes(*b"procssn\x01");
 #[repr(C, align(4096))]
 pub(crate) struct Header {
     magic: AtomicU64,
-    /// Tells one family from another, so that a handle cannot stray.
+    /// A random number that differs between families. A handle of another family is recognized by it.
     pub(crate) nonce: AtomicU64,
     bytes: AtomicU64,
-    /// What the family is doing: see [`Stage`].
+    /// What the family is doing: see [`stage`].
     pub(crate) stage: AtomicU32,
     /// The supervisor's process id, or 0.
     pub(crate) supervisor_pid: AtomicU32,
-    /// The process id of the supervisor's parent, or 0 when it has ended in order: see `supervisor/guard.rs`.
+    /// The process id of the guard, which is the supervisor's parent, or 0 after it has exited normally: see
+    /// `supervisor/guard.rs`.
     pub(crate) guard_pid: AtomicU32,
-    /// Counts the calls for the supervisor that come through the guard. A futex word.
+    /// A futex word that counts requests to wake the supervisor through the guard.
     pub(crate) bell: AtomicU32,
-    /// Identity of the supervisor's working directory; children start in their spawner's.
+    /// The identity of the supervisor's working directory. A child starts in its spawner's, which is usually the
+    /// same.
     pub(crate) cwd_device: AtomicU64,
     pub(crate) cwd_inode: AtomicU64,
     /// The block with the credentials that main had when it launched the supervisor, or 0.
@@ -32,49 +34,48 @@ pub(crate) struct Header {
     /// The digest of the supervisor's credentials, which its children inherit, and its user namespace.
     pub(crate) credentials_digest: AtomicU64,
     pub(crate) user_namespace: AtomicU64,
-    /// The supervisor's bounding set, and the capabilities for which a spawner compares it with its own: main stores
-    /// before the launch which these are.
+    /// The supervisor's bounding set, and the capabilities in it that a spawner compares with its own. Main stores
+    /// the second word before it launches the supervisor.
     pub(crate) bounding: AtomicU64,
     pub(crate) bounding_watched: AtomicU64,
 
-    /// Hints: slots, extra records, objects and spans at or above these were never used.
+    /// Hints: no slot, extra record, object or span at or above these was ever used.
     pub(crate) slots_used: AtomicU32,
     pub(crate) records_used: AtomicU32,
     pub(crate) objects_used: AtomicU32,
     pub(crate) spans_used: AtomicU32,
-    /// Hint: so many spans are in free runs that are kept: see `blocks.rs`.
+    /// Hint: the number of spans in free runs that are kept: see `kept_runs.rs`.
     pub(crate) kept_spans: AtomicU32,
     /// Hint: below this index no object is likely to be free.
     pub(crate) objects_from: AtomicU32,
 
-    /// Hint: slots in which spares sleep.
+    /// Hint: the slots in which spares sleep.
     pub(crate) spare_slots: [AtomicU32; 16],
-    /// Spawners sleep here until a spare is there: a count, and in the lowest bit "somebody waits".
+    /// A futex word on which spawners wait for a spare: a count, with "a spawner waits" in the lowest bit.
     pub(crate) spares: AtomicU32,
-    /// The error number of a fork that failed, or `NO_SLOT`, until somebody was told.
+    /// The error number of a failed fork, or [`NO_SLOT`], until a spawner has reported it.
     pub(crate) fork_errno: AtomicU32,
-    /// A shared object may have lost its last holder: see `collect.rs`.
+    /// Not 0 when a shared object may have lost its last holder: see `collect.rs`.
     pub(crate) collect_wanted: AtomicU32,
-    /// Main makes a pass itself: the supervisor leaves it to main meanwhile. See `collect.rs`.
+    /// Not 0 while main makes a pass of the collector, so that the supervisor does not: see `collect.rs`.
     pub(crate) main_collects: AtomicU32,
-    /// Whoever repairs after a death is about to write to words that sleepers have announced: see
-    /// `sync/raw/park.rs`.
+    /// Not 0 while a recovery may write to words that sleepers have announced: see `sync/raw/park.rs`.
     pub(crate) sweeping: AtomicU32,
-    /// Counts the children that were ever forked, so that each has a number of its own.
+    /// The number of children that were ever forked, from which each gets a number of its own.
     pub(crate) incarnations: AtomicU32,
-    /// When main came to its end, on the monotonic clock; 0 before.
+    /// When main began to exit, on the monotonic clock, or 0.
     pub(crate) main_ended_ns: AtomicU64,
-    /// Counts the children that have ended.
+    /// A futex word that counts the children that have ended and were recovered.
     pub(crate) ended: AtomicU32,
-    /// The handle id of the dict of all names, which the header holds; or 0.
+    /// The handle id of the dict of the family's names, which the header holds, or 0.
     pub(crate) names: AtomicU64,
-    /// The handle id of the queue of what children say with `tracing` and `log`, which main holds, or 0; and the
-    /// least grave levels that main wants. Written before the first child.
+    /// The handle id of the queue of the children's `tracing` and `log` events, which main holds, or 0; and the
+    /// levels that main wants. Written before the first child is spawned.
     pub(crate) events: AtomicU64,
     pub(crate) events_levels: AtomicU32,
-    /// The time in which the family could run.
+    /// The family's clock, which stands still while the family is suspended.
     pub(crate) awake: AwakeClock,
-    /// System calls that a test makes fail.
+    /// The system calls that a test lets fail.
     #[cfg(feature = "internals")]
     pub(crate) faults: crate::os::faults::Switch,
 }
@@ -85,8 +86,8 @@ const _: () = assert!(size_of::<Header>() == 4096, "the header is a page");
 ///
 /// | word       | meaning                                | who moves it                       |
 /// |------------|----------------------------------------|------------------------------------|
-/// | 0          | no supervisor yet                      | main → `STARTING`                  |
-/// | `STARTING` | it was launched                        | supervisor → `RUNNING`, main → `LOST` |
+/// | 0          | no supervisor was launched yet         | main → `STARTING`                  |
+/// | `STARTING` | the supervisor was launched            | supervisor → `RUNNING`, main → `LOST` |
 /// | `RUNNING`  | children can be spawned                | main → `ENDING` or `LOST`          |
 /// | `ENDING`   | main is exiting                        | nobody                             |
 /// | `LOST`     | the supervisor died                    | main → `STARTING`                  |
@@ -112,9 +113,13 @@ impl Header {
     pub(crate) fn check(&self, layout: &Layout) -> io::Result<()> {
         let sound =
             self.magic.load(Ordering::Acquire) == MAGIC && self.bytes.load(Ordering::Relaxed) == layout.bytes;
-        if sound { Ok(()) } else { Err(io::Error::other("this is no arena of this version")) }
+        if sound {
+            Ok(())
+        } else {
+            Err(io::Error::other("the shared memory was not created by this version of the library"))
+        }
     }
 }
 
-/// [`Header::fork_errno`]: every slot is taken.
+/// [`Header::fork_errno`]: every slot is in use.
 pub(crate) const NO_SLOT: u32 = u32::MAX;

@@ -1,11 +1,11 @@
-//! The kinds of objects, and what the arena has to know of each.
+//! The kinds of objects, and the arena's facts about each.
 //!
 //! A new kind is one line here and one line in `recovery/kinds.rs`.
 
 /// Declares [`Kind`] and its facts from one table.
 macro_rules! kinds {
     ($($kind:ident = $number:literal, $name:literal, lends: $lends:literal, many: $many:literal;)*) => {
-        /// What an object is.
+        /// The kind of an object.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         #[repr(u8)]
         pub(crate) enum Kind {

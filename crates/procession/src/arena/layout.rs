@@ -1,17 +1,17 @@
 //! How large each table of the arena is and where it starts.
 //!
-//! Everything follows from the length of the file, so that every process that maps it computes
-//! the same. Tables are generous because untouched pages cost nothing.
+//! Everything follows from the length of the file, so every process that maps it computes the same layout. The tables
+//! are generous because the kernel allocates no pages for unused parts.
 
 use super::objects::Object;
 use super::records::Record;
 use super::slots::Slot;
 
-/// The unit in which memory is handed to processes.
+/// The unit of memory that a process takes at a time.
 pub(crate) const SPAN: u64 = 64 << 10;
-/// The smallest arena that can be used.
+/// The size of the smallest usable arena, in bytes.
 pub(crate) const SMALLEST: u64 = 1 << 20;
-/// The most spans that a span word can count.
+/// The largest number of spans that a span word can count.
 const MOST_SPANS: u64 = 1 << 20;
 const PAGE: u64 = 4096;
 
@@ -34,7 +34,7 @@ pub(crate) struct Layout {
     pub(crate) spans_at: u64,
 }
 
-/// (arena of at least, processes, threads beyond one a process, objects)
+/// For arenas of at least so many bytes: how many processes, threads beyond one for each process, and objects.
 const TIERS: [(u64, u32, u32, u32); 4] = [
     (4 << 30, 4096, 65_536, 1 << 20),
     (256 << 20, 1536, 8192, 1 << 16),
@@ -43,7 +43,7 @@ const TIERS: [(u64, u32, u32, u32); 4] = [
 ];
 
 impl Layout {
-    /// The layout of an arena of `bytes`, or `None` when that is too small for any.
+    /// Returns the layout of an arena of `bytes` bytes, or `None` when that is too small.
     pub(crate) fn fitting(bytes: u64) -> Option<Layout> {
         let (_, slots, extra_records, objects) = TIERS.into_iter().find(|tier| bytes >= tier.0)?;
         let most_spans = (bytes / SPAN).min(MOST_SPANS);
@@ -79,14 +79,14 @@ impl Layout {
         (layout.spans > 0).then_some(layout)
     }
 
-    /// The span that an offset lies in.
+    /// Returns the span that an offset lies in.
     #[inline]
     pub(crate) fn span_of(&self, offset: u64) -> Option<u32> {
         let span = offset.checked_sub(self.spans_at)? / SPAN;
         u32::try_from(span).ok().filter(|&span| span < self.spans)
     }
 
-    /// Whether so many bytes at `offset` lie in spans.
+    /// Returns whether `bytes` bytes at `offset` lie in spans.
     pub(crate) fn has_room_for(&self, offset: u64, bytes: u64) -> bool {
         let end = offset.checked_add(bytes);
         offset >= self.spans_at && end.is_some_and(|end| end <= self.bytes)

@@ -1,14 +1,14 @@
-//! Which objects can be reached, as far as a pass of the collector has seen.
+//! Which objects can be reached, as far as a pass of the collector knows.
 
 /// The marks of one pass.
 pub(super) struct Marks {
     marked: Vec<bool>,
-    /// Blocks of the one carry handles to the other.
+    /// Pairs of objects: a block of the first carries a handle to the second.
     carried: Vec<(u32, u32)>,
 }
 
 impl Marks {
-    /// Every object below `used` is marked but the candidates.
+    /// Marks every object below `used` except the candidates.
     pub(super) fn new(used: u32, candidates: impl Iterator<Item = u32>) -> Marks {
         let mut marked = vec![true; used as usize];
         candidates.for_each(|index| marked[index as usize] = false);
@@ -25,17 +25,18 @@ impl Marks {
         self.marked.get(object as usize).is_none_or(|marked| *marked)
     }
 
-    /// A block of `owner` carries a handle to `object`.
+    /// Notes that a block of `owner` carries a handle to `object`.
     pub(super) fn note(&mut self, owner: u32, object: u32) {
         if (owner as usize) < self.marked.len() {
             self.carried.push((owner, object));
         } else {
-            // Made since the pass began, around a block that was a process's then: that counts as held.
+            // The owner was created after the pass began, from a block that belonged to a process then. The object
+            // counts as held.
             self.mark(object);
         }
     }
 
-    /// Marks what the marked ones carry, and so on.
+    /// Marks what blocks of marked objects carry, and so on.
     pub(super) fn spread(&mut self) {
         self.carried.sort_unstable();
         let mut fresh: Vec<u32> = (0..self.marked.len() as u32).filter(|&index| self.has(index)).collect();

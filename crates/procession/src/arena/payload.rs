@@ -1,4 +1,4 @@
-//! A payload: bytes in a block, with the handles among them.
+//! A payload: a value's bytes in a block, with the handles among them.
 //!
 //! ```text
 //! ┌───────────┬──────────────┬───────────────────┬─────────────────────────┐
@@ -6,7 +6,7 @@
 //! └───────────┴──────────────┴───────────────────┴─────────────────────────┘
 //! ```
 //!
-//! `codec` writes values as such bytes.
+//! `codec` turns values into these bytes.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -33,7 +33,7 @@ pub(crate) fn pack_bytes_until(bytes: &[u8], ids: &[Id], deadline: Deadline) -> 
     fill(unsafe { arena.bytes_mut(block.at(), HEADER + room) }, bytes, ids);
     if !ids.is_empty() {
         blocks::announce_handles(arena, block.at(), Tag::process(member::slot()));
-        // The objects are held by the value until we return, and by the block from here on.
+        // The value holds the objects until we return, and the block from here on.
         ids.iter().for_each(|id| arena.object(id.index()).touch());
     }
     Ok(block)
@@ -79,34 +79,35 @@ pub(crate) fn try_pack_bytes(bytes: &[u8]) -> Option<u64> {
     Some(block.into_raw())
 }
 
-/// The bytes of the payload at `at`.
+/// Returns the bytes of the payload at `at`.
 pub(crate) fn contents(arena: &Arena, at: u64) -> Result<&'static [u8]> {
     let len = header(arena, at).and_then(|(len, handles)| {
         let (start, size) = blocks::around(arena, at)?;
         (start == at && trailer(len) + 8 * handles <= size).then_some(len)
     });
-    let len = len.ok_or_else(|| Error::Message("a damaged message".into()))?;
+    let len = len
+        .ok_or_else(|| Error::Message("the message is damaged: its length does not fit its block".into()))?;
     // SAFETY: a payload is written before any other process can reach its block, and not changed until it is freed.
     Ok(unsafe { arena.bytes(at + HEADER, len) })
 }
 
-/// Where the handles stand in a block, when that many bytes come before them.
+/// Returns where in a block the handle ids begin, behind `len` bytes.
 fn trailer(len: u64) -> u64 {
     HEADER + len.next_multiple_of(8)
 }
 
-/// Whether the payload at `at` carries handles.
+/// Returns whether the payload at `at` carries handles.
 pub(crate) fn has_handles(arena: &Arena, at: u64) -> bool {
     at != 0 && header(arena, at).is_some_and(|(_, handles)| handles > 0)
 }
 
-/// Length and number of handles, checked against the arena's end.
+/// Returns the length and the number of handles, checked against the arena's end.
 fn header(arena: &Arena, at: u64) -> Option<(u64, u64)> {
     if !at.is_multiple_of(8) || !arena.layout.has_room_for(at, HEADER) {
         return None;
     }
-    // SAFETY: within the spans and aligned; read as atomics because a damaged reference may point to
-    // a block of somebody else.
+    // SAFETY: within the spans and aligned. Read as atomics, because a damaged reference may name a block that
+    // another process writes to.
     let word = |at| unsafe { arena.at::<AtomicU64>(at) }.load(Ordering::Acquire);
     let (len, handles) = (word(at), word(at + 8));
     let rest = arena.layout.bytes.checked_sub(at + HEADER)?;
@@ -115,8 +116,8 @@ fn header(arena: &Arena, at: u64) -> Option<(u64, u64)> {
     (all <= rest).then_some((len, handles))
 }
 
-/// Calls `f` with every handle that the block at `at`, of `size` bytes, carries. The block may be
-/// freed meanwhile: then what is read is stale, and marking too much does no harm.
+/// Calls `f` with every handle that the block at `at`, of `size` bytes, carries. If the block is freed meanwhile,
+/// stale handles are read, and marking too many objects does no harm.
 pub(crate) fn for_each_handle(arena: &Arena, at: u64, size: u64, f: &mut impl FnMut(Id)) {
     let Some((len, handles)) = header(arena, at) else { return };
     if trailer(len) + 8 * handles > size {

@@ -1,4 +1,4 @@
-//! What recovery asks of each kind of object after a death.
+//! [`Recover`]: what recovery asks of each kind of object after a death.
 //!
 //! Recovery walks the dead process's journals and handles. For each object it finds, it calls the object's [`Recover`].
 //! Each subsystem implements the trait in its own `recover.rs`.
@@ -17,7 +17,7 @@ pub(crate) struct Dead<'a> {
     pub(crate) returned: bool,
 }
 
-/// An object that the dead process had something to do with.
+/// An object that the dead process used.
 pub(crate) struct Found {
     pub(crate) index: u32,
     pub(crate) object: &'static Object,
@@ -34,21 +34,21 @@ pub(crate) struct Journaled {
 
 /// Repairs objects of one kind. Recovery may die, so each method can be called again.
 pub(crate) trait Recover: Sync {
-    /// Releases what the journal names, if the dead thread held it. Repairs what it guards first, while its word still
-    /// names the dead thread.
+    /// Releases the lock or cell that the journal names, if the dead thread held it. First repairs what it guards,
+    /// while the word still names the dead thread.
     fn release(&self, _dead: &Dead<'_>, _found: &Found, _entry: Journaled) {}
 
-    /// Takes the dead process out of an object to which it had a handle: permits, parties. Returns whether there was
-    /// anything.
+    /// Takes the dead process out of an object that it held: returns its permits, leaves its parties. Returns whether
+    /// there were any.
     fn let_go(&self, _dead: &Dead<'_>, _found: &Found) -> bool {
         false
     }
 
-    /// Takes its turn from a thread that is stopped and does not use the turn yet. The thread is alive, so it takes another
-    /// turn when it continues.
+    /// Takes the lock from a stopped thread that has not used it yet. The thread is alive, so it acquires the lock
+    /// again when it continues.
     fn withdraw(&self, _arena: &Arena, _found: &Found, _entry: Journaled) {}
 
-    /// Returns the work that the dead process had in hand: leases, tasks. Called after all its locks were released.
+    /// Returns the leases and tasks that the dead process had. Called after all its locks were released.
     fn return_work(&self, _dead: &Dead<'_>, _found: &Found) {}
 }
 

@@ -1,5 +1,5 @@
-//! Blocks of plain data that an object keeps for good: a mutex's value, an array's elements, the cells in
-//! which permits and readers stand.
+//! Blocks of plain data that an object keeps until it is freed: a mutex's value, an array's elements, the cells of
+//! permits and readers.
 //!
 //! ```text
 //! ┌────────────┬────────────┬─ ─ ─ ─┬──────────────────────┐
@@ -7,8 +7,8 @@
 //! └────────────┴────────────┴─ ─ ─ ─┴──────────────────────┘
 //! ```
 //!
-//! The data is zero at first, and pages of it exist from when they are touched.
-#![allow(unsafe_code)] // Reads the header, which is atomics, and gives cells as atomics.
+//! The data is zero at first. The kernel allocates its pages when they are touched.
+#![allow(unsafe_code)] // Reads headers and cells as atomics, by their offsets.
 
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -20,7 +20,7 @@ use super::objects::{Body, Object};
 use super::owned_block::OwnedBlock;
 use crate::Result;
 
-/// Where the data of a block lies, and how long it is.
+/// The data of a block: its offset and its size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Data {
     pub(crate) offset: u64,
@@ -69,13 +69,13 @@ pub(crate) fn make(bytes: u64, align: u64) -> Result<Room> {
     Ok(Room { block, data })
 }
 
-/// The data of the block at `at`, if the object with this index owns it and it was made with this
+/// Returns the data of the block at `at`, if the object with this index owns the block and it was made with this
 /// alignment.
 pub(crate) fn find(arena: &Arena, object: u32, at: u64, align: u64) -> Option<Data> {
     if at == 0 || !blocks::owner(arena, at).same_owner(Tag::object(object)) {
         return None;
     }
-    // SAFETY: a block starts at `at`, and no block is shorter than its header; aligned to 16.
+    // SAFETY: a block starts at `at`, is aligned to 16, and is not shorter than its header.
     let word = |at| unsafe { arena.at::<AtomicU64>(at) }.load(Ordering::Relaxed);
     let (bytes, offset) = (word(at), data_offset(at, align));
     let within = offset.checked_add(bytes).is_some_and(|end| end <= arena.layout.bytes);
@@ -94,35 +94,35 @@ pub(crate) fn create<T: Body>(
         }
         fill(object);
     })?;
-    // CRASH: until then the blocks are this process's, which is the only one that has the object.
+    // CRASH: until then the blocks are this process's, which is the only holder of the object.
     rooms.into_iter().for_each(|room| room.give_to(handle.id().index()));
     Ok(handle)
 }
 
-/// Where data lies in this process.
+/// Returns a pointer to data.
 pub(crate) fn pointer(arena: &Arena, data: Data) -> NonNull<u8> {
     // SAFETY: `find` gives ranges within the mapping.
     unsafe { arena.base.add(data.offset as usize) }
 }
 
-/// Data as 32-bit cells.
+/// Returns data as 32-bit cells.
 pub(crate) fn cells(arena: &Arena, data: Data) -> &'static [AtomicU32] {
     assert!(data.offset.is_multiple_of(4), "INVARIANT: cells are aligned to a cache line");
     // SAFETY: `find` and `make` give ranges within the mapping; cells are only used as atomics.
     unsafe { std::slice::from_raw_parts(arena.at::<AtomicU32>(data.offset), data.bytes as usize / 4) }
 }
 
-/// Data as 64-bit cells.
+/// Returns data as 64-bit cells.
 pub(crate) fn wide_cells(arena: &Arena, data: Data) -> &'static [AtomicU64] {
     assert!(data.offset.is_multiple_of(8), "INVARIANT: cells are aligned to a cache line");
     // SAFETY: as in `cells`.
     unsafe { std::slice::from_raw_parts(arena.at::<AtomicU64>(data.offset), data.bytes as usize / 8) }
 }
 
-/// The 32-bit cells in a block of an object.
+/// Returns the 32-bit cells in a block of an object.
 pub(crate) fn find_cells(arena: &Arena, object: u32, at: u64) -> Option<&'static [AtomicU32]> {
     find(arena, object, at, LINE).map(|data| cells(arena, data))
 }
 
-/// Cells begin at a cache line, and two threads that are to keep apart use two of them.
+/// The alignment of cells: a cache line. Words of different threads use different lines.
 pub(crate) const LINE: u64 = 64;

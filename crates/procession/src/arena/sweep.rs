@@ -1,6 +1,6 @@
-//! What a dead process held goes back: objects, blocks, spans, records.
+//! Frees what a dead process held: objects, blocks, spans, records.
 //!
-//! Every step writes absolute values and can be begun anew, because whoever sweeps may die too.
+//! Every step writes absolute values and can be repeated, because the process that sweeps may die too.
 
 use std::sync::atomic::Ordering;
 
@@ -11,8 +11,8 @@ use super::objects::{self, Id, SUPERVISOR};
 use super::{Arena, payload};
 use crate::rules::{self, Rule};
 
-/// Lets go every object of the dead process `slot`, and ends what its threads were doing to some.
-/// Says whether the collector should look.
+/// Releases every object of the dead process `slot`, after what its threads were doing to objects is completed or
+/// undone. Returns whether the collector should look.
 pub(crate) fn objects(arena: &Arena, slot: u32) -> bool {
     let mut collect = false;
     for id in arena.records_of(slot) {
@@ -27,8 +27,8 @@ pub(crate) fn objects(arena: &Arena, slot: u32) -> bool {
     collect
 }
 
-/// Calls `f` with every object to which a block of the dead process `slot` carries a handle: an argument, or a
-/// message, that was on its way to the process or that it was about to send.
+/// Calls `f` with every object to which a block of the dead process `slot` carries a handle. Such a block holds
+/// arguments or a message that the process had not decoded, or was about to send.
 pub(crate) fn for_each_carried(arena: &Arena, slot: u32, f: &mut impl FnMut(Id)) {
     let carries = |tag: Tag| tag.has_handles() && tag.same_owner(Tag::process(slot));
     arena.touched_spans(slot).for_each(|span| {
@@ -52,11 +52,11 @@ pub(crate) fn for_each_carried(arena: &Arena, slot: u32, f: &mut impl FnMut(Id))
     });
 }
 
-/// Frees every block and run that belongs to the dead process `slot`, and gives its spans up. Says
-/// whether the collector should look.
+/// Frees every block and run of the dead process `slot`, and gives its spans up. Returns whether the collector should
+/// look.
 pub(crate) fn blocks(arena: &Arena, slot: u32) -> bool {
     let mut collect = false;
-    // To free a run can move another one, in the name of `slot`, and so touch a span that was swept before.
+    // Freeing a run can release another one in the name of `slot`, and so mark a span that was swept before.
     arena.touched_spans(slot).drain(|span| {
         if span < arena.layout.spans {
             collect |= sweep_span(arena, span, slot);
@@ -65,18 +65,18 @@ pub(crate) fn blocks(arena: &Arena, slot: u32) -> bool {
     collect
 }
 
-/// Gives small spans that nobody owns, and that are empty, back to the kernel, in the name of process `by`, or
-/// of the supervisor. Says how many.
+/// Gives empty small spans without an owner back to the kernel, in the name of process `by` or of the supervisor.
+/// Returns how many.
 pub(super) fn empty_orphans(arena: &Arena, by: u32) -> u32 {
     let all = arena.spans_in_use();
     all.filter(|&span| empty_orphan(arena, by, span)).count() as u32
 }
 
-/// How many spans without an owner the supervisor looks at after a death.
+/// How many spans without an owner the supervisor examines after a death.
 const TIDIED: usize = 512;
 
-/// What the supervisor does when a child has ended: counts the spans in runs that are kept, and gives some
-/// empty spans back, from `from` on.
+/// Counts the spans in kept runs, and gives some empty spans back, beginning at `from`. The supervisor calls this
+/// after each death.
 pub(crate) fn tidy(arena: &Arena, from: &mut u32) {
     recount_kept(arena);
     let used = arena.spans_in_use().end;
@@ -101,14 +101,14 @@ fn empty_orphan(arena: &Arena, by: u32, span: u32) -> bool {
     if by != SUPERVISOR {
         arena.touched_spans(by).see_to(span);
     }
-    // Only its owner takes blocks from a span: when it is ours, empty stays empty.
+    // Only its owner allocates in a span, so once the span is ours it stays empty.
     arena.move_span(span, Use::Small { by: NOBODY, class }, Use::Small { by, class })
         && leave(arena, by, span, class)
 }
 
-/// Gives a small span of `by` up: to the kernel if it is empty, to nobody if not. Says whether it was empty.
+/// Gives up a small span of `by`: to the kernel if it is empty, otherwise to no owner. Returns whether it was empty.
 pub(super) fn leave(arena: &Arena, by: u32, span: u32, class: u8) -> bool {
-    // CRASH: until it is moved it is `by`'s, and left by recovery in the same way (`sweep_small`,
+    // CRASH: until the word is moved the span is `by`'s, and recovery gives it up in the same way (`sweep_small`,
     // `after_supervisor`).
     let empty = is_empty(arena, span, class);
     if empty {
@@ -119,7 +119,7 @@ pub(super) fn leave(arena: &Arena, by: u32, span: u32, class: u8) -> bool {
     empty
 }
 
-/// Counts the spans in runs that are kept.
+/// Counts the spans in kept runs, and corrects the hint.
 pub(super) fn recount_kept(arena: &Arena) {
     let kept = arena.spans_in_use().map(|span| match arena.span_use(span) {
         Use::Head { tag: Tag::FREE, spans } => spans,
@@ -128,8 +128,7 @@ pub(super) fn recount_kept(arena: &Arena) {
     arena.header().kept_spans.store(kept.sum(), Ordering::Relaxed);
 }
 
-/// Frees every block that belongs to an object, in the name of process `by`. Says whether the
-/// collector should look.
+/// Frees every block of an object, in the name of process `by`. Returns whether the collector should look.
 pub(super) fn belongings(arena: &Arena, by: u32, object: u32) -> bool {
     let (owner, mut collect) = (Tag::object(object), false);
     let owned = arena.object(object);
@@ -145,12 +144,12 @@ pub(super) fn belongings(arena: &Arena, by: u32, object: u32) -> bool {
     collect
 }
 
-/// Whether no block of a small span is taken.
+/// Returns whether no block of a small span is in use.
 pub(super) fn is_empty(arena: &Arena, span: u32, class: u8) -> bool {
     arena.tags(span, class).iter().all(|tag| tag.load(Ordering::Acquire) == Tag::FREE.0)
 }
 
-/// Ends what a dead supervisor was doing: freeing objects and spans that nobody held.
+/// Completes what a dead supervisor was doing: freeing objects and spans that no process held.
 pub(crate) fn after_supervisor(arena: &Arena) {
     for index in 0..arena.header().objects_used.load(Ordering::Acquire).min(arena.layout.objects) {
         objects::recover_object(arena, index, SUPERVISOR);
@@ -176,7 +175,7 @@ fn sweep_span(arena: &Arena, span: u32, slot: u32) -> bool {
         }
         Use::Leaving { by, spans } if by == slot => {
             blocks::finish_free_run(arena, span, spans);
-            // Whether it carried handles is no longer known.
+            // It is no longer known whether the run carried handles.
             return true;
         }
         _ => {}
@@ -187,7 +186,7 @@ fn sweep_span(arena: &Arena, span: u32, slot: u32) -> bool {
 fn sweep_small(arena: &Arena, span: u32, by: u32, class: u8, slot: u32) -> bool {
     let (empty, collect) = sweep_tags(arena, span, class, Tag::process(slot));
     match by {
-        // The supervisor's: an earlier recovery has died here.
+        // If the span is the supervisor's, an earlier recovery died here.
         _ if by == slot || by == SUPERVISOR => _ = leave(arena, by, span, class),
         NOBODY if empty => _ = empty_orphan(arena, SUPERVISOR, span),
         _ => {}
@@ -195,19 +194,19 @@ fn sweep_small(arena: &Arena, span: u32, by: u32, class: u8, slot: u32) -> bool 
     collect
 }
 
-/// Frees the blocks of a small span that belong to `owner`. Says whether the span is empty then, and
-/// whether the collector should look.
+/// Frees the blocks of `owner` in a small span. Returns whether the span is empty then, and whether the collector
+/// should look.
 ///
-/// The span may be given up by its process meanwhile, and be another's large run: then what is read here as a tag
-/// is that one's data. Where a tag is `owner`'s the span is not empty and stays what it is, since `owner` is dead
-/// or being freed and nobody else frees what it owns. So a word that says `owner` is a tag if the span's use is the
-/// same *after* it was read. (If the span had become something else and small again in between, its tags were
-/// written anew, none of them `owner`'s, and the exchange fails.)
+/// Meanwhile its process may give the span up, and another one may make it part of a large run. Then this reads data
+/// as tags. But while a tag names `owner` the span is not empty and keeps its use: `owner` is dead or being freed, so
+/// no other process frees its blocks. So a word that names `owner` is a tag if the span has the same use *after* the
+/// word was read. If the span changed and became small again in between, its tags were cleared, none names `owner`,
+/// and the exchange fails.
 fn sweep_tags(arena: &Arena, span: u32, class: u8, owner: Tag) -> (bool, bool) {
     let (mut empty, mut collect) = (true, false);
     let is_small = || matches!(arena.span_use(span), Use::Small { class: now, .. } if now == class);
     for tag in arena.tags(span, class) {
-        // ORDERING: Acquire: the span's use is read after it.
+        // ORDERING: Acquire, so the span's use is read after the tag.
         let old = Tag(tag.load(Ordering::Acquire));
         if !old.same_owner(owner) {
             empty &= old == Tag::FREE;
@@ -219,7 +218,7 @@ fn sweep_tags(arena: &Arena, span: u32, class: u8, owner: Tag) -> (bool, bool) {
     (empty, collect)
 }
 
-/// A run that got no head: its spans are taken from the first on, so they are freed from the last.
+/// Frees a run that has no head yet. Its spans were taken from the first on, so they are freed from the last on.
 fn sweep_unfinished_run(arena: &Arena, head: u32, slot: u32) {
     let part = Use::Cont { by: slot, head };
     let end = (head..arena.layout.spans).find(|&s| arena.span_use(s) != part).unwrap_or(arena.layout.spans);
@@ -233,7 +232,7 @@ pub(crate) fn records(arena: &Arena, slot: u32) {
     for id in arena.records_of(slot) {
         arena.record(id).reset();
         if id >= arena.layout.slots {
-            // CRASH: the owner is struck out last, so that a second attempt finds the record.
+            // CRASH: the owner is cleared last, so a repetition finds the record.
             arena.record_owner(id - arena.layout.slots).store(0, Ordering::Release);
         }
     }

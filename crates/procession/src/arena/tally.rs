@@ -1,22 +1,22 @@
-//! A count of handles that cannot wrap: when there are very many, it stays where it is.
+//! A count of handles that cannot overflow: near its limit it stops counting.
 //!
 //! | count                | meaning                                                                |
 //! |----------------------|------------------------------------------------------------------------|
-//! | `1..STUCK`           | so many handles                                                        |
-//! | `STUCK..`            | nobody knows how many: what they name is kept as long as the process   |
+//! | `1..STUCK`           | the number of handles                                                  |
+//! | `STUCK..`            | an unknown number: the process holds the object until it ends          |
 //!
-//! Safe code can forget a clone without dropping it, so it can make more of them than 32 bits can count. A count that
-//! began anew would let the last-but-one handle free what the others use.
+//! Safe code can forget clones without dropping them, so it can make more than 32 bits can count. A count that
+//! wrapped would let the last but one handle free an object that others use.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// From here on a count is stuck.
+/// From here on a count has stopped.
 pub(crate) const STUCK: u32 = 1 << 31;
-/// Where a stuck count is put again and again: far from both ends, so that threads that had seen it before, and count
-/// up or down just then, do not move it out of its half.
+/// The value to which a stopped count returns. It is far from both ends of its half, so threads that count at the
+/// same moment do not move it out of that half.
 const MIDDLE: u32 = STUCK + (STUCK >> 1);
 
-/// Counts one more. Returns what the count was.
+/// Adds one. Returns the count before.
 #[inline]
 pub(crate) fn count_up(count: &AtomicU32) -> u32 {
     let before = count.fetch_add(1, Ordering::Relaxed);
@@ -31,16 +31,16 @@ fn stick(count: &AtomicU32) {
     count.store(MIDDLE, Ordering::Relaxed);
 }
 
-/// Counts one down, unless it is the last one. Returns whether it is.
+/// Subtracts one, unless the count is 1. Returns whether it is 1.
 #[inline]
 pub(crate) fn count_down(count: &AtomicU32) -> bool {
-    // ORDERING: Acquire: the threads that had the others have done with them.
+    // ORDERING: Acquire, so what other threads did with their handles happened before.
     let mut now = count.load(Ordering::Acquire);
     while now > 1 {
         if now >= STUCK {
             return false;
         }
-        // ORDERING: Release pairs with the Acquire of the thread that finds that its own is the last one.
+        // ORDERING: Release pairs with the Acquire of the thread that finds its own handle to be the last.
         match count.compare_exchange_weak(now, now - 1, Ordering::Release, Ordering::Acquire) {
             Ok(_) => return false,
             Err(other) => now = other,

@@ -1,5 +1,5 @@
-//! Who holds what: for the errors that say that there is no more. Looks at everything there is, so it is asked
-//! only when such an error is made.
+//! Which processes and objects use how much, for the errors that report a full arena. It examines the whole arena, so
+//! it is called only for such an error.
 
 use std::collections::HashMap;
 use std::fmt::Write;
@@ -11,27 +11,27 @@ use super::blocks::{Tag, Use};
 use super::classes::{CLASSES, blocks_in};
 use super::layout::SPAN;
 
-/// So many holders are named; the others are one line.
+/// How many holders are named. The others are summed up in one line.
 const NAMED: usize = 7;
 
-/// What one holder has.
+/// The memory of one holder.
 #[derive(Clone, Copy, Default)]
 struct Held {
     bytes: u64,
     blocks: u64,
 }
 
-/// What is found where.
+/// The memory of all holders, and what is free.
 #[derive(Default)]
 struct Account {
     holders: HashMap<u32, Held>,
-    /// Blocks that are free in spans of blocks, and runs that are kept.
+    /// Bytes that are free in spans of small blocks, and in kept runs.
     free_blocks: u64,
     free_spans: u64,
     longest_spans: u64,
 }
 
-/// What the memory is used for, the largest first: a line for each holder.
+/// Returns the holders of the memory, the largest first: a line for each.
 pub(crate) fn of_memory(arena: &Arena) -> String {
     let account = Account::take(arena);
     let mut rows: Vec<(u32, Held)> = account.holders.into_iter().collect();
@@ -50,7 +50,7 @@ pub(crate) fn of_memory(arena: &Arena) -> String {
     text
 }
 
-/// What the objects are, and who holds how many, the most first.
+/// Returns how many objects of each kind there are, and which processes hold how many, the most first.
 pub(crate) fn of_objects(arena: &Arena) -> String {
     let used = arena.header().objects_used.load(Ordering::Acquire).min(arena.layout.objects);
     let kinds = counted((0..used).filter_map(|index| arena.object(index).kind()).map(|kind| kind.name()));
@@ -66,7 +66,7 @@ pub(crate) fn of_objects(arena: &Arena) -> String {
     kinds.chain(holders).fold(String::new(), |text, line| text + "\n  " + &line)
 }
 
-/// Which processes have how many records of further threads, the most first.
+/// Returns which processes have how many records of further threads, the most first.
 pub(crate) fn of_records(arena: &Arena) -> String {
     let owners =
         (0..arena.layout.extra_records).map(|extra| arena.record_owner(extra).load(Ordering::Acquire));
@@ -119,7 +119,7 @@ impl Account {
     }
 }
 
-/// Who owns blocks with this tag, for people.
+/// Describes the owner that a tag names.
 fn holder(arena: &Arena, tag: Tag) -> String {
     match tag.object_index() {
         Some(index) if index < arena.layout.objects => {
