@@ -1,4 +1,4 @@
-//! What the benchmarks measure and users cannot reach.
+//! What the benchmarks measure although users cannot reach it.
 
 use std::hint::black_box;
 
@@ -6,7 +6,7 @@ use crate::Result;
 use crate::arena::blocks::{self, Tag};
 use crate::arena::{heap, member, thread};
 
-/// Takes a block of `bytes` bytes of the family's memory and gives it back, so many times.
+/// Allocates and frees a block of `bytes` bytes of the family's memory, `times` times.
 pub fn allocation_pairs(bytes: u64, times: u64) -> Result<()> {
     let (arena, slot) = (member::arena()?, member::slot());
     thread::with_me(|_| ())?;

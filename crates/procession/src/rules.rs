@@ -1,116 +1,115 @@
-//! The rules that crash safety rests on, so that the tests can switch one off and see it matter.
+//! The rules on which crash safety depends. The tests switch one off and check that it matters.
 //!
-//! Without the feature `internals` every rule always holds, and the checks compile to nothing.
+//! Without the feature `internals` every rule holds, and the checks compile to nothing.
 
 /// A rule that a test may break.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Rule {
-    /// A lock is in its taker's journal before its word names the taker.
+    /// A thread writes a lock into its journal before the lock's word names the thread.
     Journal,
-    /// After an unclean death everybody who sleeps is woken.
+    /// After an unclean death every sleeper is woken.
     SweepWakes,
-    /// A promise to a dead heir is removed.
+    /// A reservation for a dead heir is cleared.
     HeirRemoved,
-    /// Who makes or frees an object has named it in its record.
+    /// A thread that creates or frees an object has named it in its record.
     ObjectIntent,
     /// A span is marked as touched before anything in it belongs to a process or an object.
     TouchedFirst,
-    /// A run of spans that got no head is swept.
+    /// A run of spans without a head is swept.
     UnfinishedRunSwept,
-    /// A spare that a dead spawner had claimed becomes a spare again.
+    /// A spare that a dead spawner had claimed becomes available again.
     ClaimReturned,
-    /// Who moves a handle touches the object in between.
+    /// A process that moves a handle touches the object in between.
     Touch,
-    /// Who times out hands a wake-up on that it may have used up.
+    /// A waiter that times out passes on a wake-up that it may have consumed.
     WakePassedOn,
-    /// Before blocks become a queue's, the batch that will name them is noted.
+    /// A batch is recorded before the blocks that it names become the queue's.
     BatchIntent,
-    /// What an uncommitted batch names is not freed before the batch is forgotten.
+    /// The blocks of an uncommitted batch are not freed before the batch's record is cleared.
     UncommittedKept,
     /// A segment is not freed while a producer's cursor is in it.
     SegmentKept,
-    /// A producer that died after its commit has its cursor moved behind it.
+    /// The cursor of a producer that died after its commit is moved behind the batch.
     BatchSettled,
-    /// A message that a dead consumer was about to take is the queue's again.
+    /// A message that a dead consumer was about to take is returned to the queue.
     TakenBack,
-    /// A lease of the dead goes back to its queue.
+    /// A dead process's lease is returned to its queue.
     LeaseReturned,
-    /// The task of a dead worker is tried again, or ends.
+    /// A dead worker's task is retried or fails.
     TaskReturned,
-    /// A task that waits, and that a dead worker had reached for, goes to another.
+    /// A waiting task that a dead worker had reserved is given to another worker.
     ReservationReturned,
-    /// Whose a task is is read behind the word that speaks of it.
+    /// A task's owner is read after the word that mentions the task.
     OwnerReadLast,
-    /// The keeper of a pool hears of each death of a process that has to do with it.
+    /// A pool's keeper is notified of each death of a process that uses the pool.
     KeeperNotified,
-    /// A task whose handle was sent stays though its submitter lets it go.
+    /// A task whose handle was sent is kept when its submitter drops its own handle.
     TaskShared,
-    /// A task is in its worker's hands before its word says so.
+    /// A task is in its worker's claim row before the task's word says so.
     TaskClaimNoted,
-    /// A task that comes back is listed before its word says so.
+    /// A returned task is listed before its word says so.
     ReturnedListed,
-    /// Room for tasks that a dead process had just linked is the pool's.
+    /// A chunk of cells that a dead process had just linked becomes the pool's.
     ChunkAdopted,
-    /// What a dead worker had finished of a chunk is the pool's.
+    /// The finished results of a dead worker's chunk become the pool's.
     ResultsKept,
-    /// Who takes a task that came back wakes another, for there may be one more.
+    /// A worker that takes a returned task wakes another one, because there may be one more.
     ReturnedNotified,
-    /// A worker tells the keeper of a task's limit when it is to be seen that the task runs.
+    /// A worker notifies the keeper of a task's time limit once the task's word says that it runs.
     LimitNotified,
-    /// The permits of a dead process come back.
+    /// A dead process's permits are returned.
     PermitsReturned,
-    /// A barrier hears of the death of a process that has a handle to it.
+    /// A barrier is notified of the death of a process that holds it.
     BarrierTold,
-    /// Who waits for long wakes up to look for a deadlock. (Broken where a test is about wake-ups, which
-    /// this would make up for.)
+    /// A long waiter wakes up to look for a deadlock. (Broken in tests of wake-ups, for which this would compensate.)
     Looks,
-    /// Who waits looks again for a moment before it sleeps. (Broken where a test counts instructions up to the
-    /// sleep.)
+    /// A waiter spins for a moment before it sleeps. (Broken in tests that count instructions up to the sleep.)
     Spins,
-    /// What a death leaves of a change to a value is freed.
+    /// The blocks of a change to a value that a death interrupted are freed.
     ValueRepaired,
-    /// A dead reader's cell is emptied.
+    /// A dead reader's cell is cleared.
     ReadersLeave,
-    /// The kernel can wait for several words at once. Off, it is as one before 5.16.
+    /// The kernel can wait for several words at once. Switched off, it behaves like a kernel before 5.16.
     WaitsForAny,
-    /// A change of a dict or list is in its journal before blocks become the object's.
+    /// A change of a dict or list is in its journal before its blocks become the object's.
     ChangeNoted,
-    /// What a change that was interrupted leaves over is freed.
+    /// The superfluous blocks of an interrupted change are freed.
     ChangeSettled,
-    /// Who takes something out of a dict or list has its version grow before it is freed.
+    /// A writer that removes a block from a dict or list increments the version before it frees the block.
     VersionGrows,
-    /// Nothing is freed that whoever sweeps after a death may be about to write to.
+    /// Memory to which a recovery may be about to write is not freed.
     FreedAfterSweep,
-    /// What a dict or list counts is counted anew after a death.
+    /// The counts of a dict or list are recomputed after a death.
     Recounted,
-    /// A spawner that waits for a child to be given its options hears of the child's end.
+    /// A spawner that waits for a child's options to be applied is notified of the child's end.
     SpawnerTold,
-    /// A waiter that has been passed over for long is handed what it waits for.
+    /// A waiter that others have overtaken for long is handed the lock.
     HandedOn,
-    /// A barrier hears also of a death before the handle to it was taken out of an argument.
+    /// A barrier is also notified of a death before its handle was taken out of an argument.
     ArgumentsTold,
-    /// What is reserved for an heir that does not come goes to another waiter.
+    /// A lock reserved for an heir that does not come goes to another waiter.
     HeirBypassed,
-    /// Whoever reserves something for an heir that does not sleep wakes another waiter, to see whether it comes.
+    /// A thread that reserves a lock for an heir that does not sleep wakes another waiter, which checks that the heir
+    /// comes.
     HeirWatched,
-    /// Time for which a worker was stopped does not count against the limit of its task.
+    /// Time for which a worker was stopped does not count against its task's limit.
     SuspensionExcluded,
     /// A line of a bitmap loses its mark only after every bit in it was found clear.
     LineDrained,
-    /// An exit is clean only if the process had no other thread that it could tear off.
+    /// An exit is clean only if the process had no other thread that the exit could interrupt.
     AloneAtExit,
-    /// No other child takes the place of one whose number is known.
+    /// A child whose process id is final is not replaced by another one.
     KnownIsFinal,
-    /// What main holds at its end is not handed on while a thread runs that may use it.
+    /// The locks that main holds at its end are not released while a thread runs that may use what they guard.
     KeptWhileRunning,
     /// No signal stops a process between the publication of its end and its exit.
     EndUninterrupted,
     /// The end of the family does not wait for a process that was stopped after it had published its end.
     FinishedNotAwaited,
-    /// The guard kills the processes that the supervisor's death leaves.
+    /// The guard kills the processes that the supervisor's death leaves behind.
     GuardKills,
-    /// A process that may not signal the supervisor calls it through the guard.
+    /// A process that may not signal the supervisor wakes it through the guard.
     BellRings,
 }
 
@@ -125,7 +124,7 @@ mod switch {
         BROKEN.fetch_or(1 << rule as u32, Ordering::Relaxed);
     }
 
-    /// Whether a rule is in force.
+    /// Returns whether a rule is in force.
     #[inline]
     pub fn holds(rule: super::Rule) -> bool {
         BROKEN.load(Ordering::Relaxed) >> rule as u32 & 1 == 0
@@ -135,7 +134,7 @@ mod switch {
 #[cfg(feature = "internals")]
 pub use switch::{break_rule, holds};
 
-/// Whether a rule is in force.
+/// Returns whether a rule is in force.
 #[cfg(not(feature = "internals"))]
 #[inline(always)]
 pub(crate) fn holds(_: Rule) -> bool {

@@ -121,8 +121,8 @@ unsafe fn copy_by_words(from: &[u8], to: *mut u64) {
     }
 }
 
-/// The word that begins with these bytes, at most 8, and ends with zeros: the first and the last of them, which overlap
-/// unless they are all.
+/// Returns the word that begins with these bytes, at most 8, and ends with zeros: the first and the last of them,
+/// which overlap unless they are all.
 #[inline(always)]
 fn word_of(bytes: &[u8]) -> u64 {
     let len = bytes.len();

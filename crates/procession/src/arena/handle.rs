@@ -282,7 +282,7 @@ impl Handle {
     }
 }
 
-const OUTSIDE: &str = "a handle can be serialized only in an argument, a result or a message of this library, because it is valid only in its own family of processes";
+const OUTSIDE: &str = "a handle can be sent only inside its family of processes: in an argument, a result or a message of this library";
 
 /// A public type that is a handle, as the crash tests see it.
 #[cfg(feature = "internals")]

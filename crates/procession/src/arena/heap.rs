@@ -133,7 +133,7 @@ fn find(arena: &Arena, slot: u32, bytes: u64) -> Option<u64> {
     others.get_or_insert_default().find(arena, slot, bytes)
 }
 
-/// The error of [`allocate_now`]. Its callers try something else, or call [`allocate`], whose error names the
+/// Returns the error of [`allocate_now`]. Its callers try something else, or call [`allocate`], whose error names the
 /// holders.
 fn no_room(bytes: u64) -> Error {
     Error::Full(format!("the family's shared memory has no room for {bytes} bytes"))

@@ -1,7 +1,7 @@
-//! Which process of the family this one is.
+//! The membership of this process in its family: its arena and its slot.
 //!
-//! Private memory, set once: by the first handle (main), by the supervisor's hook, or by the fork
-//! of a child. A fork that the user made is no member; there every call returns `Forked`.
+//! This is private memory that is set once: when main creates its first handle, by the supervisor's hook, or when a
+//! child is forked. A process that the user's code forks is no member, and every call there returns `Forked`.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicU64, Ordering};
@@ -17,16 +17,16 @@ use crate::{Error, Result, rules};
 static ARENA: AtomicPtr<Arena> = AtomicPtr::new(std::ptr::null_mut());
 static SLOT: AtomicU32 = AtomicU32::new(MAIN);
 static FORKED: AtomicBool = AtomicBool::new(false);
-/// Set around the supervisor's own forks, which do make members.
+/// Set during forks that make members. Only the supervisor makes them.
 static FORKING_A_CHILD: AtomicBool = AtomicBool::new(false);
 static MEMFD: OnceLock<OwnedFd> = OnceLock::new();
 /// The inode of the arena's file.
 static INODE: AtomicU64 = AtomicU64::new(0);
-/// Main's end of its socket to the supervisor: descriptor and inode.
+/// Main's end of its socket to the supervisor: the descriptor and its inode.
 static LIFELINE: (AtomicI32, AtomicU64) = (AtomicI32::new(-1), AtomicU64::new(0));
 static STARTING: Mutex<()> = Mutex::new(());
 
-/// The arena of this process's family, made now if there is none yet.
+/// Returns the arena of this process's family. Creates it if there is none yet.
 pub(crate) fn arena() -> Result<&'static Arena> {
     match mapped() {
         Some(arena) => Ok(arena),
@@ -35,14 +35,14 @@ pub(crate) fn arena() -> Result<&'static Arena> {
     }
 }
 
-/// The arena, if this process has one.
+/// Returns the arena, if this process has one.
 pub(crate) fn mapped() -> Option<&'static Arena> {
     // ORDERING: Acquire pairs with the Release in `set`.
-    // SAFETY: null, or a leaked box that is never changed.
+    // SAFETY: null, or a leaked box that never changes.
     unsafe { ARENA.load(Ordering::Acquire).as_ref() }
 }
 
-/// The slot of this process.
+/// Returns the slot of this process.
 pub(crate) fn slot() -> u32 {
     SLOT.load(Ordering::Relaxed)
 }
@@ -51,41 +51,43 @@ pub(crate) fn is_main() -> bool {
     slot() == MAIN
 }
 
-/// The name of this process.
+/// Returns the name of this process.
 pub(crate) fn name() -> String {
     mapped().map_or_else(String::new, |arena| arena.process_name(slot()))
 }
 
-/// Whether this process is a plain fork of a member.
+/// Returns whether the user's code forked this process from a member.
 pub(crate) fn is_forked() -> bool {
     FORKED.load(Ordering::Relaxed)
 }
 
-/// The arena's file, which only main keeps; `None` too when main has closed its number.
+/// Returns the arena's file, which only main keeps open. Returns `None` also when the program has closed main's
+/// descriptor.
 pub(crate) fn memfd() -> Option<BorrowedFd<'static>> {
     let fd = MEMFD.get()?;
     process::inode(fd.as_fd()).is_ok_and(|now| now == memfd_inode()).then(|| fd.as_fd())
 }
 
-/// The inode of the arena's file: how /proc shows who maps it.
+/// Returns the inode of the arena's file, by which /proc shows which processes map it.
 pub(crate) fn memfd_inode() -> u64 {
     INODE.load(Ordering::Relaxed)
 }
 
-/// Whether this process may be main of a family: no family made it, or this is another copy of the library.
+/// Set in a process that may be main of a family: it is no helper of a family, or this is another copy of the
+/// library.
 static IS_PROGRAM: AtomicBool = AtomicBool::new(false);
 
-/// The constructors run on and then `main`, as in any program.
+/// Notes that the constructors continue and `main` follows, as in any program.
 pub(crate) fn run_as_program() {
     IS_PROGRAM.store(true, Ordering::Relaxed);
 }
 
 #[cold]
 fn found() -> Result<&'static Arena> {
-    // If constructors of a helper founded families, each of those had a helper, and so on without end.
+    // If constructors of a helper started families, each of those would start a helper, and so on without end.
     if image::is_helper() && !IS_PROGRAM.load(Ordering::Relaxed) {
         return Err(Error::Unsupported(
-            "this process is a helper of a family, which executes the program a second time, and it still runs constructors (what runs before `main`): they can use this library in the first process only".into(),
+            "this process is a helper that executes the program a second time, and it still runs constructors (code that runs before `main`); constructors can use this library only in the first process, so move this call into `main`".into(),
         ));
     }
     let _one = STARTING.lock().unwrap_or_else(|e| e.into_inner());
@@ -93,12 +95,13 @@ fn found() -> Result<&'static Arena> {
         return Ok(arena);
     }
     let (arena, fd) = Arena::create()?;
-    arena.hide_from_forks().map_err(|e| Error::os("hiding the arena from forks", &e))?;
+    arena.hide_from_forks().map_err(|e| Error::os("excluding the shared memory from forks", &e))?;
     super::handle::prepare(&arena)?;
     let slot = arena.slot(MAIN);
     slot.pid.store(process::pid(), Ordering::Relaxed);
     slot.state.store(super::slots::RUNNING, Ordering::Release);
-    let inode = process::inode(fd.as_fd()).map_err(|e| Error::os("looking at the arena", &e))?;
+    let inode =
+        process::inode(fd.as_fd()).map_err(|e| Error::os("reading the inode of the shared memory", &e))?;
     let _ = MEMFD.set(fd);
     watch_forks();
     Ok(set(arena, inode, MAIN))
@@ -113,7 +116,7 @@ fn set(arena: Arena, inode: u64, slot: u32) -> &'static Arena {
     arena
 }
 
-/// Lets the tests make system calls of this process fail.
+/// Connects this process with the switch by which tests let system calls fail.
 #[cfg(feature = "internals")]
 fn share_faults(arena: &'static Arena) {
     use crate::os::faults::{Role, share};
@@ -128,25 +131,25 @@ fn share_faults(arena: &'static Arena) {
 #[cfg(not(feature = "internals"))]
 fn share_faults(_: &'static Arena) {}
 
-/// This process becomes the supervisor of the family behind `arena`.
+/// Makes this process the supervisor of the family behind `arena`.
 pub(crate) fn join_as_supervisor(arena: Arena, inode: u64) -> Result<&'static Arena> {
     super::handle::prepare(&arena)?;
     watch_forks();
     Ok(set(arena, inode, SUPERVISOR))
 }
 
-/// This process, which has just executed the program, is the one of `slot`.
+/// Makes this process, which has just executed the program, the one of `slot`.
 pub(crate) fn join_as_child(arena: Arena, inode: u64, slot: u32) -> Result<&'static Arena> {
     super::handle::prepare(&arena)?;
     watch_forks();
-    arena.hide_from_forks().map_err(|e| Error::os("hiding the arena from forks", &e))?;
+    arena.hide_from_forks().map_err(|e| Error::os("excluding the shared memory from forks", &e))?;
     Ok(set(arena, inode, slot))
 }
 
-/// This process, just forked, is the one of `slot`. What it inherited of its parent's place in the
-/// family is forgotten.
+/// Makes this process, which was just forked, the one of `slot`. Forgets what it inherited of its parent's
+/// membership.
 pub(crate) fn become_child(slot: u32) {
-    // The supervisor has neither records nor blocks nor handles; only tests fork from others.
+    // The supervisor has no records, blocks or handles. Only tests fork from other processes.
     if SLOT.swap(slot, Ordering::Relaxed) != SUPERVISOR {
         super::thread::forget();
         super::heap::forget();
@@ -158,13 +161,12 @@ pub(crate) fn become_child(slot: u32) {
     }
 }
 
-/// Forks a member. Only the supervisor does, and the tests.
+/// Forks a member of the family. Only the supervisor and the tests do.
 ///
 /// # Safety
 /// As [`process::fork`].
 pub(crate) unsafe fn fork() -> std::io::Result<Option<i32>> {
-    // Written only when it changes: a page that the supervisor writes to between two forks is one
-    // more page to copy for the kernel.
+    // Written only when it changes: the kernel has to copy each page that the supervisor writes to between two forks.
     if !FORKING_A_CHILD.load(Ordering::Relaxed) {
         FORKING_A_CHILD.store(true, Ordering::Relaxed);
     }
@@ -197,8 +199,8 @@ extern "C" fn in_a_fork() {
     }
 }
 
-/// Main keeps this socket as long as it lives: the supervisor takes the end of it for main's. So forks of main do
-/// not get it.
+/// Registers the socket that main keeps open while it lives. The supervisor takes the end of the socket for main's
+/// death, so forks of main close it.
 pub(crate) fn keep_lifeline(socket: BorrowedFd<'_>) {
     let inode = process::inode(socket).unwrap_or(0);
     LIFELINE.0.store(-1, Ordering::Relaxed);
@@ -208,24 +210,24 @@ pub(crate) fn keep_lifeline(socket: BorrowedFd<'_>) {
 
 fn close_lifeline() {
     let number = LIFELINE.0.swap(-1, Ordering::Acquire);
-    // The program may have closed it and have another file there.
+    // The program may have closed it, and may have another file at this number.
     let inode = fd::borrow_if_open(number).and_then(|fd| process::inode(fd).ok());
     if number >= 0 && inode == Some(LIFELINE.1.load(Ordering::Relaxed)) {
         fd::close_raw(number);
     }
 }
 
-/// Rings the supervisor, which then looks at the arena for what there is to do. The bell is SIGCHLD, which cannot
-/// overflow. A process that may not send it asks the supervisor's guard to.
+/// Wakes the supervisor, which then looks in the arena for work. The signal is SIGCHLD, which cannot overflow. A
+/// process that may not send it wakes the supervisor through the guard.
 pub(crate) fn ring(arena: &Arena) {
     let _ = try_ring(arena);
 }
 
-/// As [`ring`]. It is heard whatever this process may do.
+/// As [`ring`]. It works with any credentials.
 pub(crate) fn try_ring(arena: &Arena) -> std::io::Result<()> {
     signal_supervisor(arena).or_else(|_| {
         // This process may not send the signal, because it has changed its user, or it has no descriptor left.
-        // CRASH: after the first store our own end wakes the supervisor.
+        // CRASH: after the first store our own death wakes the supervisor.
         if rules::holds(Rule::BellRings) {
             arena.header().bell.fetch_add(1, Ordering::SeqCst);
             futex::wake_all(&arena.header().bell);
@@ -241,8 +243,8 @@ fn signal_supervisor(arena: &Arena) -> std::io::Result<()> {
         return Ok(());
     }
     let supervisor = process::pidfd_open(pid as i32)?;
-    // The guard takes the number out of the header before the supervisor's own number is free for another process.
-    // A lost supervisor has nothing to look at.
+    // The guard clears the process id in the header before the id can name another process. A dead supervisor need
+    // not be woken.
     if number.load(Ordering::SeqCst) != pid {
         return Ok(());
     }

@@ -68,7 +68,7 @@ fn claim(arena: &Arena, record: &Record, slot: u32, kind: Kind) -> Result<(u32, 
     }
     record.object_intent.store(0, Ordering::Release);
     Err(Error::Full(format!(
-        "no object is left: the family has {} (locks, queues, processes and others), which is the most; drop handles that you do not need. They are:{}",
+        "the family has {} objects (locks, queues, processes and others), which is the most it can have; drop handles that you do not need. They are:{}",
         arena.layout.objects,
         usage::of_objects(arena)
     )))

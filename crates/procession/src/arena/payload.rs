@@ -53,7 +53,7 @@ pub(crate) fn pack_in_place<R>(
     Ok((block, written))
 }
 
-/// How many bytes a payload takes behind its header.
+/// Returns how many bytes a payload takes behind its header.
 fn room_for(bytes: usize, ids: usize) -> u64 {
     (bytes as u64).next_multiple_of(8) + 8 * ids as u64
 }

@@ -1,11 +1,11 @@
-//! How a process ended, in shared memory: the object that a `Process` handle names.
+//! A process as an object: how it ended, and how far its start is. A `Process` handle names it.
 //!
 //! | `done` | meaning                          | who moves it                                       |
 //! |--------|----------------------------------|----------------------------------------------------|
-//! | 0      | it has not ended                 | the child as its last act, or the supervisor → 1   |
-//! | 1      | the other fields say how it ended | nobody                                             |
+//! | 0      | the process has not ended        | the child as its last act, or the supervisor → 1   |
+//! | 1      | the other fields say how it ended | no process                                         |
 //!
-//! The supervisor writes only when the child is dead, so the two never write at once.
+//! The supervisor writes only after the child has died, so the two never write at the same time.
 
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 
@@ -43,18 +43,18 @@ pub(crate) mod ready {
     pub(crate) const LISTENING: u32 = 4;
     pub(crate) const WITHDRAWN: u32 = 5;
 
-    /// The word of a child that waits at the socket `name`.
+    /// Returns the word of a child that waits at the socket `name`.
     pub(crate) fn listening(name: u32) -> u32 {
         LISTENING | name << 8
     }
 
-    /// The name of the socket, if there is one.
+    /// Returns the name of the socket, if the child waits at one.
     pub(crate) fn name(word: u32) -> Option<u32> {
         (word & 7 == LISTENING).then_some(word >> 8)
     }
 }
 
-/// A process, as long as anybody has a handle to it.
+/// A process, as long as a handle to it exists.
 #[repr(C)]
 pub(crate) struct ProcessBody {
     /// A futex word: joiners sleep here.
@@ -62,15 +62,15 @@ pub(crate) struct ProcessBody {
     pub(crate) ending: AtomicU32,
     /// The exit code or the signal.
     pub(crate) code: AtomicI32,
-    /// What else is known of its end: bits of [`detail`].
+    /// Further facts about its end: bits of [`detail`].
     pub(crate) details: AtomicU32,
-    /// 0 until it is final: see `arena/slots.rs`.
+    /// The process id, or 0 until it is final: see `arena/slots.rs`.
     pub(crate) pid: AtomicI32,
     pub(crate) slot: AtomicU32,
     pub(crate) incarnation: AtomicU32,
-    /// Somebody was told how it ended.
+    /// Not 0 once a call has returned how it ended.
     pub(crate) observed: AtomicU32,
-    /// How far a child with options is, for its spawner: see `options.rs`. A futex word.
+    /// A futex word that tells the spawner how far a child with options is: see `supervisor/options.rs`.
     pub(crate) ready: AtomicU32,
 }
 
@@ -79,8 +79,8 @@ unsafe impl Body for ProcessBody {
     const KIND: Kind = Kind::Process;
 }
 
-/// [`Object::blocks`] of a process: what its function returned, and what it has to say about its
-/// end (the panic's message, the `Err` as text, or why it did not start).
+/// [`Object::blocks`] of a process: its function's result, and a text about its end (the panic's message, the `Err`
+/// as text, or why it did not start).
 pub(crate) const RESULT: usize = 0;
 pub(crate) const TEXT: usize = 1;
 
@@ -89,20 +89,20 @@ impl ProcessBody {
         self.done.load(Ordering::Acquire) != 0
     }
 
-    /// Notes the number of the process, unless it is known.
+    /// Stores the process id, unless one is stored.
     pub(crate) fn name_pid(&self, pid: i32) {
         let _ = self.pid.compare_exchange(0, pid, Ordering::AcqRel, Ordering::Acquire);
     }
 
-    /// Publishes the ending and wakes who waits for it.
+    /// Publishes how the process ended, and wakes the waiters.
     pub(crate) fn finish(&self) {
-        // CRASH: before this store the supervisor finishes it; after it, the death sweep wakes.
+        // CRASH: before this store the supervisor publishes the end. After it, recovery wakes the waiters.
         self.done.store(1, Ordering::Release);
         futex::wake_all(&self.done);
         self.end_preparation();
     }
 
-    /// Tells a spawner that still waits that the child will not come to its function.
+    /// Notifies a spawner that still waits that the child will not call its function.
     fn end_preparation(&self) {
         let waited_for = !matches!(self.ready.load(Ordering::Relaxed), 0 | ready::APPLIED);
         if waited_for && rules::holds(Rule::SpawnerTold) {
@@ -111,20 +111,20 @@ impl ProcessBody {
     }
 }
 
-/// Says how far the child is, and wakes its spawner.
+/// Publishes how far the child is, and wakes its spawner.
 pub(crate) fn tell(body: &ProcessBody, word: u32) {
-    // CRASH: after this store the death sweep wakes who waits.
+    // CRASH: after this store recovery wakes the spawner.
     body.ready.store(word, Ordering::SeqCst);
     futex::wake_all(&body.ready);
 }
 
-/// Gives a block of the process in `slot` to its process object.
+/// Gives a block of the process in `slot_index` to its process object.
 pub(crate) fn attach(arena: &Arena, slot_index: u32, object: &Object, index: u32, which: usize, block: u64) {
     if block == 0 {
         return;
     }
-    // CRASH: a reference to a block that is not tagged as the object's is ignored when the object
-    // is freed; the block itself is swept with its process.
+    // CRASH: when the object is freed, a reference to a block with another tag is ignored. The block itself is swept
+    // with its process.
     let old = object.blocks[which].swap(block, Ordering::AcqRel);
     if old != 0 && old != block {
         blocks::free(arena, slot_index, old, blocks::Tag::object(index));
@@ -133,25 +133,26 @@ pub(crate) fn attach(arena: &Arena, slot_index: u32, object: &Object, index: u32
     blocks::hand_over(arena, block, from, to);
 }
 
-/// The process object of a slot.
+/// Returns the process object of a slot.
 pub(crate) fn object_of<'a>(arena: &Arena, slot: &Slot) -> Option<(u32, &'a Object, &'a ProcessBody)> {
     let id = Id(slot.process.load(Ordering::Acquire));
     if id.index() >= arena.layout.objects {
         return None;
     }
-    // A recovery that is begun anew may find the object gone, and another in its place.
+    // A repeated recovery may find the object freed, and another one in its place.
     let object = arena.object(id.index());
     object.is(id, Kind::Process).then(|| (id.index(), object, object.body()))
 }
 
-/// Notes the number of the process in `slot`, unless it is known. It is final: see [`Slot::pid`].
+/// Stores the process id of the process in `slot`, unless one is stored. It is final: see [`Slot::pid`].
 pub(crate) fn name_pid(arena: &Arena, slot: &Slot, pid: i32) {
     if let Some((_, _, body)) = object_of(arena, slot) {
         body.name_pid(pid);
     }
 }
 
-/// Says on stderr what `Err` a process returned, if nobody was told. Called when nobody will be.
+/// Writes the `Err` that a process returned to stderr, unless a call has returned it. Called when no call can any
+/// longer.
 pub(crate) fn report_unobserved(arena: &Arena, object: &Object) {
     if !object.is_any(Kind::Process) {
         return;
@@ -163,12 +164,13 @@ pub(crate) fn report_unobserved(arena: &Arena, object: &Object) {
         let text = payload::contents(arena, object.blocks[TEXT].load(Ordering::Acquire));
         let text = text.map_or("an error".into(), String::from_utf8_lossy);
         let line = format!("process {name} (pid {pid}) returned {text}\n");
-        // The supervisor does this too, and whoever reads what is written may be waiting for it.
+        // The supervisor calls this, too, and the process that reads stderr may be waiting for it.
         process::write_without_waiting(2, line.as_bytes());
     }
 }
 
-/// As [`report_unobserved`], of all that `slot` holds and, unless it is main that ends, nobody else.
+/// As [`report_unobserved`], for each process that `slot` holds and no other process does. Main's end reports all
+/// that it holds.
 pub(crate) fn report_all_unobserved(arena: &Arena, slot: u32) {
     arena.held_objects(slot).for_each(|index| {
         let Some(object) = (index < arena.layout.objects).then(|| arena.object(index)) else { return };
@@ -181,12 +183,12 @@ pub(crate) fn report_all_unobserved(arena: &Arena, slot: u32) {
     });
 }
 
-/// Writes down how the dead process in `slot` ended, unless it did so itself.
+/// Stores how the dead process in `slot_index` ended, unless it did so itself.
 pub(crate) fn record(arena: &Arena, slot_index: u32, how: Option<Ended>) {
     let slot = arena.slot(slot_index);
     let Some((index, object, body)) = object_of(arena, slot) else { return };
     if body.is_done() {
-        // Perhaps it did not come to wake anybody.
+        // It may have died before it woke the waiters.
         if rules::holds(Rule::SweepWakes) {
             futex::wake_all(&body.done);
         }
@@ -198,14 +200,14 @@ pub(crate) fn record(arena: &Arena, slot_index: u32, how: Option<Ended>) {
     let has = |flag| flags & flag != 0;
     let (ending, code) = match how {
         None => (ending::LOST, 0),
-        // It had returned, and something in its exit handlers left early, but with its own code.
+        // The function had returned, and an exit handler left early, but with the same code.
         Some(Ended::Exited(code))
             if slot.leaving.load(Ordering::Acquire) != 0 && code == body.code.load(Ordering::Relaxed) =>
         {
             return body.finish();
         }
         Some(Ended::Exited(code)) => (ending::EXITED, code),
-        // A panic that was caught may have left a text too.
+        // A caught panic may have left a text, too.
         Some(Ended::Signaled { signal: libc::SIGABRT, .. }) if text != 0 && has(slots::PANICKING) => {
             (ending::PANICKED, 101)
         }

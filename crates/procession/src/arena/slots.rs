@@ -1,26 +1,26 @@
-//! A page for each process of the family.
+//! The slots: a page for each process of the family.
 //!
 //! | state            | meaning                                         | who moves it                  |
 //! |------------------|-------------------------------------------------|-------------------------------|
 //! | `FREE`           | no process                                      | supervisor → `FORKING`        |
-//! | `FORKING`        | the supervisor is making one                    | supervisor → `SPARE`          |
+//! | `FORKING`        | the supervisor is forking a child               | supervisor → `SPARE`          |
 //! | `SPARE`          | a child sleeps here, empty                      | spawner → `CLAIMED` by itself |
 //! | `CLAIMED` by r   | the thread with record r writes a request       | r → `GO`; its death → `SPARE` |
 //! | `GO`             | the request is complete                         | the child → `RUNNING`         |
 //! | `RUNNING`        | user code may be running                        | supervisor → `DEAD`           |
-//! | `DEAD`           | it has ended; what it held is being recovered   | supervisor → `FREE`           |
+//! | `DEAD`           | the process has ended and is being recovered    | supervisor → `FREE`           |
 //!
-//! A child that dies before `RUNNING` has not begun, so another one can take its place: the supervisor forks it into the
-//! same slot, where it finds the same state and the same request. But the number of the child is final once its
-//! spawner has returned. So the spawner and the supervisor decide by one word which of them was first:
+//! A child that dies before `RUNNING` has not begun, so the supervisor forks another one into the same slot, where it
+//! finds the same state and the same request. But the process id of the child is final once its spawner has returned.
+//! So the spawner and the supervisor decide by one word which of them comes first:
 //!
 //! | [`Slot::birth`] | meaning                                                      | who moves it             |
 //! |-----------------|--------------------------------------------------------------|--------------------------|
-//! | 0               | the child can be replaced                                    | whoever makes the slot a spare |
-//! | `KNOWN`         | the spawner returns the number of the child; its death counts | spawner, after `GO`      |
-//! | `REPLACED`      | another child has its place, and its death counts from `GO` on | supervisor               |
+//! | 0               | the child can be replaced                                    | the process that makes the slot a spare |
+//! | `KNOWN`         | the process id is final, so the child's death ends the process | spawner, after `GO`      |
+//! | `REPLACED`      | another child has its place, whose death ends the process    | supervisor               |
 //!
-//! The upper half of the word is the incarnation, so a spawner that comes late changes nothing of its successor's.
+//! The upper half of the word is the incarnation, so a late spawner changes nothing for the next process in the slot.
 
 use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
 
@@ -38,31 +38,31 @@ pub(crate) const GO: u32 = 4;
 pub(crate) const RUNNING: u32 = 5;
 pub(crate) const DEAD: u32 = 6;
 
-/// The slot of the process that started the family.
+/// The slot of main, the process that started the family.
 pub(crate) const MAIN: u32 = 0;
 
-/// The first part of a state word; the rest is the claiming record.
+/// Returns the phase in a state word. The rest is the record of the claiming thread.
 pub(crate) fn phase(state: u32) -> u32 {
     state & 0xff
 }
 
-/// The state word of a slot that a thread claims.
+/// Returns the state word of a slot that a thread claims.
 pub(crate) fn claimed_by(record: u32) -> u32 {
     CLAIMED | record << 8
 }
 
-/// Who claims a slot in state `CLAIMED`.
+/// Returns the record of the thread that has claimed a slot in state `CLAIMED`.
 pub(crate) fn claimant(state: u32) -> u32 {
     state >> 8
 }
 
 /// [`Slot::flags`]: the process does not keep the family alive.
 pub(crate) const DAEMON: u32 = 1;
-/// [`Slot::flags`]: it dies of a stack that has overflowed.
+/// [`Slot::flags`]: it dies of a stack overflow.
 pub(crate) const OVERFLOWED: u32 = 2;
-/// [`Slot::flags`]: it dies because it was refused memory, or was killed because there was none.
+/// [`Slot::flags`]: it dies because an allocation failed, or because the kernel killed it for lack of memory.
 pub(crate) const NO_MEMORY: u32 = 4;
-/// [`Slot::flags`]: it aborts because of a panic.
+/// [`Slot::flags`]: a panic aborts it.
 pub(crate) const PANICKING: u32 = 8;
 
 /// [`Slot::leaving`]: the function has returned.
@@ -70,14 +70,14 @@ pub(crate) const RETURNED: u32 = 1;
 /// [`Slot::leaving`]: the exit handlers have run, and the process had no other thread that its exit could tear off.
 pub(crate) const ALONE: u32 = 2;
 
-/// In [`Slot::early_signals`], where no signal has its bit: the family has sent SIGKILL.
+/// In [`Slot::early_signals`], in the place of signal 0: a process of the family has sent SIGKILL.
 const KILL_SENT: u64 = 1;
 
 /// In [`Slot::birth`]: the spawner came first.
 const KNOWN: u64 = 1;
 /// In [`Slot::birth`]: the supervisor came first.
 const REPLACED: u64 = 2;
-/// The bits of [`Slot::birth`] before anybody has decided.
+/// The bits of [`Slot::birth`] that a decision does not change.
 const FRESH: u64 = !0 << 32;
 
 /// One process.
@@ -85,28 +85,28 @@ const FRESH: u64 = !0 << 32;
 pub(crate) struct Slot {
     /// A futex word: the child sleeps here while it is a spare.
     pub(crate) state: AtomicU32,
-    /// The number of the process that lives here; 0 while there is none.
+    /// The process id of the process in the slot, or 0.
     pub(crate) pid: AtomicI32,
-    /// Tells this process from all others that ever use the slot.
+    /// A number that no other process in any slot has had.
     pub(crate) incarnation: AtomicU32,
     pub(crate) flags: AtomicU32,
     /// The handle id of the process object that stands for this process.
     pub(crate) process: AtomicU64,
-    /// The slot that spawned it.
+    /// The slot of the process that spawned it, and that process's incarnation.
     pub(crate) parent: AtomicU32,
     pub(crate) parent_incarnation: AtomicU32,
     pub(crate) request: Request,
-    /// The block with the text of the last panic of the process's first thread.
+    /// The block with the text of the last panic of the process's first thread, or 0.
     pub(crate) panic_text: AtomicU64,
-    /// How far the process has come on its way out: 0, [`RETURNED`] or [`ALONE`].
+    /// How far the process's exit is: 0, [`RETURNED`] or [`ALONE`].
     pub(crate) leaving: AtomicU32,
-    /// Signals, as bits, that were sent before the process had begun; above them its incarnation, so
-    /// that a signal for its predecessor does not reach it. The lowest bit says that we killed it.
+    /// Signals that were sent before the process had begun, as bits, below the process's incarnation, so that a
+    /// signal for an earlier process is not delivered to it. The lowest bit says that the family killed it.
     early_signals: AtomicU64,
-    /// For how long the process was stopped.
+    /// The process's own clock, which stands still while the process is stopped.
     pub(crate) pace: Pace,
 
-    /// Whether another child can take the place of this one: see above.
+    /// Whether another child can take the place of this one: see the table above.
     birth: AtomicU64,
 
     pub(super) object_lines: Lines,
@@ -117,10 +117,10 @@ pub(crate) struct Slot {
 
 const _: () = assert!(size_of::<Slot>() == 4096, "a slot is a page");
 
-/// What a child is to do.
+/// What a spawner asks a child to do.
 #[repr(C)]
 pub(crate) struct Request {
-    /// Where the function's entry lies in the executable.
+    /// The offset of the function's entry in the executable.
     pub(crate) entry: AtomicU64,
     /// The hash of the function's type name.
     pub(crate) type_hash: AtomicU64,
@@ -128,15 +128,15 @@ pub(crate) struct Request {
     pub(crate) args: AtomicU64,
     /// The block with the working directory, or 0 for the supervisor's.
     pub(crate) cwd: AtomicU64,
-    /// The block with the options: see `supervisor/options.rs`; 0 for none.
+    /// The block with the options, or 0: see `supervisor/options.rs`.
     pub(crate) options: AtomicU64,
-    /// For a child that executes the program anew: main's signal mask, and the copy of the library that goes on.
+    /// For a child that executes the program again: main's signal mask, and which copy of the library takes over.
     pub(crate) mask: AtomicU64,
     pub(crate) hook: AtomicU64,
 }
 
 impl Slot {
-    /// Whether a process lives here that has begun or will.
+    /// Returns whether the slot has a process that has begun or will begin.
     pub(crate) fn is_live(&self) -> bool {
         matches!(phase(self.state.load(Ordering::SeqCst)), GO | RUNNING)
     }
@@ -148,16 +148,17 @@ impl Slot {
         self.birth.store(u64::from(incarnation) << 32, Ordering::Release);
     }
 
-    /// The number of the child of `incarnation` becomes known to users. `None` when it cannot: it is another child's by
-    /// now, or is about to be.
+    /// Makes the process id of the child of `incarnation` final and returns it. Returns `None` if the supervisor has
+    /// replaced the child, or is about to.
     pub(crate) fn make_known(&self, incarnation: u32) -> Option<i32> {
         let pid = self.pid.load(Ordering::SeqCst);
-        // While the word is 0 the number stays, because the supervisor moves the word before it takes the number away.
+        // While the word is 0 the process id stays, because the supervisor changes the word before it clears the
+        // process id.
         (pid != 0 && self.decide(u64::from(incarnation) << 32, KNOWN)).then_some(pid)
     }
 
-    /// The child is dead and another one is to take its place. Returns false when its number is known or it was
-    /// itself the second one.
+    /// Decides that another child takes the place of this one, which is dead. Returns false if its process id is
+    /// final, or it was the second child itself.
     pub(crate) fn replace_child(&self) -> bool {
         let replaced = self.decide(self.birth.load(Ordering::SeqCst) & FRESH, REPLACED);
         replaced || !rules::holds(Rule::KnownIsFinal)
@@ -168,26 +169,26 @@ impl Slot {
         self.birth.compare_exchange(undecided, undecided | decision, set, get).is_ok()
     }
 
-    /// Lets the next spawner that claims this spare decide.
+    /// Resets the decision for the next spawner that claims this spare.
     pub(crate) fn forget_birth(&self) {
         self.birth.fetch_and(FRESH, Ordering::SeqCst);
     }
 
-    /// Leaves a signal for the process, if it still is that of `incarnation`.
+    /// Leaves a signal for the process. Returns false if the slot belongs to another incarnation.
     pub(crate) fn add_early_signal(&self, incarnation: u32, signal: i32) -> bool {
         let kill = if signal == libc::SIGKILL { KILL_SENT } else { 0 };
         let add = |word| (word >> 32 == u64::from(incarnation)).then_some(word | 1 << signal | kill);
         self.early_signals.fetch_update(Ordering::SeqCst, Ordering::SeqCst, add).is_ok()
     }
 
-    /// Takes a signal back that was left for the process; false if it has taken it itself.
+    /// Withdraws a signal that was left for the process. Returns false if the process has taken it.
     pub(crate) fn remove_early_signal(&self, incarnation: u32, signal: i32) -> bool {
         let bit = 1 << signal;
         let remove = |word| (word >> 32 == u64::from(incarnation) && word & bit != 0).then_some(word & !bit);
         self.early_signals.fetch_update(Ordering::SeqCst, Ordering::SeqCst, remove).is_ok()
     }
 
-    /// Whether a process of the family has sent it SIGKILL.
+    /// Returns whether a process of the family has sent it SIGKILL.
     pub(crate) fn was_killed_by_us(&self) -> bool {
         self.early_signals.load(Ordering::SeqCst) & KILL_SENT != 0
     }
@@ -197,13 +198,13 @@ impl Slot {
         self.early_signals.load(Ordering::SeqCst) as u32
     }
 
-    /// Takes what was left, as bits.
+    /// Takes the signals that were left, as bits.
     pub(crate) fn take_early_signals(&self) -> u32 {
         let kept = !u64::from(u32::MAX) | KILL_SENT;
         self.early_signals.fetch_and(kept, Ordering::SeqCst) as u32 & !(KILL_SENT as u32)
     }
 
-    /// Empties everything but the state and the incarnation.
+    /// Clears everything except the state and the incarnation.
     pub(crate) fn reset(&self) {
         self.request.clear();
         self.early_signals.fetch_and(!KILL_SENT, Ordering::SeqCst);
@@ -229,12 +230,12 @@ impl Request {
 }
 
 impl super::Arena {
-    /// Which process it is that uses a slot.
+    /// Returns the incarnation of the process in a slot.
     pub(crate) fn incarnation(&self, slot: u32) -> u32 {
         if slot < self.layout.slots { self.slot(slot).incarnation.load(Ordering::Acquire) } else { u32::MAX }
     }
 
-    /// Gives back the pages of a slot that is free.
+    /// Gives the pages of a free slot back to the kernel.
     pub(crate) fn cool_slot(&self, slot: u32) {
         let page = size_of::<Slot>() as u64;
         self.punch(self.layout.slots_at + u64::from(slot) * page, page);
@@ -247,13 +248,13 @@ impl super::Arena {
         }
     }
 
-    /// Whether another process than that of `slot` may still use an object.
+    /// Returns whether another process than that of `slot` may use an object.
     pub(crate) fn is_held_by_others(&self, object: u32, slot: u32) -> bool {
         let used = self.header().slots_used.load(Ordering::Acquire).min(self.layout.slots);
         self.object(object).is_embedded() || (0..used).any(|s| s != slot && self.held_objects(s).has(object))
     }
 
-    /// The name of the process in a slot.
+    /// Returns the name of the process in a slot.
     pub(crate) fn process_name(&self, slot: u32) -> String {
         if slot == MAIN {
             return "main".into();
@@ -265,7 +266,7 @@ impl super::Arena {
         if index < self.layout.objects { self.object(index).name() } else { String::new() }
     }
 
-    /// The process in a slot that holds something, for people. If it is dead, says what its recovery waits for.
+    /// Describes the process in a slot that holds something. If it is dead, adds what its recovery waits for.
     pub(crate) fn describe_holder(&self, slot: u32) -> String {
         let text = self.describe_process(slot);
         let pid = if slot < self.layout.slots { self.slot(slot).pid.load(Ordering::Relaxed) } else { 0 };
@@ -279,7 +280,7 @@ impl super::Arena {
         }
     }
 
-    /// The process in a slot, for people: `buyer (pid 17)`.
+    /// Describes the process in a slot: `buyer (pid 17)`.
     pub(crate) fn describe_process(&self, slot: u32) -> String {
         let pid = if slot < self.layout.slots { self.slot(slot).pid.load(Ordering::Relaxed) } else { 0 };
         format!("{} (pid {pid})", self.process_name(slot))

@@ -1,8 +1,7 @@
-//! Which record the calling thread has.
+//! The record of the calling thread, and its journal.
 //!
-//! A thread gets its record when it first takes a lock or makes an object, and gives it back when
-//! it ends. The process's first such thread has the home record in its slot's page; others take
-//! an extra one.
+//! A thread gets a record when it first acquires a lock or creates an object, and gives it back when it ends. The
+//! first such thread of a process has the home record, in the process's slot. Others take an extra one.
 
 use std::cell::Cell;
 use std::ptr;
@@ -16,13 +15,13 @@ use super::{Arena, member, usage};
 use crate::os::{fatal_signals, process};
 use crate::{Error, Result};
 
-/// The calling thread, as the arena knows it.
+/// The calling thread's record.
 pub(crate) struct Me {
-    /// The record's id + 1: what a lock word holds. 0 while there is none.
+    /// The record's id + 1, which lock words hold; 0 while the thread has no record.
     owner: Cell<u32>,
     record: Cell<*const Record>,
-    /// Where the next lock is noted, if that entry is free. Behind the last entry of a journal, and
-    /// where there is no journal, it is one that is never free.
+    /// The journal entry for the next lock, if it is free. Behind the last entry, and without a journal, an entry
+    /// that is never free.
     next: Cell<*const AtomicU64>,
 }
 
@@ -40,10 +39,10 @@ thread_local! {
 }
 
 static HOME_TAKEN: AtomicBool = AtomicBool::new(false);
-/// Records that threads took in the destructors of their last moments; nobody gives those back.
+/// Records that threads took in destructors after their own `GIVE_BACK` had run.
 static LATE: Mutex<Vec<u32>> = Mutex::new(Vec::new());
 
-/// Calls `f` with the calling thread, which has a record then.
+/// Calls `f` with the calling thread's record, after giving it one if it has none.
 #[inline]
 pub(crate) fn with_me<T>(f: impl FnOnce(&Me) -> T) -> Result<T> {
     ME.with(|me| {
@@ -54,26 +53,26 @@ pub(crate) fn with_me<T>(f: impl FnOnce(&Me) -> T) -> Result<T> {
     })
 }
 
-/// Forgets the record of the calling thread. Takes no lock: a fork copies locks as they are.
+/// Forgets the record of the calling thread. Takes no lock, because a fork copies held locks.
 pub(crate) fn forget_me() {
     ME.with(Me::leave);
 }
 
-/// Forgets the records of the process that this one was forked from, which has one thread.
+/// Forgets the records of the process that this one was forked from. The new process has one thread.
 pub(crate) fn forget() {
     forget_me();
     HOME_TAKEN.store(false, Ordering::Relaxed);
     LATE.lock().unwrap_or_else(|e| e.into_inner()).clear();
 }
 
-/// Writes `lock` into the calling thread's journal, if that takes no more than a store. Gives the
-/// thread's id for the lock word, and the entry.
+/// Writes `lock` into the calling thread's journal if that takes only a store. Returns the thread's id for the lock
+/// word, and the entry.
 #[inline]
 pub(crate) fn journal_fast(lock: u64) -> Option<(u32, Entry)> {
     ME.with(|me| {
         let at = me.next.get();
-        // SAFETY: `next` points to an entry of this thread's journal, to the stop behind the last
-        // one, or to `NEVER_FREE`; none of them ever goes away.
+        // SAFETY: `next` points to an entry of this thread's journal, to the stop behind the last one, or to
+        // `NEVER_FREE`. None of them is ever freed.
         let entry = unsafe { &*at };
         if entry.load(Ordering::Relaxed) != 0 {
             return None;
@@ -84,21 +83,20 @@ pub(crate) fn journal_fast(lock: u64) -> Option<(u32, Entry)> {
     })
 }
 
-/// Strikes an entry out of the journal of the calling thread: after the lock was let go and a
-/// waiter woken.
+/// Clears an entry of the calling thread's journal. Called after the lock was released and a waiter woken.
 #[inline]
 pub(crate) fn clear_entry(entry: Entry) {
     entry.store(0, Ordering::Release);
     ME.with(|me| {
-        // In its last moments a thread may have another record than the one the lock was noted in.
+        // In destructors at its end, a thread may have another record than the one whose journal names the lock.
         if me.owner.get() != 0 && me.record().held.as_ptr_range().contains(&ptr::from_ref(entry)) {
             me.next.set(entry);
         }
     });
 }
 
-/// Calls `release` with what lock words say when the calling thread holds them, and strikes the
-/// entry out if that did it. False also when the thread has no record (any more).
+/// Calls `release` with the thread's id in lock words, and clears the entry if `release` returned true. Returns false
+/// also when the thread has no record.
 #[inline]
 pub(crate) fn clear_entry_if(entry: Entry, release: impl FnOnce(u32) -> bool) -> bool {
     ME.with(|me| {
@@ -112,19 +110,19 @@ pub(crate) fn clear_entry_if(entry: Entry, release: impl FnOnce(u32) -> bool) ->
     })
 }
 
-/// What lock words say when the calling thread holds them; 0 when it has no record (any more).
+/// Returns the thread's id in lock words, or 0 when the thread has no record.
 #[inline]
 pub(crate) fn owner() -> u32 {
     ME.with(|me| me.owner.get())
 }
 
-/// Whether the calling thread has the process's home record, which one thread at a time has.
+/// Returns whether the calling thread has the process's home record, which one thread at a time has.
 #[inline]
 pub(crate) fn is_home() -> bool {
     owner() == member::slot() + 1
 }
 
-/// The entry of the calling thread's journal that names `lock`.
+/// Returns the entry of the calling thread's journal that names `lock`.
 pub(crate) fn entry_for(lock: u64) -> Option<Entry> {
     let arena = member::mapped()?;
     ME.with(|me| {
@@ -140,8 +138,8 @@ pub(crate) fn entry_for(lock: u64) -> Option<Entry> {
     })
 }
 
-/// The thread in whose journal an entry is, which has given its record back already: a guard is
-/// being dropped by a destructor of the thread's last moments.
+/// Returns the thread whose journal contains an entry, although it has given its record back. That happens when a
+/// destructor at the thread's end drops a guard.
 #[cold]
 pub(crate) fn owner_of(arena: &Arena, entry: Entry) -> Option<u32> {
     arena.records_of(member::slot()).find_map(|id| {
@@ -152,7 +150,7 @@ pub(crate) fn owner_of(arena: &Arena, entry: Entry) -> Option<u32> {
 }
 
 impl Me {
-    /// What a lock word says when this thread holds it.
+    /// Returns what a lock word holds while this thread owns the lock.
     #[inline]
     pub(crate) fn owner(&self) -> u32 {
         self.owner.get()
@@ -161,8 +159,8 @@ impl Me {
     #[inline]
     pub(crate) fn record(&self) -> &'static Record {
         debug_assert!(!self.record.get().is_null());
-        // SAFETY: set together with `owner`, to a record in the arena, which is never unmapped;
-        // `with_me` hands out only threads that have one.
+        // SAFETY: set together with `owner`, to a record in the arena, which is never unmapped. `with_me` passes only
+        // threads that have a record.
         unsafe { &*self.record.get() }
     }
 
@@ -182,7 +180,7 @@ impl Me {
         self.record.set(record);
         self.owner.set(id + 1);
         record.stop.store(u64::MAX, Ordering::Relaxed);
-        // A further thread of a child, whose stack Rust's runtime has not been told to watch.
+        // In a child, Rust's runtime guards only the first thread's stack against overflow.
         if !member::is_main() && thread != arena.slot(member::slot()).pid.load(Ordering::Relaxed) {
             fatal_signals::guard_this_thread();
         }
@@ -193,7 +191,7 @@ impl Me {
         Ok(())
     }
 
-    /// Writes `lock` into the journal: before it is taken.
+    /// Writes `lock` into the journal, before the lock is acquired.
     pub(crate) fn journal(&self, lock: u64) -> Result<Entry> {
         match journal_fast(lock) {
             Some((_, entry)) => Ok(entry),
@@ -220,17 +218,18 @@ impl Me {
     }
 }
 
-/// Gives the journal another chunk.
+/// Adds a chunk to the journal.
 fn chain(arena: &Arena, record: &'static Record) -> Result<&'static Chunk> {
     let mut block = OwnedBlock::allocate(size_of::<Chunk>() as u64)?;
     block.room_mut(size_of::<Chunk>() as u64).fill(0);
     let at = block.at() + HEADER;
     let fresh = AtomicU64::new(at);
-    let chunk =
-        Record::chunk_at(arena, &fresh).ok_or_else(|| Error::Full("no room for more held locks".into()))?;
+    let chunk = Record::chunk_at(arena, &fresh).ok_or_else(|| {
+        Error::Full("no memory for the journal: this thread holds too many locks at the same time".into())
+    })?;
     chunk.stop.store(u64::MAX, Ordering::Relaxed);
     chunk.next.store(record.chunk.load(Ordering::Relaxed), Ordering::Relaxed);
-    // CRASH: before this store the block is a block of ours like any other, and is swept.
+    // CRASH: before this store the block is one of ours like any other, and is swept.
     record.chunk.store(block.into_raw() + HEADER, Ordering::Release);
     Ok(chunk)
 }
@@ -238,7 +237,7 @@ fn chain(arena: &Arena, record: &'static Record) -> Result<&'static Chunk> {
 fn take_record(arena: &'static Arena) -> Result<u32> {
     let slot = member::slot();
     if slot >= arena.layout.slots {
-        return Err(Error::Unsupported("the supervisor takes no locks".into()));
+        return Err(Error::Unsupported("this process is the supervisor, which uses no locks".into()));
     }
     if !HOME_TAKEN.swap(true, Ordering::AcqRel) {
         return Ok(slot);
@@ -249,21 +248,21 @@ fn take_record(arena: &'static Arena) -> Result<u32> {
         if owner.load(Ordering::Relaxed) != 0 {
             continue;
         }
-        // Before the claim: recovery looks no further than this.
+        // Raised before the claim, because recovery looks no further than this.
         arena.header().records_used.fetch_max(extra + 1, Ordering::AcqRel);
-        // CRASH: from here on the record is this process's, and is swept with it.
+        // CRASH: from here on the record is this process's, and recovery empties it.
         if owner.compare_exchange(0, slot + 1, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
             return Ok(arena.layout.slots + extra);
         }
     }
     Err(Error::Full(format!(
-        "{} threads of the family use it at once, which is the most:{}",
+        "no thread record is left: {} threads of the family use the library at the same time, which is the most; end some of them. They belong to:{}",
         arena.layout.extra_records,
         usage::of_records(arena)
     )))
 }
 
-/// Returns the records of threads that ended after their own `GIVE_BACK` had run.
+/// Gives back the records of threads that ended after their own `GIVE_BACK` had run.
 fn take_back_late(arena: &'static Arena) {
     let mut late = LATE.lock().unwrap_or_else(|e| e.into_inner());
     late.retain(|&id| {
@@ -272,8 +271,8 @@ fn take_back_late(arena: &'static Arena) {
     });
 }
 
-/// Gives a record back, unless locks stand in it (`mem::forget` of a guard): those stay held until
-/// the process ends, and so does the record.
+/// Gives a record back. Returns false and keeps it if its journal names a lock, whose guard was leaked: the lock
+/// stays held until the process ends.
 fn return_record(arena: &'static Arena, id: u32) -> bool {
     let record = arena.record(id);
     if record.holds_any(arena) {

@@ -1,8 +1,8 @@
-//! [`Encoder`]: writes postcard's format into memory of this process, a number at a time.
+//! [`Encoder`]: writes postcard's format into private memory, a number at a time.
 //!
-//! postcard's own serializer hands its output over byte by byte where a number has a variable length, and that takes
-//! longer than all else that a small message costs. What it writes is specified
-//! ([the wire format](https://postcard.jamesmunns.com/wire-format)); its deserializer reads it.
+//! postcard's own serializer outputs numbers of variable length byte by byte, which takes longer than everything else
+//! that a small message costs. The format is specified ([the wire
+//! format](https://postcard.jamesmunns.com/wire-format)), and postcard's deserializer reads it.
 
 use std::fmt;
 
@@ -11,10 +11,10 @@ use serde::ser::{self, Serializer};
 
 use super::output::{Output, Short};
 
-/// What has been encoded.
+/// A serializer that appends to an [`Output`].
 pub(super) struct Encoder<'a>(Output<'a>);
 
-/// Why a value cannot be encoded. (A pointer, so that the outcome of each step is one register.)
+/// The reason why a value cannot be encoded. It is a pointer, so the result of each step fits into a register.
 #[derive(Debug)]
 #[expect(clippy::box_collection, reason = "one word")]
 pub(super) struct Unencodable(Box<String>);
@@ -32,10 +32,11 @@ impl<'a> Encoder<'a> {
         self.0.bytes()
     }
 
-    /// Seven bits a byte, the lowest first; each but the last has its highest bit set.
+    /// Appends a number with seven bits in each byte, the lowest first. All bytes except the last have the highest
+    /// bit set.
     #[inline]
     fn append_varint(&mut self, value: u64) {
-        // (Most numbers are small, and a length that can be guessed need not be waited for.)
+        // Most numbers are small, and the processor can predict the length instead of waiting for it.
         match value {
             ..0x80 => self.0.write_word(value, 1),
             0x80..0x4000 => self.0.write_word(spread_few_sevens(value) | 0x80, 2),
@@ -76,26 +77,26 @@ impl<'a> Encoder<'a> {
     }
 }
 
-/// Each seven of the lowest 56 bits into a byte of their own: halves apart, then quarters, then eighths.
+/// Spreads the lowest 56 bits over eight bytes, seven in each: first in halves, then quarters, then eighths.
 fn spread_sevens(bits: u64) -> u64 {
     let bits = apart(bits, 0x0fff_ffff, 4);
     let bits = apart(bits, 0x0000_3fff_0000_3fff, 2);
     apart(bits, 0x007f_007f_007f_007f, 1)
 }
 
-/// The same of the lowest 28 bits; there are no others.
+/// Spreads the lowest 28 bits over four bytes. No higher bit may be set.
 #[inline]
 fn spread_few_sevens(bits: u64) -> u64 {
     apart(apart(bits, 0x3fff, 2), 0x007f_007f, 1)
 }
 
-/// What is not `low` goes up `by` bits.
+/// Shifts the bits that are not in `low` up by `by` bits.
 #[inline]
 fn apart(bits: u64, low: u64, by: u32) -> u64 {
     bits & low | (bits & !low) << by
 }
 
-/// Small numbers of either sign become small ones.
+/// Maps signed numbers to unsigned ones, so that small absolute values become small.
 #[inline]
 fn zigzag(value: i64) -> u64 {
     (value << 1 ^ value >> 63).cast_unsigned()
@@ -116,7 +117,7 @@ impl ser::Error for Unencodable {
     }
 }
 
-/// Serializes numbers of these types, each made a word.
+/// Implements the methods that serialize a number, each of which makes a word of it.
 macro_rules! words {
     ($($name:ident($type:ty, $value:ident) $how:ident $word:expr;)*) => {
         $(
@@ -282,7 +283,7 @@ impl Serializer for &mut Encoder<'_> {
     }
 }
 
-/// What several values together are: one behind the other.
+/// Implements the serializers of compound values, which append one value after the other.
 macro_rules! compounds {
     ($($trait:ident: $($method:ident($($key:ident)?))*;)*) => {
         $(

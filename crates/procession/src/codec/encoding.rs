@@ -1,7 +1,7 @@
-//! A value as bytes.
+//! Encoding and decoding of values.
 //!
-//! Numbers, strings, and vectors of numbers are copied as they are; everything else goes through
-//! postcard's format. Both sides run the same executable, so both choose the same way.
+//! Numbers, strings, and vectors of numbers are copied as they are. Everything else is encoded in postcard's format.
+//! Both sides run the same executable, so both choose the same encoding.
 
 use std::any::Any;
 use std::fmt;
@@ -81,21 +81,21 @@ pub trait BorrowsNothing<'a>: Deserialize<'a> {}
 
 impl<'a, T: Deserialize<'a>> BorrowsNothing<'a> for T {}
 
-/// Calls a macro with every type of number.
+/// Calls a macro with every numeric type.
 macro_rules! for_each_number {
     ($with:ident) => {
         $with! { u8 i8 u16 i16 u32 i32 u64 i64 u128 i128 usize isize f32 f64 }
     };
 }
 
-/// Calls `use_it` with the value's bytes and the handles in it.
+/// Calls `use_it` with the value's encoding and the ids of the handles in it.
 #[inline]
 pub(crate) fn with_bytes<T: Message, R>(value: &T, use_it: impl FnOnce(&[u8], &[Id]) -> R) -> Result<R> {
     with_bytes_or(value, |error| error, |bytes, ids| Ok(use_it(bytes, ids)))
 }
 
-/// As [`with_bytes`], with the error that `wrong` makes, or the one of `use_it`. (So that neither is moved from one
-/// `Result` into another.)
+/// As [`with_bytes`], but with the error type of `wrong` and `use_it`. That saves moving a result from one `Result`
+/// type to another.
 #[inline]
 pub(crate) fn with_bytes_or<T: Message, R, E>(
     value: &T,
@@ -169,14 +169,14 @@ pub(crate) fn undecodable<T>(error: &postcard::Error) -> Error {
     }
 }
 
-/// Puts a value together again.
+/// Decodes a value.
 #[inline]
 pub(crate) fn from_bytes<T: Message>(bytes: &[u8]) -> Result<T> {
     from_bytes_or(bytes, |error| error)
 }
 
-/// As [`from_bytes`], with the error that `wrong` makes. (So that a value is not moved from one `Result` into
-/// another: that takes longer than to decode a small one.)
+/// As [`from_bytes`], but with the error type of `wrong`. Moving a value from one `Result` type to another takes
+/// longer than decoding a small one.
 #[inline]
 pub(crate) fn from_bytes_or<T: Message, E>(bytes: &[u8], wrong: impl FnOnce(Error) -> E) -> Result<T, E> {
     let mut value: Option<T> = None;
@@ -212,7 +212,7 @@ pub(crate) fn from_bytes_or<T: Message, E>(bytes: &[u8], wrong: impl FnOnce(Erro
     }
 }
 
-/// How many bytes a `T` takes among others of its type side by side, if it is a number.
+/// Returns the size of a number of type `T` in an encoded vector, or `None` if `T` is no number.
 #[inline]
 pub(crate) fn size_of_number<T: 'static>() -> Option<usize> {
     macro_rules! compared {
@@ -226,7 +226,7 @@ pub(crate) fn size_of_number<T: 'static>() -> Option<usize> {
     None
 }
 
-/// As [`from_bytes`], for bytes out of a block that carries the handles among them.
+/// As [`from_bytes`], for bytes in a block that carries handles.
 pub(crate) fn decode_carried<T: Message>(bytes: &[u8]) -> Result<T> {
     handle::emptying(|| from_bytes(bytes))
 }
@@ -249,16 +249,16 @@ pub(crate) fn check_arrival<T: Message>(bytes: &[u8]) -> Result<()> {
     }
 }
 
-/// A type that is nothing but its bytes, on a little-endian machine.
+/// A numeric type, whose encoding on a little-endian machine is its bytes.
 ///
 /// # Safety
-/// Every pattern of bytes is a value, and there is no padding.
+/// Every pattern of bytes is a valid value, and the type has no padding.
 unsafe trait Number: Copy {}
 
 macro_rules! numbers {
     ($($number:ty)*) => {
         $(
-            // SAFETY: so it is with numbers.
+            // SAFETY: true of every numeric type.
             unsafe impl Number for $number {}
         )*
     };
@@ -266,7 +266,7 @@ macro_rules! numbers {
 for_each_number!(numbers);
 
 fn bytes_of<N: Number>(numbers: &[N]) -> &[u8] {
-    // SAFETY: as many bytes as the slice has; numbers have no padding.
+    // SAFETY: exactly the bytes of the slice, and numbers have no padding.
     unsafe { std::slice::from_raw_parts(numbers.as_ptr().cast(), size_of_val(numbers)) }
 }
 
@@ -276,7 +276,7 @@ fn numbers_of<N: Number>(bytes: &[u8]) -> Option<Vec<N>> {
         return None;
     }
     let mut numbers = Vec::<N>::with_capacity(len);
-    // SAFETY: there is room for `len` numbers, and whatever the bytes are, they are numbers.
+    // SAFETY: there is room for `len` numbers, and any bytes are valid numbers.
     unsafe {
         std::ptr::copy_nonoverlapping(bytes.as_ptr(), numbers.as_mut_ptr().cast::<u8>(), bytes.len());
         numbers.set_len(len);

@@ -1,7 +1,7 @@
 //! The codec: values as bytes, and bytes as values.
 //!
-//! A value travels in the bytes of serde's postcard format. Handles inside a value stand there as numbers, and their ids
-//! follow the bytes in the block, so that recovery and the collector find them without decoding.
+//! A value is sent in serde's postcard format. A handle in it is encoded as a number, and the handles' ids follow the
+//! bytes in the block, so recovery and the collector find them without decoding.
 //!
 //! | file            | what it holds                                                          |
 //! |-----------------|------------------------------------------------------------------------|

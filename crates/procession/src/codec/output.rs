@@ -1,6 +1,6 @@
-//! [`Output`]: bytes that come a few at a time, gathered on the stack as long as they are few, then in memory that the
-//! thread keeps for the next time.
-#![allow(unsafe_code)] // Writes words at any place of a buffer, and leaves the rest of it as it was.
+//! [`Output`]: a buffer for bytes that are written a few at a time. Few bytes stay on the stack. More go into memory
+//! that the thread keeps for later.
+#![allow(unsafe_code)] // Writes words at any place of an uninitialized buffer.
 
 use std::cell::Cell;
 use std::marker::PhantomData;
@@ -10,20 +10,21 @@ use crate::arena::bytes::copy_few;
 
 const WORD: usize = size_of::<u64>();
 
-/// So many bytes are gathered on the stack, in words.
+/// The size of the buffer on the stack, in words.
 const SHORT: usize = 17;
 
-/// Room on the stack, for an [`Output`].
+/// The buffer on the stack of an [`Output`].
 pub(super) struct Short([MaybeUninit<u64>; SHORT]);
 
-/// Room on the heap. Its length is not kept while an [`Output`] writes to it.
+/// A buffer on the heap. Its length is not kept while an [`Output`] writes to it.
 type Long = Vec<MaybeUninit<u8>>;
 
-/// Larger room is not kept.
+/// The capacity of the largest buffer that a thread keeps, in bytes.
 const KEPT_MAX: usize = 64 << 10;
 
 thread_local! {
-    /// Taken while in use: who encodes a value may send another meanwhile. (A pointer, so that to have none is one word.)
+    /// The kept buffer. It is taken while in use, because encoding a value may send another one. It is a pointer, so
+    /// `None` takes one word.
     static KEPT: Cell<Option<Box<Long>>> = const { Cell::new(None) };
 }
 
@@ -36,11 +37,11 @@ impl Short {
 
 pub(super) struct Output<'a> {
     begin: *mut u8,
-    /// Where the next byte goes: what lies before it is written.
+    /// Where the next byte goes. Everything before it is initialized.
     at: *mut u8,
-    /// Wherever up to here a byte goes, there is room for a word.
+    /// The last position at which there is still room for a word.
     last: *mut u8,
-    /// What the three point into, when they do not point into the room on the stack.
+    /// The buffer on the heap, if the three pointers point into it and not into the buffer on the stack.
     long: Option<Box<Long>>,
     short: PhantomData<&'a mut Short>,
 }
@@ -58,10 +59,10 @@ impl<'a> Output<'a> {
         self.at.addr() - self.begin.addr()
     }
 
-    /// What was written.
+    /// Returns what was written.
     #[inline]
     pub(super) fn bytes(&self) -> &[u8] {
-        // SAFETY: so many bytes were written from there on.
+        // SAFETY: that many bytes were written from there on.
         unsafe { std::slice::from_raw_parts(self.begin, self.len()) }
     }
 
@@ -72,14 +73,14 @@ impl<'a> Output<'a> {
         if bytes.len() > room {
             self.grow(bytes.len());
         }
-        // SAFETY: there is room for them, and it is ours alone.
+        // SAFETY: there is room for them, and nothing else uses it.
         unsafe {
             copy_few(bytes.as_ptr(), self.at, bytes.len());
             self.at = self.at.add(bytes.len());
         }
     }
 
-    /// Writes the first bytes of a word, so many.
+    /// Writes the first `bytes` bytes of a word.
     #[inline]
     pub(super) fn write_word(&mut self, word: u64, bytes: usize) {
         debug_assert!(bytes <= WORD);
@@ -87,32 +88,32 @@ impl<'a> Output<'a> {
         if at > self.last {
             at = self.grow(WORD);
         }
-        // SAFETY: there is room for a whole word. (`at` is not read again: the compiler does not know that the word lies
-        // elsewhere.)
+        // SAFETY: there is room for a whole word. (`at` is not read again, because the compiler does not know that
+        // the word does not overwrite it.)
         unsafe {
             at.cast::<[u8; WORD]>().write(word.to_le_bytes());
             self.at = at.add(bytes);
         }
     }
 
-    /// Makes room for so many bytes more, and for a word behind them. Gives where the next byte goes.
+    /// Makes room for `bytes` more bytes, and for a word behind them. Returns where the next byte goes.
     #[cold]
     #[inline(never)]
     fn grow(&mut self, bytes: usize) -> *mut u8 {
         let len = self.len();
         let mut long = self.long.take().unwrap_or_else(|| {
-            // (A thread that ends may have none any more.)
+            // A thread that is ending may have no kept buffer.
             let mut kept = KEPT.try_with(Cell::take).ok().flatten().unwrap_or_default();
             kept.clear();
-            // SAFETY: these bytes were written; they are in the room on the stack.
+            // SAFETY: these bytes were written to the buffer on the stack.
             kept.extend_from_slice(unsafe { std::slice::from_raw_parts(self.begin.cast(), len) });
             kept
         });
-        // SAFETY: they need not be initialized, and there is room for those that were written.
+        // SAFETY: the elements need not be initialized, and there is room for those that were written.
         unsafe { long.set_len(len) };
         long.reserve(bytes + WORD);
         self.begin = long.as_mut_ptr().cast();
-        // SAFETY: both are within: the room is at least a word larger than `len`.
+        // SAFETY: both are within the buffer, which is at least a word larger than `len`.
         (self.at, self.last) = unsafe { (self.begin.add(len), self.begin.add(long.capacity() - WORD)) };
         self.long = Some(long);
         self.at
@@ -128,11 +129,11 @@ impl Drop for Output<'_> {
     }
 }
 
-/// Keeps room for the next time.
+/// Keeps a buffer for later.
 #[cold]
 fn keep(long: Box<Long>) {
     if long.capacity() <= KEPT_MAX {
-        // (Freed if the thread ends.)
+        // It is freed if the thread is ending.
         let _ = KEPT.try_with(|kept| kept.set(Some(long)));
     }
 }

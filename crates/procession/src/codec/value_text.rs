@@ -1,5 +1,5 @@
-//! A value as text: much as `Debug` has it, but out of what serde tells, so that it works for whatever can be
-//! sent.
+//! A value as text, similar to its `Debug` output. It is made from what serde sees, so it works for everything that
+//! can be sent.
 
 use std::fmt::{self, Display, Write};
 
@@ -7,11 +7,11 @@ use serde::ser::{self, Serialize, Serializer};
 
 use crate::arena::handle;
 
-/// A text is no longer than this.
+/// The length of the longest text, in bytes.
 const LONGEST: usize = 1 << 10;
 
-/// Spells a value out: `Order { goods: "apples", count: 3 }`. A long one is cut off; of one whose `Serialize`
-/// fails there is what it told before.
+/// Returns a value as text: `Order { goods: "apples", count: 3 }`. A long text is cut off. If `Serialize` fails, the
+/// text ends where it failed.
 pub(crate) fn spelled<T: Serialize>(value: &T) -> String {
     let mut page = Page(String::new());
     let (whole, _) = handle::collecting(|| value.serialize(&mut page));
@@ -31,7 +31,7 @@ impl Write for Page {
     }
 }
 
-/// There is no more, because there is no room or because the value has an error to tell.
+/// The text ends here, because there is no room or because `Serialize` failed.
 #[derive(Debug)]
 struct Cut;
 
@@ -57,7 +57,7 @@ impl From<fmt::Error> for Cut {
 
 type Told = Result<(), Cut>;
 
-/// Something between an opening and a closing.
+/// The items between an opening and a closing bracket.
 struct Group<'a> {
     page: &'a mut Page,
     separator: &'static str,

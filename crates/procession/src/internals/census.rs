@@ -29,7 +29,7 @@ pub struct Census {
     pub holdings: Vec<(u32, u32)>,
 }
 
-/// How many objects are not free.
+/// Returns how many objects are not free.
 pub fn objects() -> u32 {
     let used = arena().header().objects_used.load(Ordering::Acquire).min(arena().layout.objects);
     (0..used).filter(|&index| !arena().object(index).is_free()).count() as u32

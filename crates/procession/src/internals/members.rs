@@ -19,7 +19,7 @@ pub fn mapping() -> (*mut u8, usize, RawFd) {
     (base, bytes, member::memfd().expect("the tests are main").as_raw_fd())
 }
 
-/// Which system calls fail, in every process of the family.
+/// Returns which system calls fail, in every process of the family.
 pub fn faults() -> &'static Switch {
     &arena().header().faults
 }
@@ -59,7 +59,7 @@ pub fn come_home() {
     arena().header().cwd_inode.store(inode, Ordering::Relaxed);
 }
 
-/// The phase of a slot's state: see `arena/slots.rs`.
+/// Returns the phase of a slot's state: see `arena/slots.rs`.
 pub fn slot_phase(slot: u32) -> u32 {
     slots::phase(arena().slot(slot).state.load(Ordering::Acquire))
 }
@@ -145,22 +145,22 @@ pub fn waits_for(slot: u32) -> u64 {
     arena().record(slot).waits_for.load(Ordering::SeqCst)
 }
 
-/// Where the slot lies in the memory, and how many bytes it has.
+/// Returns where the slot lies in the memory, and how many bytes it has.
 pub fn slot_place(slot: u32) -> (u64, u64) {
     (arena().offset_of(&raw const *arena().slot(slot)), size_of::<slots::Slot>() as u64)
 }
 
-/// Whether the library takes process `pid` for dead.
+/// Returns whether the library takes process `pid` for dead.
 pub fn looks_dead(pid: i32) -> bool {
     process::is_dead(pid)
 }
 
-/// Whether the library sees that process `pid` maps a memory file.
+/// Returns whether the library sees that process `pid` maps a memory file.
 pub fn maps_memfd(pid: i32, name: &str, inode: u64) -> Option<bool> {
     process::maps_memfd(pid, name, inode)
 }
 
-/// The memory limit by these contents of `/proc/self/cgroup` and `/proc/self/mountinfo`.
+/// Returns the memory limit by these contents of `/proc/self/cgroup` and `/proc/self/mountinfo`.
 pub fn memory_limit_by(groups: &[u8], mounts: &[u8]) -> Option<u64> {
     crate::os::cgroup::memory_limit_by(groups, mounts)
 }

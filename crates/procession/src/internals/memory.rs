@@ -7,13 +7,13 @@ use crate::arena::blocks::{Tag, Use};
 use crate::arena::{blocks, heap, member};
 use crate::{Message, Result, codec};
 
-/// Whether a word of the arena lies in a block that belongs to somebody.
+/// Returns whether a word of the arena lies in a block that belongs to somebody.
 pub fn is_owned(word: &'static AtomicU32) -> bool {
     let arena = arena();
     blocks::around(arena, arena.offset_of(word)).is_some_and(|(at, _)| blocks::owner(arena, at) != Tag::FREE)
 }
 
-/// How many bytes the block at `at` has, header included.
+/// Returns how many bytes the block at `at` has, header included.
 pub fn block_bytes(at: u64) -> u64 {
     blocks::around(arena(), at).map_or(0, |(_, bytes)| bytes)
 }

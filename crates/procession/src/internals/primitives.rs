@@ -19,19 +19,19 @@ pub fn say_waiting<T>(queue: &Queue<T>, yes: bool) {
     said.expect("the tests are members");
 }
 
-/// A word on which a queue's consumers sleep.
+/// Returns a word on which a queue's consumers sleep.
 pub fn queue_events<T>(queue: &Queue<T>) -> &'static AtomicU32 {
     let arena = arena();
     let at = arena.offset_of(&queue.ring().control().filled.word);
     arena.futex_word(at).expect("it is in the arena")
 }
 
-/// Where the lock's word lies in the memory.
+/// Returns where the lock's word lies in the memory.
 pub fn lock_place(lock: &Lock) -> u64 {
     arena().offset_of(lock.raw())
 }
 
-/// The lock's word.
+/// Returns the lock's word.
 pub fn lock_word(lock: &Lock) -> u64 {
     lock.word()
 }
@@ -41,25 +41,25 @@ pub fn occupy<T>(queue: &Queue<T>, end: End) -> Occupied {
     queue.ring().occupy(end).expect("the tests are members")
 }
 
-/// The lock's word of one end of a queue.
+/// Returns the lock's word of one end of a queue.
 pub fn queue_lock_word<T>(queue: &Queue<T>, end: End) -> u64 {
     queue.ring().lock_word(end)
 }
 
-/// The process that has the lock of one end of a queue.
+/// Returns the process that has the lock of one end of a queue.
 pub fn queue_occupant<T>(queue: &Queue<T>, end: End) -> Option<i32> {
     let record = word::owner(queue_lock_word(queue, end)).checked_sub(1)?;
     let slot = arena().slot_of_record(record)?;
     Some(arena().slot(slot).pid.load(Ordering::Acquire))
 }
 
-/// Where one end of a queue stands: the offsets of its segment and of its record.
+/// Returns where one end of a queue stands: the offsets of its segment and of its record.
 pub fn queue_place<T>(queue: &Queue<T>, end: End) -> (u64, u64) {
     queue.ring().place(end)
 }
 
-/// The blocks that belong to a queue by their tags, and those that can be reached from its control lines:
-/// the same, when nothing is lost.
+/// Returns the blocks that belong to a queue by their tags, and those that can be reached from its control lines: the
+/// same, when nothing is lost.
 pub fn queue_blocks<T>(queue: &Queue<T>) -> (Vec<u64>, Vec<u64>) {
     let ring = queue.ring();
     let owned = census().blocks.into_iter().filter(|&(_, tag)| Tag(tag).same_owner(ring.owner()));
@@ -71,17 +71,17 @@ pub fn queue_claim<T>(queue: &Queue<T>) -> u64 {
     queue.ring().claim()
 }
 
-/// The thread that a semaphore's next permit is promised to, or 0.
+/// Returns the thread that a semaphore's next permit is promised to, or 0.
 pub fn semaphore_heir(semaphore: &Semaphore) -> u32 {
     semaphore.heir()
 }
 
-/// The word on which a condition variable's waiters sleep.
+/// Returns the word on which a condition variable's waiters sleep.
 pub fn condvar_events(condvar: &Condvar) -> u32 {
     condvar.events().load(Ordering::SeqCst)
 }
 
-/// Whether anybody reads under a read-write lock.
+/// Returns whether anybody reads under a read-write lock.
 pub fn has_readers<T>(lock: &RwLock<T>) -> bool {
     lock.has_readers()
 }

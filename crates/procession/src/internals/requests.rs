@@ -12,14 +12,14 @@ pub fn resolve(entry: u64, type_hash: u64) -> Result<()> {
     entrypoint::resolve(entry, type_hash).map(drop)
 }
 
-/// The request in a slot: entry, arguments' block, working directory's block, process object's id.
+/// Returns the request in a slot: entry, arguments' block, working directory's block, process object's id.
 pub fn request(slot: u32) -> (u64, u64, u64, u64) {
     let slot = arena().slot(slot);
     let read = |word: &AtomicU64| word.load(Ordering::Acquire);
     (read(&slot.request.entry), read(&slot.request.args), read(&slot.request.cwd), read(&slot.process))
 }
 
-/// The block with the options of the request in a slot, or 0.
+/// Returns the block with the options of the request in a slot, or 0.
 pub fn request_options(slot: u32) -> u64 {
     arena().slot(slot).request.options.load(Ordering::Acquire)
 }
@@ -36,7 +36,7 @@ pub fn live_through(slot: u32) {
     supervisor::child::live_through(arena(), slot);
 }
 
-/// The number of the process in a slot.
+/// Returns the number of the process in a slot.
 pub fn slot_pid(slot: u32) -> i32 {
     arena().slot(slot).pid.load(Ordering::Acquire)
 }
@@ -75,14 +75,14 @@ pub fn begin_incarnation(slot: u32, incarnation: u32) {
     arena().slot(slot).begin_incarnation(incarnation);
 }
 
-/// Whether the child of a slot waits for descriptors.
+/// Returns whether the child of a slot waits for descriptors.
 pub fn listens(slot: u32) -> bool {
     let body = process_body::object_of(arena(), arena().slot(slot)).map(|(_, _, body)| body);
     body.is_some_and(|body| process_body::ready::name(body.ready.load(Ordering::SeqCst)).is_some())
 }
 
-/// How a process with this id ended, as a word of `outcome.rs`, if it has; and whether its spawner has been told
-/// what came of its options.
+/// Returns how a process with this id ended, as a word of `outcome.rs`, if it has; and whether its spawner has been
+/// told what came of its options.
 pub fn ending(process: u64) -> (Option<u32>, bool) {
     let object = arena().object(process as u32);
     let body: &process_body::ProcessBody = object.body();

@@ -21,13 +21,13 @@ pub fn part_of_dict<K: Message, V>(dict: &crate::Dict<K, V>, key: &K) -> usize {
     crate::codec::encoding::with_bytes(key, |bytes, _| dict.map().part_index(bytes)).expect("a key")
 }
 
-/// Whether a part of a dict has no room for one more word; `None` when it has no table.
+/// Returns whether a part of a dict has no room for one more word; `None` when it has no table.
 pub fn is_full_part_of_dict<K, V>(dict: &crate::Dict<K, V>, part: usize) -> Option<bool> {
     let [_, _, used, _] = dict.map().inventory().1[part];
     dict.map().table_len(part).map(|len| 4 * (used + 1) > 3 * len)
 }
 
-/// Whether somebody holds the lock of the part in which a key belongs.
+/// Returns whether somebody holds the lock of the part in which a key belongs.
 pub fn is_locked_part_of_dict<K: Message, V>(dict: &crate::Dict<K, V>, key: &K) -> bool {
     dict.map().is_locked(part_of_dict(dict, key))
 }

@@ -1,28 +1,28 @@
-//! What the calling process can be given: limits, processors, a place in the queue for them, a group.
+//! Attributes of the calling process: limits, processors, nice value, process group.
 
 use std::io;
 
 use super::check;
 
-/// The most bytes of private memory that this process may have from now on, soft and hard.
+/// Limits the private memory of this process to `bytes` bytes, soft and hard.
 pub(crate) fn limit_data(bytes: u64) -> io::Result<()> {
     let limit = libc::rlimit { rlim_cur: bytes, rlim_max: bytes };
     // SAFETY: `limit` is a valid place.
     check(unsafe { libc::setrlimit(libc::RLIMIT_DATA, &limit) }.into()).map(drop)
 }
 
-/// The bytes that count against [`limit_data`] now.
+/// Returns how many bytes count against [`limit_data`] now.
 pub(crate) fn data_in_use() -> io::Result<u64> {
     let status = super::procfs::text("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmData:"));
     let kib = line.and_then(|rest| rest.split_ascii_whitespace().next()?.parse::<u64>().ok());
-    kib.map(|kib| kib << 10).ok_or_else(|| io::Error::other("/proc/self/status says nothing of VmData"))
+    kib.map(|kib| kib << 10).ok_or_else(|| io::Error::other("/proc/self/status does not contain VmData"))
 }
 
-/// Runs this process on these processors alone. The kernel leaves out in silence what it does not have or
-/// may not give; that is an error here.
+/// Runs this process only on these processors. The kernel silently ignores processors that it does not have or may
+/// not use. That is an error here.
 pub(crate) fn run_on(processors: &[u32]) -> io::Result<()> {
-    // As many bits as the kernel may have processors.
+    // As many bits as the largest number of processors that a kernel supports.
     let mut wanted = [0u64; 128];
     for &processor in processors {
         let word = wanted.get_mut(processor as usize / 64);
@@ -43,13 +43,13 @@ pub(crate) fn be_nice(value: i32) -> io::Result<()> {
     check(unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, value) }.into()).map(drop)
 }
 
-/// Puts this process into a process group; 0 is one of its own.
+/// Moves this process into a process group. 0 creates a new group.
 pub(crate) fn join_group(group: i32) -> io::Result<()> {
     // SAFETY: a plain call.
     check(unsafe { libc::setpgid(0, group) }.into()).map(drop)
 }
 
-/// Puts a child of this process, which has not executed another program, into a group of its own.
+/// Moves a child of this process into a new group. The child must not have executed another program.
 pub(crate) fn separate_group(child: i32) {
     // SAFETY: a plain call.
     unsafe { libc::setpgid(child, child) };

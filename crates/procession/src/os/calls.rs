@@ -21,8 +21,8 @@ pub(crate) fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T>
 /// How often [`insist`] makes a call, a millisecond apart.
 const ATTEMPTS: u32 = 200;
 
-/// Makes a call again while it fails for a reason that may pass: the kernel has no memory, no descriptor or no process
-/// left at the moment. An error of which `is_final` says so is returned immediately.
+/// Repeats a call while it fails for a reason that may pass: the kernel has no memory, descriptor or process left at
+/// the moment. Returns an error immediately if `is_final` is true for it.
 pub(crate) fn insist<T>(
     mut call: impl FnMut() -> io::Result<T>,
     is_final: impl Fn(i32) -> bool,

@@ -1,11 +1,11 @@
-//! The control groups that limit this process's memory, of both versions.
+//! The control groups that limit this process's memory, in both versions of the interface.
 
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-/// Which of the two kinds of hierarchy a group belongs to. A machine can have both at once.
+/// The version of a hierarchy of control groups. A machine can have both at the same time.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Version {
     One,
@@ -46,7 +46,7 @@ impl Hierarchy {
         if !shown.is_empty() {
             return shown;
         }
-        // A container may be told a path whose directory it does not see; what it sees then is its own group.
+        // A container may get a path whose directory it does not see. What it sees is its own group then.
         mounts()
             .map(|mount| Hierarchy { version, top: mount.point.clone(), own: mount.point.clone() })
             .collect()
@@ -64,7 +64,7 @@ impl Version {
     /// hardly runs, so this is a limit, too.
     fn memory_limit(self, group: &Path) -> Option<u64> {
         let read = |file| fs::read_to_string(group.join(file)).unwrap_or_default();
-        // A group without a limit says `max`, which is no number, or one that no machine has.
+        // A group without a limit contains `max`, which is no number, or a number larger than any machine's memory.
         let number = |file| read(file).trim().parse::<u64>().ok();
         match self {
             Version::Two => [number("memory.max"), number("memory.high")].into_iter().flatten().min(),
@@ -100,7 +100,7 @@ fn memory_group(line: &[u8]) -> Option<(Version, PathBuf)> {
     (has_memory || number == b"0").then(|| (version, OsStr::from_bytes(path).into()))
 }
 
-/// A control group of another namespace has a path such as `/../other`.
+/// Returns whether a path stays below its start. A group of another namespace has a path such as `/../other`.
 fn is_plain(path: &Path) -> bool {
     path.components().all(|part| matches!(part, std::path::Component::Normal(_)))
 }
@@ -128,7 +128,8 @@ impl Mount {
     }
 }
 
-/// The kernel writes a space as `\040`, and some other bytes alike.
+/// Returns a path of `mountinfo` without escapes. The kernel writes a space as `\040`, and some other bytes in the
+/// same way.
 fn unescaped(word: &[u8]) -> PathBuf {
     let (mut bytes, mut rest) = (Vec::new(), word);
     while let [first, after @ ..] = rest {

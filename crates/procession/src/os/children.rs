@@ -7,7 +7,7 @@ use super::faults::{self, Call};
 use super::process::Ended;
 use super::{check, insist, memory, procfs, retry};
 
-/// Whether this process has a child with this number that it has not reaped.
+/// Returns whether this process has a child with this id that it has not reaped.
 pub(super) fn is_child(pid: i32) -> io::Result<bool> {
     let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT | libc::__WALL;
     // SAFETY: an all-zero siginfo is valid, and waitid writes to it.
@@ -22,7 +22,7 @@ pub(super) fn is_child(pid: i32) -> io::Result<bool> {
     }
 }
 
-/// The next child that has ended, left unreaped: `None` when there is none at the moment.
+/// Returns the next child that has ended and was not reaped, or `None` if there is none at the moment.
 pub(crate) fn next_ended() -> io::Result<Option<(i32, Ended)>> {
     // SAFETY: an all-zero siginfo is valid; waitid writes to it. `si_pid` and `si_status` are the
     // fields that waitid fills.
@@ -49,8 +49,8 @@ pub(crate) fn next_ended() -> io::Result<Option<(i32, Ended)>> {
     }
 }
 
-/// The next child that has been stopped or continued since it was last reported, and whether it is stopped: `None`
-/// when there is none at the moment.
+/// Returns the next child that was stopped or continued since it was last reported, and whether it is stopped.
+/// Returns `None` if there is none at the moment.
 pub(crate) fn next_stop() -> io::Result<Option<(i32, bool)>> {
     // SAFETY: as in `next_ended`.
     unsafe {
@@ -64,7 +64,7 @@ pub(crate) fn next_stop() -> io::Result<Option<(i32, bool)>> {
     }
 }
 
-/// Whether this process has a child, ended or not.
+/// Returns whether this process has a child, ended or not.
 pub(crate) fn has_children() -> bool {
     let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT | libc::__WALL;
     // SAFETY: an all-zero siginfo is valid, and waitid writes to it.
@@ -75,18 +75,18 @@ pub(crate) fn has_children() -> bool {
     asked.is_ok()
 }
 
-/// Takes an ended child out of the process table.
+/// Reaps a child that has ended.
 pub(crate) fn reap(pid: i32) {
     let wait = || {
         faults::at(Call::Reap)?;
         // SAFETY: a plain call; a null status is allowed.
         check(unsafe { libc::waitpid(pid, std::ptr::null_mut(), libc::__WALL) }.into())
     };
-    // A zombie that stays is found again by the next `waitid`.
+    // A zombie that stays is found by the next `waitid`.
     let _ = insist(wait, |errno| errno == libc::ECHILD);
 }
 
-/// Takes a process out of the table if it has ended and happens to be a child of ours.
+/// Reaps a process if it has ended and is a child of this one.
 pub(crate) fn reap_if_ended(pid: i32) {
     // SAFETY: a plain call; a null status is allowed.
     unsafe { libc::waitpid(pid, std::ptr::null_mut(), libc::WNOHANG | libc::__WALL) };
@@ -95,7 +95,8 @@ pub(crate) fn reap_if_ended(pid: i32) {
 /// The list of the calling thread's children in /proc, kept open because reading it is frequent.
 pub(crate) struct Children {
     file: std::fs::File,
-    /// Larger than most lists. Not in the memory that forks get: it is written to between forks.
+    /// The list's text, in a buffer that is larger than most lists. Forks do not inherit it, because it is written to
+    /// between forks.
     text: &'static mut [u8],
     translation: procfs::Translation,
 }
@@ -114,7 +115,7 @@ impl Children {
         self.file.as_raw_fd()
     }
 
-    /// Calls `f` with the number of each; adopted orphans are among them.
+    /// Calls `f` with the id of each child, including adopted orphans.
     pub(crate) fn for_each(&mut self, mut f: impl FnMut(i32)) -> io::Result<()> {
         use std::os::unix::fs::FileExt;
         let mut len = 0;
@@ -128,7 +129,7 @@ impl Children {
                 n => len += n,
             }
             if len == self.text.len() {
-                // What was there stays mapped; this happens a few times at most.
+                // The old buffer stays mapped. That happens a few times at most.
                 let more = memory::unforked_bytes(2 * len)?;
                 more[..len].copy_from_slice(self.text);
                 self.text = more;
@@ -142,7 +143,7 @@ impl Children {
     }
 }
 
-/// The children of any thread of this process that have this title.
+/// Returns the children of any thread of this process that have this title.
 pub(crate) fn adopted(title: &str) -> Vec<i32> {
     let tasks = std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
     let lists = tasks.filter_map(|task| procfs::text(task.path().join("children")));

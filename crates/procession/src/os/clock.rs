@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-/// Nanoseconds of `CLOCK_MONOTONIC`: comparable between processes, unlike an `Instant`.
+/// Returns the nanoseconds of `CLOCK_MONOTONIC`, which are comparable between processes, unlike an `Instant`.
 pub(crate) fn now_ns() -> u64 {
     let mut t = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: `t` is a valid place for the kernel to write to; this clock always exists.
@@ -10,12 +10,12 @@ pub(crate) fn now_ns() -> u64 {
     t.tv_sec as u64 * 1_000_000_000 + t.tv_nsec as u64
 }
 
-/// The moment a wait ends, or never. A timeout too long to be added to the clock is never.
+/// The moment at which a wait ends, or never. A timeout that is too long to be added to the clock means never.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Deadline(Option<u64>);
 
 impl Deadline {
-    /// A wait without end.
+    /// A wait without a limit.
     pub(crate) const NEVER: Deadline = Deadline(None);
 
     pub(crate) fn after(timeout: Duration) -> Deadline {
@@ -28,22 +28,22 @@ impl Deadline {
         Deadline::after(instant.saturating_duration_since(Instant::now()))
     }
 
-    /// Whether the moment has come.
+    /// Returns whether the moment has come.
     pub(crate) fn passed(self) -> bool {
         self.0.is_some_and(|at| now_ns() >= at)
     }
 
-    /// Milliseconds until the moment, rounded up, as `poll` takes them: -1 for never.
+    /// Returns the milliseconds until the moment, rounded up, in the form of `poll`: -1 for never.
     pub(crate) fn left_ms(self) -> i32 {
         self.0.map_or(-1, |at| at.saturating_sub(now_ns()).div_ceil(1_000_000).try_into().unwrap_or(i32::MAX))
     }
 
-    /// The earlier of this moment and `ns` on the monotonic clock.
+    /// Returns the earlier of this moment and `ns` on the monotonic clock.
     pub(crate) fn min_ns(self, ns: u64) -> Deadline {
         Deadline(Some(self.0.map_or(ns, |at| at.min(ns))))
     }
 
-    /// The later of this moment and `ns` on the monotonic clock.
+    /// Returns the later of this moment and `ns` on the monotonic clock.
     pub(crate) fn max_ns(self, ns: u64) -> Deadline {
         Deadline(self.0.map(|at| at.max(ns)))
     }

@@ -1,7 +1,7 @@
-//! What a thread may do: its user, groups, capabilities, and whether it can gain more.
+//! The credentials of a thread: user, groups, capabilities, and whether it can gain more.
 //!
-//! The kernel keeps these for each thread. The functions here ask and change the calling thread alone, by system
-//! calls of their own: the C library would change all threads of the process.
+//! The kernel keeps these for each thread. The functions here read and change only the calling thread, by direct
+//! system calls. The C library would change all threads of the process.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
@@ -13,7 +13,7 @@ use super::check;
 /// The credentials of a thread.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct Credentials {
-    /// Real, effective, saved, and that of file access.
+    /// The real, effective and saved id, and the id for file access.
     users: [u32; 4],
     groups: [u32; 4],
     supplementary: Vec<u32>,
@@ -34,7 +34,7 @@ struct Capabilities {
 
 const CAP_SETPCAP: u64 = 1 << 8;
 const KEEP_CAPABILITIES: u32 = 1 << 4;
-/// The system call for "leave as it is".
+/// In a system call: keep the value.
 const SAME: u32 = u32::MAX;
 
 impl Credentials {
@@ -45,13 +45,13 @@ impl Credentials {
         Ok(now)
     }
 
-    /// Returns those of the calling thread, with an empty bounding set: to read that takes a system call for each
+    /// Returns those of the calling thread, with an empty bounding set. Reading that set takes a system call for each
     /// capability that the kernel knows.
     pub(crate) fn without_bounding_set() -> io::Result<Credentials> {
         let ids = |call, file_access| -> io::Result<[u32; 4]> {
             let mut ids = [0u32; 4];
             let [real, effective, saved, file] = &mut ids;
-            // SAFETY: three valid places; the second call changes nothing, because no user has the number -1.
+            // SAFETY: three valid places. The second call changes nothing, because no user has the id -1.
             unsafe {
                 check(libc::syscall(call, real as *mut u32, effective as *mut u32, saved as *mut u32))?;
                 *file = libc::syscall(file_access, SAME) as u32;
@@ -68,13 +68,12 @@ impl Credentials {
         })
     }
 
-    /// Whether the effective user or group is not the real one.
+    /// Returns whether the effective user or group is not the real one.
     pub(crate) fn is_split(&self) -> bool {
         [self.users, self.groups].iter().any(|ids| ids[0] != ids[1])
     }
 
-    /// Returns a number that tells these credentials, except for the bounding set, from others. It is the same in every
-    /// process of the program.
+    /// Returns a hash of these credentials without the bounding set. It is the same in every process of the program.
     pub(crate) fn digest(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
         let capabilities = Capabilities { bounding: 0, ..self.capabilities };
@@ -88,8 +87,8 @@ impl Credentials {
         self.capabilities.bounding
     }
 
-    /// Gives the calling thread exactly these credentials, or returns an error that says what it cannot have.
-    /// After an error the thread has some of both.
+    /// Gives the calling thread exactly these credentials, or returns an error that names what it cannot have. After
+    /// an error the thread has some of the old and some of the new ones.
     pub(crate) fn adopt(&self) -> io::Result<()> {
         let now = Credentials::of_this_thread()?;
         if now == *self {
@@ -103,7 +102,7 @@ impl Credentials {
             control(libc::PR_SET_NO_NEW_PRIVS, 1, 0).map_err(cannot("no_new_privs"))?;
         }
         let mut has = Credentials::without_bounding_set()?;
-        // What was not wanted has just been taken out.
+        // `bound` has removed what was not wanted.
         has.capabilities.bounding = now.capabilities.bounding & self.capabilities.bounding;
         self.compare(&has)
     }
@@ -131,7 +130,7 @@ impl Credentials {
         if self.users == now.users {
             return Ok(());
         }
-        // Where this is locked, the comparison at the end finds what is missing.
+        // If this is locked, the comparison at the end finds what is missing.
         let _ = control(libc::PR_SET_KEEPCAPS, 1, 0);
         let [real, effective, saved, file] = self.users;
         // SAFETY: plain calls.
@@ -146,7 +145,7 @@ impl Credentials {
     fn adopt_capabilities(&self) -> io::Result<()> {
         let wanted = self.capabilities;
         let has = Capabilities::of_this_thread()?;
-        // What the steps need, as far as the thread has it.
+        // The capability that the following steps need, if the thread has it.
         let helper = has.permitted & CAP_SETPCAP;
         let permitted = (wanted.permitted & has.permitted) | helper;
         let first = Capabilities { permitted, effective: permitted, ..wanted };
@@ -170,7 +169,7 @@ impl Credentials {
             .map_err(cannot("the capabilities"))
     }
 
-    /// Returns an error that names what differs.
+    /// Returns an error that names the first difference, if there is one.
     fn compare(&self, now: &Credentials) -> io::Result<()> {
         let (wanted, has) = (&self.capabilities, &now.capabilities);
         let parts = [
@@ -215,7 +214,7 @@ fn control(option: i32, a: u64, b: u64) -> io::Result<i64> {
     check(unsafe { libc::syscall(libc::SYS_prctl, option, a, b, 0u64, 0u64) })
 }
 
-/// The numbers of the capabilities in a set.
+/// Returns the numbers of the capabilities in a set.
 fn members(set: u64) -> impl Iterator<Item = u64> {
     (0..64).filter(move |bit| set >> bit & 1 == 1)
 }
@@ -260,7 +259,7 @@ impl Capabilities {
         })
     }
 
-    /// Sets those that are effective, permitted and inheritable.
+    /// Sets the effective, permitted and inheritable capabilities.
     fn set(&self) -> io::Result<()> {
         let half = |shift: u32| Half {
             effective: (self.effective >> shift) as u32,
@@ -272,7 +271,7 @@ impl Capabilities {
         check(unsafe { libc::syscall(libc::SYS_capset, &raw mut header, halves.as_ptr()) }).map(drop)
     }
 
-    /// Takes out of the bounding set what is not in this one.
+    /// Drops the capabilities from the bounding set that are not in this one.
     fn bound(&self, now: &Capabilities) -> io::Result<()> {
         for capability in members(now.bounding & !self.bounding) {
             control(libc::PR_CAPBSET_DROP, capability, 0).map_err(cannot("the bounding set"))?;
@@ -289,7 +288,7 @@ fn bounding_set() -> u64 {
     known.fold(0, |set, (capability, has)| set | u64::from(has) << capability)
 }
 
-/// Whether the bounding set of the calling thread differs from this one, as far as `watched` goes.
+/// Returns whether the bounding set of the calling thread differs from `bounding` in the capabilities in `watched`.
 pub(crate) fn bounding_set_differs(watched: u64, bounding: u64) -> bool {
     members(watched).any(|capability| {
         let has = control(libc::PR_CAPBSET_READ, capability, 0).is_ok_and(|has| has == 1);
@@ -297,9 +296,9 @@ pub(crate) fn bounding_set_differs(watched: u64, bounding: u64) -> bool {
     })
 }
 
-/// Returns the capabilities by which the bounding sets of the threads of this process, and of those that they start, can
-/// ever differ. None if all are the same now and no thread may take something out of its own: only the execution of a
-/// program gives a thread capabilities that it is not permitted, and nothing puts one into a bounding set.
+/// Returns the capabilities in which the bounding sets of this process's threads, and of those that they start, can
+/// ever differ. That is the empty set if all are equal now and no thread may drop a capability from its own. Only
+/// executing a program gives a thread capabilities that it is not permitted, and nothing adds one to a bounding set.
 pub(crate) fn bounding_set_to_watch() -> u64 {
     let read = |thread: io::Result<std::fs::DirEntry>| match std::fs::read_to_string(
         thread.ok()?.path().join("status"),
@@ -311,7 +310,7 @@ pub(crate) fn bounding_set_to_watch() -> u64 {
             };
             Some(Some((set("CapPrm:")?, set("CapBnd:")?)))
         }
-        // The thread has ended.
+        // The thread has ended meanwhile.
         Err(e) if matches!(e.raw_os_error(), Some(libc::ESRCH | libc::ENOENT)) => Some(None),
         Err(_) => None,
     };
@@ -327,7 +326,7 @@ pub(crate) fn bounding_set_to_watch() -> u64 {
     if can_shrink || union != intersection { union } else { 0 }
 }
 
-/// The user namespace of this process, as a number; 0 where that cannot be seen.
+/// Returns the user namespace of this process as a number, or 0 if that cannot be seen.
 pub(crate) fn user_namespace() -> u64 {
     use std::os::unix::fs::MetadataExt;
     std::fs::metadata("/proc/self/ns/user").map_or(0, |file| file.ino())

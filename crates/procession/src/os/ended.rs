@@ -1,7 +1,7 @@
-//! How a process ended that is no child of the caller.
+//! How a process ended that is not a child of the caller.
 //!
-//! Before its parent has reaped it, `/proc` shows its status. Afterwards its pidfd does, since Linux 6.15. On an older
-//! kernel a parent that is fast takes the status away, and nobody else learns it.
+//! Before its parent has reaped the process, `/proc` shows its status. Afterwards its pidfd does, since Linux 6.15.
+//! On an older kernel nothing shows it once the parent has reaped the process.
 
 use std::os::fd::{AsRawFd, BorrowedFd};
 
@@ -24,15 +24,16 @@ const INFO_EXIT: u64 = 1 << 3;
 
 const _: () = assert!(size_of::<PidfdInfo>() == 64, "the kernel's first version has 64 bytes");
 
-/// Returns how the process `pid` ended, to which `pidfd` refers; `None` if it has not ended or nobody can know.
+/// Returns how the process `pid`, to which `pidfd` refers, ended. Returns `None` if it has not ended, or if nothing
+/// shows it.
 pub(crate) fn how(pid: i32, pidfd: BorrowedFd<'_>) -> Option<Ended> {
     let status = shown_by_proc(pid);
-    // The number was not another process's meanwhile.
+    // The pidfd still works, so the id did not name another process meanwhile.
     let certain = process::pidfd_signal(pidfd, 0).is_ok();
     status.filter(|_| certain).or_else(|| told_by(pidfd)).map(from_status)
 }
 
-/// The last number in the line of a process that has ended and was not reaped.
+/// Returns the last number in `/proc/PID/stat` of a process that has ended and was not reaped.
 fn shown_by_proc(pid: i32) -> Option<i32> {
     let stat = procfs::text(procfs::directory(pid)?.join("stat"))?;
     let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();

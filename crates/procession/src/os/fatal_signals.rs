@@ -1,5 +1,4 @@
-//! Reports of how a process dies, by its own signal handlers: that a stack has overflowed, that memory was
-//! refused.
+//! Signal handlers that report how the process dies: of a stack overflow, or of a failed allocation.
 
 use std::alloc::handle_alloc_error;
 use std::cell::Cell;
@@ -19,7 +18,7 @@ thread_local! {
 const GUARD_BYTES: usize = 1 << 20;
 const ALTERNATE_STACK: usize = 64 << 10;
 
-/// Whom the handlers tell: that a stack has overflowed, and that the process aborts.
+/// The functions that the handlers call.
 static REPORTS: OnceLock<Reports> = OnceLock::new();
 
 struct Reports {
@@ -27,12 +26,12 @@ struct Reports {
     aborts: fn(bool),
 }
 
-/// Installs the handlers that tell a stack overflow from another fault, and why the process aborts: `aborts`
-/// hears whether it is because memory was refused. Both are called by signal handlers.
-/// Rust's runtime does the first in `main`, which a forked child never entered.
+/// Installs handlers for fatal signals. They call `overflowed` if the stack has overflowed, and `aborts` when the
+/// process aborts, with whether an allocation failed. Both run in signal handlers. Rust's runtime detects overflows
+/// only in a process that runs `main`, which a forked child does not.
 pub(crate) fn report(overflowed: fn(), aborts: fn(bool)) {
     let _ = REPORTS.set(Reports { overflowed, aborts });
-    // The first thread keeps its stack to the end: nothing is to be done there for each process.
+    // The first thread keeps its alternate stack until the process ends.
     std::mem::forget(AlternateStack::new());
     STACK_LOW.set(stack_low());
     install(libc::SIGSEGV, on_fault);
@@ -42,7 +41,7 @@ pub(crate) fn report(overflowed: fn(), aborts: fn(bool)) {
 
 type Handler = extern "C" fn(i32, *mut libc::siginfo_t, *mut libc::c_void);
 
-/// Installs a handler in the place of the default; where there is something else, it stays.
+/// Installs a handler. Keeps another handler of SIGABRT.
 fn install(signal: i32, handler: Handler) {
     // SAFETY: the places are valid; the handlers are async-signal-safe.
     unsafe {
@@ -50,7 +49,7 @@ fn install(signal: i32, handler: Handler) {
         libc::sigaction(signal, std::ptr::null(), &mut action);
         if action.sa_sigaction == libc::SIG_DFL || signal != libc::SIGABRT {
             action.sa_sigaction = handler as usize;
-            // An abort is looked into on the stack that it happens on.
+            // The abort handler examines the stack on which it was raised.
             let stack = if signal == libc::SIGABRT { 0 } else { libc::SA_ONSTACK };
             action.sa_flags = libc::SA_SIGINFO | stack;
             libc::sigaction(signal, &action, std::ptr::null_mut());
@@ -58,15 +57,15 @@ fn install(signal: i32, handler: Handler) {
     }
 }
 
-/// Gives the calling thread a stack on which signals are handled, for when its own has overflowed. It is given
-/// back when the thread ends.
+/// Gives the calling thread an alternate stack for signal handlers, for when its own stack has overflowed. It is
+/// freed when the thread ends.
 pub(crate) fn guard_this_thread() {
     if STACK_LOW.get() != 0 {
         return;
     }
     let Some(stack) = AlternateStack::new() else { return };
     STACK_LOW.set(stack_low());
-    // A thread in its last moments keeps it.
+    // A thread that is already ending keeps it.
     let _ = GUARDED.try_with(|guarded| guarded.set(Some(stack)));
 }
 
@@ -89,7 +88,7 @@ impl Drop for AlternateStack {
             ss_flags: libc::SS_DISABLE,
             ss_size: ALTERNATE_STACK,
         };
-        // SAFETY: nobody handles a signal on the stack while this runs on another one.
+        // SAFETY: no handler runs on the stack while this runs on another one.
         unsafe {
             if libc::sigaltstack(&none, std::ptr::null_mut()) == 0 {
                 memory::unmap(self.0, ALTERNATE_STACK);
@@ -113,7 +112,7 @@ fn stack_low() -> usize {
 }
 
 extern "C" fn on_fault(signal: i32, info: *mut libc::siginfo_t, _: *mut libc::c_void) {
-    // SAFETY: the kernel gives a valid siginfo for SIGSEGV and SIGBUS.
+    // SAFETY: the kernel passes a valid siginfo for SIGSEGV and SIGBUS.
     let at = unsafe { (*info).si_addr() } as usize;
     let low = STACK_LOW.get();
     if low != 0 && (low.saturating_sub(GUARD_BYTES)..low + GUARD_BYTES).contains(&at) {
@@ -122,41 +121,42 @@ extern "C" fn on_fault(signal: i32, info: *mut libc::siginfo_t, _: *mut libc::c_
             (reports.overflowed)();
         }
     }
-    // SAFETY: with the default disposition back, the faulting instruction runs again and kills us
-    // with the signal that a debugger and a core dump expect.
+    // SAFETY: with the default disposition, the faulting instruction runs again and kills the process by the signal
+    // that a debugger and a core dump expect.
     unsafe { libc::signal(signal, libc::SIG_DFL) };
 }
 
 extern "C" fn on_abort(signal: i32, info: *mut libc::siginfo_t, _: *mut libc::c_void) {
-    // What the allocator set is still there, unless a backtrace was printed in between.
+    // The allocator's error number is still set, unless a backtrace was printed in between.
     let error = io::Error::last_os_error().raw_os_error();
-    // SAFETY: the kernel gives a valid siginfo, and fills in the sender of a signal that somebody sent.
+    // SAFETY: the kernel passes a valid siginfo, with the sender of a signal that a process sent.
     let itself = unsafe { (*info).si_code <= 0 && (*info).si_pid() == process::pid() };
     if itself && let Some(reports) = REPORTS.get() {
         let function = handle_alloc_error as fn(_) -> _ as usize;
         (reports.aborts)(error == Some(libc::ENOMEM) || is_being_called(function));
     }
-    // SAFETY: with the default disposition back, the signal kills us when this returns, whoever sent it.
+    // SAFETY: with the default disposition, the signal kills the process when this returns, whichever process sent
+    // it.
     unsafe {
         libc::signal(signal, libc::SIG_DFL);
         libc::raise(signal);
     }
 }
 
-/// Whether the function at this address, which is a short one, has been called and has not returned: a place
-/// in it stands on the calling thread's stack as one to return to.
+/// Returns whether the short function at this address was called and has not returned: the stack of the calling
+/// thread contains a return address in it.
 fn is_being_called(function: usize) -> bool {
     const WORDS: usize = 64;
-    /// As far as this: what the kernel put there for the handler may take some KiB.
+    /// How far the stack is searched. The kernel's data for the handler may take some KiB.
     const REACH: usize = 32 << 10;
-    /// The call is among the function's first bytes.
+    /// The function's call instruction is within its first bytes.
     const SHORT: usize = 64;
     let mut words = [0usize; WORDS];
     let here = (&raw const words).addr() + size_of_val(&words);
     for at in (here..here + REACH).step_by(size_of_val(&words)) {
         let local = libc::iovec { iov_base: words.as_mut_ptr().cast(), iov_len: size_of_val(&words) };
         let remote = libc::iovec { iov_base: at as *mut _, iov_len: size_of_val(&words) };
-        // SAFETY: the kernel writes to `words` what it can read; the end of the stack is no fault.
+        // SAFETY: the kernel writes to `words` what it can read. The end of the stack does not fault.
         let read = unsafe { libc::process_vm_readv(process::pid(), &local, 1, &remote, 1, 0) };
         let read = usize::try_from(read).unwrap_or(0) / size_of::<usize>();
         if words[..read].iter().any(|&word| word > function && word <= function + SHORT) {

@@ -1,7 +1,7 @@
-//! System calls that fail on demand, for the tests of what the library does then.
+//! System calls that fail on demand, for tests of how the library reacts.
 //!
-//! A [`Switch`] lies in the family's shared memory, so a test makes a call fail in the supervisor as easily as in its
-//! own process. Without the feature `internals` there is no switch, and every question compiles to nothing.
+//! A [`Switch`] lies in the family's shared memory, so a test can let a call fail in the supervisor as well as in its
+//! own process. Without the feature `internals` there is no switch, and every check compiles to nothing.
 
 #[cfg(not(feature = "internals"))]
 use std::io;
@@ -115,14 +115,14 @@ mod switch {
         pub const ALL: [Role; 3] = [Role::Main, Role::Supervisor, Role::Child];
     }
 
-    /// Which calls fail, in shared memory. All zero: none, and nothing is counted.
+    /// Which calls fail, in shared memory. While all words are zero, no call fails or is counted.
     #[repr(C)]
     pub struct Switch {
         on: AtomicU32,
         role: AtomicU32,
         call: AtomicU32,
         errno: AtomicU32,
-        /// How many of these calls are still to fail.
+        /// How many more of these calls fail.
         left: AtomicU32,
         made: [[AtomicU32; CALLS]; Role::ALL.len()],
     }
@@ -130,7 +130,7 @@ mod switch {
     static SWITCH: AtomicPtr<Switch> = AtomicPtr::new(ptr::null_mut());
     static ROLE: AtomicU32 = AtomicU32::new(Role::Main as u32);
 
-    /// Names the switch of this process's family, or none.
+    /// Sets the switch of this process's family, or none.
     pub(crate) fn share(switch: Option<&'static Switch>, role: Role) {
         ROLE.store(role as u32, Ordering::Relaxed);
         let at = switch.map_or(ptr::null_mut(), |switch| ptr::from_ref(switch).cast_mut());
@@ -165,13 +165,13 @@ mod switch {
             self.on.store(1, Ordering::SeqCst);
         }
 
-        /// Lets every call succeed that can. Returns how many were still to fail.
+        /// Lets no further call fail. Returns how many would have failed.
         pub fn disarm(&self) -> u32 {
             self.on.store(0, Ordering::SeqCst);
             self.left.swap(0, Ordering::SeqCst)
         }
 
-        /// How many calls of this kind were made since [`count`](Switch::count).
+        /// Returns how many calls of this kind were made since [`count`](Switch::count).
         pub fn made(&self, role: Role, call: Call) -> u32 {
             self.made[role as usize][call as usize].load(Ordering::SeqCst)
         }

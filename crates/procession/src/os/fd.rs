@@ -1,4 +1,4 @@
-//! Descriptors: sanity of 0 to 2, socket pairs, and sending descriptors through them.
+//! Descriptors: keeping 0 to 2 in use, socket pairs, and sending descriptors through them.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -8,12 +8,12 @@ use super::clock::Deadline;
 use super::faults::{self, Call};
 use super::{check, retry};
 
-/// Moves a descriptor above 2 when a program that closed its standard streams got it there.
+/// Moves a descriptor above 2. It can be lower if the program has closed its standard streams.
 pub(crate) fn above_stdio(fd: OwnedFd) -> io::Result<OwnedFd> {
     if fd.as_raw_fd() > 2 { Ok(fd) } else { above_stdio_too(fd.as_fd()) }
 }
 
-/// Another name above 2 of a descriptor.
+/// Duplicates a descriptor to a number above 2.
 pub(crate) fn above_stdio_too(fd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     faults::at(Call::Duplicate)?;
     // SAFETY: `fd` is open; the kernel gives a new descriptor, which we own.
@@ -23,12 +23,12 @@ pub(crate) fn above_stdio_too(fd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     }
 }
 
-/// Opens `/dev/null` on each of the descriptors 0 to 2 that is closed, so that no other file can
-/// land there and be written to by a stray `println!`.
+/// Opens `/dev/null` on each of the descriptors 0 to 2 that is closed. Otherwise another file could get that number,
+/// and a `println!` would write to it.
 pub(crate) fn fill_stdio() {
     for fd in 0..3 {
-        // SAFETY: plain calls; `open` takes the lowest free number, which is `fd` because the
-        // lower ones are open by then.
+        // SAFETY: plain calls. `open` takes the lowest free number, which is `fd`, because the lower ones are open by
+        // then.
         unsafe {
             if libc::fcntl(fd, libc::F_GETFD) == -1 {
                 libc::open(c"/dev/null".as_ptr(), libc::O_RDWR);
@@ -37,47 +37,47 @@ pub(crate) fn fill_stdio() {
     }
 }
 
-/// Makes `target` another name of `fd`, without CLOEXEC.
+/// Duplicates `fd` onto `target`, without CLOEXEC.
 pub(crate) fn duplicate_onto(fd: BorrowedFd<'_>, target: RawFd) -> io::Result<()> {
     faults::at(Call::Duplicate)?;
     // SAFETY: a plain call; what `target` was is closed by the kernel.
     check(unsafe { libc::dup2(fd.as_raw_fd(), target) }.into()).map(drop)
 }
 
-/// Has a descriptor go along when this process executes a program.
+/// Keeps a descriptor open when this process executes a program.
 pub(crate) fn keep_over_exec(fd: RawFd) -> io::Result<()> {
     // SAFETY: a plain call.
     check(unsafe { libc::fcntl(fd, libc::F_SETFD, 0) }.into()).map(drop)
 }
 
-/// The descriptor with this number, if there is one. For a process that has just begun.
+/// Returns the descriptor with this number, if it is open. Only for a process that has just started.
 pub(crate) fn borrow_if_open(fd: RawFd) -> Option<BorrowedFd<'static>> {
-    // SAFETY: `fd` is open, and whoever asks is the one to close it.
+    // SAFETY: `fd` is open, and only the caller can close it.
     unsafe { is_open(fd).then(|| BorrowedFd::borrow_raw(fd)) }
 }
 
-/// Whether a descriptor has this number.
+/// Returns whether a descriptor has this number.
 pub(crate) fn is_open(fd: RawFd) -> bool {
     // SAFETY: a plain call.
     unsafe { libc::fcntl(fd, libc::F_GETFD) != -1 }
 }
 
-/// Closes a raw descriptor that is known to be this library's.
+/// Closes a descriptor that belongs to this library.
 pub(crate) fn close_raw(fd: RawFd) {
     // SAFETY: a plain call; the callers own the descriptor.
     unsafe { libc::close(fd) };
 }
 
-/// Takes possession of a descriptor by number.
+/// Takes ownership of a descriptor by number.
 ///
 /// # Safety
-/// The descriptor is open and nobody else owns it.
+/// The descriptor is open and nothing else owns it.
 pub(crate) unsafe fn own(fd: RawFd) -> OwnedFd {
     // SAFETY: promised by the caller.
     unsafe { OwnedFd::from_raw_fd(fd) }
 }
 
-/// A connected pair of SEQPACKET sockets, both CLOEXEC and above 2.
+/// Returns a connected pair of SEQPACKET sockets, both CLOEXEC and above 2.
 pub(crate) fn socket_pair() -> io::Result<(OwnedFd, OwnedFd)> {
     faults::at(Call::Socket)?;
     let mut fds = [0; 2];
@@ -90,12 +90,12 @@ pub(crate) fn socket_pair() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok((above_stdio(a)?, above_stdio(b)?))
 }
 
-/// The user id of the process that made the socket pair, or an error when `fd` is no socket.
+/// Returns the user id of the process that created the socket pair, or an error if `fd` is no socket.
 pub(crate) fn peer_uid(fd: BorrowedFd<'_>) -> io::Result<u32> {
     peer(fd).map(|cred| cred.uid)
 }
 
-/// Who made the other end of a socket, as the kernel tells it.
+/// Returns the credentials of the process that created the other end of a socket.
 pub(crate) fn peer(fd: BorrowedFd<'_>) -> io::Result<libc::ucred> {
     let mut cred = libc::ucred { pid: 0, uid: 0, gid: 0 };
     let mut len = size_of::<libc::ucred>() as libc::socklen_t;
@@ -114,7 +114,7 @@ struct Control([u8; 64]);
 
 /// Sends one datagram with descriptors.
 pub(crate) fn send_with_fds(socket: BorrowedFd<'_>, bytes: &[u8], fds: &[RawFd]) -> io::Result<()> {
-    assert!(fds.len() <= MAX_FDS, "INVARIANT: the hello carries at most {MAX_FDS} descriptors");
+    assert!(fds.len() <= MAX_FDS, "INVARIANT: a message carries at most {MAX_FDS} descriptors");
     let mut iov = libc::iovec { iov_base: bytes.as_ptr() as *mut _, iov_len: bytes.len() };
     let mut control = Control([0; 64]);
     // SAFETY: every pointer in `msg` points to a live local of the stated length; CMSG_SPACE of
@@ -138,9 +138,9 @@ pub(crate) fn send_with_fds(socket: BorrowedFd<'_>, bytes: &[u8], fds: &[RawFd])
     }
 }
 
-/// Has the kernel continue this process, if it is stopped, when the other end of a socket closes or sends something.
+/// Asks the kernel to send SIGCONT to this process when the other end of a socket closes or sends something.
 pub(crate) fn continue_on_news(socket: BorrowedFd<'_>) -> io::Result<()> {
-    /// Linux: which signal says that there is news.
+    /// Linux: sets the signal of O_ASYNC.
     const F_SETSIG: i32 = 10;
     let fd = socket.as_raw_fd();
     // SAFETY: plain calls on an open descriptor.
@@ -152,7 +152,7 @@ pub(crate) fn continue_on_news(socket: BorrowedFd<'_>) -> io::Result<()> {
     }
 }
 
-/// Whether a descriptor is a socket that keeps messages apart and in order.
+/// Returns whether a descriptor is a SEQPACKET socket.
 pub(crate) fn is_seqpacket(fd: BorrowedFd<'_>) -> bool {
     let mut kind = 0i32;
     let mut len = size_of::<i32>() as libc::socklen_t;
@@ -164,7 +164,7 @@ pub(crate) fn is_seqpacket(fd: BorrowedFd<'_>) -> bool {
     ret == 0 && kind == libc::SOCK_SEQPACKET
 }
 
-/// Copies what the next datagram begins with, if there is one, and leaves it there.
+/// Copies the beginning of the next datagram, if there is one, and leaves it in the socket.
 pub(crate) fn peek(socket: BorrowedFd<'_>, bytes: &mut [u8]) -> io::Result<usize> {
     let flags = libc::MSG_PEEK | libc::MSG_DONTWAIT;
     // SAFETY: `bytes` is a valid buffer of that length.
@@ -180,8 +180,8 @@ pub(crate) fn receive_with_fds(
     let mut iov = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
     let mut control = Control([0; 64]);
     let mut fds = Vec::new();
-    // SAFETY: as in `send_with_fds`; the kernel says in the control headers how many descriptors
-    // it installed, and each is ours from then on.
+    // SAFETY: as in `send_with_fds`. The control headers say how many descriptors the kernel installed, and each is
+    // ours from then on.
     unsafe {
         let mut msg: libc::msghdr = std::mem::zeroed();
         msg.msg_iov = &mut iov;
@@ -208,13 +208,13 @@ pub(crate) fn receive_with_fds(
     }
 }
 
-/// Ends a connection, for whoever has the same socket too.
+/// Shuts a connection down, also for other processes that have the same socket.
 pub(crate) fn hang_up(socket: BorrowedFd<'_>) {
     // SAFETY: a plain call.
     unsafe { libc::shutdown(socket.as_raw_fd(), libc::SHUT_RDWR) };
 }
 
-/// Reads and throws away what is there; `false` at the end of the stream.
+/// Reads and discards what is available. Returns false at the end of the stream.
 pub(crate) fn drain(fd: BorrowedFd<'_>) -> bool {
     let mut rest = [0u8; 512];
     loop {
@@ -229,8 +229,8 @@ pub(crate) fn drain(fd: BorrowedFd<'_>) -> bool {
     }
 }
 
-/// Waits until one of the descriptors can be read (or has hung up), at most `timeout_ms`
-/// (-1: for ever), and says for each whether it can. A call that fails is made again for the time that is left.
+/// Waits until one of the descriptors is readable or has hung up, at most `timeout_ms` (-1: without a limit). Returns
+/// for each whether it is. A failed call is repeated for the time that is left.
 pub(crate) fn poll<const N: usize>(fds: [RawFd; N], timeout_ms: i32) -> [bool; N] {
     let mut polls = fds.map(|fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 });
     let until = u64::try_from(timeout_ms)
@@ -256,7 +256,7 @@ pub(crate) fn poll<const N: usize>(fds: [RawFd; N], timeout_ms: i32) -> [bool; N
 
 /// Closes every descriptor above `last`.
 pub(crate) fn close_above(last: i32) {
-    // SAFETY: the callers have a descriptor table of their own, of which nothing above `last` is used.
+    // SAFETY: the callers have a descriptor table of their own, and use nothing in it above `last`.
     unsafe {
         if libc::syscall(libc::SYS_close_range, last + 1, u32::MAX, 0) == -1 {
             let end = libc::sysconf(libc::_SC_OPEN_MAX).clamp(3, 1 << 20);

@@ -1,8 +1,7 @@
-//! Handing descriptors to a process with which there is no connection: by a socket whose name the kernel
-//! chooses.
+//! Sends descriptors to a process without an existing connection, through a socket whose name the kernel chooses.
 //!
-//! The name is in no file system, so it cannot be left behind; it can be guessed, so each side asks the
-//! kernel for the other's process id before anything is sent or believed.
+//! The name is in no file system, so nothing is left behind. Other processes can guess the name, so each side asks
+//! the kernel for the other's process id before it sends or accepts anything.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -10,11 +9,11 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use super::faults::{self, Call};
 use super::{check, fd, retry};
 
-/// The kernel's names are a zero and five hexadecimal digits.
+/// The kernel's names consist of a zero byte and five hexadecimal digits.
 const NAME_AT: usize = size_of::<libc::sa_family_t>() + 1;
 const NAME: usize = 5;
 
-/// A socket that waits for who brings descriptors.
+/// A listening socket, at which another process delivers descriptors.
 pub(crate) struct Meeting {
     socket: OwnedFd,
     name: u32,
@@ -40,12 +39,12 @@ fn address(name: u32) -> (libc::sockaddr_un, libc::socklen_t) {
 }
 
 impl Meeting {
-    /// Opens one under a name of the kernel's choice.
+    /// Opens a socket under a name of the kernel's choice.
     pub(crate) fn open() -> io::Result<Meeting> {
         let socket = socket()?;
         let (mut address, _) = address(0);
         let mut len = size_of::<libc::sockaddr_un>() as libc::socklen_t;
-        // SAFETY: `address` and `len` are valid places; to bind to a family alone asks for a name.
+        // SAFETY: `address` and `len` are valid places. Binding to a family alone requests a name.
         unsafe {
             let family = size_of::<libc::sa_family_t>() as libc::socklen_t;
             check(libc::bind(socket.as_raw_fd(), (&raw const address).cast(), family).into())?;
@@ -56,7 +55,7 @@ impl Meeting {
         let name = std::str::from_utf8(&digits).ok().and_then(|text| u32::from_str_radix(text, 16).ok());
         match name {
             Some(name) if len as usize == NAME_AT + NAME => Ok(Meeting { socket, name }),
-            _ => Err(io::Error::other("the kernel gave a socket a name of another form than its own")),
+            _ => Err(io::Error::other("the kernel named a socket in an unexpected form")),
         }
     }
 
@@ -64,8 +63,8 @@ impl Meeting {
         self.name
     }
 
-    /// Waits for the process `pid`, whose pidfd is `alive`, and takes what it brings. An error when that
-    /// process ends before, brings nothing, or is not `expected` any more, which is asked now and then.
+    /// Waits for the process `pid`, whose pidfd is `alive`, and receives its descriptors. Returns an error if the
+    /// process ends before or sends none, or if `expected` becomes false, which is checked ten times a second.
     pub(crate) fn receive(
         &self,
         pid: i32,
@@ -98,17 +97,20 @@ impl Meeting {
 }
 
 fn receive_from(guest: BorrowedFd<'_>) -> io::Result<Vec<OwnedFd>> {
-    // It sends at once or ends, and its end is told here.
+    // The process sends immediately or ends, and this call reports either.
     let (_, fds) = fd::receive_with_fds(guest, &mut [0; 1])?;
     if fds.is_empty() { Err(gone()) } else { Ok(fds) }
 }
 
 fn gone() -> io::Error {
-    io::Error::new(io::ErrorKind::UnexpectedEof, "who was to send descriptors did not")
+    io::Error::new(
+        io::ErrorKind::UnexpectedEof,
+        "the process that should send the descriptors ended without sending them",
+    )
 }
 
-/// Brings descriptors to the meeting `name` of process `pid`. `false` when that process is not there: it has
-/// ended, or is in another network namespace.
+/// Sends descriptors to the socket `name` of process `pid`. Returns false if the process is not there: it has ended,
+/// or is in another network namespace.
 pub(crate) fn bring(name: u32, pid: i32, fds: &[RawFd]) -> io::Result<bool> {
     let socket = socket()?;
     let (address, len) = address(name);
@@ -125,13 +127,13 @@ pub(crate) fn bring(name: u32, pid: i32, fds: &[RawFd]) -> io::Result<bool> {
         return Ok(false);
     }
     match fd::send_with_fds(socket.as_fd(), &[0], fds) {
-        // It has ended since.
+        // The process has ended meanwhile.
         Err(e) if matches!(e.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe) => Ok(false),
         sent => sent.map(|()| true),
     }
 }
 
-/// The process that made the other end.
+/// Returns the process that created the other end.
 fn peer_pid(socket: BorrowedFd<'_>) -> io::Result<i32> {
     fd::peer(socket).map(|cred| cred.pid)
 }

@@ -1,6 +1,6 @@
 //! Sleeping on a word of shared memory.
 //!
-//! Always the SHARED kind: the same page may be mapped at different addresses.
+//! The operations are not PRIVATE, because processes map the same page at different addresses.
 
 use std::io;
 use std::sync::atomic::AtomicU32;
@@ -10,14 +10,14 @@ use super::clock::Deadline;
 use super::faults::{self, Call};
 use crate::rules::{self, Rule};
 
-/// Sleeps while `word` is `expected`, until woken or until the deadline. Returns for any reason,
-/// also for none: callers look at their word again.
+/// Sleeps while `word` is `expected`, until a wake or the deadline. It may return at any time, so callers check their
+/// word again.
 pub(crate) fn wait(word: &AtomicU32, expected: u32, deadline: Deadline) {
     wait_as(word, expected, deadline, EVERY_CLASS);
 }
 
-/// As [`wait`], as a sleeper of these classes: see [`wake_class`]. Says whether it was the time that
-/// ended the sleep, and nobody's wake.
+/// As [`wait`], as a sleeper of these classes: see [`wake_class`]. Returns whether the deadline ended the sleep, and
+/// not a wake.
 pub(crate) fn wait_as(word: &AtomicU32, expected: u32, deadline: Deadline, classes: u32) -> bool {
     if faults::at(Call::Sleep).is_err() {
         return false;
@@ -39,11 +39,11 @@ pub(crate) fn wait_as(word: &AtomicU32, expected: u32, deadline: Deadline, class
     slept != 0 && std::io::Error::last_os_error().raw_os_error() == Some(libc::ETIMEDOUT)
 }
 
-/// The most words that the kernel waits for at once.
+/// The largest number of words that one call can wait for.
 const MOST_WORDS: usize = 128;
 
-/// Sleeps while every word is what is expected of it, as [`wait`] does with one. Where the kernel cannot
-/// do that (before 5.16, under a filter, or for more than 128 words), the caller looks again every few milliseconds.
+/// Sleeps while every word has its expected value, as [`wait`] does for one. If the kernel cannot do that (before
+/// Linux 5.16, under a filter, or for more than 128 words), it returns every few milliseconds.
 pub(crate) fn wait_any(words: &[(&AtomicU32, u32)], deadline: Deadline) {
     #[repr(C)]
     struct Waiter {
@@ -93,14 +93,14 @@ fn timespec(ns: u64) -> libc::timespec {
     }
 }
 
-/// The class of a sleeper with this number.
+/// Returns the class of the sleeper with this number.
 pub(crate) fn class_of(id: u32) -> u32 {
     1 << (id % 32)
 }
 
 const EVERY_CLASS: u32 = u32::MAX;
 
-/// Wakes every thread that sleeps on `word` as a sleeper of `class`, and returns how many it woke.
+/// Wakes every thread that sleeps on `word` as a sleeper of `class`. Returns how many.
 pub(crate) fn wake_class(word: &AtomicU32, class: u32) -> usize {
     let none = std::ptr::null::<u32>();
     until_heard(|| {
@@ -119,26 +119,27 @@ pub(crate) fn wake_class(word: &AtomicU32, class: u32) -> usize {
     })
 }
 
-/// Wakes at most `count` sleepers and says how many it woke.
+/// Wakes at most `count` sleepers. Returns how many.
 pub(crate) fn wake(word: &AtomicU32, count: i32) -> usize {
     // SAFETY: the kernel only uses the address as a key.
     until_heard(|| check(unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, count) }))
 }
 
-/// Makes a call that wakes until the kernel has heard it, and returns how many it woke: whoever sleeps is owed it.
+/// Repeats a wake until the kernel accepts it, because a lost wake could leave a thread asleep. Returns how many
+/// threads it woke.
 #[inline]
 fn until_heard(wake: impl Fn() -> io::Result<i64>) -> usize {
     loop {
         match faults::at(Call::Wake).and_then(|()| wake()) {
             Ok(woken) => return woken as usize,
-            // Nothing can sleep there.
+            // No thread can sleep at this address.
             Err(e) if matches!(e.raw_os_error(), Some(libc::EFAULT | libc::EINVAL)) => return 0,
             Err(_) => std::thread::yield_now(),
         }
     }
 }
 
-/// Wakes everybody who sleeps on `word`.
+/// Wakes all threads that sleep on `word`. Returns how many.
 pub(crate) fn wake_all(word: &AtomicU32) -> usize {
     wake(word, i32::MAX)
 }

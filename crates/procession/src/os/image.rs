@@ -1,7 +1,7 @@
 //! The executable: where it is loaded, and whether this library is part of it.
 //!
-//! Functions travel between processes as offsets into the executable. That is sound only while
-//! the code that computes an offset and the code that follows it are in the same file.
+//! A function is sent to another process as an offset into the executable. That is sound only if the code that
+//! computes the offset and the code that uses it are in the same file.
 
 use std::ffi::CStr;
 use std::fs;
@@ -20,49 +20,48 @@ unsafe extern "C" {
     static INIT_ARRAY_END: InitFn;
 }
 
-/// How the supervisor executes the program, and how a child does. Both lead to the same file as `/proc/self/exe`.
-/// The kernel keeps the path that was executed, and no constructor can change it: so a process knows by it alone
-/// that it must not run `main`, whatever became of its environment and its descriptors.
+/// The paths by which the supervisor and a child execute the program. Both lead to the same file as `/proc/self/exe`.
+/// The kernel keeps the executed path, and no constructor can change it. So the path alone tells a process that it
+/// must not run `main`, whatever happened to its environment and descriptors.
 pub(crate) const AS_SUPERVISOR: &CStr = c"/proc/self/./exe";
 pub(crate) const AS_CHILD: &CStr = c"/proc/self/././exe";
 
-/// The path by which this process was executed, as the kernel tells it.
+/// Returns the path by which this process was executed, which the kernel keeps.
 pub(crate) fn executed_path() -> Option<&'static CStr> {
-    // SAFETY: the kernel puts a C string there, which stays as long as the process runs this program.
+    // SAFETY: the kernel stores a C string there, which stays while the process runs this program.
     unsafe {
         let path = libc::getauxval(libc::AT_EXECFN) as *const libc::c_char;
         (!path.is_null()).then(|| CStr::from_ptr(path))
     }
 }
 
-/// Whether this process executed the program as a helper of a family.
+/// Returns whether this process executed the program as a helper of a family.
 pub(crate) fn is_helper() -> bool {
     executed_path().is_some_and(|path| [AS_SUPERVISOR, AS_CHILD].contains(&path))
 }
 
-/// Whether this code is in the executable itself. It may be in a library that a helper loaded later.
+/// Returns whether this code is in the executable itself, and not in a library that a helper loaded later.
 pub(crate) fn is_in_executable() -> bool {
-    // SAFETY: the first bytes of every loaded file are its header, which says where its program headers are.
+    // SAFETY: every loaded file begins with its header, which contains the offset of its program headers.
     let headers = unsafe { (base() as *const libc::Elf64_Ehdr).read().e_phoff };
     // SAFETY: a plain call.
     base() as u64 + headers == unsafe { libc::getauxval(libc::AT_PHDR) }
 }
 
-/// What the dynamic loader calls before `main`.
+/// A function that the dynamic loader calls before `main`.
 pub(crate) type InitFn = extern "C" fn(argc: i32, argv: *const *const u8, envp: *const *const u8);
 
-/// The address at which the executable is loaded in this process.
+/// Returns the address at which the executable is loaded in this process.
 pub(crate) fn base() -> usize {
     (&raw const FIRST_BYTE) as usize
 }
 
-/// The distance of an address of the executable from its base.
+/// Returns the distance of an address of the executable from its base.
 pub(crate) fn offset_of<T>(at: *const T) -> u64 {
     (at as usize).wrapping_sub(base()) as u64
 }
 
-/// Calls every entry of `.init_array` after `hook`: the constructors that the loader would have
-/// called had `hook` returned.
+/// Calls every entry of `.init_array` after `hook`, which the loader would have called if `hook` had returned.
 ///
 /// # Safety
 /// Called from `hook`, which the loader called with these arguments as an entry of that array.
@@ -75,8 +74,8 @@ pub(crate) unsafe fn run_later_constructors(
     let (mut at, end) = (&raw const INIT_ARRAY_START, &raw const INIT_ARRAY_END);
     let mut found = false;
     while at < end {
-        // SAFETY: the linker puts function pointers between the two symbols; the loader uses
-        // null and -1 as padding, which must not become a `fn`.
+        // SAFETY: between the two symbols the linker puts function pointers. The loader skips null and -1, which must
+        // not become a `fn`.
         let entry = unsafe { at.cast::<usize>().read() };
         if found && entry != 0 && entry != usize::MAX {
             // SAFETY: a constructor that the loader would call with the same arguments.
@@ -88,7 +87,7 @@ pub(crate) unsafe fn run_later_constructors(
     }
 }
 
-/// The parts of memory that no process can have changed: mapped, readable, not writable.
+/// The ranges of memory that no process can have changed: mapped, readable, not writable.
 pub(crate) struct Constants(Vec<(u64, u64)>);
 
 impl Constants {
@@ -98,7 +97,7 @@ impl Constants {
         Constants(constant.map(|m| (m.from, m.to)).collect())
     }
 
-    /// Whether `bytes` bytes at `offset` from the executable's base are among them.
+    /// Returns whether `bytes` bytes at `offset` from the executable's base are among them.
     pub(crate) fn contains(&self, offset: u64, bytes: u64) -> bool {
         let range =
             (base() as u64).checked_add(offset).and_then(|from| Some((from, from.checked_add(bytes)?)));
@@ -106,13 +105,12 @@ impl Constants {
     }
 }
 
-/// Makes forks of this process cheaper: they start with the code pages that this process has used
-/// already mapped.
+/// Makes forks of this process cheaper: they start with the code pages mapped that this process has used.
 ///
-/// The kernel leaves the page tables of file mappings out of a fork, because faults can fill them
-/// again; each such fault costs more than copying a hundred entries. It does copy them for a
-/// mapping that has had a page of its own. So one byte of each code mapping is written over with
-/// itself, through `/proc/self/mem`, as a debugger does. Where the kernel refuses, nothing is lost.
+/// A fork does not copy the page tables of file mappings, because page faults can fill them again. Each such fault
+/// costs more than copying a hundred entries. The kernel does copy them for a mapping that has a page of its own. So
+/// this overwrites one byte of each code mapping with itself through `/proc/self/mem`, as a debugger does. If the
+/// kernel refuses, nothing is lost.
 pub(crate) fn share_code_pages_with_forks() {
     use std::os::unix::fs::FileExt;
     let Ok(maps) = fs::read(MAPS) else { return };
@@ -162,7 +160,7 @@ impl<'a> Mapping<'a> {
         })
     }
 
-    /// Whether this is the path of the mapped file.
+    /// Returns whether this is the path of the mapped file.
     fn is_at(&self, path: &Path) -> bool {
         let mut escaped = Vec::with_capacity(self.path.len());
         for &byte in path.as_os_str().as_bytes() {
@@ -175,13 +173,13 @@ impl<'a> Mapping<'a> {
     }
 }
 
-/// Checks that the code at `anchor` belongs to the file that `/proc/self/exe` would run again.
-/// It does not when this library was loaded by `dlopen`, or the program by `ld.so program`.
+/// Checks that the code at `anchor` belongs to the file that `/proc/self/exe` would execute. It does not if `dlopen`
+/// loaded this library, or if the program was started as `ld.so program`.
 pub(crate) fn check_is_executable(anchor: usize) -> io::Result<()> {
     let unsupported = |why: &str| {
         io::Error::new(
             io::ErrorKind::Unsupported,
-            format!("{why}: processes can only be spawned by code that is linked into the executable itself"),
+            format!("{why}, but only code that is linked into the executable itself can spawn processes"),
         )
     };
     let maps = fs::read(MAPS)?;
@@ -191,7 +189,7 @@ pub(crate) fn check_is_executable(anchor: usize) -> io::Result<()> {
     let exe = fs::metadata("/proc/self/exe")?;
     let same_file =
         exe.ino() == mapping.inode && (libc::major(exe.dev()), libc::minor(exe.dev())) == mapping.device;
-    // Stacked file systems show another device in the map than in the file; then the path decides.
+    // Stacked file systems show another device in the map than in the file. Then the path decides.
     let same_path = || fs::read_link("/proc/self/exe").is_ok_and(|path| mapping.is_at(&path));
     if same_file || same_path() {
         Ok(())
@@ -200,7 +198,7 @@ pub(crate) fn check_is_executable(anchor: usize) -> io::Result<()> {
     }
 }
 
-/// Whether the program runs with more rights than its user has (setuid and the like).
+/// Returns whether the program runs with more rights than its user has, as a setuid program does.
 pub(crate) fn is_privileged() -> bool {
     // SAFETY: a plain call.
     unsafe { libc::getauxval(libc::AT_SECURE) != 0 }

@@ -1,14 +1,14 @@
-//! Running the executable again as a process that the user's `waitpid(-1)` never sees.
+//! Executes the program again as a process that the user's `waitpid(-1)` never sees.
 //!
 //! ```text
 //! caller ──clone(VM|VFORK|FILES, exit signal 0)──▶ intermediate ──clone(VM|VFORK|PIDFD)──▶ program
 //!    ◀───────────── reaped by number ─────────────── exits           exec of /proc/self/exe
 //! ```
 //!
-//! `exec` resets the exit signal of a process to SIGCHLD, so a direct child would be visible to
-//! the caller's own waiting; an orphan of the intermediate is not. Nothing is copied on the way
-//! (both clones share the caller's memory until the exec), so the cost does not grow with the
-//! caller. The pidfd arrives in the caller because the intermediate shares its descriptor table.
+//! `exec` resets the exit signal of a process to SIGCHLD, so the caller's own waiting would see a direct child. It
+//! does not see an orphan of the intermediate process. Both clones share the caller's memory until the exec, so
+//! nothing is copied and the cost does not grow with the caller. The intermediate shares the caller's descriptor
+//! table, so the pidfd arrives in the caller.
 
 use std::ffi::{CStr, CString, OsString};
 use std::io;
@@ -20,7 +20,7 @@ use std::ptr::null;
 use super::faults::{self, Call};
 use super::{fd, image, memory, process, signal};
 
-/// A process that runs the executable again.
+/// A process that executes the program again.
 pub(crate) struct Launched {
     pub(crate) pid: i32,
     pub(crate) pidfd: OwnedFd,
@@ -29,7 +29,7 @@ pub(crate) struct Launched {
 /// A system call of a launch that the kernel refused.
 #[derive(Debug)]
 pub(crate) struct Refusal {
-    /// What was tried, with the name of the call.
+    /// The step that failed, with the name of the call.
     pub(crate) tried: &'static str,
     pub(crate) error: io::Error,
 }
@@ -55,17 +55,17 @@ struct Plan {
 
 const STACK: usize = 64 << 10;
 
-/// Has the loader look up every symbol of the program at its start, instead of in each fork anew.
+/// The variable that makes the loader look up every symbol of the program at its start, instead of in each fork.
 pub(crate) const BIND_NOW: &str = "LD_BIND_NOW";
 
-/// Whether the caller's environment leaves it to the loader when to look symbols up.
+/// Returns whether the loader looks symbols up when they are first used.
 pub(crate) fn binds_lazily() -> bool {
     std::env::var_os(BIND_NOW).is_none()
 }
 
-/// Starts `/proc/self/exe` with the caller's arguments, its environment plus [`BIND_NOW`], if `bind_now` says so,
-/// `stdin` as descriptor 0, and `stderr` as descriptor 2. Descriptors above 2 do not go along. The new program starts
-/// with every signal blocked.
+/// Starts `/proc/self/exe` with the caller's arguments and environment, `stdin` as descriptor 0, and `stderr` as
+/// descriptor 2. With `bind_now`, adds [`BIND_NOW`] to the environment. No other descriptors are inherited. The new
+/// program starts with every signal blocked.
 pub(crate) fn launch_self(
     stdin: BorrowedFd<'_>,
     stderr: Option<BorrowedFd<'_>>,
@@ -96,9 +96,9 @@ pub(crate) fn launch_self(
     let mask = signal::block_all();
     let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_FILES;
     let outer = faults::at(Call::Launch).and_then(|()| {
-        // SAFETY: the intermediate runs on a stack of its own while we are suspended, and shares our
-        // memory, in which `plan` lives until after it has gone. All signals are blocked, so that no
-        // handler runs in the shared memory.
+        // SAFETY: the intermediate runs on a stack of its own while this thread is suspended, and shares our memory,
+        // in which `plan` lives until after it has exited. All signals are blocked, so no handler runs in the shared
+        // memory.
         let pid = unsafe { libc::clone(intermediate, top(1), flags, (&raw mut plan).cast()) };
         super::check(pid.into())
     });
@@ -106,10 +106,10 @@ pub(crate) fn launch_self(
         process::reap(pid as i32);
     }
     signal::set_mask(mask);
-    // SAFETY: both users of the stacks have ended or have executed another program.
+    // SAFETY: both processes on the stacks have ended or have executed another program.
     unsafe { memory::unmap(stacks, 2 * STACK) };
     outer.map_err(|error| Refusal { tried: CLONE, error })?;
-    // SAFETY: the kernel installed the pidfd in the table we share with the intermediate.
+    // SAFETY: the kernel installed the pidfd in the table that we share with the intermediate.
     let pidfd = (plan.pidfd >= 0).then(|| unsafe { fd::own(plan.pidfd) });
     match pidfd {
         _ if plan.errno != 0 => {
@@ -121,8 +121,8 @@ pub(crate) fn launch_self(
     }
 }
 
-/// Checks that children of the calling thread come into its own pid namespace. In another one the number of a child
-/// would mean a stranger here.
+/// Checks that children of the calling thread are in its own pid namespace. The process id of a child in another one
+/// would name an unrelated process here.
 fn check_pid_namespace() -> io::Result<()> {
     let namespace =
         |name| std::fs::metadata(format!("/proc/thread-self/ns/{name}")).ok().map(|file| file.ino());
@@ -135,7 +135,8 @@ fn check_pid_namespace() -> io::Result<()> {
     }
 }
 
-/// Returns the process with a descriptor above 2. Ends it when there is none: nobody would watch over it.
+/// Returns the process with a descriptor above 2. If there is no such descriptor, kills the process, because it could
+/// not be watched.
 fn watched(pid: i32, pidfd: OwnedFd) -> io::Result<Launched> {
     let above = if pidfd.as_raw_fd() > 2 { None } else { Some(fd::above_stdio_too(pidfd.as_fd())) };
     match above.transpose() {
@@ -151,7 +152,7 @@ fn watched(pid: i32, pidfd: OwnedFd) -> io::Result<Launched> {
 }
 
 /// Executes `/proc/self/exe` in this process, with its arguments, its environment, and its descriptors up to `last`.
-/// Returns only when that fails.
+/// Returns only if that fails.
 pub(crate) fn become_self(last: i32) -> io::Error {
     let execute = || -> io::Result<()> {
         let (args, env) = (arguments()?, environment()?);
@@ -187,13 +188,13 @@ fn join(name: OsString, value: OsString) -> Vec<u8> {
     bytes
 }
 
-/// The process between: starts the program and goes. Shares the caller's memory, so it touches
+/// Runs in the intermediate process: starts the program and exits. It shares the caller's memory, so it changes
 /// nothing but its plan.
 extern "C" fn intermediate(plan: *mut libc::c_void) -> libc::c_int {
     let plan = plan.cast::<Plan>();
     let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD | libc::SIGCHLD;
-    // SAFETY: as in `launch_self`; we are suspended until `program` executes or exits, and the
-    // caller is suspended until we exit.
+    // SAFETY: as in `launch_self`. This process is suspended until `program` executes or exits, and the caller is
+    // suspended until this process exits.
     unsafe {
         let stack = (*plan).inner_stack_top;
         let pidfd = &raw mut (*plan).pidfd;
@@ -206,11 +207,11 @@ extern "C" fn intermediate(plan: *mut libc::c_void) -> libc::c_int {
     }
 }
 
-/// The new process, until it executes.
+/// Runs in the new process, until it executes the program.
 extern "C" fn program(plan: *mut libc::c_void) -> libc::c_int {
     let plan = plan.cast::<Plan>();
-    // SAFETY: system calls only; `argv` and `envp` are null-terminated arrays of C strings that
-    // live in the suspended caller. The descriptor table is our own.
+    // SAFETY: system calls only. `argv` and `envp` are null-terminated arrays of C strings that live in the suspended
+    // caller. The descriptor table is this process's own.
     unsafe {
         (*plan).tried = STREAMS;
         let stderr = (*plan).stderr;

@@ -1,4 +1,4 @@
-//! What the machine and the user's limits leave us.
+//! What the machine and the user's limits allow.
 
 use std::fs;
 
@@ -9,17 +9,17 @@ fn soft_limit(resource: libc::__rlimit_resource_t) -> u64 {
     limit.rlim_cur
 }
 
-/// The most bytes of address space this process may map.
+/// Returns how many bytes of address space this process may map.
 pub(crate) fn address_space() -> u64 {
     soft_limit(libc::RLIMIT_AS)
 }
 
-/// The largest file this process may make; a memfd is a file.
+/// Returns the size of the largest file that this process may create. A memfd is a file.
 pub(crate) fn file_size() -> u64 {
     soft_limit(libc::RLIMIT_FSIZE)
 }
 
-/// The number in this place of `/proc/self/statm`, in bytes.
+/// Returns the number at this position of `/proc/self/statm`, in bytes.
 fn statm(place: usize) -> u64 {
     let text = fs::read_to_string("/proc/self/statm").unwrap_or_default();
     let pages = text.split_ascii_whitespace().nth(place).and_then(|word| word.parse::<u64>().ok());
@@ -28,13 +28,12 @@ fn statm(place: usize) -> u64 {
     pages.unwrap_or(0).saturating_mul(size.max(0) as u64)
 }
 
-/// Bytes of memory that this process has and does not share.
+/// Returns how many bytes of memory this process has and does not share.
 pub(crate) fn private_bytes() -> u64 {
     statm(1).saturating_sub(statm(2))
 }
 
-/// Lets this process have no more than so many bytes of private memory besides those that it has now. Where
-/// that is refused nothing changes.
+/// Limits the private memory of this process to what it has now and `more` bytes. Does nothing if the kernel refuses.
 pub(crate) fn limit_private_bytes(more: u64) {
     let mut limit = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
     // SAFETY: `limit` is a valid place.
@@ -52,7 +51,8 @@ pub(crate) fn memory() -> u64 {
     super::cgroup::memory_limit().map_or(machine, |limit| limit.min(machine))
 }
 
-/// How many processors the machine has, wherever this process may run: its partners may run elsewhere.
+/// Returns how many processors the machine has, whichever of them this process may use: the processes that it talks
+/// to may use others.
 pub(crate) fn processors() -> usize {
     // SAFETY: a plain call.
     usize::try_from(unsafe { libc::sysconf(libc::_SC_NPROCESSORS_ONLN) }).unwrap_or(1)

@@ -1,8 +1,8 @@
-//! Marks that a process passes on to everything it starts, so that an orphan shows whose descendant it is.
+//! A mark that a process passes on to everything it starts, so that an orphan shows which child it descends from.
 //!
-//! The kernel forgets who an orphan descends from: sessions, groups, environments and descriptors can all be changed
-//! on the way. What every process inherits over fork and exec, and what hardly any program changes, are its limits.
-//! One of them has had no meaning since Linux 2.4.25, the number of file locks. Its soft value carries the mark.
+//! The kernel does not keep the ancestors of an orphan, and a process can change its session, group, environment and
+//! descriptors. Resource limits are inherited over fork and exec, and hardly any program changes them. One of them
+//! has had no effect since Linux 2.4.25: the number of file locks. Its soft value carries the mark.
 
 use std::io;
 
@@ -15,19 +15,19 @@ fn limit(pid: i32, new: Option<&libc::rlimit>) -> io::Result<libc::rlimit> {
     check(unsafe { libc::prlimit(pid, libc::RLIMIT_LOCKS, new, &mut old) }.into()).map(|_| old)
 }
 
-/// Gives this process a mark, and all that it starts from now on. Where the hard limit is too low nothing changes.
+/// Gives this process a mark, which everything that it starts inherits. Does nothing if the hard limit is too low.
 pub(crate) fn mark(mark: u64) {
     if let Ok(old) = limit(0, None) {
         let _ = limit(0, Some(&libc::rlimit { rlim_cur: mark, ..old }));
     }
 }
 
-/// The mark of a process; `None` when it has none, or cannot be seen.
+/// Returns the mark of a process, or `None` if it has none or cannot be seen.
 pub(crate) fn mark_of(pid: i32) -> Option<u64> {
     match limit(pid, None) {
         Ok(limit) => Some(limit.rlim_cur).filter(|&mark| mark != libc::RLIM_INFINITY),
-        // The process has changed its user, and this one may not ask for the limits of others (CAP_SYS_RESOURCE,
-        // which containers often take from root).
+        // The process has changed its user, and this one may not read the limits of others. (That takes
+        // CAP_SYS_RESOURCE, which containers often remove from root.)
         Err(_) => shown_mark_of(pid),
     }
 }

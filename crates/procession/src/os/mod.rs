@@ -1,7 +1,7 @@
-//! Every system call of the library, and nothing else: a port has this one room to work in.
+//! Every system call of the library, and nothing else. A port to another system changes only this module.
 //!
-//! Nothing here knows about arenas, locks or processes of a family; the functions are thin, safe
-//! faces over Linux, and their documentation says only what the kernel's manual does not.
+//! This module knows nothing about arenas, locks or families. Its functions are thin, safe wrappers of Linux, and
+//! their documentation says only what the kernel's manual does not.
 //!
 //! | file               | what it holds |
 //! |--------------------|---|
@@ -11,23 +11,23 @@
 //! | `children.rs`      | the children of this process: which have ended or stopped, and reaping them |
 //! | `clock.rs`         | the monotonic clock, and deadlines |
 //! | `credentials.rs`    | user, groups, capabilities and no_new_privs, read and applied |
-//! | `ended.rs`         | how a process ended that is no child of the caller |
+//! | `ended.rs`         | how a process ended that is not a child of the caller |
 //! | `fatal_signals.rs` | handlers that report how the process dies |
 //! | `faults.rs`        | system calls that fail on demand, for tests |
 //! | `fd.rs`            | descriptors and socket pairs |
-//! | `fd_passing.rs`    | handing descriptors to a process without a connection |
+//! | `fd_passing.rs`    | sending descriptors to a process without an existing connection |
 //! | `futex.rs`         | sleeping on a word of shared memory |
 //! | `image.rs`         | where the executable is loaded, and its constructors |
 //! | `launch.rs`        | executing the program again as the supervisor |
 //! | `limits.rs`        | what the machine and the user's limits allow |
-//! | `lineage.rs`        | a mark that tells which child a process descends from |
+//! | `lineage.rs`       | a mark that shows which child a process descends from |
 //! | `memory.rs`        | the memfd and its mappings |
 //! | `oom.rs`           | whether the kernel killed a process because memory ran out |
 //! | `process.rs`       | forking, identity, waiting, killing |
-//! | `procfs.rs`        | `/proc`, whose names need not be text and whose numbers may be foreign |
+//! | `procfs.rs`        | `/proc`: names that need not be text, and ids of another namespace |
 //! | `signal.rs`        | signal masks and dispositions |
 //! | `threads.rs`       | the threads of this process, and those that the library adds |
-#![allow(unsafe_code)] // This is the room where the kernel is called.
+#![allow(unsafe_code)] // Calls the kernel.
 
 pub(crate) mod attributes;
 mod calls;

@@ -1,4 +1,4 @@
-//! Whether the kernel has killed somebody because memory ran out.
+//! Whether the kernel has killed a process because memory ran out.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,12 +10,13 @@ use super::cgroup::{Hierarchy, Version};
 pub(crate) struct Watch {
     file: PathBuf,
     seen: u64,
-    /// Kills that were counted and that nobody was found for yet, and when they were noticed.
+    /// The counted kills that were not attributed to a process yet, and when they were noticed.
     open: u64,
     since: Instant,
 }
 
-/// Processes that the kernel kills together do not end at once. After this time the others were not ours.
+/// Processes that the kernel kills together do not end at the same time. After this time the remaining kills were of
+/// processes of others.
 const TOGETHER: Duration = Duration::from_secs(10);
 
 impl Watch {
@@ -25,8 +26,8 @@ impl Watch {
         Watch { seen: count(&file).unwrap_or(0), file, open: 0, since: Instant::now() }
     }
 
-    /// Whether one of the kernel's kills may have been that of a process that has just been killed: one that was
-    /// counted since this was asked last, or one of several that were counted a moment ago.
+    /// Returns whether the kernel may have killed a process that has just died: the count has grown since the last
+    /// call, or several kills were counted a moment ago.
     pub(crate) fn has_run_out(&mut self) -> bool {
         let now = count(&self.file).unwrap_or(self.seen);
         let new = now.saturating_sub(std::mem::replace(&mut self.seen, now));
@@ -42,7 +43,7 @@ impl Watch {
     }
 }
 
-/// Returns the files in which the count may stand.
+/// Returns the files that may contain the count.
 fn files() -> impl Iterator<Item = PathBuf> {
     Hierarchy::all().into_iter().map(|hierarchy| match hierarchy.version {
         Version::One => hierarchy.own.join("memory.oom_control"),
@@ -50,7 +51,7 @@ fn files() -> impl Iterator<Item = PathBuf> {
     })
 }
 
-/// The `oom_kill` of one of these files.
+/// Returns the `oom_kill` count in one of these files.
 fn count(file: &Path) -> Option<u64> {
     let text = fs::read_to_string(file).ok()?;
     text.lines().find_map(|line| line.strip_prefix("oom_kill ")).and_then(|count| count.trim().parse().ok())

@@ -11,14 +11,14 @@ pub(crate) use super::children::{
     Children, adopted, has_children, next_ended, next_stop, reap, reap_if_ended,
 };
 
-/// How a process ended, as the kernel tells it.
+/// How a process ended, as the kernel reports it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ended {
     Exited(i32),
     Signaled { signal: i32, core: bool },
 }
 
-/// Forks; `None` in the child.
+/// Forks. Returns `None` in the child.
 ///
 /// # Safety
 /// The calling process has one thread, or the child calls only what is safe after a fork.
@@ -41,19 +41,19 @@ pub(crate) fn parent_pid() -> i32 {
     unsafe { libc::getppid() }
 }
 
-/// The process group of this process.
+/// Returns the process group of this process.
 pub(crate) fn group() -> i32 {
     // SAFETY: always succeeds.
     unsafe { libc::getpgrp() }
 }
 
-/// The kernel's number of the calling thread.
+/// Returns the kernel's id of the calling thread.
 pub(crate) fn thread_id() -> i32 {
     // SAFETY: always succeeds.
     unsafe { libc::syscall(libc::SYS_gettid) as i32 }
 }
 
-/// Whether no thread of a process with this number runs (a zombie's do not).
+/// Returns whether no thread of the process with this id runs. A zombie has none.
 pub(crate) fn is_dead(pid: i32) -> bool {
     if kill(pid, 0).is_err_and(|e| e.raw_os_error() == Some(libc::ESRCH)) {
         return true;
@@ -63,32 +63,32 @@ pub(crate) fn is_dead(pid: i32) -> bool {
         return super::fd::poll([fd.as_raw_fd()], 0)[0];
     }
     procfs::directory(pid).and_then(|at| procfs::text(at.join("stat"))).is_some_and(|stat| {
-        // The name in parentheses may contain anything. The state is that of the first thread alone.
+        // The name in parentheses may contain anything. The state is that of the first thread only.
         let fields: Vec<_> = stat.rsplit(')').next().unwrap_or("").split_ascii_whitespace().collect();
         matches!(fields.first(), Some(&("Z" | "X"))) && matches!(fields.get(17), Some(&("0" | "1")))
     })
 }
 
-/// Whether a process is stopped, by a signal or by a debugger.
+/// Returns whether a process is stopped, by a signal or by a debugger.
 pub(crate) fn is_stopped(pid: i32) -> bool {
     procfs::directory(pid)
         .and_then(|at| procfs::text(at.join("stat")))
         .is_some_and(|stat| stat.rsplit(')').next().unwrap_or("").trim_start().starts_with(['T', 't']))
 }
 
-/// Whether a process is in the network namespace of this one; `None` where that cannot be seen, of one that is
-/// about to be dead as well.
+/// Returns whether a process is in the network namespace of this one, or `None` if that cannot be seen, as of a
+/// process that is exiting.
 pub(crate) fn shares_network_with(pid: i32) -> Option<bool> {
     let network = |process: &std::path::Path| std::fs::read_link(process.join("ns/net")).ok();
     Some(network("/proc/self".as_ref())? == network(&procfs::directory(pid)?)?)
 }
 
-/// Whether a descriptor is a pidfd.
+/// Returns whether a descriptor is a pidfd.
 pub(crate) fn is_pidfd(fd: BorrowedFd<'_>) -> bool {
     pidfd_signal(fd, 0).map_or_else(|e| e.raw_os_error() != Some(libc::EBADF), |()| true)
 }
 
-/// Whether the calling process has a thread with this number.
+/// Returns whether this process has a thread with this id.
 pub(crate) fn is_own_thread(thread: i32) -> bool {
     // SAFETY: a plain call; signal 0 only asks.
     unsafe { libc::syscall(libc::SYS_tgkill, pid(), thread, 0) == 0 }
@@ -99,13 +99,13 @@ pub(crate) fn effective_uid() -> u32 {
     unsafe { libc::geteuid() }
 }
 
-/// Ends the process at once: no handlers, no flushing.
+/// Ends the process immediately, without exit handlers and without flushing.
 pub(crate) fn exit_now(code: i32) -> ! {
     // SAFETY: does not return.
     unsafe { libc::_exit(code) }
 }
 
-/// A descriptor for exactly this process, whatever happens to its number later.
+/// Returns a descriptor that refers to this process even when another one gets its id.
 pub(crate) fn pidfd_open(pid: i32) -> io::Result<OwnedFd> {
     faults::at(Call::OpenPidfd)?;
     // SAFETY: a plain call that gives a new descriptor (CLOEXEC), which we own.
@@ -123,8 +123,8 @@ pub(crate) fn pidfd_signal(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()>
     check(ret).map(drop)
 }
 
-/// Sends a signal by number. The number alone does not say whose it is by now, so only for a process of which
-/// something else makes that certain.
+/// Sends a signal by process id. The id alone does not identify a process, so this is only for processes that cannot
+/// be reaped meanwhile.
 fn kill(pid: i32, signal: i32) -> io::Result<()> {
     faults::at(Call::Kill)?;
     // SAFETY: a plain call.
@@ -136,8 +136,8 @@ pub(crate) fn signal_self(signal: i32) {
     let _ = insist(|| kill(pid(), signal), |_| false);
 }
 
-/// Sends a signal to a child of this process, and to no other process that may have its number. Only for a
-/// process whose calling thread alone reaps its children: until then, the number stays the child's.
+/// Sends a signal to a child of this process. Only for a process in which no other thread reaps children, so that the
+/// id stays the child's until then.
 pub(crate) fn signal_child(pid: i32, signal: i32) -> io::Result<()> {
     if is_child(pid)? { kill(pid, signal) } else { Ok(()) }
 }
@@ -146,26 +146,26 @@ pub(crate) fn signal_child(pid: i32, signal: i32) -> io::Result<()> {
 pub(crate) fn resume_parent() {
     let number = parent_pid();
     if let Ok(parent) = pidfd_open(number)
-        // A parent that is the same afterwards has not ended in between.
+        // If the parent is the same afterwards, it has not ended in between.
         && parent_pid() == number
     {
         let _ = pidfd_signal(std::os::fd::AsFd::as_fd(&parent), libc::SIGCONT);
     }
 }
 
-/// The kernel kills us when the thread that forked us ends.
+/// Asks the kernel to send `signal` to this process when the thread that forked it ends.
 pub(crate) fn die_with_parent(signal: i32) {
     // SAFETY: a plain call.
     unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, signal) };
 }
 
-/// Orphans of our descendants become our children.
+/// Makes this process adopt the orphans of its descendants.
 pub(crate) fn become_subreaper() {
     // SAFETY: a plain call.
     unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1) };
 }
 
-/// The short name that `ps` and `top` show; cut to 15 bytes by the kernel.
+/// Sets the short name that `ps` and `top` show. The kernel cuts it to 15 bytes.
 pub(crate) fn set_title(name: &[u8]) {
     let mut buf = [0u8; 16];
     let len = name.len().min(15);
@@ -174,7 +174,7 @@ pub(crate) fn set_title(name: &[u8]) {
     unsafe { libc::prctl(libc::PR_SET_NAME, buf.as_ptr()) };
 }
 
-/// Identity (device, inode) of the working directory.
+/// Returns the identity of the working directory: device and inode.
 pub(crate) fn cwd_identity() -> io::Result<(u64, u64)> {
     faults::at(Call::Stat)?;
     // SAFETY: an all-zero `stat` is valid and the path is a C string.
@@ -185,37 +185,37 @@ pub(crate) fn cwd_identity() -> io::Result<(u64, u64)> {
     }
 }
 
-/// A path by which any process reaches the working directory of this one, though the directory itself has no path.
-/// It is good as long as this process lives.
+/// Returns a path by which any process reaches the working directory of this one, even if the directory itself has no
+/// path. It is valid while this process lives.
 pub(crate) fn cwd_in_proc() -> Option<std::path::PathBuf> {
     procfs::directory(pid()).map(|at| at.join("cwd"))
 }
 
-/// Calls `f` at the end of the process, after every handler that is registered later.
+/// Registers `f` to be called when the process exits, after all handlers that are registered later.
 pub(crate) fn at_exit(f: extern "C" fn()) -> bool {
     // SAFETY: `f` is a function of this executable, which is never unloaded.
     unsafe { libc::atexit(f) == 0 }
 }
 
-/// Calls `f` in the child of every `fork` of this process.
+/// Registers `f` to be called in the child of every `fork` of this process.
 pub(crate) fn at_fork_child(f: extern "C" fn()) -> bool {
     // SAFETY: as in `at_exit`; the handler only touches private memory.
     unsafe { libc::pthread_atfork(None, None, Some(f)) == 0 }
 }
 
-/// Writes out what C's standard streams still hold.
+/// Flushes C's standard streams.
 pub(crate) fn flush_c_streams() {
     // SAFETY: a null stream means all streams.
     unsafe { libc::fflush(std::ptr::null_mut()) };
 }
 
-/// Writes to a descriptor without any buffer or lock; safe in a signal handler.
+/// Writes to a descriptor without a buffer or lock. Safe in a signal handler.
 pub(crate) fn write_raw(fd: RawFd, bytes: &[u8]) {
     // SAFETY: `bytes` is a valid buffer of that length.
     unsafe { libc::write(fd, bytes.as_ptr().cast(), bytes.len()) };
 }
 
-/// Writes to a descriptor that others write to as well, unless that would have to wait for a reader.
+/// Writes to a descriptor that others write to as well, unless that would block.
 pub(crate) fn write_without_waiting(fd: RawFd, bytes: &[u8]) {
     let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
     // SAFETY: system calls; the buffer, the path and `stat`, which is valid when all zero, live that long.
@@ -229,7 +229,8 @@ pub(crate) fn write_without_waiting(fd: RawFd, bytes: &[u8]) {
         if libc::fstat(fd, &mut stat) == 0 && stat.st_mode & libc::S_IFMT == libc::S_IFREG {
             return write_raw(fd, bytes);
         }
-        // A pipe or a terminal. Opened anew, because whether one waits is a matter of all who share an opening.
+        // It is a pipe or a terminal. It is opened a second time, because O_NONBLOCK applies to every descriptor of
+        // an open file.
         let Ok(path) = std::ffi::CString::new(format!("/proc/self/fd/{fd}")) else { return };
         let own =
             libc::open(path.as_ptr(), libc::O_WRONLY | libc::O_NONBLOCK | libc::O_NOCTTY | libc::O_CLOEXEC);
@@ -240,20 +241,20 @@ pub(crate) fn write_without_waiting(fd: RawFd, bytes: &[u8]) {
     }
 }
 
-/// Whether `pid` maps the anonymous file `name` with inode `inode`: proof that it is a process of
-/// ours and not a stranger that got its number. `None` when that cannot be seen.
+/// Returns whether `pid` maps the anonymous file `name` with this inode. If so, it is a process of this family and
+/// not another one that got its id. Returns `None` if that cannot be seen.
 pub(crate) fn maps_memfd(pid: i32, name: &str, inode: u64) -> Option<bool> {
     let (name, inode) = (format!("/memfd:{name}"), format!(" {inode} "));
-    // A process that is on its way out maps nothing any more.
+    // An exiting process has no mappings.
     let list = || procfs::text(procfs::directory(pid)?.join("maps")).filter(|maps| !maps.is_empty());
     if list()?.lines().any(|line| line.contains(&name) && line.contains(&inode)) {
         return Some(true);
     }
-    // The list is made piece by piece, and breaks off where its process ends. Then the next one is empty.
+    // The kernel produces the list in pieces, and it breaks off if the process ends. Then the next one is empty.
     list().map(|_| false)
 }
 
-/// The inode behind a descriptor.
+/// Returns the inode behind a descriptor.
 pub(crate) fn inode(fd: BorrowedFd<'_>) -> io::Result<u64> {
     faults::at(Call::Stat)?;
     // SAFETY: an all-zero `stat` is valid and `fd` is open.

@@ -1,8 +1,8 @@
-//! `/proc`: names in it need not be text, and its numbers may belong to another pid namespace.
+//! `/proc`: names in it need not be text, and its process ids may belong to another pid namespace.
 //!
-//! The numbers that this process gets from the kernel are those of its own pid namespace. Those in `/proc` are of
-//! the namespace in which it was mounted: `unshare --pid --fork program` leaves the mount of the outer namespace in
-//! place. So every number is translated on its way from the one to the other.
+//! The ids that this process gets from system calls are those of its own pid namespace. The ids in `/proc` are those
+//! of the namespace in which it was mounted: `unshare --pid --fork program` leaves the outer mount in place. So every
+//! id is translated between the two.
 
 use std::fs;
 use std::os::fd::AsRawFd;
@@ -19,12 +19,12 @@ pub(crate) fn text(path: impl AsRef<Path>) -> Option<String> {
         .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// Whether `/proc` shows the pid namespace of this process.
+/// Returns whether `/proc` shows the pid namespace of this process.
 fn is_native() -> bool {
     fs::read_link("/proc/self").is_ok_and(|own| own == Path::new(&process::pid().to_string()))
 }
 
-/// Returns where `/proc` shows the process with this number; `None` where it does not show it.
+/// Returns the directory of a process in `/proc`, or `None` if `/proc` does not show it.
 pub(crate) fn directory(pid: i32) -> Option<PathBuf> {
     if is_native() {
         return Some(format!("/proc/{pid}").into());
@@ -35,11 +35,11 @@ pub(crate) fn directory(pid: i32) -> Option<PathBuf> {
     (number > 0).then(|| format!("/proc/{number}").into())
 }
 
-/// Turns numbers that `/proc` shows into those of this process's own namespace.
+/// Translates ids of `/proc` into those of this process's own namespace.
 pub(crate) enum Translation {
-    /// They are the same.
+    /// Both are the same.
     None,
-    /// How many namespaces lie between the mount and this process.
+    /// The number of namespaces between the mount's and this process's.
     Levels(usize),
 }
 
@@ -51,7 +51,7 @@ impl Translation {
         }
     }
 
-    /// Returns this process's number for the one that `/proc` shows as `shown`.
+    /// Returns this process's id for the process that `/proc` shows as `shown`.
     pub(crate) fn translate(&self, shown: i32) -> Option<i32> {
         match self {
             Translation::None => Some(shown),
@@ -60,7 +60,7 @@ impl Translation {
     }
 }
 
-/// Returns the numbers of a process from the namespace of the mount down to its own.
+/// Returns the ids of a process, from the mount's namespace down to the process's own.
 fn numbers(process: &str) -> Vec<i32> {
     let status = text(format!("/proc/{process}/status")).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("NSpid:")).unwrap_or("");

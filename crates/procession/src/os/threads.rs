@@ -11,7 +11,7 @@ use super::signal;
 /// Threads of the library's own in this process, which run no code of the user's.
 static OWN: AtomicU32 = AtomicU32::new(0);
 
-/// Where the C library says that the process never had a second thread. Null until [`find_flag`] has found it.
+/// The C library's flag that the process never had a second thread. Null until [`find_flag`] has found it.
 static NEVER_HAD_ANOTHER: AtomicPtr<c_char> = AtomicPtr::new(std::ptr::null_mut());
 
 /// Finds the C library's flag, for this process and its forks.
@@ -22,7 +22,7 @@ pub(crate) fn find_flag() {
     NEVER_HAD_ANOTHER.store(flag.cast(), Ordering::Relaxed);
 }
 
-/// Returns whether the calling thread is the only thread of its process. False when that cannot be found out.
+/// Returns whether the calling thread is the only thread of its process. Returns false if that cannot be determined.
 pub(crate) fn is_alone() -> bool {
     let flag = NEVER_HAD_ANOTHER.load(Ordering::Relaxed);
     // SAFETY: null, or a byte of the C library, which is never unloaded. The library writes to it when the first
@@ -31,13 +31,13 @@ pub(crate) fn is_alone() -> bool {
     never_had_another || count() == Some(1)
 }
 
-/// Returns whether the process has other threads than the calling one and the library's own. True when that cannot
-/// be found out.
+/// Returns whether the process has other threads than the calling one and the library's own. Returns true if that
+/// cannot be determined.
 pub(crate) fn are_others() -> bool {
     count() != Some(1 + OWN.load(Ordering::SeqCst))
 }
 
-/// The calling thread is the library's own until this is dropped, and runs no code of the user's.
+/// While this exists, the calling thread counts as the library's own. It must not run the user's code.
 pub(crate) struct Own(());
 
 impl Own {
@@ -49,7 +49,7 @@ impl Own {
 
 impl Drop for Own {
     fn drop(&mut self) {
-        // The kernel counts the thread for a moment more, so nobody is overlooked.
+        // The kernel still counts the thread for a moment, so no other thread is missed.
         OWN.fetch_sub(1, Ordering::SeqCst);
     }
 }
@@ -66,8 +66,8 @@ fn count() -> Option<u32> {
     u32::try_from(links).ok()?.checked_sub(2)
 }
 
-/// Starts a thread in which no signal is handled: signals are for the program's own threads. Its stack is as large as
-/// that of any thread of Rust's (`RUST_MIN_STACK`, or 2 MiB), because code of the user may run on it.
+/// Starts a thread that blocks all signals, because signals are for the program's own threads. Its stack has the size
+/// of any Rust thread's (`RUST_MIN_STACK`, or 2 MiB), because it may run the user's code.
 pub(crate) fn start(name: &str, f: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
     faults::at(Call::StartThread)?;
     let mask = signal::block_all();

@@ -18,42 +18,44 @@ use crate::rules;
 use crate::rules::Rule;
 use crate::sync::raw::park;
 
-/// Repairs what the dead process in `slot` left, and frees the slot. `how` is how the kernel says
-/// it ended, `None` when the whole family was lost.
+/// Repairs what the dead process in `slot` left, and frees the slot. `how` is how it ended, or `None` when the whole
+/// family was lost.
 pub(crate) fn recover(arena: &Arena, slot: u32, how: Option<Ended>) {
     let dead = arena.slot(slot);
     dead.state.store(slots::DEAD, Ordering::SeqCst);
-    // A thread that ends properly gives its record back; one that `exit` tore off has not.
+    // A thread that ends normally gives its record back. A thread that `exit` interrupts does not.
     let torn = arena.records_of(slot).any(|id| arena.record(id).thread.load(Ordering::Acquire) != 0);
     let leaving = dead.leaving.load(Ordering::Acquire);
     let left = leaving != 0 && matches!(how, Some(Ended::Exited(_)));
-    // A thread without a record may have been torn off as well, between a store and the wake that follows it.
+    // A thread without a record may also have been interrupted, between a store and the wake that follows it.
     let alone = leaving == slots::ALONE || !rules::holds(Rule::AloneAtExit);
     let clean = left && alone && !torn;
 
     if !clean {
-        // It may have been about to ask for a pass; and so may a recovery that died here before us.
+        // The process, or a recovery that died here, may have been about to request a pass of the collector.
         arena.header().collect_wanted.store(1, Ordering::SeqCst);
     }
-    // While the words still name the dead, only we may touch what they guard.
+    // While the words still name the dead process, only this recovery may change what they guard.
     let returned = left && how == Some(Ended::Exited(0));
     let gone = Dead { arena, slot, how, returned };
     let was_inside = release_locks(&gone)
         | let_go(&gone)
         | (!clean && rules::holds(Rule::ArgumentsTold) && tell_meetings(arena, slot, returned));
     release_claims(arena, slot);
-    // Before its blocks are swept, and while its handles still say which queues to look at.
+    // Before its blocks are swept, while its handles still show which queues and pools it used.
     for_each_held(&gone, |recover, found| recover.return_work(&gone, found));
     if (!clean || was_inside) && rules::holds(Rule::SweepWakes) {
-        // The dead may have been woken on behalf of another, or been about to wake one.
+        // The dead process may have consumed the wake-up of another one, or may have been about to wake one.
         park::notify_all_sleepers(arena);
-        // Whoever was woken may have been put on our core: he has waited for long enough.
+        // A woken process may be queued on this processor, and it has waited long enough.
         std::thread::yield_now();
     }
-    // Who joins it finds its locks handed on. After this its handle may be the last to its object.
+    // Its end is published when its locks are released, so a joiner finds them free. From then on a joiner may drop
+    // the last handle to its object.
     process_body::record(arena, slot, how);
     cells::recover::notify_keepers(arena, slot, clean);
-    // CRASH: nobody who repairs anew may write to words of what it held, which are others' from now on.
+    // CRASH: from now on the words that it waited for may belong to others, so a repeated recovery must not write to
+    // them.
     for id in arena.records_of(slot) {
         arena.record(id).waits_for.store(0, Ordering::SeqCst);
     }
@@ -64,11 +66,11 @@ pub(crate) fn recover(arena: &Arena, slot: u32, how: Option<Ended>) {
         arena.header().collect_wanted.store(1, Ordering::SeqCst);
     }
     dead.reset();
-    // Who waits for the first of many, or for memory, looks again. Here and not where children are reaped: main
-    // does this too. CRASH: one count too many is a look too many.
+    // Wakes the waiters for the first of several processes, and those for memory. This is here and not where children
+    // are reaped, because main runs recovery, too. CRASH: counting twice only causes an additional check.
     arena.header().ended.fetch_add(1, Ordering::SeqCst);
     futex::wake_all(&arena.header().ended);
-    // CRASH: last, so that a recovery that died is begun anew from the slot's state.
+    // CRASH: last, so that the slot's state makes a recovery that died run again.
     dead.state.store(slots::FREE, Ordering::Release);
 }
 
@@ -86,7 +88,7 @@ fn release_locks(dead: &Dead<'_>) -> bool {
     any
 }
 
-/// Releases what an entry of a journal names.
+/// Releases the lock or cell that an entry of a journal names.
 fn release(dead: &Dead<'_>, entry: Journaled) {
     let Some((index, object)) = dead.arena.object_around(entry.offset) else { return };
     if let Some(kind) = object.kind() {
@@ -107,15 +109,15 @@ fn for_each_held(dead: &Dead<'_>, mut f: impl FnMut(&'static dyn Recover, &Found
     });
 }
 
-/// Takes the dead process out of the objects to which it has a handle. Returns whether there was anything.
+/// Takes the dead process out of the objects that it holds. Returns whether there was anything to do.
 fn let_go(dead: &Dead<'_>) -> bool {
     let mut any = false;
     for_each_held(dead, |recover, found| any |= recover.let_go(dead, found));
     any
 }
 
-/// Notifies barriers that a party does not come: the process has died, or failed, before it took the handle out of its
-/// arguments. Returns whether there was one. Can be called again.
+/// Notifies barriers that a party will not come, because the process has died, or failed, before it took the handle
+/// out of its arguments. Returns whether there was a barrier. Can be repeated.
 pub(crate) fn tell_meetings(arena: &Arena, slot: u32, returned: bool) -> bool {
     let (dead, mut any) = (Dead { arena, slot, how: None, returned }, false);
     sweep::for_each_carried(arena, slot, &mut |id| {
@@ -127,9 +129,9 @@ pub(crate) fn tell_meetings(arena: &Arena, slot: u32, returned: bool) -> bool {
     any
 }
 
-/// Hands on what threads of this very process hold that have `ended`, because the process is ending. As long as it is
-/// not `alone`, other threads run, which may have borrowed what such a thread got from a lock that lends memory.
-/// So that one stays held.
+/// Releases what threads of this process hold that have `ended`, because the process is exiting. Unless it is
+/// `alone`, other threads run, which may have borrowed from a guard that lends references to shared memory. The locks
+/// of such guards stay held.
 pub(crate) fn release_locks_of_ended_threads(
     arena: &Arena,
     slot: u32,

@@ -6,7 +6,7 @@ use crate::arena::{Arena, slots, sweep};
 use crate::rules;
 use crate::rules::Rule;
 
-/// Puts spares back that the dead had claimed and not sent off.
+/// Makes spares available again that the dead process had claimed without completing a request.
 pub(super) fn release_claims(arena: &Arena, slot: u32) {
     let used = arena.header().slots_used.load(Ordering::Acquire).min(arena.layout.slots);
     for index in 1..used {
@@ -19,10 +19,10 @@ pub(super) fn release_claims(arena: &Arena, slot: u32) {
     }
 }
 
-/// Empties a claimed slot of the request that was being written to it.
+/// Clears the request in a claimed slot, and makes the slot a spare again.
 fn return_spare(arena: &Arena, index: u32) {
     let spare = arena.slot(index);
-    // The sleeping child owns nothing yet; what is there was put there for it.
+    // The sleeping child owns nothing itself. What is there was given to it for the request.
     let collect = sweep::objects(arena, index) | sweep::blocks(arena, index);
     if collect {
         arena.header().collect_wanted.store(1, Ordering::SeqCst);

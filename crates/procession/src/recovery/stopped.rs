@@ -8,8 +8,8 @@ use crate::arena::recover::{Found, Journaled};
 use crate::os::futex;
 use crate::sync::raw::park::EVENT;
 
-/// Has others go on past the process in `slot`, which has been stopped: those that wait for a turn which it has not
-/// begun to use, and those that sleep on a word for which it may just have been woken on their behalf.
+/// Lets other processes go on past the process in `slot`, which has been stopped: those that wait for a lock that it
+/// has not begun to use, and those whose wake-up it may have consumed.
 pub(crate) fn pass_by(arena: &Arena, slot: u32) {
     for id in arena.records_of(slot) {
         let record = arena.record(id);
@@ -24,7 +24,7 @@ pub(crate) fn pass_by(arena: &Arena, slot: u32) {
     }
 }
 
-/// Takes a turn that it does not use yet from a stopped thread, whose journal has this entry.
+/// Takes a lock that it does not use yet from a stopped thread, whose journal has this entry.
 fn withdraw(arena: &Arena, entry: Journaled) {
     let Some((index, object)) = arena.object_around(entry.offset) else { return };
     if let Some(kind) = object.kind() {

@@ -10,25 +10,25 @@ use crate::arena::objects::Body;
 use crate::arena::owned_block::OwnedBlock;
 use crate::arena::{Arena, member};
 
-/// The aligned word at `offset`, if there is one.
+/// Returns the word at `offset`, if that is aligned and in the arena.
 #[inline]
 pub(super) fn word(arena: &Arena, offset: u64) -> Option<&'static AtomicU64> {
     let sound = offset.is_multiple_of(8) && offset < arena.layout.bytes - 7;
-    // SAFETY: checked just now; any eight aligned bytes of the arena can be read as an atomic. What is
-    // written through it lies in blocks of the caller's, or under its lock.
+    // SAFETY: in the arena and aligned, and any eight such bytes can be read as an atomic. The module writes only to
+    // words in blocks of this process, or under the lock that guards them.
     sound.then(|| unsafe { arena.at(offset) })
 }
 
-/// Where a block has its parts: on cache lines of their own.
+/// Returns the parts in a block.
 pub(super) fn parts_at<const N: usize>(arena: &Arena, block: u64) -> &'static [Part; N] {
-    // SAFETY: aligned just now, in a block that has room for them behind the alignment; atomics only.
+    // SAFETY: aligned, in a block that has room for them behind the alignment; they consist of atomics.
     unsafe { arena.at((block + HEADER).next_multiple_of(PART_ALIGNMENT)) }
 }
 
-/// Two cache lines, because processors fetch them in pairs.
+/// The alignment of parts: two cache lines, because processors fetch lines in pairs.
 const PART_ALIGNMENT: u64 = 128;
 
-/// An object that owns so many empty parts.
+/// Creates an object that owns a block with `N` empty parts.
 pub(super) fn make_parts<B: Body, const N: usize>() -> Result<Handle> {
     let arena = member::arena()?;
     let size = size_of::<[Part; N]>() as u64 + PART_ALIGNMENT;
@@ -36,7 +36,7 @@ pub(super) fn make_parts<B: Body, const N: usize>() -> Result<Handle> {
     block.bytes_mut(HEADER + size).fill(0);
     parts_at::<N>(arena, block.at()).iter().for_each(Part::initialise);
     let handle = Handle::create::<B>(|object| object.blocks[0].store(block.at(), Ordering::Relaxed))?;
-    // CRASH: before this the block is swept with us, and the object goes with its only handle.
+    // CRASH: before this store the block is swept with us, and the object is freed with its only handle.
     block.give_to(Tag::object(handle.id().index()));
     Ok(handle)
 }

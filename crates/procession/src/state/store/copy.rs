@@ -1,7 +1,7 @@
-//! Bytes copied out of memory that may change meanwhile.
+//! [`Buffer`]: bytes copied out of memory that other processes may change meanwhile.
 //!
-//! Words are read as atomics, one by one, so that what is read is some word that was there; whether all of
-//! them belong together is for the caller to check, by the version of the part.
+//! Words are read as atomics, one by one, so each is some word that was there. Whether all of them belong together is
+//! for the caller to check, by the version of the part.
 
 use std::mem::MaybeUninit;
 use std::sync::atomic::Ordering;
@@ -9,10 +9,10 @@ use std::sync::atomic::Ordering;
 use super::word;
 use crate::arena::Arena;
 
-/// What is no longer than this is copied to the stack.
+/// The length of the longest copy on the stack, in bytes.
 const SHORT: usize = 128;
 
-/// Where bytes are copied to.
+/// A buffer for a copy.
 pub(crate) struct Buffer {
     short: [MaybeUninit<u64>; SHORT / 8],
     long: Vec<u64>,
@@ -25,7 +25,7 @@ impl Buffer {
         Buffer { short: [const { MaybeUninit::uninit() }; SHORT / 8], long: Vec::new(), len: 0 }
     }
 
-    /// Copies `len` bytes from the aligned offset `at`. False when they do not lie in the arena.
+    /// Copies `len` bytes from the aligned offset `at`. Returns false if they do not lie in the arena.
     #[inline]
     pub(super) fn fill(&mut self, arena: &Arena, at: u64, len: u64) -> bool {
         self.len = len as usize;
@@ -53,12 +53,12 @@ impl Buffer {
         self.long.len() as u64 == words
     }
 
-    /// What was copied last.
+    /// Returns the last copy.
     #[inline]
     pub(crate) fn bytes(&self) -> &[u8] {
         let from = if self.len > SHORT { self.long.as_ptr() } else { self.short.as_ptr().cast() };
         const { assert!(cfg!(target_endian = "little"), "the bytes of a word are in order") };
-        // SAFETY: `fill` has written as many words as these bytes take.
+        // SAFETY: `fill` has written the words that contain these bytes.
         unsafe { std::slice::from_raw_parts(from.cast(), self.len) }
     }
 }

@@ -8,7 +8,7 @@ use super::{Old, exchange_word};
 use crate::codec::encoding;
 use crate::{Message, Result};
 
-/// A key's place in a locked part.
+/// A key's entry, in a part whose lock is held.
 pub(crate) struct Entry<'a> {
     map: &'a Map,
     turn: Turn,
@@ -18,7 +18,7 @@ pub(crate) struct Entry<'a> {
 }
 
 impl Entry<'_> {
-    /// Puts the value together, if there is one.
+    /// Decodes the value, if there is one.
     #[inline]
     pub(crate) fn decode<V: Message>(&self) -> Result<Option<V>> {
         let Some((node, at)) = &self.node else { return Ok(None) };
@@ -29,12 +29,12 @@ impl Entry<'_> {
         decode_at(self.map.arena, *at).map(Some)
     }
 
-    /// The bytes of the value, if there is one.
+    /// Returns the value's bytes, if there is one.
     pub(crate) fn value(&self) -> Result<Option<&'static [u8]>> {
         self.node.as_ref().map(|(node, _)| node.value(self.map.arena)).transpose()
     }
 
-    /// Puts a value in. Gives what was there before; it is to be freed after the lock.
+    /// Sets the value. Returns the old one, to be freed after the lock is released.
     #[inline]
     pub(crate) fn put(self, value: Encoded<'_>) -> Result<Old> {
         if let Some((node, _)) = &self.node
@@ -48,7 +48,7 @@ impl Entry<'_> {
 }
 
 impl Map {
-    /// Calls `f` with the key's entry, which nobody else changes meanwhile.
+    /// Calls `f` with the key's entry, under the lock of its part.
     #[inline]
     pub(crate) fn with_entry<R>(
         &self,

@@ -1,7 +1,7 @@
-//! Where a key belongs: a hash that nobody outside the family can foresee.
+//! The hash of a key, which no process outside the family can predict.
 //!
-//! Words are mixed in by a multiplication of 64 by 64 bits whose halves are folded together, as wyhash and its
-//! relatives do. The seed is random for each family, so that chosen keys do not all fall into one place.
+//! Each word is mixed in by a multiplication of 64 by 64 bits whose halves are folded together, as in wyhash and
+//! related functions. The seed is random for each family, so no chosen set of keys collides.
 
 const ODD: [u64; 3] = [0x9e37_79b9_7f4a_7c15, 0xc2b2_ae3d_27d4_eb4f, 0xa076_1d64_78bd_642f];
 
@@ -18,7 +18,7 @@ fn word(bytes: &[u8]) -> u64 {
     u64::from_le_bytes(word)
 }
 
-/// The hash of a key's bytes.
+/// Returns the hash of a key's bytes.
 #[inline]
 pub(super) fn hash(bytes: &[u8], seed: u64) -> u64 {
     let mut state = seed ^ (bytes.len() as u64).wrapping_mul(ODD[0]);

@@ -10,7 +10,7 @@ use super::{Old, exchange_word};
 use crate::codec::encoding;
 use crate::{Message, Result};
 
-/// An item's place in a locked list.
+/// An item of a list, whose lock is held.
 pub(crate) struct Item<'a> {
     list: &'a Sequence,
     _turn: Turn,
@@ -19,7 +19,7 @@ pub(crate) struct Item<'a> {
 }
 
 impl Item<'_> {
-    /// Puts the item together.
+    /// Decodes the item.
     pub(crate) fn decode<T: Message>(&self) -> Result<T> {
         let _inside = Inside::enter();
         let node = Node::read(self.list.arena, self.at).ok_or_else(node::damaged)?;
@@ -29,7 +29,7 @@ impl Item<'_> {
         decode_at(self.list.arena, self.at)
     }
 
-    /// Puts another one in its place. Gives what was there before; it is to be freed after the lock.
+    /// Replaces the item. Returns the old one, to be freed after the lock is released.
     pub(crate) fn put(self, value: Encoded<'_>) -> Result<Old> {
         let arena = self.list.arena;
         let node = Node::read(arena, self.at).ok_or_else(node::damaged)?;
@@ -45,7 +45,7 @@ impl Item<'_> {
 }
 
 impl Sequence {
-    /// Calls `f` with the item's place, which nobody else changes meanwhile; `None` when there is none.
+    /// Calls `f` with the item at `index`, under the lock. Returns `None` if there is no such item.
     pub(crate) fn with_item<R>(
         &self,
         index: u64,

@@ -11,10 +11,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::table::{Table, node_of};
 use crate::arena::Arena;
 
-/// The first word that may name a node.
+/// The index of the first word that may name a node.
 pub(super) const FIRST: u64 = 2;
 
-/// A table with its ends, as they are now.
+/// A table with its ends, as they were read.
 #[derive(Clone, Copy)]
 pub(super) struct ListRing {
     pub(super) table: Table,
@@ -27,10 +27,10 @@ impl ListRing {
         if self.table.0 == 0 { 0 } else { self.table.len() - FIRST }
     }
 
-    /// The word for the index, which may be one behind the last, or -1.
+    /// Returns the word for an index from -1 to the length.
     pub(super) fn cell(self, arena: &Arena, index: u64) -> Option<&'static AtomicU64> {
         let room = self.room();
-        // Ends that are nonsense lead to a word of the arena like any other.
+        // Invalid ends still lead to a word of the arena.
         let at = self.first.wrapping_add(index).wrapping_add(room);
         self.table.cell(arena, FIRST + at % room.max(1))
     }
@@ -46,7 +46,7 @@ impl ListRing {
         first << 32 | len
     }
 
-    /// What `ends` becomes when the list begins so many words later, and has so many more.
+    /// Returns the value of `ends` for a list that begins `later` words later and is `more` items longer.
     pub(super) fn moved(self, later: i64, more: i64) -> u64 {
         let first = (self.first + self.room()).wrapping_add_signed(later) % self.room();
         ListRing::ends(first, self.len.wrapping_add_signed(more))

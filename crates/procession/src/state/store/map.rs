@@ -1,4 +1,4 @@
-//! A hash table in shared memory: 32 parts, and in each a table that is searched word by word.
+//! A hash table in shared memory: 32 parts, each with a table that is searched word by word.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -17,10 +17,10 @@ use crate::arena::recover::{Dead, Journaled};
 use crate::arena::{Arena, collect, heap, member};
 use crate::{Error, Result};
 
-/// How many parts there are: so many processes can change something at once.
+/// The number of parts, and so of changes that can run at the same time.
 pub(super) const PARTS: usize = 32;
 
-/// A dict in its object: all that there is of it is in blocks.
+/// The body of a dict. All its data is in blocks.
 #[repr(C)]
 pub(crate) struct DictBody(AtomicU64);
 
@@ -39,14 +39,14 @@ pub(crate) struct Map {
 }
 
 impl Map {
-    /// An empty one, and the object that owns it.
+    /// Creates an empty map, and the object that owns it.
     pub(crate) fn make() -> Result<(Handle, Map)> {
         let handle = make_parts::<DictBody, PARTS>()?;
         let map = Map::of(handle.id().index())?;
         Ok((handle, map))
     }
 
-    /// The map that an object owns. The caller holds the object.
+    /// Returns the map that an object owns. The caller holds the object.
     pub(crate) fn of(index: u32) -> Result<Map> {
         member::arena()?;
         Map::find(index).ok_or_else(|| Error::StaleHandle("this dict no longer exists".into()))
@@ -94,7 +94,7 @@ impl Map {
         &self.parts[(hash >> 59) as usize]
     }
 
-    /// How many entries there are.
+    /// Returns the number of entries.
     pub(crate) fn len(&self) -> u64 {
         self.parts.iter().map(|part| part.live.load(Ordering::Relaxed)).sum()
     }
@@ -104,13 +104,13 @@ impl Map {
         part.turn(self.arena, self.parts)
     }
 
-    /// Puts a value in the place of what the key had. Gives that.
+    /// Sets the value of a key. Returns the previous one.
     #[inline]
     pub(crate) fn insert(&self, key: Encoded<'_>, value: Encoded<'_>) -> Result<Old> {
         let hash = self.hash(key.bytes);
         let part = self.part(hash);
-        // What may go in by one store gets a node only when it does not; anything else is written before the
-        // lock is taken.
+        // A value that can be replaced by one store gets a node only if that fails. The node of any other value is
+        // written before the lock is acquired.
         let small = value.bytes.len() <= 8 && value.ids.is_empty();
         let mut fresh = if small { None } else { Some(node::make(self.arena, key, value, false)?) };
         loop {
@@ -132,7 +132,7 @@ impl Map {
         }
     }
 
-    /// Has the table name a node, in the place of the one with the same key.
+    /// Makes the table name a node, in place of the one with the same key.
     pub(super) fn place(&self, turn: &Turn, hash: u64, key: &[u8], node: OwnedBlock) -> Result<Old> {
         let part = turn.part;
         let mut place = self.search(part, hash, key);
@@ -142,7 +142,11 @@ impl Map {
         let (cell, stale) = match &place {
             Place::Taken { cell, at, .. } => (*cell, *at),
             Place::Free { cell, .. } => (*cell, 0),
-            Place::Nowhere => return Err(Error::Full("no room in the table of a dict".into())),
+            Place::Nowhere => {
+                return Err(Error::Full(
+                    "internal error: the table of a dict has no room after it was enlarged".into(),
+                ));
+            }
         };
         let to = naming(hash, node.at());
         self.commit(part, Change { at: cell, to, fresh: [node.at(), 0], stale: [stale, 0] });
@@ -160,7 +164,7 @@ impl Map {
         part.commit(self.arena, self.owner(), change, 0);
     }
 
-    /// Takes a key and its value out. Gives the value.
+    /// Removes a key. Returns its value.
     pub(crate) fn remove(&self, key: &[u8]) -> Result<Old> {
         let hash = self.hash(key);
         let part = self.part(hash);
@@ -186,7 +190,7 @@ impl Map {
         Ok(Old::Node(old))
     }
 
-    /// Where nothing comes behind, nothing need be remembered of what was there.
+    /// Turns words that are `GONE` back into `EMPTY` if no node follows, because a search need not go on behind them.
     fn sweep_gone(&self, part: &Part, table: Table, mut index: u64) {
         add(&part.used, u64::MAX);
         for _ in 0..table.len() {
@@ -200,7 +204,7 @@ impl Map {
         }
     }
 
-    /// Takes everything out, part by part.
+    /// Removes everything, part by part.
     pub(crate) fn clear(&self) -> Result<()> {
         let mut any = false;
         for part in self.parts {
@@ -210,26 +214,26 @@ impl Map {
             any |= emptied.is_some();
         }
         if any {
-            // What only the values held is freed now, if nobody else sees to that.
+            // Frees the objects that only the removed values held.
             collect::alone_if_wanted(self.arena);
             self.trim();
         }
         Ok(())
     }
 
-    /// Gives the kernel what is free.
+    /// Gives free memory to the kernel.
     fn trim(&self) {
         heap::trim(self.arena, member::slot());
     }
 
-    /// Takes the table away, with the nodes that it names.
+    /// Removes the table, with the nodes that it names.
     pub(super) fn drop_table(&self, part: &'static Part) -> Option<Emptied> {
         let table = Table(part.table.load(Ordering::Relaxed));
         if table.0 == 0 {
             return None;
         }
-        // CRASH: if we die after the commit, recovery gives all of it to the dead: as long as the journal
-        // stands no node is freed.
+        // CRASH: if we die after the commit, recovery gives all of it to the dead process. No node is freed while the
+        // journal names it.
         self.commit(
             part,
             Change { at: part.table_cell(), to: 0, fresh: [0; 2], stale: [table.0 | WITH_NODES, 0] },
@@ -239,11 +243,11 @@ impl Map {
         Some(Emptied { arena: self.arena, table, first: 0 })
     }
 
-    /// How many parts can be copied.
+    /// The number of parts that [`copy_part`](Map::copy_part) can copy.
     pub(crate) const PARTS: usize = PARTS;
 
-    /// Copies one part as it is at one moment: calls `plain` with the bytes of keys and values, and gives
-    /// copies of the nodes that carry handles.
+    /// Copies one part as it is at one moment. Calls `plain` with the key and value of nodes without handles, and
+    /// returns copies of nodes with handles.
     pub(crate) fn copy_part(
         &self,
         index: usize,
@@ -267,7 +271,7 @@ impl Map {
         Ok(carried)
     }
 
-    /// Releases the lock at `offset`, which a dead thread held or was about to take.
+    /// Releases the lock that the journal entry names, which a dead thread held or was about to acquire.
     pub(super) fn release(&self, dead: &Dead<'_>, entry: Journaled) {
         for part in self.parts {
             if part.is_locked_by_word_at(dead.arena, entry.offset) {
@@ -277,7 +281,7 @@ impl Map {
     }
 }
 
-/// Changes a count that only we change now.
+/// Changes a count, to which only the holder of the lock writes.
 #[inline]
 pub(super) fn add(count: &AtomicU64, change: u64) {
     count.store(count.load(Ordering::Relaxed).wrapping_add(change), Ordering::Relaxed);

@@ -1,5 +1,5 @@
-//! Nodes, and the tables that name them: what [`Dict`](super::Dict) and [`List`](super::List) stand on. The
-//! theory is in `README.md`.
+//! Nodes, and the tables that name them: the shared-memory half of [`Dict`](super::Dict) and [`List`](super::List).
+//! `README.md` explains the theory.
 //!
 //! | file          | what it holds                                                       |
 //! |---------------|---------------------------------------------------------------------|
@@ -17,7 +17,7 @@
 //! | `copy.rs`     | bytes copied out of memory that may change meanwhile                 |
 //! | `patience.rs` | how long a reader tries without the lock                             |
 //! | `hash.rs`     | the hash of a key                                                    |
-#![allow(unsafe_code)] // Words of tables and nodes are read by their offsets.
+#![allow(unsafe_code)] // Reads words of tables and nodes by their offsets.
 
 mod blocks;
 mod copy;

@@ -1,4 +1,5 @@
-//! A key and a value in a block that never changes while a table names it, but for a value of one word.
+//! A node: a key and a value in a block. It never changes while a table names it, except that a value of one word is
+//! replaced in place.
 //!
 //! ```text
 //! plain          ┌──────┬─────────────┬───────────────┐
@@ -10,7 +11,7 @@
 //! meta           plain: 1 bit │ length of key: 31 bits │ length of value: 32 bits
 //! ```
 //!
-//! Everything is padded with zeros to whole words. The length of a payload never has the bit that says "plain".
+//! Everything is padded with zeros to whole words. The length of a payload never has the bit for "plain" set.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -45,14 +46,14 @@ pub(super) struct Node {
     handles: u64,
 }
 
-/// The word that stands for both lengths.
+/// Returns the word that contains both lengths.
 #[inline]
 fn meta(key_len: u64, value_len: u64) -> u64 {
     debug_assert!(key_len <= MOST_KEY as u64 && value_len <= MOST_VALUE as u64);
     key_len << 32 | value_len
 }
 
-/// The lengths of key and value in such a word.
+/// Returns the lengths of key and value in such a word.
 #[inline]
 fn lengths(meta: u64) -> (u64, u64) {
     ((meta & !PLAIN) >> 32, meta & u64::from(u32::MAX))
@@ -64,12 +65,12 @@ fn padded(len: u64) -> u64 {
 }
 
 impl Node {
-    /// The node at `at`. What is read may be nonsense when the caller holds no lock; `None` when it cannot
-    /// be a node at all.
+    /// Reads the first words of the node at `at`. If the caller does not hold the lock, the result may be invalid,
+    /// and is `None` if it cannot be a node at all.
     #[inline]
     pub(super) fn read(arena: &Arena, at: u64) -> Option<Node> {
-        // ORDERING: Acquire pairs with the Release that put the node into its table; the word that named
-        // it was loaded with Acquire, so Relaxed does.
+        // ORDERING: the word that names the node was loaded with Acquire, which pairs with the Release that published
+        // the node. So Relaxed is enough here.
         let first = word(arena, at)?.load(Ordering::Relaxed);
         let (meta, handles, key_at) = if first & PLAIN != 0 {
             (first, 0, at + WORD)
@@ -86,7 +87,7 @@ impl Node {
         self.key_at + padded(self.key_len)
     }
 
-    /// Whether it carries no handles.
+    /// Returns whether the node carries no handles.
     #[inline]
     pub(super) fn is_plain(&self) -> bool {
         self.handles == 0
@@ -96,15 +97,15 @@ impl Node {
         (self.value_at() + padded(self.value_len)).saturating_add(WORD.saturating_mul(self.handles))
     }
 
-    /// Whether it does not reach beyond its block; if it does, somebody wrote where he must not. A short one may be
-    /// read all the same.
+    /// Returns whether the node lies within its block. If not, a faulty process has overwritten it. A short node is
+    /// not checked, because reading it does no harm.
     #[inline]
     fn is_sound(&self, arena: &Arena) -> bool {
         let short = self.handles == 0 && self.key_len + self.value_len <= 8 * WORD;
         short || blocks::around(arena, self.at).is_some_and(|(start, size)| self.end() <= start + size)
     }
 
-    /// Whether the node has this key.
+    /// Returns whether the node has this key.
     #[inline]
     pub(super) fn has_key(&self, arena: &Arena, key: &[u8]) -> bool {
         if self.key_len != key.len() as u64 {
@@ -123,15 +124,15 @@ impl Node {
             && (rest.is_empty() || is(words.len(), u64::from_le_bytes(last)))
     }
 
-    /// The word that is the whole value, if it is one that can be exchanged by one store.
+    /// Returns the word that contains the whole value, if the value can be replaced by one store.
     #[inline]
     pub(super) fn value_word(&self, arena: &Arena, len: usize) -> Option<&'static AtomicU64> {
         let fits = self.handles == 0 && self.key_at == self.at + WORD && self.value_len <= WORD;
         (fits && self.value_len > 0 && self.value_len == len as u64).then(|| word(arena, self.value_at()))?
     }
 
-    /// Copies the value, or the whole node if it carries handles, while `still` says that it is the node it
-    /// was. `Ok(None)`: it no longer was.
+    /// Copies the value, or the whole node if it carries handles, while `still` returns true. Returns `Ok(None)` once
+    /// `still` has returned false.
     #[inline]
     pub(super) fn copy(
         &self,
@@ -142,7 +143,7 @@ impl Node {
         if self.handles != 0 {
             return self.carry(arena, still);
         }
-        // A length that is nonsense must not be copied: neither a passing one nor one that stays.
+        // An invalid length must not be copied, whether it is read during a change or stays.
         if self.value_len > 4 * WORD {
             let sound = self.is_sound(arena);
             if !still() {
@@ -158,7 +159,7 @@ impl Node {
         Ok(Some(Found::Copied))
     }
 
-    /// Copies the node into a block of our own, which holds what it carries.
+    /// Copies the node into a block of this process, which holds what the node carries.
     #[cold]
     fn carry(&self, arena: &'static Arena, still: impl Fn() -> bool) -> Result<Option<Found>> {
         let sound = self.is_sound(arena);
@@ -180,14 +181,14 @@ impl Node {
         if !still() {
             return Ok(None);
         }
-        // A move of what it carries (see `arena/collect.rs`): our block holds it, it is touched; and if the
-        // node is still in its table then, it was held all the time.
+        // This is a move of the handles (see `arena/collect.rs`): our block holds them and they are touched. If the
+        // node is still in its table then, it held them until after that.
         blocks::announce_handles(arena, copy.at(), Tag::process(member::slot()));
         crate::arena::payload::for_each_handle(arena, copy.at(), u64::MAX, &mut |id| touch(arena, id));
         Ok(still().then_some(Found::Carried(copy)))
     }
 
-    /// The key's bytes; for who holds the lock, or owns the node.
+    /// Returns the key's bytes. The caller holds the lock, or owns the node.
     pub(super) fn key(&self, arena: &Arena) -> Result<&'static [u8]> {
         if !self.is_sound(arena) {
             return Err(damaged());
@@ -197,7 +198,7 @@ impl Node {
         Ok(unsafe { arena.bytes(self.key_at, self.key_len) })
     }
 
-    /// The value's bytes; as [`key`](Node::key).
+    /// Returns the value's bytes. The caller holds the lock, or owns the node.
     #[inline]
     pub(super) fn value(&self, arena: &Arena) -> Result<&'static [u8]> {
         if !self.is_sound(arena) {
@@ -214,16 +215,16 @@ fn touch(arena: &Arena, id: Id) {
     }
 }
 
-/// A value that was found.
+/// A value that a reader has found.
 pub(crate) enum Found {
     /// Its bytes are in the buffer.
     Copied,
-    /// It carries handles: a node of our own.
+    /// It carries handles, so the node was copied into a block of this process.
     Carried(OwnedBlock),
 }
 
 impl Found {
-    /// Puts the value together.
+    /// Decodes the value.
     #[inline]
     pub(crate) fn decode<V: Message>(self, arena: &Arena, buffer: &Buffer) -> Result<V> {
         match self {
@@ -233,12 +234,12 @@ impl Found {
     }
 }
 
-/// The value of a node of our own.
+/// Decodes the value of a node that belongs to this process.
 pub(crate) fn decode<V: Message>(arena: &Arena, node: &OwnedBlock) -> Result<V> {
     decode_at(arena, node.at())
 }
 
-/// The key and the value of a node of our own.
+/// Decodes the key and the value of a node that belongs to this process.
 pub(crate) fn decode_both<K: Message, V: Message>(arena: &Arena, node: &OwnedBlock) -> Result<(K, V)> {
     let node = Node::read(arena, node.at()).ok_or_else(damaged)?;
     handle::emptying(|| {
@@ -246,7 +247,7 @@ pub(crate) fn decode_both<K: Message, V: Message>(arena: &Arena, node: &OwnedBlo
     })
 }
 
-/// The value of a node that cannot change meanwhile.
+/// Decodes the value of a node that cannot change meanwhile.
 pub(super) fn decode_at<V: Message>(arena: &Arena, at: u64) -> Result<V> {
     let node = Node::read(arena, at).ok_or_else(damaged)?;
     handle::emptying(|| encoding::from_bytes(node.value(arena)?))
@@ -254,14 +255,14 @@ pub(super) fn decode_at<V: Message>(arena: &Arena, at: u64) -> Result<V> {
 
 #[cold]
 pub(super) fn damaged() -> Error {
-    Error::Message("a damaged entry".into())
+    Error::Message("an entry is damaged: a faulty process has overwritten the family's shared memory".into())
 }
 
-/// Writes a node into a block of this process. With `now`, does not wait for memory to come back.
+/// Writes a node into a block of this process. With `now`, does not wait for memory.
 pub(super) fn make(arena: &'static Arena, key: Encoded, value: Encoded, now: bool) -> Result<OwnedBlock> {
     if key.bytes.len() > MOST_KEY || value.bytes.len() > MOST_VALUE {
         return Err(Error::InvalidArgument(format!(
-            "a key of {} bytes with a value of {} bytes: the most is 2 GiB and 4 GiB",
+            "the entry is too large: its key has {} bytes and its value {} bytes, and the limits are 2 GiB and 4 GiB",
             key.bytes.len(),
             value.bytes.len()
         )));
@@ -272,7 +273,7 @@ pub(super) fn make(arena: &'static Arena, key: Encoded, value: Encoded, now: boo
     let before_meta = if handles == 0 { 0 } else { HEADER };
     let node = allocate(before_meta + content + WORD * handles, now)?;
     let at = node.at();
-    // CRASH: the block is ours, and swept.
+    // CRASH: the block is ours, and recovery sweeps it.
     // SAFETY: within the block, which no other process can see yet.
     let write = |at, bytes: &[u8]| unsafe { arena.write(at, bytes) };
     let mut meta = meta(key_len, value_len);
@@ -296,7 +297,7 @@ pub(super) fn make(arena: &'static Arena, key: Encoded, value: Encoded, now: boo
             write(end + WORD * i as u64, &id.0.to_le_bytes());
         }
         blocks::announce_handles(arena, at, Tag::process(member::slot()));
-        // The objects are held by the value until we return, and by the block from here on.
+        // The value holds the objects until we return, and the block from here on.
         key.ids.iter().chain(value.ids).for_each(|&id| touch(arena, id));
     }
     Ok(node)

@@ -8,16 +8,16 @@ use crate::arena::owned_block::OwnedBlock;
 use crate::codec::encoding;
 use crate::{Message, Result};
 
-/// What was there before.
+/// The previous value.
 pub(crate) enum Old {
     Nothing,
-    /// A value of so many bytes.
+    /// A value of at most 8 bytes, with its length.
     Word(u64, usize),
     Node(OwnedBlock),
 }
 
 impl Old {
-    /// Puts the value together.
+    /// Decodes the value, if there was one.
     #[inline]
     pub(crate) fn decode<V: Message>(self, arena: &Arena) -> Result<Option<V>> {
         match self {
@@ -28,7 +28,8 @@ impl Old {
     }
 }
 
-/// Exchanges a value that is one word for another, if both are. For who holds the lock.
+/// Replaces a value of at most 8 bytes by one of the same length, by one store. Returns `None` if that is not
+/// possible. The caller holds the lock.
 #[inline]
 pub(super) fn exchange_word(arena: &Arena, node: &Node, value: Encoded<'_>) -> Option<Old> {
     let len = value.bytes.len();
@@ -36,7 +37,7 @@ pub(super) fn exchange_word(arena: &Arena, node: &Node, value: Encoded<'_>) -> O
     let mut new = [0; 8];
     new[..len].copy_from_slice(value.bytes);
     let old = word.load(Ordering::Relaxed);
-    // CRASH: before this store it is the old value, after it the new one. Readers see one or the other, too.
+    // CRASH: before this store the old value is there, and after it the new one. Readers see one of them, too.
     word.store(u64::from_le_bytes(new), Ordering::Release);
     Some(Old::Word(old, len))
 }

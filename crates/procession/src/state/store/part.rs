@@ -1,8 +1,8 @@
-//! What one lock guards: a table, the journal of the one change that is being made to it, and a version.
+//! A part: a table, its lock, the journal of the change in progress, and a version.
 //!
-//! Who changes something holds the lock. Who only looks does not: it reads the version, looks, copies, and
-//! reads the version again. Blocks are given back only after the version has grown, so what was copied under
-//! one version was copied from blocks that were there all the time.
+//! A writer holds the lock. A reader does not: it reads the version, searches and copies, and reads the version
+//! again. A writer increments the version before it frees a block. So what was copied under one version was copied
+//! from blocks that were in use all the time.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
@@ -20,45 +20,46 @@ use crate::sync::raw::lock::{self, RawLock};
 use crate::sync::raw::word::Outcome;
 use crate::{Error, Result};
 
-/// A part in shared memory: the writers' line and the readers' line.
+/// A part in shared memory: a cache line for writers and one for readers.
 #[repr(C, align(64))]
 pub(super) struct Part {
     lock: RawLock,
-    /// The word that is being changed, as an offset, or 0; and what it becomes.
+    /// The offset of the word that is being changed, or 0; and its new value.
     at: AtomicU64,
     to: AtomicU64,
-    /// Blocks that the part gets by that, and blocks that it loses: see [`Change`].
+    /// Blocks that the part gets by the change, and blocks that it loses: see [`Change`].
     fresh: [AtomicU64; 2],
     stale: [AtomicU64; 2],
-    /// Grows before a block that could be reached is given back. Never 0.
+    /// Incremented before a block that readers could reach is freed. Never 0.
     pub(super) version: AtomicU64,
     /// See `table.rs`.
     pub(super) table: AtomicU64,
-    /// Words of the table that name a node, and words that are not empty. Counted anew after a death.
+    /// The number of words in the table that name a node, and of words that are not `EMPTY`. Recomputed after a
+    /// death.
     pub(super) live: AtomicU64,
     pub(super) used: AtomicU64,
     _rest: [AtomicU64; 4],
 }
 
-/// In a stale table's word: the nodes that it names go with it.
+/// Set in the word of a stale table whose nodes are stale, too.
 pub(super) const WITH_NODES: u64 = 1;
 
-/// One change: a store, and the blocks that come and go with it. 0 stands for none.
+/// A change: one store, and the blocks that the part gets and loses by it. 0 stands for none.
 pub(super) struct Change {
     pub(super) at: &'static AtomicU64,
     pub(super) to: u64,
-    /// Offsets of blocks of this process, which become the object's.
+    /// Offsets of blocks of this process that become the object's.
     pub(super) fresh: [u64; 2],
     /// Offsets of nodes, or words of tables, that become this process's.
     pub(super) stale: [u64; 2],
 }
 
 thread_local! {
-    /// How many calls of `update` this thread is inside of.
+    /// The number of `update` closures that this thread is in.
     static INSIDE: Cell<u32> = const { Cell::new(0) };
 }
 
-/// The lock of a part, held until this is dropped.
+/// The lock of a part. Dropping it releases the lock.
 pub(super) struct Turn {
     pub(super) part: &'static Part,
     held: Entry,
@@ -71,7 +72,7 @@ impl Drop for Turn {
     }
 }
 
-/// As long as this lives, the thread runs code of the user's that may call us.
+/// While this exists, the thread runs the user's code under a lock of a dict or list.
 pub(crate) struct Inside(());
 
 impl Inside {
@@ -90,12 +91,12 @@ impl Drop for Inside {
 }
 
 impl Part {
-    /// Makes a part of zeros ready for use.
+    /// Initializes a part whose words are all zero.
     pub(super) fn initialise(&self) {
         self.version.store(1, Ordering::Relaxed);
     }
 
-    /// Takes the lock. `parts` are all of the same object.
+    /// Acquires the lock. `parts` are all parts of the same object.
     #[inline]
     pub(super) fn turn(&'static self, arena: &Arena, parts: &'static [Part]) -> Result<Turn> {
         if INSIDE.get() > 0 {
@@ -119,43 +120,43 @@ impl Part {
         }
     }
 
-    /// The word that names the table.
+    /// Returns the word that names the table.
     pub(super) fn table_cell(&'static self) -> &'static AtomicU64 {
         &self.table
     }
 
-    /// Whether the calling thread holds the lock.
+    /// Returns whether the calling thread holds the lock.
     fn is_ours(&self) -> bool {
         thread::owner() != 0 && crate::sync::raw::word::owner(self.lock.load()) == thread::owner()
     }
 
-    /// What a look at the part begins with.
+    /// Begins a look at the part without its lock.
     #[inline]
     pub(super) fn look(&self) -> Look<'_> {
-        // ORDERING: Acquire pairs with the Release in `commit`: who reads a version sees every change that
-        // came before it.
+        // ORDERING: Acquire pairs with the Release in `commit`. A reader that reads a version sees every change
+        // before it.
         Look { part: self, version: self.version.load(Ordering::Acquire) }
     }
 
-    /// Makes a change. Its stale blocks are this process's then. For who holds the lock.
+    /// Makes a change. Afterwards its stale blocks belong to this process. The caller holds the lock.
     pub(super) fn commit(&self, arena: &Arena, owner: Tag, change: Change, first: u64) {
         let me = Tag::process(member::slot());
         for (to, from) in self.fresh.iter().chain(&self.stale).zip(change.fresh.iter().chain(&change.stale)) {
-            // ORDERING: Release, here and below, keeps the order of the program, which is what recovery relies
-            // on: none of these comes before the end of the previous change.
+            // ORDERING: Release, here and below, keeps the program's order, on which recovery relies: none of these
+            // stores comes before the end of the previous change.
             to.store(*from, Ordering::Release);
         }
         self.to.store(change.to, Ordering::Release);
         if rules::holds(Rule::ChangeNoted) {
-            // CRASH: from here on recovery looks whether the word was changed: if not, the fresh blocks go,
-            // and if so, the stale ones. No block is free before it is in the hands of a process, so
-            // nobody else can have got one of these meanwhile.
+            // CRASH: from here on recovery checks whether the word was changed. If not, it frees the fresh blocks,
+            // and if so, the stale ones. No block is freed before it belongs to a process, so no other process can
+            // have allocated one of these meanwhile.
             self.at.store(arena.offset_of(change.at), Ordering::Release);
         }
         for fresh in change.fresh.into_iter().filter(|&block| block != 0) {
             blocks::hand_over(arena, fresh, me, owner);
         }
-        // ORDERING: Release: who sees this word sees the node or table that it names.
+        // ORDERING: Release, so a reader of this word sees the node or table that it names.
         change.at.store(change.to, Ordering::Release);
         if change.stale != [0; 2] {
             self.outdate();
@@ -178,7 +179,7 @@ impl Part {
         unsafe { OwnedBlock::adopt(arena, at) }
     }
 
-    /// Whoever is looking finds out that something may be gone.
+    /// Increments the version, so that readers notice that a block may be freed.
     fn outdate(&self) {
         if !rules::holds(Rule::VersionGrows) {
             return;
@@ -187,7 +188,7 @@ impl Part {
         fence(Ordering::Release);
     }
 
-    /// Ends what the dead process was in the middle of. While the lock's word names it.
+    /// Completes or undoes the change that the dead process was making. The lock's word still names the dead thread.
     fn repair(&self, arena: &Arena, owner: Tag, dead: u32, first: u64) {
         let at = self.at.load(Ordering::Acquire);
         if let Some(changed) = word(arena, at).filter(|_| at != 0) {
@@ -195,7 +196,7 @@ impl Part {
             let gone = if done { &self.stale } else { &self.fresh };
             if rules::holds(Rule::ChangeSettled) {
                 for block in gone {
-                    // To the dead, whose blocks are swept next.
+                    // The block becomes the dead process's, whose blocks are swept next.
                     pass_on(arena, block.load(Ordering::Acquire), owner, Tag::process(dead), first);
                 }
             }
@@ -204,7 +205,7 @@ impl Part {
         self.at.store(0, Ordering::Release);
     }
 
-    /// Releases the lock if the dead thread held it. `recount` restores what is counted.
+    /// Releases the lock if the dead thread held it, after repairing the part. `recount` recomputes the counts.
     pub(super) fn recover(
         &'static self,
         dead: &Dead<'_>,
@@ -232,8 +233,8 @@ impl Part {
     }
 }
 
-/// Hands a node or a table from one owner to another; with the nodes that a table names, from its word
-/// `first` on, if it says so.
+/// Gives a node or a table from one owner to another. If the word of a table says so, also the nodes that it names
+/// from its word `first` on.
 fn pass_on(arena: &Arena, block: u64, from: Tag, to: Tag, first: u64) {
     let table = Table(block & !WITH_NODES);
     if block & WITH_NODES != 0 {
@@ -251,14 +252,14 @@ fn refuse_inside(parts: &[Part]) -> Result<()> {
     if is_inside(parts) { Err(inside()) } else { Ok(()) }
 }
 
-/// Whether the calling thread runs code of the user's under one of these locks.
+/// Returns whether the calling thread runs the user's code under one of these locks.
 pub(super) fn is_inside(parts: &[Part]) -> bool {
     INSIDE.get() > 0 && parts.iter().any(Part::is_ours)
 }
 
 fn inside() -> Error {
     Error::Unsupported(
-        "inside of `update` or `get_or_insert_with` the same dict or list can be looked at, but not changed, gone through or copied: do it before or after".into(),
+        "a closure of a dict or list can read the same dict or list, but not change, iterate over or copy it; do that before or after the call".into(),
     )
 }
 
@@ -269,15 +270,16 @@ pub(super) struct Look<'a> {
 }
 
 impl Look<'_> {
-    /// Whether nothing that could be reached since the look began can have been given back.
+    /// Returns whether no block that readers could reach when the look began can have been freed since.
     #[inline]
     pub(super) fn holds(&self) -> bool {
-        // ORDERING: whatever was read before this was read before the version is.
+        // ORDERING: everything before this was read before the version is.
         fence(Ordering::Acquire);
         self.part.version.load(Ordering::Relaxed) == self.version
     }
 
-    /// A part that was never made: this process is a stray fork, and sees nothing.
+    /// Returns whether the part was never initialized. This process is a fork that the library did not make, and
+    /// reads zeros.
     #[inline]
     pub(super) fn is_nowhere(&self) -> bool {
         self.version == 0

@@ -1,7 +1,7 @@
 //! [`Patience`]: how long a reader tries without the lock.
 
-/// How long a reader looks without the lock: a hundred looks that came to nothing, or fewer when much was copied
-/// in vain.
+/// The number of attempts that a reader still makes without the lock: a hundred, or fewer when failed attempts have
+/// copied many bytes.
 pub(super) struct Patience(u64);
 
 impl Patience {
@@ -16,7 +16,7 @@ impl Patience {
         self.0 > 0
     }
 
-    /// So many bytes were copied in vain.
+    /// Counts a failed attempt that copied `bytes` bytes.
     #[inline]
     pub(super) fn spend(&mut self, bytes: u64) {
         self.0 = self.0.saturating_sub(bytes >> 14);

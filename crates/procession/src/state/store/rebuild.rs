@@ -10,22 +10,22 @@ use super::table::{Emptied, Table, naming};
 use crate::{Error, Result};
 
 impl Sequence {
-    /// Gives memory back when little is left.
+    /// Shrinks the table if few items are left. Returns the table with its block if none is left.
     pub(super) fn shrink(&self) -> Option<Emptied> {
         let ring = self.ring();
         if ring.len == 0 {
             return self.drop_table();
         }
         if ring.table.len() > Table::FEWEST && 8 * ring.len < ring.table.len() {
-            // Without memory for it, it has to stay as it is.
+            // Without memory for a smaller table, the table stays.
             let _ = self.rebuild(ring, 2 * ring.len, None, [None, None], true);
         }
         None
     }
 
-    /// Puts another table in the place of this one, with room for `room` items; by the same store an item comes
-    /// in, or goes (`change`: where, and which or 0). `come_and_gone` is its node. With `now`, does not wait for
-    /// memory to come back.
+    /// Replaces the table by one with room for `room` items. The same store inserts or removes an item: `change` is
+    /// its index, and the node to insert or 0. `come_and_gone` are the inserted and the removed node. With `now`,
+    /// does not wait for memory.
     pub(super) fn rebuild(
         &self,
         ring: ListRing,
@@ -35,7 +35,9 @@ impl Sequence {
         now: bool,
     ) -> Result<ListRing> {
         if room >= u64::from(u32::MAX) {
-            return Err(Error::Full("a list may have no more than four thousand million items".into()));
+            return Err(Error::Full(
+                "the list is full: it has the most items that a list can have, four thousand million".into(),
+            ));
         }
         let words = (room + FIRST).max(Table::FEWEST);
         let (table, block) = Table::make(self.arena, words, now)?;

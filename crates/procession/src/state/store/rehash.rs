@@ -1,5 +1,5 @@
-//! Tables of another size. The nodes stay where they are: the new table is written aside, and one store puts
-//! it in the place of the old one.
+//! Replaces a dict's table by one of another size. The nodes stay where they are. The new table is written first, and
+//! one store replaces the old one.
 
 use std::sync::atomic::Ordering;
 
@@ -11,23 +11,22 @@ use crate::arena::Arena;
 use crate::arena::owned_block::OwnedBlock;
 
 impl Map {
-    /// Sees to it that one more word can be used. Says whether there is another table now. For who holds
-    /// the lock.
+    /// Makes room for one more word. Returns whether it has replaced the table. The caller holds the lock.
     pub(super) fn make_room(&self, part: &'static Part) -> Result<bool> {
         let table = Table(part.table.load(Ordering::Relaxed));
         let len = if table.0 == 0 { 0 } else { table.len() };
-        // No more than three of four words are used, or searching would take long.
+        // At most three of four words are used, so that searches stay short.
         if 4 * (part.used.load(Ordering::Relaxed) + 1) <= 3 * len {
             return Ok(false);
         }
         let live = part.live.load(Ordering::Relaxed) + 1;
-        // Where most of what is used is only gone, the size can stay.
+        // If most used words are `GONE`, the new table has the same size.
         let words = if 8 * live <= 3 * len { len } else { 2 * len };
         drop(self.rehash(part, words, false)?);
         Ok(true)
     }
 
-    /// Gives memory back when little is left. What is to be freed is freed when what this gives is dropped.
+    /// Shrinks the table if few entries are left. Dropping the returned value frees the old table.
     pub(super) fn shrink(&self, part: &'static Part) -> Option<Smaller> {
         let table = Table(part.table.load(Ordering::Relaxed));
         let live = part.live.load(Ordering::Relaxed);
@@ -41,7 +40,7 @@ impl Map {
         if table.len() <= Table::FEWEST || 8 * live >= table.len() {
             return None;
         }
-        // Without memory for it, it has to stay as it is.
+        // Without memory for a smaller table, the table stays.
         self.rehash(part, 2 * live, true).ok().map(|old| Smaller {
             words: table.len(),
             _table: old,
@@ -69,7 +68,7 @@ impl Map {
         Ok((old.0 != 0).then(|| part.left(self.arena, old.offset())))
     }
 
-    /// Counts anew. For recovery.
+    /// Recomputes the counts. For recovery.
     pub(super) fn recount(&self, part: &'static Part) {
         let table = Table(part.table.load(Ordering::Acquire));
         part.live.store(0, Ordering::Relaxed);
@@ -93,7 +92,7 @@ impl Map {
         self.parts()[part].is_locked()
     }
 
-    /// Every block that can be reached, and what is counted against what is there.
+    /// Returns every block that can be reached, and for each part the counts and what they should be.
     #[cfg(feature = "internals")]
     pub(crate) fn inventory(&self) -> (Vec<u64>, Vec<[u64; 4]>) {
         let (mut blocks, mut counts) =
@@ -112,7 +111,7 @@ impl Map {
     }
 }
 
-/// Puts a word into a table that nobody else sees yet, and that has room.
+/// Copies a word into a table that no other thread sees yet, and that has room.
 fn settle_in(arena: &Arena, table: Table, word: u64) {
     let mask = table.len() - 1;
     let mut index = word >> 32 & mask;
@@ -125,7 +124,7 @@ fn settle_in(arena: &Arena, table: Table, word: u64) {
     }
 }
 
-/// What is left over from a larger table.
+/// What a smaller or removed table leaves to be freed.
 pub(super) struct Smaller {
     words: u64,
     _table: Option<OwnedBlock>,
@@ -133,7 +132,7 @@ pub(super) struct Smaller {
 }
 
 impl Smaller {
-    /// Whether so much has been taken out that it is worth looking for empty spans.
+    /// Returns whether the old table was so large that empty spans are likely.
     pub(super) fn was_large(&self) -> bool {
         self.words >= 1024
     }

@@ -11,7 +11,7 @@ use super::table::{EMPTY, GONE, Table, node_of};
 use crate::Result;
 use crate::arena::member;
 
-/// Where a key is, or could be.
+/// The place of a key in a table.
 pub(super) enum Place {
     Taken {
         cell: &'static AtomicU64,
@@ -19,17 +19,17 @@ pub(super) enum Place {
         at: u64,
         node: Node,
     },
-    /// Behind the last word that was looked at, or in the place of one that is `GONE`.
+    /// The key is not there. It can be put into this word, which is `EMPTY` or `GONE`.
     Free {
         cell: &'static AtomicU64,
         was: u64,
     },
-    /// There is no table, or no room in it.
+    /// The key is not there, and the table has no room or does not exist.
     Nowhere,
 }
 
 impl Map {
-    /// Looks for a key. What is found is nonsense, unless the part is locked or the look at it still holds.
+    /// Searches for a key. The result is only valid if the part is locked, or if the look at it still holds.
     #[inline]
     pub(super) fn search(&self, part: &Part, hash: u64, key: &[u8]) -> Place {
         // ORDERING: Acquire pairs with the Release in `Part::commit`, here and at the cells.
@@ -60,7 +60,7 @@ impl Map {
         free
     }
 
-    /// As [`search`](Map::search), for who only looks: a node with this key.
+    /// As [`search`](Map::search), for readers: returns the node with this key.
     #[inline]
     pub(super) fn find_node(&self, part: &Part, hash: u64, key: &[u8]) -> Option<Node> {
         let table = Table(part.table.load(Ordering::Acquire));
@@ -86,7 +86,7 @@ impl Map {
         None
     }
 
-    /// Copies the value of a key, if it is there. Takes no lock, unless others change this part all the time.
+    /// Copies the value of a key, if it is there. Takes the lock only if others change this part all the time.
     #[inline]
     pub(crate) fn get(&self, key: &[u8], buffer: &mut Buffer) -> Result<Option<Found>> {
         let hash = self.hash(key);
@@ -130,7 +130,7 @@ impl Map {
         }
     }
 
-    /// Whether a key is there.
+    /// Returns whether a key is there.
     pub(crate) fn contains(&self, key: &[u8]) -> Result<bool> {
         let hash = self.hash(key);
         let part = self.part(hash);

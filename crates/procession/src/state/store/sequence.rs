@@ -1,7 +1,7 @@
-//! A list in shared memory: a table that goes round.
+//! A list in shared memory: a table used as a ring buffer (`list_ring.rs`).
 //!
-//! At both ends, `ends` is what is changed; in the middle, the whole table. A word that is not between the ends
-//! is `EMPTY`; recovery sees to that when a death has left something there.
+//! At the ends, a change is a store to `ends`. In the middle, it replaces the whole table. A word that is not between
+//! the ends is `EMPTY`. Recovery restores that after a death.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -19,7 +19,7 @@ use crate::arena::recover::{Dead, Journaled};
 use crate::arena::{Arena, collect, heap, member};
 use crate::{Error, Result};
 
-/// A list in its object: all that there is of it is in blocks.
+/// The body of a list. All its data is in blocks.
 #[repr(C)]
 pub(crate) struct ListBody(AtomicU64);
 
@@ -36,7 +36,7 @@ pub(crate) struct Sequence {
     object: u32,
 }
 
-/// Which end.
+/// An end of a list.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum End {
     Front,
@@ -44,14 +44,14 @@ pub(crate) enum End {
 }
 
 impl Sequence {
-    /// An empty one, and the object that owns it.
+    /// Creates an empty list, and the object that owns it.
     pub(crate) fn make() -> Result<(Handle, Sequence)> {
         let handle = make_parts::<ListBody, 1>()?;
         let sequence = Sequence::of(handle.id().index())?;
         Ok((handle, sequence))
     }
 
-    /// The list that an object owns. The caller holds the object.
+    /// Returns the list that an object owns. The caller holds the object.
     pub(crate) fn of(index: u32) -> Result<Sequence> {
         member::arena()?;
         Sequence::find(index).ok_or_else(|| Error::StaleHandle("this list no longer exists".into()))
@@ -89,8 +89,8 @@ impl Sequence {
         self.part().commit(self.arena, Tag::object(self.object), change, FIRST);
     }
 
-    /// Looks, without the lock as long as that comes to something. `look` is told whether what it sees is sure
-    /// to be as it is, and says when it has copied much in vain.
+    /// Runs `look` without the lock until it returns something, or with the lock if that takes too long. `look` gets
+    /// a function that says whether what it has read is still valid, and the patience to spend on failed copies.
     fn looking<R>(
         &self,
         mut look: impl FnMut(&dyn Fn() -> bool, &mut Patience) -> Result<Option<R>>,
@@ -116,7 +116,7 @@ impl Sequence {
         }
     }
 
-    /// How many items there are.
+    /// Returns the number of items.
     pub(crate) fn len(&self) -> Result<u64> {
         self.looking(|still, _| {
             let len = self.ring().len;
@@ -137,7 +137,7 @@ impl Sequence {
         })
     }
 
-    /// Puts an item at one end.
+    /// Adds an item at one end.
     pub(crate) fn push(&self, end: End, value: Encoded<'_>) -> Result<()> {
         let node = node::make(self.arena, NOTHING, value, false)?;
         let _turn = self.turn()?;
@@ -156,14 +156,14 @@ impl Sequence {
         let (Some(cell), Some(at)) = (ring.cell(self.arena, index), ring.table.cell(self.arena, 0)) else {
             return Err(node::damaged());
         };
-        // CRASH: the word is not between the ends yet; recovery makes it `EMPTY` again.
+        // CRASH: the word is not between the ends yet, and recovery makes it `EMPTY` again.
         cell.store(naming(0, node.at()), Ordering::Release);
         self.commit(Change { at, to, fresh: [node.at(), 0], stale: [0; 2] });
         node.into_raw();
         Ok(())
     }
 
-    /// Takes an item from one end.
+    /// Removes an item at one end, and returns it.
     pub(crate) fn pop(&self, end: End) -> Result<Old> {
         let turn = self.turn()?;
         self.pop_locked(turn, end)
@@ -190,7 +190,7 @@ impl Sequence {
         Ok(Old::Node(old))
     }
 
-    /// Puts an item before the one with this index. False when there is no such place.
+    /// Inserts an item before the one with this index. Returns false if the list is shorter.
     pub(crate) fn insert(&self, index: u64, value: Encoded<'_>) -> Result<bool> {
         let node = node::make(self.arena, NOTHING, value, false)?;
         let _turn = self.turn()?;
@@ -207,7 +207,7 @@ impl Sequence {
         Ok(true)
     }
 
-    /// Takes the item with this index out.
+    /// Removes the item with this index, and returns it.
     pub(crate) fn remove(&self, index: u64) -> Result<Old> {
         let turn = self.turn()?;
         let ring = self.ring();
@@ -222,7 +222,7 @@ impl Sequence {
         Ok(Old::Node(self.part().left(self.arena, node)))
     }
 
-    /// Takes everything out.
+    /// Removes all items.
     pub(crate) fn clear(&self) -> Result<()> {
         let turn = self.turn()?;
         let emptied = self.drop_table();
@@ -245,7 +245,8 @@ impl Sequence {
         Some(Emptied { arena: self.arena, table, first: FIRST })
     }
 
-    /// Copies everything as it is at one moment.
+    /// Copies all items as they are at one moment. Calls `plain` with the value of nodes without handles, and returns
+    /// copies of nodes with handles, with their indexes.
     pub(crate) fn copy(&self, mut plain: impl FnMut(&[u8])) -> Result<Vec<(u64, OwnedBlock)>> {
         let (mut carried, mut unused) = (Vec::new(), Buffer::new());
         let turn = self.turn()?;
@@ -263,7 +264,7 @@ impl Sequence {
         Ok(carried)
     }
 
-    /// Releases the lock at `offset`, which a dead thread held or was about to take.
+    /// Releases the lock that the journal entry names, which a dead thread held or was about to acquire.
     pub(super) fn release(&self, dead: &Dead<'_>, entry: Journaled) {
         if self.part().is_locked_by_word_at(dead.arena, entry.offset) {
             let owner = Tag::object(self.object);
@@ -280,7 +281,7 @@ impl Sequence {
         }
     }
 
-    /// Every block that can be reached, and how many words beyond the ends are not empty.
+    /// Returns every block that can be reached, and how many words beyond the ends are not empty.
     #[cfg(feature = "internals")]
     pub(crate) fn inventory(&self) -> (Vec<u64>, usize) {
         let ring = self.ring();
@@ -292,5 +293,5 @@ impl Sequence {
     }
 }
 
-/// What items have in the place of a key.
+/// The key of an item's node: none.
 pub(super) const NOTHING: Encoded<'static> = Encoded { bytes: &[], ids: &[] };

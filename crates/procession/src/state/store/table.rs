@@ -15,19 +15,19 @@ use crate::Result;
 use crate::arena::owned_block::{self, OwnedBlock};
 use crate::arena::{Arena, LARGEST};
 
-/// Nothing was ever here.
+/// No node was ever here.
 pub(super) const EMPTY: u64 = 0;
-/// A node was here.
+/// A node was here and was removed.
 pub(super) const GONE: u64 = 1;
 
-/// The word of a table that names the node at `at`.
+/// Returns the word of a table that names the node at `at`.
 #[inline]
 pub(super) fn naming(hash: u64, at: u64) -> u64 {
     const { assert!(LARGEST >> 4 <= 1 << 32, "32 bits are enough for a sixteenth of any offset") };
     hash << 32 | at >> 4
 }
 
-/// The node that a word of a table names.
+/// Returns the node that a word of a table names.
 #[inline]
 pub(super) fn node_of(word: u64) -> Option<u64> {
     (word > GONE).then_some((word & u64::from(u32::MAX)) << 4)
@@ -38,10 +38,10 @@ pub(super) fn node_of(word: u64) -> Option<u64> {
 pub(super) struct Table(pub(super) u64);
 
 impl Table {
-    /// The fewest words.
+    /// The length of the shortest table, in words.
     pub(super) const FEWEST: u64 = 8;
 
-    /// An empty table in a block of this process.
+    /// Creates an empty table in a block of this process. With `now`, does not wait for memory.
     pub(super) fn make(arena: &'static Arena, words: u64, now: bool) -> Result<(Table, OwnedBlock)> {
         let words = words.next_power_of_two().max(Table::FEWEST);
         let block = allocate(8 * words, now)?;
@@ -55,13 +55,13 @@ impl Table {
         self.0 & ((1 << 56) - 1)
     }
 
-    /// How many words it has.
+    /// Returns the length in words.
     #[inline]
     pub(super) fn len(self) -> u64 {
         (1 << (self.0 >> 56 & 63)) / 8
     }
 
-    /// One of its words.
+    /// Returns one of its words.
     #[inline]
     pub(super) fn cell(self, arena: &Arena, index: u64) -> Option<&'static AtomicU64> {
         word(arena, self.offset() + 8 * index)
@@ -76,7 +76,8 @@ impl Table {
     }
 }
 
-/// A table that has become this process's, with the nodes that it names from its word `first` on.
+/// A table that belongs to this process now, with the nodes that it names from its word `first` on. Dropping it frees
+/// them.
 pub(super) struct Emptied {
     pub(super) arena: &'static Arena,
     pub(super) table: Table,

@@ -5,16 +5,16 @@ use std::sync::atomic::AtomicU64;
 use crate::arena::objects::{Body, Kind};
 use crate::sync::raw::lock::RawLock;
 
-/// A value in shared memory; its bytes lie in a block.
+/// A value in shared memory. Its bytes are in a block.
 ///
 /// | block      | what it is                                                       |
 /// |------------|------------------------------------------------------------------|
 /// | `NOW`      | the value                                                        |
-/// | `NEXT`     | one that is about to become it, or has just                       |
-/// | `BEFORE`   | one that is about not to be it, or has just ceased to             |
+/// | `NEXT`     | a block that is about to become the value, or has just become it |
+/// | `BEFORE`   | the previous value, which is about to be freed                   |
 ///
-/// Only whoever holds the lock moves them. The one store to `NOW` makes a change happen; after a death the
-/// others are freed, if they are not the value.
+/// Only the thread that holds the lock changes them. The store to `NOW` commits a change. After a death, recovery
+/// frees the other two if they are not the value.
 #[repr(C)]
 pub(crate) struct ValueBody {
     pub(in crate::state) lock: RawLock,
