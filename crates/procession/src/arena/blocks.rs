@@ -112,7 +112,7 @@ fn move_tag(tag: &AtomicU32, old: Tag, to: Tag) -> bool {
     tag.compare_exchange(old.0, to.0, Ordering::AcqRel, Ordering::Relaxed).is_ok()
 }
 
-/// Gives a block from one owner to another, by one store. Returns false if `from` does not own it.
+/// Transfers a block from one owner to another, by one store. Returns false if `from` does not own it.
 pub(crate) fn hand_over(arena: &Arena, at: u64, from: Tag, to: Tag) -> bool {
     if let Some(span) = arena.layout.span_of(at) {
         note_owner(arena, span, to);

@@ -1,7 +1,7 @@
 //! Reads and writes bytes of the arena that no other process changes meanwhile.
 //!
-//! Most copies are short, and the compiler does not know their length. For them a call of `memcpy` takes longer than the
-//! copy itself, so the two copy functions here are inlined.
+//! Most copies are short, and the compiler does not know their length. For them a call of `memcpy` takes longer than
+//! the copy itself, so the two copy functions here are inlined.
 
 use std::ptr::copy_nonoverlapping;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -34,8 +34,8 @@ impl Arena {
     /// Writes bytes at `offset`.
     ///
     /// # Safety
-    /// No other thread of any process reads or writes there meanwhile: the caller owns the block, or holds the lock that
-    /// guards it.
+    /// No other thread of any process reads or writes there meanwhile: the caller owns the block, or holds the lock
+    /// that guards it.
     #[inline]
     pub(crate) unsafe fn write(&self, offset: u64, bytes: &[u8]) {
         // SAFETY: within the mapping; the caller keeps everybody else away.
@@ -67,16 +67,16 @@ impl Arena {
     }
 }
 
-/// Copies `len` bytes.
+/// Copies `len` bytes. Inlined for short copies.
 ///
 /// # Safety
 /// As [`copy_nonoverlapping`].
 #[inline(always)]
 pub(crate) unsafe fn copy_few(from: *const u8, to: *mut u8, len: usize) {
-    /// Copies the first and the last bytes, which overlap unless they are all.
+    /// Copies the first and the last bytes, which overlap unless both together are all.
     macro_rules! both_ends {
         ($bytes:literal) => {
-            // SAFETY: there are at least as many; the two places do not overlap.
+            // SAFETY: there are at least that many bytes, and the two places do not overlap.
             unsafe {
                 copy_nonoverlapping(from, to, $bytes);
                 copy_nonoverlapping(from.add(len - $bytes), to.add(len - $bytes), $bytes);
@@ -96,24 +96,24 @@ pub(crate) unsafe fn copy_few(from: *const u8, to: *mut u8, len: usize) {
     }
 }
 
-/// More bytes than these are likely not to have been written just now.
+/// Longer data has probably left the store buffer, in bytes.
 const FRESH_MAX: usize = 48;
 
-/// Copies bytes that were written just now, by words or wider, and the same by words: a processor that reads more at
-/// once than was written at once waits until the writing is over. What is left of the last word becomes zero.
+/// Copies bytes that this thread has stored a moment ago, by words or wider, and copies them by words. A load that is
+/// wider than the store stalls until the store has left the store buffer. The rest of the last word becomes zero.
 ///
 /// # Safety
-/// There is room for whole words, and nobody else reads or writes there.
+/// There is room for whole words, and no other thread reads or writes there.
 #[inline(always)]
 unsafe fn copy_by_words(from: &[u8], to: *mut u64) {
     let (words, rest) = from.as_chunks();
-    // SAFETY: promised by the caller; atomics are laid out as what is in them.
+    // SAFETY: promised by the caller, and an atomic has the layout of its value.
     let at = |i: usize| unsafe { &*to.add(i).cast::<AtomicU64>() };
     if from.len() > FRESH_MAX {
         // SAFETY: promised by the caller.
         unsafe { copy_nonoverlapping(words.as_ptr().cast::<u8>(), to.cast(), words.len() * 8) };
     } else {
-        // Atomic, or the compiler makes wider ones of these.
+        // The stores are atomic, so the compiler does not merge them into wider ones.
         words.iter().enumerate().for_each(|(i, &word)| at(i).store(u64::from_le_bytes(word), Relaxed));
     }
     if !rest.is_empty() {
@@ -121,8 +121,8 @@ unsafe fn copy_by_words(from: &[u8], to: *mut u64) {
     }
 }
 
-/// Returns the word that begins with these bytes, at most 8, and ends with zeros: the first and the last of them,
-/// which overlap unless they are all.
+/// Returns the word that begins with these bytes, at most 8, and ends with zeros. It combines the first and the last
+/// of them, which overlap unless both together are all.
 #[inline(always)]
 fn word_of(bytes: &[u8]) -> u64 {
     let len = bytes.len();

@@ -161,7 +161,7 @@ fn why_full(arena: &Arena, what: &str) -> String {
     )
 }
 
-/// Gives the kernel what is free: runs that are kept, and empty spans, but for those that are in use.
+/// Returns free memory to the kernel: kept runs, and empty spans that are not in use.
 pub(crate) fn trim(arena: &Arena, slot: u32) {
     if at_home(|heap| heap.release(arena, slot)).is_none() {
         let mut others = OTHERS.lock().unwrap_or_else(|e| e.into_inner());

@@ -148,13 +148,13 @@ impl Heap {
         self.claim_free(arena, slot, count, &as_use)
     }
 
-    /// Gives kept runs and empty spans without an owner back to the kernel. Returns how many spans.
+    /// Returns kept runs and empty spans without an owner to the kernel, and the number of spans.
     pub(super) fn release(&mut self, arena: &Arena, slot: u32) -> u32 {
         self.from = 0;
         kept_runs::release_kept(arena, slot, u32::MAX) + sweep::empty_orphans(arena, slot)
     }
 
-    /// Gives the empty ones of the spans in use back to the kernel. Returns how many.
+    /// Returns the empty ones of the spans in use to the kernel, and their number.
     fn release_class_spans(&mut self, arena: &Arena, slot: u32) -> u32 {
         let mut released = 0;
         for (class, spot) in (0..).zip(&mut self.classes) {

@@ -49,7 +49,7 @@ fn forget_kept(arena: &Arena, spans: u32) {
     let _ = arena.header().kept_spans.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
 }
 
-/// Gives kept runs back to the kernel until `enough` spans are released. Returns how many were.
+/// Releases kept runs to the kernel until `enough` spans are released. Returns how many were.
 pub(crate) fn release_kept(arena: &Arena, by: u32, enough: u32) -> u32 {
     let mut released = 0;
     for span in arena.spans_in_use() {

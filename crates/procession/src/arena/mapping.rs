@@ -110,7 +110,7 @@ impl Arena {
         at as u64 - self.base.as_ptr() as u64
     }
 
-    /// Gives whole pages back to the kernel. Returns whether the range reads as zero now. It stays as it is if pages
+    /// Releases whole pages to the kernel. Returns whether the range reads as zero now. It stays as it is if pages
     /// are larger than the range, and a failure only costs memory.
     pub(crate) fn punch(&self, offset: u64, bytes: u64) -> bool {
         let page = memory::page_size();

@@ -79,7 +79,7 @@ impl OwnedBlock {
         payload::contents(self.arena, self.at)
     }
 
-    /// Gives the block up without freeing it, because a word of the arena names it from now on.
+    /// Leaves the block without freeing it, because a word of the arena names it from now on.
     #[inline]
     pub(crate) fn into_raw(self) -> u64 {
         let at = self.at;
@@ -87,7 +87,7 @@ impl OwnedBlock {
         at
     }
 
-    /// Gives the block to another owner, by one store, and returns its offset.
+    /// Transfers the block to another owner, by one store, and returns its offset.
     pub(crate) fn give_to(self, owner: Tag) -> u64 {
         blocks::hand_over(self.arena, self.at, Tag::process(member::slot()), owner);
         self.into_raw()

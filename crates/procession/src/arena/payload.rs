@@ -39,7 +39,7 @@ pub(crate) fn pack_bytes_until(bytes: &[u8], ids: &[Id], deadline: Deadline) -> 
     Ok(block)
 }
 
-/// Has `write` write `len` bytes in place, into a block of this process. Waits as [`pack_bytes_until`] does.
+/// Calls `write` to write `len` bytes in place, into a block of this process. Waits as [`pack_bytes_until`] does.
 pub(crate) fn pack_in_place<R>(
     len: usize,
     write: impl FnOnce(&mut [u8]) -> R,

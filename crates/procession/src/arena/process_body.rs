@@ -118,7 +118,7 @@ pub(crate) fn tell(body: &ProcessBody, word: u32) {
     futex::wake_all(&body.ready);
 }
 
-/// Gives a block of the process in `slot_index` to its process object.
+/// Transfers a block of the process in `slot_index` to its process object.
 pub(crate) fn attach(arena: &Arena, slot_index: u32, object: &Object, index: u32, which: usize, block: u64) {
     if block == 0 {
         return;

@@ -141,7 +141,7 @@ impl Slot {
         matches!(phase(self.state.load(Ordering::SeqCst)), GO | RUNNING)
     }
 
-    /// Gives the slot to a new process.
+    /// Assigns the slot to a new process.
     pub(crate) fn begin_incarnation(&self, incarnation: u32) {
         self.incarnation.store(incarnation, Ordering::Relaxed);
         self.early_signals.store(u64::from(incarnation) << 32, Ordering::Release);
@@ -235,7 +235,7 @@ impl super::Arena {
         if slot < self.layout.slots { self.slot(slot).incarnation.load(Ordering::Acquire) } else { u32::MAX }
     }
 
-    /// Gives the pages of a free slot back to the kernel.
+    /// Releases the pages of a free slot to the kernel.
     pub(crate) fn cool_slot(&self, slot: u32) {
         let page = size_of::<Slot>() as u64;
         self.punch(self.layout.slots_at + u64::from(slot) * page, page);

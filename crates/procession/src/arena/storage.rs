@@ -51,7 +51,7 @@ impl Room {
         self.block.at()
     }
 
-    /// Gives the block to an object, by one store.
+    /// Transfers the block to an object, by one store.
     pub(crate) fn give_to(self, object: u32) {
         self.block.give_to(Tag::object(object));
     }

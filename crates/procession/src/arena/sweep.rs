@@ -65,7 +65,7 @@ pub(crate) fn blocks(arena: &Arena, slot: u32) -> bool {
     collect
 }
 
-/// Gives empty small spans without an owner back to the kernel, in the name of process `by` or of the supervisor.
+/// Releases empty small spans without an owner to the kernel, in the name of process `by` or of the supervisor.
 /// Returns how many.
 pub(super) fn empty_orphans(arena: &Arena, by: u32) -> u32 {
     let all = arena.spans_in_use();
@@ -106,7 +106,7 @@ fn empty_orphan(arena: &Arena, by: u32, span: u32) -> bool {
         && leave(arena, by, span, class)
 }
 
-/// Gives up a small span of `by`: to the kernel if it is empty, otherwise to no owner. Returns whether it was empty.
+/// Releases a small span of `by`: to the kernel if it is empty, otherwise to no owner. Returns whether it was empty.
 pub(super) fn leave(arena: &Arena, by: u32, span: u32, class: u8) -> bool {
     // CRASH: until the word is moved the span is `by`'s, and recovery gives it up in the same way (`sweep_small`,
     // `after_supervisor`).

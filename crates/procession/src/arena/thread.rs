@@ -262,7 +262,7 @@ fn take_record(arena: &'static Arena) -> Result<u32> {
     )))
 }
 
-/// Gives back the records of threads that ended after their own `GIVE_BACK` had run.
+/// Releases the records of threads that ended after their own `GIVE_BACK` had run.
 fn take_back_late(arena: &'static Arena) {
     let mut late = LATE.lock().unwrap_or_else(|e| e.into_inner());
     late.retain(|&id| {
@@ -271,7 +271,7 @@ fn take_back_late(arena: &'static Arena) {
     });
 }
 
-/// Gives a record back. Returns false and keeps it if its journal names a lock, whose guard was leaked: the lock
+/// Releases a record. Returns false and keeps it if its journal names a lock, whose guard was leaked: the lock
 /// stays held until the process ends.
 fn return_record(arena: &'static Arena, id: u32) -> bool {
     let record = arena.record(id);

@@ -7,23 +7,23 @@ use crate::arena::blocks::{Tag, Use};
 use crate::arena::classes::blocks_in;
 use crate::arena::{Arena, blocks};
 
-/// The owner of a small span that has none: see [`Census::small_spans`].
+/// In place of the owner of a small span: it has none. See [`Census::small_spans`].
 pub const NOBODY: u32 = blocks::NOBODY;
 
-/// What there is in the arena.
+/// Everything that exists in the arena.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Census {
-    /// Objects that are not free.
+    /// The number of objects that are not free.
     pub objects: u32,
-    /// Objects that are being made or freed.
+    /// The number of objects that are being created or freed.
     pub unfinished_objects: u32,
-    /// Blocks that belong to a process or an object, as (offset, tag).
+    /// The blocks that belong to a process or an object, as (offset, tag).
     pub blocks: Vec<(u64, u32)>,
-    /// Spans that are neither free nor a small span: heads of runs, parts, unfinished ones.
+    /// The number of spans in runs, complete or not, that are not kept.
     pub large_spans: u32,
-    /// Small spans, by the slot that owns them; of [`NOBODY`]'s only what is not empty.
+    /// The small spans with the slots of their owners. Those of [`NOBODY`] only if they are not empty.
     pub small_spans: Vec<(u32, u32)>,
-    /// Extra records that belong to a process.
+    /// The number of extra records that belong to a process.
     pub records: u32,
     /// (slot, object) for each object that a process holds.
     pub holdings: Vec<(u32, u32)>,
@@ -60,7 +60,7 @@ pub fn census() -> Census {
                     census.small_spans.push((span, by));
                 }
             }
-            // Free runs that are kept.
+            // Kept runs are free.
             Use::Head { tag: Tag::FREE, .. } => {}
             Use::Cont { head, .. } if is_kept(arena, head) => {}
             Use::Head { tag, .. } => {
@@ -70,7 +70,7 @@ pub fn census() -> Census {
             _ => census.large_spans += 1,
         }
     }
-    // What lies above the hint must be free too.
+    // Records above the hint must be free, too.
     let extras = header.records_used.load(Ordering::Acquire).saturating_add(64);
     census.records = (0..extras.min(arena.layout.extra_records))
         .filter(|&r| arena.record_owner(r).load(Ordering::Acquire) != 0)

@@ -7,29 +7,29 @@ use crate::arena::handle::HasHandle;
 use crate::arena::records::Record;
 use crate::arena::{collect, handle, member};
 
-/// Has the collector make a pass, as this process.
+/// Makes a pass of the collector, as this process.
 pub fn collect() {
     arena().header().collect_wanted.store(0, Ordering::SeqCst);
     collect::want(arena());
 }
 
-/// Has the collector make a pass if somebody asked for one, as the supervisor does after each death.
+/// Makes a pass of the collector if one was requested, as the supervisor does after each death.
 pub fn collect_if_wanted() {
     collect::if_wanted(arena(), &Record::private(), |_, _| ());
 }
 
-/// Has the collector make a pass as the supervisor's.
+/// Makes a pass of the collector, as the supervisor.
 pub fn collect_as_supervisor() {
     arena().header().collect_wanted.store(1, Ordering::SeqCst);
     collect_if_wanted();
 }
 
-/// Notes that this process has a handle to an object, as if it had been sent one.
+/// Notes that this process holds an object, as if it had received a handle.
 pub fn hold(handle: &impl HasHandle) {
     arena().held_objects(member::slot()).set(handle.object_index());
 }
 
-/// Has this process's count of its handles to an object be another one. Returns what it was.
+/// Replaces this process's count of its handles to an object. Returns the previous count.
 pub fn say_handles(handle: &impl HasHandle, count: u32) -> u32 {
     handle::counted(handle.object_index()).swap(count, Ordering::SeqCst)
 }
@@ -39,7 +39,7 @@ pub fn say_task_handles<R>(task: &crate::pool::Task<R>, count: u32) -> u32 {
     task.handles().swap(count, Ordering::SeqCst)
 }
 
-/// Has a place in the table of objects, which is free, be used only once more.
+/// Leaves one more use to a free place in the table of objects.
 pub fn wear_out(object: u32) {
     arena().object(object).wear_out();
 }

@@ -13,13 +13,13 @@ use crate::os::{credentials, futex, process, threads};
 use crate::recovery;
 use crate::sync::raw::park;
 
-/// Address, length and descriptor of the arena in this process.
+/// Returns the address, the length and the descriptor of the arena in this process.
 pub fn mapping() -> (*mut u8, usize, RawFd) {
     let (base, bytes) = (arena().base(), arena().layout.bytes as usize);
     (base, bytes, member::memfd().expect("the tests are main").as_raw_fd())
 }
 
-/// Returns which system calls fail, in every process of the family.
+/// Returns the switch by which system calls fail, in every process of the family.
 pub fn faults() -> &'static Switch {
     &arena().header().faults
 }
@@ -46,13 +46,13 @@ pub fn open_spare(slot: u32) {
     arena.header().user_namespace.store(credentials::user_namespace(), Ordering::Relaxed);
 }
 
-/// Tells who waits for a spare that there may be one.
+/// Notifies spawners that wait for a spare.
 pub fn wake_spawners() {
     arena().header().spares.fetch_add(2, Ordering::SeqCst);
     futex::wake_all(&arena().header().spares);
 }
 
-/// Makes the supervisor's working directory this process's, so that a request needs to name none.
+/// Stores this process's working directory as the supervisor's, so that a request needs no directory.
 pub fn come_home() {
     let (device, inode) = process::cwd_identity().expect("the tests have a working directory");
     arena().header().cwd_device.store(device, Ordering::Relaxed);
@@ -64,103 +64,103 @@ pub fn slot_phase(slot: u32) -> u32 {
     slots::phase(arena().slot(slot).state.load(Ordering::Acquire))
 }
 
-/// In a fork that bypassed the library's own handler: this process is the one of `slot` now.
+/// Makes this process the one of `slot`, in a fork that the library's handler did not see.
 pub fn become_member(slot: u32) {
     member::become_child(slot);
     arena().slot(slot).pid.store(process::pid(), Ordering::Release);
 }
 
-/// In a fork that has become a member: the handles that it inherited from the process of `slot` are its own.
+/// Makes the handles that this fork inherited from the process of `slot` its own.
 pub fn inherit_handles(slot: u32) {
     let (arena, me) = (arena(), member::slot());
     arena.held_objects(slot).for_each(|index| arena.held_objects(me).set(index));
 }
 
-/// Declares the process of `slot` dead by SIGKILL and repairs what it left.
+/// Declares the process of `slot` killed by SIGKILL, and repairs what it left.
 pub fn recover(slot: u32) {
     recovery::recover(arena(), slot, Some(Ended::Signaled { signal: libc::SIGKILL, core: false }));
 }
 
-/// Has others go on past the process of `slot`, which has been stopped.
+/// Unblocks other processes that wait for the process of `slot`, which was stopped.
 pub fn pass_by(slot: u32) {
     recovery::pass_by(arena(), slot);
 }
 
-/// Repairs what the process of `slot` left, which has exited with code 0.
+/// Declares the process of `slot` exited with code 0, and repairs what it left.
 pub fn recover_exited(slot: u32) {
     recovery::recover(arena(), slot, Some(Ended::Exited(0)));
 }
 
-/// Ends what a dead supervisor was doing, as main does when the family is lost.
+/// Completes what a dead supervisor was doing, as main does when the family is lost.
 pub fn recover_supervisor() {
     sweep::after_supervisor(arena());
 }
 
-/// Says that the function of this process has returned, as a child does before it exits.
+/// Notes that the function of this process has returned, as a child does before it exits.
 pub fn say_returned() {
     arena().slot(member::slot()).leaving.store(slots::RETURNED, Ordering::Release);
 }
 
-/// Says that this many more threads of this process use nothing that it holds, as the library's own do not.
+/// Declares `threads` more threads of this process to be the library's own, which use nothing that it holds.
 pub fn count_own_threads(threads: u32) {
     (0..threads).for_each(|_| std::mem::forget(threads::Own::begin()));
 }
 
-/// Tells barriers that this process does not come, as a child does whose arguments cannot be read.
+/// Notifies barriers that this process does not come, as a child does whose arguments cannot be decoded.
 pub fn say_that_it_does_not_come() {
     recovery::tell_meetings(arena(), member::slot(), false);
 }
 
-/// The last act of the process in `slot`: it says that it is done.
+/// Publishes that the process in `slot` has finished, as it does in its last act.
 pub fn finish(slot: u32) {
     if let Some((_, _, body)) = process_body::object_of(arena(), arena().slot(slot)) {
         body.finish();
     }
 }
 
-/// Gives a block of this process, which is that of `slot`, to its process object as the result.
+/// Transfers a block of this process, the one of `slot`, to its process object as the result.
 pub fn give_result(slot: u32, block: u64) {
     if let Some((index, object, _)) = process_body::object_of(arena(), arena().slot(slot)) {
         process_body::attach(arena(), slot, object, index, process_body::RESULT, block);
     }
 }
 
-/// Has this thread have its record.
+/// Enrolls this thread: it gets its record.
 pub fn enroll() {
     with_me(|_| ()).expect("the tests are members");
 }
 
-/// Makes it look as if somebody swept.
+/// Pretends that a recovery is sweeping.
 pub fn say_sweeping() {
     arena().header().sweeping.store(1, Ordering::SeqCst);
 }
 
-/// Wakes everybody, as after a death.
+/// Wakes all sleepers, as after a death.
 pub fn notify_all_sleepers() {
     park::notify_all_sleepers(arena());
 }
 
-/// What the first thread of the process in `slot` waits for, as an offset; 0 for nothing.
+/// Returns what the first thread of the process in `slot` waits for, as an offset, or 0.
 pub fn waits_for(slot: u32) -> u64 {
     arena().record(slot).waits_for.load(Ordering::SeqCst)
 }
 
-/// Returns where the slot lies in the memory, and how many bytes it has.
+/// Returns the offset and the size of the slot.
 pub fn slot_place(slot: u32) -> (u64, u64) {
     (arena().offset_of(&raw const *arena().slot(slot)), size_of::<slots::Slot>() as u64)
 }
 
-/// Returns whether the library takes process `pid` for dead.
+/// Returns whether the library considers process `pid` dead.
 pub fn looks_dead(pid: i32) -> bool {
     process::is_dead(pid)
 }
 
-/// Returns whether the library sees that process `pid` maps a memory file.
+/// Returns whether process `pid` maps a memory file, as the library sees it.
 pub fn maps_memfd(pid: i32, name: &str, inode: u64) -> Option<bool> {
     process::maps_memfd(pid, name, inode)
 }
 
-/// Returns the memory limit by these contents of `/proc/self/cgroup` and `/proc/self/mountinfo`.
+/// Returns the memory limit for these contents of `/proc/self/cgroup` and `/proc/self/mountinfo`.
 pub fn memory_limit_by(groups: &[u8], mounts: &[u8]) -> Option<u64> {
     crate::os::cgroup::memory_limit_by(groups, mounts)
 }

@@ -7,7 +7,7 @@ use crate::arena::blocks::{Tag, Use};
 use crate::arena::{blocks, heap, member};
 use crate::{Message, Result, codec};
 
-/// Returns whether a word of the arena lies in a block that belongs to somebody.
+/// Returns whether a word of the arena lies in a block with an owner.
 pub fn is_owned(word: &'static AtomicU32) -> bool {
     let arena = arena();
     blocks::around(arena, arena.offset_of(word)).is_some_and(|(at, _)| blocks::owner(arena, at) != Tag::FREE)
@@ -28,12 +28,12 @@ pub fn unpack<T: Message>(block: u64) -> Result<T> {
     codec::unpack(arena(), block)
 }
 
-/// Takes a block of this process without filling it.
+/// Allocates a block of this process, without filling it.
 pub fn reserve(bytes: u64) -> Result<u64> {
     heap::allocate(arena(), member::slot(), bytes)
 }
 
-/// Writes over the memory of a block if it is free, as whoever takes it next may do.
+/// Overwrites a block if it is free, as its next owner may do.
 pub fn write_over(block: u64) {
     let arena = arena();
     if blocks::owner(arena, block) == Tag::FREE
@@ -49,17 +49,17 @@ pub fn free(block: u64) {
     blocks::free(arena(), member::slot(), block, Tag::process(member::slot()));
 }
 
-/// Gives back what is kept, and spans that are empty.
+/// Releases kept runs and empty spans to the kernel.
 pub fn trim() {
     heap::trim(arena(), member::slot());
 }
 
-/// Hands a block of this process to the process of `slot`.
+/// Transfers a block of this process to the process of `slot`.
 pub fn hand_over(block: u64, slot: u32) -> bool {
     blocks::hand_over(arena(), block, Tag::process(member::slot()), Tag::process(slot))
 }
 
-/// Spans of free runs that are kept, counted.
+/// Counts the spans in kept runs.
 pub fn kept_spans() -> u32 {
     let arena = arena();
     let kept = arena.spans_in_use().map(|span| match arena.span_use(span) {
@@ -69,12 +69,12 @@ pub fn kept_spans() -> u32 {
     kept.sum()
 }
 
-/// Has the hint say that no more runs should be kept.
+/// Sets the hint so that no more runs are kept.
 pub fn keep_no_more() {
     arena().header().kept_spans.store(blocks::kept_most(arena()), Ordering::Relaxed);
 }
 
-/// Gives the kept runs back, in the name of this process.
+/// Releases kept runs to the kernel, in the name of this process. Returns how many spans.
 pub fn release_kept() -> u32 {
     blocks::release_kept(arena(), member::slot(), u32::MAX)
 }

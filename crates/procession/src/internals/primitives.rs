@@ -12,7 +12,7 @@ use crate::sync::raw::{park, word};
 use crate::sync::{Condvar, RwLock, Semaphore};
 use crate::{Lock, Queue};
 
-/// Announces that this thread waits for an item of a queue, and not any more.
+/// Announces that this thread waits for an item of a queue, or withdraws the announcement.
 pub fn say_waiting<T>(queue: &Queue<T>, yes: bool) {
     let word = arena().offset_of(&queue.ring().control().filled.word) | park::EVENT;
     let said = with_me(|me| me.record().waits_for.store(if yes { word } else { 0 }, Ordering::SeqCst));
@@ -26,7 +26,7 @@ pub fn queue_events<T>(queue: &Queue<T>) -> &'static AtomicU32 {
     arena.futex_word(at).expect("it is in the arena")
 }
 
-/// Returns where the lock's word lies in the memory.
+/// Returns the offset of the lock's word.
 pub fn lock_place(lock: &Lock) -> u64 {
     arena().offset_of(lock.raw())
 }
@@ -36,7 +36,7 @@ pub fn lock_word(lock: &Lock) -> u64 {
     lock.word()
 }
 
-/// Takes the lock of one end of a queue, as a process in the middle of an operation has it.
+/// Acquires the lock of one end of a queue, as a process in the middle of an operation holds it.
 pub fn occupy<T>(queue: &Queue<T>, end: End) -> Occupied {
     queue.ring().occupy(end).expect("the tests are members")
 }
@@ -53,25 +53,25 @@ pub fn queue_occupant<T>(queue: &Queue<T>, end: End) -> Option<i32> {
     Some(arena().slot(slot).pid.load(Ordering::Acquire))
 }
 
-/// Returns where one end of a queue stands: the offsets of its segment and of its record.
+/// Returns where one end of a queue is: the offsets of its segment and of its record.
 pub fn queue_place<T>(queue: &Queue<T>, end: End) -> (u64, u64) {
     queue.ring().place(end)
 }
 
-/// Returns the blocks that belong to a queue by their tags, and those that can be reached from its control lines: the
-/// same, when nothing is lost.
+/// Returns the blocks that a queue owns by their tags, and those that can be reached from its control block. Both are
+/// the same if nothing is lost.
 pub fn queue_blocks<T>(queue: &Queue<T>) -> (Vec<u64>, Vec<u64>) {
     let ring = queue.ring();
     let owned = census().blocks.into_iter().filter(|&(_, tag)| Tag(tag).same_owner(ring.owner()));
     (owned.map(|(at, _)| at).collect(), ring.reachable())
 }
 
-/// At how many records recovery would look for blocks that a dead consumer was taking from a queue.
+/// Returns at how many records recovery would look for blocks that a dead consumer was taking from a queue.
 pub fn queue_claim<T>(queue: &Queue<T>) -> u64 {
     queue.ring().claim()
 }
 
-/// Returns the thread that a semaphore's next permit is promised to, or 0.
+/// Returns the thread for which a semaphore's next permit is reserved, or 0.
 pub fn semaphore_heir(semaphore: &Semaphore) -> u32 {
     semaphore.heir()
 }
@@ -81,12 +81,12 @@ pub fn condvar_events(condvar: &Condvar) -> u32 {
     condvar.events().load(Ordering::SeqCst)
 }
 
-/// Returns whether anybody reads under a read-write lock.
+/// Returns whether a thread holds a read-write lock for reading.
 pub fn has_readers<T>(lock: &RwLock<T>) -> bool {
     lock.has_readers()
 }
 
-/// Gives back every permit that this process holds.
+/// Returns every permit of this process to the semaphore.
 pub fn give_permits_back(semaphore: &Semaphore) {
     semaphore.return_permits_of(member::slot());
 }

@@ -7,7 +7,7 @@ use crate::arena::process_body;
 use crate::supervisor::{entrypoint, options};
 use crate::{Result, supervisor};
 
-/// Looks for the function that a request names.
+/// Looks up the function that a request names.
 pub fn resolve(entry: u64, type_hash: u64) -> Result<()> {
     entrypoint::resolve(entry, type_hash).map(drop)
 }
@@ -24,53 +24,54 @@ pub fn request_options(slot: u32) -> u64 {
     arena().slot(slot).request.options.load(Ordering::Acquire)
 }
 
-/// Has the child of `slot` say that it has its options, as far as its spawner can tell.
+/// Publishes that the options of the child of `slot` were applied.
 pub fn prepared(slot: u32) {
     if let Some((_, _, body)) = process_body::object_of(arena(), arena().slot(slot)) {
         process_body::tell(body, process_body::ready::APPLIED);
     }
 }
 
-/// Does as the child of a slot whose request is complete, up to its last act; this process has become its member.
+/// Runs the life of the child of a slot whose request is complete, up to its last act. This process has become its
+/// member.
 pub fn live_through(slot: u32) {
     supervisor::child::live_through(arena(), slot);
 }
 
-/// Returns the number of the process in a slot.
+/// Returns the process id of the process in a slot.
 pub fn slot_pid(slot: u32) -> i32 {
     arena().slot(slot).pid.load(Ordering::Acquire)
 }
 
-/// Says that the child of a slot waits for descriptors at this socket.
+/// Publishes that the child of a slot waits for descriptors at this socket.
 pub fn say_listening(slot: u32, name: u32) {
     if let Some((_, _, body)) = process_body::object_of(arena(), arena().slot(slot)) {
         process_body::tell(body, process_body::ready::listening(name));
     }
 }
 
-/// Says that the spawner of the child of a slot cannot send descriptors.
+/// Publishes that the spawner of the child of a slot cannot send descriptors.
 pub fn say_withdrawn(slot: u32) {
     if let Some((_, _, body)) = process_body::object_of(arena(), arena().slot(slot)) {
         options::withdraw(body);
     }
 }
 
-/// Says that the process of a slot has this number.
+/// Stores the process id of the process of a slot.
 pub fn say_pid(slot: u32, pid: i32) {
     arena().slot(slot).pid.store(pid, Ordering::SeqCst);
 }
 
-/// Decides, as the supervisor does when the child of a slot is dead, whether another one takes its place.
+/// Decides whether another child takes the place of the child of a slot, as the supervisor does when that is dead.
 pub fn replace_child(slot: u32) -> bool {
     arena().slot(slot).replace_child()
 }
 
-/// Makes the number of the child of a slot known, as its spawner does before it returns.
+/// Makes the process id of the child of a slot final, as its spawner does before it returns.
 pub fn make_known(slot: u32, incarnation: u32) -> Option<i32> {
     arena().slot(slot).make_known(incarnation)
 }
 
-/// Gives a slot that a test made a spare to a new process, as the supervisor does.
+/// Assigns a slot that a test made a spare to a new process, as the supervisor does.
 pub fn begin_incarnation(slot: u32, incarnation: u32) {
     arena().slot(slot).begin_incarnation(incarnation);
 }
@@ -81,8 +82,8 @@ pub fn listens(slot: u32) -> bool {
     body.is_some_and(|body| process_body::ready::name(body.ready.load(Ordering::SeqCst)).is_some())
 }
 
-/// Returns how a process with this id ended, as a word of `outcome.rs`, if it has; and whether its spawner has been
-/// told what came of its options.
+/// Returns how a process with this id ended, if it has, as a word of `process_body.rs`; and whether its spawner was
+/// notified of what came of its options.
 pub fn ending(process: u64) -> (Option<u32>, bool) {
     let object = arena().object(process as u32);
     let body: &process_body::ProcessBody = object.body();

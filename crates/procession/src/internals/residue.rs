@@ -7,8 +7,8 @@ use super::census::census;
 use super::requests::{request, request_options};
 use crate::arena::blocks::{Tag, Use};
 
-/// What still stands in a slot, its records, its bitmaps and the tags of all blocks that a recovered one has not.
-/// The bitmaps are read bit by bit, not through the marks of their lines.
+/// Returns everything that recovery should have cleared in a slot, its records, its bitmaps and the tags of all
+/// blocks. Reads the bitmaps bit by bit, not through the marks of their lines.
 pub fn residue(slot: u32) -> Vec<String> {
     let (arena, mut found) = (arena(), Vec::new());
     let mut look = |what: &str, value: u64| {
@@ -54,8 +54,8 @@ pub fn residue(slot: u32) -> Vec<String> {
     found
 }
 
-/// What the indexes hide: bits in lines without a mark, blocks in spans that their owner has not noted, and what
-/// lies above the hints of how much was ever used. Read from the tags and words themselves.
+/// Returns what the indexes hide: bits in lines without a mark, blocks in spans that are not marked for their owner,
+/// and what lies above the hints of how much was ever used. Reads the tags and words themselves.
 pub fn hidden() -> Vec<String> {
     let (arena, header, mut found) = (arena(), arena().header(), Vec::new());
     for slot in 0..header.slots_used.load(Ordering::Acquire).min(arena.layout.slots) {

@@ -87,8 +87,8 @@ impl Credentials {
         self.capabilities.bounding
     }
 
-    /// Gives the calling thread exactly these credentials, or returns an error that names what it cannot have. After
-    /// an error the thread has some of the old and some of the new ones.
+    /// Sets the credentials of the calling thread to exactly these, or returns an error that names what it cannot
+    /// have. After an error the thread has some of the old and some of the new ones.
     pub(crate) fn adopt(&self) -> io::Result<()> {
         let now = Credentials::of_this_thread()?;
         if now == *self {

@@ -57,7 +57,7 @@ fn install(signal: i32, handler: Handler) {
     }
 }
 
-/// Gives the calling thread an alternate stack for signal handlers, for when its own stack has overflowed. It is
+/// Creates an alternate stack for the calling thread for signal handlers, for when its own stack has overflowed. It is
 /// freed when the thread ends.
 pub(crate) fn guard_this_thread() {
     if STACK_LOW.get() != 0 {

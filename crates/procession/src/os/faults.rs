@@ -165,7 +165,7 @@ mod switch {
             self.on.store(1, Ordering::SeqCst);
         }
 
-        /// Lets no further call fail. Returns how many would have failed.
+        /// Stops making calls fail. Returns how many would have failed.
         pub fn disarm(&self) -> u32 {
             self.on.store(0, Ordering::SeqCst);
             self.left.swap(0, Ordering::SeqCst)

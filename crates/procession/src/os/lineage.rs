@@ -15,7 +15,7 @@ fn limit(pid: i32, new: Option<&libc::rlimit>) -> io::Result<libc::rlimit> {
     check(unsafe { libc::prlimit(pid, libc::RLIMIT_LOCKS, new, &mut old) }.into()).map(|_| old)
 }
 
-/// Gives this process a mark, which everything that it starts inherits. Does nothing if the hard limit is too low.
+/// Marks this process by a mark which everything that it starts inherits. Does nothing if the hard limit is too low.
 pub(crate) fn mark(mark: u64) {
     if let Ok(old) = limit(0, None) {
         let _ = limit(0, Some(&libc::rlimit { rlim_cur: mark, ..old }));

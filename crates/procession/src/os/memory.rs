@@ -148,7 +148,7 @@ pub(crate) fn page_size() -> u64 {
     unsafe { libc::sysconf(libc::_SC_PAGESIZE) as u64 }
 }
 
-/// Gives the pages of a shared range back to the kernel. They read as zero afterwards.
+/// Releases the pages of a shared range to the kernel. They read as zero afterwards.
 pub(crate) fn punch(at: NonNull<u8>, len: usize) -> io::Result<()> {
     advise(at, len, libc::MADV_REMOVE)
 }

@@ -1,8 +1,8 @@
 //! [`recover`]: repairs what a dead process left, in one order.
 //!
-//! It works without a supervisor, because the crash tests call it on a private copy of the memory after every instruction
-//! of their victim. It can die at any point and be called again, because the supervisor may be killed too. Then main
-//! calls it.
+//! It works without a supervisor, because the crash tests call it on a private copy of the memory after every
+//! instruction of their victim. It can die at any point and be called again, because the supervisor may be killed
+//! too. Then main calls it.
 
 use std::sync::atomic::Ordering;
 

@@ -8,8 +8,8 @@ use crate::arena::recover::{Found, Journaled};
 use crate::os::futex;
 use crate::sync::raw::park::EVENT;
 
-/// Lets other processes go on past the process in `slot`, which has been stopped: those that wait for a lock that it
-/// has not begun to use, and those whose wake-up it may have consumed.
+/// Unblocks other processes that wait for the process in `slot`, which has been stopped: those that wait for a lock
+/// that it has not begun to use, and those whose wake-up it may have consumed.
 pub(crate) fn pass_by(arena: &Arena, slot: u32) {
     for id in arena.records_of(slot) {
         let record = arena.record(id);

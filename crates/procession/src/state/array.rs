@@ -19,8 +19,8 @@ use crate::sync::wait::travels;
 use crate::sync::{LockError, Plain, acquire};
 use crate::{Error, Result};
 
-/// A fixed number of plain values in shared memory, with a lock. The lock's guard is a slice of the values, so nothing is
-/// copied.
+/// A fixed number of plain values in shared memory, with a lock. The lock's guard is a slice of the values, so
+/// nothing is copied.
 ///
 /// ```
 /// use procession::{Process, state::Array};
@@ -67,8 +67,8 @@ impl<T: Plain> Array<T> {
     /// Creates an array of `len` elements whose bytes are all zero.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] when the element type has size 0; [`Error::Full`] when the family's shared memory has not
-    /// enough room; another error when the shared memory cannot be created.
+    /// [`Error::InvalidArgument`] when the element type has size 0; [`Error::Full`] when the family's shared memory
+    /// has not enough room; another error when the shared memory cannot be created.
     ///
     /// ```
     /// let zeros = procession::state::Array::<u32>::new(1000)?;

@@ -199,10 +199,10 @@ impl<K: Message + Eq + Hash, V: Message> Dict<K, V> {
     ///
     /// # Errors
     /// * [`Error::Full`](crate::Error::Full) when the family's shared memory is full. Nothing has changed then.
-    /// * [`Error::InvalidArgument`](crate::Error::InvalidArgument) when the encoded key has 2 GiB or more, or the encoded
-    ///   value 4 GiB or more.
-    /// * [`Error::Message`](crate::Error::Message) when the new value cannot be encoded, or the old one cannot be decoded.
-    ///   In the second case the new value is set and the old one is lost.
+    /// * [`Error::InvalidArgument`](crate::Error::InvalidArgument) when the encoded key has 2 GiB or more, or the
+    /// encoded   value 4 GiB or more.
+    /// * [`Error::Message`](crate::Error::Message) when the new value cannot be encoded, or the old one cannot be
+    /// decoded.   In the second case the new value is set and the old one is lost.
     /// * [`Error::Forked`](crate::Error::Forked) in a process that a member of the family forked by itself.
     /// * [`Error::Unsupported`](crate::Error::Unsupported) inside a closure of the same dict.
     ///
@@ -240,17 +240,18 @@ impl<K: Message + Eq + Hash, V: Message> Dict<K, V> {
     /// No other process or thread changes the value meanwhile: `update` waits for the key's lock and holds it until the
     /// new value is stored. Lookups still return the old value until then.
     ///
-    /// Inside `change`, the same dict can be read by [`get`](Dict::get) and [`contains_key`](Dict::contains_key), but not
-    /// changed, copied or iterated over. Other dicts can, including one that is the value. If two processes update two
-    /// dicts in opposite orders, one of them gets a deadlock error, as with two [locks](crate::sync#deadlocks).
+    /// Inside `change`, the same dict can be read by [`get`](Dict::get) and [`contains_key`](Dict::contains_key), but
+    /// not changed, copied or iterated over. Other dicts can, including one that is the value. If two processes
+    /// update two dicts in opposite orders, one of them gets a deadlock error, as with two
+    /// [locks](crate::sync#deadlocks).
     ///
     /// If the dict does not have the key, this changes nothing, does not call `change` and returns `Ok(None)`. To count
     /// things that may be new, use [`update_or_insert_with`](Dict::update_or_insert_with).
     ///
     /// # Errors
-    /// As [`get`](Dict::get) and [`insert`](Dict::insert). [`LockError::Deadlock`](crate::sync::LockError::Deadlock), in
-    /// an [`Error::Lock`](crate::Error::Lock), when waiting for the lock would close a cycle. After an error the old value
-    /// stays.
+    /// As [`get`](Dict::get) and [`insert`](Dict::insert). [`LockError::Deadlock`](crate::sync::LockError::Deadlock),
+    /// in an [`Error::Lock`](crate::Error::Lock), when waiting for the lock would close a cycle. After an error the
+    /// old value stays.
     ///
     /// # If a process dies, or the closure panics
     /// The old value stays, and the lock is released.
@@ -406,11 +407,12 @@ impl<K: Message + Eq + Hash, V: Message> Dict<K, V> {
 
     /// Returns an iterator over copies of all entries, in no particular order. `for entry in &dict` uses it too.
     ///
-    /// The iterator copies the entries of one of the 32 locks at a time, while it holds that lock. So it returns an entry
-    /// that exists throughout exactly once. An entry that is inserted or removed meanwhile may be missing or not. No value
-    /// is ever half old and half new.
+    /// The iterator copies the entries of one of the 32 locks at a time, while it holds that lock. So it returns an
+    /// entry that exists throughout exactly once. An entry that is inserted or removed meanwhile may be missing or
+    /// not. No value is ever half old and half new.
     ///
-    /// An item is an error if its entry cannot be decoded. Inside a closure of the same dict, the only item is an error.
+    /// An item is an error if its entry cannot be decoded. Inside a closure of the same dict, the only item is an
+    /// error.
     ///
     /// ```
     /// let dict = procession::Dict::from_entries([(1, 10), (2, 20)])?;

@@ -13,11 +13,11 @@ use crate::{Error, Result};
 
 /// A sequence that all processes of the family share.
 ///
-/// A `List` is a handle. Its clones name the same list, also after they were sent to another process. Items can have any
-/// type that implements [`Message`](crate::Message), and are copied in and out.
+/// A `List` is a handle. Its clones name the same list, also after they were sent to another process. Items can have
+/// any type that implements [`Message`](crate::Message), and are copied in and out.
 ///
-/// Adding and removing at both ends takes constant time. Inserting and removing in the middle takes time in proportion to
-/// the length.
+/// Adding and removing at both ends takes constant time. Inserting and removing in the middle takes time in
+/// proportion to the length.
 ///
 /// ```
 /// use procession::{Process, state::List};
@@ -65,8 +65,8 @@ impl<T> List<T> {
         (self.handle.id().index(), self.sequence.inventory())
     }
 
-    /// Returns the number of items, which may have changed when this returns. Returns 0 in a process that a member of the
-    /// family forked by itself.
+    /// Returns the number of items, which may have changed when this returns. Returns 0 in a process that a member of
+    /// the family forked by itself.
     ///
     /// ```
     /// let list = procession::state::List::from_items([1, 2])?;
@@ -219,11 +219,12 @@ impl<T: Message> List<T> {
         old.decode(self.sequence.arena())?.ok_or_else(|| self.no_such(index))
     }
 
-    /// Calls `change` with the item at `index`, stores the changed item, and returns what `change` returned. Returns `None`
-    /// without calling it if the list has no such item.
+    /// Calls `change` with the item at `index`, stores the changed item, and returns what `change` returned. Returns
+    /// `None` without calling it if the list has no such item.
     ///
-    /// No other process or thread changes the list meanwhile: `update` waits for the list's lock and holds it until the new
-    /// item is stored. Inside `change`, the same list can be read by [`get`](List::get), but not changed or copied.
+    /// No other process or thread changes the list meanwhile: `update` waits for the list's lock and holds it until
+    /// the new item is stored. Inside `change`, the same list can be read by [`get`](List::get), but not changed or
+    /// copied.
     ///
     /// If the list is shorter, this changes nothing, does not call `change` and returns `Ok(None)`.
     ///
@@ -270,8 +271,8 @@ impl<T: Message> List<T> {
     /// Removes the item at `index` and returns it. Returns `None` if the list has no such item.
     ///
     /// # Errors
-    /// As [`pop`](List::pop). [`Error::Full`] when there is no memory for a copy of the list's table, which a removal in
-    /// the middle needs.
+    /// As [`pop`](List::pop). [`Error::Full`] when there is no memory for a copy of the list's table, which a removal
+    /// in the middle needs.
     ///
     /// ```
     /// let list = procession::state::List::from_items([1, 2, 3])?;
@@ -299,8 +300,8 @@ impl<T: Message> List<T> {
 
     /// Returns an iterator over copies of the items.
     ///
-    /// It reads one item after the other by index, so it sees changes that are made meanwhile. Once it has returned `None`
-    /// or an error, it returns `None`.
+    /// It reads one item after the other by index, so it sees changes that are made meanwhile. Once it has returned
+    /// `None` or an error, it returns `None`.
     ///
     /// ```
     /// let list = procession::state::List::from_items([1, 2, 3])?;

@@ -37,13 +37,14 @@ use crate::{Error, Result};
 /// # Ok::<(), procession::Error>(())
 /// ```
 ///
-/// Every method takes the value's lock while it reads or writes. So all of them wait for each other, and for the closure
-/// of an [`update`](Value::update). A [`Mutex`](crate::sync::Mutex) is faster for plain numbers that change very often.
+/// Every method takes the value's lock while it reads or writes. So all of them wait for each other, and for the
+/// closure of an [`update`](Value::update). A [`Mutex`](crate::sync::Mutex) is faster for plain numbers that change
+/// very often.
 ///
 /// # If a process dies
 ///
-/// The value is either the old or the new one, complete, whatever the process was doing. The lock is released. A value is
-/// never poisoned.
+/// The value is either the old or the new one, complete, whatever the process was doing. The lock is released. A
+/// value is never poisoned.
 pub struct Value<T> {
     handle: Handle,
     _value: PhantomData<fn(T) -> T>,
@@ -116,8 +117,8 @@ impl<T: Message> Value<T> {
     /// Replaces the value. Waits for its lock without a limit.
     ///
     /// # Errors
-    /// As [`get`](Value::get). [`Error::Message`] when the value cannot be encoded; [`Error::Full`] when the family's shared
-    /// memory is full. After an error the old value stays.
+    /// As [`get`](Value::get). [`Error::Message`] when the value cannot be encoded; [`Error::Full`] when the family's
+    /// shared memory is full. After an error the old value stays.
     ///
     /// ```
     /// let door = procession::state::Value::new("open".to_string())?;
@@ -143,8 +144,8 @@ impl<T: Message> Value<T> {
 
     /// Calls `change` with the value, stores the changed value, and returns what `change` returned.
     ///
-    /// Waits for the value's lock without a limit, and holds it until the new value is stored. No other process or thread
-    /// reads or changes the value meanwhile. If `change` panics, the old value stays.
+    /// Waits for the value's lock without a limit, and holds it until the new value is stored. No other process or
+    /// thread reads or changes the value meanwhile. If `change` panics, the old value stays.
     ///
     /// # Errors
     /// As [`set`](Value::set). An error after `change` has returned discards its result, and the old value stays.
@@ -218,8 +219,8 @@ impl<T: Message> Value<T> {
     /// As [`get`](Value::get), but does not wait.
     ///
     /// # Errors
-    /// [`LockError::WouldBlock`](crate::sync::LockError::WouldBlock), in an [`Error::Lock`], when another thread reads or
-    /// changes the value at the moment; otherwise as [`get`](Value::get).
+    /// [`LockError::WouldBlock`](crate::sync::LockError::WouldBlock), in an [`Error::Lock`], when another thread
+    /// reads or changes the value at the moment; otherwise as [`get`](Value::get).
     ///
     /// ```
     /// let door = procession::state::Value::new(true)?;
@@ -233,8 +234,8 @@ impl<T: Message> Value<T> {
     /// As [`get`](Value::get), but waits at most `timeout`.
     ///
     /// # Errors
-    /// [`LockError::TimedOut`](crate::sync::LockError::TimedOut), in an [`Error::Lock`], when the lock could not be acquired
-    /// in that time; otherwise as [`get`](Value::get).
+    /// [`LockError::TimedOut`](crate::sync::LockError::TimedOut), in an [`Error::Lock`], when the lock could not be
+    /// acquired in that time; otherwise as [`get`](Value::get).
     ///
     /// ```
     /// let door = procession::state::Value::new(true)?;
@@ -410,7 +411,8 @@ impl Inside<'_> {
     fn publish(&self, block: u64) {
         let (object, index) = (self.handle.object(), self.handle.id().index());
         let before = object.blocks[NOW].load(Ordering::Relaxed);
-        // CRASH: `NEXT` names the block before the object owns it, so recovery frees it if it does not become the value.
+        // CRASH: `NEXT` names the block before the object owns it, so recovery frees it if it does not become the
+        // value.
         object.blocks[NEXT].store(block, Ordering::Release);
         object.blocks[BEFORE].store(before, Ordering::Release);
         if block != 0 {

@@ -41,7 +41,8 @@ pub(super) fn make_parts<B: Body, const N: usize>() -> Result<Handle> {
     Ok(handle)
 }
 
-/// Allocates a block of this process of `bytes` bytes, without a payload's header. With `now`, does not wait for memory.
+/// Allocates a block of this process of `bytes` bytes, without a payload's header. With `now`, does not wait for
+/// memory.
 pub(super) fn allocate(bytes: u64, now: bool) -> Result<OwnedBlock> {
     let room = bytes.saturating_sub(HEADER);
     if now { OwnedBlock::allocate_now(room) } else { OwnedBlock::allocate(room) }

@@ -221,7 +221,7 @@ impl Map {
         Ok(())
     }
 
-    /// Gives free memory to the kernel.
+    /// Releases free memory to the kernel.
     fn trim(&self) {
         heap::trim(self.arena, member::slot());
     }

@@ -233,7 +233,7 @@ impl Part {
     }
 }
 
-/// Gives a node or a table from one owner to another. If the word of a table says so, also the nodes that it names
+/// Transfers a node or a table from one owner to another. If the word of a table says so, also the nodes that it names
 /// from its word `first` on.
 fn pass_on(arena: &Arena, block: u64, from: Tag, to: Tag, first: u64) {
     let table = Table(block & !WITH_NODES);
