@@ -46,7 +46,7 @@ impl Bits {
 
     /// As [`set`](Bits::set), but does nothing if the bit is set. For callers that need no order between this and
     /// other stores.
-    pub(crate) fn see_to(&self, bit: u32) {
+    pub(crate) fn ensure_set(&self, bit: u32) {
         if !self.has(bit) {
             self.set(bit);
         }
@@ -161,12 +161,12 @@ mod tests {
             bits.drain(|bit| {
                 seen.push(bit);
                 if bit == first {
-                    bits.see_to(sets);
+                    bits.ensure_set(sets);
                 }
             });
             assert_eq!(seen, [first, sets]);
             assert!(are_clear(bits));
-            bits.see_to(sets);
+            bits.ensure_set(sets);
             let mut again = Vec::new();
             bits.for_each(|bit| again.push(bit));
             assert_eq!(again, [sets], "its line is marked again");

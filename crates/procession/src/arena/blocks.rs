@@ -137,12 +137,12 @@ pub(crate) fn hand_over(arena: &Arena, at: u64, from: Tag, to: Tag) -> bool {
 #[inline]
 fn note_owner(arena: &Arena, span: u32, to: Tag) {
     if let Some(slot) = to.process_slot() {
-        arena.touched_spans(slot).see_to(span);
+        arena.touched_spans(slot).ensure_set(span);
     }
     if let Some(index) = to.object_index().filter(|&index| index < arena.layout.objects)
         && rules::holds(Rule::TouchedFirst)
     {
-        arena.object(index).see_to_span(span);
+        arena.object(index).mark_span(span);
     }
 }
 

@@ -42,7 +42,7 @@ pub(crate) fn want(arena: &'static Arena) {
             }
         }
         _ if wanted_already => {}
-        _ => member::ring(arena),
+        _ => member::wake_supervisor(arena),
     }
 }
 
@@ -62,7 +62,7 @@ pub(crate) fn alone(arena: &Arena) {
     }
     header.main_collects.store(0, Ordering::SeqCst);
     if header.collect_wanted.load(Ordering::SeqCst) != 0 {
-        member::ring(arena);
+        member::wake_supervisor(arena);
     }
     let used = arena.header().objects_used.load(Ordering::Acquire).min(arena.layout.objects);
     let left = (0..used).filter(|&index| arena.object(index).is_embedded()).count() as u64;
@@ -146,7 +146,7 @@ fn pass(
     // Waiters are notified first, because their words may lie in objects that are freed, too.
     for (id, _) in &garbage {
         last_look(arena, arena.object(id.index()));
-        arena.object(id.index()).send_obituaries(arena);
+        arena.object(id.index()).notify_end(arena);
     }
     garbage.into_iter().fold(false, |again, (id, _)| objects::free(arena, record, by, id) | again)
 }

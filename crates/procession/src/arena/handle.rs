@@ -46,7 +46,7 @@ pub(super) fn forget() {
 }
 
 /// Notes that `id` is the object of this process. The spawner has set the bit by which this process holds it.
-pub(crate) fn this_is(id: Id) {
+pub(crate) fn set_own_object(id: Id) {
     OWN.store(id.index() + 1, Ordering::Relaxed);
 }
 
@@ -81,7 +81,7 @@ impl Handle {
     /// Creates an object and the first handle to it.
     pub(crate) fn create<T: Body>(fill: impl FnOnce(&Object)) -> Result<Handle> {
         let arena = member::arena()?;
-        if objects::is_crowded(arena) {
+        if objects::is_nearly_full(arena) {
             super::collect::alone_if_wanted(arena);
         }
         // Held during both steps: a stale handle to the previous object at this index must not release the new one.
@@ -190,7 +190,7 @@ impl fmt::Debug for Handle {
 }
 
 thread_local! {
-    static CARRIER: Cell<Carrier> = const { Cell::new(Carrier { doing: Doing::Nothing, ids: 0 }) };
+    static CARRIER: Cell<Carrier> = const { Cell::new(Carrier { doing: Activity::Nothing, ids: 0 }) };
     /// The ids of the handles in the value that is being encoded, behind those of the values around it.
     static IDS: RefCell<Vec<Id>> = const { RefCell::new(Vec::new()) };
 }
@@ -199,15 +199,15 @@ thread_local! {
 /// values carry handles.
 #[derive(Clone, Copy)]
 struct Carrier {
-    doing: Doing,
+    doing: Activity,
     ids: usize,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Doing {
+enum Activity {
     Nothing,
-    Filling,
-    Emptying,
+    Encoding,
+    Decoding,
 }
 
 /// Restores the previous carrier when dropped, also when encoding panics.
@@ -215,7 +215,7 @@ struct Restore(Carrier);
 
 impl Restore {
     #[inline]
-    fn after(doing: Doing) -> Restore {
+    fn after(doing: Activity) -> Restore {
         let before = CARRIER.get();
         CARRIER.set(Carrier { doing, ..before });
         Restore(before)
@@ -233,8 +233,8 @@ impl Drop for Restore {
 
 /// Runs `encode`, and returns the ids of the handles that were serialized in it.
 #[inline]
-pub(crate) fn collecting<T>(encode: impl FnOnce() -> T) -> (T, Vec<Id>) {
-    let restore = Restore::after(Doing::Filling);
+pub(crate) fn collect_ids<T>(encode: impl FnOnce() -> T) -> (T, Vec<Id>) {
+    let restore = Restore::after(Activity::Encoding);
     let (value, before) = (encode(), restore.0.ids);
     let ids = match CARRIER.get().ids == before {
         true => Vec::new(),
@@ -245,8 +245,8 @@ pub(crate) fn collecting<T>(encode: impl FnOnce() -> T) -> (T, Vec<Id>) {
 
 /// Runs `decode`, in which handles can be deserialized.
 #[inline]
-pub(crate) fn emptying<T>(decode: impl FnOnce() -> T) -> T {
-    let _restore = Restore::after(Doing::Emptying);
+pub(crate) fn decoding<T>(decode: impl FnOnce() -> T) -> T {
+    let _restore = Restore::after(Activity::Decoding);
     decode()
 }
 
@@ -255,7 +255,7 @@ impl Handle {
     pub(crate) fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let nonce = member::arena().map_err(S::Error::custom)?.header().nonce.load(Ordering::Relaxed);
         let carrier = CARRIER.get();
-        if carrier.doing != Doing::Filling {
+        if carrier.doing != Activity::Encoding {
             return Err(S::Error::custom(OUTSIDE));
         }
         IDS.with_borrow_mut(|ids| ids.push(self.id));
@@ -269,7 +269,7 @@ impl Handle {
         kind: Kind,
     ) -> Result<Handle, D::Error> {
         let (id, nonce) = <(u64, u64)>::deserialize(deserializer)?;
-        if CARRIER.get().doing != Doing::Emptying {
+        if CARRIER.get().doing != Activity::Decoding {
             return Err(D::Error::custom(OUTSIDE));
         }
         let arena = member::arena().map_err(D::Error::custom)?;

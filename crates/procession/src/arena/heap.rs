@@ -96,7 +96,7 @@ fn allocate_patiently(arena: &Arena, slot: u32, bytes: u64, deadline: Deadline) 
         if hopeless || until.passed() || arena.header().supervisor_pid.load(Ordering::Relaxed) == 0 {
             return Err(full(arena, bytes));
         }
-        member::ring(arena);
+        member::wake_supervisor(arena);
         futex::wait(&arena.header().ended, ended, until);
     }
 }

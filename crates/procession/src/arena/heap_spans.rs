@@ -271,6 +271,6 @@ fn adopt(arena: &Arena, slot: u32, class: u8, which: Orphans) -> Option<u32> {
 /// Marks a span as touched, before anything in it belongs to this process.
 fn touch(arena: &Arena, slot: u32, span: u32) {
     if rules::holds(Rule::TouchedFirst) {
-        arena.touched_spans(slot).see_to(span);
+        arena.touched_spans(slot).ensure_set(span);
     }
 }

@@ -71,7 +71,7 @@ pub(crate) fn release_kept(arena: &Arena, by: u32, enough: u32) -> u32 {
 /// Frees a run with its pages. Returns false if the head has changed.
 pub(super) fn give_back(arena: &Arena, by: u32, head: u32, tag: Tag, spans: u32) -> bool {
     if by != SUPERVISOR {
-        arena.touched_spans(by).see_to(head);
+        arena.touched_spans(by).ensure_set(head);
     }
     let freed = arena.move_span(head, Use::Head { tag, spans }, Use::Leaving { by, spans });
     if freed {

@@ -219,12 +219,12 @@ fn close_lifeline() {
 
 /// Wakes the supervisor, which then looks in the arena for work. The signal is SIGCHLD, which cannot overflow. A
 /// process that may not send it wakes the supervisor through the guard.
-pub(crate) fn ring(arena: &Arena) {
-    let _ = try_ring(arena);
+pub(crate) fn wake_supervisor(arena: &Arena) {
+    let _ = try_wake_supervisor(arena);
 }
 
-/// As [`ring`]. It works with any credentials.
-pub(crate) fn try_ring(arena: &Arena) -> std::io::Result<()> {
+/// As [`wake_supervisor`]. It works with any credentials.
+pub(crate) fn try_wake_supervisor(arena: &Arena) -> std::io::Result<()> {
     signal_supervisor(arena).or_else(|_| {
         // This process may not send the signal, because it has changed its user, or it has no descriptor left.
         // CRASH: after the first store our own death wakes the supervisor.

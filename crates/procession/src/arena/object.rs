@@ -50,8 +50,8 @@ pub(crate) struct Object {
     _line: AtomicU64,
     body: [AtomicU64; 8],
     name: [AtomicU64; 12],
-    /// Offsets of words in which [`GONE`] is set when the object is freed: see [`Object::tell`].
-    obituaries: [AtomicU64; 2],
+    /// Offsets of words in which [`GONE`] is set when the object is freed: see [`Object::register_end_words`].
+    end_words: [AtomicU64; 2],
     /// The spans in which the object may own blocks: one bit for every 128th span, set before the tag.
     spans: [AtomicU64; 2],
 }
@@ -133,19 +133,19 @@ impl Object {
 
     /// Registers two words whose waiters are notified when the object is freed. They must lie in memory that the
     /// object keeps alive. Called while the object is created.
-    pub(crate) fn tell(&self, words: [u64; 2]) {
-        self.obituaries.iter().zip(words).for_each(|(to, word)| to.store(word, Ordering::Relaxed));
+    pub(crate) fn register_end_words(&self, words: [u64; 2]) {
+        self.end_words.iter().zip(words).for_each(|(to, word)| to.store(word, Ordering::Relaxed));
     }
 
     /// Notifies the registered waiters that the object is gone. Called when no handle names it.
-    pub(super) fn send_obituaries(&self, arena: &Arena) {
-        for obituary in &self.obituaries {
-            if let Some(word) = arena.futex_word(obituary.load(Ordering::Acquire)) {
+    pub(super) fn notify_end(&self, arena: &Arena) {
+        for word_at in &self.end_words {
+            if let Some(word) = arena.futex_word(word_at.load(Ordering::Acquire)) {
                 word.fetch_or(GONE, Ordering::SeqCst);
                 futex::wake_all(word);
                 // CRASH: a death before this store repeats the notification. The memory of the word is freed only
                 // after it.
-                obituary.store(0, Ordering::SeqCst);
+                word_at.store(0, Ordering::SeqCst);
             }
         }
     }
@@ -162,7 +162,7 @@ impl Object {
 
     /// Marks a span as one in which the object may own blocks.
     #[inline]
-    pub(super) fn see_to_span(&self, span: u32) {
+    pub(super) fn mark_span(&self, span: u32) {
         let (word, mask) = self.bit_of_span(span);
         if word.load(Ordering::Relaxed) & mask == 0 {
             word.fetch_or(mask, Ordering::AcqRel);
@@ -218,7 +218,7 @@ impl Object {
     }
 
     pub(super) fn clear(&self) {
-        let words = self.blocks.iter().chain(&self.body).chain(&self.name).chain(&self.obituaries);
+        let words = self.blocks.iter().chain(&self.body).chain(&self.name).chain(&self.end_words);
         for word in words.chain(&self.spans) {
             word.store(0, Ordering::Relaxed);
         }

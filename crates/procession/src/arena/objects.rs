@@ -15,7 +15,7 @@ pub(crate) use super::kind::Kind;
 pub(crate) use super::object::{Body, GONE, Id, NAME, Object, SUPERVISOR, UNCLAIMED, check_name};
 
 /// Returns whether the table is nearly full.
-pub(crate) fn is_crowded(arena: &Arena) -> bool {
+pub(crate) fn is_nearly_full(arena: &Arena) -> bool {
     let (header, all) = (arena.header(), arena.layout.objects);
     header.objects_used.load(Ordering::Relaxed) >= all
         && header.objects_from.load(Ordering::Relaxed) > all / 8 * 7
@@ -130,7 +130,7 @@ pub(crate) fn free(arena: &Arena, record: &Record, owner: u32, id: Id) -> bool {
 fn finish_free(arena: &Arena, owner: u32, index: u32) -> bool {
     let object = arena.object(index);
     let mut collect = false;
-    object.send_obituaries(arena);
+    object.notify_end(arena);
     if object.kind().is_some_and(Kind::owns_many) {
         // CRASH: a repetition finds what is left. Until `FREE` is stored below, no block can be given to this object.
         collect |= sweep::belongings(arena, owner, index);

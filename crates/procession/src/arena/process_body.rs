@@ -106,13 +106,13 @@ impl ProcessBody {
     fn end_preparation(&self) {
         let waited_for = !matches!(self.ready.load(Ordering::Relaxed), 0 | ready::APPLIED);
         if waited_for && rules::holds(Rule::SpawnerTold) {
-            tell(self, ready::ENDED);
+            publish_ready(self, ready::ENDED);
         }
     }
 }
 
 /// Publishes how far the child is, and wakes its spawner.
-pub(crate) fn tell(body: &ProcessBody, word: u32) {
+pub(crate) fn publish_ready(body: &ProcessBody, word: u32) {
     // CRASH: after this store recovery wakes the spawner.
     body.ready.store(word, Ordering::SeqCst);
     futex::wake_all(&body.ready);

@@ -236,7 +236,7 @@ impl super::Arena {
     }
 
     /// Releases the pages of a free slot to the kernel.
-    pub(crate) fn cool_slot(&self, slot: u32) {
+    pub(crate) fn release_slot_pages(&self, slot: u32) {
         let page = size_of::<Slot>() as u64;
         self.punch(self.layout.slots_at + u64::from(slot) * page, page);
         let bits = [

@@ -99,7 +99,7 @@ fn empty_orphan(arena: &Arena, by: u32, span: u32) -> bool {
         return false;
     }
     if by != SUPERVISOR {
-        arena.touched_spans(by).see_to(span);
+        arena.touched_spans(by).ensure_set(span);
     }
     // Only its owner allocates in a span, so once the span is ours it stays empty.
     arena.move_span(span, Use::Small { by: NOBODY, class }, Use::Small { by, class })

@@ -10,9 +10,10 @@ use serde::Serialize;
 use serde::ser::{self, Serializer};
 
 use super::output::{Output, Short};
+use super::varint::zigzag;
 
 /// A serializer that appends to an [`Output`].
-pub(super) struct Encoder<'a>(Output<'a>);
+pub(super) struct Encoder<'a>(pub(super) Output<'a>);
 
 /// The reason why a value cannot be encoded. It is a pointer, so the result of each step fits into a register.
 #[derive(Debug)]
@@ -32,74 +33,12 @@ impl<'a> Encoder<'a> {
         self.0.bytes()
     }
 
-    /// Appends a number with seven bits in each byte, the lowest first. All bytes except the last have the highest
-    /// bit set.
-    #[inline]
-    fn append_varint(&mut self, value: u64) {
-        // Most numbers are small, and the processor can predict the length instead of waiting for it.
-        match value {
-            ..0x80 => self.0.write_word(value, 1),
-            0x80..0x4000 => self.0.write_word(spread_few_sevens(value) | 0x80, 2),
-            0x4000..0x20_0000 => self.0.write_word(spread_few_sevens(value) | 0x8080, 3),
-            0x20_0000..0x1000_0000 => self.0.write_word(spread_few_sevens(value) | 0x80_8080, 4),
-            _ => self.append_long_varint(value),
-        }
-    }
-
-    fn append_long_varint(&mut self, value: u64) {
-        if value >= 1 << 56 {
-            return self.append_huge_varint(value.into());
-        }
-        let bytes = (70 - value.leading_zeros() as usize) / 7;
-        let follow = 0x8080_8080_8080_8080 & ((1 << (8 * (bytes - 1))) - 1);
-        self.0.write_word(spread_sevens(value) | follow, bytes);
-    }
-
-    #[cold]
-    fn append_huge_varint(&mut self, mut value: u128) {
-        while value >= 1 << 7 {
-            self.0.write_word(value as u64 & 0x7f | 0x80, 1);
-            value >>= 7;
-        }
-        self.0.write_word(value as u64, 1);
-    }
-
-    #[inline]
-    fn append_len(&mut self, len: usize) {
-        self.append_varint(len as u64);
-    }
-
     fn append_known_len(&mut self, len: Option<usize>) -> Done {
         let unknown =
             || ser::Error::custom("the length of a sequence or map must be known before its first item");
         self.append_len(len.ok_or_else(unknown)?);
         Ok(())
     }
-}
-
-/// Spreads the lowest 56 bits over eight bytes, seven in each: first in halves, then quarters, then eighths.
-fn spread_sevens(bits: u64) -> u64 {
-    let bits = apart(bits, 0x0fff_ffff, 4);
-    let bits = apart(bits, 0x0000_3fff_0000_3fff, 2);
-    apart(bits, 0x007f_007f_007f_007f, 1)
-}
-
-/// Spreads the lowest 28 bits over four bytes. No higher bit may be set.
-#[inline]
-fn spread_few_sevens(bits: u64) -> u64 {
-    apart(apart(bits, 0x3fff, 2), 0x007f_007f, 1)
-}
-
-/// Shifts the bits that are not in `low` up by `by` bits.
-#[inline]
-fn apart(bits: u64, low: u64, by: u32) -> u64 {
-    bits & low | (bits & !low) << by
-}
-
-/// Maps signed numbers to unsigned ones, so that small absolute values become small.
-#[inline]
-fn zigzag(value: i64) -> u64 {
-    (value << 1 ^ value >> 63).cast_unsigned()
 }
 
 impl fmt::Display for Unencodable {

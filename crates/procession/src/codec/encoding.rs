@@ -131,7 +131,7 @@ fn encode<T: Message, R, E>(
 ) -> Result<R, E> {
     let mut short = Short::new();
     let mut encoder = Encoder::new(&mut short);
-    let (encoded, ids) = handle::collecting(|| value.serialize(&mut encoder));
+    let (encoded, ids) = handle::collect_ids(|| value.serialize(&mut encoder));
     if let Err(error) = encoded {
         return Err(wrong(unsendable::<T>(&error)));
     }
@@ -228,7 +228,7 @@ pub(crate) fn size_of_number<T: 'static>() -> Option<usize> {
 
 /// As [`from_bytes`], for bytes in a block that carries handles.
 pub(crate) fn decode_carried<T: Message>(bytes: &[u8]) -> Result<T> {
-    handle::emptying(|| from_bytes(bytes))
+    handle::decoding(|| from_bytes(bytes))
 }
 
 #[cold]
@@ -244,7 +244,7 @@ fn left_over<T>(bytes: usize) -> Error {
 /// In debug builds: returns an error if these bytes cannot be read back.
 pub(crate) fn check_arrival<T: Message>(bytes: &[u8]) -> Result<()> {
     match cfg!(debug_assertions) {
-        true => handle::emptying(|| from_bytes::<T>(bytes)).map(drop),
+        true => handle::decoding(|| from_bytes::<T>(bytes)).map(drop),
         false => Ok(()),
     }
 }

@@ -12,18 +12,18 @@ const LONGEST: usize = 1 << 10;
 
 /// Returns a value as text: `Order { goods: "apples", count: 3 }`. A long text is cut off. If `Serialize` fails, the
 /// text ends where it failed.
-pub(crate) fn spelled<T: Serialize>(value: &T) -> String {
-    let mut page = Page(String::new());
-    let (whole, _) = handle::collecting(|| value.serialize(&mut page));
+pub(crate) fn as_text<T: Serialize>(value: &T) -> String {
+    let mut text = Text(String::new());
+    let (whole, _) = handle::collect_ids(|| value.serialize(&mut text));
     if whole.is_err() {
-        page.0.push('…');
+        text.0.push('…');
     }
-    page.0
+    text.0
 }
 
-struct Page(String);
+struct Text(String);
 
-impl Write for Page {
+impl Write for Text {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         let room = text.floor_char_boundary(LONGEST - self.0.len());
         self.0.push_str(&text[..room]);
@@ -55,45 +55,45 @@ impl From<fmt::Error> for Cut {
     }
 }
 
-type Told = Result<(), Cut>;
+type Written = Result<(), Cut>;
 
 /// The items between an opening and a closing bracket.
 struct Group<'a> {
-    page: &'a mut Page,
+    text: &'a mut Text,
     separator: &'static str,
     close: &'static str,
 }
 
-impl Page {
+impl Text {
     fn open<'a>(&'a mut self, name: &str, open: &str, close: &'static str) -> Result<Group<'a>, Cut> {
         write!(self, "{name}{open}")?;
-        Ok(Group { page: self, separator: "", close })
+        Ok(Group { text: self, separator: "", close })
     }
 }
 
 impl Group<'_> {
-    fn item<T: Serialize + ?Sized>(&mut self, name: Option<&str>, value: &T) -> Told {
-        self.page.write_str(std::mem::replace(&mut self.separator, ", "))?;
+    fn item<T: Serialize + ?Sized>(&mut self, name: Option<&str>, value: &T) -> Written {
+        self.text.write_str(std::mem::replace(&mut self.separator, ", "))?;
         if let Some(name) = name {
-            write!(self.page, "{name}: ")?;
+            write!(self.text, "{name}: ")?;
         }
-        value.serialize(&mut *self.page)
+        value.serialize(&mut *self.text)
     }
 
-    fn close(self) -> Told {
-        Ok(self.page.write_str(self.close)?)
+    fn close(self) -> Written {
+        Ok(self.text.write_str(self.close)?)
     }
 }
 
 macro_rules! scalars {
     ($($method:ident $type:ty,)*) => {
-        $(fn $method(self, value: $type) -> Told {
+        $(fn $method(self, value: $type) -> Written {
             Ok(write!(self, "{value:?}")?)
         })*
     };
 }
 
-impl<'a> Serializer for &'a mut Page {
+impl<'a> Serializer for &'a mut Text {
     type Ok = ();
     type Error = Cut;
     type SerializeSeq = Group<'a>;
@@ -111,31 +111,31 @@ impl<'a> Serializer for &'a mut Page {
         serialize_f32 f32, serialize_f64 f64,
     }
 
-    fn serialize_bytes(self, bytes: &[u8]) -> Told {
+    fn serialize_bytes(self, bytes: &[u8]) -> Written {
         Ok(write!(self, "b\"{}\"", bytes.escape_ascii())?)
     }
 
-    fn serialize_none(self) -> Told {
+    fn serialize_none(self) -> Written {
         Ok(self.write_str("None")?)
     }
 
-    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Told {
+    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Written {
         self.serialize_newtype_struct("Some", value)
     }
 
-    fn serialize_unit(self) -> Told {
+    fn serialize_unit(self) -> Written {
         Ok(self.write_str("()")?)
     }
 
-    fn serialize_unit_struct(self, name: &'static str) -> Told {
+    fn serialize_unit_struct(self, name: &'static str) -> Written {
         Ok(self.write_str(name)?)
     }
 
-    fn serialize_unit_variant(self, _: &'static str, _: u32, name: &'static str) -> Told {
+    fn serialize_unit_variant(self, _: &'static str, _: u32, name: &'static str) -> Written {
         Ok(self.write_str(name)?)
     }
 
-    fn serialize_newtype_struct<T: Serialize + ?Sized>(self, name: &'static str, value: &T) -> Told {
+    fn serialize_newtype_struct<T: Serialize + ?Sized>(self, name: &'static str, value: &T) -> Written {
         let mut group = self.open(name, "(", ")")?;
         group.item(None, value)?;
         group.close()
@@ -147,7 +147,7 @@ impl<'a> Serializer for &'a mut Page {
         _: u32,
         name: &'static str,
         value: &T,
-    ) -> Told {
+    ) -> Written {
         self.serialize_newtype_struct(name, value)
     }
 
@@ -198,11 +198,11 @@ macro_rules! groups {
             type Ok = ();
             type Error = Cut;
 
-            fn $method<T: Serialize + ?Sized>(&mut self, $($name: $type,)? value: &T) -> Told {
+            fn $method<T: Serialize + ?Sized>(&mut self, $($name: $type,)? value: &T) -> Written {
                 self.item(None$(.or(Some($name)))?, value)
             }
 
-            fn end(self) -> Told {
+            fn end(self) -> Written {
                 self.close()
             }
         })*
@@ -222,16 +222,16 @@ impl ser::SerializeMap for Group<'_> {
     type Ok = ();
     type Error = Cut;
 
-    fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Told {
+    fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Written {
         self.item(None, key)
     }
 
-    fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Told {
-        self.page.write_str(": ")?;
-        value.serialize(&mut *self.page)
+    fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Written {
+        self.text.write_str(": ")?;
+        value.serialize(&mut *self.text)
     }
 
-    fn end(self) -> Told {
+    fn end(self) -> Written {
         self.close()
     }
 }

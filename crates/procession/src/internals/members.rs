@@ -108,7 +108,7 @@ pub fn count_own_threads(threads: u32) {
 
 /// Notifies barriers that this process does not come, as a child does whose arguments cannot be decoded.
 pub fn say_that_it_does_not_come() {
-    recovery::tell_meetings(arena(), member::slot(), false);
+    recovery::notify_barriers(arena(), member::slot(), false);
 }
 
 /// Publishes that the process in `slot` has finished, as it does in its last act.

@@ -27,7 +27,7 @@ pub fn request_options(slot: u32) -> u64 {
 /// Publishes that the options of the child of `slot` were applied.
 pub fn prepared(slot: u32) {
     if let Some((_, _, body)) = process_body::object_of(arena(), arena().slot(slot)) {
-        process_body::tell(body, process_body::ready::APPLIED);
+        process_body::publish_ready(body, process_body::ready::APPLIED);
     }
 }
 
@@ -45,7 +45,7 @@ pub fn slot_pid(slot: u32) -> i32 {
 /// Publishes that the child of a slot waits for descriptors at this socket.
 pub fn say_listening(slot: u32, name: u32) {
     if let Some((_, _, body)) = process_body::object_of(arena(), arena().slot(slot)) {
-        process_body::tell(body, process_body::ready::listening(name));
+        process_body::publish_ready(body, process_body::ready::listening(name));
     }
 }
 

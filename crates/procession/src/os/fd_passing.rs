@@ -14,7 +14,7 @@ const NAME_AT: usize = size_of::<libc::sa_family_t>() + 1;
 const NAME: usize = 5;
 
 /// A listening socket, at which another process delivers descriptors.
-pub(crate) struct Meeting {
+pub(crate) struct DescriptorSocket {
     socket: OwnedFd,
     name: u32,
 }
@@ -38,9 +38,9 @@ fn address(name: u32) -> (libc::sockaddr_un, libc::socklen_t) {
     (address, (NAME_AT + NAME) as libc::socklen_t)
 }
 
-impl Meeting {
+impl DescriptorSocket {
     /// Opens a socket under a name of the kernel's choice.
-    pub(crate) fn open() -> io::Result<Meeting> {
+    pub(crate) fn open() -> io::Result<DescriptorSocket> {
         let socket = socket()?;
         let (mut address, _) = address(0);
         let mut len = size_of::<libc::sockaddr_un>() as libc::socklen_t;
@@ -54,7 +54,7 @@ impl Meeting {
         let digits: Vec<u8> = address.sun_path[1..=NAME].iter().map(|&c| c as u8).collect();
         let name = std::str::from_utf8(&digits).ok().and_then(|text| u32::from_str_radix(text, 16).ok());
         match name {
-            Some(name) if len as usize == NAME_AT + NAME => Ok(Meeting { socket, name }),
+            Some(name) if len as usize == NAME_AT + NAME => Ok(DescriptorSocket { socket, name }),
             _ => Err(io::Error::other("the kernel named a socket in an unexpected form")),
         }
     }
@@ -111,7 +111,7 @@ fn gone() -> io::Error {
 
 /// Sends descriptors to the socket `name` of process `pid`. Returns false if the process is not there: it has ended,
 /// or is in another network namespace.
-pub(crate) fn bring(name: u32, pid: i32, fds: &[RawFd]) -> io::Result<bool> {
+pub(crate) fn deliver(name: u32, pid: i32, fds: &[RawFd]) -> io::Result<bool> {
     let socket = socket()?;
     let (address, len) = address(name);
     let connected = retry(|| {

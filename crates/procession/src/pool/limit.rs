@@ -75,7 +75,7 @@ impl ClockRequest {
         let until = self.until_ns.min(again).saturating_add(MARGIN_NS);
         // What the supervisor did not hear, for want of a descriptor, it is told again.
         if arena.header().awake.want(until, limit_ns) || *unheard {
-            *unheard = member::try_ring(arena).is_err();
+            *unheard = member::try_wake_supervisor(arena).is_err();
         }
         if self.until_ns > again { again } else { u64::MAX }
     }

@@ -97,7 +97,7 @@ impl Pool {
         let told = arena.offset_of(&raw const shared.control.keeper.word);
         let owner = Handle::create::<PoolBody>(|object| {
             object.blocks[0].store(block.at(), Ordering::Relaxed);
-            object.tell([told, told]);
+            object.register_end_words([told, told]);
         })?;
         // CRASH: before this the block is swept with us, and the pool goes with its only handle.
         block.give_to(Tag::object(owner.id().index()));

@@ -6,7 +6,7 @@ use crate::arena::payload;
 use crate::arena::{Arena, blocks, member};
 use crate::codec;
 use crate::codec::encoding::Message;
-use crate::codec::value_text::spelled;
+use crate::codec::value_text::as_text;
 use crate::supervisor::client;
 use crate::supervisor::entrypoint::{EntryPoint, Returned};
 
@@ -175,7 +175,7 @@ where
 {
     let decoded = codec::unpack::<A>(arena, args)?;
     let value = function::<F>().call(decoded);
-    Ok(if is_err(&value) { Returned::Err(0, spelled(&value)) } else { Returned::Value(0) })
+    Ok(if is_err(&value) { Returned::Err(0, as_text(&value)) } else { Returned::Value(0) })
 }
 
 /// Returns the function itself, which consists of nothing but its type. Only entries call this, and an entry
@@ -202,9 +202,9 @@ where
     blocks::free(arena, member::slot(), args, blocks::Tag::process(member::slot()));
     let value = function::<F>().call(decoded);
     Ok(match codec::pack(&value).and_then(|block| read_back::<F::Output>(arena, block)) {
-        Ok(block) if is_err(&value) => Returned::Err(block, spelled(&value)),
+        Ok(block) if is_err(&value) => Returned::Err(block, as_text(&value)),
         Ok(block) => Returned::Value(block),
-        Err(e) => Returned::Unsendable(e, spelled(&value)),
+        Err(e) => Returned::Unsendable(e, as_text(&value)),
     })
 }
 

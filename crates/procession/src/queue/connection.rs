@@ -104,7 +104,7 @@ impl<A, B> Connection<A, B> {
         let handle = Handle::create::<EndBody>(|object| {
             object.body::<EndBody>().side.store(side as u64, Ordering::Relaxed);
             object.blocks[0].store(block.at(), Ordering::Relaxed);
-            object.tell(notified.map(|word| arena.offset_of(word)));
+            object.register_end_words(notified.map(|word| arena.offset_of(word)));
         })?;
         // CRASH: until this store the block is swept with us, and the object is freed with its only handle.
         block.give_to(Tag::object(handle.id().index()));

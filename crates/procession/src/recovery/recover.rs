@@ -40,7 +40,7 @@ pub(crate) fn recover(arena: &Arena, slot: u32, how: Option<Ended>) {
     let gone = Dead { arena, slot, how, returned };
     let was_inside = release_locks(&gone)
         | let_go(&gone)
-        | (!clean && rules::holds(Rule::ArgumentsTold) && tell_meetings(arena, slot, returned));
+        | (!clean && rules::holds(Rule::ArgumentsTold) && notify_barriers(arena, slot, returned));
     release_claims(arena, slot);
     // Before its blocks are swept, while its handles still show which queues and pools it used.
     for_each_held(&gone, |recover, found| recover.return_work(&gone, found));
@@ -118,7 +118,7 @@ fn let_go(dead: &Dead<'_>) -> bool {
 
 /// Notifies barriers that a party will not come, because the process has died, or failed, before it took the handle
 /// out of its arguments. Returns whether there was a barrier. Can be repeated.
-pub(crate) fn tell_meetings(arena: &Arena, slot: u32, returned: bool) -> bool {
+pub(crate) fn notify_barriers(arena: &Arena, slot: u32, returned: bool) -> bool {
     let (dead, mut any) = (Dead { arena, slot, how: None, returned }, false);
     sweep::for_each_carried(arena, slot, &mut |id| {
         if id.index() < arena.layout.objects && arena.object(id.index()).is(id, Kind::Barrier) {

@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::dict_iter::{Iter, Keys, Values};
 use super::lookup::Lookup;
-use super::store::{Buffer, Encoded, Entry, Inside, Map};
+use super::store::{Buffer, Encoded, Entry, Map, UserCode};
 use crate::Result;
 use crate::arena::handle::Handle;
 use crate::arena::objects::{Id, Kind, Object};
@@ -240,7 +240,7 @@ impl<K: Message + Eq + Hash, V: Message> Dict<K, V> {
     /// No other process or thread changes the value meanwhile: `update` waits for the key's lock and holds it until the
     /// new value is stored. Lookups still return the old value until then.
     ///
-    /// Inside `change`, the same dict can be read by [`get`](Dict::get) and [`contains_key`](Dict::contains_key), but
+    /// UserCode `change`, the same dict can be read by [`get`](Dict::get) and [`contains_key`](Dict::contains_key), but
     /// not changed, copied or iterated over. Other dicts can, including one that is the value. If two processes
     /// update two dicts in opposite orders, one of them gets a deadlock error, as with two
     /// [locks](crate::sync#deadlocks).
@@ -276,7 +276,7 @@ impl<K: Message + Eq + Hash, V: Message> Dict<K, V> {
         key.with_key(|key| {
             self.map.with_entry(key, |entry| {
                 let Some(mut value) = entry.decode::<V>()? else { return Ok(None) };
-                let inside = Inside::enter();
+                let inside = UserCode::enter();
                 let given = change(&mut value);
                 drop(inside);
                 put(entry, &value)?;
@@ -315,7 +315,7 @@ impl<K: Message + Eq + Hash, V: Message> Dict<K, V> {
         key.with_key(|key| {
             self.map.with_entry(key, |entry| {
                 let found = entry.decode::<V>()?;
-                let inside = Inside::enter();
+                let inside = UserCode::enter();
                 let mut value = found.unwrap_or_else(make);
                 let returned = change(&mut value);
                 drop(inside);
@@ -347,7 +347,7 @@ impl<K: Message + Eq + Hash, V: Message> Dict<K, V> {
             self.map.with_entry(key, |entry| match entry.decode()? {
                 Some(value) => Ok(value),
                 None => {
-                    let inside = Inside::enter();
+                    let inside = UserCode::enter();
                     let value = make();
                     drop(inside);
                     put(entry, &value)?;
@@ -411,7 +411,7 @@ impl<K: Message + Eq + Hash, V: Message> Dict<K, V> {
     /// entry that exists throughout exactly once. An entry that is inserted or removed meanwhile may be missing or
     /// not. No value is ever half old and half new.
     ///
-    /// An item is an error if its entry cannot be decoded. Inside a closure of the same dict, the only item is an
+    /// An item is an error if its entry cannot be decoded. UserCode a closure of the same dict, the only item is an
     /// error.
     ///
     /// ```
@@ -473,7 +473,7 @@ fn encoded<V: Message, R>(value: &V, use_it: impl FnOnce(Encoded<'_>) -> R) -> R
 /// Stores a value. Encoding it is code of the user's, as the closure is.
 #[inline]
 fn put<V: Message>(entry: Entry<'_>, value: &V) -> Result<()> {
-    let _inside = Inside::enter();
+    let _inside = UserCode::enter();
     drop(encoded(value, |value| entry.put(value))??);
     Ok(())
 }

@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::store::{Buffer, Encoded, End, Inside, Item, Sequence, decode};
+use super::store::{Buffer, Encoded, End, Item, Sequence, UserCode, decode};
 use crate::arena::handle::Handle;
 use crate::arena::objects::Kind;
 use crate::codec::encoding::{self, Message};
@@ -223,7 +223,7 @@ impl<T: Message> List<T> {
     /// `None` without calling it if the list has no such item.
     ///
     /// No other process or thread changes the list meanwhile: `update` waits for the list's lock and holds it until
-    /// the new item is stored. Inside `change`, the same list can be read by [`get`](List::get), but not changed or
+    /// the new item is stored. UserCode `change`, the same list can be read by [`get`](List::get), but not changed or
     /// copied.
     ///
     /// If the list is shorter, this changes nothing, does not call `change` and returns `Ok(None)`.
@@ -244,7 +244,7 @@ impl<T: Message> List<T> {
     pub fn update<R>(&self, index: usize, change: impl FnOnce(&mut T) -> R) -> Result<Option<R>> {
         self.sequence.with_item(index as u64, |place| {
             let mut item = place.decode::<T>()?;
-            let inside = Inside::enter();
+            let inside = UserCode::enter();
             let given = change(&mut item);
             drop(inside);
             put(place, &item)?;
@@ -357,7 +357,7 @@ fn encoded<T: Message, R>(item: &T, use_it: impl FnOnce(Encoded<'_>) -> Result<R
 
 /// Stores an item. Encoding it is code of the user's, as the closure is.
 fn put<T: Message>(place: Item<'_>, item: &T) -> Result<()> {
-    let _inside = Inside::enter();
+    let _inside = UserCode::enter();
     drop(encoded(item, |item| place.put(item))?);
     Ok(())
 }

@@ -15,7 +15,7 @@
 // |------------|---|
 // | `dict.rs`  | `Dict`; `dict_iter.rs` its iterators; `lookup.rs` the types to look keys up by |
 // | `list.rs`  | `List` |
-// | `value.rs` | `Value` |
+// | `value.rs` | `Value`; `value_timeouts.rs` its methods that do not wait, or wait until a time |
 // | `array.rs` | `Array` |
 // | `store/`   | the shared-memory half: nodes, tables, parts, recovery |
 
@@ -26,6 +26,7 @@ mod list;
 mod lookup;
 pub(crate) mod store;
 mod value;
+mod value_timeouts;
 
 pub use array::{Array, ArrayGuard};
 pub use dict::Dict;

@@ -129,7 +129,7 @@ fn deliver_early_signals(slot: &Slot) {
 /// Runs what the slot asks for and writes down how it went; gives the exit code.
 fn run_request(arena: &'static Arena, index: u32, slot: &'static Slot, prepared: Option<Result<()>>) -> i32 {
     let Some((number, object, body)) = process_body::object_of(arena, slot) else { return 1 };
-    handle::this_is(Id(slot.process.load(Ordering::Acquire)));
+    handle::set_own_object(Id(slot.process.load(Ordering::Acquire)));
     body.name_pid(process::pid());
     let mut room = [0; NAME + 1];
     let name = object.name_bytes(&mut room);
@@ -146,7 +146,7 @@ fn run_request(arena: &'static Arena, index: u32, slot: &'static Slot, prepared:
         let called = panic::catch_unwind(AssertUnwindSafe(|| call(arena, index, slot)));
         if !matches!(called, Ok(Ok(_))) {
             // CRASH: what is still in the arguments stays there, and our death tells once more.
-            recovery::tell_meetings(arena, index, false);
+            recovery::notify_barriers(arena, index, false);
         }
         called
     };
@@ -211,7 +211,7 @@ fn finish_preparation(
             blocks::free(arena, index, block, blocks::Tag::process(index));
         }
     }
-    prepared.inspect(|()| process_body::tell(body, process_body::ready::APPLIED))
+    prepared.inspect(|()| process_body::publish_ready(body, process_body::ready::APPLIED))
 }
 
 fn call(arena: &'static Arena, index: u32, slot: &Slot) -> Result<Returned> {

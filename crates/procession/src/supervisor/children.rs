@@ -354,7 +354,7 @@ impl Children {
         recovery::recover(self.arena, index, Some(ended));
         self.roster.vacate(index);
         if index >= WARM_SLOTS {
-            self.arena.cool_slot(index);
+            self.arena.release_slot_pages(index);
         }
     }
 

@@ -128,7 +128,7 @@ fn await_preparation(handle: Handle, luggage: Option<&Luggage>) -> Result<Prepar
                 Some(name) if word != served => {
                     served = word;
                     let slot = arena.slot(body.slot.load(Ordering::Relaxed));
-                    luggage.map_or(Ok(()), |luggage| luggage.bring(slot, body, word, name))?;
+                    luggage.map_or(Ok(()), |luggage| luggage.deliver(slot, body, word, name))?;
                 }
                 _ => {
                     Wait::announce(arena, me.record(), &body.ready).sleep(&body.ready, word, Deadline::NEVER)
@@ -244,7 +244,7 @@ fn claim_spare(arena: &'static Arena, me: &Me) -> Result<u32> {
         let seen = header.spares.load(Ordering::SeqCst);
         if let Some(index) = try_claim(arena, me) {
             if header.spare_slots.iter().all(|hint| !is_spare(arena, hint.load(Ordering::Relaxed))) {
-                member::ring(arena);
+                member::wake_supervisor(arena);
             }
             return Ok(index);
         }
@@ -268,7 +268,7 @@ fn claim_spare(arena: &'static Arena, me: &Me) -> Result<u32> {
         if header.spares.compare_exchange(seen, seen | 1, Ordering::SeqCst, Ordering::SeqCst).is_err() {
             continue;
         }
-        member::ring(arena);
+        member::wake_supervisor(arena);
         let wait = Wait::announce(arena, me.record(), &header.spares);
         wait.sleep(&header.spares, seen | 1, Deadline::NEVER);
     }

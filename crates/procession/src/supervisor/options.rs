@@ -161,10 +161,10 @@ fn apply_streams(arena: &'static Arena, slot: &Slot, options: &Options) -> Resul
 fn receive(arena: &'static Arena, slot: &Slot, count: usize) -> Result<Vec<OwnedFd>> {
     let failed = |e| Error::os("receiving descriptors from the process that spawned this one", &e);
     let (parent, alive) = parent_of(arena, slot).map_err(failed)?;
-    let meeting = fd_passing::Meeting::open().map_err(failed)?;
+    let meeting = fd_passing::DescriptorSocket::open().map_err(failed)?;
     let word = ready::listening(meeting.name());
     let (_, _, body) = process_body::object_of(arena, slot).ok_or(Error::FamilyLost)?;
-    process_body::tell(body, word);
+    process_body::publish_ready(body, word);
     let expected = || body.ready.load(Ordering::SeqCst) == word;
     let fds = meeting.receive(parent, alive.as_fd(), expected).map_err(failed)?;
     if fds.len() == count {
@@ -192,9 +192,9 @@ pub(crate) struct Luggage(pub(crate) Vec<RawFd>);
 impl Luggage {
     /// Brings the descriptors to the child of `slot`, which listens at the socket `name`. A child that has died is
     /// no error here: the supervisor says so.
-    pub(super) fn bring(&self, slot: &Slot, body: &ProcessBody, word: u32, name: u32) -> Result<()> {
+    pub(super) fn deliver(&self, slot: &Slot, body: &ProcessBody, word: u32, name: u32) -> Result<()> {
         let pid = slot.pid.load(Ordering::SeqCst);
-        let brought = match fd_passing::bring(name, pid, &self.0) {
+        let brought = match fd_passing::deliver(name, pid, &self.0) {
             Ok(false) if pid != 0 && is_far_away(pid) && body.ready.load(Ordering::SeqCst) == word => {
                 Err(Error::Unsupported(
                     "descriptors cannot be sent to a process in another network namespace".into(),

@@ -149,7 +149,7 @@ fn end_family() {
     // The end of this connection wakes the supervisor, also when the bell cannot be rung: for want of a descriptor, or
     // because this process has changed its user.
     client::hang_up();
-    member::ring(arena);
+    member::wake_supervisor(arena);
     let supervisor = header.supervisor_pid.load(Ordering::Acquire) as i32;
     let mut due = Some(Deadline::after(Duration::from_nanos(MAIN_GRACE_NS)));
     loop {

@@ -2,7 +2,7 @@
 
 use super::map::Map;
 use super::node::{self, Encoded, Node, decode_at};
-use super::part::{Inside, Turn};
+use super::part::{PartGuard, UserCode};
 use super::search::Place;
 use super::{Old, exchange_word};
 use crate::codec::encoding;
@@ -11,7 +11,7 @@ use crate::{Message, Result};
 /// A key's entry, in a part whose lock is held.
 pub(crate) struct Entry<'a> {
     map: &'a Map,
-    turn: Turn,
+    guard: PartGuard,
     hash: u64,
     key: Encoded<'a>,
     node: Option<(Node, u64)>,
@@ -22,7 +22,7 @@ impl Entry<'_> {
     #[inline]
     pub(crate) fn decode<V: Message>(&self) -> Result<Option<V>> {
         let Some((node, at)) = &self.node else { return Ok(None) };
-        let _inside = Inside::enter();
+        let _inside = UserCode::enter();
         if node.is_plain() {
             return encoding::from_bytes(node.value(self.map.arena)?).map(Some);
         }
@@ -43,7 +43,7 @@ impl Entry<'_> {
             return Ok(old);
         }
         let node = node::make(self.map.arena, self.key, value, false)?;
-        self.map.place(&self.turn, self.hash, self.key.bytes, node)
+        self.map.place(&self.guard, self.hash, self.key.bytes, node)
     }
 }
 
@@ -57,11 +57,11 @@ impl Map {
     ) -> Result<R> {
         let hash = self.hash(key.bytes);
         let part = self.part(hash);
-        let turn = self.turn(part)?;
+        let guard = self.acquire(part)?;
         let node = match self.search(part, hash, key.bytes) {
             Place::Taken { node, at, .. } => Some((node, at)),
             _ => None,
         };
-        f(Entry { map: self, turn, hash, key, node })
+        f(Entry { map: self, guard, hash, key, node })
     }
 }

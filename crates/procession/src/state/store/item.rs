@@ -3,7 +3,7 @@
 use std::sync::atomic::AtomicU64;
 
 use super::node::{self, Encoded, Node, decode_at};
-use super::part::{Change, Inside, Turn};
+use super::part::{Change, PartGuard, UserCode};
 use super::sequence::{NOTHING, Sequence};
 use super::table::naming;
 use super::{Old, exchange_word};
@@ -13,7 +13,7 @@ use crate::{Message, Result};
 /// An item of a list, whose lock is held.
 pub(crate) struct Item<'a> {
     list: &'a Sequence,
-    _turn: Turn,
+    _guard: PartGuard,
     cell: &'static AtomicU64,
     at: u64,
 }
@@ -21,7 +21,7 @@ pub(crate) struct Item<'a> {
 impl Item<'_> {
     /// Decodes the item.
     pub(crate) fn decode<T: Message>(&self) -> Result<T> {
-        let _inside = Inside::enter();
+        let _inside = UserCode::enter();
         let node = Node::read(self.list.arena, self.at).ok_or_else(node::damaged)?;
         if node.is_plain() {
             return encoding::from_bytes(node.value(self.list.arena)?);
@@ -40,7 +40,7 @@ impl Item<'_> {
         let to = naming(0, node.at());
         self.list.commit(Change { at: self.cell, to, fresh: [node.at(), 0], stale: [self.at, 0] });
         node.into_raw();
-        Ok(Old::Node(self.list.part().left(arena, self.at)))
+        Ok(Old::Node(self.list.part().take_stale(arena, self.at)))
     }
 }
 
@@ -51,11 +51,11 @@ impl Sequence {
         index: u64,
         f: impl FnOnce(Item<'_>) -> Result<R>,
     ) -> Result<Option<R>> {
-        let turn = self.turn()?;
+        let guard = self.acquire()?;
         let ring = self.ring();
         let (Some(at), Some(cell)) = (ring.node(self.arena, index), ring.cell(self.arena, index)) else {
             return Ok(None);
         };
-        f(Item { list: self, _turn: turn, cell, at }).map(Some)
+        f(Item { list: self, _guard: guard, cell, at }).map(Some)
     }
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::copy::Buffer;
 use super::hash::hash;
 use super::node::{self, Encoded, Found, Node};
-use super::part::{Change, Part, Turn, WITH_NODES};
+use super::part::{Change, Part, PartGuard, WITH_NODES};
 use super::search::Place;
 use super::table::{EMPTY, Emptied, GONE, Table, naming, node_of};
 use super::{Old, exchange_word, make_parts, parts_at};
@@ -100,8 +100,8 @@ impl Map {
     }
 
     #[inline]
-    pub(super) fn turn(&self, part: &'static Part) -> Result<Turn> {
-        part.turn(self.arena, self.parts)
+    pub(super) fn acquire(&self, part: &'static Part) -> Result<PartGuard> {
+        part.acquire(self.arena, self.parts)
     }
 
     /// Sets the value of a key. Returns the previous one.
@@ -114,7 +114,7 @@ impl Map {
         let small = value.bytes.len() <= 8 && value.ids.is_empty();
         let mut fresh = if small { None } else { Some(node::make(self.arena, key, value, false)?) };
         loop {
-            let turn = self.turn(part)?;
+            let guard = self.acquire(part)?;
             if let Place::Taken { node, .. } = self.search(part, hash, key.bytes)
                 && let Some(old) = exchange_word(self.arena, &node, value)
             {
@@ -125,16 +125,16 @@ impl Map {
                 None => node::make(self.arena, key, value, true),
             };
             match node {
-                Ok(node) => return self.place(&turn, hash, key.bytes, node),
-                Err(_) => drop(turn),
+                Ok(node) => return self.place(&guard, hash, key.bytes, node),
+                Err(_) => drop(guard),
             }
             fresh = Some(node::make(self.arena, key, value, false)?);
         }
     }
 
     /// Makes the table name a node, in place of the one with the same key.
-    pub(super) fn place(&self, turn: &Turn, hash: u64, key: &[u8], node: OwnedBlock) -> Result<Old> {
-        let part = turn.part;
+    pub(super) fn place(&self, guard: &PartGuard, hash: u64, key: &[u8], node: OwnedBlock) -> Result<Old> {
+        let part = guard.part;
         let mut place = self.search(part, hash, key);
         if !matches!(place, Place::Taken { .. }) && self.make_room(part)? {
             place = self.search(part, hash, key);
@@ -152,7 +152,7 @@ impl Map {
         self.commit(part, Change { at: cell, to, fresh: [node.at(), 0], stale: [stale, 0] });
         node.into_raw();
         match place {
-            Place::Taken { at, .. } => return Ok(Old::Node(part.left(self.arena, at))),
+            Place::Taken { at, .. } => return Ok(Old::Node(part.take_stale(self.arena, at))),
             Place::Free { was: EMPTY, .. } => add(&part.used, 1),
             _ => {}
         }
@@ -168,7 +168,7 @@ impl Map {
     pub(crate) fn remove(&self, key: &[u8]) -> Result<Old> {
         let hash = self.hash(key);
         let part = self.part(hash);
-        let turn = self.turn(part)?;
+        let guard = self.acquire(part)?;
         let Place::Taken { cell, index, at, .. } = self.search(part, hash, key) else {
             return Ok(Old::Nothing);
         };
@@ -177,13 +177,13 @@ impl Map {
         let is_last = next.is_some_and(|next| next.load(Ordering::Relaxed) == EMPTY);
         let to = if is_last { EMPTY } else { GONE };
         self.commit(part, Change { at: cell, to, fresh: [0; 2], stale: [at, 0] });
-        let old = part.left(self.arena, at);
+        let old = part.take_stale(self.arena, at);
         add(&part.live, u64::MAX);
         if is_last {
-            self.sweep_gone(part, table, index);
+            self.clear_trailing_gone(part, table, index);
         }
         let smaller = self.shrink(part);
-        drop(turn);
+        drop(guard);
         if smaller.is_some_and(|smaller| smaller.was_large()) {
             self.trim();
         }
@@ -191,7 +191,7 @@ impl Map {
     }
 
     /// Turns words that are `GONE` back into `EMPTY` if no node follows, because a search need not go on behind them.
-    fn sweep_gone(&self, part: &Part, table: Table, mut index: u64) {
+    fn clear_trailing_gone(&self, part: &Part, table: Table, mut index: u64) {
         add(&part.used, u64::MAX);
         for _ in 0..table.len() {
             index = index.wrapping_sub(1) & (table.len() - 1);
@@ -208,9 +208,9 @@ impl Map {
     pub(crate) fn clear(&self) -> Result<()> {
         let mut any = false;
         for part in self.parts {
-            let turn = self.turn(part)?;
+            let guard = self.acquire(part)?;
             let emptied = self.drop_table(part);
-            drop(turn);
+            drop(guard);
             any |= emptied.is_some();
         }
         if any {
@@ -254,7 +254,7 @@ impl Map {
         mut plain: impl FnMut(&[u8], &[u8]),
     ) -> Result<Vec<OwnedBlock>> {
         let part = &self.parts[index];
-        let turn = self.turn(part)?;
+        let guard = self.acquire(part)?;
         let (mut carried, mut unused) = (Vec::new(), Buffer::new());
         let table = Table(part.table.load(Ordering::Acquire));
         if table.0 != 0 {
@@ -267,7 +267,7 @@ impl Map {
                 }
             }
         }
-        drop(turn);
+        drop(guard);
         Ok(carried)
     }
 

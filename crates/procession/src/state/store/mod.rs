@@ -46,7 +46,7 @@ pub(super) use item::Item;
 pub use node::Encoded;
 pub(super) use node::{decode, decode_both};
 pub(crate) use old::Old;
-pub(super) use part::Inside;
+pub(super) use part::UserCode;
 pub(super) use sequence::{End, Sequence};
 
 use blocks::{allocate, make_parts, parts_at, word};

@@ -242,7 +242,7 @@ pub(crate) fn decode<V: Message>(arena: &Arena, node: &OwnedBlock) -> Result<V> 
 /// Decodes the key and the value of a node that belongs to this process.
 pub(crate) fn decode_both<K: Message, V: Message>(arena: &Arena, node: &OwnedBlock) -> Result<(K, V)> {
     let node = Node::read(arena, node.at()).ok_or_else(damaged)?;
-    handle::emptying(|| {
+    handle::decoding(|| {
         Ok((encoding::from_bytes(node.key(arena)?)?, encoding::from_bytes(node.value(arena)?)?))
     })
 }
@@ -250,7 +250,7 @@ pub(crate) fn decode_both<K: Message, V: Message>(arena: &Arena, node: &OwnedBlo
 /// Decodes the value of a node that cannot change meanwhile.
 pub(super) fn decode_at<V: Message>(arena: &Arena, at: u64) -> Result<V> {
     let node = Node::read(arena, at).ok_or_else(damaged)?;
-    handle::emptying(|| encoding::from_bytes(node.value(arena)?))
+    handle::decoding(|| encoding::from_bytes(node.value(arena)?))
 }
 
 #[cold]

@@ -60,12 +60,12 @@ thread_local! {
 }
 
 /// The lock of a part. Dropping it releases the lock.
-pub(super) struct Turn {
+pub(super) struct PartGuard {
     pub(super) part: &'static Part,
     held: Entry,
 }
 
-impl Drop for Turn {
+impl Drop for PartGuard {
     #[inline]
     fn drop(&mut self) {
         self.part.lock.release(self.held);
@@ -73,17 +73,17 @@ impl Drop for Turn {
 }
 
 /// While this exists, the thread runs the user's code under a lock of a dict or list.
-pub(crate) struct Inside(());
+pub(crate) struct UserCode(());
 
-impl Inside {
+impl UserCode {
     #[inline]
-    pub(crate) fn enter() -> Inside {
+    pub(crate) fn enter() -> UserCode {
         INSIDE.set(INSIDE.get() + 1);
-        Inside(())
+        UserCode(())
     }
 }
 
-impl Drop for Inside {
+impl Drop for UserCode {
     #[inline]
     fn drop(&mut self) {
         INSIDE.set(INSIDE.get() - 1);
@@ -98,21 +98,21 @@ impl Part {
 
     /// Acquires the lock. `parts` are all parts of the same object.
     #[inline]
-    pub(super) fn turn(&'static self, arena: &Arena, parts: &'static [Part]) -> Result<Turn> {
+    pub(super) fn acquire(&'static self, arena: &Arena, parts: &'static [Part]) -> Result<PartGuard> {
         if INSIDE.get() > 0 {
             refuse_inside(parts)?;
         }
         match self.lock.try_acquire_fast(arena.offset_of(&raw const self.lock)) {
-            Some(held) => Ok(Turn { part: self, held }),
-            None => self.await_turn(arena),
+            Some(held) => Ok(PartGuard { part: self, held }),
+            None => self.acquire_slow(arena),
         }
     }
 
     #[cold]
-    fn await_turn(&'static self, arena: &Arena) -> Result<Turn> {
+    fn acquire_slow(&'static self, arena: &Arena) -> Result<PartGuard> {
         let offset = arena.offset_of(&raw const self.lock);
         match with_me(|me| self.lock.acquire(me, offset, true, Deadline::NEVER))?? {
-            (_, Some(held)) => Ok(Turn { part: self, held }),
+            (_, Some(held)) => Ok(PartGuard { part: self, held }),
             (Outcome::Relocked, None) => Err(inside()),
             (_, None) => {
                 Err(Error::other("internal error: the lock was not acquired after an unbounded wait"))
@@ -130,12 +130,12 @@ impl Part {
         thread::owner() != 0 && crate::sync::raw::word::owner(self.lock.load()) == thread::owner()
     }
 
-    /// Begins a look at the part without its lock.
+    /// Begins a read of the part without its lock.
     #[inline]
-    pub(super) fn look(&self) -> Look<'_> {
+    pub(super) fn begin_read(&self) -> OptimisticRead<'_> {
         // ORDERING: Acquire pairs with the Release in `commit`. A reader that reads a version sees every change
         // before it.
-        Look { part: self, version: self.version.load(Ordering::Acquire) }
+        OptimisticRead { part: self, version: self.version.load(Ordering::Acquire) }
     }
 
     /// Makes a change. Afterwards its stale blocks belong to this process. The caller holds the lock.
@@ -159,9 +159,9 @@ impl Part {
         // ORDERING: Release, so a reader of this word sees the node or table that it names.
         change.at.store(change.to, Ordering::Release);
         if change.stale != [0; 2] {
-            self.outdate();
+            self.increment_version();
             for stale in change.stale {
-                pass_on(arena, stale, owner, me, first);
+                transfer(arena, stale, owner, me, first);
             }
         }
         self.at.store(0, Ordering::Release);
@@ -169,7 +169,7 @@ impl Part {
 
     /// Takes charge of a block that the last [`commit`](Part::commit) has made this process's.
     #[inline]
-    pub(super) fn left(&self, arena: &'static Arena, at: u64) -> OwnedBlock {
+    pub(super) fn take_stale(&self, arena: &'static Arena, at: u64) -> OwnedBlock {
         debug_assert!(
             self.stale
                 .iter()
@@ -180,7 +180,7 @@ impl Part {
     }
 
     /// Increments the version, so that readers notice that a block may be freed.
-    fn outdate(&self) {
+    fn increment_version(&self) {
         if !rules::holds(Rule::VersionGrows) {
             return;
         }
@@ -197,11 +197,11 @@ impl Part {
             if rules::holds(Rule::ChangeSettled) {
                 for block in gone {
                     // The block becomes the dead process's, whose blocks are swept next.
-                    pass_on(arena, block.load(Ordering::Acquire), owner, Tag::process(dead), first);
+                    transfer(arena, block.load(Ordering::Acquire), owner, Tag::process(dead), first);
                 }
             }
         }
-        self.outdate();
+        self.increment_version();
         self.at.store(0, Ordering::Release);
     }
 
@@ -235,7 +235,7 @@ impl Part {
 
 /// Transfers a node or a table from one owner to another. If the word of a table says so, also the nodes that it names
 /// from its word `first` on.
-fn pass_on(arena: &Arena, block: u64, from: Tag, to: Tag, first: u64) {
+fn transfer(arena: &Arena, block: u64, from: Tag, to: Tag, first: u64) {
     let table = Table(block & !WITH_NODES);
     if block & WITH_NODES != 0 {
         table.words(arena).skip(first as usize).filter_map(node_of).for_each(|node| {
@@ -263,16 +263,16 @@ fn inside() -> Error {
     )
 }
 
-/// A look at a part without its lock.
-pub(super) struct Look<'a> {
+/// A read of a part without its lock.
+pub(super) struct OptimisticRead<'a> {
     pub(super) part: &'a Part,
     version: u64,
 }
 
-impl Look<'_> {
-    /// Returns whether no block that readers could reach when the look began can have been freed since.
+impl OptimisticRead<'_> {
+    /// Returns whether no block that readers could reach when the read began can have been freed since.
     #[inline]
-    pub(super) fn holds(&self) -> bool {
+    pub(super) fn is_current(&self) -> bool {
         // ORDERING: everything before this was read before the version is.
         fence(Ordering::Acquire);
         self.part.version.load(Ordering::Relaxed) == self.version
@@ -281,7 +281,7 @@ impl Look<'_> {
     /// Returns whether the part was never initialized. This process is a fork that the library did not make, and
     /// reads zeros.
     #[inline]
-    pub(super) fn is_nowhere(&self) -> bool {
+    pub(super) fn is_unmapped(&self) -> bool {
         self.version == 0
     }
 }

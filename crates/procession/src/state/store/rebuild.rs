@@ -63,7 +63,7 @@ impl Sequence {
         });
         block.into_raw();
         if ring.table.0 != 0 {
-            drop(self.part().left(self.arena, ring.table.offset()));
+            drop(self.part().take_stale(self.arena, ring.table.offset()));
         }
         Ok(new)
     }

@@ -54,7 +54,7 @@ impl Map {
         let mut live = 0;
         if old.0 != 0 {
             for word in old.words(self.arena).filter(|&word| word > GONE) {
-                settle_in(self.arena, new, word);
+                copy_word(self.arena, new, word);
                 live += 1;
             }
         }
@@ -65,7 +65,7 @@ impl Map {
         block.into_raw();
         part.live.store(live, Ordering::Relaxed);
         part.used.store(live, Ordering::Relaxed);
-        Ok((old.0 != 0).then(|| part.left(self.arena, old.offset())))
+        Ok((old.0 != 0).then(|| part.take_stale(self.arena, old.offset())))
     }
 
     /// Recomputes the counts. For recovery.
@@ -112,7 +112,7 @@ impl Map {
 }
 
 /// Copies a word into a table that no other thread sees yet, and that has room.
-fn settle_in(arena: &Arena, table: Table, word: u64) {
+fn copy_word(arena: &Arena, table: Table, word: u64) {
     let mask = table.len() - 1;
     let mut index = word >> 32 & mask;
     for _ in 0..table.len() {

@@ -29,7 +29,7 @@ pub(super) enum Place {
 }
 
 impl Map {
-    /// Searches for a key. The result is only valid if the part is locked, or if the look at it still holds.
+    /// Searches for a key. The result is only valid if the part is locked, or if the read of it is still current.
     #[inline]
     pub(super) fn search(&self, part: &Part, hash: u64, key: &[u8]) -> Place {
         // ORDERING: Acquire pairs with the Release in `Part::commit`, here and at the cells.
@@ -94,16 +94,16 @@ impl Map {
         loop {
             let mut patience = Patience::new();
             while patience.lasts() {
-                let look = part.look();
+                let read = part.begin_read();
                 match self.find_node(part, hash, key) {
                     Some(node) => {
-                        if let Some(found) = node.copy(self.arena, buffer, || look.holds())? {
+                        if let Some(found) = node.copy(self.arena, buffer, || read.is_current())? {
                             return Ok(Some(found));
                         }
                         patience.spend(node.value_len);
                     }
-                    _ if look.is_nowhere() => break,
-                    _ if look.holds() => return Ok(None),
+                    _ if read.is_unmapped() => break,
+                    _ if read.is_current() => return Ok(None),
                     _ => {}
                 }
                 std::hint::spin_loop();
@@ -123,7 +123,7 @@ impl Map {
         to: &mut Buffer,
     ) -> Result<Option<Found>> {
         member::arena()?;
-        let _turn = self.turn(part)?;
+        let _guard = self.acquire(part)?;
         match self.find_node(part, hash, key) {
             Some(node) => node.copy(self.arena, to, || true),
             None => Ok(None),
@@ -137,15 +137,15 @@ impl Map {
         loop {
             let mut patience = Patience::new();
             while patience.lasts() {
-                let look = part.look();
+                let read = part.begin_read();
                 let found = self.find_node(part, hash, key).is_some();
-                if look.holds() && !look.is_nowhere() {
+                if read.is_current() && !read.is_unmapped() {
                     return Ok(found);
                 }
             }
             if !part::is_inside(self.parts) {
                 member::arena()?;
-                let _turn = self.turn(part)?;
+                let _guard = self.acquire(part)?;
                 return Ok(self.find_node(part, hash, key).is_some());
             }
         }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::copy::Buffer;
 use super::list_ring::{FIRST, ListRing};
 use super::node::{self, Encoded, Found, Node};
-use super::part::{self, Change, Part, Turn, WITH_NODES};
+use super::part::{self, Change, Part, PartGuard, WITH_NODES};
 use super::table::{EMPTY, Emptied, Table, naming};
 use super::{Old, Patience, make_parts, parts_at};
 use crate::arena::blocks::Tag;
@@ -73,8 +73,8 @@ impl Sequence {
         &self.parts[0]
     }
 
-    pub(super) fn turn(&self) -> Result<Turn> {
-        self.part().turn(self.arena, self.parts)
+    pub(super) fn acquire(&self) -> Result<PartGuard> {
+        self.part().acquire(self.arena, self.parts)
     }
 
     pub(super) fn ring(&self) -> ListRing {
@@ -91,24 +91,24 @@ impl Sequence {
 
     /// Runs `look` without the lock until it returns something, or with the lock if that takes too long. `look` gets
     /// a function that says whether what it has read is still valid, and the patience to spend on failed copies.
-    fn looking<R>(
+    fn read_without_lock<R>(
         &self,
         mut look: impl FnMut(&dyn Fn() -> bool, &mut Patience) -> Result<Option<R>>,
     ) -> Result<R> {
         loop {
             let mut patience = Patience::new();
             while patience.lasts() {
-                let now = self.part().look();
-                if now.is_nowhere() {
+                let now = self.part().begin_read();
+                if now.is_unmapped() {
                     member::arena()?;
                 }
-                if let Some(seen) = look(&|| now.holds(), &mut patience)? {
+                if let Some(seen) = look(&|| now.is_current(), &mut patience)? {
                     return Ok(seen);
                 }
                 std::hint::spin_loop();
             }
             if !part::is_inside(self.parts) {
-                let _turn = self.turn()?;
+                let _guard = self.acquire()?;
                 if let Some(seen) = look(&|| true, &mut patience)? {
                     return Ok(seen);
                 }
@@ -118,7 +118,7 @@ impl Sequence {
 
     /// Returns the number of items.
     pub(crate) fn len(&self) -> Result<u64> {
-        self.looking(|still, _| {
+        self.read_without_lock(|still, _| {
             let len = self.ring().len;
             Ok(still().then_some(len))
         })
@@ -126,7 +126,7 @@ impl Sequence {
 
     /// Copies an item, if it is there.
     pub(crate) fn get(&self, index: u64, buffer: &mut Buffer) -> Result<Option<Found>> {
-        self.looking(|still, patience| {
+        self.read_without_lock(|still, patience| {
             let Some(at) = self.ring().node(self.arena, index) else { return Ok(still().then_some(None)) };
             let Some(node) = Node::read(self.arena, at) else { return Ok(None) };
             let copied = node.copy(self.arena, buffer, still)?.map(Some);
@@ -140,7 +140,7 @@ impl Sequence {
     /// Adds an item at one end.
     pub(crate) fn push(&self, end: End, value: Encoded<'_>) -> Result<()> {
         let node = node::make(self.arena, NOTHING, value, false)?;
-        let _turn = self.turn()?;
+        let _guard = self.acquire()?;
         self.push_node(end, node)
     }
 
@@ -165,11 +165,11 @@ impl Sequence {
 
     /// Removes an item at one end, and returns it.
     pub(crate) fn pop(&self, end: End) -> Result<Old> {
-        let turn = self.turn()?;
-        self.pop_locked(turn, end)
+        let guard = self.acquire()?;
+        self.pop_locked(guard, end)
     }
 
-    fn pop_locked(&self, turn: Turn, end: End) -> Result<Old> {
+    fn pop_locked(&self, guard: PartGuard, end: End) -> Result<Old> {
         let ring = self.ring();
         let Some(last) = ring.len.checked_sub(1) else { return Ok(Old::Nothing) };
         let (index, to) = match end {
@@ -181,11 +181,11 @@ impl Sequence {
             return Err(node::damaged());
         };
         self.commit(Change { at, to, fresh: [0; 2], stale: [node, 0] });
-        let old = self.part().left(self.arena, node);
+        let old = self.part().take_stale(self.arena, node);
         // CRASH: recovery does this if we die before.
         cell.store(EMPTY, Ordering::Release);
         let emptied = self.shrink();
-        drop(turn);
+        drop(guard);
         drop(emptied);
         Ok(Old::Node(old))
     }
@@ -193,7 +193,7 @@ impl Sequence {
     /// Inserts an item before the one with this index. Returns false if the list is shorter.
     pub(crate) fn insert(&self, index: u64, value: Encoded<'_>) -> Result<bool> {
         let node = node::make(self.arena, NOTHING, value, false)?;
-        let _turn = self.turn()?;
+        let _guard = self.acquire()?;
         let ring = self.ring();
         match index {
             _ if index > ring.len => return Ok(false),
@@ -209,24 +209,24 @@ impl Sequence {
 
     /// Removes the item with this index, and returns it.
     pub(crate) fn remove(&self, index: u64) -> Result<Old> {
-        let turn = self.turn()?;
+        let guard = self.acquire()?;
         let ring = self.ring();
         let Some(node) = ring.node(self.arena, index) else { return Ok(Old::Nothing) };
         if index == 0 {
-            return self.pop_locked(turn, End::Front);
+            return self.pop_locked(guard, End::Front);
         }
         if index + 1 == ring.len {
-            return self.pop_locked(turn, End::Back);
+            return self.pop_locked(guard, End::Back);
         }
         self.rebuild(ring, ring.len, Some((index, 0)), [None, Some(node)], false)?;
-        Ok(Old::Node(self.part().left(self.arena, node)))
+        Ok(Old::Node(self.part().take_stale(self.arena, node)))
     }
 
     /// Removes all items.
     pub(crate) fn clear(&self) -> Result<()> {
-        let turn = self.turn()?;
+        let guard = self.acquire()?;
         let emptied = self.drop_table();
-        drop(turn);
+        drop(guard);
         if emptied.is_some() {
             drop(emptied);
             collect::alone_if_wanted(self.arena);
@@ -249,7 +249,7 @@ impl Sequence {
     /// copies of nodes with handles, with their indexes.
     pub(crate) fn copy(&self, mut plain: impl FnMut(&[u8])) -> Result<Vec<(u64, OwnedBlock)>> {
         let (mut carried, mut unused) = (Vec::new(), Buffer::new());
-        let turn = self.turn()?;
+        let guard = self.acquire()?;
         let ring = self.ring();
         for index in 0..ring.len {
             let node = ring.node(self.arena, index).and_then(|at| Node::read(self.arena, at));
@@ -260,7 +260,7 @@ impl Sequence {
                 carried.push((index, copy));
             }
         }
-        drop(turn);
+        drop(guard);
         Ok(carried)
     }
 
