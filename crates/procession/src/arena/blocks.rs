@@ -13,7 +13,7 @@
 //! |------------------|--------------------------------------|-------------------------------------|
 //! | `FREE`           | not in use                           | a process → `INIT`, `CONT`          |
 //! | `INIT` by p      | p is clearing the tags               | p → `SMALL`; its death → `FREE`     |
-//! | `SMALL` by p     | p allocates blocks in it             | p, or its death → `SMALL` by nobody, `FREE` |
+//! | `SMALL` by p     | p allocates blocks in it             | p, or its death → `SMALL` by no process, `FREE` |
 //! | `CONT` by p of h | part of the run that starts at h     | the process that frees the run → `FREE` |
 //! | `HEAD` tag, n    | a run of n spans, with its owner     | its owner → kept, or `LEAVING`      |
 //! | `HEAD` free, n   | a free run that is kept with its pages | any process → `HEAD` tag, `LEAVING` |

@@ -16,7 +16,7 @@ impl Arena {
     /// the lock that guards them.
     #[inline]
     pub(crate) unsafe fn bytes(&self, offset: u64, len: u64) -> &'static [u8] {
-        // SAFETY: within the mapping, which is never undone; the caller keeps writers away.
+        // SAFETY: within the mapping, which is never unmapped; the caller keeps writers away.
         unsafe { std::slice::from_raw_parts(self.range(offset, len), len as usize) }
     }
 
@@ -27,7 +27,7 @@ impl Arena {
     /// block.
     #[inline]
     pub(super) unsafe fn bytes_mut(&self, offset: u64, len: u64) -> &'static mut [u8] {
-        // SAFETY: within the mapping, which is never undone; the caller keeps everybody else away.
+        // SAFETY: within the mapping, which is never unmapped; the caller keeps all others away.
         unsafe { std::slice::from_raw_parts_mut(self.range(offset, len), len as usize) }
     }
 
@@ -38,7 +38,7 @@ impl Arena {
     /// that guards it.
     #[inline]
     pub(crate) unsafe fn write(&self, offset: u64, bytes: &[u8]) {
-        // SAFETY: within the mapping; the caller keeps everybody else away.
+        // SAFETY: within the mapping; the caller keeps all others away.
         unsafe { copy_few(bytes.as_ptr(), self.range(offset, bytes.len() as u64), bytes.len()) };
     }
 
@@ -53,7 +53,7 @@ impl Arena {
     pub(crate) unsafe fn write_words(&self, offset: u64, bytes: &[u8]) {
         assert!(offset.is_multiple_of(8), "INVARIANT: words are aligned");
         let to = self.range(offset, (bytes.len() as u64).next_multiple_of(8));
-        // SAFETY: within the mapping; the caller keeps everybody else away.
+        // SAFETY: within the mapping; the caller keeps all others away.
         unsafe { copy_by_words(bytes, to.cast()) };
     }
 

@@ -1,5 +1,5 @@
 //! [`Array`]: plain values in shared memory, with a lock.
-#![allow(unsafe_code)] // References to the elements, while the lock keeps everybody else away.
+#![allow(unsafe_code)] // References to the elements, while the lock excludes all others.
 
 use std::fmt;
 use std::marker::PhantomData;

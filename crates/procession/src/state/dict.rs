@@ -288,8 +288,8 @@ impl<K: Message + Eq + Hash, V: Message> Dict<K, V> {
     /// Changes the key's value, which is what `make` returns if the key is missing, and returns what `change` returns.
     ///
     /// For all other processes this is one step: they see the entry as it was before, or as `change` left it, and never
-    /// the value that `make` returned. `change` is called in either case, so a counter starts at 0. What holds for the
-    /// closure of [`update`](Dict::update) holds for both closures.
+    /// the value that `make` returned. `change` is called in either case, so a counter starts at 0. Both closures
+    /// run under the key's lock, like the closure of [`update`](Dict::update).
     ///
     /// # Errors
     /// As [`update`](Dict::update); then the old value stays, and a missing key stays missing.

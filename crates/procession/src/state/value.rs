@@ -5,6 +5,7 @@ use std::marker::PhantomData;
 use std::sync::atomic::Ordering;
 
 use super::store::value::{BEFORE, NEXT, NOW, ValueBody};
+use crate::Result;
 use crate::arena::blocks::{self, Tag};
 use crate::arena::handle::Handle;
 use crate::arena::objects::{Kind, check_name};
@@ -17,7 +18,6 @@ use crate::os::clock::Deadline;
 use crate::sync::raw::word::Outcome;
 use crate::sync::wait::travels;
 use crate::sync::{LockError, acquire};
-use crate::{Error, Result};
 
 /// One value that all processes of the family share. It can have any type that implements [`Message`](crate::Message):
 /// numbers, `bool`, `String`, enums, structs, handles.

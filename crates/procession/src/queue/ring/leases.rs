@@ -13,9 +13,9 @@ use super::cells::{Cell, FREE, GIVEN_UP, LEASED, RETURNED, attempt, is_leased_by
 use super::produce::after_release;
 use super::record::{Header, WORD};
 use super::{Refusal, Ring, walk};
-use crate::arena::owned_block::OwnedBlock;
 use crate::arena::blocks::{self, Tag};
 use crate::arena::member;
+use crate::arena::owned_block::OwnedBlock;
 use crate::os::clock::Deadline;
 use crate::sync::raw::event;
 
