@@ -13,7 +13,7 @@ const EXAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples");
 
 /// The two tasks print in either order, and `main` anywhere. The two lines of a task stay together.
 #[test]
-fn ordered_printing() {
+fn the_ordered_printing_example_prints_its_output() {
     let tasks = |lines: Vec<String>| {
         let (main, tasks): (Vec<_>, Vec<_>) = lines.into_iter().partition(|line| line == "main");
         let mut tasks: Vec<_> = tasks.chunks(2).map(<[String]>::to_vec).collect();
@@ -26,7 +26,7 @@ fn ordered_printing() {
 /// The buyers come in any order. A buyer that arrives late finds the ticket gone. The final content of the file is
 /// printed last.
 #[test]
-fn tickets() {
+fn the_tickets_example_prints_its_output() {
     let told = |mut lines: Vec<String>| {
         let end = lines.pop();
         let mut lines: Vec<_> = lines.iter().map(|line| line.replace("sees 0 left", "sees 1 left")).collect();
@@ -38,25 +38,25 @@ fn tickets() {
 
 /// No process loses its step.
 #[test]
-fn shared_dict() {
+fn the_shared_dict_example_prints_its_output() {
     assert_eq!(printed("03_shared_dict"), expected("03_shared_dict"));
 }
 
 /// The output of a queue of three is the same every time.
 #[test]
-fn queue() {
+fn the_queue_example_prints_its_output() {
     assert_eq!(printed("04_queue"), expected("04_queue"));
 }
 
 /// The output does not show which process ate what, or has the bone.
 #[test]
-fn producer_consumer() {
+fn the_producer_consumer_example_prints_its_output() {
     assert_eq!(printed("05_producer_consumer"), expected("05_producer_consumer"));
 }
 
 /// The results of a pool are the same every time.
 #[test]
-fn pool() {
+fn the_pool_example_prints_its_output() {
     assert_eq!(printed("06_pool"), expected("06_pool"));
 }
 

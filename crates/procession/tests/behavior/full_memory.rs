@@ -50,7 +50,7 @@ fn is_full<T>(result: Result<T, impl Into<Error>>) {
 }
 
 #[test]
-fn queues_and_pipes() {
+fn queues_and_pipes_report_full_memory() {
     isolated!(limits = [(libc::RLIMIT_FSIZE, 16 << 20)], {
         let (unbounded, bounded) = (Queue::unbounded().unwrap(), Queue::bounded(1000).unwrap());
         let (jobs, (a, b)) = (JoinableQueue::unbounded().unwrap(), pipe::<String, u8>().unwrap());
@@ -85,7 +85,7 @@ fn queues_and_pipes() {
 }
 
 #[test]
-fn shared_state() {
+fn shared_state_reports_full_memory() {
     isolated!(limits = [(libc::RLIMIT_FSIZE, 16 << 20)], {
         let (dict, list) = (Dict::<u32, String>::new().unwrap(), List::<String>::new().unwrap());
         let (value, mutex) = (Value::new(String::new()).unwrap(), Mutex::new(0u64).unwrap());
@@ -114,7 +114,7 @@ fn shared_state() {
 }
 
 #[test]
-fn processes() {
+fn a_spawn_reports_full_memory() {
     isolated!(limits = [(libc::RLIMIT_FSIZE, 16 << 20)], {
         let go_on = Queue::<()>::bounded(1).unwrap();
         let returns = |go_on: Queue<()>| {
@@ -135,7 +135,7 @@ fn processes() {
 }
 
 #[test]
-fn pools() {
+fn a_pool_reports_full_memory() {
     isolated!(limits = [(libc::RLIMIT_FSIZE, 16 << 20)], {
         let pool = Pool::new(1).unwrap();
         assert_eq!(pool.apply(|| 1, ()), Ok(1));
@@ -155,7 +155,7 @@ fn pools() {
 }
 
 #[test]
-fn locks_of_a_thread_beyond_its_journal() {
+fn locks_beyond_the_journal_report_full_memory() {
     isolated!(limits = [(libc::RLIMIT_FSIZE, 16 << 20)], {
         let locks: Vec<Lock> = (0..2000).map(|_| Lock::new().unwrap()).collect();
         let _hoard = fill();

@@ -84,7 +84,7 @@ macro_rules! cases {
 
 cases! {
     // The value is read in place: memory that was never written has no pages, so this case takes little.
-    through_a_queue: 7 GiB {
+    a_large_value_crosses_a_queue: 7 GiB {
         let queue = Queue::unbounded().unwrap();
         for len in [1 << 31, 1 << 32, 5 << 30].into_iter().flat_map(|len: u64| [len - 1, len, len + 1]) {
             let write = |bytes: &mut [u8]| marks(len).for_each(|at| bytes[at as usize] = mark(at));
@@ -98,7 +98,7 @@ cases! {
         }
     }
 
-    through_a_queue_with_a_limit_of_bytes: 10 GiB {
+    a_large_value_crosses_a_queue_bounded_in_bytes: 10 GiB {
         let queue = Queue::<Vec<u8>>::bounded_bytes(2 * BEYOND_32_BITS as usize).unwrap();
         let put = |len: u64| queue.try_put_with(len as usize, |bytes| bytes[0] = 1);
         put(BEYOND_32_BITS).unwrap();
@@ -111,18 +111,18 @@ cases! {
         }
     }
 
-    as_an_argument: 9 GiB {
+    a_large_value_can_be_an_argument: 9 GiB {
         let child = Process::spawn(|bytes: Vec<u8>| is_whole(&bytes, BEYOND_32_BITS), (sparse(BEYOND_32_BITS),));
         assert!(child.unwrap().join().unwrap());
     }
 
-    as_a_result: 9 GiB {
+    a_large_value_can_be_a_result: 9 GiB {
         let child = Process::spawn(sparse, (BEYOND_32_BITS,));
         assert!(is_whole(&child.unwrap().join().unwrap(), BEYOND_32_BITS));
     }
 
     // The first length exceeds 32 bits, so the other items begin at offsets beyond 32 bits.
-    as_results_of_a_chunk: 9 GiB {
+    large_values_can_be_results_of_a_chunk: 9 GiB {
         let lens = [BEYOND_32_BITS, 100, 9];
         let pool = Pool::new(1).unwrap().with_chunk_size(lens.len()).unwrap();
         let results = pool.try_map(sparse, lens);
@@ -132,7 +132,7 @@ cases! {
         }
     }
 
-    in_a_dict_and_a_list: 5 GiB {
+    a_large_value_can_be_in_a_dict_and_a_list: 5 GiB {
         let (dict, list) = (Dict::new().unwrap(), List::new().unwrap());
         let is_too_long = |e: Error| matches!(e, Error::InvalidArgument(_));
         assert!(is_too_long(dict.insert(&1u8, sparse(BEYOND_32_BITS)).unwrap_err()));
@@ -142,7 +142,7 @@ cases! {
         assert!(is_whole(&dict.remove(&1).unwrap().unwrap(), BEYOND_31_BITS));
     }
 
-    as_a_key: 3 GiB {
+    a_large_value_can_be_a_key: 3 GiB {
         let dict = Dict::new().unwrap();
         let refused = dict.insert(&sparse(1 << 31), 1).unwrap_err();
         assert!(matches!(refused, Error::InvalidArgument(_)), "{refused}");

@@ -1,5 +1,5 @@
-//! What the behaviour tests share: processes that wait to be ended, a board where processes leave word to
-//! each other past the library, and programs that are this test binary again.
+//! What the tests of whole families share: processes that wait until they are killed, a board on which processes post
+//! without the library, and programs that run this test binary again.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 #![allow(unsafe_code, reason = "kill, fork")]
 
@@ -17,21 +17,21 @@ use procession::{Error, Failure, Lock, Message, Process};
 use procession_testkit::isolated::hears_the_keyboard;
 use procession_testkit::{Watchdog, proc, watchdog};
 
-/// What has not come after this time does not come.
+/// A test fails if an event takes longer than this.
 pub const LONG: Duration = Duration::from_secs(20);
 
-/// Watches over a test.
+/// Returns the watchdog of a test.
 pub fn watched() -> Watchdog {
     watchdog(Duration::from_secs(100))
 }
 
-/// Waits until `f` says yes, and fails when it does not.
+/// Waits until `f` returns true. Fails after [`LONG`].
 #[track_caller]
 pub fn until(what: &str, f: impl FnMut() -> bool) {
     proc::wait_until(what, LONG, f);
 }
 
-/// How often this thread has slept.
+/// Returns how often this thread has slept.
 pub fn times_slept() -> u64 {
     let status = fs::read_to_string("/proc/thread-self/status").expect("this thread's status");
     let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
@@ -57,12 +57,12 @@ pub fn die(signal: i32) -> ! {
     }
 }
 
-/// A process that waits to be ended. A daemon, so that a test that fails ends all the same.
+/// Returns a process that waits until it is killed. It is a daemon, so a test that fails still ends.
 pub fn sleeper() -> Process<()> {
     Process::builder().daemon(true).spawn(forever, ()).expect("a process that sleeps")
 }
 
-/// A process that has fallen asleep in `f`. A daemon, so that a test that fails ends all the same.
+/// Returns a process that has fallen asleep in `f`. It is a daemon, so a test that fails still ends.
 pub fn asleep<F, A>(f: F, args: A) -> Process<F::Output>
 where
     F: Entry<A>,
@@ -70,16 +70,16 @@ where
     F::Output: Message,
 {
     let p = Process::builder().name("asleep").daemon(true).spawn(f, args).expect("a process that sleeps");
-    // Before it has begun it sleeps too, but has another name.
+    // Before the function starts, the process sleeps too, but has another name.
     let sleeps = |pid| proc::comm(pid).as_deref() == Some("asleep") && proc::is_parked(pid);
-    until("it sleeps", || p.pid().is_some_and(sleeps) || !p.is_alive());
+    until("the process sleeps", || p.pid().is_some_and(sleeps) || !p.is_alive());
     p
 }
 
-/// Kills a process, and waits until it has been buried.
+/// Kills a process, and waits until it has been recovered.
 pub fn kill<R: Message>(p: &Process<R>) {
     p.kill().expect("a process to kill");
-    assert!(p.join().is_err(), "it was killed");
+    assert!(p.join().is_err(), "the process was killed");
 }
 
 /// Sends a signal to a process, or to a group if `pid` is negative.
@@ -88,45 +88,45 @@ pub fn send(pid: i32, signal: i32) {
     unsafe { libc::kill(pid, signal) };
 }
 
-/// The supervisor of this process's family.
+/// Returns the supervisor of this process's family.
 pub fn supervisor() -> i32 {
     Process::spawn(|| std::os::unix::process::parent_id() as i32, ())
         .and_then(|p| Ok(p.join()?))
         .expect("a child knows its parent")
 }
 
-/// A directory where processes leave word to each other, each in a file. Removed when dropped.
+/// A directory where processes post messages to each other, each in a file. It is removed when dropped.
 pub struct Board(PathBuf);
 
 impl Board {
-    /// An empty one.
+    /// Creates an empty board.
     pub fn new() -> Board {
         let template = std::env::temp_dir().join("board-XXXXXX");
         let name = CString::new(template.as_os_str().as_bytes()).expect("no zero byte in a path").into_raw();
-        // SAFETY: a C string that we own and `mkdtemp` changes in place, keeping its length.
+        // SAFETY: a C string that this function owns. `mkdtemp` changes it in place and keeps its length.
         let (made, name) = unsafe { (!libc::mkdtemp(name).is_null(), CString::from_raw(name)) };
         assert!(made, "mkdtemp: {}", std::io::Error::last_os_error());
         Board(name.into_string().expect("the path is text").into())
     }
 
-    /// Where it is, to be passed on.
+    /// Returns the path, for other processes.
     pub fn path(&self) -> String {
         self.0.display().to_string()
     }
 
-    /// Waits for a word.
+    /// Waits for a message, and returns its text.
     #[track_caller]
     pub fn wait(&self, name: &str) -> String {
         wait_for(&self.path(), name)
     }
 
-    /// Waits for a number.
+    /// Waits for a message that is a number.
     #[track_caller]
     pub fn number(&self, name: &str) -> i32 {
         self.wait(name).parse().expect("a number")
     }
 
-    /// The words that are there.
+    /// Returns the names of all messages.
     pub fn names(&self) -> Vec<String> {
         let entries = fs::read_dir(&self.0).expect("the board is there").flatten();
         entries.filter_map(|e| e.file_name().into_string().ok()).filter(|n| !n.starts_with('.')).collect()
@@ -139,19 +139,19 @@ impl Drop for Board {
     }
 }
 
-/// Leaves word: `name` appears with all of `text` or not at all.
+/// Posts a message: `name` appears with all of `text` or not at all.
 pub fn post(board: &str, name: &str, text: impl ToString) {
     let aside = Path::new(board).join(format!(".{name}.{}", std::process::id()));
     fs::write(&aside, text.to_string()).expect("the board can be written to");
     fs::rename(aside, Path::new(board).join(name)).expect("the board can be written to");
 }
 
-/// Is there word?
+/// Reports whether a message was posted.
 pub fn posted(board: &str, name: &str) -> bool {
     Path::new(board).join(name).exists()
 }
 
-/// Waits for word.
+/// Waits for a message, and returns its text.
 #[track_caller]
 pub fn wait_for(board: &str, name: &str) -> String {
     until(&format!("`{name}` is posted"), || posted(board, name));
@@ -165,7 +165,7 @@ const BROKEN: &str = "FAMILY_BREAKS";
 /// Rules that [`breaking`] can break.
 const BREAKABLE: [Rule; 3] = [Rule::FinishedNotAwaited, Rule::GuardKills, Rule::BellRings];
 
-/// Has every process of a program break a rule, its supervisor and guard included.
+/// Makes every process of a program break a rule, including its supervisor and guard.
 pub fn breaking(command: &mut Command, rule: Option<Rule>) -> &mut Command {
     if let Some(rule) = rule {
         assert!(BREAKABLE.contains(&rule));
@@ -174,7 +174,7 @@ pub fn breaking(command: &mut Command, rule: Option<Rule>) -> &mut Command {
     command
 }
 
-/// Runs before the library's own constructor, in the helper too.
+/// Runs before the library's own constructor, in helpers too.
 #[used]
 #[unsafe(link_section = ".init_array.00099")]
 static BREAK_RULE: extern "C" fn() = break_rule;
@@ -185,18 +185,18 @@ extern "C" fn break_rule() {
     }
 }
 
-/// The role of this run of the test binary, if it has one.
+/// Returns the role of this run of the test binary, if it has one.
 pub fn role() -> Option<String> {
     std::env::var(ROLE).ok()
 }
 
-/// The board that the test gave to this run.
+/// Returns the board that the test gave to this run.
 pub fn my_board() -> String {
     std::env::var(BOARD).expect("a board for the role")
 }
 
-/// A run of `program`, which is this test binary or a copy of it, for the test on this thread alone, in a
-/// role. It is a program with a family of its own, in a process group of its own.
+/// Returns a command that runs `program`, which is this test binary or a copy of it, for the current test alone, in a
+/// role. The program has a family of its own, in a process group of its own.
 pub fn program_at(program: impl AsRef<std::ffi::OsStr>, role: &str, board: &Board) -> Command {
     let thread = std::thread::current();
     let test = thread.name().expect("libtest names its threads");
@@ -208,7 +208,7 @@ pub fn program_at(program: impl AsRef<std::ffi::OsStr>, role: &str, board: &Boar
     command
 }
 
-/// Copies this test binary. Another process writes the copy: a fork of this one, by another test at the same time,
+/// Copies this test binary. Another process writes the copy. A fork of this process, by another test at the same time,
 /// would keep the file open for a moment, and a file that is open for writing cannot be executed.
 pub fn copy_program(to: impl AsRef<std::ffi::OsStr>) {
     let this = std::env::current_exe().expect("the test's binary has a path");
@@ -216,12 +216,12 @@ pub fn copy_program(to: impl AsRef<std::ffi::OsStr>) {
     assert!(copied.success(), "cp: {copied}");
 }
 
-/// A run of this test binary for the test on this thread alone, in a role.
+/// Returns a command that runs this test binary for the current test alone, in a role.
 pub fn program(role: &str, board: &Board) -> Command {
     program_at(std::env::current_exe().expect("the test's binary has a path"), role, board)
 }
 
-/// What a program wrote, after it ended well.
+/// Runs a program that must succeed, and returns its output.
 #[track_caller]
 pub fn succeeds(command: &mut Command) -> String {
     let output = command.output().expect("the program runs");
@@ -230,25 +230,25 @@ pub fn succeeds(command: &mut Command) -> String {
     text
 }
 
-/// All that a program wrote.
+/// Returns all output of a program.
 pub fn text_of(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
-/// Waits until none of these processes lives. (Zombies of a supervisor that has ended are init's to reap.)
+/// Waits until each of these processes is dead. Zombies of a supervisor that has ended are init's to reap.
 #[track_caller]
 pub fn until_dead(pids: &[i32]) {
     until(&format!("none of {pids:?} lives"), || pids.iter().all(|&pid| proc::gone(pid)));
 }
 
-/// Waits until none of these processes is left, not even as a zombie of one that lives on.
+/// Waits until none of these processes is left, not even as a zombie whose parent lives.
 #[track_caller]
 pub fn until_gone(pids: &[i32]) {
     until(&format!("none of {pids:?} is left"), || pids.iter().all(|&pid| proc::state(pid).is_none()));
 }
 
-/// Every process that has the board in its environment, zombies left out: the programs that were started
-/// with it, their supervisors, their children, and what those started.
+/// Returns every process, except zombies, that has the board in its environment: the programs that were started with
+/// it, their supervisors, their children, and the programs that those started.
 pub fn members(board: &Board) -> Vec<i32> {
     let mark = format!("{BOARD}={}", board.path());
     let has_mark = |pid: &i32| {
@@ -259,27 +259,27 @@ pub fn members(board: &Board) -> Vec<i32> {
     pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(has_mark).collect()
 }
 
-/// Waits until nothing is left of the programs that were started with the board.
+/// Waits until no process of the programs that were started with the board is left.
 #[track_caller]
 pub fn until_nothing_is_left(board: &Board) {
-    until("nothing is left of the family", || members(board).is_empty());
+    until("no process of the family is left", || members(board).is_empty());
 }
 
 /// A program in the background that is killed when the test fails.
 pub struct Running(pub std::process::Child);
 
 impl Running {
-    /// Starts it.
+    /// Starts the program.
     pub fn start(command: &mut Command) -> Running {
         Running(command.spawn().expect("the program runs"))
     }
 
-    /// Its process id.
+    /// Returns the program's process id.
     pub fn pid(&self) -> i32 {
         self.0.id() as i32
     }
 
-    /// Waits until it has ended; as libc tells it.
+    /// Waits until the program has ended, and returns its exit status.
     #[track_caller]
     pub fn end(&mut self) -> std::process::ExitStatus {
         until("the program has ended", || proc::gone(self.pid()));
@@ -294,7 +294,7 @@ impl Drop for Running {
     }
 }
 
-/// A process that holds the lock until it is ended, or told to go on.
+/// Returns a process that holds the lock until it is killed, or until `release` is posted.
 pub fn holder(name: &str, lock: &Lock, board: &Board) -> Process<()> {
     let hold = |lock: Lock, board: String| {
         let held = lock.lock_or_recover().unwrap();
@@ -307,7 +307,7 @@ pub fn holder(name: &str, lock: &Lock, board: &Board) -> Process<()> {
     p
 }
 
-/// A lock that a dead process has left marked, and that process.
+/// Returns a lock that a dead process has left poisoned, and that process.
 pub fn orphaned(name: &str) -> (Lock, Process<()>) {
     let (lock, board) = (Lock::new().unwrap(), Board::new());
     let p = holder(name, &lock, &board);
@@ -316,20 +316,20 @@ pub fn orphaned(name: &str) -> (Lock, Process<()>) {
     (lock, p)
 }
 
-/// Why the lock was refused.
+/// Returns why the lock was refused.
 pub fn refusal(result: Result<LockGuard<'_>, LockError>) -> LockError {
     result.expect_err("the lock is refused")
 }
 
-/// Kills the supervisor, and says who it was.
+/// Kills the supervisor, and returns its process id.
 pub fn lose_it() -> i32 {
     let old = supervisor();
     send(old, libc::SIGKILL);
     old
 }
 
-/// A spawn right after the loss may still be served by the old family, or hear of its loss; sooner or later
-/// one must be served by another.
+/// Spawns until another family serves. A spawn right after the loss may still be served by the old family, or fail
+/// because of the loss.
 pub fn spawn_again(old: i32) {
     until("another family serves", || {
         let parent = Process::spawn(|| std::os::unix::process::parent_id() as i32, ());
@@ -340,10 +340,10 @@ pub fn spawn_again(old: i32) {
             Err(e) => panic!("{e}"),
         }
     });
-    assert_eq!(Process::spawn(|| 8, ()).unwrap().join(), Ok(8), "and goes on doing so");
+    assert_eq!(Process::spawn(|| 8, ()).unwrap().join(), Ok(8), "the new family keeps serving");
 }
 
-/// Ignores what asks a process to end.
+/// Ignores the signals that ask a process to end.
 pub fn ignore_signals() {
     for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP] {
         // SAFETY: ignoring is a valid disposition.
@@ -351,11 +351,10 @@ pub fn ignore_signals() {
     }
 }
 
-/// Forks by hand. In the fork, `f` runs, whose answer decides the exit code; then its exit handlers run.
+/// Calls `fork`. The fork runs `f` and its exit handlers. Returns the result of `f`, passed by the exit code.
 pub fn holds_in_a_fork(f: impl FnOnce() -> bool) -> bool {
     let f = std::mem::ManuallyDrop::new(f);
-    // SAFETY: the fork is of a process whose other threads hold nothing that `f` needs, and only the fork
-    // takes `f` out.
+    // SAFETY: the other threads of this process hold nothing that `f` needs, and only the fork takes `f` out.
     unsafe {
         let pid = libc::fork();
         if pid == 0 {
@@ -368,18 +367,18 @@ pub fn holds_in_a_fork(f: impl FnOnce() -> bool) -> bool {
     }
 }
 
-/// All that options and pipes can be, again and again.
+/// Returns a builder with many options and pipes.
 pub fn everything() -> Builder {
     let all = Process::builder().stdin(Stream::piped()).stdout(Stream::piped()).stderr(Stream::null());
     all.env("A", "1").current_dir("/").nice(1).memory_limit(1 << 30).cpu_affinity(&[0])
 }
 
-/// What a spawn says that cannot be.
+/// Asserts that a spawn fails with an error that contains `word`, and that its function does not run.
 #[track_caller]
 pub fn refused(builder: &Builder, word: &str) -> Error {
     let ran = |board: String| post(&board, "ran", "");
     let board = Board::new();
-    let error = builder.spawn(ran, (board.path(),)).expect_err("it is refused");
+    let error = builder.spawn(ran, (board.path(),)).expect_err("the spawn is refused");
     assert!(error.to_string().contains(word), "{error}");
     assert!(board.names().is_empty(), "the function did not run");
     error

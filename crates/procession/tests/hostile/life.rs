@@ -1,5 +1,5 @@
-//! One life of a family: it spawns, locks, sends, computes in a pool, and kills whoever holds something; then it
-//! counts what is left.
+//! One life of a family: it spawns, locks, sends, computes in a pool, and kills processes that hold something. Then it
+//! compares what is left.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -12,10 +12,10 @@ use procession_testkit::proc;
 
 use crate::family::*;
 
-/// What a life that left nothing behind prints last.
+/// The last line of a life that left nothing behind.
 pub const LAST_WORD: &str = "the life is over and nothing is left";
 
-/// Lives twice, and compares what there is after each time. The first life also makes what a family keeps.
+/// Runs two rounds, and compares the stock after each. The first round also creates what a family keeps.
 pub fn live() {
     round();
     let before = Stock::settled();
@@ -24,7 +24,7 @@ pub fn live() {
     println!("{LAST_WORD}");
 }
 
-/// Lives until the board says `stop`, counts the rounds on the board, then compares as [`live`] does.
+/// Runs rounds until the board says `stop`, counts them on the board, then compares as [`live`] does.
 pub fn live_until_told() {
     round();
     let before = Stock::settled();
@@ -39,7 +39,7 @@ pub fn live_until_told() {
     println!("{LAST_WORD}");
 }
 
-/// Everything once.
+/// Uses every kind of object once, and kills processes that hold them.
 pub fn round() {
     a_killed_holder_loses_its_lock();
     a_killed_holder_loses_its_permit();
@@ -52,7 +52,7 @@ pub fn round() {
 
 fn kill_it(p: &Process<()>) {
     p.kill().expect("a process to kill");
-    let error = p.join().expect_err("it was killed");
+    let error = p.join().expect_err("the process was killed");
     assert!(error.to_string().contains("signal 9"), "{error}");
 }
 
@@ -166,11 +166,11 @@ fn a_killed_process_leaves_no_process_behind() {
     assert_eq!(Process::spawn(nested, ()).unwrap().join(), Ok(7));
 }
 
-/// What a family has.
+/// Everything that a family has.
 #[derive(PartialEq, Debug)]
 struct Stock {
     objects: u32,
-    /// Blocks, by whose they are.
+    /// Blocks, each by the kind of its owner.
     blocks: Vec<u32>,
     holdings: usize,
     records: u32,
@@ -197,10 +197,10 @@ impl Stock {
         }
     }
 
-    /// When all that has ended is recovered.
+    /// Returns the stock when every ended process is recovered.
     fn settled() -> Stock {
         let mut stock = Stock::now();
-        until("what has ended is recovered", || {
+        until("every ended process is recovered", || {
             let before = std::mem::replace(&mut stock, Stock::now());
             stock.zombies.is_empty() && stock.holdings == 0 && stock == before
         });

@@ -1,7 +1,7 @@
-//! Hostile surroundings: a family lives its whole life in each, and leaves nothing behind.
+//! Hostile surroundings. A family runs a complete life in each of them, and leaves nothing behind.
 //!
-//! Each test runs this binary again as a program of its own (`family::program`), in a user, namespace, group or
-//! limit that the test chooses. As an ordinary user it says which of them it has to leave out.
+//! Each test runs this binary again as a program of its own (`family::program`), in a user, namespace, group or limit
+//! that the test chooses. An ordinary user cannot set up all of them. The tests report which ones they skip.
 #![allow(unsafe_code, reason = "changes the user, locks memory, stops processes")]
 
 #[path = "../family/mod.rs"]
@@ -21,14 +21,15 @@ use procession::pool::TaskError;
 use procession::{Dict, Error, Lock, Pool, Process, Queue};
 use procession_testkit::{Watchdog, proc, watchdog};
 
-/// Bites before the one of the test that started this program.
+/// Returns a watchdog that acts before the watchdog of the test that started this program.
 fn inner_dog() -> Watchdog {
     watchdog(Duration::from_secs(70))
 }
 
-/// The test in a place where nothing is hostile, to show that the others fail by what is.
+/// The control: in ordinary surroundings the life succeeds, so failures of the other tests come from their
+/// surroundings.
 #[test]
-fn an_ordinary_place() {
+fn a_family_lives_in_ordinary_surroundings() {
     if role().is_some() {
         let _dog = inner_dog();
         return live();
@@ -38,7 +39,7 @@ fn an_ordinary_place() {
 }
 
 #[test]
-fn an_unprivileged_user() {
+fn a_family_lives_as_an_unprivileged_user() {
     if role().is_some() {
         let _dog = inner_dog();
         return live();
@@ -60,7 +61,7 @@ fn user() -> (u32, u32) {
 }
 
 #[test]
-fn privileges_that_are_dropped() {
+fn a_family_lives_after_dropping_privileges() {
     if let Some(role) = role() {
         let _dog = inner_dog();
         if role == "late" {
@@ -86,7 +87,7 @@ fn privileges_that_are_dropped() {
 }
 
 #[test]
-fn the_first_process_of_a_namespace() {
+fn a_family_lives_as_the_first_process_of_a_namespace() {
     if role().is_some() {
         let _dog = inner_dog();
         assert_eq!(std::process::id(), 1);
@@ -100,7 +101,7 @@ fn the_first_process_of_a_namespace() {
 }
 
 #[test]
-fn a_root_that_cannot_be_written_to_and_no_tmp() {
+fn a_family_lives_with_a_read_only_root_and_without_tmp() {
     if role().is_some() {
         let _dog = inner_dog();
         assert!(std::fs::write("/x", "x").is_err() && std::fs::write("/dev/shm/x", "x").is_err());
@@ -117,7 +118,7 @@ fn a_root_that_cannot_be_written_to_and_no_tmp() {
 }
 
 #[test]
-fn few_descriptors() {
+fn a_family_lives_with_few_descriptors() {
     if role().is_some() {
         let _dog = inner_dog();
         return live();
@@ -127,7 +128,7 @@ fn few_descriptors() {
 }
 
 #[test]
-fn no_descriptor_to_spare() {
+fn a_family_reports_that_it_has_no_descriptor() {
     if role().is_some() {
         let _dog = inner_dog();
         return live_without_descriptors();
@@ -150,7 +151,7 @@ fn live_without_descriptors() {
     assert_eq!(queue.get(), Ok(1));
     dict.insert(&1, 2).unwrap();
     assert_eq!(dict.get(&1), Ok(Some(2)));
-    // What needs a descriptor works all the same or says why it does not; nothing waits for ever.
+    // An operation that needs a descriptor succeeds or names the reason. No operation waits for ever.
     match Process::spawn(|| 7, ()) {
         Ok(p) => assert_eq!(p.join(), Ok(7)),
         Err(e) => assert!(matches!(e, Error::Os { .. }), "{e:?}"),
@@ -164,7 +165,7 @@ fn live_without_descriptors() {
 }
 
 #[test]
-fn odd_paths_of_the_program_and_its_directory() {
+fn a_family_lives_with_odd_paths() {
     if role().is_some() {
         let _dog = inner_dog();
         return live();
@@ -175,13 +176,13 @@ fn odd_paths_of_the_program_and_its_directory() {
         let copy = copy_of_program(&board, path);
         let mut command = program_at(&copy, "odd", &board);
         command.arg0("program"); // libtest wants text there
-        lives(command.current_dir(copy.parent().expect("it is in a directory")), &board);
+        lives(command.current_dir(copy.parent().expect("the copy is in a directory")), &board);
         std::fs::remove_file(copy).expect("the copy can be removed");
     }
 }
 
 #[test]
-fn a_program_and_a_directory_that_have_been_removed() {
+fn a_family_lives_after_its_files_were_removed() {
     if role().is_some() {
         let _dog = inner_dog();
         std::fs::remove_file(std::env::current_exe().unwrap()).unwrap();
@@ -197,7 +198,7 @@ fn a_program_and_a_directory_that_have_been_removed() {
 }
 
 #[test]
-fn an_odd_file_is_mapped() {
+fn a_family_lives_with_odd_mapped_files() {
     if role().is_some() {
         let _dog = inner_dog();
         map_files(&std::env::var_os("ODD_FILES").expect("a directory"));
@@ -207,14 +208,14 @@ fn an_odd_file_is_mapped() {
     let directory = std::path::PathBuf::from(board.path()).join("mapped");
     for (_, path) in odd_paths() {
         let file = directory.join(path);
-        std::fs::create_dir_all(file.parent().expect("it is in a directory"))
+        std::fs::create_dir_all(file.parent().expect("the file is in a directory"))
             .expect("directories can be made");
         std::fs::write(file, [0; 8192]).expect("a file can be written");
     }
     lives(program("mapped", &board).env("ODD_FILES", directory), &board);
 }
 
-/// Maps each odd file as code, and removes half of them.
+/// Maps each odd file as code, and removes half of the files.
 fn map_files(directory: &std::ffi::OsStr) {
     use std::os::fd::AsRawFd;
     for (n, (_, path)) in odd_paths().into_iter().enumerate() {
@@ -230,15 +231,15 @@ fn map_files(directory: &std::ffi::OsStr) {
     }
 }
 
-/// Every signal that a process can ignore, but for those that say that it has made a mistake, for which
-/// children have handlers, and SIGCHLD.
+/// Returns the signals that a process can ignore, except SIGCHLD and those that report a mistake of the process, for
+/// which children have handlers.
 fn signals() -> Vec<i32> {
     let kept = [libc::SIGKILL, libc::SIGSTOP, libc::SIGSEGV, libc::SIGBUS, libc::SIGCHLD];
-    // The C library keeps the first two real-time signals to itself.
+    // The C library reserves the first two real-time signals.
     (1..=libc::SIGRTMAX()).filter(|n| !kept.contains(n) && !(32..libc::SIGRTMIN()).contains(n)).collect()
 }
 
-/// A program that lives on and on in a group of its own, until told to stop.
+/// A program that runs rounds in a process group of its own until the test stops it.
 struct Living {
     main: Running,
     board: Board,
@@ -258,13 +259,13 @@ impl Living {
         send(-self.main.pid(), signal);
     }
 
-    /// Waits until a whole round has been lived since now.
+    /// Waits until the program has completed another whole round.
     #[track_caller]
     fn lives_on(&self, since: &str) {
         let now = self.board.number("rounds");
         let next = || self.board.number("rounds") >= now + 2 || proc::gone(self.main.pid());
-        until(&format!("it lives on after {since}"), next);
-        assert!(!proc::gone(self.main.pid()), "it died of {since}");
+        until(&format!("the program runs a round after {since}"), next);
+        assert!(!proc::gone(self.main.pid()), "the program died of {since}");
     }
 
     #[track_caller]
@@ -278,7 +279,7 @@ impl Living {
 }
 
 #[test]
-fn signals_to_a_whole_group_that_ignores_them() {
+fn a_family_lives_in_a_group_that_ignores_signals() {
     if role().is_some() {
         let _dog = inner_dog();
         for signal in signals() {
@@ -301,7 +302,7 @@ extern "C" fn hear(signal: i32) {
     HEARD.store(signal, SeqCst);
 }
 
-/// Has this process handle all signals. An execution resets that, where it keeps what is ignored.
+/// Makes this process handle all signals. Executing a program resets handlers, but not ignored signals.
 fn handle_signals() {
     for signal in signals() {
         // SAFETY: the handler only stores a number.
@@ -310,7 +311,7 @@ fn handle_signals() {
 }
 
 #[test]
-fn signals_to_a_whole_group_that_handles_them() {
+fn a_family_lives_in_a_group_that_handles_signals() {
     if role().is_some() {
         let _dog = inner_dog();
         handle_signals();
@@ -320,7 +321,7 @@ fn signals_to_a_whole_group_that_handles_them() {
     lives(&mut program("handles", &board), &board);
 }
 
-/// Sends each signal to the group while a child that handles it, the supervisor and the spares are there.
+/// Sends each signal to the group while the supervisor, the spares and a child that handles it exist.
 fn handle_each() {
     let (ready, go_on) = (Queue::<()>::bounded(1).unwrap(), Queue::<bool>::bounded(1).unwrap());
     let listen = |ready: Queue<()>, go_on: Queue<bool>| {
@@ -328,7 +329,7 @@ fn handle_each() {
         let mut heard = Vec::new();
         ready.put(()).unwrap();
         while go_on.get().unwrap() {
-            until("the child hears it", || HEARD.load(SeqCst) != 0);
+            until("the child receives the signal", || HEARD.load(SeqCst) != 0);
             heard.push(HEARD.swap(0, SeqCst));
             ready.put(()).unwrap();
         }
@@ -338,7 +339,7 @@ fn handle_each() {
     ready.get().unwrap();
     for signal in signals() {
         send(0, signal);
-        until("main hears it", || HEARD.load(SeqCst) != 0);
+        until("main receives the signal", || HEARD.load(SeqCst) != 0);
         assert_eq!(HEARD.swap(0, SeqCst), signal);
         go_on.put(true).unwrap();
         ready.get_timeout(LONG).unwrap();
@@ -351,7 +352,7 @@ fn handle_each() {
 }
 
 #[test]
-fn everybody_is_stopped_and_goes_on() {
+fn a_family_continues_after_every_process_was_stopped() {
     if role().is_some() {
         let _dog = inner_dog();
         return life::live_until_told();
@@ -359,7 +360,7 @@ fn everybody_is_stopped_and_goes_on() {
     let (_dog, living) = (watched(), Living::start("stopped"));
     for n in 0..20 {
         until("the group is stopped", || {
-            // A spare joins the group when it gets something to do, perhaps just after the signal.
+            // A spare joins the group when it gets work, perhaps just after the signal.
             living.send(libc::SIGSTOP);
             let mut group = members(&living.board);
             // SAFETY: a system call.
@@ -372,7 +373,7 @@ fn everybody_is_stopped_and_goes_on() {
     living.stop();
 }
 
-/// What can stop and resume a whole program.
+/// A way to suspend and resume a whole program.
 enum Freezer {
     Version1(Group),
     Version2(Group),
@@ -423,7 +424,7 @@ impl Freezer {
 }
 
 #[test]
-fn everybody_is_frozen_for_five_seconds() {
+fn a_family_continues_after_a_freeze_of_five_seconds() {
     if role().is_some() {
         let _dog = inner_dog();
         // A limit is time in which a task can run, so this one is not over when the family thaws.
@@ -463,7 +464,7 @@ fn status_kib(line: &str) -> u64 {
 }
 
 #[test]
-fn all_memory_is_locked() {
+fn a_family_lives_with_all_memory_locked() {
     if role().is_some() {
         let _dog = inner_dog();
         // SAFETY: a system call.
@@ -482,7 +483,7 @@ fn all_memory_is_locked() {
 }
 
 #[test]
-fn hardly_any_memory_can_be_locked() {
+fn a_family_lives_with_a_small_limit_on_locked_memory() {
     if role().is_some() {
         let _dog = inner_dog();
         // SAFETY: a system call. From now on, every mapping counts against the limit.
@@ -509,7 +510,7 @@ fn hardly_any_memory_can_be_locked() {
 const GROUP_BYTES: u64 = 250 << 20;
 
 #[test]
-fn a_small_memory_group() {
+fn a_family_lives_in_a_small_memory_group() {
     if role().is_some() {
         let _dog = inner_dog();
         fill_up();

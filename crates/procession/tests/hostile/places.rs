@@ -11,10 +11,10 @@ use procession_testkit::proc;
 use crate::family::*;
 use crate::life::LAST_WORD;
 
-/// Nobody: a user without any right.
+/// The user id of `nobody`, which has no privileges.
 pub const NOBODY: u32 = 65534;
 
-/// Whether this process may do anything. If not, says what is left out.
+/// Returns whether this process is root. If not, reports what the test skips.
 pub fn is_root(left_out: &str) -> bool {
     // SAFETY: a system call without arguments.
     let yes = unsafe { libc::geteuid() } == 0;
@@ -24,7 +24,7 @@ pub fn is_root(left_out: &str) -> bool {
     yes
 }
 
-/// Runs `command` by way of another program, such as `unshare`, that takes it as its last arguments.
+/// Returns a command that runs `command` by another program, such as `unshare`, which takes it as its last arguments.
 pub fn by(wrapper: &[&str], command: &Command) -> Command {
     let mut outer = Command::new(wrapper[0]);
     outer.args(&wrapper[1..]).arg(command.get_program()).args(command.get_args());
@@ -34,12 +34,12 @@ pub fn by(wrapper: &[&str], command: &Command) -> Command {
     outer
 }
 
-/// Runs `command` from a shell that executes `script` first.
+/// Returns a command that runs `command` from a shell that executes `script` first.
 pub fn after(script: &str, command: &Command) -> Command {
     by(&["sh", "-c", &format!("{script} && exec \"$0\" \"$@\"")], command)
 }
 
-/// Runs the program, which must live and leave nothing behind. Returns what it printed.
+/// Runs the program, which must complete its life and leave nothing behind. Returns its output.
 #[track_caller]
 pub fn lives(command: &mut Command, board: &Board) -> String {
     let text = succeeds(command);
@@ -48,7 +48,7 @@ pub fn lives(command: &mut Command, board: &Board) -> String {
     text
 }
 
-/// Whether new namespaces can be made with these options of `unshare`. If not, says so.
+/// Returns whether `unshare` can create new namespaces with these options. If not, reports it.
 pub fn can_unshare(options: &[&str]) -> bool {
     let output = Command::new("unshare").args(options).arg("true").output();
     let yes = output.as_ref().is_ok_and(|output| output.status.success());
@@ -58,11 +58,11 @@ pub fn can_unshare(options: &[&str]) -> bool {
     yes
 }
 
-/// A copy of this test's binary at another place below the board, which everybody may execute.
+/// Copies this test binary to another path below the board, and makes the copy executable for every user.
 pub fn copy_of_program(board: &Board, path: impl AsRef<OsStr>) -> PathBuf {
     let root = PathBuf::from(board.path());
     let copy = root.join(Path::new(path.as_ref()));
-    fs::create_dir_all(copy.parent().expect("it is below the board")).expect("directories can be made");
+    fs::create_dir_all(copy.parent().expect("the copy is below the board")).expect("directories can be made");
     let program = std::env::current_exe().expect("the test's binary has a path");
     fs::copy(program, &copy).expect("the binary can be copied");
     let everybody = |path: &Path| fs::set_permissions(path, fs::Permissions::from_mode(0o755));
@@ -70,7 +70,7 @@ pub fn copy_of_program(board: &Board, path: impl AsRef<OsStr>) -> PathBuf {
     copy
 }
 
-/// Parts of paths that programs stumble over.
+/// Returns parts of paths that programs often mishandle.
 pub fn odd_paths() -> Vec<(&'static str, OsString)> {
     let bytes = |bytes: &[u8]| <OsString as std::os::unix::ffi::OsStringExt>::from_vec(bytes.to_vec());
     let long = vec![vec![b'x'; 250]; 15].join(&b'/');
@@ -83,11 +83,12 @@ pub fn odd_paths() -> Vec<(&'static str, OsString)> {
     ]
 }
 
-/// A control group of version 1 or 2, for one program. Removed when dropped.
+/// A control group of version 1 or 2, for one program. It is removed when dropped.
 pub struct Group(PathBuf);
 
 impl Group {
-    /// A group of a controller of version 1, below this process's own; `None` where that cannot be had.
+    /// Creates a group of a controller of version 1, below this process's own. Returns `None` where that is not
+    /// possible.
     pub fn of_version_1(controller: &str) -> Option<Group> {
         let own = fs::read_to_string("/proc/self/cgroup").ok()?;
         let line = own.lines().find(|line| line.split(':').nth(1) == Some(controller))?;
@@ -96,7 +97,7 @@ impl Group {
         Group::below(&root.join(path)).or_else(|| Group::below(&root))
     }
 
-    /// A group of version 2.
+    /// Creates a group of version 2, below this process's own. Returns `None` where that is not possible.
     pub fn of_version_2() -> Option<Group> {
         let own = fs::read_to_string("/proc/self/cgroup").ok()?;
         let path = own.lines().find_map(|line| line.strip_prefix("0::/"))?;
@@ -111,17 +112,17 @@ impl Group {
         Some(Group(path))
     }
 
-    /// Sets a limit or a state; false where there is no such file.
+    /// Sets a limit or a state. Returns false if the file does not exist.
     pub fn set(&self, file: &str, value: &str) -> bool {
         fs::write(self.0.join(file), value).is_ok()
     }
 
-    /// What a file of the group says.
+    /// Returns the content of a file of the group.
     pub fn get(&self, file: &str) -> String {
         fs::read_to_string(self.0.join(file)).unwrap_or_default()
     }
 
-    /// The command, run inside the group.
+    /// Returns a command that runs inside the group.
     pub fn enter(&self, command: &Command) -> Command {
         after(&format!("echo $$ > '{}/cgroup.procs'", self.0.display()), command)
     }

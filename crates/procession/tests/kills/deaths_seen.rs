@@ -1,4 +1,5 @@
-//! How deaths are seen: who has not died altogether is not dead, and who is dying is no stranger.
+//! How the library detects deaths: a process with a living thread is not dead, and a dying process is not a foreign
+//! one.
 #![allow(unsafe_code, reason = "maps memory, ends threads")]
 
 use std::fs::File;
@@ -11,9 +12,9 @@ use procession_testkit::{Child, isolated, proc, watchdog};
 
 const LONG: Duration = Duration::from_secs(20);
 
-/// As with threads of which the first is already gone while another still runs its last instructions.
+/// The first thread of a process may be gone while another thread runs its last instructions.
 #[test]
-fn who_has_a_thread_left_is_not_dead() {
+fn a_process_with_a_living_thread_is_not_dead() {
     isolated!({
         let _dog = watchdog(Duration::from_secs(60));
         let mut child = Child::spawn(|| {
@@ -26,14 +27,14 @@ fn who_has_a_thread_left_is_not_dead() {
             unsafe { libc::syscall(libc::SYS_exit, 0) };
         });
         proc::wait_until("the first thread has ended", LONG, || proc::state(child.pid) == Some('Z'));
-        assert!(!internals::looks_dead(child.pid), "a thread of it is left");
+        assert!(!internals::looks_dead(child.pid), "a thread of the process still runs");
         child.kill();
         assert!(internals::looks_dead(child.pid));
     });
 }
 
 #[test]
-fn who_has_no_descriptor_left_sees_that_too() {
+fn a_death_can_be_detected_without_descriptors() {
     isolated!(limits = [(libc::RLIMIT_NOFILE, 64)], {
         let _dog = watchdog(Duration::from_secs(60));
         let mut child = Child::spawn(|| {
@@ -46,20 +47,20 @@ fn who_has_no_descriptor_left_sees_that_too() {
             unsafe { libc::syscall(libc::SYS_exit, 0) };
         });
         proc::wait_until("the first thread has ended", LONG, || proc::state(child.pid) == Some('Z'));
-        // One is kept to look at /proc with, which a pidfd would need too.
+        // One descriptor stays free to read /proc with. A pidfd would need it too.
         let mut taken: Vec<File> = Vec::new();
         while let Ok(file) = File::open("/dev/null") {
             taken.push(file);
         }
-        assert!(!internals::looks_dead(child.pid), "it cannot be known");
+        assert!(!internals::looks_dead(child.pid), "the death cannot be known");
         child.kill();
         assert!(internals::looks_dead(child.pid), "there is no such process");
     });
 }
 
-/// The list of what a process maps is read in pieces, and it dies between two of them.
+/// The list of a process's mappings is read in pieces, and the process dies between two of them.
 #[test]
-fn who_dies_while_it_is_looked_at_is_no_stranger() {
+fn a_process_that_dies_during_the_check_is_not_foreign() {
     isolated!({
         let _dog = watchdog(Duration::from_secs(60));
         // SAFETY: a new descriptor.
@@ -68,8 +69,8 @@ fn who_dies_while_it_is_looked_at_is_no_stranger() {
         let inode = file.metadata().unwrap().ino();
         for _ in 0..20 {
             let mut child = Child::spawn(|| {
-                // SAFETY: fresh mappings. The kernel lays the next one below the last, so the file comes last
-                // in the list, behind as many others as it takes some milliseconds to list.
+                // SAFETY: fresh mappings. The kernel places each mapping below the last, so the file comes last in the
+                // list. It takes some milliseconds to list the others.
                 unsafe {
                     let at = libc::mmap(
                         std::ptr::null_mut(),
@@ -95,11 +96,11 @@ fn who_dies_while_it_is_looked_at_is_no_stranger() {
             assert_eq!(seen(), Some(true));
             let killer = std::thread::spawn({
                 let pid = child.pid;
-                // SAFETY: a child of ours that is not reaped yet.
+                // SAFETY: a child of this process that is not reaped yet.
                 move || unsafe { libc::kill(pid, libc::SIGKILL) }
             });
             let end = std::iter::repeat_with(seen).find(|&seen| seen != Some(true));
-            assert_eq!(end, Some(None), "it was ours until its end");
+            assert_eq!(end, Some(None), "the process was a member until its end");
             killer.join().unwrap();
             child.wait();
         }

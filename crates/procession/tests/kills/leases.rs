@@ -1,5 +1,5 @@
-//! A process that has a lease is killed at one exact place: before it wakes who waits for the item, or when it
-//! was just woken; or it is taken for dead.
+//! A process that has a lease is killed at one exact place: before it wakes the waiter for the item, or right after it
+//! was woken. Or it is taken for dead.
 
 use crate::support::{Diary, LONG, OTHER, VICTIM, arena, open};
 use procession::internals;
@@ -12,7 +12,7 @@ type Work = JoinableQueue<u64>;
 const FIRST: u64 = 71;
 const SECOND: u64 = 72;
 
-/// A queue of the tester's, for forks of it.
+/// Creates a queue that this process and its forks use.
 fn queue_of(items: &[u64]) -> &'static Work {
     open([VICTIM, OTHER]);
     [VICTIM, OTHER].into_iter().for_each(internals::recover);
@@ -33,7 +33,7 @@ fn get_first(queue: &Work) -> Lease<u64> {
     lease
 }
 
-/// A process that sleeps in `f`, as a member.
+/// Starts a member process that sleeps in `f`.
 fn sleeper(f: impl FnOnce()) -> Child {
     spawn_parked(|| {
         become_member(OTHER);
@@ -41,8 +41,8 @@ fn sleeper(f: impl FnOnce()) -> Child {
     })
 }
 
-/// The victim leases the first item; when `sleeps` has fallen asleep it does `operation`, and is killed as
-/// soon as `stop` is true, before it can wake anybody. The sleeper has to wake up all the same.
+/// The victim leases the first item. When the process in `sleeps` has fallen asleep, the victim starts `operation` and
+/// is killed as soon as `stop` returns true, before it can wake anyone. The sleeper must still wake up.
 fn kill_before_the_wake(
     queue: &'static Work,
     sleeps: impl FnOnce(),
@@ -60,7 +60,7 @@ fn kill_before_the_wake(
             become_member(VICTIM);
             let lease = get_first(queue);
             diary.write(1, 1);
-            proc::wait_until("the other sleeps", LONG, || internals::waits_for(OTHER) != 0);
+            proc::wait_until("the sleeper sleeps", LONG, || internals::waits_for(OTHER) != 0);
             procession_testkit::wait_until_parked(sleeping.pid);
             gate.begin();
             operation(lease);
@@ -75,7 +75,7 @@ fn kill_before_the_wake(
 }
 
 #[test]
-fn who_is_killed_before_it_wakes_a_sleeper_leaves_nobody_asleep() {
+fn a_lease_holder_killed_before_its_wake_leaves_no_waiter_asleep() {
     isolated!({
         arena();
         let queue = queue_of(&[FIRST]);
@@ -93,9 +93,9 @@ fn who_is_killed_before_it_wakes_a_sleeper_leaves_nobody_asleep() {
     });
 }
 
-/// One of two sleepers is woken for an item, and killed before it runs: the other gets it.
+/// One of two sleepers is woken for an item, and killed before it runs. The other sleeper gets the item.
 #[test]
-fn a_woken_getter_that_is_killed_leaves_the_item_to_the_next() {
+fn a_getter_killed_after_its_wake_leaves_the_item_to_the_next() {
     isolated!({
         arena();
         let queue = queue_of(&[FIRST]);
@@ -123,7 +123,7 @@ fn a_woken_getter_that_is_killed_leaves_the_item_to_the_next() {
 
 /// A process that is taken for dead loses its leases.
 #[test]
-fn an_item_that_was_lost_is_not_done() {
+fn a_lost_lease_cannot_be_finished() {
     isolated!({
         arena();
         let (queue, diary) = (queue_of(&[FIRST, SECOND]), Diary::new());

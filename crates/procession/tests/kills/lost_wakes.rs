@@ -1,4 +1,4 @@
-//! A release wakes one waiter of several. Whatever becomes of that one, the wake is not lost.
+//! A release wakes one waiter of several. Whatever happens to that waiter, the wake is not lost.
 
 use std::time::{Duration, Instant};
 
@@ -8,8 +8,8 @@ use procession::internals::{self, Rule, word};
 use procession::sync::{LockError, LockGuard, Semaphore, WaitError};
 use procession_testkit::{Child, Frozen, freeze, isolated, proc, spawn_parked};
 
-/// Main holds a lock for which two processes sleep, without a time limit and without a promise: so main's
-/// release wakes the first of them, which is frozen, and nobody else.
+/// Main holds a lock for which two processes sleep, without a timeout and without a reservation. So main's release
+/// wakes only the first of them, which is frozen.
 struct Queue {
     held: LockGuard<'static>,
     first: Child,
@@ -17,8 +17,8 @@ struct Queue {
     second: Child,
 }
 
-/// A waiter wakes up after a millisecond, unless there is an heir. So both go to sleep behind an heir, and
-/// then the heir gives up.
+/// A waiter wakes up after a millisecond unless there is an heir. So both go to sleep behind an heir, and then the heir
+/// times out.
 fn queue(lock: &'static Lock, first: impl Fn() + Copy, second: impl Fn() + Copy) -> Queue {
     internals::break_rule(Rule::Looks);
     arena();
@@ -38,21 +38,21 @@ fn queue(lock: &'static Lock, first: impl Fn() + Copy, second: impl Fn() + Copy)
         let second = spawn_parked(|| (internals::become_member(OTHER), second()).1);
         let in_time = heir(lock) == id(THIRD);
         assert_eq!(impatient.wait(), 0, "{}", impatient.text());
-        // Its death is not declared: that would wake everybody.
+        // The heir's death is not declared, because that would wake every sleeper.
         if in_time && !frozen.woken() {
             assert_eq!(internals::lock_word(lock), u64::from(id(0)) | word::WAITERS);
             return Queue { held, first, frozen, second };
         }
-        // The machine was too slow: the heir had gone before both slept.
+        // The machine was too slow: the heir was gone before both waiters slept.
         frozen.kill();
         drop((first, second, held));
         [VICTIM, OTHER, THIRD].into_iter().for_each(internals::recover);
         open([VICTIM, OTHER, THIRD]);
     }
-    panic!("two waiters do not get to sleep in ten seconds");
+    panic!("the two waiters do not fall asleep within ten seconds");
 }
 
-/// The first of two waiters is woken and killed before it runs. Does the second get the lock?
+/// The first of two waiters is woken and killed before it runs. Returns whether the second acquires the lock.
 fn kill_a_woken_waiter() -> bool {
     let lock = lock();
     let take = || drop(lock.lock().expect("the lock, sound"));
@@ -61,34 +61,34 @@ fn kill_a_woken_waiter() -> bool {
     frozen.wait_until_woken();
     frozen.kill();
     first.wait();
-    assert!(proc::is_parked(second.pid), "the wake went to the dead");
+    assert!(proc::is_parked(second.pid), "the dead process was woken");
     internals::recover(VICTIM);
     came_through(lock, &mut second)
 }
 
 #[test]
-fn a_waiter_that_is_killed_when_just_woken_takes_no_wake_with_it() {
+fn a_waiter_killed_after_its_wake_takes_no_wake() {
     isolated!({
         assert!(kill_a_woken_waiter());
     });
 }
 
 #[test]
-fn without_the_sweep_a_killed_waiter_takes_the_wake_with_it() {
+fn without_the_sweep_a_killed_waiter_takes_the_wake() {
     isolated!({
         internals::break_rule(Rule::SweepWakes);
-        assert!(!kill_a_woken_waiter(), "the sweep is not needed, or this test does not test it");
+        assert!(!kill_a_woken_waiter(), "either the sweep is unnecessary, or this test does not cover it");
     });
 }
 
-/// As [`kill_a_woken_waiter`], for a permit: both sleep without a limit behind an heir that has given up, so it is
-/// the first that is woken.
+/// Does the same as [`kill_a_woken_waiter`] for a permit. Both waiters sleep without a timeout behind an heir that has
+/// timed out, so the first of them is woken.
 fn kill_a_woken_waiter_for_a_permit() -> bool {
     arena();
     for patience_ms in [100, 500, 2500, 12_500] {
         open([VICTIM, OTHER, THIRD]);
         let semaphore: &'static Semaphore = Box::leak(Box::new(Semaphore::new(1).expect("a semaphore")));
-        let held = semaphore.acquire().expect("it is free");
+        let held = semaphore.acquire().expect("the permit is free");
         let mut impatient = spawn_parked(|| {
             internals::become_member(THIRD);
             let late = semaphore.acquire_timeout(Duration::from_millis(patience_ms)).err();
@@ -113,7 +113,7 @@ fn kill_a_woken_waiter_for_a_permit() -> bool {
             frozen.wait_until_woken();
             frozen.kill();
             first.wait();
-            assert!(proc::is_parked(second.pid), "the wake went to the dead");
+            assert!(proc::is_parked(second.pid), "the dead process was woken");
             internals::recover(VICTIM);
             return !proc::is_parked(second.pid) && second.wait() == 0;
         }
@@ -121,25 +121,26 @@ fn kill_a_woken_waiter_for_a_permit() -> bool {
         drop((first, second, held));
         [VICTIM, OTHER, THIRD].into_iter().for_each(internals::recover);
     }
-    panic!("two waiters do not get to sleep in ten seconds");
+    panic!("the two waiters do not fall asleep within ten seconds");
 }
 
 #[test]
-fn a_waiter_for_a_permit_that_is_killed_when_just_woken_takes_no_wake_with_it() {
+fn a_permit_s_waiter_killed_after_its_wake_takes_no_wake() {
     isolated!({
         assert!(kill_a_woken_waiter_for_a_permit());
     });
 }
 
 #[test]
-fn without_the_sweep_a_killed_waiter_for_a_permit_takes_the_wake_with_it() {
+fn without_the_sweep_a_killed_waiter_for_a_permit_takes_the_wake() {
     isolated!({
         internals::break_rule(Rule::SweepWakes);
         assert!(!kill_a_woken_waiter_for_a_permit());
     });
 }
 
-/// A waiter is woken, but its time is up and somebody was faster. Does the one behind it get the lock?
+/// A waiter is woken, but it has timed out and another process was faster. Returns whether the waiter behind it
+/// acquires the lock.
 fn time_out_with_a_wake() -> bool {
     let lock = lock();
     for patience in [1000, 4000, 16_000].map(Duration::from_millis) {
@@ -151,9 +152,9 @@ fn time_out_with_a_wake() -> bool {
         let in_time = !frozen.woken();
         drop(held);
         frozen.wait_until_woken();
-        let again = lock.try_lock().expect("it is free");
+        let again = lock.try_lock().expect("the lock is free");
         let first_was_woken = in_time && proc::is_parked(second.pid);
-        proc::wait_until("its time is up", LONG, || Instant::now() > late);
+        proc::wait_until("the waiter has timed out", LONG, || Instant::now() > late);
         frozen.thaw();
         assert_eq!(first.wait(), 0, "{}", first.text());
         drop(again);
@@ -167,7 +168,7 @@ fn time_out_with_a_wake() -> bool {
 }
 
 #[test]
-fn a_waiter_whose_time_is_up_passes_its_wake_on() {
+fn a_waiter_that_times_out_passes_its_wake_on() {
     isolated!({
         assert!(time_out_with_a_wake());
     });
@@ -181,17 +182,17 @@ fn without_the_rule_the_wake_is_lost() {
     });
 }
 
-/// A waiter is woken, but somebody was faster and left the lock marked. It hears the news and leaves; the
-/// one behind it has to hear them too.
+/// A waiter is woken, but another process was faster and left the lock poisoned. The waiter gets an error and leaves.
+/// The waiter behind it must get the error too.
 #[test]
-fn a_waiter_that_finds_the_lock_marked_does_not_keep_the_news() {
+fn a_waiter_that_finds_the_lock_poisoned_wakes_the_next() {
     isolated!({
         let lock = lock();
         let hear = || assert!(matches!(lock.lock().err(), Some(LockError::Panicked(_))), "poisoned");
         let Queue { held, mut first, frozen, mut second } = queue(lock, hear, hear);
         drop(held);
         frozen.wait_until_woken();
-        lock.try_lock().expect("it is free").poison();
+        lock.try_lock().expect("the lock is free").poison();
         frozen.thaw();
         assert_eq!(first.wait(), 0, "{}", first.text());
         assert!(!proc::is_parked(second.pid), "the second sleeps on, and the lock is {:?}", state(lock));

@@ -1,4 +1,4 @@
-//! Processes that are killed at chosen moments: just woken, between a store and its wake, while they wait.
+//! Processes that are killed at chosen moments: after their wake-up, between a store and its wake, while they wait.
 
 #[macro_use]
 #[path = "../support/mod.rs"]

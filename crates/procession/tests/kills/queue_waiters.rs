@@ -1,5 +1,5 @@
-//! One process is killed at one exact place beside a queue, where others sleep: a consumer just woken on
-//! behalf of an item, a producer between its commit and its wake, and the same for room.
+//! One process is killed at one exact place beside a queue where others sleep: a consumer that was woken for an item, a
+//! producer between its commit and its wake, and the same for room.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use procession::internals::{self, End, Rule};
 use procession::queue::{GetError, PutError};
 use procession_testkit::{Child, Gate, freeze, isolated, proc, run_until, spawn_parked};
 
-/// A queue that lives as long as the test, with these in it.
+/// Creates a queue that lives as long as the test, with these items.
 fn queue(capacity: usize, items: &[u64]) -> &'static Queue<u64> {
     arena();
     open([VICTIM, OTHER, THIRD]);
@@ -18,7 +18,7 @@ fn queue(capacity: usize, items: &[u64]) -> &'static Queue<u64> {
     queue
 }
 
-/// A process of `slot` that sleeps until it gets this item.
+/// Starts a process in `slot` that sleeps until it gets this item.
 fn getter(slot: u32, queue: &'static Queue<u64>, item: u64) -> Child {
     spawn_parked(move || {
         internals::become_member(slot);
@@ -26,7 +26,7 @@ fn getter(slot: u32, queue: &'static Queue<u64>, item: u64) -> Child {
     })
 }
 
-/// A process of `slot` that sleeps until it has put this item.
+/// Starts a process in `slot` that sleeps until it has put this item.
 fn putter(slot: u32, queue: &'static Queue<u64>, item: u64) -> Child {
     spawn_parked(move || {
         internals::become_member(slot);
@@ -34,7 +34,7 @@ fn putter(slot: u32, queue: &'static Queue<u64>, item: u64) -> Child {
     })
 }
 
-/// A process of `slot` that is stopped in the middle of `operation`, when it is so far.
+/// Starts a process in `slot` that is stopped in the middle of `operation`, once `far` returns true.
 fn stopped(slot: u32, operation: impl Fn(), far: impl Fn() -> bool) -> Child {
     run_until(
         |gate: &Gate| {
@@ -51,7 +51,7 @@ fn is_busy(queue: &Queue<u64>, end: End) -> bool {
     internals::queue_lock_word(queue, end) != 0
 }
 
-/// A process that was woken comes to its end. One that was not sleeps on.
+/// Returns false if `sleeper` still sleeps. Otherwise it has been woken, and must end with success.
 fn came_through(slot: u32, sleeper: &mut Child) -> bool {
     if proc::is_parked(sleeper.pid) {
         return false;
@@ -61,8 +61,8 @@ fn came_through(slot: u32, sleeper: &mut Child) -> bool {
     true
 }
 
-/// Once with the rule that wakes sleepers after a death, when the sleeper must be woken, and once without,
-/// when it must sleep on.
+/// Two tests of a kill. With the rule that wakes sleepers after a death, the sleeper must be woken. Without the rule,
+/// it must sleep on.
 macro_rules! sweeps {
     ($($holds:ident, $broken:ident = $kill:ident;)*) => {$(
         #[test]
@@ -76,7 +76,7 @@ macro_rules! sweeps {
         fn $broken() {
             isolated!({
                 internals::break_rule(Rule::SweepWakes);
-                assert!(!$kill(), "the sweep is not needed, or this test does not test it");
+                assert!(!$kill(), "either the sweep is unnecessary, or this test does not cover it");
             });
         }
     )*};
@@ -95,7 +95,7 @@ sweeps! {
         = kill_before_the_wake_of_a_close;
 }
 
-/// Two consumers sleep, the first is woken for an item and killed before it runs.
+/// Two consumers sleep. The first is woken for an item and killed before it runs.
 fn kill_a_woken_consumer() -> bool {
     let queue = queue(3, &[]);
     let mut first = getter(VICTIM, queue, 1);
@@ -110,7 +110,7 @@ fn kill_a_woken_consumer() -> bool {
     came_through(OTHER, &mut second)
 }
 
-/// Two producers sleep, the first is woken for room and killed before it runs.
+/// Two producers sleep. The first is woken for room and killed before it runs.
 fn kill_a_woken_producer() -> bool {
     let queue = queue(1, &[1]);
     let mut first = putter(VICTIM, queue, 2);
@@ -118,7 +118,7 @@ fn kill_a_woken_producer() -> bool {
     let mut second = putter(OTHER, queue, 3);
     assert_eq!(queue.get(), Ok(1));
     frozen.wait_until_woken();
-    assert!(proc::is_parked(second.pid), "room for one, one wake");
+    assert!(proc::is_parked(second.pid), "room for one item wakes one producer");
     frozen.kill();
     first.wait();
     internals::recover(VICTIM);
@@ -158,13 +158,13 @@ fn kill_before_the_wake_of_a_close() -> bool {
     came_through(OTHER, &mut sleeper)
 }
 
-/// While it makes sure that there is nothing, a consumer has to sleep until it is its turn. Afterwards it
-/// sleeps for an item, and everybody can see that.
+/// A consumer checks that the queue is empty, and must sleep until it is its turn. Afterwards it sleeps for an item,
+/// and every process can see that.
 #[test]
-fn who_has_waited_for_its_turn_is_woken_for_an_item_all_the_same() {
+fn a_consumer_that_waited_for_its_turn_is_woken_for_an_item() {
     isolated!({
         let queue = queue(3, &[]);
-        // It has announced that it will sleep, and is about to look once more.
+        // The consumer has announced that it will sleep, and is about to check again.
         let mut sleeper = stopped(
             OTHER,
             || assert_eq!(queue.get(), Ok(1)),
@@ -176,25 +176,28 @@ fn who_has_waited_for_its_turn_is_woken_for_an_item_all_the_same() {
         let waits_for_its_turn = internals::waits_for(OTHER);
         go_on(&busy);
         assert_eq!(busy.wait(), 0, "{}", busy.text());
-        proc::wait_until("it sleeps for an item", LONG, || {
+        proc::wait_until("the consumer sleeps for an item", LONG, || {
             internals::waits_for(OTHER) != waits_for_its_turn && proc::is_parked(sleeper.pid)
         });
         let mut dead = stopped(VICTIM, || queue.put(1).unwrap(), || queue.len() == 1);
         dead.kill();
         internals::recover(VICTIM);
-        assert!(came_through(OTHER, &mut sleeper), "it sleeps on, announced as {waits_for_its_turn:x}");
+        assert!(
+            came_through(OTHER, &mut sleeper),
+            "the consumer sleeps on, announced as {waits_for_its_turn:x}"
+        );
     });
 }
 
-/// A consumer is woken for an item, but its time is up, and it is the turn of somebody who has seen that there
-/// is nothing. Does the one behind it get the item?
+/// A consumer is woken for an item but has timed out, and another process that has found the queue empty has its turn.
+/// Returns whether the consumer behind it gets the item.
 fn time_out_with_a_wake() -> bool {
     let queue = queue(3, &[]);
     for patience in [1000, 4000, 16_000].map(Duration::from_millis) {
         let (late, diary) = (Instant::now() + patience, Diary::new());
         let mut first = spawn_parked(|| {
             internals::become_member(VICTIM);
-            assert_eq!(queue.get_deadline(late), Err(GetError::Empty), "its time was up");
+            assert_eq!(queue.get_deadline(late), Err(GetError::Empty), "the consumer timed out");
         });
         let frozen = freeze(first.pid);
         let mut second = getter(OTHER, queue, 1);
@@ -210,7 +213,7 @@ fn time_out_with_a_wake() -> bool {
         queue.put(1).unwrap();
         frozen.wait_until_woken();
         let first_was_woken = in_time && proc::is_parked(second.pid);
-        proc::wait_until("its time is up", LONG, || Instant::now() > late);
+        proc::wait_until("the consumer has timed out", LONG, || Instant::now() > late);
         frozen.thaw();
         assert_eq!(first.wait(), 0, "{}", first.text());
         diary.write(1, 1);
@@ -227,7 +230,7 @@ fn time_out_with_a_wake() -> bool {
 }
 
 #[test]
-fn a_consumer_whose_time_is_up_passes_its_wake_on() {
+fn a_consumer_that_times_out_passes_its_wake_on() {
     isolated!({
         assert!(time_out_with_a_wake(), "the item is there, and the second sleeps on");
     });
@@ -237,12 +240,12 @@ fn a_consumer_whose_time_is_up_passes_its_wake_on() {
 fn without_the_rule_the_wake_is_lost() {
     isolated!({
         internals::break_rule(Rule::WakePassedOn);
-        assert!(!time_out_with_a_wake(), "the rule is not needed, or this test does not test it");
+        assert!(!time_out_with_a_wake(), "either the rule is unnecessary, or this test does not cover it");
     });
 }
 
 #[test]
-fn a_woken_producer_finds_the_queue_closed_and_the_other_one_too() {
+fn every_producer_is_woken_by_a_close() {
     isolated!({
         let queue = queue(1, &[1]);
         let sleepers = [VICTIM, OTHER].map(|slot| {

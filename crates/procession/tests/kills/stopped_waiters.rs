@@ -1,4 +1,4 @@
-//! A process that waits is stopped: it holds nothing, so the others get what it waited for. When it is continued, it
+//! A waiting process is stopped. It holds nothing, so other processes get what it waited for. When it is continued, it
 //! waits on and gets its turn.
 
 use crate::family::{asleep, send, until, watched};
@@ -12,10 +12,10 @@ use procession_testkit::proc;
 fn stop<R: Message>(p: &Process<R>) {
     let pid = p.pid().expect("it runs");
     send(pid, libc::SIGSTOP);
-    until("it is stopped", || proc::state(pid) == Some('T'));
+    until("the process is stopped", || proc::state(pid) == Some('T'));
 }
 
-/// Continues a process, which comes to its end.
+/// Continues a process, which must end with success.
 fn continues_and_ends<R: Message>(p: &Process<R>) {
     send(p.pid().expect("it is stopped"), libc::SIGCONT);
     p.join().unwrap_or_else(|e| panic!("its turn comes: {e}"));
@@ -30,26 +30,26 @@ fn takes_lock(lock: Lock) {
 }
 
 #[test]
-fn a_lock_is_taken_past_its_stopped_heir() {
+fn a_lock_is_acquired_past_its_stopped_heir() {
     let _dog = watched();
     let lock = Lock::new().unwrap();
     let held = lock.lock().unwrap();
     let heir = asleep(takes_lock, (lock.clone(),));
-    until("it is the heir", || is_promised(&lock));
+    until("the process is the heir", || is_promised(&lock));
     stop(&heir);
     drop(held);
     drop(lock.lock().unwrap());
     continues_and_ends(&heir);
 }
 
-/// Both sleep when the lock is released, so one of them has to be woken although it is not the heir.
+/// Both waiters sleep when the lock is released, so the one that is not the heir must be woken.
 #[test]
-fn a_sleeper_takes_a_lock_past_its_stopped_heir() {
+fn a_sleeper_acquires_a_lock_past_its_stopped_heir() {
     let _dog = watched();
     let lock = Lock::new().unwrap();
     let held = lock.lock().unwrap();
     let heir = asleep(takes_lock, (lock.clone(),));
-    until("it is the heir", || is_promised(&lock));
+    until("the process is the heir", || is_promised(&lock));
     let sleepers = [(); 2].map(|()| asleep(takes_lock, (lock.clone(),)));
     stop(&heir);
     drop(held);
@@ -58,7 +58,7 @@ fn a_sleeper_takes_a_lock_past_its_stopped_heir() {
 }
 
 #[test]
-fn many_stopped_waiters_hold_a_lock_up_once_each() {
+fn each_of_many_stopped_waiters_delays_a_lock_once() {
     let _dog = watched();
     let lock = Lock::new().unwrap();
     let held = lock.lock().unwrap();
@@ -71,7 +71,7 @@ fn many_stopped_waiters_hold_a_lock_up_once_each() {
         drop(lock.lock().unwrap());
     }
     stopped.iter().for_each(continues_and_ends);
-    assert!(lock.lock().is_ok(), "it is free, and not marked");
+    assert!(lock.lock().is_ok(), "the lock is free, and not poisoned");
 }
 
 fn takes_permit(permits: Semaphore) {
@@ -79,12 +79,12 @@ fn takes_permit(permits: Semaphore) {
 }
 
 #[test]
-fn permits_are_taken_past_a_stopped_heir() {
+fn permits_are_acquired_past_a_stopped_heir() {
     let _dog = watched();
     let permits = Semaphore::new(4).unwrap();
     let held: Vec<_> = (0..4).map(|_| permits.acquire().unwrap()).collect();
     let heir = asleep(takes_permit, (permits.clone(),));
-    until("it is the heir", || internals::semaphore_heir(&permits) != 0);
+    until("the process is the heir", || internals::semaphore_heir(&permits) != 0);
     stop(&heir);
     drop(held);
     let all: Vec<_> = (0..4).map(|_| permits.acquire().unwrap()).collect();
@@ -94,12 +94,12 @@ fn permits_are_taken_past_a_stopped_heir() {
 }
 
 #[test]
-fn sleepers_take_permits_past_a_stopped_heir() {
+fn sleepers_acquire_permits_past_a_stopped_heir() {
     let _dog = watched();
     let permits = Semaphore::new(2).unwrap();
     let held: Vec<_> = (0..2).map(|_| permits.acquire().unwrap()).collect();
     let heir = asleep(takes_permit, (permits.clone(),));
-    until("it is the heir", || internals::semaphore_heir(&permits) != 0);
+    until("the process is the heir", || internals::semaphore_heir(&permits) != 0);
     let sleepers = [(); 2].map(|()| asleep(takes_permit, (permits.clone(),)));
     stop(&heir);
     drop(held);
@@ -108,7 +108,7 @@ fn sleepers_take_permits_past_a_stopped_heir() {
 }
 
 #[test]
-fn readers_and_writers_pass_a_stopped_one_that_waits_for_its_turn() {
+fn readers_and_writers_pass_a_stopped_waiter() {
     let _dog = watched();
     let lock = RwLock::new(0u64).unwrap();
     let reads = |lock: RwLock<u64>| *lock.read().unwrap();
@@ -127,7 +127,7 @@ fn readers_and_writers_pass_a_stopped_one_that_waits_for_its_turn() {
     assert_eq!(*lock.read().unwrap(), 2);
 }
 
-/// A writer that waits for readers keeps later readers off. Not so when it is stopped, whether readers are inside or
+/// A writer that waits for readers blocks later readers. A stopped writer does not, whether readers hold the lock or
 /// have left.
 #[test]
 fn readers_and_writers_pass_a_stopped_writer_that_waits_for_readers() {
@@ -148,7 +148,7 @@ fn readers_and_writers_pass_a_stopped_writer_that_waits_for_readers() {
     assert_eq!(*lock.write().unwrap(), 2);
 }
 
-/// Nothing is lost that is put while a consumer is stopped, asleep: others get it.
+/// An item that is put while a consumer is stopped asleep goes to another consumer.
 #[test]
 fn items_are_consumed_past_a_stopped_consumer() {
     let _dog = watched();
@@ -193,12 +193,12 @@ fn tasks_are_done_while_idle_workers_are_stopped() {
     let _dog = watched();
     let pool = Pool::new(3).unwrap();
     pool.map(|n: u32| n, 0..100).unwrap();
-    until("all are ready", || pool.stats().pids.len() == 3);
+    until("every worker has started", || pool.stats().pids.len() == 3);
     let pids = pool.stats().pids;
-    until("they are idle", || pids.iter().all(|&pid| proc::is_parked(pid)));
+    until("every worker is idle", || pids.iter().all(|&pid| proc::is_parked(pid)));
     for &pid in &pids[..2] {
         send(pid, libc::SIGSTOP);
-        until("it is stopped", || proc::state(pid) == Some('T'));
+        until("the worker is stopped", || proc::state(pid) == Some('T'));
     }
     for n in 0..20 {
         assert_eq!(pool.apply(|n: u32| n, (n,)).unwrap(), n);
@@ -208,7 +208,7 @@ fn tasks_are_done_while_idle_workers_are_stopped() {
 }
 
 #[test]
-fn a_stopped_waiter_keeps_no_news_from_others() {
+fn a_stopped_waiter_does_not_keep_others_from_being_notified() {
     let _dog = watched();
     let (event, latch) = (Event::new().unwrap(), Latch::new(1).unwrap());
     let waits = |event: Event, latch: Latch| {
@@ -223,7 +223,7 @@ fn a_stopped_waiter_keeps_no_news_from_others() {
     continues_and_ends(&stopped);
 }
 
-/// One notification wakes one that can run.
+/// One notification wakes one waiter that can run.
 #[test]
 fn a_notification_does_not_go_to_a_stopped_waiter() {
     let _dog = watched();

@@ -1,5 +1,5 @@
-//! Whoever sweeps after a death counts an event for each sleeper. One that leaves meanwhile may take the word
-//! with it, and other things may lie there next.
+//! A sweep after a death counts an event for each sleeper. A sleeper that leaves meanwhile may free the memory of its
+//! word, and other data may be stored there next.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
@@ -9,14 +9,14 @@ use procession::Queue;
 use procession::internals::{self, Census, Rule};
 use procession_testkit::{CrashStep, Gate, interleave, isolated};
 
-/// What somebody else puts where the word was.
+/// The data that another process stores where the word was.
 const OTHER_THINGS: u32 = 0x5eed_5eed;
 
 struct Scene {
     before: Before,
-    /// This process seems to sleep for an item of it.
+    /// The queue for whose item this process seems to sleep.
     queue: Cell<Option<Queue<u64>>>,
-    /// The word that it seems to sleep on.
+    /// The word that this process seems to sleep on.
     word: &'static AtomicU32,
 }
 
@@ -37,7 +37,7 @@ impl Scene {
         gate.end();
     }
 
-    /// But for spans that were opened.
+    /// Checks that nothing is left except spans that were opened.
     fn nothing_is_left(&self) -> Result<(), String> {
         internals::collect_if_wanted();
         let now = internals::census();
@@ -48,7 +48,7 @@ impl Scene {
         Ok(())
     }
 
-    /// The sleeper goes, and the queue with it. If its memory is free, somebody else uses it.
+    /// The sleeper leaves, and its queue is freed. If the memory is free, another process uses it.
     fn leave(&self) {
         let queue = self.queue.take().expect("the sleeper leaves once");
         internals::say_waiting(&queue, false);
@@ -59,7 +59,8 @@ impl Scene {
     }
 }
 
-/// A sleeper leaves between any two instructions of a sweep. Is what lies there next left alone?
+/// A sleeper leaves between any two instructions of a sweep. Returns whether the data that is stored there next stays
+/// untouched.
 fn leave_meanwhile() -> bool {
     arena();
     let mut sound = true;
@@ -73,30 +74,30 @@ fn leave_meanwhile() -> bool {
         internals::recover(VICTIM);
         scene.nothing_is_left().unwrap();
     });
-    println!("the queue went at once {at_once} times, later {later} times");
+    println!("the queue was freed immediately {at_once} times, later {later} times");
     assert!(at_once > 1, "before the sweep and after it");
     sound
 }
 
 #[test]
-fn a_sweep_writes_only_to_what_is_kept_alive_for_it() {
+fn a_sweep_writes_only_to_memory_that_is_kept_for_it() {
     isolated!({
         assert!(leave_meanwhile());
     });
 }
 
 #[test]
-fn what_is_freed_in_the_middle_of_a_sweep_is_written_to() {
+fn without_the_rule_a_sweep_writes_to_freed_memory() {
     isolated!({
         internals::break_rule(Rule::FreedAfterSweep);
-        assert!(!leave_meanwhile(), "the rule is not needed, or this test does not test it");
+        assert!(!leave_meanwhile(), "either the rule is unnecessary, or this test does not cover it");
     });
 }
 
-/// Who sweeps dies at any instruction, and the sleeper has left before or after: what was not freed at once is
-/// freed by the next one.
+/// The sweeping process dies at any instruction, and the sleeper has left before or after. Memory that was not freed
+/// immediately is freed by the next sweep.
 #[test]
-fn what_waits_for_the_end_of_a_sweep_is_not_forgotten() {
+fn memory_kept_for_a_sweep_is_freed_afterwards() {
     isolated!({
         arena();
         let scene = Scene::new();
@@ -113,9 +114,9 @@ fn what_waits_for_the_end_of_a_sweep_is_not_forgotten() {
     });
 }
 
-/// Who lets the last handle go in the middle of a sweep dies at any instruction.
+/// The process that drops the last handle in the middle of a sweep dies at any instruction.
 #[test]
-fn who_leaves_in_the_middle_of_a_sweep_may_die() {
+fn a_sleeper_may_die_when_it_leaves_in_the_middle_of_a_sweep() {
     isolated!({
         arena();
         open([VICTIM]);

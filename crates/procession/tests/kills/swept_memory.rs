@@ -1,18 +1,19 @@
-//! A sweep that frees a run can give another run back to the kernel, in the name of the dead process. What that marks
-//! must not stay: the slot's next process would find the mark set, and its own sweep would not look there.
+//! A sweep that frees a run can return another run to the kernel, in the name of the dead process. The marks that this
+//! sets must not stay. Otherwise the slot's next process would find its mark set, and its own sweep would not search
+//! there.
 
 use crate::support::{Before, VICTIM, arena, assert_finished, done_by, nothing_in, nothing_is_hidden, open};
 use procession::internals::{self, Rule};
 use procession::sync::Barrier;
 use procession_testkit::{CrashStep, Gate, isolated};
 
-/// Four spans.
+/// Takes four spans.
 const RUN: u64 = 200 << 10;
-/// Three spans.
+/// Takes three spans.
 const OTHER_RUN: u64 = 150 << 10;
 
-/// A run of main is kept, and the victim's sweep must give it back to keep the victim's own run, which lies behind it.
-/// Returns where the kept run begins.
+/// A run of main is cached. The victim's sweep must return it to the kernel to cache the victim's own run, which is
+/// stored behind it. Returns where the cached run begins.
 fn a_death_behind_a_kept_run() -> u64 {
     open([VICTIM]);
     let low = internals::reserve(RUN).expect("a block");
@@ -23,13 +24,13 @@ fn a_death_behind_a_kept_run() -> u64 {
     low
 }
 
-/// Blocks that belong to the process of the victim's slot, found by their tags.
+/// Returns the blocks that belong to the process in the victim's slot, found by their tags.
 fn of_the_victim() -> Vec<u64> {
     let blocks = internals::census().blocks.into_iter();
     blocks.filter(|&(_, tag)| tag & !(1 << 27) == 1 << 28 | VICTIM).map(|(at, _)| at).collect()
 }
 
-/// The slot's next process takes a run where the kept one was, and dies. Returns what is left of it.
+/// The slot's next process allocates a run where the cached one was, and dies. Returns what is left of it.
 fn a_second_life() -> Vec<u64> {
     let second = done_by(VICTIM, || internals::reserve(OTHER_RUN).expect("a block"));
     assert_eq!(of_the_victim(), [second]);
@@ -38,7 +39,7 @@ fn a_second_life() -> Vec<u64> {
 }
 
 #[test]
-fn the_memory_of_a_slots_second_process_is_given_back() {
+fn memory_of_a_slot_s_second_process_is_freed() {
     isolated!({
         arena();
         a_death_behind_a_kept_run();
@@ -49,15 +50,16 @@ fn the_memory_of_a_slots_second_process_is_given_back() {
     });
 }
 
-/// Control: without the rule the block of the second process is left, and the audit sees why before.
+/// The control: without the rule, the block of the second process is left. The audit detects the cause before.
 #[test]
-fn a_line_that_loses_its_mark_too_early_hides_the_next_process() {
+fn without_the_rule_a_lost_mark_hides_the_next_process() {
     isolated!({
         arena();
         internals::break_rule(Rule::LineDrained);
         a_death_behind_a_kept_run();
         internals::recover(VICTIM);
-        let left = nothing_in(VICTIM).expect_err("the rule is not needed, or this test does not test it");
+        let left =
+            nothing_in(VICTIM).expect_err("either the rule is unnecessary, or this test does not cover it");
         assert!(left.contains("touched span"), "{left}");
         let hidden = nothing_is_hidden().expect_err("a span is hidden");
         assert!(hidden.contains("without a mark"), "{hidden}");
@@ -67,9 +69,9 @@ fn a_line_that_loses_its_mark_too_early_hides_the_next_process() {
     });
 }
 
-/// A recovery that gives a kept run back is killed at every instruction, and another one begins anew.
+/// A recovery that returns a cached run is killed at every instruction, and another recovery starts from the beginning.
 #[test]
-fn a_sweep_that_gives_a_kept_run_back_may_die() {
+fn a_sweep_that_frees_a_cached_run_may_die() {
     isolated!({
         arena();
         open([VICTIM]);
@@ -90,8 +92,8 @@ fn a_sweep_that_gives_a_kept_run_back_may_die() {
     });
 }
 
-/// A barrier whose handle is in the arguments of a process that dies before it looks at them: the second process of
-/// its slot, whose arguments lie where the first one's sweep gave a run back.
+/// A process dies before it looks at its arguments, which contain a barrier's handle. It is the second process of its
+/// slot, and its arguments are stored where the first process's sweep returned a run.
 fn breaks_a_barrier(with_a_first: bool) -> bool {
     arena();
     let barrier = Barrier::new(2).expect("a barrier");
@@ -101,7 +103,7 @@ fn breaks_a_barrier(with_a_first: bool) -> bool {
         internals::recover(VICTIM);
     }
     let arguments = || internals::pack(&(barrier.clone(), vec![0u8; 30_000])).expect("a block");
-    // What lies in front of the place is filled.
+    // Fills the memory in front of the place.
     let mut blocks = std::iter::repeat_with(arguments).take(1000);
     let block = blocks.find(|&at| at >= low && (at < low + (64 << 10) || !with_a_first)).expect("the place");
     open([VICTIM]);
@@ -112,14 +114,14 @@ fn breaks_a_barrier(with_a_first: bool) -> bool {
 }
 
 #[test]
-fn a_barrier_breaks_when_a_slots_second_process_dies() {
+fn a_barrier_breaks_when_a_slot_s_second_process_dies() {
     isolated!({
         assert!(breaks_a_barrier(true), "the barrier was not notified");
     });
 }
 
 #[test]
-fn a_barrier_breaks_when_a_slots_first_process_dies() {
+fn a_barrier_breaks_when_a_slot_s_first_process_dies() {
     isolated!({
         assert!(breaks_a_barrier(false), "the barrier was not notified");
     });

@@ -1,5 +1,5 @@
-//! One process is killed at one exact place, where random kills hardly ever land: whoever makes happen what
-//! another waits for, before its wake; an heir before it runs; a party that was just woken.
+//! One process is killed at one exact place, which random kills hardly ever hit: a process that makes an event happen,
+//! before its wake; an heir before it runs; a party that was woken.
 
 use crate::support;
 use crate::support::stepping::leaked;
@@ -11,7 +11,7 @@ use procession::internals::{self, Rule};
 use procession::sync::{Barrier, Broken, Latch, LockError, Once, Semaphore, WaitError};
 use procession_testkit::{Child, Gate, freeze, isolated, proc, run_until, spawn_parked};
 
-/// A process of `slot` that sleeps until it gets the lock, and releases it.
+/// Starts a process in `slot` that sleeps until it acquires the lock, and releases it.
 fn waiter(slot: u32, lock: &'static Lock) -> Child {
     spawn_parked(move || {
         internals::become_member(slot);
@@ -19,10 +19,10 @@ fn waiter(slot: u32, lock: &'static Lock) -> Child {
     })
 }
 
-/// A process of `slot` that sleeps as the lock's heir.
+/// Starts a process in `slot` that sleeps as the lock's heir.
 fn sleeping_heir(slot: u32, lock: &'static Lock) -> Child {
     let child = waiter(slot, lock);
-    proc::wait_until("it is the heir", LONG, || heir(lock) == id(slot));
+    proc::wait_until("the process is the heir", LONG, || heir(lock) == id(slot));
     procession_testkit::wait_until_parked(child.pid);
     child
 }
@@ -42,7 +42,7 @@ fn kill_an_unlocker_before_its_wake() -> bool {
         |gate: &Gate| {
             internals::become_member(VICTIM);
             let held = lock.lock();
-            proc::wait_until("it is promised", LONG, || heir(lock) == id(OTHER));
+            proc::wait_until("the lock is reserved", LONG, || heir(lock) == id(OTHER));
             procession_testkit::wait_until_parked(next.pid);
             gate.begin();
             drop(held);
@@ -51,14 +51,14 @@ fn kill_an_unlocker_before_its_wake() -> bool {
         |_| owner(lock) != id(VICTIM),
     );
     unlocker.kill();
-    assert_eq!((owner(lock), heir(lock)), (0, id(OTHER)), "it is reserved");
+    assert_eq!((owner(lock), heir(lock)), (0, id(OTHER)), "the lock is reserved");
     assert!(proc::is_parked(next.pid));
     internals::recover(VICTIM);
     came_through(lock, &mut next)
 }
 
 #[test]
-fn an_unlocker_that_is_killed_before_its_wake_leaves_nobody_asleep() {
+fn an_unlocker_killed_before_its_wake_leaves_no_heir_asleep() {
     isolated!({
         assert!(kill_an_unlocker_before_its_wake());
     });
@@ -73,7 +73,7 @@ fn without_the_sweep_the_heir_of_a_killed_unlocker_sleeps_on() {
 }
 
 #[test]
-fn an_heir_that_is_killed_before_it_runs_leaves_no_mark() {
+fn an_heir_killed_before_it_runs_does_not_poison() {
     isolated!({
         internals::break_rule(Rule::Looks);
         arena();
@@ -85,7 +85,7 @@ fn an_heir_that_is_killed_before_it_runs_leaves_no_mark() {
         let mut next = waiter(OTHER, lock);
         drop(held);
         frozen.wait_until_woken();
-        assert_eq!((owner(lock), heir(lock)), (0, id(VICTIM)), "it is reserved");
+        assert_eq!((owner(lock), heir(lock)), (0, id(VICTIM)), "the lock is reserved");
         frozen.kill();
         dead.wait();
         internals::recover(VICTIM);
@@ -95,7 +95,7 @@ fn an_heir_that_is_killed_before_it_runs_leaves_no_mark() {
 }
 
 #[test]
-fn an_heir_that_is_killed_asleep_is_forgotten() {
+fn an_heir_killed_in_its_sleep_loses_its_reservation() {
     isolated!({
         arena();
         open([VICTIM]);
@@ -109,7 +109,8 @@ fn an_heir_that_is_killed_asleep_is_forgotten() {
     });
 }
 
-/// The heir is stopped when the lock is released, and another waiter sleeps behind it. Is that one woken?
+/// The heir is stopped when the lock is released, and another waiter sleeps behind it. Returns whether that waiter is
+/// woken.
 fn release_to_a_stopped_heir() -> bool {
     internals::break_rule(Rule::Looks);
     arena();
@@ -142,7 +143,7 @@ fn a_release_to_a_stopped_heir_wakes_another_waiter() {
 }
 
 #[test]
-fn a_release_that_wakes_nobody_but_a_stopped_heir_leaves_the_others_asleep() {
+fn without_the_wake_a_stopped_heir_leaves_the_others_asleep() {
     isolated!({
         internals::break_rule(Rule::HeirWatched);
         assert!(!release_to_a_stopped_heir());
@@ -150,7 +151,7 @@ fn a_release_that_wakes_nobody_but_a_stopped_heir_leaves_the_others_asleep() {
 }
 
 #[test]
-fn a_reservation_that_does_not_end_leaves_the_others_asleep() {
+fn without_a_time_limit_a_stopped_heir_leaves_the_others_asleep() {
     isolated!({
         internals::break_rule(Rule::HeirBypassed);
         assert!(!release_to_a_stopped_heir());
@@ -158,7 +159,7 @@ fn a_reservation_that_does_not_end_leaves_the_others_asleep() {
 }
 
 #[test]
-fn fifty_waiters_hear_that_the_owner_died() {
+fn fifty_waiters_are_notified_of_the_owner_s_death() {
     isolated!({
         internals::break_rule(Rule::Looks);
         arena();
@@ -196,9 +197,9 @@ fn fifty_waiters_hear_that_the_owner_died() {
     });
 }
 
-/// A process is killed after its done word and before it has woken who joins it.
+/// A process is killed after it has published its end and before it has woken its joiner.
 #[test]
-fn a_process_that_is_killed_before_it_wakes_its_joiner_is_joined() {
+fn a_process_killed_before_it_wakes_its_joiner_can_be_joined() {
     isolated!({
         internals::break_rule(Rule::Looks);
         arena();
@@ -225,8 +226,8 @@ fn a_process_that_is_killed_before_it_wakes_its_joiner_is_joined() {
     });
 }
 
-/// Somebody sleeps until the victim, once it `is_awaited`, `makes_it_happen`; it `has_happened`, and the victim is
-/// killed before its wake. Is the sleeper woken?
+/// A process sleeps until the victim, once it `is_awaited`, `makes_it_happen`. The victim is killed after the event
+/// `has_happened` and before its wake. Returns whether the sleeper is woken.
 fn is_woken<P>(
     waits: impl Fn(),
     prepares: impl Fn() -> P,
@@ -246,7 +247,7 @@ fn is_woken<P>(
             internals::become_member(VICTIM);
             let prepared = prepares();
             diary.write(0, 1);
-            proc::wait_until("it is awaited", LONG, &is_awaited);
+            proc::wait_until("the sleeper waits", LONG, &is_awaited);
             procession_testkit::wait_until_parked(waiter.pid);
             gate.begin();
             makes_it_happen(prepared);
@@ -267,7 +268,7 @@ fn is_woken<P>(
     woken
 }
 
-/// Each of those that wake others is killed before that: which of the sleepers are woken all the same?
+/// Kills each kind of waking process before its wake. Returns which of the sleepers are woken.
 fn kill_each_before_its_wake() -> [bool; 6] {
     arena();
     let latch = leaked(Latch::new(1));
@@ -285,7 +286,7 @@ fn kill_each_before_its_wake() -> [bool; 6] {
         internals::hold(held);
         held.acquire().unwrap()
     };
-    // Who waits for a permit wakes up after a millisecond, to become the heir.
+    // A waiter for a permit wakes up after a millisecond to become the heir.
     let promised = |semaphore: &Semaphore| internals::semaphore_heir(semaphore) != 0;
     let free = |semaphore: &Semaphore| semaphore.available_permits() == 1;
     [
@@ -311,24 +312,24 @@ fn kill_each_before_its_wake() -> [bool; 6] {
 }
 
 #[test]
-fn whoever_is_killed_before_its_wake_leaves_nobody_asleep() {
+fn a_process_killed_before_its_wake_leaves_no_waiter_asleep() {
     isolated!({
         assert_eq!(kill_each_before_its_wake(), [true; 6]);
     });
 }
 
 #[test]
-fn without_the_sweep_everybody_sleeps_on() {
+fn without_the_sweep_every_waiter_sleeps_on() {
     isolated!({
         internals::break_rule(Rule::SweepWakes);
         assert_eq!(kill_each_before_its_wake(), [false; 6]);
     });
 }
 
-/// A party was woken because all had met, and is killed before it runs: the others have met, and hear of the
-/// death when they come again.
+/// A party was woken because all parties had arrived, and is killed before it runs. The other parties have met, and get
+/// an error at the next round.
 #[test]
-fn a_party_that_is_killed_when_just_woken_had_met_the_others() {
+fn a_party_killed_after_its_wake_has_met_the_others() {
     isolated!({
         arena();
         open([VICTIM, OTHER, THIRD]);
@@ -337,7 +338,7 @@ fn a_party_that_is_killed_when_just_woken_had_met_the_others() {
             spawn_parked(move || {
                 internals::become_member(slot);
                 internals::hold(barrier);
-                barrier.wait().expect("all were there");
+                barrier.wait().expect("all parties have arrived");
             })
         };
         let mut dead = party(VICTIM);
@@ -354,8 +355,8 @@ fn a_party_that_is_killed_when_just_woken_had_met_the_others() {
     });
 }
 
-/// A greedy owner lets a lock go and takes it again, each time before the one that waits for it can run. How
-/// often until that one is handed the lock? `None` when it has not been after a good while.
+/// A greedy owner releases a lock and acquires it again, each time before the waiter can run. Returns after how many
+/// turns the lock is handed to the waiter. Returns `None` if that has not happened after a long time.
 fn pass_over(lock: &'static Lock) -> Option<u32> {
     arena();
     open([OTHER]);
@@ -382,19 +383,19 @@ fn pass_over(lock: &'static Lock) -> Option<u32> {
     handed
 }
 
-/// After this a waiter is to be handed the lock.
+/// After this time, a waiter must be handed the lock.
 const PATIENCE: std::time::Duration = std::time::Duration::from_millis(1);
 
 #[test]
-fn a_waiter_is_handed_what_is_taken_away_from_it_again_and_again() {
+fn a_starving_waiter_is_handed_the_lock_in_time() {
     isolated!({
         assert!(pass_over(lock()).is_some());
     });
 }
 
-/// The control: nothing but the hand-over lets it in.
+/// The control: only the hand-over lets the waiter acquire the lock.
 #[test]
-fn without_the_hand_over_a_waiter_starves() {
+fn without_the_hand_over_a_waiter_for_a_lock_starves() {
     isolated!({
         internals::break_rule(Rule::HandedOn);
         assert_eq!(pass_over(lock()), None);

@@ -1,4 +1,4 @@
-//! Random operations on a dict, and the same ones on a `HashMap`.
+//! Random operations on a dict, compared with those of a `HashMap`.
 
 use std::collections::HashMap;
 
@@ -8,7 +8,7 @@ use procession::internals;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-/// Few keys, so that most operations meet one that is there; some of them long.
+/// Few keys, so most operations find their key. Some keys are long.
 #[derive(Clone, Debug)]
 enum Step {
     Insert(u8, Value),
@@ -49,7 +49,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// A key that is short for some numbers, and long for others.
+/// Returns a key that is short for some numbers, and long for others.
 fn key(n: u8) -> String {
     "k".repeat(n as usize % 40) + &n.to_string()
 }
@@ -98,7 +98,7 @@ fn same(dict: &Dict<String, Value>, model: &mut HashMap<String, Value>, step: St
 }
 
 #[test]
-fn a_dict_is_a_hash_map() {
+fn random_operations_match_a_hash_map() {
     let _dog = watched();
     let config = ProptestConfig { cases: 150, failure_persistence: None, ..ProptestConfig::default() };
     proptest!(config, |(steps in vec(step(), 0..120))| {

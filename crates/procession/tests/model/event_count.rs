@@ -1,8 +1,8 @@
 //! The event count under every interleaving that the memory model allows.
 //!
-//! The futex is a model: a sleeper is refused when the word is not what it expects, and a wake-up reaches
-//! only who sleeps already. A wake-up that is lost shows as loom's "deadlock", which aborts the test binary;
-//! have `wake` in `event.rs` take the bit back without counting to see it.
+//! The futex is a model. A sleeper is refused if the word is not what it expects, and a wake-up reaches only threads
+//! that already sleep. A lost wake-up shows as loom's "deadlock", which aborts the test binary. To see one, let `wake`
+//! in `event.rs` clear the bit without counting.
 
 use loom::sync::atomic::Ordering::{Acquire, Release, SeqCst};
 use loom::sync::atomic::{AtomicU32, AtomicU64, fence};
@@ -10,16 +10,16 @@ use loom::sync::{Arc, Condvar, Mutex};
 use loom::thread;
 use procession::internals::event::{self, Word};
 
-/// Things that have happened and are not used up yet, and who waits for them.
+/// Events that have happened and are not used up yet, and the threads that wait for them.
 struct Source {
     word: AtomicU32,
     there: AtomicU64,
-    /// The futex: who sleeps, the first one first.
+    /// The futex: the sleeping threads, the first one first.
     sleepers: Mutex<Vec<thread::ThreadId>>,
     bell: Condvar,
 }
 
-// To loom SeqCst operations are AcqRel; only its fences are more.
+// Loom treats SeqCst operations as AcqRel. Only its fences are SeqCst.
 impl Word for Source {
     fn load(&self) -> u32 {
         fence(SeqCst);
@@ -96,7 +96,7 @@ fn model(preemptions: usize, f: impl Fn() + Sync + Send + 'static) {
 }
 
 #[test]
-fn who_sleeps_is_woken() {
+fn a_sleeper_is_woken() {
     model(4, || {
         let source = Source::new();
         let other = source.clone();
@@ -107,7 +107,7 @@ fn who_sleeps_is_woken() {
 }
 
 #[test]
-fn two_sleep_and_two_are_woken() {
+fn two_sleepers_are_both_woken() {
     model(2, || {
         let source = Source::new();
         let getters: Vec<_> = (0..2)
@@ -123,10 +123,10 @@ fn two_sleep_and_two_are_woken() {
 }
 
 #[test]
-fn a_bit_that_nobody_needs_is_taken_back_in_time() {
+fn an_unneeded_bit_is_cleared_in_time() {
     model(3, || {
         let source = Source::new();
-        event::prepare(&*source); // by somebody who then found what it wanted, or died
+        event::prepare(&*source); // by a thread that then found what it wanted, or died
         let (second, third) = (source.clone(), source.clone());
         let getter = thread::spawn(move || second.get());
         let putter = thread::spawn(move || third.put());
@@ -138,7 +138,7 @@ fn a_bit_that_nobody_needs_is_taken_back_in_time() {
 }
 
 #[test]
-fn the_end_is_told() {
+fn the_end_wakes_the_sleeper() {
     model(4, || {
         let source = Source::new();
         let other = source.clone();
@@ -157,7 +157,8 @@ fn the_end_is_told() {
     });
 }
 
-/// Two messages of a queue whose items are leased (`queue/ring/leases.rs`): one is in hand, the other in the ring.
+/// Two messages of a queue whose items are leased (`queue/ring/leases.rs`). One is leased, and the other is in the
+/// ring.
 struct Work {
     leased: [AtomicU32; 2],
     in_ring: AtomicU32,
@@ -170,7 +171,7 @@ impl Work {
         self.in_ring.store(0, Release);
     }
 
-    /// As `Ring::finish` and `tell_joiners`.
+    /// Works like `Ring::finish` and `tell_joiners`.
     fn finish(&self, which: usize) {
         self.leased[which].store(0, SeqCst);
         fence(SeqCst);
@@ -179,7 +180,7 @@ impl Work {
         }
     }
 
-    /// As `Ring::is_finished`, of a queue into which nothing is put any more.
+    /// Works like `Ring::is_finished`, for a queue into which no item is put any longer.
     fn is_finished(&self) -> bool {
         self.in_ring.load(Acquire) == 0 && self.leased.iter().all(|cell| cell.load(SeqCst) == 0)
     }
@@ -194,9 +195,9 @@ impl Work {
     }
 }
 
-/// Without the fence in `finish` each of the two may believe that the other has something left to do.
+/// Without the fence in `finish`, each of the two threads may believe that the other still has an item.
 #[test]
-fn of_two_who_finish_the_last_messages_one_tells_the_joiner() {
+fn one_of_two_threads_that_finish_the_last_messages_wakes_the_joiner() {
     model(2, || {
         let leased = [AtomicU32::new(1), AtomicU32::new(0)];
         let work = Arc::new(Work { leased, in_ring: AtomicU32::new(1), finished: Source::new() });

@@ -1,13 +1,13 @@
 //! The lock word under every interleaving that the memory model allows, deaths included.
 //!
-//! The word algorithms are free of shared memory and futexes, so loom can run them on its own
-//! atomics, with a futex made of a mutex and a condition variable. A thread that dies returns
-//! without cleaning up; another one that has joined it does what recovery does.
+//! The word algorithms use neither shared memory nor futexes directly. So loom can run them on its own atomics, with a
+//! futex made of a mutex and a condition variable. A thread that dies returns without cleaning up, and the thread that
+//! has joined it does what recovery does.
 //!
-//! A wake-up that is lost shows as loom's "deadlock", which aborts the test binary (loom panics while
-//! it unwinds): leave out the wake in `bury` to see it.
+//! A lost wake-up shows as loom's "deadlock", which aborts the test binary, because loom panics while it unwinds. To
+//! see one, leave out the wake in `recover`.
 
-#![allow(unsafe_code)] // What the lock guards is a plain cell, so that loom sees who is inside.
+#![allow(unsafe_code)] // The guarded value is a plain cell, so loom sees which thread is inside.
 use std::sync::atomic::Ordering;
 
 use loom::cell::UnsafeCell;
@@ -20,7 +20,7 @@ struct Lock {
     word: ModelWord,
     sleepers: Mutex<()>,
     bell: Condvar,
-    /// What the lock guards: loom reports two threads in it at once.
+    /// The guarded value. Loom reports two threads that use it at the same time.
     inside: UnsafeCell<u32>,
 }
 
@@ -39,12 +39,12 @@ impl Word for ModelWord {
 struct Sleeper<'a> {
     lock: &'a Lock,
     starving: bool,
-    /// It does not wait for an heir that has not come.
+    /// The sleeper does not wait for an heir that is late.
     impatient: bool,
 }
 
 impl Waiter for Sleeper<'_> {
-    // To loom, a yield means that somebody else must run first: that would hide schedules.
+    // In loom, a yield means that another thread must run first, which would hide schedules.
     fn pause(&mut self, _: u32) {}
 
     fn expired(&mut self) -> bool {
@@ -95,7 +95,7 @@ impl Lock {
     }
 
     fn work(&self) {
-        // SAFETY: the lock is held; loom fails the test if another thread is in here.
+        // SAFETY: the lock is held. Loom fails the test if another thread is in here.
         self.inside.with_mut(|inside| unsafe { *inside += 1 });
     }
 
@@ -105,7 +105,7 @@ impl Lock {
         self.release(me, false);
     }
 
-    /// What recovery does for one lock of a dead thread.
+    /// Does what recovery does for one lock of a dead thread.
     fn recover(&self, dead: u32) {
         word::recover(&self.word, dead, || true);
         self.wake(Wake::All);
@@ -116,7 +116,7 @@ fn model(f: impl Fn() + Sync + Send + 'static) {
     model_with(3, f);
 }
 
-/// With that many preemptions: each multiplies the schedules.
+/// Runs the model with this many preemptions. Each one multiplies the number of schedules.
 fn model_with(preemptions: usize, f: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(preemptions);
@@ -124,7 +124,7 @@ fn model_with(preemptions: usize, f: impl Fn() + Sync + Send + 'static) {
 }
 
 #[test]
-fn nobody_is_inside_with_another_and_nobody_sleeps_on() {
+fn threads_exclude_each_other_and_no_waiter_sleeps_on() {
     model(|| {
         let lock = Lock::new();
         let threads: Vec<_> = (1..=2)
@@ -152,7 +152,7 @@ fn a_starving_waiter_is_handed_the_lock() {
 }
 
 #[test]
-fn a_dead_owner_is_released_and_its_waiter_told() {
+fn a_dead_owner_s_lock_is_released_and_its_waiter_gets_an_error() {
     model(|| {
         let lock = Lock::new();
         assert_eq!(lock.acquire(1, false, false), Outcome::Acquired);
@@ -165,7 +165,7 @@ fn a_dead_owner_is_released_and_its_waiter_told() {
 }
 
 #[test]
-fn one_of_two_recovers_a_marked_lock() {
+fn one_of_two_waiters_recovers_a_poisoned_lock() {
     model(|| {
         let lock = Lock::new();
         assert_eq!(lock.acquire(9, false, false), Outcome::Acquired);
@@ -187,18 +187,18 @@ fn one_of_two_recovers_a_marked_lock() {
 }
 
 #[test]
-fn a_promise_to_a_dead_heir_strands_nobody() {
+fn a_reservation_for_a_dead_heir_strands_no_waiter() {
     model(|| {
         let lock = Lock::new();
         assert_eq!(lock.acquire(1, false, false), Outcome::Acquired);
-        // The heir has promised itself the lock, and dies before it sleeps.
+        // The heir has reserved the lock for itself, and dies before it sleeps.
         let promised = lock.word.load() | word::WAITERS | 2 << 32;
         assert!(lock.word.exchange(lock.word.load(), promised).is_ok());
         let other = lock.clone();
         let grave = thread::spawn(move || other.recover(2));
         lock.release(1, false);
         grave.join().unwrap();
-        // Struck before the release or when it was reserved, it is free.
+        // The lock is free, whether the reservation was removed before the release or afterwards.
         assert_eq!(lock.word.load(), 0);
     });
 }
@@ -225,9 +225,9 @@ fn another_waiter_and_a_late_heir_exclude_each_other() {
     });
 }
 
-/// The heir comes, or dies, while another waiter sleeps behind it without a time limit.
+/// The heir arrives, or dies, while another waiter sleeps behind it without a timeout.
 #[test]
-fn nobody_sleeps_on_behind_a_reservation() {
+fn no_waiter_sleeps_on_behind_a_reservation() {
     for dies in [false, true] {
         model_with(2, move || {
             let lock = Lock::new();
@@ -249,9 +249,9 @@ fn nobody_sleeps_on_behind_a_reservation() {
     }
 }
 
-/// The owner has not begun, and its turn is withdrawn while it begins: then it does not.
+/// The owner has not begun, and its turn is withdrawn while it begins. Then it does not begin.
 #[test]
-fn a_turn_is_withdrawn_or_begun() {
+fn a_turn_is_either_withdrawn_or_begun() {
     model_with(2, || {
         let lock = Lock::new();
         assert_eq!(lock.acquire(1, false, false), Outcome::Acquired);

@@ -1,4 +1,5 @@
-//! What the storms share: the kills, the workers that are killed and replaced, and what must be left at the end.
+//! What the storms share: the kills, the workers that are killed and replaced, and the state that must remain at the
+//! end.
 
 use crate::support::LONG;
 use procession::internals::{self, Census};
@@ -17,12 +18,12 @@ pub fn storm_below(supervisor: i32) -> Storm {
     storm
 }
 
-/// Returns the process ids of the workers, and 0 for a worker that has none yet.
+/// Returns the process ids of the workers, with 0 for a worker that has none yet.
 pub fn pids<'a, R: Message + 'a>(workers: impl IntoIterator<Item = &'a Process<R>>) -> Vec<i32> {
     workers.into_iter().map(|worker| worker.pid().unwrap_or(0)).collect()
 }
 
-/// Kills one of the workers at random, and puts one that `hire` starts in its place. Calls `meanwhile` until the killed
+/// Kills one of the workers at random, and replaces it by one that `hire` starts. Calls `meanwhile` until the killed
 /// worker is dead. Returns without a kill if the chosen worker is not there yet.
 pub fn kill_and_replace<R: Message>(
     storm: &mut Storm,

@@ -1,5 +1,5 @@
-//! Workers that change a dict are killed at random, hundreds of them. What each had done stands in a ledger
-//! outside the library.
+//! Workers that change a dict are killed at random, hundreds of them. A ledger outside the library records what each
+//! worker had done.
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -15,24 +15,24 @@ const WORKERS: usize = 6;
 const KILLS: usize = 400;
 const KEYS: u64 = 5;
 
-/// What the ledger says: about to do something; has counted this key to this number.
+/// Entries of the ledger: the worker is about to do something, and it has counted this key to this number.
 const BEGUN: u64 = 1;
 const COUNTED: u64 = 2;
-/// Has put in, or taken out, a key of its own.
+/// The worker has inserted, or removed, a key of its own.
 const PUT: u64 = 3;
 const TAKEN: u64 = 4;
 
-/// A count, and a text of changing length that says the same.
+/// A count, and a text of varying length that repeats it.
 type Counter = (u64, String);
 
 fn counter(n: u64) -> Counter {
     (n, format!("{n}-").repeat(n as usize % 50 + 1))
 }
 
-/// The dicts that are worked on: counters, numbers that fit into a word, and what comes and goes.
+/// The dicts under test: counters, numbers that fit into a word, and entries that come and go.
 type Dicts = (Dict<u64, Counter>, Dict<u64, u64>, Dict<(u64, u64), Vec<u8>>);
 
-/// Works until it is killed, or the counters have a key that says to stop.
+/// Works until it is killed, or until the counters contain a key that says to stop.
 fn work((counters, words, comers): Dicts, directory: String, seed: u64) -> procession::Result<()> {
     let ledger = Ledger::open(Path::new(&directory).join("ledger"));
     let (me, mut rng) = (u64::from(std::process::id()), Rng::seeded(seed));
@@ -41,7 +41,7 @@ fn work((counters, words, comers): Dicts, directory: String, seed: u64) -> proce
             return Ok(());
         }
         if round > 100 {
-            // Who lives that long must not fill the ledger while the killer waits for its turn to run.
+            // A worker that lives long must not fill the ledger while the killer waits for its turn to run.
             std::thread::sleep(Duration::from_millis(1));
         }
         let key = rng.below(KEYS);
@@ -53,14 +53,14 @@ fn work((counters, words, comers): Dicts, directory: String, seed: u64) -> proce
                     *value = counter(value.0 + 1);
                     value.0
                 })?;
-                ledger.record([COUNTED, me, key, count.expect("it is never taken out")]);
+                ledger.record([COUNTED, me, key, count.expect("counters are never removed")]);
             }
             2 => {
                 let count = words.update(&key, |n| {
                     *n += 1;
                     *n
                 })?;
-                ledger.record([COUNTED, me, KEYS + key, count.expect("it is never taken out")]);
+                ledger.record([COUNTED, me, KEYS + key, count.expect("counters are never removed")]);
             }
             _ => {
                 let mine = (me, rng.below(40));
@@ -77,13 +77,13 @@ fn work((counters, words, comers): Dicts, directory: String, seed: u64) -> proce
 }
 
 #[test]
-fn workers_are_killed_and_every_change_is_accounted_for() {
+fn every_change_to_a_dict_is_accounted_for() {
     isolated!({
         let _dog = watchdog(Duration::from_secs(110));
         let directory = std::env::temp_dir();
         let ledger = Ledger::create(directory.join("ledger"));
         let mut storm = storm_below(supervisor());
-        // Pages that were touched once stay: of slots, records, objects and bitmaps.
+        // Pages that were touched once stay allocated: pages of slots, records, objects and bitmaps.
         let audit = Audit::start(Some(arena())).allow_bytes(1 << 20);
         let dicts: Dicts = (
             Dict::from_entries((0..KEYS).map(|key| (key, counter(0)))).unwrap(),
@@ -100,7 +100,7 @@ fn workers_are_killed_and_every_change_is_accounted_for() {
         }
         dicts.0.insert(&u64::MAX, counter(0)).unwrap();
         for worker in workers {
-            worker.join().expect("a worker goes home").expect("it has done its work");
+            worker.join().expect("a worker returns").expect("a worker without errors");
         }
         balance(&dicts, &ledger, storm.kills());
         drop(dicts);
@@ -109,7 +109,7 @@ fn workers_are_killed_and_every_change_is_accounted_for() {
     });
 }
 
-/// What the dicts say is what the ledger says, but for what the killed had not yet written down.
+/// Checks that the dicts match the ledger, except for what the killed workers had not recorded yet.
 fn balance((counters, words, comers): &Dicts, ledger: &Ledger, kills: &[i32]) {
     let (mut counted, mut last, mut own) = (HashMap::new(), HashMap::new(), HashMap::new());
     for [what, who, key, number] in ledger.entries() {
@@ -125,7 +125,7 @@ fn balance((counters, words, comers): &Dicts, ledger: &Ledger, kills: &[i32]) {
     }
     let inside = kills.iter().filter(|&&pid| last.get(&(pid as u64)) == Some(&BEGUN)).count();
     println!("{inside} of {} were killed in the middle of something", kills.len());
-    assert!(inside > 0, "no kill has hit anybody inside");
+    assert!(inside > 0, "no kill has hit a worker inside a change");
     for key in 0..2 * KEYS {
         let there = match key.checked_sub(KEYS) {
             None => counters.get(&key).unwrap().map(|value| {
@@ -134,12 +134,12 @@ fn balance((counters, words, comers): &Dicts, ledger: &Ledger, kills: &[i32]) {
             }),
             Some(key) => words.get(&key).unwrap(),
         };
-        let (there, told) = (there.expect("it is there"), &counted[&key]);
+        let (there, told) = (there.expect("a counter is never removed"), &counted[&key]);
         let most = told.len() as u64 + kills.len() as u64;
         assert!((told.len() as u64..=most).contains(&there), "{key} is {there}; {} were told", told.len());
         assert!(told.iter().all(|number| *number <= there), "{key} is {there}, and more was told");
     }
-    // Each of the killed may have put in or taken out one more than it has told.
+    // Each killed worker may have inserted or removed one entry more than it has recorded.
     let there: HashSet<(u64, u64)> = comers.keys().collect::<Result<_, _>>().unwrap();
     let expected: HashSet<(u64, u64)> = own.iter().filter(|(_, put)| **put).map(|(key, _)| *key).collect();
     let mut off = HashMap::new();

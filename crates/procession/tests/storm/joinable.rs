@@ -1,5 +1,5 @@
-//! Consumers of a `JoinableQueue` are killed at random, hundreds of them. What each had got and done stands
-//! in a ledger outside the library.
+//! Consumers of a `JoinableQueue` are killed at random, hundreds of them. A ledger outside the library records what
+//! each had received and done.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -12,17 +12,17 @@ use procession_testkit::{Audit, Ledger, Rng, Storm, isolated, proc, watchdog};
 
 const CONSUMERS: usize = 6;
 const KILLS: usize = 300;
-/// So many items wait at most.
+/// The maximum number of waiting items.
 const ROOM: usize = 50;
 
-/// What the ledger says: who did what, with which item, on which attempt.
+/// Entries of the ledger: which consumer did what, with which item, on which attempt.
 const GOT: u64 = 1;
 const DONE: u64 = 2;
 const GIVEN_BACK: u64 = 3;
 
 type Work = JoinableQueue<(u64, Vec<u8>)>;
 
-/// Gets items until there are no more; gives one in eight back.
+/// Receives items until there are no more. Gives one in eight back.
 fn consume(queue: Work, ledger: String, seed: u64) {
     let (ledger, mut rng) = (Ledger::open(Path::new(&ledger)), Rng::seeded(seed));
     let me = u64::from(std::process::id());
@@ -42,12 +42,12 @@ fn consume(queue: Work, ledger: String, seed: u64) {
     }
 }
 
-/// What became of an item.
+/// The history of an item.
 #[derive(Default, Debug)]
 struct Story {
-    /// The last attempt that somebody wrote down, and who it was.
+    /// The last attempt that was recorded, and its consumer.
     last: (u64, u64),
-    /// Attempts of which nobody wrote down the beginning: they were killed before.
+    /// Attempts whose start no consumer recorded, because the consumer was killed before.
     missing: u64,
     done: u64,
 }
@@ -80,13 +80,13 @@ fn read(ledger: &Ledger, killed: &[i32]) -> BTreeMap<u64, Story> {
 }
 
 #[test]
-fn consumers_are_killed_and_every_item_is_done() {
+fn every_item_is_done_although_random_consumers_are_killed() {
     isolated!({
         let _dog = watchdog(Duration::from_secs(110));
         let path = std::env::temp_dir().join("ledger");
         let ledger = Ledger::create(&path);
         let mut storm = storm_below(supervisor());
-        // Pages that were touched once stay: of slots, records, objects and bitmaps.
+        // Pages that were touched once stay allocated: pages of slots, records, objects and bitmaps.
         let audit = Audit::start(Some(arena())).allow_bytes(2 << 20);
         let queue = Work::bounded(ROOM).unwrap();
         let hire = |storm: &mut Storm| {
@@ -98,7 +98,7 @@ fn consumers_are_killed_and_every_item_is_done() {
         let feed = |items: &mut u64| {
             let next =
                 |n: u64| (n, vec![n as u8; if n.is_multiple_of(50) { 100_000 } else { n as usize % 900 }]);
-            // Consumers that are fast enough would keep this from ever being full.
+            // Fast consumers would keep this loop from ever filling the queue.
             for _ in 0..ROOM {
                 if queue.try_put(next(*items)).is_err() {
                     return;
@@ -114,14 +114,14 @@ fn consumers_are_killed_and_every_item_is_done() {
         assert_eq!((queue.len(), queue.unfinished()), (0, 0));
         queue.close().unwrap();
         for consumer in consumers {
-            consumer.join().expect("a consumer goes home");
+            consumer.join().expect("a consumer returns");
         }
 
         assert_eq!((queue.unfinished(), queue.dead_letters().count()), (0, 0));
         let stories = read(&ledger, storm.kills());
         assert!(stories.keys().copied().eq(0..items), "items are missing from {items}");
         let missing: u64 = stories.values().map(|story| story.missing).sum();
-        assert!(missing <= KILLS as u64, "{missing} attempts nobody made");
+        assert!(missing <= KILLS as u64, "{missing} attempts were never recorded");
         let again = stories.values().filter(|story| story.last.0 > 1).count();
         let unsaid = stories.values().filter(|story| story.done == 0).count();
         println!("{items} items, {again} more than once, {unsaid} done and not said, {missing} not begun");

@@ -1,5 +1,5 @@
-//! Workers that share locks are killed at random, hundreds of them. What each had done stands in a ledger
-//! outside the library.
+//! Workers that share locks are killed at random, hundreds of them. A ledger outside the library records what each had
+//! done.
 
 use std::fs::File;
 use std::hint::spin_loop;
@@ -19,12 +19,12 @@ use procession_testkit::{Audit, Ledger, Rng, Storm, isolated, proc, watchdog};
 const WORKERS: usize = 6;
 const KILLS: usize = 600;
 
-/// What the ledger says: who did what, with which lock, and who had died there.
+/// Entries of the ledger: which worker did what, with which lock, and which process had died there.
 const ENTERED: u64 = 1;
 const LEFT: u64 = 2;
 const RECOVERED: u64 = 3;
 
-/// A file that all processes map. For each lock two numbers that are equal when nobody is inside.
+/// A file that all processes map. It holds two numbers for each lock, which are equal when no worker is inside.
 struct Books(&'static [AtomicU64; 64]);
 
 const CLOSING: usize = 63;
@@ -55,7 +55,7 @@ impl Books {
     }
 }
 
-/// Takes a lock in one of several ways. `None`: it was not to be had at once.
+/// Acquires a lock in one of several ways. Returns `None` if it was not available.
 fn take<'a>(lock: &'a Lock, way: u64) -> Option<LockGuard<'a>> {
     let taken = match way {
         0 => lock.try_lock(),
@@ -65,7 +65,9 @@ fn take<'a>(lock: &'a Lock, way: u64) -> Option<LockGuard<'a>> {
     };
     match taken {
         Ok(held) => Some(held),
-        Err(LockError::OwnerDied(_)) => Some(lock.lock_or_recover().expect("a marked lock can be recovered")),
+        Err(LockError::OwnerDied(_)) => {
+            Some(lock.lock_or_recover().expect("a poisoned lock can be recovered"))
+        }
         Err(LockError::WouldBlock | LockError::TimedOut) => None,
         Err(other) => panic!("{other}"),
     }
@@ -80,7 +82,7 @@ struct Worker {
 }
 
 impl Worker {
-    /// Enters and leaves; between the two sometimes the next lock as well.
+    /// Enters and leaves, and sometimes acquires the next lock in between.
     fn visit(&mut self, which: usize) {
         let locks = self.locks.clone();
         let Some(held) = take(&locks[which], self.rng.below(12)) else { return };
@@ -90,7 +92,7 @@ impl Worker {
                 self.ledger.record([RECOVERED, self.me, which as u64, dead.pid as u64]);
                 second.store(first.load(SeqCst), SeqCst);
             }
-            None => assert_eq!(first.load(SeqCst), second.load(SeqCst), "torn, and nobody had died"),
+            None => assert_eq!(first.load(SeqCst), second.load(SeqCst), "torn, although no process had died"),
         }
         self.ledger.record([ENTERED, self.me, which as u64, 0]);
         first.fetch_add(1, SeqCst);
@@ -124,7 +126,7 @@ fn work(locks: Vec<Lock>, directory: String, seed: u64, with_journal: bool) {
             return;
         }
         if round > 200 {
-            // Who lives that long must not fill the ledger while the killer waits for its turn to run.
+            // A worker that lives long must not fill the ledger while the killer waits for its turn to run.
             std::thread::sleep(Duration::from_millis(1));
         }
         let which = worker.rng.below(worker.locks.len() as u64) as usize;
@@ -132,13 +134,13 @@ fn work(locks: Vec<Lock>, directory: String, seed: u64, with_journal: bool) {
     }
 }
 
-/// What happened with one lock.
+/// The history of one lock.
 #[derive(Default, Debug)]
 struct Story {
     inside: Option<u64>,
     left: u64,
     recovered: usize,
-    /// Killed between entering and leaving, as the ledger tells.
+    /// Counts workers that were killed between entering and leaving, according to the ledger.
     killed_inside: usize,
 }
 
@@ -157,8 +159,8 @@ impl Story {
                     (story.inside, story.left) = (None, story.left + 1);
                 }
                 RECOVERED => {
-                    assert!(was_killed(dead), "{who} heard that {dead} had died, who was not killed");
-                    // Who had recovered the lock and was killed before it could say so stands between.
+                    assert!(was_killed(dead), "{who} was told that {dead} had died, which was not killed");
+                    // A worker that recovered the lock and was killed before it recorded that may come in between.
                     assert!(story.inside.is_none_or(was_killed), "{:?} was inside and alive", story.inside);
                     story.killed_inside += usize::from(story.inside.is_some());
                     (story.inside, story.recovered) = (None, story.recovered + 1);
@@ -170,7 +172,7 @@ impl Story {
     }
 }
 
-/// Where the workers work.
+/// The locks' surroundings: the ledger, the books, and the storm.
 struct Office {
     directory: PathBuf,
     ledger: Ledger,
@@ -179,7 +181,7 @@ struct Office {
 }
 
 impl Office {
-    /// Starts the family too.
+    /// Starts the family, too.
     fn open() -> Office {
         let directory = std::env::temp_dir();
         let ledger = Ledger::create(directory.join("ledger"));
@@ -200,11 +202,11 @@ fn hire(storm: &mut Storm, directory: &Path, locks: &[Lock], with_journal: bool)
 }
 
 #[test]
-fn workers_are_killed_and_no_lock_is_lost() {
+fn no_lock_is_lost_although_random_workers_are_killed() {
     isolated!({
         let _dog = watchdog(Duration::from_secs(110));
         let mut office = Office::open();
-        // Pages that were touched once stay: of slots, records, objects and bitmaps.
+        // Pages that were touched once stay allocated: pages of slots, records, objects and bitmaps.
         let audit = Audit::start(Some(arena())).allow_bytes(1 << 20);
         let locks: Vec<Lock> = (0..2).map(|_| Lock::new().unwrap()).collect();
         let mut workers: Vec<Process<()>> = (0..WORKERS).map(|_| office.hire(&locks, true)).collect();
@@ -214,7 +216,7 @@ fn workers_are_killed_and_no_lock_is_lost() {
         }
         office.books.0[CLOSING].store(1, SeqCst);
         for worker in workers {
-            worker.join().expect("a worker goes home");
+            worker.join().expect("a worker returns");
         }
 
         let Office { ledger, books, storm, .. } = office;
@@ -231,14 +233,14 @@ fn workers_are_killed_and_no_lock_is_lost() {
             recovered += story.recovered;
             inside += story.killed_inside;
         }
-        assert!(inside > 0 && recovered >= inside, "no kill has hit anybody inside");
+        assert!(inside > 0 && recovered >= inside, "no kill has hit a worker inside");
         drop(locks);
         proc::wait_until("nothing is left in the arena", LONG, arena_is_empty);
         audit.assert_back();
     });
 }
 
-/// The control: with a rule broken, some kill must leave a lock with the dead.
+/// The control: without the rule, some kill must leave a lock with a dead process.
 #[test]
 fn without_the_journal_a_lock_is_lost() {
     isolated!({
@@ -253,7 +255,7 @@ fn without_the_journal_a_lock_is_lost() {
                 let works = || office.ledger.entries().iter().any(|entry| entry[1] == pid as u64);
                 proc::wait_until("it works, or waits", LONG, || works() || proc::is_parked(pid));
                 assert_eq!(office.storm.kill_one(&[pid]), Some(pid));
-                worker.join().expect_err("it was killed");
+                worker.join().expect_err("the worker was killed");
             }
             assert!(office.storm.kills().len() < KILLS, "no kill has made a difference");
         }

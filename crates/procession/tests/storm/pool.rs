@@ -1,5 +1,5 @@
-//! Workers of a pool are killed again and again while it maps, busy ones and idle ones. Who did what stands in a
-//! ledger outside the library.
+//! Workers of a pool are killed again and again while it maps, busy ones and idle ones. A ledger outside the library
+//! records which worker did which item.
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ fn open_ledger(path: String) {
     let _ = LEDGER.set(Ledger::open(Path::new(&path)));
 }
 
-/// What is done with an item: a while of work, and a line in the ledger.
+/// Works on an item for a while, and records it in the ledger.
 fn work(n: u64) -> u64 {
     let until = Instant::now() + Duration::from_micros(40);
     while Instant::now() < until {
@@ -33,7 +33,7 @@ fn path() -> PathBuf {
     std::env::temp_dir().join("ledger")
 }
 
-/// A map of all items while the storm blows; gives the pool's deaths, and how many were killed at work.
+/// Maps all items during the storm. Returns the pool's count of deaths, and how many workers were killed at work.
 fn map_in_a_storm(storm: &mut Storm) -> (u64, usize) {
     let initializer_args = (path().to_str().expect("a path in UTF-8").to_owned(),);
     let builder = Pool::builder().workers(4).retries(1000).initializer(open_ledger, initializer_args);
@@ -46,7 +46,7 @@ fn map_in_a_storm(storm: &mut Storm) -> (u64, usize) {
     let at_work = storm.kills().len();
     let results = mapping.join().expect("no panic").expect("every item has a result");
     assert_eq!(results, (0..ITEMS).map(|n| n * n + 1).collect::<Vec<_>>());
-    // Idle ones.
+    // Kills idle workers.
     for _ in 0..10 {
         storm.kill_one(&pool.stats().pids);
         assert_eq!(pool.apply(|n: u64| n, (7,)), Ok(7));
@@ -55,17 +55,17 @@ fn map_in_a_storm(storm: &mut Storm) -> (u64, usize) {
     pool.join().expect("joined");
     let stats = pool.stats();
     assert_eq!((stats.waiting, stats.running, stats.pids.len()), (0, 0, 0), "{stats:?}");
-    // The last ones may have died when there was nothing more to do.
+    // The last workers may have died when no task was left.
     assert!(stats.started > stats.deaths && stats.started <= 4 + stats.deaths, "{stats:?}");
     (stats.deaths, at_work)
 }
 
 #[test]
-fn every_item_is_done_once_by_somebody_who_lives() {
+fn every_item_is_done_once_by_a_living_worker() {
     isolated!({
         let _dog = watchdog(Duration::from_secs(120));
         let mapping = arena();
-        // Once, so that what is made at first use is there.
+        // Creates a pool once, so that memory of the first use is allocated.
         let first = Pool::new(1).expect("a pool");
         let supervisor = first.apply(|| std::os::unix::process::parent_id() as i32, ()).expect("an answer");
         first.terminate().and_then(|()| Ok(first.join()?)).expect("it ends");
@@ -77,7 +77,7 @@ fn every_item_is_done_once_by_somebody_who_lives() {
         let kills = storm.kills();
         assert!(at_work >= 20, "only {at_work} were killed at work");
         let killed: HashSet<u64> = kills.iter().map(|&pid| pid as u64).collect();
-        // (One that was not yet buried may have been killed twice.)
+        // A worker that was not yet recovered may have been killed twice.
         assert_eq!(deaths, killed.len() as u64);
         let mut times: HashMap<u64, Vec<u64>> = HashMap::new();
         for [item, pid, ..] in ledger.entries() {
@@ -85,7 +85,7 @@ fn every_item_is_done_once_by_somebody_who_lives() {
         }
         assert_eq!(times.len() as u64, ITEMS, "every item was done");
         for (item, pids) in &times {
-            // Who was killed may have done it in vain, or not; whoever lives has done it once.
+            // A killed worker may have done the item without effect. A living worker has done it once.
             let by_killed = pids.iter().filter(|pid| killed.contains(pid)).count();
             assert!(pids.len() <= by_killed + 1, "item {item}: {pids:?}");
         }

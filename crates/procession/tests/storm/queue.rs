@@ -1,5 +1,5 @@
-//! Producers and consumers of a queue are killed at random, hundreds of them. What each was about to do and
-//! had done stands in a ledger outside the library.
+//! Producers and consumers of a queue are killed at random, hundreds of them. A ledger outside the library records what
+//! each was about to do and had done.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -15,15 +15,16 @@ const PRODUCERS: usize = 3;
 const CONSUMERS: usize = 3;
 const KILLS: usize = 400;
 
-/// What the ledger says. A producer: it is about to put its items up to `n`, it has put them.
+/// Entries of a producer: it is about to put its items up to `n`, and it has put them.
 const PUTS: u64 = 1;
 const PUT: u64 = 2;
-/// A consumer: it is about to take at most `n`, it has got item `n` of a producer, it has got all.
+/// Entries of a consumer: it is about to take at most `n` items, it has received item `n` of a producer, and it has
+/// received all.
 const WANTS: u64 = 3;
 const GOT: u64 = 4;
 const HAS: u64 = 5;
 
-/// A producer, the number of the item among that producer's, and what goes with it.
+/// A producer, the number of the item among that producer's items, and a payload.
 type Item = (u64, u64, Vec<u8>);
 
 fn item(me: u64, n: u64) -> Item {
@@ -57,7 +58,7 @@ fn consume(queue: Queue<Item>, ledger: String, me: u64, seed: u64) {
         ledger.record([WANTS, me, most, 0]);
         let Ok(many) = queue.get_many(most as usize) else { return ledger.record([HAS, me, 0, 0]) };
         for got in many {
-            let got = got.expect("an item that can be read");
+            let got = got.expect("an item that can be decoded");
             assert!(got == item(got.0, got.1), "damaged: {} of {}", got.1, got.0);
             ledger.record([GOT, me, got.0, got.1]);
             total += 1;
@@ -67,7 +68,7 @@ fn consume(queue: Queue<Item>, ledger: String, me: u64, seed: u64) {
     }
 }
 
-/// Who lives long must not fill the ledger while the killer waits for its turn to run.
+/// Slows down a worker that lives long. It must not fill the ledger while the killer waits for its turn to run.
 fn slow_down(done: u64, rng: &mut Rng) {
     (0..rng.below(2000)).for_each(|_| std::hint::spin_loop());
     if done > 3000 {
@@ -75,19 +76,19 @@ fn slow_down(done: u64, rng: &mut Rng) {
     }
 }
 
-/// What the ledger tells of one worker.
+/// The history of one worker, according to the ledger.
 #[derive(Default)]
 struct Story {
-    /// The last number that a producer was about to put, and the last that it had put.
+    /// The last number that a producer was about to put, and the last number that it had put.
     puts: u64,
     put: u64,
-    /// How many items a consumer may have that it did not write down.
+    /// Number of items that a consumer may have received without recording them.
     may_have: u64,
     killed: bool,
 }
 
-/// Every item is where it should be. Gives how many producers were killed while they put, how many of those had
-/// put some of it, and how many items went with their consumers.
+/// Checks that no item is missing or doubled. Returns how many producers were killed while they put, how many of those
+/// had put some items, and how many items died with their consumers.
 fn check(ledger: &Ledger, killed: &BTreeSet<u64>) -> (usize, usize, u64) {
     let mut stories = BTreeMap::<u64, Story>::new();
     let mut got = BTreeSet::new();
@@ -110,7 +111,7 @@ fn check(ledger: &Ledger, killed: &BTreeSet<u64>) -> (usize, usize, u64) {
     }
     for (who, story) in &mut stories {
         story.killed = killed.contains(who);
-        assert!(story.killed || story.may_have == 0, "{who} lives, and has not come back with items");
+        assert!(story.killed || story.may_have == 0, "{who} lives, and has not recorded its items");
     }
     let (mut in_flight, mut arrived, mut missing) = (0, 0, 0);
     for (&me, story) in stories.iter().filter(|(_, story)| story.puts > 0) {
@@ -127,7 +128,7 @@ fn check(ledger: &Ledger, killed: &BTreeSet<u64>) -> (usize, usize, u64) {
     (in_flight, arrived, missing)
 }
 
-/// Where the workers work.
+/// The queue, its workers, and the storm.
 struct Plant {
     queue: Queue<Item>,
     path: String,
@@ -136,7 +137,7 @@ struct Plant {
 }
 
 impl Plant {
-    /// A worker, and the number by which the ledger knows it.
+    /// Starts a worker. Returns its number in the ledger, too.
     fn hire(&mut self, produces: bool) -> (u64, Process<()>) {
         self.hired += 1;
         let args = (self.queue.clone(), self.path.clone(), self.hired, self.storm.rng().next_u64());
@@ -147,25 +148,25 @@ impl Plant {
 
 const ENDS: [End; 2] = [End::Producers, End::Consumers];
 
-/// Which end of the queue a process has for itself.
+/// Returns which end of the queue a process occupies.
 fn occupies(queue: &Queue<Item>, pid: i32) -> Option<End> {
     ENDS.into_iter().find(|&end| internals::queue_occupant(queue, end) == Some(pid))
 }
 
-/// Kills a process as soon as it has an end of the queue for itself, if it soon has.
+/// Kills a process as soon as it occupies an end of the queue, or after a few milliseconds.
 fn kill_inside(queue: &Queue<Item>, pid: i32) {
     let until = Instant::now() + Duration::from_millis(3);
     while occupies(queue, pid).is_none() && Instant::now() < until {
         std::hint::spin_loop();
     }
-    // SAFETY: a system call without pointers. A worker of ours, which nobody has buried.
+    // SAFETY: a system call without pointers. The worker is a child of the family, and is not recovered yet.
     #[allow(unsafe_code, reason = "kill")]
     unsafe {
         libc::kill(pid, libc::SIGKILL)
     };
 }
 
-/// Which end of the queue a killed process had for itself: it is dead, and nobody has buried it.
+/// Returns which end of the queue a killed process occupied. The process is dead, and not recovered yet.
 fn died_inside(queue: &Queue<Item>, pid: i32) -> Option<End> {
     while !proc::gone(pid) {
         std::hint::spin_loop();
@@ -174,7 +175,7 @@ fn died_inside(queue: &Queue<Item>, pid: i32) -> Option<End> {
 }
 
 #[test]
-fn producers_and_consumers_are_killed_and_nothing_is_lost_or_doubled() {
+fn no_item_is_lost_or_doubled_although_workers_are_killed() {
     isolated!({
         let _dog = watchdog(Duration::from_secs(110));
         let path = std::env::temp_dir().join("ledger");
@@ -205,14 +206,14 @@ fn producers_and_consumers_are_killed_and_nothing_is_lost_or_doubled() {
             }
             let place = candidates.iter().position(|&candidate| candidate == pid).expect("one of them");
             let (_, worker) = &workers[place];
-            proc::wait_until("it is dead", LONG, || !worker.is_alive());
+            proc::wait_until("the worker is dead", LONG, || !worker.is_alive());
             let (who, dead) = std::mem::replace(&mut workers[place], plant.hire(place < PRODUCERS));
             killed.insert(who);
             assert_killed(dead, pid);
         }
         plant.queue.close().unwrap();
         for (who, worker) in workers {
-            worker.join().unwrap_or_else(|e| panic!("worker {who} should go home: {e}"));
+            worker.join().unwrap_or_else(|e| panic!("worker {who} failed: {e}"));
         }
 
         let Plant { queue, hired, .. } = plant;
@@ -222,7 +223,7 @@ fn producers_and_consumers_are_killed_and_nothing_is_lost_or_doubled() {
             "{hired} workers; {inside:?} died with the queue's locks; {in_flight} while they put, of which \
              {arrived} had put something; {missing} items died with their consumers"
         );
-        assert!(inside.iter().all(|&count| count > 0), "no kill has hit anybody inside: {inside:?}");
+        assert!(inside.iter().all(|&count| count > 0), "no kill has hit a worker inside: {inside:?}");
         assert!(in_flight > 0 && missing > 0, "no kill has made a difference");
         let (owned, reachable) = internals::queue_blocks(&queue);
         assert_eq!(owned, reachable);

@@ -1,4 +1,4 @@
-//! A queue, a victim that uses it, and what must be true of it after the victim's death.
+//! A queue, a victim that uses it, and checks of the queue after the victim's death.
 
 use std::cell::Cell;
 
@@ -10,13 +10,13 @@ use procession_testkit::{CrashStep, Gate, Point, Report};
 use super::{Diary, OTHER, VICTIM, arena, open};
 use crate::ensure;
 
-/// An item that can be told from others.
+/// An item with a number.
 pub trait Numbered: Message {
     fn new(number: u64) -> Self;
     fn number(&self) -> u64;
 }
 
-/// The smallest.
+/// The smallest item.
 impl Numbered for u64 {
     fn new(number: u64) -> u64 {
         number
@@ -27,7 +27,7 @@ impl Numbered for u64 {
     }
 }
 
-/// Of which three have room in the smallest segment.
+/// Three of these items fit into the smallest segment.
 impl Numbered for Vec<u32> {
     fn new(number: u64) -> Vec<u32> {
         vec![number as u32; 100]
@@ -39,7 +39,7 @@ impl Numbered for Vec<u32> {
     }
 }
 
-/// In a block of its own.
+/// An item in a block of its own.
 impl Numbered for Vec<u64> {
     fn new(number: u64) -> Vec<u64> {
         vec![number; 70]
@@ -51,7 +51,8 @@ impl Numbered for Vec<u64> {
     }
 }
 
-/// With a handle in it, and so large that its span has few neighbours: to free a queue is to look at each.
+/// An item with a handle in it. It is so large that its span holds few blocks, because freeing a queue examines each of
+/// them.
 impl Numbered for (u64, Lock, String) {
     fn new(number: u64) -> (u64, Lock, String) {
         (number, Lock::named(&number.to_string()).expect("a lock"), long())
@@ -68,7 +69,7 @@ fn long() -> String {
     "long".repeat(140)
 }
 
-/// By turns inline, in a block, and with a handle.
+/// An item that is stored inline, in a block, or with a handle, by turns.
 #[derive(serde::Serialize, serde::Deserialize)]
 pub enum Mixed {
     Inline(u64),
@@ -100,10 +101,10 @@ impl Numbered for Mixed {
 const RETURNED: usize = 0;
 const TOLD: usize = 1;
 
-/// The first number of the items that the tests put in to see whether that works.
+/// The first number of the items that the tests put to see whether the queue works.
 const FRESH: u64 = 900;
 
-/// A queue and what is in it.
+/// A queue and its items.
 pub struct Line<T> {
     queue: Cell<Option<Queue<T>>>,
     pub held: Vec<u64>,
@@ -111,7 +112,7 @@ pub struct Line<T> {
     before: Census,
 }
 
-/// What there is of other things than the queue. Main keeps spans for what it takes.
+/// Returns the state of the arena apart from the queue. Main keeps spans for what it allocates.
 fn around() -> Census {
     internals::collect_if_wanted();
     let mut census = internals::census();
@@ -120,7 +121,7 @@ fn around() -> Census {
 }
 
 impl<T: Numbered> Line<T> {
-    /// A queue made by `make`. `prepare` puts in what the victim finds, and tells what that is.
+    /// Creates a queue by `make`. `prepare` puts the items that the victim finds, and returns their numbers.
     pub fn new(
         make: impl Fn() -> procession::Result<Queue<T>>,
         prepare: impl Fn(&Queue<T>) -> Vec<u64>,
@@ -133,23 +134,23 @@ impl<T: Numbered> Line<T> {
         Line { queue: Cell::new(Some(queue)), held, diary: Diary::new(), before }
     }
 
-    /// One in a small segment, with these numbers.
+    /// Creates a queue in a small segment, with these numbers.
     pub fn with(numbers: impl IntoIterator<Item = u64> + Clone) -> Line<T> {
         Line::new(|| Queue::bounded(20), |queue| put_all(queue, numbers.clone()))
     }
 
-    /// For closures that outlive the test's scope.
+    /// Leaks the line, for closures that outlive the test's scope.
     pub fn leaked(self) -> &'static Line<T> {
         Box::leak(Box::new(self))
     }
 
-    /// The queue, which lives until [`end`](Line::end).
+    /// Returns the queue, which lives until [`end`](Line::end).
     pub fn queue(&self) -> &Queue<T> {
-        // SAFETY: taken out by `end` alone, which is the last use in its process.
+        // SAFETY: only `end` takes the queue out, and that is the last use in its process.
         unsafe { &*self.queue.as_ptr() }.as_ref().expect("the queue is there")
     }
 
-    /// Kills at every instruction of `operation`, which is done by the victim with what `prepare` made.
+    /// Kills the victim at every instruction of `operation`, which it runs on the result of `prepare`.
     pub fn step<P>(
         &self,
         step: CrashStep,
@@ -174,47 +175,54 @@ impl<T: Numbered> Line<T> {
         report
     }
 
-    /// The victim has returned from its operation; `told` is what it was told.
+    /// Notes that the victim's operation has returned, and what it returned.
     pub fn returned(&self, told: u64) {
         self.diary.write(TOLD, told);
         self.diary.write(RETURNED, 1);
     }
 
-    /// What the victim was told, if it has returned.
+    /// Returns the result of the victim's operation, if it has returned.
     pub fn told(&self) -> Option<u64> {
         (self.diary.read(RETURNED) == 1).then(|| self.diary.read(TOLD))
     }
 
-    /// The victim was putting `new`. They are in the queue, or not; they are if it was told so. They go in
-    /// all at once, unless `bit_by_bit`.
+    /// Checks the queue after the victim was killed while it put `new`. The items are in the queue or not, and they are
+    /// if the operation has returned. Without `bit_by_bit`, all of them appear at the same time.
     pub fn after_put(&self, point: &Point, new: &[u64], bit_by_bit: bool) -> Result<(), String> {
         let put = self.queue().len().saturating_sub(self.held.len()).min(new.len());
         let told = self.told();
-        ensure!(!point.finished || told.is_some(), "it has not returned");
-        ensure!(told.is_none_or(|told| told == put as u64), "{put} are there, and it was told {told:?}");
+        ensure!(!point.finished || told.is_some(), "the operation has not returned");
+        ensure!(
+            told.is_none_or(|told| told == put as u64),
+            "{put} items are there, and the operation returned {told:?}"
+        );
         ensure!(bit_by_bit || put == 0 || put == new.len(), "{put} of {} are there", new.len());
         self.holds(&[&self.held, &new[..put]].concat())
     }
 
-    /// The victim was taking `count` items at once. It has them, or not; it has if it was told so.
+    /// Checks the queue after the victim was killed while it took `count` items. They are taken or not, and they are if
+    /// the operation has returned.
     pub fn after_get(&self, point: &Point, count: usize) -> Result<(), String> {
         let taken = self.held.len().saturating_sub(self.queue().len());
         let told = self.told();
-        ensure!(!point.finished || told.is_some(), "it has not returned");
-        ensure!(told.is_none_or(|told| told == taken as u64), "{taken} are gone, and it was told {told:?}");
+        ensure!(!point.finished || told.is_some(), "the operation has not returned");
+        ensure!(
+            told.is_none_or(|told| told == taken as u64),
+            "{taken} items are gone, and the operation returned {told:?}"
+        );
         ensure!(taken == 0 || taken == count, "{taken} of {count} are gone");
         self.holds(&self.held[taken..])
     }
 
-    /// The queue holds exactly this, in this order, and nothing that it does not; and it can be used.
+    /// Checks that the queue holds exactly these items, in this order, and that it can be used.
     pub fn holds(&self, expected: &[u64]) -> Result<(), String> {
         self.is_whole()?;
         let (queue, len) = (self.queue(), expected.len());
-        ensure!(queue.len() == len, "it says that it has {} and has {expected:?}", queue.len());
+        ensure!(queue.len() == len, "the queue reports {} items and has {expected:?}", queue.len());
         let got = drain(queue);
-        ensure!(got == *expected, "it holds {got:?} instead of {expected:?}");
+        ensure!(got == *expected, "the queue holds {got:?} instead of {expected:?}");
         self.is_whole()?;
-        ensure!(!queue.is_closed(), "it is closed");
+        ensure!(!queue.is_closed(), "the queue is closed");
         let fresh = [FRESH, FRESH + 1, FRESH + 2];
         for number in fresh {
             queue.try_put(T::new(number)).map_err(|e| format!("putting {number}: {e}"))?;
@@ -228,16 +236,16 @@ impl<T: Numbered> Line<T> {
         self.end()
     }
 
-    /// What belongs to the queue can be reached from it.
+    /// Checks that every block of the queue can be reached from it, and that its locks are free.
     pub fn is_whole(&self) -> Result<(), String> {
         let (owned, reachable) = internals::queue_blocks(self.queue());
-        ensure!(owned == reachable, "it owns {owned:x?} and can reach {reachable:x?}");
+        ensure!(owned == reachable, "the queue owns {owned:x?} and reaches {reachable:x?}");
         let words = [End::Producers, End::Consumers].map(|end| internals::queue_lock_word(self.queue(), end));
-        ensure!(words == [0, 0], "its locks are {words:x?}");
+        ensure!(words == [0, 0], "the queue's locks are {words:x?}");
         Ok(())
     }
 
-    /// Without the queue everything is as it was.
+    /// Drops the queue, and checks that the arena is as before.
     pub fn end(&self) -> Result<(), String> {
         drop(self.queue.take());
         let now = around();
@@ -246,22 +254,22 @@ impl<T: Numbered> Line<T> {
     }
 }
 
-/// Puts these, and gives them back.
+/// Puts these numbers, and returns them.
 pub fn put_all<T: Numbered>(queue: &Queue<T>, numbers: impl IntoIterator<Item = u64>) -> Vec<u64> {
     let numbers: Vec<u64> = numbers.into_iter().collect();
     numbers.iter().for_each(|&number| queue.try_put(T::new(number)).expect("there is room"));
     numbers
 }
 
-/// This process becomes the victim, which has spans for the blocks of items and segments: to make one has a
-/// test of its own.
+/// Makes this process the victim, with spans for the blocks of items and segments. Other tests cover the opening of
+/// spans.
 pub fn become_victim() {
     internals::become_member(VICTIM);
     let blocks = [700, 1500].map(|bytes| internals::reserve(bytes).expect("a block"));
     blocks.into_iter().for_each(internals::free);
 }
 
-/// Takes everything out.
+/// Takes all items out, and returns their numbers.
 pub fn drain<T: Numbered>(queue: &Queue<T>) -> Vec<u64> {
     let mut got = Vec::new();
     loop {

@@ -1,5 +1,5 @@
-//! What the crash tests share: the victim's place, a diary outside the shared memory, and the question
-//! whether a death left anything behind.
+//! What the crash tests share: the victim's slot, a diary outside the shared memory, and checks of what a death leaves
+//! behind.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 #![allow(unsafe_code, reason = "a page shared between processes, ptrace")]
 
@@ -19,10 +19,10 @@ use procession_testkit::{Child, Mapping, Outcome, Report, Watchdog, proc, watchd
 pub const VICTIM: u32 = 1;
 /// The slot of the process beside it.
 pub const OTHER: u32 = 2;
-/// A third.
+/// The slot of a third process.
 pub const THIRD: u32 = 3;
 
-/// Where the arena lies, which forks inherit from now on.
+/// Returns where the arena is mapped. Forks inherit the mapping from now on.
 pub fn arena() -> Mapping {
     let (addr, len, fd) = internals::mapping();
     let mapping = Mapping { addr, len, fd };
@@ -30,19 +30,19 @@ pub fn arena() -> Mapping {
     mapping
 }
 
-/// Watches over a test.
+/// Returns the watchdog of a test.
 pub fn watched() -> Watchdog {
     watchdog(Duration::from_secs(60))
 }
 
-/// For `isolated!`: the C library copies with its vector loop, because a copy by `rep movsb` is one step a
-/// byte.
+/// An environment for `isolated!`. It makes the C library copy with its vector loop, because a copy by `rep movsb` is
+/// one step per byte.
 pub const VECTORS: [(&str, &str); 1] = [("GLIBC_TUNABLES", "glibc.cpu.x86_rep_movsb_threshold=0x7fffffff")];
 
-/// What has not come after this time does not come.
+/// A test fails if an event takes longer than this.
 pub const LONG: Duration = Duration::from_secs(20);
 
-/// After this time nothing stays reserved for a waiter that does not come.
+/// After this time, a reservation for a waiter that does not come has ended.
 pub const RESERVED: Duration = Duration::from_millis(11);
 
 /// Opens slots for the processes that will join.
@@ -50,27 +50,27 @@ pub fn open(slots: impl IntoIterator<Item = u32>) {
     slots.into_iter().for_each(internals::open_slot);
 }
 
-/// What a lock's word calls the first thread of the process in `slot`.
+/// Returns the number by which a lock's word names the first thread of the process in `slot`.
 pub fn id(slot: u32) -> u32 {
     slot + 1
 }
 
-/// Who holds a lock, or 0.
+/// Returns the number of the lock's owner, or 0.
 pub fn owner(lock: &Lock) -> u32 {
     word::owner(internals::lock_word(lock))
 }
 
-/// To whom a lock is promised, or 0.
+/// Returns the number of the lock's heir, or 0.
 pub fn heir(lock: &Lock) -> u32 {
     word::heir(internals::lock_word(lock))
 }
 
-/// A lock that lives as long as the test, and of which this process has the handle.
+/// Creates a lock that lives as long as the test. This process keeps the handle.
 pub fn lock() -> &'static Lock {
     Box::leak(Box::new(Lock::new().expect("a lock")))
 }
 
-/// Tests with names: each does something in a process of its own.
+/// Defines tests by name. Each runs its expression in a process of its own.
 #[macro_export]
 macro_rules! tests {
     ($($test:ident = $do:expr;)*) => {$(
@@ -84,7 +84,7 @@ macro_rules! tests {
     )*};
 }
 
-/// An error for a checker, unless it is true.
+/// Returns an error from a checker unless the condition is true.
 #[macro_export]
 macro_rules! ensure {
     ($yes:expr, $($text:tt)+) => {
@@ -94,30 +94,30 @@ macro_rules! ensure {
     };
 }
 
-/// What there was before the victim came, and must be again when it is dead.
+/// The state of the arena before the victim came. The arena must be in this state again after the victim's death.
 #[derive(Clone)]
 pub struct Before(pub Census);
 
 impl Before {
-    /// Takes stock.
+    /// Records the current state.
     pub fn now() -> Before {
         Before(internals::census())
     }
 
-    /// Declares the process of `slot` dead, and compares.
+    /// Recovers the dead process in `slot`, and compares.
     pub fn is_back_without(&self, slot: u32) -> Result<(), String> {
         internals::recover(slot);
         self.is_back()?;
         nothing_in(slot)
     }
 
-    /// Compares, after the collector has done what it was asked to.
+    /// Compares, after the collector has run if it was requested.
     pub fn is_back(&self) -> Result<(), String> {
         internals::collect_if_wanted();
         self.is_as_it_was()
     }
 
-    /// Compares.
+    /// Compares without a collector run.
     pub fn is_as_it_was(&self) -> Result<(), String> {
         let now = internals::census();
         ensure!(now == self.0, "{}", difference(&self.0, &now));
@@ -125,7 +125,7 @@ impl Before {
     }
 }
 
-/// A slot whose process is dead and buried.
+/// Checks that the process in a slot has been recovered and has left nothing there.
 pub fn nothing_in(slot: u32) -> Result<(), String> {
     ensure!(internals::slot_phase(slot) == 0, "slot {slot} is in phase {}", internals::slot_phase(slot));
     let left = internals::residue(slot);
@@ -133,7 +133,7 @@ pub fn nothing_in(slot: u32) -> Result<(), String> {
     Ok(())
 }
 
-/// The indexes lead to everything that the tags name.
+/// Checks that the indexes lead to every block that a tag names.
 pub fn nothing_is_hidden() -> Result<(), String> {
     let hidden = internals::hidden();
     ensure!(hidden.is_empty(), "hidden: {}", hidden.join(", "));
@@ -157,13 +157,13 @@ fn difference(before: &Census, now: &Census) -> String {
     text
 }
 
-/// Where victims and others leave word: outside the arena, so that no recovery and no copy of the arena
-/// touches it. Each place holds the last word that was left there.
+/// A page outside the arena where victims and other processes write, so no recovery and no copy of the arena touches
+/// it. Each place holds the last word that was written there.
 #[derive(Clone, Copy)]
 pub struct Diary(&'static [AtomicU64; 512]);
 
 impl Diary {
-    /// An empty one, for the children made from now on. It is never unmapped.
+    /// Creates an empty diary for children that are forked from now on. It is never unmapped.
     pub fn new() -> Diary {
         let flags = libc::MAP_SHARED | libc::MAP_ANONYMOUS;
         let access = libc::PROT_READ | libc::PROT_WRITE;
@@ -175,12 +175,12 @@ impl Diary {
         }
     }
 
-    /// Leaves a word.
+    /// Writes a word.
     pub fn write(&self, place: usize, word: u64) {
         self.0[place].store(word, SeqCst);
     }
 
-    /// The last one; 0 if there was none.
+    /// Returns the last word, or 0 if there was none.
     pub fn read(&self, place: usize) -> u64 {
         self.0[place].load(SeqCst)
     }
@@ -193,22 +193,22 @@ impl Diary {
     }
 }
 
-/// What a lock says to somebody who tries to take it.
+/// The result of trying to acquire a lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
-    /// It was taken, and released again.
+    /// The lock was acquired, and released again.
     Free,
     /// Its last owner, with this process id, died.
     Died(i32),
     /// Its last owner, with this process id, panicked.
     Panicked(i32),
-    /// Somebody has it.
+    /// Another thread holds the lock.
     Held,
-    /// This very thread has it.
+    /// This thread holds the lock.
     Mine,
 }
 
-/// Tries a lock.
+/// Tries to acquire a lock, and returns the result.
 pub fn state(lock: &Lock) -> State {
     match lock.try_lock() {
         Ok(_) => State::Free,
@@ -220,18 +220,19 @@ pub fn state(lock: &Lock) -> State {
     }
 }
 
-/// Takes a lock and releases it, marked or not.
+/// Acquires a lock and releases it, and recovers it if it is poisoned.
 pub fn pass_through(lock: &Lock) {
     match lock.lock() {
         Ok(held) => drop(held),
         Err(LockError::OwnerDied(_) | LockError::Panicked(_)) => {
-            drop(lock.lock_or_recover().expect("a marked lock can be recovered"));
+            drop(lock.lock_or_recover().expect("a poisoned lock can be recovered"));
         }
         Err(other) => panic!("{other}"),
     }
 }
 
-/// A process that was woken comes to its end. One that was not sleeps on, and the lock is free or its own.
+/// Returns false if `sleeper` still sleeps, and the lock is free or its own. Otherwise it was woken, and must end with
+/// success.
 pub fn came_through(lock: &Lock, sleeper: &mut Child) -> bool {
     if proc::is_parked(sleeper.pid) {
         assert!([0, id(OTHER)].contains(&owner(lock)));
@@ -243,8 +244,8 @@ pub fn came_through(lock: &Lock, sleeper: &mut Child) -> bool {
     true
 }
 
-/// Has this process own a span for blocks that carry a handle: to make one has a test of its own.
-/// Nor is a pass of the collector wanted afterwards.
+/// Opens a span for blocks that carry a handle, for this process. Another test covers that. Afterwards no collector run
+/// is due.
 pub fn own_a_span() {
     let lock = Lock::new().expect("a lock");
     internals::free(internals::pack(&lock).expect("a block"));
@@ -259,7 +260,7 @@ pub fn assert_finished(report: &Report) {
     assert!(report.points > 1, "{report}");
 }
 
-/// What a process in `slot` does before it stops there, without ending: what it holds stays held.
+/// Runs `f` as the process in `slot`, which then stops without ending. So the process keeps what it holds.
 pub fn done_by(slot: u32, f: impl FnOnce() -> u64) -> u64 {
     open([slot]);
     let diary = Diary::new();
@@ -271,7 +272,7 @@ pub fn done_by(slot: u32, f: impl FnOnce() -> u64) -> u64 {
     diary.read(0)
 }
 
-/// A block of the victim's that carries a handle to a lock of `maker`'s.
+/// Returns a block of the victim that carries a handle to a lock that `maker` created.
 pub fn lock_for_the_victim(maker: u32) -> u64 {
     done_by(maker, || {
         let lock = Lock::named("passed on").expect("a lock");
@@ -282,7 +283,7 @@ pub fn lock_for_the_victim(maker: u32) -> u64 {
     })
 }
 
-/// Lets a process go on that `run_until` has stopped.
+/// Continues a process that `run_until` has stopped.
 pub fn go_on(stopped: &Child) {
     // SAFETY: a system call without pointers: a child that this thread traces runs on.
     unsafe { libc::ptrace(libc::PTRACE_DETACH, stopped.pid, 0, 0) };
@@ -290,27 +291,27 @@ pub fn go_on(stopped: &Child) {
 
 /// Stops a process, and returns when it is stopped.
 pub fn stop(child: &mut Child) {
-    // SAFETY: a system call without pointers; the child is ours and not reaped.
+    // SAFETY: a system call without pointers. The child belongs to this process and is not reaped.
     assert_eq!(unsafe { libc::kill(child.pid, libc::SIGSTOP) }, 0);
-    proc::wait_until("it is stopped", LONG, || proc::state(child.pid) == Some('T'));
+    proc::wait_until("the process is stopped", LONG, || proc::state(child.pid) == Some('T'));
 }
 
-/// Lets a process go on that [`stop`] has stopped.
+/// Continues a process that [`stop`] has stopped.
 pub fn go_on_from_stop(child: &Child) {
-    // SAFETY: a system call without pointers; the child is ours and not reaped.
+    // SAFETY: a system call without pointers. The child belongs to this process and is not reaped.
     unsafe { libc::kill(child.pid, libc::SIGCONT) };
 }
 
-/// Does something while a process that sleeps in a futex cannot run, though it may be woken; and returns when
-/// it sleeps again, or is gone.
+/// Calls `f` while a process that sleeps in a futex is stopped, so it cannot run even if it is woken. Returns when the
+/// process sleeps again, or has ended.
 pub fn while_stopped<R>(sleeper: &mut Child, f: impl FnOnce() -> R) -> R {
-    // SAFETY: system calls without pointers; the child is ours and not reaped.
+    // SAFETY: system calls without pointers. The child belongs to this process and is not reaped.
     let send = |signal| assert_eq!(unsafe { libc::kill(sleeper.pid, signal) }, 0);
     send(libc::SIGSTOP);
-    proc::wait_until("it is stopped", LONG, || proc::state(sleeper.pid) == Some('T'));
+    proc::wait_until("the process is stopped", LONG, || proc::state(sleeper.pid) == Some('T'));
     let done = f();
     send(libc::SIGCONT);
-    proc::wait_until("it sleeps again", LONG, || {
+    proc::wait_until("the process sleeps again", LONG, || {
         sleeper.try_wait().is_some() || proc::is_parked(sleeper.pid)
     });
     done

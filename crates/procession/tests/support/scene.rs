@@ -1,4 +1,4 @@
-//! Some locks, a victim that takes and releases them, and what must be true of them after its death.
+//! Several locks, a victim that acquires and releases them, and checks of the locks after its death.
 
 use std::time::Duration;
 
@@ -11,13 +11,13 @@ use procession_testkit::{CrashStep, Gate, Point, Report};
 use super::{Before, Diary, OTHER, State, VICTIM, arena, heir, id, lock, open, owner, state};
 use crate::ensure;
 
-/// What came of taking a lock.
+/// The result of acquiring a lock.
 pub type Taken = Result<LockGuard<'static>, LockError>;
 
 /// `lock()` has been called.
 pub const COMING: u64 = 1;
 
-/// It has returned with the lock.
+/// `lock()` has returned with the lock.
 pub const INSIDE: u64 = 2;
 
 /// The release has begun.
@@ -26,7 +26,7 @@ pub const LEAVING: u64 = 3;
 /// The release has returned.
 pub const OUT: u64 = 4;
 
-/// Some locks, and how far the victim has come with each.
+/// Several locks, and the victim's progress with each.
 pub struct Scene {
     pub locks: Vec<&'static Lock>,
     pub diary: Diary,
@@ -34,20 +34,20 @@ pub struct Scene {
 }
 
 impl Scene {
-    /// With these locks, which are as the victim finds them.
+    /// Creates a scene with these locks, in the state in which the victim finds them.
     pub fn with(locks: Vec<&'static Lock>) -> Scene {
         open([VICTIM, OTHER]);
         internals::recover(OTHER);
         Scene { locks, diary: Diary::new(), before: Before::now() }
     }
 
-    /// With that many fresh locks.
+    /// Creates a scene with this many fresh locks.
     pub fn of(locks: usize) -> Scene {
         arena();
         Scene::with((0..locks).map(|_| lock()).collect())
     }
 
-    /// The victim takes a lock, and writes down how far it has come.
+    /// Acquires a lock as the victim, and writes down the progress.
     pub fn enter(&self, which: usize, take: fn(&'static Lock) -> Taken) -> Option<LockGuard<'static>> {
         self.diary.write(which, COMING);
         let held = take(self.locks[which]).ok()?;
@@ -55,7 +55,7 @@ impl Scene {
         Some(held)
     }
 
-    /// The victim releases a lock, and writes down how far it has come.
+    /// Releases a lock as the victim, and writes down the progress.
     pub fn leave(&self, which: usize, held: Option<LockGuard<'static>>) {
         if let Some(held) = held {
             self.diary.write(which, LEAVING);
@@ -64,7 +64,7 @@ impl Scene {
         }
     }
 
-    /// Kills at every instruction of `operation`, which is done by the victim.
+    /// Kills the victim at every instruction of `operation`.
     pub fn step(&self, step: CrashStep, operation: impl Fn(&Scene)) -> Report {
         let victim = |gate: &Gate| {
             internals::become_member(VICTIM);
@@ -75,7 +75,7 @@ impl Scene {
         step.run(victim, |point| self.verdict(point))
     }
 
-    /// After the victim's death: every lock is whose it should be, and nothing is left of the victim.
+    /// Checks after the victim's death that every lock has the right owner, and that the victim left nothing behind.
     pub fn verdict(&self, point: &Point) -> Result<(), String> {
         let victim = id(VICTIM);
         let reserved: Vec<_> = self.locks.iter().map(|lock| owner(lock) == 0 && heir(lock) != 0).collect();
@@ -87,7 +87,7 @@ impl Scene {
             ensure!(last != INSIDE || had == victim, "lock {which}: inside and not the owner");
             ensure!(last != OUT || had != victim, "lock {which}: outside and the owner");
             let expected = match state_before {
-                // Until the reservation ends or its heir is dead.
+                // The reservation lasts until it times out or its heir is dead.
                 State::Held if reserved[which] && now == State::Free => now,
                 State::Held if had == victim => State::Died(point.victim_pid),
                 other => other,
@@ -117,12 +117,12 @@ impl Scene {
     }
 }
 
-/// Crash stepping on the arena.
+/// Returns a crash stepping on the arena.
 pub fn crash() -> CrashStep {
     CrashStep::new(arena())
 }
 
-/// The ways to take a lock.
+/// The ways to acquire a lock.
 pub const TAKES: [fn(&'static Lock) -> Taken; 4] = [
     |lock| lock.lock(),
     |lock| lock.try_lock(),

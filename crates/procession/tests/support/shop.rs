@@ -1,4 +1,4 @@
-//! What the crash tests of pools share: a pool without workers, and a victim that does what one would.
+//! What the crash tests of pools share: a pool without workers, and a victim that acts as a worker.
 
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
@@ -11,8 +11,8 @@ use crate::support::*;
 
 pub type Checked = Result<(), String>;
 
-/// A workshop in which this process has done everything once that the tests do, so that it has the memory for it;
-/// and which is empty. Its tasks are tried again so often.
+/// Creates an empty pool whose tasks are retried `retries` times. This process has used each operation of the tests
+/// once, so it has the memory for it.
 pub fn workshop_with(retries: u32) -> ManualPool {
     arena();
     open([VICTIM, OTHER]);
@@ -55,8 +55,7 @@ pub fn large_item(n: u32) -> String {
     format!("{n} is a number of this length")
 }
 
-/// Has this process have memory for small blocks, as it has when it has worked before. (How it comes by that is
-/// stepped elsewhere.)
+/// Opens spans of small blocks for this process, as if it had worked before. Other tests cover that.
 pub fn warm_up() {
     internals::enroll();
     for bytes in [16, 32, 48, 80, 112, 176, 240, 368] {
@@ -64,7 +63,7 @@ pub fn warm_up() {
     }
 }
 
-/// What a victim does.
+/// Kills the victim at every instruction of `act`, and runs `check` after each death.
 pub fn stepped(shop: &ManualPool, act: impl Fn(&ManualPool), check: impl Fn() -> Checked) -> Report {
     let victim = |gate: &Gate| {
         internals::become_member(VICTIM);

@@ -10,7 +10,8 @@ pub fn leaked<T>(made: procession::Result<T>) -> &'static T {
     Box::leak(Box::new(made.expect("an object")))
 }
 
-/// Gives the calling thread its record, as creating the first lock does. The record is then not part of the operation.
+/// Allocates the calling thread's record, so that the stepped operation does not have to. Creating the first lock does
+/// so.
 pub fn with_record() {
     drop(procession::Lock::new());
 }

@@ -95,7 +95,7 @@ fn a_fresh_process_has_its_options_and_its_signals() {
     });
 }
 
-/// Says how a process that executes the program ends in its constructor.
+/// Names how a process that executes the program ends in its constructor.
 const DIES: &str = "DIES_IN_ITS_CONSTRUCTOR";
 
 #[used]

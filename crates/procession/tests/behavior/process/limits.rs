@@ -25,7 +25,7 @@ fn works() {
 }
 
 #[test]
-fn sixty_four_descriptors_are_enough_for_hundreds_of_processes() {
+fn hundreds_of_processes_need_at_most_64_descriptors() {
     isolated!(limits = [(libc::RLIMIT_NOFILE, 64)], {
         works();
         let crowd: Vec<_> = (0..300).map(|_| sleeper()).collect();
@@ -49,7 +49,7 @@ fn running_out_of_descriptors_is_an_error() {
 }
 
 #[test]
-fn two_gib_of_address_space_are_enough() {
+fn a_family_works_in_two_gib_of_address_space() {
     isolated!(limits = [(libc::RLIMIT_AS, 2 << 30)], {
         works();
         let crowd: Vec<_> = (0..100).map(|_| sleeper()).collect();
@@ -59,7 +59,7 @@ fn two_gib_of_address_space_are_enough() {
 }
 
 #[test]
-fn six_hundred_mib_of_address_space_are_enough() {
+fn a_family_works_in_600_mib_of_address_space() {
     isolated!(limits = [(libc::RLIMIT_AS, 600 << 20)], {
         works();
         let big = |bytes: Vec<u8>| bytes.len();
@@ -69,7 +69,7 @@ fn six_hundred_mib_of_address_space_are_enough() {
 }
 
 #[test]
-fn files_of_at_most_64_mib_are_enough() {
+fn a_family_works_with_files_of_at_most_64_mib() {
     isolated!(limits = [(libc::RLIMIT_FSIZE, 64 << 20)], {
         works();
     });
@@ -101,10 +101,10 @@ macro_rules! small_files {
 }
 
 small_files!(
-    files_of_a_page = 4096,
-    files_of_a_mib_less_a_byte = (1 << 20) - 1,
-    files_of_a_mib = 1 << 20,
-    files_of_16_mib = 16 << 20
+    a_family_reports_a_file_size_limit_of_a_page = 4096,
+    a_family_copes_with_a_file_size_limit_below_a_mib = (1 << 20) - 1,
+    a_family_copes_with_a_file_size_limit_of_a_mib = 1 << 20,
+    a_family_copes_with_a_file_size_limit_of_16_mib = 16 << 20
 );
 
 #[test]

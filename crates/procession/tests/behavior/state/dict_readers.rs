@@ -47,7 +47,7 @@ fn reader(steps: u64, read: impl Fn() -> bool, diary: Diary) -> (Child, u64) {
     (reader, stopped_at)
 }
 
-/// Lets the reader continue. Returns whether it has read a correct value.
+/// Continues the reader. Returns whether it has read a correct value.
 fn was_right(mut reader: Child, diary: Diary) -> bool {
     go_on(&reader);
     assert_eq!(reader.wait(), 0, "{}", reader.text());

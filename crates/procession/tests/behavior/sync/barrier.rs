@@ -1,4 +1,4 @@
-//! `Barrier`, `Latch` and `Once`: who waits for whom, and what a death means.
+//! `Barrier`, `Latch` and `Once`: rounds, waiters, and what a death does to them.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -14,7 +14,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 const SOON: Duration = Duration::from_millis(20);
 
-/// Processes and threads that are one party each.
+/// Starts processes and threads that are one party each.
 fn parties(
     barrier: &Barrier,
     processes: usize,
@@ -51,7 +51,7 @@ fn each_round_has_every_index_once_and_one_leader() {
     assert_eq!((barrier.waiting(), barrier.is_broken(), barrier.parties()), (0, false, 5));
 }
 
-/// Nobody is in round k + 1 while somebody has not finished round k.
+/// No party is in round k + 1 while another has not finished round k.
 #[test]
 fn parties_pass_in_lockstep() {
     let _dog = watched();
@@ -70,7 +70,7 @@ fn parties_pass_in_lockstep() {
 }
 
 #[test]
-fn bad_numbers_are_errors_and_one_party_never_waits() {
+fn a_barrier_of_none_is_an_error_and_a_single_party_never_waits() {
     let _dog = watched();
     for parties in [0, Barrier::MAX_PARTIES + 1, u32::MAX] {
         assert!(matches!(Barrier::new(parties), Err(Error::InvalidArgument(_))));
@@ -84,7 +84,7 @@ fn bad_numbers_are_errors_and_one_party_never_waits() {
 }
 
 #[test]
-fn who_is_late_breaks_it_for_all_and_reset_makes_it_whole() {
+fn a_timeout_breaks_the_barrier_until_it_is_reset() {
     let _dog = watched();
     let barrier = Barrier::new(3).unwrap();
     let waiting = Process::spawn(|barrier: Barrier| barrier.wait().map(drop), (barrier.clone(),)).unwrap();
@@ -103,7 +103,7 @@ fn who_is_late_breaks_it_for_all_and_reset_makes_it_whole() {
 }
 
 #[test]
-fn abort_and_reset_fail_those_who_wait() {
+fn abort_and_reset_fail_the_waiters() {
     let _dog = watched();
     let barrier = Barrier::new(3).unwrap();
     for (end, why) in [
@@ -129,9 +129,9 @@ fn abort_and_reset_fail_those_who_wait() {
     assert_eq!(met.len(), 3);
 }
 
-/// What hangs for ever in Python: a party that waits is killed, or one that has not come yet.
+/// Python hangs for ever in these cases: a party is killed while it waits, or before it arrives.
 #[test]
-fn a_killed_party_breaks_it_for_all() {
+fn a_killed_party_breaks_the_barrier() {
     let _dog = watched();
     for arrives in [true, false] {
         let (barrier, there) = (Barrier::new(3).unwrap(), Event::new().unwrap());
@@ -145,7 +145,7 @@ fn a_killed_party_breaks_it_for_all() {
         let victim = Process::spawn(dies, (barrier.clone(), there.clone(), arrives)).unwrap();
         let waits = Process::spawn(|barrier: Barrier| barrier.wait().map(drop), (barrier.clone(),)).unwrap();
         there.wait().unwrap();
-        until("those wait who come", || barrier.waiting() == 1 + usize::from(arrives));
+        until("the arrived parties wait", || barrier.waiting() == 1 + usize::from(arrives));
         let pid = victim.pid().unwrap();
         victim.kill().unwrap();
         let broken = WaitError::Broken(Broken::ProcessDied { pid });
@@ -158,7 +158,7 @@ fn a_killed_party_breaks_it_for_all() {
 }
 
 #[test]
-fn a_party_that_fails_before_it_comes_breaks_it() {
+fn a_party_that_fails_before_it_arrives_breaks_the_barrier() {
     let _dog = watched();
     let panics = |_: Barrier| -> () { panic!("it fails") };
     let exits = |_: Barrier| -> () { std::process::exit(0) };
@@ -175,8 +175,8 @@ fn a_party_that_fails_before_it_comes_breaks_it() {
     assert_eq!(barrier.wait(), Err(WaitError::Broken(Broken::Panicked { pid })));
 }
 
-/// An argument that cannot be read in another process, which so ends before its function has begun: it is refused,
-/// or reading it panics.
+/// An argument that fails to decode in another process, with an error or a panic. So the process ends before its
+/// function starts.
 struct Unreadable {
     panics: bool,
 }
@@ -191,14 +191,14 @@ impl<'de> Deserialize<'de> for Unreadable {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Unreadable, D::Error> {
         match <(u32, bool)>::deserialize(deserializer)? {
             (pid, panics) if pid == std::process::id() => Ok(Unreadable { panics }),
-            (_, true) => panic!("it cannot be read"),
-            (_, false) => Err(D::Error::custom("it cannot be read")),
+            (_, true) => panic!("the argument cannot be decoded"),
+            (_, false) => Err(D::Error::custom("the argument cannot be decoded")),
         }
     }
 }
 
 #[test]
-fn a_party_whose_arguments_cannot_be_read_breaks_it() {
+fn a_party_with_undecodable_arguments_breaks_the_barrier() {
     let _dog = watched();
     let barrier = Barrier::new(2).unwrap();
     let missed = |p: Process<()>| {
@@ -218,9 +218,9 @@ fn a_party_whose_arguments_cannot_be_read_breaks_it() {
     }
 }
 
-/// A party that was told of a death and panics because of it is not the one that died.
+/// A party that panics because another party died is not reported as the one that died.
 #[test]
-fn the_first_cause_is_told_whatever_follows_from_it() {
+fn a_broken_barrier_reports_the_first_cause() {
     let _dog = watched();
     let barrier = Barrier::new(3).unwrap();
     let dies = |_: Barrier| -> () { std::process::abort() };
@@ -235,11 +235,11 @@ fn the_first_cause_is_told_whatever_follows_from_it() {
     assert_eq!(barrier.wait(), Err(WaitError::Broken(Broken::ProcessDied { pid })));
 }
 
-/// More threads than parties: each round has its own, one of which leads.
+/// There are more threads than parties. Each round has its own two parties, one of which leads.
 #[test]
 fn rounds_of_two_among_eight_have_one_leader_each() {
     let _dog = watched();
-    // Who has a ticket arrives, so nobody is left alone at the end.
+    // Only a thread with a ticket arrives, so no party is left alone at the end.
     static TICKETS: AtomicU32 = AtomicU32::new(1600);
     let barrier = Barrier::new(2).unwrap();
     let rounds = parties(&barrier, 0, 8, |barrier| {
@@ -255,7 +255,7 @@ fn rounds_of_two_among_eight_have_one_leader_each() {
 }
 
 #[test]
-fn a_party_that_ends_properly_breaks_nothing() {
+fn a_party_that_returns_does_not_break_the_barrier() {
     let _dog = watched();
     let barrier = Barrier::new(2).unwrap();
     let once = |barrier: Barrier| barrier.wait().map(drop);
@@ -268,7 +268,7 @@ fn a_party_that_ends_properly_breaks_nothing() {
 }
 
 #[test]
-fn a_barrier_that_shrinks_goes_on_without_the_dead() {
+fn a_shrinking_barrier_continues_without_the_dead() {
     let _dog = watched();
     for arrives in [true, false] {
         let barrier = Barrier::builder(4).shrink(true).build().unwrap();
@@ -287,10 +287,10 @@ fn a_barrier_that_shrinks_goes_on_without_the_dead() {
         let others: Vec<_> = (0..2).map(|_| Process::spawn(stays, (barrier.clone(),)).unwrap()).collect();
         barrier.wait().unwrap();
         there.wait().unwrap();
-        until("those wait who come", || barrier.waiting() == 2 + usize::from(arrives));
+        until("the arrived parties wait", || barrier.waiting() == 2 + usize::from(arrives));
         victim.kill().unwrap();
         victim.join().unwrap_err();
-        until("it has shrunk", || barrier.parties() == 3);
+        until("the barrier has shrunk", || barrier.parties() == 3);
         for _ in 1..50 {
             barrier.wait().unwrap();
         }
@@ -298,23 +298,23 @@ fn a_barrier_that_shrinks_goes_on_without_the_dead() {
     }
 }
 
-/// When all parties are dead, who comes is alone, and does not wait for them.
+/// When every other party is dead, a party that arrives does not wait.
 #[test]
-fn who_comes_to_a_barrier_of_the_dead_passes_alone() {
+fn the_last_living_party_passes_alone() {
     let _dog = watched();
     let barrier = Barrier::builder(2).shrink(true).build().unwrap();
     for _ in 0..3 {
         let dies = |_: Barrier| -> () { std::process::abort() };
         Process::spawn(dies, (barrier.clone(),)).unwrap().join().unwrap_err();
     }
-    until("all are dead", || barrier.parties() == 0);
+    until("every party is dead", || barrier.parties() == 0);
     for _ in 0..3 {
         assert_eq!(barrier.wait_timeout(LONG).map(|met| met.is_leader()), Ok(true));
     }
 }
 
 #[test]
-fn a_latch_opens_when_it_is_counted_down() {
+fn a_latch_opens_when_its_count_reaches_zero() {
     let _dog = watched();
     let latch = Latch::new(3).unwrap();
     assert_eq!((latch.count(), latch.is_open()), (3, false));
@@ -335,7 +335,7 @@ fn a_latch_opens_when_it_is_counted_down() {
 }
 
 #[test]
-fn something_is_done_once() {
+fn call_once_runs_its_function_once() {
     let _dog = watched();
     static TIMES: AtomicU32 = AtomicU32::new(0);
     let (once, board) = (Once::new().unwrap(), Board::new());
@@ -357,7 +357,7 @@ fn something_is_done_once() {
 }
 
 #[test]
-fn what_was_half_done_is_told_and_begun_anew() {
+fn an_unfinished_initialization_is_reported_and_can_be_repeated() {
     let _dog = watched();
     let (once, inside) = (Once::new().unwrap(), Event::new().unwrap());
     let dies = |once: Once, inside: Event| -> () {
@@ -386,7 +386,7 @@ fn what_was_half_done_is_told_and_begun_anew() {
         .unwrap();
 }
 
-/// The leader does what is to be done once for each round, before a second meeting lets the others go on.
+/// The leader acts once for each round, before a second meeting lets the other parties continue.
 #[test]
 fn a_leader_acts_once_for_each_round() {
     let _dog = watched();
@@ -406,15 +406,16 @@ fn a_leader_acts_once_for_each_round() {
     all.iter().for_each(|p| p.join().unwrap());
 }
 
-/// Aborted, they meet at another barrier; one of them resets the first; and it works again.
+/// The parties of an aborted barrier meet at another barrier. One of them resets the first barrier, which then works
+/// again.
 #[test]
-fn parties_of_an_aborted_barrier_meet_elsewhere_and_come_back() {
+fn parties_of_an_aborted_barrier_can_reset_and_reuse_it() {
     let _dog = watched();
     let (first, second) = (Barrier::new(3).unwrap(), Barrier::new(3).unwrap());
     let play = |first: Barrier, second: Barrier, aborts: bool| {
         match aborts {
             true => {
-                until("the others wait", || first.waiting() == 2);
+                until("the other parties wait", || first.waiting() == 2);
                 first.abort().unwrap();
             }
             false => assert_eq!(first.wait(), Err(WaitError::Broken(Broken::Aborted))),
@@ -433,9 +434,9 @@ fn parties_of_an_aborted_barrier_meet_elsewhere_and_come_back() {
     assert_eq!((first.is_broken(), first.waiting()), (false, 0));
 }
 
-/// One that is killed as soon as it was spawned may not even have looked at its arguments.
+/// A party that is killed right after its spawn may not even have read its arguments.
 #[test]
-fn a_party_that_is_killed_on_its_way_breaks_it() {
+fn a_party_killed_before_its_function_breaks_the_barrier() {
     let _dog = watched();
     for _ in 0..20 {
         let barrier = Barrier::new(2).unwrap();
@@ -455,7 +456,7 @@ fn a_party_that_is_killed_on_its_way_breaks_it() {
 }
 
 #[test]
-fn what_was_half_done_is_begun_anew_in_every_form() {
+fn every_form_of_call_once_can_recover() {
     let _dog = watched();
     let half_done = || {
         let once = Once::new().unwrap();
@@ -481,9 +482,9 @@ fn what_was_half_done_is_begun_anew_in_every_form() {
     .unwrap();
 }
 
-/// Who waits until somebody else has done it is told that nobody does it any more.
+/// A waiter for another process's initialization gets an error when that process dies.
 #[test]
-fn who_waits_for_what_was_half_done_is_told() {
+fn waiters_for_an_unfinished_initialization_get_an_error() {
     let _dog = watched();
     let wait = |once: Once| once.wait();
     for killed in [true, false] {

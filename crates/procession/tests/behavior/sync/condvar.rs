@@ -1,4 +1,4 @@
-//! `Condvar`: who is woken, when, and what becomes of the lock.
+//! `Condvar`: which waiters are woken, when, and in which state the lock is afterwards.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -7,7 +7,7 @@ use crate::family::*;
 use procession::sync::{Condvar, LockError, Mutex};
 use procession::{Lock, Process};
 
-/// How many sleep, how many may go, how many have gone.
+/// Number of threads that sleep, that may continue, and that have continued.
 type Room = Mutex<[u32; 3]>;
 
 fn sleep_in(room: Room, condvar: Condvar) {
@@ -23,7 +23,7 @@ fn all_sleep(room: &Room, n: u32) {
 }
 
 #[test]
-fn each_notification_lets_one_go_and_notify_all_lets_all() {
+fn notify_one_wakes_one_waiter_and_notify_all_every_waiter() {
     let _dog = watched();
     let (room, condvar) = (Room::new([0; 3]).unwrap(), Condvar::new().unwrap());
     let processes: Vec<_> =
@@ -38,9 +38,9 @@ fn each_notification_lets_one_go_and_notify_all_lets_all() {
     for gone in 1..=2 {
         room.lock().unwrap()[1] = 1;
         condvar.notify_one().unwrap();
-        until("one has gone", || room.lock().unwrap()[2] == gone);
+        until("one waiter has continued", || room.lock().unwrap()[2] == gone);
     }
-    assert_eq!(room.lock().unwrap()[1], 0, "and no other");
+    assert_eq!(room.lock().unwrap()[1], 0, "no other waiter has continued");
     room.lock().unwrap()[1] = 4;
     condvar.notify_all().unwrap();
     condvar.notify_one().unwrap();
@@ -50,18 +50,21 @@ fn each_notification_lets_one_go_and_notify_all_lets_all() {
 }
 
 #[test]
-fn a_wait_ends_when_its_time_is_up_and_the_lock_is_held_again() {
+fn a_wait_that_times_out_acquires_the_lock_again() {
     let _dog = watched();
     let (lock, condvar) = (Lock::new().unwrap(), Condvar::new().unwrap());
     let soon = Duration::from_millis(20);
-    // A death in another test wakes everybody: then it has not timed out, and waits again.
+    // A death in another test wakes every sleeper. The waiter has not timed out then, and waits again.
     for timeout in [Duration::ZERO, soon] {
         let (mut held, at) = (lock.lock().unwrap(), Instant::now() + timeout);
         loop {
             let before = Instant::now();
             let (again, waited) = condvar.wait_timeout(held, timeout).unwrap();
             held = again;
-            assert!(matches!(lock.try_lock().err(), Some(LockError::Deadlock { .. })), "it is held again");
+            assert!(
+                matches!(lock.try_lock().err(), Some(LockError::Deadlock { .. })),
+                "the lock is held again"
+            );
             if waited.timed_out() {
                 assert!(before.elapsed() >= timeout);
                 break;
@@ -85,7 +88,7 @@ fn a_wait_ends_when_its_time_is_up_and_the_lock_is_held_again() {
 }
 
 #[test]
-fn six_waiters_with_a_limit_wake_by_themselves() {
+fn six_waiters_with_a_timeout_wake_by_themselves() {
     let _dog = watched();
     let (room, condvar) = (Room::new([0; 3]).unwrap(), Condvar::new().unwrap());
     let doze = |room: Room, condvar: Condvar| {
@@ -100,7 +103,7 @@ fn six_waiters_with_a_limit_wake_by_themselves() {
     assert_eq!(room.lock().unwrap()[2], 6);
 }
 
-/// A thousand turns: neither a notification nor a turn is lost.
+/// The processes take a thousand turns. A lost notification would block both.
 #[test]
 fn two_processes_take_turns() {
     let _dog = watched();
@@ -119,9 +122,9 @@ fn two_processes_take_turns() {
     assert_eq!(*turn.lock().unwrap(), 1000);
 }
 
-/// What Python cannot: there `notify` waits for every sleeper to say that it has woken.
+/// Python blocks here: its `notify` waits for every sleeper to confirm that it has woken.
 #[test]
-fn a_killed_waiter_does_not_hold_up_who_notifies() {
+fn a_killed_waiter_does_not_block_the_notifier() {
     let _dog = watched();
     let (room, condvar) = (Room::new([0; 3]).unwrap(), Condvar::new().unwrap());
     let sleepers: Vec<_> =
@@ -141,7 +144,7 @@ fn a_killed_waiter_does_not_hold_up_who_notifies() {
 }
 
 #[test]
-fn a_wait_that_ends_at_a_marked_lock_says_so() {
+fn a_wait_that_ends_at_a_poisoned_lock_reports_it() {
     let _dog = watched();
     let (room, condvar) = (Room::new([0; 3]).unwrap(), Condvar::new().unwrap());
     let hears = |room: Room, condvar: Condvar| {
@@ -157,7 +160,7 @@ fn a_wait_that_ends_at_a_marked_lock_says_so() {
     };
     let dead = Process::spawn(dies, (room.clone(),)).unwrap();
     dead.join().unwrap_err();
-    // Its death wakes who waits, who cannot look at the condition.
+    // The death wakes the waiter, which cannot evaluate the condition.
     match p.join().unwrap() {
         Err(LockError::OwnerDied(who)) => assert_eq!(Some(who.pid), dead.pid()),
         other => panic!("{other:?}"),
@@ -165,9 +168,9 @@ fn a_wait_that_ends_at_a_marked_lock_says_so() {
     assert!(room.lock_or_recover().is_ok());
 }
 
-/// Who recovered the lock and then waits for others to put right what it guards still knows who had died.
+/// A guard that recovered the lock still names the dead owner after a wait in which other processes repair the data.
 #[test]
-fn a_guard_says_after_a_wait_who_had_died_before_it() {
+fn a_guard_still_names_the_dead_owner_after_a_wait() {
     let _dog = watched();
     let (room, condvar) = (Room::new([0; 3]).unwrap(), Condvar::new().unwrap());
     let dead = Process::spawn(|room: Room| -> () { std::mem::forget(room.lock().unwrap()) }, (room.clone(),));
@@ -184,6 +187,6 @@ fn a_guard_says_after_a_wait_who_had_died_before_it() {
     let (held, _) = condvar.wait_timeout(held, Duration::ZERO).unwrap();
     assert_eq!(held.recovered_from().map(|who| who.pid), dead.pid());
     drop(held);
-    assert!(room.lock().unwrap().recovered_from().is_none(), "it was recovered");
+    assert!(room.lock().unwrap().recovered_from().is_none(), "the lock was recovered");
     helper.join().unwrap();
 }

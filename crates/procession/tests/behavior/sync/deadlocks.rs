@@ -1,4 +1,4 @@
-//! Deadlocks are reported to the one that closes them, with everyone in them; and nothing else is.
+//! Deadlocks are reported to the thread that closes the cycle, with every member. Nothing else is reported as one.
 
 use std::thread;
 use std::time::Duration;
@@ -9,13 +9,13 @@ use procession::sync::{Barrier, DeadlockMember, Event, LockError, Mutex, RLock, 
 use procession::{AnyProcess, Error, Failure, Lock, Process};
 
 fn cycle<T>(taken: Result<T, LockError>) -> Vec<DeadlockMember> {
-    match taken.err().expect("it cannot be had") {
+    match taken.err().expect("the lock cannot be acquired") {
         LockError::Deadlock { cycle } => cycle,
         other => panic!("{other}"),
     }
 }
 
-/// Another process takes `theirs`, and then wants `ours`, which this one holds.
+/// Starts a process that acquires `theirs` and then waits for `ours`, which this process holds.
 fn other_wants(ours: &Lock, theirs: &Lock) -> Process<procession::Result<()>> {
     let both = |theirs: Lock, ours: Lock| -> procession::Result<()> {
         let _first = theirs.lock()?;
@@ -23,12 +23,12 @@ fn other_wants(ours: &Lock, theirs: &Lock) -> Process<procession::Result<()>> {
         Ok(())
     };
     let p = Process::builder().name("other").spawn(both, (theirs.clone(), ours.clone())).unwrap();
-    until("it waits for ours", || format!("{ours:?}").contains("waiters: 1"));
+    until("the process waits for our lock", || format!("{ours:?}").contains("waiters: 1"));
     p
 }
 
 #[test]
-fn two_locks_in_opposite_order_are_reported_to_who_closes_the_cycle() {
+fn two_locks_in_opposite_order_are_reported_to_the_last_waiter() {
     let _dog = watched();
     let (ours, theirs) = (Lock::named("ours").unwrap(), Lock::named("theirs").unwrap());
     let held = ours.lock().unwrap();
@@ -46,15 +46,15 @@ fn two_locks_in_opposite_order_are_reported_to_who_closes_the_cycle() {
     let them = &cycle[1];
     assert_eq!((Some(them.pid), them.process.as_str(), them.lock.as_str()), (other.pid(), "other", "ours"));
     assert_eq!((them.thread, cycle.len()), (them.pid, 2));
-    assert!(!other.try_join().is_ok_and(|ended| ended.is_some()), "the other goes on waiting");
+    assert!(!other.try_join().is_ok_and(|ended| ended.is_some()), "the other process still waits");
     drop(held);
     assert_eq!(other.join().unwrap(), Ok(()));
-    assert!(theirs.lock().is_ok(), "nothing is left of the wait");
+    assert!(theirs.lock().is_ok(), "the wait left no trace");
 }
 
-/// Who would give up by himself is part of no deadlock.
+/// A waiter with a timeout would give up by itself, so it is not part of a deadlock.
 #[test]
-fn a_cycle_with_a_limit_is_reported_only_to_who_asks() {
+fn a_waiter_with_a_timeout_does_not_close_a_deadlock() {
     let _dog = watched();
     let (ours, theirs) = (Lock::new().unwrap(), Lock::new().unwrap());
     let held = ours.lock().unwrap();
@@ -63,11 +63,11 @@ fn a_cycle_with_a_limit_is_reported_only_to_who_asks() {
         ours.lock_timeout(Duration::from_millis(400)).map(drop)
     };
     let p = Process::spawn(limited, (theirs.clone(), ours.clone())).unwrap();
-    until("it waits for ours", || format!("{ours:?}").contains("waiters: 1"));
-    assert!(theirs.lock().is_ok(), "the other gave up, and we got it");
+    until("the process waits for our lock", || format!("{ours:?}").contains("waiters: 1"));
+    assert!(theirs.lock().is_ok(), "the other process gave up, and this one acquired the lock");
     assert_eq!(p.join(), Ok(Err(LockError::TimedOut)));
     drop(held);
-    // The other way round it would not end before our own limit.
+    // In the opposite order, the other process would not give up before our own timeout.
     let held = ours.lock().unwrap();
     let other = other_wants(&ours, &theirs);
     assert_eq!(cycle(theirs.lock_timeout(Duration::from_secs(3600))).len(), 2);
@@ -76,14 +76,14 @@ fn a_cycle_with_a_limit_is_reported_only_to_who_asks() {
 }
 
 #[test]
-fn five_philosophers_eat_in_the_end() {
+fn five_philosophers_all_eat() {
     let _dog = watched();
     let forks: Vec<Mutex<u64>> = (0..5).map(|i| Mutex::named(&format!("fork {i}"), 0).unwrap()).collect();
     let table = Barrier::new(5).unwrap();
     let dine = |left: Mutex<u64>, right: Mutex<u64>, table: Barrier| {
         let mut deadlocks = 0;
         let mut left_held = left.lock().unwrap();
-        table.wait().unwrap(); // all have their left fork
+        table.wait().unwrap(); // every philosopher has its left fork
         loop {
             match right.lock() {
                 Ok(mut right_held) => {
@@ -114,7 +114,7 @@ fn five_philosophers_eat_in_the_end() {
 }
 
 #[test]
-fn all_kinds_of_locks_can_be_part_of_one() {
+fn a_deadlock_can_involve_every_kind_of_lock() {
     let _dog = watched();
     let held = Array::<u8>::new(1).unwrap();
     let (shared, again) = (RwLock::named("shared", 1u8).unwrap(), RLock::named("again").unwrap());
@@ -129,33 +129,33 @@ fn all_kinds_of_locks_can_be_part_of_one() {
     let our_array = held.lock().unwrap();
     let p = Process::spawn(theirs, (shared.clone(), held.clone(), again.clone(), reading.clone())).unwrap();
     reading.wait().unwrap();
-    until("it waits for the array", || format!("{held:?}").contains("waiters: 1"));
+    until("the process waits for the array", || format!("{held:?}").contains("waiters: 1"));
     let found = cycle(shared.write());
     assert_eq!((found.len(), found[0].lock.as_str()), (2, "shared"), "{found:?}");
     assert_eq!(cycle(again.lock()).len(), 2);
-    assert!(shared.try_read().is_ok(), "who waited to write has let go");
+    assert!(shared.try_read().is_ok(), "the waiting writer has left");
     drop(our_array);
     assert_eq!(p.join(), Ok(Ok(())));
     assert!(shared.write().is_ok());
 }
 
-/// One reads, another waits to write, and the first asks to read again.
+/// A reader holds the lock, a writer waits for it, and the reader asks to read again.
 #[test]
-fn a_reader_behind_a_writer_that_waits_for_it_is_told() {
+fn a_reader_behind_a_writer_that_waits_for_it_gets_an_error() {
     let _dog = watched();
     let lock = RwLock::named("limits", 0u8).unwrap();
     let read = lock.read().unwrap();
     let writer = Process::spawn(|lock: RwLock<u8>| lock.write().map(drop), (lock.clone(),)).unwrap();
-    // (It has its turn among the writers, and then keeps readers out, before it is known to wait.)
+    // The writer has its turn among the writers, and then blocks readers, before it is known to wait.
     let pid = writer.pid().unwrap();
-    until("it sleeps", || procession_testkit::proc::is_parked(pid) && lock.try_read().is_err());
+    until("the writer sleeps", || procession_testkit::proc::is_parked(pid) && lock.try_read().is_err());
     assert_eq!(cycle(lock.read()).len(), 2);
     drop(read);
     assert_eq!(writer.join(), Ok(Ok(())));
 }
 
 #[test]
-fn threads_of_one_process_are_told_apart() {
+fn threads_of_one_process_are_distinguished() {
     let _dog = watched();
     let (ours, theirs) = (Lock::named("ours").unwrap(), Lock::named("theirs").unwrap());
     let held = ours.lock().unwrap();
@@ -166,7 +166,7 @@ fn threads_of_one_process_are_told_apart() {
             ours.lock().map(drop)
         }
     });
-    until("it waits for ours", || format!("{ours:?}").contains("waiters: 1"));
+    until("the thread waits for our lock", || format!("{ours:?}").contains("waiters: 1"));
     let found = cycle(theirs.lock());
     assert_eq!(found[0].pid, found[1].pid);
     assert_ne!(found[0].thread, found[1].thread);
@@ -175,7 +175,7 @@ fn threads_of_one_process_are_told_apart() {
 }
 
 #[test]
-fn a_process_that_waits_for_its_own_ancestor_is_told() {
+fn a_process_that_waits_for_its_own_ancestor_gets_an_error() {
     let _dog = watched();
     let parent = || {
         let grandchild = Process::builder().name("grandchild").spawn(
@@ -188,7 +188,7 @@ fn a_process_that_waits_for_its_own_ancestor_is_told() {
         grandchild.unwrap().join()
     };
     let p = Process::builder().name("parent").spawn(parent, ()).unwrap();
-    // Either may have been the last to wait.
+    // Either process may have been the last to wait.
     match p.join().unwrap() {
         Ok(Ok(cycle)) => {
             assert_eq!((cycle.len(), cycle[0].process.as_str()), (2, "grandchild"));
@@ -202,21 +202,21 @@ fn a_process_that_waits_for_its_own_ancestor_is_told() {
 }
 
 #[test]
-fn who_joins_one_that_waits_for_its_lock_is_told() {
+fn joining_a_process_that_waits_for_the_caller_s_lock_is_an_error() {
     let _dog = watched();
     let lock = Lock::named("mine").unwrap();
     let held = lock.lock().unwrap();
     let waits = |lock: Lock| lock.lock().map(drop);
     let p = Process::spawn(waits, (lock.clone(),)).unwrap();
     until("it waits", || format!("{lock:?}").contains("waiters: 1"));
-    let Err(error) = p.join() else { panic!("it has ended") };
+    let Err(error) = p.join() else { panic!("the process has ended") };
     assert!(matches!(error.failure(), Failure::Deadlock { cycle } if cycle.len() == 2), "{error}");
     drop(held);
     assert_eq!(p.join(), Ok(Ok(())));
 }
 
-/// Many locks, taken in one order by more processes and threads than there are processors, and held for so
-/// long that waits last long enough to look: no false alarm.
+/// Many locks are acquired in one order by more processes and threads than there are processors. Waits last long enough
+/// for a search. There must be no false alarm.
 #[test]
 fn healthy_locking_raises_no_alarm() {
     let _dog = watched();
@@ -253,11 +253,11 @@ fn healthy_locking_raises_no_alarm() {
         .collect();
     let mut looked = processes.iter().map(|p| p.join().unwrap().unwrap()).sum::<u64>();
     looked += threads.into_iter().map(|t| t.join().unwrap().unwrap()).sum::<u64>();
-    assert!(looked > 10, "{looked} waits were long enough to look");
+    assert!(looked > 10, "only {looked} waits were long enough for a search");
     assert_eq!(*shared.read().unwrap(), 14 * 4);
 }
 
-/// Many hold what is wanted. That some of them would give up by themselves does not hide one that does not.
+/// Many threads hold the wanted lock. Waiters with a timeout do not hide the one waiter that would wait for ever.
 #[test]
 fn readers_that_would_give_up_hide_no_deadlock() {
     let _dog = watched();
@@ -285,15 +285,15 @@ fn readers_that_would_give_up_hide_no_deadlock() {
     readers.iter().for_each(|p| assert_eq!(p.join(), Ok(Ok(()))));
 }
 
-/// An update takes a lock whose holder asks for the value.
+/// An update holds a lock of its value while it waits for a lock whose holder asks for the value.
 #[test]
-fn a_value_can_be_part_of_one() {
+fn a_value_can_be_part_of_a_deadlock() {
     let _dog = watched();
     let (lock, value) = (Lock::named("ours").unwrap(), Value::named("stock", 1u32).unwrap());
     let held = lock.lock().unwrap();
     let updates = |lock: Lock, value: Value<u32>| value.update(|n| lock.lock().map(|_| *n += 1));
     let p = Process::spawn(updates, (lock.clone(), value.clone())).unwrap();
-    until("it waits for ours", || format!("{lock:?}").contains("waiters: 1"));
+    until("the update waits for our lock", || format!("{lock:?}").contains("waiters: 1"));
     assert_eq!(value.try_get(), Err(Error::Lock(LockError::WouldBlock)));
     let Err(Error::Lock(LockError::Deadlock { cycle })) = value.get() else { panic!("no deadlock") };
     assert_eq!((cycle.len(), cycle[0].lock.as_str(), cycle[1].lock.as_str()), (2, "stock", "ours"));
@@ -302,9 +302,10 @@ fn a_value_can_be_part_of_one() {
     assert_eq!(value.get(), Ok(2));
 }
 
-/// One of the five reads and one writes: a cycle goes through a read-write lock like through any other.
+/// One of the five locks is read and one is written. The cycle goes through a read-write lock as through any other
+/// lock.
 #[test]
-fn a_cycle_of_three_kinds_of_lock_is_told_with_all_names() {
+fn a_cycle_of_three_kinds_of_lock_is_reported_with_all_names() {
     let _dog = watched();
     let (first, table) = (Mutex::named("first", 0u8).unwrap(), RwLock::named("table", 0u8).unwrap());
     let last = RLock::named("last").unwrap();
@@ -321,7 +322,7 @@ fn a_cycle_of_three_kinds_of_lock_is_told_with_all_names() {
     };
     let writer = Process::builder().name("writer").spawn(writes, (last.clone(), table.clone())).unwrap();
     until("the writer waits", || format!("{table:?}").contains("writer"));
-    // It has the writers' lock; now it waits for the reader, and has done so before we ask for the last one.
+    // The writer has the writers' lock. It waits for the reader before this process asks for the last lock.
     procession_testkit::wait_until_parked(writer.pid().unwrap());
     let found = cycle(last.lock());
     let told: Vec<_> = found.iter().map(|one| (one.process.as_str(), one.lock.as_str())).collect();

@@ -1,4 +1,4 @@
-//! `Event`: set, cleared, waited for; by threads and processes, living and dead.
+//! `Event`: set, cleared and waited for, by threads and processes, living and dead.
 #![allow(unsafe_code, reason = "handles signals")]
 
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -26,7 +26,7 @@ fn a_new_event_is_not_set() {
 }
 
 #[test]
-fn an_event_that_is_set_holds_nobody() {
+fn waiting_for_a_set_event_returns_immediately() {
     let _dog = watched();
     let event = Event::new().unwrap();
     event.set().unwrap();
@@ -42,7 +42,7 @@ fn an_event_that_is_set_holds_nobody() {
 }
 
 #[test]
-fn threads_and_processes_wait_until_another_process_sets_it() {
+fn threads_and_processes_wait_until_an_event_is_set() {
     let _dog = watched();
     let event = Event::new().unwrap();
     let waits = |event: Event| event.wait();
@@ -58,9 +58,9 @@ fn threads_and_processes_wait_until_another_process_sets_it() {
     threads.into_iter().for_each(|t| assert_eq!(t.join().unwrap(), Ok(())));
 }
 
-/// Two that wake each other a thousand times, by events that are set and cleared.
+/// Two processes wake each other a thousand times, by events that are set and cleared.
 #[test]
-fn a_pulse_reaches_who_waits() {
+fn setting_and_clearing_wakes_the_waiter() {
     let _dog = watched();
     let (ping, pong) = (Event::new().unwrap(), Event::new().unwrap());
     let echo = |ping: Event, pong: Event| {
@@ -79,9 +79,9 @@ fn a_pulse_reaches_who_waits() {
     p.join().unwrap();
 }
 
-/// What Python cannot: there `set` waits for every waiter to say that it has woken.
+/// Python blocks here: its `set` waits for every waiter to confirm that it has woken.
 #[test]
-fn a_killed_waiter_does_not_hold_up_who_sets_it() {
+fn a_killed_waiter_does_not_block_the_setter() {
     let _dog = watched();
     let (event, board) = (Event::new().unwrap(), Board::new());
     let waits = |event: Event, board: String| {
@@ -108,7 +108,7 @@ extern "C" fn count_signal(_: libc::c_int) {
     SIGNALS.fetch_add(1, Ordering::SeqCst);
 }
 
-/// Has SIGUSR1 interrupt system calls.
+/// Makes SIGUSR1 interrupt system calls.
 fn be_interrupted() {
     // SAFETY: a zeroed action is a valid one, with no flags; the handler adds to an atomic.
     unsafe {
@@ -118,9 +118,9 @@ fn be_interrupted() {
     }
 }
 
-/// A signal that is handled interrupts the sleep and not the wait, whatever is waited for.
+/// A handled signal interrupts the sleep but not the wait, in every kind of wait.
 #[test]
-fn signals_end_no_wait() {
+fn a_signal_does_not_end_a_wait() {
     let _dog = watched();
     type All = (Event, Latch, Semaphore, Barrier, Mutex<u32>, RwLock<u32>);
     let all: All = (

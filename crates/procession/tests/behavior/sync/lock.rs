@@ -1,4 +1,4 @@
-//! `Lock`: between threads and between processes, held, waited for, left behind, handed on.
+//! `Lock`: shared by threads and processes, held, waited for, released.
 #![allow(unsafe_code, reason = "stops and continues processes")]
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -16,7 +16,7 @@ fn only_one_thread_or_process_is_inside() {
     let lock = Lock::new().unwrap();
     let board = Board::new();
     std::fs::write(format!("{}/count", board.path()), "0").unwrap();
-    // A file that is read, changed and written is the data that the lock guards.
+    // The lock guards a file that each process reads, changes and writes.
     let count = |lock: Lock, board: String| {
         for _ in 0..200 {
             let _held = lock.lock().unwrap();
@@ -46,7 +46,7 @@ fn only_one_thread_or_process_is_inside() {
 }
 
 #[test]
-fn a_held_lock_is_refused_to_those_who_do_not_wait() {
+fn a_held_lock_is_refused_without_a_wait() {
     let _dog = watched();
     let (lock, board) = (Lock::new().unwrap(), Board::new());
     let p = holder("holder", &lock, &board);
@@ -57,18 +57,21 @@ fn a_held_lock_is_refused_to_those_who_do_not_wait() {
     assert_eq!(refusal(lock.lock_timeout(Duration::ZERO)), LockError::TimedOut);
     let before = Instant::now();
     assert_eq!(refusal(lock.lock_deadline(before + soon)), LockError::TimedOut);
-    assert!(before.elapsed() >= soon, "it waited until the deadline");
+    assert!(before.elapsed() >= soon, "the wait ended before the deadline");
     assert_eq!(refusal(lock.lock_deadline(before)), LockError::TimedOut);
     post(&board.path(), "release", "");
     assert!(lock.lock_timeout(Duration::MAX).is_ok());
     p.join().unwrap();
     assert!(!lock.is_locked() && lock.try_lock().is_ok());
-    assert!(lock.lock_deadline(before).is_ok(), "a free lock is taken also when time is up");
+    assert!(
+        lock.lock_deadline(before).is_ok(),
+        "a free lock can be acquired although the deadline has passed"
+    );
     assert!(lock.lock_timeout(Duration::ZERO).is_ok());
 }
 
 #[test]
-fn a_waiter_gets_the_lock_when_it_is_released() {
+fn a_waiter_acquires_the_lock_when_it_is_released() {
     let _dog = watched();
     let (lock, board) = (Lock::new().unwrap(), Board::new());
     let p = holder("holder", &lock, &board);
@@ -87,7 +90,7 @@ fn a_waiter_gets_the_lock_when_it_is_released() {
 }
 
 #[test]
-fn the_holder_that_locks_again_is_told() {
+fn locking_again_by_the_holder_is_an_error() {
     let _dog = watched();
     let lock = Lock::named("mine").unwrap();
     let held = lock.lock().unwrap();
@@ -107,7 +110,7 @@ fn the_holder_that_locks_again_is_told() {
     }
     assert!(matches!(refusal(lock.try_lock()), LockError::WouldBlock | LockError::Deadlock { .. }));
     drop(held);
-    assert!(lock.lock().is_ok(), "it is held once");
+    assert!(lock.lock().is_ok(), "the lock is held once");
 }
 
 #[test]
@@ -116,20 +119,20 @@ fn names_have_at_most_95_bytes() {
     for name in ["", "stock", "Käse", &"x".repeat(95), "a\0b"] {
         assert_eq!(Lock::named(name).unwrap().name(), name);
     }
-    let error = Lock::named(&"x".repeat(96)).expect_err("it is too long");
+    let error = Lock::named(&"x".repeat(96)).expect_err("the name is too long");
     assert!(
         matches!(&error, Error::InvalidArgument(text) if text.contains("95") && text.contains("96")),
         "{error}"
     );
     let (one, other) = (Lock::named("same").unwrap(), Lock::named("same").unwrap());
     let _held = one.lock().unwrap();
-    assert!(other.try_lock().is_ok(), "two locks of one name are two locks");
+    assert!(other.try_lock().is_ok(), "two locks with the same name are different locks");
     let name = |lock: Lock| lock.name();
     assert_eq!(Process::spawn(name, (one.clone(),)).unwrap().join().as_deref(), Ok("same"));
 }
 
 #[test]
-fn debug_tells_who_holds_it_and_how_many_wait() {
+fn debug_output_shows_the_holder_and_the_number_of_waiters() {
     let _dog = watched();
     let (lock, board) = (Lock::named("stock").unwrap(), Board::new());
     let free = format!("{lock:?}");
@@ -151,7 +154,7 @@ fn a_waiter_is_not_passed_over_for_ever() {
     let _dog = watched();
     static DONE: AtomicBool = AtomicBool::new(false);
     let (lock, board) = (Lock::new().unwrap(), Board::new());
-    // Each of them hardly ever lets the others see it free.
+    // Each process releases the lock for hardly any time.
     let greedy = |lock: Lock, board: String| {
         while !posted(&board, "enough") {
             for _ in 0..1000 {

@@ -1,4 +1,4 @@
-//! `Lock`: what is told of an owner who died or panicked, to whom, and until when.
+//! `Lock`: what is reported of an owner that died or panicked, to which waiters, and until when.
 #![allow(unsafe_code, reason = "stops and continues processes")]
 
 use std::thread;
@@ -10,7 +10,7 @@ use procession::{Lock, Process};
 use procession_testkit::proc;
 
 #[test]
-fn who_dies_holding_it_leaves_it_marked_until_somebody_recovers_it() {
+fn a_lock_of_a_dead_holder_stays_poisoned_until_it_is_recovered() {
     let _dog = watched();
     let (lock, p) = orphaned("cashier");
     for _ in 0..3 {
@@ -31,14 +31,14 @@ fn who_dies_holding_it_leaves_it_marked_until_somebody_recovers_it() {
     let held = lock.lock_or_recover().unwrap();
     assert_eq!(held.recovered_from().map(|who| Some(who.pid)), Some(p.pid()));
     let elsewhere = Process::spawn(says, (lock.clone(),)).unwrap().join().unwrap();
-    assert_eq!(elsewhere, Err(LockError::WouldBlock), "it is held, and no longer marked");
+    assert_eq!(elsewhere, Err(LockError::WouldBlock), "the lock is held, and no longer poisoned");
     drop(held);
     assert!(lock.lock().unwrap().recovered_from().is_none());
     assert!(lock.lock_or_recover().unwrap().recovered_from().is_none());
 }
 
 #[test]
-fn everybody_who_waits_hears_of_the_death() {
+fn every_waiter_is_notified_of_the_holder_s_death() {
     let _dog = watched();
     let (lock, board) = (Lock::new().unwrap(), Board::new());
     let p = holder("holder", &lock, &board);
@@ -53,7 +53,7 @@ fn everybody_who_waits_hears_of_the_death() {
 }
 
 #[test]
-fn one_of_those_who_wait_to_recover_gets_the_news() {
+fn only_one_of_several_recovering_waiters_recovers() {
     let _dog = watched();
     let (lock, board) = (Lock::new().unwrap(), Board::new());
     let p = holder("holder", &lock, &board);
@@ -66,7 +66,7 @@ fn one_of_those_who_wait_to_recover_gets_the_news() {
 }
 
 #[test]
-fn who_dies_while_recovering_leaves_it_marked_again() {
+fn a_death_during_recovery_poisons_the_lock_again() {
     let _dog = watched();
     let (lock, first) = orphaned("first");
     let board = Board::new();
@@ -79,7 +79,7 @@ fn who_dies_while_recovering_leaves_it_marked_again() {
 }
 
 #[test]
-fn who_recovers_may_wait_as_long_as_he_likes() {
+fn lock_or_recover_has_forms_with_and_without_a_timeout() {
     let _dog = watched();
     let (lock, board) = (Lock::new().unwrap(), Board::new());
     let p = holder("holder", &lock, &board);
@@ -93,7 +93,7 @@ fn who_recovers_may_wait_as_long_as_he_likes() {
     });
     until("one waits", || format!("{lock:?}").contains("waiters: 1"));
     p.kill().unwrap();
-    let news = waiting.join().unwrap().unwrap().expect("the holder died");
+    let news = waiting.join().unwrap().unwrap().expect("the dead holder is named");
     assert_eq!(Some(news.pid), p.pid());
     assert!(lock.try_lock().is_ok());
 
@@ -110,7 +110,7 @@ fn who_recovers_may_wait_as_long_as_he_likes() {
 }
 
 #[test]
-fn poison_marks_it_again() {
+fn poison_poisons_the_lock_again() {
     let _dog = watched();
     let (lock, p) = orphaned("dead");
     let held = lock.lock_or_recover().unwrap();
@@ -123,7 +123,7 @@ fn poison_marks_it_again() {
 }
 
 #[test]
-fn a_panic_marks_it() {
+fn a_panic_poisons_the_lock() {
     let _dog = watched();
     let lock = Lock::new().unwrap();
     let panics = |lock: Lock| -> () {
@@ -139,7 +139,7 @@ fn a_panic_marks_it() {
     thread::spawn(move || panics(here)).join().unwrap_err();
     assert!(matches!(refusal(lock.try_lock()), LockError::Panicked(who) if who.name == "main"));
     drop(lock.lock_or_recover().unwrap());
-    // A guard that is taken and dropped by a destructor while the panic goes on is no victim of it.
+    // A guard that a destructor acquires and drops during the panic is not affected by it.
     struct Locks(Lock);
     impl Drop for Locks {
         fn drop(&mut self) {
@@ -157,7 +157,7 @@ fn a_panic_marks_it() {
 }
 
 #[test]
-fn a_long_name_of_the_dead_is_cut_between_characters() {
+fn a_dead_owner_s_long_name_is_cut_between_characters() {
     let _dog = watched();
     let (lock, _) = orphaned(&"ä".repeat(47));
     let LockError::OwnerDied(who) = refusal(lock.lock()) else { panic!("{lock:?}") };
@@ -168,7 +168,7 @@ fn a_long_name_of_the_dead_is_cut_between_characters() {
 }
 
 #[test]
-fn a_stopped_heir_keeps_nothing_and_can_be_killed() {
+fn a_stopped_heir_does_not_keep_the_lock() {
     let _dog = watched();
     let (lock, board) = (Lock::new().unwrap(), Board::new());
     let held = lock.lock().unwrap();
@@ -180,12 +180,12 @@ fn a_stopped_heir_keeps_nothing_and_can_be_killed() {
     let p = Process::builder().daemon(true).spawn(waits, (lock.clone(), board.path())).unwrap();
     board.wait("waits");
     let promised = || procession::internals::lock_word(&lock) >> 32 != 0;
-    until("it is promised the lock", promised);
+    until("the lock is reserved for the process", promised);
     send(p.pid().unwrap(), libc::SIGSTOP);
-    until("it is stopped", || proc::state(p.pid().unwrap()) == Some('T'));
+    until("the heir is stopped", || proc::state(p.pid().unwrap()) == Some('T'));
     drop(held);
-    assert!(lock.lock().is_ok(), "a stopped process cannot come for it");
+    assert!(lock.lock().is_ok(), "the lock can be acquired past a stopped heir");
     p.kill().unwrap();
     p.join().unwrap_err();
-    assert!(lock.lock().is_ok(), "it had not begun to use it, so there is no mark");
+    assert!(lock.lock().is_ok(), "the killed heir had not acquired the lock, so it is not poisoned");
 }

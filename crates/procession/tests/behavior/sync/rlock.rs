@@ -1,4 +1,4 @@
-//! `RLock`: taken again by its holder, free at the last release, whatever the order.
+//! `RLock`: acquired again by its holder, free at the last release, whatever the order of releases.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread;
@@ -14,7 +14,7 @@ fn free_elsewhere(lock: &RLock) -> Result<(), LockError> {
 }
 
 #[test]
-fn it_is_taken_three_times_and_free_after_three_releases() {
+fn a_lock_acquired_three_times_is_free_after_three_releases() {
     let _dog = watched();
     let lock = RLock::named("depth").unwrap();
     assert_eq!(lock.name(), "depth");
@@ -38,7 +38,7 @@ fn it_is_taken_three_times_and_free_after_three_releases() {
 }
 
 #[test]
-fn a_thousand_deep_among_other_locks() {
+fn a_lock_can_be_acquired_a_thousand_times_among_other_locks() {
     let _dog = watched();
     let lock = RLock::new().unwrap();
     let others: Vec<_> = (0..40).map(|_| RLock::new().unwrap()).collect();
@@ -78,7 +78,7 @@ fn threads_and_processes_exclude_each_other() {
 }
 
 #[test]
-fn a_killed_holder_leaves_it_marked_and_whole() {
+fn a_killed_holder_poisons_the_lock_and_resets_its_count() {
     let _dog = watched();
     let (lock, inside) = (RLock::new().unwrap(), Event::new().unwrap());
     let hold = |lock: RLock, inside: Event| -> () {
@@ -98,12 +98,12 @@ fn a_killed_holder_leaves_it_marked_and_whole() {
     drop(held);
     assert_eq!(free_elsewhere(&lock), Err(LockError::WouldBlock));
     drop(again);
-    assert_eq!(free_elsewhere(&lock), Ok(()), "its count was not the dead one's");
+    assert_eq!(free_elsewhere(&lock), Ok(()), "the count starts again at the recovery");
 }
 
-/// Also when it was an inner guard that the panic went through.
+/// This holds even when the panic unwinds through an inner guard only.
 #[test]
-fn a_panic_marks_it_when_it_is_free() {
+fn a_panic_poisons_the_lock_at_the_last_release() {
     let _dog = watched();
     let lock = RLock::new().unwrap();
     let outer = lock.lock().unwrap();
@@ -112,7 +112,7 @@ fn a_panic_marks_it_when_it_is_free() {
         panic!("inside");
     }));
     assert!(panicked.is_err());
-    assert!(lock.lock().is_ok(), "the outer one still holds it");
+    assert!(lock.lock().is_ok(), "the outer guard still holds the lock");
     drop(outer);
     assert!(matches!(free_elsewhere(&lock), Err(LockError::Panicked(_))));
     drop(lock.lock_or_recover().unwrap());

@@ -1,4 +1,4 @@
-//! `RwLock`: readers together, writers alone, and neither starves.
+//! `RwLock`: readers share the lock, a writer excludes all, and neither starves.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -10,18 +10,18 @@ use procession::sync::{Barrier, Event, LockError, RwLock};
 const SOON: Duration = Duration::from_millis(20);
 
 fn refused<T>(taken: Result<T, LockError>) -> LockError {
-    taken.err().expect("it is refused")
+    taken.err().expect("the lock is refused")
 }
 
 #[test]
-fn readers_are_in_together_and_writers_alone() {
+fn readers_share_the_lock_and_writers_exclude_all() {
     let _dog = watched();
     let lock = RwLock::named("limits", 1u64).unwrap();
     assert_eq!(lock.name(), "limits");
     let (meeting, here) = (Barrier::new(3).unwrap(), lock.read().unwrap());
     let reads = |lock: RwLock<u64>, meeting: Barrier| {
         let _read = lock.read().unwrap();
-        meeting.wait().unwrap(); // all read at once
+        meeting.wait().unwrap(); // all readers hold the lock
     };
     let far = Process::spawn(reads, (lock.clone(), meeting.clone())).unwrap();
     let near = thread::spawn({
@@ -90,7 +90,7 @@ fn no_write_is_torn_or_lost() {
 }
 
 #[test]
-fn who_reads_and_asks_to_write_is_told_at_once() {
+fn a_reader_that_asks_to_write_gets_an_error() {
     let _dog = watched();
     let lock = RwLock::named("mine", 0u8).unwrap();
     let read = lock.read().unwrap();
@@ -107,7 +107,7 @@ fn who_reads_and_asks_to_write_is_told_at_once() {
 }
 
 #[test]
-fn a_killed_reader_is_not_noticed() {
+fn a_killed_reader_does_not_poison_the_lock() {
     let _dog = watched();
     let (lock, inside) = (RwLock::new(7u32).unwrap(), Event::new().unwrap());
     let reads = |lock: RwLock<u32>, inside: Event| -> () {
@@ -127,7 +127,7 @@ fn a_killed_reader_is_not_noticed() {
 }
 
 #[test]
-fn a_killed_writer_leaves_it_marked() {
+fn a_killed_writer_poisons_the_lock() {
     let _dog = watched();
     let (lock, inside) = (RwLock::new([0u32; 2]).unwrap(), Event::new().unwrap());
     let writes = |lock: RwLock<[u32; 2]>, inside: Event| -> () {
@@ -155,14 +155,16 @@ fn a_killed_writer_leaves_it_marked() {
     assert!(lock.try_read().is_ok() && lock.try_write().is_ok());
 }
 
-/// A writer that waits for a reader has changed nothing.
+/// A writer that still waits for a reader has changed nothing.
 #[test]
-fn a_writer_that_is_killed_while_it_waits_is_not_noticed() {
+fn a_writer_killed_while_it_waits_does_not_poison_the_lock() {
     let _dog = watched();
     let lock = RwLock::new(1u8).unwrap();
     let read = lock.read().unwrap();
     let p = Process::spawn(|lock: RwLock<u8>| drop(lock.write()), (lock.clone(),)).unwrap();
-    until("it waits for us", || format!("{lock:?}").contains(&format!("(pid {})", p.pid().unwrap())));
+    until("the writer waits for this process", || {
+        format!("{lock:?}").contains(&format!("(pid {})", p.pid().unwrap()))
+    });
     p.kill().unwrap();
     p.join().unwrap_err();
     drop(read);
@@ -195,9 +197,9 @@ fn neither_readers_nor_writers_starve() {
     hogs.iter().for_each(|p| p.join().unwrap());
 }
 
-/// More read at once than the first block has cells for.
+/// More readers than the first block has cells for.
 #[test]
-fn a_thousand_read_at_once() {
+fn a_thousand_threads_can_read_at_the_same_time() {
     let _dog = watched();
     let lock = RwLock::new(5u64).unwrap();
     let reads = |lock: RwLock<u64>| {
@@ -212,15 +214,15 @@ fn a_thousand_read_at_once() {
     assert_eq!(*lock.read().unwrap(), 6);
 }
 
-/// Some read in cells that were added after the writer had got its handle.
+/// Some readers use cells that were added after the writer had received its handle.
 #[test]
-fn a_writer_waits_also_for_readers_in_cells_that_others_have_added() {
+fn a_writer_waits_for_readers_in_added_cells() {
     let _dog = watched();
     let lock = RwLock::new(5u64).unwrap();
     let (reading, enough) = (Event::new().unwrap(), Event::new().unwrap());
     let reads = |lock: RwLock<u64>, reading: Event, enough: Event| {
         let mut guards: Vec<_> = (0..600).map(|_| lock.read().unwrap()).collect();
-        guards.drain(..550); // those in the cells that were there from the beginning
+        guards.drain(..550); // the readers in the cells of the first block
         reading.set().unwrap();
         enough.wait().unwrap();
     };
@@ -228,7 +230,9 @@ fn a_writer_waits_also_for_readers_in_cells_that_others_have_added() {
     reading.wait().unwrap();
     assert_eq!(refused(lock.try_write()), LockError::WouldBlock);
     let writes = Process::spawn(|lock: RwLock<u64>| *lock.write().unwrap() = 6, (lock.clone(),)).unwrap();
-    until("it waits for them", || format!("{lock:?}").contains(&format!("(pid {})", writes.pid().unwrap())));
+    until("the writer waits for the readers", || {
+        format!("{lock:?}").contains(&format!("(pid {})", writes.pid().unwrap()))
+    });
     enough.set().unwrap();
     p.join().unwrap();
     writes.join().unwrap();

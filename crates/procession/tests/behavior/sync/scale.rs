@@ -1,5 +1,5 @@
-//! A thousand threads, or processes, at one barrier, one read-write lock, one semaphore, one condition: nothing is sized by
-//! their number.
+//! A thousand threads or processes at one barrier, one read-write lock, one semaphore, one condition. No limit depends
+//! on their number.
 
 use std::thread;
 
@@ -10,7 +10,7 @@ use procession::sync::{Barrier, Broken, Condvar, Event, Latch, Mutex, RwLock, Se
 const MANY: u32 = 1000;
 
 #[test]
-fn a_thousand_threads_of_two_processes_take_part_in_everything() {
+fn a_thousand_threads_of_two_processes_share_every_object() {
     let _dog = watched();
     let (barrier, latch) = (Barrier::new(MANY).unwrap(), Latch::new(MANY).unwrap());
     let (event, semaphore) = (Event::new().unwrap(), Semaphore::new(3).unwrap());
@@ -23,7 +23,7 @@ fn a_thousand_threads_of_two_processes_take_part_in_everything() {
                 let (barrier, latch, event, semaphore, shared, count, changed) = all.clone();
                 thread::spawn(move || {
                     let read = shared.read().unwrap();
-                    let met = barrier.wait().unwrap(); // all of them read at once
+                    let met = barrier.wait().unwrap(); // all of them hold the read lock
                     assert_eq!(*read, 7);
                     drop(read);
                     drop(semaphore.acquire().unwrap());
@@ -50,10 +50,10 @@ fn a_thousand_threads_of_two_processes_take_part_in_everything() {
     assert!(shared.try_write().is_ok());
 }
 
-/// As many processes, each with its handles: they meet, count, read at once; and when one is killed, all
-/// others hear of it.
+/// The same with processes, each with its own handles: they meet, count and read together. When one is killed, all
+/// others are notified.
 #[test]
-fn a_thousand_processes_take_part_in_everything() {
+fn a_thousand_processes_share_every_object() {
     let _dog = watched();
     let (barrier, latch) = (Barrier::new(MANY).unwrap(), Latch::new(MANY).unwrap());
     let (event, semaphore) = (Event::new().unwrap(), Semaphore::new(3).unwrap());
@@ -62,7 +62,7 @@ fn a_thousand_processes_take_part_in_everything() {
     let one = |all: All, dies: bool| {
         let (barrier, latch, event, semaphore, shared, count) = all;
         let read = shared.read().unwrap();
-        let leads = barrier.wait().unwrap().is_leader(); // all of them read at once
+        let leads = barrier.wait().unwrap().is_leader(); // all of them hold the read lock
         assert_eq!(*read, 7);
         drop(read);
         drop(semaphore.acquire().unwrap());

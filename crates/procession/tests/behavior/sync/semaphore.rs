@@ -1,4 +1,4 @@
-//! `Semaphore`: how many are inside, who gets in next, and what the dead give back.
+//! `Semaphore`: how many threads hold permits, which waiter is next, and how permits of dead processes return.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -11,7 +11,7 @@ use procession::{Error, Process};
 const SOON: Duration = Duration::from_millis(20);
 
 fn refused<T>(taken: Result<T, WaitError>) -> WaitError {
-    taken.err().expect("it is refused")
+    taken.err().expect("the permit is refused")
 }
 
 #[test]
@@ -35,7 +35,7 @@ fn permits_are_counted_down_and_up() {
 }
 
 #[test]
-fn bad_numbers_are_errors() {
+fn a_count_out_of_range_is_an_error() {
     let _dog = watched();
     let too_many = Semaphore::MAX_PERMITS + 1;
     assert!(
@@ -51,7 +51,7 @@ fn bad_numbers_are_errors() {
     assert!(most.add_permits(1).is_err());
 }
 
-/// More than the first block has cells for, and than the second.
+/// More permits than the first block has cells for, and than the second.
 #[test]
 fn permits_are_added_and_forgotten() {
     let _dog = watched();
@@ -69,9 +69,9 @@ fn permits_are_added_and_forgotten() {
     assert_eq!(things.available_permits(), 1500);
 }
 
-/// One counts up what others take: no permit is lost or doubled.
+/// One process adds permits and another takes them. No permit is lost or doubled.
 #[test]
-fn a_semaphore_counts_things_between_processes() {
+fn a_semaphore_counts_items_between_processes() {
     let _dog = watched();
     let things = Semaphore::new(0).unwrap();
     let take = |things: Semaphore| (0..500).for_each(|_| things.acquire().unwrap().forget());
@@ -87,7 +87,7 @@ fn a_semaphore_counts_things_between_processes() {
 }
 
 #[test]
-fn no_more_are_inside_than_there_are_permits() {
+fn never_more_threads_hold_permits_than_there_are() {
     let _dog = watched();
     static INSIDE: AtomicUsize = AtomicUsize::new(0);
     let three = Semaphore::new(3).unwrap();
@@ -111,7 +111,7 @@ fn no_more_are_inside_than_there_are_permits() {
 }
 
 #[test]
-fn a_permit_may_go_to_another_thread() {
+fn a_permit_can_be_moved_to_another_thread() {
     let _dog = watched();
     let one = Semaphore::new(1).unwrap();
     let permit = one.acquire().unwrap();
@@ -119,9 +119,9 @@ fn a_permit_may_go_to_another_thread() {
     assert_eq!(one.available_permits(), 1);
 }
 
-/// What the dead held comes back, held in whatever way.
+/// Permits of a dead process return, in whatever way it held them.
 #[test]
-fn a_killed_holder_gives_its_permits_back() {
+fn permits_of_a_killed_holder_return() {
     let _dog = watched();
     let (two, inside) = (Semaphore::new(2).unwrap(), Event::new().unwrap());
     let hold = |two: Semaphore, inside: Event| -> () {
@@ -137,12 +137,12 @@ fn a_killed_holder_gives_its_permits_back() {
     p.kill().unwrap();
     p.join().unwrap_err();
     assert_eq!(waiting.join(), Ok(Ok(())));
-    until("both are back", || two.available_permits() == 2);
+    until("both permits are available", || two.available_permits() == 2);
 }
 
-/// Its permit outlives its handles, and comes back all the same.
+/// The leaked permit outlives its handles, and returns when the process ends.
 #[test]
-fn a_leaked_permit_comes_back_when_its_process_ends() {
+fn a_leaked_permit_returns_when_its_process_ends() {
     let _dog = watched();
     let one = Semaphore::new(1).unwrap();
     let leak = |one: Semaphore| {
@@ -158,7 +158,7 @@ fn a_leaked_permit_comes_back_when_its_process_ends() {
 }
 
 #[test]
-fn a_killed_waiter_is_not_noticed() {
+fn a_killed_waiter_takes_no_permit() {
     let _dog = watched();
     let (one, board) = (Semaphore::new(1).unwrap(), Board::new());
     let held = one.acquire().unwrap();
@@ -194,9 +194,9 @@ fn a_waiter_is_not_passed_over_for_ever() {
     assert_eq!(one.available_permits(), 1);
 }
 
-/// A quarter of a million at once: each pass over the cells adds as many as it can.
+/// A quarter of a million permits. Each pass over the cells adds as many as it can.
 #[test]
-fn very_many_permits_are_added_at_once() {
+fn a_quarter_of_a_million_permits_can_be_added() {
     let _dog = watched();
     let things = Semaphore::new(0).unwrap();
     things.add_permits(250_000).unwrap();

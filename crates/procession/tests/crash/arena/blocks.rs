@@ -1,12 +1,11 @@
-//! A process is killed at every instruction of taking memory, filling it, handing it on and giving it back.
+//! A process is killed at every instruction of allocating memory, filling it, transferring it and freeing it.
 
 use crate::support;
 use crate::support::{Before, Diary, OTHER, THIRD, VECTORS, VICTIM, arena, assert_finished, done_by, open};
 use procession::internals::{self, Rule};
 use procession_testkit::{CrashStep, Gate, Report, isolated};
 
-/// A block of each of these has a span with few neighbours, so that to make one takes few steps. The last
-/// two are runs of spans.
+/// Block sizes whose spans hold few blocks, so that opening a span takes few steps. The last two are runs of spans.
 const SIZES: [u64; 5] = [3 << 10, 10_000, 30_000, 40 << 10, 200 << 10];
 
 const RUN: u64 = 200 << 10;
@@ -17,8 +16,8 @@ fn begin() -> Before {
     Before::now()
 }
 
-/// Kills the victim at every instruction of what it does after `prepare`; each time the arena must be as it
-/// was `before`.
+/// Kills the victim at every instruction of `operation`, which it runs on the result of `prepare`. After each death the
+/// arena must be in the state `before`.
 fn step<P>(before: &Before, prepare: impl Fn() -> P, operation: impl Fn(P)) -> Report {
     let victim = |gate: &Gate| {
         internals::become_member(VICTIM);
@@ -37,7 +36,7 @@ fn reserve(bytes: u64) -> u64 {
 }
 
 #[test]
-fn a_block_of_a_new_span_is_taken_and_freed() {
+fn a_block_of_a_new_span_can_be_allocated_and_freed() {
     isolated!({
         let before = begin();
         for bytes in SIZES {
@@ -48,7 +47,7 @@ fn a_block_of_a_new_span_is_taken_and_freed() {
 }
 
 #[test]
-fn a_block_of_an_own_span_is_taken_and_freed() {
+fn a_block_of_an_own_span_can_be_allocated_and_freed() {
     isolated!({
         let before = begin();
         for bytes in [1, 100, 3 << 10] {
@@ -62,13 +61,13 @@ fn a_block_of_an_own_span_is_taken_and_freed() {
     });
 }
 
-/// A free run that is kept goes to the next one by one store, and back.
+/// A cached free run is allocated by one store, and returned by one.
 #[test]
-fn a_run_that_is_kept_is_taken_and_freed() {
+fn a_cached_run_can_be_allocated_and_freed() {
     isolated!({
         let report = step(&begin(), keep_a_run, |()| {
             let run = reserve(RUN);
-            assert_eq!(internals::kept_spans(), 0, "the run that was kept is taken");
+            assert_eq!(internals::kept_spans(), 0, "the cached run is allocated");
             internals::free(run);
             assert_eq!(internals::kept_spans(), 4);
         });
@@ -76,9 +75,10 @@ fn a_run_that_is_kept_is_taken_and_freed() {
     });
 }
 
-/// What goes through a long queue comes back when many others were taken after it, and to another process.
+/// A segment that passed through a long queue returns to the cache after many others were allocated, and another
+/// process frees it.
 #[test]
-fn a_run_that_is_kept_is_taken_however_many_were_taken_since() {
+fn a_cached_run_can_be_allocated_after_many_others() {
     isolated!({
         let _open = begin();
         let first = reserve(RUN);
@@ -93,7 +93,7 @@ fn a_run_that_is_kept_is_taken_however_many_were_taken_since() {
             || (),
             |()| {
                 assert_eq!(reserve(RUN), first);
-                assert_eq!(internals::kept_spans(), 0, "the run that was kept is taken");
+                assert_eq!(internals::kept_spans(), 0, "the cached run is allocated");
                 internals::free(first);
             },
         );
@@ -101,9 +101,9 @@ fn a_run_that_is_kept_is_taken_however_many_were_taken_since() {
     });
 }
 
-/// When enough is kept, a run that is freed takes the place of another, which goes back to the kernel.
+/// When the cache is full, a freed run replaces another run, which returns to the kernel.
 #[test]
-fn a_run_is_kept_in_the_place_of_another() {
+fn a_freed_run_replaces_another_in_the_cache() {
     isolated!({
         let prepare = || {
             keep_a_run();
@@ -111,14 +111,14 @@ fn a_run_is_kept_in_the_place_of_another() {
         };
         let report = step(&begin(), prepare, |()| {
             internals::free(reserve(40 << 10));
-            assert_eq!(internals::kept_spans(), 1, "one of four spans gave way to one of one");
+            assert_eq!(internals::kept_spans(), 1, "a run of one span replaced a run of four");
         });
         assert_finished(&report);
     });
 }
 
 #[test]
-fn runs_that_are_kept_are_given_back() {
+fn cached_runs_can_be_freed() {
     isolated!({
         let report = step(&begin(), keep_a_run, |()| {
             assert_eq!((internals::release_kept(), internals::kept_spans()), (4, 0));
@@ -128,7 +128,7 @@ fn runs_that_are_kept_are_given_back() {
 }
 
 #[test]
-fn a_run_that_was_kept_and_is_not_marked_as_touched_is_found() {
+fn without_the_rule_an_untouched_cached_run_leaks() {
     isolated!({
         internals::break_rule(Rule::TouchedFirst);
         step(&begin(), keep_a_run, |()| internals::free(reserve(RUN))).assert_broken();
@@ -141,7 +141,7 @@ fn keep_a_run() {
 }
 
 #[test]
-fn a_full_span_is_followed_by_another() {
+fn a_full_span_can_be_followed_by_another() {
     isolated!({
         let before = begin();
         let report = step(
@@ -150,7 +150,7 @@ fn a_full_span_is_followed_by_another() {
             |[first, _]| {
                 let third = reserve(30_000);
                 internals::free(first);
-                assert_eq!(reserve(30_000) >> 16, third >> 16, "the span in use comes first");
+                assert_eq!(reserve(30_000) >> 16, third >> 16, "the span in use is searched first");
                 assert_eq!(reserve(30_000), first);
             },
         );
@@ -159,10 +159,10 @@ fn a_full_span_is_followed_by_another() {
 }
 
 #[test]
-fn spans_that_are_empty_are_given_back() {
+fn empty_spans_can_be_freed() {
     isolated!({
         let before = begin();
-        // Two to a span, of which one stays in use.
+        // A span holds two such blocks, one of which stays allocated.
         let report = step(
             &before,
             || [(); 6].map(|()| reserve(30_000)),
@@ -178,11 +178,11 @@ fn spans_that_are_empty_are_given_back() {
 }
 
 #[test]
-fn a_value_is_packed() {
+fn a_value_can_be_packed() {
     isolated!(env = VECTORS, {
         let before = begin();
         for bytes in [0, 100, 3000, 70_000] {
-            // What lies in the memory at first is another value: where nothing changes no point is looked at.
+            // The memory first contains another value. The checker skips instructions at which no memory changes.
             let (value, another) = (vec![7u8; bytes], vec![8u8; bytes]);
             let report = step(
                 &before,
@@ -199,9 +199,9 @@ fn a_value_is_packed() {
     });
 }
 
-/// All the memory is in spans of one size, in which nothing is taken any more: they are given back.
+/// All memory is in spans of one size, without any allocated block. These spans are freed.
 #[test]
-fn empty_spans_become_one_of_another_size() {
+fn empty_spans_can_be_reused_for_another_size() {
     isolated!(limits = [(libc::RLIMIT_FSIZE, 2 << 20)], {
         let before = begin();
         for bytes in [10_000, RUN] {
@@ -217,7 +217,7 @@ fn empty_spans_become_one_of_another_size() {
 }
 
 #[test]
-fn a_block_that_is_not_marked_as_touched_is_found() {
+fn without_the_rule_an_untouched_block_leaks() {
     isolated!({
         internals::break_rule(Rule::TouchedFirst);
         let before = begin();
@@ -230,16 +230,16 @@ fn a_block_that_is_not_marked_as_touched_is_found() {
 }
 
 #[test]
-fn a_run_that_nobody_finishes_is_found() {
+fn without_the_rule_an_unfinished_run_leaks() {
     isolated!({
         internals::break_rule(Rule::UnfinishedRunSwept);
         step(&begin(), || (), |()| internals::free(reserve(RUN))).assert_broken();
     });
 }
 
-/// The victim hands a block on: it belongs to the one or to the other, and it is whole.
+/// The victim transfers a block. It belongs to the victim or to the receiver, and it is whole.
 #[test]
-fn a_block_is_handed_to_another_process() {
+fn a_block_can_be_transferred_to_another_process() {
     isolated!({
         let before = begin();
         let text = "apples and pears".to_owned();
@@ -257,7 +257,7 @@ fn a_block_is_handed_to_another_process() {
                 internals::recover(VICTIM);
                 support::nothing_in(VICTIM)?;
                 let (blocks, block) = (internals::census().blocks, diary.read(0));
-                ensure!(!point.finished || blocks.len() == 1, "it was handed over: {blocks:x?}");
+                ensure!(!point.finished || blocks.len() == 1, "the block was transferred: {blocks:x?}");
                 if let Some(&(at, _)) = blocks.first() {
                     ensure!(blocks.len() == 1 && at == block, "{blocks:x?} instead of {block:x}");
                     ensure!(run || internals::unpack::<String>(at).as_ref() == Ok(&text), "its content");
@@ -271,9 +271,9 @@ fn a_block_is_handed_to_another_process() {
     });
 }
 
-/// A span whose owner is dead, with a block of somebody else's in it.
+/// A span whose owner is dead contains a block of another process.
 #[test]
-fn a_span_of_the_dead_is_adopted() {
+fn a_span_of_a_dead_process_can_be_adopted() {
     isolated!({
         begin();
         done_by(THIRD, || u64::from(internals::hand_over(reserve(10_000), OTHER)));
@@ -286,9 +286,9 @@ fn a_span_of_the_dead_is_adopted() {
     });
 }
 
-/// The victim frees what lies in the span of a process that lives on.
+/// The victim frees a block in the span of a process that lives on.
 #[test]
-fn a_block_in_the_span_of_another_is_freed() {
+fn a_block_in_another_process_s_span_can_be_freed() {
     isolated!({
         for bytes in [10_000, RUN] {
             begin();
@@ -306,9 +306,9 @@ fn a_block_in_the_span_of_another_is_freed() {
     });
 }
 
-/// Two processes take memory at once: neither gets what the other has, whichever of them dies.
+/// Two processes allocate memory at the same time. Neither gets the other's block, whichever of them dies.
 #[test]
-fn another_takes_memory_meanwhile() {
+fn two_processes_can_allocate_at_the_same_time() {
     isolated!({
         for (mine, theirs) in [(RUN, RUN), (RUN, 30_000), (30_000, RUN), (30_000, 30_000)] {
             let before = begin();

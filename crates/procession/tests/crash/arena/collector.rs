@@ -1,4 +1,4 @@
-//! The collector is killed at every instruction, and meets handles that move while it looks.
+//! The collector is killed at every instruction, and runs while handles move.
 
 use crate::support::{
     Before, Diary, OTHER, THIRD, VICTIM, arena, assert_finished, done_by, go_on, lock_for_the_victim, open,
@@ -8,10 +8,10 @@ use procession::internals::{self, Rule};
 use procession::{Lock, Process};
 use procession_testkit::{Child, CrashStep, Gate, isolated, run_until};
 
-/// At every instruction of a process that moves the only handle from a block to itself and to a block
-/// again, the collector makes a pass.
+/// At every instruction of a process that moves the only handle out of a block and into another block, the collector
+/// makes a pass.
 #[test]
-fn the_collector_passes_by_while_a_handle_moves() {
+fn the_collector_can_run_while_a_handle_moves() {
     isolated!({
         arena();
         open([VICTIM]);
@@ -32,7 +32,7 @@ fn the_collector_passes_by_while_a_handle_moves() {
         };
         let pass = || {
             internals::collect_as_supervisor();
-            assert_eq!(internals::census().objects, 1, "it was held all the time");
+            assert_eq!(internals::census().objects, 1, "the lock was held all the time");
         };
         let report = CrashStep::new(arena()).run_pairwise(
             victim,
@@ -45,11 +45,11 @@ fn the_collector_passes_by_while_a_handle_moves() {
     });
 }
 
-/// Large enough that a span has room for few such blocks: the pass looks at each.
+/// So large that a span holds few such blocks. A pass examines each block of a span.
 const LARGE: usize = 20_000;
 
-/// A collector stands still at its `at`-th instruction while another process moves the only handle to a
-/// lock from itself to a block; then it goes on. Gives how far it would come, and whether the lock is there.
+/// Stops a collector at its `at`-th instruction while another process moves the only handle to a lock from itself into
+/// a block. Then the collector continues. Returns the number of instructions, and whether the lock still exists.
 fn move_during_a_pass(at: u64) -> (u64, bool) {
     open([VICTIM, OTHER]);
     let (diary, mut steps) = (Diary::new(), 0);
@@ -85,7 +85,7 @@ fn move_during_a_pass(at: u64) -> (u64, bool) {
     (steps, alive)
 }
 
-/// At how many of some moments of a pass a move loses the object.
+/// Counts at how many of some moments of a pass a move loses the object.
 fn moves_that_lose_the_object() -> usize {
     arena();
     let (steps, _) = move_during_a_pass(u64::MAX);
@@ -96,21 +96,21 @@ fn moves_that_lose_the_object() -> usize {
 }
 
 #[test]
-fn an_object_that_moves_during_a_pass_is_not_freed() {
+fn an_object_whose_handle_moves_during_a_pass_is_not_freed() {
     isolated!({
         assert_eq!(moves_that_lose_the_object(), 0);
     });
 }
 
 #[test]
-fn an_object_that_moves_untouched_is_lost() {
+fn without_the_touch_an_object_whose_handle_moves_is_lost() {
     isolated!({
         internals::break_rule(Rule::Touch);
         assert_ne!(moves_that_lose_the_object(), 0);
     });
 }
 
-/// The supervisor is killed while it frees what nobody holds: a lock, and a process with a large result.
+/// The supervisor is killed while it frees objects without handles: a lock, and a process with a large result.
 #[test]
 fn a_killed_collector_leaves_nothing_half_freed() {
     isolated!({

@@ -1,4 +1,4 @@
-//! A process is killed at every instruction of making an object, passing it on and letting it go.
+//! A process is killed at every instruction of creating an object, sending it and releasing it.
 #![allow(unsafe_code, reason = "drops what a leaked box holds")]
 
 use crate::support;
@@ -10,7 +10,7 @@ use procession::internals::{self, Rule};
 use procession::{Lock, Process};
 use procession_testkit::{Child, CrashStep, Gate, Report, isolated};
 
-/// Kills the victim at every instruction; each time the arena must be as it was `before`.
+/// Kills the victim at every instruction. Each time the arena must be in the state `before`.
 fn step(before: &Before, operation: impl Fn()) -> Report {
     let victim = |gate: &Gate| {
         internals::become_member(VICTIM);
@@ -34,7 +34,7 @@ fn make_and_drop() {
 }
 
 #[test]
-fn an_object_is_made_and_dropped() {
+fn an_object_can_be_created_and_dropped() {
     isolated!({
         arena();
         open([VICTIM]);
@@ -45,7 +45,7 @@ fn an_object_is_made_and_dropped() {
 }
 
 #[test]
-fn an_object_that_no_record_names_is_found() {
+fn without_the_rule_an_object_named_by_no_record_leaks() {
     isolated!({
         arena();
         open([VICTIM]);
@@ -57,7 +57,7 @@ fn an_object_that_no_record_names_is_found() {
 }
 
 #[test]
-fn a_handle_is_packed_and_unpacked() {
+fn a_handle_can_be_packed_and_unpacked() {
     isolated!({
         arena();
         open([VICTIM]);
@@ -74,7 +74,7 @@ fn a_handle_is_packed_and_unpacked() {
 }
 
 #[test]
-fn the_last_handle_arrives_in_a_block() {
+fn the_last_handle_can_arrive_in_a_block() {
     isolated!({
         arena();
         open([VICTIM]);
@@ -90,9 +90,9 @@ fn the_last_handle_arrives_in_a_block() {
     });
 }
 
-/// The object lives on with the other one who holds it, and the dead has not touched it.
+/// Another process holds the object, too. The object lives on, and the dead process has not changed it.
 #[test]
-fn what_another_holds_too_outlives_the_victim() {
+fn an_object_with_another_holder_outlives_the_victim() {
     isolated!({
         arena();
         open([VICTIM]);
@@ -111,7 +111,8 @@ fn what_another_holds_too_outlives_the_victim() {
     });
 }
 
-/// A handle to an object that is gone, and whose place another has: bytes are easy to keep too long.
+/// A handle to an object that was freed, and whose place another object has. Bytes can be kept longer than their
+/// object.
 #[test]
 fn a_stale_handle_is_refused() {
     isolated!({
@@ -121,13 +122,13 @@ fn a_stale_handle_is_refused() {
         let block = internals::pack(gone).unwrap();
         let bytes: Vec<u8> = internals::unpack(block).unwrap();
         internals::free(block);
-        // SAFETY: the box was leaked by `lock`, and nobody else uses it.
+        // SAFETY: the box was leaked by `lock`, and no other code uses it.
         drop(unsafe { Box::from_raw(std::ptr::from_ref(gone).cast_mut()) });
         internals::collect();
         assert_eq!(internals::census().objects, 0);
         let successor = Lock::named("the successor").unwrap();
         let stale = internals::pack(&bytes).unwrap();
-        assert!(internals::hand_over(stale, OTHER), "main frees it only at the end");
+        assert!(internals::hand_over(stale, OTHER), "main frees the block only at the end");
         open([OTHER]);
         let before = Before::now();
         let report = step(&before, || assert!(internals::unpack::<Lock>(stale).is_err()));
@@ -137,9 +138,9 @@ fn a_stale_handle_is_refused() {
     });
 }
 
-/// Two processes make objects at once, and one of them dies of it.
+/// Two processes create objects at the same time, and one of them is killed.
 #[test]
-fn another_makes_an_object_meanwhile() {
+fn two_processes_can_create_objects_at_the_same_time() {
     isolated!({
         arena();
         open([VICTIM, OTHER]);
@@ -172,9 +173,9 @@ fn another_makes_an_object_meanwhile() {
     });
 }
 
-/// An object that was never sent is freed by whoever lets it go last, here with what belongs to it.
+/// An object that was never sent is freed by whichever process releases it last, here including its blocks.
 #[test]
-fn a_process_with_a_large_result_is_let_go() {
+fn a_process_with_a_large_result_can_be_released() {
     isolated!({
         arena();
         internals::open_spare(THIRD);

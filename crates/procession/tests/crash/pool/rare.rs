@@ -1,5 +1,5 @@
-//! A process is killed at every instruction of what is rare in a pool: going on with what the last one left,
-//! making room for more tasks, cancelling, sending a task, making and resizing a pool, and recovery itself.
+//! A process is killed at every instruction of the rare operations of a pool: continuing a dead worker's chunk, adding
+//! cells, cancelling, sending a task, creating and resizing a pool, and recovery itself.
 
 #![allow(unsafe_code, reason = "ends a child in the middle of a task")]
 
@@ -14,12 +14,12 @@ use procession::pool::{TaskError, TaskState};
 use procession::{Message, Queue, Task};
 use procession_testkit::{Child, CrashStep, Gate, Report, interleave, isolated, proc, run_until};
 
-/// Whether this process dies at what it can die at.
+/// True if this process dies in the fragile functions below.
 static DIES: AtomicBool = AtomicBool::new(false);
 
 fn fragile_sum(a: u32, b: u32) -> u32 {
     if DIES.load(Relaxed) {
-        // SAFETY: ends the process, here and now.
+        // SAFETY: ends the process immediately.
         unsafe { libc::_exit(0) }
     }
     a + b
@@ -35,22 +35,22 @@ fn fragile_text(n: u64) -> String {
 
 type Results<R> = Vec<Result<R, TaskError>>;
 
-/// How a chunk is submitted.
+/// A way to submit a chunk.
 type Map<R> = fn(&ManualPool) -> Mapping<u64, R>;
 
-/// A worker in `slot` does what it can, and dies.
+/// A worker in `slot` runs tasks, and dies.
 fn die_at_work(shop: &ManualPool, slot: u32) {
     let mut worker = Child::spawn(|| {
         internals::become_member(slot);
         let shop = shop.held_here().expect("its own handle");
         DIES.store(true, Relaxed);
         shop.work_once();
-        panic!("it has survived");
+        panic!("the worker has survived");
     });
     assert_eq!(worker.wait(), 0, "{}", worker.text());
 }
 
-/// Somebody does the first item of three, and dies at the second.
+/// A worker does the first of three items, and dies in the second.
 fn half_done<R: Message>(shop: &ManualPool, map: Map<R>) -> RefCell<Mapping<u64, R>> {
     let mapping = map(shop);
     die_at_work(shop, OTHER);
@@ -59,7 +59,7 @@ fn half_done<R: Message>(shop: &ManualPool, map: Map<R>) -> RefCell<Mapping<u64,
     RefCell::new(mapping)
 }
 
-/// The victim goes on with such a chunk, while a rule is broken.
+/// The victim continues such a chunk, while a rule may be broken.
 fn gone_on_with<R: Message>(
     retries: u32,
     map: Map<R>,
@@ -99,25 +99,25 @@ fn texts_gone_on_with(broken: Option<Rule>) -> Report {
 }
 
 #[test]
-fn a_chunk_is_gone_on_with() {
+fn a_dead_worker_s_chunk_can_be_continued() {
     isolated!({
         assert_finished(&texts_gone_on_with(None));
     });
 }
 
 #[test]
-fn a_chunk_that_nobody_goes_on_with_is_noticed() {
+fn without_the_rule_a_chunk_is_not_continued() {
     isolated!({
         texts_gone_on_with(Some(Rule::TaskReturned)).assert_broken();
     });
 }
 
 #[test]
-fn an_item_that_has_had_its_attempts_is_told_of_and_the_rest_is_done() {
+fn an_item_without_attempts_left_fails_alone() {
     isolated!({
         let good = |results: &Results<u64>| {
             let died = |at: usize| matches!(results[at], Err(TaskError::WorkerDied { .. }));
-            // The victim's own death is the end of the third.
+            // The victim's own death is the last attempt of the third item.
             results.len() == 3 && results[0] == Ok(2) && died(1) && (results[2] == Ok(4) || died(2))
         };
         let map: Map<u64> = |shop| shop.map(fragile_number, vec![1, 2, 3]);
@@ -125,7 +125,8 @@ fn an_item_that_has_had_its_attempts_is_told_of_and_the_rest_is_done() {
     });
 }
 
-/// The victim submits one task more than there are cells. It is done or not; the next one finds room.
+/// The victim submits one task more than there are cells. The task is done or was not submitted, and another task can
+/// be submitted.
 fn room_is_made() -> Report {
     arena();
     open([VICTIM]);
@@ -150,14 +151,14 @@ fn room_is_made() -> Report {
 }
 
 #[test]
-fn room_for_more_tasks_is_made() {
+fn cells_can_be_added() {
     isolated!({
         assert_finished(&room_is_made());
     });
 }
 
 #[test]
-fn room_that_is_swept_with_its_maker_is_noticed() {
+fn without_the_rule_added_cells_are_swept_with_their_creator() {
     isolated!({
         internals::break_rule(Rule::ChunkAdopted);
         room_is_made().assert_broken();
@@ -170,7 +171,7 @@ fn forever() -> u32 {
     }
 }
 
-/// Somebody works on a task for ever.
+/// A worker works on a task for ever.
 fn at_work(shop: &ManualPool) -> (Task<u32>, Child) {
     let task = shop.submit(forever, ()).expect("submitted");
     let worker = Child::spawn(|| {
@@ -181,7 +182,7 @@ fn at_work(shop: &ManualPool) -> (Task<u32>, Child) {
     (task, worker)
 }
 
-/// The victim cancels a task that runs. If it has, the keeper knows whom to kill.
+/// The victim cancels a running task. If the task is cancelled, the keeper knows which worker to kill.
 fn cancelled() -> Report {
     let shop = workshop_with(0);
     let before = Before::now();
@@ -191,7 +192,10 @@ fn cancelled() -> Report {
         &shop,
         |_| assert!(task.cancel()),
         || {
-            ensure!(!shop.any_condemned() || shop.keeper_knows(&look), "nobody knows whom to kill");
+            ensure!(
+                !shop.any_condemned() || shop.keeper_knows(&look),
+                "the keeper does not know which worker to kill"
+            );
             internals::recover(OTHER);
             let ended = task.try_get();
             let over = matches!(ended, Err(TaskError::Cancelled | TaskError::WorkerDied { .. }));
@@ -208,21 +212,21 @@ fn cancelled() -> Report {
 }
 
 #[test]
-fn a_task_that_runs_is_cancelled() {
+fn a_running_task_can_be_cancelled() {
     isolated!({
         assert_finished(&cancelled());
     });
 }
 
 #[test]
-fn a_keeper_that_does_not_hear_of_deaths_is_noticed() {
+fn without_the_rule_the_keeper_misses_a_death() {
     isolated!({
         internals::break_rule(Rule::KeeperNotified);
         cancelled().assert_broken();
     });
 }
 
-/// The victim is the keeper, and condemns a task that has had its time. Its pool ends with it.
+/// The victim is the keeper, and condemns a task that overran its time limit. Its pool ends with it.
 fn condemned() -> Report {
     let shop = workshop_with(0).with_limit(1);
     let before = Before::now();
@@ -241,30 +245,30 @@ fn condemned() -> Report {
             before.is_back()
         },
     );
-    assert!(report.points > 3, "it was not condemned: {report}");
+    assert!(report.points > 3, "the task was not condemned: {report}");
     other.kill();
     std::mem::forget(task);
     report
 }
 
 #[test]
-fn a_task_that_has_had_its_time_ends_though_its_keeper_dies() {
+fn an_overrun_task_ends_although_its_keeper_dies() {
     isolated!({
         assert_finished(&condemned());
     });
 }
 
 #[test]
-fn a_task_that_stays_with_its_dead_worker_is_noticed() {
+fn without_the_rule_a_task_stays_with_its_dead_worker() {
     isolated!({
         internals::break_rule(Rule::TaskReturned);
         condemned().assert_broken();
     });
 }
 
-/// Recovery and somebody who cancels what the dead had begun: what was cancelled is not begun anew.
+/// Recovery races with a process that cancels the dead worker's task. A cancelled task must not start again.
 #[test]
-fn what_was_cancelled_stays_so_though_its_worker_has_just_died() {
+fn a_cancelled_task_stays_cancelled_when_its_worker_dies() {
     isolated!({
         arena();
         let make = || {
@@ -284,7 +288,7 @@ fn what_was_cancelled_stays_so_though_its_worker_has_just_died() {
             |(_, task, cancelled): &(ManualPool, Task<u32>, Cell<bool>)| cancelled.set(task.cancel());
         let mut both = 0;
         interleave(make, recovery, cancel, |(_, task, cancelled)| {
-            assert!(cancelled.get(), "it could be cancelled at any time");
+            assert!(cancelled.get(), "the task could not be cancelled at some instruction");
             both += 1;
             assert_eq!(task.try_get(), Err(TaskError::Cancelled));
         });
@@ -292,9 +296,10 @@ fn what_was_cancelled_stays_so_though_its_worker_has_just_died() {
     });
 }
 
-/// Recovery lets go of what the dead had submitted; somebody does that, and another's task gets its place.
+/// Recovery releases a task of a dead submitter. Meanwhile the task is done, and another submitter's task takes its
+/// cell.
 #[test]
-fn a_task_is_not_let_go_with_the_one_that_stood_in_its_place() {
+fn a_task_survives_the_release_of_its_cell_s_last_task() {
     isolated!({
         arena();
         type Next = RefCell<Option<Task<u32>>>;
@@ -329,9 +334,9 @@ fn a_task_is_not_let_go_with_the_one_that_stood_in_its_place() {
     });
 }
 
-/// The victim works for a pool whose maker has just died.
+/// The victim works for a pool whose creator has just died.
 #[test]
-fn a_task_ends_with_its_pool_though_its_worker_dies_later() {
+fn a_task_ends_with_its_pool_although_its_worker_dies_later() {
     isolated!({
         let shop = workshop();
         let task = shop.submit(small, (3, 4)).expect("submitted");
@@ -381,21 +386,21 @@ fn sent() -> Report {
 }
 
 #[test]
-fn a_task_that_was_sent_is_there() {
+fn a_sent_task_exists() {
     isolated!({
         assert_finished(&sent());
     });
 }
 
 #[test]
-fn a_task_that_is_freed_though_it_was_sent_is_noticed() {
+fn without_the_rule_a_sent_task_is_freed() {
     isolated!({
         internals::break_rule(Rule::TaskShared);
         sent().assert_broken();
     });
 }
 
-/// The victim makes a pool, and lets it go.
+/// The victim creates a pool and drops it.
 fn made() -> Report {
     let shop = workshop();
     drop(ManualPool::new(1).and_then(|another| another.owner()).expect("a pool"));
@@ -411,21 +416,21 @@ fn made() -> Report {
 }
 
 #[test]
-fn a_pool_is_made_and_let_go() {
+fn a_pool_can_be_created_and_dropped() {
     isolated!({
         assert_finished(&made());
     });
 }
 
 #[test]
-fn a_pool_that_is_made_unnoticed_is_noticed() {
+fn without_the_rule_a_new_pool_leaks() {
     isolated!({
         internals::break_rule(Rule::ObjectIntent);
         made().assert_broken();
     });
 }
 
-/// The victim has the pool have more workers. If it has, the keeper and the workers hear of it.
+/// The victim raises the number of workers. If it is raised, the keeper and the workers are notified.
 fn resized() -> Report {
     let shop = workshop();
     let (keeper, worker) = (shop.keeper_looks(), shop.worker_looks().expect("nothing to do"));
@@ -434,28 +439,28 @@ fn resized() -> Report {
         |shop| shop.resize(3),
         || {
             let told = shop.keeper_knows(&keeper) && shop.worker_knows(&worker);
-            ensure!(told || shop.workers() != 3, "nobody was told");
+            ensure!(told || shop.workers() != 3, "neither the keeper nor a worker was notified");
             Ok(())
         },
     )
 }
 
 #[test]
-fn a_pool_is_resized() {
+fn a_pool_can_be_resized() {
     isolated!({
         assert_finished(&resized());
     });
 }
 
 #[test]
-fn a_pool_that_is_resized_unnoticed_is_noticed() {
+fn without_the_rule_a_resize_goes_unnoticed() {
     isolated!({
         internals::break_rule(Rule::KeeperNotified);
         resized().assert_broken();
     });
 }
 
-/// A worker has died at a task, and the recovery is killed and begun anew.
+/// A worker has died in a task. Its recovery is killed and started again.
 fn recovered() -> Report {
     let shop = workshop();
     let task = shop.submit(fragile_sum, (3, 4)).expect("submitted");
@@ -477,23 +482,23 @@ fn recovered() -> Report {
 }
 
 #[test]
-fn a_task_comes_back_though_recovery_dies() {
+fn a_task_is_returned_although_its_recovery_dies() {
     isolated!({
         assert_finished(&recovered());
     });
 }
 
 #[test]
-fn a_task_that_comes_back_and_is_not_listed_first_is_noticed() {
+fn without_the_rule_a_returned_task_is_lost() {
     isolated!({
         internals::break_rule(Rule::ReturnedListed);
         recovered().assert_broken();
     });
 }
 
-/// A cell still says who had it last while it is free, and while another fills it in. What is done for the dead `OTHER`,
-/// which had it once, stands still at its `at`-th instruction there, and meanwhile this process submits a task. Gives
-/// how many instructions there are, and whether the task is done as any other.
+/// A free cell still names its last owner, also while another process fills it in. Recovery of the dead `OTHER`, which
+/// once owned the cell, stops at its `at`-th instruction, and meanwhile this process submits a task. Returns the number
+/// of instructions, and whether the task is done like any other.
 fn submitted_during_a_burial(at: u64) -> (u64, bool) {
     let shop = ManualPool::new(0).expect("a workshop");
     done_by(OTHER, || {
@@ -526,7 +531,7 @@ fn submitted_during_a_burial(at: u64) -> (u64, bool) {
     (steps, done)
 }
 
-/// At which instructions a submission gets lost.
+/// Returns the instructions at which a submission gets lost.
 fn submissions_lost() -> Vec<u64> {
     let _dog = watched();
     arena();
@@ -537,14 +542,17 @@ fn submissions_lost() -> Vec<u64> {
 }
 
 #[test]
-fn a_task_is_not_the_dead_ones_because_its_cell_was() {
+fn a_task_is_not_taken_for_one_of_its_cell_s_last_owner() {
     isolated!({ assert!(submissions_lost().is_empty()) });
 }
 
 #[test]
-fn a_task_that_is_taken_for_the_dead_ones_is_noticed() {
+fn without_the_rule_a_task_is_taken_for_a_dead_owner_s() {
     isolated!({
         internals::break_rule(Rule::OwnerReadLast);
-        assert!(!submissions_lost().is_empty(), "the rule is not needed, or this test does not test it");
+        assert!(
+            !submissions_lost().is_empty(),
+            "either the rule is unnecessary, or this test does not cover it"
+        );
     });
 }

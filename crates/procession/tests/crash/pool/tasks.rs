@@ -1,5 +1,5 @@
-//! A process is killed at every instruction of what it does in a pool: submitting, taking a task, running it,
-//! handing its result over, letting a result go. The task is done by another, once, and nothing is left.
+//! A process is killed at every instruction of its work in a pool: submitting, claiming a task, running it, publishing
+//! its result, releasing a result. Another worker does the task, once, and nothing leaks.
 
 #![allow(unsafe_code, reason = "takes a handle over in a copy of the process")]
 
@@ -12,7 +12,7 @@ use procession::internals::{self, Rule};
 use procession::pool::manual_pool::{Look, ManualPool, Mapping};
 use procession_testkit::{Gate, Report, interleave, isolated};
 
-/// The victim works on a task; somebody else finishes it, if the victim did not.
+/// The victim works on a task. Another worker finishes the task if the victim did not.
 fn worked_on<R: procession::Message + PartialEq + std::fmt::Debug>(
     shop: &ManualPool,
     before: &Before,
@@ -27,7 +27,7 @@ fn worked_on<R: procession::Message + PartialEq + std::fmt::Debug>(
             let got = task.try_get();
             ensure!(got.as_ref().is_ok_and(&expected), "{got:?}");
             drop(got);
-            // The handle stays with the tester: here it is let go.
+            // The original handle stays with the test process. This copy is released.
             drop(unsafe_copy(&task));
             ensure!(shop.is_empty(), "a cell is not free");
             before.is_back()
@@ -37,7 +37,7 @@ fn worked_on<R: procession::Message + PartialEq + std::fmt::Debug>(
     report
 }
 
-/// Takes the only handle over, as the checker is a copy of this process that is thrown away.
+/// Copies the only handle. This is sound because the checker is a copy of this process that is thrown away.
 fn unsafe_copy<R>(task: &Task<R>) -> Task<R> {
     // SAFETY: the original is forgotten by this copy of the process.
     unsafe { std::ptr::read(task) }
@@ -109,7 +109,7 @@ fn a_chunk_of_strings_is_done() {
 }
 
 #[test]
-fn a_task_is_submitted_or_is_not() {
+fn a_task_is_submitted_entirely_or_not_at_all() {
     isolated!({
         let shop = workshop();
         let before = Before::now();
@@ -134,7 +134,7 @@ fn a_task_is_submitted_or_is_not() {
     });
 }
 
-/// The victim lets the result of a task go, or takes a waiting one back.
+/// The victim releases the result of a task, or withdraws a waiting task.
 fn let_go<R: procession::Message>(submit: impl Fn(&ManualPool) -> Task<R>) {
     let _dog = watched();
     let shop = workshop();
@@ -162,18 +162,18 @@ fn let_go<R: procession::Message>(submit: impl Fn(&ManualPool) -> Task<R>) {
 }
 
 #[test]
-fn a_large_result_that_is_let_go_is_free() {
+fn a_released_large_result_is_freed() {
     isolated!({ let_go(|shop| shop.submit(large, (3,)).expect("submitted")) });
 }
 
 #[test]
-fn a_small_result_that_is_let_go_is_free() {
+fn a_released_small_result_is_freed() {
     isolated!({ let_go(|shop| shop.submit(small, (3, 4)).expect("submitted")) });
 }
 
-/// Nobody wants the result that the victim brings forth.
+/// No process wants the result that the victim computes.
 #[test]
-fn what_nobody_waits_for_is_free_when_it_is_done() {
+fn an_unwanted_result_is_freed_when_the_task_is_done() {
     isolated!({
         let shop = workshop();
         let before = Before::now();
@@ -187,7 +187,7 @@ fn what_nobody_waits_for_is_free_when_it_is_done() {
     });
 }
 
-/// Two look at the same things, one between any two instructions of the other.
+/// Two processes use the same objects. One of them acts between any two instructions of the other.
 struct Scene {
     shop: ManualPool,
     task: Task<u32>,
@@ -219,7 +219,7 @@ impl Scene {
     }
 }
 
-/// The keeper looks at any moment of a task. Does it learn of the task's limit?
+/// Runs the keeper at every moment of a task. Returns whether it learns of the task's limit.
 fn limits_are_known() -> bool {
     arena();
     let mut known = true;
@@ -240,14 +240,15 @@ fn the_keeper_learns_of_each_limit() {
 }
 
 #[test]
-fn a_limit_that_is_told_too_early_is_noticed() {
+fn without_the_rule_the_keeper_misses_a_limit() {
     isolated!({
         internals::break_rule(Rule::LimitNotified);
-        assert!(!limits_are_known(), "the rule is not needed, or this test does not test it");
+        assert!(!limits_are_known(), "either the rule is unnecessary, or this test does not cover it");
     });
 }
 
-/// Another worker looks for a task while the victim takes one of two that came back. Does it get the other?
+/// Another worker looks for a task while the victim claims one of two returned tasks. Returns whether the other worker
+/// finds the other task.
 fn returned_tasks_are_found() -> bool {
     arena();
     let mut found = true;
@@ -261,21 +262,24 @@ fn returned_tasks_are_found() -> bool {
 }
 
 #[test]
-fn each_task_that_came_back_is_found() {
+fn each_returned_task_is_found() {
     isolated!({
         assert!(returned_tasks_are_found());
     });
 }
 
 #[test]
-fn a_task_that_came_back_and_nobody_was_told_of_is_noticed() {
+fn without_the_rule_a_returned_task_is_not_found() {
     isolated!({
         internals::break_rule(Rule::ReturnedNotified);
-        assert!(!returned_tasks_are_found(), "the rule is not needed, or this test does not test it");
+        assert!(
+            !returned_tasks_are_found(),
+            "either the rule is unnecessary, or this test does not cover it"
+        );
     });
 }
 
-/// A task is worked on without this rule: it gets lost.
+/// Asserts that a task gets lost without this rule.
 fn work_without(rule: Rule) {
     let _dog = watched();
     let shop = workshop();
@@ -286,17 +290,17 @@ fn work_without(rule: Rule) {
 }
 
 #[test]
-fn a_task_of_the_dead_that_nobody_finishes_is_noticed() {
+fn without_the_rule_a_task_of_a_dead_worker_is_not_finished() {
     isolated!({ work_without(Rule::TaskReturned) });
 }
 
 #[test]
-fn a_task_that_the_dead_had_reached_for_and_nobody_takes_is_noticed() {
+fn without_the_rule_a_task_reserved_by_a_dead_worker_is_lost() {
     isolated!({ work_without(Rule::ReservationReturned) });
 }
 
 #[test]
-fn results_of_the_dead_that_are_swept_are_noticed() {
+fn without_the_rule_results_of_a_dead_worker_are_swept() {
     isolated!({
         let shop = workshop();
         let before = Before::now();
@@ -308,6 +312,6 @@ fn results_of_the_dead_that_are_swept_are_noticed() {
 }
 
 #[test]
-fn a_task_that_is_taken_and_not_noted_first_is_noticed() {
+fn without_the_rule_a_claimed_task_is_lost() {
     isolated!({ work_without(Rule::TaskClaimNoted) });
 }

@@ -1,4 +1,4 @@
-//! A process is killed at every instruction of taking something out of a queue, closing it, making it and
+//! A process is killed at every instruction of taking an item out of a queue, closing the queue, creating it and
 //! dropping it.
 
 use crate::support;
@@ -28,7 +28,7 @@ fn get_one<T: Numbered>(line: &Line<T>, step: CrashStep) -> Report {
     )
 }
 
-/// The victim takes as many as there are with one call.
+/// The victim takes up to `most` items by one call.
 fn get_many<T: Numbered>(line: &Line<T>, most: usize, count: usize) -> Report {
     line.step(
         crash(),
@@ -43,12 +43,12 @@ fn get_many<T: Numbered>(line: &Line<T>, most: usize, count: usize) -> Report {
     )
 }
 
-/// Where the consumers' side stands: its segment, and its record.
+/// Returns the position of the consumers' cursor: its segment, and its record.
 fn place<T: Numbered>(line: &Line<T>) -> (u64, u64) {
     internals::queue_place(line.queue(), End::Consumers)
 }
 
-/// Items in blocks of their own, of which the first segment names 126.
+/// Items in blocks of their own. The first segment names 126 of them.
 fn from_two_segments() -> Line<Vec<u64>> {
     Line::new(Queue::unbounded, |queue| {
         put_all(queue, 1..=140);
@@ -57,7 +57,7 @@ fn from_two_segments() -> Line<Vec<u64>> {
     })
 }
 
-/// The first of them lies behind the others.
+/// The first item is stored behind the others.
 fn that_goes_round() -> Line<Vec<u32>> {
     Line::new(
         || Queue::bounded(20),
@@ -70,7 +70,7 @@ fn that_goes_round() -> Line<Vec<u32>> {
     )
 }
 
-/// 3 and 15 have room in the first two.
+/// The first two segments hold 3 and 15 items.
 fn in_three_segments() -> Line<Vec<u32>> {
     Line::new(
         || Queue::bounded(20),
@@ -86,24 +86,24 @@ fn dies_anywhere<T: Numbered>(line: Line<T>) {
 }
 
 tests! {
-    from_the_front = dies_anywhere(Line::<u64>::with(1..=5));
-    the_last_one = dies_anywhere(Line::<u64>::with([1]));
-    from_a_full_queue = dies_anywhere(Line::<u64>::new(|| Queue::bounded(2), |queue| put_all(queue, [1, 2])));
-    from_a_block_of_its_own = dies_anywhere(Line::<Vec<u64>>::with([1, 2]));
-    with_a_handle_in_it = dies_anywhere(Line::<(u64, Lock, String)>::with([1, 2]));
-    several_at_once = assert_finished(&get_many(&Line::<u64>::with(1..=5), 3, 3));
-    all_at_once = assert_finished(&get_many(&Line::<u64>::with(1..=5), usize::MAX, 5));
-    several_with_blocks_at_once = assert_finished(&get_many(&Line::<Mixed>::with(1..=6), 5, 5));
-    from_two_segments_at_once = assert_finished(&get_many(&Line::<Vec<u32>>::with(1..=7), 9, 7));
-    blocks_from_two_segments_at_once = assert_finished(&get_many(&from_two_segments(), usize::MAX, 30));
-    from_the_end_and_the_beginning_of_a_segment_at_once = assert_finished(&get_many(&that_goes_round(), 9, 3));
-    from_two_segments_of_three = assert_finished(&get_many(&in_three_segments(), usize::MAX, 18));
-    before_it_is_closed = is_closed_anywhere(Line::<u64>::with([1, 2]));
-    before_it_is_closed_in_vain = is_closed_anywhere(Line::<Vec<u32>>::with([]));
+    an_item_can_be_taken_from_the_front = dies_anywhere(Line::<u64>::with(1..=5));
+    the_last_item_can_be_taken = dies_anywhere(Line::<u64>::with([1]));
+    an_item_can_be_taken_from_a_full_queue = dies_anywhere(Line::<u64>::new(|| Queue::bounded(2), |queue| put_all(queue, [1, 2])));
+    an_item_in_a_block_of_its_own_can_be_taken = dies_anywhere(Line::<Vec<u64>>::with([1, 2]));
+    an_item_with_a_handle_can_be_taken = dies_anywhere(Line::<(u64, Lock, String)>::with([1, 2]));
+    several_items_can_be_taken_by_one_call = assert_finished(&get_many(&Line::<u64>::with(1..=5), 3, 3));
+    all_items_can_be_taken_by_one_call = assert_finished(&get_many(&Line::<u64>::with(1..=5), usize::MAX, 5));
+    several_items_with_blocks_can_be_taken_by_one_call = assert_finished(&get_many(&Line::<Mixed>::with(1..=6), 5, 5));
+    items_of_two_segments_can_be_taken_by_one_call = assert_finished(&get_many(&Line::<Vec<u32>>::with(1..=7), 9, 7));
+    blocks_of_two_segments_can_be_taken_by_one_call = assert_finished(&get_many(&from_two_segments(), usize::MAX, 30));
+    items_around_the_wrap_can_be_taken_by_one_call = assert_finished(&get_many(&that_goes_round(), 9, 3));
+    items_of_two_segments_of_three_can_be_taken = assert_finished(&get_many(&in_three_segments(), usize::MAX, 18));
+    a_queue_can_be_closed = is_closed_anywhere(Line::<u64>::with([1, 2]));
+    a_closed_queue_can_be_closed_again = is_closed_anywhere(Line::<Vec<u32>>::with([]));
 }
 
 #[test]
-fn at_the_segment_s_beginning() {
+fn an_item_can_be_taken_from_the_start_of_a_segment() {
     isolated!(env = VECTORS, {
         let line = Line::<Vec<u32>>::new(
             || Queue::bounded(20),
@@ -116,13 +116,13 @@ fn at_the_segment_s_beginning() {
         let (segment, before) = place(&line);
         assert_finished(&get_one(&line, crash()));
         let (same, now) = place(&line);
-        assert!(same == segment && now < before, "it did not go round: {before:x} and {now:x}");
+        assert!(same == segment && now < before, "the ring did not wrap around: {before:x} and {now:x}");
     });
 }
 
-/// The segment before is freed: it has taken the last item in it, and goes on to the next.
+/// The victim takes the last item of a segment, moves on to the next segment, and frees the first.
 #[test]
-fn in_the_next_segment() {
+fn an_item_can_be_taken_from_the_next_segment() {
     isolated!(env = VECTORS, {
         let line = Line::<Vec<u32>>::new(
             || Queue::bounded(20),
@@ -139,14 +139,14 @@ fn in_the_next_segment() {
     });
 }
 
-/// The segment that is freed is a run of spans.
+/// The freed segment is a run of spans.
 #[test]
-fn in_the_segment_after_a_large_one() {
+fn an_item_can_be_taken_after_a_large_segment() {
     isolated!(env = VECTORS, {
         let line = Line::<Vec<u32>>::new(
             || Queue::bounded(1200),
             |queue| {
-                // 4, 20, 80 and 321 of them have room in the first four segments.
+                // The first four segments hold 4, 20, 80 and 321 of these items.
                 put_all(queue, 1..=430);
                 (0..425).for_each(|_| drop(queue.get().expect("an item")));
                 (426..=430).collect()
@@ -160,7 +160,7 @@ fn in_the_segment_after_a_large_one() {
 }
 
 #[test]
-fn when_there_is_nothing() {
+fn a_try_to_take_from_an_empty_queue_fails() {
     isolated!({
         let line = Line::<u64>::with([]);
         let report = line.step(
@@ -177,7 +177,7 @@ fn when_there_is_nothing() {
 }
 
 #[test]
-fn when_it_is_its_turn() {
+fn a_taker_can_wait_for_its_turn() {
     isolated!({
         let line = Line::<u64>::with([1, 2]);
         let occupied = Rc::new(Cell::new(Some(internals::occupy(line.queue(), End::Consumers))));
@@ -198,9 +198,9 @@ fn when_it_is_its_turn() {
     });
 }
 
-/// It sleeps until somebody puts something.
+/// The victim sleeps until another process puts an item.
 #[test]
-fn when_something_comes() {
+fn a_taker_can_sleep_until_an_item_comes() {
     isolated!(env = VECTORS, {
         for number in [21, 22, 23] {
             let line = Line::<Mixed>::with([]).leaked();
@@ -222,16 +222,16 @@ fn when_something_comes() {
                     line.holds(&[number][..there])
                 },
             );
-            assert_eq!(put.read(0), 1, "it did not sleep");
+            assert_eq!(put.read(0), 1, "the victim did not sleep");
             assert_finished(&report);
             line.end().unwrap();
         }
     });
 }
 
-/// A producer sleeps, and has to be woken because there is room.
+/// A producer sleeps, and must be woken because there is room.
 #[test]
-fn for_somebody_who_sleeps() {
+fn a_taker_can_wake_a_sleeping_producer() {
     isolated!({
         let line = Line::<u64>::new(|| Queue::bounded(1), |queue| put_all(queue, [1]));
         let mut producer = spawn_parked(|| {
@@ -259,7 +259,7 @@ fn for_somebody_who_sleeps() {
 }
 
 #[test]
-fn a_message_that_the_dead_keeps_is_found() {
+fn without_the_rule_a_dead_consumer_keeps_a_message() {
     isolated!(env = VECTORS, {
         internals::break_rule(Rule::TakenBack);
         get_one(&Line::<Vec<u64>>::with([1, 2]), crash()).assert_broken();
@@ -267,19 +267,19 @@ fn a_message_that_the_dead_keeps_is_found() {
     });
 }
 
-/// The victim closes the queue: it is closed or not, and everything is still in it.
+/// The victim closes the queue. It is closed or not, and every item is still in it.
 fn is_closed_anywhere<T: Numbered>(line: Line<T>) {
     let report = line.step(
         crash(),
         || (),
         |line, ()| {
-            line.queue().close().expect("it can be closed");
+            line.queue().close().expect("the queue can be closed");
             line.returned(0);
         },
         |point| {
             let queue = line.queue();
             let closed = queue.is_closed();
-            ensure!(closed || !point.finished && line.told().is_none(), "it is not closed");
+            ensure!(closed || !point.finished && line.told().is_none(), "the queue is not closed");
             if !closed {
                 return line.holds(&line.held);
             }
@@ -294,7 +294,7 @@ fn is_closed_anywhere<T: Numbered>(line: Line<T>) {
     assert_finished(&report);
 }
 
-/// The victim makes a queue, puts something in and drops it: afterwards everything is as before.
+/// The victim creates a queue, puts items in and drops it. Afterwards the arena is as before.
 fn lives_and_dies<T: Numbered>(bounded: bool, numbers: &[u64]) {
     arena();
     open([VICTIM]);
@@ -313,8 +313,8 @@ fn lives_and_dies<T: Numbered>(bounded: bool, numbers: &[u64]) {
 }
 
 tests! {
-    an_empty_queue_lives_and_dies = lives_and_dies::<u64>(true, &[]);
-    a_queue_with_items_lives_and_dies = lives_and_dies::<Mixed>(true, &[1, 2, 3]);
-    a_queue_of_two_segments_lives_and_dies = lives_and_dies::<Vec<u32>>(true, &[1, 2, 3, 4]);
-    a_large_queue_lives_and_dies = lives_and_dies::<u64>(false, &[1]);
+    an_empty_queue_can_be_created_and_dropped = lives_and_dies::<u64>(true, &[]);
+    a_queue_with_items_can_be_created_and_dropped = lives_and_dies::<Mixed>(true, &[1, 2, 3]);
+    a_queue_of_two_segments_can_be_created_and_dropped = lives_and_dies::<Vec<u32>>(true, &[1, 2, 3, 4]);
+    a_large_queue_can_be_created_and_dropped = lives_and_dies::<u64>(false, &[1]);
 }

@@ -1,5 +1,5 @@
-//! A consumer is killed at every instruction of getting an item, finishing it, giving it back and taking a
-//! dead letter: the item is queued, or comes back, or is done; never lost, and never in two places.
+//! A consumer is killed at every instruction of getting an item, finishing it, giving it back and taking a dead letter.
+//! The item stays queued, is queued again, or is done. It is never lost, and never in two places.
 
 use crate::support;
 use crate::support::{Diary, OTHER, VICTIM, arena, assert_finished, open};
@@ -10,24 +10,24 @@ use procession_testkit::{CrashStep, Gate, Point, Report, isolated};
 
 type Work = JoinableQueue<u64>;
 
-/// What the victim has come to: an operation has begun, or has returned.
+/// How far the victim has come: an operation has begun, or has returned.
 const BEGUN: u64 = 1;
 const RETURNED: u64 = 2;
 
-/// The items that lie there, in this order: the one in question and one behind it.
+/// The items in the queue, in this order: the item under test, and another behind it.
 const FIRST: u64 = 71;
 const SECOND: u64 = 72;
 
-/// A queue that nobody else looks at, a victim, and what there was before the items came.
+/// A queue that no other process uses, a victim, and the state of the arena before the items were put.
 struct Scene {
     queue: &'static Work,
     diary: Diary,
     empty: Census,
-    /// Leases of the tester's, which nobody touches.
+    /// Leases of the test process, which stay untouched.
     kept: Vec<Lease<u64>>,
 }
 
-/// A queue with a place for leases, which was used before.
+/// Creates a queue with a cell for leases that was used before.
 fn used_queue() -> Work {
     let queue = Work::unbounded().expect("a queue");
     queue.put(1).expect("room");
@@ -51,14 +51,14 @@ impl Scene {
         scene
     }
 
-    /// In which there is nothing to get.
+    /// Creates a scene whose queue is empty.
     fn empty() -> Scene {
         let scene = Scene::of(used_queue());
         assert_eq!(drain(scene.queue).len(), 2);
         scene
     }
 
-    /// In which the first item is a dead letter when it is given back once.
+    /// Creates a scene in which the first item becomes a dead letter when it is given back once.
     fn impatient() -> Scene {
         Scene::of(used_queue().with_max_attempts(1).expect("more than none"))
     }
@@ -68,7 +68,7 @@ impl Scene {
         internals::inherit_handles(0);
     }
 
-    /// Kills the victim at every instruction of `operation` on what it has prepared.
+    /// Kills the victim at every instruction of `operation` on the result of `prepare`.
     fn step<P>(
         &self,
         step: CrashStep,
@@ -96,14 +96,14 @@ impl Scene {
         report
     }
 
-    /// Everything that was put is gone, with its memory; the queue may have got one more place for leases.
+    /// Checks that all items and their memory are gone. The queue may have gained a block of cells for leases.
     fn is_empty_again(&self) -> Result<(), String> {
         let (queue, before) = (self.queue, &self.empty);
         ensure!((queue.len(), queue.unfinished()) == (0, self.kept.len()), "left: {queue:?}");
         ensure!(queue.try_join().is_ok() == self.kept.is_empty(), "not joined: {queue:?}");
         if !queue.is_closed() {
             queue.put(5).map_err(|e| e.to_string())?;
-            ensure!(drain(queue) == [(5, 1)], "the queue does not work on");
+            ensure!(drain(queue) == [(5, 1)], "the queue no longer works");
         }
         internals::collect();
         let now = internals::census();
@@ -121,7 +121,7 @@ fn crash() -> CrashStep {
     CrashStep::new(arena())
 }
 
-/// What can be got now, and how often it was handed out.
+/// Returns the items that can be received now, each with its number of attempts.
 fn drain(queue: &Work) -> Vec<(u64, u32)> {
     let leases = std::iter::from_fn(|| queue.try_get().ok());
     let finish = |lease: Lease<u64>| {
@@ -132,7 +132,8 @@ fn drain(queue: &Work) -> Vec<(u64, u32)> {
     leases.map(finish).collect()
 }
 
-/// Both items are there, each once and in order; the first as often handed out as the victim had come.
+/// Checks that both items are there, once each and in order. The first item's attempts must match the victim's
+/// progress.
 fn both_are_there(queue: &Work, attempt: u32, diary: u64) -> Result<(), String> {
     let found = drain(queue);
     let untouched = [(FIRST, attempt), (SECOND, 1)];
@@ -148,7 +149,7 @@ fn get_first(queue: &Work) -> Lease<u64> {
 }
 
 #[test]
-fn an_item_is_got_into_a_new_chunk_of_places() {
+fn an_item_can_be_leased_in_a_new_block_of_cells() {
     isolated!({
         arena();
         let scene = Scene::of(Work::unbounded().unwrap());
@@ -158,7 +159,7 @@ fn an_item_is_got_into_a_new_chunk_of_places() {
 }
 
 #[test]
-fn an_item_is_got_into_a_place_that_was_used() {
+fn an_item_can_be_leased_in_a_used_cell() {
     isolated!({
         arena();
         let scene = Scene::of(used_queue());
@@ -168,7 +169,7 @@ fn an_item_is_got_into_a_place_that_was_used() {
 }
 
 #[test]
-fn an_item_is_got_into_the_next_place() {
+fn an_item_can_be_leased_in_the_next_cell() {
     isolated!({
         arena();
         let queue = used_queue();
@@ -181,7 +182,7 @@ fn an_item_is_got_into_the_next_place() {
 }
 
 #[test]
-fn an_item_that_came_back_is_got() {
+fn a_returned_item_can_be_leased() {
     isolated!({
         arena();
         let scene = Scene::of(used_queue());
@@ -192,7 +193,7 @@ fn an_item_that_came_back_is_got() {
 }
 
 #[test]
-fn nothing_is_got() {
+fn an_empty_queue_has_no_item_to_lease() {
     isolated!({
         arena();
         for (closed, expected) in [(false, GetError::Empty), (true, GetError::Closed)] {
@@ -214,7 +215,7 @@ fn nothing_is_got() {
 }
 
 #[test]
-fn a_sleeper_gets_what_is_put_and_what_comes_back() {
+fn a_sleeper_gets_new_and_returned_items() {
     isolated!({
         arena();
         for comes_back in [false, true] {
@@ -233,7 +234,7 @@ fn a_sleeper_gets_what_is_put_and_what_comes_back() {
             let attempt = 1 + u32::from(comes_back);
             let verdict = |_: &Point, diary| {
                 let found = match held.take() {
-                    // This checker's copy of the tester's lease.
+                    // This is the checker's copy of the test process's lease.
                     Some(lease) => lease.done().map(|()| vec![]).map_err(|e| e.to_string())?,
                     None => drain(queue),
                 };
@@ -247,10 +248,10 @@ fn a_sleeper_gets_what_is_put_and_what_comes_back() {
     });
 }
 
-/// What is gone stays gone: between the points of a run there is one at which it goes.
+/// Checks that a finished item stays finished: between the instructions of a run there is one at which it disappears.
 fn goes_once(scene: &Scene, gone: bool, diary: u64) -> Result<(), String> {
-    ensure!(gone || scene.diary.read(1) == 0, "it was gone already, and is there again");
-    ensure!(gone || diary == BEGUN, "it should be gone");
+    ensure!(gone || scene.diary.read(1) == 0, "the item was gone, and is there again");
+    ensure!(gone || diary == BEGUN, "the item should be gone");
     if gone {
         scene.diary.write(1, 1);
     }
@@ -258,7 +259,7 @@ fn goes_once(scene: &Scene, gone: bool, diary: u64) -> Result<(), String> {
 }
 
 #[test]
-fn an_item_is_done() {
+fn a_leased_item_can_be_finished() {
     isolated!({
         arena();
         for closed in [false, true] {
@@ -273,7 +274,7 @@ fn an_item_is_done() {
             let report = scene.step(crash(), get_first, done, |point, diary| {
                 let found = drain(scene.queue);
                 ensure!(found == [(FIRST, 2), (SECOND, 1)] || found == [(SECOND, 1)], "found {found:?}");
-                ensure!(found.len() == 2 || point.step > 0, "it was done before it was said");
+                ensure!(found.len() == 2 || point.step > 0, "the item was done before `done` was called");
                 goes_once(&scene, found.len() == 1, diary)
             });
             assert_finished(&report);
@@ -282,7 +283,7 @@ fn an_item_is_done() {
 }
 
 #[test]
-fn an_item_is_given_back() {
+fn a_leased_item_can_be_given_back() {
     isolated!({
         arena();
         let scene = Scene::of(used_queue());
@@ -300,7 +301,7 @@ fn an_item_is_given_back() {
 }
 
 #[test]
-fn an_item_is_given_up() {
+fn a_leased_item_can_become_a_dead_letter() {
     isolated!({
         arena();
         let scene = Scene::impatient();
@@ -318,18 +319,18 @@ fn an_item_is_given_up() {
 }
 
 fn letters(queue: &Work) -> Vec<(u64, u32)> {
-    let letters = queue.dead_letters().map(|letter| letter.expect("it can be read"));
+    let letters = queue.dead_letters().map(|letter| letter.expect("the letter can be decoded"));
     letters.map(|letter| (letter.item, letter.attempts)).collect()
 }
 
 #[test]
-fn a_dead_letter_is_taken() {
+fn a_dead_letter_can_be_taken() {
     isolated!({
         arena();
         let scene = Scene::impatient();
         drop(get_first(scene.queue));
         let take = |queue: &'static Work, ()| {
-            let letter = queue.dead_letters().next().expect("a letter").expect("it can be read");
+            let letter = queue.dead_letters().next().expect("a letter").expect("the letter can be decoded");
             assert_eq!((letter.item, letter.attempts), (FIRST, 1));
             None
         };
@@ -350,7 +351,7 @@ fn a_dead_letter_is_taken() {
 
 /// The control.
 #[test]
-fn a_lease_that_is_not_given_back_is_found() {
+fn without_the_rule_a_dead_consumer_s_lease_is_lost() {
     isolated!({
         arena();
         internals::break_rule(Rule::LeaseReturned);
@@ -361,9 +362,8 @@ fn a_lease_that_is_not_given_back_is_found() {
     });
 }
 
-/// At every instruction of the victim's, another process gets all that there is until nothing can come any
-/// more; then the victim is killed. Gives to `verdict` how often the other had the first item, and on which
-/// attempt.
+/// At every instruction of the victim, another process receives items until none can come any longer. Then the victim
+/// is killed. Passes to `verdict` how often the other process received the first item, and on which attempts.
 fn meet<P>(
     prepare: impl Fn(&'static Work) -> P,
     operation: impl Fn(&'static Work, P) -> Option<Lease<u64>>,
@@ -398,7 +398,7 @@ fn meet<P>(
     let report = CrashStep::new(arena()).run_pairwise(victim, other, recover, |_| {
         internals::recover(OTHER);
         let second = scene.diary.read(2);
-        ensure!(second == 1, "the second item was got on {second}");
+        ensure!(second == 1, "the second item was received on attempt {second}");
         support::nothing_in(VICTIM)?;
         verdict(&[scene.diary.read(1)], scene.diary.read(0))?;
         scene.is_empty_again()
@@ -408,45 +408,48 @@ fn meet<P>(
 }
 
 #[test]
-fn another_gets_meanwhile_what_is_done() {
+fn a_getter_can_race_with_done() {
     isolated!({
         let done = |_, lease: Lease<u64>| {
             lease.done().expect("it is leased");
             None
         };
         assert_finished(&meet(get_first, done, |first, victim| {
-            ensure!([[0], [2]].contains(&[first[0]]), "the first item was got on {first:?}");
-            ensure!(victim == BEGUN || first == [0], "it was done, and got again");
+            ensure!([[0], [2]].contains(&[first[0]]), "the first item was received on attempts {first:?}");
+            ensure!(victim == BEGUN || first == [0], "the item was done, and received again");
             Ok(())
         }));
     });
 }
 
 #[test]
-fn another_gets_meanwhile_what_is_given_back() {
+fn a_getter_can_race_with_a_returned_lease() {
     isolated!({
         let give_back = |_, lease: Lease<u64>| {
             drop(lease);
             None
         };
         assert_finished(&meet(get_first, give_back, |first, _| {
-            ensure!(first == [2], "the first item was got on {first:?}");
+            ensure!(first == [2], "the first item was received on attempts {first:?}");
             Ok(())
         }));
     });
 }
 
 #[test]
-fn another_gets_meanwhile_what_is_got() {
+fn two_getters_can_race() {
     isolated!({
-        // When the other was faster the victim, which goes on in the real memory, is not told.
+        // If the other process is faster, the victim gets no item, and runs on in the real memory.
         let get = |queue, ()| Some(get_first(queue));
         assert_finished(&meet(
             |_| (),
             get,
             |first, victim| {
-                ensure!([[1], [2]].contains(&[first[0]]), "the first item was got on {first:?}");
-                ensure!(victim == BEGUN || first == [2], "it was got before, and is new");
+                ensure!(
+                    [[1], [2]].contains(&[first[0]]),
+                    "the first item was received on attempts {first:?}"
+                );
+                ensure!(victim == BEGUN || first == [2], "the item was received before, and counts as new");
                 Ok(())
             },
         ));

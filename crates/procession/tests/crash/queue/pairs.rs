@@ -1,5 +1,4 @@
-//! At every instruction of a process that puts or takes, another one puts or takes too; then the first is
-//! killed.
+//! At every instruction of a process that puts or takes, another process puts or takes too. Then the first is killed.
 
 use crate::support;
 use crate::support::line::{Line, Mixed, Numbered, become_victim, drain, put_all};
@@ -8,12 +7,13 @@ use procession::Queue;
 use procession::internals::{self, End, Rule};
 use procession_testkit::{CrashStep, Gate, Report, isolated};
 
-/// The victim's items, the other's, and what main puts in when the other would have to wait for the dead.
+/// The victim's items, the other process's items, and the items that main puts when the other would have to wait for
+/// the dead.
 const NEW: u64 = 20;
 const OTHERS: u64 = 40;
 const LATE: u64 = 60;
 
-/// What the other has taken.
+/// The items that the other process has taken.
 struct Taken(Diary);
 
 impl Taken {
@@ -27,7 +27,7 @@ impl Taken {
     }
 }
 
-/// Two at a queue.
+/// Two processes at a queue.
 struct Pair<T> {
     line: Line<T>,
     taken: Taken,
@@ -42,8 +42,8 @@ impl<T: Numbered> Pair<T> {
         self.line.queue()
     }
 
-    /// `victim` works with what `prepare` made, `other` meets it, `rescue` gives the other what it may wait
-    /// for, and `verdict` looks at what is left.
+    /// Runs `victim` on the result of `prepare` while `other` races with it. `rescue` puts what the other process
+    /// may wait for, and `verdict` checks what is left.
     fn meet<P>(
         &self,
         prepare: impl Fn() -> P,
@@ -98,7 +98,7 @@ macro_rules! pairs {
     )*};
 }
 
-/// The victim puts, the other takes what comes first.
+/// The victim puts, and the other process takes the first item.
 fn put_and_get<T: Numbered>(line: Line<T>) -> Report {
     let pair = Pair::at(line);
     let held = pair.line.held.clone();
@@ -119,7 +119,7 @@ fn put_and_get<T: Numbered>(line: Line<T>) -> Report {
     )
 }
 
-/// The victim takes, the other puts.
+/// The victim takes, and the other process puts.
 fn get_and_put<T: Numbered>(line: Line<T>) -> Report {
     let pair = Pair::at(line);
     let held = pair.line.held.clone();
@@ -128,7 +128,7 @@ fn get_and_put<T: Numbered>(line: Line<T>) -> Report {
         || (),
         |()| drop(pair.queue().get().expect("an item")),
         || {
-            // Made here, so that no other process holds what it carries.
+            // The item is created here, so no other process holds the handle in it.
             pair.queue().put(T::new(OTHERS)).expect("there is room, sooner or later");
             pair.taken.note(&[]);
         },
@@ -184,28 +184,28 @@ fn three_wide_ones_taken() -> Line<Vec<u32>> {
 }
 
 pairs! {
-    an_item_is_taken_while_another_is_put = put_and_get(Line::<u64>::with([1]));
-    an_item_is_taken_as_soon_as_it_is_put = put_and_get(Line::<u64>::with([]));
-    a_block_is_taken_as_soon_as_it_is_put = put_and_get(Line::<Vec<u64>>::with([]));
-    a_handle_is_taken_as_soon_as_it_is_put = put_and_get(Line::<Mixed>::with([]));
-    an_item_is_taken_while_the_queue_grows = put_and_get(Line::<Vec<u32>>::with([1, 2, 3]));
-    an_item_is_put_while_one_is_taken = get_and_put(Line::<u64>::with([1, 2]));
-    a_block_is_put_while_one_is_taken = get_and_put(Line::<Vec<u64>>::with([1, 2]));
-    an_item_is_put_while_a_segment_is_left = get_and_put(three_wide_ones_taken());
+    an_item_can_be_taken_while_another_is_put = put_and_get(Line::<u64>::with([1]));
+    an_item_can_be_taken_as_soon_as_it_is_put = put_and_get(Line::<u64>::with([]));
+    a_block_can_be_taken_as_soon_as_it_is_put = put_and_get(Line::<Vec<u64>>::with([]));
+    a_handle_can_be_taken_as_soon_as_it_is_put = put_and_get(Line::<Mixed>::with([]));
+    an_item_can_be_taken_while_the_queue_grows = put_and_get(Line::<Vec<u32>>::with([1, 2, 3]));
+    an_item_can_be_put_while_another_is_taken = get_and_put(Line::<u64>::with([1, 2]));
+    a_block_can_be_put_while_another_is_taken = get_and_put(Line::<Vec<u64>>::with([1, 2]));
+    an_item_can_be_put_while_a_segment_is_left = get_and_put(three_wide_ones_taken());
     an_item_is_put_when_another_makes_room =
         get_and_put(Line::<u64>::new(|| Queue::bounded(2), |queue| put_all(queue, [1, 2])));
-    two_put_at_once = put_and_put(Line::<u64>::with([1]));
-    two_put_blocks_at_once = put_and_put(Line::<Vec<u64>>::with([1]));
-    two_let_the_queue_grow = put_and_put(Line::<Vec<u32>>::with([1, 2, 3]));
-    two_take_at_once = get_and_get(Line::<u64>::with([1, 2, 3]));
-    two_take_blocks_at_once = get_and_get(Line::<Vec<u64>>::with([1, 2, 3]));
-    two_leave_a_segment = get_and_get(three_wide_ones_taken());
-    everything_is_taken_while_the_queue_grows_and_grows = grow_and_drain();
-    a_queue_is_closed_while_somebody_takes = close_and_get();
+    two_producers_can_put_at_the_same_time = put_and_put(Line::<u64>::with([1]));
+    two_producers_can_put_blocks_at_the_same_time = put_and_put(Line::<Vec<u64>>::with([1]));
+    two_producers_can_grow_the_queue = put_and_put(Line::<Vec<u32>>::with([1, 2, 3]));
+    two_consumers_can_take_at_the_same_time = get_and_get(Line::<u64>::with([1, 2, 3]));
+    two_consumers_can_take_blocks_at_the_same_time = get_and_get(Line::<Vec<u64>>::with([1, 2, 3]));
+    two_consumers_can_leave_a_segment = get_and_get(three_wide_ones_taken());
+    a_growing_queue_can_be_drained = grow_and_drain();
+    a_queue_can_be_closed_while_another_process_takes = close_and_get();
 }
 
-/// The victim puts so many at once that the queue grows several times. Main takes all that there is, and
-/// uses the memory that it gets back for something else; somebody else does so with the first segment.
+/// The victim puts so many items by one call that the queue grows several times. Main takes all items and reuses the
+/// freed memory. Another process does the same with the first segment.
 fn grow_and_drain() -> Report {
     const HEADER: u64 = 16;
     let line = Line::<Vec<u32>>::with([1]);
@@ -219,7 +219,7 @@ fn grow_and_drain() -> Report {
         assert_eq!(line.queue().put_many(items), Ok(14));
         gate.end();
     };
-    // A fork of main's: it has main's place, and main's memory.
+    // A fork of main, which has main's slot and main's memory.
     let main_drains = || {
         taken.note(&drain(line.queue()));
         let written_over = [(); 45].map(|()| internals::pack(&vec![u64::MAX; 186]).expect("a block"));
@@ -240,20 +240,20 @@ fn grow_and_drain() -> Report {
 }
 
 #[test]
-fn a_segment_that_is_freed_while_a_producer_is_in_it_is_found() {
+fn without_the_rule_a_segment_is_freed_under_a_producer() {
     isolated!(env = VECTORS, {
         internals::break_rule(Rule::SegmentKept);
         grow_and_drain().assert_broken();
     });
 }
 
-/// The victim closes the queue; the other takes what is in it, and one more if it can.
+/// The victim closes the queue. The other process takes the item in it, and one more if it can.
 fn close_and_get() -> Report {
     let line = Line::<u64>::with([1]);
     let victim = |gate: &Gate| {
         become_victim();
         gate.begin();
-        line.queue().close().expect("it can be closed");
+        line.queue().close().expect("the queue can be closed");
         gate.end();
     };
     let other = || {

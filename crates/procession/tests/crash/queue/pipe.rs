@@ -1,5 +1,5 @@
-//! A process is killed at every instruction of making a pipe, sending an end of it and letting an end go; so
-//! is the collector that does the last. Whoever has the other end hears of it, and all memory comes back.
+//! A process is killed at every instruction of creating a pipe, sending an end and dropping an end. So is the collector
+//! when it drops an end. The owner of the other end is notified, and all memory is freed.
 
 use crate::support;
 use crate::support::{
@@ -12,7 +12,7 @@ use procession_testkit::{Child, CrashStep, Gate, Point, Report, isolated, proc, 
 
 type End = Connection<u32, u32>;
 
-/// Large enough that a span has room for few such blocks: the collector looks at each.
+/// So large that a span holds few such blocks. The collector examines each block of a span.
 const LARGE: usize = 20_000;
 
 fn begin() -> Before {
@@ -25,7 +25,7 @@ fn new_pipe() -> (End, End) {
     pipe().expect("a pipe")
 }
 
-/// Hands an end to the process of `slot`, in a block.
+/// Transfers an end to the process in `slot`, in a block.
 fn hand(end: &End, slot: u32) -> u64 {
     let block = internals::pack(&(end.clone(), vec![0u8; LARGE])).expect("a block");
     assert!(internals::hand_over(block, slot));
@@ -39,19 +39,22 @@ fn take(block: u64) -> End {
     end
 }
 
-/// Has the collector look, as it does after a death.
+/// Makes the collector run, as it does after a death.
 fn collect() {
     internals::collect_as_supervisor();
 }
 
-/// The other end is gone, and who has this one hears it.
+/// Checks that the other end is gone, and that the owner of this end is notified.
 fn hears_of_the_end(end: &End) -> Result<(), String> {
-    ensure!(end.is_closed() && end.poll(), "it is not told that the other end is gone: {end:?}");
-    ensure!(end.recv() == Err(GetError::Closed) && end.send(1).is_err(), "it does not notice: {end:?}");
+    ensure!(end.is_closed() && end.poll(), "the end is not marked as closed: {end:?}");
+    ensure!(
+        end.recv() == Err(GetError::Closed) && end.send(1).is_err(),
+        "the end can still be used: {end:?}"
+    );
     Ok(())
 }
 
-/// What there is of objects and blocks. Spans that were adopted stay with who adopted them.
+/// Compares the objects and blocks with those before. Adopted spans stay with the process that adopted them.
 fn nothing_is_left(before: &Census) -> Result<(), String> {
     collect();
     let now = internals::census();
@@ -76,7 +79,7 @@ fn step(victim: impl Fn(&Gate), verdict: impl Fn(&Point) -> Result<(), String>) 
 }
 
 #[test]
-fn a_pipe_is_made_and_dropped() {
+fn a_pipe_can_be_created_and_dropped() {
     isolated!(env = VECTORS, {
         let before = begin();
         let victim = |gate: &Gate| {
@@ -88,9 +91,9 @@ fn a_pipe_is_made_and_dropped() {
     });
 }
 
-/// The victim makes a pipe and sends one end of it through another pipe.
+/// The victim creates a pipe and sends one end of it through another pipe.
 #[test]
-fn an_end_is_sent() {
+fn an_end_can_be_sent() {
     isolated!(env = VECTORS, {
         arena();
         open([VICTIM]);
@@ -113,11 +116,11 @@ fn an_end_is_sent() {
             support::nothing_in(VICTIM)?;
             let receiver = receiver.take().expect("the tester's end, copied");
             let end = receiver.try_recv();
-            ensure!(end.is_ok() || diary.read(0) == 0, "it was sent, and there is {end:?}");
+            ensure!(end.is_ok() || diary.read(0) == 0, "the end was sent, but the receiver got {end:?}");
             if let Ok(end) = end {
                 hears_of_the_end(&end)?;
             }
-            ensure!(receiver.try_recv().is_err(), "it was sent twice");
+            ensure!(receiver.try_recv().is_err(), "the end was sent twice");
             Ok(())
         });
         assert_finished(&report);
@@ -127,10 +130,10 @@ fn an_end_is_sent() {
     });
 }
 
-/// The other end is main's. The victim has made the pipe, and frees its end itself; or has received it, and
-/// leaves that to the collector.
+/// Main has the other end. The victim either has created the pipe and frees its end itself, or has received its end and
+/// leaves it to the collector.
 #[test]
-fn an_end_is_let_go() {
+fn an_end_can_be_dropped() {
     isolated!(env = VECTORS, {
         for received in [false, true] {
             let before = begin();
@@ -174,17 +177,17 @@ fn an_end_is_let_go() {
     });
 }
 
-/// Memory that was freed and is somebody else's now: all of it zero, of every size that a pipe has.
+/// Allocates memory that was freed, in every size that a pipe uses, and fills it with zeros.
 fn occupy() -> Vec<u64> {
     let sizes = [16usize, 64, 1 << 10, 2 << 10, 3 << 10, 64 << 10];
     let block = |bytes: usize| internals::pack(&vec![0u8; bytes]).expect("a block");
     sizes.into_iter().flat_map(|bytes| (0..8).map(move |_| block(bytes))).collect()
 }
 
-/// Both ends go; the collector makes a pass while the victim frees the second one, and what it finds free is
-/// given to others, before the victim is buried.
+/// Both ends are dropped. The collector makes a pass while the victim frees the second end. Other processes reuse the
+/// freed memory before the victim is recovered.
 #[test]
-fn the_end_is_told_in_no_memory_of_others() {
+fn closing_a_pipe_writes_to_no_reused_memory() {
     isolated!(env = VECTORS, {
         let before = begin();
         for block in occupy() {
@@ -214,7 +217,7 @@ fn the_end_is_told_in_no_memory_of_others() {
     });
 }
 
-/// A supervisor that is killed at every instruction of freeing one end of a pipe, or both.
+/// Kills a supervisor at every instruction of freeing one end of a pipe, or both.
 fn kill_a_collector(both: bool) {
     let before = begin();
     let diary = Diary::new();
@@ -245,22 +248,22 @@ fn kill_a_collector(both: bool) {
 }
 
 #[test]
-fn a_killed_collector_tells_the_other_end_all_the_same() {
+fn a_killed_collector_still_notifies_the_other_end() {
     isolated!(env = VECTORS, {
         kill_a_collector(false);
     });
 }
 
 #[test]
-fn a_killed_collector_leaves_nothing_of_a_pipe() {
+fn a_killed_collector_leaks_nothing_of_a_pipe() {
     isolated!(env = VECTORS, {
         kill_a_collector(true);
     });
 }
 
-/// Main lets its end go at every instruction of the victim's doing the same.
+/// Main drops its end at every instruction at which the victim drops the other.
 #[test]
-fn both_ends_are_let_go_at_once() {
+fn both_ends_can_be_dropped_at_the_same_time() {
     isolated!(env = VECTORS, {
         let before = begin();
         let diary = Diary::new();
@@ -291,9 +294,9 @@ fn both_ends_are_let_go_at_once() {
     });
 }
 
-/// A peer that sleeps is woken by the death of who was about to tell it.
+/// The death of a process that was about to notify its sleeping peer wakes the peer.
 #[test]
-fn who_is_killed_before_it_tells_leaves_nobody_asleep() {
+fn a_dropper_killed_before_its_wake_leaves_no_peer_asleep() {
     isolated!(env = VECTORS, {
         begin();
         let diary = Diary::new();
@@ -319,7 +322,7 @@ fn who_is_killed_before_it_tells_leaves_nobody_asleep() {
                 drop(mine);
                 gate.end();
             },
-            // It holds it no more, and has not told.
+            // The victim no longer holds its end, and has not notified the peer yet.
             |_| internals::census().holdings.iter().all(|&(slot, _)| slot != VICTIM),
         );
         victim.kill();

@@ -1,4 +1,5 @@
-//! A process is killed at every instruction of putting something into a queue: it is in it, whole, or not.
+//! A process is killed at every instruction of putting items into a queue. Each item is in the queue, whole, or it is
+//! not.
 
 use crate::support;
 use std::cell::Cell;
@@ -30,7 +31,7 @@ fn put_one<T: Numbered>(line: &Line<T>, step: CrashStep) -> Report {
     )
 }
 
-/// The victim puts so many items with one call.
+/// The victim puts `count` items by one call.
 fn put_many<T: Numbered>(line: &Line<T>, count: u64, bit_by_bit: bool) -> Report {
     let numbers: Vec<u64> = (NEW..NEW + count).collect();
     line.step(
@@ -41,7 +42,7 @@ fn put_many<T: Numbered>(line: &Line<T>, count: u64, bit_by_bit: bool) -> Report
     )
 }
 
-/// Where the producers' side stands: its segment, and its record.
+/// Returns the position of the producers' cursor: its segment, and its record.
 fn place<T: Numbered>(line: &Line<T>) -> (u64, u64) {
     internals::queue_place(line.queue(), End::Producers)
 }
@@ -51,17 +52,17 @@ fn dies_anywhere<T: Numbered>(line: Line<T>) {
 }
 
 tests! {
-    into_an_empty_queue = dies_anywhere(Line::<u64>::with([]));
-    behind_others = dies_anywhere(Line::<u64>::with(1..=5));
+    an_item_can_be_put_into_an_empty_queue = dies_anywhere(Line::<u64>::with([]));
+    an_item_can_be_put_behind_others = dies_anywhere(Line::<u64>::with(1..=5));
     into_the_last_place =
         dies_anywhere(Line::<u64>::new(|| Queue::bounded(3), |queue| put_all(queue, [1, 2])));
-    in_a_block_of_its_own = dies_anywhere(Line::<Vec<u64>>::with([1]));
-    with_a_handle_in_it = dies_anywhere(Line::<(u64, procession::Lock, String)>::with([1]));
-    several_at_once = assert_finished(&put_many(&Line::<u64>::with([1]), 5, false));
-    several_with_blocks_at_once = assert_finished(&put_many(&Line::<Mixed>::with([1]), 6, false));
+    an_item_in_a_block_of_its_own_can_be_put = dies_anywhere(Line::<Vec<u64>>::with([1]));
+    an_item_with_a_handle_can_be_put = dies_anywhere(Line::<(u64, procession::Lock, String)>::with([1]));
+    several_items_can_be_put_by_one_call = assert_finished(&put_many(&Line::<u64>::with([1]), 5, false));
+    several_items_with_blocks_can_be_put_by_one_call = assert_finished(&put_many(&Line::<Mixed>::with([1]), 6, false));
 }
 
-/// A queue whose first segment is so full that the next item goes to its beginning.
+/// A queue whose first segment is so full that the next item goes to its start.
 fn about_to_go_round<T: Numbered>() -> Line<T> {
     Line::new(
         || Queue::bounded(20),
@@ -74,18 +75,18 @@ fn about_to_go_round<T: Numbered>() -> Line<T> {
 }
 
 #[test]
-fn at_the_segment_s_beginning() {
+fn an_item_can_be_put_at_the_start_of_a_segment() {
     isolated!(env = VECTORS, {
         let line = about_to_go_round::<Vec<u32>>();
         let (segment, before) = place(&line);
         assert_finished(&put_one(&line, crash()));
         let (same, now) = place(&line);
-        assert!(same == segment && now < before, "it did not go round: {before:x} and {now:x}");
+        assert!(same == segment && now < before, "the ring did not wrap around: {before:x} and {now:x}");
     });
 }
 
 #[test]
-fn in_a_new_segment() {
+fn an_item_can_be_put_into_a_new_segment() {
     isolated!(env = VECTORS, {
         let line = Line::<Vec<u32>>::with([1, 2, 3]);
         let (segment, _) = place(&line);
@@ -94,9 +95,9 @@ fn in_a_new_segment() {
     });
 }
 
-/// One call that has to go round, and to grow more than once.
+/// One call that must wrap around, and then grow the queue more than once.
 #[test]
-fn several_in_new_segments() {
+fn several_items_can_be_put_into_new_segments() {
     isolated!(env = VECTORS, {
         let line = about_to_go_round::<Vec<u32>>();
         let (segment, _) = place(&line);
@@ -106,7 +107,7 @@ fn several_in_new_segments() {
 }
 
 #[test]
-fn several_as_far_as_there_is_room() {
+fn several_items_are_put_as_far_as_they_fit() {
     isolated!({
         let line = Line::<u64>::new(|| Queue::bounded(3), |queue| put_all(queue, [1]));
         let report = line.step(
@@ -124,7 +125,7 @@ fn several_as_far_as_there_is_room() {
 }
 
 #[test]
-fn into_a_full_queue_it_is_refused() {
+fn a_put_into_a_full_queue_is_refused() {
     isolated!(env = VECTORS, {
         let line = Line::<Vec<u64>>::new(|| Queue::bounded(1), |queue| put_all(queue, [1]));
         let report = line.step(
@@ -140,9 +141,9 @@ fn into_a_full_queue_it_is_refused() {
     });
 }
 
-/// It has to wait for its turn, because somebody else is putting.
+/// The victim must wait for its turn, because another process is putting.
 #[test]
-fn when_it_is_its_turn() {
+fn a_producer_can_wait_for_its_turn() {
     isolated!({
         let line = Line::<u64>::with([1]);
         let occupied = Rc::new(Cell::new(Some(internals::occupy(line.queue(), End::Producers))));
@@ -163,9 +164,9 @@ fn when_it_is_its_turn() {
     });
 }
 
-/// It has to sleep until there is room.
+/// The victim must sleep until there is room.
 #[test]
-fn when_there_is_room() {
+fn a_producer_can_sleep_until_there_is_room() {
     isolated!(env = VECTORS, {
         for wide in [false, true] {
             let line = Line::<Mixed>::new(|| Queue::bounded(1), |queue| put_all(queue, [0])).leaked();
@@ -188,16 +189,16 @@ fn when_there_is_room() {
                     line.holds(&[old, &[number][..put]].concat())
                 },
             );
-            assert_eq!(taken.read(0), 1, "it did not sleep");
+            assert_eq!(taken.read(0), 1, "the victim did not sleep");
             assert_finished(&report);
             line.end().unwrap();
         }
     });
 }
 
-/// A consumer sleeps, and has to be woken.
+/// A consumer sleeps, and must be woken.
 #[test]
-fn for_somebody_who_sleeps() {
+fn a_producer_can_wake_a_sleeping_consumer() {
     isolated!({
         let line = Line::<u64>::with([]);
         let mut consumer = spawn_parked(|| {
@@ -225,7 +226,7 @@ fn for_somebody_who_sleeps() {
 }
 
 #[test]
-fn a_batch_that_is_not_noted_is_found() {
+fn without_the_intent_a_batch_leaks() {
     isolated!(env = VECTORS, {
         internals::break_rule(Rule::BatchIntent);
         let report = put_one(&Line::<Vec<u64>>::with([1]), crash());
@@ -235,7 +236,7 @@ fn a_batch_that_is_not_noted_is_found() {
 }
 
 #[test]
-fn a_batch_that_is_not_settled_is_found() {
+fn without_the_repair_a_batch_leaks() {
     isolated!(env = VECTORS, {
         internals::break_rule(Rule::BatchSettled);
         put_one(&Line::<u64>::with([1]), crash()).assert_broken();

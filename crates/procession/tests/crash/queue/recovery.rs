@@ -1,4 +1,4 @@
-//! The recovery of a queue is itself killed at every instruction, and another one begins anew.
+//! The recovery of a queue is itself killed at every instruction, and another recovery starts from the beginning.
 
 use crate::support;
 use std::cell::Cell;
@@ -11,8 +11,8 @@ use procession_testkit::{CrashStep, Gate, Report, isolated, run_until};
 
 const NEW: u64 = 20;
 
-/// The victim is killed in the middle of `operation`, when `far` says so for the queue's blocks before and now;
-/// then every recovery of it is killed. What the queue holds in the end is `left`.
+/// Kills the victim in the middle of `operation`, when `far` accepts the queue's blocks before and now. Then kills
+/// every instruction of its recovery. In the end the queue holds `left`.
 fn recover_twice<T: Numbered, P>(
     line: Line<T>,
     prepare: impl Fn() -> P,
@@ -52,8 +52,8 @@ fn recover_twice<T: Numbered, P>(
     assert!(line.is_whole().is_ok());
 }
 
-/// As the one before, but the segments are so large that they are runs, which others may take as soon as they are
-/// free. What these write there looks like records, and leads to a segment that is in use.
+/// Does the same with segments that are runs, which other processes may allocate as soon as they are free. What these
+/// write there looks like records that lead to a segment in use.
 fn before_a_commit_in_a_new_run() -> Report {
     let line = Line::<Vec<u32>>::new(|| Queue::bounded(1100), |queue| put_all(queue, 1..=104));
     let owned = || internals::queue_blocks(line.queue()).0;
@@ -88,18 +88,18 @@ fn before_a_commit_in_a_new_run() -> Report {
 }
 
 #[test]
-fn blocks_that_are_freed_while_recovery_still_needs_them_are_found() {
+fn without_the_rule_recovery_frees_blocks_too_early() {
     isolated!(env = VECTORS, {
         internals::break_rule(Rule::UncommittedKept);
         before_a_commit_in_a_new_run().assert_broken();
     });
 }
 
-/// Bytes of a block before its contents, and the first segment that is a run.
+/// Bytes of a block before its contents, and the size of the first segment that is a run.
 const HEADER: u64 = 16;
 const FIRST_RUN: usize = 2 << 16;
 
-/// If the run at `block` is free, it becomes this process's, full of records that name the block `named`.
+/// Allocates the run at `block` if it is free, and fills it with records that name the block `named`.
 fn lie_at(block: u64, named: u64) -> Vec<u64> {
     internals::release_kept();
     let record = [8 << 8 | 2, named]; // a message in a block of its own: see `ring/record.rs`
@@ -111,7 +111,7 @@ fn lie_at(block: u64, named: u64) -> Vec<u64> {
     taken
 }
 
-/// Some blocks are the queue's already, and nothing is put yet.
+/// The queue already owns some new blocks, and no item is committed yet.
 fn before_a_commit() {
     recover_twice(
         Line::<Mixed>::with([1]),
@@ -122,7 +122,7 @@ fn before_a_commit() {
     );
 }
 
-/// It has grown, and nothing is put yet.
+/// The queue has grown, and no item is committed yet.
 fn before_a_commit_in_a_new_segment() {
     recover_twice(
         Line::<Vec<u32>>::with([1, 2, 3]),
@@ -133,7 +133,7 @@ fn before_a_commit_in_a_new_segment() {
     );
 }
 
-/// Everything is put, and the cursor stands before it.
+/// Every item is committed, and the cursor is still before them.
 fn after_a_commit() {
     recover_twice(
         Line::<Mixed>::with([]),
@@ -144,15 +144,15 @@ fn after_a_commit() {
     );
 }
 
-/// A consumer would find something although no producer's cursor says so.
+/// Reports whether a consumer would find an item that no producer's cursor announces.
 fn has_come<T>(queue: &Queue<T>) -> bool {
     let (consumer, producer) =
         (internals::queue_place(queue, End::Consumers), internals::queue_place(queue, End::Producers));
-    // Control, segment, and at least one message.
+    // The control block, a segment, and at least one message.
     consumer == producer && internals::queue_blocks(queue).1.len() > 2
 }
 
-/// Some messages are the victim's already, and nothing is taken yet.
+/// The victim already owns some messages, and no item is committed as taken yet.
 fn before_a_get() {
     recover_twice(
         Line::<Mixed>::with(1..=6),
@@ -163,7 +163,7 @@ fn before_a_get() {
     );
 }
 
-/// The old segment is the victim's already, to be freed.
+/// The victim already owns the old segment, which it is about to free.
 fn while_a_segment_is_freed() {
     let line = Line::<Vec<u32>>::new(
         || Queue::bounded(20),
@@ -176,13 +176,13 @@ fn while_a_segment_is_freed() {
     recover_twice(line, || (), |queue, ()| drop(queue.get()), |_, before, now| now < before, &[4, 5]);
 }
 
-/// It is closed, and nobody has heard of it.
+/// The queue is closed, and no sleeper has been notified.
 fn after_a_close() {
     let line = Line::<u64>::with([]);
     let victim = |gate: &Gate| {
         become_victim();
         gate.begin();
-        line.queue().close().expect("it can be closed");
+        line.queue().close().expect("the queue can be closed");
         gate.end();
     };
     run_until(victim, |_| line.queue().is_closed()).kill();
@@ -195,18 +195,18 @@ fn after_a_close() {
         internals::recover(VICTIM);
         support::nothing_in(VICTIM)?;
         line.is_whole()?;
-        ensure!(line.queue().is_closed() && drain(line.queue()).is_empty(), "it is open");
+        ensure!(line.queue().is_closed() && drain(line.queue()).is_empty(), "the queue is open");
         line.end()
     });
     assert_finished(&report);
 }
 
 tests! {
-    recovery_begins_anew_before_a_commit = before_a_commit();
-    recovery_begins_anew_before_a_commit_in_a_new_segment = before_a_commit_in_a_new_segment();
-    recovery_begins_anew_before_a_commit_in_a_new_run = assert_finished(&before_a_commit_in_a_new_run());
-    recovery_begins_anew_after_a_commit = after_a_commit();
-    recovery_begins_anew_before_a_get = before_a_get();
-    recovery_begins_anew_while_a_segment_is_freed = while_a_segment_is_freed();
-    recovery_begins_anew_after_a_close = after_a_close();
+    recovery_can_be_repeated_before_a_commit = before_a_commit();
+    recovery_can_be_repeated_before_a_commit_in_a_new_segment = before_a_commit_in_a_new_segment();
+    recovery_can_be_repeated_before_a_commit_in_a_new_run = assert_finished(&before_a_commit_in_a_new_run());
+    recovery_can_be_repeated_after_a_commit = after_a_commit();
+    recovery_can_be_repeated_before_a_get = before_a_get();
+    recovery_can_be_repeated_while_a_segment_is_freed = while_a_segment_is_freed();
+    recovery_can_be_repeated_after_a_close = after_a_close();
 }

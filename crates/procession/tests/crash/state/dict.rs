@@ -1,4 +1,4 @@
-//! A process is killed at every instruction of what it does to a dict.
+//! A process is killed at every instruction of its operations on a dict.
 
 use crate::support;
 use std::collections::{BTreeMap, HashMap};
@@ -10,7 +10,7 @@ use procession_testkit::{CrashStep, Gate, Report, isolated, run_until};
 
 type Model = BTreeMap<u32, String>;
 
-/// A value that is larger than a word; the same number makes the same one.
+/// Returns a value that is larger than a word. The same number yields the same value.
 fn text(n: u32) -> String {
     format!("value {n}, which is a little longer")
 }
@@ -19,23 +19,23 @@ fn model(entries: impl IntoIterator<Item = u32>) -> Model {
     entries.into_iter().map(|n| (n, text(n))).collect()
 }
 
-/// A dict as the victim finds it.
+/// Creates a dict as the victim finds it.
 fn dict(entries: &Model) -> Dict<u32, String> {
     arena();
     open([VICTIM]);
     Dict::from_entries(entries.clone()).expect("a dict")
 }
 
-/// Takes memory of the sizes that the operation will take, so that it need not make spans: which has tests of
-/// its own.
+/// Allocates memory of the sizes that the operation needs, so that the operation opens no spans. Other tests cover
+/// that.
 fn warm_up() {
     for bytes in [40, 64, 100, 200, 500, 1000] {
         internals::free(internals::reserve(bytes).expect("a block"));
     }
 }
 
-/// Kills the victim at every instruction of `operation`. Each time the dict must be as it was `before`, or as it
-/// is `after`, sound, and in use again.
+/// Kills the victim at every instruction of `operation`. Each time the dict must be in one of the `allowed` states,
+/// sound, and usable.
 fn step(dict: &Dict<u32, String>, allowed: &[Model], operation: impl Fn(&Dict<u32, String>)) -> Report {
     let victim = |gate: &Gate| {
         internals::become_member(VICTIM);
@@ -56,7 +56,7 @@ fn step(dict: &Dict<u32, String>, allowed: &[Model], operation: impl Fn(&Dict<u3
 fn is_one_of(dict: &Dict<u32, String>, allowed: &[Model]) -> Result<(), String> {
     let there: HashMap<u32, String> = dict.to_map().map_err(|e| e.to_string())?;
     let there: Model = there.into_iter().collect();
-    ensure!(allowed.contains(&there), "it is {there:?}");
+    ensure!(allowed.contains(&there), "the dict is {there:?}");
     ensure!(dict.len() == there.len(), "{} entries are counted, and {} there", dict.len(), there.len());
     for (key, value) in &there {
         ensure!(dict.get(key).as_ref() == Ok(&Some(value.clone())), "{key} is not found");
@@ -65,18 +65,18 @@ fn is_one_of(dict: &Dict<u32, String>, allowed: &[Model]) -> Result<(), String> 
     ensure!(faults.is_empty(), "{}", faults.join("; "));
     let others: Vec<_> = internals::census().blocks.into_iter().filter(|&(_, tag)| tag >> 28 == 1).collect();
     ensure!(others.is_empty(), "blocks of processes: {others:x?}");
-    // It is in use again.
+    // The dict can still be used.
     for key in there.keys().copied().chain(1000..1010) {
         dict.insert(&key, text(key + 1)).map_err(|e| e.to_string())?;
     }
-    ensure!(dict.get(&1005) == Ok(Some(text(1006))), "what is put in is not found");
+    ensure!(dict.get(&1005) == Ok(Some(text(1006))), "an inserted entry is not found");
     let faults = internals::faults_of_dict(dict);
     ensure!(faults.is_empty(), "used again: {}", faults.join("; "));
     Ok(())
 }
 
 #[test]
-fn the_first_entry_is_put_in() {
+fn the_first_entry_can_be_inserted() {
     isolated!(env = VECTORS, {
         let dict = dict(&model([]));
         let report = step(&dict, &[model([]), model([7])], |dict| {
@@ -88,7 +88,7 @@ fn the_first_entry_is_put_in() {
 }
 
 #[test]
-fn an_entry_gets_another_value() {
+fn a_value_can_be_replaced() {
     isolated!(env = VECTORS, {
         let before = model(0..5);
         let after: Model =
@@ -110,7 +110,7 @@ fn an_entry_gets_another_value() {
 }
 
 #[test]
-fn entries_are_taken_out() {
+fn entries_can_be_removed() {
     isolated!(env = VECTORS, {
         let before = model(0..80);
         let mut less = before.clone();
@@ -127,14 +127,14 @@ fn entries_are_taken_out() {
     });
 }
 
-/// Keys of which so many lie in one part that its table has to grow, and later to shrink.
+/// Returns keys that share a part of the dict, so many that its table must grow, and later shrink.
 fn crowded(dict: &Dict<u32, String>, count: usize) -> Vec<u32> {
     let keys = (0..).filter(|key| internals::part_of_dict(dict, key) == 3);
     keys.take(count).collect()
 }
 
 #[test]
-fn a_table_grows() {
+fn a_table_can_grow() {
     isolated!(env = VECTORS, {
         let keys = crowded(&dict(&model([])), 7);
         let before = model(keys[..6].iter().copied());
@@ -147,17 +147,17 @@ fn a_table_grows() {
 }
 
 #[test]
-fn a_table_that_is_full_of_what_is_gone_is_written_anew() {
+fn a_table_full_of_removed_entries_can_be_rebuilt() {
     isolated!(env = VECTORS, {
         let keys = crowded(&dict(&model([])), 40);
         let dict = dict(&model(keys[..6].iter().copied()));
-        // Keys come and go until the next one does not find room any more.
+        // Inserts and removes keys until the next one finds no room.
         let mut next = 6;
         while internals::is_full_part_of_dict(&dict, 3).is_none_or(|full| !full) {
             dict.remove(&keys[next - 6]).unwrap();
             dict.insert(&keys[next], text(keys[next])).unwrap();
             next += 1;
-            assert!(next < 39, "it is never full");
+            assert!(next < 39, "the table is never full");
         }
         dict.remove(&keys[next - 6]).unwrap();
         let before = model(keys[next - 5..next].iter().copied());
@@ -170,7 +170,7 @@ fn a_table_that_is_full_of_what_is_gone_is_written_anew() {
 }
 
 #[test]
-fn a_table_shrinks() {
+fn a_table_can_shrink() {
     isolated!(env = VECTORS, {
         let keys = crowded(&dict(&model([])), 13);
         let dict = dict(&model(keys.iter().copied()));
@@ -198,7 +198,7 @@ fn it_is_cleared() {
 }
 
 #[test]
-fn an_entry_is_made() {
+fn entry_can_insert() {
     isolated!(env = VECTORS, {
         let dict = dict(&model([1]));
         let report = step(&dict, &[model([1]), model([1, 2])], |dict| {
@@ -209,12 +209,12 @@ fn an_entry_is_made() {
 }
 
 #[test]
-fn an_entry_is_made_or_changed_in_one_step() {
+fn an_entry_is_created_or_changed_in_one_step() {
     isolated!(env = VECTORS, {
         let (start, one, two) = (model([1]), model([1, 2]), [(1, text(1)), (2, text(9))].into());
         let dict = dict(&start);
         let report = step(&dict, &[start, one, two], |dict| {
-            // What `make` returns is never seen.
+            // The value of `make` is never visible.
             let length = dict.update_or_insert_with(
                 &2,
                 || text(7),
@@ -232,7 +232,7 @@ fn an_entry_is_made_or_changed_in_one_step() {
 }
 
 #[test]
-fn looking_leaves_nothing() {
+fn reading_leaves_nothing_behind() {
     isolated!(env = VECTORS, {
         let before = model(0..3);
         let dict = dict(&before);
@@ -245,7 +245,7 @@ fn looking_leaves_nothing() {
 }
 
 #[test]
-fn a_value_of_one_word_is_changed_in_place() {
+fn a_value_of_one_word_can_be_changed_in_place() {
     isolated!({
         arena();
         open([VICTIM]);
@@ -261,9 +261,12 @@ fn a_value_of_one_word_is_changed_in_place() {
         let report = CrashStep::new(arena()).run(victim, |_| {
             before.is_back_without(VICTIM)?;
             let value = dict.get(&1);
-            ensure!([Ok(Some(10)), Ok(Some(11)), Ok(Some(12))].contains(&value), "it is {value:?}");
-            ensure!(dict.update(&1, |value| *value = 5) == Ok(Some(())), "it is not in use again");
-            ensure!(internals::faults_of_dict(&dict).is_empty(), "it is not sound");
+            ensure!([Ok(Some(10)), Ok(Some(11)), Ok(Some(12))].contains(&value), "the value is {value:?}");
+            ensure!(
+                dict.update(&1, |value| *value = 5) == Ok(Some(())),
+                "the value can no longer be changed"
+            );
+            ensure!(internals::faults_of_dict(&dict).is_empty(), "the dict is not sound");
             Ok(())
         });
         println!("{report}");
@@ -273,7 +276,7 @@ fn a_value_of_one_word_is_changed_in_place() {
 }
 
 #[test]
-fn a_dict_is_made_filled_and_dropped() {
+fn a_dict_can_be_created_filled_and_dropped() {
     isolated!(env = VECTORS, {
         arena();
         open([VICTIM]);
@@ -292,9 +295,9 @@ fn a_dict_is_made_filled_and_dropped() {
     });
 }
 
-/// Values with handles: what they stand for lives as long as one of them does.
+/// Values with handles. The objects live as long as one of the handles does.
 #[test]
-fn a_lock_lies_in_a_dict() {
+fn a_dict_can_hold_a_lock() {
     isolated!(env = VECTORS, {
         arena();
         open([VICTIM]);
@@ -320,8 +323,8 @@ fn a_lock_lies_in_a_dict() {
             internals::collect_if_wanted();
             let there = names(&dict);
             let allowed: [&[&str]; 4] = [&["first"], &["first", "second"], &["third", "second"], &["second"]];
-            ensure!(allowed.iter().any(|allowed| *allowed == there), "it is {there:?}");
-            // The dict, and the locks in it: all that is alive.
+            ensure!(allowed.iter().any(|allowed| *allowed == there), "the dict is {there:?}");
+            // Only the dict and the locks in it are alive.
             internals::collect();
             let census = internals::census();
             ensure!(census.objects as usize == 1 + there.len(), "{} objects, and {there:?}", census.objects);
@@ -334,7 +337,7 @@ fn a_lock_lies_in_a_dict() {
     });
 }
 
-/// The controls: with a rule broken, some death leaves something wrong.
+/// The controls: with a rule broken, some death leaves an error.
 fn broken(rule: Rule, expected: &str, operation: impl Fn(&Dict<u32, String>)) {
     let before = model(0..40);
     let dict = dict(&before);
@@ -349,7 +352,7 @@ fn broken(rule: Rule, expected: &str, operation: impl Fn(&Dict<u32, String>)) {
 }
 
 #[test]
-fn a_change_that_is_not_noted_is_found() {
+fn without_the_intent_a_change_leaks() {
     isolated!(env = VECTORS, {
         broken(Rule::ChangeNoted, "is owned and not reached", |dict| {
             dict.insert(&3, text(9)).unwrap();
@@ -358,7 +361,7 @@ fn a_change_that_is_not_noted_is_found() {
 }
 
 #[test]
-fn a_change_that_is_not_settled_is_found() {
+fn without_the_repair_a_change_leaks() {
     isolated!(env = VECTORS, {
         broken(Rule::ChangeSettled, "is owned and not reached", |dict| {
             dict.insert(&3, text(9)).unwrap();
@@ -367,7 +370,7 @@ fn a_change_that_is_not_settled_is_found() {
 }
 
 #[test]
-fn counts_that_are_not_counted_anew_are_found() {
+fn without_the_recount_counts_are_wrong() {
     isolated!(env = VECTORS, {
         broken(Rule::Recounted, "count", |dict| {
             dict.remove(&3).unwrap();
@@ -376,7 +379,7 @@ fn counts_that_are_not_counted_anew_are_found() {
 }
 
 #[test]
-fn a_lock_that_is_not_in_the_journal_is_found() {
+fn without_the_journal_a_dead_process_keeps_a_lock() {
     isolated!(env = VECTORS, {
         let dict = Dict::from_entries([(1u32, 1u64)]).unwrap();
         arena();
@@ -397,13 +400,13 @@ fn a_lock_that_is_not_in_the_journal_is_found() {
     });
 }
 
-/// A value of which few lie in one span: recovery looks at each block beside those of the dead.
+/// Returns a value of which few fit into one span. Recovery examines each block beside those of the dead process.
 fn long(n: u32) -> String {
     format!("value {n}").repeat(600)
 }
 
-/// A process is killed while it replaces a value, at the first `place`; then its recovery is killed at every
-/// instruction, and begun anew. The value is the `expected` one.
+/// A process is killed while it replaces a value, once `place` returns true. Then its recovery is killed at every
+/// instruction, and started again. The value must be `expected`.
 fn recovered_twice(expected: &str, place: impl Fn(&Dict<u32, String>) -> bool) {
     arena();
     open([VICTIM]);
@@ -419,7 +422,7 @@ fn recovered_twice(expected: &str, place: impl Fn(&Dict<u32, String>) -> bool) {
         |_| is_half_done() && place(&dict),
     );
     dead.kill();
-    assert!(is_half_done(), "it was killed in the middle");
+    assert!(is_half_done(), "the process was killed in the middle of the change");
     let recovery = |gate: &Gate| {
         gate.begin();
         internals::recover(VICTIM);
@@ -430,7 +433,7 @@ fn recovered_twice(expected: &str, place: impl Fn(&Dict<u32, String>) -> bool) {
         let faults = internals::faults_of_dict(&dict);
         ensure!(faults.is_empty(), "{}", faults.join("; "));
         ensure!(dict.get(&1).as_ref().is_ok_and(|value| value.as_deref() == Some(expected)), "another value");
-        ensure!(dict.insert(&1, long(3)) == Ok(Some(expected.into())), "it is not in use again");
+        ensure!(dict.insert(&1, long(3)) == Ok(Some(expected.into())), "the dict can no longer be changed");
         support::nothing_in(VICTIM)
     });
     println!("{report}");
@@ -438,26 +441,26 @@ fn recovered_twice(expected: &str, place: impl Fn(&Dict<u32, String>) -> bool) {
 }
 
 #[test]
-fn recovery_begins_anew_before_the_store() {
+fn a_recovery_killed_before_the_store_can_be_repeated() {
     isolated!(env = VECTORS, {
         recovered_twice(&long(1), |_| true);
     });
 }
 
 #[test]
-fn recovery_begins_anew_after_the_store() {
+fn a_recovery_killed_after_the_store_can_be_repeated() {
     isolated!(env = VECTORS, {
         recovered_twice(&long(9), |dict| dict.get(&1) == Ok(Some(long(9))));
     });
 }
 
-/// The victim gives a name, and takes it away: then it has one or not, and what had it is freed.
+/// The victim gives a name and removes it. Afterwards the name exists or not, and a removed name's object is freed.
 #[test]
-fn a_name_is_given_and_taken() {
+fn a_name_can_be_given_and_removed() {
     isolated!(env = VECTORS, {
         arena();
         let manager = Manager::new().unwrap();
-        // To make the dict of all names takes many steps, and more without optimization.
+        // Creating the dict of all names takes many steps, and more without optimization.
         let first_name = if cfg!(debug_assertions) { vec![false] } else { vec![true, false] };
         for first in first_name {
             if !first {
@@ -479,8 +482,8 @@ fn a_name_is_given_and_taken() {
                 ensure!(names.is_empty() || names == ["door"], "the names are {names:?}");
                 let lock = manager.named("door").lock().map_err(|e| e.to_string())?;
                 ensure!(support::state(&lock) == support::State::Free && lock.name() == "door", "{lock:?}");
-                ensure!(manager.names() == Ok(vec!["door".into()]), "it has the name");
-                ensure!(manager.remove("door") == Ok(true), "it cannot be taken away");
+                ensure!(manager.names() == Ok(vec!["door".into()]), "the name is missing");
+                ensure!(manager.remove("door") == Ok(true), "the name cannot be removed");
                 drop(lock);
                 internals::collect();
                 let census = internals::census();
@@ -496,9 +499,9 @@ fn a_name_is_given_and_taken() {
     });
 }
 
-/// What a dict had is found by where it may be.
+/// Recovery finds a freed dict's blocks by the spans in which they may be.
 #[test]
-fn a_span_that_a_dict_did_not_note_keeps_its_blocks() {
+fn without_the_mark_a_span_keeps_a_freed_dict_s_blocks() {
     isolated!({
         arena();
         for noted in [true, false] {

@@ -1,4 +1,4 @@
-//! A process is killed at every instruction of what it does to a list.
+//! A process is killed at every instruction of its operations on a list.
 
 use crate::support;
 use crate::support::{VECTORS, VICTIM, arena, assert_finished, open};
@@ -6,7 +6,7 @@ use procession::internals::{self, Rule};
 use procession::state::List;
 use procession_testkit::{CrashStep, Gate, Report, isolated};
 
-/// An item that is larger than a word.
+/// Returns an item that is larger than a word.
 fn item(n: u32) -> String {
     format!("item {n}, which is a little longer")
 }
@@ -15,15 +15,15 @@ fn items(numbers: impl IntoIterator<Item = u32>) -> Vec<String> {
     numbers.into_iter().map(item).collect()
 }
 
-/// Takes memory of the sizes that the operation will take.
+/// Allocates memory of the sizes that the operation needs.
 fn warm_up() {
     for bytes in [20, 40, 100, 200] {
         internals::free(internals::reserve(bytes).expect("a block"));
     }
 }
 
-/// Kills the victim at every instruction of `operation` on a list of these items. Each time it must be one of the
-/// `allowed`, sound, and in use again.
+/// Kills the victim at every instruction of `operation` on a list of these items. Each time the list must be in one of
+/// the `allowed` states, sound, and usable.
 fn step(first: &[String], allowed: &[Vec<String>], operation: impl Fn(&List<String>)) -> Report {
     arena();
     open([VICTIM]);
@@ -46,7 +46,7 @@ fn step(first: &[String], allowed: &[Vec<String>], operation: impl Fn(&List<Stri
 
 fn is_one_of(list: &List<String>, first: &[String], allowed: &[Vec<String>]) -> Result<(), String> {
     let there = list.to_vec().map_err(|e| e.to_string())?;
-    ensure!(there == first || allowed.contains(&there), "it is {there:?}");
+    ensure!(there == first || allowed.contains(&there), "the list is {there:?}");
     let faults = internals::faults_of_list(list);
     ensure!(faults.is_empty(), "{}", faults.join("; "));
     let others: Vec<_> = internals::census().blocks.into_iter().filter(|&(_, tag)| tag >> 28 == 1).collect();
@@ -54,28 +54,31 @@ fn is_one_of(list: &List<String>, first: &[String], allowed: &[Vec<String>]) -> 
     for n in 0..10 {
         list.push(item(n)).and_then(|()| list.push_front(item(n))).map_err(|e| e.to_string())?;
     }
-    ensure!(list.len() == there.len() + 20 && list.pop() == Ok(Some(item(9))), "it is not in use again");
+    ensure!(
+        list.len() == there.len() + 20 && list.pop() == Ok(Some(item(9))),
+        "the list can no longer be used"
+    );
     let faults = internals::faults_of_list(list);
     ensure!(faults.is_empty(), "used again: {}", faults.join("; "));
     Ok(())
 }
 
 #[test]
-fn items_are_put_at_the_ends() {
+fn items_can_be_pushed_at_both_ends() {
     isolated!(env = VECTORS, {
         let report = step(&[], &[items([1]), items([2, 1])], |list| {
             list.push(item(1)).unwrap();
             list.push_front(item(2)).unwrap();
         });
         assert_finished(&report);
-        // The seventh one needs another table.
+        // The seventh item needs a larger table.
         let report = step(&items(0..6), &[items(0..7)], |list| list.push(item(6)).unwrap());
         assert_finished(&report);
     });
 }
 
 #[test]
-fn items_are_taken_from_the_ends() {
+fn items_can_be_popped_at_both_ends() {
     isolated!(env = VECTORS, {
         let report = step(&items(0..3), &[items(0..2), items(1..2), vec![]], |list| {
             assert_eq!(list.pop(), Ok(Some(item(2))));
@@ -87,7 +90,7 @@ fn items_are_taken_from_the_ends() {
 }
 
 #[test]
-fn the_table_shrinks() {
+fn the_table_of_a_list_can_shrink() {
     isolated!(env = VECTORS, {
         arena();
         open([VICTIM]);
@@ -112,7 +115,7 @@ fn the_table_shrinks() {
 }
 
 #[test]
-fn items_are_put_in_and_taken_out_in_the_middle() {
+fn items_can_be_inserted_and_removed_in_the_middle() {
     isolated!(env = VECTORS, {
         let report = step(&items(0..3), &[items([0, 9, 1, 2]), items([0, 9, 2])], |list| {
             list.insert(1, item(9)).unwrap();
@@ -123,7 +126,7 @@ fn items_are_put_in_and_taken_out_in_the_middle() {
 }
 
 #[test]
-fn an_item_is_changed() {
+fn an_item_can_be_changed() {
     isolated!(env = VECTORS, {
         let report = step(&items(0..3), &[items([0, 9, 2]), items([0, 8, 2])], |list| {
             assert_eq!(list.set(1, item(9)), Ok(item(1)));
@@ -141,7 +144,7 @@ fn it_is_cleared() {
 }
 
 #[test]
-fn a_change_that_is_not_noted_or_not_settled_is_found() {
+fn without_intent_or_repair_a_change_of_a_list_leaks() {
     isolated!(env = VECTORS, {
         internals::break_rule(Rule::ChangeNoted);
         let report = step(&items(0..3), &[items([9, 1, 2])], |list| _ = list.set(0, item(9)).unwrap());
@@ -151,7 +154,7 @@ fn a_change_that_is_not_noted_or_not_settled_is_found() {
 }
 
 #[test]
-fn words_that_are_not_emptied_are_found() {
+fn without_the_rule_words_beyond_the_ends_stay_set() {
     isolated!(env = VECTORS, {
         internals::break_rule(Rule::Recounted);
         let report = step(&items(0..3), &[items(0..2)], |list| _ = list.pop().unwrap());

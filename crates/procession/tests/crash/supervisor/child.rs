@@ -1,5 +1,5 @@
-//! A child is killed at every instruction between its request and its last act, and at every system call of a real
-//! family's child. Its end is told with its number, its function never runs twice, and nothing is left.
+//! A child is killed at every instruction between its request and its exit, and at every system call of a real family's
+//! child. Its end is reported with its process id, its function never runs twice, and nothing leaks.
 
 use crate::family;
 use crate::support;
@@ -15,12 +15,12 @@ use procession_testkit::{
     Audit, Child, CrashStep, Gate, Killed, Report, freeze, isolated, kill_at_syscall, proc, spawn_parked,
 };
 
-/// The slot of the child.
+/// The slot of the child, and phases of slots.
 const CHILD: u32 = 3;
 const SPARE: u32 = 2;
 const GO: u32 = 4;
 const RUNNING: u32 = 5;
-/// How a process ended whose function was never called.
+/// The outcome of a process whose function was never called.
 const NOT_STARTED: u32 = 6;
 
 type Args = (Lock, String);
@@ -38,12 +38,12 @@ fn fails(_: Lock, name: String) -> Result<(), String> {
     Err(name)
 }
 
-/// Its result does not arrive.
+/// Returns a result that cannot be decoded.
 fn confuses(_: Lock, name: String) -> serde_json::Value {
     name.into()
 }
 
-/// A spawner, and the slot of a child that has got its request and has not begun.
+/// Starts a spawner, and fills the slot of a child that has its request and has not begun.
 fn requested<F, R>(f: F, builder: Option<&Builder>, lock: &'static Lock) -> Option<Child>
 where
     F: Entry<Args, Output = R> + Copy,
@@ -54,7 +54,7 @@ where
         std::mem::forget(builder.spawn(f, args(lock)));
     };
     match builder {
-        // It waits for the child to have its options.
+        // The spawner waits for the child to have its options.
         Some(builder) => Some(spawn_parked(|| spawn(builder))),
         None => {
             let mut spawner = Child::spawn(|| spawn(&Process::builder()));
@@ -64,7 +64,7 @@ where
     }
 }
 
-/// After the child's death at some instruction: its end is told.
+/// Checks after the child's death at some instruction that its end is reported.
 fn end_is_told(lock: &Lock, before: &Before) -> Result<(), String> {
     let (.., process) = internals::request(CHILD);
     match internals::slot_phase(CHILD) {
@@ -72,9 +72,9 @@ fn end_is_told(lock: &Lock, before: &Before) -> Result<(), String> {
             let (ended_before, told) = internals::ending(process);
             internals::recover(CHILD);
             let (ended, told_now) = internals::ending(process);
-            // A spawner that was told may have let go of it, and then it is freed with the child.
-            ensure!(ended_before.or(ended).is_some(), "its joiners are not told");
-            ensure!(told || told_now, "its spawner is not told");
+            // A spawner that was notified may have dropped its handle. Then the object is freed with the child.
+            ensure!(ended_before.or(ended).is_some(), "its joiners are not notified");
+            ensure!(told || told_now, "its spawner is not notified");
         }
         other => return Err(format!("phase {other}")),
     }
@@ -95,22 +95,22 @@ where
     open([VICTIM]);
     internals::open_spare(CHILD);
     internals::collect();
-    // As the supervisor does it once for all its children: finds out where functions can be.
+    // Finds out where functions can be. The supervisor does this once for all its children.
     internals::resolve(0, 0).expect_err("there is none");
     let before = Before::now();
     let mut spawner = requested(f, builder.as_ref(), lock);
     assert_eq!(internals::slot_phase(CHILD), GO);
     let child = |gate: &Gate| {
         internals::become_member(CHILD);
-        // To own spans for what it returns and for what it says has tests of its own.
+        // Opens spans for the result and for the text of an error. Other tests cover that.
         support::own_a_span();
         internals::free(internals::pack(&"Err(..)".to_owned()).expect("a block"));
         gate.begin();
         internals::live_through(CHILD);
         gate.end();
     };
-    // Woken it must not run: the memory is copied for the checker meanwhile, and a copy of which one half is older than
-    // the other shows what never was.
+    // The spawner must not run when it is woken. The memory is copied for the checker meanwhile, and a copy with an
+    // older half shows a state that never existed.
     let frozen = spawner.as_ref().map(|spawner| freeze(spawner.pid));
     let report = CrashStep::new(arena()).run(child, |_| end_is_told(lock, &before));
     println!("{report}");
@@ -126,21 +126,21 @@ fn small() -> Builder {
 }
 
 tests! {
-    a_child_that_returns = support::assert_finished(&child_stepped(returns, None));
-    a_child_that_fails = support::assert_finished(&child_stepped(fails, None));
-    a_child_whose_result_does_not_arrive = support::assert_finished(&child_stepped(confuses, None));
-    a_child_with_options = support::assert_finished(&child_stepped(returns, Some(small())));
+    a_child_may_die_while_it_returns = support::assert_finished(&child_stepped(returns, None));
+    a_child_may_die_while_it_fails = support::assert_finished(&child_stepped(fails, None));
+    a_child_may_die_while_it_reports_an_undecodable_result = support::assert_finished(&child_stepped(confuses, None));
+    a_child_with_options_may_die_at_each_instruction = support::assert_finished(&child_stepped(returns, Some(small())));
     a_child_that_cannot_have_its_options =
         support::assert_finished(&child_stepped(returns, Some(small().current_dir("/no/such"))));
-    without_the_rule_the_spawner_of_a_child_is_not_told = {
+    without_the_rule_a_dead_child_s_spawner_is_not_notified = {
         internals::break_rule(Rule::SpawnerTold);
         let report = child_stepped(returns, Some(small()));
         report.assert_broken();
-        assert!(report.failures.iter().any(|failure| failure.why.contains("spawner is not told")), "{report}");
+        assert!(report.failures.iter().any(|failure| failure.why.contains("spawner is not notified")), "{report}");
     };
 }
 
-/// What the function finds.
+/// Returns what the function finds in its process.
 fn look() -> (i32, String, String) {
     println!("said");
     let here = std::env::current_dir().unwrap().display().to_string();
@@ -161,7 +161,7 @@ fn phase_of(pid: i32) -> u32 {
     (1..64).find(|&slot| internals::slot_pid(slot) == pid).map_or(0, internals::slot_phase)
 }
 
-/// The first child that a spawn makes is killed at its `n`-th system call. Gives what became of that.
+/// Kills the first child that a spawn creates at its `n`-th system call. Returns the outcome.
 fn killed_at(builder: &Builder, n: u32) -> Killed {
     family::until("there are spares, asleep", || {
         let spares = spares();
@@ -188,7 +188,7 @@ fn killed_at(builder: &Builder, n: u32) -> Killed {
     let begun = phase.load(SeqCst) == RUNNING;
     match spawned {
         Ok((Ok(found), said, pid)) => {
-            // Another child took its place, whose number is the only one that was ever returned.
+            // Another child took its place. Only that child's process id was ever returned.
             assert!(begun || pid != Some(victim.load(SeqCst)), "call {n}: {pid:?} was killed, and ran");
             assert_eq!(found, (1, "/".to_string(), "1".to_string()), "call {n}");
             let said = std::io::read_to_string(said.unwrap()).unwrap();
@@ -215,26 +215,26 @@ fn killed_at_every(builder: &Builder, step: usize) {
     println!("{} system calls", calls.get());
     assert!(calls.get() > 20);
     audit.assert_back();
-    family::until("all is freed", || internals::census().objects <= objects);
+    family::until("every object is freed", || internals::census().objects <= objects);
 }
 
 #[test]
-fn a_child_is_killed_at_each_system_call_while_it_gets_its_options() {
+fn a_child_with_options_may_die_at_each_system_call() {
     isolated!({
         killed_at_every(&family::everything(), 1);
     });
 }
 
 #[test]
-fn a_fresh_child_is_killed_at_each_system_call() {
+fn a_fresh_child_may_die_at_each_system_call() {
     isolated!({
         killed_at_every(&family::everything().start_method(StartMethod::Spawn), 1);
     });
 }
 
-/// A spawner whose child has said that it waits for descriptors, and then dies: its socket is gone before it is.
+/// A child reports that it waits for descriptors, and then dies. Its socket is gone before the process is.
 #[test]
-fn a_child_that_is_about_to_be_dead_is_not_taken_for_one_far_away() {
+fn a_dying_child_is_not_taken_for_one_in_another_namespace() {
     isolated!({
         arena();
         let lock = lock();
@@ -250,12 +250,12 @@ fn a_child_that_is_about_to_be_dead_is_not_taken_for_one_far_away() {
         internals::say_pid(CHILD, dying.id() as i32);
         let before = proc::times_slept(spawner.pid);
         internals::say_listening(CHILD, 0xfffff);
-        proc::wait_until("it has looked for the child", support::LONG, || {
+        proc::wait_until("the spawner has looked for the child", support::LONG, || {
             spawner.try_wait().is_some()
                 || (proc::times_slept(spawner.pid) > before && proc::is_parked(spawner.pid))
         });
         dying.kill().and_then(|()| dying.wait()).unwrap();
-        proc::wait_until("it waits for another", support::LONG, || {
+        proc::wait_until("the spawner waits for another child", support::LONG, || {
             spawner.try_wait().is_some() || proc::is_parked(spawner.pid)
         });
         internals::recover(CHILD);
@@ -269,7 +269,7 @@ fn was_killed_error(error: &Error) -> bool {
 
 /// A child asks for descriptors, and its spawner cannot send them.
 #[test]
-fn a_child_does_not_wait_for_what_nobody_will_bring() {
+fn a_child_does_not_wait_for_descriptors_of_a_dead_spawner() {
     isolated!({
         arena();
         let lock = lock();
@@ -278,7 +278,7 @@ fn a_child_does_not_wait_for_what_nobody_will_bring() {
         let builder = Process::builder().stdout(procession::process::Stdio::piped());
         let mut spawner = requested(returns, Some(&builder), lock).unwrap();
         let (.., process) = internals::request(CHILD);
-        // It is stopped here, and cannot bring them.
+        // The spawner is frozen here, and cannot send the descriptors.
         let frozen = freeze(spawner.pid);
         let mut child = Child::spawn(|| {
             internals::become_member(CHILD);

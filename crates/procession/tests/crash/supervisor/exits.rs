@@ -1,5 +1,5 @@
-//! A process exits in good order while one of its threads, which has no record, is in the middle of waking others.
-//! The exit tears that thread off at every place, and nobody may be left asleep.
+//! A process exits while one of its threads, which has no record, is in the middle of waking other processes. The exit
+//! tears that thread off at every instruction, and no process may be left asleep.
 
 use crate::shop::{small, workshop};
 use crate::support::{Diary, LONG, OTHER, VICTIM, arena, open};
@@ -11,14 +11,14 @@ use procession_testkit::{Child, Gate, exit_everywhere, isolated, proc};
 /// An operation that wakes a sleeper.
 struct Waking<T> {
     make: fn() -> T,
-    /// What the victim has when it begins.
+    /// Acquires what the victim holds when the operation begins.
     take: for<'a> fn(&'a T) -> Option<Permit<'a>>,
-    /// Sleeps until the victim has done `wake`.
+    /// Sleeps until the victim has called `wake`.
     sleep: fn(&T),
-    /// Whether the sleeper sleeps as it should when the victim begins.
+    /// Reports whether the sleeper sleeps as intended when the victim begins.
     asleep: fn(&T) -> bool,
     wake: fn(&T, Option<Permit<'_>>),
-    /// Whether the sleeper has nothing to wait for any more when the victim is dead.
+    /// Reports whether the sleeper has nothing left to wait for when the victim is dead.
     over: fn(&T) -> bool,
 }
 
@@ -62,7 +62,7 @@ impl<T: Sync + 'static> Waking<T> {
         gate.end();
     }
 
-    /// Has the victim exit everywhere. Returns how often the sleeper slept on, and the number of exits.
+    /// Makes the victim exit at every instruction. Returns how often the sleeper slept on, and the number of exits.
     fn step(&self) -> (u64, u64) {
         let mut lost = 0;
         let exit = |_: &Scene<T>| {
@@ -74,7 +74,7 @@ impl<T: Sync + 'static> Waking<T> {
             |scene, gate| self.run(scene, gate),
             exit,
             |mut scene, status| {
-                assert_eq!(status, 0, "the process exits in good order");
+                assert_eq!(status, 0, "the process exits with success");
                 internals::recover_exited(VICTIM);
                 if !(self.over)(scene.shared) {
                     scene.sleeper.kill();
@@ -91,7 +91,7 @@ impl<T: Sync + 'static> Waking<T> {
     }
 }
 
-/// Two tests of a waking operation: nobody is left asleep; and without the rule somebody is.
+/// Two tests of an operation that wakes. With the rule no process is left asleep, and without the rule one is.
 macro_rules! wakes {
     ($($test:ident, $control:ident = $waking:expr;)*) => {$(
         #[test]
@@ -110,7 +110,7 @@ macro_rules! wakes {
                 arena();
                 internals::break_rule(Rule::AloneAtExit);
                 let (lost, runs) = $waking.step();
-                assert!(lost > 0, "none of {runs} exits needs the rule, or this test does not test it");
+                assert!(lost > 0, "either none of {runs} exits needs the rule, or this test does not cover it");
             });
         }
     )*};
@@ -123,7 +123,7 @@ wakes! {
     an_exit_during_count_down_leaves_nobody_asleep, without_the_rule_an_exit_during_count_down_does =
         Waking::new(|| Latch::new(1).unwrap(), |it| it.wait().unwrap(), |it, _| it.count_down().unwrap(), Latch::is_open);
 
-    an_exit_during_add_permits_leaves_nobody_asleep, without_the_rule_an_exit_during_add_permits_does = Waking {
+    an_exit_during_add_permits_leaves_no_waiter_asleep, without_the_rule_an_exit_during_add_permits_does = Waking {
         asleep: has_an_heir,
         ..Waking::new(no_permit, acquire, |it, _| it.add_permits(1).unwrap(), has_a_permit)
     };
@@ -186,7 +186,7 @@ fn fail_to_meet(barrier: &Barrier) {
     assert!(barrier.wait().is_err());
 }
 
-/// A task that no worker takes.
+/// A task that no worker claims.
 fn waiting_task() -> Task<u32> {
     let shop = workshop();
     let task = shop.submit(small, (1, 2)).unwrap();

@@ -1,5 +1,5 @@
-//! The recovery itself is killed at every instruction, the rest of the family goes on, and another recovery
-//! begins anew.
+//! Recovery itself is killed at every instruction, the rest of the family continues, and another recovery starts from
+//! the beginning.
 
 use crate::support;
 use std::mem::forget;
@@ -17,21 +17,21 @@ const SPARE: u32 = 4;
 const ASLEEP: u32 = 2;
 const CLAIMED: u32 = 3;
 
-/// What the dead process was in the middle of.
+/// What the dead process was doing.
 #[derive(Clone, Copy)]
 struct Death {
     last: fn(&'static Lock),
-    /// Where it is killed, by what there was when it began.
+    /// Returns true where it is killed, given the state of the arena when it began.
     place: fn(&Census) -> bool,
 }
 
-/// Texts whose blocks have few neighbours: recovery looks at each.
+/// Returns text whose block has few neighbors. Recovery examines each of them.
 fn long_text() -> String {
     "text".repeat(2500)
 }
 
-/// A process that holds two locks, objects and blocks, and is killed in the middle of one thing more.
-/// Gives its process id.
+/// A process that holds two locks, objects and blocks is killed in the middle of another operation. Returns its process
+/// id.
 fn die(locks: [&'static Lock; 2], death: Death) -> i32 {
     let mut was = None;
     let mut child = run_until(
@@ -88,7 +88,7 @@ const CLAIMING_A_SPARE: Death = Death {
     place: |_| internals::slot_phase(SPARE) == CLAIMED && internals::request(SPARE).1 != 0,
 };
 
-/// It was whole before, and is not any more.
+/// Reports whether it was whole before, and no longer is.
 fn seen_whole(whole: bool) -> bool {
     static SEEN: AtomicBool = AtomicBool::new(false);
     if whole {
@@ -97,8 +97,8 @@ fn seen_whole(whole: bool) -> bool {
     !whole && SEEN.load(Relaxed)
 }
 
-/// Main goes on while nobody recovers, and takes what may just have become free. Then comes `recovery`,
-/// which touches nothing of it.
+/// Main continues without a recovery, and allocates memory that may just have been freed. Then `recovery` runs, and
+/// must not touch main's objects.
 fn while_main_goes_on(recovery: impl FnOnce() -> Result<(), String>) -> Result<(), String> {
     let locks: Vec<Lock> = (0..4).map(|n| Lock::named(&format!("new {n}")).expect("a lock")).collect();
     let held: Vec<_> =
@@ -123,19 +123,19 @@ fn while_main_goes_on(recovery: impl FnOnce() -> Result<(), String>) -> Result<(
     Ok(())
 }
 
-/// Steps the recovery from a death. After each kill of it, a second recovery must do what the first one
-/// would have done.
+/// Steps the recovery from a death. After each kill of it, a second recovery must complete what the first would have
+/// done.
 fn recover_twice(death: Death) {
     arena();
     internals::open_spare(DEAD);
     internals::come_home();
     let locks = [lock(), lock()];
-    // They have been sent, and main has spans for what it takes between the two recoveries.
+    // The locks have been sent, and main has spans for what it allocates between the two recoveries.
     internals::free(internals::pack(locks[0]).expect("a block"));
     internals::free(internals::pack(&long_text()).expect("a block"));
     internals::collect();
     let before = Before::now();
-    // The dead is a process that main has started and forgotten: it alone holds the object of itself.
+    // The dead process is one that main started without keeping a handle, so it alone holds its own object.
     drop(Process::spawn(|_: String| (), (long_text(),)).expect("the spare takes it"));
     internals::open_slot(DEAD);
     internals::open_spare(SPARE);
@@ -175,10 +175,10 @@ macro_rules! deaths {
 }
 
 deaths! {
-    recovery_begins_anew_after_a_maker_of_an_object = MAKING_AN_OBJECT,
-    recovery_begins_anew_after_one_that_freed_an_object = FREEING_AN_OBJECT,
-    recovery_begins_anew_after_one_that_took_a_run = TAKING_A_RUN,
-    recovery_begins_anew_after_one_that_freed_a_run = FREEING_A_RUN,
-    recovery_begins_anew_after_one_that_opened_a_span = OPENING_A_SPAN,
-    recovery_begins_anew_after_a_spawner = CLAIMING_A_SPARE,
+    recovery_can_be_repeated_after_a_death_creating_an_object = MAKING_AN_OBJECT,
+    recovery_can_be_repeated_after_a_death_freeing_an_object = FREEING_AN_OBJECT,
+    recovery_can_be_repeated_after_a_death_allocating_a_run = TAKING_A_RUN,
+    recovery_can_be_repeated_after_a_death_freeing_a_run = FREEING_A_RUN,
+    recovery_can_be_repeated_after_a_death_opening_a_span = OPENING_A_SPAN,
+    recovery_can_be_repeated_after_a_spawner_s_death = CLAIMING_A_SPARE,
 }

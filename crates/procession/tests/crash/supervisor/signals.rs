@@ -1,5 +1,5 @@
-//! A process is killed at every instruction of setting an event, waiting for one, and of taking and giving
-//! permits; and at the exact places where a wake would be lost.
+//! A process is killed at every instruction of setting an event, waiting for one, and acquiring and releasing permits.
+//! It is also killed at the exact places where a wake would be lost.
 
 use crate::support;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use procession::internals::{self, Rule};
 use procession::sync::{Event, Semaphore};
 use procession_testkit::{Child, Gate, Report, freeze, isolated, proc, run_until, spawn_parked};
 
-/// Kills the victim at every instruction of `operation`, recovers, and asks `check`.
+/// Kills the victim at every instruction of `operation`, recovers, and runs `check`.
 fn step(
     before: impl Fn(),
     operation: impl Fn(),
@@ -26,7 +26,7 @@ fn step(
 }
 
 #[test]
-fn an_event_is_set_cleared_and_waited_for() {
+fn an_event_can_be_set_cleared_and_waited_for() {
     isolated!({
         arena();
         let event = leaked(Event::new());
@@ -59,7 +59,7 @@ fn a_waiter_for_an_event_is_woken() {
     });
 }
 
-/// A victim sets an event for which another sleeps; it is killed between the store and the wake.
+/// A victim sets an event for which another process sleeps. It is killed between the store and the wake.
 fn kill_a_setter_before_its_wake() -> bool {
     arena();
     open([VICTIM, OTHER]);
@@ -84,7 +84,7 @@ fn kill_a_setter_before_its_wake() -> bool {
 }
 
 #[test]
-fn a_setter_that_is_killed_before_its_wake_leaves_nobody_asleep() {
+fn a_setter_killed_before_its_wake_leaves_no_waiter_asleep() {
     isolated!({
         assert!(kill_a_setter_before_its_wake());
     });
@@ -102,13 +102,13 @@ fn all_free(semaphore: &Semaphore, permits: usize) -> Result<(), String> {
     let free = semaphore.available_permits();
     ensure!(free == permits, "{free} permits of {permits} are free");
     let held: Vec<_> = (0..permits).map(|_| semaphore.try_acquire().map_err(|e| e.to_string())).collect();
-    ensure!(held.iter().all(Result::is_ok), "a free permit is not to be had");
+    ensure!(held.iter().all(Result::is_ok), "a free permit cannot be acquired");
     ensure!(semaphore.try_acquire().is_err(), "there is one too many");
     Ok(())
 }
 
 #[test]
-fn permits_are_taken_leaked_and_given_back() {
+fn permits_can_be_acquired_leaked_and_released() {
     isolated!({
         arena();
         let semaphore = leaked(Semaphore::new(3));
@@ -123,9 +123,9 @@ fn permits_are_taken_leaked_and_given_back() {
     });
 }
 
-/// The control: a permit that the dead keeps is missed.
+/// The control: without the rule a dead process keeps its permit.
 #[test]
-fn a_permit_that_does_not_come_back_is_missed() {
+fn without_the_rule_a_dead_process_keeps_its_permit() {
     isolated!({
         arena();
         internals::break_rule(Rule::PermitsReturned);
@@ -135,9 +135,9 @@ fn a_permit_that_does_not_come_back_is_missed() {
     });
 }
 
-/// What is forgotten is gone from one store on; what is added is there from one store on.
+/// Forgotten permits disappear by one store, and added permits appear by one store.
 #[test]
-fn permits_are_forgotten_and_added() {
+fn permits_can_be_forgotten_and_added() {
     isolated!({
         arena();
         static DIARY: std::sync::OnceLock<Diary> = std::sync::OnceLock::new();
@@ -152,7 +152,7 @@ fn permits_are_forgotten_and_added() {
         let one_or_two = || {
             let free = semaphore.available_permits();
             ensure!((1..=2).contains(&free), "{free} permits");
-            ensure!(free == 2 || DIARY.get().is_some_and(|diary| diary.read(0) != 0), "one is lost");
+            ensure!(free == 2 || DIARY.get().is_some_and(|diary| diary.read(0) != 0), "a permit is lost");
             all_free(semaphore, free)
         };
         assert_finished(&step(|| internals::hold(semaphore), use_it, one_or_two, None));
@@ -160,13 +160,13 @@ fn permits_are_forgotten_and_added() {
 }
 
 #[test]
-fn a_waiter_gets_a_permit_that_is_given_back_and_as_the_heir() {
+fn a_waiter_gets_a_released_permit_and_one_reserved_for_it() {
     isolated!({
         arena();
         static SEMAPHORE: std::sync::OnceLock<&Semaphore> = std::sync::OnceLock::new();
         let semaphore = *SEMAPHORE.get_or_init(|| leaked(Semaphore::new(1)));
         std::mem::forget(semaphore.acquire().unwrap());
-        // Main gives back by its death: nobody else has it.
+        // Main releases the permit as recovery would. No other process holds it.
         let wake = || {
             internals::give_permits_back(SEMAPHORE.get().expect("it was made"));
         };
@@ -179,8 +179,8 @@ fn a_waiter_gets_a_permit_that_is_given_back_and_as_the_heir() {
     });
 }
 
-/// A semaphore with two permits that are reserved for a process that is stopped. Another one sleeps for a permit
-/// meanwhile, if that is wanted, and is returned.
+/// Returns a semaphore with two permits that are reserved for a stopped process. If `sleeps`, another process sleeps
+/// for a permit meanwhile, and is returned.
 fn reserved_for_a_stopped_heir(sleeps: bool) -> (&'static Semaphore, Child, Option<Child>) {
     let semaphore = leaked(Semaphore::new(2));
     let held = [(); 2].map(|()| semaphore.acquire().unwrap());
@@ -206,7 +206,7 @@ fn wait_for_the_end_of_the_reservation() {
 }
 
 #[test]
-fn a_permit_is_taken_past_its_stopped_heir() {
+fn a_permit_can_be_acquired_past_its_stopped_heir() {
     isolated!({
         arena();
         let (semaphore, heir, _) = reserved_for_a_stopped_heir(false);
@@ -219,13 +219,13 @@ fn a_permit_is_taken_past_its_stopped_heir() {
     });
 }
 
-/// Does another waiter get a permit that is reserved for a process that is stopped?
+/// Returns whether another waiter gets a permit that is reserved for a stopped process.
 fn reserve_for_a_stopped_heir() -> bool {
     arena();
     let (semaphore, heir, sleeper) = reserved_for_a_stopped_heir(true);
     let (mut heir, mut sleeper) = (heir, sleeper.expect("it sleeps"));
     wait_for_the_end_of_the_reservation();
-    proc::wait_until("it sleeps or has ended", support::LONG, || {
+    proc::wait_until("the waiter sleeps or has ended", support::LONG, || {
         proc::is_parked(sleeper.pid) || sleeper.try_wait().is_some()
     });
     if sleeper.try_wait().is_none() {
@@ -238,14 +238,14 @@ fn reserve_for_a_stopped_heir() -> bool {
 }
 
 #[test]
-fn a_permit_that_is_reserved_for_a_stopped_heir_wakes_another_waiter() {
+fn a_permit_reserved_for_a_stopped_heir_wakes_another_waiter() {
     isolated!({
         assert!(reserve_for_a_stopped_heir());
     });
 }
 
 #[test]
-fn a_permit_stays_with_a_stopped_heir_when_nobody_else_is_woken() {
+fn without_the_wake_a_permit_stays_with_a_stopped_heir() {
     isolated!({
         internals::break_rule(Rule::HeirWatched);
         assert!(!reserve_for_a_stopped_heir());
@@ -253,14 +253,15 @@ fn a_permit_stays_with_a_stopped_heir_when_nobody_else_is_woken() {
 }
 
 #[test]
-fn a_permit_stays_with_a_stopped_heir_when_reservations_do_not_end() {
+fn without_a_time_limit_a_permit_stays_with_a_stopped_heir() {
     isolated!({
         internals::break_rule(Rule::HeirBypassed);
         assert!(!reserve_for_a_stopped_heir());
     });
 }
 
-/// Two wait for a permit; the first is woken and killed before it runs. Does the second get it?
+/// Two processes wait for a permit. The first is woken and killed before it runs. Returns whether the second gets the
+/// permit.
 fn kill_a_woken_waiter() -> bool {
     arena();
     open([VICTIM, OTHER, THIRD]);
@@ -273,7 +274,7 @@ fn kill_a_woken_waiter() -> bool {
             drop(semaphore.acquire().unwrap());
         })
     };
-    // Once there is an heir, the others sleep without a limit.
+    // Once there is an heir, the other waiters sleep without a timeout.
     let mut heir = wait(VICTIM);
     proc::wait_until("there is an heir", support::LONG, || internals::semaphore_heir(semaphore) != 0);
     let frozen = freeze(heir.pid);
@@ -282,20 +283,20 @@ fn kill_a_woken_waiter() -> bool {
     frozen.wait_until_woken();
     frozen.kill();
     heir.wait();
-    assert!(proc::is_parked(second.pid), "the wake went to the dead");
+    assert!(proc::is_parked(second.pid), "the dead process was woken");
     internals::recover(VICTIM);
     ends_if_woken(&mut second)
 }
 
 #[test]
-fn an_heir_that_is_killed_when_just_woken_takes_no_permit_with_it() {
+fn an_heir_killed_after_its_wake_takes_no_permit() {
     isolated!({
         assert!(kill_a_woken_waiter());
     });
 }
 
 #[test]
-fn without_the_sweep_a_killed_heir_takes_the_permit_with_it() {
+fn without_the_sweep_a_killed_heir_takes_the_permit() {
     isolated!({
         internals::break_rule(Rule::SweepWakes);
         assert!(!kill_a_woken_waiter());
@@ -329,8 +330,8 @@ fn a_semaphore_grows() {
     });
 }
 
-/// A greedy one gives the only permit back and takes it again, each time before the one that waits for it can
-/// run. Is that one handed it in the end?
+/// A greedy process releases the only permit and acquires it again, each time before the waiter can run. Returns
+/// whether the permit is handed to the waiter in the end.
 fn pass_over() -> bool {
     arena();
     open([OTHER]);
@@ -359,7 +360,7 @@ fn pass_over() -> bool {
 }
 
 #[test]
-fn a_waiter_is_handed_the_permit_that_is_taken_away_from_it_again_and_again() {
+fn a_starving_waiter_is_handed_the_permit() {
     isolated!({
         assert!(pass_over());
     });

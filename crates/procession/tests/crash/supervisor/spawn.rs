@@ -1,4 +1,4 @@
-//! A process is killed at every instruction of starting another: the request is complete, or was never made.
+//! A process is killed at every instruction of spawning another. The request is complete, or was never made.
 
 use std::cell::Cell;
 
@@ -13,13 +13,13 @@ use procession::{Lock, Process, internals};
 
 /// The slot in which a spare would sleep.
 const SPARE: u32 = 3;
-/// Its phase when nobody has claimed it, and when its request is complete.
+/// The slot's phase when no spawner has claimed it, and when its request is complete.
 const ASLEEP: u32 = 2;
 const GO: u32 = 4;
 
 type Args = (Lock, String);
 
-/// What the child is to do.
+/// The function of the child.
 fn work(_lock: Lock, name: String) -> usize {
     name.len()
 }
@@ -28,7 +28,7 @@ fn args(lock: &Lock) -> Args {
     (lock.clone(), "Egon".to_owned())
 }
 
-/// Has this process own the spans that a request is written to: to make them has a test of its own.
+/// Opens the spans that a request is written to. Another test covers that.
 fn own_spans(lock: &Lock) {
     internals::free(internals::pack(&args(lock)).expect("a block"));
     let directory = std::env::current_dir().expect("a working directory").into_os_string();
@@ -36,11 +36,11 @@ fn own_spans(lock: &Lock) {
     internals::collect_if_wanted();
 }
 
-/// A family without a supervisor: main has a lock, and there is a spare in which no child sleeps.
+/// Creates a family without a supervisor: main holds a lock, and a spare's slot is open without a process in it.
 fn family() -> (&'static Lock, Before) {
     arena();
     let lock = lock();
-    // As it will be when it was sent.
+    // Puts the lock into the state that it has after it was sent.
     internals::free(internals::pack(lock).expect("a block"));
     open([VICTIM, OTHER]);
     internals::open_spare(SPARE);
@@ -48,7 +48,7 @@ fn family() -> (&'static Lock, Before) {
     (lock, Before::now())
 }
 
-/// After the victim's death: the spare is as it was, or its request is complete and its own.
+/// Checks after the victim's death that the spare is untouched, or that its request is complete and belongs to it.
 fn either_spare_or_go(lock: &Lock, before: &Before) -> Result<(), String> {
     let phase = internals::slot_phase(SPARE);
     internals::recover(VICTIM);
@@ -65,7 +65,7 @@ fn either_spare_or_go(lock: &Lock, before: &Before) -> Result<(), String> {
     before.is_back()
 }
 
-/// As the child would find it.
+/// Checks the request as the child would find it.
 fn request_is_complete(lock: &Lock) -> Result<(), String> {
     let (entry, args, cwd, process) = internals::request(SPARE);
     ensure!(entry != 0 && args != 0 && cwd != 0, "entry {entry:x}, arguments {args:x}, directory {cwd:x}");
@@ -99,7 +99,7 @@ fn spawn_stepped(lock: &'static Lock, before: &Before, prepare: fn(&Lock)) -> Re
 }
 
 #[test]
-fn a_request_is_complete_or_was_never_made() {
+fn a_request_is_complete_or_never_made() {
     isolated!({
         let (lock, before) = family();
         let report = spawn_stepped(lock, &before, own_spans);
@@ -111,10 +111,10 @@ fn a_request_is_complete_or_was_never_made() {
     });
 }
 
-/// A spawner with wishes is killed at every instruction, also while it waits for them to be granted: what it
-/// asked for is complete or was never made.
+/// A spawner with options is killed at every instruction, including while it waits for the options to be applied. Its
+/// request is complete or was never made.
 #[test]
-fn a_request_with_options_is_complete_or_was_never_made() {
+fn a_request_with_options_is_complete_or_never_made() {
     isolated!({
         let (lock, before) = family();
         let builder = Process::builder().name("wishful").env("A", "1").current_dir("/").nice(3);
@@ -132,7 +132,7 @@ fn a_request_with_options_is_complete_or_was_never_made() {
             let go = internals::slot_phase(SPARE) == GO;
             ensure!(!go || options != 0, "the request has lost its options");
             let owned = |&(at, tag): &(u64, u32)| at != options || tag & 0xffff == SPARE || !go;
-            ensure!(internals::census().blocks.iter().all(owned), "the options are not the child's");
+            ensure!(internals::census().blocks.iter().all(owned), "the options do not belong to the child");
             either_spare_or_go(lock, &before)
         });
         println!("{report}");
@@ -141,7 +141,7 @@ fn a_request_with_options_is_complete_or_was_never_made() {
     });
 }
 
-/// The child of a spawner with wishes dies before it has them. Does the spawner hear of it?
+/// The child of a spawner with options dies before the options are applied. Returns whether the spawner is notified.
 fn child_dies_before_it_is_ready() -> bool {
     let (lock, _) = family();
     let mut spawner = spawn_parked(|| {
@@ -150,21 +150,21 @@ fn child_dies_before_it_is_ready() -> bool {
         assert!(spawned.is_err());
     });
     internals::recover(SPARE);
-    proc::wait_until("it has heard, or sleeps on", LONG, || {
+    proc::wait_until("the spawner has returned, or still sleeps", LONG, || {
         spawner.try_wait().is_some() || proc::is_parked(spawner.pid)
     });
     spawner.try_wait().is_some_and(|status| status == 0)
 }
 
 #[test]
-fn a_spawner_hears_of_a_child_that_dies_before_it_is_ready() {
+fn a_spawner_is_notified_of_a_child_that_dies_before_it_is_ready() {
     isolated!({
         assert!(child_dies_before_it_is_ready());
     });
 }
 
 #[test]
-fn without_the_rule_a_spawner_waits_for_a_child_that_is_dead() {
+fn without_the_rule_a_spawner_waits_for_a_dead_child() {
     isolated!({
         internals::break_rule(Rule::SpawnerTold);
         assert!(!child_dies_before_it_is_ready());
@@ -172,7 +172,7 @@ fn without_the_rule_a_spawner_waits_for_a_child_that_is_dead() {
 }
 
 #[test]
-fn a_spare_that_stays_claimed_is_found() {
+fn without_the_rule_a_spare_stays_claimed() {
     isolated!({
         internals::break_rule(Rule::ClaimReturned);
         let (lock, before) = family();
@@ -182,15 +182,15 @@ fn a_spare_that_stays_claimed_is_found() {
     });
 }
 
-/// The number of the child that a spawner reads. Any process that lives has it.
+/// The child's process id that a spawner reads. Any process that lives has it.
 fn first() -> i32 {
     std::process::id() as i32
 }
-/// The number of the child that takes its place.
+/// The process id of the child that takes its place.
 const SECOND: i32 = i32::MAX;
 
-/// A spawner makes the number of its child known while the supervisor decides that another one takes its place. One
-/// of the two comes in between two instructions of the other. Returns how often each came first.
+/// A spawner makes the process id of its child known while the supervisor decides that another child takes its place.
+/// One of the two acts between two instructions of the other. Returns how often each came first.
 fn known_or_replaced(supervisor_first: bool) -> Result<(u32, u32), String> {
     family();
     let (diary, incarnation) = (support::Diary::new(), Cell::new(100));
@@ -227,14 +227,14 @@ fn known_or_replaced(supervisor_first: bool) -> Result<(u32, u32), String> {
         let (known, replaced) = (diary.read(0), diary.read(1) == 1);
         known_in += u32::from(known != 0);
         replaced_in += u32::from(replaced);
-        // Its spawner returns a number that is another's, or nobody's.
+        // The spawner would return the process id of another process, or of none.
         wrong += u32::from(known != 0 && (replaced || known != first() as u64));
     });
     if wrong == 0 { Ok((known_in, replaced_in)) } else { Err(format!("{wrong} numbers are wrong")) }
 }
 
 #[test]
-fn a_child_whose_number_is_known_is_not_replaced() {
+fn a_child_whose_pid_is_known_is_not_replaced() {
     isolated!({
         for supervisor_first in [false, true] {
             let (known, replaced) = known_or_replaced(supervisor_first).unwrap();
@@ -251,10 +251,10 @@ fn without_the_rule_a_known_child_is_replaced() {
     });
 }
 
-/// At every instruction of a spawner's, another one comes for the only spare: it gets it or waits, and
-/// after the first one's death it has it, unless the first was faster.
+/// At every instruction of a spawner, another spawner tries to claim the only spare. It gets the spare or waits. After
+/// the first spawner's death it has the spare, unless the first was faster.
 #[test]
-fn another_spawns_meanwhile() {
+fn two_spawners_can_race_for_a_spare() {
     isolated!({
         let (lock, before) = family();
         let victim = |gate: &Gate| {
@@ -269,7 +269,7 @@ fn another_spawns_meanwhile() {
             internals::become_member(OTHER);
             std::mem::forget(Process::spawn(work, args(lock)).expect("a spare takes it"));
         };
-        // As the supervisor does it: a child that has begun leaves room for another.
+        // Acts as the supervisor: a child that has begun is followed by another spare.
         let recover = || {
             internals::recover(VICTIM);
             if internals::slot_phase(SPARE) == GO && internals::waits_for(OTHER) != 0 {
@@ -279,7 +279,7 @@ fn another_spawns_meanwhile() {
             }
         };
         let report = CrashStep::new(arena()).run_pairwise(victim, other, recover, |_| {
-            ensure!(internals::slot_phase(SPARE) == GO, "nobody got the spare");
+            ensure!(internals::slot_phase(SPARE) == GO, "no spawner got the spare");
             request_is_complete(lock)?;
             internals::recover(OTHER);
             request_is_complete(lock)?;
@@ -292,10 +292,10 @@ fn another_spawns_meanwhile() {
     });
 }
 
-/// Two processes hold the object of a spawned process without any handle having been sent: its spawner and
-/// itself. They let it go at once, and one of them dies of it.
+/// Two processes hold the object of a spawned process, although no handle was sent: its spawner and the process itself.
+/// They release it at the same time, and one of them is killed.
 #[test]
-fn spawner_and_spawned_let_go_at_once() {
+fn a_spawner_and_its_child_can_release_an_object_at_the_same_time() {
     isolated!({
         let (lock, before) = family();
         let victim = |gate: &Gate| {
@@ -313,8 +313,8 @@ fn spawner_and_spawned_let_go_at_once() {
     });
 }
 
-/// A spawner of a whole family, with real spares, is killed when the request is complete and before it has
-/// woken the child. Returns whether the child begins, and the supervisor.
+/// A spawner of a whole family, with real spares, is killed after the request is complete and before it has woken the
+/// child. Returns whether the child begins, and the supervisor.
 fn kill_a_spawner_before_its_wake() -> (bool, i32) {
     let slot = 200;
     let supervisor = Process::spawn(std::os::unix::process::parent_id, ()).unwrap().join().unwrap() as i32;
@@ -334,23 +334,23 @@ fn kill_a_spawner_before_its_wake() -> (bool, i32) {
     );
     spawner.kill();
     internals::recover(slot);
-    // One that was woken does not sleep, nor when it has begun.
+    // A child that was woken does not sleep, and neither does one that has begun.
     let all_sleep = || proc::children(supervisor).into_iter().all(proc::is_parked);
     proc::wait_until("the child has begun, or sleeps on", LONG, || all_sleep() || !waits());
     let began = !waits();
     if !began {
-        // Its death ends the process that it is.
+        // Kills the sleeping child, which ends the requested process.
         let mut storm = Storm::seeded(1).also_below(supervisor);
         for pid in proc::children(supervisor) {
             let _ = storm.kill_one(&[pid]);
         }
     }
-    proc::wait_until("the child has begun or is buried", LONG, || !waits());
+    proc::wait_until("the child has begun or is recovered", LONG, || !waits());
     (began, supervisor)
 }
 
 #[test]
-fn a_spawner_that_is_killed_before_its_wake_has_spawned() {
+fn a_spawner_killed_before_its_wake_has_spawned() {
     isolated!({
         assert!(kill_a_spawner_before_its_wake().0);
     });
@@ -362,14 +362,14 @@ fn without_the_sweep_the_child_of_a_killed_spawner_sleeps_on() {
         internals::break_rule(Rule::SweepWakes);
         let (began, supervisor) = kill_a_spawner_before_its_wake();
         assert!(!began);
-        // The child's successor may sleep on as well, and main would wait for it.
+        // The next child may sleep on as well, and main would wait for it.
         crate::family::send(supervisor, libc::SIGKILL);
     });
 }
 
-/// The spawner died, and its child takes the lock from it that it left marked.
+/// The spawner died, and its child acquires the poisoned lock that the spawner passed to it.
 #[test]
-fn what_a_dead_spawner_passed_on_is_usable() {
+fn a_lock_passed_on_by_a_dead_spawner_is_usable() {
     isolated!({
         let (lock, _) = family();
         let mut spawner = Child::spawn(|| {

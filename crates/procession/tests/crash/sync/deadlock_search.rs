@@ -1,5 +1,5 @@
-//! A process asks for its parent while that one is dead and is being buried: it hears that there is none, or
-//! gets a handle that says how the parent ended.
+//! A process asks for its parent while the parent is dead and being recovered. It learns that it has no parent, or gets
+//! a handle that reports how the parent ended.
 
 use std::ops::Range;
 
@@ -9,7 +9,7 @@ use procession::process::wait_any;
 use procession::{AnyProcess, Process, parent_process};
 use procession_testkit::{Gate, isolated, proc, run_until, spawn_parked};
 
-/// Starts processes in which nothing runs yet: a child of main's, and one of that child's.
+/// Starts processes that run nothing yet: a child of main, and a child of that child.
 fn parent_and_child() {
     internals::open_spare(OTHER);
     drop(Process::spawn(|| (), ()).expect("the spare takes it"));
@@ -22,9 +22,9 @@ fn parent_and_child() {
     internals::open_slot(VICTIM);
 }
 
-/// The child stands still at its `at`-th instruction of asking for its parent; meanwhile its parent's burial
-/// gets as far as it can, but for its end. Then both go on. Gives how far the child would come, and whether
-/// it comes to an end.
+/// The child stops at its `at`-th instruction of asking for its parent. Meanwhile the recovery of its parent proceeds
+/// as far as it can without completing. Then both continue. Returns the number of the child's instructions, and whether
+/// the child ends.
 fn ask_during_a_burial(at: u64) -> (u64, bool) {
     parent_and_child();
     let (objects, mut steps) = (internals::objects(), 0);
@@ -35,7 +35,7 @@ fn ask_during_a_burial(at: u64) -> (u64, bool) {
             let parent = parent_process().expect("an answer");
             gate.end();
             if let Some(parent) = parent {
-                parent.wait().expect_err("it was killed");
+                parent.wait().expect_err("the parent was killed");
             }
         },
         |point| {
@@ -52,7 +52,7 @@ fn ask_during_a_burial(at: u64) -> (u64, bool) {
         |point| point.finished || (point.step % 16 == 0 && internals::objects() < objects),
     );
     go_on(&asking);
-    proc::wait_until("the child has heard", LONG, || {
+    proc::wait_until("the child has returned", LONG, || {
         asking.try_wait().is_some() || proc::is_parked(asking.pid)
     });
     go_on(&burying);
@@ -67,8 +67,9 @@ fn ask_during_a_burial(at: u64) -> (u64, bool) {
     (steps, ended)
 }
 
-/// Who waits for the first of many to end stands still at its `at`-th instruction; meanwhile that one is buried,
-/// by main, as when the supervisor is lost. Gives how far the waiter would come, and whether it comes to an end.
+/// A process that waits for the first of many processes to end stops at its `at`-th instruction. Meanwhile main
+/// recovers the ended process, as when the supervisor is lost. Returns the number of the waiter's instructions, and
+/// whether the waiter ends.
 fn wait_during_a_burial(at: u64) -> (u64, bool) {
     internals::open_spare(OTHER);
     let process = Process::spawn(|| (), ()).expect("the spare takes it");
@@ -92,7 +93,9 @@ fn wait_during_a_burial(at: u64) -> (u64, bool) {
     );
     internals::recover(OTHER);
     go_on(&waiting);
-    proc::wait_until("it has heard", LONG, || waiting.try_wait().is_some() || proc::is_parked(waiting.pid));
+    proc::wait_until("the waiter has returned", LONG, || {
+        waiting.try_wait().is_some() || proc::is_parked(waiting.pid)
+    });
     let ended = !proc::is_parked(waiting.pid);
     if ended {
         assert_eq!(waiting.wait(), 0, "{}", waiting.text());
@@ -104,7 +107,7 @@ fn wait_during_a_burial(at: u64) -> (u64, bool) {
 }
 
 #[test]
-fn who_waits_for_the_first_hears_of_all() {
+fn a_wait_for_the_first_end_does_not_hang_during_recovery() {
     isolated!({
         arena();
         internals::come_home();
@@ -112,19 +115,24 @@ fn who_waits_for_the_first_hears_of_all() {
         assert!(steps > 100 && ended, "{steps} {ended}");
         let hang: Vec<u64> =
             (steps.saturating_sub(400)..steps).step_by(4).filter(|&at| !wait_during_a_burial(at).1).collect();
-        assert!(hang.is_empty(), "it hangs when it is overtaken at one of the steps {hang:?} of {steps}");
+        assert!(
+            hang.is_empty(),
+            "the waiter hangs when it is overtaken at one of the steps {hang:?} of {steps}"
+        );
     });
 }
 
-/// The supervisor is dead, and somebody has reaped its children: a number that stands in a slot may be a stranger's.
+/// The supervisor is dead, and its children were reaped. A process id in a slot may belong to a foreign process.
 #[test]
-fn a_stranger_who_has_got_the_number_gets_no_signal() {
+fn a_foreign_process_with_a_reused_pid_gets_no_signal() {
     isolated!({
         arena();
         internals::come_home();
         internals::open_spare(OTHER);
         let process = Process::spawn(|| (), ()).expect("the spare takes it");
-        assert!(process.pidfd().expect_err("there is none yet").to_string().contains("asked for again"));
+        assert!(
+            process.pidfd().expect_err("no pidfd can be opened yet").to_string().contains("asked for again")
+        );
         internals::open_slot(OTHER);
         let mut stranger = std::process::Command::new("sleep").arg("1000").spawn().expect("a stranger");
         internals::say_pid(OTHER, stranger.id() as i32);
@@ -132,21 +140,24 @@ fn a_stranger_who_has_got_the_number_gets_no_signal() {
             signal(&process).expect("nobody minds");
         }
         assert!(process.pidfd().is_err());
-        assert!(stranger.try_wait().expect("it is ours").is_none(), "the stranger was hit");
-        stranger.kill().and_then(|()| stranger.wait()).expect("it is ours");
-        // One of the family is hit.
+        assert!(
+            stranger.try_wait().expect("the child can be waited for").is_none(),
+            "the foreign process was killed"
+        );
+        stranger.kill().and_then(|()| stranger.wait()).expect("the child can be waited for");
+        // A process of the family is killed.
         let mut relative = spawn_parked(|| {
             internals::become_member(OTHER);
             std::thread::park();
         });
-        process.kill().expect("it can be killed");
+        process.kill().expect("the process can be killed");
         assert_eq!(relative.wait(), libc::SIGKILL);
         internals::recover(OTHER);
-        assert!(process.pidfd().expect_err("it has ended").to_string().contains("has ended"));
+        assert!(process.pidfd().expect_err("the process has ended").to_string().contains("has ended"));
     });
 }
 
-/// Overtakes the question at some of 24 places.
+/// Overtakes the question at some of 24 instructions.
 fn ask_at(places: Range<u64>) {
     let _dog = watched();
     arena();
@@ -154,23 +165,23 @@ fn ask_at(places: Range<u64>) {
     let (steps, ended) = ask_during_a_burial(u64::MAX);
     assert!(steps > 100 && ended);
     let hang: Vec<u64> = places.map(|n| steps * n / 24).filter(|&at| !ask_during_a_burial(at).1).collect();
-    assert!(hang.is_empty(), "it hangs when it is overtaken at one of the steps {hang:?} of {steps}");
+    assert!(hang.is_empty(), "the child hangs when it is overtaken at one of the steps {hang:?} of {steps}");
     assert_eq!(internals::census().objects, 0);
 }
 
-// (In debug builds each place is thousands of steps away.)
+// In debug builds, these instructions are thousands of steps apart.
 
 #[test]
-fn a_parent_that_dies_early_in_the_question_is_no_riddle() {
+fn a_parent_may_die_early_in_the_search() {
     isolated!({ ask_at(0..8) });
 }
 
 #[test]
-fn a_parent_that_dies_amid_the_question_is_no_riddle() {
+fn a_parent_may_die_in_the_middle_of_the_search() {
     isolated!({ ask_at(8..16) });
 }
 
 #[test]
-fn a_parent_that_dies_late_in_the_question_is_no_riddle() {
+fn a_parent_may_die_late_in_the_search() {
     isolated!({ ask_at(16..24) });
 }

@@ -1,4 +1,4 @@
-//! A process is killed at every instruction of taking a lock, in every state of the lock.
+//! A process is killed at every instruction of acquiring a lock, in every state of the lock.
 
 use crate::support;
 use std::cell::Cell;
@@ -14,7 +14,7 @@ use procession::internals::{self, Rule};
 use procession_testkit::{Child, Report, isolated, proc, spawn_parked};
 
 #[test]
-fn a_free_lock_is_taken_and_released() {
+fn a_free_lock_can_be_acquired_and_released() {
     isolated!({
         for take in TAKES {
             let scene = Scene::of(1);
@@ -26,7 +26,7 @@ fn a_free_lock_is_taken_and_released() {
 }
 
 #[test]
-fn a_lock_that_is_held_is_not_taken() {
+fn a_held_lock_is_not_acquired() {
     isolated!({
         for take in [TAKES[1], |lock: &'static Lock| lock.lock_timeout(Duration::ZERO)] {
             let scene = Scene::of(1);
@@ -36,7 +36,7 @@ fn a_lock_that_is_held_is_not_taken() {
     });
 }
 
-/// The victim waits for a lock of main's until main lets it go, once `when` says so.
+/// The victim waits for a lock of main, until main releases it once `when` returns true.
 fn wait_for_main(scene: &Scene, take: fn(&'static Lock) -> Taken, when: fn(&Lock) -> bool) -> Report {
     let lock = scene.locks[0];
     let held = Rc::new(Cell::new(lock.lock().ok()));
@@ -49,7 +49,7 @@ fn wait_for_main(scene: &Scene, take: fn(&'static Lock) -> Taken, when: fn(&Lock
 }
 
 #[test]
-fn a_waiter_takes_the_lock_when_it_is_released() {
+fn a_waiter_may_die_while_it_acquires_a_released_lock() {
     isolated!({
         for take in [TAKES[0], TAKES[3]] {
             let scene = Scene::of(1);
@@ -68,10 +68,9 @@ fn a_waiter_becomes_the_heir_and_the_owner() {
     });
 }
 
-/// The lock is promised to a process that is stopped. The victim waits behind it, or comes when the reservation has
-/// ended.
+/// The lock is reserved for a stopped process. The victim waits behind it, or arrives when the reservation has ended.
 #[test]
-fn a_lock_is_taken_past_its_stopped_heir() {
+fn a_lock_is_acquired_past_its_stopped_heir() {
     isolated!({
         for waits in [true, false] {
             arena();
@@ -82,7 +81,7 @@ fn a_lock_is_taken_past_its_stopped_heir() {
                 internals::become_member(THIRD);
                 drop(lock.lock());
             });
-            proc::wait_until("it is the heir", support::LONG, || heir(lock) == id(THIRD));
+            proc::wait_until("the process is the heir", support::LONG, || heir(lock) == id(THIRD));
             support::stop(&mut stopped);
             let scene = Scene::with(vec![lock]);
             let step = match waits {
@@ -103,7 +102,7 @@ fn a_lock_is_taken_past_its_stopped_heir() {
 }
 
 #[test]
-fn a_promise_to_a_dead_heir_that_is_not_struck_is_found() {
+fn without_the_rule_a_lock_stays_reserved_for_a_dead_heir() {
     isolated!({
         internals::break_rule(Rule::HeirRemoved);
         wait_for_main(&Scene::of(1), TAKES[0], |lock| heir(lock) == id(VICTIM)).assert_broken();
@@ -111,9 +110,9 @@ fn a_promise_to_a_dead_heir_that_is_not_struck_is_found() {
 }
 
 #[test]
-fn a_waiter_gives_up() {
+fn a_waiter_can_time_out() {
     isolated!({
-        // Stepped as slowly as it is, the first one may be late before it can sleep.
+        // Because the victim is stepped so slowly, the first timeout may pass before it can sleep.
         let gives_up: [fn(&'static Lock) -> Taken; 3] = [
             |lock| lock.lock_timeout(Duration::from_millis(200)),
             |lock| lock.lock_timeout(Duration::from_secs(1)),
@@ -125,14 +124,14 @@ fn a_waiter_gives_up() {
             let (lock, heard) = (scene.locks[0], Rc::clone(&was_heir));
             let step = crash().when_parked(move |_| heard.set(heard.get() || heir(lock) == id(VICTIM)));
             assert_finished(&scene.step(step, |scene| assert!(scene.enter(0, take).is_none())));
-            assert_eq!(heir(lock), 0, "the promise was taken back");
+            assert_eq!(heir(lock), 0, "the reservation was withdrawn");
             was_heir.get()
         });
         assert!(was_heir);
     });
 }
 
-/// A lock whose last owner died.
+/// Creates a lock whose last owner died.
 fn marked() -> &'static Lock {
     arena();
     let lock = lock();
@@ -148,7 +147,7 @@ fn marked() -> &'static Lock {
 }
 
 #[test]
-fn a_marked_lock_is_refused() {
+fn a_poisoned_lock_is_refused() {
     isolated!({
         for take in &TAKES[..3] {
             let scene = Scene::with(vec![marked()]);
@@ -158,7 +157,7 @@ fn a_marked_lock_is_refused() {
 }
 
 #[test]
-fn a_marked_lock_is_recovered() {
+fn a_poisoned_lock_can_be_recovered() {
     isolated!({
         let scene = Scene::with(vec![marked()]);
         assert_finished(&scene.step(crash(), |scene| scene.leave(0, scene.enter(0, TAKES[3]))));
@@ -167,7 +166,7 @@ fn a_marked_lock_is_recovered() {
 }
 
 #[test]
-fn taking_a_lock_twice_is_refused() {
+fn acquiring_a_lock_twice_is_refused() {
     isolated!({
         let scene = Scene::of(1);
         let report = scene.step(crash(), |scene| {
@@ -180,7 +179,7 @@ fn taking_a_lock_twice_is_refused() {
 }
 
 #[test]
-fn a_lock_that_is_not_in_the_journal_is_found() {
+fn without_the_journal_a_dead_process_keeps_a_lock() {
     isolated!({
         internals::break_rule(Rule::Journal);
         let report = Scene::of(1).step(crash(), |scene| scene.leave(0, scene.enter(0, TAKES[0])));

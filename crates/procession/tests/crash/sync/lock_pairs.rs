@@ -1,5 +1,5 @@
-//! At every instruction of a process that takes or releases a lock, another one does the opposite; then the
-//! first is killed.
+//! At every instruction of a process that acquires or releases a lock, another process does the opposite. Then the
+//! first process is killed.
 
 use crate::support;
 use std::cell::Cell;
@@ -10,10 +10,10 @@ use crate::support::{OTHER, State, VICTIM, assert_finished, heir, id, pass_throu
 use procession::internals;
 use procession_testkit::{Gate, isolated};
 
-/// At every instruction of the victim's, another process takes the lock and releases it, or waits until the
-/// victim is dead.
+/// At every instruction of the victim, another process acquires the lock and releases it, or waits until the victim is
+/// dead.
 #[test]
-fn another_takes_the_lock_meanwhile() {
+fn another_process_can_acquire_the_lock_meanwhile() {
     isolated!({
         for (which, take) in TAKES.into_iter().enumerate() {
             let scene = Scene::of(1);
@@ -45,9 +45,9 @@ fn another_takes_the_lock_meanwhile() {
     });
 }
 
-/// At every instruction of a waiter's, the owner releases the lock; then the waiter is killed.
+/// At every instruction of a waiter, the owner releases the lock. Then the waiter is killed.
 #[test]
-fn the_owner_releases_the_lock_meanwhile() {
+fn the_owner_can_release_the_lock_meanwhile() {
     isolated!({
         for promised in [false, true] {
             let scene = Scene::of(1);
@@ -65,7 +65,7 @@ fn the_owner_releases_the_lock_meanwhile() {
                 scene.leave(0, scene.enter(0, TAKES[0]));
                 gate.end();
             };
-            // A fork of main's: it has main's place, and its lock.
+            // A fork of main, which has main's slot and main's lock.
             let main_releases = || drop(held.take());
             let report = step.run_pairwise(
                 victim,
@@ -74,7 +74,7 @@ fn the_owner_releases_the_lock_meanwhile() {
                 |point| {
                     let now = state(lock);
                     ensure!(matches!(now, State::Free | State::Died(_)), "{now:?}");
-                    ensure!(!point.parked || now == State::Free, "it slept, and the lock is {now:?}");
+                    ensure!(!point.parked || now == State::Free, "the waiter slept, and the lock is {now:?}");
                     support::nothing_in(VICTIM)
                 },
             );

@@ -1,5 +1,5 @@
-//! A process is killed at every instruction of meeting at a barrier, of counting a latch down and of doing
-//! something once; and at the exact places where somebody would wait for ever.
+//! A process is killed at every instruction of meeting at a barrier, counting a latch down, and running a `Once`. It is
+//! also killed at the exact places where another process would wait for ever.
 
 use crate::support;
 use std::time::Duration;
@@ -11,20 +11,20 @@ use procession::internals::{self, Rule};
 use procession::sync::{Barrier, Broken, Latch, LockError, Once, WaitError};
 use procession_testkit::{Gate, Report, isolated, proc, run_until, spawn_parked};
 
-/// It is broken by the victim, or the round was over: nobody has to wait.
+/// Checks that the victim broke the barrier, and that no party has to wait.
 fn nobody_waits_at(barrier: &Barrier, victim: i32) -> Result<(), String> {
     let soon = Duration::from_millis(200);
-    ensure!(barrier.is_broken(), "it does not know of the death");
+    ensure!(barrier.is_broken(), "the barrier does not know of the death");
     match barrier.wait_timeout(soon) {
         Err(WaitError::Broken(Broken::ProcessDied { pid })) if pid == victim => {}
         other => return Err(format!("{other:?}")),
     }
     barrier.reset().map_err(|e| e.to_string())?;
-    ensure!(!barrier.is_broken(), "a reset does not help");
+    ensure!(!barrier.is_broken(), "a reset does not repair the barrier");
     Ok(())
 }
 
-/// It runs out of time, which breaks the barrier too: whichever came first is told.
+/// The victim times out, which breaks the barrier too. The barrier reports whichever cause came first.
 #[test]
 fn a_party_runs_out_of_time() {
     isolated!({
@@ -51,7 +51,7 @@ fn a_party_runs_out_of_time() {
     });
 }
 
-/// The only party: every round is its own, and its death breaks whatever round there is.
+/// The victim is the only party. Every round is its own, and its death breaks the current round.
 #[test]
 fn a_party_of_one_passes() {
     isolated!({
@@ -75,8 +75,8 @@ fn a_party_of_one_passes() {
     });
 }
 
-/// At each instruction of a party that arrives, another one arrives, and then the first is killed: the other
-/// comes through, or is told.
+/// At each instruction of a party that arrives, another party arrives, and then the first is killed. The other party
+/// passes, or gets an error.
 fn another_arrives_meanwhile(limit: Duration) -> Report {
     arena();
     let barrier = leaked(Barrier::new(2));
@@ -102,7 +102,7 @@ fn another_arrives_meanwhile(limit: Duration) -> Report {
 }
 
 #[test]
-fn another_party_comes_through_or_is_told() {
+fn another_party_passes_or_gets_an_error() {
     isolated!({
         let report = another_arrives_meanwhile(Duration::from_secs(3));
         report.assert_sound();
@@ -110,9 +110,9 @@ fn another_party_comes_through_or_is_told() {
     });
 }
 
-/// The control: a barrier that does not hear of deaths lets the other wait for ever.
+/// The control: if the barrier is not notified of deaths, the other party waits for ever.
 #[test]
-fn a_barrier_that_is_not_told_lets_others_wait() {
+fn without_the_rule_other_parties_wait_for_ever() {
     isolated!({
         internals::break_rule(Rule::BarrierTold);
         another_arrives_meanwhile(Duration::from_millis(500)).assert_broken();
@@ -127,7 +127,7 @@ fn kill_the_last_party_before_its_wake() -> bool {
     let mut first = spawn_parked(|| {
         internals::become_member(OTHER);
         internals::hold(barrier);
-        barrier.wait().expect("all were there");
+        barrier.wait().expect("all parties have arrived");
     });
     let mut last = run_until(
         |gate: &Gate| {
@@ -146,14 +146,14 @@ fn kill_the_last_party_before_its_wake() -> bool {
 }
 
 #[test]
-fn a_last_party_that_is_killed_before_its_wake_leaves_nobody_asleep() {
+fn a_last_party_killed_before_its_wake_leaves_no_party_asleep() {
     isolated!({
         assert!(kill_the_last_party_before_its_wake());
     });
 }
 
 #[test]
-fn a_barrier_shrinks_at_every_instruction() {
+fn a_barrier_can_shrink_at_every_instruction() {
     isolated!({
         arena();
         let barrier = leaked(Barrier::builder(2).shrink(true).build());
@@ -176,7 +176,7 @@ fn a_barrier_shrinks_at_every_instruction() {
 }
 
 #[test]
-fn a_latch_is_counted_down_and_something_is_done_once() {
+fn latch_and_once_can_be_used() {
     isolated!({
         arena();
         let (latch, once, diary) = (leaked(Latch::new(2)), leaked(Once::new()), Diary::new());
@@ -189,7 +189,7 @@ fn a_latch_is_counted_down_and_something_is_done_once() {
         let check = |victim| {
             let (left, done) = (latch.count(), once.is_completed());
             ensure!(left <= 2, "{left} counts are left");
-            ensure!(!done || diary.read(0) == 1, "it says that it is done, and it is not");
+            ensure!(!done || diary.read(0) == 1, "the `Once` is completed, but its function has not run");
             (0..left).try_for_each(|_| latch.count_down().map_err(|e| e.to_string()))?;
             latch.try_wait().map_err(|e| e.to_string())?;
             match once.try_call_once(|| ()) {
@@ -203,9 +203,10 @@ fn a_latch_is_counted_down_and_something_is_done_once() {
     });
 }
 
-/// Who does something once fails, and is killed after it has let go and before it has woken who waits for that.
+/// A function of a `Once` panics. Its process is killed after it has released the `Once` and before it has woken the
+/// waiters.
 #[test]
-fn who_fails_and_is_killed_before_its_wake_leaves_nobody_asleep() {
+fn a_failed_once_killed_before_its_wake_leaves_no_waiter_asleep() {
     isolated!({
         arena();
         open([VICTIM, OTHER]);
@@ -232,10 +233,10 @@ fn who_fails_and_is_killed_before_its_wake_leaves_nobody_asleep() {
     });
 }
 
-/// A party sees which round it is, and stands still until that round is over and somebody waits in the next.
-/// It must not take that one's place, at whatever instruction it stood.
+/// A party reads the current round, and stops until that round is over and another party waits in the next round. It
+/// must not take that party's place, at whatever instruction it stopped.
 #[test]
-fn who_arrives_late_takes_nobodys_place() {
+fn a_late_party_takes_no_other_s_place() {
     isolated!({
         internals::break_rule(Rule::Spins);
         arena();
@@ -278,7 +279,7 @@ fn who_arrives_late_takes_nobodys_place() {
             assert_eq!((first.wait(), diary.read(1)), (0, 1), "{}", first.text());
             [VICTIM, OTHER].into_iter().for_each(internals::recover);
             if parked {
-                assert!(steps > 20, "it slept after {steps} instructions");
+                assert!(steps > 20, "the party slept after {steps} instructions");
                 return;
             }
         }
@@ -297,23 +298,24 @@ fn a_party_dies_on_its_way() -> bool {
 }
 
 #[test]
-fn a_party_that_dies_before_it_looks_at_its_arguments_is_missed_by_nobody() {
+fn a_party_that_dies_before_its_function_breaks_the_barrier() {
     isolated!({
         assert!(a_party_dies_on_its_way());
     });
 }
 
 #[test]
-fn without_a_look_at_its_arguments_a_party_that_is_to_come_is_waited_for() {
+fn without_the_rule_a_dead_party_s_arguments_are_ignored() {
     isolated!({
         internals::break_rule(Rule::ArgumentsTold);
         assert!(!a_party_dies_on_its_way());
     });
 }
 
-/// A party cannot read its arguments, and is killed at every instruction of saying so: it is missed once.
+/// A party cannot decode its arguments, and is killed at every instruction of reporting that. The barrier counts its
+/// absence once.
 #[test]
-fn a_party_that_does_not_come_is_missed_once_at_every_instruction() {
+fn a_party_that_cannot_come_is_counted_once() {
     isolated!({
         arena();
         for shrinks in [true, false] {
@@ -321,7 +323,7 @@ fn a_party_that_does_not_come_is_missed_once_at_every_instruction() {
             open([VICTIM]);
             let victim = |gate: &Gate| {
                 internals::become_member(VICTIM);
-                // In a block with few neighbours: it looks at each.
+                // The block has few neighbors, because each is examined.
                 internals::pack(&(barrier.clone(), "text".repeat(2500))).unwrap();
                 gate.begin();
                 internals::say_that_it_does_not_come();

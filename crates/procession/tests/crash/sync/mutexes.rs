@@ -1,5 +1,5 @@
-//! A process is killed at every instruction of taking recursive locks, mutexes and arrays, of making them,
-//! and of waiting on a condition variable.
+//! A process is killed at every instruction of acquiring recursive locks, mutexes and arrays, of creating them, and of
+//! waiting on a condition variable.
 
 use crate::support;
 use std::time::Duration;
@@ -17,7 +17,7 @@ fn step(operation: impl Fn(), check: impl Fn(i32) -> Result<(), String>) -> Repo
     stepping::step(crash(), support::own_a_span, operation, check)
 }
 
-/// Free, or marked by the victim; never held. It works afterwards, once.
+/// Checks that the lock is free, or poisoned by the victim, and never held. It can be used afterwards.
 fn is_whole(lock: &RLock, victim: i32) -> Result<(), String> {
     match lock.try_lock() {
         Ok(held) => drop(held),
@@ -28,12 +28,12 @@ fn is_whole(lock: &RLock, victim: i32) -> Result<(), String> {
     drop(held);
     let elsewhere = lock.clone();
     let free = std::thread::spawn(move || elsewhere.try_lock().is_ok()).join();
-    ensure!(free.is_ok_and(|free| free), "it counts what the dead held");
+    ensure!(free.is_ok_and(|free| free), "the lock counts what the dead process held");
     Ok(())
 }
 
 #[test]
-fn a_recursive_lock_is_held_three_times() {
+fn a_recursive_lock_can_be_held_three_times() {
     isolated!({
         let lock = leaked(RLock::new());
         let use_it = || {
@@ -48,9 +48,9 @@ fn a_recursive_lock_is_held_three_times() {
     });
 }
 
-/// Two numbers that belong together: they differ only where the mark says so.
+/// Two numbers are equal unless the mutex is poisoned.
 #[test]
-fn a_mutex_is_marked_wherever_its_value_is_half_written() {
+fn a_mutex_is_poisoned_wherever_its_value_is_half_written() {
     isolated!({
         let pair = leaked(Mutex::new([0u64; 2]));
         let array = leaked(Array::from_slice(&[0u64; 2]));
@@ -66,7 +66,7 @@ fn a_mutex_is_marked_wherever_its_value_is_half_written() {
         let check = |victim| {
             let torn = |a: u64, b: u64, from: Option<i32>| {
                 ensure!(from.is_none_or(|pid| pid == victim), "recovered from {from:?}");
-                ensure!(a == b || from.is_some(), "torn, and nobody is told: {a} {b}");
+                ensure!(a == b || from.is_some(), "torn, and the mutex is not poisoned: {a} {b}");
                 Ok(())
             };
             let held = pair.lock_or_recover().map_err(|e| e.to_string())?;
@@ -78,9 +78,9 @@ fn a_mutex_is_marked_wherever_its_value_is_half_written() {
     });
 }
 
-/// The control: without the journal nobody finds what the dead holds.
+/// The control: without the journal, recovery misses the mutex that the dead process holds.
 #[test]
-fn a_mutex_that_is_not_in_the_journal_is_missed() {
+fn without_the_journal_a_dead_process_keeps_a_mutex() {
     isolated!({
         internals::break_rule(Rule::Journal);
         let pair = leaked(Mutex::new([0u64; 2]));
@@ -90,7 +90,7 @@ fn a_mutex_that_is_not_in_the_journal_is_missed() {
 }
 
 #[test]
-fn mutexes_and_arrays_are_made_and_dropped() {
+fn mutexes_and_arrays_can_be_created_and_dropped() {
     isolated!({
         let use_it = || {
             let mutex = Mutex::named("made", 5u64).unwrap();
@@ -103,7 +103,7 @@ fn mutexes_and_arrays_are_made_and_dropped() {
 }
 
 #[test]
-fn a_waiter_on_a_condition_gives_up() {
+fn a_waiter_on_a_condition_can_time_out() {
     isolated!({
         let (mutex, condvar) = (leaked(Mutex::new(0u64)), leaked(Condvar::new()));
         let use_it = || {
@@ -114,7 +114,10 @@ fn a_waiter_on_a_condition_gives_up() {
         };
         let check = |victim| match mutex.try_lock_or_recover() {
             Ok(held) => {
-                ensure!(held.recovered_from().is_none_or(|who| who.pid == victim), "marked by another");
+                ensure!(
+                    held.recovered_from().is_none_or(|who| who.pid == victim),
+                    "poisoned by another process"
+                );
                 Ok(())
             }
             Err(error) => Err(error.to_string()),
@@ -123,9 +126,9 @@ fn a_waiter_on_a_condition_gives_up() {
     });
 }
 
-/// The victim sleeps until main notifies it, and takes the lock again.
+/// The victim sleeps until main notifies it, and acquires the lock again.
 #[test]
-fn a_waiter_on_a_condition_is_notified() {
+fn a_waiter_on_a_condition_can_be_notified() {
     isolated!({
         arena();
         open([VICTIM]);
@@ -145,7 +148,10 @@ fn a_waiter_on_a_condition_is_notified() {
         let report = crash().when_parked(move |_| notify()).run(victim, |point| {
             internals::recover(VICTIM);
             let held = mutex.try_lock_or_recover().map_err(|e| e.to_string())?;
-            ensure!(held.recovered_from().is_none_or(|who| who.pid == point.victim_pid), "marked by another");
+            ensure!(
+                held.recovered_from().is_none_or(|who| who.pid == point.victim_pid),
+                "poisoned by another process"
+            );
             drop(held);
             condvar.notify_all().map_err(|e| e.to_string())?;
             nothing_in(VICTIM)?;
@@ -155,7 +161,7 @@ fn a_waiter_on_a_condition_is_notified() {
     });
 }
 
-/// The victim notifies another that sleeps, and is killed after the count and before the wake.
+/// The victim notifies a sleeping process, and is killed after the count and before the wake.
 fn kill_a_notifier_before_its_wake() -> bool {
     arena();
     open([VICTIM, OTHER]);
@@ -184,7 +190,7 @@ fn kill_a_notifier_before_its_wake() -> bool {
 }
 
 #[test]
-fn a_notifier_that_is_killed_before_its_wake_leaves_nobody_asleep() {
+fn a_notifier_killed_before_its_wake_leaves_no_waiter_asleep() {
     isolated!({
         assert!(kill_a_notifier_before_its_wake());
     });
@@ -198,7 +204,7 @@ fn without_the_sweep_the_sleeper_of_a_killed_notifier_sleeps_on() {
     });
 }
 
-/// The one that `notify_one` has woken is killed before it runs: another is woken in its place.
+/// The waiter that `notify_one` has woken is killed before it runs. Another waiter is woken in its place.
 fn kill_a_woken_sleeper() -> bool {
     arena();
     open([VICTIM, OTHER]);
@@ -216,28 +222,28 @@ fn kill_a_woken_sleeper() -> bool {
     frozen.wait_until_woken();
     frozen.kill();
     first.wait();
-    assert!(proc::is_parked(second.pid), "the notification went to the dead");
+    assert!(proc::is_parked(second.pid), "the dead process was notified");
     internals::recover(VICTIM);
     ends_if_woken(&mut second)
 }
 
 #[test]
-fn a_sleeper_that_is_killed_when_just_notified_takes_nothing_with_it() {
+fn a_waiter_killed_after_its_notification_passes_it_on() {
     isolated!({
         assert!(kill_a_woken_sleeper());
     });
 }
 
 #[test]
-fn without_the_sweep_a_killed_sleeper_takes_its_notification_with_it() {
+fn without_the_sweep_a_killed_waiter_s_notification_is_lost() {
     isolated!({
         internals::break_rule(Rule::SweepWakes);
         assert!(!kill_a_woken_sleeper());
     });
 }
 
-/// The program is ending, and what a thread holds that still runs was handed on. When it lets go at last, it
-/// must not let go of what is another's.
+/// The program is ending, and a lock of a thread that still runs was handed on. When the thread releases the lock at
+/// last, it must not release it for the new owner.
 #[test]
 fn a_late_release_of_what_was_handed_on_touches_nobody() {
     isolated!({

@@ -1,5 +1,5 @@
-//! A process is killed at every instruction of reading and writing under a read-write lock, and at the exact
-//! places where a wake would be lost.
+//! A process is killed at every instruction of reading and writing under a read-write lock, and at the exact places
+//! where a wake would be lost.
 
 use crate::support;
 use std::cell::Cell;
@@ -16,25 +16,25 @@ fn step(step: CrashStep, operation: impl Fn(), check: impl Fn(i32) -> Result<(),
     stepping::step(step, with_record, operation, check)
 }
 
-/// Nobody reads or writes; a mark is from the victim, and then the value may be torn, otherwise not.
+/// Checks that no process reads or writes. The lock may be poisoned by the victim, and only then may the value be torn.
 fn is_whole(lock: &RwLock<[u64; 2]>, victim: i32) -> Result<(), String> {
     let marked = match lock.try_read() {
         Ok(now) => {
-            ensure!(now[0] == now[1], "torn, and nobody is told: {:?}", *now);
+            ensure!(now[0] == now[1], "torn, and the lock is not poisoned: {:?}", *now);
             false
         }
         Err(LockError::OwnerDied(who)) if who.pid == victim => true,
         Err(other) => return Err(format!("to read: {other}")),
     };
     let mut write = lock.try_write_or_recover().map_err(|e| format!("to write: {e}"))?;
-    ensure!(write.recovered_from().is_some() == marked, "who reads and who writes hear different news");
+    ensure!(write.recovered_from().is_some() == marked, "a reader and a writer get different reports");
     write[1] = write[0];
     drop(write);
     lock.try_read().map(drop).map_err(|e| e.to_string())
 }
 
 #[test]
-fn a_lock_is_read_and_written() {
+fn a_lock_can_be_read_and_written() {
     isolated!({
         arena();
         let lock = leaked(RwLock::new([0u64; 2]));
@@ -50,9 +50,9 @@ fn a_lock_is_read_and_written() {
     });
 }
 
-/// A writer that waits for a reader is stopped, loses its turn, and is killed; or it goes on and writes.
+/// A writer that waits for a reader is stopped, loses its turn, and is killed, or continues and writes.
 #[test]
-fn a_writer_loses_its_turn_at_every_instruction() {
+fn a_writer_can_lose_its_turn_at_every_instruction() {
     isolated!({
         arena();
         let lock = leaked(RwLock::new([0u64; 2]));
@@ -72,7 +72,7 @@ fn a_writer_loses_its_turn_at_every_instruction() {
         };
         let parked = Cell::new(0);
         let step = crash().when_parked(move |_| {
-            // First it loses its turn, then the reader leaves.
+            // First the writer loses its turn, then the reader leaves.
             match parked.replace(parked.get() + 1) {
                 0 => internals::pass_by(VICTIM),
                 _ => drop(leaves.take()),
@@ -90,9 +90,9 @@ fn a_writer_loses_its_turn_at_every_instruction() {
     });
 }
 
-/// Every cell is taken, and the victim adds a block of them.
+/// Every cell is taken, and the victim adds a block of cells.
 #[test]
-fn more_read_than_there_are_cells() {
+fn more_readers_than_cells_can_read() {
     isolated!({
         arena();
         let lock = leaked(RwLock::new([0u64; 2]));
@@ -117,7 +117,7 @@ fn more_read_than_there_are_cells() {
 }
 
 #[test]
-fn a_dead_reader_that_stays_is_found() {
+fn without_the_rule_a_dead_reader_stays() {
     isolated!({
         arena();
         internals::break_rule(Rule::ReadersLeave);
@@ -126,9 +126,9 @@ fn a_dead_reader_that_stays_is_found() {
     });
 }
 
-/// The victim waits for main, which reads or writes, and comes in when main leaves.
+/// The victim waits for main, which reads or writes, and acquires the lock when main releases it.
 #[test]
-fn waiters_for_a_read_write_lock_come_in() {
+fn waiters_for_a_read_write_lock_acquire_it() {
     isolated!({
         arena();
         for (victim_writes, main_writes) in [(true, false), (false, true), (true, true)] {
@@ -186,7 +186,7 @@ fn kill_a_reader_before_its_wake() -> bool {
 }
 
 #[test]
-fn a_reader_that_is_killed_before_its_wake_leaves_no_writer_asleep() {
+fn a_reader_killed_before_its_wake_leaves_no_writer_asleep() {
     isolated!({
         assert!(kill_a_reader_before_its_wake());
     });
@@ -201,9 +201,9 @@ fn without_the_sweep_the_writer_behind_a_killed_reader_sleeps_on() {
     });
 }
 
-/// A writer that was woken by the last reader is killed before it runs: the next one comes in.
+/// A writer that the last reader has woken is killed before it runs. The next writer acquires the lock.
 #[test]
-fn a_writer_that_is_killed_when_just_woken_leaves_the_lock_to_others() {
+fn a_writer_killed_after_its_wake_leaves_the_lock_to_others() {
     isolated!({
         internals::break_rule(Rule::Looks);
         arena();
@@ -231,13 +231,13 @@ fn a_writer_that_is_killed_when_just_woken_leaves_the_lock_to_others() {
     });
 }
 
-/// The program is ending, and what a thread reads or writes that still runs was handed on. When it lets go at
-/// last, another that reads in the same cell stays, and another that writes still leaves a mark.
+/// The program is ending, and a lock of a thread that still runs was handed on. When the thread releases the lock at
+/// last, another reader in the same cell stays, and the death of another writer still poisons.
 #[test]
 fn a_late_release_of_what_was_handed_on_touches_nobody() {
     isolated!({
         arena();
-        // Threads of these two processes read in the same cell first.
+        // Threads of these two processes use the same cell first.
         let (one, other) = (VICTIM, VICTIM + 512);
         for writes in [false, true] {
             open([one, other]);

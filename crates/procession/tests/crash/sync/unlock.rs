@@ -1,4 +1,4 @@
-//! A process is killed at every instruction of releasing locks: to waiters, several, many, and marked.
+//! A process is killed at every instruction of releasing locks: to waiters, several, many, and poisoned.
 
 use crate::support;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -10,12 +10,12 @@ use procession::Lock;
 use procession::internals::{self, word};
 use procession_testkit::{Child, Gate, Report, isolated};
 
-/// Where the diary says that nothing is stepped any more.
+/// The diary's place that says that the stepping is over.
 const OVER: usize = 1;
 
-/// The victim holds the lock when a waiter comes that does `wait`, and releases it, stepped, once
-/// `ready`. What the waiter gets it keeps until the stepping is over: it runs while the memory is copied for the
-/// checker, and a copy of which one half is older than the other shows what never was.
+/// The victim holds the lock when a waiter calls `wait`, and releases it, stepped, once `ready`. The waiter keeps what
+/// it gets until the stepping is over. Otherwise it would run while the memory is copied for the checker, and a copy
+/// with an older half shows a state that never existed.
 fn release_to_a_waiter<T>(scene: &Scene, wait: fn(&'static Lock) -> T, ready: fn(&Lock) -> bool) -> Report {
     let lock = scene.locks[0];
     open([OTHER]);
@@ -47,7 +47,7 @@ fn release_to_a_waiter<T>(scene: &Scene, wait: fn(&'static Lock) -> T, ready: fn
 #[test]
 fn a_waiter_is_woken() {
     isolated!({
-        // It has given up, and leaves its wake-up to others: so there is one to be given, and no heir.
+        // The waiter times out and leaves its wake-up to others, so there is a wake to give and no heir.
         let give_up = |lock: &Lock| assert!(lock.lock_timeout(Duration::from_millis(1)).is_err());
         let given_up = |lock: &Lock| {
             internals::lock_word(lock) == word::WAITERS | u64::from(id(VICTIM))
@@ -60,7 +60,7 @@ fn a_waiter_is_woken() {
 }
 
 #[test]
-fn the_lock_is_handed_to_an_heir() {
+fn the_lock_can_be_handed_to_an_heir() {
     isolated!({
         let scene = Scene::of(1);
         let promised = |lock: &Lock| heir(lock) == id(OTHER);
@@ -70,7 +70,7 @@ fn the_lock_is_handed_to_an_heir() {
 }
 
 #[test]
-fn locks_are_nested_and_released_in_any_order() {
+fn locks_can_be_nested_and_released_in_any_order() {
     isolated!({
         for order in [[2, 1, 0], [0, 1, 2], [1, 0, 2]] {
             let scene = Scene::of(3);
@@ -84,9 +84,9 @@ fn locks_are_nested_and_released_in_any_order() {
     });
 }
 
-/// The journal of a thread has room for 32; then it gets a block of its own.
+/// A thread's journal has room for 32 locks. Then the journal gets a block of its own.
 #[test]
-fn more_locks_are_held_than_the_record_has_room_for() {
+fn more_locks_can_be_held_than_fit_into_a_record() {
     isolated!({
         let scene = Scene::of(34);
         let victim = |gate: &Gate| {
@@ -107,9 +107,9 @@ fn more_locks_are_held_than_the_record_has_room_for() {
     });
 }
 
-/// The process's first thread has the record in its slot; the one that is stepped takes another.
+/// The process's first thread has the record in the slot, and the stepped thread uses another record.
 #[test]
-fn two_threads_of_the_victim_hold_locks() {
+fn two_threads_of_the_victim_can_hold_locks() {
     isolated!({
         let scene = Scene::of(2);
         let victim = |gate: &Gate| {
@@ -143,7 +143,7 @@ fn two_threads_of_the_victim_hold_locks() {
 }
 
 #[test]
-fn a_lock_is_poisoned_by_hand_and_by_a_panic() {
+fn a_lock_can_be_poisoned_explicitly_and_by_a_panic() {
     isolated!({
         let by_hand = |scene: &Scene| {
             if let Some(held) = scene.enter(0, TAKES[0]) {
@@ -151,7 +151,7 @@ fn a_lock_is_poisoned_by_hand_and_by_a_panic() {
                 held.poison();
             }
         };
-        // Without the panic hook, which tells the testkit that the victim has failed.
+        // The panic hook would report to the testkit that the victim has failed, so it is bypassed.
         let by_panic = |scene: &Scene| {
             let panicked = catch_unwind(AssertUnwindSafe(|| {
                 let _held = scene.enter(0, TAKES[0]);
