@@ -1,7 +1,7 @@
 //! Shared memory in which the processes of a workload meet.
 //!
-//! It belongs to the benchmark and not to the library under test, so that a lost update or a lost
-//! wake-up of the library cannot hide behind its own counters.
+//! It belongs to the benchmark and not to the library under test, so the library's own counters cannot hide a lost
+//! update or a lost wake-up.
 
 use std::fs::{File, OpenOptions};
 use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd};
@@ -15,10 +15,10 @@ use crate::Result;
 #[derive(Default)]
 pub struct Line<T>(pub T);
 
-/// The most processes that meet on a board.
+/// The maximum number of processes that meet on a board.
 pub const PARTIES: usize = 64;
 
-/// A moment for each process, in nanoseconds of the monotonic clock; 0 for those that take no part.
+/// A time for each process, in nanoseconds of the monotonic clock, or 0 for one that takes no part.
 pub struct Stamps(pub [AtomicU64; PARTIES]);
 
 impl Default for Stamps {
@@ -43,11 +43,11 @@ impl Stamps {
     }
 }
 
-/// What is on the board. All zero is an empty one.
+/// The content of a board. All zero is an empty board.
 #[repr(C)]
 #[derive(Default)]
 pub struct Board {
-    /// How many processes have come to the place where the measured part begins.
+    /// How many processes have come to the start of the measured part.
     pub ready: Line<AtomicU32>,
     /// Incremented by a load and a store, so that updates get lost unless a lock excludes others.
     pub counter: Line<AtomicU64>,
@@ -60,7 +60,7 @@ pub struct Board {
 }
 
 impl Board {
-    /// Makes a board, and the path by which other processes of this user can open it.
+    /// Creates a board. Returns it and the path by which other processes of this user can open it.
     pub fn create() -> Result<(&'static Board, String)> {
         // SAFETY: a plain call that gives a new descriptor, which we own.
         let file = unsafe {
@@ -76,7 +76,7 @@ impl Board {
         Ok((board, path))
     }
 
-    /// Opens the board that another process made.
+    /// Opens the board that another process created.
     pub fn open(path: &str) -> Result<&'static Board> {
         Board::map(&OpenOptions::new().read(true).write(true).open(path)?)
     }
@@ -95,14 +95,14 @@ impl Board {
         Ok(unsafe { &*at.cast::<Board>() })
     }
 
-    /// Adds one to the counter; only correct while nobody else does.
+    /// Adds one to the counter. Correct only while no other process does.
     #[inline]
     pub fn increment(&self) {
         let counter = &self.counter.0;
         counter.store(counter.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
     }
 
-    /// Says that this process has come to the measured part.
+    /// Reports that this process has come to the measured part. Returns how many have.
     pub fn arrive(&self) -> u32 {
         self.ready.0.fetch_add(1, Ordering::SeqCst) + 1
     }
@@ -126,7 +126,7 @@ impl Board {
         Ok(())
     }
 
-    /// From the first beginning to the last end.
+    /// Returns the time from the first start to the last end.
     pub fn elapsed(&self) -> Duration {
         Duration::from_nanos(self.ended_ns.0.last() - self.began_ns.0.first())
     }

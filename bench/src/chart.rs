@@ -1,7 +1,6 @@
-//! Charts as SVG: how our figures compare with others', as bars; how a cost grows, as lines.
+//! Charts as SVG: bars that compare our figures with those of peers, and lines that show how a cost grows.
 //!
-//! Both axes that show a ratio or a cost are logarithmic, so that twice as good and half as good are equally far from
-//! the same.
+//! Axes that show a ratio or a cost are logarithmic, so twice as good and half as good are equally far from equal.
 
 use std::fmt::Write as _;
 
@@ -167,25 +166,25 @@ pub fn ratios(comparisons: &[Comparison], machine: &str) -> String {
     svg.done()
 }
 
-/// What one contender's cost is at each size.
+/// The cost of one contender at each size.
 pub struct Line {
-    /// Whose.
+    /// The name of the contender.
     pub name: String,
     /// Size and cost.
     pub points: Vec<(f64, f64)>,
 }
 
-/// How a cost grows.
+/// The growth of a cost.
 pub struct Growth {
-    /// What is measured.
+    /// The title.
     pub title: String,
-    /// What grows.
+    /// The quantity that grows.
     pub of: String,
     /// One for each contender; the first is ours.
     pub lines: Vec<Line>,
 }
 
-/// One picture with all of them, one below the other.
+/// Returns one picture with all charts, one below the other.
 pub fn growth(all: &[Growth], machine: &str) -> String {
     const PANEL: f64 = 250.0;
     let mut svg = Svg::new(30.0 + PANEL * all.len() as f64);

@@ -23,8 +23,7 @@ const STEPS_A_DAY: u64 = 48;
 /// There are so many keys, and at noon half as many entries.
 const KEYS: u64 = 200_000;
 
-/// What a worker is to do: so many operations, after which there should be so many entries; with these random
-/// numbers.
+/// The order to a worker: the number of operations, how many entries there should be afterwards, and a seed.
 type Order = (u64, u64, u64);
 
 /// Numbers that look random.
@@ -52,7 +51,7 @@ impl Random {
     }
 }
 
-/// Does what it is told to until there are no more orders. Reports how many bytes there are more.
+/// Executes orders until there are no more. Reports by how many bytes the entries have grown.
 fn work(
     dict: Dict<u64, Vec<u8>>,
     orders: JoinableQueue<Order>,
@@ -106,7 +105,7 @@ pub fn run(churn: Churn, svg: Option<&Path>) -> Result {
         }
         orders.join()?;
         if step % 12 == 5 {
-            // Now and then one is killed, and another takes its place: when it holds nothing.
+            // At intervals a worker that holds nothing is killed, and replaced.
             let place = step as usize / 12 % WORKERS;
             workers[place].kill()?;
             let _ = std::mem::replace(&mut workers[place], hire()?).join();
@@ -143,7 +142,7 @@ pub fn run(churn: Churn, svg: Option<&Path>) -> Result {
     Ok(())
 }
 
-/// How much of the family's shared memory has pages: what the kernel counts for its file.
+/// Returns how much of the family's shared memory has pages, as the kernel counts them for its file.
 fn shared_bytes() -> Result<u64> {
     for entry in std::fs::read_dir("/proc/self/fd")?.flatten() {
         let target = std::fs::read_link(entry.path()).unwrap_or_default();

@@ -102,7 +102,7 @@ pub struct Grow {
 pub struct Failures {
     /// The deeds to do, F1 to F27; all when none is named.
     pub deeds: Vec<String>,
-    /// What takes longer than this hangs.
+    /// Time after which a deed counts as hanging.
     #[arg(long = "limit", default_value_t = 6, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(3..))]
     pub limit_s: u64,
     /// Do it to procession alone.
@@ -133,7 +133,7 @@ impl ChurnFlags {
     }
 }
 
-/// Reads the command line; on a mistake says so and exits.
+/// Reads the command line. On a mistake it prints the error and exits.
 pub fn parse() -> Command {
     Flags::parse().command
 }

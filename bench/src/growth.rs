@@ -1,4 +1,4 @@
-//! How cost grows: with the length of a message, the number of processes, the number of entries.
+//! How costs grow: with the length of a message, the number of processes, the number of entries.
 //!
 //! Each point is the median of several runs in fresh processes, ours and the peer's in turns.
 
@@ -12,10 +12,10 @@ use crate::pairs::run_fresh_as;
 use crate::stats::median;
 use crate::{Result, flags};
 
-/// A name, and what measures it at one size.
+/// The name of a contender, and the function that measures it at one size.
 type Contender = (&'static str, fn(u64) -> Result<f64>);
 
-/// One thing that grows.
+/// A quantity that grows.
 struct Subject {
     name: &'static str,
     title: &'static str,
@@ -48,7 +48,7 @@ static SUBJECTS: &[Subject] = &[
     },
 ];
 
-/// Measures everything, and gives the curves.
+/// Measures everything, and returns the curves.
 pub fn measure(flags: &flags::Grow) -> Result<Vec<Growth>> {
     SUBJECTS.iter().map(|subject| curves(subject, flags.pairs)).collect()
 }
@@ -73,14 +73,14 @@ fn curves(subject: &Subject, pairs: usize) -> Result<Growth> {
     Ok(Growth { title: subject.title.into(), of: subject.of.into(), lines })
 }
 
-/// One figure, measured in this process.
+/// Returns one figure, measured in this process.
 pub fn once(subject: &str, contender: &str, size: u64) -> Result<f64> {
     let subject = SUBJECTS.iter().find(|s| s.name == subject).ok_or("no such subject")?;
     let run = subject.contenders.iter().find(|(name, _)| *name == contender).ok_or("no such contender")?.1;
     run(size)
 }
 
-/// A table for a page.
+/// Returns a table for a page.
 pub fn markdown(all: &[Growth]) -> String {
     let mut out = String::new();
     for growth in all {
@@ -101,7 +101,7 @@ pub fn markdown(all: &[Growth]) -> String {
     out
 }
 
-/// Messages that make up a run: fewer of large ones.
+/// Returns the number of messages of a run: fewer if they are large.
 fn how_many(bytes: u64) -> u64 {
     ((1 << 30) / bytes).clamp(16, 300_000)
 }
@@ -185,7 +185,7 @@ fn crowd_of_crossbeam(threads: u64) -> Result<f64> {
 
 const LOOKS: u64 = 1_000_000;
 
-/// A key that is there, far from the last one.
+/// Returns an existing key that is far from the previous one.
 fn key(n: u64, entries: u64) -> u64 {
     n.wrapping_mul(0x9e37_79b9_7f4a_7c15) % entries
 }

@@ -1,9 +1,9 @@
-//! How busy others kept the machine while something was measured.
+//! How much of the processors other programs used during a measurement.
 
 use std::fs;
 use std::time::{Duration, Instant};
 
-/// What the processors have done up to a moment.
+/// The processor times until now.
 pub struct Load {
     busy: f64,
     total: f64,
@@ -26,7 +26,7 @@ impl Load {
         Load { busy: (total - idle) / per_second, total: total / per_second, ours }
     }
 
-    /// The share of all processors, 0 to 1, that others have used since.
+    /// Returns the share of all processors, 0 to 1, that other programs have used since.
     pub fn others_since(&self) -> f64 {
         let now = Load::now();
         let total = now.total - self.total;
@@ -35,11 +35,11 @@ impl Load {
     }
 }
 
-/// How long we are willing to wait, all in all, for others to leave the processors alone.
+/// How long the benchmark still waits, in total, for other programs to leave the processors alone.
 pub struct Patience(pub Duration);
 
 impl Patience {
-    /// Returns when others use less than a tenth of the processors, or when patience is at its end.
+    /// Returns when other programs use less than a tenth of the processors, or when patience is used up.
     pub fn await_quiet(&mut self) {
         const LOOK: Duration = Duration::from_millis(200);
         while self.0 > Duration::ZERO {
@@ -53,7 +53,7 @@ impl Patience {
     }
 }
 
-/// The processor time of this process, or of those of its descendants that were waited for.
+/// Returns the processor time of this process, or of its descendants that were waited for.
 fn cpu_seconds(whose: i32) -> f64 {
     // SAFETY: an all-zero `rusage` is valid and the kernel writes no more than its size.
     let usage = unsafe {
@@ -65,7 +65,7 @@ fn cpu_seconds(whose: i32) -> f64 {
     seconds(usage.ru_utime) + seconds(usage.ru_stime)
 }
 
-/// The average number of runnable processes of the last minute.
+/// Returns the average number of runnable processes of the last minute.
 pub fn average() -> f64 {
     let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     text.split_ascii_whitespace().next().and_then(|n| n.parse().ok()).unwrap_or(0.0)

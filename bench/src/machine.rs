@@ -1,4 +1,4 @@
-//! The machine: its clock, its CPUs, a GiB of its memory, and what `/proc` says of processes.
+//! The machine: its clock, its CPUs, a GiB of its memory, and what `/proc` shows about processes.
 
 use std::fs;
 use std::hint::black_box;
@@ -43,7 +43,7 @@ pub fn resident_gib() -> Vec<u8> {
     black_box(memory)
 }
 
-/// Processor, system, and how many CPUs.
+/// Describes processor, system, and number of CPUs.
 pub fn describe() -> String {
     let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = cpuinfo.lines().find_map(|l| l.strip_prefix("model name")?.split_once(": "));

@@ -39,7 +39,7 @@ use std::time::{Duration, Instant};
 
 use flags::{Command, Compare};
 
-/// A result whose error is for people to read.
+/// A result whose error is a message for the user.
 type Result<T = (), E = Box<dyn std::error::Error + Send + Sync>> = std::result::Result<T, E>;
 
 fn main() -> ExitCode {
@@ -66,12 +66,12 @@ fn main() -> ExitCode {
     }
 }
 
-/// Says what went wrong, if it did.
+/// Prints the error, if there is one, and returns the exit code.
 fn ensure(good: bool, what: &str) -> Result {
     if good { Ok(()) } else { Err(what.into()) }
 }
 
-/// Runs one contender once, in this very process, and prints its figure for `pairs.rs` to read.
+/// Runs one contender once, in this process, and prints its figure for `pairs.rs` to read.
 fn run(workload: &str, contender: &str) -> Result {
     let sample = (workloads::find(workload)?.contender(contender)?.run)()?;
     println!("{}", sample.to_json());
@@ -106,7 +106,7 @@ fn wait() -> Result {
     Ok(())
 }
 
-/// Draws figures that `compare --json` has kept; of a workload that is in several files those of the last.
+/// Draws figures that `compare --json` has saved. If a workload is in several files, the last one counts.
 fn draw(files: &[PathBuf], svg: &Path) -> Result {
     let (mut machine, mut comparisons) = (String::new(), Vec::<pairs::Comparison>::new());
     for file in files {

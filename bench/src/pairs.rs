@@ -1,8 +1,8 @@
 //! Runs the contenders of a workload by turns, each time in a fresh process.
 //!
-//! The machine is noisy, and differently so from minute to minute: what counts is the ratio of two
-//! figures that were taken one after the other. So contenders take turns, in an order that is
-//! reversed each time, and every round gives one ratio.
+//! The machine is noisy, and the noise changes from minute to minute. So only the ratio of two figures counts that were
+//! taken one after the other. Contenders take turns, in an order that is reversed each time, and every round yields one
+//! ratio.
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -19,18 +19,18 @@ use crate::workload::{Contender, Sample, Workload};
 use crate::workloads;
 use crate::{Result, machine};
 
-/// A run that takes longer hangs.
+/// A run that takes longer counts as hanging.
 const PATIENCE: Duration = Duration::from_secs(90);
 /// A contender that fails this often does not run again.
 const FAILURES: usize = 2;
 
-/// The figures of one contender, one a round; none where the run failed.
+/// The figures of one contender, one per round, or none where the run failed.
 pub struct Series {
-    /// Whose they are.
+    /// The contender.
     pub contender: &'static Contender,
     /// One for each round.
     pub values: Vec<Option<f64>>,
-    /// Further figures that its runs gave.
+    /// Further figures that its runs returned.
     pub notes: BTreeMap<String, Vec<f64>>,
     /// Why runs failed.
     pub failures: Vec<String>,
@@ -38,11 +38,11 @@ pub struct Series {
 
 /// The figures of a workload.
 pub struct Comparison {
-    /// What was measured.
+    /// The workload that was measured.
     pub workload: &'static Workload,
-    /// One for each contender that is here; the first is ours.
+    /// One for each contender on this machine. The first is ours.
     pub series: Vec<Series>,
-    /// Those that cannot take part on this machine.
+    /// Contenders that cannot take part on this machine.
     pub absent: Vec<&'static Contender>,
     /// Share of the processors that others used, for each round.
     pub others: Vec<f64>,
@@ -50,7 +50,7 @@ pub struct Comparison {
     pub load: f64,
 }
 
-/// Measures a workload in `pairs` rounds, each begun when the machine is quiet or patience is at its end.
+/// Measures a workload in `pairs` rounds. Each round begins when the machine is quiet or patience is used up.
 pub fn compare(workload: &'static Workload, pairs: usize, patience: &mut Patience) -> Result<Comparison> {
     let fresh = |contender| Series { contender, values: vec![], notes: BTreeMap::new(), failures: vec![] };
     let (here, absent): (Vec<_>, _) = workload.contenders.iter().partition(|one| (one.is_here)());
@@ -68,7 +68,7 @@ pub fn compare(workload: &'static Workload, pairs: usize, patience: &mut Patienc
 }
 
 impl Comparison {
-    /// One whose values `Report::json` has kept.
+    /// Returns a comparison whose values `Report::json` has saved.
     pub fn from_json(kept: &Value) -> Result<Comparison> {
         let workload = workloads::find(kept["name"].as_str().ok_or("a workload without a name")?)?;
         let mut series = Vec::new();
@@ -82,7 +82,7 @@ impl Comparison {
 }
 
 impl Series {
-    /// Takes the next figure: the median of as many fresh processes as the contender wants.
+    /// Takes the next figure: the median of as many fresh processes as the contender needs.
     fn measure(&mut self, workload: &Workload) {
         let mut samples = Vec::new();
         while samples.len() < self.contender.fresh && self.failures.len() < FAILURES {
@@ -101,12 +101,12 @@ impl Series {
         self.values.push(median(&values).filter(|_| values.len() == self.contender.fresh));
     }
 
-    /// The figures that there are.
+    /// Returns the existing figures.
     pub fn present(&self) -> Vec<f64> {
         self.values.iter().flatten().copied().collect()
     }
 
-    /// This contender's figures over `peer`'s of the same rounds.
+    /// Returns the ratios of this contender's figures to `peer`'s of the same rounds.
     pub fn ratios(&self, peer: &Series) -> Vec<f64> {
         let both = self.values.iter().zip(&peer.values);
         both.filter_map(|(ours, theirs)| Some((*ours)? / (*theirs)?)).filter(|r| r.is_finite()).collect()
@@ -130,7 +130,7 @@ pub fn run_fresh_as(words: &[&str]) -> Result<Sample> {
         child.kill()?;
     }
     let status = child.wait()?;
-    let left = bury_orphans()?;
+    let left = reap_orphans()?;
     let output = output?;
     if !status.success() {
         return Err(status.to_string().into());
@@ -141,7 +141,7 @@ pub fn run_fresh_as(words: &[&str]) -> Result<Sample> {
     Sample::from_json(output.trim())
 }
 
-/// What it prints, until every process that it started has closed its output.
+/// Returns the output of a process, until every process that it started has closed its output.
 fn read_to_end(child: &mut Child) -> Result<String> {
     let mut stdout = child.stdout.take().ok_or("no output to read")?;
     let (done, output) = mpsc::channel();
@@ -152,8 +152,8 @@ fn read_to_end(child: &mut Child) -> Result<String> {
     Ok(output.recv_timeout(PATIENCE).map_err(|_| format!("still running after {PATIENCE:?}"))??)
 }
 
-/// From now on processes that lose their parent become children of this one: so their processor
-/// time is counted as ours, and none can stay behind unnoticed.
+/// From now on, processes that lose their parent become children of this one. So their processor time is counted as
+/// ours, and none can stay behind unnoticed.
 pub fn adopt_orphans() -> Result {
     // SAFETY: a plain call.
     match unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1) } {
@@ -163,7 +163,7 @@ pub fn adopt_orphans() -> Result {
 }
 
 /// Reaps adopted processes. Those that have not ended after a second are killed and counted.
-fn bury_orphans() -> Result<usize> {
+fn reap_orphans() -> Result<usize> {
     let (started, mut killed) = (Instant::now(), 0);
     loop {
         // SAFETY: a plain call; a null status is allowed. `Child`s are waited for before.
@@ -174,7 +174,7 @@ fn bury_orphans() -> Result<usize> {
         }
         if started.elapsed() > Duration::from_secs(1) {
             killed += left.len();
-            // Our own children, not reaped yet, so the numbers are theirs.
+            // They are children of this process and not reaped yet, so their process ids are not reused.
             left.into_iter().for_each(fork::kill);
         }
         std::thread::sleep(Duration::from_millis(1));

@@ -2,15 +2,15 @@
 
 use std::fmt::Write;
 
-/// What is drawn.
+/// A chart.
 pub struct Plot<'a> {
-    /// What the axes say.
+    /// The labels of the axes.
     pub x: &'a str,
     pub y: &'a str,
     pub curves: &'a [Curve],
 }
 
-/// One line.
+/// One curve.
 pub struct Curve {
     pub name: &'static str,
     pub colour: &'static str,
@@ -22,7 +22,7 @@ const HEIGHT: f64 = 320.0;
 const MARGIN: f64 = 48.0;
 
 impl Plot<'_> {
-    /// The picture.
+    /// Returns the picture.
     pub fn svg(&self) -> String {
         let all = || self.curves.iter().flat_map(|curve| &curve.points);
         let right = all().map(|point| point.0).fold(1.0, f64::max);
@@ -78,7 +78,7 @@ impl Plot<'_> {
     }
 }
 
-/// A round number that is no less.
+/// Returns a round number that is at least `value`.
 fn round_up(value: f64) -> f64 {
     let magnitude = 10f64.powf(value.log10().floor());
     [1.0, 2.0, 4.0, 6.0, 8.0, 10.0]

@@ -1,6 +1,6 @@
 //! Statistics of a few figures.
 
-/// The middle one, or the mean of the two in the middle; none of none.
+/// Returns the median: the middle value, or the mean of the two in the middle. Returns none for no values.
 pub fn median(values: &[f64]) -> Option<f64> {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);

@@ -1,4 +1,4 @@
-//! What the figures look like: plain, Markdown, JSON.
+//! The figures as plain text, Markdown, JSON.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -11,23 +11,23 @@ use crate::workload::{Better, Workload};
 
 /// Everything that was measured.
 pub struct Report {
-    /// Where.
+    /// The machine.
     pub machine: String,
     /// How long it took.
     pub took: Duration,
-    /// What.
+    /// The comparisons.
     pub comparisons: Vec<Comparison>,
 }
 
 const HEADINGS: [&str; 6] = ["workload", "contender", "median", "min - max", "procession / it", "target"];
 
 impl Report {
-    /// How many runs failed.
+    /// Returns how many runs failed.
     pub fn failures(&self) -> usize {
         self.comparisons.iter().flat_map(|c| &c.series).map(|s| s.failures.len()).sum()
     }
 
-    /// Columns for a terminal.
+    /// Returns columns for a terminal.
     pub fn plain(&self) -> String {
         let rows: Vec<_> = self.comparisons.iter().map(rows).collect();
         let all = || std::iter::once(HEADINGS.map(String::from)).chain(rows.iter().flatten().cloned());
@@ -43,7 +43,7 @@ impl Report {
         out
     }
 
-    /// A table for a page.
+    /// Returns a table for a page.
     pub fn markdown(&self) -> String {
         let mut out = format!("{}\n\n| {} |\n|{}\n", self.headline(), HEADINGS.join(" | "), "---|".repeat(6));
         for row in self.comparisons.iter().flat_map(rows) {
@@ -53,7 +53,7 @@ impl Report {
         out
     }
 
-    /// Every figure of every run.
+    /// Returns every figure of every run.
     pub fn json(&self) -> Value {
         let comparisons: Vec<Value> = self.comparisons.iter().map(comparison_json).collect();
         json!({ "machine": self.machine, "took_s": self.took.as_secs_f64(), "workloads": comparisons })
@@ -70,7 +70,7 @@ impl Report {
         )
     }
 
-    /// What the table has no room for.
+    /// Returns remarks that do not fit into the table.
     fn remarks(&self, bullet: &str) -> Vec<String> {
         let mut out = Vec::new();
         for comparison in &self.comparisons {
@@ -104,7 +104,7 @@ impl Report {
     }
 }
 
-/// One for each contender.
+/// Returns one row for each contender.
 fn rows(comparison: &Comparison) -> Vec<[String; 6]> {
     let (workload, ours) = (comparison.workload, &comparison.series[0]);
     let row = |(at, series): (usize, &Series)| {
@@ -140,7 +140,7 @@ fn spread(values: &[f64]) -> Option<(f64, f64)> {
     Some((low, values.iter().copied().reduce(f64::max)?))
 }
 
-/// Three significant digits or all of the integer.
+/// Formats three significant digits, or all digits of the integer.
 fn figure(value: f64) -> String {
     match value.abs() {
         0.0 => "0".into(),

@@ -1,25 +1,25 @@
-//! One workload, its contenders, and the figures that a run of one gives.
+//! A workload, its contenders, and the figures of a run.
 
 use serde_json::{Value, json};
 
 use crate::Result;
 use crate::peers::{boost, python};
 
-/// One thing to measure, and who takes part.
+/// A quantity to measure, and its contenders.
 pub struct Workload {
-    /// As the command line calls it.
+    /// The name on the command line.
     pub name: &'static str,
     /// One line for people.
     pub says: &'static str,
-    /// What the figures count.
+    /// The unit of the figures.
     pub unit: &'static str,
     /// Which figures are good.
     pub better: Better,
-    /// What ours must reach at least, whatever the others do.
+    /// The minimum that our figure must reach, independently of the peers.
     pub target: Option<f64>,
-    /// Who takes part; the first is ours.
+    /// The contenders. The first is ours.
     pub contenders: &'static [Contender],
-    /// More rounds tell nothing new.
+    /// The maximum number of rounds. More rounds would add no information.
     pub most_pairs: usize,
 }
 
@@ -32,9 +32,9 @@ pub enum Better {
     Higher,
 }
 
-/// One that takes part.
+/// A contender.
 pub struct Contender {
-    /// As the command line calls it.
+    /// The name on the command line.
     pub name: &'static str,
     /// Measures once, in this process.
     pub run: fn() -> Result<Sample>,
@@ -42,7 +42,7 @@ pub struct Contender {
     pub fresh: usize,
     /// The ratio of our figure to this one's that ours must reach.
     pub target: Option<f64>,
-    /// Whether it can take part on this machine.
+    /// Returns whether it can take part on this machine.
     pub is_here: fn() -> bool,
 }
 
@@ -51,17 +51,17 @@ impl Contender {
         Contender { name, run, fresh: 1, target: None, is_here: || true }
     }
 
-    /// Python's, where there is a Python.
+    /// Returns Python's contender, for machines with Python.
     pub const fn python(name: &'static str, run: fn() -> Result<Sample>) -> Contender {
         Contender { is_here: || python::version().is_some(), ..Contender::new(name, run) }
     }
 
-    /// loky, where a Python has it.
+    /// Returns loky's contender, for machines whose Python has it.
     pub const fn loky(run: fn() -> Result<Sample>) -> Contender {
         Contender { is_here: python::has_loky, ..Contender::new("loky", run) }
     }
 
-    /// Boost.Interprocess, where `scripts/peers` could compile it.
+    /// Returns Boost.Interprocess's contender, for machines on which `scripts/peers` could compile it.
     pub const fn boost(run: fn() -> Result<Sample>) -> Contender {
         Contender { is_here: boost::is_here, ..Contender::new("boost", run) }
     }
@@ -80,22 +80,22 @@ impl Contender {
     }
 }
 
-/// Nanoseconds of one use of a primitive of Python's.
+/// Returns the nanoseconds of one use of a primitive of Python.
 pub fn python(primitive: &str) -> Result<Sample> {
     Ok(Sample::new(python::primitive(primitive)?))
 }
 
-/// What Python reaches at a whole workload.
+/// Returns Python's figure for a whole workload.
 pub fn structure(name: &str) -> Result<Sample> {
     Ok(Sample::new(python::structure(name)?))
 }
 
-/// What Boost.Interprocess reaches.
+/// Returns Boost.Interprocess's figure.
 pub fn with_boost(workload: &str) -> Result<Sample> {
     Ok(Sample::new(boost::reaches(workload)?))
 }
 
-/// This function of a peer, or one that says that it was not built.
+/// Expands to this function of a peer, or to one that reports that the peer was not built.
 macro_rules! if_built {
     ($run:path) => {{
         #[cfg(feature = "peers")]
@@ -112,7 +112,7 @@ pub fn not_built() -> Result<Sample> {
     Err("it is built with `--features peers`".into())
 }
 
-/// What one run gives: its figure, and further ones that explain it.
+/// The result of one run: its figure, and further figures that explain it.
 pub struct Sample {
     /// In the workload's unit.
     pub value: f64,
@@ -131,7 +131,7 @@ impl Sample {
         self
     }
 
-    /// One line for `pairs.rs`.
+    /// Returns one line for `pairs.rs`.
     pub fn to_json(&self) -> Value {
         let notes: serde_json::Map<_, _> = self.notes.iter().map(|(k, v)| (k.clone(), json!(v))).collect();
         json!({ "value": self.value, "notes": notes })
@@ -147,13 +147,13 @@ impl Sample {
 }
 
 impl Workload {
-    /// The contender called `name`.
+    /// Returns the contender called `name`.
     pub fn contender(&self, name: &str) -> Result<&Contender> {
         let found = self.contenders.iter().find(|c| c.name == name);
         found.ok_or_else(|| format!("{} has no contender {name}", self.name).into())
     }
 
-    /// Whether `figure` is at least as good as `target`.
+    /// Returns whether `figure` is at least as good as `target`.
     pub fn reaches(&self, figure: f64, target: f64) -> bool {
         match self.better {
             Better::Lower => figure <= target,

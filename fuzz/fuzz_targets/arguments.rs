@@ -1,4 +1,4 @@
-//! A block that says it is an argument or a result.
+//! A block that is marked as an argument or a result.
 #![no_main]
 
 use std::sync::LazyLock;
@@ -18,13 +18,13 @@ struct Input {
 
 #[derive(Debug, Arbitrary)]
 enum Header {
-    /// It says what follows.
+    /// The header describes the content.
     True,
-    /// It says anything.
+    /// The header is arbitrary.
     Any { len: u64, handles: u64 },
-    /// It says what follows, roughly.
+    /// The header almost describes the content.
     Near { len: i8, handles: i8 },
-    /// It is written over a block of which the collector knows that it carries handles.
+    /// The content is written over a block that the collector knows to carry handles.
     OverHandles { len: u64, handles: u64 },
 }
 

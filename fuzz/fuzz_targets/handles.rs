@@ -1,4 +1,4 @@
-//! A value that says it contains handles: index and generation, and the family's number.
+//! A value with handles: index, generation, and the number of the family.
 #![no_main]
 
 use std::sync::LazyLock;
@@ -16,7 +16,7 @@ struct Input {
     rest: Vec<u8>,
 }
 
-/// What it says of one handle.
+/// The encoding of one handle.
 #[derive(Debug, Arbitrary)]
 struct Claim {
     before: Vec<u8>,
@@ -30,7 +30,7 @@ struct Scene {
     lock: Lock,
     queue: Queue<u64>,
     dict: Dict<String, u64>,
-    /// A handle's number and the family's.
+    /// The numbers of a handle and of its family.
     id: u64,
     family: u64,
 }
@@ -51,7 +51,7 @@ static SCENE: LazyLock<Scene> = LazyLock::new(|| {
     Scene { lock, queue, dict, id, family }
 });
 
-/// A number as it travels: seven bits a byte, the lowest first.
+/// Decodes a number: seven bits per byte, the lowest first.
 fn number(bytes: &[u8]) -> (u64, &[u8]) {
     let end = bytes.iter().position(|b| b & 0x80 == 0).expect("a number ends") + 1;
     let value = bytes[..end].iter().rev().fold(0u64, |all, b| all << 7 | u64::from(b & 0x7f));

@@ -24,7 +24,7 @@ enum Step {
     Get(u8),
     /// Takes several messages as values.
     GetMany(u8),
-    /// Looks at the bytes in place.
+    /// Reads the bytes in place.
     Look,
     /// Changes a word of the records that are waiting.
     Scribble {

@@ -96,7 +96,7 @@ fuzz_target!(|steps: Vec<Step>| {
     assert!(lock.try_lock().is_ok());
 });
 
-/// In the value of every node, so that one is told from a table.
+/// Stored in the value of every node, to distinguish nodes from tables.
 const MARK: u64 = u64::from_le_bytes(*MARKED_BYTES);
 const MARKED_BYTES: &[u8; 8] = b"fuzznode";
 const MARKED: &str = "fuzznode";
@@ -105,7 +105,7 @@ fn blocks() -> Vec<u64> {
     internals::census().blocks.into_iter().map(|(at, _)| at).collect()
 }
 
-/// Adds the blocks that were not there before and that have a mark.
+/// Adds the marked blocks that did not exist before.
 fn note_new(memory: &Memory, before: &[u64], nodes: &mut Vec<u64>) {
     let is_marked = |at: u64| {
         let words: Vec<u8> = (0..32u64)
@@ -116,7 +116,7 @@ fn note_new(memory: &Memory, before: &[u64], nodes: &mut Vec<u64>) {
     nodes.extend(blocks().into_iter().filter(|at| !before.contains(at) && is_marked(*at)));
 }
 
-/// One of the nodes that is still there.
+/// Returns one of the nodes that still exists.
 fn living(nodes: &[u64], which: u8) -> Option<u64> {
     let there = blocks();
     let living: Vec<u64> = nodes.iter().copied().filter(|at| there.contains(at)).collect();

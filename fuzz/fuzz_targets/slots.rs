@@ -1,7 +1,8 @@
-//! What a process says in its slot: its request, its journal. Then it is found dead, and the supervisor repairs what
-//! it left.
+//! The content of a process's slot: its request and its journal. The process is then found dead, and the supervisor
+//! recovers it.
 //!
-//! Not what it waits for: recovery counts an event there, in whatever place it names.
+//! The word that says what the process waits for is left out, because recovery counts an event at whatever place it
+//! names.
 #![no_main]
 
 use std::sync::LazyLock;
@@ -33,7 +34,7 @@ static SCENE: LazyLock<Scene> = LazyLock::new(|| Scene {
     waits_for: find_wait(),
 });
 
-/// Where in the slot stands what its first thread waits for.
+/// Returns the place in the slot that says what its first thread waits for.
 fn find_wait() -> u64 {
     let (memory, (slot, bytes)) = (Memory::get(), internals::slot_place(SLOT));
     let is_it = |at: &u64| {
@@ -45,7 +46,7 @@ fn find_wait() -> u64 {
     (slot..slot + bytes).step_by(8).find(is_it).expect("it is in the slot")
 }
 
-/// The slot that is written to. (0 is main's.)
+/// The slot that is written to. Slot 0 is main's.
 const SLOT: u32 = 3;
 
 fuzz_target!(|input: Input| {
@@ -54,12 +55,12 @@ fuzz_target!(|input: Input| {
     let _ = internals::resolve(input.entry, input.type_hash);
     internals::open_slot(SLOT);
     let (slot, bytes) = internals::slot_place(SLOT);
-    // The first words are the supervisor's: state, pid, incarnation, flags.
+    // The first words belong to the supervisor: state, pid, incarnation, flags.
     let place = |at: u16| slot + 16 + 8 * (u64::from(at) % ((bytes - 16) / 8));
     for (at, value) in input.words.iter().take(64) {
         memory.store(place(*at), *value);
     }
-    // Small numbers and what is near to something.
+    // Small numbers, and numbers near a meaningful one.
     for (at, value) in input.near.iter().take(64) {
         memory.store(place(*at), internals::lock_place(&scene.lock).wrapping_add(u64::from(*value) * 8));
     }

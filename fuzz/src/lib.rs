@@ -1,14 +1,14 @@
-//! What the targets share: values of many shapes, and the bytes of the shared memory.
+//! What the targets share: values of many shapes, and access to the words of the shared memory.
 //!
-//! | target      | what it feeds with bytes                                                       |
+//! | target      | what it corrupts                                                       |
 //! |-------------|--------------------------------------------------------------------------------|
 //! | `arguments` | a block with an argument or a result: header, value, handles; and the collector |
-//! | `handles`   | a value that says it contains handles                                          |
+//! | `handles`   | a value with handles                                          |
 //! | `messages`  | the records of a queue, and the blocks that they name                          |
 //! | `nodes`     | the nodes of a dict and of a list                                              |
-//! | `slots`     | what a process says in its slot: its request, its journal; then it dies         |
+//! | `slots`     | the request and the journal in the slot of a process, which then dies           |
 //!
-//! Each checks that what was not touched is as good as before.
+//! Each target checks that untouched data is as before.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
@@ -29,13 +29,13 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// That of this process, which must have made an object.
+    /// Returns the memory of this process, which must have created an object.
     pub fn get() -> Memory {
         let (base, bytes, _) = internals::mapping();
         Memory { base, bytes }
     }
 
-    /// The word at an offset.
+    /// Returns the word at an offset.
     pub fn word(&self, offset: u64) -> &AtomicU64 {
         assert!(offset.is_multiple_of(8) && offset + 8 <= self.bytes as u64);
         // SAFETY: inside the mapping, which is never undone, aligned, and only used as an atomic here.
@@ -91,10 +91,10 @@ macro_rules! shapes {
     };
 }
 
-/// How many shapes there are.
+/// The number of shapes.
 pub const SHAPES: u8 = 32;
 
-/// Decodes the block at `at` as the value of a shape, whatever comes of it. Says whether it was one.
+/// Decodes the block at `at` as a value of this shape. Returns whether that succeeded.
 pub fn decode(shape: u8, at: u64) -> bool {
     macro_rules! as_shape {
         ($($number:literal => $shape:ty),* $(,)?) => {
@@ -107,7 +107,7 @@ pub fn decode(shape: u8, at: u64) -> bool {
     shapes!(as_shape)
 }
 
-/// Takes what comes next out of a queue as the value of a shape. Says whether it was one.
+/// Takes the next item out of a queue as a value of this shape. Returns whether that succeeded.
 pub fn take<T: 'static>(queue: &Queue<T>, shape: u8) -> bool {
     macro_rules! as_shape {
         ($($number:literal => $shape:ty),* $(,)?) => {
@@ -120,7 +120,7 @@ pub fn take<T: 'static>(queue: &Queue<T>, shape: u8) -> bool {
     shapes!(as_shape)
 }
 
-/// The same queue, as if other values were in it.
+/// Returns the same queue with another type of items.
 pub fn retyped<T: 'static, U: 'static>(queue: &Queue<T>) -> Queue<U> {
     let block = internals::pack(queue).expect("a handle can be packed");
     let same = internals::unpack(block).expect("a handle arrives");

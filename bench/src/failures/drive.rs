@@ -1,4 +1,4 @@
-//! Runs a program that may hang, crash, or leave things behind, and says what became of it.
+//! Runs a program that may hang, crash, or leave things behind, and reports the outcome.
 
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
@@ -9,30 +9,30 @@ use std::time::{Duration, Instant};
 use crate::peers::fork;
 use crate::{Result, machine};
 
-/// What became of a deed.
+/// The outcome of a deed.
 #[derive(Default)]
 pub struct Outcome {
-    /// What the program saw, and what was seen of it.
+    /// The program's observations, and observations about the program.
     pub saw: Vec<String>,
-    /// It had to be killed.
+    /// The program had to be killed.
     pub hung: bool,
-    /// It ended as it should not have.
+    /// The program ended in an unexpected way.
     pub failed: bool,
-    /// Processes that were still there when it had ended.
+    /// Processes that were left when the program had ended.
     pub left: usize,
 }
 
 impl Outcome {
-    /// Whether the library under test is to blame.
+    /// Returns whether the library under test is to blame.
     pub fn is_bad(&self) -> bool {
         self.hung || self.failed || self.left > 0
     }
 }
 
-/// What is left may take so long to go.
+/// Processes that are left may take this long to end.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// Runs a program until it ends, but no longer than `limit`. When this returns nothing of it is left.
+/// Runs a program until it ends, but no longer than `limit`. When this returns, no process of it is left.
 pub fn perform(mut command: Command, limit: Duration) -> Result<Outcome> {
     let mut child =
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).process_group(0).spawn()?;
@@ -54,18 +54,18 @@ pub fn perform(mut command: Command, limit: Duration) -> Result<Outcome> {
             std::thread::sleep(Duration::from_millis(1));
         }
     };
-    // What it had printed before it ended may still be on its way.
+    // Output that was printed before the end may still arrive.
     while let Ok(line) = lines.recv_timeout(Duration::from_millis(50)) {
         heard.note(&line, &mut outcome);
     }
     judge(&mut outcome, &heard, status, limit);
-    // The group of a process that was not reaped yet, or whose members are still there, is no other's.
+    // The process id of a group whose leader was not reaped, or whose members still exist, is not reused.
     if status.is_none() {
         fork::kill(-(child.id() as i32));
         child.wait()?;
-        bury()?;
+        reap_adopted()?;
     } else {
-        outcome.left = bury()?;
+        outcome.left = reap_adopted()?;
         if outcome.left > 0 {
             outcome.saw.push(format!("leaves {} processes", outcome.left));
         }
@@ -89,7 +89,7 @@ fn judge(outcome: &mut Outcome, heard: &Heard, status: Option<ExitStatus>, limit
     }
 }
 
-/// What a program has said beside what it saw.
+/// Messages of a program besides its observations.
 #[derive(Default)]
 struct Heard {
     doing: Option<String>,
@@ -107,7 +107,7 @@ impl Heard {
         }
     }
 
-    /// Removes what is still there of what it made.
+    /// Removes the objects that the program created and left.
     fn remove_made(&self, outcome: &mut Outcome) {
         let removed =
             self.made.iter().filter(|name| std::fs::remove_file(format!("/dev/shm/{name}")).is_ok());
@@ -132,7 +132,7 @@ fn lines_of(child: &mut Child) -> Result<Receiver<String>> {
 }
 
 /// Reaps adopted processes. Those that have not ended after a second are killed and counted.
-fn bury() -> Result<usize> {
+fn reap_adopted() -> Result<usize> {
     let (started, mut killed) = (Instant::now(), std::collections::BTreeSet::new());
     loop {
         // SAFETY: a plain call; a null status is allowed. The program itself was waited for before.
@@ -143,7 +143,7 @@ fn bury() -> Result<usize> {
         }
         if started.elapsed() > GRACE {
             killed.extend(left.iter().copied());
-            // Our own children, not reaped yet, so the numbers are theirs.
+            // They are children of this process and not reaped yet, so their process ids are not reused.
             left.into_iter().for_each(fork::kill);
         }
         std::thread::sleep(Duration::from_millis(1));

@@ -1,8 +1,9 @@
-//! The failure matrix: what happens to the others when something goes wrong, here and in Python's `multiprocessing`.
+//! The failure matrix: what happens to other processes when something goes wrong, here and in Python's
+//! `multiprocessing`.
 //!
-//! Each deed is a program that does it and says what it saw. Nothing in the table is written down beforehand:
-//! `drive.rs` runs the program under a time limit and in a process group of its own, and what it prints, how it ends
-//! and what it leaves behind is what the table shows.
+//! Each deed is a program that performs it and prints its observations. Nothing in the table is written in advance.
+//! `drive.rs` runs the program under a time limit and in a process group of its own. The table shows what the program
+//! prints, how it ends, and what it leaves behind.
 //!
 //! | file        | what it holds                                        |
 //! |-------------|------------------------------------------------------|
@@ -25,15 +26,15 @@ use drive::Outcome;
 
 /// Something that goes wrong.
 pub struct Deed {
-    /// As the command line calls it.
+    /// The name on the command line.
     pub name: &'static str,
-    /// What is done, in a line.
+    /// The description, in a line.
     pub says: &'static str,
-    /// Does it to procession.
+    /// Performs it with procession.
     run: fn() -> Result,
 }
 
-/// What became of it in one library.
+/// The outcome in one library.
 pub struct Row {
     deed: &'static Deed,
     python: Option<Outcome>,
@@ -42,7 +43,7 @@ pub struct Row {
 
 const PYTHON: &str = include_str!("python.py");
 
-/// Does every deed twice, and prints the table. An error if one of ours hangs or fails.
+/// Performs every deed in both libraries, and prints the table. Returns an error if one of ours hangs or fails.
 pub fn run(flags: &Failures) -> Result {
     pairs::adopt_orphans()?;
     let limit = Duration::from_secs(flags.limit_s);
@@ -69,7 +70,7 @@ pub fn run(flags: &Failures) -> Result {
     }
 }
 
-/// Does one deed to procession, in this process.
+/// Performs one deed with procession, in this process.
 pub fn perform(name: &str) -> Result {
     match deeds::PROGRAMS.iter().find(|(program, _)| *program == name) {
         Some((_, run)) => run(),

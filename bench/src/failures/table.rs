@@ -1,11 +1,11 @@
-//! What the matrix looks like: a text, or a table for a page.
+//! The matrix as text, or as a table for a page.
 
 use std::fmt::Write as _;
 
 use super::Row;
 use super::drive::Outcome;
 
-/// All rows, and a line that counts.
+/// Returns all rows, and a line that counts.
 pub fn show(rows: &[Row], python: Option<&str>, markdown: bool) -> String {
     let theirs = python.unwrap_or("python3 is not there");
     let mut out = String::new();
@@ -39,7 +39,7 @@ fn side(out: &mut String, who: &str, saw: &[String]) {
     }
 }
 
-/// A cell of a Markdown table.
+/// Returns a cell of a Markdown table.
 fn cell(outcome: &Outcome) -> String {
     outcome.saw.join("; ").replace('|', "\\|")
 }

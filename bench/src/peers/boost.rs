@@ -1,4 +1,4 @@
-//! Boost.Interprocess, through a small program of ours that `scripts/peers` compiles.
+//! Boost.Interprocess, through a small C++ program that `scripts/peers` compiles.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -7,12 +7,12 @@ use crate::Result;
 
 const PROGRAM: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/peers/boost");
 
-/// Whether it was compiled.
+/// Returns whether the program was compiled.
 pub fn is_here() -> bool {
     Path::new(PROGRAM).exists()
 }
 
-/// What it reaches at a workload, in its unit.
+/// Returns its figure for a workload, in the workload's unit.
 pub fn reaches(workload: &str) -> Result<f64> {
     let output =
         Command::new(PROGRAM).arg(workload).stdin(Stdio::null()).stderr(Stdio::inherit()).output()?;

@@ -6,7 +6,7 @@ use crate::Result;
 
 /// A forked process. Killed and reaped when this is dropped.
 pub struct Forked {
-    /// Its number.
+    /// Its process id.
     pub pid: i32,
 }
 
@@ -52,13 +52,13 @@ impl Drop for Forked {
     }
 }
 
-/// Kills a process that has not been reaped, or is somebody's to reap.
+/// Kills a process that has not been reaped.
 pub fn kill(pid: i32) {
     // SAFETY: a plain call.
     unsafe { libc::kill(pid, libc::SIGKILL) };
 }
 
-/// Forks a process that ends at once, and waits for it.
+/// Forks a process that ends immediately, and waits for it.
 pub fn fork_exit_wait() -> Result {
     // SAFETY: the child calls nothing but `_exit`.
     let pid = match unsafe { libc::fork() } {

@@ -1,8 +1,8 @@
-//! Bare futexes: what it costs at least to wake another process and to be woken by it.
+//! Bare futexes: the minimum cost of waking another process and being woken by it.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// Stores a value and wakes who sleeps until it changes.
+/// Stores a value and wakes the processes that sleep until it changes.
 pub fn set_and_wake(word: &AtomicU32, value: u32) {
     word.store(value, Ordering::SeqCst);
     call(word, libc::FUTEX_WAKE, 1);

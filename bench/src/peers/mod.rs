@@ -1,4 +1,4 @@
-//! What is measured against: bare system calls, made safe to use, and another language.
+//! The peers that procession is measured against: bare system calls, made safe to use, and other languages.
 //!
 //! | file        | what it holds                                        |
 //! |-------------|------------------------------------------------------|

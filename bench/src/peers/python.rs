@@ -1,4 +1,4 @@
-//! Python's multiprocessing, its executor, and loky, through small scripts of ours.
+//! Python's multiprocessing, its executor, and loky, through small Python scripts.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -9,36 +9,36 @@ use crate::Result;
 const PRIMITIVES: &str = include_str!("primitives.py");
 const STRUCTURES: &str = include_str!("structures.py");
 
-/// The interpreter: the one that `scripts/peers` has made, or the system's.
+/// The interpreter that `scripts/peers` has installed, or the system's.
 static PROGRAM: LazyLock<&str> = LazyLock::new(|| {
     const OWN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/peers/bin/python3");
     if Path::new(OWN).exists() { OWN } else { "python3" }
 });
 
-/// Its name, to be run.
+/// Returns the interpreter's path.
 pub fn program() -> &'static str {
     &PROGRAM
 }
 
-/// What it says it is, if it is there.
+/// Returns the version that it reports, if it exists.
 pub fn version() -> Option<String> {
     let output = Command::new(program()).arg("--version").stdin(Stdio::null()).output().ok()?;
     let text = String::from_utf8(output.stdout).ok()?;
     output.status.success().then(|| text.trim().to_owned())
 }
 
-/// Whether it has loky.
+/// Returns whether it has loky.
 pub fn has_loky() -> bool {
     let looked = Command::new(program()).args(["-c", "import loky"]).stderr(Stdio::null()).status();
     looked.is_ok_and(|status| status.success())
 }
 
-/// Nanoseconds of one use of a primitive: see the script for which there are.
+/// Returns the nanoseconds of one use of a primitive. The script lists the primitives.
 pub fn primitive(name: &str) -> Result<f64> {
     run(PRIMITIVES, name)
 }
 
-/// What a whole workload reaches, in its unit.
+/// Returns the figure of a whole workload, in its unit.
 pub fn structure(name: &str) -> Result<f64> {
     run(STRUCTURES, name)
 }

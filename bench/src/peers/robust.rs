@@ -14,7 +14,7 @@ unsafe impl Send for RobustMutex {}
 unsafe impl Sync for RobustMutex {}
 
 impl RobustMutex {
-    /// Makes one, which is free, in an anonymous shared mapping.
+    /// Creates an unlocked mutex in an anonymous shared mapping.
     pub fn new() -> Result<RobustMutex> {
         let rights = libc::PROT_READ | libc::PROT_WRITE;
         let kind = libc::MAP_SHARED | libc::MAP_ANONYMOUS;
@@ -36,7 +36,7 @@ impl RobustMutex {
         Ok(RobustMutex { at })
     }
 
-    /// Takes it; true when its last owner died.
+    /// Acquires it. Returns true when its last owner died.
     #[inline]
     pub fn lock(&self) -> Result<bool> {
         // SAFETY: initialised in `new`, never unmapped.
@@ -51,13 +51,13 @@ impl RobustMutex {
         }
     }
 
-    /// Takes it if it is free.
+    /// Acquires it if it is free.
     pub fn try_lock(&self) -> bool {
         // SAFETY: as in `lock`.
         unsafe { libc::pthread_mutex_trylock(self.at) == 0 }
     }
 
-    /// Lets go. The calling thread must hold it, otherwise nothing happens.
+    /// Releases it. Does nothing unless the calling thread holds it.
     #[inline]
     pub fn unlock(&self) {
         // SAFETY: as in `lock`; a robust mutex checks who unlocks it.

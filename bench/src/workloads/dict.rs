@@ -1,4 +1,4 @@
-//! A shared dict against one of threads.
+//! A shared dict against a map shared by threads.
 
 use std::hint::black_box;
 use std::sync::atomic::Ordering;
@@ -111,7 +111,7 @@ pub const ALLOCATION: Workload = Workload {
 const PAIRS: u64 = 10_000_000;
 const BYTES: u64 = 100;
 
-/// Nanoseconds of each of so many.
+/// Returns the nanoseconds of each of `count` operations.
 fn each(count: u64, work: impl FnOnce() -> Result) -> Result<Sample> {
     let started = Instant::now();
     work()?;
@@ -162,7 +162,7 @@ fn get_theirs() -> Result<Sample> {
     Ok(Sample::new(timed(GETS, |n| look_up_theirs(&map, n))?))
 }
 
-/// One of two: meets the other, works, writes down when.
+/// One of two parties: meets the other, works, and records when.
 fn side(board: &Board, which: usize, count: u64, mut operation: impl FnMut(u64) -> Result) -> Result {
     pin(which);
     board.arrive();
@@ -177,7 +177,7 @@ fn rate(board: &Board, each: u64) -> Sample {
     Sample::new(2.0 * each as f64 / board.elapsed().as_secs_f64())
 }
 
-/// The library's error from that of the benchmark.
+/// Converts an error of the benchmark into one of the library.
 fn other(error: Box<dyn std::error::Error + Send + Sync>) -> procession::Error {
     procession::Error::other(error)
 }

@@ -1,4 +1,4 @@
-//! What LMDB reaches, through heed, in memory: each look is a transaction, and so is each change, which is not synced.
+//! The figures of LMDB, through heed, in memory. Each lookup and each change is a transaction. Changes are not synced.
 
 use heed::types::{Bytes, U64};
 use heed::{Database, Env, EnvFlags, EnvOpenOptions, byteorder::NativeEndian};

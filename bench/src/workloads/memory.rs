@@ -1,5 +1,4 @@
-//! What idling costs: the memory of a process that waits, and the processor time of a family that
-//! does nothing.
+//! The costs of idling: the memory of a process that waits, and the processor time of an idle family.
 
 use std::process::{Command, Stdio};
 use std::sync::atomic::Ordering;
@@ -62,7 +61,7 @@ fn await_sleep(pids: &[i32]) -> Result {
     Err("a process that should wait does not sleep".into())
 }
 
-/// The median memory of four waiting processes of a kind; what they share counts for each in part.
+/// Returns the median memory of four waiting processes of a kind. Shared memory counts for each in part.
 fn pss_of_four<P>(
     start: impl Fn() -> Result<P>,
     pid: impl Fn(&P) -> Result<i32>,
@@ -85,7 +84,7 @@ fn pss_of_four<P>(
     Ok((sample.note("resident, KiB", median_of("Rss")?), processes))
 }
 
-/// The children, and what else the family has besides main.
+/// Measures the children, and the other processes of the family except main.
 fn procession_pss() -> Result<Sample> {
     let (board, path) = Board::create()?;
     let child = |path: String| -> procession::Result<()> {
@@ -100,7 +99,7 @@ fn procession_pss() -> Result<Sample> {
     let pid = |process: &Process<_>| process.pid().ok_or_else(|| "no pid".into());
     let (sample, processes) = pss_of_four(start, pid)?;
     let pids = processes.iter().map(pid).collect::<Result<Vec<_>>>()?;
-    // The supervisor makes another spare meanwhile.
+    // The supervisor forks another spare meanwhile.
     std::thread::sleep(Duration::from_millis(50));
     let supervisor = parent_of(pids[0])?;
     let spares: Vec<i32> =
@@ -129,11 +128,12 @@ fn fork_pss() -> Result<Sample> {
     Ok(pss_of_four(start, |child| Ok(child.pid))?.0)
 }
 
-/// Fresh starts of this program that wait: they read from a pipe that stays empty.
+/// Fresh executions of this program that wait: they read from a pipe that stays empty.
 fn exec_pss() -> Result<Sample> {
     let start = || {
         let child = Command::new("/proc/self/exe").arg("wait").stdin(Stdio::piped()).spawn()?;
-        // Nothing tells when it has come to its wait; it sleeps at no other place.
+        // No event shows when it has come to its wait. It sleeps at no other place, so the sleep is checked after this
+        // pause.
         std::thread::sleep(Duration::from_millis(20));
         Ok(child)
     };
@@ -145,10 +145,10 @@ fn exec_pss() -> Result<Sample> {
     Ok(sample)
 }
 
-/// What a set of processes does while it idles. This process is the first of them.
+/// Measures what a set of processes does while it idles. This process is the first of them.
 fn idle(others: &[i32]) -> Result<Sample> {
     await_sleep(others)?;
-    // Time for waiters to settle: they may look again after a while, once.
+    // Waiters may check once more after a while, so they get time to settle.
     std::thread::sleep(Duration::from_millis(200));
     let me = std::process::id() as i32;
     let read = |pid: i32| -> Result<[u64; 3]> {

@@ -1,4 +1,4 @@
-//! What is measured.
+//! The workloads.
 //!
 //! | file          | workloads                                          |
 //! |---------------|----------------------------------------------------|
@@ -76,7 +76,7 @@ pub static ALL: &[Workload] = &[
     pool::CHUNKS,
 ];
 
-/// The workload called `name`.
+/// Returns the workload called `name`.
 pub fn find(name: &str) -> Result<&'static Workload> {
     ALL.iter()
         .find(|w| w.name == name)

@@ -99,7 +99,7 @@ fn rate(count: u64, took: Duration) -> f64 {
     count as f64 / took.as_secs_f64() / 1e6
 }
 
-/// The best of five in one process: the first one touches all memory.
+/// Returns the best of five runs in one process. The first run touches all memory.
 fn best(count: u64, mut run: impl FnMut() -> Result) -> Result<Sample> {
     let mut rates = Vec::new();
     for _ in 0..5 {

@@ -1,7 +1,7 @@
-//! From the death of a lock's holder to its waiter's going on.
+//! The time from the death of a lock's holder until its waiter continues.
 //!
-//! Holder and waiter are processes of their own. Main kills the holder with SIGKILL once the waiter
-//! sleeps in its wait; the waiter reads the clock when it has the lock.
+//! Holder and waiter are processes of their own. Main kills the holder with SIGKILL once the waiter sleeps. The waiter
+//! reads the clock when it holds the lock.
 
 use std::hint::black_box;
 use std::sync::atomic::Ordering;
@@ -42,7 +42,7 @@ pub const RECOVERY_GIB: Workload = Workload {
     ..RECOVERY
 };
 
-/// The median of `count` deaths of holders that are `big` or not, after one that does not count.
+/// Returns the median of `count` deaths of holders that are `big` or not, after one that does not count.
 fn deaths(count: usize, big: bool, one: fn(bool) -> Result<f64>) -> Result<Sample> {
     one(false)?;
     let mut each_us = (0..count).map(|_| one(big)).collect::<Result<Vec<_>>>()?;
@@ -51,10 +51,10 @@ fn deaths(count: usize, big: bool, one: fn(bool) -> Result<f64>) -> Result<Sampl
     Ok(Sample::new(median(&each_us).unwrap_or(f64::NAN)).note("worst, us", worst))
 }
 
-/// Kills the holder once the waiter is asleep; gives when, or fails if the waiter does not wait.
+/// Kills the holder once the waiter is asleep. Returns when, or fails if the waiter does not wait.
 fn kill_when_awaited(holder: i32, waiter: i32) -> Result<u64> {
     for _ in 0..1000 {
-        // Longer than the millisecond after which a waiter of procession's looks once more.
+        // Longer than the millisecond after which a waiter of procession checks once more.
         std::thread::sleep(Duration::from_millis(4));
         if is_asleep(waiter) {
             let at = now_ns();
@@ -79,7 +79,7 @@ fn procession_holder(path: String, lock: Lock, big: bool) -> procession::Result<
     hold(board, big)
 }
 
-/// Gives when it heard of the death, when it had the lock, and whose death it was.
+/// Returns when it was notified of the death, when it acquired the lock, and the process id of the dead.
 fn procession_waiter(path: String, lock: Lock) -> procession::Result<(u64, u64, i32)> {
     let board = Board::open(&path).map_err(std::io::Error::other)?;
     board.arrive();
@@ -127,7 +127,7 @@ fn robust_death(big: bool) -> Result<f64> {
         board.arrive();
         let owner_died = mutex.lock()?;
         board.ended_ns.0.0[0].store(now_ns(), Ordering::SeqCst);
-        ensure(owner_died, "the waiter did not hear of the death")
+        ensure(owner_died, "the waiter was not notified of the death")
     })?;
     board.await_arrivals(2)?;
     let killed = kill_when_awaited(holder.pid, waiter.pid)?;

@@ -11,7 +11,7 @@ use crate::machine::resident_gib;
 use crate::peers::fork::fork_exit_wait;
 use crate::workload::{Better, Contender, Sample, Workload, ensure, structure};
 
-/// In a row, in one run. All rounds together make more than 10,000.
+/// Number of spawns in a row in one run. All rounds together make more than 10,000.
 const SPAWNS: usize = 3000;
 
 pub const SPAWN_JOIN: Workload = Workload {
@@ -108,7 +108,7 @@ fn run_true() -> Result {
     run(&mut Command::new("/bin/true"))
 }
 
-/// This very program, which says its version and ends: what a fresh start costs at least.
+/// Executes this program, which prints its version and ends: the minimum cost of a fresh start.
 fn run_self() -> Result {
     run(Command::new("/proc/self/exe").arg("--version"))
 }

@@ -1,4 +1,4 @@
-//! [`Dice`]: chance that can be tried again.
+//! [`Dice`]: random numbers that a seed repeats.
 
 use std::hash::{BuildHasher, RandomState};
 
@@ -10,12 +10,12 @@ impl Dice {
         Dice(seed)
     }
 
-    /// A seed that nobody chose, of 32 bits, because many readers of JSON cannot take more than 53.
+    /// Returns a random seed of 32 bits, because many readers of JSON cannot represent more than 53.
     pub fn fresh_seed() -> u64 {
         RandomState::new().hash_one(0) >> 32
     }
 
-    /// A number from 0 up to but not including 1.
+    /// Returns a number from 0 up to but not including 1.
     pub fn throw(&mut self) -> f64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;

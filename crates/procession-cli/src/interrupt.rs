@@ -1,4 +1,4 @@
-//! [`Interrupt`]: a first Ctrl-C ends the sale, and the books are still closed.
+//! [`Interrupt`]: a first Ctrl-C ends the program in order, and its books are still closed.
 
 use std::io;
 use std::sync::Arc;
@@ -7,14 +7,14 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
-/// Whether a signal has asked for the end. A second one ends the program where it stands, which
-/// the file survives as well.
+/// Notes whether a signal has asked for the end. A second signal ends the program immediately, which the file survives
+/// as well.
 pub struct Interrupt {
     signal: Arc<AtomicUsize>,
 }
 
 impl Interrupt {
-    /// Listens, from now on. The buyers do not: a Ctrl-C at the terminal reaches and ends them.
+    /// Listens from now on. Child processes do not listen: a Ctrl-C at the terminal reaches and ends them.
     pub fn listen() -> io::Result<Interrupt> {
         let (signal, again) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
         for which in [SIGINT, SIGTERM] {
@@ -26,7 +26,7 @@ impl Interrupt {
         Ok(Interrupt { signal })
     }
 
-    /// The signal that came, if one did.
+    /// Returns the signal that came, if one did.
     pub fn signal(&self) -> Option<i32> {
         i32::try_from(self.signal.load(Ordering::Relaxed)).ok().filter(|&signal| signal != 0)
     }

@@ -1,4 +1,4 @@
-//! Completions and man pages, made from the definitions of the options.
+//! Completions and man pages, generated from the definitions of the options.
 
 use std::io::{self, ErrorKind, Write};
 
@@ -9,7 +9,7 @@ use clap_mangen::Man;
 use crate::flags::Flags;
 use crate::screen::Failed;
 
-/// Prints what a shell needs to complete this program's options.
+/// Prints the completions of this program's options for a shell.
 pub fn print_completions(shell: Shell) -> Result<u8, Failed> {
     let mut text = Vec::new();
     clap_complete::generate(shell, &mut Flags::command(), "procession", &mut text);

@@ -7,16 +7,16 @@ use indicatif::style::TemplateError;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::{Deserialize, Serialize};
 
-/// What standard output is like; found out by main, and told to the children.
+/// The properties of standard output. Main detects them, and passes them to its children.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Screen {
     quiet: bool,
     colour: bool,
-    /// A progress bar stands in the line where the next text goes.
+    /// A progress bar occupies the line where the next text goes.
     under_bar: bool,
 }
 
-/// The seed's two colours, and one for the dead.
+/// Two colors for buyers, and one for the dead.
 #[derive(Clone, Copy, Debug)]
 pub enum Colour {
     Green,
@@ -36,8 +36,8 @@ impl Screen {
         Screen { quiet, colour, under_bar: terminal && io::stderr().is_terminal() }
     }
 
-    /// Prints one line in one write, so that lines of different processes do not mix. Nobody is
-    /// told if it cannot be written: a buyer must not die of a closed pipe, least of all inside.
+    /// Prints one line in one write, so that lines of different processes do not mix. Ignores write errors: a buyer
+    /// must not die of a closed pipe, least of all while it holds the lock.
     pub fn say(&self, colour: Colour, text: &str) {
         if self.quiet {
             return;
@@ -59,20 +59,20 @@ impl Screen {
     }
 }
 
-/// Why a program did not do its work.
+/// The reason why a program did not do its work.
 pub type Failed = Box<dyn std::error::Error>;
 
-/// Says on standard error what is wrong. Nobody is left to tell if that is closed.
+/// Prints a message to standard error. Write errors are ignored, because there is no place to report them.
 pub fn complain(text: &str) {
     let _ = writeln!(io::stderr(), "procession: {text}");
 }
 
-/// `1 ticket`, `2 tickets`.
+/// Formats a count: `1 ticket`, `2 tickets`.
 pub fn count(n: u64, what: &str) -> String {
     format!("{n} {what}{}", if n == 1 { "" } else { "s" })
 }
 
-/// Shows how many of them have come to their end, on standard error if that is a terminal.
+/// Shows how many of them have ended, on standard error if that is a terminal.
 pub fn progress_bar(all: u64, what: &str) -> Result<ProgressBar, TemplateError> {
     let bar = ProgressBar::with_draw_target(Some(all), ProgressDrawTarget::stderr());
     bar.set_style(ProgressStyle::with_template(&format!(

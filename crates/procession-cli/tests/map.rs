@@ -195,7 +195,7 @@ fn many_commands_run_at_a_time() {
     let child = start(command, "x\n".repeat(300).as_bytes());
     let limits = place.await_lines("limits", 300);
     assert!(limits.iter().all(|limit| limit == "256"), "{limits:?}");
-    // Whoever is about to open it finds the line, too.
+    // A process that is about to open it finds the line, too.
     let mut go = fs::File::options().read(true).write(true).open(place.path("go")).unwrap();
     go.write_all("\n".repeat(300).as_bytes()).unwrap();
     assert!(child.wait_with_output().unwrap().status.success());

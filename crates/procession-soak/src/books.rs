@@ -1,4 +1,4 @@
-//! What must be true when a round is over.
+//! Checks of a round that is over.
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering::*;
@@ -11,7 +11,7 @@ use super::outside::{DICT, DONE, JOINABLE, LIST, Outside, POOL, POPPED, QUEUE, T
 use super::roles::Role;
 use super::shared::{Item, PERMITS, Shared};
 
-/// What happened, and what is not as it must be.
+/// Counts of what happened, and the faults that were found.
 #[derive(Default)]
 pub struct Books {
     pub rounds: u64,
@@ -19,9 +19,9 @@ pub struct Books {
     pub workers_killed: u64,
     pub operations: u64,
     pub items: u64,
-    /// Deaths that somebody was told by a lock, a barrier or a pipe.
+    /// Deaths that a lock, a barrier or a pipe reported.
     pub told: u64,
-    /// Items that were got again, after their consumer died.
+    /// Items that were received again after their consumer died.
     pub redelivered: u64,
     /// Items that a killed consumer of a plain queue had taken.
     pub in_hands: u64,
@@ -83,11 +83,11 @@ impl Books {
     }
 }
 
-/// What a round leaves to be looked at.
+/// The state of a round that is checked.
 pub struct Scene<'a> {
     pub outside: &'a Outside,
     pub shared: &'a Shared,
-    /// Numbers below this were given to processes.
+    /// Processes have numbers below this.
     pub started: u64,
     pub killed: &'a [(u64, Role)],
 }
@@ -98,7 +98,7 @@ impl Scene<'_> {
     }
 }
 
-/// Looks at everything.
+/// Checks everything.
 pub fn balance(scene: &Scene, books: &mut Books) -> Result {
     books.kills = scene.killed.len() as u64;
     books.operations = scene.outside.words.operations.iter().map(|count| count.load(SeqCst)).sum();
@@ -151,7 +151,8 @@ fn rest_of_queue(scene: &Scene, books: &mut Books) -> Vec<(u64, u64)> {
     }
 }
 
-/// What was acknowledged was seen once, or by one who was killed before he could say so.
+/// Checks that every acknowledged item was seen once, or was taken by a process that was killed before it could record
+/// the item.
 fn once(scene: &Scene, books: &mut Books, (what, kind): (&str, usize), seen: &Seen, killed: u64) {
     let mut missing = 0;
     for number in 0..scene.started {
@@ -163,7 +164,9 @@ fn once(scene: &Scene, books: &mut Books, (what, kind): (&str, usize), seen: &Se
     books.in_hands += missing.min(killed);
     if missing > killed {
         books.lost += missing - killed;
-        books.fault(format!("{what}: {missing} items are lost, and {killed} who took some were killed"));
+        books.fault(format!(
+            "{what}: {missing} items are lost, and {killed} processes that took some were killed"
+        ));
     }
     for (&(number, sequence), &times) in seen {
         if times > 1 {
@@ -176,7 +179,7 @@ fn once(scene: &Scene, books: &mut Books, (what, kind): (&str, usize), seen: &Se
     }
 }
 
-/// Works on what is left. Then everything that was acknowledged must have been done.
+/// Works on the remaining items. Afterwards every acknowledged item must be done.
 fn finish_joinable(scene: &Scene, books: &mut Books) -> Result {
     let queue = &scene.shared.joinable;
     while let Ok(lease) = queue.try_get() {
@@ -197,7 +200,7 @@ fn finish_joinable(scene: &Scene, books: &mut Books) -> Result {
             books.fault(format!("joinable queue: {missing} items of process {number} were never done"));
         }
     }
-    // Twice only if who did it the first time was killed before he said so.
+    // An item is done twice only if its first consumer was killed before it reported the item as done.
     let again: u64 = done.values().map(|times| times - 1).sum();
     let killed = scene.killed(Role::Worker);
     if again > killed {
@@ -209,7 +212,7 @@ fn finish_joinable(scene: &Scene, books: &mut Books) -> Result {
     Ok(())
 }
 
-/// Each count is what was acknowledged, or one more if its process was killed in between.
+/// Checks that each count is the acknowledged one, or one more if its process was killed in between.
 fn counts(scene: &Scene, books: &mut Books) -> Result {
     let mut values = (0, 0);
     for number in 0..scene.started {
@@ -219,7 +222,7 @@ fn counts(scene: &Scene, books: &mut Books) -> Result {
         if counted < acknowledged || counted > acknowledged + u64::from(was_killed) {
             books.lost += acknowledged.saturating_sub(counted);
             books.fault(format!(
-                "dict: {counted} is the count of process {number}, and it said {acknowledged}"
+                "dict: {counted} is the count of process {number}, which acknowledged {acknowledged}"
             ));
         }
         values.0 += scene.outside.acknowledged(VALUE, number);
@@ -232,25 +235,25 @@ fn counts(scene: &Scene, books: &mut Books) -> Result {
     Ok(())
 }
 
-/// What nobody holds any more can be taken.
+/// Checks that every object without a holder can be acquired.
 fn state(scene: &Scene, books: &mut Books) {
     let shared = scene.shared;
     for lock in &shared.locks {
         if let Err(error) = lock.try_lock_or_recover() {
-            books.fault(format!("a lock that nobody can hold: {error:?} {lock:?}"));
+            books.fault(format!("a lock without a living holder: {error:?} {lock:?}"));
         }
     }
     if let Err(error) = shared.nested.try_lock_or_recover() {
-        books.fault(format!("a re-entrant lock that nobody can hold: {error:?}"));
+        books.fault(format!("a re-entrant lock without a living holder: {error:?}"));
     }
     if let Err(error) = shared.table.try_write_or_recover() {
-        books.fault(format!("a read-write lock that nobody can hold: {error:?}"));
+        books.fault(format!("a read-write lock without a living holder: {error:?}"));
     }
     let permits = shared.semaphore.available_permits();
     if permits != PERMITS as usize {
         books.fault(format!("{permits} permits of {PERMITS} are there"));
     }
     if shared.barrier.waiting() != 0 {
-        books.fault(format!("{} are said to wait at the barrier", shared.barrier.waiting()));
+        books.fault(format!("{} parties are counted as waiting at the barrier", shared.barrier.waiting()));
     }
 }

@@ -1,10 +1,11 @@
-//! A storm on everything at once: processes use every kind of object, are killed at random moments and begun anew,
-//! while books outside the library account for what they had acknowledged.
+//! Kills processes at random while they use every kind of object, and restarts them. Books outside the library account
+//! for what they had acknowledged.
 //!
 //!     cargo run --release -p procession-soak -- [MINUTES] [--seed N] [--round N]
 //!
-//! A run is made of rounds. The seed and a round's number decide what its processes do, who is killed and when; so
-//! `--seed N --round K` makes round K again with the same decisions. (When exactly a kill lands is up to the machine.)
+//! A run consists of rounds. The seed and the round's number decide what the processes do, and which process is killed
+//! when. So `--seed N --round K` repeats round K with the same decisions. When exactly a kill hits is up to the
+//! machine.
 //!
 //! | file         | what it holds                                                |
 //! |--------------|--------------------------------------------------------------|
@@ -65,7 +66,7 @@ fn run() -> Result<bool> {
     let flags = flags()?;
     println!("seed {}, {} minutes, {} processes at a time", flags.seed, flags.minutes, round::PROCESSES);
     let (started, limit) = (Instant::now(), Duration::from_secs_f64(60.0 * flags.minutes));
-    // What a family keeps as long as it lives is there before the first round.
+    // Creates what a family keeps for its lifetime before the first round.
     procession::Process::spawn(|| (), ())?.join()?;
     let mut all = Books::default();
     for number in flags.only.unwrap_or(0).. {

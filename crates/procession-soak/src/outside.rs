@@ -1,4 +1,4 @@
-//! What is written down outside of the library: nothing of it can hide behind the library's own counters.
+//! Records outside the library, so the library's own counters cannot hide a fault.
 #![allow(unsafe_code, reason = "a file that several processes map")]
 
 use std::fs::{File, OpenOptions};
@@ -11,9 +11,9 @@ use procession_testkit::Ledger;
 
 use super::Result;
 
-/// The most processes that a round has, one after the other.
+/// The maximum number of processes in a round, including replaced ones.
 pub const NUMBERS: usize = 1 << 14;
-/// The locks that have a place here.
+/// The number of locks that are recorded here.
 pub const LOCKS: usize = 3;
 
 /// Words that all processes of a round share.
@@ -21,15 +21,15 @@ pub const LOCKS: usize = 3;
 pub struct Words {
     /// The round is over.
     pub stop: AtomicU64,
-    /// What has been put in all, so that it can be bounded.
+    /// The number of all puts, by which they are limited.
     pub puts: AtomicU64,
     /// Operations, by kind.
     pub operations: [AtomicU64; 16],
-    /// Who is inside of each lock: its number + 1, or 0.
+    /// The process inside each lock, as its number + 1, or 0.
     pub inside: [AtomicU64; LOCKS],
-    /// What each process has acknowledged: of queue, joinable queue, list, dict, value, pool.
+    /// What each process has acknowledged: in the queue, joinable queue, list, dict, value and pool.
     pub acknowledged: [[AtomicU64; NUMBERS]; 6],
-    /// Deaths that were told by a lock, a barrier or a pipe.
+    /// Deaths that a lock, a barrier or a pipe has reported.
     pub told: AtomicU64,
 }
 
@@ -47,7 +47,7 @@ pub const DONE: u64 = 2;
 pub const POPPED: u64 = 3;
 pub const WORKED: u64 = 4;
 
-/// The files of a round, as one process has them.
+/// The files of a round, as opened by one process.
 pub struct Outside {
     pub words: &'static Words,
     pub ledger: Ledger,
@@ -55,7 +55,7 @@ pub struct Outside {
 }
 
 impl Outside {
-    /// Makes the files in an empty directory.
+    /// Creates the files in an empty directory.
     pub fn create(directory: &Path) -> Result<Outside> {
         File::create_new(directory.join("words"))?.set_len(size_of::<Words>() as u64)?;
         File::create_new(directory.join("faults"))?;
@@ -68,19 +68,20 @@ impl Outside {
         let file = OpenOptions::new().read(true).write(true).open(directory.join("words"))?;
         let rights = libc::PROT_READ | libc::PROT_WRITE;
         let bytes = size_of::<Words>();
-        // SAFETY: a new mapping where the kernel likes.
+        // SAFETY: a new mapping at an address that the kernel chooses.
         let at =
             unsafe { libc::mmap(std::ptr::null_mut(), bytes, rights, libc::MAP_SHARED, file.as_raw_fd(), 0) };
         if at == libc::MAP_FAILED {
             return Err(std::io::Error::last_os_error().into());
         }
-        // SAFETY: as long as the file, atomics only, and unmapped only when the last user is gone.
+        // SAFETY: the mapping has the length of the file, contains atomics only, and is unmapped only after its last
+        // use.
         let words = unsafe { &*at.cast::<Words>() };
         let ledger = Ledger::open(directory.join("ledger"));
         Ok(Outside { words, ledger, faults: directory.join("faults") })
     }
 
-    /// Writes down that something is not as it must be.
+    /// Records a fault.
     pub fn fault(&self, what: &str) {
         let file = OpenOptions::new().append(true).open(&self.faults);
         let _ = file.and_then(|mut file| file.write_all(format!("{what}\n").as_bytes()));
@@ -112,9 +113,9 @@ impl Outside {
     }
 }
 
-/// Unmaps what the last round has used. For main, when no reference is left.
+/// Unmaps the files of the last round. Main calls this when no reference is left.
 pub fn unmap(outside: Outside) {
     let at = std::ptr::from_ref(outside.words).cast_mut().cast();
-    // SAFETY: mapped by `open`, and `outside` was the last who had it.
+    // SAFETY: mapped by `open`, and `outside` was the last user.
     unsafe { libc::munmap(at, size_of::<Words>()) };
 }

@@ -1,7 +1,7 @@
-//! What the processes of a round do until it is over, or until they are killed.
+//! The processes of a round: what each does until the round is over, or until it is killed.
 //!
-//! Whatever waits has a limit that nobody reaches unless something hangs: that is a fault. What a process has done it
-//! writes down outside right after it, so of each killed process one step may be missing there, and no more.
+//! Every wait has a timeout that only a hang reaches, which is a fault. A process records each step outside right after
+//! the step. So at most one step of each killed process is missing there.
 
 use std::path::PathBuf;
 use std::sync::OnceLock;
@@ -18,9 +18,9 @@ use serde::{Deserialize, Serialize};
 use super::outside::{DICT, DONE, JOINABLE, LIST, LOCKS, Outside, POOL, POPPED, QUEUE, TAKEN, VALUE, WORKED};
 use super::shared::{Item, Shared};
 
-/// Longer than anything takes that does not hang, also on a busy machine.
+/// Longer than any operation takes that does not hang, even on a busy machine.
 const LIMIT: Duration = Duration::from_secs(20);
-/// What one round puts into queues and lists.
+/// The maximum number of items that a round puts into queues and lists.
 const MOST_PUTS: u64 = 100_000;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,7 +40,7 @@ pub enum Role {
     Boss,
 }
 
-/// All of them, as often as a round has them.
+/// Every role, as often as a round has it.
 pub const CAST: &[Role] = &[
     Role::Locker,
     Role::Locker,
@@ -65,7 +65,7 @@ pub const CAST: &[Role] = &[
     Role::Boss,
 ];
 
-/// One process: its number, its part, its random numbers.
+/// One process: its number, its role, its random numbers.
 struct Actor {
     number: u64,
     rng: Rng,
@@ -107,7 +107,7 @@ impl Actor {
         self.outside.words.told.fetch_add(1, Relaxed);
     }
 
-    /// Nobody is inside with us, and who died inside is told.
+    /// Checks that no other process is inside the lock, and reports a process that died inside.
     fn lock(&mut self) -> Result<()> {
         let which = self.rng.below(LOCKS as u64) as usize;
         let (lock, inside) = (&self.shared.locks[which], &self.outside.words.inside[which]);
@@ -116,7 +116,7 @@ impl Actor {
             Ok(guard) => (guard, false),
             Err(LockError::OwnerDied(_)) => (lock.lock_or_recover_timeout(LIMIT)?, true),
             Err(error) => {
-                self.fault(format!("a lock gives {error:?}"));
+                self.fault(format!("a lock fails with {error:?}"));
                 return Ok(());
             }
         };
@@ -131,11 +131,11 @@ impl Actor {
             _ => Ok(None),
         };
         if let Err(error) = &nested {
-            self.fault(format!("a nested lock gives {error:?}"));
+            self.fault(format!("a nested lock fails with {error:?}"));
         }
         drop(nested);
         if inside.swap(0, SeqCst) != me {
-            self.fault("another came into the lock");
+            self.fault("another process entered the lock");
         }
         drop(guard);
         Ok(())
@@ -162,13 +162,13 @@ impl Actor {
         }
     }
 
-    /// What a put came to, said of a queue that the end of the round closes.
+    /// Returns whether the put succeeded. The end of the round closes the queue.
     fn has_put<T>(&self, put: Result<(), PutError<T>>) -> bool {
         match put {
             Ok(()) => true,
             Err(PutError::Closed(_)) => false,
             Err(error) => {
-                self.fault(format!("a put gives {error:?}"));
+                self.fault(format!("a put fails with {error:?}"));
                 false
             }
         }
@@ -192,7 +192,7 @@ impl Actor {
             }
             Err(GetError::Closed) => std::thread::sleep(Duration::from_millis(1)),
             Err(GetError::Empty) if self.outside.words.puts.load(Relaxed) >= MOST_PUTS => {}
-            Err(error) => self.fault(format!("a get gives {error:?}")),
+            Err(error) => self.fault(format!("a get fails with {error:?}")),
         }
         Ok(())
     }
@@ -212,14 +212,14 @@ impl Actor {
             Ok(lease) => {
                 self.check(&lease);
                 if self.rng.below(50) == 0 {
-                    return Ok(()); // dropped: it comes back
+                    return Ok(()); // dropping the lease returns the item
                 }
                 self.outside.ledger.record([DONE, lease.0, lease.1, u64::from(lease.attempt())]);
                 lease.done()?;
             }
             Err(GetError::Closed) => std::thread::sleep(Duration::from_millis(1)),
             Err(GetError::Empty) if self.outside.words.puts.load(Relaxed) >= MOST_PUTS => {}
-            Err(error) => self.fault(format!("a joinable get gives {error:?}")),
+            Err(error) => self.fault(format!("a joinable get fails with {error:?}")),
         }
         Ok(())
     }
@@ -255,7 +255,7 @@ impl Actor {
         Ok(())
     }
 
-    /// A count of our own, one that all have, and keys that come and go.
+    /// Increments a counter of its own and a shared one, and inserts and removes keys.
     fn count(&mut self) -> Result<()> {
         let dict = &self.shared.dict;
         let mine = self.number + 1;
@@ -280,7 +280,7 @@ impl Actor {
         Ok(())
     }
 
-    /// Two numbers that belong together, in a value and under a read-write lock.
+    /// Writes two numbers that belong together, in a value and under a read-write lock.
     fn write(&mut self) -> Result<()> {
         self.shared.value.update(|(n, not_n)| {
             *n += 1;
@@ -296,10 +296,10 @@ impl Actor {
             return self.write_table();
         }
         match self.shared.table.read_timeout(LIMIT) {
-            Ok(table) if table[0] != !table[1] => self.fault("a table is torn, and nobody was told"),
+            Ok(table) if table[0] != !table[1] => self.fault("a table is torn, and the lock is not poisoned"),
             Ok(_) => {}
             Err(LockError::OwnerDied(_)) => self.told(),
-            Err(error) => self.fault(format!("a read gives {error:?}")),
+            Err(error) => self.fault(format!("a read fails with {error:?}")),
         }
         Ok(())
     }
@@ -310,21 +310,21 @@ impl Actor {
                 table[0] += 1;
                 table[1] = !table[0];
             }
-            Err(error) => self.fault(format!("a write gives {error:?}")),
+            Err(error) => self.fault(format!("a write fails with {error:?}")),
         }
         Ok(())
     }
 
-    /// Permits, and rounds of a barrier that breaks when a party dies.
+    /// Acquires permits, and meets at a barrier that breaks when a party dies.
     fn meet(&mut self) -> Result<()> {
         match self.shared.semaphore.acquire_timeout(LIMIT) {
             Ok(permit) => {
                 if self.shared.semaphore.available_permits() >= super::shared::PERMITS as usize {
-                    self.fault("a permit is taken and still there");
+                    self.fault("a permit is acquired and still available");
                 }
                 drop(permit);
             }
-            Err(error) => self.fault(format!("acquire gives {error:?}")),
+            Err(error) => self.fault(format!("acquire fails with {error:?}")),
         }
         match self.shared.barrier.wait_timeout(Duration::from_millis(50)) {
             Ok(_) => {}
@@ -334,12 +334,12 @@ impl Actor {
                 }
                 self.shared.barrier.reset()?;
             }
-            Err(error) => self.fault(format!("a barrier gives {error:?}")),
+            Err(error) => self.fault(format!("a barrier fails with {error:?}")),
         }
         Ok(())
     }
 
-    /// Talks to a child of its own through a pipe, and kills it at some point.
+    /// Exchanges messages with its own child through a pipe, and kills the child at some point.
     fn talk(&mut self) -> Result<()> {
         let (here, there) = pipe::<u64, u64>()?;
         let echo = |there: Connection<u64, u64>| {
@@ -361,29 +361,29 @@ impl Actor {
                 .and_then(|()| here.recv_timeout(LIMIT));
             match answer {
                 Ok(answer) if answer == n => {}
-                Ok(answer) => self.fault(format!("{n} was sent and {answer} came back")),
+                Ok(answer) => self.fault(format!("{n} was sent and {answer} was returned")),
                 Err(GetError::Closed) if n >= last => {
                     self.told();
                     break;
                 }
-                Err(error) => self.fault(format!("a pipe to a living child gives {error:?}")),
+                Err(error) => self.fault(format!("a pipe to a living child fails with {error:?}")),
             }
         }
         let _ = child.join();
         Ok(())
     }
 
-    /// Events, conditions, and queues that travel through queues.
+    /// Uses events, conditions, and queues that are sent through queues.
     fn signal(&mut self) -> Result<()> {
         self.shared.event.set()?;
         if let Err(error) = self.shared.event.wait_timeout(LIMIT) {
-            self.fault(format!("an event that is set gives {error:?}"));
+            self.fault(format!("waiting for a set event fails with {error:?}"));
         }
         if self.rng.below(2) == 0 {
             self.shared.event.clear()?;
         }
         self.shared.condvar.notify_all()?;
-        // What was sent is freed by the collector, which is to keep up.
+        // The collector frees sent queues. The pause keeps this process from outrunning the collector.
         std::thread::sleep(Duration::from_micros(200));
         let gift = Queue::bounded(1)?;
         gift.put(self.number)?;
@@ -391,15 +391,15 @@ impl Actor {
             Ok(()) | Err(PutError::Closed(_)) => {}
             Err(PutError::Full(_)) => match self.shared.handles.try_get() {
                 Ok(gift) if gift.try_get().is_ok() => {}
-                Ok(_) => self.fault("a queue that travelled is empty"),
-                Err(error) => self.fault(format!("a queue of queues gives {error:?}")),
+                Ok(_) => self.fault("a queue that was sent is empty"),
+                Err(error) => self.fault(format!("a queue of queues fails with {error:?}")),
             },
-            Err(error) => self.fault(format!("a queue of queues gives {error:?}")),
+            Err(error) => self.fault(format!("a queue of queues fails with {error:?}")),
         }
         Ok(())
     }
 
-    /// Tasks of a pool whose workers are killed.
+    /// Submits tasks to a pool whose workers are killed.
     fn employ(&mut self) -> Result<()> {
         let pool = self.shared.pool.clone();
         let first = self.outside.acknowledged(POOL, self.number);
@@ -410,7 +410,7 @@ impl Actor {
             Ok(tasks) => tasks,
             Err(TaskError::Closed | TaskError::Terminated) => return Ok(()),
             Err(error) => {
-                self.fault(format!("submit gives {error:?}"));
+                self.fault(format!("submit fails with {error:?}"));
                 return Ok(());
             }
         };
@@ -418,7 +418,7 @@ impl Actor {
             match task.get_timeout(LIMIT) {
                 Ok(result) if result == n => {}
                 Err(TaskError::WorkerDied { signal: Some(libc::SIGKILL), .. }) => {
-                    // What it would have written may be missing.
+                    // The worker may have died before it recorded the task.
                     self.outside.ledger.record([WORKED, self.number, n, 0]);
                     self.told();
                 }

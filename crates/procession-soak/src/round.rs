@@ -1,4 +1,4 @@
-//! A round: processes, kills, and the end of it.
+//! A round: its processes, the kills, and its end.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::*;
@@ -13,7 +13,7 @@ use super::outside::{NUMBERS, Outside, unmap};
 use super::roles::{self, CAST, Role};
 use super::shared::Shared;
 
-/// How many processes play at a time.
+/// The number of processes at a time.
 pub const PROCESSES: usize = CAST.len();
 
 /// Kills in a round.
@@ -23,14 +23,14 @@ const PAUSE_US: u64 = 15_000;
 /// When the round is over, every process ends within this time.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A process that plays.
+/// A process with its role.
 struct Player {
     number: u64,
     role: Role,
     process: Process<procession::Result<()>>,
 }
 
-/// Whoever was started gets the next number; so a number stands for one process.
+/// Starts the processes. Each gets the next number, so a number denotes one process.
 struct Stage<'a> {
     seed: u64,
     started: u64,
@@ -51,7 +51,7 @@ impl Stage<'_> {
     }
 }
 
-/// Plays round `number`. What is not as it must be is in the books.
+/// Runs round `number`. Returns the books with the faults that were found.
 pub fn run(seed: u64, number: u64) -> Result<Books> {
     let seed = seed.wrapping_mul(1_000_003).wrapping_add(number);
     let directory = Directory::new(number)?;
@@ -99,7 +99,7 @@ fn kill_worker(shared: &Shared, rng: &mut Rng) -> Result<bool> {
     }
 }
 
-/// Tells everybody that the round is over, takes what is left in the queues, and waits for all.
+/// Ends the round: tells every process to stop, takes the remaining items, and waits for all processes.
 fn end(players: Vec<Player>, outside: &Outside, shared: &Shared, books: &mut Books) -> Result {
     outside.words.stop.store(1, SeqCst);
     shared.queue.close()?;
@@ -123,7 +123,7 @@ fn end(players: Vec<Player>, outside: &Outside, shared: &Shared, books: &mut Boo
     Ok(())
 }
 
-/// Removed with all that is in it when dropped.
+/// A directory that is removed with its content when dropped.
 struct Directory(PathBuf);
 
 impl Directory {
@@ -140,7 +140,7 @@ impl Drop for Directory {
     }
 }
 
-/// What a round must give back.
+/// Holdings that a round must give back.
 struct Holdings {
     objects: u32,
     blocks: usize,
@@ -150,7 +150,7 @@ struct Holdings {
 
 impl Holdings {
     fn now() -> Holdings {
-        // There is no memory before the first object.
+        // Shared memory is created with the first object.
         let _first = procession::Lock::new();
         let census = internals::census();
         let descriptors = std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
@@ -162,7 +162,7 @@ impl Holdings {
         }
     }
 
-    /// Waits until there is no more than before, and says what there is.
+    /// Waits until the holdings are no more than before, and records what is left.
     fn compare(&self, books: &mut Books) {
         let started = Instant::now();
         loop {

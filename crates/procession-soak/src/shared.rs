@@ -8,12 +8,12 @@ use serde::{Deserialize, Serialize};
 
 use super::outside::LOCKS;
 
-/// Who put it, its how many-th it is, and some bytes, so that it is small or large.
+/// The number of the producer, the number of the item, and a payload that makes the item small or large.
 pub type Item = (u64, u64, Vec<u8>);
 
-/// How many may have a permit at a time.
+/// The number of permits.
 pub const PERMITS: u32 = 3;
-/// Who meets at the barrier.
+/// The number of parties at the barrier.
 pub const PARTIES: u32 = 2;
 
 #[derive(Clone, Serialize, Deserialize)]

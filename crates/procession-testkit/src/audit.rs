@@ -1,4 +1,4 @@
-//! Is everything back that was taken?
+//! Checks that everything is released that was acquired.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -12,10 +12,10 @@ use crate::proc;
 
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// What a process held when the audit began.
+/// The holdings of a process when the audit began.
 ///
-/// It counts for the whole process and the whole machine: run it `isolated!`, which also gives the test a
-/// temporary directory of its own.
+/// It counts for the whole process and the whole machine. Run it `isolated!`, which also gives the test a temporary
+/// directory of its own.
 pub struct Audit {
     mapping: Option<Mapping>,
     slack_bytes: u64,
@@ -26,7 +26,7 @@ struct Holdings {
     /// `number -> target` of each descriptor.
     fds: BTreeSet<String>,
     processes: BTreeSet<i32>,
-    /// Shared mappings. The private ones come and go with the allocator and the caches for stacks.
+    /// Shared mappings. Private ones come and go with the allocator and with caches of stacks.
     mappings: Vec<String>,
     bytes: u64,
     shm: BTreeSet<String>,
@@ -34,27 +34,27 @@ struct Holdings {
 }
 
 impl Audit {
-    /// Takes stock; of the shared memory's bytes too, if it is told where that is.
+    /// Records the current holdings, including the bytes of the shared memory if `mapping` is given.
     pub fn start(mapping: Option<Mapping>) -> Audit {
         Audit { mapping, slack_bytes: 0, start: Holdings::now(mapping) }
     }
 
-    /// The shared memory may have grown by this.
+    /// Allows the shared memory to have grown by this.
     pub fn allow_bytes(mut self, slack: u64) -> Audit {
         self.slack_bytes = slack;
         self
     }
 
-    /// Waits until there is no more of anything than at the start.
+    /// Waits until nothing exceeds the holdings at the start.
     ///
     /// # Panics
-    /// When something is left after 10 s; the text names it.
+    /// If something is left after 10 s. The text names it.
     #[track_caller]
     pub fn assert_back(&self) {
         self.assert_back_within(LIMIT);
     }
 
-    /// As [`assert_back`](Audit::assert_back), with another limit.
+    /// Does the same as [`assert_back`](Audit::assert_back), with another limit.
     #[track_caller]
     pub fn assert_back_within(&self, limit: Duration) {
         let start = Instant::now();
@@ -68,7 +68,7 @@ impl Audit {
         }
     }
 
-    /// What there is more of than at the start, a line each; empty if nothing.
+    /// Lists the holdings that exceed those at the start, one per line. The text is empty if there are none.
     pub fn leaks(&self) -> String {
         let (before, now) = (&self.start, Holdings::now(self.mapping));
         let mut text = String::new();
@@ -92,7 +92,7 @@ impl Audit {
     }
 }
 
-/// More than before is a leak; what is new names it.
+/// Appends the new elements if there are more than before.
 fn compare<T: Ord>(
     text: &mut String,
     what: &str,
@@ -122,7 +122,7 @@ impl Holdings {
 fn fds() -> BTreeSet<String> {
     let entries = fs::read_dir("/proc/self/fd").expect("/proc/self/fd can be read").flatten();
     let named = entries.map(|entry| (entry.file_name(), fs::read_link(entry.path())));
-    // The one that lists them is gone when its target is read, or names this directory.
+    // The descriptor that lists the others is gone when its target is read, or names this directory.
     let listing = format!("/proc/{}/fd", std::process::id());
     let others = named.filter_map(|(name, target)| Some((name, target.ok()?)));
     others

@@ -1,4 +1,4 @@
-//! A process that looks at one crashed state and is thrown away.
+//! A process that checks one crashed state and is thrown away.
 #![allow(unsafe_code, reason = "an alarm against hangs")]
 
 use std::ptr;
@@ -21,7 +21,7 @@ impl<P: Fn(&Snapshot, &Point) -> Result<(), String>> Checker<P> {
         Checker { slip: Arc::new(Slip::new()), limit, probe }
     }
 
-    /// Forks a checker and gives its answer.
+    /// Forks a checker and returns its answer.
     pub(crate) fn ask(&self, snapshot: &Snapshot, point: &Point) -> Result<(), String> {
         self.slip.clear();
         let mut run = Some(|| {
@@ -45,7 +45,7 @@ impl<P: Fn(&Snapshot, &Point) -> Result<(), String>> Checker<P> {
     }
 }
 
-/// In a checker: SIGALRM ends it, so that the tester need not watch the clock.
+/// Called in a checker: SIGALRM ends it, so the test process need not watch the clock.
 fn die_after(limit: Duration) {
     let it_value = libc::timeval {
         tv_sec: limit.as_secs() as libc::time_t,

@@ -1,4 +1,4 @@
-//! The only place where the testkit makes processes.
+//! The only place where the testkit creates processes.
 #![allow(unsafe_code, reason = "fork, wait and kill")]
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -11,30 +11,30 @@ use crate::proc;
 use crate::slip::Slip;
 
 const WAIT_LIMIT: Duration = Duration::from_secs(60);
-/// What Rust's runtime exits with after a panic.
+/// The exit code of Rust's runtime after a panic.
 pub(crate) const PANIC_CODE: i32 = 101;
 
 unsafe extern "C" {
-    /// `clone(SIGCHLD)` without the handlers of `pthread_atfork`. Unlike the bare system call it tells
-    /// the C library the new thread id and robust list (glibc 2.34, musl 1.2.3).
+    /// `clone(SIGCHLD)` without the handlers of `pthread_atfork`. Unlike the bare system call, it informs the C library
+    /// of the new thread id and robust list (glibc 2.34, musl 1.2.3).
     fn _Fork() -> libc::pid_t;
 }
 
-/// Forks, unseen by `pthread_atfork` handlers. Returns 0 in the child, which dies with the thread that
-/// made it.
+/// Forks without running `pthread_atfork` handlers. Returns 0 in the child, which is killed when the thread that forked
+/// it ends.
 ///
-/// The child must end by `_exit`; [`Child::spawn`] sees to that and is what tests want.
+/// The child must end by `_exit`. [`Child::spawn`] ensures that, and is what tests want.
 ///
 /// # Panics
-/// When the fork fails.
+/// If the fork fails.
 pub fn raw_fork() -> i32 {
     let parent = std::process::id() as i32;
-    // SAFETY: the child goes on with a copy of this one thread; locks of other threads may stay locked in
-    // it, which can hang but not corrupt.
+    // SAFETY: the child continues with a copy of this one thread. Locks of other threads may stay locked in it, which
+    // can cause a hang but no corruption.
     let pid = unsafe { _Fork() };
     assert!(pid >= 0, "fork: {}", io::Error::last_os_error());
     if pid == 0 {
-        // SAFETY: plain system calls on ourselves.
+        // SAFETY: plain system calls on this process.
         unsafe {
             libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
             if libc::getppid() != parent {
@@ -47,7 +47,7 @@ pub fn raw_fork() -> i32 {
 
 /// A raw child: killed and reaped when dropped.
 ///
-/// Wait statuses are raw: read them with `libc::WIFSIGNALED` and its kin.
+/// Wait statuses are raw. Read them with `libc::WIFSIGNALED` and the like.
 pub struct Child {
     /// Its process id.
     pub pid: i32,
@@ -57,10 +57,10 @@ pub struct Child {
 }
 
 impl Child {
-    /// Runs `f` in a child, which exits with 0 afterwards, or 101 after a panic.
+    /// Runs `f` in a child, which then exits with 0, or with 101 after a panic.
     ///
-    /// What `f` captured lives on in the child alone: here it is forgotten, not dropped, since to drop a
-    /// handle here could free what the child uses.
+    /// Only the child drops the captures of `f`. This process forgets them, because dropping a handle here could free
+    /// what the child uses.
     pub fn spawn(f: impl FnOnce()) -> Child {
         let mut f = Some(f);
         let child = Child::spawn_telling(&Arc::new(Slip::new()), &mut f);
@@ -68,7 +68,7 @@ impl Child {
         child
     }
 
-    /// As `spawn`, with a slip that the caller may use again; the closure stays with the caller.
+    /// Does the same as `spawn` with a slip that the caller may reuse. The closure stays with the caller.
     pub(crate) fn spawn_telling<F: FnOnce()>(slip: &Arc<Slip>, f: &mut Option<F>) -> Child {
         let pid = raw_fork();
         if pid == 0 {
@@ -81,7 +81,7 @@ impl Child {
                     PANIC_CODE
                 }
             };
-            // SAFETY: ends this process without destructors or exit handlers, which are the tester's.
+            // SAFETY: ends this process without destructors or exit handlers, which belong to the test process.
             unsafe { libc::_exit(code) }
         }
         Child { pid, maker: std::process::id(), status: None, slip: Arc::clone(slip) }
@@ -91,12 +91,12 @@ impl Child {
         &self.slip
     }
 
-    /// What it said before it died, most of all the text of a panic.
+    /// Returns the text that the child left before it died, usually that of a panic.
     pub fn text(&self) -> String {
         self.slip.text()
     }
 
-    /// The wait status, if it has ended.
+    /// Returns the wait status if the child has ended.
     pub fn try_wait(&mut self) -> Option<i32> {
         if self.status.is_none() {
             self.take(libc::WNOHANG);
@@ -104,7 +104,7 @@ impl Child {
         self.status
     }
 
-    /// Waits until it ends; `None` if it has not within `limit`.
+    /// Waits until the child ends. Returns `None` if it has not ended within `limit`.
     pub fn wait_within(&mut self, limit: Duration) -> Option<i32> {
         let start = Instant::now();
         for round in 0u32.. {
@@ -119,10 +119,10 @@ impl Child {
         None
     }
 
-    /// Waits until it ends and returns the wait status.
+    /// Waits until the child ends, and returns the wait status.
     ///
     /// # Panics
-    /// When it has not ended after a minute.
+    /// If the child has not ended after a minute.
     pub fn wait(&mut self) -> i32 {
         let status = self.wait_within(WAIT_LIMIT);
         status.unwrap_or_else(|| {
@@ -130,7 +130,7 @@ impl Child {
         })
     }
 
-    /// Waits without a limit, for children that limit themselves.
+    /// Waits without a timeout, for children that limit themselves.
     pub(crate) fn wait_forever(&mut self) -> i32 {
         while self.status.is_none() {
             self.take(0);
@@ -138,7 +138,8 @@ impl Child {
         self.status.unwrap_or_default()
     }
 
-    /// Kills it with SIGKILL, reaps it and returns the wait status. Works in any state, stopped or traced.
+    /// Kills the child with SIGKILL, reaps it, and returns the wait status. Works in any state, including stopped or
+    /// traced.
     pub fn kill(&mut self) -> i32 {
         if self.status.is_none() {
             send_signal(self.pid, libc::SIGKILL);
@@ -146,7 +147,7 @@ impl Child {
         self.wait()
     }
 
-    /// One `waitpid`. Stops are passed over: a tracer takes them before.
+    /// Calls `waitpid` once. Stops are ignored, because the tracer takes them before.
     fn take(&mut self, flags: i32) {
         let mut status = 0;
         // SAFETY: `status` is ours to write.
@@ -159,7 +160,7 @@ impl Child {
         }
     }
 
-    /// Remembers a status that somebody else got from `waitpid`; true when it is an end.
+    /// Stores a status that another caller got from `waitpid`. Returns true if the child has ended.
     pub(crate) fn note(&mut self, status: i32) -> bool {
         if libc::WIFEXITED(status) || libc::WIFSIGNALED(status) {
             self.status = Some(status);
@@ -170,13 +171,13 @@ impl Child {
 
 impl Drop for Child {
     fn drop(&mut self) {
-        // A copy of this value in another child must not kill its sibling.
+        // A copy of this value in another child must not kill this child.
         if self.status.is_some() || self.maker != std::process::id() {
             return;
         }
         send_signal(self.pid, libc::SIGKILL);
         let mut status = 0;
-        // SAFETY: `status` is ours to write. Errors mean that somebody else reaped it.
+        // SAFETY: `status` is a valid place. An error means that the child was reaped elsewhere.
         while unsafe { libc::waitpid(self.pid, &mut status, libc::__WALL) } == self.pid && !self.note(status)
         {
         }
@@ -188,7 +189,7 @@ pub(crate) fn send_signal(pid: i32, signal: i32) {
     unsafe { libc::kill(pid, signal) };
 }
 
-/// A wait status in words.
+/// Describes a wait status.
 pub(crate) fn describe(status: i32) -> String {
     match status {
         _ if libc::WIFSIGNALED(status) => format!("died of signal {}", libc::WTERMSIG(status)),

@@ -1,4 +1,4 @@
-//! Kills at one exact place: what random kills do not find.
+//! Kills at one exact place, which random kills do not hit.
 //!
 //! * [`spawn_parked`]: a waiter that surely sleeps.
 //! * [`run_until`]: a victim that stands, say, between its release store and its wake.
@@ -22,7 +22,7 @@ const MAX_STEPS: u64 = 2_000_000;
 /// Starts a raw child and waits until it sleeps in a futex.
 ///
 /// # Panics
-/// When it ends instead, or does not sleep within 10 s.
+/// If the child ends instead, or does not sleep within 10 s.
 pub fn spawn_parked(f: impl FnOnce()) -> Child {
     let mut child = Child::spawn(f);
     proc::wait_until("the child sleeps in a futex", LIMIT, || {
@@ -37,7 +37,7 @@ pub fn spawn_parked(f: impl FnOnce()) -> Child {
 /// Waits until the main thread of `pid` sleeps in a futex.
 ///
 /// # Panics
-/// When it is gone, or does not sleep within 10 s.
+/// If the process is gone, or does not sleep within 10 s.
 pub fn wait_until_parked(pid: i32) {
     proc::wait_until(&format!("process {pid} sleeps in a futex"), LIMIT, || {
         assert!(!proc::gone(pid), "process {pid} should sleep, but it is gone");
@@ -45,14 +45,14 @@ pub fn wait_until_parked(pid: i32) {
     });
 }
 
-/// Steps a victim from `Gate::begin` to the first instruction after which `stop` is true, and leaves it
-/// stopped there, under ptrace of this thread: [`Child::kill`] kills it exactly there.
+/// Steps a victim from `Gate::begin` to the first instruction after which `stop` returns true. Leaves it stopped there,
+/// under ptrace of this thread, so [`Child::kill`] kills it at exactly that place.
 ///
-/// `stop` runs in the tester and looks at the real shared memory. The closure's captures are forgotten
-/// here, as by [`Child::spawn`].
+/// `stop` runs in the test process and reads the real shared memory. The closure's captures are forgotten here, as in
+/// [`Child::spawn`].
 ///
 /// # Panics
-/// When the victim ends, or sleeps, before `stop` was true.
+/// If the victim ends or sleeps before `stop` returned true.
 pub fn run_until(victim: impl FnOnce(&Gate), mut stop: impl FnMut(&Point) -> bool) -> Child {
     let _pin = Pin::here();
     let mut victim = Some(victim);

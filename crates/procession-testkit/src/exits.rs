@@ -1,7 +1,7 @@
 //! A victim whose own process exits while one of its threads is in the middle of an operation.
 //!
-//! The kernel ends the other threads of a process that calls `exit`, wherever they are. That is a death between
-//! two instructions as well, although the process ends in good order and its exit code says nothing of it.
+//! When a process calls `exit`, the kernel ends its other threads wherever they are. That is a death between two
+//! instructions, too, although the process exits normally and its exit code does not show it.
 
 use std::io::{Read, Write};
 use std::thread;
@@ -14,15 +14,15 @@ use crate::tracee::Tracee;
 
 const MAX_STOPS: u64 = 10_000;
 
-/// Runs `victim` again and again, each time stopped at a later place between `Gate::begin` and `Gate::end`: before
-/// each instruction that may write to memory other than the stack, before each system call, and at `Gate::end`.
-/// While it stands still, `exit` runs in a second thread of the same process, which it must end. Then `check` runs
-/// in the tester, with the wait status.
+/// Runs `victim` again and again, each time stopped at a later place between `Gate::begin` and `Gate::end`: before each
+/// instruction that may write to memory other than the stack, before each system call, and at `Gate::end`. While the
+/// victim is stopped, `exit` runs in a second thread of the same process, which it must end. Then `check` runs in the
+/// test process with the wait status.
 ///
-/// Each run has a scene of its own, made by `prepare`. Returns the number of runs.
+/// Each run has its own scene, created by `prepare`. Returns the number of runs.
 ///
 /// # Panics
-/// When `check` does, and when the victim sleeps, or its process does not end.
+/// If `check` does, if the victim sleeps, or if its process does not end.
 pub fn exit_everywhere<S: Sync>(
     mut prepare: impl FnMut() -> S,
     victim: impl Fn(&S, &Gate),

@@ -1,14 +1,14 @@
-//! A sleeper that can be woken but not run: it takes a wake with it into death.
+//! A sleeper that can be woken but cannot run, so that its death consumes the wake.
 //!
-//! What was found (Linux 6.18, `tests/frozen.rs`):
+//! Findings (Linux 6.18, `tests/frozen.rs`):
 //!
-//! * To seize and interrupt a sleeper, or to send it SIGSTOP, takes it out of the futex's queue: a wake
-//!   given then finds nobody (`FUTEX_WAKE` returns 0), and the wait starts again later.
-//! * But a tracee that *entered* the wait under `PTRACE_SYSCALL` sleeps in the queue as any other. A wake
-//!   finds it (returns 1), and it stops on its way out of the kernel, before its next instruction.
+//! * Seizing and interrupting a sleeper, or sending it SIGSTOP, takes it out of the futex's queue. A wake at that time
+//! finds no sleeper (`FUTEX_WAKE` returns 0), and the wait restarts later.
+//! * But a tracee that *entered* the wait under `PTRACE_SYSCALL` sleeps in the queue like any other. A wake finds it
+//! (returns 1), and it stops on its way out of the kernel, before its next instruction.
 //!
-//! So a sleeper is interrupted once, led to the entry of the call that it starts again, and let into it.
-//! No scheduling class and no privilege is needed. It costs the sleeper its place: it queues at the end.
+//! So a sleeper is interrupted once, led to the entry of the restarted call, and let into it. This needs no scheduling
+//! class and no privilege. The sleeper loses its place, because it queues at the end.
 #![allow(unsafe_code, reason = "ptrace")]
 
 use std::io;
@@ -22,17 +22,16 @@ use crate::proc;
 
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// A process whose main thread sleeps in a futex and will not run in user mode again, unless
-/// [`thaw`](Frozen::thaw)ed.
+/// A process whose main thread sleeps in a futex and will not run in user mode unless it is [`thaw`](Frozen::thaw)ed.
 pub struct Frozen {
     pid: i32,
 }
 
-/// Freezes a sleeping process. It queues anew, behind those that sleep on the same futex: where the order
-/// matters, freeze the first before the second goes to sleep.
+/// Freezes a sleeping process. The process goes to the end of the futex's queue. Where the order matters, freeze the
+/// first process before the second goes to sleep.
 ///
 /// # Panics
-/// When it does not sleep in a futex, or is traced already.
+/// If the process does not sleep in a futex, or is already traced.
 pub fn freeze(pid: i32) -> Frozen {
     wait_until_parked(pid);
     lead_back_to_sleep(pid).unwrap_or_else(|error| panic!("freezing {pid}: {error}"));
@@ -44,44 +43,44 @@ fn lead_back_to_sleep(pid: i32) -> io::Result<()> {
     request(libc::PTRACE_SEIZE, pid, libc::PTRACE_O_EXITKILL)?;
     request(libc::PTRACE_INTERRUPT, pid, 0)?;
     wait(pid, libc::WSTOPPED)?;
-    // That was the interruption; next comes the entry of the call that starts again.
+    // That was the interruption. The entry of the restarted call comes next.
     request(libc::PTRACE_SYSCALL, pid, 0)?;
     wait(pid, libc::WSTOPPED)?;
     request(libc::PTRACE_SYSCALL, pid, 0)
 }
 
 impl Frozen {
-    /// Has it been woken? Then it stands at the end of its system call.
+    /// Reports whether the process has been woken. Then it is stopped at the end of its system call.
     pub fn woken(&self) -> bool {
         proc::state(self.pid) == Some('t')
     }
 
-    /// Waits until it has been woken.
+    /// Waits until the process has been woken.
     ///
     /// # Panics
-    /// When it has not within 10 s.
+    /// If it has not been woken within 10 s.
     pub fn wait_until_woken(&self) {
         proc::wait_until("the frozen sleeper is woken", LIMIT, || self.woken());
     }
 
-    /// Kills it, woken or not, and returns when it is dead. A child of this process is left to its
-    /// `Child` to be reaped.
+    /// Kills the process, woken or not, and returns when it is dead. A child of this process is left to its `Child` to
+    /// be reaped.
     pub fn kill(self) {
         send_signal(self.pid, libc::SIGKILL);
         let ours = proc::ppid(self.pid) == Some(std::process::id() as i32);
-        // A tracer that is not the parent has to reap first, or the parent never hears of the death.
+        // A tracer that is not the parent must reap first, or the parent is never notified of the death.
         let reap = if ours { libc::WNOWAIT } else { 0 };
         wait(self.pid, libc::WEXITED | reap).unwrap_or_else(|error| panic!("killing {}: {error}", self.pid));
         mem::forget(self);
     }
 
-    /// Lets it run on, as if it had never been frozen.
+    /// Continues the process as if it had never been frozen.
     pub fn thaw(self) {}
 
-    /// Lets it go to be stopped before its next instruction, as by a SIGSTOP that came just then.
+    /// Stops the process before its next instruction, as a SIGSTOP at this moment would.
     ///
     /// # Panics
-    /// When it has not been woken.
+    /// If the process has not been woken.
     pub fn stop(self) {
         wait(self.pid, libc::WSTOPPED)
             .and_then(|()| request(libc::PTRACE_DETACH, self.pid, libc::SIGSTOP))
@@ -100,7 +99,7 @@ impl Frozen {
 
 impl Drop for Frozen {
     fn drop(&mut self) {
-        // An error means that it is dead.
+        // An error means that the process is dead.
         let _ = self.let_go();
     }
 }

@@ -1,10 +1,10 @@
-//! The stretch of a victim's run in which it is stepped.
+//! The part of a victim's run that is stepped.
 #![allow(unsafe_code, reason = "a process stops itself")]
 
 use crate::slip::{BEGUN, ENDED, Slip};
 
-/// Handed to a victim: it prepares, calls [`begin`](Gate::begin), does the operation under test, calls
-/// [`end`](Gate::end). Only what lies between is stepped.
+/// Passed to a victim. The victim prepares, calls [`begin`](Gate::begin), runs the operation under test, and calls
+/// [`end`](Gate::end). Only the part in between is stepped.
 pub struct Gate<'a> {
     slip: &'a Slip,
 }
@@ -14,15 +14,15 @@ impl Gate<'_> {
         Gate { slip }
     }
 
-    /// Here the stepping begins.
+    /// Starts the stepping.
     #[inline(never)]
     pub fn begin(&self) {
         self.slip.enter(BEGUN);
-        // SAFETY: a system call without pointers. The tester sees the stop and takes the signal away.
+        // SAFETY: a system call without pointers. The test process sees the stop and removes the signal.
         unsafe { libc::syscall(libc::SYS_kill, libc::getpid(), libc::SIGSTOP) };
     }
 
-    /// Here the stepping ends. The rest of the closure runs freely; its panic is a failure too.
+    /// Ends the stepping. The rest of the closure runs freely, and a panic there is a failure, too.
     #[inline(never)]
     pub fn end(&self) {
         self.slip.enter(ENDED);

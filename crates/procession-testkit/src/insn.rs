@@ -1,15 +1,15 @@
-//! The first bytes of an instruction, and the two questions the stepper asks about it.
+//! The first bytes of an instruction, and what the stepper derives from them.
 //!
-//! Both are answered on the safe side: what is not known here may store and costs a comparison of the
-//! memory, nothing else. Stacks are not in the memory under test, so `push` and `call` do not count, nor what is
-//! stored at a fixed distance from the stack pointer.
+//! Both answers err on the safe side. An instruction that is unknown here counts as one that may store, which costs a
+//! comparison of the memory and nothing else. Stacks are not in the memory under test, so `push`, `call` and stores at
+//! a fixed distance from the stack pointer do not count.
 
 /// Eight bytes of code, the first in the lowest byte.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Insn(pub(crate) u64);
 
 impl Insn {
-    /// What is read where there is nothing to be read.
+    /// The value of memory that cannot be read.
     pub(crate) const NONE: Insn = Insn(u64::MAX);
 }
 
@@ -20,7 +20,7 @@ impl Insn {
         self.0 & 0xffff == 0x050f
     }
 
-    /// Is it a read-modify-write or an exchange that other processors see as one?
+    /// Reports whether the instruction is an atomic read-modify-write or exchange.
     pub(crate) fn is_atomic(self) -> bool {
         let code = self.0.to_le_bytes();
         let locked =
@@ -31,12 +31,12 @@ impl Insn {
         locked || matches!(op, 0x86 | 0x87) && in_memory(operand)
     }
 
-    /// Can it write to memory other than the stack?
+    /// Reports whether the instruction can write to memory other than the stack.
     pub(crate) fn may_store(self) -> bool {
         let code = self.0.to_le_bytes();
         let Some(prefixes) = code[..5].iter().position(|byte| !is_prefix(*byte)) else { return true };
         let rex = usize::from(code[prefixes] & 0xf0 == 0x40);
-        // Of the numbers of base and index these are the highest bits.
+        // The highest bits of the numbers of base and index.
         let high = if rex == 1 { code[prefixes] & 0b11 } else { 0 };
         let [op, next, third, fourth, ..] = code[prefixes + rex..] else { return true };
         match op {
@@ -46,20 +46,20 @@ impl Insn {
     }
 }
 
-/// What an instruction works on.
+/// The operand of an instruction.
 #[cfg(target_arch = "x86_64")]
 #[derive(Clone, Copy)]
 struct Operand {
     byte: u8,
-    /// The byte behind it, which may say which registers an address is made of.
+    /// The byte behind it, which may name the registers of an address.
     scaled: u8,
-    /// The highest bits of their numbers.
+    /// The highest bits of the registers' numbers.
     high: u8,
 }
 
 #[cfg(target_arch = "x86_64")]
 impl Operand {
-    /// Does it name memory other than the stack?
+    /// Reports whether the operand names memory other than the stack.
     fn is_elsewhere(self) -> bool {
         let Operand { byte, scaled, high } = self;
         let is_by_stack_pointer = byte & 7 == 4 && scaled & 0x3f == 0x24 && high == 0;
@@ -67,13 +67,13 @@ impl Operand {
     }
 }
 
-/// Those that change an operand's size or segment. `lock` is not among them: it stores.
+/// Matches prefixes that change an operand's size or segment. `lock` is not among them, because it stores.
 #[cfg(target_arch = "x86_64")]
 fn is_prefix(byte: u8) -> bool {
     matches!(byte, 0x66 | 0xf2 | 0xf3 | 0x2e | 0x36 | 0x3e | 0x26 | 0x64 | 0x65)
 }
 
-/// Does the operand byte name memory, not a register?
+/// Reports whether the operand byte names memory, not a register.
 #[cfg(target_arch = "x86_64")]
 fn in_memory(operand: u8) -> bool {
     operand < 0xc0
@@ -122,7 +122,7 @@ impl Insn {
         self.0 as u32 == 0xd400_0001
     }
 
-    /// Is it an exclusive load or store, or one of the atomic instructions?
+    /// Reports whether the instruction is an exclusive load or store, or an atomic instruction.
     pub(crate) fn is_atomic(self) -> bool {
         self.0 & 0x3f00_0000 == 0x0800_0000 || self.0 & 0x3b20_0c00 == 0x3820_0000
     }
@@ -161,7 +161,7 @@ mod tests {
         }
     }
 
-    /// Writes in as many ways as the standard library knows.
+    /// Writes in all the ways that the standard library uses.
     fn scribble(memory: Mapping) {
         // SAFETY: only this child writes there.
         let bytes = unsafe { std::slice::from_raw_parts_mut(memory.addr, LEN) };
@@ -184,7 +184,7 @@ mod tests {
 
     #[cfg(target_arch = "x86_64")]
     #[test]
-    fn what_is_stored_on_the_stack_is_none_of_the_memory_under_test() {
+    fn stores_on_the_stack_do_not_count() {
         let may_store = |code: &[u8]| {
             let mut bytes = [0; 8];
             bytes[..code.len()].copy_from_slice(code);
@@ -198,14 +198,14 @@ mod tests {
         assert!(may_store(&[0x48, 0x89, 0x04, 0xcc]), "mov %rax,(%rsp,%rcx,8)");
         assert!(may_store(&[0x4a, 0x89, 0x04, 0x24]), "mov %rax,(%rsp,%r12,1)");
         assert!(may_store(&[0x41, 0x0f, 0x11, 0x04, 0x24]), "movups %xmm0,(%r12)");
-        assert!(may_store(&[0xf0, 0x48, 0x0f, 0xb1, 0x0c, 0x24]), "lock: always looked at");
+        assert!(may_store(&[0xf0, 0x48, 0x0f, 0xb1, 0x0c, 0x24]), "lock: always checked");
         assert!(may_store(&[0x48, 0x89, 0x07]), "mov %rax,(%rdi)");
-        assert!(may_store(&[0xc5, 0xfc, 0x11, 0x44, 0x24, 0x20]), "what is not known here");
+        assert!(may_store(&[0xc5, 0xfc, 0x11, 0x44, 0x24, 0x20]), "an unknown instruction");
     }
 
-    /// Not one store may be taken for something else: the stepper would miss a state.
+    /// No store may be missed, because the stepper would miss a state.
     #[test]
-    fn no_store_is_overlooked() {
+    fn no_store_is_missed() {
         let _pin = Pin::here();
         let memory = memory();
         memory.inherit();

@@ -1,4 +1,4 @@
-//! A victim that is not killed: something happens between two of its instructions, and it goes on.
+//! A victim that is not killed. Another operation runs between two of its instructions, and the victim continues.
 
 use crate::child::describe;
 use crate::gate::Gate;
@@ -8,15 +8,14 @@ use crate::tracee::{Stop, Tracee};
 
 const MAX_STOPS: u64 = 10_000;
 
-/// Runs `victim` again and again, each time stopped at a later place: before the first instruction after
-/// `Gate::begin`, before each atomic read-modify-write, exchange and system call, and at `Gate::end`. While it
-/// stands still `meanwhile` runs in the tester, on the real memory; then the victim runs on to its end, and
-/// `check` follows.
+/// Runs `victim` again and again, each time stopped at a later place: before the first instruction after `Gate::begin`,
+/// before each atomic read-modify-write, exchange and system call, and at `Gate::end`. While the victim is stopped,
+/// `meanwhile` runs in the test process on the real memory. Then the victim runs to its end, and `check` follows.
 ///
-/// Each run has a scene of its own, made by `prepare`. Returns how many runs there were.
+/// Each run has its own scene, created by `prepare`. Returns the number of runs.
 ///
 /// # Panics
-/// When `meanwhile` or `check` does, and when the victim does not come to its end, or sleeps.
+/// If `meanwhile` or `check` does, and if the victim does not end, or sleeps.
 pub fn interleave<S>(
     mut prepare: impl FnMut() -> S,
     victim: impl Fn(&S, &Gate),
@@ -51,8 +50,8 @@ pub fn interleave<S>(
     panic!("the victim does not come to Gate::end in {MAX_STOPS} runs");
 }
 
-/// Lets the victim come to the place with this number, or to `Gate::end`. Only instructions before which
-/// `counts` is true are places.
+/// Runs the victim to the place with this number, or to `Gate::end`. Only instructions before which `counts` is true
+/// are places.
 pub(crate) fn walk(tracee: &mut Tracee, place: u64, counts: impl Fn(Insn) -> bool) {
     let mut passed = 0;
     while passed < place && !tracee.ended() {

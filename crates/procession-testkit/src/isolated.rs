@@ -1,7 +1,7 @@
-//! A test with a process of its own.
+//! A test in a process of its own.
 //!
-//! The test runs its own binary again, for itself alone, and there the body runs. What kills helpers, sets
-//! limits, leaks or counts leaks then touches no other test.
+//! The test runs its own binary again, for this test alone, and the body runs there. A body that kills helpers, sets
+//! limits, leaks or counts leaks then affects no other test.
 #![allow(unsafe_code, reason = "setrlimit before exec, kill of a process group")]
 
 use std::fs::{self, File};
@@ -17,10 +17,10 @@ use crate::child::send_signal;
 use crate::proc;
 use crate::watchdog::{Watchdog, watchdog};
 
-/// Set in the inner run, to the name of its one test.
+/// Set in the inner run, to the name of its only test.
 const INNER: &str = "TESTKIT_ISOLATED";
 
-/// How much longer than its watchdog an inner run is waited for.
+/// How much longer than its watchdog the outer run waits for the inner run.
 const GRACE: Duration = Duration::from_secs(20);
 
 /// Runs the body of a test in a process of its own. See the [module](mod@crate::isolated).
@@ -51,7 +51,7 @@ macro_rules! isolated {
     }};
 }
 
-/// How the inner run is made. Used by [`isolated!`](crate::isolated!).
+/// The options of the inner run. Used by [`isolated!`](crate::isolated!).
 pub struct Isolation {
     test: String,
     time: Duration,
@@ -60,31 +60,31 @@ pub struct Isolation {
 }
 
 impl Isolation {
-    /// Of the test that runs on this thread. `here` is a function inside the test's.
+    /// Returns the isolation of the test that runs on this thread. `here` is a function inside the test.
     pub fn of<F>(here: &F) -> Isolation {
         let by_thread = thread::current().name().filter(|&name| name != "main").map(str::to_owned);
         let test = by_thread.unwrap_or_else(|| outer_function(std::any::type_name_of_val(here)));
         Isolation { test, time: Duration::from_secs(100), env: Vec::new(), limits: Vec::new() }
     }
 
-    /// Is this the inner run?
+    /// Reports whether this is the inner run.
     pub fn is_inner(&self) -> bool {
         std::env::var(INNER).is_ok_and(|test| test == self.test)
     }
 
-    /// Limits of the inner run, soft and hard.
+    /// Sets limits of the inner run, soft and hard.
     pub fn limits(mut self, limits: impl IntoIterator<Item = (libc::__rlimit_resource_t, u64)>) -> Self {
         self.limits.extend(limits);
         self
     }
 
-    /// Variables of the inner run.
+    /// Sets environment variables of the inner run.
     pub fn env<K: Into<String>, V: Into<String>>(mut self, env: impl IntoIterator<Item = (K, V)>) -> Self {
         self.env.extend(env.into_iter().map(|(key, value)| (key.into(), value.into())));
         self
     }
 
-    /// How long the body may take.
+    /// Sets how long the body may take.
     pub fn time(mut self, limit: Duration) -> Self {
         self.time = limit;
         self
@@ -95,10 +95,10 @@ impl Isolation {
         watchdog(self.time)
     }
 
-    /// Makes the inner run.
+    /// Executes the inner run.
     ///
     /// # Panics
-    /// Unless it ran exactly this test, which passed in time. What it printed is printed before.
+    /// Unless it ran exactly this test, which passed in time. The output of the inner run is printed before.
     pub fn run(self) {
         let mut output = memory_file();
         let directory = PrivateDirectory::new();
@@ -129,11 +129,11 @@ impl Isolation {
         command
     }
 
-    /// The wait status; `None` if it took too long. In both cases its process group is dead afterwards.
+    /// Returns the wait status, or `None` if the run took too long. In both cases its process group is dead afterwards.
     fn await_end(&self, inner: &mut Child) -> Option<i32> {
         let pid = inner.id() as i32;
         let start = Instant::now();
-        // A zombie keeps its number, so that the group killed below is surely the right one.
+        // A zombie keeps its process id, so the group that is killed below is the right one.
         while !proc::gone(pid) && start.elapsed() < self.time + GRACE {
             thread::sleep(Duration::from_millis(1));
         }
@@ -147,8 +147,8 @@ impl Isolation {
     }
 }
 
-/// Has a command begin with the default of every signal and none blocked, as one does that is typed. What runs the
-/// tests may ignore signals: `nohup`, a script that starts them in the background, many CI runners.
+/// Makes a command start with default dispositions and no blocked signals, like a command that is typed. The process
+/// that runs the tests may ignore signals: `nohup`, a script that starts them in the background, many CI runners.
 pub fn hears_the_keyboard(command: &mut Command) -> &mut Command {
     // SAFETY: runs between fork and exec: system calls only.
     unsafe {
@@ -165,7 +165,7 @@ pub fn hears_the_keyboard(command: &mut Command) -> &mut Command {
     }
 }
 
-/// `crate::module::test::here` as libtest names the test: `module::test`.
+/// Turns `crate::module::test::here` into libtest's name of the test: `module::test`.
 fn outer_function(here: &str) -> String {
     let parts = here.split("::").skip(1);
     let named: Vec<&str> = parts.filter(|&part| part != "here" && part != "{{closure}}").collect();
@@ -186,16 +186,16 @@ fn restrict(limits: &[(libc::__rlimit_resource_t, u64)]) -> io::Result<()> {
     Ok(())
 }
 
-/// Takes any output without a reader, which a pipe would want.
+/// A file in memory, which takes any output without a reader, unlike a pipe.
 fn memory_file() -> File {
     // SAFETY: the name is a C string.
     let fd = unsafe { libc::memfd_create(c"output".as_ptr(), libc::MFD_CLOEXEC) };
     assert!(fd >= 0, "memfd_create: {}", io::Error::last_os_error());
-    // SAFETY: just made, and ours alone.
+    // SAFETY: just created, and owned by no other value.
     unsafe { File::from_raw_fd(fd) }
 }
 
-/// Removed with all that is in it when dropped.
+/// A directory that is removed with its content when dropped.
 struct PrivateDirectory(PathBuf);
 
 impl PrivateDirectory {
@@ -203,7 +203,7 @@ impl PrivateDirectory {
         let template = std::env::temp_dir().join("testkit-XXXXXX").into_os_string();
         let name = std::ffi::CString::new(template.into_encoded_bytes()).expect("no zero byte in a path");
         let name = name.into_raw();
-        // SAFETY: a C string that we own and `mkdtemp` changes in place, keeping its length.
+        // SAFETY: a C string that this function owns. `mkdtemp` changes it in place and keeps its length.
         let (made, name) = unsafe { (!libc::mkdtemp(name).is_null(), std::ffi::CString::from_raw(name)) };
         assert!(made, "mkdtemp: {}", io::Error::last_os_error());
         PrivateDirectory(name.into_string().expect("the path is text").into())

@@ -5,8 +5,8 @@
 //! line 1 + n  | seal  | word 0 | word 1 | word 2 | word 3 |
 //! ```
 //!
-//! A writer claims a line by `fetch_add`, writes the words, and seals it last. A line that was claimed and
-//! not sealed belongs to a writer that was killed there: it counts as never written.
+//! A writer claims a line by `fetch_add`, writes the words, and seals the line last. A line that was claimed but not
+//! sealed belongs to a writer that was killed there, and counts as never written.
 #![allow(unsafe_code, reason = "a mapping shared between processes")]
 
 use std::fs::{File, OpenOptions};
@@ -21,7 +21,7 @@ const SEALED: u64 = 1;
 const LINE_WORDS: usize = 8;
 const FILE_CAPACITY: usize = 1 << 20;
 
-/// An append-only list of `[u64; 4]` in memory shared by all who have it.
+/// An append-only list of `[u64; 4]` in memory that all its users share.
 pub struct Ledger {
     words: *const AtomicU64,
     capacity: usize,
@@ -33,17 +33,17 @@ unsafe impl Send for Ledger {}
 unsafe impl Sync for Ledger {}
 
 impl Ledger {
-    /// A ledger without a file, for this process and the raw children it makes from now on.
+    /// Creates a ledger without a file, for this process and raw children that it forks from now on.
     pub fn new(capacity: usize) -> Ledger {
         Ledger::map(-1, libc::MAP_ANONYMOUS, capacity).inscribe()
     }
 
-    /// A ledger in a file, for a million records. The file is sparse.
+    /// Creates a ledger in a file, for a million records. The file is sparse.
     pub fn create(path: impl AsRef<Path>) -> Ledger {
         Ledger::create_with(path, FILE_CAPACITY)
     }
 
-    /// A ledger in a file, for as many records. A file that is there is overwritten.
+    /// Creates a ledger in a file, for this many records. An existing file is overwritten.
     pub fn create_with(path: impl AsRef<Path>, capacity: usize) -> Ledger {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(true);
@@ -52,7 +52,7 @@ impl Ledger {
         Ledger::map(file.as_raw_fd(), 0, capacity).inscribe()
     }
 
-    /// The ledger that another process created there.
+    /// Opens the ledger that another process created at `path`.
     pub fn open(path: impl AsRef<Path>) -> Ledger {
         let options = OpenOptions::new().read(true).write(true).open(path);
         let file: File = options.expect("the ledger's file can be opened");
@@ -66,7 +66,7 @@ impl Ledger {
     fn map(fd: i32, flags: i32, capacity: usize) -> Ledger {
         let access = libc::PROT_READ | libc::PROT_WRITE;
         let flags = flags | libc::MAP_SHARED;
-        // SAFETY: a fresh mapping where the kernel likes.
+        // SAFETY: a fresh mapping at an address that the kernel chooses.
         let at = unsafe { libc::mmap(ptr::null_mut(), bytes(capacity), access, flags, fd, 0) };
         assert!(at != libc::MAP_FAILED, "mapping a ledger: {}", io::Error::last_os_error());
         Ledger { words: at.cast(), capacity }
@@ -81,25 +81,26 @@ impl Ledger {
     /// Appends a record.
     ///
     /// # Panics
-    /// When it is full.
+    /// If the ledger is full.
     pub fn record(&self, record: [u64; 4]) {
-        // CRASH: after this the line is ours and stays unsealed, and so unread, until the last store.
+        // CRASH: from here on the line is claimed by this writer. It stays unsealed, and so unread, until the last
+        // store.
         let n = self.header(2).fetch_add(1, Relaxed) as usize;
         assert!(n < self.capacity, "the ledger is full: {} records", self.capacity);
         let line = self.line(n + 1);
         for (to, from) in line[1..].iter().zip(record) {
             to.store(from, Relaxed);
         }
-        // ORDERING: Release pairs with the Acquire in `read`: who sees the seal sees the words.
+        // ORDERING: Release pairs with the Acquire in `read`: a reader that sees the seal sees the words.
         line[0].store(SEALED, Release);
     }
 
-    /// The records written so far, in the order in which their lines were claimed.
+    /// Returns the records written so far, in the order in which their lines were claimed.
     pub fn entries(&self) -> Vec<[u64; 4]> {
         (0..self.claimed()).filter_map(|n| self.read(n)).collect()
     }
 
-    /// Lines that were claimed and not sealed: as many writers were killed there, or are still at it.
+    /// Counts lines that were claimed and not sealed, by writers that were killed there or are still writing.
     pub fn torn(&self) -> usize {
         (0..self.claimed()).filter(|&n| self.read(n).is_none()).count()
     }
@@ -135,7 +136,7 @@ const fn bytes(capacity: usize) -> usize {
 
 impl Drop for Ledger {
     fn drop(&mut self) {
-        // SAFETY: ours, and no reference to it outlives `self`.
+        // SAFETY: owned by this value, and no reference to the mapping outlives `self`.
         unsafe { libc::munmap(self.words.cast_mut().cast(), bytes(self.capacity)) };
     }
 }

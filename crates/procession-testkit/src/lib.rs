@@ -1,4 +1,4 @@
-//! How procession is proved: killing at every instruction, storms of kills, audits of leaks.
+//! The tools that test procession: kills at every instruction, storms of kills, audits of leaks.
 //!
 //! | idea | where |
 //! |---|---|
@@ -34,12 +34,12 @@
 //! report.assert_sound();
 //! ```
 //!
-//! Nothing here depends on the library under test: it is told where the shared memory lies ([`Mapping`])
-//! and is handed closures. All processes it makes come from one place, [`child`], by a fork that runs no
-//! `pthread_atfork` handler; they are killed when the thread that made them ends.
+//! Nothing here depends on the library under test. Its callers pass the location of the shared memory ([`Mapping`]) and
+//! closures. All processes are created in one place, [`child`], by a fork that runs no `pthread_atfork` handler. They
+//! are killed when the thread that forked them ends.
 //!
-//! The forks copy one thread of a test process that may have many. A thread that held the allocator's lock
-//! at that moment holds it forever in the copy: run crash tests `isolated!` when others run beside them.
+//! The forks copy one thread of a test process that may have many threads. If another thread held the allocator's lock
+//! at the fork, the copy holds it for ever. Run crash tests `isolated!` when other tests run beside them.
 
 pub mod audit;
 mod checker;

@@ -1,4 +1,4 @@
-//! Where the shared memory lies in this process, and how a checker gets a copy of it.
+//! The location of the shared memory in this process, and copies of it for checkers.
 #![allow(unsafe_code, reason = "maps memory over memory")]
 
 use std::fs::File;
@@ -9,53 +9,53 @@ use std::os::unix::fs::MetadataExt;
 /// The shared memory under test: `len` bytes at `addr`, mapped from the start of the file `fd`.
 #[derive(Clone, Copy, Debug)]
 pub struct Mapping {
-    /// Where it is mapped, in this process.
+    /// Where it is mapped in this process.
     pub addr: *mut u8,
-    /// How many bytes are mapped. It may be sparse.
+    /// The number of mapped bytes. The memory may be sparse.
     pub len: usize,
     /// The memfd.
     pub fd: RawFd,
 }
 
-// SAFETY: an address and two numbers; whoever reads or writes there answers for it.
+// SAFETY: an address and two numbers. Reads and writes through the address are unsafe elsewhere.
 unsafe impl Send for Mapping {}
 // SAFETY: as above.
 unsafe impl Sync for Mapping {}
 
 impl Mapping {
-    /// Lets raw forks inherit the mapping, should it be `MADV_DONTFORK`. [`CrashStep`](crate::CrashStep)
-    /// does so; call it before children are made otherwise. It stays inherited.
+    /// Makes raw forks inherit the mapping, in case it is `MADV_DONTFORK`. [`CrashStep`](crate::CrashStep) calls this.
+    /// Otherwise call it before children are created. The mapping stays inherited.
     pub fn inherit(&self) {
         // SAFETY: changes only what a fork copies.
         let result = unsafe { libc::madvise(self.addr.cast(), self.len, libc::MADV_DOFORK) };
         assert!(result == 0, "madvise(MADV_DOFORK): {}", io::Error::last_os_error());
     }
 
-    /// How many bytes of it have pages.
+    /// Returns how many bytes of it have pages.
     pub fn bytes_in_use(&self) -> u64 {
         self.reader().metadata().map_or(0, |data| data.blocks() * 512)
     }
 
-    /// The same file opened anew for reading: with a file offset of its own, and powerless.
+    /// Opens the file again for reading, with a file offset of its own.
     pub(crate) fn reader(&self) -> File {
         File::open(format!("/proc/self/fd/{}", self.fd)).expect("the memfd can be opened again")
     }
 
-    /// In a checker: puts a private copy in the place of the shared memory.
+    /// Called in a checker: replaces the shared memory by a private copy.
     ///
-    /// The descriptor is exchanged for `reader`, so that a recovery which punches holes through it gets
-    /// an error and cannot harm the real memory.
+    /// The descriptor is replaced by `reader`. So a recovery that punches holes through it gets an error and cannot
+    /// harm the real memory.
     pub(crate) fn privatise(&self, reader: &File) {
         self.replace(reader.as_raw_fd(), libc::MAP_PRIVATE | libc::MAP_NORESERVE);
     }
 
-    /// In a checker: puts a fresh shared memory with the same bytes in the place of the old one, to be
-    /// shared with the checker's children. The descriptor's number then means the fresh one.
+    /// Called in a checker: replaces the shared memory by a fresh one with the same bytes, shared with the checker's
+    /// children. The descriptor then refers to the fresh one.
     pub(crate) fn clone_shared(&self, reader: &File) {
         // SAFETY: the name is a C string.
         let fd = unsafe { libc::memfd_create(c"testkit".as_ptr(), libc::MFD_CLOEXEC) };
         assert!(fd >= 0, "memfd_create: {}", io::Error::last_os_error());
-        // SAFETY: just made, and ours alone.
+        // SAFETY: just created, and owned by no other value.
         let copy = File::from(unsafe { OwnedFd::from_raw_fd(fd) });
         copy.set_len(self.len as u64).expect("a memfd of the same length");
         for Extent { start, len } in self.extents(reader) {
@@ -67,8 +67,8 @@ impl Mapping {
     fn write_out(&self, to: &File, start: usize, len: usize) {
         let mut done = 0;
         while done < len {
-            // SAFETY: extents lie inside the mapping. The kernel reads, so that no reference is made to
-            // bytes that others may write.
+            // SAFETY: extents lie inside the mapping. The kernel reads, so no reference is created to bytes that other
+            // processes may write.
             let written = unsafe {
                 let from = self.addr.add(start + done);
                 libc::pwrite(to.as_raw_fd(), from.cast(), len - done, (start + done) as i64)
@@ -80,8 +80,8 @@ impl Mapping {
 
     fn replace(&self, fd: RawFd, flags: i32) {
         let access = libc::PROT_READ | libc::PROT_WRITE;
-        // SAFETY: this process is a fork for one check; everything in it knows this range as the memory
-        // under test and finds the same bytes there.
+        // SAFETY: this process is a fork for one check. Everything in it uses this range as the memory under test, and
+        // finds the same bytes there.
         unsafe {
             let at = libc::mmap(self.addr.cast(), self.len, access, flags | libc::MAP_FIXED, fd, 0);
             assert!(at == self.addr.cast(), "mapping the copy: {}", io::Error::last_os_error());
@@ -89,7 +89,7 @@ impl Mapping {
         }
     }
 
-    /// Where the file has pages, in order.
+    /// Returns where the file has pages, in order.
     pub(crate) fn extents(&self, reader: &File) -> Vec<Extent> {
         let mut found = Vec::new();
         let mut at = 0;
@@ -108,7 +108,7 @@ pub(crate) struct Extent {
     pub(crate) len: usize,
 }
 
-/// `None` behind the last data.
+/// Returns `None` behind the last data.
 fn seek(file: &File, from: usize, whence: i32) -> Option<usize> {
     // SAFETY: a system call without pointers.
     let offset = unsafe { libc::lseek(file.as_raw_fd(), from as i64, whence) };

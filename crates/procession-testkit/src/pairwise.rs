@@ -1,4 +1,4 @@
-//! A second process that meets the victim in the middle of its operation.
+//! A second process that races with the victim in the middle of its operation.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 use crate::child::{Child, describe};
 use crate::proc;
 
-/// How far the other came while the victim stood still.
+/// How far the other process came while the victim was stopped.
 enum Met {
     Ended(i32),
     Parked,
 }
 
-/// In a checker, on its shared copy: `other` runs to its end or until it parks; then the victim is dead,
+/// Called in a checker, on its shared copy: `other` runs until it ends or parks. Then the victim counts as dead,
 /// `recover` runs, and `other` must end.
 pub(crate) fn meet(other: &impl Fn(), recover: &impl Fn(), limit: Duration) -> Result<(), String> {
     let mut rival = Child::spawn(other);
@@ -24,14 +24,19 @@ pub(crate) fn meet(other: &impl Fn(), recover: &impl Fn(), limit: Duration) -> R
     match met {
         Met::Ended(_) => Ok(()),
         Met::Parked => {
-            let status = rival.wait_within(limit).ok_or("hung: the other sleeps on after the recovery")?;
+            let status =
+                rival.wait_within(limit).ok_or("hung: the other process still sleeps after the recovery")?;
             verdict(&rival, status)
         }
     }
 }
 
 fn verdict(rival: &Child, status: i32) -> Result<(), String> {
-    if status == 0 { Ok(()) } else { Err(format!("the other {}: {}", describe(status), rival.text())) }
+    if status == 0 {
+        Ok(())
+    } else {
+        Err(format!("the other process {}: {}", describe(status), rival.text()))
+    }
 }
 
 fn until_parked(rival: &mut Child, limit: Duration) -> Result<Met, String> {
@@ -51,5 +56,5 @@ fn until_parked(rival: &mut Child, limit: Duration) -> Result<Met, String> {
             thread::sleep(Duration::from_micros(20));
         }
     }
-    Err(format!("hung: the other neither ended nor slept in a futex within {limit:?}"))
+    Err(format!("hung: the other process neither ended nor slept in a futex within {limit:?}"))
 }

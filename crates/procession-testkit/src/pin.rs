@@ -1,11 +1,11 @@
-//! Keeps tester, victim and checkers on one processor, where they hand over without waking another.
+//! Keeps test process, victim and checkers on one processor, so that switching between them wakes no other processor.
 //!
-//! They take turns anyway: one always waits for the other.
+//! They take turns anyway, because one always waits for the other.
 #![allow(unsafe_code, reason = "sched_setaffinity")]
 
 use std::mem;
 
-/// Until dropped, this thread and what it forks stay where it is.
+/// Keeps this thread and its forks on this processor until dropped.
 pub(crate) struct Pin {
     before: libc::cpu_set_t,
 }

@@ -1,58 +1,58 @@
-//! What `/proc` says about processes. Every answer may be old by the time it is read; `None` and empty
-//! lists mean that the process is not there.
+//! What `/proc` shows about processes. Every answer may be outdated when it is read. `None` and empty lists mean that
+//! the process does not exist.
 
 use std::collections::HashMap;
 use std::fs;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// The fields of `/proc/PID/stat` after the command's closing parenthesis: `[0]` is the state.
+/// Returns the fields of `/proc/PID/stat` after the command's closing parenthesis. `[0]` is the state.
 fn stat(pid: i32) -> Option<Vec<String>> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let (_, fields) = text.rsplit_once(')')?;
     Some(fields.split_ascii_whitespace().map(str::to_owned).collect())
 }
 
-/// The state letter: `R`unning, `S`leeping, `D`isk, `T` stopped, `t`raced, `Z`ombie.
+/// Returns the state letter: `R`unning, `S`leeping, `D`isk, `T` stopped, `t`raced, `Z`ombie.
 pub fn state(pid: i32) -> Option<char> {
     stat(pid)?.first()?.chars().next()
 }
 
-/// The parent.
+/// Returns the parent's process id.
 pub fn ppid(pid: i32) -> Option<i32> {
     stat(pid)?.get(1)?.parse().ok()
 }
 
-/// User and system time together, in clock ticks (usually 10 ms).
+/// Returns user and system time together, in clock ticks (usually 10 ms).
 pub fn cpu_ticks(pid: i32) -> Option<u64> {
     let fields = stat(pid)?;
     Some(fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?)
 }
 
-/// The command's name, at most 15 bytes.
+/// Returns the command's name, at most 15 bytes.
 pub fn comm(pid: i32) -> Option<String> {
     Some(fs::read_to_string(format!("/proc/{pid}/comm")).ok()?.trim_end().to_owned())
 }
 
-/// How often the main thread has slept, as far as the kernel counts it.
+/// Returns how often the main thread has slept, as far as the kernel counts it.
 pub fn times_slept(pid: i32) -> Option<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"))?.trim().parse().ok()
 }
 
-/// The proportional share of memory, in KiB.
+/// Returns the proportional share of memory, in KiB.
 pub fn pss_kib(pid: i32) -> Option<u64> {
     let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("Pss:"))?;
     line.split_ascii_whitespace().next()?.parse().ok()
 }
 
-/// No such process, or only its zombie.
+/// Reports whether the process does not exist, or is only a zombie.
 pub fn gone(pid: i32) -> bool {
     matches!(state(pid), None | Some('Z' | 'X'))
 }
 
-/// Does the main thread of `pid` sleep in a futex?
+/// Reports whether the main thread of `pid` sleeps in a futex.
 pub fn is_parked(pid: i32) -> bool {
     state(pid) == Some('S') && sleeps_in_futex(pid)
 }
@@ -63,7 +63,7 @@ fn sleeps_in_futex(pid: i32) -> bool {
     let number = text.split_ascii_whitespace().next().and_then(|word| word.parse().ok());
     match number {
         Some(libc::SYS_futex | libc::SYS_futex_waitv | FUTEX_WAIT) => true,
-        // A wait with a timeout that a signal interrupted goes on under this number.
+        // A wait with a timeout that a signal interrupted continues under this number.
         Some(libc::SYS_restart_syscall) => {
             fs::read_to_string(format!("/proc/{pid}/wchan")).is_ok_and(|place| place.contains("futex"))
         }
@@ -71,7 +71,7 @@ fn sleeps_in_futex(pid: i32) -> bool {
     }
 }
 
-/// Every process and its parent, as one pass over `/proc` finds them.
+/// Returns every process and its parent, as one pass over `/proc` finds them.
 fn parents() -> HashMap<i32, i32> {
     let pids = fs::read_dir("/proc").into_iter().flatten().flatten();
     pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
@@ -79,13 +79,13 @@ fn parents() -> HashMap<i32, i32> {
         .collect()
 }
 
-/// The direct children, zombies too.
+/// Returns the direct children, including zombies.
 pub fn children(pid: i32) -> Vec<i32> {
     let parents = parents();
     parents.iter().filter(|&(_, &parent)| parent == pid).map(|(&child, _)| child).collect()
 }
 
-/// The children, their children and so on, zombies too, parents before their children.
+/// Returns the children, their children and so on, including zombies. Parents come before their children.
 pub fn descendants(pid: i32) -> Vec<i32> {
     let parents = parents();
     let mut found = vec![pid];
@@ -99,7 +99,7 @@ pub fn descendants(pid: i32) -> Vec<i32> {
     found
 }
 
-/// Is `root` among the ancestors of `pid`?
+/// Reports whether `root` is among the ancestors of `pid`.
 pub fn descends_from(pid: i32, root: i32) -> bool {
     let mut above = ppid(pid);
     while let Some(parent) = above {
@@ -111,7 +111,7 @@ pub fn descends_from(pid: i32, root: i32) -> bool {
     false
 }
 
-/// Kills every descendant of `pid`, again and again until there is none left.
+/// Kills every descendant of `pid`, again and again until none is left.
 pub fn kill_descendants(pid: i32) {
     for _ in 0..100 {
         let living: Vec<i32> = descendants(pid).into_iter().filter(|&pid| !gone(pid)).collect();
@@ -139,10 +139,10 @@ pub fn eventually(deadline: Duration, mut f: impl FnMut() -> bool) -> bool {
     }
 }
 
-/// Waits until `f` says yes.
+/// Waits until `f` returns true.
 ///
 /// # Panics
-/// When it has not within `deadline`; the text names `what`.
+/// If it has not within `deadline`. The text names `what`.
 pub fn wait_until(what: &str, deadline: Duration, f: impl FnMut() -> bool) {
-    assert!(eventually(deadline, f), "waited {deadline:?} in vain until {what}");
+    assert!(eventually(deadline, f), "{what}: not within {deadline:?}");
 }

@@ -1,18 +1,18 @@
-//! What a run of the stepper found.
+//! The result of a run of the stepper.
 
 use std::fmt;
 use std::fs;
 
-/// A moment at which the victim is taken to be killed.
+/// A moment at which the victim counts as killed.
 #[derive(Clone, Copy, Debug)]
 pub struct Point {
     /// Instructions done since `Gate::begin`.
     pub step: u64,
-    /// The victim. It stands still while a checker runs, and is not dead yet.
+    /// The victim. It is stopped while a checker runs, and not dead yet.
     pub victim_pid: i32,
-    /// It sleeps in a futex.
+    /// The victim sleeps in a futex.
     pub parked: bool,
-    /// It has done the whole operation.
+    /// The victim has finished the operation.
     pub finished: bool,
 }
 
@@ -23,7 +23,7 @@ pub struct Failure {
     pub step: u64,
     /// The instruction that would have come next.
     pub rip: u64,
-    /// What the checker said, or how it ended.
+    /// What the checker reported, or how it ended.
     pub why: String,
 }
 
@@ -32,15 +32,15 @@ pub struct Failure {
 pub enum Outcome {
     /// The victim reached `Gate::end` and returned.
     Finished,
-    /// It slept in a futex inside the gate, and was killed there.
+    /// The victim slept in a futex inside the gate, and was killed there.
     Parked,
-    /// It ended by itself, with this wait status; a panic is 101 << 8.
+    /// The victim ended by itself, with this wait status. A panic is 101 << 8.
     Died(i32),
     /// The run was cut short: too many failures, or too many steps.
     Stopped,
 }
 
-/// The findings.
+/// The result.
 #[derive(Clone, Debug)]
 pub struct Report {
     /// Instructions stepped.
@@ -55,7 +55,7 @@ pub struct Report {
 
 impl Report {
     /// # Panics
-    /// Unless at least one point was checked, none failed, and the victim did not die of itself.
+    /// Unless at least one point was checked, none failed, and the victim did not die by itself.
     #[track_caller]
     pub fn assert_sound(&self) {
         assert!(self.failures.is_empty(), "{self}");
@@ -63,10 +63,10 @@ impl Report {
         assert!(!matches!(self.outcome, Outcome::Died(_) | Outcome::Stopped), "{self}");
     }
 
-    /// For controls, where a rule is switched off.
+    /// Asserts that the run found a bug. Used by controls, which switch a rule off.
     ///
     /// # Panics
-    /// Unless at least one point failed: the test would not have noticed the bug.
+    /// Unless at least one point failed. Otherwise the test would not have detected the bug.
     #[track_caller]
     pub fn assert_broken(&self) {
         assert!(!self.failures.is_empty(), "the injected bug was not found: {self}");
@@ -84,7 +84,7 @@ impl fmt::Display for Report {
     }
 }
 
-/// An address as `file+offset`, the way `addr2line -e file offset` wants it.
+/// Formats an address as `file+offset`, as `addr2line -e file offset` expects it.
 fn place(address: u64) -> String {
     find(address).unwrap_or_else(|| format!("{address:#x}"))
 }

@@ -1,4 +1,4 @@
-//! Random numbers that can be had again.
+//! Random numbers that a seed repeats.
 
 use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -10,26 +10,26 @@ pub struct Rng {
 }
 
 impl Rng {
-    /// The same numbers for the same seed.
+    /// Returns a generator that produces the same numbers for the same seed.
     pub fn seeded(seed: u64) -> Rng {
-        // Near seeds must not give near numbers, and the state must not be 0.
+        // Similar seeds must not produce similar numbers, and the state must not be 0.
         let mixed = (seed ^ 0x9e37_79b9_7f4a_7c15).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         Rng { seed, state: (mixed ^ mixed >> 31) | 1 }
     }
 
-    /// Seeded by the variable `TESTKIT_SEED` if it is set, else by the clock.
+    /// Returns a generator with the seed in the variable `TESTKIT_SEED` if it is set, or else with one from the clock.
     pub fn fresh() -> Rng {
         let given = std::env::var("TESTKIT_SEED").ok().and_then(|text| text.parse().ok());
         let clock = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |time| time.as_nanos() as u64);
         Rng::seeded(given.unwrap_or_else(clock))
     }
 
-    /// What it was seeded with.
+    /// Returns the seed.
     pub fn seed(&self) -> u64 {
         self.seed
     }
 
-    /// The next number.
+    /// Returns the next number.
     pub fn next_u64(&mut self) -> u64 {
         self.state ^= self.state >> 12;
         self.state ^= self.state << 25;
@@ -37,15 +37,15 @@ impl Rng {
         self.state.wrapping_mul(0x2545_f491_4f6c_dd1d)
     }
 
-    /// A number from 0 up to, and without, `end`.
+    /// Returns a number from 0 up to, but not including, `end`.
     ///
     /// # Panics
-    /// When `end` is 0.
+    /// If `end` is 0.
     pub fn below(&mut self, end: u64) -> u64 {
         self.next_u64() % end
     }
 
-    /// One of them, or `None` of nothing.
+    /// Returns one of the elements, or `None` if there are none.
     pub fn pick<T: Copy>(&mut self, from: &[T]) -> Option<T> {
         if from.is_empty() { None } else { Some(from[self.below(from.len() as u64) as usize]) }
     }

@@ -1,7 +1,7 @@
-//! The slip of paper on which a child leaves word for the tester, whatever its end.
+//! A page on which a child leaves messages for the test process, however it ends.
 //!
-//! One page, shared and anonymous: how far the child is, and the first text it had to say. A panic in
-//! a child is written here and not to stderr, which libtest would have taken away.
+//! The page is shared and anonymous. It holds the child's phase and the first text that the child left. A panic in a
+//! child is written here and not to stderr, which libtest would capture.
 #![allow(unsafe_code, reason = "a page shared between processes")]
 
 use std::panic;
@@ -9,13 +9,13 @@ use std::ptr::{self, NonNull};
 use std::sync::Once;
 use std::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, Ordering::*};
 
-/// How far a child is. Only ever moved forward, by the child.
+/// The phase of a child. Only the child changes it, and only forwards.
 pub(crate) const PREPARING: u32 = 0;
 /// Between `Gate::begin` and `Gate::end`.
 pub(crate) const BEGUN: u32 = 1;
 /// After `Gate::end`, or a checker that has answered.
 pub(crate) const ENDED: u32 = 2;
-/// It panicked.
+/// The child panicked.
 pub(crate) const PANICKED: u32 = 3;
 
 const TEXT_BYTES: usize = 4096 - 8;
@@ -27,7 +27,7 @@ struct Page {
     text: [AtomicU8; TEXT_BYTES],
 }
 
-/// The page of the child that this process is, null in the tester.
+/// The page of the child that this process is. It is null in the test process.
 static MINE: AtomicPtr<Page> = AtomicPtr::new(ptr::null_mut());
 static HOOK: Once = Once::new();
 
@@ -43,7 +43,7 @@ impl Slip {
         HOOK.call_once(install_hook);
         let flags = libc::MAP_SHARED | libc::MAP_ANONYMOUS;
         let access = libc::PROT_READ | libc::PROT_WRITE;
-        // SAFETY: a fresh mapping where the kernel likes; zeroes are a valid `Page`.
+        // SAFETY: a fresh mapping at an address that the kernel chooses. Zeroes are a valid `Page`.
         let page = unsafe { libc::mmap(ptr::null_mut(), size_of::<Page>(), access, flags, -1, 0) };
         assert!(page != libc::MAP_FAILED, "no page for a slip: {}", std::io::Error::last_os_error());
         Slip(NonNull::new(page.cast()).expect("mmap gives no null"))
@@ -54,7 +54,7 @@ impl Slip {
         unsafe { self.0.as_ref() }
     }
 
-    /// In a child: from now on panics of this process are told here.
+    /// Called in a child: from now on this process writes its panics here.
     pub(crate) fn adopt(&self) {
         MINE.store(self.0.as_ptr(), Relaxed);
     }
@@ -72,7 +72,7 @@ impl Slip {
         self.page().phase.store(phase, SeqCst);
     }
 
-    /// Leaves a text, unless there is one: the first complaint is the one that explains.
+    /// Writes a text, unless there is one. The first message explains the failure.
     pub(crate) fn say(&self, text: &str) {
         self.page().say(text);
     }
@@ -98,7 +98,7 @@ impl Page {
 
 impl Drop for Slip {
     fn drop(&mut self) {
-        // SAFETY: ours, and no reference to it outlives `self`; a child's copy of the mapping is its own.
+        // SAFETY: owned by this value, and no reference to it outlives `self`. A child has its own copy of the mapping.
         unsafe { libc::munmap(self.0.as_ptr().cast(), size_of::<Page>()) };
     }
 }
@@ -110,7 +110,7 @@ fn install_hook() {
         if mine.is_null() {
             return before(info);
         }
-        // SAFETY: a child's own slip stays mapped until it exits.
+        // SAFETY: a child's own slip stays mapped until the child exits.
         let page = unsafe { &*mine };
         page.say(&info.to_string());
         page.phase.store(PANICKED, SeqCst);

@@ -1,6 +1,6 @@
-//! A copy of the shared memory as it was when last checked.
+//! A copy of the shared memory at the last check.
 //!
-//! Recovery depends on the shared memory alone, so that a state which was checked need not be again.
+//! Recovery depends on the shared memory alone, so a state that was checked need not be checked again.
 #![allow(unsafe_code, reason = "reads memory that other processes may write")]
 
 use std::fs::File;
@@ -44,7 +44,7 @@ impl Snapshot {
         self.renew_pages();
     }
 
-    /// Brings the copy up to date. Says whether anything had changed.
+    /// Updates the copy. Returns whether anything had changed.
     pub(crate) fn renew(&mut self) -> bool {
         if self.blocks != self.blocks_now() {
             self.retake();
@@ -60,8 +60,8 @@ impl Snapshot {
             let (copy, behind) = rest.split_at_mut(extent.len);
             rest = behind;
             for (page, copy) in copy.chunks_mut(PAGE).enumerate() {
-                // SAFETY: extents lie inside the mapping, and the file has pages there. The C library
-                // compares and copies; no reference is made to bytes that others may write.
+                // SAFETY: extents lie inside the mapping, and the file has pages there. The C library compares and
+                // copies, so no reference is created to bytes that other processes may write.
                 unsafe {
                     let shared = self.mapping.addr.add(extent.start + page * PAGE);
                     if libc::memcmp(shared.cast(), copy.as_ptr().cast(), copy.len()) != 0 {

@@ -1,11 +1,11 @@
 //! Crash stepping: an operation is killed at every one of its instructions.
 //!
-//! The victim runs under ptrace. After an instruction it stands still, and a checker, forked from the
-//! tester, gets a private copy of the shared memory at the same address. What it finds is exactly what a
-//! SIGKILL there would leave. It declares the victim dead, recovers and checks, and is thrown away.
+//! The victim runs under ptrace. It is stopped after each instruction, and a checker, forked from the test process,
+//! gets a private copy of the shared memory at the same address. The copy is exactly what a SIGKILL at that place would
+//! leave. The checker declares the victim dead, recovers and checks, and is thrown away.
 //!
-//! Tester, victim and checkers share one processor meanwhile. Where an operation uses load-linked and
-//! store-conditional (aarch64 without LSE), stepping breaks every reservation, and it never ends.
+//! Test process, victim and checkers share one processor meanwhile. An operation that uses load-linked and
+//! store-conditional (aarch64 without LSE) never ends, because stepping breaks every reservation.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ use crate::tracee::{Stop, Tracee};
 
 const MAX_FAILURES: usize = 20;
 
-/// Called in the tester when the victim sleeps.
+/// Called in the test process when the victim sleeps.
 type OnPark = Box<dyn FnMut(&Point)>;
 
 /// A run of the stepper, to be configured and started.
@@ -34,7 +34,7 @@ pub struct CrashStep {
 }
 
 impl CrashStep {
-    /// Steps operations on this memory.
+    /// Creates a run that steps operations on this memory.
     pub fn new(mapping: Mapping) -> Self {
         mapping.inherit();
         CrashStep {
@@ -46,36 +46,37 @@ impl CrashStep {
         }
     }
 
-    /// Checks after every instruction, not only where the shared memory changed. Beginning, end and parks
-    /// are always checked.
+    /// Checks after every instruction, not only where the shared memory changed. The start, the end and parks are
+    /// always checked.
     pub fn check_every_instruction(mut self, yes: bool) -> Self {
         self.every_instruction = yes;
         self
     }
 
-    /// More steps than this are a failure.
+    /// Makes a run of more steps than this a failure.
     pub fn max_steps(mut self, steps: u64) -> Self {
         self.max_steps = steps;
         self
     }
 
-    /// A checker that takes longer than this (10 s) hangs.
+    /// Makes a checker that takes longer than this (10 s) a failure.
     pub fn checker_limit(mut self, limit: Duration) -> Self {
         self.checker_limit = limit;
         self
     }
 
-    /// What to do in the tester, on the real memory, when the victim sleeps: say, unlock. The stepping goes
-    /// on when it is awake; that it stays asleep is a failure. Without this, a park ends the run.
+    /// Sets what to do in the test process, on the real memory, when the victim sleeps, such as unlocking. The stepping
+    /// continues when the victim is awake, and it is a failure if the victim stays asleep. Without this, a park ends
+    /// the run.
     pub fn when_parked(mut self, f: impl FnMut(&Point) + 'static) -> Self {
         self.when_parked = Some(Box::new(f));
         self
     }
 
-    /// Steps `victim`; at each point `check` runs in a process of its own, on a private copy of the memory.
+    /// Steps `victim`. At each point `check` runs in a process of its own, on a private copy of the memory.
     ///
-    /// `check` declares the victim dead, recovers and checks the invariants. An `Err`, a panic, a signal or
-    /// a hang is a failure.
+    /// `check` declares the victim dead, recovers, and checks the invariants. An `Err`, a panic, a signal or a hang is
+    /// a failure.
     pub fn run(self, victim: impl FnOnce(&Gate), check: impl Fn(&Point) -> Result<(), String>) -> Report {
         let mapping = self.mapping;
         self.drive(victim, |snapshot, point| {
@@ -84,14 +85,14 @@ impl CrashStep {
         })
     }
 
-    /// As [`run`](CrashStep::run), with a second process beside the victim.
+    /// Does the same as [`run`](CrashStep::run), with a second process beside the victim.
     ///
-    /// At each point the checker makes a fresh shared copy of the memory. `other` runs on it in a child,
-    /// to its end or until it parks. Then the victim counts as dead: `recover` runs in the checker, after
-    /// which `other` must come to its end within the checker's limit. Last comes `check`.
+    /// At each point the checker creates a fresh shared copy of the memory. `other` runs on it in a child until it ends
+    /// or parks. Then the victim counts as dead, and `recover` runs in the checker. Afterwards `other` must end within
+    /// the checker's limit. `check` comes last.
     ///
-    /// The point before the first instruction is one of them: where `other` waits for something that only
-    /// a finished victim gives, `recover` has to give it.
+    /// The point before the first instruction counts, too. If `other` waits for something that only a finished victim
+    /// provides, `recover` must provide it.
     pub fn run_pairwise(
         mut self,
         victim: impl FnOnce(&Gate),
@@ -100,7 +101,7 @@ impl CrashStep {
         check: impl Fn(&Point) -> Result<(), String>,
     ) -> Report {
         let (mapping, limit) = (self.mapping, self.checker_limit);
-        // Two waits and a recovery: the checker must not be cut off before it has said who hangs.
+        // The time covers two waits and a recovery, so the checker can still report which process hangs.
         self.checker_limit = limit * 3;
         self.drive(victim, |snapshot, point| {
             mapping.clone_shared(snapshot.reader());
@@ -115,7 +116,7 @@ impl CrashStep {
         probe: impl Fn(&Snapshot, &Point) -> Result<(), String>,
     ) -> Report {
         let _pin = Pin::here();
-        // Kept until the end: what it captured is in use by the victim.
+        // Kept until the end, because the victim uses the captures.
         let mut victim = Some(victim);
         match Tracee::launch(&mut victim) {
             Ok(tracee) => Run::new(self, tracee, probe).conduct(),
@@ -157,7 +158,7 @@ impl<P: Fn(&Snapshot, &Point) -> Result<(), String>> Run<P> {
         self.report
     }
 
-    /// One instruction more. Gives the outcome when it was the last.
+    /// Executes one more instruction. Returns the outcome if it was the last.
     fn advance(&mut self) -> Option<Outcome> {
         if self.report.failures.len() >= MAX_FAILURES {
             return Some(Outcome::Stopped);
@@ -204,7 +205,7 @@ impl<P: Fn(&Snapshot, &Point) -> Result<(), String>> Run<P> {
         None
     }
 
-    /// The gate has ended: what is left of the victim's closure runs freely.
+    /// The gate has ended. The rest of the victim's closure runs freely.
     fn finish(&mut self) -> Option<Outcome> {
         match self.tracee.let_go() {
             Some(0) => Some(Outcome::Finished),

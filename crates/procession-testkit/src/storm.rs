@@ -1,4 +1,4 @@
-//! Random processes killed at random moments.
+//! Random kills at random moments.
 #![allow(unsafe_code, reason = "pidfds")]
 
 use std::hint;
@@ -19,37 +19,37 @@ pub struct Storm {
 }
 
 impl Storm {
-    /// The same seed chooses alike. When each kill lands is up to the machine.
+    /// Returns a storm that makes the same choices for the same seed. When each kill hits is up to the machine.
     pub fn seeded(seed: u64) -> Storm {
         Storm::with(Rng::seeded(seed))
     }
 
-    /// Chooses by these numbers; see [`Rng::fresh`].
+    /// Returns a storm that makes its choices by these numbers. See [`Rng::fresh`].
     pub fn with(rng: Rng) -> Storm {
         let roots = vec![std::process::id() as i32];
         Storm { rng, roots, longest_wait: Duration::from_micros(500), kills: Vec::new() }
     }
 
-    /// Descendants of `pid` may be killed too: of a helper that is not below this process.
+    /// Allows kills of descendants of `pid`, such as a helper that is not a descendant of this process.
     pub fn also_below(mut self, pid: i32) -> Storm {
         self.roots.push(pid);
         self
     }
 
-    /// Each kill comes after a random time of at most this (500 µs).
+    /// Sets the maximum of the random time before each kill (500 µs).
     pub fn longest_wait(mut self, limit: Duration) -> Storm {
         self.longest_wait = limit;
         self
     }
 
-    /// Kills one of `candidates` after a random while, and says which. `None` if the one chosen is gone
-    /// already, or is no descendant of this process: then nothing was killed.
+    /// Kills one of `candidates` after a random time, and returns its process id. Returns `None` without a kill if the
+    /// chosen process is gone, or is not a descendant of this process.
     pub fn kill_one(&mut self, candidates: &[i32]) -> Option<i32> {
         let pid = self.rng.pick(candidates)?;
         self.dawdle();
         let pidfd = open(pid)?;
-        // Looked up only now: what the descriptor refers to and what `/proc` shows is the same process, as
-        // long as it lives.
+        // The ancestry is looked up after the descriptor is open, so the descriptor and `/proc` refer to the same
+        // process while it lives.
         let allowed = self.roots.iter().any(|&root| proc::descends_from(pid, root));
         if !allowed || proc::gone(pid) || !kill(&pidfd) {
             return None;
@@ -58,10 +58,10 @@ impl Storm {
         Some(pid)
     }
 
-    /// Kills `count` processes out of what `candidates` returns each time.
+    /// Kills `count` processes out of those that `candidates` returns each time.
     ///
     /// # Panics
-    /// When that takes longer than `deadline`.
+    /// If that takes longer than `deadline`.
     pub fn kill_many(&mut self, count: usize, deadline: Duration, mut candidates: impl FnMut() -> Vec<i32>) {
         let start = Instant::now();
         let enough = self.kills.len() + count;
@@ -74,17 +74,17 @@ impl Storm {
         }
     }
 
-    /// Whom it has killed so far, in order.
+    /// Returns the processes that were killed so far, in order.
     pub fn kills(&self) -> &[i32] {
         &self.kills
     }
 
-    /// Its random numbers, to decide other things by the same seed.
+    /// Returns the random numbers, so that other decisions depend on the same seed.
     pub fn rng(&mut self) -> &mut Rng {
         &mut self.rng
     }
 
-    /// Spins, since a sleep would end at a tick of the clock more often than elsewhere.
+    /// Spins, because a sleep would tend to end at a tick of the clock.
     fn dawdle(&mut self) {
         let wait = Duration::from_nanos(self.rng.below(self.longest_wait.as_nanos() as u64 + 1));
         let start = Instant::now();
@@ -97,12 +97,12 @@ impl Storm {
 fn open(pid: i32) -> Option<OwnedFd> {
     // SAFETY: a system call without pointers.
     let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
-    // SAFETY: just opened, and ours alone.
+    // SAFETY: just opened, and owned by no other value.
     (fd >= 0).then(|| unsafe { OwnedFd::from_raw_fd(fd as i32) })
 }
 
 fn kill(pidfd: &OwnedFd) -> bool {
     let no_info = ptr::null::<libc::siginfo_t>();
-    // SAFETY: the null pointer means: the usual information about the sender.
+    // SAFETY: the null pointer asks for the usual information about the sender.
     unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), libc::SIGKILL, no_info, 0) == 0 }
 }

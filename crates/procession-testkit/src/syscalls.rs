@@ -1,28 +1,28 @@
-//! Kills a process that somebody else has made, at a system call of its own.
+//! Kills a process that another process has created, as it enters a system call.
 #![allow(unsafe_code, reason = "ptrace")]
 
 use std::io;
 use std::ptr;
 
-/// What became of the process.
+/// The outcome of an attempt to kill a process at a system call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Killed {
     /// It was killed as it entered the system call.
     Here,
-    /// It ended by itself before it came to that one.
+    /// The process ended by itself before it entered that system call.
     Never,
     /// The kernel does not let this process trace it.
     NotAllowed,
 }
 
-/// Waits for the first of these sleeping processes that is `chosen`, and kills it when it enters its `n`-th system
-/// call from then on. `ready` is called when all are watched, `killing` just before the kill; when `over` says so
-/// nobody is waited for any longer.
+/// Waits for the first of these sleeping processes for which `chosen` returns true, and kills it when it enters its
+/// `n`-th system call from then on. Calls `ready` when all are watched, and `killing` right before the kill. Stops
+/// waiting when `over` returns true.
 ///
-/// It must run in a thread of its own: the kernel lets the others go when that one ends.
+/// It must run in a thread of its own, because the kernel releases the tracees when that thread ends.
 ///
 /// # Panics
-/// When the kernel says something that cannot be.
+/// If the kernel returns something unexpected.
 pub fn kill_at_syscall(
     pids: &[i32],
     n: u32,
@@ -38,7 +38,7 @@ pub fn kill_at_syscall(
             return Killed::NotAllowed;
         }
         request(libc::PTRACE_INTERRUPT, pid, 0).expect("a process that is traced can be stopped");
-        // It stops, and begins its system call anew.
+        // The process stops, and restarts its system call.
         for _ in 0..2 {
             wait(pid, 0);
             resume(pid, 0);
@@ -68,7 +68,7 @@ pub fn kill_at_syscall(
         if *inside && chosen(pid) {
             if *calls == n {
                 killing(pid);
-                // SAFETY: a system call without pointers; the process is not reaped, so the number is its own.
+                // SAFETY: a system call without pointers. The process is not reaped, so the process id is its own.
                 unsafe { libc::kill(pid, libc::SIGKILL) };
                 while libc::WIFSTOPPED(wait(pid, 0).1) {}
                 return Killed::Here;
@@ -85,12 +85,12 @@ fn request(what: libc::c_uint, pid: i32, data: usize) -> io::Result<()> {
     if ret == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// Lets it go on to its next system call. It may be dead meanwhile.
+/// Continues a process to its next system call. The process may be dead by then.
 fn resume(pid: i32, signal: i32) {
     let _ = request(libc::PTRACE_SYSCALL, pid, signal as usize);
 }
 
-/// What one of this thread's processes has come to.
+/// Waits for a state change of one of this thread's processes. Returns the process and its status.
 fn wait(pid: i32, flags: i32) -> (i32, i32) {
     let mut status = 0;
     // SAFETY: `status` is a valid place.

@@ -19,13 +19,13 @@ use crate::slip::{BEGUN, ENDED, PANICKED, Slip};
 /// How long a victim may prepare, or stay in one system call without sleeping in a futex.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// What came of letting a victim go for one instruction.
+/// What happened during one instruction of a victim.
 pub(crate) enum Stop {
     Stepped,
-    /// It sleeps in a futex, inside the instruction.
+    /// The victim sleeps in a futex, inside the instruction.
     Parked,
     Died(i32),
-    /// It does something in the kernel that is not a futex and does not end.
+    /// The victim is in a system call that is not a futex and does not end.
     Stuck,
 }
 
@@ -36,19 +36,19 @@ thread_local! {
 
 pub(crate) struct Tracee {
     child: Child,
-    /// To be delivered with the next step.
+    /// The signal to deliver with the next step.
     signal: i32,
     rip: u64,
     next: Insn,
 }
 
 impl Tracee {
-    /// Starts `victim` and brings it to `Gate::begin`; an error is a sentence. The closure stays with the
-    /// caller, who must keep it as long as the child lives.
+    /// Starts `victim` and runs it to `Gate::begin`. An error is a sentence. The closure stays with the caller, which
+    /// must keep it while the child lives.
     pub(crate) fn launch<V: FnOnce(&Gate)>(victim: &mut Option<V>) -> Result<Tracee, (Child, String)> {
         let slip = Arc::new(Slip::new());
         let mut run = Some(|| {
-            // SAFETY: asks to be traced; the pointers are not used.
+            // SAFETY: asks to be traced. The pointers are not used.
             unsafe { libc::ptrace(libc::PTRACE_TRACEME, 0, ptr::null_mut::<u8>(), ptr::null_mut::<u8>()) };
             let victim = victim.take().expect("the victim is there");
             victim(&Gate::new(&slip));
@@ -89,7 +89,7 @@ impl Tracee {
         self.child.text()
     }
 
-    /// Has it come to `Gate::end`?
+    /// Reports whether the victim has reached `Gate::end`.
     pub(crate) fn ended(&self) -> bool {
         self.child.slip().phase() == ENDED
     }
@@ -98,28 +98,28 @@ impl Tracee {
         self.child.slip().phase() == PANICKED
     }
 
-    /// What it would do next.
+    /// Returns the victim's next instruction.
     pub(crate) fn next_insn(&self) -> Insn {
         self.next
     }
 
-    /// The child, still stopped and traced.
+    /// Returns the child, still stopped and traced.
     pub(crate) fn into_child(self) -> Child {
         self.child
     }
 
-    /// Lets it run freely to its end and gives the wait status; `None` if that takes too long.
+    /// Runs the victim freely to its end and returns the wait status, or `None` if that takes too long.
     pub(crate) fn let_go(&mut self) -> Option<i32> {
         self.go(libc::PTRACE_DETACH);
         self.child.wait_within(PATIENCE)
     }
 
-    /// Waits until another thread has ended the process of this one, which stays stopped; gives the wait status.
+    /// Waits until another thread has ended the process of this one, which stays stopped. Returns the wait status.
     pub(crate) fn outlive(&mut self) -> Option<i32> {
         self.child.wait_within(PATIENCE)
     }
 
-    /// Starts one instruction; [`settle`](Tracee::settle) waits for it.
+    /// Starts one instruction. [`settle`](Tracee::settle) waits for it.
     pub(crate) fn step(&mut self) {
         self.go(libc::PTRACE_SINGLESTEP);
     }
@@ -133,7 +133,7 @@ impl Tracee {
         stop
     }
 
-    /// As `settle`, after a wake: that it sleeps counts only if it goes on sleeping.
+    /// Does the same as `settle`, after a wake. A victim that sleeps counts as parked only if it keeps sleeping.
     pub(crate) fn settle_awake(&mut self) -> Stop {
         let start = Instant::now();
         loop {
@@ -170,7 +170,7 @@ impl Tracee {
 
     fn wait(&mut self, flags: i32) -> Option<Stop> {
         let mut status = 0;
-        // SAFETY: `status` is ours to write.
+        // SAFETY: `status` is a valid place.
         let got = unsafe { libc::waitpid(self.child.pid, &mut status, flags | libc::__WALL) };
         if got == 0 {
             return None;
@@ -193,13 +193,13 @@ impl Tracee {
         self.request(request, signal as usize);
     }
 
-    /// Errors mean that it died meanwhile, which `wait` will tell.
+    /// An error means that the victim died meanwhile, which `wait` reports.
     fn request(&self, request: libc::c_uint, data: usize) {
         // SAFETY: none of the requests used here writes through a pointer.
         unsafe { libc::ptrace(request, self.child.pid, ptr::null_mut::<u8>(), data) };
     }
 
-    /// Reads where it is and what it would do next.
+    /// Reads the victim's position and its next instruction.
     fn look(&mut self) {
         self.rip = program_counter(self.child.pid);
         // Victims are copies of one process, and none of them changes its code.
@@ -207,7 +207,7 @@ impl Tracee {
             Some(&insn) => insn,
             None => {
                 let insn = self.read();
-                // (Of one that has died meanwhile nothing is read.)
+                // Nothing is read of a victim that has died meanwhile.
                 if insn != Insn::NONE {
                     seen.insert(self.rip, insn);
                 }
@@ -218,7 +218,7 @@ impl Tracee {
 
     fn read(&self) -> Insn {
         let address = self.rip as *mut u8;
-        // SAFETY: reads a word of the victim's memory; nothing of ours is written.
+        // SAFETY: reads a word of the victim's memory. Nothing of this process is written.
         let word = unsafe { libc::ptrace(libc::PTRACE_PEEKTEXT, self.child.pid, address, 0usize) };
         Insn(word as u64)
     }

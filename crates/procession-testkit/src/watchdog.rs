@@ -1,4 +1,4 @@
-//! A test that hangs must say where, and end.
+//! Ends a test that hangs, and reports where it hangs.
 #![allow(unsafe_code, reason = "writes to descriptor 2 past every lock")]
 
 use std::fmt::Write;
@@ -10,14 +10,14 @@ use std::time::Duration;
 
 use crate::proc;
 
-/// Bites unless it is dropped in time.
+/// Acts unless it is dropped in time.
 #[must_use = "dropped at once, it watches nothing"]
 pub struct Watchdog {
     _leash: Sender<()>,
 }
 
-/// Watches over what happens until the guard is dropped. After `limit` it prints what every thread of this
-/// process and its descendants does, kills the descendants and aborts the process.
+/// Watches until the guard is dropped. After `limit` it prints what every thread of this process and its descendants
+/// does, kills the descendants, and aborts the process.
 pub fn watchdog(limit: Duration) -> Watchdog {
     let (leash, end) = channel::<()>();
     let test = thread::current().name().unwrap_or("unnamed").to_owned();
@@ -44,7 +44,7 @@ fn bite(test: &str, limit: Duration) -> ! {
 
 const HEAD: &str = "    pid     tid state comm             wchan                system call\n";
 
-/// A line for each thread.
+/// Appends a line for each thread.
 fn describe(text: &mut String, pid: i32) {
     let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
     for thread in threads {
@@ -63,8 +63,8 @@ fn describe(text: &mut String, pid: i32) {
     }
 }
 
-/// Past libtest, which keeps what `eprintln` writes, and past the lock of stderr, which may be held by
-/// whoever hangs.
+/// Bypasses libtest, which captures the output of `eprintln`, and the lock of stderr, which the hanging thread may
+/// hold.
 fn print(text: &str) {
     let mut rest = text.as_bytes();
     while !rest.is_empty() {

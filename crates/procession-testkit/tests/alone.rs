@@ -8,7 +8,7 @@ use std::time::Duration;
 use procession_testkit::isolated::Isolation;
 use procession_testkit::{isolated, watchdog};
 
-/// Where the outer and the inner run of a test can tell each other apart.
+/// Returns by what the outer and the inner run of a test can be distinguished.
 fn process() -> u32 {
     std::process::id()
 }
@@ -24,7 +24,7 @@ fn the_body_runs_in_another_process() {
 #[test]
 fn a_panic_of_the_body_fails_the_test() {
     let failed = panic::catch_unwind(|| isolated!({ panic!("on purpose, seen below") }));
-    // In the inner run the panic is caught here as well, and must go on to be one.
+    // The inner run catches the panic here as well, and must panic again.
     assert!(failed.is_err());
     if std::env::var("TESTKIT_ISOLATED").is_ok() {
         panic::resume_unwind(failed.unwrap_err());
@@ -45,9 +45,9 @@ fn limits_hold_in_the_body() {
     });
 }
 
-/// As when a script starts the tests in the background.
+/// The tests may be started by a script in the background.
 #[test]
-fn signals_are_as_for_a_command_that_is_typed() {
+fn the_inner_run_has_default_signal_settings() {
     /// The ignored and the blocked signals, as bits.
     fn signals() -> [u64; 2] {
         let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
@@ -60,7 +60,7 @@ fn signals_are_as_for_a_command_that_is_typed() {
     let ignored: u64 = IGNORED.iter().map(|signal| 1 << (signal - 1)).sum();
     let blocked: u64 = 1 << (libc::SIGUSR2 - 1);
     if std::env::var("DEAF").is_err() {
-        let name = "signals_are_as_for_a_command_that_is_typed";
+        let name = "the_inner_run_has_default_signal_settings";
         let mut deaf = Command::new(std::env::current_exe().unwrap());
         deaf.args([name, "--exact"]).env("DEAF", "1");
         // SAFETY: system calls between fork and exec.
@@ -92,13 +92,13 @@ fn signals_are_as_for_a_command_that_is_typed() {
 #[test]
 fn a_body_that_takes_too_long_is_killed() {
     let slow = || isolated!(time = Duration::from_millis(300), { hang() });
-    let error = panic::catch_unwind(slow).expect_err("it is not done in time");
+    let error = panic::catch_unwind(slow).expect_err("the body times out");
     assert!(error.downcast_ref::<String>().unwrap().contains("not done after 300ms"));
 }
 
 fn hang() -> ! {
     Command::new("sleep").arg("1000").status().unwrap();
-    unreachable!("it is killed")
+    unreachable!("the inner run is killed")
 }
 
 mod deeper {
@@ -109,7 +109,7 @@ mod deeper {
 }
 
 #[test]
-fn a_test_without_the_test_is_no_pass() {
+fn an_inner_run_without_the_test_fails() {
     fn here() {}
     let other_thread = || panic::catch_unwind(|| Isolation::of(&here).run());
     let unknown = std::thread::Builder::new().name("no such test".into()).spawn(other_thread).unwrap();
@@ -117,12 +117,12 @@ fn a_test_without_the_test_is_no_pass() {
 }
 
 #[test]
-fn the_watchdog_tells_who_hangs_and_ends_all() {
+fn the_watchdog_reports_hanging_threads_and_ends_all() {
     if std::env::var("BITE").is_ok() {
         let _guard = watchdog(Duration::from_millis(300));
         hang();
     }
-    let name = "the_watchdog_tells_who_hangs_and_ends_all";
+    let name = "the_watchdog_reports_hanging_threads_and_ends_all";
     let binary = std::env::current_exe().unwrap();
     let inner = Command::new(binary).args([name, "--exact"]).env("BITE", "1").stdin(Stdio::null()).output();
     let output = inner.unwrap();
@@ -135,7 +135,7 @@ fn the_watchdog_tells_who_hangs_and_ends_all() {
 }
 
 #[test]
-fn a_watchdog_that_is_dropped_does_not_bite() {
+fn a_dropped_watchdog_does_not_act() {
     isolated!({
         drop(watchdog(Duration::from_millis(50)));
         let _other = watchdog(Duration::from_secs(60));

@@ -1,4 +1,4 @@
-//! The processes that the testkit makes.
+//! The processes that the testkit creates.
 #![allow(unsafe_code, reason = "registers a fork handler")]
 
 mod toy;
@@ -25,7 +25,7 @@ fn a_raw_fork_runs_no_fork_handlers() {
 }
 
 #[test]
-fn a_panic_in_a_child_is_told() {
+fn a_panic_in_a_child_is_reported() {
     let mut child = Child::spawn(|| panic!("no {}", 5));
     assert_eq!(child.wait(), 101 << 8);
     assert!(
@@ -49,7 +49,7 @@ fn a_dropped_child_is_killed_and_reaped() {
 }
 
 #[test]
-fn children_die_with_their_maker() {
+fn children_die_with_their_creator() {
     let memory = memory();
     memory.inherit();
     let toy = toy(memory);
@@ -67,9 +67,9 @@ fn children_die_with_their_maker() {
     proc::wait_until("the grandchild is gone", Duration::from_secs(10), || proc::gone(grandchild));
 }
 
-/// A copy of the handle of a child, dropped in a sibling, must not kill it.
+/// A copy of a child's handle, dropped in a sibling, must not kill the child.
 #[test]
-fn a_sibling_does_not_kill() {
+fn a_sibling_does_not_kill_a_child() {
     let memory = memory();
     memory.inherit();
     let first = spawn_parked(|| {
@@ -82,7 +82,7 @@ fn a_sibling_does_not_kill() {
 }
 
 #[test]
-fn proc_tells_what_a_process_uses() {
+fn proc_reports_what_a_process_uses() {
     let me = std::process::id() as i32;
     assert!(proc::pss_kib(me).is_some_and(|kib| kib > 100));
     assert!(proc::cpu_ticks(me).is_some());

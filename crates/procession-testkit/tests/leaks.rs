@@ -1,4 +1,4 @@
-//! The audit names what was left behind.
+//! The audit names what was leaked.
 #![allow(unsafe_code, reason = "leaks on purpose")]
 
 mod toy;
@@ -14,7 +14,7 @@ const AT_ONCE: Duration = Duration::ZERO;
 
 fn complaint(audit: &Audit) -> String {
     let look = std::panic::AssertUnwindSafe(|| audit.assert_back_within(AT_ONCE));
-    let error = std::panic::catch_unwind(look).expect_err("the leak is seen");
+    let error = std::panic::catch_unwind(look).expect_err("the leak is detected");
     error.downcast_ref::<String>().expect("a text").clone()
 }
 
@@ -50,7 +50,7 @@ fn leaked_memory_is_counted() {
         let arena = memory();
         toy(arena).lock.store(0, SeqCst);
         let audit = Audit::start(Some(arena));
-        // SAFETY: inside the mapping, and nobody else's.
+        // SAFETY: inside the mapping, and used by no other process.
         unsafe { arena.addr.add(1 << 20).write(1) };
         assert!(complaint(&audit).contains("4096 bytes of shared memory"));
         audit.allow_bytes(4096).assert_back();
@@ -74,7 +74,7 @@ fn a_leaked_file_is_named() {
 }
 
 #[test]
-fn the_testkit_itself_leaves_nothing() {
+fn the_testkit_itself_leaks_nothing() {
     isolated!({
         let arena = memory();
         toy(arena).lock.store(0, SeqCst);

@@ -1,4 +1,4 @@
-//! A second process meets the victim at each of its instructions.
+//! A second process races with the victim at each of its instructions.
 
 mod toy;
 
@@ -7,7 +7,7 @@ use std::time::Instant;
 use procession_testkit::{CrashStep, Gate, Outcome, Report};
 use toy::{Bug, memory, toy};
 
-/// Slot 0 puts; slot 1 gets at every point, and `recover` puts what a dead putter no longer will.
+/// Slot 0 puts. At every point slot 1 gets, and `recover` puts what a dead putter no longer will.
 fn get_against_put(bug: Bug, forget_to_recover: bool) -> Report {
     let memory = memory();
     let toy = toy(memory);
@@ -33,25 +33,25 @@ fn get_against_put(bug: Bug, forget_to_recover: bool) -> Report {
 }
 
 #[test]
-fn a_getter_comes_through_whenever_the_putter_dies() {
+fn a_getter_succeeds_whenever_the_putter_dies() {
     let report = get_against_put(Bug::None, false);
     report.assert_sound();
     assert_eq!(report.outcome, Outcome::Finished);
 }
 
 #[test]
-fn a_getter_that_sees_half_a_message_is_told() {
+fn a_getter_that_sees_half_a_message_is_reported() {
     let report = get_against_put(Bug::PublishBeforeCopy, false);
     report.assert_broken();
 }
 
-/// The control of `recover`: without it, the lock stays with the dead, and somebody hangs.
+/// The control of `recover`: without it, the dead process keeps the lock, and the other process hangs.
 #[test]
-fn a_getter_that_is_left_asleep_is_told() {
+fn a_getter_that_is_left_asleep_is_reported() {
     let memory = memory();
     let toy = toy(memory);
     let step = CrashStep::new(memory).max_steps(1).checker_limit(std::time::Duration::from_millis(200));
     toy.lock(0, Bug::None);
     let report = step.run_pairwise(|gate| gate.begin(), || toy.lock(1, Bug::None), || (), |_| Ok(()));
-    assert!(report.failures[0].why.contains("hung: the other sleeps on"), "{report}");
+    assert!(report.failures[0].why.contains("hung: the other process still sleeps"), "{report}");
 }

@@ -1,4 +1,4 @@
-//! An operation is killed at each instruction; bugs in it are found.
+//! An operation is killed at each instruction, and bugs in it are found.
 #![allow(unsafe_code, reason = "a raw store for the victim that dies")]
 
 mod toy;
@@ -23,7 +23,11 @@ fn step_two_puts(memory: Mapping, step: CrashStep, bug: Bug) -> Report {
         if messages != whole[..messages.len()] {
             return Err(format!("strange messages: {messages:?}"));
         }
-        if point.finished && messages.len() != 2 { Err("put and not there".into()) } else { Ok(()) }
+        if point.finished && messages.len() != 2 {
+            Err("an item was put and is missing".into())
+        } else {
+            Ok(())
+        }
     })
 }
 
@@ -60,7 +64,7 @@ fn publishing_before_the_copy_is_found() {
 }
 
 #[test]
-fn a_lock_that_is_not_journaled_is_found() {
+fn a_lock_missing_in_the_journal_is_found() {
     let memory = memory();
     let report = step_two_puts(memory, CrashStep::new(memory), Bug::NoJournal);
     report.assert_broken();
@@ -91,7 +95,7 @@ fn a_victim_that_sleeps_is_checked_asleep() {
 }
 
 #[test]
-fn a_sleeping_victim_can_be_woken_and_goes_on() {
+fn a_sleeping_victim_can_be_woken_and_continues() {
     let memory = memory();
     let step = CrashStep::new(memory).when_parked(move |point| {
         assert!(point.parked);
@@ -106,9 +110,9 @@ fn a_sleeping_victim_can_be_woken_and_goes_on() {
     assert_eq!(report.outcome, Outcome::Finished);
 }
 
-/// A wake in a checker goes to the copy: the real sleeper sleeps on.
+/// A wake in a checker affects the copy. The real sleeper still sleeps.
 #[test]
-fn a_checker_wakes_nobody() {
+fn a_checker_wakes_no_real_sleeper() {
     let memory = memory();
     let word = &toy(memory).lock;
     let waiter = CrashStep::new(memory).run(
@@ -127,7 +131,7 @@ fn a_checker_wakes_nobody() {
 }
 
 #[test]
-fn whatever_a_checker_does_wrong_is_told() {
+fn every_failure_of_a_checker_is_reported() {
     let told = |limit, check: fn(&Point) -> Result<(), String>| {
         let memory = memory();
         let step = CrashStep::new(memory).checker_limit(limit);
@@ -149,7 +153,7 @@ fn whatever_a_checker_does_wrong_is_told() {
 }
 
 #[test]
-fn a_victim_that_dies_of_itself_is_no_proof() {
+fn a_victim_that_dies_by_itself_is_a_failure() {
     let memory = memory();
     let outcome = |victim: fn(&Gate)| {
         let report = CrashStep::new(memory).max_steps(20_000).run(victim, |_| Ok(()));
@@ -169,7 +173,7 @@ fn a_victim_that_dies_of_itself_is_no_proof() {
     assert!(panicked == Outcome::Died(101 << 8) && why.contains("behind"), "{why}");
     let (died, why) = outcome(|gate| {
         gate.begin();
-        // SAFETY: this is not safe at all, which is what the test is about.
+        // SAFETY: this is unsound on purpose. The test is about the resulting fault.
         unsafe { std::ptr::without_provenance_mut::<u64>(8).write_volatile(1) };
     });
     assert!(matches!(died, Outcome::Died(status) if libc::WIFSIGNALED(status)), "{why}");

@@ -1,4 +1,4 @@
-//! Random kills, and what the killed had written down.
+//! Random kills, and what the killed processes had recorded.
 
 mod toy;
 
@@ -43,7 +43,7 @@ fn a_ledger_in_a_file_is_shared_by_its_path() {
 }
 
 #[test]
-fn a_full_ledger_does_not_pretend() {
+fn a_full_ledger_panics() {
     let ledger = Ledger::new(1);
     ledger.record([0; 4]);
     let mut child = Child::spawn(|| ledger.record([0; 4]));
@@ -53,7 +53,7 @@ fn a_full_ledger_does_not_pretend() {
 }
 
 #[test]
-fn a_storm_spares_strangers() {
+fn a_storm_spares_foreign_processes() {
     assert_eq!(Storm::seeded(1).kill_one(&[1]), None);
     assert_eq!(Storm::seeded(1).kill_one(&[]), None);
     let parent = std::os::unix::process::parent_id() as i32;

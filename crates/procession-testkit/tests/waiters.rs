@@ -33,11 +33,11 @@ fn a_wake_given_to_a_frozen_sleeper_dies_with_it() {
         let first = spawn_parked(wait_and_tell);
         let frozen = freeze(first.pid);
         let mut second = spawn_parked(wait_and_tell);
-        assert_eq!(futex_wake(word, 1), 1, "the wake finds the frozen one, which came first");
+        assert_eq!(futex_wake(word, 1), 1, "the wake finds the frozen process, which came first");
         frozen.wait_until_woken();
         frozen.kill();
-        assert!(proc::is_parked(second.pid), "the wake is lost: the second sleeps on");
-        assert_eq!(toy(memory).head.load(SeqCst), 0, "the first did not run");
+        assert!(proc::is_parked(second.pid), "the wake is lost: the second process still sleeps");
+        assert_eq!(toy(memory).head.load(SeqCst), 0, "the first process did not run");
         assert_eq!(futex_wake(word, 1), 1);
         assert_eq!(second.wait(), 0);
         assert_eq!(toy(memory).head.load(SeqCst), 1);
@@ -45,7 +45,7 @@ fn a_wake_given_to_a_frozen_sleeper_dies_with_it() {
 }
 
 #[test]
-fn a_thawed_sleeper_goes_on_as_if_nothing_had_been() {
+fn a_thawed_sleeper_continues_unaffected() {
     let memory = memory();
     memory.inherit();
     let word = &toy(memory).arrived;
@@ -66,7 +66,7 @@ fn a_thawed_sleeper_goes_on_as_if_nothing_had_been() {
 }
 
 #[test]
-fn an_interrupted_or_stopped_sleeper_is_not_found_by_a_wake() {
+fn a_wake_does_not_find_an_interrupted_or_stopped_sleeper() {
     let memory = memory();
     memory.inherit();
     let word = &toy(memory).arrived;
@@ -79,14 +79,14 @@ fn an_interrupted_or_stopped_sleeper_is_not_found_by_a_wake() {
         libc::kill(child.pid, libc::SIGSTOP)
     };
     let ten_seconds = std::time::Duration::from_secs(10);
-    proc::wait_until("it is stopped", ten_seconds, || proc::state(child.pid) == Some('T'));
+    proc::wait_until("the child is stopped", ten_seconds, || proc::state(child.pid) == Some('T'));
     assert_eq!(futex_wake(word, 1), 0);
     child.kill();
 }
 
-/// Killed between the release of the lock and its wake, the sleeper would sleep forever but for recovery.
+/// The sleeper of an unlocker that is killed before its wake would sleep for ever without recovery.
 #[test]
-fn an_unlocker_is_killed_before_its_wake() {
+fn recovery_wakes_the_sleeper_of_a_killed_unlocker() {
     let memory = memory();
     memory.inherit();
     let toy = toy(memory);
@@ -112,7 +112,7 @@ fn an_unlocker_is_killed_before_its_wake() {
 }
 
 #[test]
-fn a_victim_that_never_comes_there_is_told() {
+fn a_victim_that_never_reaches_the_place_is_reported() {
     let memory = memory();
     memory.inherit();
     let nowhere = || run_until(|gate| (gate.begin(), gate.end()).1, |_| false);

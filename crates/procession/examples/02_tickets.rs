@@ -1,8 +1,8 @@
 //! Ten processes want the one ticket that a file has, and a lock lets one at a time buy.
 //!
-//! Each looks first, without the lock, so most see the ticket that only one will get. The waits
-//! stand for a slow database (half a second each in the original, a twentieth of that here).
-//! The program `procession tickets` does the same on your file, and survives buyers that are killed.
+//! Each looks first, without the lock, so most see the ticket that only one will get. The waits stand for a slow
+//! database: half a second each in the original, and a twentieth of that here. The program `procession tickets` does
+//! the same on your file, and survives buyers that are killed.
 //!
 //!     cargo run --example 02_tickets
 
@@ -24,7 +24,7 @@ fn get_ticket(db: &Path) -> procession::Result<()> {
     if let Some(left) = stock["count"].as_u64().and_then(|count| count.checked_sub(1)) {
         stock["count"] = left.into();
         sleep(LATENCY);
-        // Written aside and renamed, so that who looks without the lock never sees half a file.
+        // The file is written aside and renamed, so a process that looks without the lock never sees half a file.
         std::fs::write(db.with_extension("new"), stock.to_string())?;
         std::fs::rename(db.with_extension("new"), db)?;
         println!("[{}] bought a ticket", std::process::id());

@@ -2,7 +2,7 @@
 
 use procession::{Dict, Lock, Process};
 
-/// Reads and writes apart from each other, so a lock has to keep the others away.
+/// Reads and writes in two steps, so a lock must exclude the other processes.
 fn under_a_lock(dict: Dict<String, i32>, lock: Lock) -> procession::Result<()> {
     let _held = lock.lock()?;
     let count = dict.get("count")?.unwrap_or(0);
@@ -10,7 +10,7 @@ fn under_a_lock(dict: Dict<String, i32>, lock: Lock) -> procession::Result<()> {
     Ok(())
 }
 
-/// `update` is one step for everybody else.
+/// Calls `update`, which is one step for every other process.
 fn at_once(dict: Dict<String, i32>) -> procession::Result<()> {
     dict.update("count", |count| *count -= 1)?;
     Ok(())

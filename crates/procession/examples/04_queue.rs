@@ -20,7 +20,7 @@ fn main() -> procession::Result<()> {
     queue.put("second".to_string())?;
     queue.put("third".to_string())?;
 
-    // It is full. `put` would wait; these do not, or not for ever, and give the item back.
+    // The queue is full. `put` would wait. These calls do not, or not for ever, and give the item back.
     if let Err(PutError::Full(item)) = queue.try_put("fourth".to_string()) {
         println!("no room for {item} now");
     }

@@ -1,4 +1,4 @@
-//! Producers and consumers: what is put is done, by whoever lives to do it.
+//! Producers and consumers: every item is done, by a consumer that lives.
 
 use procession::{JoinableQueue, Process, Queue};
 
@@ -13,7 +13,7 @@ fn consumer(kitchen: JoinableQueue<String>, eaten: Queue<String>) -> procession:
     for food in kitchen.iter() {
         let food = food?;
         if food.starts_with("fish 2") && food.attempt() == 1 {
-            std::process::abort(); // a bone; somebody else will have it
+            std::process::abort(); // a bone: another process gets the item
         }
         eaten.put(format!("{} (attempt {})", *food, food.attempt()))?;
         food.done()?;

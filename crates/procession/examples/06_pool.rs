@@ -1,4 +1,4 @@
-//! A pool of processes: a task that crashes costs itself alone, one that hangs is killed, and work goes on.
+//! A pool of processes: a task that crashes fails alone, a task that hangs is killed, and the pool works on.
 
 use std::time::Duration;
 

@@ -4,7 +4,7 @@ use procession::{Process, Queue};
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 
-/// Measures until nobody wants the results any more.
+/// Measures until the queue is closed.
 fn measure(sensor: u32, readings: Queue<(u32, u32)>) -> u32 {
     (1..).take_while(|n| readings.put((sensor, *n)).is_ok()).last().unwrap_or(0)
 }

@@ -55,7 +55,7 @@ pub fn f22() -> Result {
     Ok(())
 }
 
-/// A program of its own, whose first lines are numbers of processes.
+/// A program of its own whose first lines are process ids.
 struct Program {
     child: Child,
     lines: Lines<BufReader<ChildStdout>>,
@@ -80,7 +80,7 @@ impl Program {
     }
 }
 
-/// How long it took until none of them was left.
+/// Returns how long it took until none of these processes was left.
 fn time_to_go(pids: &[i32], limit: Duration) -> Option<Duration> {
     let started = Instant::now();
     while started.elapsed() < limit {
@@ -98,7 +98,7 @@ fn gone_or_alive(pids: &[i32]) -> String {
         .map_or("alive 1.5 s later".into(), |after| format!("gone after {} ms", after.as_millis()))
 }
 
-/// Prints its child's number.
+/// Prints the process id of its child.
 pub fn flat() -> Result {
     let child = Process::builder().daemon(true).spawn(|| -> () { for_ever() }, ())?;
     println!("{}", child.pid().ok_or("no pid")?);
@@ -111,7 +111,7 @@ fn middle() -> Outcome<()> {
     for_ever()
 }
 
-/// Prints the numbers of its child and of that one's child.
+/// Prints the process ids of its child and of that child's child.
 pub fn deep() -> Result {
     let child = Process::spawn(middle, ())?;
     println!("{}", child.pid().ok_or("no pid")?);
@@ -125,8 +125,8 @@ pub fn f23() -> Result {
     saw(format!("parent killed: the daemon child is {}", gone_or_alive(&[child])));
     let mut program = Program::start("deep")?;
     let (one, two) = (program.number()?, program.number()?);
-    // Both have the supervisor for a parent; the one that was spawned first has the lower number, unless the numbers
-    // have just begun anew.
+    // The supervisor is the parent of both. The process that was spawned first has the lower process id, unless process
+    // ids have just wrapped around.
     let (child, grandchild) = (one.min(two), one.max(two));
     fork::kill(child);
     saw(format!("child killed: the grandchild is {}", gone_or_alive(&[grandchild])));
@@ -155,7 +155,7 @@ pub fn f24() -> Result {
     Ok(())
 }
 
-/// Has something of everything; prints the numbers of its supervisor and its child.
+/// Uses a bit of everything. Prints the process ids of its supervisor and its child.
 pub fn leaky() -> Result {
     let dict = Dict::from_entries([(1u8, vec![1u8; 100_000])])?;
     let queue = Queue::<Vec<u8>>::unbounded()?;
@@ -169,7 +169,7 @@ pub fn leaky() -> Result {
     for_ever()
 }
 
-/// What has a name: shared memory of System V or POSIX would.
+/// Returns the names of shared memory of System V and POSIX.
 fn names() -> BTreeSet<String> {
     let files = std::fs::read_dir("/dev/shm").into_iter().flatten().flatten();
     files.map(|file| file.file_name().to_string_lossy().into_owned()).collect()

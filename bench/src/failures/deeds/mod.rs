@@ -73,12 +73,12 @@ fn saw(what: impl Display) {
     println!("saw: {what}");
 }
 
-/// Said before what may hang.
+/// Reports an action that may hang before it starts.
 fn doing(what: impl Display) {
     println!("do: {what}");
 }
 
-/// In a child: says that it has come to the place where it is to be killed.
+/// Called in a child: reports that it has come to the place where it is to be killed.
 fn ready(path: &str) {
     if let Ok(board) = Board::open(path) {
         board.arrive();
@@ -91,7 +91,7 @@ fn for_ever() -> ! {
     }
 }
 
-/// A process that has said that it is ready, and sleeps: in what it said it would do, or for ever.
+/// A process that has reported that it is ready, and sleeps in the announced operation or for ever.
 struct Blocked<R>(Process<R>, i32);
 
 impl<R: Message> Blocked<R> {
@@ -106,7 +106,7 @@ impl<R: Message> Blocked<R> {
         board.await_arrivals(1)?;
         let (pid, started) = (process.pid().ok_or("no pid")?, Instant::now());
         let mut asleep = 0;
-        // Asleep for longer than the moment after which a waiter looks once more.
+        // Asleep for longer than the time after which a waiter checks once more.
         while asleep < 5 {
             std::thread::sleep(Duration::from_millis(10));
             asleep = if is_asleep(pid) { asleep + 1 } else { 0 };
@@ -117,7 +117,7 @@ impl<R: Message> Blocked<R> {
         Ok(Blocked(process, pid))
     }
 
-    /// Kills it by SIGKILL, and waits until it is known to be dead. Gives its number.
+    /// Kills the process by SIGKILL, and waits until it is known to be dead. Returns its process id.
     fn kill(self) -> Result<i32> {
         // SAFETY: a plain call; the process is below us and its supervisor has not reaped it.
         unsafe { libc::kill(self.1, libc::SIGKILL) };

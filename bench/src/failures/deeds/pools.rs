@@ -36,7 +36,7 @@ fn my_pid() -> i32 {
     std::process::id() as i32
 }
 
-/// What became of a task.
+/// Describes the result of a task.
 fn fate<R: Message + std::fmt::Debug>(got: std::result::Result<R, TaskError>) -> String {
     match got {
         Ok(value) => format!("gives {value:?}"),
@@ -45,7 +45,7 @@ fn fate<R: Message + std::fmt::Debug>(got: std::result::Result<R, TaskError>) ->
     }
 }
 
-/// The worker's number, which is another one each time.
+/// Returns the digits of the worker's process id, which differs each time.
 fn digits_of(error: &TaskError) -> String {
     match error {
         TaskError::WorkerDied { pid, .. } | TaskError::TimedOut { pid, .. } => pid.to_string(),
@@ -109,7 +109,7 @@ pub fn f13() -> Result {
     kill_idle(1)
 }
 
-/// Can be taken apart and not be put together.
+/// Can be encoded but not decoded.
 #[derive(Debug)]
 struct Stubborn;
 

@@ -1,4 +1,4 @@
-//! F5 to F9 and F27: who puts, gets or sends something dies.
+//! F5 to F9 and F27: the death of a process that puts, gets or sends.
 
 use std::io;
 
@@ -102,7 +102,7 @@ pub fn f9() -> Result {
     Ok(())
 }
 
-/// As it is being serialized, its process stops.
+/// Its process stops while it is being serialized.
 struct Stalling(String);
 
 impl Serialize for Stalling {

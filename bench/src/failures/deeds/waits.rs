@@ -1,4 +1,4 @@
-//! F1 to F4: who holds something dies, or who waits for something.
+//! F1 to F4: the death of a process that holds something, or waits for something.
 
 use procession::sync::{Barrier, Condvar, Event, LockError, OwnerDied, RLock, Semaphore};
 use procession::{Lock, Result as Outcome};
@@ -6,7 +6,7 @@ use procession::{Lock, Result as Outcome};
 use super::{Blocked, SECOND, doing, for_ever, ready, saw};
 use crate::Result;
 
-/// What taking a lock came to, when `pid` has died.
+/// Describes the result of acquiring a lock after `pid` has died.
 fn told<G>(taken: std::result::Result<G, LockError>, pid: i32) -> String {
     match taken {
         Ok(_) => "taken".into(),

@@ -1,4 +1,4 @@
-//! Costs do not grow with the number of processes or items; and who waits costs nothing.
+//! Costs do not grow with the number of processes or items, and a waiting process costs nothing.
 
 use std::time::{Duration, Instant};
 
@@ -130,7 +130,7 @@ fn crossbeam_ten_million() -> Result<Sample> {
     through(ITEMS_IN_ALL, |number| Ok(sender.send(number)?), || Ok(receiver.recv()?))
 }
 
-/// What each item costs when so many are before it.
+/// Measures the cost of each item behind this many others.
 fn behind<const OTHERS: u64>() -> Result<Sample> {
     crate::machine::pin(0);
     let queue = Queue::<u64>::unbounded()?;

@@ -1,4 +1,4 @@
-//! What iceoryx2 reaches when its receivers poll, which is its fastest; publishers wait for room.
+//! The figures of iceoryx2 when its receivers poll, which is its fastest mode. Publishers wait for room.
 
 use iceoryx2::port::publisher::Publisher;
 use iceoryx2::port::subscriber::Subscriber;

@@ -1,4 +1,4 @@
-//! What ipc-channel reaches: its channel of bytes, which is its fastest.
+//! The figures of ipc-channel with its channel of bytes, which is its fastest.
 
 use ipc_channel::ipc::{self, IpcBytesReceiver, IpcBytesSender};
 
@@ -11,7 +11,7 @@ use crate::workload::{Sample, ensure};
 const SMALL: u64 = 500_000;
 const LARGE: u64 = 1_000;
 
-/// Party 0 sends so many messages that `write` makes, party 1 receives what `read` finds to be their numbers.
+/// Party 0 sends messages that `write` makes. Party 1 receives them, and `read` finds their numbers.
 fn one_way(
     messages: u64,
     len: usize,

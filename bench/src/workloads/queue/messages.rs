@@ -1,4 +1,4 @@
-//! What the parties of a queue send, for every contender alike, and the figures that are made of it.
+//! The messages of a queue, alike for every contender, and the figures that are computed from them.
 
 use std::sync::atomic::Ordering;
 
@@ -57,11 +57,11 @@ pub(super) fn stamped(bytes: &[u8]) -> Result<u64> {
     Ok(number)
 }
 
-/// Of those that take long.
+/// The number of turns of slow peers.
 #[cfg(feature = "peers")]
 pub(super) const TURNS_OF_PEERS: u64 = 20_000;
 
-/// The mean of the round trips that party 0 made, so many.
+/// Returns the mean of the `turns` round trips of party 0.
 pub(super) fn mean_ns(board: &Board, turns: u64) -> Result<Sample> {
     let sum = board.counter.0.load(Ordering::SeqCst);
     ensure(sum == turns, "answers were lost")?;

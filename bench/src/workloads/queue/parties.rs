@@ -13,16 +13,16 @@ use crate::machine::{now_ns, pin};
 use crate::peers::fork::Forked;
 use crate::workload::{Sample, ensure};
 
-/// Where the parties of a run stay.
+/// Where the parties of a run execute.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Place {
-    /// Each on a processor of its own, as far as there are some; they begin together.
+    /// Each on a processor of its own, as far as possible. They begin together.
     Pinned,
     /// Where the kernel puts them.
     Anywhere,
 }
 
-/// One party: meets the others, does its work, adds what it has summed up to the board.
+/// Runs one party: meets the others, works, and adds its sum to the board.
 pub(super) fn party(
     board: &Board,
     which: usize,
@@ -45,7 +45,7 @@ pub(super) fn party(
     Ok(())
 }
 
-/// Runs `work` in `parties` processes at once; gives the board, with the sum of what they gave.
+/// Runs `work` in `parties` processes at the same time. Returns the board, with the sum of their results.
 pub(super) fn in_processes<H, F>(parties: usize, place: Place, handles: &H, work: F) -> Result<&'static Board>
 where
     H: Serialize + DeserializeOwned + Clone + 'static,
@@ -102,7 +102,7 @@ pub(super) fn in_forks<S>(
     Ok(board)
 }
 
-/// Operations in a second, if the parties have summed up what they should.
+/// Returns operations per second, if the parties' sum is correct.
 pub(super) fn rate(board: &Board, operations: u64, sum: u64) -> Result<Sample> {
     let found = board.counter.0.load(Ordering::SeqCst);
     ensure(found == sum, &format!("the sum of what arrived is {found} and should be {sum}"))?;

@@ -48,7 +48,7 @@ pub const ASLEEP: Workload = Workload {
 
 const TURNS: u64 = 200_000;
 const SLEEPS: u64 = 500;
-/// So long after its last answer a partner is asleep.
+/// A partner is asleep this long after its last answer.
 const PAUSE: Duration = Duration::from_micros(500);
 
 fn round_trip_procession() -> Result<Sample> {

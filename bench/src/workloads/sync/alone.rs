@@ -1,4 +1,4 @@
-//! Taking and releasing what is free; looking at an event; two that read at once.
+//! Acquiring and releasing free objects, reading an event, and two concurrent readers.
 
 use std::hint::black_box;
 use std::sync::atomic::Ordering;
@@ -159,7 +159,7 @@ fn lock() -> Result<Sample> {
 
 const READS: u64 = 20_000_000;
 
-/// Reads per second of so many processes together.
+/// Returns the reads per second of this many processes together.
 fn reads(processes: usize) -> Result<Sample> {
     let (board, path) = Board::create()?;
     let lock = RwLock::new(0u64)?;

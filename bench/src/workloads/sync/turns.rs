@@ -52,7 +52,7 @@ pub const CONDVAR: Workload = Workload {
     most_pairs: usize::MAX,
 };
 
-/// Nanoseconds of a round of two processes.
+/// Returns the nanoseconds of a round of two processes.
 fn two<T: procession::Message + Clone>(
     shared: T,
     round: impl Fn(&T, u64) -> procession::Result<()> + Copy + Send + 'static,
@@ -70,7 +70,7 @@ fn two<T: procession::Message + Clone>(
     Ok(Sample::new(took as f64 / ROUNDS as f64))
 }
 
-/// Two forks that wake each other by a bare futex, without looking around first.
+/// Two forks that wake each other by a bare futex, without spinning first.
 fn futex_round_trip() -> Result<Sample> {
     let (board, _) = Board::create()?;
     let turns = &board.ready.0;

@@ -1,4 +1,4 @@
-//! The options of `procession map`, each defined once: help, man page and completions are made from them.
+//! The options of `procession map`, each defined once. Help, man page and completions are generated from them.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -184,7 +184,7 @@ pub enum LogFormat {
     Json,
 }
 
-/// A text. (An option of type `Vec` would be one that is given several times.)
+/// A text. (clap would treat an option of type `Vec` as one that can be given several times.)
 type Bytes = Vec<u8>;
 
 const INPUT: &str = "Input";

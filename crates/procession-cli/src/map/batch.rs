@@ -1,11 +1,11 @@
-//! [`Batch`]: how inputs are gathered into jobs.
+//! [`Batch`]: inputs are gathered into jobs.
 
 use std::rc::Rc;
 
 use super::job::Job;
 use super::records::Row;
 
-/// The longest command line that is made of many inputs, as with other programs of this kind.
+/// The maximum length of a command line that is made of many inputs, as in other programs of this kind.
 pub const LINE_BYTES: usize = 128 << 10;
 /// The overhead of a word: its terminator and a pointer.
 const WORD_BYTES: usize = 9;
@@ -21,7 +21,7 @@ pub enum Kind {
     Blocks { size: usize, lines: Option<usize>, delimiter: u8 },
 }
 
-/// Inputs that wait to be enough for a job.
+/// Inputs that wait until they complete a job.
 #[derive(Debug)]
 pub struct Batch {
     kind: Kind,
@@ -37,7 +37,7 @@ impl Batch {
         Batch { kind, made: 0, rows: Vec::new(), weight: 0, block: Vec::new() }
     }
 
-    /// How many jobs it has made.
+    /// Returns the number of jobs that were made.
     pub fn made(&self) -> u64 {
         self.made
     }
@@ -104,7 +104,7 @@ impl Batch {
         Job { number: self.made, block: Some(Rc::from(block)), ..Job::default() }
     }
 
-    /// Where the first block ends, if there is a whole one. A line that is longer than a block is not cut.
+    /// Returns where the first block ends, if it is complete. A line that is longer than a block is not cut.
     fn end_of_block(&self) -> Option<usize> {
         let Kind::Blocks { size, lines, delimiter } = self.kind else { return None };
         let is_end = |byte: &u8| *byte == delimiter;

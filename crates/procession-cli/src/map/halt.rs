@@ -27,11 +27,11 @@ enum Limit {
     Percent(f64),
 }
 
-/// Percentages of fewer say nothing.
+/// Percentages are ignored until this many commands have ended.
 const FEWEST: u64 = 3;
 
 impl Halt {
-    /// Returns whether these counts are reason to stop.
+    /// Returns whether these counts are a reason to stop.
     pub fn is_due(&self, succeeded: u64, failed: u64) -> bool {
         let done = succeeded + failed;
         let counted = match self.what {
@@ -46,7 +46,7 @@ impl Halt {
         }
     }
 
-    /// Stopping was the aim, and so it is no failure.
+    /// Returns whether stopping was the aim, so the run succeeded.
     pub fn is_success(&self) -> bool {
         self.what == What::Success
     }

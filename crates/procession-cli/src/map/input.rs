@@ -1,4 +1,4 @@
-//! [`Input`]: where jobs come from.
+//! [`Input`]: the source of jobs.
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
@@ -13,7 +13,7 @@ use super::job::Job;
 use super::records::{Cut, Records, Row, rows};
 use crate::screen::Failed;
 
-/// The number of jobs that are made ahead of time, so that the total is known early.
+/// The number of jobs that are prepared in advance, so that the total is known early.
 const AHEAD: usize = 10_000;
 /// The limit of their bytes.
 const AHEAD_BYTES: usize = 4 << 20;
@@ -22,12 +22,12 @@ const AHEAD_BYTES: usize = 4 << 20;
 #[derive(Debug)]
 pub enum Source {
     Words(Vec<Vec<u8>>),
-    /// An open file and what it is called.
+    /// An open file and its name in messages.
     Stream(OwnedFd, String),
 }
 
 impl Source {
-    /// Opens a file; `-` is standard input.
+    /// Opens a file. `-` is standard input.
     pub fn open(path: PathBuf) -> Result<Source, Failed> {
         if path.as_os_str() == "-" {
             return Source::standard_input().map_err(Into::into);
@@ -66,7 +66,7 @@ enum Reading {
     Ended,
 }
 
-/// The jobs of a run, as they come.
+/// The jobs of a run, in the order of the input.
 pub struct Input {
     reading: Reading,
     cut: Cut,
@@ -78,7 +78,7 @@ pub struct Input {
 }
 
 impl Input {
-    /// One source is read as it comes. Several are read whole, and combined.
+    /// Creates an input. One source is read as it comes. Several are read whole, and combined.
     pub fn new(mut sources: Vec<Source>, cut: Cut, batch: Batch) -> Result<Input, Failed> {
         let single = if sources.len() == 1 { sources.pop() } else { None };
         let reading = match single {
@@ -94,17 +94,17 @@ impl Input {
         Ok(Input { reading, cut, batch, jobs: VecDeque::new(), job_bytes: 0, buffer: Vec::new() })
     }
 
-    /// Every job has been made.
+    /// Returns whether every job has been made.
     pub fn is_read(&self) -> bool {
         matches!(self.reading, Reading::Ended)
     }
 
-    /// Every job has been handed out.
+    /// Returns whether every job has been handed out.
     pub fn is_over(&self) -> bool {
         self.is_read() && self.jobs.is_empty()
     }
 
-    /// How many jobs have been made.
+    /// Returns the number of jobs that have been made.
     pub fn made(&self) -> u64 {
         self.batch.made()
     }
@@ -187,7 +187,7 @@ impl Input {
         !self.jobs.is_empty()
     }
 
-    /// Hands the next job out.
+    /// Hands out the next job.
     pub fn next_job(&mut self) -> Option<Job> {
         let job = self.jobs.pop_front()?;
         self.job_bytes -= weight(&job);

@@ -8,8 +8,8 @@
 //!                                   └──▶ printer ──▶ outlet · results · log · tally
 //! ```
 //!
-//! The front is the process that the user has started, the engine a fork of it. Each is a subreaper and ends with the
-//! other, so nothing that a command has started is left when either is killed.
+//! The front is the process that the user has started, and the engine is a fork of it. Each is a subreaper and ends
+//! with the other. So when either is killed, no process is left that a command has started.
 //!
 //! | file | what it holds |
 //! |---|---|
@@ -19,8 +19,8 @@
 //! | `template.rs`, `quoting.rs`, `program.rs` | the words of a command, its program and environment |
 //! | `running.rs`, `tree.rs` | a command's process, and what it has started |
 //! | `printer.rs`, `spool.rs`, `outlet.rs`, `results.rs` | what commands print |
-//! | `progress.rs`, `tally.rs`, `log/` | what is told of them |
-//! | `signals.rs`, `terminal.rs`, `throttle.rs` | what else is waited for |
+//! | `progress.rs`, `tally.rs`, `log/` | reports of the run |
+//! | `signals.rs`, `terminal.rs`, `throttle.rs` | other events that the engine waits for |
 
 mod batch;
 mod engine;

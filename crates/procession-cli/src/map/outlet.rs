@@ -11,7 +11,7 @@ use rustix::fs::OFlags;
 use super::progress::Bar;
 use super::spool::Spool;
 
-/// One of the two.
+/// A standard stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Target {
     Out = 0,
@@ -106,7 +106,7 @@ impl Outlet {
         Ok(())
     }
 
-    /// Takes up what is to be written next; false if there is nothing.
+    /// Loads the next piece to be written. Returns false if there is none.
     fn load(&mut self) -> io::Result<bool> {
         loop {
             match &self.now {
@@ -132,7 +132,7 @@ impl Outlet {
         }
     }
 
-    /// Drops what was not written, and all that comes.
+    /// Drops what was not written, and all later output.
     pub fn close(&mut self, which: Target) {
         self.closed[which as usize] = true;
         self.now.take_if(|(target, ..)| *target == which);
@@ -144,7 +144,7 @@ impl Outlet {
 
 struct Sink {
     file: File,
-    /// Of one write.
+    /// The maximum number of bytes of one write.
     most: usize,
     is_terminal: bool,
 }
@@ -156,8 +156,8 @@ impl Sink {
         if !(kind.is_fifo() || kind.is_socket() || is_terminal) {
             return Ok(Sink { file, most: usize::MAX, is_terminal });
         }
-        // Setting O_NONBLOCK here would set it for every process that shares the open file. Opening it again
-        // makes one of our own.
+        // Setting O_NONBLOCK here would set it for every process that shares the open file. Opening it again creates an
+        // open file of this process alone.
         Ok(match reopened(stream) {
             Ok(file) => Sink { file: file.into(), most: usize::MAX, is_terminal },
             Err(_) => Sink { file, most: PIPE_BYTES, is_terminal },

@@ -1,4 +1,4 @@
-//! [`Plan`]: what the options mean.
+//! [`Plan`]: the meaning of the options.
 
 use std::ffi::{CString, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -19,7 +19,7 @@ use crate::screen::Failed;
 const KILL_AFTER: Duration = Duration::from_secs(1);
 const BLOCK_BYTES: u64 = 1 << 20;
 
-/// A run, as it was asked for. Nothing of it has happened but that files are open.
+/// A run as the user requested it. Files are open, and nothing else has happened.
 pub struct Plan {
     pub template: Template,
     pub input: Input,
@@ -42,7 +42,7 @@ pub struct Plan {
     pub halt: Option<Halt>,
 }
 
-/// When commands may start.
+/// The conditions for starting commands.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct StartPlan {
     pub delay: Duration,
@@ -54,7 +54,7 @@ pub struct StartPlan {
 #[derive(Clone, Debug, Default)]
 pub struct OutputPlan {
     pub keep_order: bool,
-    /// Not collected at all.
+    /// The output is not collected at all.
     pub ungroup: bool,
     pub by_line: bool,
     pub tag: bool,
@@ -63,7 +63,7 @@ pub struct OutputPlan {
 }
 
 impl Plan {
-    /// Opens what the options name. Standard input is `input` if that was told.
+    /// Opens the files that the options name. Reads `input` instead of standard input if it is given.
     pub fn new(flags: &Map, input: Option<Source>) -> Result<Plan, Failed> {
         let processors = std::thread::available_parallelism().map_or(1, |n| n.get() as u32);
         let jobs =
@@ -100,14 +100,14 @@ impl Plan {
     }
 }
 
-/// Whether the options leave standard input to be read.
+/// Returns whether the run reads standard input.
 pub fn reads_standard_input(flags: &Map) -> bool {
     let has_words = flags.command.iter().any(|word| word == ":::" || word == "::::");
     let named = flags.arg_file.iter().any(|path| path.as_os_str() == "-");
     named || (flags.arg_file.is_empty() && !has_words)
 }
 
-/// The words of the command, and where the input comes from.
+/// Returns the words of the command, and the sources of the input.
 fn sources(flags: &Map, input: Option<Source>) -> Result<(Vec<Vec<u8>>, Vec<Source>), Failed> {
     let mut input = input;
     let mut open = |path: PathBuf| match input.take_if(|_| path.as_os_str() == "-") {

@@ -1,4 +1,4 @@
-//! [`Printer`]: what commands print, in the manner that was asked for.
+//! [`Printer`]: prints the output of commands in the requested form.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -10,7 +10,7 @@ use super::plan::OutputPlan;
 use super::results::Results;
 use super::spool::{Spool, Store};
 
-/// A line that is longer is not waited for.
+/// A longer line is printed before it is complete.
 const LINE_BYTES: usize = 1 << 20;
 
 pub struct Printer {
@@ -20,7 +20,7 @@ pub struct Printer {
     pub outlet: Outlet,
     /// Output that is not yet in the outlet, by job number.
     outputs: BTreeMap<u64, Output>,
-    /// In order: the number of the job whose turn it is.
+    /// With ordered output: the number of the job whose turn it is.
     turn: u64,
 }
 
@@ -36,7 +36,7 @@ struct Output {
 
 struct Stream {
     spool: Spool,
-    /// In lines: the start of one.
+    /// With output by lines: the start of an incomplete line.
     partial: Vec<u8>,
     is_in_line: bool,
     copy: Option<File>,
@@ -163,7 +163,7 @@ impl Printer {
 }
 
 impl Stream {
-    /// The bytes with the tag at the start of each line.
+    /// Returns the bytes with the tag at the start of each line.
     fn tagged(&mut self, tag: &[u8], bytes: &[u8]) -> Vec<u8> {
         let mut text = Vec::with_capacity(bytes.len() + tag.len());
         for line in bytes.split_inclusive(|&byte| byte == b'\n') {

@@ -1,4 +1,4 @@
-//! [`Found`]: where programs are, and what all commands of a run are given.
+//! [`Found`]: the paths of programs, and the environment of all commands of a run.
 
 use std::collections::HashMap;
 use std::env;
@@ -10,7 +10,7 @@ use std::path::Path;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Descriptors of a command, at most; and those of this process besides.
+/// The maximum number of descriptors per command, and the number of other descriptors of this process.
 const COMMAND_FILES: u64 = 4;
 const OTHER_FILES: u64 = 64;
 
@@ -19,7 +19,7 @@ const OTHER_FILES: u64 = 64;
 pub struct Found(HashMap<Vec<u8>, CString>);
 
 impl Found {
-    /// The path of a program. Names without a slash are looked for in `PATH`.
+    /// Returns the path of a program. Names without a slash are searched for in `PATH`.
     pub fn find(&mut self, name: &[u8]) -> io::Result<&CStr> {
         if !self.0.contains_key(name) {
             let path = if name.contains(&b'/') { name.to_owned() } else { search(name)? };
@@ -45,7 +45,7 @@ fn search(name: &[u8]) -> io::Result<Vec<u8>> {
     Err(refused.into())
 }
 
-/// The environment of the commands, with the mark of this run.
+/// Returns the environment of the commands, with the mark of this run.
 pub fn environment() -> Vec<CString> {
     let is_ours =
         |name: &OsStr| ["PROCESSION_JOB", "PROCESSION_SLOT", "PROCESSION_RUN"].iter().any(|own| name == *own);

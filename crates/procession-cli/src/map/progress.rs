@@ -1,9 +1,9 @@
-//! [`Bar`]: one line at the foot of the terminal; [`Progress`]: what it says.
+//! [`Bar`]: one line at the bottom of the terminal. [`Progress`]: its text.
 
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
-/// A line that comes and goes.
+/// A line that is shown and removed.
 #[derive(Debug)]
 pub struct Bar {
     is_enabled: bool,
@@ -12,11 +12,11 @@ pub struct Bar {
     line_is_open: bool,
 }
 
-/// How often the line changes.
+/// How often the line is updated.
 pub const TICK: Duration = Duration::from_millis(100);
 
 impl Bar {
-    /// It is there if standard error is a terminal that can do it, and it is wanted.
+    /// Creates a bar, which is visible if it is wanted and standard error is a terminal that supports it.
     pub fn new(is_wanted: bool) -> Bar {
         let is_dumb = std::env::var_os("TERM").is_none_or(|name| name == "dumb");
         let is_enabled = is_wanted && !is_dumb && io::stderr().is_terminal();
@@ -51,13 +51,13 @@ impl Bar {
     }
 }
 
-/// How far a run is.
+/// The progress of a run.
 #[derive(Clone, Debug, Default)]
 pub struct Progress {
     pub done: u64,
     pub failed: u64,
     pub running: usize,
-    /// Jobs that are known, and whether more may come.
+    /// The number of known jobs, and whether more may come.
     pub known: u64,
     pub input_is_read: bool,
     pub elapsed: Duration,
@@ -66,7 +66,7 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// The line.
+    /// Returns the text of the line.
     pub fn text(&self) -> String {
         const WIDTH: u64 = 20;
         let Progress { done, known, elapsed, .. } = self;

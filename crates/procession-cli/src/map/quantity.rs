@@ -7,16 +7,16 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Jobs {
     Count(u32),
-    /// As many as there can be.
+    /// As many as possible.
     Most,
-    /// Of the processors.
+    /// A percentage of the processors.
     Percent(f64),
     /// The number of processors plus this, which may be negative.
     More(i64),
 }
 
 impl Jobs {
-    /// No machine runs more of them well, and each needs descriptors and a process.
+    /// No machine runs more of them efficiently, and each needs descriptors and a process.
     pub const LIMIT: u32 = 1000;
 
     /// Returns the number for a machine with this many processors, at least 1.
@@ -51,11 +51,11 @@ impl FromStr for Jobs {
     }
 }
 
-/// How long a command may take.
+/// The time limit of a command.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum TimeLimit {
     After(Duration),
-    /// Of the median of the commands that have succeeded.
+    /// A percentage of the median of the commands that have succeeded.
     Percent(f64),
 }
 
@@ -96,12 +96,12 @@ impl FromStr for Load {
     }
 }
 
-/// A positive number.
+/// Parses a positive percentage.
 pub fn percent(text: &str) -> Option<f64> {
     text.parse().ok().filter(|number: &f64| number.is_finite() && *number > 0.0)
 }
 
-/// Seconds, or numbers with the units d, h, m, s: `1m30s`.
+/// Parses seconds, or numbers with the units d, h, m, s: `1m30s`.
 pub fn duration(text: &str) -> Result<Duration, String> {
     let seconds = seconds(text).ok_or("a time such as 30, 0.5, 1m30s or 2h")?;
     match seconds {
@@ -132,7 +132,7 @@ fn seconds(text: &str) -> Option<f64> {
     (!text.is_empty()).then_some(all)
 }
 
-/// Bytes: a number, with K, M, G, T as powers of 1024 and k, m, g, t as powers of 1000.
+/// Parses bytes: a number, with K, M, G, T as powers of 1024 and k, m, g, t as powers of 1000.
 pub fn size(text: &str) -> Result<u64, String> {
     let wrong = || "a size such as 4096, 64K or 1.5G".to_owned();
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());

@@ -1,6 +1,6 @@
-//! Words as a shell would have to be given them, and texts as a person can read them.
+//! Words quoted for a shell, and texts in readable form.
 
-/// The words, quoted where the shell would take them apart.
+/// Returns the words, quoted where a shell would split or change them.
 pub fn command_line(words: &[Vec<u8>]) -> Vec<u8> {
     words.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(&b' ')
 }
@@ -21,7 +21,7 @@ fn quoted(word: &[u8]) -> Vec<u8> {
     text
 }
 
-/// A text of any bytes and any length, for one line of a message.
+/// Returns a text of any bytes and any length as an excerpt for one line of a message.
 pub fn excerpt(text: &[u8]) -> String {
     const MOST: usize = 60;
     let text = String::from_utf8_lossy(text);

@@ -1,6 +1,6 @@
-//! [`Records`]: a stream of bytes, cut into inputs; [`rows`]: the inputs of several sources, each with each.
+//! [`Records`]: a stream of bytes, cut into inputs. [`rows`]: every combination of the inputs of several sources.
 
-/// How a text is cut.
+/// How a text is cut into inputs and columns.
 #[derive(Clone, Debug)]
 pub struct Cut {
     pub delimiter: u8,
@@ -13,7 +13,7 @@ pub struct Cut {
 pub type Row = Vec<Vec<u8>>;
 
 impl Cut {
-    /// The columns of one input; `None` if it is to be skipped.
+    /// Returns the columns of one input, or `None` if the input is skipped.
     pub fn row(&self, record: Vec<u8>) -> Option<Row> {
         if self.skip_empty && record.iter().all(u8::is_ascii_whitespace) {
             return None;
@@ -41,7 +41,7 @@ fn columns(record: &[u8], between: &[u8]) -> Row {
     columns
 }
 
-/// Bytes that have come, and are not yet a whole input.
+/// Bytes that have been read and do not form a complete input yet.
 #[derive(Debug, Default)]
 pub struct Records {
     bytes: Vec<u8>,
@@ -54,7 +54,7 @@ impl Records {
         self.bytes.extend_from_slice(bytes);
     }
 
-    /// Takes the whole inputs that are there.
+    /// Takes the complete inputs.
     pub fn take(&mut self, delimiter: u8) -> Vec<Vec<u8>> {
         let Some(last) = self.bytes[self.seen..].iter().rposition(|&byte| byte == delimiter) else {
             self.seen = self.bytes.len();
@@ -67,14 +67,14 @@ impl Records {
         whole.split(|&byte| byte == delimiter).map(<[u8]>::to_vec).collect()
     }
 
-    /// Takes the last input, which nothing ends.
+    /// Takes the last input, which no delimiter ends.
     pub fn take_rest(&mut self) -> Option<Vec<u8>> {
         self.seen = 0;
         Some(std::mem::take(&mut self.bytes)).filter(|rest| !rest.is_empty())
     }
 }
 
-/// Every combination of one row of each source; the last source changes fastest.
+/// Returns every combination of one row of each source. The last source changes fastest.
 pub fn rows(sources: Vec<Vec<Row>>) -> impl Iterator<Item = Row> {
     let all = sources.iter().map(Vec::len).product::<usize>();
     (0..all).map(move |number| {

@@ -1,4 +1,4 @@
-//! [`Results`]: what each command prints, in files: `DIR/1/INPUT/stdout`, `.../stderr`, `.../seq`.
+//! [`Results`]: the output of each command, in files: `DIR/1/INPUT/stdout`, `.../stderr`, `.../seq`.
 
 use std::fs::{self, File};
 use std::io;
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::job::Job;
 
-/// Jobs with more arguments are found by their number.
+/// Jobs with more arguments are stored under their number.
 const MOST_COLUMNS: usize = 8;
 /// Most file systems allow 255.
 const NAME_BYTES: usize = 200;
@@ -51,7 +51,7 @@ impl Results {
     }
 }
 
-/// An argument as the name of a directory.
+/// Returns an argument as the name of a directory.
 fn name(argument: &[u8], job: u64) -> Vec<u8> {
     let mut name = Vec::new();
     for &byte in argument {

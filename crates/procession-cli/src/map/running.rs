@@ -1,4 +1,4 @@
-//! [`Running`]: a command that runs, or has ended and may still have something to say.
+//! [`Running`]: a command that runs, or has ended but may still have unread output.
 
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
@@ -19,17 +19,17 @@ pub struct Running {
     pub slot: usize,
     pub started: Duration,
     pub start_time: SystemTime,
-    /// The other ends of its standard output and error, until they are closed there.
+    /// The read ends of the command's standard output and error, until they are closed.
     pub streams: [Option<File>; 2],
     pub feed: Option<Feed>,
-    /// Its time limit.
+    /// The time limit of the command.
     pub limit: Option<Duration>,
-    /// When it is killed after it was asked to end.
+    /// When the command is killed after it was asked to end.
     pub kill_at: Option<Duration>,
     pub cut: Option<Cut>,
-    /// How it ended, and how long it took.
+    /// How the command ended, and how long it took.
     pub end: Option<(End, Duration)>,
-    /// Until then what it left behind may still print.
+    /// Until then, processes that the command left behind may still print.
     pub grace: Duration,
 }
 
@@ -71,7 +71,7 @@ impl Running {
         self.end.is_none()
     }
 
-    /// Sends a signal to its process group. Its number stays its own until it is reaped.
+    /// Sends a signal to the command's process group. Its process id is not reused until it is reaped.
     pub fn signal(&self, signal: Signal) {
         if self.runs()
             && let Some(group) = Pid::from_raw(self.pid)
@@ -80,7 +80,7 @@ impl Running {
         }
     }
 
-    /// When something about it is due.
+    /// Returns the time of the next action that is due.
     pub fn due(&self) -> Option<Duration> {
         match (self.runs(), self.kill_at, self.limit) {
             (false, ..) => Some(self.grace),
@@ -94,7 +94,7 @@ impl Running {
         self.streams.iter().any(Option::is_some)
     }
 
-    /// Reads once from a stream; nothing if nothing is there. Closes it at its end.
+    /// Reads once from a stream. Returns nothing if nothing is available. Closes the stream at its end.
     pub fn read<'b>(&mut self, target: Target, buffer: &'b mut [u8]) -> &'b [u8] {
         let stream = &mut self.streams[target as usize];
         let Some(file) = stream else { return &[] };

@@ -1,4 +1,4 @@
-//! [`Spool`]: what a command has printed and cannot be written yet. Little of it is in memory, the rest in a file
+//! [`Spool`]: output of a command that cannot be written yet. A small part is in memory, and the rest is in a file
 //! without a name.
 
 use std::cell::RefCell;
@@ -95,12 +95,12 @@ impl Spool {
         Ok(())
     }
 
-    /// How many bytes were ever pushed.
+    /// Returns how many bytes were pushed in total.
     pub fn length(&self) -> u64 {
         self.length
     }
 
-    /// Takes the next bytes out, in the order in which they came; nothing at the end.
+    /// Takes the next bytes out, in the order in which they came. Returns nothing at the end.
     pub fn take(&mut self) -> io::Result<Vec<u8>> {
         let mut shared = self.store.0.borrow_mut();
         if !self.head.is_empty() {

@@ -1,4 +1,4 @@
-//! [`Tally`]: how commands ended, and what that makes the whole run.
+//! [`Tally`]: how commands ended, and the exit code of the whole run.
 
 use std::time::Duration;
 
@@ -19,13 +19,13 @@ pub const NOT_FOUND: u8 = 127;
 pub enum End {
     Exited(i32),
     Killed(i32),
-    /// By its time limit; with how the kernel says it ended.
+    /// The time limit ended it. Contains how the kernel says it ended.
     TimedOut(Duration, Status),
-    /// It did not begin. The code is [`NOT_EXECUTABLE`] or [`NOT_FOUND`].
+    /// The command did not start. The code is [`NOT_EXECUTABLE`] or [`NOT_FOUND`].
     Refused(u8, String),
 }
 
-/// The kernel's account of an ended process.
+/// How the kernel says a process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
     Exited(i32),
@@ -37,12 +37,12 @@ impl End {
         *self == End::Exited(0)
     }
 
-    /// The exit code and the signal, for the log.
+    /// Returns the exit code and the signal, for the log.
     pub fn numbers(&self) -> (Option<i32>, Option<i32>) {
         match self {
             End::Exited(code) | End::TimedOut(_, Status::Exited(code @ 1..)) => (Some(*code), None),
             End::Killed(signal) | End::TimedOut(_, Status::Killed(signal)) => (None, Some(*signal)),
-            // It ended well when it was asked to; but it had not done its work.
+            // The command ended well when it was asked to, but it had not done its work.
             End::TimedOut(..) => (None, Some(15)),
             End::Refused(code, _) => (Some((*code).into()), None),
         }
@@ -63,12 +63,12 @@ impl End {
     }
 }
 
-/// The numbers of a run.
+/// The counts of a run.
 #[derive(Clone, Debug, Default)]
 pub struct Tally {
     pub succeeded: u64,
     pub failed: u64,
-    /// Done by an earlier run.
+    /// Done by an earlier run, and so skipped.
     pub skipped: u64,
     /// Declined by the user.
     pub declined: u64,
@@ -93,12 +93,12 @@ impl Tally {
         self.succeeded + self.failed + self.skipped + self.declined
     }
 
-    /// The exit code of a run that nothing has stopped.
+    /// Returns the exit code of a run that was not stopped.
     pub fn exit_code(&self) -> u8 {
         self.worst
     }
 
-    /// The summary. `left` is why and how many jobs are still to do.
+    /// Returns the summary. `left` says why the run stopped, and how many jobs are left.
     pub fn summary(&self, left: Option<String>) -> String {
         let mut text = format!("{} succeeded, {} failed", count(self.succeeded, "command"), self.failed);
         if self.skipped > 0 {

@@ -2,7 +2,7 @@
 
 use super::job::Job;
 
-/// The words of a command, taken apart once.
+/// The words of a command, parsed once.
 #[derive(Clone, Debug)]
 pub struct Template {
     words: Vec<Word>,
@@ -19,11 +19,11 @@ enum Part {
     Slot,
 }
 
-/// Which of a job's arguments.
+/// Selects among a job's arguments.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Which {
     Each,
-    /// From 1; or from the last, which is -1.
+    /// A number from 1, or from the last argument, which is -1.
     Number(i64),
 }
 
@@ -38,14 +38,14 @@ enum Form {
 }
 
 impl Template {
-    /// Takes the words of a command apart; `each` is what stands for the input, `{}` if not told otherwise.
+    /// Parses the words of a command. `each` is the placeholder for the input, usually `{}`.
     pub fn new(words: &[Vec<u8>], each: &[u8]) -> Template {
         let words: Vec<Word> = words.iter().map(|word| parts(word, each)).collect();
         let has_fields = words.iter().flatten().any(|part| matches!(part, Part::Field(..)));
         Template { words, has_fields }
     }
 
-    /// The job's arguments follow as the last words if the command names none.
+    /// Appends the job's arguments as the last words if the command has no placeholder.
     pub fn ends_with_arguments(mut self, they_do: bool) -> Template {
         if they_do && !self.has_fields {
             self.words.push(vec![Part::Field(Which::Each, Form::Whole)]);
@@ -63,7 +63,7 @@ impl Template {
         !self.words.iter().flatten().any(|part| *part == Part::Slot)
     }
 
-    /// The words for one job. A word with `{}` comes once for each argument.
+    /// Returns the words for one job. A word with `{}` is repeated for each argument.
     pub fn words(&self, job: &Job, slot: usize) -> Vec<Vec<u8>> {
         let mut words = Vec::with_capacity(self.words.len());
         for word in &self.words {
@@ -76,7 +76,7 @@ impl Template {
         words
     }
 
-    /// The bytes that the words take besides the arguments, and how often each argument comes.
+    /// Returns the number of bytes that the words take besides the arguments, and how often each argument is repeated.
     pub fn weight(&self) -> (usize, usize) {
         let parts = || self.words.iter().flatten();
         let text =
@@ -138,7 +138,7 @@ fn directory(path: &[u8]) -> &[u8] {
     }
 }
 
-/// Takes a word apart.
+/// Parses a word.
 fn parts(word: &[u8], each: &[u8]) -> Word {
     let (mut parts, mut text, mut rest) = (Vec::new(), Vec::new(), word);
     while let Some(&first) = rest.first() {
@@ -162,7 +162,7 @@ fn parts(word: &[u8], each: &[u8]) -> Word {
     parts
 }
 
-/// The part at the start of a text, and how long it is; `None` for plain text.
+/// Returns the placeholder at the start of a text, and its length. Returns `None` for plain text.
 fn part(text: &[u8], each: &[u8]) -> Option<(Part, usize)> {
     if !each.is_empty() && text.starts_with(each) {
         return Some((Part::Field(Which::Each, Form::Whole), each.len()));

@@ -1,17 +1,17 @@
-//! [`Throttle`]: whether a command may start now.
+//! [`Throttle`]: decides whether a command may start now.
 
 use std::fs;
 use std::time::Duration;
 
 use super::plan::StartPlan;
 
-/// How often the load and the memory are looked at while they forbid to start.
+/// How often the load and the available memory are checked while they prevent a start.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 pub struct Throttle {
     plan: StartPlan,
     last_start: Option<Duration>,
-    /// Until then nothing starts, and why.
+    /// Until when no command starts, and why.
     closed: Option<(Duration, String)>,
 }
 
@@ -24,7 +24,7 @@ impl Throttle {
         self.last_start = Some(now);
     }
 
-    /// Whether a command may start.
+    /// Returns whether a command may start.
     pub fn is_open(&mut self, now: Duration) -> bool {
         if self.closed.as_ref().is_some_and(|(until, _)| now < *until) {
             return false;
@@ -33,7 +33,7 @@ impl Throttle {
         self.closed.is_none()
     }
 
-    /// When to ask again, and what is waited for.
+    /// Returns when to check again, and the reason for the wait.
     pub fn closed(&self) -> Option<&(Duration, String)> {
         self.closed.as_ref()
     }
@@ -53,12 +53,12 @@ impl Throttle {
     }
 }
 
-/// The load average of the last minute.
+/// Returns the load average of the last minute.
 fn load() -> Option<f64> {
     fs::read_to_string("/proc/loadavg").ok()?.split(' ').next()?.parse().ok()
 }
 
-/// In bytes.
+/// Returns the available memory in bytes.
 fn available_memory() -> Option<u64> {
     let text = fs::read_to_string("/proc/meminfo").ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;

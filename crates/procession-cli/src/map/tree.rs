@@ -1,8 +1,8 @@
-//! [`Tree`]: which processes a command has started, and their end.
+//! [`Tree`]: the processes that a command has started, and how they are killed.
 //!
-//! The process that runs commands is a subreaper, so whatever loses its parent becomes its child, and stays one until
-//! it is reaped there. Any other descendant is held by a pidfd and checked again before it is killed, so no
-//! unrelated process with a reused number is hit.
+//! The process that runs commands is a subreaper. So a process that loses its parent becomes its child, and stays its
+//! child until it is reaped. Any other descendant is held by a pidfd and checked again before it is killed, so an
+//! unrelated process with a reused process id is never hit.
 
 use std::collections::HashMap;
 use std::fs;
@@ -33,7 +33,7 @@ impl Tree {
         Tree { children }
     }
 
-    /// Kills everything below a process; returns how many these are.
+    /// Kills every descendant of a process. Returns their number.
     pub fn kill_below(&self, pid: i32) -> usize {
         let below = self.children.get(&pid).map_or(&[][..], Vec::as_slice);
         below.iter().map(|process| self.kill(*process)).sum()
@@ -44,7 +44,7 @@ impl Tree {
         1 + self.kill_below(process.pid)
     }
 
-    /// Kills what a job has left behind: orphans of its process group, and those that bear its mark.
+    /// Kills the processes that a job has left behind: orphans of its process group, and processes that carry its mark.
     pub fn kill_orphans(&self, group: i32, marks: [&[u8]; 2]) {
         let own = getpid().as_raw_nonzero().get();
         for process in self.children.get(&own).map_or(&[][..], Vec::as_slice) {
@@ -67,7 +67,7 @@ fn look_at(pid: i32) -> Option<Process> {
 fn kill_exactly(process: Process) {
     let Some(pid) = Pid::from_raw(process.pid) else { return };
     if process.parent == getpid().as_raw_nonzero().get() {
-        // A child's number stays its own until this thread reaps it.
+        // A child's process id is not reused until this thread reaps it.
         let _ = kill_process(pid, Signal::KILL);
         return;
     }
@@ -80,7 +80,7 @@ fn kill_exactly(process: Process) {
     }
 }
 
-/// Whether its environment has both of these.
+/// Returns whether a process's environment has both of these marks.
 fn has_marks(pid: i32, marks: [&[u8]; 2]) -> bool {
     let Ok(environment) = fs::read(format!("/proc/{pid}/environ")) else { return false };
     let has = |mark: &[u8]| environment.split(|&byte| byte == 0).any(|variable| variable == mark);

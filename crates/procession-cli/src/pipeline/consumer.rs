@@ -1,11 +1,11 @@
-//! A consumer: hashes and counts what is in a batch.
+//! A consumer: hashes and counts the items of a batch.
 
 use procession::{JoinableQueue, Queue};
 use sha2::{Digest, Sha256};
 
 use super::work::{News, Outcome, unpack};
 
-/// Works until there is no more to do.
+/// Works until no work is left.
 pub fn consume(work: JoinableQueue<Vec<u8>>, news: Queue<News>) -> procession::Result<()> {
     for lease in work.iter() {
         let lease = lease?;
@@ -14,14 +14,15 @@ pub fn consume(work: JoinableQueue<Vec<u8>>, news: Queue<News>) -> procession::R
             true => bytes.split_inclusive(|&byte| byte == b'\n').map(look_at).collect(),
             false => vec![look_at(bytes)],
         };
-        // Told before it is done: who dies in between has it told twice, and never not at all.
+        // The result is sent before the item is done. A consumer that dies in between sends it twice, but never not at
+        // all.
         news.put(News::Done { batch, outcomes, attempt: lease.attempt() })?;
         lease.done()?;
     }
     Ok(())
 }
 
-/// Counts as `wc` does; the end of a line belongs to it.
+/// Counts as `wc` does. The end of a line belongs to the line.
 fn look_at(bytes: &[u8]) -> Outcome {
     Outcome {
         digest: Sha256::digest(bytes).into(),

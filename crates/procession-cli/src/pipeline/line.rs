@@ -1,4 +1,4 @@
-//! The line itself: starts everybody, kills some if asked to, waits, and closes the books.
+//! The pipeline itself: starts the processes, kills some if asked to, waits, and closes the books.
 
 use std::ffi::OsStr;
 use std::io::{self, Write};
@@ -20,13 +20,13 @@ use crate::screen::{complain, progress_bar};
 
 /// The exit code when an item was lost or written twice.
 const UNBALANCED: u8 = 1;
-/// Work that nobody has taken yet, in bytes: a producer that is ahead waits.
+/// The maximum number of bytes of work that no consumer has taken. A producer that is ahead waits.
 const WORK_BYTES: usize = 16 << 20;
-/// Results that are not written yet; a consumer that is ahead waits.
+/// The maximum number of results that are not written yet. A consumer that is ahead waits.
 const NEWS: usize = 16;
-/// Reports of progress that nobody has looked at.
+/// The maximum number of progress reports that are not read yet.
 const REPORTS: usize = 1024;
-/// How often the line looks after its consumers.
+/// How often the pipeline checks its consumers.
 const TICK: Duration = Duration::from_millis(5);
 
 type Failed = Box<dyn std::error::Error>;
@@ -34,7 +34,7 @@ type Producer = Process<procession::Result<u64>>;
 type Consumer = Process<procession::Result<()>>;
 type Writer = Process<procession::Result<Written>>;
 
-/// Does what `flags` ask for; gives the exit code.
+/// Runs the pipeline that `flags` describe. Returns the exit code.
 pub fn run(flags: &Pipeline) -> Result<u8, Failed> {
     let interrupt = Interrupt::listen()?;
     let report = Line::new(flags, interrupt)?.run()?;
@@ -125,7 +125,7 @@ impl<'a> Line<'a> {
         while self.interrupt.signal().is_none() {
             if produced.is_none() && self.producers.iter().all(|producer| !producer.is_alive()) {
                 produced = Some(self.count_produced()?);
-                // What is there is worked on, and what comes back; then consumers go home.
+                // Queued and returned batches are still worked on. Then the consumers end.
                 self.work.close()?;
             }
             if produced.is_some() && self.work.try_join().is_ok() {
@@ -165,7 +165,7 @@ impl<'a> Line<'a> {
         self.producers.iter().map(|producer| producer.join()?).sum()
     }
 
-    /// Follows how many batches are written, for a moment; and kills a consumer for some of them.
+    /// Follows for a moment how many batches are written, and kills a consumer for some of them.
     fn follow_progress(&mut self) {
         let Ok(batches) = self.progress.get_timeout(TICK) else { return };
         let before = self.bar.position();
@@ -185,7 +185,7 @@ impl<'a> Line<'a> {
         }
     }
 
-    /// Others take the place of those who died.
+    /// Starts replacements for consumers that died.
     fn look_after_consumers(&mut self) -> Result<(), Failed> {
         for place in 0..self.consumers.len() {
             match self.consumers[place].try_join() {
@@ -206,7 +206,7 @@ impl<'a> Line<'a> {
         error.to_string().into()
     }
 
-    /// Ends everybody but the writer.
+    /// Ends every process but the writer.
     fn dismiss(&self) {
         for producer in &self.producers {
             let _ = producer.kill();
@@ -217,7 +217,7 @@ impl<'a> Line<'a> {
     }
 }
 
-/// The inputs in their order, with what they are called.
+/// Returns the inputs in their order, with their names.
 fn sources(flags: &Pipeline) -> Result<(Vec<Source>, Vec<Vec<u8>>), Failed> {
     let mut names: Vec<&OsStr> = flags.files.iter().map(|file| file.as_os_str()).collect();
     if names.iter().filter(|name| **name == "-").count() > 1 {
@@ -231,8 +231,8 @@ fn sources(flags: &Pipeline) -> Result<(Vec<Source>, Vec<Vec<u8>>), Failed> {
     Ok((sources, names.into_iter().map(|name| name.as_bytes().to_vec()).collect()))
 }
 
-/// Where a producer, which is another process, finds an input; `None` for standard input. A name of one of this
-/// process's descriptors, such as `/dev/fd/63` of `<(..)` in a shell, means nothing elsewhere.
+/// Returns where a producer, which is another process, finds an input, or `None` for standard input. A name of one of
+/// this process's descriptors, such as `/dev/fd/63` of `<(..)` in a shell, means nothing elsewhere.
 fn path(name: &OsStr) -> Option<Vec<u8>> {
     let name = name.as_bytes();
     if name == b"-" {

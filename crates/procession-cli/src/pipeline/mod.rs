@@ -7,8 +7,8 @@
 //!   └─ kills consumers, and starts others              consumer                   └─ how far it is ──▶ line
 //! ```
 //!
-//! A consumer that is killed has its batch given to another one. It may have told its results before, so
-//! the writer may hear of a batch twice; it writes each item once, and its books say so.
+//! The batch of a killed consumer is given to another one. The first consumer may have sent its results before, so the
+//! writer may receive a batch twice. It writes each item once, and its books count the duplicates.
 
 mod consumer;
 mod line;

@@ -1,4 +1,4 @@
-//! A producer: reads sources, and makes batches of them.
+//! A producer: reads sources, and makes batches of their content.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -9,10 +9,10 @@ use procession::{JoinableQueue, Queue, queue::PutError};
 
 use super::work::{Batch, News, Source, pack};
 
-/// A batch of lines has about so many bytes.
+/// The approximate size of a batch of lines.
 const BATCH_BYTES: usize = 64 << 10;
 
-/// Reads sources until there are no more. Gives how many items it has put.
+/// Reads sources until there are no more. Returns how many items it has put.
 pub fn produce(
     sources: Queue<Source>,
     work: JoinableQueue<Vec<u8>>,

@@ -7,10 +7,10 @@ use serde::Serialize;
 use super::writer::Written;
 use crate::screen::count;
 
-/// All that is told at the end.
+/// The summary of a run.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
-    /// Items that the producers have put; not known when a signal ended them.
+    /// Items that the producers have put. Unknown when a signal ended them.
     pub produced: Option<u64>,
     #[serde(flatten)]
     pub written: Written,
@@ -20,9 +20,9 @@ pub struct Report {
     pub kill_rate: f64,
     pub seed: u64,
     pub seconds: f64,
-    /// The signal that ended it early.
+    /// The signal that ended the run early.
     pub interrupted_by: Option<i32>,
-    /// Each item that was put was written, once.
+    /// Every item that was put was written once.
     pub balanced: bool,
 }
 

@@ -1,28 +1,28 @@
-//! What goes through the queues.
+//! The items of the queues.
 
 use procession::Error;
 use serde::{Deserialize, Serialize};
 
-/// An input, by its place on the command line.
+/// An input, by its position on the command line.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Source {
     pub number: u32,
-    /// Its bytes, as no name need be UTF-8. `None` is standard input.
+    /// The bytes of its name, which need not be UTF-8. `None` is standard input.
     pub path: Option<Vec<u8>>,
     pub lines: bool,
 }
 
-/// Which items of which source a batch has.
+/// The items of a source that a batch contains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Batch {
     pub source: u32,
-    /// The number of its first item.
+    /// The number of the first item.
     pub first: u64,
-    /// Each line is an item; otherwise all is one.
+    /// Each line is an item. Otherwise the whole source is one item.
     pub lines: bool,
 }
 
-/// A batch and its bytes, in one vector: the head's length, the head, and the bytes as they are.
+/// Packs a batch and its bytes into one vector: the length of the head, the head, and the bytes unchanged.
 pub fn pack(batch: Batch, bytes: &[u8]) -> Vec<u8> {
     let head = [u64::from(batch.source), batch.first, u64::from(batch.lines)];
     let mut packed = Vec::with_capacity(HEAD + bytes.len());
@@ -45,16 +45,16 @@ pub fn unpack(packed: &[u8]) -> Result<(Batch, &[u8]), Error> {
     Ok((batch, bytes))
 }
 
-/// What the writer hears.
+/// A message to the writer.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum News {
-    /// A batch is done: what came of its items, and which attempt it was.
+    /// A batch is done: the results of its items, and the number of the attempt.
     Done { batch: Batch, outcomes: Vec<Outcome>, attempt: u32 },
-    /// A source has so many items; and why not more, if it could not be read to its end.
+    /// The number of items of a source, and the error if it could not be read to its end.
     End { source: u32, items: u64, failed: Option<String> },
 }
 
-/// What came of an item.
+/// The result of an item.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outcome {
     pub digest: [u8; 32],

@@ -1,4 +1,4 @@
-//! The writer: puts the results into the order of the input, and writes each once.
+//! The writer: orders the results like the input, and writes each once.
 
 use std::collections::BTreeMap;
 use std::io::{self, BufWriter, Write};
@@ -9,27 +9,26 @@ use serde::{Deserialize, Serialize};
 use super::work::{Batch, News, Outcome};
 use crate::interrupt::Interrupt;
 
-/// What the writer has to say at the end.
+/// The writer's account at the end.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Written {
     pub items: u64,
     pub lines: u64,
     pub words: u64,
     pub bytes: u64,
-    /// Batches that came to it a second time, because their consumer was killed before it said that they
-    /// were done.
+    /// Batches that came a second time, because their consumer was killed before it reported them as done.
     pub told_twice: u64,
-    /// Batches that had to be handed out again.
+    /// Batches that were handed out again.
     pub handed_out_again: u64,
-    /// Sources that could not be read, and why.
+    /// Sources that could not be read, with the reasons.
     pub failed: Vec<String>,
     /// Items that never came.
     pub missing: u64,
 }
 
-/// Writes until there is no more news. `progress` is told how many batches have come.
+/// Writes until no news is left. Sends to `progress` how many batches have come.
 pub fn write(names: Vec<Vec<u8>>, news: Queue<News>, progress: Queue<u64>) -> procession::Result<Written> {
-    // What has been worked on when somebody presses Ctrl-C is still written.
+    // After Ctrl-C, finished results are still written.
     let _interrupt = Interrupt::listen()?;
     let mut book = Book::new(names, BufWriter::new(io::stdout().lock()));
     let mut batches = 0;
@@ -37,7 +36,7 @@ pub fn write(names: Vec<Vec<u8>>, news: Queue<News>, progress: Queue<u64>) -> pr
         let heard = heard?;
         batches += u64::from(matches!(heard, News::Done { .. }));
         book.hear(heard)?;
-        // Whoever shows it looks when it likes; one that does not look is no reason to wait.
+        // A reader of the progress may be slow or absent, and the writer does not wait for it.
         let _ = progress.try_put(batches);
     }
     Ok(book.close()?)
@@ -52,7 +51,7 @@ struct Book<W> {
     written: Written,
 }
 
-/// How far a source is.
+/// The progress of a source.
 #[derive(Default)]
 struct Progress {
     next: u64,

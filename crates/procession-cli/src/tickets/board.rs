@@ -1,12 +1,12 @@
-//! [`Board`]: where each buyer is, for the observer to read, also after the buyer's death.
+//! [`Board`]: the place of each buyer, which the observer can read even after the buyer's death.
 //!
 //! ```text
 //! byte 2n     the place of buyer n + 1: one of `Place`
 //! byte 2n + 1 1 if it found the lock left by a dead buyer
 //! ```
 //!
-//! A file without a name, written by single `pwrite`s: what a buyer wrote before it was killed
-//! stays in the page cache. It has nothing to do with the library, whose locks it is to witness.
+//! A file without a name, written by single `pwrite`s. What a buyer wrote before it was killed stays in the page cache.
+//! The board does not use the library, because it is evidence about the library's locks.
 
 use std::fs::File;
 use std::io;
@@ -15,10 +15,10 @@ use std::os::unix::fs::FileExt;
 
 use serde::Serialize;
 
-/// How far a buyer has come.
+/// The progress of a buyer.
 ///
-/// A buyer enters `Reading` after it has taken the lock and `Leaving` before it lets go, so one
-/// that died in `Reading`, `Deciding` or `Writing` died holding it.
+/// A buyer enters `Reading` after it has acquired the lock, and `Leaving` before it releases the lock. So a buyer that
+/// died in `Reading`, `Deciding` or `Writing` died holding it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Place {
@@ -42,12 +42,12 @@ impl Place {
         Place::Leaving,
     ];
 
-    /// Between taking the lock and letting it go.
+    /// Returns whether the buyer holds the lock.
     pub fn is_inside(self) -> bool {
         (Place::Reading..=Place::Writing).contains(&self)
     }
 
-    /// The word for it, also in JSON.
+    /// Returns the name of the place, also for JSON.
     pub fn name(self) -> &'static str {
         match self {
             Place::Starting => "starting",
@@ -73,15 +73,15 @@ pub struct Board {
 }
 
 impl Board {
-    /// A new one, on which everybody is `Starting`.
+    /// Creates a board on which every buyer is `Starting`.
     pub fn new(buyers: u32) -> io::Result<Board> {
         let file = tempfile::tempfile()?;
         file.set_len(2 * u64::from(buyers))?;
         Ok(Board { file, buyers })
     }
 
-    /// Where another process opens it. It has no other name, so that nothing is left of it,
-    /// whoever is killed.
+    /// Returns the path by which another process opens the board. The file has no other name, so it disappears with its
+    /// last process.
     pub fn address(&self) -> String {
         format!("/proc/{}/fd/{}", std::process::id(), self.file.as_raw_fd())
     }
@@ -96,17 +96,17 @@ impl Board {
         self.file.write_all_at(&[place as u8], offset(buyer))
     }
 
-    /// Enters `Reading`, and says in the same step whether a dead buyer had left the lock.
+    /// Enters `Reading`, and records in the same write whether a dead buyer had left the lock.
     pub fn enter_reading(&self, buyer: u32, recovered: bool) -> io::Result<()> {
         self.file.write_all_at(&[Place::Reading as u8, recovered.into()], offset(buyer))
     }
 
-    /// Where everybody is, buyer 1 first.
+    /// Returns the places of all buyers, buyer 1 first.
     pub fn places(&self) -> io::Result<Vec<Place>> {
         Ok(self.read()?.chunks_exact(2).map(|entry| Place::from_byte(entry[0])).collect())
     }
 
-    /// How many buyers found the lock left by a dead one.
+    /// Returns how many buyers found the lock left by a dead buyer.
     pub fn recoveries(&self) -> io::Result<u32> {
         Ok(self.read()?.chunks_exact(2).map(|entry| u32::from(entry[1] != 0)).sum())
     }

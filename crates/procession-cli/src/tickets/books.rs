@@ -1,4 +1,4 @@
-//! Does it add up? What the file says is compared with what the buyers said.
+//! The books: what the file says is compared with what the buyers reported.
 
 use std::collections::BTreeMap;
 
@@ -7,39 +7,39 @@ use serde::Serialize;
 use super::board::Place;
 use super::ledger::{Ledger, Sale};
 
-/// What became of a buyer.
+/// The end of a buyer.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Fate {
-    /// It said that it has this ticket.
+    /// The buyer reported that it has this ticket.
     Sold(u64),
-    /// It said that there was none left.
+    /// The buyer reported that no ticket was left.
     Refused,
-    /// A signal ended it when it was here.
+    /// A signal ended the buyer in this place.
     Killed(Place),
-    /// It failed otherwise, for the reason given.
+    /// The buyer failed otherwise, for this reason.
     Failed(String),
-    /// It could not be started.
+    /// The buyer could not be started.
     NotStarted,
 }
 
 /// A buyer at the end of the sale.
 #[derive(Clone, Debug)]
 pub struct Buyer {
-    /// From 1.
+    /// The number of the buyer, from 1.
     pub buyer: u32,
     pub pid: i32,
     pub fate: Fate,
 }
 
-/// A ticket that somebody has, by his word or by the file's.
+/// A ticket that was sold according to a buyer or to the file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Ticket {
     pub ticket: u64,
     pub buyer: u32,
     pub pid: i32,
-    /// The buyer said so. One that was killed could not.
+    /// The buyer reported it. A killed buyer could not.
     pub said: bool,
-    /// The file says so.
+    /// The file records it.
     pub booked: bool,
 }
 
@@ -47,14 +47,14 @@ pub struct Ticket {
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Books {
     pub tickets: Vec<Ticket>,
-    /// Tickets that more than one buyer has, with the buyers.
+    /// Tickets that more than one buyer has, with these buyers.
     pub oversold: BTreeMap<u64, Vec<u32>>,
-    /// Why the books do not balance; empty when they do.
+    /// The reasons why the books do not balance. Empty when they do.
     pub problems: Vec<String>,
 }
 
 impl Books {
-    /// Closes the books: `before` and `after` are the file at the sale's start and end.
+    /// Closes the books. `before` and `after` are the file at the sale's start and end.
     pub fn close(before: &Ledger, after: &Ledger, buyers: &[Buyer]) -> Books {
         let mut books = Books::default();
         let earlier = before.sold().len();
@@ -71,7 +71,7 @@ impl Books {
         books
     }
 
-    /// The books of a sale whose file cannot be read at the end.
+    /// Returns the books of a sale whose file cannot be read at the end.
     pub fn lost(why: String) -> Books {
         Books { problems: vec![why], ..Books::default() }
     }
@@ -84,7 +84,7 @@ impl Books {
         self.problems.push(what.into());
     }
 
-    /// The file by itself: each ticket that left the stock is sold, once, under its own number.
+    /// Checks the file by itself: each ticket that left the stock is sold once, under its own number.
     fn compare_counts(&mut self, before: &Ledger, after: &Ledger, new: &[Sale]) {
         let (stock, left, sold) = (before.count(), after.count(), new.len() as u64);
         if left.checked_add(sold) != Some(stock) {
@@ -98,8 +98,8 @@ impl Books {
         }
     }
 
-    /// The file against the buyers: who says that he has a ticket is listed with it, and who is
-    /// listed says so or could not say anything.
+    /// Compares the file with the buyers. A buyer that reports a ticket must be listed with it. A listed buyer must
+    /// have reported the ticket, or have been unable to.
     fn compare_words(&mut self, new: &[Sale], buyers: &[Buyer], left: u64) {
         let mut listed: BTreeMap<(u32, i32), Vec<u64>> = BTreeMap::new();
         for sale in new {
@@ -156,7 +156,7 @@ impl Books {
     }
 }
 
-/// `buyer 1`, `the buyers 1, 2`, or the first of many and their number; `None` for nobody.
+/// Returns `buyer 1`, `the buyers 1, 2`, or the first of many and their number. Returns `None` for no buyer.
 fn list(buyers: impl Iterator<Item = u32>) -> Option<String> {
     const MOST: usize = 10;
     let buyers: Vec<String> = buyers.map(|buyer| buyer.to_string()).collect();

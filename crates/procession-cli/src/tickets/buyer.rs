@@ -1,4 +1,4 @@
-//! What a buyer does, in a process of its own: the seed's `search` and `get_ticket`.
+//! A buyer, in a process of its own.
 
 use std::io;
 use std::thread::sleep;
@@ -12,13 +12,13 @@ use super::board::{Board, Place};
 use super::db::{Db, DbError};
 use crate::screen::{Colour, Screen, count};
 
-/// All that a buyer is told. It has nothing else in common with main.
+/// The order of a buyer. The buyer shares nothing else with main.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Order {
-    /// From 1.
+    /// The number of the buyer, from 1.
     pub buyer: u32,
     pub db: Db,
-    /// `None` in a sale without it.
+    /// The lock, or `None` in a sale without it.
     pub lock: Option<Lock>,
     /// The address of the board.
     pub board: String,
@@ -26,16 +26,16 @@ pub struct Order {
     pub screen: Screen,
 }
 
-/// What a buyer says at its end.
+/// The report of a buyer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Answer {
     /// It bought this ticket.
     Sold(u64),
-    /// There was none left.
+    /// No ticket was left.
     Refused,
 }
 
-/// Looks at the stock, takes the lock, and buys a ticket if there is one.
+/// Looks at the stock, acquires the lock, and buys a ticket if there is one.
 pub fn buy(order: Order) -> procession::Result<Answer> {
     Buyer::new(order)?.buy()
 }
@@ -67,7 +67,7 @@ impl Buyer {
         Ok(answer)
     }
 
-    /// Without the lock, as in the seed: what it sees may be old when it buys, but never torn.
+    /// Reads the stock without the lock. The result may be outdated when the buyer buys, but never torn.
     fn look(&self) -> procession::Result<()> {
         self.enter(Place::Looking)?;
         let left = self.order.db.read().map_err(error)?.count();
@@ -75,7 +75,7 @@ impl Buyer {
         Ok(())
     }
 
-    /// Read, wait, decide, wait, write: only whoever holds the lock may do this.
+    /// Reads, waits, decides, waits, and writes. Only the holder of the lock may call this.
     fn get_ticket(&self) -> procession::Result<Answer> {
         let (mut ledger, stamp) = self.order.db.read_stamped().map_err(error)?;
         sleep(self.order.think_time);
@@ -86,15 +86,15 @@ impl Buyer {
         self.enter(Place::Deciding)?;
         sleep(self.order.think_time);
         self.enter(Place::Writing)?;
-        // Without the lock others of this sale write meanwhile, and that they do is to be seen.
+        // Without the lock, other buyers of this sale write meanwhile. That is what such a sale demonstrates.
         let unchanged = self.order.lock.is_some().then_some(stamp);
         self.order.db.write(&ledger, unchanged).map_err(error)?;
         self.say(Colour::Red, &format!("bought ticket {ticket}"));
         Ok(Answer::Sold(ticket))
     }
 
-    /// The last holder died inside. The file is whole, as reading it next will confirm, because it
-    /// is only ever replaced; what can be left is the new file that the dead was writing aside.
+    /// Cleans up after a holder that died inside. The file itself is whole, because it is only ever replaced. The new
+    /// file that the dead buyer was writing may be left.
     fn clean_up_after(&self, dead: &OwnerDied) -> io::Result<()> {
         self.say(
             Colour::Yellow,

@@ -1,7 +1,7 @@
 //! [`Claim`]: one sale at a time over a file.
 //!
-//! The lock of a sale is known to its own family alone. Two sales of the same file, started in two
-//! terminals, would not wait for each other; so each first claims the file, and the second is told.
+//! Only the family of a sale knows its lock. Two sales of the same file, started in two terminals, would not wait for
+//! each other. So each first claims the file, and the second sale fails.
 
 use std::fs::{self, File, TryLockError};
 use std::io;
@@ -13,15 +13,15 @@ use std::time::Duration;
 use super::db::{Db, DbError};
 use crate::interrupt::Interrupt;
 
-/// An exclusive `flock` on `.NAME.sale` next to the file. The kernel releases it with its process,
-/// however that ends; the empty file is removed at the orderly end, and used again after any other.
+/// An exclusive `flock` on `.NAME.sale` next to the file. The kernel releases it when its process ends, however that
+/// happens. The empty file is removed at an orderly end, and reused otherwise.
 pub struct Claim {
     path: PathBuf,
     _locked: File,
 }
 
 impl Claim {
-    /// Claims `db`, or says that another sale has.
+    /// Claims `db`, or fails if another sale has claimed it.
     pub fn of(db: &Db) -> Result<Claim, DbError> {
         Claim::try_of(db)?.ok_or_else(|| db.error("another sale of it is going on; --wait waits for its end"))
     }
@@ -49,7 +49,7 @@ impl Claim {
                 Err(TryLockError::WouldBlock) => return Ok(None),
                 Err(TryLockError::Error(e)) => return Err(failed(e)),
             }
-            // The sale before us may have removed the file between our two steps.
+            // The previous sale may have removed the file between the two steps.
             let ours = file.metadata().map_err(failed)?;
             if fs::metadata(&path).is_ok_and(|now| (now.dev(), now.ino()) == (ours.dev(), ours.ino())) {
                 return Ok(Some(Claim { path, _locked: file }));
@@ -60,7 +60,7 @@ impl Claim {
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        // While it is locked, so that nobody else has it.
+        // The file is removed while it is locked, so no other sale has it.
         let _ = fs::remove_file(&self.path);
     }
 }

@@ -1,12 +1,12 @@
-//! [`Db`]: the file with the stock. It is whole at every moment, whoever is killed.
+//! [`Db`]: the file with the stock. It is whole at every moment, whichever process is killed.
 //!
 //! ```text
 //! {"count": 0, "sold": [{"ticket": 1, "buyer": 3, "pid": 4711}], ...fields that are not ours}
 //! ```
 //!
-//! CRASH: the count and the sale change in one rename. Before it the old file is there, and
-//! perhaps a side file `.NAME.PID.aside` of the dead, which whoever recovers the lock removes;
-//! after it the ticket is sold, whether or not the buyer lives to say so.
+//! CRASH: the count and the sale change in one rename. Before it the old file is there, and perhaps a side file
+//! `.NAME.PID.aside` of the dead buyer. The process that recovers the lock removes that. After the rename the ticket is
+//! sold, whether or not the buyer lives to report it.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -19,15 +19,15 @@ use serde::{Deserialize, Serialize};
 
 use super::ledger::Ledger;
 
-/// A JSON file on disk; plain data that travels to the buyers.
+/// A JSON file on disk, as plain data that can be sent to the buyers.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Db {
-    // Not `PathBuf`, which serde refuses to carry when it is not UTF-8.
+    // Not a `PathBuf`, which serde refuses to serialize when it is not UTF-8.
     directory: OsString,
     name: OsString,
 }
 
-/// What is wrong with the file.
+/// A problem with the file.
 #[derive(Debug)]
 pub struct DbError {
     path: PathBuf,
@@ -35,8 +35,8 @@ pub struct DbError {
 }
 
 impl Db {
-    /// The file at `path`, which may be missing; links are followed, so that a rename replaces
-    /// the file and not the link.
+    /// Returns the file at `path`, which may be missing. Links are followed, so a rename replaces the file and not the
+    /// link.
     pub fn at(path: &Path) -> Result<Db, DbError> {
         let fail = |what: String| DbError { path: path.to_owned(), what };
         if path.as_os_str() == "-" {
@@ -72,7 +72,7 @@ impl Db {
         self.read_stamped().map(|(ledger, _)| ledger)
     }
 
-    /// Reads and checks the file; the stamp tells later whether it is still the same.
+    /// Reads and checks the file. The stamp shows later whether the file is still the same.
     pub fn read_stamped(&self) -> Result<(Ledger, Stamp), DbError> {
         let mut file = self.open()?;
         let unreadable = |e: io::Error| self.error(format!("cannot be read: {e}"));
@@ -82,8 +82,8 @@ impl Db {
         Ok((Ledger::parse(&bytes).map_err(|what| self.error(what))?, stamp))
     }
 
-    /// Puts `ledger` in the place of the file: aside, to the disk, and by one rename. With a stamp, only if the file
-    /// is still the one that was read.
+    /// Replaces the file by `ledger`: writes a side file, syncs it, and renames it. With a stamp, only if the file is
+    /// still the one that was read.
     pub fn write(&self, ledger: &Ledger, read: Option<Stamp>) -> Result<(), DbError> {
         let metadata = if self.exists() { Some(self.metadata()?) } else { None };
         if read.is_some_and(|read| metadata.as_ref().map(Stamp::of) != Some(read)) {
@@ -101,8 +101,8 @@ impl Db {
             .map_err(|e| self.error(format!("cannot be replaced by a file with its owner and mode: {e}")))
     }
 
-    /// What the kernel says of the file, if it is one that we may replace. A rename asks only for the directory's
-    /// permissions, so the kernel is asked here whether this user may write to the file.
+    /// Returns the file's metadata, if this process may replace the file. A rename checks only the directory's
+    /// permissions, so this asks the kernel whether this user may write to the file.
     fn metadata(&self) -> Result<Metadata, DbError> {
         self.open()?.metadata().map_err(|e| self.error(format!("cannot be read: {e}")))
     }
@@ -163,7 +163,7 @@ impl Db {
         }
     }
 
-    /// Removes what process `pid` was writing when it died; nothing, if it was not.
+    /// Removes the side file that process `pid` was writing when it died, if there is one.
     pub fn remove_aside_of(&self, pid: u32) -> io::Result<()> {
         match fs::remove_file(self.beside(&format!("{pid}{ASIDE}"))) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
@@ -171,7 +171,7 @@ impl Db {
         }
     }
 
-    /// Removes the side files of every process. Only while no sale is going on.
+    /// Removes the side files of every process. Call it only while no sale runs.
     pub fn remove_asides(&self) -> Result<(), DbError> {
         let listed = fs::read_dir(&self.directory).and_then(Iterator::collect::<io::Result<Vec<_>>>);
         let listed = listed.map_err(|e| self.error(format!("its directory cannot be listed: {e}")))?;
@@ -190,7 +190,7 @@ impl Db {
         std::str::from_utf8(digits).ok()?.parse().ok()
     }
 
-    /// A hidden file next to this one, `.NAME.SUFFIX`.
+    /// Returns the path of a hidden file next to this one, `.NAME.SUFFIX`.
     pub fn beside(&self, suffix: &str) -> PathBuf {
         let mut name = OsString::from(".");
         name.push(&self.name);
@@ -204,7 +204,7 @@ impl Db {
     }
 }
 
-/// Which contents of a file were read: any change makes another one.
+/// Identifies the content of a file that was read. Every change produces another stamp.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stamp {
     device: u64,
@@ -224,7 +224,7 @@ impl Stamp {
     }
 }
 
-/// How the name of a side file ends.
+/// The suffix of a side file's name.
 const ASIDE: &str = ".aside";
 
 impl fmt::Display for DbError {

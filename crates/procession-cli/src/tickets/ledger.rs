@@ -1,9 +1,9 @@
-//! [`Ledger`]: what the file says, checked. How many tickets are left and who bought the others.
+//! [`Ledger`]: the validated content of the file: how many tickets are left, and which buyers have the others.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-/// The contents of the file. Fields that are not ours are kept as they are.
+/// The content of the file. Unknown fields are kept unchanged.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Ledger {
     object: Map<String, Value>,
@@ -23,13 +23,13 @@ pub struct Sale {
 }
 
 impl Ledger {
-    /// A new one with `stock` tickets.
+    /// Returns a new ledger with `stock` tickets.
     pub fn new(stock: u64) -> Ledger {
         let object = [("count".to_string(), json!(stock))].into_iter().collect();
         Ledger { object, count: stock, sold: Vec::new() }
     }
 
-    /// Reads and checks the bytes of a file; the error says what is wrong with them.
+    /// Parses and checks the bytes of a file. The error says what is wrong with them.
     pub fn parse(bytes: &[u8]) -> Result<Ledger, String> {
         if bytes.starts_with(b"\xef\xbb\xbf") {
             return Err(
@@ -63,23 +63,22 @@ impl Ledger {
         bytes
     }
 
-    /// How many tickets are left.
+    /// Returns how many tickets are left.
     pub fn count(&self) -> u64 {
         self.count
     }
 
-    /// Who bought the others, in the order of sale.
+    /// Returns the sold tickets, in the order of sale.
     pub fn sold(&self) -> &[Sale] {
         &self.sold
     }
 
-    /// The highest number of a ticket that is sold, 0 before the first.
+    /// Returns the highest number of a sold ticket, 0 before the first.
     pub fn last_ticket(&self) -> u64 {
         self.sold.iter().map(|sale| sale.ticket).max().unwrap_or(0)
     }
 
-    /// Takes one ticket from the stock and writes down who has it; gives its number, or `None`
-    /// when there is none left.
+    /// Takes one ticket from the stock and records its buyer. Returns its number, or `None` when none is left.
     pub fn sell(&mut self, buyer: u32, pid: i32) -> Option<u64> {
         let left = self.count.checked_sub(1)?;
         let sale = Sale { ticket: self.last_ticket() + 1, buyer, pid };

@@ -1,8 +1,7 @@
-//! The observer: a thread of main that kills buyers, and says where each of them was.
+//! The observer: a thread of main that kills buyers, and reports where each of them was.
 //!
-//! The buyers do not know of it, and it uses nothing of theirs but the board. It reads the place
-//! of a victim when the victim is dead, so what it says is where the kill landed and not where it
-//! was aimed.
+//! The buyers do not know of it, and it uses only the board. It reads the place of a victim when the victim is dead. So
+//! it reports where the kill hit, not where it was aimed.
 
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{self, JoinHandle};
@@ -18,10 +17,10 @@ use crate::screen::{Colour, Screen};
 /// A buyer's process.
 pub type Handle = Process<procession::Result<Answer>>;
 
-/// How often the observer looks at the board: often enough to catch most buyers that write.
+/// How often the observer reads the board: often enough to catch most buyers that write.
 const TICK: Duration = Duration::from_micros(200);
 
-/// Where a kill landed: the place of the buyer when it died.
+/// Where a kill hit: the place of the buyer when it died.
 pub type Landing = Place;
 
 /// A buyer that is to be killed.
@@ -48,11 +47,11 @@ impl Observer {
     }
 
     pub fn aim_at(&self, victim: Victim) {
-        // Fails only when the observer has panicked, which `finish` will say.
+        // Fails only when the observer has panicked, which `finish` reports.
         let _ = self.victims.send(victim);
     }
 
-    /// Waits for the last victim's end. `None` if the observer itself has failed.
+    /// Waits for the last victim's end. Returns `None` if the observer itself has failed.
     pub fn finish(self) -> Option<Vec<Landing>> {
         drop(self.victims);
         self.thread.join().ok()
@@ -63,9 +62,9 @@ struct Watch {
     board: Board,
     screen: Screen,
     incoming: Receiver<Victim>,
-    /// Each with the time at which it is due, once that is known.
+    /// Victims, each with the time of its kill, once that is known.
     pending: Vec<(Victim, Option<Instant>)>,
-    /// Those that have been sent the signal and may not be dead yet.
+    /// Victims that have been sent the signal and may not be dead yet.
     dying: Vec<Victim>,
     landings: Vec<Landing>,
 }
@@ -77,12 +76,12 @@ impl Watch {
                 self.board.places().expect("INVARIANT: the board is a file as long as its buyers need");
             self.fire(&places);
             thread::sleep(TICK);
-            self.bury();
+            self.record_dead();
         }
         self.landings
     }
 
-    /// Takes in new victims; false when there are none, and none to come.
+    /// Takes in new victims. Returns false when there are none, and none to come.
     fn receive(&mut self) -> bool {
         if self.pending.is_empty() && self.dying.is_empty() {
             match self.incoming.recv() {
@@ -94,7 +93,7 @@ impl Watch {
         true
     }
 
-    /// Kills those that are due, and lets those go for whom it is too late.
+    /// Kills the victims that are due, and drops those for which it is too late.
     fn fire(&mut self, places: &[Place]) {
         let now = Instant::now();
         for (victim, due) in std::mem::take(&mut self.pending) {
@@ -112,8 +111,8 @@ impl Watch {
         }
     }
 
-    /// Writes down where the kills have landed of which the victims are dead.
-    fn bury(&mut self) {
+    /// Records where the kills hit, for victims that are dead.
+    fn record_dead(&mut self) {
         for victim in std::mem::take(&mut self.dying) {
             match victim.process.try_join() {
                 Ok(None) => self.dying.push(victim),
@@ -136,7 +135,7 @@ fn is_kill(failure: &Failure) -> bool {
 }
 
 impl Victim {
-    /// When it is to be killed, if that is known now that it is in `place`, or was before.
+    /// Returns when the buyer is to be killed, if that is known from its place now or before.
     fn due(&self, known: Option<Instant>, now: Instant, place: Place) -> Option<Instant> {
         match self.aim {
             Aim::Moment(alive, inside) => {

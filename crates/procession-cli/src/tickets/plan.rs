@@ -1,4 +1,4 @@
-//! Whom the observer kills, and when: chosen before the sale, from a seed.
+//! The plan of kills: which buyers, and when. It is chosen from a seed before the sale.
 
 use std::time::Duration;
 
@@ -8,14 +8,14 @@ use crate::dice::Dice;
 /// When a buyer is to be killed.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Aim {
-    /// So long after its start, wherever it is then; but if it takes the lock before that, so long
-    /// after it has been seen there, or it would get away.
+    /// This long after its start, wherever it is then. If it acquires the lock before that, the second duration after
+    /// it was seen there, or it would escape.
     Moment(Duration, Duration),
-    /// So long after it has been seen in this place inside the lock.
+    /// This long after it was seen in this place inside the lock.
     Inside(Place, Duration),
 }
 
-/// What the sale is expected to be like, for choosing moments.
+/// The expected course of the sale, for choosing moments.
 pub struct Expected {
     pub buyers: u32,
     pub stock: u64,
@@ -24,27 +24,27 @@ pub struct Expected {
 }
 
 impl Expected {
-    /// How long buyer `n` will live: until those before it, and it, have had their turns.
+    /// Returns how long buyer `n` is expected to live: until the buyers before it, and it, have had their turns.
     fn life(&self, n: u32) -> Duration {
         let before = if self.locked { n } else { 1 };
         let served = before.min(self.stock.try_into().unwrap_or(u32::MAX));
-        // A buyer that gets a ticket thinks twice, another once.
+        // A buyer that gets a ticket thinks twice, and any other buyer once.
         self.think_time.max(Duration::from_millis(1)) * (before.saturating_add(served))
     }
 }
 
-/// Whom to kill, buyer 1 first. The same seed makes the same plan; where its kills land is up to
-/// the scheduler.
+/// Returns when to kill each buyer, buyer 1 first. The same seed makes the same plan. Where its kills hit is up to the
+/// scheduler.
 ///
-/// Each buyer is a victim with probability `rate`. A coin decides whether it dies at a random
-/// moment of its expected life, most of which is spent waiting for the lock, or inside the lock:
-/// half of these while it reads, a quarter while it decides, a quarter about when it writes. A
-/// buyer that finds no ticket left never decides nor writes, and so may escape.
+/// Each buyer is a victim with probability `rate`. A coin decides whether it dies at a random moment of its expected
+/// life, most of which it waits for the lock, or inside the lock. Of the latter, half die while they read, a quarter
+/// while they decide, and a quarter about when they write. A buyer that finds no ticket left neither decides nor
+/// writes, and so may escape.
 pub fn plan(rate: f64, seed: u64, expected: &Expected) -> Vec<Option<Aim>> {
     let mut dice = Dice::seeded(seed);
     let think = expected.think_time;
     let aim = |n| {
-        // All are thrown for every buyer, so that one buyer's luck is not another's.
+        // All dice are thrown for every buyer, so that the buyers' fates are independent.
         let [victim, inside, place, moment] = [(); 4].map(|()| dice.throw());
         let aim = match place {
             _ if inside < 0.5 => Aim::Moment(expected.life(n).mul_f64(moment), think.mul_f64(place)),

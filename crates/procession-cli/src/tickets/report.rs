@@ -10,7 +10,7 @@ use super::books::{Books, Buyer, Fate};
 use super::observer::Landing;
 use crate::screen::count;
 
-/// What is known of a sale besides its books.
+/// The facts of a sale besides its books.
 #[derive(Clone, Debug, Serialize)]
 pub struct Facts {
     /// The file; `None` when the sale had one of its own.
@@ -32,27 +32,27 @@ pub struct Facts {
     pub interrupted_by: Option<i32>,
 }
 
-/// Where the kills landed.
+/// Where the kills hit.
 #[derive(Clone, Debug, Default, Serialize)]
 struct Kills {
-    /// At so many buyers the observer has aimed.
+    /// The number of buyers that the observer aimed at.
     aimed: u32,
-    /// So many of them had ended, or left the lock, before.
+    /// Victims that had ended, or left the lock, before the kill.
     escaped: u32,
-    /// So many died holding the lock.
+    /// Victims that died holding the lock.
     inside_lock: u32,
-    /// How many died in which place.
+    /// The number of victims that died in each place.
     landed: BTreeMap<Place, u32>,
 }
 
-/// All that is told at the end.
+/// The whole report.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
     #[serde(flatten)]
     facts: Facts,
-    /// Buyers with a ticket, by their word or the file's.
+    /// Buyers with a ticket, according to their report or the file.
     sold: usize,
-    /// Of those, the ones who were killed before they could say so.
+    /// Of those, the buyers that were killed before they could report it.
     sold_but_killed: usize,
     refused: usize,
     killed: usize,
@@ -102,12 +102,12 @@ impl Report {
         self.facts.interrupted_by
     }
 
-    /// Every buyer ran, and ended in one of the ways that a sale provides for.
+    /// Returns whether every buyer ran, and ended in one of the ways that a sale provides for.
     pub fn is_complete(&self) -> bool {
         self.failed + self.not_started == 0
     }
 
-    /// What goes to standard error: why the books do not balance, and what failed; not too much.
+    /// Returns the messages for standard error: why the books do not balance, and what failed. The number is limited.
     pub fn complaints(&self) -> Vec<String> {
         const MOST: usize = 10;
         let all = self.books.problems.iter().chain(&self.failures);

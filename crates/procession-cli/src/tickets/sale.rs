@@ -26,7 +26,7 @@ use crate::screen::{Colour, Screen, complain, count, progress_bar};
 const UNBALANCED: u8 = 1;
 type Failed = Box<dyn std::error::Error>;
 
-/// Runs the sale that `flags` ask for; gives the exit code.
+/// Runs the sale that `flags` describe. Returns the exit code.
 pub fn run(flags: &Tickets) -> Result<u8, Failed> {
     let interrupt = Interrupt::listen()?;
     let (_home, path) = match &flags.db {
@@ -51,7 +51,7 @@ pub fn run(flags: &Tickets) -> Result<u8, Failed> {
     })
 }
 
-/// Reads the file, or makes it.
+/// Reads the file, or creates it.
 fn open(db: &Db, stock: Option<u64>) -> Result<Ledger, DbError> {
     if !db.exists() {
         let new = Ledger::new(stock.unwrap_or(1));
@@ -145,7 +145,7 @@ impl<'a> Sale<'a> {
         Ok(Report::new(facts, books, &self.ended, aimed, &landings))
     }
 
-    /// Starts every buyer, and tells the observer its victims; gives how many these are.
+    /// Starts every buyer, and passes the victims to the observer. Returns their number.
     fn start_buyers(&mut self, stock: u64, observer: &Observer) -> u32 {
         let Tickets { buyers, kill_rate, .. } = *self.flags;
         let (think_time, locked) = (self.think_time(), self.lock.is_some());
@@ -172,8 +172,8 @@ impl<'a> Sale<'a> {
         aimed
     }
 
-    /// Starts one buyer; when there is no room for more processes, after the end of others.
-    /// `None` when the sale is interrupted.
+    /// Starts one buyer. When there is no room for more processes, waits for other buyers to end. Returns `None` when
+    /// the sale is interrupted.
     fn start(&mut self, buyer: u32) -> procession::Result<Option<Handle>> {
         let order = Order {
             buyer,
@@ -197,7 +197,7 @@ impl<'a> Sale<'a> {
         Duration::from_millis(self.flags.think_time)
     }
 
-    /// Waits for the buyer that was started first of those that run; false when none runs.
+    /// Waits for the running buyer that was started first. Returns false when none runs.
     fn await_first(&mut self) -> bool {
         const LOOK_UP: Duration = Duration::from_millis(100);
         let Some((buyer, process)) = self.running.pop_front() else { return false };
@@ -219,7 +219,7 @@ impl<'a> Sale<'a> {
         true
     }
 
-    /// Buyers end in the order in which they get the lock, which is not that of their start.
+    /// Buyers end in the order in which they acquire the lock, which is not the order of their start.
     fn advance_bar(&self) {
         let ended = self.running.iter().filter(|(_, process)| !process.is_alive()).count();
         self.bar.set_position((self.ended.len() + ended) as u64);
@@ -238,7 +238,7 @@ impl<'a> Sale<'a> {
         }
     }
 
-    /// Takes the lock when nobody else wants it any more; gives 1 if its last holder had died.
+    /// Acquires the lock when no other process wants it. Returns 1 if its last holder had died, or else 0.
     fn recover_lock(&self) -> procession::Result<u32> {
         let Some(lock) = &self.lock else { return Ok(0) };
         Ok(u32::from(lock.lock_or_recover()?.recovered_from().is_some()))

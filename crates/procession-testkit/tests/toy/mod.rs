@@ -1,4 +1,4 @@
-//! A robust lock and a ring over it, small enough to be seen through, in a memfd.
+//! A robust lock and a ring over it, in a memfd, small enough to be understood at a glance.
 //!
 //! | word     | meaning                                           |
 //! |----------|---------------------------------------------------|
@@ -30,7 +30,7 @@ pub struct Toy {
     pub bytes: [AtomicU32; RING / 4],
 }
 
-/// What `put` gets wrong, if anything.
+/// The bug of `put`, if any.
 #[derive(Clone, Copy, PartialEq)]
 pub enum Bug {
     None,
@@ -113,7 +113,7 @@ impl Toy {
         self.unlock(slot);
     }
 
-    /// Takes a message, waiting for one.
+    /// Takes a message, and waits for one if there is none.
     pub fn get(&self, slot: u32) -> Vec<u32> {
         loop {
             let arrived = self.arrived.load(SeqCst);
@@ -141,7 +141,7 @@ impl Toy {
         Ok((message, at + (8 + 4 * length).next_multiple_of(8)))
     }
 
-    /// The messages in it.
+    /// Returns the messages in the ring.
     pub fn messages(&self) -> Result<Vec<Vec<u32>>, String> {
         let (mut at, mut found) = (self.head.load(Acquire), Vec::new());
         while at < self.tail.load(Acquire) {
@@ -152,7 +152,7 @@ impl Toy {
         Ok(found)
     }
 
-    /// What a supervisor does when `slot` is dead.
+    /// Does what a supervisor does when `slot` is dead.
     pub fn recover(&self, slot: u32) {
         if self.journal[slot as usize].load(SeqCst) != 0 {
             if self.lock.load(SeqCst) & !WAITERS == slot + 1 {
@@ -165,7 +165,7 @@ impl Toy {
         futex_wake(&self.arrived, i32::MAX);
     }
 
-    /// Recovers from the death of `slot` and says whether all is well.
+    /// Recovers from the death of `slot`. Returns the messages, or what is wrong.
     pub fn recovered(&self, slot: u32) -> Result<Vec<Vec<u32>>, String> {
         self.recover(slot);
         match self.lock.load(SeqCst) {

@@ -30,7 +30,7 @@ pub struct Entry<'a> {
     pub signal: Option<i32>,
     pub input: &'a [u8],
     pub words: &'a [Vec<u8>],
-    /// Bytes that it was given, and that it printed.
+    /// Bytes that the command was given, and bytes that it printed.
     pub sent: u64,
     pub received: u64,
 }
@@ -50,7 +50,7 @@ const JOBLOG: &[u8] = b"Seq\tHost\tStarttime\tJobRuntime\tSend\tReceive\tExitval
 impl Format {
     pub const ALL: [Format; 3] = [Format::Table, Format::Json, Format::Joblog];
 
-    /// The first line.
+    /// Returns the first line.
     pub fn head(self) -> &'static [u8] {
         match self {
             Format::Table => TABLE,
@@ -59,7 +59,7 @@ impl Format {
         }
     }
 
-    /// Whether a log begins like this.
+    /// Returns whether a log starts like this.
     pub fn is_start_of(self, text: &[u8]) -> bool {
         match self {
             Format::Json => text.starts_with(b"{\"job\":"),
@@ -67,7 +67,7 @@ impl Format {
         }
     }
 
-    /// An input as this format writes it.
+    /// Returns an input as this format writes it.
     pub fn input(self, input: &[u8]) -> Vec<u8> {
         match self {
             Format::Json => String::from_utf8_lossy(input).into_owned().into_bytes(),
@@ -75,7 +75,7 @@ impl Format {
         }
     }
 
-    /// A command as this format writes it.
+    /// Returns a command as this format writes it.
     pub fn command(self, words: &[Vec<u8>]) -> Vec<u8> {
         match self {
             Format::Table => escaped(&command_line(words)),
@@ -87,7 +87,7 @@ impl Format {
         }
     }
 
-    /// A line, with its end.
+    /// Returns a line, including its end.
     pub fn line(self, entry: &Entry<'_>) -> Vec<u8> {
         let start = entry.start.duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64());
         let Entry { job, seconds, attempt, exit, signal, sent, received, .. } = *entry;
@@ -159,7 +159,7 @@ fn json_words(words: &[Vec<u8>]) -> Value {
     words.iter().map(|word| Value::from(String::from_utf8_lossy(word))).collect()
 }
 
-/// One field of one line.
+/// Returns a text as one field of one line.
 fn escaped(text: &[u8]) -> Vec<u8> {
     let mut field = Vec::with_capacity(text.len());
     for &byte in text {

@@ -1,7 +1,7 @@
-//! [`Log`]: a line for each command that has come to its end, in the order of the ends.
+//! [`Log`]: a line for each finished command, in the order in which they finished.
 //!
-//! A line is written in one write, so an interrupted run leaves whole lines. The file is locked while a run writes to
-//! it. A file that is no log is left alone.
+//! A line is written by one call, so an interrupted run leaves whole lines. The file is locked while a run writes to
+//! it. A file that is not a log is left unchanged.
 
 mod format;
 
@@ -23,10 +23,10 @@ pub struct Log {
     before: HashMap<u64, Done>,
 }
 
-/// A command that has succeeded, as the log tells it.
+/// A command that has succeeded, according to the log.
 #[derive(Debug, PartialEq)]
 struct Done {
-    /// Not in every format.
+    /// Some formats omit it.
     input: Option<Vec<u8>>,
     command: Vec<u8>,
 }
@@ -36,7 +36,7 @@ impl Log {
         Log { file: None, path: PathBuf::new(), format: Format::Table, before: HashMap::new() }
     }
 
-    /// Opens a log to write to. Without `resume`, what a log has is dropped.
+    /// Opens a log for writing. Without `resume`, the existing content is dropped.
     pub fn open(path: &Path, format: Format, resume: bool) -> Result<Log, Failed> {
         let failed = |e: std::io::Error| format!("{}: {e}", path.display());
         let mut file = OpenOptions::new()
@@ -64,14 +64,14 @@ impl Log {
         if !resume || text.is_empty() {
             file.set_len(0).and_then(|()| file.write_all(format.head())).map_err(failed)?;
         } else if !text.ends_with(b"\n") {
-            // The machine went down in the middle of a line: that one is done again.
+            // The machine stopped in the middle of a line. That job is run again.
             file.write_all(b"\n").map_err(failed)?;
         }
         let before = if resume { done(&text, format) } else { HashMap::new() };
         Ok(Log { file: Some(file), path: path.to_owned(), format, before })
     }
 
-    /// Reads what a log has, and writes nothing.
+    /// Reads an existing log, and writes nothing.
     pub fn look(path: &Path, format: Format, resume: bool) -> Result<Log, Failed> {
         let mut log = Log { path: path.to_owned(), format, ..Log::none() };
         if resume && path.exists() {
@@ -85,7 +85,7 @@ impl Log {
     ///
     /// # Errors
     ///
-    /// The log tells of another input or another command.
+    /// The log has another input or another command for the job.
     pub fn has_done(&mut self, job: &Job, words: Option<&[Vec<u8>]>) -> Result<bool, Failed> {
         let Some(done) = self.before.remove(&job.number) else { return Ok(false) };
         let (path, number) = (self.path.display(), job.number);
@@ -117,7 +117,7 @@ impl Log {
     }
 }
 
-/// The text of a log; an error if it is something else.
+/// Returns the text of a log, or an error if the file is not one.
 fn read(file: &mut File, path: &Path, format: Format) -> Result<Vec<u8>, Failed> {
     let mut text = Vec::new();
     file.read_to_end(&mut text).map_err(|e| format!("{}: {e}", path.display()))?;
