@@ -326,7 +326,7 @@ fn a_protected_file_is_refused_and_left_as_it_is() {
         let shop = Shop::with("{\"count\": 1}");
         let is_root = rustix::process::geteuid().is_root();
         if mode == 0o644 && !is_root {
-            println!("only root can make a file that belongs to somebody else");
+            println!("only root can make a file that belongs to another user");
             continue;
         }
         fs::set_permissions(shop.db(), fs::Permissions::from_mode(mode)).unwrap();
@@ -343,7 +343,7 @@ fn a_protected_file_is_refused_and_left_as_it_is() {
 #[test]
 fn owner_group_and_mode_of_the_file_are_kept_or_it_is_refused() {
     if !rustix::process::geteuid().is_root() {
-        println!("only root can make a file that belongs to somebody else");
+        println!("only root can make a file that belongs to another user");
         return;
     }
     let shop = Shop::with("{\"count\": 1}");
@@ -496,7 +496,7 @@ fn a_second_sale_waits_if_it_is_told_to() {
         thread::yield_now();
     }
     signal(&third, "-INT");
-    assert_eq!(third.wait().unwrap().code(), Some(2), "who waits can be interrupted");
+    assert_eq!(third.wait().unwrap().code(), Some(2), "a waiting sale can be interrupted");
     assert!(second.try_wait().unwrap().is_none());
     signal(&first, "-INT");
     first.wait().unwrap();

@@ -6,8 +6,8 @@
 //! | the same with a second process running the opposite operation | [`CrashStep::run_pairwise`] |
 //! | kill **one** exact process at one exact place: a woken waiter, an unlocker before its wake | [`deterministic`] |
 //! | at **every instruction** of one process another does something, and both go on | [`interleave`] |
-//! | at **every instruction** of one thread the rest of its process exits in good order | [`exits`] |
-//! | kill a process that **somebody else** made, at a system call | [`syscalls`] |
+//! | at **every instruction** of one thread the rest of its process exits normally | [`exits`] |
+//! | kill a process that **another process** created, at a system call | [`syscalls`] |
 //! | kill random processes, and count what they had acknowledged | [`storm`], [`ledger`] |
 //! | is everything back: fds, processes, mappings, arena bytes, files | [`audit`] |
 //! | what `/proc` knows | [`proc`] |

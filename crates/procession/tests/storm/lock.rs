@@ -159,7 +159,7 @@ impl Story {
                     (story.inside, story.left) = (None, story.left + 1);
                 }
                 RECOVERED => {
-                    assert!(was_killed(dead), "{who} was told that {dead} had died, which was not killed");
+                    assert!(was_killed(dead), "{who} saw the death of {dead}, which was not killed");
                     // A worker that recovered the lock and was killed before it recorded that may come in between.
                     assert!(story.inside.is_none_or(was_killed), "{:?} was inside and alive", story.inside);
                     story.killed_inside += usize::from(story.inside.is_some());
