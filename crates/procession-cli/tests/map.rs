@@ -34,7 +34,7 @@ fn the_exit_code_is_that_of_xargs() {
 }
 
 #[test]
-fn failures_are_told() {
+fn failures_are_reported() {
     let said = run_script(&["-j", "1"], "exit $1", "0\n3\n");
     assert!(said.err.contains("job 2 (3): exit code 3\n"), "{}", said.err);
     assert!(said.err.contains("1 command succeeded, 1 failed"), "{}", said.err);
@@ -42,7 +42,7 @@ fn failures_are_told() {
 }
 
 #[test]
-fn a_missing_program_is_told_once_and_ends_the_run() {
+fn a_missing_program_is_reported_once_and_ends_the_run() {
     let input: String = (0..1000).map(|n| format!("{n}\n")).collect();
     for program in ["/no/such/program", "no-such-program"] {
         let said = run(&["-j", "4", "--", program], &input);
@@ -89,7 +89,7 @@ fn words_and_inputs_are_bytes() {
 
 /// The input is a stream: no line is waited for by those before it.
 #[test]
-fn a_line_runs_when_it_comes() {
+fn a_line_runs_as_soon_as_it_arrives() {
     let mut child = map(&["-j", "2", "--", "printf", "%s."])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -233,7 +233,7 @@ fn help_fits_two_screens_of_40_lines_and_100_columns() {
 }
 
 #[test]
-fn what_is_left_in_the_background_is_not_waited_for() {
+fn background_processes_of_a_command_are_not_waited_for() {
     let place = Place::new();
     let script =
         place.script("P=$$ sh -c 'while kill -0 $P 2>/dev/null; do :; done; echo late; exec sleep 1000' & echo $! >> @/pid; echo early");
@@ -245,7 +245,7 @@ fn what_is_left_in_the_background_is_not_waited_for() {
 }
 
 #[test]
-fn no_zombies_are_left_by_what_commands_leave_behind() {
+fn background_processes_of_commands_leave_no_zombies() {
     let place = Place::new();
     // The second command runs until what the first one has left is not even a zombie.
     let script = place.script(
@@ -256,7 +256,7 @@ fn no_zombies_are_left_by_what_commands_leave_behind() {
 }
 
 #[test]
-fn what_a_command_detaches_lives_on_unless_all_is_to_be_killed() {
+fn detached_processes_live_on_unless_kill_all_is_given() {
     let place = Place::new();
     let script = place.script("setsid sleep 1000 > /dev/null 2>&1 & echo $! >> @/pid; nohup sleep 1000 > /dev/null 2>&1 & echo $! >> @/pid");
     assert_eq!(run_script(&[], &script, "x\n").code, Some(0));

@@ -96,7 +96,7 @@ fn a_block_may_be_refused_or_empty() {
 }
 
 #[test]
-fn a_block_is_given_again_when_its_command_is_tried_again() {
+fn a_retried_command_gets_its_block_again() {
     let place = Place::new();
     let script = place.script("cat; test -e @/flag || { touch @/flag; exit 1; }");
     let said = run_script(&["--pipe", "--retries", "1"], &script, "a\nb\n");
@@ -104,12 +104,12 @@ fn a_block_is_given_again_when_its_command_is_tried_again() {
 }
 
 #[test]
-fn commands_do_not_read_what_is_meant_for_others() {
+fn commands_do_not_read_each_other_s_input() {
     assert_eq!(run_script(&["-j", "1", "-k"], "cat; echo $1", "a\nb\n").out, "a\nb\n");
 }
 
 #[test]
-fn too_long_a_line_is_told_and_the_others_run() {
+fn a_line_that_is_too_long_is_reported_and_the_others_run() {
     let input = [&[b'x'; 300_000][..], b"\nshort\n"].concat();
     let said = run_bytes(&["-k", "--", "echo"], &input);
     assert_eq!((said.status.code(), &said.stdout[..]), (Some(126), &b"short\n"[..]));
@@ -119,7 +119,7 @@ fn too_long_a_line_is_told_and_the_others_run() {
 }
 
 #[test]
-fn an_input_that_cannot_be_read_is_told() {
+fn an_input_that_cannot_be_read_is_reported() {
     let directory = fs::File::open("/").unwrap();
     let output = map(&["--", "echo"]).stdin(directory).output().unwrap();
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -128,7 +128,7 @@ fn an_input_that_cannot_be_read_is_told() {
 
 /// Reading ahead is bounded: a long input does not fill the memory.
 #[test]
-fn a_long_input_is_read_as_it_is_needed() {
+fn a_long_input_is_read_only_as_needed() {
     let line = [&[b'y'; 1000][..], b"\n"].concat();
     let script = "grep VmHWM: /proc/$PPID/status";
     let input = line.repeat(60_000);

@@ -8,7 +8,7 @@ use std::time::Instant;
 use support::{Place, lives, number, run, run_script, wait_until};
 
 #[test]
-fn a_command_that_takes_too_long_is_killed_with_all_it_has_started() {
+fn a_command_that_times_out_is_killed_with_its_descendants() {
     let place = Place::new();
     let script = place.script(
         "sleep 1000 & echo $! >> @/pids; setsid sleep 1000 & echo $! >> @/pids; sh -c 'sleep 1000 & echo $!' >> @/pids; wait",
@@ -22,14 +22,14 @@ fn a_command_that_takes_too_long_is_killed_with_all_it_has_started() {
 }
 
 #[test]
-fn a_command_may_clean_up_and_what_it_printed_is_kept() {
+fn a_command_that_times_out_may_clean_up_and_keeps_its_output() {
     let script = "trap 'echo cleaned; exit 7' TERM; echo begun; sleep 1000 & wait";
     let said = run_script(&["--timeout", "0.3", "--kill-after", "60"], script, "x\n");
     assert_eq!((said.out.as_str(), said.code), ("begun\ncleaned\n", Some(123)), "{}", said.err);
 }
 
 #[test]
-fn a_command_that_does_not_heed_the_request_is_killed() {
+fn a_command_that_ignores_sigterm_is_killed() {
     let script = "trap '' TERM; echo begun; while :; do sleep 0.1; done";
     let said = run_script(&["--timeout", "0.3", "--kill-after", "0.2"], script, "x\n");
     assert_eq!((said.out.as_str(), said.code), ("begun\n", Some(123)), "{}", said.err);
@@ -50,7 +50,7 @@ fn a_time_limit_may_be_a_percentage_of_the_median() {
 }
 
 #[test]
-fn a_failed_command_is_tried_again() {
+fn a_failed_command_is_retried() {
     let place = Place::new();
     let script = place.script("echo $1; test -e @/flag || { touch @/flag; exit 1; }");
     let said = run_script(&["--retries", "1"], &script, "x\n");
@@ -69,7 +69,7 @@ fn a_failed_command_is_tried_again() {
 }
 
 #[test]
-fn attempts_are_further_and_further_apart_and_others_run_meanwhile() {
+fn retries_are_delayed_further_each_time_and_others_run_meanwhile() {
     let place = Place::new();
     let script = place.script("echo $1 >> @/order; test $1 != a || test $(grep -c a @/order) = 3");
     let begun = Instant::now();
@@ -98,7 +98,7 @@ fn a_run_ends_early_when_enough_have_succeeded() {
 }
 
 #[test]
-fn halting_now_ends_the_commands_that_run() {
+fn halting_now_ends_running_commands() {
     let place = Place::new();
     let script = place.script(
         "if test $1 = a; then echo $$ > @/pid; exec sleep 1000; fi; while ! test -s @/pid; do sleep 0.01; done; exit 1",
@@ -113,7 +113,7 @@ fn halting_now_ends_the_commands_that_run() {
 }
 
 #[test]
-fn halting_soon_lets_commands_end() {
+fn halting_soon_waits_for_running_commands() {
     let place = Place::new();
     let script = place.script(
         "if test $1 = a; then touch @/begun; while ! test -e @/failed; do sleep 0.01; done; sleep 0.1; echo done; exit 0; fi
@@ -125,7 +125,7 @@ fn halting_soon_lets_commands_end() {
 }
 
 #[test]
-fn commands_start_apart() {
+fn commands_start_with_a_delay() {
     let begun = Instant::now();
     let said = run(&["-j", "8", "--delay", "0.1", "--", "true"], "1\n2\n3\n4\n");
     assert_eq!(said.code, Some(0));

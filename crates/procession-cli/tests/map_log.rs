@@ -24,7 +24,7 @@ fn the_log_has_a_line_for_each_command() {
 }
 
 #[test]
-fn what_cannot_run_is_in_the_log_as_in_the_summary() {
+fn a_command_that_cannot_run_is_in_the_log_and_the_summary() {
     let place = Place::new();
     for (program, code) in [("/no/such", "127"), ("/dev/null", "126")] {
         let said = run(&["--log", place.path("log").to_str().unwrap(), "--", program], "x\n");
@@ -80,7 +80,7 @@ fn failing_at_b(place: &Place, flags: &[&str], input: &str) -> Said {
 }
 
 #[test]
-fn a_run_goes_on_where_its_log_ends() {
+fn a_run_resumes_where_its_log_ends() {
     for format in ["tsv", "json"] {
         let place = Place::new();
         let flags = ["--log-format", format, "--resume"];
@@ -128,7 +128,7 @@ fn another_command_is_noticed() {
 }
 
 #[test]
-fn a_torn_line_is_done_again() {
+fn the_job_of_a_torn_line_runs_again() {
     let place = Place::new();
     failing_at_b(&place, &[], "a\nc\n");
     let text = place.text("log");
@@ -138,7 +138,7 @@ fn a_torn_line_is_done_again() {
 }
 
 #[test]
-fn a_file_that_is_no_log_is_left_as_it_is() {
+fn a_file_that_is_not_a_log_is_left_unchanged() {
     let place = Place::new();
     let path = place.path("precious");
     let name = path.to_str().unwrap();

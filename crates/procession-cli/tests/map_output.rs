@@ -9,7 +9,7 @@ use std::process::Stdio;
 use support::{Place, map, number, run, run_script, start, with_script};
 
 #[test]
-fn what_a_command_prints_comes_in_one_piece() {
+fn output_of_a_command_comes_in_one_piece() {
     let script = "for i in 1 2 3; do echo $1; sleep 0.02; done";
     let said = run_script(&["-j", "4"], script, "a\nb\nc\nd\n");
     let lines: Vec<&str> = said.out.lines().collect();
@@ -32,7 +32,7 @@ fn output_comes_in_the_order_of_the_input() {
 
 /// Each line comes when it is whole, while its command runs.
 #[test]
-fn lines_come_as_they_are_printed() {
+fn lines_are_printed_as_they_come() {
     let place = Place::new();
     let script =
         place.script("printf 'a'; printf 'b\\nc'; while ! test -e @/go; do sleep 0.01; done; echo d");
@@ -149,7 +149,7 @@ fn a_reader_that_leaves_ends_commands_that_run() {
 }
 
 #[test]
-fn a_full_disk_is_told() {
+fn a_full_disk_is_reported() {
     let full = fs::File::options().write(true).open("/dev/full").unwrap();
     let output = map(&["--", "echo", "x", ":::", "y"]).stdin(Stdio::null()).stdout(full).output().unwrap();
     let text = String::from_utf8(output.stderr).unwrap();
@@ -159,7 +159,7 @@ fn a_full_disk_is_told() {
 
 /// A slow reader stops neither the commands nor the reaction to signals.
 #[test]
-fn a_reader_that_does_not_read_stops_nothing() {
+fn a_reader_that_does_not_read_does_not_stop_the_run() {
     let place = Place::new();
     let script = place.script("head -c 300000 /dev/zero; echo $1 >> @/done");
     let child = start(map(&with_script(&["-j", "1"], &script)), b"a\nb\nc\n");

@@ -24,7 +24,7 @@ fn begin(place: &Place, flags: &[&str], script: &str, input: &str, commands: usi
 }
 
 #[test]
-fn a_signal_is_passed_on_and_commands_may_end_as_they_like() {
+fn a_signal_is_passed_on_and_commands_may_handle_it() {
     for (which, name, code) in
         [(Signal::INT, "INT", 130), (Signal::TERM, "TERM", 143), (Signal::HUP, "HUP", 129)]
     {

@@ -94,7 +94,7 @@ fn a_command_with_the_terminal_reads_from_it() {
 }
 
 #[test]
-fn a_terminal_that_is_missing_is_told() {
+fn a_missing_terminal_is_reported() {
     let said = Command::new("setsid")
         .args(["--wait", env!("CARGO_BIN_EXE_procession"), "map", "--tty", "true", ":::", "x"])
         .output();
@@ -179,7 +179,7 @@ fn a_text_without_end_and_the_progress_do_not_share_a_line() {
 }
 
 #[test]
-fn progress_tells_what_it_waits_for() {
+fn progress_shows_what_the_run_waits_for() {
     let place = Place::new();
     let terminal =
         Terminal::run(&place.script("(echo 1; while ! test -e @/go; do sleep 0.05; done) | map true"));
@@ -191,7 +191,7 @@ fn progress_tells_what_it_waits_for() {
 
 /// Typed text cannot be both input and answers, or both input and a command's.
 #[test]
-fn the_terminal_is_not_read_by_two() {
+fn the_terminal_is_read_by_one_process_at_a_time() {
     for flag in ["--tty", "-p"] {
         let (text, code) = Terminal::run(&format!("map {flag} echo")).end();
         assert!(code == Some(125) && text.contains("give the input with :::"), "{text}");

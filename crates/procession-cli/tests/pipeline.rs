@@ -81,7 +81,7 @@ fn standard_input_is_read() {
 }
 
 #[test]
-fn consumers_are_killed_and_nothing_is_lost() {
+fn no_item_is_lost_although_consumers_are_killed() {
     let text: String = (0..300_000).map(|n| format!("line {n}\n")).collect();
     let (_directory, paths) = files(&[text.as_bytes()]);
     let (undisturbed, ..) = run(pipeline("--lines").args(&paths));
@@ -101,7 +101,7 @@ fn consumers_are_killed_and_nothing_is_lost() {
 }
 
 #[test]
-fn what_cannot_be_read_is_named_and_the_rest_is_done() {
+fn an_unreadable_input_is_named_and_the_rest_is_done() {
     let (directory, paths) = files(&[b"fine\n"]);
     let missing = directory.path().join("missing");
     let output = pipeline("").arg(&missing).args(&paths).arg(directory.path()).output().unwrap();
@@ -139,7 +139,7 @@ fn a_reader_that_goes_away_ends_it() {
 }
 
 #[test]
-fn a_full_disk_is_told() {
+fn a_full_disk_is_reported() {
     let Ok(full) = File::options().write(true).open("/dev/full") else { return };
     let (_directory, paths) = files(&[b"x"]);
     let output = pipeline("").args(&paths).stdout(full).output().unwrap();

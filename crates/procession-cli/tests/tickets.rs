@@ -184,7 +184,7 @@ fn without_the_lock_the_ticket_is_sold_again_and_again() {
 }
 
 #[test]
-fn people_are_told_which_ticket_was_oversold() {
+fn the_summary_names_the_oversold_ticket() {
     let output = tickets("--no-lock --buyers 4 --think-time 200").output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     let (stdout, stderr) =
@@ -276,7 +276,7 @@ fn the_summary_is_one_line_of_json_with_everything_in_it() {
 }
 
 #[test]
-fn a_file_that_is_no_stock_is_refused_and_left_as_it_is() {
+fn a_file_without_a_stock_is_refused_and_left_unchanged() {
     for (text, why) in [
         ("", "is not JSON"),
         ("{\"count\": 1", "is not JSON"),
@@ -392,7 +392,7 @@ fn a_change_from_outside_is_noticed_and_kept() {
 }
 
 #[test]
-fn what_is_no_file_is_refused() {
+fn a_path_that_is_not_a_file_is_refused() {
     let shop = Shop::new();
     let here = shop.directory.path();
     symlink("nowhere", here.join("dangling")).unwrap();
@@ -413,7 +413,7 @@ fn what_is_no_file_is_refused() {
 }
 
 #[test]
-fn flags_that_make_no_sense_are_refused() {
+fn invalid_flags_are_refused() {
     for flags in [
         "--buyers 0",
         "--buyers -1",
@@ -486,7 +486,7 @@ fn a_second_sale_of_the_same_file_is_refused_until_the_first_is_killed() {
 }
 
 #[test]
-fn a_second_sale_waits_if_it_is_told_to() {
+fn a_second_sale_waits_with_the_flag() {
     let shop = Shop::new();
     let (mut first, _lines) = begin(&shop);
     let mut second = shop.command("--wait --buyers 1 --think-time 1").stdout(Stdio::null()).spawn().unwrap();
@@ -512,7 +512,7 @@ fn listens(process: &std::process::Child) -> bool {
 }
 
 #[test]
-fn a_reader_who_leaves_does_not_hurt_the_sale() {
+fn a_reader_that_leaves_does_not_hurt_the_sale() {
     let shop = Shop::new();
     let mut sale =
         shop.command("--buyers 6 --stock 6 --think-time 1").stdout(Stdio::piped()).spawn().unwrap();
