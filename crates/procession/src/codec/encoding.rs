@@ -15,18 +15,18 @@ use crate::arena::handle;
 use crate::arena::objects::Id;
 use crate::{Error, Result};
 
-/// What can cross to another process: a type that serde can take apart and put together, and that borrows nothing.
-/// You never implement it: derive `Serialize` and `Deserialize`.
+/// A type whose values can be sent to another process: serde can encode and decode it, and it borrows nothing. Do not
+/// implement it yourself: derive `Serialize` and `Deserialize`.
 ///
-/// | crosses | as |
+/// | can be sent | as |
 /// |---|---|
 /// | numbers, `bool`, `char`, `()`, `String`, `PathBuf`, `Duration`, `SystemTime`, IP addresses | itself |
-/// | `Vec`, `Box`, `Option`, `Result`, arrays up to 32, tuples up to 16, the maps and sets of `std` | its parts, which must cross |
+/// | `Vec`, `Box`, `Option`, `Result`, arrays up to 32, tuples up to 16, the maps and sets of `std` | its parts, if they can be sent |
 /// | your structs and enums | derive `serde::Serialize` and `serde::Deserialize` |
 /// | [`Lock`](crate::Lock), [`Queue`](crate::Queue), [`Dict`](crate::Dict), [`Process`](crate::Process) and the other handles of this library | the same object, not a copy of it |
 /// | [`Error`](crate::Error) and every error of this library | itself |
 ///
-/// | does not cross | send instead |
+/// | cannot be sent | send instead |
 /// |---|---|
 /// | `&str`, `&'static str`, `&[T]`, `&Path` | `String`, `Vec<T>`, `PathBuf`: `text.to_string()` |
 /// | a struct with a lifetime, `Cow<'static, str>` | a struct that owns its parts; `String` |
@@ -39,10 +39,11 @@ use crate::{Error, Result};
 /// | `File`, `TcpStream`, `Child` | the path or address, to be opened there; [`Stdio`](crate::process::Stdio) for standard streams |
 /// | `Instant` | `Duration`, or `SystemTime` |
 ///
-/// Values cross as [postcard](https://docs.rs/postcard), which is compact and does not describe itself. Most of what cannot
-/// cross is refused by the compiler: see [When it does not compile](crate::when_it_does_not_compile). The types in the row of `serde_json::Value` compile and are refused when they are sent. Debug builds read back
-/// each argument and message, and report this to the sender. A process reads its result back, in release builds up to 4 KiB
-/// of it.
+/// Values are encoded with [postcard](https://docs.rs/postcard), which is compact and does not describe itself. The
+/// compiler refuses most types that cannot be sent: see [When it does not compile](crate::when_it_does_not_compile). The
+/// types in the row of `serde_json::Value` compile, and sending one returns an error. Debug builds decode each argument and
+/// message before it is sent, and report a failure to the sender. A process decodes its own result, in release builds only
+/// if it has at most 4 KiB.
 ///
 /// ```
 /// use procession::{Process, Message};
@@ -70,12 +71,12 @@ use crate::{Error, Result};
 )]
 pub trait Message: Serialize + DeserializeOwned + 'static {}
 
-// Without the attribute, the compiler names the part and a trait of serde, and says nothing of the way out.
+// Without the attribute, the compiler names the part and a trait of serde, and not what to do.
 #[diagnostic::do_not_recommend]
 impl<T: Serialize + for<'a> BorrowsNothing<'a> + 'static> Message for T {}
 
-/// A type that can be decoded whatever the lifetime of the bytes is, so it borrows none of them. It exists for its name,
-/// which the compiler prints when a [`Message`] borrows.
+/// A type that can be decoded from bytes of any lifetime, so it borrows none of them. It exists for its name, which the
+/// compiler prints when a [`Message`] borrows.
 #[doc(hidden)]
 pub trait BorrowsNothing<'a>: Deserialize<'a> {}
 
@@ -138,7 +139,7 @@ fn encode<T: Message, R, E>(
     use_it(encoder.bytes(), &ids)
 }
 
-/// What the error of every value says that does not survive the crossing.
+/// The advice in the error for a value that cannot be sent.
 const ADVICE: &str = "`serde_json::Value` and the serde attributes `untagged`, `tag`, `flatten` and `skip_serializing_if` do not survive the crossing: use a type without them, or send it as text";
 
 /// Returns the error for a value that cannot be encoded.
@@ -241,7 +242,7 @@ fn left_over<T>(bytes: usize) -> Error {
     unreadable::<T>(&format_args!("{bytes} of its bytes are left over"))
 }
 
-/// In debug builds: returns an error if these bytes cannot be read back.
+/// In debug builds, returns an error if these bytes cannot be decoded.
 pub(crate) fn check_arrival<T: Message>(bytes: &[u8]) -> Result<()> {
     match cfg!(debug_assertions) {
         true => handle::decoding(|| from_bytes::<T>(bytes)).map(drop),
