@@ -200,9 +200,9 @@ impl<K: Message + Eq + Hash, V: Message> Dict<K, V> {
     /// # Errors
     /// * [`Error::Full`](crate::Error::Full) when the family's shared memory is full. Nothing has changed then.
     /// * [`Error::InvalidArgument`](crate::Error::InvalidArgument) when the encoded key has 2 GiB or more, or the
-    /// encoded   value 4 GiB or more.
+    ///   encoded value 4 GiB or more.
     /// * [`Error::Message`](crate::Error::Message) when the new value cannot be encoded, or the old one cannot be
-    /// decoded.   In the second case the new value is set and the old one is lost.
+    ///   decoded. In the second case the new value is set and the old one is lost.
     /// * [`Error::Forked`](crate::Error::Forked) in a process that a member of the family forked by itself.
     /// * [`Error::Unsupported`](crate::Error::Unsupported) inside a closure of the same dict.
     ///
