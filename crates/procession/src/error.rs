@@ -28,24 +28,24 @@ use crate::sync::{LockError, WaitError};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Error {
-    /// The operating system said no.
+    /// The operating system refused a call.
     Os {
         /// The kind of [`io::Error`], by its name.
         kind: String,
         /// The error number, when there was one.
         code: Option<i32>,
-        /// What was tried and what the system answered.
+        /// The call, and the text of the system's error.
         message: String,
     },
-    /// A lock could not be taken.
+    /// A lock was not acquired.
     Lock(LockError),
-    /// What was waited for did not happen.
+    /// A wait ended before the event that it was for.
     Wait(WaitError),
-    /// A process did not do what it was asked to.
+    /// A process did not return a value.
     Process(ProcessError),
     /// An item could not be put into a queue.
     Put(PutError<()>),
-    /// There was no item to be had from a queue.
+    /// No item was received from a queue or a pipe.
     Get(GetError),
     /// Not everything in a queue is done.
     Join(JoinError),
@@ -55,7 +55,7 @@ pub enum Error {
     Task(TaskError),
     /// A task of a map has no result.
     Map(MapError),
-    /// An argument that makes no sense; the text says what would.
+    /// An argument is invalid; the text says which values are valid.
     InvalidArgument(String),
     /// The shared memory, or a table in it, is full; the text names the limit, and who holds how much, the largest
     /// first.
@@ -66,7 +66,7 @@ pub enum Error {
     StaleHandle(String),
     /// This process is a plain fork of a member of the family, and not itself a member.
     Forked,
-    /// What is asked for cannot be done here; the text says why.
+    /// The operation cannot work here; the text says why.
     Unsupported(String),
     /// The supervisor was killed, and every process of the family but main with it. The text says what kills one.
     FamilyLost,

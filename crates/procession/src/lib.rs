@@ -98,7 +98,7 @@
 //!
 //! # Waiting and timeouts
 //!
-//! What can block has four forms: `x()` waits, `try_x()` does not, `x_timeout(Duration)` and
+//! A call that can block has four forms: `x()` waits, `try_x()` does not, `x_timeout(Duration)` and
 //! `x_deadline(Instant)` wait for a limited time. A call that ends without what it was called for returns an error of
 //! its family:
 //!
@@ -117,7 +117,7 @@
 //! Where the shared memory itself is full, the error is `Full` in each family, `NoMemory` in
 //! [`PutError`](queue::PutError), and [`Error::Full`] behind `?`. Its text says who holds how much.
 //!
-//! What only looks, such as `len` or `is_set`, never waits and returns a plain value. A timeout of zero tries once.
+//! A call that only looks, such as `len` or `is_set`, never waits and returns a plain value. A timeout of zero tries once.
 //!
 //! # If a process dies
 //!

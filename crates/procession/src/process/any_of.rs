@@ -98,7 +98,7 @@ fn until<P: ProcessHandle>(processes: &[P], deadline: Deadline, not_yet: WaitErr
     let first = || processes.iter().position(|process| process.has_ended() == Some(true));
     with_me(|me| {
         loop {
-            // Every burial counts here, after it has said that the process is done.
+            // Recovery counts here after it has said that a process is done.
             // ORDERING: SeqCst, before the look: if one ends after it, the sleep is refused.
             let seen = ended.load(Ordering::SeqCst);
             let wait = Wait::announce(arena, me.record(), ended);

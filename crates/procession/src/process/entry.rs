@@ -1,4 +1,4 @@
-//! What can be spawned, and how it is run on the other side.
+//! Functions that can be spawned, and how they run in the other process.
 #![allow(unsafe_code)] // Makes a function item out of nothing, which is all there is of it.
 
 use crate::Result;
@@ -153,7 +153,7 @@ where
     const POINT: EntryPoint = EntryPoint::new(run_once::<F, A>, std::any::type_name::<(F, A, Template)>);
 }
 
-/// Tells the one kind of constant from the other.
+/// Distinguishes the two kinds of constants.
 struct Template;
 
 /// As [`name_of`], for [`preload`](super::preload()).
@@ -196,7 +196,7 @@ where
     F::Output: Message,
     A: Message,
 {
-    // If they cannot be read, the block stays until this process has ended: it says who waits for it in vain.
+    // If they cannot be read, the block stays until this process has ended: then recovery frees it.
     let decoded = codec::unpack::<A>(arena, args)?;
     // The handles in the arguments are this process's before the block lets them go.
     blocks::free(arena, member::slot(), args, blocks::Tag::process(member::slot()));
