@@ -36,27 +36,27 @@ pub enum Rule {
     TakenBack,
     /// A dead process's lease is returned to its queue.
     LeaseReturned,
-    /// A dead worker's task is retried or fails.
+    /// The task of a dead worker is retried or ended.
     TaskReturned,
-    /// A waiting task that a dead worker had reserved is given to another worker.
+    /// A queued task that a dead worker had reserved is returned to the workers.
     ReservationReturned,
-    /// A task's owner is read after the word that mentions the task.
+    /// Recovery reads a task's submitter after its state.
     OwnerReadLast,
-    /// A pool's keeper is notified of each death of a process that uses the pool.
+    /// The keeper of a pool is notified of each death of a process that uses the pool.
     KeeperNotified,
-    /// A task whose handle was sent is kept when its submitter drops its own handle.
+    /// A task whose handle was sent is kept although its submitter has dropped its handles.
     TaskShared,
-    /// A task is in its worker's claim row before the task's word says so.
+    /// A worker adds its claim to a cell before the cell's state names it.
     TaskClaimNoted,
-    /// A returned task is listed before its word says so.
+    /// A task that is returned to the workers is listed before its state says so.
     ReturnedListed,
-    /// A chunk of cells that a dead process had just linked becomes the pool's.
+    /// A block of cells that a dead process had linked becomes the pool's.
     ChunkAdopted,
-    /// The finished results of a dead worker's chunk become the pool's.
+    /// The results of a chunk that a dead worker had finished become the pool's.
     ResultsKept,
-    /// A worker that takes a returned task wakes another one, because there may be one more.
+    /// A worker that takes a returned task wakes another, because there may be more of them.
     ReturnedNotified,
-    /// A worker notifies the keeper of a task's time limit once the task's word says that it runs.
+    /// A worker notifies the keeper of a task's limit after the state says that the task runs.
     LimitNotified,
     /// A dead process's permits are returned.
     PermitsReturned,

@@ -1,11 +1,11 @@
-//! A bar that shows how far a map is.
+//! [`progress_bar`]: a bar that shows how much of a map is done.
 
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::map::Progress;
 
-/// Draws a bar on standard error, if that is a terminal: a hook for
-/// [`Pool::map_with_progress`](super::Pool::map_with_progress).
+/// Returns a hook for [`Pool::map_with_progress`](super::Pool::map_with_progress) that draws a progress bar on standard
+/// error, if that is a terminal. Needs the feature `indicatif`.
 ///
 /// ```
 /// use procession::pool::{Pool, progress_bar};

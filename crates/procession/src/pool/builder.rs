@@ -1,4 +1,4 @@
-//! A pool's settings, before it starts.
+//! The settings of a new pool: [`Builder`].
 
 use std::fmt;
 use std::sync::atomic::Ordering;
@@ -18,7 +18,7 @@ use crate::process::entry::assert_captures_nothing;
 use crate::process::{Captureless, Entry};
 use crate::{Error, Result};
 
-/// How a pool is to be: made by [`Pool::builder`].
+/// The settings of a new pool, returned by [`Pool::builder`]. A setting that was not made has its default.
 ///
 /// ```
 /// use std::time::Duration;
@@ -33,7 +33,7 @@ use crate::{Error, Result};
 /// assert_eq!(pool.map(|n: u32| n * n, [1, 2, 3])?, [1, 4, 9]);
 /// # Ok::<(), procession::Error>(())
 /// ```
-#[must_use = "a builder makes nothing until `build`"]
+#[must_use = "a builder creates nothing until `build` is called"]
 #[derive(Default)]
 pub struct Builder {
     workers: Option<usize>,
@@ -53,7 +53,7 @@ struct Initializer {
 }
 
 impl Builder {
-    /// How many workers; without this as many as there are processors for this process.
+    /// Sets the number of workers, at most 1000. The default is the number of processors that this process may use.
     ///
     /// ```
     /// let pool = procession::Pool::builder().workers(3).build()?;
@@ -65,7 +65,8 @@ impl Builder {
         self
     }
 
-    /// A name of at most 90 bytes, which its workers have as well.
+    /// Names the pool, with at most 90 bytes. Its workers are called `name-0`, `name-1` and so on. The default is
+    /// `pool`.
     ///
     /// ```
     /// use procession::{Pool, current_process};
@@ -79,9 +80,12 @@ impl Builder {
         self
     }
 
-    /// What each worker does first. It returns `()` or a `Result<(), E>`. A worker is a process, so what it
-    /// leaves in a `static` is there for each task of that worker. When it fails again and again (see
-    /// [`max_restarts`](Builder::max_restarts)), the pool is broken, and says why.
+    /// Makes each worker call `f` with these arguments before its first task. `f` returns `()` or a `Result<(), E>`. A
+    /// worker is a process, so a `static` that `f` sets is set for all tasks of that worker.
+    ///
+    /// A worker whose initializer fails or panics ends, and another one takes its place. When that happens too often
+    /// (see [`max_restarts`](Builder::max_restarts)), the pool is broken, and
+    /// [`TaskError::Broken`](super::TaskError::Broken) says why.
     ///
     /// ```
     /// use std::sync::OnceLock;
@@ -107,7 +111,16 @@ impl Builder {
         self
     }
 
-    /// After so many tasks a worker leaves, and another takes its place: against what piles up in a process.
+    /// Makes a worker end after it has finished `tasks` tasks, and starts another in its place. This bounds what piles
+    /// up in one process, such as leaked memory.
+    ///
+    /// What counts is an item of a map, or one call of [`submit`](Pool::submit) or [`apply`](Pool::apply). It counts
+    /// once, however often it is retried, and also if it fails. A task that a worker runs while one of its tasks waits
+    /// for it does not count.
+    ///
+    /// The worker ends between two chunks of a map. With this setting a chunk has one item, unless
+    /// [`with_chunk_size`](Pool::with_chunk_size) sets a size; and it never has more than `tasks` items. So a worker
+    /// finishes less than twice `tasks` items, and exactly `tasks` if the chunk size divides that number.
     ///
     /// ```
     /// let pool = procession::Pool::builder().workers(1).max_tasks_per_worker(1).build()?;
@@ -119,9 +132,16 @@ impl Builder {
         self
     }
 
-    /// A worker that has more than so many bytes of memory to itself leaves after its task, and another takes its
-    /// place. One that wants twice as much besides what it began with gets no more memory: then it usually aborts,
-    /// and its task fails with [`TaskError::WorkerDied`](super::TaskError::WorkerDied).
+    /// Bounds the memory of a worker, in two ways.
+    ///
+    /// * A worker that has more than `bytes` bytes of private memory after a task ends, and another one takes its
+    ///   place. No task fails of this.
+    /// * A worker cannot allocate more than twice `bytes` on top of what it had when it started. An allocation beyond
+    ///   that fails. Most programs then abort, and the task fails with
+    ///   [`TaskError::WorkerDied`](super::TaskError::WorkerDied), whose `out_of_memory` is true.
+    ///
+    /// Private memory is what the worker shares with no other process. Queues, dicts and other shared objects do not
+    /// count. The default is no limit.
     ///
     /// ```
     /// use procession::pool::{Pool, TaskError};
@@ -136,12 +156,13 @@ impl Builder {
         self
     }
 
-    /// A worker that has had nothing to do for so long leaves; it comes back when there is work.
+    /// Ends a worker that has waited this long for a task. It is started again when there are tasks. The default is
+    /// never.
     ///
     /// ```
     /// use std::time::Duration;
     /// let pool = procession::Pool::builder().workers(2).idle_timeout(Duration::from_millis(1)).build()?;
-    /// assert_eq!(pool.apply(|| 6 * 7, ())?, 42); // whoever had left is back
+    /// assert_eq!(pool.apply(|| 6 * 7, ())?, 42); // a worker that had ended was started again
     /// # Ok::<(), procession::Error>(())
     /// ```
     pub fn idle_timeout(mut self, idle: Duration) -> Builder {
@@ -149,13 +170,16 @@ impl Builder {
         self
     }
 
-    /// How long a task may take. One that takes longer is killed with its worker. A map's limit is for each item.
+    /// Limits the time of a task, or of each item of a map. If it takes longer, its worker is killed, and the task is
+    /// retried or fails with [`TaskError::TimedOut`](super::TaskError::TimedOut). The default is no limit.
     ///
-    /// The limit is time in which the worker could run, asleep or not. Time for which the worker was stopped (SIGSTOP,
-    /// Ctrl-Z), or the whole family was suspended (its group stopped, its container frozen, the machine asleep or
-    /// paused), does not count, except for up to an eighth of the limit, or 20 ms, each time that the family is. On a
-    /// machine so busy that the supervisor itself waits that long for a processor, a task gets somewhat more time. While
-    /// the supervisor is stopped, no limit is kept.
+    /// The time counts during which the worker could run, whether it sleeps or computes. Time during which the worker
+    /// is stopped (SIGSTOP, Ctrl-Z) does not count. Nor does time during which the whole family is suspended: its
+    /// process group is stopped, its container is frozen, or the machine sleeps. Each such suspension may count for up
+    /// to an eighth of the limit, or 20 ms if that is more.
+    ///
+    /// A task gets more time on a machine so busy that the supervisor waits for a processor. While the supervisor is
+    /// stopped, no limit is enforced.
     ///
     /// ```
     /// use std::time::Duration;
@@ -170,8 +194,8 @@ impl Builder {
         self
     }
 
-    /// How often a task is tried again whose worker died, or that took too long or panicked. (One that returns
-    /// an `Err` has done its work.) Without this, never. The most is 65,534: larger numbers mean that.
+    /// Retries a task, or an item of a map, up to `times` times when its worker dies, it takes too long, or it
+    /// panics. A task that returns an `Err` is not retried: it has returned. The default is 0, and the most is 65,534.
     ///
     /// ```
     /// use procession::{Pool, Value};
@@ -191,9 +215,15 @@ impl Builder {
         self
     }
 
-    /// More than `most` deaths of workers `within` that time, and the pool is broken: it fails all its tasks, and
-    /// starts no more workers. Without this it is broken when three workers in a row did not come through their
-    /// initializer, or a hundred without one did not come to work.
+    /// Sets how many workers may die before the pool gives up: more than `most` within the time `within`. Then the pool
+    /// is broken. It starts no more workers, kills the others, and all unfinished and later tasks fail with
+    /// [`TaskError::Broken`](super::TaskError::Broken).
+    ///
+    /// Every unexpected death counts, also while a task ran. Workers that are killed because their task was cancelled
+    /// or took too long do not count.
+    ///
+    /// The default counts only workers that die before they are ready for tasks. The pool is broken when 3 of them in a
+    /// row did not get past the [`initializer`](Builder::initializer), or, without an initializer, 100 in a row.
     ///
     /// ```
     /// use std::time::Duration;
@@ -210,11 +240,11 @@ impl Builder {
         self
     }
 
-    /// Makes the pool and starts its workers.
+    /// Creates the pool and starts its workers. Does not wait until they are ready.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] for zero workers, tasks or time, and for a name that is too long; otherwise as
-    /// [`Process::spawn`](crate::Process::spawn).
+    /// [`Error::InvalidArgument`] for a number of workers, tasks or bytes, or a time, that is zero; for more than 1000
+    /// workers; and for a name that is too long. Otherwise as [`Process::spawn`](crate::Process::spawn).
     ///
     /// ```
     /// let pool = procession::Pool::builder().workers(2).build()?;
@@ -231,10 +261,10 @@ impl Builder {
         let name = self.name.clone().unwrap_or_else(|| "pool".into());
         check_name(&format!("{name}-{WORKERS}"))?;
         if self.max_tasks == Some(0) {
-            return Err(Error::InvalidArgument("a worker has to do at least one task".into()));
+            return Err(Error::InvalidArgument("max_tasks_per_worker needs at least one task".into()));
         }
         if self.memory == Some(0) {
-            return Err(Error::InvalidArgument("a worker needs some memory".into()));
+            return Err(Error::InvalidArgument("memory_limit of a pool needs at least one byte".into()));
         }
         let timeout_us = self.timeout.map_or(Ok(0), as_limit)?;
         let idle_us = self.idle.map_or(Ok(0), as_limit)?;
@@ -256,7 +286,7 @@ impl Builder {
             }
         });
         let shared = shared.inspect_err(|_| {
-            // What the initializer was to be called with is of no use.
+            // The arguments of the initializer are not needed any longer.
             if let (Some((_, args)), Ok(arena)) = (init, member::arena()) {
                 let slot = member::slot();
                 blocks::free(arena, slot, args, Tag::process(slot));
@@ -277,13 +307,13 @@ pub(super) fn check_workers(workers: usize) -> Result<()> {
     if (1..=WORKERS).contains(&workers) {
         return Ok(());
     }
-    Err(Error::InvalidArgument(format!("a pool has 1 to {WORKERS} workers, and not {workers}")))
+    Err(Error::InvalidArgument(format!("a pool has 1 to {WORKERS} workers, not {workers}")))
 }
 
-/// A time limit in µs.
+/// Returns a time limit in µs.
 pub(super) fn as_limit(limit: Duration) -> Result<u64> {
     match u64::try_from(limit.as_micros()).unwrap_or(u64::MAX / 2000) {
-        0 => Err(Error::InvalidArgument("a limit is at least a microsecond".into())),
+        0 => Err(Error::InvalidArgument("a time limit of a pool is at least one microsecond".into())),
         us => Ok(us.min(u64::MAX / 2000)),
     }
 }

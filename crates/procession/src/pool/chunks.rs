@@ -1,27 +1,28 @@
-//! A map on its way whose input the calling thread reads: items go out in chunks, results come back.
+//! [`ChunkStream`]: a map whose input the calling thread reads. Items are sent out in chunks, and results are
+//! collected.
 
 use std::sync::Arc;
 
+use super::batch::Batch;
 use super::cells::error::TaskError;
 use super::job::Job;
 use super::shared::Shared;
-use super::window::{Batch, InFlight, MapOptions, Window};
+use super::window::{InFlight, MapOptions, Window};
 use crate::arena::member;
 use crate::codec::encoding::Message;
 use crate::os::clock::{Deadline, now_ns};
 use crate::queue::ring::Refusal;
 use crate::queue::waiting;
 
-/// An input is slow if it takes longer than this for an item: then nothing waits for the next item.
+/// An input that takes longer than this for an item is slow. Then a batch does not wait for the next item.
 const SLOW_NS: u64 = 100_000;
 
-/// See the module.
 pub(super) struct ChunkStream<I: Iterator> {
     window: Window,
     batch: Batch,
     items: I,
     over: bool,
-    /// How long the input took for its last item, when that was measured.
+    /// How long the input took for its last item, if that was measured.
     pull_ns: u64,
 }
 
@@ -36,12 +37,12 @@ impl<T: Message, I: Iterator<Item = T>> ChunkStream<I> {
         }
     }
 
-    /// It is part of a task that the pool has already, so it goes on when the pool is closed.
+    /// Notes that the map is a task of the pool, so a closed pool accepts its chunks.
     pub(super) fn belongs_to_a_task(&mut self) {
         self.window.belongs_to_a_task();
     }
 
-    /// How many items it has in all, if the input says so.
+    /// Returns the number of items in the input, if its size hint is exact.
     pub(super) fn total(&self) -> Option<usize> {
         match self.items.size_hint() {
             (least, Some(most)) if least == most => Some(self.window.sent() + self.batch.len() + least),
@@ -49,8 +50,7 @@ impl<T: Message, I: Iterator<Item = T>> ChunkStream<I> {
         }
     }
 
-    /// Sends items out until there are enough on their way, or the first ones have come back. Panics if the input
-    /// does.
+    /// Sends chunks out until enough are in flight, or the first one is done. Panics if the input does.
     pub(super) fn refill(&mut self) {
         if member::is_forked() {
             return self.refuse_one();
@@ -63,7 +63,7 @@ impl<T: Message, I: Iterator<Item = T>> ChunkStream<I> {
         }
     }
 
-    /// In a plain fork of a member of the family nothing can be done with an item.
+    /// Refuses an item in a plain fork of a member of the family, which cannot use the pool.
     fn refuse_one(&mut self) {
         if self.window.is_empty() && !self.over {
             match self.items.next() {
@@ -79,7 +79,7 @@ impl<T: Message, I: Iterator<Item = T>> ChunkStream<I> {
         self.window.send(&mut self.batch);
     }
 
-    /// Reads an item; false at the end of the input. Panics if the input does.
+    /// Reads an item. Returns false at the end of the input. Panics if the input does.
     fn read_one(&mut self) -> bool {
         let Some(item) = self.items.next() else {
             self.over = true;
@@ -92,7 +92,7 @@ impl<T: Message, I: Iterator<Item = T>> ChunkStream<I> {
         true
     }
 
-    /// Sends one chunk out, as soon as the input takes its time. Panics if the input does.
+    /// Sends one chunk out: when it is full, or the input is slow. Panics if the input does.
     fn send_some(&mut self) {
         let size = self.window.size(self.items.size_hint());
         let mut before = now_ns();
@@ -110,12 +110,12 @@ impl<T: Message, I: Iterator<Item = T>> ChunkStream<I> {
         self.over && self.window.is_empty()
     }
 
-    /// Whether the first chunk that is on its way has come to its end.
+    /// Reports whether the first chunk in flight is done.
     pub(super) fn first_is_done(&self) -> bool {
         self.window.first().is_some_and(InFlight::is_done)
     }
 
-    /// Waits for the first chunk that is on its way, and gives its results, each with its position.
+    /// Waits for the first chunk in flight, and calls `take` with each result and its position.
     pub(super) fn collect_first<R: Message>(&mut self, take: &mut impl FnMut(usize, Result<R, TaskError>)) {
         self.collect(0, take);
     }
@@ -128,8 +128,8 @@ impl<T: Message, I: Iterator<Item = T>> ChunkStream<I> {
         }
     }
 
-    /// The results of a chunk that has come to its end, as soon as there is one: the first, or any. Reads the input
-    /// while there is none. Returns false when there will be none any more.
+    /// Collects the results of one chunk that is done: the first in order, or any. Reads the input while there is none.
+    /// Returns false when all results have been collected.
     pub(super) fn advance<R: Message>(
         &mut self,
         in_order: bool,
@@ -144,7 +144,7 @@ impl<T: Message, I: Iterator<Item = T>> ChunkStream<I> {
             let reads = !self.over && self.window.has_room();
             let patience = match (self.window.is_empty(), reads, self.pull_ns > SLOW_NS) {
                 (true, false, _) => return false,
-                // What is on its way is given before a slow input is asked, for as long as that takes for an item.
+                // With a slow input, wait for a result first, as long as the input took for its last item.
                 (false, true, true) => Deadline::NEVER.min_ns(now_ns() + self.pull_ns),
                 (_, true, _) => Deadline::NEVER.min_ns(0),
                 (false, false, _) => Deadline::NEVER,
@@ -159,7 +159,7 @@ impl<T: Message, I: Iterator<Item = T>> ChunkStream<I> {
         }
     }
 
-    /// The place of a flight that is done, for which this waits until the deadline.
+    /// Waits until the deadline for a chunk that is done, and returns its place.
     fn done(&self, in_order: bool, deadline: Deadline) -> Option<usize> {
         let first = self.window.first()?;
         let shared = &self.window.shared;
@@ -167,7 +167,7 @@ impl<T: Message, I: Iterator<Item = T>> ChunkStream<I> {
         if !in_order {
             self.window.in_flight().filter_map(InFlight::task).for_each(|task| task.watch());
         }
-        // A worker may have to run its first one itself.
+        // A worker of the pool may have to run the first chunk itself.
         if in_order || (super::worker::is_worker_of(shared) && !self.window.in_flight().any(is_done)) {
             return match first.task() {
                 Some(task) => task.wait(deadline).unwrap_or(true).then_some(0),
@@ -179,7 +179,7 @@ impl<T: Message, I: Iterator<Item = T>> ChunkStream<I> {
         match waiting::wait(shared.arena, word, deadline, || 0, || find().is_ok(), find) {
             Ok(at) => Some(at),
             Err(Refusal::Empty | Refusal::TimedOut) => None,
-            // Landing it tells why.
+            // Collecting it returns the error.
             Err(_) => Some(0),
         }
     }

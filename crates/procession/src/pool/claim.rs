@@ -1,40 +1,42 @@
-//! How a worker takes a task: it notes the cell in its row, the number leaves the ring, the cell's word names it.
+//! How a worker claims a task. It adds a claim to its row, the task's number leaves the ring, and the cell's state
+//! names the worker, in this order.
 //!
-//! The cell comes from another processor, and that takes longer than all the rest: so it is waited for when the others
-//! can have their turn at the ring.
+//! The cell's cache lines come from another processor, which takes longer than all the rest. So the worker prefetches
+//! them, and touches them only after it has left the ring to other workers.
 
 use std::sync::atomic::Ordering;
 
-use super::cells::cell::{QUEUED, RETURNED, TAKEN};
 use super::cells::claims::Claim;
+use super::cells::state::{QUEUED, RETURNED, TAKEN};
 use super::shared::{CellRef, Shared};
 use super::worker;
 use crate::arena::member;
 use crate::rules::{self, Rule};
 use crate::sync::raw::event;
 
-/// A task that this process is about to take.
+/// A task that this process is about to claim.
 pub(super) struct Reservation {
     claimed: Claimed,
+    /// The cell's state names this process already.
     taken: bool,
 }
 
-/// A task that this process has in its hands.
+/// A task that this process has claimed.
 pub(super) struct Claimed {
     pub(super) cell_ref: CellRef,
     pub(super) claim: Claim,
 }
 
 impl Shared {
-    /// Takes this task, if nobody has begun it, for this process to run.
+    /// Claims this task for this process to run, if no worker has begun it.
     pub(super) fn claim_cell(&self, index: u32, generation: u32) -> Option<Claimed> {
         self.claim(self.reserve(index, generation)?)
     }
 
-    /// Notes that this process is about to take this task, whose number may leave the ring behind this.
+    /// Adds a claim to this task. After this, the task's number may leave the ring.
     ///
-    /// CRASH: recovery returns a task that waits and that the dead one reached for, wherever its number is; who finds
-    /// that in the ring takes the task from there, or finds that somebody else has.
+    /// CRASH: recovery returns a queued task that the dead process has a claim to, wherever the number is. A worker
+    /// that finds the number in the ring takes the task from there, or finds that another one has taken it.
     #[inline]
     pub(super) fn reserve(&self, index: u32, generation: u32) -> Option<Reservation> {
         let cell_ref = CellRef { index, generation, cell: self.cell(index)? };
@@ -42,34 +44,37 @@ impl Shared {
         if !rules::holds(Rule::TaskClaimNoted) {
             return Some(Reservation { claimed: Claimed { cell_ref, claim: Claim::NONE }, taken: false });
         }
-        let claim = self.note(index);
-        // Where there is no place for it, nobody would know: so it is taken while its number is in the ring.
-        let taken = claim.is_none() && self.name_claimant(cell_ref);
+        let claim = self.add_claim(index);
+        // If the row is full, recovery would not know of the claim. So the task is taken while its number is in the
+        // ring.
+        let taken = claim.is_none() && self.take(cell_ref);
         Some(Reservation { claimed: Claimed { cell_ref, claim }, taken })
     }
 
-    /// Takes what this process has reached for, if nobody else has.
+    /// Claims a reserved task, unless another process has taken it.
     #[inline]
     pub(super) fn claim(&self, reservation: Reservation) -> Option<Claimed> {
         let Reservation { mut claimed, taken } = reservation;
-        if !taken && !self.name_claimant(claimed.cell_ref) {
+        if !taken && !self.take(claimed.cell_ref) {
             claimed.claim.clear();
             return None;
         }
         if !rules::holds(Rule::TaskClaimNoted) {
-            claimed.claim = self.note(claimed.cell_ref.index);
+            claimed.claim = self.add_claim(claimed.cell_ref.index);
         }
         Some(claimed)
     }
 
     #[inline]
-    fn note(&self, index: u32) -> Claim {
+    fn add_claim(&self, index: u32) -> Claim {
         self.control.claims.add(worker::number(), member::slot(), index)
     }
 
-    /// CRASH: `TAKEN` by us: recovery returns it.
+    /// Moves a queued or returned task to `TAKEN` by this process. Returns false if it is in another phase.
+    ///
+    /// CRASH: recovery returns a task that we have taken.
     #[inline]
-    fn name_claimant(&self, cell_ref: CellRef) -> bool {
+    fn take(&self, cell_ref: CellRef) -> bool {
         let me = member::slot();
         let taken = cell_ref.cell.fetch_update(|s| {
             let waits = matches!(s.phase(), QUEUED | RETURNED) && s.generation() == cell_ref.generation;
@@ -78,21 +83,21 @@ impl Shared {
         taken.is_ok()
     }
 
-    /// A task that came back.
+    /// Claims a task that recovery has returned to the workers.
     pub(super) fn claim_returned(&self) -> Option<Claimed> {
         let hint = &self.control.returned.word;
         if hint.load(Ordering::SeqCst) == 0 {
             return None;
         }
-        // ORDERING: SeqCst, before the look at the cells: who returns one sets this after it.
+        // ORDERING: SeqCst, before the look at the cells: recovery sets the hint after it has returned a task.
         hint.store(0, Ordering::SeqCst);
         let list = &self.control.returned_list;
-        let take = |index, generation| self.claim_cell(index, generation);
-        let listed = list.find(self.control, self.arena, take);
+        let claim = |index, generation| self.claim_cell(index, generation);
+        let listed = list.find(self.control, self.arena, claim);
         let found = listed.or_else(|| list.find_unlisted(|| self.claim_unlisted()));
         if found.is_some() {
-            // There may be another, and others may have looked while this said no.
-            // CRASH: recovery of whoever dies sets it and wakes them, too.
+            // There may be another task, and other workers may have looked while the hint was 0.
+            // CRASH: recovery of any process sets the hint, and wakes the workers.
             hint.store(1, Ordering::SeqCst);
             if rules::holds(Rule::ReturnedNotified) {
                 event::notify(&self.ring.control().filled.word, 1);
@@ -101,16 +106,16 @@ impl Shared {
         found
     }
 
-    /// One of those that are too many for the list.
+    /// Claims a returned task that is not listed, from any cell.
     #[cold]
     fn claim_unlisted(&self) -> Option<Claimed> {
-        // From where the last one was: so many of them are not looked for from the beginning each time.
-        let (used, from) = (self.control.used(), self.control.returned_from.load(Ordering::Relaxed));
+        // Start where the last one was found, so that finding many does not take quadratic time.
+        let (used, from) = (self.control.used(), self.control.returned_from().load(Ordering::Relaxed));
         (from.min(used)..used).chain(0..from.min(used)).find_map(|index| {
             let state = self.cell(index)?.state();
             let claimed =
                 (state.phase() == RETURNED).then(|| self.claim_cell(index, state.generation()))??;
-            self.control.returned_from.store(index + 1, Ordering::Relaxed);
+            self.control.returned_from().store(index + 1, Ordering::Relaxed);
             Some(claimed)
         })
     }

@@ -1,24 +1,25 @@
-//! A map whose input a thread of its own reads, so that an input that has nothing to give withholds no result.
+//! [`Feed`]: a map whose input is read by a thread of its own, so that a blocked input delays no result.
 //!
 //! ```text
-//!   input ──▶ feeder ──▶ gathered items ──▶ window: chunks on their way ──▶ next()
-//!             (thread)                                                      (the caller's)
+//!   input ──▶ feeder ──▶ batch ──▶ window: chunks in flight ──▶ next()
+//!             (thread)                                           (the caller)
 //! ```
 //!
-//! The feeder gathers items into chunks. When the input blocks meanwhile, the caller sends what was gathered, after it
-//! has waited for a moment: so no item waits for the next one.
+//! The feeder collects items into a batch. When the input blocks meanwhile, the caller waits for a moment and sends the
+//! batch. So no item waits for the next one.
 //!
-//! Of the two locks, `gathered` is taken first. The feeder takes it for each item, `state` twice for each chunk.
+//! Of the two locks, `reading` is locked first. The feeder locks it for each item, and `state` twice for each chunk.
 
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use super::batch::Batch;
 use super::cells::error::TaskError;
 use super::raw_task::RawTask;
 use super::shared::Shared;
-use super::window::{Batch, InFlight, Window};
+use super::window::{InFlight, Window};
 use super::worker;
 use crate::codec::encoding::Message;
 use crate::os::clock::{Deadline, now_ns};
@@ -27,12 +28,12 @@ use crate::queue::ring::Refusal;
 use crate::queue::waiting;
 use crate::sync::raw::event;
 
-/// How long gathered items wait for more, while others are on their way, and while none are.
+/// How long the items of a batch wait for more: while chunks are in flight, and while none are.
 const LINGER_NS: [u64; 2] = [1_000_000, 100_000];
-/// A caller that waits for a chunk looks this often whether the input has blocked behind gathered items.
+/// A caller that waits for a chunk checks this often whether the input has blocked behind a batch.
 const LOOK_NS: u64 = 10_000_000;
 
-/// What the feeder and the caller share.
+/// The state that the feeder and the caller share.
 pub(super) struct Feed {
     shared: Arc<Shared>,
     in_order: bool,
@@ -40,7 +41,7 @@ pub(super) struct Feed {
     state: Mutex<State>,
     /// The feeder waits here for room.
     room: Condvar,
-    /// The caller waits here while nothing is on its way.
+    /// The caller waits here while no chunk is in flight.
     news: Condvar,
 }
 
@@ -48,21 +49,21 @@ struct Reading {
     batch: Batch,
     /// How many items the next chunk should have.
     size: usize,
-    /// The feeder is in the input's code, and may be for long.
+    /// The feeder is inside of the input, and may block there.
     pulling: bool,
-    /// Nobody wants more.
+    /// The results are no longer needed.
     stop: bool,
 }
 
 struct State {
     window: Window,
-    /// When the first of the gathered items came; 0 while there are none.
+    /// When the first item of the batch was read; 0 while it is empty.
     since_ns: u64,
-    /// Chunks have one item, so none is ever gathered for long.
+    /// Chunks have one item, so no item waits in the batch.
     single: bool,
     /// The input has ended.
     over: bool,
-    /// The caller wants no more.
+    /// The results are no longer needed.
     stop: bool,
     /// The feeder waits for room.
     full: bool,
@@ -102,7 +103,7 @@ impl Feed {
     }
 
     fn read<T: Message, I: Iterator<Item = T>>(&self, mut items: I) {
-        // The hook has said where it panicked. The caller goes on with the panic, and this behind it.
+        // The panic hook has reported it. The caller goes on with the panic, and this thread with the next item.
         while let Err(payload) = panic::catch_unwind(AssertUnwindSafe(|| self.read_on(&mut items))) {
             let mut reading = lock(&self.reading);
             reading.pulling = false;
@@ -110,7 +111,7 @@ impl Feed {
         }
     }
 
-    /// Reads to the end of the input, or until nobody wants more. Panics if the input does.
+    /// Reads the input to its end, or until the results are no longer needed. Panics if the input does.
     fn read_on<T: Message, I: Iterator<Item = T>>(&self, items: &mut I) {
         let mut reading = lock(&self.reading);
         loop {
@@ -155,7 +156,8 @@ impl Feed {
         }
     }
 
-    /// Waits until an item may be read, and returns how many the next chunk should have; none when nobody wants more.
+    /// Waits until an item may be read, and returns how many the next chunk should have. Returns `None` when the
+    /// results are no longer needed.
     fn wait_for_room(&self, items: &impl Iterator) -> Option<usize> {
         let mut state = lock(&self.state);
         while !state.stop && !state.window.has_room() {
@@ -168,7 +170,7 @@ impl Feed {
         (!state.stop).then_some(size)
     }
 
-    /// Sends out what was gathered, and then what `more` says. Has the caller see it.
+    /// Sends the batch out, calls `more`, and wakes the caller.
     fn send(&self, reading: &mut Reading, more: impl FnOnce(&mut Window)) {
         let mut state = lock(&self.state);
         state.window.send(&mut reading.batch);
@@ -184,7 +186,7 @@ impl Feed {
         if let Some(task) = last.task() {
             task.watch();
         }
-        // It may have been done before it was watched.
+        // It may have been done before it was watched, and then notifies no one.
         if last.is_done() {
             event::notify(&self.shared.control.completed.word, i32::MAX);
         }
@@ -196,7 +198,8 @@ impl Feed {
         self.news.notify_one();
     }
 
-    /// Waits for the results of the first chunk, or of any. Returns false when there will be none any more.
+    /// Waits for the first chunk, or for any, and collects its results. Returns false when all results have been
+    /// collected.
     pub(super) fn next<R: Message>(&self, take: &mut impl FnMut(usize, Result<R, TaskError>)) -> bool {
         let Some(chunk) = self.next_chunk() else { return false };
         let measured = Window::collect(&self.shared, chunk, take);
@@ -239,31 +242,31 @@ impl Feed {
         }
     }
 
-    /// The place of the flight whose results are next, if it is done.
+    /// Returns the place of the chunk whose results are next, if it is done.
     fn done(&self, state: &State) -> Option<usize> {
         let most = if self.in_order { 1 } else { usize::MAX };
         state.window.in_flight().take(most).position(InFlight::is_done)
     }
 
-    /// Until when the caller waits: what was gathered by then, it sends.
+    /// Returns until when the caller waits before it sends the batch.
     fn patience(&self, state: &State) -> Deadline {
         if state.since_ns != 0 {
             let linger = LINGER_NS[usize::from(state.window.is_empty())];
             Deadline::NEVER.min_ns(state.since_ns + linger)
         } else if state.single || state.over || state.window.is_empty() {
-            // The feeder says when it begins to gather, but for a caller that waits for a chunk.
+            // The feeder notifies a caller that waits for news when a batch begins, but not one that waits for a chunk.
             Deadline::NEVER
         } else {
             Deadline::NEVER.min_ns(now_ns() + LOOK_NS)
         }
     }
 
-    /// Waits until the first flight is done, or any, or until the deadline. False when it cannot be waited for:
-    /// landing it says why.
+    /// Waits until the first chunk is done, or any, or until the deadline. Returns false if waiting is impossible:
+    /// collecting the chunk returns the error.
     fn wait(&self, first: Option<RawTask>, until: Deadline) -> bool {
         let is_worker = worker::is_worker_of(&self.shared);
         if self.in_order || is_worker {
-            // A worker of the pool may have to run it itself, which it does when it waits for as long as it takes.
+            // A worker of the pool may have to run the chunk itself, which it does when it waits without a deadline.
             let until = if is_worker { Deadline::NEVER } else { until };
             return first.is_none_or(|task| task.wait(until).is_ok());
         }
@@ -273,8 +276,7 @@ impl Feed {
         matches!(found, Ok(()) | Err(Refusal::Empty | Refusal::TimedOut))
     }
 
-    /// Ends the work: nobody wants the results. Returns whether the feeder ends now, and not only when the input has
-    /// given another item.
+    /// Stops the work. Returns whether the feeder ends now, rather than after the input has yielded another item.
     pub(super) fn stop(&self) -> bool {
         let mut reading = lock(&self.reading);
         reading.stop = true;

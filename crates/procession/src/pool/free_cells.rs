@@ -1,10 +1,12 @@
-//! Cells for tasks: how a process comes by one, and gives it back.
+//! How a process allocates cells for its tasks, and frees them.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::cells::cell::{self, Cell, DONE, FREE, NEW, State};
-use super::cells::control::{self, phase};
+use super::cells::cell::{self, Cell};
+use super::cells::cell_table;
+use super::cells::control::phase;
 use super::cells::error::TaskError;
+use super::cells::state::{DONE, FREE, NEW, State};
 use super::shared::{CellRef, Shared};
 use crate::arena::blocks::{self, Tag};
 use crate::arena::{collect, member};
@@ -12,37 +14,37 @@ use crate::{Error, Result};
 
 /// How many used cells are looked at before a fresh one is taken.
 const LOOK: u32 = 32;
-/// After a look at used cells in vain, so many tasks get fresh ones.
+/// After a look at used cells that found none, this many tasks get fresh ones.
 const FRESH: u32 = 512;
 
-/// What a process knows of free cells: hints.
+/// What a process knows of free cells. These are hints.
 #[derive(Default)]
 pub(super) struct FreeCells {
-    /// The number of the cell that this process freed last, + 1; in there stands which it freed before: see
-    /// [`cell::link`]. (Threads that free and take cells at the same time may lose some.)
+    /// The number of the cell that this process freed last, + 1. That cell links to the one freed before: see
+    /// [`cell::link`]. Threads that allocate and free at the same time may lose some of this list.
     freed: AtomicU32,
-    /// Where another one is looked for.
-    hand: AtomicU32,
-    /// How many more tasks get fresh cells without a look at used ones.
+    /// Where the next look at used cells begins.
+    look_from: AtomicU32,
+    /// How many more tasks get fresh cells, without a look at used ones.
     fresh: AtomicU32,
 }
 
 impl Shared {
-    /// Takes a cell for a task of this process's; `late` if a closed pool takes it, too.
+    /// Allocates a cell for a task of this process. A closed pool refuses, unless the task is `late`.
     #[inline]
     pub(super) fn allocate(&self, late: bool) -> Result<CellRef, TaskError> {
         match self.reuse_freed() {
             Some(cell_ref) if self.phase() == phase::OPEN => Ok(cell_ref),
-            taken => self.allocate_slow(taken, late),
+            reused => self.allocate_slow(reused, late),
         }
     }
 
     #[cold]
-    fn allocate_slow(&self, taken: Option<CellRef>, late: bool) -> Result<CellRef, TaskError> {
+    fn allocate_slow(&self, reused: Option<CellRef>, late: bool) -> Result<CellRef, TaskError> {
         if member::is_forked() {
             return Err(TaskError::unusable(&Error::Forked));
         }
-        let cell_ref = match taken {
+        let cell_ref = match reused {
             Some(cell_ref) => cell_ref,
             None => self.find_free().map_err(|e| TaskError::unusable(&e))?,
         };
@@ -54,23 +56,23 @@ impl Shared {
         Ok(cell_ref)
     }
 
-    /// A cell that this process has freed.
+    /// Allocates the cell that this process freed last.
     fn reuse_freed(&self) -> Option<CellRef> {
         let last = self.free_cells.freed.load(Ordering::Acquire);
         let index = last.checked_sub(1).filter(|_| !member::is_forked())?;
         let was_used = index < self.control.used();
         let cell = if was_used { self.cell(index) } else { None };
         let before = cell.map_or(0, |cell| cell::linked(cell.args.load(Ordering::Relaxed)));
-        let taken = cell.and_then(|cell| self.allocate_cell(index, cell));
-        if taken.is_some() {
+        let allocated = cell.and_then(|cell| self.allocate_cell(index, cell));
+        if allocated.is_some() {
             self.free_cells.freed.store(before, Ordering::Release);
-            // It will be the next one.
+            // The next task will use this one.
             before.checked_sub(1).and_then(|index| self.cell(index)).inspect(|next| next.prefetch());
         } else if self.free_cells.freed.load(Ordering::Relaxed) == last {
-            // Somebody else has taken it, and where it led to is lost.
+            // Another process has allocated it, so its link is lost.
             self.free_cells.freed.store(0, Ordering::Relaxed);
         }
-        taken
+        allocated
     }
 
     fn find_free(&self) -> Result<CellRef> {
@@ -79,7 +81,7 @@ impl Shared {
             self.free_cells.fresh.store(fresh - 1, Ordering::Relaxed);
         } else {
             for _ in 0..LOOK.min(used) {
-                let index = self.free_cells.hand.fetch_add(1, Ordering::Relaxed) % used;
+                let index = self.free_cells.look_from.fetch_add(1, Ordering::Relaxed) % used;
                 if let Some(cell_ref) = self.allocate_at(index) {
                     return Ok(cell_ref);
                 }
@@ -87,7 +89,7 @@ impl Shared {
             self.free_cells.fresh.store(FRESH, Ordering::Relaxed);
         }
         loop {
-            let index = match self.control.fresh(self.arena, self.tag()) {
+            let index = match self.control.fresh(self.arena, self.tag) {
                 Ok(index) => index,
                 Err(full) => return (0..used).find_map(|index| self.allocate_at(index)).ok_or(full),
             };
@@ -101,21 +103,22 @@ impl Shared {
         self.allocate_cell(index, self.cell(index)?)
     }
 
+    /// Allocates this cell, if it is free.
     #[inline]
     fn allocate_cell(&self, index: u32, cell: &'static Cell) -> Option<CellRef> {
         if cell.state().phase() != FREE {
             return None;
         }
         let me = member::slot();
-        // CRASH: before any cell names us: recovery looks for us in all of them.
+        // CRASH: before any cell names us: recovery then looks for us in all cells.
         self.control.claims.mark_user(me);
         // CRASH: `NEW` by us; recovery frees it.
-        // ORDERING: the cell is `NEW` before the phase is read: who closes the pool looks at the cells after
-        // that, so either we see that it is closed, or we are waited for.
+        // ORDERING: the cell is `NEW` before the phase is read. The process that closes the pool looks at the cells
+        // after it has changed the phase. So either we see that the pool is closed, or it waits for our task.
         let was = cell.fetch_update(|s| (s.phase() == FREE).then(|| s.to(NEW).by(me))).ok()?;
         cell.submitter.store(me + 1, Ordering::Relaxed);
         cell.handles.store(1, Ordering::Relaxed);
-        for word in [&cell.result, &cell.filled, &cell.fate, &cell.clock_ns] {
+        for word in [&cell.result, &cell.progress, &cell.attempt, &cell.clock_ns] {
             word.store(0, Ordering::Relaxed);
         }
         Some(CellRef { index, generation: was.generation(), cell })
@@ -129,7 +132,7 @@ impl Shared {
         }
     }
 
-    /// Frees the cell of a task that is done, and of which this process has let its last handle go.
+    /// Frees the cell of a task that is done, after this process has dropped its last handle.
     #[inline]
     pub(super) fn free_done(&self, cell_ref: CellRef) {
         let CellRef { index, generation, cell } = cell_ref;
@@ -137,14 +140,14 @@ impl Shared {
         if words[2] != 0 || words.iter().any(|&word| cell::block_in(word) != 0) {
             return self.free(Some(index), cell, generation, DONE);
         }
-        // CRASH: until it is free it is done and ours, and recovery frees it: there is nothing in it.
+        // CRASH: until the cell is free it is done and ours, and recovery frees it. It names no blocks.
         self.free_and_remember(index, cell, |cell| {
             let is = |s: State| s.is_done_here() && s.generation() == generation;
             _ = cell.fetch_update(|s| is(s).then(|| s.freed()));
         });
     }
 
-    /// Has the next task of this process take this cell, which `free` frees.
+    /// Calls `free`, which frees the cell, and makes it the first choice for this process's next task.
     #[inline]
     fn free_and_remember(&self, index: u32, cell: &Cell, free: impl FnOnce(&Cell)) {
         cell.args.store(cell::link(self.free_cells.freed.load(Ordering::Relaxed)), Ordering::Relaxed);
@@ -152,13 +155,13 @@ impl Shared {
         self.free_cells.freed.store(index + 1, Ordering::Release);
     }
 
-    /// Frees the cell of this task, if it is still in this phase.
+    /// Frees the cell of this task, and its blocks, if the task is still in this phase.
     pub(super) fn free(&self, index: Option<u32>, cell: &Cell, generation: u32, phase: u64) {
         let me = member::slot();
         let is = |s: State| s.phase() == phase && s.generation() == generation;
         let Ok(was) = cell.fetch_update(|s| is(s).then(|| s.freeing(me))) else { return };
         let mut collect = false;
-        for block in control::detach_blocks(self.arena, self.tag(), Tag::process(me), cell) {
+        for block in cell_table::detach_blocks(self.arena, self.tag, Tag::process(me), cell) {
             collect |= blocks::free(self.arena, me, block, Tag::process(me));
         }
         let freed = was.freeing(me).freed();

@@ -1,4 +1,4 @@
-//! [`Imap`] and [`LocalImap`]: the results of a map as they come.
+//! [`Imap`] and [`LocalImap`]: iterators over the results of a map.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -13,22 +13,23 @@ use super::window::Window;
 use crate::arena::member;
 use crate::codec::encoding::Message;
 
-/// The results of [`Pool::imap`](super::Pool::imap) or [`imap_unordered`](super::Pool::imap_unordered), as they
-/// come. Dropping it stops the work. It is a handle to its pool, too.
+/// An iterator over the results of [`Pool::imap`](super::Pool::imap) or
+/// [`imap_unordered`](super::Pool::imap_unordered). Dropping it stops the work. It keeps the pool open, as a handle
+/// does.
 ///
-/// A thread of the library reads the input from the first `next` on, in step with the results that are taken. `next`
-/// waits for results only, never for the input: a result that is ready is given immediately.
+/// A thread of the library reads the input, from the first call of `next` on, no further ahead than
+/// [`with_prefetch`](super::Pool::with_prefetch) allows. `next` waits for results only, never for the input.
 ///
-/// Dropping it drops the input as well, before `drop` returns; but not an input that just then waits for its next
-/// item, which is dropped by that thread when it has got the item.
+/// Dropping it also drops the input before `drop` returns. If the thread waits inside of the input at that moment, the
+/// thread drops the input itself, once it has got the item.
 ///
 /// # Panics
 ///
-/// `next` panics if the input iterator does; then it can go on behind the item at which that happened.
+/// `next` panics if the input iterator does. After that, `next` goes on with the following item.
 ///
 /// ```
 /// let pool = procession::Pool::new(2)?;
-/// let mut squares = pool.imap(|n: u64| n * n, 1..); // nothing is read far ahead
+/// let mut squares = pool.imap(|n: u64| n * n, 1..); // the endless input is read as needed
 /// assert_eq!(squares.next().unwrap()?, 1);
 /// assert_eq!(squares.next().unwrap()?, 4);
 /// # Ok::<(), procession::Error>(())
@@ -38,11 +39,11 @@ pub struct Imap<R> {
     feed: Arc<Feed>,
     reader: Reader,
     ready: VecDeque<Result<R, TaskError>>,
-    /// As long as results are wanted, the pool is not terminated for want of handles.
+    /// Keeps the pool from being terminated while results may be asked for.
     _pool: Pool,
 }
 
-/// The thread that reads the input.
+/// The state of the thread that reads the input.
 enum Reader {
     Waits(Start),
     Runs(JoinHandle<()>),
@@ -62,11 +63,12 @@ impl<R> Imap<R> {
         Imap { feed, reader: Reader::Waits(start), ready: VecDeque::new(), _pool: pool.clone() }
     }
 
-    /// Starts the thread if it does not run. An error, once, where there is none.
+    /// Starts the thread if it does not run. Returns `None` if there are no more results, and an error once if it
+    /// cannot be started.
     fn begin(&mut self) -> Option<Result<(), TaskError>> {
         let error = match mem::replace(&mut self.reader, Reader::Gone) {
             Reader::Gone => return None,
-            // The thread, and whatever lock it had, is not in this process.
+            // The thread, and any lock that it held, are in the process that forked.
             _ if member::is_forked() => TaskError::unusable(&crate::Error::Forked),
             Reader::Runs(thread) => {
                 self.reader = Reader::Runs(thread);
@@ -77,7 +79,7 @@ impl<R> Imap<R> {
                     self.reader = Reader::Runs(thread);
                     return Some(Ok(()));
                 }
-                Err(e) => TaskError::Unusable(format!("starting a thread that reads the input: {e}")),
+                Err(e) => TaskError::Unusable(format!("cannot start a thread to read the input: {e}")),
             },
         };
         Some(Err(error))
@@ -112,7 +114,7 @@ impl<R> Drop for Imap<R> {
         if let Reader::Runs(thread) = mem::replace(&mut self.reader, Reader::Gone)
             && ends
         {
-            // What the input's own drop panics with has been said by the hook.
+            // The panic hook has reported a panic in `drop` of the input.
             let _ = thread.join();
         }
     }
@@ -127,13 +129,13 @@ impl<R> fmt::Debug for Imap<R> {
     }
 }
 
-/// The results of [`Pool::imap_local`](super::Pool::imap_local) or
-/// [`imap_local_unordered`](super::Pool::imap_local_unordered), as they come. Dropping it stops the work. It is a
-/// handle to its pool, too.
+/// An iterator over the results of [`Pool::imap_local`](super::Pool::imap_local) or
+/// [`imap_local_unordered`](super::Pool::imap_local_unordered). Dropping it stops the work. It keeps the pool open, as
+/// a handle does.
 ///
 /// # Panics
 ///
-/// `next` panics if the input iterator does; then it can go on behind the item at which that happened.
+/// `next` panics if the input iterator does. After that, `next` goes on with the following item.
 ///
 /// ```
 /// let (pool, words) = (procession::Pool::new(2)?, ["to", "be"]);
@@ -146,7 +148,7 @@ pub struct LocalImap<I: Iterator, R> {
     stream: ChunkStream<I>,
     in_order: bool,
     ready: VecDeque<Result<R, TaskError>>,
-    /// As long as results are wanted, the pool is not terminated for want of handles.
+    /// Keeps the pool from being terminated while results may be asked for.
     _pool: Pool,
 }
 

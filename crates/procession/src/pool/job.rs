@@ -1,4 +1,4 @@
-//! The jobs of a pool: what the user's functions are called with, and the constants that name them.
+//! The jobs of a pool: how the functions of users are called, and the entry points that name them in shared memory.
 
 use std::panic::{self, AssertUnwindSafe};
 
@@ -11,13 +11,13 @@ use crate::process::entry::function;
 use crate::process::{Captureless, Entry};
 use crate::supervisor::entrypoint::{self, EntryPoint, Returned};
 
-/// What is done with an item.
+/// A function of the user, as it is called for one item.
 pub(super) trait Job<T>: 'static {
     type Out: Message;
     fn run(item: T) -> Self::Out;
 }
 
-/// The function is called with the item.
+/// Calls the function with the item.
 pub(super) struct Each<F, R>(std::marker::PhantomData<(F, fn() -> R)>);
 
 impl<T, R: Message, F: Fn(T) -> R + Captureless> Job<T> for Each<F, R> {
@@ -29,7 +29,7 @@ impl<T, R: Message, F: Fn(T) -> R + Captureless> Job<T> for Each<F, R> {
     }
 }
 
-/// The function is called with the item's parts.
+/// Calls the function with the parts of the item, which is a tuple of arguments.
 pub(super) struct Spread<F>(std::marker::PhantomData<F>);
 
 impl<T, F: Entry<T, Output: Message>> Job<T> for Spread<F> {
@@ -41,31 +41,32 @@ impl<T, F: Entry<T, Output: Message>> Job<T> for Spread<F> {
     }
 }
 
-/// The constants that stand for one job in the executable. What they run takes the offset of a cell.
+/// The entry points of one job. Each takes the offset of a cell.
 pub(super) struct EntryPoints<J, T>(std::marker::PhantomData<(J, T)>);
 
 impl<J: Job<T>, T: Message> EntryPoints<J, T> {
     const SINGLE: EntryPoint = EntryPoint::new(run::single::<J, T>, std::any::type_name::<(&str, J, T)>);
     const CHUNK: EntryPoint = EntryPoint::new(run::chunk::<J, T>, std::any::type_name::<(&[u8], J, T)>);
 
-    /// The name of the function that does the job for one item.
+    /// Returns the name of the entry point for a single call.
     #[inline]
     pub(super) fn single() -> (u64, u64) {
         name_of(const { &Self::SINGLE })
     }
 
-    /// The name of the function that does the job for many items.
+    /// Returns the name of the entry point for a chunk.
     #[inline]
     pub(super) fn chunk() -> (u64, u64) {
         name_of(const { &Self::CHUNK })
     }
 }
 
-/// An entry and its name.
+/// An entry point and its name.
 type Named = (&'static EntryPoint, (u64, u64));
 
 thread_local! {
-    /// The last function that was named or found here: to hash the name of its type takes longer than to run it.
+    /// The entry point that this thread has named or resolved last. Hashing the name of its type takes longer than
+    /// running many a task.
     static LAST: std::cell::Cell<Option<Named>> = const { std::cell::Cell::new(None) };
 }
 
@@ -92,7 +93,7 @@ pub(super) fn resolve(name: (u64, u64)) -> Result<&'static EntryPoint> {
     }
 }
 
-/// What an initializer may return.
+/// The types that an initializer may return: `()`, and `Result<(), E>` whose error can be displayed.
 ///
 /// ```
 /// use procession::pool::{Pool, TaskError};
@@ -119,7 +120,7 @@ impl<E: std::fmt::Display> Initialized for Result<(), E> {
     }
 }
 
-/// The constant that stands for an initializer.
+/// The entry point of an initializer.
 pub(super) struct InitPoint<F, A>(std::marker::PhantomData<(F, A)>);
 
 impl<F: Entry<A, Output: Initialized>, A: Message> InitPoint<F, A> {
@@ -130,7 +131,7 @@ impl<F: Entry<A, Output: Initialized>, A: Message> InitPoint<F, A> {
     }
 }
 
-/// Calls an initializer. Its arguments stay, for the next worker.
+/// Calls an initializer. The block of arguments is kept for the next worker.
 fn initialize<F: Entry<A, Output: Initialized>, A: Message>(
     arena: &'static Arena,
     args: u64,

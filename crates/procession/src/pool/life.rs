@@ -1,12 +1,12 @@
-//! How a pool is doing, grows, shrinks and ends.
+//! The state of a pool, its size, and its end.
 
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::cells::cell::{CONDEMNED, DONE, NEW, QUEUED, RETURNED, RUNNING, TAKEN};
 use super::cells::control::phase;
+use super::cells::state::{CONDEMNED, DONE, NEW, QUEUED, RETURNED, RUNNING, TAKEN};
 use super::pool::Pool;
 use super::{builder, worker};
 use crate::arena::member;
@@ -15,7 +15,7 @@ use crate::queue::ring::Refusal;
 use crate::queue::{JoinError, waiting};
 use crate::{Error, Result};
 
-/// How a pool is doing. A snapshot.
+/// Counters of a pool: a snapshot.
 ///
 /// ```
 /// let pool = procession::Pool::new(2)?;
@@ -27,29 +27,29 @@ use crate::{Error, Result};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Stats {
-    /// How many workers there should be.
+    /// The number of workers that the pool should have.
     pub workers: usize,
-    /// The workers' process ids, of those that are ready for tasks.
+    /// The process ids of the workers that are ready for tasks.
     pub pids: Vec<i32>,
-    /// Tasks, or chunks of maps, that nobody has begun.
+    /// The number of tasks, or chunks of maps, that no worker has begun.
     pub waiting: usize,
-    /// Those that are being done.
+    /// The number of those that are running.
     pub running: usize,
-    /// Those that are done, one way or another.
+    /// The number of those that are done, whether they returned or failed.
     pub done: u64,
-    /// How many workers were started.
+    /// The number of workers that were started.
     pub started: u64,
-    /// How many workers have died.
+    /// The number of workers that have died, including those that were killed because of their task.
     pub deaths: u64,
-    /// How many tasks were killed because they took too long.
+    /// The number of times that a task exceeded its time limit.
     pub timeouts: u64,
 }
 
 impl Pool {
-    /// Has more workers, or fewer: those that are too many leave after their task.
+    /// Changes the number of workers. Surplus workers end after their current task.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] for zero workers, or too many.
+    /// [`Error::InvalidArgument`] for zero workers or more than 1000.
     ///
     /// ```
     /// let pool = procession::Pool::new(1)?;
@@ -64,7 +64,7 @@ impl Pool {
         Ok(())
     }
 
-    /// How it is doing. (A plain fork of a member of the family sees nothing.)
+    /// Returns the counters of the pool. In a plain fork of a member of the family all are 0.
     ///
     /// ```
     /// let pool = procession::Pool::new(1)?;
@@ -98,7 +98,9 @@ impl Pool {
         stats
     }
 
-    /// Takes no more tasks; those that are there are done. Then the workers leave.
+    /// Closes the pool: [`submit`](Pool::submit) and the like fail with [`TaskError::Closed`](super::TaskError::Closed)
+    /// from now on. The tasks that were submitted before are finished, then the workers end. Returns without waiting
+    /// for that: [`join`](Pool::join) does.
     ///
     /// ```
     /// use procession::pool::{Pool, TaskError};
@@ -112,18 +114,19 @@ impl Pool {
     /// ```
     ///
     /// # Errors
-    /// In a plain fork of a member of the family.
+    /// [`Error::Forked`] in a plain fork of a member of the family.
     pub fn close(&self) -> Result<()> {
         member::arena()?;
         self.shared.advance(phase::CLOSED);
         Ok(())
     }
 
-    /// Ends the pool now: kills its workers, and fails the tasks that are not done with
-    /// [`TaskError::Terminated`](super::TaskError::Terminated). [`join`](Pool::join) waits until that has happened.
+    /// Ends the pool now: kills its workers, and fails all unfinished tasks with
+    /// [`TaskError::Terminated`](super::TaskError::Terminated). Returns without waiting for that: [`join`](Pool::join)
+    /// does.
     ///
     /// # Errors
-    /// In a plain fork of a member of the family.
+    /// [`Error::Forked`] in a plain fork of a member of the family.
     ///
     /// ```
     /// use procession::pool::{Pool, TaskError};
@@ -139,10 +142,10 @@ impl Pool {
         Ok(())
     }
 
-    /// Waits until a closed or terminated pool has no workers any more.
+    /// Waits until a closed or terminated pool has finished its tasks and its workers have ended.
     ///
     /// # Errors
-    /// [`JoinError::Unusable`] when it is not closed, and in its own workers: both would wait for ever.
+    /// [`JoinError::Unusable`] if the pool is open, or the caller is one of its workers: both would wait for ever.
     ///
     /// ```
     /// let pool = procession::Pool::new(1)?;
@@ -156,24 +159,24 @@ impl Pool {
         self.wait(Deadline::NEVER)
     }
 
-    /// Whether a closed or terminated pool has no workers any more.
+    /// As [`join`](Pool::join), without waiting.
     ///
     /// # Errors
-    /// [`JoinError::NotDone`] when it has; otherwise as [`join`](Pool::join).
+    /// [`JoinError::NotDone`] while it has workers. Otherwise as [`join`](Pool::join).
     ///
     /// ```
     /// let pool = procession::Pool::new(1)?;
-    /// assert!(pool.try_join().is_err()); // it is not even closed
+    /// assert!(pool.try_join().is_err()); // it is not closed
     /// # Ok::<(), procession::Error>(())
     /// ```
     pub fn try_join(&self) -> Result<(), JoinError> {
         self.wait(Deadline::after(Duration::ZERO))
     }
 
-    /// As [`join`](Pool::join), but at most `timeout`.
+    /// As [`join`](Pool::join), but waits at most `timeout`.
     ///
     /// # Errors
-    /// [`JoinError::NotDone`] when the time was up; otherwise as [`join`](Pool::join).
+    /// [`JoinError::NotDone`] if it times out. Otherwise as [`join`](Pool::join).
     ///
     /// ```
     /// let pool = procession::Pool::new(1)?;
@@ -185,7 +188,7 @@ impl Pool {
         self.wait(Deadline::after(timeout))
     }
 
-    /// As [`join`](Pool::join), but at most until `deadline`.
+    /// As [`join`](Pool::join), but waits at most until `deadline`.
     ///
     /// # Errors
     /// As [`join_timeout`](Pool::join_timeout).
@@ -207,14 +210,16 @@ impl Pool {
             return Err(JoinError::Unusable(Error::Forked.to_string()));
         }
         if shared.phase() == phase::OPEN {
-            return unusable("the pool is open: close or terminate it first, or this would wait for ever");
+            return unusable(
+                "the pool is open, so joining it would wait for ever: close or terminate it first",
+            );
         }
         if worker::is_worker_of(shared) {
-            return unusable("a worker that waits for the end of its own pool would wait for ever");
+            return unusable("a worker cannot join its own pool: it would wait for ever");
         }
-        let over =
+        let ended =
             || if control.shut_down.load(Ordering::SeqCst) == 1 { Ok(()) } else { Err(Refusal::Empty) };
-        match waiting::wait(shared.arena, &control.ended.word, deadline, || 0, || over().is_ok(), over) {
+        match waiting::wait(shared.arena, &control.ended.word, deadline, || 0, || ended().is_ok(), ended) {
             Ok(()) => Ok(()),
             Err(Refusal::Unusable(error)) => Err(JoinError::unusable(&error)),
             Err(_) => Err(JoinError::NotDone),

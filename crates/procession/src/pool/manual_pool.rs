@@ -1,12 +1,12 @@
-//! A pool without workers, for the crash tests: whoever likes does what the next worker would.
+//! [`ManualPool`]: a pool without workers, for the crash tests. Any process runs the next task as a worker would.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::cells::cell::RETURNED;
 use super::cells::control::phase;
 use super::cells::recover;
-use super::cells::recover::Recovery;
+use super::cells::state::{CONDEMNED, FREE, RETURNED};
+use super::cells::task_recovery::TaskRecovery;
 use super::chunks::ChunkStream;
 use super::claim::Claimed;
 use super::job::Each;
@@ -25,10 +25,9 @@ use crate::process::Entry;
 use crate::sync::raw::event;
 use crate::{Error, Result};
 
-/// How the dead have died.
+/// How a dead process has died.
 const KILLED: Option<Ended> = Some(Ended::Signaled { signal: libc::SIGKILL, core: false });
 
-/// See the module.
 #[derive(Clone)]
 pub struct ManualPool {
     shared: Arc<Shared>,
@@ -36,7 +35,7 @@ pub struct ManualPool {
 }
 
 impl ManualPool {
-    /// One whose tasks are tried again so often.
+    /// Creates a pool whose tasks are retried `retries` times.
     pub fn new(retries: u32) -> Result<ManualPool> {
         let shared = Shared::create(|control| {
             control.wanted.store(8, Ordering::Relaxed);
@@ -44,11 +43,14 @@ impl ManualPool {
         Ok(ManualPool { shared, task_options: TaskOptions { timeout_us: 0, retries, late: false } })
     }
 
-    /// As seen by another process, which holds it as its own. (A fork of the test's has inherited the count of the
-    /// handles, but not what the arena says about who holds what.)
+    /// Returns the pool with a handle that this process holds. A fork made by the test has inherited the handle counts,
+    /// but in the arena it holds no handles.
     pub fn held_here(&self) -> Result<ManualPool> {
         self.shared.arena.held_objects(member::slot()).set(self.shared.handle().id().index());
-        Ok(ManualPool { shared: Shared::take(self.shared.handle().id())?, task_options: self.task_options })
+        Ok(ManualPool {
+            shared: Shared::with_id(self.shared.handle().id())?,
+            task_options: self.task_options,
+        })
     }
 
     /// Submits a call.
@@ -60,7 +62,7 @@ impl ManualPool {
         RawTask::single::<super::job::Spread<F>, A>(&self.shared, &args, self.task_options).map(Task::new)
     }
 
-    /// A map in one chunk, whose items are on their way when this returns.
+    /// Starts a map in one chunk. The chunk is in flight when this returns.
     pub fn map<F, T, R>(&self, _: F, items: Vec<T>) -> Mapping<T, R>
     where
         F: Fn(T) -> R + crate::process::Captureless,
@@ -74,7 +76,7 @@ impl ManualPool {
         Mapping { stream, _results: std::marker::PhantomData }
     }
 
-    /// Does the next task, as a worker; false when there is none.
+    /// Runs the next task, as a worker does. Returns false if there is none.
     pub fn work_once(&self) -> bool {
         match worker::try_next(&self.shared) {
             Some(claimed) => {
@@ -85,60 +87,62 @@ impl ManualPool {
         }
     }
 
-    /// The same, whose tasks may take so long.
+    /// Returns the same pool with a time limit for its tasks.
     pub fn with_limit(mut self, timeout_us: u64) -> ManualPool {
         self.task_options.timeout_us = timeout_us;
         self
     }
 
-    /// As its users see it.
+    /// Returns a handle as users have it.
     pub fn owner(&self) -> Result<Pool> {
         Pool::with_owner(&self.shared)
     }
 
-    /// Has so many workers.
+    /// Sets the number of workers.
     pub fn resize(&self, workers: u32) {
         self.shared.resize(workers);
     }
 
-    /// How many workers there should be.
+    /// Returns the number of workers that the pool should have.
     pub fn workers(&self) -> u32 {
         self.shared.control.wanted.load(Ordering::SeqCst)
     }
 
-    /// How many cells there are for tasks.
+    /// Returns the number of cells for tasks.
     pub fn cells(&self) -> usize {
         (0..).take_while(|&index| self.shared.cell(index).is_some()).count()
     }
 
-    /// How many of them have ever had a task.
+    /// Returns the number of cells that were ever used.
     pub fn used_cells(&self) -> u32 {
         self.shared.control.used()
     }
 
-    /// Does what recovery does for the pool when a signal has ended the process in `slot`.
+    /// Recovers the pool, as if a signal had killed the process in `slot`.
     pub fn recover(&self, slot: u32) {
-        let Shared { arena, control, .. } = *self.shared;
         let index = self.shared.handle().id().index();
-        if arena.held_objects(slot).has(index) {
-            recover::return_tasks(&Dead { arena, slot, how: KILLED, returned: false }, index, control);
+        if self.shared.arena.held_objects(slot).has(index) {
+            recover::return_tasks(&self.dead(slot), index, **self.shared);
         }
     }
 
-    /// Does the part of that which concerns the first cell.
+    /// Recovers only the first cell.
     pub fn recover_first_cell(&self, slot: u32) {
-        let Shared { arena, control, .. } = *self.shared;
-        let recovery = Recovery::new(arena, slot, KILLED, control, self.shared.handle().id().index());
+        let recovery = TaskRecovery::new(&self.dead(slot), **self.shared);
         self.shared.cell(0).into_iter().for_each(|cell| recovery.recover(cell, 0));
     }
 
-    /// What recovery does to the pool when its maker has died.
+    fn dead(&self, slot: u32) -> Dead<'static> {
+        Dead { arena: self.shared.arena, slot, how: KILLED, returned: false }
+    }
+
+    /// Terminates the pool, as recovery does when its creator has died.
     pub fn end(&self) {
         self.shared.advance(phase::TERMINATED);
         self.shared.control.cells(self.shared.arena).for_each(|(_, cell)| self.shared.end_unstarted(cell));
     }
 
-    /// Makes so many waiting tasks such as recovery returns.
+    /// Claims `tasks` waiting tasks, and returns them to the workers as recovery does.
     pub fn return_to_workers(&self, tasks: usize) {
         let taken: Vec<_> = (0..tasks).filter_map(|_| worker::try_next(&self.shared)).collect();
         for Claimed { cell_ref, claim } in taken {
@@ -150,55 +154,58 @@ impl ManualPool {
         self.shared.control.returned.word.store(1, Ordering::SeqCst);
     }
 
-    /// The keeper looks at the tasks, and is about to sleep.
+    /// Looks at the tasks as the keeper does before it sleeps.
     pub fn keeper_looks(&self) -> Look {
         let ticket = event::prepare(&self.shared.control.keeper.word);
-        Look { ticket, until: Keeper::new(self.shared.clone(), KeeperOptions::default()).watch().as_ns() }
+        Look {
+            ticket,
+            until: Keeper::new(self.shared.clone(), KeeperOptions::default()).enforce_limits().as_ns(),
+        }
     }
 
-    /// Whether it will wake up.
+    /// Reports whether the keeper would wake up.
     pub fn keeper_knows(&self, look: &Look) -> bool {
         look.until.is_some() || event::Word::load(&self.shared.control.keeper.word) != look.ticket
     }
 
-    /// Another worker does the next task; or, if there is none, it is about to sleep.
+    /// Runs the next task as another worker. If there is none, returns what that worker has seen before it sleeps.
     pub fn worker_looks(&self) -> Option<Look> {
         let ticket = event::prepare(&self.shared.ring.control().filled.word);
         (!self.work_once()).then_some(Look { ticket, until: None })
     }
 
-    /// Whether it will wake up.
+    /// Reports whether that worker would wake up.
     pub fn worker_knows(&self, look: &Look) -> bool {
         event::Word::load(&self.shared.ring.control().filled.word) != look.ticket
     }
 
-    /// Whether there is a task whose worker is to be killed.
+    /// Reports whether a task is condemned.
     pub fn any_condemned(&self) -> bool {
         let mut cells = self.shared.control.cells(self.shared.arena);
-        cells.any(|(_, cell)| cell.state().phase() == super::cells::cell::CONDEMNED)
+        cells.any(|(_, cell)| cell.state().phase() == CONDEMNED)
     }
 
-    /// Whether all cells are free.
+    /// Reports whether all cells are free.
     pub fn is_empty(&self) -> bool {
         let mut cells = self.shared.control.cells(self.shared.arena);
-        cells.all(|(_, cell)| cell.state().phase() == super::cells::cell::FREE)
+        cells.all(|(_, cell)| cell.state().phase() == FREE)
     }
 }
 
-/// What somebody has seen who is about to sleep.
+/// What a keeper or worker has seen before it sleeps.
 pub struct Look {
     ticket: u32,
     until: Option<u64>,
 }
 
-/// See [`ManualPool::map`].
+/// A map that [`ManualPool::map`] has started.
 pub struct Mapping<T, R> {
     stream: ChunkStream<std::vec::IntoIter<T>>,
     _results: std::marker::PhantomData<fn() -> R>,
 }
 
 impl<T: Message, R: Message> Mapping<T, R> {
-    /// The results, which must be there.
+    /// Returns the results, which must be there.
     pub fn results(&mut self) -> Result<Vec<Result<R, TaskError>>> {
         if !self.stream.first_is_done() {
             return Err(Error::other("the chunk is not done"));

@@ -1,18 +1,18 @@
-//! Maps whose results come all together.
+//! Maps that return all results together.
 
 use std::any::Any;
 use std::panic;
 use std::panic::AssertUnwindSafe;
 
-use super::cells::cell::UNWANTED;
 use super::cells::error::{MapError, TaskError};
+use super::cells::state::UNWANTED;
 use super::chunks::ChunkStream;
 use super::raw_task::RawTask;
 use super::run;
 use crate::codec::encoding::Message;
 use crate::os::{process, threads};
 
-/// How far a map is.
+/// How much of a map is done: see [`Pool::map_with_progress`](super::Pool::map_with_progress).
 ///
 /// ```
 /// let pool = procession::Pool::new(2)?;
@@ -25,13 +25,15 @@ use crate::os::{process, threads};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Progress {
-    /// So many items are done, and all before them.
+    /// The number of items at the beginning of the input that are all done. An item that is finished before an earlier
+    /// one does not count until that one is finished too. So while the first item is slow, this stays at 0, and then
+    /// jumps.
     pub done: usize,
-    /// How many there are, if the input says so.
+    /// The number of items in the input, if its `size_hint` is exact.
     pub total: Option<usize>,
 }
 
-/// All results in order, or the first failure in order.
+/// Returns all results in order, or the first error in order.
 pub(super) fn all<T: Message, R: Message, I: Iterator<Item = T>>(
     mut stream: ChunkStream<I>,
     mut hook: impl FnMut(Progress),
@@ -48,7 +50,7 @@ pub(super) fn all<T: Message, R: Message, I: Iterator<Item = T>>(
     }
 }
 
-/// The results of the next chunk.
+/// Waits for the first chunk in flight, and adds its results.
 fn gather<T: Message, R: Message, I: Iterator<Item = T>>(
     stream: &mut ChunkStream<I>,
     results: &mut Vec<R>,
@@ -63,7 +65,7 @@ fn gather<T: Message, R: Message, I: Iterator<Item = T>>(
     failed.map_or(Ok(()), Err)
 }
 
-/// Does all of it in a thread, as the task that this process has begun.
+/// Runs a map in a thread, as a task that this process has begun.
 pub(super) fn in_a_thread<T, I, R>(task: RawTask, stream: ChunkStream<I>) -> Result<(), TaskError>
 where
     T: Message,
@@ -72,14 +74,14 @@ where
 {
     let its_own = task.clone();
     let started = threads::start("procession-map", move || {
-        // The panic's hook has said where.
+        // The panic hook has reported where.
         let done = panic::catch_unwind(AssertUnwindSafe(|| until_done_or_unwanted(&its_own, stream)));
         let outcome: Result<Vec<R>, TaskError> =
             done.unwrap_or_else(|payload| Err(of_panic(payload.as_ref())));
         run::finish_own(&its_own.shared, its_own.cell_ref, outcome);
     });
     started.map(drop).map_err(|e| {
-        let error = TaskError::Unusable(format!("starting a thread for a map: {e}"));
+        let error = TaskError::Unusable(format!("cannot start a thread for the map: {e}"));
         run::finish_own::<()>(&task.shared, task.cell_ref, Err(error.clone()));
         error
     })
@@ -114,7 +116,7 @@ fn of_panic(payload: &(dyn Any + Send)) -> TaskError {
     }
 }
 
-/// What became of each item, in order.
+/// Returns the result or the error of each item, in order.
 pub(super) fn each<T: Message, R: Message, I: Iterator<Item = T>>(
     mut stream: ChunkStream<I>,
 ) -> Vec<Result<R, TaskError>> {

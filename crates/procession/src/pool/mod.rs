@@ -1,4 +1,4 @@
-//! A pool of processes that nothing can hang: [`Pool`].
+//! A pool of worker processes: [`Pool`]. The death of any process makes no other process wait for ever.
 //!
 //! ```text
 //!  submit, map          the ring          workers                     Task::get, map
@@ -10,15 +10,15 @@
 //!  └────────┴────────┴────────┴────────┴───────────────────────────────────┘
 //! ```
 //!
-//! A task stands in a *cell* of shared memory from `submit` until its last handle is gone, and one word of the cell
-//! says who has it in his hands. So a death costs no more than what the dead had: recovery finds the cells that
-//! name it, and returns them to the workers or ends them. Nothing has to be asked, and nobody waits for the dead.
+//! A task occupies a *cell* of shared memory from `submit` until its last handle is dropped. One word of the cell names
+//! the process that works on the task. When a process dies, recovery finds the cells that name it, and returns their
+//! tasks to the workers or ends them. All other tasks go on.
 //!
 //! # Which call
 //!
 //! | you have | use |
 //! |---|---|
-//! | one thing to do | [`Pool::submit`], or [`Pool::apply`] to wait for it |
+//! | one call | [`Pool::submit`], or [`Pool::apply`] to wait for its result |
 //! | many items, and want all results or the first error | [`Pool::map`], [`Pool::starmap`] |
 //! | the same, and each item may fail by itself | [`Pool::try_map`] |
 //! | more items than fit into memory, or results wanted early | [`Pool::imap`], [`Pool::imap_unordered`] |
@@ -26,38 +26,55 @@
 //!
 //! # Tasks that submit tasks
 //!
-//! A pool can be sent to its own tasks. A task that waits for another one of its pool which nobody has begun runs it
-//! itself, in its own process, so workers that all wait for each other's tasks do not hang. (If that inner task kills
-//! its process, both have died.)
+//! A pool can be sent to its own tasks. If a task waits for another task of its pool that no worker has begun, the
+//! waiting worker runs that task itself. So workers that all wait for each other's tasks do not deadlock. If the inner
+//! task kills its process, both tasks fail.
 
-// | file            | what it holds                                                     |
-// |-----------------|-------------------------------------------------------------------|
-// | `cells/`        | the pool in shared memory: cells, control block, claims, results, recovery |
-// | `shared.rs`     | a pool as each process sees it                                    |
-// | `pool.rs`       | `Pool`, the handle; `builder.rs` its builder                    |
-// | `calls.rs`      | submitting and mapping; `life.rs` closing, joining, terminating   |
-// | `task.rs`       | `Task`; `raw_task.rs` the same without its type                 |
-// | `job.rs`        | the functions that tasks call; `run.rs` runs one in its worker    |
-// | `watch.rs`      | callbacks, futures, `as_completed`                              |
-// | `worker.rs`     | what a worker does between tasks; `claim.rs` how it claims one    |
-// | `keeper.rs`     | the thread that replaces workers and enforces time limits         |
-// | `limit.rs`      | how much of its time a task has left                              |
-// | `free_cells.rs` | how a process allocates and frees cells                           |
-// | `window.rs`     | the chunks of a running map, and their sizes                      |
-// | `chunks.rs`     | a map whose input the calling thread reads; `feed.rs` one with a thread for its input |
-// | `map.rs`        | the results of a map all together; `imap.rs` as they come; `bar.rs` a progress bar |
-// | `manual_pool.rs`| a pool without workers, for the crash tests                       |
+// | file             | what it holds                                                     |
+// |------------------|-------------------------------------------------------------------|
+// | `cells/`         | the pool in shared memory: cells, control block, claims, results, recovery |
+// | `shared.rs`      | a pool as each process sees it                                    |
+// | `pool.rs`        | `Pool`, the handle                                                |
+// | `builder.rs`     | its builder                                                       |
+// | `calls.rs`       | submitting and mapping                                            |
+// | `iterator_calls.rs` | `Pool::imap` and its variants                                  |
+// | `life.rs`        | statistics, resizing, closing, joining, terminating               |
+// | `task.rs`        | `Task`                                                            |
+// | `raw_task.rs`    | the same without the type of the result                           |
+// | `job.rs`         | the functions that tasks call                                     |
+// | `run.rs`         | running a task in its worker                                      |
+// | `running_task.rs` | what such a task needs: arguments, attempts, time limit, result  |
+// | `watch.rs`       | callbacks, futures, `as_completed`                                |
+// | `worker.rs`      | what a worker does between tasks                                  |
+// | `claim.rs`       | how it claims one                                                 |
+// | `keeper.rs`      | the thread that keeps a pool alive                                |
+// | `worker_set.rs`  | how it starts, reaps and kills workers                            |
+// | `time_limits.rs` | how it enforces time limits                                       |
+// | `limit.rs`       | how much time a task has left                                     |
+// | `free_cells.rs`  | how a process allocates and frees cells                           |
+// | `window.rs`      | the chunks of a map that are in flight                            |
+// | `batch.rs`       | items that were read and not sent out yet                         |
+// | `chunk_size.rs`  | how many items a chunk should have                                |
+// | `chunks.rs`      | a map whose input the calling thread reads                        |
+// | `feed.rs`        | a map with a thread for its input                                 |
+// | `map.rs`         | the results of a map all together                                 |
+// | `imap.rs`        | the results as they come                                          |
+// | `bar.rs`         | a progress bar                                                    |
+// | `manual_pool.rs` | a pool without workers, for the crash tests                       |
 
 #[cfg(feature = "indicatif")]
 mod bar;
+mod batch;
 mod builder;
 mod calls;
 pub(crate) mod cells;
+mod chunk_size;
 mod chunks;
 mod claim;
 mod feed;
 mod free_cells;
 mod imap;
+mod iterator_calls;
 mod job;
 mod keeper;
 mod life;
@@ -70,11 +87,14 @@ mod map;
 mod pool;
 mod raw_task;
 mod run;
+mod running_task;
 mod shared;
 mod task;
+mod time_limits;
 mod watch;
 mod window;
 mod worker;
+mod worker_set;
 
 #[cfg(feature = "indicatif")]
 pub use bar::progress_bar;

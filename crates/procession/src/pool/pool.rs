@@ -1,4 +1,4 @@
-//! [`Pool`]: workers that do what they are given.
+//! [`Pool`]: a handle to a pool of worker processes.
 
 use std::fmt;
 use std::sync::Arc;
@@ -19,10 +19,10 @@ use crate::arena::objects::{Body, Id, Kind};
 use crate::arena::{member, payload};
 use crate::{Error, Result, codec};
 
-/// Processes that do tasks.
+/// Worker processes that run tasks.
 ///
-/// A handle: it can be cloned and sent to other processes, which then submit to the same workers. When the last
-/// handle outside its own workers is dropped, or the process that made it ends, the pool is terminated.
+/// A handle: it can be cloned and sent to other processes, which then submit to the same workers. The pool is
+/// terminated when its last handle outside its own workers is dropped, or when the process that created it ends.
 ///
 /// ```
 /// use procession::pool::Pool;
@@ -37,16 +37,19 @@ use crate::{Error, Result, codec};
 ///
 /// # If a process dies
 ///
-/// A **worker**: the task that it ran fails with [`TaskError::WorkerDied`](super::TaskError::WorkerDied), or is tried again; nothing else is
-/// lost, whatever it was doing, and another worker takes its place. A **submitter**: its tasks are done all the
-/// same. The process that **made** the pool: all tasks that are not done fail with [`TaskError::Terminated`](super::TaskError::Terminated).
+/// * A **worker**: the task that it ran is retried, or fails with
+///   [`TaskError::WorkerDied`](super::TaskError::WorkerDied). No other task is affected, and another worker takes its
+///   place.
+/// * A process that **submitted** tasks: they still run.
+/// * The process that **created** the pool: all unfinished tasks fail with
+///   [`TaskError::Terminated`](super::TaskError::Terminated), and the workers are killed.
 pub struct Pool {
     owner: Handle,
     pub(super) shared: Arc<Shared>,
     options: PoolOptions,
 }
 
-/// What this handle does otherwise than its pool.
+/// The settings of this handle that differ from those of its pool.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 struct PoolOptions {
     timeout_us: Option<u64>,
@@ -55,7 +58,8 @@ struct PoolOptions {
     prefetch: Option<usize>,
 }
 
-/// What the users' handles name. Its end is told to the keeper; its block holds the pool.
+/// The object that the handles of users name. Its block holds a handle to the pool. When it is freed, the keeper is
+/// notified.
 #[repr(C)]
 struct PoolBody(AtomicU64);
 
@@ -66,10 +70,11 @@ unsafe impl Body for PoolBody {
 }
 
 impl Pool {
-    /// A pool with so many workers, and otherwise as it comes.
+    /// Creates a pool with this many workers, and defaults for everything else.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] for zero workers; otherwise as [`Process::spawn`](crate::Process::spawn).
+    /// [`Error::InvalidArgument`] for zero workers or more than 1000. Otherwise as
+    /// [`Process::spawn`](crate::Process::spawn).
     ///
     /// ```
     /// let pool = procession::Pool::new(procession::cpu_count())?;
@@ -80,7 +85,7 @@ impl Pool {
         Builder::default().workers(workers).build()
     }
 
-    /// A pool with settings.
+    /// Returns a builder, to create a pool with other settings than the defaults.
     ///
     /// ```
     /// let pool = procession::Pool::builder().workers(2).retries(1).build()?;
@@ -94,12 +99,12 @@ impl Pool {
     pub(super) fn with_owner(shared: &Arc<Shared>) -> Result<Pool> {
         let arena = member::arena()?;
         let block = codec::pack_block(&Transfer(shared.clone()))?;
-        let told = arena.offset_of(&raw const shared.control.keeper.word);
+        let word = arena.offset_of(&raw const shared.control.keeper.word);
         let owner = Handle::create::<PoolBody>(|object| {
             object.blocks[0].store(block.at(), Ordering::Relaxed);
-            object.register_end_words([told, told]);
+            object.register_end_words([word, word]);
         })?;
-        // CRASH: before this the block is swept with us, and the pool goes with its only handle.
+        // CRASH: before this the block is swept with us, and the pool is freed with its only handle.
         block.give_to(Tag::object(owner.id().index()));
         Ok(Pool { owner, shared: shared.clone(), options: PoolOptions::default() })
     }
@@ -110,7 +115,7 @@ impl Pool {
         let mut carried: Option<Id> = None;
         payload::for_each_handle(arena, block, u64::MAX, &mut |id| carried = Some(id));
         let stale = || Error::StaleHandle("this pool no longer exists".into());
-        let shared = Shared::take(carried.ok_or_else(stale)?)?;
+        let shared = Shared::with_id(carried.ok_or_else(stale)?)?;
         Ok(Pool { owner, shared, options })
     }
 
@@ -140,8 +145,8 @@ impl Pool {
         pool
     }
 
-    /// The same pool, whose maps go out in chunks of so many items. Without this, chunk sizes are found by
-    /// measuring.
+    /// Returns a handle to the same pool whose maps send this many items at a time to a worker. Without this, the size
+    /// is found by measuring, so that a chunk takes about 0.4 ms.
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] for 0.
@@ -155,13 +160,14 @@ impl Pool {
     pub fn with_chunk_size(&self, items: usize) -> Result<Pool> {
         match u32::try_from(items) {
             Ok(0) | Err(_) => {
-                Err(Error::InvalidArgument(format!("a chunk has 1 to {} items, and not {items}", u32::MAX)))
+                Err(Error::InvalidArgument(format!("a chunk has 1 to {} items, not {items}", u32::MAX)))
             }
             Ok(items) => Ok(self.with(|options| options.chunk = Some(items))),
         }
     }
 
-    /// The same pool, whose maps have at most so many items on their way.
+    /// Returns a handle to the same pool whose maps have at most this many items in flight: sent to the workers, and
+    /// not yet returned as results.
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] for 0.
@@ -174,12 +180,12 @@ impl Pool {
     /// ```
     pub fn with_prefetch(&self, items: usize) -> Result<Pool> {
         if items == 0 {
-            return Err(Error::InvalidArgument("at least one item has to be on its way".into()));
+            return Err(Error::InvalidArgument("with_prefetch needs at least one item".into()));
         }
         Ok(self.with(|options| options.prefetch = Some(items)))
     }
 
-    /// The same pool with another [`task_timeout`](Builder::task_timeout).
+    /// Returns a handle to the same pool with another [`task_timeout`](Builder::task_timeout).
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] for less than a microsecond.
@@ -197,7 +203,7 @@ impl Pool {
         Ok(self.with(|options| options.timeout_us = Some(us)))
     }
 
-    /// The same pool with other [`retries`](Builder::retries).
+    /// Returns a handle to the same pool with other [`retries`](Builder::retries).
     ///
     /// ```
     /// let pool = procession::Pool::new(1)?;
@@ -241,7 +247,7 @@ impl<'de> Deserialize<'de> for Pool {
     }
 }
 
-/// The handle as it travels.
+/// The handle as it is sent to another process.
 struct Owner(Handle);
 
 impl Serialize for Owner {

@@ -1,13 +1,14 @@
-//! [`RawTask`]: a handle to a task whose result type is not known here.
+//! [`RawTask`]: a handle to a task, without the type of its result.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::cells::cell::{
-    ABANDONED, Attempt, CONDEMNED, DONE, INLINE, INLINE_ARGS, INLINE_RESULT, MOST_RETRIES, QUEUED, RETURNED,
-    RUNNING, SHARED, State, TAKEN, UNWANTED, WATCHED, block_in, ending,
-};
+use super::cells::attempt::{Attempt, MOST_RETRIES};
+use super::cells::cell::{INLINE, INLINE_ARGS, INLINE_RESULT, block_in};
 use super::cells::error::TaskError;
+use super::cells::state::{
+    ABANDONED, CONDEMNED, DONE, QUEUED, RETURNED, RUNNING, SHARED, State, TAKEN, UNWANTED, WATCHED, ending,
+};
 use super::job::{EntryPoints, Job};
 use super::shared::{CellRef, Shared};
 use super::{run, worker};
@@ -21,20 +22,20 @@ use crate::queue::waiting;
 use crate::rules::Rule;
 use crate::{codec, rules};
 
-/// What a task may do and how often.
+/// The settings of a task.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct TaskOptions {
     pub(super) timeout_us: u64,
     pub(super) retries: u32,
-    /// It is part of something that the pool does already, so it is taken by a closed pool, too.
+    /// A closed pool accepts it, because it is part of a task that the pool has already.
     pub(super) late: bool,
 }
 
-/// A handle to a task whose result's type nobody knows here.
+/// A handle to a task.
 pub(super) struct RawTask {
     pub(super) shared: Arc<Shared>,
     pub(super) cell_ref: CellRef,
-    /// This process submitted the task, and counts its handles in the cell.
+    /// This process submitted the task. Its handles are counted in the cell.
     counted: bool,
 }
 
@@ -57,7 +58,7 @@ impl RawTask {
         RawTask::submit(shared, cell_ref, 0, points, task_options, put)
     }
 
-    /// Submits a chunk of `count` items, which are in a block of this process.
+    /// Submits a chunk of `count` items. `block` holds them, and belongs to this process.
     pub(super) fn chunk<J: Job<T>, T: Message>(
         shared: &Arc<Shared>,
         count: u32,
@@ -97,7 +98,7 @@ impl RawTask {
         Ok(RawTask { shared: shared.clone(), cell_ref, counted: true })
     }
 
-    /// A task that this process does by itself, and has begun.
+    /// Creates a task that this process runs by itself, and begins it.
     pub(super) fn own(shared: &Arc<Shared>) -> Result<RawTask, TaskError> {
         let cell_ref = shared.allocate(false)?;
         let (cell, me) = (cell_ref.cell, member::slot());
@@ -106,17 +107,17 @@ impl RawTask {
         }
         cell.count.store(0, Ordering::Relaxed);
         cell.retries.store(0, Ordering::Relaxed);
-        // CRASH: before this the cell is `NEW` by us and freed; from here on our death is the task's.
+        // CRASH: before this the cell is `NEW` by us, and recovery frees it. After this recovery ends the task.
         let _ = cell.fetch_update(|s| Some(s.to(RUNNING).by(me)));
         Ok(RawTask { shared: shared.clone(), cell_ref, counted: true })
     }
 
-    /// A handle that came from another process.
+    /// Returns a handle that was received from another process.
     pub(super) fn of_another(shared: Arc<Shared>, cell_ref: CellRef) -> RawTask {
         RawTask { shared, cell_ref, counted: false }
     }
 
-    /// Whether the process that submitted the task does it by itself.
+    /// Reports whether the process that submitted the task runs it by itself.
     fn is_own(&self) -> bool {
         self.cell_ref.cell.entry.load(Ordering::Relaxed) == 0
     }
@@ -129,8 +130,8 @@ impl RawTask {
         !member::is_forked() && self.state().is_done()
     }
 
-    /// Waits until the task is done; false when the time was up before. A worker that waits for a task of its own
-    /// pool which nobody has begun runs it.
+    /// Waits until the task is done. Returns false if it times out. A worker that waits for a task of its own pool runs
+    /// that task itself if no worker has begun it and there is no deadline.
     pub(super) fn wait(&self, deadline: Deadline) -> Result<bool, TaskError> {
         if member::is_forked() {
             return Err(TaskError::unusable(&crate::Error::Forked));
@@ -150,7 +151,7 @@ impl RawTask {
         }
     }
 
-    /// What went wrong with a task that is done, if something did.
+    /// Returns the error of a task that is done, if it failed.
     pub(super) fn error(&self) -> Option<TaskError> {
         let cell = self.cell_ref.cell;
         Some(match self.state().ending() {
@@ -159,21 +160,21 @@ impl RawTask {
                 let note = cell.note.load(Ordering::Acquire);
                 let text = payload::contents(self.shared.arena, block_in(note)).unwrap_or_default();
                 postcard::from_bytes(text).unwrap_or_else(|_| {
-                    TaskError::Full(heap::why_no_room("what went wrong with the task, when it ended"))
+                    TaskError::Full(heap::why_no_room("the error of the task when it ended"))
                 })
             }
             ending::CANCELLED => TaskError::Cancelled,
             ending::TERMINATED => TaskError::Terminated,
             ending::BROKEN => self.shared.broken(),
             _ => {
-                let fate = Attempt::read(cell.fate.load(Ordering::Acquire), 0);
+                let last = Attempt::read(cell.attempt.load(Ordering::Acquire), 0);
                 let timeout_us = cell.timeout_us.load(Ordering::Relaxed);
-                TaskError::of_death(fate, cell.pid.load(Ordering::Relaxed), timeout_us)
+                TaskError::of_death(last, cell.pid.load(Ordering::Relaxed), timeout_us)
             }
         })
     }
 
-    /// The result of a single call that is done.
+    /// Returns the result of a single call that is done.
     pub(super) fn value<R: Message>(&self) -> Result<R, TaskError> {
         if let Some(error) = self.error() {
             return Err(error);
@@ -181,22 +182,21 @@ impl RawTask {
         let cell = self.cell_ref.cell;
         let result = cell.result.load(Ordering::Acquire);
         let read = if result & INLINE != 0 {
-            let bytes = cell.filled.load(Ordering::Relaxed).to_le_bytes();
+            let bytes = cell.progress.load(Ordering::Relaxed).to_le_bytes();
             encoding::from_bytes(&bytes[..((result >> 8) as usize).min(INLINE_RESULT)])
         } else {
             codec::unpack(self.shared.arena, result)
         };
-        read.map_err(|e| TaskError::Undecodable(format!("the result of the task cannot be read: {e}")))
+        read.map_err(|e| TaskError::Undecodable(format!("the task's result cannot be decoded: {e}")))
     }
 
-    /// Ends the task, whether it waits or runs; false when it was done before. A running one ends when its
-    /// worker is dead.
+    /// Cancels the task. Returns false if it was done before. A running task is done when its worker is dead.
     pub(super) fn cancel(&self) -> bool {
         let generation = self.cell_ref.generation;
         let cell = self.cell_ref.cell;
         let is_mine = move |s: State| s.generation() == generation;
         let waits = move |s: State| is_mine(s) && matches!(s.phase(), QUEUED | RETURNED);
-        // One that is condemned for its time may be tried again, so it has to be condemned for this.
+        // A task that is condemned because of its time limit may be retried, so it has to be condemned again for this.
         let works = move |s: State| {
             let dies_for_good = s.phase() == CONDEMNED && s.ending() == ending::CANCELLED;
             is_mine(s) && matches!(s.phase(), TAKEN | RUNNING | CONDEMNED) && !dies_for_good
@@ -222,7 +222,7 @@ impl RawTask {
         }
     }
 
-    /// The task need not be done any more: it is not begun, or ends at its next item.
+    /// Withdraws the task: it is cancelled if no worker has begun it, and otherwise stops before its next item.
     pub(super) fn withdraw(&self) {
         if member::is_forked() {
             return;
@@ -234,7 +234,7 @@ impl RawTask {
         }
     }
 
-    /// From now on `completed` is told when the task is done.
+    /// Makes the pool's `completed` event be notified when the task is done.
     pub(super) fn watch(&self) {
         if member::is_forked() {
             return;
@@ -242,7 +242,7 @@ impl RawTask {
         let _ = self.cell_ref.cell.fetch_update(|s| s.is_unfinished().then(|| s.with(WATCHED)));
     }
 
-    /// The handle is about to be sent somewhere.
+    /// Notes that a handle is about to be sent to another process.
     pub(super) fn share(&self) {
         if member::is_forked() || !rules::holds(Rule::TaskShared) {
             return;
@@ -263,7 +263,7 @@ fn put_arguments(shared: &Shared, cell_ref: CellRef, bytes: &[u8], ids: &[Id]) -
         return Ok(());
     }
     let block = payload::pack_bytes(bytes, ids)?;
-    // CRASH: named and still ours, in a cell that is `NEW`: swept, and forgotten by recovery.
+    // CRASH: the cell is `NEW`, and names a block that is still ours. Recovery frees the cell, and sweeps the block.
     cell.args.store(block.at(), Ordering::Release);
     shared.adopt(block.into_raw());
     Ok(())
@@ -284,7 +284,7 @@ impl Drop for RawTask {
             return;
         }
         let CellRef { index, generation, cell } = self.cell_ref;
-        // (The last one is not counted down: nobody can make another one of it any more.)
+        // The last handle is not counted down: there is none left to be cloned.
         if !tally::count_down(&cell.handles) {
             return;
         }
@@ -293,7 +293,7 @@ impl Drop for RawTask {
             return self.shared.free_done(self.cell_ref);
         }
         let was = cell.fetch_update(|s| (s.generation() == generation).then(|| s.with(ABANDONED)));
-        // Who completes it from now on frees it; if it is complete, we do.
+        // The process that completes the task from now on frees it. If it is complete already, we do.
         if was.is_ok_and(State::is_done_here) {
             self.shared.free(Some(index), cell, generation, DONE);
         }

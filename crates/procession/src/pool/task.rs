@@ -1,4 +1,4 @@
-//! [`Task`]: something that a pool does, until somebody has its result.
+//! [`Task`]: a call that was submitted to a pool, and its result.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::cells::cell::{CONDEMNED, NEW, QUEUED, RETURNED, RUNNING, TAKEN, ending};
 use super::cells::error::TaskError;
+use super::cells::state::{CONDEMNED, NEW, QUEUED, RETURNED, RUNNING, TAKEN, ending};
 use super::raw_task::RawTask;
 use super::shared::CellRef;
 use super::worker::Transfer;
@@ -18,7 +18,7 @@ use crate::os::clock::Deadline;
 use crate::queue::Ready;
 use crate::queue::select::{Signal, sealed};
 
-/// Where a task is. A snapshot.
+/// The state of a task: a snapshot.
 ///
 /// ```
 /// use procession::pool::{Pool, TaskState};
@@ -35,25 +35,25 @@ pub enum TaskState {
     Waiting,
     /// A worker runs it.
     Running,
-    /// It has a result.
+    /// Its function has returned.
     Returned,
-    /// It has failed, in one way or another.
+    /// It has failed: its [`TaskError`] says how.
     Failed,
     /// It was cancelled.
     Cancelled,
 }
 
-/// Something that a [`Pool`](super::Pool) does, and its result of type `R`.
+/// A call that was submitted to a [`Pool`](super::Pool), and its result of type `R`.
 ///
-/// A handle: it can be cloned and sent, and any process of the family can wait for it. Dropping it detaches: the
-/// task goes on. (A task whose handle was sent keeps its result as long as the pool lives.) It is also a
-/// [`Future`], and something that [`select`](crate::select) can wait for.
+/// A handle: it can be cloned and sent, and any process of the family can wait for it. Dropping it detaches: the task
+/// still runs. The result of a task whose handle was sent is kept until the pool ends. A task is also a [`Future`], and
+/// [`select`](crate::select) can wait for it.
 ///
 /// # If a process dies
 ///
-/// If the task's worker dies, the task is tried again or fails with [`TaskError::WorkerDied`]; nothing else
-/// fails. If the process that submitted it dies, the task goes on. If the process that made the pool dies, it
-/// fails with [`TaskError::Terminated`].
+/// * The **worker**: the task is retried, or fails with [`TaskError::WorkerDied`]. No other task is affected.
+/// * The process that **submitted** the task: the task still runs.
+/// * The process that **created** the pool: an unfinished task fails with [`TaskError::Terminated`].
 ///
 /// ```
 /// let pool = procession::Pool::new(1)?;
@@ -63,13 +63,13 @@ pub enum TaskState {
 /// ```
 pub struct Task<R> {
     pub(super) raw: RawTask,
-    /// Whom it has last promised to wake, as a future.
+    /// As a future: the waker that is called when the task is done.
     pub(super) waker: Option<Waker>,
     _returns: PhantomData<fn() -> R>,
 }
 
 impl<R> Task<R> {
-    /// How many handles the process that submitted the task has.
+    /// Returns the number of handles that the submitter has.
     #[cfg(feature = "internals")]
     pub(crate) fn handles(&self) -> &'static std::sync::atomic::AtomicU32 {
         &self.raw.cell_ref.cell.handles
@@ -79,7 +79,7 @@ impl<R> Task<R> {
         Task { raw, waker: None, _returns: PhantomData }
     }
 
-    /// Whether it has a result or has failed. A snapshot.
+    /// Reports whether the task is done: returned, failed or cancelled. A snapshot.
     ///
     /// ```
     /// let pool = procession::Pool::new(1)?;
@@ -92,7 +92,7 @@ impl<R> Task<R> {
         self.raw.is_done()
     }
 
-    /// Where it is. A snapshot. (A plain fork of a member of the family sees no tasks: there they wait for ever.)
+    /// Returns the state of the task. A snapshot. In a plain fork of a member of the family it is always `Waiting`.
     ///
     /// ```
     /// use procession::pool::{Pool, TaskState};
@@ -116,8 +116,8 @@ impl<R> Task<R> {
         }
     }
 
-    /// Cancels it: one that waits is not begun, one that runs is killed with its worker. Says whether that came
-    /// in time; the task is not done before its worker is dead.
+    /// Cancels the task. If no worker has begun it, it is never run. If it runs, its worker is killed, and the task is
+    /// done when that worker is dead. Returns false if the task was done already.
     ///
     /// ```
     /// use procession::pool::{Pool, TaskError};
@@ -125,7 +125,7 @@ impl<R> Task<R> {
     /// let task = pool.submit(|| -> () { loop { std::thread::park() } }, ())?;
     /// assert!(task.cancel());
     /// assert_eq!(task.get(), Err(TaskError::Cancelled));
-    /// assert_eq!(pool.apply(|| 7, ())?, 7); // the pool has another worker by now
+    /// assert_eq!(pool.apply(|| 7, ())?, 7); // another worker has taken its place
     /// # Ok::<(), procession::Error>(())
     /// ```
     pub fn cancel(&self) -> bool {
@@ -134,10 +134,10 @@ impl<R> Task<R> {
 }
 
 impl<R: Message> Task<R> {
-    /// Its result, for which this waits as long as it takes. It can be asked for again.
+    /// Waits until the task is done, and returns its result. It can be called again.
     ///
     /// # Errors
-    /// [`TaskError`] says what became of it, if it has no result.
+    /// [`TaskError`] says how the task failed.
     ///
     /// ```
     /// let pool = procession::Pool::new(1)?;
@@ -148,10 +148,10 @@ impl<R: Message> Task<R> {
         self.wait(Deadline::NEVER)
     }
 
-    /// Its result, if it is there.
+    /// Returns the result of the task, without waiting.
     ///
     /// # Errors
-    /// [`TaskError::NotDone`] when it is not; otherwise as [`get`](Task::get).
+    /// [`TaskError::NotDone`] if the task is not done. Otherwise as [`get`](Task::get).
     ///
     /// ```
     /// use procession::pool::{Pool, TaskError};
@@ -165,15 +165,15 @@ impl<R: Message> Task<R> {
         self.wait(Deadline::after(Duration::ZERO))
     }
 
-    /// Its result, for which this waits at most `timeout`. The task goes on if that was not enough.
+    /// As [`get`](Task::get), but waits at most `timeout`. If it times out, the task goes on.
     ///
     /// # Errors
-    /// [`TaskError::NotDone`] when the time was up; otherwise as [`get`](Task::get).
+    /// [`TaskError::NotDone`] if it times out. Otherwise as [`get`](Task::get).
     pub fn get_timeout(&self, timeout: Duration) -> Result<R, TaskError> {
         self.wait(Deadline::after(timeout))
     }
 
-    /// Its result, for which this waits at most until `deadline`.
+    /// As [`get`](Task::get), but waits at most until `deadline`.
     ///
     /// # Errors
     /// As [`get_timeout`](Task::get_timeout).
@@ -225,7 +225,11 @@ impl<R> Serialize for Task<R> {
 impl<'de, R> Deserialize<'de> for Task<R> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Task<R>, D::Error> {
         let (Transfer(shared), index, generation) = <(Transfer, u32, u32)>::deserialize(deserializer)?;
-        let gone = || serde::de::Error::custom("this task no longer exists");
+        let gone = || {
+            serde::de::Error::custom(
+                "this task no longer exists: its result was dropped with the last handle",
+            )
+        };
         let cell = shared.cell(index).ok_or_else(gone)?;
         if cell.state().generation() != generation {
             return Err(gone());

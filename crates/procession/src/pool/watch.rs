@@ -1,4 +1,4 @@
-//! Telling somebody that a task is done who does not wait for it: callbacks, `Future`s, [`as_completed`].
+//! Notifying a thread that does not wait: callbacks, `Future`s, [`as_completed`].
 
 use std::future::Future;
 use std::panic::{self, AssertUnwindSafe};
@@ -20,17 +20,17 @@ use crate::queue::{Ready, select};
 use crate::sync::raw::event;
 use crate::sync::raw::park::Wait;
 
-/// What is called when a task is done.
+/// Called when a task is done.
 type Callback = Box<dyn FnOnce() + Send>;
 
-/// The tasks of a pool that this process wants to hear of, and whether there is a thread that does.
+/// The callbacks that this process has for tasks of a pool, and whether the thread that calls them runs.
 #[derive(Default)]
 pub(super) struct Watched {
     list: Vec<(RawTask, Callback)>,
     running: bool,
 }
 
-/// Has `callback` called, by a thread of the library's, when the task is done.
+/// Adds a callback, which a thread of the library calls when the task is done.
 fn call_when_done(task: RawTask, callback: Callback) -> Result<(), TaskError> {
     let shared = task.shared.clone();
     if member::is_forked() {
@@ -53,7 +53,7 @@ fn call_when_done(task: RawTask, callback: Callback) -> Result<(), TaskError> {
     })
 }
 
-/// Calls who is to be called, as long as there is anybody.
+/// Calls the callbacks of tasks that are done, until there are none left.
 fn watch(shared: &Arc<Shared>) {
     let word = &shared.control.completed.word;
     loop {
@@ -69,16 +69,17 @@ fn watch(shared: &Arc<Shared>) {
         match due {
             Ok(None) => return,
             Ok(Some(due)) => due.into_iter().for_each(|(_task, callback)| {
-                // The panic's hook has said what there is to say, and the next one is called all the same.
+                // The panic hook has reported it, and the other callbacks are still called.
                 let _ = panic::catch_unwind(AssertUnwindSafe(callback));
             }),
-            // No room for one more thread in the family.
+            // The family has no record for one more thread: try again later.
             Err(_) => std::thread::sleep(std::time::Duration::from_millis(10)),
         }
     }
 }
 
-/// Those whose tasks are done; none when nobody is left, and then the thread has ended.
+/// Removes the callbacks of tasks that are done, and returns them. Returns `None` when there are no callbacks left;
+/// then the thread ends.
 fn take_due(shared: &Shared) -> Option<Vec<(RawTask, Callback)>> {
     let mut watched = shared.watched.lock().unwrap_or_else(|e| e.into_inner());
     if watched.list.is_empty() {
@@ -92,18 +93,18 @@ fn take_due(shared: &Shared) -> Option<Vec<(RawTask, Callback)>> {
 }
 
 impl<R: Message> Task<R> {
-    /// Has `f` called with the task's result when it is done, by a thread of the library's in this process; at
-    /// once if it is done already. Callbacks of one task come in the order in which they were given. One that
-    /// panics does not keep the next from being called.
+    /// Makes a thread of the library in this process call `f` with the task's result when the task is done, or
+    /// immediately if it is done already. The callbacks of one task are called in the order in which they were added.
+    /// If one panics, the next is still called.
     ///
     /// # Errors
-    /// [`TaskError::Unusable`] when no thread can be had.
+    /// [`TaskError::Unusable`] if no thread can be started.
     ///
     /// ```
     /// let pool = procession::Pool::new(1)?;
-    /// let (tell, told) = std::sync::mpsc::channel();
-    /// pool.submit(|| 6 * 7, ())?.on_done(move |result| tell.send(result).unwrap())?;
-    /// assert_eq!(told.recv().unwrap()?, 42);
+    /// let (sender, results) = std::sync::mpsc::channel();
+    /// pool.submit(|| 6 * 7, ())?.on_done(move |result| sender.send(result).unwrap())?;
+    /// assert_eq!(results.recv().unwrap()?, 42);
     /// # Ok::<(), procession::Error>(())
     /// ```
     pub fn on_done(&self, f: impl FnOnce(Result<R, TaskError>) + Send + 'static) -> Result<(), TaskError> {
@@ -133,7 +134,8 @@ impl<R: Message> Future for Task<R> {
     }
 }
 
-/// The tasks in the order in which they are done. Ends when all have come.
+/// Returns an iterator over the tasks in the order in which they are done. It blocks until the next one is done, and
+/// ends after the last.
 ///
 /// ```
 /// use procession::pool::{Pool, as_completed};
@@ -168,7 +170,7 @@ pub fn as_completed<R: Message>(tasks: impl IntoIterator<Item = Task<R>>) -> imp
             }
             let ready: Vec<&dyn Ready> = pools.iter().map(|pool| pool as &dyn Ready).collect();
             if select(&ready).is_err() {
-                // It cannot be waited for all of them at once, or not from here: then for the first.
+                // Waiting for all of them is not possible here: wait for the first.
                 let _ = tasks[0].raw.wait(Deadline::NEVER);
                 return Some(tasks.remove(0));
             }
@@ -176,7 +178,7 @@ pub fn as_completed<R: Message>(tasks: impl IntoIterator<Item = Task<R>>) -> imp
     })
 }
 
-/// Some task of a pool's being done.
+/// The event that one of these tasks is done, for the tasks of one pool.
 struct Completion<'a, R> {
     shared: &'a Shared,
     tasks: &'a [Task<R>],

@@ -1,4 +1,4 @@
-//! The chunks of a map that are on their way, how large the next one should be, and how results come back.
+//! [`Window`]: the chunks of a map that were sent out and whose results were not collected yet.
 
 use std::any::Any;
 use std::collections::VecDeque;
@@ -6,85 +6,51 @@ use std::panic;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::cells::cell::Filled;
+use super::batch::{Batch, MOST_BYTES};
 use super::cells::error::TaskError;
-use super::cells::results::{self, Packed};
+use super::cells::progress::ChunkProgress;
+use super::cells::results;
+use super::chunk_size::{ChunkSizer, Measured};
 use super::job::Job;
 use super::raw_task::{RawTask, TaskOptions};
 use super::shared::Shared;
 use crate::codec::encoding::Message;
 use crate::os::clock::Deadline;
 
-/// A chunk should take about this long: what it costs to hand it over is lost in that, and no worker waits long
-/// for the last one.
-const TARGET_NS: f64 = 400_000.0;
-/// The most bytes of a chunk, so that its blocks are used again and again.
-const MOST_BYTES: usize = 32_000;
-const _: () =
-    assert!(MOST_BYTES < Filled::MOST_ITEMS as usize, "each item has a byte, so a chunk's are counted");
-/// How much larger a chunk may be than those that were measured.
-const GROWTH: u32 = 8;
-/// This many chunks for each worker are on their way.
+/// The number of chunks in flight for each worker.
 const AHEAD: usize = 3;
 
-/// How a chunk of this job is submitted.
+/// Submits a chunk of the map's job.
 type Submit = fn(&Arc<Shared>, u32, crate::Result<u64>, TaskOptions) -> Result<RawTask, TaskError>;
 
-/// How a map is to be done.
+/// The settings of a map.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct MapOptions {
     pub(super) task_options: TaskOptions,
-    /// Items of a chunk, if that was said.
+    /// The number of items in a chunk, if the user has set it.
     pub(super) chunk: Option<u32>,
-    /// The most items on their way, if that was said.
+    /// The most items in flight, if the user has set it.
     pub(super) prefetch: Option<usize>,
 }
 
-/// See the module.
 pub(super) struct Window {
     pub(super) shared: Arc<Shared>,
     submit: Submit,
     options: MapOptions,
-    /// The position of the next item that goes out.
+    /// The position of the next item that is sent out.
     next: usize,
-    /// Items that are on their way, and those of them that have been taken out.
+    /// The items in flight, including those of collected chunks.
     ahead: usize,
+    /// The items of collected chunks that still count as in flight.
     collected: usize,
     in_flight: VecDeque<InFlight>,
-    sizer: Sizer,
+    sizer: ChunkSizer,
     item_bytes: usize,
-    /// The size of a result side by side with others, or a guess.
+    /// The size of a result that is stored side by side with others, or an estimate.
     result_bytes: usize,
 }
 
-/// Items that were read and are not on their way yet: the input may panic behind them.
-#[derive(Default)]
-pub(super) struct Batch {
-    packed: Packed,
-    count: usize,
-}
-
-impl Batch {
-    /// Adds an item; an error when it cannot be sent.
-    #[inline]
-    pub(super) fn add<T: Message>(&mut self, item: &T) -> Result<(), TaskError> {
-        self.packed.push(item).map_err(|error| TaskError::Undecodable(error.to_string()))?;
-        self.count += 1;
-        Ok(())
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.count
-    }
-
-    /// Whether it is to go out as a chunk of `size` items.
-    #[inline]
-    pub(super) fn is_full(&self, size: usize) -> bool {
-        self.count >= size || self.packed.len() >= MOST_BYTES
-    }
-}
-
-/// A chunk that is on its way, or what stands in its place.
+/// A chunk in flight, or what stands in its place.
 pub(super) struct InFlight {
     first: usize,
     count: usize,
@@ -93,6 +59,7 @@ pub(super) struct InFlight {
 
 enum Content {
     Submitted(RawTask),
+    /// These items could not be sent out.
     Refused(TaskError),
     /// The input panicked here.
     Panicked(Box<dyn Any + Send>),
@@ -108,9 +75,6 @@ impl InFlight {
     }
 }
 
-/// How long the items of a chunk took.
-pub(super) struct Measured(Option<(u32, u64)>);
-
 impl Window {
     pub(super) fn new<J: Job<T>, T: Message>(shared: &Arc<Shared>, options: MapOptions) -> Window {
         Window {
@@ -121,18 +85,18 @@ impl Window {
             ahead: 0,
             collected: 0,
             in_flight: VecDeque::new(),
-            sizer: Sizer::default(),
+            sizer: ChunkSizer::default(),
             item_bytes: size_of::<T>(),
             result_bytes: size_of::<J::Out>().max(1),
         }
     }
 
-    /// It is part of a task that the pool has already, so it goes on when the pool is closed.
+    /// Notes that the map is a task of the pool, so a closed pool accepts its chunks.
     pub(super) fn belongs_to_a_task(&mut self) {
         self.options.task_options.late = true;
     }
 
-    /// How many items have gone out.
+    /// Returns how many items were sent out.
     pub(super) fn sent(&self) -> usize {
         self.next
     }
@@ -141,48 +105,51 @@ impl Window {
         self.shared.control.wanted.load(Ordering::Relaxed).max(1) as usize
     }
 
-    /// Whether another chunk may go out.
+    /// Reports whether another chunk may be sent out.
     pub(super) fn has_room(&self) -> bool {
         self.in_flight.len() <= AHEAD * self.workers()
             && self.options.prefetch.is_none_or(|most| self.ahead < most)
     }
 
-    /// Whether so few chunks are on their way that whoever reads the input should go on.
+    /// Reports whether so few chunks are in flight that reading the input should go on.
     pub(super) fn runs_low(&self) -> bool {
         self.options.prefetch.is_some() || self.in_flight.len() <= (AHEAD * self.workers()).div_ceil(2)
     }
 
-    /// How many items the next chunk should have, by what is left of the input.
+    /// Returns how many items the next chunk should have. `left` is the input's size hint.
     pub(super) fn size(&self, left: (usize, Option<usize>)) -> usize {
         let room = self.options.prefetch.map_or(usize::MAX, |most| most.saturating_sub(self.ahead)).max(1);
-        if let Some(chunk) = self.options.chunk {
-            return (chunk as usize).min(room);
+        let max_tasks = self.shared.control.max_tasks.load(Ordering::Relaxed);
+        match self.options.chunk {
+            Some(chunk) if max_tasks == 0 => return (chunk as usize).min(room),
+            // No chunk is larger than what a worker does before it leaves.
+            Some(chunk) => return (chunk.min(max_tasks) as usize).min(room),
+            None if max_tasks != 0 => return 1,
+            None => {}
         }
-        if self.shared.control.max_tasks.load(Ordering::Relaxed) != 0 {
-            return 1;
-        }
-        // The last ones are small, so that all workers end together.
+        // The last chunks are small, so that all workers finish at about the same time.
         let fair = (left.0.max(1) / (2 * self.workers())).max(1);
         let bytes = MOST_BYTES / self.result_bytes.max(self.item_bytes).max(1);
         let size = self.sizer.size().min(bytes.max(1)).min(room);
         if left.1.is_some() { size.min(fair) } else { size }
     }
 
-    /// Sends out what was gathered, which is empty then.
+    /// Sends a batch out as a chunk, and empties it.
     pub(super) fn send(&mut self, batch: &mut Batch) {
-        let Batch { packed, count } = std::mem::take(batch);
+        let Batch { items, count } = std::mem::take(batch);
         if count > 0 {
-            let task = (self.submit)(&self.shared, count as u32, packed.pack(), self.options.task_options);
+            let options = self.options.task_options;
+            let task = (self.submit)(&self.shared, count as u32, items.pack(), options);
             self.push(count, task.map_or_else(Content::Refused, Content::Submitted));
         }
     }
 
-    /// An item that will not be done.
+    /// Adds an item that cannot be sent out.
     pub(super) fn refuse(&mut self, error: TaskError) {
         self.push(1, Content::Refused(error));
     }
 
-    /// The input panicked behind what has gone out.
+    /// Adds the place at which the input panicked.
     pub(super) fn panicked(&mut self, payload: Box<dyn Any + Send>) {
         self.push(0, Content::Panicked(payload));
     }
@@ -209,19 +176,20 @@ impl Window {
         self.in_flight.iter()
     }
 
-    /// Takes the flight at this place out. Its items count as on their way until [`settle`](Window::settle).
+    /// Takes the chunk at this place out. Its items count as in flight until
+    /// [`release_collected`](Window::release_collected).
     pub(super) fn take(&mut self, at: usize) -> Option<InFlight> {
         let chunk = self.in_flight.remove(at)?;
         self.collected += chunk.count;
         Some(chunk)
     }
 
-    /// The results of what was taken out have been given.
+    /// Notes that the results of the chunks that were taken out have been used.
     pub(super) fn release_collected(&mut self) {
         self.ahead -= std::mem::take(&mut self.collected);
     }
 
-    /// Waits for a flight, and gives its results, each with its position. Panics where the input did.
+    /// Waits for a chunk, and calls `take` with each result and its position. Panics where the input did.
     pub(super) fn collect<R: Message>(
         shared: &Shared,
         chunk: InFlight,
@@ -245,7 +213,7 @@ impl Window {
                     }
                 });
                 if cell.timeout_us.load(Ordering::Relaxed) == 0 {
-                    let items = Filled::read(cell.filled.load(Ordering::Relaxed)).items;
+                    let items = ChunkProgress::read(cell.progress.load(Ordering::Relaxed)).items;
                     measured = Measured(Some((items, cell.clock_ns.load(Ordering::Relaxed))));
                 }
                 task.error().unwrap_or(TaskError::Cancelled)
@@ -255,14 +223,12 @@ impl Window {
         measured
     }
 
-    /// Has later chunks be as large as this one says.
-    pub(super) fn learn(&mut self, Measured(measured): Measured) {
-        if let Some((items, took_ns)) = measured {
-            self.sizer.learn(items, took_ns);
-        }
+    /// Adjusts the size of later chunks to what was measured of this one.
+    pub(super) fn learn(&mut self, measured: Measured) {
+        self.sizer.learn(measured);
     }
 
-    /// Nobody wants what is still on its way.
+    /// Withdraws all chunks in flight, the last one first.
     pub(super) fn withdraw(&mut self) {
         for chunk in self.in_flight.drain(..).rev() {
             if let Some(task) = chunk.task() {
@@ -275,33 +241,5 @@ impl Window {
 impl Drop for Window {
     fn drop(&mut self) {
         self.withdraw();
-    }
-}
-
-/// Finds out how many items a chunk should have.
-#[derive(Default)]
-struct Sizer {
-    ns_an_item: f64,
-    largest: u32,
-}
-
-impl Sizer {
-    fn learn(&mut self, items: u32, took_ns: u64) {
-        if items == 0 {
-            return;
-        }
-        let now = (took_ns.max(1) as f64) / f64::from(items);
-        let weight = if self.largest < items { 0.7 } else { 0.3 };
-        self.ns_an_item =
-            if self.largest == 0 { now } else { (1.0 - weight) * self.ns_an_item + weight * now };
-        self.largest = self.largest.max(items);
-    }
-
-    fn size(&self) -> usize {
-        if self.largest == 0 {
-            return 1;
-        }
-        let ideal = (TARGET_NS / self.ns_an_item).max(1.0) as usize;
-        ideal.min(self.largest as usize * GROWTH as usize)
     }
 }

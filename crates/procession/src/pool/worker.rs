@@ -1,4 +1,4 @@
-//! A worker: a process that takes tasks until there will be none.
+//! A worker: a process that runs one task after the other, until it has to end.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -18,7 +18,7 @@ use crate::queue::ring::Refusal;
 use crate::queue::waiting;
 use crate::supervisor::entrypoint::{self, Returned};
 
-/// A pool on its way to a worker.
+/// A pool as it is sent to a worker.
 pub(super) struct Transfer(pub(super) Arc<Shared>);
 
 impl Serialize for Transfer {
@@ -34,36 +34,36 @@ impl<'de> Deserialize<'de> for Transfer {
     }
 }
 
-/// The pool that this process works for: its object's id; 0 for none.
+/// The id of the object of the pool whose worker this process is; 0 for none.
 static POOL_ID: AtomicU64 = AtomicU64::new(0);
 
-/// Which of its workers it is.
+/// The number of this worker in its pool.
 static NUMBER: AtomicU32 = AtomicU32::new(0);
 
-/// Which worker of its pool this process is; 0 for one that is none.
+/// Returns the number of this worker in its pool; 0 if this process is no worker.
 #[inline]
 pub(super) fn number() -> u32 {
     NUMBER.load(Ordering::Relaxed)
 }
 
-/// Whether this process is a worker of that pool.
+/// Reports whether this process is a worker of that pool.
 pub(super) fn is_worker_of(shared: &Shared) -> bool {
     POOL_ID.load(Ordering::Relaxed) == shared.handle().id().0
 }
 
-/// Why a worker has ended, if it has ended properly.
+/// How a worker has ended, if its function returned.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) enum WorkerExit {
-    /// There is nothing more to do, or it has done enough.
+    /// The pool has ended or shrunk, or the worker has reached a limit.
     Done,
-    /// Its initializer failed, and what it said.
+    /// Its initializer failed, with this error.
     Uninitialized(String),
 }
 
-/// What a worker's process runs.
+/// The function that a worker runs.
 pub(super) fn work(shared: Transfer, number: u32) -> WorkerExit {
     let shared = shared.0;
-    // Held to the very end, so that recovery knows whose worker this was, and tells the keeper.
+    // Kept until the process ends, so that recovery knows whose worker it was and notifies the keeper.
     std::mem::forget(shared.clone());
     NUMBER.store(number, Ordering::Relaxed);
     POOL_ID.store(shared.handle().id().0, Ordering::Relaxed);
@@ -71,7 +71,8 @@ pub(super) fn work(shared: Transfer, number: u32) -> WorkerExit {
     if let Some(pid) = control.pids.get(me) {
         pid.store(process::pid(), Ordering::SeqCst);
     }
-    // ORDERING: SeqCst: whoever ends a pool whose maker is dead kills the workers that it sees after that.
+    // ORDERING: SeqCst, after our process id is stored. Recovery of a dead creator changes the phase, and then kills
+    // the workers that it finds.
     if shared.phase() >= phase::FINISHED {
         return WorkerExit::Done;
     }
@@ -85,12 +86,14 @@ pub(super) fn work(shared: Transfer, number: u32) -> WorkerExit {
     if let Some(ready) = control.ready.get(me) {
         ready.store(process::pid(), Ordering::SeqCst);
     }
-    let most = control.max_tasks.load(Ordering::Relaxed);
-    let mut done = 0;
+    let most = match control.max_tasks.load(Ordering::Relaxed) {
+        0 => u64::MAX,
+        most => u64::from(most),
+    };
+    let mut finished = 0;
     while let Some(claimed) = next(&shared, number) {
-        run::run(&shared, claimed);
-        done += 1;
-        if done == most || (memory != 0 && limits::private_bytes() > memory) {
+        finished += run::run(&shared, claimed);
+        if finished >= most || (memory != 0 && limits::private_bytes() > memory) {
             break;
         }
     }
@@ -112,7 +115,7 @@ fn initialize(shared: &Shared) -> Result<(), String> {
     }
 }
 
-/// The next task, or none when this worker is to leave.
+/// Waits for the next task. Returns `None` when this worker has to end.
 fn next(shared: &Shared, number: u32) -> Option<Claimed> {
     let (ring, control) = (&shared.ring, shared.control);
     let leaves = || shared.phase() >= phase::FINISHED || number >= control.wanted.load(Ordering::SeqCst);
@@ -125,18 +128,18 @@ fn next(shared: &Shared, number: u32) -> Option<Claimed> {
     };
     match waiting::wait(shared.arena, filled, deadline, || ring.has_taken(), come, attempt) {
         Ok(next) => next,
-        Err(Refusal::Empty | Refusal::TimedOut) => retire(shared, number),
+        Err(Refusal::Empty | Refusal::TimedOut) => end_as_idle(shared, number),
         Err(_) => None,
     }
 }
 
-/// Leaves for want of work, unless some comes in the last moment.
-fn retire(shared: &Shared, number: u32) -> Option<Claimed> {
+/// Ends this worker as idle, unless a task has come at the last moment.
+fn end_as_idle(shared: &Shared, number: u32) -> Option<Claimed> {
     let idle = shared.control.idle.get(number as usize)?;
     idle.store(1, Ordering::SeqCst);
     shared.control.some_idle.store(1, Ordering::SeqCst);
-    // ORDERING: SeqCst: we see the task, or who submits it sees that somebody has left.
-    // CRASH: the mark says no more than that the keeper need not replace us before there is work.
+    // ORDERING: SeqCst. Either we see the task, or its submitter sees that a worker has ended as idle.
+    // CRASH: the mark only means that the keeper need not replace us before there are tasks.
     let claimed = take(shared).ok();
     if claimed.is_some() {
         idle.store(0, Ordering::SeqCst);
@@ -153,14 +156,14 @@ fn take(shared: &Shared) -> Result<Claimed, Refusal> {
             let word = bytes.try_into().ok().map(u64::from_le_bytes)?;
             shared.reserve(word as u32, (word >> 32) as u32)
         });
-        // A number of a task that is not to be begun any more is passed over.
+        // The number of a task that is done, or that another worker has taken, is passed over.
         if let Some(claimed) = reservation?.and_then(|reservation| shared.claim(reservation)) {
             return Ok(claimed);
         }
     }
 }
 
-/// The next task, if there is one now.
+/// Returns the next task, without waiting for one.
 #[cfg(feature = "internals")]
 pub(super) fn try_next(shared: &Shared) -> Option<Claimed> {
     take(shared).ok()

@@ -1,13 +1,14 @@
-//! What can become of a task other than its result.
+//! [`TaskError`] and [`MapError`]: how a task or a map fails.
 
 use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::cell::{Attempt, ending};
+use super::attempt::Attempt;
+use super::state::ending;
 
-/// Why there is no result of a task. Plain data: it can be cloned and sent.
+/// Why a task has no result. Plain data: it can be cloned and sent.
 ///
 /// ```
 /// use procession::pool::{Pool, TaskError};
@@ -21,65 +22,66 @@ use super::cell::{Attempt, ending};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum TaskError {
-    /// The task's function panicked. Its worker lives on.
+    /// The task's function panicked. Its worker goes on.
     Panicked {
-        /// What it said.
+        /// The message of the panic.
         message: String,
-        /// File, line and column; empty when the panic hook was replaced.
+        /// File, line and column. Empty if the program has replaced the panic hook.
         location: String,
-        /// Where it came from, if `RUST_BACKTRACE` asked for it.
+        /// The backtrace, if `RUST_BACKTRACE` asked for one.
         backtrace: String,
-        /// The worker.
+        /// The process id of the worker.
         pid: i32,
-        /// How often the task was begun.
+        /// How often the task was begun, this time included.
         attempt: u32,
     },
     /// The worker died while it ran the task: it was killed, crashed, or the task called `exit`.
     WorkerDied {
-        /// The signal that ended it.
+        /// The signal that killed it.
         signal: Option<i32>,
-        /// Or the code that it left with.
+        /// The exit code, if it called `exit`.
         exit_code: Option<i32>,
-        /// There was no memory: the kernel killed it because the machine's or its control group's ran out, or it
-        /// ended itself because it was refused some (see [`memory_limit`](crate::pool::Builder::memory_limit)).
+        /// The worker ran out of memory. The kernel killed it because the machine or its control group had none left,
+        /// or it aborted because an allocation failed (see [`memory_limit`](crate::pool::Builder::memory_limit)).
         out_of_memory: bool,
-        /// The worker.
+        /// The process id of the worker.
         pid: i32,
-        /// How often the task was begun.
+        /// How often the task was begun, this time included.
         attempt: u32,
-        /// Whether the task's function had been called. (A task whose worker dies before that is given to
-        /// another, and nobody hears of it.)
+        /// Whether the task's function had been called. If a worker dies before that, another one takes the task, which
+        /// is not an error.
         started: bool,
     },
-    /// The task took longer than it may, and was killed.
+    /// The task exceeded its time limit, and its worker was killed.
     TimedOut {
-        /// How long it may take.
+        /// The time limit.
         limit: Duration,
-        /// The worker that was killed with it.
+        /// The process id of the worker that was killed.
         pid: i32,
-        /// How often the task was begun.
+        /// How often the task was begun, this time included.
         attempt: u32,
     },
-    /// Somebody cancelled it.
+    /// The task was cancelled.
     Cancelled,
-    /// The argument, or the result, does not survive the crossing; and why.
+    /// The arguments or the result cannot be encoded or decoded: see [`Message`](crate::Message). The text says why.
     Undecodable(String),
-    /// The pool was closed before the task came.
+    /// The pool was closed before the task was submitted.
     Closed,
-    /// The pool was terminated, or the process that made it has ended.
+    /// The pool was terminated, or the process that created it has ended.
     Terminated,
-    /// The pool has no workers and gets no more; and why.
+    /// The pool has stopped replacing its workers, because too many died (see
+    /// [`max_restarts`](crate::pool::Builder::max_restarts)). The text describes the last death.
     Broken(String),
-    /// It is not done: now, or until the time was up. It goes on.
+    /// The task is not done yet, or waiting for it timed out. The task goes on.
     NotDone,
-    /// The pool cannot be used from here, and why.
+    /// The pool cannot be used in this process. The text says why.
     Unusable(String),
-    /// The shared memory of the family has no room for the task, or for its result; the text says who holds how
-    /// much.
+    /// The shared memory of the family has no room for the task or its result. The text says which processes and
+    /// objects use how much.
     Full(String),
 }
 
-/// The first task of a map that failed.
+/// The error of a map: the first item, in order, that failed.
 ///
 /// ```
 /// let pool = procession::Pool::new(2)?;
@@ -90,25 +92,25 @@ pub enum TaskError {
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MapError {
-    /// The position of its item.
+    /// The position of the item in the input.
     pub index: usize,
-    /// What became of it.
+    /// How it failed.
     pub error: TaskError,
 }
 
 impl TaskError {
-    /// What a worker's death did to a task.
-    pub(crate) fn of_death(fate: Attempt, pid: i32, timeout_us: u64) -> TaskError {
-        let attempt = fate.attempt;
-        match fate.ending {
+    /// Returns the error of a task whose last attempt ended with its worker's death.
+    pub(crate) fn of_death(last: Attempt, pid: i32, timeout_us: u64) -> TaskError {
+        let attempt = last.number;
+        match last.ending {
             ending::TIMED_OUT => {
                 TaskError::TimedOut { limit: Duration::from_micros(timeout_us), pid, attempt }
             }
             ending::CANCELLED => TaskError::Cancelled,
             _ => TaskError::WorkerDied {
-                signal: Some(fate.how).filter(|&how| how > 0),
-                exit_code: Some(-1 - fate.how).filter(|_| fate.how < 0),
-                out_of_memory: fate.no_memory,
+                signal: Some(last.status).filter(|&status| status > 0),
+                exit_code: Some(-1 - last.status).filter(|_| last.status < 0),
+                out_of_memory: last.no_memory,
                 pid,
                 attempt,
                 started: true,

@@ -1,4 +1,4 @@
-//! What a chunk of a map has brought forth: numbers side by side, or records.
+//! The results of a chunk: numbers side by side, or records.
 //!
 //! ```text
 //! ┌──────────────┬────────────────────────┐ ┌──────────────┬───
@@ -6,23 +6,23 @@
 //! └──────────────┴────────────────────────┘ └──────────────┴───
 //! ```
 //!
-//! | kind    | the bytes are                                        |
-//! |---------|------------------------------------------------------|
-//! | `VALUE` | a value                                              |
-//! | `BLOCK` | the offset of a block with a value, which has handles |
-//! | `ERROR` | a [`TaskError`]                                      |
+//! | kind    | the bytes are                                     |
+//! |---------|---------------------------------------------------|
+//! | `VALUE` | a value                                           |
+//! | `BLOCK` | the offset of a block with a value that has handles |
+//! | `ERROR` | a [`TaskError`]                                   |
 //!
-//! The block is filled item by item, and [`Filled`] says how far: what is finished is not lost with the worker.
+//! The block is filled item by item, and a [`ChunkProgress`] says how many are finished. Their results survive the
+//! worker.
 #![allow(unsafe_code)] // Writes into the block of a chunk that this worker has claimed.
 
 use std::marker::PhantomData;
 use std::sync::atomic::Ordering;
 
-use super::cell::{Cell, Filled, INLINE, RECORDS, block_in};
+use super::cell::{Cell, INLINE, RECORDS, block_in};
 use super::error::TaskError;
+use super::progress::ChunkProgress;
 use crate::arena::blocks::{HEADER, Tag};
-use crate::arena::handle::Handle;
-use crate::arena::objects::Id;
 use crate::arena::owned_block::OwnedBlock;
 use crate::arena::{Arena, blocks, member, payload};
 use crate::codec::encoding;
@@ -33,38 +33,38 @@ const VALUE: u64 = 0;
 const BLOCK: u64 = 1;
 const ERROR: u64 = 2;
 const WORD: u64 = 8;
-/// The first block of records has room for so many bytes an item.
+/// The estimated size of a record, for the size of the first block.
 const GUESS: u64 = 24;
 
-/// Where a worker puts the results of a chunk.
+/// Writes the results of a chunk.
 pub(crate) struct ResultWriter<'a, R> {
     arena: &'static Arena,
     owner: Tag,
     cell: &'a Cell,
-    /// 0 when there is none yet.
+    /// 0 if there is none yet.
     block: u64,
     room: u64,
     records: bool,
-    pub(crate) filled: Filled,
+    pub(crate) progress: ChunkProgress,
     _results: PhantomData<fn() -> R>,
 }
 
 impl<'a, R: Message> ResultWriter<'a, R> {
-    /// Goes on where the last worker stopped.
+    /// Continues after the last finished item.
     pub(crate) fn open(arena: &'static Arena, owner: Tag, cell: &'a Cell) -> ResultWriter<'a, R> {
         let word = cell.result.load(Ordering::Acquire);
         let block = block_in(word);
         let room = if block == 0 { 0 } else { room_of(arena, block) };
-        let mut filled = Filled::read(cell.filled.load(Ordering::Acquire));
+        let mut progress = ChunkProgress::read(cell.progress.load(Ordering::Acquire));
         let records =
             if block == 0 { encoding::size_of_number::<R>().is_none() } else { word & RECORDS != 0 };
         if records {
-            // The last worker may have died between two forms, so the bytes are counted.
+            // The last worker may have died while it converted numbers to records. So the bytes are counted.
             let bytes = self::records(*arena, cell)
                 .map(|(_, bytes)| WORD + (bytes.len() as u64).next_multiple_of(WORD));
-            filled.bytes = bytes.sum();
+            progress.bytes = bytes.sum();
         }
-        ResultWriter { arena, owner, cell, block, room, records, filled, _results: PhantomData }
+        ResultWriter { arena, owner, cell, block, room, records, progress, _results: PhantomData }
     }
 
     #[inline]
@@ -74,7 +74,7 @@ impl<'a, R: Message> ResultWriter<'a, R> {
         }
         encoding::with_bytes(value, |bytes, _| {
             let len = bytes.len() as u64;
-            let at = self.filled.bytes;
+            let at = self.progress.bytes;
             if at + len > self.room {
                 let items = u64::from(self.cell.count.load(Ordering::Relaxed).max(1));
                 self.grow(at + len, len * items)?;
@@ -89,15 +89,15 @@ impl<'a, R: Message> ResultWriter<'a, R> {
     #[inline]
     fn write(&self, at: u64, bytes: &[u8]) {
         debug_assert!(at + bytes.len() as u64 <= self.room);
-        // SAFETY: only the worker that runs the chunk writes here, and nobody reads behind what `filled` counts.
+        // SAFETY: only the worker that runs the chunk writes here, and no process reads behind what `progress` counts.
         unsafe { self.arena.write(self.block + HEADER + at, bytes) };
     }
 
     #[inline]
     fn commit(&mut self, len: u64) {
-        self.filled = Filled { items: self.filled.items + 1, bytes: self.filled.bytes + len };
-        // CRASH: until this store the item is not finished, and its bytes are written over.
-        self.cell.filled.store(self.filled.word(), Ordering::Release);
+        self.progress = ChunkProgress { items: self.progress.items + 1, bytes: self.progress.bytes + len };
+        // CRASH: until this store the item is not finished, and the next worker overwrites its result.
+        self.cell.progress.store(self.progress.word(), Ordering::Release);
     }
 
     fn push_record(&mut self, value: &R) -> Result<()> {
@@ -107,7 +107,7 @@ impl<'a, R: Message> ResultWriter<'a, R> {
             }
             let block = payload::pack_bytes(bytes, ids)?;
             self.record(BLOCK, &block.at().to_le_bytes())?;
-            // CRASH: named and still ours: recovery gives it to the pool.
+            // CRASH: named, and still ours: recovery makes it the pool's.
             block.give_to(self.owner);
             Ok(())
         })?
@@ -124,7 +124,7 @@ impl<'a, R: Message> ResultWriter<'a, R> {
     fn record(&mut self, kind: u64, bytes: &[u8]) -> Result<()> {
         let len = bytes.len() as u64;
         let need = WORD + len.next_multiple_of(WORD);
-        let at = self.filled.bytes;
+        let at = self.progress.bytes;
         if at + need > self.room {
             let items = u64::from(self.cell.count.load(Ordering::Relaxed).max(1));
             let guess = if self.room == 0 { items * GUESS } else { 2 * self.room };
@@ -136,23 +136,25 @@ impl<'a, R: Message> ResultWriter<'a, R> {
         Ok(())
     }
 
-    /// Continues in a larger block: of `guess` bytes if there is memory for that, and of at least `least`.
+    /// Continues in a larger block: of `guess` bytes if there is memory for that, and otherwise of `least`.
     #[cold]
     fn grow(&mut self, least: u64, guess: u64) -> Result<()> {
         let mut fresh =
             OwnedBlock::allocate_now(guess.max(least)).or_else(|_| OwnedBlock::allocate(least))?;
         if self.block != 0 {
-            let old = bytes_at(self.arena, self.block, 0, self.filled.bytes);
-            fresh.room_mut(self.filled.bytes).copy_from_slice(old);
+            let old = bytes_at(self.arena, self.block, 0, self.progress.bytes);
+            fresh.room_mut(self.progress.bytes).copy_from_slice(old);
         }
-        self.replace(fresh, self.filled);
+        self.replace(fresh, self.progress);
         Ok(())
     }
 
-    /// CRASH: at each step the cell names one block, the pool's or ours, that holds what `filled` says;
-    /// recovery gives it to the pool.
-    fn replace(&mut self, mut fresh: OwnedBlock, filled: Filled) {
-        // No handles; the length is in `filled`.
+    /// Replaces the block by `fresh`, which holds the same results.
+    ///
+    /// CRASH: at each step the cell names one block, the pool's or ours, that holds what `progress` says. Recovery
+    /// makes it the pool's.
+    fn replace(&mut self, mut fresh: OwnedBlock, progress: ChunkProgress) {
+        // It has no handles, and the length is in `progress`.
         fresh.bytes_mut(HEADER).fill(0);
         let (arena, me) = (self.arena, Tag::process(member::slot()));
         if self.block != 0 {
@@ -163,14 +165,14 @@ impl<'a, R: Message> ResultWriter<'a, R> {
         if self.block != 0 {
             blocks::free(arena, member::slot(), self.block, me);
         }
-        (self.block, self.room, self.filled) = (fresh, room_of(arena, fresh), filled);
+        (self.block, self.room, self.progress) = (fresh, room_of(arena, fresh), progress);
     }
 
-    /// Turns numbers side by side into records, because there is an error among them.
+    /// Converts numbers side by side to records, because one item failed.
     #[cold]
     fn convert(&mut self) -> Result<()> {
         let size = encoding::size_of_number::<R>().unwrap_or(1) as u64;
-        let (items, step) = (u64::from(self.filled.items), WORD + size.next_multiple_of(WORD));
+        let (items, step) = (u64::from(self.progress.items), WORD + size.next_multiple_of(WORD));
         let count = u64::from(self.cell.count.load(Ordering::Relaxed));
         let mut fresh = OwnedBlock::allocate((count.max(items) * step).max(WORD))?;
         let records = fresh.room_mut(items * step);
@@ -180,36 +182,38 @@ impl<'a, R: Message> ResultWriter<'a, R> {
             value[..size as usize].copy_from_slice(bytes_at(self.arena, self.block, i * size, size));
         }
         self.records = true;
-        let filled = Filled { items: self.filled.items, bytes: items * step };
-        self.replace(fresh, filled);
-        self.cell.filled.store(filled.word(), Ordering::Release);
+        let progress = ChunkProgress { items: self.progress.items, bytes: items * step };
+        self.replace(fresh, progress);
+        self.cell.progress.store(progress.word(), Ordering::Release);
         Ok(())
     }
 }
 
-/// Returns bytes of a block of results, from `at` behind its header on.
+/// Returns bytes of a block of results, `at` bytes after its header.
 fn bytes_at(arena: &Arena, block: u64, at: u64, len: u64) -> &'static [u8] {
-    // SAFETY: the worker that runs the chunk only writes behind what `filled` counts, and once the chunk is finished
-    // nobody writes. The block goes with its task, which the reader of a result holds.
+    // SAFETY: the worker that runs the chunk only writes behind what `progress` counts, and no process writes after the
+    // chunk is finished. The block is freed with its task, to which the reader of a result has a handle.
     unsafe { arena.bytes(block + HEADER + at, len) }
 }
 
 fn room_of(arena: &Arena, block: u64) -> u64 {
-    blocks::around(arena, block).map_or(0, |(at, size)| at + size - block - HEADER).min(Filled::MOST_BYTES)
+    blocks::around(arena, block)
+        .map_or(0, |(at, size)| at + size - block - HEADER)
+        .min(ChunkProgress::MOST_BYTES)
 }
 
 fn word(arena: &Arena, block: u64, at: u64) -> u64 {
     u64::from_le_bytes(bytes_at(arena, block, at, WORD).try_into().unwrap_or_default())
 }
 
-/// The records of a cell: kind, bytes.
+/// Returns the records of a cell: kind and bytes.
 fn records(arena: Arena, cell: &Cell) -> impl Iterator<Item = (u64, &'static [u8])> + use<> {
     let result = cell.result.load(Ordering::Acquire);
     let is_there = result & RECORDS != 0 && result & INLINE == 0;
     let block = if is_there { block_in(result) } else { 0 };
-    let filled = Filled::read(cell.filled.load(Ordering::Acquire));
+    let progress = ChunkProgress::read(cell.progress.load(Ordering::Acquire));
     let room = if block == 0 { 0 } else { room_of(&arena, block) };
-    let (mut at, mut left) = (0, if block == 0 { 0 } else { filled.items });
+    let (mut at, mut left) = (0, if block == 0 { 0 } else { progress.items });
     std::iter::from_fn(move || {
         left = left.checked_sub(1)?;
         if at + WORD > room {
@@ -230,7 +234,7 @@ fn block_named(bytes: &[u8]) -> Option<u64> {
     bytes.try_into().ok().map(u64::from_le_bytes)
 }
 
-/// Calls `f` with the blocks that a chunk's records name.
+/// Calls `f` with the blocks that the records of a chunk name.
 pub(crate) fn for_each_block(arena: &Arena, cell: &Cell, f: &mut impl FnMut(u64)) {
     for (kind, bytes) in records(*arena, cell) {
         if let (BLOCK, Some(block)) = (kind, block_named(bytes)) {
@@ -239,22 +243,23 @@ pub(crate) fn for_each_block(arena: &Arena, cell: &Cell, f: &mut impl FnMut(u64)
     }
 }
 
-/// Reads the results of a finished chunk, in order. Items that it has not come to are missing.
+/// Calls `take` with the results of a chunk that is done, in order. Items that it has not finished are missing.
 pub(crate) fn read<R: Message>(
     arena: &'static Arena,
     cell: &Cell,
     take: &mut impl FnMut(Result<R, TaskError>),
 ) {
     let result = cell.result.load(Ordering::Acquire);
-    let filled = Filled::read(cell.filled.load(Ordering::Acquire));
+    let progress = ChunkProgress::read(cell.progress.load(Ordering::Acquire));
     if result & RECORDS == 0 && block_in(result) != 0 {
-        let bytes = bytes_at(arena, block_in(result), 0, filled.bytes);
+        let bytes = bytes_at(arena, block_in(result), 0, progress.bytes);
         if let Ok(numbers) = encoding::from_bytes::<Vec<R>>(bytes) {
             numbers.into_iter().for_each(|number| take(Ok(number)));
         }
         return;
     }
-    let undecodable = |e: crate::Error| TaskError::Undecodable(format!("the result cannot be read: {e}"));
+    let undecodable =
+        |e: crate::Error| TaskError::Undecodable(format!("the task's result cannot be decoded: {e}"));
     for (kind, bytes) in records(*arena, cell) {
         take(match kind {
             VALUE => encoding::from_bytes(bytes).map_err(undecodable),
@@ -262,93 +267,4 @@ pub(crate) fn read<R: Message>(
             _ => Err(postcard::from_bytes(bytes).unwrap_or_else(|e| TaskError::Undecodable(e.to_string()))),
         });
     }
-}
-
-/// The bytes of a chunk's items, as they travel: numbers side by side, or records.
-#[derive(Default)]
-pub(crate) struct Packed {
-    bytes: Vec<u8>,
-    ids: Vec<Id>,
-    /// The objects of `ids`, held by this process until a block carries them: whoever made an item may have had the
-    /// only handle.
-    held: Vec<Handle>,
-}
-
-impl Packed {
-    pub(crate) fn len(&self) -> usize {
-        self.bytes.len()
-    }
-
-    /// Adds an item; an error leaves everything as it was.
-    #[inline]
-    pub(crate) fn push<T: Message>(&mut self, item: &T) -> Result<()> {
-        let number = encoding::size_of_number::<T>().is_some();
-        encoding::with_bytes(item, |bytes, ids| {
-            if number {
-                self.bytes.extend_from_slice(bytes);
-                return Ok(());
-            }
-            encoding::check_arrival::<T>(bytes)?;
-            self.bytes.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
-            self.bytes.extend_from_slice(bytes);
-            self.ids.extend_from_slice(ids);
-            if ids.is_empty() { Ok(()) } else { self.hold(ids) }
-        })?
-    }
-
-    /// Holds objects while the item that named them, and still lives, does.
-    #[cold]
-    fn hold(&mut self, ids: &[Id]) -> Result<()> {
-        let arena = member::arena()?;
-        for &id in ids.iter().filter(|id| id.index() < arena.layout.objects) {
-            if let Some(kind) = arena.object(id.index()).kind() {
-                self.held.push(Handle::take(id, kind)?);
-            }
-        }
-        Ok(())
-    }
-
-    /// A block of this process with all of them.
-    pub(crate) fn pack(&self) -> Result<u64> {
-        payload::pack_bytes(&self.bytes, &self.ids).map(OwnedBlock::into_raw)
-    }
-}
-
-/// The items of a chunk, in a worker.
-pub(crate) struct Items<T> {
-    numbers: std::vec::IntoIter<T>,
-    /// What is left, when they are no numbers.
-    bytes: &'static [u8],
-}
-
-impl<T: Message> Items<T> {
-    /// From the item `first` on.
-    pub(crate) fn open(arena: &'static Arena, block: u64, first: u32) -> Result<Items<T>> {
-        let mut bytes = payload::contents(arena, block)?;
-        if let Some(size) = encoding::size_of_number::<T>() {
-            let rest = bytes.get(first as usize * size..).unwrap_or_default();
-            let numbers = encoding::from_bytes::<Vec<T>>(rest)?;
-            return Ok(Items { numbers: numbers.into_iter(), bytes: &[] });
-        }
-        for _ in 0..first {
-            split_first(&mut bytes);
-        }
-        Ok(Items { numbers: Vec::new().into_iter(), bytes })
-    }
-
-    #[inline]
-    pub(crate) fn next(&mut self) -> Result<T> {
-        if let Some(number) = self.numbers.next() {
-            return Ok(number);
-        }
-        encoding::decode_carried(split_first(&mut self.bytes))
-    }
-}
-
-fn split_first(bytes: &mut &'static [u8]) -> &'static [u8] {
-    let Some((head, rest)) = bytes.split_first_chunk::<8>() else { return &[] };
-    let len = (u64::from_le_bytes(*head) as usize).min(rest.len());
-    let (first, rest) = rest.split_at(len);
-    *bytes = rest;
-    first
 }

@@ -104,6 +104,27 @@ fn a_worker_leaves_after_its_maximum_of_tasks() {
     assert_eq!(two.stats().deaths, 0);
 }
 
+/// Items are counted, whatever the size of a chunk; and no chunk is larger than what a worker may do.
+#[test]
+fn the_share_of_a_worker_is_counted_in_items() {
+    let _dog = watched();
+    let pool = Pool::builder().workers(1).max_tasks_per_worker(4).build().unwrap();
+    for chunk_size in [1, 2, 4, 100] {
+        let chunked = pool.with_chunk_size(chunk_size).unwrap();
+        let pids = chunked.map(|_: u32| std::process::id(), 0..12u32).unwrap();
+        for share in pids.chunks(4) {
+            assert!(share.iter().all(|pid| *pid == share[0]), "chunks of {chunk_size}: {pids:?}");
+        }
+        assert_eq!(pids.iter().collect::<HashSet<_>>().len(), 3, "chunks of {chunk_size}: {pids:?}");
+    }
+    // A chunk that goes past the limit is finished first.
+    let pids = pool.with_chunk_size(3).unwrap().map(|_: u32| std::process::id(), 0..12u32).unwrap();
+    for share in pids.chunks(6) {
+        assert!(share.iter().all(|pid| *pid == share[0]), "chunks of 3: {pids:?}");
+    }
+    assert_eq!(pool.stats().deaths, 0);
+}
+
 #[test]
 fn a_pool_can_grow_and_shrink() {
     let _dog = watched();

@@ -1,0 +1,69 @@
+//! [`Attempt`]: how often the current item of a task was begun, and how the last worker died at it.
+//!
+//! ```text
+//!  63        48 47     40 39          24 23             0
+//! ┌────────────┬─────────┬──────────────┬────────────────┐
+//! │   number   │ ending  │    status    │      item      │
+//! └────────────┴─────────┴──────────────┴────────────────┘
+//! ```
+//!
+//! The ending is 0 unless a worker died at the item and no worker has looked at that yet. A word with another item's
+//! number means that the current item is at its first attempt. So a worker stores nothing for most items. A chunk has
+//! fewer items than 24 bits can count.
+
+/// A value of the word.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Attempt {
+    /// 1 for the first.
+    pub(crate) number: u32,
+    pub(crate) ending: u64,
+    /// The signal that ended the worker, or -1 - its exit code.
+    pub(crate) status: i32,
+    /// The worker had run out of memory. The word has a bit for it that is part of no signal's number.
+    pub(crate) no_memory: bool,
+}
+
+const ITEM: u64 = 0xff_ffff;
+const MOST_ATTEMPTS: u32 = 0xffff;
+/// The most retries that the word can count: the last attempt is one more.
+pub(crate) const MOST_RETRIES: u32 = MOST_ATTEMPTS - 1;
+const NO_MEMORY: u16 = 1 << 8;
+
+impl Attempt {
+    pub(crate) fn word(self, item: u32) -> u64 {
+        let no_memory = if self.no_memory && self.status > 0 { NO_MEMORY } else { 0 };
+        let status = u64::from(self.status as u16 | no_memory) << 24;
+        let number = u64::from(self.number.min(MOST_ATTEMPTS));
+        number << 48 | self.ending << 40 | status | u64::from(item) & ITEM
+    }
+
+    pub(crate) fn read(word: u64, item: u32) -> Attempt {
+        if word & ITEM != u64::from(item) & ITEM {
+            return Attempt { number: 1, ..Attempt::default() };
+        }
+        let (number, ending) = (((word >> 48) as u32).max(1), word >> 40 & 0xff);
+        let status = (word >> 24) as u16;
+        let no_memory = status.cast_signed() > 0 && status & NO_MEMORY != 0;
+        let status = i32::from(if no_memory { status & !NO_MEMORY } else { status }.cast_signed());
+        Attempt { number, ending, status, no_memory }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::state::ending;
+    use super::*;
+    use crate::pool::cells::progress::ChunkProgress;
+
+    #[test]
+    fn an_attempt_is_of_one_item() {
+        let attempt = Attempt { number: 2, ending: ending::DIED, status: 9, no_memory: true };
+        for item in [0, 1, 0xffff, ChunkProgress::MOST_ITEMS] {
+            assert_eq!(Attempt::read(attempt.word(item), item), attempt);
+            let other = Attempt::read(attempt.word(item), item ^ 1);
+            assert_eq!((other.number, other.ending), (1, 0));
+        }
+        let often = Attempt { number: u32::MAX, ..attempt };
+        assert!(Attempt::read(often.word(3), 3).number > MOST_RETRIES, "no task is retried without end");
+    }
+}

@@ -1,0 +1,171 @@
+//! [`State`]: the word of a cell that says which phase its task is in, and which process works on it.
+//!
+//! ```text
+//!  63          32 31      24 23           8 7     4 3     0
+//! ┌──────────────┬──────────┬──────────────┬───────┬───────┐
+//! │  generation  │  ending  │   slot + 1   │ flags │ phase │
+//! └──────────────┴──────────┴──────────────┴───────┴───────┘
+//! ```
+//!
+//! The slot is that of the process that works on the cell, if any. Freeing a cell increments the generation, so a task
+//! number that is still in the ring is not taken for the cell's next task.
+//!
+//! | phase       | meaning                                       | who moves it                                     |
+//! |-------------|-----------------------------------------------|--------------------------------------------------|
+//! | `FREE`      | there is no task                              | a submitter → `NEW`                              |
+//! | `NEW`       | the submitter fills the cell in               | it → `QUEUED`; its death → `FREE`                |
+//! | `QUEUED`    | the task is in the ring, or is about to be    | a worker → `TAKEN`; a canceller → `DONE`         |
+//! | `TAKEN`     | a worker has claimed the task, not begun it   | it → `RUNNING`; its death → `RETURNED`; a canceller → `CONDEMNED` |
+//! | `RUNNING`   | the user's function runs in that worker       | it → `DONE`; its death → `RETURNED` or `DONE`    |
+//! | `CONDEMNED` | as `RUNNING`, and the keeper kills the worker | its death → `RETURNED` or `DONE`                 |
+//! | `RETURNED`  | a worker has died; the next one takes it first | a worker → `TAKEN`; a canceller → `DONE`        |
+//! | `DONE`      | the ending and the result are in the cell     | the process that drops the last handle → `FREEING` |
+//! | `FREEING`   | that process frees the cell's blocks          | it → `FREE`; its death → `FREE`                  |
+
+pub(crate) const FREE: u64 = 0;
+pub(crate) const NEW: u64 = 1;
+pub(crate) const QUEUED: u64 = 2;
+pub(crate) const TAKEN: u64 = 3;
+pub(crate) const RUNNING: u64 = 4;
+pub(crate) const CONDEMNED: u64 = 5;
+pub(crate) const RETURNED: u64 = 6;
+pub(crate) const DONE: u64 = 7;
+pub(crate) const FREEING: u64 = 8;
+
+/// The submitter has dropped its last handle: the process that completes the task frees the cell.
+pub(crate) const ABANDONED: u64 = 1 << 4;
+/// A handle to the task was sent to another process: the cell lives as long as the pool.
+pub(crate) const SHARED: u64 = 1 << 5;
+/// A process waits for any of several tasks, including this one.
+pub(crate) const WATCHED: u64 = 1 << 6;
+/// The results are no longer needed: the task ends before its next item.
+pub(crate) const UNWANTED: u64 = 1 << 7;
+const FLAGS: u64 = 0xf0;
+
+/// How a task ended, or why the keeper kills its worker.
+pub(crate) mod ending {
+    /// The result is in the cell; a chunk has one for each item.
+    pub(crate) const RETURNED: u64 = 1;
+    /// The cell's note holds the error.
+    pub(crate) const FAILED: u64 = 2;
+    /// The worker died: see [`Attempt`](super::super::attempt::Attempt).
+    pub(crate) const DIED: u64 = 3;
+    /// The task exceeded its time limit.
+    pub(crate) const TIMED_OUT: u64 = 4;
+    pub(crate) const CANCELLED: u64 = 5;
+    /// The pool was terminated, or its creator has ended.
+    pub(crate) const TERMINATED: u64 = 6;
+    /// The pool has stopped replacing its workers.
+    pub(crate) const BROKEN: u64 = 7;
+}
+
+/// A value of the word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct State(pub(crate) u64);
+
+impl State {
+    /// Returns the state of a task in this phase on which no process works.
+    #[inline]
+    pub(crate) fn of(generation: u32, phase: u64) -> State {
+        State(u64::from(generation) << 32 | phase)
+    }
+
+    #[inline]
+    pub(crate) fn phase(self) -> u64 {
+        self.0 & 0xf
+    }
+
+    /// Returns the slot of the process that works on the cell.
+    #[inline]
+    pub(crate) fn slot(self) -> Option<u32> {
+        ((self.0 >> 8) as u32 & 0xffff).checked_sub(1)
+    }
+
+    #[inline]
+    pub(crate) fn ending(self) -> u64 {
+        self.0 >> 24 & 0xff
+    }
+
+    #[inline]
+    pub(crate) fn generation(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+
+    #[inline]
+    pub(crate) fn has(self, flag: u64) -> bool {
+        self.0 & flag != 0
+    }
+
+    /// Returns the state of the same task in another phase, without a process and an ending.
+    #[inline]
+    pub(crate) fn to(self, phase: u64) -> State {
+        State(self.0 & (u64::MAX << 32 | FLAGS) | phase)
+    }
+
+    /// Returns the same state with the process in `slot` working on the cell.
+    #[inline]
+    pub(crate) fn by(self, slot: u32) -> State {
+        State(self.0 & !(0xffff << 8) | u64::from(slot + 1) << 8)
+    }
+
+    #[inline]
+    pub(crate) fn ended(self, ending: u64) -> State {
+        State(self.to(DONE).0 | ending << 24)
+    }
+
+    /// Returns the state in which the keeper kills the worker, with the reason.
+    pub(crate) fn condemned(self, why: u64) -> State {
+        State(self.to(CONDEMNED).by(self.slot().unwrap_or(0)).0 | why << 24)
+    }
+
+    #[inline]
+    pub(crate) fn with(self, flag: u64) -> State {
+        State(self.0 | flag)
+    }
+
+    /// Returns the state in which the process in `slot` frees the cell. The ending's bits record whether the cell was
+    /// `NEW`, that is, never became a task.
+    pub(crate) fn freeing(self, slot: u32) -> State {
+        State(self.to(FREEING).by(slot).0 | u64::from(self.phase() == NEW) << 24)
+    }
+
+    /// Returns the state of the free cell. Increments the generation unless the cell never became a task.
+    pub(crate) fn freed(self) -> State {
+        let was_a_task = self.phase() == DONE || self.ending() == 0;
+        State(u64::from(self.generation().wrapping_add(was_a_task.into())) << 32)
+    }
+
+    /// Reports whether it is the same task in the same phase, with the same process.
+    pub(crate) fn is_as(self, seen: State) -> bool {
+        (self.phase(), self.slot(), self.generation()) == (seen.phase(), seen.slot(), seen.generation())
+    }
+
+    /// As [`is_as`](State::is_as), with the same ending too.
+    pub(crate) fn is_still(self, seen: State) -> bool {
+        self.is_as(seen) && self.ending() == seen.ending()
+    }
+
+    /// Reports whether the task is done and only its submitter can have handles to it.
+    #[inline]
+    pub(crate) fn is_done_here(self) -> bool {
+        self.is_done() && !self.has(SHARED)
+    }
+
+    /// Reports whether the task is done and no process has a handle to it.
+    pub(crate) fn is_unreachable(self) -> bool {
+        self.is_done() && self.has(ABANDONED) && !self.has(SHARED)
+    }
+
+    pub(crate) fn is_unfinished(self) -> bool {
+        matches!(self.phase(), NEW..=RETURNED)
+    }
+
+    pub(crate) fn is_done(self) -> bool {
+        self.phase() == DONE
+    }
+
+    /// Reports whether the cell holds a submitted task.
+    pub(crate) fn is_task(self) -> bool {
+        matches!(self.phase(), QUEUED..=DONE)
+    }
+}

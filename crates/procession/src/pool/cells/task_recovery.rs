@@ -1,0 +1,208 @@
+//! [`TaskRecovery`]: what recovery does to one task of a pool.
+
+use std::sync::atomic::Ordering;
+
+use super::attempt::Attempt;
+use super::cell::{Cell, block_in};
+use super::progress::ChunkProgress;
+use super::state::{
+    ABANDONED, CONDEMNED, FREEING, NEW, QUEUED, RETURNED, RUNNING, SHARED, State, TAKEN, ending,
+};
+use super::view::PoolView;
+use super::{cell_table, results};
+use crate::arena::blocks::Tag;
+use crate::arena::recover::Dead;
+use crate::arena::{blocks, slots};
+use crate::os::process::Ended;
+use crate::rules;
+use crate::rules::Rule;
+
+/// Recovers the cells of one pool from the death of one process.
+pub(crate) struct TaskRecovery<'a> {
+    pool: PoolView<'a>,
+    slot: u32,
+    how: Option<Ended>,
+    dead: Tag,
+}
+
+impl<'a> TaskRecovery<'a> {
+    pub(crate) fn new(dead: &Dead<'_>, pool: PoolView<'a>) -> TaskRecovery<'a> {
+        TaskRecovery { pool, slot: dead.slot, how: dead.how, dead: Tag::process(dead.slot) }
+    }
+
+    pub(super) fn dead_tag(&self) -> Tag {
+        self.dead
+    }
+
+    /// Returns a queued task that the dead process had reserved: it may have taken the task's number out of the ring,
+    /// and died before it took the task.
+    pub(super) fn return_reserved(&self, index: u32) {
+        let Some(cell) = self.pool.cell(index) else { return };
+        let state = cell.state();
+        if state.phase() == QUEUED && rules::holds(Rule::ReservationReturned) {
+            // Losing this race to a worker or a canceller is fine.
+            self.return_to_workers(cell, index, state);
+        }
+    }
+
+    pub(super) fn recover_cell(&self, index: u32) {
+        if let Some(cell) = self.pool.cell(index) {
+            self.recover(cell, index);
+            // If the pool's creator is dead too, no keeper does this.
+            if let Some(ending) = self.pool.ending_of_unstarted() {
+                self.end_unstarted(cell, ending);
+            }
+        }
+    }
+
+    pub(crate) fn recover(&self, cell: &Cell, index: u32) {
+        // Another process may condemn the task meanwhile, so this is repeated.
+        while !self.take_over(cell, index) {}
+        if let Some(generation) = self.generation_submitted(cell) {
+            self.abandon(cell, index, generation);
+        }
+        self.free_if_unreachable(cell);
+    }
+
+    /// Returns the generation of the task in this cell, if the dead process had submitted it.
+    fn generation_submitted(&self, cell: &Cell) -> Option<u32> {
+        let is_its = || cell.submitter.load(Ordering::Acquire) == self.slot + 1;
+        let was_its = !rules::holds(Rule::OwnerReadLast) && is_its();
+        // ORDERING: the state is read before the submitter, so the submitter is that of this task or of a later one. A
+        // cell that is free, or is being filled in, may still name the submitter of its last task.
+        let state = cell.state();
+        (state.is_task() && (was_its || is_its())).then(|| state.generation())
+    }
+
+    /// Frees a task that no process can ask for, which the dead process may have been about to free. Only one of the
+    /// processes that try this succeeds.
+    fn free_if_unreachable(&self, cell: &Cell) {
+        let state = cell.state();
+        if state.is_unreachable() {
+            self.free(cell, state);
+        }
+    }
+
+    /// Recovers a cell whose state names the dead process. Returns false if the state changed meanwhile.
+    fn take_over(&self, cell: &Cell, index: u32) -> bool {
+        let state = cell.state();
+        match state.phase() {
+            _ if state.slot() != Some(self.slot) => true,
+            NEW | FREEING => {
+                self.free(cell, state);
+                true
+            }
+            _ if !rules::holds(Rule::TaskReturned) => true,
+            TAKEN => self.return_to_workers(cell, index, state),
+            RUNNING | CONDEMNED => self.retry_or_end(cell, index, state),
+            _ => true,
+        }
+    }
+
+    /// Returns the task to the workers. Returns false if its state is no longer `state`.
+    fn return_to_workers(&self, cell: &Cell, index: u32, state: State) -> bool {
+        let PoolView { arena, control, .. } = self.pool;
+        let list = || control.returned_list.list(control, arena, index, state.generation());
+        let listed_first = rules::holds(Rule::ReturnedListed);
+        if listed_first {
+            list();
+        }
+        let returned = cell.fetch_update(|s| s.is_still(state).then(|| s.to(RETURNED))).is_ok();
+        if returned && !listed_first {
+            list();
+        }
+        returned
+    }
+
+    /// Retries the task during which the worker died, or ends it. Returns false if its state is no longer `state`.
+    fn retry_or_end(&self, cell: &Cell, index: u32, state: State) -> bool {
+        let is_chunk = cell.count.load(Ordering::Relaxed) != 0;
+        self.recover_blocks(cell, is_chunk);
+        let attempt = self.record_death(cell, state, is_chunk);
+        let ending = match self.pool.ending_of_unstarted() {
+            Some(ending) => Some(ending),
+            None if attempt.ending == ending::CANCELLED => Some(ending::CANCELLED),
+            // A chunk always goes on. Its next worker decides whether the item is retried.
+            None if !is_chunk && attempt.number > cell.retries.load(Ordering::Relaxed) => {
+                Some(attempt.ending)
+            }
+            None => None,
+        };
+        // CRASH: until the state changes it names the dead process. Recovery does all of this again, to the same
+        // effect.
+        let Some(ending) = ending else { return self.return_to_workers(cell, index, state) };
+        let ended = cell.fetch_update(|s| s.is_still(state).then(|| s.ended(ending)));
+        ended.map(|was| self.pool.notify_waiters(cell, was)).is_ok()
+    }
+
+    /// Stores how the worker died at the current item.
+    fn record_death(&self, cell: &Cell, state: State, is_chunk: bool) -> Attempt {
+        let item =
+            if is_chunk { ChunkProgress::read(cell.progress.load(Ordering::Acquire)).items } else { 0 };
+        let mut attempt = Attempt::read(cell.attempt.load(Ordering::Acquire), item);
+        attempt.ending = if state.phase() == CONDEMNED { state.ending() } else { ending::DIED };
+        let dead = self.pool.arena.slot(self.slot);
+        attempt.no_memory = dead.flags.load(Ordering::Relaxed) & slots::NO_MEMORY != 0;
+        attempt.status = match self.how {
+            Some(Ended::Signaled { signal, .. }) => signal,
+            Some(Ended::Exited(code)) => -1 - code,
+            None => 0,
+        };
+        cell.pid.store(dead.pid.load(Ordering::Relaxed), Ordering::Relaxed);
+        cell.attempt.store(attempt.word(item), Ordering::Release);
+        attempt
+    }
+
+    /// Keeps the finished results of a chunk. Drops the note, and the result of a single call, which is not published
+    /// yet.
+    fn recover_blocks(&self, cell: &Cell, is_chunk: bool) {
+        let PoolView { arena, tag, .. } = self.pool;
+        let hand_over = |block: u64, from: Tag, to: Tag| {
+            if block != 0 && blocks::owner(arena, block).same_owner(from) {
+                blocks::hand_over(arena, block, from, to);
+            }
+        };
+        hand_over(block_in(cell.note.load(Ordering::Acquire)), tag, self.dead);
+        cell.note.store(0, Ordering::Release);
+        let result = block_in(cell.result.load(Ordering::Acquire));
+        if is_chunk && rules::holds(Rule::ResultsKept) {
+            hand_over(result, self.dead, tag);
+            results::for_each_block(arena, cell, &mut |block| hand_over(block, self.dead, tag));
+        } else if !is_chunk {
+            hand_over(result, tag, self.dead);
+            cell.result.store(0, Ordering::Release);
+        }
+    }
+
+    fn end_unstarted(&self, cell: &Cell, ending: u64) {
+        let ended = cell.fetch_update(|s| matches!(s.phase(), QUEUED | RETURNED).then(|| s.ended(ending)));
+        if let Ok(was) = ended {
+            self.pool.notify_waiters(cell, was);
+        }
+        self.free_if_unreachable(cell);
+    }
+
+    /// Marks a task of the dead submitter: no process has a handle to it. It still runs. Its number may not be in the
+    /// ring yet, so it is returned to the workers.
+    fn abandon(&self, cell: &Cell, index: u32, generation: u32) {
+        let its = |s: State| s.generation() == generation && s.is_task() && !s.has(SHARED);
+        let marked = cell.fetch_update(|s| its(s).then(|| s.with(ABANDONED)));
+        if let Ok(was) = marked
+            && was.phase() == QUEUED
+        {
+            // Losing this race to a worker or a canceller is fine.
+            self.return_to_workers(cell, index, was);
+        }
+    }
+
+    /// Frees a cell. Its blocks are swept with those of the dead process.
+    fn free(&self, cell: &Cell, seen: State) {
+        let was_freeing = seen.phase() == FREEING;
+        let freeing = |s: State| if was_freeing { s } else { s.freeing(self.slot) };
+        if cell.fetch_update(|s| s.is_as(seen).then(|| freeing(s))).is_ok() {
+            cell_table::detach_blocks(self.pool.arena, self.pool.tag, self.dead, cell);
+            cell.submitter.store(0, Ordering::Relaxed);
+            let _ = cell.fetch_update(|s| Some(s.freed()));
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! [`Pool::imap`] and its variants: maps whose results come as an iterator.
+
+use super::imap::{Imap, LocalImap};
+use super::job::Each;
+use super::pool::Pool;
+use super::window::Window;
+use crate::codec::encoding::Message;
+use crate::process::Captureless;
+use crate::process::entry::assert_captures_nothing;
+
+impl Pool {
+    /// Returns an iterator over the results of a map, in order. A thread of this process reads the input. It starts at
+    /// the first call of `next`, and stays a few items for each worker ahead (see
+    /// [`with_prefetch`](Pool::with_prefetch)). So the input may be endless.
+    ///
+    /// `next` waits for the next result, never for the input. While the input blocks, all results are returned, and all
+    /// items that it has yielded are sent to the workers within about a millisecond, if the caller is in `next`. So the
+    /// input may even depend on the results.
+    ///
+    /// For an input that borrows, or that is not `Send`, use [`imap_local`](Pool::imap_local).
+    ///
+    /// # Errors
+    /// Each item may fail by itself, as in [`try_map`](Pool::try_map). If no thread can be started, the only result is
+    /// [`TaskError::Unusable`](super::TaskError::Unusable).
+    ///
+    /// # If a process dies
+    /// A worker: its item is retried or fails.
+    ///
+    /// ```
+    /// let pool = procession::Pool::new(2)?;
+    /// let first = pool.imap(|n: u64| n * n, 0..).take(3).collect::<Result<Vec<_>, _>>()?;
+    /// assert_eq!(first, [0, 1, 4]);
+    ///
+    /// Each result is sent back as an item.
+    /// let (feed, items) = std::sync::mpsc::channel();
+    /// feed.send(1u64)?;
+    /// for double in pool.imap(|n: u64| 2 * n, items) {
+    ///     let double = double?;
+    ///     if double > 1000 {
+    ///         break;
+    ///     }
+    ///     feed.send(double)?;
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn imap<F, I, R>(&self, f: F, items: I) -> Imap<R>
+    where
+        F: Fn(I::Item) -> R + Captureless,
+        I: IntoIterator<Item: Message, IntoIter: Send + 'static>,
+        R: Message,
+    {
+        Imap::new(self, self.window::<F, I::Item, R>(f), items.into_iter(), true)
+    }
+
+    /// As [`imap`](Pool::imap), but the results come in the order in which they are finished.
+    ///
+    /// # Errors
+    /// As [`imap`](Pool::imap).
+    ///
+    /// ```
+    /// let pool = procession::Pool::new(2)?;
+    /// let mut some: Vec<u64> = pool.imap_unordered(|n: u64| n * n, 1..4).collect::<Result<_, _>>()?;
+    /// some.sort();
+    /// assert_eq!(some, [1, 4, 9]);
+    /// # Ok::<(), procession::Error>(())
+    /// ```
+    pub fn imap_unordered<F, I, R>(&self, f: F, items: I) -> Imap<R>
+    where
+        F: Fn(I::Item) -> R + Captureless,
+        I: IntoIterator<Item: Message, IntoIter: Send + 'static>,
+        R: Message,
+    {
+        Imap::new(self, self.window::<F, I::Item, R>(f), items.into_iter(), false)
+    }
+
+    /// As [`imap`](Pool::imap), but the calling thread reads the input, inside of `next`. So the input may borrow, and
+    /// need not be `Send`.
+    ///
+    /// The price is that `next` waits for the input too. It returns a finished result before it reads on. From a slow
+    /// input it reads one item at a time, and before that waits for a result as long as the last item took. While the
+    /// input blocks, `next` does not return. So an input that waits for a result waits for ever, unless
+    /// [`with_prefetch(1)`](Pool::with_prefetch) makes each result come before the next item is read.
+    ///
+    /// # Errors
+    /// Each item may fail by itself, as in [`try_map`](Pool::try_map).
+    ///
+    /// ```
+    /// let (pool, numbers) = (procession::Pool::new(2)?, vec![3, 4]);
+    /// let squares = pool.imap_local(|n: u64| n * n, numbers.iter().copied()).collect::<Result<Vec<_>, _>>()?;
+    /// assert_eq!(squares, [9, 16]);
+    /// # Ok::<(), procession::Error>(())
+    /// ```
+    pub fn imap_local<F, I, R>(&self, f: F, items: I) -> LocalImap<I::IntoIter, R>
+    where
+        F: Fn(I::Item) -> R + Captureless,
+        I: IntoIterator<Item: Message>,
+        R: Message,
+    {
+        LocalImap::new(self, self.stream::<F, I, R>(f, items), true)
+    }
+
+    /// As [`imap_local`](Pool::imap_local), but the results come in the order in which they are finished.
+    ///
+    /// # Errors
+    /// As [`imap_local`](Pool::imap_local).
+    ///
+    /// ```
+    /// let (pool, numbers) = (procession::Pool::new(2)?, vec![3, 4]);
+    /// let squares = pool.imap_local_unordered(|n: u64| n * n, numbers.iter().copied());
+    /// assert_eq!(squares.map(Result::unwrap).sum::<u64>(), 25);
+    /// # Ok::<(), procession::Error>(())
+    /// ```
+    pub fn imap_local_unordered<F, I, R>(&self, f: F, items: I) -> LocalImap<I::IntoIter, R>
+    where
+        F: Fn(I::Item) -> R + Captureless,
+        I: IntoIterator<Item: Message>,
+        R: Message,
+    {
+        LocalImap::new(self, self.stream::<F, I, R>(f, items), false)
+    }
+
+    fn window<F, T, R>(&self, f: F) -> Window
+    where
+        F: Fn(T) -> R + Captureless,
+        T: Message,
+        R: Message,
+    {
+        const { assert_captures_nothing::<F>() }
+        let _ = f;
+        Window::new::<Each<F, R>, T>(&self.shared, self.map_options())
+    }
+}

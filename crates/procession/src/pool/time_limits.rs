@@ -1,0 +1,87 @@
+//! How the keeper enforces time limits.
+
+use std::sync::atomic::Ordering;
+
+use super::cells::cell::Cell;
+use super::cells::control::phase;
+use super::cells::state::{CONDEMNED, RUNNING, State, ending};
+use super::keeper::{Keeper, RETRY_NS};
+use super::limit::{ClockRequest, Remaining};
+use crate::arena::Arena;
+use crate::os::clock::{Deadline, now_ns};
+use crate::sync::raw::event;
+
+/// How often the keeper of a finished pool checks whether one of its last workers was stopped.
+const LAST_WORKERS_NS: u64 = 100_000_000;
+
+impl Keeper {
+    /// Condemns the tasks that have exceeded their time limits, and kills the workers of all condemned tasks. Returns
+    /// when the keeper must look again.
+    pub(super) fn enforce_limits(&mut self) -> Deadline {
+        let shared = self.shared.clone();
+        let control = shared.control;
+        // ORDERING: before the look at the cells. A task that begins after that, with an earlier limit, notifies us.
+        control.keeper_wakes_ns.store(u64::MAX, Ordering::SeqCst);
+        let (mut next, mut condemned, mut request) = (u64::MAX, Vec::new(), ClockRequest::default());
+        let mut look = |cell: &Cell| match cell.state() {
+            s if s.phase() == CONDEMNED => condemned.extend(s.slot()),
+            s if s.phase() == RUNNING => match Remaining::of(shared.arena, cell, s) {
+                None => {}
+                Some(Remaining::Nothing) => {
+                    if condemn(shared.arena, cell, s) {
+                        control.timeouts.fetch_add(1, Ordering::Relaxed);
+                        condemned.extend(s.slot());
+                    } else {
+                        next = 0;
+                    }
+                }
+                // The supervisor notifies the keeper when the stopped worker goes on.
+                Some(Remaining::Stopped) => {}
+                Some(Remaining::Until(at)) => {
+                    request.add(cell, at);
+                    next = next.min(at);
+                }
+            },
+            _ => {}
+        };
+        // A worker has claimed every running task.
+        match control.claims.all() {
+            Some(all) => all.filter_map(|index| shared.cell(index)).for_each(look),
+            None => control.cells(shared.arena).for_each(|(_, cell)| look(cell)),
+        }
+        if !condemned.is_empty() {
+            self.kill(|worker| worker.process.slot().is_some_and(|slot| condemned.contains(&slot)));
+        }
+        next = next.min(request.send(shared.arena, &mut self.clock_request_failed));
+        self.look_again |= self.clock_request_failed;
+        if self.look_again {
+            next = next.min(now_ns() + RETRY_NS);
+        }
+        if shared.phase() == phase::FINISHED && !self.workers.list.is_empty() {
+            next = next.min(now_ns() + LAST_WORKERS_NS);
+        }
+        if next == u64::MAX {
+            return Deadline::NEVER;
+        }
+        control.keeper_wakes_ns.store(next, Ordering::SeqCst);
+        Deadline::NEVER.min_ns(next)
+    }
+}
+
+/// Condemns a task that has exceeded its limit. Returns false if it has meanwhile come to its next item, or its end.
+fn condemn(arena: &Arena, cell: &Cell, seen: State) -> bool {
+    let same =
+        |s: State| s.phase() == RUNNING && s.slot() == seen.slot() && s.generation() == seen.generation();
+    if cell.fetch_update(|s| same(s).then(|| s.condemned(ending::TIMED_OUT))).is_err() {
+        return false;
+    }
+    if matches!(Remaining::of(arena, cell, seen), Some(Remaining::Nothing)) {
+        return true;
+    }
+    // The next item has begun: undo it. The worker may have seen it, and waits.
+    let slot = seen.slot().unwrap_or(0);
+    let timed_out = |s: State| s.phase() == CONDEMNED && s.ending() == ending::TIMED_OUT;
+    let undone = cell.fetch_update(|s| timed_out(s).then(|| s.to(RUNNING).by(slot)));
+    event::notify(&cell.done, i32::MAX);
+    undone.is_err()
+}
