@@ -1,4 +1,4 @@
-//! The names of a family: a dict that is found by its place in the arena's header.
+//! The names of a family: a dict whose id is in the arena's header.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -13,8 +13,7 @@ use crate::arena::member;
 use crate::arena::objects::Id;
 use crate::state::Dict;
 
-/// What has a name, and of which type it is. The object is only read as what it is: of another type it is
-/// skipped.
+/// An object that has a name, and the name of its type. An object of another type than `X` is not decoded.
 pub(super) struct Entry<X> {
     pub(super) type_name: String,
     pub(super) object: Option<X>,
@@ -26,7 +25,7 @@ impl<X> Entry<X> {
     }
 }
 
-/// The names of the family, made now if there are none yet.
+/// Returns the names of the family. Creates the dict if there is none yet.
 pub(super) fn of_family<X>() -> Result<Dict<String, Entry<X>>> {
     let names = &member::arena()?.header().names;
     loop {
@@ -34,11 +33,11 @@ pub(super) fn of_family<X>() -> Result<Dict<String, Entry<X>>> {
             0 => {
                 let made = Dict::<String, Entry<X>>::new()?;
                 made.object().set_name("all names");
-                // From here on only the collector frees it.
+                // From here on only the collector frees the dict.
                 made.object().touch();
-                // CRASH: before this the dict goes with us; from then on the header holds it.
+                // CRASH: before this the dict is freed with our handle; after it the header holds the dict.
                 let won = names.compare_exchange(0, made.id().0, Ordering::SeqCst, Ordering::SeqCst).is_ok();
-                // A move: see `arena/collect.rs`.
+                // The handle has moved from us to the header: see `arena/collect.rs`.
                 made.object().touch();
                 if won {
                     return Ok(made);
@@ -73,7 +72,7 @@ impl<'de, X: Deserialize<'de>> Visitor<'de> for Both<X> {
     type Value = Entry<X>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a type's name and a handle")
+        f.write_str("the name of a type and a handle")
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut both: A) -> Result<Entry<X>, A::Error> {
@@ -83,7 +82,7 @@ impl<'de, X: Deserialize<'de>> Visitor<'de> for Both<X> {
             let object = both.next_element()?.ok_or_else(short)?;
             return Ok(Entry { type_name, object: Some(object) });
         }
-        // Every handle travels as two numbers.
+        // Every handle is encoded as two numbers.
         let _: (u64, u64) = both.next_element()?.ok_or_else(short)?;
         Ok(Entry { type_name, object: None })
     }

@@ -1,4 +1,4 @@
-//! [`AnyProcess`]: a process of the family of which only the identity is known.
+//! [`AnyProcess`]: a handle to a process, without the type of what its function returns.
 
 use std::fmt;
 use std::os::fd::OwnedFd;
@@ -11,21 +11,19 @@ use super::failure::ProcessError;
 use super::process::Process;
 use super::{signals, waiting};
 use crate::arena::handle::Handle;
-use crate::arena::objects::{Id, Kind};
+use crate::arena::member;
+use crate::arena::objects::Kind;
 use crate::arena::process_body::ProcessBody;
-use crate::arena::slots::MAIN;
-use crate::arena::{Arena, member};
 use crate::os::clock::Deadline;
-use crate::os::process;
 use crate::queue::Ready;
 use crate::queue::select::{Signal, sealed};
 use crate::sync::WaitError;
 use crate::{Error, Result};
 
-/// A process of the family, without the type of what it returns.
+/// A process of the family, without the type of what its function returns.
 ///
-/// A handle like [`Process`](super::Process): it can be cloned and sent. If the process dies, `wait`
-/// says how; the other calls do nothing any more.
+/// A handle like [`Process`](super::Process): it can be cloned and sent. After the process has ended, `wait` says how,
+/// and signals have no effect.
 ///
 /// ```
 /// let me = procession::current_process()?;
@@ -35,116 +33,13 @@ use crate::{Error, Result};
 /// ```
 #[derive(Clone)]
 pub struct AnyProcess {
-    pid: i32,
-    /// Main has none: nobody spawned it.
-    handle: Option<Handle>,
-}
-
-/// The process that calls this.
-///
-/// # Errors
-/// When there is no shared memory to be had.
-///
-/// ```
-/// use procession::{Process, current_process};
-/// let p = Process::spawn(|| Ok::<i32, String>(current_process().map_err(|e| e.to_string())?.pid()), ())?;
-/// assert_eq!(Some(p.join()?.unwrap()), p.pid());
-/// # Ok::<(), procession::Error>(())
-/// ```
-pub fn current_process() -> Result<AnyProcess> {
-    let arena = member::arena()?;
-    of_slot(arena, member::slot()).map(|found| AnyProcess { pid: process::pid(), ..found })
-}
-
-/// The process that spawned this one; `None` for main, and when that process has ended.
-///
-/// # Errors
-/// When there is no shared memory to be had.
-///
-/// ```
-/// use procession::{Process, current_process, parent_process};
-/// assert!(parent_process()?.is_none()); // of main
-/// let pid_of_parent = || parent_process().ok().flatten().map(|parent| parent.pid());
-/// let p = Process::spawn(pid_of_parent, ())?;
-/// assert_eq!(p.join()?, Some(current_process()?.pid()));
-/// # Ok::<(), procession::Error>(())
-/// ```
-pub fn parent_process() -> Result<Option<AnyProcess>> {
-    let arena = member::arena()?;
-    if member::is_main() {
-        return Ok(None);
-    }
-    let me = arena.slot(member::slot());
-    let parent = me.parent.load(Ordering::Acquire);
-    let same =
-        || parent == MAIN || arena.incarnation(parent) == me.parent_incarnation.load(Ordering::Acquire);
-    // Asked before and after: its slot may get another process meanwhile.
-    Ok(same().then(|| of_slot(arena, parent).ok()).flatten().filter(|_| same()))
-}
-
-/// The processes that this one spawned and that have not ended.
-///
-/// # Errors
-/// When there is no shared memory to be had.
-///
-/// ```
-/// use procession::{Process, active_children};
-/// let p = Process::spawn(|| -> () { loop { std::thread::park() } }, ())?;
-/// assert!(active_children()?.iter().any(|child| Some(child.pid()) == p.pid()));
-/// p.kill()?;
-/// # Ok::<(), procession::Error>(())
-/// ```
-pub fn active_children() -> Result<Vec<AnyProcess>> {
-    let arena = member::arena()?;
-    let used = arena.header().slots_used.load(Ordering::Acquire).min(arena.layout.slots);
-    let mine = (1..used).filter(|&slot| {
-        let slot = arena.slot(slot);
-        slot.is_live()
-            && slot.parent.load(Ordering::Relaxed) == member::slot()
-            && slot.parent_incarnation.load(Ordering::Relaxed) == arena.incarnation(member::slot())
-    });
-    Ok(mine.filter_map(|slot| of_slot(arena, slot).ok()).filter(AnyProcess::is_alive).collect())
-}
-
-/// How many processes can run at once: the processors that this process may use, less if its control group
-/// may not use all of their time. At least 1.
-///
-/// ```
-/// let workers = procession::cpu_count();
-/// assert!(workers >= 1);
-/// ```
-pub fn cpu_count() -> usize {
-    // Looks at the affinity of the calling thread, and at the quotas of control groups of both versions.
-    std::thread::available_parallelism().map_or(1, usize::from)
-}
-
-fn of_slot(arena: &Arena, index: u32) -> Result<AnyProcess> {
-    if index == MAIN {
-        let pid = arena.slot(MAIN).pid.load(Ordering::Relaxed);
-        return Ok(AnyProcess { pid, handle: None });
-    }
-    let gone = || Error::StaleHandle("the process has ended".into());
-    if index >= arena.layout.slots {
-        return Err(gone());
-    }
-    let slot = arena.slot(index);
-    // The slot's process holds its own object; if it ends meanwhile, `take` notices.
-    let handle = Handle::take(Id(slot.process.load(Ordering::Acquire)), Kind::Process)?;
-    handle.object().touch();
-    // It was not dead when we touched it, so whoever frees the object sees the touch.
-    if !slot.is_live() {
-        return Err(gone());
-    }
-    let pid = match handle.body::<ProcessBody>().pid.load(Ordering::Acquire) {
-        // Its spawner is about to note it.
-        0 => slot.pid.load(Ordering::SeqCst),
-        pid => pid,
-    };
-    Ok(AnyProcess { pid, handle: Some(handle) })
+    pub(super) pid: i32,
+    /// Main has none: no process spawned it.
+    pub(super) handle: Option<Handle>,
 }
 
 impl AnyProcess {
-    /// The process id.
+    /// Returns the process id.
     ///
     /// ```
     /// use procession::{AnyProcess, Process};
@@ -156,7 +51,7 @@ impl AnyProcess {
         self.pid
     }
 
-    /// The name it was given, or that of its function; `main` for main.
+    /// Returns the name that the process was given, or that of its function; `main` for main.
     ///
     /// ```
     /// use procession::{AnyProcess, Process};
@@ -168,7 +63,7 @@ impl AnyProcess {
         self.handle.as_ref().map_or_else(|| "main".into(), |handle| handle.object().name())
     }
 
-    /// Whether it has not ended. A snapshot. Main is alive as long as anybody can ask.
+    /// Reports whether the process is alive. A snapshot. Main is always alive, because the family ends with it.
     ///
     /// ```
     /// use procession::{AnyProcess, Process};
@@ -182,10 +77,10 @@ impl AnyProcess {
             && self.handle.as_ref().is_none_or(|handle| !handle.body::<ProcessBody>().is_done())
     }
 
-    /// Asks it to end, with SIGTERM.
+    /// Asks the process to end, with SIGTERM. Does nothing if it has ended.
     ///
     /// # Errors
-    /// When the signal may not be sent.
+    /// [`Error::Os`] if the kernel refuses.
     ///
     /// ```
     /// use procession::{AnyProcess, Process};
@@ -198,10 +93,10 @@ impl AnyProcess {
         self.send(libc::SIGTERM)
     }
 
-    /// Kills it, with SIGKILL. Killing main ends the whole family.
+    /// Kills the process, with SIGKILL. Killing main ends the whole family.
     ///
     /// # Errors
-    /// When the signal may not be sent.
+    /// [`Error::Os`] if the kernel refuses.
     ///
     /// ```
     /// use procession::{AnyProcess, Process};
@@ -214,10 +109,10 @@ impl AnyProcess {
         self.send(libc::SIGKILL)
     }
 
-    /// Interrupts it, with SIGINT.
+    /// Interrupts the process, with SIGINT.
     ///
     /// # Errors
-    /// When the signal may not be sent.
+    /// [`Error::Os`] if the kernel refuses.
     ///
     /// ```
     /// # // What runs this example may ignore the signal, and processes would inherit that.
@@ -239,11 +134,11 @@ impl AnyProcess {
         }
     }
 
-    /// Waits until it has ended; how it failed is the error. For main this is an error at once:
-    /// nobody outlives it.
+    /// Waits until the process has ended.
     ///
     /// # Errors
-    /// [`Error::Process`] with how it failed, if it did not return.
+    /// [`Error::Process`] if it failed, which says how. [`Error::Unsupported`] for main, which no other process
+    /// outlives.
     ///
     /// ```
     /// use procession::{Process, active_children};
@@ -260,7 +155,7 @@ impl AnyProcess {
     /// As [`wait`](AnyProcess::wait), without waiting.
     ///
     /// # Errors
-    /// [`WaitError::WouldBlock`] while it lives; otherwise as [`wait`](AnyProcess::wait).
+    /// [`WaitError::WouldBlock`] while it is alive. Otherwise as [`wait`](AnyProcess::wait).
     ///
     /// ```
     /// use procession::{AnyProcess, Error, Process, WaitError};
@@ -276,7 +171,7 @@ impl AnyProcess {
     /// As [`wait`](AnyProcess::wait), but waits at most `timeout`.
     ///
     /// # Errors
-    /// [`WaitError::TimedOut`] if it still lives then; otherwise as [`wait`](AnyProcess::wait).
+    /// [`WaitError::TimedOut`] if it is still alive then. Otherwise as [`wait`](AnyProcess::wait).
     ///
     /// ```
     /// use std::time::Duration;
@@ -307,10 +202,10 @@ impl AnyProcess {
         self.wait_until(Deadline::at(deadline), WaitError::TimedOut)
     }
 
-    /// A descriptor for exactly this process, to poll for its end.
+    /// Returns a descriptor for this process, which becomes readable when it ends.
     ///
     /// # Errors
-    /// When it has ended, or no descriptor is to be had.
+    /// [`Error::StaleHandle`] if it has ended, [`Error::Os`] if there is no free descriptor.
     ///
     /// ```
     /// let pidfd = procession::current_process()?.pidfd()?;
@@ -324,15 +219,17 @@ impl AnyProcess {
         }
     }
 
-    /// What it ends with; `None` for main.
+    /// Returns the process's object, which records how it ends; `None` for main.
     pub(super) fn body(&self) -> Option<&'static ProcessBody> {
         self.handle.as_ref().map(Handle::body)
     }
 
-    /// Waits for its end; `not_yet` is the error if that has not come until the deadline.
+    /// Waits for the end of the process. `not_yet` is the error if the deadline comes first.
     fn wait_until(&self, deadline: Deadline, not_yet: WaitError) -> Result<()> {
         let Some(handle) = &self.handle else {
-            return Err(Error::Unsupported("main ends after every other process".into()));
+            return Err(Error::Unsupported(
+                "main cannot be waited for: it ends after every other process".into(),
+            ));
         };
         if !waiting::wait(handle, deadline)? {
             return Err(not_yet.into());
@@ -342,58 +239,16 @@ impl AnyProcess {
 }
 
 impl<R> From<&Process<R>> for AnyProcess {
-    /// The same process, whatever it returns.
+    /// Returns a handle to the same process.
     fn from(process: &Process<R>) -> AnyProcess {
         let handle = process.handle().clone();
-        // One that was just spawned has a number; only of a handle from elsewhere it may not be known yet.
+        // 0 only for a handle that was received, while the spawner has not stored the process id yet.
         let pid = handle.body::<ProcessBody>().pid.load(Ordering::Acquire);
         AnyProcess { pid, handle: Some(handle) }
     }
 }
 
-/// A handle of a process: a [`Process`] of any result, or an [`AnyProcess`], or a reference to one. You never implement it.
-///
-/// ```
-/// use procession::{Process, process::{ProcessHandle, wait_any}};
-///
-/// fn first(processes: &[impl ProcessHandle]) -> procession::Result<usize> {
-///     wait_any(processes)
-/// }
-///
-/// let processes = vec![Process::spawn(|| 7, ())?];
-/// assert_eq!(first(&processes)?, 0);
-/// # Ok::<(), procession::Error>(())
-/// ```
-pub trait ProcessHandle: has_end::HasEnd {}
-
-impl<P: has_end::HasEnd> ProcessHandle for P {}
-
-mod has_end {
-    pub trait HasEnd {
-        /// Returns whether the process has ended; `None` for main.
-        fn has_ended(&self) -> Option<bool>;
-    }
-}
-
-impl has_end::HasEnd for AnyProcess {
-    fn has_ended(&self) -> Option<bool> {
-        self.body().map(ProcessBody::is_done)
-    }
-}
-
-impl<R> has_end::HasEnd for Process<R> {
-    fn has_ended(&self) -> Option<bool> {
-        Some(self.handle().body::<ProcessBody>().is_done())
-    }
-}
-
-impl<P: has_end::HasEnd> has_end::HasEnd for &P {
-    fn has_ended(&self) -> Option<bool> {
-        (**self).has_ended()
-    }
-}
-
-/// Main never is, as far as anybody can tell.
+/// Main is never ready: no other process outlives it.
 impl sealed::Ready for AnyProcess {
     fn is_ready(&self) -> bool {
         self.body().is_some_and(ProcessBody::is_done)
@@ -407,7 +262,7 @@ impl sealed::Ready for AnyProcess {
 
 impl Ready for AnyProcess {}
 
-/// A handle to a process, as it travels.
+/// A handle as it is sent to another process.
 struct Carried(Handle);
 
 impl Serialize for Carried {

@@ -1,25 +1,70 @@
-//! [`wait_any`]: waiting for the first of many processes.
+//! [`wait_any`]: waiting for the first of many processes to end.
 
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::any::ProcessHandle;
+use super::any::AnyProcess;
+use super::process::Process;
 use crate::arena::member;
+use crate::arena::process_body::ProcessBody;
 use crate::arena::thread::with_me;
 use crate::os::clock::Deadline;
 use crate::sync::WaitError;
 use crate::sync::raw::park::Wait;
 use crate::{Error, Result};
 
-/// Waits until one of these processes has ended, and says which: the first one that has. There may be thousands
-/// of them. ([`select`](crate::select()) also waits for queues and connections.) Processes whose functions return
-/// different types are passed as [`AnyProcess`](super::AnyProcess).
+/// A handle of a process: a [`Process`] of any result, or an [`AnyProcess`], or a reference to one. You never implement
+/// it.
+///
+/// ```
+/// use procession::{Process, process::{ProcessHandle, wait_any}};
+///
+/// fn first(processes: &[impl ProcessHandle]) -> procession::Result<usize> {
+///     wait_any(processes)
+/// }
+///
+/// let processes = vec![Process::spawn(|| 7, ())?];
+/// assert_eq!(first(&processes)?, 0);
+/// # Ok::<(), procession::Error>(())
+/// ```
+pub trait ProcessHandle: has_end::HasEnd {}
+
+impl<P: has_end::HasEnd> ProcessHandle for P {}
+
+mod has_end {
+    pub trait HasEnd {
+        /// Returns whether the process has ended; `None` for main.
+        fn has_ended(&self) -> Option<bool>;
+    }
+}
+
+impl has_end::HasEnd for AnyProcess {
+    fn has_ended(&self) -> Option<bool> {
+        self.body().map(ProcessBody::is_done)
+    }
+}
+
+impl<R> has_end::HasEnd for Process<R> {
+    fn has_ended(&self) -> Option<bool> {
+        Some(self.handle().body::<ProcessBody>().is_done())
+    }
+}
+
+impl<P: has_end::HasEnd> has_end::HasEnd for &P {
+    fn has_ended(&self) -> Option<bool> {
+        (**self).has_ended()
+    }
+}
+
+/// Waits until one of these processes has ended, and returns its position. If several have, returns the first position.
+/// There may be thousands of processes. If their functions return different types, pass them as
+/// [`AnyProcess`](super::AnyProcess). [`select`](crate::select()) also waits for queues and connections.
 ///
 /// # Errors
-/// [`Error::InvalidArgument`] when there is nobody to wait for: no process, or only main.
+/// [`Error::InvalidArgument`] if there is no process to wait for, or only main.
 ///
 /// # If a process dies
-/// It has ended.
+/// Then it has ended, and its position is returned.
 ///
 /// ```
 /// use procession::{AnyProcess, Process, process::wait_any};
@@ -39,7 +84,7 @@ pub fn wait_any<P: ProcessHandle>(processes: &[P]) -> Result<usize> {
 /// As [`wait_any`], without waiting.
 ///
 /// # Errors
-/// [`WaitError::WouldBlock`] when all of them live; otherwise as [`wait_any`].
+/// [`WaitError::WouldBlock`] while all of them are alive. Otherwise as [`wait_any`].
 ///
 /// ```
 /// use procession::{AnyProcess, Error, Process, WaitError, process::try_wait_any};
@@ -57,7 +102,7 @@ pub fn try_wait_any<P: ProcessHandle>(processes: &[P]) -> Result<usize> {
 /// As [`wait_any`], but waits at most `timeout`.
 ///
 /// # Errors
-/// [`WaitError::TimedOut`] if all of them still live then; otherwise as [`wait_any`].
+/// [`WaitError::TimedOut`] if all of them are still alive then. Otherwise as [`wait_any`].
 ///
 /// ```
 /// use procession::{AnyProcess, Error, Process, WaitError, process::wait_any_timeout};
@@ -88,17 +133,19 @@ pub fn wait_any_deadline<P: ProcessHandle>(processes: &[P], deadline: Instant) -
     until(processes, Deadline::at(deadline), WaitError::TimedOut)
 }
 
-/// Waits for the first end; `not_yet` is the error if none has come until the deadline.
+/// Waits for the first end. `not_yet` is the error if the deadline comes first.
 fn until<P: ProcessHandle>(processes: &[P], deadline: Deadline, not_yet: WaitError) -> Result<usize> {
     if processes.iter().all(|process| process.has_ended().is_none()) {
-        return Err(Error::InvalidArgument("wait_any needs a process to wait for, other than main".into()));
+        return Err(Error::InvalidArgument(
+            "wait_any needs at least one process other than main, which never ends before the caller".into(),
+        ));
     }
     let arena = member::arena()?;
     let ended = &arena.header().ended;
     let first = || processes.iter().position(|process| process.has_ended() == Some(true));
     with_me(|me| {
         loop {
-            // Recovery counts here after it has said that a process is done.
+            // Recovery increments this word after it has marked a process as done.
             // ORDERING: SeqCst, before the look: if one ends after it, the sleep is refused.
             let seen = ended.load(Ordering::SeqCst);
             let wait = Wait::announce(arena, me.record(), ended);

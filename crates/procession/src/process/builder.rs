@@ -1,27 +1,16 @@
-//! A process's name and options, before it starts.
+//! [`Builder`]: the name and the options of a new process.
 
-use std::borrow::Cow;
 use std::ffi::OsStr;
-use std::panic::Location;
 use std::path::Path;
 
-use super::entry::{Captureless, Entry};
-use super::process::Process;
 use super::settings::{Settings, StartMethod};
-use super::stdio::{Pipes, Plumbing, Stdio};
-use super::{entry, name, waiting};
-use crate::arena::member;
-use crate::arena::objects::check_name;
-use crate::codec::encoding::Message;
-use crate::supervisor::client;
-use crate::supervisor::client::{Order, Prepared, Wishes};
-use crate::{Error, Result, codec};
+use super::stdio::Stdio;
 
-/// How to start a process: made by [`Process::builder`].
+/// The name and the options of a new process, returned by [`Process::builder`](super::Process::builder).
 ///
-/// Everything but a name and [`daemon`](Builder::daemon) is given to the process before its function runs, and
-/// `spawn` waits for that. What cannot be given is an error of `spawn`, and the function does not run. It is for this
-/// process alone: one that it spawns in its turn has main's again, unless its builder says otherwise.
+/// The options are applied in the new process before its function runs, and `spawn` waits until they are. If an option
+/// cannot be applied, `spawn` returns an error, and the function never runs. The options apply to this process alone:
+/// processes that it spawns get the settings of main, unless their own builders change them.
 ///
 /// | here | `std::process::Command` | Python |
 /// |---|---|---|
@@ -30,7 +19,7 @@ use crate::{Error, Result, codec};
 /// | [`stdin`](Builder::stdin), [`stdout`](Builder::stdout), [`stderr`](Builder::stderr) | the same | — |
 /// | [`process_group`](Builder::process_group) | the same | — |
 /// | [`memory_limit`](Builder::memory_limit), [`cpu_affinity`](Builder::cpu_affinity), [`nice`](Builder::nice) | — | — |
-/// | [`start_method`](Builder::start_method) | always an execution | the same |
+/// | [`start_method`](Builder::start_method) | always executes a program | the same |
 /// | [`daemon`](Builder::daemon), [`name`](Builder::name) | — | the same |
 ///
 /// ```
@@ -43,15 +32,15 @@ use crate::{Error, Result, codec};
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct Builder {
-    name: Option<String>,
-    daemon: bool,
-    /// Boxed, and often absent: the fast way is that of a builder that was asked for nothing.
-    settings: Option<Box<Settings>>,
+    pub(super) name: Option<String>,
+    pub(super) daemon: bool,
+    /// Boxed and often absent, because spawning without options is the fast path.
+    pub(super) settings: Option<Box<Settings>>,
 }
 
 impl Builder {
-    /// Gives the process a name of at most 95 bytes, which errors, `Debug` and `ps` (its first 15
-    /// bytes) show. Without one it has that of its function, or of the place where its closure is spawned, such as
+    /// Names the process, with at most 95 bytes. Errors and `Debug` show the name, and `ps` shows its first 15 bytes.
+    /// Without this, the name is that of the function, or the place where a closure is spawned, such as
     /// `closure@main.rs:12` (`main.rs:12` in `ps`).
     ///
     /// ```
@@ -66,13 +55,13 @@ impl Builder {
         self
     }
 
-    /// A daemon does not keep the family alive: when main ends, it is asked to end with SIGTERM
-    /// and made to a second later, where other processes are waited for.
+    /// Makes the process a daemon, which does not keep the family alive. When main ends, it waits for other processes;
+    /// a daemon gets SIGTERM, and SIGKILL a second later.
     ///
     /// ```
     /// use procession::Process;
     /// Process::builder().daemon(true).spawn(|| -> () { loop { std::thread::park() } }, ())?;
-    /// // main can end all the same
+    /// // main can end
     /// # Ok::<(), procession::Error>(())
     /// ```
     pub fn daemon(mut self, yes: bool) -> Builder {
@@ -85,7 +74,7 @@ impl Builder {
         self
     }
 
-    /// Sets a variable in the environment of the process, which otherwise is main's at its first spawn.
+    /// Sets an environment variable of the process. Without this, the environment is that of main at its first spawn.
     ///
     /// ```
     /// use procession::Process;
@@ -99,7 +88,7 @@ impl Builder {
         self.set(|settings| settings.env.push(variable))
     }
 
-    /// Removes a variable from the environment of the process.
+    /// Removes an environment variable of the process.
     ///
     /// ```
     /// use procession::Process;
@@ -112,7 +101,7 @@ impl Builder {
         self.set(|settings| settings.env.push(variable))
     }
 
-    /// The environment of the process has only what is set after this.
+    /// Clears the environment of the process. Only variables that are set after this call remain.
     ///
     /// ```
     /// use procession::Process;
@@ -127,8 +116,8 @@ impl Builder {
         })
     }
 
-    /// The working directory of the process, instead of that of its spawner. A relative path is seen from the
-    /// spawner's, when it spawns.
+    /// Sets the working directory of the process. The default is that of the spawning process. A relative path is
+    /// resolved there, at the time of the spawn.
     ///
     /// ```
     /// use procession::Process;
@@ -144,14 +133,14 @@ impl Builder {
         self.set(|settings| settings.directory = Some(path))
     }
 
-    /// Where the process reads its standard input from: a file, a pipe, or what [`Stdio`] makes.
+    /// Sets where the process reads its standard input from: a file, a pipe, or a [`Stdio`].
     ///
     /// ```
     /// use std::io::Write;
     /// use procession::{Process, process::Stdio};
     /// let shout = || std::io::read_to_string(std::io::stdin()).unwrap().to_uppercase();
     /// let p = Process::builder().stdin(Stdio::piped()).spawn(shout, ())?;
-    /// p.take_stdin().unwrap().write_all(b"hello")?; // and dropped: the end of the input
+    /// p.take_stdin().unwrap().write_all(b"hello")?; // dropping it ends the input
     /// assert_eq!(p.join()?, "HELLO");
     /// # Ok::<(), procession::Error>(())
     /// ```
@@ -160,7 +149,7 @@ impl Builder {
         self.set(|settings| settings.streams[0] = Some(from))
     }
 
-    /// Where the standard output of the process goes: a file, a pipe, or what [`Stdio`] makes.
+    /// Sets where the standard output of the process goes: a file, a pipe, or a [`Stdio`].
     ///
     /// ```
     /// use procession::Process;
@@ -176,11 +165,11 @@ impl Builder {
         self.set(|settings| settings.streams[1] = Some(to))
     }
 
-    /// Where the standard error of the process goes: a file, a pipe, or what [`Stdio`] makes.
+    /// Sets where the standard error of the process goes: a file, a pipe, or a [`Stdio`].
     ///
     /// ```
     /// use procession::{Process, process::Stdio};
-    /// Process::builder().stderr(Stdio::null()).spawn(|| eprintln!("unheard"), ())?.join()?;
+    /// Process::builder().stderr(Stdio::null()).spawn(|| eprintln!("discarded"), ())?.join()?;
     /// # Ok::<(), procession::Error>(())
     /// ```
     pub fn stderr(self, to: impl Into<Stdio>) -> Builder {
@@ -188,13 +177,13 @@ impl Builder {
         self.set(|settings| settings.streams[2] = Some(to))
     }
 
-    /// The most bytes of private memory that the process may have, as the kernel counts them for
-    /// `RLIMIT_DATA`: heap, stacks of further threads, writable globals; not what the family shares. It
-    /// includes what a process has before its function runs, a few MiB. A limit below that is an error.
+    /// Limits the private memory of the process to `bytes` bytes (`RLIMIT_DATA`): heap, stacks of further threads, and
+    /// writable globals. Memory that the family shares does not count. A process uses a few MiB before its function
+    /// runs. If the limit is below that, `spawn` returns an error.
     ///
-    /// Beyond the limit no memory is to be had: `try_reserve` and its like return an error, and any other
-    /// allocation ends the process ([`Failure::Killed`](super::Failure::Killed) with `out_of_memory`). Programs that
-    /// the process starts have the limit too, each for itself. No control group is made: it would count what
+    /// An allocation beyond the limit fails. `try_reserve` and the like return an error. Any other allocation aborts
+    /// the process ([`Failure::Killed`](super::Failure::Killed) with `out_of_memory`). A program that the process
+    /// executes has the same limit, counted for itself. No control group is used: it would also count the messages that
     /// the process puts into queues.
     ///
     /// ```
@@ -209,7 +198,8 @@ impl Builder {
         self.set(|settings| settings.memory_limit = Some(bytes))
     }
 
-    /// The processors that the process may run on, by number. One that it cannot have is an error.
+    /// Sets the processors that the process may run on, by number. If it may not use one of them, `spawn` returns an
+    /// error.
     ///
     /// ```
     /// use procession::Process;
@@ -223,8 +213,8 @@ impl Builder {
         self.set(|settings| settings.processors = Some(processors))
     }
 
-    /// The nice value of the process, from -20 (it comes first) to 19 (it comes last). To go below what main
-    /// has needs a privilege.
+    /// Sets the nice value of the process, from -20 (the most favored) to 19 (the least). A value below that of main
+    /// needs a privilege.
     ///
     /// ```
     /// use procession::Process;
@@ -235,8 +225,8 @@ impl Builder {
         self.set(|settings| settings.nice = Some(value))
     }
 
-    /// The process group of the process, instead of main's: 0 for one of its own, which a Ctrl-C at the
-    /// terminal does not reach.
+    /// Sets the process group of the process, which otherwise is that of main. 0 creates a new group, which Ctrl-C at
+    /// the terminal does not reach.
     ///
     /// ```
     /// use procession::Process;
@@ -247,7 +237,7 @@ impl Builder {
         self.set(|settings| settings.process_group = Some(group))
     }
 
-    /// How the process comes to be.
+    /// Sets how the process is created.
     ///
     /// ```
     /// use procession::{Process, process::StartMethod};
@@ -258,89 +248,4 @@ impl Builder {
     pub fn start_method(self, method: StartMethod) -> Builder {
         self.set(|settings| settings.method = method)
     }
-
-    /// Starts the process; see [`Process::spawn`].
-    ///
-    /// # Errors
-    /// As [`Process::spawn`]; [`Error::InvalidArgument`] for a name that is too long and for options that make
-    /// no sense; and the error of an option that the process could not be given. Then the function does not run.
-    ///
-    /// ```
-    /// use procession::Process;
-    /// let quiet = Process::builder().nice(5).stdin(procession::process::Stdio::null());
-    /// let both = [quiet.spawn(|n: u32| n + 1, (1,))?, quiet.spawn(|n: u32| n + 1, (2,))?];
-    /// assert_eq!((both[0].join()?, both[1].join()?), (2, 3));
-    /// assert!(Process::builder().nice(100).spawn(|| (), ()).is_err());
-    /// # Ok::<(), procession::Error>(())
-    /// ```
-    ///
-    /// # If a process dies
-    /// If the new process is killed while it is being given its options, that is the error, and its function is not
-    /// called. If the process that spawns is killed meanwhile, the new one ends.
-    #[track_caller]
-    pub fn spawn<F, A>(&self, f: F, args: A) -> Result<Process<F::Output>>
-    where
-        A: Message,
-        F: Captureless + Entry<A>,
-        F::Output: Message,
-    {
-        const { entry::assert_captures_nothing::<F>() }
-        let _ = f;
-        self.start::<F, A>(&args, Location::caller())
-    }
-
-    pub(super) fn start<F, A>(&self, args: &A, place: &Location<'_>) -> Result<Process<F::Output>>
-    where
-        F: Entry<A>,
-        F::Output: Message,
-        A: Message,
-    {
-        let name = match &self.name {
-            Some(name) => Cow::Borrowed(name.as_str()),
-            None => name::of_function::<F>(place),
-        };
-        check_name(&name)?;
-        let (entry, type_hash) = entry::name_of::<F, A>();
-        let order = Order { entry, type_hash, args: 0, name: &name, daemon: self.daemon, wishes: None };
-        match &self.settings {
-            None => outcome_of(client::spawn(&Order { args: packed(args)?, ..order })?, None),
-            Some(settings) => prepared(order, settings, || packed(args)),
-        }
-    }
-}
-
-/// Starts a process that is to be given something first.
-fn prepared<R>(
-    order: Order<'_>,
-    settings: &Settings,
-    args: impl FnOnce() -> Result<u64>,
-) -> Result<Process<R>> {
-    let plumbing = Plumbing::of(&settings.streams)?;
-    let (options, directory) = (settings.options(&plumbing)?, settings.absolute_directory()?);
-    let wishes = Wishes { options: &options, directory: directory.as_deref(), luggage: plumbing.luggage() };
-    let order = Order { args: args()?, wishes: Some(&wishes), ..order };
-    outcome_of(client::spawn(&order)?, plumbing.pipes)
-}
-
-fn outcome_of<R>(prepared: Prepared, pipes: Option<Pipes>) -> Result<Process<R>> {
-    match prepared {
-        Prepared::Ready(handle) => Ok(Process::with_pipes(handle, pipes)),
-        Prepared::Ended(handle, said) => {
-            let failure = waiting::failure_of(&handle);
-            let unknown = || Error::other("the process ended before it had its options");
-            Err(said.or(failure.map(Error::from)).unwrap_or_else(unknown))
-        }
-    }
-}
-
-/// A block of this process with the arguments.
-fn packed<A: Message>(args: &A) -> Result<u64> {
-    let block = codec::pack(args)?;
-    if cfg!(debug_assertions)
-        && let Err(e) = codec::unpack::<A>(member::arena()?, block)
-    {
-        client::release(block);
-        return Err(e);
-    }
-    Ok(block)
 }

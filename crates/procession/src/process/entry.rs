@@ -1,5 +1,5 @@
-//! Functions that can be spawned, and how they run in the other process.
-#![allow(unsafe_code)] // Makes a function item out of nothing, which is all there is of it.
+//! [`Entry`]: the functions that can run in another process, and how they are called there.
+#![allow(unsafe_code)] // Creates a function item, which has no size, from its type alone.
 
 use crate::Result;
 use crate::arena::payload;
@@ -13,9 +13,8 @@ use crate::supervisor::entrypoint::{EntryPoint, Returned};
 /// A function that another process can run: a `fn` item, or a closure that captures nothing,
 /// called with the tuple `Args`.
 ///
-/// Only code is shared with another process, not this one's memory, so a closure has nothing to
-/// capture from: what it needs goes in its arguments. Implemented for functions of up to 8
-/// arguments; you never implement it.
+/// Two processes of a program share its code, but not their memory. So a closure cannot capture anything: pass what it
+/// needs as arguments. Implemented for functions of up to 8 arguments. You never implement it.
 ///
 /// ```compile_fail
 /// let limit = 10u64;
@@ -29,14 +28,14 @@ use crate::supervisor::entrypoint::{EntryPoint, Returned};
     note = "there are at most 8 arguments: pass more as a struct or as a tuple in the tuple"
 )]
 pub trait Entry<Args>: Captureless {
-    /// What the function returns.
+    /// The type that the function returns.
     type Output;
 
     #[doc(hidden)]
     fn call(self, args: Args) -> Self::Output;
 }
 
-/// A function or closure that captures nothing, as far as its type shows it.
+/// A function, or a closure that captures nothing.
 ///
 /// Another process makes the function from its type alone. So a closure must not capture a value, not even one
 /// of zero size: a token that exists once in each process would exist twice. The compiler refuses a capture that is
@@ -49,7 +48,7 @@ pub trait Entry<Args>: Captureless {
 /// such as that a library has been initialized there.
 ///
 /// ```compile_fail
-/// struct Token; // of which there must be only one
+/// struct Token; // of which there must be only one in each process
 /// let token = Token;
 /// // Does not build, although the closure has no size.
 /// procession::Process::spawn(move || { let _mine = &token; }, ());
@@ -119,7 +118,7 @@ entry_for!(A B C D E F);
 entry_for!(A B C D E F G);
 entry_for!(A B C D E F G H);
 
-/// The constant that stands for one function in the executable.
+/// The entry point of a function.
 struct EntryOf<F, A>(std::marker::PhantomData<(F, A)>);
 
 impl<F, A> EntryOf<F, A>
@@ -131,7 +130,7 @@ where
     const POINT: EntryPoint = EntryPoint::new(run::<F, A>, std::any::type_name::<(F, A)>);
 }
 
-/// Where the function lies in the executable, and the hash of its type.
+/// Returns the place of the function in the executable, and the hash of its type.
 pub(crate) fn name_of<F, A>() -> (u64, u64)
 where
     F: Entry<A>,
@@ -141,7 +140,7 @@ where
     const { &EntryOf::<F, A>::POINT }.name()
 }
 
-/// The constant that stands for a function that a template runs.
+/// The entry point of a function that the template process runs, for [`preload`](super::preload()).
 struct PreloadOf<F, A>(std::marker::PhantomData<(F, A)>);
 
 impl<F, A> PreloadOf<F, A>
@@ -153,7 +152,7 @@ where
     const POINT: EntryPoint = EntryPoint::new(run_once::<F, A>, std::any::type_name::<(F, A, Template)>);
 }
 
-/// Distinguishes the two kinds of constants.
+/// A type that makes the hash of [`PreloadOf`] differ from that of [`EntryOf`].
 struct Template;
 
 /// As [`name_of`], for [`preload`](super::preload()).
@@ -166,7 +165,7 @@ where
     const { &PreloadOf::<F, A>::POINT }.name()
 }
 
-/// Decodes the arguments, which stay, and calls the function.
+/// Decodes the arguments, whose block is kept, and calls the function.
 fn run_once<F, A>(arena: &'static Arena, args: u64) -> Result<Returned>
 where
     F: Entry<A>,
@@ -178,27 +177,27 @@ where
     Ok(if is_err(&value) { Returned::Err(0, as_text(&value)) } else { Returned::Value(0) })
 }
 
-/// Returns the function itself, which consists of nothing but its type. Only entries call this, and an entry
-/// exists because a caller of this library had a value of the type; so the type has values.
+/// Returns the function itself, which its type determines. Only entry points call this. An entry point exists because a
+/// caller of this library had a value of the type.
 #[inline]
 pub(crate) fn function<F: Captureless>() -> F {
     const { assert_captures_nothing::<F>() }
-    // SAFETY: `F` has no size, so no byte of it can be wrong, and it has values, as above. It is `Copy`, so one
-    // value more is nothing that its owner could not make; `Send` and `'static`, so no thread and no lifetime
-    // is bound to it.
+    // SAFETY: `F` has no size, so no byte of it can be wrong, and a value of it exists, as above. It is `Copy`, so its
+    // owner could make another one too. It is `Send` and `'static`, so it is bound to no thread and no lifetime.
     unsafe { std::mem::zeroed() }
 }
 
-/// Decodes the arguments, calls the function, encodes what it returns.
+/// Decodes the arguments, calls the function, and encodes its result.
 fn run<F, A>(arena: &'static Arena, args: u64) -> Result<Returned>
 where
     F: Entry<A>,
     F::Output: Message,
     A: Message,
 {
-    // If they cannot be read, the block stays until this process has ended: then recovery frees it.
+    // If decoding fails, the block is kept until this process has ended: its handles name the objects on which others
+    // may wait for this process.
     let decoded = codec::unpack::<A>(arena, args)?;
-    // The handles in the arguments are this process's before the block lets them go.
+    // This process has its own handles by now, so the block can be freed with those that it carries.
     blocks::free(arena, member::slot(), args, blocks::Tag::process(member::slot()));
     let value = function::<F>().call(decoded);
     Ok(match codec::pack(&value).and_then(|block| read_back::<F::Output>(arena, block)) {
@@ -208,8 +207,8 @@ where
     })
 }
 
-/// Looks whether a result will arrive, as long as there is somebody who can say what it is. Long ones take
-/// their time, so only debug builds look at those.
+/// Checks that a result can be decoded, while this process can still describe it. For long results this takes time, so
+/// only debug builds check those.
 fn read_back<R: Message>(arena: &'static Arena, block: u64) -> Result<u64> {
     const SHORT: usize = 4 << 10;
     let len = if block == 0 { 0 } else { payload::contents(arena, block)?.len() };
@@ -222,15 +221,15 @@ fn read_back<R: Message>(arena: &'static Arena, block: u64) -> Result<u64> {
     Ok(block)
 }
 
-/// Whether a value is an `Err` of whatever error type. The type is known by its name and the
-/// variant by its encoding, because a value of any type may stand here.
+/// Reports whether a value is an `Err`. A value of any type can come here, so the type is recognized by its name and
+/// the variant by its encoding.
 fn is_err<R: Message>(value: &R) -> bool {
     struct FirstByte(Option<u8>);
     impl postcard::ser_flavors::Flavor for FirstByte {
         type Output = Option<u8>;
         fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
             self.0.get_or_insert(byte);
-            // One byte tells; the rest need not be encoded twice.
+            // One byte is enough: the rest need not be encoded twice.
             Err(postcard::Error::SerializeBufferFull)
         }
         fn finalize(self) -> postcard::Result<Option<u8>> {

@@ -1,4 +1,4 @@
-//! How a process can end other than by returning.
+//! [`Failure`]: how a process can end without returning a value.
 
 use std::fmt;
 
@@ -24,35 +24,34 @@ use crate::sync::{DeadlockMember, LockError};
 pub enum Failure {
     /// Its function panicked.
     Panicked {
-        /// What the panic said.
+        /// The message of the panic.
         message: String,
-        /// File, line and column. Empty when the process had another panic hook than this library's, which calls
-        /// the one that was there.
+        /// File, line and column. Empty if the process has replaced this library's panic hook, which calls the hook
+        /// that was set before.
         location: String,
         /// The backtrace, if `RUST_BACKTRACE` asked for one.
         backtrace: String,
     },
-    /// Its code called `exit`.
+    /// It called `exit`.
     Exited {
         /// The exit code.
         code: i32,
     },
-    /// A signal ended it.
+    /// A signal killed it.
     Killed {
         /// The signal's number.
         signal: i32,
         /// A core dump was written.
         core_dumped: bool,
-        /// There was no memory: the kernel killed it because the machine's or its control group's ran out, or
-        /// it ended itself because it was refused some (see
-        /// [`memory_limit`](super::Builder::memory_limit)).
+        /// It ran out of memory. The kernel killed it because the machine or its control group had none left, or it
+        /// aborted because an allocation failed (see [`memory_limit`](super::Builder::memory_limit)).
         out_of_memory: bool,
-        /// A stack had overflowed: that of the first thread, or of one that has used this library.
+        /// A stack overflowed: that of the first thread, or of one that has used this library.
         stack_overflow: bool,
     },
     /// Its function was never called.
     NotStarted {
-        /// What was in the way.
+        /// The reason.
         why: String,
     },
     /// Its function returned an `Err`. Only [`Process::join_flat`](crate::Process::join_flat) counts that as a failure.
@@ -60,30 +59,29 @@ pub enum Failure {
         /// The error as text, with its causes.
         error: OtherError,
     },
-    /// It returned a value that does not survive the crossing: see [`Message`](crate::Message).
+    /// It returned a value that cannot be encoded or decoded: see [`Message`](crate::Message).
     Undecodable {
-        /// What was wrong with it.
+        /// The reason.
         why: String,
-        /// The value as text, by what its `Serialize` tells: `Order { goods: "apples", count: 3 }`, up to 1 KiB. Of
-        /// one that is longer than 4 KiB release builds notice it only here, and have its first bytes. Empty
-        /// when there was no memory for it.
+        /// The value as text of up to 1 KiB, such as `Order { goods: "apples", count: 3 }`. For a value of more than 4
+        /// KiB, release builds have only its first bytes here. Empty if there was no memory for it.
         text: String,
     },
-    /// It has not ended, and never would: it waits for this very thread, as the cycle tells.
+    /// It has not ended, because it waits for the calling thread: both would wait for ever.
     Deadlock {
-        /// Who waits for whom; the last waits for the first.
+        /// The processes of the cycle. Each waits for the next, and the last for the first.
         cycle: Vec<DeadlockMember>,
     },
     /// The supervisor was killed, and every process of the family with it.
     FamilyLost,
-    /// How it ended cannot be known from here.
+    /// How it ended is not known here.
     Unknown {
-        /// Why not: for example, because this process is a plain fork, or waits for itself.
+        /// The reason, for example that this process is a plain fork, or waits for itself.
         why: String,
     },
 }
 
-/// A process that failed: which one, and how.
+/// The error of a process that failed: which process, and how.
 ///
 /// ```
 /// use procession::Process;
@@ -103,7 +101,7 @@ impl ProcessError {
         ProcessError { name, pid, failure }
     }
 
-    /// The name of the process.
+    /// Returns the name of the process.
     ///
     /// ```
     /// # use procession::Process;
@@ -115,7 +113,7 @@ impl ProcessError {
         &self.name
     }
 
-    /// Its process id, if it ever had one. It may belong to another process by now.
+    /// Returns its process id, if it had one. Another process may have that id by now.
     ///
     /// ```
     /// use procession::Process;
@@ -127,7 +125,7 @@ impl ProcessError {
         self.pid
     }
 
-    /// How it ended.
+    /// Returns how it failed.
     ///
     /// ```
     /// # use procession::{Failure, Process};
@@ -158,12 +156,12 @@ impl fmt::Display for Failure {
             Failure::NotStarted { why } => write!(f, "did not start: {why}"),
             Failure::ReturnedErr { error } => write!(f, "returned an error: {error}"),
             Failure::Undecodable { why, text } if text.is_empty() => {
-                write!(f, "returned what cannot be read: {why}")
+                write!(f, "returned a value that cannot be received: {why}")
             }
             Failure::Undecodable { why, text } => {
-                write!(f, "returned what cannot be read: {why}; it is {text}")
+                write!(f, "returned a value that cannot be received: {why}. The value: {text}")
             }
-            Failure::Unknown { why } => write!(f, "ended nobody knows how: {why}"),
+            Failure::Unknown { why } => write!(f, "ended in an unknown way: {why}"),
             Failure::Deadlock { cycle } => {
                 write!(f, "is waited for in a {}", LockError::Deadlock { cycle: cycle.clone() })
             }

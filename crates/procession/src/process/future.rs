@@ -60,7 +60,8 @@ impl<R: Message> Future for Process<R> {
     }
 }
 
-/// Lists the process with the waker, in the place of the future's earlier waker, and starts the thread if there is none.
+/// Lists the process with the waker, in the place of the future's earlier waker, and starts the thread if there is
+/// none.
 fn register(registration: &mut Option<Registration>, handle: &Handle, waker: &Waker) -> std::io::Result<()> {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let mut awaited = awaited();

@@ -17,17 +17,17 @@ pub(super) fn of_function<F>(place: &Location<'_>) -> Cow<'static, str> {
     if check_name(&name).is_ok() { name } else { Cow::Borrowed("process") }
 }
 
-/// `closure@main.rs:12`
+/// Returns a name such as `closure@main.rs:12`.
 fn of_place(place: &Location<'_>) -> String {
     let file = place.file();
     let file = file.rsplit(['/', '\\']).next().unwrap_or(file);
     format!("{CLOSURE}{file}:{}", place.line())
 }
 
-/// `shop::sell` of `shop::sell<alloc::string::String>`
+/// Returns `shop::sell` of `shop::sell<alloc::string::String>`.
 fn without_generics(path: &str) -> &str {
     let mut depth = 0;
-    // From the end, so that `<Till as Shop>::sell` keeps its name. The arrow of `fn() -> u8` closes nothing.
+    // From the end, so that `<Till as Shop>::sell` keeps its name. The `>` of `fn() -> u8` is no bracket.
     for (at, byte) in path.bytes().enumerate().rev() {
         match byte {
             b'>' if at > 0 && path.as_bytes()[at - 1] == b'-' => {}
@@ -40,7 +40,7 @@ fn without_generics(path: &str) -> &str {
     path
 }
 
-/// `buy` of `shop::till::buy`
+/// Returns `buy` of `shop::till::buy`.
 fn last_part(path: &str) -> &str {
     path.rsplit("::").next().unwrap_or(path)
 }

@@ -1,4 +1,4 @@
-//! [`preload`]: building what all processes share before there is one.
+//! [`preload`]: filling memory that all processes share, before the first one exists.
 
 use super::entry::{self, Captureless, Entry};
 use super::failure::{Failure, ProcessError};
@@ -9,22 +9,24 @@ use crate::supervisor::client;
 use crate::supervisor::preload::{Fate, Request};
 use crate::{Error, Result};
 
-/// Runs `f` with `args` once, in a process of its own, before the first process is spawned. Processes are made
-/// from that one, and share what `f` left in its memory (in a `static`) until one of them writes to it: a table
-/// of 200 MiB takes 200 MiB, however many use it.
+/// Runs `f` with `args` once, in a process of its own, before the first process is spawned. All processes are forked
+/// from that one. They share what `f` left in its memory (in a `static`) until one of them writes to it. So a table of
+/// 200 MiB takes 200 MiB, however many processes use it.
 ///
-/// Returns when `f` has. It runs before there is a family, so it cannot use locks, queues and the like, and
-/// `args` cannot contain any. Threads that it starts are not there in the processes; files that it opens are.
-/// Of a panic in `f` there is no backtrace but what is printed. Processes that are [executed anew](super::StartMethod::Spawn) have nothing of it.
+/// Returns after `f` has returned. `f` runs before the family exists, so it cannot use locks, queues and the like, and
+/// `args` cannot contain any. Processes inherit the files that `f` opens, but not the threads that it starts. The
+/// backtrace of a panic in `f` is printed, but is not in the error. Processes with
+/// [`StartMethod::Spawn`](super::StartMethod::Spawn) inherit nothing of this.
 ///
 /// # Errors
-/// [`Error::Process`] when `f` panics, exits or crashes, and [`Error::Other`] when it returns an `Err`; after
-/// that it can be called again. [`Error::Unsupported`] when it was called before, from another process than
-/// main, or after a spawn. [`Error::InvalidArgument`] for arguments with handles. Otherwise as
-/// [`Process::spawn`](super::Process::spawn).
+/// * [`Error::Process`] if `f` panics, exits or crashes, and [`Error::Other`] if it returns an `Err`. After that,
+///   `preload` can be called again.
+/// * [`Error::Unsupported`] if it was called before, from another process than main, or after a spawn.
+/// * [`Error::InvalidArgument`] if the arguments contain handles.
+/// * Otherwise as [`Process::spawn`](super::Process::spawn).
 ///
 /// # If a process dies
-/// After the loss of the supervisor the next spawn runs `f` again.
+/// If the supervisor is killed, the next spawn runs `f` again.
 ///
 /// ```
 /// use std::sync::OnceLock;
@@ -55,7 +57,7 @@ where
     let (entry, type_hash) = entry::preload_name_of::<F, A>();
     let built = if payload::has_handles(arena, args) {
         Err(Error::InvalidArgument(
-            "the arguments of preload cannot contain handles: it runs before there is a family".into(),
+            "the arguments of preload cannot contain handles: it runs before the family exists".into(),
         ))
     } else {
         client::preload(Request { entry, type_hash, args })
@@ -76,7 +78,7 @@ where
 fn error(fate: Fate) -> Error {
     let failure = match fate {
         Fate::ReturnedErr(text) => {
-            return Error::other(format!("the function to preload with returned {text}"));
+            return Error::other(format!("the function of preload returned {text}"));
         }
         Fate::Refused(error) => return error,
         Fate::Panicked(message, location) => {

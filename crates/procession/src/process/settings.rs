@@ -1,14 +1,14 @@
-//! What a builder was asked for besides a name, checked and put into words for the child.
+//! [`Settings`]: the options of a process, checked and encoded for the child.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
-use super::stdio::{Plumbing, Stdio};
+use super::stdio::{Stdio, StreamSetup};
 use crate::supervisor::options::Options;
 use crate::{Error, Result};
 
-/// How a process comes to be: see [`Builder::start_method`](super::Builder::start_method).
+/// How a process is created: see [`Builder::start_method`](super::Builder::start_method).
 ///
 /// ```
 /// use procession::{Process, process::StartMethod};
@@ -19,16 +19,15 @@ use crate::{Error, Result};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StartMethod {
-    /// A fork of the family's helper, which waits for something to do. The default, and the fast one.
+    /// Forks a helper process of the family. The default, and the fast one.
     #[default]
     ForkServer,
-    /// A fresh execution of the program for each process: nothing is inherited but the environment and the
-    /// standard streams, memory is laid out anew, and constructors run again. Takes as long as the program takes
-    /// to start.
+    /// Executes the program again for each process. It inherits nothing but the environment and the standard streams,
+    /// has a new memory layout, and runs constructors. This takes as long as the program takes to start.
     Spawn,
 }
 
-/// What was asked for. There is none of these in a builder that was asked for nothing.
+/// The options. A builder without options has none of these.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Settings {
     pub(super) method: StartMethod,
@@ -43,8 +42,8 @@ pub(super) struct Settings {
 }
 
 impl Settings {
-    /// For the child.
-    pub(super) fn options(&self, plumbing: &Plumbing) -> Result<Options> {
+    /// Returns the options as they are sent to the child.
+    pub(super) fn options(&self, setup: &StreamSetup) -> Result<Options> {
         self.check()?;
         let env = self.env.iter().map(|(name, value)| {
             (name.as_bytes().to_vec(), value.as_ref().map(|value| value.as_bytes().to_vec()))
@@ -54,7 +53,7 @@ impl Settings {
             credentials: None,
             clear_env: self.clear_env,
             env: env.collect(),
-            streams: plumbing.streams,
+            streams: setup.streams,
             memory_limit: self.memory_limit,
             processors: self.processors.clone(),
             nice: self.nice,
@@ -95,7 +94,7 @@ impl Settings {
         }
     }
 
-    /// The working directory as it is called from anywhere.
+    /// Returns the working directory as an absolute path.
     pub(super) fn absolute_directory(&self) -> Result<Option<PathBuf>> {
         let Some(path) = &self.directory else { return Ok(None) };
         if path.is_absolute() {

@@ -1,4 +1,4 @@
-//! Sending a signal to exactly the process that is meant.
+//! Sending a signal to exactly the right process, never to another one that has got its process id.
 
 use std::os::fd::OwnedFd;
 use std::sync::atomic::Ordering;
@@ -11,7 +11,7 @@ use crate::os::process;
 use crate::{Error, Result};
 use std::os::fd::AsFd;
 
-/// The slot of a process that has not ended.
+/// Returns the slot of a process that is alive.
 fn live_slot<'a>(arena: &'a Arena, body: &ProcessBody) -> Option<&'a Slot> {
     let index = body.slot.load(Ordering::Relaxed);
     if body.is_done() || index == 0 || index >= arena.layout.slots {
@@ -22,7 +22,7 @@ fn live_slot<'a>(arena: &'a Arena, body: &ProcessBody) -> Option<&'a Slot> {
     (same && slot.is_live()).then_some(slot)
 }
 
-/// A descriptor for the process, or `None` when it has ended (or has none at this moment).
+/// Returns a descriptor for the process; `None` if it has ended, or has no process id at this moment.
 pub(super) fn pidfd(handle: &Handle) -> Result<Option<OwnedFd>> {
     let arena = member::arena()?;
     let body: &ProcessBody = handle.body();
@@ -32,8 +32,8 @@ pub(super) fn pidfd(handle: &Handle) -> Result<Option<OwnedFd>> {
         return Ok(None);
     }
     match process::pidfd_open(pid) {
-        // The supervisor reaps a process after it has moved its slot on, or has taken the number out
-        // of it. So if both still are what they were, the number was not free to be given to another.
+        // The supervisor frees the slot, or clears the process id in it, before it reaps the process. So if neither has
+        // changed, the id was not given to another process.
         Ok(fd) => {
             let same = live_slot(arena, body).is_some_and(|s| s.pid.load(Ordering::SeqCst) == pid);
             Ok((same && (is_served(arena) || is_relative(pid))).then_some(fd))
@@ -43,62 +43,61 @@ pub(super) fn pidfd(handle: &Handle) -> Result<Option<OwnedFd>> {
     }
 }
 
-/// As [`pidfd`], with an error when there is none.
+/// As [`pidfd`], but returns an error if there is none.
 pub(super) fn pidfd_or_why(handle: &Handle) -> Result<OwnedFd> {
     let why = |name: String| match handle.body::<ProcessBody>().is_done() {
         true => format!("process {name} has ended"),
         false => {
-            format!(
-                "process {name} is dead, or so new that it has no number: it can be joined, or asked for again"
-            )
+            format!("process {name} has just died, or has no process id yet: it can be joined, or asked for again")
         }
     };
     pidfd(handle)?.ok_or_else(|| Error::StaleHandle(why(handle.object().name())))
 }
 
-/// Whether there is a supervisor. Else its children, which the kernel kills, are anybody's to reap.
+/// Reports whether the supervisor is alive. When it dies, the kernel kills its children, and any process may reap them.
 fn is_served(arena: &Arena) -> bool {
     let supervisor = arena.header().supervisor_pid.load(Ordering::SeqCst) as i32;
     supervisor != 0 && !process::is_dead(supervisor)
 }
 
-/// Whether a process maps the family's memory, as far as main can see.
+/// Reports whether a process maps the family's memory, as far as main can see.
 fn is_relative(pid: i32) -> bool {
     process::maps_memfd(pid, MEMFD_NAME, member::memfd_inode()) == Some(true)
 }
 
-/// A descriptor for main. The family ends with it, but its number may be another process's a moment earlier.
+/// Returns a descriptor for main. The family ends with main, but a moment earlier its process id may belong to another
+/// process.
 pub(super) fn pidfd_of_main(pid: i32) -> Result<OwnedFd> {
     let pidfd = process::pidfd_open(pid).map_err(|e| Error::os("opening main", &e))?;
-    // Asked when the descriptor is there: what it stands for does not change any more.
+    // Checked after the descriptor is open, which from then on stands for the same process.
     match process::maps_memfd(pid, MEMFD_NAME, member::memfd_inode()) {
         Some(false) if !member::is_main() => Err(Error::StaleHandle("main has ended".into())),
         _ => Ok(pidfd),
     }
 }
 
-/// Sends main a signal.
+/// Sends a signal to main.
 pub(super) fn send_to_main(pid: i32, signal: i32) -> Result<()> {
     process::pidfd_signal(pidfd_of_main(pid)?.as_fd(), signal).map_err(|e| Error::os("sending a signal", &e))
 }
 
-/// Sends `signal`. A process that has ended does not mind.
+/// Sends `signal`. Does nothing if the process has ended.
 pub(super) fn send(handle: &Handle, signal: i32) -> Result<()> {
     let arena = member::arena()?;
     let body: &ProcessBody = handle.body();
     let Some(slot) = live_slot(arena, body) else { return Ok(()) };
     let incarnation = body.incarnation.load(Ordering::Relaxed);
-    // A child that has not begun cannot take signals yet: it looks here when it can. Either it
-    // sees the bit, or we see that it runs and send the signal ourselves.
+    // A child that has not begun cannot handle signals yet: it checks this set of signals when it can. Either it sees
+    // the bit, or we see that it runs and send the signal ourselves.
     if !slot.add_early_signal(incarnation, signal) {
-        return Ok(()); // the slot is another's
+        return Ok(()); // the slot belongs to another process
     }
     let begun = slots::phase(slot.state.load(Ordering::SeqCst)) == slots::RUNNING;
     if !begun && signal != libc::SIGKILL {
         return Ok(());
     }
-    // One that was stopped before it began never looks, so SIGKILL is sent all the same. (The bit that stays is for
-    // a child that has no number yet.)
+    // A child that was stopped before it began never checks, so SIGKILL is sent anyway. The bit stays set for a child
+    // that has no process id yet.
     if begun && !slot.remove_early_signal(incarnation, signal) {
         return Ok(());
     }

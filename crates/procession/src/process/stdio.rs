@@ -11,8 +11,9 @@ use crate::{Error, Result};
 /// Where a standard stream of a new process leads, for [`Builder::stdin`](super::Builder::stdin),
 /// [`stdout`](super::Builder::stdout) and [`stderr`](super::Builder::stderr).
 ///
-/// Made from anything that owns a descriptor, or by one of its functions. One that was made from a descriptor
-/// keeps it open as long as the [`Builder`](super::Builder) lives; of a pipe, the reader sees no end before.
+/// Created from anything that owns a descriptor, or by one of its functions. If it was created from a descriptor, that
+/// stays open as long as the [`Builder`](super::Builder) exists. So the reader of a pipe sees no end before the builder
+/// is dropped.
 ///
 /// ```
 /// use std::io::Read;
@@ -37,19 +38,19 @@ enum Kind {
 }
 
 impl Stdio {
-    /// The stream that the process which calls `spawn` has at that moment. (Without any of this a stream is
-    /// that of main when it spawned first.)
+    /// Returns the stream that the calling process has when it spawns. Without any `Stdio`, it is the one that main had
+    /// at its first spawn.
     ///
     /// ```
     /// use procession::{Process, process::Stdio};
-    /// Process::builder().stderr(Stdio::inherit()).spawn(|| eprintln!("to the spawner's"), ())?.join()?;
+    /// Process::builder().stderr(Stdio::inherit()).spawn(|| eprintln!("to the spawner's stream"), ())?.join()?;
     /// # Ok::<(), procession::Error>(())
     /// ```
     pub fn inherit() -> Stdio {
         Stdio(Kind::Inherit)
     }
 
-    /// `/dev/null`: nothing to read, and what is written is gone.
+    /// Returns `/dev/null`: reading it ends immediately, and what is written to it is discarded.
     ///
     /// ```
     /// use procession::{Process, process::Stdio};
@@ -62,8 +63,8 @@ impl Stdio {
         Stdio(Kind::Null)
     }
 
-    /// A new pipe, of which the spawner gets the other end:
-    /// [`Process::take_stdin`](super::Process::take_stdin) and its siblings.
+    /// Returns a new pipe. The spawner gets its other end: see [`Process::take_stdin`](super::Process::take_stdin) and
+    /// its siblings.
     ///
     /// ```
     /// use procession::{Process, process::Stdio};
@@ -92,7 +93,7 @@ from_owners!(
     std::net::TcpStream std::os::unix::net::UnixStream
 );
 
-/// The spawner's ends of the pipes of a process.
+/// The spawner's ends of a process's pipes.
 #[derive(Default)]
 pub(super) struct Pipes {
     pub(super) stdin: Mutex<Option<PipeWriter>>,
@@ -100,9 +101,9 @@ pub(super) struct Pipes {
     pub(super) stderr: Mutex<Option<PipeReader>>,
 }
 
-/// What there is to be done for the streams of one process: what to tell it, what to send it, what to keep.
+/// The streams of one process: their descriptions, the descriptors that are sent, and the ends that the spawner keeps.
 #[derive(Default)]
-pub(super) struct Plumbing {
+pub(super) struct StreamSetup {
     pub(super) streams: [Stream; 3],
     sent: Vec<Source>,
     pub(super) pipes: Option<Pipes>,
@@ -115,23 +116,23 @@ enum Source {
     New(OwnedFd),
 }
 
-impl Plumbing {
-    /// Opens what has to be opened.
-    pub(super) fn of(wanted: &[Option<Stdio>; 3]) -> Result<Plumbing> {
-        let mut plumbing = Plumbing::default();
+impl StreamSetup {
+    /// Opens the pipes that these streams need.
+    pub(super) fn of(wanted: &[Option<Stdio>; 3]) -> Result<StreamSetup> {
+        let mut setup = StreamSetup::default();
         for (number, stdio) in wanted.iter().enumerate() {
             let Some(Stdio(kind)) = stdio else { continue };
-            plumbing.streams[number] = match kind {
+            setup.streams[number] = match kind {
                 Kind::Null => Stream::Null,
-                Kind::Inherit => plumbing.send(Source::Own(number as RawFd)),
-                Kind::To(fd) => plumbing.send(Source::Shared(fd.clone())),
+                Kind::Inherit => setup.send(Source::Own(number as RawFd)),
+                Kind::To(fd) => setup.send(Source::Shared(fd.clone())),
                 Kind::Piped => {
-                    let end = plumbing.pipe(number)?;
-                    plumbing.send(Source::New(end))
+                    let end = setup.pipe(number)?;
+                    setup.send(Source::New(end))
                 }
             };
         }
-        Ok(plumbing)
+        Ok(setup)
     }
 
     fn send(&mut self, source: Source) -> Stream {
@@ -139,9 +140,9 @@ impl Plumbing {
         Stream::Sent
     }
 
-    /// Makes a pipe, keeps one end, and gives the one for the process.
+    /// Creates a pipe, keeps one end, and returns the end of the process.
     fn pipe(&mut self, number: usize) -> Result<OwnedFd> {
-        let (reader, writer) = std::io::pipe().map_err(|e| Error::os("making a pipe", &e))?;
+        let (reader, writer) = std::io::pipe().map_err(|e| Error::os("creating a pipe", &e))?;
         let pipes = self.pipes.get_or_insert_default();
         let (outgoing, place) = match number {
             0 => {
@@ -155,7 +156,7 @@ impl Plumbing {
         Ok(outgoing.into())
     }
 
-    /// What is to be sent, in the order of the streams.
+    /// Returns the descriptors to send, in the order of the streams.
     pub(super) fn luggage(&self) -> Luggage {
         let number = |source: &Source| match source {
             Source::Own(number) => *number,

@@ -1,4 +1,4 @@
-//! Waiting for a process to end, and reading how it did.
+//! Waiting for the end of a process, and reading how it ended.
 
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
@@ -16,7 +16,7 @@ use crate::sync::raw::deadlock::Watch;
 use crate::sync::raw::park::Wait;
 use crate::{Error, Result, codec};
 
-/// Waits until the process has ended; false when the time was up before.
+/// Waits until the process has ended. Returns false if it times out.
 pub(super) fn wait(handle: &Handle, deadline: Deadline) -> Result<bool> {
     let arena = member::arena()?;
     let body: &ProcessBody = handle.body();
@@ -26,9 +26,7 @@ pub(super) fn wait(handle: &Handle, deadline: Deadline) -> Result<bool> {
     let own = body.slot.load(Ordering::Relaxed) == member::slot()
         && body.incarnation.load(Ordering::Relaxed) == arena.incarnation(member::slot());
     if own && deadline.as_ns().is_none() {
-        return Err(Error::InvalidArgument(
-            "a process that waits for its own end would wait for ever".into(),
-        ));
+        return Err(Error::InvalidArgument("a process cannot join itself: it would wait for ever".into()));
     }
     with_me(|me| {
         let mut watch = None;
@@ -47,7 +45,7 @@ pub(super) fn wait(handle: &Handle, deadline: Deadline) -> Result<bool> {
     })?
 }
 
-/// What an ended process returned, or how it failed.
+/// Returns what an ended process returned, or how it failed.
 pub(super) fn outcome<R: Message>(handle: &Handle) -> Result<R, ProcessError> {
     let body: &ProcessBody = handle.body();
     body.observed.store(1, Ordering::Relaxed);
@@ -64,7 +62,7 @@ pub(super) fn outcome<R: Message>(handle: &Handle) -> Result<R, ProcessError> {
     }
 }
 
-/// How an ended process failed, if it did not return.
+/// Returns how an ended process failed, if it did.
 pub(super) fn failure_of(handle: &Handle) -> Option<ProcessError> {
     let body: &ProcessBody = handle.body();
     body.observed.store(1, Ordering::Relaxed);
@@ -120,14 +118,14 @@ fn failure(arena: &Arena, handle: &Handle, body: &ProcessBody, ended: u32) -> Fa
     }
 }
 
-/// The first of a value's bytes, for who cannot read them.
+/// Returns the first bytes of a value that cannot be decoded, as text.
 fn in_bytes(bytes: &[u8]) -> String {
     const MOST: usize = 200;
     let cut = if bytes.len() > MOST { "…" } else { "" };
     format!("b\"{}\"{cut}", bytes[..bytes.len().min(MOST)].escape_ascii())
 }
 
-/// How an ended process ended, in the terms of the operating system.
+/// Returns how an ended process ended, in the terms of the operating system.
 pub(super) fn exit_status(handle: &Handle) -> Option<ExitStatus> {
     let body: &ProcessBody = handle.body();
     if !body.is_done() {
