@@ -3,9 +3,9 @@
 //! Findings (Linux 6.18, `tests/frozen.rs`):
 //!
 //! * Seizing and interrupting a sleeper, or sending it SIGSTOP, takes it out of the futex's queue. A wake at that time
-//! finds no sleeper (`FUTEX_WAKE` returns 0), and the wait restarts later.
+//!   finds no sleeper (`FUTEX_WAKE` returns 0), and the wait restarts later.
 //! * But a tracee that *entered* the wait under `PTRACE_SYSCALL` sleeps in the queue like any other. A wake finds it
-//! (returns 1), and it stops on its way out of the kernel, before its next instruction.
+//!   (returns 1), and it stops on its way out of the kernel, before its next instruction.
 //!
 //! So a sleeper is interrupted once, led to the entry of the restarted call, and let into it. This needs no scheduling
 //! class and no privilege. The sleeper loses its place, because it queues at the end.

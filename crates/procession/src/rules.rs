@@ -111,6 +111,12 @@ pub enum Rule {
     GuardKills,
     /// A process that may not signal the supervisor wakes it through the guard.
     BellRings,
+    /// What a dead process held is released before it can be reaped.
+    ReleasedEarly,
+    /// A process is recovered only if every thread of it exits, not if one does.
+    EveryThreadExits,
+    /// The supervisor reaps its children. (Broken by tests of what happens before.)
+    Reaps,
 }
 
 #[cfg(feature = "internals")]

@@ -25,6 +25,8 @@ pub(crate) struct Header {
     pub(crate) guard_pid: AtomicU32,
     /// A futex word that counts requests to wake the supervisor through the guard.
     pub(crate) bell: AtomicU32,
+    /// Counts how often the guard has seen that a thread has ended: see `supervisor/dying.rs`.
+    pub(crate) deaths: AtomicU32,
     /// The identity of the supervisor's working directory. A child starts in its spawner's, which is usually the
     /// same.
     pub(crate) cwd_device: AtomicU64,

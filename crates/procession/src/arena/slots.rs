@@ -27,6 +27,7 @@ use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
 use super::awake::Pace;
 use super::bits::Lines;
 use super::records::Record;
+use crate::os::life_word::LifeWord;
 use crate::os::process;
 use crate::rules::{self, Rule};
 
@@ -108,6 +109,8 @@ pub(crate) struct Slot {
 
     /// Whether another child can take the place of this one: see the table above.
     birth: AtomicU64,
+    /// Whether the first thread of the process lives.
+    pub(crate) life: LifeWord,
 
     pub(super) object_lines: Lines,
     pub(super) span_lines: Lines,
@@ -214,6 +217,7 @@ impl Slot {
         self.parent.store(0, Ordering::Relaxed);
         self.panic_text.store(0, Ordering::Relaxed);
         self.leaving.store(0, Ordering::Relaxed);
+        self.life.silence();
     }
 }
 

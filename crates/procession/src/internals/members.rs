@@ -78,7 +78,10 @@ pub fn inherit_handles(slot: u32) {
 
 /// Declares the process of `slot` killed by SIGKILL, and repairs what it left.
 pub fn recover(slot: u32) {
-    recovery::recover(arena(), slot, Some(Ended::Signaled { signal: libc::SIGKILL, core: false }));
+    let how = Some(Ended::Signaled { signal: libc::SIGKILL, core: false });
+    // The supervisor does this first, if the kernel takes long to free the memory of the process.
+    recovery::release(arena(), slot, how);
+    recovery::recover(arena(), slot, how);
 }
 
 /// Unblocks other processes that wait for the process of `slot`, which was stopped.

@@ -47,7 +47,7 @@ fn told_by(pidfd: BorrowedFd<'_>) -> Option<i32> {
     (ret == 0 && info.mask & INFO_EXIT != 0).then_some(info.exit_code)
 }
 
-fn from_status(status: i32) -> Ended {
+pub(super) fn from_status(status: i32) -> Ended {
     match libc::WIFEXITED(status) {
         true => Ended::Exited(libc::WEXITSTATUS(status)),
         false => Ended::Signaled { signal: libc::WTERMSIG(status), core: libc::WCOREDUMP(status) },

@@ -40,11 +40,35 @@ pub(crate) fn wait_as(word: &AtomicU32, expected: u32, deadline: Deadline, class
 }
 
 /// The largest number of words that one call can wait for.
-const MOST_WORDS: usize = 128;
+pub(crate) const MOST_WORDS: usize = 128;
 
 /// Sleeps while every word has its expected value, as [`wait`] does for one. If the kernel cannot do that (before
 /// Linux 5.16, under a filter, or for more than 128 words), it returns every few milliseconds.
 pub(crate) fn wait_any(words: &[(&AtomicU32, u32)], deadline: Deadline) {
+    const CHECK_AGAIN_NS: u64 = 5_000_000;
+    let (few, many) = (&words[words.len().saturating_sub(MOST_WORDS)..], words.len() > MOST_WORDS);
+    let soon = || deadline.min_ns(super::clock::now_ns() + CHECK_AGAIN_NS);
+    if wait_vector(few, if many { soon() } else { deadline }).is_err()
+        && let Some((word, expected)) = words.last()
+    {
+        wait(word, *expected, soon());
+    }
+}
+
+/// Sleeps as [`wait_any`] without a deadline, for at most [`MOST_WORDS`] words. If the kernel cannot wait for several
+/// words, it sleeps on the first one alone.
+pub(crate) fn wait_any_or_first(words: &[(&AtomicU32, u32)]) {
+    if wait_vector(words, Deadline::NEVER).is_err()
+        && let Some((word, expected)) = words.first()
+    {
+        wait(word, *expected, Deadline::NEVER);
+    }
+}
+
+/// The kernel cannot wait for several words.
+struct Refused;
+
+fn wait_vector(words: &[(&AtomicU32, u32)], until: Deadline) -> Result<(), Refused> {
     #[repr(C)]
     struct Waiter {
         value: u64,
@@ -53,37 +77,28 @@ pub(crate) fn wait_any(words: &[(&AtomicU32, u32)], deadline: Deadline) {
         reserved: u32,
     }
     const SIZE_U32: u32 = 2;
-    const LOOK_AGAIN_NS: u64 = 5_000_000;
-    let (few, many) = (&words[words.len().saturating_sub(MOST_WORDS)..], words.len() > MOST_WORDS);
-    let until = if many { deadline.min_ns(super::clock::now_ns() + LOOK_AGAIN_NS) } else { deadline };
-    let waiters: Vec<Waiter> = few
-        .iter()
-        .map(|(word, expected)| Waiter {
-            value: (*expected).into(),
-            address: word.as_ptr() as u64,
-            flags: SIZE_U32,
-            reserved: 0,
-        })
-        .collect();
+    let waiter = |(word, expected): &(&AtomicU32, u32)| Waiter {
+        value: (*expected).into(),
+        address: word.as_ptr() as u64,
+        flags: SIZE_U32,
+        reserved: 0,
+    };
+    let waiters: Vec<Waiter> = words.iter().map(waiter).collect();
     let at = until.as_ns().map(timespec);
     let at = at.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
     if faults::at(Call::Sleep).is_err() {
-        return;
+        return Ok(());
     }
-    let refused = if rules::holds(Rule::WaitsForAny) {
-        // SAFETY: the words and the list outlive the call; the time is absolute or null.
-        let ret = unsafe {
-            let (list, count) = (waiters.as_ptr(), waiters.len());
-            libc::syscall(libc::SYS_futex_waitv, list, count, 0, at, libc::CLOCK_MONOTONIC)
-        };
-        let why = std::io::Error::last_os_error().raw_os_error();
-        ret == -1 && matches!(why, Some(libc::ENOSYS | libc::EPERM))
-    } else {
-        true
+    if !rules::holds(Rule::WaitsForAny) {
+        return Err(Refused);
+    }
+    // SAFETY: the words and the list outlive the call; the time is absolute or null.
+    let ret = unsafe {
+        let (list, count) = (waiters.as_ptr(), waiters.len());
+        libc::syscall(libc::SYS_futex_waitv, list, count, 0, at, libc::CLOCK_MONOTONIC)
     };
-    if refused && let Some((word, expected)) = words.last() {
-        wait(word, *expected, deadline.min_ns(super::clock::now_ns() + LOOK_AGAIN_NS));
-    }
+    let why = io::Error::last_os_error().raw_os_error();
+    if ret == -1 && matches!(why, Some(libc::ENOSYS | libc::EPERM)) { Err(Refused) } else { Ok(()) }
 }
 
 fn timespec(ns: u64) -> libc::timespec {

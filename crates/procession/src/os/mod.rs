@@ -11,6 +11,7 @@
 //! | `children.rs`      | the children of this process: which have ended or stopped, and reaping them |
 //! | `clock.rs`         | the monotonic clock, and deadlines |
 //! | `credentials.rs`    | user, groups, capabilities and no_new_privs, read and applied |
+//! | `dying.rs`         | whether a process is dead whose memory the kernel still frees |
 //! | `ended.rs`         | how a process ended that is not a child of the caller |
 //! | `fatal_signals.rs` | handlers that report how the process dies |
 //! | `faults.rs`        | system calls that fail on demand, for tests |
@@ -19,6 +20,7 @@
 //! | `futex.rs`         | sleeping on a word of shared memory |
 //! | `image.rs`         | where the executable is loaded, and its constructors |
 //! | `launch.rs`        | executing the program again as the supervisor |
+//! | `life_word.rs`     | a word that the kernel marks when a thread ends |
 //! | `limits.rs`        | what the machine and the user's limits allow |
 //! | `lineage.rs`       | a mark that shows which child a process descends from |
 //! | `memory.rs`        | the memfd and its mappings |
@@ -35,6 +37,7 @@ pub(crate) mod cgroup;
 mod children;
 pub(crate) mod clock;
 pub(crate) mod credentials;
+pub(crate) mod dying;
 pub(crate) mod ended;
 pub(crate) mod fatal_signals;
 pub(crate) mod faults;
@@ -43,6 +46,7 @@ pub(crate) mod fd_passing;
 pub(crate) mod futex;
 pub(crate) mod image;
 pub(crate) mod launch;
+pub(crate) mod life_word;
 pub(crate) mod limits;
 pub(crate) mod lineage;
 pub(crate) mod memory;

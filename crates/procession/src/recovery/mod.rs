@@ -12,5 +12,5 @@ mod recover;
 mod spares;
 mod stopped;
 
-pub(crate) use recover::{notify_barriers, recover, release_locks_of_ended_threads};
+pub(crate) use recover::{notify_barriers, recover, release, release_locks_of_ended_threads};
 pub(crate) use stopped::pass_by;

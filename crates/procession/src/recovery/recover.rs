@@ -22,6 +22,38 @@ use crate::sync::raw::park;
 /// family was lost.
 pub(crate) fn recover(arena: &Arena, slot: u32, how: Option<Ended>) {
     let dead = arena.slot(slot);
+    let clean = release(arena, slot, how);
+    // Its end is published when its locks are released, so a joiner finds them free. From then on a joiner may drop
+    // the last handle to its object.
+    process_body::record(arena, slot, how);
+    cells::recover::notify_keepers(arena, slot, clean);
+    // CRASH: from now on the words that it waited for may belong to others, so a repeated recovery must not write to
+    // them.
+    for id in arena.records_of(slot) {
+        arena.record(id).waits_for.store(0, Ordering::SeqCst);
+    }
+    process_body::report_all_unobserved(arena, slot);
+    let collect = sweep::objects(arena, slot) | sweep::blocks(arena, slot);
+    sweep::records(arena, slot);
+    if collect {
+        arena.header().collect_wanted.store(1, Ordering::SeqCst);
+    }
+    dead.reset();
+    // Wakes the waiters for the first of several processes, and those for memory. This is here and not where children
+    // are reaped, because main runs recovery, too. CRASH: counting twice only causes an additional check.
+    arena.header().ended.fetch_add(1, Ordering::SeqCst);
+    futex::wake_all(&arena.header().ended);
+    // CRASH: last, so that the slot's state makes a recovery that died run again.
+    dead.state.store(slots::FREE, Ordering::Release);
+}
+
+/// Releases what the dead process in `slot` held, and notifies all others. Returns whether the process ended so that no
+/// wake-up can be missing.
+///
+/// This is the first half of [`recover`], which repeats it. The supervisor calls it alone as soon as no thread of the
+/// process runs, while the kernel still frees the memory of the process.
+pub(crate) fn release(arena: &Arena, slot: u32, how: Option<Ended>) -> bool {
+    let dead = arena.slot(slot);
     dead.state.store(slots::DEAD, Ordering::SeqCst);
     // A thread that ends normally gives its record back. A thread that `exit` interrupts does not.
     let torn = arena.records_of(slot).any(|id| arena.record(id).thread.load(Ordering::Acquire) != 0);
@@ -50,28 +82,7 @@ pub(crate) fn recover(arena: &Arena, slot: u32, how: Option<Ended>) {
         // A woken process may be queued on this processor, and it has waited long enough.
         std::thread::yield_now();
     }
-    // Its end is published when its locks are released, so a joiner finds them free. From then on a joiner may drop
-    // the last handle to its object.
-    process_body::record(arena, slot, how);
-    cells::recover::notify_keepers(arena, slot, clean);
-    // CRASH: from now on the words that it waited for may belong to others, so a repeated recovery must not write to
-    // them.
-    for id in arena.records_of(slot) {
-        arena.record(id).waits_for.store(0, Ordering::SeqCst);
-    }
-    process_body::report_all_unobserved(arena, slot);
-    let collect = sweep::objects(arena, slot) | sweep::blocks(arena, slot);
-    sweep::records(arena, slot);
-    if collect {
-        arena.header().collect_wanted.store(1, Ordering::SeqCst);
-    }
-    dead.reset();
-    // Wakes the waiters for the first of several processes, and those for memory. This is here and not where children
-    // are reaped, because main runs recovery, too. CRASH: counting twice only causes an additional check.
-    arena.header().ended.fetch_add(1, Ordering::SeqCst);
-    futex::wake_all(&arena.header().ended);
-    // CRASH: last, so that the slot's state makes a recovery that died run again.
-    dead.state.store(slots::FREE, Ordering::Release);
+    clean
 }
 
 fn release_locks(dead: &Dead<'_>) -> bool {
@@ -81,7 +92,7 @@ fn release_locks(dead: &Dead<'_>) -> bool {
             let offset = entry.load(Ordering::Acquire);
             if offset != 0 {
                 any = true;
-                release(dead, Journaled { record, offset });
+                release_entry(dead, Journaled { record, offset });
             }
         });
     }
@@ -89,7 +100,7 @@ fn release_locks(dead: &Dead<'_>) -> bool {
 }
 
 /// Releases the lock or cell that an entry of a journal names.
-fn release(dead: &Dead<'_>, entry: Journaled) {
+fn release_entry(dead: &Dead<'_>, entry: Journaled) {
     let Some((index, object)) = dead.arena.object_around(entry.offset) else { return };
     if let Some(kind) = object.kind() {
         kinds::of(kind).release(dead, &Found { index, object }, entry);
@@ -149,7 +160,7 @@ pub(crate) fn release_locks_of_ended_threads(
             let kept = |kind: Kind| kind.lends_memory() && !alone && rules::holds(Rule::KeptWhileRunning);
             if lock != 0 && !arena.object_around(lock).and_then(|(_, object)| object.kind()).is_some_and(kept)
             {
-                release(&ending, Journaled { record: id, offset: lock });
+                release_entry(&ending, Journaled { record: id, offset: lock });
                 entry.store(0, Ordering::Release);
             }
         });

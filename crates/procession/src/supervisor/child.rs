@@ -46,6 +46,7 @@ pub(super) fn live(arena: &'static Arena, index: u32, inheritance: &Inheritance)
     // Signals stay blocked until the process begins, so one that is sent to its number after `spawn` has returned
     // is not lost.
     signal::restore_child_signal(inheritance.child_signal);
+    slot.life.begin();
     wait_for_request(arena, index, slot);
     // The supervisor keeps the group alive, so this succeeds.
     let _ = attributes::join_group(inheritance.group);
@@ -82,6 +83,7 @@ pub(super) fn go_on(arena: &'static Arena, index: u32, mask: signal::Mask) -> ! 
         process::exit_now(1);
     }
     crash_report::listen();
+    arena.slot(index).life.begin();
     let prepared = options::read(arena, arena.slot(index)).unwrap_or_else(|| Ok(Default::default()));
     let prepared = prepared.and_then(|options| match &options.credentials {
         Some(credentials) => options::adopt(arena, credentials),
@@ -259,6 +261,7 @@ extern "C" fn last_act() {
         return; // the user's code called `exit`: the supervisor tells the code
     }
     process::flush_c_streams();
+    slot.life.silence();
     if threads::is_alone() {
         // CRASH: without this the exit counts as a death, and everybody who sleeps is woken.
         slot.leaving.store(slots::ALONE, Ordering::Release);

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use super::backlog::Backlog;
 use super::child;
 use super::child_table::ChildTable;
+use super::dying::Dying;
 use super::orphans::Orphans;
 use crate::arena::header::NO_SLOT;
 use crate::arena::process_body::ProcessBody;
@@ -68,6 +69,8 @@ pub(super) struct Children {
     /// Where the kernel lists our children; `None` where it does not.
     children: Option<process::Children>,
     orphans: Orphans,
+    /// Children that may be dead although they cannot be reaped yet.
+    dying: Dying,
     /// Where tidying the spans goes on next time.
     tidied: u32,
 }
@@ -87,6 +90,7 @@ impl Children {
             memory: oom::Watch::begin(),
             children,
             orphans: Orphans::default(),
+            dying: Dying::default(),
             tidied: 0,
         })
     }
@@ -158,7 +162,10 @@ impl Children {
             header.fork_errno.store(NO_SLOT, Ordering::Release);
             return false;
         };
-        header.slots_used.fetch_max(index + 1, Ordering::AcqRel);
+        if header.slots_used.fetch_max(index + 1, Ordering::SeqCst) <= index {
+            // The guard sleeps on the life words of all slots in use.
+            futex::wake_all(&header.slots_used);
+        }
         let incarnation = header.incarnations.fetch_add(1, Ordering::Relaxed) + 1;
         self.arena.slot(index).begin_incarnation(incarnation);
         self.arena.slot(index).state.store(slots::FORKING, Ordering::Release);
@@ -278,12 +285,11 @@ impl Children {
     /// The death of the child is that of the user's process, however far it came.
     fn bury_sent_off(&mut self, index: u32, pid: i32, ended: Ended) {
         let slot = self.arena.slot(index);
-        let killed = matches!(ended, Ended::Signaled { signal: libc::SIGKILL, .. });
-        if killed && !slot.was_killed_by_us() && self.memory.has_run_out() {
-            slot.flags.fetch_or(slots::NO_MEMORY, Ordering::Relaxed);
+        let phase = slots::phase(slot.state.load(Ordering::Acquire));
+        if phase != slots::DEAD {
+            self.note_death(index, pid, ended);
         }
-        process_body::name_pid(self.arena, slot, pid);
-        let began = slots::phase(slot.state.load(Ordering::Acquire)) == slots::RUNNING;
+        let began = matches!(phase, slots::RUNNING | slots::DEAD);
         let orphans = cells::recover::workers_kept_by(self.arena, index);
         match ended {
             Ended::Exited(_) if !began => self.give_up(index, ended),
@@ -296,6 +302,31 @@ impl Children {
                 self.backlog.kill(orphan);
             }
         }
+    }
+
+    fn note_death(&mut self, index: u32, pid: i32, ended: Ended) {
+        let slot = self.arena.slot(index);
+        let killed = matches!(ended, Ended::Signaled { signal: libc::SIGKILL, .. });
+        if killed && !slot.was_killed_by_us() && self.memory.has_run_out() {
+            slot.flags.fetch_or(slots::NO_MEMORY, Ordering::Relaxed);
+        }
+        process_body::name_pid(self.arena, slot, pid);
+    }
+
+    /// Releases what children hold that are dead but cannot be reaped yet.
+    pub(super) fn release_dying(&mut self) {
+        let mut dying = std::mem::take(&mut self.dying);
+        for (index, pid, ended) in dying.dead(self.arena, &self.roster) {
+            self.note_death(index, pid, ended);
+            let is_worker = cells::recover::is_worker(self.arena, index, pid);
+            recovery::release(self.arena, index, Some(ended));
+            if is_worker {
+                // Its pool need not wait either.
+                process_body::record(self.arena, index, Some(ended));
+                cells::recover::notify_keepers(self.arena, index, false);
+            }
+        }
+        self.dying = dying;
     }
 
     /// Forks again for the slots whose child died before its spawner returned.
@@ -322,7 +353,7 @@ impl Children {
 
     /// When the loop is to look again although nothing may have happened.
     pub(super) fn looks_again(&self) -> Deadline {
-        self.backlog.due()
+        self.dying.due_or(self.backlog.due())
     }
 
     /// Does what could not be done before.
@@ -460,5 +491,5 @@ impl Children {
 fn can_be_replaced(slot: &Slot) -> bool {
     let phase = || slots::phase(slot.state.load(Ordering::SeqCst));
     // As long as the slot is claimed, its spawner has not asked for a number.
-    phase() != slots::RUNNING && (slot.replace_child() || phase() == slots::CLAIMED)
+    !matches!(phase(), slots::RUNNING | slots::DEAD) && (slot.replace_child() || phase() == slots::CLAIMED)
 }

@@ -13,6 +13,8 @@
 //! counts [`Header::bell`](crate::arena::header::Header::bell) up and wakes the guard, which has the rights of the
 //! supervisor.
 //!
+//! And it tells the supervisor early that a process has died: see `dying.rs`.
+//!
 //! CRASH: if the guard dies, the supervisor is sent SIGCHLD, and ends the family. If the process that rings dies
 //! between its store and its wake, its own end wakes the supervisor.
 
@@ -20,9 +22,9 @@ use std::os::fd::AsRawFd;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use super::dying::LifeWords;
 use crate::arena::{Arena, member, slots};
-use crate::os::clock::Deadline;
-use crate::os::{fd, futex, process, signal};
+use crate::os::{fd, process, signal};
 use crate::rules::Rule;
 use crate::{Error, Result, rules};
 
@@ -55,6 +57,7 @@ pub(super) fn keep(arena: &'static Arena, supervisor: i32) -> ! {
     let bell = &arena.header().bell;
     signal::catch_child_signal(on_child_signal);
     let mut forwarded = bell.load(Ordering::SeqCst).wrapping_sub(1);
+    let mut lives = LifeWords::new(arena);
     loop {
         // ORDERING: SeqCst, before looking, against whoever rings: its count is seen, or its wake ends the sleep.
         let seen = bell.load(Ordering::SeqCst);
@@ -64,11 +67,11 @@ pub(super) fn keep(arena: &'static Arena, supervisor: i32) -> ! {
             }
             process::reap(pid);
         }
-        if seen != forwarded {
+        if lives.look() | (seen != forwarded) {
             let _ = process::signal_child(supervisor, signal::BELL);
             forwarded = seen;
         }
-        futex::wait(bell, seen, Deadline::NEVER);
+        lives.sleep((bell, seen));
     }
 }
 

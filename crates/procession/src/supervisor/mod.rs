@@ -10,6 +10,7 @@
 //! | `children.rs`    | slots, forks and spares                                              |
 //! | `backlog.rs`    | what the kernel refused to do, and when it is asked again             |
 //! | `child_table.rs`     | which child is in which slot                                         |
+//! | `dying.rs`      | children that are dead before they can be reaped                     |
 //! | `orphans.rs`    | whose the processes are that children left behind                    |
 //! | `child.rs`      | a child from its fork to its end                                     |
 //! | `crash_report.rs` | what a process says of its end while it dies                           |
@@ -30,6 +31,7 @@ mod child_table;
 pub(crate) mod children;
 pub(crate) mod client;
 pub(crate) mod crash_report;
+mod dying;
 pub(crate) mod entrypoint;
 mod exit_wait;
 mod guard;

@@ -19,6 +19,7 @@ use crate::arena::{Arena, collect, member, process_body};
 use crate::os::clock::now_ns;
 use crate::os::credentials::Credentials;
 use crate::os::{credentials, fd, futex, process, signal};
+use crate::rules::{self, Rule};
 use crate::{Error, Result, codec};
 
 /// What main sends a new supervisor: its own pidfd, its standard streams, the arena.
@@ -247,7 +248,10 @@ impl Supervisor {
             // Who signals every process of the program by its number has signalled the spares, too.
             self.nursery.rouse_spares();
         }
-        self.nursery.reap();
+        self.nursery.release_dying();
+        if rules::holds(Rule::Reaps) {
+            self.nursery.reap();
+        }
         self.nursery.catch_up();
         self.nursery.note_stops();
         collect::if_wanted(self.arena, self.nursery.intent(), process_body::report_unobserved);

@@ -163,24 +163,30 @@ const BOARD: &str = "FAMILY_BOARD";
 const BROKEN: &str = "FAMILY_BREAKS";
 
 /// Rules that [`breaking`] can break.
-const BREAKABLE: [Rule; 3] = [Rule::FinishedNotAwaited, Rule::GuardKills, Rule::BellRings];
+const BREAKABLE: [Rule; 7] = [
+    Rule::FinishedNotAwaited,
+    Rule::GuardKills,
+    Rule::BellRings,
+    Rule::Reaps,
+    Rule::ReleasedEarly,
+    Rule::EveryThreadExits,
+    Rule::WaitsForAny,
+];
 
-/// Makes every process of a program break a rule, including its supervisor and guard.
-pub fn breaking(command: &mut Command, rule: Option<Rule>) -> &mut Command {
-    if let Some(rule) = rule {
-        assert!(BREAKABLE.contains(&rule));
-        command.env(BROKEN, format!("{rule:?}"));
-    }
-    command
+/// Makes every process of a program break rules, including its supervisor and guard.
+pub fn breaking(command: &mut Command, rules: impl IntoIterator<Item = Rule>) -> &mut Command {
+    let names = rules.into_iter().inspect(|rule| assert!(BREAKABLE.contains(rule)));
+    command.env(BROKEN, names.map(|rule| format!("{rule:?}")).collect::<Vec<_>>().join(" "))
 }
 
 /// Runs before the library's own constructor, in helpers too.
 #[used]
 #[unsafe(link_section = ".init_array.00099")]
-static BREAK_RULE: extern "C" fn() = break_rule;
+static BREAK_RULES: extern "C" fn() = break_rules;
 
-extern "C" fn break_rule() {
-    if let Ok(name) = std::env::var(BROKEN) {
+extern "C" fn break_rules() {
+    let broken = std::env::var(BROKEN).unwrap_or_default();
+    for name in broken.split_whitespace() {
         BREAKABLE.into_iter().filter(|rule| format!("{rule:?}") == name).for_each(internals::break_rule);
     }
 }

@@ -76,6 +76,15 @@ pub(crate) fn workers_kept_by(arena: &Arena, slot: u32) -> Vec<i32> {
     pids
 }
 
+/// Returns whether the process `pid` of `slot` is a worker of a pool.
+pub(crate) fn is_worker(arena: &Arena, slot: u32, pid: i32) -> bool {
+    let mut found = false;
+    for_each_pool(arena, slot, |PoolView { control, .. }| {
+        found |= control.worker_pids().any(|its| its.load(Ordering::SeqCst) == pid);
+    });
+    found
+}
+
 /// Notifies the keepers of the dead process's pools. They look for missing workers, and can now see that this process
 /// is dead. A worker that died before it decoded its arguments has no handle to its pool: the block of arguments has
 /// it.

@@ -62,6 +62,7 @@ fn spawns_as_another_user() -> bool {
     static SPAWNED: AtomicUsize = AtomicUsize::new(0);
     let supervisor = supervisor();
     let helpers = [supervisor, proc::ppid(supervisor).expect("it lives")];
+    let sleeps = |pid: i32| proc::state(pid) == Some('S');
     // SAFETY: a plain call.
     assert_eq!(unsafe { libc::setuid(65534) }, 0);
     let (tell, told) = std::sync::mpsc::channel();
@@ -69,12 +70,13 @@ fn spawns_as_another_user() -> bool {
         // SAFETY: a plain call.
         tell.send(unsafe { libc::gettid() }).unwrap();
         for _ in 0..MANY {
+            // A supervisor that is awake makes spares without being called.
+            until("the supervisor and its guard sleep", || helpers.into_iter().all(sleeps));
             std::mem::forget(sleeper());
             SPAWNED.fetch_add(1, SeqCst);
         }
     });
     let spawner = told.recv().unwrap();
-    let sleeps = |pid: i32| proc::state(pid) == Some('S');
     // The spawner is examined first: a process that it wakes before it sleeps stays awake until it has served the
     // request.
     let all_sleep = || sleeps(spawner) && helpers.into_iter().all(sleeps) && sleeps(spawner);

@@ -6,6 +6,7 @@ mod cgroup_limits;
 mod clean_exits;
 mod constructors;
 mod credentials;
+mod dying;
 mod elsewhere;
 mod endings;
 mod failed_launches;
