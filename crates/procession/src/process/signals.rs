@@ -48,7 +48,9 @@ pub(super) fn pidfd_or_why(handle: &Handle) -> Result<OwnedFd> {
     let why = |name: String| match handle.body::<ProcessBody>().is_done() {
         true => format!("process {name} has ended"),
         false => {
-            format!("process {name} has just died, or has no process id yet: it can be joined, or asked for again")
+            format!(
+                "process {name} has just died, or has no process id yet: it can be joined, or asked for again"
+            )
         }
     };
     pidfd(handle)?.ok_or_else(|| Error::StaleHandle(why(handle.object().name())))
