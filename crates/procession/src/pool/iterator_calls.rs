@@ -31,7 +31,7 @@ impl Pool {
     /// let first = pool.imap(|n: u64| n * n, 0..).take(3).collect::<Result<Vec<_>, _>>()?;
     /// assert_eq!(first, [0, 1, 4]);
     ///
-    /// Each result is sent back as an item.
+    /// // Each result is sent back as an item.
     /// let (feed, items) = std::sync::mpsc::channel();
     /// feed.send(1u64)?;
     /// for double in pool.imap(|n: u64| 2 * n, items) {
