@@ -1,4 +1,4 @@
-//! What a child has told, and how main tells it again.
+//! Events and spans that a child has captured, and how main emits them again.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -13,15 +13,15 @@ use tracing_core::span::{Attributes, Id};
 use tracing_core::subscriber::{Interest, NoSubscriber};
 use tracing_core::{Dispatch, Event, Level, LevelFilter, Metadata, dispatcher};
 
-/// An event or a span, as it travels.
+/// An event or a span in the form in which it travels.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub(super) struct Told {
+pub(super) struct Captured {
     site: Site,
-    /// By the number of the field.
-    values: Vec<(u32, Said)>,
+    /// Each with the index of its field.
+    values: Vec<(u32, FieldValue)>,
 }
 
-/// Where in the program it comes from.
+/// The place in the program where it was recorded, and its metadata.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 struct Site {
     is_span: bool,
@@ -36,18 +36,18 @@ struct Site {
 
 /// The value of a field.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-enum Said {
+enum FieldValue {
     Bool(bool),
     Signed(i128),
     Unsigned(u128),
     Float(f64),
     Text(String),
-    /// What `Debug` had to say of it.
+    /// Its `Debug` output.
     Debug(String),
 }
 
-/// Spans that an event is told in. They are left when it has been told, also when the subscriber panics: the next
-/// event is not in them.
+/// The spans around an event that is emitted. They are exited when it has been emitted, also when the subscriber panics,
+/// so that the next event is not inside them.
 struct Entered<'a> {
     dispatch: &'a Dispatch,
     ids: Vec<Id>,
@@ -65,7 +65,7 @@ impl Drop for Entered<'_> {
     }
 }
 
-/// Levels as numbers, the gravest first; 0 for none.
+/// The levels, the most severe first. As a number, a level is its index plus 1, and 0 is no level.
 const LEVELS: [Level; 5] = [Level::ERROR, Level::WARN, Level::INFO, Level::DEBUG, Level::TRACE];
 
 pub(super) fn number_of(level: Level) -> u8 {
@@ -76,8 +76,8 @@ pub(super) fn level_of(number: u8) -> Level {
     LEVELS[usize::from(number.clamp(1, 5) - 1)]
 }
 
-impl Told {
-    pub(super) fn new(metadata: &Metadata<'_>, record: impl FnOnce(&mut dyn Visit)) -> Told {
+impl Captured {
+    pub(super) fn new(metadata: &Metadata<'_>, record: impl FnOnce(&mut dyn Visit)) -> Captured {
         let site = Site {
             is_span: metadata.is_span(),
             level: number_of(*metadata.level()),
@@ -88,99 +88,99 @@ impl Told {
             line: metadata.line(),
             fields: metadata.fields().iter().map(|field| field.name().to_owned()).collect(),
         };
-        Told { site, ..Told::more(record) }
+        Captured { site, ..Captured::more(record) }
     }
 
-    /// Values of fields alone.
-    pub(super) fn more(record: impl FnOnce(&mut dyn Visit)) -> Told {
-        let mut told = Told::default();
-        record(&mut Values(&mut told.values));
-        told
+    /// Captures values of fields alone.
+    pub(super) fn more(record: impl FnOnce(&mut dyn Visit)) -> Captured {
+        let mut captured = Captured::default();
+        record(&mut Values(&mut captured.values));
+        captured
     }
 
-    /// Adds values to those that are there, or replaces them.
-    pub(super) fn add(&mut self, more: Told) {
+    /// Adds values, and replaces those of the same fields.
+    pub(super) fn add(&mut self, more: Captured) {
         self.values.retain(|(at, _)| more.values.iter().all(|(other, _)| other != at));
         self.values.extend(more.values);
     }
 }
 
-struct Values<'a>(&'a mut Vec<(u32, Said)>);
+struct Values<'a>(&'a mut Vec<(u32, FieldValue)>);
 
 impl Values<'_> {
-    fn note(&mut self, field: &Field, said: Said) {
-        self.0.push((field.index() as u32, said));
+    fn note(&mut self, field: &Field, value: FieldValue) {
+        self.0.push((field.index() as u32, value));
     }
 }
 
 impl Visit for Values<'_> {
     fn record_bool(&mut self, field: &Field, value: bool) {
-        self.note(field, Said::Bool(value));
+        self.note(field, FieldValue::Bool(value));
     }
 
     fn record_i64(&mut self, field: &Field, value: i64) {
-        self.note(field, Said::Signed(value.into()));
+        self.note(field, FieldValue::Signed(value.into()));
     }
 
     fn record_i128(&mut self, field: &Field, value: i128) {
-        self.note(field, Said::Signed(value));
+        self.note(field, FieldValue::Signed(value));
     }
 
     fn record_u64(&mut self, field: &Field, value: u64) {
-        self.note(field, Said::Unsigned(value.into()));
+        self.note(field, FieldValue::Unsigned(value.into()));
     }
 
     fn record_u128(&mut self, field: &Field, value: u128) {
-        self.note(field, Said::Unsigned(value));
+        self.note(field, FieldValue::Unsigned(value));
     }
 
     fn record_f64(&mut self, field: &Field, value: f64) {
-        self.note(field, Said::Float(value));
+        self.note(field, FieldValue::Float(value));
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.note(field, Said::Text(value.into()));
+        self.note(field, FieldValue::Text(value.into()));
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.note(field, Said::Debug(format!("{value:?}")));
+        self.note(field, FieldValue::Debug(format!("{value:?}")));
     }
 }
 
-impl Said {
-    /// As `tracing` wants it: of the type that it had.
+impl FieldValue {
+    /// Returns it for `tracing`, with the type that it had.
     fn value(&self) -> Box<dyn Value + '_> {
         match self {
-            Said::Bool(value) => Box::new(*value),
-            Said::Signed(value) => match i64::try_from(*value) {
+            FieldValue::Bool(value) => Box::new(*value),
+            FieldValue::Signed(value) => match i64::try_from(*value) {
                 Ok(value) => Box::new(value),
                 Err(_) => Box::new(*value),
             },
-            Said::Unsigned(value) => match u64::try_from(*value) {
+            FieldValue::Unsigned(value) => match u64::try_from(*value) {
                 Ok(value) => Box::new(value),
                 Err(_) => Box::new(*value),
             },
-            Said::Float(value) => Box::new(*value),
-            Said::Text(text) => Box::new(text.as_str()),
-            Said::Debug(text) => Box::<DisplayValue<&str>>::new(display(text)),
+            FieldValue::Float(value) => Box::new(*value),
+            FieldValue::Text(text) => Box::new(text.as_str()),
+            FieldValue::Debug(text) => Box::<DisplayValue<&str>>::new(display(text)),
         }
     }
 }
 
-/// The subscriber of a thread, and what children have told it of.
+/// Emits what children have captured to a thread's subscriber.
 pub(super) struct Emitter {
     dispatch: Dispatch,
     sites: HashMap<Site, &'static Metadata<'static>>,
 }
 
 impl Emitter {
-    /// That of the calling thread, if it has one.
+    /// Creates one for the calling thread's subscriber, if it has one.
     pub(super) fn of_this_thread() -> Option<Emitter> {
         let dispatch = dispatcher::get_default(Dispatch::clone);
         (!dispatch.is::<NoSubscriber>()).then(|| Emitter { dispatch, sites: HashMap::new() })
     }
 
-    /// What it wants to hear; 0 for nothing.
+    /// Returns the least severe level that the subscriber takes, or 0.
     pub(super) fn wanted(&self) -> u8 {
         LevelFilter::current().into_level().map_or(0, number_of)
     }
@@ -189,9 +189,9 @@ impl Emitter {
         self.dispatch.clone()
     }
 
-    /// Tells an event again, in the spans that it was told in: they are made for it and closed after it, because
-    /// nobody would close them for a child that is killed.
-    pub(super) fn emit(&mut self, event: &Told, spans: &[Told], pid: i32, process: &str) {
+    /// Emits an event in the spans in which it was captured. The spans are created for it and closed after it, because a
+    /// child that is killed never closes them.
+    pub(super) fn emit(&mut self, event: &Captured, spans: &[Captured], pid: i32, process: &str) {
         let metadata = self.metadata_of(&event.site);
         if !self.dispatch.enabled(metadata) {
             return;
@@ -225,16 +225,16 @@ impl Emitter {
     }
 }
 
-/// Calls `f` with the values of what was told, and `more` behind them.
+/// Calls `f` with the captured values, followed by `more`.
 fn with_values<R>(
     metadata: &'static Metadata<'static>,
-    told: &Told,
+    captured: &Captured,
     more: &[&dyn Value],
     f: impl FnOnce(&tracing_core::field::ValueSet<'_>) -> R,
 ) -> R {
     let own: Vec<(u32, Box<dyn Value + '_>)> =
-        told.values.iter().map(|(at, said)| (*at, said.value())).collect();
-    let mut all: Vec<Option<&dyn Value>> = vec![None; told.site.fields.len()];
+        captured.values.iter().map(|(at, value)| (*at, value.value())).collect();
+    let mut all: Vec<Option<&dyn Value>> = vec![None; captured.site.fields.len()];
     for (at, value) in &own {
         if let Some(place) = all.get_mut(*at as usize) {
             *place = Some(&**value);
@@ -244,32 +244,32 @@ fn with_values<R>(
     f(&metadata.fields().value_set_all(&all))
 }
 
-/// A place in the program, as `tracing` wants it: for good.
-struct SiteOfChildren(OnceLock<Metadata<'static>>);
+/// The callsite of a child's event or span. It is never freed, as `tracing` requires.
+struct ChildCallsite(OnceLock<Metadata<'static>>);
 
-impl Callsite for SiteOfChildren {
+impl Callsite for ChildCallsite {
     fn set_interest(&self, _: Interest) {}
 
     fn metadata(&self) -> &Metadata<'_> {
         match self.0.get() {
             Some(metadata) => metadata,
-            None => unreachable!("INVARIANT: set before anybody has the site"),
+            None => unreachable!("INVARIANT: set before the callsite is registered"),
         }
     }
 }
 
-/// Each place is made once, and there are no more of them than the program has.
+/// Creates the metadata of a site. Each site gets one, so their number is bounded by the program.
 fn make_metadata(site: &Site) -> &'static Metadata<'static> {
     let text = |text: &str| -> &'static str { Box::leak(text.into()) };
     let mut fields: Vec<&'static str> = site.fields.iter().map(|name| text(name)).collect();
     if !site.is_span {
         for name in ["pid", "process"] {
-            // One that is taken is the event's own.
+            // The event may have a field of that name itself.
             let free = fields.iter().all(|&other| other != name);
             fields.push(if free { name } else { text(&format!("{name}_of_child")) });
         }
     }
-    let made: &'static SiteOfChildren = Box::leak(Box::new(SiteOfChildren(OnceLock::new())));
+    let made: &'static ChildCallsite = Box::leak(Box::new(ChildCallsite(OnceLock::new())));
     let metadata = made.0.get_or_init(|| {
         Metadata::new(
             text(&site.name),

@@ -1,12 +1,12 @@
-//! The crate `log`: the child's logger, and main's turn.
+//! The crate `log`: the child's logger, and how main logs its records again.
 
 use log::{Level, LevelFilter, Log, Metadata};
 use serde::{Deserialize, Serialize};
 
-use super::{Record, Said};
+use super::{Content, Record};
 use crate::Queue;
 
-/// A record of `log`, as it travels.
+/// A record of `log` in the form in which it travels.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Line {
     level: u8,
@@ -17,12 +17,12 @@ pub(super) struct Line {
     message: String,
 }
 
-/// What main's logger wants to hear; 0 when there is none.
+/// Returns the least severe level that main's logger takes, or 0 if there is no logger.
 pub(super) fn wanted() -> u8 {
     log::max_level() as u8
 }
 
-/// Has the records of this process go to main, unless it has a logger already.
+/// Installs a logger that sends the records of this process to main, unless the process has a logger.
 pub(super) fn install(queue: &Queue<Record>, level: u8) {
     let filter = LevelFilter::iter().nth(usize::from(level)).unwrap_or(LevelFilter::Trace);
     if log::set_boxed_logger(Box::new(Forwarder(queue.clone()))).is_ok() {
@@ -49,14 +49,14 @@ impl Log for Forwarder {
             line: record.line(),
             message: record.args().to_string(),
         };
-        Record::new(Said::Log(line)).send(&self.0);
+        Record::new(Content::Log(line)).send(&self.0);
     }
 
     fn flush(&self) {}
 }
 
-/// Says it again, in main. The crate has no fields in its basic form, so the process stands before the message.
-pub(super) fn say(line: &Line, pid: i32, process: &str) {
+/// Logs a record in main. Records of `log` have no fields by default, so the process is named before the message.
+pub(super) fn emit(line: &Line, pid: i32, process: &str) {
     let level = Level::iter().nth(usize::from(line.level).saturating_sub(1)).unwrap_or(Level::Trace);
     let metadata = Metadata::builder().level(level).target(&line.target).build();
     if !log::logger().enabled(&metadata) {

@@ -1,16 +1,16 @@
-//! What children say with `tracing` and `log` appears in main's subscriber and logger (the features of these
-//! names).
+//! Events and records that children emit with `tracing` and `log` appear in main's subscriber and logger (the features of
+//! these names).
 //!
-//! | file            | what it holds                                                                  |
-//! |-----------------|--------------------------------------------------------------------------------|
+//! | file            | what it holds                                                                     |
+//! |-----------------|-----------------------------------------------------------------------------------|
 //! | `subscriber.rs` | the child's subscriber: it puts each event into a queue, with the spans around it |
-//! | `spans.rs`      | the child's open spans                                                         |
-//! | `relay.rs`      | main's thread: it takes out what comes, and says it again                      |
-//! | `emitter.rs`    | how it says events again                                                       |
-//! | `logger.rs`     | the child's logger, and how main says records again                            |
+//! | `spans.rs`      | the child's open spans                                                            |
+//! | `relay.rs`      | main's thread, which takes records out of the queue and emits them                |
+//! | `emitter.rs`    | how that thread emits events to main's subscriber                                 |
+//! | `logger.rs`     | the child's logger, and how main logs records again                               |
 //!
-//! The queue is one of the library's own, so what was said is safe as soon as the call that said it has returned,
-//! and a child that dies in the middle of it hurts nobody. The arena's header names it.
+//! The queue is one of the library's own. So a record is safe as soon as the call that emitted it has returned, and a
+//! child that dies during that call harms no other process. The arena's header names the queue.
 
 #[cfg(feature = "tracing")]
 mod emitter;
@@ -32,37 +32,38 @@ use crate::os::process;
 
 pub(crate) use relay::{finish, listen};
 
-/// One thing that was said, as it travels.
+/// An event or a record of `log`, with the process that emitted it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Record {
     pid: i32,
     process: String,
-    said: Said,
+    content: Content,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
-enum Said {
-    /// With `tracing`: what, and the spans that it was said in, the outermost first.
+enum Content {
+    /// An event of `tracing`, and the spans around it, the outermost first.
     #[cfg(feature = "tracing")]
-    Event(emitter::Told, Vec<emitter::Told>),
+    Event(emitter::Captured, Vec<emitter::Captured>),
     #[cfg(feature = "log")]
     Log(logger::Line),
 }
 
 impl Record {
-    fn new(said: Said) -> Record {
-        Record { pid: process::pid(), process: member::name(), said }
+    fn new(content: Content) -> Record {
+        Record { pid: process::pid(), process: member::name(), content }
     }
 
-    /// Puts it into the queue. A stray fork is no member, and when memory is full it is told where it can be.
+    /// Puts it into the queue. Writes it to standard error if the shared memory is full or this process is a plain fork of
+    /// a member.
     fn send(self, queue: &Queue<Record>) {
         if let Err(refused) = queue.put(self) {
-            process::write_raw(2, format!("{:?}\n", refused.into_item().said).as_bytes());
+            process::write_raw(2, format!("{:?}\n", refused.into_item().content).as_bytes());
         }
     }
 }
 
-/// How grave the least grave is that main wants to hear of, 1 to 5, the gravest first; 0 for nothing at all.
+/// The least severe levels that main takes: 1 to 5, the most severe first, or 0 for none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Levels {
     #[cfg(feature = "tracing")]
@@ -91,8 +92,8 @@ impl Levels {
     }
 }
 
-/// Has what this process says, a child that has not begun, go to main, if main listens. A subscriber or logger that
-/// is there already (it was preloaded) stays.
+/// Makes this process, a child that has not begun, send its events and records to main, if main takes any. A subscriber
+/// or logger that is already installed (because it was preloaded) stays.
 pub(crate) fn forward(arena: &Arena) {
     let id = arena.header().events.load(Ordering::Acquire);
     if id == 0 {

@@ -1,4 +1,4 @@
-//! Main's side: a thread that says again what children have put into the queue.
+//! Main's side: a thread that emits what children have put into the queue.
 
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Mutex;
@@ -9,7 +9,7 @@ use std::thread::{self, JoinHandle};
 use super::emitter::Emitter;
 #[cfg(feature = "log")]
 use super::logger;
-use super::{Levels, Record, Said};
+use super::{Content, Levels, Record};
 use crate::arena::Arena;
 use crate::os;
 use crate::{Queue, Result};
@@ -17,8 +17,8 @@ use crate::{Queue, Result};
 /// The queue, and the thread that empties it.
 static RELAY: Mutex<Option<(Queue<Record>, JoinHandle<()>)>> = Mutex::new(None);
 
-/// Has what children say come to the subscriber of the calling thread and to the logger from now on, if there is
-/// one. Done once, by main, before its first child.
+/// Starts the thread that emits children's events and records to the subscriber of the calling thread and to the logger,
+/// if there is one. Called by main before its first child, and has an effect once.
 pub(crate) fn listen(arena: &Arena) -> Result<()> {
     let mut relay = RELAY.lock().unwrap_or_else(|e| e.into_inner());
     let listener = Listener::of_this_thread();
@@ -29,7 +29,7 @@ pub(crate) fn listen(arena: &Arena) -> Result<()> {
     // From here on only the collector frees it, and main keeps its handle.
     queue.object().touch();
     let (from, levels) = (queue.clone(), listener.levels());
-    let thread = os::threads::start("procession-log", move || listener.hear(&from));
+    let thread = os::threads::start("procession-log", move || listener.run(&from));
     let thread = thread.map_err(|e| crate::Error::os("starting the thread for children's events", &e))?;
     arena.header().events_levels.store(levels.to_word(), Ordering::Relaxed);
     arena.header().events.store(queue.id().0, Ordering::Release);
@@ -37,7 +37,7 @@ pub(crate) fn listen(arena: &Arena) -> Result<()> {
     Ok(())
 }
 
-/// At the end of main, when there are no children any more: waits until everything has been said.
+/// Waits until everything has been emitted. Called at the end of main, when no child is left.
 pub(crate) fn finish() {
     let relay = RELAY.lock().unwrap_or_else(|e| e.into_inner()).take();
     if let Some((queue, thread)) = relay
@@ -48,7 +48,7 @@ pub(crate) fn finish() {
     }
 }
 
-/// To whom it is said.
+/// Main's subscriber and logger.
 struct Listener {
     #[cfg(feature = "tracing")]
     emitter: Option<Emitter>,
@@ -71,34 +71,34 @@ impl Listener {
         }
     }
 
-    /// What comes out of a queue, to its end. What cannot be read was said by nobody.
-    fn hear(mut self, queue: &Queue<Record>) {
+    /// Emits what comes out of a queue until it is closed. Skips what cannot be decoded.
+    fn run(mut self, queue: &Queue<Record>) {
         #[cfg(feature = "tracing")]
         if let Some(emitter) = &self.emitter {
             // A logger may lead to the subscriber.
             let dispatch = emitter.dispatch();
-            return tracing_core::dispatcher::with_default(&dispatch, || self.say_all(queue));
+            return tracing_core::dispatcher::with_default(&dispatch, || self.emit_all(queue));
         }
-        self.say_all(queue);
+        self.emit_all(queue);
     }
 
-    fn say_all(&mut self, queue: &Queue<Record>) {
+    fn emit_all(&mut self, queue: &Queue<Record>) {
         for record in queue.iter().flatten() {
             // A panic of main's logger or subscriber costs this record. The panic's hook has reported it.
-            let _ = panic::catch_unwind(AssertUnwindSafe(|| self.say(record)));
+            let _ = panic::catch_unwind(AssertUnwindSafe(|| self.emit(record)));
         }
     }
 
-    fn say(&mut self, Record { pid, process, said }: Record) {
-        match said {
+    fn emit(&mut self, Record { pid, process, content }: Record) {
+        match content {
             #[cfg(feature = "tracing")]
-            Said::Event(event, spans) => {
+            Content::Event(event, spans) => {
                 if let Some(emitter) = &mut self.emitter {
                     emitter.emit(&event, &spans, pid, &process);
                 }
             }
             #[cfg(feature = "log")]
-            Said::Log(line) => logger::say(&line, pid, &process),
+            Content::Log(line) => logger::emit(&line, pid, &process),
         }
     }
 }

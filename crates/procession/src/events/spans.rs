@@ -1,4 +1,4 @@
-//! The spans that a child has opened: what they are called, and who is inside whom.
+//! The spans that a child has opened, and how they nest.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -8,12 +8,12 @@ use std::sync::{Mutex, MutexGuard};
 use tracing_core::Metadata;
 use tracing_core::span::Current;
 
-use super::emitter::Told;
+use super::emitter::Captured;
 
 pub(super) type Id = u64;
 
 thread_local! {
-    /// Those that this thread is inside of, the innermost last.
+    /// The spans that this thread has entered, the innermost last.
     static ENTERED: RefCell<Vec<Id>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -25,28 +25,33 @@ struct Span {
     users: usize,
     around: Option<Id>,
     metadata: &'static Metadata<'static>,
-    told: Told,
+    captured: Captured,
 }
 
 impl Spans {
-    /// What is in here is told beforehand: no code of the user's runs under this lock.
+    /// Locks the spans. Values are captured before, so that no code of the user's runs under this lock.
     fn all(&self) -> MutexGuard<'_, HashMap<Id, Span>> {
         self.0.lock().unwrap_or_else(|e| e.into_inner())
     }
 
-    pub(super) fn open(&self, around: Option<Id>, metadata: &'static Metadata<'static>, told: Told) -> Id {
+    pub(super) fn open(
+        &self,
+        around: Option<Id>,
+        metadata: &'static Metadata<'static>,
+        captured: Captured,
+    ) -> Id {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
         let mut all = self.all();
         let around = around.filter(|around| all.get_mut(around).map(|span| span.users += 1).is_some());
-        all.insert(id, Span { users: 1, around, metadata, told });
+        all.insert(id, Span { users: 1, around, metadata, captured });
         id
     }
 
-    /// More of its fields have values.
-    pub(super) fn add(&self, id: Id, more: Told) {
+    /// Adds values of fields.
+    pub(super) fn add(&self, id: Id, more: Captured) {
         if let Some(span) = self.all().get_mut(&id) {
-            span.told.add(more);
+            span.captured.add(more);
         }
     }
 
@@ -56,7 +61,7 @@ impl Spans {
         }
     }
 
-    /// One handle less; says whether it was the last.
+    /// Drops a handle. Returns whether it was the last.
     pub(super) fn close(&self, id: Id) -> bool {
         let (mut all, mut next, mut closed) = (self.all(), Some(id), false);
         while let Some(id) = next.take() {
@@ -71,15 +76,15 @@ impl Spans {
         closed
     }
 
-    /// This one and those around it, the outermost first.
-    pub(super) fn around(&self, innermost: Option<Id>) -> Vec<Told> {
+    /// Returns a span and those around it, the outermost first.
+    pub(super) fn around(&self, innermost: Option<Id>) -> Vec<Captured> {
         let all = self.all();
         let chain = std::iter::successors(innermost.and_then(|id| all.get(&id)), |span| {
             span.around.and_then(|around| all.get(&around))
         });
-        let mut told: Vec<Told> = chain.map(|span| span.told.clone()).collect();
-        told.reverse();
-        told
+        let mut captured: Vec<Captured> = chain.map(|span| span.captured.clone()).collect();
+        captured.reverse();
+        captured
     }
 
     pub(super) fn current(&self) -> Current {
@@ -93,7 +98,7 @@ impl Spans {
     }
 }
 
-/// What this thread is inside of. (Of a thread in its last moments that is not known.)
+/// Returns the innermost span that this thread has entered. A thread that is ending has none.
 pub(super) fn innermost() -> Option<Id> {
     ENTERED.try_with(|entered| entered.borrow().last().copied()).ok().flatten()
 }

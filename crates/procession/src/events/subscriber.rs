@@ -3,12 +3,12 @@
 use tracing_core::span::{Attributes, Current, Id, Record as SpanRecord};
 use tracing_core::{Dispatch, Event, LevelFilter, Metadata, Subscriber, dispatcher};
 
-use super::emitter::{Told, level_of, number_of};
+use super::emitter::{Captured, level_of, number_of};
 use super::spans::{self, Spans};
-use super::{Record, Said};
+use super::{Content, Record};
 use crate::Queue;
 
-/// Has the events of this process go to main, unless it has a subscriber already.
+/// Installs a subscriber that sends the events of this process to main, unless the process has a subscriber.
 pub(super) fn install(queue: &Queue<Record>, level: u8) {
     let forwarder = Forwarder { queue: queue.clone(), level, spans: Spans::default() };
     let _ = dispatcher::set_global_default(Dispatch::new(forwarder));
@@ -16,12 +16,12 @@ pub(super) fn install(queue: &Queue<Record>, level: u8) {
 
 struct Forwarder {
     queue: Queue<Record>,
-    /// Less grave ones are of no interest to main.
+    /// Main takes no less severe events.
     level: u8,
     spans: Spans,
 }
 
-/// The span around something new.
+/// Returns the span around a new span or event.
 fn around(parent: Option<&Id>, is_contextual: bool) -> Option<spans::Id> {
     match parent {
         Some(parent) => Some(parent.into_u64()),
@@ -40,18 +40,18 @@ impl Subscriber for Forwarder {
     }
 
     fn event(&self, event: &Event<'_>) {
-        let told = Told::new(event.metadata(), |values| event.record(values));
+        let captured = Captured::new(event.metadata(), |values| event.record(values));
         let spans = self.spans.around(around(event.parent(), event.is_contextual()));
-        Record::new(Said::Event(told, spans)).send(&self.queue);
+        Record::new(Content::Event(captured, spans)).send(&self.queue);
     }
 
     fn new_span(&self, new: &Attributes<'_>) -> Id {
-        let told = Told::new(new.metadata(), |values| new.record(values));
-        Id::from_u64(self.spans.open(around(new.parent(), new.is_contextual()), new.metadata(), told))
+        let captured = Captured::new(new.metadata(), |values| new.record(values));
+        Id::from_u64(self.spans.open(around(new.parent(), new.is_contextual()), new.metadata(), captured))
     }
 
     fn record(&self, id: &Id, more: &SpanRecord<'_>) {
-        self.spans.add(id.into_u64(), Told::more(|values| more.record(values)));
+        self.spans.add(id.into_u64(), Captured::more(|values| more.record(values)));
     }
 
     fn record_follows_from(&self, _: &Id, _: &Id) {}
