@@ -117,6 +117,10 @@ pub enum Rule {
     EveryThreadExits,
     /// The supervisor reaps its children. (Broken by tests of what happens before.)
     Reaps,
+    /// In a main that adopts orphans, the guard's parent stays.
+    ParentStays,
+    /// The supervisor sends the signals that a process may not send.
+    SupervisorSignals,
 }
 
 #[cfg(feature = "internals")]

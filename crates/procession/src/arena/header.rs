@@ -23,6 +23,12 @@ pub(crate) struct Header {
     /// The process id of the guard, which is the supervisor's parent, or 0 after it has exited normally: see
     /// `supervisor/guard.rs`.
     pub(crate) guard_pid: AtomicU32,
+    /// 1 if the guard has a parent that main does not see: see `os/hidden_parent.rs`. Stored before the launch.
+    pub(crate) guard_has_parent: AtomicU32,
+    /// 1 if a process has left signals for another one with the supervisor: see [`Slot::take_early_signals`].
+    ///
+    /// [`Slot::take_early_signals`]: super::slots::Slot::take_early_signals
+    pub(crate) signals_left: AtomicU32,
     /// A futex word that counts requests to wake the supervisor through the guard.
     pub(crate) bell: AtomicU32,
     /// Counts how often the guard has seen that a thread has ended: see `supervisor/dying.rs`.

@@ -101,8 +101,9 @@ pub(crate) struct Slot {
     pub(crate) panic_text: AtomicU64,
     /// How far the process's exit is: 0, [`RETURNED`] or [`ALONE`].
     pub(crate) leaving: AtomicU32,
-    /// Signals that were sent before the process had begun, as bits, below the process's incarnation, so that a
-    /// signal for an earlier process is not delivered to it. The lowest bit says that the family killed it.
+    /// Signals that were sent before the process had begun, or that the supervisor is to send, as bits, below the
+    /// process's incarnation, so that a signal for an earlier process is not delivered to it. The lowest bit says that
+    /// the family killed it.
     early_signals: AtomicU64,
     /// The process's own clock, which stands still while the process is stopped.
     pub(crate) pace: Pace,
@@ -194,6 +195,11 @@ impl Slot {
     /// Returns whether a process of the family has sent it SIGKILL.
     pub(crate) fn was_killed_by_us(&self) -> bool {
         self.early_signals.load(Ordering::SeqCst) & KILL_SENT != 0
+    }
+
+    /// Whether SIGKILL was left for it.
+    pub(crate) fn has_early_kill(&self) -> bool {
+        self.early_signals.load(Ordering::SeqCst) & 1 << libc::SIGKILL != 0
     }
 
     #[cfg(feature = "internals")]

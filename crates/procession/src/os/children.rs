@@ -8,7 +8,7 @@ use super::process::Ended;
 use super::{check, insist, memory, procfs, retry};
 
 /// Returns whether this process has a child with this id that it has not reaped.
-pub(super) fn is_child(pid: i32) -> io::Result<bool> {
+pub(crate) fn is_child(pid: i32) -> io::Result<bool> {
     let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT | libc::__WALL;
     // SAFETY: an all-zero siginfo is valid, and waitid writes to it.
     let asked = retry(|| unsafe {

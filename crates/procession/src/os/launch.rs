@@ -9,21 +9,26 @@
 //! does not see an orphan of the intermediate process. Both clones share the caller's memory until the exec, so
 //! nothing is copied and the cost does not grow with the caller. The intermediate shares the caller's descriptor
 //! table, so the pidfd arrives in the caller.
+//!
+//! Where orphans of the intermediate would become children of the caller, it does not exit: see `hidden_parent.rs`.
 
 use std::ffi::{CStr, CString, OsString};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::MetadataExt;
-use std::ptr::null;
+use std::ptr::{self, NonNull, null};
 
 use super::faults::{self, Call};
+use super::hidden_parent::{self, HiddenParent, Progress};
 use super::{fd, image, memory, process, signal};
 
 /// A process that executes the program again.
 pub(crate) struct Launched {
     pub(crate) pid: i32,
     pub(crate) pidfd: OwnedFd,
+    /// Its parent, if that stays.
+    pub(crate) parent: Option<HiddenParent>,
 }
 
 /// A system call of a launch that the kernel refused.
@@ -46,11 +51,20 @@ struct Plan {
     stdin: i32,
     /// -1: the caller's.
     stderr: i32,
-    inner_stack_top: *mut libc::c_void,
+    memory: NonNull<u8>,
+    /// Whether the intermediate has seen the new process execute or exit.
+    is_done: bool,
     pid: i32,
     pidfd: i32,
     errno: i32,
     tried: &'static str,
+}
+
+impl Plan {
+    /// The upper end of the first or the second stack.
+    fn stack_top(&self, n: usize) -> *mut libc::c_void {
+        self.memory.as_ptr().wrapping_add(n * STACK).cast()
+    }
 }
 
 const STACK: usize = 64 << 10;
@@ -65,11 +79,12 @@ pub(crate) fn binds_lazily() -> bool {
 
 /// Starts `/proc/self/exe` with the caller's arguments and environment, `stdin` as descriptor 0, and `stderr` as
 /// descriptor 2. With `bind_now`, adds [`BIND_NOW`] to the environment. No other descriptors are inherited. The new
-/// program starts with every signal blocked.
+/// program starts with every signal blocked. Its parent stays if it `has_hidden_parent`.
 pub(crate) fn launch_self(
     stdin: BorrowedFd<'_>,
     stderr: Option<BorrowedFd<'_>>,
     bind_now: bool,
+    has_hidden_parent: bool,
 ) -> Result<Launched, Refusal> {
     let prepared = || {
         check_pid_namespace()?;
@@ -79,46 +94,81 @@ pub(crate) fn launch_self(
         }
         Ok((args, env, memory::map_private(2 * STACK)?))
     };
-    let (args, env, stacks) = prepared().map_err(|error| Refusal { tried: PREPARE, error })?;
-    let top = |n: usize| stacks.as_ptr().wrapping_add(n * STACK).cast::<libc::c_void>();
+    let (args, env, memory) = prepared().map_err(|error| Refusal { tried: PREPARE, error })?;
     let mut plan = Plan {
         program: image::AS_SUPERVISOR,
         argv: pointers(&args),
         envp: pointers(&env),
         stdin: stdin.as_raw_fd(),
         stderr: stderr.map_or(-1, |stderr| stderr.as_raw_fd()),
-        inner_stack_top: top(2),
+        memory,
+        is_done: false,
         pid: 0,
         pidfd: -1,
         errno: 0,
         tried: CLONE,
     };
     let mask = signal::block_all();
-    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_FILES;
-    let outer = faults::at(Call::Launch).and_then(|()| {
-        // SAFETY: the intermediate runs on a stack of its own while this thread is suspended, and shares our memory,
-        // in which `plan` lives until after it has exited. All signals are blocked, so no handler runs in the shared
-        // memory.
-        let pid = unsafe { libc::clone(intermediate, top(1), flags, (&raw mut plan).cast()) };
-        super::check(pid.into())
+    let started = faults::at(Call::Launch).and_then(|()| {
+        // SAFETY: all signals are blocked, so that no handler runs in the shared memory.
+        unsafe {
+            if has_hidden_parent { start_hidden_parent(&mut plan) } else { run_intermediate(&mut plan) }
+        }
     });
-    if let Ok(pid) = outer {
-        process::reap(pid as i32);
+    // SAFETY: the kernel installed the pidfd in the table we share with the intermediate.
+    let pidfd = (plan.pidfd >= 0).then(|| unsafe { fd::own(plan.pidfd) });
+    if started.is_ok() && !plan.is_done {
+        // Somebody has killed the intermediate, and the new process may still use our memory.
+        pidfd.as_ref().into_iter().for_each(end);
     }
     signal::set_mask(mask);
-    // SAFETY: both processes on the stacks have ended or have executed another program.
-    unsafe { memory::unmap(stacks, 2 * STACK) };
-    outer.map_err(|error| Refusal { tried: CLONE, error })?;
-    // SAFETY: the kernel installed the pidfd in the table that we share with the intermediate.
-    let pidfd = (plan.pidfd >= 0).then(|| unsafe { fd::own(plan.pidfd) });
+    if !matches!(started, Ok(Some(_))) {
+        // SAFETY: both users of the stacks have ended or have executed another program.
+        unsafe { memory::unmap(memory, 2 * STACK) };
+    }
+    let parent = started.map_err(|error| Refusal { tried: CLONE, error })?;
     match pidfd {
         _ if plan.errno != 0 => {
             Err(Refusal { tried: plan.tried, error: io::Error::from_raw_os_error(plan.errno) })
         }
-        Some(pidfd) => watched(plan.pid, pidfd)
+        Some(pidfd) if plan.is_done => watched(plan.pid, pidfd, parent)
             .map_err(|error| Refusal { tried: "dup of the new process's pidfd", error }),
-        None => Err(Refusal { tried: CLONE, error: io::Error::other("there is no new process") }),
+        _ => {
+            let error = io::Error::other("another process has killed the one that was to do it");
+            Err(Refusal { tried: CLONE, error })
+        }
     }
+}
+
+/// Runs the plan in a process that exits as soon as the new process has executed the program.
+///
+/// # Safety
+/// All signals are blocked.
+unsafe fn run_intermediate(plan: &mut Plan) -> io::Result<Option<HiddenParent>> {
+    let (top, flags) = (plan.stack_top(1), libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_FILES);
+    // SAFETY: the intermediate runs on a stack of its own while we are suspended, and shares our memory, in which
+    // `plan` lives until after it has gone.
+    let pid =
+        super::check(unsafe { libc::clone(intermediate, top, flags, ptr::from_mut(plan).cast()) }.into())?;
+    process::reap(pid as i32);
+    Ok(None)
+}
+
+/// Runs the plan in a process that stays the parent of the new one, and gives it the memory with the stacks.
+///
+/// # Safety
+/// All signals are blocked.
+unsafe fn start_hidden_parent(plan: &mut Plan) -> io::Result<Option<HiddenParent>> {
+    let (memory, top) = ((plan.memory, 2 * STACK), plan.stack_top(1));
+    // SAFETY: as in `run_intermediate`, except that we wait instead of being suspended.
+    unsafe { HiddenParent::start(lasting_intermediate, ptr::from_mut(plan).cast(), memory, top) }.map(Some)
+}
+
+/// Kills a process, and waits until it is dead.
+fn end(pidfd: &OwnedFd) {
+    let kill = || process::pidfd_signal(pidfd.as_fd(), libc::SIGKILL);
+    let _ = super::insist(kill, |errno| errno == libc::ESRCH);
+    while !fd::poll([pidfd.as_raw_fd()], -1)[0] {}
 }
 
 /// Checks that children of the calling thread are in its own pid namespace. The process id of a child in another one
@@ -137,15 +187,12 @@ fn check_pid_namespace() -> io::Result<()> {
 
 /// Returns the process with a descriptor above 2. If there is no such descriptor, kills the process, because it could
 /// not be watched.
-fn watched(pid: i32, pidfd: OwnedFd) -> io::Result<Launched> {
+fn watched(pid: i32, pidfd: OwnedFd, parent: Option<HiddenParent>) -> io::Result<Launched> {
     let above = if pidfd.as_raw_fd() > 2 { None } else { Some(fd::above_stdio_too(pidfd.as_fd())) };
     match above.transpose() {
-        Ok(above) => Ok(Launched { pid, pidfd: above.unwrap_or(pidfd) }),
+        Ok(above) => Ok(Launched { pid, pidfd: above.unwrap_or(pidfd), parent }),
         Err(e) => {
-            let _ = super::insist(
-                || process::pidfd_signal(pidfd.as_fd(), libc::SIGKILL),
-                |errno| errno == libc::ESRCH,
-            );
+            end(&pidfd);
             Err(e)
         }
     }
@@ -191,19 +238,38 @@ fn join(name: OsString, value: OsString) -> Vec<u8> {
 /// Runs in the intermediate process: starts the program and exits. It shares the caller's memory, so it changes
 /// nothing but its plan.
 extern "C" fn intermediate(plan: *mut libc::c_void) -> libc::c_int {
+    clone_program(plan.cast());
+    process::exit_now(0)
+}
+
+/// The same, which stays if there is a new process.
+extern "C" fn lasting_intermediate(plan: *mut libc::c_void) -> libc::c_int {
     let plan = plan.cast::<Plan>();
+    process::become_subreaper();
+    clone_program(plan);
+    // SAFETY: the caller waits until `stay` says so, and its plan lives as long. The memory lives longer than this
+    // process.
+    unsafe {
+        if (*plan).errno != 0 {
+            process::exit_now(0);
+        }
+        hidden_parent::stay(Progress::at((*plan).memory))
+    }
+}
+
+fn clone_program(plan: *mut Plan) {
     let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD | libc::SIGCHLD;
     // SAFETY: as in `launch_self`. This process is suspended until `program` executes or exits, and the caller is
     // suspended until this process exits.
     unsafe {
-        let stack = (*plan).inner_stack_top;
+        let stack = (*plan).stack_top(2);
         let pidfd = &raw mut (*plan).pidfd;
         let pid = libc::clone(program, stack, flags, plan.cast(), pidfd);
         (*plan).pid = pid;
         if pid == -1 {
             (*plan).errno = *libc::__errno_location();
         }
-        libc::_exit(0)
+        (*plan).is_done = true;
     }
 }
 

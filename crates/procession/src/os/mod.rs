@@ -18,6 +18,7 @@
 //! | `fd.rs`            | descriptors and socket pairs |
 //! | `fd_passing.rs`    | sending descriptors to a process without an existing connection |
 //! | `futex.rs`         | sleeping on a word of shared memory |
+//! | `hidden_parent.rs` | a parent for the launched process, where orphans become children of main |
 //! | `image.rs`         | where the executable is loaded, and its constructors |
 //! | `launch.rs`        | executing the program again as the supervisor |
 //! | `life_word.rs`     | a word that the kernel marks when a thread ends |
@@ -44,6 +45,7 @@ pub(crate) mod faults;
 pub(crate) mod fd;
 pub(crate) mod fd_passing;
 pub(crate) mod futex;
+pub(crate) mod hidden_parent;
 pub(crate) mod image;
 pub(crate) mod launch;
 pub(crate) mod life_word;

@@ -3,12 +3,11 @@
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
-use super::children::is_child;
 use super::faults::{self, Call};
 use super::{check, insist, procfs};
 
 pub(crate) use super::children::{
-    Children, adopted, has_children, next_ended, next_stop, reap, reap_if_ended,
+    Children, adopted, has_children, is_child, next_ended, next_stop, reap, reap_if_ended,
 };
 
 /// How a process ended, as the kernel reports it.
@@ -163,6 +162,14 @@ pub(crate) fn die_with_parent(signal: i32) {
 pub(crate) fn become_subreaper() {
     // SAFETY: a plain call.
     unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1) };
+}
+
+/// Returns whether orphans become children of this process.
+pub(crate) fn adopts_orphans() -> bool {
+    let mut is_subreaper: libc::c_int = 0;
+    // SAFETY: the place is valid.
+    unsafe { libc::prctl(libc::PR_GET_CHILD_SUBREAPER, &raw mut is_subreaper) };
+    is_subreaper != 0 || pid() == 1
 }
 
 /// Sets the short name that `ps` and `top` show. The kernel cuts it to 15 bytes.

@@ -6,7 +6,7 @@ use crate::arena::{member, payload};
 use crate::codec;
 use crate::codec::encoding::Message;
 use crate::supervisor::client;
-use crate::supervisor::preload::{Fate, Request};
+use crate::supervisor::preload::{Request, TemplateFailure};
 use crate::{Error, Result};
 
 /// Runs `f` with `args` once, in a process of its own, before the first process is spawned. All processes are forked
@@ -64,9 +64,9 @@ where
     };
     match built {
         Ok(Ok(())) => Ok(()),
-        Ok(Err(fate)) => {
+        Ok(Err(template_failure)) => {
             client::release(args);
-            Err(error(fate))
+            Err(error(template_failure))
         }
         Err(error) => {
             client::release(args);
@@ -75,17 +75,17 @@ where
     }
 }
 
-fn error(fate: Fate) -> Error {
-    let failure = match fate {
-        Fate::ReturnedErr(text) => {
+fn error(template_failure: TemplateFailure) -> Error {
+    let failure = match template_failure {
+        TemplateFailure::ReturnedErr(text) => {
             return Error::other(format!("the function of preload returned {text}"));
         }
-        Fate::Refused(error) => return error,
-        Fate::Panicked(message, location) => {
+        TemplateFailure::Refused(error) => return error,
+        TemplateFailure::Panicked(message, location) => {
             Failure::Panicked { message, location, backtrace: String::new() }
         }
-        Fate::Exited(code) => Failure::Exited { code },
-        Fate::Killed { signal, core: core_dumped } => {
+        TemplateFailure::Exited(code) => Failure::Exited { code },
+        TemplateFailure::Killed { signal, core: core_dumped } => {
             Failure::Killed { signal, core_dumped, out_of_memory: false, stack_overflow: false }
         }
     };

@@ -13,7 +13,7 @@ use crate::arena::member;
 use crate::arena::objects::check_name;
 use crate::codec::encoding::Message;
 use crate::supervisor::client;
-use crate::supervisor::client::{Order, Prepared, Wishes};
+use crate::supervisor::client::{Order, Prepared, Setup};
 use crate::{Error, Result, codec};
 
 impl Builder {
@@ -59,7 +59,7 @@ impl Builder {
         };
         check_name(&name)?;
         let (entry, type_hash) = entry::name_of::<F, A>();
-        let order = Order { entry, type_hash, args: 0, name: &name, daemon: self.daemon, wishes: None };
+        let order = Order { entry, type_hash, args: 0, name: &name, daemon: self.daemon, setup: None };
         match &self.settings {
             None => outcome_of(client::spawn(&Order { args: packed(args)?, ..order })?, None),
             Some(settings) => prepared(order, settings, || packed(args)),
@@ -75,8 +75,8 @@ fn prepared<R>(
 ) -> Result<Process<R>> {
     let setup = StreamSetup::of(&settings.streams)?;
     let (options, directory) = (settings.options(&setup)?, settings.absolute_directory()?);
-    let wishes = Wishes { options: &options, directory: directory.as_deref(), luggage: setup.luggage() };
-    let order = Order { args: args()?, wishes: Some(&wishes), ..order };
+    let wanted = Setup { options: &options, directory: directory.as_deref(), sent_fds: setup.sent_fds() };
+    let order = Order { args: args()?, setup: Some(&wanted), ..order };
     outcome_of(client::spawn(&order)?, setup.pipes)
 }
 

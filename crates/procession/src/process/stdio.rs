@@ -5,7 +5,7 @@ use std::io::{PipeReader, PipeWriter};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::{Arc, Mutex};
 
-use crate::supervisor::options::{Luggage, Stream};
+use crate::supervisor::options::{SentFds, Stream};
 use crate::{Error, Result};
 
 /// Where a standard stream of a new process leads, for [`Builder::stdin`](super::Builder::stdin),
@@ -157,12 +157,12 @@ impl StreamSetup {
     }
 
     /// Returns the descriptors to send, in the order of the streams.
-    pub(super) fn luggage(&self) -> Luggage {
+    pub(super) fn sent_fds(&self) -> SentFds {
         let number = |source: &Source| match source {
             Source::Own(number) => *number,
             Source::Shared(fd) => fd.as_raw_fd(),
             Source::New(fd) => fd.as_raw_fd(),
         };
-        Luggage(self.sent.iter().map(number).collect())
+        SentFds(self.sent.iter().map(number).collect())
     }
 }

@@ -4,7 +4,7 @@
 //! fork ─▶ prepare ─▶ sleep as a spare ─▶ RUNNING ─▶ function ─▶ exit handlers ─▶ done word ─▶ gone
 //! ```
 //!
-//! As much as possible is done before the sleep, off the spawner's critical path.
+//! The child does as much as possible before it sleeps, so that its spawner does not wait for it.
 
 use std::os::fd::AsRawFd;
 use std::panic;
@@ -27,11 +27,11 @@ use crate::{Error, Result, codec, recovery, rules};
 /// The exit code of a process whose function panicked: Rust's own.
 const PANIC_CODE: i32 = 101;
 
-/// What the name of a process begins with that runs a closure and was given no name; its place follows. The title
-/// that `ps` shows leaves it out, because a title has 15 bytes.
+/// The beginning of the default name of a process that runs a closure. The closure's file and line follow. The title
+/// that `ps` shows leaves the prefix out, because a title has at most 15 bytes.
 pub(crate) const CLOSURE: &str = "closure@";
 
-/// Lives as the process of slot `index`.
+/// Runs as the process of slot `index`, until the process exits.
 pub(super) fn live(arena: &'static Arena, index: u32, inheritance: &Inheritance) -> ! {
     let parent = arena.header().supervisor_pid.load(Ordering::Relaxed) as i32;
     process::die_with_parent(libc::SIGKILL);
@@ -40,7 +40,7 @@ pub(super) fn live(arena: &'static Arena, index: u32, inheritance: &Inheritance)
     }
     member::become_child(index);
     orphans::mark_child(arena, index);
-    // Only these: what the program's constructors have opened is the child's as well.
+    // No others, because the child keeps what the program's constructors have opened.
     inheritance.private_fds.iter().copied().for_each(fd::close_raw);
     let slot = arena.slot(index);
     // Signals stay blocked until the process begins, so one that is sent to its number after `spawn` has returned
@@ -64,7 +64,7 @@ pub(super) fn live(arena: &'static Arena, index: u32, inheritance: &Inheritance)
     begin(arena, index, inheritance.mask, prepared)
 }
 
-/// What lies between a complete request and the exit handlers, for the crash tests: this process has become that
+/// Runs everything between a complete request and the exit handlers, for the crash tests. This process has become that
 /// of slot `index`.
 #[cfg(feature = "internals")]
 pub(crate) fn live_through(arena: &'static Arena, index: u32) {
@@ -76,7 +76,7 @@ pub(crate) fn live_through(arena: &'static Arena, index: u32) {
     last_act();
 }
 
-/// Goes on as the process of slot `index` after it has executed the program anew.
+/// Continues as the process of slot `index` after it has executed the program again.
 pub(super) fn go_on(arena: &'static Arena, index: u32, mask: signal::Mask) -> ! {
     process::die_with_parent(libc::SIGKILL);
     if process::parent_pid() != arena.header().supervisor_pid.load(Ordering::Relaxed) as i32 {
@@ -94,7 +94,7 @@ pub(super) fn go_on(arena: &'static Arena, index: u32, mask: signal::Mask) -> ! 
 
 fn begin(arena: &'static Arena, index: u32, mask: signal::Mask, prepared: Option<Result<()>>) -> ! {
     let slot = arena.slot(index);
-    // From here on our death is the death of the user's process.
+    // From here on the death of this process is the death of the user's process.
     // ORDERING: SeqCst, against the sender of an early signal: one of us sees the other.
     slot.state.store(slots::RUNNING, Ordering::SeqCst);
     signal::set_mask(mask);
@@ -128,7 +128,7 @@ fn deliver_early_signals(slot: &Slot) {
     }
 }
 
-/// Runs what the slot asks for and writes down how it went; gives the exit code.
+/// Runs the request of the slot, records its result, and returns the exit code.
 fn run_request(arena: &'static Arena, index: u32, slot: &'static Slot, prepared: Option<Result<()>>) -> i32 {
     let Some((number, object, body)) = process_body::object_of(arena, slot) else { return 1 };
     handle::set_own_object(Id(slot.process.load(Ordering::Acquire)));
@@ -147,7 +147,7 @@ fn run_request(arena: &'static Arena, index: u32, slot: &'static Slot, prepared:
     let called = || {
         let called = panic::catch_unwind(AssertUnwindSafe(|| call(arena, index, slot)));
         if !matches!(called, Ok(Ok(_))) {
-            // CRASH: what is still in the arguments stays there, and our death tells once more.
+            // CRASH: what is still in the arguments stays there, and the recovery of this process notifies again.
             recovery::notify_barriers(arena, index, false);
         }
         called
@@ -157,7 +157,7 @@ fn run_request(arena: &'static Arena, index: u32, slot: &'static Slot, prepared:
         Some(prepared) => match finish_preparation(arena, index, slot, body, prepared) {
             Ok(()) => called(),
             Err(error) => {
-                // For the spawner, which gets it as it is.
+                // For the spawner, which returns the same error.
                 let whole = codec::pack(&error).unwrap_or(0);
                 process_body::attach(arena, index, object, number, process_body::RESULT, whole);
                 Ok(Err(error))
@@ -165,7 +165,7 @@ fn run_request(arena: &'static Arena, index: u32, slot: &'static Slot, prepared:
         },
     };
     if member::is_forked() {
-        // A copy that the function has made has come back from it too. It is nobody, and ends.
+        // The function has forked, and the fork has returned from it as well. It is no process of the family, and ends.
         return if result.is_ok() { 0 } else { PANIC_CODE };
     }
     let (ending, code, block) = match result {
@@ -199,7 +199,7 @@ fn run_request(arena: &'static Arena, index: u32, slot: &'static Slot, prepared:
     code
 }
 
-/// The options have been applied, or not: lets go of them, and says so if they have.
+/// Frees the options, and notifies the spawner if they have been applied.
 fn finish_preparation(
     arena: &Arena,
     index: u32,
@@ -235,7 +235,7 @@ pub(super) fn change_directory(arena: &Arena, block: u64) -> Result<()> {
     std::env::set_current_dir(path).map_err(|e| Error::os(&format!("entering {}", path.display()), &e))
 }
 
-/// What children need and inherit from the supervisor, so that none of them has to do it again.
+/// Prepares in the supervisor what its children inherit, so that no child has to do it.
 pub(super) fn prepare_ancestor() {
     crash_report::listen();
     crash_report::listen();
@@ -258,12 +258,12 @@ extern "C" fn last_act() {
     }
     let slot = arena.slot(member::slot());
     if slot.leaving.load(Ordering::Acquire) == 0 {
-        return; // the user's code called `exit`: the supervisor tells the code
+        return; // the user's code called `exit`, and the supervisor reports the exit code
     }
     process::flush_c_streams();
     slot.life.silence();
     if threads::is_alone() {
-        // CRASH: without this the exit counts as a death, and everybody who sleeps is woken.
+        // CRASH: without this store the exit counts as a death, and recovery wakes every sleeper.
         slot.leaving.store(slots::ALONE, Ordering::Release);
     }
     if let Some((_, _, body)) = process_body::object_of(arena, slot) {

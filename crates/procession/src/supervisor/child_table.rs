@@ -2,20 +2,20 @@
 //!
 //! | entry  | meaning                                        |
 //! |--------|------------------------------------------------|
-//! | 0      | nobody uses the slot                           |
-//! | -1     | it is in use, but no child of ours lives there |
-//! | n      | child n, which we have not reaped              |
+//! | 0      | the slot is unused                             |
+//! | -1     | the slot is in use, and has no child           |
+//! | n      | child n, which is not reaped                   |
 //!
-//! It lies in memory that children do not get: it changes with every fork and every burial, and the
-//! kernel would copy its page each time.
+//! It lies in memory that children do not inherit: it changes with every fork and every reaping, and
+//! the kernel would copy its page each time.
 
 use std::io;
 
 use crate::arena::slots;
 use crate::os::memory;
 
-const NOBODY: i32 = 0;
-const CHILDLESS: i32 = -1;
+const UNUSED: i32 = 0;
+const NO_CHILD: i32 = -1;
 
 pub(super) struct ChildTable {
     entries: &'static mut [i32],
@@ -24,16 +24,16 @@ pub(super) struct ChildTable {
 }
 
 impl ChildTable {
-    /// Room for `slots` slots, of which main has its own.
+    /// Creates a table of `slots` slots, of which main uses one.
     pub(super) fn new(slots: u32) -> io::Result<ChildTable> {
         let entries = memory::unforked_ints(slots as usize)?;
-        entries[slots::MAIN as usize] = CHILDLESS;
+        entries[slots::MAIN as usize] = NO_CHILD;
         Ok(ChildTable { entries, used: slots::MAIN as usize + 1 })
     }
 
-    /// The first slot that nobody uses.
+    /// Returns the first unused slot.
     pub(super) fn vacant(&self) -> Option<u32> {
-        self.entries.iter().position(|&entry| entry == NOBODY).map(|index| index as u32)
+        self.entries.iter().position(|&entry| entry == UNUSED).map(|index| index as u32)
     }
 
     pub(super) fn enter(&mut self, slot: u32, pid: i32) {
@@ -43,21 +43,21 @@ impl ChildTable {
         }
     }
 
-    /// The child is about to be reaped; its slot stays in use.
-    pub(super) fn bereave(&mut self, slot: u32) {
-        self.entries[slot as usize] = CHILDLESS;
+    /// Removes a child that is about to be reaped. Its slot stays in use.
+    pub(super) fn clear_child(&mut self, slot: u32) {
+        self.entries[slot as usize] = NO_CHILD;
     }
 
     pub(super) fn vacate(&mut self, slot: u32) {
-        self.entries[slot as usize] = NOBODY;
+        self.entries[slot as usize] = UNUSED;
     }
 
-    /// The slot of a child.
+    /// Returns the slot of a child.
     pub(super) fn slot_of(&self, pid: i32) -> Option<u32> {
         self.entries[..self.used].iter().position(|&entry| entry == pid && pid > 0).map(|index| index as u32)
     }
 
-    /// Every child and its slot.
+    /// Returns every child with its slot.
     pub(super) fn children(&self) -> impl Iterator<Item = (i32, u32)> {
         self.entries[..self.used]
             .iter()

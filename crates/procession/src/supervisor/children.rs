@@ -1,4 +1,4 @@
-//! Slots, forks and spares: where children come from and where they are buried.
+//! Slots, forks and spares: how the supervisor creates and reaps its children.
 
 use std::io;
 use std::os::fd::{OwnedFd, RawFd};
@@ -21,19 +21,19 @@ use crate::pool::cells;
 use crate::rules::Rule;
 use crate::{os, recovery, rules};
 
-/// Children kept asleep and empty, so that a spawn need not wait for a fork.
+/// How many children sleep without a function, so that a spawn does not wait for a fork.
 const SPARES: usize = 4;
-/// The most forks in a row before ended children are looked after again.
+/// The most forks in a row before the supervisor reaps ended children again.
 const BATCH: usize = 16;
-/// A child that is signaled while it is forked is forked again, this often at most. A burst of signals to the group takes a
-/// few forks; the bound only keeps a program that signals without end from holding up the supervisor.
+/// The most forks for one child. A child that is signaled before it has left the group is replaced, and a burst of signals
+/// takes a few forks. The bound keeps a program that signals without end from holding up the supervisor.
 const BIRTHS: u32 = 200;
-/// A request is given up when the kernel has refused to fork a child for it for this long.
+/// How long the kernel may refuse to fork a child for a request before the request fails.
 const FORK_PATIENCE_NS: u64 = 10_000_000_000;
-/// Slots above this one give their pages back when they become free.
+/// A slot at or above this index returns its pages to the kernel when it becomes free.
 const WARM_SLOTS: u32 = 64;
 
-/// What children get from main, and what they must not get from us.
+/// What children inherit from main, and what they must not inherit from the supervisor.
 pub(super) struct Inheritance {
     pub(super) mask: signal::Mask,
     /// What main does about SIGCHLD.
@@ -41,37 +41,37 @@ pub(super) struct Inheritance {
     /// The process group that children join when they begin.
     pub(super) group: i32,
     pub(super) private_fds: Vec<RawFd>,
-    /// The arena's file, for a child that executes the program anew; others close it when they begin.
+    /// The arena's file, for a child that executes the program again. Other children close it when they begin.
     pub(super) memfd: OwnedFd,
 }
 
-/// A slot whose child died before its spawner returned.
-struct Childless {
+/// A slot whose child died before its spawner returned. It gets another child.
+struct Vacancy {
     index: u32,
     ended: Ended,
-    /// When the fork of another child failed first; 0 while none has.
+    /// When a fork for it failed first, or 0.
     refused_ns: u64,
 }
 
 pub(super) struct Children {
     arena: &'static Arena,
     inheritance: Inheritance,
-    /// Every child that we forked and have not reaped.
-    roster: ChildTable,
-    /// Where the collector notes what it frees; the supervisor has no record in the arena.
+    /// Every child that is forked and not reaped.
+    table: ChildTable,
+    /// Where the collector notes what it frees, because the supervisor has no record in the arena.
     intent: Box<Record>,
     /// Slots whose child died before its spawner returned.
-    childless: Vec<Childless>,
-    /// What could not be done yet.
+    vacancies: Vec<Vacancy>,
+    /// The calls that the kernel has refused.
     backlog: Backlog,
-    /// Tells whom the kernel has killed for want of memory.
+    /// Knows whether the kernel has killed a process because memory ran out.
     memory: oom::Watch,
-    /// Where the kernel lists our children; `None` where it does not.
+    /// The kernel's list of this process's children. `None` where the kernel has none.
     children: Option<process::Children>,
     orphans: Orphans,
     /// Children that may be dead although they cannot be reaped yet.
     dying: Dying,
-    /// Where tidying the spans goes on next time.
+    /// The span at which the next tidying begins.
     tidied: u32,
 }
 
@@ -83,9 +83,9 @@ impl Children {
         Ok(Children {
             arena,
             inheritance,
-            roster: ChildTable::new(arena.layout.slots)?,
+            table: ChildTable::new(arena.layout.slots)?,
             intent: Record::private(),
-            childless: Vec::new(),
+            vacancies: Vec::new(),
             backlog: Backlog::default(),
             memory: oom::Watch::begin(),
             children,
@@ -105,7 +105,7 @@ impl Children {
         self.publish_spares();
     }
 
-    /// Makes spares until there are enough, and tells who waits for one.
+    /// Forks spares until there are enough, and wakes the spawners that wait for one.
     pub(super) fn refill(&mut self) {
         self.replace_dead();
         let header = self.arena.header();
@@ -117,7 +117,7 @@ impl Children {
             }
             let made = spares < SPARES && self.make_spare();
             if made || !waited_for {
-                // Only who waits for a spare is to hear why there is none.
+                // Only a spawner that waits for a spare is told why there is none.
                 header.fork_errno.store(0, Ordering::Release);
             }
             self.publish_spares();
@@ -131,10 +131,10 @@ impl Children {
         let arena = self.arena;
         let spare =
             move |&slot: &u32| slots::phase(arena.slot(slot).state.load(Ordering::Acquire)) == slots::SPARE;
-        self.roster.children().map(|(_, slot)| slot).filter(spare)
+        self.table.children().map(|(_, slot)| slot).filter(spare)
     }
 
-    /// Wakes the spares, which then throw away the signals that are pending for them.
+    /// Wakes the spares, which then discard their pending signals.
     pub(super) fn rouse_spares(&self) {
         for index in self.spares() {
             futex::wake_all(&self.arena.slot(index).state);
@@ -147,8 +147,8 @@ impl Children {
         for hint in &header.spare_slots {
             hint.store(spares.next().unwrap_or(0), Ordering::Relaxed);
         }
-        // ORDERING: SeqCst. A spawner sets the lowest bit, looks at the slots again and sleeps on
-        // the value it saw: it sees the new spares, or its sleep is refused.
+        // ORDERING: SeqCst. A spawner sets the lowest bit, loads the slots again and sleeps on the value that it saw. So
+        // it sees the new spares, or the kernel refuses the sleep.
         let old = header.spares.fetch_add(2, Ordering::SeqCst);
         if old & 1 == 1 {
             header.spares.fetch_and(!1, Ordering::SeqCst);
@@ -158,7 +158,7 @@ impl Children {
 
     fn make_spare(&mut self) -> bool {
         let header = self.arena.header();
-        let Some(index) = self.roster.vacant() else {
+        let Some(index) = self.table.vacant() else {
             header.fork_errno.store(NO_SLOT, Ordering::Release);
             return false;
         };
@@ -177,14 +177,14 @@ impl Children {
         true
     }
 
-    /// Forks a child that will do whatever its slot says.
+    /// Forks a child for a slot, whose request it will run.
     fn fork_into(&mut self, index: u32) -> bool {
         let slot = self.arena.slot(index);
         slot.pace.reset();
         match self.fork_unsignalled(index) {
             Ok(pid) => {
                 slot.pid.store(pid, Ordering::Release);
-                self.roster.enter(index, pid);
+                self.table.enter(index, pid);
                 true
             }
             Err(e) => {
@@ -195,11 +195,11 @@ impl Children {
         }
     }
 
-    /// Forks a child for a slot, for which no signal is pending.
+    /// Forks a child that has no pending signal.
     ///
-    /// A spare is in a group of its own until it gets a function, so it receives no signal that is sent to the group
-    /// of main: a process that main forks after the signal would not get it either. It is born in this process's
-    /// group, though. A signal that came before it left was sent to this process as well; then another child is made.
+    /// A spare is in a group of its own until it gets a function. So it does not receive a signal that main's group
+    /// receives earlier, as a process that main forks after the signal does not. A fork begins in this process's group,
+    /// though. A signal that arrives before it has left that group arrives here as well, and the fork is replaced.
     fn fork_unsignalled(&self, index: u32) -> io::Result<i32> {
         let signalled = || {
             let any = signal::discard_pending();
@@ -224,16 +224,16 @@ impl Children {
         unreachable!("INVARIANT: the last one is returned")
     }
 
-    /// Buries every child that has ended.
+    /// Reaps every child that has ended.
     pub(super) fn reap(&mut self) {
         let mut any = false;
         while let Ok(Some((pid, ended))) = process::next_ended() {
             any = true;
-            // A zombie keeps its number, so until it is reaped nobody can mistake another for it.
-            match self.roster.slot_of(pid) {
+            // A zombie keeps its number, so until it is reaped no other process has that number.
+            match self.table.slot_of(pid) {
                 Some(index) => {
-                    self.roster.bereave(index);
-                    self.bury(index, pid, ended);
+                    self.table.clear_child(index);
+                    self.reap_child(index, pid, ended);
                 }
                 // An adopted orphan.
                 None => {
@@ -249,11 +249,36 @@ impl Children {
         }
     }
 
+    /// Sends the signals that processes have left here, because the kernel does not permit them to send these.
+    pub(super) fn send_signals(&mut self) {
+        let left = &self.arena.header().signals_left;
+        if left.load(Ordering::Relaxed) == 0 {
+            return;
+        }
+        // ORDERING: SeqCst, before looking: a bit that is not seen is followed by another store.
+        left.store(0, Ordering::SeqCst);
+        for (pid, index) in self.table.children() {
+            let slot = self.arena.slot(index);
+            let signals = match slots::phase(slot.state.load(Ordering::SeqCst)) {
+                slots::RUNNING => slot.take_early_signals(),
+                // The child takes them when it begins, unless it is stopped.
+                slots::GO if slot.has_early_kill() => 1 << libc::SIGKILL,
+                _ => 0,
+            };
+            for signal in (1..32).filter(|signal| signals & 1 << signal != 0) {
+                match signal {
+                    libc::SIGKILL => self.backlog.kill(pid),
+                    _ => drop(process::signal_child(pid, signal)),
+                }
+            }
+        }
+    }
+
     /// Notes which children were stopped or continued.
     pub(super) fn note_stops(&self) {
         let clock = &self.arena.header().awake;
         while let Ok(Some((pid, is_stopped))) = process::next_stop() {
-            let Some(index) = self.roster.slot_of(pid) else { continue };
+            let Some(index) = self.table.slot_of(pid) else { continue };
             if is_stopped {
                 self.arena.slot(index).pace.stop(clock);
                 recovery::pass_by(self.arena, index);
@@ -265,25 +290,25 @@ impl Children {
         }
     }
 
-    fn bury(&mut self, index: u32, pid: i32, ended: Ended) {
+    fn reap_child(&mut self, index: u32, pid: i32, ended: Ended) {
         self.backlog.forget(pid);
         let slot = self.arena.slot(index);
         let spare =
             slot.state.compare_exchange(slots::SPARE, slots::DEAD, Ordering::AcqRel, Ordering::Acquire);
         if spare.is_err() && !can_be_replaced(slot) {
-            return self.bury_sent_off(index, pid, ended);
+            return self.reap_begun(index, pid, ended);
         }
-        // Out of the slot before it is free to be given to a stranger.
+        // The number leaves the slot before another process can get it.
         slot.pid.store(0, Ordering::SeqCst);
         process::reap(pid);
         match spare {
             Ok(_) => self.recover(index, ended),
-            Err(_) => self.childless.push(Childless { index, ended, refused_ns: 0 }),
+            Err(_) => self.vacancies.push(Vacancy { index, ended, refused_ns: 0 }),
         }
     }
 
-    /// The death of the child is that of the user's process, however far it came.
-    fn bury_sent_off(&mut self, index: u32, pid: i32, ended: Ended) {
+    /// Recovers a child whose death is that of the user's process, and reaps it.
+    fn reap_begun(&mut self, index: u32, pid: i32, ended: Ended) {
         let slot = self.arena.slot(index);
         let phase = slots::phase(slot.state.load(Ordering::Acquire));
         if phase != slots::DEAD {
@@ -296,9 +321,9 @@ impl Children {
             _ => self.recover(index, ended),
         }
         process::reap(pid);
-        // Nobody wants what these do. Who is in the list is not reaped, so a number is its own.
+        // No pool wants their results. A process in the table is not reaped, so its number is still its own.
         for orphan in orphans {
-            if self.roster.slot_of(orphan).is_some() {
+            if self.table.slot_of(orphan).is_some() {
                 self.backlog.kill(orphan);
             }
         }
@@ -316,7 +341,7 @@ impl Children {
     /// Releases what children hold that are dead but cannot be reaped yet.
     pub(super) fn release_dying(&mut self) {
         let mut dying = std::mem::take(&mut self.dying);
-        for (index, pid, ended) in dying.dead(self.arena, &self.roster) {
+        for (index, pid, ended) in dying.dead(self.arena, &self.table) {
             self.note_death(index, pid, ended);
             let is_worker = cells::recover::is_worker(self.arena, index, pid);
             recovery::release(self.arena, index, Some(ended));
@@ -331,7 +356,7 @@ impl Children {
 
     /// Forks again for the slots whose child died before its spawner returned.
     pub(super) fn replace_dead(&mut self) {
-        for mut slot in std::mem::take(&mut self.childless) {
+        for mut slot in std::mem::take(&mut self.vacancies) {
             if self.fork_into(slot.index) {
                 continue;
             }
@@ -342,21 +367,21 @@ impl Children {
             let waited = now - slot.refused_ns > FORK_PATIENCE_NS;
             match slots::phase(self.arena.slot(slot.index).state.load(Ordering::Acquire)) {
                 slots::GO if waited => self.give_up(slot.index, slot.ended),
-                // Or its spawner still writes the request (or has died, and it is a spare again).
+                // Otherwise its spawner still writes the request, or has died and the slot is a spare again.
                 _ => {
-                    self.childless.push(slot);
+                    self.vacancies.push(slot);
                     self.backlog.note();
                 }
             }
         }
     }
 
-    /// When the loop is to look again although nothing may have happened.
+    /// Returns when the loop must run again even if nothing happens.
     pub(super) fn looks_again(&self) -> Deadline {
         self.dying.due_or(self.backlog.due())
     }
 
-    /// Does what could not be done before.
+    /// Repeats the calls that the kernel has refused, when they are due.
     pub(super) fn catch_up(&mut self) {
         if self.backlog.is_due() {
             let before = self.backlog.due();
@@ -367,7 +392,7 @@ impl Children {
         }
     }
 
-    /// Answers a request whose function is never called.
+    /// Completes a request whose function is never called.
     fn give_up(&mut self, index: u32, ended: Ended) {
         if let Some((_, _, body)) = process_body::object_of(self.arena, self.arena.slot(index)) {
             let code = match ended {
@@ -383,27 +408,27 @@ impl Children {
 
     fn recover(&mut self, index: u32, ended: Ended) {
         recovery::recover(self.arena, index, Some(ended));
-        self.roster.vacate(index);
+        self.table.vacate(index);
         if index >= WARM_SLOTS {
             self.arena.release_slot_pages(index);
         }
     }
 
-    /// Kills what dead children left behind: processes that they had started by themselves.
-    /// Those of living children only when the family `ends`.
+    /// Kills the processes that dead children have started themselves. Kills those of living children only when the
+    /// family `ends`.
     fn kill_orphans(&mut self, ends: bool) {
         let Some(children) = &mut self.children else { return };
-        // (Counted first: the heap is memory that forks get, and there are seldom any.)
+        // Counted first, because forks inherit the heap, and there are seldom orphans.
         let mut listed = 0;
         let mut looked = children.for_each(|_| listed += 1);
-        if looked.is_ok() && listed == self.roster.children().count() {
+        if looked.is_ok() && listed == self.table.children().count() {
             return;
         }
         let mut orphans = Vec::new();
         looked = looked.and_then(|()| children.for_each(|pid| orphans.push(pid)));
         orphans.retain(|&pid| {
-            let orphan = self.roster.slot_of(pid).is_none();
-            orphan && (ends || !self.orphans.is_owned(self.arena, &self.roster, pid))
+            let orphan = self.table.slot_of(pid).is_none();
+            orphan && (ends || !self.orphans.is_owned(self.arena, &self.table, pid))
         });
         orphans.into_iter().for_each(|pid| self.backlog.kill(pid));
         if looked.is_err() {
@@ -411,16 +436,16 @@ impl Children {
         }
     }
 
-    /// Whether we have no child, adopted ones included.
+    /// Returns whether this process has no child, adopted ones included.
     fn is_alone(&mut self) -> bool {
         let mut listed = false;
         if let Some(children) = &mut self.children {
             listed = children.for_each(|_| listed = true).is_err() || listed;
         }
-        !listed && self.roster.children().next().is_none()
+        !listed && self.table.children().next().is_none()
     }
 
-    /// The names of the processes that the end of the family waits for.
+    /// Returns the names of the processes that the end of the family waits for.
     pub(super) fn awaited(&self) -> Vec<String> {
         let awaited = |&index: &u32| {
             let slot = self.arena.slot(index);
@@ -428,11 +453,11 @@ impl Children {
             let daemon = slot.flags.load(Ordering::Relaxed) & slots::DAEMON != 0;
             state == slots::CLAIMED || (slot.is_live() && !daemon && !self.is_stopped_at_its_end(slot))
         };
-        let childless = self.childless.iter().map(|slot| slot.index);
-        self.roster
+        let vacancies = self.vacancies.iter().map(|slot| slot.index);
+        self.table
             .children()
             .map(|(_, slot)| slot)
-            .chain(childless)
+            .chain(vacancies)
             .filter(awaited)
             .map(|index| {
                 let stopped = if self.is_stopped(self.arena.slot(index)) { ", which is stopped" } else { "" };
@@ -445,8 +470,8 @@ impl Children {
         slot.pace.read(&self.arena.header().awake).is_stopped
     }
 
-    /// Returns whether the process of a slot was stopped after it had published its end. It has nothing more to do, and
-    /// perhaps nobody continues it.
+    /// Returns whether the process of a slot was stopped after it had published its end. It has nothing left to do, and
+    /// perhaps no process continues it.
     fn is_stopped_at_its_end(&self, slot: &Slot) -> bool {
         let body = || process_body::object_of(self.arena, slot).map(|(_, _, body)| body);
         self.is_stopped(slot)
@@ -455,27 +480,27 @@ impl Children {
     }
 
     pub(super) fn has_daemons(&self) -> bool {
-        self.roster.children().any(|(_, index)| self.arena.slot(index).is_live())
+        self.table.children().any(|(_, index)| self.arena.slot(index).is_live())
     }
 
     pub(super) fn terminate_daemons(&self) {
-        for (pid, index) in self.roster.children() {
+        for (pid, index) in self.table.children() {
             if self.arena.slot(index).is_live() {
                 let _ = process::signal_child(pid, libc::SIGTERM);
             }
         }
     }
 
-    /// Kills every child, stopped ones too, and what they leave; returns when all are gone.
+    /// Kills every child, stopped ones too, and what they leave behind. Returns when all are gone.
     pub(super) fn kill_everybody(&mut self) {
         for _ in 0..1000 {
-            for (pid, _) in self.roster.children() {
+            for (pid, _) in self.table.children() {
                 let _ = process::signal_child(pid, libc::SIGKILL);
             }
             self.kill_orphans(true);
             while let Ok(Some((pid, _))) = process::next_ended() {
-                if let Some(index) = self.roster.slot_of(pid) {
-                    self.roster.bereave(index);
+                if let Some(index) = self.table.slot_of(pid) {
+                    self.table.clear_child(index);
                 }
                 process::reap(pid);
             }
@@ -487,7 +512,7 @@ impl Children {
     }
 }
 
-/// Whether another child takes the place of the dead one in `slot`, which is no spare.
+/// Returns whether another child takes the place of the dead one in `slot`, which is no spare.
 fn can_be_replaced(slot: &Slot) -> bool {
     let phase = || slots::phase(slot.state.load(Ordering::SeqCst));
     // As long as the slot is claimed, its spawner has not asked for a number.

@@ -1,4 +1,4 @@
-//! The family's side of the supervisor: launching one, claiming a spare, sending it off.
+//! The family's side of the supervisor: launching one, claiming a spare, completing its request.
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -7,8 +7,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::launch_report::{Attempt, Failed, Transcript};
-use super::options::{Luggage, Options};
-use super::preload::{Fate, Request};
+use super::options::{Options, SentFds};
+use super::preload::{Request, TemplateFailure};
 use super::serve::hello_bytes;
 use super::{child, hook, preload, shutdown};
 use crate::arena::handle::Handle;
@@ -19,30 +19,30 @@ use crate::arena::thread::{Me, with_me};
 use crate::arena::{Arena, blocks, member, slots};
 use crate::os::clock::Deadline;
 use crate::os::credentials::Credentials;
-use crate::os::{credentials, fd, futex, image, launch, process, signal};
+use crate::os::{credentials, fd, futex, hidden_parent, image, launch, process, signal};
 use crate::sync::raw::park::Wait;
 use crate::{Error, Result, codec};
 
-/// What a new process is to do and be.
+/// What a spawner asks for.
 pub(crate) struct Order<'a> {
     pub(crate) entry: u64,
     pub(crate) type_hash: u64,
-    /// The block with the arguments, which belongs to this process and is given to the new one, or freed.
+    /// The block with the arguments. It belongs to this process until the new one gets it or it is freed.
     pub(crate) args: u64,
     pub(crate) name: &'a str,
     pub(crate) daemon: bool,
-    pub(crate) wishes: Option<&'a Wishes<'a>>,
+    pub(crate) setup: Option<&'a Setup<'a>>,
 }
 
-/// What a new process is to be given before its function runs.
-pub(crate) struct Wishes<'a> {
+/// What a new process applies before its function runs.
+pub(crate) struct Setup<'a> {
     pub(crate) options: &'a Options,
-    /// The absolute path of its working directory, if that is not to be this process's.
+    /// The absolute path of its working directory, if that differs from this process's.
     pub(crate) directory: Option<&'a Path>,
-    pub(crate) luggage: Luggage,
+    pub(crate) sent_fds: SentFds,
 }
 
-/// The blocks of a request, besides the arguments. They belong to this process until they are sent off.
+/// The blocks of a request, besides the arguments. They belong to this process until the request is complete.
 #[derive(Clone, Copy, Default)]
 struct Extras {
     cwd: u64,
@@ -52,21 +52,21 @@ struct Extras {
 impl Extras {
     fn pack(arena: &Arena, order: &Order<'_>) -> Result<Extras> {
         let mut extras = Extras::default();
-        let executes = order.wishes.is_some_and(|wishes| wishes.options.fresh);
+        let executes = order.setup.is_some_and(|setup| setup.options.fresh);
         let credentials = foreign_credentials(arena, executes)?;
-        match (&order.wishes, credentials) {
+        match (&order.setup, credentials) {
             (None, None) => extras.cwd = foreign_cwd(arena)?,
             (None, credentials) => {
                 extras.cwd = foreign_cwd(arena)?;
                 let options = Options { credentials, ..Options::default() };
                 extras.options = codec::pack(&options).inspect_err(|_| extras.free())?;
             }
-            (Some(wishes), credentials) => {
-                extras.cwd = match wishes.directory {
+            (Some(setup), credentials) => {
+                extras.cwd = match setup.directory {
                     Some(path) => codec::pack(&path.as_os_str().as_bytes().to_vec())?,
                     None => foreign_cwd(arena)?,
                 };
-                let options = Options { credentials, ..wishes.options.clone() };
+                let options = Options { credentials, ..setup.options.clone() };
                 extras.options = codec::pack(&options).inspect_err(|_| extras.free())?;
             }
         }
@@ -78,13 +78,13 @@ impl Extras {
     }
 }
 
-/// Starts a process. When this returns, its request is complete and cannot be lost: if the child died before, another
-/// takes its place; if it dies from now on, that is the end of the process. Waits until wishes have been granted.
+/// Starts a process, and waits until its setup is applied. When this returns, the request is complete and cannot be
+/// lost. A child that died before is replaced, and the death of the child from now on is the end of the process.
 pub(crate) fn spawn(order: &Order<'_>) -> Result<Prepared> {
     let (handle, prepares) = begin(order).inspect_err(|_| release(order.args))?;
     match prepares {
         false => Ok(Prepared::Ready(handle)),
-        true => await_preparation(handle, order.wishes.map(|wishes| &wishes.luggage)),
+        true => await_preparation(handle, order.setup.map(|setup| &setup.sent_fds)),
     }
 }
 
@@ -95,7 +95,7 @@ pub(crate) fn release(block: u64) {
     }
 }
 
-/// Sends a request off. Returns whether the child is given something before its function runs.
+/// Completes a request. Returns whether the child applies options before its function runs.
 fn begin(order: &Order<'_>) -> Result<(Handle, bool)> {
     let arena = member::arena()?;
     ensure_supervisor(arena)?;
@@ -107,16 +107,16 @@ fn begin(order: &Order<'_>) -> Result<(Handle, bool)> {
     Ok((handle, extras.options != 0))
 }
 
-/// What came of wishes.
+/// How the setup of a new process ended.
 pub(crate) enum Prepared {
-    /// They have been granted, and the function runs.
+    /// It is applied, and the function runs.
     Ready(Handle),
-    /// The process ended before, and its function will not run; here is what it said, if it did.
+    /// The process ended before, and its function will not run. With the error that it reported, if it did.
     Ended(Handle, Option<Error>),
 }
 
-/// Waits until the child of a request has been given what it is to have.
-fn await_preparation(handle: Handle, luggage: Option<&Luggage>) -> Result<Prepared> {
+/// Waits until the child of a request has applied its options.
+fn await_preparation(handle: Handle, sent_fds: Option<&SentFds>) -> Result<Prepared> {
     let (arena, body) = (member::arena()?, handle.body::<ProcessBody>());
     let mut served = 0;
     let ready = with_me(|me| -> Result<bool> {
@@ -128,7 +128,7 @@ fn await_preparation(handle: Handle, luggage: Option<&Luggage>) -> Result<Prepar
                 Some(name) if word != served => {
                     served = word;
                     let slot = arena.slot(body.slot.load(Ordering::Relaxed));
-                    luggage.map_or(Ok(()), |luggage| luggage.deliver(slot, body, word, name))?;
+                    sent_fds.map_or(Ok(()), |sent_fds| sent_fds.deliver(slot, body, word, name))?;
                 }
                 _ => {
                     Wait::announce(arena, me.record(), &body.ready).sleep(&body.ready, word, Deadline::NEVER)
@@ -153,8 +153,8 @@ fn send_off(arena: &Arena, index: u32, handle: &Handle, order: &Order<'_>, extra
     let slot = arena.slot(index);
     let body: &ProcessBody = handle.body();
     let (mine, theirs) = (blocks::Tag::process(member::slot()), blocks::Tag::process(index));
-    // CRASH: until the last store the slot is `CLAIMED` by us: recovery takes out of it what we
-    // have put there, and the sleeping child goes on sleeping.
+    // CRASH: until the last store the slot is `CLAIMED` by this process. Recovery then removes what is in it, and the
+    // child sleeps on.
     body.slot.store(index, Ordering::Relaxed);
     body.incarnation.store(slot.incarnation.load(Ordering::Relaxed), Ordering::Relaxed);
     if extras.options != 0 {
@@ -179,24 +179,24 @@ fn send_off(arena: &Arena, index: u32, handle: &Handle, order: &Order<'_>, extra
     }
     slot.state.store(slots::GO, Ordering::Release);
     if futex::wake_all(&slot.state) == 0 && is_dead(slot) {
-        // The spare had died, and the supervisor has not noticed. This process does not depend on it yet.
+        // The spare is dead, and the supervisor has not noticed. It replaces the spare.
         return;
     }
-    // CRASH: before this the child can be replaced, and one that begins notes its number itself.
+    // CRASH: before this store the child can be replaced, and a child that begins notes its number itself.
     if let Some(pid) = slot.make_known(body.incarnation.load(Ordering::Relaxed)) {
         body.name_pid(pid);
     }
 }
 
-/// Whether the child of a slot has ended.
+/// Returns whether the child of a slot has ended.
 #[cold]
 fn is_dead(slot: &Slot) -> bool {
     let pid = slot.pid.load(Ordering::SeqCst);
     pid != 0 && process::is_dead(pid)
 }
 
-/// The credentials of the calling thread, if they are not those that children of the supervisor begin with. The kernel
-/// may change those of a child that `executes` the program.
+/// Returns the credentials of the calling thread, if children of the supervisor begin with others. The kernel may change
+/// those of a child that `executes` the program.
 fn foreign_credentials(arena: &Arena, executes: bool) -> Result<Option<Credentials>> {
     let header = arena.header();
     // A process with several threads, as main is, cannot enter another one.
@@ -219,7 +219,7 @@ fn foreign_credentials(arena: &Arena, executes: bool) -> Result<Option<Credentia
     Credentials::of_this_thread().map(Some).map_err(failed)
 }
 
-/// A block with this process's working directory, if it is not the supervisor's.
+/// Returns a block with this process's working directory, or 0 if it is the supervisor's.
 fn foreign_cwd(arena: &Arena) -> Result<u64> {
     let header = arena.header();
     let theirs = (header.cwd_device.load(Ordering::Relaxed), header.cwd_inode.load(Ordering::Relaxed));
@@ -237,7 +237,7 @@ fn foreign_cwd(arena: &Arena) -> Result<u64> {
     codec::pack(&cwd.as_os_str().as_bytes().to_vec())
 }
 
-/// Takes a spare, and waits for one if there is none.
+/// Claims a spare, and waits for one if there is none.
 fn claim_spare(arena: &'static Arena, me: &Me) -> Result<u32> {
     let header = arena.header();
     loop {
@@ -264,7 +264,7 @@ fn claim_spare(arena: &'static Arena, me: &Me) -> Result<u32> {
         if header.stage.load(Ordering::Acquire) == stage::LOST {
             return Err(Error::FamilyLost);
         }
-        // The bit asks the supervisor for more; it clears it when it has looked.
+        // The bit asks the supervisor for another spare. The supervisor clears it.
         if header.spares.compare_exchange(seen, seen | 1, Ordering::SeqCst, Ordering::SeqCst).is_err() {
             continue;
         }
@@ -283,17 +283,17 @@ fn is_spare(arena: &Arena, index: u32) -> bool {
 fn try_claim(arena: &Arena, me: &Me) -> Option<u32> {
     let claimed = slots::claimed_by(me.owner() - 1);
     let claim = |slot: &Slot| {
-        // CRASH: the word names us, and recovery puts the spare back.
+        // CRASH: the word names this thread, and recovery returns the spare.
         slot.state.compare_exchange(slots::SPARE, claimed, Ordering::AcqRel, Ordering::Relaxed).is_ok()
     };
     let hints = arena.header().spare_slots.iter().map(|hint| hint.load(Ordering::Relaxed));
     hints.filter(|&index| is_spare(arena, index)).find(|&index| claim(arena.slot(index)))
 }
 
-/// Held while a supervisor is launched: main's end of the connection to it.
+/// Main's end of the connection to the supervisor. Locked while one is launched.
 static LAUNCHING: Mutex<Option<OwnedFd>> = Mutex::new(None);
 
-/// The inode of that end: a program may have closed its number, and another file may have it now.
+/// The inode of that end. The program may have closed the descriptor, and another file may have its number.
 static SOCKET_INODE: AtomicU64 = AtomicU64::new(0);
 
 /// Ends the connection to the supervisor, unless a thread is about to launch one.
@@ -381,7 +381,7 @@ fn start_supervisor(
     header.supervisor_pid.store(0, Ordering::Relaxed);
     header.spares.store(0, Ordering::Relaxed);
     header.stage.store(stage::STARTING, Ordering::Release);
-    let (launched, ours, transcript) = launch_supervisor(bind_now).map_err(|error| {
+    let (launched, ours, transcript) = launch_supervisor(arena, bind_now).map_err(|error| {
         header.stage.store(stage::LOST, Ordering::Release);
         refused(error)
     })?;
@@ -397,9 +397,8 @@ fn start_supervisor(
     }
 }
 
-/// Starts the supervisor, which is to have in memory what this function leaves there. An error when there is or
-/// was one already.
-pub(crate) fn preload(request: Request) -> Result<Result<(), Fate>> {
+/// Launches the supervisor with a function that runs in it first. Returns an error if there is or was a supervisor.
+pub(crate) fn preload(request: Request) -> Result<Result<(), TemplateFailure>> {
     let arena = member::arena()?;
     let late = || {
         Error::Unsupported(
@@ -415,7 +414,7 @@ pub(crate) fn preload(request: Request) -> Result<Result<(), Fate>> {
     }
     match ensure_supervisor(arena) {
         Ok(()) if LAUNCHED_WITH.load(Ordering::Acquire) => Ok(Ok(())),
-        // Another thread was faster.
+        // Another thread has launched it.
         Ok(()) => {
             preload::want(None);
             Err(late())
@@ -423,18 +422,21 @@ pub(crate) fn preload(request: Request) -> Result<Result<(), Fate>> {
         Err(error) => {
             preload::want(None);
             let socket = LAUNCHING.lock().unwrap_or_else(|e| e.into_inner());
-            socket.as_ref().and_then(|socket| preload::fate(socket.as_fd())).map(Err).ok_or(error)
+            socket.as_ref().and_then(|socket| preload::template_failure(socket.as_fd())).map(Err).ok_or(error)
         }
     }
 }
 
 /// Whether there has been a supervisor that served.
 static SERVED: AtomicBool = AtomicBool::new(false);
-/// Whether the last supervisor was launched with something to preload.
+/// Whether the last supervisor was launched with a function to preload.
 static LAUNCHED_WITH: AtomicBool = AtomicBool::new(false);
 
-/// Launches the process, and returns it with main's end of the connection to it and what it has as standard error.
-fn launch_supervisor(bind_now: bool) -> Result<(launch::Launched, OwnedFd, Option<Transcript>)> {
+/// Launches the process. Returns it with main's end of the connection to it and its transcript.
+fn launch_supervisor(
+    arena: &Arena,
+    bind_now: bool,
+) -> Result<(launch::Launched, OwnedFd, Option<Transcript>)> {
     let failed = |tried: &'static str| {
         move |e: std::io::Error| Error::unstarted(&format!("starting the supervisor: {tried}"), &e)
     };
@@ -455,7 +457,7 @@ fn launch_supervisor(bind_now: bool) -> Result<(launch::Launched, OwnedFd, Optio
     let wanted = preload::wanted();
     LAUNCHED_WITH.store(wanted.is_some(), Ordering::Release);
     let hello = hello_bytes(mask, bind_now, wanted);
-    // Sent before the launch: the socket keeps it. Standard streams may be closed here.
+    // Sent before the launch, and kept by the socket. The standard streams of this process may be closed.
     let or_null = |number| if fd::is_open(number) { number } else { null.as_raw_fd() };
     let send = |stdin, stderr| {
         let at_first = transcript.as_ref().map_or(-1, |transcript| transcript.fd().as_raw_fd());
@@ -464,7 +466,10 @@ fn launch_supervisor(bind_now: bool) -> Result<(launch::Launched, OwnedFd, Optio
         fd::send_with_fds(ours.as_fd(), &hello, &fds[..count])
     };
     send(0, 2).or_else(|_| send(or_null(0), or_null(2))).map_err(failed("sendmsg"))?;
-    let launched = launch::launch_self(theirs.as_fd(), transcript.as_ref().map(Transcript::fd), bind_now)
+    let hidden = hidden_parent::is_needed();
+    arena.header().guard_has_parent.store(hidden.into(), Ordering::Relaxed);
+    let stderr = transcript.as_ref().map(Transcript::fd);
+    let launched = launch::launch_self(theirs.as_fd(), stderr, bind_now, hidden)
         .map_err(|refusal| failed(refusal.tried)(refusal.error))?;
     member::keep_lifeline(ours.as_fd());
     SOCKET_INODE.store(process::inode(ours.as_fd()).unwrap_or(0), Ordering::Relaxed);

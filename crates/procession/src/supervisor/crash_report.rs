@@ -1,5 +1,4 @@
-//! What a process can say of its own end while it dies, in signal handlers and in the panic hook; and how that is
-//! written down.
+//! What a process records about its own end while it dies, in signal handlers and in the panic hook.
 
 use std::any::Any;
 use std::backtrace::{Backtrace, BacktraceStatus};
@@ -11,8 +10,8 @@ use crate::arena::slots::{self, Slot};
 use crate::arena::{Arena, blocks, member, payload};
 use crate::os::{fatal_signals, process};
 
-/// Has this process, and its forks, note why they die: a stack that overflows, memory that is refused; and keep the
-/// text of a panic in the arena, where it survives also when the process aborts.
+/// Makes this process and its forks note that they die of a stack overflow or of refused memory. They also keep the text
+/// of a panic in the arena, where it survives if the process aborts.
 pub(super) fn listen() {
     fatal_signals::report(note_overflow, note_abort);
     let print = panic::take_hook();
@@ -26,12 +25,12 @@ pub(super) fn listen() {
     }));
 }
 
-/// This process has overflowed a stack, and dies of it. Called by a signal handler.
+/// Notes that this process dies of a stack overflow. Called by a signal handler.
 fn note_overflow() {
     note(slots::OVERFLOWED);
 }
 
-/// This process calls `abort`; `no_memory` when it does because memory was refused. Called by a signal handler.
+/// Notes that this process calls `abort`, with `no_memory` because memory was refused. Called by a signal handler.
 fn note_abort(no_memory: bool) {
     if std::thread::panicking() {
         note(slots::PANICKING);
@@ -46,7 +45,7 @@ fn note(what: u32) {
     }
 }
 
-/// Where the last panic of a process was that has no slot.
+/// The location of the last panic in a process without a slot.
 static PLACE: Mutex<String> = Mutex::new(String::new());
 
 pub(super) fn place_of_last_panic() -> String {
@@ -57,14 +56,14 @@ fn place_of(info: &panic::PanicHookInfo<'_>) -> String {
     info.location().map_or_else(String::new, ToString::to_string)
 }
 
-/// Of a value that cannot be sent: why, and what it is.
+/// Why a value cannot be sent, and its text.
 pub(crate) type UnsendableText = (String, String);
 
 /// The text of a panic: message, location, backtrace.
 pub(crate) type PanicText = (String, String, String);
 
-/// The block with the text of the panic that has just ended the function: what the hook kept, unless
-/// that was another panic (the user replaced the hook, or called `resume_unwind`).
+/// Returns the block with the text of the panic that has ended the function. That is the text that the hook kept, unless
+/// it is of another panic (the user replaced the hook, or called `resume_unwind`).
 pub(crate) fn panic_text(arena: &Arena, slot: &Slot, payload: &(dyn Any + Send)) -> u64 {
     let said = payload.downcast_ref::<&str>().copied();
     let said = said.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or(SPEECHLESS);

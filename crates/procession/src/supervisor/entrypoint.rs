@@ -1,4 +1,4 @@
-//! How a function is named in another process of the same executable.
+//! How a process names a function for another process of the same executable.
 //!
 //! Each function that is ever spawned has a constant [`EntryPoint`] in the executable's read-only
 //! data. It travels as its distance from the executable's base, together with a hash of the
@@ -12,17 +12,17 @@ use crate::{Error, Result};
 
 const MAGIC: u64 = u64::from_le_bytes(*b"prc-entr");
 
-/// What became of a call.
+/// The result of a call.
 pub(crate) enum Returned {
     /// The function returned a value, now in this block (0: an empty one).
     Value(u64),
-    /// As `Value`, and the value is an `Err`, which is this as text.
+    /// As `Value`, and the value is an `Err`. With its text.
     Err(u64, String),
-    /// The function returned a value that cannot be sent, and why; it is this as text.
+    /// The function returned a value that cannot be sent. With the reason, and the text of the value.
     Unsendable(Error, String),
 }
 
-/// How to run a function on encoded arguments. The block with the arguments is freed by it.
+/// Runs a function on encoded arguments, and frees the block with the arguments.
 pub(crate) type Run = fn(arena: &'static Arena, args: u64) -> Result<Returned>;
 
 /// One function of the executable.
@@ -38,7 +38,7 @@ impl EntryPoint {
         EntryPoint { magic: MAGIC, run, type_name }
     }
 
-    /// Where this entry lies in the executable, and the hash of its type.
+    /// Returns the offset of this entry in the executable, and the hash of its type.
     pub(crate) fn name(&'static self) -> (u64, u64) {
         (image::offset_of(self), hash((self.type_name)()))
     }
@@ -48,15 +48,15 @@ impl EntryPoint {
     }
 }
 
-/// Finds the entry that another process named.
+/// Returns the entry that another process named.
 pub(crate) fn resolve(offset: u64, type_hash: u64) -> Result<&'static EntryPoint> {
     let unknown = |why| Error::Unsupported(format!("the function to run is not in this executable: {why}"));
     let aligned = offset.is_multiple_of(align_of::<EntryPoint>() as u64);
     if !aligned || !constants().contains(offset, size_of::<EntryPoint>() as u64) {
         return Err(unknown("its place is not in the read-only data"));
     }
-    // SAFETY: mapped, read-only, large enough and aligned; any bytes are valid for the magic, and
-    // the rest is only looked at when that is right.
+    // SAFETY: mapped, read-only, large enough and aligned. Any bytes are valid for the magic, and the rest is read only
+    // if that is right.
     let entry = unsafe { &*((image::base() + offset as usize) as *const EntryPoint) };
     if entry.magic != MAGIC {
         return Err(unknown("there is something else in its place"));
@@ -67,13 +67,13 @@ pub(crate) fn resolve(offset: u64, type_hash: u64) -> Result<&'static EntryPoint
     Ok(entry)
 }
 
-/// The executable's read-only data, looked up once: children inherit it from the supervisor.
+/// Returns the range of the executable's read-only data. It is found once, and children inherit it from the supervisor.
 pub(crate) fn constants() -> &'static image::Constants {
     static CONSTANTS: OnceLock<image::Constants> = OnceLock::new();
     CONSTANTS.get_or_init(image::Constants::of_this_process)
 }
 
-/// FNV-1a.
+/// Returns the FNV-1a hash of a text.
 fn hash(text: &str) -> u64 {
     text.bytes().fold(0xcbf2_9ce4_8422_2325, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3))
 }

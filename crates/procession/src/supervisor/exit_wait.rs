@@ -1,8 +1,8 @@
 //! Waiting for the death of a process without trusting a descriptor for long.
 //!
-//! A pidfd is exact, but it is a number in main's table, and programs that become daemons close
-//! every number they find; another file may have it next. So whatever a poll says is checked
-//! against /proc, where a process of the family is known by the arena that it maps.
+//! A pidfd names one process, but it is a number in main's table of descriptors. A program that becomes a daemon closes
+//! every descriptor, and another file may get the number. So the result of a poll is checked against `/proc`, where a
+//! process of the family is recognized by the arena that it maps.
 
 use std::os::fd::{AsFd, AsRawFd, IntoRawFd, OwnedFd};
 use std::sync::atomic::Ordering;
@@ -12,8 +12,8 @@ use crate::arena::{Arena, MEMFD_NAME, member};
 use crate::os::clock::Deadline;
 use crate::os::{fd, process};
 
-/// Waits until the supervisor `pid` is dead, or until the time is up; says whether it is. `pidfd` is
-/// used as long as it lasts.
+/// Waits until the supervisor `pid` is dead or the deadline has passed. Returns whether it is dead. Uses `pidfd` while
+/// that is its pidfd.
 pub(super) fn supervisor_is_gone(
     arena: &Arena,
     pid: i32,
@@ -30,7 +30,7 @@ pub(super) fn supervisor_is_gone(
         let watched = match pidfd.take().map_or_else(|| process::pidfd_open(pid), Ok) {
             Ok(fd) => fd,
             Err(e) if e.raw_os_error() == Some(libc::ESRCH) => return true,
-            // No descriptor to be had: look again in a while.
+            // No descriptor is available at the moment.
             Err(_) => {
                 fd::poll([], 50);
                 continue;
@@ -38,7 +38,7 @@ pub(super) fn supervisor_is_gone(
         };
         fd::poll([watched.as_raw_fd()], until.left_ms());
         if !process::is_pidfd(watched.as_fd()) {
-            // A number that is not ours any more is not ours to close.
+            // The number belongs to another file now, which must stay open.
             let _ = watched.into_raw_fd();
         }
     }
@@ -69,8 +69,8 @@ fn is_gone(arena: &Arena, pid: i32) -> bool {
     process::is_dead(pid) || (announced && maps_arena(pid) == Some(false))
 }
 
-/// Waits until a child of a dead supervisor is dead. The kernel has killed it; a number that
-/// belongs to somebody else by now is left alone.
+/// Waits until a child of a dead supervisor is dead. The kernel has killed it. A process that has got its number since
+/// is not signaled.
 pub(super) fn child_is_gone(pid: i32) {
     if pid == 0 {
         return;
@@ -86,12 +86,12 @@ pub(super) fn child_is_gone(pid: i32) {
             Err(_) => drop(fd::poll([], 50)),
         }
     }
-    // A slot is freed before its process is reaped, so as long as it is not, the number is its own.
+    // A slot is freed before its process is reaped. So while the slot is in use, the number belongs to its process.
     process::reap_if_ended(pid);
 }
 
-/// A supervisor that is killed inside `fork` leaves a child that the arena knows nothing of, and that
-/// ends by itself. Where main adopts orphans, it is main that must take it out of the process table.
+/// Reaps children of a dead supervisor that main has adopted and that have no slot. A supervisor that is killed inside
+/// `fork` leaves such a child, which ends by itself.
 pub(super) fn reap_unknown() {
     for _ in 0..20 {
         let unknown = process::adopted(super::SUPERVISOR_TITLE);

@@ -15,7 +15,11 @@
 //!
 //! And it tells the supervisor early that a process has died: see `dying.rs`.
 //!
-//! CRASH: if the guard dies, the supervisor is sent SIGCHLD, and ends the family. If the process that rings dies
+//! Where orphans of the guard's parent would become children of main, that parent lives as long as the guard
+//! (`os/hidden_parent.rs`).
+//!
+//! CRASH: if the guard's parent dies, the guard ends the family, because main could wait for the guard then. If the
+//! guard dies, the supervisor is sent SIGCHLD, and ends the family. If the process that rings dies
 //! between its store and its wake, its own end wakes the supervisor.
 
 use std::os::fd::AsRawFd;
@@ -28,11 +32,11 @@ use crate::os::{fd, process, signal};
 use crate::rules::Rule;
 use crate::{Error, Result, rules};
 
-/// What `ps` calls it.
+/// The title that `ps` shows.
 const TITLE: &[u8] = b"procession-grd";
 
-/// How often the remaining processes are killed and reaped, a millisecond apart, before they are given up: this
-/// process may not kill one that has gained rights.
+/// How often the guard kills and reaps the remaining processes, a millisecond apart. It gives up then, because it may
+/// not kill a process that has gained rights.
 const ROUNDS: u32 = 1000;
 
 /// Announces this process as the guard.
@@ -50,22 +54,26 @@ pub(super) fn fork_supervisor(arena: &'static Arena) -> Result<()> {
     }
 }
 
-/// Is the guard of a supervisor that is a child of this process, or will be.
+/// Runs as the guard of a supervisor that is a child of this process, or will be.
 pub(super) fn keep(arena: &'static Arena, supervisor: i32) -> ! {
     process::set_title(TITLE);
     leave_descriptors();
     let bell = &arena.header().bell;
     signal::catch_child_signal(on_child_signal);
+    process::die_with_parent(signal::BELL);
     let mut forwarded = bell.load(Ordering::SeqCst).wrapping_sub(1);
     let mut lives = LifeWords::new(arena);
     loop {
-        // ORDERING: SeqCst, before looking, against whoever rings: its count is seen, or its wake ends the sleep.
+        // ORDERING: SeqCst, before looking. The guard sees the count of a process that rings, or its wake ends the sleep.
         let seen = bell.load(Ordering::SeqCst);
         while let Ok(Some((pid, _))) = process::next_ended() {
             if pid == supervisor {
-                bury(arena, supervisor);
+                end_family(arena, supervisor);
             }
             process::reap(pid);
+        }
+        if is_child_of_main(arena) {
+            let _ = process::signal_child(supervisor, libc::SIGKILL);
         }
         if lives.look() | (seen != forwarded) {
             let _ = process::signal_child(supervisor, signal::BELL);
@@ -75,14 +83,20 @@ pub(super) fn keep(arena: &'static Arena, supervisor: i32) -> ! {
     }
 }
 
-/// A child has ended. The count keeps a sleep that has not begun from beginning.
+/// Whether main has adopted this process, because somebody has killed its parent.
+fn is_child_of_main(arena: &Arena) -> bool {
+    arena.header().guard_has_parent.load(Ordering::Relaxed) == 1
+        && process::parent_pid() == arena.slot(slots::MAIN).pid.load(Ordering::Relaxed)
+}
+
+/// A child has ended, or the parent. The count keeps a sleep that has not begun from beginning.
 extern "C" fn on_child_signal(_: i32) {
     if let Some(arena) = member::mapped() {
         arena.header().bell.fetch_add(1, Ordering::SeqCst);
     }
 }
 
-/// Closes every descriptor, so that nobody who waits for the end of a pipe waits for this process.
+/// Closes every descriptor, so that no reader of a pipe waits for this process to end.
 fn leave_descriptors() {
     let null = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null");
     for number in 0..3 {
@@ -95,8 +109,8 @@ fn leave_descriptors() {
     fd::close_above(last);
 }
 
-/// The supervisor is dead, and everything below it is this process's: kills it all, and ends.
-fn bury(arena: &Arena, supervisor: i32) -> ! {
+/// Kills everything below this process after the supervisor has died, and exits.
+fn end_family(arena: &Arena, supervisor: i32) -> ! {
     let header = arena.header();
     // Before the number is free for another process.
     let named = (supervisor as u32, 0);
@@ -111,7 +125,7 @@ fn bury(arena: &Arena, supervisor: i32) -> ! {
     for _ in 0..ROUNDS {
         let used = header.slots_used.load(Ordering::Acquire).min(arena.layout.slots);
         (slots::MAIN + 1..used).for_each(|slot| kill(arena.slot(slot).pid.load(Ordering::Acquire)));
-        // What is in no slot was started by a child.
+        // A process without a slot was started by a child.
         let _ = listed.as_mut().map(|children| children.for_each(kill));
         while let Ok(Some((pid, _))) = process::next_ended() {
             process::reap(pid);
@@ -125,7 +139,7 @@ fn bury(arena: &Arena, supervisor: i32) -> ! {
     process::exit_now(0)
 }
 
-/// The supervisor's side: which process its guard is.
+/// The guard, as its supervisor knows it.
 pub(super) struct Guard {
     /// The process that forked the supervisor, which may be a template that has ended.
     creator: i32,
@@ -133,7 +147,7 @@ pub(super) struct Guard {
 }
 
 impl Guard {
-    /// Has the kernel send this process, which is the supervisor, SIGCHLD when its guard dies.
+    /// Makes the kernel send SIGCHLD to this process, the supervisor, when its guard dies.
     pub(super) fn of_this_process(arena: &Arena) -> Guard {
         process::die_with_parent(signal::BELL);
         Guard { creator: process::parent_pid(), pid: arena.header().guard_pid.load(Ordering::Acquire) as i32 }

@@ -1,8 +1,8 @@
-//! Runs before `main`: is this process to be a supervisor, or a child that has executed the program anew?
+//! Runs before `main`, and decides whether this process is a supervisor or a child that has executed the program again.
 //!
-//! The loader calls every function in `.init_array`. Ours looks by which path the process was executed. In almost
-//! every process that is no path of ours, and it returns. In a helper of a family it does not return: `main` never
-//! runs there.
+//! The loader calls every function in `.init_array`. This one checks by which path the process was executed. In almost
+//! every process that is an ordinary path, and it returns. In a helper of a family it does not return, and `main` never
+//! runs.
 //!
 //! Other constructors run in helpers, too, because functions of the user may depend on them. They can use nothing of
 //! this library there: see `arena/member.rs`.
@@ -21,13 +21,13 @@ use crate::os::{fd, image, process};
 #[unsafe(link_section = ".init_array.00100")]
 static HOOK: InitFn = hook;
 
-/// Where in the executable the hook is. Another copy of this library in the same program has its hook elsewhere.
+/// Returns the offset of the hook in the executable. Another copy of this library in the same program has another one.
 pub(super) fn address() -> u64 {
     // Reading the static also makes sure that the linker keeps it.
     image::offset_of(HOOK as *const u8)
 }
 
-/// An address of this copy of the library, to find out which file it is in.
+/// Returns an address in this copy of the library, by which its file is found.
 pub(super) fn anchor() -> usize {
     HOOK as usize
 }
@@ -54,19 +54,19 @@ extern "C" fn hook(argc: i32, argv: *const *const u8, envp: *const *const u8) {
     member::run_as_program();
 }
 
-/// Why a helper is not that of this copy of the library.
+/// Why a helper does not belong to this copy of the library.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Meant {
     /// Another copy in this program has launched it.
     ForAnother,
-    /// What it was launched with is gone.
+    /// Its hello or its memory is not there.
     ForNobody,
 }
 
 const LOST: &[u8] = b"procession: a helper process found nothing of what it was started with, and ends. \
 Perhaps a constructor of the program or of a library closes descriptors 0 to 3 before `main`.\n";
 
-/// Whether this is what a process wrote that [found nothing](LOST).
+/// Returns whether a text is the message of a process that [found nothing](LOST).
 pub(super) fn found_nothing(text: &str) -> bool {
     LOST.starts_with(text.as_bytes()) && !text.is_empty()
 }

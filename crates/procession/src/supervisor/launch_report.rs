@@ -1,11 +1,11 @@
 //! Why a process that main launched ended before it was a supervisor.
 //!
-//! Until it is one, its standard error is a file in memory, the transcript: the loader and constructors write there. A
-//! new supervisor copies that to main's standard error and seals the file. If it never comes to that, main reads the
-//! file, and the text becomes part of the error.
+//! Until it is one, its standard error is a file in memory, the transcript, to which the loader and constructors write. A
+//! new supervisor copies it to main's standard error and seals the file. If the process ends before, main reads the file,
+//! and the text becomes part of the error.
 //!
-//! A library that was preloaded may refer to symbols that only some programs have. It works if the loader looks symbols
-//! up when they are first called, and not with [`BIND_NOW`](crate::os::launch::BIND_NOW), which a launch adds. So a
+//! A library in `LD_PRELOAD` may refer to symbols that only some programs have. It works if the loader looks symbols up
+//! when they are first called, and fails with [`BIND_NOW`](crate::os::launch::BIND_NOW), which a launch adds. So a
 //! launch that fails before the program's own code has run is repeated once without that.
 
 use std::fs::File;
@@ -21,11 +21,11 @@ use crate::os::{ended, fd, memory, process};
 /// How many bytes an error repeats of what was written last.
 const QUOTED: u64 = 700;
 
-/// What the launched process has on its standard error at first.
+/// The standard error of the launched process until it is the supervisor.
 pub(super) struct Transcript(File);
 
 impl Transcript {
-    /// Creates an empty one. `None` where that is refused; then the process has main's standard error.
+    /// Creates an empty transcript. Returns `None` where the kernel refuses it. The process then has main's standard error.
     pub(super) fn create() -> Option<Transcript> {
         memory::memfd(c"procession-stderr").ok().map(|file| Transcript(file.into()))
     }
@@ -38,8 +38,8 @@ impl Transcript {
         self.0.as_fd()
     }
 
-    /// Puts main's standard error in its place, copies there what was written, and seals the file: whoever has kept
-    /// it cannot fill memory.
+    /// Replaces the transcript by main's standard error, copies the text there, and seals the file, so that a process that
+    /// has kept it cannot fill memory.
     pub(super) fn end(self, stderr: &OwnedFd) {
         let _ = fd::duplicate_onto(stderr.as_fd(), 2);
         let (mut bytes, mut at) = ([0; 4096], 0);
@@ -51,7 +51,7 @@ impl Transcript {
         let _ = memory::seal_length(self.fd());
     }
 
-    /// Returns the end of what was written, in one line.
+    /// Returns the end of the text in one line.
     fn text(&self) -> String {
         let len = self.0.metadata().map_or(0, |file| file.len());
         let mut bytes = vec![0; len.min(QUOTED) as usize];
@@ -84,10 +84,10 @@ impl Attempt {
         Attempt { transcript, pid: launched.pid, pidfd, bound_now }
     }
 
-    /// The launched process has ended. `socket` led to it.
+    /// Returns why the launched process has ended. `socket` was connected to it.
     pub(super) fn failed(&self, socket: BorrowedFd<'_>) -> Failed {
         let unread = preload::hello_was_unread(socket);
-        if let Some(preload::Fate::Refused(error)) = preload::fate(socket) {
+        if let Some(preload::TemplateFailure::Refused(error)) = preload::template_failure(socket) {
             return Failed { error, may_be_binding: false };
         }
         let ran = match &self.transcript {
@@ -99,7 +99,7 @@ impl Attempt {
         }
         let text = self.transcript.as_ref().map_or(String::new(), Transcript::text);
         let ended = self.pidfd.as_ref().and_then(|pidfd| ended::how(self.pid, pidfd.as_fd()));
-        // What the loader exits with when it gives up. It may also crash in code that chooses a function.
+        // The loader exits with 127 when it gives up. It may also crash in code that chooses a function.
         let by_loader = matches!(ended, None | Some(Ended::Exited(127) | Ended::Signaled { .. }));
         let may_be_binding = self.bound_now && unread && by_loader && !hook::found_nothing(&text);
         Failed { error: describe(ended, &text), may_be_binding }

@@ -1,28 +1,28 @@
-//! The helper process: it forks every child, reaps every child, and repairs what the dead left.
+//! The helper process: it forks every child, reaps every child, and recovers what the dead held.
 //!
-//! | file            | what it holds                                                        |
-//! |-----------------|----------------------------------------------------------------------|
-//! | `hook.rs`       | runs before `main`: is this process to be a supervisor?              |
-//! | `guard.rs`      | the supervisor's parent: kills what is left when it dies             |
-//! | `launch_report.rs` | why a launched process ended before it was a supervisor               |
-//! | `client.rs`     | the family's side: launching a supervisor, claiming a spare          |
-//! | `serve.rs`      | the supervisor's loop                                                |
-//! | `children.rs`    | slots, forks and spares                                              |
-//! | `backlog.rs`    | what the kernel refused to do, and when it is asked again             |
-//! | `child_table.rs`     | which child is in which slot                                         |
-//! | `dying.rs`      | children that are dead before they can be reaped                     |
-//! | `orphans.rs`    | whose the processes are that children left behind                    |
-//! | `child.rs`      | a child from its fork to its end                                     |
-//! | `crash_report.rs` | what a process says of its end while it dies                           |
-//! | `options.rs`    | what a child gets before its function runs, and how it reaches it    |
-//! | `reexec.rs`    | a child that executes the program anew                               |
-//! | `preload.rs`    | what is built once and shared by all children                        |
-//! | `entrypoint.rs` | how a function is named in another process                           |
-//! | `shutdown.rs`   | the end of the family, seen from main                                |
-//! | `exit_wait.rs`      | waiting for the death of a process, whatever happens to descriptors  |
+//! | file               | what it holds                                                          |
+//! |--------------------|------------------------------------------------------------------------|
+//! | `hook.rs`          | runs before `main`: decides whether this process is a helper           |
+//! | `guard.rs`         | the supervisor's parent: kills what the supervisor leaves when it dies |
+//! | `launch_report.rs` | why a launched process ended before it was a supervisor                |
+//! | `client.rs`        | the family's side: launching a supervisor, claiming a spare            |
+//! | `serve.rs`         | the supervisor's loop, and the end of the family                       |
+//! | `children.rs`      | slots, forks and spares                                                |
+//! | `backlog.rs`       | calls that the kernel refused, and when they are repeated              |
+//! | `child_table.rs`   | which child is in which slot                                           |
+//! | `dying.rs`         | children that are dead before they can be reaped                       |
+//! | `orphans.rs`       | which child an adopted orphan descends from                            |
+//! | `child.rs`         | a child from its fork to its end                                       |
+//! | `crash_report.rs`  | what a process records about its own end while it dies                 |
+//! | `options.rs`       | what a child applies before its function runs                          |
+//! | `reexec.rs`        | a child that executes the program again                                |
+//! | `preload.rs`       | the function of `preload`, and the template process that runs it       |
+//! | `entrypoint.rs`    | how a process names a function for another process                     |
+//! | `shutdown.rs`      | the end of the family and the loss of the supervisor, in main          |
+//! | `exit_wait.rs`     | waiting for the death of a process, even if its pidfd is lost          |
 #![allow(unsafe_code)] // Forks, and calls functions by their address.
 
-/// What `ps` calls the supervisor, and its children until they have a name.
+/// The title that `ps` shows for the supervisor, and for its children until they have a name.
 const SUPERVISOR_TITLE: &str = "procession-sup";
 
 mod backlog;

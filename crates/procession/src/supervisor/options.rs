@@ -1,17 +1,16 @@
-//! What a child is to be given before its function runs, as it travels in the request; and how descriptors
-//! reach it.
+//! Options that a child applies before its function runs, and how descriptors reach it.
 //!
 //! The child applies its options while its slot is `GO`. Its spawner waits for [`ProcessBody::ready`], so a child
 //! that dies in between is an error of `spawn`:
 //!
-//! | word                    | meaning                                        | who moves it              |
+//! | word                    | meaning                                        | moved by                  |
 //! |-------------------------|------------------------------------------------|---------------------------|
-//! | 0                       | nobody waits for it                            | nobody                    |
-//! | `AWAITED`               | the child has not said anything yet            | child → any of the others, spawner → `WITHDRAWN` |
+//! | 0                       | no spawner waits                               | never                     |
+//! | `AWAITED`               | the child has not answered yet                 | child → any of the others, spawner → `WITHDRAWN` |
 //! | `LISTENING` name        | the child waits for descriptors at this socket | child → `APPLIED`, spawner → `WITHDRAWN` |
 //! | `WITHDRAWN`             | the descriptors cannot be sent                 | child → `ENDED`           |
-//! | `APPLIED`               | it has its options, its function runs          | nobody                    |
-//! | `ENDED`                 | it ended before that                           | nobody                    |
+//! | `APPLIED`               | its options are applied, and its function runs | never                     |
+//! | `ENDED`                 | it ended before that                           | never                     |
 //!
 //! CRASH: if the child dies, the supervisor moves the word to `ENDED`; if the spawner dies, the child sees it by a
 //! pidfd and ends.
@@ -33,15 +32,15 @@ use crate::os::credentials::Credentials;
 use crate::os::{attributes, fd, fd_passing, process};
 use crate::{Error, Result};
 
-/// What the request carries.
+/// The options in a request.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Options {
-    /// The program is to be executed anew: see `reexec.rs`.
+    /// The child executes the program again: see `reexec.rs`.
     pub(crate) fresh: bool,
     /// Those of the spawner, where they differ from the supervisor's.
     pub(crate) credentials: Option<Credentials>,
     pub(crate) clear_env: bool,
-    /// Name and value, or no value where the variable is to go; later ones count.
+    /// Name and value, or no value to remove the variable. Later entries win.
     pub(crate) env: Vec<(Vec<u8>, Option<Vec<u8>>)>,
     pub(crate) streams: [Stream; 3],
     pub(crate) memory_limit: Option<u64>,
@@ -53,7 +52,7 @@ pub(crate) struct Options {
 /// One of the standard streams.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Stream {
-    /// It stays what it is.
+    /// It is inherited.
     #[default]
     Kept,
     /// `/dev/null`.
@@ -62,7 +61,7 @@ pub(crate) enum Stream {
     Sent,
 }
 
-/// Gives this process, whose slot is `GO`, what its request says.
+/// Applies the options of its request to this process, whose slot is `GO`.
 pub(super) fn apply(arena: &'static Arena, slot: &Slot, options: &Options) -> Result<()> {
     // First, so that nothing is done with rights that the spawner does not have. A child that executes the program
     // does it after that, because the kernel may give capabilities to a program.
@@ -93,7 +92,7 @@ pub(super) fn apply(arena: &'static Arena, slot: &Slot, options: &Options) -> Re
     options.memory_limit.map_or(Ok(()), limit_memory)
 }
 
-/// Gives this process the credentials of its spawner.
+/// Adopts the credentials of the spawner.
 pub(super) fn adopt(arena: &Arena, credentials: &Credentials) -> Result<()> {
     credentials.adopt().map_err(|e| {
         Error::os("starting a process with the user, groups and capabilities that its spawner has now", &e)
@@ -107,7 +106,7 @@ pub(super) fn adopt(arena: &Arena, credentials: &Credentials) -> Result<()> {
 }
 
 fn limit_memory(limit: u64) -> Result<()> {
-    /// What it takes to call a function and to tell how it went.
+    /// What it takes to call a function and to record its result.
     const LEAST: u64 = 256 << 10;
     let failed = |e| Error::os(&format!("limiting memory to {limit} bytes"), &e);
     let used = attributes::data_in_use().map_err(failed)?;
@@ -157,7 +156,7 @@ fn apply_streams(arena: &'static Arena, slot: &Slot, options: &Options) -> Resul
     Ok(())
 }
 
-/// Has the spawner send `count` descriptors.
+/// Receives `count` descriptors from the spawner.
 fn receive(arena: &'static Arena, slot: &Slot, count: usize) -> Result<Vec<OwnedFd>> {
     let failed = |e| Error::os("receiving descriptors from the process that spawned this one", &e);
     let (parent, alive) = parent_of(arena, slot).map_err(failed)?;
@@ -174,7 +173,7 @@ fn receive(arena: &'static Arena, slot: &Slot, count: usize) -> Result<Vec<Owned
     Err(failed(std::io::Error::from_raw_os_error(libc::EMFILE)))
 }
 
-/// The number of the process that spawned this one, and a descriptor for it.
+/// Returns the number of the process that spawned this one, and a pidfd.
 fn parent_of(arena: &Arena, slot: &Slot) -> std::io::Result<(i32, OwnedFd)> {
     let index = slot.parent.load(Ordering::Acquire).min(arena.layout.slots - 1);
     let pid = arena.slot(index).pid.load(Ordering::SeqCst);
@@ -186,12 +185,12 @@ fn parent_of(arena: &Arena, slot: &Slot) -> std::io::Result<(i32, OwnedFd)> {
     if same { Ok((pid, alive)) } else { Err(std::io::Error::from_raw_os_error(libc::ESRCH)) }
 }
 
-/// The spawner's side: descriptors that a child is to get, in the order of its streams.
-pub(crate) struct Luggage(pub(crate) Vec<RawFd>);
+/// The spawner's descriptors for a child, in the order of its streams.
+pub(crate) struct SentFds(pub(crate) Vec<RawFd>);
 
-impl Luggage {
-    /// Brings the descriptors to the child of `slot`, which listens at the socket `name`. A child that has died is
-    /// no error here: the supervisor says so.
+impl SentFds {
+    /// Sends the descriptors to the child of `slot`, which listens at the socket `name`. A child that has died is no
+    /// error here, because the supervisor reports it.
     pub(super) fn deliver(&self, slot: &Slot, body: &ProcessBody, word: u32, name: u32) -> Result<()> {
         let pid = slot.pid.load(Ordering::SeqCst);
         let brought = match fd_passing::deliver(name, pid, &self.0) {
@@ -206,16 +205,16 @@ impl Luggage {
     }
 }
 
-/// Tells the child that the descriptors cannot be sent.
+/// Notifies the child that the descriptors cannot be sent.
 pub(crate) fn withdraw(body: &ProcessBody) {
     let open = |word| (word != ready::APPLIED && word != ready::ENDED).then_some(ready::WITHDRAWN);
     let _ = body.ready.fetch_update(Ordering::SeqCst, Ordering::SeqCst, open);
 }
 
-/// Whether a process whose socket is not to be found is alive, and elsewhere. One that dies has no socket any more
-/// some time before it is dead.
+/// Returns whether a process whose socket is not found is alive in another network namespace. A process that dies loses
+/// its socket some time before it is dead.
 fn is_far_away(pid: i32) -> bool {
-    /// For those of whom it cannot be seen where they are.
+    /// For a process whose namespace cannot be seen.
     const PATIENCE_MS: i32 = 5000;
     match process::shares_network_with(pid) {
         Some(same) => !same,
@@ -223,7 +222,7 @@ fn is_far_away(pid: i32) -> bool {
     }
 }
 
-/// Reads the options in a request.
+/// Returns the options in a request.
 pub(crate) fn read(arena: &Arena, slot: &Slot) -> Option<Result<Options>> {
     match slot.request.options.load(Ordering::Acquire) {
         0 => None,

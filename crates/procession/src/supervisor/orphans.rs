@@ -1,7 +1,7 @@
-//! Whose the processes are that children have started and left to the supervisor.
+//! Which child an adopted orphan descends from.
 //!
-//! What a child puts into the background stays while the child lives, and is killed when it has died. The supervisor
-//! adopts it and reaps it, so a child never has a process to reap that it did not fork itself.
+//! A process that a child puts into the background lives as long as the child. The supervisor adopts it, kills it when
+//! the child has died, and reaps it. So a child has no process to reap that it did not fork itself.
 
 use crate::arena::Arena;
 use crate::os::lineage;
@@ -16,9 +16,9 @@ pub(super) struct Orphans {
 }
 
 impl Orphans {
-    /// Whether the child lives that an orphan descends from, or may descend from.
-    pub(super) fn is_owned(&mut self, arena: &Arena, roster: &ChildTable, pid: i32) -> bool {
-        let mut living = roster.children().map(|(_, slot)| arena.incarnation(slot));
+    /// Returns whether a child lives from which an orphan descends or may descend.
+    pub(super) fn is_owned(&mut self, arena: &Arena, table: &ChildTable, pid: i32) -> bool {
+        let mut living = table.children().map(|(_, slot)| arena.incarnation(slot));
         let mark = lineage::mark_of(pid);
         match mark.filter(|mark| mark >> 32 == family(arena)) {
             Some(mark) => living.any(|incarnation| u64::from(incarnation) == mark & u64::from(u32::MAX)),
@@ -38,15 +38,15 @@ impl Orphans {
         last
     }
 
-    /// An orphan is reaped, and its number is free.
+    /// Forgets an orphan that is reaped.
     pub(super) fn forget(&mut self, pid: i32) {
         self.strangers.retain(|(known, _)| *known != pid);
     }
 }
 
-/// The half of a mark that tells families apart.
+/// Returns the half of a mark that tells families apart.
 fn family(arena: &Arena) -> u64 {
-    // One bit less, so that no mark is the number that means no limit.
+    // 31 bits, so that no mark equals the number that means "no limit".
     arena.header().nonce.load(std::sync::atomic::Ordering::Relaxed) >> 33
 }
 

@@ -1,16 +1,16 @@
-//! What is built once, before the first child, and then shared by all of them copy-on-write.
+//! The function of `preload`: it runs once, before the first child, and all children share its memory copy-on-write.
 //!
 //! ```text
 //! main ──launches──▶ watcher ──fork──▶ template ──fork──▶ supervisor ──fork──▶ spares
-//!                    tells main how    runs the user's    has the memory,
-//!                    the template      function, ends     no thread, no code
-//!                    ended, ends                          of the user's
+//!                    reports to main   runs the user's    has the memory,
+//!                    how the template  function, ends     no other thread,
+//!                    ended, ends                          no code of the user's
 //! ```
 //!
 //! The user's function runs in the template, before there is a supervisor. What it leaves in memory is in the
 //! supervisor's too, which is a fork of the template and so has one thread whatever the function has started.
-//! The function may do to its process what it likes: main hears of it from the watcher, and there is no family
-//! yet that could be hurt.
+//! The function may end its process in any way. The watcher reports that to main, and there is no family yet that could
+//! be harmed.
 //!
 //! CRASH: until [`Header::supervisor_pid`](crate::arena::header::Header) names the supervisor, each of the three
 //! dies with the one before it, and main with nobody; then only the supervisor counts.
@@ -42,14 +42,14 @@ pub(crate) struct Request {
     pub(crate) args: u64,
 }
 
-/// What main wants its supervisors to have in memory.
+/// The request that every supervisor of main runs.
 static WANTED: Mutex<Option<Request>> = Mutex::new(None);
 
 pub(super) fn wanted() -> Option<Request> {
     *WANTED.lock().unwrap_or_else(|e| e.into_inner())
 }
 
-/// Has every supervisor from now on run this; false when there is something else already.
+/// Makes every later supervisor run this. Returns false if another request is already set.
 pub(super) fn want(request: Option<Request>) -> bool {
     let mut wanted = WANTED.lock().unwrap_or_else(|e| e.into_inner());
     if request.is_some() && wanted.is_some() {
@@ -78,9 +78,9 @@ impl Request {
     }
 }
 
-/// How a template ended that did not become a supervisor.
+/// Why a template did not become a supervisor.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) enum Fate {
+pub(crate) enum TemplateFailure {
     ReturnedErr(String),
     Refused(Error),
     /// What it said, and where.
@@ -92,8 +92,8 @@ pub(crate) enum Fate {
     },
 }
 
-/// Reads what a watcher has said.
-pub(super) fn fate(socket: BorrowedFd<'_>) -> Option<Fate> {
+/// Returns what the watcher has reported.
+pub(super) fn template_failure(socket: BorrowedFd<'_>) -> Option<TemplateFailure> {
     let mut bytes = [0; LONGEST];
     let len = fd::peek(socket, &mut bytes).ok()?;
     postcard::from_bytes(bytes.get(..len)?).ok()
@@ -107,18 +107,18 @@ pub(super) fn hello_was_unread(socket: BorrowedFd<'_>) -> bool {
 /// A report is no longer than this.
 const LONGEST: usize = 4096;
 
-pub(super) fn tell(socket: BorrowedFd<'_>, mut fate: Fate) {
-    if let Fate::Panicked(text, _) | Fate::ReturnedErr(text) = &mut fate {
+pub(super) fn tell(socket: BorrowedFd<'_>, mut template_failure: TemplateFailure) {
+    if let TemplateFailure::Panicked(text, _) | TemplateFailure::ReturnedErr(text) = &mut template_failure {
         let end = (0..=text.len().min(LONGEST / 2)).rev().find(|&at| text.is_char_boundary(at));
         text.truncate(end.unwrap_or(0));
     }
-    if let Ok(bytes) = postcard::to_stdvec(&fate) {
+    if let Ok(bytes) = postcard::to_stdvec(&template_failure) {
         let _ = fd::send_with_fds(socket, &bytes[..bytes.len().min(LONGEST)], &[]);
     }
 }
 
-/// Runs the function. Returns in the process that is to be the supervisor, and in no other. `main` is main's
-/// pidfd, `socket` leads to it.
+/// Runs the function. Returns only in the process that is to be the supervisor. `main` is main's pidfd, and `socket` is
+/// connected to main.
 pub(super) fn build(
     arena: &'static Arena,
     request: Request,
@@ -131,13 +131,13 @@ pub(super) fn build(
         Ok(Some(template)) => watch(arena, template, main, socket),
         Ok(None) => become_template(arena, request, socket, mask),
         Err(e) => {
-            tell(socket, Fate::Refused(Error::unstarted("forking a template process", &e)));
+            tell(socket, TemplateFailure::Refused(Error::unstarted("forking a template process", &e)));
             process::exit_now(1);
         }
     }
 }
 
-/// Is the watcher, and then the guard of the supervisor that the template has forked.
+/// Runs as the watcher, and then as the guard of the supervisor that the template has forked.
 fn watch(arena: &'static Arena, template: i32, main: BorrowedFd<'_>, socket: BorrowedFd<'_>) -> ! {
     let Ok(watched) = process::pidfd_open(template) else { process::exit_now(1) };
     let [ended, _] = fd::poll([watched.as_raw_fd(), main.as_raw_fd()], -1);
@@ -148,32 +148,36 @@ fn watch(arena: &'static Arena, template: i32, main: BorrowedFd<'_>, socket: Bor
             supervisor => guard::keep(arena, supervisor as i32),
         }
         match process::next_ended() {
-            Ok(Some((_, Ended::Exited(code)))) => tell(socket, Fate::Exited(code)),
-            Ok(Some((_, Ended::Signaled { signal, core }))) => tell(socket, Fate::Killed { signal, core }),
+            Ok(Some((_, Ended::Exited(code)))) => tell(socket, TemplateFailure::Exited(code)),
+            Ok(Some((_, Ended::Signaled { signal, core }))) => {
+                tell(socket, TemplateFailure::Killed { signal, core })
+            }
             _ => {}
         }
     }
     process::exit_now(0)
 }
 
-/// Is the template; returns as its fork.
+/// Runs as the template. Returns in its fork, the supervisor.
 fn become_template(arena: &'static Arena, request: Request, socket: BorrowedFd<'_>, mask: signal::Mask) {
     dies_with(process::parent_pid());
     process::set_title(b"procession-pre");
     let blocked = signal::block_all();
     signal::set_mask(mask);
-    let fate = match panic::catch_unwind(AssertUnwindSafe(|| call(arena, request))) {
-        Ok(Ok(Returned::Err(_, text))) => Some(Fate::ReturnedErr(text)),
+    let template_failure = match panic::catch_unwind(AssertUnwindSafe(|| call(arena, request))) {
+        Ok(Ok(Returned::Err(_, text))) => Some(TemplateFailure::ReturnedErr(text)),
         Ok(Ok(_)) => None,
-        Ok(Err(error)) => Some(Fate::Refused(error)),
-        Err(payload) => Some(Fate::Panicked(text_of(payload.as_ref()), crash_report::place_of_last_panic())),
+        Ok(Err(error)) => Some(TemplateFailure::Refused(error)),
+        Err(payload) => {
+            Some(TemplateFailure::Panicked(text_of(payload.as_ref()), crash_report::place_of_last_panic()))
+        }
     };
-    if let Some(fate) = fate {
-        tell(socket, fate);
+    if let Some(template_failure) = template_failure {
+        tell(socket, template_failure);
         process::exit_now(1);
     }
     signal::set_mask(blocked);
-    // What is printed is not to be printed by every fork.
+    // Otherwise every fork would print what is buffered.
     let _ = std::io::stdout().flush();
     process::flush_c_streams();
     become_supervisor(arena, socket);
@@ -188,7 +192,7 @@ fn text_of(payload: &(dyn Any + Send)) -> String {
     text.or_else(|| payload.downcast_ref::<String>().cloned()).unwrap_or_default()
 }
 
-/// Forks the supervisor, and ends when that can do without this process.
+/// Forks the supervisor, and exits when that does not depend on this process. Returns in the supervisor.
 fn become_supervisor(arena: &Arena, socket: BorrowedFd<'_>) {
     let Ok((mut ours, mut theirs)) = UnixStream::pair() else { process::exit_now(1) };
     let template = process::pid();
@@ -214,7 +218,7 @@ fn become_supervisor(arena: &Arena, socket: BorrowedFd<'_>) {
             let _ = theirs.write_all(&[0]);
         }
         Err(e) => {
-            tell(socket, Fate::Refused(Error::unstarted("forking the supervisor", &e)));
+            tell(socket, TemplateFailure::Refused(Error::unstarted("forking the supervisor", &e)));
             process::exit_now(1);
         }
     }

@@ -1,11 +1,10 @@
-//! A child that executes the program anew before its function runs.
+//! A child that executes the program again before its function runs.
 //!
-//! It keeps its process id, its parent, its slot and its request; what it maps the arena from goes along as an
-//! open descriptor. The hook knows by the path of the execution what this process is, finds its slot, and goes on
-//! where the child had stopped.
+//! It keeps its process id, its parent, its slot and its request. The arena's file stays open over the execution. The
+//! hook recognizes the process by the path that was executed, finds its slot, and continues the child's work.
 //!
-//! CRASH: the slot is `GO` until the new image says `RUNNING`. A child that dies in between (while it executes, or in
-//! a constructor) has ended, and its spawner is told.
+//! CRASH: the slot is `GO` until the new image stores `RUNNING`. A child that dies in between (while it executes, or in
+//! a constructor) has ended, and its spawner is notified.
 
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::atomic::Ordering;
@@ -19,9 +18,9 @@ use crate::{Error, Result};
 /// The descriptor of the arena's file is always this one.
 const MEMFD: i32 = 3;
 
-/// Executes the program anew in this process, whose slot is `index`. Returns only when that fails.
+/// Executes the program again in this process, whose slot is `index`. Returns only when that fails.
 pub(super) fn execute(arena: &Arena, index: u32, memfd: &OwnedFd, mask: signal::Mask) -> Result<()> {
-    let failed = |e| Error::os("executing the program anew", &e);
+    let failed = |e| Error::os("executing the program again", &e);
     let request = &arena.slot(index).request;
     request.mask.store(mask, Ordering::Relaxed);
     request.hook.store(hook::address(), Ordering::Release);
@@ -33,7 +32,7 @@ pub(super) fn execute(arena: &Arena, index: u32, memfd: &OwnedFd, mask: signal::
     Err(failed(launch::become_self(MEMFD)))
 }
 
-/// What a child was before it executed the program.
+/// A child that has executed the program.
 pub(super) struct Former {
     arena: Arena,
     inode: u64,
@@ -62,7 +61,7 @@ impl Former {
         Ok(Former { arena, inode, index, mask })
     }
 
-    /// Goes on as the child of the slot.
+    /// Continues as the child of the slot.
     pub(super) fn go_on(self) -> ! {
         fd::close_raw(MEMFD);
         let Ok(arena) = member::join_as_child(self.arena, self.inode, self.index) else {

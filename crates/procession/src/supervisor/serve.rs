@@ -1,9 +1,8 @@
-//! The supervisor's loop: sleep until a child ends, somebody rings, or main is gone; then look at
-//! everything.
+//! The supervisor's loop: it sleeps until a child ends, a process rings, or main is dead. Then it checks everything.
 //!
-//! It runs no user code, has one thread, and never waits for a lock that another process can hold:
-//! the holder may be dead and waiting for this very loop. If it is killed, the kernel kills the
-//! children (each asked for that when it was born) and main starts over.
+//! It runs no user code, has one thread, and never waits for a lock that another process can hold. The holder may be
+//! dead, and only this loop can recover it. If the supervisor is killed, the kernel kills the children, each of which
+//! has asked for that, and main launches another supervisor.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::Ordering;
@@ -22,7 +21,7 @@ use crate::os::{credentials, fd, futex, process, signal};
 use crate::rules::{self, Rule};
 use crate::{Error, Result, codec};
 
-/// What main sends a new supervisor: its own pidfd, its standard streams, the arena.
+/// The first message from main to a new supervisor: the arena, main's pidfd and its standard streams.
 pub(super) struct Hello {
     memfd: OwnedFd,
     stdin: OwnedFd,
@@ -30,17 +29,17 @@ pub(super) struct Hello {
     socket: OwnedFd,
     mask: signal::Mask,
     pub(super) added_bind_now: bool,
-    /// What standard error is at first, and main's.
+    /// The file that is standard error at first, and main's standard error.
     pub(super) transcript: Option<(Transcript, OwnedFd)>,
     preload: Option<Request>,
 }
 
-/// The length of the hello: a magic word, where the hook is, main's signal mask, whether [`BIND_NOW`] was added to
-/// main's environment, what to preload.
+/// The length of the hello: a magic word, the hook's offset, main's signal mask, whether the launch added
+/// `LD_BIND_NOW` to main's environment, the function to preload.
 const HELLO: usize = 32 + Request::BYTES;
 const HELLO_MAGIC: u64 = u64::from_le_bytes(*b"prchello");
 
-/// The bytes of a hello.
+/// Returns the bytes of a hello.
 pub(super) fn hello_bytes(mask: signal::Mask, added_bind_now: bool, preload: Option<Request>) -> [u8; HELLO] {
     let mut bytes = [0; HELLO];
     let words = [HELLO_MAGIC, hook::address(), mask, u64::from(added_bind_now)];
@@ -51,17 +50,17 @@ pub(super) fn hello_bytes(mask: signal::Mask, added_bind_now: bool, preload: Opt
     bytes
 }
 
-/// Whether main has left its hello at descriptor 0, which says for certain that it launched this process.
+/// Returns whether descriptor 0 holds main's hello, which proves that main launched this process.
 pub(super) fn is_launched(stdin: BorrowedFd<'_>) -> bool {
     let mut bytes = [0; HELLO];
     let len = fd::peek(stdin, &mut bytes).unwrap_or(0);
     fd::is_seqpacket(stdin) && len == HELLO && bytes[..8] == HELLO_MAGIC.to_le_bytes()
 }
 
-/// Receives main's hello from descriptor 0, and puts main's standard input there.
+/// Receives main's hello from descriptor 0, and replaces that by main's standard input.
 pub(super) fn receive_hello(stdin: BorrowedFd<'_>, hook: u64) -> Result<Hello, Meant> {
     let mut bytes = [0; HELLO];
-    // Main sent it before it launched us.
+    // Main sent it before the launch.
     let len = fd::peek(stdin, &mut bytes).map_err(|_| Meant::ForNobody)?;
     if !fd::is_seqpacket(stdin) || len != HELLO || bytes[..8] != HELLO_MAGIC.to_le_bytes() {
         return Err(Meant::ForNobody);
@@ -85,9 +84,9 @@ fn accept_hello(stdin: BorrowedFd<'_>, mut bytes: [u8; HELLO]) -> Option<Hello> 
     Some(Hello { memfd, stdin, main, socket, mask, added_bind_now, transcript, preload })
 }
 
-/// Is the supervisor, until the family ends.
+/// Runs as the supervisor until the family ends.
 pub(super) fn run(hello: Hello) -> ! {
-    // Nothing that is sent to the group of main ends this process, and no disposition differs from main's.
+    // No signal to main's group ends this process, and no disposition differs from main's.
     signal::block_everything();
     let child_signal = signal::prepare_reaper();
     process::set_title(super::SUPERVISOR_TITLE.as_bytes());
@@ -115,8 +114,8 @@ pub(super) fn run(hello: Hello) -> ! {
     }
     process::become_subreaper();
     let guard = Guard::of_this_process(arena);
-    // If the family is stopped and then main is killed, we are to see it. Should that be refused, we see it when
-    // somebody continues us.
+    // If main is killed while the family is stopped, the kernel continues this process. Where the kernel refuses that,
+    // the process notices when it is continued.
     let _ = fd::continue_on_news(hello.socket.as_fd());
     let inheritance = Inheritance {
         mask: hello.mask,
@@ -125,16 +124,16 @@ pub(super) fn run(hello: Hello) -> ! {
         private_fds: vec![bell.as_raw_fd(), hello.main.as_raw_fd(), hello.socket.as_raw_fd()],
         memfd: hello.memfd,
     };
-    let nursery = Children::new(arena, inheritance)
+    let children = Children::new(arena, inheritance)
         .unwrap_or_else(|e| refuse(&hello.socket, Error::os("preparing the supervisor", &e)));
     let mut supervisor = Supervisor {
         arena,
-        nursery,
+        children,
         bell,
         main: hello.main,
         socket: Some(hello.socket),
         guard,
-        farewell: Farewell::default(),
+        family_end: FamilyEnd::default(),
     };
     supervisor.announce();
     loop {
@@ -142,14 +141,14 @@ pub(super) fn run(hello: Hello) -> ! {
     }
 }
 
-/// Tells main why there will be no supervisor, and ends.
+/// Reports to main why there will be no supervisor, and exits.
 fn refuse(socket: &OwnedFd, error: Error) -> ! {
-    preload::tell(socket.as_fd(), preload::Fate::Refused(error));
+    preload::tell(socket.as_fd(), preload::TemplateFailure::Refused(error));
     process::exit_now(1)
 }
 
-/// Gives this process the credentials that main had when it launched it. They differ where the kernel gave
-/// capabilities to the program or took some away when it was executed.
+/// Adopts the credentials that main had at the launch. They differ where the execution of the program added or removed
+/// capabilities.
 fn adopt_credentials(arena: &Arena) -> Result<()> {
     let failed = |e| {
         Error::os(
@@ -166,33 +165,33 @@ fn adopt_credentials(arena: &Arena) -> Result<()> {
 
 struct Supervisor {
     arena: &'static Arena,
-    nursery: Children,
+    children: Children,
     bell: OwnedFd,
     main: OwnedFd,
-    /// Open while main has its end: it closes when main ends or executes another program.
+    /// `None` once main's end has closed: main has ended, has executed another program, or has closed it.
     socket: Option<OwnedFd>,
     guard: Guard,
-    farewell: Farewell,
+    family_end: FamilyEnd,
 }
 
-/// How often the supervisor looks at how far the end of the family has come.
+/// How often the supervisor checks the progress of the end of the family.
 const STEP_MS: i32 = 50;
 
-/// How far the end of the family has come.
+/// The progress of the end of the family.
 #[derive(Default)]
-struct Farewell {
+struct FamilyEnd {
     began: bool,
     named: bool,
-    /// How long it has lasted, without the time in which the family was suspended.
+    /// Its duration, without the time in which the family was suspended.
     lasted_ns: u64,
     looked_ns: u64,
-    /// How long it had lasted when the daemons were asked to go.
+    /// Its duration when the daemons got SIGTERM.
     terminated_ns: Option<u64>,
 }
 
-impl Farewell {
-    /// Time passes. What the supervisor sleeps longer than it wanted to counts up to a limit: it may have been
-    /// suspended together with those who were asked to go.
+impl FamilyEnd {
+    /// Adds the time since the last call, up to a limit: the supervisor may have been suspended together with the
+    /// processes that are to end.
     fn pass(&mut self, now: u64) {
         const MOST_NS: u64 = 4 * STEP_MS as u64 * 1_000_000;
         if self.began {
@@ -203,7 +202,7 @@ impl Farewell {
 }
 
 impl Supervisor {
-    /// Makes the first spares and says that children can be had.
+    /// Forks the first spares, and announces that this process serves.
     fn announce(&mut self) {
         let header = self.arena.header();
         if let Ok((device, inode)) = process::cwd_identity() {
@@ -217,52 +216,53 @@ impl Supervisor {
         header.user_namespace.store(credentials::user_namespace(), Ordering::Relaxed);
         // ORDERING: SeqCst, before any pass of ours: see `arena/collect.rs`.
         header.supervisor_pid.store(process::pid() as u32, Ordering::SeqCst);
-        // One is enough to begin with; the others are made while it is being used.
-        self.nursery.make_first();
+        // The first spawn needs one. The others are forked while its process runs.
+        self.children.make_first();
         let to = (stage::STARTING, stage::RUNNING);
-        // Main may be on its way out already; that is not to be overwritten.
+        // Main may have begun to end the family, and that stage stays.
         let _ = header.stage.compare_exchange(to.0, to.1, Ordering::AcqRel, Ordering::Relaxed);
         futex::wake_all(&header.stage);
-        self.nursery.refill();
+        self.children.refill();
     }
 
     fn round(&mut self) {
         let socket = self.socket.as_ref().map_or(-1, AsRawFd::as_raw_fd);
         let fds = [self.bell.as_raw_fd(), self.main.as_raw_fd(), socket];
-        let patience = match (self.patience_ms(), self.nursery.looks_again().left_ms()) {
+        let patience = match (self.patience_ms(), self.children.looks_again().left_ms()) {
             (-1, patience) | (patience, -1) => patience,
             (one, other) => one.min(other),
         };
         let [_, main_ended, socket_ready] = fd::poll(fds, patience);
         let now = now_ns();
         self.arena.header().awake.tick(now);
-        self.farewell.pass(now);
+        self.family_end.pass(now);
         if main_ended || (socket_ready && self.main_is_another_program()) {
             self.leave();
         }
         if self.guard.is_dead() {
-            // Without it, what changes its user could outlive us.
+            // Without the guard, a process that changes its user could outlive this one.
             self.leave();
         }
         if signal::drain(self.bell.as_raw_fd()) {
-            // Who signals every process of the program by its number has signalled the spares, too.
-            self.nursery.rouse_spares();
+            // A process that signals every process of the program by its number has signaled the spares too.
+            self.children.rouse_spares();
         }
-        self.nursery.release_dying();
+        self.children.release_dying();
         if rules::holds(Rule::Reaps) {
-            self.nursery.reap();
+            self.children.reap();
         }
-        self.nursery.catch_up();
-        self.nursery.note_stops();
-        collect::if_wanted(self.arena, self.nursery.intent(), process_body::report_unobserved);
+        self.children.send_signals();
+        self.children.catch_up();
+        self.children.note_stops();
+        collect::if_wanted(self.arena, self.children.intent(), process_body::report_unobserved);
         match self.arena.header().stage.load(Ordering::Acquire) {
             stage::ENDING => self.end(),
-            _ => self.nursery.refill(),
+            _ => self.children.refill(),
         }
     }
 
-    /// The socket says something: garbage, which is thrown away, or its end. Main may have closed
-    /// all its descriptors, as daemons do; if it has executed another program, the family is over.
+    /// Returns whether main has executed another program, which ends the family. Called when the socket is readable. Main
+    /// may have closed all its descriptors, as daemons do. What was sent to the socket is discarded.
     fn main_is_another_program(&mut self) -> bool {
         let Some(socket) = &self.socket else { return false };
         if fd::drain(socket.as_fd()) {
@@ -274,38 +274,38 @@ impl Supervisor {
     }
 
     fn patience_ms(&self) -> i32 {
-        let farewell = match self.farewell {
-            Farewell { began: false, .. } => None,
-            Farewell { terminated_ns: None, named: true, .. } => None,
+        let family_end = match self.family_end {
+            FamilyEnd { began: false, .. } => None,
+            FamilyEnd { terminated_ns: None, named: true, .. } => None,
             _ => Some(STEP_MS),
         };
         let tick = self.arena.header().awake.patience_ms();
-        farewell.into_iter().chain(tick).min().unwrap_or(-1)
+        family_end.into_iter().chain(tick).min().unwrap_or(-1)
     }
 
-    /// One step of the family's end: wait for those who are not daemons, naming them after five
-    /// seconds; then ask the daemons to go, and a second later make them.
+    /// Does one step of the family's end. Waits for the processes that are not daemons, and names them after five
+    /// seconds. Then sends the daemons SIGTERM, and kills them a second later.
     fn end(&mut self) {
         const NAMING_NS: u64 = 5_000_000_000;
         const GRACE_NS: u64 = 1_000_000_000;
-        self.nursery.replace_dead();
-        self.farewell.began = true;
-        let now = self.farewell.lasted_ns;
-        let awaited = self.nursery.awaited();
+        self.children.replace_dead();
+        self.family_end.began = true;
+        let now = self.family_end.lasted_ns;
+        let awaited = self.children.awaited();
         if !awaited.is_empty() {
-            if !self.farewell.named && now > NAMING_NS {
-                self.farewell.named = true;
+            if !self.family_end.named && now > NAMING_NS {
+                self.family_end.named = true;
                 let names = awaited.join(", ");
                 let line = format!("main has ended and waits for: {names}\n");
                 process::write_without_waiting(2, line.as_bytes());
             }
-            return self.nursery.refill();
+            return self.children.refill();
         }
-        let terminated = *self.farewell.terminated_ns.get_or_insert_with(|| {
-            self.nursery.terminate_daemons();
+        let terminated = *self.family_end.terminated_ns.get_or_insert_with(|| {
+            self.children.terminate_daemons();
             now
         });
-        if self.nursery.has_daemons() && now - terminated < GRACE_NS {
+        if self.children.has_daemons() && now - terminated < GRACE_NS {
             return;
         }
         self.leave();
@@ -313,7 +313,7 @@ impl Supervisor {
 
     /// Kills every child and ends.
     fn leave(&mut self) -> ! {
-        self.nursery.kill_everybody();
+        self.children.kill_everybody();
         self.guard.resume();
         process::exit_now(0)
     }

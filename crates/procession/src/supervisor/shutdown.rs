@@ -1,7 +1,7 @@
 //! The end of the family, seen from main: the orderly one, and the loss of the supervisor.
 
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
@@ -10,6 +10,7 @@ use super::{client, exit_wait, guard};
 use crate::arena::header::stage;
 use crate::arena::{Arena, collect, member, process_body, slots, sweep};
 use crate::os::clock::{Deadline, now_ns};
+use crate::os::hidden_parent::HiddenParent;
 use crate::os::launch::Launched;
 use crate::os::{futex, process, threads};
 use crate::rules::Rule;
@@ -17,13 +18,16 @@ use crate::sync::raw::deadlock::MAIN_GRACE_NS;
 use crate::sync::raw::park;
 use crate::{Error, Result, recovery, rules};
 
-/// How often main, when it has ended and waits for others, looks which of its threads have ended as well.
+/// How often main, while it waits for its children at its end, checks which of its threads have ended.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// 1 while the supervisor is lost and main repairs what it left.
 static REPAIRING: AtomicU32 = AtomicU32::new(0);
 
-/// If the supervisor is lost, waits until there can be another. Says whether it had to.
+/// The process id of the supervisor's [`HiddenParent`] while main has not reaped it, or 0.
+static HIDDEN_PARENT: AtomicI32 = AtomicI32::new(0);
+
+/// If the supervisor is lost, waits until main has repaired what it left. Returns whether it had to wait.
 pub(super) fn await_repair() -> bool {
     let repairing = REPAIRING.load(Ordering::Acquire) == 1;
     if repairing {
@@ -32,13 +36,14 @@ pub(super) fn await_repair() -> bool {
     repairing
 }
 
-/// Watches the supervisor from a thread of main's, and registers the orderly end.
+/// Starts the thread that watches the supervisor, and registers the exit handler of main.
 pub(super) fn watch(arena: &'static Arena, supervisor: Launched) -> Result<()> {
     static AT_EXIT: std::sync::Once = std::sync::Once::new();
     AT_EXIT.call_once(|| {
         process::at_exit(at_exit);
     });
-    let Launched { pid, pidfd } = supervisor;
+    let Launched { pid, pidfd, parent } = supervisor;
+    HIDDEN_PARENT.store(parent.as_ref().map_or(0, HiddenParent::pid), Ordering::Release);
     let pidfd = Arc::new(Mutex::new(Some(pidfd)));
     let take = |pidfd: &Mutex<Option<OwnedFd>>| pidfd.lock().unwrap_or_else(|e| e.into_inner()).take();
     let watched = pidfd.clone();
@@ -47,7 +52,7 @@ pub(super) fn watch(arena: &'static Arena, supervisor: Launched) -> Result<()> {
         let mut pid = pid;
         loop {
             exit_wait::supervisor_is_gone(arena, pid, take(&watched), Deadline::NEVER);
-            // A main that adopts orphans (process 1 of a container) was its last parent.
+            // A main that adopts orphans may be its last parent.
             process::reap_if_ended(pid);
             match guard::survivor(arena, pid) {
                 Some(next) => pid = next,
@@ -55,6 +60,11 @@ pub(super) fn watch(arena: &'static Arena, supervisor: Launched) -> Result<()> {
             }
         }
         lost(arena);
+        if let Some(parent) = parent {
+            let pid = parent.pid();
+            drop(parent);
+            let _ = HIDDEN_PARENT.compare_exchange(pid, 0, Ordering::AcqRel, Ordering::Relaxed);
+        }
     });
     watcher.map(drop).map_err(|e| {
         exit_wait::end_supervisor(arena, pid, take(&pidfd));
@@ -63,20 +73,20 @@ pub(super) fn watch(arena: &'static Arena, supervisor: Launched) -> Result<()> {
     })
 }
 
-/// The supervisor is gone, and the kernel has killed its children. What they held is repaired
-/// here, their joiners hear `FamilyLost`, and the next spawn starts a fresh supervisor.
+/// Repairs the family after its supervisor has died. The kernel has killed the children. This recovers what they held,
+/// and their joiners get `FamilyLost`. The next spawn launches another supervisor.
 fn lost(arena: &'static Arena) {
     let header = arena.header();
     header.supervisor_pid.store(0, Ordering::Release);
     if header.stage.load(Ordering::Acquire) == stage::ENDING {
         return;
     }
-    // ORDERING: before anybody is told, all of which are Release stores: who has heard of the loss sees this.
+    // ORDERING: before the Release stores that notify of the loss, so a thread that was notified sees this.
     REPAIRING.store(1, Ordering::Relaxed);
     let used = header.slots_used.load(Ordering::Acquire).min(arena.layout.slots);
     let in_use = |slot: &u32| slots::phase(arena.slot(*slot).state.load(Ordering::Acquire)) != slots::FREE;
-    // First all are dead, so that none of them is in the middle of sending another off. If the guard has ended in
-    // order they are, and their numbers may be others'.
+    // Wait until all are dead, so that none of them is in the middle of a spawn. If the guard has ended in order, they
+    // are dead, and other processes may have their numbers.
     if header.guard_pid.swap(0, Ordering::AcqRel) != 0 {
         for slot in (1..used).filter(in_use) {
             exit_wait::child_is_gone(arena.slot(slot).pid.load(Ordering::SeqCst));
@@ -101,15 +111,14 @@ fn lost(arena: &'static Arena) {
     park::wake_all_sleepers(arena);
 }
 
-/// Takes a slot away from those who may still be claiming it, which are main's own threads. False
-/// when there is nothing in it.
+/// Takes a slot away from threads of main that may still claim it. Returns false if the slot is free.
 fn withdraw(arena: &Arena, index: u32) -> bool {
     let slot = arena.slot(index);
     loop {
         let state = slot.state.load(Ordering::Acquire);
         match slots::phase(state) {
             slots::FREE => return false,
-            // It sends its request off in a moment; nobody hears it, and its joiner is told.
+            // The claiming thread completes its request soon. No child runs it, and its joiner is notified.
             slots::CLAIMED if arena.slot_of_record(slots::claimant(state)) == Some(slots::MAIN) => {
                 thread::yield_now();
             }
@@ -124,9 +133,8 @@ fn withdraw(arena: &Arena, index: u32) -> bool {
     }
 }
 
-/// Main ends: it hands on what no thread of its uses any more, waits for the processes that are not
-/// daemons, and lets the supervisor end the others. The supervisor is gone before main is, so
-/// that whoever reads main's output sees its end.
+/// Ends the family when main exits. Releases what no thread of main uses, waits for the processes that are not daemons,
+/// and has the supervisor end the others. The supervisor exits before main, so a reader of main's output sees its end.
 extern "C" fn at_exit() {
     if member::is_forked() || !member::is_main() {
         return;
@@ -143,11 +151,11 @@ fn end_family() {
     if header.stage.compare_exchange(running.0, running.1, Ordering::AcqRel, Ordering::Relaxed).is_err() {
         return;
     }
-    // ORDERING: SeqCst, before those who wait are woken: see `sync/deadlock.rs`.
+    // ORDERING: SeqCst, before waiters are woken: see `sync/deadlock.rs`.
     header.main_ended_ns.store(now_ns(), Ordering::SeqCst);
     park::wake_all_sleepers(arena);
-    // The end of this connection wakes the supervisor, also when the bell cannot be rung: for want of a descriptor, or
-    // because this process has changed its user.
+    // Closing this connection wakes the supervisor even if the bell fails, because there is no descriptor left or this
+    // process has changed its user.
     client::hang_up();
     member::wake_supervisor(arena);
     let supervisor = header.supervisor_pid.load(Ordering::Acquire) as i32;
@@ -159,11 +167,11 @@ fn end_family() {
             break;
         }
         if due.take_if(|due| due.passed()).is_some() {
-            // Those who wait for main's threads without a limit look now, and are refused.
+            // A process that waits for a thread of main without a limit is refused now.
             park::wake_all_sleepers(arena);
         }
     }
-    // The guard says when it has killed what was left. Its number counts only until then.
+    // The guard clears its number when it has killed what was left.
     let guard = header.guard_pid.load(Ordering::Acquire);
     while guard != 0 && header.guard_pid.load(Ordering::Acquire) == guard {
         let until = Deadline::after(Duration::from_millis(50));
@@ -171,13 +179,26 @@ fn end_family() {
             break;
         }
     }
+    reap_hidden_parent();
     process_body::report_all_unobserved(arena, slots::MAIN);
 }
 
-/// Hands on what threads of main hold that do not run any more. The exiting thread does not come back to its locks, and
-/// one that has ended while it held some never will. (Destructors have run by now, so the thread may have another
-/// record than before.) Whatever a thread holds that still runs stays its own: whoever waits for that is refused
-/// after a while.
+/// Waits until the guard's parent has ended too. It lives longer if a process below it can be killed by nobody.
+fn reap_hidden_parent() {
+    let until = Deadline::after(Duration::from_millis(100));
+    let pid = || HIDDEN_PARENT.load(Ordering::Acquire);
+    while pid() != 0 && !until.passed() {
+        process::reap_if_ended(pid());
+        if !process::is_child(pid()).unwrap_or(false) {
+            break;
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Releases the locks of the exiting thread and of threads that have ended. (Destructors have run by now, so the exiting
+/// thread may have another record than before.) A thread that still runs keeps its locks, and a process that waits for
+/// one of these is refused after a while.
 fn release_what_nobody_uses(arena: &Arena) {
     let me = process::thread_id();
     let runs = |thread| process::is_own_thread(thread) && rules::holds(Rule::KeptWhileRunning);

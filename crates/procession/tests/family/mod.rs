@@ -163,7 +163,7 @@ const BOARD: &str = "FAMILY_BOARD";
 const BROKEN: &str = "FAMILY_BREAKS";
 
 /// Rules that [`breaking`] can break.
-const BREAKABLE: [Rule; 7] = [
+const BREAKABLE: [Rule; 8] = [
     Rule::FinishedNotAwaited,
     Rule::GuardKills,
     Rule::BellRings,
@@ -171,6 +171,7 @@ const BREAKABLE: [Rule; 7] = [
     Rule::ReleasedEarly,
     Rule::EveryThreadExits,
     Rule::WaitsForAny,
+    Rule::ParentStays,
 ];
 
 /// Makes every process of a program break rules, including its supervisor and guard.

@@ -4,10 +4,13 @@
 
 use std::fs;
 use std::io;
+use std::time::Duration;
 
 use crate::family::*;
+use procession::pool::TaskError;
 use procession::process::StartMethod;
 use procession::{Pool, Process, Result};
+use procession_testkit::isolated;
 
 /// The id of an ordinary user and group.
 const NOBODY: u32 = 65534;
@@ -295,4 +298,37 @@ fn a_child_that_has_changed_its_user_does_not_outlive_the_family() {
         main.end();
         until_dead(&left);
     }
+}
+
+/// A main that has given up its rights ends what it has spawned before, and what that has spawned as well.
+#[test]
+fn a_main_that_has_changed_its_user_can_signal_what_it_has_spawned_before() {
+    isolated!({
+        if !is_root() {
+            return;
+        }
+        const SOON: Duration = Duration::from_millis(20);
+        let park = || -> () { forever() };
+        let (killed, terminated) = (sleeper(), sleeper());
+        let pools = [Pool::new(1).unwrap(), Pool::new(1).unwrap()];
+        let limited = pools[0].with_task_timeout(SOON).unwrap();
+        let workers = pools.each_ref().map(|pool| pool.apply(std::process::id, ()).unwrap() as i32);
+        change("user");
+        killed.kill().unwrap();
+        assert!(killed.join().unwrap_err().to_string().contains("signal 9"));
+        terminated.terminate().unwrap();
+        assert!(terminated.join().unwrap_err().to_string().contains("signal 15"));
+        assert!(matches!(limited.submit(park, ()).unwrap().get(), Err(TaskError::TimedOut { .. })));
+        let task = pools[1].submit(park, ()).unwrap();
+        until("it runs", || pools[1].stats().running == 1);
+        assert!(task.cancel());
+        task.get().unwrap_err();
+        until_dead(&workers);
+        for pool in pools {
+            pool.submit(park, ()).unwrap();
+            until("it runs", || pool.stats().running == 1);
+            pool.terminate().unwrap();
+            let _ = pool.join();
+        }
+    });
 }

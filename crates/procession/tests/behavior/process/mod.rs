@@ -1,5 +1,6 @@
 //! Behavior of `process`.
 
+mod adopting_mains;
 mod after_death;
 mod awaiting;
 mod cgroup_limits;

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use crate::family::*;
-use procession::internals::{self, Call, Role};
+use procession::internals::{self, Call, Role, Rule};
 use procession::pool::{Pool, TaskError};
 use procession::{Process, Queue};
 use procession_testkit::isolated;
@@ -333,5 +333,40 @@ fn a_program_recovers_from_running_out_of_descriptors() {
         assert!(matches!(slow.get(), Err(TaskError::TimedOut { .. })));
         assert_eq!(cancelled.get(), Err(TaskError::Cancelled));
         assert_eq!(pool.apply(|| 2, ()), Ok(2));
+    });
+}
+
+/// Sends a signal that the kernel does not permit, and returns how its receiver ends.
+fn end_where_signals_are_refused(
+    signal: fn(&Process<()>) -> procession::Result<()>,
+) -> Result<String, String> {
+    let p = sleeper();
+    let faults = internals::faults();
+    faults.arm(Role::Main, Call::SignalPidfd, libc::EPERM, u32::MAX);
+    let sent = signal(&p);
+    faults.disarm();
+    let ended = sent.map_err(|e| e.to_string()).map(|()| p.join().unwrap_err().to_string());
+    let _ = p.kill();
+    ended
+}
+
+#[test]
+fn the_supervisor_sends_what_the_kernel_does_not_permit() {
+    isolated!({
+        for _ in 0..20 {
+            let killed = end_where_signals_are_refused(|p| p.kill()).unwrap();
+            assert!(killed.contains("signal 9"), "{killed}");
+            let terminated = end_where_signals_are_refused(|p| p.terminate()).unwrap();
+            assert!(terminated.contains("signal 15"), "{terminated}");
+        }
+    });
+}
+
+#[test]
+fn without_the_rule_a_signal_that_is_not_permitted_is_an_error() {
+    isolated!({
+        works();
+        internals::break_rule(Rule::SupervisorSignals);
+        until("it has begun", || end_where_signals_are_refused(|p| p.kill()).is_err());
     });
 }
