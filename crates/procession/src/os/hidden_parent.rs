@@ -108,7 +108,7 @@ impl Progress {
     }
 }
 
-/// Lets the launcher go on, and reaps children until there are none.
+/// Wakes the launcher, and reaps children until there are none.
 ///
 /// The launcher waits until the store of [`LAUNCHED`]. Before that, this process leaves everything that it shares
 /// with it, except the memory.

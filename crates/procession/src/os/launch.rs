@@ -118,7 +118,7 @@ pub(crate) fn launch_self(
     // SAFETY: the kernel installed the pidfd in the table we share with the intermediate.
     let pidfd = (plan.pidfd >= 0).then(|| unsafe { fd::own(plan.pidfd) });
     if started.is_ok() && !plan.is_done {
-        // Somebody has killed the intermediate, and the new process may still use our memory.
+        // Another process has killed the intermediate, and the new process may still use this memory.
         pidfd.as_ref().into_iter().for_each(end);
     }
     signal::set_mask(mask);
