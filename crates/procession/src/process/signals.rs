@@ -124,6 +124,6 @@ fn leave_to_supervisor(arena: &Arena, slot: &Slot, incarnation: u32, signal: i32
     // CRASH: before the second store nobody looks for the bit, and after it our own end wakes the supervisor.
     if slot.add_early_signal(incarnation, signal) {
         arena.header().signals_left.store(1, Ordering::SeqCst);
-        member::ring(arena);
+        member::wake_supervisor(arena);
     }
 }

@@ -34,7 +34,7 @@ fn helpers() -> [i32; 3] {
     [proc::ppid(guard).expect("it lives"), guard, supervisor]
 }
 
-/// Has a family, kills each of its helpers, and waits for all children again and again.
+/// Kills each of the helpers of a family, and waits for all children before and after each kill.
 fn lives_and_waits_for_all() {
     for victim in 0..3 {
         assert_eq!(Process::spawn(|| 1, ()).unwrap().join(), Ok(1));
