@@ -83,7 +83,7 @@ pub(super) fn keep(arena: &'static Arena, supervisor: i32) -> ! {
     }
 }
 
-/// Whether main has adopted this process, because somebody has killed its parent.
+/// Returns whether main has adopted this process, because another process has killed its parent.
 fn is_child_of_main(arena: &Arena) -> bool {
     arena.header().guard_has_parent.load(Ordering::Relaxed) == 1
         && process::parent_pid() == arena.slot(slots::MAIN).pid.load(Ordering::Relaxed)
