@@ -35,6 +35,7 @@ fn helpers() -> [i32; 3] {
 }
 
 /// Kills each of the helpers of a family, and waits for all children before and after each kill.
+#[allow(clippy::zombie_processes, reason = "`found_by_waiting_for_all` reaps it")]
 fn lives_and_waits_for_all() {
     for victim in 0..3 {
         assert_eq!(Process::spawn(|| 1, ()).unwrap().join(), Ok(1));
