@@ -9,12 +9,11 @@ use crate::Result;
 use crate::arena::blocks::{self, Tag};
 use crate::arena::handle::Handle;
 use crate::arena::objects::{Kind, check_name};
-use crate::arena::thread::Entry;
-use crate::arena::thread::with_me;
 use crate::arena::{Arena, collect, member, owned_block};
 use crate::codec;
 use crate::codec::encoding::Message;
 use crate::os::clock::Deadline;
+use crate::sync::raw::guard::RawGuard;
 use crate::sync::raw::word::Outcome;
 use crate::sync::wait::travels;
 use crate::sync::{LockError, acquire};
@@ -239,24 +238,23 @@ impl<T> Value<T> {
         let arena = member::arena()?;
         let body: &'static ValueBody = self.handle.body();
         let offset = self.handle.hot_offset();
-        let held = match body.lock.try_acquire_fast(offset) {
-            Some(held) => held,
-            None => match with_me(|me| body.lock.acquire(me, offset, true, deadline))?? {
-                (_, Some(held)) => held,
-                (Outcome::Relocked, None) => return Err(acquire::self_deadlock_named(self.name()).into()),
-                (_, None) => return Err(LockError::TimedOut.into()),
+        let guard = match body.lock.try_lock_fast(offset) {
+            Some(guard) => guard,
+            None => match body.lock.lock_slow(offset, deadline)? {
+                Ok(guard) => guard,
+                Err(Outcome::Relocked) => return Err(acquire::self_deadlock_named(self.name()).into()),
+                Err(_) => return Err(LockError::TimedOut.into()),
             },
         };
-        Ok(LockedValue { arena, body, held, handle: &self.handle })
+        Ok(LockedValue { arena, handle: &self.handle, _guard: guard })
     }
 }
 
 /// The value while this thread holds its lock.
 struct LockedValue<'a> {
     arena: &'static Arena,
-    body: &'static ValueBody,
-    held: Entry,
     handle: &'a Handle,
+    _guard: RawGuard,
 }
 
 impl LockedValue<'_> {
@@ -282,12 +280,6 @@ impl LockedValue<'_> {
         }
         object.blocks[BEFORE].store(0, Ordering::Release);
         object.blocks[NEXT].store(0, Ordering::Release);
-    }
-}
-
-impl Drop for LockedValue<'_> {
-    fn drop(&mut self) {
-        self.body.lock.release(self.held);
     }
 }
 

@@ -287,13 +287,10 @@ impl Semaphore {
     fn grow(&self, arena: &'static Arena) -> Result<()> {
         let (object, index) = (self.handle.object(), self.handle.id().index());
         let seen = self.more.iter().filter(|chunk| chunk.get().is_some()).count();
-        with_me(|me| self.body().growing.acquire(me, self.handle.hot_offset(), true, Deadline::NEVER))??
-            .1
-            .map_or(Ok(()), |held| {
-                let grown = permits::grow(arena, object, index, seen);
-                self.body().growing.release(held);
-                grown
-            })
+        match self.body().growing.lock_slow(self.handle.hot_offset(), Deadline::NEVER)? {
+            Ok(_guard) => permits::grow(arena, object, index, seen),
+            Err(_) => Ok(()),
+        }
     }
 
     /// Returns the cells of all blocks.

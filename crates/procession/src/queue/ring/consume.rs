@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::control::Cursor;
 use super::produce::after_release;
 use super::record::{Header, INLINE_MAX, WORD};
-use super::{Refusal, Ring, Turn};
+use super::{RawGuard, Refusal, Ring};
 use crate::arena::blocks::{self, HEADER};
 use crate::arena::bytes::copy_few;
 use crate::arena::owned_block::OwnedBlock;
@@ -74,7 +74,7 @@ impl Ring {
     #[inline]
     pub(crate) fn take(&self, buffer: &mut Buffer, deadline: Deadline) -> Result<Taken, Refusal> {
         let side = &self.control.consumers.side;
-        let turn = self.turn(side, deadline)?;
+        let guard = self.lock(side, deadline)?;
         let cursor = side.cursor();
         let at = cursor.offset();
         // ORDERING: as in `header`.
@@ -86,7 +86,7 @@ impl Ring {
         } else {
             self.take_any(buffer)?
         };
-        self.notify_producers(turn, 1);
+        self.notify_producers(guard, 1);
         Ok(taken)
     }
 
@@ -113,12 +113,12 @@ impl Ring {
         deadline: Deadline,
         visit: impl FnOnce(&[u8]) -> R,
     ) -> Result<R, Refusal> {
-        let turn = self.turn(&self.control.consumers.side, deadline)?;
+        let guard = self.lock(&self.control.consumers.side, deadline)?;
         let (cursor, header) = self.next()?;
         let len = if let Header::Inline { len } = header { len } else { 0 };
         let visited = visit(self.message(cursor.offset(), len));
         self.step(cursor, header);
-        self.notify_producers(turn, 1);
+        self.notify_producers(guard, 1);
         Ok(visited)
     }
 
@@ -129,7 +129,7 @@ impl Ring {
         bytes: &mut Vec<u8>,
         deadline: Deadline,
     ) -> Result<Vec<Taken>, Refusal> {
-        let turn = self.turn(&self.control.consumers.side, deadline)?;
+        let guard = self.lock(&self.control.consumers.side, deadline)?;
         let consumers = &self.control.consumers;
         let (cursor, _) = self.next()?;
         let mut taken = Vec::with_capacity(max.min(256));
@@ -176,13 +176,13 @@ impl Ring {
             // CRASH: until this store recovery looks at more records than it needs to.
             consumers.taking.store(1, Ordering::Release);
         }
-        self.notify_producers(turn, taken.len());
+        self.notify_producers(guard, taken.len());
         Ok(taken)
     }
 
     #[inline]
-    pub(super) fn notify_producers(&self, turn: Turn, count: usize) {
-        drop(turn);
+    pub(super) fn notify_producers(&self, guard: RawGuard, count: usize) {
+        drop(guard);
         after_release();
         // With a limit in bytes, the room of one message may be enough for several small ones.
         let bytes_count = self.control.limits().bytes != u64::MAX;

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use super::{Refusal, Ring, Turn, walk};
+use super::{RawGuard, Refusal, Ring, walk};
 use crate::arena::blocks::{self, HEADER};
 use crate::os::clock::Deadline;
 
@@ -17,13 +17,13 @@ pub enum End {
 
 /// The lock of one end. Dropping it releases the lock.
 pub struct Occupied {
-    _turn: Turn,
+    _guard: RawGuard,
 }
 
 impl Ring {
     /// Acquires the lock of one end, like a process in the middle of an operation.
     pub(crate) fn occupy(&self, end: End) -> Result<Occupied, Refusal> {
-        Ok(Occupied { _turn: self.turn(self.side(end), Deadline::NEVER)? })
+        Ok(Occupied { _guard: self.lock(self.side(end), Deadline::NEVER)? })
     }
 
     /// Returns the lock word of one end.

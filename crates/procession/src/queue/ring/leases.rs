@@ -31,7 +31,7 @@ pub(crate) struct Leased {
 impl Ring {
     /// Leases a message: one that came back, or the next one in the ring. Waits only for the lock.
     pub(crate) fn lease(&self, deadline: Deadline) -> Result<Leased, Refusal> {
-        let turn = self.turn(&self.control.consumers.side, deadline)?;
+        let guard = self.lock(&self.control.consumers.side, deadline)?;
         if let Some(leased) = self.lease_returned() {
             return Ok(leased);
         }
@@ -47,7 +47,7 @@ impl Ring {
         // CRASH: the cell is leased and the record is still there, so recovery frees the cell.
         cell.state.store(state(LEASED, member::slot(), 1), Ordering::Release);
         self.step(cursor, header);
-        self.notify_producers(turn, 1);
+        self.notify_producers(guard, 1);
         Ok(Leased { cell, block, attempt: 1 })
     }
 
@@ -141,7 +141,7 @@ impl Ring {
 
     /// Takes a dead letter, which becomes this process's. Returns its block and how often it was leased.
     pub(crate) fn take_given_up(&self) -> Result<Option<(OwnedBlock, u32)>, Refusal> {
-        let _turn = self.turn(&self.control.consumers.side, Deadline::NEVER)?;
+        let _guard = self.lock(&self.control.consumers.side, Deadline::NEVER)?;
         let given_up = |cell: &&Cell| phase(cell.state.load(Ordering::Acquire)) == GIVEN_UP;
         let Some(cell) = self.cells().find(given_up) else { return Ok(None) };
         let (block, attempts) =

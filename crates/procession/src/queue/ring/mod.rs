@@ -36,11 +36,9 @@ pub(crate) use record::INLINE_MAX;
 
 use crate::Error;
 use crate::arena::blocks::{self, HEADER, Tag};
-use crate::arena::thread::Entry;
-use crate::arena::thread::with_me;
 use crate::arena::{Arena, member};
 use crate::os::clock::{Deadline, now_ns};
-use crate::sync::raw::lock::RawLock;
+use crate::sync::raw::guard::RawGuard;
 use control::Side;
 use record::{Header, WORD};
 
@@ -74,19 +72,6 @@ pub(crate) enum Refusal {
 
 /// How long a call waits for the lock at least.
 const MIN_LOCK_WAIT_NS: u64 = 1_000_000_000;
-
-/// The lock of one side. Dropping it releases the lock. No user code runs meanwhile.
-struct Turn {
-    lock: &'static RawLock,
-    held: Entry,
-}
-
-impl Drop for Turn {
-    #[inline]
-    fn drop(&mut self) {
-        self.lock.release(self.held);
-    }
-}
 
 impl Ring {
     pub(crate) fn control(&self) -> &'static Control {
@@ -139,25 +124,23 @@ impl Ring {
         around.map_or((offset, offset), |(at, bytes)| (at + HEADER, at + bytes))
     }
 
-    /// Acquires the lock of this side.
+    /// Acquires the lock of this side. No user code runs while it is held.
     #[inline]
-    fn turn(&self, side: &'static Side, deadline: Deadline) -> Result<Turn, Refusal> {
-        let lock = &side.lock;
-        match lock.try_acquire_fast(self.arena.offset_of(lock)) {
-            Some(held) => Ok(Turn { lock, held }),
-            None => self.await_turn(lock, deadline),
+    fn lock(&self, side: &'static Side, deadline: Deadline) -> Result<RawGuard, Refusal> {
+        match side.lock.try_lock_fast(self.arena.offset_of(&raw const side.lock)) {
+            Some(guard) => Ok(guard),
+            None => self.lock_slow(side, deadline),
         }
     }
 
-    /// The holder releases the lock within a microsecond, or when it runs again, or recovery does. So even a call
-    /// that does not wait waits for that. Only a stopped holder takes longer.
+    /// The holder releases the lock within a microsecond, or when it runs again, or recovery does. So even a call that
+    /// does not wait waits for that. Only a stopped holder takes longer.
     #[cold]
-    fn await_turn(&self, lock: &'static RawLock, deadline: Deadline) -> Result<Turn, Refusal> {
+    fn lock_slow(&self, side: &'static Side, deadline: Deadline) -> Result<RawGuard, Refusal> {
         let deadline = deadline.max_ns(now_ns() + MIN_LOCK_WAIT_NS);
-        let taken = with_me(|me| lock.acquire(me, self.arena.offset_of(lock), true, deadline));
-        match taken.and_then(|taken| taken) {
-            Ok((_, Some(held))) => Ok(Turn { lock, held }),
-            Ok((_, None)) => Err(Refusal::TimedOut),
+        match side.lock.lock_slow(self.arena.offset_of(&raw const side.lock), deadline) {
+            Ok(Ok(guard)) => Ok(guard),
+            Ok(Err(_)) => Err(Refusal::TimedOut),
             Err(error) => Err(Refusal::Unusable(error.into())),
         }
     }

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use super::control::{Control, Cursor, Passed, Producers};
 use super::record::{BLOCK_RECORD, Header, WORD};
-use super::{Refusal, Ring, Turn, walk};
+use super::{RawGuard, Refusal, Ring, walk};
 use crate::arena::blocks::{self, HEADER};
 use crate::arena::{heap, member};
 use crate::os::clock::Deadline;
@@ -39,20 +39,20 @@ pub(crate) enum Piece<'a> {
 impl Ring {
     /// Puts one message, if there is room. Waits only for the lock.
     pub(crate) fn put(&self, piece: Piece<'_>, deadline: Deadline) -> Result<(), Refusal> {
-        let turn = self.turn(&self.control.producers.side, deadline)?;
+        let guard = self.lock(&self.control.producers.side, deadline)?;
         self.put_slow(piece)?;
-        self.notify_consumers(turn, 1);
+        self.notify_consumers(guard, 1);
         Ok(())
     }
 
     /// Puts a message of at most `INLINE_MAX` bytes, if there is room. Waits only for the lock.
     #[inline]
     pub(crate) fn put_small(&self, bytes: &[u8], deadline: Deadline) -> Result<(), Refusal> {
-        let turn = self.turn(&self.control.producers.side, deadline)?;
+        let guard = self.lock(&self.control.producers.side, deadline)?;
         if !self.try_put_fast(bytes) {
             self.put_slow(Piece::Inline(bytes))?;
         }
-        self.notify_consumers(turn, 1);
+        self.notify_consumers(guard, 1);
         Ok(())
     }
 
@@ -104,7 +104,7 @@ impl Ring {
         pieces: impl Iterator<Item = Piece<'a>>,
         deadline: Deadline,
     ) -> Result<usize, Refusal> {
-        let turn = self.turn(&self.control.producers.side, deadline)?;
+        let guard = self.lock(&self.control.producers.side, deadline)?;
         let (mut batch, mut count) = (Batch::begin(self)?, 0);
         for piece in pieces {
             match batch.push(piece) {
@@ -114,15 +114,15 @@ impl Ring {
             }
         }
         batch.commit();
-        self.notify_consumers(turn, count);
+        self.notify_consumers(guard, count);
         Ok(count)
     }
 
     #[inline]
-    fn notify_consumers(&self, turn: Turn, count: usize) {
+    fn notify_consumers(&self, guard: RawGuard, count: usize) {
         // ORDERING: the release of the lock is a locked instruction between our commit and the look for sleepers.
         // CRASH: the death sweep wakes the sleepers.
-        drop(turn);
+        drop(guard);
         after_release();
         event::notify(&self.control.filled.word, count.try_into().unwrap_or(i32::MAX));
     }
@@ -130,7 +130,7 @@ impl Ring {
     /// Closes the ring: messages that are left can still be taken. Returns false if it was already closed.
     pub(crate) fn close(&self, deadline: Deadline) -> Result<bool, Refusal> {
         let producers = &self.control.producers;
-        let turn = self.turn(&producers.side, deadline)?;
+        let guard = self.lock(&producers.side, deadline)?;
         let at = producers.side.cursor().offset();
         let open = self.header(at) == Header::Nothing;
         if open {
@@ -138,7 +138,7 @@ impl Ring {
             producers.room_to.store(0, Ordering::Release);
             self.word(at).store(Header::Closed.word(), Ordering::Release);
         }
-        drop(turn);
+        drop(guard);
         after_release();
         let Control { filled, emptied, .. } = self.control;
         [filled, emptied].into_iter().for_each(|event| event::notify(&event.word, i32::MAX));

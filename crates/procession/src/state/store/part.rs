@@ -12,10 +12,11 @@ use super::word;
 use crate::arena::blocks::{self, Tag};
 use crate::arena::owned_block::OwnedBlock;
 use crate::arena::recover::{Dead, Journaled};
-use crate::arena::thread::{self, Entry, with_me};
+use crate::arena::thread;
 use crate::arena::{Arena, member};
 use crate::os::clock::Deadline;
 use crate::rules::{self, Rule};
+use crate::sync::raw::guard::RawGuard;
 use crate::sync::raw::lock::{self, RawLock};
 use crate::sync::raw::word::Outcome;
 use crate::{Error, Result};
@@ -62,14 +63,7 @@ thread_local! {
 /// The lock of a part. Dropping it releases the lock.
 pub(super) struct PartGuard {
     pub(super) part: &'static Part,
-    held: Entry,
-}
-
-impl Drop for PartGuard {
-    #[inline]
-    fn drop(&mut self) {
-        self.part.lock.release(self.held);
-    }
+    _guard: RawGuard,
 }
 
 /// While this exists, the thread runs the user's code under a lock of a dict or list.
@@ -102,8 +96,8 @@ impl Part {
         if INSIDE.get() > 0 {
             refuse_inside(parts)?;
         }
-        match self.lock.try_acquire_fast(arena.offset_of(&raw const self.lock)) {
-            Some(held) => Ok(PartGuard { part: self, held }),
+        match self.lock.try_lock_fast(arena.offset_of(&raw const self.lock)) {
+            Some(guard) => Ok(PartGuard { part: self, _guard: guard }),
             None => self.acquire_slow(arena),
         }
     }
@@ -111,12 +105,10 @@ impl Part {
     #[cold]
     fn acquire_slow(&'static self, arena: &Arena) -> Result<PartGuard> {
         let offset = arena.offset_of(&raw const self.lock);
-        match with_me(|me| self.lock.acquire(me, offset, true, Deadline::NEVER))?? {
-            (_, Some(held)) => Ok(PartGuard { part: self, held }),
-            (Outcome::Relocked, None) => Err(inside()),
-            (_, None) => {
-                Err(Error::other("internal error: the lock was not acquired after an unbounded wait"))
-            }
+        match self.lock.lock_slow(offset, Deadline::NEVER)? {
+            Ok(guard) => Ok(PartGuard { part: self, _guard: guard }),
+            Err(Outcome::Relocked) => Err(inside()),
+            Err(_) => Err(Error::other("internal error: the lock was not acquired after an unbounded wait")),
         }
     }
 

@@ -5,6 +5,7 @@
 //! | `word.rs`      | the lock word: a pure algorithm over an atomic word and a waiter       |
 //! | `event.rs`     | the event count, as pure as `word.rs`                                  |
 //! | `lock.rs`      | the lock word in the arena, with its journal                           |
+//! | `guard.rs`     | the guard of a lock inside the library                                 |
 //! | `lock_body.rs` | a lock as an object: its word, and the process that poisoned it        |
 //! | `park.rs`      | sleeping where recovery finds the sleeper                              |
 //! | `deadlock.rs`  | the search for a cycle of waits                                        |
@@ -19,6 +20,7 @@ mod barrier_recover;
 pub(crate) mod barrier_state;
 pub(crate) mod deadlock;
 pub mod event;
+pub(crate) mod guard;
 pub(crate) mod lock;
 pub(crate) mod lock_body;
 pub(crate) mod park;
