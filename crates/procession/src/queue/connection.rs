@@ -7,16 +7,15 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::error::{GetError, PutError};
+use super::error::GetError;
 use super::plain::Queue;
 use super::ring::{Refusal, Ring};
-use super::{receiving, sending, waiting};
+use super::{receiving, waiting};
 use crate::arena::blocks::Tag;
 use crate::arena::handle::Handle;
 use crate::arena::objects::{Body, Kind};
 use crate::arena::{Arena, member, payload};
 use crate::codec;
-use crate::codec::encoding::Message;
 use crate::os::clock::Deadline;
 use crate::sync::raw::event;
 use crate::{Error, Result};
@@ -217,9 +216,13 @@ impl<A, B> Connection<A, B> {
     }
 
     /// Returns whether the other end is gone.
-    fn is_other_end_gone(&self) -> bool {
+    pub(super) fn is_other_end_gone(&self) -> bool {
         // The other end's object notifies two words when it is freed. This is the first of them.
         is_gone(&self.receiving.control().filled.word)
+    }
+
+    pub(super) fn outgoing(&self) -> &Ring {
+        &self.sending
     }
 
     pub(super) fn incoming(&self) -> &Ring {
@@ -237,151 +240,6 @@ fn rings_in(arena: &Arena, block: u64) -> Option<[Ring; 2]> {
     let mut rings = Vec::with_capacity(2);
     payload::for_each_handle(arena, block, u64::MAX, &mut |id| rings.extend(Ring::find(id.index())));
     rings.try_into().ok()
-}
-
-impl<A: Message, B: Message> Connection<A, B> {
-    /// Sends a message. Waits for room without a limit.
-    ///
-    /// # Errors
-    /// [`PutError::Closed`] if the other end is gone. Otherwise, the errors of [`Queue::put`].
-    ///
-    /// # If a process dies
-    /// If the process dies in here, it has sent the message or not.
-    ///
-    /// ```
-    /// let (a, b) = procession::pipe::<u32, u32>()?;
-    /// a.send(1)?;
-    /// assert_eq!(b.recv()?, 1);
-    /// # Ok::<(), procession::Error>(())
-    /// ```
-    pub fn send(&self, message: A) -> Result<(), PutError<A>> {
-        self.put(message, Deadline::NEVER)
-    }
-
-    /// Sends a message if there is room. Does not wait.
-    ///
-    /// # Errors
-    /// [`PutError::Full`] if there is no room. Otherwise, the errors of [`send`](Connection::send).
-    ///
-    /// ```
-    /// let (a, b) = procession::pipe::<u32, u32>()?;
-    /// a.try_send(1)?;
-    /// drop(b);
-    /// assert!(a.try_send(2).is_err());
-    /// # Ok::<(), procession::Error>(())
-    /// ```
-    pub fn try_send(&self, message: A) -> Result<(), PutError<A>> {
-        self.put(message, Deadline::after(Duration::ZERO))
-    }
-
-    /// Sends a message. Waits for room for at most `timeout`.
-    ///
-    /// # Errors
-    /// [`PutError::Full`] if there was no room in time. Otherwise, the errors of [`send`](Connection::send).
-    ///
-    /// ```
-    /// use std::time::Duration;
-    /// let (a, b) = procession::pipe::<u32, u32>()?;
-    /// a.send_timeout(1, Duration::from_secs(1))?;
-    /// assert_eq!(b.recv()?, 1);
-    /// # Ok::<(), procession::Error>(())
-    /// ```
-    pub fn send_timeout(&self, message: A, timeout: Duration) -> Result<(), PutError<A>> {
-        self.put(message, Deadline::after(timeout))
-    }
-
-    /// Sends a message. Waits for room until `deadline` at the latest.
-    ///
-    /// # Errors
-    /// The errors of [`send_timeout`](Connection::send_timeout).
-    ///
-    /// ```
-    /// use std::time::{Duration, Instant};
-    /// let (a, b) = procession::pipe::<u32, u32>()?;
-    /// a.send_deadline(1, Instant::now() + Duration::from_secs(1))?;
-    /// assert_eq!(b.recv()?, 1);
-    /// # Ok::<(), procession::Error>(())
-    /// ```
-    pub fn send_deadline(&self, message: A, deadline: Instant) -> Result<(), PutError<A>> {
-        self.put(message, Deadline::at(deadline))
-    }
-
-    fn put(&self, message: A, deadline: Deadline) -> Result<(), PutError<A>> {
-        if self.is_other_end_gone() {
-            return Err(PutError::Closed(message));
-        }
-        sending::put(&self.sending, message, deadline)
-    }
-
-    /// Receives a message. Waits for one without a limit.
-    ///
-    /// # Errors
-    /// [`GetError::Closed`] if there is no message and the other end is gone. Otherwise, the errors of
-    /// [`Queue::get`].
-    ///
-    /// # If a process dies
-    /// Messages that the other end's process had sent come first. After them this fails with [`GetError::Closed`].
-    ///
-    /// ```
-    /// use procession::queue::GetError;
-    /// let (a, b) = procession::pipe::<u32, u32>()?;
-    /// a.send(1)?;
-    /// drop(a);
-    /// assert_eq!((b.recv(), b.recv()), (Ok(1), Err(GetError::Closed)));
-    /// # Ok::<(), procession::Error>(())
-    /// ```
-    pub fn recv(&self) -> Result<B, GetError> {
-        receiving::get(&self.receiving, Deadline::NEVER)
-    }
-
-    /// Receives a message if there is one. Does not wait.
-    ///
-    /// # Errors
-    /// [`GetError::Empty`] if there is no message. Otherwise, the errors of [`recv`](Connection::recv).
-    ///
-    /// ```
-    /// use procession::queue::GetError;
-    /// let (a, b) = procession::pipe::<u32, u32>()?;
-    /// assert_eq!(b.try_recv(), Err(GetError::Empty));
-    /// a.send(1)?;
-    /// assert_eq!(b.try_recv(), Ok(1));
-    /// # Ok::<(), procession::Error>(())
-    /// ```
-    pub fn try_recv(&self) -> Result<B, GetError> {
-        receiving::get(&self.receiving, Deadline::after(Duration::ZERO))
-    }
-
-    /// Receives a message. Waits for one for at most `timeout`.
-    ///
-    /// # Errors
-    /// [`GetError::Empty`] if no message came in time. Otherwise, the errors of [`recv`](Connection::recv).
-    ///
-    /// ```
-    /// use std::time::Duration;
-    /// use procession::{pipe, queue::GetError};
-    /// let (_a, b) = pipe::<u32, u32>()?;
-    /// assert_eq!(b.recv_timeout(Duration::from_millis(10)), Err(GetError::Empty));
-    /// # Ok::<(), procession::Error>(())
-    /// ```
-    pub fn recv_timeout(&self, timeout: Duration) -> Result<B, GetError> {
-        receiving::get(&self.receiving, Deadline::after(timeout))
-    }
-
-    /// Receives a message. Waits for one until `deadline` at the latest.
-    ///
-    /// # Errors
-    /// The errors of [`recv_timeout`](Connection::recv_timeout).
-    ///
-    /// ```
-    /// use std::time::{Duration, Instant};
-    /// let (a, b) = procession::pipe::<u32, u32>()?;
-    /// a.send(1)?;
-    /// assert_eq!(b.recv_deadline(Instant::now() + Duration::from_secs(1))?, 1);
-    /// # Ok::<(), procession::Error>(())
-    /// ```
-    pub fn recv_deadline(&self, deadline: Instant) -> Result<B, GetError> {
-        receiving::get(&self.receiving, Deadline::at(deadline))
-    }
 }
 
 impl<A, B> Clone for Connection<A, B> {

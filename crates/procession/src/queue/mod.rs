@@ -29,20 +29,23 @@
 // | file            | what it holds                                                  |
 // |-----------------|----------------------------------------------------------------|
 // | `ring/`         | the algorithm on messages as bytes; `README.md` is its theory   |
-// | `sending.rs`    | encodes and puts values; `receiving.rs` receives and decodes them |
+// | `sending.rs`    | encodes and puts values, `bundle.rs` many in one step; `receiving.rs` receives and decodes them |
 // | `waiting.rs`    | waits for a message or for room: spins for a moment, then sleeps |
-// | `plain/`        | `Queue`; `in_place.rs` its methods that access bytes in place |
+// | `plain/`        | `Queue`; `put_in_place.rs` and `get_in_place.rs` its methods that access bytes in place |
 // | `joinable/`     | `JoinableQueue`; `lease.rs` its leases and dead letters |
-// | `connection.rs` | `pipe`                                                     |
+// | `connection.rs` | `pipe` and its ends; `connection_io.rs` sends and receives |
 // | `error.rs`      | why a message was not put or received          |
 // | `select.rs`     | `select`                                                     |
 
+mod bundle;
 mod connection;
+mod connection_io;
 mod error;
-mod in_place;
+mod get_in_place;
 mod joinable;
 mod lease;
 mod plain;
+mod put_in_place;
 mod receiving;
 pub(crate) mod ring;
 pub(crate) mod select;

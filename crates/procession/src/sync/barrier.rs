@@ -7,15 +7,14 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
-use super::raw::barrier_cells::{DEAD, arrived_for, cells, is_free_for};
-use super::raw::barrier_state::{ABORTED, BarrierBody, PANICKED, TIMED_OUT, cause, next, round};
+use super::barrier_builder::BarrierBuilder;
+use super::raw::barrier_cells::{DEAD, arrived_for, cells};
+use super::raw::barrier_state::{ABORTED, BarrierBody, PANICKED, cause, next, round};
 use super::raw::event::notify;
-use super::wait::{self, Broken, WaitError, travels};
+use super::wait::{WaitError, travels};
 use crate::arena::handle::Handle;
 use crate::arena::member;
-use crate::arena::objects::{Kind, Object};
-use crate::arena::storage::{self, LINE};
-use crate::arena::thread::with_me;
+use crate::arena::objects::Kind;
 use crate::os::clock::Deadline;
 use crate::{Error, Result};
 
@@ -50,20 +49,7 @@ use crate::{Error, Result};
 #[derive(Clone)]
 pub struct Barrier {
     handle: Handle,
-    cells: &'static [AtomicU64],
-}
-
-/// Options for a new [`Barrier`]. [`Barrier::builder`] creates it.
-///
-/// ```
-/// let builder = procession::sync::Barrier::builder(2).shrink(true);
-/// let (one, other) = (builder.build()?, builder.build()?);
-/// # Ok::<(), procession::Error>(())
-/// ```
-#[derive(Clone, Copy, Debug)]
-pub struct BarrierBuilder {
-    parties: u32,
-    shrink: bool,
+    pub(super) cells: &'static [AtomicU64],
 }
 
 /// What [`wait`](Barrier::wait) returns when all parties have arrived.
@@ -75,8 +61,8 @@ pub struct BarrierBuilder {
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BarrierWaitResult {
-    index: u32,
-    leader: bool,
+    pub(super) index: u32,
+    pub(super) leader: bool,
 }
 
 impl BarrierWaitResult {
@@ -101,43 +87,6 @@ impl BarrierWaitResult {
     /// ```
     pub fn is_leader(&self) -> bool {
         self.leader
-    }
-}
-
-impl BarrierBuilder {
-    /// Sets whether the barrier continues without the parties of a dead process. Otherwise a death breaks it.
-    ///
-    /// ```
-    /// let barrier = procession::sync::Barrier::builder(3).shrink(true).build()?;
-    /// # Ok::<(), procession::Error>(())
-    /// ```
-    #[must_use]
-    pub fn shrink(self, yes: bool) -> BarrierBuilder {
-        BarrierBuilder { shrink: yes, ..self }
-    }
-
-    /// Creates the barrier.
-    ///
-    /// # Errors
-    /// The errors of [`Barrier::new`].
-    ///
-    /// ```
-    /// assert!(procession::sync::Barrier::builder(0).build().is_err());
-    /// # Ok::<(), procession::Error>(())
-    /// ```
-    pub fn build(&self) -> Result<Barrier> {
-        if !(1..=Barrier::MAX_PARTIES).contains(&self.parties) {
-            let most = Barrier::MAX_PARTIES;
-            let text = format!("a barrier has 1 to {most} parties, not {}", self.parties);
-            return Err(Error::InvalidArgument(text));
-        }
-        let room = storage::make(u64::from(self.parties) * 8, LINE)?;
-        let fill = |object: &Object| {
-            let body: &BarrierBody = object.body();
-            body.state.store(1, SeqCst); // free cells belong to round 0
-            body.shrinks.store(self.shrink.into(), SeqCst);
-        };
-        Barrier::of(storage::create::<BarrierBody>([room], fill)?)
     }
 }
 
@@ -169,10 +118,10 @@ impl Barrier {
     /// # Ok::<(), procession::Error>(())
     /// ```
     pub fn builder(parties: u32) -> BarrierBuilder {
-        BarrierBuilder { parties, shrink: false }
+        BarrierBuilder::new(parties)
     }
 
-    fn of(handle: Handle) -> Result<Barrier> {
+    pub(super) fn of(handle: Handle) -> Result<Barrier> {
         let arena = member::arena()?;
         let cells = cells(arena, handle.object(), handle.id().index());
         let cells = cells.ok_or_else(|| {
@@ -181,7 +130,7 @@ impl Barrier {
         Ok(Barrier { handle, cells })
     }
 
-    fn body(&self) -> &'static BarrierBody {
+    pub(super) fn body(&self) -> &'static BarrierBody {
         self.handle.body()
     }
 
@@ -310,84 +259,6 @@ impl Barrier {
         });
         notify(&self.body().events, i32::MAX);
         Ok(())
-    }
-
-    fn meet(&self, deadline: Deadline) -> Result<BarrierWaitResult, WaitError> {
-        member::arena().map_err(|e| WaitError::unusable(&e))?;
-        let me = with_me(|me| me.owner()).map_err(|e| WaitError::unusable(&e))?;
-        let (round, index) = self.arrive(me, deadline)?;
-        if self.complete(round) {
-            return Ok(BarrierWaitResult { index, leader: true });
-        }
-        let body = self.body();
-        let over = || match body.ended(round) {
-            // The last party may have died before it closed the round, or the barrier may have shrunk.
-            None if self.complete(round) => Some(Ok(true)),
-            None => None,
-            Some(ended) => Some(ended.map(|()| false)),
-        };
-        match wait::until(&body.events, deadline, over) {
-            Ok(met) => met.map(|leader| BarrierWaitResult { index, leader }),
-            Err(WaitError::TimedOut) => {
-                body.break_it(Some(round), TIMED_OUT);
-                match body.ended(round) {
-                    Some(Ok(())) => Ok(BarrierWaitResult { index, leader: false }),
-                    Some(Err(WaitError::Broken(Broken::TimedOut))) | None => Err(WaitError::TimedOut),
-                    Some(Err(other)) => Err(other),
-                }
-            }
-            Err(other) => Err(other),
-        }
-    }
-
-    /// Claims a cell in the current round. Returns the round and the cell's index.
-    fn arrive(&self, me: u32, deadline: Deadline) -> Result<(u32, u32), WaitError> {
-        let body = self.body();
-        loop {
-            let state = body.state.load(SeqCst);
-            if cause(state) != 0 {
-                return Err(body.broken(state));
-            }
-            let round = round(state);
-            for (index, cell) in self.cells.iter().enumerate() {
-                let now = cell.load(SeqCst);
-                if !is_free_for(now, round) {
-                    continue;
-                }
-                let mine = u64::from(round) << 32 | u64::from(me);
-                // CRASH: from this store on we have arrived, and our death breaks or shrinks the barrier. If the
-                // round ends first, the cell of the older round is gone and the exchange fails. A reset does not
-                // clear cells. It then counts as having come after our arrival.
-                if cell.compare_exchange(now, mine, SeqCst, SeqCst).is_ok() {
-                    return Ok((round, index as u32));
-                }
-            }
-            if self.parties() == 0 {
-                return Ok((round, 0)); // all parties are dead, so this thread passes alone
-            }
-            // More threads than parties have arrived. One of the parties closes the round in a moment.
-            wait::until(&body.events, deadline, || body.ended(round).map(drop))?;
-        }
-    }
-
-    /// Closes the round if all parties have arrived. Returns whether this thread closed it.
-    fn complete(&self, round_now: u32) -> bool {
-        let body = self.body();
-        if !self.cells.iter().all(|cell| {
-            let now = cell.load(SeqCst);
-            now & DEAD != 0 || arrived_for(now, round_now)
-        }) {
-            return false;
-        }
-        let state = body.state.load(SeqCst);
-        let whole = round(state) == round_now && cause(state) == 0;
-        // CRASH: before this store another waiter or arrival closes the round. After it the death sweep wakes the
-        // sleepers.
-        let done = whole && body.state.compare_exchange(state, next(state, false), SeqCst, SeqCst).is_ok();
-        if done {
-            notify(&body.events, i32::MAX);
-        }
-        done
     }
 }
 

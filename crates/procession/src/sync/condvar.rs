@@ -4,23 +4,15 @@ use std::fmt;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use super::acquire;
+use super::condvar_guard::Guard;
 use super::error::LockError;
-use super::guard::LockGuard;
-use super::guard_state::GuardState;
-use super::mutex::MutexGuard;
 use super::raw::event;
-use super::raw::lock_body::LockBody;
-use super::raw::park::Wait;
-use super::spin::spin;
 use super::wait::{travels, waiters};
 use crate::Result;
 use crate::arena::handle::Handle;
 use crate::arena::member;
 use crate::arena::objects::{Body, Kind};
-use crate::arena::thread::with_me;
 use crate::os::clock::Deadline;
-use crate::os::futex;
 
 /// A condition variable in shared memory: it counts notifications.
 #[repr(C)]
@@ -82,7 +74,7 @@ pub struct Condvar {
 /// # Ok::<(), procession::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct WaitTimeoutResult(bool);
+pub struct WaitTimeoutResult(pub(super) bool);
 
 impl WaitTimeoutResult {
     /// Returns whether the timeout expired before a notification came.
@@ -98,51 +90,6 @@ impl WaitTimeoutResult {
         self.0
     }
 }
-
-mod sealed {
-    use super::{GuardState, LockBody};
-
-    pub trait Parts {
-        #[expect(private_interfaces, reason = "sealed: nobody outside calls it")]
-        fn parts(&mut self) -> (&'static LockBody, &mut GuardState);
-    }
-}
-
-/// Guards that [`Condvar`] accepts: [`LockGuard`] and [`MutexGuard`].
-///
-/// ```
-/// use procession::sync::{Condvar, Guard, LockError, Mutex};
-///
-/// /// Waits at most a millisecond, whatever is guarded; says whether nobody notified.
-/// fn a_moment<G: Guard>(changed: &Condvar, guard: G) -> Result<(G, bool), LockError> {
-///     let (guard, waited) = changed.wait_timeout(guard, std::time::Duration::from_millis(1))?;
-///     Ok((guard, waited.timed_out()))
-/// }
-///
-/// let (changed, number) = (Condvar::new()?, Mutex::new(7u32)?);
-/// let (guard, in_vain) = a_moment(&changed, number.lock()?)?;
-/// assert_eq!((*guard, in_vain), (7, true));
-/// # drop(guard);
-/// # Ok::<(), procession::Error>(())
-/// ```
-pub trait Guard: sealed::Parts {}
-
-impl sealed::Parts for LockGuard<'_> {
-    #[expect(private_interfaces, reason = "sealed: nobody outside calls it")]
-    fn parts(&mut self) -> (&'static LockBody, &mut GuardState) {
-        LockGuard::parts(self)
-    }
-}
-
-impl<T> sealed::Parts for MutexGuard<'_, T> {
-    #[expect(private_interfaces, reason = "sealed: nobody outside calls it")]
-    fn parts(&mut self) -> (&'static LockBody, &mut GuardState) {
-        MutexGuard::parts(self)
-    }
-}
-
-impl Guard for LockGuard<'_> {}
-impl<T> Guard for MutexGuard<'_, T> {}
 
 impl Condvar {
     /// Creates a condition variable.
@@ -322,55 +269,6 @@ impl Condvar {
         std::sync::atomic::fence(Ordering::SeqCst);
         event::notify(self.events(), count);
         Ok(())
-    }
-
-    fn sleep_while<G: Guard>(
-        &self,
-        mut guard: G,
-        deadline: Deadline,
-        mut condition: impl FnMut(&mut G) -> bool,
-    ) -> Result<(G, WaitTimeoutResult), LockError> {
-        let mut late = false;
-        while condition(&mut guard) {
-            if late {
-                return Ok((guard, WaitTimeoutResult(true)));
-            }
-            let (again, waited) = self.sleep(guard, deadline)?;
-            (guard, late) = (again, waited.timed_out() || deadline.passed());
-        }
-        Ok((guard, WaitTimeoutResult(false)))
-    }
-
-    fn sleep<G: Guard>(&self, mut guard: G, deadline: Deadline) -> Result<(G, WaitTimeoutResult), LockError> {
-        let arena = member::arena().map_err(|e| LockError::unusable(&e))?;
-        let events = self.events();
-        let (body, state) = guard.parts();
-        let news = state.recovered_from().cloned();
-        let timed_out = with_me(|me| {
-            let wait = Wait::announce_event(arena, me.record(), events);
-            // A notification after we release the lock finds us asleep, or it changes the word so that we do not
-            // sleep.
-            let ticket = event::prepare(events);
-            acquire::release(body, state);
-            if spin(deadline, || events.load(Ordering::SeqCst) != ticket) {
-                return false;
-            }
-            wait.sleep_as(events, ticket, deadline, futex::class_of(me.owner()))
-        });
-        let taken = match timed_out {
-            Ok(_) => acquire::acquire_slow(body, false, Deadline::NEVER),
-            Err(error) => return Err(LockError::unusable(&error)), // the guard still holds the lock, and releases it when dropped
-        };
-        match (taken, timed_out) {
-            (Ok(again), timed_out) => {
-                *state = again.or_recovered_from(news);
-                Ok((guard, WaitTimeoutResult(timed_out.unwrap_or(false))))
-            }
-            (Err(error), _) => {
-                std::mem::forget(guard); // it no longer holds the lock
-                Err(*error)
-            }
-        }
     }
 }
 

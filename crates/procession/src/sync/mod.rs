@@ -72,14 +72,14 @@ pub(crate) mod acquire;
 // | `lock.rs`         | `Lock`; `guard.rs` its guard |
 // | `rlock.rs`        | `RLock` |
 // | `mutex.rs`        | `Mutex` |
-// | `rwlock.rs`       | `RwLock` |
-// | `semaphore.rs`    | `Semaphore` and its permits |
+// | `rwlock.rs`       | `RwLock`; `rwlock_acquire.rs` acquires it, `rwlock_guards.rs` its guards |
+// | `semaphore.rs`    | `Semaphore`; `semaphore_wait.rs` waits for a permit, `permit.rs` returns it, `semaphore_cells.rs` its cells |
 // | `owned_permit.rs` | `OwnedPermit`, which borrows nothing |
 // | `event.rs`        | `Event` |
-// | `condvar.rs`      | `Condvar` |
-// | `barrier.rs`      | `Barrier` |
+// | `condvar.rs`      | `Condvar`; `condvar_wait.rs` waits, `condvar_guard.rs` names the guards it accepts |
+// | `barrier.rs`      | `Barrier`; `barrier_builder.rs` its options, `barrier_round.rs` one round |
 // | `latch.rs`        | `Latch` |
-// | `once.rs`         | `Once` |
+// | `once.rs`         | `Once`; `once_run.rs` runs the initialization |
 // | `error.rs`        | why a lock was not acquired |
 // | `acquire.rs`      | acquiring and releasing, the same for every lock |
 // | `lock_methods.rs` | the eight methods that acquire, the same for every lock |
@@ -89,7 +89,11 @@ pub(crate) mod acquire;
 // | `raw/`            | the shared-memory half: words, cells, recovery |
 
 mod barrier;
+mod barrier_builder;
+mod barrier_round;
 mod condvar;
+mod condvar_guard;
+mod condvar_wait;
 pub(crate) mod error;
 mod event;
 mod guard;
@@ -99,16 +103,24 @@ mod lock;
 pub(crate) mod lock_methods;
 mod mutex;
 mod once;
+mod once_run;
 mod owned_permit;
+mod permit;
 pub(crate) mod raw;
 mod rlock;
 mod rwlock;
+mod rwlock_acquire;
+mod rwlock_guards;
 mod semaphore;
+mod semaphore_cells;
+mod semaphore_wait;
 pub(crate) mod spin;
 pub(crate) mod wait;
 
-pub use barrier::{Barrier, BarrierBuilder, BarrierWaitResult};
-pub use condvar::{Condvar, Guard, WaitTimeoutResult};
+pub use barrier::{Barrier, BarrierWaitResult};
+pub use barrier_builder::BarrierBuilder;
+pub use condvar::{Condvar, WaitTimeoutResult};
+pub use condvar_guard::Guard;
 pub use error::{DeadlockMember, LockError, OwnerDied};
 pub use event::Event;
 pub use guard::LockGuard;
@@ -117,7 +129,9 @@ pub use lock::Lock;
 pub use mutex::{Mutex, MutexGuard, Plain};
 pub use once::Once;
 pub use owned_permit::OwnedPermit;
+pub use permit::Permit;
 pub use rlock::{RLock, RLockGuard};
-pub use rwlock::{ReadGuard, RwLock, WriteGuard};
-pub use semaphore::{Permit, Semaphore};
+pub use rwlock::RwLock;
+pub use rwlock_guards::{ReadGuard, WriteGuard};
+pub use semaphore::Semaphore;
 pub use wait::{Broken, WaitError};

@@ -4,16 +4,17 @@ use std::fmt;
 use std::mem::ManuallyDrop;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use super::permit::Permit;
 use super::raw::permits::ABSENT;
-use super::semaphore::{Permit, Semaphore};
+use super::semaphore::Semaphore;
 use super::wait::WaitError;
 
-/// A [`Permit`] that borrows nothing, so it can be kept in a struct, in a task of an async runtime, or in another thread.
-/// Dropping it gives the permit back.
+/// A [`Permit`] that borrows nothing. So it can be kept in a struct, in a task of an async runtime, or in another thread.
+/// Dropping it returns the permit.
 ///
 /// # If a process dies
 ///
-/// As for a [`Permit`]: the permit comes back.
+/// The permit is free again, as with a [`Permit`].
 ///
 /// ```
 /// use procession::sync::{OwnedPermit, Semaphore};
@@ -40,10 +41,10 @@ pub struct OwnedPermit {
 
 impl Semaphore {
     /// Acquires a permit that borrows nothing, and waits until there is one.
-    /// [`Permit::into_owned`] makes one of a permit that was acquired in another way.
+    /// [`Permit::into_owned`] converts a permit that was acquired in another way.
     ///
     /// # Errors
-    /// As [`acquire`](Semaphore::acquire).
+    /// The errors of [`acquire`](Semaphore::acquire).
     ///
     /// ```
     /// let printers = procession::sync::Semaphore::new(2)?;
@@ -85,7 +86,7 @@ impl OwnedPermit {
     /// ```
     pub fn forget(mut self) {
         if let Some(cell) = self.cell.take() {
-            // CRASH: before this store the permit comes back, from it on it is gone.
+            // CRASH: before this store the permit comes back. After it the permit is gone.
             cell.store(ABSENT, Ordering::SeqCst);
         }
     }

@@ -5,27 +5,21 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use super::raw::event::notify;
-use super::raw::lock::{RESERVED_NS, RawLock};
-use super::raw::park::Wait;
+use super::permit::Permit;
+use super::raw::lock::RawLock;
+use super::raw::permits;
 use super::raw::permits::{ABSENT, FREE, RESERVED};
-use super::raw::{deadlock, event, permits};
 use super::wait::{WaitError, travels, waiters};
 use crate::arena::handle::Handle;
 use crate::arena::objects::{Body, Kind};
 use crate::arena::storage::LINE;
-use crate::arena::thread::{Me, with_me};
-use crate::arena::{Arena, member, storage};
-use crate::os::clock::{Deadline, now_ns};
-use crate::os::futex;
-use crate::rules::Rule;
-use crate::{Error, Result, rules};
+use crate::arena::thread::with_me;
+use crate::arena::{member, storage};
+use crate::os::clock::Deadline;
+use crate::{Error, Result};
 
 #[cfg(feature = "internals")]
 use crate::arena::recover::{Dead, Found};
-
-/// The next permit is reserved for a waiter that has slept this long.
-const STARVING_NS: u64 = 1_000_000;
 
 /// A semaphore in shared memory. Its permits are cells in blocks: see `permits.rs`.
 #[repr(C)]
@@ -36,7 +30,7 @@ pub(crate) struct SemaphoreBody {
     /// The thread for which the next permit is reserved, as its record's id + 1. 0 for none.
     pub(super) heir: AtomicU32,
     /// When a permit was last reserved.
-    reserved_at_ns: AtomicU64,
+    pub(super) reserved_at_ns: AtomicU64,
 }
 
 // SAFETY: all fields are atomics, the size is 32 bytes, and all zeros are a semaphore without cells.
@@ -79,27 +73,11 @@ unsafe impl Body for SemaphoreBody {
 /// It keeps the permits that it **holds** until it continues. While it **waits**: the others acquire the permits. A
 /// permit that was reserved for a stopped waiter is free for the others after 10 ms.
 pub struct Semaphore {
-    handle: Handle,
-    first: &'static [AtomicU32],
-    more: [OnceLock<&'static [AtomicU32]>; 2],
+    pub(super) handle: Handle,
+    pub(super) first: &'static [AtomicU32],
+    pub(super) more: [OnceLock<&'static [AtomicU32]>; 2],
     /// Where this handle last found or returned a free permit.
-    hint: AtomicU32,
-}
-
-/// A permit of a [`Semaphore`]. Dropping it returns it.
-///
-/// ```
-/// let semaphore = procession::sync::Semaphore::new(1)?;
-/// let permit = semaphore.acquire()?;
-/// assert_eq!(semaphore.available_permits(), 0);
-/// drop(permit);
-/// assert_eq!(semaphore.available_permits(), 1);
-/// # Ok::<(), procession::Error>(())
-/// ```
-#[must_use = "dropping the permit returns it immediately"]
-pub struct Permit<'a> {
-    pub(super) semaphore: &'a Semaphore,
-    pub(super) cell: &'static AtomicU32,
+    pub(super) hint: AtomicU32,
 }
 
 impl Semaphore {
@@ -151,7 +129,7 @@ impl Semaphore {
         }
     }
 
-    fn body(&self) -> &'static SemaphoreBody {
+    pub(super) fn body(&self) -> &'static SemaphoreBody {
         self.handle.body()
     }
 
@@ -263,56 +241,6 @@ impl Semaphore {
         Ok(())
     }
 
-    /// Adds at most `permits` permits in one pass over the cells. Returns how many are left to add.
-    fn add_to_cells(&self, permits: u32) -> u32 {
-        let mut left = permits;
-        for cell in self.cells() {
-            if left == 0 {
-                break;
-            }
-            // CRASH: each permit is either added or not. If we die before the wake, the death sweep wakes the
-            // waiters.
-            if cell.load(Ordering::Relaxed) == ABSENT
-                && cell.compare_exchange(ABSENT, FREE, Ordering::SeqCst, Ordering::Relaxed).is_ok()
-            {
-                left -= 1;
-                notify(&self.body().events, 1);
-            }
-        }
-        left
-    }
-
-    /// Adds a block of cells, unless another process has added it.
-    #[cold]
-    fn grow(&self, arena: &'static Arena) -> Result<()> {
-        let (object, index) = (self.handle.object(), self.handle.id().index());
-        let seen = self.more.iter().filter(|chunk| chunk.get().is_some()).count();
-        match self.body().growing.lock_slow(self.handle.hot_offset(), Deadline::NEVER)? {
-            Ok(_guard) => permits::grow(arena, object, index, seen),
-            Err(_) => Ok(()),
-        }
-    }
-
-    /// Returns the cells of all blocks.
-    fn cells(&self) -> impl Iterator<Item = &'static AtomicU32> {
-        self.first.iter().chain(self.chunk(0)).chain(self.chunk(1))
-    }
-
-    fn chunk(&self, which: usize) -> &'static [AtomicU32] {
-        if let Some(chunk) = self.more[which].get() {
-            return chunk;
-        }
-        let (object, index) = (self.handle.object(), self.handle.id().index());
-        let at = object.blocks[which + 1].load(Ordering::Acquire);
-        match member::mapped().filter(|_| at != 0) {
-            Some(arena) => match permits::chunk(arena, object, index, which + 1) {
-                Some(chunk) => self.more[which].get_or_init(|| chunk),
-                None => &[],
-            },
-            None => &[],
-        }
-    }
-
     #[inline]
     fn try_acquire_fast(&self) -> Option<&'static AtomicU32> {
         let cell = self.first.get(self.hint.load(Ordering::Relaxed) as usize)?;
@@ -324,186 +252,16 @@ impl Semaphore {
         let arena = member::arena().map_err(|e| WaitError::unusable(&e))?;
         let cell = match self.claim_any(0) {
             Some(cell) => cell,
-            None => with_me(|me| self.wait(arena, me, deadline)).map_err(|e| WaitError::unusable(&e))??,
+            None => with_me(|me| self.wait_for_permit(arena, me, deadline))
+                .map_err(|e| WaitError::unusable(&e))??,
         };
         Ok(Permit { semaphore: self, cell })
-    }
-
-    fn wait(&self, arena: &Arena, me: &Me, deadline: Deadline) -> Result<&'static AtomicU32, WaitError> {
-        let (body, id) = (self.body(), me.owner());
-        let mut since_ns = 0;
-        let leave = |taken: Option<&'static AtomicU32>| {
-            self.leave_heirship(id);
-            // A permit that was reserved for us alone may be free for everyone now.
-            let taken = taken.or_else(|| self.claim_any(0));
-            if taken.is_none() && self.any_reserved() {
-                // We may have been the only thread awake that watches over a reservation.
-                notify(&body.events, 1);
-            }
-            taken
-        };
-        loop {
-            if let Some(cell) = self.claim_any(id) {
-                return leave(Some(cell)).ok_or(WaitError::TimedOut);
-            }
-            if deadline.passed() {
-                return leave(None).ok_or(WaitError::TimedOut);
-            }
-            let now = now_ns();
-            if since_ns == 0 {
-                since_ns = now;
-            }
-            let reserved_at = body.reserved_at_ns.load(Ordering::Relaxed);
-            let passed_over = now.saturating_sub(since_ns.max(reserved_at)) >= STARVING_NS;
-            if passed_over && rules::holds(Rule::HandedOn) {
-                let _ = body.heir.compare_exchange(0, id, Ordering::SeqCst, Ordering::SeqCst);
-            }
-            // ORDERING: the wait is announced before we look again: see `wait::until`.
-            let wait = Wait::announce_event(arena, me.record(), &body.events);
-            let ticket = event::prepare(&body.events);
-            if let Some(cell) = self.claim_any(id) {
-                return leave(Some(cell)).ok_or(WaitError::TimedOut);
-            }
-            let main_is_due = deadlock::main_is_due(arena, since_ns);
-            if main_is_due.is_some_and(|due| now >= due) && permits::are_all_mains(self.cells()) {
-                return leave(None).ok_or(WaitError::MainEnded);
-            }
-            // Without an heir, wake up once to become it. From then on sleep on.
-            let promised = body.heir.load(Ordering::SeqCst) != 0;
-            let until = if promised { deadline } else { deadline.min_ns(now + STARVING_NS) };
-            let watched = self.any_reserved() && rules::holds(Rule::HeirBypassed);
-            let until = if watched { until.min_ns(self.reserved_until_ns()) } else { until };
-            // Main may acquire the last permit later too: see `Watch::check` in `deadlock.rs`.
-            let until = main_is_due
-                .map_or(until, |due| until.min_ns(due.max(now + deadlock::MAIN_CHECK_INTERVAL_NS)));
-            wait.sleep_as(&body.events, ticket, until, futex::class_of(id));
-        }
-    }
-
-    /// Claims a permit that is free for the thread `id`. A reserved permit is free for the heir, or for everyone if
-    /// there is no heir.
-    fn claim_any(&self, id: u32) -> Option<&'static AtomicU32> {
-        let slot = member::slot();
-        let start = (self.hint.load(Ordering::Relaxed) as usize).min(self.first.len());
-        let near = self.first[start..].iter().chain(&self.first[..start]);
-        let found = near.chain(self.chunk(0)).chain(self.chunk(1)).find(|cell| {
-            match cell.load(Ordering::SeqCst) {
-                FREE => permits::claim(cell, FREE, slot),
-                RESERVED => {
-                    let heir = self.body().heir.load(Ordering::SeqCst);
-                    // If a thread becomes the heir after this load, it is passed over once more.
-                    let is_ours = heir == 0 || heir == id || self.bypass(heir);
-                    is_ours && permits::claim(cell, RESERVED, slot)
-                }
-                _ => false,
-            }
-        })?;
-        self.remember(found);
-        Some(found)
-    }
-
-    /// Ends the reservation if the heir has not come in time; it may be stopped. Returns whether it did.
-    #[cold]
-    fn bypass(&self, heir: u32) -> bool {
-        let late = rules::holds(Rule::HeirBypassed) && now_ns() >= self.reserved_until_ns();
-        if late {
-            self.leave_heirship(heir);
-        }
-        late
-    }
-
-    /// Returns when the last reservation ends.
-    fn reserved_until_ns(&self) -> u64 {
-        self.body().reserved_at_ns.load(Ordering::Relaxed).min(now_ns()) + RESERVED_NS
-    }
-
-    fn any_reserved(&self) -> bool {
-        self.cells().any(|cell| cell.load(Ordering::SeqCst) == RESERVED)
-    }
-
-    /// Removes the thread as the heir. Permits that were reserved for it are free for everyone, so waiters are
-    /// notified.
-    fn leave_heirship(&self, id: u32) {
-        let body = self.body();
-        if body.heir.compare_exchange(id, 0, Ordering::SeqCst, Ordering::SeqCst).is_err() {
-            return;
-        }
-        for cell in self.cells() {
-            if cell.load(Ordering::SeqCst) == RESERVED {
-                notify(&body.events, 1);
-            }
-        }
-    }
-
-    fn remember(&self, cell: &'static AtomicU32) {
-        if let Some(index) = self.first.element_offset(cell) {
-            self.hint.store(index as u32, Ordering::Relaxed);
-        }
-    }
-
-    #[inline]
-    pub(super) fn return_permit(&self, cell: &'static AtomicU32) {
-        let body = self.body();
-        self.remember(cell);
-        if body.heir.load(Ordering::SeqCst) != 0 {
-            return self.reserve_for_heir(cell);
-        }
-        // ORDERING: SeqCst, so that the store comes before `notify` looks for sleepers.
-        // CRASH: until this store recovery returns our permit. Between the store and the wake the death sweep wakes
-        // the waiters.
-        cell.swap(FREE, Ordering::SeqCst);
-        notify(&body.events, 1);
-    }
-
-    #[cold]
-    fn reserve_for_heir(&self, cell: &'static AtomicU32) {
-        let body = self.body();
-        body.reserved_at_ns.store(now_ns(), Ordering::Relaxed);
-        cell.swap(RESERVED, Ordering::SeqCst);
-        // ORDERING: a leaving heir removes itself before it looks for reserved permits. Either it sees this permit,
-        // or we see that it has left.
-        match body.heir.load(Ordering::SeqCst) {
-            0 => notify(&body.events, 1),
-            heir => {
-                event::Word::count(&body.events);
-                let woken = futex::wake_class(&body.events, futex::class_of(heir));
-                // A stopped thread does not sleep on a futex, so this wake did not reach it. Another waiter watches
-                // until the reservation ends.
-                if woken == 0 && rules::holds(Rule::HeirWatched) {
-                    futex::wake(&body.events, 1);
-                }
-            }
-        }
     }
 }
 
 fn too_many(permits: u64) -> Error {
     let most = Semaphore::MAX_PERMITS;
     Error::InvalidArgument(format!("a semaphore can have at most {most} permits, not {permits}"))
-}
-
-impl Permit<'_> {
-    /// Removes the permit from the semaphore for good. It does not come back when the process ends.
-    /// [`Semaphore::add_permits`] adds another one.
-    ///
-    /// ```
-    /// let semaphore = procession::sync::Semaphore::new(2)?;
-    /// semaphore.acquire()?.forget();
-    /// assert_eq!(semaphore.available_permits(), 1);
-    /// # Ok::<(), procession::Error>(())
-    /// ```
-    pub fn forget(self) {
-        // CRASH: before this store the permit comes back. After it the permit is gone.
-        self.cell.store(ABSENT, Ordering::SeqCst);
-        std::mem::forget(self);
-    }
-}
-
-impl Drop for Permit<'_> {
-    #[inline]
-    fn drop(&mut self) {
-        self.semaphore.return_permit(self.cell);
-    }
 }
 
 impl Clone for Semaphore {
@@ -519,12 +277,6 @@ impl fmt::Debug for Semaphore {
         let mut out = f.debug_struct("Semaphore");
         out.field("available", &self.available_permits()).field("waiters", &waiters(&self.body().events));
         out.finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for Permit<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Permit").finish_non_exhaustive()
     }
 }
 

@@ -1,60 +1,18 @@
 //! Taking messages out of the ring.
 
-use std::mem::MaybeUninit;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::buffer::Buffer;
 use super::control::Cursor;
 use super::produce::after_release;
-use super::record::{Header, INLINE_MAX, WORD};
+use super::record::{Header, WORD};
 use super::{RawGuard, Refusal, Ring};
 use crate::arena::blocks::{self, HEADER};
-use crate::arena::bytes::copy_few;
 use crate::arena::owned_block::OwnedBlock;
 use crate::arena::{member, payload};
 use crate::os::clock::Deadline;
 use crate::rules::{self, Rule};
 use crate::sync::raw::event;
-
-/// The bytes of a small message on its way in or out.
-pub(crate) struct Buffer {
-    bytes: [MaybeUninit<u8>; INLINE_MAX],
-    len: usize,
-}
-
-impl Buffer {
-    #[inline]
-    pub(crate) fn new() -> Buffer {
-        Buffer { bytes: [const { MaybeUninit::uninit() }; INLINE_MAX], len: 0 }
-    }
-
-    #[inline]
-    fn fill(&mut self, bytes: &[u8]) {
-        let len = bytes.len().min(INLINE_MAX);
-        // SAFETY: the buffer has at least `len` bytes, and does not overlap the ring.
-        unsafe { copy_few(bytes.as_ptr(), self.bytes.as_mut_ptr().cast(), len) };
-        self.len = len;
-    }
-
-    /// Returns `len` zeroed bytes to write to. `len` is at most `INLINE_MAX`.
-    #[inline]
-    pub(crate) fn zeros(&mut self, len: usize) -> &mut [u8] {
-        // Zeroed line by line: the length is not a constant, and most messages are short.
-        const LINE: usize = 64;
-        for line in self.bytes.chunks_exact_mut(LINE).take(len.div_ceil(LINE)) {
-            line.fill(MaybeUninit::new(0));
-        }
-        self.len = len.min(INLINE_MAX);
-        // SAFETY: the loop has initialized these bytes, and a byte has no alignment.
-        unsafe { std::slice::from_raw_parts_mut(self.bytes.as_mut_ptr().cast(), self.len) }
-    }
-
-    /// Returns the bytes that were copied last.
-    #[inline]
-    pub(crate) fn bytes(&self) -> &[u8] {
-        // SAFETY: `fill` or `zeros` has initialized `len` bytes.
-        unsafe { std::slice::from_raw_parts(self.bytes.as_ptr().cast(), self.len) }
-    }
-}
 
 /// A message that was taken.
 #[derive(Debug)]

@@ -5,7 +5,9 @@
 //! | `record.rs`  | the records in a segment                                             |
 //! | `control.rs` | the two sides, their cursors and locks                               |
 //! | `make.rs`    | creating a ring, and finding it again                                |
+//! | `batch.rs`   | records that one store commits                                       |
 //! | `produce.rs` | putting messages: one commit per batch                               |
+//! | `buffer.rs`  | the bytes of a small message on its way in or out                    |
 //! | `consume.rs` | taking messages                                                      |
 //! | `cells.rs`   | the cells of leased messages                                         |
 //! | `leases.rs`  | which process works on which message                                 |
@@ -13,6 +15,8 @@
 //! | `inspect.rs` | inspection by the crash tests                                        |
 #![allow(unsafe_code)] // Converts offsets to references to words of segments.
 
+mod batch;
+mod buffer;
 mod cells;
 mod consume;
 mod control;
@@ -26,7 +30,8 @@ pub(crate) mod recover;
 
 use std::sync::atomic::AtomicU64;
 
-pub(crate) use consume::{Buffer, Taken};
+pub(crate) use buffer::Buffer;
+pub(crate) use consume::Taken;
 pub(crate) use control::Control;
 #[cfg(feature = "internals")]
 pub use inspect::{End, Occupied};
