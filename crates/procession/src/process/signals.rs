@@ -119,7 +119,7 @@ pub(super) fn send(handle: &Handle, signal: i32) -> Result<()> {
     }
 }
 
-/// Has the supervisor send a signal.
+/// Makes the supervisor send a signal.
 fn leave_to_supervisor(arena: &Arena, slot: &Slot, incarnation: u32, signal: i32) {
     // CRASH: before the second store nobody looks for the bit, and after it our own end wakes the supervisor.
     if slot.add_early_signal(incarnation, signal) {

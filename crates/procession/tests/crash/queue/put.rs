@@ -231,7 +231,7 @@ fn without_the_intent_a_batch_leaks() {
         internals::break_rule(Rule::BatchIntent);
         let report = put_one(&Line::<Vec<u64>>::with([1]), crash());
         report.assert_broken();
-        assert!(report.failures.iter().all(|failure| failure.why.contains("can reach")), "{report}");
+        assert!(report.failures.iter().all(|failure| failure.why.contains("and reaches")), "{report}");
     });
 }
 
