@@ -2,9 +2,23 @@
 //!
 //! A new kind is one line here and one line in `recovery/kinds.rs`.
 
-/// Declares [`Kind`] and its facts from one table.
+/// Facts about a kind, as bits.
+mod fact {
+    pub(super) const NONE: u8 = 0;
+    /// The hot line is a `LockBody` (`sync/raw/lock_body.rs`), which recovery releases.
+    pub(super) const LOCK: u8 = 1;
+    /// The holder of the lock has references into shared memory, which other threads may have borrowed from it.
+    pub(super) const LENDS: u8 = 2;
+    /// The object may own more blocks than it has room to list. Their tags find them.
+    pub(super) const MANY: u8 = 4;
+    /// Cells in the object's blocks name the processes that hold something of it.
+    pub(super) const CELLS: u8 = 8;
+}
+use fact::{CELLS, LENDS, LOCK, MANY, NONE};
+
+/// Declares [`Kind`] from a table of number, name in error messages, and facts.
 macro_rules! kinds {
-    ($($kind:ident = $number:literal, $name:literal, lends: $lends:literal, many: $many:literal;)*) => {
+    ($($kind:ident = $number:literal, $name:literal, $facts:expr;)*) => {
         /// The kind of an object.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         #[repr(u8)]
@@ -20,18 +34,9 @@ macro_rules! kinds {
                 }
             }
 
-            /// Returns whether the holder of such an object's lock has references into shared memory, which other
-            /// threads may have borrowed from it.
-            pub(crate) fn lends_memory(self) -> bool {
+            const fn facts(self) -> u8 {
                 match self {
-                    $(Kind::$kind => $lends,)*
-                }
-            }
-
-            /// Returns whether such an object may own more blocks than it has room to list. Their tags find them.
-            pub(super) fn owns_many(self) -> bool {
-                match self {
-                    $(Kind::$kind => $many,)*
+                    $(Kind::$kind => $facts,)*
                 }
             }
 
@@ -46,25 +51,50 @@ macro_rules! kinds {
     };
 }
 
+impl Kind {
+    /// Returns whether the hot line of such an object is a lock.
+    pub(crate) const fn is_lock(self) -> bool {
+        self.facts() & LOCK != 0
+    }
+
+    /// Returns whether the holder of such an object's lock has references into shared memory, which other threads may
+    /// have borrowed from it.
+    pub(crate) fn lends_memory(self) -> bool {
+        self.facts() & LENDS != 0
+    }
+
+    /// Returns whether such an object may own more blocks than it has room to list.
+    pub(super) fn owns_many(self) -> bool {
+        self.facts() & MANY != 0
+    }
+
+    /// Returns whether cells in such an object's blocks name processes.
+    pub(super) fn has_cells(self) -> bool {
+        self.facts() & CELLS != 0
+    }
+}
+
+// A new kind takes any number from 1 to 255 that is free.
 kinds! {
-    Lock = 1, "lock", lends: false, many: false;
-    Process = 2, "process", lends: false, many: false;
-    Queue = 3, "queue", lends: false, many: true;
-    JoinableQueue = 4, "queue", lends: false, many: true;
-    Connection = 5, "connection", lends: false, many: false;
-    RLock = 16, "recursive lock", lends: false, many: false;
-    Mutex = 17, "mutex", lends: true, many: false;
-    RwLock = 18, "read-write lock", lends: true, many: false;
-    Semaphore = 19, "semaphore", lends: false, many: false;
-    Event = 20, "event", lends: false, many: false;
-    Condvar = 21, "condition variable", lends: false, many: false;
-    Barrier = 22, "barrier", lends: false, many: false;
-    Once = 23, "once", lends: false, many: false;
-    Latch = 24, "latch", lends: false, many: false;
-    Value = 25, "value", lends: false, many: false;
-    Array = 26, "array", lends: true, many: false;
-    Dict = 40, "dict", lends: false, many: true;
-    List = 41, "list", lends: false, many: true;
-    Pool = 60, "pool", lends: false, many: false;
-    PoolShared = 61, "pool", lends: false, many: true;
+    Lock = 1, "lock", LOCK;
+    Process = 2, "process", NONE;
+    Queue = 3, "queue", MANY;
+    JoinableQueue = 4, "queue", MANY;
+    Connection = 5, "connection", NONE;
+    RLock = 16, "recursive lock", LOCK;
+    Mutex = 17, "mutex", LOCK | LENDS;
+    RwLock = 18, "read-write lock", LOCK | LENDS;
+    Semaphore = 19, "semaphore", CELLS;
+    Event = 20, "event", NONE;
+    Condvar = 21, "condition variable", NONE;
+    Barrier = 22, "barrier", NONE;
+    Once = 23, "once", LOCK;
+    Latch = 24, "latch", NONE;
+    Value = 25, "value", NONE;
+    Array = 26, "array", LOCK | LENDS;
+    Dict = 40, "dict", MANY;
+    List = 41, "list", MANY;
+    // A handle of the pool's owner, and what the owner shares with the workers.
+    Pool = 60, "pool", NONE;
+    PoolShared = 61, "pool", MANY;
 }

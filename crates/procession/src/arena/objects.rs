@@ -153,7 +153,7 @@ fn finish_free(arena: &Arena, owner: u32, index: u32) -> bool {
 /// Returns whether cells in the object's blocks name the process of `slot`.
 pub(super) fn has_cells_of(arena: &Arena, index: u32, slot: u32) -> bool {
     let object = arena.object(index);
-    object.is_any(Kind::Semaphore)
+    object.kind().is_some_and(Kind::has_cells)
         && object.blocks.iter().any(|block| {
             let cells = storage::find_cells(arena, index, block.load(Ordering::Acquire));
             cells.unwrap_or_default().iter().any(|cell| cell.load(Ordering::SeqCst) == slot + 1)

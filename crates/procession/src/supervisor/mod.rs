@@ -1,4 +1,12 @@
-//! The helper process: it forks every child, reaps every child, and recovers what the dead held.
+//! The helper processes: the supervisor forks every child, reaps every child, and recovers what the dead held.
+//!
+//! ```text
+//! main ──launches──▶ guard ──forks──▶ supervisor ──forks──▶ spares, children
+//!
+//!                      SIGCHLD ("the bell") to the supervisor from: the kernel, when a child ends or stops;
+//!                      a process that left a request; the guard, for others and when a child is dying; the
+//!                      kernel, when the guard dies
+//! ```
 //!
 //! | file               | what it holds                                                          |
 //! |--------------------|------------------------------------------------------------------------|

@@ -84,7 +84,7 @@ fn accept_hello(stdin: BorrowedFd<'_>, mut bytes: [u8; HELLO]) -> Option<Hello> 
     Some(Hello { memfd, stdin, main, socket, mask, added_bind_now, transcript, preload })
 }
 
-/// Runs as the supervisor until the family ends.
+/// Forks the supervisor and stays behind as its guard. In the fork, runs as the supervisor until the family ends.
 pub(super) fn run(hello: Hello) -> ! {
     // No signal to main's group ends this process, and no disposition differs from main's.
     signal::block_everything();
@@ -243,8 +243,10 @@ impl Supervisor {
             // Without the guard, a process that changes its user could outlive this one.
             self.leave();
         }
+        // The bell is SIGCHLD: a child has ended or stopped, a process has left a request in the arena, or the guard has
+        // news. Each round looks for all of these, so the bell only has to end the sleep.
         if signal::drain(self.bell.as_raw_fd()) {
-            // A process that signals every process of the program by its number has signaled the spares too.
+            // Another signal than SIGCHLD came. If it was sent to every process of the family, the spares have it, too.
             self.children.rouse_spares();
         }
         self.children.release_dying();

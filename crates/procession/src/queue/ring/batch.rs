@@ -87,7 +87,7 @@ impl<'a> Batch<'a> {
         match piece {
             Piece::Inline(bytes) => {
                 self.ring.prepare_lines(self.at, self.at + header.size());
-                // SAFETY: as in `put_simply`.
+                // SAFETY: as in `try_put_fast`.
                 unsafe { self.ring.arena.write(self.at + WORD, bytes) };
             }
             Piece::Block { at, .. } => {

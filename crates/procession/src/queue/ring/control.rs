@@ -129,10 +129,10 @@ impl Tally {
 /// The position of a side. It is one word, so that position and counts change atomically.
 ///
 /// ```text
-///  63           40 39              3    0
-/// ┌───────────────┬─────────────────┬────┐
-/// │ items, mod 2²⁴ │ offset of record │side│     side: which of the two tallies is true
-/// └───────────────┴─────────────────┴────┘
+///  63            40 39               3     0
+/// ┌────────────────┬──────────────────┬─────┐
+/// │ items, mod 2²⁴ │ offset of record │which│     which: the tally that is valid
+/// └────────────────┴──────────────────┴─────┘
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Cursor(pub(super) u64);

@@ -36,6 +36,8 @@ macro_rules! also {
         #[repr(transparent)]
         pub(crate) struct $name(LockBody);
 
+        const _: () = assert!(Kind::$kind.is_lock(), "`arena/kind.rs` says LOCK for each of these");
+
         // SAFETY: as `LockBody`.
         unsafe impl Body for $name {
             const KIND: Kind = Kind::$kind;
@@ -53,11 +55,7 @@ also! {
 
 /// Returns the lock in the object's hot line, if its kind has one.
 pub(crate) fn of(object: &'static Object) -> Option<&'static LockBody> {
-    let locks = matches!(
-        object.kind(),
-        Some(Kind::Lock | Kind::RLock | Kind::Mutex | Kind::RwLock | Kind::Once | Kind::Array)
-    );
-    locks.then(|| object.body())
+    object.kind().filter(|kind| kind.is_lock()).map(|_| object.body())
 }
 
 /// Why a lock is poisoned.

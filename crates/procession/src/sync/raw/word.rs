@@ -171,6 +171,7 @@ pub fn recover(word: &impl Word, dead: u32, mut before_release: impl FnMut() -> 
     loop {
         let now = word.load();
         let (new, done) = if owner(now) == dead {
+            // A living heir is removed, too. Every sleeper wakes, and the first one to run gets the lock or the error.
             (if before_release() { POISONED } else { 0 }, Repair::Released)
         } else if heir(now) == dead && rules::holds(Rule::HeirRemoved) {
             // Changes the lower half of a reserved lock, so that no thread falls asleep on it. The caller wakes the
