@@ -78,7 +78,7 @@ impl Bundle {
         (done, None)
     }
 
-    /// Empties the bundle, and frees the blocks of what was not put.
+    /// Empties the bundle, and frees the blocks of the values that were not put.
     fn clear(&mut self) {
         self.parts.clear();
         self.bytes.clear();
@@ -86,7 +86,7 @@ impl Bundle {
 }
 
 impl Part {
-    /// Leaves a part to the ring, which has it now. Returns how many bytes of the bundle it took.
+    /// Releases a part that now belongs to the ring. Returns how many of the bundle's bytes the part took.
     fn leave(&mut self) -> usize {
         match std::mem::replace(self, Part::Inline(0)) {
             Part::Inline(len) => len,

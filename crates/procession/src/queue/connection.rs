@@ -24,7 +24,8 @@ use crate::{Error, Result};
 /// empty pipe.
 const ROOM: usize = 64 << 10;
 
-/// Creates a pipe. What is sent into one end is received from the other, in both directions.
+/// Creates a pipe. A message that is sent into one end is received from the other. This works in both
+/// directions.
 ///
 /// # Errors
 /// [`Error::Full`] if the shared memory is full.
@@ -55,13 +56,15 @@ pub fn pipe<A, B>() -> Result<(Connection<A, B>, Connection<B, A>)> {
 
 /// One end of a [`pipe()`]. It sends `A`s and receives `B`s.
 ///
-/// A handle: it can be cloned and sent to another process. An end is *gone* when its last handle was dropped, when
-/// every process that had one is dead, and after [`close`](Connection::close).
+/// A connection is a handle: it can be cloned and sent to another process. An end is *gone* when its last
+/// handle has been dropped, when every process that had a handle is dead, or after
+/// [`close`](Connection::close).
 ///
 /// # If a process dies
 ///
-/// Messages that the dead end has sent can still be received. After them receiving fails with [`GetError::Closed`],
-/// and sending to it fails with [`PutError::Closed`]. Calls that already wait fail immediately, too.
+/// Messages that the dead end has sent can still be received. After those messages, receiving fails with
+/// [`GetError::Closed`]. Sending to the dead end fails with [`PutError::Closed`]. Calls that already wait
+/// fail immediately, too.
 ///
 /// ```
 /// let (a, b) = procession::pipe::<u32, u32>()?;
@@ -105,7 +108,8 @@ impl<A, B> Connection<A, B> {
             object.blocks[0].store(block.at(), Ordering::Relaxed);
             object.register_end_words(notified.map(|word| arena.offset_of(word)));
         })?;
-        // CRASH: until this store the block is swept with us, and the object is freed with its only handle.
+        // CRASH: if we die before this store, the block is swept with our other blocks, and the object is
+        // freed with its only handle.
         block.give_to(Tag::object(handle.id().index()));
         Ok(Connection { handle, sending, receiving, _carries: PhantomData })
     }
@@ -119,7 +123,8 @@ impl<A, B> Connection<A, B> {
         Ok(Connection { handle, sending: rings[side], receiving: rings[1 - side], _carries: PhantomData })
     }
 
-    /// Returns whether the other end can no longer send or receive. Messages that it sent may be left. A snapshot.
+    /// Returns whether the other end can no longer send or receive. Messages that it sent may still be in the
+    /// pipe. The answer may be out of date when this returns.
     ///
     /// ```
     /// let (a, b) = procession::pipe::<u32, u32>()?;
@@ -152,7 +157,8 @@ impl<A, B> Connection<A, B> {
         receiving::close(&self.receiving)
     }
 
-    /// Returns whether [`recv`](Connection::recv) would return immediately, with a message or an error. A snapshot.
+    /// Returns whether [`recv`](Connection::recv) would return immediately, with a message or an error. The
+    /// answer may be out of date when this returns.
     ///
     /// ```
     /// let (a, b) = procession::pipe::<u32, u32>()?;
@@ -207,7 +213,8 @@ impl<A, B> Connection<A, B> {
         let word = &ring.control().filled.word;
         let look = || if ring.has_news() { Ok(()) } else { Err(Refusal::Empty) };
         let news = waiting::wait(ring.arena(), word, deadline, || ring.has_taken(), || ring.has_news(), look);
-        // We do not receive the message, so the wake may have been meant for another thread.
+        // We do not receive the message. The wake may have been meant for another thread that does, so wake
+        // one more.
         event::notify(word, 1);
         match news {
             Ok(()) | Err(Refusal::Closed) => Ok(()),
@@ -234,8 +241,8 @@ fn is_gone(word: &AtomicU32) -> bool {
     event::Word::load(word) & event::GONE != 0
 }
 
-/// Returns the two queues to which an end's block contains handles. The block keeps the queues alive, so the returned
-/// rings take no handles of their own.
+/// Returns the two queues to which an end's block contains handles. The block keeps the queues alive, so the
+/// returned rings need no further handles.
 fn rings_in(arena: &Arena, block: u64) -> Option<[Ring; 2]> {
     let mut rings = Vec::with_capacity(2);
     payload::for_each_handle(arena, block, u64::MAX, &mut |id| rings.extend(Ring::find(id.index())));
@@ -250,7 +257,8 @@ impl<A, B> Clone for Connection<A, B> {
 }
 
 impl<A, B> fmt::Debug for Connection<A, B> {
-    /// Shows whether the other end exists, and how many messages are on their way. A snapshot.
+    /// Shows whether the other end exists, and how many messages the pipe contains. The values may already
+    /// have changed.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut out = f.debug_struct("Connection");
         if member::is_forked() {

@@ -15,7 +15,7 @@ impl<A: Message, B: Message> Connection<A, B> {
     /// [`PutError::Closed`] if the other end is gone. Otherwise, the errors of [`Queue::put`](crate::Queue::put).
     ///
     /// # If a process dies
-    /// If the process dies in here, it has sent the message or not.
+    /// If the process dies during this call, it has either sent the whole message or nothing.
     ///
     /// ```
     /// let (a, b) = procession::pipe::<u32, u32>()?;
@@ -89,7 +89,8 @@ impl<A: Message, B: Message> Connection<A, B> {
     /// [`Queue::get`](crate::Queue::get).
     ///
     /// # If a process dies
-    /// Messages that the other end's process had sent come first. After them this fails with [`GetError::Closed`].
+    /// If the other end's process dies, the messages that it had sent are received first. After them, this
+    /// call fails with [`GetError::Closed`].
     ///
     /// ```
     /// use procession::queue::GetError;

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// Why an item was not put. Returns the item to the caller.
+/// Why an item was not put. The error contains the item, so the caller gets it back.
 ///
 /// ```
 /// use procession::{Queue, queue::PutError};
@@ -49,8 +49,8 @@ pub enum GetError {
     Empty,
     /// The queue is empty and stays empty: it is closed, or the other end of the pipe no longer exists.
     Closed,
-    /// An item was received that cannot be decoded as the type that was asked for. The text says why. Only this item
-    /// is lost.
+    /// An item was received, but it cannot be decoded as the requested type. The text says why. Only this
+    /// item is lost.
     Undecodable(String),
     /// The queue cannot be used from this process. The text says why.
     Unusable(String),
@@ -58,7 +58,7 @@ pub enum GetError {
     Full(String),
 }
 
-/// Why some items are not done.
+/// Why waiting for all items of a queue failed.
 ///
 /// ```
 /// use procession::{JoinableQueue, queue::JoinError};

@@ -1,4 +1,4 @@
-//! Receiving items of bytes that are read in place, in the shared memory.
+//! Receiving items that consist of bytes. The bytes are read in place, in the shared memory.
 
 use std::time::{Duration, Instant};
 
@@ -9,8 +9,8 @@ use crate::os::clock::Deadline;
 
 /// Methods that read bytes in place, without a second copy.
 impl Queue<Vec<u8>> {
-    /// Receives up to `max` items in one step, and calls `read` with the bytes of each. Waits for the first one
-    /// without a limit. Returns the number of items. They are received even if `read` panics.
+    /// Receives up to `max` items in one step, and calls `read` with the bytes of each. Waits for the first
+    /// one without a limit. Returns the number of items. The items count as received even if `read` panics.
     ///
     /// # Errors
     /// The errors of [`get`](Queue::get).
@@ -84,8 +84,8 @@ impl Queue<Vec<u8>> {
         receiving::get_many_with(&self.ring(), max, read, Deadline::at(deadline))
     }
 
-    /// Receives the next item, and calls `read` with its bytes in place. Waits for one without a limit. The item is
-    /// received even if `read` panics.
+    /// Receives the next item, and calls `read` with its bytes in place. Waits for one without a limit. The
+    /// item counts as received even if `read` panics.
     ///
     /// # Errors
     /// The errors of [`get`](Queue::get).

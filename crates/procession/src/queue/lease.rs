@@ -13,8 +13,9 @@ use crate::{Error, Result};
 
 /// An item of a [`JoinableQueue`] that this process works on until it calls [`done`](Lease::done).
 ///
-/// If the lease is dropped in any other way, by an early return, by a panic or with its process, the item returns to
-/// the front of its queue. The next consumer gets it, and its [`attempt`](Lease::attempt) is one higher.
+/// If the lease ends in any other way, the item returns to the front of its queue. This happens on an early
+/// return, on a panic, and when the process dies. The next consumer then gets the item with an
+/// [`attempt`](Lease::attempt) that is one higher.
 ///
 /// ```
 /// use procession::JoinableQueue;
@@ -57,7 +58,8 @@ impl<T> Lease<T> {
     /// [`Error::Forked`] in a plain fork of the process that has the lease.
     ///
     /// # If a process dies
-    /// If the process dies before this returns, the item may come back. Afterwards it does not.
+    /// If the process dies before this call returns, the item may come back. If it dies later, the item does
+    /// not come back.
     ///
     /// ```
     /// let queue = procession::JoinableQueue::bounded(3)?;
@@ -76,7 +78,7 @@ impl<T> Lease<T> {
         Err(Error::StaleHandle("this process no longer has the lease of the item".into()))
     }
 
-    /// Returns how often the item was leased, including this time. The first time it is 1.
+    /// Returns how many times the item was leased, including this time. The result is 1 for the first lease.
     ///
     /// ```
     /// let queue = procession::JoinableQueue::bounded(3)?;
@@ -130,7 +132,7 @@ impl<T: fmt::Debug> fmt::Debug for Lease<T> {
     }
 }
 
-/// An item that was leased as often as its queue allows, and never done.
+/// An item that was leased as many times as its queue allows, but never finished.
 ///
 /// ```
 /// let queue = procession::JoinableQueue::bounded(3)?.with_max_attempts(1)?;
@@ -145,7 +147,7 @@ impl<T: fmt::Debug> fmt::Debug for Lease<T> {
 pub struct DeadLetter<T> {
     /// The item.
     pub item: T,
-    /// How often it was leased.
+    /// How many times the item was leased.
     pub attempts: u32,
 }
 
@@ -159,7 +161,7 @@ pub struct DeadLetter<T> {
 #[must_use = "an iterator does nothing until it is used"]
 pub struct DeadLetters<'a, T> {
     queue: &'a JoinableQueue<T>,
-    /// The queue cannot be used any longer, and the iterator has returned that error.
+    /// The queue can no longer be used, and the iterator has returned that error.
     over: bool,
 }
 

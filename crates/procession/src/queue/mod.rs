@@ -21,10 +21,10 @@
 //!
 //! # If a process dies
 //!
-//! When `put` returns, the whole message is in the queue, and it stays there even if its producer dies. No thread
-//! sends it later, and nothing has to be flushed. A process that dies during `put` or `get` has put or received its
-//! message, or not. It never leaves half a message, and no other process waits for it. A message that a plain
-//! [`Queue`] delivered is lost if its consumer dies.
+//! When `put` returns, the whole message is in the queue, and it stays there even if its producer dies. No
+//! thread sends it later, and nothing has to be flushed. If a process dies during `put` or `get`, that call
+//! has either its full effect or no effect. The dead process never leaves half a message behind, and no other
+//! process waits for it. A message that a plain [`Queue`] delivered is lost if its consumer dies.
 
 // | file            | what it holds                                                  |
 // |-----------------|----------------------------------------------------------------|

@@ -1,4 +1,4 @@
-//! Putting items of bytes that are written in place, in the shared memory.
+//! Putting items that consist of bytes. The bytes are written in place, in the shared memory.
 
 use std::time::{Duration, Instant};
 
@@ -9,8 +9,8 @@ use crate::os::clock::Deadline;
 
 /// Methods that write bytes in place, without a second copy.
 impl Queue<Vec<u8>> {
-    /// Puts an item of `len` bytes. `write` writes them where the consumers will read them. The buffer's initial
-    /// content is arbitrary. Waits for room without a limit.
+    /// Puts an item of `len` bytes. `write` writes these bytes in the place where the consumers will read
+    /// them. The buffer's initial content is arbitrary. Waits for room without a limit.
     ///
     /// # Errors
     /// The errors of [`put`](Queue::put), without an item.
@@ -87,9 +87,9 @@ impl Queue<Vec<u8>> {
         sending::put_with(&self.ring(), len, write, Deadline::at(deadline))
     }
 
-    /// Puts `count` items of `len` bytes each, in batches of some hundred. `write` receives the index of an item and
-    /// writes its bytes. The buffer's initial content is arbitrary. Each batch becomes visible in one step. Waits for
-    /// room without a limit. This is the fastest way to put small items.
+    /// Puts `count` items of `len` bytes each, in batches of a few hundred. `write` receives the index of an
+    /// item and writes its bytes. The buffer's initial content is arbitrary. Each batch becomes visible in
+    /// one step. Waits for room without a limit. This is the fastest way to put small items.
     ///
     /// # Errors
     /// The errors of [`put`](Queue::put), with the number of items that were not put.

@@ -62,7 +62,7 @@ fn wait_and_take(
     wait_for_news(ring, deadline, || ring.take(buffer, deadline), refusal)
 }
 
-/// Repeats `attempt` until the deadline, each time that a message has come.
+/// Calls `attempt`, and calls it again whenever a message has come, until it succeeds or the deadline passes.
 #[inline]
 fn wait_to_take<T>(
     ring: &Ring,
@@ -99,8 +99,8 @@ pub(super) fn get<T: Message>(ring: &Ring, deadline: Deadline) -> Result<T, GetE
     got.map_err(|error| *error)
 }
 
-// The functions below return rare outcomes in boxes, and are not inlined. So no other function needs the address of
-// the value, and the caller gets its fields in registers.
+// The functions below return rare outcomes in boxes, and are not inlined. So no other function needs the
+// address of the value, and the caller gets the value's fields in registers.
 
 #[cold]
 fn unusable(error: &Error) -> Box<GetError> {
@@ -148,7 +148,8 @@ pub(super) fn get_many<T: Message>(
     Ok(values)
 }
 
-/// Takes up to `max` messages in one step, and calls `read` with each. Waits for the first one until the deadline.
+/// Takes up to `max` messages in one step, and calls `read` with the bytes of each. Waits for the first one
+/// until the deadline.
 pub(super) fn get_many_with(
     ring: &Ring,
     max: usize,
@@ -176,7 +177,8 @@ fn take_some(ring: &Ring, max: usize, deadline: Deadline) -> Result<TakenBatch, 
     Ok(TakenBatch { bytes, taken: taken.into_iter() })
 }
 
-/// Messages that were taken in one step. Dropping it frees the blocks of those that were not visited.
+/// Messages that were taken in one step. Dropping the batch frees the blocks of the messages that were not
+/// visited.
 struct TakenBatch {
     /// The bytes of the small messages, one after the other.
     bytes: Vec<u8>,

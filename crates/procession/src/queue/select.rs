@@ -62,7 +62,7 @@ pub enum Signal<'a> {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum SelectError {
-    /// No source is ready, or none was when the timeout expired.
+    /// No source is ready, or none was ready when the timeout expired.
     NotReady,
     /// The list of sources is empty.
     InvalidArgument(String),
@@ -72,12 +72,12 @@ pub enum SelectError {
     Full(String),
 }
 
-/// Waits without a limit until a source is ready. Returns the index of the first one that is ready. The number of
-/// sources is not limited. The kernel can wait for 127 of them; with more, the call polls all of them every few
-/// milliseconds.
+/// Waits without a limit until a source is ready. Returns the index of the first source in the list that is
+/// ready. The number of sources is not limited. The kernel can wait for 127 of them. With more sources, the
+/// call polls all of them every few milliseconds.
 ///
-/// The result is a hint, because another process may be faster. Follow it with [`try_get`](Queue::try_get),
-/// [`try_recv`](Connection::try_recv) or [`try_join`](crate::Process::try_join).
+/// The result is a hint, because another process may take the item first. Then call
+/// [`try_get`](Queue::try_get), [`try_recv`](Connection::try_recv) or [`try_join`](crate::Process::try_join).
 ///
 /// # Errors
 /// [`SelectError::InvalidArgument`] if `sources` is empty. [`SelectError::Unusable`] in a process that was created by
@@ -198,7 +198,8 @@ fn sleep_until_ready(me: &Me, sources: &[&dyn Ready], deadline: Deadline) -> Opt
     }
 }
 
-/// This wake may have been meant for another thread, and our caller may not receive the item. So wake one more.
+/// Wakes one more thread for each ready source. The wake that ended our sleep may have been meant for another
+/// thread, and our caller may not receive the item.
 fn pass_on(sources: &[&dyn Ready]) {
     if !rules::holds(Rule::WakePassedOn) {
         return;

@@ -25,7 +25,8 @@ pub(super) fn put<T: Message>(ring: &Ring, item: T, deadline: Deadline) -> Resul
     }
 }
 
-/// Why a value was not put. The error is boxed, as in a [`Refusal`], so that a result is two registers.
+/// Why a value was not put. The error is boxed, as in a [`Refusal`], so that a result fits into two
+/// registers.
 pub(super) enum PutFailure {
     Unsendable(Box<Error>),
     Refused(Refusal),
@@ -115,7 +116,7 @@ pub(super) fn put_many<T: Message>(
     deadline: Deadline,
 ) -> Result<usize, PutError<Vec<T>>> {
     let mut items = items.into_iter();
-    // The first bundle will have at least this many items, unless they turn out to be long.
+    // The first bundle will have at least this many items, unless the items turn out to be long.
     let together = items.size_hint().0.min(BUNDLE_ITEMS).min(BUNDLE_BYTES / size_of::<T>().max(1));
     let (mut bundle, mut held, mut done) = (Bundle::new(together), Vec::with_capacity(together), 0);
     loop {
@@ -171,7 +172,8 @@ pub(super) fn put_many_with(
     Ok(())
 }
 
-/// Repeats `attempt` until the deadline, each time that there is room for `len` bytes.
+/// Calls `attempt`, and calls it again whenever there is room for `len` bytes, until it succeeds or the
+/// deadline passes.
 #[inline]
 pub(super) fn wait_to_put<T>(
     ring: &Ring,

@@ -13,28 +13,30 @@ use crate::sync::raw::event;
 use crate::sync::raw::park::Wait;
 use crate::sync::spin::{several_processors, spin};
 
-/// How a thread waits for streams of messages. The two sides of a queue disturb each other least when the faster side
-/// pauses, so that several messages gather, instead of looking at each message as it comes. Where messages come one
-/// at a time, a pause only costs time. So each thread tries out whether a pause pays, and how long it should be.
+/// How a thread waits for a stream of messages. The two sides of a queue disturb each other least when the
+/// faster side does not read each message as it comes. Instead, it pauses until several messages have
+/// gathered. If messages come one at a time, a pause only costs time. So each thread tries out whether a
+/// pause pays off, and how long the pause should be.
 #[derive(Clone, Copy)]
 struct Pacing {
-    /// The word of the last wait, as an address, and how many messages had passed when that wait began.
+    /// The address of the last wait's word, and how many messages had passed when that wait began.
     word: usize,
     passed: u64,
     /// How long that wait paused, in nanoseconds; 0 for no pause.
     paused: u64,
-    /// The number of waits until the next try, and how many waits it was set to.
+    /// The number of waits left until the next try, and the number from which this countdown started.
     skip_left: u32,
     skip: u32,
 }
 
 /// The first and the longest pause, in nanoseconds.
 const PAUSE: [u64; 2] = [800, 6400];
-/// The first pause pays if this many messages gather.
+/// The first pause pays off if this many messages gather.
 const MIN_GATHERED: u64 = 4;
-/// A longer pause pays if one message per this many nanoseconds gathers. Twice that rate makes the next pause longer.
+/// A longer pause pays off if one message per this many nanoseconds gathers. At twice that rate, the next
+/// pause is longer.
 const NS_PER_MESSAGE: u64 = 80;
-/// How many waits do not pause after a try that did not pay, at least and at most.
+/// The minimum and the maximum number of waits without a pause after a try that did not pay off.
 const SKIP: [u32; 2] = [64, 1024];
 
 thread_local! {
@@ -42,7 +44,8 @@ thread_local! {
         const { Cell::new(Pacing { word: 0, passed: 0, paused: 0, skip_left: SKIP[0], skip: SKIP[0] }) };
 }
 
-/// Returns the pause after one during which `gathered` messages came; 0 if it did not pay.
+/// Returns the length of the next pause, after a pause of `paused` nanoseconds during which `gathered`
+/// messages came. Returns 0 if that pause did not pay off.
 fn next_pause(paused: u64, gathered: u64) -> u64 {
     match gathered * NS_PER_MESSAGE {
         often if often >= 2 * paused => (2 * paused).min(PAUSE[1]),
@@ -53,7 +56,8 @@ fn next_pause(paused: u64, gathered: u64) -> u64 {
     }
 }
 
-/// Pauses if the last pause paid or a new try is due. `passed` is how many messages have passed this side so far.
+/// Pauses if the last pause paid off or a new try is due. `passed` is how many messages have passed this side
+/// so far.
 fn gather(word: &AtomicU32, passed: u64) {
     let mut pacing = PACING.get();
     let word = std::ptr::from_ref(word).addr();
@@ -112,7 +116,8 @@ pub(crate) fn wait_on<T>(
     let done = wait_until_done(arena, word, deadline, &ready, &mut attempt, refusal);
     let left_without_attempt = !matches!(done, Ok(_) | Err(Refusal::Full | Refusal::Empty));
     if left_without_attempt && rules::holds(Rule::WakePassedOn) {
-        // This thread leaves without an attempt, so it may have used up a wake-up that was meant for another.
+        // This thread leaves without an attempt, so it may have used up a wake-up that was meant for another
+        // thread.
         // CRASH: if we die first, the death sweep wakes every sleeper.
         event::notify(word, 1);
     }
@@ -130,7 +135,7 @@ fn wait_until_done<T>(
     let mut spun = false;
     loop {
         if event::Word::load(word) & event::GONE != 0 {
-            // The other end no longer exists. What it did before its end still counts.
+            // The other end no longer exists. What it did before still counts, so try once more.
             return match attempt() {
                 Err(Refusal::Full | Refusal::Empty) => Err(Refusal::Closed),
                 done => done,

@@ -1,4 +1,4 @@
-//! Acquiring and releasing a [`LockBody`], the same for every kind of lock.
+//! Acquires and releases a [`LockBody`]. Every kind of lock uses this code.
 
 use std::fmt;
 use std::sync::atomic::Ordering;
@@ -25,7 +25,7 @@ pub(crate) fn acquire(body: &'static LockBody, offset: u64) -> Result<GuardState
     }
 }
 
-/// Acquires the lock. Acquires a poisoned lock only if `recover` is set.
+/// Acquires the lock. If the lock is poisoned, acquires it only if `recover` is set.
 #[cold]
 pub(crate) fn acquire_slow(
     body: &'static LockBody,
@@ -68,7 +68,7 @@ pub(crate) fn self_deadlock(body: &LockBody) -> LockError {
     self_deadlock_named(name(body))
 }
 
-/// Returns the error of [`self_deadlock`], for a lock of this name.
+/// Returns the error of [`self_deadlock`], for a lock with this name.
 pub(crate) fn self_deadlock_named(lock: String) -> LockError {
     let (pid, thread) = (process::pid(), process::thread_id());
     LockError::Deadlock { cycle: vec![DeadlockMember::new(pid, member::name(), thread, lock)] }
@@ -79,7 +79,8 @@ fn name(body: &LockBody) -> String {
     object.map_or_else(String::new, |(_, object)| object.name())
 }
 
-/// Releases the lock. Poisons it if the guard was asked to, or if the thread began to panic while it held the lock.
+/// Releases the lock. Poisons the lock if the guard's state demands it, or if the thread began to panic while
+/// it held the lock.
 #[inline]
 pub(crate) fn release(body: &'static LockBody, state: &mut GuardState) {
     match state.plain() {
@@ -104,7 +105,7 @@ fn release_slow(body: &'static LockBody, state: &mut GuardState) {
     body.raw.release_slow(entry, poison);
 }
 
-/// Writes name, owner and number of waiters, for `Debug`. A snapshot.
+/// Writes the name, the owner and the number of waiters, for `Debug`. The values may already have changed.
 pub(crate) fn describe(f: &mut fmt::Formatter<'_>, kind: &str, object: &'static Object) -> fmt::Result {
     match lock_body::of(object).filter(|_| member::mapped().is_some()) {
         Some(body) => {

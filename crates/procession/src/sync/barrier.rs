@@ -1,7 +1,8 @@
 //! [`Barrier`]: a point where a number of parties wait for each other.
 //!
-//! `raw/barrier_state.rs` holds the word with the round and how the last rounds ended, `raw/barrier_cells.rs` which
-//! parties have arrived. `raw/barrier_recover.rs` repairs a barrier after a death.
+//! `raw/barrier_state.rs` holds the word that stores the current round and how the last rounds ended.
+//! `raw/barrier_cells.rs` records which parties have arrived. `raw/barrier_recover.rs` repairs a barrier
+//! after a death.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
@@ -39,20 +40,21 @@ use crate::{Error, Result};
 /// until a process calls [`reset`](Barrier::reset). A panic that unwinds through a handle breaks the barrier too. So
 /// give handles only to processes that take part.
 ///
-/// A process whose function returns, even with an `Err`, has dropped its handles and breaks nothing. A handle that
-/// still lies in the dead process's arguments, or in a message that it has just received, counts as its handle. So
-/// does a handle in arguments that could not be decoded.
+/// A process whose function returns, even with an `Err`, has dropped its handles and breaks nothing. A handle
+/// that is still in the dead process's arguments, or in a message that the process has just received, counts
+/// as one of that process's handles. This holds even if the arguments could not be decoded.
 ///
-/// With [`shrink`](BarrierBuilder::shrink) the barrier is not broken but continues without the dead process's
-/// parties. These are its threads that took part in this round or the last one, and at least one. When all parties
-/// are dead, a thread that arrives passes alone.
+/// With [`shrink`](BarrierBuilder::shrink), a death does not break the barrier. The barrier continues without
+/// the dead process's parties. The process counts as one party for each of its threads that took part in this
+/// round or the last one, and as at least one party. When all parties are dead, a thread that arrives passes
+/// alone.
 #[derive(Clone)]
 pub struct Barrier {
     handle: Handle,
     pub(super) cells: &'static [AtomicU64],
 }
 
-/// What [`wait`](Barrier::wait) returns when all parties have arrived.
+/// The result of [`wait`](Barrier::wait) when all parties have arrived.
 ///
 /// ```
 /// let met = procession::sync::Barrier::new(1)?.wait()?;
@@ -91,7 +93,7 @@ impl BarrierWaitResult {
 }
 
 impl Barrier {
-    /// The most parties that a barrier can have.
+    /// The maximum number of parties of a barrier.
     pub const MAX_PARTIES: u32 = 1 << 20;
 
     /// Creates a barrier for this number of parties.
@@ -134,8 +136,8 @@ impl Barrier {
         self.handle.body()
     }
 
-    /// Returns how many parties the barrier waits for. Only a barrier that shrinks can have fewer than it was created
-    /// with.
+    /// Returns how many parties the barrier waits for. Only a barrier that shrinks can have fewer parties
+    /// than it was created with.
     ///
     /// ```
     /// assert_eq!(procession::sync::Barrier::new(5)?.parties(), 5);
@@ -145,7 +147,7 @@ impl Barrier {
         self.cells.iter().filter(|cell| cell.load(SeqCst) & DEAD == 0).count()
     }
 
-    /// Returns how many parties wait. A snapshot.
+    /// Returns how many parties wait. The answer may be out of date when this returns.
     ///
     /// ```
     /// assert_eq!(procession::sync::Barrier::new(5)?.waiting(), 0);
@@ -159,7 +161,7 @@ impl Barrier {
         self.cells.iter().filter(|cell| arrived_for(cell.load(SeqCst), round(state))).count()
     }
 
-    /// Returns whether the barrier is broken. A snapshot.
+    /// Returns whether the barrier is broken. The answer may be out of date when this returns.
     ///
     /// ```
     /// let barrier = procession::sync::Barrier::new(2)?;
@@ -252,7 +254,8 @@ impl Barrier {
     /// ```
     pub fn reset(&self) -> Result<()> {
         member::arena()?;
-        // CRASH: the reset is one store. Between it and the wake the death sweep wakes the sleepers.
+        // CRASH: the reset is one store. If we die between this store and the wake, the death sweep wakes the
+        // sleepers.
         let _ = self.body().state.fetch_update(SeqCst, SeqCst, |now| {
             self.body().last_reset.store(round(now), SeqCst);
             Some(next(now, true))

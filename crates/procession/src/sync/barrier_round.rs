@@ -55,9 +55,10 @@ impl Barrier {
                     continue;
                 }
                 let mine = u64::from(round) << 32 | u64::from(me);
-                // CRASH: from this store on we have arrived, and our death breaks or shrinks the barrier. If the
-                // round ends first, the cell of the older round is gone and the exchange fails. A reset does not
-                // clear cells. It then counts as having come after our arrival.
+                // CRASH: from this store on we have arrived, and our death breaks or shrinks the barrier. If
+                // the round ends before this store, another arrival has overwritten the cell, so the exchange
+                // fails. A reset ends the round but does not change the cells, so the exchange may still
+                // succeed. Then the reset counts as later than our arrival.
                 if cell.compare_exchange(now, mine, SeqCst, SeqCst).is_ok() {
                     return Ok((round, index as u32));
                 }
@@ -81,8 +82,8 @@ impl Barrier {
         }
         let state = body.state.load(SeqCst);
         let whole = round(state) == round_now && cause(state) == 0;
-        // CRASH: before this store another waiter or arrival closes the round. After it the death sweep wakes the
-        // sleepers.
+        // CRASH: if we die before this store, another waiter or arrival closes the round. If we die after it,
+        // the death sweep wakes the sleepers.
         let done = whole && body.state.compare_exchange(state, next(state, false), SeqCst, SeqCst).is_ok();
         if done {
             notify(&body.events, i32::MAX);

@@ -43,29 +43,30 @@ unsafe impl Body for CondvarBody {
 /// # Ok::<(), procession::Error>(())
 /// ```
 ///
-/// A wait keeps what the guard knows: if it recovered a poisoned lock, `recovered_from()` still returns the dead
-/// process afterwards.
+/// If a guard recovered a poisoned lock, its `recovered_from()` still returns the dead process after a wait.
 ///
-/// A wait may end without a notification. So check the condition again, or use [`wait_while`](Condvar::wait_while).
-/// An [`RLock`](super::RLock) cannot be used, because the thread's other guards would keep it held during the wait.
+/// A wait may end without a notification. So check the condition again, or use
+/// [`wait_while`](Condvar::wait_while). An [`RLock`](super::RLock) cannot be used, because the thread's other
+/// guards would keep the lock held during the wait.
 ///
 /// # If a process dies
 ///
-/// While it **waits**: the others are not affected, and `notify_one` and `notify_all` never wait. If it dies just
-/// after it was **woken**, or between its change and its **notification**, every waiter is woken to check the
-/// condition. If a process dies while it **holds the lock**, the waits fail with [`LockError::OwnerDied`]. The lock
-/// is not held then, and [`lock_or_recover`](super::Lock::lock_or_recover) acquires it.
+/// While it **waits**: the other processes are not affected, and `notify_one` and `notify_all` never wait. If
+/// a process dies just after it was **woken**, or after it changed the data and before it **notified**, every
+/// waiter is woken to check the condition. If a process dies while it **holds the lock**, the waits fail with
+/// [`LockError::OwnerDied`]. The lock is not held then, and [`lock_or_recover`](super::Lock::lock_or_recover)
+/// acquires it.
 ///
 /// # If a process is stopped
 ///
-/// `notify_one` wakes a waiter that can run. It passes over one that was stopped while it slept. If a process is
-/// stopped after the notification woke it and before it ran, it has used that notification.
+/// `notify_one` wakes a waiter that can run. It passes over a waiter that was stopped while it slept. If a
+/// process is stopped after a notification woke it but before it ran, that notification is used up.
 #[derive(Clone)]
 pub struct Condvar {
     handle: Handle,
 }
 
-/// Whether a wait ended by its timeout.
+/// The result of a wait with a timeout. It says whether the timeout ended the wait.
 ///
 /// ```
 /// let (lock, condvar) = (procession::Lock::new()?, procession::sync::Condvar::new()?);
@@ -113,10 +114,11 @@ impl Condvar {
         &self.handle.body::<CondvarBody>().events
     }
 
-    /// Releases the lock, waits for a notification, and acquires the lock again. Both waits have no limit.
+    /// Releases the lock, waits for a notification, and acquires the lock again. Neither of the two waits has
+    /// a limit.
     ///
     /// # Errors
-    /// The errors of `lock` from acquiring the lock again. The lock is not held then.
+    /// The errors of `lock`, if the lock cannot be acquired again. Then the lock is not held.
     ///
     /// ```
     /// use procession::{Process, sync::{Condvar, Mutex}};
@@ -135,8 +137,8 @@ impl Condvar {
         Ok(self.sleep(guard, Deadline::NEVER)?.0)
     }
 
-    /// Waits like [`wait`](Condvar::wait), but for at most `timeout` for the notification. Acquiring the lock again
-    /// has no limit.
+    /// Waits like [`wait`](Condvar::wait), but waits for the notification for at most `timeout`. The wait to
+    /// acquire the lock again has no limit.
     ///
     /// # Errors
     /// The errors of [`wait`](Condvar::wait).
@@ -175,7 +177,7 @@ impl Condvar {
         self.sleep(guard, Deadline::at(deadline))
     }
 
-    /// Waits without a limit while `condition` returns true. Calls it with the lock held.
+    /// Waits without a limit while `condition` returns true. Calls `condition` with the lock held.
     ///
     /// # Errors
     /// The errors of [`wait`](Condvar::wait).
@@ -194,8 +196,9 @@ impl Condvar {
         Ok(self.sleep_while(guard, Deadline::NEVER, condition)?.0)
     }
 
-    /// Waits for at most `timeout` while `condition` returns true. [`timed_out`](WaitTimeoutResult::timed_out) of the
-    /// result says whether it still did.
+    /// Waits for at most `timeout` while `condition` returns true.
+    /// [`timed_out`](WaitTimeoutResult::timed_out) of the result says whether `condition` was still true when
+    /// the timeout expired.
     ///
     /// # Errors
     /// The errors of [`wait`](Condvar::wait).
@@ -265,7 +268,8 @@ impl Condvar {
 
     fn notify(&self, count: i32) -> Result<()> {
         member::arena()?;
-        // ORDERING: the caller's change, perhaps made without the lock, comes before the look for sleepers.
+        // ORDERING: the caller may have changed the data without the lock. The fence orders that change
+        // before our check for sleepers.
         std::sync::atomic::fence(Ordering::SeqCst);
         event::notify(self.events(), count);
         Ok(())
@@ -273,7 +277,7 @@ impl Condvar {
 }
 
 impl fmt::Debug for Condvar {
-    /// Shows how many threads wait. A snapshot.
+    /// Shows how many threads wait. The number may already have changed.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Condvar").field("waiters", &waiters(self.events())).finish_non_exhaustive()
     }

@@ -43,8 +43,8 @@ impl Condvar {
         let news = state.recovered_from().cloned();
         let timed_out = with_me(|me| {
             let wait = Wait::announce_event(arena, me.record(), events);
-            // A notification after we release the lock finds us asleep, or it changes the word so that we do not
-            // sleep.
+            // A notification that comes after we release the lock either finds us asleep or changes the word.
+            // If the word has changed, we do not sleep.
             let ticket = event::prepare(events);
             acquire::release(body, state);
             if spin(deadline, || events.load(Ordering::SeqCst) != ticket) {

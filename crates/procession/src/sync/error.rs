@@ -32,9 +32,10 @@ pub enum LockError {
     WouldBlock,
     /// Another thread still held the lock when the timeout expired.
     TimedOut,
-    /// The wait would never end. Each thread in the cycle waits for the next, and this thread was the last to join.
-    /// Release something that this thread holds, and the others go on. A thread that already holds the lock gets this
-    /// error immediately. A longer cycle is found after a tenth of a second.
+    /// The wait would never end. Each thread in the cycle waits for the next, and this thread was the last to
+    /// join. When this thread releases something that it holds, the other threads can continue. A thread that
+    /// already holds the lock gets this error immediately. A cycle of several threads is found after a tenth
+    /// of a second.
     Deadlock {
         /// The threads of the cycle. Each waits for the next, and the last waits for the first.
         cycle: Vec<DeadlockMember>,
@@ -64,7 +65,7 @@ pub enum LockError {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct OwnerDied {
-    /// Its process id. The kernel may have given the id to another process since.
+    /// The id of that process. The kernel may have given the id to another process since.
     pub pid: i32,
     /// The name of the process, cut to 32 bytes.
     pub name: String,
@@ -113,7 +114,7 @@ impl LockError {
         }
     }
 
-    /// Turns the timeout of a call that does not wait into [`LockError::WouldBlock`].
+    /// Converts the [`LockError::TimedOut`] of a call that does not wait into [`LockError::WouldBlock`].
     pub(crate) fn at_once(self) -> LockError {
         match self {
             LockError::TimedOut => LockError::WouldBlock,

@@ -49,8 +49,9 @@ unsafe impl Body for EventBody {
 ///
 /// # If a process dies
 ///
-/// While it **waits**: the others are not affected, and `set` never waits. While it **sets** or **clears** the event:
-/// the change is made or not. If it is made, every waiter is woken. The event keeps its state.
+/// While it **waits**: the other processes are not affected, and `set` never waits. While it **sets** or
+/// **clears** the event: the change either happens completely or does not happen. If it happens, every waiter
+/// is woken. The event keeps its state.
 #[derive(Clone)]
 pub struct Event {
     handle: Handle,
@@ -94,7 +95,7 @@ impl Event {
         let body = self.body();
         let set = |now: u64| (now & SET == 0).then(|| now.wrapping_add(2) | SET);
         // ORDERING: SeqCst, so that the store comes before `notify` looks for sleepers: see `raw/event.rs`.
-        // CRASH: between this store and the wake the death sweep wakes the sleepers.
+        // CRASH: if we die between this store and the wake, the death sweep wakes the sleepers.
         let _ = body.state.fetch_update(Ordering::SeqCst, Ordering::SeqCst, set);
         notify(&body.events, i32::MAX);
         Ok(())
@@ -118,7 +119,7 @@ impl Event {
         Ok(())
     }
 
-    /// Returns whether the event is set. A snapshot.
+    /// Returns whether the event is set. The answer may be out of date when this returns.
     ///
     /// ```
     /// let event = procession::sync::Event::new()?;
@@ -128,7 +129,8 @@ impl Event {
     /// ```
     #[inline]
     pub fn is_set(&self) -> bool {
-        // ORDERING: Acquire pairs with the store in `set`, so we see what its process wrote before.
+        // ORDERING: Acquire pairs with the store in `set`, so we see everything that the setting process
+        // wrote before that store.
         self.body().state.load(Ordering::Acquire) & SET != 0
     }
 
@@ -203,7 +205,7 @@ impl Event {
 }
 
 impl fmt::Debug for Event {
-    /// Shows whether the event is set and how many threads wait. A snapshot.
+    /// Shows whether the event is set and how many threads wait. The values may already have changed.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut out = f.debug_struct("Event");
         out.field("set", &self.is_set()).field("waiters", &wait::waiters(&self.body().events));

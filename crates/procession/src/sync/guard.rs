@@ -11,8 +11,8 @@ use super::raw::lock_body::LockBody;
 
 /// Proof that this thread holds a [`Lock`]. Dropping the guard releases the lock.
 ///
-/// A guard stays in the thread that acquired the lock. After `mem::forget` of a guard, the lock stays held until the
-/// process ends.
+/// A guard cannot leave the thread that acquired the lock. If a guard is passed to `mem::forget`, the lock
+/// stays held until the process ends.
 ///
 /// ```compile_fail
 /// fn needs_send<T: Send>(_: T) {}

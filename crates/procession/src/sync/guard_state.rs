@@ -1,17 +1,17 @@
-//! What a guard stores besides its lock, in one word.
+//! The state of a guard besides its lock, in one word.
 //!
-//! A guard of two words stays in registers. A larger one goes through memory, which costs an uncontended lock a third of
-//! its speed. So the rare cases are tag bits of a pointer to the lock's journal entry.
+//! A guard of two words stays in registers. A larger guard goes through memory, which costs an uncontended
+//! lock a third of its speed. So the rare cases are tag bits of a pointer to the lock's journal entry.
 #![allow(unsafe_code)] // Tags a pointer to a journal entry, or to a box with the entry and the previous owner.
 
 use super::error::OwnerDied;
 use crate::arena::thread::Entry;
 
-/// The release poisons the lock.
+/// Tag: the release poisons the lock.
 pub(crate) const POISON_ON_RELEASE: usize = 1;
-/// The thread was already panicking when it acquired the lock.
+/// Tag: the thread was already panicking when it acquired the lock.
 pub(crate) const WAS_PANICKING: usize = 2;
-/// The pointer leads to a [`Recovered`].
+/// Tag: the pointer leads to a [`Recovered`].
 const RECOVERED: usize = 4;
 const TAGS: usize = 7;
 
@@ -31,14 +31,15 @@ impl GuardState {
         if std::thread::panicking() { state.with(WAS_PANICKING) } else { state }
     }
 
-    /// Creates the state of a lock that was poisoned by `from` and is recovered now.
+    /// Creates the state of a guard that has just recovered its lock, which `from` left poisoned.
     pub(crate) fn recovered(entry: Entry, from: OwnerDied) -> GuardState {
         let boxed = Box::into_raw(Box::new(Recovered { entry, from }));
         let panicking = if std::thread::panicking() { WAS_PANICKING } else { 0 };
         GuardState(boxed.cast_const().cast()).with(RECOVERED | panicking)
     }
 
-    /// Carries over what an earlier guard of the same thread reported, unless this lock was recovered again since.
+    /// Carries over the previous owner that an earlier guard of the same thread reported, unless the lock has
+    /// been recovered again since.
     pub(crate) fn or_recovered_from(self, from: Option<OwnerDied>) -> GuardState {
         match from {
             Some(from) if !self.is(RECOVERED) => GuardState::recovered(self.entry(), from),
@@ -61,7 +62,7 @@ impl GuardState {
     /// Returns the journal entry if no tag is set.
     #[inline]
     pub(crate) fn plain(&self) -> Option<Entry> {
-        // SAFETY: without a tag, this is the reference that `new` was given.
+        // SAFETY: without a tag, this is the reference that was passed to `new`.
         (self.0.addr() & TAGS == 0).then(|| unsafe { &*self.0.cast() })
     }
 
@@ -71,7 +72,7 @@ impl GuardState {
             // SAFETY: as in `recovered_from`.
             return unsafe { &*self.boxed() }.entry;
         }
-        // SAFETY: without `RECOVERED`, this is the reference that `new` was given, with tags.
+        // SAFETY: without `RECOVERED`, this is the reference that was passed to `new`, plus tags.
         unsafe { &*self.0.map_addr(|at| at & !TAGS).cast() }
     }
 
@@ -79,13 +80,13 @@ impl GuardState {
         self.0.map_addr(|at| at & !TAGS).cast_mut().cast()
     }
 
-    /// Returns the owner that left the lock poisoned, if this guard recovered it.
+    /// Returns the owner that left the lock poisoned, if this guard recovered the lock.
     pub(crate) fn recovered_from(&self) -> Option<&OwnerDied> {
         // SAFETY: with this tag, the pointer is the box that `recovered` made. The box lives until `take`.
         self.is(RECOVERED).then(|| unsafe { &(*self.boxed()).from })
     }
 
-    /// Returns the journal entry and frees the box. The state is not used again.
+    /// Returns the journal entry and frees the box. The caller does not use the state again.
     pub(crate) fn take(&mut self) -> Entry {
         if self.is(RECOVERED) {
             // SAFETY: as in `recovered_from`. The guard that owns this state is being dropped.

@@ -1,4 +1,4 @@
-//! [`Latch`]: a count that goes down once and opens at 0.
+//! [`Latch`]: a gate that opens when its count reaches 0.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -40,17 +40,17 @@ unsafe impl Body for LatchBody {
 ///
 /// # If a process dies
 ///
-/// While it **waits**: the others are not affected. While it **counts down**: the count is made or not. If the count
-/// opens the latch, every waiter is woken. A process that dies *before* it counts down leaves the latch waiting for a
-/// count that never comes. So join the processes too, wait with a timeout, or use a [`Barrier`](super::Barrier),
-/// which such a death breaks.
+/// While it **waits**: the other processes are not affected. While it **counts down**: the count either
+/// happens or does not. If it opens the latch, every waiter is woken. A process that dies *before* it counts
+/// down leaves the latch waiting for a count that never comes. So join the processes too, wait with a
+/// timeout, or use a [`Barrier`](super::Barrier), which such a death breaks.
 #[derive(Clone)]
 pub struct Latch {
     handle: Handle,
 }
 
 impl Latch {
-    /// Creates a latch that opens after `count` counts. With 0 it is open.
+    /// Creates a latch that opens after `count` counts. With 0, the latch is open from the beginning.
     ///
     /// # Errors
     /// Fails if the shared memory is full or cannot be created.
@@ -77,7 +77,8 @@ impl Latch {
     /// Counts down by one. The last count opens the latch and wakes every waiter. Never waits.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] if the latch is already open, because the program counts too often.
+    /// [`Error::InvalidArgument`] if the latch is already open. This means that the program counts down too
+    /// often.
     ///
     /// ```
     /// let latch = procession::sync::Latch::new(1)?;
@@ -88,7 +89,8 @@ impl Latch {
     pub fn count_down(&self) -> Result<()> {
         member::arena()?;
         let body = self.body();
-        // CRASH: the count is one store. Between it and the wake the death sweep wakes the sleepers.
+        // CRASH: the count is one store. If we die between this store and the wake, the death sweep wakes the
+        // sleepers.
         let counted = body.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
         match counted {
             Ok(1) => notify(&body.events, i32::MAX),
@@ -102,7 +104,8 @@ impl Latch {
         Ok(())
     }
 
-    /// Returns how many counts are left until the latch opens. A snapshot.
+    /// Returns how many counts are left until the latch opens. The answer may be out of date when this
+    /// returns.
     ///
     /// ```
     /// assert_eq!(procession::sync::Latch::new(3)?.count(), 3);

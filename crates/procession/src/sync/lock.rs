@@ -15,7 +15,7 @@ use crate::arena::handle::Handle;
 use crate::arena::objects::{Kind, check_name};
 use crate::os::clock::Deadline;
 
-/// A lock for processes and threads that outlives its owner.
+/// A lock for processes and threads. It outlives its owner.
 ///
 /// A `Lock` is a handle: clone it or send it to another process, and it is the same lock. It contains no data. It
 /// guards whatever your program decides: a file, the terminal, a protocol.
@@ -33,10 +33,10 @@ use crate::os::clock::Deadline;
 ///
 /// # If a process dies
 ///
-/// While it **holds** the lock: within a fraction of a millisecond the lock is free and *poisoned*. Every waiter and
-/// every later caller gets [`LockError::OwnerDied`] until a process acquires the lock with
-/// [`lock_or_recover`](Lock::lock_or_recover). A panic that unwinds through a guard poisons the lock too. While it
-/// **waits**: the others are not affected.
+/// While it **holds** the lock: within a fraction of a millisecond the lock is free and *poisoned*. Every
+/// waiter and every later caller gets [`LockError::OwnerDied`] until a process acquires the lock with
+/// [`lock_or_recover`](Lock::lock_or_recover). A panic that unwinds through a guard poisons the lock too.
+/// While it **waits**: the other processes are not affected.
 ///
 /// ```
 /// use procession::{Lock, Process};
@@ -61,8 +61,9 @@ use crate::os::clock::Deadline;
 ///
 /// # If a process is stopped
 ///
-/// While it **holds** the lock: the others wait until it continues. While it **waits**: the others acquire the lock.
-/// A release that reserves the lock for a stopped waiter delays them by 10 ms, once.
+/// While it **holds** the lock: the other processes wait until it continues. While it **waits**: the other
+/// processes can acquire the lock. A release that reserves the lock for a stopped waiter delays them by 10
+/// ms, once.
 #[derive(Clone)]
 pub struct Lock {
     handle: Handle,
@@ -82,8 +83,8 @@ impl Lock {
         Lock::named("")
     }
 
-    /// Creates an unlocked lock with a name of at most 95 bytes. Error messages and `Debug` show the name. Names are
-    /// for people: two locks of the same name are two locks.
+    /// Creates an unlocked lock with a name of at most 95 bytes. Error messages and `Debug` show the name.
+    /// Names are only for people: two locks with the same name are still two different locks.
     ///
     /// # Errors
     /// The errors of [`Lock::new`], and [`Error::InvalidArgument`](crate::Error::InvalidArgument) if the name is too
@@ -136,7 +137,7 @@ impl Lock {
         }
     }
 
-    /// Returns whether any thread holds the lock. A snapshot: the answer may be out of date when this returns.
+    /// Returns whether any thread holds the lock. The answer may be out of date when this returns.
     ///
     /// ```
     /// let lock = procession::Lock::new()?;
@@ -173,7 +174,8 @@ impl Lock {
 }
 
 impl fmt::Debug for Lock {
-    /// Shows the name, the process that holds the lock, and the number of waiters. A snapshot.
+    /// Shows the name, the process that holds the lock, and the number of waiters. The values may already
+    /// have changed.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         acquire::describe(f, "Lock", self.handle.object())
     }

@@ -1,4 +1,4 @@
-//! The methods that acquire a lock, the same for every kind.
+//! The methods that acquire a lock, generated for every kind of lock.
 
 /// Generates the seven methods besides `lock()` itself. Each ends in `self.acquire_slow(recover, deadline)`, which returns a
 /// `Result<$guard, LockError>`. `$what` names the lock in the documentation, and `$make` creates one in the examples.

@@ -1,8 +1,8 @@
 //! Synchronization between processes and threads: locks that outlive their owners, semaphores, events, barriers and
 //! more.
 //!
-//! Each type is a handle. Clone it, or send it to another process in an argument, a result or a message: it still
-//! names the same object. The object is freed when its last handle is dropped.
+//! Each type is a handle. You can clone it, or send it to another process in an argument, a result or a
+//! message. Every copy names the same object. The object is freed when its last handle is dropped.
 //!
 //! # Which one should I use?
 //!
@@ -37,18 +37,18 @@
 //!
 //! # Deadlocks
 //!
-//! A wait for a lock, or for the end of a process, may close a cycle in which each thread waits for the next. That
-//! wait fails with [`LockError::Deadlock`] after a tenth of a second. The error lists each thread in the cycle with
-//! its process and its lock, so name your locks. The other threads continue as soon as the failed one releases
-//! something. Detecting deadlocks costs nothing while locks are free. Permits, events, barriers and conditions have
-//! no single owner, so a cycle through them is not detected.
+//! A wait for a lock, or for the end of a process, may close a cycle in which each thread waits for the next.
+//! That wait fails with [`LockError::Deadlock`] after a tenth of a second. The error lists each thread in the
+//! cycle with its process and its lock, so name your locks. The other threads continue as soon as the thread
+//! that got the error releases something. Detecting deadlocks costs nothing while locks are free. Permits,
+//! events, barriers and conditions have no single owner, so a cycle through them is not detected.
 //!
 //! # If a process dies
 //!
-//! What a dead process held is released, never lost. A lock that it held is *poisoned*: it may guard half-written
-//! data. [`Lock::lock`] then fails with [`LockError::OwnerDied`]. [`Lock::lock_or_recover`] acquires the lock and
-//! reports the dead process, so the caller can check and repair the data. The death of a process that only *waits*
-//! does not affect the others.
+//! Everything that a dead process held is released. A lock that the process held is *poisoned*, because it
+//! may guard half-written data. [`Lock::lock`] then fails with [`LockError::OwnerDied`].
+//! [`Lock::lock_or_recover`] acquires the lock and reports the dead process, so the caller can check and
+//! repair the data. The death of a process that only *waits* does not affect the other processes.
 //!
 //! | a process dies while it | the others find |
 //! |---|---|
@@ -62,9 +62,10 @@
 //!
 //! # If main ends
 //!
-//! When main ends, it waits for the other processes while its other threads run on. What such a thread holds is never
-//! released. A call that waits for it fails after five seconds with [`LockError::MainEnded`] or
-//! [`WaitError::MainEnded`]. See [the end of the program](crate#the-end-of-the-program).
+//! When main ends, it waits for the other processes while its other threads keep running. A lock or permit
+//! that such a thread holds is never released. A call that waits for it fails after five seconds with
+//! [`LockError::MainEnded`] or [`WaitError::MainEnded`]. See [the end of the
+//! program](crate#the-end-of-the-program).
 
 pub(crate) mod acquire;
 // | file              | what it holds |

@@ -21,7 +21,7 @@ use crate::os::clock::Deadline;
 use crate::{Error, Result};
 
 /// Types whose bytes can lie in shared memory: [`bytemuck::Pod`]. These are numbers, arrays of numbers, and
-/// `#[repr(C)]` structures of them without padding. `bytemuck` can derive it for such structures.
+/// `#[repr(C)]` structures of them without padding. `bytemuck` can derive `Pod` for such structures.
 ///
 /// Every pattern of bytes is a valid value of such a type, so even a value that a death left half-written is valid.
 /// For `bool`, `String`, enums and other serde types use [`Value`](crate::state::Value).
@@ -59,10 +59,11 @@ impl<T: bytemuck::Pod> Plain for T {}
 ///
 /// # If a process dies
 ///
-/// While it **holds** the mutex: the value stays as the last store left it, perhaps between two stores that belong
-/// together. So the mutex is poisoned like a [`Lock`](super::Lock). Every caller gets [`LockError::OwnerDied`] until
-/// a process acquires it with [`lock_or_recover`](Mutex::lock_or_recover) and repairs the value. While it **waits**:
-/// the others are not affected.
+/// While it **holds** the mutex: the value stays as the last store left it, perhaps between two stores that
+/// belong together. So the mutex is poisoned like a [`Lock`](super::Lock). Every caller gets
+/// [`LockError::OwnerDied`] until a process acquires the mutex with
+/// [`lock_or_recover`](Mutex::lock_or_recover) and repairs the value. While it **waits**: the other processes
+/// are not affected.
 pub struct Mutex<T> {
     handle: Handle,
     value: NonNull<T>,
@@ -154,7 +155,8 @@ impl<T> Mutex<T> {
     }
 }
 
-// Only for `Plain` types: a handle can be received as a mutex of any type of the same size.
+// These methods exist only for `Plain` types, because a process can receive a handle as a mutex of any type
+// of the same size.
 impl<T: Plain> Mutex<T> {
     /// Acquires the mutex. Waits without a limit.
     ///
@@ -177,7 +179,7 @@ impl<T: Plain> Mutex<T> {
         }
     }
 
-    /// Returns whether any thread holds the mutex. A snapshot.
+    /// Returns whether any thread holds the mutex. The answer may be out of date when this returns.
     ///
     /// ```
     /// let stock = procession::sync::Mutex::new(100u32)?;
@@ -240,7 +242,8 @@ impl<T> Clone for Mutex<T> {
 }
 
 impl<T> fmt::Debug for Mutex<T> {
-    /// Shows the name, the process that holds the mutex, and the number of waiters, but not the value. A snapshot.
+    /// Shows the name, the process that holds the mutex, and the number of waiters, but not the value. The
+    /// values may already have changed.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         acquire::describe(f, "Mutex", self.handle.object())
     }

@@ -27,10 +27,10 @@ use crate::os::clock::Deadline;
 ///
 /// # If a process dies
 ///
-/// While it **runs** the initialization: the work counts as not done, and may be half-done. Waiters and later callers
-/// get [`LockError::OwnerDied`] until a process starts again with
-/// [`call_once_or_recover`](Once::call_once_or_recover), whose function learns which process died. A panic inside the
-/// function has the same effect. While it **waits**: the others are not affected.
+/// While it **runs** the initialization: the work counts as not done, and may be half-done. Waiters and later
+/// callers get [`LockError::OwnerDied`] until a process runs the initialization again with
+/// [`call_once_or_recover`](Once::call_once_or_recover). This method passes the dead process to its function.
+/// A panic inside the function has the same effect. While it **waits**: the other processes are not affected.
 #[derive(Clone)]
 pub struct Once {
     handle: Handle,
@@ -58,7 +58,8 @@ impl Once {
         self.handle.body()
     }
 
-    /// Returns whether the initialization is complete. A snapshot; `true` is final.
+    /// Returns whether the initialization is complete. `true` is final, but `false` may be out of date when
+    /// this returns.
     ///
     /// ```
     /// let once = procession::sync::Once::new()?;
@@ -72,12 +73,12 @@ impl Once {
         self.body().extra.load(Ordering::Acquire) & GONE != 0
     }
 
-    /// Calls `f`, unless the initialization is complete. If another thread runs it, waits for that thread without a
-    /// limit.
+    /// Calls `f`, unless the initialization is complete. If another thread is running the initialization,
+    /// waits for that thread without a limit.
     ///
     /// # Errors
     /// * [`LockError::OwnerDied`], [`LockError::Panicked`]: an earlier call did not finish.
-    /// * [`LockError::Deadlock`]: `f` itself calls this.
+    /// * [`LockError::Deadlock`]: `f` itself calls this `Once`.
     /// * [`LockError::Unusable`]: this process was created by a plain `fork()`.
     ///
     /// ```
@@ -136,8 +137,8 @@ impl Once {
     /// process that died or panicked.
     ///
     /// # Errors
-    /// [`LockError::Deadlock`] if `f` itself calls this. [`LockError::Unusable`] in a process that was created by a
-    /// plain `fork()`.
+    /// [`LockError::Deadlock`] if `f` itself calls this `Once`. [`LockError::Unusable`] in a process that was
+    /// created by a plain `fork()`.
     ///
     /// ```
     /// use procession::{Process, sync::Once};
@@ -227,7 +228,8 @@ impl Once {
     /// Returns `Ok` if the initialization is complete. Does not wait.
     ///
     /// # Errors
-    /// [`LockError::WouldBlock`] if it is not complete. Otherwise, the errors of [`wait`](Once::wait).
+    /// [`LockError::WouldBlock`] if the initialization is not complete. Otherwise, the errors of
+    /// [`wait`](Once::wait).
     ///
     /// ```
     /// use procession::sync::{LockError, Once};
@@ -241,7 +243,8 @@ impl Once {
     /// Waits for at most `timeout` until the initialization is complete.
     ///
     /// # Errors
-    /// [`LockError::TimedOut`] if it was not completed in time. Otherwise, the errors of [`wait`](Once::wait).
+    /// [`LockError::TimedOut`] if the initialization was not completed in time. Otherwise, the errors of
+    /// [`wait`](Once::wait).
     ///
     /// ```
     /// use procession::sync::{LockError, Once};

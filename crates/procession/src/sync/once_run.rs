@@ -24,7 +24,8 @@ impl Once {
         loop {
             let due = main_is_due();
             let settled = || match self.outcome(arena) {
-                // Main has ended since, and woke us so that we compute the time of the next look.
+                // Main has ended since `due` was computed, and has woken us. Leave this wait, so that the
+                // loop computes `due` again.
                 None | Some(Err(LockError::MainEnded { .. })) if due.is_none() && main_is_due().is_some() => {
                     Some(None)
                 }
@@ -42,12 +43,14 @@ impl Once {
         }
     }
 
-    /// Returns how the initialization ended: it is complete, it failed, or a thread of main that has ended keeps it.
-    /// `None` otherwise.
+    /// Returns `Ok` if the initialization is complete, and an error if it failed. Returns
+    /// [`LockError::MainEnded`] if one of main's threads runs it, even if main has not ended. Otherwise
+    /// returns `None`.
     fn outcome(&self, arena: &Arena) -> Option<Result<(), LockError>> {
         let body = self.body();
-        // ORDERING: Acquire, before we check for completion. A process that completes and then dies poisons the word
-        // after the store that says complete.
+        // ORDERING: Acquire, and before the check for completion. If a process completes the initialization
+        // and then dies, its word is poisoned only after the store that says that the initialization is
+        // complete.
         let now = body.raw.load();
         if self.is_completed() {
             return Some(Ok(()));
@@ -79,15 +82,17 @@ impl Once {
             return Ok(());
         }
         f(guard.state.recovered_from());
-        // CRASH: until this store the initialization is not complete, and our death poisons the lock. From this store
-        // on it is complete, whatever the lock says. If we die before the wake, the death sweep wakes the sleepers.
+        // CRASH: until this store, the initialization is not complete, and our death poisons the lock. From
+        // this store on, the initialization is complete, even if the lock is poisoned. If we die before the
+        // wake, the death sweep wakes the sleepers.
         body.extra.fetch_or(GONE, Ordering::SeqCst);
         futex::wake_all(&body.extra);
         Ok(())
     }
 }
 
-/// Holds the lock while the initialization runs. A panic drops it, which releases and poisons the lock.
+/// Holds the lock while the initialization runs. A panic drops this guard, which releases and poisons the
+/// lock.
 struct RunGuard {
     body: &'static LockBody,
     state: GuardState,
@@ -98,8 +103,8 @@ impl Drop for RunGuard {
         acquire::release(self.body, &mut self.state);
         if self.body.extra.load(Ordering::Relaxed) & GONE == 0 && !member::is_forked() {
             // The initialization failed, so the threads that wait for it are notified.
-            // ORDERING: the poison comes before the look for sleepers: see `raw/event.rs`.
-            // CRASH: between the poison and the wake the death sweep wakes the sleepers.
+            // ORDERING: the poison comes before the check for sleepers: see `raw/event.rs`.
+            // CRASH: if we die between the poison and the wake, the death sweep wakes the sleepers.
             fence(Ordering::SeqCst);
             notify(&self.body.extra, i32::MAX);
         }

@@ -1,4 +1,4 @@
-//! [`OwnedPermit`]: a permit with a handle of its own to the semaphore.
+//! [`OwnedPermit`]: a permit that owns a handle to its semaphore.
 
 use std::fmt;
 use std::mem::ManuallyDrop;
@@ -35,13 +35,13 @@ use super::wait::WaitError;
 #[must_use = "dropping the permit returns it immediately"]
 pub struct OwnedPermit {
     semaphore: Semaphore,
-    /// The permit's cell; `None` once it is forgotten.
+    /// The permit's cell. `None` once the permit is forgotten.
     cell: Option<&'static AtomicU32>,
 }
 
 impl Semaphore {
-    /// Acquires a permit that borrows nothing, and waits until there is one.
-    /// [`Permit::into_owned`] converts a permit that was acquired in another way.
+    /// Acquires a permit that borrows nothing. Waits for one without a limit. [`Permit::into_owned`] converts
+    /// a permit that was acquired in another way.
     ///
     /// # Errors
     /// The errors of [`acquire`](Semaphore::acquire).
@@ -59,7 +59,7 @@ impl Semaphore {
 }
 
 impl Permit<'_> {
-    /// Returns the same permit, with a handle to the semaphore of its own.
+    /// Returns the same permit as an [`OwnedPermit`], which owns a handle to the semaphore.
     ///
     /// ```
     /// use std::time::Duration;
@@ -86,7 +86,8 @@ impl OwnedPermit {
     /// ```
     pub fn forget(mut self) {
         if let Some(cell) = self.cell.take() {
-            // CRASH: before this store the permit comes back. After it the permit is gone.
+            // CRASH: if we die before this store, the permit comes back. After this store, the permit is
+            // gone.
             cell.store(ABSENT, Ordering::SeqCst);
         }
     }

@@ -12,7 +12,7 @@ use crate::os::futex;
 use crate::rules;
 use crate::rules::Rule;
 
-/// A permit of a [`Semaphore`]. Dropping it returns it.
+/// A permit of a [`Semaphore`]. Dropping the permit returns it to the semaphore.
 ///
 /// ```
 /// let semaphore = procession::sync::Semaphore::new(1)?;
@@ -29,7 +29,7 @@ pub struct Permit<'a> {
 }
 
 impl Permit<'_> {
-    /// Removes the permit from the semaphore for good. It does not come back when the process ends.
+    /// Removes the permit from the semaphore for good. The permit does not come back when the process ends.
     /// [`Semaphore::add_permits`] adds another one.
     ///
     /// ```
@@ -39,7 +39,7 @@ impl Permit<'_> {
     /// # Ok::<(), procession::Error>(())
     /// ```
     pub fn forget(self) {
-        // CRASH: before this store the permit comes back. After it the permit is gone.
+        // CRASH: if we die before this store, the permit comes back. After this store, the permit is gone.
         self.cell.store(ABSENT, Ordering::SeqCst);
         std::mem::forget(self);
     }
@@ -67,8 +67,8 @@ impl Semaphore {
             return self.reserve_for_heir(cell);
         }
         // ORDERING: SeqCst, so that the store comes before `notify` looks for sleepers.
-        // CRASH: until this store recovery returns our permit. Between the store and the wake the death sweep wakes
-        // the waiters.
+        // CRASH: if we die before this store, recovery returns our permit. If we die between the store and
+        // the wake, the death sweep wakes the waiters.
         cell.swap(FREE, Ordering::SeqCst);
         notify(&body.events, 1);
     }
@@ -85,8 +85,8 @@ impl Semaphore {
             heir => {
                 event::Word::count(&body.events);
                 let woken = futex::wake_class(&body.events, futex::class_of(heir));
-                // A stopped thread does not sleep on a futex, so this wake did not reach it. Another waiter watches
-                // until the reservation ends.
+                // A stopped heir does not sleep on the futex, and this wake does not reach it. So wake
+                // another waiter, which watches until the reservation ends.
                 if woken == 0 && rules::holds(Rule::HeirWatched) {
                     futex::wake(&body.events, 1);
                 }

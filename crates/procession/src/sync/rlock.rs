@@ -20,10 +20,11 @@ use crate::os::clock::Deadline;
 
 /// In [`LockBody::extra`]: a panic dropped a guard, so the last guard poisons the lock.
 const POISON_ON_LAST_RELEASE: u32 = 1 << 31;
-/// The most guards of one owner, besides the first.
+/// The maximum number of guards of one owner, besides the first.
 const MAX_AGAIN: u32 = 1 << 30;
 
-/// A lock that its owner can acquire again. It is released when the owner's last guard is dropped, in whatever order.
+/// A lock that its owner can acquire again. The lock is released when the owner has dropped all its guards,
+/// in any order.
 ///
 /// ```
 /// use procession::sync::RLock;
@@ -133,7 +134,7 @@ impl RLock {
         }
     }
 
-    /// Returns whether any thread holds the lock. A snapshot.
+    /// Returns whether any thread holds the lock. The answer may be out of date when this returns.
     ///
     /// ```
     /// let lock = procession::sync::RLock::new()?;
@@ -170,7 +171,7 @@ impl RLock {
         if times & !POISON_ON_LAST_RELEASE >= MAX_AGAIN {
             return Err(unusable("this thread already has a billion guards of the lock; drop some of them"));
         }
-        // CRASH: only the owner changes the count. Recovery resets it before it releases the lock.
+        // CRASH: only the owner changes the count. Recovery resets the count before it releases the lock.
         body.extra.store(times + 1, Ordering::Relaxed);
         Ok(GuardState::new(entry))
     }
@@ -185,8 +186,8 @@ impl RLock {
 impl RLockGuard<'_> {
     guard_methods!("procession::sync::RLock::new()", lock, lock_or_recover);
 
-    /// Uncounts this guard if the lock is still held and the guard is not the last. Returns whether it did; otherwise
-    /// the caller releases the lock.
+    /// Subtracts this guard from the count if the lock is still held and the guard is not the last. Otherwise
+    /// returns false, and the caller releases the lock.
     #[cold]
     fn count_down(&mut self, times: u32) -> bool {
         if !self.body.raw.is_still_held(self.state.entry()) {
@@ -214,13 +215,14 @@ impl Drop for RLockGuard<'_> {
     }
 }
 
-/// Returns how many guards the owner has, for a lock that is held.
+/// Returns how many guards the owner of a held lock has.
 pub(super) fn times(body: &LockBody) -> u32 {
     (body.extra.load(Ordering::Relaxed) & !POISON_ON_LAST_RELEASE) + 1
 }
 
 impl fmt::Debug for RLock {
-    /// Shows the name, the process that holds the lock, its number of guards, and the number of waiters. A snapshot.
+    /// Shows the name, the process that holds the lock, its number of guards, and the number of waiters. The
+    /// values may already have changed.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         acquire::describe(f, "RLock", self.handle.object())
     }

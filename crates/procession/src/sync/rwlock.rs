@@ -21,10 +21,10 @@ use crate::arena::{member, storage};
 use crate::os::clock::Deadline;
 use crate::{Error, Result};
 
-/// How often `try_read` looks again: the lock may be held for a moment by another reader that passes through.
+/// How many attempts `try_read` makes. Another reader that is about to enter may hold the lock for a moment.
 const TRY_READ_ATTEMPTS: u32 = 100;
 
-/// A value in shared memory that many threads may read at the same time, or one may write.
+/// A value in shared memory that many threads may read at the same time, or that one thread may write.
 ///
 /// ```
 /// use procession::sync::RwLock;
@@ -35,22 +35,23 @@ const TRY_READ_ATTEMPTS: u32 = 100;
 /// # Ok::<(), procession::Error>(())
 /// ```
 ///
-/// Readers in different threads touch different cache lines, so reading scales. A waiting writer holds back later
-/// readers. Readers and writers get the lock after a millisecond's wait, as with [`Lock`](super::Lock), so neither
-/// starves the other. A reader may acquire the lock again for reading unless a writer waits. A reader that asks to
-/// write gets [`LockError::Deadlock`] immediately.
+/// Readers in different threads touch different cache lines, so reading scales. A waiting writer holds back
+/// later readers. A reader or writer that has waited for a millisecond gets the lock next, as with
+/// [`Lock`](super::Lock), so neither starves the other. A reader may acquire the lock again for reading
+/// unless a writer waits. A reader that asks to write gets [`LockError::Deadlock`] immediately.
 ///
 /// # If a process dies
 ///
-/// While it **reads**, or **waits** to read or write: the others are not affected. While it **writes**: the value
-/// stays as the last store left it, and the lock is poisoned. Readers and writers get [`LockError::OwnerDied`] until
-/// a process acquires the lock with [`write_or_recover`](RwLock::write_or_recover).
+/// While it **reads**, or **waits** to read or write: the other processes are not affected. While it
+/// **writes**: the value stays as the last store left it, and the lock is poisoned. Readers and writers get
+/// [`LockError::OwnerDied`] until a process acquires the lock with
+/// [`write_or_recover`](RwLock::write_or_recover).
 ///
 /// # If a process is stopped
 ///
-/// While it **reads** or **writes**: the others wait until it continues. While it **waits** to read or write: the
-/// others read and write. A stopped writer that waits for readers loses its turn, and waits for another one when it
-/// continues.
+/// While it **reads** or **writes**: the other processes wait until it continues. While it **waits** to read
+/// or write: the other processes can read and write. A stopped writer that waits for readers loses its turn,
+/// and waits for another one when it continues.
 pub struct RwLock<T> {
     handle: Handle,
     pub(super) value: NonNull<T>,
@@ -132,13 +133,14 @@ impl<T> RwLock<T> {
     }
 }
 
-// Only for `Plain` types: a handle can be received as a lock of any type of the same size.
+// These methods exist only for `Plain` types, because a process can receive a handle as a lock of any type of
+// the same size.
 impl<T: Plain> RwLock<T> {
     /// Acquires the lock for reading. Waits for writers without a limit.
     ///
     /// # Errors
     /// * [`LockError::OwnerDied`], [`LockError::Panicked`]: the lock is poisoned. See [`RwLock`].
-    /// * [`LockError::Deadlock`]: this thread writes, or the wait closed a cycle of waits.
+    /// * [`LockError::Deadlock`]: this thread already writes, or the wait closed a cycle of waits.
     /// * [`LockError::Unusable`]: this process was created by a plain `fork()`.
     ///
     /// ```
@@ -244,7 +246,8 @@ impl<T> Clone for RwLock<T> {
 }
 
 impl<T> fmt::Debug for RwLock<T> {
-    /// Shows the name, the process that writes, and the number of waiters, but not the value. A snapshot.
+    /// Shows the name, the process that writes, and the number of waiters, but not the value. The values may
+    /// already have changed.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         acquire::describe(f, "RwLock", self.handle.object())
     }

@@ -29,7 +29,7 @@ impl<T: Plain> RwLock<T> {
     fn enter(&self, cell: &'static AtomicU32, me: u32, entry: Entry) -> Option<ReadGuard<'_, T>> {
         // ORDERING: SeqCst. We claim the cell and then look for a writer. A writer acquires the lock and then looks
         // at the cells. At least one of the two sees the other.
-        // CRASH: the journal names the cell, so recovery clears the cell and wakes the writer.
+        // CRASH: if we die, the journal names the cell, so recovery clears the cell and wakes the writer.
         if cell.compare_exchange(0, me, Ordering::SeqCst, Ordering::Relaxed).is_ok() {
             let guard = ReadGuard { lock: self, cell, me, entry, _here: PhantomData };
             let word = self.body().raw.load_in_order();
@@ -97,20 +97,20 @@ impl<T: Plain> RwLock<T> {
                     fence(Ordering::SeqCst);
                 }
                 Err(error) => {
-                    // Poison that we were about to clear stays.
+                    // If we were about to clear an earlier poison, the lock stays poisoned.
                     let poisoned = body.extra.load(Ordering::Relaxed) & DIRTY != 0;
                     body.raw.release_slow(state.take(), poisoned);
                     return Err(error);
                 }
             }
         }
-        // CRASH: from this store on the value may be half-written, so our death poisons the lock.
+        // CRASH: from this store on, the value may be half-written, so our death poisons the lock.
         body.extra.store(DIRTY, Ordering::Release);
         Ok(WriteGuard { lock: self, state, _here: PhantomData })
     }
 
-    /// Waits until the last reader has left, while this thread holds the writers' lock. Returns false if its turn was
-    /// withdrawn meanwhile: see `lock_body::withdraw`.
+    /// Waits until the last reader has left, while this thread holds the writers' lock. Returns false if this
+    /// thread's turn was withdrawn meanwhile: see `lock_body::withdraw`.
     #[cold]
     fn await_readers(&self, deadline: Deadline) -> Result<bool, LockError> {
         let body = self.body();
@@ -121,7 +121,8 @@ impl<T: Plain> RwLock<T> {
             return Ok(false);
         }
         match self.cells.await_empty(deadline, || !body.raw.is_mine()) {
-            // ORDERING: if we held the lock without a break, no reader has claimed a cell since the cells were empty.
+            // ORDERING: if this thread has held the lock all the time, no reader has claimed a cell since the
+            // cells were empty.
             Ok(true) => Ok(body.raw.set_pending(false)),
             Ok(false) => Err(LockError::TimedOut),
             Err(Error::Lock(deadlock)) => Err(deadlock),

@@ -26,7 +26,7 @@ use crate::arena::thread::Entry;
 pub struct ReadGuard<'a, T> {
     pub(super) lock: &'a RwLock<T>,
     pub(super) cell: &'static AtomicU32,
-    /// The content of the cell.
+    /// The value that this thread has stored in the cell.
     pub(super) me: u32,
     pub(super) entry: Entry,
     pub(super) _here: PhantomData<*mut T>,
@@ -82,10 +82,11 @@ impl<T> DerefMut for WriteGuard<'_, T> {
 impl<T> Drop for ReadGuard<'_, T> {
     #[inline]
     fn drop(&mut self) {
-        // ORDERING: SeqCst. Releases our reads to the next writer, and comes before the look for a sleeping writer.
-        // CRASH: until this store recovery clears the cell. Between it and the wake the journal still names the cell,
-        // and the death sweep wakes the writer. While the program ends, recovery may have cleared the cell already,
-        // and another reader may have claimed it.
+        // ORDERING: SeqCst. The exchange orders our reads before the next writer's writes, and comes before
+        // the check for a sleeping writer.
+        // CRASH: if we die before this store, recovery clears the cell. If we die between the store and the
+        // wake, the journal still names the cell, and the death sweep wakes the writer. While the program
+        // ends, recovery may already have cleared the cell, and another reader may have claimed it.
         let _ = self.cell.compare_exchange(self.me, 0, Ordering::SeqCst, Ordering::SeqCst);
         notify(self.lock.cells.events(), 1);
         thread::clear_entry(self.entry);
@@ -97,7 +98,7 @@ impl<T> Drop for WriteGuard<'_, T> {
     fn drop(&mut self) {
         let body = self.lock.body();
         if !acquire::must_poison(&self.state) && body.raw.is_still_held(self.state.entry()) {
-            // CRASH: the value is whole again. Only the release remains.
+            // CRASH: from this store on, the value is whole again. Only the release remains.
             body.extra.store(0, Ordering::Release);
         }
         acquire::release(body, &mut self.state);

@@ -24,10 +24,11 @@ use crate::arena::recover::{Dead, Found};
 /// A semaphore in shared memory. Its permits are cells in blocks: see `permits.rs`.
 #[repr(C)]
 pub(crate) struct SemaphoreBody {
-    /// Held while a block of cells is added. It is the first field because journals name it by the object's offset.
+    /// Held while a block of cells is added. This lock is the first field because journals name it by the
+    /// object's offset.
     pub(super) growing: RawLock,
     pub(super) events: AtomicU32,
-    /// The thread for which the next permit is reserved, as its record's id + 1. 0 for none.
+    /// The thread for which the next permit is reserved: its record's id + 1, or 0 for none.
     pub(super) heir: AtomicU32,
     /// When a permit was last reserved.
     pub(super) reserved_at_ns: AtomicU64,
@@ -39,7 +40,7 @@ unsafe impl Body for SemaphoreBody {
     const KIND: Kind = Kind::Semaphore;
 }
 
-/// A number of permits. One process holds each permit at a time.
+/// A number of permits. Each permit is held by at most one process at a time.
 ///
 /// ```
 /// use procession::sync::Semaphore;
@@ -59,9 +60,10 @@ unsafe impl Body for SemaphoreBody {
 ///
 /// # If a process dies
 ///
-/// The permits that it **held**, leaked ones too, are free again, and waiters are woken. While it **waits**: the
-/// others are not affected. [Forgotten](Permit::forget) permits belong to no process and do not come back. If it dies
-/// while it **adds** permits, some may have been added and others not.
+/// The permits that it **held**, including leaked ones, are free again, and waiters are woken. While it
+/// **waits**: the other processes are not affected. [Forgotten](Permit::forget) permits belong to no process
+/// and do not come back. If the process dies while it **adds** permits, some may have been added and others
+/// not.
 ///
 /// # Fairness
 ///
@@ -70,18 +72,19 @@ unsafe impl Body for SemaphoreBody {
 ///
 /// # If a process is stopped
 ///
-/// It keeps the permits that it **holds** until it continues. While it **waits**: the others acquire the permits. A
-/// permit that was reserved for a stopped waiter is free for the others after 10 ms.
+/// A stopped process keeps the permits that it **holds** until it continues. While it **waits**: the other
+/// processes can acquire the permits. A permit that was reserved for a stopped waiter is free for them after
+/// 10 ms.
 pub struct Semaphore {
     pub(super) handle: Handle,
     pub(super) first: &'static [AtomicU32],
     pub(super) more: [OnceLock<&'static [AtomicU32]>; 2],
-    /// Where this handle last found or returned a free permit.
+    /// The index of the cell that this handle last claimed or returned.
     pub(super) hint: AtomicU32,
 }
 
 impl Semaphore {
-    /// The most permits that a semaphore can have.
+    /// The maximum number of permits of a semaphore.
     pub const MAX_PERMITS: u32 = 1 << 22;
 
     /// Creates a semaphore with this number of free permits. With 0 permits, waiters wait until a process
@@ -196,7 +199,7 @@ impl Semaphore {
         self.acquire_slow(Deadline::at(deadline))
     }
 
-    /// Returns how many permits are free. A snapshot.
+    /// Returns how many permits are free. The answer may be out of date when this returns.
     ///
     /// ```
     /// assert_eq!(procession::sync::Semaphore::new(3)?.available_permits(), 3);
@@ -227,7 +230,7 @@ impl Semaphore {
         if all > u64::from(Semaphore::MAX_PERMITS) {
             return Err(too_many(all));
         }
-        // Makes room first, so that a full memory refuses all permits rather than some.
+        // Makes room first. So if the shared memory is full, the call fails before it adds any permit.
         while self.cells().filter(|cell| cell.load(Ordering::Relaxed) == ABSENT).count() < permits as usize {
             self.grow(arena)?;
         }
@@ -272,7 +275,7 @@ impl Clone for Semaphore {
 }
 
 impl fmt::Debug for Semaphore {
-    /// Shows how many permits are free and how many threads wait. A snapshot.
+    /// Shows how many permits are free and how many threads wait. The values may already have changed.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut out = f.debug_struct("Semaphore");
         out.field("available", &self.available_permits()).field("waiters", &waiters(&self.body().events));

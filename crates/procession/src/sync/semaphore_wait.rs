@@ -30,10 +30,10 @@ impl Semaphore {
         let mut since_ns = 0;
         let leave = |taken: Option<&'static AtomicU32>| {
             self.leave_heirship(id);
-            // A permit that was reserved for us alone may be free for everyone now.
+            // A permit that was reserved for us may now be free for everyone.
             let taken = taken.or_else(|| self.claim_any(0));
             if taken.is_none() && self.any_reserved() {
-                // We may have been the only thread awake that watches over a reservation.
+                // We may have been the only awake thread that watches a reservation. So wake another one.
                 notify(&body.events, 1);
             }
             taken
@@ -54,7 +54,7 @@ impl Semaphore {
             if passed_over && rules::holds(Rule::HandedOn) {
                 let _ = body.heir.compare_exchange(0, id, Ordering::SeqCst, Ordering::SeqCst);
             }
-            // ORDERING: the wait is announced before we look again: see `wait::until`.
+            // ORDERING: the wait is announced before we check again: see `wait::until`.
             let wait = Wait::announce_event(arena, me.record(), &body.events);
             let ticket = event::prepare(&body.events);
             if let Some(cell) = self.claim_any(id) {
@@ -64,12 +64,13 @@ impl Semaphore {
             if main_is_due.is_some_and(|due| now >= due) && permits::are_all_mains(self.cells()) {
                 return leave(None).ok_or(WaitError::MainEnded);
             }
-            // Without an heir, wake up once to become it. From then on sleep on.
+            // If there is no heir, wake up once to become the heir. If there is one, sleep on.
             let promised = body.heir.load(Ordering::SeqCst) != 0;
             let until = if promised { deadline } else { deadline.min_ns(now + STARVING_NS) };
             let watched = self.any_reserved() && rules::holds(Rule::HeirBypassed);
             let until = if watched { until.min_ns(self.reserved_until_ns()) } else { until };
-            // Main may acquire the last permit later too: see `Watch::check` in `deadlock.rs`.
+            // Main may acquire the last permit only later, so check again: see `Watch::check` in
+            // `deadlock.rs`.
             let until = main_is_due
                 .map_or(until, |due| until.min_ns(due.max(now + deadlock::MAIN_CHECK_INTERVAL_NS)));
             wait.sleep_as(&body.events, ticket, until, futex::class_of(id));
@@ -98,7 +99,8 @@ impl Semaphore {
         Some(found)
     }
 
-    /// Ends the reservation if the heir has not come in time; it may be stopped. Returns whether it did.
+    /// Ends the reservation if the heir has not come in time, perhaps because it is stopped. Returns whether
+    /// the heir was late.
     #[cold]
     fn bypass(&self, heir: u32) -> bool {
         let late = rules::holds(Rule::HeirBypassed) && now_ns() >= self.reserved_until_ns();
@@ -117,8 +119,8 @@ impl Semaphore {
         self.cells().any(|cell| cell.load(Ordering::SeqCst) == RESERVED)
     }
 
-    /// Removes the thread as the heir. Permits that were reserved for it are free for everyone, so waiters are
-    /// notified.
+    /// Removes the thread as the heir. Permits that were reserved for it are then free for everyone, so
+    /// waiters are notified.
     fn leave_heirship(&self, id: u32) {
         let body = self.body();
         if body.heir.compare_exchange(id, 0, Ordering::SeqCst, Ordering::SeqCst).is_err() {

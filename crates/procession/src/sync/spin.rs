@@ -8,7 +8,8 @@ use crate::os::clock::{Deadline, now_ns};
 use crate::os::limits;
 use crate::rules::{self, Rule};
 
-/// Waking a sleeper takes at least 50 µs. A partner that is awake answers sooner than that, or not soon at all.
+/// Waking a sleeper takes at least 50 µs. A partner that is awake answers either sooner than that or much
+/// later.
 const MAX_SPIN_NS: u64 = 50_000;
 const MIN_SPIN_NS: u64 = 1_000;
 /// If a spinning thread did not run for this long, another thread needs its processor.
@@ -21,7 +22,8 @@ thread_local! {
     static FAILED_SPINS: Cell<u32> = const { Cell::new(0) };
 }
 
-/// Every so many failed spins, one lasts as long as possible: the shorter ones may each end just too early.
+/// One in this many failed spins lasts as long as possible, because each of the shorter spins may end just
+/// too early.
 const PROBE_INTERVAL: u32 = 32;
 
 pub(crate) fn several_processors() -> bool {
@@ -29,7 +31,8 @@ pub(crate) fn several_processors() -> bool {
     *PROCESSORS.get_or_init(limits::processors) > 1
 }
 
-/// Spins until `ready` returns true, for as long as that is likely to pay. Returns whether `ready` did.
+/// Spins until `ready` returns true, but no longer than is likely to pay off. Returns whether `ready`
+/// returned true.
 pub(crate) fn spin(deadline: Deadline, mut ready: impl FnMut() -> bool) -> bool {
     if !rules::holds(Rule::Spins) || !several_processors() {
         return false;

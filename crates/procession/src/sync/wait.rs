@@ -1,4 +1,4 @@
-//! Waiting for anything but a lock: its errors, and the loop that every such wait runs.
+//! Waiting for anything but a lock: the errors, and the loop that every such wait runs.
 
 use std::fmt;
 use std::sync::atomic::AtomicU32;
@@ -29,7 +29,7 @@ pub enum WaitError {
     WouldBlock,
     /// The event had not happened when the timeout expired.
     TimedOut,
-    /// The barrier is broken, for this reason. [`reset`](super::Barrier::reset) repairs it.
+    /// The barrier is broken. The value says why. [`reset`](super::Barrier::reset) repairs it.
     Broken(Broken),
     /// The object cannot be used from this thread or process. The text says why.
     Unusable(String),
@@ -55,7 +55,7 @@ pub enum Broken {
     /// A process that had a handle to the barrier was killed or called `exit`. Or it returned while one of its
     /// threads waited at the barrier.
     ProcessDied {
-        /// Its process id. The kernel may have given the id to another process since.
+        /// The id of that process. The kernel may have given the id to another process since.
         pid: i32,
     },
     /// A panic unwound through a handle to the barrier.
@@ -67,7 +67,7 @@ pub enum Broken {
     TimedOut,
     /// A party called [`abort`](super::Barrier::abort).
     Aborted,
-    /// A party called [`reset`](super::Barrier::reset) while this one waited.
+    /// A party called [`reset`](super::Barrier::reset) while this party waited.
     Reset,
 }
 
@@ -79,7 +79,7 @@ impl WaitError {
         }
     }
 
-    /// Turns the timeout of a call that does not wait into [`WaitError::WouldBlock`].
+    /// Converts the [`WaitError::TimedOut`] of a call that does not wait into [`WaitError::WouldBlock`].
     pub(super) fn at_once(self) -> WaitError {
         match self {
             WaitError::TimedOut => WaitError::WouldBlock,
@@ -141,9 +141,9 @@ pub(super) fn until<T>(
         if deadline.passed() {
             return Err(WaitError::TimedOut);
         }
-        // ORDERING: the wait is announced before `ready` is called again. A process that makes `ready` succeed may
-        // die before it notifies. The death sweep then sees our announcement, or it began before we called `ready`
-        // and we see the change.
+        // ORDERING: the wait is announced before `ready` is called again. A process that makes `ready`
+        // succeed may die before it notifies. Then either the death sweep sees our announcement, or the sweep
+        // began before we called `ready`, and we see the change.
         let wait = Wait::announce_event(arena, me.record(), events);
         let ticket = event::prepare(events);
         if let Some(done) = ready() {

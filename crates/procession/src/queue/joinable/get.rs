@@ -10,9 +10,9 @@ use crate::codec::encoding::Message;
 use crate::os::clock::Deadline;
 
 impl<T: Message> JoinableQueue<T> {
-    /// Leases the next item. Waits for one without a limit. On a closed queue it waits while other processes work on
-    /// items, because those may come back. So two consumers that each keep one lease while they get another wait for
-    /// each other forever. Finish one item before you get the next.
+    /// Leases the next item. Waits for one without a limit. On a closed queue, this call waits while other
+    /// processes work on items, because those items may come back. So two consumers wait for each other
+    /// forever if each keeps one lease while it gets another. Finish one item before you get the next.
     ///
     /// # Errors
     /// * [`GetError::Closed`]: the queue is closed and empty, and no other process works on an item.
@@ -21,7 +21,8 @@ impl<T: Message> JoinableQueue<T> {
     /// * [`GetError::Unusable`]: this process was created by a plain `fork()`.
     ///
     /// # If a process dies
-    /// If a consumer dies in here, or later while it has the lease, the item comes back. The next consumer gets it.
+    /// If a consumer dies during this call, or later while it has the lease, the item comes back. The next
+    /// consumer gets it.
     ///
     /// ```
     /// let queue = procession::JoinableQueue::bounded(3)?;
@@ -121,12 +122,13 @@ impl<T: Message> JoinableQueue<T> {
         })
     }
 
-    /// Returns an iterator that removes dead letters until there are none at the moment. A dead letter is an item
-    /// that was leased as often as [`with_max_attempts`](JoinableQueue::with_max_attempts) allows and never done.
-    /// [`join`](JoinableQueue::join) counts it as done.
+    /// Returns an iterator that removes dead letters until there are none at the moment. A dead letter is an
+    /// item that was leased as many times as [`with_max_attempts`](JoinableQueue::with_max_attempts) allows,
+    /// but never finished. [`join`](JoinableQueue::join) counts it as done.
     ///
     /// # If a process dies
-    /// If a process dies in here, it has removed the dead letter or not. If not, the next process that asks gets it.
+    /// If a process dies during this call, it may or may not have removed the dead letter. If not, the next
+    /// process that asks gets the dead letter.
     ///
     /// ```
     /// let queue = procession::JoinableQueue::bounded(3)?.with_max_attempts(1)?;

@@ -11,15 +11,15 @@ use crate::arena::member;
 use crate::os::clock::Deadline;
 
 impl<T> JoinableQueue<T> {
-    /// Waits without a limit until every item is done or a dead letter.
+    /// Waits without a limit until every item is done or has become a dead letter.
     ///
     /// # Errors
     /// [`JoinError::Unusable`] in a process that was created by a plain `fork()`. [`JoinError::Full`] if the shared
     /// memory is full.
     ///
     /// # If a process dies
-    /// An item that the dead process worked on comes back to the queue, and the wait goes on until a consumer has
-    /// done it.
+    /// An item that the dead process worked on comes back to the queue, and the wait continues until a
+    /// consumer has finished the item.
     ///
     /// ```
     /// let queue = procession::JoinableQueue::bounded(3)?;

@@ -21,8 +21,8 @@ use crate::{Error, Result};
 /// A queue of work. It *leases* each item to a consumer until the consumer calls [`done`](super::Lease::done). If the
 /// consumer dies, panics, or drops the lease, the item comes back.
 ///
-/// A handle, as [`Queue`](crate::Queue) is. [`join`](JoinableQueue::join) waits until every item that was put is
-/// done.
+/// Like a [`Queue`](crate::Queue), a joinable queue is a handle. [`join`](JoinableQueue::join) waits until
+/// every item that was put is done.
 ///
 /// ```
 /// use procession::{JoinableQueue, Process};
@@ -47,10 +47,11 @@ use crate::{Error, Result};
 ///
 /// # If a process dies
 ///
-/// A **producer**: what it has put stays in the queue, as with [`Queue`](crate::Queue). A **consumer**: every item
-/// that it had leased and not done returns to the front of the queue, and its number of attempts grows by one. So no
-/// item is lost, and only the items in progress are worked on twice. An item that was leased
-/// [`max_attempts`](JoinableQueue::with_max_attempts) times becomes a dead letter instead.
+/// If a **producer** dies, the items that it has put stay in the queue, as with [`Queue`](crate::Queue). If a
+/// **consumer** dies, every item that it had leased and not finished returns to the front of the queue. The
+/// number of attempts of such an item grows by one. So no item is lost, and only the items in progress are
+/// worked on twice. An item that was leased [`max_attempts`](JoinableQueue::with_max_attempts) times becomes
+/// a dead letter instead.
 pub struct JoinableQueue<T> {
     handle: Handle,
     ring: Ring,
@@ -68,7 +69,7 @@ unsafe impl Body for JoinableBody {
 }
 
 impl<T> JoinableQueue<T> {
-    /// Creates a queue for at max `capacity` items that wait for a consumer.
+    /// Creates a queue for at most `capacity` items that wait for a consumer.
     ///
     /// # Errors
     /// The errors of [`Queue::bounded`](crate::Queue::bounded).
@@ -97,8 +98,8 @@ impl<T> JoinableQueue<T> {
         JoinableQueue::make(u64::MAX, u64::MAX)
     }
 
-    /// Creates a queue for at max `bytes` bytes of encoded items that wait for a consumer. A single larger item fits
-    /// into an empty queue.
+    /// Creates a queue for at most `bytes` bytes of encoded items that wait for a consumer. A single larger
+    /// item fits into an empty queue.
     ///
     /// # Errors
     /// The errors of [`Queue::bounded`](crate::Queue::bounded).
@@ -115,13 +116,13 @@ impl<T> JoinableQueue<T> {
     }
 
     fn make(items: u64, bytes: u64) -> Result<JoinableQueue<T>> {
-        // Every item lies in a block of its own. Its record in the ring is 16 bytes long.
+        // Every item lies in its own block. Its record in the ring is 16 bytes long.
         let (handle, ring) = make::<JoinableBody>(items, bytes, 8, SMALL_FIRST)?;
         Ok(JoinableQueue { handle, ring, _carries: PhantomData })
     }
 
-    /// Limits how often an item is leased. After `max` times it becomes a [dead
-    /// letter](JoinableQueue::dead_letters). Without this call an item comes back without a limit.
+    /// Limits how often an item is leased. After `max` leases it becomes a [dead
+    /// letter](JoinableQueue::dead_letters). Without this call, an item can come back any number of times.
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] if `max` is 0.
@@ -149,7 +150,8 @@ impl<T> JoinableQueue<T> {
         self.ring
     }
 
-    /// Returns the number of items that wait for a consumer, including those that came back. A snapshot.
+    /// Returns the number of items that wait for a consumer, including those that came back. The answer may
+    /// be out of date when this returns.
     ///
     /// ```
     /// let queue = procession::JoinableQueue::bounded(3)?;
@@ -164,7 +166,7 @@ impl<T> JoinableQueue<T> {
         (self.ring.len() + self.ring.count_leases().returned) as usize
     }
 
-    /// Returns whether no items wait for a consumer. A snapshot.
+    /// Returns whether no items wait for a consumer. The answer may be out of date when this returns.
     ///
     /// ```
     /// let queue = procession::JoinableQueue::<u32>::bounded(3)?;
@@ -175,7 +177,8 @@ impl<T> JoinableQueue<T> {
         self.len() == 0
     }
 
-    /// Returns the number of items that are not done: those that wait, and those that are leased. A snapshot.
+    /// Returns the number of items that are not done: those that wait, and those that are leased. The answer
+    /// may be out of date when this returns.
     ///
     /// ```
     /// let queue = procession::JoinableQueue::bounded(3)?;
@@ -192,7 +195,8 @@ impl<T> JoinableQueue<T> {
         (waiting + leases.leased + leases.returned) as usize
     }
 
-    /// Returns whether a bounded queue has reached its bound. A snapshot.
+    /// Returns whether a bounded queue has reached its bound. The answer may be out of date when this
+    /// returns.
     ///
     /// ```
     /// let queue = procession::JoinableQueue::bounded(1)?;
@@ -204,7 +208,7 @@ impl<T> JoinableQueue<T> {
         !self.ring.admits(1)
     }
 
-    /// Returns the max items that can wait, or `None` if the number of items is not bounded.
+    /// Returns the maximum number of items that can wait, or `None` if the number of items is not bounded.
     ///
     /// ```
     /// let queue = procession::JoinableQueue::<u32>::bounded(3)?;
@@ -215,7 +219,7 @@ impl<T> JoinableQueue<T> {
         Some(self.ring.limits().items).filter(|&items| items != u64::MAX).map(|items| items as usize)
     }
 
-    /// Returns whether the queue was closed. A snapshot.
+    /// Returns whether the queue was closed. The answer may be out of date when this returns.
     ///
     /// ```
     /// let queue = procession::JoinableQueue::<u32>::bounded(3)?;
@@ -227,8 +231,8 @@ impl<T> JoinableQueue<T> {
         self.ring.is_closed()
     }
 
-    /// Closes the queue: `put` fails from now on. The items that are left can still be received, and so can those
-    /// that come back from other processes. After the last one `get` fails with
+    /// Closes the queue: `put` fails from now on. The items that are left can still be received, and so can
+    /// items that come back from other processes. After the last item, `get` fails with
     /// [`GetError::Closed`](super::GetError::Closed). Closing a closed queue does nothing.
     ///
     /// # Errors
@@ -253,7 +257,8 @@ impl<T> Clone for JoinableQueue<T> {
 }
 
 impl<T> fmt::Debug for JoinableQueue<T> {
-    /// Shows how full the queue is, how many items are leased, and how many threads wait. A snapshot.
+    /// Shows how full the queue is, how many items are leased, and how many threads wait. The values may
+    /// already have changed.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut out = f.debug_struct("JoinableQueue");
         let leases = self.ring.count_leases();

@@ -75,7 +75,8 @@ impl<T: Message> JoinableQueue<T> {
         sending::put(&self.ring, item, Deadline::at(deadline))
     }
 
-    /// Puts many items in batches of some hundred. Waits for room without a limit. Returns the number of items.
+    /// Puts many items in batches of a few hundred. Waits for room without a limit. Returns the number of
+    /// items.
     ///
     /// # Errors
     /// The errors of [`Queue::put_many`](crate::Queue::put_many).

@@ -18,8 +18,8 @@ impl<T: Message> Queue<T> {
     /// * [`GetError::Unusable`]: this process was created by a plain `fork()`.
     ///
     /// # If a process dies
-    /// If a consumer dies in here, it has received the item or not. If not, the next consumer gets the item. A
-    /// received item is lost with its consumer.
+    /// If a consumer dies during this call, it may or may not have received the item. If not, the next
+    /// consumer gets the item. A received item is lost with its consumer.
     ///
     /// ```
     /// let queue = procession::Queue::bounded(3)?;
@@ -79,14 +79,14 @@ impl<T: Message> Queue<T> {
         receiving::get(&self.ring, Deadline::at(deadline))
     }
 
-    /// Receives up to `max` items in one step. Waits for the first one without a limit. An item that cannot be
-    /// decoded as a `T` is an `Err` in its place.
+    /// Receives up to `max` items in one step. Waits for the first one without a limit. An item that cannot
+    /// be decoded as a `T` appears as an `Err` in its place in the list.
     ///
     /// # Errors
     /// The errors of [`get`](Queue::get), except [`GetError::Undecodable`].
     ///
     /// # If a process dies
-    /// If a consumer dies in here, it has received all of the items or none.
+    /// If a consumer dies during this call, it has received either all of the items or none.
     ///
     /// ```
     /// let queue = procession::Queue::unbounded()?;

@@ -20,9 +20,10 @@ pub use get::Iter;
 
 /// A queue between processes and threads.
 ///
-/// A `Queue` is a handle: clone it or send it to another process, even through a queue, and it is the same queue.
-/// Items are received in the order in which they were put, each once, whichever processes put and receive them. Items
-/// may be of any size. Small ones are copied once in and once out.
+/// A `Queue` is a handle: clone it or send it to another process, even through a queue, and it is the same
+/// queue. Items are received in the order in which they were put, each once, whichever processes put and
+/// receive them. Items may be of any size. Small items are copied once when they are put and once when they
+/// are received.
 ///
 /// ```
 /// use procession::{Process, Queue};
@@ -43,10 +44,10 @@ pub use get::Iter;
 ///
 /// # If a process dies
 ///
-/// When `put` has returned, the item is in the queue and stays there when its producer dies. A process that dies
-/// while it puts or receives an item has done so or not. A received item is lost when its consumer dies; to get it
-/// back, use a [`JoinableQueue`](super::JoinableQueue). No process waits for a dead one, and the memory of a dead one
-/// is freed.
+/// When `put` has returned, the item is in the queue and stays there when its producer dies. If a process
+/// dies while it puts or receives an item, that call has either its full effect or no effect. A received item
+/// is lost when its consumer dies; to get it back, use a [`JoinableQueue`](super::JoinableQueue). No process
+/// waits for a dead process, and a dead process's memory is freed.
 pub struct Queue<T> {
     handle: Handle,
     ring: Ring,
@@ -130,7 +131,7 @@ impl<T> Queue<T> {
         self.ring
     }
 
-    /// Returns the number of items in the queue. A snapshot.
+    /// Returns the number of items in the queue. The answer may be out of date when this returns.
     ///
     /// ```
     /// let queue = procession::Queue::bounded(3)?;
@@ -142,7 +143,7 @@ impl<T> Queue<T> {
         self.ring.len() as usize
     }
 
-    /// Returns whether the queue is empty. A snapshot.
+    /// Returns whether the queue is empty. The answer may be out of date when this returns.
     ///
     /// ```
     /// let queue = procession::Queue::<u32>::bounded(3)?;
@@ -153,7 +154,8 @@ impl<T> Queue<T> {
         self.len() == 0
     }
 
-    /// Returns whether a bounded queue has reached its bound. A snapshot.
+    /// Returns whether a bounded queue has reached its bound. The answer may be out of date when this
+    /// returns.
     ///
     /// ```
     /// let queue = procession::Queue::bounded(1)?;
@@ -165,7 +167,7 @@ impl<T> Queue<T> {
         !self.ring.admits(1)
     }
 
-    /// Returns the most items that the queue can contain, or `None` if the number of items is not bounded.
+    /// Returns the maximum number of items in the queue, or `None` if the number of items is not bounded.
     ///
     /// ```
     /// use procession::Queue;
@@ -177,7 +179,7 @@ impl<T> Queue<T> {
         Some(self.ring.limits().items).filter(|&items| items != u64::MAX).map(|items| items as usize)
     }
 
-    /// Returns whether the queue was closed. A snapshot.
+    /// Returns whether the queue was closed. The answer may be out of date when this returns.
     ///
     /// ```
     /// let queue = procession::Queue::<u32>::bounded(3)?;
@@ -189,15 +191,16 @@ impl<T> Queue<T> {
         self.ring.is_closed()
     }
 
-    /// Closes the queue: `put` fails from now on. Items that are left can still be received. After the last one `get`
-    /// fails with [`GetError::Closed`](super::GetError::Closed), and iterators end. Closing a closed queue does
-    /// nothing.
+    /// Closes the queue: `put` fails from now on. Items that are left can still be received. After the last
+    /// item, `get` fails with [`GetError::Closed`](super::GetError::Closed), and iterators end. Closing a
+    /// closed queue does nothing.
     ///
     /// # Errors
     /// Fails in a process that was created by a plain `fork()`.
     ///
     /// # If a process dies
-    /// If a process dies in here, it has closed the queue or not. If it has, every waiter is woken.
+    /// If a process dies during this call, it may or may not have closed the queue. If it has, every waiter
+    /// is woken.
     ///
     /// ```
     /// use procession::{Queue, queue::GetError};
@@ -235,7 +238,7 @@ impl<T> Clone for Queue<T> {
 }
 
 impl<T> fmt::Debug for Queue<T> {
-    /// Shows how full the queue is and how many threads wait. A snapshot.
+    /// Shows how full the queue is and how many threads wait. The values may already have changed.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         receiving::describe(&self.ring, f.debug_struct("Queue"))
     }

@@ -19,8 +19,8 @@ impl<T: Message> Queue<T> {
     /// * [`PutError::Unusable`]: this process was created by a plain `fork()`.
     ///
     /// # If a process dies
-    /// If a producer dies in here, it has put the item or not, and the others go on. Once this returns, the item is
-    /// in the queue whatever happens to its producer.
+    /// If a producer dies during this call, it may or may not have put the item, and the other processes
+    /// continue. Once the call returns, the item stays in the queue even if its producer dies.
     ///
     /// ```
     /// let queue = procession::Queue::bounded(3)?;
@@ -81,14 +81,14 @@ impl<T: Message> Queue<T> {
         sending::put(&self.ring, item, Deadline::at(deadline))
     }
 
-    /// Puts many items in batches of some hundred. Each batch becomes visible in one step, which is much faster than
-    /// one item at a time. Waits for room without a limit. Returns the number of items.
+    /// Puts many items in batches of a few hundred. Each batch becomes visible in one step, which is much
+    /// faster than putting one item at a time. Waits for room without a limit. Returns the number of items.
     ///
     /// # Errors
     /// The errors of [`put`](Queue::put). They return the items that were taken from the iterator and not put.
     ///
     /// # If a process dies
-    /// If a producer dies in here, it has put some number of whole batches.
+    /// If a producer dies during this call, it has put some number of whole batches.
     ///
     /// ```
     /// let queue = procession::Queue::unbounded()?;
@@ -102,8 +102,8 @@ impl<T: Message> Queue<T> {
     /// Puts as many items as there is room for, like [`put_many`](Queue::put_many). Does not wait.
     ///
     /// # Errors
-    /// The errors of [`put_many`](Queue::put_many), and [`PutError::Full`] with the items that were taken from the
-    /// iterator and did not fit. Pass `iterator.by_ref()` to keep the rest.
+    /// The errors of [`put_many`](Queue::put_many), and [`PutError::Full`] with the items that were taken
+    /// from the iterator and did not fit. Pass `iterator.by_ref()` to keep the remaining items.
     ///
     /// ```
     /// use procession::{Queue, queue::PutError};

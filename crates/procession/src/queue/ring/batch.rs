@@ -12,17 +12,19 @@ use crate::rules::{self, Rule};
 
 /// Segments do not grow beyond this, unless a single message needs more.
 const MAX_SEGMENT: u64 = 1 << 20;
-/// A segment smaller than this is followed by one four times as large, a larger one by one twice as large.
+/// A segment smaller than this is followed by a segment four times as large. A larger segment is followed by
+/// a segment twice as large.
 const QUADRUPLED_BELOW: u64 = 64 << 10;
 
-/// Returns the size of the segment after one of `size` bytes. It has room for a record of `need` bytes.
+/// Returns the size of the segment that follows a segment of `size` bytes. The new segment has room for a
+/// record of `need` bytes.
 fn next_size(size: u64, need: u64) -> u64 {
     let more = if size < QUADRUPLED_BELOW { 4 * size } else { 2 * size };
     more.min(MAX_SEGMENT).max(need + 2 * WORD)
 }
 
-/// Records that are being written behind the last one. They are invisible, because the header of the first one is
-/// still zero.
+/// Records that are being written behind the last committed record. They are invisible, because the header of
+/// the first of them is still zero.
 pub(super) struct Batch<'a> {
     ring: &'a Ring,
     producers: &'static Producers,
@@ -36,9 +38,9 @@ pub(super) struct Batch<'a> {
     passed: Passed,
     taken: Passed,
     limits: Passed,
-    /// Some record names a block or a segment.
+    /// Whether some record names a block or a segment.
     blocks: bool,
-    /// The batch continues in a new segment.
+    /// Whether the batch continues in a new segment.
     grown: bool,
 }
 
@@ -110,7 +112,7 @@ impl<'a> Batch<'a> {
         }
     }
 
-    /// Reads again how much was taken.
+    /// Reads again how many messages and bytes the consumers have taken.
     #[cold]
     fn refresh_taken(&mut self, len: u64) -> Result<(), Refusal> {
         self.taken = self.ring.control.consumers.side.snapshot().1;
@@ -122,7 +124,8 @@ impl<'a> Batch<'a> {
     #[cold]
     fn make_room(&mut self, need: u64) -> Result<(), Refusal> {
         let (start, end) = self.ring.segment(self.at);
-        // ORDERING: Acquire pairs with the consumers' Release. They have read everything before that offset.
+        // ORDERING: Acquire pairs with the consumers' Release. The consumers have read everything before that
+        // offset.
         let head = self.ring.control.consumers.side.cursor().offset();
         let fits = |at: u64, to: u64| at + need + WORD <= to;
         let ahead = !(start..end).contains(&head);
@@ -149,8 +152,8 @@ impl<'a> Batch<'a> {
     /// Continues in a new, larger segment.
     fn grow(&mut self, need: u64, size: u64) -> Result<(), Refusal> {
         if self.grown {
-            // A batch leaves at most one segment. So the segment of the producers' cursor is at most one behind that
-            // of the consumers: see `Ring::leave_by`. The rest goes into another batch.
+            // A batch leaves at most one segment. So the producers' cursor is at most one segment behind the
+            // consumers' cursor: see `Ring::leave_by`. The remaining records go into another batch.
             return Err(Refusal::Full);
         }
         let block = heap::allocate_now(self.ring.arena, member::slot(), next_size(size, need))?;
@@ -172,8 +175,8 @@ impl<'a> Batch<'a> {
             self.hand_over_blocks();
         }
         // ORDERING: Release. A consumer that sees this header sees everything that was written before it.
-        // CRASH: until this store the records do not exist, and the next producer overwrites them. From it on they
-        // do, and recovery moves the cursor past them.
+        // CRASH: if we die before this store, the records do not exist, and the next producer overwrites
+        // them. If we die after it, the records exist, and recovery moves the cursor past them.
         self.ring.word(from).store(self.first, Ordering::Release);
         self.producers.side.advance(self.from, self.at, self.passed);
         if self.blocks {
@@ -189,7 +192,8 @@ impl<'a> Batch<'a> {
     fn hand_over_blocks(&self) {
         let (ring, first) = (self.ring, Header::read(self.first));
         if rules::holds(Rule::BatchIntent) {
-            // CRASH: if we die before the commit, recovery frees what was already handed over.
+            // CRASH: if we die before the commit, recovery takes the blocks that were already handed over
+            // away from the queue.
             self.producers.intent.store(self.first, Ordering::Release);
             self.producers.intent_at.store(self.from.0, Ordering::Release);
         }
@@ -208,7 +212,8 @@ mod tests {
     use crate::arena::classes::CLASSES;
     use crate::queue::ring::SMALL_FIRST;
 
-    /// From the first segment of a queue on, each segment fills its block, and a few steps lead to the largest.
+    /// Every segment of a queue nearly fills its block, and the segments reach the maximum size in a few
+    /// steps.
     #[test]
     fn segments_grow_in_a_few_steps() {
         let (mut size, mut steps) = (SMALL_FIRST, 0);

@@ -5,7 +5,7 @@ use std::mem::MaybeUninit;
 use super::record::INLINE_MAX;
 use crate::arena::bytes::copy_few;
 
-/// The bytes of a small message on its way in or out.
+/// The bytes of a small message that is being put or taken.
 pub(crate) struct Buffer {
     bytes: [MaybeUninit<u8>; INLINE_MAX],
     len: usize,
@@ -28,7 +28,7 @@ impl Buffer {
     /// Returns `len` zeroed bytes to write to. `len` is at most `INLINE_MAX`.
     #[inline]
     pub(crate) fn zeros(&mut self, len: usize) -> &mut [u8] {
-        // Zeroed line by line: the length is not a constant, and most messages are short.
+        // Zeroes whole cache lines, because the length is not a constant, and most messages are short.
         const LINE: usize = 64;
         for line in self.bytes.chunks_exact_mut(LINE).take(len.div_ceil(LINE)) {
             line.fill(MaybeUninit::new(0));

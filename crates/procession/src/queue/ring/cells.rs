@@ -7,9 +7,10 @@
 //! └──────────────┴──────────────┴───────┘
 //! ```
 //!
-//! A third word links a free cell to another that is likely to be free, so that a free cell is found without a
-//! search. This list is a hint: it may miss free cells and contain cells in use. So a consumer that takes a cell from
-//! it checks the phase. Any process may add a cell at the front. Only the holder of the consumers' lock removes one.
+//! A third word links a free cell to another that is likely to be free, so that a free cell is found without
+//! a search. This list is a hint: it may miss free cells and contain cells in use. So a consumer that takes a
+//! cell from the list checks the cell's phase. Any process may add a cell at the front. Only the holder of
+//! the consumers' lock removes one.
 //!
 //! | phase      | meaning                                   | who moves it                                     |
 //! |------------|-------------------------------------------|--------------------------------------------------|
@@ -29,9 +30,10 @@ pub(super) const LEASED: u64 = 1;
 pub(super) const RETURNED: u64 = 2;
 pub(super) const GIVEN_UP: u64 = 3;
 
-/// The cells of a chunk. With the link and the block's header they nearly fill 1,024 bytes.
+/// The number of cells in a chunk. Together with the link and the block's header, the cells nearly fill 1,024
+/// bytes.
 const CELLS: usize = 41;
-/// How many chunks are searched for a free cell that the list misses, before a chunk is added.
+/// The number of chunks that are searched for a free cell that the list misses, before a new chunk is added.
 const MAX_SEARCHED_CHUNKS: usize = 2;
 
 /// A place for a leased message.
@@ -95,13 +97,14 @@ impl Ring {
         self.chunks().flat_map(|(_, chunk)| &chunk.cells)
     }
 
-    /// Returns a cell that `fits` accepts. Searches `chunks` chunks, starting with the one in which a cell was found
-    /// last, because the chunks before that one are less likely to have any. The caller holds the consumers' lock.
+    /// Returns a cell that `fits` accepts. Searches at most `chunks` chunks, starting with the chunk in which
+    /// the last search ended, because earlier chunks are less likely to contain such a cell. The caller holds
+    /// the consumers' lock.
     pub(super) fn find_cell(&self, fits: impl Fn(&Cell) -> bool, chunks: usize) -> Option<&'static Cell> {
         let searched = &self.control.leases.searched;
         let from = searched.load(Ordering::Relaxed);
         let before = self.chunks().take_while(|&(at, _)| at != from);
-        // If the hint names no chunk of the list, this is all chunks.
+        // If the hint names no chunk of the list, `before` contains all chunks.
         let rest = std::iter::successors(self.chunk(from).map(|chunk| (from, chunk)), |(_, chunk)| {
             let next = chunk.next.load(Ordering::Acquire);
             self.chunk(next).map(|chunk| (next, chunk))
@@ -115,14 +118,14 @@ impl Ring {
         None
     }
 
-    /// Adds a cell that has just become free at the front of the list.
+    /// Adds, at the front of the list, a cell that has just become free.
     pub(super) fn add_to_list(&self, cell: &Cell) {
         let (spare, at) = (&self.control.leases.spare, self.arena.offset_of(cell));
         let mut first = spare.load(Ordering::Relaxed);
         loop {
             cell.spare.store(first, Ordering::Relaxed);
             // ORDERING: Release, so that the consumer that takes this cell sees its link.
-            // CRASH: before this exchange the cell is not on the list. A search finds it.
+            // CRASH: if we die before this exchange, the cell is not on the list, but a search finds it.
             match spare.compare_exchange_weak(first, at, Ordering::Release, Ordering::Relaxed) {
                 Ok(_) => return,
                 Err(now) => first = now,
@@ -144,8 +147,8 @@ impl Ring {
             if is_free(cell) {
                 return Some(cell);
             }
-            // A search took this cell before the process that finished its message added it here. So the rest of the
-            // list is lost.
+            // A search took this cell before the process that finished the cell's message added the cell to
+            // the list. So the rest of the list is lost.
             spare.store(0, Ordering::Relaxed);
             return None;
         }
@@ -183,11 +186,13 @@ impl Ring {
         block.room_mut(size_of::<Chunk>() as u64).fill(0);
         let at = block.at();
         let Some(chunk) = self.chunk(at) else { return Err(Refusal::NoMemory) };
-        // CRASH: a process that died before it stored `last` leaves the hint one chunk behind the last.
+        // CRASH: a process that died before it stored `last` has left this hint one chunk behind the last
+        // chunk.
         let last = self.chunk(leases.last.load(Ordering::Relaxed)).map_or(&leases.cells, |last| &last.next);
         let follow = |link: &AtomicU64| self.chunk(link.load(Ordering::Acquire)).map(|chunk| &chunk.next);
         let end = std::iter::successors(Some(last), |link| follow(link)).last().unwrap_or(last);
-        // CRASH: the chunk is linked and still ours. We hold the lock, so recovery hands the chunk to the queue.
+        // CRASH: if we die after this store, the chunk is linked but still ours. We hold the lock, so
+        // recovery hands the chunk to the queue.
         end.store(at, Ordering::Release);
         block.give_to(self.owner());
         leases.last.store(at, Ordering::Relaxed);

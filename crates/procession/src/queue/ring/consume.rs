@@ -17,14 +17,14 @@ use crate::sync::raw::event;
 /// A message that was taken.
 #[derive(Debug)]
 pub(crate) enum Taken {
-    /// The number of its bytes, which were copied.
+    /// The number of the message's bytes, which were copied.
     Inline(usize),
-    /// Its block, which now belongs to this process.
+    /// The message's block, which now belongs to this process.
     Block(OwnedBlock),
 }
 
-/// No ring has this many records in a row that only lead elsewhere. If a consumer meets more, a faulty process has
-/// corrupted the ring and they form a circle.
+/// A sound ring never has this many `GO` records in a row. If a consumer follows this many, a faulty process
+/// has corrupted the ring so that these records form a circle.
 const MAX_MOVES: u32 = 1000;
 
 impl Ring {
@@ -63,8 +63,9 @@ impl Ring {
         Ok(taken)
     }
 
-    /// Takes the next message, which must be small. Calls `visit` with its bytes before the message leaves the ring.
-    /// If we die in between, the visit has happened and the message is still there. Waits only for the lock.
+    /// Takes the next message, which must be small. Calls `visit` with its bytes before the message leaves
+    /// the ring. If we die after the visit but before the message leaves, the message is still in the ring.
+    /// Waits only for the lock.
     #[inline]
     pub(crate) fn take_with<R>(
         &self,
@@ -107,7 +108,8 @@ impl Ring {
                     passed = passed.with(len);
                 }
                 Header::Block { len } => {
-                    // CRASH: stored before the block becomes ours. Recovery looks at only this many records.
+                    // CRASH: `taking` is stored before the block becomes ours, because recovery looks at only
+                    // this many records.
                     consumers.taking.store(records, Ordering::Release);
                     taken.push(Taken::Block(self.owned(self.take_block(at))));
                     passed = passed.with(len);
@@ -131,7 +133,7 @@ impl Ring {
             commit()
         }
         if blocks {
-            // CRASH: until this store recovery looks at more records than it needs to.
+            // CRASH: if we die before this store, recovery looks at more records than it needs to.
             consumers.taking.store(1, Ordering::Release);
         }
         self.notify_producers(guard, taken.len());
@@ -173,33 +175,34 @@ impl Ring {
             _ => 0,
         };
         let side = &self.control.consumers.side;
-        // CRASH: until the cursor moves, the message belongs to the queue, and recovery hands its block back. From
-        // then on it is ours, and is lost with us.
+        // CRASH: until the cursor moves, the message belongs to the queue, and recovery hands the message's
+        // block back. From then on, the message is ours, and is lost with us.
         side.advance(cursor, cursor.offset() + header.size(), side.passed(cursor).with(len));
     }
 
-    /// Makes the block of the record at `at` this process's own. Returns it.
+    /// Transfers the block of the record at `at` to this process. Returns the block.
     fn take_block(&self, at: u64) -> u64 {
         let block = self.word(at + WORD).load(Ordering::Acquire);
         self.adopt(block);
         block
     }
 
-    /// Returns the bytes of the small message at `at`. The calling consumer has the turn.
+    /// Returns the bytes of the small message at `at`. The caller holds the consumers' lock.
     #[inline]
     fn message(&self, at: u64, len: u64) -> &'static [u8] {
-        // SAFETY: the message is published, and its segment stays until a consumer has moved the cursor behind it.
+        // SAFETY: the message is published, and its segment stays until a consumer has moved the cursor past
+        // the message.
         unsafe { self.arena.bytes(at + WORD, len) }
     }
 
-    /// Takes charge of a block that [`adopt`](Ring::adopt) has made this process's own.
+    /// Returns the [`OwnedBlock`] for a block that [`adopt`](Ring::adopt) has transferred to this process.
     #[inline]
     pub(super) fn owned(&self, block: u64) -> OwnedBlock {
-        // SAFETY: no other process can own it now, and the caller has just taken it out of the ring.
+        // SAFETY: no other process can own the block now, and the caller has just taken it out of the ring.
         unsafe { OwnedBlock::adopt(self.arena, block) }
     }
 
-    /// Makes a block of the queue this process's own.
+    /// Transfers a block of the queue to this process.
     pub(super) fn adopt(&self, block: u64) {
         blocks::hand_over(self.arena, block, self.owner(), Ring::me());
         if blocks::owner(self.arena, block).has_handles() {
@@ -218,11 +221,13 @@ impl Ring {
         self.leave_by(cursor, || self.control.consumers.side.go(cursor, to))
     }
 
-    /// Frees the segment of `cursor`. `go` moves the cursor to the next segment.
+    /// Frees the segment of `cursor`, or keeps it in `left` while the producers' cursor is still in that
+    /// segment. `go` moves the cursor to the next segment.
     #[cold]
     fn leave_by<R>(&self, cursor: Cursor, go: impl FnOnce() -> R) -> R {
         let left = &self.control.consumers.left;
-        // No producer's cursor can still be in the segment before this one: a batch leaves at most one segment.
+        // The producers' cursor cannot still be in the segment before this one, because a batch leaves at
+        // most one segment.
         self.free_segment(left);
         let (start, end) = self.segment(cursor.offset());
         let here = start - HEADER;
@@ -230,8 +235,8 @@ impl Ring {
         // CRASH: if we die before `go`, `left` names the segment in which the cursor still is. Recovery sees that and
         // keeps the segment.
         let gone = go();
-        // A producer that has committed its batch may not have moved its cursor yet. If it died, recovery would start
-        // from there.
+        // A producer that has committed its batch may not have moved its cursor yet. If that producer died,
+        // recovery would start from that cursor, so the segment must stay.
         let producer = self.control.producers.side.cursor().offset();
         if !(start..end).contains(&producer) || !rules::holds(Rule::SegmentKept) {
             self.free_segment(left);
@@ -246,7 +251,8 @@ impl Ring {
         if block == 0 {
             return;
         }
-        // CRASH: `leaving` names the segment until it belongs to this process, which would be swept.
+        // CRASH: `leaving` names the segment until the segment belongs to this process. If we die after that,
+        // the segment is swept with our other blocks.
         leaving.store(block, Ordering::Release);
         left.store(0, Ordering::Release);
         blocks::hand_over(self.arena, block, self.owner(), Ring::me());
@@ -254,12 +260,13 @@ impl Ring {
         blocks::free(self.arena, member::slot(), block, Ring::me());
     }
 
-    /// Returns whether there is a message, or the ring is closed. A snapshot without the lock.
+    /// Returns whether there is a message, or the ring is closed. Takes no lock, so the answer may be out of
+    /// date when this returns.
     pub(crate) fn has_news(&self) -> bool {
         self.peek() != Header::Nothing
     }
 
-    /// Returns whether there is a message. A snapshot without the lock.
+    /// Returns whether there is a message. Takes no lock, so the answer may be out of date when this returns.
     pub(crate) fn has_message(&self) -> bool {
         !matches!(self.peek(), Header::Nothing | Header::Closed)
     }
@@ -272,7 +279,7 @@ impl Ring {
         loop {
             let cursor = side.cursor();
             let header = self.header(cursor.offset());
-            // The segment may be freed after the cursor has moved. Then read again.
+            // If the cursor has moved, the segment may have been freed meanwhile. Then read again.
             if side.cursor() == cursor {
                 return header;
             }

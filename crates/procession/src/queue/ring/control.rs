@@ -1,7 +1,7 @@
 //! The control lines of a ring: everything in shared memory besides its segments.
 //!
-//! Producers and consumers each have a side on cache lines of its own. They meet only in the records. A producer also
-//! looks at the consumers' side when it needs room.
+//! Producers and consumers each have a side, on separate cache lines. The two sides meet only in the records.
+//! A producer also looks at the consumers' side when it needs room.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -22,32 +22,33 @@ pub(crate) struct Control {
     pub(crate) finished: Event,
 }
 
-/// The producers' side. Apart from the cursor, only the holder of the lock uses it.
+/// The producers' side. Apart from the cursor, only the holder of the lock uses this side.
 #[repr(C, align(128))]
 pub(super) struct Producers {
     pub(super) side: Side,
     /// From the cursor up to this offset there is room, and the queue is open. 0 if unknown.
     pub(super) room_to: AtomicU64,
-    /// What the consumers had taken when a producer last searched.
+    /// What the consumers had taken when a producer last looked.
     pub(super) taken: Tally,
-    /// The cursor at which a batch with blocks is about to be committed, or 0. Then the batch's first header.
+    /// The cursor at which a batch with blocks is about to be committed, or 0. `intent` is the first header
+    /// of that batch.
     pub(super) intent_at: AtomicU64,
     pub(super) intent: AtomicU64,
 }
 
-/// The consumers' side. Apart from the cursor, only the holder of the lock uses it.
+/// The consumers' side. Apart from the cursor, only the holder of the lock uses this side.
 #[repr(C, align(128))]
 pub(super) struct Consumers {
     pub(super) side: Side,
-    /// The number of records, from the cursor on, that may name blocks which are being taken.
+    /// The number of records, starting at the cursor, that may name blocks that a consumer is taking.
     pub(super) taking: AtomicU64,
-    /// A segment that the consumers have left while a producer's cursor was still in it, or 0.
+    /// A segment that the consumers have left while the producers' cursor was still in it, or 0.
     pub(super) left: AtomicU64,
     /// The segment that is being freed, or 0.
     pub(super) leaving: AtomicU64,
 }
 
-/// A lock, and how far its side has come.
+/// One side of the ring: its lock, and how far it has progressed.
 #[repr(C)]
 pub(super) struct Side {
     pub(super) lock: RawLock,
@@ -64,7 +65,7 @@ pub(super) struct Tally {
     bytes: AtomicU64,
 }
 
-/// An event count on a cache line of its own: see `sync/raw/event.rs`.
+/// An event count on its own cache line: see `sync/raw/event.rs`.
 #[repr(C, align(64))]
 pub(crate) struct Event {
     pub(crate) word: AtomicU32,
@@ -73,9 +74,9 @@ pub(crate) struct Event {
 /// The limits that the ring was created with. They never change.
 #[repr(C, align(64))]
 pub(crate) struct Limits {
-    /// The most messages at a time.
+    /// The maximum number of messages at a time.
     pub(super) items: AtomicU64,
-    /// The most bytes at a time. A single larger message fits into an empty ring.
+    /// The maximum number of bytes at a time. A single larger message fits into an empty ring.
     pub(super) bytes: AtomicU64,
 }
 
@@ -86,11 +87,11 @@ pub(super) struct LeaseLine {
     pub(super) cells: AtomicU64,
     /// Hint: the chunk that was added last.
     pub(super) last: AtomicU64,
-    /// Hint: some cell may be `RETURNED`. If the hint is 0, none is.
+    /// Hint: some cell may be `RETURNED`. If the hint is 0, no cell is `RETURNED`.
     pub(super) returned: AtomicU64,
     /// Hint: a cell that is likely to be free and links to others, or 0.
     pub(super) spare: AtomicU64,
-    /// Hint: the cells of the last chunk, from this one on, were never used.
+    /// Hint: this cell of the last chunk, and all cells after it, were never used.
     pub(super) fresh: AtomicU64,
     /// Hint: the chunk in which the last search for a cell ended.
     pub(super) searched: AtomicU64,
@@ -183,7 +184,7 @@ impl Side {
     #[inline]
     pub(super) fn advance(&self, from: Cursor, offset: u64, passed: Passed) {
         let which = from.which() ^ 1;
-        // CRASH: until the cursor's store the other tally is the valid one.
+        // CRASH: until the cursor is stored, the other tally is the valid one.
         self.tallies[which].store(passed);
         self.cursor.store(Cursor::new(offset, which, passed.items).0, Ordering::Release);
     }
@@ -201,8 +202,9 @@ impl Side {
         loop {
             let cursor = self.cursor();
             let passed = self.passed(cursor);
-            // ORDERING: a tally is overwritten only after the cursor has moved to the other one, and the cursor moves
-            // again before it is valid. So if the cursor is unchanged, the tally is too.
+            // ORDERING: a tally is overwritten only after the cursor has selected the other tally, and the
+            // cursor changes again before the overwritten tally is valid. So if the cursor is unchanged, so
+            // is the tally.
             if self.cursor() == cursor {
                 return (cursor, passed);
             }

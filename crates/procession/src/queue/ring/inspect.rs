@@ -37,13 +37,13 @@ impl Ring {
         (self.segment(at).0, at)
     }
 
-    /// Returns at how many records recovery would look for blocks that a dead consumer was taking.
+    /// Returns how many records recovery would search for blocks that a dead consumer was taking.
     pub(crate) fn claim(&self) -> u64 {
         self.control.consumers.taking.load(Ordering::Acquire)
     }
 
-    /// Returns the blocks that can be reached from the control lines: the lines' own block, segments and messages.
-    /// Called while no operation is in progress.
+    /// Returns the blocks that can be reached from the control lines: the lines' own block, segments and
+    /// messages. The caller makes sure that no operation is in progress.
     pub(crate) fn reachable(&self) -> Vec<u64> {
         let consumers = &self.control.consumers;
         let at = consumers.side.cursor().offset();

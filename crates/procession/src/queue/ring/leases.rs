@@ -1,11 +1,11 @@
 //! Leases: which process works on which message.
 //!
-//! Every message that was taken out of a [`JoinableQueue`](crate::queue::JoinableQueue) has a *cell* until it is done
-//! (`cells.rs`). Its block stays the queue's.
+//! Every message that was taken out of a [`JoinableQueue`](crate::queue::JoinableQueue) has a *cell* until
+//! the message is done (`cells.rs`). Until then, the message's block still belongs to the queue.
 //!
-//! A cell becomes `LEASED` before the consumers' cursor moves past its record. If the process dies in between, it
-//! holds the lock, and recovery finds that the record is still there. Then recovery frees the cell instead of
-//! returning the message.
+//! A cell becomes `LEASED` before the consumers' cursor moves past the message's record. If the process dies
+//! in between, it still holds the lock, and recovery finds that the record is still there. Then recovery
+//! frees the cell instead of returning the message.
 
 use std::sync::atomic::Ordering;
 
@@ -24,7 +24,7 @@ use crate::sync::raw::event;
 pub(crate) struct Leased {
     cell: &'static Cell,
     pub(crate) block: u64,
-    /// How often the message was leased, including this time.
+    /// How many times the message was leased, including this time.
     pub(crate) attempt: u32,
 }
 
@@ -44,7 +44,8 @@ impl Ring {
         let block = self.word(cursor.offset() + WORD).load(Ordering::Acquire);
         let cell = self.free_cell()?;
         cell.block.store(block, Ordering::Relaxed);
-        // CRASH: the cell is leased and the record is still there, so recovery frees the cell.
+        // CRASH: if we die after this store, the cell is leased but the record is still there, so recovery
+        // frees the cell.
         cell.state.store(state(LEASED, member::slot(), 1), Ordering::Release);
         self.step(cursor, header);
         self.notify_producers(guard, 1);
@@ -56,15 +57,15 @@ impl Ring {
         if returned.load(Ordering::SeqCst) == 0 {
             return None;
         }
-        // ORDERING: SeqCst, before the look at the cells. A process that returns a message sets the hint after the
-        // cell.
-        // CRASH: we hold the lock, so recovery sets the hint again.
+        // ORDERING: SeqCst, and before we look at the cells. A process that returns a message first changes
+        // the cell and then sets the hint.
+        // CRASH: if we die here, we hold the lock, so recovery sets the hint again.
         returned.store(0, Ordering::SeqCst);
         let is_returned = |cell: &Cell| phase(cell.state.load(Ordering::SeqCst)) == RETURNED;
         let cell = self.find_cell(is_returned, usize::MAX)?;
         let attempt = attempt(cell.state.load(Ordering::Acquire));
         cell.state.store(state(LEASED, member::slot(), attempt), Ordering::SeqCst);
-        // There may be more.
+        // There may be more returned messages.
         returned.store(1, Ordering::SeqCst);
         Some(Leased { cell, block: cell.block.load(Ordering::Acquire), attempt })
     }
@@ -78,15 +79,15 @@ impl Ring {
         })
     }
 
-    /// Finishes a message. Its block becomes this process's, which frees it. Returns false if the message was not
-    /// leased to this process.
+    /// Finishes a message. Transfers the message's block to this process, which frees the block. Returns
+    /// false if the message was not leased to this process.
     pub(crate) fn finish(&self, leased: Leased) -> bool {
         let now = state(LEASED, member::slot(), leased.attempt);
         if leased.cell.state.load(Ordering::Acquire) != now {
             return false;
         }
-        // CRASH: the block is ours and the cell is still leased. Recovery hands the block back to the queue and
-        // returns the message.
+        // CRASH: if we die between these two steps, the block is ours and the cell is still leased. Then
+        // recovery hands the block back to the queue and returns the message.
         blocks::hand_over(self.arena, leased.block, self.owner(), Ring::me());
         leased.cell.state.store(FREE, Ordering::SeqCst);
         self.add_to_list(leased.cell);
@@ -94,19 +95,20 @@ impl Ring {
         true
     }
 
-    /// Returns a message that is not done to the queue.
+    /// Returns an unfinished message to the queue.
     pub(crate) fn return_lease(&self, leased: Leased) {
         self.release_cell(leased.cell, member::slot());
         event::notify(&self.control.filled.word, 1);
     }
 
-    /// Wakes the threads that wait until all messages are done, or for messages that others may return. A cell has
-    /// just left `LEASED` by a SeqCst store.
+    /// Wakes the threads that wait until all messages are done, and, if the queue is closed, the threads that
+    /// wait for messages that others may return. The caller has just moved a cell out of `LEASED` by a SeqCst
+    /// store.
     fn notify_joiners(&self) {
-        // ORDERING: when two processes finish the last two messages, one of them must see that no message is left. So
-        // each changes its cell before it looks. Otherwise one could look while the other's message is still in the
-        // ring, and notify nobody. The other could wake a joiner, which finds the first one's cell still leased and
-        // sleeps again.
+        // ORDERING: when two processes finish the last two messages, one of them must see that no message is
+        // left. So each process changes its cell before it checks for messages. Otherwise, one process could
+        // check while the other's message is still in the ring, and notify no thread. The other process could
+        // then wake a joiner, which would find the first process's cell still leased and sleep again.
         after_release();
         let closed = self.is_closed();
         if closed || !self.has_message() {
@@ -117,7 +119,8 @@ impl Ring {
         }
     }
 
-    /// Releases a cell that `slot` leases: as `RETURNED` for the next consumer, or as `GIVEN_UP`.
+    /// Releases a cell that is leased to `slot`. The cell becomes `RETURNED` for the next consumer, or
+    /// `GIVEN_UP` if its message has been leased as many times as allowed.
     fn release_cell(&self, cell: &Cell, slot: u32) {
         let leases = &self.control.leases;
         let now = cell.state.load(Ordering::Acquire);
@@ -132,28 +135,31 @@ impl Ring {
         // CRASH: the change is one store. Recovery sets the hint too.
         cell.state.store(next, Ordering::SeqCst);
         leases.returned.store(1, Ordering::SeqCst);
-        // ORDERING: before the caller looks for sleepers.
+        // ORDERING: the change of the cell comes before the caller looks for sleepers.
         after_release();
         if phase(next) == GIVEN_UP {
             self.notify_joiners();
         }
     }
 
-    /// Takes a dead letter, which becomes this process's. Returns its block and how often it was leased.
+    /// Takes a dead letter, and transfers its block to this process. Returns the block, and how many times
+    /// the message was leased.
     pub(crate) fn take_given_up(&self) -> Result<Option<(OwnedBlock, u32)>, Refusal> {
         let _guard = self.lock(&self.control.consumers.side, Deadline::NEVER)?;
         let given_up = |cell: &&Cell| phase(cell.state.load(Ordering::Acquire)) == GIVEN_UP;
         let Some(cell) = self.cells().find(given_up) else { return Ok(None) };
         let (block, attempts) =
             (cell.block.load(Ordering::Acquire), attempt(cell.state.load(Ordering::Acquire)));
-        // CRASH: the block is ours and still in its cell. Recovery hands it back.
+        // CRASH: if we die between these two steps, the block is ours but still in its cell. Then recovery
+        // hands the block back.
         self.adopt(block);
         cell.state.store(FREE, Ordering::SeqCst);
         self.add_to_list(cell);
         Ok(Some((self.owned(block), attempts)))
     }
 
-    /// Counts the messages that came back, are leased, or were given up. A snapshot.
+    /// Counts the messages that came back, are leased, or were given up. The answer may be out of date when
+    /// this returns.
     pub(crate) fn count_leases(&self) -> Leases {
         let mut counts = Leases::default();
         for cell in self.cells() {
@@ -176,15 +182,17 @@ impl Ring {
             if self.has_message() || self.cells().any(|cell| cell.is_unfinished()) {
                 return false;
             }
-            // Meanwhile a message may have come, and moved to a cell that was already looked at. But then the cursor
-            // has moved past its record. If the cursor has not moved, no message came, and free cells stayed free.
+            // Meanwhile a message may have come, and moved to a cell that we had already checked. But then
+            // the cursor has moved past the message's record. If the cursor has not moved, no message came,
+            // and free cells stayed free.
             if side.cursor() == cursor && !self.has_message() {
                 return true;
             }
         }
     }
 
-    /// Returns whether a consumer would not have to wait: there is a message, or there will be none. A snapshot.
+    /// Returns whether a consumer would get a result without waiting, because there is a message or there
+    /// will be none. The answer may be out of date when this returns.
     pub(crate) fn has_answer(&self) -> bool {
         let is_returned = |cell: &Cell| phase(cell.state.load(Ordering::SeqCst)) == RETURNED;
         // The hint may be wrong, and perhaps no consumer comes to correct it.
@@ -192,7 +200,8 @@ impl Ring {
         self.has_message() || has_returned() || (self.is_closed() && !self.others_have_leases())
     }
 
-    /// Returns whether a consumer would find a message, one that came back or another. A snapshot.
+    /// Returns whether a consumer would find a message, either a new one or one that came back. The answer
+    /// may be out of date when this returns.
     pub(crate) fn has_work(&self) -> bool {
         self.control.leases.returned.load(Ordering::SeqCst) != 0 || self.has_message()
     }
@@ -212,7 +221,7 @@ impl Ring {
                 blocks::hand_over(self.arena, at, dead, self.owner());
             }
         }
-        // The record of a message that was being leased is still there.
+        // If a message was being leased, its record is still in the ring.
         let at = self.control.consumers.side.cursor().offset();
         walk(self, at, self.header(at), |at, header| {
             if let Header::Block { .. } = header {
@@ -231,7 +240,7 @@ impl Ring {
         leases.returned.store(1, Ordering::SeqCst);
     }
 
-    /// Returns the messages that the dead process in `slot` worked on.
+    /// Returns to the queue the messages that the dead process in `slot` worked on.
     pub(super) fn return_leases_of(&self, slot: u32) {
         let dead = Tag::process(slot);
         for cell in self.cells() {

@@ -12,12 +12,13 @@ use crate::arena::owned_block::OwnedBlock;
 use crate::arena::{Arena, member};
 use crate::{Error, Result};
 
-/// The smallest segment. Segments grow when they must.
+/// The minimum size of a segment. Segments grow when necessary.
 const MIN_SEGMENT: u64 = 1 << 10;
-/// The largest first segment of a queue, in a block of 2 KiB. A queue with few messages at a time needs no more, and
-/// any other queue grows in a few steps.
+/// The maximum size of a queue's first segment. It lies in a block of 2 KiB. A queue with few messages at a
+/// time needs no more, and any other queue grows in a few steps.
 pub(crate) const SMALL_FIRST: u64 = (2 << 10) - HEADER;
-/// The largest first segment of a ring that should have room from the beginning, for kinds of which there are few.
+/// The maximum size of the first segment of a ring that should have much room from the beginning. Used for
+/// kinds of objects of which there are few.
 pub(crate) const LARGE_FIRST: u64 = 256 << 10;
 
 /// The object of a plain queue. Everything else lies in blocks.
@@ -73,7 +74,8 @@ impl Parts {
 
     /// Transfers the memory to the object with this index, to which it was attached.
     fn give_to(self, index: u32) -> Result<Ring> {
-        // CRASH: what has not been handed over is swept with us, and the object is freed with its only handle.
+        // CRASH: if we die in this loop, the parts that have not been handed over are swept with our other
+        // blocks. The object is freed with its only handle.
         for part in [self.control, self.segment] {
             part.give_to(Tag::object(index));
         }
@@ -103,9 +105,9 @@ impl Ring {
         Some(Ring { arena, control: control_at(arena, block), object: index, blocks_only })
     }
 
-    /// Returns what was put and what was taken. A snapshot.
+    /// Returns the totals that were put and taken. The answer may be out of date when this returns.
     pub(crate) fn passed(&self) -> (Passed, Passed) {
-        // Taken is read first, so that it is never more than what was put.
+        // The total taken is read first, so that it is never more than the total put.
         let taken = self.control.consumers.side.snapshot().1;
         (self.control.producers.side.snapshot().1, taken)
     }
@@ -120,13 +122,13 @@ impl Ring {
         self.control.consumers.side.cursor().items()
     }
 
-    /// Returns how many messages the ring contains. A snapshot.
+    /// Returns how many messages the ring contains. The answer may be out of date when this returns.
     pub(crate) fn len(&self) -> u64 {
         let (put, taken) = self.passed();
         put.items.saturating_sub(taken.items)
     }
 
-    /// Returns the most messages and the most bytes at a time.
+    /// Returns the maximum number of messages and of bytes at a time.
     pub(crate) fn limits(&self) -> Passed {
         self.control.limits()
     }

@@ -7,7 +7,7 @@
 //! | `make.rs`    | creating a ring, and finding it again                                |
 //! | `batch.rs`   | records that one store commits                                       |
 //! | `produce.rs` | putting messages: one commit per batch                               |
-//! | `buffer.rs`  | the bytes of a small message on its way in or out                    |
+//! | `buffer.rs`  | the bytes of a small message that is being put or taken              |
 //! | `consume.rs` | taking messages                                                      |
 //! | `cells.rs`   | the cells of leased messages                                         |
 //! | `leases.rs`  | which process works on which message                                 |
@@ -54,7 +54,7 @@ pub(crate) struct Ring {
     control: &'static Control,
     /// Index of the object that owns the control lines, the segments and the blocks.
     object: u32,
-    /// Every message lies in a block of its own, because it may have to be leased again.
+    /// Every message lies in its own block, because it may have to be leased again.
     blocks_only: bool,
 }
 
@@ -71,11 +71,11 @@ pub(crate) enum Refusal {
     Closed,
     /// The lock was not acquired in time.
     TimedOut,
-    /// The ring cannot be used from this process. Boxed, so that a result is two registers.
+    /// The ring cannot be used from this process. Boxed, so that a result fits into two registers.
     Unusable(Box<Error>),
 }
 
-/// How long a call waits for the lock at least.
+/// The minimum time for which a call waits for the lock.
 const MIN_LOCK_WAIT_NS: u64 = 1_000_000_000;
 
 impl Ring {
@@ -138,8 +138,9 @@ impl Ring {
         }
     }
 
-    /// The holder releases the lock within a microsecond, or when it runs again, or recovery does. So even a call that
-    /// does not wait waits for that. Only a stopped holder takes longer.
+    /// Waits for the lock, even if the call does not wait otherwise. The holder releases the lock within a
+    /// microsecond, or when it runs again. If the holder is dead, recovery releases the lock. Only a stopped
+    /// holder takes longer.
     #[cold]
     fn lock_slow(&self, side: &'static Side, deadline: Deadline) -> Result<RawGuard, Refusal> {
         let deadline = deadline.max_ns(now_ns() + MIN_LOCK_WAIT_NS);
@@ -151,8 +152,8 @@ impl Ring {
     }
 }
 
-/// Calls `visit` with each record and its offset, starting at `at`, whose header is `first`. Ends at the last record,
-/// or when `visit` returns false. Returns the offset at which it ended.
+/// Calls `visit` with each record and its offset, starting with the record at `at`, whose header is `first`.
+/// Ends behind the last record, or when `visit` returns false. Returns the offset at which it ended.
 fn walk(ring: &Ring, at: u64, first: Header, mut visit: impl FnMut(u64, Header) -> bool) -> u64 {
     let (mut at, mut header) = (at, first);
     loop {

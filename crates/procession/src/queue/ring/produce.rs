@@ -13,7 +13,7 @@ use crate::os::memory;
 use crate::sync::raw::event;
 
 const LINE: u64 = 64;
-/// How far ahead of the cursor cache lines are requested.
+/// How far ahead of the cursor a producer requests cache lines.
 const AHEAD: usize = 6 * LINE as usize;
 
 /// A message to put.
@@ -45,24 +45,24 @@ impl Ring {
         Ok(())
     }
 
-    /// Puts a small message at the cursor, if there is known to be room. Does the same as a [`Batch`] of one, in
-    /// registers. The caller holds the lock.
+    /// Puts a small message at the cursor, if the known room is enough. Does the same as a [`Batch`] of one
+    /// message, but in registers. The caller holds the lock.
     #[inline]
     fn try_put_fast(&self, bytes: &[u8]) -> bool {
         let Producers { side, room_to, taken, .. } = &self.control.producers;
         let (from, len) = (side.cursor(), bytes.len() as u64);
         let (at, header) = (from.offset(), Header::Inline { len });
         let (end, passed) = (at + header.size(), side.passed(from));
-        // INVARIANT: where room is known, the queue is open. So we need not read the header at the cursor, whose line
-        // a consumer may be reading.
+        // INVARIANT: where room is known, the queue is open. So we need not read the header at the cursor,
+        // whose cache line a consumer may be reading.
         if end + WORD > room_to.load(Ordering::Relaxed)
             || !within(self.control.limits(), passed, taken.load(), len)
         {
             return false;
         }
         self.prepare_lines(at, end);
-        // SAFETY: room behind the cursor, which only the producer whose turn it is writes to; nobody reads it before
-        // the header is written.
+        // SAFETY: this is room behind the cursor. Only the producer that holds the lock writes to it, and no
+        // thread reads it before the header is written.
         unsafe { self.arena.write_words(at + WORD, bytes) };
         self.word(end).store(Header::Nothing.word(), Ordering::Relaxed);
         // ORDERING, CRASH: as in `Batch::commit`.
@@ -71,8 +71,8 @@ impl Ring {
         true
     }
 
-    /// Requests the cache lines that will be written some messages from now. A consumer has read them, and getting
-    /// them back takes longer than writing a message.
+    /// Requests the cache lines that will be written a few messages from now. A consumer has read these
+    /// lines, and getting them back takes longer than writing a message.
     #[inline]
     pub(super) fn prepare_lines(&self, from: u64, to: u64) {
         (from / LINE..=to / LINE).for_each(|line| memory::prefetch_to_write(self.word(line * LINE), AHEAD));
@@ -86,8 +86,8 @@ impl Ring {
         Ok(())
     }
 
-    /// Puts as many of these messages as there is room for, in one step. Returns how many, or the refusal if it is
-    /// none.
+    /// Puts as many of these messages as there is room for, in one step. Returns how many were put, or the
+    /// refusal if none was put.
     pub(crate) fn put_some<'a>(
         &self,
         pieces: impl Iterator<Item = Piece<'a>>,
@@ -109,8 +109,9 @@ impl Ring {
 
     #[inline]
     fn notify_consumers(&self, guard: RawGuard, count: usize) {
-        // ORDERING: the release of the lock is a locked instruction between our commit and the look for sleepers.
-        // CRASH: the death sweep wakes the sleepers.
+        // ORDERING: the release of the lock is a locked instruction between our commit and the check for
+        // sleepers.
+        // CRASH: if we die before the wake, the death sweep wakes the sleepers.
         drop(guard);
         after_release();
         event::notify(&self.control.filled.word, count.try_into().unwrap_or(i32::MAX));
@@ -123,7 +124,8 @@ impl Ring {
         let at = producers.side.cursor().offset();
         let open = self.header(at) == Header::Nothing;
         if open {
-            // CRASH: a producer that knows of no room reads the header, and finds the ring open or closed.
+            // CRASH: if we die between these two stores, the next producer knows of no room. So it reads the
+            // header, and finds that the ring is open.
             producers.room_to.store(0, Ordering::Release);
             self.word(at).store(Header::Closed.word(), Ordering::Release);
         }
@@ -134,7 +136,7 @@ impl Ring {
         Ok(open)
     }
 
-    /// Returns whether the ring was closed. A snapshot.
+    /// Returns whether the ring was closed. The answer may be out of date when this returns.
     pub(crate) fn is_closed(&self) -> bool {
         let side = &self.control.producers.side;
         loop {
@@ -156,8 +158,9 @@ impl Ring {
     }
 }
 
-/// Orders the stores before a locked instruction before the loads after it. The locked instruction is the release of
-/// a lock, or a SeqCst store. On x86 it already orders them. Elsewhere a fence does.
+/// Makes sure that stores before a locked instruction come before loads after that instruction. The locked
+/// instruction is the release of a lock, or a SeqCst store. On x86, the instruction itself orders these
+/// stores and loads. Elsewhere, a fence does.
 #[inline]
 pub(super) fn after_release() {
     #[cfg(not(target_arch = "x86_64"))]

@@ -10,11 +10,11 @@
 //! |----------|--------------------------------------------------------------------------------|
 //! | `0`      | no record yet: the next one begins here                                         |
 //! | `INLINE` | a message whose bytes follow                                                    |
-//! | `BLOCK`  | a message in a block of its own, which belongs to the queue; its offset follows |
-//! | `GO`     | the next record is elsewhere; with `LEAVE` in another segment, and this one is no longer used |
+//! | `BLOCK`  | a message in its own block, which belongs to the queue; the block's offset follows |
+//! | `GO`     | the next record is elsewhere; with `LEAVE` it is in another segment, and this segment is no longer used |
 //! | `CLOSED` | there will be no more records                                                   |
 
-/// The longest message that lies in the ring itself.
+/// The maximum length of a message that lies in the ring itself.
 pub(crate) const INLINE_MAX: usize = 512;
 
 /// The bytes of a header, and the alignment of a record.
@@ -73,7 +73,8 @@ impl Header {
         (word & KIND == INLINE && len <= INLINE_MAX as u64).then_some(len)
     }
 
-    /// Returns the bytes from this record's header to the next one's, if the next one follows it.
+    /// Returns the number of bytes from this record's header to the next header, if the next record follows
+    /// directly.
     #[inline]
     pub(super) fn size(self) -> u64 {
         match self {

@@ -55,7 +55,8 @@ pub(crate) fn release_end(dead: &Dead<'_>, found: &Found, entry: Journaled) {
 }
 
 impl Ring {
-    /// If a batch was committed, moves the cursor past it. If not, takes its blocks away from the queue.
+    /// If a batch was committed, moves the cursor past it. If not, takes the batch's blocks away from the
+    /// queue.
     fn recover_producers(&self, slot: u32) {
         let Producers { side, room_to, intent_at, intent, .. } = &self.control.producers;
         room_to.store(0, Ordering::Release);
@@ -81,10 +82,10 @@ impl Ring {
         intent_at.store(0, Ordering::Release);
     }
 
-    /// Hands the blocks of an uncommitted batch back to the dead process, whose blocks are swept next. They are not
-    /// freed here: if recovery starts again, another process might already have taken a freed segment and written
-    /// something other than records to it. Until the sweep no process takes them, and `intent` is cleared before
-    /// that.
+    /// Hands the blocks of an uncommitted batch back to the dead process, whose blocks are swept next. The
+    /// blocks are not freed here. Otherwise, if recovery started again, another process might already have
+    /// taken a freed segment and written something other than records to it. Until the sweep, no process
+    /// takes these blocks, and `intent` is cleared before the sweep.
     fn hand_back_uncommitted(&self, slot: u32, at: u64, first: Header) {
         walk(self, at, first, |at, header| {
             if let Some(block) = self.block_named(at, header) {
@@ -98,8 +99,8 @@ impl Ring {
         });
     }
 
-    /// Hands messages that were about to be taken back to the queue. Hands a segment that was being freed to the dead
-    /// process, which is swept.
+    /// Returns to the queue the blocks of messages that a consumer was taking. If a segment was being freed,
+    /// hands it to the dead process, whose blocks are swept next.
     fn recover_consumers(&self, slot: u32) {
         let (dead, consumers) = (Tag::process(slot), &self.control.consumers);
         let at = consumers.side.cursor().offset();
@@ -124,7 +125,7 @@ impl Ring {
         let leaving = consumers.leaving.load(Ordering::Acquire);
         if leaving != 0 {
             if blocks::owner(self.arena, leaving).same_owner(self.owner()) {
-                // To the dead process, whose blocks are swept next.
+                // Hand it to the dead process, whose blocks are swept next.
                 blocks::hand_over(self.arena, leaving, self.owner(), dead);
             }
             consumers.left.store(0, Ordering::Release);

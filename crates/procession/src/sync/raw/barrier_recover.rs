@@ -30,8 +30,8 @@ pub(crate) fn let_go(dead: &Dead<'_>, found: &Found) -> bool {
     } else {
         let round_now = || round(body.state.load(SeqCst));
         let mut seen = round_now();
-        // If the round ends meanwhile, the cells that were free in it may be claimed in the next round. Then try
-        // again.
+        // If the round ends meanwhile, threads may claim the free cells for the next round. Then try again
+        // with that round.
         let tombstone = u64::from(arena.incarnation(slot)) << 32 | DEAD | u64::from(slot + 1);
         while !shrink(cells, tombstone, seen, &of_dead) && seen != round_now() {
             seen = round_now();
@@ -42,9 +42,9 @@ pub(crate) fn let_go(dead: &Dead<'_>, found: &Found) -> bool {
     true
 }
 
-/// Turns one cell for each of the dead process's threads that took part recently into a tombstone, and at least one
-/// cell. Can be called again after an interruption. Returns false if there is no cell for a tombstone, because the
-/// waiters fill them all.
+/// Turns cells into tombstones: one cell for each of the dead process's threads that took part recently, and
+/// at least one cell. Can be called again after an interruption. Returns false if no cell can become a
+/// tombstone, because the waiters fill all cells.
 fn shrink(cells: &[AtomicU64], tombstone: u64, round: u32, of_dead: &impl Fn(u64) -> bool) -> bool {
     let lately =
         |cell: u64| of_dead(cell) && (arrived_for(cell, round) || arrived_for(cell, round.wrapping_sub(1)));
@@ -57,14 +57,15 @@ fn shrink(cells: &[AtomicU64], tombstone: u64, round: u32, of_dead: &impl Fn(u64
             let other = other.load(SeqCst);
             lately(other) && other as u32 == now as u32
         });
-        // CRASH: a thread's second cell is cleared first. So the thread is counted once, however often this starts
-        // over.
+        // CRASH: if a thread has two cells, one is cleared before the other becomes a tombstone. So the
+        // thread is counted once, even if this starts over several times.
         let _ = cell.compare_exchange(now, if again { 0 } else { tombstone }, SeqCst, SeqCst);
     }
     if cells.iter().any(|cell| cell.load(SeqCst) == tombstone) {
         return true;
     }
-    // The process never took part. A thread that arrives meanwhile claims another cell.
+    // The process never took part, so a free cell becomes its tombstone. A thread that arrives meanwhile
+    // claims another cell.
     cells.iter().any(|cell| {
         let now = cell.load(SeqCst);
         is_free_for(now, round) && cell.compare_exchange(now, tombstone, SeqCst, SeqCst).is_ok()

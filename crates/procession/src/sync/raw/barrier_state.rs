@@ -1,4 +1,4 @@
-//! The state of a barrier in one word. Only the arrivals are elsewhere, in its cells:
+//! The state of a barrier in one word. Only the arrivals are stored elsewhere, in the barrier's cells:
 //!
 //! ```text
 //!  63          36 35    32 31                0
@@ -33,8 +33,8 @@ pub(crate) struct BarrierBody {
     pub(crate) state: AtomicU64,
     pub(crate) events: AtomicU32,
     pub(crate) shrinks: AtomicU32,
-    /// The process that broke the barrier by dying, and the one that broke it by a panic. A party that panics because
-    /// the barrier is already broken is not the cause, and overwrites neither.
+    /// The ids of the process that broke the barrier by dying, and of the process that broke it by a panic. A
+    /// party that panics because the barrier is already broken is not the cause, and overwrites neither id.
     pub(crate) died: AtomicU32,
     pub(crate) panicked: AtomicU32,
     /// The last round that a reset ended or was about to end.
@@ -68,8 +68,8 @@ impl BarrierBody {
             0 if cause(state) == 0 => None,
             0 => Some(Err(self.broken(state))),
             later if later <= HISTORY && state >> HISTORY_SHIFT >> (later - 1) & 1 == 0 => Some(Ok(())),
-            // This thread woke up after more rounds than the history holds, because there are more threads than
-            // parties. Its round ended well unless a reset has happened since.
+            // This thread slept through more rounds than the history holds. This can happen if there are more
+            // threads than parties. Its round ended well unless a reset has happened since.
             later
                 if later > HISTORY && self.last_reset.load(SeqCst).wrapping_sub(round_then) as i32 <= -1 =>
             {
@@ -99,7 +99,8 @@ impl BarrierBody {
         }
     }
 
-    /// Breaks the barrier if it is whole and, with `in_round`, still in that round.
+    /// Breaks the barrier if it is whole. If `in_round` names a round, the barrier must also still be in that
+    /// round.
     pub(crate) fn break_it(&self, in_round: Option<u32>, why: u64) {
         let broken = |now: u64| {
             let same = in_round.is_none_or(|then| then == round(now));

@@ -1,24 +1,26 @@
-//! Deadlock detection: a wait that lasts searches for a cycle of waits.
+//! Deadlock detection: a thread that has waited for some time searches for a cycle of waits.
 //!
-//! The arena already contains everything that the search needs. A record says what its thread waits for and since
-//! when. A lock word and a reader's cell name the threads that hold the lock. A process object names the process for
-//! whose end a thread waits. A wait that has lasted 100 ms follows these from holder to holder. Acquiring a free lock
-//! costs nothing extra.
+//! The arena already contains everything that the search needs. A record says what its thread waits for and
+//! since when. A lock word and a reader's cell name the threads that hold the lock. A process object names
+//! the process for whose end a thread waits. A thread that has waited for 100 ms follows this information
+//! from holder to holder. Acquiring a free lock costs nothing extra.
 //!
 //! # Why there is no false alarm
 //!
-//! Values that are read one after another may never have been true at the same moment. So a cycle is read twice:
-//! first every wait in it, then every wait again together with who holds what. If a wait is the same in both
-//! readings, by its word and by the nanosecond it began, it lasted from the first reading to the second. So there is
-//! a moment between the readings at which all these threads waited. A waiting thread neither acquires nor releases
-//! anything. So what each thread held at the second reading, it also held at that moment. A wait with a deadline ends
-//! by itself, so it is not part of a deadlock unless it is the wait that searches.
+//! Values that are read one after another may never have been true at the same moment. So a cycle is read
+//! twice: first every wait in it, then every wait again, together with the holders. If a wait has the same
+//! word and the same start time in both readings, the wait lasted from the first reading to the second. So
+//! there is a moment between the readings at which all these threads waited. A waiting thread neither
+//! acquires nor releases anything. So what each thread held at the second reading, it also held at that
+//! moment. A wait with a deadline ends by itself, so it is not part of a deadlock unless it is the wait that
+//! searches.
 //!
-//! # Who is told
+//! # Which thread gets the error
 //!
-//! The thread whose wait began last, because it closed the cycle. So only one thread gets the error, and when it
-//! releases something the others go on. If a thread of the cycle was between two waits during the search, the search
-//! finds nothing. It is repeated after 200 ms, 400 ms and so on.
+//! The thread whose wait began last gets the error, because that wait closed the cycle. So only one thread
+//! gets the error. When this thread releases something, the others continue. If a thread of the cycle was
+//! between two waits during the search, the search finds nothing. The search is repeated after 200 ms, 400 ms
+//! and so on.
 
 use std::sync::atomic::Ordering;
 
@@ -32,9 +34,9 @@ use crate::rules;
 use crate::rules::Rule;
 use crate::sync::error::{DeadlockMember, LockError};
 
-/// A wait that has lasted this long searches for a deadlock.
+/// A thread that has waited this long searches for a deadlock.
 const FIRST_CHECK_NS: u64 = 100_000_000;
-/// After main has ended, other processes wait this long for what main holds.
+/// After main has ended, other processes wait this long for anything that main holds.
 pub(crate) const MAIN_GRACE_NS: u64 = 5_000_000_000;
 /// After that, they check at this interval whether they wait for main.
 pub(crate) const MAIN_CHECK_INTERVAL_NS: u64 = 1_000_000_000;
@@ -46,7 +48,7 @@ pub(crate) struct Watch {
     pub(crate) since_ns: u64,
     timed: bool,
     next_check_ns: u64,
-    /// When it last checked whether it waits for main.
+    /// When this thread last checked whether main holds what it waits for.
     checked_main_ns: u64,
 }
 
@@ -69,8 +71,9 @@ impl Watch {
         self.main_is_due(arena).map_or(until, |due| until.min_ns(due))
     }
 
-    /// Checks the wait if it is time to. Returns why the thread with record `id` must stop waiting: it closed a
-    /// cycle, or it waits for a thread of main, which has ended. The wait must have been announced.
+    /// Checks the wait if a check is due. Returns why the thread with record `id` must stop waiting: it
+    /// closed a cycle, or it waits for a thread of main after main has ended. The wait must have been
+    /// announced.
     pub(crate) fn check(&mut self, arena: &Arena, id: u32) -> Option<LockError> {
         let now = now_ns();
         if self.main_is_due(arena).is_some_and(|due| now >= due) {
@@ -87,17 +90,18 @@ impl Watch {
         find(arena, id).map(|cycle| LockError::Deadlock { cycle })
     }
 
-    /// Returns when to check next whether the wait is for main. `None` while main runs.
+    /// Returns when to check next whether the wait is for main. Returns `None` while main runs.
     fn main_is_due(&self, arena: &Arena) -> Option<u64> {
         main_is_due(arena, self.since_ns).map(|due| due.max(self.checked_main_ns + MAIN_CHECK_INTERVAL_NS))
     }
 }
 
-/// Returns when a wait that began at `since_ns` has to end if it is for something that main holds. `None` while main
-/// runs, and in main itself.
+/// Returns when a wait that began at `since_ns` has to end if it is for something that main holds. Returns
+/// `None` while main runs, and in main itself.
 ///
-/// ORDERING: SeqCst. Main stores the time of its end, and then wakes every thread whose wait is announced. So either
-/// main sees a wait, or the waiter sees the store after its announcement.
+/// ORDERING: SeqCst. Main stores the time of its end, and then wakes every thread whose wait is announced. So
+/// either main sees the announcement, or the waiter's load, which comes after its announcement, sees main's
+/// store.
 pub(crate) fn main_is_due(arena: &Arena, since_ns: u64) -> Option<u64> {
     let ended = arena.header().main_ended_ns.load(Ordering::SeqCst);
     (ended != 0 && !member::is_main()).then(|| ended.max(since_ns) + MAIN_GRACE_NS)
@@ -119,8 +123,9 @@ struct Waiting {
 
 fn waiting(arena: &Arena, id: u32) -> Option<Waiting> {
     let record = arena.record(id);
-    // ORDERING: the start time is written before the wait is announced, and the announcement is taken back before the
-    // next start time is written. So if the word is the same before and after, the time belongs to it.
+    // ORDERING: the start time is written before the wait is announced, and the announcement is taken back
+    // before the next start time is written. So if the announced word is the same before and after the load
+    // of the time, the time belongs to that announcement.
     let at = record.waits_for.load(Ordering::SeqCst);
     let since = record.waits_since_ns.load(Ordering::SeqCst);
     let alive =
@@ -129,7 +134,7 @@ fn waiting(arena: &Arena, id: u32) -> Option<Waiting> {
     (at != 0 && same && alive).then_some(Waiting { id, at, since })
 }
 
-/// Returns the records of the threads that hold what lies at `at`.
+/// Returns the records of the threads that hold the object whose word is at `at`.
 fn holders(arena: &Arena, at: u64) -> Vec<u32> {
     let Some((index, object)) = arena.object_around(at & !EVENT) else { return vec![] };
     match object.kind() {
@@ -150,7 +155,7 @@ fn holders(arena: &Arena, at: u64) -> Vec<u32> {
     }
 }
 
-/// Returns the record of the process's main thread, with which the process ends.
+/// Returns the record of the process's main thread. The process ends with this thread.
 fn main_thread(arena: &Arena, body: &ProcessBody) -> Option<u32> {
     let slot = body.slot.load(Ordering::Acquire);
     let same =
@@ -170,7 +175,7 @@ fn find(arena: &Arena, me: u32) -> Option<Vec<DeadlockMember>> {
         let next = path.get(place + 1).map_or(me, |next| next.id);
         waiting(arena, wait.id) == Some(*wait) && holders(arena, wait.at).contains(&next)
     });
-    // Check again that no thread moved while we read who holds what.
+    // Check again that no wait changed while we read the holders.
     let still = path.iter().all(|wait| waiting(arena, wait.id) == Some(*wait));
     (confirmed && still).then(|| path.iter().map(|wait| member(arena, wait)).collect())
 }
@@ -180,10 +185,10 @@ fn is_stuck_before(wait: &Waiting, mine: &Waiting) -> bool {
     wait.since & TIMED == 0 && (wait.since & !TIMED, wait.id) < (mine.since & !TIMED, mine.id)
 }
 
-/// Searches depth first for a path from the last wait of `path` to `goal`, whose wait is the first. A writer waits
-/// for each of many readers, so after a dead end the search tries the next reader.
+/// Searches depth first for a path from the last wait of `path` to the thread `goal`, whose wait is the first
+/// of `path`. A writer may wait for many readers, so after a dead end the search tries the next reader.
 fn reach(arena: &Arena, goal: u32, path: &mut Vec<Waiting>, seen: &mut Vec<u32>) -> bool {
-    // For each wait of the path, the holders that are left to try.
+    // For each wait of the path, the holders that are still to be tried.
     let mut left = vec![path.last().map_or(vec![], |wait| holders(arena, wait.at))];
     while let Some(next) = left.last_mut() {
         match next.pop() {

@@ -7,26 +7,27 @@
 //! └───────────────┴──────┴───────┘
 //! ```
 //!
-//! A thread that wants to sleep calls [`prepare`], checks its condition again, and sleeps while the word has the
-//! value that `prepare` returned. A thread that makes the condition true calls [`notify`] afterwards, which is one
-//! load if no thread sleeps. Every order of the two is fine. Either the sleeper's check sees the change, or the
-//! notifier sees WAITING and counts an event, so that the sleep is refused or ended.
+//! A thread that wants to sleep calls [`prepare`], checks its condition again, and sleeps while the word has
+//! the value that `prepare` returned. A thread that makes the condition true calls [`notify`] afterwards,
+//! which is one load if no thread sleeps. The two threads may run in any order. Either the sleeper's check
+//! sees the change, or the notifier sees WAITING and counts an event. The event ends the sleep, or keeps the
+//! thread from falling asleep.
 //!
-//! A notifier that wakes no thread clears WAITING. Another thread may have gone to sleep between its wake and that
-//! store. So the same store counts an event, which refuses threads that are not yet asleep, and then the notifier
-//! wakes all sleepers.
+//! A notifier that wakes no thread clears WAITING. Another thread may have fallen asleep between the
+//! notifier's wake and that store. So the same store counts an event, which keeps other threads from falling
+//! asleep. Then the notifier wakes all sleepers.
 //!
-//! GONE says that the other side no longer exists. It stays set.
+//! GONE says that the other side no longer exists. Once set, the bit stays set.
 //!
-//! A process may die between its change and its `notify`, or after a wake that was meant for others. Then the death
-//! sweep counts an event on every word with sleepers and wakes them.
+//! A process may die between its change and its `notify`, or after it has used up a wake that was meant for
+//! others. Then the death sweep counts an event on every word with sleepers and wakes them.
 //!
-//! Source: the event counts of Reed and Kanodia ("Synchronization with eventcounts and sequencers",
-//! 1979) in the form with one bit for waiters that futexes made usual.
+//! Source: the event counts of Reed and Kanodia ("Synchronization with eventcounts and sequencers", 1979) in
+//! the form with one bit for waiters, which is usual with futexes.
 
 /// The increment for an event.
 pub const ONE: u32 = 4;
-/// A thread may sleep on the word.
+/// Set while a thread may sleep on the word.
 pub const WAITING: u32 = 1;
 /// No further events will happen.
 pub const GONE: u32 = crate::arena::objects::GONE;
@@ -45,8 +46,8 @@ pub trait Word {
     fn wake(&self, count: i32) -> usize;
 }
 
-/// Announces a sleeper. Returns the value that the word must still have when the thread falls asleep. The thread must
-/// check its condition again before that.
+/// Announces a sleeper. Returns the value that the word must still have when the thread falls asleep. Before
+/// it falls asleep, the thread must check its condition again.
 pub fn prepare(word: &impl Word) -> u32 {
     word.set(WAITING)
 }

@@ -1,4 +1,4 @@
-//! [`RawGuard`]: an internal lock that this thread holds.
+//! [`RawGuard`]: proof that this thread holds an internal lock.
 
 use super::lock::RawLock;
 use super::word::Outcome;
@@ -6,8 +6,9 @@ use crate::Result;
 use crate::arena::thread::{Entry, with_me};
 use crate::os::clock::Deadline;
 
-/// Proof that this thread holds a lock inside the library: of a queue's end, a part of a dict, a value. Dropping it
-/// releases the lock. Such a lock is never left poisoned, because recovery repairs what it guards.
+/// Proof that this thread holds a lock inside the library. Examples are the locks of a queue's end, a part of
+/// a dict, and a value. Dropping the guard releases the lock. Such a lock is never left poisoned, because
+/// recovery repairs what it guards.
 pub(crate) struct RawGuard {
     lock: &'static RawLock,
     entry: Entry,
@@ -27,8 +28,8 @@ impl RawLock {
         self.try_acquire_fast(offset).map(|entry| RawGuard { lock: self, entry })
     }
 
-    /// Acquires the lock at `offset`, and waits until `deadline`. Returns why it was not acquired otherwise:
-    /// [`Outcome::TimedOut`] or [`Outcome::Relocked`].
+    /// Acquires the lock at `offset`. Waits until `deadline` at the latest. If the lock was not acquired,
+    /// returns the reason: [`Outcome::TimedOut`] or [`Outcome::Relocked`].
     #[cold]
     pub(crate) fn lock_slow(
         &'static self,

@@ -18,7 +18,7 @@ use crate::{Result, rules};
 
 /// A release reserves the lock for a waiter that has slept this long.
 const STARVING_NS: u64 = 1_000_000;
-/// How long the lock stays reserved for its heir. An heir that was woken runs within 50 µs, or within some
+/// How long the lock stays reserved for its heir. An heir that was woken runs within 50 µs, or within a few
 /// milliseconds on a busy machine. A stopped heir does not run.
 pub(crate) const RESERVED_NS: u64 = 10_000_000;
 
@@ -38,8 +38,8 @@ impl Word for AtomicU64 {
 
     #[inline]
     fn exchange(&self, old: u64, new: u64) -> Result<u64, u64> {
-        // ORDERING: Acquire pairs with the Release of the previous owner's exchange, so that we
-        // see what it wrote; Release also keeps the journal entry before the word.
+        // ORDERING: Acquire pairs with the Release of the previous owner's exchange, so that we see what that
+        // owner wrote. Release also keeps the store of the journal entry before the exchange of the word.
         self.compare_exchange(old, new, Ordering::AcqRel, Ordering::Acquire)
     }
 }
@@ -60,8 +60,8 @@ impl RawLock {
         None
     }
 
-    /// Tries to acquire the lock at `offset` until `deadline`, and returns the outcome. The journal entry exists only
-    /// if the lock was acquired.
+    /// Tries to acquire the lock at `offset` until `deadline`. Returns the outcome, and the journal entry if
+    /// the lock was acquired.
     #[cold]
     pub(crate) fn acquire(
         &'static self,
@@ -87,7 +87,7 @@ impl RawLock {
         match word::acquire(&self.word, me.owner(), recover, &mut sleeper) {
             taken @ (Outcome::Acquired | Outcome::Recovered) => Ok((taken, Some(entry))),
             refused => {
-                // CRASH: until the entry is cleared, the death sweep wakes the lock's sleepers.
+                // CRASH: if we die before the entry is cleared, the death sweep wakes the lock's sleepers.
                 self.wake_next_watcher();
                 thread::clear_entry(entry);
                 sleeper.refusal.map_or(Ok((refused, None)), |error| Err(error.into()))
@@ -98,19 +98,20 @@ impl RawLock {
     /// Releases the lock, and wakes a waiter if there may be one.
     #[inline]
     pub(crate) fn release(&self, entry: Entry) {
-        // CRASH: until this exchange the word names us, and recovery releases the lock. Between it and the wake the
-        // journal still names the lock, and the death sweep wakes its sleepers.
+        // CRASH: if we die before this exchange, the word names us, and recovery releases the lock. If we die
+        // between the exchange and the wake, the journal still names the lock, and the death sweep wakes its
+        // sleepers.
         if !thread::clear_entry_if(entry, |me| self.word.exchange(me.into(), 0).is_ok()) {
             self.release_slow(entry, false);
         }
     }
 
-    /// Releases a lock that has waiters, or is to be poisoned, or whose thread has already returned its record. Does
-    /// nothing in a process that was created by a plain `fork()`.
+    /// Releases a lock that has waiters, or must be poisoned, or whose thread has already returned its
+    /// record. Does nothing in a process that was created by a plain `fork()`.
     #[cold]
     pub(crate) fn release_slow(&self, entry: Entry, poison: bool) {
         let Some(arena) = member::mapped() else { return };
-        // While a thread ends, it may have another record than the one that holds the lock.
+        // A thread that is ending may have a different record than the one that holds the lock.
         let me = match thread::owner() {
             me if me != 0 && word::owner(self.load()) == me => Some(me),
             _ => thread::owner_of(arena, entry),
@@ -122,8 +123,9 @@ impl RawLock {
         thread::clear_entry(entry);
     }
 
-    /// Sets or clears PENDING in the word of a lock that this thread holds: the turn has not begun and can be
-    /// withdrawn. Returns false if the turn was withdrawn; then another thread may own the lock.
+    /// Sets or clears PENDING in the word of a lock that this thread holds. PENDING says that this thread's
+    /// turn has not begun and can be withdrawn. Returns false if the turn was withdrawn. Then another thread
+    /// may own the lock.
     pub(crate) fn set_pending(&self, pending: bool) -> bool {
         // CRASH: the word names us with and without PENDING.
         word::set_pending(&self.word, thread::owner(), pending)
@@ -139,8 +141,8 @@ impl RawLock {
         self.wake(word::withdraw(&self.word, id + 1, poison));
     }
 
-    /// Returns whether the thread whose journal has `entry` still holds the lock. It does not in main's last exit
-    /// handlers, after recovery has released what the exiting thread held.
+    /// Returns whether the thread whose journal has `entry` still holds the lock. The answer is false in
+    /// main's last exit handlers, after recovery has released what the exiting thread held.
     pub(crate) fn is_still_held(&self, entry: Entry) -> bool {
         let holder = word::owner(self.load());
         holder != 0
@@ -154,8 +156,8 @@ impl RawLock {
             Wake::One => drop(futex::wake(self.futex(), 1)),
             Wake::All => drop(futex::wake_all(self.futex())),
             Wake::Heir(heir) => {
-                // A stopped thread does not sleep on a futex, so this wake did not reach it. Another waiter watches
-                // until the reservation ends.
+                // A stopped heir does not sleep on the futex, and this wake does not reach it. So wake
+                // another waiter, which watches until the reservation ends.
                 if futex::wake_class(self.futex(), futex::class_of(heir)) == 0
                     && rules::holds(Rule::HeirWatched)
                 {
@@ -165,7 +167,8 @@ impl RawLock {
         }
     }
 
-    /// A waiter that leaves may be the only one awake that watches a reservation, so it wakes another one.
+    /// Wakes another waiter if the lock is reserved. The calling waiter leaves, and may be the only awake one
+    /// that watches the reservation.
     fn wake_next_watcher(&self) {
         if word::is_reserved(self.load()) {
             futex::wake(self.futex(), 1);
@@ -174,7 +177,8 @@ impl RawLock {
 
     /// Returns when the current reservation ends.
     fn reserved_until_ns(&self) -> u64 {
-        // ORDERING: the time is written before the word says that the lock is reserved, and the caller has seen that.
+        // ORDERING: the time is written before the word says that the lock is reserved, and the caller has
+        // seen that word.
         self.reserved_at_ns.load(Ordering::Relaxed).min(now_ns()) + RESERVED_NS
     }
 
@@ -186,7 +190,7 @@ impl RawLock {
         unsafe { &*(&raw const self.word).cast::<AtomicU32>() }
     }
 
-    /// Returns the word, in one total order with all other SeqCst operations.
+    /// Returns the word. The load is part of the single total order of all SeqCst operations.
     #[inline]
     pub(crate) fn load_in_order(&self) -> u64 {
         self.word.load(Ordering::SeqCst)
@@ -238,7 +242,7 @@ impl Waiter for Sleeper {
         let wait = Wait::announce_since(self.arena, self.record, word, watch.stamp());
         let until = watch.until(self.arena, self.deadline);
         let until = match word::heir(expected) {
-            // Without an heir, wake up once to become it. From then on sleep on.
+            // If there is no heir, wake up once to become the heir. If there is one, sleep on.
             0 => until.min_ns(now_ns() + STARVING_NS),
             _ if word::is_reserved(expected) && rules::holds(Rule::HeirBypassed) => {
                 until.min_ns(self.lock.reserved_until_ns())
@@ -254,7 +258,8 @@ impl Waiter for Sleeper {
 /// the lock guards, and returns whether to poison the lock.
 pub(crate) fn recover(id: u32, lock: &'static RawLock, repair: impl Fn() -> bool) {
     word::recover(&lock.word, id + 1, repair);
-    // Also if the word does not name the dead thread: it may have died between its release and its wake.
+    // Wake even if the word does not name the dead thread. The thread may have died between its release and
+    // its wake.
     if rules::holds(Rule::SweepWakes) {
         futex::wake_all(lock.futex());
     }

@@ -18,8 +18,8 @@ pub(crate) struct LockBody {
     /// The cause in the low byte, and above it the length of the name.
     poison_cause: AtomicU32,
     poison_pid: AtomicI32,
-    /// Depends on the kind of lock: the owner's further guards of an `RLock`, [`DIRTY`] of an `RwLock`, or whether a
-    /// `Once` is complete.
+    /// The meaning depends on the kind of lock. `RLock`: the number of the owner's further guards. `RwLock`:
+    /// [`DIRTY`]. `Once`: whether it is complete.
     pub(crate) extra: AtomicU32,
     poison_name: [AtomicU64; 4],
 }
@@ -38,7 +38,7 @@ macro_rules! also {
 
         const _: () = assert!(Kind::$kind.is_lock(), "`arena/kind.rs` says LOCK for each of these");
 
-        // SAFETY: as `LockBody`.
+        // SAFETY: as for `LockBody`.
         unsafe impl Body for $name {
             const KIND: Kind = Kind::$kind;
         }
@@ -79,8 +79,8 @@ impl LockBody {
             to.store(u64::from_le_bytes(from.try_into().expect("INVARIANT: chunks of 8")), Ordering::Release);
         }
         self.poison_cause.store(cause | (len as u32) << 8, Ordering::Release);
-        // CRASH: the next process to poison the lock overwrites an odd version. Only the word decides whether the
-        // lock is poisoned.
+        // CRASH: if we die before this store, the version stays odd, and the next process that poisons the
+        // lock overwrites it. Only the word decides whether the lock is poisoned.
         self.poison_version.store(version.wrapping_add(1), Ordering::Release);
     }
 
@@ -102,7 +102,7 @@ impl LockBody {
     }
 }
 
-/// Releases the lock in the object's hot line if the dead thread held it, and poisons it.
+/// Releases the lock in the object's hot line if the dead thread held it, and poisons the lock.
 pub(crate) fn release(dead: &Dead<'_>, found: &Found, entry: Journaled) {
     let is_named = |body: &&LockBody| dead.arena.offset_of(&raw const **body) == entry.offset;
     let Some(body) = of(found.object).filter(is_named) else { return };
@@ -121,12 +121,12 @@ pub(crate) fn release(dead: &Dead<'_>, found: &Found, entry: Journaled) {
     });
 }
 
-/// Withdraws the turn of a stopped writer that waits for readers while it holds the object's lock. The others go on.
-/// The writer waits for another turn when it continues.
+/// Withdraws the turn of a stopped writer that waits for readers while it holds the object's lock. The other
+/// threads continue. When the writer continues, it waits for another turn.
 pub(crate) fn withdraw(arena: &Arena, object: &'static Object, entry: Journaled) {
     let is_named = |body: &&LockBody| arena.offset_of(&raw const **body) == entry.offset;
     if let Some(body) = of(object).filter(is_named) {
-        // Poison that the writer was about to clear stays.
+        // If the writer was about to clear an earlier poison, the lock stays poisoned.
         body.raw.withdraw(entry.record, body.extra.load(Ordering::Acquire) & DIRTY != 0);
     }
 }

@@ -1,4 +1,5 @@
-//! The shared-memory half of `sync`. Everything that waits builds on it. `README.md` has the theory of the lock word.
+//! The shared-memory half of `sync`. All types that wait are built on it. `README.md` has the theory of the
+//! lock word.
 //!
 //! | file           | what it holds                                                          |
 //! |----------------|------------------------------------------------------------------------|

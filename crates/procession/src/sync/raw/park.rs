@@ -1,4 +1,5 @@
-//! Announced waits: a thread sleeps on a word that others can read from its record.
+//! Announced waits: a thread's record names the word on which the thread sleeps, so that other processes can
+//! find it.
 
 use std::sync::atomic::{AtomicU32, Ordering, fence};
 
@@ -8,11 +9,12 @@ use crate::arena::records::Record;
 use crate::os::clock::{Deadline, now_ns};
 use crate::os::futex;
 
-/// In the offset of the announced word: the word is an event count.
+/// Bit in the offset of an announced word: the word is an event count.
 pub(crate) const EVENT: u64 = 1;
 
-/// Announces in a thread's record that it waits for `word`. Dropping it restores the announcement before, if there
-/// was one: a thread that checks its condition before it sleeps may have to wait for a lock.
+/// Announces in a thread's record that the thread waits for a word. Dropping this value restores the previous
+/// announcement, if there was one. For example, a thread that has announced a wait checks its condition
+/// before it sleeps, and this check may have to wait for a lock.
 pub(crate) struct Wait<'a> {
     record: &'a Record,
     /// The previous announcement and its start time; 0 for none.
@@ -34,13 +36,13 @@ impl<'a> Wait<'a> {
         Wait::begin(record, arena.offset_of(word), since)
     }
 
-    /// Announces a wait for an event count. The death sweep counts an event on it, because the dead process may have
+    /// Announces a wait for an event count. The death sweep counts an event on it, because a process may have
     /// died between its change and its notification.
     pub(crate) fn announce_event(arena: &Arena, record: &'a Record, word: &AtomicU32) -> Wait<'a> {
         Wait::announce_event_since(arena, record, word, now_ns())
     }
 
-    /// Announces a wait for an event count that began earlier.
+    /// Announces a wait for an event count. The wait may have begun earlier.
     pub(crate) fn announce_event_since(
         arena: &Arena,
         record: &'a Record,
@@ -66,8 +68,8 @@ impl<'a> Wait<'a> {
             record.waits_for.store(0, Ordering::SeqCst);
         }
         record.waits_since_ns.store(since, Ordering::SeqCst);
-        // ORDERING: SeqCst. The death sweep reads this after the dead process's last store. Either it sees the
-        // announcement and wakes us, or we see that the word has changed and do not sleep.
+        // ORDERING: SeqCst. The death sweep reads this after the dead process's last store. Either the sweep
+        // sees the announcement and wakes us, or we see that the word has changed and do not sleep.
         record.waits_for.store(at, Ordering::SeqCst);
         Wait { record, before }
     }
@@ -94,8 +96,8 @@ impl event::Word for AtomicU32 {
 
     fn set(&self, bits: u32) -> u32 {
         let now = self.fetch_or(bits, Ordering::SeqCst) | bits;
-        // ORDERING: the sleeper then checks its condition by a load that is not SeqCst. The fence keeps that load
-        // after this store.
+        // ORDERING: the sleeper then checks its condition by a load that is not SeqCst. The fence keeps that
+        // load after the store above.
         fence(Ordering::SeqCst);
         now
     }
@@ -115,30 +117,31 @@ impl event::Word for AtomicU32 {
 
 impl Drop for Wait<'_> {
     fn drop(&mut self) {
-        // ORDERING: SeqCst, before the thread goes on: see `deadlock.rs`.
+        // ORDERING: SeqCst, and before the thread continues: see `deadlock.rs`.
         self.record.waits_for.store(0, Ordering::SeqCst);
         if let (at @ 1.., since) = self.before {
             self.record.waits_since_ns.store(since, Ordering::SeqCst);
-            // ORDERING: SeqCst. Either the death sweep sees this, or we check our condition after the sweep.
+            // ORDERING: SeqCst. Either the death sweep sees this store, or we check our condition after the
+            // sweep.
             self.record.waits_for.store(at, Ordering::SeqCst);
         }
     }
 }
 
-/// Returns how many threads sleep on this event count. A snapshot.
+/// Returns how many threads sleep on this event count. The answer may be out of date when this returns.
 pub(crate) fn sleepers_on(arena: &Arena, word: &AtomicU32) -> usize {
     let here = arena.offset_of(word) | EVENT;
     arena.records_in_use().filter(|&id| arena.record(id).waits_for.load(Ordering::Relaxed) == here).count()
 }
 
-/// Counts an event on every event count with sleepers, and wakes every sleeper of the family. Allowed at any time,
-/// and required after every unclean death. The dead process may have used up a wake that was meant for others, or
-/// died before its wake or its notification.
+/// Counts an event on every event count with sleepers, and wakes every sleeper of the family. May be called
+/// at any time, and must be called after every unclean death. The dead process may have used up a wake that
+/// was meant for others, or died before its wake or its notification.
 ///
 /// Runs in one process at a time: in the supervisor, or in main if there is none.
 ///
-/// A sleeper may leave during the sweep and drop the object in which its word lies. So until the sweep ends only the
-/// collector frees objects, and it does not run at the same time.
+/// A sleeper may wake up during the sweep and drop the object that contains its word. So until the sweep
+/// ends, only the collector frees objects, and the collector does not run during a sweep.
 ///
 /// ORDERING: SeqCst. We set `sweeping` before we read an announcement. A sleeper takes its announcement back before
 /// it drops a handle. A process that frees an object reads `sweeping` after the last handle was dropped. So either
@@ -152,7 +155,8 @@ pub(crate) fn notify_all_sleepers(arena: &Arena) {
         }
         futex::wake_all(word);
     }
-    // CRASH: until this store only the collector frees objects. The next sweep clears `sweeping`.
+    // CRASH: if we die before this store, only the collector frees objects until the next sweep clears
+    // `sweeping`.
     sweeping.store(0, Ordering::SeqCst);
 }
 
@@ -161,7 +165,8 @@ pub(crate) fn wake_all_sleepers(arena: &Arena) {
     announced(arena).for_each(|(word, _)| _ = futex::wake_all(word));
 }
 
-/// Returns the words that threads have announced, and whether each is an event count. A snapshot.
+/// Returns the words that threads have announced, and whether each is an event count. The answer may be out
+/// of date immediately.
 fn announced(arena: &Arena) -> impl Iterator<Item = (&AtomicU32, bool)> {
     arena.records_in_use().filter_map(|id| {
         let at = arena.record(id).waits_for.load(Ordering::SeqCst);

@@ -1,4 +1,5 @@
-//! The permits of a semaphore. Each is a cell in a block, and names the process that holds it.
+//! The permits of a semaphore. Each permit is a cell in a block. The cell names the process that holds the
+//! permit.
 //!
 //! | cell       | meaning                          | who moves it                                     |
 //! |------------|----------------------------------|--------------------------------------------------|
@@ -7,8 +8,9 @@
 //! | `RESERVED` | for the heir; free if there is none or it does not come | the heir, or anyone → `slot + 1` |
 //! | `ABSENT`   | the permit does not exist        | a thread that adds a permit → `FREE`             |
 //!
-//! A permit is one word, so acquiring and returning it each have one commit store. When the process dies, recovery
-//! finds its permits through its handles: a process keeps its handle while it holds a permit.
+//! A permit is one word, so one store commits acquiring it, and one store commits returning it. When a
+//! process dies, recovery finds its permits through its handles, because a process keeps its handle to the
+//! semaphore while it holds a permit.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -25,7 +27,7 @@ pub(crate) const FREE: u32 = objects::UNCLAIMED;
 pub(crate) const RESERVED: u32 = u32::MAX - 1;
 pub(crate) const ABSENT: u32 = u32::MAX;
 
-/// The fewest cells of the first block, and the cells of each of the two further blocks.
+/// The minimum number of cells of the first block, and the number of cells of each of the two further blocks.
 pub(crate) const SMALLEST: u32 = 64;
 const FURTHER: [u32; 2] = [4096, Semaphore::MAX_PERMITS];
 
@@ -58,8 +60,8 @@ pub(crate) fn grow(arena: &Arena, object: &Object, index: u32, which: usize) -> 
         return Ok(());
     }
     let room = make(arena, 0, cells)?;
-    // CRASH: a block counts only once it is tagged as the object's. Until then the next process that grows the
-    // semaphore replaces it.
+    // CRASH: a block counts only once its tag names the object. If we die before that, the next process that
+    // grows the semaphore replaces the block.
     place.store(room.at(), Ordering::Release);
     room.give_to(index);
     Ok(())
@@ -68,11 +70,11 @@ pub(crate) fn grow(arena: &Arena, object: &Object, index: u32, which: usize) -> 
 /// Claims a permit for the process in `slot`.
 #[inline]
 pub(crate) fn claim(cell: &AtomicU32, from: u32, slot: u32) -> bool {
-    // CRASH: from this store on the permit is ours, and recovery returns it.
+    // CRASH: from this store on, the permit is ours, and recovery returns it if we die.
     cell.compare_exchange(from, slot + 1, Ordering::SeqCst, Ordering::Relaxed).is_ok()
 }
 
-/// Returns the dead process's permits to the semaphore. Returns whether it had any.
+/// Returns the dead process's permits to the semaphore. The result says whether the process had any permits.
 pub(crate) fn let_go(dead: &Dead<'_>, found: &Found) -> bool {
     let (&Dead { arena, slot, .. }, &Found { index, object }) = (dead, found);
     let body: &'static SemaphoreBody = object.body();

@@ -1,4 +1,4 @@
-//! The readers of a read-write lock. Each is a cell in a block, and names the thread that reads.
+//! The readers of a read-write lock. Each reader has a cell in a block. The cell names the thread that reads.
 //!
 //! ```text
 //! ┌─────────────────────┬────────┬────────┬─ ─ ─┬─────────┐
@@ -11,9 +11,9 @@
 //! | 0        | no reader         | a thread, once its journal names the cell → it |
 //! | a thread | that thread reads | it → 0; recovery → 0                          |
 //!
-//! Each thread first tries the line that its id selects. When all cells are full, a block with room for every thread
-//! of the family is added. Line 0 counts how many cells of that block were ever in use, and a reader raises the count
-//! before it claims a cell. A writer looks at no more cells than that.
+//! Each thread first tries the line that its id selects. When all cells are full, a block with room for every
+//! thread of the family is added. Line 0 counts how many cells of that block were ever in use, and a reader
+//! raises the count before it claims a cell. A writer checks no more cells of that block than this count.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -51,7 +51,7 @@ pub(crate) struct Cells {
     more: OnceLock<&'static [AtomicU32]>,
 }
 
-/// In line 0: how many cells of the further block were ever in use.
+/// The index of the word in line 0 that counts how many cells of the further block were ever in use.
 const USED: usize = 1;
 
 fn used(first: &[AtomicU32], further: &[AtomicU32]) -> usize {
@@ -107,9 +107,9 @@ impl Cells {
 
     /// Counts a cell of the further block as used, before it is claimed.
     fn count_used(&self, cell: &'static AtomicU32) {
-        // ORDERING: SeqCst. The count is raised before the cell is claimed, and the cell is claimed before the look
-        // for a writer. A writer acquires the lock and then reads the count. If the writer does not see this count,
-        // we see the writer.
+        // ORDERING: SeqCst. The count is raised before the cell is claimed, and the cell is claimed before
+        // the check for a writer. A writer acquires the lock and then reads the count. If the writer does not
+        // see this count, we see the writer.
         let place = self.further().element_offset(cell);
         if let Some(place) = place.filter(|&place| place >= used(self.first, self.further())) {
             self.first[USED].fetch_max(place as u32 + 1, Ordering::SeqCst);
@@ -121,14 +121,15 @@ impl Cells {
         if let Some(cells) = self.more.get() {
             return cells;
         }
-        // ORDERING: Acquire. The block is added under the writers' lock, so every writer sees it. A reader that does
-        // not see it yet finds no free cell, and then comes to add the block.
+        // ORDERING: Acquire. The block is added under the writers' lock, so every writer sees it. A reader
+        // that does not see the block yet finds no free cell, and then tries to add the block itself.
         let at = self.place.load(Ordering::Acquire);
         let found = member::mapped().filter(|_| at != 0).and_then(|a| storage::find_cells(a, self.index, at));
         found.map_or(&[], |cells| self.more.get_or_init(|| cells))
     }
 
-    /// Claims a free cell for this thread, after writing it into the journal. Returns `None` if no cell is free.
+    /// Claims a free cell for this thread, after writing the cell into the journal. Returns `None` if no cell
+    /// is free.
     pub(crate) fn claim_any(&self, me: u32) -> Result<Option<(&'static AtomicU32, Entry)>> {
         let arena = member::arena()?;
         for cell in self.all(me).filter(|cell| cell.load(Ordering::Relaxed) == 0) {
@@ -153,7 +154,7 @@ impl Cells {
         self.used().any(|cell| cell.load(Ordering::SeqCst) == me)
     }
 
-    /// Waits until no thread reads, or until `cancelled` returns true. Returns false if it timed out.
+    /// Waits until no thread reads, or until `cancelled` returns true. Returns false if the wait timed out.
     pub(crate) fn await_empty(&self, deadline: Deadline, cancelled: impl Fn() -> bool) -> Result<bool> {
         let arena = member::arena()?;
         thread::with_me(|me| {
@@ -162,7 +163,7 @@ impl Cells {
                 if deadline.passed() {
                     return Ok(false);
                 }
-                // ORDERING: the wait is announced before we look again: see `wait::until`.
+                // ORDERING: the wait is announced before we check again: see `wait::until`.
                 let wait = Wait::announce_event_since(arena, me.record(), self.events(), watch.stamp());
                 let ticket = event::prepare(self.events());
                 if self.all_empty() {
@@ -182,7 +183,7 @@ impl Cells {
         member::arena()?;
         let seen = self.more.get().is_some();
         if !self.further().is_empty() {
-            // Another process may have added it since we looked.
+            // Another process may have added the block since we checked.
             let full = || {
                 Error::Full(format!(
                     "the lock has {FURTHER} readers, which is the most; release some of them"
@@ -191,15 +192,15 @@ impl Cells {
             return if seen { Err(full()) } else { Ok(()) };
         }
         let room = storage::make(FURTHER * 4, LINE)?;
-        // CRASH: a block counts only once it is tagged as the object's. Until then the next process that adds one
-        // replaces it.
+        // CRASH: a block counts only once its tag names the object. If we die before that, the next process
+        // that adds a block replaces this one.
         self.place.store(room.at(), Ordering::Release);
         room.give_to(self.index);
         Ok(())
     }
 }
 
-/// Clears the reader's cell that the journal names, if the dead thread read there.
+/// Clears the reader's cell that the journal names, if the cell still names the dead thread.
 pub(crate) fn release(dead: &Dead<'_>, found: &Found, entry: Journaled) {
     let (arena, &Found { index, object }) = (dead.arena, found);
     let Journaled { record: id, offset } = entry;
@@ -214,7 +215,7 @@ pub(crate) fn release(dead: &Dead<'_>, found: &Found, entry: Journaled) {
     }
 }
 
-/// Returns the records of the readers, if `offset` is the event count on which writers wait for them.
+/// Returns the records of the readers, if `offset` is the event count on which writers wait for readers.
 pub(crate) fn of_events(arena: &Arena, object: &Object, index: u32, offset: u64) -> Vec<u32> {
     let Some(first) = find(arena, object, index, FIRST) else { return vec![] };
     if arena.offset_of(first.as_ptr()) != offset {

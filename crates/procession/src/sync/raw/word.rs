@@ -1,4 +1,4 @@
-//! The lock word's transitions, without shared memory, futexes and clocks, so that they can be model-checked.
+//! The lock word's transitions, without shared memory, futexes or clocks, so that they can be model-checked.
 //! `README.md` describes the states and has the proofs.
 
 use crate::rules::{self, Rule};
@@ -7,12 +7,13 @@ use crate::rules::{self, Rule};
 pub const WAITERS: u64 = 1 << 31;
 /// The last owner died or panicked while it held the lock.
 pub const POISONED: u64 = 1 << 30;
-/// The owner's turn has not begun: it waits for something else first, and its turn can be withdrawn.
+/// The owner's turn has not begun. The owner first waits for something else, and its turn can be withdrawn.
 pub const PENDING: u64 = 1 << 29;
 const OWNER: u64 = PENDING - 1;
 const HEIR_SHIFT: u32 = 32;
-/// How often a waiter looks at the word again before it sleeps: after 16 and after 32 pauses. Each look takes the
-/// word's cache line from the owner, which needs it for the release. Looking sooner or more often made both slower.
+/// How many times a waiter checks the word again before it sleeps: after 16 and after 32 pauses. Each check
+/// takes the word's cache line away from the owner, which needs the line for its release. Checking sooner or
+/// more often made both threads slower.
 const SPIN_ROUNDS: u32 = 2;
 
 /// Returns the thread that holds the lock, or 0.
@@ -33,11 +34,11 @@ fn without_heir(word: u64) -> u64 {
 pub trait Word {
     /// Returns the word. The ordering is at least Acquire.
     fn load(&self) -> u64;
-    /// Replaces `old` by `new` (AcqRel). Returns the word if it is not `old`.
+    /// Replaces `old` by `new` (AcqRel). Returns the current word as an error if it is not `old`.
     fn exchange(&self, old: u64, new: u64) -> Result<u64, u64>;
 }
 
-/// What a waiting thread can do besides reading the word.
+/// The operations of a waiting thread, besides reading the word.
 pub trait Waiter {
     /// Spins for a moment, twice as long as in the round before.
     fn pause(&mut self, round: u32);
@@ -47,8 +48,8 @@ pub trait Waiter {
     fn starving(&mut self) -> bool;
     /// Returns whether the reservation of the lock has ended because the heir did not come.
     fn heir_is_late(&mut self) -> bool;
-    /// Sleeps while the lower half of the word equals that of `expected`, and not longer than a reservation lasts.
-    /// May return at any time.
+    /// Sleeps while the lower half of the word equals that of `expected`, but no longer than a reservation
+    /// lasts. May return at any time.
     fn park(&mut self, expected: u64);
 }
 
@@ -72,7 +73,8 @@ pub enum Outcome {
     Relocked,
 }
 
-/// Acquires the lock for `me`, and waits until `waiter` expires. Acquires a poisoned lock only if `recover` is set.
+/// Acquires the lock for the thread `me`. Waits until `waiter` expires. Acquires a poisoned lock only if
+/// `recover` is set.
 pub fn acquire(word: &impl Word, me: u32, recover: bool, waiter: &mut impl Waiter) -> Outcome {
     let (mut round, mut slept) = (0, false);
     loop {
@@ -126,8 +128,8 @@ pub enum Wake {
     One,
     /// All sleepers, because only one of them can continue, or because all must see the poison.
     All,
-    /// The heir, for which the lock is reserved. If the heir does not sleep, it may be stopped. Then wake another
-    /// sleeper, which watches until the reservation ends.
+    /// The heir, for which the lock is reserved. If the heir is not asleep, it may be stopped. Then wake
+    /// another sleeper, which watches until the reservation ends.
     Heir(u32),
 }
 
@@ -148,7 +150,8 @@ pub fn release(word: &impl Word, me: u32, poison: bool, mut before_reserving: im
             }
         };
         if word.exchange(now, new).is_ok() {
-            // Every sleeper must see the poison, even if the WAITERS bit was lost to an owner that barged in.
+            // Every sleeper must see the poison, even if the WAITERS bit was lost because the owner acquired
+            // the lock without it.
             return if now & WAITERS == 0 && !poison { Wake::Nobody } else { wake };
         }
     }
@@ -165,8 +168,9 @@ pub enum Repair {
     Released,
 }
 
-/// Repairs a word after the death of thread `dead`. `before_release` runs while the word still names the dead thread,
-/// when only the caller may touch what the lock guards. It returns whether to poison the lock.
+/// Repairs a word after the death of thread `dead`. `before_release` runs while the word still names the dead
+/// thread, so only the caller may touch what the lock guards. `before_release` returns whether to poison the
+/// lock.
 pub fn recover(word: &impl Word, dead: u32, mut before_release: impl FnMut() -> bool) -> Repair {
     loop {
         let now = word.load();
@@ -174,8 +178,8 @@ pub fn recover(word: &impl Word, dead: u32, mut before_release: impl FnMut() -> 
             // A living heir is removed, too. Every sleeper wakes, and the first one to run gets the lock or the error.
             (if before_release() { POISONED } else { 0 }, Repair::Released)
         } else if heir(now) == dead && rules::holds(Rule::HeirRemoved) {
-            // Changes the lower half of a reserved lock, so that no thread falls asleep on it. The caller wakes the
-            // threads that sleep.
+            // Changes the lower half of the word of a reserved lock, so that no more threads fall asleep on
+            // it. The caller wakes the threads that already sleep.
             (if owner(now) == 0 { now & POISONED } else { without_heir(now) }, Repair::HeirRemoved)
         } else {
             return Repair::Untouched;
@@ -200,7 +204,8 @@ pub fn set_pending(word: &impl Word, me: u32, pending: bool) -> bool {
     }
 }
 
-/// Releases a lock whose owner `id` has not begun its turn, as that owner would. `poison` is as in [`release`].
+/// Releases a lock whose owner `id` has not begun its turn, on behalf of that owner. `poison` is as in
+/// [`release`].
 pub fn withdraw(word: &impl Word, id: u32, poison: bool) -> Wake {
     loop {
         let now = word.load();
