@@ -1,4 +1,4 @@
-//! The library's error, into which every family's error goes.
+//! [`Error`]: the error type of the library. The error types of its parts convert into it.
 
 use std::fmt;
 use std::io;
@@ -10,11 +10,10 @@ use crate::process::ProcessError;
 use crate::queue::{GetError, JoinError, PutError, SelectError};
 use crate::sync::{LockError, WaitError};
 
-/// Any error of this library, as plain data: it can be cloned, sent to another process, and
-/// boxed.
+/// Any error of this library. An error is plain data: it can be cloned, sent to another process, and boxed.
 ///
-/// Each part of the library has a small error of its own (such as [`LockError`]); all of them
-/// turn into this one with `?`.
+/// Each part of the library has its own small error type, such as [`LockError`]. The `?` operator converts
+/// all of these into this type.
 ///
 /// ```
 /// fn work() -> procession::Result<()> {
@@ -30,16 +29,16 @@ use crate::sync::{LockError, WaitError};
 pub enum Error {
     /// The operating system refused a call.
     Os {
-        /// The kind of [`io::Error`], by its name.
+        /// The name of the [`io::Error`]'s kind.
         kind: String,
-        /// The error number, when there was one.
+        /// The error number, if there was one.
         code: Option<i32>,
         /// The call, and the text of the system's error.
         message: String,
     },
     /// A lock was not acquired.
     Lock(LockError),
-    /// A wait ended before the event that it was for.
+    /// A wait ended before the event for which it waited.
     Wait(WaitError),
     /// A process did not return a value.
     Process(ProcessError),
@@ -47,7 +46,7 @@ pub enum Error {
     Put(PutError<()>),
     /// No item was received from a queue or a pipe.
     Get(GetError),
-    /// Not everything in a queue is done.
+    /// Joining a queue or pool failed, because not everything in it is done or because it cannot be joined.
     Join(JoinError),
     /// None of several things is ready.
     Select(SelectError),
@@ -55,29 +54,30 @@ pub enum Error {
     Task(TaskError),
     /// A task of a map has no result.
     Map(MapError),
-    /// An argument is invalid; the text says which values are valid.
+    /// An argument is invalid. The text says which values are valid.
     InvalidArgument(String),
-    /// The shared memory, or a table in it, is full; the text names the limit, and who holds how much, the largest
-    /// first.
+    /// The shared memory, or a table in it, is full. The text names the limit, and lists which processes and
+    /// objects use how much, the largest first.
     Full(String),
-    /// A value could not be turned into bytes or back.
+    /// A value could not be encoded or decoded.
     Message(String),
-    /// A handle to something that no longer exists, or that belongs to another family.
+    /// A handle names an object that no longer exists, or that belongs to another family.
     StaleHandle(String),
-    /// This process is a plain fork of a member of the family, and not itself a member.
+    /// This process is a plain fork of a member of the family, but is not itself a member.
     Forked,
-    /// The operation cannot work here; the text says why.
+    /// The operation cannot work here. The text says why.
     Unsupported(String),
-    /// The supervisor was killed, and every process of the family but main with it. The text says what kills one.
+    /// The supervisor was killed, and with it every process of the family except main. The text says what can
+    /// kill a supervisor.
     FamilyLost,
-    /// Something else, from the user's code; [`Error::other`] makes one.
+    /// Any other error, from the user's code. [`Error::other`] creates it.
     Other(OtherError),
 }
 
-/// What happened to the family, why, and what comes next.
+/// The text of [`Error::FamilyLost`]: what happened to the family, why, and what happens next.
 const FAMILY_LOST: &str = "the supervisor was killed, and with it every process of the family but main. It is the helper process that starts the others, and ends by SIGKILL from outside or when the kernel runs out of memory (see `dmesg`). The next spawn starts another";
 
-/// A result whose error is this library's, if no other is named.
+/// A result whose error type is [`Error`], unless another error type is given.
 ///
 /// ```
 /// fn half(number: u32) -> procession::Result<u32> {
@@ -91,7 +91,7 @@ const FAMILY_LOST: &str = "the supervisor was killed, and with it every process 
 /// ```
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// An error of the user's code as text, with its causes.
+/// An error of the user's code, kept as text. Its causes are kept too.
 ///
 /// ```
 /// use procession::Error;
@@ -105,18 +105,18 @@ pub struct OtherError {
     cause: Option<Box<OtherError>>,
 }
 
-/// How many links of a chain of causes are kept.
+/// The maximum number of links that are kept of a chain of causes.
 const MOST_LINKS: usize = 100;
 
 impl OtherError {
-    /// Keeps the texts of an error and of its causes.
+    /// Creates an error with the texts of `error` and of its causes.
     pub(crate) fn of(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> OtherError {
         let error = error.into();
         let links = std::iter::successors(Some(&*error as &dyn std::error::Error), |error| error.source());
         OtherError::from(links.map(ToString::to_string).collect::<Vec<_>>())
     }
 
-    /// Returns the error's own text, without those of its causes.
+    /// Returns the error's own text, without the texts of its causes.
     ///
     /// ```
     /// use procession::Error;
@@ -132,7 +132,7 @@ impl OtherError {
     }
 }
 
-/// Links the texts, of which the first is the outermost.
+/// Links the texts into a chain. The first text is the outermost error.
 impl From<Vec<String>> for OtherError {
     fn from(mut texts: Vec<String>) -> OtherError {
         texts.truncate(MOST_LINKS);
@@ -150,7 +150,8 @@ impl From<OtherError> for Vec<String> {
 }
 
 impl fmt::Display for OtherError {
-    /// Writes the text of the error, and after a colon that of each cause, unless the text ahead of it ends with it.
+    /// Writes the text of the error. Then writes a colon and the text of each cause, unless the preceding
+    /// text already ends with that text.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut before = "";
         for (n, OtherError { message, .. }) in self.links().enumerate() {
@@ -166,7 +167,7 @@ impl fmt::Display for OtherError {
 }
 
 impl fmt::Debug for OtherError {
-    /// Writes the text, as for `main` that returns an error.
+    /// Writes the text, because Rust prints the `Debug` form of an error that `main` returns.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(&self.to_string(), f)
     }
@@ -179,10 +180,12 @@ impl std::error::Error for OtherError {
 }
 
 impl Error {
-    /// Wraps any error as text: its own, and those of its causes. Takes an `anyhow::Error`, a `Box<dyn Error + Send + Sync>`,
-    /// an error that is no [`Message`](crate::Message), a `String` or a `&str`.
+    /// Wraps any error as text. The texts of its causes are kept too. Takes an `anyhow::Error`, a
+    /// `Box<dyn Error + Send + Sync>`, an error that is not a [`Message`](crate::Message), a `String` or a
+    /// `&str`.
     ///
-    /// The causes stay apart: [`source`](std::error::Error::source) returns the next one, also in another process.
+    /// The causes stay separate: [`source`](std::error::Error::source) returns the next one, even in another
+    /// process.
     ///
     /// ```
     /// use procession::{Error, Process};
@@ -200,7 +203,7 @@ impl Error {
         Error::Other(OtherError::of(error))
     }
 
-    /// An operating system error, with what was tried.
+    /// Returns an operating system error whose text says what was tried.
     pub(crate) fn os(tried: &str, error: &io::Error) -> Error {
         if error.kind() == io::ErrorKind::Unsupported && error.raw_os_error().is_none() {
             return Error::Unsupported(error.to_string());
@@ -209,7 +212,8 @@ impl Error {
         Error::Os { kind, code: error.raw_os_error(), message: format!("{tried}: {error}") }
     }
 
-    /// An operating system error that keeps a process from being started, with what was tried and what to do.
+    /// Returns an operating system error because of which no process could be started. The text says what was
+    /// tried and what to do.
     pub(crate) fn unstarted(tried: &str, error: &io::Error) -> Error {
         match (Error::os(tried, error), error.raw_os_error().and_then(advice)) {
             (Error::Os { kind, code, message }, Some(advice)) => {
@@ -220,7 +224,7 @@ impl Error {
     }
 }
 
-/// What to do when the kernel refuses to start a process.
+/// Returns advice on what to do if the kernel refuses to start a process.
 fn advice(errno: i32) -> Option<&'static str> {
     Some(match errno {
         libc::EAGAIN => {
@@ -284,7 +288,7 @@ impl std::error::Error for Error {
             Error::Select(e) => Some(e),
             Error::Task(e) => Some(e),
             Error::Map(e) => Some(e),
-            // Its own text is this one's.
+            // The text of this error is already the text of `e`, so the source is the next one.
             Error::Other(e) => e.source(),
             _ => None,
         }

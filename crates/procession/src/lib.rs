@@ -1,5 +1,5 @@
-//! Process-based parallelism: pools, processes, locks, queues and shared data, of which any process may be killed at any
-//! instruction while the others go on.
+//! Process-based parallelism: pools, processes, locks, queues and shared data. Any process may be killed at
+//! any instruction, and the others continue.
 //!
 //! ```
 //! use procession::{Pool, pool::TaskError};
@@ -22,7 +22,7 @@
 //! }
 //! ```
 //!
-//! A function in a process of its own, and a lock that it shares with others:
+//! Two functions, each in its own process, and a lock that they share:
 //!
 //! ```
 //! use procession::{Lock, Process};
@@ -42,41 +42,42 @@
 //! }
 //! ```
 //!
-//! Nothing has to be set up. The first spawn starts a *supervisor*: a second execution of this program that never reaches
-//! `main`. It forks every child, notices every death, and releases what the dead process held. The library works in
-//! programs, libraries and `#[test]`s alike.
+//! Nothing has to be set up. The first spawn starts a *supervisor*: a second execution of this program that
+//! never reaches `main`. The supervisor forks every child, notices every death, and releases what the dead
+//! process held. The library works in programs, libraries and `#[test]`s alike.
 //!
 //! # Which one should I use?
 //!
 //! | you want | use |
 //! |---|---|
-//! | many tasks on all cores, and to go on when one crashes or hangs | [`Pool`] |
+//! | to run many tasks on all cores, and to continue if one crashes or hangs | [`Pool`] |
 //! | one function in a process of its own, perhaps with limits or redirected streams | [`Process`] |
 //! | the same large data in each process, built once | [`preload`](preload()) |
-//! | work handed from producers to consumers | [`Queue`]; [`JoinableQueue`] where a consumer's death must lose nothing |
+//! | to send work from producers to consumers | [`Queue`]; [`JoinableQueue`] if no item may be lost when a consumer dies |
 //! | a conversation between two processes | [`pipe`](pipe()) |
 //! | the first of several things to happen | [`select`](select()), [`wait_any`](process::wait_any) |
 //! | to keep others out of a file, a terminal, a device | [`Lock`] |
-//! | a number or a struct that all see | [`Value`]; with a guard around it [`Mutex`] or [`RwLock`] |
-//! | many numbers that all see | [`Array`] |
-//! | a map or a sequence that all change | [`Dict`], [`List`] |
-//! | to find a thing by name instead of being handed it | [`Manager`] |
-//! | to wait until others are so far | [`Event`], [`Barrier`], [`Condvar`], [`Latch`](sync::Latch) |
+//! | a number or a struct that all processes see | [`Value`]; with a guard around it [`Mutex`] or [`RwLock`] |
+//! | many numbers that all processes see | [`Array`] |
+//! | a map or a sequence that all processes change | [`Dict`], [`List`] |
+//! | to find an object by name instead of receiving a handle | [`Manager`] |
+//! | to wait until others have reached some point | [`Event`], [`Barrier`], [`Condvar`], [`Latch`](sync::Latch) |
 //! | at most *n* at a time | [`Semaphore`] |
-//! | something done once, by whoever comes first | [`Once`](sync::Once) |
+//! | something done once, by the process that comes first | [`Once`](sync::Once) |
 //! | all of this in an async program | [In async programs](async_programs) |
 //! | threads, because nothing ever crashes, hangs or leaks, and tasks take microseconds | rayon, crossbeam |
 //!
-//! The modules: [`pool`] runs tasks, [`process`] starts processes and waits for them, [`queue`] passes messages, [`sync`] has locks and
-//! everything else that waits, [`state`] has shared data, [`manager`] finds things by name. The types that are used most are
-//! here at the root, too.
+//! The modules: [`pool`] runs tasks, [`process`] starts processes and waits for them, [`queue`] passes
+//! messages, [`sync`] has locks and everything else that waits, [`state`] has shared data, [`manager`] finds
+//! things by name. The most common types are also here at the root.
 //!
 //! # Children have none of main's statics
 //!
-//! A child runs the same executable and does not run `main`. It has none of main's memory. A `static`, a `thread_local!`, a
-//! `OnceLock`, a logger, a panic hook or a runtime that main has set is as it was before `main`. What a child needs comes in
-//! its arguments, or from [`preload`](preload()), or from the [initializer](pool::Builder::initializer) of a pool. A change
-//! that a child makes to a `static` stays in that child.
+//! A child runs the same executable, but does not run `main`. It has nothing of main's memory. Main may have
+//! set a `static`, a `thread_local!`, a `OnceLock`, a logger, a panic hook or a runtime. In the child, all of
+//! these are as they were before `main`. A child gets what it needs from its arguments, from
+//! [`preload`](preload()), or from the [initializer](pool::Builder::initializer) of a pool. A change that a
+//! child makes to a `static` stays in that child.
 //!
 //! ```
 //! use std::sync::atomic::{AtomicU32, Ordering};
@@ -92,17 +93,20 @@
 //!
 //! # What crosses between processes
 //!
-//! Functions that capture nothing ([`process::Entry`]), values that serde can take apart ([`Message`] has the table of what
-//! crosses and what to send instead), and handles such as [`Lock`] and [`Process`], which stay the same object. What the
-//! compiler says of a mistake is explained in [When it does not compile](when_it_does_not_compile).
+//! * Functions that capture nothing ([`process::Entry`]).
+//! * Values that serde can encode. [`Message`] has a table of what can cross, and what to send instead of
+//!   other values.
+//! * Handles such as [`Lock`] and [`Process`]. A handle names the same object in every process.
+//!
+//! [When it does not compile](when_it_does_not_compile) explains the compiler's messages about mistakes.
 //!
 //! # Waiting and timeouts
 //!
-//! A call that can block has four forms: `x()` waits, `try_x()` does not, `x_timeout(Duration)` and
-//! `x_deadline(Instant)` wait for a limited time. A call that ends without what it was called for returns an error of
-//! its family:
+//! A call that can block has four forms. `x()` waits, `try_x()` does not wait, and `x_timeout(Duration)` and
+//! `x_deadline(Instant)` wait for a limited time. This table shows what a call returns if it ends without
+//! success:
 //!
-//! | family | `try_x` | `x_timeout`, `x_deadline` |
+//! | object or call, and its error type | `try_x` | `x_timeout`, `x_deadline` |
 //! |---|---|---|
 //! | locks, [`Once`](sync::Once): [`LockError`]; [`Value`]: [`Error::Lock`] | `WouldBlock` | `TimedOut` |
 //! | [`Semaphore`], [`Event`], [`Barrier`], [`Latch`](sync::Latch): [`WaitError`]; [`AnyProcess`], [`wait_any`](process::wait_any): [`Error::Wait`] | `WouldBlock` | `TimedOut` |
@@ -114,35 +118,39 @@
 //! | [`Condvar`]: the lock is held in any case | no such form | the guard, and whether it timed out |
 //! | to await a [`Process`] or a [`Task`] | no such form | that of the async runtime |
 //!
-//! Where the shared memory itself is full, the error is `Full` in each family, `NoMemory` in
-//! [`PutError`](queue::PutError), and [`Error::Full`] behind `?`. Its text says who holds how much.
+//! If the shared memory itself is full, the variant is `Full` in each of these error types, except in
+//! [`PutError`](queue::PutError), where it is `NoMemory`. The `?` operator converts all of them to
+//! [`Error::Full`]. The text says which processes and objects use how much.
 //!
 //! A call that only looks, such as `len` or `is_set`, never waits and returns a plain value. A timeout of zero tries once.
 //!
 //! # If a process dies
 //!
-//! However a process dies, the others go on. [`Process::join`] returns how it died. A [`Lock`] that it held is released, and
-//! the next call to `lock` returns [`OwnerDied`](sync::LockError::OwnerDied). Processes that wait for it at a [`Barrier`] get an
-//! error. Its memory and handles are freed, and its child processes are killed.
+//! However a process dies, the others continue. [`Process::join`] returns how the process died. A [`Lock`]
+//! that the process held is released, and the next call to `lock` returns
+//! [`OwnerDied`](sync::LockError::OwnerDied). Other processes that wait for the dead one at a [`Barrier`] get
+//! an error. The memory and the handles of the dead process are freed, and its child processes are killed.
 //!
 //! If the **supervisor** is killed, the kernel kills its children, and waits return [`Error::FamilyLost`] or
-//! [`Failure::FamilyLost`]. The next spawn starts another supervisor. If **main** is killed, the whole family ends and leaves
-//! nothing behind.
+//! [`Failure::FamilyLost`]. The next spawn starts a new supervisor. If **main** is killed, the whole family
+//! ends and leaves nothing behind.
 //!
 //! # The end of the program
 //!
-//! When main returns (or calls `exit`), it waits for every process that is not a [daemon](process::Builder::daemon). After
-//! five seconds it names on stderr the processes that it waits for. Daemons get SIGTERM, and SIGKILL a second later.
+//! When main returns (or calls `exit`), it waits for every process that is not a
+//! [daemon](process::Builder::daemon). After five seconds, stderr shows the names of the processes for which
+//! main still waits. Daemons get SIGTERM, and SIGKILL a second later.
 //!
-//! Main's other threads run on meanwhile. Locks of threads that have ended, and of the thread that called `exit`, are
-//! released as if their owner had died: the next owner gets [`OwnerDied`](sync::LockError::OwnerDied). A [`Mutex`],
-//! [`RwLock`] or [`Array`] is released in this way only when main has no other thread, because another thread may
-//! have borrowed what its guard gives access to.
+//! Meanwhile, main's other threads continue to run. Locks of threads that have ended, and of the thread that
+//! called `exit`, are released as if their owner had died: the next owner gets
+//! [`OwnerDied`](sync::LockError::OwnerDied). A [`Mutex`], [`RwLock`] or [`Array`] is released in this way
+//! only if main has no other thread. Another thread might have borrowed the data through the guard.
 //!
-//! Whatever a running thread of main holds stays held. A call that has waited for it for five seconds since main ended
-//! fails with [`LockError::MainEnded`], or [`WaitError::MainEnded`] if main holds every permit of a semaphore. So the
-//! waiting process can end, and main as well. To avoid this, join the threads that take locks before main returns.
-//! A process that waits for anything else that only main can do, such as a message or an event, keeps main waiting.
+//! Locks and permits that a running thread of main holds stay held. If a call has waited for one of them for
+//! five seconds since main ended, the call fails with [`LockError::MainEnded`]. If main holds every permit of
+//! a semaphore, the call fails with [`WaitError::MainEnded`]. So the waiting process can end, and then main
+//! can end as well. To avoid this, join the threads that take locks before main returns. A process that waits
+//! for anything else that only main can do, such as a message or an event, keeps main waiting.
 //!
 //! # Features
 //!
@@ -152,47 +160,55 @@
 //! | `log` | records of children come to main's logger |
 //! | `indicatif` | a progress bar for maps |
 //!
-//! `tracing`: main must have a subscriber when it spawns its first process. Events of children then appear in that subscriber,
-//! with their level, target and fields, and the fields `pid` and `process`. (They are called `pid_of_child` and
-//! `process_of_child` if the event has fields of these names.) Once the call that emits an event has returned, the event
-//! arrives, whatever happens to the process. It arrives in copies of the spans in which it was emitted. Each copy is opened for this
-//! one event, so its duration means nothing, and a span without events does not appear. In a child, this library is the
-//! global default subscriber.
+//! `tracing`: main must have a subscriber when it spawns its first process. Events of children then appear in
+//! that subscriber, with their level, target and fields, and the fields `pid` and `process`. (They are called
+//! `pid_of_child` and `process_of_child` if the event has fields of these names.) Once the call that emits an
+//! event has returned, the event arrives, even if the process then dies. The event arrives inside copies of
+//! the spans in which it was emitted. Each copy is opened only for this one event, so the duration of the
+//! copy has no meaning. A span without events does not appear. In a child, this library is the global default
+//! subscriber.
 //!
-//! `log`: main must have a logger when it spawns its first process, and a maximum level other than `Off`. Records of children then
-//! come to that logger, and their text begins with the process: `buyer (pid 17): sold out`. They arrive as reliably as events.
-//! Children use the maximum level that main had at the first spawn.
+//! `log`: main must have a logger when it spawns its first process, and a maximum level other than `Off`.
+//! Records of children then reach that logger, and their text begins with the name of the process:
+//! `buyer (pid 17): sold out`. Records arrive as reliably as the events of `tracing`. Children use the
+//! maximum level that main had at the first spawn.
 //!
 //! # What a process inherits
 //!
-//! Processes are forks of the supervisor, and the first spawn starts the supervisor. So these are as main had them at its
-//! **first spawn**: the environment, the umask, the nice value, resource limits, the control group, namespaces, the root
-//! directory, seccomp filters, and the standard streams. A later change in main changes none of them in processes.
-//! The working directory is that of the spawner when it spawns, and so are user, groups, capabilities and
-//! `no_new_privs`: what main has given up, its later processes do not have. [`process::Builder`] changes most of these
-//! for one process.
+//! Processes are forks of the supervisor, and the first spawn starts the supervisor. So a process has the
+//! following as main had them at its **first spawn**: the environment, the umask, the nice value, resource
+//! limits, the control group, namespaces, the root directory, seccomp filters, and the standard streams. If
+//! main changes one of these later, processes do not see the change. The working directory, the user, the
+//! groups, the capabilities and `no_new_privs` are those of the spawner at the time of the spawn. So if main
+//! has given up a privilege, processes that it spawns later do not have it. [`process::Builder`] changes most
+//! of these settings for one process.
 //!
-//! A process has no other open file of main's, none of its memory and none of its threads. A thread that ends while it
-//! has forgotten a guard (`mem::forget`) keeps the lock until its process ends.
+//! A process has no other open file of main's, nothing of main's memory and none of main's threads. If a
+//! thread forgets a guard (`mem::forget`) and then ends, the lock stays held until the thread's process ends.
 //!
-//! The shared memory is sized by the control group's limit when the first handle is made. `mlockall(MCL_FUTURE)` before
-//! that does not lock it; `mlockall(MCL_CURRENT)` afterwards locks all of it, unless `MCL_ONFAULT` is added.
+//! The size of the shared memory is derived from the control group's limit when the first handle is created.
+//! A call of `mlockall(MCL_FUTURE)` before that does not lock the shared memory. A call of
+//! `mlockall(MCL_CURRENT)` after that locks all of it, unless `MCL_ONFAULT` is added.
 //!
 //! # If a process is stopped
 //!
-//! A process can be stopped by SIGSTOP, by Ctrl-Z, by a debugger, or because its control group is frozen. What it **holds**
-//! stays its own, and others wait for it. What it **waits** for goes to others ([`Lock`], [`Semaphore`], [`Queue`], pools). Time for which
-//! it is stopped does not count against a [`task_timeout`](pool::Builder::task_timeout), nor against the second that
-//! daemons have between SIGTERM and SIGKILL. All other timeouts and deadlines are wall time: those of waits,
-//! [`idle_timeout`](pool::Builder::idle_timeout), [`max_restarts`](pool::Builder::max_restarts).
+//! A process can be stopped by SIGSTOP, by Ctrl-Z, by a debugger, or because its control group is frozen.
+//! Whatever a stopped process **holds**, it keeps, and others wait for it. If it **waits** for something,
+//! others can get that thing first ([`Lock`], [`Semaphore`], [`Queue`], pools). The time in which it is
+//! stopped does not count against a [`task_timeout`](pool::Builder::task_timeout), nor against the second
+//! that daemons have between SIGTERM and SIGKILL. All other timeouts and deadlines count wall time, even if
+//! the process is stopped: those of waits, of [`idle_timeout`](pool::Builder::idle_timeout) and of
+//! [`max_restarts`](pool::Builder::max_restarts).
 //!
-//! While the **supervisor** is stopped, no death is recovered: what a dead process held is not released, and `join` of a killed
-//! process does not return. The `Debug` of a lock says that. Spawning goes on while there are spares. The supervisor ignores Ctrl-Z, and the kernel continues it when main ends.
+//! While the **supervisor** is stopped, no death is recovered. What a dead process held is not released, and
+//! `join` of a killed process does not return. The `Debug` output of a lock shows this. Spawning still works
+//! as long as there are spare processes. The supervisor ignores Ctrl-Z, and the kernel resumes it when main
+//! ends.
 //!
 //! # Limits
 //!
-//! Linux on 64-bit little-endian machines, kernel 5.10 or later. All processes run the same
-//! executable and trust each other: this isolates crashes, not malice.
+//! Linux on 64-bit little-endian machines, kernel 5.10 or later. All processes run the same executable and
+//! trust each other: the library isolates crashes, not malice.
 
 mod arena;
 mod codec;

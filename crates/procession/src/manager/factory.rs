@@ -1,4 +1,4 @@
-//! The objects without a name that a [`Manager`] creates.
+//! The methods of [`Manager`] that create objects without a name.
 
 use super::manager::{Home, Manager};
 use crate::queue::{JoinableQueue, Queue};
@@ -235,7 +235,7 @@ impl Manager {
         }
     }
 
-    /// Creates a [`Latch`] without a name, which opens after `count` calls of `count_down`.
+    /// Creates a [`Latch`] without a name. The latch opens after `count` calls of `count_down`.
     ///
     /// # Errors
     /// As [`Latch::new`].

@@ -1,21 +1,22 @@
-//! [`Manager`]: creates shared objects, and finds those that have a name.
+//! [`Manager`]: creates shared objects, and finds objects by name.
 
 use super::named::Named;
 use super::names;
 use crate::Result;
 
-/// Creates the objects that processes share, and finds those that have a name.
+/// Creates the objects that processes share, and finds objects by name.
 ///
-/// A name belongs to the family: every process gets the same object for it. An object with a name lives until the name
-/// is [removed](Manager::remove) or the family ends. Error messages and reports show the name.
+/// Names are the same in the whole family: every process gets the same object for a name. An object with a
+/// name exists at least until the name is [removed](Manager::remove) or the family ends. Error messages and
+/// reports show the name.
 ///
-/// There is no manager process. All objects are in the family's shared memory, so no request is sent, and killing a
-/// process destroys no object.
+/// There is no manager process. All objects are in the family's shared memory. So a process uses them without
+/// sending requests, and killing a process destroys no object.
 ///
 /// # If a process dies
 ///
-/// If a process dies while it creates an object with a name, the name has the complete object or none. Objects that it
-/// has named before stay.
+/// If a process dies while it creates an object with a name, the name belongs to the complete object or to no
+/// object. Objects that the process has named before are not affected.
 ///
 /// ```
 /// use procession::{Manager, Process};
@@ -57,7 +58,8 @@ impl Manager {
         Ok(Manager { home: Home::Family })
     }
 
-    /// Looks up or creates an object by name. The method that is called next on the result chooses its type.
+    /// Looks up or creates an object by name. The method that is called next on the result chooses the type
+    /// of the object.
     ///
     /// ```
     /// let manager = procession::Manager::new()?;
@@ -91,8 +93,8 @@ impl Manager {
         }
     }
 
-    /// Removes a name, and returns whether it existed. Handles to the object stay valid. The next process that asks for
-    /// the name gets a new object.
+    /// Removes a name. Returns true if the name existed. Handles to its object stay valid. The next process
+    /// that asks for the name gets a new object.
     ///
     /// # Errors
     /// As [`Dict::remove`].

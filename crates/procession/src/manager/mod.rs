@@ -1,4 +1,4 @@
-//! [`Manager`]: creates all kinds of shared objects, and finds those that have a name.
+//! [`Manager`]: creates all kinds of shared objects, and finds objects by name.
 //!
 //! ```
 //! use procession::{Manager, Process};

@@ -12,14 +12,15 @@ use crate::{Error, Message, Result};
 
 /// A name: see [`Manager::named`].
 ///
-/// Each method returns the object that has this name, or creates it if there is none. The first caller creates it, with
-/// the size or value that it passes. All others get the same object, and what they pass is ignored. It is an error if
-/// the name belongs to an object of another type, even if only the types of its keys or items differ.
+/// Each method returns the object that has this name, or creates it if there is none. The first caller
+/// creates the object, with the size or value that the caller passes. All other callers get the same object,
+/// and the sizes or values that they pass are ignored. It is an error if the name belongs to an object of
+/// another type, even if only the types of keys or items differ.
 ///
 /// # If a process dies
 ///
-/// If a process dies while it creates the object, the name has the complete object or none. If it has none, the next
-/// caller creates it.
+/// If a process dies while it creates the object, the name belongs to the complete object or to no object. If
+/// there is no object, the next caller creates it.
 ///
 /// ```
 /// let manager = procession::Manager::new()?;
@@ -37,7 +38,7 @@ pub struct Named<'a> {
 }
 
 impl Named<'_> {
-    /// Returns the [`Dict`] of this name.
+    /// Returns the [`Dict`] with this name.
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] if the name is empty or belongs to an object of another type.
@@ -56,7 +57,7 @@ impl Named<'_> {
         self.find_or_make(Manager::dict)
     }
 
-    /// Returns the [`List`] of this name.
+    /// Returns the [`List`] with this name.
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] if the name is empty or belongs to an object of another type.
@@ -75,7 +76,7 @@ impl Named<'_> {
         self.find_or_make(Manager::list)
     }
 
-    /// Returns the [`Value`] of this name. A new one has this value.
+    /// Returns the [`Value`] with this name. If it is new, it has this value.
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] if the name is empty or belongs to an object of another type.
@@ -94,7 +95,7 @@ impl Named<'_> {
         self.find_or_make(|manager| manager.value(value))
     }
 
-    /// Returns the [`Array`] of this name. A new one has `len` zeros.
+    /// Returns the [`Array`] with this name. If it is new, it has `len` zeros.
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] if the name is empty or belongs to an object of another type.
@@ -113,7 +114,7 @@ impl Named<'_> {
         self.find_or_make(|manager| manager.array(len))
     }
 
-    /// Returns the [`Queue`] of this name. A new one holds at most `capacity` items.
+    /// Returns the [`Queue`] with this name. If it is new, it holds at most `capacity` items.
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] if the name is empty or belongs to an object of another type.
@@ -132,7 +133,7 @@ impl Named<'_> {
         self.find_or_make(|manager| manager.queue(capacity))
     }
 
-    /// Returns the [`JoinableQueue`] of this name. A new one holds at most `capacity` items.
+    /// Returns the [`JoinableQueue`] with this name. If it is new, it holds at most `capacity` items.
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] if the name is empty or belongs to an object of another type.
@@ -160,8 +161,8 @@ impl Named<'_> {
         };
         let found = match names.get(self.name)? {
             Some(found) => found,
-            // Two processes may create an object at the same time. One of them then finds that of the other, and drops
-            // its own.
+            // Two processes may create an object at the same time. One of them then finds the other's object,
+            // and drops its own object.
             None => {
                 let made = make(self.manager)?;
                 self.label(&made)?;
@@ -175,12 +176,12 @@ impl Named<'_> {
         })
     }
 
-    /// Stores the name in the object, as far as there is room, for reports and error messages.
+    /// Stores the name in the object, for reports and error messages. A name that is too long is cut off.
     fn label<X: Message>(&self, made: &X) -> Result<()> {
         let arena = member::arena()?;
         let label = &self.name[..self.name.floor_char_boundary(NAME)];
         encoding::with_bytes(made, |_, ids| {
-            // No other process has a handle yet.
+            // No other process has a handle to the object yet.
             ids.iter().for_each(|id| arena.object(id.index()).set_name(label));
         })
     }

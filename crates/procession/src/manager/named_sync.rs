@@ -1,4 +1,4 @@
-//! The types of [`sync`](crate::sync) by name.
+//! The methods of [`Named`] for the types of [`sync`](crate::sync).
 
 use super::manager::Manager;
 use super::named::Named;
@@ -6,7 +6,7 @@ use crate::Result;
 use crate::sync::{Barrier, Condvar, Event, Latch, Lock, Mutex, Plain, RLock, RwLock, Semaphore};
 
 impl Named<'_> {
-    /// Returns the [`Lock`] of this name.
+    /// Returns the [`Lock`] with this name.
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] if the name is empty or belongs to an object of another type.
@@ -26,7 +26,7 @@ impl Named<'_> {
         self.find_or_make(Manager::lock)
     }
 
-    /// Returns the [`RLock`] of this name.
+    /// Returns the [`RLock`] with this name.
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] if the name is empty or belongs to an object of another type.
@@ -45,7 +45,7 @@ impl Named<'_> {
         self.find_or_make(Manager::rlock)
     }
 
-    /// Returns the [`Mutex`] of this name. A new one has this value.
+    /// Returns the [`Mutex`] with this name. If it is new, it has this value.
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] if the name is empty or belongs to an object of another type.
@@ -64,7 +64,7 @@ impl Named<'_> {
         self.find_or_make(|manager| manager.mutex(value))
     }
 
-    /// Returns the [`RwLock`] of this name. A new one has this value.
+    /// Returns the [`RwLock`] with this name. If it is new, it has this value.
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] if the name is empty or belongs to an object of another type.
@@ -83,7 +83,7 @@ impl Named<'_> {
         self.find_or_make(|manager| manager.rwlock(value))
     }
 
-    /// Returns the [`Semaphore`] of this name. A new one has this many permits.
+    /// Returns the [`Semaphore`] with this name. If it is new, it has this many permits.
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] if the name is empty or belongs to an object of another type.
@@ -103,7 +103,7 @@ impl Named<'_> {
         self.find_or_make(|manager| manager.semaphore(permits))
     }
 
-    /// Returns the [`Event`] of this name.
+    /// Returns the [`Event`] with this name.
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] if the name is empty or belongs to an object of another type.
@@ -122,7 +122,7 @@ impl Named<'_> {
         self.find_or_make(Manager::event)
     }
 
-    /// Returns the [`Condvar`] of this name.
+    /// Returns the [`Condvar`] with this name.
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] if the name is empty or belongs to an object of another type.
@@ -141,7 +141,7 @@ impl Named<'_> {
         self.find_or_make(Manager::condvar)
     }
 
-    /// Returns the [`Barrier`] of this name. A new one is for this many parties.
+    /// Returns the [`Barrier`] with this name. If it is new, it is for this many parties.
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] if the name is empty or belongs to an object of another type.
@@ -160,7 +160,7 @@ impl Named<'_> {
         self.find_or_make(|manager| manager.barrier(parties))
     }
 
-    /// Returns the [`Latch`] of this name. A new one opens after `count` calls of `count_down`.
+    /// Returns the [`Latch`] with this name. If it is new, it opens after `count` calls of `count_down`.
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] if the name is empty or belongs to an object of another type.

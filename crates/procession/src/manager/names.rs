@@ -13,7 +13,8 @@ use crate::arena::member;
 use crate::arena::objects::Id;
 use crate::state::Dict;
 
-/// An object that has a name, and the name of its type. An object of another type than `X` is not decoded.
+/// An object that has a name, and the name of the object's type. If that type is not `X`, the object is not
+/// decoded.
 pub(super) struct Entry<X> {
     pub(super) type_name: String,
     pub(super) object: Option<X>,
@@ -33,9 +34,10 @@ pub(super) fn of_family<X>() -> Result<Dict<String, Entry<X>>> {
             0 => {
                 let made = Dict::<String, Entry<X>>::new()?;
                 made.object().set_name("all names");
-                // From here on only the collector frees the dict.
+                // From here on, only the collector frees the dict.
                 made.object().touch();
-                // CRASH: before this the dict is freed with our handle; after it the header holds the dict.
+                // CRASH: before the exchange, the dict is freed with our handle. After the exchange, the
+                // header holds the dict.
                 let won = names.compare_exchange(0, made.id().0, Ordering::SeqCst, Ordering::SeqCst).is_ok();
                 // The handle has moved from us to the header: see `arena/collect.rs`.
                 made.object().touch();

@@ -1,11 +1,12 @@
-//! [`Batch`]: items of a map that were read from the input and not sent out yet. The input may panic after them.
+//! [`Batch`]: items of a map that were read from the input but not yet sent out. Even if the input then
+//! panics, these items can still be sent out.
 
 use super::cells::error::TaskError;
 use super::cells::items::ItemWriter;
 use super::cells::progress::ChunkProgress;
 use crate::codec::encoding::Message;
 
-/// The most bytes of a chunk, so that its blocks are reused.
+/// The size in bytes at which a chunk is full. It is this small so that the blocks of chunks are reused.
 pub(super) const MOST_BYTES: usize = 32_000;
 const _: () = assert!(
     MOST_BYTES < ChunkProgress::MOST_ITEMS as usize,
@@ -31,7 +32,7 @@ impl Batch {
         self.count
     }
 
-    /// Reports whether it should be sent out as a chunk of `size` items.
+    /// Reports whether the batch should be sent out now, if a chunk should have `size` items.
     #[inline]
     pub(super) fn is_full(&self, size: usize) -> bool {
         self.count >= size || self.items.len() >= MOST_BYTES

@@ -18,7 +18,7 @@ use crate::process::entry::assert_captures_nothing;
 use crate::process::{Captureless, Entry};
 use crate::{Error, Result};
 
-/// The settings of a new pool, returned by [`Pool::builder`]. A setting that was not made has its default.
+/// The settings of a new pool, returned by [`Pool::builder`]. Settings that are not made keep their defaults.
 ///
 /// ```
 /// use std::time::Duration;
@@ -83,8 +83,8 @@ impl Builder {
     /// Makes each worker call `f` with these arguments before its first task. `f` returns `()` or a `Result<(), E>`. A
     /// worker is a process, so a `static` that `f` sets is set for all tasks of that worker.
     ///
-    /// A worker whose initializer fails or panics ends, and another one takes its place. When that happens too often
-    /// (see [`max_restarts`](Builder::max_restarts)), the pool is broken, and
+    /// If the initializer of a worker fails or panics, the worker ends, and another one replaces it. If that
+    /// happens too often (see [`max_restarts`](Builder::max_restarts)), the pool is broken, and
     /// [`TaskError::Broken`](super::TaskError::Broken) says why.
     ///
     /// ```
@@ -111,16 +111,17 @@ impl Builder {
         self
     }
 
-    /// Makes a worker end after it has finished `tasks` tasks, and starts another in its place. This bounds what piles
-    /// up in one process, such as leaked memory.
+    /// Makes a worker end after it has finished `tasks` tasks, and starts another worker in its place. This
+    /// bounds what accumulates in one process, such as leaked memory.
     ///
-    /// What counts is an item of a map, or one call of [`submit`](Pool::submit) or [`apply`](Pool::apply). It counts
-    /// once, however often it is retried, and also if it fails. A task that a worker runs while one of its tasks waits
-    /// for it does not count.
+    /// Each item of a map counts as one task, and so does each call of [`submit`](Pool::submit) or
+    /// [`apply`](Pool::apply). A task counts once, even if it is retried or fails. If a task waits for
+    /// another task, and its worker runs that other task meanwhile, the other task does not count.
     ///
     /// The worker ends between two chunks of a map. With this setting a chunk has one item, unless
-    /// [`with_chunk_size`](Pool::with_chunk_size) sets a size; and it never has more than `tasks` items. So a worker
-    /// finishes less than twice `tasks` items, and exactly `tasks` if the chunk size divides that number.
+    /// [`with_chunk_size`](Pool::with_chunk_size) sets another size. A chunk never has more than `tasks`
+    /// items. So a worker finishes fewer than twice `tasks` items. If the chunk size divides `tasks`, the
+    /// worker finishes exactly `tasks` items.
     ///
     /// ```
     /// let pool = procession::Pool::builder().workers(1).max_tasks_per_worker(1).build()?;
@@ -134,14 +135,14 @@ impl Builder {
 
     /// Bounds the memory of a worker, in two ways.
     ///
-    /// * A worker that has more than `bytes` bytes of private memory after a task ends, and another one takes its
-    ///   place. No task fails of this.
-    /// * A worker cannot allocate more than twice `bytes` on top of what it had when it started. An allocation beyond
-    ///   that fails. Most programs then abort, and the task fails with
+    /// * If a worker has more than `bytes` bytes of private memory after a task, the worker ends and another
+    ///   one replaces it. No task fails because of this.
+    /// * A worker cannot allocate more than twice `bytes` in addition to the memory that it had when it
+    ///   started. Any further allocation fails. Most programs then abort, and the task fails with
     ///   [`TaskError::WorkerDied`](super::TaskError::WorkerDied), whose `out_of_memory` is true.
     ///
-    /// Private memory is what the worker shares with no other process. Queues, dicts and other shared objects do not
-    /// count. The default is no limit.
+    /// Private memory is the memory that the worker shares with no other process. Queues, dicts and other
+    /// shared objects do not count. The default is no limit.
     ///
     /// ```
     /// use procession::pool::{Pool, TaskError};
@@ -156,8 +157,8 @@ impl Builder {
         self
     }
 
-    /// Ends a worker that has waited this long for a task. It is started again when there are tasks. The default is
-    /// never.
+    /// Ends a worker that has waited this long for a task. When there are tasks again, the worker is started
+    /// again. By default, idle workers never end.
     ///
     /// ```
     /// use std::time::Duration;
@@ -170,16 +171,17 @@ impl Builder {
         self
     }
 
-    /// Limits the time of a task, or of each item of a map. If it takes longer, its worker is killed, and the task is
-    /// retried or fails with [`TaskError::TimedOut`](super::TaskError::TimedOut). The default is no limit.
+    /// Limits the time of a task, or of each item of a map. If the task takes longer, its worker is killed,
+    /// and the task is retried or fails with [`TaskError::TimedOut`](super::TaskError::TimedOut). The default
+    /// is no limit.
     ///
-    /// The time counts during which the worker could run, whether it sleeps or computes. Time during which the worker
-    /// is stopped (SIGSTOP, Ctrl-Z) does not count. Nor does time during which the whole family is suspended: its
-    /// process group is stopped, its container is frozen, or the machine sleeps. Each such suspension may count for up
-    /// to an eighth of the limit, or 20 ms if that is more.
+    /// All time in which the worker could run counts, whether the worker sleeps or computes. Time in which
+    /// the worker is stopped (SIGSTOP, Ctrl-Z) does not count. Time in which the whole family is suspended
+    /// does not count either: its process group is stopped, its container is frozen, or the machine sleeps.
+    /// But up to an eighth of the limit, or 20 ms if that is more, may still count for each such suspension.
     ///
-    /// A task gets more time on a machine so busy that the supervisor waits for a processor. While the supervisor is
-    /// stopped, no limit is enforced.
+    /// If the machine is so busy that the supervisor waits for a processor, a task gets more time. While the
+    /// supervisor is stopped, no limit is enforced.
     ///
     /// ```
     /// use std::time::Duration;
@@ -194,8 +196,9 @@ impl Builder {
         self
     }
 
-    /// Retries a task, or an item of a map, up to `times` times when its worker dies, it takes too long, or it
-    /// panics. A task that returns an `Err` is not retried: it has returned. The default is 0, and the most is 65,534.
+    /// Retries a task, or an item of a map, up to `times` times. A retry follows if the worker dies, or if
+    /// the task panics or takes too long. A task that returns an `Err` has completed, and is not retried. The
+    /// default is 0. The maximum is 65,534.
     ///
     /// ```
     /// use procession::{Pool, Value};
@@ -215,15 +218,16 @@ impl Builder {
         self
     }
 
-    /// Sets how many workers may die before the pool gives up: more than `most` within the time `within`. Then the pool
-    /// is broken. It starts no more workers, kills the others, and all unfinished and later tasks fail with
-    /// [`TaskError::Broken`](super::TaskError::Broken).
+    /// Sets how many workers may die before the pool gives up. If more than `most` workers die within the
+    /// time `within`, the pool is broken. A broken pool starts no more workers and kills the remaining ones.
+    /// All unfinished and later tasks fail with [`TaskError::Broken`](super::TaskError::Broken).
     ///
-    /// Every unexpected death counts, also while a task ran. Workers that are killed because their task was cancelled
-    /// or took too long do not count.
+    /// Every unexpected death counts, even if it happens while a task runs. Workers that are killed because
+    /// their task was cancelled or took too long do not count.
     ///
-    /// The default counts only workers that die before they are ready for tasks. The pool is broken when 3 of them in a
-    /// row did not get past the [`initializer`](Builder::initializer), or, without an initializer, 100 in a row.
+    /// By default, only workers that die before they are ready for tasks count. The pool is broken when 3
+    /// workers in a row do not get past the [`initializer`](Builder::initializer). Without an initializer,
+    /// the pool is broken when 100 workers in a row die before they are ready.
     ///
     /// ```
     /// use std::time::Duration;
@@ -240,11 +244,12 @@ impl Builder {
         self
     }
 
-    /// Creates the pool and starts its workers. Does not wait until they are ready.
+    /// Creates the pool and starts its workers. Returns without waiting until the workers are ready.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] for a number of workers, tasks or bytes, or a time, that is zero; for more than 1000
-    /// workers; and for a name that is too long. Otherwise as [`Process::spawn`](crate::Process::spawn).
+    /// [`Error::InvalidArgument`] if a number of workers, tasks or bytes, or a time, is zero. The same error
+    /// for more than 1000 workers, and for a name that is too long. Otherwise as
+    /// [`Process::spawn`](crate::Process::spawn).
     ///
     /// ```
     /// let pool = procession::Pool::builder().workers(2).build()?;
@@ -286,7 +291,7 @@ impl Builder {
             }
         });
         let shared = shared.inspect_err(|_| {
-            // The arguments of the initializer are not needed any longer.
+            // No pool was created, so the block with the initializer's arguments is freed.
             if let (Some((_, args)), Ok(arena)) = (init, member::arena()) {
                 let slot = member::slot();
                 blocks::free(arena, slot, args, Tag::process(slot));

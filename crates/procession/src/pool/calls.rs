@@ -13,7 +13,7 @@ use crate::process::entry::assert_captures_nothing;
 use crate::process::{Captureless, Entry};
 
 impl Pool {
-    /// Submits a task: to call `f` with these arguments in a worker. Returns without waiting for it.
+    /// Submits a task that calls `f` with these arguments in a worker. Returns without waiting for the task.
     ///
     /// # Errors
     /// [`TaskError::Undecodable`] if the arguments cannot be sent, [`TaskError::Full`] if the shared memory is full,
@@ -52,14 +52,15 @@ impl Pool {
         self.submit(f, args)?.get()
     }
 
-    /// Calls `f` with each item in the workers, waits for all results, and returns them in order. If an item fails,
-    /// returns the error of the first one in order that did. Items that no worker has begun by then are never run.
+    /// Calls `f` with each item in the workers, waits for all results, and returns them in order. If items
+    /// fail, returns the error of the failed item that comes first in the input. Items that no worker has
+    /// begun when the error is found are never run.
     ///
     /// # Errors
     /// [`MapError`] with the position of the item that failed, and its error.
     ///
     /// # Panics
-    /// If the iterator does. The pool can still be used.
+    /// Panics if the iterator panics. The pool can still be used after that.
     ///
     /// ```
     /// let pool = procession::Pool::new(2)?;
@@ -75,7 +76,8 @@ impl Pool {
         map::all(self.stream::<F, I, R>(f, items), |_| {})
     }
 
-    /// As [`map`](Pool::map), but runs all items, and returns a result or an error for each.
+    /// As [`map`](Pool::map), but runs all items even if some fail, and returns a result or an error for
+    /// each.
     ///
     /// ```
     /// let pool = procession::Pool::new(2)?;
@@ -117,14 +119,14 @@ impl Pool {
         map::all(ChunkStream::new::<Spread<F>>(&self.shared, items, self.map_options()), |_| {})
     }
 
-    /// As [`map`](Pool::map), and calls `hook` in this thread each time that more items are done. See
+    /// As [`map`](Pool::map), and also calls `hook` in this thread whenever more items are done. See
     /// [`Progress::done`] for what counts.
     ///
     /// # Errors
     /// As [`map`](Pool::map).
     ///
     /// # Panics
-    /// As [`map`](Pool::map), and if `hook` does.
+    /// As [`map`](Pool::map). Also panics if `hook` panics.
     ///
     /// ```
     /// let pool = procession::Pool::new(2)?;
@@ -147,16 +149,17 @@ impl Pool {
         map::all(self.stream::<F, I, R>(f, items), hook)
     }
 
-    /// As [`map`](Pool::map), without waiting for it: a thread of this process reads the items, sends them to the
-    /// workers and collects the results. The task fails with the error of the first item that failed. Cancelling it
-    /// stops it before the next chunk.
+    /// As [`map`](Pool::map), but returns without waiting for the map. A thread of this process reads the
+    /// items, sends them to the workers and collects the results. If items fail, the task fails with the
+    /// error of the one that comes first in the input. If the task is cancelled, it stops before the next
+    /// chunk.
     ///
     /// # Errors
     /// As [`submit`](Pool::submit), and [`TaskError::Unusable`] if no thread can be started.
     ///
     /// # If a process dies
-    /// A worker: its item is retried or fails. The process that called this: the task fails with
-    /// [`TaskError::WorkerDied`], because that process worked on it.
+    /// If a worker dies, its item is retried or fails. If the process that called `submit_map` dies, the task
+    /// fails with [`TaskError::WorkerDied`], because that process ran the task.
     ///
     /// ```
     /// let pool = procession::Pool::new(2)?;

@@ -1,12 +1,13 @@
 //! [`ChunkSizer`]: how many items a chunk should have, found by measuring earlier chunks.
 
-/// The time that a chunk should take. Next to it the cost of handing a chunk over is small, and no worker waits long
-/// for the last chunk.
+/// The time that a chunk should take. It is long compared with the cost of sending a chunk to a worker. It is
+/// short enough that no worker waits long for the last chunk.
 const TARGET_NS: f64 = 400_000.0;
-/// How much larger than the largest measured chunk the next one may be.
+/// The next chunk may have at most this many times as many items as the largest measured chunk.
 const GROWTH: u32 = 8;
 
-/// How long the items of a chunk took: their number, and the time in ns. `None` if that was not measured.
+/// How long the items of a chunk took: the number of items, and the time in ns. `None` if the time was not
+/// measured.
 pub(super) struct Measured(pub(super) Option<(u32, u64)>);
 
 #[derive(Default)]

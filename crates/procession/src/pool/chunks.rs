@@ -14,7 +14,8 @@ use crate::os::clock::{Deadline, now_ns};
 use crate::queue::ring::Refusal;
 use crate::queue::waiting;
 
-/// An input that takes longer than this for an item is slow. Then a batch does not wait for the next item.
+/// An input that takes longer than this for an item is slow. A batch from a slow input is sent out without
+/// waiting for the next item.
 const SLOW_NS: u64 = 100_000;
 
 pub(super) struct ChunkStream<I: Iterator> {
@@ -37,7 +38,8 @@ impl<T: Message, I: Iterator<Item = T>> ChunkStream<I> {
         }
     }
 
-    /// Notes that the map is a task of the pool, so a closed pool accepts its chunks.
+    /// Notes that the map is itself a task of the pool, so the pool accepts the map's chunks even if it is
+    /// closed.
     pub(super) fn belongs_to_a_task(&mut self) {
         self.window.belongs_to_a_task();
     }
@@ -50,7 +52,8 @@ impl<T: Message, I: Iterator<Item = T>> ChunkStream<I> {
         }
     }
 
-    /// Sends chunks out until enough are in flight, or the first one is done. Panics if the input does.
+    /// Sends chunks out until enough are in flight, or the first chunk is done and the window does not run
+    /// low. Panics if the input panics.
     pub(super) fn refill(&mut self) {
         if member::is_forked() {
             return self.refuse_one();
@@ -63,7 +66,8 @@ impl<T: Message, I: Iterator<Item = T>> ChunkStream<I> {
         }
     }
 
-    /// Refuses an item in a plain fork of a member of the family, which cannot use the pool.
+    /// Refuses an item, because this process is a plain fork of a member of the family and cannot use the
+    /// pool.
     fn refuse_one(&mut self) {
         if self.window.is_empty() && !self.over {
             match self.items.next() {
@@ -79,7 +83,7 @@ impl<T: Message, I: Iterator<Item = T>> ChunkStream<I> {
         self.window.send(&mut self.batch);
     }
 
-    /// Reads an item. Returns false at the end of the input. Panics if the input does.
+    /// Reads an item. Returns false at the end of the input. Panics if the input panics.
     fn read_one(&mut self) -> bool {
         let Some(item) = self.items.next() else {
             self.over = true;
@@ -92,7 +96,8 @@ impl<T: Message, I: Iterator<Item = T>> ChunkStream<I> {
         true
     }
 
-    /// Sends one chunk out: when it is full, or the input is slow. Panics if the input does.
+    /// Reads items until the batch is full, or the input is slow or ends. Then sends the batch as one chunk.
+    /// Panics if the input panics.
     fn send_some(&mut self) {
         let size = self.window.size(self.items.size_hint());
         let mut before = now_ns();
@@ -128,8 +133,8 @@ impl<T: Message, I: Iterator<Item = T>> ChunkStream<I> {
         }
     }
 
-    /// Collects the results of one chunk that is done: the first in order, or any. Reads the input while there is none.
-    /// Returns false when all results have been collected.
+    /// Collects the results of one chunk that is done: the first chunk if `in_order`, else any chunk. Reads
+    /// the input while no such chunk is done. Returns false when all results have been collected.
     pub(super) fn advance<R: Message>(
         &mut self,
         in_order: bool,
@@ -144,7 +149,8 @@ impl<T: Message, I: Iterator<Item = T>> ChunkStream<I> {
             let reads = !self.over && self.window.has_room();
             let patience = match (self.window.is_empty(), reads, self.pull_ns > SLOW_NS) {
                 (true, false, _) => return false,
-                // With a slow input, wait for a result first, as long as the input took for its last item.
+                // The input is slow. First wait for a result, at most as long as the input took for its last
+                // item.
                 (false, true, true) => Deadline::NEVER.min_ns(now_ns() + self.pull_ns),
                 (_, true, _) => Deadline::NEVER.min_ns(0),
                 (false, false, _) => Deadline::NEVER,
@@ -159,7 +165,7 @@ impl<T: Message, I: Iterator<Item = T>> ChunkStream<I> {
         }
     }
 
-    /// Waits until the deadline for a chunk that is done, and returns its place.
+    /// Waits until a chunk is done, and returns the chunk's place. Returns `None` at the deadline.
     fn done(&self, in_order: bool, deadline: Deadline) -> Option<usize> {
         let first = self.window.first()?;
         let shared = &self.window.shared;
@@ -179,7 +185,7 @@ impl<T: Message, I: Iterator<Item = T>> ChunkStream<I> {
         match waiting::wait(shared.arena, word, deadline, || 0, || find().is_ok(), find) {
             Ok(at) => Some(at),
             Err(Refusal::Empty | Refusal::TimedOut) => None,
-            // Collecting it returns the error.
+            // Waiting is impossible. Collecting the first chunk returns the error.
             Err(_) => Some(0),
         }
     }

@@ -1,8 +1,9 @@
-//! How a worker claims a task. It adds a claim to its row, the task's number leaves the ring, and the cell's state
-//! names the worker, in this order.
+//! How a worker claims a task. First the worker adds a claim to its row, then the task's number leaves the
+//! ring, and then the cell's state names the worker.
 //!
-//! The cell's cache lines come from another processor, which takes longer than all the rest. So the worker prefetches
-//! them, and touches them only after it has left the ring to other workers.
+//! The cell's cache lines come from another processor, and fetching them takes longer than all other steps
+//! together. So the worker prefetches them first. It touches them only after other workers can use the ring
+//! again.
 
 use std::sync::atomic::Ordering;
 
@@ -17,7 +18,7 @@ use crate::sync::raw::event;
 /// A task that this process is about to claim.
 pub(super) struct Reservation {
     claimed: Claimed,
-    /// The cell's state names this process already.
+    /// The cell's state already names this process.
     taken: bool,
 }
 
@@ -33,10 +34,11 @@ impl Shared {
         self.claim(self.reserve(index, generation)?)
     }
 
-    /// Adds a claim to this task. After this, the task's number may leave the ring.
+    /// Adds a claim for this task to the worker's row. After this, the task's number may leave the ring.
     ///
-    /// CRASH: recovery returns a queued task that the dead process has a claim to, wherever the number is. A worker
-    /// that finds the number in the ring takes the task from there, or finds that another one has taken it.
+    /// CRASH: if the dead process has a claim to a queued task, recovery returns the task, whether or not its
+    /// number is still in the ring. If the number is still in the ring, a worker that finds it there takes
+    /// the task, or sees that another worker has taken it.
     #[inline]
     pub(super) fn reserve(&self, index: u32, generation: u32) -> Option<Reservation> {
         let cell_ref = CellRef { index, generation, cell: self.cell(index)? };
@@ -45,8 +47,8 @@ impl Shared {
             return Some(Reservation { claimed: Claimed { cell_ref, claim: Claim::NONE }, taken: false });
         }
         let claim = self.add_claim(index);
-        // If the row is full, recovery would not know of the claim. So the task is taken while its number is in the
-        // ring.
+        // If the row is full, the claim is not noted, and recovery would not know of it. So the task is taken
+        // while its number is still in the ring.
         let taken = claim.is_none() && self.take(cell_ref);
         Some(Reservation { claimed: Claimed { cell_ref, claim }, taken })
     }
@@ -70,7 +72,8 @@ impl Shared {
         self.control.claims.add(worker::number(), member::slot(), index)
     }
 
-    /// Moves a queued or returned task to `TAKEN` by this process. Returns false if it is in another phase.
+    /// Moves a queued or returned task to `TAKEN`, and names this process in the state. Returns false if the
+    /// task is in another phase.
     ///
     /// CRASH: recovery returns a task that we have taken.
     #[inline]
@@ -89,15 +92,17 @@ impl Shared {
         if hint.load(Ordering::SeqCst) == 0 {
             return None;
         }
-        // ORDERING: SeqCst, before the look at the cells: recovery sets the hint after it has returned a task.
+        // ORDERING: SeqCst. The hint is cleared before the look at the cells, because recovery sets the hint
+        // after it has returned a task.
         hint.store(0, Ordering::SeqCst);
         let list = &self.control.returned_list;
         let claim = |index, generation| self.claim_cell(index, generation);
         let listed = list.find(self.control, self.arena, claim);
         let found = listed.or_else(|| list.find_unlisted(|| self.claim_unlisted()));
         if found.is_some() {
-            // There may be another task, and other workers may have looked while the hint was 0.
-            // CRASH: recovery of any process sets the hint, and wakes the workers.
+            // There may be another returned task, and other workers may have read the hint while it was 0.
+            // CRASH: if we die before this, our recovery sets the hint and wakes the workers, as the recovery
+            // of any process does.
             hint.store(1, Ordering::SeqCst);
             if rules::holds(Rule::ReturnedNotified) {
                 event::notify(&self.ring.control().filled.word, 1);
@@ -109,7 +114,8 @@ impl Shared {
     /// Claims a returned task that is not listed, from any cell.
     #[cold]
     fn claim_unlisted(&self) -> Option<Claimed> {
-        // Start where the last one was found, so that finding many does not take quadratic time.
+        // Start where the last returned task was found, so that finding many of them does not take quadratic
+        // time.
         let (used, from) = (self.control.used(), self.control.returned_from().load(Ordering::Relaxed));
         (from.min(used)..used).chain(0..from.min(used)).find_map(|index| {
             let state = self.cell(index)?.state();

@@ -1,14 +1,15 @@
-//! [`Feed`]: a map whose input is read by a thread of its own, so that a blocked input delays no result.
+//! [`Feed`]: a map whose input is read by a separate thread, so that an input that blocks delays no result.
 //!
 //! ```text
 //!   input ──▶ feeder ──▶ batch ──▶ window: chunks in flight ──▶ next()
 //!             (thread)                                           (the caller)
 //! ```
 //!
-//! The feeder collects items into a batch. When the input blocks meanwhile, the caller waits for a moment and sends the
-//! batch. So no item waits for the next one.
+//! The feeder collects items into a batch. If the input blocks before the batch is full, the caller waits for
+//! a moment and then sends the batch itself. So no item has to wait until the input yields the next one.
 //!
-//! Of the two locks, `reading` is locked first. The feeder locks it for each item, and `state` twice for each chunk.
+//! A thread that needs both locks locks `reading` first. The feeder locks `reading` for each item, and
+//! `state` twice for each chunk.
 
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
@@ -28,9 +29,11 @@ use crate::queue::ring::Refusal;
 use crate::queue::waiting;
 use crate::sync::raw::event;
 
-/// How long the items of a batch wait for more: while chunks are in flight, and while none are.
+/// How long a batch waits for more items. The first value applies while chunks are in flight, the second
+/// while none are.
 const LINGER_NS: [u64; 2] = [1_000_000, 100_000];
-/// A caller that waits for a chunk checks this often whether the input has blocked behind a batch.
+/// While a caller waits for a chunk, it checks at this interval whether a batch waits because the input has
+/// blocked.
 const LOOK_NS: u64 = 10_000_000;
 
 /// The state that the feeder and the caller share.
@@ -49,7 +52,7 @@ struct Reading {
     batch: Batch,
     /// How many items the next chunk should have.
     size: usize,
-    /// The feeder is inside of the input, and may block there.
+    /// The feeder is inside the input's `next`, and may block there.
     pulling: bool,
     /// The results are no longer needed.
     stop: bool,
@@ -103,7 +106,8 @@ impl Feed {
     }
 
     fn read<T: Message, I: Iterator<Item = T>>(&self, mut items: I) {
-        // The panic hook has reported it. The caller goes on with the panic, and this thread with the next item.
+        // The panic hook has reported the panic. The caller resumes the panic, and this thread continues with
+        // the next item.
         while let Err(payload) = panic::catch_unwind(AssertUnwindSafe(|| self.read_on(&mut items))) {
             let mut reading = lock(&self.reading);
             reading.pulling = false;
@@ -111,7 +115,7 @@ impl Feed {
         }
     }
 
-    /// Reads the input to its end, or until the results are no longer needed. Panics if the input does.
+    /// Reads the input to its end, or until the results are no longer needed. Panics if the input panics.
     fn read_on<T: Message, I: Iterator<Item = T>>(&self, items: &mut I) {
         let mut reading = lock(&self.reading);
         loop {
@@ -156,8 +160,8 @@ impl Feed {
         }
     }
 
-    /// Waits until an item may be read, and returns how many the next chunk should have. Returns `None` when the
-    /// results are no longer needed.
+    /// Waits until an item may be read, and returns how many items the next chunk should have. Returns `None`
+    /// if the results are no longer needed.
     fn wait_for_room(&self, items: &impl Iterator) -> Option<usize> {
         let mut state = lock(&self.state);
         while !state.stop && !state.window.has_room() {
@@ -186,7 +190,8 @@ impl Feed {
         if let Some(task) = last.task() {
             task.watch();
         }
-        // It may have been done before it was watched, and then notifies no one.
+        // The chunk may have been done before it was watched. In that case its worker notified nobody, so we
+        // notify here.
         if last.is_done() {
             event::notify(&self.shared.control.completed.word, i32::MAX);
         }
@@ -198,8 +203,8 @@ impl Feed {
         self.news.notify_one();
     }
 
-    /// Waits for the first chunk, or for any, and collects its results. Returns false when all results have been
-    /// collected.
+    /// Waits for the first chunk, or for any chunk if the order does not matter, and collects its results.
+    /// Returns false when all results have been collected.
     pub(super) fn next<R: Message>(&self, take: &mut impl FnMut(usize, Result<R, TaskError>)) -> bool {
         let Some(chunk) = self.next_chunk() else { return false };
         let measured = Window::collect(&self.shared, chunk, take);
@@ -248,25 +253,27 @@ impl Feed {
         state.window.in_flight().take(most).position(InFlight::is_done)
     }
 
-    /// Returns until when the caller waits before it sends the batch.
+    /// Returns the time until which the caller waits before it sends the batch.
     fn patience(&self, state: &State) -> Deadline {
         if state.since_ns != 0 {
             let linger = LINGER_NS[usize::from(state.window.is_empty())];
             Deadline::NEVER.min_ns(state.since_ns + linger)
         } else if state.single || state.over || state.window.is_empty() {
-            // The feeder notifies a caller that waits for news when a batch begins, but not one that waits for a chunk.
+            // A caller that waits for news is notified when a batch begins, so it needs no deadline. A caller
+            // that waits for a chunk is not notified, so it checks again after `LOOK_NS`.
             Deadline::NEVER
         } else {
             Deadline::NEVER.min_ns(now_ns() + LOOK_NS)
         }
     }
 
-    /// Waits until the first chunk is done, or any, or until the deadline. Returns false if waiting is impossible:
-    /// collecting the chunk returns the error.
+    /// Waits until the first chunk is done, or any chunk if the order does not matter, or until the deadline.
+    /// Returns false if waiting is impossible. Collecting the chunk then returns the error.
     fn wait(&self, first: Option<RawTask>, until: Deadline) -> bool {
         let is_worker = worker::is_worker_of(&self.shared);
         if self.in_order || is_worker {
-            // A worker of the pool may have to run the chunk itself, which it does when it waits without a deadline.
+            // A worker of the pool may have to run the chunk itself. It does so only if it waits without a
+            // deadline.
             let until = if is_worker { Deadline::NEVER } else { until };
             return first.is_none_or(|task| task.wait(until).is_ok());
         }
@@ -276,7 +283,8 @@ impl Feed {
         matches!(found, Ok(()) | Err(Refusal::Empty | Refusal::TimedOut))
     }
 
-    /// Stops the work. Returns whether the feeder ends now, rather than after the input has yielded another item.
+    /// Stops the work. Returns true if the feeder ends immediately, and false if it ends only after the input
+    /// has yielded another item.
     pub(super) fn stop(&self) -> bool {
         let mut reading = lock(&self.reading);
         reading.stop = true;

@@ -12,20 +12,22 @@ use crate::arena::blocks::{self, Tag};
 use crate::arena::{collect, member};
 use crate::{Error, Result};
 
-/// How many used cells are looked at before a fresh one is taken.
+/// A process looks at this many used cells before it takes a fresh one.
 const LOOK: u32 = 32;
-/// After a look at used cells that found none, this many tasks get fresh ones.
+/// After a process has found no free cell among used ones, its next tasks, up to this number, get fresh
+/// cells.
 const FRESH: u32 = 512;
 
-/// What a process knows of free cells. These are hints.
+/// What a process knows about free cells. All of these are only hints.
 #[derive(Default)]
 pub(super) struct FreeCells {
-    /// The number of the cell that this process freed last, + 1. That cell links to the one freed before: see
-    /// [`cell::link`]. Threads that allocate and free at the same time may lose some of this list.
+    /// The number of the cell that this process freed last, + 1. That cell links to the cell that was freed
+    /// before it: see [`cell::link`]. If threads allocate and free at the same time, part of this list may
+    /// get lost.
     freed: AtomicU32,
     /// Where the next look at used cells begins.
     look_from: AtomicU32,
-    /// How many more tasks get fresh cells, without a look at used ones.
+    /// How many more tasks get fresh cells before this process looks at used cells again.
     fresh: AtomicU32,
 }
 
@@ -66,10 +68,10 @@ impl Shared {
         let allocated = cell.and_then(|cell| self.allocate_cell(index, cell));
         if allocated.is_some() {
             self.free_cells.freed.store(before, Ordering::Release);
-            // The next task will use this one.
+            // The next task will use the cell that comes first now, so prefetch it.
             before.checked_sub(1).and_then(|index| self.cell(index)).inspect(|next| next.prefetch());
         } else if self.free_cells.freed.load(Ordering::Relaxed) == last {
-            // Another process has allocated it, so its link is lost.
+            // Another process has allocated the cell, so the cell's link is lost.
             self.free_cells.freed.store(0, Ordering::Relaxed);
         }
         allocated
@@ -110,11 +112,12 @@ impl Shared {
             return None;
         }
         let me = member::slot();
-        // CRASH: before any cell names us: recovery then looks for us in all cells.
+        // CRASH: mark us as a user before any cell names us. Then recovery looks for us in all cells.
         self.control.claims.mark_user(me);
-        // CRASH: `NEW` by us; recovery frees it.
-        // ORDERING: the cell is `NEW` before the phase is read. The process that closes the pool looks at the cells
-        // after it has changed the phase. So either we see that the pool is closed, or it waits for our task.
+        // CRASH: after this store, the cell is `NEW` and names us, and recovery frees it.
+        // ORDERING: the cell is `NEW` before the phase is read. The process that closes the pool changes the
+        // phase, and the cells are looked at only after that. So either we see that the pool is closed, or
+        // the pool waits for our task.
         let was = cell.fetch_update(|s| (s.phase() == FREE).then(|| s.to(NEW).by(me))).ok()?;
         cell.submitter.store(me + 1, Ordering::Relaxed);
         cell.handles.store(1, Ordering::Relaxed);
@@ -140,7 +143,7 @@ impl Shared {
         if words[2] != 0 || words.iter().any(|&word| cell::block_in(word) != 0) {
             return self.free(Some(index), cell, generation, DONE);
         }
-        // CRASH: until the cell is free it is done and ours, and recovery frees it. It names no blocks.
+        // CRASH: until the cell is free, it is `DONE` and ours, and recovery frees it. It names no blocks.
         self.free_and_remember(index, cell, |cell| {
             let is = |s: State| s.is_done_here() && s.generation() == generation;
             _ = cell.fetch_update(|s| is(s).then(|| s.freed()));

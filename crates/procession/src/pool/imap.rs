@@ -14,18 +14,20 @@ use crate::arena::member;
 use crate::codec::encoding::Message;
 
 /// An iterator over the results of [`Pool::imap`](super::Pool::imap) or
-/// [`imap_unordered`](super::Pool::imap_unordered). Dropping it stops the work. It keeps the pool open, as a handle
-/// does.
+/// [`imap_unordered`](super::Pool::imap_unordered). Dropping the iterator stops the work. Like a handle, the
+/// iterator keeps the pool from being terminated.
 ///
-/// A thread of the library reads the input, from the first call of `next` on, no further ahead than
-/// [`with_prefetch`](super::Pool::with_prefetch) allows. `next` waits for results only, never for the input.
+/// A thread of the library reads the input. The thread starts at the first call of `next`, and reads no
+/// further ahead than [`with_prefetch`](super::Pool::with_prefetch) allows. `next` waits only for results,
+/// never for the input.
 ///
-/// Dropping it also drops the input before `drop` returns. If the thread waits inside of the input at that moment, the
-/// thread drops the input itself, once it has got the item.
+/// Dropping the iterator also drops the input before `drop` returns. The exception is a thread that is
+/// waiting inside the input at that moment. That thread drops the input later, when it has got the item.
 ///
 /// # Panics
 ///
-/// `next` panics if the input iterator does. After that, `next` goes on with the following item.
+/// `next` panics if the input iterator panics. If `next` is called again after that, it continues with the
+/// following item.
 ///
 /// ```
 /// let pool = procession::Pool::new(2)?;
@@ -47,7 +49,8 @@ pub struct Imap<R> {
 enum Reader {
     Waits(Start),
     Runs(JoinHandle<()>),
-    /// It could not be started, or its process has forked: there are no more results.
+    /// The thread could not be started, or this process is a fork that does not have the thread. There are no
+    /// more results.
     Gone,
 }
 
@@ -63,12 +66,12 @@ impl<R> Imap<R> {
         Imap { feed, reader: Reader::Waits(start), ready: VecDeque::new(), _pool: pool.clone() }
     }
 
-    /// Starts the thread if it does not run. Returns `None` if there are no more results, and an error once if it
-    /// cannot be started.
+    /// Starts the thread if it does not run yet. If the thread cannot be started, returns an error the first
+    /// time. Returns `None` if there are no more results.
     fn begin(&mut self) -> Option<Result<(), TaskError>> {
         let error = match mem::replace(&mut self.reader, Reader::Gone) {
             Reader::Gone => return None,
-            // The thread, and any lock that it held, are in the process that forked.
+            // The thread, and any lock that it held, exist only in the process that forked.
             _ if member::is_forked() => TaskError::unusable(&crate::Error::Forked),
             Reader::Runs(thread) => {
                 self.reader = Reader::Runs(thread);
@@ -114,7 +117,7 @@ impl<R> Drop for Imap<R> {
         if let Reader::Runs(thread) = mem::replace(&mut self.reader, Reader::Gone)
             && ends
         {
-            // The panic hook has reported a panic in `drop` of the input.
+            // If `drop` of the input panicked, the panic hook has reported it.
             let _ = thread.join();
         }
     }
@@ -130,12 +133,13 @@ impl<R> fmt::Debug for Imap<R> {
 }
 
 /// An iterator over the results of [`Pool::imap_local`](super::Pool::imap_local) or
-/// [`imap_local_unordered`](super::Pool::imap_local_unordered). Dropping it stops the work. It keeps the pool open, as
-/// a handle does.
+/// [`imap_local_unordered`](super::Pool::imap_local_unordered). Dropping the iterator stops the work. Like a
+/// handle, the iterator keeps the pool from being terminated.
 ///
 /// # Panics
 ///
-/// `next` panics if the input iterator does. After that, `next` goes on with the following item.
+/// `next` panics if the input iterator panics. If `next` is called again after that, it continues with the
+/// following item.
 ///
 /// ```
 /// let (pool, words) = (procession::Pool::new(2)?, ["to", "be"]);

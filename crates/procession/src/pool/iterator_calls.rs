@@ -9,13 +9,13 @@ use crate::process::Captureless;
 use crate::process::entry::assert_captures_nothing;
 
 impl Pool {
-    /// Returns an iterator over the results of a map, in order. A thread of this process reads the input. It starts at
-    /// the first call of `next`, and stays a few items for each worker ahead (see
-    /// [`with_prefetch`](Pool::with_prefetch)). So the input may be endless.
+    /// Returns an iterator over the results of a map, in order. A thread of this process reads the input. The
+    /// thread starts at the first call of `next`, and reads only a few items per worker ahead of the results
+    /// (see [`with_prefetch`](Pool::with_prefetch)). So the input may be endless.
     ///
-    /// `next` waits for the next result, never for the input. While the input blocks, all results are returned, and all
-    /// items that it has yielded are sent to the workers within about a millisecond, if the caller is in `next`. So the
-    /// input may even depend on the results.
+    /// `next` waits for the next result, never for the input. Even while the input blocks, all results are
+    /// returned. Items that the input has already yielded are sent to the workers within about a millisecond,
+    /// if the caller is in `next`. So the input may even depend on the results.
     ///
     /// For an input that borrows, or that is not `Send`, use [`imap_local`](Pool::imap_local).
     ///
@@ -24,7 +24,7 @@ impl Pool {
     /// [`TaskError::Unusable`](super::TaskError::Unusable).
     ///
     /// # If a process dies
-    /// A worker: its item is retried or fails.
+    /// If a worker dies, its item is retried or fails.
     ///
     /// ```
     /// let pool = procession::Pool::new(2)?;
@@ -73,13 +73,15 @@ impl Pool {
         Imap::new(self, self.window::<F, I::Item, R>(f), items.into_iter(), false)
     }
 
-    /// As [`imap`](Pool::imap), but the calling thread reads the input, inside of `next`. So the input may borrow, and
-    /// need not be `Send`.
+    /// As [`imap`](Pool::imap), but the calling thread reads the input, inside `next`. So the input may
+    /// borrow, and need not be `Send`.
     ///
-    /// The price is that `next` waits for the input too. It returns a finished result before it reads on. From a slow
-    /// input it reads one item at a time, and before that waits for a result as long as the last item took. While the
-    /// input blocks, `next` does not return. So an input that waits for a result waits for ever, unless
-    /// [`with_prefetch(1)`](Pool::with_prefetch) makes each result come before the next item is read.
+    /// The price is that `next` waits for the input too. If a result is finished, `next` returns it before
+    /// reading more items. From a slow input, `next` reads one item at a time. Before each of these items, it
+    /// waits for a result for as long as the input took for its previous item. While the input blocks, `next`
+    /// does not return. So an input that waits for a result waits for ever. The exception is
+    /// [`with_prefetch(1)`](Pool::with_prefetch), with which each result is returned before the next item is
+    /// read.
     ///
     /// # Errors
     /// Each item may fail by itself, as in [`try_map`](Pool::try_map).

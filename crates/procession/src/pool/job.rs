@@ -1,4 +1,5 @@
-//! The jobs of a pool: how the functions of users are called, and the entry points that name them in shared memory.
+//! The jobs of a pool: how users' functions are called, and the entry points that name these functions in
+//! shared memory.
 
 use std::panic::{self, AssertUnwindSafe};
 
@@ -11,7 +12,7 @@ use crate::process::entry::function;
 use crate::process::{Captureless, Entry};
 use crate::supervisor::entrypoint::{self, EntryPoint, Returned};
 
-/// A function of the user, as it is called for one item.
+/// A user's function, in the form in which it is called for one item.
 pub(super) trait Job<T>: 'static {
     type Out: Message;
     fn run(item: T) -> Self::Out;
@@ -41,7 +42,7 @@ impl<T, F: Entry<T, Output: Message>> Job<T> for Spread<F> {
     }
 }
 
-/// The entry points of one job. Each takes the offset of a cell.
+/// The entry points of one job. Each entry point takes the offset of a cell.
 pub(super) struct EntryPoints<J, T>(std::marker::PhantomData<(J, T)>);
 
 impl<J: Job<T>, T: Message> EntryPoints<J, T> {
@@ -65,8 +66,8 @@ impl<J: Job<T>, T: Message> EntryPoints<J, T> {
 type Named = (&'static EntryPoint, (u64, u64));
 
 thread_local! {
-    /// The entry point that this thread has named or resolved last. Hashing the name of its type takes longer than
-    /// running many a task.
+    /// The entry point that this thread has named or resolved last. It is cached because hashing the name of
+    /// its type takes longer than running a short task.
     static LAST: std::cell::Cell<Option<Named>> = const { std::cell::Cell::new(None) };
 }
 
@@ -131,7 +132,7 @@ impl<F: Entry<A, Output: Initialized>, A: Message> InitPoint<F, A> {
     }
 }
 
-/// Calls an initializer. The block of arguments is kept for the next worker.
+/// Calls an initializer. Does not free the block of arguments, because the next worker needs it.
 fn initialize<F: Entry<A, Output: Initialized>, A: Message>(
     arena: &'static Arena,
     args: u64,

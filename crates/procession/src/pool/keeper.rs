@@ -1,8 +1,9 @@
 //! [`Keeper`]: a thread of the process that created the pool. It replaces workers, enforces time limits, and ends the
 //! pool.
 //!
-//! It sleeps on one event count, which is notified when a worker dies, a task is condemned, or the pool's phase
-//! changes. It looks at everything each time it wakes up, so several notifications can be seen as one.
+//! The keeper sleeps on one event count. The event count is notified when a worker dies, a task is condemned,
+//! or the pool's phase changes. Whenever the keeper wakes up, it looks at everything. So it does no harm if
+//! one wake-up answers several notifications.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, mpsc};
@@ -19,16 +20,17 @@ use crate::sync::raw::event;
 use crate::sync::raw::park::Wait;
 use crate::{Error, Result};
 
-/// How long after a refusal by the kernel (of a worker, of a signal) the keeper tries again.
+/// If the kernel refuses to start a worker or to send a signal, the keeper tries again after this time.
 pub(super) const RETRY_NS: u64 = 50_000_000;
-/// A pool without workers that cannot start one for this long is broken.
+/// If a pool has no workers and cannot start one for this long, it is broken.
 const START_PATIENCE_NS: u64 = 10_000_000_000;
 
 /// The settings that only the keeper uses.
 #[derive(Clone, Debug, Default)]
 pub(super) struct KeeperOptions {
     pub(super) name: String,
-    /// The pool is broken after more worker deaths than this number within that time, in ns.
+    /// A number of deaths, and a time in ns. The pool is broken if more workers than this number die within
+    /// this time.
     pub(super) max_restarts: Option<(u32, u64)>,
 }
 
@@ -36,20 +38,21 @@ pub(super) struct Keeper {
     pub(super) shared: Arc<Shared>,
     pub(super) options: KeeperOptions,
     pub(super) workers: WorkerSet,
-    /// In a closed pool: all cells before this one have no unfinished task.
+    /// In a closed pool: no cell before this one has an unfinished task.
     first_unfinished: u32,
-    /// A call failed during the last look: look again after `RETRY_NS`.
+    /// A call failed when the keeper last looked, so it looks again after `RETRY_NS`.
     pub(super) look_again: bool,
-    /// The supervisor was not reached with the request to watch the clock.
+    /// The request to watch the clock did not reach the supervisor.
     pub(super) clock_request_failed: bool,
-    /// Since when no worker could be started; 0 if the last start succeeded.
+    /// The time since which no worker could be started; 0 if the last start succeeded.
     refused_since_ns: u64,
 }
 
 /// Starts the workers, and a keeper for them.
 pub(super) fn start(shared: Arc<Shared>, options: KeeperOptions) -> Result<()> {
     let mut keeper = Keeper::new(shared, options);
-    // The thread first: without a keeper, workers would be left behind. The thread ends if it is sent no keeper.
+    // Start the thread first: workers without a keeper would be left behind. If the workers cannot be
+    // started, no keeper is sent to the thread, and it ends.
     let (sender, receiver) = mpsc::channel::<Keeper>();
     let started = threads::start("procession-pool", move || receiver.into_iter().for_each(Keeper::keep));
     started.map_err(|e| Error::os("starting a pool's thread", &e))?;
@@ -87,7 +90,7 @@ impl Keeper {
                 }
             });
             if slept.is_err() {
-                // The family has no record for one more thread: look again later.
+                // The arena has no free record for this thread: look again later.
                 std::thread::sleep(Duration::from_millis(10));
             }
         }
@@ -139,7 +142,7 @@ impl Keeper {
         }
     }
 
-    /// Reports whether a pool without workers may be able to start one later, after this error.
+    /// Reports whether a pool without workers may still be able to start one later, despite this error.
     fn may_still_start(&mut self, error: &Error) -> bool {
         let now = now_ns();
         if self.refused_since_ns == 0 {
@@ -148,7 +151,8 @@ impl Keeper {
         matches!(error, Error::Os { .. } | Error::Full(_)) && now - self.refused_since_ns < START_PATIENCE_NS
     }
 
-    /// Reports whether all tasks of a closed pool are done. No new ones come, so no cell is looked at twice.
+    /// Reports whether all tasks of a closed pool are done. No new tasks come, so a cell without an
+    /// unfinished task is not looked at again.
     fn all_tasks_done(&mut self) -> bool {
         let (control, arena) = (self.shared.control, self.shared.arena);
         let is_done = |index| control.cell(arena, index).is_none_or(|cell| !cell.state().is_unfinished());

@@ -15,7 +15,7 @@ use crate::queue::ring::Refusal;
 use crate::queue::{JoinError, waiting};
 use crate::{Error, Result};
 
-/// Counters of a pool: a snapshot.
+/// A snapshot of a pool's counters.
 ///
 /// ```
 /// let pool = procession::Pool::new(2)?;
@@ -33,13 +33,13 @@ pub struct Stats {
     pub pids: Vec<i32>,
     /// The number of tasks, or chunks of maps, that no worker has begun.
     pub waiting: usize,
-    /// The number of those that are running.
+    /// The number of tasks or chunks that are running.
     pub running: usize,
-    /// The number of those that are done, whether they returned or failed.
+    /// The number of tasks or chunks that are done, whether they returned or failed.
     pub done: u64,
     /// The number of workers that were started.
     pub started: u64,
-    /// The number of workers that have died, including those that were killed because of their task.
+    /// The number of workers that have died, including workers that were killed because of their task.
     pub deaths: u64,
     /// The number of times that a task exceeded its time limit.
     pub timeouts: u64,
@@ -98,9 +98,9 @@ impl Pool {
         stats
     }
 
-    /// Closes the pool: [`submit`](Pool::submit) and the like fail with [`TaskError::Closed`](super::TaskError::Closed)
-    /// from now on. The tasks that were submitted before are finished, then the workers end. Returns without waiting
-    /// for that: [`join`](Pool::join) does.
+    /// Closes the pool: from now on, [`submit`](Pool::submit) and similar calls fail with
+    /// [`TaskError::Closed`](super::TaskError::Closed). The workers finish the tasks that were submitted
+    /// before, and then end. Returns without waiting for that. Use [`join`](Pool::join) to wait.
     ///
     /// ```
     /// use procession::pool::{Pool, TaskError};
@@ -122,8 +122,8 @@ impl Pool {
     }
 
     /// Ends the pool now: kills its workers, and fails all unfinished tasks with
-    /// [`TaskError::Terminated`](super::TaskError::Terminated). Returns without waiting for that: [`join`](Pool::join)
-    /// does.
+    /// [`TaskError::Terminated`](super::TaskError::Terminated). Returns without waiting for that. Use
+    /// [`join`](Pool::join) to wait.
     ///
     /// # Errors
     /// [`Error::Forked`] in a plain fork of a member of the family.
@@ -145,7 +145,8 @@ impl Pool {
     /// Waits until a closed or terminated pool has finished its tasks and its workers have ended.
     ///
     /// # Errors
-    /// [`JoinError::Unusable`] if the pool is open, or the caller is one of its workers: both would wait for ever.
+    /// [`JoinError::Unusable`] if the pool is open, or if the caller is one of its workers. In both cases the
+    /// call would wait for ever.
     ///
     /// ```
     /// let pool = procession::Pool::new(1)?;
@@ -162,7 +163,7 @@ impl Pool {
     /// As [`join`](Pool::join), without waiting.
     ///
     /// # Errors
-    /// [`JoinError::NotDone`] while it has workers. Otherwise as [`join`](Pool::join).
+    /// [`JoinError::NotDone`] while the pool has workers. Otherwise as [`join`](Pool::join).
     ///
     /// ```
     /// let pool = procession::Pool::new(1)?;
@@ -176,7 +177,7 @@ impl Pool {
     /// As [`join`](Pool::join), but waits at most `timeout`.
     ///
     /// # Errors
-    /// [`JoinError::NotDone`] if it times out. Otherwise as [`join`](Pool::join).
+    /// [`JoinError::NotDone`] if the wait times out. Otherwise as [`join`](Pool::join).
     ///
     /// ```
     /// let pool = procession::Pool::new(1)?;

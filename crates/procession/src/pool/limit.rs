@@ -1,5 +1,5 @@
-//! [`Remaining`]: how much time a task has left. A limit counts the time in which the task's worker could run: see
-//! `arena/awake.rs`.
+//! [`Remaining`]: how much time a task has left. Only the time in which the task's worker could run counts:
+//! see `arena/awake.rs`.
 
 use std::sync::atomic::Ordering;
 
@@ -10,12 +10,12 @@ use crate::arena::{Arena, member};
 use crate::os::clock::now_ns;
 use crate::rules::{self, Rule};
 
-/// How often the keeper asks the supervisor to watch the clock, while tasks with limits run. So the supervisor does not
-/// go on for long after they have ended.
+/// While tasks with limits run, the keeper repeats its request that the supervisor watch the clock at this
+/// interval. So the supervisor stops watching soon after the tasks have ended.
 const ASK_AGAIN_NS: u64 = 10_000_000_000;
-/// How much longer than necessary the supervisor watches the clock.
+/// The supervisor watches the clock this much longer than necessary.
 const MARGIN_NS: u64 = 100_000_000;
-/// While the clock stands still, a task is not looked at more often than this.
+/// While the clock stands still, the keeper checks a task at most once in this time.
 const LOOK_AGAIN_NS: u64 = 5_000_000;
 
 /// The time that a running task has left.
@@ -23,7 +23,7 @@ pub(super) enum Remaining {
     Nothing,
     /// Its worker is stopped.
     Stopped,
-    /// It cannot exceed its limit before this time, on the monotonic clock.
+    /// The task cannot exceed its limit before this time of the monotonic clock.
     Until(u64),
 }
 
@@ -55,24 +55,25 @@ fn limit_ns(cell: &Cell) -> Option<u64> {
     (limit_us != 0).then(|| limit_us.saturating_mul(1000))
 }
 
-/// How long, and how closely, the supervisor has to watch the clock for the tasks that run.
+/// How long the supervisor has to watch the clock for the running tasks, and how closely.
 #[derive(Default)]
 pub(super) struct ClockRequest {
     /// The shortest limit of all.
     limit_ns: Option<u64>,
-    /// When the last of the limits ends.
+    /// The time when the last of the limits ends.
     until_ns: u64,
 }
 
 impl ClockRequest {
-    /// Adds a task that has time left until `until_ns`.
+    /// Adds a task that cannot exceed its limit before `until_ns`.
     pub(super) fn add(&mut self, cell: &Cell, until_ns: u64) {
         self.limit_ns = self.limit_ns.into_iter().chain(limit_ns(cell)).min();
         self.until_ns = self.until_ns.max(until_ns);
     }
 
-    /// Sends the request to the supervisor. Returns when it has to be sent again, on the monotonic clock. `failed` says
-    /// whether the last request did not reach the supervisor, which can happen when there is no free descriptor.
+    /// Sends the request to the supervisor. Returns the time of the monotonic clock when the request has to
+    /// be sent again. `unheard` is true if the last request did not reach the supervisor. That happens if
+    /// there is no free descriptor.
     pub(super) fn send(&self, arena: &Arena, unheard: &mut bool) -> u64 {
         let Some(limit_ns) = self.limit_ns else { return u64::MAX };
         let again = now_ns() + ASK_AGAIN_NS;

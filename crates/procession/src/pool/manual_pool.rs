@@ -1,4 +1,5 @@
-//! [`ManualPool`]: a pool without workers, for the crash tests. Any process runs the next task as a worker would.
+//! [`ManualPool`]: a pool without workers, for the crash tests. Any process can run the next task, as a
+//! worker would.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -25,7 +26,7 @@ use crate::process::Entry;
 use crate::sync::raw::event;
 use crate::{Error, Result};
 
-/// How a dead process has died.
+/// How a dead process ended, for recovery: a signal killed it.
 const KILLED: Option<Ended> = Some(Ended::Signaled { signal: libc::SIGKILL, core: false });
 
 #[derive(Clone)]
@@ -43,8 +44,8 @@ impl ManualPool {
         Ok(ManualPool { shared, task_options: TaskOptions { timeout_us: 0, retries, late: false } })
     }
 
-    /// Returns the pool with a handle that this process holds. A fork made by the test has inherited the handle counts,
-    /// but in the arena it holds no handles.
+    /// Returns the pool with a handle that this process holds. A fork made by the test has inherited the
+    /// handle counts, but the arena does not list any handles for the fork.
     pub fn held_here(&self) -> Result<ManualPool> {
         self.shared.arena.held_objects(member::slot()).set(self.shared.handle().id().index());
         Ok(ManualPool {
@@ -62,7 +63,7 @@ impl ManualPool {
         RawTask::single::<super::job::Spread<F>, A>(&self.shared, &args, self.task_options).map(Task::new)
     }
 
-    /// Starts a map in one chunk. The chunk is in flight when this returns.
+    /// Starts a map whose items form one chunk. The chunk is in flight when this returns.
     pub fn map<F, T, R>(&self, _: F, items: Vec<T>) -> Mapping<T, R>
     where
         F: Fn(T) -> R + crate::process::Captureless,
@@ -93,7 +94,7 @@ impl ManualPool {
         self
     }
 
-    /// Returns a handle as users have it.
+    /// Returns a handle of the type that users have.
     pub fn owner(&self) -> Result<Pool> {
         Pool::with_owner(&self.shared)
     }
@@ -136,13 +137,13 @@ impl ManualPool {
         Dead { arena: self.shared.arena, slot, how: KILLED, returned: false }
     }
 
-    /// Terminates the pool, as recovery does when its creator has died.
+    /// Terminates the pool, as recovery does when the pool's creator has died.
     pub fn end(&self) {
         self.shared.advance(phase::TERMINATED);
         self.shared.control.cells(self.shared.arena).for_each(|(_, cell)| self.shared.end_unstarted(cell));
     }
 
-    /// Claims `tasks` waiting tasks, and returns them to the workers as recovery does.
+    /// Claims `tasks` waiting tasks, and then returns them to the workers as recovery does.
     pub fn return_to_workers(&self, tasks: usize) {
         let taken: Vec<_> = (0..tasks).filter_map(|_| worker::try_next(&self.shared)).collect();
         for Claimed { cell_ref, claim } in taken {
@@ -154,7 +155,7 @@ impl ManualPool {
         self.shared.control.returned.word.store(1, Ordering::SeqCst);
     }
 
-    /// Looks at the tasks as the keeper does before it sleeps.
+    /// Looks at the tasks as the keeper does before it sleeps, and returns what it has seen.
     pub fn keeper_looks(&self) -> Look {
         let ticket = event::prepare(&self.shared.control.keeper.word);
         Look {
@@ -163,18 +164,19 @@ impl ManualPool {
         }
     }
 
-    /// Reports whether the keeper would wake up.
+    /// Reports whether a keeper that went to sleep after this look would wake up.
     pub fn keeper_knows(&self, look: &Look) -> bool {
         look.until.is_some() || event::Word::load(&self.shared.control.keeper.word) != look.ticket
     }
 
-    /// Runs the next task as another worker. If there is none, returns what that worker has seen before it sleeps.
+    /// Runs the next task, as another worker would. If there is none, returns what that worker has seen
+    /// before it sleeps.
     pub fn worker_looks(&self) -> Option<Look> {
         let ticket = event::prepare(&self.shared.ring.control().filled.word);
         (!self.work_once()).then_some(Look { ticket, until: None })
     }
 
-    /// Reports whether that worker would wake up.
+    /// Reports whether a worker that went to sleep after this look would wake up.
     pub fn worker_knows(&self, look: &Look) -> bool {
         event::Word::load(&self.shared.ring.control().filled.word) != look.ticket
     }
@@ -205,7 +207,7 @@ pub struct Mapping<T, R> {
 }
 
 impl<T: Message, R: Message> Mapping<T, R> {
-    /// Returns the results, which must be there.
+    /// Returns the results. Returns an error if the chunk is not done.
     pub fn results(&mut self) -> Result<Vec<Result<R, TaskError>>> {
         if !self.stream.first_is_done() {
             return Err(Error::other("the chunk is not done"));

@@ -25,15 +25,15 @@ use crate::os::{process, threads};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Progress {
-    /// The number of items at the beginning of the input that are all done. An item that is finished before an earlier
-    /// one does not count until that one is finished too. So while the first item is slow, this stays at 0, and then
-    /// jumps.
+    /// The number of items at the beginning of the input that are all done. If an item is finished before an
+    /// earlier one, it counts only when the earlier one is finished too. So if the first item is slow, this
+    /// number stays at 0 until that item is done, and then jumps.
     pub done: usize,
     /// The number of items in the input, if its `size_hint` is exact.
     pub total: Option<usize>,
 }
 
-/// Returns all results in order, or the first error in order.
+/// Returns all results in the order of the input, or the error that comes first in that order.
 pub(super) fn all<T: Message, R: Message, I: Iterator<Item = T>>(
     mut stream: ChunkStream<I>,
     mut hook: impl FnMut(Progress),
@@ -65,7 +65,7 @@ fn gather<T: Message, R: Message, I: Iterator<Item = T>>(
     failed.map_or(Ok(()), Err)
 }
 
-/// Runs a map in a thread, as a task that this process has begun.
+/// Runs a map in a thread. `task` stands for the map, and this process has already begun it.
 pub(super) fn in_a_thread<T, I, R>(task: RawTask, stream: ChunkStream<I>) -> Result<(), TaskError>
 where
     T: Message,
@@ -74,7 +74,7 @@ where
 {
     let its_own = task.clone();
     let started = threads::start("procession-map", move || {
-        // The panic hook has reported where.
+        // The panic hook has reported where the panic happened.
         let done = panic::catch_unwind(AssertUnwindSafe(|| until_done_or_unwanted(&its_own, stream)));
         let outcome: Result<Vec<R>, TaskError> =
             done.unwrap_or_else(|payload| Err(of_panic(payload.as_ref())));

@@ -1,4 +1,4 @@
-//! A pool of worker processes: [`Pool`]. The death of any process makes no other process wait for ever.
+//! A pool of worker processes: [`Pool`]. If any process dies, no other process waits for ever because of it.
 //!
 //! ```text
 //!  submit, map          the ring          workers                     Task::get, map
@@ -10,9 +10,9 @@
 //!  └────────┴────────┴────────┴────────┴───────────────────────────────────┘
 //! ```
 //!
-//! A task occupies a *cell* of shared memory from `submit` until its last handle is dropped. One word of the cell names
-//! the process that works on the task. When a process dies, recovery finds the cells that name it, and returns their
-//! tasks to the workers or ends them. All other tasks go on.
+//! A task occupies a *cell* of shared memory from `submit` until its last handle is dropped. One word of the
+//! cell names the process that works on the task. When a process dies, recovery finds the cells that name the
+//! process. It returns their tasks to the workers or ends them. All other tasks continue.
 //!
 //! # Which call
 //!
@@ -26,9 +26,9 @@
 //!
 //! # Tasks that submit tasks
 //!
-//! A pool can be sent to its own tasks. If a task waits for another task of its pool that no worker has begun, the
-//! waiting worker runs that task itself. So workers that all wait for each other's tasks do not deadlock. If the inner
-//! task kills its process, both tasks fail.
+//! A pool can be sent to its own tasks. If a task waits for another task of its pool that no worker has
+//! begun, the waiting worker runs that task itself. This way, workers do not deadlock even if they all wait
+//! for each other's tasks. If the inner task kills its process, both tasks fail.
 
 // | file             | what it holds                                                     |
 // |------------------|-------------------------------------------------------------------|

@@ -21,8 +21,9 @@ use crate::{Error, Result, codec};
 
 /// Worker processes that run tasks.
 ///
-/// A handle: it can be cloned and sent to other processes, which then submit to the same workers. The pool is
-/// terminated when its last handle outside its own workers is dropped, or when the process that created it ends.
+/// A `Pool` is a handle. It can be cloned and sent to other processes, and these then submit tasks to the
+/// same workers. The pool is terminated when its last handle outside its own workers is dropped, or when the
+/// process that created it ends.
 ///
 /// ```
 /// use procession::pool::Pool;
@@ -38,8 +39,8 @@ use crate::{Error, Result, codec};
 /// # If a process dies
 ///
 /// * A **worker**: the task that it ran is retried, or fails with
-///   [`TaskError::WorkerDied`](super::TaskError::WorkerDied). No other task is affected, and another worker takes its
-///   place.
+///   [`TaskError::WorkerDied`](super::TaskError::WorkerDied). No other task is affected, and another worker
+///   replaces the dead one.
 /// * A process that **submitted** tasks: they still run.
 /// * The process that **created** the pool: all unfinished tasks fail with
 ///   [`TaskError::Terminated`](super::TaskError::Terminated), and the workers are killed.
@@ -58,8 +59,8 @@ struct PoolOptions {
     prefetch: Option<usize>,
 }
 
-/// The object that the handles of users name. Its block holds a handle to the pool. When it is freed, the keeper is
-/// notified.
+/// The object that users' handles name. Its block holds a handle to the pool. The keeper is notified when the
+/// object is freed.
 #[repr(C)]
 struct PoolBody(AtomicU64);
 
@@ -85,7 +86,7 @@ impl Pool {
         Builder::default().workers(workers).build()
     }
 
-    /// Returns a builder, to create a pool with other settings than the defaults.
+    /// Returns a builder, which creates a pool with settings other than the defaults.
     ///
     /// ```
     /// let pool = procession::Pool::builder().workers(2).retries(1).build()?;
@@ -104,7 +105,7 @@ impl Pool {
             object.blocks[0].store(block.at(), Ordering::Relaxed);
             object.register_end_words([word, word]);
         })?;
-        // CRASH: before this the block is swept with us, and the pool is freed with its only handle.
+        // CRASH: if we die before this store, the sweep frees the block, and the pool with its only handle.
         block.give_to(Tag::object(owner.id().index()));
         Ok(Pool { owner, shared: shared.clone(), options: PoolOptions::default() })
     }
@@ -145,8 +146,8 @@ impl Pool {
         pool
     }
 
-    /// Returns a handle to the same pool whose maps send this many items at a time to a worker. Without this, the size
-    /// is found by measuring, so that a chunk takes about 0.4 ms.
+    /// Returns a handle to the same pool whose maps send this many items at a time to a worker. By default,
+    /// the pool measures how long items take, and chooses the size so that a chunk takes about 0.4 ms.
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] for 0.
@@ -166,8 +167,8 @@ impl Pool {
         }
     }
 
-    /// Returns a handle to the same pool whose maps have at most this many items in flight: sent to the workers, and
-    /// not yet returned as results.
+    /// Returns a handle to the same pool whose maps have at most this many items in flight. An item is in
+    /// flight from the time it is sent to the workers until its result is returned.
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] for 0.
@@ -203,7 +204,7 @@ impl Pool {
         Ok(self.with(|options| options.timeout_us = Some(us)))
     }
 
-    /// Returns a handle to the same pool with other [`retries`](Builder::retries).
+    /// Returns a handle to the same pool with another number of [`retries`](Builder::retries).
     ///
     /// ```
     /// let pool = procession::Pool::new(1)?;
@@ -247,7 +248,7 @@ impl<'de> Deserialize<'de> for Pool {
     }
 }
 
-/// The handle as it is sent to another process.
+/// The handle in the form in which it is sent to another process.
 struct Owner(Handle);
 
 impl Serialize for Owner {

@@ -27,7 +27,8 @@ use crate::{codec, rules};
 pub(super) struct TaskOptions {
     pub(super) timeout_us: u64,
     pub(super) retries: u32,
-    /// A closed pool accepts it, because it is part of a task that the pool has already.
+    /// A closed pool accepts the task, because the task is part of another task that the pool accepted
+    /// earlier.
     pub(super) late: bool,
 }
 
@@ -35,7 +36,7 @@ pub(super) struct TaskOptions {
 pub(super) struct RawTask {
     pub(super) shared: Arc<Shared>,
     pub(super) cell_ref: CellRef,
-    /// This process submitted the task. Its handles are counted in the cell.
+    /// This process submitted the task. The cell counts the handles of this process.
     counted: bool,
 }
 
@@ -58,7 +59,7 @@ impl RawTask {
         RawTask::submit(shared, cell_ref, 0, points, task_options, put)
     }
 
-    /// Submits a chunk of `count` items. `block` holds them, and belongs to this process.
+    /// Submits a chunk of `count` items. `block` holds the items, and belongs to this process.
     pub(super) fn chunk<J: Job<T>, T: Message>(
         shared: &Arc<Shared>,
         count: u32,
@@ -98,7 +99,7 @@ impl RawTask {
         Ok(RawTask { shared: shared.clone(), cell_ref, counted: true })
     }
 
-    /// Creates a task that this process runs by itself, and begins it.
+    /// Creates a task that this process itself runs, and begins it.
     pub(super) fn own(shared: &Arc<Shared>) -> Result<RawTask, TaskError> {
         let cell_ref = shared.allocate(false)?;
         let (cell, me) = (cell_ref.cell, member::slot());
@@ -107,17 +108,18 @@ impl RawTask {
         }
         cell.count.store(0, Ordering::Relaxed);
         cell.retries.store(0, Ordering::Relaxed);
-        // CRASH: before this the cell is `NEW` by us, and recovery frees it. After this recovery ends the task.
+        // CRASH: before this store, the cell is `NEW` and names us, and recovery frees it. After this store,
+        // recovery ends the task.
         let _ = cell.fetch_update(|s| Some(s.to(RUNNING).by(me)));
         Ok(RawTask { shared: shared.clone(), cell_ref, counted: true })
     }
 
-    /// Returns a handle that was received from another process.
+    /// Creates a handle from the parts of a handle that was received from another process.
     pub(super) fn of_another(shared: Arc<Shared>, cell_ref: CellRef) -> RawTask {
         RawTask { shared, cell_ref, counted: false }
     }
 
-    /// Reports whether the process that submitted the task runs it by itself.
+    /// Reports whether the process that submitted the task runs the task itself.
     fn is_own(&self) -> bool {
         self.cell_ref.cell.entry.load(Ordering::Relaxed) == 0
     }
@@ -130,8 +132,9 @@ impl RawTask {
         !member::is_forked() && self.state().is_done()
     }
 
-    /// Waits until the task is done. Returns false if it times out. A worker that waits for a task of its own pool runs
-    /// that task itself if no worker has begun it and there is no deadline.
+    /// Waits until the task is done. Returns false if the wait times out. A worker may wait for a task of its
+    /// own pool. If no worker has begun the task, and there is no deadline, the waiting worker runs the task
+    /// itself.
     pub(super) fn wait(&self, deadline: Deadline) -> Result<bool, TaskError> {
         if member::is_forked() {
             return Err(TaskError::unusable(&crate::Error::Forked));
@@ -190,13 +193,15 @@ impl RawTask {
         read.map_err(|e| TaskError::Undecodable(format!("the task's result cannot be decoded: {e}")))
     }
 
-    /// Cancels the task. Returns false if it was done before. A running task is done when its worker is dead.
+    /// Cancels the task. Returns false if the task is done already. A running task is done when its worker is
+    /// dead.
     pub(super) fn cancel(&self) -> bool {
         let generation = self.cell_ref.generation;
         let cell = self.cell_ref.cell;
         let is_mine = move |s: State| s.generation() == generation;
         let waits = move |s: State| is_mine(s) && matches!(s.phase(), QUEUED | RETURNED);
-        // A task that is condemned because of its time limit may be retried, so it has to be condemned again for this.
+        // A task that is condemned because of its time limit may be retried. So cancelling has to condemn it
+        // again, with another ending.
         let works = move |s: State| {
             let dies_for_good = s.phase() == CONDEMNED && s.ending() == ending::CANCELLED;
             is_mine(s) && matches!(s.phase(), TAKEN | RUNNING | CONDEMNED) && !dies_for_good
@@ -222,7 +227,8 @@ impl RawTask {
         }
     }
 
-    /// Withdraws the task: it is cancelled if no worker has begun it, and otherwise stops before its next item.
+    /// Withdraws the task. If no worker has begun it, the task is cancelled. Otherwise, the task stops before
+    /// its next item.
     pub(super) fn withdraw(&self) {
         if member::is_forked() {
             return;
@@ -234,7 +240,7 @@ impl RawTask {
         }
     }
 
-    /// Makes the pool's `completed` event be notified when the task is done.
+    /// Requests that the pool's `completed` event is notified when the task is done.
     pub(super) fn watch(&self) {
         if member::is_forked() {
             return;
@@ -263,7 +269,8 @@ fn put_arguments(shared: &Shared, cell_ref: CellRef, bytes: &[u8], ids: &[Id]) -
         return Ok(());
     }
     let block = payload::pack_bytes(bytes, ids)?;
-    // CRASH: the cell is `NEW`, and names a block that is still ours. Recovery frees the cell, and sweeps the block.
+    // CRASH: the cell is `NEW`, and names a block that is still ours. Recovery frees the cell, and the sweep
+    // frees the block.
     cell.args.store(block.at(), Ordering::Release);
     shared.adopt(block.into_raw());
     Ok(())
@@ -284,7 +291,7 @@ impl Drop for RawTask {
             return;
         }
         let CellRef { index, generation, cell } = self.cell_ref;
-        // The last handle is not counted down: there is none left to be cloned.
+        // The count is not decremented for the last handle: no handle is left that could be cloned.
         if !tally::count_down(&cell.handles) {
             return;
         }
@@ -293,7 +300,8 @@ impl Drop for RawTask {
             return self.shared.free_done(self.cell_ref);
         }
         let was = cell.fetch_update(|s| (s.generation() == generation).then(|| s.with(ABANDONED)));
-        // The process that completes the task from now on frees it. If it is complete already, we do.
+        // If a process completes the task from now on, that process frees it. If the task is already
+        // complete, we free it here.
         if was.is_ok_and(State::is_done_here) {
             self.shared.free(Some(index), cell, generation, DONE);
         }

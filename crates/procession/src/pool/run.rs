@@ -20,7 +20,7 @@ use crate::os::clock::now_ns;
 use crate::supervisor::entrypoint::Returned;
 use crate::{Error, Result};
 
-/// Runs a task that this process has claimed. Returns how many items it has finished.
+/// Runs a task that this process has claimed. Returns the number of items that were finished.
 pub(super) fn run(shared: &Shared, claimed: Claimed) -> u64 {
     let Claimed { cell_ref, claim } = claimed;
     let cell = cell_ref.cell;
@@ -42,7 +42,7 @@ pub(super) fn run(shared: &Shared, claimed: Claimed) -> u64 {
     items
 }
 
-/// Moves a task to `DONE`, after its function has returned and left the result or the error in the cell.
+/// Moves a task to `DONE`. Its function has returned, and the cell contains the result or the error.
 fn finish(shared: &Shared, cell_ref: CellRef) {
     let (cell, me) = (cell_ref.cell, member::slot());
     let mine = |s: State| s.slot() == Some(me) && s.generation() == cell_ref.generation;
@@ -108,7 +108,8 @@ pub(super) fn single<J: Job<T>, T: Message>(arena: &'static Arena, at: u64) -> R
     Ok(Returned::Value(1))
 }
 
-/// Runs the job for the items of a chunk, from the first unfinished one on. Returns how many items it has finished.
+/// Runs the job for the items of a chunk, starting with the first unfinished item. Returns the number of
+/// items that were finished.
 pub(super) fn chunk<J: Job<T>, T: Message>(arena: &'static Arena, at: u64) -> Result<Returned> {
     let task = RunningTask::at(arena, at)?;
     let cell = task.cell;
@@ -116,7 +117,8 @@ pub(super) fn chunk<J: Job<T>, T: Message>(arena: &'static Arena, at: u64) -> Re
     let mut output = ResultWriter::<J::Out>::open(arena, task.pool.tag, cell);
     let (began, first) = (now_ns(), output.progress.items);
     let timed = cell.timeout_us.load(Ordering::Relaxed) != 0;
-    // If the last worker died at the first unfinished item, that item may have failed with this.
+    // If the previous worker died while it ran the first unfinished item, that item may have no attempts
+    // left. Then `next` is the item's error.
     let next = if first < count { task.next_attempt(first) } else { Ok(1) };
     task.begin();
     if let Err(error) = next {
@@ -171,7 +173,7 @@ pub(super) fn chunk<J: Job<T>, T: Message>(arena: &'static Arena, at: u64) -> Re
     Ok(Returned::Value(u64::from(output.progress.items - first)))
 }
 
-/// Ends a task that this process has run by itself, with its outcome.
+/// Ends a task that this process itself has run, and stores the outcome.
 pub(super) fn finish_own<R: Message>(shared: &Shared, cell_ref: CellRef, outcome: Result<R, TaskError>) {
     let task = RunningTask { pool: **shared, cell: cell_ref.cell };
     let stored = outcome

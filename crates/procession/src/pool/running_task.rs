@@ -1,4 +1,5 @@
-//! [`RunningTask`]: a task in the process that runs it: its arguments, its attempts, its time limit, its result.
+//! [`RunningTask`]: a task as seen by the process that runs it. Handles the task's arguments, attempts, time
+//! limit and result.
 
 use std::any::Any;
 use std::sync::atomic::Ordering;
@@ -38,33 +39,36 @@ impl RunningTask {
         Ok(RunningTask { pool, cell })
     }
 
-    /// Begins the task: from here on, if this process dies, the task is retried or fails.
+    /// Begins the task. From now on, the task is retried or fails if this process dies.
     pub(super) fn begin(&self) {
         let me = member::slot();
-        // The clock before the phase: the keeper reads the clocks of running tasks.
+        // The clock is stored before the phase, because the keeper reads the clocks of running tasks.
         let ends_at = self.restart_clock();
         if !rules::holds(Rule::LimitNotified) {
             self.notify_keeper_of_limit(ends_at);
         }
         let begun = self.cell.fetch_update(|s| (s.phase() == TAKEN).then(|| s.to(RUNNING).by(me)));
         if begun.is_err_and(|s| s.phase() == CONDEMNED) {
-            // It was cancelled after we had claimed it.
+            // The task was cancelled after we had claimed it.
             await_death(self.pool.arena, self.cell);
         }
-        // ORDERING: the phase before this. A keeper that did not see the task run has not yet stored when it wakes up.
+        // ORDERING: the phase is stored before this. If the keeper did not see that the task runs, it has not
+        // yet stored when it will wake up.
         if rules::holds(Rule::LimitNotified) {
             self.notify_keeper_of_limit(ends_at);
         }
     }
 
-    /// Stores when an item begins, if it has a time limit.
+    /// If an item has a time limit, stores the time when the item begins, and notifies the keeper if
+    /// necessary.
     #[inline]
     pub(super) fn start_clock(&self) {
         let ends_at = self.restart_clock();
         self.notify_keeper_of_limit(ends_at);
     }
 
-    /// Stores when an item begins. Returns the earliest time at which it can exceed its limit, if it has one.
+    /// If an item has a time limit, stores the time when the item begins. Then returns the earliest time at
+    /// which the item can exceed its limit.
     #[inline]
     fn restart_clock(&self) -> Option<u64> {
         let timeout_us = self.cell.timeout_us.load(Ordering::Relaxed);
@@ -74,8 +78,8 @@ impl RunningTask {
         let arena = self.pool.arena;
         let OwnMoment { monotonic_ns, own_ns, .. } =
             arena.slot(member::slot()).pace.read(&arena.header().awake);
-        // ORDERING: SeqCst exchange, against the keeper that condemns. Either it sees that another item has begun, or
-        // we see that we are condemned.
+        // ORDERING: SeqCst exchange, against a keeper that condemns the task. Either the keeper sees that
+        // another item has begun, or we see that the task is condemned.
         self.cell.clock_ns.swap(own_ns, Ordering::SeqCst);
         Some(monotonic_ns.saturating_add(timeout_us.saturating_mul(1000)))
     }
@@ -93,12 +97,12 @@ impl RunningTask {
     pub(super) fn fail(&self, error: &TaskError) {
         let bytes = postcard::to_stdvec(error).unwrap_or_default();
         if let Ok(block) = payload::pack_bytes(&bytes, &[]) {
-            // CRASH: the cell names the block, which is still ours, and the state says that we run the task. Recovery
-            // clears the word, and sweeps the block.
+            // CRASH: the cell names the block, the block is still ours, and the state says that we run the
+            // task. Recovery clears the word, and the sweep frees the block.
             self.cell.note.store(block.at(), Ordering::Release);
             self.pool.adopt(block.into_raw());
         } else {
-            // This value, which is no block, says that there was no memory for the error.
+            // This value does not name a block. It means that there was no memory for the error.
             self.cell.note.store(INLINE, Ordering::Release);
         }
     }
@@ -170,8 +174,8 @@ impl RunningTask {
     }
 }
 
-/// Waits while the task is condemned: until the keeper kills this process, or finds that the task was in time after
-/// all.
+/// Waits while the task is condemned. Ends when the keeper kills this process, or when the keeper finds that
+/// the task was in time after all.
 pub(super) fn await_death(arena: &Arena, cell: &Cell) {
     while cell.state().phase() == CONDEMNED {
         let slept = crate::arena::thread::with_me(|me| {

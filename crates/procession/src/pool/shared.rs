@@ -1,4 +1,4 @@
-//! [`Shared`]: a pool as each process of the family sees it, its users and its workers alike.
+//! [`Shared`]: a pool as a process of the family sees it. Users and workers of the pool use the same type.
 
 use std::ops::Deref;
 use std::sync::atomic::Ordering;
@@ -20,7 +20,7 @@ use crate::queue::ring::{self, Refusal, Ring};
 use crate::sync::raw::event;
 use crate::{Error, Result};
 
-/// A pool in this process. Dereferences to the pool's part of the shared memory.
+/// A pool as this process sees it. Dereferences to a view of the pool's shared memory.
 pub(super) struct Shared {
     handle: Handle,
     view: PoolView<'static>,
@@ -39,7 +39,7 @@ impl Deref for Shared {
     }
 }
 
-/// A task: its cell, and the generation that tells it from the cell's other tasks.
+/// A task: its cell, and the generation that distinguishes the task from other tasks in the same cell.
 #[derive(Clone, Copy)]
 pub(super) struct CellRef {
     pub(super) index: u32,
@@ -52,7 +52,8 @@ fn stale() -> Error {
 }
 
 impl Shared {
-    /// Creates a pool without workers. `fill` stores its settings before any other process can see it.
+    /// Creates a pool without workers. `fill` stores the pool's settings before any other process can see the
+    /// pool.
     pub(super) fn create(fill: impl FnOnce(&Control)) -> Result<Arc<Shared>> {
         let (arena, slot) = (member::arena()?, member::slot());
         let room = control::allocate()?;
@@ -63,7 +64,7 @@ impl Shared {
         fill(control);
         control.claims.grow(control.wanted.load(Ordering::Relaxed));
         handle.object().blocks[1].store(room.at(), Ordering::Release);
-        // CRASH: before this the block is swept with us, and the object is freed with its only handle.
+        // CRASH: if we die before this store, the sweep frees the block, and the object with its only handle.
         room.give_to(handle.id().index());
         Ok(Arc::new(Shared::with(arena, handle, ring, control)))
     }
@@ -82,7 +83,8 @@ impl Shared {
         Ok(Arc::new(Shared::with(arena, handle, ring, control)))
     }
 
-    /// Returns the pool with this id. The caller holds something that keeps the pool alive meanwhile.
+    /// Returns the pool with this id. The caller must hold something that keeps the pool alive during this
+    /// call.
     pub(super) fn with_id(id: Id) -> Result<Arc<Shared>> {
         let handle = Handle::take(id, Kind::PoolShared)?;
         handle.object().touch();
@@ -108,13 +110,13 @@ impl Shared {
     pub(super) fn resize(&self, workers: u32) {
         // Grow the claim table before raising `wanted`, so every new worker finds a row.
         self.control.claims.grow(workers);
-        // CRASH: a process that dies behind this has a handle, so recovery wakes the keeper and the workers.
+        // CRASH: if we die after this store, we have a handle, so recovery wakes the keeper and the workers.
         self.control.wanted.store(workers, Ordering::SeqCst);
         self.notify_keeper();
         event::notify(&self.ring.control().filled.word, i32::MAX);
     }
 
-    /// Returns why the pool accepts no tasks, if it does not.
+    /// Returns why the pool accepts no tasks, or `None` if it accepts tasks.
     pub(super) fn refusal(&self) -> Option<TaskError> {
         match self.phase() {
             phase::OPEN => None,
@@ -130,7 +132,7 @@ impl Shared {
         TaskError::Broken(String::from_utf8_lossy(reason).into_owned())
     }
 
-    /// Enqueues a task whose cell is filled in.
+    /// Enqueues a task. Its cell must be filled in.
     pub(super) fn enqueue(&self, cell_ref: CellRef) -> Result<(), TaskError> {
         let CellRef { index, generation, cell } = cell_ref;
         // CRASH: from here on the task exists. If we die before its number is in the ring, recovery marks the task as
@@ -141,7 +143,8 @@ impl Shared {
         if let Err(refusal) = self.ring.put_small(&message, Deadline::NEVER) {
             let me = member::slot();
             if cell.fetch_update(|s| (s.phase() == QUEUED).then(|| s.to(NEW).by(me))).is_err() {
-                // Recovery took it for a task that a dead worker had reserved, and returned it. Or it has ended.
+                // Another process has changed the state. Recovery believed that a dead worker had reserved
+                // the task, and returned it. Or the task has ended.
                 return Ok(());
             }
             self.discard(cell_ref);
@@ -150,32 +153,33 @@ impl Shared {
                 _ => TaskError::Full(heap::why_no_room("the task")),
             });
         }
-        // ORDERING: SeqCst, after the message is in the ring. An idle worker sets the flag before it looks for a
-        // message one last time.
+        // ORDERING: SeqCst, after the message is in the ring. An idle worker sets the flag and then looks for
+        // a message one last time. So either we see the flag, or the worker sees the message.
         if self.control.some_idle.load(Ordering::SeqCst) != 0 {
             self.notify_keeper();
         }
-        // The process that terminates the pool may have seen the cell while it was `NEW`, and passed over it.
+        // The process that terminates the pool may have skipped the cell, because it saw the cell while it
+        // was still `NEW`.
         if !matches!(self.phase(), phase::OPEN | phase::CLOSED) {
             self.end_unstarted(cell);
         }
         Ok(())
     }
 
-    /// Ends a task that no worker has begun, in a pool that is terminated or broken.
+    /// Ends a task of a terminated or broken pool, if no worker has begun the task.
     pub(super) fn end_unstarted(&self, cell: &Cell) {
         let ending = self.ending_of_unstarted().unwrap_or(ending::TERMINATED);
         self.end_if(cell, ending, |s| matches!(s.phase(), QUEUED | RETURNED));
     }
 
-    /// Ends a task if `is` accepts its state. Returns whether it did.
+    /// Ends a task if `is` accepts its state. Returns true if it has ended the task.
     pub(super) fn end_if(&self, cell: &Cell, ending: u64, is: impl Fn(State) -> bool) -> bool {
         let ended = cell.fetch_update(|s| is(s).then(|| s.ended(ending)));
         ended.map(|was| self.notify_done(cell, was)).is_ok()
     }
 
-    /// Wakes the processes that wait for a task which has just become `DONE`, and frees it if it is abandoned. `was` is
-    /// its state before that.
+    /// Wakes the processes that wait for a task, and frees the task if it is abandoned. The task has just
+    /// become `DONE`, and `was` is its state before that.
     #[inline]
     pub(super) fn notify_done(&self, cell: &Cell, was: State) {
         self.notify_waiters(cell, was);

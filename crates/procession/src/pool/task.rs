@@ -18,7 +18,7 @@ use crate::os::clock::Deadline;
 use crate::queue::Ready;
 use crate::queue::select::{Signal, sealed};
 
-/// The state of a task: a snapshot.
+/// A snapshot of a task's state.
 ///
 /// ```
 /// use procession::pool::{Pool, TaskState};
@@ -31,22 +31,23 @@ use crate::queue::select::{Signal, sealed};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum TaskState {
-    /// No worker has begun it.
+    /// No worker has begun the task.
     Waiting,
-    /// A worker runs it.
+    /// A worker runs the task.
     Running,
-    /// Its function has returned.
+    /// The task's function has returned.
     Returned,
-    /// It has failed: its [`TaskError`] says how.
+    /// The task has failed. [`Task::get`] returns the error.
     Failed,
-    /// It was cancelled.
+    /// The task was cancelled.
     Cancelled,
 }
 
 /// A call that was submitted to a [`Pool`](super::Pool), and its result of type `R`.
 ///
-/// A handle: it can be cloned and sent, and any process of the family can wait for it. Dropping it detaches: the task
-/// still runs. The result of a task whose handle was sent is kept until the pool ends. A task is also a [`Future`], and
+/// A `Task` is a handle. It can be cloned and sent to other processes, and any process of the family can wait
+/// for the task. If all handles are dropped, the task still runs. If a handle was ever sent to another
+/// process, the result is kept until the pool ends. A `Task` is also a [`Future`], and
 /// [`select`](crate::select) can wait for it.
 ///
 /// # If a process dies
@@ -63,7 +64,7 @@ pub enum TaskState {
 /// ```
 pub struct Task<R> {
     pub(super) raw: RawTask,
-    /// As a future: the waker that is called when the task is done.
+    /// The waker that is called when the task is done. Used when the task is polled as a future.
     pub(super) waker: Option<Waker>,
     _returns: PhantomData<fn() -> R>,
 }
@@ -79,7 +80,8 @@ impl<R> Task<R> {
         Task { raw, waker: None, _returns: PhantomData }
     }
 
-    /// Reports whether the task is done: returned, failed or cancelled. A snapshot.
+    /// Reports whether the task is done: it has returned, has failed or was cancelled. The answer is a
+    /// snapshot.
     ///
     /// ```
     /// let pool = procession::Pool::new(1)?;
@@ -92,7 +94,8 @@ impl<R> Task<R> {
         self.raw.is_done()
     }
 
-    /// Returns the state of the task. A snapshot. In a plain fork of a member of the family it is always `Waiting`.
+    /// Returns a snapshot of the task's state. In a plain fork of a member of the family, the state is always
+    /// `Waiting`.
     ///
     /// ```
     /// use procession::pool::{Pool, TaskState};
@@ -116,8 +119,8 @@ impl<R> Task<R> {
         }
     }
 
-    /// Cancels the task. If no worker has begun it, it is never run. If it runs, its worker is killed, and the task is
-    /// done when that worker is dead. Returns false if the task was done already.
+    /// Cancels the task. If no worker has begun it, it never runs. If it is running, its worker is killed,
+    /// and the task is done when that worker is dead. Returns false if the task was already done.
     ///
     /// ```
     /// use procession::pool::{Pool, TaskError};
@@ -134,7 +137,7 @@ impl<R> Task<R> {
 }
 
 impl<R: Message> Task<R> {
-    /// Waits until the task is done, and returns its result. It can be called again.
+    /// Waits until the task is done, and returns its result. Can be called again.
     ///
     /// # Errors
     /// [`TaskError`] says how the task failed.
@@ -165,10 +168,10 @@ impl<R: Message> Task<R> {
         self.wait(Deadline::after(Duration::ZERO))
     }
 
-    /// As [`get`](Task::get), but waits at most `timeout`. If it times out, the task goes on.
+    /// As [`get`](Task::get), but waits at most `timeout`. If the wait times out, the task continues.
     ///
     /// # Errors
-    /// [`TaskError::NotDone`] if it times out. Otherwise as [`get`](Task::get).
+    /// [`TaskError::NotDone`] if the wait times out. Otherwise as [`get`](Task::get).
     pub fn get_timeout(&self, timeout: Duration) -> Result<R, TaskError> {
         self.wait(Deadline::after(timeout))
     }

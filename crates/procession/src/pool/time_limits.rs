@@ -11,16 +11,17 @@ use crate::arena::Arena;
 use crate::os::clock::{Deadline, now_ns};
 use crate::sync::raw::event;
 
-/// How often the keeper of a finished pool checks whether one of its last workers was stopped.
+/// The keeper of a finished pool checks at this interval whether one of the last workers was stopped.
 const LAST_WORKERS_NS: u64 = 100_000_000;
 
 impl Keeper {
-    /// Condemns the tasks that have exceeded their time limits, and kills the workers of all condemned tasks. Returns
-    /// when the keeper must look again.
+    /// Condemns the tasks that have exceeded their time limits, and kills the workers of all condemned tasks.
+    /// Returns the time when the keeper must look again.
     pub(super) fn enforce_limits(&mut self) -> Deadline {
         let shared = self.shared.clone();
         let control = shared.control;
-        // ORDERING: before the look at the cells. A task that begins after that, with an earlier limit, notifies us.
+        // ORDERING: this store precedes the look at the cells. If a task begins after that look, and its
+        // limit ends earlier than we wake up, its worker notifies us.
         control.keeper_wakes_ns.store(u64::MAX, Ordering::SeqCst);
         let (mut next, mut condemned, mut request) = (u64::MAX, Vec::new(), ClockRequest::default());
         let mut look = |cell: &Cell| match cell.state() {
@@ -35,7 +36,7 @@ impl Keeper {
                         next = 0;
                     }
                 }
-                // The supervisor notifies the keeper when the stopped worker goes on.
+                // The supervisor notifies the keeper when the stopped worker continues.
                 Some(Remaining::Stopped) => {}
                 Some(Remaining::Until(at)) => {
                     request.add(cell, at);
@@ -44,7 +45,7 @@ impl Keeper {
             },
             _ => {}
         };
-        // A worker has claimed every running task.
+        // Every running task has been claimed by a worker, so the claims lead to all running tasks.
         match control.claims.all() {
             Some(all) => all.filter_map(|index| shared.cell(index)).for_each(look),
             None => control.cells(shared.arena).for_each(|(_, cell)| look(cell)),
@@ -68,7 +69,8 @@ impl Keeper {
     }
 }
 
-/// Condemns a task that has exceeded its limit. Returns false if it has meanwhile come to its next item, or its end.
+/// Condemns a task that has exceeded its limit. Returns false if the task has meanwhile reached its next item
+/// or its end.
 fn condemn(arena: &Arena, cell: &Cell, seen: State) -> bool {
     let same =
         |s: State| s.phase() == RUNNING && s.slot() == seen.slot() && s.generation() == seen.generation();
@@ -78,7 +80,8 @@ fn condemn(arena: &Arena, cell: &Cell, seen: State) -> bool {
     if matches!(Remaining::of(arena, cell, seen), Some(Remaining::Nothing)) {
         return true;
     }
-    // The next item has begun: undo it. The worker may have seen it, and waits.
+    // The next item has begun, so undo the condemnation. The worker may have seen the condemnation and may be
+    // waiting, so wake it.
     let slot = seen.slot().unwrap_or(0);
     let timed_out = |s: State| s.phase() == CONDEMNED && s.ending() == ending::TIMED_OUT;
     let undone = cell.fetch_update(|s| timed_out(s).then(|| s.to(RUNNING).by(slot)));

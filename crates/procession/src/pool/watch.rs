@@ -1,4 +1,4 @@
-//! Notifying a thread that does not wait: callbacks, `Future`s, [`as_completed`].
+//! Ways to be notified that a task is done: callbacks, `Future`s, [`as_completed`].
 
 use std::future::Future;
 use std::panic::{self, AssertUnwindSafe};
@@ -20,17 +20,17 @@ use crate::queue::{Ready, select};
 use crate::sync::raw::event;
 use crate::sync::raw::park::Wait;
 
-/// Called when a task is done.
+/// A function to call when a task is done.
 type Callback = Box<dyn FnOnce() + Send>;
 
-/// The callbacks that this process has for tasks of a pool, and whether the thread that calls them runs.
+/// The callbacks of this process for tasks of a pool, and whether the thread that calls them is running.
 #[derive(Default)]
 pub(super) struct Watched {
     list: Vec<(RawTask, Callback)>,
     running: bool,
 }
 
-/// Adds a callback, which a thread of the library calls when the task is done.
+/// Adds a callback. A thread of the library calls it when the task is done.
 fn call_when_done(task: RawTask, callback: Callback) -> Result<(), TaskError> {
     let shared = task.shared.clone();
     if member::is_forked() {
@@ -53,7 +53,7 @@ fn call_when_done(task: RawTask, callback: Callback) -> Result<(), TaskError> {
     })
 }
 
-/// Calls the callbacks of tasks that are done, until there are none left.
+/// Calls the callback of each task when the task is done. Returns when no callbacks are left.
 fn watch(shared: &Arc<Shared>) {
     let word = &shared.control.completed.word;
     loop {
@@ -69,17 +69,18 @@ fn watch(shared: &Arc<Shared>) {
         match due {
             Ok(None) => return,
             Ok(Some(due)) => due.into_iter().for_each(|(_task, callback)| {
-                // The panic hook has reported it, and the other callbacks are still called.
+                // If the callback panics, the panic hook reports it, and the other callbacks are still
+                // called.
                 let _ = panic::catch_unwind(AssertUnwindSafe(callback));
             }),
-            // The family has no record for one more thread: try again later.
+            // The arena has no free record for this thread: try again later.
             Err(_) => std::thread::sleep(std::time::Duration::from_millis(10)),
         }
     }
 }
 
-/// Removes the callbacks of tasks that are done, and returns them. Returns `None` when there are no callbacks left;
-/// then the thread ends.
+/// Removes the callbacks of tasks that are done, and returns them. Returns `None` if no callbacks are left.
+/// The thread then ends.
 fn take_due(shared: &Shared) -> Option<Vec<(RawTask, Callback)>> {
     let mut watched = shared.watched.lock().unwrap_or_else(|e| e.into_inner());
     if watched.list.is_empty() {
@@ -93,9 +94,9 @@ fn take_due(shared: &Shared) -> Option<Vec<(RawTask, Callback)>> {
 }
 
 impl<R: Message> Task<R> {
-    /// Makes a thread of the library in this process call `f` with the task's result when the task is done, or
-    /// immediately if it is done already. The callbacks of one task are called in the order in which they were added.
-    /// If one panics, the next is still called.
+    /// Makes a thread of the library in this process call `f` with the task's result when the task is done.
+    /// If the task is done already, the thread calls `f` immediately. The callbacks of one task are called in
+    /// the order in which they were added. If one callback panics, the next one is still called.
     ///
     /// # Errors
     /// [`TaskError::Unusable`] if no thread can be started.
@@ -134,8 +135,8 @@ impl<R: Message> Future for Task<R> {
     }
 }
 
-/// Returns an iterator over the tasks in the order in which they are done. It blocks until the next one is done, and
-/// ends after the last.
+/// Returns an iterator over the tasks in the order in which they are done. The iterator blocks until the next
+/// task is done, and ends after the last task.
 ///
 /// ```
 /// use procession::pool::{Pool, as_completed};
@@ -170,7 +171,7 @@ pub fn as_completed<R: Message>(tasks: impl IntoIterator<Item = Task<R>>) -> imp
             }
             let ready: Vec<&dyn Ready> = pools.iter().map(|pool| pool as &dyn Ready).collect();
             if select(&ready).is_err() {
-                // Waiting for all of them is not possible here: wait for the first.
+                // Waiting for several tasks at the same time is not possible here, so wait for the first one.
                 let _ = tasks[0].raw.wait(Deadline::NEVER);
                 return Some(tasks.remove(0));
             }
@@ -178,7 +179,7 @@ pub fn as_completed<R: Message>(tasks: impl IntoIterator<Item = Task<R>>) -> imp
     })
 }
 
-/// The event that one of these tasks is done, for the tasks of one pool.
+/// The event that one of these tasks is done. Covers only the tasks of one pool.
 struct Completion<'a, R> {
     shared: &'a Shared,
     tasks: &'a [Task<R>],

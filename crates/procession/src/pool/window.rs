@@ -1,4 +1,4 @@
-//! [`Window`]: the chunks of a map that were sent out and whose results were not collected yet.
+//! [`Window`]: the chunks of a map that were sent out but whose results were not yet collected.
 
 use std::any::Any;
 use std::collections::VecDeque;
@@ -29,7 +29,7 @@ pub(super) struct MapOptions {
     pub(super) task_options: TaskOptions,
     /// The number of items in a chunk, if the user has set it.
     pub(super) chunk: Option<u32>,
-    /// The most items in flight, if the user has set it.
+    /// The maximum number of items in flight, if the user has set it.
     pub(super) prefetch: Option<usize>,
 }
 
@@ -37,20 +37,21 @@ pub(super) struct Window {
     pub(super) shared: Arc<Shared>,
     submit: Submit,
     options: MapOptions,
-    /// The position of the next item that is sent out.
+    /// The position of the next item to send out.
     next: usize,
-    /// The items in flight, including those of collected chunks.
+    /// The number of items in flight. Includes `collected`.
     ahead: usize,
-    /// The items of collected chunks that still count as in flight.
+    /// The number of items in chunks that were taken out but still count as in flight.
     collected: usize,
     in_flight: VecDeque<InFlight>,
     sizer: ChunkSizer,
     item_bytes: usize,
-    /// The size of a result that is stored side by side with others, or an estimate.
+    /// The size of a result in bytes, at least 1. Exact for results that are stored as adjacent numbers, and
+    /// an estimate for all others.
     result_bytes: usize,
 }
 
-/// A chunk in flight, or what stands in its place.
+/// A chunk in flight, or the error or panic that takes the place of a chunk.
 pub(super) struct InFlight {
     first: usize,
     count: usize,
@@ -91,12 +92,13 @@ impl Window {
         }
     }
 
-    /// Notes that the map is a task of the pool, so a closed pool accepts its chunks.
+    /// Notes that the map is itself a task of the pool, so the pool accepts the map's chunks even if it is
+    /// closed.
     pub(super) fn belongs_to_a_task(&mut self) {
         self.options.task_options.late = true;
     }
 
-    /// Returns how many items were sent out.
+    /// Returns the number of items that were sent out.
     pub(super) fn sent(&self) -> usize {
         self.next
     }
@@ -111,7 +113,7 @@ impl Window {
             && self.options.prefetch.is_none_or(|most| self.ahead < most)
     }
 
-    /// Reports whether so few chunks are in flight that reading the input should go on.
+    /// Reports whether so few chunks are in flight that more of the input should be read now.
     pub(super) fn runs_low(&self) -> bool {
         self.options.prefetch.is_some() || self.in_flight.len() <= (AHEAD * self.workers()).div_ceil(2)
     }
@@ -122,7 +124,7 @@ impl Window {
         let max_tasks = self.shared.control.max_tasks.load(Ordering::Relaxed);
         match self.options.chunk {
             Some(chunk) if max_tasks == 0 => return (chunk as usize).min(room),
-            // No chunk is larger than what a worker does before it leaves.
+            // No chunk has more items than a worker may finish before it has to leave.
             Some(chunk) => return (chunk.min(max_tasks) as usize).min(room),
             None if max_tasks != 0 => return 1,
             None => {}
@@ -176,7 +178,7 @@ impl Window {
         self.in_flight.iter()
     }
 
-    /// Takes the chunk at this place out. Its items count as in flight until
+    /// Takes out the chunk at this place. The chunk's items count as in flight until
     /// [`release_collected`](Window::release_collected).
     pub(super) fn take(&mut self, at: usize) -> Option<InFlight> {
         let chunk = self.in_flight.remove(at)?;
@@ -189,7 +191,8 @@ impl Window {
         self.ahead -= std::mem::take(&mut self.collected);
     }
 
-    /// Waits for a chunk, and calls `take` with each result and its position. Panics where the input did.
+    /// Waits for a chunk, and calls `take` with each result and its position. If the input panicked at this
+    /// place, resumes the panic.
     pub(super) fn collect<R: Message>(
         shared: &Shared,
         chunk: InFlight,
@@ -223,7 +226,7 @@ impl Window {
         measured
     }
 
-    /// Adjusts the size of later chunks to what was measured of this one.
+    /// Adjusts the size of later chunks to the measured time of this one.
     pub(super) fn learn(&mut self, measured: Measured) {
         self.sizer.learn(measured);
     }

@@ -1,4 +1,4 @@
-//! A worker: a process that runs one task after the other, until it has to end.
+//! A worker: a process that runs one task after another until it has to end.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -18,7 +18,7 @@ use crate::queue::ring::Refusal;
 use crate::queue::waiting;
 use crate::supervisor::entrypoint::{self, Returned};
 
-/// A pool as it is sent to a worker.
+/// A pool in the form in which it is sent to a worker.
 pub(super) struct Transfer(pub(super) Arc<Shared>);
 
 impl Serialize for Transfer {
@@ -34,7 +34,7 @@ impl<'de> Deserialize<'de> for Transfer {
     }
 }
 
-/// The id of the object of the pool whose worker this process is; 0 for none.
+/// The id of the pool's object if this process is a worker of the pool; 0 if this process is no worker.
 static POOL_ID: AtomicU64 = AtomicU64::new(0);
 
 /// The number of this worker in its pool.
@@ -56,14 +56,15 @@ pub(super) fn is_worker_of(shared: &Shared) -> bool {
 pub(super) enum WorkerExit {
     /// The pool has ended or shrunk, or the worker has reached a limit.
     Done,
-    /// Its initializer failed, with this error.
+    /// The worker's initializer failed with this error.
     Uninitialized(String),
 }
 
 /// The function that a worker runs.
 pub(super) fn work(shared: Transfer, number: u32) -> WorkerExit {
     let shared = shared.0;
-    // Kept until the process ends, so that recovery knows whose worker it was and notifies the keeper.
+    // Keep this handle until the process ends. From the handle, recovery knows the worker's pool, and
+    // notifies the pool's keeper.
     std::mem::forget(shared.clone());
     NUMBER.store(number, Ordering::Relaxed);
     POOL_ID.store(shared.handle().id().0, Ordering::Relaxed);
@@ -71,8 +72,9 @@ pub(super) fn work(shared: Transfer, number: u32) -> WorkerExit {
     if let Some(pid) = control.pids.get(me) {
         pid.store(process::pid(), Ordering::SeqCst);
     }
-    // ORDERING: SeqCst, after our process id is stored. Recovery of a dead creator changes the phase, and then kills
-    // the workers that it finds.
+    // ORDERING: SeqCst, after our process id is stored. When the creator dies, recovery changes the phase,
+    // and then kills the workers whose process ids it finds. So either recovery kills us, or we see the new
+    // phase here.
     if shared.phase() >= phase::FINISHED {
         return WorkerExit::Done;
     }
@@ -133,13 +135,15 @@ fn next(shared: &Shared, number: u32) -> Option<Claimed> {
     }
 }
 
-/// Ends this worker as idle, unless a task has come at the last moment.
+/// Marks this worker as idle, so that it ends. If a task has come at the last moment, claims and returns that
+/// task instead.
 fn end_as_idle(shared: &Shared, number: u32) -> Option<Claimed> {
     let idle = shared.control.idle.get(number as usize)?;
     idle.store(1, Ordering::SeqCst);
     shared.control.some_idle.store(1, Ordering::SeqCst);
-    // ORDERING: SeqCst. Either we see the task, or its submitter sees that a worker has ended as idle.
-    // CRASH: the mark only means that the keeper need not replace us before there are tasks.
+    // ORDERING: SeqCst. If a task is submitted now, either we see the task, or its submitter sees the flag
+    // `some_idle`.
+    // CRASH: the mark `idle` only means that the keeper need not replace us until there are tasks.
     let claimed = take(shared).ok();
     if claimed.is_some() {
         idle.store(0, Ordering::SeqCst);
@@ -156,7 +160,7 @@ fn take(shared: &Shared) -> Result<Claimed, Refusal> {
             let word = bytes.try_into().ok().map(u64::from_le_bytes)?;
             shared.reserve(word as u32, (word >> 32) as u32)
         });
-        // The number of a task that is done, or that another worker has taken, is passed over.
+        // If the task is done, or another worker has taken it, skip its number.
         if let Some(claimed) = reservation?.and_then(|reservation| shared.claim(reservation)) {
             return Ok(claimed);
         }

@@ -1,4 +1,4 @@
-//! [`WorkerSet`]: the workers of a pool, as their keeper starts, reaps and kills them.
+//! [`WorkerSet`]: the workers of a pool. The pool's keeper starts, reaps and kills them.
 
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
@@ -11,15 +11,16 @@ use crate::Result;
 use crate::os::clock::now_ns;
 use crate::process::{Failure, Process};
 
-/// A pool with an initializer is broken if this many workers in a row do not get past it, unless `max_restarts` is set.
+/// A pool with an initializer is broken if this many workers in a row do not get past the initializer. Not
+/// used if `max_restarts` is set.
 const MOST_FAILED_INITIALIZERS: u32 = 3;
-/// A pool without one is broken if this many workers in a row do not get ready for tasks.
+/// A pool without an initializer is broken if this many workers in a row do not get ready for tasks.
 const MOST_FAILED_STARTS: u32 = 100;
 
 #[derive(Default)]
 pub(super) struct WorkerSet {
     pub(super) list: Vec<Worker>,
-    /// When workers died, as far as `max_restarts` looks back.
+    /// The times of the workers' deaths within the period of `max_restarts`.
     deaths_ns: VecDeque<u64>,
     /// How many workers in a row died before they were ready for tasks.
     failed_starts: u32,
@@ -32,7 +33,8 @@ pub(super) struct Worker {
 }
 
 impl Keeper {
-    /// Starts workers until there are as many as the pool should have. Idle ones are missing only if there are tasks.
+    /// Starts workers until the pool has as many as it should have. A worker that has left because it was
+    /// idle is started again only if tasks wait.
     pub(super) fn start_missing_workers(&mut self) -> Result<()> {
         let shared = self.shared.clone();
         let wanted = shared.control.wanted.load(Ordering::SeqCst);
@@ -61,14 +63,14 @@ impl Keeper {
         Ok(())
     }
 
-    /// Stores whether submitters must notify the keeper, because a worker has left as idle.
+    /// Stores whether submitters must notify the keeper. They must if a worker has left because it was idle.
     fn update_some_idle(&self, wanted: u32) {
         let (shared, control) = (&self.shared, self.shared.control);
         if control.idle_us.load(Ordering::Relaxed) == 0 {
             return;
         }
-        // ORDERING: SeqCst. A worker that leaves sets `idle` and then this flag, before it looks for a task one last
-        // time. So if we do not see its `idle` below, it sets the flag after us.
+        // ORDERING: SeqCst. A worker that leaves sets `idle` and then this flag, before it looks for a task
+        // one last time. So if we do not see its `idle` below, the worker sets the flag after us.
         control.some_idle.store(0, Ordering::SeqCst);
         if control.idle[..wanted as usize].iter().any(|idle| idle.load(Ordering::SeqCst) == 1) {
             control.some_idle.store(1, Ordering::SeqCst);
@@ -115,7 +117,7 @@ impl Keeper {
         }
     }
 
-    /// Counts a worker's death. Reports whether it was one too many.
+    /// Counts a worker's death. Reports whether too many workers have died.
     fn too_many_deaths(&mut self) -> bool {
         let workers = &mut self.workers;
         let Some((most, within_ns)) = self.options.max_restarts else {
@@ -131,7 +133,7 @@ impl Keeper {
         workers.deaths_ns.len() > most as usize
     }
 
-    /// Resumes workers that should leave, because a stopped one cannot.
+    /// Resumes workers that should leave, because a stopped worker cannot leave.
     pub(super) fn resume_stopped(&mut self, which: impl Fn(&Worker) -> bool) {
         for worker in self.workers.list.iter().filter(|worker| which(worker)) {
             self.look_again |= worker.process.resume().is_err();

@@ -22,8 +22,8 @@ use crate::{Error, Result};
 
 /// A process of the family, without the type of what its function returns.
 ///
-/// A handle like [`Process`](super::Process): it can be cloned and sent. After the process has ended, `wait` says how,
-/// and signals have no effect.
+/// Like [`Process`](super::Process), this is a handle: it can be cloned and sent to other processes. After
+/// the process has ended, `wait` returns how it ended, and signals have no effect.
 ///
 /// ```
 /// let me = procession::current_process()?;
@@ -34,7 +34,7 @@ use crate::{Error, Result};
 #[derive(Clone)]
 pub struct AnyProcess {
     pub(super) pid: i32,
-    /// Main has none: no process spawned it.
+    /// `None` for main, because no process spawned it.
     pub(super) handle: Option<Handle>,
 }
 
@@ -51,7 +51,8 @@ impl AnyProcess {
         self.pid
     }
 
-    /// Returns the name that the process was given, or that of its function; `main` for main.
+    /// Returns the name that the process was given. If it was given none, returns the name of its function.
+    /// Returns `main` for main.
     ///
     /// ```
     /// use procession::{AnyProcess, Process};
@@ -63,7 +64,8 @@ impl AnyProcess {
         self.handle.as_ref().map_or_else(|| "main".into(), |handle| handle.object().name())
     }
 
-    /// Reports whether the process is alive. A snapshot. Main is always alive, because the family ends with it.
+    /// Reports whether the process is alive. The answer is a snapshot. Main is always alive, because the
+    /// family ends with it.
     ///
     /// ```
     /// use procession::{AnyProcess, Process};
@@ -137,8 +139,8 @@ impl AnyProcess {
     /// Waits until the process has ended.
     ///
     /// # Errors
-    /// [`Error::Process`] if it failed, which says how. [`Error::Unsupported`] for main, which no other process
-    /// outlives.
+    /// [`Error::Process`] if the process failed. The error describes the failure. [`Error::Unsupported`] for
+    /// main, because no other process outlives main.
     ///
     /// ```
     /// use procession::{Process, active_children};
@@ -155,7 +157,7 @@ impl AnyProcess {
     /// As [`wait`](AnyProcess::wait), without waiting.
     ///
     /// # Errors
-    /// [`WaitError::WouldBlock`] while it is alive. Otherwise as [`wait`](AnyProcess::wait).
+    /// [`WaitError::WouldBlock`] while the process is alive. Otherwise as [`wait`](AnyProcess::wait).
     ///
     /// ```
     /// use procession::{AnyProcess, Error, Process, WaitError};
@@ -171,7 +173,8 @@ impl AnyProcess {
     /// As [`wait`](AnyProcess::wait), but waits at most `timeout`.
     ///
     /// # Errors
-    /// [`WaitError::TimedOut`] if it is still alive then. Otherwise as [`wait`](AnyProcess::wait).
+    /// [`WaitError::TimedOut`] if the process is still alive after that time. Otherwise as
+    /// [`wait`](AnyProcess::wait).
     ///
     /// ```
     /// use std::time::Duration;
@@ -202,10 +205,10 @@ impl AnyProcess {
         self.wait_until(Deadline::at(deadline), WaitError::TimedOut)
     }
 
-    /// Returns a descriptor for this process, which becomes readable when it ends.
+    /// Returns a descriptor for this process. The descriptor becomes readable when the process ends.
     ///
     /// # Errors
-    /// [`Error::StaleHandle`] if it has ended, [`Error::Os`] if there is no free descriptor.
+    /// [`Error::StaleHandle`] if the process has ended, [`Error::Os`] if there is no free descriptor.
     ///
     /// ```
     /// let pidfd = procession::current_process()?.pidfd()?;
@@ -219,7 +222,7 @@ impl AnyProcess {
         }
     }
 
-    /// Returns the process's object, which records how it ends; `None` for main.
+    /// Returns the process's object, which records how the process ends; `None` for main.
     pub(super) fn body(&self) -> Option<&'static ProcessBody> {
         self.handle.as_ref().map(Handle::body)
     }
@@ -242,13 +245,14 @@ impl<R> From<&Process<R>> for AnyProcess {
     /// Returns a handle to the same process.
     fn from(process: &Process<R>) -> AnyProcess {
         let handle = process.handle().clone();
-        // 0 only for a handle that was received, while the spawner has not stored the process id yet.
+        // This can be 0 only if the handle was received from another process and the spawner has not yet
+        // stored the process id.
         let pid = handle.body::<ProcessBody>().pid.load(Ordering::Acquire);
         AnyProcess { pid, handle: Some(handle) }
     }
 }
 
-/// Main is never ready: no other process outlives it.
+/// A handle to main is never ready, because no other process outlives main.
 impl sealed::Ready for AnyProcess {
     fn is_ready(&self) -> bool {
         self.body().is_some_and(ProcessBody::is_done)
@@ -262,7 +266,7 @@ impl sealed::Ready for AnyProcess {
 
 impl Ready for AnyProcess {}
 
-/// A handle as it is sent to another process.
+/// A handle in the form in which it is sent to another process.
 struct Carried(Handle);
 
 impl Serialize for Carried {

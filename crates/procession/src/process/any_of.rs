@@ -13,8 +13,8 @@ use crate::sync::WaitError;
 use crate::sync::raw::park::Wait;
 use crate::{Error, Result};
 
-/// A handle of a process: a [`Process`] of any result, or an [`AnyProcess`], or a reference to one. You never implement
-/// it.
+/// A handle to a process: a [`Process`] with any type of result, an [`AnyProcess`], or a reference to one of
+/// these. You never implement this trait.
 ///
 /// ```
 /// use procession::{Process, process::{ProcessHandle, wait_any}};
@@ -33,7 +33,7 @@ impl<P: has_end::HasEnd> ProcessHandle for P {}
 
 mod has_end {
     pub trait HasEnd {
-        /// Returns whether the process has ended; `None` for main.
+        /// Reports whether the process has ended; `None` for main.
         fn has_ended(&self) -> Option<bool>;
     }
 }
@@ -56,15 +56,16 @@ impl<P: has_end::HasEnd> has_end::HasEnd for &P {
     }
 }
 
-/// Waits until one of these processes has ended, and returns its position. If several have, returns the first position.
-/// There may be thousands of processes. If their functions return different types, pass them as
-/// [`AnyProcess`](super::AnyProcess). [`select`](crate::select()) also waits for queues and connections.
+/// Waits until one of these processes has ended, and returns its position. If several have ended, returns the
+/// lowest position. The slice may contain thousands of processes. If their functions return different types,
+/// pass them as [`AnyProcess`](super::AnyProcess). [`select`](crate::select()) also waits for queues and
+/// connections.
 ///
 /// # Errors
 /// [`Error::InvalidArgument`] if there is no process to wait for, or only main.
 ///
 /// # If a process dies
-/// Then it has ended, and its position is returned.
+/// A process that dies has ended, so its position is returned.
 ///
 /// ```
 /// use procession::{AnyProcess, Process, process::wait_any};
@@ -102,7 +103,7 @@ pub fn try_wait_any<P: ProcessHandle>(processes: &[P]) -> Result<usize> {
 /// As [`wait_any`], but waits at most `timeout`.
 ///
 /// # Errors
-/// [`WaitError::TimedOut`] if all of them are still alive then. Otherwise as [`wait_any`].
+/// [`WaitError::TimedOut`] if all of them are still alive after that time. Otherwise as [`wait_any`].
 ///
 /// ```
 /// use procession::{AnyProcess, Error, Process, WaitError, process::wait_any_timeout};
@@ -133,7 +134,7 @@ pub fn wait_any_deadline<P: ProcessHandle>(processes: &[P], deadline: Instant) -
     until(processes, Deadline::at(deadline), WaitError::TimedOut)
 }
 
-/// Waits for the first end. `not_yet` is the error if the deadline comes first.
+/// Waits until the first process ends. `not_yet` is the error if the deadline comes first.
 fn until<P: ProcessHandle>(processes: &[P], deadline: Deadline, not_yet: WaitError) -> Result<usize> {
     if processes.iter().all(|process| process.has_ended().is_none()) {
         return Err(Error::InvalidArgument(
@@ -146,7 +147,8 @@ fn until<P: ProcessHandle>(processes: &[P], deadline: Deadline, not_yet: WaitErr
     with_me(|me| {
         loop {
             // Recovery increments this word after it has marked a process as done.
-            // ORDERING: SeqCst, before the look: if one ends after it, the sleep is refused.
+            // ORDERING: SeqCst, before the look at the processes. If a process ends after the look, the sleep
+            // is refused.
             let seen = ended.load(Ordering::SeqCst);
             let wait = Wait::announce(arena, me.record(), ended);
             match first() {

@@ -8,9 +8,10 @@ use super::stdio::Stdio;
 
 /// The name and the options of a new process, returned by [`Process::builder`](super::Process::builder).
 ///
-/// The options are applied in the new process before its function runs, and `spawn` waits until they are. If an option
-/// cannot be applied, `spawn` returns an error, and the function never runs. The options apply to this process alone:
-/// processes that it spawns get the settings of main, unless their own builders change them.
+/// The options are applied in the new process before its function runs, and `spawn` waits until they are
+/// applied. If an option cannot be applied, `spawn` returns an error, and the function never runs. The
+/// options apply only to the new process. If the new process spawns others, these get main's settings, unless
+/// their own builders change them.
 ///
 /// | here | `std::process::Command` | Python |
 /// |---|---|---|
@@ -34,14 +35,14 @@ use super::stdio::Stdio;
 pub struct Builder {
     pub(super) name: Option<String>,
     pub(super) daemon: bool,
-    /// Boxed and often absent, because spawning without options is the fast path.
+    /// Boxed, and `None` if no option is set, because spawning without options is the fast path.
     pub(super) settings: Option<Box<Settings>>,
 }
 
 impl Builder {
-    /// Names the process, with at most 95 bytes. Errors and `Debug` show the name, and `ps` shows its first 15 bytes.
-    /// Without this, the name is that of the function, or the place where a closure is spawned, such as
-    /// `closure@main.rs:12` (`main.rs:12` in `ps`).
+    /// Names the process, with at most 95 bytes. Errors and `Debug` show the name, and `ps` shows its first
+    /// 15 bytes. By default, the name is that of the function. For a closure, it is the place where the
+    /// closure is spawned, such as `closure@main.rs:12` (`main.rs:12` in `ps`).
     ///
     /// ```
     /// use procession::Process;
@@ -55,8 +56,8 @@ impl Builder {
         self
     }
 
-    /// Makes the process a daemon, which does not keep the family alive. When main ends, it waits for other processes;
-    /// a daemon gets SIGTERM, and SIGKILL a second later.
+    /// Makes the process a daemon. A daemon does not keep the family alive. When main ends, it waits for all
+    /// processes except daemons. Daemons get SIGTERM, and SIGKILL a second later.
     ///
     /// ```
     /// use procession::Process;
@@ -74,7 +75,8 @@ impl Builder {
         self
     }
 
-    /// Sets an environment variable of the process. Without this, the environment is that of main at its first spawn.
+    /// Sets an environment variable of the process. By default, the process has the environment that main had
+    /// at its first spawn.
     ///
     /// ```
     /// use procession::Process;
@@ -116,8 +118,8 @@ impl Builder {
         })
     }
 
-    /// Sets the working directory of the process. The default is that of the spawning process. A relative path is
-    /// resolved there, at the time of the spawn.
+    /// Sets the working directory of the process. The default is the working directory of the spawning
+    /// process. A relative path is resolved against that directory when the process is spawned.
     ///
     /// ```
     /// use procession::Process;
@@ -177,14 +179,15 @@ impl Builder {
         self.set(|settings| settings.streams[2] = Some(to))
     }
 
-    /// Limits the private memory of the process to `bytes` bytes (`RLIMIT_DATA`): heap, stacks of further threads, and
-    /// writable globals. Memory that the family shares does not count. A process uses a few MiB before its function
-    /// runs. If the limit is below that, `spawn` returns an error.
+    /// Limits the private memory of the process to `bytes` bytes (`RLIMIT_DATA`): the heap, the stacks of all
+    /// threads but the first, and writable globals. Memory that the family shares does not count. A process
+    /// uses a few MiB before its function runs. If the limit is lower than that, `spawn` returns an error.
     ///
-    /// An allocation beyond the limit fails. `try_reserve` and the like return an error. Any other allocation aborts
-    /// the process ([`Failure::Killed`](super::Failure::Killed) with `out_of_memory`). A program that the process
-    /// executes has the same limit, counted for itself. No control group is used: it would also count the messages that
-    /// the process puts into queues.
+    /// An allocation beyond the limit fails. Methods such as `try_reserve` then return an error. Any other
+    /// allocation aborts the process ([`Failure::Killed`](super::Failure::Killed) with `out_of_memory`). If
+    /// the process executes a program, the same limit applies to that program's own memory. The library does
+    /// not use a control group for this, because a control group would also count the messages that the
+    /// process puts into queues.
     ///
     /// ```
     /// use procession::Process;
@@ -198,8 +201,8 @@ impl Builder {
         self.set(|settings| settings.memory_limit = Some(bytes))
     }
 
-    /// Sets the processors that the process may run on, by number. If it may not use one of them, `spawn` returns an
-    /// error.
+    /// Sets the numbers of the processors on which the process may run. If the process is not allowed to use
+    /// one of them, `spawn` returns an error.
     ///
     /// ```
     /// use procession::Process;
@@ -213,8 +216,8 @@ impl Builder {
         self.set(|settings| settings.processors = Some(processors))
     }
 
-    /// Sets the nice value of the process, from -20 (the most favored) to 19 (the least). A value below that of main
-    /// needs a privilege.
+    /// Sets the nice value of the process, from -20 (the most favored) to 19 (the least favored). A value
+    /// lower than main's needs a privilege.
     ///
     /// ```
     /// use procession::Process;
@@ -225,8 +228,8 @@ impl Builder {
         self.set(|settings| settings.nice = Some(value))
     }
 
-    /// Sets the process group of the process, which otherwise is that of main. 0 creates a new group, which Ctrl-C at
-    /// the terminal does not reach.
+    /// Sets the process group of the process. The default is main's process group. 0 creates a new group.
+    /// Ctrl-C at the terminal does not reach a new group.
     ///
     /// ```
     /// use procession::Process;

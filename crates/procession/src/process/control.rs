@@ -10,10 +10,12 @@ use super::{signals, waiting};
 use crate::Result;
 
 impl<R> Process<R> {
-    /// Asks the process to end, with SIGTERM, which it can catch. Does nothing if it has ended.
+    /// Asks the process to end, with SIGTERM. The process can catch this signal. Does nothing if it has
+    /// ended.
     ///
     /// # Errors
-    /// [`Error::Os`](crate::Error::Os) if the kernel refuses, which it does when the process has changed its user.
+    /// [`Error::Os`](crate::Error::Os) if the kernel refuses. It may refuse if the process has changed its
+    /// user.
     ///
     /// ```
     /// use procession::{Failure, Process};
@@ -77,11 +79,11 @@ impl<R> Process<R> {
         waiting::exit_status(self.handle())
     }
 
-    /// Returns a descriptor for this process, which becomes readable when it ends.
+    /// Returns a descriptor for this process. The descriptor becomes readable when the process ends.
     ///
     /// # Errors
-    /// [`Error::StaleHandle`](crate::Error::StaleHandle) if it has ended, [`Error::Os`](crate::Error::Os) if there is
-    /// no free descriptor.
+    /// [`Error::StaleHandle`](crate::Error::StaleHandle) if the process has ended,
+    /// [`Error::Os`](crate::Error::Os) if there is no free descriptor.
     ///
     /// ```
     /// let p = procession::Process::spawn(|| -> () { loop { std::thread::park() } }, ())?;
@@ -94,11 +96,12 @@ impl<R> Process<R> {
         signals::pidfd_or_why(self.handle())
     }
 
-    /// Takes the writing end of a [piped](super::Stdio::piped) standard input. Dropping it is the end of the input.
-    /// Returns `None` if it was taken before, and in all processes but the one that spawned.
+    /// Takes the writing end of a [piped](super::Stdio::piped) standard input. Dropping this end ends the
+    /// input. Returns `None` if the end was taken before, or if the caller is not the process that spawned
+    /// this one.
     ///
-    /// Read its output before joining a process: one that has filled the pipe waits for a reader, as with
-    /// [`std::process::Command`].
+    /// Read the output of a process before you join it. A process that has filled its pipe waits for a
+    /// reader, as with [`std::process::Command`].
     ///
     /// ```
     /// use std::io::Write;

@@ -13,8 +13,9 @@ use crate::supervisor::entrypoint::{EntryPoint, Returned};
 /// A function that another process can run: a `fn` item, or a closure that captures nothing,
 /// called with the tuple `Args`.
 ///
-/// Two processes of a program share its code, but not their memory. So a closure cannot capture anything: pass what it
-/// needs as arguments. Implemented for functions of up to 8 arguments. You never implement it.
+/// Two processes of a program have the same code, but separate memory. So a closure cannot capture anything:
+/// pass what it needs as arguments. The trait is implemented for functions of up to 8 arguments. You never
+/// implement it.
 ///
 /// ```compile_fail
 /// let limit = 10u64;
@@ -37,15 +38,16 @@ pub trait Entry<Args>: Captureless {
 
 /// A function, or a closure that captures nothing.
 ///
-/// Another process makes the function from its type alone. So a closure must not capture a value, not even one
-/// of zero size: a token that exists once in each process would exist twice. The compiler refuses a capture that is
-/// not `Copy`, `Send` and `'static` when it checks the program, and any other capture that has a size when it
-/// builds the program. You never implement this trait; a generic function that passes a function on needs
-/// [`Entry`] alone, which includes it.
+/// Another process creates the function from its type alone. So a closure must not capture a value, not even
+/// a value of zero size. Otherwise a token that must exist only once in each process would exist twice. If a
+/// captured value is not `Copy`, `Send` and `'static`, the compiler refuses it when it checks the program.
+/// Any other captured value that has a size is refused when the compiler builds the program. You never
+/// implement this trait. A generic function that passes a function on needs only the bound [`Entry`], which
+/// includes this trait.
 ///
-/// A captured value of zero size that is `Copy`, `Send` and `'static` looks like no capture, and exists in the other
-/// process as well. Do not give those three traits to a type whose values prove something about one process,
-/// such as that a library has been initialized there.
+/// The compiler cannot detect a captured value of zero size that is `Copy`, `Send` and `'static`. Such a
+/// value exists in the other process as well. Some types have values that prove something about one process,
+/// such as that a library has been initialized there. Do not give all three traits to such a type.
 ///
 /// ```compile_fail
 /// struct Token; // of which there must be only one in each process
@@ -60,24 +62,24 @@ pub trait Entry<Args>: Captureless {
 )]
 pub trait Captureless: Copy + Send + 'static {}
 
-// Without the attribute, the compiler names the captured type and `Copy`, and leads away from the cause.
+// Without the attribute, the error message names the captured type and `Copy`, and hides the cause.
 #[diagnostic::do_not_recommend]
 impl<F: Copy + Send + 'static> Captureless for F {}
 
-/// Refuses, while the program is built, a closure that captures something that has a size.
+/// Refuses a closure that captures a value that has a size. The error appears when the program is built.
 pub(crate) const fn assert_captures_nothing<F: Captureless>() {
     Checked::<F>::CAPTURES_NOTHING
 }
 
-/// The check of one type of function. It is a constant of the type, so the compiler reports it once, wherever the
-/// function is passed on.
+/// The check of one type of function. The check is a constant of this type, so the compiler reports a failure
+/// only once, even if the function is passed on several times.
 struct Checked<F>(std::marker::PhantomData<F>);
 
 impl<F> Checked<F> {
     const CAPTURES_NOTHING: () = captures_nothing::<F>();
 }
 
-/// Panics in its caller's place, so that the compiler shows no lines of this function.
+/// The attribute makes the panic appear at the caller, so that the compiler shows no lines of this function.
 #[track_caller]
 const fn captures_nothing<F>() {
     if size_of::<F>() == size_of::<fn()>() {
@@ -155,7 +157,7 @@ where
 /// A type that makes the hash of [`PreloadOf`] differ from that of [`EntryOf`].
 struct Template;
 
-/// As [`name_of`], for [`preload`](super::preload()).
+/// As [`name_of`], but for [`preload`](super::preload()).
 pub(super) fn preload_name_of<F, A>() -> (u64, u64)
 where
     F: Entry<A>,
@@ -165,7 +167,7 @@ where
     const { &PreloadOf::<F, A>::POINT }.name()
 }
 
-/// Decodes the arguments, whose block is kept, and calls the function.
+/// Decodes the arguments and calls the function. Does not free the block of arguments.
 fn run_once<F, A>(arena: &'static Arena, args: u64) -> Result<Returned>
 where
     F: Entry<A>,
@@ -177,13 +179,14 @@ where
     Ok(if is_err(&value) { Returned::Err(0, as_text(&value)) } else { Returned::Value(0) })
 }
 
-/// Returns the function itself, which its type determines. Only entry points call this. An entry point exists because a
-/// caller of this library had a value of the type.
+/// Returns the function itself, which is determined by its type. Only entry points call this. An entry point
+/// exists only because a caller of this library had a value of the type.
 #[inline]
 pub(crate) fn function<F: Captureless>() -> F {
     const { assert_captures_nothing::<F>() }
-    // SAFETY: `F` has no size, so no byte of it can be wrong, and a value of it exists, as above. It is `Copy`, so its
-    // owner could make another one too. It is `Send` and `'static`, so it is bound to no thread and no lifetime.
+    // SAFETY: `F` has no size, so no byte of it can be wrong. A value of it exists, as explained above. It is
+    // `Copy`, so the owner of that value could create another one too. It is `Send` and `'static`, so it is
+    // bound to no thread and no lifetime.
     unsafe { std::mem::zeroed() }
 }
 
@@ -194,10 +197,11 @@ where
     F::Output: Message,
     A: Message,
 {
-    // If decoding fails, the block is kept until this process has ended: its handles name the objects on which others
-    // may wait for this process.
+    // If decoding fails, the block is kept until this process has ended. The block's handles name objects on
+    // which other processes may wait for this process.
     let decoded = codec::unpack::<A>(arena, args)?;
-    // This process has its own handles by now, so the block can be freed with those that it carries.
+    // By now, this process has its own handles, so the block can be freed together with the handles that it
+    // carries.
     blocks::free(arena, member::slot(), args, blocks::Tag::process(member::slot()));
     let value = function::<F>().call(decoded);
     Ok(match codec::pack(&value).and_then(|block| read_back::<F::Output>(arena, block)) {
@@ -207,8 +211,8 @@ where
     })
 }
 
-/// Checks that a result can be decoded, while this process can still describe it. For long results this takes time, so
-/// only debug builds check those.
+/// Checks that a result can be decoded, while this process can still describe the value. For long results the
+/// check takes time, so only debug builds check them.
 fn read_back<R: Message>(arena: &'static Arena, block: u64) -> Result<u64> {
     const SHORT: usize = 4 << 10;
     let len = if block == 0 { 0 } else { payload::contents(arena, block)?.len() };
@@ -221,15 +225,15 @@ fn read_back<R: Message>(arena: &'static Arena, block: u64) -> Result<u64> {
     Ok(block)
 }
 
-/// Reports whether a value is an `Err`. A value of any type can come here, so the type is recognized by its name and
-/// the variant by its encoding.
+/// Reports whether a value is an `Err`. The value may have any type, so the type is recognized by its name,
+/// and the variant by its encoding.
 fn is_err<R: Message>(value: &R) -> bool {
     struct FirstByte(Option<u8>);
     impl postcard::ser_flavors::Flavor for FirstByte {
         type Output = Option<u8>;
         fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
             self.0.get_or_insert(byte);
-            // One byte is enough: the rest need not be encoded twice.
+            // One byte is enough. This error stops the serializer, so the rest is not encoded twice.
             Err(postcard::Error::SerializeBufferFull)
         }
         fn finalize(self) -> postcard::Result<Option<u8>> {

@@ -22,66 +22,71 @@ use crate::sync::{DeadlockMember, LockError};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Failure {
-    /// Its function panicked.
+    /// The process's function panicked.
     Panicked {
         /// The message of the panic.
         message: String,
-        /// File, line and column. Empty if the process has replaced this library's panic hook, which calls the hook
-        /// that was set before.
+        /// File, line and column. Empty if the process has replaced this library's panic hook. (The library's
+        /// hook calls the hook that was set before it.)
         location: String,
         /// The backtrace, if `RUST_BACKTRACE` asked for one.
         backtrace: String,
     },
-    /// It called `exit`.
+    /// The process called `exit`.
     Exited {
         /// The exit code.
         code: i32,
     },
-    /// A signal killed it.
+    /// A signal killed the process.
     Killed {
         /// The signal's number.
         signal: i32,
-        /// A core dump was written.
+        /// Whether a core dump was written.
         core_dumped: bool,
-        /// It ran out of memory. The kernel killed it because the machine or its control group had none left, or it
-        /// aborted because an allocation failed (see [`memory_limit`](super::Builder::memory_limit)).
+        /// Whether the process ran out of memory. Either the kernel killed it because the machine or its
+        /// control group had no memory left, or it aborted because an allocation failed (see
+        /// [`memory_limit`](super::Builder::memory_limit)).
         out_of_memory: bool,
-        /// A stack overflowed: that of the first thread, or of one that has used this library.
+        /// Whether a stack overflowed. Detected for the first thread, and for threads that have used this
+        /// library.
         stack_overflow: bool,
     },
-    /// Its function was never called.
+    /// The process's function was never called.
     NotStarted {
         /// The reason.
         why: String,
     },
-    /// Its function returned an `Err`. Only [`Process::join_flat`](crate::Process::join_flat) counts that as a failure.
+    /// The process's function returned an `Err`. Only [`Process::join_flat`](crate::Process::join_flat)
+    /// counts that as a failure.
     ReturnedErr {
         /// The error as text, with its causes.
         error: OtherError,
     },
-    /// It returned a value that cannot be encoded or decoded: see [`Message`](crate::Message).
+    /// The process's function returned a value that cannot be encoded or decoded: see
+    /// [`Message`](crate::Message).
     Undecodable {
         /// The reason.
         why: String,
-        /// The value as text of up to 1 KiB, such as `Order { goods: "apples", count: 3 }`. For a value of more than 4
-        /// KiB, release builds have only its first bytes here. Empty if there was no memory for it.
+        /// The value as text of up to 1 KiB, such as `Order { goods: "apples", count: 3 }`. If the value has
+        /// more than 4 KiB, release builds store only its first bytes here. Empty if there was no memory for
+        /// the text.
         text: String,
     },
-    /// It has not ended, because it waits for the calling thread: both would wait for ever.
+    /// The process has not ended, because it waits for the calling thread. Both would wait for ever.
     Deadlock {
-        /// The processes of the cycle. Each waits for the next, and the last for the first.
+        /// The processes of the cycle. Each process waits for the next one, and the last waits for the first.
         cycle: Vec<DeadlockMember>,
     },
     /// The supervisor was killed, and every process of the family with it.
     FamilyLost,
-    /// How it ended is not known here.
+    /// The calling process cannot find out how the process ended.
     Unknown {
-        /// The reason, for example that this process is a plain fork, or waits for itself.
+        /// The reason, for example that the calling process is a plain fork, or waits for itself.
         why: String,
     },
 }
 
-/// The error of a process that failed: which process, and how.
+/// The error of a process that failed. Names the process, and describes how it failed.
 ///
 /// ```
 /// use procession::Process;
@@ -113,7 +118,7 @@ impl ProcessError {
         &self.name
     }
 
-    /// Returns its process id, if it had one. Another process may have that id by now.
+    /// Returns the process id, if the process had one. Another process may have that id by now.
     ///
     /// ```
     /// use procession::Process;
@@ -125,7 +130,7 @@ impl ProcessError {
         self.pid
     }
 
-    /// Returns how it failed.
+    /// Returns how the process failed.
     ///
     /// ```
     /// # use procession::{Failure, Process};
@@ -184,7 +189,7 @@ impl fmt::Display for ProcessError {
 impl std::error::Error for ProcessError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match &self.failure {
-            // Its own text is in this one's.
+            // The text of this error already contains the text of `error`, so the source is the next one.
             Failure::ReturnedErr { error } => error.source(),
             _ => None,
         }

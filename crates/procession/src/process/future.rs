@@ -1,4 +1,4 @@
-//! [`Process`] as a [`Future`]: a thread of this process waits for the end of each process that is awaited.
+//! [`Process`] as a [`Future`]: one thread of this process waits for the ends of all awaited processes.
 
 use std::future::Future;
 use std::panic::{self, AssertUnwindSafe};
@@ -21,19 +21,19 @@ use crate::sync::raw::park::Wait;
 /// The processes that futures of this process wait for.
 struct Awaited {
     list: Vec<Entry>,
-    /// The process id of the process in which the thread runs; 0 if there is none. A fork of this process has the
-    /// list and not the thread.
+    /// The process id of the process in which the thread runs; 0 if there is no thread. A fork of this
+    /// process inherits the list, but not the thread.
     thread_of: i32,
 }
 
-/// A process, and the future that is woken when it has ended.
+/// A process, and the waker of the future that waits for it.
 struct Entry {
     registration: Registration,
     handle: Handle,
     waker: Waker,
 }
 
-/// Names one entry of the list.
+/// Identifies one entry of the list.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Registration(u64);
 
@@ -55,13 +55,13 @@ impl<R: Message> Future for Process<R> {
             let failure = Failure::Unknown { why: format!("starting a thread that waits for it: {error}") };
             return Poll::Ready(Err(ProcessError::new(me.name(), me.pid(), failure)));
         }
-        // It may have ended before the list had it.
+        // The process may have ended before it was listed.
         me.try_join().transpose().map_or(Poll::Pending, Poll::Ready)
     }
 }
 
-/// Lists the process with the waker, in the place of the future's earlier waker, and starts the thread if there is
-/// none.
+/// Lists the process with the waker. If the future is already listed, replaces its waker. Starts the thread
+/// if there is none.
 fn register(registration: &mut Option<Registration>, handle: &Handle, waker: &Waker) -> std::io::Result<()> {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let mut awaited = awaited();
@@ -80,7 +80,7 @@ fn register(registration: &mut Option<Registration>, handle: &Handle, waker: &Wa
     Ok(())
 }
 
-/// Removes the entry of a future that is dropped.
+/// Removes the entry of a future that is being dropped.
 pub(super) fn unregister(registration: Registration) {
     let removed = {
         let mut awaited = awaited();
@@ -90,13 +90,14 @@ pub(super) fn unregister(registration: Registration) {
     drop(removed);
 }
 
-/// Wakes the futures of processes that have ended, until none is listed.
+/// Wakes the futures of processes that have ended. Returns when no process is listed.
 fn watch() {
     while let Ok(arena) = member::arena() {
         match with_me(|me| {
             let ended = &arena.header().ended;
-            // Recovery counts here after it has said that a process is done.
-            // ORDERING: SeqCst, before the look: if a process ends after it, the sleep is refused.
+            // Recovery increments this word after it has marked a process as done.
+            // ORDERING: SeqCst, before the look at the processes. If a process ends after the look, the sleep
+            // is refused.
             let seen = ended.load(Ordering::SeqCst);
             let wait = Wait::announce(arena, me.record(), ended);
             let due = take_due();
@@ -108,16 +109,17 @@ fn watch() {
             Ok(None) => return,
             Ok(Some(due)) => due.into_iter().for_each(|Entry { handle, waker, .. }| {
                 drop(handle);
-                // A panic of one waker keeps no other future from being woken.
+                // If one waker panics, the other futures are still woken.
                 let _ = panic::catch_unwind(AssertUnwindSafe(|| waker.wake()));
             }),
-            // The table of threads is full.
+            // The table of threads is full: try again later.
             Err(_) => std::thread::sleep(std::time::Duration::from_millis(10)),
         }
     }
 }
 
-/// Removes and returns the entries whose processes have ended; `None` if the list was empty, and then the thread ends.
+/// Removes and returns the entries whose processes have ended. Returns `None` if the list was empty. The
+/// thread then ends.
 fn take_due() -> Option<Vec<Entry>> {
     let mut awaited = awaited();
     if awaited.list.is_empty() {

@@ -13,12 +13,13 @@ use crate::{Error, OtherError};
 impl<R: Message> Process<R> {
     /// Waits until the process has ended, and returns the value of its function.
     ///
-    /// Every process with a handle can join, any number of times, and gets the value. This returns after the process
-    /// has run its exit handlers. A process that was killed has been recovered by then: its locks are handed on.
+    /// Every process that has a handle can join any number of times, and gets the value each time. `join`
+    /// returns after the process has run its exit handlers. If the process was killed, it has been recovered
+    /// before `join` returns, and its locks have been handed on.
     ///
     /// # Errors
-    /// [`ProcessError`], whose [`failure`](ProcessError::failure) says how it failed. A function that returned `Err`
-    /// has not failed: that is the value.
+    /// [`ProcessError`], whose [`failure`](ProcessError::failure) says how the process failed. If its
+    /// function returned an `Err`, the process has not failed: `join` returns the `Err` as the value.
     ///
     /// ```
     /// use procession::{Failure, Process};
@@ -51,7 +52,7 @@ impl<R: Message> Process<R> {
         self.wait(Deadline::after(Duration::ZERO))
     }
 
-    /// As [`join`](Process::join), but waits at most `timeout`. Returns `None` if it times out.
+    /// As [`join`](Process::join), but waits at most `timeout`. Returns `None` if the wait times out.
     ///
     /// ```
     /// use std::time::Duration;
@@ -67,7 +68,7 @@ impl<R: Message> Process<R> {
         self.wait(Deadline::after(timeout))
     }
 
-    /// As [`join`](Process::join), but waits at most until `deadline`. Returns `None` if it times out.
+    /// As [`join`](Process::join), but waits at most until `deadline`. Returns `None` if the wait times out.
     ///
     /// # Errors
     /// As [`join`](Process::join).
@@ -105,13 +106,13 @@ where
     Result<T, E>: Message,
     E: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    /// Waits as [`join`](Process::join) does, and joins both errors into one that names the process: how the process
-    /// failed, or the error that its function returned, as text with its causes. It stands for `join()??` where many
-    /// processes may fail.
+    /// Waits as [`join`](Process::join) does, but returns one type of error for both kinds of failure. The
+    /// error names the process. It says how the process failed, or contains the error that its function
+    /// returned, as text with its causes. Use this instead of `join()??` if many processes may fail.
     ///
     /// # Errors
-    /// [`Failure::ReturnedErr`] when the function returned an `Err`; otherwise as [`join`](Process::join). To match on
-    /// the function's error, use `join`.
+    /// [`Failure::ReturnedErr`] if the function returned an `Err`. Otherwise as [`join`](Process::join). To
+    /// match on the function's error, use `join`.
     ///
     /// ```
     /// use procession::Process;

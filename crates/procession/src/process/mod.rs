@@ -1,4 +1,4 @@
-//! Processes: starting them, waiting for them, ending them, and learning how they ended.
+//! Processes: starting them, waiting for them, ending them, and finding out how they ended.
 
 // | file           | what it holds                                                      |
 // |----------------|--------------------------------------------------------------------|

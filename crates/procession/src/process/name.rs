@@ -1,4 +1,4 @@
-//! The name of a process that was given none: that of its function, or the place of its closure.
+//! The name of a process that was not given one: the name of its function, or the place of its closure.
 
 use std::borrow::Cow;
 use std::panic::Location;
@@ -27,7 +27,8 @@ fn of_place(place: &Location<'_>) -> String {
 /// Returns `shop::sell` of `shop::sell<alloc::string::String>`.
 fn without_generics(path: &str) -> &str {
     let mut depth = 0;
-    // From the end, so that `<Till as Shop>::sell` keeps its name. The `>` of `fn() -> u8` is no bracket.
+    // Search from the end, so that `<Till as Shop>::sell` keeps its name. The `>` of `fn() -> u8` is not a
+    // bracket.
     for (at, byte) in path.bytes().enumerate().rev() {
         match byte {
             b'>' if at > 0 && path.as_bytes()[at - 1] == b'-' => {}

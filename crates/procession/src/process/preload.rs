@@ -1,4 +1,4 @@
-//! [`preload`]: filling memory that all processes share, before the first one exists.
+//! [`preload`]: filling memory that all processes share, before the first process is spawned.
 
 use super::entry::{self, Captureless, Entry};
 use super::failure::{Failure, ProcessError};
@@ -9,19 +9,20 @@ use crate::supervisor::client;
 use crate::supervisor::preload::{Request, TemplateFailure};
 use crate::{Error, Result};
 
-/// Runs `f` with `args` once, in a process of its own, before the first process is spawned. All processes are forked
-/// from that one. They share what `f` left in its memory (in a `static`) until one of them writes to it. So a table of
-/// 200 MiB takes 200 MiB, however many processes use it.
+/// Runs `f` with `args` once, in a separate process, before the first process is spawned. All later processes
+/// are forked from that process. They share the memory that `f` has filled (in a `static`), until one of them
+/// writes to it. So a table of 200 MiB takes 200 MiB in total, even if many processes use it.
 ///
-/// Returns after `f` has returned. `f` runs before the family exists, so it cannot use locks, queues and the like, and
-/// `args` cannot contain any. Processes inherit the files that `f` opens, but not the threads that it starts. The
-/// backtrace of a panic in `f` is printed, but is not in the error. Processes with
-/// [`StartMethod::Spawn`](super::StartMethod::Spawn) inherit nothing of this.
+/// Returns after `f` has returned. `f` runs before the family exists, so it cannot use locks, queues or other
+/// shared objects, and `args` cannot contain any. Processes inherit the files that `f` opens, but not the
+/// threads that it starts. The backtrace of a panic in `f` is printed, but is not in the error. Processes
+/// with [`StartMethod::Spawn`](super::StartMethod::Spawn) inherit nothing from `f`.
 ///
 /// # Errors
 /// * [`Error::Process`] if `f` panics, exits or crashes, and [`Error::Other`] if it returns an `Err`. After that,
 ///   `preload` can be called again.
-/// * [`Error::Unsupported`] if it was called before, from another process than main, or after a spawn.
+/// * [`Error::Unsupported`] if another call of `preload` has succeeded or is still running. The same error
+///   after a spawn, and in every process other than main.
 /// * [`Error::InvalidArgument`] if the arguments contain handles.
 /// * Otherwise as [`Process::spawn`](super::Process::spawn).
 ///

@@ -23,12 +23,13 @@ use crate::queue::select::{Signal, sealed};
 
 /// A process that was spawned, and the value that its function returns.
 ///
-/// A handle: it can be cloned, and sent to other processes of the family, which can then join or kill the process.
-/// Dropping every handle detaches the process: it goes on, and main waits for it when main ends, unless it is a
-/// [daemon](Builder::daemon).
+/// A `Process` is a handle. It can be cloned, and sent to other processes of the family, which can then join
+/// or kill the process. If every handle is dropped, the process continues. When main ends, it waits for the
+/// process, unless the process is a [daemon](Builder::daemon).
 ///
-/// It is also a [`Future`], which ends as [`join`](Process::join) does, and something that [`select`](crate::select())
-/// can wait for. Awaiting a process starts a thread of this library, one for all of them.
+/// A `Process` is also a [`Future`], which ends as [`join`](Process::join) does. [`select`](crate::select())
+/// can wait for a `Process` too. Awaiting a process starts a thread of this library. One thread serves all
+/// awaited processes.
 ///
 /// ```
 /// use procession::Process;
@@ -40,14 +41,14 @@ use crate::queue::select::{Signal, sealed};
 ///
 /// # If it dies
 ///
-/// However the process ends, [`join`](Process::join) returns, and says how it ended. The locks that it held are handed
-/// on, and its memory is freed. Processes that it had started without this library, and has not waited for, are killed;
-/// also when its function returns.
+/// However the process ends, [`join`](Process::join) returns, and reports how it ended. The locks that the
+/// process held are handed on, and its memory is freed. Processes that it had started without this library,
+/// and has not waited for, are killed. They are killed even if its function returns normally.
 pub struct Process<R> {
     pub(super) handle: Handle,
-    /// The ends of its piped standard streams. Only the process that spawned it has them.
+    /// The spawner's ends of the piped standard streams. Only the process that spawned this one has them.
     pub(super) pipes: Option<Arc<Pipes>>,
-    /// The entry of this handle among those that are awaited.
+    /// The entry of this handle in the list of awaited processes.
     pub(super) registration: Option<Registration>,
     _returns: PhantomData<fn() -> R>,
 }
@@ -55,37 +56,40 @@ pub struct Process<R> {
 impl Process<()> {
     /// Runs `f` with `args` in a new process.
     ///
-    /// `f` is a function, or a closure that captures nothing. It takes 0 to 8 arguments, which are passed as a tuple,
-    /// `(x,)` for one. Arguments and result are sent by value, see [`Message`]. A handle such as a
+    /// `f` is a function, or a closure that captures nothing. `f` takes 0 to 8 arguments, which are passed as
+    /// a tuple: `(x,)` for one. Arguments and result are sent by value: see [`Message`]. A handle such as a
     /// [`Lock`](crate::Lock) names the same object in both processes.
     ///
-    /// The new process has the working directory of this one. It has main's environment, limits, signal mask and
-    /// standard streams, and no other open file. It does not run `main`, and has none of its memory: no panic hook, no
-    /// logger, and each `static` has its initial value. [`builder`](Process::builder) changes some of this.
+    /// The new process has the working directory of this one. It has main's environment, limits, signal mask
+    /// and standard streams, and no other open file. It does not run the function `main`, and it has nothing
+    /// of main's memory. It has no panic hook and no logger, and each `static` has its initial value.
+    /// [`builder`](Process::builder) changes some of this.
     ///
-    /// The standard streams are those that main had at its first spawn. The family's helper processes keep them open
-    /// until main ends. So if main closes or redirects them later, processes still write to the old ones, and the
-    /// reader of a pipe sees no end. Pass other streams with [`Builder::stdout`] and its siblings.
+    /// The standard streams are those that main had at its first spawn. The family's helper processes keep
+    /// them open until main ends. So even if main closes or redirects its streams later, processes still
+    /// write to the old ones. If one of them is a pipe, its reader sees no end of file until main ends. Pass
+    /// other streams with [`Builder::stdout`] and its siblings.
     ///
     /// If main adopts orphans (as the first process of a container, or by a `prctl`), the family's supervisor is one of
     /// its children. A loop that waits for all children then never ends.
     ///
-    /// User, groups, capabilities and `no_new_privs` are those of the calling thread at that moment. If a process has
-    /// changed them since the first spawn, this call waits until the new process has adopted them. Seccomp filters,
-    /// Landlock rules, namespaces, the root directory, limits and umask are those that main had at its first spawn.
+    /// User, groups, capabilities and `no_new_privs` are those of the calling thread at the time of the call.
+    /// If a process has changed them since the first spawn, this call waits until the new process has adopted
+    /// them. Seccomp filters, Landlock rules, namespaces, the root directory, limits and umask are those that
+    /// main had at its first spawn.
     ///
-    /// After this returns, the process runs even if the caller dies. Its process id is final. A signal sent to it
-    /// before its function begins takes effect.
+    /// After this call has returned, the process runs even if the caller dies, and its process id no longer
+    /// changes. A signal that is sent to the process takes effect even if its function has not begun yet.
     ///
     /// # Errors
     /// * [`Error::Message`]: the arguments cannot be encoded.
     /// * [`Error::Full`]: the shared memory is full, or the family has too many processes.
-    /// * [`Error::Os`]: the kernel refuses another process, or the new process cannot have exactly the credentials of
-    ///   the caller.
-    /// * [`Error::Unsupported`]: this library was loaded with `dlopen`; the program is ending; the first process would
-    ///   be in another pid namespace than main; main's effective user is not its real one; or a child has entered
-    ///   another user namespace.
-    /// * [`Error::FamilyLost`]: the supervisor was killed a moment ago. The next call starts another.
+    /// * [`Error::Os`]: the kernel refuses to create another process, or the new process cannot have exactly
+    ///   the credentials of the caller.
+    /// * [`Error::Unsupported`]: this library was loaded with `dlopen`, or the program is ending. Also if the
+    ///   first process would be in a different pid namespace from main, if main's effective user differs from
+    ///   its real user, or if a child has entered another user namespace.
+    /// * [`Error::FamilyLost`]: the supervisor was killed a moment ago. The next call starts a new one.
     ///
     /// ```
     /// use procession::{Lock, Process};
@@ -103,7 +107,7 @@ impl Process<()> {
     #[track_caller]
     pub fn spawn<F, A>(f: F, args: A) -> Result<Process<F::Output>>
     where
-        // The first bound is the one that the compiler blames for a type that borrows.
+        // If a type borrows, the compiler's error message names the first bound.
         A: Message,
         F: Captureless + Entry<A>,
         F::Output: Message,
@@ -113,7 +117,7 @@ impl Process<()> {
         Builder::default().start::<F, A>(&args, Location::caller())
     }
 
-    /// Returns a builder, to start a process with a name and options.
+    /// Returns a builder, which starts a process with a name and options.
     ///
     /// ```
     /// let p = procession::Process::builder().name("worker").spawn(|| 7, ())?;
@@ -147,7 +151,7 @@ impl<R> Process<R> {
         self.handle.body()
     }
 
-    /// Returns the process id; `None` for a moment, until the process has one.
+    /// Returns the process id; `None` if the process does not have one yet.
     ///
     /// ```
     /// let p = procession::Process::spawn(std::process::id, ())?;
@@ -158,7 +162,8 @@ impl<R> Process<R> {
         Some(self.body().pid.load(Ordering::Acquire)).filter(|&pid| pid != 0)
     }
 
-    /// Returns the name it was given, or that of its function, or of the place where its closure was spawned.
+    /// Returns the name of the process. If it was given none, this is the name of its function, or the place
+    /// where its closure was spawned.
     ///
     /// ```
     /// let p = procession::Process::builder().name("crunch").spawn(|| (), ())?;
@@ -169,7 +174,7 @@ impl<R> Process<R> {
         self.handle.object().name()
     }
 
-    /// Reports whether the process is alive. A snapshot.
+    /// Reports whether the process is alive. The answer is a snapshot.
     ///
     /// ```
     /// let p = procession::Process::spawn(|| -> () { loop { std::thread::park() } }, ())?;

@@ -1,4 +1,4 @@
-//! The processes of the family that a process is related to: itself, its parent, its children.
+//! The relatives of a process in its family: the process itself, its parent and its children.
 
 use std::sync::atomic::Ordering;
 
@@ -27,7 +27,7 @@ pub fn current_process() -> Result<AnyProcess> {
     of_slot(arena, member::slot()).map(|found| AnyProcess { pid: process::pid(), ..found })
 }
 
-/// Returns the process that spawned this one; `None` for main, and when that process has ended.
+/// Returns the process that spawned this one. Returns `None` in main, and if the spawning process has ended.
 ///
 /// # Errors
 /// [`Error::Os`] or [`Error::Full`] if the shared memory cannot be created, [`Error::Forked`] in a plain fork.
@@ -49,7 +49,7 @@ pub fn parent_process() -> Result<Option<AnyProcess>> {
     let parent = me.parent.load(Ordering::Acquire);
     let same =
         || parent == MAIN || arena.incarnation(parent) == me.parent_incarnation.load(Ordering::Acquire);
-    // Checked before and after, because the slot may meanwhile belong to another process.
+    // `same` is checked before and after, because the slot may meanwhile have been given to another process.
     Ok(same().then(|| of_slot(arena, parent).ok()).flatten().filter(|_| same()))
 }
 
@@ -77,15 +77,15 @@ pub fn active_children() -> Result<Vec<AnyProcess>> {
     Ok(mine.filter_map(|slot| of_slot(arena, slot).ok()).filter(AnyProcess::is_alive).collect())
 }
 
-/// Returns how many processes can run at the same time: the number of processors that this process may use, or less if
-/// its control group has a smaller quota. At least 1.
+/// Returns how many processes can run at the same time. This is the number of processors that this process
+/// may use, or less if its control group has a smaller quota. The result is at least 1.
 ///
 /// ```
 /// let workers = procession::cpu_count();
 /// assert!(workers >= 1);
 /// ```
 pub fn cpu_count() -> usize {
-    // This reads the affinity of the calling thread, and the quotas of control groups of both versions.
+    // This call reads the affinity of the calling thread, and the quotas of control groups of both versions.
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
@@ -102,12 +102,12 @@ fn of_slot(arena: &Arena, index: u32) -> Result<AnyProcess> {
     // The process in the slot holds its own object. If the process ends meanwhile, `take` returns an error.
     let handle = Handle::take(Id(slot.process.load(Ordering::Acquire)), Kind::Process)?;
     handle.object().touch();
-    // It was alive after the touch, so the collector sees the touch before it frees the object.
+    // If the process is alive after the touch, the collector sees the touch before it frees the object.
     if !slot.is_live() {
         return Err(gone());
     }
     let pid = match handle.body::<ProcessBody>().pid.load(Ordering::Acquire) {
-        // Its spawner has not stored it yet.
+        // The spawner has not yet stored the process id.
         0 => slot.pid.load(Ordering::SeqCst),
         pid => pid,
     };

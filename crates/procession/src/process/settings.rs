@@ -19,15 +19,16 @@ use crate::{Error, Result};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StartMethod {
-    /// Forks a helper process of the family. The default, and the fast one.
+    /// Forks a helper process of the family. This is the default, and the fast method.
     #[default]
     ForkServer,
-    /// Executes the program again for each process. It inherits nothing but the environment and the standard streams,
-    /// has a new memory layout, and runs constructors. This takes as long as the program takes to start.
+    /// Executes the program again for each process. The process inherits only the environment and the
+    /// standard streams, has a new memory layout, and runs constructors. Spawning takes as long as the
+    /// program takes to start.
     Spawn,
 }
 
-/// The options. A builder without options has none of these.
+/// The options of a process. A builder without options has no `Settings`.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Settings {
     pub(super) method: StartMethod,
@@ -42,7 +43,7 @@ pub(super) struct Settings {
 }
 
 impl Settings {
-    /// Returns the options as they are sent to the child.
+    /// Returns the options in the form in which they are sent to the child.
     pub(super) fn options(&self, setup: &StreamSetup) -> Result<Options> {
         self.check()?;
         let env = self.env.iter().map(|(name, value)| {

@@ -1,4 +1,5 @@
-//! Sending a signal to exactly the right process, never to another one that has got its process id.
+//! Sending a signal to exactly the right process, never to another process that was given the same process
+//! id.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::Ordering;
@@ -32,8 +33,8 @@ pub(super) fn pidfd(handle: &Handle) -> Result<Option<OwnedFd>> {
         return Ok(None);
     }
     match process::pidfd_open(pid) {
-        // The supervisor frees the slot, or clears the process id in it, before it reaps the process. So if neither has
-        // changed, the id was not given to another process.
+        // The supervisor frees the slot, or clears the process id in it, before it reaps the process. So if
+        // the slot is still live and has the same process id, the id was not given to another process.
         Ok(fd) => {
             let same = live_slot(arena, body).is_some_and(|s| s.pid.load(Ordering::SeqCst) == pid);
             Ok((same && (is_served(arena) || is_relative(pid))).then_some(fd))
@@ -43,7 +44,7 @@ pub(super) fn pidfd(handle: &Handle) -> Result<Option<OwnedFd>> {
     }
 }
 
-/// As [`pidfd`], but returns an error if there is none.
+/// As [`pidfd`], but returns an error if there is no descriptor.
 pub(super) fn pidfd_or_why(handle: &Handle) -> Result<OwnedFd> {
     let why = |name: String| match handle.body::<ProcessBody>().is_done() {
         true => format!("process {name} has ended"),
@@ -67,11 +68,12 @@ fn is_relative(pid: i32) -> bool {
     process::maps_memfd(pid, MEMFD_NAME, member::memfd_inode()) == Some(true)
 }
 
-/// Returns a descriptor for main. The family ends with main, but a moment earlier its process id may belong to another
-/// process.
+/// Returns a descriptor for main. The family ends when main ends, but for a moment before the family has
+/// ended, main's process id may already belong to another process.
 pub(super) fn pidfd_of_main(pid: i32) -> Result<OwnedFd> {
     let pidfd = process::pidfd_open(pid).map_err(|e| Error::os("opening main", &e))?;
-    // Checked after the descriptor is open, which from then on stands for the same process.
+    // This check comes after the descriptor is open, because from then on the descriptor always refers to the
+    // same process.
     match process::maps_memfd(pid, MEMFD_NAME, member::memfd_inode()) {
         Some(false) if !member::is_main() => Err(Error::StaleHandle("main has ended".into())),
         _ => Ok(pidfd),
@@ -83,15 +85,15 @@ pub(super) fn send_to_main(pid: i32, signal: i32) -> Result<()> {
     process::pidfd_signal(pidfd_of_main(pid)?.as_fd(), signal).map_err(|e| Error::os("sending a signal", &e))
 }
 
-/// Sends `signal`. Does nothing if the process has ended. Where the kernel does not permit it, because one of the two
-/// processes has changed its user, the supervisor sends it.
+/// Sends `signal`. Does nothing if the process has ended. If the kernel does not permit this because one of
+/// the two processes has changed its user, the supervisor sends the signal.
 pub(super) fn send(handle: &Handle, signal: i32) -> Result<()> {
     let arena = member::arena()?;
     let body: &ProcessBody = handle.body();
     let Some(slot) = live_slot(arena, body) else { return Ok(()) };
     let incarnation = body.incarnation.load(Ordering::Relaxed);
-    // A child that has not begun cannot handle signals yet: it checks this set of signals when it can. Either it sees
-    // the bit, or we see that it runs and send the signal ourselves.
+    // A child that has not begun cannot handle signals yet. It checks this set of signals as soon as it can.
+    // Either the child sees the bit, or we see that the child runs, and send the signal ourselves.
     if !slot.add_early_signal(incarnation, signal) {
         return Ok(()); // the slot belongs to another process
     }
@@ -99,8 +101,8 @@ pub(super) fn send(handle: &Handle, signal: i32) -> Result<()> {
     if !begun && signal != libc::SIGKILL {
         return Ok(());
     }
-    // A child that was stopped before it began never checks, so SIGKILL is sent anyway. The bit stays set for a child
-    // that has no process id yet.
+    // A child that was stopped before it began never checks the set, so SIGKILL is sent even if the child has
+    // not begun. The bit stays set in case the child has no process id yet.
     if begun && !slot.remove_early_signal(incarnation, signal) {
         return Ok(());
     }
@@ -121,7 +123,8 @@ pub(super) fn send(handle: &Handle, signal: i32) -> Result<()> {
 
 /// Makes the supervisor send a signal.
 fn leave_to_supervisor(arena: &Arena, slot: &Slot, incarnation: u32, signal: i32) {
-    // CRASH: before the second store nobody looks for the bit, and after it our own end wakes the supervisor.
+    // CRASH: before the second store, no process looks for the bit. If we die after the second store, our own
+    // end wakes the supervisor.
     if slot.add_early_signal(incarnation, signal) {
         arena.header().signals_left.store(1, Ordering::SeqCst);
         member::wake_supervisor(arena);

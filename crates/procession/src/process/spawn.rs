@@ -20,8 +20,9 @@ impl Builder {
     /// Starts the process; see [`Process::spawn`].
     ///
     /// # Errors
-    /// As [`Process::spawn`]; [`Error::InvalidArgument`] for a name that is too long or an option that is out of range;
-    /// and the error of an option that cannot be applied. In all these cases `f` is not called.
+    /// As [`Process::spawn`]. Also [`Error::InvalidArgument`] for a name that is too long or an option that
+    /// is out of range. If an option cannot be applied, returns the error of that option. In all these cases,
+    /// `f` is not called.
     ///
     /// ```
     /// use procession::Process;
@@ -33,8 +34,8 @@ impl Builder {
     /// ```
     ///
     /// # If a process dies
-    /// If the new process is killed before its options are applied, `spawn` returns that as an error, and `f` is not
-    /// called. If the spawning process is killed meanwhile, the new one ends.
+    /// If the new process is killed before its options are applied, `spawn` returns an error that says so,
+    /// and `f` is not called. If the spawning process is killed before that, the new process ends.
     #[track_caller]
     pub fn spawn<F, A>(&self, f: F, args: A) -> Result<Process<F::Output>>
     where

@@ -11,9 +11,9 @@ use crate::{Error, Result};
 /// Where a standard stream of a new process leads, for [`Builder::stdin`](super::Builder::stdin),
 /// [`stdout`](super::Builder::stdout) and [`stderr`](super::Builder::stderr).
 ///
-/// Created from anything that owns a descriptor, or by one of its functions. If it was created from a descriptor, that
-/// stays open as long as the [`Builder`](super::Builder) exists. So the reader of a pipe sees no end before the builder
-/// is dropped.
+/// A `Stdio` is created from anything that owns a descriptor, or by one of the functions below. If it is
+/// created from a descriptor, the descriptor stays open as long as the [`Builder`](super::Builder) exists. So
+/// the reader of a pipe sees no end of file before the builder is dropped.
 ///
 /// ```
 /// use std::io::Read;
@@ -38,8 +38,8 @@ enum Kind {
 }
 
 impl Stdio {
-    /// Returns the stream that the calling process has when it spawns. Without any `Stdio`, it is the one that main had
-    /// at its first spawn.
+    /// Returns a `Stdio` for the stream that the calling process has when it spawns. Without any `Stdio`, the
+    /// new process gets the stream that main had at its first spawn.
     ///
     /// ```
     /// use procession::{Process, process::Stdio};
@@ -50,7 +50,8 @@ impl Stdio {
         Stdio(Kind::Inherit)
     }
 
-    /// Returns `/dev/null`: reading it ends immediately, and what is written to it is discarded.
+    /// Returns a `Stdio` for `/dev/null`. Reading it reaches the end of the input immediately. Everything
+    /// that is written to it is discarded.
     ///
     /// ```
     /// use procession::{Process, process::Stdio};
@@ -63,8 +64,8 @@ impl Stdio {
         Stdio(Kind::Null)
     }
 
-    /// Returns a new pipe. The spawner gets its other end: see [`Process::take_stdin`](super::Process::take_stdin) and
-    /// its siblings.
+    /// Returns a `Stdio` for a new pipe. The spawner gets the other end of the pipe: see
+    /// [`Process::take_stdin`](super::Process::take_stdin) and its siblings.
     ///
     /// ```
     /// use procession::{Process, process::Stdio};
@@ -101,7 +102,8 @@ pub(super) struct Pipes {
     pub(super) stderr: Mutex<Option<PipeReader>>,
 }
 
-/// The streams of one process: their descriptions, the descriptors that are sent, and the ends that the spawner keeps.
+/// The streams of one process: their descriptions, the descriptors to send to the process, and the pipe ends
+/// that the spawner keeps.
 #[derive(Default)]
 pub(super) struct StreamSetup {
     pub(super) streams: [Stream; 3],
@@ -110,7 +112,7 @@ pub(super) struct StreamSetup {
 }
 
 enum Source {
-    /// This process's own stream.
+    /// A standard stream of this process.
     Own(RawFd),
     Shared(Arc<OwnedFd>),
     New(OwnedFd),
@@ -140,7 +142,7 @@ impl StreamSetup {
         Stream::Sent
     }
 
-    /// Creates a pipe, keeps one end, and returns the end of the process.
+    /// Creates a pipe, keeps the spawner's end, and returns the new process's end.
     fn pipe(&mut self, number: usize) -> Result<OwnedFd> {
         let (reader, writer) = std::io::pipe().map_err(|e| Error::os("creating a pipe", &e))?;
         let pipes = self.pipes.get_or_insert_default();

@@ -16,7 +16,7 @@ use crate::sync::raw::deadlock::Watch;
 use crate::sync::raw::park::Wait;
 use crate::{Error, Result, codec};
 
-/// Waits until the process has ended. Returns false if it times out.
+/// Waits until the process has ended. Returns false if the wait times out.
 pub(super) fn wait(handle: &Handle, deadline: Deadline) -> Result<bool> {
     let arena = member::arena()?;
     let body: &ProcessBody = handle.body();
@@ -45,7 +45,8 @@ pub(super) fn wait(handle: &Handle, deadline: Deadline) -> Result<bool> {
     })?
 }
 
-/// Returns what an ended process returned, or how it failed.
+/// Returns the value that the function of an ended process returned, or the error that says how the process
+/// failed.
 pub(super) fn outcome<R: Message>(handle: &Handle) -> Result<R, ProcessError> {
     let body: &ProcessBody = handle.body();
     body.observed.store(1, Ordering::Relaxed);
@@ -62,7 +63,7 @@ pub(super) fn outcome<R: Message>(handle: &Handle) -> Result<R, ProcessError> {
     }
 }
 
-/// Returns how an ended process failed, if it did.
+/// Returns how an ended process failed, or `None` if it did not fail.
 pub(super) fn failure_of(handle: &Handle) -> Option<ProcessError> {
     let body: &ProcessBody = handle.body();
     body.observed.store(1, Ordering::Relaxed);

@@ -1,4 +1,5 @@
-//! [`Attempt`]: how often the current item of a task was begun, and how the last worker died at it.
+//! [`Attempt`]: how often the current item of a task was begun, and how the last worker died while it ran the
+//! item.
 //!
 //! ```text
 //!  63        48 47     40 39          24 23             0
@@ -7,25 +8,26 @@
 //! └────────────┴─────────┴──────────────┴────────────────┘
 //! ```
 //!
-//! The ending is 0 unless a worker died at the item and no worker has looked at that yet. A word with another item's
-//! number means that the current item is at its first attempt. So a worker stores nothing for most items. A chunk has
-//! fewer items than 24 bits can count.
+//! The ending is 0 unless a worker has died while it ran the item and no other worker has read the ending
+//! yet. If the word contains the number of another item, the current item is at its first attempt. So for
+//! most items a worker stores nothing here. The number of items in a chunk always fits into 24 bits.
 
-/// A value of the word.
+/// The decoded word.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Attempt {
-    /// 1 for the first.
+    /// 1 for the first attempt.
     pub(crate) number: u32,
     pub(crate) ending: u64,
-    /// The signal that ended the worker, or -1 - its exit code.
+    /// The signal that ended the worker. If the worker exited: -1 minus its exit code.
     pub(crate) status: i32,
-    /// The worker had run out of memory. The word has a bit for it that is part of no signal's number.
+    /// The worker had run out of memory. The word stores this in a bit of the status that no signal number
+    /// uses.
     pub(crate) no_memory: bool,
 }
 
 const ITEM: u64 = 0xff_ffff;
 const MOST_ATTEMPTS: u32 = 0xffff;
-/// The most retries that the word can count: the last attempt is one more.
+/// The most retries that the word can count. The number of attempts is one more than the number of retries.
 pub(crate) const MOST_RETRIES: u32 = MOST_ATTEMPTS - 1;
 const NO_MEMORY: u16 = 1 << 8;
 

@@ -7,12 +7,13 @@ use crate::os::memory;
 
 /// Arguments up to this size are stored in the cell itself.
 pub(crate) const INLINE_ARGS: usize = 24;
-/// So are results up to this one.
+/// Results up to this size are stored in the cell itself.
 pub(crate) const INLINE_RESULT: usize = 8;
 
-/// In [`Cell::args`] and [`Cell::result`]: the bytes are in the cell, and the bits from the eighth on are their number.
+/// A flag in [`Cell::args`] and [`Cell::result`]: the bytes are in the cell, and bit 8 and the bits above it
+/// hold the number of bytes.
 pub(crate) const INLINE: u64 = 1;
-/// In [`Cell::result`]: the block holds records (see `results.rs`), not numbers side by side.
+/// A flag in [`Cell::result`]: the block holds records (see `results.rs`) rather than adjacent numbers.
 pub(crate) const RECORDS: u64 = 2;
 const TAGS: u64 = 7;
 
@@ -21,7 +22,7 @@ pub(crate) fn block_in(word: u64) -> u64 {
     if word & INLINE != 0 { 0 } else { word & !TAGS }
 }
 
-/// A task: two cache lines.
+/// The memory of a task. It occupies two cache lines.
 #[repr(C, align(128))]
 pub(crate) struct Cell {
     state: AtomicU64,
@@ -40,19 +41,20 @@ pub(crate) struct Cell {
     pub(crate) args: AtomicU64,
     /// The time limit of an item in µs; 0 for none.
     pub(crate) timeout_us: AtomicU64,
-    /// How often an item that failed is retried.
+    /// How often a failed item is retried.
     pub(crate) retries: AtomicU32,
-    /// The process id of the last worker that died at the task.
+    /// The process id of the last worker that died while it ran the task.
     pub(crate) pid: AtomicI32,
 
-    /// The result: a block, or its size if it is in `progress`.
+    /// The result: a block, or the size of the result if the result is in `progress`.
     pub(crate) result: AtomicU64,
-    /// Of a chunk: a [`ChunkProgress`](super::progress::ChunkProgress). Of a single call: its result, if that is small.
+    /// For a chunk: a [`ChunkProgress`](super::progress::ChunkProgress). For a single call: the result, if it
+    /// is small.
     pub(crate) progress: AtomicU64,
     /// An [`Attempt`](super::attempt::Attempt).
     pub(crate) attempt: AtomicU64,
-    /// With a time limit: when the item began, on its worker's own clock (see `arena/awake.rs`). Without one: how long
-    /// the whole chunk took, once it is done.
+    /// If there is a time limit: the time when the current item began, on the worker's own clock (see
+    /// `arena/awake.rs`). If there is none: how long the whole chunk took, once the chunk is done.
     pub(crate) clock_ns: AtomicU64,
     /// The block with the [`TaskError`](crate::pool::TaskError) of a failed task.
     pub(crate) note: AtomicU64,
@@ -72,22 +74,24 @@ impl Cell {
         State(self.state.load(Ordering::SeqCst))
     }
 
-    /// Stores the state. Only for a phase in which no other process changes it: `NEW` or `FREEING` by this one.
+    /// Stores the state. Call this only if no other process can change the state: the phase is `NEW` or
+    /// `FREEING`, and the state names this process.
     ///
-    /// ORDERING: Release: a process that sees the state sees what was written before it.
+    /// ORDERING: Release. A process that sees the new state also sees everything that was written before it.
     #[inline]
     pub(crate) fn store_release(&self, next: State) {
         self.state.store(next.0, Ordering::Release);
     }
 
-    /// As [`store_release`](Cell::store_release), ordered before everything that this thread loads afterwards.
+    /// As [`store_release`](Cell::store_release). The store is also ordered before all later loads of this
+    /// thread.
     #[inline]
     pub(crate) fn store_seq_cst(&self, next: State) {
         self.state.store(next.0, Ordering::SeqCst);
     }
 
-    /// Replaces the state by `to(state)` atomically, and returns the old one. Returns the current state as an error
-    /// when `to` returns `None`.
+    /// Replaces the state by `to(state)` atomically, and returns the old one. If `to` returns `None`, returns
+    /// the current state as an error.
     #[inline]
     pub(crate) fn fetch_update(&self, to: impl Fn(State) -> Option<State>) -> Result<State, State> {
         let mut now = self.state();
@@ -101,13 +105,14 @@ impl Cell {
     }
 }
 
-/// Returns the value of [`Cell::args`] in a free cell that links it to the cell that this process freed before: that
-/// cell's number + 1, or 0. It does not look like a block.
+/// Returns the value of [`Cell::args`] for a free cell. The value links the cell to the cell that this
+/// process freed before it. `to` is the number of that other cell + 1, or 0. The value cannot be mistaken for
+/// a block.
 pub(crate) fn link(to: u32) -> u64 {
     u64::from(to) << 8 | INLINE
 }
 
-/// Returns what [`link`] was called with.
+/// Returns the argument that [`link`] was called with.
 #[inline]
 pub(crate) fn linked(word: u64) -> u32 {
     (word >> 8) as u32

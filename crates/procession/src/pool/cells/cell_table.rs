@@ -1,4 +1,5 @@
-//! [`CellTable`]: the cells of a pool, in blocks that are never moved or freed while the pool exists.
+//! [`CellTable`]: the cells of a pool. They lie in blocks that are never moved or freed while the pool
+//! exists.
 #![allow(unsafe_code)] // Makes references to cells, from checked offsets.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -17,22 +18,24 @@ use crate::{Error, Result, rules};
 const FIRST: u32 = 508;
 const DOUBLINGS: u32 = 9;
 const LARGEST: u32 = FIRST << DOUBLINGS;
-/// The number of cells in all blocks before the first of the largest.
+/// The number of cells in all blocks before the first block of size `LARGEST`.
 const SMALLER: u32 = LARGEST - FIRST;
-/// The most blocks: room for 130 million tasks.
+/// The maximum number of blocks. They have room for 130 million tasks.
 const BLOCKS: usize = 512;
 
 /// The cells of a pool. All zero at first.
 #[repr(C)]
 pub(crate) struct CellTable {
-    /// Cells from this number on were never used.
+    /// Cells with this number or a higher one were never used.
     used: AtomicU32,
-    /// Hint: where the last `RETURNED` cell was found that was not listed.
+    /// Hint: where to look next for a `RETURNED` cell that is not listed. It is the place after the last such
+    /// cell that was found.
     pub(crate) returned_from: AtomicU32,
     blocks: [AtomicU64; BLOCKS],
 }
 
-/// Returns the cell at an offset that [`Control::cell`] returned in another process.
+/// Returns the cell at this offset. The offset comes from another process, which got the cell from
+/// [`Control::cell`].
 pub(crate) fn cell_at(arena: &Arena, offset: u64) -> Option<&'static Cell> {
     let sound = offset.is_multiple_of(align_of::<Cell>() as u64) && arena.layout.span_of(offset).is_some();
     // SAFETY: aligned, within a span; atomics only.
@@ -50,12 +53,12 @@ fn locate(index: u32) -> (usize, u32) {
 }
 
 impl Control {
-    /// Returns how many cells were ever used.
+    /// Returns the number of cells that were ever used.
     pub(crate) fn used(&self) -> u32 {
         self.cells.used.load(Ordering::SeqCst)
     }
 
-    /// Hint: where to look first for a `RETURNED` cell that is not listed.
+    /// Returns a hint: where to look first for a `RETURNED` cell that is not listed.
     pub(crate) fn returned_from(&self) -> &AtomicU32 {
         &self.cells.returned_from
     }
@@ -99,17 +102,19 @@ impl Control {
         let link = self.cells.blocks.get(block).ok_or_else(full)?;
         let cells = u64::from(FIRST) << block.min(DOUBLINGS as usize);
         let bytes = cells * size_of::<Cell>() as u64 + align_of::<Cell>() as u64;
-        // Not `storage::make`, which returns the pages to the kernel to zero them: all of them are used soon.
+        // `storage::make` would zero the pages by returning them to the kernel. It is not used here because
+        // all of these pages are needed soon.
         let mut block = OwnedBlock::allocate(bytes)?;
         block.bytes_mut(HEADER + bytes).fill(0);
-        // CRASH: linked, and still ours: recovery makes it the pool's (`adopt_blocks`).
+        // CRASH: after the exchange, the block is linked but still ours. If we die then, recovery hands it
+        // over to the pool (`adopt_blocks`).
         if link.compare_exchange(0, block.at(), Ordering::SeqCst, Ordering::SeqCst).is_ok() {
             block.give_to(pool);
         }
         Ok(())
     }
 
-    /// Makes blocks of cells the pool's that the dead process had linked and still owned.
+    /// Hands blocks of cells over to the pool, if the dead process had linked them but still owned them.
     pub(crate) fn adopt_blocks(&self, arena: &Arena, dead: Tag, pool: Tag) {
         let links = self.cells.blocks.iter().map(|link| link.load(Ordering::Acquire));
         for at in links.take_while(|&at| at != 0) {
@@ -120,16 +125,18 @@ impl Control {
     }
 }
 
-/// Moves the blocks that a cell names from the pool to the process `to`, which frees them, and clears the cell's words.
-/// Only for the process that the cell's state names.
+/// Hands the blocks that a cell names over from the pool to the process `to`, and clears the cell's words.
+/// Returns the blocks, which the caller has to free or leave to the sweep. `to` must be the process that the
+/// cell's state names.
 pub(crate) fn detach_blocks(arena: &Arena, pool: Tag, to: Tag, cell: &Cell) -> Vec<u64> {
     let words = [&cell.args, &cell.result, &cell.note];
     let mut detached = Vec::new();
     super::results::for_each_block(arena, cell, &mut |block| detached.push(block));
     let named = words.iter().map(|word| cell::block_in(word.load(Ordering::Acquire)));
     detached.extend(named.filter(|&at| at != 0));
-    // CRASH: from here on they are swept with `to`. The words are cleared before any block is freed: a freed block may
-    // belong to another task of this pool before recovery looks at the cell.
+    // CRASH: once a block belongs to `to`, the sweep of `to` frees it. The words are cleared before any block
+    // is freed. Otherwise, a freed block could belong to another task of this pool before recovery looks at
+    // the cell.
     detached.retain(|&block| blocks::hand_over(arena, block, pool, to));
     words.iter().for_each(|word| word.store(0, Ordering::Release));
     detached

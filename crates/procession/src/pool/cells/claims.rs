@@ -1,5 +1,5 @@
-//! [`Claims`]: which worker has claimed which cells. So recovery looks at the cells of the dead process, not at all
-//! cells of the pool.
+//! [`Claims`]: which worker has claimed which cells. Because of this table, recovery need not look at all
+//! cells of the pool, but only at those of the dead process.
 //!
 //! ```text
 //!  63         32 31          0
@@ -8,26 +8,28 @@
 //! └─────────────┴─────────────┘
 //! ```
 //!
-//! INVARIANT (of the pool): if a cell's state names a process, that process has a claim to the cell, or is marked as a
-//! *user*. A user has submitted tasks, so any cell may name it. The claim, or the mark, is stored before the state
-//! names the process, and cleared after it no longer does. When a worker takes a task number out of the ring, it has a
-//! claim to that cell, or the cell's state names it already.
+//! INVARIANT (of the pool): if a cell's state names a process, that process has a claim to the cell, or is
+//! marked as a *user*. A user has submitted tasks, so any cell may name it. The claim, or the mark, is stored
+//! before the state names the process. It is cleared only after the state no longer names the process. By the
+//! time a worker takes a task number out of the ring, the worker has a claim to the cell, or the cell's state
+//! names the worker.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use super::control::WORKERS;
 
-/// A worker that runs more tasks inside of each other than this has them in no row: recovery looks at all cells.
+/// The number of claims in a row. If a worker runs more tasks than this inside one another, the row does not
+/// list all of them, and recovery looks at all cells.
 const CLAIMS_PER_ROW: usize = 8;
-/// The most slots that a cell's state can name.
+/// The number of slots that a cell's state can name.
 const SLOTS: usize = 1 << 16;
 
-/// The claims of the workers with one number: a cache line.
+/// The claims of the workers that have or had one number. A row is one cache line.
 #[repr(C, align(64))]
 struct ClaimRow([AtomicU64; CLAIMS_PER_ROW]);
 
-/// A thread's claim to a cell; nothing if the row was full. Two threads of a process may be about to take the same
-/// cell, so each has a claim of its own.
+/// A thread's claim to a cell, or `None` if the row was full. Two threads of one process may be about to take
+/// the same cell, so each thread has its own claim.
 pub(crate) struct Claim(Option<&'static AtomicU64>);
 
 impl Claim {
@@ -38,7 +40,7 @@ impl Claim {
         self.0.is_none()
     }
 
-    /// Clears the claim, once the cell's state no longer names the process.
+    /// Clears the claim. Call this only when the cell's state no longer names the process.
     #[inline]
     pub(crate) fn clear(self) {
         if let Some(word) = self.0 {
@@ -50,21 +52,21 @@ impl Claim {
 /// The claim table. All zero at first.
 #[repr(C)]
 pub(crate) struct Claims {
-    /// Rows from this number on were never used.
+    /// Rows with this number or a higher one were never used.
     rows: AtomicU32,
-    /// Some row was full once: the rows do not list all claims.
+    /// 1 if some row was ever full. Then the rows do not list all claims.
     incomplete: AtomicU32,
     users: [AtomicU64; SLOTS / 64],
     row: [ClaimRow; WORKERS],
 }
 
 impl Claims {
-    /// Grows the table to a row for each of `workers` workers.
+    /// Grows the table, so that it has a row for each of `workers` workers.
     pub(crate) fn grow(&self, workers: u32) {
         self.rows.fetch_max(workers, Ordering::SeqCst);
     }
 
-    /// Returns the number of rows that were ever used, which is above every worker's number.
+    /// Returns the number of rows that were ever used. The number of every worker is less than this.
     pub(crate) fn rows_used(&self) -> usize {
         (self.rows.load(Ordering::SeqCst) as usize).min(WORKERS)
     }
@@ -82,14 +84,16 @@ impl Claims {
         self.users[slot as usize % SLOTS / 64].load(Ordering::SeqCst) >> (slot % 64) & 1 != 0
     }
 
-    /// Adds a claim before a process, which is worker `number`, takes a cell.
+    /// Adds a claim to `cell` for the process in `slot`, which is worker `number`. Call this before the
+    /// process takes the cell.
     #[inline]
     pub(crate) fn add(&'static self, number: u32, slot: u32, cell: u32) -> Claim {
         let claim = claim_word(slot, cell);
         let ClaimRow(row) = &self.row[number as usize % WORKERS];
         let mut free = row.iter().filter(|word| word.load(Ordering::Relaxed) == 0);
         let put = free.find(|free| {
-            // ORDERING: SeqCst, before the cell's state: a keeper that misses the claim is notified by the worker.
+            // ORDERING: SeqCst, before the cell's state is changed. If the keeper misses the claim, the
+            // worker notifies it.
             free.compare_exchange(0, claim, Ordering::SeqCst, Ordering::Relaxed).is_ok()
         });
         if put.is_none() {
@@ -109,13 +113,13 @@ impl Claims {
         complete.then(|| self.words().filter_map(|word| cell_in(word.load(Ordering::SeqCst))))
     }
 
-    /// Returns the cells that the rows list for one process.
+    /// Returns the cells that the rows list for the process in `slot`.
     pub(crate) fn of(&self, slot: u32) -> impl Iterator<Item = u32> {
         let claims = self.words().map(|word| word.load(Ordering::SeqCst));
         claims.filter(move |claim| claim >> 32 == u64::from(slot) + 1).filter_map(cell_in)
     }
 
-    /// Clears the claims and the mark of a dead process, once no cell names it.
+    /// Clears the claims and the mark of a dead process. Call this only when no cell names the process.
     pub(crate) fn forget(&self, slot: u32) {
         for word in self.words() {
             let seen = word.load(Ordering::SeqCst);

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::attempt::Attempt;
 use super::state::ending;
 
-/// Why a task has no result. Plain data: it can be cloned and sent.
+/// Why a task has no result. The error is plain data: it can be cloned and sent to other processes.
 ///
 /// ```
 /// use procession::pool::{Pool, TaskError};
@@ -22,7 +22,7 @@ use super::state::ending;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum TaskError {
-    /// The task's function panicked. Its worker goes on.
+    /// The task's function panicked. Its worker continues with other tasks.
     Panicked {
         /// The message of the panic.
         message: String,
@@ -32,24 +32,25 @@ pub enum TaskError {
         backtrace: String,
         /// The process id of the worker.
         pid: i32,
-        /// How often the task was begun, this time included.
+        /// How often the task was begun, including this time.
         attempt: u32,
     },
-    /// The worker died while it ran the task: it was killed, crashed, or the task called `exit`.
+    /// The worker died while it ran the task. It was killed, it crashed, or the task called `exit`.
     WorkerDied {
-        /// The signal that killed it.
+        /// The signal that killed the worker, if any.
         signal: Option<i32>,
-        /// The exit code, if it called `exit`.
+        /// The exit code, if the worker called `exit`.
         exit_code: Option<i32>,
-        /// The worker ran out of memory. The kernel killed it because the machine or its control group had none left,
-        /// or it aborted because an allocation failed (see [`memory_limit`](crate::pool::Builder::memory_limit)).
+        /// The worker ran out of memory. Either the kernel killed it because the machine or its control group
+        /// had no memory left, or it aborted because an allocation failed (see
+        /// [`memory_limit`](crate::pool::Builder::memory_limit)).
         out_of_memory: bool,
         /// The process id of the worker.
         pid: i32,
-        /// How often the task was begun, this time included.
+        /// How often the task was begun, including this time.
         attempt: u32,
-        /// Whether the task's function had been called. If a worker dies before that, another one takes the task, which
-        /// is not an error.
+        /// Whether the task's function had been called. If a worker dies before it calls the function,
+        /// another worker takes the task, and there is no error.
         started: bool,
     },
     /// The task exceeded its time limit, and its worker was killed.
@@ -58,7 +59,7 @@ pub enum TaskError {
         limit: Duration,
         /// The process id of the worker that was killed.
         pid: i32,
-        /// How often the task was begun, this time included.
+        /// How often the task was begun, including this time.
         attempt: u32,
     },
     /// The task was cancelled.
@@ -72,7 +73,7 @@ pub enum TaskError {
     /// The pool has stopped replacing its workers, because too many died (see
     /// [`max_restarts`](crate::pool::Builder::max_restarts)). The text describes the last death.
     Broken(String),
-    /// The task is not done yet, or waiting for it timed out. The task goes on.
+    /// The task is not done yet, or waiting for it timed out. The task continues.
     NotDone,
     /// The pool cannot be used in this process. The text says why.
     Unusable(String),
@@ -81,7 +82,7 @@ pub enum TaskError {
     Full(String),
 }
 
-/// The error of a map: the first item, in order, that failed.
+/// The error of a map: of all failed items, the one that comes first in the input.
 ///
 /// ```
 /// let pool = procession::Pool::new(2)?;
@@ -94,7 +95,7 @@ pub enum TaskError {
 pub struct MapError {
     /// The position of the item in the input.
     pub index: usize,
-    /// How it failed.
+    /// How the item failed.
     pub error: TaskError,
 }
 

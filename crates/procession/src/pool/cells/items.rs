@@ -1,5 +1,5 @@
-//! The items of a chunk as bytes, in a block that the cell names: numbers side by side, or records of a length and
-//! bytes.
+//! The items of a chunk as bytes, in a block that the cell names. Numbers are adjacent. Each other item is a
+//! record: a length, and bytes.
 
 use crate::Result;
 use crate::arena::handle::Handle;
@@ -14,7 +14,8 @@ use crate::codec::encoding::Message;
 pub(crate) struct ItemWriter {
     bytes: Vec<u8>,
     ids: Vec<Id>,
-    /// Handles to the objects of `ids`, until a block carries them: the item may have had the only other handle.
+    /// Handles to the objects of `ids`. They are held until a block carries them, because the item may have
+    /// had the only other handle.
     held: Vec<Handle>,
 }
 
@@ -40,7 +41,7 @@ impl ItemWriter {
         })?
     }
 
-    /// Takes handles to objects while the item, which names them, still exists.
+    /// Takes handles to the objects that an item names. The item must still exist.
     #[cold]
     fn hold(&mut self, ids: &[Id]) -> Result<()> {
         let arena = member::arena()?;
@@ -52,7 +53,7 @@ impl ItemWriter {
         Ok(())
     }
 
-    /// Returns a block of this process with all items.
+    /// Returns a block that contains all items and belongs to this process.
     pub(crate) fn pack(&self) -> Result<u64> {
         payload::pack_bytes(&self.bytes, &self.ids).map(OwnedBlock::into_raw)
     }
@@ -61,12 +62,12 @@ impl ItemWriter {
 /// Decodes the items of a chunk, in a worker.
 pub(crate) struct ItemReader<T> {
     numbers: std::vec::IntoIter<T>,
-    /// The remaining records, if they are not numbers.
+    /// The remaining records, if the items are not numbers.
     bytes: &'static [u8],
 }
 
 impl<T: Message> ItemReader<T> {
-    /// Starts at the item `first`.
+    /// Returns a reader that starts at item `first`.
     pub(crate) fn open(arena: &'static Arena, block: u64, first: u32) -> Result<ItemReader<T>> {
         let mut bytes = payload::contents(arena, block)?;
         if let Some(size) = encoding::size_of_number::<T>() {

@@ -1,5 +1,5 @@
-//! [`ChunkProgress`]: how much of a chunk is finished. It is one word, so recovery finds two numbers that belong
-//! together.
+//! [`ChunkProgress`]: how much of a chunk is finished. Both numbers are in one word, so recovery always finds
+//! two numbers that belong together.
 //!
 //! ```text
 //!  63        40 39                  0
@@ -10,7 +10,7 @@
 
 use crate::arena::LARGEST;
 
-/// A value of the word: the number of finished items, and the size of their results.
+/// The decoded word: the number of finished items, and the size of their results in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ChunkProgress {
     pub(crate) items: u32,
@@ -19,7 +19,7 @@ pub(crate) struct ChunkProgress {
 
 impl ChunkProgress {
     const BYTES: u32 = 40;
-    /// The largest size that the word can hold. No arena is as large.
+    /// The largest size in bytes that the word can hold. Every arena is smaller than this.
     pub(crate) const MOST_BYTES: u64 = (1 << ChunkProgress::BYTES) - 1;
     /// The most items that the word can count.
     pub(crate) const MOST_ITEMS: u32 = (1 << (64 - ChunkProgress::BYTES)) - 1;

@@ -1,5 +1,6 @@
-//! What recovery does to the pools that a dead process used or worked for. The cells' states name the dead process
-//! until the end, so no other process works on those cells. If recovery dies, it can run again from the start.
+//! What recovery does to the pools that a dead process used or worked for. The states of the cells name the
+//! dead process until recovery has finished with them, so no other process works on these cells. If recovery
+//! itself dies, it can run again from the start.
 
 use std::sync::atomic::Ordering;
 
@@ -13,7 +14,7 @@ use crate::queue::ring;
 use crate::queue::ring::Ring;
 use crate::sync::raw::event;
 
-/// Recovers pools: the lock words of their ring, and the tasks of the dead process.
+/// Recovers pools: the lock words of their rings, and the tasks of the dead process.
 pub(crate) struct Pools;
 
 impl Recover for Pools {
@@ -28,8 +29,8 @@ impl Recover for Pools {
     }
 }
 
-/// Returns the tasks that the dead process worked on, abandons those that it had submitted, and terminates the pool if
-/// the dead process had created it.
+/// Returns to the workers the tasks on which the dead process worked. Abandons the tasks that it had
+/// submitted. If it had created the pool, terminates the pool.
 pub(crate) fn return_tasks(dead: &Dead<'_>, index: u32, pool: PoolView<'_>) {
     let (slot, control) = (dead.slot, pool.control);
     let recovery = TaskRecovery::new(dead, pool);
@@ -43,7 +44,7 @@ pub(crate) fn return_tasks(dead: &Dead<'_>, index: u32, pool: PoolView<'_>) {
         control.phase.fetch_max(phase::TERMINATED, Ordering::SeqCst);
     }
     control.claims.of(slot).for_each(|index| recovery.return_reserved(index));
-    // Only the claimed cells name a worker that has submitted nothing.
+    // If a worker has submitted nothing, only the cells that it has claimed can name it.
     if created_here || control.claims.is_user(slot) {
         (0..control.used()).for_each(|index| recovery.recover_cell(index));
     } else {
@@ -63,8 +64,8 @@ pub(crate) fn return_tasks(dead: &Dead<'_>, index: u32, pool: PoolView<'_>) {
     }
 }
 
-/// Terminates the pools that the dead process of `slot` had created, and returns the process ids of their workers. A
-/// worker that starts later sees that its pool is terminated.
+/// Terminates the pools that the dead process in `slot` had created, and returns the process ids of their
+/// workers. If a worker starts later, it sees that its pool is terminated.
 pub(crate) fn workers_kept_by(arena: &Arena, slot: u32) -> Vec<i32> {
     let mut pids = Vec::new();
     for_each_pool(arena, slot, |PoolView { control, .. }| {
@@ -76,7 +77,7 @@ pub(crate) fn workers_kept_by(arena: &Arena, slot: u32) -> Vec<i32> {
     pids
 }
 
-/// Returns whether the process `pid` of `slot` is a worker of a pool.
+/// Reports whether the process `pid` in `slot` is a worker of a pool.
 pub(crate) fn is_worker(arena: &Arena, slot: u32, pid: i32) -> bool {
     let mut found = false;
     for_each_pool(arena, slot, |PoolView { control, .. }| {
@@ -85,9 +86,9 @@ pub(crate) fn is_worker(arena: &Arena, slot: u32, pid: i32) -> bool {
     found
 }
 
-/// Notifies the keepers of the dead process's pools. They look for missing workers, and can now see that this process
-/// is dead. A worker that died before it decoded its arguments has no handle to its pool: the block of arguments has
-/// it.
+/// Notifies the keepers of the dead process's pools. The keepers look for missing workers, and can now see
+/// that this process is dead. A worker that died before it decoded its arguments has no handle to its pool.
+/// In that case, the block with its arguments carries the handle.
 pub(crate) fn notify_keepers(arena: &Arena, slot: u32, clean: bool) {
     for_each_pool(arena, slot, |pool| pool.notify_keeper_of_death());
     if clean {

@@ -1,4 +1,4 @@
-//! The results of a chunk: numbers side by side, or records.
+//! The results of a chunk: adjacent numbers, or records.
 //!
 //! ```text
 //! ┌──────────────┬────────────────────────┐ ┌──────────────┬───
@@ -12,8 +12,8 @@
 //! | `BLOCK` | the offset of a block with a value that has handles |
 //! | `ERROR` | a [`TaskError`]                                   |
 //!
-//! The block is filled item by item, and a [`ChunkProgress`] says how many are finished. Their results survive the
-//! worker.
+//! The block is filled item by item, and a [`ChunkProgress`] says how many items are finished. The results of
+//! the finished items survive the worker.
 #![allow(unsafe_code)] // Writes into the block of a chunk that this worker has claimed.
 
 use std::marker::PhantomData;
@@ -33,7 +33,7 @@ const VALUE: u64 = 0;
 const BLOCK: u64 = 1;
 const ERROR: u64 = 2;
 const WORD: u64 = 8;
-/// The estimated size of a record, for the size of the first block.
+/// The estimated size of a record. Determines the size of the first block.
 const GUESS: u64 = 24;
 
 /// Writes the results of a chunk.
@@ -41,7 +41,7 @@ pub(crate) struct ResultWriter<'a, R> {
     arena: &'static Arena,
     owner: Tag,
     cell: &'a Cell,
-    /// 0 if there is none yet.
+    /// The block with the results; 0 if there is none yet.
     block: u64,
     room: u64,
     records: bool,
@@ -50,7 +50,7 @@ pub(crate) struct ResultWriter<'a, R> {
 }
 
 impl<'a, R: Message> ResultWriter<'a, R> {
-    /// Continues after the last finished item.
+    /// Returns a writer that continues after the last finished item.
     pub(crate) fn open(arena: &'static Arena, owner: Tag, cell: &'a Cell) -> ResultWriter<'a, R> {
         let word = cell.result.load(Ordering::Acquire);
         let block = block_in(word);
@@ -59,7 +59,8 @@ impl<'a, R: Message> ResultWriter<'a, R> {
         let records =
             if block == 0 { encoding::size_of_number::<R>().is_none() } else { word & RECORDS != 0 };
         if records {
-            // The last worker may have died while it converted numbers to records. So the bytes are counted.
+            // The previous worker may have died while it converted numbers to records. So the size in
+            // `progress` may be wrong, and is computed from the records.
             let bytes = self::records(*arena, cell)
                 .map(|(_, bytes)| WORD + (bytes.len() as u64).next_multiple_of(WORD));
             progress.bytes = bytes.sum();
@@ -85,18 +86,20 @@ impl<'a, R: Message> ResultWriter<'a, R> {
         })?
     }
 
-    /// Writes bytes behind the finished items, where there is room for them.
+    /// Writes bytes after the finished items. The block must have room for them.
     #[inline]
     fn write(&self, at: u64, bytes: &[u8]) {
         debug_assert!(at + bytes.len() as u64 <= self.room);
-        // SAFETY: only the worker that runs the chunk writes here, and no process reads behind what `progress` counts.
+        // SAFETY: only the worker that runs the chunk writes here, and no process reads beyond the bytes that
+        // `progress` counts.
         unsafe { self.arena.write(self.block + HEADER + at, bytes) };
     }
 
     #[inline]
     fn commit(&mut self, len: u64) {
         self.progress = ChunkProgress { items: self.progress.items + 1, bytes: self.progress.bytes + len };
-        // CRASH: until this store the item is not finished, and the next worker overwrites its result.
+        // CRASH: until this store, the item is not finished. If we die before it, the next worker overwrites
+        // the result.
         self.cell.progress.store(self.progress.word(), Ordering::Release);
     }
 
@@ -107,7 +110,8 @@ impl<'a, R: Message> ResultWriter<'a, R> {
             }
             let block = payload::pack_bytes(bytes, ids)?;
             self.record(BLOCK, &block.at().to_le_bytes())?;
-            // CRASH: named, and still ours: recovery makes it the pool's.
+            // CRASH: a record names the block, but the block is still ours. If we die here, recovery hands it
+            // over to the pool.
             block.give_to(self.owner);
             Ok(())
         })?
@@ -136,7 +140,8 @@ impl<'a, R: Message> ResultWriter<'a, R> {
         Ok(())
     }
 
-    /// Continues in a larger block: of `guess` bytes if there is memory for that, and otherwise of `least`.
+    /// Continues in a larger block. The block has `guess` bytes if there is memory for them, and otherwise
+    /// `least` bytes.
     #[cold]
     fn grow(&mut self, least: u64, guess: u64) -> Result<()> {
         let mut fresh =
@@ -151,10 +156,10 @@ impl<'a, R: Message> ResultWriter<'a, R> {
 
     /// Replaces the block by `fresh`, which holds the same results.
     ///
-    /// CRASH: at each step the cell names one block, the pool's or ours, that holds what `progress` says. Recovery
-    /// makes it the pool's.
+    /// CRASH: at each step, the cell names one block, and this block belongs to the pool or to us. It holds
+    /// the results that `progress` counts. Recovery hands it over to the pool.
     fn replace(&mut self, mut fresh: OwnedBlock, progress: ChunkProgress) {
-        // It has no handles, and the length is in `progress`.
+        // The header is zero because the block carries no handles, and because the length is in `progress`.
         fresh.bytes_mut(HEADER).fill(0);
         let (arena, me) = (self.arena, Tag::process(member::slot()));
         if self.block != 0 {
@@ -168,7 +173,7 @@ impl<'a, R: Message> ResultWriter<'a, R> {
         (self.block, self.room, self.progress) = (fresh, room_of(arena, fresh), progress);
     }
 
-    /// Converts numbers side by side to records, because one item failed.
+    /// Converts adjacent numbers to records, because one item failed.
     #[cold]
     fn convert(&mut self) -> Result<()> {
         let size = encoding::size_of_number::<R>().unwrap_or(1) as u64;
@@ -189,10 +194,11 @@ impl<'a, R: Message> ResultWriter<'a, R> {
     }
 }
 
-/// Returns bytes of a block of results, `at` bytes after its header.
+/// Returns `len` bytes of a block of results, starting `at` bytes after its header.
 fn bytes_at(arena: &Arena, block: u64, at: u64, len: u64) -> &'static [u8] {
-    // SAFETY: the worker that runs the chunk only writes behind what `progress` counts, and no process writes after the
-    // chunk is finished. The block is freed with its task, to which the reader of a result has a handle.
+    // SAFETY: the worker that runs the chunk writes only beyond the bytes that `progress` counts. After the
+    // chunk is finished, no process writes. The block is freed with its task, and the reader of a result has
+    // a handle to the task.
     unsafe { arena.bytes(block + HEADER + at, len) }
 }
 
@@ -206,7 +212,7 @@ fn word(arena: &Arena, block: u64, at: u64) -> u64 {
     u64::from_le_bytes(bytes_at(arena, block, at, WORD).try_into().unwrap_or_default())
 }
 
-/// Returns the records of a cell: kind and bytes.
+/// Returns the kind and the bytes of each record of a cell.
 fn records(arena: Arena, cell: &Cell) -> impl Iterator<Item = (u64, &'static [u8])> + use<> {
     let result = cell.result.load(Ordering::Acquire);
     let is_there = result & RECORDS != 0 && result & INLINE == 0;
@@ -243,7 +249,8 @@ pub(crate) fn for_each_block(arena: &Arena, cell: &Cell, f: &mut impl FnMut(u64)
     }
 }
 
-/// Calls `take` with the results of a chunk that is done, in order. Items that it has not finished are missing.
+/// Calls `take` with each result of a chunk that is done, in order. Does not call `take` for items that were
+/// not finished.
 pub(crate) fn read<R: Message>(
     arena: &'static Arena,
     cell: &Cell,

@@ -14,26 +14,28 @@ use super::control::Control;
 use super::state::RETURNED;
 use crate::arena::Arena;
 
-/// If more tasks than this are returned and not taken yet, workers look for the others in all cells.
+/// The size of the list. If more tasks than this are returned and not yet taken, workers look for the
+/// unlisted ones in all cells.
 const LISTED: usize = 64;
 
-/// The list. An entry stays until its task is taken, or is done.
+/// The list of returned tasks. An entry stays until its task is taken, or is done.
 #[repr(C)]
 pub(crate) struct Returned {
     entries: [AtomicU64; LISTED],
-    /// The list was full, and recovery has not counted that in `overflows` yet.
+    /// 1 if the list was full, and recovery has not yet counted that in `overflows`.
     overflowed: AtomicU32,
-    /// How often recovery has returned tasks that the list had no place for.
+    /// How often recovery has returned tasks for which the list had no place.
     overflows: AtomicU64,
-    /// The last of these overflows whose tasks have all been found.
+    /// The tasks of all overflows up to this number have been found.
     searched: AtomicU64,
 }
 
 impl Returned {
     /// Lists a task that recovery is about to return.
     ///
-    /// CRASH: workers pass over an entry whose task is not returned yet, and do not clear it. If recovery dies and runs
-    /// again, it may no longer see that the task was the dead process's. It need not list the task again.
+    /// CRASH: workers skip an entry whose task is not returned yet, and do not clear it. If recovery dies and
+    /// runs again, it may no longer see that the dead process had this task. Even then, it need not list the
+    /// task again.
     pub(crate) fn list(&self, control: &Control, arena: &Arena, cell: u32, generation: u32) {
         let entry = u64::from(generation) << 32 | u64::from(cell + 1);
         let is_there = |word: &AtomicU64| word.load(Ordering::SeqCst) == entry;
@@ -50,7 +52,7 @@ impl Returned {
         }
     }
 
-    /// Counts an overflow, after recovery has returned all tasks of a dead process.
+    /// Counts an overflow, if there was one. Called after recovery has returned all tasks of a dead process.
     pub(crate) fn count_overflow(&self) {
         if self.overflowed.load(Ordering::SeqCst) != 0 {
             self.overflows.fetch_add(1, Ordering::SeqCst);
@@ -58,7 +60,8 @@ impl Returned {
         }
     }
 
-    /// Calls `claim` with the listed tasks until it claims one, and returns that.
+    /// Calls `claim` with one listed task after another until `claim` returns a claimed task, and returns
+    /// that task.
     pub(crate) fn find<T>(
         &self,
         control: &Control,
@@ -72,7 +75,8 @@ impl Returned {
             let state = control.cell(arena, cell)?.state();
             if state.generation() == generation && state.phase() == RETURNED {
                 let claimed = claim(cell, generation)?;
-                // CRASH: the cell's state names us, listed or not. Recovery returns the task, and lists it again.
+                // CRASH: the cell's state names us, whether or not the task is still listed. If we die,
+                // recovery returns the task, and lists it again.
                 clear();
                 return Some(claimed);
             }
@@ -83,7 +87,7 @@ impl Returned {
         })
     }
 
-    /// Calls `search`, which looks at all cells, if there may be returned tasks that are not listed.
+    /// If there may be returned tasks that are not listed, calls `search`, which looks at all cells.
     pub(crate) fn find_unlisted<T>(&self, search: impl FnOnce() -> Option<T>) -> Option<T> {
         let overflows = self.overflows.load(Ordering::SeqCst);
         if overflows == self.searched.load(Ordering::SeqCst) {
@@ -91,14 +95,14 @@ impl Returned {
         }
         let found = search();
         if found.is_none() {
-            // CRASH: if we die before this, the next worker searches too.
+            // CRASH: if we die before this store, the next worker searches again.
             self.searched.fetch_max(overflows, Ordering::SeqCst);
         }
         found
     }
 }
 
-/// Reports whether the task of an entry is done, and so is never returned.
+/// Reports whether the task of an entry is done. A task that is done is never returned again.
 fn is_stale(control: &Control, arena: &Arena, entry: u64) -> bool {
     cell_in(entry).and_then(|cell| control.cell(arena, cell)).is_none_or(|cell| {
         let state = cell.state();

@@ -7,20 +7,20 @@
 //! └──────────────┴──────────┴──────────────┴───────┴───────┘
 //! ```
 //!
-//! The slot is that of the process that works on the cell, if any. Freeing a cell increments the generation, so a task
-//! number that is still in the ring is not taken for the cell's next task.
+//! The slot belongs to the process that works on the cell, if any. Freeing a cell increments the generation.
+//! So a task number that is still in the ring cannot be mistaken for the number of the cell's next task.
 //!
-//! | phase       | meaning                                       | who moves it                                     |
-//! |-------------|-----------------------------------------------|--------------------------------------------------|
-//! | `FREE`      | there is no task                              | a submitter → `NEW`                              |
-//! | `NEW`       | the submitter fills the cell in               | it → `QUEUED`; its death → `FREE`                |
-//! | `QUEUED`    | the task is in the ring, or is about to be    | a worker → `TAKEN`; a canceller → `DONE`         |
-//! | `TAKEN`     | a worker has claimed the task, not begun it   | it → `RUNNING`; its death → `RETURNED`; a canceller → `CONDEMNED` |
-//! | `RUNNING`   | the user's function runs in that worker       | it → `DONE`; its death → `RETURNED` or `DONE`    |
-//! | `CONDEMNED` | as `RUNNING`, and the keeper kills the worker | its death → `RETURNED` or `DONE`                 |
-//! | `RETURNED`  | a worker has died; the next one takes it first | a worker → `TAKEN`; a canceller → `DONE`        |
-//! | `DONE`      | the ending and the result are in the cell     | the process that drops the last handle → `FREEING` |
-//! | `FREEING`   | that process frees the cell's blocks          | it → `FREE`; its death → `FREE`                  |
+//! | phase       | meaning                                         | which process moves it where                     |
+//! |-------------|-------------------------------------------------|--------------------------------------------------|
+//! | `FREE`      | there is no task                                | a submitter → `NEW`                              |
+//! | `NEW`       | the submitter fills the cell in                 | the submitter → `QUEUED`; recovery → `FREE`  |
+//! | `QUEUED`    | the task is in the ring, or is about to be      | a worker → `TAKEN`; a canceller → `DONE`         |
+//! | `TAKEN`     | a worker has claimed the task but not begun it  | the worker → `RUNNING`; recovery → `RETURNED`; a canceller → `CONDEMNED` |
+//! | `RUNNING`   | the user's function runs in that worker         | the worker → `DONE`; recovery → `RETURNED` or `DONE`; the keeper or a canceller → `CONDEMNED` |
+//! | `CONDEMNED` | as `RUNNING`, but the keeper kills the worker   | recovery → `RETURNED` or `DONE`; the keeper → `RUNNING`, if the task was in time |
+//! | `RETURNED`  | a worker has died; the next worker takes the task before any in the ring | a worker → `TAKEN`; a canceller → `DONE`         |
+//! | `DONE`      | the ending and the result are in the cell       | the process that drops the last handle → `FREEING` |
+//! | `FREEING`   | the process in the slot frees the cell's blocks | that process → `FREE`; recovery → `FREE`     |
 
 pub(crate) const FREE: u64 = 0;
 pub(crate) const NEW: u64 = 1;
@@ -32,19 +32,19 @@ pub(crate) const RETURNED: u64 = 6;
 pub(crate) const DONE: u64 = 7;
 pub(crate) const FREEING: u64 = 8;
 
-/// The submitter has dropped its last handle: the process that completes the task frees the cell.
+/// The submitter has dropped its last handle, so the process that completes the task frees the cell.
 pub(crate) const ABANDONED: u64 = 1 << 4;
-/// A handle to the task was sent to another process: the cell lives as long as the pool.
+/// A handle to the task was sent to another process, so the cell is not freed before the pool.
 pub(crate) const SHARED: u64 = 1 << 5;
-/// A process waits for any of several tasks, including this one.
+/// A process waits until any of several tasks is done, and this task is one of them.
 pub(crate) const WATCHED: u64 = 1 << 6;
-/// The results are no longer needed: the task ends before its next item.
+/// The results are no longer needed, so the task ends before its next item.
 pub(crate) const UNWANTED: u64 = 1 << 7;
 const FLAGS: u64 = 0xf0;
 
 /// How a task ended, or why the keeper kills its worker.
 pub(crate) mod ending {
-    /// The result is in the cell; a chunk has one for each item.
+    /// The result is in the cell. A chunk has one result for each item.
     pub(crate) const RETURNED: u64 = 1;
     /// The cell's note holds the error.
     pub(crate) const FAILED: u64 = 2;
@@ -59,12 +59,12 @@ pub(crate) mod ending {
     pub(crate) const BROKEN: u64 = 7;
 }
 
-/// A value of the word.
+/// A value of the state word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct State(pub(crate) u64);
 
 impl State {
-    /// Returns the state of a task in this phase on which no process works.
+    /// Returns the state of a task that is in this phase and on which no process works.
     #[inline]
     pub(crate) fn of(generation: u32, phase: u64) -> State {
         State(u64::from(generation) << 32 | phase)
@@ -96,13 +96,13 @@ impl State {
         self.0 & flag != 0
     }
 
-    /// Returns the state of the same task in another phase, without a process and an ending.
+    /// Returns the state of the same task in another phase. The new state has no process and no ending.
     #[inline]
     pub(crate) fn to(self, phase: u64) -> State {
         State(self.0 & (u64::MAX << 32 | FLAGS) | phase)
     }
 
-    /// Returns the same state with the process in `slot` working on the cell.
+    /// Returns the same state, but with `slot` as the slot of the process that works on the cell.
     #[inline]
     pub(crate) fn by(self, slot: u32) -> State {
         State(self.0 & !(0xffff << 8) | u64::from(slot + 1) << 8)
@@ -113,7 +113,7 @@ impl State {
         State(self.to(DONE).0 | ending << 24)
     }
 
-    /// Returns the state in which the keeper kills the worker, with the reason.
+    /// Returns the state of a task whose worker the keeper is to kill. `why` is the reason.
     pub(crate) fn condemned(self, why: u64) -> State {
         State(self.to(CONDEMNED).by(self.slot().unwrap_or(0)).0 | why << 24)
     }
@@ -123,24 +123,24 @@ impl State {
         State(self.0 | flag)
     }
 
-    /// Returns the state in which the process in `slot` frees the cell. The ending's bits record whether the cell was
-    /// `NEW`, that is, never became a task.
+    /// Returns the state in which the process in `slot` frees the cell. The bits of the ending record whether
+    /// the cell was `NEW`. Such a cell never became a task.
     pub(crate) fn freeing(self, slot: u32) -> State {
         State(self.to(FREEING).by(slot).0 | u64::from(self.phase() == NEW) << 24)
     }
 
-    /// Returns the state of the free cell. Increments the generation unless the cell never became a task.
+    /// Returns the state of the free cell. Increments the generation if the cell had become a task.
     pub(crate) fn freed(self) -> State {
         let was_a_task = self.phase() == DONE || self.ending() == 0;
         State(u64::from(self.generation().wrapping_add(was_a_task.into())) << 32)
     }
 
-    /// Reports whether it is the same task in the same phase, with the same process.
+    /// Reports whether both states are of the same task, in the same phase, with the same process.
     pub(crate) fn is_as(self, seen: State) -> bool {
         (self.phase(), self.slot(), self.generation()) == (seen.phase(), seen.slot(), seen.generation())
     }
 
-    /// As [`is_as`](State::is_as), with the same ending too.
+    /// As [`is_as`](State::is_as), but also compares the endings.
     pub(crate) fn is_still(self, seen: State) -> bool {
         self.is_as(seen) && self.ending() == seen.ending()
     }

@@ -17,7 +17,7 @@ use crate::os::process::Ended;
 use crate::rules;
 use crate::rules::Rule;
 
-/// Recovers the cells of one pool from the death of one process.
+/// Recovers the cells of one pool after the death of one process.
 pub(crate) struct TaskRecovery<'a> {
     pool: PoolView<'a>,
     slot: u32,
@@ -34,8 +34,8 @@ impl<'a> TaskRecovery<'a> {
         self.dead
     }
 
-    /// Returns a queued task that the dead process had reserved: it may have taken the task's number out of the ring,
-    /// and died before it took the task.
+    /// Returns to the workers a queued task that the dead process had reserved. The process may have taken
+    /// the task's number out of the ring, and may then have died before it took the task.
     pub(super) fn return_reserved(&self, index: u32) {
         let Some(cell) = self.pool.cell(index) else { return };
         let state = cell.state();
@@ -48,7 +48,7 @@ impl<'a> TaskRecovery<'a> {
     pub(super) fn recover_cell(&self, index: u32) {
         if let Some(cell) = self.pool.cell(index) {
             self.recover(cell, index);
-            // If the pool's creator is dead too, no keeper does this.
+            // Normally the keeper ends these tasks. If the pool's creator is dead too, there is no keeper.
             if let Some(ending) = self.pool.ending_of_unstarted() {
                 self.end_unstarted(cell, ending);
             }
@@ -56,7 +56,7 @@ impl<'a> TaskRecovery<'a> {
     }
 
     pub(crate) fn recover(&self, cell: &Cell, index: u32) {
-        // Another process may condemn the task meanwhile, so this is repeated.
+        // Another process may condemn the task meanwhile. Then the state has changed, so try again.
         while !self.take_over(cell, index) {}
         if let Some(generation) = self.generation_submitted(cell) {
             self.abandon(cell, index, generation);
@@ -68,14 +68,15 @@ impl<'a> TaskRecovery<'a> {
     fn generation_submitted(&self, cell: &Cell) -> Option<u32> {
         let is_its = || cell.submitter.load(Ordering::Acquire) == self.slot + 1;
         let was_its = !rules::holds(Rule::OwnerReadLast) && is_its();
-        // ORDERING: the state is read before the submitter, so the submitter is that of this task or of a later one. A
-        // cell that is free, or is being filled in, may still name the submitter of its last task.
+        // ORDERING: the state is read before the submitter. So the submitter that is read belongs to this
+        // task or to a later one. A cell that is free, or that is being filled in, may still name the
+        // submitter of its previous task.
         let state = cell.state();
         (state.is_task() && (was_its || is_its())).then(|| state.generation())
     }
 
-    /// Frees a task that no process can ask for, which the dead process may have been about to free. Only one of the
-    /// processes that try this succeeds.
+    /// Frees a task that is done and to which no process has a handle. The dead process may have been about
+    /// to free it. If several processes try this, only one succeeds.
     fn free_if_unreachable(&self, cell: &Cell) {
         let state = cell.state();
         if state.is_unreachable() {
@@ -83,7 +84,7 @@ impl<'a> TaskRecovery<'a> {
         }
     }
 
-    /// Recovers a cell whose state names the dead process. Returns false if the state changed meanwhile.
+    /// Recovers a cell if its state names the dead process. Returns false if the state changed meanwhile.
     fn take_over(&self, cell: &Cell, index: u32) -> bool {
         let state = cell.state();
         match state.phase() {
@@ -122,20 +123,20 @@ impl<'a> TaskRecovery<'a> {
         let ending = match self.pool.ending_of_unstarted() {
             Some(ending) => Some(ending),
             None if attempt.ending == ending::CANCELLED => Some(ending::CANCELLED),
-            // A chunk always goes on. Its next worker decides whether the item is retried.
+            // A chunk is always returned. Its next worker decides whether the item is retried.
             None if !is_chunk && attempt.number > cell.retries.load(Ordering::Relaxed) => {
                 Some(attempt.ending)
             }
             None => None,
         };
-        // CRASH: until the state changes it names the dead process. Recovery does all of this again, to the same
-        // effect.
+        // CRASH: until the state changes, it names the dead process. If recovery dies before that, it does
+        // all of this again, with the same effect.
         let Some(ending) = ending else { return self.return_to_workers(cell, index, state) };
         let ended = cell.fetch_update(|s| s.is_still(state).then(|| s.ended(ending)));
         ended.map(|was| self.pool.notify_waiters(cell, was)).is_ok()
     }
 
-    /// Stores how the worker died at the current item.
+    /// Stores how the worker died while it ran the current item.
     fn record_death(&self, cell: &Cell, state: State, is_chunk: bool) -> Attempt {
         let item =
             if is_chunk { ChunkProgress::read(cell.progress.load(Ordering::Acquire)).items } else { 0 };
@@ -153,8 +154,8 @@ impl<'a> TaskRecovery<'a> {
         attempt
     }
 
-    /// Keeps the finished results of a chunk. Drops the note, and the result of a single call, which is not published
-    /// yet.
+    /// Keeps the finished results of a chunk. Drops the note. Also drops the result of a single call, because
+    /// that result is not yet published.
     fn recover_blocks(&self, cell: &Cell, is_chunk: bool) {
         let PoolView { arena, tag, .. } = self.pool;
         let hand_over = |block: u64, from: Tag, to: Tag| {
@@ -182,8 +183,8 @@ impl<'a> TaskRecovery<'a> {
         self.free_if_unreachable(cell);
     }
 
-    /// Marks a task of the dead submitter: no process has a handle to it. It still runs. Its number may not be in the
-    /// ring yet, so it is returned to the workers.
+    /// Marks a task of the dead submitter as abandoned, because no process has a handle to it. The task still
+    /// runs. Its number may not be in the ring yet, so a queued task is returned to the workers.
     fn abandon(&self, cell: &Cell, index: u32, generation: u32) {
         let its = |s: State| s.generation() == generation && s.is_task() && !s.has(SHARED);
         let marked = cell.fetch_update(|s| its(s).then(|| s.with(ABANDONED)));
@@ -195,7 +196,7 @@ impl<'a> TaskRecovery<'a> {
         }
     }
 
-    /// Frees a cell. Its blocks are swept with those of the dead process.
+    /// Frees a cell. The cell's blocks are handed over to the dead process, and the sweep frees them.
     fn free(&self, cell: &Cell, seen: State) {
         let was_freeing = seen.phase() == FREEING;
         let freeing = |s: State| if was_freeing { s } else { s.freeing(self.slot) };

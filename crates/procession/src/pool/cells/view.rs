@@ -30,7 +30,8 @@ impl<'a> PoolView<'a> {
         self.control.cell(self.arena, index)
     }
 
-    /// Makes a block of this process the pool's. A cell that names this process must name the block already.
+    /// Hands a block of this process over to the pool. The block must already be named by a cell whose state
+    /// names this process.
     pub(crate) fn adopt(&self, block: u64) {
         if block != 0 {
             blocks::hand_over(self.arena, block, Tag::process(member::slot()), self.tag);
@@ -48,7 +49,8 @@ impl<'a> PoolView<'a> {
         }
     }
 
-    /// Wakes the processes that wait for a task which has just become `DONE`. `was` is its state before that.
+    /// Wakes the processes that wait for a task. The task has just become `DONE`, and `was` is its state
+    /// before that.
     #[inline]
     pub(crate) fn notify_waiters(&self, cell: &Cell, was: State) {
         event::notify(&cell.done, i32::MAX);
@@ -57,7 +59,7 @@ impl<'a> PoolView<'a> {
         }
     }
 
-    /// Returns how a task ends that no worker has begun, once the pool is terminated or broken.
+    /// If the pool is terminated or broken, returns the ending for tasks that no worker has begun.
     pub(crate) fn ending_of_unstarted(&self) -> Option<u64> {
         match self.control.phase.load(Ordering::SeqCst) {
             phase::TERMINATED => Some(ending::TERMINATED),
