@@ -1,6 +1,7 @@
-//! The rules on which crash safety depends. The tests switch one off and check that it matters.
+//! The rules on which crash safety depends. A test switches one rule off and checks that crash safety then
+//! breaks.
 //!
-//! Without the feature `internals` every rule holds, and the checks compile to nothing.
+//! Without the feature `internals`, every rule holds, and the checks of the rules compile to nothing.
 
 /// A rule that a test may break.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -8,53 +9,54 @@
 pub enum Rule {
     /// A thread writes a lock into its journal before the lock's word names the thread.
     Journal,
-    /// After an unclean death every sleeper is woken.
+    /// After an unclean death, recovery wakes every sleeper.
     SweepWakes,
     /// A reservation for a dead heir is cleared.
     HeirRemoved,
-    /// A thread that creates or frees an object has named it in its record.
+    /// A thread names an object in its own record before it creates or frees the object.
     ObjectIntent,
     /// A span is marked as touched before anything in it belongs to a process or an object.
     TouchedFirst,
     /// A run of spans without a head is swept.
     UnfinishedRunSwept,
-    /// A spare that a dead spawner had claimed becomes available again.
+    /// If a spawner dies after it has claimed a spare, the spare becomes available again.
     ClaimReturned,
-    /// A process that moves a handle touches the object in between.
+    /// A process that moves a handle touches the object after the destination holds it and before the source
+    /// releases it.
     Touch,
     /// A waiter that times out passes on a wake-up that it may have consumed.
     WakePassedOn,
-    /// A batch is recorded before the blocks that it names become the queue's.
+    /// A producer records a batch before the batch's blocks become the queue's.
     BatchIntent,
     /// The blocks of an uncommitted batch are not freed before the batch's record is cleared.
     UncommittedKept,
     /// A segment is not freed while a producer's cursor is in it.
     SegmentKept,
-    /// The cursor of a producer that died after its commit is moved behind the batch.
+    /// If a producer dies after its commit, recovery moves the producer's cursor past the batch.
     BatchSettled,
     /// A message that a dead consumer was about to take is returned to the queue.
     TakenBack,
     /// A dead process's lease is returned to its queue.
     LeaseReturned,
-    /// The task of a dead worker is retried or ended.
+    /// If a worker dies, its task is retried or ended.
     TaskReturned,
-    /// A queued task that a dead worker had reserved is returned to the workers.
+    /// If a worker dies after it has reserved a queued task, the task is returned to the other workers.
     ReservationReturned,
-    /// Recovery reads a task's submitter after its state.
+    /// Recovery reads a task's state first, and then the task's submitter.
     OwnerReadLast,
-    /// The keeper of a pool is notified of each death of a process that uses the pool.
+    /// A pool's keeper is notified whenever a process that uses the pool dies.
     KeeperNotified,
-    /// A task whose handle was sent is kept although its submitter has dropped its handles.
+    /// A task whose handle was sent is kept even after the submitter has dropped its own handles.
     TaskShared,
-    /// A worker adds its claim to a cell before the cell's state names it.
+    /// A worker adds a claim to its row before the state of the task's cell names the worker.
     TaskClaimNoted,
-    /// A task that is returned to the workers is listed before its state says so.
+    /// Recovery lists a returned task before the task's state says that it was returned.
     ReturnedListed,
-    /// A block of cells that a dead process had linked becomes the pool's.
+    /// If a process dies after it has linked a block of cells, the block becomes the pool's.
     ChunkAdopted,
-    /// The results of a chunk that a dead worker had finished become the pool's.
+    /// If a worker dies after it has finished a chunk, the chunk's results become the pool's.
     ResultsKept,
-    /// A worker that takes a returned task wakes another, because there may be more of them.
+    /// A worker that takes a returned task wakes another worker, because there may be more returned tasks.
     ReturnedNotified,
     /// A worker notifies the keeper of a task's limit after the state says that the task runs.
     LimitNotified,
@@ -62,38 +64,45 @@ pub enum Rule {
     PermitsReturned,
     /// A barrier is notified of the death of a process that holds it.
     BarrierTold,
-    /// A long waiter wakes up to look for a deadlock. (Broken in tests of wake-ups, for which this would compensate.)
+    /// A thread that waits for long wakes up to look for a deadlock. (Tests of wake-ups break this rule,
+    /// because it would hide a lost wake-up.)
     Looks,
-    /// A waiter spins for a moment before it sleeps. (Broken in tests that count instructions up to the sleep.)
+    /// A waiter spins for a moment before it sleeps. (Tests that count instructions up to the sleep break
+    /// this rule.)
     Spins,
-    /// The blocks of a change to a value that a death interrupted are freed.
+    /// If a death interrupts a change to a value, the change's blocks are freed.
     ValueRepaired,
     /// A dead reader's cell is cleared.
     ReadersLeave,
-    /// The kernel can wait for several words at once. Switched off, it behaves like a kernel before 5.16.
+    /// The kernel can wait for several words at the same time. With this rule broken, the library behaves as
+    /// on a kernel before 5.16.
     WaitsForAny,
-    /// A change of a dict or list is in its journal before its blocks become the object's.
+    /// A writer notes a change to a dict or list in the journal before the change's blocks become the
+    /// object's.
     ChangeNoted,
-    /// The superfluous blocks of an interrupted change are freed.
+    /// After an interrupted change, the blocks that are no longer needed are freed.
     ChangeSettled,
-    /// A writer that removes a block from a dict or list increments the version before it frees the block.
+    /// A writer that removes a block from a dict or list increments the object's version before it frees the
+    /// block.
     VersionGrows,
-    /// Memory to which a recovery may be about to write is not freed.
+    /// While a recovery may be about to write to some memory, that memory is not freed.
     FreedAfterSweep,
     /// The counts of a dict or list are recomputed after a death.
     Recounted,
-    /// A spawner that waits for a child's options to be applied is notified of the child's end.
+    /// If a child ends while its spawner waits for the child's options to be applied, the spawner is
+    /// notified.
     SpawnerTold,
-    /// A waiter that others have overtaken for long is handed the lock.
+    /// A waiter that others have overtaken for a long time is handed the lock.
     HandedOn,
-    /// A barrier is also notified of a death before its handle was taken out of an argument.
+    /// A barrier is also notified of the death of a process that had not yet decoded the barrier's handle
+    /// from its arguments.
     ArgumentsTold,
-    /// A lock reserved for an heir that does not come goes to another waiter.
+    /// If a lock is reserved for an heir and the heir does not come, the lock goes to another waiter.
     HeirBypassed,
-    /// A thread that reserves a lock for an heir that does not sleep wakes another waiter, which checks that the heir
-    /// comes.
+    /// If a thread reserves a lock for an heir that does not sleep, it wakes another waiter. That waiter
+    /// checks that the heir comes.
     HeirWatched,
-    /// Time for which a worker was stopped does not count against its task's limit.
+    /// The time for which a worker is stopped does not count against its task's limit.
     SuspensionExcluded,
     /// A line of a bitmap loses its mark only after every bit in it was found clear.
     LineDrained,
@@ -101,25 +110,25 @@ pub enum Rule {
     AloneAtExit,
     /// A child whose process id is final is not replaced by another one.
     KnownIsFinal,
-    /// The locks that main holds at its end are not released while a thread runs that may use what they guard.
+    /// When main ends, its locks are not released while a thread still runs that may use what they guard.
     KeptWhileRunning,
-    /// No signal stops a process between the publication of its end and its exit.
+    /// Between publishing its end and exiting, a process cannot be stopped by a signal.
     EndUninterrupted,
-    /// The end of the family does not wait for a process that was stopped after it had published its end.
+    /// The end of the family does not wait for a process that was stopped after it published its end.
     FinishedNotAwaited,
-    /// The guard kills the processes that the supervisor's death leaves behind.
+    /// After the supervisor's death, the guard kills the processes that are left.
     GuardKills,
-    /// A process that may not signal the supervisor wakes it through the guard.
+    /// A process that lacks the permission to signal the supervisor wakes the supervisor through the guard.
     BellRings,
-    /// What a dead process held is released before it can be reaped.
+    /// What a dead process held is released before the kernel lets its parent reap it.
     ReleasedEarly,
-    /// A process is recovered only if every thread of it exits, not if one does.
+    /// A process is recovered only if all its threads exit, not if only one of them does.
     EveryThreadExits,
-    /// The supervisor reaps its children. (Broken by tests of what happens before.)
+    /// The supervisor reaps its children. (Tests of what happens before the reaping break this rule.)
     Reaps,
-    /// In a main that adopts orphans, the guard's parent stays.
+    /// If main adopts orphans, the guard's parent stays.
     ParentStays,
-    /// The supervisor sends the signals that a process may not send.
+    /// The supervisor sends the signals that a process lacks the permission to send.
     SupervisorSignals,
 }
 
@@ -129,7 +138,7 @@ mod switch {
 
     static BROKEN: AtomicU64 = AtomicU64::new(0);
 
-    /// Breaks a rule in this process and its later forks.
+    /// Breaks a rule in this process and in its later forks.
     pub fn break_rule(rule: super::Rule) {
         BROKEN.fetch_or(1 << rule as u32, Ordering::Relaxed);
     }

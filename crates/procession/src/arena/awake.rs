@@ -1,42 +1,42 @@
-//! Clocks of the time in which processes could run: the monotonic clock without the time for which they were
-//! suspended.
+//! Clocks that count only the time in which processes could run: the monotonic clock minus the time for which
+//! they were suspended.
 //!
 //! A process cannot see that it is stopped, and a family cannot see that it is frozen. So the supervisor keeps two
 //! things:
 //!
-//! * [`AwakeClock`], for the whole family. While a limit is watched, the supervisor wakes up in each period and lets
-//!   the clock advance by at most [`STEPS`] periods. If the supervisor comes later than that, it was suspended with
-//!   its family (SIGSTOP to the group, the freezer of a control group, a paused machine), and the rest is lost time.
-//!   On a busy machine the clock still advances by [`STEPS`] periods each time. While no limit is watched, the clock
-//!   stands still.
+//! * [`AwakeClock`], for the whole family. While a limit is watched, the supervisor wakes up once per period
+//!   and lets the clock advance by at most [`STEPS`] periods. If the supervisor wakes up later than that, it
+//!   was suspended with its family, and the rest counts as lost time. (Causes are SIGSTOP to the group, the
+//!   freezer of a control group, and a paused machine.) On a busy machine the clock still advances by up to
+//!   [`STEPS`] periods per wake-up. While no limit is watched, the clock stands still.
 //! * [`Pace`], for each process. The kernel tells the supervisor when a child is stopped and continued.
 //!
 //! | pace           | meaning                                                        | who moves it |
 //! |----------------|----------------------------------------------------------------|--------------|
-//! | `lost << 1`    | it runs, and was stopped for `lost` nanoseconds in all         | supervisor   |
-//! | `at << 1 \| 1` | it was stopped when its own clock showed `at`                  | supervisor   |
+//! | `lost << 1`    | the process runs, and was stopped for `lost` nanoseconds in all | supervisor   |
+//! | `at << 1 \| 1` | the process is stopped, and its own clock shows `at`           | supervisor   |
 //!
-//! CRASH: these words only delay what a limit does. If the supervisor dies, so do the children, and the next
-//! supervisor continues from the words as they are.
+//! CRASH: a wrong value in these words can only delay a limit. If the supervisor dies, its children die too,
+//! and the next supervisor continues from the words as they are.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::os::clock::now_ns;
 
-/// How many periods the supervisor lets the clock advance.
+/// The largest number of periods that the clock advances between two ticks of the supervisor.
 const STEPS: u64 = 4;
-/// The period is this fraction of the shortest limit, within these bounds.
+/// The period is the shortest limit divided by `PART`, but stays within the bounds of `PERIOD_NS`.
 const PART: u64 = 32;
 const PERIOD_NS: [u64; 2] = [5_000_000, 250_000_000];
 
-/// The time in which the family could run, as a clock.
+/// A clock that shows for how long the family could run.
 #[repr(C)]
 pub(crate) struct AwakeClock {
-    /// By how much the clock is behind the monotonic clock.
+    /// How far this clock is behind the monotonic clock.
     lost_ns: AtomicU64,
-    /// Where the clock stops until the next tick. It only grows.
+    /// The time at which the clock stops until the next tick. The bound only grows.
     bound_ns: AtomicU64,
-    /// Until when the supervisor has to watch the clock, on the monotonic clock.
+    /// The moment, on the monotonic clock, until which the supervisor has to watch this clock.
     wanted_until_ns: AtomicU64,
     /// The interval at which the supervisor wakes up, or 0 before the first limit.
     period_ns: AtomicU64,
@@ -44,7 +44,7 @@ pub(crate) struct AwakeClock {
     is_watched: AtomicU64,
 }
 
-/// One moment on both clocks.
+/// One moment, on the monotonic clock and on the family's clock.
 #[derive(Clone, Copy)]
 pub(crate) struct Moment {
     pub(crate) monotonic_ns: u64,
@@ -56,8 +56,9 @@ pub(crate) struct Moment {
 impl AwakeClock {
     pub(crate) fn read(&self) -> Moment {
         loop {
-            // ORDERING: bound, lost, and the bound again. The supervisor writes what was lost, then the bound. If the
-            // bound is the same before and after, the clock either shows the bound or was not corrected meanwhile.
+            // ORDERING: this reads the bound, then the lost time, then the bound again. The supervisor writes
+            // the lost time first and the bound second. If both reads of the bound agree, then either the
+            // clock shows the bound, or it was not corrected in between.
             let bound = self.bound_ns.load(Ordering::SeqCst);
             let lost = self.lost_ns.load(Ordering::SeqCst);
             let monotonic_ns = now_ns();
@@ -68,25 +69,25 @@ impl AwakeClock {
         }
     }
 
-    /// Asks the supervisor to watch the clock until `until_ns` on the monotonic clock, closely enough for such a
-    /// limit. Returns whether the supervisor has to be woken for it.
+    /// Asks the supervisor to watch the clock until `until_ns` on the monotonic clock, closely enough for a
+    /// limit of `limit_ns`. Returns whether the caller has to wake the supervisor for this.
     pub(crate) fn want(&self, until_ns: u64, limit_ns: u64) -> bool {
         let period = (limit_ns / PART).clamp(PERIOD_NS[0], PERIOD_NS[1]);
         self.wanted_until_ns.fetch_max(until_ns, Ordering::SeqCst);
         let shorter = |now| (now == 0 || now > period).then_some(period);
         let shortened = self.period_ns.fetch_update(Ordering::SeqCst, Ordering::SeqCst, shorter).is_ok();
-        // ORDERING: SeqCst, after the request: see `tick`.
+        // ORDERING: SeqCst, and after the stores of the request: see `tick`.
         shortened || self.is_watched.load(Ordering::SeqCst) == 0
     }
 
-    /// Advances the clock to `now_ns`, or to its bound, and moves the bound if a limit is watched. Only the
-    /// supervisor calls this.
+    /// Advances the clock to `now_ns`, but at most to its bound. Moves the bound if a limit is watched. Only
+    /// the supervisor calls this.
     pub(crate) fn tick(&self, now_ns: u64) {
         if !self.is_wanted(now_ns) && self.is_watched.swap(0, Ordering::SeqCst) == 1 {
             self.period_ns.store(0, Ordering::SeqCst);
         }
-        // ORDERING: SeqCst, after that store. `want` stores the request first and then reads whether the clock is
-        // watched.
+        // ORDERING: SeqCst, and after the swap above. `want` stores the request first and then reads whether
+        // the clock is watched.
         if !self.is_wanted(now_ns) {
             return;
         }
@@ -94,7 +95,8 @@ impl AwakeClock {
         let (lost, bound) = (self.lost_ns.load(Ordering::Relaxed), self.bound_ns.load(Ordering::Relaxed));
         let now = now_ns.saturating_sub(lost);
         if now > bound {
-            // CRASH: after this store and before the next, the clock shows its bound until the next tick.
+            // CRASH: after a death between this store and the next one, the clock shows its bound until the
+            // next tick.
             self.lost_ns.store(lost + (now - bound), Ordering::SeqCst);
         }
         self.bound_ns.store(now.min(bound) + STEPS * self.period_ns(), Ordering::SeqCst);
@@ -111,13 +113,14 @@ impl AwakeClock {
         }
     }
 
-    /// Returns when the supervisor has to wake up for the next tick, or `None` if it need not.
+    /// Returns after how many milliseconds the supervisor has to wake up for the next tick, or `None` if it
+    /// need not.
     pub(crate) fn patience_ms(&self) -> Option<i32> {
         (self.is_watched.load(Ordering::Relaxed) == 1).then(|| (self.period_ns() / 1_000_000) as i32)
     }
 }
 
-/// For how long a process was stopped while its family could run.
+/// The time for which a process was stopped while its family could run.
 #[repr(transparent)]
 pub(crate) struct Pace(AtomicU64);
 
@@ -135,7 +138,8 @@ pub(crate) struct OwnMoment {
 impl Pace {
     pub(crate) fn read(&self, clock: &AwakeClock) -> OwnMoment {
         loop {
-            // ORDERING: the word is the same before and after the clock is read, so the two belong together.
+            // ORDERING: if the word is the same before and after the clock is read, then the word and the
+            // time belong together.
             let pace = self.0.load(Ordering::SeqCst);
             let Moment { monotonic_ns, awake_ns, stands } = clock.read();
             if self.0.load(Ordering::SeqCst) == pace {
@@ -163,7 +167,7 @@ impl Pace {
         }
     }
 
-    /// Resets the clock for another process in the slot.
+    /// Resets the clock for the next process in the slot.
     pub(crate) fn reset(&self) {
         self.0.store(0, Ordering::SeqCst);
     }
@@ -187,7 +191,7 @@ mod tests {
         }
     }
 
-    /// Returns a clock that is watched closely enough for a limit of a second.
+    /// Returns a clock that the supervisor watches closely enough for a limit of one second.
     fn watched_since(now: u64) -> AwakeClock {
         let clock = clock();
         assert!(clock.want(now_ns() + 100 * SECOND, SECOND), "the supervisor has to be told");
@@ -214,13 +218,14 @@ mod tests {
         assert!(clock.want(now + 100 * SECOND, SECOND / 2), "it ticks too slowly");
         let clock = watched_since(now);
         assert_eq!(lost(&clock), now);
-        // On a busy machine it comes late, but always within what it vouched for.
+        // On a busy machine the supervisor ticks late, but still within the bound that it has set.
         clock.tick(now + STEP);
         assert_eq!(lost(&clock), now);
-        // Suspended for ten seconds.
+        // The family is suspended for ten seconds.
         clock.tick(now + STEP + 10 * SECOND);
         assert_eq!(lost(&clock), now + 10 * SECOND - STEP);
-        // Suspended for so long that no limit is watched, until the next one is.
+        // The family is suspended for so long that no limit is watched any longer. Then a new limit is
+        // watched.
         clock.tick(now + 1000 * SECOND);
         assert_eq!(clock.patience_ms(), None);
         assert!(clock.want(now + 1100 * SECOND, SECOND));
@@ -232,7 +237,7 @@ mod tests {
     fn it_stops_at_its_bound_until_the_next_tick() {
         let clock = watched_since(now_ns() - 10 * SECOND);
         assert_eq!((clock.read().awake_ns, clock.read().stands), (STEP, true));
-        // The supervisor dies between the two stores of a tick.
+        // Simulates a supervisor that dies between the two stores of a tick.
         clock.lost_ns.store(now_ns() - STEP, Ordering::Relaxed);
         assert_eq!(clock.read().awake_ns, STEP);
         clock.tick(now_ns());

@@ -1,7 +1,8 @@
-//! A bitmap in two levels: the bits, and one mark for each cache line of them that says whether to look there.
-//! Clearing what a dead process held touches only the lines that the process used.
+//! A bitmap in two levels: the bits, and one mark for each cache line of bits. A mark says whether the line
+//! may contain set bits. Clearing what a dead process held touches only the lines that the process used.
 //!
-//! A mark errs to one side only: a line with a set bit is always marked, because it is marked first.
+//! A mark errs in one direction only. A line with a set bit is always marked, because the mark is set before
+//! the bit. A marked line may be empty.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -22,13 +23,14 @@ pub(crate) struct Bits {
 }
 
 impl Bits {
-    /// Returns the bitmap whose bits begin at `words`: a table of at least `len` bits that is never unmapped.
+    /// Returns the bitmap whose bits begin at `words`, in a table of at least `len` bits that is never
+    /// unmapped.
     pub(super) fn new(words: &'static AtomicU64, len: u32, lines: &'static Lines) -> Bits {
         Bits { words, len, lines }
     }
 
     fn word(&self, index: u32) -> &'static AtomicU64 {
-        // SAFETY: callers pass indices below `len / 64`, rounded up, and the table is that long.
+        // SAFETY: callers pass indices below `len / 64`, rounded up, and the table has that many words.
         unsafe { &*self.words.add(index as usize) }
     }
 
@@ -37,15 +39,16 @@ impl Bits {
         let line = bit / BITS_A_LINE;
         let (mark, mask) = (&self.lines[(line / 64) as usize], 1 << (line % 64));
         if mark.load(Ordering::SeqCst) & mask == 0 {
-            // CRASH: a marked line without set bits only costs a look.
+            // CRASH: if a line is marked but has no set bit, the next drain only looks at it needlessly.
             mark.fetch_or(mask, Ordering::SeqCst);
         }
-        // ORDERING: SeqCst, because the collector's proof needs an order between this and its scan.
+        // ORDERING: SeqCst, because the collector's proof needs an order between this operation and the
+        // collector's scan.
         self.word(bit / 64).fetch_or(1 << (bit % 64), Ordering::SeqCst);
     }
 
-    /// As [`set`](Bits::set), but does nothing if the bit is set. For callers that need no order between this and
-    /// other stores.
+    /// As [`set`](Bits::set), but does nothing if the bit is already set. For callers that need no order
+    /// between this and other stores.
     pub(crate) fn ensure_set(&self, bit: u32) {
         if !self.has(bit) {
             self.set(bit);
@@ -71,10 +74,11 @@ impl Bits {
         }
     }
 
-    /// Calls `f` with every bit that is set and clears it, until none is left. Bits that `f` itself sets count.
+    /// Calls `f` with each set bit and then clears the bit, until no bit is left. That includes bits that `f`
+    /// itself sets.
     ///
-    /// INVARIANT: a set bit lies in a marked line. So a line loses its mark only after every bit in it was found
-    /// clear. Only `f` may set bits meanwhile.
+    /// INVARIANT: a set bit lies in a marked line. So a line loses its mark only after every bit in the line
+    /// was found clear. During the drain, only `f` may set bits.
     pub(crate) fn drain(&self, mut f: impl FnMut(u32)) {
         let mut found = true;
         while found {
@@ -83,7 +87,8 @@ impl Bits {
                 for bit in ones(mark.load(Ordering::SeqCst)) {
                     found = true;
                     self.drain_line(i * 64 + bit, &mut f);
-                    // CRASH: before this store, the next drain looks at the line again and finds nothing.
+                    // CRASH: after a death before this store, the next drain looks at the line again and
+                    // finds nothing.
                     mark.fetch_and(!(1 << bit), Ordering::SeqCst);
                 }
             }
@@ -107,12 +112,13 @@ impl Bits {
         (line * WORDS_A_LINE..(line + 1) * WORDS_A_LINE).take_while(move |word| word * 64 < len)
     }
 
-    /// Returns the bits of one word that are set when it is read.
+    /// Returns the bits of one word that are set when the word is read.
     fn bits_of(&self, word: u32) -> impl Iterator<Item = u32> + use<> {
         ones(self.word(word).load(Ordering::SeqCst)).map(move |bit| word * 64 + bit)
     }
 
-    /// Calls `f` with every set bit, and with whether its line is marked. For audits, which check the marks.
+    /// Calls `f` with each set bit and with whether the bit's line is marked. For audits that check the
+    /// marks.
     #[cfg(feature = "internals")]
     pub(crate) fn for_each_of_all(&self, most: u32, mut f: impl FnMut(u32, bool)) {
         for word in 0..self.len.min(most).div_ceil(64) {
@@ -152,7 +158,8 @@ mod tests {
 
     #[test]
     fn a_drain_finds_what_it_sets_itself() {
-        // In an earlier word, the same word, an earlier line, a later line, and the last word.
+        // The second bit lies in an earlier word, in the same word, in an earlier line, in a later line, and
+        // in the last word.
         for (first, sets) in [(130, 3), (130, 129), (3 * BITS_A_LINE, 5), (7, 2 * BITS_A_LINE), (9, LEN - 1)]
         {
             let bits = bits();

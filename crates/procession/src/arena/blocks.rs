@@ -5,26 +5,27 @@
 //! large run:   HEAD(tag, n) CONT CONT ...   (in the span words)  | one block over n spans
 //! ```
 //!
-//! A tag names the owner of its block: no one, a process, or an object. Giving a block to another owner is one store
-//! of its tag. Only the process that owns a small span allocates blocks in it, so allocating needs no atomic
-//! read-modify-write. Any process frees a block by storing `FREE`.
+//! A tag names the owner of its block: none, a process, or an object. One store of the tag gives the block to
+//! another owner. Only the process that owns a small span allocates blocks in it, so allocating needs no
+//! atomic read-modify-write. Any process frees a block by storing `FREE`.
 //!
 //! | span word        | meaning                              | who moves it                        |
 //! |------------------|--------------------------------------|-------------------------------------|
 //! | `FREE`           | not in use                           | a process → `INIT`, `CONT`          |
-//! | `INIT` by p      | p is clearing the tags               | p → `SMALL`; its death → `FREE`     |
-//! | `SMALL` by p     | p allocates blocks in it             | p, or its death → `SMALL` by no process, `FREE` |
+//! | `INIT` by p      | p is clearing the tags               | p → `SMALL`; recovery → `FREE`      |
+//! | `SMALL` by p     | p allocates blocks in it             | p or recovery → `SMALL` by no process, `FREE` |
 //! | `CONT` by p of h | part of the run that starts at h     | the process that frees the run → `FREE` |
 //! | `HEAD` tag, n    | a run of n spans, with its owner     | its owner → kept, or `LEAVING`      |
 //! | `HEAD` free, n   | a free run that is kept with its pages | any process → `HEAD` tag, `LEAVING` |
-//! | `LEAVING` by p   | p is freeing the run                 | p → `FREE`; after its death recovery|
+//! | `LEAVING` by p   | p is freeing the run                 | p or recovery → `FREE`              |
 //!
-//! A freed run is kept as it is: the process that takes it next moves one word, and finds the pages there. No more
-//! than `kept_most` spans are kept, as far as a hint in the header tells. Other runs go back to the kernel, and so do
-//! kept ones when their spans are needed for something else.
+//! A freed run is kept as it is: the process that takes it next changes one word, and the run's pages are
+//! still allocated. A hint in the header counts the kept spans, and by this count at most `kept_most` spans
+//! are kept. Other freed runs go back to the kernel. Kept runs also go back to the kernel when their spans
+//! are needed for something else.
 //!
-//! INVARIANT 5: before a tag or span word names a process, the span is marked in the process's `touched_spans`;
-//! before it names an object, in the object's `spans`.
+//! INVARIANT 5: before a tag or span word names a process, the span is marked in that process's
+//! `touched_spans`. Before a tag or span word names an object, the span is marked in that object's `spans`.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -38,7 +39,8 @@ pub(crate) use super::kept_runs::{finish_free_run, kept_most, release_kept};
 pub(crate) use super::span_use::{NOBODY, Use};
 pub(crate) use super::tag::Tag;
 
-/// The size of a block's header in bytes: the length of its payload, and the number of handles.
+/// The size of a block's header in bytes. The header holds the length of the payload and the number of
+/// handles.
 pub(crate) const HEADER: u64 = 16;
 
 /// The place of a block's tag.
@@ -55,7 +57,7 @@ fn place(arena: &Arena, at: u64) -> Option<Place> {
     }
 }
 
-/// Returns the tag of the small block that starts at `at`, if one does.
+/// Returns the tag of the small block that starts at `at`, or `None` if no small block starts there.
 #[inline(always)]
 fn small_tag(arena: &Arena, at: u64) -> Option<&'static AtomicU32> {
     let span = arena.layout.span_of(at)?;
@@ -73,7 +75,7 @@ fn large(arena: &Arena, at: u64) -> Option<Place> {
     }
 }
 
-/// Returns the tag of the block that starts at `at`, or `FREE` if none does.
+/// Returns the tag of the block that starts at `at`, or `FREE` if no block starts there.
 pub(crate) fn owner(arena: &Arena, at: u64) -> Tag {
     match place(arena, at) {
         Some(Place::Small { tag }) => Tag(tag.load(Ordering::Acquire)),
@@ -82,7 +84,7 @@ pub(crate) fn owner(arena: &Arena, at: u64) -> Tag {
     }
 }
 
-/// Returns the block in which `offset` lies: its offset, and its size with the header.
+/// Returns the offset and the size, header included, of the block in which `offset` lies.
 pub(crate) fn around(arena: &Arena, offset: u64) -> Option<(u64, u64)> {
     let span = arena.layout.span_of(offset)?;
     let run = |head: u32| match arena.span_use(head) {
@@ -100,19 +102,20 @@ pub(crate) fn around(arena: &Arena, offset: u64) -> Option<(u64, u64)> {
     }
 }
 
-/// Changes a tag from `old` to `to`. Returns false if it is no longer `old`.
+/// Changes a tag from `old` to `to`. Returns false if the tag is no longer `old`.
 #[inline]
 fn move_tag(tag: &AtomicU32, old: Tag, to: Tag) -> bool {
     if old.process_slot().is_some_and(|slot| slot == super::member::slot()) {
-        // The block is this process's own, so no other process changes its tag.
-        // ORDERING: Release pairs with the Acquire of the process that allocates the block next, or looks into it.
+        // This process owns the block, so no other process changes its tag.
+        // ORDERING: Release pairs with the Acquire of the process that next allocates the block or looks into
+        // it.
         tag.store(to.0, Ordering::Release);
         return true;
     }
     tag.compare_exchange(old.0, to.0, Ordering::AcqRel, Ordering::Relaxed).is_ok()
 }
 
-/// Transfers a block from one owner to another, by one store. Returns false if `from` does not own it.
+/// Transfers a block from one owner to another with one store. Returns false if `from` does not own it.
 pub(crate) fn hand_over(arena: &Arena, at: u64, from: Tag, to: Tag) -> bool {
     if let Some(span) = arena.layout.span_of(at) {
         note_owner(arena, span, to);
@@ -133,7 +136,7 @@ pub(crate) fn hand_over(arena: &Arena, at: u64, from: Tag, to: Tag) -> bool {
     }
 }
 
-/// Marks a span for the future owner of a block in it. Sweeps look only at marked spans.
+/// Marks a span for the future owner of one of its blocks. Sweeps look only at marked spans.
 #[inline]
 fn note_owner(arena: &Arena, span: u32, to: Tag) {
     if let Some(slot) = to.process_slot() {
@@ -146,7 +149,7 @@ fn note_owner(arena: &Arena, span: u32, to: Tag) {
     }
 }
 
-/// Marks a block of `owner` as one that carries handles. From now on the collector looks into it.
+/// Marks a block of `owner` as carrying handles. From now on the collector looks into the block.
 pub(crate) fn announce_handles(arena: &Arena, at: u64, owner: Tag) {
     match place(arena, at) {
         Some(Place::Small { tag }) => tag.store(owner.with_handles(true).0, Ordering::SeqCst),
@@ -158,8 +161,8 @@ pub(crate) fn announce_handles(arena: &Arena, at: u64, owner: Tag) {
     }
 }
 
-/// Frees a block if `owner` owns it. `by` is the slot of the calling process. Returns whether the block carried
-/// handles: then an object may have lost its last holder.
+/// Frees a block if `owner` owns it. `by` is the slot of the calling process. Returns whether a block with
+/// handles was freed. If so, an object may have lost its last holder.
 #[inline]
 pub(crate) fn free(arena: &Arena, by: u32, at: u64, owner: Tag) -> bool {
     match place(arena, at) {

@@ -1,7 +1,7 @@
-//! Reads and writes bytes of the arena that no other process changes meanwhile.
+//! Reads and writes bytes of the arena that no other process changes at the same time.
 //!
-//! Most copies are short, and the compiler does not know their length. For them a call of `memcpy` takes longer than
-//! the copy itself, so the two copy functions here are inlined.
+//! Most copies are short, and the compiler does not know their length. For a short copy, a call of `memcpy`
+//! takes longer than the copying itself. So the two copy functions here are inlined.
 
 use std::ptr::copy_nonoverlapping;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -9,33 +9,34 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use super::Arena;
 
 impl Arena {
-    /// Returns `len` bytes from `offset` on.
+    /// Returns the `len` bytes that start at `offset`.
     ///
     /// # Safety
     /// No thread of any process writes to these bytes while the slice is in use: the caller owns their block, or holds
     /// the lock that guards them.
     #[inline]
     pub(crate) unsafe fn bytes(&self, offset: u64, len: u64) -> &'static [u8] {
-        // SAFETY: within the mapping, which is never unmapped; the caller keeps writers away.
+        // SAFETY: the bytes lie within the mapping, which is never unmapped. The caller keeps writers away.
         unsafe { std::slice::from_raw_parts(self.range(offset, len), len as usize) }
     }
 
-    /// Returns `len` bytes from `offset` on, for writing.
+    /// Returns the `len` bytes that start at `offset`, for writing.
     ///
     /// # Safety
     /// No other thread of any process reads or writes these bytes while the slice is in use: the caller owns their
     /// block.
     #[inline]
     pub(super) unsafe fn bytes_mut(&self, offset: u64, len: u64) -> &'static mut [u8] {
-        // SAFETY: within the mapping, which is never unmapped; the caller keeps all others away.
+        // SAFETY: the bytes lie within the mapping, which is never unmapped. The caller keeps all other
+        // threads away.
         unsafe { std::slice::from_raw_parts_mut(self.range(offset, len), len as usize) }
     }
 
     /// Writes bytes at `offset`.
     ///
     /// # Safety
-    /// No other thread of any process reads or writes there meanwhile: the caller owns the block, or holds the lock
-    /// that guards it.
+    /// During the call, no other thread of any process reads or writes these bytes: the caller owns the
+    /// block, or holds the lock that guards it.
     #[inline]
     pub(crate) unsafe fn write(&self, offset: u64, bytes: &[u8]) {
         // SAFETY: within the mapping; the caller keeps all others away.
@@ -44,8 +45,8 @@ impl Arena {
 
     /// Writes bytes at `offset`, a multiple of 8, word by word. The rest of the last word becomes zero.
     ///
-    /// For bytes that this thread has stored a moment ago: a wider load of them would stall until the stores have left
-    /// the store buffer.
+    /// For bytes that this thread has just stored. A load that is wider than those stores would stall until
+    /// they have left the store buffer.
     ///
     /// # Safety
     /// As [`write`](Arena::write), for whole words.
@@ -57,7 +58,7 @@ impl Arena {
         unsafe { copy_by_words(bytes, to.cast()) };
     }
 
-    /// Returns a pointer to a range. Panics when the range does not lie in the arena.
+    /// Returns a pointer to a range. Panics if the range does not lie in the arena.
     #[inline]
     fn range(&self, offset: u64, len: u64) -> *mut u8 {
         let end = offset.checked_add(len);
@@ -73,10 +74,11 @@ impl Arena {
 /// As [`copy_nonoverlapping`].
 #[inline(always)]
 pub(crate) unsafe fn copy_few(from: *const u8, to: *mut u8, len: usize) {
-    /// Copies the first and the last bytes, which overlap unless both together are all.
+    /// Copies the first `$bytes` and the last `$bytes` bytes. The two parts overlap if there are fewer than
+    /// `2 * $bytes` bytes.
     macro_rules! both_ends {
         ($bytes:literal) => {
-            // SAFETY: there are at least that many bytes, and the two places do not overlap.
+            // SAFETY: `len` is at least `$bytes`, and `from` and `to` do not overlap.
             unsafe {
                 copy_nonoverlapping(from, to, $bytes);
                 copy_nonoverlapping(from.add(len - $bytes), to.add(len - $bytes), $bytes);
@@ -96,11 +98,12 @@ pub(crate) unsafe fn copy_few(from: *const u8, to: *mut u8, len: usize) {
     }
 }
 
-/// Longer data has probably left the store buffer, in bytes.
+/// Data longer than this, in bytes, has probably left the store buffer.
 const FRESH_MAX: usize = 48;
 
-/// Copies bytes that this thread has stored a moment ago, by words or wider, and copies them by words. A load that is
-/// wider than the store stalls until the store has left the store buffer. The rest of the last word becomes zero.
+/// Copies bytes word by word. For bytes that this thread has just stored, with stores of a word or wider. A
+/// load that is wider than the store stalls until the store has left the store buffer. The rest of the last
+/// word becomes zero.
 ///
 /// # Safety
 /// There is room for whole words, and no other thread reads or writes there.
@@ -121,8 +124,8 @@ unsafe fn copy_by_words(from: &[u8], to: *mut u64) {
     }
 }
 
-/// Returns the word that begins with these bytes, at most 8, and ends with zeros. It combines the first and the last
-/// of them, which overlap unless both together are all.
+/// Returns the word that begins with these bytes and ends with zeros. There are at most 8 bytes. The word
+/// combines the first bytes and the last bytes, and these two parts may overlap.
 #[inline(always)]
 fn word_of(bytes: &[u8]) -> u64 {
     let len = bytes.len();

@@ -1,15 +1,15 @@
-//! The size classes of small blocks, and what follows from each.
+//! The size classes of small blocks, and the numbers that follow from each size.
 
 use super::layout::SPAN;
 
-/// Sizes of small blocks, header included. Larger ones are runs of spans.
+/// Sizes of small blocks, header included. Larger blocks are runs of spans.
 pub(crate) const CLASSES: [u32; 20] = [
     32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096, 6144, 8192, 10880, 16352,
     32736,
 ];
 
-/// The facts of each class, computed at compile time: allocating and freeing take little longer than a division
-/// would.
+/// The facts of each class, computed at compile time. Allocating or freeing a block takes little longer than
+/// a division, so a division at run time would matter.
 pub(super) const ALL: [Class; CLASSES.len()] = {
     let mut all = [Class { size: 0, count: 0, first: 0, reciprocal: 0 }; CLASSES.len()];
     let mut class = 0;
@@ -24,7 +24,7 @@ pub(super) const ALL: [Class; CLASSES.len()] = {
 #[derive(Clone, Copy)]
 pub(super) struct Class {
     pub(super) size: u32,
-    /// How many blocks a span has: as many as fit behind their tags.
+    /// The number of blocks in a span: as many as fit after their tags.
     pub(super) count: u32,
     /// The offset of the first block in its span.
     pub(super) first: u32,
@@ -42,7 +42,8 @@ impl Class {
     }
 }
 
-/// Returns where the first block begins: at a cache line, so short blocks do not straddle lines needlessly.
+/// Returns where the first block begins. It begins at a cache line, so short blocks do not straddle lines
+/// needlessly.
 const fn first_block(count: u32) -> u32 {
     (count * 4).next_multiple_of(64)
 }
@@ -60,7 +61,8 @@ const SMALLEST: [u8; 65] = {
     smallest
 };
 
-/// Returns the smallest class with room for `bytes` bytes, or `None` if it takes whole spans.
+/// Returns the smallest class with room for `bytes` bytes, or `None` if a block of this size takes whole
+/// spans.
 #[inline]
 pub(crate) fn class_for(bytes: u64) -> Option<u8> {
     if bytes <= 1024 {
@@ -69,7 +71,7 @@ pub(crate) fn class_for(bytes: u64) -> Option<u8> {
     CLASSES.iter().position(|&size| u64::from(size) >= bytes).map(|class| class as u8)
 }
 
-/// Returns how many blocks of a class a span has.
+/// Returns how many blocks a span of this class has.
 #[inline]
 pub(crate) fn blocks_in(class: u8) -> u32 {
     ALL[class as usize].count

@@ -1,26 +1,29 @@
 //! The collector: frees shared objects that no process holds.
 //!
-//! An object that was never sent is freed by the process that releases it last (`objects::let_go`). An object that
-//! was sent may be held by any process, and by any block that carries a handle to it. So the collector examines all
-//! of them. The supervisor makes one pass at a time. Without a supervisor, main is the only process and makes it.
+//! An object that was never sent is freed by the process that releases it last (`objects::let_go`). An object
+//! that was sent may be held by any process, and by any block that carries a handle to it. So the collector
+//! examines all processes and blocks. The supervisor makes one pass at a time. Without a supervisor, main is
+//! the only process and makes the pass.
 //!
-//! Handles move during a pass: from a block to a process, and back. A process that moves a handle
+//! During a pass, handles may move from a block to a process, and back. A process that moves a handle
 //!
 //! 1. lets the destination hold the object (sets its bit, or announces its block),
 //! 2. touches the object,
 //! 3. releases the source.
 //!
-//! The pass reads each object's count of moves, then scans the blocks, then the processes, then reads the counts
-//! again. Suppose it found no holder of an object and an unchanged count, although something holds the object. The
-//! holder got it by a move. If step 2 of the move came between the two readings, the second one differs. If it came
-//! after both, the source still held the object during both scans and was seen, or got it by an earlier move, to
-//! which the same argument applies. If step 2 came before the first reading, so did step 1, and the destination was
-//! seen. (Steps and readings are SeqCst.)
+//! The pass reads each object's count of moves, then scans the blocks, then scans the processes, and then
+//! reads the counts again. Suppose the pass found no holder of an object and an unchanged count, although
+//! something holds the object. The holder got the object by a move. If step 2 of the move came between the
+//! two readings, the second reading differs. If step 2 came after both readings, there are two cases. Either
+//! the source held the object during both scans and was seen, or the source got the object by an earlier
+//! move, to which the same argument applies. If step 2 came before the first reading, so did step 1, and the
+//! destination was seen. (Steps and readings are SeqCst.)
 //!
-//! A block of an object holds what it carries only while the object itself can be reached. Otherwise two queues that
-//! contain each other would never be freed. So a scan notes what such blocks carry, and marks it when the block's
-//! owner is marked. Taking a block out of an object is a move, too: the process owns the block, then touches what the
-//! block carries, and only then may release the object.
+//! A block that belongs to an object counts as a holder only while that object itself can be reached.
+//! Otherwise two queues that contain each other would never be freed. So a scan notes which objects such a
+//! block carries, and marks them when the block's owner is marked. Taking a block out of an object is a move,
+//! too. The process first becomes the block's owner, then touches the objects that the block carries, and
+//! only then may release the object that owned the block.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -46,12 +49,13 @@ pub(crate) fn want(arena: &'static Arena) {
     }
 }
 
-/// When main is alone, it skips this many requests between passes; and how many it has skipped. A pass over many
-/// objects takes long, and each handle that is released requests one.
+/// When main is alone, it skips `SKIP` requests between two passes, and `SKIPPED` counts them. A pass over
+/// many objects takes long, and the release of each handle requests a pass.
 static SKIP: AtomicU64 = AtomicU64::new(0);
 static SKIPPED: AtomicU64 = AtomicU64::new(0);
 
-/// Makes a pass in main, when there is no supervisor. Leaves it to the supervisor if there is one by now.
+/// Makes a pass in main when there is no supervisor. Leaves the pass to the supervisor if one has started in
+/// the meantime.
 pub(crate) fn alone(arena: &Arena) {
     static ONE: Mutex<()> = Mutex::new(());
     let _one = ONE.lock().unwrap_or_else(|e| e.into_inner());
@@ -66,13 +70,14 @@ pub(crate) fn alone(arena: &Arena) {
     }
     let used = arena.header().objects_used.load(Ordering::Acquire).min(arena.layout.objects);
     let left = (0..used).filter(|&index| arena.object(index).is_embedded()).count() as u64;
-    // So the passes pay for themselves, and at most an eighth of the objects waits to be freed.
+    // This keeps the cost of passes proportional to their benefit, and at most an eighth of the objects waits
+    // to be freed.
     SKIP.store(left / 8 + u64::from(arena.spans_in_use().end) / 256, Ordering::Relaxed);
     SKIPPED.store(0, Ordering::Relaxed);
 }
 
-/// Makes a pass in main if there is no supervisor and a pass was requested. Called before an error reports a full
-/// arena. Returns whether there was a pass.
+/// Makes a pass in main if there is no supervisor and a pass was requested. Called before an error reports a
+/// full arena. Returns whether it made a pass.
 pub(crate) fn alone_if_wanted(arena: &Arena) -> bool {
     let header = arena.header();
     let wanted = member::is_main()
@@ -87,16 +92,16 @@ pub(crate) fn alone_if_wanted(arena: &Arena) -> bool {
 /// Makes the supervisor's pass if one was requested. Calls `last_look` with each object that is about to be freed.
 pub(crate) fn if_wanted(arena: &Arena, intent: &super::records::Record, last_look: impl Fn(&Arena, &Object)) {
     let header = arena.header();
-    // Main wakes the supervisor when its own pass has ended.
+    // If main is making a pass, main wakes the supervisor when that pass has ended.
     if header.collect_wanted.load(Ordering::SeqCst) != 0 && header.main_collects.load(Ordering::SeqCst) == 0 {
         while pass(arena, SUPERVISOR, intent, &last_look) {}
-        // The freed blocks may have been the last in spans whose owners are dead.
+        // The freed blocks may have been the last ones in spans whose owners are dead.
         sweep::empty_orphans(arena, SUPERVISOR);
         sweep::recount_kept(arena);
     }
 }
 
-/// Makes one pass. Returns whether it freed blocks that held other objects.
+/// Makes one pass. Returns whether it freed blocks that carried handles to other objects.
 fn pass(
     arena: &Arena,
     by: u32,
@@ -140,10 +145,11 @@ fn pass(
     let mut garbage = candidates;
     garbage.retain(|(id, _)| !marks.has(id.index()));
     if by != SUPERVISOR && arena.is_sweeping() {
-        // After the loss of the supervisor another thread of main sweeps. It makes a pass when it has finished.
+        // After the loss of the supervisor, another thread of main is sweeping. That thread makes a pass when
+        // the sweep has finished.
         return false;
     }
-    // Waiters are notified first, because their words may lie in objects that are freed, too.
+    // Notifies all waiters first, because their words may lie in other objects that are freed in this pass.
     for (id, _) in &garbage {
         last_look(arena, arena.object(id.index()));
         arena.object(id.index()).notify_end(arena);

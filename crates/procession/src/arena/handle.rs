@@ -1,11 +1,12 @@
-//! Handles: how this process holds objects, and sends them to others.
+//! Handles: how this process holds objects and sends them to other processes.
 //!
-//! A process counts its handles to an object in private memory. In the arena one bit says that the process holds the
-//! object, and recovery clears it. A count in shared memory could not survive a crash.
+//! A process counts its handles to an object in private memory. In the arena, one bit says that the process
+//! holds the object, and recovery clears this bit. A count in shared memory could not survive a crash.
 //!
-//! A handle is sent as its object's index and generation, and the family's nonce. Serializing it adds its id to the
-//! ids that the block will carry. Deserializing it acquires the object before the block releases it. Outside the
-//! library's own messages a handle would be only a number, so both fail there.
+//! A handle is sent as its object's index and generation, and the family's nonce. Serializing a handle adds
+//! its id to the ids that the block will carry. Deserializing a handle acquires the object before the block
+//! releases the object. Outside the library's own messages, a handle would be only a number, so serializing
+//! and deserializing fail there.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -23,12 +24,13 @@ use super::{Arena, member, tally};
 use crate::os::memory;
 use crate::{Error, Result};
 
-/// The number of this process's handles to each object: an array as long as the object table.
+/// For each object, the number of handles that this process has to it. The array is as long as the object
+/// table.
 static COUNTS: AtomicPtr<AtomicU32> = AtomicPtr::new(ptr::null_mut());
-/// The index + 1 of the object that stands for this process itself. Only the process's death releases it, not a
-/// handle that the user drops.
+/// The index + 1 of the object that stands for this process itself. Only the process's death releases this
+/// object. Dropping a handle does not.
 static OWN: AtomicU32 = AtomicU32::new(0);
-/// Held while a count changes between 0 and 1, together with the bit in the arena.
+/// Held while a count changes between 0 and 1 and the bit in the arena changes with it.
 static FIRST_OR_LAST: Mutex<()> = Mutex::new(());
 
 /// Allocates the counts.
@@ -39,13 +41,14 @@ pub(super) fn prepare(arena: &Arena) -> Result<()> {
     Ok(())
 }
 
-/// Checks the state in a forked child, which holds nothing yet. The inherited counts are the supervisor's, which has
-/// no handles.
+/// Checks the state in a forked child, which holds nothing yet. The child inherits the supervisor's counts,
+/// and the supervisor has no handles.
 pub(super) fn forget() {
     debug_assert!(FIRST_OR_LAST.try_lock().is_ok(), "INVARIANT: the supervisor has one thread");
 }
 
-/// Notes that `id` is the object of this process. The spawner has set the bit by which this process holds it.
+/// Notes that `id` is the object of this process. The spawner has already set the bit by which this process
+/// holds the object.
 pub(crate) fn set_own_object(id: Id) {
     OWN.store(id.index() + 1, Ordering::Relaxed);
 }
@@ -84,14 +87,15 @@ impl Handle {
         if objects::is_nearly_full(arena) {
             super::collect::alone_if_wanted(arena);
         }
-        // Held during both steps: a stale handle to the previous object at this index must not release the new one.
+        // Held while the object is created and counted. Otherwise a stale handle to the previous object at
+        // this index could release the new one.
         let _one = FIRST_OR_LAST.lock().unwrap_or_else(|e| e.into_inner());
         let id = with_me(|me| objects::create::<T>(arena, me.record(), member::slot(), fill))??;
         tally::count_up(count(id.index()));
         Ok(Handle::new(arena, id))
     }
 
-    /// Acquires an object. Another holder must keep it alive meanwhile.
+    /// Acquires an object. Another holder must keep the object alive during the call.
     pub(crate) fn take(id: Id, kind: Kind) -> Result<Handle> {
         let arena = member::arena()?;
         let stale = || Error::StaleHandle(format!("this {} no longer exists", kind.name()));
@@ -107,12 +111,12 @@ impl Handle {
             tally::count_up(count(id.index()));
         }
         let handle = Handle::new(arena, id);
-        // From here on the handle holds whatever object is there. If it is not the right one, dropping the handle
-        // releases it.
+        // From here on, the handle holds whatever object is at the index. If that is not the right object,
+        // dropping the handle releases it.
         object.is(id, kind).then_some(handle).ok_or_else(stale)
     }
 
-    /// Returns whether this is the only handle, in the only process that can have one.
+    /// Returns whether this is the only handle to the object. No other process can have a handle to it.
     pub(crate) fn is_last_here(&self) -> bool {
         !member::is_forked()
             && !self.object.is_embedded()
@@ -162,10 +166,11 @@ fn let_go(index: u32) {
     let _one = FIRST_OR_LAST.lock().unwrap_or_else(|e| e.into_inner());
     let Some(arena) = member::mapped() else { return };
     if count(index).load(Ordering::Acquire) == 1 && objects::has_cells_of(arena, index, member::slot()) {
-        // A permit was leaked. The process keeps its hold, so recovery finds the permit after its death.
+        // A permit was leaked. The process keeps holding the object, so recovery finds the permit after the
+        // process's death.
         return;
     }
-    // Another thread may have cloned a handle of its own meanwhile.
+    // Since the count was read, another thread may have cloned its own handle.
     if !tally::count_down(count(index)) {
         return;
     }
@@ -176,7 +181,7 @@ fn let_go(index: u32) {
     if member::slot() == SUPERVISOR {
         return;
     }
-    // Without a record, because the table is full, the bit stays set until this process ends.
+    // If this thread gets no record because the table is full, the bit stays set until this process ends.
     let collect = with_me(|me| objects::let_go(arena, me.record(), member::slot(), index));
     if collect.unwrap_or(false) {
         super::collect::want(arena);
@@ -191,12 +196,13 @@ impl fmt::Debug for Handle {
 
 thread_local! {
     static CARRIER: Cell<Carrier> = const { Cell::new(Carrier { doing: Activity::Nothing, ids: 0 }) };
-    /// The ids of the handles in the value that is being encoded, behind those of the values around it.
+    /// The ids of the handles in the value that is being encoded. They follow the ids of the values that
+    /// contain it.
     static IDS: RefCell<Vec<Id>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Whether this thread encodes or decodes a value, and how many ids `IDS` has. Separate from `IDS`, because few
-/// values carry handles.
+/// Whether this thread encodes or decodes a value, and how many ids `IDS` has. This is separate from `IDS`,
+/// because few values carry handles.
 #[derive(Clone, Copy)]
 struct Carrier {
     doing: Activity,
@@ -210,7 +216,7 @@ enum Activity {
     Decoding,
 }
 
-/// Restores the previous carrier when dropped, also when encoding panics.
+/// Restores the previous carrier when dropped, even if encoding panics.
 struct Restore(Carrier);
 
 impl Restore {
@@ -231,7 +237,7 @@ impl Drop for Restore {
     }
 }
 
-/// Runs `encode`, and returns the ids of the handles that were serialized in it.
+/// Runs `encode`, and returns its result with the ids of the handles that it serialized.
 #[inline]
 pub(crate) fn collect_ids<T>(encode: impl FnOnce() -> T) -> (T, Vec<Id>) {
     let restore = Restore::after(Activity::Encoding);
@@ -243,7 +249,7 @@ pub(crate) fn collect_ids<T>(encode: impl FnOnce() -> T) -> (T, Vec<Id>) {
     (value, ids)
 }
 
-/// Runs `decode`, in which handles can be deserialized.
+/// Runs `decode`. Handles can be deserialized inside it.
 #[inline]
 pub(crate) fn decoding<T>(decode: impl FnOnce() -> T) -> T {
     let _restore = Restore::after(Activity::Decoding);
@@ -284,7 +290,7 @@ impl Handle {
 
 const OUTSIDE: &str = "a handle can be sent only inside its family of processes: in an argument, a result or a message of this library";
 
-/// A public type that is a handle, as the crash tests see it.
+/// A public type that is a handle. The crash tests use this trait.
 #[cfg(feature = "internals")]
 pub trait HasHandle {
     /// Returns the object's index in the table.

@@ -1,4 +1,4 @@
-//! Allocates blocks for this process. The spans that it takes blocks from are those of a [`Heap`].
+//! Allocates blocks for this process. They come from the spans of a [`Heap`].
 //!
 #![allow(unsafe_code)] // The heap of the home thread takes no lock.
 
@@ -21,8 +21,8 @@ struct Home {
     busy: Cell<bool>,
 }
 
-// SAFETY: only the thread with the home record uses it. The record passes to another thread by a swap that orders
-// both (`thread.rs`).
+// SAFETY: only the thread with the home record uses the heap. The record passes to another thread by a swap
+// that orders both (`thread.rs`).
 unsafe impl Sync for Home {}
 
 static HOME: Home = Home { heap: UnsafeCell::new(None), busy: Cell::new(false) };
@@ -40,7 +40,8 @@ impl Drop for Busy {
     }
 }
 
-/// Calls `f` with the calling thread's heap, if it is the home thread and does not use the heap already.
+/// Calls `f` with the home thread's heap, if the calling thread is the home thread and does not use the heap
+/// already.
 #[inline]
 fn at_home<R>(f: impl FnOnce(&mut Heap) -> R) -> Option<R> {
     if !thread::is_home() || HOME.busy.replace(true) {
@@ -51,7 +52,7 @@ fn at_home<R>(f: impl FnOnce(&mut Heap) -> R) -> Option<R> {
     Some(f(unsafe { &mut *HOME.heap.get() }.get_or_insert_default()))
 }
 
-/// Forgets the heaps of the process that this one was forked from. The new process has one thread.
+/// Forgets the heaps that this process inherited in a fork. A process that was just forked has one thread.
 pub(crate) fn forget() {
     HOME.busy.set(false);
     // SAFETY: a process that was just forked has one thread, and `at_home` does not call this.
@@ -59,18 +60,18 @@ pub(crate) fn forget() {
     *OTHERS.lock().unwrap_or_else(|e| e.into_inner()) = None;
 }
 
-/// How long an allocation waits for memory when the arena is full. What a process held that has just died comes back
-/// when the supervisor has recovered it.
+/// How long an allocation waits for memory when the arena is full. If a process has just died, its memory
+/// becomes free when the supervisor has recovered the process.
 const PATIENCE_NS: u64 = 1_000_000_000;
 
-/// Allocates a block of process `slot`, with room for `bytes` bytes behind its header. Waits up to a second for
-/// memory.
+/// Allocates a block of process `slot`, with room for `bytes` bytes after its header. Waits up to a second
+/// for memory.
 #[inline]
 pub(crate) fn allocate(arena: &Arena, slot: u32, bytes: u64) -> Result<u64> {
     allocate_until(arena, slot, bytes, Deadline::NEVER)
 }
 
-/// As [`allocate`], but waits no longer than until `deadline`.
+/// As [`allocate`], but does not wait beyond `deadline`.
 #[inline]
 pub(crate) fn allocate_until(arena: &Arena, slot: u32, bytes: u64, deadline: Deadline) -> Result<u64> {
     match find(arena, slot, bytes) {
@@ -101,18 +102,19 @@ fn allocate_patiently(arena: &Arena, slot: u32, bytes: u64, deadline: Deadline) 
     }
 }
 
-/// As [`allocate`], but does not wait for memory to come back.
+/// As [`allocate`], but does not wait for memory to become free.
 pub(crate) fn allocate_now(arena: &Arena, slot: u32, bytes: u64) -> Result<u64> {
     find(arena, slot, bytes).ok_or_else(|| no_room(bytes))
 }
 
-/// As [`allocate`], but does not wait, also not for another thread. Returns `None` when this thread is in the middle
-/// of an allocation, which a panic hook cannot know.
+/// As [`allocate`], but waits neither for memory nor, for more than a moment, for another thread. May return
+/// `None` if this thread is in the middle of an allocation. A panic hook cannot know whether it is.
 pub(crate) fn try_allocate(arena: &Arena, slot: u32, bytes: u64) -> Option<u64> {
     if let Some(done) = at_home(|heap| heap.find(arena, slot, bytes)) {
         return done;
     }
-    // Another thread may be allocating. If this thread is, it never gets the lock, so the loop has a limit.
+    // Another thread may be allocating. If this thread itself is in the middle of an allocation, it never
+    // gets the lock. So the loop has a limit.
     let until = Deadline::after(Duration::from_millis(10));
     loop {
         match OTHERS.try_lock() {
@@ -123,7 +125,8 @@ pub(crate) fn try_allocate(arena: &Arena, slot: u32, bytes: u64) -> Option<u64> 
     }
 }
 
-// Returns no `Result`: moving an error from one into another takes longer than finding a block.
+// Returns no `Result`, because moving an error from one `Result` into another takes longer than finding a
+// block.
 #[inline(always)]
 fn find(arena: &Arena, slot: u32, bytes: u64) -> Option<u64> {
     if let Some(found) = at_home(|heap| heap.find(arena, slot, bytes)) {
@@ -133,8 +136,8 @@ fn find(arena: &Arena, slot: u32, bytes: u64) -> Option<u64> {
     others.get_or_insert_default().find(arena, slot, bytes)
 }
 
-/// Returns the error of [`allocate_now`]. Its callers try something else, or call [`allocate`], whose error names the
-/// holders.
+/// Returns the error of [`allocate_now`]. The callers of `allocate_now` try something else, or call
+/// [`allocate`], whose error names the holders.
 fn no_room(bytes: u64) -> Error {
     Error::Full(format!("the family's shared memory has no room for {bytes} bytes"))
 }
@@ -150,8 +153,8 @@ pub(crate) fn why_no_room(what: &str) -> String {
     member::mapped().map_or_else(String::new, |arena| why_full(arena, what))
 }
 
-/// Returns the text of the error that the arena has no room for `what`: its size, and which process or object uses
-/// how much.
+/// Returns the text of the error that the arena has no room for `what`. The text names the arena's size, and
+/// how much each process or object uses.
 #[cold]
 fn why_full(arena: &Arena, what: &str) -> String {
     let limit = (u64::from(arena.layout.spans) * SPAN) >> 20;

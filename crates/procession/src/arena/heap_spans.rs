@@ -1,7 +1,7 @@
 //! [`Heap`]: the spans from which a process takes blocks.
 //!
-//! A heap is private memory and only a hint. What counts are the tags. A process that dies takes its heap with it, and
-//! other processes adopt its spans.
+//! A heap lies in private memory and is only a hint. Only the tags decide which blocks are free. When a
+//! process dies, its heap is gone, and other processes adopt its spans.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -19,36 +19,40 @@ use crate::rules::{self, Rule};
 /// Where a heap looks for the next free block of one size class.
 #[derive(Default)]
 struct ClassSpan {
-    /// The span in use, which this process owns. A full one is given up. A process that needs a block of this size
-    /// adopts it when enough of it is free again. A process that finds it empty gives it to the kernel.
+    /// The span in use, which this process owns. The heap gives up a full span. When enough blocks of such a
+    /// span are free again, a process that needs a block of this size adopts it. A process that finds the
+    /// span empty returns it to the kernel.
     span: Option<u32>,
     cursor: u32,
-    /// Where to look next for a span without an owner: behind the last one, so that each has time to become emptier
-    /// before it is looked at again.
+    /// Where the next search for a span without an owner begins. That is after the last such span, so each
+    /// span has time to become emptier before it is examined again.
     orphans_from: u32,
 }
 
-/// How many spans are searched for one without an owner, and in how many of these the free blocks are counted.
-/// Without a limit the search would take longer the more spans there are. A span is adopted when a quarter of it is
-/// free, so less than that, and what was not searched yet, is unused.
+/// How many spans a search for a span without an owner looks at, and in how many of these it counts the free
+/// blocks. Without a limit, the search would take longer the more spans there are. A span is adopted if at
+/// least a quarter of it is free. So memory stays unused if it lies in spans with fewer free blocks, or in
+/// spans that were not searched yet.
 const SPANS_LOOKED_AT: u32 = 4096;
 const SPANS_COUNTED: u32 = 8;
 
-/// The spans from which blocks and runs are taken.
+/// The spans from which this process takes blocks and runs.
 #[derive(Default)]
 pub(crate) struct Heap {
     classes: [ClassSpan; CLASSES.len()],
-    /// A hint: no span below this one is likely to be free.
+    /// A hint: the spans below this one are probably all in use.
     from: u32,
-    /// The heads of runs that this process took recently. When they are freed they are kept, and can be taken again.
+    /// The heads of runs that this process took recently. When such a run is freed, it is kept and can be
+    /// taken again.
     runs: VecDeque<u32>,
     /// Where to look next for a kept run that this process did not take recently.
     kept_from: u32,
 }
 
-/// How many heads of runs are remembered.
+/// How many heads of runs a heap remembers.
 const RUNS: usize = 64;
-/// How many runs and spans are searched for a kept one. That takes less time than filling the pages of a new one.
+/// How many runs and spans a search for a kept run looks at. The search takes less time than filling the
+/// pages of a new run.
 const KEPT_LOOKED_AT: u32 = 1024;
 
 impl Heap {
@@ -63,11 +67,12 @@ impl Heap {
         }
     }
 
-    /// Allocates a block in another span than the current one, which is full if there is one.
+    /// Allocates a block in another span than the current one. The current span, if there is one, is full.
     #[cold]
     fn small(&mut self, arena: &Arena, slot: u32, class: u8) -> Option<u64> {
         if let Some(span) = self.classes[class as usize].span.take() {
-            // CRASH: before this store our death gives the span up, and after it no process owns it.
+            // CRASH: if we die before this store, recovery gives the span up. After this store, no process
+            // owns the span.
             arena.move_span(span, Use::Small { by: slot, class }, Use::Small { by: NOBODY, class });
         }
         let from = self.classes[class as usize].orphans_from;
@@ -87,8 +92,8 @@ impl Heap {
         for tag in arena.tags(span, class) {
             tag.store(Tag::FREE.0, Ordering::Relaxed);
         }
-        // CRASH: before this store recovery frees the span, because it is `INIT` by us. From it on the tags can be
-        // read.
+        // CRASH: if we die before this store, recovery frees the span, because the span is `INIT` by us.
+        // After this store, the tags can be read.
         arena.span_word(span).store(Use::Small { by: slot, class }.word(), Ordering::Release);
         Some(span)
     }
@@ -106,8 +111,8 @@ impl Heap {
         Some(arena.span_offset(head))
     }
 
-    /// Takes any kept run of this length. Blocks that go through a long queue come back in the order in which they
-    /// were taken.
+    /// Takes any kept run of this length. The list of recent runs is not enough: blocks that go through a
+    /// long queue come back in the order in which they were taken.
     fn kept_run(&mut self, arena: &Arena, slot: u32, spans: u32) -> Option<u32> {
         if arena.header().kept_spans.load(Ordering::Relaxed) < spans {
             return None;
@@ -129,17 +134,19 @@ impl Heap {
     fn new_run(&mut self, arena: &Arena, slot: u32, spans: u32) -> Option<u32> {
         let head = self.claim(arena, slot, spans, |head| Use::Cont { by: slot, head })?;
         if spans <= kept_most(arena) {
-            // A process that needs so much writes to it soon. Faulting the pages in one by one would take much
-            // longer.
+            // A process that allocates this much memory writes to it soon. Faulting the pages in one by one
+            // would take much longer.
             arena.populate(arena.span_offset(head), u64::from(spans) * SPAN);
         }
-        // CRASH: until this store the run is `CONT` by us without a head, and recovery sweeps it.
+        // CRASH: until this store, the run consists of `CONT` spans by us and has no head. Recovery sweeps
+        // such a run.
         let tag = Tag::process(slot);
         arena.span_word(head).store(Use::Head { tag, spans }.word(), Ordering::Release);
         Some(head)
     }
 
-    /// Takes `count` neighbouring free spans. If there are none, gives kept runs and empty spans back first.
+    /// Takes `count` neighbouring free spans. If there are none, first returns kept runs and empty spans to
+    /// the kernel.
     fn claim(&mut self, arena: &Arena, slot: u32, count: u32, as_use: impl Fn(u32) -> Use) -> Option<u32> {
         let found = self.claim_free(arena, slot, count, &as_use);
         if found.is_some() || self.release(arena, slot) + self.release_class_spans(arena, slot) == 0 {
@@ -148,13 +155,13 @@ impl Heap {
         self.claim_free(arena, slot, count, &as_use)
     }
 
-    /// Returns kept runs and empty spans without an owner to the kernel, and the number of spans.
+    /// Releases kept runs and empty spans without an owner to the kernel. Returns the number of spans.
     pub(super) fn release(&mut self, arena: &Arena, slot: u32) -> u32 {
         self.from = 0;
         kept_runs::release_kept(arena, slot, u32::MAX) + sweep::empty_orphans(arena, slot)
     }
 
-    /// Returns the empty ones of the spans in use to the kernel, and their number.
+    /// Releases those spans in use that are empty to the kernel. Returns their number.
     fn release_class_spans(&mut self, arena: &Arena, slot: u32) -> u32 {
         let mut released = 0;
         for (class, spot) in (0..).zip(&mut self.classes) {
@@ -195,8 +202,8 @@ impl Heap {
     }
 }
 
-/// Takes `count` spans from `first` on, one after the other. Returns the span that is in use in `Err` if there is
-/// one.
+/// Takes `count` spans, one after the other, beginning with `first`. If one of them is in use, takes none and
+/// returns that span as `Err`.
 fn claim_at(arena: &Arena, slot: u32, first: u32, count: u32, used: Use) -> Result<(), u32> {
     let spans = first..first + count;
     if let Some(taken) = spans.clone().find(|&span| arena.span_use(span) != Use::Free) {
@@ -231,8 +238,8 @@ fn take(arena: &Arena, slot: u32, span: u32, class: u8, cursor: &mut u32) -> Opt
         let tag = arena.tag(span, index);
         // ORDERING: Acquire pairs with the Release of the process that freed the block.
         if tag.load(Ordering::Acquire) == Tag::FREE.0 {
-            // CRASH: from here on the block is ours, and recovery sweeps it. The span was marked as touched when we
-            // took it.
+            // CRASH: from here on, the block is ours, and recovery sweeps it. We marked the span as touched
+            // when we took the span.
             tag.store(Tag::process(slot).0, Ordering::Release);
             *cursor = index + 1;
             return Some(arena.block_offset(span, class, index));
@@ -247,8 +254,8 @@ fn free_in(arena: &Arena, span: u32, class: u8) -> u32 {
     arena.tags(span, class).iter().filter(is_free).count() as u32
 }
 
-/// A search for a span without an owner: where it begins, how many spans it looks at, in how many of these it counts
-/// blocks, and how many blocks must be free.
+/// A search for a span without an owner. The fields say where the search begins, how many spans it looks at,
+/// in how many of these it counts free blocks, and how many blocks must be free.
 struct Orphans {
     from: u32,
     looks: u32,

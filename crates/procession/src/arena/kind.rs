@@ -1,4 +1,4 @@
-//! The kinds of objects, and the arena's facts about each.
+//! The kinds of objects, and what the arena knows about each kind.
 //!
 //! A new kind is one line here and one line in `recovery/kinds.rs`.
 
@@ -7,16 +7,17 @@ mod fact {
     pub(super) const NONE: u8 = 0;
     /// The hot line is a `LockBody` (`sync/raw/lock_body.rs`), which recovery releases.
     pub(super) const LOCK: u8 = 1;
-    /// The holder of the lock has references into shared memory, which other threads may have borrowed from it.
+    /// The holder of the lock has references into shared memory. Other threads may have borrowed these
+    /// references from the holder.
     pub(super) const LENDS: u8 = 2;
-    /// The object may own more blocks than it has room to list. Their tags find them.
+    /// The object may own more blocks than it has room to list. They are found by their tags.
     pub(super) const MANY: u8 = 4;
-    /// Cells in the object's blocks name the processes that hold something of it.
+    /// Cells in the object's blocks name the processes that hold a part of the object, such as a permit.
     pub(super) const CELLS: u8 = 8;
 }
 use fact::{CELLS, LENDS, LOCK, MANY, NONE};
 
-/// Declares [`Kind`] from a table of number, name in error messages, and facts.
+/// Declares [`Kind`] from a table. Each line has a number, a name for error messages, and facts.
 macro_rules! kinds {
     ($($kind:ident = $number:literal, $name:literal, $facts:expr;)*) => {
         /// The kind of an object.
@@ -57,8 +58,8 @@ impl Kind {
         self.facts() & LOCK != 0
     }
 
-    /// Returns whether the holder of such an object's lock has references into shared memory, which other threads may
-    /// have borrowed from it.
+    /// Returns whether the holder of such an object's lock has references into shared memory that other
+    /// threads may have borrowed.
     pub(crate) fn lends_memory(self) -> bool {
         self.facts() & LENDS != 0
     }
@@ -74,7 +75,7 @@ impl Kind {
     }
 }
 
-// A new kind takes any number from 1 to 255 that is free.
+// A new kind takes any free number from 1 to 255.
 kinds! {
     Lock = 1, "lock", LOCK;
     Process = 2, "process", NONE;
@@ -94,7 +95,7 @@ kinds! {
     Array = 26, "array", LOCK | LENDS;
     Dict = 40, "dict", MANY;
     List = 41, "list", MANY;
-    // A handle of the pool's owner, and what the owner shares with the workers.
+    // `Pool` is the object of the owner's handle. `PoolShared` is what the owner shares with the workers.
     Pool = 60, "pool", NONE;
     PoolShared = 61, "pool", MANY;
 }

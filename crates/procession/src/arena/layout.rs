@@ -1,4 +1,4 @@
-//! How large each table of the arena is and where it starts.
+//! The size and the start of each table of the arena.
 //!
 //! Everything follows from the length of the file, so every process that maps it computes the same layout. The tables
 //! are generous because the kernel allocates no pages for unused parts.
@@ -7,7 +7,7 @@ use super::objects::Object;
 use super::records::Record;
 use super::slots::Slot;
 
-/// The unit of memory that a process takes at a time.
+/// The size of a span in bytes: the unit in which processes take memory.
 pub(crate) const SPAN: u64 = 64 << 10;
 /// The size of the smallest usable arena, in bytes.
 pub(crate) const SMALLEST: u64 = 1 << 20;
@@ -34,7 +34,8 @@ pub(crate) struct Layout {
     pub(crate) spans_at: u64,
 }
 
-/// For arenas of at least so many bytes: how many processes, threads beyond one for each process, and objects.
+/// The smallest arena, in bytes, for which the other numbers apply. These are the number of processes, of
+/// threads beyond the first one of each process, and of objects.
 const TIERS: [(u64, u32, u32, u32); 4] = [
     (4 << 30, 4096, 65_536, 1 << 20),
     (256 << 20, 1536, 8192, 1 << 16),

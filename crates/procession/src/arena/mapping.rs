@@ -1,4 +1,4 @@
-//! [`Arena`]: the shared memory as this process has it mapped.
+//! [`Arena`]: this process's mapping of the shared memory.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -11,14 +11,16 @@ use crate::{Error, Result};
 /// The name of the memory file, as `/proc/PID/maps` shows it.
 pub(crate) const MEMFD_NAME: &str = "procession";
 
-/// A mapped arena. A mapping lives as long as the process, so this can be copied and its references are `'static`.
+/// A mapped arena. The mapping lives as long as the process, so an `Arena` can be copied, and references into
+/// it are `'static`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Arena {
     pub(super) base: NonNull<u8>,
     pub(crate) layout: Layout,
 }
 
-// SAFETY: the memory consists of atomics, and of bytes that the tag of their block protects.
+// SAFETY: the memory consists of atomics and of bytes. The tag of a block says which process may access the
+// block's bytes.
 unsafe impl Send for Arena {}
 // SAFETY: as above.
 unsafe impl Sync for Arena {}
@@ -76,13 +78,13 @@ impl Arena {
         Ok(Arena { base, layout })
     }
 
-    /// Keeps the arena out of forks of this process that the library does not make.
+    /// Excludes the arena from later forks of this process. The library does not make such forks.
     pub(crate) fn hide_from_forks(&self) -> io::Result<()> {
         memory::dont_fork(self.base, self.layout.bytes as usize)
     }
 
-    /// In a fork that the library did not make, and which did not inherit the arena: maps zeros in its place. So
-    /// handles read zeros instead of faulting.
+    /// Maps zeros in the place of the arena. Called in a fork that the library did not make and that did not
+    /// inherit the arena. With the zeros, handles read 0 instead of faulting.
     pub(crate) fn blank(&self) {
         // SAFETY: the arena was not inherited, so nothing is mapped in the range.
         unsafe { memory::blank(self.base, self.layout.bytes as usize) };
@@ -96,22 +98,23 @@ impl Arena {
     /// Returns a reference to the `T` at `offset`.
     ///
     /// # Safety
-    /// `offset` is aligned for `T`, `T` lies within the arena, and consists of atomics only.
+    /// `offset` is aligned for `T`, the `T` at `offset` lies within the arena, and `T` consists of atomics
+    /// only.
     #[inline]
     pub(crate) unsafe fn at<T>(&self, offset: u64) -> &'static T {
         debug_assert!(offset + size_of::<T>() as u64 <= self.layout.bytes);
-        // SAFETY: promised by the caller; the mapping is never undone.
+        // SAFETY: promised by the caller. The arena is never unmapped.
         unsafe { &*self.base.as_ptr().add(offset as usize).cast::<T>() }
     }
 
-    /// Returns the offset of something that lies in the arena.
+    /// Returns the offset of a value that lies in the arena.
     #[inline]
     pub(crate) fn offset_of<T>(&self, at: *const T) -> u64 {
         at as u64 - self.base.as_ptr() as u64
     }
 
-    /// Releases whole pages to the kernel. Returns whether the range reads as zero now. It stays as it is if pages
-    /// are larger than the range, and a failure only costs memory.
+    /// Releases whole pages to the kernel. Returns whether the range reads as zero now. If it does not
+    /// consist of whole pages, it stays as it is. A failure only costs memory.
     pub(crate) fn punch(&self, offset: u64, bytes: u64) -> bool {
         let page = memory::page_size();
         if !offset.is_multiple_of(page) || !bytes.is_multiple_of(page) {

@@ -1,9 +1,9 @@
-//! Which objects can be reached, as far as a pass of the collector knows.
+//! The marks of a pass of the collector: which objects it has found reachable so far.
 
 /// The marks of one pass.
 pub(super) struct Marks {
     marked: Vec<bool>,
-    /// Pairs of objects: a block of the first carries a handle to the second.
+    /// Pairs of objects. A block of the first object carries a handle to the second object.
     carried: Vec<(u32, u32)>,
 }
 
@@ -30,13 +30,14 @@ impl Marks {
         if (owner as usize) < self.marked.len() {
             self.carried.push((owner, object));
         } else {
-            // The owner was created after the pass began, from a block that belonged to a process then. The object
-            // counts as held.
+            // The owner was created after the pass began, and the block belonged to a process at that time.
+            // So the object counts as held.
             self.mark(object);
         }
     }
 
-    /// Marks what blocks of marked objects carry, and so on.
+    /// Marks the objects that blocks of marked objects carry, then the objects that those objects' blocks
+    /// carry, and so on.
     pub(super) fn spread(&mut self) {
         self.carried.sort_unstable();
         let mut fresh: Vec<u32> = (0..self.marked.len() as u32).filter(|&index| self.has(index)).collect();

@@ -1,7 +1,8 @@
 //! The membership of this process in its family: its arena and its slot.
 //!
-//! This is private memory that is set once: when main creates its first handle, by the supervisor's hook, or when a
-//! child is forked. A process that the user's code forks is no member, and every call there returns `Forked`.
+//! The membership lies in private memory and is set once. Main sets it when it creates its first handle, the
+//! supervisor in its hook, and a child when it is forked. A process that the user's code forks is no member,
+//! and every call in such a process returns `Forked`.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicU64, Ordering};
@@ -17,7 +18,7 @@ use crate::{Error, Result, rules};
 static ARENA: AtomicPtr<Arena> = AtomicPtr::new(std::ptr::null_mut());
 static SLOT: AtomicU32 = AtomicU32::new(MAIN);
 static FORKED: AtomicBool = AtomicBool::new(false);
-/// Set during forks that make members. Only the supervisor makes them.
+/// Set during forks that create members. Only the supervisor forks members.
 static FORKING_A_CHILD: AtomicBool = AtomicBool::new(false);
 static MEMFD: OnceLock<OwnedFd> = OnceLock::new();
 /// The inode of the arena's file.
@@ -35,10 +36,10 @@ pub(crate) fn arena() -> Result<&'static Arena> {
     }
 }
 
-/// Returns the arena, if this process has one.
+/// Returns the arena, or `None` if this process has not mapped one.
 pub(crate) fn mapped() -> Option<&'static Arena> {
     // ORDERING: Acquire pairs with the Release in `set`.
-    // SAFETY: null, or a leaked box that never changes.
+    // SAFETY: the pointer is null, or points to a leaked box that never changes.
     unsafe { ARENA.load(Ordering::Acquire).as_ref() }
 }
 
@@ -56,35 +57,36 @@ pub(crate) fn name() -> String {
     mapped().map_or_else(String::new, |arena| arena.process_name(slot()))
 }
 
-/// Returns whether the user's code forked this process from a member.
+/// Returns whether the user's code, and not the library, forked this process from a member.
 pub(crate) fn is_forked() -> bool {
     FORKED.load(Ordering::Relaxed)
 }
 
-/// Returns the arena's file, which only main keeps open. Returns `None` also when the program has closed main's
-/// descriptor.
+/// Returns the arena's file, which only main keeps open. Also returns `None` in main if the program has
+/// closed the descriptor.
 pub(crate) fn memfd() -> Option<BorrowedFd<'static>> {
     let fd = MEMFD.get()?;
     process::inode(fd.as_fd()).is_ok_and(|now| now == memfd_inode()).then(|| fd.as_fd())
 }
 
-/// Returns the inode of the arena's file, by which /proc shows which processes map it.
+/// Returns the inode of the arena's file. With this inode, /proc shows which processes map the file.
 pub(crate) fn memfd_inode() -> u64 {
     INODE.load(Ordering::Relaxed)
 }
 
-/// Set in a process that may be main of a family: it is no helper of a family, or this is another copy of the
-/// library.
+/// Set in a process that may be main of a family. Such a process is no helper of a family, or it is a helper
+/// of another copy of the library.
 static IS_PROGRAM: AtomicBool = AtomicBool::new(false);
 
-/// Notes that the constructors continue and `main` follows, as in any program.
+/// Notes that this process runs its constructors and then `main`, as any program does.
 pub(crate) fn run_as_program() {
     IS_PROGRAM.store(true, Ordering::Relaxed);
 }
 
 #[cold]
 fn found() -> Result<&'static Arena> {
-    // If constructors of a helper started families, each of those would start a helper, and so on without end.
+    // If a constructor of a helper started a family, that family would start a helper with the same
+    // constructor, and so on without end.
     if image::is_helper() && !IS_PROGRAM.load(Ordering::Relaxed) {
         return Err(Error::Unsupported(
             "this process is a helper that executes the program a second time, and it still runs constructors (code that runs before `main`); constructors can use this library only in the first process, so move this call into `main`".into(),
@@ -116,7 +118,7 @@ fn set(arena: Arena, inode: u64, slot: u32) -> &'static Arena {
     arena
 }
 
-/// Connects this process with the switch by which tests let system calls fail.
+/// Connects this process with the switch by which tests make system calls fail.
 #[cfg(feature = "internals")]
 fn share_faults(arena: &'static Arena) {
     use crate::os::faults::{Role, share};
@@ -131,14 +133,14 @@ fn share_faults(arena: &'static Arena) {
 #[cfg(not(feature = "internals"))]
 fn share_faults(_: &'static Arena) {}
 
-/// Makes this process the supervisor of the family behind `arena`.
+/// Makes this process the supervisor of the family that `arena` belongs to.
 pub(crate) fn join_as_supervisor(arena: Arena, inode: u64) -> Result<&'static Arena> {
     super::handle::prepare(&arena)?;
     watch_forks();
     Ok(set(arena, inode, SUPERVISOR))
 }
 
-/// Makes this process, which has just executed the program, the one of `slot`.
+/// Makes this process, which has just executed the program, the process of `slot`.
 pub(crate) fn join_as_child(arena: Arena, inode: u64, slot: u32) -> Result<&'static Arena> {
     super::handle::prepare(&arena)?;
     watch_forks();
@@ -146,10 +148,11 @@ pub(crate) fn join_as_child(arena: Arena, inode: u64, slot: u32) -> Result<&'sta
     Ok(set(arena, inode, slot))
 }
 
-/// Makes this process, which was just forked, the one of `slot`. Forgets what it inherited of its parent's
-/// membership.
+/// Makes this process, which was just forked, the process of `slot`. Forgets what it inherited from its
+/// parent's membership.
 pub(crate) fn become_child(slot: u32) {
-    // The supervisor has no records, blocks or handles. Only tests fork from other processes.
+    // The supervisor has no records, blocks or handles to forget. Only tests fork members from other
+    // processes.
     if SLOT.swap(slot, Ordering::Relaxed) != SUPERVISOR {
         super::thread::forget();
         super::heap::forget();
@@ -161,12 +164,13 @@ pub(crate) fn become_child(slot: u32) {
     }
 }
 
-/// Forks a member of the family. Only the supervisor and the tests do.
+/// Forks a member of the family. Only the supervisor and the tests call this.
 ///
 /// # Safety
 /// As [`process::fork`].
 pub(crate) unsafe fn fork() -> std::io::Result<Option<i32>> {
-    // Written only when it changes: the kernel has to copy each page that the supervisor writes to between two forks.
+    // Stores only if the value changes, because the kernel has to copy each page that the supervisor writes
+    // to between two forks.
     if !FORKING_A_CHILD.load(Ordering::Relaxed) {
         FORKING_A_CHILD.store(true, Ordering::Relaxed);
     }
@@ -199,8 +203,8 @@ extern "C" fn in_a_fork() {
     }
 }
 
-/// Registers the socket that main keeps open while it lives. The supervisor takes the end of the socket for main's
-/// death, so forks of main close it.
+/// Registers the socket that main keeps open while it lives. When the socket closes, the supervisor concludes
+/// that main has died. So forks of main close their copy.
 pub(crate) fn keep_lifeline(socket: BorrowedFd<'_>) {
     let inode = process::inode(socket).unwrap_or(0);
     LIFELINE.0.store(-1, Ordering::Relaxed);
@@ -210,24 +214,24 @@ pub(crate) fn keep_lifeline(socket: BorrowedFd<'_>) {
 
 fn close_lifeline() {
     let number = LIFELINE.0.swap(-1, Ordering::Acquire);
-    // The program may have closed it, and may have another file at this number.
+    // The program may have closed the socket and may have opened another file with the same number.
     let inode = fd::borrow_if_open(number).and_then(|fd| process::inode(fd).ok());
     if number >= 0 && inode == Some(LIFELINE.1.load(Ordering::Relaxed)) {
         fd::close_raw(number);
     }
 }
 
-/// Wakes the supervisor, which then looks in the arena for work. The signal is SIGCHLD, which cannot overflow. A
-/// process that may not send it wakes the supervisor through the guard.
+/// Wakes the supervisor, which then looks in the arena for work. The signal is SIGCHLD, which cannot
+/// overflow. A process that lacks the permission to send this signal wakes the supervisor through the guard.
 pub(crate) fn wake_supervisor(arena: &Arena) {
     let _ = try_wake_supervisor(arena);
 }
 
-/// As [`wake_supervisor`]. It works with any credentials.
+/// As [`wake_supervisor`], but returns a result. Works with any credentials.
 pub(crate) fn try_wake_supervisor(arena: &Arena) -> std::io::Result<()> {
     signal_supervisor(arena).or_else(|_| {
-        // This process may not send the signal, because it has changed its user, or it has no descriptor left.
-        // CRASH: after the first store our own death wakes the supervisor.
+        // This process cannot send the signal, because it has changed its user or has no descriptor left.
+        // CRASH: if this process dies after it has incremented the counter, its death wakes the supervisor.
         if rules::holds(Rule::BellRings) {
             arena.header().bell.fetch_add(1, Ordering::SeqCst);
             futex::wake_all(&arena.header().bell);
@@ -243,8 +247,8 @@ fn signal_supervisor(arena: &Arena) -> std::io::Result<()> {
         return Ok(());
     }
     let supervisor = process::pidfd_open(pid as i32)?;
-    // The guard clears the process id in the header before the id can name another process. A dead supervisor need
-    // not be woken.
+    // The guard clears the process id in the header before the id can name another process. If it was
+    // cleared, the supervisor is dead and need not be woken.
     if number.load(Ordering::SeqCst) != pid {
         return Ok(());
     }

@@ -41,7 +41,7 @@
 //!
 //! INVARIANT 1: nothing here is an address. Everything is an offset or an index.
 //! INVARIANT 2: the word that grants ownership names the owner, so every death can be attributed.
-//! INVARIANT 3: counts and hints are never trusted. They only say where to look first.
+//! INVARIANT 3: counts and hints are never trusted. Counts and hints only say where to look first.
 #![allow(unsafe_code)] // References into shared memory are made here, from checked offsets.
 
 pub(crate) mod awake;

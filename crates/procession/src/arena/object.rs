@@ -3,13 +3,13 @@
 //! | phase     | meaning                                   | who moves it                            |
 //! |-----------|-------------------------------------------|-----------------------------------------|
 //! | `FREE`    | there is no object                        | a process → `NEW` by its slot           |
-//! | `NEW`     | that process is creating the object       | it → `LIVE`; its death → `FREE`         |
+//! | `NEW`     | that process is creating the object       | that process → `LIVE`; recovery → `FREE` |
 //! | `LIVE`    | handles may name it                       | the process that releases it last → `FREEING` |
-//! | `FREEING` | that process is freeing it                | it → `FREE`; after its death recovery   |
+//! | `FREEING` | that process is freeing the object        | that process or recovery → `FREE`       |
 //!
-//! The word also carries the object's kind and a generation. The generation grows when the object is freed, so a
-//! stale handle does not name the next object in the same place. An object whose generation cannot grow any further
-//! stays `FREE`.
+//! The word also carries the object's kind and a generation. The generation grows when the object is freed,
+//! so a stale handle does not name the next object at the same index. An object whose generation has reached
+//! its maximum stays `FREE`.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -32,15 +32,16 @@ pub(crate) const SUPERVISOR: u32 = 0xffff;
 /// The length of the longest name, in bytes.
 pub(crate) const NAME: usize = 95;
 
-/// One object: four cache lines, of which the second holds the words that operations use.
+/// One object: four cache lines. The second line is the hot line, which holds the words that operations use.
 #[repr(C, align(256))]
 pub(crate) struct Object {
     pub(super) state: AtomicU64,
-    /// Not 0 once a handle to the object was sent. From then on only the collector can tell whether it is used.
+    /// Not 0 once a handle to the object was sent. From then on, only the collector can determine whether the
+    /// object is still used.
     embedded: AtomicU32,
     /// How often a handle to the object has moved: see `collect.rs`.
     pub(super) touched: AtomicU32,
-    /// The processes that may hold the object while it is not embedded: slot + 1.
+    /// The two processes that may hold the object while it is not embedded, as slot + 1, or 0.
     pub(super) creator: AtomicU32,
     pub(super) partner: AtomicU32,
     name_len: AtomicU32,
@@ -52,22 +53,23 @@ pub(crate) struct Object {
     name: [AtomicU64; 12],
     /// Offsets of words in which [`GONE`] is set when the object is freed: see [`Object::register_end_words`].
     end_words: [AtomicU64; 2],
-    /// The spans in which the object may own blocks: one bit for every 128th span, set before the tag.
+    /// The spans in which the object may own blocks. There are 128 bits, and bit n stands for every 128th
+    /// span, beginning with span n. The bit is set before the block's tag.
     spans: [AtomicU64; 2],
 }
 
-/// Set in each word that waits for the end of an object when the object is freed.
+/// The bit that is set in each registered end word when the object is freed.
 pub(crate) const GONE: u32 = 2;
 
 /// The words of an object that its operations use.
 ///
 /// # Safety
-/// Made of atomics only, at most 64 bytes, valid when all zero.
+/// The type consists of atomics only, has at most 64 bytes, and is valid if all its bytes are zero.
 pub(crate) unsafe trait Body: Sync + 'static {
     const KIND: Kind;
 }
 
-/// Index and generation: identifies an object for ever.
+/// Index and generation. An id never names a second object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Id(pub(crate) u64);
 
@@ -93,7 +95,8 @@ impl Object {
     /// Returns the object's body.
     pub(crate) fn body<T: Body>(&self) -> &T {
         const { assert!(size_of::<T>() <= 64 && align_of::<T>() <= 64) };
-        // SAFETY: promised by `Body`; the line is 64-byte aligned because `Object` is.
+        // SAFETY: promised by `Body`. The body is aligned to 64 bytes, because `Object` is aligned to a
+        // multiple of that.
         unsafe { &*(&raw const self.body).cast::<T>() }
     }
 
@@ -102,13 +105,13 @@ impl Object {
         self.body.as_ptr()
     }
 
-    /// Returns whether `id` names this object as it is now, and the object is a `kind`.
+    /// Returns whether `id` names the object that is here now, and whether that object is of `kind`.
     pub(crate) fn is(&self, id: Id, kind: Kind) -> bool {
         let state = self.state.load(Ordering::SeqCst);
         state & 0xff == LIVE && state >> 32 == id.generation() && (state >> 8) as u8 == kind as u8
     }
 
-    /// Leaves one more use to an object that is free.
+    /// Wears a free object out, so that it can be used only once more.
     #[cfg(feature = "internals")]
     pub(crate) fn wear_out(&self) {
         assert!(self.is_free());
@@ -126,13 +129,13 @@ impl Object {
         matches!(state & 0xff, LIVE | FREEING).then(|| Kind::read((state >> 8) as u8)).flatten()
     }
 
-    /// Returns whether the object exists and is a `kind`.
+    /// Returns whether the object exists and is of `kind`.
     pub(crate) fn is_any(&self, kind: Kind) -> bool {
         self.kind() == Some(kind)
     }
 
-    /// Registers two words whose waiters are notified when the object is freed. They must lie in memory that the
-    /// object keeps alive. Called while the object is created.
+    /// Registers two words whose waiters are notified when the object is freed. The words must lie in memory
+    /// that the object keeps alive. Called while the object is being created.
     pub(crate) fn register_end_words(&self, words: [u64; 2]) {
         self.end_words.iter().zip(words).for_each(|(to, word)| to.store(word, Ordering::Relaxed));
     }
@@ -143,8 +146,8 @@ impl Object {
             if let Some(word) = arena.futex_word(word_at.load(Ordering::Acquire)) {
                 word.fetch_or(GONE, Ordering::SeqCst);
                 futex::wake_all(word);
-                // CRASH: a death before this store repeats the notification. The memory of the word is freed only
-                // after it.
+                // CRASH: after a death before this store, recovery repeats the notification. The memory of
+                // the word is freed only after this store.
                 word_at.store(0, Ordering::SeqCst);
             }
         }
@@ -180,7 +183,8 @@ impl Object {
         (&self.spans[(span / 64 % 2) as usize], 1 << (span % 64))
     }
 
-    /// Counts the move of a handle. Called after the destination holds the object and before the source releases it.
+    /// Counts one move of a handle. Called after the destination holds the object and before the source
+    /// releases it.
     pub(crate) fn touch(&self) {
         // ORDERING: SeqCst, see the proof in `collect.rs`.
         self.embedded.store(1, Ordering::SeqCst);
@@ -189,7 +193,7 @@ impl Object {
         }
     }
 
-    /// Registers the second process that holds the object although no handle to it was ever sent.
+    /// Registers a second process that holds the object, although no handle to the object was ever sent.
     pub(crate) fn set_partner(&self, slot: u32) {
         self.partner.store(slot + 1, Ordering::SeqCst);
     }
@@ -239,5 +243,5 @@ pub(crate) fn check_name(name: &str) -> Result<()> {
     )))
 }
 
-/// The word of a cell that no process has.
+/// The value of a cell that no process has claimed.
 pub(crate) const UNCLAIMED: u32 = 0;

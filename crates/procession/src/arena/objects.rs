@@ -1,6 +1,7 @@
 //! The table of objects: creating, releasing and freeing them. The states are those of [`object`](super::object).
 //!
-//! INVARIANT 4: a thread that moves an object to `NEW` or `FREEING` has named it in its record's `object_intent`.
+//! INVARIANT 4: before a thread moves an object to `NEW` or `FREEING`, it names the object in its record's
+//! `object_intent`.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -21,7 +22,8 @@ pub(crate) fn is_nearly_full(arena: &Arena) -> bool {
         && header.objects_from.load(Ordering::Relaxed) > all / 8 * 7
 }
 
-/// Creates an object that the process `slot` holds. No other process can see it until `fill` has returned.
+/// Creates an object that the process `slot` holds. No other process can see the object until `fill` has
+/// returned.
 pub(crate) fn create<T: Body>(
     arena: &Arena,
     record: &Record,
@@ -33,8 +35,8 @@ pub(crate) fn create<T: Body>(
     object.creator.store(slot + 1, Ordering::Relaxed);
     fill(object);
     arena.held_objects(slot).set(index);
-    // CRASH: until this store the object is `NEW` by us, and recovery drops it. From it on we hold the object, and
-    // recovery releases it with everything else that we held.
+    // CRASH: until this store, the object is `NEW` by us, and recovery drops it. After this store, we hold
+    // the object, and recovery releases it with everything else that we held.
     object.state.store(word(generation, 0, T::KIND as u8, LIVE), Ordering::Release);
     record.object_intent.store(0, Ordering::Release);
     Ok(Id(generation << 32 | u64::from(index)))
@@ -57,7 +59,8 @@ fn claim(arena: &Arena, record: &Record, slot: u32, kind: Kind) -> Result<(u32, 
             continue;
         }
         let generation = (state >> 32).max(1);
-        // CRASH: recovery ignores an intent without the claim, because the object is not ours.
+        // CRASH: if we die before we have claimed the object, recovery ignores the intent, because the object
+        // is not ours.
         note(record, index);
         header.objects_used.fetch_max(index + 1, Ordering::AcqRel);
         let new = word(generation, slot, kind as u8, NEW);
@@ -78,7 +81,7 @@ fn claim(arena: &Arena, record: &Record, slot: u32, kind: Kind) -> Result<(u32, 
 /// whether the collector should look.
 #[must_use]
 pub(crate) fn let_go(arena: &Arena, record: &Record, slot: u32, index: u32) -> bool {
-    // CRASH: from here on recovery checks again whether any process holds the object.
+    // CRASH: if we die from here on, recovery checks again whether any process holds the object.
     note(record, index);
     let collect = let_go_noted(arena, record, slot, index);
     record.object_intent.store(0, Ordering::Release);
@@ -89,14 +92,16 @@ fn let_go_noted(arena: &Arena, record: &Record, slot: u32, index: u32) -> bool {
     arena.held_objects(slot).clear(index);
     let object = arena.object(index);
     let Some(id) = object.live_id(index) else { return false };
-    // At most two processes hold an object that was never sent. Each clears its own bit before it reads the other's,
-    // so the last one sees that it is the last. If both do, the compare-exchange in `free` chooses one.
+    // At most two processes hold an object that was never sent. Each process clears its own bit before it
+    // reads the other's bit, so the last one sees that it is the last. If both processes see this, the
+    // compare-exchange in `free` chooses one of them.
     let held_by = |who: &AtomicU32| match who.load(Ordering::SeqCst) {
         0 => false,
         other => arena.held_objects(other - 1).has(index),
     };
     let held = held_by(&object.creator) || held_by(&object.partner);
-    // Read last: a process that sees the other's bit clear also sees whether the other had sent the object.
+    // Read last, so that a process that sees the other's bit clear also sees whether the other process had
+    // sent the object.
     if object.is_embedded() {
         return true;
     }
@@ -104,15 +109,15 @@ fn let_go_noted(arena: &Arena, record: &Record, slot: u32, index: u32) -> bool {
         return false;
     }
     if arena.is_sweeping() && rules::holds(Rule::FreedAfterSweep) {
-        // A sweep may be about to write to the object, so it is left to the collector.
+        // A sweep may be about to write to the object, so this leaves the object to the collector.
         object.touch();
         return true;
     }
     free(arena, record, slot, id)
 }
 
-/// Frees an object that no process can reach. Returns whether the collector should look, because the object owned
-/// blocks with handles.
+/// Frees an object that no process can reach. Returns whether the collector should look. It should if the
+/// object owned blocks with handles.
 pub(crate) fn free(arena: &Arena, record: &Record, owner: u32, id: Id) -> bool {
     note(record, id.index());
     let object = arena.object(id.index());
@@ -126,13 +131,15 @@ pub(crate) fn free(arena: &Arena, record: &Record, owner: u32, id: Id) -> bool {
     collect
 }
 
-/// Frees what an object in state `FREEING` by `owner` owns, and then the object. Can be repeated after a death.
+/// Frees the blocks of an object in state `FREEING` by `owner`, and then the object itself. Can be repeated
+/// after a death.
 fn finish_free(arena: &Arena, owner: u32, index: u32) -> bool {
     let object = arena.object(index);
     let mut collect = false;
     object.notify_end(arena);
     if object.kind().is_some_and(Kind::owns_many) {
-        // CRASH: a repetition finds what is left. Until `FREE` is stored below, no block can be given to this object.
+        // CRASH: if a death interrupts this, a repetition finds the blocks that are left. Until `FREE` is
+        // stored below, no block can be given to this object.
         collect |= sweep::belongings(arena, owner, index);
     }
     for block in &object.blocks {
@@ -169,7 +176,7 @@ pub(crate) fn recover_intent(arena: &Arena, record: &Record, slot: u32) -> bool 
     }
     let index = index as u32;
     let collect = match arena.object(index).state.load(Ordering::Acquire) {
-        // The thread was releasing the object, or had just created it, or had lost a race for it.
+        // The thread was releasing the object, or had just created it, or had lost the race to create it.
         state if state & 0xff == LIVE => let_go_noted(arena, record, slot, index),
         _ => recover_object(arena, index, slot),
     };

@@ -8,7 +8,7 @@ use crate::os::clock::Deadline;
 
 /// A block that belongs to this process. Dropping it frees the block.
 ///
-/// CRASH: the block's tag names this process, so the sweep after a death frees it.
+/// CRASH: the block's tag names this process, so the sweep after this process's death frees the block.
 #[derive(Debug)]
 pub(crate) struct OwnedBlock {
     arena: &'static Arena,
@@ -16,12 +16,12 @@ pub(crate) struct OwnedBlock {
 }
 
 impl OwnedBlock {
-    /// Allocates a block with room for `bytes` bytes behind its header. Waits up to a second for memory.
+    /// Allocates a block with room for `bytes` bytes after its header. Waits up to a second for memory.
     pub(crate) fn allocate(bytes: u64) -> Result<OwnedBlock> {
         OwnedBlock::allocate_until(bytes, Deadline::NEVER)
     }
 
-    /// As [`allocate`](OwnedBlock::allocate), but waits no longer than until `deadline`.
+    /// As [`allocate`](OwnedBlock::allocate), but does not wait beyond `deadline`.
     pub(crate) fn allocate_until(bytes: u64, deadline: Deadline) -> Result<OwnedBlock> {
         let arena = member::arena()?;
         let at = heap::allocate_until(arena, member::slot(), bytes, deadline)?;
@@ -35,7 +35,7 @@ impl OwnedBlock {
         Ok(OwnedBlock { arena, at })
     }
 
-    /// Takes charge of the block at `at`.
+    /// Takes ownership of the block at `at`.
     ///
     /// # Safety
     /// The block belongs to this process, and nothing else in the process uses or frees it.
@@ -50,15 +50,17 @@ impl OwnedBlock {
         self.at
     }
 
-    /// Returns the first `bytes` bytes of the block, its header included, for writing. Panics when it has fewer.
+    /// Returns the first `bytes` bytes of the block, its header included, for writing. Panics if the block is
+    /// smaller.
     pub(crate) fn bytes_mut(&mut self, bytes: u64) -> &mut [u8] {
         let size = blocks::around(self.arena, self.at).map_or(0, |(_, size)| size);
         assert!(bytes <= size, "INVARIANT: a block of {size} bytes has {bytes}");
-        // SAFETY: the block belongs to this process, and only `self`, which is borrowed, uses it here.
+        // SAFETY: the block belongs to this process, and in this process only `self` uses it. `self` is
+        // borrowed exclusively.
         unsafe { self.arena.bytes_mut(self.at, bytes) }
     }
 
-    /// Returns the room behind the header, of which the first `bytes` bytes are meant, for writing.
+    /// Returns the first `bytes` bytes after the header, for writing.
     pub(crate) fn room_mut(&mut self, bytes: u64) -> &mut [u8] {
         &mut self.bytes_mut(HEADER.saturating_add(bytes))[HEADER as usize..]
     }
@@ -74,12 +76,13 @@ impl OwnedBlock {
     /// Returns the bytes of the payload in the block.
     ///
     /// # Errors
-    /// When the block holds none.
+    /// When the block holds no payload.
     pub(crate) fn payload(&self) -> Result<&[u8]> {
         payload::contents(self.arena, self.at)
     }
 
-    /// Leaves the block without freeing it, because a word of the arena names it from now on.
+    /// Releases ownership without freeing the block, because a word of the arena names the block from now on.
+    /// Returns the block's offset.
     #[inline]
     pub(crate) fn into_raw(self) -> u64 {
         let at = self.at;
@@ -87,7 +90,7 @@ impl OwnedBlock {
         at
     }
 
-    /// Transfers the block to another owner, by one store, and returns its offset.
+    /// Transfers the block to another owner with one store, and returns the block's offset.
     pub(crate) fn give_to(self, owner: Tag) -> u64 {
         blocks::hand_over(self.arena, self.at, Tag::process(member::slot()), owner);
         self.into_raw()

@@ -1,11 +1,13 @@
-//! A process as an object: how it ended, and how far its start is. A `Process` handle names it.
+//! A process as an object: how the process ended, and how far its start has come. A `Process` handle names
+//! this object.
 //!
 //! | `done` | meaning                          | who moves it                                       |
 //! |--------|----------------------------------|----------------------------------------------------|
 //! | 0      | the process has not ended        | the child as its last act, or the supervisor → 1   |
 //! | 1      | the other fields say how it ended | no process                                         |
 //!
-//! The supervisor writes only after the child has died, so the two never write at the same time.
+//! The supervisor writes only after the child has died, so the supervisor and the child never write at the
+//! same time.
 
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 
@@ -43,18 +45,18 @@ pub(crate) mod ready {
     pub(crate) const LISTENING: u32 = 4;
     pub(crate) const WITHDRAWN: u32 = 5;
 
-    /// Returns the word of a child that waits at the socket `name`.
+    /// Returns the value of `ready` for a child that waits at the socket `name`.
     pub(crate) fn listening(name: u32) -> u32 {
         LISTENING | name << 8
     }
 
-    /// Returns the name of the socket, if the child waits at one.
+    /// Returns the name of the socket at which the child waits, or `None` if it does not wait.
     pub(crate) fn name(word: u32) -> Option<u32> {
         (word & 7 == LISTENING).then_some(word >> 8)
     }
 }
 
-/// A process, as long as a handle to it exists.
+/// The body of a process object, which exists as long as a handle to it does.
 #[repr(C)]
 pub(crate) struct ProcessBody {
     /// A futex word: joiners sleep here.
@@ -62,19 +64,20 @@ pub(crate) struct ProcessBody {
     pub(crate) ending: AtomicU32,
     /// The exit code or the signal.
     pub(crate) code: AtomicI32,
-    /// Further facts about its end: bits of [`detail`].
+    /// Further facts about the process's end: bits of [`detail`].
     pub(crate) details: AtomicU32,
     /// The process id, or 0 until it is final: see `arena/slots.rs`.
     pub(crate) pid: AtomicI32,
     pub(crate) slot: AtomicU32,
     pub(crate) incarnation: AtomicU32,
-    /// Not 0 once a call has returned how it ended.
+    /// Not 0 once a call has returned how the process ended.
     pub(crate) observed: AtomicU32,
-    /// A futex word that tells the spawner how far a child with options is: see `supervisor/options.rs`.
+    /// A futex word that tells the spawner how far the start of a child with options has come: see
+    /// `supervisor/options.rs`.
     pub(crate) ready: AtomicU32,
 }
 
-// SAFETY: atomics only, 36 bytes, and all zero is a process that has not ended.
+// SAFETY: it consists of atomics only, has 36 bytes, and all zeros mean a process that has not ended.
 unsafe impl Body for ProcessBody {
     const KIND: Kind = Kind::Process;
 }
@@ -89,20 +92,21 @@ impl ProcessBody {
         self.done.load(Ordering::Acquire) != 0
     }
 
-    /// Stores the process id, unless one is stored.
+    /// Stores the process id, unless one is stored already.
     pub(crate) fn name_pid(&self, pid: i32) {
         let _ = self.pid.compare_exchange(0, pid, Ordering::AcqRel, Ordering::Acquire);
     }
 
     /// Publishes how the process ended, and wakes the waiters.
     pub(crate) fn finish(&self) {
-        // CRASH: before this store the supervisor publishes the end. After it, recovery wakes the waiters.
+        // CRASH: if the process dies before this store, the supervisor publishes the end. If it dies after
+        // this store, recovery wakes the waiters.
         self.done.store(1, Ordering::Release);
         futex::wake_all(&self.done);
         self.end_preparation();
     }
 
-    /// Notifies a spawner that still waits that the child will not call its function.
+    /// If a spawner still waits for the child, notifies it that the child will not call its function.
     fn end_preparation(&self) {
         let waited_for = !matches!(self.ready.load(Ordering::Relaxed), 0 | ready::APPLIED);
         if waited_for && rules::holds(Rule::SpawnerTold) {
@@ -111,9 +115,9 @@ impl ProcessBody {
     }
 }
 
-/// Publishes how far the child is, and wakes its spawner.
+/// Publishes how far the child's start has come, and wakes the child's spawner.
 pub(crate) fn publish_ready(body: &ProcessBody, word: u32) {
-    // CRASH: after this store recovery wakes the spawner.
+    // CRASH: if the child dies after this store, recovery wakes the spawner.
     body.ready.store(word, Ordering::SeqCst);
     futex::wake_all(&body.ready);
 }
@@ -123,8 +127,8 @@ pub(crate) fn attach(arena: &Arena, slot_index: u32, object: &Object, index: u32
     if block == 0 {
         return;
     }
-    // CRASH: when the object is freed, a reference to a block with another tag is ignored. The block itself is swept
-    // with its process.
+    // CRASH: a death before `hand_over` leaves a reference to a block that does not belong to the object.
+    // When the object is freed, such a reference is ignored. The block itself is swept with its process.
     let old = object.blocks[which].swap(block, Ordering::AcqRel);
     if old != 0 && old != block {
         blocks::free(arena, slot_index, old, blocks::Tag::object(index));
@@ -139,20 +143,21 @@ pub(crate) fn object_of<'a>(arena: &Arena, slot: &Slot) -> Option<(u32, &'a Obje
     if id.index() >= arena.layout.objects {
         return None;
     }
-    // A repeated recovery may find the object freed, and another one in its place.
+    // A repeated recovery may find that the object was freed and that another object has taken its place.
     let object = arena.object(id.index());
     object.is(id, Kind::Process).then(|| (id.index(), object, object.body()))
 }
 
-/// Stores the process id of the process in `slot`, unless one is stored. It is final: see [`Slot::pid`].
+/// Stores the process id of the process in `slot`, unless one is stored already. The stored process id is
+/// final: see [`Slot::pid`].
 pub(crate) fn name_pid(arena: &Arena, slot: &Slot, pid: i32) {
     if let Some((_, _, body)) = object_of(arena, slot) {
         body.name_pid(pid);
     }
 }
 
-/// Writes the `Err` that a process returned to stderr, unless a call has returned it. Called when no call can any
-/// longer.
+/// If a process returned an `Err` and no call has returned it, writes it to stderr. Called when no call can
+/// return it any longer.
 pub(crate) fn report_unobserved(arena: &Arena, object: &Object) {
     if !object.is_any(Kind::Process) {
         return;
@@ -164,13 +169,14 @@ pub(crate) fn report_unobserved(arena: &Arena, object: &Object) {
         let text = payload::contents(arena, object.blocks[TEXT].load(Ordering::Acquire));
         let text = text.map_or("an error".into(), String::from_utf8_lossy);
         let line = format!("process {name} (pid {pid}) returned {text}\n");
-        // The supervisor calls this, too, and the process that reads stderr may be waiting for it.
+        // The supervisor calls this, too, and it must not block here: the process that reads stderr may be
+        // waiting for the supervisor.
         process::write_without_waiting(2, line.as_bytes());
     }
 }
 
-/// As [`report_unobserved`], for each process that `slot` holds and no other process does. Main's end reports all
-/// that it holds.
+/// Calls [`report_unobserved`] for each process object that `slot` holds and no other process holds. At
+/// main's end, calls it for every process object that main holds.
 pub(crate) fn report_all_unobserved(arena: &Arena, slot: u32) {
     arena.held_objects(slot).for_each(|index| {
         let Some(object) = (index < arena.layout.objects).then(|| arena.object(index)) else { return };
@@ -183,12 +189,12 @@ pub(crate) fn report_all_unobserved(arena: &Arena, slot: u32) {
     });
 }
 
-/// Stores how the dead process in `slot_index` ended, unless it did so itself.
+/// Stores how the dead process in `slot_index` ended, unless the process had stored this itself.
 pub(crate) fn record(arena: &Arena, slot_index: u32, how: Option<Ended>) {
     let slot = arena.slot(slot_index);
     let Some((index, object, body)) = object_of(arena, slot) else { return };
     if body.is_done() {
-        // It may have died before it woke the waiters.
+        // The process may have died before it woke the waiters.
         if rules::holds(Rule::SweepWakes) {
             futex::wake_all(&body.done);
         }
@@ -200,7 +206,8 @@ pub(crate) fn record(arena: &Arena, slot_index: u32, how: Option<Ended>) {
     let has = |flag| flags & flag != 0;
     let (ending, code) = match how {
         None => (ending::LOST, 0),
-        // The function had returned, and an exit handler left early, but with the same code.
+        // The function had returned, and then an exit handler ended the process early, but with the same
+        // code.
         Some(Ended::Exited(code))
             if slot.leaving.load(Ordering::Acquire) != 0 && code == body.code.load(Ordering::Relaxed) =>
         {

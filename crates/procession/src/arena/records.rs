@@ -1,21 +1,22 @@
 //! A record for each thread: its journal, what it waits for, and which object it is creating or freeing.
 //!
-//! After a death, recovery knows only what the record says. So a thread writes a lock's offset into its journal
-//! *before* it acquires the lock, and clears the entry *after* it has released the lock and woken a waiter.
+//! After a death, recovery knows only what the record says. So a thread writes a lock's offset into its
+//! journal *before* it acquires the lock. The thread clears the entry *after* it has released the lock and
+//! woken a waiter.
 
 use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
 
 use super::Arena;
 
-/// The number of journal entries in a record, before it chains a block.
+/// The number of journal entries in a record. A thread that needs more chains a block.
 pub(crate) const HELD: usize = 32;
 /// The number of journal entries in a chained block.
 pub(crate) const HELD_A_CHUNK: usize = 61;
 
-/// A thread's record. Only its own thread writes to it, or recovery after the process has died.
+/// A thread's record. Only its thread writes to it. After the process has died, recovery does.
 #[repr(C, align(64))]
 pub(crate) struct Record {
-    /// The offset of the word that the thread sleeps on or is about to, or 0.
+    /// The offset of the word that the thread sleeps on or is about to sleep on, or 0.
     pub(crate) waits_for: AtomicU64,
     /// When that wait began, on the monotonic clock.
     pub(crate) waits_since_ns: AtomicU64,
@@ -30,12 +31,13 @@ pub(crate) struct Record {
     _intents: [AtomicU64; 3],
     /// The journal: offsets of locks that the thread holds, is about to acquire, or has just released.
     pub(crate) held: [AtomicU64; HELD],
-    /// A stop behind the entries: never 0 while a thread uses the record, so it is never taken for a free entry.
+    /// A stop after the last entry. It is never 0 while a thread uses the record, so it never looks like a
+    /// free entry.
     pub(crate) stop: AtomicU64,
     _rest: [AtomicU64; 15],
 }
 
-/// Further journal entries, in a block of their own.
+/// Further journal entries, in a separate block.
 #[repr(C)]
 pub(crate) struct Chunk {
     pub(crate) next: AtomicU64,
@@ -47,7 +49,7 @@ pub(crate) struct Chunk {
 impl Record {
     /// Creates a record outside the arena, for the supervisor.
     pub(crate) fn private() -> Box<Record> {
-        // SAFETY: all zero is a valid record: it consists of atomics.
+        // SAFETY: all zeros are a valid record, because a record consists of atomics.
         Box::new(unsafe { std::mem::zeroed() })
     }
 
@@ -55,7 +57,7 @@ impl Record {
     pub(crate) fn chunk_at(arena: &Arena, link: &AtomicU64) -> Option<&'static Chunk> {
         let at = link.load(Ordering::Acquire);
         let sound = at.is_multiple_of(8) && arena.layout.has_room_for(at, size_of::<Chunk>() as u64);
-        // SAFETY: within the spans, aligned, and all atomics.
+        // SAFETY: the chunk lies within the spans, is aligned, and consists of atomics.
         sound.then(|| unsafe { arena.at::<Chunk>(at) })
     }
 
@@ -71,7 +73,7 @@ impl Record {
         }
     }
 
-    /// Returns whether the thread's journal names a lock.
+    /// Returns whether the thread's journal names any lock.
     pub(crate) fn holds_any(&'static self, arena: &Arena) -> bool {
         let mut any = false;
         self.for_each_held(arena, |held| any |= held.load(Ordering::Relaxed) != 0);

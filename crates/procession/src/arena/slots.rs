@@ -4,23 +4,24 @@
 //! |------------------|-------------------------------------------------|-------------------------------|
 //! | `FREE`           | no process                                      | supervisor → `FORKING`        |
 //! | `FORKING`        | the supervisor is forking a child               | supervisor → `SPARE`          |
-//! | `SPARE`          | a child sleeps here, empty                      | spawner → `CLAIMED` by itself |
-//! | `CLAIMED` by r   | the thread with record r writes a request       | r → `GO`; its death → `SPARE` |
+//! | `SPARE`          | a spare sleeps here                             | spawner → `CLAIMED` by its record |
+//! | `CLAIMED` by r   | the thread with record r writes a request       | r → `GO`; recovery → `SPARE`  |
 //! | `GO`             | the request is complete                         | the child → `RUNNING`         |
 //! | `RUNNING`        | user code may be running                        | supervisor → `DEAD`           |
 //! | `DEAD`           | the process has ended and is being recovered    | supervisor → `FREE`           |
 //!
-//! A child that dies before `RUNNING` has not begun, so the supervisor forks another one into the same slot, where it
-//! finds the same state and the same request. But the process id of the child is final once its spawner has returned.
-//! So the spawner and the supervisor decide by one word which of them comes first:
+//! A child that dies before `RUNNING` has not begun. So the supervisor forks another child into the same
+//! slot, where the new child finds the same state and the same request. But the process id of the child is
+//! final once `spawn` has returned. So one word decides whether the spawner or the supervisor came first:
 //!
 //! | [`Slot::birth`] | meaning                                                      | who moves it             |
 //! |-----------------|--------------------------------------------------------------|--------------------------|
 //! | 0               | the child can be replaced                                    | the process that makes the slot a spare |
 //! | `KNOWN`         | the process id is final, so the child's death ends the process | spawner, after `GO`      |
-//! | `REPLACED`      | another child has its place, whose death ends the process    | supervisor               |
+//! | `REPLACED`      | another child has its place; the death of that child ends the process | supervisor               |
 //!
-//! The upper half of the word is the incarnation, so a late spawner changes nothing for the next process in the slot.
+//! The upper half of the word is the incarnation, so a late spawner does not affect the next process in the
+//! slot.
 
 use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
 
@@ -59,19 +60,21 @@ pub(crate) fn claimant(state: u32) -> u32 {
 
 /// [`Slot::flags`]: the process does not keep the family alive.
 pub(crate) const DAEMON: u32 = 1;
-/// [`Slot::flags`]: it dies of a stack overflow.
+/// [`Slot::flags`]: the process dies of a stack overflow.
 pub(crate) const OVERFLOWED: u32 = 2;
-/// [`Slot::flags`]: it dies because an allocation failed, or because the kernel killed it for lack of memory.
+/// [`Slot::flags`]: the process dies because an allocation failed, or because the kernel killed it for lack
+/// of memory.
 pub(crate) const NO_MEMORY: u32 = 4;
-/// [`Slot::flags`]: a panic aborts it.
+/// [`Slot::flags`]: a panic aborts the process.
 pub(crate) const PANICKING: u32 = 8;
 
 /// [`Slot::leaving`]: the function has returned.
 pub(crate) const RETURNED: u32 = 1;
-/// [`Slot::leaving`]: the exit handlers have run, and the process had no other thread that its exit could tear off.
+/// [`Slot::leaving`]: the exit handlers have run, and the process had no other thread that its exit could
+/// interrupt.
 pub(crate) const ALONE: u32 = 2;
 
-/// In [`Slot::early_signals`], in the place of signal 0: a process of the family has sent SIGKILL.
+/// In [`Slot::early_signals`], the bit of signal 0: a process of the family has sent SIGKILL.
 const KILL_SENT: u64 = 1;
 
 /// In [`Slot::birth`]: the spawner came first.
@@ -93,22 +96,23 @@ pub(crate) struct Slot {
     pub(crate) flags: AtomicU32,
     /// The handle id of the process object that stands for this process.
     pub(crate) process: AtomicU64,
-    /// The slot of the process that spawned it, and that process's incarnation.
+    /// The slot and the incarnation of the spawner.
     pub(crate) parent: AtomicU32,
     pub(crate) parent_incarnation: AtomicU32,
     pub(crate) request: Request,
     /// The block with the text of the last panic of the process's first thread, or 0.
     pub(crate) panic_text: AtomicU64,
-    /// How far the process's exit is: 0, [`RETURNED`] or [`ALONE`].
+    /// How far the process's exit has come: 0, [`RETURNED`] or [`ALONE`].
     pub(crate) leaving: AtomicU32,
-    /// Signals that were sent before the process had begun, or that the supervisor is to send, as bits, below the
-    /// process's incarnation, so that a signal for an earlier process is not delivered to it. The lowest bit says that
-    /// the family killed it.
+    /// Signals that were sent before the process had begun, or that the supervisor is to send: one bit per
+    /// signal, in the lower half. The upper half is the process's incarnation, so a signal for an earlier
+    /// process in the slot is not delivered to this one. The lowest bit says that the family killed the
+    /// process.
     early_signals: AtomicU64,
     /// The process's own clock, which stands still while the process is stopped.
     pub(crate) pace: Pace,
 
-    /// Whether another child can take the place of this one: see the table above.
+    /// Whether another child can take the place of this child: see the second table above.
     birth: AtomicU64,
     /// Whether the first thread of the process lives.
     pub(crate) life: LifeWord,
@@ -130,17 +134,18 @@ pub(crate) struct Request {
     pub(crate) type_hash: AtomicU64,
     /// The block with the arguments, or 0.
     pub(crate) args: AtomicU64,
-    /// The block with the working directory, or 0 for the supervisor's.
+    /// The block with the working directory, or 0 for the supervisor's working directory.
     pub(crate) cwd: AtomicU64,
     /// The block with the options, or 0: see `supervisor/options.rs`.
     pub(crate) options: AtomicU64,
-    /// For a child that executes the program again: main's signal mask, and which copy of the library takes over.
+    /// For a child that executes the program again: main's signal mask, and which copy of the library takes
+    /// over in the child.
     pub(crate) mask: AtomicU64,
     pub(crate) hook: AtomicU64,
 }
 
 impl Slot {
-    /// Returns whether the slot has a process that has begun or will begin.
+    /// Returns whether the process in the slot has begun or is about to begin.
     pub(crate) fn is_live(&self) -> bool {
         matches!(phase(self.state.load(Ordering::SeqCst)), GO | RUNNING)
     }
@@ -156,13 +161,13 @@ impl Slot {
     /// replaced the child, or is about to.
     pub(crate) fn make_known(&self, incarnation: u32) -> Option<i32> {
         let pid = self.pid.load(Ordering::SeqCst);
-        // While the word is 0 the process id stays, because the supervisor changes the word before it clears the
-        // process id.
+        // While nothing is decided, the process id stays, because the supervisor stores its decision before
+        // it clears the process id.
         (pid != 0 && self.decide(u64::from(incarnation) << 32, KNOWN)).then_some(pid)
     }
 
-    /// Decides that another child takes the place of this one, which is dead. Returns false if its process id is
-    /// final, or it was the second child itself.
+    /// Decides that another child takes the place of this dead one. Returns false if this child's process id
+    /// is final, or if this child itself has replaced another one.
     pub(crate) fn replace_child(&self) -> bool {
         let replaced = self.decide(self.birth.load(Ordering::SeqCst) & FRESH, REPLACED);
         replaced || !rules::holds(Rule::KnownIsFinal)
@@ -173,7 +178,7 @@ impl Slot {
         self.birth.compare_exchange(undecided, undecided | decision, set, get).is_ok()
     }
 
-    /// Resets the decision for the next spawner that claims this spare.
+    /// Resets the decision, for the next spawner that claims this spare.
     pub(crate) fn forget_birth(&self) {
         self.birth.fetch_and(FRESH, Ordering::SeqCst);
     }
@@ -185,19 +190,19 @@ impl Slot {
         self.early_signals.fetch_update(Ordering::SeqCst, Ordering::SeqCst, add).is_ok()
     }
 
-    /// Withdraws a signal that was left for the process. Returns false if the process has taken it.
+    /// Withdraws a signal that was left for the process. Returns false if the signal was already taken.
     pub(crate) fn remove_early_signal(&self, incarnation: u32, signal: i32) -> bool {
         let bit = 1 << signal;
         let remove = |word| (word >> 32 == u64::from(incarnation) && word & bit != 0).then_some(word & !bit);
         self.early_signals.fetch_update(Ordering::SeqCst, Ordering::SeqCst, remove).is_ok()
     }
 
-    /// Returns whether a process of the family has sent it SIGKILL.
+    /// Returns whether a process of the family has sent SIGKILL to this process.
     pub(crate) fn was_killed_by_us(&self) -> bool {
         self.early_signals.load(Ordering::SeqCst) & KILL_SENT != 0
     }
 
-    /// Whether SIGKILL was left for it.
+    /// Returns whether a SIGKILL was left for this process.
     pub(crate) fn has_early_kill(&self) -> bool {
         self.early_signals.load(Ordering::SeqCst) & 1 << libc::SIGKILL != 0
     }
@@ -207,7 +212,7 @@ impl Slot {
         self.early_signals.load(Ordering::SeqCst) as u32
     }
 
-    /// Takes the signals that were left, as bits.
+    /// Takes the signals that were left for the process, as bits.
     pub(crate) fn take_early_signals(&self) -> u32 {
         let kept = !u64::from(u32::MAX) | KILL_SENT;
         self.early_signals.fetch_and(kept, Ordering::SeqCst) as u32 & !(KILL_SENT as u32)
@@ -258,7 +263,7 @@ impl super::Arena {
         }
     }
 
-    /// Returns whether another process than that of `slot` may use an object.
+    /// Returns whether a process other than the one in `slot` may use an object.
     pub(crate) fn is_held_by_others(&self, object: u32, slot: u32) -> bool {
         let used = self.header().slots_used.load(Ordering::Acquire).min(self.layout.slots);
         self.object(object).is_embedded() || (0..used).any(|s| s != slot && self.held_objects(s).has(object))
@@ -276,7 +281,8 @@ impl super::Arena {
         if index < self.layout.objects { self.object(index).name() } else { String::new() }
     }
 
-    /// Describes the process in a slot that holds something. If it is dead, adds what its recovery waits for.
+    /// Describes the process in a slot, for a message about what it holds. If the process is dead, adds what
+    /// its recovery waits for.
     pub(crate) fn describe_holder(&self, slot: u32) -> String {
         let text = self.describe_process(slot);
         let pid = if slot < self.layout.slots { self.slot(slot).pid.load(Ordering::Relaxed) } else { 0 };

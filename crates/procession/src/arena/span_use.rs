@@ -1,4 +1,4 @@
-//! [`Use`]: what a span is used for, as its word says. The states are those of [`blocks`](super::blocks).
+//! [`Use`]: what a span is used for, as the span word says. For the states, see [`blocks`](super::blocks).
 
 use std::slice;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -19,7 +19,7 @@ pub(crate) enum Use {
     Leaving { by: u32, spans: u32 },
 }
 
-/// In place of the owner of a small span: no process owns it, and any process may adopt it.
+/// The owner in the word of a small span that no process owns and any process may adopt.
 pub(crate) const NOBODY: u32 = 0xfffe;
 
 impl Use {
@@ -63,7 +63,7 @@ impl Arena {
         Use::read(self.span_word(span).load(Ordering::Acquire))
     }
 
-    /// Changes a span word from `from` to `to`. Returns false if it was not `from`.
+    /// Changes a span word from `from` to `to`. Returns false if the word was not `from`.
     pub(crate) fn move_span(&self, span: u32, from: Use, to: Use) -> bool {
         let word = self.span_word(span);
         word.compare_exchange(from.word(), to.word(), Ordering::AcqRel, Ordering::Relaxed).is_ok()
@@ -72,15 +72,15 @@ impl Arena {
     /// Returns the tag of block `index` of a small span.
     pub(crate) fn tag(&self, span: u32, index: u32) -> &'static AtomicU32 {
         debug_assert!(u64::from(index) * 4 < SPAN);
-        // SAFETY: within the span. Tags are atomics, and the first block starts behind them.
+        // SAFETY: the tag lies within the span. Tags are atomics, and the first block starts after them.
         unsafe { self.at(self.span_offset(span) + u64::from(index) * 4) }
     }
 
     /// Returns all tags of a small span of this class.
     pub(crate) fn tags(&self, span: u32, class: u8) -> &'static [AtomicU32] {
         let first: &'static AtomicU32 = self.tag(span, 0);
-        // SAFETY: a span of this class has so many, all within it. If it is no longer such a span, other data is
-        // read, but as atomics.
+        // SAFETY: a span of this class has this many tags, and all lie within the span. If the span has
+        // another use by now, the caller reads other data, but still as atomics.
         unsafe { slice::from_raw_parts(first, blocks_in(class) as usize) }
     }
 
@@ -90,7 +90,7 @@ impl Arena {
         self.span_offset(span) + u64::from(class.first + index * class.size)
     }
 
-    /// Returns the number of the block of a small span of this class in which `offset` lies.
+    /// Returns the index of the block in which `offset` lies, in a small span of this class.
     #[inline]
     pub(super) fn block_index(&self, span: u32, class: u8, offset: u64) -> Option<u32> {
         let class = ALL[class as usize];

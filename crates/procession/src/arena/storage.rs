@@ -7,7 +7,7 @@
 //! └────────────┴────────────┴─ ─ ─ ─┴──────────────────────┘
 //! ```
 //!
-//! The data is zero at first. The kernel allocates its pages when they are touched.
+//! The data is zero at first. The kernel allocates the pages of large data when they are first touched.
 #![allow(unsafe_code)] // Reads headers and cells as atomics, by their offsets.
 
 use std::ptr::NonNull;
@@ -31,14 +31,14 @@ fn data_offset(at: u64, align: u64) -> u64 {
     (at + HEADER).next_multiple_of(align.max(1))
 }
 
-/// A block of data that no object has yet. Dropping it frees the block.
+/// A block of data that does not belong to an object yet. Dropping it frees the block.
 pub(crate) struct Room {
     block: OwnedBlock,
     pub(crate) data: Data,
 }
 
 impl Room {
-    /// Copies plain data into the room. Panics when there is more of it than room.
+    /// Copies plain data into the room. Panics if the data does not fit.
     pub(crate) fn write(&mut self, bytes: &[u8]) {
         assert!(bytes.len() as u64 <= self.data.bytes, "INVARIANT: the data fits into its room");
         let start = (self.data.offset - self.block.at()) as usize;
@@ -51,13 +51,13 @@ impl Room {
         self.block.at()
     }
 
-    /// Transfers the block to an object, by one store.
+    /// Transfers the block to an object with one store.
     pub(crate) fn give_to(self, object: u32) {
         self.block.give_to(Tag::object(object));
     }
 }
 
-/// Allocates a block of this process with room for `bytes` zero bytes, aligned.
+/// Allocates a block of this process with room for `bytes` bytes, which are zero and aligned to `align`.
 pub(crate) fn make(bytes: u64, align: u64) -> Result<Room> {
     let room = bytes.saturating_add(align);
     let mut block = OwnedBlock::allocate(room)?;
@@ -69,13 +69,13 @@ pub(crate) fn make(bytes: u64, align: u64) -> Result<Room> {
     Ok(Room { block, data })
 }
 
-/// Returns the data of the block at `at`, if the object with this index owns the block and it was made with this
-/// alignment.
+/// Returns the data of the block at `at`, if the object with this index owns the block and the block was made
+/// with this alignment.
 pub(crate) fn find(arena: &Arena, object: u32, at: u64, align: u64) -> Option<Data> {
     if at == 0 || !blocks::owner(arena, at).same_owner(Tag::object(object)) {
         return None;
     }
-    // SAFETY: a block starts at `at`, is aligned to 16, and is not shorter than its header.
+    // SAFETY: a block starts at `at`. Blocks are aligned to 16 bytes and are not shorter than their header.
     let word = |at| unsafe { arena.at::<AtomicU64>(at) }.load(Ordering::Relaxed);
     let (bytes, offset) = (word(at), data_offset(at, align));
     let within = offset.checked_add(bytes).is_some_and(|end| end <= arena.layout.bytes);
@@ -94,21 +94,22 @@ pub(crate) fn create<T: Body>(
         }
         fill(object);
     })?;
-    // CRASH: until then the blocks are this process's, which is the only holder of the object.
+    // CRASH: until the transfer, the blocks belong to this process, which is the only holder of the object.
+    // So recovery frees both.
     rooms.into_iter().for_each(|room| room.give_to(handle.id().index()));
     Ok(handle)
 }
 
 /// Returns a pointer to data.
 pub(crate) fn pointer(arena: &Arena, data: Data) -> NonNull<u8> {
-    // SAFETY: `find` gives ranges within the mapping.
+    // SAFETY: `find` returns ranges within the mapping.
     unsafe { arena.base.add(data.offset as usize) }
 }
 
 /// Returns data as 32-bit cells.
 pub(crate) fn cells(arena: &Arena, data: Data) -> &'static [AtomicU32] {
     assert!(data.offset.is_multiple_of(4), "INVARIANT: cells are aligned to a cache line");
-    // SAFETY: `find` and `make` give ranges within the mapping; cells are only used as atomics.
+    // SAFETY: `find` and `make` return ranges within the mapping. Cells are only used as atomics.
     unsafe { std::slice::from_raw_parts(arena.at::<AtomicU32>(data.offset), data.bytes as usize / 4) }
 }
 
@@ -119,7 +120,7 @@ pub(crate) fn wide_cells(arena: &Arena, data: Data) -> &'static [AtomicU64] {
     unsafe { std::slice::from_raw_parts(arena.at::<AtomicU64>(data.offset), data.bytes as usize / 8) }
 }
 
-/// Returns the 32-bit cells in a block of an object.
+/// Returns the 32-bit cells in the block at `at`, if it belongs to the object.
 pub(crate) fn find_cells(arena: &Arena, object: u32, at: u64) -> Option<&'static [AtomicU32]> {
     find(arena, object, at, LINE).map(|data| cells(arena, data))
 }

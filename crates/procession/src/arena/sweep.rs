@@ -1,6 +1,6 @@
 //! Frees what a dead process held: objects, blocks, spans, records.
 //!
-//! Every step writes absolute values and can be repeated, because the process that sweeps may die too.
+//! The process that sweeps may die too. So every step writes absolute values and can be repeated.
 
 use std::sync::atomic::Ordering;
 
@@ -11,8 +11,8 @@ use super::objects::{self, Id, SUPERVISOR};
 use super::{Arena, payload};
 use crate::rules::{self, Rule};
 
-/// Releases every object of the dead process `slot`, after what its threads were doing to objects is completed or
-/// undone. Returns whether the collector should look.
+/// Completes or undoes what the threads of the dead process `slot` were doing to objects. Then releases every
+/// object that the process held. Returns whether the collector should look.
 pub(crate) fn objects(arena: &Arena, slot: u32) -> bool {
     let mut collect = false;
     for id in arena.records_of(slot) {
@@ -27,8 +27,8 @@ pub(crate) fn objects(arena: &Arena, slot: u32) -> bool {
     collect
 }
 
-/// Calls `f` with every object to which a block of the dead process `slot` carries a handle. Such a block holds
-/// arguments or a message that the process had not decoded, or was about to send.
+/// Calls `f` with every object to which a block of the dead process `slot` carries a handle. Such a block
+/// holds arguments or a message that the process had not decoded yet or was about to send.
 pub(crate) fn for_each_carried(arena: &Arena, slot: u32, f: &mut impl FnMut(Id)) {
     let carries = |tag: Tag| tag.has_handles() && tag.same_owner(Tag::process(slot));
     arena.touched_spans(slot).for_each(|span| {
@@ -52,11 +52,12 @@ pub(crate) fn for_each_carried(arena: &Arena, slot: u32, f: &mut impl FnMut(Id))
     });
 }
 
-/// Frees every block and run of the dead process `slot`, and gives its spans up. Returns whether the collector should
-/// look.
+/// Frees every block and run of the dead process `slot`, and gives up its spans. Returns whether the
+/// collector should look.
 pub(crate) fn blocks(arena: &Arena, slot: u32) -> bool {
     let mut collect = false;
-    // Freeing a run can release another one in the name of `slot`, and so mark a span that was swept before.
+    // Freeing a run can release another run in the name of `slot`, and this can mark a span that was already
+    // swept.
     arena.touched_spans(slot).drain(|span| {
         if span < arena.layout.spans {
             collect |= sweep_span(arena, span, slot);
@@ -65,8 +66,8 @@ pub(crate) fn blocks(arena: &Arena, slot: u32) -> bool {
     collect
 }
 
-/// Releases empty small spans without an owner to the kernel, in the name of process `by` or of the supervisor.
-/// Returns how many.
+/// Releases empty small spans without an owner to the kernel, in the name of process `by` or of the
+/// supervisor. Returns the number of released spans.
 pub(super) fn empty_orphans(arena: &Arena, by: u32) -> u32 {
     let all = arena.spans_in_use();
     all.filter(|&span| empty_orphan(arena, by, span)).count() as u32
@@ -75,8 +76,8 @@ pub(super) fn empty_orphans(arena: &Arena, by: u32) -> u32 {
 /// How many spans without an owner the supervisor examines after a death.
 const TIDIED: usize = 512;
 
-/// Counts the spans in kept runs, and gives some empty spans back, beginning at `from`. The supervisor calls this
-/// after each death.
+/// Counts the spans in kept runs, and returns some empty spans to the kernel, beginning at `from`. The
+/// supervisor calls this after each death.
 pub(crate) fn tidy(arena: &Arena, from: &mut u32) {
     recount_kept(arena);
     let used = arena.spans_in_use().end;
@@ -101,15 +102,16 @@ fn empty_orphan(arena: &Arena, by: u32, span: u32) -> bool {
     if by != SUPERVISOR {
         arena.touched_spans(by).ensure_set(span);
     }
-    // Only its owner allocates in a span, so once the span is ours it stays empty.
+    // Only the owner of a span allocates in it, so once the span is ours, it stays empty.
     arena.move_span(span, Use::Small { by: NOBODY, class }, Use::Small { by, class })
         && leave(arena, by, span, class)
 }
 
-/// Releases a small span of `by`: to the kernel if it is empty, otherwise to no owner. Returns whether it was empty.
+/// Releases a small span of `by` to the kernel if the span is empty. Otherwise leaves the span without an
+/// owner. Returns whether the span was empty.
 pub(super) fn leave(arena: &Arena, by: u32, span: u32, class: u8) -> bool {
-    // CRASH: until the word is moved the span is `by`'s, and recovery gives it up in the same way (`sweep_small`,
-    // `after_supervisor`).
+    // CRASH: until the span word changes, the span belongs to `by`, and recovery gives it up in the same way
+    // (`sweep_small`, `after_supervisor`).
     let empty = is_empty(arena, span, class);
     if empty {
         arena.punch(arena.span_offset(span), super::layout::SPAN);
@@ -149,7 +151,7 @@ pub(super) fn is_empty(arena: &Arena, span: u32, class: u8) -> bool {
     arena.tags(span, class).iter().all(|tag| tag.load(Ordering::Acquire) == Tag::FREE.0)
 }
 
-/// Completes what a dead supervisor was doing: freeing objects and spans that no process held.
+/// Completes what a dead supervisor was doing when it freed objects and spans that no process held.
 pub(crate) fn after_supervisor(arena: &Arena) {
     for index in 0..arena.header().objects_used.load(Ordering::Acquire).min(arena.layout.objects) {
         objects::recover_object(arena, index, SUPERVISOR);
@@ -175,7 +177,7 @@ fn sweep_span(arena: &Arena, span: u32, slot: u32) -> bool {
         }
         Use::Leaving { by, spans } if by == slot => {
             blocks::finish_free_run(arena, span, spans);
-            // It is no longer known whether the run carried handles.
+            // Whether the run carried handles is no longer known.
             return true;
         }
         _ => {}
@@ -186,7 +188,7 @@ fn sweep_span(arena: &Arena, span: u32, slot: u32) -> bool {
 fn sweep_small(arena: &Arena, span: u32, by: u32, class: u8, slot: u32) -> bool {
     let (empty, collect) = sweep_tags(arena, span, class, Tag::process(slot));
     match by {
-        // If the span is the supervisor's, an earlier recovery died here.
+        // If the span belongs to the supervisor, an earlier recovery died here.
         _ if by == slot || by == SUPERVISOR => _ = leave(arena, by, span, class),
         NOBODY if empty => _ = empty_orphan(arena, SUPERVISOR, span),
         _ => {}
@@ -194,19 +196,19 @@ fn sweep_small(arena: &Arena, span: u32, by: u32, class: u8, slot: u32) -> bool 
     collect
 }
 
-/// Frees the blocks of `owner` in a small span. Returns whether the span is empty then, and whether the collector
-/// should look.
+/// Frees the blocks of `owner` in a small span. Returns whether the span is then empty, and whether the
+/// collector should look.
 ///
-/// Meanwhile its process may give the span up, and another one may make it part of a large run. Then this reads data
-/// as tags. But while a tag names `owner` the span is not empty and keeps its use: `owner` is dead or being freed, so
-/// no other process frees its blocks. So a word that names `owner` is a tag if the span has the same use *after* the
-/// word was read. If the span changed and became small again in between, its tags were cleared, none names `owner`,
-/// and the exchange fails.
+/// Meanwhile the process that owns the span may give it up, and another process may make it part of a large
+/// run. Then this function reads data as tags. But while a tag names `owner`, the span is not empty and keeps
+/// its use: `owner` is dead or being freed, so no other process frees its blocks. So a word that names
+/// `owner` is a tag if the span has the same use *after* the word was read. If the span changed and became
+/// small again in between, then its tags were cleared, no tag names `owner`, and the exchange fails.
 fn sweep_tags(arena: &Arena, span: u32, class: u8, owner: Tag) -> (bool, bool) {
     let (mut empty, mut collect) = (true, false);
     let is_small = || matches!(arena.span_use(span), Use::Small { class: now, .. } if now == class);
     for tag in arena.tags(span, class) {
-        // ORDERING: Acquire, so the span's use is read after the tag.
+        // ORDERING: Acquire, so that the span's use is read after the tag.
         let old = Tag(tag.load(Ordering::Acquire));
         if !old.same_owner(owner) {
             empty &= old == Tag::FREE;
@@ -218,7 +220,8 @@ fn sweep_tags(arena: &Arena, span: u32, class: u8, owner: Tag) -> (bool, bool) {
     (empty, collect)
 }
 
-/// Frees a run that has no head yet. Its spans were taken from the first on, so they are freed from the last on.
+/// Frees a run that has no head yet. Its spans were taken in ascending order, so they are freed in descending
+/// order.
 fn sweep_unfinished_run(arena: &Arena, head: u32, slot: u32) {
     let part = Use::Cont { by: slot, head };
     let end = (head..arena.layout.spans).find(|&s| arena.span_use(s) != part).unwrap_or(arena.layout.spans);
@@ -232,7 +235,7 @@ pub(crate) fn records(arena: &Arena, slot: u32) {
     for id in arena.records_of(slot) {
         arena.record(id).reset();
         if id >= arena.layout.slots {
-            // CRASH: the owner is cleared last, so a repetition finds the record.
+            // CRASH: the owner is cleared last, so that a repetition still finds the record.
             arena.record_owner(id - arena.layout.slots).store(0, Ordering::Release);
         }
     }

@@ -18,7 +18,7 @@ impl Arena {
 
     pub(crate) fn slot(&self, index: u32) -> &'static Slot {
         assert!(index < self.layout.slots, "INVARIANT: slot {index} is within the table");
-        // SAFETY: within the table, which is page-aligned.
+        // SAFETY: the slot lies within the table, which is page-aligned.
         unsafe { self.at(self.layout.slots_at + u64::from(index) * size_of::<Slot>() as u64) }
     }
 
@@ -33,7 +33,7 @@ impl Arena {
         unsafe { self.at(self.layout.records_at + u64::from(index) * size_of::<Record>() as u64) }
     }
 
-    /// Returns the word that names the process of an extra record: its slot + 1, or 0.
+    /// Returns the word that names the process of an extra record: the process's slot + 1, or 0.
     pub(crate) fn record_owner(&self, extra: u32) -> &'static AtomicU32 {
         assert!(extra < self.layout.extra_records, "INVARIANT: record {extra} is within the table");
         // SAFETY: within the table.
@@ -46,7 +46,7 @@ impl Arena {
         unsafe { self.at(self.layout.objects_at + u64::from(index) * size_of::<Object>() as u64) }
     }
 
-    /// Returns the bitmap of the objects that a process holds.
+    /// Returns the bitmap of the objects that the process of `slot` holds.
     pub(crate) fn held_objects(&self, slot: u32) -> Bits {
         let at = self.layout.object_bits_at + u64::from(slot) * self.layout.object_bits_stride;
         // SAFETY: within the table; the words are atomics.
@@ -54,7 +54,7 @@ impl Arena {
         Bits::new(words, self.layout.objects, &self.slot(slot).object_lines)
     }
 
-    /// Returns the bitmap of the spans in which a process may own blocks.
+    /// Returns the bitmap of the spans in which the process of `slot` may own blocks.
     pub(crate) fn touched_spans(&self, slot: u32) -> Bits {
         let at = self.layout.span_bits_at + u64::from(slot) * self.layout.span_bits_stride;
         // SAFETY: within the table; the words are atomics.
@@ -108,21 +108,23 @@ impl Arena {
         (0..slots).chain(further)
     }
 
-    /// Returns whether a recovery may be about to write to words that sleepers have announced. Meanwhile no memory is
-    /// freed in which such a word may lie: see `sync/raw/park.rs`.
+    /// Returns whether a recovery may be about to write to words that sleepers have announced. While it may,
+    /// no memory is freed in which such a word may lie: see `sync/raw/park.rs`.
     pub(crate) fn is_sweeping(&self) -> bool {
         self.header().sweeping.load(Ordering::SeqCst) != 0
     }
 
-    /// Returns the futex word at `offset`, if the offset is possible. A record names the word that its thread waits
-    /// on in this way.
+    /// Returns the futex word at `offset`, if the offset is valid. A record names the word that its thread
+    /// waits on by such an offset.
     pub(crate) fn futex_word(&self, offset: u64) -> Option<&'static AtomicU32> {
         let sound = offset != 0 && offset.is_multiple_of(4) && offset + 4 <= self.layout.bytes;
-        // SAFETY: in the arena and aligned, and any four such bytes can be read as an atomic.
+        // SAFETY: the word lies in the arena and is aligned, and any four such bytes can be read as an
+        // atomic.
         sound.then(|| unsafe { self.at(offset) })
     }
 
-    /// Returns the object whose hot line, or one of whose blocks, `offset` lies in, with its index.
+    /// Returns the object that `offset` belongs to, with its index. The offset lies in the object itself or
+    /// in one of its blocks.
     pub(crate) fn object_around(&self, offset: u64) -> Option<(u32, &'static Object)> {
         let place = offset.checked_sub(self.layout.objects_at)? / size_of::<Object>() as u64;
         let index = match u32::try_from(place).ok().filter(|&index| index < self.layout.objects) {

@@ -19,7 +19,7 @@ impl Tag {
         Tag(Tag::OBJECT | index)
     }
 
-    /// Returns the tag of the same owner, for a block with or without handles.
+    /// Returns the tag of the same owner, for a block that does or does not carry handles.
     pub(crate) fn with_handles(self, yes: bool) -> Tag {
         if yes { Tag(self.0 | Tag::HANDLES) } else { Tag(self.0 & !Tag::HANDLES) }
     }
@@ -28,7 +28,7 @@ impl Tag {
         self.0 & Tag::HANDLES != 0
     }
 
-    /// Returns whether both name the same owner.
+    /// Returns whether both tags name the same owner.
     pub(crate) fn same_owner(self, other: Tag) -> bool {
         (self.0 ^ other.0) & !Tag::HANDLES == 0
     }

@@ -1,22 +1,22 @@
-//! A count of handles that cannot overflow: near its limit it stops counting.
+//! A count of handles that cannot overflow, because it stops counting near its limit.
 //!
 //! | count                | meaning                                                                |
 //! |----------------------|------------------------------------------------------------------------|
 //! | `1..STUCK`           | the number of handles                                                  |
 //! | `STUCK..`            | an unknown number: the process holds the object until it ends          |
 //!
-//! Safe code can forget clones without dropping them, so it can make more than 32 bits can count. A count that
-//! wrapped would let the last but one handle free an object that others use.
+//! Safe code can forget clones without dropping them, so it can create more handles than 32 bits can count.
+//! If the count wrapped, dropping one handle could free an object that others still use.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// From here on a count has stopped.
+/// A count at or above this value has stopped.
 pub(crate) const STUCK: u32 = 1 << 31;
-/// The value to which a stopped count returns. It is far from both ends of its half, so threads that count at the
-/// same moment do not move it out of that half.
+/// The value to which a stopped count returns. It is far from both ends of the upper half of the range. So
+/// threads that count at the same moment do not move the count out of that half.
 const MIDDLE: u32 = STUCK + (STUCK >> 1);
 
-/// Adds one. Returns the count before.
+/// Adds one. Returns the previous count.
 #[inline]
 pub(crate) fn count_up(count: &AtomicU32) -> u32 {
     let before = count.fetch_add(1, Ordering::Relaxed);
@@ -31,16 +31,18 @@ fn stick(count: &AtomicU32) {
     count.store(MIDDLE, Ordering::Relaxed);
 }
 
-/// Subtracts one, unless the count is 1. Returns whether it is 1.
+/// Subtracts one, unless the count is 1. Returns whether the count is 1.
 #[inline]
 pub(crate) fn count_down(count: &AtomicU32) -> bool {
-    // ORDERING: Acquire, so what other threads did with their handles happened before.
+    // ORDERING: Acquire, so what other threads did with their handles happens before the caller frees
+    // anything.
     let mut now = count.load(Ordering::Acquire);
     while now > 1 {
         if now >= STUCK {
             return false;
         }
-        // ORDERING: Release pairs with the Acquire of the thread that finds its own handle to be the last.
+        // ORDERING: Release pairs with the Acquire of the thread that finds that its own handle is the last
+        // one.
         match count.compare_exchange_weak(now, now - 1, Ordering::Release, Ordering::Acquire) {
             Ok(_) => return false,
             Err(other) => now = other,

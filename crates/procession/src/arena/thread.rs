@@ -1,7 +1,8 @@
 //! The record of the calling thread, and its journal.
 //!
-//! A thread gets a record when it first acquires a lock or creates an object, and gives it back when it ends. The
-//! first such thread of a process has the home record, in the process's slot. Others take an extra one.
+//! A thread gets a record when it first acquires a lock or creates an object, and returns the record when it
+//! ends. The first such thread of a process has the home record, which lies in the process's slot. Other
+//! threads take extra records.
 
 use std::cell::Cell;
 use std::ptr;
@@ -17,32 +18,32 @@ use crate::{Error, Result};
 
 /// The calling thread's record.
 pub(crate) struct Me {
-    /// The record's id + 1, which lock words hold; 0 while the thread has no record.
+    /// The record's id + 1, which lock words contain, or 0 while the thread has no record.
     owner: Cell<u32>,
     record: Cell<*const Record>,
-    /// The journal entry for the next lock, if it is free. Behind the last entry, and without a journal, an entry
-    /// that is never free.
+    /// The journal entry for the next lock, if that entry is free. After the last entry, and while the thread
+    /// has no journal, this is an entry that is never free.
     next: Cell<*const AtomicU64>,
 }
 
-/// A place in a journal.
+/// An entry of a journal.
 pub(crate) type Entry = &'static AtomicU64;
 
 /// A journal entry that is never free.
 static NEVER_FREE: AtomicU64 = AtomicU64::new(u64::MAX);
 
 thread_local! {
-    // Without a destructor, so that it can be used until the thread's very end.
+    // Has no destructor, so that it can be used until the very end of the thread.
     static ME: Me =
         const { Me { owner: Cell::new(0), record: Cell::new(ptr::null()), next: Cell::new(&raw const NEVER_FREE) } };
     static GIVE_BACK: GiveBack = const { GiveBack };
 }
 
 static HOME_TAKEN: AtomicBool = AtomicBool::new(false);
-/// Records that threads took in destructors after their own `GIVE_BACK` had run.
+/// Records that threads took in destructors, after their own `GIVE_BACK` had run.
 static LATE: Mutex<Vec<u32>> = Mutex::new(Vec::new());
 
-/// Calls `f` with the calling thread's record, after giving it one if it has none.
+/// Calls `f` with the calling thread's record. If the thread has no record yet, first takes one.
 #[inline]
 pub(crate) fn with_me<T>(f: impl FnOnce(&Me) -> T) -> Result<T> {
     ME.with(|me| {
@@ -53,25 +54,26 @@ pub(crate) fn with_me<T>(f: impl FnOnce(&Me) -> T) -> Result<T> {
     })
 }
 
-/// Forgets the record of the calling thread. Takes no lock, because a fork copies held locks.
+/// Forgets the record of the calling thread. Takes no lock, because a forked process inherits locks that
+/// other threads held.
 pub(crate) fn forget_me() {
     ME.with(Me::leave);
 }
 
-/// Forgets the records of the process that this one was forked from. The new process has one thread.
+/// Forgets the records that this process inherited in a fork. A process that was just forked has one thread.
 pub(crate) fn forget() {
     forget_me();
     HOME_TAKEN.store(false, Ordering::Relaxed);
     LATE.lock().unwrap_or_else(|e| e.into_inner()).clear();
 }
 
-/// Writes `lock` into the calling thread's journal if that takes only a store. Returns the thread's id for the lock
-/// word, and the entry.
+/// Writes `lock` into the calling thread's journal if a single store is enough. Returns the thread's id for
+/// the lock word, and the entry.
 #[inline]
 pub(crate) fn journal_fast(lock: u64) -> Option<(u32, Entry)> {
     ME.with(|me| {
         let at = me.next.get();
-        // SAFETY: `next` points to an entry of this thread's journal, to the stop behind the last one, or to
+        // SAFETY: `next` points to an entry of this thread's journal, to the stop after the last entry, or to
         // `NEVER_FREE`. None of them is ever freed.
         let entry = unsafe { &*at };
         if entry.load(Ordering::Relaxed) != 0 {
@@ -83,20 +85,22 @@ pub(crate) fn journal_fast(lock: u64) -> Option<(u32, Entry)> {
     })
 }
 
-/// Clears an entry of the calling thread's journal. Called after the lock was released and a waiter woken.
+/// Clears an entry of the calling thread's journal. Called after the lock was released and a waiter was
+/// woken.
 #[inline]
 pub(crate) fn clear_entry(entry: Entry) {
     entry.store(0, Ordering::Release);
     ME.with(|me| {
-        // In destructors at its end, a thread may have another record than the one whose journal names the lock.
+        // In destructors at the thread's end, the thread may have another record than the one whose journal
+        // names the lock.
         if me.owner.get() != 0 && me.record().held.as_ptr_range().contains(&ptr::from_ref(entry)) {
             me.next.set(entry);
         }
     });
 }
 
-/// Calls `release` with the thread's id in lock words, and clears the entry if `release` returned true. Returns false
-/// also when the thread has no record.
+/// Calls `release` with the thread's id in lock words. If `release` returns true, clears the entry and
+/// returns true. Returns false if the thread has no record.
 #[inline]
 pub(crate) fn clear_entry_if(entry: Entry, release: impl FnOnce(u32) -> bool) -> bool {
     ME.with(|me| {
@@ -110,13 +114,13 @@ pub(crate) fn clear_entry_if(entry: Entry, release: impl FnOnce(u32) -> bool) ->
     })
 }
 
-/// Returns the thread's id in lock words, or 0 when the thread has no record.
+/// Returns the thread's id in lock words, or 0 if the thread has no record.
 #[inline]
 pub(crate) fn owner() -> u32 {
     ME.with(|me| me.owner.get())
 }
 
-/// Returns whether the calling thread has the process's home record, which one thread at a time has.
+/// Returns whether the calling thread has the process's home record. At most one thread has it at a time.
 #[inline]
 pub(crate) fn is_home() -> bool {
     owner() == member::slot() + 1
@@ -138,8 +142,8 @@ pub(crate) fn entry_for(lock: u64) -> Option<Entry> {
     })
 }
 
-/// Returns the thread whose journal contains an entry, although it has given its record back. That happens when a
-/// destructor at the thread's end drops a guard.
+/// Returns the id, as lock words contain it, of the record whose journal contains `entry`. The thread may
+/// have returned that record already: this happens when a destructor at the thread's end drops a guard.
 #[cold]
 pub(crate) fn owner_of(arena: &Arena, entry: Entry) -> Option<u32> {
     arena.records_of(member::slot()).find_map(|id| {
@@ -150,7 +154,7 @@ pub(crate) fn owner_of(arena: &Arena, entry: Entry) -> Option<u32> {
 }
 
 impl Me {
-    /// Returns what a lock word holds while this thread owns the lock.
+    /// Returns the id that a lock word contains while this thread owns the lock.
     #[inline]
     pub(crate) fn owner(&self) -> u32 {
         self.owner.get()
@@ -159,8 +163,8 @@ impl Me {
     #[inline]
     pub(crate) fn record(&self) -> &'static Record {
         debug_assert!(!self.record.get().is_null());
-        // SAFETY: set together with `owner`, to a record in the arena, which is never unmapped. `with_me` passes only
-        // threads that have a record.
+        // SAFETY: `record` is set together with `owner`, to a record in the arena, which is never unmapped.
+        // `with_me` calls its closure only when the thread has a record.
         unsafe { &*self.record.get() }
     }
 
@@ -191,7 +195,7 @@ impl Me {
         Ok(())
     }
 
-    /// Writes `lock` into the journal, before the lock is acquired.
+    /// Writes `lock` into the journal. Called before the lock is acquired.
     pub(crate) fn journal(&self, lock: u64) -> Result<Entry> {
         match journal_fast(lock) {
             Some((_, entry)) => Ok(entry),
@@ -229,7 +233,8 @@ fn chain(arena: &Arena, record: &'static Record) -> Result<&'static Chunk> {
     })?;
     chunk.stop.store(u64::MAX, Ordering::Relaxed);
     chunk.next.store(record.chunk.load(Ordering::Relaxed), Ordering::Relaxed);
-    // CRASH: before this store the block is one of ours like any other, and is swept.
+    // CRASH: if we die before this store, the block is an ordinary block of this process, and recovery sweeps
+    // it.
     record.chunk.store(block.into_raw() + HEADER, Ordering::Release);
     Ok(chunk)
 }
@@ -248,9 +253,9 @@ fn take_record(arena: &'static Arena) -> Result<u32> {
         if owner.load(Ordering::Relaxed) != 0 {
             continue;
         }
-        // Raised before the claim, because recovery looks no further than this.
+        // Raised before the claim, because recovery looks only at records below this number.
         arena.header().records_used.fetch_max(extra + 1, Ordering::AcqRel);
-        // CRASH: from here on the record is this process's, and recovery empties it.
+        // CRASH: from the exchange on, the record belongs to this process, and recovery empties it.
         if owner.compare_exchange(0, slot + 1, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
             return Ok(arena.layout.slots + extra);
         }
@@ -271,8 +276,8 @@ fn take_back_late(arena: &'static Arena) {
     });
 }
 
-/// Releases a record. Returns false and keeps it if its journal names a lock, whose guard was leaked: the lock
-/// stays held until the process ends.
+/// Releases a record. If its journal names a lock, keeps the record and returns false. The guard of such a
+/// lock was leaked, so the lock stays held until the process ends.
 fn return_record(arena: &'static Arena, id: u32) -> bool {
     let record = arena.record(id);
     if record.holds_any(arena) {

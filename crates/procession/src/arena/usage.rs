@@ -1,5 +1,5 @@
-//! Which processes and objects use how much, for the errors that report a full arena. It examines the whole arena, so
-//! it is called only for such an error.
+//! How much each process and object uses, for the errors that report a full arena. These functions examine
+//! the whole arena, so they are called only for such an error.
 
 use std::collections::HashMap;
 use std::fmt::Write;
@@ -11,7 +11,7 @@ use super::blocks::{Tag, Use};
 use super::classes::{CLASSES, blocks_in};
 use super::layout::SPAN;
 
-/// How many holders are named. The others are summed up in one line.
+/// How many holders are named. One line sums up the others.
 const NAMED: usize = 7;
 
 /// The memory of one holder.
@@ -21,7 +21,7 @@ struct Held {
     blocks: u64,
 }
 
-/// The memory of all holders, and what is free.
+/// The memory of all holders, and the free memory.
 #[derive(Default)]
 struct Account {
     holders: HashMap<u32, Held>,
@@ -31,7 +31,7 @@ struct Account {
     longest_spans: u64,
 }
 
-/// Returns the holders of the memory, the largest first: a line for each.
+/// Returns the holders of the memory, the largest first, one per line.
 pub(crate) fn of_memory(arena: &Arena) -> String {
     let account = Account::take(arena);
     let mut rows: Vec<(u32, Held)> = account.holders.into_iter().collect();
@@ -50,7 +50,8 @@ pub(crate) fn of_memory(arena: &Arena) -> String {
     text
 }
 
-/// Returns how many objects of each kind there are, and which processes hold how many, the most first.
+/// Returns how many objects of each kind there are, and how many objects each process holds. The largest
+/// numbers come first.
 pub(crate) fn of_objects(arena: &Arena) -> String {
     let used = arena.header().objects_used.load(Ordering::Acquire).min(arena.layout.objects);
     let kinds = counted((0..used).filter_map(|index| arena.object(index).kind()).map(|kind| kind.name()));
@@ -66,7 +67,7 @@ pub(crate) fn of_objects(arena: &Arena) -> String {
     kinds.chain(holders).fold(String::new(), |text, line| text + "\n  " + &line)
 }
 
-/// Returns which processes have how many records of further threads, the most first.
+/// Returns how many extra records each process has. The largest numbers come first.
 pub(crate) fn of_records(arena: &Arena) -> String {
     let owners =
         (0..arena.layout.extra_records).map(|extra| arena.record_owner(extra).load(Ordering::Acquire));

@@ -1,8 +1,8 @@
-//! [`Encoder`]: writes postcard's format into private memory, a number at a time.
+//! [`Encoder`]: writes postcard's format into private memory, one number at a time.
 //!
-//! postcard's own serializer outputs numbers of variable length byte by byte, which takes longer than everything else
-//! that a small message costs. The format is specified ([the wire
-//! format](https://postcard.jamesmunns.com/wire-format)), and postcard's deserializer reads it.
+//! postcard's own serializer writes numbers of variable length byte by byte. For a small message, that takes
+//! longer than all other work. The format is specified ([the wire
+//! format](https://postcard.jamesmunns.com/wire-format)), and postcard's own deserializer reads it.
 
 use std::fmt;
 
@@ -15,7 +15,8 @@ use super::varint::zigzag;
 /// A serializer that appends to an [`Output`].
 pub(super) struct Encoder<'a>(pub(super) Output<'a>);
 
-/// The reason why a value cannot be encoded. It is a pointer, so the result of each step fits into a register.
+/// The reason why a value cannot be encoded. The type is a pointer, so the result of each step fits into a
+/// register.
 #[derive(Debug)]
 #[expect(clippy::box_collection, reason = "one word")]
 pub(super) struct Unencodable(Box<String>);
@@ -56,7 +57,8 @@ impl ser::Error for Unencodable {
     }
 }
 
-/// Implements the methods that serialize a number, each of which makes a word of it.
+/// Implements the methods that serialize a number. Each of them converts the number to a word and writes the
+/// word.
 macro_rules! words {
     ($($name:ident($type:ty, $value:ident) $how:ident $word:expr;)*) => {
         $(
@@ -222,7 +224,7 @@ impl Serializer for &mut Encoder<'_> {
     }
 }
 
-/// Implements the serializers of compound values, which append one value after the other.
+/// Implements the serializers for compound values. They append one value after the other.
 macro_rules! compounds {
     ($($trait:ident: $($method:ident($($key:ident)?))*;)*) => {
         $(

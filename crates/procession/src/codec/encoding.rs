@@ -1,7 +1,7 @@
 //! Encoding and decoding of values.
 //!
-//! Numbers, strings, and vectors of numbers are copied as they are. Everything else is encoded in postcard's format.
-//! Both sides run the same executable, so both choose the same encoding.
+//! Numbers, strings, and vectors of numbers are copied as raw bytes. Everything else is encoded in postcard's
+//! format. Both sides run the same executable, so both choose the same encoding.
 
 use std::any::Any;
 use std::fmt;
@@ -15,8 +15,8 @@ use crate::arena::handle;
 use crate::arena::objects::Id;
 use crate::{Error, Result};
 
-/// A type whose values can be sent to another process: serde can encode and decode it, and it borrows nothing. Do not
-/// implement it yourself: derive `Serialize` and `Deserialize`.
+/// A type whose values can be sent to another process: serde can encode and decode them, and they borrow
+/// nothing. Do not implement it yourself: derive `Serialize` and `Deserialize`.
 ///
 /// | can be sent | as |
 /// |---|---|
@@ -39,11 +39,12 @@ use crate::{Error, Result};
 /// | `File`, `TcpStream`, `Child` | the path or address, to be opened there; [`Stdio`](crate::process::Stdio) for standard streams |
 /// | `Instant` | `Duration`, or `SystemTime` |
 ///
-/// Values are encoded with [postcard](https://docs.rs/postcard), which is compact and does not describe itself. The
-/// compiler refuses most types that cannot be sent: see [When it does not compile](crate::when_it_does_not_compile). The
-/// types in the row of `serde_json::Value` compile, and sending one returns an error. Debug builds decode each argument and
-/// message before it is sent, and report a failure to the sender. A process decodes its own result, in release builds only
-/// if it has at most 4 KiB.
+/// Values are encoded with [postcard](https://docs.rs/postcard), which is compact and does not describe
+/// itself. The compiler refuses most types that cannot be sent: see [When it does not
+/// compile](crate::when_it_does_not_compile). The types in the row of `serde_json::Value` compile, but
+/// sending such a value returns an error. Debug builds decode each argument and message before it is sent,
+/// and report a failure to the sender. A process also decodes its own result. In release builds it does so
+/// only if the result has at most 4 KiB.
 ///
 /// ```
 /// use procession::{Process, Message};
@@ -71,18 +72,19 @@ use crate::{Error, Result};
 )]
 pub trait Message: Serialize + DeserializeOwned + 'static {}
 
-// Without the attribute, the compiler names the part and a trait of serde, and not what to do.
+// Without the attribute, the compiler's message names a part of the type and a trait of serde, but does not
+// say what to do.
 #[diagnostic::do_not_recommend]
 impl<T: Serialize + for<'a> BorrowsNothing<'a> + 'static> Message for T {}
 
-/// A type that can be decoded from bytes of any lifetime, so it borrows none of them. It exists for its name, which the
-/// compiler prints when a [`Message`] borrows.
+/// A type that can be decoded from bytes of any lifetime, so it does not borrow from these bytes. The trait
+/// exists for its name, which the compiler prints if a [`Message`] borrows.
 #[doc(hidden)]
 pub trait BorrowsNothing<'a>: Deserialize<'a> {}
 
 impl<'a, T: Deserialize<'a>> BorrowsNothing<'a> for T {}
 
-/// Calls a macro with every numeric type.
+/// Calls a macro with all numeric types.
 macro_rules! for_each_number {
     ($with:ident) => {
         $with! { u8 i8 u16 i16 u32 i32 u64 i64 u128 i128 usize isize f32 f64 }
@@ -95,8 +97,8 @@ pub(crate) fn with_bytes<T: Message, R>(value: &T, use_it: impl FnOnce(&[u8], &[
     with_bytes_or(value, |error| error, |bytes, ids| Ok(use_it(bytes, ids)))
 }
 
-/// As [`with_bytes`], but with the error type of `wrong` and `use_it`. That saves moving a result from one `Result`
-/// type to another.
+/// As [`with_bytes`], but with the error type of `wrong` and `use_it`. This avoids moving a result from one
+/// `Result` type to another.
 #[inline]
 pub(crate) fn with_bytes_or<T: Message, R, E>(
     value: &T,
@@ -148,7 +150,7 @@ pub(crate) fn unsendable<T: ?Sized>(why: &dyn fmt::Display) -> Error {
     Error::Message(format!("a value of type {} cannot be sent: {why}; {ADVICE}", std::any::type_name::<T>()))
 }
 
-/// Returns the error for bytes that are no value of this type.
+/// Returns the error for bytes that are not a value of this type.
 #[cold]
 fn unreadable<T>(why: &dyn fmt::Display) -> Error {
     Error::Message(format!(
@@ -176,8 +178,8 @@ pub(crate) fn from_bytes<T: Message>(bytes: &[u8]) -> Result<T> {
     from_bytes_or(bytes, |error| error)
 }
 
-/// As [`from_bytes`], but with the error type of `wrong`. Moving a value from one `Result` type to another takes
-/// longer than decoding a small one.
+/// As [`from_bytes`], but with the error type of `wrong`. Moving a value from one `Result` type to another
+/// takes longer than decoding a small value.
 #[inline]
 pub(crate) fn from_bytes_or<T: Message, E>(bytes: &[u8], wrong: impl FnOnce(Error) -> E) -> Result<T, E> {
     let mut value: Option<T> = None;
@@ -213,7 +215,7 @@ pub(crate) fn from_bytes_or<T: Message, E>(bytes: &[u8], wrong: impl FnOnce(Erro
     }
 }
 
-/// Returns the size of a number of type `T` in an encoded vector, or `None` if `T` is no number.
+/// Returns the size of a number of type `T` in an encoded vector, or `None` if `T` is not a numeric type.
 #[inline]
 pub(crate) fn size_of_number<T: 'static>() -> Option<usize> {
     macro_rules! compared {
@@ -250,7 +252,7 @@ pub(crate) fn check_arrival<T: Message>(bytes: &[u8]) -> Result<()> {
     }
 }
 
-/// A numeric type, whose encoding on a little-endian machine is its bytes.
+/// A numeric type. On a little-endian machine, its encoding is its bytes in memory.
 ///
 /// # Safety
 /// Every pattern of bytes is a valid value, and the type has no padding.
@@ -259,7 +261,7 @@ unsafe trait Number: Copy {}
 macro_rules! numbers {
     ($($number:ty)*) => {
         $(
-            // SAFETY: true of every numeric type.
+            // SAFETY: both conditions hold for every numeric type.
             unsafe impl Number for $number {}
         )*
     };
@@ -267,7 +269,7 @@ macro_rules! numbers {
 for_each_number!(numbers);
 
 fn bytes_of<N: Number>(numbers: &[N]) -> &[u8] {
-    // SAFETY: exactly the bytes of the slice, and numbers have no padding.
+    // SAFETY: these are exactly the bytes of the slice, and numbers have no padding.
     unsafe { std::slice::from_raw_parts(numbers.as_ptr().cast(), size_of_val(numbers)) }
 }
 

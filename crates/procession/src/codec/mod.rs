@@ -1,7 +1,8 @@
 //! The codec: values as bytes, and bytes as values.
 //!
-//! A value is sent in serde's postcard format. A handle in it is encoded as a number, and the handles' ids follow the
-//! bytes in the block, so recovery and the collector find them without decoding.
+//! A value is sent in postcard's serde format. A handle in a value is encoded as a number. In the block, the
+//! ids of all handles follow the value's bytes, so recovery and the collector find the ids without decoding
+//! the value.
 //!
 //! | file            | what it holds                                                          |
 //! |-----------------|------------------------------------------------------------------------|

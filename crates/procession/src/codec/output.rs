@@ -1,5 +1,5 @@
-//! [`Output`]: a buffer for bytes that are written a few at a time. Few bytes stay on the stack. More go into memory
-//! that the thread keeps for later.
+//! [`Output`]: a buffer for bytes that are written a few at a time. A small number of bytes stays on the
+//! stack. A larger number goes into a heap buffer that the thread keeps for later outputs.
 #![allow(unsafe_code)] // Writes words at any place of an uninitialized buffer.
 
 use std::cell::Cell;
@@ -13,18 +13,18 @@ const WORD: usize = size_of::<u64>();
 /// The size of the buffer on the stack, in words.
 const SHORT: usize = 17;
 
-/// The buffer on the stack of an [`Output`].
+/// The buffer of an [`Output`] that lies on the stack.
 pub(super) struct Short([MaybeUninit<u64>; SHORT]);
 
-/// A buffer on the heap. Its length is not kept while an [`Output`] writes to it.
+/// A buffer on the heap. Its length is not kept up to date while an [`Output`] writes to it.
 type Long = Vec<MaybeUninit<u8>>;
 
 /// The capacity of the largest buffer that a thread keeps, in bytes.
 const KEPT_MAX: usize = 64 << 10;
 
 thread_local! {
-    /// The kept buffer. It is taken while in use, because encoding a value may send another one. It is a pointer, so
-    /// `None` takes one word.
+    /// The kept buffer. An output takes it out of this cell while using it, because encoding a value may send
+    /// another value. The buffer is boxed, so the cell takes one word.
     static KEPT: Cell<Option<Box<Long>>> = const { Cell::new(None) };
 }
 
@@ -37,11 +37,11 @@ impl Short {
 
 pub(super) struct Output<'a> {
     begin: *mut u8,
-    /// Where the next byte goes. Everything before it is initialized.
+    /// Where the next byte goes. All bytes of the buffer before this position are initialized.
     at: *mut u8,
     /// The last position at which there is still room for a word.
     last: *mut u8,
-    /// The buffer on the heap, if the three pointers point into it and not into the buffer on the stack.
+    /// The buffer on the heap, or `None` while the three pointers point into the buffer on the stack.
     long: Option<Box<Long>>,
     short: PhantomData<&'a mut Short>,
 }
@@ -59,10 +59,10 @@ impl<'a> Output<'a> {
         self.at.addr() - self.begin.addr()
     }
 
-    /// Returns what was written.
+    /// Returns the written bytes.
     #[inline]
     pub(super) fn bytes(&self) -> &[u8] {
-        // SAFETY: that many bytes were written from there on.
+        // SAFETY: this many bytes were written, beginning at `begin`.
         unsafe { std::slice::from_raw_parts(self.begin, self.len()) }
     }
 
@@ -73,7 +73,7 @@ impl<'a> Output<'a> {
         if bytes.len() > room {
             self.grow(bytes.len());
         }
-        // SAFETY: there is room for them, and nothing else uses it.
+        // SAFETY: there is room for the bytes, and nothing else uses this room.
         unsafe {
             copy_few(bytes.as_ptr(), self.at, bytes.len());
             self.at = self.at.add(bytes.len());
@@ -88,32 +88,33 @@ impl<'a> Output<'a> {
         if at > self.last {
             at = self.grow(WORD);
         }
-        // SAFETY: there is room for a whole word. (`at` is not read again, because the compiler does not know that
-        // the word does not overwrite it.)
+        // SAFETY: there is room for a whole word. (`self.at` is not read again, because the compiler cannot
+        // know that the written word does not overwrite it.)
         unsafe {
             at.cast::<[u8; WORD]>().write(word.to_le_bytes());
             self.at = at.add(bytes);
         }
     }
 
-    /// Makes room for `bytes` more bytes, and for a word behind them. Returns where the next byte goes.
+    /// Makes room for `bytes` more bytes, and for one word after them. Returns where the next byte goes.
     #[cold]
     #[inline(never)]
     fn grow(&mut self, bytes: usize) -> *mut u8 {
         let len = self.len();
         let mut long = self.long.take().unwrap_or_else(|| {
-            // A thread that is ending may have no kept buffer.
+            // A thread that is ending may no longer have a kept buffer.
             let mut kept = KEPT.try_with(Cell::take).ok().flatten().unwrap_or_default();
             kept.clear();
             // SAFETY: these bytes were written to the buffer on the stack.
             kept.extend_from_slice(unsafe { std::slice::from_raw_parts(self.begin.cast(), len) });
             kept
         });
-        // SAFETY: the elements need not be initialized, and there is room for those that were written.
+        // SAFETY: the elements need not be initialized, and the buffer has room for the `len` bytes that were
+        // written.
         unsafe { long.set_len(len) };
         long.reserve(bytes + WORD);
         self.begin = long.as_mut_ptr().cast();
-        // SAFETY: both are within the buffer, which is at least a word larger than `len`.
+        // SAFETY: both positions lie within the buffer, which is at least one word larger than `len`.
         (self.at, self.last) = unsafe { (self.begin.add(len), self.begin.add(long.capacity() - WORD)) };
         self.long = Some(long);
         self.at
@@ -129,11 +130,11 @@ impl Drop for Output<'_> {
     }
 }
 
-/// Keeps a buffer for later.
+/// Keeps a buffer for later outputs of this thread, unless it is too large.
 #[cold]
 fn keep(long: Box<Long>) {
     if long.capacity() <= KEPT_MAX {
-        // It is freed if the thread is ending.
+        // If the thread is ending, the buffer is freed instead.
         let _ = KEPT.try_with(|kept| kept.set(Some(long)));
     }
 }

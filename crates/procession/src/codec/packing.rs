@@ -13,12 +13,12 @@ pub(crate) fn pack<T: Message>(value: &T) -> Result<u64> {
     })?
 }
 
-/// Encodes a value into a block of this process, which it gets even if its payload is empty.
+/// Encodes a value into a block of this process. The value gets a block even if its payload is empty.
 pub(crate) fn pack_block<T: Message>(value: &T) -> Result<OwnedBlock> {
     encoding::with_bytes(value, payload::pack_bytes)?
 }
 
-/// Decodes the value in a block. The block stays.
+/// Decodes the value in a block. Does not free the block.
 pub(crate) fn unpack<T: Message>(arena: &Arena, at: u64) -> Result<T> {
     let bytes = if at == 0 { &[][..] } else { payload::contents(arena, at)? };
     handle::decoding(|| encoding::from_bytes(bytes))

@@ -1,5 +1,5 @@
-//! A value as text, similar to its `Debug` output. It is made from what serde sees, so it works for everything that
-//! can be sent.
+//! A value as text, similar to its `Debug` output. The text is made from what the value passes to serde, so
+//! this works for every value that can be sent.
 
 use std::fmt::{self, Display, Write};
 
@@ -10,8 +10,8 @@ use crate::arena::handle;
 /// The length of the longest text, in bytes.
 const LONGEST: usize = 1 << 10;
 
-/// Returns a value as text: `Order { goods: "apples", count: 3 }`. A long text is cut off. If `Serialize` fails, the
-/// text ends where it failed.
+/// Returns a value as text: `Order { goods: "apples", count: 3 }`. A long text is cut off. If the value's
+/// `Serialize` fails, the text ends at the point of the failure.
 pub(crate) fn as_text<T: Serialize>(value: &T) -> String {
     let mut text = Text(String::new());
     let (whole, _) = handle::collect_ids(|| value.serialize(&mut text));

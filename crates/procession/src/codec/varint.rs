@@ -1,14 +1,15 @@
-//! Numbers of variable length: seven bits in each byte, the lowest first. All bytes except the last have the highest bit
-//! set.
+//! Numbers of variable length, with seven bits in each byte and the lowest bits first. All bytes except the
+//! last have their highest bit set.
 
 use super::encoder::Encoder;
 
 impl Encoder<'_> {
-    /// Appends a number with seven bits in each byte, the lowest first. All bytes except the last have the highest
-    /// bit set.
+    /// Appends a number, with seven bits in each byte and the lowest bits first. All bytes except the last
+    /// have their highest bit set.
     #[inline]
     pub(super) fn append_varint(&mut self, value: u64) {
-        // Most numbers are small, and the processor can predict the length instead of waiting for it.
+        // Most numbers are small. With a branch for each length, the processor predicts the length instead of
+        // waiting for it.
         match value {
             ..0x80 => self.0.write_word(value, 1),
             0x80..0x4000 => self.0.write_word(spread_few_sevens(value) | 0x80, 2),
@@ -42,7 +43,8 @@ impl Encoder<'_> {
     }
 }
 
-/// Spreads the lowest 56 bits over eight bytes, seven in each: first in halves, then quarters, then eighths.
+/// Spreads the lowest 56 bits over eight bytes, seven bits in each. First splits them into halves, then into
+/// quarters, then into eighths.
 fn spread_sevens(bits: u64) -> u64 {
     let bits = apart(bits, 0x0fff_ffff, 4);
     let bits = apart(bits, 0x0000_3fff_0000_3fff, 2);
@@ -61,7 +63,7 @@ fn apart(bits: u64, low: u64, by: u32) -> u64 {
     bits & low | (bits & !low) << by
 }
 
-/// Maps signed numbers to unsigned ones, so that small absolute values become small.
+/// Maps signed numbers to unsigned ones, so that numbers with a small absolute value become small numbers.
 #[inline]
 pub(super) fn zigzag(value: i64) -> u64 {
     (value << 1 ^ value >> 63).cast_unsigned()

@@ -7,7 +7,7 @@ use crate::arena::blocks::{Tag, Use};
 use crate::arena::classes::blocks_in;
 use crate::arena::{Arena, blocks};
 
-/// In place of the owner of a small span: it has none. See [`Census::small_spans`].
+/// Stands for the owner of a small span that has no owner. See [`Census::small_spans`].
 pub const NOBODY: u32 = blocks::NOBODY;
 
 /// Everything that exists in the arena.
@@ -19,13 +19,14 @@ pub struct Census {
     pub unfinished_objects: u32,
     /// The blocks that belong to a process or an object, as (offset, tag).
     pub blocks: Vec<(u64, u32)>,
-    /// The number of spans in runs, complete or not, that are not kept.
+    /// The number of spans in runs that are not kept, complete or not.
     pub large_spans: u32,
-    /// The small spans with the slots of their owners. Those of [`NOBODY`] only if they are not empty.
+    /// The small spans with the slots of their owners. A span of [`NOBODY`] is listed only if it is not
+    /// empty.
     pub small_spans: Vec<(u32, u32)>,
     /// The number of extra records that belong to a process.
     pub records: u32,
-    /// (slot, object) for each object that a process holds.
+    /// A pair (slot, object) for each object that a process holds.
     pub holdings: Vec<(u32, u32)>,
 }
 
@@ -35,7 +36,7 @@ pub fn objects() -> u32 {
     (0..used).filter(|&index| !arena().object(index).is_free()).count() as u32
 }
 
-/// Counts everything.
+/// Counts everything that exists in the arena.
 pub fn census() -> Census {
     let arena = arena();
     let header = arena.header();
@@ -70,7 +71,7 @@ pub fn census() -> Census {
             _ => census.large_spans += 1,
         }
     }
-    // Records above the hint must be free, too.
+    // Records above the hint must be free. So this also looks at some of these.
     let extras = header.records_used.load(Ordering::Acquire).saturating_add(64);
     census.records = (0..extras.min(arena.layout.extra_records))
         .filter(|&r| arena.record_owner(r).load(Ordering::Acquire) != 0)

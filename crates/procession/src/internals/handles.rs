@@ -13,7 +13,7 @@ pub fn collect() {
     collect::want(arena());
 }
 
-/// Makes a pass of the collector if one was requested, as the supervisor does after each death.
+/// If a pass of the collector was requested, makes one, as the supervisor does after each death.
 pub fn collect_if_wanted() {
     collect::if_wanted(arena(), &Record::private(), |_, _| ());
 }
@@ -24,7 +24,7 @@ pub fn collect_as_supervisor() {
     collect_if_wanted();
 }
 
-/// Notes that this process holds an object, as if it had received a handle.
+/// Marks an object as held by this process, as if the process had received a handle to it.
 pub fn hold(handle: &impl HasHandle) {
     arena().held_objects(member::slot()).set(handle.object_index());
 }
@@ -39,7 +39,7 @@ pub fn say_task_handles<R>(task: &crate::pool::Task<R>, count: u32) -> u32 {
     task.handles().swap(count, Ordering::SeqCst)
 }
 
-/// Leaves one more use to a free place in the table of objects.
+/// Wears out a free place in the table of objects, so that it can be used only once more.
 pub fn wear_out(object: u32) {
     arena().object(object).wear_out();
 }

@@ -1,4 +1,4 @@
-//! Joining the family without a supervisor, dying, and being recovered.
+//! Lets tests join the family without a supervisor, and declare processes dead and recover them.
 
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::atomic::Ordering;
@@ -19,12 +19,12 @@ pub fn mapping() -> (*mut u8, usize, RawFd) {
     (base, bytes, member::memfd().expect("the tests are main").as_raw_fd())
 }
 
-/// Returns the switch by which system calls fail, in every process of the family.
+/// Returns the switch that makes system calls fail in any process of the family.
 pub fn faults() -> &'static Switch {
     &arena().header().faults
 }
 
-/// Sets a slot up for a process that joins by [`become_member`].
+/// Sets up a slot for a process that joins with [`become_member`].
 pub fn open_slot(slot: u32) {
     let arena = arena();
     arena.header().slots_used.fetch_max(slot + 1, Ordering::AcqRel);
@@ -38,7 +38,8 @@ pub fn open_spare(slot: u32) {
     arena.slot(slot).state.store(slots::SPARE, Ordering::Release);
     arena.header().spare_slots[0].store(slot, Ordering::Release);
     arena.header().stage.store(crate::arena::header::stage::RUNNING, Ordering::Release);
-    // Children of this process have its credentials.
+    // The test's children are forked from this process and have its credentials, so this process stands for
+    // the supervisor.
     let mine = Credentials::of_this_thread().expect("the tests have credentials");
     arena.header().credentials_digest.store(mine.digest(), Ordering::Relaxed);
     arena.header().bounding.store(mine.bounding(), Ordering::Relaxed);
@@ -52,7 +53,8 @@ pub fn wake_spawners() {
     futex::wake_all(&arena().header().spares);
 }
 
-/// Stores this process's working directory as the supervisor's, so that a request needs no directory.
+/// Declares this process's working directory to be the supervisor's, so that a request need not name a
+/// directory.
 pub fn come_home() {
     let (device, inode) = process::cwd_identity().expect("the tests have a working directory");
     arena().header().cwd_device.store(device, Ordering::Relaxed);
@@ -64,22 +66,23 @@ pub fn slot_phase(slot: u32) -> u32 {
     slots::phase(arena().slot(slot).state.load(Ordering::Acquire))
 }
 
-/// Makes this process the one of `slot`, in a fork that the library's handler did not see.
+/// Makes this process the process of `slot`. For a fork that the library's fork handler did not see.
 pub fn become_member(slot: u32) {
     member::become_child(slot);
     arena().slot(slot).pid.store(process::pid(), Ordering::Release);
 }
 
-/// Makes the handles that this fork inherited from the process of `slot` its own.
+/// For a fork of the process of `slot`: marks the objects of the inherited handles as held by this process,
+/// too.
 pub fn inherit_handles(slot: u32) {
     let (arena, me) = (arena(), member::slot());
     arena.held_objects(slot).for_each(|index| arena.held_objects(me).set(index));
 }
 
-/// Declares the process of `slot` killed by SIGKILL, and repairs what it left.
+/// Declares that SIGKILL has killed the process of `slot`, and recovers the process.
 pub fn recover(slot: u32) {
     let how = Some(Ended::Signaled { signal: libc::SIGKILL, core: false });
-    // The supervisor does this first, if the kernel takes long to free the memory of the process.
+    // If the kernel takes long to free the memory of the process, the supervisor makes this call first.
     recovery::release(arena(), slot, how);
     recovery::recover(arena(), slot, how);
 }
@@ -89,7 +92,7 @@ pub fn pass_by(slot: u32) {
     recovery::pass_by(arena(), slot);
 }
 
-/// Declares the process of `slot` exited with code 0, and repairs what it left.
+/// Declares that the process of `slot` has exited with code 0, and recovers the process.
 pub fn recover_exited(slot: u32) {
     recovery::recover(arena(), slot, Some(Ended::Exited(0)));
 }
@@ -104,36 +107,37 @@ pub fn say_returned() {
     arena().slot(member::slot()).leaving.store(slots::RETURNED, Ordering::Release);
 }
 
-/// Declares `threads` more threads of this process to be the library's own, which use nothing that it holds.
+/// Declares `threads` more threads of this process to be the library's own threads. Such threads use nothing
+/// that the process holds.
 pub fn count_own_threads(threads: u32) {
     (0..threads).for_each(|_| std::mem::forget(threads::Own::begin()));
 }
 
-/// Notifies barriers that this process does not come, as a child does whose arguments cannot be decoded.
+/// Notifies barriers that this process will not come. A child does this if its arguments cannot be decoded.
 pub fn say_that_it_does_not_come() {
     recovery::notify_barriers(arena(), member::slot(), false);
 }
 
-/// Publishes that the process in `slot` has finished, as it does in its last act.
+/// Publishes that the process in `slot` has finished, as the process itself does in its last act.
 pub fn finish(slot: u32) {
     if let Some((_, _, body)) = process_body::object_of(arena(), arena().slot(slot)) {
         body.finish();
     }
 }
 
-/// Transfers a block of this process, the one of `slot`, to its process object as the result.
+/// Transfers a block of this process to its process object, as the result. `slot` is this process's slot.
 pub fn give_result(slot: u32, block: u64) {
     if let Some((index, object, _)) = process_body::object_of(arena(), arena().slot(slot)) {
         process_body::attach(arena(), slot, object, index, process_body::RESULT, block);
     }
 }
 
-/// Enrolls this thread: it gets its record.
+/// Enrolls this thread, so that it has a record.
 pub fn enroll() {
     with_me(|_| ()).expect("the tests are members");
 }
 
-/// Pretends that a recovery is sweeping.
+/// Announces that a recovery is sweeping, although none is.
 pub fn say_sweeping() {
     arena().header().sweeping.store(1, Ordering::SeqCst);
 }
@@ -143,7 +147,7 @@ pub fn notify_all_sleepers() {
     park::notify_all_sleepers(arena());
 }
 
-/// Returns what the first thread of the process in `slot` waits for, as an offset, or 0.
+/// Returns the offset of the word that the first thread of the process in `slot` waits for, or 0.
 pub fn waits_for(slot: u32) -> u64 {
     arena().record(slot).waits_for.load(Ordering::SeqCst)
 }

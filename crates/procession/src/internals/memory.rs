@@ -33,13 +33,13 @@ pub fn reserve(bytes: u64) -> Result<u64> {
     heap::allocate(arena(), member::slot(), bytes)
 }
 
-/// Overwrites a block if it is free, as its next owner may do.
+/// Overwrites a block if it is free, as the block's next owner may do.
 pub fn write_over(block: u64) {
     let arena = arena();
     if blocks::owner(arena, block) == Tag::FREE
         && let Some((at, bytes)) = blocks::around(arena, block)
     {
-        // SAFETY: the block is free, and the tests allocate nothing meanwhile.
+        // SAFETY: the block is free, and the tests allocate nothing during this call.
         unsafe { arena.write(at, &vec![0xff; bytes as usize]) };
     }
 }
@@ -69,12 +69,12 @@ pub fn kept_spans() -> u32 {
     kept.sum()
 }
 
-/// Sets the hint so that no more runs are kept.
+/// Sets the hint to its maximum, so that no more runs are kept.
 pub fn keep_no_more() {
     arena().header().kept_spans.store(blocks::kept_most(arena()), Ordering::Relaxed);
 }
 
-/// Releases kept runs to the kernel, in the name of this process. Returns how many spans.
+/// Releases kept runs to the kernel, in the name of this process. Returns the number of released spans.
 pub fn release_kept() -> u32 {
     blocks::release_kept(arena(), member::slot(), u32::MAX)
 }

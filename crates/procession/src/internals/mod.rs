@@ -1,5 +1,5 @@
-//! The inside, opened to the crash tests: joining the arena as a process that no supervisor forked, declaring a process
-//! dead, and counting what exists. Not part of the public interface.
+//! The internals, opened to the crash tests. A test can join the arena as a process that no supervisor
+//! forked, declare a process dead, and count what exists. Not part of the public interface.
 //!
 //! | file             | what it holds                                                        |
 //! |------------------|----------------------------------------------------------------------|

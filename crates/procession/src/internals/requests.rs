@@ -1,4 +1,4 @@
-//! A spawner's request, and the child that it starts.
+//! A spawner's request, and the child that carries it out.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -12,7 +12,8 @@ pub fn resolve(entry: u64, type_hash: u64) -> Result<()> {
     entrypoint::resolve(entry, type_hash).map(drop)
 }
 
-/// Returns the request in a slot: entry, arguments' block, working directory's block, process object's id.
+/// Returns the request in a slot: the entry, the block with the arguments, the block with the working
+/// directory, and the id of the process object.
 pub fn request(slot: u32) -> (u64, u64, u64, u64) {
     let slot = arena().slot(slot);
     let read = |word: &AtomicU64| word.load(Ordering::Acquire);
@@ -24,15 +25,15 @@ pub fn request_options(slot: u32) -> u64 {
     arena().slot(slot).request.options.load(Ordering::Acquire)
 }
 
-/// Publishes that the options of the child of `slot` were applied.
+/// Publishes that the options of the child in `slot` were applied.
 pub fn prepared(slot: u32) {
     if let Some((_, _, body)) = process_body::object_of(arena(), arena().slot(slot)) {
         process_body::publish_ready(body, process_body::ready::APPLIED);
     }
 }
 
-/// Runs the life of the child of a slot whose request is complete, up to its last act. This process has become its
-/// member.
+/// Does everything that the child in a slot does after its request is complete, up to its last act. The
+/// calling process has already become the slot's member.
 pub fn live_through(slot: u32) {
     supervisor::child::live_through(arena(), slot);
 }
@@ -42,48 +43,49 @@ pub fn slot_pid(slot: u32) -> i32 {
     arena().slot(slot).pid.load(Ordering::Acquire)
 }
 
-/// Publishes that the child of a slot waits for descriptors at this socket.
+/// Publishes that the child in a slot waits for descriptors at this socket.
 pub fn say_listening(slot: u32, name: u32) {
     if let Some((_, _, body)) = process_body::object_of(arena(), arena().slot(slot)) {
         process_body::publish_ready(body, process_body::ready::listening(name));
     }
 }
 
-/// Publishes that the spawner of the child of a slot cannot send descriptors.
+/// Publishes that the spawner of the child in a slot cannot send descriptors.
 pub fn say_withdrawn(slot: u32) {
     if let Some((_, _, body)) = process_body::object_of(arena(), arena().slot(slot)) {
         options::withdraw(body);
     }
 }
 
-/// Stores the process id of the process of a slot.
+/// Stores a process id for the process in a slot.
 pub fn say_pid(slot: u32, pid: i32) {
     arena().slot(slot).pid.store(pid, Ordering::SeqCst);
 }
 
-/// Decides whether another child takes the place of the child of a slot, as the supervisor does when that is dead.
+/// Decides whether another child takes the place of the child in a slot. The supervisor does this when the
+/// child is dead.
 pub fn replace_child(slot: u32) -> bool {
     arena().slot(slot).replace_child()
 }
 
-/// Makes the process id of the child of a slot final, as its spawner does before it returns.
+/// Makes the process id of the child in a slot final. The spawner does this before `spawn` returns.
 pub fn make_known(slot: u32, incarnation: u32) -> Option<i32> {
     arena().slot(slot).make_known(incarnation)
 }
 
-/// Assigns a slot that a test made a spare to a new process, as the supervisor does.
+/// Assigns a slot to a new process, as the supervisor does. The test has made the slot a spare.
 pub fn begin_incarnation(slot: u32, incarnation: u32) {
     arena().slot(slot).begin_incarnation(incarnation);
 }
 
-/// Returns whether the child of a slot waits for descriptors.
+/// Returns whether the child in a slot waits for descriptors.
 pub fn listens(slot: u32) -> bool {
     let body = process_body::object_of(arena(), arena().slot(slot)).map(|(_, _, body)| body);
     body.is_some_and(|body| process_body::ready::name(body.ready.load(Ordering::SeqCst)).is_some())
 }
 
-/// Returns how a process with this id ended, if it has, as a word of `process_body.rs`; and whether its spawner was
-/// notified of what came of its options.
+/// Returns how the process with this object id ended, as a value of `process_body::ending`, or `None` if it
+/// has not ended. Also returns whether the process's spawner need not wait for its options any longer.
 pub fn ending(process: u64) -> (Option<u32>, bool) {
     let object = arena().object(process as u32);
     let body: &process_body::ProcessBody = object.body();

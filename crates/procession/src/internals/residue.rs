@@ -1,4 +1,4 @@
-//! What a recovery must leave empty, and what the indexes must show.
+//! Checks what recovery must have cleared, and what the indexes must show.
 
 use std::sync::atomic::Ordering;
 
@@ -7,8 +7,8 @@ use super::census::census;
 use super::requests::{request, request_options};
 use crate::arena::blocks::{Tag, Use};
 
-/// Returns everything that recovery should have cleared in a slot, its records, its bitmaps and the tags of all
-/// blocks. Reads the bitmaps bit by bit, not through the marks of their lines.
+/// Returns everything that recovery should have cleared but did not, in a slot, its records, its bitmaps and
+/// the tags of all blocks. Reads the bitmaps bit by bit, and ignores the marks of their lines.
 pub fn residue(slot: u32) -> Vec<String> {
     let (arena, mut found) = (arena(), Vec::new());
     let mut look = |what: &str, value: u64| {
@@ -54,8 +54,9 @@ pub fn residue(slot: u32) -> Vec<String> {
     found
 }
 
-/// Returns what the indexes hide: bits in lines without a mark, blocks in spans that are not marked for their owner,
-/// and what lies above the hints of how much was ever used. Reads the tags and words themselves.
+/// Returns what the indexes fail to show: bits in lines without a mark, and blocks in spans that are not
+/// marked for the block's owner. Also returns spans and objects that are in use above the hints. Reads the
+/// tags and words themselves.
 pub fn hidden() -> Vec<String> {
     let (arena, header, mut found) = (arena(), arena().header(), Vec::new());
     for slot in 0..header.slots_used.load(Ordering::Acquire).min(arena.layout.slots) {
@@ -92,5 +93,5 @@ pub fn hidden() -> Vec<String> {
     found
 }
 
-/// How far above a hint [`hidden`] looks.
+/// How many entries above a hint [`hidden`] examines.
 const BEYOND: u32 = 1024;

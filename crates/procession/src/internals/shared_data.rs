@@ -4,7 +4,7 @@ use super::census::census;
 use crate::Message;
 use crate::arena::blocks::Tag;
 
-/// Returns what is wrong with a dict: blocks that it owns and does not reach, or reaches and does not own, and wrong
+/// Returns what is wrong with a dict: blocks that it owns but that cannot be reached, the reverse, and wrong
 /// counts.
 pub fn faults_of_dict<K, V>(dict: &crate::Dict<K, V>) -> Vec<String> {
     let ((mut reached, counts), object) = (dict.map().inventory(), dict.id().index());
@@ -17,18 +17,19 @@ pub fn faults_of_dict<K, V>(dict: &crate::Dict<K, V>) -> Vec<String> {
     faults
 }
 
-/// Returns the part of a dict in which a key belongs.
+/// Returns the index of the part of a dict to which a key belongs.
 pub fn part_of_dict<K: Message, V>(dict: &crate::Dict<K, V>, key: &K) -> usize {
     crate::codec::encoding::with_bytes(key, |bytes, _| dict.map().part_index(bytes)).expect("a key")
 }
 
-/// Returns whether the table of a part of a dict has no room for one more word, or `None` if it has no table.
+/// Returns whether the table of a part of a dict has no room for one more word. Returns `None` if the part
+/// has no table.
 pub fn is_full_part_of_dict<K, V>(dict: &crate::Dict<K, V>, part: usize) -> Option<bool> {
     let [_, _, used, _] = dict.map().inventory().1[part];
     dict.map().table_len(part).map(|len| 4 * (used + 1) > 3 * len)
 }
 
-/// Returns whether a thread holds the lock of the part in which a key belongs.
+/// Returns whether a thread holds the lock of the part to which a key belongs.
 pub fn is_locked_part_of_dict<K: Message, V>(dict: &crate::Dict<K, V>, key: &K) -> bool {
     dict.map().is_locked(part_of_dict(dict, key))
 }

@@ -7,11 +7,11 @@ use super::check;
 /// Limits the private memory of this process to `bytes` bytes, soft and hard.
 pub(crate) fn limit_data(bytes: u64) -> io::Result<()> {
     let limit = libc::rlimit { rlim_cur: bytes, rlim_max: bytes };
-    // SAFETY: `limit` is a valid place.
+    // SAFETY: `limit` points to a valid value.
     check(unsafe { libc::setrlimit(libc::RLIMIT_DATA, &limit) }.into()).map(drop)
 }
 
-/// Returns how many bytes count against [`limit_data`] now.
+/// Returns how many bytes currently count against the limit of [`limit_data`].
 pub(crate) fn data_in_use() -> io::Result<u64> {
     let status = super::procfs::text("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmData:"));
@@ -19,10 +19,10 @@ pub(crate) fn data_in_use() -> io::Result<u64> {
     kib.map(|kib| kib << 10).ok_or_else(|| io::Error::other("/proc/self/status does not contain VmData"))
 }
 
-/// Runs this process only on these processors. The kernel silently ignores processors that it does not have or may
-/// not use. That is an error here.
+/// Runs this process only on these processors. The kernel silently ignores processors that do not exist or
+/// that this process may not use. This function returns an error for them.
 pub(crate) fn run_on(processors: &[u32]) -> io::Result<()> {
-    // As many bits as the largest number of processors that a kernel supports.
+    // One bit for each processor, up to the largest number of processors that the kernel supports.
     let mut wanted = [0u64; 128];
     for &processor in processors {
         let word = wanted.get_mut(processor as usize / 64);

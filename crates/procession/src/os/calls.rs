@@ -1,4 +1,4 @@
-//! What a system call returns, and calls that are repeated.
+//! The results of system calls, and functions that repeat calls.
 
 use std::io;
 use std::time::Duration;
@@ -18,11 +18,11 @@ pub(crate) fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T>
     }
 }
 
-/// How often [`insist`] makes a call, a millisecond apart.
+/// How often [`insist`] repeats a call. The attempts are a millisecond apart.
 const ATTEMPTS: u32 = 200;
 
-/// Repeats a call while it fails for a reason that may pass: the kernel has no memory, descriptor or process left at
-/// the moment. Returns an error immediately if `is_final` is true for it.
+/// Repeats a call while it fails for a reason that may be temporary: the kernel has no memory, descriptor or
+/// process left at the moment. Returns an error immediately if `is_final` returns true for its number.
 pub(crate) fn insist<T>(
     mut call: impl FnMut() -> io::Result<T>,
     is_final: impl Fn(i32) -> bool,

@@ -17,7 +17,8 @@ pub(crate) struct Hierarchy {
     pub(crate) version: Version,
     /// Where the hierarchy is mounted. A container may see only a part of it.
     top: PathBuf,
-    /// This process's group; the mount point itself where the group lies outside of what is mounted.
+    /// The directory of this process's group. If the group lies outside of the mounted part, this is the
+    /// mount point itself.
     pub(crate) own: PathBuf,
 }
 
@@ -46,13 +47,14 @@ impl Hierarchy {
         if !shown.is_empty() {
             return shown;
         }
-        // A container may get a path whose directory it does not see. What it sees is its own group then.
+        // In a container, the path may name a directory that the container does not see. Then the mount point
+        // shows the container's own group.
         mounts()
             .map(|mount| Hierarchy { version, top: mount.point.clone(), own: mount.point.clone() })
             .collect()
     }
 
-    /// Returns the lowest limit of the group and of all groups above it that are mounted.
+    /// Returns the lowest of the limits of the group and of all visible groups above it.
     fn memory_limit(&self) -> Option<u64> {
         let groups = self.own.ancestors().take_while(|group| group.starts_with(&self.top));
         groups.filter_map(|group| self.version.memory_limit(group)).min()
@@ -60,17 +62,18 @@ impl Hierarchy {
 }
 
 impl Version {
-    /// Returns what one group allows, in bytes. The kernel slows a group beyond its `memory.high` down until it
-    /// hardly runs, so this is a limit, too.
+    /// Returns what one group allows, in bytes. If a group exceeds its `memory.high`, the kernel slows the
+    /// group down until it hardly runs. So `memory.high` is a limit, too.
     fn memory_limit(self, group: &Path) -> Option<u64> {
         let read = |file| fs::read_to_string(group.join(file)).unwrap_or_default();
-        // A group without a limit contains `max`, which is no number, or a number larger than any machine's memory.
+        // The file of a group without a limit contains `max`, which is not a number, or a number larger than
+        // any machine's memory.
         let number = |file| read(file).trim().parse::<u64>().ok();
         match self {
             Version::Two => [number("memory.max"), number("memory.high")].into_iter().flatten().min(),
             Version::One => {
                 let stat = read("memory.stat");
-                // Includes the groups above that a container does not see.
+                // This line includes the limits of groups further up that a container does not see.
                 let all = stat.lines().find_map(|line| line.strip_prefix("hierarchical_memory_limit "));
                 let all = all.and_then(|bytes| bytes.trim().parse().ok());
                 [number("memory.limit_in_bytes"), all].into_iter().flatten().min()
@@ -79,7 +82,7 @@ impl Version {
     }
 }
 
-/// Returns how many bytes of memory this process's control groups allow; `None` if there are none.
+/// Returns how many bytes of memory this process's control groups allow, or `None` if they set no limit.
 pub(crate) fn memory_limit() -> Option<u64> {
     Hierarchy::all().iter().filter_map(Hierarchy::memory_limit).min()
 }
@@ -90,8 +93,8 @@ pub(crate) fn memory_limit_by(groups: &[u8], mounts: &[u8]) -> Option<u64> {
     Hierarchy::from_files(groups, mounts).iter().filter_map(Hierarchy::memory_limit).min()
 }
 
-/// Returns version and path of a line of `/proc/self/cgroup` (`4:memory:/a/b` or `0::/a/b`) that names a group
-/// which may limit memory.
+/// Returns the version and the path from a line of `/proc/self/cgroup` (`4:memory:/a/b` or `0::/a/b`), if the
+/// line names a group that may limit memory.
 fn memory_group(line: &[u8]) -> Option<(Version, PathBuf)> {
     let mut parts = line.splitn(3, |&byte| byte == b':');
     let (number, controllers, path) = (parts.next()?, parts.next()?, parts.next()?);
@@ -100,7 +103,8 @@ fn memory_group(line: &[u8]) -> Option<(Version, PathBuf)> {
     (has_memory || number == b"0").then(|| (version, OsStr::from_bytes(path).into()))
 }
 
-/// Returns whether a path stays below its start. A group of another namespace has a path such as `/../other`.
+/// Returns whether a relative path stays below the directory that it starts from. A group outside of this
+/// process's namespace has a path such as `/../other`.
 fn is_plain(path: &Path) -> bool {
     path.components().all(|part| matches!(part, std::path::Component::Normal(_)))
 }
@@ -128,8 +132,8 @@ impl Mount {
     }
 }
 
-/// Returns a path of `mountinfo` without escapes. The kernel writes a space as `\040`, and some other bytes in the
-/// same way.
+/// Returns a path from `mountinfo` without escapes. The kernel writes a space as `\040`, and escapes some
+/// other bytes in the same way.
 fn unescaped(word: &[u8]) -> PathBuf {
     let (mut bytes, mut rest) = (Vec::new(), word);
     while let [first, after @ ..] = rest {

@@ -1,4 +1,4 @@
-//! The children of this process: which have ended or stopped, and reaping them.
+//! The children of this process: finding those that have ended or stopped, and reaping them.
 
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
@@ -22,10 +22,10 @@ pub(crate) fn is_child(pid: i32) -> io::Result<bool> {
     }
 }
 
-/// Returns the next child that has ended and was not reaped, or `None` if there is none at the moment.
+/// Returns the next child that has ended and was not reaped yet, or `None` if there is none at the moment.
 pub(crate) fn next_ended() -> io::Result<Option<(i32, Ended)>> {
-    // SAFETY: an all-zero siginfo is valid; waitid writes to it. `si_pid` and `si_status` are the
-    // fields that waitid fills.
+    // SAFETY: an all-zero siginfo is valid, and waitid writes to it. `si_pid` and `si_status` are the fields
+    // that waitid fills.
     unsafe {
         let mut info: libc::siginfo_t = std::mem::zeroed();
         let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT | libc::__WALL;
@@ -49,8 +49,8 @@ pub(crate) fn next_ended() -> io::Result<Option<(i32, Ended)>> {
     }
 }
 
-/// Returns the next child that was stopped or continued since it was last reported, and whether it is stopped.
-/// Returns `None` if there is none at the moment.
+/// Returns the next child that was stopped or continued since it was last reported, and whether it is now
+/// stopped. Returns `None` if there is no such child at the moment.
 pub(crate) fn next_stop() -> io::Result<Option<(i32, bool)>> {
     // SAFETY: as in `next_ended`.
     unsafe {
@@ -82,21 +82,21 @@ pub(crate) fn reap(pid: i32) {
         // SAFETY: a plain call; a null status is allowed.
         check(unsafe { libc::waitpid(pid, std::ptr::null_mut(), libc::__WALL) }.into())
     };
-    // A zombie that stays is found by the next `waitid`.
+    // If the child remains a zombie, the next `waitid` finds it.
     let _ = insist(wait, |errno| errno == libc::ECHILD);
 }
 
-/// Reaps a process if it has ended and is a child of this one.
+/// Reaps a process if it has ended and is a child of this process.
 pub(crate) fn reap_if_ended(pid: i32) {
     // SAFETY: a plain call; a null status is allowed.
     unsafe { libc::waitpid(pid, std::ptr::null_mut(), libc::WNOHANG | libc::__WALL) };
 }
 
-/// The list of the calling thread's children in /proc, kept open because reading it is frequent.
+/// The list of the calling thread's children in /proc. The file is kept open because it is read often.
 pub(crate) struct Children {
     file: std::fs::File,
-    /// The list's text, in a buffer that is larger than most lists. Forks do not inherit it, because it is written to
-    /// between forks.
+    /// The list's text, in a buffer that is larger than most lists. Forks do not inherit this buffer, because
+    /// this process writes to it between forks.
     text: &'static mut [u8],
     translation: procfs::Translation,
 }
@@ -129,7 +129,7 @@ impl Children {
                 n => len += n,
             }
             if len == self.text.len() {
-                // The old buffer stays mapped. That happens a few times at most.
+                // The old buffer stays mapped. The buffer grows only a few times at most.
                 let more = memory::unforked_bytes(2 * len)?;
                 more[..len].copy_from_slice(self.text);
                 self.text = more;

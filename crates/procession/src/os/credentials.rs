@@ -1,7 +1,7 @@
-//! The credentials of a thread: user, groups, capabilities, and whether it can gain more.
+//! The credentials of a thread: user, groups, capabilities, and whether the thread can gain more of them.
 //!
-//! The kernel keeps these for each thread. The functions here read and change only the calling thread, by direct
-//! system calls. The C library would change all threads of the process.
+//! The kernel keeps these for each thread. The functions here make direct system calls, so they read and
+//! change only the calling thread. The C library's functions would change all threads of the process.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
@@ -13,7 +13,7 @@ use super::check;
 /// The credentials of a thread.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct Credentials {
-    /// The real, effective and saved id, and the id for file access.
+    /// The real, effective and saved ids, and the id for file access.
     users: [u32; 4],
     groups: [u32; 4],
     supplementary: Vec<u32>,
@@ -38,20 +38,21 @@ const KEEP_CAPABILITIES: u32 = 1 << 4;
 const SAME: u32 = u32::MAX;
 
 impl Credentials {
-    /// Returns those of the calling thread.
+    /// Returns the credentials of the calling thread.
     pub(crate) fn of_this_thread() -> io::Result<Credentials> {
         let mut now = Credentials::without_bounding_set()?;
         now.capabilities.bounding = bounding_set();
         Ok(now)
     }
 
-    /// Returns those of the calling thread, with an empty bounding set. Reading that set takes a system call for each
-    /// capability that the kernel knows.
+    /// Returns the credentials of the calling thread, with an empty bounding set. Reading the bounding set
+    /// takes one system call for each capability that the kernel knows.
     pub(crate) fn without_bounding_set() -> io::Result<Credentials> {
         let ids = |call, file_access| -> io::Result<[u32; 4]> {
             let mut ids = [0u32; 4];
             let [real, effective, saved, file] = &mut ids;
-            // SAFETY: three valid places. The second call changes nothing, because no user has the id -1.
+            // SAFETY: the first call writes to three valid places. The second call changes nothing, because
+            // no user has the id -1.
             unsafe {
                 check(libc::syscall(call, real as *mut u32, effective as *mut u32, saved as *mut u32))?;
                 *file = libc::syscall(file_access, SAME) as u32;
@@ -68,12 +69,13 @@ impl Credentials {
         })
     }
 
-    /// Returns whether the effective user or group is not the real one.
+    /// Returns whether the effective user or group differs from the real one.
     pub(crate) fn is_split(&self) -> bool {
         [self.users, self.groups].iter().any(|ids| ids[0] != ids[1])
     }
 
-    /// Returns a hash of these credentials without the bounding set. It is the same in every process of the program.
+    /// Returns a hash of these credentials without the bounding set. Equal credentials have the same hash in
+    /// every process of the program.
     pub(crate) fn digest(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
         let capabilities = Capabilities { bounding: 0, ..self.capabilities };
@@ -87,8 +89,8 @@ impl Credentials {
         self.capabilities.bounding
     }
 
-    /// Sets the credentials of the calling thread to exactly these, or returns an error that names what it cannot
-    /// have. After an error the thread has some of the old and some of the new ones.
+    /// Sets the credentials of the calling thread to exactly these, or returns an error that names what
+    /// cannot be set. After an error, the thread has some of the old credentials and some of the new ones.
     pub(crate) fn adopt(&self) -> io::Result<()> {
         let now = Credentials::of_this_thread()?;
         if now == *self {
@@ -102,7 +104,7 @@ impl Credentials {
             control(libc::PR_SET_NO_NEW_PRIVS, 1, 0).map_err(cannot("no_new_privs"))?;
         }
         let mut has = Credentials::without_bounding_set()?;
-        // `bound` has removed what was not wanted.
+        // `bound` has removed the unwanted capabilities.
         has.capabilities.bounding = now.capabilities.bounding & self.capabilities.bounding;
         self.compare(&has)
     }
@@ -110,7 +112,7 @@ impl Credentials {
     fn adopt_groups(&self, now: &Credentials) -> io::Result<()> {
         if self.supplementary != now.supplementary {
             let list = &self.supplementary;
-            // SAFETY: a list of that many numbers.
+            // SAFETY: `list` contains that many numbers.
             let set = check(unsafe { libc::syscall(libc::SYS_setgroups, list.len(), list.as_ptr()) });
             set.map_err(cannot("the supplementary groups"))?;
         }
@@ -130,7 +132,7 @@ impl Credentials {
         if self.users == now.users {
             return Ok(());
         }
-        // If this is locked, the comparison at the end finds what is missing.
+        // If the securebits are locked and this fails, the comparison at the end finds what is missing.
         let _ = control(libc::PR_SET_KEEPCAPS, 1, 0);
         let [real, effective, saved, file] = self.users;
         // SAFETY: plain calls.
@@ -194,7 +196,7 @@ fn cannot(what: &str) -> impl FnOnce(io::Error) -> io::Error {
 /// Returns the supplementary groups.
 fn supplementary() -> io::Result<Vec<u32>> {
     let get = |list: &mut [u32]| {
-        // SAFETY: a list of that length; with a length of 0 the call only counts.
+        // SAFETY: `list` has that length. With a length of 0, the call only counts the groups.
         check(unsafe { libc::syscall(libc::SYS_getgroups, list.len(), list.as_mut_ptr()) })
     };
     let mut few = [0; 32];
@@ -225,7 +227,7 @@ struct Header {
     pid: i32,
 }
 
-/// Version 3 of the interface: each set comes in two halves.
+/// Version 3 of the interface. It splits each set into two halves.
 const HEADER: Header = Header { version: 0x2008_0522, pid: 0 };
 
 #[repr(C)]
@@ -240,11 +242,11 @@ impl Capabilities {
     fn of_this_thread() -> io::Result<Capabilities> {
         let mut halves = [Half::default(); 2];
         let mut header = HEADER;
-        // SAFETY: the places have the sizes that this version of the interface has.
+        // SAFETY: the places have the sizes that this version of the interface requires.
         check(unsafe { libc::syscall(libc::SYS_capget, &raw mut header, halves.as_mut_ptr()) })?;
         let join = |set: fn(&Half) -> u32| u64::from(set(&halves[1])) << 32 | u64::from(set(&halves[0]));
         let (permitted, inheritable) = (join(|half| half.permitted), join(|half| half.inheritable));
-        // An ambient capability is permitted and inheritable.
+        // Only a capability that is permitted and inheritable can be ambient.
         let ambient = members(permitted & inheritable).filter(|&capability| {
             let is_set = libc::PR_CAP_AMBIENT_IS_SET as u64;
             control(libc::PR_CAP_AMBIENT, is_set, capability).is_ok_and(|set| set == 1)
@@ -271,7 +273,7 @@ impl Capabilities {
         check(unsafe { libc::syscall(libc::SYS_capset, &raw mut header, halves.as_ptr()) }).map(drop)
     }
 
-    /// Drops the capabilities from the bounding set that are not in this one.
+    /// Drops each capability from the thread's bounding set that is not in the bounding set of `self`.
     fn bound(&self, now: &Capabilities) -> io::Result<()> {
         for capability in members(now.bounding & !self.bounding) {
             control(libc::PR_CAPBSET_DROP, capability, 0).map_err(cannot("the bounding set"))?;
@@ -282,13 +284,14 @@ impl Capabilities {
 
 /// Returns the bounding set of the calling thread.
 fn bounding_set() -> u64 {
-    // The kernel refuses the first number that no capability has.
+    // The kernel returns an error for the first number that stands for no capability.
     let known = (0..64)
         .map_while(|capability| Some((capability, control(libc::PR_CAPBSET_READ, capability, 0).ok()? == 1)));
     known.fold(0, |set, (capability, has)| set | u64::from(has) << capability)
 }
 
-/// Returns whether the bounding set of the calling thread differs from `bounding` in the capabilities in `watched`.
+/// Returns whether the bounding set of the calling thread differs from `bounding` in any of the `watched`
+/// capabilities.
 pub(crate) fn bounding_set_differs(watched: u64, bounding: u64) -> bool {
     members(watched).any(|capability| {
         let has = control(libc::PR_CAPBSET_READ, capability, 0).is_ok_and(|has| has == 1);
@@ -296,9 +299,10 @@ pub(crate) fn bounding_set_differs(watched: u64, bounding: u64) -> bool {
     })
 }
 
-/// Returns the capabilities in which the bounding sets of this process's threads, and of those that they start, can
-/// ever differ. That is the empty set if all are equal now and no thread may drop a capability from its own. Only
-/// executing a program gives a thread capabilities that it is not permitted, and nothing adds one to a bounding set.
+/// Returns the capabilities in which the bounding sets of this process's threads, and of threads that they
+/// start, can ever differ. The result is the empty set if all bounding sets are equal now and no thread may
+/// drop a capability from its own set. That stays true: a thread gains permitted capabilities only by
+/// executing a program, and nothing adds a capability to a bounding set.
 pub(crate) fn bounding_set_to_watch() -> u64 {
     let read = |thread: io::Result<std::fs::DirEntry>| match std::fs::read_to_string(
         thread.ok()?.path().join("status"),
@@ -310,7 +314,7 @@ pub(crate) fn bounding_set_to_watch() -> u64 {
             };
             Some(Some((set("CapPrm:")?, set("CapBnd:")?)))
         }
-        // The thread has ended meanwhile.
+        // The thread has ended in the meantime.
         Err(e) if matches!(e.raw_os_error(), Some(libc::ESRCH | libc::ENOENT)) => Some(None),
         Err(_) => None,
     };
@@ -326,7 +330,7 @@ pub(crate) fn bounding_set_to_watch() -> u64 {
     if can_shrink || union != intersection { union } else { 0 }
 }
 
-/// Returns the user namespace of this process as a number, or 0 if that cannot be seen.
+/// Returns the user namespace of this process as a number, or 0 if `/proc` does not show it.
 pub(crate) fn user_namespace() -> u64 {
     use std::os::unix::fs::MetadataExt;
     std::fs::metadata("/proc/self/ns/user").map_or(0, |file| file.ino())

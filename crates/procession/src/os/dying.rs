@@ -1,7 +1,8 @@
-//! [`state()`]: whether a process is dead while the kernel still frees its memory.
+//! [`state()`]: whether a process is already dead while the kernel is still freeing its memory.
 //!
-//! A thread with `PF_EXITING` executes no further instruction of its program. When every thread of a process has this flag,
-//! the process is dead. The kernel frees its memory after that, and lets its parent reap it last.
+//! A thread with `PF_EXITING` executes no further instruction of its program. When every thread of a process
+//! has this flag, the process is dead. After that, the kernel frees the memory of the process. Only then does
+//! it let the parent reap the process.
 
 use std::collections::HashSet;
 use std::fs;
@@ -14,9 +15,9 @@ use crate::rules::{self, Rule};
 /// Whether a process is dead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum State {
-    /// No thread of it executes another instruction.
+    /// No thread of the process executes another instruction.
     Dead(Ended),
-    /// A thread may still run, or the kernel does not show it.
+    /// A thread may still run, or the kernel does not show whether one does.
     Unknown,
 }
 
@@ -31,14 +32,16 @@ pub(crate) fn state(pid: i32) -> State {
 fn dead(process: &Path) -> Option<Ended> {
     let tasks = process.join("task");
     let mut exiting = HashSet::new();
-    // A thread that is listed may have made another before it began to exit. So the list is read until it names only
-    // threads that were exiting before it was read: none of those can have made one.
+    // A listed thread may have started another thread before it began to exit. So this reads the list until
+    // it names only threads that were already exiting before the list was read. None of these can have
+    // started another thread since.
     loop {
         let listed: Vec<_> =
             fs::read_dir(&tasks).ok()?.map_while(Result::ok).map(|task| task.file_name()).collect();
         let fresh: Vec<_> = listed.iter().filter(|task| !exiting.contains(*task)).cloned().collect();
         if fresh.is_empty() {
-            // The kernel may omit a thread from the list while others leave it.
+            // The kernel may omit a thread from the list while other threads leave it. So this compares the
+            // number of threads.
             let stat = Stat::read(process)?;
             return (stat.threads == listed.len())
                 .then_some(stat.status)
@@ -60,7 +63,8 @@ fn dead(process: &Path) -> Option<Ended> {
 struct Stat {
     flags: u32,
     threads: usize,
-    /// The status that `wait` would return. It is also 0 if the caller may not see it.
+    /// The status that `wait` would return. It is also 0 if the caller lacks the permission to see the
+    /// status.
     status: i32,
 }
 

@@ -1,4 +1,4 @@
-//! Signal handlers that report how the process dies: of a stack overflow, or of a failed allocation.
+//! Signal handlers that report why the process dies: a stack overflow, or a failed allocation.
 
 use std::alloc::handle_alloc_error;
 use std::cell::Cell;
@@ -9,12 +9,12 @@ use std::sync::OnceLock;
 use super::{memory, process};
 
 thread_local! {
-    /// The lowest address of the calling thread's stack; 0 where that is not known.
+    /// The lowest address of the calling thread's stack, or 0 if it is not known.
     static STACK_LOW: Cell<usize> = const { Cell::new(0) };
     static GUARDED: Cell<Option<AlternateStack>> = const { Cell::new(None) };
 }
 
-/// How far below the stack a fault still counts as an overflow of it.
+/// A fault at most this far below the stack counts as a stack overflow.
 const GUARD_BYTES: usize = 1 << 20;
 const ALTERNATE_STACK: usize = 64 << 10;
 
@@ -26,9 +26,9 @@ struct Reports {
     aborts: fn(bool),
 }
 
-/// Installs handlers for fatal signals. They call `overflowed` if the stack has overflowed, and `aborts` when the
-/// process aborts, with whether an allocation failed. Both run in signal handlers. Rust's runtime detects overflows
-/// only in a process that runs `main`, which a forked child does not.
+/// Installs handlers for fatal signals. They call `overflowed` if the stack has overflowed. When the process
+/// aborts, they call `aborts` with whether an allocation failed. Both run in signal handlers. Rust's runtime
+/// detects overflows only in a process that runs `main`, and a forked child does not run it.
 pub(crate) fn report(overflowed: fn(), aborts: fn(bool)) {
     let _ = REPORTS.set(Reports { overflowed, aborts });
     // The first thread keeps its alternate stack until the process ends.
@@ -41,15 +41,15 @@ pub(crate) fn report(overflowed: fn(), aborts: fn(bool)) {
 
 type Handler = extern "C" fn(i32, *mut libc::siginfo_t, *mut libc::c_void);
 
-/// Installs a handler. Keeps another handler of SIGABRT.
+/// Installs a handler. If SIGABRT already has another handler, keeps that one.
 fn install(signal: i32, handler: Handler) {
-    // SAFETY: the places are valid; the handlers are async-signal-safe.
+    // SAFETY: the pointers are valid, and the handlers are async-signal-safe.
     unsafe {
         let mut action: libc::sigaction = std::mem::zeroed();
         libc::sigaction(signal, std::ptr::null(), &mut action);
         if action.sa_sigaction == libc::SIG_DFL || signal != libc::SIGABRT {
             action.sa_sigaction = handler as usize;
-            // The abort handler examines the stack on which it was raised.
+            // The abort handler examines the stack on which the signal was raised, so it runs on that stack.
             let stack = if signal == libc::SIGABRT { 0 } else { libc::SA_ONSTACK };
             action.sa_flags = libc::SA_SIGINFO | stack;
             libc::sigaction(signal, &action, std::ptr::null_mut());
@@ -57,15 +57,15 @@ fn install(signal: i32, handler: Handler) {
     }
 }
 
-/// Creates an alternate stack for the calling thread for signal handlers, for when its own stack has overflowed. It is
-/// freed when the thread ends.
+/// Creates an alternate stack on which the calling thread runs signal handlers when its own stack has
+/// overflowed. The alternate stack is freed when the thread ends.
 pub(crate) fn guard_this_thread() {
     if STACK_LOW.get() != 0 {
         return;
     }
     let Some(stack) = AlternateStack::new() else { return };
     STACK_LOW.set(stack_low());
-    // A thread that is already ending keeps it.
+    // A thread that is already ending keeps its alternate stack.
     let _ = GUARDED.try_with(|guarded| guarded.set(Some(stack)));
 }
 
@@ -75,7 +75,7 @@ impl AlternateStack {
     fn new() -> Option<AlternateStack> {
         let stack = memory::map_private(ALTERNATE_STACK).ok()?;
         let alt = libc::stack_t { ss_sp: stack.as_ptr().cast(), ss_flags: 0, ss_size: ALTERNATE_STACK };
-        // SAFETY: the range is ours, and stays until it is no longer the thread's alternate stack.
+        // SAFETY: the range is ours, and it stays mapped as long as it is the thread's alternate stack.
         unsafe { libc::sigaltstack(&alt, std::ptr::null_mut()) };
         Some(AlternateStack(stack))
     }
@@ -88,7 +88,7 @@ impl Drop for AlternateStack {
             ss_flags: libc::SS_DISABLE,
             ss_size: ALTERNATE_STACK,
         };
-        // SAFETY: no handler runs on the stack while this runs on another one.
+        // SAFETY: no handler runs on the alternate stack, because this code runs on another stack.
         unsafe {
             if libc::sigaltstack(&none, std::ptr::null_mut()) == 0 {
                 memory::unmap(self.0, ALTERNATE_STACK);
@@ -98,7 +98,7 @@ impl Drop for AlternateStack {
 }
 
 fn stack_low() -> usize {
-    // SAFETY: the attributes are initialised by the call before they are read.
+    // SAFETY: the call initialises the attributes before they are read.
     unsafe {
         let mut attr: libc::pthread_attr_t = std::mem::zeroed();
         if libc::pthread_getattr_np(libc::pthread_self(), &mut attr) != 0 {
@@ -121,42 +121,43 @@ extern "C" fn on_fault(signal: i32, info: *mut libc::siginfo_t, _: *mut libc::c_
             (reports.overflowed)();
         }
     }
-    // SAFETY: with the default disposition, the faulting instruction runs again and kills the process by the signal
-    // that a debugger and a core dump expect.
+    // SAFETY: with the default disposition, the faulting instruction runs again. It kills the process by the
+    // signal that a debugger and a core dump expect.
     unsafe { libc::signal(signal, libc::SIG_DFL) };
 }
 
 extern "C" fn on_abort(signal: i32, info: *mut libc::siginfo_t, _: *mut libc::c_void) {
-    // The allocator's error number is still set, unless a backtrace was printed in between.
+    // `errno` is still the one from the failed allocation, unless a backtrace was printed in between.
     let error = io::Error::last_os_error().raw_os_error();
-    // SAFETY: the kernel passes a valid siginfo, with the sender of a signal that a process sent.
+    // SAFETY: the kernel passes a valid siginfo. If a process sent the signal, the siginfo names the sender.
     let itself = unsafe { (*info).si_code <= 0 && (*info).si_pid() == process::pid() };
     if itself && let Some(reports) = REPORTS.get() {
         let function = handle_alloc_error as fn(_) -> _ as usize;
         (reports.aborts)(error == Some(libc::ENOMEM) || is_being_called(function));
     }
-    // SAFETY: with the default disposition, the signal kills the process when this returns, whichever process sent
-    // it.
+    // SAFETY: with the default disposition, the signal kills the process when this handler returns, no matter
+    // which process sent the signal.
     unsafe {
         libc::signal(signal, libc::SIG_DFL);
         libc::raise(signal);
     }
 }
 
-/// Returns whether the short function at this address was called and has not returned: the stack of the calling
-/// thread contains a return address in it.
+/// Returns whether the calling thread is inside a call of the short function at this address. If so, the
+/// thread's stack contains a return address within the function.
 fn is_being_called(function: usize) -> bool {
     const WORDS: usize = 64;
-    /// How far the stack is searched. The kernel's data for the handler may take some KiB.
+    /// How many bytes of the stack are searched. The kernel's data for the handler may take some KiB of them.
     const REACH: usize = 32 << 10;
-    /// The function's call instruction is within its first bytes.
+    /// The call instruction of the function lies within this many bytes of its start.
     const SHORT: usize = 64;
     let mut words = [0usize; WORDS];
     let here = (&raw const words).addr() + size_of_val(&words);
     for at in (here..here + REACH).step_by(size_of_val(&words)) {
         let local = libc::iovec { iov_base: words.as_mut_ptr().cast(), iov_len: size_of_val(&words) };
         let remote = libc::iovec { iov_base: at as *mut _, iov_len: size_of_val(&words) };
-        // SAFETY: the kernel writes to `words` what it can read. The end of the stack does not fault.
+        // SAFETY: the kernel copies to `words` what it can read. Reading beyond the end of the stack does not
+        // fault.
         let read = unsafe { libc::process_vm_readv(process::pid(), &local, 1, &remote, 1, 0) };
         let read = usize::try_from(read).unwrap_or(0) / size_of::<usize>();
         if words[..read].iter().any(|&word| word > function && word <= function + SHORT) {

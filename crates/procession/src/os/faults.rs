@@ -1,7 +1,8 @@
-//! System calls that fail on demand, for tests of how the library reacts.
+//! System calls that fail on demand. Tests use them to check how the library reacts.
 //!
-//! A [`Switch`] lies in the family's shared memory, so a test can let a call fail in the supervisor as well as in its
-//! own process. Without the feature `internals` there is no switch, and every check compiles to nothing.
+//! A [`Switch`] lies in the family's shared memory, so a test can make a call fail in the supervisor as well
+//! as in its own process. Without the feature `internals` there is no switch, and every check compiles to
+//! nothing.
 
 #[cfg(not(feature = "internals"))]
 use std::io;
@@ -40,7 +41,7 @@ pub enum Call {
     Receive,
     /// `dup2` and `F_DUPFD`.
     Duplicate,
-    /// `open` and `read` of a file, most of them in `/proc`.
+    /// `open` and `read` of a file, usually in `/proc`.
     ReadFile,
     /// `stat`.
     Stat,
@@ -98,11 +99,11 @@ mod switch {
 
     use super::{CALLS, Call};
 
-    /// Which processes a fault is for.
+    /// Which processes a fault applies to.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     #[repr(u32)]
     pub enum Role {
-        /// The process that started the family: its own threads and the library's.
+        /// The process that started the family, including the library's threads in it.
         Main,
         /// The supervisor.
         Supervisor,
@@ -130,7 +131,7 @@ mod switch {
     static SWITCH: AtomicPtr<Switch> = AtomicPtr::new(ptr::null_mut());
     static ROLE: AtomicU32 = AtomicU32::new(Role::Main as u32);
 
-    /// Sets the switch of this process's family, or none.
+    /// Sets the switch that this process uses: its family's switch, or none.
     pub(crate) fn share(switch: Option<&'static Switch>, role: Role) {
         ROLE.store(role as u32, Ordering::Relaxed);
         let at = switch.map_or(ptr::null_mut(), |switch| ptr::from_ref(switch).cast_mut());
@@ -140,7 +141,8 @@ mod switch {
     /// Returns the error that a test wants this call to end with, if it wants one.
     #[inline]
     pub(crate) fn at(call: Call) -> io::Result<()> {
-        // SAFETY: null, or the family's switch, which is never unmapped while the pointer names it.
+        // SAFETY: the pointer is null, or it points to the family's switch, which is not unmapped while the
+        // pointer names it.
         match unsafe { SWITCH.load(Ordering::Acquire).as_ref() } {
             Some(switch) if switch.on.load(Ordering::Relaxed) != 0 => switch.ask(call),
             _ => Ok(()),
@@ -165,7 +167,7 @@ mod switch {
             self.on.store(1, Ordering::SeqCst);
         }
 
-        /// Stops making calls fail. Returns how many would have failed.
+        /// Stops making calls fail. Returns how many more calls would have failed.
         pub fn disarm(&self) -> u32 {
             self.on.store(0, Ordering::SeqCst);
             self.left.swap(0, Ordering::SeqCst)

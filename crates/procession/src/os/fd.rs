@@ -1,4 +1,5 @@
-//! Descriptors: keeping 0 to 2 in use, socket pairs, and sending descriptors through them.
+//! Descriptors: keeping the numbers 0 to 2 in use, creating socket pairs, and sending descriptors through
+//! sockets.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -8,7 +9,8 @@ use super::clock::Deadline;
 use super::faults::{self, Call};
 use super::{check, retry};
 
-/// Moves a descriptor above 2. It can be lower if the program has closed its standard streams.
+/// Moves a descriptor to a number above 2. The kernel can assign a lower number if the program has closed its
+/// standard streams.
 pub(crate) fn above_stdio(fd: OwnedFd) -> io::Result<OwnedFd> {
     if fd.as_raw_fd() > 2 { Ok(fd) } else { above_stdio_too(fd.as_fd()) }
 }
@@ -16,19 +18,19 @@ pub(crate) fn above_stdio(fd: OwnedFd) -> io::Result<OwnedFd> {
 /// Duplicates a descriptor to a number above 2.
 pub(crate) fn above_stdio_too(fd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     faults::at(Call::Duplicate)?;
-    // SAFETY: `fd` is open; the kernel gives a new descriptor, which we own.
+    // SAFETY: `fd` is open, and the kernel returns a new descriptor, which we own.
     unsafe {
         let new = check(libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, 3).into())?;
         Ok(OwnedFd::from_raw_fd(new as RawFd))
     }
 }
 
-/// Opens `/dev/null` on each of the descriptors 0 to 2 that is closed. Otherwise another file could get that number,
-/// and a `println!` would write to it.
+/// Opens `/dev/null` for each of the descriptors 0 to 2 that is closed. Otherwise another file could get that
+/// number, and a `println!` would write to that file.
 pub(crate) fn fill_stdio() {
     for fd in 0..3 {
-        // SAFETY: plain calls. `open` takes the lowest free number, which is `fd`, because the lower ones are open by
-        // then.
+        // SAFETY: plain calls. `open` takes the lowest free number. That is `fd`, because all lower numbers
+        // are already open.
         unsafe {
             if libc::fcntl(fd, libc::F_GETFD) == -1 {
                 libc::open(c"/dev/null".as_ptr(), libc::O_RDWR);
@@ -37,10 +39,10 @@ pub(crate) fn fill_stdio() {
     }
 }
 
-/// Duplicates `fd` onto `target`, without CLOEXEC.
+/// Duplicates `fd` to the number `target`, without CLOEXEC.
 pub(crate) fn duplicate_onto(fd: BorrowedFd<'_>, target: RawFd) -> io::Result<()> {
     faults::at(Call::Duplicate)?;
-    // SAFETY: a plain call; what `target` was is closed by the kernel.
+    // SAFETY: a plain call. If `target` is open, the kernel closes it first.
     check(unsafe { libc::dup2(fd.as_raw_fd(), target) }.into()).map(drop)
 }
 
@@ -56,7 +58,7 @@ pub(crate) fn borrow_if_open(fd: RawFd) -> Option<BorrowedFd<'static>> {
     unsafe { is_open(fd).then(|| BorrowedFd::borrow_raw(fd)) }
 }
 
-/// Returns whether a descriptor has this number.
+/// Returns whether a descriptor with this number is open.
 pub(crate) fn is_open(fd: RawFd) -> bool {
     // SAFETY: a plain call.
     unsafe { libc::fcntl(fd, libc::F_GETFD) != -1 }
@@ -77,7 +79,7 @@ pub(crate) unsafe fn own(fd: RawFd) -> OwnedFd {
     unsafe { OwnedFd::from_raw_fd(fd) }
 }
 
-/// Returns a connected pair of SEQPACKET sockets, both CLOEXEC and above 2.
+/// Returns a connected pair of SEQPACKET sockets. Both are CLOEXEC and have numbers above 2.
 pub(crate) fn socket_pair() -> io::Result<(OwnedFd, OwnedFd)> {
     faults::at(Call::Socket)?;
     let mut fds = [0; 2];
@@ -99,7 +101,7 @@ pub(crate) fn peer_uid(fd: BorrowedFd<'_>) -> io::Result<u32> {
 pub(crate) fn peer(fd: BorrowedFd<'_>) -> io::Result<libc::ucred> {
     let mut cred = libc::ucred { pid: 0, uid: 0, gid: 0 };
     let mut len = size_of::<libc::ucred>() as libc::socklen_t;
-    // SAFETY: `cred` and `len` are valid places and `len` is the size of `cred`.
+    // SAFETY: `cred` and `len` are valid places, and `len` is the size of `cred`.
     let ret = unsafe {
         let place = (&raw mut cred).cast();
         libc::getsockopt(fd.as_raw_fd(), libc::SOL_SOCKET, libc::SO_PEERCRED, place, &mut len)
@@ -117,8 +119,8 @@ pub(crate) fn send_with_fds(socket: BorrowedFd<'_>, bytes: &[u8], fds: &[RawFd])
     assert!(fds.len() <= MAX_FDS, "INVARIANT: a message carries at most {MAX_FDS} descriptors");
     let mut iov = libc::iovec { iov_base: bytes.as_ptr() as *mut _, iov_len: bytes.len() };
     let mut control = Control([0; 64]);
-    // SAFETY: every pointer in `msg` points to a live local of the stated length; CMSG_SPACE of
-    // five descriptors is 40 bytes, within `control`.
+    // SAFETY: every pointer in `msg` points to a live local variable of the stated length. CMSG_SPACE of five
+    // descriptors is 40 bytes, within `control`.
     unsafe {
         let mut msg: libc::msghdr = std::mem::zeroed();
         msg.msg_iov = &mut iov;
@@ -138,9 +140,10 @@ pub(crate) fn send_with_fds(socket: BorrowedFd<'_>, bytes: &[u8], fds: &[RawFd])
     }
 }
 
-/// Asks the kernel to send SIGCONT to this process when the other end of a socket closes or sends something.
+/// Asks the kernel to send SIGCONT to this process when the other end of a socket is closed or sends
+/// something.
 pub(crate) fn continue_on_news(socket: BorrowedFd<'_>) -> io::Result<()> {
-    /// Linux: sets the signal of O_ASYNC.
+    /// The Linux command that sets the signal for O_ASYNC.
     const F_SETSIG: i32 = 10;
     let fd = socket.as_raw_fd();
     // SAFETY: plain calls on an open descriptor.
@@ -164,7 +167,7 @@ pub(crate) fn is_seqpacket(fd: BorrowedFd<'_>) -> bool {
     ret == 0 && kind == libc::SOCK_SEQPACKET
 }
 
-/// Copies the beginning of the next datagram, if there is one, and leaves it in the socket.
+/// Copies the beginning of the next datagram, if there is one, and leaves the datagram in the socket.
 pub(crate) fn peek(socket: BorrowedFd<'_>, bytes: &mut [u8]) -> io::Result<usize> {
     let flags = libc::MSG_PEEK | libc::MSG_DONTWAIT;
     // SAFETY: `bytes` is a valid buffer of that length.
@@ -180,8 +183,8 @@ pub(crate) fn receive_with_fds(
     let mut iov = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
     let mut control = Control([0; 64]);
     let mut fds = Vec::new();
-    // SAFETY: as in `send_with_fds`. The control headers say how many descriptors the kernel installed, and each is
-    // ours from then on.
+    // SAFETY: as in `send_with_fds`. The control headers say how many descriptors the kernel has installed,
+    // and we own each of them.
     unsafe {
         let mut msg: libc::msghdr = std::mem::zeroed();
         msg.msg_iov = &mut iov;
@@ -208,13 +211,13 @@ pub(crate) fn receive_with_fds(
     }
 }
 
-/// Shuts a connection down, also for other processes that have the same socket.
+/// Shuts a connection down, including for other processes that share the same socket.
 pub(crate) fn hang_up(socket: BorrowedFd<'_>) {
     // SAFETY: a plain call.
     unsafe { libc::shutdown(socket.as_raw_fd(), libc::SHUT_RDWR) };
 }
 
-/// Reads and discards what is available. Returns false at the end of the stream.
+/// Reads and discards all available data. Returns false at the end of the stream.
 pub(crate) fn drain(fd: BorrowedFd<'_>) -> bool {
     let mut rest = [0u8; 512];
     loop {
@@ -229,8 +232,9 @@ pub(crate) fn drain(fd: BorrowedFd<'_>) -> bool {
     }
 }
 
-/// Waits until one of the descriptors is readable or has hung up, at most `timeout_ms` (-1: without a limit). Returns
-/// for each whether it is. A failed call is repeated for the time that is left.
+/// Waits until one of the descriptors is readable or has hung up, but at most for `timeout_ms` (-1: no
+/// limit). Returns for each descriptor whether it is readable or has hung up. If the call fails, repeats it
+/// for the remaining time.
 pub(crate) fn poll<const N: usize>(fds: [RawFd; N], timeout_ms: i32) -> [bool; N] {
     let mut polls = fds.map(|fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 });
     let until = u64::try_from(timeout_ms)
@@ -250,13 +254,13 @@ pub(crate) fn poll<const N: usize>(fds: [RawFd; N], timeout_ms: i32) -> [bool; N
         }
         left = until.left_ms();
     }
-    // A descriptor that is not open (POLLNVAL) cannot be read.
+    // A descriptor that is not open (POLLNVAL) does not count as readable.
     polls.map(|p| p.revents & (libc::POLLIN | libc::POLLHUP | libc::POLLERR) != 0)
 }
 
 /// Closes every descriptor above `last`.
 pub(crate) fn close_above(last: i32) {
-    // SAFETY: the callers have a descriptor table of their own, and use nothing in it above `last`.
+    // SAFETY: the callers do not share their descriptor table, and use no descriptor above `last`.
     unsafe {
         if libc::syscall(libc::SYS_close_range, last + 1, u32::MAX, 0) == -1 {
             let end = libc::sysconf(libc::_SC_OPEN_MAX).clamp(3, 1 << 20);

@@ -1,7 +1,8 @@
-//! Sends descriptors to a process without an existing connection, through a socket whose name the kernel chooses.
+//! Sends descriptors to a process to which there is no connection yet, through a socket whose name the kernel
+//! chooses.
 //!
-//! The name is in no file system, so nothing is left behind. Other processes can guess the name, so each side asks
-//! the kernel for the other's process id before it sends or accepts anything.
+//! The name is not in any file system, so nothing is left behind. Other processes can guess the name. So
+//! before it sends or accepts anything, each side asks the kernel for the other side's process id.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -63,8 +64,9 @@ impl DescriptorSocket {
         self.name
     }
 
-    /// Waits for the process `pid`, whose pidfd is `alive`, and receives its descriptors. Returns an error if the
-    /// process ends before or sends none, or if `expected` becomes false, which is checked ten times a second.
+    /// Waits for the process `pid`, whose pidfd is `alive`, and receives its descriptors. Returns an error if
+    /// the process ends first, if it sends no descriptors, or if `expected` returns false. `expected` is
+    /// called ten times a second.
     pub(crate) fn receive(
         &self,
         pid: i32,
@@ -97,7 +99,7 @@ impl DescriptorSocket {
 }
 
 fn receive_from(guest: BorrowedFd<'_>) -> io::Result<Vec<OwnedFd>> {
-    // The process sends immediately or ends, and this call reports either.
+    // The process either sends immediately or ends, and this call reports which of the two happens.
     let (_, fds) = fd::receive_with_fds(guest, &mut [0; 1])?;
     if fds.is_empty() { Err(gone()) } else { Ok(fds) }
 }
@@ -109,8 +111,8 @@ fn gone() -> io::Error {
     )
 }
 
-/// Sends descriptors to the socket `name` of process `pid`. Returns false if the process is not there: it has ended,
-/// or is in another network namespace.
+/// Sends descriptors to the socket `name` of process `pid`. Returns false if that process does not listen
+/// there: it has ended, or is in another network namespace.
 pub(crate) fn deliver(name: u32, pid: i32, fds: &[RawFd]) -> io::Result<bool> {
     let socket = socket()?;
     let (address, len) = address(name);
@@ -127,13 +129,13 @@ pub(crate) fn deliver(name: u32, pid: i32, fds: &[RawFd]) -> io::Result<bool> {
         return Ok(false);
     }
     match fd::send_with_fds(socket.as_fd(), &[0], fds) {
-        // The process has ended meanwhile.
+        // The process has ended in the meantime.
         Err(e) if matches!(e.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe) => Ok(false),
         sent => sent.map(|()| true),
     }
 }
 
-/// Returns the process that created the other end.
+/// Returns the id of the process that created the other end.
 fn peer_pid(socket: BorrowedFd<'_>) -> io::Result<i32> {
     fd::peer(socket).map(|cred| cred.pid)
 }

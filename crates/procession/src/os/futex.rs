@@ -10,14 +10,14 @@ use super::clock::Deadline;
 use super::faults::{self, Call};
 use crate::rules::{self, Rule};
 
-/// Sleeps while `word` is `expected`, until a wake or the deadline. It may return at any time, so callers check their
-/// word again.
+/// Sleeps if `word` is `expected`, until a wake or the deadline. This function may return at any time, so
+/// callers check their word again.
 pub(crate) fn wait(word: &AtomicU32, expected: u32, deadline: Deadline) {
     wait_as(word, expected, deadline, EVERY_CLASS);
 }
 
-/// As [`wait`], as a sleeper of these classes: see [`wake_class`]. Returns whether the deadline ended the sleep, and
-/// not a wake.
+/// As [`wait`], but as a sleeper of the given classes: see [`wake_class`]. Returns whether the sleep timed
+/// out.
 pub(crate) fn wait_as(word: &AtomicU32, expected: u32, deadline: Deadline, classes: u32) -> bool {
     if faults::at(Call::Sleep).is_err() {
         return false;
@@ -42,8 +42,9 @@ pub(crate) fn wait_as(word: &AtomicU32, expected: u32, deadline: Deadline, class
 /// The largest number of words that one call can wait for.
 pub(crate) const MOST_WORDS: usize = 128;
 
-/// Sleeps while every word has its expected value, as [`wait`] does for one. If the kernel cannot do that (before
-/// Linux 5.16, under a filter, or for more than 128 words), it returns every few milliseconds.
+/// Sleeps while every word has its expected value, as [`wait`] does for one word. If the kernel cannot do
+/// that (before Linux 5.16, under a filter, or for more than 128 words), this function returns after a few
+/// milliseconds.
 pub(crate) fn wait_any(words: &[(&AtomicU32, u32)], deadline: Deadline) {
     const CHECK_AGAIN_NS: u64 = 5_000_000;
     let (few, many) = (&words[words.len().saturating_sub(MOST_WORDS)..], words.len() > MOST_WORDS);
@@ -55,8 +56,8 @@ pub(crate) fn wait_any(words: &[(&AtomicU32, u32)], deadline: Deadline) {
     }
 }
 
-/// Sleeps as [`wait_any`] without a deadline, for at most [`MOST_WORDS`] words. If the kernel cannot wait for several
-/// words, it sleeps on the first one alone.
+/// Sleeps as [`wait_any`] does without a deadline, for at most [`MOST_WORDS`] words. If the kernel cannot
+/// wait for several words, sleeps on the first word alone.
 pub(crate) fn wait_any_or_first(words: &[(&AtomicU32, u32)]) {
     if wait_vector(words, Deadline::NEVER).is_err()
         && let Some((word, expected)) = words.first()
@@ -92,7 +93,7 @@ fn wait_vector(words: &[(&AtomicU32, u32)], until: Deadline) -> Result<(), Refus
     if !rules::holds(Rule::WaitsForAny) {
         return Err(Refused);
     }
-    // SAFETY: the words and the list outlive the call; the time is absolute or null.
+    // SAFETY: the words and the list outlive the call. The time is an absolute time or null.
     let ret = unsafe {
         let (list, count) = (waiters.as_ptr(), waiters.len());
         libc::syscall(libc::SYS_futex_waitv, list, count, 0, at, libc::CLOCK_MONOTONIC)
@@ -108,14 +109,14 @@ fn timespec(ns: u64) -> libc::timespec {
     }
 }
 
-/// Returns the class of the sleeper with this number.
+/// Returns the class of the sleeper with this id.
 pub(crate) fn class_of(id: u32) -> u32 {
     1 << (id % 32)
 }
 
 const EVERY_CLASS: u32 = u32::MAX;
 
-/// Wakes every thread that sleeps on `word` as a sleeper of `class`. Returns how many.
+/// Wakes every thread that sleeps on `word` as a sleeper of `class`. Returns the number of woken threads.
 pub(crate) fn wake_class(word: &AtomicU32, class: u32) -> usize {
     let none = std::ptr::null::<u32>();
     until_heard(|| {
@@ -134,14 +135,14 @@ pub(crate) fn wake_class(word: &AtomicU32, class: u32) -> usize {
     })
 }
 
-/// Wakes at most `count` sleepers. Returns how many.
+/// Wakes at most `count` sleepers. Returns the number of woken threads.
 pub(crate) fn wake(word: &AtomicU32, count: i32) -> usize {
     // SAFETY: the kernel only uses the address as a key.
     until_heard(|| check(unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, count) }))
 }
 
-/// Repeats a wake until the kernel accepts it, because a lost wake could leave a thread asleep. Returns how many
-/// threads it woke.
+/// Repeats a wake until the kernel accepts it, because a lost wake could leave a thread asleep for ever.
+/// Returns how many threads were woken.
 #[inline]
 fn until_heard(wake: impl Fn() -> io::Result<i64>) -> usize {
     loop {
@@ -154,7 +155,7 @@ fn until_heard(wake: impl Fn() -> io::Result<i64>) -> usize {
     }
 }
 
-/// Wakes all threads that sleep on `word`. Returns how many.
+/// Wakes all threads that sleep on `word`. Returns the number of woken threads.
 pub(crate) fn wake_all(word: &AtomicU32) -> usize {
     wake(word, i32::MAX)
 }

@@ -1,19 +1,23 @@
-//! A parent for the launched process that the user's `waitpid(-1)` never sees.
+//! The hidden parent: a parent for the launched process. The user's `waitpid(-1)` never sees it.
 //!
-//! Orphans of a subreaper, and of the first process in a pid namespace, become its children. There, the launched
-//! process would be found by `waitpid(-1)`, which then waits as long as the family lives. So its parent stays:
+//! If main is a subreaper, or the first process in a pid namespace, then orphans among its descendants become
+//! its children. In such a main, `waitpid(-1)` would find the launched process and wait as long as the family
+//! lives. So the launched process's parent stays:
 //!
 //! ```text
 //! main ──clone(VM, exit signal 0)──▶ hidden parent ──clone──▶ program
 //! ```
 //!
-//! A child with exit signal 0 is found by `__WALL` and `__WCLONE` only. The hidden parent is a subreaper, so it adopts
-//! whatever the program leaves behind. It ends when it has no child, and main reaps it by its number.
+//! Only a wait with `__WALL` or `__WCLONE` finds a child with exit signal 0. The hidden parent is a
+//! subreaper, so it adopts whatever processes the program leaves behind. It ends when it has no child left,
+//! and main reaps it by its process id.
 //!
-//! It shares main's memory, because a copy would keep every page alive that main changes. So once main runs again, it
-//! uses nothing of the C library, whose thread-local data belong to the thread that launched it. It has a stack of its
-//! own, no descriptor, and every signal blocked. A filter refuses it every system call that it does not need: it keeps
-//! the rights that main had, and main's memory must not be a way to these.
+//! The hidden parent shares main's memory, because with a copy, every page that main changes would exist
+//! twice. So once main runs again, the hidden parent uses nothing of the C library: the library's
+//! thread-local data there belong to the thread that launched it. The hidden parent has its own stack, no
+//! descriptors, and all signals blocked. It keeps the rights that main had, and code that can write to main's
+//! memory must not gain these rights. So a filter refuses every system call that the hidden parent does not
+//! need.
 
 use std::arch::asm;
 use std::io;
@@ -24,10 +28,10 @@ use super::clock::Deadline;
 use super::{check, futex, memory, process};
 use crate::rules::{self, Rule};
 
-/// What `ps` calls it.
+/// The name of the hidden parent in `ps`.
 const TITLE: &std::ffi::CStr = c"procession-par";
 
-/// A process that stays the parent of the one it has launched.
+/// A process that stays the parent of the process that it has launched.
 #[derive(Debug)]
 pub(crate) struct HiddenParent {
     pid: i32,
@@ -35,10 +39,12 @@ pub(crate) struct HiddenParent {
     len: usize,
 }
 
-// SAFETY: the memory is used by the process alone, and unmapped when that has ended.
+// SAFETY: only the hidden parent uses the memory, and the memory is unmapped after the hidden parent has
+// ended.
 unsafe impl Send for HiddenParent {}
 
-/// How far it is: the first word of its memory, a futex word. The kernel stores 0 when the process ends.
+/// How far the hidden parent has come: the first word of its memory, a futex word. The kernel stores 0 when
+/// the hidden parent ends.
 #[derive(Debug)]
 #[repr(transparent)]
 pub(super) struct Progress(AtomicU32);
@@ -46,8 +52,9 @@ pub(super) struct Progress(AtomicU32);
 const LAUNCHING: u32 = 1;
 const LAUNCHED: u32 = 2;
 
-/// Whether the launched process needs a hidden parent, and can have one: whether orphans become children of this
-/// process, and the processor and the kernel do what it takes.
+/// Returns whether the launched process needs a hidden parent and can have one. It needs one if orphans
+/// become children of this process. It can have one if the library supports this processor and the kernel has
+/// the necessary system call.
 pub(crate) fn is_needed() -> bool {
     // SAFETY: no descriptor is closed, because the first number is above the last.
     process::adopts_orphans()
@@ -58,24 +65,26 @@ pub(crate) fn is_needed() -> bool {
 }
 
 impl HiddenParent {
-    /// Runs `launch` in a new process, which shares this one's memory and descriptors, and waits until it has called
-    /// [`stay`] or has ended. Its stack ends at `stack_top`, in the mapping of `len` bytes at `memory`.
+    /// Runs `launch` in a new process, which shares this process's memory and descriptors. Waits until the
+    /// new process has called [`stay`] or has ended. The stack of the new process ends at `stack_top`, in the
+    /// mapping of `len` bytes at `memory`.
     ///
     /// # Safety
-    /// The mapping is given to the process. `launch` gets by with the stack, and does what is allowed while another
-    /// process shares the memory. All signals are blocked.
+    /// The caller gives the mapping to the new process. `launch` does not need more than this stack, and does
+    /// only what is allowed while another process shares the memory. All signals are blocked.
     pub(super) unsafe fn start(
         launch: extern "C" fn(*mut libc::c_void) -> libc::c_int,
         argument: *mut libc::c_void,
         (memory, len): (NonNull<u8>, usize),
         stack_top: *mut libc::c_void,
     ) -> io::Result<HiddenParent> {
-        // SAFETY: promised by the caller: zeroed memory that nothing else uses.
+        // SAFETY: promised by the caller. The memory is zeroed, and nothing else uses it.
         let progress = unsafe { Progress::at(memory) };
         progress.0.store(LAUNCHING, Ordering::Relaxed);
         let flags = libc::CLONE_VM | libc::CLONE_FILES | libc::CLONE_CHILD_CLEARTID;
         let (nowhere, word) = (std::ptr::null_mut::<i32>(), progress.0.as_ptr());
-        // SAFETY: promised by the caller. The kernel clears the word when the process ends, and it stays mapped until then.
+        // SAFETY: promised by the caller. The kernel clears the word when the process ends, and the word
+        // stays mapped until then.
         let pid =
             check(unsafe { libc::clone(launch, stack_top, flags, argument, nowhere, nowhere, word) }.into())?;
         while progress.0.load(Ordering::Acquire) == LAUNCHING {
@@ -84,13 +93,14 @@ impl HiddenParent {
         Ok(HiddenParent { pid: pid as i32, memory, len })
     }
 
-    /// Returns its process id.
+    /// Returns the hidden parent's process id.
     pub(crate) fn pid(&self) -> i32 {
         self.pid
     }
 }
 
-/// Waits until the process has ended, which is when the launched one and all that it left behind have ended.
+/// Waits until the hidden parent has ended. It ends when the launched process and all processes that this one
+/// left behind have ended.
 impl Drop for HiddenParent {
     fn drop(&mut self) {
         process::reap(self.pid);
@@ -101,22 +111,24 @@ impl Drop for HiddenParent {
 
 impl Progress {
     /// # Safety
-    /// `memory` is that of a hidden parent, and stays mapped as long as the result is used.
+    /// `memory` is the memory of a hidden parent, and stays mapped as long as the result is used.
     pub(super) unsafe fn at<'a>(memory: NonNull<u8>) -> &'a Progress {
-        // SAFETY: aligned to a page, zeroed or written by us, and mapped as the caller promises.
+        // SAFETY: the memory is aligned to a page, was zeroed or written by us, and is mapped as the caller
+        // promises.
         unsafe { memory.cast::<Progress>().as_ref() }
     }
 }
 
 /// Wakes the launcher, and reaps children until there are none.
 ///
-/// The launcher waits until the store of [`LAUNCHED`]. Before that, this process leaves everything that it shares
-/// with it, except the memory.
+/// The launcher waits until this process stores [`LAUNCHED`]. Before that store, this process gives up
+/// everything that it shares with the launcher, except the memory.
 pub(super) fn stay(progress: &Progress) -> ! {
     let everything: u64 = !0;
     let filter = libc::sock_fprog { len: FILTER.len() as u16, filter: FILTER.as_ptr().cast_mut() };
     let set = [libc::SIG_SETMASK as usize, (&raw const everything) as usize, 0, size_of::<u64>()];
-    // Refusals change nothing that the family needs, except that descriptors must be closed.
+    // The kernel may refuse any of these calls without harm to the family, except that this process must give
+    // up its descriptors.
     let left = call(libc::SYS_rt_sigprocmask, set) == 0
         && call(libc::SYS_close_range, [0, u32::MAX as usize, libc::CLOSE_RANGE_UNSHARE as usize, 0]) == 0;
     if left {
@@ -136,7 +148,8 @@ pub(super) fn stay(progress: &Progress) -> ! {
 
 const INTERRUPTED: isize = -(libc::EINTR as isize);
 
-/// Allows what [`stay`] calls from then on. Everything else fails with EPERM.
+/// Allows the system calls that [`stay`] makes after it has installed this filter. Every other call fails
+/// with EPERM.
 static FILTER: [libc::sock_filter; 9] = {
     const LOAD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
     const IF_EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
@@ -166,12 +179,14 @@ const ARCHITECTURE: u32 = 0;
 
 const IS_SUPPORTED: bool = ARCHITECTURE != 0;
 
-/// Makes a system call, and returns what the kernel returns: a negative number is an errno. Leaves `errno` alone.
+/// Makes a system call, and returns what the kernel returns. A negative number is an error number. Does not
+/// touch `errno`.
 #[inline(always)]
 fn call(number: libc::c_long, [a, b, c, d]: [usize; 4]) -> isize {
     let returned: isize;
     #[cfg(target_arch = "x86_64")]
-    // SAFETY: the callers pass what the call asks for. The kernel changes these registers and no others.
+    // SAFETY: the callers pass valid arguments for the call. The kernel changes these registers and no
+    // others.
     unsafe {
         asm!("syscall", inlateout("rax") number as isize => returned, in("rdi") a, in("rsi") b, in("rdx") c,
             in("r10") d, in("r8") 0usize, lateout("rcx") _, lateout("r11") _, options(nostack));

@@ -1,7 +1,7 @@
 //! The executable: where it is loaded, and whether this library is part of it.
 //!
-//! A function is sent to another process as an offset into the executable. That is sound only if the code that
-//! computes the offset and the code that uses it are in the same file.
+//! A function is sent to another process as an offset into the executable. This is sound only if the code
+//! that computes the offset and the code that uses the offset are in the same file.
 
 use std::ffi::CStr;
 use std::fs;
@@ -11,7 +11,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 unsafe extern "C" {
-    /// The first byte of the object (executable or library) that this code was linked into.
+    /// The first byte of the file (executable or library) that this code was linked into.
     #[link_name = "__ehdr_start"]
     static FIRST_BYTE: u8;
     #[link_name = "__init_array_start"]
@@ -20,15 +20,16 @@ unsafe extern "C" {
     static INIT_ARRAY_END: InitFn;
 }
 
-/// The paths by which the supervisor and a child execute the program. Both lead to the same file as `/proc/self/exe`.
-/// The kernel keeps the executed path, and no constructor can change it. So the path alone tells a process that it
-/// must not run `main`, whatever happened to its environment and descriptors.
+/// The paths by which the supervisor and a child execute the program. Both lead to the same file as
+/// `/proc/self/exe`. The kernel keeps the executed path, and no constructor can change the kernel's copy. So
+/// a process can see from the path alone that it must not run `main`, even if its environment and descriptors
+/// were changed.
 pub(crate) const AS_SUPERVISOR: &CStr = c"/proc/self/./exe";
 pub(crate) const AS_CHILD: &CStr = c"/proc/self/././exe";
 
-/// Returns the path by which this process was executed, which the kernel keeps.
+/// Returns the path by which this process was executed. The kernel keeps this path.
 pub(crate) fn executed_path() -> Option<&'static CStr> {
-    // SAFETY: the kernel stores a C string there, which stays while the process runs this program.
+    // SAFETY: the kernel stores a C string there. The string stays while the process runs this program.
     unsafe {
         let path = libc::getauxval(libc::AT_EXECFN) as *const libc::c_char;
         (!path.is_null()).then(|| CStr::from_ptr(path))
@@ -40,7 +41,8 @@ pub(crate) fn is_helper() -> bool {
     executed_path().is_some_and(|path| [AS_SUPERVISOR, AS_CHILD].contains(&path))
 }
 
-/// Returns whether this code is in the executable itself, and not in a library that a helper loaded later.
+/// Returns whether this code is in the executable itself. The alternative is a library that a helper loaded
+/// later.
 pub(crate) fn is_in_executable() -> bool {
     // SAFETY: every loaded file begins with its header, which contains the offset of its program headers.
     let headers = unsafe { (base() as *const libc::Elf64_Ehdr).read().e_phoff };
@@ -61,10 +63,11 @@ pub(crate) fn offset_of<T>(at: *const T) -> u64 {
     (at as usize).wrapping_sub(base()) as u64
 }
 
-/// Calls every entry of `.init_array` after `hook`, which the loader would have called if `hook` had returned.
+/// Calls every entry of `.init_array` that comes after `hook`. The loader would have called these entries if
+/// `hook` had returned.
 ///
 /// # Safety
-/// Called from `hook`, which the loader called with these arguments as an entry of that array.
+/// `hook` calls this. The loader has called `hook` with these arguments, as an entry of that array.
 pub(crate) unsafe fn run_later_constructors(
     hook: InitFn,
     argc: i32,
@@ -74,20 +77,20 @@ pub(crate) unsafe fn run_later_constructors(
     let (mut at, end) = (&raw const INIT_ARRAY_START, &raw const INIT_ARRAY_END);
     let mut found = false;
     while at < end {
-        // SAFETY: between the two symbols the linker puts function pointers. The loader skips null and -1, which must
-        // not become a `fn`.
+        // SAFETY: between the two symbols, the linker puts function pointers. The loader skips null and -1,
+        // and these two must not become a `fn`.
         let entry = unsafe { at.cast::<usize>().read() };
         if found && entry != 0 && entry != usize::MAX {
-            // SAFETY: a constructor that the loader would call with the same arguments.
+            // SAFETY: the entry is a constructor that the loader would call with the same arguments.
             unsafe { at.read()(argc, argv, envp) };
         }
         found |= entry == hook as usize;
-        // SAFETY: stays within or one past the array.
+        // SAFETY: the pointer stays within the array or one past its end.
         at = unsafe { at.add(1) };
     }
 }
 
-/// The ranges of memory that no process can have changed: mapped, readable, not writable.
+/// The ranges of memory that cannot have changed: mapped, readable, not writable.
 pub(crate) struct Constants(Vec<(u64, u64)>);
 
 impl Constants {
@@ -97,7 +100,7 @@ impl Constants {
         Constants(constant.map(|m| (m.from, m.to)).collect())
     }
 
-    /// Returns whether `bytes` bytes at `offset` from the executable's base are among them.
+    /// Returns whether the `bytes` bytes at `offset` from the executable's base lie in one of these ranges.
     pub(crate) fn contains(&self, offset: u64, bytes: u64) -> bool {
         let range =
             (base() as u64).checked_add(offset).and_then(|from| Some((from, from.checked_add(bytes)?)));
@@ -105,12 +108,13 @@ impl Constants {
     }
 }
 
-/// Makes forks of this process cheaper: they start with the code pages mapped that this process has used.
+/// Makes forks of this process cheaper: in a fork, the code pages that this process has used are already
+/// mapped.
 ///
-/// A fork does not copy the page tables of file mappings, because page faults can fill them again. Each such fault
-/// costs more than copying a hundred entries. The kernel does copy them for a mapping that has a page of its own. So
-/// this overwrites one byte of each code mapping with itself through `/proc/self/mem`, as a debugger does. If the
-/// kernel refuses, nothing is lost.
+/// A fork does not copy the page tables of file mappings, because page faults can fill them again. Each such
+/// fault costs more than copying a hundred entries. But the kernel does copy the page table of a file mapping
+/// that has a private copy of a page. So this function overwrites one byte of each code mapping with the same
+/// value through `/proc/self/mem`, as a debugger does. If the kernel refuses, nothing is lost.
 pub(crate) fn share_code_pages_with_forks() {
     use std::os::unix::fs::FileExt;
     let Ok(maps) = fs::read(MAPS) else { return };
@@ -123,7 +127,7 @@ pub(crate) fn share_code_pages_with_forks() {
     }
 }
 
-/// The list of this process's mappings. Paths in it are bytes and need not be text.
+/// The list of this process's mappings. The paths in it are bytes and need not be valid UTF-8.
 const MAPS: &str = "/proc/self/maps";
 
 struct Mapping<'a> {
@@ -139,7 +143,7 @@ struct Mapping<'a> {
 
 impl<'a> Mapping<'a> {
     fn all(maps: &'a [u8]) -> impl Iterator<Item = Mapping<'a>> {
-        // A newline in a path is escaped.
+        // The kernel escapes a newline in a path.
         maps.split(|&byte| byte == b'\n').filter_map(Mapping::parse)
     }
 
@@ -160,7 +164,7 @@ impl<'a> Mapping<'a> {
         })
     }
 
-    /// Returns whether this is the path of the mapped file.
+    /// Returns whether `path` is the path of the mapped file.
     fn is_at(&self, path: &Path) -> bool {
         let mut escaped = Vec::with_capacity(self.path.len());
         for &byte in path.as_os_str().as_bytes() {
@@ -173,8 +177,8 @@ impl<'a> Mapping<'a> {
     }
 }
 
-/// Checks that the code at `anchor` belongs to the file that `/proc/self/exe` would execute. It does not if `dlopen`
-/// loaded this library, or if the program was started as `ld.so program`.
+/// Checks that the code at `anchor` belongs to the file that `/proc/self/exe` would execute. The check fails
+/// if `dlopen` loaded this library, or if the program was started as `ld.so program`.
 pub(crate) fn check_is_executable(anchor: usize) -> io::Result<()> {
     let unsupported = |why: &str| {
         io::Error::new(
@@ -189,7 +193,8 @@ pub(crate) fn check_is_executable(anchor: usize) -> io::Result<()> {
     let exe = fs::metadata("/proc/self/exe")?;
     let same_file =
         exe.ino() == mapping.inode && (libc::major(exe.dev()), libc::minor(exe.dev())) == mapping.device;
-    // Stacked file systems show another device in the map than in the file. Then the path decides.
+    // With stacked file systems, the list of mappings shows another device than the file's metadata. Then the
+    // path decides.
     let same_path = || fs::read_link("/proc/self/exe").is_ok_and(|path| mapping.is_at(&path));
     if same_file || same_path() {
         Ok(())

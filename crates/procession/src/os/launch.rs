@@ -5,12 +5,13 @@
 //!    ◀───────────── reaped by number ─────────────── exits           exec of /proc/self/exe
 //! ```
 //!
-//! `exec` resets the exit signal of a process to SIGCHLD, so the caller's own waiting would see a direct child. It
-//! does not see an orphan of the intermediate process. Both clones share the caller's memory until the exec, so
-//! nothing is copied and the cost does not grow with the caller. The intermediate shares the caller's descriptor
-//! table, so the pidfd arrives in the caller.
+//! `exec` resets the exit signal of a process to SIGCHLD, so the user's own `waitpid(-1)` would see a direct
+//! child. It does not see an orphan of the intermediate process. Both clones share the caller's memory until
+//! the exec, so nothing is copied and the cost does not grow with the caller. The intermediate shares the
+//! caller's descriptor table, so the pidfd arrives in the caller.
 //!
-//! Where orphans of the intermediate would become children of the caller, it does not exit: see `hidden_parent.rs`.
+//! If orphans of the intermediate would become children of the caller, the intermediate does not exit: see
+//! `hidden_parent.rs`.
 
 use std::ffi::{CStr, CString, OsString};
 use std::io;
@@ -27,7 +28,7 @@ use super::{fd, image, memory, process, signal};
 pub(crate) struct Launched {
     pub(crate) pid: i32,
     pub(crate) pidfd: OwnedFd,
-    /// Its parent, if that stays.
+    /// The process's hidden parent, if it has one.
     pub(crate) parent: Option<HiddenParent>,
 }
 
@@ -49,10 +50,10 @@ struct Plan {
     argv: Vec<*const libc::c_char>,
     envp: Vec<*const libc::c_char>,
     stdin: i32,
-    /// -1: the caller's.
+    /// The descriptor for the new process's stderr, or -1 for the caller's stderr.
     stderr: i32,
     memory: NonNull<u8>,
-    /// Whether the intermediate has seen the new process execute or exit.
+    /// Set by the intermediate after the new process has executed the program or has exited.
     is_done: bool,
     pid: i32,
     pidfd: i32,
@@ -61,7 +62,7 @@ struct Plan {
 }
 
 impl Plan {
-    /// The upper end of the first or the second stack.
+    /// Returns the upper end of stack `n`, which is 1 or 2.
     fn stack_top(&self, n: usize) -> *mut libc::c_void {
         self.memory.as_ptr().wrapping_add(n * STACK).cast()
     }
@@ -69,17 +70,19 @@ impl Plan {
 
 const STACK: usize = 64 << 10;
 
-/// The variable that makes the loader look up every symbol of the program at its start, instead of in each fork.
+/// The environment variable that makes the loader look up every symbol when the program starts, instead of at
+/// first use in each fork.
 pub(crate) const BIND_NOW: &str = "LD_BIND_NOW";
 
-/// Returns whether the loader looks symbols up when they are first used.
+/// Returns whether the loader looks symbols up only when they are first used.
 pub(crate) fn binds_lazily() -> bool {
     std::env::var_os(BIND_NOW).is_none()
 }
 
-/// Starts `/proc/self/exe` with the caller's arguments and environment, `stdin` as descriptor 0, and `stderr` as
-/// descriptor 2. With `bind_now`, adds [`BIND_NOW`] to the environment. No other descriptors are inherited. The new
-/// program starts with every signal blocked. Its parent stays if it `has_hidden_parent`.
+/// Starts `/proc/self/exe` with the caller's arguments and environment, `stdin` as descriptor 0, and `stderr`
+/// as descriptor 2. With `bind_now`, adds [`BIND_NOW`] to the environment. No other descriptors are
+/// inherited. The new program starts with every signal blocked. If `has_hidden_parent` is true, the new
+/// process's parent stays as its hidden parent.
 pub(crate) fn launch_self(
     stdin: BorrowedFd<'_>,
     stderr: Option<BorrowedFd<'_>>,
@@ -110,20 +113,21 @@ pub(crate) fn launch_self(
     };
     let mask = signal::block_all();
     let started = faults::at(Call::Launch).and_then(|()| {
-        // SAFETY: all signals are blocked, so that no handler runs in the shared memory.
+        // SAFETY: all signals are blocked, so no handler runs in the shared memory.
         unsafe {
             if has_hidden_parent { start_hidden_parent(&mut plan) } else { run_intermediate(&mut plan) }
         }
     });
-    // SAFETY: the kernel installed the pidfd in the table we share with the intermediate.
+    // SAFETY: the kernel installed the pidfd in the descriptor table that we share with the intermediate.
     let pidfd = (plan.pidfd >= 0).then(|| unsafe { fd::own(plan.pidfd) });
     if started.is_ok() && !plan.is_done {
-        // Another process has killed the intermediate, and the new process may still use this memory.
+        // Another process has killed the intermediate. The new process may still use this memory, so this
+        // kills the new process.
         pidfd.as_ref().into_iter().for_each(end);
     }
     signal::set_mask(mask);
     if !matches!(started, Ok(Some(_))) {
-        // SAFETY: both users of the stacks have ended or have executed another program.
+        // SAFETY: both processes that used the stacks have ended or have executed another program.
         unsafe { memory::unmap(memory, 2 * STACK) };
     }
     let parent = started.map_err(|error| Refusal { tried: CLONE, error })?;
@@ -146,15 +150,16 @@ pub(crate) fn launch_self(
 /// All signals are blocked.
 unsafe fn run_intermediate(plan: &mut Plan) -> io::Result<Option<HiddenParent>> {
     let (top, flags) = (plan.stack_top(1), libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_FILES);
-    // SAFETY: the intermediate runs on a stack of its own while we are suspended, and shares our memory, in which
-    // `plan` lives until after it has gone.
+    // SAFETY: the intermediate runs on its own stack while we are suspended. It shares our memory, in which
+    // `plan` stays valid until after the intermediate has exited.
     let pid =
         super::check(unsafe { libc::clone(intermediate, top, flags, ptr::from_mut(plan).cast()) }.into())?;
     process::reap(pid as i32);
     Ok(None)
 }
 
-/// Runs the plan in a process that stays the parent of the new one, and gives it the memory with the stacks.
+/// Runs the plan in a process that stays the parent of the new process. Gives the memory with the stacks to
+/// this parent.
 ///
 /// # Safety
 /// All signals are blocked.
@@ -171,8 +176,8 @@ fn end(pidfd: &OwnedFd) {
     while !fd::poll([pidfd.as_raw_fd()], -1)[0] {}
 }
 
-/// Checks that children of the calling thread are in its own pid namespace. The process id of a child in another one
-/// would name an unrelated process here.
+/// Checks that children of the calling thread are in its own pid namespace. The process id of a child in
+/// another namespace would name an unrelated process here.
 fn check_pid_namespace() -> io::Result<()> {
     let namespace =
         |name| std::fs::metadata(format!("/proc/thread-self/ns/{name}")).ok().map(|file| file.ino());
@@ -185,8 +190,8 @@ fn check_pid_namespace() -> io::Result<()> {
     }
 }
 
-/// Returns the process with a descriptor above 2. If there is no such descriptor, kills the process, because it could
-/// not be watched.
+/// Returns the process with its pidfd moved to a number above 2. If no such descriptor is available, kills
+/// the process, because this process could not watch it.
 fn watched(pid: i32, pidfd: OwnedFd, parent: Option<HiddenParent>) -> io::Result<Launched> {
     let above = if pidfd.as_raw_fd() > 2 { None } else { Some(fd::above_stdio_too(pidfd.as_fd())) };
     match above.transpose() {
@@ -198,14 +203,14 @@ fn watched(pid: i32, pidfd: OwnedFd, parent: Option<HiddenParent>) -> io::Result
     }
 }
 
-/// Executes `/proc/self/exe` in this process, with its arguments, its environment, and its descriptors up to `last`.
-/// Returns only if that fails.
+/// Executes `/proc/self/exe` in this process, with this process's arguments, environment, and descriptors up
+/// to `last`. Returns only if that fails.
 pub(crate) fn become_self(last: i32) -> io::Error {
     let execute = || -> io::Result<()> {
         let (args, env) = (arguments()?, environment()?);
         let (argv, envp) = (pointers(&args), pointers(&env));
         super::fd::close_above(last);
-        // SAFETY: null-terminated arrays of C strings, all of which live until after the call.
+        // SAFETY: the arrays are null-terminated, and the C strings in them live until after the call.
         unsafe { libc::execve(image::AS_CHILD.as_ptr(), argv.as_ptr(), envp.as_ptr()) };
         Err(io::Error::last_os_error())
     };
@@ -235,20 +240,20 @@ fn join(name: OsString, value: OsString) -> Vec<u8> {
     bytes
 }
 
-/// Runs in the intermediate process: starts the program and exits. It shares the caller's memory, so it changes
-/// nothing but its plan.
+/// Runs in the intermediate process: starts the program and exits. It shares the caller's memory, so it
+/// changes nothing in it except its plan.
 extern "C" fn intermediate(plan: *mut libc::c_void) -> libc::c_int {
     clone_program(plan.cast());
     process::exit_now(0)
 }
 
-/// The same, which stays if there is a new process.
+/// As [`intermediate`], but stays as the hidden parent if the new process was started.
 extern "C" fn lasting_intermediate(plan: *mut libc::c_void) -> libc::c_int {
     let plan = plan.cast::<Plan>();
     process::become_subreaper();
     clone_program(plan);
-    // SAFETY: the caller waits until `stay` says so, and its plan lives as long. The memory lives longer than this
-    // process.
+    // SAFETY: the caller waits until `stay` notifies it, and the plan is valid until then. The memory stays
+    // mapped longer than this process lives.
     unsafe {
         if (*plan).errno != 0 {
             process::exit_now(0);
@@ -273,11 +278,11 @@ fn clone_program(plan: *mut Plan) {
     }
 }
 
-/// Runs in the new process, until it executes the program.
+/// Runs in the new process until that process executes the program.
 extern "C" fn program(plan: *mut libc::c_void) -> libc::c_int {
     let plan = plan.cast::<Plan>();
-    // SAFETY: system calls only. `argv` and `envp` are null-terminated arrays of C strings that live in the suspended
-    // caller. The descriptor table is this process's own.
+    // SAFETY: this makes system calls only. `argv` and `envp` are null-terminated arrays of C strings that
+    // live in the suspended caller. This process does not share its descriptor table.
     unsafe {
         (*plan).tried = STREAMS;
         let stderr = (*plan).stderr;

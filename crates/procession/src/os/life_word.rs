@@ -1,10 +1,12 @@
 //! [`LifeWord`]: a word of shared memory that the kernel marks when a thread ends.
 //!
-//! When a thread ends, the kernel walks its list of robust locks and marks each lock word there (`set_robust_list(2)`). It
-//! does so before it frees the memory of the process. A process with much memory is dead long before it can be reaped, so
-//! the mark is the first news of the death. A life word is an entry of that list that stays there while its thread lives.
+//! When a thread ends, the kernel walks its list of robust locks and marks each lock word there
+//! (`set_robust_list(2)`). The kernel does this before it frees the memory of the process. A process with
+//! much memory is dead long before it can be reaped, so the mark is the first sign of its death. A life word
+//! is an entry of that list, and it stays in the list while its thread lives.
 //!
-//! The C library owns the list and puts its robust mutexes there. A life word has the layout of a `pthread_mutex_t`:
+//! The C library owns the list and puts its robust mutexes into it. A life word has the layout of a
+//! `pthread_mutex_t`:
 //!
 //! ```text
 //!  0        4                         24        32        40
@@ -15,7 +17,7 @@
 //!
 //! | word              | meaning                                   | who moves it                     |
 //! |-------------------|-------------------------------------------|----------------------------------|
-//! | 0                 | no thread, or its process exits normally  | the thread → `WAITERS \| n`      |
+//! | 0                 | no thread, or the process exits normally  | the thread → `WAITERS \| n`      |
 //! | `WAITERS \| n`    | the thread with id n lives                | the kernel → `WAITERS \| DIED`   |
 //! | `WAITERS \| DIED` | the thread has ended                      | the supervisor → 0               |
 
@@ -24,11 +26,11 @@ use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use super::process;
 
-/// The bits of the kernel's robust protocol.
+/// The bits of the kernel's protocol for robust locks.
 const WAITERS: u32 = libc::FUTEX_WAITERS;
 const DIED: u32 = libc::FUTEX_OWNER_DIED;
 
-/// The distance from an entry's `next` to its word, in glibc.
+/// The distance from an entry's `next` to the entry's word, in glibc.
 const WORD_FROM_NEXT: isize = -32;
 
 /// A word that shows whether a thread lives.
@@ -49,7 +51,8 @@ struct Head {
 }
 
 impl LifeWord {
-    /// Enters the word into the list of the calling thread. Does nothing if the C library's list has another layout.
+    /// Adds the word to the list of the calling thread. Does nothing if the C library's list has another
+    /// layout than the one above.
     pub(crate) fn begin(&'static self) {
         let Some(head) = head() else { return };
         let first = head.next.load(Ordering::Relaxed);
@@ -60,11 +63,11 @@ impl LifeWord {
         if let Some(prev) = prev_of(first, head) {
             prev.store(link as u64, Ordering::Relaxed);
         }
-        // CRASH: until this store the kernel does not see the entry.
+        // CRASH: until this store, the kernel does not see the entry.
         head.next.store(link as usize, Ordering::Release);
     }
 
-    /// Makes the kernel ignore the word, because the process exits normally or its slot is free.
+    /// Makes the kernel ignore the word. Called because the process exits normally or its slot is free.
     pub(crate) fn silence(&self) {
         self.word.store(0, Ordering::Release);
     }
@@ -89,9 +92,10 @@ pub(crate) fn is_death(word: u32) -> bool {
 /// Returns the list of the calling thread, if its layout is the one above.
 fn head() -> Option<&'static Head> {
     let (mut head, mut length) = (ptr::null::<Head>(), 0usize);
-    // SAFETY: the kernel writes a pointer and a length to these two; 0 is the calling thread.
+    // SAFETY: the kernel writes a pointer to `head` and a length to `length`. The thread id 0 means the
+    // calling thread.
     let ret = unsafe { libc::syscall(libc::SYS_get_robust_list, 0, &raw mut head, &raw mut length) };
-    // SAFETY: the C library registered it for this thread, and it lives as long as the thread.
+    // SAFETY: the C library registered the head for this thread, and the head lives as long as the thread.
     let head = unsafe { head.as_ref() }.filter(|_| ret == 0 && length == size_of::<Head>())?;
     (head.word_from_next == WORD_FROM_NEXT && head.next.load(Ordering::Relaxed) != 0).then_some(head)
 }
@@ -112,7 +116,7 @@ mod tests {
     use super::*;
 
     fn fresh() -> &'static LifeWord {
-        // SAFETY: all zero is a valid word: it consists of atomics.
+        // SAFETY: all zeros are a valid word, because a word consists of atomics.
         Box::leak(Box::new(unsafe { std::mem::zeroed() }))
     }
 
@@ -120,7 +124,7 @@ mod tests {
     fn the_kernel_marks_the_word_of_a_thread_that_ends() {
         let word = fresh();
         std::thread::spawn(|| word.begin()).join().unwrap();
-        // The thread has been joined, but the kernel marks the word a moment before.
+        // The kernel marks the word a moment before the thread can be joined.
         assert!(is_death(word.futex().load(Ordering::Acquire)));
         assert!(word.take_death() && !word.take_death());
     }
@@ -151,7 +155,7 @@ mod tests {
         };
         let held = std::thread::spawn(live).join().unwrap() as *mut libc::pthread_mutex_t;
         assert!(is_death(word.futex().load(Ordering::Acquire)));
-        // SAFETY: an initialized mutex, which its owner's death has freed.
+        // SAFETY: the mutex is initialized, and the death of its owner has released it.
         assert_eq!(unsafe { libc::pthread_mutex_lock(held) }, libc::EOWNERDEAD);
     }
 
@@ -173,7 +177,7 @@ mod tests {
     }
 
     fn unlock(mutex: *mut libc::pthread_mutex_t) {
-        // SAFETY: an initialized mutex that this thread holds.
+        // SAFETY: the mutex is initialized, and this thread holds it.
         assert_eq!(unsafe { libc::pthread_mutex_unlock(mutex) }, 0);
     }
 }

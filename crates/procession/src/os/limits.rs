@@ -4,7 +4,7 @@ use std::fs;
 
 fn soft_limit(resource: libc::__rlimit_resource_t) -> u64 {
     let mut limit = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
-    // SAFETY: `limit` is a valid place; on failure it keeps "unlimited".
+    // SAFETY: `limit` is a valid place. If the call fails, `limit` keeps the value "unlimited".
     unsafe { libc::getrlimit(resource, &mut limit) };
     limit.rlim_cur
 }
@@ -28,12 +28,13 @@ fn statm(place: usize) -> u64 {
     pages.unwrap_or(0).saturating_mul(size.max(0) as u64)
 }
 
-/// Returns how many bytes of memory this process has and does not share.
+/// Returns how many bytes of memory this process has that are not shared.
 pub(crate) fn private_bytes() -> u64 {
     statm(1).saturating_sub(statm(2))
 }
 
-/// Limits the private memory of this process to what it has now and `more` bytes. Does nothing if the kernel refuses.
+/// Limits the private memory of this process to what it has now plus `more` bytes. Does nothing if the kernel
+/// refuses.
 pub(crate) fn limit_private_bytes(more: u64) {
     let mut limit = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
     // SAFETY: `limit` is a valid place.
@@ -43,7 +44,8 @@ pub(crate) fn limit_private_bytes(more: u64) {
     unsafe { libc::setrlimit(libc::RLIMIT_DATA, &limit) };
 }
 
-/// Returns the bytes of memory that this process may expect to get: the machine's, or those of its control groups.
+/// Returns how many bytes of memory this process may expect to get: the machine's memory, or less if its
+/// control groups have a lower limit.
 pub(crate) fn memory() -> u64 {
     // SAFETY: plain calls.
     let (pages, size) = unsafe { (libc::sysconf(libc::_SC_PHYS_PAGES), libc::sysconf(libc::_SC_PAGESIZE)) };
@@ -51,8 +53,8 @@ pub(crate) fn memory() -> u64 {
     super::cgroup::memory_limit().map_or(machine, |limit| limit.min(machine))
 }
 
-/// Returns how many processors the machine has, whichever of them this process may use: the processes that it talks
-/// to may use others.
+/// Returns how many processors the machine has. This counts processors that this process may not use, because
+/// the processes that it talks to may use them.
 pub(crate) fn processors() -> usize {
     // SAFETY: a plain call.
     usize::try_from(unsafe { libc::sysconf(libc::_SC_NPROCESSORS_ONLN) }).unwrap_or(1)

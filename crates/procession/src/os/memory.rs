@@ -1,4 +1,4 @@
-//! Shared memory: one sealed memfd, which every process maps.
+//! Memory: the sealed memfd that every process maps, and private mappings.
 
 use std::ffi::CStr;
 use std::io;
@@ -18,7 +18,7 @@ pub(crate) fn memfd(name: &CStr) -> io::Result<OwnedFd> {
     super::fd::above_stdio(unsafe { OwnedFd::from_raw_fd(fd as i32) })
 }
 
-/// Creates an anonymous file of `len` bytes in memory, whose length is sealed.
+/// Creates an anonymous file of `len` bytes in memory, and seals its length.
 pub(crate) fn sealed_memfd(name: &CStr, len: u64) -> io::Result<OwnedFd> {
     let fd = memfd(name)?;
     // SAFETY: a plain call on our own descriptor.
@@ -61,7 +61,7 @@ fn map(len: usize, flags: i32, fd: i32) -> io::Result<NonNull<u8>> {
     NonNull::new(at.cast()).ok_or_else(|| io::Error::other("the kernel mapped memory at address 0"))
 }
 
-/// Maps a file shared: every process that maps it sees the stores.
+/// Maps a file as shared memory: every process that maps the file sees the stores of the others.
 ///
 /// The mapping is never locked in memory, not even after `mlockall(MCL_FUTURE)`. With that flag, `mmap` would
 /// allocate all pages of the range, or fail if `RLIMIT_MEMLOCK` is lower. So this maps one page, unlocks it, and
@@ -83,23 +83,24 @@ pub(crate) fn map_shared(fd: BorrowedFd<'_>, len: usize) -> io::Result<NonNull<u
     NonNull::new(grown.cast()).ok_or_else(|| io::Error::other("the kernel mapped memory at address 0"))
 }
 
-/// Maps private zero pages, which the kernel allocates as they are touched.
+/// Maps private zero pages. The kernel allocates each page when it is first touched.
 pub(crate) fn map_private(len: usize) -> io::Result<NonNull<u8>> {
     faults::at(Call::Map)?;
     map(len, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1)
 }
 
-/// Returns zeros that forks of this process do not inherit. If parent and child share a page, the first write of
-/// either copies it, so data that only the parent needs should not be shared. In a fork, touching the slice faults.
+/// Returns a slice of zeros that forks of this process do not inherit. If a parent and a child share a page,
+/// the first write of either copies the page. So data that only the parent needs should not be shared. In a
+/// fork, touching the slice faults.
 pub(crate) fn unforked_ints(len: usize) -> io::Result<&'static mut [i32]> {
     let bytes = len * size_of::<i32>();
     let at = map_private(bytes)?;
     dont_fork(at, bytes)?;
-    // SAFETY: zeroed, aligned, long enough, used by nothing else, and never unmapped.
+    // SAFETY: the memory is zeroed, aligned, long enough, used by nothing else, and never unmapped.
     Ok(unsafe { std::slice::from_raw_parts_mut(at.as_ptr().cast(), len) })
 }
 
-/// As [`unforked_ints`].
+/// As [`unforked_ints`], for bytes.
 pub(crate) fn unforked_bytes(len: usize) -> io::Result<&'static mut [u8]> {
     let at = map_private(len)?;
     dont_fork(at, len)?;
@@ -107,8 +108,8 @@ pub(crate) fn unforked_bytes(len: usize) -> io::Result<&'static mut [u8]> {
     Ok(unsafe { std::slice::from_raw_parts_mut(at.as_ptr(), len) })
 }
 
-/// Replaces a range of this process's own mappings, or of a former mapping, by private zero pages. Can be called
-/// immediately after a fork.
+/// Replaces a range of this process's own mappings, or of a former mapping, by private zero pages. Safe to
+/// call immediately after a fork.
 ///
 /// # Safety
 /// Nothing relies on the contents of the range.
@@ -128,11 +129,12 @@ pub(crate) unsafe fn unmap(at: NonNull<u8>, len: usize) {
 }
 
 fn advise(at: NonNull<u8>, len: usize, advice: i32) -> io::Result<()> {
-    // SAFETY: the advices below keep or drop contents only as their functions say.
+    // SAFETY: each of the functions below documents whether its advice drops the contents of the range.
     check(unsafe { libc::madvise(at.as_ptr().cast(), len, advice) }.into()).map(drop)
 }
 
-/// Excludes the range from forks of this process. In a fork, touching it faults instead of racing.
+/// Excludes the range from forks of this process. In a fork, an access to the range faults instead of racing
+/// with this process.
 pub(crate) fn dont_fork(at: NonNull<u8>, len: usize) -> io::Result<()> {
     advise(at, len, libc::MADV_DONTFORK)
 }
@@ -158,11 +160,12 @@ pub(crate) fn populate(at: NonNull<u8>, len: usize) -> io::Result<()> {
     advise(at, len, libc::MADV_POPULATE_WRITE)
 }
 
-/// Hints that the cache line `ahead` bytes behind `at` will be written to. The address need not be valid.
+/// Hints to the processor that the cache line `ahead` bytes after `at` will soon be written to. The address
+/// need not be valid.
 #[inline]
 pub(crate) fn prefetch_to_write<T>(at: *const T, ahead: usize) {
     let line = at.cast::<u8>().wrapping_add(ahead);
-    // SAFETY: a prefetch only affects speed, whatever the address. Old processors ignore it.
+    // SAFETY: a prefetch affects only speed, even if the address is invalid. Old processors ignore it.
     #[cfg(target_arch = "x86_64")]
     unsafe {
         std::arch::asm!("prefetchw [{}]", in(reg) line, options(nostack, preserves_flags));

@@ -1,7 +1,7 @@
-//! Every system call of the library, and nothing else. A port to another system changes only this module.
+//! All system calls of the library, and nothing else. A port to another system changes only this module.
 //!
-//! This module knows nothing about arenas, locks or families. Its functions are thin, safe wrappers of Linux, and
-//! their documentation says only what the kernel's manual does not.
+//! This module knows nothing about arenas, locks or families. Its functions are thin, safe wrappers of Linux
+//! system calls. Their documentation says only what the kernel's manual does not say.
 //!
 //! | file               | what it holds |
 //! |--------------------|---|

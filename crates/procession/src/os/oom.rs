@@ -6,17 +6,18 @@ use std::time::{Duration, Instant};
 
 use super::cgroup::{Hierarchy, Version};
 
-/// Watches the kernel's count of such kills, in this process's control group if it has one.
+/// Watches the kernel's count of such kills. This is the count of this process's control group, if it has
+/// one.
 pub(crate) struct Watch {
     file: PathBuf,
     seen: u64,
-    /// The counted kills that were not attributed to a process yet, and when they were noticed.
+    /// The counted kills that were not attributed to a process yet, and the time at which they were noticed.
     open: u64,
     since: Instant,
 }
 
-/// Processes that the kernel kills together do not end at the same time. After this time the remaining kills were of
-/// processes of others.
+/// Processes that the kernel kills together do not end at the same time. Kills that are not attributed after
+/// this time are taken for kills of processes outside the family.
 const TOGETHER: Duration = Duration::from_secs(10);
 
 impl Watch {
@@ -26,8 +27,8 @@ impl Watch {
         Watch { seen: count(&file).unwrap_or(0), file, open: 0, since: Instant::now() }
     }
 
-    /// Returns whether the kernel may have killed a process that has just died: the count has grown since the last
-    /// call, or several kills were counted a moment ago.
+    /// Returns whether the kernel may have killed a process that has just died because memory ran out. It may
+    /// have if the count has grown since the last call, or if several kills were counted recently.
     pub(crate) fn has_run_out(&mut self) -> bool {
         let now = count(&self.file).unwrap_or(self.seen);
         let new = now.saturating_sub(std::mem::replace(&mut self.seen, now));

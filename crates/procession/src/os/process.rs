@@ -52,17 +52,18 @@ pub(crate) fn thread_id() -> i32 {
     unsafe { libc::syscall(libc::SYS_gettid) as i32 }
 }
 
-/// Returns whether no thread of the process with this id runs. A zombie has none.
+/// Returns whether the process with this id has no thread that still runs. This is true for a zombie.
 pub(crate) fn is_dead(pid: i32) -> bool {
     if kill(pid, 0).is_err_and(|e| e.raw_os_error() == Some(libc::ESRCH)) {
         return true;
     }
-    // A pidfd can be read when the last thread has ended.
+    // A pidfd becomes readable when the last thread has ended.
     if let Ok(fd) = pidfd_open(pid) {
         return super::fd::poll([fd.as_raw_fd()], 0)[0];
     }
     procfs::directory(pid).and_then(|at| procfs::text(at.join("stat"))).is_some_and(|stat| {
-        // The name in parentheses may contain anything. The state is that of the first thread only.
+        // The name in parentheses may contain any characters. The state is only that of the first thread, so
+        // this also checks the number of threads.
         let fields: Vec<_> = stat.rsplit(')').next().unwrap_or("").split_ascii_whitespace().collect();
         matches!(fields.first(), Some(&("Z" | "X"))) && matches!(fields.get(17), Some(&("0" | "1")))
     })
@@ -75,8 +76,8 @@ pub(crate) fn is_stopped(pid: i32) -> bool {
         .is_some_and(|stat| stat.rsplit(')').next().unwrap_or("").trim_start().starts_with(['T', 't']))
 }
 
-/// Returns whether a process is in the network namespace of this one, or `None` if that cannot be seen, as of a
-/// process that is exiting.
+/// Returns whether a process is in the same network namespace as this process. Returns `None` if that cannot
+/// be determined, for example because the process is exiting.
 pub(crate) fn shares_network_with(pid: i32) -> Option<bool> {
     let network = |process: &std::path::Path| std::fs::read_link(process.join("ns/net")).ok();
     Some(network("/proc/self".as_ref())? == network(&procfs::directory(pid)?)?)
@@ -87,9 +88,9 @@ pub(crate) fn is_pidfd(fd: BorrowedFd<'_>) -> bool {
     pidfd_signal(fd, 0).map_or_else(|e| e.raw_os_error() != Some(libc::EBADF), |()| true)
 }
 
-/// Returns whether this process has a thread with this id.
+/// Returns whether a thread with this id belongs to this process.
 pub(crate) fn is_own_thread(thread: i32) -> bool {
-    // SAFETY: a plain call; signal 0 only asks.
+    // SAFETY: a plain call. Signal 0 only checks whether the thread exists.
     unsafe { libc::syscall(libc::SYS_tgkill, pid(), thread, 0) == 0 }
 }
 
@@ -98,16 +99,16 @@ pub(crate) fn effective_uid() -> u32 {
     unsafe { libc::geteuid() }
 }
 
-/// Ends the process immediately, without exit handlers and without flushing.
+/// Ends this process immediately, without running exit handlers and without flushing streams.
 pub(crate) fn exit_now(code: i32) -> ! {
     // SAFETY: does not return.
     unsafe { libc::_exit(code) }
 }
 
-/// Returns a descriptor that refers to this process even when another one gets its id.
+/// Returns a descriptor that refers to the process `pid`, even if another process gets the same id later.
 pub(crate) fn pidfd_open(pid: i32) -> io::Result<OwnedFd> {
     faults::at(Call::OpenPidfd)?;
-    // SAFETY: a plain call that gives a new descriptor (CLOEXEC), which we own.
+    // SAFETY: a plain call that returns a new descriptor (CLOEXEC), which we own.
     let fd = unsafe { OwnedFd::from_raw_fd(check(libc::syscall(libc::SYS_pidfd_open, pid, 0))? as RawFd) };
     super::fd::above_stdio(fd)
 }
@@ -115,28 +116,28 @@ pub(crate) fn pidfd_open(pid: i32) -> io::Result<OwnedFd> {
 /// Sends a signal to the process behind a pidfd.
 pub(crate) fn pidfd_signal(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
     faults::at(Call::SignalPidfd)?;
-    // SAFETY: a plain call; a null siginfo means "as kill does".
+    // SAFETY: a plain call. With a null siginfo, the kernel fills it as `kill` does.
     let ret = unsafe {
         libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, std::ptr::null::<u8>(), 0)
     };
     check(ret).map(drop)
 }
 
-/// Sends a signal by process id. The id alone does not identify a process, so this is only for processes that cannot
-/// be reaped meanwhile.
+/// Sends a signal by process id. The id can name another process once the first one was reaped. So this is
+/// only for processes that cannot be reaped during the call.
 fn kill(pid: i32, signal: i32) -> io::Result<()> {
     faults::at(Call::Kill)?;
     // SAFETY: a plain call.
     check(unsafe { libc::kill(pid, signal) }.into()).map(drop)
 }
 
-/// Sends this process a signal.
+/// Sends a signal to this process.
 pub(crate) fn signal_self(signal: i32) {
     let _ = insist(|| kill(pid(), signal), |_| false);
 }
 
-/// Sends a signal to a child of this process. Only for a process in which no other thread reaps children, so that the
-/// id stays the child's until then.
+/// Sends a signal to a child of this process. Only for a process in which no other thread reaps children, so
+/// that the id still belongs to the child when the signal is sent.
 pub(crate) fn signal_child(pid: i32, signal: i32) -> io::Result<()> {
     if is_child(pid)? { kill(pid, signal) } else { Ok(()) }
 }
@@ -145,7 +146,8 @@ pub(crate) fn signal_child(pid: i32, signal: i32) -> io::Result<()> {
 pub(crate) fn resume_parent() {
     let number = parent_pid();
     if let Ok(parent) = pidfd_open(number)
-        // If the parent is the same afterwards, it has not ended in between.
+        // If the parent's id is still the same, the parent has not ended in between, and the pidfd refers to
+        // it.
         && parent_pid() == number
     {
         let _ = pidfd_signal(std::os::fd::AsFd::as_fd(&parent), libc::SIGCONT);
@@ -164,7 +166,7 @@ pub(crate) fn become_subreaper() {
     unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1) };
 }
 
-/// Returns whether orphans become children of this process.
+/// Returns whether orphans among this process's descendants become its children.
 pub(crate) fn adopts_orphans() -> bool {
     let mut is_subreaper: libc::c_int = 0;
     // SAFETY: the place is valid.
@@ -192,13 +194,13 @@ pub(crate) fn cwd_identity() -> io::Result<(u64, u64)> {
     }
 }
 
-/// Returns a path by which any process reaches the working directory of this one, even if the directory itself has no
-/// path. It is valid while this process lives.
+/// Returns a path by which any process can reach the working directory of this process, even if the directory
+/// itself has no path. The returned path is valid while this process lives.
 pub(crate) fn cwd_in_proc() -> Option<std::path::PathBuf> {
     procfs::directory(pid()).map(|at| at.join("cwd"))
 }
 
-/// Registers `f` to be called when the process exits, after all handlers that are registered later.
+/// Registers `f` to be called when the process exits. `f` runs after all handlers that are registered later.
 pub(crate) fn at_exit(f: extern "C" fn()) -> bool {
     // SAFETY: `f` is a function of this executable, which is never unloaded.
     unsafe { libc::atexit(f) == 0 }
@@ -206,7 +208,7 @@ pub(crate) fn at_exit(f: extern "C" fn()) -> bool {
 
 /// Registers `f` to be called in the child of every `fork` of this process.
 pub(crate) fn at_fork_child(f: extern "C" fn()) -> bool {
-    // SAFETY: as in `at_exit`; the handler only touches private memory.
+    // SAFETY: as in `at_exit`. The handler touches only private memory.
     unsafe { libc::pthread_atfork(None, None, Some(f)) == 0 }
 }
 
@@ -222,10 +224,11 @@ pub(crate) fn write_raw(fd: RawFd, bytes: &[u8]) {
     unsafe { libc::write(fd, bytes.as_ptr().cast(), bytes.len()) };
 }
 
-/// Writes to a descriptor that others write to as well, unless that would block.
+/// Writes to a descriptor that other processes also write to. Writes nothing if the write would block.
 pub(crate) fn write_without_waiting(fd: RawFd, bytes: &[u8]) {
     let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
-    // SAFETY: system calls; the buffer, the path and `stat`, which is valid when all zero, live that long.
+    // SAFETY: system calls only. The buffer, the path and `stat` live until after the calls, and an all-zero
+    // `stat` is valid.
     unsafe {
         if libc::send(fd, bytes.as_ptr().cast(), bytes.len(), flags) >= 0
             || io::Error::last_os_error().raw_os_error() != Some(libc::ENOTSOCK)
@@ -236,8 +239,8 @@ pub(crate) fn write_without_waiting(fd: RawFd, bytes: &[u8]) {
         if libc::fstat(fd, &mut stat) == 0 && stat.st_mode & libc::S_IFMT == libc::S_IFREG {
             return write_raw(fd, bytes);
         }
-        // It is a pipe or a terminal. It is opened a second time, because O_NONBLOCK applies to every descriptor of
-        // an open file.
+        // The descriptor is a pipe or a terminal. It is opened a second time, because setting O_NONBLOCK on
+        // `fd` would affect every descriptor of the same open file.
         let Ok(path) = std::ffi::CString::new(format!("/proc/self/fd/{fd}")) else { return };
         let own =
             libc::open(path.as_ptr(), libc::O_WRONLY | libc::O_NONBLOCK | libc::O_NOCTTY | libc::O_CLOEXEC);
@@ -248,8 +251,8 @@ pub(crate) fn write_without_waiting(fd: RawFd, bytes: &[u8]) {
     }
 }
 
-/// Returns whether `pid` maps the anonymous file `name` with this inode. If so, it is a process of this family and
-/// not another one that got its id. Returns `None` if that cannot be seen.
+/// Returns whether `pid` maps the anonymous file `name` with this inode. If it does, it is a process of this
+/// family and not another process that was given the same id. Returns `None` if that cannot be determined.
 pub(crate) fn maps_memfd(pid: i32, name: &str, inode: u64) -> Option<bool> {
     let (name, inode) = (format!("/memfd:{name}"), format!(" {inode} "));
     // An exiting process has no mappings.
@@ -257,11 +260,12 @@ pub(crate) fn maps_memfd(pid: i32, name: &str, inode: u64) -> Option<bool> {
     if list()?.lines().any(|line| line.contains(&name) && line.contains(&inode)) {
         return Some(true);
     }
-    // The kernel produces the list in pieces, and it breaks off if the process ends. Then the next one is empty.
+    // The kernel produces the list in pieces, and the list breaks off if the process ends meanwhile. In that
+    // case, a second list is empty.
     list().map(|_| false)
 }
 
-/// Returns the inode behind a descriptor.
+/// Returns the inode of the file behind a descriptor.
 pub(crate) fn inode(fd: BorrowedFd<'_>) -> io::Result<u64> {
     faults::at(Call::Stat)?;
     // SAFETY: an all-zero `stat` is valid and `fd` is open.

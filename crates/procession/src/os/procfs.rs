@@ -1,8 +1,8 @@
-//! `/proc`: names in it need not be text, and its process ids may belong to another pid namespace.
+//! `/proc`: the names in it need not be valid UTF-8, and its process ids may belong to another pid namespace.
 //!
-//! The ids that this process gets from system calls are those of its own pid namespace. The ids in `/proc` are those
-//! of the namespace in which it was mounted: `unshare --pid --fork program` leaves the outer mount in place. So every
-//! id is translated between the two.
+//! The ids that this process gets from system calls are those of its own pid namespace. The ids in `/proc`
+//! are those of the pid namespace in which `/proc` was mounted. These can differ: `unshare --pid --fork
+//! program` leaves the outer mount in place. So every id is translated between the two.
 
 use std::fs;
 use std::os::fd::AsRawFd;
@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use super::faults::{self, Call};
 use super::process;
 
-/// Returns the contents of a file of `/proc`, with a replacement character for what is not text.
+/// Returns the contents of a file in `/proc`, with replacement characters for bytes that are not valid UTF-8.
 pub(crate) fn text(path: impl AsRef<Path>) -> Option<String> {
     faults::at(Call::ReadFile)
         .and_then(|()| fs::read(path))
@@ -37,9 +37,9 @@ pub(crate) fn directory(pid: i32) -> Option<PathBuf> {
 
 /// Translates ids of `/proc` into those of this process's own namespace.
 pub(crate) enum Translation {
-    /// Both are the same.
+    /// Both namespaces are the same.
     None,
-    /// The number of namespaces between the mount's and this process's.
+    /// The number of levels from the mount's namespace down to this process's namespace.
     Levels(usize),
 }
 
@@ -60,7 +60,7 @@ impl Translation {
     }
 }
 
-/// Returns the ids of a process, from the mount's namespace down to the process's own.
+/// Returns the ids of a process, from its id in the mount's namespace down to its id in its own namespace.
 fn numbers(process: &str) -> Vec<i32> {
     let status = text(format!("/proc/{process}/status")).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("NSpid:")).unwrap_or("");

@@ -15,15 +15,15 @@ pub(crate) type Mask = u64;
 /// The disposition of a signal: default, ignored, or a handler.
 pub(crate) type Disposition = libc::sighandler_t;
 
-/// The two signals that the C library reserves. It sends them between threads and waits for an answer, so only a
-/// process with one thread may block them.
+/// The two signals that the C library reserves. The library sends them between threads and waits for an
+/// answer, so only a process with one thread may block them.
 const OF_THE_C_LIBRARY: Mask = 1 << 31 | 1 << 32;
 
-/// Replaces the mask of the calling thread and returns the one before.
+/// Replaces the mask of the calling thread and returns the previous mask.
 fn swap_mask(mask: Mask) -> Mask {
     let mut old: Mask = 0;
     // Uses the system call, because the C library's function silently ignores the library's own two signals.
-    // SAFETY: both places are eight bytes, as the kernel is told.
+    // SAFETY: both places have eight bytes, and that is the size passed to the kernel.
     unsafe {
         let (new, old) = (&raw const mask, &raw mut old);
         libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, new, old, size_of::<Mask>());
@@ -31,7 +31,8 @@ fn swap_mask(mask: Mask) -> Mask {
     old
 }
 
-/// Blocks the calling thread's signals. Returns the previous mask, for [`set_mask`].
+/// Blocks all signals of the calling thread, except the C library's own two. Returns the previous mask, for
+/// [`set_mask`].
 pub(crate) fn block_all() -> Mask {
     swap_mask(!OF_THE_C_LIBRARY)
 }
@@ -46,14 +47,14 @@ pub(crate) fn set_mask(mask: Mask) {
     swap_mask(mask);
 }
 
-/// Sets the dispositions of a process that reaps children and whose forks get main's dispositions. Returns main's
-/// disposition of SIGCHLD, for those forks.
+/// Sets the dispositions of a process that reaps children and whose forks get main's dispositions. Returns
+/// main's disposition of SIGCHLD, which those forks restore.
 ///
-/// All others stay as main has them, because the supervisor blocks every signal instead of ignoring it. So a fork
-/// changes no disposition except this one.
+/// All other dispositions stay as main has them, because the supervisor blocks every signal instead of
+/// ignoring it. So a fork has to change no disposition except that of SIGCHLD.
 pub(crate) fn prepare_reaper() -> Disposition {
-    // SAFETY: both are valid dispositions. SIGCHLD must not be ignored, or the kernel would reap children itself.
-    // SIGPIPE is ignored as in every Rust program.
+    // SAFETY: both dispositions are valid. SIGCHLD must not be ignored, because the kernel would then reap
+    // children itself. SIGPIPE is ignored, as in every Rust program.
     unsafe {
         libc::signal(libc::SIGPIPE, libc::SIG_IGN);
         libc::signal(BELL, libc::SIG_DFL)
@@ -63,19 +64,21 @@ pub(crate) fn prepare_reaper() -> Disposition {
 /// Sets the disposition of SIGCHLD that [`prepare_reaper`] returned.
 pub(crate) fn restore_child_signal(before: Disposition) {
     if before != libc::SIG_DFL {
-        // SAFETY: main ignored the signal, and a handler does not survive an exec.
+        // SAFETY: the disposition is "ignored", because main ignored the signal. It cannot be a handler,
+        // because handlers do not survive an exec.
         unsafe { libc::signal(BELL, before) };
     }
 }
 
-/// Calls `handler` when a child has ended, and ignores every other signal, so that none stays pending. Only for a
-/// process that has one thread and does not fork again.
+/// Registers `handler` to be called when a child has ended. Ignores every other signal, so that none stays
+/// pending. Only for a process that has one thread and does not fork again.
 pub(crate) fn catch_child_signal(handler: extern "C" fn(i32)) {
     for signal in 1..=64 {
-        // SAFETY: a valid disposition. The system refuses it for signals that cannot be ignored.
+        // SAFETY: the disposition is valid. The kernel refuses it for signals that cannot be ignored.
         unsafe { libc::signal(signal, libc::SIG_IGN) };
     }
-    // SAFETY: the place is valid, and the handler is async-signal-safe. Without SA_RESTART, the signal ends a sleep.
+    // SAFETY: the place is valid, and the handler is async-signal-safe. SA_RESTART is not set, so the signal
+    // ends a sleep.
     unsafe {
         let mut action: libc::sigaction = std::mem::zeroed();
         action.sa_sigaction = handler as *const () as usize;
@@ -85,13 +88,13 @@ pub(crate) fn catch_child_signal(handler: extern "C" fn(i32)) {
     swap_mask(OF_THE_C_LIBRARY);
 }
 
-/// Discards the pending signals of this process, which blocks all of them, except SIGCHLD. Returns whether there was
-/// one.
+/// Discards all pending signals of this process except SIGCHLD. This process blocks all signals. Returns
+/// whether there was a pending signal to discard.
 pub(crate) fn discard_pending() -> bool {
     let all: Mask = !(1 << (BELL - 1));
     let now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     let nowhere = std::ptr::null_mut::<libc::siginfo_t>();
-    // SAFETY: the places are valid, and the kernel is told the size of the mask.
+    // SAFETY: the places are valid, and the size of the mask is passed to the kernel.
     let take = || unsafe {
         libc::syscall(libc::SYS_rt_sigtimedwait, &raw const all, nowhere, &raw const now, size_of::<Mask>())
     };
@@ -102,25 +105,25 @@ pub(crate) fn discard_pending() -> bool {
     any
 }
 
-/// Returns a descriptor that is readable while a signal is pending: SIGCHLD, because a child has ended or another
-/// process wakes this one, or any other signal to this process or its group.
+/// Returns a descriptor that is readable while a signal is pending. The signal is SIGCHLD if a child has
+/// ended or another process wakes this one. It can also be any other signal to this process or its group.
 pub(crate) fn pending_fd() -> io::Result<OwnedFd> {
     let all: Mask = !0;
     let flags = libc::SFD_CLOEXEC | libc::SFD_NONBLOCK;
-    // SAFETY: the mask is a valid place, and the kernel is told its size; the new descriptor is ours.
+    // SAFETY: the mask is a valid place, and its size is passed to the kernel. The new descriptor is ours.
     unsafe {
         let fd = check(libc::syscall(libc::SYS_signalfd4, -1, &raw const all, size_of::<Mask>(), flags))?;
         super::fd::above_stdio(OwnedFd::from_raw_fd(fd as RawFd))
     }
 }
 
-/// Reads the pending signals from the descriptor. Returns whether one was not SIGCHLD.
+/// Reads the pending signals from the descriptor. Returns whether any of them was not SIGCHLD.
 pub(crate) fn drain(fd: RawFd) -> bool {
     let mut strange = false;
     // SAFETY: an all-zero record is valid.
     let mut records: [libc::signalfd_siginfo; 8] = unsafe { std::mem::zeroed() };
     loop {
-        // Signals that a failed call does not return are read the next time.
+        // If the call fails, the next call of this function reads the signals.
         let len = faults::at(Call::ReadSignals).map_or(-1, |()| {
             // SAFETY: the buffer has that length, and the kernel writes whole records.
             unsafe { libc::read(fd, records.as_mut_ptr().cast(), size_of_val(&records)) }

@@ -8,16 +8,17 @@ use std::thread::{Builder, JoinHandle};
 use super::faults::{self, Call};
 use super::signal;
 
-/// Threads of the library's own in this process, which run no code of the user's.
+/// The number of threads in this process that belong to the library and run no user code.
 static OWN: AtomicU32 = AtomicU32::new(0);
 
-/// The C library's flag that the process never had a second thread. Null until [`find_flag`] has found it.
+/// Points to the C library's flag that says that the process never had a second thread. Null until
+/// [`find_flag`] has found the flag.
 static NEVER_HAD_ANOTHER: AtomicPtr<c_char> = AtomicPtr::new(std::ptr::null_mut());
 
-/// Finds the C library's flag, for this process and its forks.
+/// Finds the C library's flag and stores its address, for this process and its forks.
 pub(crate) fn find_flag() {
-    // SAFETY: the name is a C string. Where the library has no such symbol (before glibc 2.32, or in another C
-    // library) the result is null.
+    // SAFETY: the name is a C string. If the C library has no such symbol (before glibc 2.32, or in another C
+    // library), the result is null.
     let flag = unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"__libc_single_threaded".as_ptr()) };
     NEVER_HAD_ANOTHER.store(flag.cast(), Ordering::Relaxed);
 }
@@ -25,19 +26,21 @@ pub(crate) fn find_flag() {
 /// Returns whether the calling thread is the only thread of its process. Returns false if that cannot be determined.
 pub(crate) fn is_alone() -> bool {
     let flag = NEVER_HAD_ANOTHER.load(Ordering::Relaxed);
-    // SAFETY: null, or a byte of the C library, which is never unloaded. The library writes to it when the first
-    // further thread is made; if another thread did that now, it would not be the first.
+    // SAFETY: the pointer is null, or it points to a byte of the C library, which is never unloaded. The C
+    // library writes to this byte when the process starts its second thread. No other thread can be doing
+    // that now, because it would itself already be the second thread.
     let never_had_another = !flag.is_null() && unsafe { flag.read_volatile() } != 0;
     never_had_another || count() == Some(1)
 }
 
-/// Returns whether the process has other threads than the calling one and the library's own. Returns true if that
-/// cannot be determined.
+/// Returns whether the process has threads other than the calling thread and the library's own threads.
+/// Returns true if that cannot be determined.
 pub(crate) fn are_others() -> bool {
     count() != Some(1 + OWN.load(Ordering::SeqCst))
 }
 
-/// While this exists, the calling thread counts as the library's own. It must not run the user's code.
+/// While this value exists, the calling thread counts as one of the library's own threads. The thread must
+/// not run user code.
 pub(crate) struct Own(());
 
 impl Own {
@@ -49,12 +52,14 @@ impl Own {
 
 impl Drop for Own {
     fn drop(&mut self) {
-        // The kernel still counts the thread for a moment, so no other thread is missed.
+        // The kernel still counts the thread for a moment. So the error is in the safe direction: no other
+        // thread is missed.
         OWN.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
-/// Returns the number of threads that the kernel counts. A thread that has been joined may still count for a moment.
+/// Returns the number of threads that the kernel counts. The kernel may still count a thread for a moment
+/// after it was joined.
 fn count() -> Option<u32> {
     // SAFETY: an all-zero `stat` is valid and the path is a C string.
     let links = unsafe {
@@ -62,12 +67,13 @@ fn count() -> Option<u32> {
         super::check(libc::stat(c"/proc/self/task".as_ptr(), &mut stat).into()).ok()?;
         stat.st_nlink
     };
-    // The directory has a link for each thread, one for itself and one from its parent.
+    // The directory has one link for each thread, one for itself, and one from its parent.
     u32::try_from(links).ok()?.checked_sub(2)
 }
 
-/// Starts a thread that blocks all signals, because signals are for the program's own threads. Its stack has the size
-/// of any Rust thread's (`RUST_MIN_STACK`, or 2 MiB), because it may run the user's code.
+/// Starts a thread that blocks all signals, because signals are meant for the program's own threads. Its
+/// stack has the usual size of a Rust thread's stack (`RUST_MIN_STACK`, or 2 MiB), because the thread may run
+/// user code.
 pub(crate) fn start(name: &str, f: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
     faults::at(Call::StartThread)?;
     let mask = signal::block_all();

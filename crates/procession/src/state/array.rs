@@ -19,8 +19,8 @@ use crate::sync::wait::travels;
 use crate::sync::{LockError, Plain, acquire};
 use crate::{Error, Result};
 
-/// A fixed number of plain values in shared memory, with a lock. The lock's guard is a slice of the values, so
-/// nothing is copied.
+/// A fixed number of plain values in shared memory, with a lock. The lock's guard derefs to a slice of the
+/// values, so nothing is copied.
 ///
 /// ```
 /// use procession::{Process, state::Array};
@@ -36,8 +36,9 @@ use crate::{Error, Result};
 ///
 /// # If a process dies
 ///
-/// If it **holds** the lock, the elements are as its last store left them, and the array is poisoned, like a
-/// [`Mutex`](crate::sync::Mutex). If it **waits** for the lock, the other processes are not affected.
+/// If the process **holds** the lock, the elements stay as its last store left them, and the array is
+/// poisoned, like a [`Mutex`](crate::sync::Mutex). If the process **waits** for the lock, the other processes
+/// are not affected.
 pub struct Array<T> {
     handle: Handle,
     first: NonNull<T>,
@@ -49,7 +50,7 @@ unsafe impl<T> Send for Array<T> {}
 // SAFETY: as above.
 unsafe impl<T> Sync for Array<T> {}
 
-/// The guard of an [`Array`]'s lock: its elements as a slice.
+/// The guard of an [`Array`]'s lock. It derefs to the elements as a slice.
 ///
 /// ```compile_fail
 /// fn needs_send<T: Send>(_: T) {}
@@ -67,8 +68,8 @@ impl<T: Plain> Array<T> {
     /// Creates an array of `len` elements whose bytes are all zero.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] when the element type has size 0; [`Error::Full`] when the family's shared memory
-    /// has not enough room; another error when the shared memory cannot be created.
+    /// [`Error::InvalidArgument`] when the element type has size 0; [`Error::Full`] when the family's shared
+    /// memory does not have enough room; another error when the shared memory cannot be created.
     ///
     /// ```
     /// let zeros = procession::state::Array::<u32>::new(1000)?;
@@ -169,13 +170,14 @@ impl<T> Array<T> {
     }
 }
 
-// Only for plain types: a received handle may name an array of any element type of this size.
+// Only for plain types, because a received handle may name an array of another element type of the same size.
 impl<T: Plain> Array<T> {
-    /// Acquires the array's lock. Waits for it without a limit.
+    /// Acquires the array's lock. Waits for the lock without a limit.
     ///
     /// # Errors
     /// * [`LockError::OwnerDied`], [`LockError::Panicked`]: the array is poisoned.
-    /// * [`LockError::Deadlock`]: this thread holds the lock already, or the thread that holds it waits for this one.
+    /// * [`LockError::Deadlock`]: this thread holds the lock already, or the thread that holds the lock waits
+    ///   for this thread.
     /// * [`LockError::Unusable`]: in a process that a member of the family forked by itself.
     ///
     /// ```
@@ -213,7 +215,8 @@ impl<T> Deref for ArrayGuard<'_, T> {
 
     #[inline]
     fn deref(&self) -> &[T] {
-        // SAFETY: `len` aligned elements lie there, any bytes are a `T`, and this thread holds the lock.
+        // SAFETY: `len` aligned elements lie there, any bytes are a valid `T`, and this thread holds the
+        // lock.
         unsafe { std::slice::from_raw_parts(self.array.first.as_ptr(), self.array.len) }
     }
 }
@@ -240,7 +243,7 @@ impl<T> Clone for Array<T> {
 }
 
 impl<T> fmt::Debug for Array<T> {
-    /// Shows which process holds the lock and how many threads wait, not the elements.
+    /// Shows which process holds the lock and how many threads wait. Does not show the elements.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         acquire::describe(f, "Array", self.handle.object())
     }

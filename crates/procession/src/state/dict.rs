@@ -15,15 +15,17 @@ use crate::arena::handle::Handle;
 use crate::arena::objects::{Id, Kind, Object};
 use crate::codec::encoding::{self, Message};
 
-/// Makes a dict invariant in its key and value types, and `Send` and `Sync` for all of them.
+/// Makes a dict invariant in its key and value types, and makes it `Send` and `Sync` whatever these types
+/// are.
 type Carries<K, V> = PhantomData<(fn(K) -> K, fn(V) -> V)>;
 
 /// A hash table that all processes of the family share.
 ///
-/// A `Dict` is a handle. Its clones name the same dict, also after they were sent to another process, in a queue or in
-/// another dict. Keys and values can have any type that implements [`Message`](crate::Message). They are copied in and
-/// out, so changing a value that [`get`](Dict::get) returned does not change the dict. To change the shared value,
-/// [`insert`](Dict::insert) the changed copy, or [`update`](Dict::update) the value in one step.
+/// A `Dict` is a handle. Its clones name the same dict, even after they were sent to another process, in a
+/// queue or in another dict. Keys and values can have any type that implements [`Message`](crate::Message).
+/// They are copied in and out, so changing a value that [`get`](Dict::get) returned does not change the dict.
+/// To change the shared value, [`insert`](Dict::insert) the changed copy, or [`update`](Dict::update) the
+/// value in one step.
 ///
 /// ```
 /// use procession::{Dict, Process};
@@ -52,16 +54,18 @@ type Carries<K, V> = PhantomData<(fn(K) -> K, fn(V) -> V)>;
 ///
 /// A lookup takes no lock, and does not wait for a closure that [`update`](Dict::update) runs.
 ///
-/// Changes take a lock. The dict divides its keys among 32 locks by their hash. So a change waits for another one only
-/// if both keys share a lock, which is true of one pair of keys in 32. A closure of `update` or
-/// [`get_or_insert_with`](Dict::get_or_insert_with) runs under the lock of its key. Keep it short: until it returns,
-/// other processes and threads cannot change this key, nor about 3 % of the other keys.
+/// Changes take a lock. The dict divides its keys among 32 locks by their hash. So a change waits for another
+/// change only if their keys share a lock. For two random keys, the probability of that is 1 in 32. A closure
+/// of `update` or [`get_or_insert_with`](Dict::get_or_insert_with) runs under the lock of its key. Keep such
+/// a closure short: until it returns, other processes and threads cannot change this key or about 3 % of the
+/// other keys.
 ///
 /// # If a process dies
 ///
-/// Each entry has either its old or its new value, complete, whatever the process was doing. If the death or a panic
-/// interrupts a closure, the entry keeps its old value. The locks that the process held are released, and its memory is
-/// freed. A dict is never poisoned, because a death cannot leave it inconsistent.
+/// Whatever the process was doing, each entry has either its complete old value or its complete new value. If
+/// the death or a panic interrupts a closure, the entry keeps its old value. The locks that the process held
+/// are released, and the process's memory is freed. A dict is never poisoned, because a death cannot leave it
+/// inconsistent.
 pub struct Dict<K, V> {
     handle: Handle,
     map: Map,
@@ -89,7 +93,7 @@ impl<K, V> Dict<K, V> {
         self.map
     }
 
-    /// Returns the dict that `id` names. Another handle must hold it meanwhile.
+    /// Returns the dict that `id` names. Another handle must hold the dict during the call.
     pub(crate) fn with_id(id: Id) -> Result<Dict<K, V>> {
         let handle = Handle::take(id, Kind::Dict)?;
         let map = Map::of(id.index())?;
@@ -104,7 +108,7 @@ impl<K, V> Dict<K, V> {
         self.handle.object()
     }
 
-    /// Returns the number of entries, which may have changed when this returns.
+    /// Returns the number of entries. The number may already have changed when this returns.
     ///
     /// ```
     /// let dict = procession::Dict::from_entries([(1, "one".to_string())])?;
@@ -115,7 +119,7 @@ impl<K, V> Dict<K, V> {
         self.map.len() as usize
     }
 
-    /// Returns whether the dict has no entries, which may have changed when this returns.
+    /// Returns whether the dict has no entries. This may already have changed when this returns.
     ///
     /// ```
     /// assert!(procession::Dict::<u8, u8>::new()?.is_empty());
@@ -127,7 +131,7 @@ impl<K, V> Dict<K, V> {
 
     /// Removes all entries and frees their memory.
     ///
-    /// It clears the entries of one lock at a time. An entry that is inserted meanwhile may stay.
+    /// The call clears the entries of one lock at a time. An entry that is inserted meanwhile may stay.
     ///
     /// # Errors
     /// [`Error::Forked`](crate::Error::Forked) in a process that a member of the family forked by itself;
@@ -145,7 +149,7 @@ impl<K, V> Dict<K, V> {
 }
 
 impl<K: Message + Eq + Hash, V: Message> Dict<K, V> {
-    /// Creates a dict with these entries. If a key occurs several times, its last value stays.
+    /// Creates a dict with these entries. If a key occurs several times, the dict keeps its last value.
     ///
     /// # Errors
     /// As [`new`](Dict::new) and [`insert`](Dict::insert).
@@ -198,11 +202,12 @@ impl<K: Message + Eq + Hash, V: Message> Dict<K, V> {
     /// Sets the key's value, and returns the value that it had before, if any.
     ///
     /// # Errors
-    /// * [`Error::Full`](crate::Error::Full) when the family's shared memory is full. Nothing has changed then.
-    /// * [`Error::InvalidArgument`](crate::Error::InvalidArgument) when the encoded key has 2 GiB or more, or the
-    ///   encoded value 4 GiB or more.
-    /// * [`Error::Message`](crate::Error::Message) when the new value cannot be encoded, or the old one cannot be
-    ///   decoded. In the second case the new value is set and the old one is lost.
+    /// * [`Error::Full`](crate::Error::Full) when the family's shared memory is full. In this case, nothing
+    ///   has changed.
+    /// * [`Error::InvalidArgument`](crate::Error::InvalidArgument) when the encoded key has 2 GiB or more, or
+    ///   the encoded value has 4 GiB or more.
+    /// * [`Error::Message`](crate::Error::Message) when the new value cannot be encoded, or the old value
+    ///   cannot be decoded. In the second case, the new value is set and the old value is lost.
     /// * [`Error::Forked`](crate::Error::Forked) in a process that a member of the family forked by itself.
     /// * [`Error::Unsupported`](crate::Error::Unsupported) inside a closure of the same dict.
     ///
@@ -221,7 +226,8 @@ impl<K: Message + Eq + Hash, V: Message> Dict<K, V> {
     /// Removes a key, and returns its value, or `None` if the dict did not have the key.
     ///
     /// # Errors
-    /// * [`Error::Message`](crate::Error::Message) when the value cannot be decoded. It is removed nevertheless.
+    /// * [`Error::Message`](crate::Error::Message) when the value cannot be decoded. The key is removed
+    ///   nevertheless.
     /// * [`Error::Forked`](crate::Error::Forked) in a process that a member of the family forked by itself.
     /// * [`Error::Unsupported`](crate::Error::Unsupported) inside a closure of the same dict.
     ///
@@ -237,16 +243,17 @@ impl<K: Message + Eq + Hash, V: Message> Dict<K, V> {
 
     /// Calls `change` with the key's value, stores the changed value, and returns what `change` returned.
     ///
-    /// No other process or thread changes the value meanwhile: `update` waits for the key's lock and holds it until the
-    /// new value is stored. Lookups still return the old value until then.
+    /// Meanwhile, no other process or thread changes the value: `update` waits for the key's lock and holds
+    /// it until the new value is stored. Until then, lookups still return the old value.
     ///
-    /// UserCode `change`, the same dict can be read by [`get`](Dict::get) and [`contains_key`](Dict::contains_key), but
-    /// not changed, copied or iterated over. Other dicts can, including one that is the value. If two processes
-    /// update two dicts in opposite orders, one of them gets a deadlock error, as with two
-    /// [locks](crate::sync#deadlocks).
+    /// Inside `change`, the same dict can be read by [`get`](Dict::get) and
+    /// [`contains_key`](Dict::contains_key), but it cannot be changed, copied or iterated over. Other dicts
+    /// can, including a dict that is the value. If two processes update two dicts in opposite orders, one of
+    /// them gets a deadlock error, as with two [locks](crate::sync#deadlocks).
     ///
-    /// If the dict does not have the key, this changes nothing, does not call `change` and returns `Ok(None)`. To count
-    /// things that may be new, use [`update_or_insert_with`](Dict::update_or_insert_with).
+    /// If the dict does not have the key, this changes nothing, does not call `change` and returns
+    /// `Ok(None)`. To count under keys that the dict may not have yet, use
+    /// [`update_or_insert_with`](Dict::update_or_insert_with).
     ///
     /// # Errors
     /// As [`get`](Dict::get) and [`insert`](Dict::insert). [`LockError::Deadlock`](crate::sync::LockError::Deadlock),
@@ -285,14 +292,15 @@ impl<K: Message + Eq + Hash, V: Message> Dict<K, V> {
         })?
     }
 
-    /// Changes the key's value, which is what `make` returns if the key is missing, and returns what `change` returns.
+    /// Calls `change` with the key's value, stores the changed value, and returns what `change` returned. If
+    /// the key is missing, `change` gets the value that `make` returns.
     ///
-    /// For all other processes this is one step: they see the entry as it was before, or as `change` left it, and never
-    /// the value that `make` returned. `change` is called in either case, so a counter starts at 0. Both closures
-    /// run under the key's lock, like the closure of [`update`](Dict::update).
+    /// For all other processes this is one step: they see the entry as it was before, or as `change` left it,
+    /// but never the value that `make` returned. `change` is called in either case, so a counter starts at 0.
+    /// Both closures run under the key's lock, like the closure of [`update`](Dict::update).
     ///
     /// # Errors
-    /// As [`update`](Dict::update); then the old value stays, and a missing key stays missing.
+    /// As [`update`](Dict::update). After an error, the old value stays, and a missing key stays missing.
     ///
     /// # If a process dies, or a closure panics
     /// The old value stays, and a missing key stays missing.
@@ -325,10 +333,12 @@ impl<K: Message + Eq + Hash, V: Message> Dict<K, V> {
         })?
     }
 
-    /// Returns a copy of the key's value. If the dict does not have the key, sets it to what `make` returns first.
+    /// Returns a copy of the key's value. If the dict does not have the key, first inserts the key with the
+    /// value that `make` returns.
     ///
-    /// Of several processes that do this at the same time, only one calls `make`, and the others get its value. `make`
-    /// runs under the key's lock, like the closure of [`update`](Dict::update).
+    /// If several processes call this at the same time for a missing key, only one of them calls `make`, and
+    /// the others get that value. `make` runs under the key's lock, like the closure of
+    /// [`update`](Dict::update).
     ///
     /// # Errors
     /// As [`get`](Dict::get) and [`insert`](Dict::insert).
@@ -357,7 +367,7 @@ impl<K: Message + Eq + Hash, V: Message> Dict<K, V> {
         })?
     }
 
-    /// Sets the key's value to `new` if it is `current` now. Returns whether it did.
+    /// Sets the key's value to `new` if the value is `current`. Returns whether it was.
     ///
     /// Two values are equal if their encodings are equal.
     ///
@@ -389,7 +399,7 @@ impl<K: Message + Eq + Hash, V: Message> Dict<K, V> {
     /// Inserts many entries, one by one.
     ///
     /// # Errors
-    /// As [`insert`](Dict::insert). The entries before the failed one are inserted then.
+    /// As [`insert`](Dict::insert). The entries before the failed one stay inserted.
     ///
     /// ```
     /// let dict = procession::Dict::new()?;
@@ -405,14 +415,15 @@ impl<K: Message + Eq + Hash, V: Message> Dict<K, V> {
         Ok(())
     }
 
-    /// Returns an iterator over copies of all entries, in no particular order. `for entry in &dict` uses it too.
+    /// Returns an iterator over copies of all entries, in no particular order. `for entry in &dict` uses the
+    /// same iterator.
     ///
-    /// The iterator copies the entries of one of the 32 locks at a time, while it holds that lock. So it returns an
-    /// entry that exists throughout exactly once. An entry that is inserted or removed meanwhile may be missing or
-    /// not. No value is ever half old and half new.
+    /// The iterator copies the entries of one of the 32 locks at a time, while it holds that lock. So it
+    /// returns each entry that exists during the whole iteration exactly once. An entry that is inserted or
+    /// removed meanwhile may be missing. No value is ever half old and half new.
     ///
-    /// An item is an error if its entry cannot be decoded. UserCode a closure of the same dict, the only item is an
-    /// error.
+    /// An item is an error if its entry cannot be decoded. Inside a closure of the same dict, the only item
+    /// is an error.
     ///
     /// ```
     /// let dict = procession::Dict::from_entries([(1, 10), (2, 20)])?;
@@ -461,7 +472,7 @@ impl<K: Message + Eq + Hash, V: Message> Dict<K, V> {
     }
 }
 
-/// Calls `use_it` with the value's encoding. In debug builds, checks first that it can be decoded.
+/// Calls `use_it` with the value's encoding. In debug builds, first checks that the encoding can be decoded.
 #[inline]
 fn encoded<V: Message, R>(value: &V, use_it: impl FnOnce(Encoded<'_>) -> R) -> Result<R> {
     encoding::with_bytes(value, |bytes, ids| {
@@ -470,7 +481,7 @@ fn encoded<V: Message, R>(value: &V, use_it: impl FnOnce(Encoded<'_>) -> R) -> R
     })?
 }
 
-/// Stores a value. Encoding it is code of the user's, as the closure is.
+/// Stores a value. Encoding the value runs user code, as calling the closure does.
 #[inline]
 fn put<V: Message>(entry: Entry<'_>, value: &V) -> Result<()> {
     let _inside = UserCode::enter();
@@ -495,7 +506,7 @@ impl<K, V> Clone for Dict<K, V> {
 }
 
 impl<K, V> fmt::Debug for Dict<K, V> {
-    /// Shows the number of entries, not the entries.
+    /// Shows the number of entries, but not the entries.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Dict").field("len", &self.len()).finish_non_exhaustive()
     }

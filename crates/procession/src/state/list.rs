@@ -13,11 +13,11 @@ use crate::{Error, Result};
 
 /// A sequence that all processes of the family share.
 ///
-/// A `List` is a handle. Its clones name the same list, also after they were sent to another process. Items can have
-/// any type that implements [`Message`](crate::Message), and are copied in and out.
+/// A `List` is a handle. Its clones name the same list, even after they were sent to another process. Items
+/// can have any type that implements [`Message`](crate::Message), and are copied in and out.
 ///
-/// Adding and removing at both ends takes constant time. Inserting and removing in the middle takes time in
-/// proportion to the length.
+/// Adding and removing at both ends takes constant time. Inserting and removing in the middle takes time
+/// proportional to the length.
 ///
 /// ```
 /// use procession::{Process, state::List};
@@ -36,8 +36,9 @@ use crate::{Error, Result};
 ///
 /// # If a process dies
 ///
-/// The operation that it was in has happened completely or not at all. Each item has either its old or its new value,
-/// complete. The lock is released, and the process's memory is freed. A list is never poisoned.
+/// The operation that the process was performing has happened completely or not at all. Each item has either
+/// its complete old value or its complete new value. The lock is released, and the process's memory is freed.
+/// A list is never poisoned.
 pub struct List<T> {
     handle: Handle,
     sequence: Sequence,
@@ -65,8 +66,8 @@ impl<T> List<T> {
         (self.handle.id().index(), self.sequence.inventory())
     }
 
-    /// Returns the number of items, which may have changed when this returns. Returns 0 in a process that a member of
-    /// the family forked by itself.
+    /// Returns the number of items. The number may already have changed when this returns. Returns 0 in a
+    /// process that a member of the family forked by itself.
     ///
     /// ```
     /// let list = procession::state::List::from_items([1, 2])?;
@@ -77,7 +78,7 @@ impl<T> List<T> {
         self.sequence.len().unwrap_or(0) as usize
     }
 
-    /// Returns whether the list has no items, which may have changed when this returns.
+    /// Returns whether the list has no items. This may already have changed when this returns.
     ///
     /// ```
     /// assert!(procession::state::List::<u8>::new()?.is_empty());
@@ -158,7 +159,7 @@ impl<T: Message> List<T> {
     /// Removes the last item and returns it. Returns `None` if the list is empty.
     ///
     /// # Errors
-    /// * [`Error::Message`] when the item cannot be decoded. It is removed nevertheless.
+    /// * [`Error::Message`] when the item cannot be decoded. The item is removed nevertheless.
     /// * [`Error::Forked`] in a process that a member of the family forked by itself.
     /// * [`Error::Unsupported`] inside an `update` of the same list.
     ///
@@ -202,7 +203,7 @@ impl<T: Message> List<T> {
         found.map(|found| found.decode(self.sequence.arena(), &buffer)).transpose()
     }
 
-    /// Replaces the item at `index`, and returns the old one.
+    /// Replaces the item at `index`, and returns the old item.
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] when the list has no such item; otherwise as [`push`](List::push).
@@ -219,12 +220,12 @@ impl<T: Message> List<T> {
         old.decode(self.sequence.arena())?.ok_or_else(|| self.no_such(index))
     }
 
-    /// Calls `change` with the item at `index`, stores the changed item, and returns what `change` returned. Returns
-    /// `None` without calling it if the list has no such item.
+    /// Calls `change` with the item at `index`, stores the changed item, and returns what `change` returned.
+    /// Returns `None` without calling `change` if the list has no such item.
     ///
-    /// No other process or thread changes the list meanwhile: `update` waits for the list's lock and holds it until
-    /// the new item is stored. UserCode `change`, the same list can be read by [`get`](List::get), but not changed or
-    /// copied.
+    /// Meanwhile, no other process or thread changes the list: `update` waits for the list's lock and holds
+    /// it until the new item is stored. Inside `change`, the same list can be read by [`get`](List::get), but
+    /// it cannot be changed or copied.
     ///
     /// If the list is shorter, this changes nothing, does not call `change` and returns `Ok(None)`.
     ///
@@ -252,7 +253,7 @@ impl<T: Message> List<T> {
         })
     }
 
-    /// Inserts an item at `index`, before the item that is there now. `index` may be the list's length.
+    /// Inserts an item at `index`, before the item that has this index now. `index` may be the list's length.
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] when `index` is greater than the length; otherwise as [`push`](List::push).
@@ -271,8 +272,8 @@ impl<T: Message> List<T> {
     /// Removes the item at `index` and returns it. Returns `None` if the list has no such item.
     ///
     /// # Errors
-    /// As [`pop`](List::pop). [`Error::Full`] when there is no memory for a copy of the list's table, which a removal
-    /// in the middle needs.
+    /// As [`pop`](List::pop). [`Error::Full`] when there is no memory for a copy of the list's table. Only a
+    /// removal in the middle needs this copy.
     ///
     /// ```
     /// let list = procession::state::List::from_items([1, 2, 3])?;
@@ -286,7 +287,7 @@ impl<T: Message> List<T> {
     /// Appends many items, one by one.
     ///
     /// # Errors
-    /// As [`push`](List::push). The items before the failed one are in the list then.
+    /// As [`push`](List::push). The items before the failed one stay in the list.
     ///
     /// ```
     /// let list = procession::state::List::new()?;
@@ -300,8 +301,8 @@ impl<T: Message> List<T> {
 
     /// Returns an iterator over copies of the items.
     ///
-    /// It reads one item after the other by index, so it sees changes that are made meanwhile. Once it has returned
-    /// `None` or an error, it returns `None`.
+    /// The iterator reads one item after the other by index, so it sees changes that are made meanwhile. Once
+    /// it has returned `None` or an error, it only returns `None`.
     ///
     /// ```
     /// let list = procession::state::List::from_items([1, 2, 3])?;
@@ -312,7 +313,7 @@ impl<T: Message> List<T> {
         ListIter { list: self.clone(), next: Some(0) }
     }
 
-    /// Returns a copy of all items as they are at one moment. Takes the list's lock.
+    /// Returns a copy of all items as they are at one moment. Acquires the list's lock.
     ///
     /// # Errors
     /// As [`get`](List::get). [`Error::Unsupported`] inside an `update` of the same list.
@@ -347,7 +348,7 @@ impl<T: Message> List<T> {
     }
 }
 
-/// Calls `use_it` with the item's encoding. In debug builds, checks first that it can be decoded.
+/// Calls `use_it` with the item's encoding. In debug builds, first checks that the encoding can be decoded.
 fn encoded<T: Message, R>(item: &T, use_it: impl FnOnce(Encoded<'_>) -> Result<R>) -> Result<R> {
     encoding::with_bytes(item, |bytes, ids| {
         encoding::check_arrival::<T>(bytes)?;
@@ -355,7 +356,7 @@ fn encoded<T: Message, R>(item: &T, use_it: impl FnOnce(Encoded<'_>) -> Result<R
     })?
 }
 
-/// Stores an item. Encoding it is code of the user's, as the closure is.
+/// Stores an item. Encoding the item runs user code, as calling the closure does.
 fn put<T: Message>(place: Item<'_>, item: &T) -> Result<()> {
     let _inside = UserCode::enter();
     drop(encoded(item, |item| place.put(item))?);
@@ -408,7 +409,7 @@ impl<T> Clone for List<T> {
 }
 
 impl<T> fmt::Debug for List<T> {
-    /// Shows the number of items, not the items.
+    /// Shows the number of items, but not the items.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("List").field("len", &self.len()).finish_non_exhaustive()
     }

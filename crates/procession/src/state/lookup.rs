@@ -11,8 +11,8 @@ use crate::codec::encoding::{self, Message};
 /// A type by which a key of type `K` can be looked up: `K` itself, `str` for a `String`, `Path` for a `PathBuf`, `[T]`
 /// for a `Vec<T>`.
 ///
-/// A dict compares the encodings of keys, so both types must have the same encoding. (`Borrow` does not ensure that:
-/// `[u8; 4]` and `[u8]` are encoded differently.)
+/// A dict compares the encodings of keys, so both types must have the same encoding. (`Borrow` would not
+/// ensure this: `[u8; 4]` and `[u8]` are encoded differently.)
 ///
 /// ```
 /// use procession::Dict;

@@ -1,7 +1,7 @@
 //! Shared data: dicts, lists, values and arrays that all processes of a family read and write.
 //!
-//! Any process may be killed at any instruction. [`Dict`], [`List`] and [`Value`] then hold either the old or the new
-//! data, never a mixture.
+//! Any process may be killed at any instruction. After such a death, [`Dict`], [`List`] and [`Value`] hold
+//! either the old or the new data, never a mixture.
 //!
 //! | to share | use |
 //! |---|---|

@@ -35,14 +35,14 @@ use crate::sync::{LockError, acquire};
 /// # Ok::<(), procession::Error>(())
 /// ```
 ///
-/// Every method takes the value's lock while it reads or writes. So all of them wait for each other, and for the
-/// closure of an [`update`](Value::update). A [`Mutex`](crate::sync::Mutex) is faster for plain numbers that change
-/// very often.
+/// Every method holds the value's lock while it reads or writes. So all methods wait for each other, and for
+/// the closure of an [`update`](Value::update). A [`Mutex`](crate::sync::Mutex) is faster for plain numbers
+/// that change very often.
 ///
 /// # If a process dies
 ///
-/// The value is either the old or the new one, complete, whatever the process was doing. The lock is released. A
-/// value is never poisoned.
+/// Whatever the process was doing, the value is either the complete old value or the complete new one. The
+/// lock is released. A value is never poisoned.
 pub struct Value<T> {
     handle: Handle,
     _value: PhantomData<fn(T) -> T>,
@@ -82,20 +82,22 @@ impl<T: Message> Value<T> {
         });
         let (arena, mine) = (member::arena()?, Tag::process(member::slot()));
         match &made {
-            // CRASH: until this store the block is this process's, and so is the object's only handle.
+            // CRASH: until this store, both the block and the object's only handle belong to this process. So
+            // recovery frees both.
             Ok(handle) => _ = blocks::hand_over(arena, block, mine, Tag::object(handle.id().index())),
             Err(_) => discard(block),
         }
-        // From here on the handles in the block keep their objects alive, so those in `value` can go.
+        // From here on, the handles in the block keep their objects alive, so the handles in `value` can be
+        // dropped.
         drop(value);
         Value::of(made?)
     }
 
-    /// Returns a copy of the value. Waits for its lock without a limit.
+    /// Returns a copy of the value. Waits for the value's lock without a limit.
     ///
     /// # Errors
-    /// * [`Error::Lock`] with [`LockError::Deadlock`] inside an update of the same value, or when the thread that holds
-    ///   the lock waits for this one.
+    /// * [`Error::Lock`] with [`LockError::Deadlock`] inside an update of the same value, or when the thread
+    ///   that holds the lock waits for this thread.
     /// * [`Error::Message`] when the value cannot be decoded.
     /// * [`Error::Forked`] in a process that a member of the family forked by itself.
     ///
@@ -112,7 +114,7 @@ impl<T: Message> Value<T> {
         self.enter(deadline)?.read()
     }
 
-    /// Replaces the value. Waits for its lock without a limit.
+    /// Replaces the value. Waits for the value's lock without a limit.
     ///
     /// # Errors
     /// As [`get`](Value::get). [`Error::Message`] when the value cannot be encoded; [`Error::Full`] when the family's
@@ -146,7 +148,8 @@ impl<T: Message> Value<T> {
     /// thread reads or changes the value meanwhile. If `change` panics, the old value stays.
     ///
     /// # Errors
-    /// As [`set`](Value::set). An error after `change` has returned discards its result, and the old value stays.
+    /// As [`set`](Value::set). If an error occurs after `change` has returned, its result is discarded and
+    /// the old value stays.
     ///
     /// ```
     /// use procession::state::Value;
@@ -170,8 +173,8 @@ impl<T: Message> Value<T> {
         Ok(result)
     }
 
-    /// Replaces the value by `new` if it equals `current`. Returns the previous value: in `Ok` if it was replaced, in
-    /// `Err` if not.
+    /// Replaces the value by `new` if it equals `current`. Returns the previous value, in `Ok` if it was
+    /// replaced and in `Err` if it was not.
     ///
     /// Waits for the value's lock without a limit. [`try_update`](Value::try_update) can do the same without waiting.
     ///
@@ -212,7 +215,7 @@ impl<T: Message> Value<T> {
     }
 }
 
-/// Frees a block of this process that did not become the value. 0 stands for none.
+/// Frees a block of this process that did not become the value. The offset 0 means no block.
 fn discard(block: u64) {
     if let Some(arena) = member::mapped().filter(|_| block != 0) {
         owned_block::free(arena, block);
@@ -266,8 +269,8 @@ impl LockedValue<'_> {
     fn publish(&self, block: u64) {
         let (object, index) = (self.handle.object(), self.handle.id().index());
         let before = object.blocks[NOW].load(Ordering::Relaxed);
-        // CRASH: `NEXT` names the block before the object owns it, so recovery frees it if it does not become the
-        // value.
+        // CRASH: `NEXT` names the block before the object owns the block. So if the block does not become the
+        // value, recovery frees it.
         object.blocks[NEXT].store(block, Ordering::Release);
         object.blocks[BEFORE].store(before, Ordering::Release);
         if block != 0 {
@@ -290,7 +293,7 @@ impl<T> Clone for Value<T> {
 }
 
 impl<T> fmt::Debug for Value<T> {
-    /// Shows which process holds the lock and how many threads wait, not the value.
+    /// Shows which process holds the lock and how many threads wait. Does not show the value.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let body: &'static ValueBody = self.handle.body();
         acquire::describe_raw(f, "Value", &self.name(), &body.lock)

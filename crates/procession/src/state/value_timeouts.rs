@@ -1,4 +1,4 @@
-//! The methods of [`Value`] that do not wait, or wait at most until a time.
+//! The methods of [`Value`] that do not wait for the lock, or wait only for a limited time.
 
 use std::time::{Duration, Instant};
 
@@ -7,9 +7,9 @@ use crate::codec::encoding::Message;
 use crate::os::clock::Deadline;
 use crate::{Error, Result};
 
-/// Methods that do not wait, or wait at most until a time.
+/// Methods that do not wait for the lock, or wait only for a limited time.
 impl<T: Message> Value<T> {
-    /// As [`get`](Value::get), but does not wait.
+    /// As [`get`](Value::get), but does not wait for the lock.
     ///
     /// # Errors
     /// [`LockError::WouldBlock`](crate::sync::LockError::WouldBlock), in an [`Error::Lock`], when another thread
@@ -53,7 +53,7 @@ impl<T: Message> Value<T> {
         self.get_until(Deadline::at(deadline))
     }
 
-    /// As [`set`](Value::set), but does not wait.
+    /// As [`set`](Value::set), but does not wait for the lock.
     ///
     /// # Errors
     /// As [`try_get`](Value::try_get) and [`set`](Value::set).

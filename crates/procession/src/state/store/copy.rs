@@ -1,7 +1,7 @@
-//! [`Buffer`]: bytes copied out of memory that other processes may change meanwhile.
+//! [`Buffer`]: bytes copied out of memory that other processes may change during the copying.
 //!
-//! Words are read as atomics, one by one, so each is some word that was there. Whether all of them belong together is
-//! for the caller to check, by the version of the part.
+//! Words are read as atomics, one by one, so each copied word was in memory at some moment. To find out
+//! whether all copied words belong together, the caller checks the version of the part.
 
 use std::mem::MaybeUninit;
 use std::sync::atomic::Ordering;
@@ -25,7 +25,7 @@ impl Buffer {
         Buffer { short: [const { MaybeUninit::uninit() }; SHORT / 8], long: Vec::new(), len: 0 }
     }
 
-    /// Copies `len` bytes from the aligned offset `at`. Returns false if they do not lie in the arena.
+    /// Copies `len` bytes from the aligned offset `at`. Returns false if these bytes do not lie in the arena.
     #[inline]
     pub(super) fn fill(&mut self, arena: &Arena, at: u64, len: u64) -> bool {
         self.len = len as usize;
@@ -53,7 +53,7 @@ impl Buffer {
         self.long.len() as u64 == words
     }
 
-    /// Returns the last copy.
+    /// Returns the bytes of the last copy.
     #[inline]
     pub(crate) fn bytes(&self) -> &[u8] {
         let from = if self.len > SHORT { self.long.as_ptr() } else { self.short.as_ptr().cast() };

@@ -1,4 +1,4 @@
-//! [`Entry`]: a key's entry in a locked part.
+//! [`Entry`]: the entry of a key, in a locked part.
 
 use super::map::Map;
 use super::node::{self, Encoded, Node, decode_at};
@@ -8,7 +8,7 @@ use super::{Old, exchange_word};
 use crate::codec::encoding;
 use crate::{Message, Result};
 
-/// A key's entry, in a part whose lock is held.
+/// The entry of a key, in a part whose lock this thread holds. There may be no node for the key yet.
 pub(crate) struct Entry<'a> {
     map: &'a Map,
     guard: PartGuard,
@@ -34,7 +34,7 @@ impl Entry<'_> {
         self.node.as_ref().map(|(node, _)| node.value(self.map.arena)).transpose()
     }
 
-    /// Sets the value. Returns the old one, to be freed after the lock is released.
+    /// Sets the value. Returns the old value, which the caller frees after the lock is released.
     #[inline]
     pub(crate) fn put(self, value: Encoded<'_>) -> Result<Old> {
         if let Some((node, _)) = &self.node

@@ -1,7 +1,8 @@
 //! The hash of a key, which no process outside the family can predict.
 //!
-//! Each word is mixed in by a multiplication of 64 by 64 bits whose halves are folded together, as in wyhash and
-//! related functions. The seed is random for each family, so no chosen set of keys collides.
+//! Each word is mixed in by a multiplication of 64 by 64 bits. The two halves of the product are folded
+//! together, as in wyhash and related functions. Each family has a random seed, so an attacker cannot choose
+//! keys that collide.
 
 const ODD: [u64; 3] = [0x9e37_79b9_7f4a_7c15, 0xc2b2_ae3d_27d4_eb4f, 0xa076_1d64_78bd_642f];
 
@@ -36,7 +37,7 @@ pub(super) fn hash(bytes: &[u8], seed: u64) -> u64 {
 mod tests {
     use super::hash;
 
-    /// Neighbours must not stay neighbours, in the upper bits as in the lower ones.
+    /// The hashes of neighbouring keys must be spread, both in the upper bits and in the lower bits.
     #[test]
     fn keys_are_spread() {
         for seed in [0, 1, 0x1234_5678_9abc_def0] {

@@ -10,7 +10,7 @@ use super::{Old, exchange_word};
 use crate::codec::encoding;
 use crate::{Message, Result};
 
-/// An item of a list, whose lock is held.
+/// An item of a list, while this thread holds the list's lock.
 pub(crate) struct Item<'a> {
     list: &'a Sequence,
     _guard: PartGuard,
@@ -29,7 +29,7 @@ impl Item<'_> {
         decode_at(self.list.arena, self.at)
     }
 
-    /// Replaces the item. Returns the old one, to be freed after the lock is released.
+    /// Replaces the item. Returns the old item, which the caller frees after the lock is released.
     pub(crate) fn put(self, value: Encoded<'_>) -> Result<Old> {
         let arena = self.list.arena;
         let node = Node::read(arena, self.at).ok_or_else(node::damaged)?;

@@ -1,4 +1,4 @@
-//! [`ListRing`]: a list's table, and where its items begin and end.
+//! [`ListRing`]: a list's table, and where the items in it begin and end.
 //!
 //! ```text
 //! ┌──────┬───┬────┬────┬────┬────┬────┬────┐
@@ -14,7 +14,7 @@ use crate::arena::Arena;
 /// The index of the first word that may name a node.
 pub(super) const FIRST: u64 = 2;
 
-/// A table with its ends, as they were read.
+/// A table and its ends, as they were at the moment of the read.
 #[derive(Clone, Copy)]
 pub(super) struct ListRing {
     pub(super) table: Table,
@@ -30,7 +30,7 @@ impl ListRing {
     /// Returns the word for an index from -1 to the length.
     pub(super) fn cell(self, arena: &Arena, index: u64) -> Option<&'static AtomicU64> {
         let room = self.room();
-        // Invalid ends still lead to a word of the arena.
+        // Even invalid ends lead to a word of the arena.
         let at = self.first.wrapping_add(index).wrapping_add(room);
         self.table.cell(arena, FIRST + at % room.max(1))
     }
@@ -46,7 +46,8 @@ impl ListRing {
         first << 32 | len
     }
 
-    /// Returns the value of `ends` for a list that begins `later` words later and is `more` items longer.
+    /// Returns the value of `ends` for a list that begins `later` words further on and is `more` items
+    /// longer.
     pub(super) fn moved(self, later: i64, more: i64) -> u64 {
         let first = (self.first + self.room()).wrapping_add_signed(later) % self.room();
         ListRing::ends(first, self.len.wrapping_add_signed(more))

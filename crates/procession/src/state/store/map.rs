@@ -17,19 +17,19 @@ use crate::arena::recover::{Dead, Journaled};
 use crate::arena::{Arena, collect, heap, member};
 use crate::{Error, Result};
 
-/// The number of parts, and so of changes that can run at the same time.
+/// The number of parts. At most this many changes can run at the same time.
 pub(super) const PARTS: usize = 32;
 
-/// The body of a dict. All its data is in blocks.
+/// The body of a dict. All data of the dict is in blocks.
 #[repr(C)]
 pub(crate) struct DictBody(AtomicU64);
 
-// SAFETY: an atomic, and zero is valid.
+// SAFETY: the body is an atomic, and zero is a valid value.
 unsafe impl Body for DictBody {
     const KIND: Kind = Kind::Dict;
 }
 
-/// A hash table, as this process sees it.
+/// This process's view of a hash table.
 #[derive(Clone, Copy)]
 pub(crate) struct Map {
     pub(super) arena: &'static Arena,
@@ -104,13 +104,13 @@ impl Map {
         part.acquire(self.arena, self.parts)
     }
 
-    /// Sets the value of a key. Returns the previous one.
+    /// Sets the value of a key. Returns the previous value.
     #[inline]
     pub(crate) fn insert(&self, key: Encoded<'_>, value: Encoded<'_>) -> Result<Old> {
         let hash = self.hash(key.bytes);
         let part = self.part(hash);
-        // A value that can be replaced by one store gets a node only if that fails. The node of any other value is
-        // written before the lock is acquired.
+        // For a small value, this first tries to replace the old value with one store, and makes a node only
+        // if that fails. For any other value, it makes the node before it acquires the lock.
         let small = value.bytes.len() <= 8 && value.ids.is_empty();
         let mut fresh = if small { None } else { Some(node::make(self.arena, key, value, false)?) };
         loop {
@@ -132,7 +132,7 @@ impl Map {
         }
     }
 
-    /// Makes the table name a node, in place of the one with the same key.
+    /// Makes the table name a node, in place of the node that has the same key, if there is one.
     pub(super) fn place(&self, guard: &PartGuard, hash: u64, key: &[u8], node: OwnedBlock) -> Result<Old> {
         let part = guard.part;
         let mut place = self.search(part, hash, key);
@@ -164,7 +164,7 @@ impl Map {
         part.commit(self.arena, self.owner(), change, 0);
     }
 
-    /// Removes a key. Returns its value.
+    /// Removes a key. Returns the key's value.
     pub(crate) fn remove(&self, key: &[u8]) -> Result<Old> {
         let hash = self.hash(key);
         let part = self.part(hash);
@@ -190,13 +190,14 @@ impl Map {
         Ok(Old::Node(old))
     }
 
-    /// Turns words that are `GONE` back into `EMPTY` if no node follows, because a search need not go on behind them.
+    /// Turns the `GONE` words directly before `index` back into `EMPTY`. The word at `index` is `EMPTY`, so a
+    /// search need not continue past them.
     fn clear_trailing_gone(&self, part: &Part, table: Table, mut index: u64) {
         add(&part.used, u64::MAX);
         for _ in 0..table.len() {
             index = index.wrapping_sub(1) & (table.len() - 1);
             match table.cell(self.arena, index) {
-                // CRASH: each such store leaves a table in which every key is found.
+                // CRASH: after each of these stores, every key in the table can still be found.
                 Some(cell) if cell.load(Ordering::Relaxed) == GONE => cell.store(EMPTY, Ordering::Release),
                 _ => break,
             }
@@ -204,7 +205,7 @@ impl Map {
         }
     }
 
-    /// Removes everything, part by part.
+    /// Removes all entries, part by part.
     pub(crate) fn clear(&self) -> Result<()> {
         let mut any = false;
         for part in self.parts {
@@ -226,14 +227,14 @@ impl Map {
         heap::trim(self.arena, member::slot());
     }
 
-    /// Removes the table, with the nodes that it names.
+    /// Removes the table with all the nodes that it names.
     pub(super) fn drop_table(&self, part: &'static Part) -> Option<Emptied> {
         let table = Table(part.table.load(Ordering::Relaxed));
         if table.0 == 0 {
             return None;
         }
-        // CRASH: if we die after the commit, recovery gives all of it to the dead process. No node is freed while the
-        // journal names it.
+        // CRASH: if we die after the commit's store, recovery gives the table and its nodes to the dead
+        // process, whose blocks are then swept. No node is freed while the journal names the table.
         self.commit(
             part,
             Change { at: part.table_cell(), to: 0, fresh: [0; 2], stale: [table.0 | WITH_NODES, 0] },
@@ -246,8 +247,8 @@ impl Map {
     /// The number of parts that [`copy_part`](Map::copy_part) can copy.
     pub(crate) const PARTS: usize = PARTS;
 
-    /// Copies one part as it is at one moment. Calls `plain` with the key and value of nodes without handles, and
-    /// returns copies of nodes with handles.
+    /// Copies one part as it is at one moment. For a node without handles, calls `plain` with its key and
+    /// value. Returns copies of the nodes with handles.
     pub(crate) fn copy_part(
         &self,
         index: usize,
@@ -271,7 +272,8 @@ impl Map {
         Ok(carried)
     }
 
-    /// Releases the lock that the journal entry names, which a dead thread held or was about to acquire.
+    /// Releases the lock that the journal entry names. The dead thread held this lock or was about to acquire
+    /// it.
     pub(super) fn release(&self, dead: &Dead<'_>, entry: Journaled) {
         for part in self.parts {
             if part.is_locked_by_word_at(dead.arena, entry.offset) {
@@ -281,7 +283,7 @@ impl Map {
     }
 }
 
-/// Changes a count, to which only the holder of the lock writes.
+/// Changes a count. Only the holder of the lock writes to this count.
 #[inline]
 pub(super) fn add(count: &AtomicU64, change: u64) {
     count.store(count.load(Ordering::Relaxed).wrapping_add(change), Ordering::Relaxed);

@@ -1,5 +1,5 @@
-//! A node: a key and a value in a block. It never changes while a table names it, except that a value of one word is
-//! replaced in place.
+//! A node: a key and a value in a block. A node never changes while a table names it, with one exception: a
+//! value of one word is replaced in place.
 //!
 //! ```text
 //! plain          ┌──────┬─────────────┬───────────────┐
@@ -11,7 +11,8 @@
 //! meta           plain: 1 bit │ length of key: 31 bits │ length of value: 32 bits
 //! ```
 //!
-//! Everything is padded with zeros to whole words. The length of a payload never has the bit for "plain" set.
+//! Keys and values are padded with zeros to whole words. The length of a payload never has the bit for
+//! "plain" set.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -36,7 +37,7 @@ pub struct Encoded<'a> {
     pub(crate) ids: &'a [Id],
 }
 
-/// A node, as its first words describe it.
+/// What the first words of a node say about it.
 #[derive(Clone, Copy)]
 pub(super) struct Node {
     at: u64,
@@ -53,7 +54,7 @@ fn meta(key_len: u64, value_len: u64) -> u64 {
     key_len << 32 | value_len
 }
 
-/// Returns the lengths of key and value in such a word.
+/// Returns the lengths of the key and of the value from a word that [`meta`] made.
 #[inline]
 fn lengths(meta: u64) -> (u64, u64) {
     ((meta & !PLAIN) >> 32, meta & u64::from(u32::MAX))
@@ -65,12 +66,12 @@ fn padded(len: u64) -> u64 {
 }
 
 impl Node {
-    /// Reads the first words of the node at `at`. If the caller does not hold the lock, the result may be invalid,
-    /// and is `None` if it cannot be a node at all.
+    /// Reads the first words of the node at `at`. If the caller does not hold the lock, the result may be
+    /// invalid. Returns `None` if there cannot be a node at `at`.
     #[inline]
     pub(super) fn read(arena: &Arena, at: u64) -> Option<Node> {
-        // ORDERING: the word that names the node was loaded with Acquire, which pairs with the Release that published
-        // the node. So Relaxed is enough here.
+        // ORDERING: the caller loaded the word that names the node with Acquire. That load pairs with the
+        // Release that published the node, so Relaxed is enough here.
         let first = word(arena, at)?.load(Ordering::Relaxed);
         let (meta, handles, key_at) = if first & PLAIN != 0 {
             (first, 0, at + WORD)
@@ -97,8 +98,8 @@ impl Node {
         (self.value_at() + padded(self.value_len)).saturating_add(WORD.saturating_mul(self.handles))
     }
 
-    /// Returns whether the node lies within its block. If not, a faulty process has overwritten it. A short node is
-    /// not checked, because reading it does no harm.
+    /// Returns whether the node lies within its block. If the lock is held and the node does not, a faulty
+    /// process has overwritten the node. A short node is not checked, because reading it does no harm.
     #[inline]
     fn is_sound(&self, arena: &Arena) -> bool {
         let short = self.handles == 0 && self.key_len + self.value_len <= 8 * WORD;
@@ -131,8 +132,8 @@ impl Node {
         (fits && self.value_len > 0 && self.value_len == len as u64).then(|| word(arena, self.value_at()))?
     }
 
-    /// Copies the value, or the whole node if it carries handles, while `still` returns true. Returns `Ok(None)` once
-    /// `still` has returned false.
+    /// Copies the value, or the whole node if the node carries handles. `still` says whether what was read is
+    /// still valid. Returns `Ok(None)` if `still` returns false.
     #[inline]
     pub(super) fn copy(
         &self,
@@ -143,7 +144,8 @@ impl Node {
         if self.handles != 0 {
             return self.carry(arena, still);
         }
-        // An invalid length must not be copied, whether it is read during a change or stays.
+        // A value with an invalid length must not be copied. The length may be invalid because it was read
+        // during a change, or because a faulty process has overwritten it.
         if self.value_len > 4 * WORD {
             let sound = self.is_sound(arena);
             if !still() {
@@ -159,7 +161,8 @@ impl Node {
         Ok(Some(Found::Copied))
     }
 
-    /// Copies the node into a block of this process, which holds what the node carries.
+    /// Copies the node into a block of this process. The block then also holds the objects that the node
+    /// carries.
     #[cold]
     fn carry(&self, arena: &'static Arena, still: impl Fn() -> bool) -> Result<Option<Found>> {
         let sound = self.is_sound(arena);
@@ -181,8 +184,9 @@ impl Node {
         if !still() {
             return Ok(None);
         }
-        // This is a move of the handles (see `arena/collect.rs`): our block holds them and they are touched. If the
-        // node is still in its table then, it held them until after that.
+        // This is a move of the handles (see `arena/collect.rs`): our block announces that it holds the
+        // objects, and then the objects are touched. If `still` returns true after that, the node held the
+        // objects until after the move.
         blocks::announce_handles(arena, copy.at(), Tag::process(member::slot()));
         crate::arena::payload::for_each_handle(arena, copy.at(), u64::MAX, &mut |id| touch(arena, id));
         Ok(still().then_some(Found::Carried(copy)))
@@ -193,8 +197,8 @@ impl Node {
         if !self.is_sound(arena) {
             return Err(damaged());
         }
-        // SAFETY: within the node's block, which is never written to once a table names it, and not freed while the
-        // caller holds the lock or owns the node.
+        // SAFETY: the key lies within the node's block. No process writes to it once a table names the node,
+        // and the block is not freed while the caller holds the lock or owns the node.
         Ok(unsafe { arena.bytes(self.key_at, self.key_len) })
     }
 
@@ -204,7 +208,7 @@ impl Node {
         if !self.is_sound(arena) {
             return Err(damaged());
         }
-        // SAFETY: as for the key. A value of one word is exchanged only under the lock.
+        // SAFETY: as for the key. A value of one word is replaced only under the lock.
         Ok(unsafe { arena.bytes(self.value_at(), self.value_len) })
     }
 }
@@ -217,9 +221,9 @@ fn touch(arena: &Arena, id: Id) {
 
 /// A value that a reader has found.
 pub(crate) enum Found {
-    /// Its bytes are in the buffer.
+    /// The value's bytes are in the buffer.
     Copied,
-    /// It carries handles, so the node was copied into a block of this process.
+    /// The value carries handles, so the node was copied into a block of this process.
     Carried(OwnedBlock),
 }
 
@@ -247,7 +251,7 @@ pub(crate) fn decode_both<K: Message, V: Message>(arena: &Arena, node: &OwnedBlo
     })
 }
 
-/// Decodes the value of a node that cannot change meanwhile.
+/// Decodes the value of a node that cannot change during the call.
 pub(super) fn decode_at<V: Message>(arena: &Arena, at: u64) -> Result<V> {
     let node = Node::read(arena, at).ok_or_else(damaged)?;
     handle::decoding(|| encoding::from_bytes(node.value(arena)?))
@@ -274,7 +278,7 @@ pub(super) fn make(arena: &'static Arena, key: Encoded, value: Encoded, now: boo
     let node = allocate(before_meta + content + WORD * handles, now)?;
     let at = node.at();
     // CRASH: the block is ours, and recovery sweeps it.
-    // SAFETY: within the block, which no other process can see yet.
+    // SAFETY: the write stays within the block, and no other process can see the block yet.
     let write = |at, bytes: &[u8]| unsafe { arena.write(at, bytes) };
     let mut meta = meta(key_len, value_len);
     if handles == 0 {
@@ -297,7 +301,7 @@ pub(super) fn make(arena: &'static Arena, key: Encoded, value: Encoded, now: boo
             write(end + WORD * i as u64, &id.0.to_le_bytes());
         }
         blocks::announce_handles(arena, at, Tag::process(member::slot()));
-        // The value holds the objects until we return, and the block from here on.
+        // The value holds the objects until we return, and the block holds them from here on.
         key.ids.iter().chain(value.ids).for_each(|&id| touch(arena, id));
     }
     Ok(node)

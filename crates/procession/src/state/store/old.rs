@@ -28,8 +28,8 @@ impl Old {
     }
 }
 
-/// Replaces a value of at most 8 bytes by one of the same length, by one store. Returns `None` if that is not
-/// possible. The caller holds the lock.
+/// Replaces a value of at most 8 bytes by a value of the same length with one store. Returns `None` if this
+/// is not possible. The caller holds the lock.
 #[inline]
 pub(super) fn exchange_word(arena: &Arena, node: &Node, value: Encoded<'_>) -> Option<Old> {
     let len = value.bytes.len();
@@ -37,7 +37,8 @@ pub(super) fn exchange_word(arena: &Arena, node: &Node, value: Encoded<'_>) -> O
     let mut new = [0; 8];
     new[..len].copy_from_slice(value.bytes);
     let old = word.load(Ordering::Relaxed);
-    // CRASH: before this store the old value is there, and after it the new one. Readers see one of them, too.
+    // CRASH: before this store, the node has the old value, and after this store, the new value. Readers,
+    // too, see one of the two.
     word.store(u64::from_le_bytes(new), Ordering::Release);
     Some(Old::Word(old, len))
 }

@@ -1,8 +1,8 @@
 //! A part: a table, its lock, the journal of the change in progress, and a version.
 //!
-//! A writer holds the lock. A reader does not: it reads the version, searches and copies, and reads the version
-//! again. A writer increments the version before it frees a block. So what was copied under one version was copied
-//! from blocks that were in use all the time.
+//! A writer holds the lock. A reader does not: it reads the version, searches and copies, and reads the
+//! version again. A writer increments the version before it frees a block. So if both reads return the same
+//! version, the reader has copied only from blocks that were in use all the time.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
@@ -21,31 +21,31 @@ use crate::sync::raw::lock::{self, RawLock};
 use crate::sync::raw::word::Outcome;
 use crate::{Error, Result};
 
-/// A part in shared memory: a cache line for writers and one for readers.
+/// A part in shared memory: one cache line for writers and one for readers.
 #[repr(C, align(64))]
 pub(super) struct Part {
     lock: RawLock,
-    /// The offset of the word that is being changed, or 0; and its new value.
+    /// The offset of the word that is being changed, or 0, and the word's new value.
     at: AtomicU64,
     to: AtomicU64,
-    /// Blocks that the part gets by the change, and blocks that it loses: see [`Change`].
+    /// The blocks that the part gains by the change, and the blocks that it loses: see [`Change`].
     fresh: [AtomicU64; 2],
     stale: [AtomicU64; 2],
-    /// Incremented before a block that readers could reach is freed. Never 0.
+    /// The writer increments this before it frees a block that readers could reach. Never 0.
     pub(super) version: AtomicU64,
     /// See `table.rs`.
     pub(super) table: AtomicU64,
-    /// The number of words in the table that name a node, and of words that are not `EMPTY`. Recomputed after a
-    /// death.
+    /// The number of words in the table that name a node, and the number of words that are not `EMPTY`.
+    /// Recovery recomputes both after a death.
     pub(super) live: AtomicU64,
     pub(super) used: AtomicU64,
     _rest: [AtomicU64; 4],
 }
 
-/// Set in the word of a stale table whose nodes are stale, too.
+/// A bit that is set in the word of a stale table if the table's nodes are stale, too.
 pub(super) const WITH_NODES: u64 = 1;
 
-/// A change: one store, and the blocks that the part gets and loses by it. 0 stands for none.
+/// A change: one store, and the blocks that the part gains and loses by it. The offset 0 means no block.
 pub(super) struct Change {
     pub(super) at: &'static AtomicU64,
     pub(super) to: u64,
@@ -56,7 +56,7 @@ pub(super) struct Change {
 }
 
 thread_local! {
-    /// The number of `update` closures that this thread is in.
+    /// The number of [`UserCode`] values that exist in this thread.
     static INSIDE: Cell<u32> = const { Cell::new(0) };
 }
 
@@ -66,7 +66,7 @@ pub(super) struct PartGuard {
     _guard: RawGuard,
 }
 
-/// While this exists, the thread runs the user's code under a lock of a dict or list.
+/// While this value exists, the thread runs user code under a lock of a dict or list.
 pub(crate) struct UserCode(());
 
 impl UserCode {
@@ -125,30 +125,31 @@ impl Part {
     /// Begins a read of the part without its lock.
     #[inline]
     pub(super) fn begin_read(&self) -> OptimisticRead<'_> {
-        // ORDERING: Acquire pairs with the Release in `commit`. A reader that reads a version sees every change
-        // before it.
+        // ORDERING: Acquire pairs with the Release in `increment_version`. A reader that reads a version sees
+        // every change that was made before this version was stored.
         OptimisticRead { part: self, version: self.version.load(Ordering::Acquire) }
     }
 
-    /// Makes a change. Afterwards its stale blocks belong to this process. The caller holds the lock.
+    /// Makes a change. Afterwards, the stale blocks belong to this process. The caller holds the lock.
     pub(super) fn commit(&self, arena: &Arena, owner: Tag, change: Change, first: u64) {
         let me = Tag::process(member::slot());
         for (to, from) in self.fresh.iter().chain(&self.stale).zip(change.fresh.iter().chain(&change.stale)) {
-            // ORDERING: Release, here and below, keeps the program's order, on which recovery relies: none of these
-            // stores comes before the end of the previous change.
+            // ORDERING: Release, here and below, keeps these stores in program order. Recovery relies on this
+            // order: none of these stores comes before the end of the previous change.
             to.store(*from, Ordering::Release);
         }
         self.to.store(change.to, Ordering::Release);
         if rules::holds(Rule::ChangeNoted) {
-            // CRASH: from here on recovery checks whether the word was changed. If not, it frees the fresh blocks,
-            // and if so, the stale ones. No block is freed before it belongs to a process, so no other process can
-            // have allocated one of these meanwhile.
+            // CRASH: if we die from here on, recovery checks whether the word was changed. If it was not,
+            // recovery frees the fresh blocks. If it was, recovery frees the stale blocks. No block is freed
+            // before it belongs to a process, so no other process can have allocated one of these blocks
+            // meanwhile.
             self.at.store(arena.offset_of(change.at), Ordering::Release);
         }
         for fresh in change.fresh.into_iter().filter(|&block| block != 0) {
             blocks::hand_over(arena, fresh, me, owner);
         }
-        // ORDERING: Release, so a reader of this word sees the node or table that it names.
+        // ORDERING: Release, so a reader that reads this word sees the node or table that the word names.
         change.at.store(change.to, Ordering::Release);
         if change.stale != [0; 2] {
             self.increment_version();
@@ -159,7 +160,7 @@ impl Part {
         self.at.store(0, Ordering::Release);
     }
 
-    /// Takes charge of a block that the last [`commit`](Part::commit) has made this process's.
+    /// Takes ownership of a stale block that the last [`commit`](Part::commit) has given to this process.
     #[inline]
     pub(super) fn take_stale(&self, arena: &'static Arena, at: u64) -> OwnedBlock {
         debug_assert!(
@@ -167,7 +168,7 @@ impl Part {
                 .iter()
                 .any(|stale| { at == Table(stale.load(Ordering::Relaxed) & !WITH_NODES).offset() })
         );
-        // SAFETY: the caller holds the lock, and the table does not name the block any longer.
+        // SAFETY: the caller holds the lock, and the table no longer names the block.
         unsafe { OwnedBlock::adopt(arena, at) }
     }
 
@@ -188,7 +189,8 @@ impl Part {
             let gone = if done { &self.stale } else { &self.fresh };
             if rules::holds(Rule::ChangeSettled) {
                 for block in gone {
-                    // The block becomes the dead process's, whose blocks are swept next.
+                    // The block becomes the dead process's. Recovery sweeps the blocks of the dead process
+                    // next.
                     transfer(arena, block.load(Ordering::Acquire), owner, Tag::process(dead), first);
                 }
             }
@@ -197,7 +199,8 @@ impl Part {
         self.at.store(0, Ordering::Release);
     }
 
-    /// Releases the lock if the dead thread held it, after repairing the part. `recount` recomputes the counts.
+    /// If the dead thread held the lock, repairs the part and then releases the lock. `recount` recomputes
+    /// the counts.
     pub(super) fn recover(
         &'static self,
         dead: &Dead<'_>,
@@ -225,8 +228,8 @@ impl Part {
     }
 }
 
-/// Transfers a node or a table from one owner to another. If the word of a table says so, also the nodes that it names
-/// from its word `first` on.
+/// Transfers a node or a table from one owner to another. If `block` has [`WITH_NODES`] set, also transfers
+/// the nodes that the table names, beginning with its word `first`.
 fn transfer(arena: &Arena, block: u64, from: Tag, to: Tag, first: u64) {
     let table = Table(block & !WITH_NODES);
     if block & WITH_NODES != 0 {
@@ -244,7 +247,7 @@ fn refuse_inside(parts: &[Part]) -> Result<()> {
     if is_inside(parts) { Err(inside()) } else { Ok(()) }
 }
 
-/// Returns whether the calling thread runs the user's code under one of these locks.
+/// Returns whether the calling thread runs user code while it holds the lock of one of these parts.
 pub(super) fn is_inside(parts: &[Part]) -> bool {
     INSIDE.get() > 0 && parts.iter().any(Part::is_ours)
 }
@@ -262,16 +265,15 @@ pub(super) struct OptimisticRead<'a> {
 }
 
 impl OptimisticRead<'_> {
-    /// Returns whether no block that readers could reach when the read began can have been freed since.
+    /// Returns true only if every block that readers could reach when the read began is still in use.
     #[inline]
     pub(super) fn is_current(&self) -> bool {
-        // ORDERING: everything before this was read before the version is.
+        // ORDERING: this fence orders all earlier reads of the caller before the read of the version.
         fence(Ordering::Acquire);
         self.part.version.load(Ordering::Relaxed) == self.version
     }
 
-    /// Returns whether the part was never initialized. This process is a fork that the library did not make, and
-    /// reads zeros.
+    /// Returns whether the part reads as zeros. Then this process is a fork that the library did not make.
     #[inline]
     pub(super) fn is_unmapped(&self) -> bool {
         self.version == 0

@@ -1,7 +1,7 @@
-//! [`Patience`]: how long a reader tries without the lock.
+//! [`Patience`]: how often a reader tries without the lock.
 
-/// The number of attempts that a reader still makes without the lock: a hundred, or fewer when failed attempts have
-/// copied many bytes.
+/// The number of further attempts that a reader makes without the lock. It starts at a hundred, and falls
+/// faster if failed attempts copy many bytes.
 pub(super) struct Patience(u64);
 
 impl Patience {

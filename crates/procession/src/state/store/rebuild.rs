@@ -10,22 +10,22 @@ use super::table::{Emptied, Table, naming};
 use crate::{Error, Result};
 
 impl Sequence {
-    /// Shrinks the table if few items are left. Returns the table with its block if none is left.
+    /// Shrinks the table if few items are left. If no item is left, removes the table and returns it.
     pub(super) fn shrink(&self) -> Option<Emptied> {
         let ring = self.ring();
         if ring.len == 0 {
             return self.drop_table();
         }
         if ring.table.len() > Table::FEWEST && 8 * ring.len < ring.table.len() {
-            // Without memory for a smaller table, the table stays.
+            // If there is no memory for a smaller table, the old table stays.
             let _ = self.rebuild(ring, 2 * ring.len, None, [None, None], true);
         }
         None
     }
 
-    /// Replaces the table by one with room for `room` items. The same store inserts or removes an item: `change` is
-    /// its index, and the node to insert or 0. `come_and_gone` are the inserted and the removed node. With `now`,
-    /// does not wait for memory.
+    /// Replaces the table by one with room for `room` items. The same store can insert or remove an item.
+    /// `change` is the item's index, with the node to insert, or with 0 to remove the item. `come_and_gone`
+    /// are the inserted node and the removed node. With `now`, does not wait for memory.
     pub(super) fn rebuild(
         &self,
         ring: ListRing,

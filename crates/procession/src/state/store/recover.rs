@@ -9,7 +9,7 @@ use crate::arena::recover::{Dead, Found, Journaled, Recover};
 use crate::rules::{self, Rule};
 use crate::sync::raw::lock;
 
-/// Dicts: the parts whose lock the dead thread held.
+/// Recovers dicts: repairs the parts whose locks the dead thread held.
 pub(crate) struct Dicts;
 
 impl Recover for Dicts {
@@ -20,7 +20,7 @@ impl Recover for Dicts {
     }
 }
 
-/// Lists: their one part.
+/// Recovers lists: repairs a list's only part.
 pub(crate) struct Lists;
 
 impl Recover for Lists {
@@ -31,7 +31,7 @@ impl Recover for Lists {
     }
 }
 
-/// Values: the lock, and the blocks that are not the value.
+/// Recovers values: releases the lock, and frees the blocks that are not the value.
 pub(crate) struct Values;
 
 impl Recover for Values {
@@ -46,7 +46,7 @@ impl Recover for Values {
     }
 }
 
-/// Frees the blocks of an interrupted change, except the one that is the value.
+/// Frees the blocks of an interrupted change, except the block that is now the value.
 fn free_leftovers(dead: &Dead<'_>, found: &Found) {
     let blocks = &found.object.blocks;
     let now = blocks[NOW].load(Ordering::Acquire);

@@ -1,5 +1,5 @@
-//! Replaces a dict's table by one of another size. The nodes stay where they are. The new table is written first, and
-//! one store replaces the old one.
+//! Replaces the table of a dict's part by a table of another size. The nodes stay where they are. The new
+//! table is written first, and then one store replaces the old table.
 
 use std::sync::atomic::Ordering;
 
@@ -11,7 +11,8 @@ use crate::arena::Arena;
 use crate::arena::owned_block::OwnedBlock;
 
 impl Map {
-    /// Makes room for one more word. Returns whether it has replaced the table. The caller holds the lock.
+    /// Ensures that the table has room for one more node. Returns whether it has replaced the table. The
+    /// caller holds the lock.
     pub(super) fn make_room(&self, part: &'static Part) -> Result<bool> {
         let table = Table(part.table.load(Ordering::Relaxed));
         let len = if table.0 == 0 { 0 } else { table.len() };
@@ -20,7 +21,7 @@ impl Map {
             return Ok(false);
         }
         let live = part.live.load(Ordering::Relaxed) + 1;
-        // If most used words are `GONE`, the new table has the same size.
+        // If many of the used words are `GONE`, the new table has the same size.
         let words = if 8 * live <= 3 * len { len } else { 2 * len };
         drop(self.rehash(part, words, false)?);
         Ok(true)
@@ -40,7 +41,7 @@ impl Map {
         if table.len() <= Table::FEWEST || 8 * live >= table.len() {
             return None;
         }
-        // Without memory for a smaller table, the table stays.
+        // If there is no memory for a smaller table, the old table stays.
         self.rehash(part, 2 * live, true).ok().map(|old| Smaller {
             words: table.len(),
             _table: old,
@@ -92,7 +93,8 @@ impl Map {
         self.parts()[part].is_locked()
     }
 
-    /// Returns every block that can be reached, and for each part the counts and what they should be.
+    /// Returns every block that can be reached. Also returns, for each part, the stored counts and their
+    /// correct values.
     #[cfg(feature = "internals")]
     pub(crate) fn inventory(&self) -> (Vec<u64>, Vec<[u64; 4]>) {
         let (mut blocks, mut counts) =
@@ -111,7 +113,7 @@ impl Map {
     }
 }
 
-/// Copies a word into a table that no other thread sees yet, and that has room.
+/// Copies a word into a table that no other thread can see yet and that has room.
 fn copy_word(arena: &Arena, table: Table, word: u64) {
     let mask = table.len() - 1;
     let mut index = word >> 32 & mask;
@@ -124,7 +126,7 @@ fn copy_word(arena: &Arena, table: Table, word: u64) {
     }
 }
 
-/// What a smaller or removed table leaves to be freed.
+/// What remains to be freed after a table was shrunk or removed. Dropping it frees it.
 pub(super) struct Smaller {
     words: u64,
     _table: Option<OwnedBlock>,
@@ -132,7 +134,7 @@ pub(super) struct Smaller {
 }
 
 impl Smaller {
-    /// Returns whether the old table was so large that empty spans are likely.
+    /// Returns whether the old table was so large that freeing it is likely to leave empty spans.
     pub(super) fn was_large(&self) -> bool {
         self.words >= 1024
     }

@@ -19,20 +19,22 @@ pub(super) enum Place {
         at: u64,
         node: Node,
     },
-    /// The key is not there. It can be put into this word, which is `EMPTY` or `GONE`.
+    /// The key is not in the table. Its node can be put into this word, which is `EMPTY` or `GONE`.
     Free {
         cell: &'static AtomicU64,
         was: u64,
     },
-    /// The key is not there, and the table has no room or does not exist.
+    /// The key is not in the table, and the table has no room or does not exist.
     Nowhere,
 }
 
 impl Map {
-    /// Searches for a key. The result is only valid if the part is locked, or if the read of it is still current.
+    /// Searches for a key. The result is only valid if the caller holds the part's lock, or if its optimistic
+    /// read of the part is still current.
     #[inline]
     pub(super) fn search(&self, part: &Part, hash: u64, key: &[u8]) -> Place {
-        // ORDERING: Acquire pairs with the Release in `Part::commit`, here and at the cells.
+        // ORDERING: Acquire pairs with the Release in `Part::commit`. This applies to the table's word here
+        // and to the cells below.
         let table = Table(part.table.load(Ordering::Acquire));
         let (mut free, hash) = (Place::Nowhere, hash & u64::from(u32::MAX));
         if table.0 == 0 {
@@ -60,7 +62,7 @@ impl Map {
         free
     }
 
-    /// As [`search`](Map::search), for readers: returns the node with this key.
+    /// As [`search`](Map::search), but for readers. Returns only the node with this key.
     #[inline]
     pub(super) fn find_node(&self, part: &Part, hash: u64, key: &[u8]) -> Option<Node> {
         let table = Table(part.table.load(Ordering::Acquire));
@@ -86,7 +88,8 @@ impl Map {
         None
     }
 
-    /// Copies the value of a key, if it is there. Takes the lock only if others change this part all the time.
+    /// Copies the value of a key, or returns `None` if the key is missing. Acquires the lock only if other
+    /// threads keep changing this part.
     #[inline]
     pub(crate) fn get(&self, key: &[u8], buffer: &mut Buffer) -> Result<Option<Found>> {
         let hash = self.hash(key);
@@ -130,7 +133,7 @@ impl Map {
         }
     }
 
-    /// Returns whether a key is there.
+    /// Returns whether the map has the key.
     pub(crate) fn contains(&self, key: &[u8]) -> Result<bool> {
         let hash = self.hash(key);
         let part = self.part(hash);

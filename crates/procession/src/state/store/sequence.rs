@@ -1,7 +1,7 @@
 //! A list in shared memory: a table used as a ring buffer (`list_ring.rs`).
 //!
-//! At the ends, a change is a store to `ends`. In the middle, it replaces the whole table. A word that is not between
-//! the ends is `EMPTY`. Recovery restores that after a death.
+//! A change at an end of the list is a store to `ends`. A change in the middle replaces the whole table.
+//! Every word that is not between the ends is `EMPTY`. After a death, recovery restores this.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -19,16 +19,16 @@ use crate::arena::recover::{Dead, Journaled};
 use crate::arena::{Arena, collect, heap, member};
 use crate::{Error, Result};
 
-/// The body of a list. All its data is in blocks.
+/// The body of a list. All data of the list is in blocks.
 #[repr(C)]
 pub(crate) struct ListBody(AtomicU64);
 
-// SAFETY: an atomic, and zero is valid.
+// SAFETY: the body is an atomic, and zero is a valid value.
 unsafe impl Body for ListBody {
     const KIND: Kind = Kind::List;
 }
 
-/// A list, as this process sees it.
+/// This process's view of a list.
 #[derive(Clone, Copy)]
 pub(crate) struct Sequence {
     pub(super) arena: &'static Arena,
@@ -89,8 +89,9 @@ impl Sequence {
         self.part().commit(self.arena, Tag::object(self.object), change, FIRST);
     }
 
-    /// Runs `look` without the lock until it returns something, or with the lock if that takes too long. `look` gets
-    /// a function that says whether what it has read is still valid, and the patience to spend on failed copies.
+    /// Calls `look` without the lock until it returns a result. After too many failed attempts, calls it with
+    /// the lock. `look` gets a function that says whether what `look` has read is still valid. It also gets
+    /// the patience, which it reduces after a failed copy.
     fn read_without_lock<R>(
         &self,
         mut look: impl FnMut(&dyn Fn() -> bool, &mut Patience) -> Result<Option<R>>,
@@ -124,7 +125,7 @@ impl Sequence {
         })
     }
 
-    /// Copies an item, if it is there.
+    /// Copies the item at `index`, or returns `None` if there is no such item.
     pub(crate) fn get(&self, index: u64, buffer: &mut Buffer) -> Result<Option<Found>> {
         self.read_without_lock(|still, patience| {
             let Some(at) = self.ring().node(self.arena, index) else { return Ok(still().then_some(None)) };
@@ -156,14 +157,15 @@ impl Sequence {
         let (Some(cell), Some(at)) = (ring.cell(self.arena, index), ring.table.cell(self.arena, 0)) else {
             return Err(node::damaged());
         };
-        // CRASH: the word is not between the ends yet, and recovery makes it `EMPTY` again.
+        // CRASH: the word is not between the ends yet. If we die before the commit, recovery makes it `EMPTY`
+        // again.
         cell.store(naming(0, node.at()), Ordering::Release);
         self.commit(Change { at, to, fresh: [node.at(), 0], stale: [0; 2] });
         node.into_raw();
         Ok(())
     }
 
-    /// Removes an item at one end, and returns it.
+    /// Removes the item at one end, and returns it.
     pub(crate) fn pop(&self, end: End) -> Result<Old> {
         let guard = self.acquire()?;
         self.pop_locked(guard, end)
@@ -182,7 +184,7 @@ impl Sequence {
         };
         self.commit(Change { at, to, fresh: [0; 2], stale: [node, 0] });
         let old = self.part().take_stale(self.arena, node);
-        // CRASH: recovery does this if we die before.
+        // CRASH: if we die before this store, recovery makes the word `EMPTY`.
         cell.store(EMPTY, Ordering::Release);
         let emptied = self.shrink();
         drop(guard);
@@ -190,7 +192,8 @@ impl Sequence {
         Ok(Old::Node(old))
     }
 
-    /// Inserts an item before the one with this index. Returns false if the list is shorter.
+    /// Inserts an item before the item that has this index. Returns false if `index` is greater than the
+    /// length.
     pub(crate) fn insert(&self, index: u64, value: Encoded<'_>) -> Result<bool> {
         let node = node::make(self.arena, NOTHING, value, false)?;
         let _guard = self.acquire()?;
@@ -245,8 +248,8 @@ impl Sequence {
         Some(Emptied { arena: self.arena, table, first: FIRST })
     }
 
-    /// Copies all items as they are at one moment. Calls `plain` with the value of nodes without handles, and returns
-    /// copies of nodes with handles, with their indexes.
+    /// Copies all items as they are at one moment. For a node without handles, calls `plain` with its value.
+    /// Returns copies of the nodes with handles, each with its index.
     pub(crate) fn copy(&self, mut plain: impl FnMut(&[u8])) -> Result<Vec<(u64, OwnedBlock)>> {
         let (mut carried, mut unused) = (Vec::new(), Buffer::new());
         let guard = self.acquire()?;
@@ -264,7 +267,8 @@ impl Sequence {
         Ok(carried)
     }
 
-    /// Releases the lock that the journal entry names, which a dead thread held or was about to acquire.
+    /// Releases the lock that the journal entry names. The dead thread held this lock or was about to acquire
+    /// it.
     pub(super) fn release(&self, dead: &Dead<'_>, entry: Journaled) {
         if self.part().is_locked_by_word_at(dead.arena, entry.offset) {
             let owner = Tag::object(self.object);
@@ -281,7 +285,7 @@ impl Sequence {
         }
     }
 
-    /// Returns every block that can be reached, and how many words beyond the ends are not empty.
+    /// Returns every block that can be reached, and how many words beyond the ends are not `EMPTY`.
     #[cfg(feature = "internals")]
     pub(crate) fn inventory(&self) -> (Vec<u64>, usize) {
         let ring = self.ring();
@@ -293,5 +297,5 @@ impl Sequence {
     }
 }
 
-/// The key of an item's node: none.
+/// The key of an item's node. It is empty.
 pub(super) const NOTHING: Encoded<'static> = Encoded { bytes: &[], ids: &[] };

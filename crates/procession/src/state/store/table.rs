@@ -15,9 +15,9 @@ use crate::Result;
 use crate::arena::owned_block::{self, OwnedBlock};
 use crate::arena::{Arena, LARGEST};
 
-/// No node was ever here.
+/// The word of a place without a node. A search stops here.
 pub(super) const EMPTY: u64 = 0;
-/// A node was here and was removed.
+/// The word of a place whose node was removed. A search continues past it.
 pub(super) const GONE: u64 = 1;
 
 /// Returns the word of a table that names the node at `at`.
@@ -55,13 +55,13 @@ impl Table {
         self.0 & ((1 << 56) - 1)
     }
 
-    /// Returns the length in words.
+    /// Returns the table's length in words.
     #[inline]
     pub(super) fn len(self) -> u64 {
         (1 << (self.0 >> 56 & 63)) / 8
     }
 
-    /// Returns one of its words.
+    /// Returns the table's word at `index`.
     #[inline]
     pub(super) fn cell(self, arena: &Arena, index: u64) -> Option<&'static AtomicU64> {
         word(arena, self.offset() + 8 * index)
@@ -76,8 +76,8 @@ impl Table {
     }
 }
 
-/// A table that belongs to this process now, with the nodes that it names from its word `first` on. Dropping it frees
-/// them.
+/// A removed table that now belongs to this process, with the nodes that it names, beginning with its word
+/// `first`. Dropping this value frees the table and the nodes.
 pub(super) struct Emptied {
     pub(super) arena: &'static Arena,
     pub(super) table: Table,

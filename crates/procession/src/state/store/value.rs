@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicU64;
 use crate::arena::objects::{Body, Kind};
 use crate::sync::raw::lock::RawLock;
 
-/// A value in shared memory. Its bytes are in a block.
+/// A value in shared memory. The bytes of the value are in a block.
 ///
 /// | block      | what it is                                                       |
 /// |------------|------------------------------------------------------------------|
@@ -13,15 +13,15 @@ use crate::sync::raw::lock::RawLock;
 /// | `NEXT`     | a block that is about to become the value, or has just become it |
 /// | `BEFORE`   | the previous value, which is about to be freed                   |
 ///
-/// Only the thread that holds the lock changes them. The store to `NOW` commits a change. After a death, recovery
-/// frees the other two if they are not the value.
+/// Only the thread that holds the lock changes these three words. The store to `NOW` commits a change. After
+/// a death, recovery frees the blocks in `NEXT` and `BEFORE` if they are not the value.
 #[repr(C)]
 pub(crate) struct ValueBody {
     pub(in crate::state) lock: RawLock,
     _rest: [AtomicU64; 6],
 }
 
-// SAFETY: atomics only, 64 bytes, and all zero is a free lock.
+// SAFETY: the body consists of atomics only, has 64 bytes, and all zeros mean a free lock.
 #[allow(unsafe_code, reason = "says that the layout is made of atomics")]
 unsafe impl Body for ValueBody {
     const KIND: Kind = Kind::Value;
