@@ -17,11 +17,11 @@ use tracing_core::{Dispatch, Event, Level, LevelFilter, Metadata, dispatcher};
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Captured {
     site: Site,
-    /// Each with the index of its field.
+    /// The values, each with the index of its field.
     values: Vec<(u32, FieldValue)>,
 }
 
-/// The place in the program where it was recorded, and its metadata.
+/// The place in the program where an event or span was recorded, and its metadata.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 struct Site {
     is_span: bool,
@@ -42,12 +42,12 @@ enum FieldValue {
     Unsigned(u128),
     Float(f64),
     Text(String),
-    /// Its `Debug` output.
+    /// The `Debug` output of a value.
     Debug(String),
 }
 
-/// The spans around an event that is emitted. They are exited when it has been emitted, also when the subscriber panics,
-/// so that the next event is not inside them.
+/// The spans around an event that is being emitted. Dropping this value exits them, even if the subscriber
+/// panics, so that the next event is not inside them.
 struct Entered<'a> {
     dispatch: &'a Dispatch,
     ids: Vec<Id>,
@@ -65,7 +65,7 @@ impl Drop for Entered<'_> {
     }
 }
 
-/// The levels, the most severe first. As a number, a level is its index plus 1, and 0 is no level.
+/// The levels, the most severe first. As a number, a level is its index plus 1. The number 0 means no level.
 const LEVELS: [Level; 5] = [Level::ERROR, Level::WARN, Level::INFO, Level::DEBUG, Level::TRACE];
 
 pub(super) fn number_of(level: Level) -> u8 {
@@ -91,14 +91,14 @@ impl Captured {
         Captured { site, ..Captured::more(record) }
     }
 
-    /// Captures values of fields alone.
+    /// Captures only the values of fields.
     pub(super) fn more(record: impl FnOnce(&mut dyn Visit)) -> Captured {
         let mut captured = Captured::default();
         record(&mut Values(&mut captured.values));
         captured
     }
 
-    /// Adds values, and replaces those of the same fields.
+    /// Adds values. A new value replaces the former value of the same field.
     pub(super) fn add(&mut self, more: Captured) {
         self.values.retain(|(at, _)| more.values.iter().all(|(other, _)| other != at));
         self.values.extend(more.values);
@@ -148,7 +148,7 @@ impl Visit for Values<'_> {
 }
 
 impl FieldValue {
-    /// Returns it for `tracing`, with the type that it had.
+    /// Returns the value for `tracing`, with its original type.
     fn value(&self) -> Box<dyn Value + '_> {
         match self {
             FieldValue::Bool(value) => Box::new(*value),
@@ -174,7 +174,7 @@ pub(super) struct Emitter {
 }
 
 impl Emitter {
-    /// Creates one for the calling thread's subscriber, if it has one.
+    /// Creates an emitter for the calling thread's subscriber, if the thread has one.
     pub(super) fn of_this_thread() -> Option<Emitter> {
         let dispatch = dispatcher::get_default(Dispatch::clone);
         (!dispatch.is::<NoSubscriber>()).then(|| Emitter { dispatch, sites: HashMap::new() })
@@ -258,7 +258,7 @@ impl Callsite for ChildCallsite {
     }
 }
 
-/// Creates the metadata of a site. Each site gets one, so their number is bounded by the program.
+/// Creates the metadata of a site. Each site gets its metadata once, so the program bounds their number.
 fn make_metadata(site: &Site) -> &'static Metadata<'static> {
     let text = |text: &str| -> &'static str { Box::leak(text.into()) };
     let mut fields: Vec<&'static str> = site.fields.iter().map(|name| text(name)).collect();

@@ -9,8 +9,9 @@
 //! | `emitter.rs`    | how that thread emits events to main's subscriber                                 |
 //! | `logger.rs`     | the child's logger, and how main logs records again                               |
 //!
-//! The queue is one of the library's own. So a record is safe as soon as the call that emitted it has returned, and a
-//! child that dies during that call harms no other process. The arena's header names the queue.
+//! The queue is an ordinary queue of this library. So a record is safe as soon as the call that emitted it
+//! has returned. A child that dies during that call harms no other process. The arena's header names the
+//! queue.
 
 #[cfg(feature = "tracing")]
 mod emitter;
@@ -54,8 +55,8 @@ impl Record {
         Record { pid: process::pid(), process: member::name(), content }
     }
 
-    /// Puts it into the queue. Writes it to standard error if the shared memory is full or this process is a plain fork of
-    /// a member.
+    /// Puts the record into the queue. Writes it to standard error if the shared memory is full or this
+    /// process is a plain fork of a member.
     fn send(self, queue: &Queue<Record>) {
         if let Err(refused) = queue.put(self) {
             process::write_raw(2, format!("{:?}\n", refused.into_item().content).as_bytes());

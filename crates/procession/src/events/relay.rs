@@ -17,8 +17,8 @@ use crate::{Queue, Result};
 /// The queue, and the thread that empties it.
 static RELAY: Mutex<Option<(Queue<Record>, JoinHandle<()>)>> = Mutex::new(None);
 
-/// Starts the thread that emits children's events and records to the subscriber of the calling thread and to the logger,
-/// if there is one. Called by main before its first child, and has an effect once.
+/// Starts the thread that emits children's events and records to the subscriber of the calling thread and to
+/// the logger, if there is one. Called by main before its first child. Takes effect only once.
 pub(crate) fn listen(arena: &Arena) -> Result<()> {
     let mut relay = RELAY.lock().unwrap_or_else(|e| e.into_inner());
     let listener = Listener::of_this_thread();
@@ -26,7 +26,7 @@ pub(crate) fn listen(arena: &Arena) -> Result<()> {
         return Ok(());
     }
     let queue = Queue::unbounded()?;
-    // From here on only the collector frees it, and main keeps its handle.
+    // From here on only the collector frees the queue, and main keeps its handle.
     queue.object().touch();
     let (from, levels) = (queue.clone(), listener.levels());
     let thread = os::threads::start("procession-log", move || listener.run(&from));
@@ -71,11 +71,11 @@ impl Listener {
         }
     }
 
-    /// Emits what comes out of a queue until it is closed. Skips what cannot be decoded.
+    /// Emits the records of a queue until the queue is closed. Skips records that cannot be decoded.
     fn run(mut self, queue: &Queue<Record>) {
         #[cfg(feature = "tracing")]
         if let Some(emitter) = &self.emitter {
-            // A logger may lead to the subscriber.
+            // A logger may pass its records on to the subscriber.
             let dispatch = emitter.dispatch();
             return tracing_core::dispatcher::with_default(&dispatch, || self.emit_all(queue));
         }

@@ -21,7 +21,7 @@ thread_local! {
 pub(super) struct Spans(Mutex<HashMap<Id, Span>>);
 
 struct Span {
-    /// Handles to it, and spans inside it.
+    /// The number of handles to this span and of spans inside it.
     users: usize,
     around: Option<Id>,
     metadata: &'static Metadata<'static>,
@@ -29,7 +29,7 @@ struct Span {
 }
 
 impl Spans {
-    /// Locks the spans. Values are captured before, so that no code of the user's runs under this lock.
+    /// Locks the spans. Callers capture values before they lock, so that no user code runs under this lock.
     fn all(&self) -> MutexGuard<'_, HashMap<Id, Span>> {
         self.0.lock().unwrap_or_else(|e| e.into_inner())
     }

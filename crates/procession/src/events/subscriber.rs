@@ -16,7 +16,7 @@ pub(super) fn install(queue: &Queue<Record>, level: u8) {
 
 struct Forwarder {
     queue: Queue<Record>,
-    /// Main takes no less severe events.
+    /// The least severe level that main takes.
     level: u8,
     spans: Spans,
 }

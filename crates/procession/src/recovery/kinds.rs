@@ -7,7 +7,8 @@ use crate::queue::ring::recover::{LeasedRings, Rings};
 use crate::state::store::recover::{Dicts, Lists, Values};
 use crate::sync::raw::recover::{Barriers, Locks, RwLocks, Semaphores};
 
-/// Returns what repairs objects of this kind. A new kind is one line here and one in `arena/kind.rs`.
+/// Returns the code that repairs objects of this kind. A new kind is one line here and one in
+/// `arena/kind.rs`.
 pub(super) fn of(kind: Kind) -> &'static dyn Recover {
     match kind {
         Kind::Lock | Kind::RLock | Kind::Mutex | Kind::Once | Kind::Array => &Locks,

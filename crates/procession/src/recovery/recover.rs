@@ -1,8 +1,8 @@
 //! [`recover`]: repairs what a dead process left, in one order.
 //!
-//! It works without a supervisor, because the crash tests call it on a private copy of the memory after every
-//! instruction of their victim. It can die at any point and be called again, because the supervisor may be killed
-//! too. Then main calls it.
+//! The function works without a supervisor, because the crash tests call it on a private copy of the memory
+//! after every instruction of their victim. It can be interrupted at any point and called again, because the
+//! supervisor may be killed too. In that case main calls it.
 
 use std::sync::atomic::Ordering;
 
@@ -18,17 +18,17 @@ use crate::rules;
 use crate::rules::Rule;
 use crate::sync::raw::park;
 
-/// Repairs what the dead process in `slot` left, and frees the slot. `how` is how it ended, or `None` when the whole
-/// family was lost.
+/// Repairs what the dead process in `slot` left, and frees the slot. `how` says how the process ended. It is
+/// `None` if the whole family was lost.
 pub(crate) fn recover(arena: &Arena, slot: u32, how: Option<Ended>) {
     let dead = arena.slot(slot);
     let clean = release(arena, slot, how);
-    // Its end is published when its locks are released, so a joiner finds them free. From then on a joiner may drop
-    // the last handle to its object.
+    // The end of the process is published after its locks are released, so a joiner finds them free. From
+    // then on a joiner may drop the last handle to the process's object.
     process_body::record(arena, slot, how);
     cells::recover::notify_keepers(arena, slot, clean);
-    // CRASH: from now on the words that it waited for may belong to others, so a repeated recovery must not write to
-    // them.
+    // CRASH: from now on the words that the dead process waited for may belong to other objects. So a
+    // repeated recovery must not write to them.
     for id in arena.records_of(slot) {
         arena.record(id).waits_for.store(0, Ordering::SeqCst);
     }
@@ -39,16 +39,18 @@ pub(crate) fn recover(arena: &Arena, slot: u32, how: Option<Ended>) {
         arena.header().collect_wanted.store(1, Ordering::SeqCst);
     }
     dead.reset();
-    // Wakes the waiters for the first of several processes, and those for memory. This is here and not where children
-    // are reaped, because main runs recovery, too. CRASH: counting twice only causes an additional check.
+    // Wakes the processes that wait for the first of several processes to end, and those that wait for
+    // memory. The wake is here and not where children are reaped, because main runs recovery, too. CRASH:
+    // counting twice only causes an additional check.
     arena.header().ended.fetch_add(1, Ordering::SeqCst);
     futex::wake_all(&arena.header().ended);
-    // CRASH: last, so that the slot's state makes a recovery that died run again.
+    // CRASH: this store comes last. Until then the slot's state makes sure that an interrupted recovery runs
+    // again.
     dead.state.store(slots::FREE, Ordering::Release);
 }
 
-/// Releases what the dead process in `slot` held, and notifies all others. Returns whether the process ended so that no
-/// wake-up can be missing.
+/// Releases what the dead process in `slot` held, and notifies all others. Returns whether the process ended
+/// in a way that leaves no wake-up missing.
 ///
 /// This is the first half of [`recover`], which repeats it. The supervisor calls it alone as soon as no thread of the
 /// process runs, while the kernel still frees the memory of the process.
@@ -74,12 +76,14 @@ pub(crate) fn release(arena: &Arena, slot: u32, how: Option<Ended>) -> bool {
         | let_go(&gone)
         | (!clean && rules::holds(Rule::ArgumentsTold) && notify_barriers(arena, slot, returned));
     release_claims(arena, slot);
-    // Before its blocks are swept, while its handles still show which queues and pools it used.
+    // Work is returned before the dead process's blocks are swept, while its handles still show which queues
+    // and pools it used.
     for_each_held(&gone, |recover, found| recover.return_work(&gone, found));
     if (!clean || was_inside) && rules::holds(Rule::SweepWakes) {
-        // The dead process may have consumed the wake-up of another one, or may have been about to wake one.
+        // The dead process may have consumed another process's wake-up, or may have been about to wake
+        // another process.
         park::notify_all_sleepers(arena);
-        // A woken process may be queued on this processor, and it has waited long enough.
+        // A woken process may be queued on this processor. It has waited long enough, so let it run.
         std::thread::yield_now();
     }
     clean
@@ -140,9 +144,9 @@ pub(crate) fn notify_barriers(arena: &Arena, slot: u32, returned: bool) -> bool 
     any
 }
 
-/// Releases what threads of this process hold that have `ended`, because the process is exiting. Unless it is
-/// `alone`, other threads run, which may have borrowed from a guard that lends references to shared memory. The locks
-/// of such guards stay held.
+/// Releases what is held by the threads of this process that have `ended`, because the process is exiting.
+/// Unless the exiting thread is `alone`, other threads still run. They may have borrowed from a guard that
+/// lends references to shared memory, so the locks of such guards stay held.
 pub(crate) fn release_locks_of_ended_threads(
     arena: &Arena,
     slot: u32,

@@ -6,7 +6,8 @@ use crate::arena::{Arena, slots, sweep};
 use crate::rules;
 use crate::rules::Rule;
 
-/// Makes spares available again that the dead process had claimed without completing a request.
+/// Releases the spares that the dead process had claimed without completing a request, so that others can
+/// claim them.
 pub(super) fn release_claims(arena: &Arena, slot: u32) {
     let used = arena.header().slots_used.load(Ordering::Acquire).min(arena.layout.slots);
     for index in 1..used {
@@ -22,7 +23,7 @@ pub(super) fn release_claims(arena: &Arena, slot: u32) {
 /// Clears the request in a claimed slot, and makes the slot a spare again.
 fn return_spare(arena: &Arena, index: u32) {
     let spare = arena.slot(index);
-    // The sleeping child owns nothing itself. What is there was given to it for the request.
+    // The sleeping child itself owns nothing. Everything that the slot owns was given to it for the request.
     let collect = sweep::objects(arena, index) | sweep::blocks(arena, index);
     if collect {
         arena.header().collect_wanted.store(1, Ordering::SeqCst);

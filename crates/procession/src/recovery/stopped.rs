@@ -8,8 +8,9 @@ use crate::arena::recover::{Found, Journaled};
 use crate::os::futex;
 use crate::sync::raw::park::EVENT;
 
-/// Unblocks other processes that wait for the process in `slot`, which has been stopped: those that wait for a lock
-/// that it has not begun to use, and those whose wake-up it may have consumed.
+/// Unblocks other processes that wait for the process in `slot`, which has been stopped. These are the
+/// processes that wait for a lock that the stopped process has not begun to use. They also include sleepers
+/// whose wake-up it may have consumed.
 pub(crate) fn pass_by(arena: &Arena, slot: u32) {
     for id in arena.records_of(slot) {
         let record = arena.record(id);
@@ -24,7 +25,8 @@ pub(crate) fn pass_by(arena: &Arena, slot: u32) {
     }
 }
 
-/// Takes a lock that it does not use yet from a stopped thread, whose journal has this entry.
+/// Takes a lock away from a stopped thread that does not use the lock yet. The thread's journal has this
+/// entry.
 fn withdraw(arena: &Arena, entry: Journaled) {
     let Some((index, object)) = arena.object_around(entry.offset) else { return };
     if let Some(kind) = object.kind() {

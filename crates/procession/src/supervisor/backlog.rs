@@ -9,14 +9,16 @@ const PAUSE_NS: [u64; 2] = [5_000_000, 1_000_000_000];
 /// The calls to repeat.
 #[derive(Default)]
 pub(super) struct Backlog {
-    /// When to repeat, on the monotonic clock, and the pause before that. `None` while nothing is to be repeated.
+    /// The time of the next repetition on the monotonic clock, and the pause before it. `None` while there is
+    /// no call to repeat.
     again: Option<(u64, u64)>,
     /// Processes that could not be killed.
     spared: Vec<i32>,
 }
 
 impl Backlog {
-    /// Notes that a call was refused. The pauses grow while calls are refused.
+    /// Notes that a call was refused. The pause doubles, up to the longest one, while repetitions are
+    /// refused.
     pub(super) fn note(&mut self) {
         let now = now_ns();
         if self.again.is_none_or(|(at, _)| at <= now) {
@@ -30,7 +32,7 @@ impl Backlog {
         self.again.map_or(Deadline::NEVER, |(at, _)| Deadline::NEVER.min_ns(at))
     }
 
-    /// Kills a child or an adopted orphan, which keeps its number until it is reaped.
+    /// Kills a child or an adopted orphan. Its process id cannot be reused until it is reaped.
     pub(super) fn kill(&mut self, pid: i32) {
         if process::signal_child(pid, libc::SIGKILL).is_err_and(|e| e.raw_os_error() != Some(libc::ESRCH)) {
             if !self.spared.contains(&pid) {
@@ -55,7 +57,8 @@ impl Backlog {
         self.again.is_some_and(|(at, _)| at <= now_ns())
     }
 
-    /// Ends a repetition that was due at `before`. Nothing is left to repeat unless a call was refused since.
+    /// Ends a repetition that was due at `before`. If no call was refused since then, no call is left to
+    /// repeat.
     pub(super) fn settle(&mut self, before: Deadline) {
         if self.due().as_ns() == before.as_ns() {
             self.again = None;

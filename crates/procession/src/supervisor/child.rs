@@ -27,8 +27,8 @@ use crate::{Error, Result, codec, recovery, rules};
 /// The exit code of a process whose function panicked: Rust's own.
 const PANIC_CODE: i32 = 101;
 
-/// The beginning of the default name of a process that runs a closure. The closure's file and line follow. The title
-/// that `ps` shows leaves the prefix out, because a title has at most 15 bytes.
+/// The beginning of the default name of a process that runs a closure. The closure's file and line follow.
+/// The title that `ps` shows omits this prefix, because a title has at most 15 bytes.
 pub(crate) const CLOSURE: &str = "closure@";
 
 /// Runs as the process of slot `index`, until the process exits.
@@ -40,11 +40,12 @@ pub(super) fn live(arena: &'static Arena, index: u32, inheritance: &Inheritance)
     }
     member::become_child(index);
     orphans::mark_child(arena, index);
-    // No others, because the child keeps what the program's constructors have opened.
+    // Closes only these descriptors, because the child keeps those that the program's constructors have
+    // opened.
     inheritance.private_fds.iter().copied().for_each(fd::close_raw);
     let slot = arena.slot(index);
-    // Signals stay blocked until the process begins, so one that is sent to its number after `spawn` has returned
-    // is not lost.
+    // Signals stay blocked until the process begins. So a signal that is sent to its process id after `spawn`
+    // has returned is not lost.
     signal::restore_child_signal(inheritance.child_signal);
     slot.life.begin();
     wait_for_request(arena, index, slot);
@@ -64,8 +65,8 @@ pub(super) fn live(arena: &'static Arena, index: u32, inheritance: &Inheritance)
     begin(arena, index, inheritance.mask, prepared)
 }
 
-/// Runs everything between a complete request and the exit handlers, for the crash tests. This process has become that
-/// of slot `index`.
+/// Runs everything from a complete request up to the exit handlers, for the crash tests. The caller has
+/// already become the process of slot `index`.
 #[cfg(feature = "internals")]
 pub(crate) fn live_through(arena: &'static Arena, index: u32) {
     let slot = arena.slot(index);
@@ -95,7 +96,8 @@ pub(super) fn go_on(arena: &'static Arena, index: u32, mask: signal::Mask) -> ! 
 fn begin(arena: &'static Arena, index: u32, mask: signal::Mask, prepared: Option<Result<()>>) -> ! {
     let slot = arena.slot(index);
     // From here on the death of this process is the death of the user's process.
-    // ORDERING: SeqCst, against the sender of an early signal: one of us sees the other.
+    // ORDERING: SeqCst, paired with the sender of an early signal: one of the two processes sees the other's
+    // store.
     slot.state.store(slots::RUNNING, Ordering::SeqCst);
     signal::set_mask(mask);
     deliver_early_signals(slot);
@@ -110,16 +112,17 @@ fn wait_for_request(arena: &Arena, index: u32, slot: &Slot) {
             return;
         }
         if slots::phase(state) == slots::SPARE {
-            // The supervisor wakes spares when it has received a signal itself.
+            // The supervisor wakes the spares when it has received a signal itself, because they may have
+            // received it, too.
             signal::discard_pending();
         }
-        // Announced, because the spawner may be killed between its last store and its wake.
+        // The wait is announced, because the spawner may be killed between its last store and its wake.
         let wait = Wait::announce_idle(arena, arena.record(index), &slot.state);
         wait.sleep(&slot.state, state, Deadline::NEVER);
     }
 }
 
-/// Sends this process the signals that came while it could not take them yet.
+/// Sends this process the signals that arrived before it could take them.
 fn deliver_early_signals(slot: &Slot) {
     let mut early = slot.take_early_signals();
     while early != 0 {
@@ -147,7 +150,8 @@ fn run_request(arena: &'static Arena, index: u32, slot: &'static Slot, prepared:
     let called = || {
         let called = panic::catch_unwind(AssertUnwindSafe(|| call(arena, index, slot)));
         if !matches!(called, Ok(Ok(_))) {
-            // CRASH: what is still in the arguments stays there, and the recovery of this process notifies again.
+            // CRASH: if we die here, the handles that are still in the arguments stay there, and recovery of
+            // this process notifies their barriers again.
             recovery::notify_barriers(arena, index, false);
         }
         called
@@ -157,7 +161,7 @@ fn run_request(arena: &'static Arena, index: u32, slot: &'static Slot, prepared:
         Some(prepared) => match finish_preparation(arena, index, slot, body, prepared) {
             Ok(()) => called(),
             Err(error) => {
-                // For the spawner, which returns the same error.
+                // Attached for the spawner, which returns the same error.
                 let whole = codec::pack(&error).unwrap_or(0);
                 process_body::attach(arena, index, object, number, process_body::RESULT, whole);
                 Ok(Err(error))
@@ -165,7 +169,8 @@ fn run_request(arena: &'static Arena, index: u32, slot: &'static Slot, prepared:
         },
     };
     if member::is_forked() {
-        // The function has forked, and the fork has returned from it as well. It is no process of the family, and ends.
+        // The function called `fork`, and this is the forked process, which has returned from the function
+        // too. It does not belong to the family, so it ends.
         return if result.is_ok() { 0 } else { PANIC_CODE };
     }
     let (ending, code, block) = match result {
@@ -235,7 +240,7 @@ pub(super) fn change_directory(arena: &Arena, block: u64) -> Result<()> {
     std::env::set_current_dir(path).map_err(|e| Error::os(&format!("entering {}", path.display()), &e))
 }
 
-/// Prepares in the supervisor what its children inherit, so that no child has to do it.
+/// Prepares, in the supervisor, state that its children inherit, so that no child has to prepare it.
 pub(super) fn prepare_ancestor() {
     crash_report::listen();
     crash_report::listen();
@@ -243,7 +248,7 @@ pub(super) fn prepare_ancestor() {
     image::share_code_pages_with_forks();
 }
 
-/// Runs after every exit handler and destructor of the process, wherever it called `exit`.
+/// Runs after every exit handler and destructor of the process, no matter where the process called `exit`.
 #[used]
 #[unsafe(link_section = ".fini_array")]
 static LAST_ACT: extern "C" fn() = last_act;
@@ -268,8 +273,8 @@ extern "C" fn last_act() {
     }
     if let Some((_, _, body)) = process_body::object_of(arena, slot) {
         if rules::holds(Rule::EndUninterrupted) {
-            // After `join` has returned, nothing stops or kills this process on the way to its exit, except SIGSTOP
-            // and SIGKILL. (Another thread that runs takes signals until then.)
+            // Once `join` has returned, only SIGSTOP and SIGKILL can stop or kill this process before its
+            // exit. (Any other thread that still runs takes signals until the exit.)
             signal::block_all();
         }
         ProcessBody::finish(body);

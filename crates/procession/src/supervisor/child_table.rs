@@ -1,4 +1,4 @@
-//! Which child is in which slot, as its parent keeps it.
+//! Which child is in which slot, as the supervisor records it.
 //!
 //! | entry  | meaning                                        |
 //! |--------|------------------------------------------------|
@@ -6,8 +6,8 @@
 //! | -1     | the slot is in use, and has no child           |
 //! | n      | child n, which is not reaped                   |
 //!
-//! It lies in memory that children do not inherit: it changes with every fork and every reaping, and
-//! the kernel would copy its page each time.
+//! The table lies in memory that children do not inherit. Every fork and every reaping changes the table, and
+//! the kernel would copy an inherited page at every change.
 
 use std::io;
 
@@ -19,7 +19,7 @@ const NO_CHILD: i32 = -1;
 
 pub(super) struct ChildTable {
     entries: &'static mut [i32],
-    /// Entries from here on were never used.
+    /// The entry at this index and all later ones were never used.
     used: usize,
 }
 

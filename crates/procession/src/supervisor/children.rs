@@ -21,12 +21,13 @@ use crate::pool::cells;
 use crate::rules::Rule;
 use crate::{os, recovery, rules};
 
-/// How many children sleep without a function, so that a spawn does not wait for a fork.
+/// The number of spares that the supervisor keeps, so that a spawn does not wait for a fork.
 const SPARES: usize = 4;
-/// The most forks in a row before the supervisor reaps ended children again.
+/// The maximum number of forks in a row before the supervisor reaps ended children again.
 const BATCH: usize = 16;
-/// The most forks for one child. A child that is signaled before it has left the group is replaced, and a burst of signals
-/// takes a few forks. The bound keeps a program that signals without end from holding up the supervisor.
+/// The maximum number of forks for one child. A child that is signaled before it has left the group is
+/// replaced, so a burst of signals costs a few forks. Without this bound, a program that signals without end
+/// could hold up the supervisor.
 const BIRTHS: u32 = 200;
 /// How long the kernel may refuse to fork a child for a request before the request fails.
 const FORK_PATIENCE_NS: u64 = 10_000_000_000;
@@ -36,7 +37,7 @@ const WARM_SLOTS: u32 = 64;
 /// What children inherit from main, and what they must not inherit from the supervisor.
 pub(super) struct Inheritance {
     pub(super) mask: signal::Mask,
-    /// What main does about SIGCHLD.
+    /// Main's disposition of SIGCHLD.
     pub(super) child_signal: signal::Disposition,
     /// The process group that children join when they begin.
     pub(super) group: i32,
@@ -49,7 +50,7 @@ pub(super) struct Inheritance {
 struct Vacancy {
     index: u32,
     ended: Ended,
-    /// When a fork for it failed first, or 0.
+    /// The time at which a fork for this slot first failed, or 0.
     refused_ns: u64,
 }
 
@@ -58,15 +59,16 @@ pub(super) struct Children {
     inheritance: Inheritance,
     /// Every child that is forked and not reaped.
     table: ChildTable,
-    /// Where the collector notes what it frees, because the supervisor has no record in the arena.
+    /// The record in which the collector notes what it frees, because the supervisor has no record in the
+    /// arena.
     intent: Box<Record>,
     /// Slots whose child died before its spawner returned.
     vacancies: Vec<Vacancy>,
     /// The calls that the kernel has refused.
     backlog: Backlog,
-    /// Knows whether the kernel has killed a process because memory ran out.
+    /// Detects whether the kernel has killed a process because memory ran out.
     memory: oom::Watch,
-    /// The kernel's list of this process's children. `None` where the kernel has none.
+    /// The kernel's list of this process's children. `None` if the kernel does not provide one.
     children: Option<process::Children>,
     orphans: Orphans,
     /// Children that may be dead although they cannot be reaped yet.
@@ -117,7 +119,7 @@ impl Children {
             }
             let made = spares < SPARES && self.make_spare();
             if made || !waited_for {
-                // Only a spawner that waits for a spare is told why there is none.
+                // Only a spawner that waits for a spare gets the reason why there is none.
                 header.fork_errno.store(0, Ordering::Release);
             }
             self.publish_spares();
@@ -177,7 +179,7 @@ impl Children {
         true
     }
 
-    /// Forks a child for a slot, whose request it will run.
+    /// Forks a child for a slot. The child will run the slot's request.
     fn fork_into(&mut self, index: u32) -> bool {
         let slot = self.arena.slot(index);
         slot.pace.reset();
@@ -197,9 +199,10 @@ impl Children {
 
     /// Forks a child that has no pending signal.
     ///
-    /// A spare is in a group of its own until it gets a function. So it does not receive a signal that main's group
-    /// receives earlier, as a process that main forks after the signal does not. A fork begins in this process's group,
-    /// though. A signal that arrives before it has left that group arrives here as well, and the fork is replaced.
+    /// A spare is in a process group of its own until it gets a function. So it misses a signal that main's
+    /// group receives before that, just as a process that main forks after the signal would. A fork begins in
+    /// the supervisor's group, though. A signal that arrives before the fork has left that group also reaches
+    /// the supervisor, and the fork is then replaced.
     fn fork_unsignalled(&self, index: u32) -> io::Result<i32> {
         let signalled = || {
             let any = signal::discard_pending();
@@ -229,13 +232,13 @@ impl Children {
         let mut any = false;
         while let Ok(Some((pid, ended))) = process::next_ended() {
             any = true;
-            // A zombie keeps its number, so until it is reaped no other process has that number.
+            // A zombie keeps its process id, so no other process has that id until the zombie is reaped.
             match self.table.slot_of(pid) {
                 Some(index) => {
                     self.table.clear_child(index);
                     self.reap_child(index, pid, ended);
                 }
-                // An adopted orphan.
+                // The process is an adopted orphan.
                 None => {
                     self.backlog.forget(pid);
                     self.orphans.forget(pid);
@@ -249,19 +252,22 @@ impl Children {
         }
     }
 
-    /// Sends the signals that processes have left here, because the kernel does not permit them to send these.
+    /// Sends the signals that processes have left in the arena because the kernel does not permit those
+    /// processes to send them.
     pub(super) fn send_signals(&mut self) {
         let left = &self.arena.header().signals_left;
         if left.load(Ordering::Relaxed) == 0 {
             return;
         }
-        // ORDERING: SeqCst, before looking: a bit that is not seen is followed by another store.
+        // ORDERING: SeqCst, before the slots are read. If this pass misses a signal's bit, the sender's store
+        // to `signals_left` comes after this one.
         left.store(0, Ordering::SeqCst);
         for (pid, index) in self.table.children() {
             let slot = self.arena.slot(index);
             let signals = match slots::phase(slot.state.load(Ordering::SeqCst)) {
                 slots::RUNNING => slot.take_early_signals(),
-                // The child takes them when it begins, unless it is stopped.
+                // The child takes its early signals itself when it begins. A stopped child does not begin, so
+                // SIGKILL is sent here.
                 slots::GO if slot.has_early_kill() => 1 << libc::SIGKILL,
                 _ => 0,
             };
@@ -284,7 +290,8 @@ impl Children {
                 recovery::pass_by(self.arena, index);
             } else {
                 self.arena.slot(index).pace.go_on(clock);
-                // Its task has time left again. It runs a task, so it holds its pool.
+                // The time of the worker's task runs again. A worker with a task holds its pool, so its
+                // arguments need not be searched.
                 cells::recover::notify_keepers(self.arena, index, true);
             }
         }
@@ -298,7 +305,7 @@ impl Children {
         if spare.is_err() && !can_be_replaced(slot) {
             return self.reap_begun(index, pid, ended);
         }
-        // The number leaves the slot before another process can get it.
+        // The slot drops the process id before another process can get it.
         slot.pid.store(0, Ordering::SeqCst);
         process::reap(pid);
         match spare {
@@ -321,7 +328,8 @@ impl Children {
             _ => self.recover(index, ended),
         }
         process::reap(pid);
-        // No pool wants their results. A process in the table is not reaped, so its number is still its own.
+        // No pool wants the results of these workers. A process in the table has not been reaped, so its
+        // process id has not been reused.
         for orphan in orphans {
             if self.table.slot_of(orphan).is_some() {
                 self.backlog.kill(orphan);
@@ -338,7 +346,7 @@ impl Children {
         process_body::name_pid(self.arena, slot, pid);
     }
 
-    /// Releases what children hold that are dead but cannot be reaped yet.
+    /// Releases what is held by children that are dead but cannot be reaped yet.
     pub(super) fn release_dying(&mut self) {
         let mut dying = std::mem::take(&mut self.dying);
         for (index, pid, ended) in dying.dead(self.arena, &self.table) {
@@ -346,7 +354,7 @@ impl Children {
             let is_worker = cells::recover::is_worker(self.arena, index, pid);
             recovery::release(self.arena, index, Some(ended));
             if is_worker {
-                // Its pool need not wait either.
+                // The worker's pool need not wait for the reaping either.
                 process_body::record(self.arena, index, Some(ended));
                 cells::recover::notify_keepers(self.arena, index, false);
             }
@@ -367,7 +375,8 @@ impl Children {
             let waited = now - slot.refused_ns > FORK_PATIENCE_NS;
             match slots::phase(self.arena.slot(slot.index).state.load(Ordering::Acquire)) {
                 slots::GO if waited => self.give_up(slot.index, slot.ended),
-                // Otherwise its spawner still writes the request, or has died and the slot is a spare again.
+                // In any other phase the spawner is still writing the request, or it has died and the slot is
+                // a spare again.
                 _ => {
                     self.vacancies.push(slot);
                     self.backlog.note();
@@ -414,11 +423,12 @@ impl Children {
         }
     }
 
-    /// Kills the processes that dead children have started themselves. Kills those of living children only when the
-    /// family `ends`.
+    /// Kills the adopted orphans that dead children have left behind. Kills those of living children only
+    /// when the family `ends`.
     fn kill_orphans(&mut self, ends: bool) {
         let Some(children) = &mut self.children else { return };
-        // Counted first, because forks inherit the heap, and there are seldom orphans.
+        // The children are counted first and not collected, because forks inherit the heap and orphans are
+        // rare.
         let mut listed = 0;
         let mut looked = children.for_each(|_| listed += 1);
         if looked.is_ok() && listed == self.table.children().count() {
@@ -436,7 +446,7 @@ impl Children {
         }
     }
 
-    /// Returns whether this process has no child, adopted ones included.
+    /// Returns whether this process has neither children nor adopted orphans.
     fn is_alone(&mut self) -> bool {
         let mut listed = false;
         if let Some(children) = &mut self.children {
@@ -470,8 +480,8 @@ impl Children {
         slot.pace.read(&self.arena.header().awake).is_stopped
     }
 
-    /// Returns whether the process of a slot was stopped after it had published its end. It has nothing left to do, and
-    /// perhaps no process continues it.
+    /// Returns whether the process of a slot was stopped after it had published its end. Such a process has
+    /// nothing left to do, and perhaps no other process will continue it.
     fn is_stopped_at_its_end(&self, slot: &Slot) -> bool {
         let body = || process_body::object_of(self.arena, slot).map(|(_, _, body)| body);
         self.is_stopped(slot)
@@ -491,7 +501,8 @@ impl Children {
         }
     }
 
-    /// Kills every child, stopped ones too, and what they leave behind. Returns when all are gone.
+    /// Kills every child, including stopped ones, and the orphans that they leave behind. Returns when all
+    /// are gone.
     pub(super) fn kill_everybody(&mut self) {
         for _ in 0..1000 {
             for (pid, _) in self.table.children() {
@@ -512,9 +523,9 @@ impl Children {
     }
 }
 
-/// Returns whether another child takes the place of the dead one in `slot`, which is no spare.
+/// Returns whether another child takes the place of the dead one in `slot`. The dead child was not a spare.
 fn can_be_replaced(slot: &Slot) -> bool {
     let phase = || slots::phase(slot.state.load(Ordering::SeqCst));
-    // As long as the slot is claimed, its spawner has not asked for a number.
+    // While the slot is claimed, its spawner has not asked for the child's process id.
     !matches!(phase(), slots::RUNNING | slots::DEAD) && (slot.replace_child() || phase() == slots::CLAIMED)
 }

@@ -27,7 +27,8 @@ use crate::{Error, Result, codec};
 pub(crate) struct Order<'a> {
     pub(crate) entry: u64,
     pub(crate) type_hash: u64,
-    /// The block with the arguments. It belongs to this process until the new one gets it or it is freed.
+    /// The block with the arguments. It belongs to this process until it is handed to the new process or
+    /// freed.
     pub(crate) args: u64,
     pub(crate) name: &'a str,
     pub(crate) daemon: bool,
@@ -37,7 +38,7 @@ pub(crate) struct Order<'a> {
 /// What a new process applies before its function runs.
 pub(crate) struct Setup<'a> {
     pub(crate) options: &'a Options,
-    /// The absolute path of its working directory, if that differs from this process's.
+    /// The absolute path of the new process's working directory, if that differs from this process's.
     pub(crate) directory: Option<&'a Path>,
     pub(crate) sent_fds: SentFds,
 }
@@ -78,8 +79,9 @@ impl Extras {
     }
 }
 
-/// Starts a process, and waits until its setup is applied. When this returns, the request is complete and cannot be
-/// lost. A child that died before is replaced, and the death of the child from now on is the end of the process.
+/// Starts a process, and waits until its setup is applied. When this returns, the request is complete and
+/// cannot be lost. A child that died before that is replaced. From then on, the death of the child is the end
+/// of the process.
 pub(crate) fn spawn(order: &Order<'_>) -> Result<Prepared> {
     let (handle, prepares) = begin(order).inspect_err(|_| release(order.args))?;
     match prepares {
@@ -109,9 +111,10 @@ fn begin(order: &Order<'_>) -> Result<(Handle, bool)> {
 
 /// How the setup of a new process ended.
 pub(crate) enum Prepared {
-    /// It is applied, and the function runs.
+    /// The setup is applied, and the function runs.
     Ready(Handle),
-    /// The process ended before, and its function will not run. With the error that it reported, if it did.
+    /// The process ended before that, and its function will not run. Contains the error that the process
+    /// reported, if any.
     Ended(Handle, Option<Error>),
 }
 
@@ -153,8 +156,8 @@ fn send_off(arena: &Arena, index: u32, handle: &Handle, order: &Order<'_>, extra
     let slot = arena.slot(index);
     let body: &ProcessBody = handle.body();
     let (mine, theirs) = (blocks::Tag::process(member::slot()), blocks::Tag::process(index));
-    // CRASH: until the last store the slot is `CLAIMED` by this process. Recovery then removes what is in it, and the
-    // child sleeps on.
+    // CRASH: the slot is `CLAIMED` by this process until the last store. If we die before that store,
+    // recovery clears the request, and the child sleeps on.
     body.slot.store(index, Ordering::Relaxed);
     body.incarnation.store(slot.incarnation.load(Ordering::Relaxed), Ordering::Relaxed);
     if extras.options != 0 {
@@ -179,10 +182,11 @@ fn send_off(arena: &Arena, index: u32, handle: &Handle, order: &Order<'_>, extra
     }
     slot.state.store(slots::GO, Ordering::Release);
     if futex::wake_all(&slot.state) == 0 && is_dead(slot) {
-        // The spare is dead, and the supervisor has not noticed. It replaces the spare.
+        // The spare is dead, and the supervisor has not noticed yet. The supervisor will replace the spare.
         return;
     }
-    // CRASH: before this store the child can be replaced, and a child that begins notes its number itself.
+    // CRASH: the child can still be replaced before this store. If we die here, a child that begins records
+    // its process id itself.
     if let Some(pid) = slot.make_known(body.incarnation.load(Ordering::Relaxed)) {
         body.name_pid(pid);
     }
@@ -195,11 +199,12 @@ fn is_dead(slot: &Slot) -> bool {
     pid != 0 && process::is_dead(pid)
 }
 
-/// Returns the credentials of the calling thread, if children of the supervisor begin with others. The kernel may change
-/// those of a child that `executes` the program.
+/// Returns the credentials of the calling thread if children of the supervisor begin with different ones.
+/// Always returns them for a child that `executes` the program, because the kernel may change that child's
+/// credentials.
 fn foreign_credentials(arena: &Arena, executes: bool) -> Result<Option<Credentials>> {
     let header = arena.header();
-    // A process with several threads, as main is, cannot enter another one.
+    // A process with several threads, such as main, cannot enter another user namespace.
     if !member::is_main() && credentials::user_namespace() != header.user_namespace.load(Ordering::Relaxed) {
         return Err(Error::Unsupported(
             "this process has entered another user namespace, and processes that it spawns would not be in it".into(),
@@ -219,7 +224,7 @@ fn foreign_credentials(arena: &Arena, executes: bool) -> Result<Option<Credentia
     Credentials::of_this_thread().map(Some).map_err(failed)
 }
 
-/// Returns a block with this process's working directory, or 0 if it is the supervisor's.
+/// Returns a block with this process's working directory, or 0 if the supervisor has the same one.
 fn foreign_cwd(arena: &Arena) -> Result<u64> {
     let header = arena.header();
     let theirs = (header.cwd_device.load(Ordering::Relaxed), header.cwd_inode.load(Ordering::Relaxed));
@@ -228,7 +233,8 @@ fn foreign_cwd(arena: &Arena) -> Result<u64> {
     }
     let failed = |e| Error::os("finding the working directory", &e);
     let cwd = match std::env::current_dir() {
-        // A directory that was deleted, or lies outside the root directory, has no path; but /proc leads to it.
+        // A directory that was deleted, or lies outside the root directory, has no path, but /proc leads to
+        // it.
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
             process::cwd_in_proc().ok_or_else(|| failed(e))?
         }
@@ -283,20 +289,21 @@ fn is_spare(arena: &Arena, index: u32) -> bool {
 fn try_claim(arena: &Arena, me: &Me) -> Option<u32> {
     let claimed = slots::claimed_by(me.owner() - 1);
     let claim = |slot: &Slot| {
-        // CRASH: the word names this thread, and recovery returns the spare.
+        // CRASH: the word names this thread. If we die, recovery makes the slot a spare again.
         slot.state.compare_exchange(slots::SPARE, claimed, Ordering::AcqRel, Ordering::Relaxed).is_ok()
     };
     let hints = arena.header().spare_slots.iter().map(|hint| hint.load(Ordering::Relaxed));
     hints.filter(|&index| is_spare(arena, index)).find(|&index| claim(arena.slot(index)))
 }
 
-/// Main's end of the connection to the supervisor. Locked while one is launched.
+/// Main's end of the connection to the supervisor. Locked while a supervisor is launched.
 static LAUNCHING: Mutex<Option<OwnedFd>> = Mutex::new(None);
 
-/// The inode of that end. The program may have closed the descriptor, and another file may have its number.
+/// The inode of main's end. The program may have closed the descriptor, and another file may have got its
+/// number.
 static SOCKET_INODE: AtomicU64 = AtomicU64::new(0);
 
-/// Ends the connection to the supervisor, unless a thread is about to launch one.
+/// Ends the connection to the supervisor, unless a thread is launching a supervisor.
 pub(super) fn hang_up() {
     if let Ok(socket) = LAUNCHING.try_lock()
         && let Some(socket) = socket.as_ref()
@@ -350,7 +357,7 @@ fn ensure_supervisor(arena: &'static Arena) -> Result<()> {
     std::hint::black_box(child::keep());
     header.bounding_watched.store(credentials::bounding_set_to_watch(), Ordering::Relaxed);
     let mine = codec::pack(&mine)?;
-    // A block of main's, so whoever reads it later finds it or nothing.
+    // The block belongs to main, so a process that reads it later finds the block or nothing.
     release(header.credentials.swap(mine, Ordering::AcqRel));
     let bind_now = launch::binds_lazily() && !BINDS_LATE.load(Ordering::Relaxed);
     let started = match start_supervisor(arena, &mut socket, bind_now) {
@@ -414,7 +421,7 @@ pub(crate) fn preload(request: Request) -> Result<Result<(), TemplateFailure>> {
     }
     match ensure_supervisor(arena) {
         Ok(()) if LAUNCHED_WITH.load(Ordering::Acquire) => Ok(Ok(())),
-        // Another thread has launched it.
+        // Another thread has launched the supervisor, without the function.
         Ok(()) => {
             preload::want(None);
             Err(late())
@@ -432,7 +439,7 @@ static SERVED: AtomicBool = AtomicBool::new(false);
 /// Whether the last supervisor was launched with a function to preload.
 static LAUNCHED_WITH: AtomicBool = AtomicBool::new(false);
 
-/// Launches the process. Returns it with main's end of the connection to it and its transcript.
+/// Launches the process. Returns the process, main's end of the connection to it, and its transcript.
 fn launch_supervisor(
     arena: &Arena,
     bind_now: bool,
@@ -457,7 +464,8 @@ fn launch_supervisor(
     let wanted = preload::wanted();
     LAUNCHED_WITH.store(wanted.is_some(), Ordering::Release);
     let hello = hello_bytes(mask, bind_now, wanted);
-    // Sent before the launch, and kept by the socket. The standard streams of this process may be closed.
+    // The hello is sent before the launch, and the socket keeps it. Standard streams of this process may be
+    // closed, and then /dev/null is sent instead.
     let or_null = |number| if fd::is_open(number) { number } else { null.as_raw_fd() };
     let send = |stdin, stderr| {
         let at_first = transcript.as_ref().map_or(-1, |transcript| transcript.fd().as_raw_fd());

@@ -10,13 +10,13 @@ use crate::arena::slots::{self, Slot};
 use crate::arena::{Arena, blocks, member, payload};
 use crate::os::{fatal_signals, process};
 
-/// Makes this process and its forks note that they die of a stack overflow or of refused memory. They also keep the text
-/// of a panic in the arena, where it survives if the process aborts.
+/// Makes this process and its forks record that they die of a stack overflow or of refused memory. They also
+/// keep the text of a panic in the arena, where it survives if the process aborts.
 pub(super) fn listen() {
     fatal_signals::report(note_overflow, note_abort);
     let print = panic::take_hook();
     panic::set_hook(Box::new(move |info| {
-        // The first thread runs the process's function: its panics are the process's.
+        // The first thread runs the process's function, so a panic of that thread is a panic of the process.
         let first = process::thread_id() == process::pid();
         if first || cfg!(panic = "abort") {
             keep_panic_text(info);
@@ -30,7 +30,8 @@ fn note_overflow() {
     note(slots::OVERFLOWED);
 }
 
-/// Notes that this process calls `abort`, with `no_memory` because memory was refused. Called by a signal handler.
+/// Notes that this process calls `abort`. With `no_memory`, the reason is that memory was refused. Called by
+/// a signal handler.
 fn note_abort(no_memory: bool) {
     if std::thread::panicking() {
         note(slots::PANICKING);
@@ -56,14 +57,14 @@ fn place_of(info: &panic::PanicHookInfo<'_>) -> String {
     info.location().map_or_else(String::new, ToString::to_string)
 }
 
-/// Why a value cannot be sent, and its text.
+/// The reason why a value cannot be sent, and the text of the value.
 pub(crate) type UnsendableText = (String, String);
 
 /// The text of a panic: message, location, backtrace.
 pub(crate) type PanicText = (String, String, String);
 
-/// Returns the block with the text of the panic that has ended the function. That is the text that the hook kept, unless
-/// it is of another panic (the user replaced the hook, or called `resume_unwind`).
+/// Returns the block with the text of the panic that has ended the function. Uses the text that the hook
+/// kept, unless that text belongs to another panic (the user replaced the hook, or called `resume_unwind`).
 pub(crate) fn panic_text(arena: &Arena, slot: &Slot, payload: &(dyn Any + Send)) -> u64 {
     let said = payload.downcast_ref::<&str>().copied();
     let said = said.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or(SPEECHLESS);
@@ -84,7 +85,7 @@ const SPEECHLESS: &str = "(a panic without a message)";
 fn keep_panic_text(info: &panic::PanicHookInfo<'_>) {
     static BUSY: AtomicBool = AtomicBool::new(false);
     let Some(arena) = member::mapped().filter(|arena| member::slot() < arena.layout.slots) else {
-        // The template of `preload.rs` is no member.
+        // The template of `preload.rs` is not a member of the family.
         *PLACE.lock().unwrap_or_else(|e| e.into_inner()) = place_of(info);
         return;
     };

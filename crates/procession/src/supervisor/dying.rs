@@ -1,7 +1,8 @@
 //! Children that are dead before they can be reaped.
 //!
-//! A parent can reap a process only after the kernel has freed its memory, which takes a tenth of a second for a gigabyte.
-//! The threads of the process have stopped long before, so what it held can be released. The news travels like this:
+//! A parent can reap a process only after the kernel has freed its memory, which takes a tenth of a second
+//! for a gigabyte. The threads of the process have stopped long before that, so what it held can already be
+//! released. The supervisor learns of the death as follows:
 //!
 //! ```text
 //! kernel ──marks──▶ life word ──wakes──▶ guard ──signal──▶ supervisor ──/proc──▶ all threads are exiting ──▶ release
@@ -10,8 +11,9 @@
 //! The kernel marks the life word of the first thread (see `os/life_word.rs`). The other threads may live on, so the
 //! supervisor asks the kernel about each of them.
 //!
-//! CRASH: all of this only makes recovery earlier. If a part is missing (another C library, a kernel before 5.16, no
-//! `/proc`, a stopped guard, more than 126 processes), the process is recovered when it is reaped.
+//! CRASH: all of this only lets recovery begin earlier. If a part is missing, the process is recovered when
+//! it is reaped. This is the case with another C library, a kernel before 5.16, no `/proc`, a stopped guard,
+//! or more than 126 processes.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -24,7 +26,8 @@ use crate::os::life_word::is_death;
 use crate::os::process::Ended;
 use crate::rules::{self, Rule};
 
-/// How often the kernel is asked about a process whose other threads do not exit yet, and the time between.
+/// How often the supervisor asks the kernel about a process whose other threads do not exit yet, and the
+/// pause in between.
 const TRIES: u32 = 20;
 const AGAIN_NS: u64 = 1_000_000;
 
@@ -47,7 +50,7 @@ impl LifeWords {
 
     /// Reads every word. Returns whether one has a mark that the supervisor has not cleared.
     pub(super) fn look(&mut self) -> bool {
-        // The bell and the number of slots need two of the words.
+        // A sleep also waits for the bell and for the number of slots, which take two of the words.
         const MOST: u32 = futex::MOST_WORDS as u32 - 2;
         self.used = self.arena.header().slots_used.load(Ordering::SeqCst);
         let slots = slots::MAIN + 1..self.used.min(self.arena.layout.slots).min(slots::MAIN + 1 + MOST);
@@ -85,7 +88,7 @@ pub(super) struct Dying {
 }
 
 impl Dying {
-    /// Returns when to check again: the earlier of the own deadline and `otherwise`.
+    /// Returns when to check again: the earlier of the suspects' deadline and `otherwise`.
     pub(super) fn due_or(&self, otherwise: Deadline) -> Deadline {
         self.due_ns.map_or(otherwise, |due_ns| otherwise.min_ns(due_ns))
     }

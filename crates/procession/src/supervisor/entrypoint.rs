@@ -1,8 +1,8 @@
 //! How a process names a function for another process of the same executable.
 //!
-//! Each function that is ever spawned has a constant [`EntryPoint`] in the executable's read-only
-//! data. It travels as its distance from the executable's base, together with a hash of the
-//! function's type name, and is checked before it is followed.
+//! Each function that is ever spawned has a constant [`EntryPoint`] in the executable's read-only data. A
+//! process names a function by this constant's distance from the executable's base, together with a hash of
+//! the function's type name. The other process checks both before it uses the constant.
 
 use std::sync::OnceLock;
 
@@ -16,9 +16,9 @@ const MAGIC: u64 = u64::from_le_bytes(*b"prc-entr");
 pub(crate) enum Returned {
     /// The function returned a value, now in this block (0: an empty one).
     Value(u64),
-    /// As `Value`, and the value is an `Err`. With its text.
+    /// As `Value`, but the value is an `Err`. Also contains its text.
     Err(u64, String),
-    /// The function returned a value that cannot be sent. With the reason, and the text of the value.
+    /// The function returned a value that cannot be sent. Contains the reason, and the text of the value.
     Unsendable(Error, String),
 }
 
@@ -55,8 +55,8 @@ pub(crate) fn resolve(offset: u64, type_hash: u64) -> Result<&'static EntryPoint
     if !aligned || !constants().contains(offset, size_of::<EntryPoint>() as u64) {
         return Err(unknown("its place is not in the read-only data"));
     }
-    // SAFETY: mapped, read-only, large enough and aligned. Any bytes are valid for the magic, and the rest is read only
-    // if that is right.
+    // SAFETY: the memory is mapped, read-only, large enough and aligned. Any bytes are valid for the magic,
+    // and the other fields are read only if the magic is right.
     let entry = unsafe { &*((image::base() + offset as usize) as *const EntryPoint) };
     if entry.magic != MAGIC {
         return Err(unknown("there is something else in its place"));

@@ -12,8 +12,8 @@ use crate::arena::{Arena, MEMFD_NAME, member};
 use crate::os::clock::Deadline;
 use crate::os::{fd, process};
 
-/// Waits until the supervisor `pid` is dead or the deadline has passed. Returns whether it is dead. Uses `pidfd` while
-/// that is its pidfd.
+/// Waits until the supervisor `pid` is dead or the deadline has passed. Returns whether it is dead. Uses
+/// `pidfd` while that still refers to the supervisor.
 pub(super) fn supervisor_is_gone(
     arena: &Arena,
     pid: i32,
@@ -69,8 +69,8 @@ fn is_gone(arena: &Arena, pid: i32) -> bool {
     process::is_dead(pid) || (announced && maps_arena(pid) == Some(false))
 }
 
-/// Waits until a child of a dead supervisor is dead. The kernel has killed it. A process that has got its number since
-/// is not signaled.
+/// Waits until a child of a dead supervisor is dead. The kernel has killed the child. A process that has
+/// since got the child's process id is not signaled.
 pub(super) fn child_is_gone(pid: i32) {
     if pid == 0 {
         return;
@@ -86,7 +86,8 @@ pub(super) fn child_is_gone(pid: i32) {
             Err(_) => drop(fd::poll([], 50)),
         }
     }
-    // A slot is freed before its process is reaped. So while the slot is in use, the number belongs to its process.
+    // A slot is freed before its process is reaped. So while the slot is in use, the process id belongs to
+    // the slot's process.
     process::reap_if_ended(pid);
 }
 

@@ -1,26 +1,27 @@
-//! The process behind the supervisor: its parent, which takes over its children when it dies.
+//! The guard: the parent of the supervisor, which takes over the supervisor's children when the supervisor
+//! dies.
 //!
 //! ```text
 //! main ──launches──▶ guard ──fork──▶ supervisor ──fork──▶ children
 //! ```
 //!
-//! The kernel kills the children with the supervisor, but not a child that has changed its user since it began, and
-//! not what the children have started themselves. All of these become the guard's children, because it is the
-//! nearest subreaper, and the guard kills them. So the death of the supervisor leaves nothing behind, also if main is
-//! stopped or dead.
+//! When the supervisor dies, the kernel kills its children. It does not kill a child that has changed its
+//! user since it began, or processes that the children have started themselves. All of these become children
+//! of the guard, because the guard is their nearest subreaper. The guard then kills them. So the death of the
+//! supervisor leaves nothing behind, even if main is stopped or dead.
 //!
-//! The guard also rings for processes that may not send the supervisor a signal: one that has changed its user
-//! counts [`Header::bell`](crate::arena::header::Header::bell) up and wakes the guard, which has the rights of the
-//! supervisor.
+//! The guard also rings for a process that is not permitted to signal the supervisor because it has changed
+//! its user. Such a process increments [`Header::bell`](crate::arena::header::Header::bell) and wakes the
+//! guard, which has the rights of the supervisor.
 //!
-//! And it tells the supervisor early that a process has died: see `dying.rs`.
+//! The guard also notifies the supervisor early that a process has died: see `dying.rs`.
 //!
-//! Where orphans of the guard's parent would become children of main, that parent lives as long as the guard
+//! Where main would adopt the orphans of the guard's parent, that parent lives as long as the guard
 //! (`os/hidden_parent.rs`).
 //!
-//! CRASH: if the guard's parent dies, the guard ends the family, because main could wait for the guard then. If the
-//! guard dies, the supervisor is sent SIGCHLD, and ends the family. If the process that rings dies
-//! between its store and its wake, its own end wakes the supervisor.
+//! CRASH: if the guard's parent dies, main adopts the guard and could then wait for it, so the guard ends the
+//! family. If the guard dies, the kernel sends the supervisor SIGCHLD, and the supervisor ends the family. If
+//! a process that rings dies between its store and its wake, its own end wakes the supervisor.
 
 use std::os::fd::AsRawFd;
 use std::sync::atomic::Ordering;
@@ -35,8 +36,8 @@ use crate::{Error, Result, rules};
 /// The title that `ps` shows.
 const TITLE: &[u8] = b"procession-grd";
 
-/// How often the guard kills and reaps the remaining processes, a millisecond apart. It gives up then, because it may
-/// not kill a process that has gained rights.
+/// The number of rounds, a millisecond apart, in which the guard kills and reaps the remaining processes.
+/// Then the guard gives up, because it is not permitted to kill a process that has gained rights.
 const ROUNDS: u32 = 1000;
 
 /// Announces this process as the guard.
@@ -64,7 +65,8 @@ pub(super) fn keep(arena: &'static Arena, supervisor: i32) -> ! {
     let mut forwarded = bell.load(Ordering::SeqCst).wrapping_sub(1);
     let mut lives = LifeWords::new(arena);
     loop {
-        // ORDERING: SeqCst, before looking. The guard sees the count of a process that rings, or its wake ends the sleep.
+        // ORDERING: SeqCst, before the checks below. Either the guard sees the new count of a process that
+        // rings, or that process's wake ends the sleep.
         let seen = bell.load(Ordering::SeqCst);
         while let Ok(Some((pid, _))) = process::next_ended() {
             if pid == supervisor {
@@ -89,7 +91,7 @@ fn is_child_of_main(arena: &Arena) -> bool {
         && process::parent_pid() == arena.slot(slots::MAIN).pid.load(Ordering::Relaxed)
 }
 
-/// A child has ended, or the parent. The count keeps a sleep that has not begun from beginning.
+/// A child or the parent has ended. The new count prevents a sleep that has not begun yet.
 extern "C" fn on_child_signal(_: i32) {
     if let Some(arena) = member::mapped() {
         arena.header().bell.fetch_add(1, Ordering::SeqCst);
@@ -112,7 +114,7 @@ fn leave_descriptors() {
 /// Kills everything below this process after the supervisor has died, and exits.
 fn end_family(arena: &Arena, supervisor: i32) -> ! {
     let header = arena.header();
-    // Before the number is free for another process.
+    // Cleared before the process id can be reused.
     let named = (supervisor as u32, 0);
     let _ = header.supervisor_pid.compare_exchange(named.0, named.1, Ordering::SeqCst, Ordering::Relaxed);
     process::reap(supervisor);
@@ -139,9 +141,9 @@ fn end_family(arena: &Arena, supervisor: i32) -> ! {
     process::exit_now(0)
 }
 
-/// The guard, as its supervisor knows it.
+/// The guard, as seen by its supervisor.
 pub(super) struct Guard {
-    /// The process that forked the supervisor, which may be a template that has ended.
+    /// The process that forked the supervisor. It may be a template that has ended.
     creator: i32,
     pid: i32,
 }
@@ -153,13 +155,14 @@ impl Guard {
         Guard { creator: process::parent_pid(), pid: arena.header().guard_pid.load(Ordering::Acquire) as i32 }
     }
 
-    /// Whether the guard is dead.
+    /// Returns whether the guard is dead.
     pub(super) fn is_dead(&self) -> bool {
         let parent = process::parent_pid();
         parent != self.pid && (parent != self.creator || parent == 1)
     }
 
-    /// Continues the guard, which may have been stopped with the group, so that it sees the end of this process.
+    /// Continues the guard, so that it sees the end of this process. The guard may have been stopped together
+    /// with its group.
     pub(super) fn resume(&self) {
         if process::parent_pid() == self.pid {
             process::resume_parent();

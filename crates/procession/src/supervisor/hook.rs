@@ -1,11 +1,11 @@
 //! Runs before `main`, and decides whether this process is a supervisor or a child that has executed the program again.
 //!
-//! The loader calls every function in `.init_array`. This one checks by which path the process was executed. In almost
-//! every process that is an ordinary path, and it returns. In a helper of a family it does not return, and `main` never
-//! runs.
+//! The loader calls every function in `.init_array`. The hook checks by which path the process was executed.
+//! In almost every process that is an ordinary path, and the hook returns. In a helper of a family the hook
+//! does not return, so `main` never runs.
 //!
-//! Other constructors run in helpers, too, because functions of the user may depend on them. They can use nothing of
-//! this library there: see `arena/member.rs`.
+//! Other constructors also run in helpers, because the user's functions may depend on them. Constructors
+//! cannot use this library in a helper: see `arena/member.rs`.
 
 use std::convert::Infallible;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -15,19 +15,20 @@ use crate::arena::member;
 use crate::os::image::InitFn;
 use crate::os::{fd, image, process};
 
-/// Before constructors without a number, and those of C and C++ with one; after the one by which Rust's standard
-/// library learns the arguments.
+/// Runs before constructors without a number, and before those of C and C++ with a number. Runs after the
+/// constructor from which Rust's standard library learns the program's arguments.
 #[used]
 #[unsafe(link_section = ".init_array.00100")]
 static HOOK: InitFn = hook;
 
-/// Returns the offset of the hook in the executable. Another copy of this library in the same program has another one.
+/// Returns the offset of the hook in the executable. Another copy of this library in the same program has a
+/// different offset.
 pub(super) fn address() -> u64 {
     // Reading the static also makes sure that the linker keeps it.
     image::offset_of(HOOK as *const u8)
 }
 
-/// Returns an address in this copy of the library, by which its file is found.
+/// Returns an address in this copy of the library. The file that contains this copy is found by this address.
 pub(super) fn anchor() -> usize {
     HOOK as usize
 }
@@ -37,9 +38,10 @@ extern "C" fn hook(argc: i32, argv: *const *const u8, envp: *const *const u8) {
     // run before user functions do.
     let finish_loading = || unsafe { image::run_later_constructors(hook, argc, argv, envp) };
     if image::is_helper() && image::is_privileged() {
-        // SAFETY: descriptor 0 is only looked at; if it is not open, the call says so.
+        // SAFETY: descriptor 0 is only examined. If it is not open, the call returns an error.
         let stdin = unsafe { BorrowedFd::borrow_raw(0) };
-        // Something in the launch gave the program rights (a security module, say). It must not run a second time.
+        // Something in the launch, such as a security module, gave the program extra rights. The program must
+        // not run a second time.
         if super::serve::is_launched(stdin) {
             process::exit_now(1);
         }
@@ -57,9 +59,9 @@ extern "C" fn hook(argc: i32, argv: *const *const u8, envp: *const *const u8) {
 /// Why a helper does not belong to this copy of the library.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Meant {
-    /// Another copy in this program has launched it.
+    /// Another copy of the library in this program has launched the helper.
     ForAnother,
-    /// Its hello or its memory is not there.
+    /// The hello or the shared memory of the helper is not there.
     ForNobody,
 }
 
@@ -78,17 +80,17 @@ fn be_child(finish_loading: impl Fn()) -> Result<Infallible, Meant> {
 }
 
 fn be_supervisor(finish_loading: impl Fn()) -> Result<Infallible, Meant> {
-    // SAFETY: descriptor 0 is only looked at; if it is not open, the call says so.
+    // SAFETY: descriptor 0 is only examined. If it is not open, the call returns an error.
     let stdin = unsafe { BorrowedFd::borrow_raw(0) };
     if !fd::peer_uid(stdin.as_fd()).is_ok_and(|uid| uid == process::effective_uid()) {
         return Err(Meant::ForNobody);
     }
-    // Before descriptors arrive, which would land on closed standard streams.
+    // Done before descriptors arrive, because they would take the numbers of closed standard streams.
     fd::fill_stdio();
     let mut hello = super::serve::receive_hello(stdin, address())?;
     if hello.added_bind_now {
-        // SAFETY: before `main` there is one thread. The user's processes get main's environment, and this was
-        // not in it.
+        // SAFETY: before `main` there is one thread. The user's processes get main's environment, which did
+        // not contain this variable.
         unsafe { libc::unsetenv(c"LD_BIND_NOW".as_ptr()) };
     }
     finish_loading();

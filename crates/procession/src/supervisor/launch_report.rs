@@ -1,12 +1,13 @@
-//! Why a process that main launched ended before it was a supervisor.
+//! Why a process that main launched ended before it became a supervisor.
 //!
-//! Until it is one, its standard error is a file in memory, the transcript, to which the loader and constructors write. A
-//! new supervisor copies it to main's standard error and seals the file. If the process ends before, main reads the file,
-//! and the text becomes part of the error.
+//! Until the process is a supervisor, its standard error is a file in memory: the transcript. The loader and
+//! constructors write to this file. A new supervisor copies the transcript to main's standard error and seals
+//! the file. If the process ends before that, main reads the file, and the text becomes part of the error.
 //!
-//! A library in `LD_PRELOAD` may refer to symbols that only some programs have. It works if the loader looks symbols up
-//! when they are first called, and fails with [`BIND_NOW`](crate::os::launch::BIND_NOW), which a launch adds. So a
-//! launch that fails before the program's own code has run is repeated once without that.
+//! A library in `LD_PRELOAD` may refer to symbols that only some programs have. Such a library works if the
+//! loader looks symbols up when they are first called. It fails with
+//! [`BIND_NOW`](crate::os::launch::BIND_NOW), which a launch adds. So a launch that fails before the
+//! program's own code has run is repeated once without `BIND_NOW`.
 
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -18,14 +19,15 @@ use crate::os::launch::Launched;
 use crate::os::process::Ended;
 use crate::os::{ended, fd, memory, process};
 
-/// How many bytes an error repeats of what was written last.
+/// The maximum number of bytes from the end of the transcript that an error quotes.
 const QUOTED: u64 = 700;
 
 /// The standard error of the launched process until it is the supervisor.
 pub(super) struct Transcript(File);
 
 impl Transcript {
-    /// Creates an empty transcript. Returns `None` where the kernel refuses it. The process then has main's standard error.
+    /// Creates an empty transcript. Returns `None` if the kernel refuses to create it. The launched process
+    /// then has main's standard error.
     pub(super) fn create() -> Option<Transcript> {
         memory::memfd(c"procession-stderr").ok().map(|file| Transcript(file.into()))
     }
@@ -38,8 +40,8 @@ impl Transcript {
         self.0.as_fd()
     }
 
-    /// Replaces the transcript by main's standard error, copies the text there, and seals the file, so that a process that
-    /// has kept it cannot fill memory.
+    /// Replaces the transcript by main's standard error and copies the text there. Then seals the file, so
+    /// that a process that has kept it open cannot fill memory.
     pub(super) fn end(self, stderr: &OwnedFd) {
         let _ = fd::duplicate_onto(stderr.as_fd(), 2);
         let (mut bytes, mut at) = ([0; 4096], 0);
@@ -67,7 +69,7 @@ pub(super) struct Attempt {
     transcript: Option<Transcript>,
     pid: i32,
     pidfd: Option<OwnedFd>,
-    /// Whether the launch added what makes the loader look up every symbol.
+    /// Whether the launch added `BIND_NOW`, which makes the loader look up every symbol.
     bound_now: bool,
 }
 
@@ -99,7 +101,8 @@ impl Attempt {
         }
         let text = self.transcript.as_ref().map_or(String::new(), Transcript::text);
         let ended = self.pidfd.as_ref().and_then(|pidfd| ended::how(self.pid, pidfd.as_fd()));
-        // The loader exits with 127 when it gives up. It may also crash in code that chooses a function.
+        // The loader exits with 127 when it gives up. It may also crash in code that chooses an
+        // implementation of a function.
         let by_loader = matches!(ended, None | Some(Ended::Exited(127) | Ended::Signaled { .. }));
         let may_be_binding = self.bound_now && unread && by_loader && !hook::found_nothing(&text);
         Failed { error: describe(ended, &text), may_be_binding }

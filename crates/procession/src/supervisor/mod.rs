@@ -30,7 +30,7 @@
 //! | `exit_wait.rs`     | waiting for the death of a process, even if its pidfd is lost          |
 #![allow(unsafe_code)] // Forks, and calls functions by their address.
 
-/// The title that `ps` shows for the supervisor, and for its children until they have a name.
+/// The title that `ps` shows for the supervisor, and for each of its children until the child has a name.
 const SUPERVISOR_TITLE: &str = "procession-sup";
 
 mod backlog;

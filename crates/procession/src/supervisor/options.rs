@@ -1,7 +1,7 @@
 //! Options that a child applies before its function runs, and how descriptors reach it.
 //!
-//! The child applies its options while its slot is `GO`. Its spawner waits for [`ProcessBody::ready`], so a child
-//! that dies in between is an error of `spawn`:
+//! The child applies its options while its slot is `GO`. Its spawner waits for [`ProcessBody::ready`], so the
+//! death of a child in that time is an error of `spawn`:
 //!
 //! | word                    | meaning                                        | moved by                  |
 //! |-------------------------|------------------------------------------------|---------------------------|
@@ -12,8 +12,8 @@
 //! | `APPLIED`               | its options are applied, and its function runs | never                     |
 //! | `ENDED`                 | it ended before that                           | never                     |
 //!
-//! CRASH: if the child dies, the supervisor moves the word to `ENDED`; if the spawner dies, the child sees it by a
-//! pidfd and ends.
+//! CRASH: if the child dies, the supervisor moves the word to `ENDED`. If the spawner dies, the child notices
+//! that through a pidfd and ends.
 
 use std::ffi::OsString;
 use std::fs::OpenOptions;
@@ -37,7 +37,7 @@ use crate::{Error, Result};
 pub(crate) struct Options {
     /// The child executes the program again: see `reexec.rs`.
     pub(crate) fresh: bool,
-    /// Those of the spawner, where they differ from the supervisor's.
+    /// The spawner's credentials, where they differ from the supervisor's.
     pub(crate) credentials: Option<Credentials>,
     pub(crate) clear_env: bool,
     /// Name and value, or no value to remove the variable. Later entries win.
@@ -52,7 +52,7 @@ pub(crate) struct Options {
 /// One of the standard streams.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Stream {
-    /// It is inherited.
+    /// The child inherits the stream.
     #[default]
     Kept,
     /// `/dev/null`.
@@ -63,8 +63,9 @@ pub(crate) enum Stream {
 
 /// Applies the options of its request to this process, whose slot is `GO`.
 pub(super) fn apply(arena: &'static Arena, slot: &Slot, options: &Options) -> Result<()> {
-    // First, so that nothing is done with rights that the spawner does not have. A child that executes the program
-    // does it after that, because the kernel may give capabilities to a program.
+    // Credentials come first, so that nothing is done with rights that the spawner does not have. A child
+    // that executes the program again adopts them after the execution, because the kernel may give
+    // capabilities to a program.
     if let (Some(credentials), false) = (&options.credentials, options.fresh) {
         adopt(arena, credentials)?;
     }
@@ -88,7 +89,7 @@ pub(super) fn apply(arena: &'static Arena, slot: &Slot, options: &Options) -> Re
         })?;
     }
     apply_env(options);
-    // Last: what comes before takes memory too.
+    // The memory limit comes last, because the steps before it take memory too.
     options.memory_limit.map_or(Ok(()), limit_memory)
 }
 
@@ -97,7 +98,7 @@ pub(super) fn adopt(arena: &Arena, credentials: &Credentials) -> Result<()> {
     credentials.adopt().map_err(|e| {
         Error::os("starting a process with the user, groups and capabilities that its spawner has now", &e)
     })?;
-    // The kernel forgets the first when credentials change.
+    // When credentials change, the kernel forgets the first request to die with the parent.
     process::die_with_parent(libc::SIGKILL);
     if process::parent_pid() != arena.header().supervisor_pid.load(Ordering::Relaxed) as i32 {
         process::exit_now(1);
@@ -106,7 +107,7 @@ pub(super) fn adopt(arena: &Arena, credentials: &Credentials) -> Result<()> {
 }
 
 fn limit_memory(limit: u64) -> Result<()> {
-    /// What it takes to call a function and to record its result.
+    /// The memory that is needed to call a function and to record its result.
     const LEAST: u64 = 256 << 10;
     let failed = |e| Error::os(&format!("limiting memory to {limit} bytes"), &e);
     let used = attributes::data_in_use().map_err(failed)?;
@@ -121,7 +122,8 @@ fn limit_memory(limit: u64) -> Result<()> {
 fn apply_env(options: &Options) {
     let text = |bytes: &[u8]| OsString::from_vec(bytes.to_vec());
     let set = |name: OsString, value: Option<OsString>| {
-        // SAFETY: a child that has not begun has one thread. The builder has looked for zeros and equals signs.
+        // SAFETY: a child that has not begun has one thread. The builder has checked for zeros and equals
+        // signs.
         unsafe {
             match value {
                 Some(value) => std::env::set_var(name, value),
@@ -169,16 +171,16 @@ fn receive(arena: &'static Arena, slot: &Slot, count: usize) -> Result<Vec<Owned
     if fds.len() == count {
         return Ok(fds);
     }
-    // The kernel leaves out what goes beyond the limit on open files.
+    // The kernel drops descriptors that exceed the limit on open files.
     Err(failed(std::io::Error::from_raw_os_error(libc::EMFILE)))
 }
 
-/// Returns the number of the process that spawned this one, and a pidfd.
+/// Returns the process id and a pidfd of the process that spawned this one.
 fn parent_of(arena: &Arena, slot: &Slot) -> std::io::Result<(i32, OwnedFd)> {
     let index = slot.parent.load(Ordering::Acquire).min(arena.layout.slots - 1);
     let pid = arena.slot(index).pid.load(Ordering::SeqCst);
     let alive = process::pidfd_open(pid)?;
-    // If it is still the process of that slot, the number was not free to be given to another.
+    // If that slot still has the same process, its process id was not reused in the meantime.
     let same = index == slots::MAIN
         || arena.incarnation(index) == slot.parent_incarnation.load(Ordering::Acquire)
             && arena.slot(index).pid.load(Ordering::SeqCst) == pid;
@@ -189,8 +191,8 @@ fn parent_of(arena: &Arena, slot: &Slot) -> std::io::Result<(i32, OwnedFd)> {
 pub(crate) struct SentFds(pub(crate) Vec<RawFd>);
 
 impl SentFds {
-    /// Sends the descriptors to the child of `slot`, which listens at the socket `name`. A child that has died is no
-    /// error here, because the supervisor reports it.
+    /// Sends the descriptors to the child of `slot`, which listens at the socket `name`. The death of the
+    /// child is no error here, because the supervisor reports it.
     pub(super) fn deliver(&self, slot: &Slot, body: &ProcessBody, word: u32, name: u32) -> Result<()> {
         let pid = slot.pid.load(Ordering::SeqCst);
         let brought = match fd_passing::deliver(name, pid, &self.0) {
@@ -211,10 +213,10 @@ pub(crate) fn withdraw(body: &ProcessBody) {
     let _ = body.ready.fetch_update(Ordering::SeqCst, Ordering::SeqCst, open);
 }
 
-/// Returns whether a process whose socket is not found is alive in another network namespace. A process that dies loses
-/// its socket some time before it is dead.
+/// Returns whether a process whose socket is not found is alive in another network namespace. A dying process
+/// loses its socket some time before it is dead.
 fn is_far_away(pid: i32) -> bool {
-    /// For a process whose namespace cannot be seen.
+    /// How long to wait for the death of a process whose namespace cannot be read.
     const PATIENCE_MS: i32 = 5000;
     match process::shares_network_with(pid) {
         Some(same) => !same,

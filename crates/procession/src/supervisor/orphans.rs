@@ -1,7 +1,8 @@
 //! Which child an adopted orphan descends from.
 //!
-//! A process that a child puts into the background lives as long as the child. The supervisor adopts it, kills it when
-//! the child has died, and reaps it. So a child has no process to reap that it did not fork itself.
+//! A process that a child puts into the background lives as long as the child. The supervisor adopts it,
+//! kills it when the child has died, and reaps it. So a child never has to reap a process that it did not
+//! fork itself.
 
 use crate::arena::Arena;
 use crate::os::lineage;
@@ -11,12 +12,13 @@ use super::child_table::ChildTable;
 /// Orphans that have lost their mark.
 #[derive(Default)]
 pub(super) struct Orphans {
-    /// Each with the number of the last incarnation when it was first seen: it descends from one up to that.
+    /// Each orphan, with the number of the last incarnation at the time when the orphan was first seen. The
+    /// orphan descends from that incarnation or from an earlier one.
     strangers: Vec<(i32, u32)>,
 }
 
 impl Orphans {
-    /// Returns whether a child lives from which an orphan descends or may descend.
+    /// Returns whether an orphan descends, or may descend, from a child that is alive.
     pub(super) fn is_owned(&mut self, arena: &Arena, table: &ChildTable, pid: i32) -> bool {
         let mut living = table.children().map(|(_, slot)| arena.incarnation(slot));
         let mark = lineage::mark_of(pid);

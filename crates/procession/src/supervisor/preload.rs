@@ -7,13 +7,14 @@
 //!                    ended, ends                          no code of the user's
 //! ```
 //!
-//! The user's function runs in the template, before there is a supervisor. What it leaves in memory is in the
-//! supervisor's too, which is a fork of the template and so has one thread whatever the function has started.
-//! The function may end its process in any way. The watcher reports that to main, and there is no family yet that could
-//! be harmed.
+//! The user's function runs in the template, before there is a supervisor. The supervisor is a fork of the
+//! template, so it has everything that the function leaves in memory. It has only one thread, even if the
+//! function has started others. The function may end its process in any way. The watcher reports that to
+//! main, and there is no family yet that could be harmed.
 //!
-//! CRASH: until [`Header::supervisor_pid`](crate::arena::header::Header) names the supervisor, each of the three
-//! dies with the one before it, and main with nobody; then only the supervisor counts.
+//! CRASH: until [`Header::supervisor_pid`](crate::arena::header::Header) names the supervisor, each of the
+//! three helpers dies with the process before it, and main survives all of them. After that only the
+//! supervisor counts.
 
 use std::any::Any;
 use std::io::{Read, Write};
@@ -33,8 +34,8 @@ use crate::os::process::Ended;
 use crate::os::{fd, process, signal};
 use crate::{Error, Result};
 
-/// A function to be run by the template, as it is named to another process; its arguments are a block of main's,
-/// which stays: another supervisor needs another template.
+/// A function that the template runs, in the form in which one process names it to another. The arguments are
+/// in a block of main. This block is kept, because another supervisor needs another template.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Request {
     pub(crate) entry: u64,
@@ -49,7 +50,7 @@ pub(super) fn wanted() -> Option<Request> {
     *WANTED.lock().unwrap_or_else(|e| e.into_inner())
 }
 
-/// Makes every later supervisor run this. Returns false if another request is already set.
+/// Makes every later supervisor run this request. Returns false if another request is already set.
 pub(super) fn want(request: Option<Request>) -> bool {
     let mut wanted = WANTED.lock().unwrap_or_else(|e| e.into_inner());
     if request.is_some() && wanted.is_some() {
@@ -83,7 +84,7 @@ impl Request {
 pub(crate) enum TemplateFailure {
     ReturnedErr(String),
     Refused(Error),
-    /// What it said, and where.
+    /// The message of the panic, and its location.
     Panicked(String, String),
     Exited(i32),
     Killed {
@@ -99,12 +100,12 @@ pub(super) fn template_failure(socket: BorrowedFd<'_>) -> Option<TemplateFailure
     postcard::from_bytes(bytes.get(..len)?).ok()
 }
 
-/// Whether a process has ended without reading the hello. Asks the kernel, which answers once.
+/// Returns whether a process has ended without reading the hello. Asks the kernel, which answers only once.
 pub(super) fn hello_was_unread(socket: BorrowedFd<'_>) -> bool {
     fd::peek(socket, &mut [0]).is_err_and(|e| e.raw_os_error() == Some(libc::ECONNRESET))
 }
 
-/// A report is no longer than this.
+/// The maximum length of a report.
 const LONGEST: usize = 4096;
 
 pub(super) fn tell(socket: BorrowedFd<'_>, mut template_failure: TemplateFailure) {
@@ -141,7 +142,7 @@ pub(super) fn build(
 fn watch(arena: &'static Arena, template: i32, main: BorrowedFd<'_>, socket: BorrowedFd<'_>) -> ! {
     let Ok(watched) = process::pidfd_open(template) else { process::exit_now(1) };
     let [ended, _] = fd::poll([watched.as_raw_fd(), main.as_raw_fd()], -1);
-    // A template that lives on dies with this process.
+    // A template that is still alive dies with this process.
     if ended {
         match arena.header().supervisor_pid.load(Ordering::Acquire) {
             0 => {}
@@ -192,15 +193,16 @@ fn text_of(payload: &(dyn Any + Send)) -> String {
     text.or_else(|| payload.downcast_ref::<String>().cloned()).unwrap_or_default()
 }
 
-/// Forks the supervisor, and exits when that does not depend on this process. Returns in the supervisor.
+/// Forks the supervisor, and exits once the supervisor does not depend on this process. Returns in the
+/// supervisor.
 fn become_supervisor(arena: &Arena, socket: BorrowedFd<'_>) {
     let Ok((mut ours, mut theirs)) = UnixStream::pair() else { process::exit_now(1) };
     let template = process::pid();
-    // SAFETY: the fork's only thread is a copy of this one, and the C library sees to its own locks.
+    // SAFETY: the fork's only thread is a copy of this one, and the C library takes care of its own locks.
     match unsafe { member::fork() } {
         Ok(Some(pid)) => {
             arena.header().supervisor_pid.store(pid as u32, Ordering::Release);
-            // Its answer, or its end.
+            // Waits for the supervisor's answer or its end.
             let _ = ours.write_all(&[0]).and_then(|()| {
                 drop(theirs);
                 ours.read_exact(&mut [0])
@@ -213,7 +215,7 @@ fn become_supervisor(arena: &Arena, socket: BorrowedFd<'_>) {
             if theirs.read_exact(&mut [0]).is_err() {
                 process::exit_now(1);
             }
-            // The template ends when it has this answer; from then on the guard's death counts.
+            // The template ends when it has this answer. From then on the death of the guard counts.
             process::die_with_parent(signal::BELL);
             let _ = theirs.write_all(&[0]);
         }

@@ -1,10 +1,11 @@
 //! A child that executes the program again before its function runs.
 //!
-//! It keeps its process id, its parent, its slot and its request. The arena's file stays open over the execution. The
-//! hook recognizes the process by the path that was executed, finds its slot, and continues the child's work.
+//! The child keeps its process id, its parent, its slot and its request. The arena's file stays open across
+//! the execution. The hook recognizes the process by the path that was executed, finds its slot, and
+//! continues the child's work.
 //!
-//! CRASH: the slot is `GO` until the new image stores `RUNNING`. A child that dies in between (while it executes, or in
-//! a constructor) has ended, and its spawner is notified.
+//! CRASH: the slot is `GO` until the new image stores `RUNNING`. A child that dies before that store (while
+//! it executes, or in a constructor) has ended, and its spawner is notified.
 
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::atomic::Ordering;

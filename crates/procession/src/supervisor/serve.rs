@@ -1,8 +1,8 @@
 //! The supervisor's loop: it sleeps until a child ends, a process rings, or main is dead. Then it checks everything.
 //!
-//! It runs no user code, has one thread, and never waits for a lock that another process can hold. The holder may be
-//! dead, and only this loop can recover it. If the supervisor is killed, the kernel kills the children, each of which
-//! has asked for that, and main launches another supervisor.
+//! It runs no user code, has one thread, and never waits for a lock that another process can hold. The holder
+//! may be dead, and only this loop can recover it. If the supervisor is killed, the kernel kills its
+//! children, because each child has asked for that. Main then launches another supervisor.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::Ordering;
@@ -29,7 +29,7 @@ pub(super) struct Hello {
     socket: OwnedFd,
     mask: signal::Mask,
     pub(super) added_bind_now: bool,
-    /// The file that is standard error at first, and main's standard error.
+    /// The transcript, which is standard error at first, and main's standard error.
     pub(super) transcript: Option<(Transcript, OwnedFd)>,
     preload: Option<Request>,
 }
@@ -57,10 +57,10 @@ pub(super) fn is_launched(stdin: BorrowedFd<'_>) -> bool {
     fd::is_seqpacket(stdin) && len == HELLO && bytes[..8] == HELLO_MAGIC.to_le_bytes()
 }
 
-/// Receives main's hello from descriptor 0, and replaces that by main's standard input.
+/// Receives main's hello from descriptor 0, and replaces that descriptor by main's standard input.
 pub(super) fn receive_hello(stdin: BorrowedFd<'_>, hook: u64) -> Result<Hello, Meant> {
     let mut bytes = [0; HELLO];
-    // Main sent it before the launch.
+    // Main sent the hello before the launch.
     let len = fd::peek(stdin, &mut bytes).map_err(|_| Meant::ForNobody)?;
     if !fd::is_seqpacket(stdin) || len != HELLO || bytes[..8] != HELLO_MAGIC.to_le_bytes() {
         return Err(Meant::ForNobody);
@@ -105,7 +105,8 @@ pub(super) fn run(hello: Hello) -> ! {
     if let Some(request) = hello.preload {
         let (main, socket) = (hello.main.as_fd(), hello.socket.as_fd());
         preload::build(arena, request, main, socket, hello.mask);
-        // The function may have changed these in the process that this one is a fork of.
+        // The function may have changed these settings in the template, and this process is a fork of the
+        // template.
         signal::block_everything();
         signal::prepare_reaper();
         process::set_title(super::SUPERVISOR_TITLE.as_bytes());
@@ -114,8 +115,8 @@ pub(super) fn run(hello: Hello) -> ! {
     }
     process::become_subreaper();
     let guard = Guard::of_this_process(arena);
-    // If main is killed while the family is stopped, the kernel continues this process. Where the kernel refuses that,
-    // the process notices when it is continued.
+    // If main is killed while the family is stopped, the kernel continues this process. Where the kernel
+    // refuses that, this process notices main's death only after it is continued.
     let _ = fd::continue_on_news(hello.socket.as_fd());
     let inheritance = Inheritance {
         mask: hello.mask,
@@ -147,8 +148,8 @@ fn refuse(socket: &OwnedFd, error: Error) -> ! {
     process::exit_now(1)
 }
 
-/// Adopts the credentials that main had at the launch. They differ where the execution of the program added or removed
-/// capabilities.
+/// Adopts the credentials that main had at the launch. They differ from this process's credentials if the
+/// execution of the program added or removed capabilities.
 fn adopt_credentials(arena: &Arena) -> Result<()> {
     let failed = |e| {
         Error::os(
@@ -174,7 +175,7 @@ struct Supervisor {
     family_end: FamilyEnd,
 }
 
-/// How often the supervisor checks the progress of the end of the family.
+/// How often the supervisor checks the progress while the family ends.
 const STEP_MS: i32 = 50;
 
 /// The progress of the end of the family.
@@ -182,16 +183,16 @@ const STEP_MS: i32 = 50;
 struct FamilyEnd {
     began: bool,
     named: bool,
-    /// Its duration, without the time in which the family was suspended.
+    /// How long the end has lasted, without the time in which the family was suspended.
     lasted_ns: u64,
     looked_ns: u64,
-    /// Its duration when the daemons got SIGTERM.
+    /// How long the end had lasted when the daemons got SIGTERM.
     terminated_ns: Option<u64>,
 }
 
 impl FamilyEnd {
-    /// Adds the time since the last call, up to a limit: the supervisor may have been suspended together with the
-    /// processes that are to end.
+    /// Adds the time since the last call, up to a limit. The limit is needed because the supervisor may have
+    /// been suspended together with the processes that are to end.
     fn pass(&mut self, now: u64) {
         const MOST_NS: u64 = 4 * STEP_MS as u64 * 1_000_000;
         if self.began {
@@ -209,17 +210,17 @@ impl Supervisor {
             header.cwd_device.store(device, Ordering::Relaxed);
             header.cwd_inode.store(inode, Ordering::Relaxed);
         }
-        // The function of `preload` may have changed them.
+        // The function of `preload` may have changed the credentials.
         let mine = Credentials::of_this_thread();
         header.credentials_digest.store(mine.as_ref().map_or(0, Credentials::digest), Ordering::Relaxed);
         header.bounding.store(mine.as_ref().map_or(0, Credentials::bounding), Ordering::Relaxed);
         header.user_namespace.store(credentials::user_namespace(), Ordering::Relaxed);
-        // ORDERING: SeqCst, before any pass of ours: see `arena/collect.rs`.
+        // ORDERING: SeqCst, before this process begins any pass of the collector: see `arena/collect.rs`.
         header.supervisor_pid.store(process::pid() as u32, Ordering::SeqCst);
-        // The first spawn needs one. The others are forked while its process runs.
+        // The first spawn needs one spare. The others are forked while the spawned process runs.
         self.children.make_first();
         let to = (stage::STARTING, stage::RUNNING);
-        // Main may have begun to end the family, and that stage stays.
+        // If main has begun to end the family, the stage stays `ENDING`.
         let _ = header.stage.compare_exchange(to.0, to.1, Ordering::AcqRel, Ordering::Relaxed);
         futex::wake_all(&header.stage);
         self.children.refill();
@@ -246,7 +247,8 @@ impl Supervisor {
         // The bell is SIGCHLD: a child has ended or stopped, a process has left a request in the arena, or the guard has
         // news. Each round looks for all of these, so the bell only has to end the sleep.
         if signal::drain(self.bell.as_raw_fd()) {
-            // Another signal than SIGCHLD came. If it was sent to every process of the family, the spares have it, too.
+            // A signal other than SIGCHLD came. If it was sent to every process of the family, the spares
+            // have received it, too.
             self.children.rouse_spares();
         }
         self.children.release_dying();
@@ -263,8 +265,9 @@ impl Supervisor {
         }
     }
 
-    /// Returns whether main has executed another program, which ends the family. Called when the socket is readable. Main
-    /// may have closed all its descriptors, as daemons do. What was sent to the socket is discarded.
+    /// Returns whether main has executed another program, which ends the family. Called when the socket is
+    /// readable. A closed socket is not enough, because main may have closed all its descriptors, as daemons
+    /// do. Discards what was sent to the socket.
     fn main_is_another_program(&mut self) -> bool {
         let Some(socket) = &self.socket else { return false };
         if fd::drain(socket.as_fd()) {

@@ -18,7 +18,7 @@ use crate::sync::raw::deadlock::MAIN_GRACE_NS;
 use crate::sync::raw::park;
 use crate::{Error, Result, recovery, rules};
 
-/// How often main, while it waits for its children at its end, checks which of its threads have ended.
+/// How often main checks which of its threads have ended, while it waits for its children at its end.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// 1 while the supervisor is lost and main repairs what it left.
@@ -52,7 +52,7 @@ pub(super) fn watch(arena: &'static Arena, supervisor: Launched) -> Result<()> {
         let mut pid = pid;
         loop {
             exit_wait::supervisor_is_gone(arena, pid, take(&watched), Deadline::NEVER);
-            // A main that adopts orphans may be its last parent.
+            // If main adopts orphans, it may have become the parent of this process.
             process::reap_if_ended(pid);
             match guard::survivor(arena, pid) {
                 Some(next) => pid = next,
@@ -73,20 +73,21 @@ pub(super) fn watch(arena: &'static Arena, supervisor: Launched) -> Result<()> {
     })
 }
 
-/// Repairs the family after its supervisor has died. The kernel has killed the children. This recovers what they held,
-/// and their joiners get `FamilyLost`. The next spawn launches another supervisor.
+/// Repairs the family after its supervisor has died. The kernel has killed the children. Recovers what they
+/// held, and their joiners get `FamilyLost`. The next spawn launches another supervisor.
 fn lost(arena: &'static Arena) {
     let header = arena.header();
     header.supervisor_pid.store(0, Ordering::Release);
     if header.stage.load(Ordering::Acquire) == stage::ENDING {
         return;
     }
-    // ORDERING: before the Release stores that notify of the loss, so a thread that was notified sees this.
+    // ORDERING: before the Release stores that notify of the loss, so a thread that was notified sees this
+    // store.
     REPAIRING.store(1, Ordering::Relaxed);
     let used = header.slots_used.load(Ordering::Acquire).min(arena.layout.slots);
     let in_use = |slot: &u32| slots::phase(arena.slot(*slot).state.load(Ordering::Acquire)) != slots::FREE;
-    // Wait until all are dead, so that none of them is in the middle of a spawn. If the guard has ended in order, they
-    // are dead, and other processes may have their numbers.
+    // Wait until all children are dead, so that none of them is in the middle of a spawn. If the guard has
+    // ended in an orderly way, they are already dead, and other processes may have got their process ids.
     if header.guard_pid.swap(0, Ordering::AcqRel) != 0 {
         for slot in (1..used).filter(in_use) {
             exit_wait::child_is_gone(arena.slot(slot).pid.load(Ordering::SeqCst));
@@ -97,7 +98,7 @@ fn lost(arena: &'static Arena) {
     }
     exit_wait::reap_unknown();
     sweep::after_supervisor(arena);
-    // The supervisor may have died in the middle of this.
+    // The supervisor may have died while it was notifying sleepers.
     park::notify_all_sleepers(arena);
     collect::alone(arena);
     for hint in &header.spare_slots {
@@ -118,7 +119,8 @@ fn withdraw(arena: &Arena, index: u32) -> bool {
         let state = slot.state.load(Ordering::Acquire);
         match slots::phase(state) {
             slots::FREE => return false,
-            // The claiming thread completes its request soon. No child runs it, and its joiner is notified.
+            // The claiming thread completes its request soon. No child will run the request, and its joiner
+            // is notified.
             slots::CLAIMED if arena.slot_of_record(slots::claimant(state)) == Some(slots::MAIN) => {
                 thread::yield_now();
             }
@@ -133,8 +135,9 @@ fn withdraw(arena: &Arena, index: u32) -> bool {
     }
 }
 
-/// Ends the family when main exits. Releases what no thread of main uses, waits for the processes that are not daemons,
-/// and has the supervisor end the others. The supervisor exits before main, so a reader of main's output sees its end.
+/// Ends the family when main exits. Releases what no thread of main uses, waits for the processes that are
+/// not daemons, and has the supervisor end the others. The supervisor exits before main, so a reader of
+/// main's output sees the end of the output when main exits.
 extern "C" fn at_exit() {
     if member::is_forked() || !member::is_main() {
         return;
@@ -154,8 +157,8 @@ fn end_family() {
     // ORDERING: SeqCst, before waiters are woken: see `sync/deadlock.rs`.
     header.main_ended_ns.store(now_ns(), Ordering::SeqCst);
     park::wake_all_sleepers(arena);
-    // Closing this connection wakes the supervisor even if the bell fails, because there is no descriptor left or this
-    // process has changed its user.
+    // Closing this connection wakes the supervisor even if the bell fails. The bell fails if no descriptor is
+    // left or this process has changed its user.
     client::hang_up();
     member::wake_supervisor(arena);
     let supervisor = header.supervisor_pid.load(Ordering::Acquire) as i32;
@@ -167,11 +170,11 @@ fn end_family() {
             break;
         }
         if due.take_if(|due| due.passed()).is_some() {
-            // A process that waits for a thread of main without a limit is refused now.
+            // From now on, a process that waits without a limit for a thread of main is refused.
             park::wake_all_sleepers(arena);
         }
     }
-    // The guard clears its number when it has killed what was left.
+    // The guard clears `guard_pid` when it has killed the remaining processes.
     let guard = header.guard_pid.load(Ordering::Acquire);
     while guard != 0 && header.guard_pid.load(Ordering::Acquire) == guard {
         let until = Deadline::after(Duration::from_millis(50));
@@ -183,7 +186,8 @@ fn end_family() {
     process_body::report_all_unobserved(arena, slots::MAIN);
 }
 
-/// Waits until the guard's parent has ended too. It lives longer if a process below it can be killed by nobody.
+/// Waits until the guard's parent has ended too. That parent lives longer if it has a descendant that no
+/// process can kill.
 fn reap_hidden_parent() {
     let until = Deadline::after(Duration::from_millis(100));
     let pid = || HIDDEN_PARENT.load(Ordering::Acquire);
@@ -196,9 +200,9 @@ fn reap_hidden_parent() {
     }
 }
 
-/// Releases the locks of the exiting thread and of threads that have ended. (Destructors have run by now, so the exiting
-/// thread may have another record than before.) A thread that still runs keeps its locks, and a process that waits for
-/// one of these is refused after a while.
+/// Releases the locks of the exiting thread and of threads that have ended. (Destructors have run by now, so
+/// the exiting thread may have a different record than before.) A thread that still runs keeps its locks. A
+/// process that waits for one of these locks is refused after a while.
 fn release_what_nobody_uses(arena: &Arena) {
     let me = process::thread_id();
     let runs = |thread| process::is_own_thread(thread) && rules::holds(Rule::KeptWhileRunning);
