@@ -1,4 +1,4 @@
-//! Checks of a round that is over.
+//! The checks after the end of a round.
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering::*;
@@ -11,7 +11,7 @@ use super::outside::{DICT, DONE, JOINABLE, LIST, Outside, POOL, POPPED, QUEUE, T
 use super::roles::Role;
 use super::shared::{Item, PERMITS, Shared};
 
-/// Counts of what happened, and the faults that were found.
+/// Counts of the events of one round or of all rounds, and the faults that were found.
 #[derive(Default)]
 pub struct Books {
     pub rounds: u64,
@@ -21,9 +21,9 @@ pub struct Books {
     pub items: u64,
     /// Deaths that a lock, a barrier or a pipe reported.
     pub told: u64,
-    /// Items that were received again after their consumer died.
+    /// Items that were received again after their first consumer died.
     pub redelivered: u64,
-    /// Items that a killed consumer of a plain queue had taken.
+    /// Items that a consumer of a plain queue took but could not record, because it was killed.
     pub in_hands: u64,
     pub lost: u64,
     pub duplicated: u64,
@@ -83,11 +83,11 @@ impl Books {
     }
 }
 
-/// The state of a round that is checked.
+/// The state of the round under check.
 pub struct Scene<'a> {
     pub outside: &'a Outside,
     pub shared: &'a Shared,
-    /// Processes have numbers below this.
+    /// The number of processes started in the round. Each process has a number below this count.
     pub started: u64,
     pub killed: &'a [(u64, Role)],
 }
@@ -98,7 +98,7 @@ impl Scene<'_> {
     }
 }
 
-/// Checks everything.
+/// Runs all checks of the round, and records their results in `books`.
 pub fn balance(scene: &Scene, books: &mut Books) -> Result {
     books.kills = scene.killed.len() as u64;
     books.operations = scene.outside.words.operations.iter().map(|count| count.load(SeqCst)).sum();
@@ -179,7 +179,7 @@ fn once(scene: &Scene, books: &mut Books, (what, kind): (&str, usize), seen: &Se
     }
 }
 
-/// Works on the remaining items. Afterwards every acknowledged item must be done.
+/// Finishes the remaining items of the joinable queue, and checks that every acknowledged item was done.
 fn finish_joinable(scene: &Scene, books: &mut Books) -> Result {
     let queue = &scene.shared.joinable;
     while let Ok(lease) = queue.try_get() {
@@ -200,7 +200,8 @@ fn finish_joinable(scene: &Scene, books: &mut Books) -> Result {
             books.fault(format!("joinable queue: {missing} items of process {number} were never done"));
         }
     }
-    // An item is done twice only if its first consumer was killed before it reported the item as done.
+    // An item is recorded as done twice only if its first consumer was killed after the record, before `done`
+    // took effect.
     let again: u64 = done.values().map(|times| times - 1).sum();
     let killed = scene.killed(Role::Worker);
     if again > killed {
@@ -212,7 +213,8 @@ fn finish_joinable(scene: &Scene, books: &mut Books) -> Result {
     Ok(())
 }
 
-/// Checks that each count is the acknowledged one, or one more if its process was killed in between.
+/// Checks that each count equals the acknowledged count. The count of a killed process may be higher by one,
+/// because the process may have died between the update and its record.
 fn counts(scene: &Scene, books: &mut Books) -> Result {
     let mut values = (0, 0);
     for number in 0..scene.started {
@@ -235,7 +237,7 @@ fn counts(scene: &Scene, books: &mut Books) -> Result {
     Ok(())
 }
 
-/// Checks that every object without a holder can be acquired.
+/// Checks that every object can be acquired, because no living process holds it.
 fn state(scene: &Scene, books: &mut Books) {
     let shared = scene.shared;
     for lock in &shared.locks {

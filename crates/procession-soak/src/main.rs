@@ -1,11 +1,11 @@
-//! Kills processes at random while they use every kind of object, and restarts them. Books outside the library account
-//! for what they had acknowledged.
+//! Kills processes at random while they use every kind of object, and starts new ones in their place. Records
+//! outside the library account for every step that the processes acknowledged.
 //!
 //!     cargo run --release -p procession-soak -- [MINUTES] [--seed N] [--round N]
 //!
-//! A run consists of rounds. The seed and the round's number decide what the processes do, and which process is killed
-//! when. So `--seed N --round K` repeats round K with the same decisions. When exactly a kill hits is up to the
-//! machine.
+//! A run consists of rounds. The seed and the round's number determine the random decisions: the steps of
+//! each process, the victims, and the pauses between kills. So `--seed N --round K` repeats round K with the
+//! same decisions. The instruction at which a kill hits still varies.
 //!
 //! | file         | what it holds                                                |
 //! |--------------|--------------------------------------------------------------|
@@ -13,7 +13,7 @@
 //! | `shared.rs`  | the objects that a round's processes share                   |
 //! | `roles.rs`   | what the processes do                                        |
 //! | `round.rs`   | a round: processes, kills, and the end of it                 |
-//! | `books.rs`   | what must be true when it is over                            |
+//! | `books.rs`   | what must be true when the round is over                     |
 
 mod books;
 mod outside;
@@ -66,7 +66,7 @@ fn run() -> Result<bool> {
     let flags = flags()?;
     println!("seed {}, {} minutes, {} processes at a time", flags.seed, flags.minutes, round::PROCESSES);
     let (started, limit) = (Instant::now(), Duration::from_secs_f64(60.0 * flags.minutes));
-    // Creates what a family keeps for its lifetime before the first round.
+    // Before the first round, creates everything that a family keeps for its lifetime.
     procession::Process::spawn(|| (), ())?.join()?;
     let mut all = Books::default();
     for number in flags.only.unwrap_or(0).. {

@@ -19,21 +19,22 @@ pub const LOCKS: usize = 3;
 /// Words that all processes of a round share.
 #[repr(C)]
 pub struct Words {
-    /// The round is over.
+    /// Not 0 once the round is over.
     pub stop: AtomicU64,
-    /// The number of all puts, by which they are limited.
+    /// The number of puts that processes have attempted in this round. `roles::MOST_PUTS` limits this number.
     pub puts: AtomicU64,
-    /// Operations, by kind.
+    /// The number of operations of each kind.
     pub operations: [AtomicU64; 16],
     /// The process inside each lock, as its number + 1, or 0.
     pub inside: [AtomicU64; LOCKS],
-    /// What each process has acknowledged: in the queue, joinable queue, list, dict, value and pool.
+    /// The number of steps that each process has acknowledged, one row for each kind of object: queue,
+    /// joinable queue, list, dict, value and pool.
     pub acknowledged: [[AtomicU64; NUMBERS]; 6],
     /// Deaths that a lock, a barrier or a pipe has reported.
     pub told: AtomicU64,
 }
 
-/// The kinds of [`Words::acknowledged`].
+/// The rows of [`Words::acknowledged`].
 pub const QUEUE: usize = 0;
 pub const JOINABLE: usize = 1;
 pub const LIST: usize = 2;
@@ -41,7 +42,7 @@ pub const DICT: usize = 3;
 pub const VALUE: usize = 4;
 pub const POOL: usize = 5;
 
-/// Records of the ledger.
+/// The kinds of records in the ledger.
 pub const TAKEN: u64 = 1;
 pub const DONE: u64 = 2;
 pub const POPPED: u64 = 3;
@@ -113,7 +114,8 @@ impl Outside {
     }
 }
 
-/// Unmaps the files of the last round. Main calls this when no reference is left.
+/// Unmaps the words of a finished round. Main calls this function when no other reference to the words is
+/// left.
 pub fn unmap(outside: Outside) {
     let at = std::ptr::from_ref(outside.words).cast_mut().cast();
     // SAFETY: mapped by `open`, and `outside` was the last user.

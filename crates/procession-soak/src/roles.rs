@@ -1,7 +1,7 @@
-//! The processes of a round: what each does until the round is over, or until it is killed.
+//! The roles of a round. A process plays its role until the round is over or the process is killed.
 //!
-//! Every wait has a timeout that only a hang reaches, which is a fault. A process records each step outside right after
-//! the step. So at most one step of each killed process is missing there.
+//! Every wait has a timeout. Only a hang reaches it, so a timeout is a fault. A process records each step
+//! outside the library, right after the step. So the records lack at most one step of each killed process.
 
 use std::path::PathBuf;
 use std::sync::OnceLock;
@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use super::outside::{DICT, DONE, JOINABLE, LIST, LOCKS, Outside, POOL, POPPED, QUEUE, TAKEN, VALUE, WORKED};
 use super::shared::{Item, Shared};
 
-/// Longer than any operation takes that does not hang, even on a busy machine.
+/// The timeout of every wait. Even on a busy machine, an operation takes less time unless it hangs.
 const LIMIT: Duration = Duration::from_secs(20);
 /// The maximum number of items that a round puts into queues and lists.
 const MOST_PUTS: u64 = 100_000;
@@ -40,7 +40,7 @@ pub enum Role {
     Boss,
 }
 
-/// Every role, as often as a round has it.
+/// The roles of a round. A role appears once for each process that plays it.
 pub const CAST: &[Role] = &[
     Role::Locker,
     Role::Locker,
@@ -65,7 +65,7 @@ pub const CAST: &[Role] = &[
     Role::Boss,
 ];
 
-/// One process: its number, its role, its random numbers.
+/// A process of the round: its number, its random numbers, and the objects that it uses.
 struct Actor {
     number: u64,
     rng: Rng,
@@ -73,7 +73,7 @@ struct Actor {
     shared: Shared,
 }
 
-/// Plays a role.
+/// Plays a role until the round is over.
 pub fn play(role: Role, number: u64, seed: u64, directory: PathBuf, shared: Shared) -> Result<()> {
     let outside = Outside::open(&directory).map_err(|e| std::io::Error::other(e.to_string()))?;
     let mut actor = Actor { number, rng: Rng::seeded(seed), outside, shared };
@@ -107,7 +107,8 @@ impl Actor {
         self.outside.words.told.fetch_add(1, Relaxed);
     }
 
-    /// Checks that no other process is inside the lock, and reports a process that died inside.
+    /// Acquires a random lock, and checks that no other process is inside. Counts the death of an owner that
+    /// the lock reports.
     fn lock(&mut self) -> Result<()> {
         let which = self.rng.below(LOCKS as u64) as usize;
         let (lock, inside) = (&self.shared.locks[which], &self.outside.words.inside[which]);
@@ -255,7 +256,8 @@ impl Actor {
         Ok(())
     }
 
-    /// Increments a counter of its own and a shared one, and inserts and removes keys.
+    /// Increments the counter of this process in the dict. Then it either increments a shared counter, or
+    /// inserts, removes or reads another key.
     fn count(&mut self) -> Result<()> {
         let dict = &self.shared.dict;
         let mine = self.number + 1;
@@ -280,7 +282,8 @@ impl Actor {
         Ok(())
     }
 
-    /// Writes two numbers that belong together, in a value and under a read-write lock.
+    /// Updates a value of two numbers that belong together. Then it reads or writes such a pair under a
+    /// read-write lock.
     fn write(&mut self) -> Result<()> {
         self.shared.value.update(|(n, not_n)| {
             *n += 1;
@@ -315,7 +318,7 @@ impl Actor {
         Ok(())
     }
 
-    /// Acquires permits, and meets at a barrier that breaks when a party dies.
+    /// Acquires a permit. Then it waits at a barrier, which breaks when a party dies.
     fn meet(&mut self) -> Result<()> {
         match self.shared.semaphore.acquire_timeout(LIMIT) {
             Ok(permit) => {
@@ -373,7 +376,7 @@ impl Actor {
         Ok(())
     }
 
-    /// Uses events, conditions, and queues that are sent through queues.
+    /// Uses an event and a condition variable, and sends a queue through another queue.
     fn signal(&mut self) -> Result<()> {
         self.shared.event.set()?;
         if let Err(error) = self.shared.event.wait_timeout(LIMIT) {
@@ -418,7 +421,8 @@ impl Actor {
             match task.get_timeout(LIMIT) {
                 Ok(result) if result == n => {}
                 Err(TaskError::WorkerDied { signal: Some(libc::SIGKILL), .. }) => {
-                    // The worker may have died before it recorded the task.
+                    // The worker may have died before it recorded the task, so this records the task in its
+                    // place.
                     self.outside.ledger.record([WORKED, self.number, n, 0]);
                     self.told();
                 }

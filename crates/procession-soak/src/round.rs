@@ -13,14 +13,14 @@ use super::outside::{NUMBERS, Outside, unmap};
 use super::roles::{self, CAST, Role};
 use super::shared::Shared;
 
-/// The number of processes at a time.
+/// The number of processes that run at the same time.
 pub const PROCESSES: usize = CAST.len();
 
-/// Kills in a round.
+/// The number of kills in a round.
 const KILLS: u64 = 150;
 /// The longest time between two kills.
 const PAUSE_US: u64 = 15_000;
-/// When the round is over, every process ends within this time.
+/// Every process must end within this time after the round is over.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A process with its role.
@@ -30,7 +30,8 @@ struct Player {
     process: Process<procession::Result<()>>,
 }
 
-/// Starts the processes. Each gets the next number, so a number denotes one process.
+/// Starts the processes of a round. Each process gets the next number, so no two processes of a round share a
+/// number.
 struct Stage<'a> {
     seed: u64,
     started: u64,
@@ -51,7 +52,7 @@ impl Stage<'_> {
     }
 }
 
-/// Runs round `number`. Returns the books with the faults that were found.
+/// Runs round `number`. Returns its books, including the faults that were found.
 pub fn run(seed: u64, number: u64) -> Result<Books> {
     let seed = seed.wrapping_mul(1_000_003).wrapping_add(number);
     let directory = Directory::new(number)?;
@@ -123,7 +124,7 @@ fn end(players: Vec<Player>, outside: &Outside, shared: &Shared, books: &mut Boo
     Ok(())
 }
 
-/// A directory that is removed with its content when dropped.
+/// A directory. Dropping it removes the directory with its content.
 struct Directory(PathBuf);
 
 impl Directory {
@@ -150,7 +151,7 @@ struct Holdings {
 
 impl Holdings {
     fn now() -> Holdings {
-        // Shared memory is created with the first object.
+        // Creates the shared memory if this is the first object of the program.
         let _first = procession::Lock::new();
         let census = internals::census();
         let descriptors = std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
@@ -162,14 +163,14 @@ impl Holdings {
         }
     }
 
-    /// Waits until the holdings are no more than before, and records what is left.
+    /// Waits until the holdings are no more than before. After a timeout, records the difference as leaked.
     fn compare(&self, books: &mut Books) {
         let started = Instant::now();
         loop {
             let now = Holdings::now();
             let me = std::process::id() as i32;
             let below = proc::descendants(me).len();
-            // The supervisor and its spares stay.
+            // The supervisor and its spares stay alive between rounds.
             let spare = 16;
             let same = now.objects <= self.objects
                 && now.blocks <= self.blocks

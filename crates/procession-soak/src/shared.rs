@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::outside::LOCKS;
 
-/// The number of the producer, the number of the item, and a payload that makes the item small or large.
+/// The number of the producer, the number of the item, and a payload of random length.
 pub type Item = (u64, u64, Vec<u8>);
 
 /// The number of permits.

@@ -1,4 +1,4 @@
-//! Checks that everything is released that was acquired.
+//! Checks that everything that was acquired has been released.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -14,8 +14,8 @@ const LIMIT: Duration = Duration::from_secs(10);
 
 /// The holdings of a process when the audit began.
 ///
-/// It counts for the whole process and the whole machine. Run it `isolated!`, which also gives the test a temporary
-/// directory of its own.
+/// An audit counts for the whole process and the whole machine. Use it in an `isolated!` test, which also has
+/// a temporary directory of its own.
 pub struct Audit {
     mapping: Option<Mapping>,
     slack_bytes: u64,
@@ -39,16 +39,16 @@ impl Audit {
         Audit { mapping, slack_bytes: 0, start: Holdings::now(mapping) }
     }
 
-    /// Allows the shared memory to have grown by this.
+    /// Allows the shared memory to have grown by this many bytes.
     pub fn allow_bytes(mut self, slack: u64) -> Audit {
         self.slack_bytes = slack;
         self
     }
 
-    /// Waits until nothing exceeds the holdings at the start.
+    /// Waits until no holdings exceed those at the start.
     ///
     /// # Panics
-    /// If something is left after 10 s. The text names it.
+    /// If something is left after 10 s. The panic message names what is left.
     #[track_caller]
     pub fn assert_back(&self) {
         self.assert_back_within(LIMIT);
@@ -92,7 +92,7 @@ impl Audit {
     }
 }
 
-/// Appends the new elements if there are more than before.
+/// Appends the new elements to `text` if there are more elements than before.
 fn compare<T: Ord>(
     text: &mut String,
     what: &str,
@@ -122,7 +122,8 @@ impl Holdings {
 fn fds() -> BTreeSet<String> {
     let entries = fs::read_dir("/proc/self/fd").expect("/proc/self/fd can be read").flatten();
     let named = entries.map(|entry| (entry.file_name(), fs::read_link(entry.path())));
-    // The descriptor that lists the others is gone when its target is read, or names this directory.
+    // The descriptor that lists the others is closed when its target is read, or its target is this
+    // directory.
     let listing = format!("/proc/{}/fd", std::process::id());
     let others = named.filter_map(|(name, target)| Some((name, target.ok()?)));
     others

@@ -45,7 +45,7 @@ impl<P: Fn(&Snapshot, &Point) -> Result<(), String>> Checker<P> {
     }
 }
 
-/// Called in a checker: SIGALRM ends it, so the test process need not watch the clock.
+/// Called in a checker. SIGALRM ends the checker after `limit`, so the test process need not watch the clock.
 fn die_after(limit: Duration) {
     let it_value = libc::timeval {
         tv_sec: limit.as_secs() as libc::time_t,
@@ -53,7 +53,8 @@ fn die_after(limit: Duration) {
     };
     let never = libc::timeval { tv_sec: 0, tv_usec: 0 };
     let timer = libc::itimerval { it_interval: never, it_value };
-    // SAFETY: sets the default disposition, unblocks one signal and starts a timer, all of this process.
+    // SAFETY: sets the default disposition of one signal, unblocks it and starts a timer, all in this
+    // process.
     unsafe {
         libc::signal(libc::SIGALRM, libc::SIG_DFL);
         let mut alarm = std::mem::zeroed();

@@ -23,7 +23,7 @@ unsafe extern "C" {
 /// Forks without running `pthread_atfork` handlers. Returns 0 in the child, which is killed when the thread that forked
 /// it ends.
 ///
-/// The child must end by `_exit`. [`Child::spawn`] ensures that, and is what tests want.
+/// The child must end by `_exit`. Tests should use [`Child::spawn`], which ensures that.
 ///
 /// # Panics
 /// If the fork fails.
@@ -45,11 +45,11 @@ pub fn raw_fork() -> i32 {
     pid
 }
 
-/// A raw child: killed and reaped when dropped.
+/// A child created by a raw fork. It is killed and reaped when this value is dropped.
 ///
 /// Wait statuses are raw. Read them with `libc::WIFSIGNALED` and the like.
 pub struct Child {
-    /// Its process id.
+    /// The child's process id.
     pub pid: i32,
     maker: u32,
     status: Option<i32>,
@@ -147,7 +147,7 @@ impl Child {
         self.wait()
     }
 
-    /// Calls `waitpid` once. Stops are ignored, because the tracer takes them before.
+    /// Calls `waitpid` once. Ignores stops, because the tracer takes them first.
     fn take(&mut self, flags: i32) {
         let mut status = 0;
         // SAFETY: `status` is ours to write.

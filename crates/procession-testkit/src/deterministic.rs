@@ -1,8 +1,8 @@
 //! Kills at one exact place, which random kills do not hit.
 //!
-//! * [`spawn_parked`]: a waiter that surely sleeps.
-//! * [`run_until`]: a victim that stands, say, between its release store and its wake.
-//! * [`freeze`]: a waiter that can be woken but not run.
+//! * [`spawn_parked`]: a waiter that is certainly asleep.
+//! * [`run_until`]: a victim that is stopped, for example, between its release store and its wake.
+//! * [`freeze`]: a waiter that can be woken but cannot run.
 
 use std::mem;
 use std::time::Duration;
@@ -48,11 +48,11 @@ pub fn wait_until_parked(pid: i32) {
 /// Steps a victim from `Gate::begin` to the first instruction after which `stop` returns true. Leaves it stopped there,
 /// under ptrace of this thread, so [`Child::kill`] kills it at exactly that place.
 ///
-/// `stop` runs in the test process and reads the real shared memory. The closure's captures are forgotten here, as in
-/// [`Child::spawn`].
+/// `stop` runs in the test process and reads the real shared memory. As in [`Child::spawn`], this process
+/// forgets the captures of the closure `victim`.
 ///
 /// # Panics
-/// If the victim ends or sleeps before `stop` returned true.
+/// If the victim ends or sleeps before `stop` returns true.
 pub fn run_until(victim: impl FnOnce(&Gate), mut stop: impl FnMut(&Point) -> bool) -> Child {
     let _pin = Pin::here();
     let mut victim = Some(victim);

@@ -1,7 +1,7 @@
 //! A victim whose own process exits while one of its threads is in the middle of an operation.
 //!
-//! When a process calls `exit`, the kernel ends its other threads wherever they are. That is a death between two
-//! instructions, too, although the process exits normally and its exit code does not show it.
+//! When a process calls `exit`, the kernel ends its other threads wherever they are. For such a thread this
+//! is a death between two instructions, although the process exits normally. The exit code does not show it.
 
 use std::io::{Read, Write};
 use std::thread;
@@ -14,15 +14,15 @@ use crate::tracee::Tracee;
 
 const MAX_STOPS: u64 = 10_000;
 
-/// Runs `victim` again and again, each time stopped at a later place between `Gate::begin` and `Gate::end`: before each
-/// instruction that may write to memory other than the stack, before each system call, and at `Gate::end`. While the
-/// victim is stopped, `exit` runs in a second thread of the same process, which it must end. Then `check` runs in the
-/// test process with the wait status.
+/// Runs `victim` again and again, each time stopped at a later place between `Gate::begin` and `Gate::end`.
+/// The places are before each instruction that may write to memory other than the stack, before each system
+/// call, and at `Gate::end`. While the victim is stopped, `exit` runs in a second thread of the same process,
+/// and must end that process. Then `check` runs in the test process with the wait status.
 ///
 /// Each run has its own scene, created by `prepare`. Returns the number of runs.
 ///
 /// # Panics
-/// If `check` does, if the victim sleeps, or if its process does not end.
+/// If `check` panics, if the victim sleeps, or if its process does not end.
 pub fn exit_everywhere<S: Sync>(
     mut prepare: impl FnMut() -> S,
     victim: impl Fn(&S, &Gate),

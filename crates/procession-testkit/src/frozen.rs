@@ -1,14 +1,16 @@
 //! A sleeper that can be woken but cannot run, so that its death consumes the wake.
 //!
-//! Findings (Linux 6.18, `tests/frozen.rs`):
+//! Findings (Linux 6.18, `tests/waiters.rs`):
 //!
 //! * Seizing and interrupting a sleeper, or sending it SIGSTOP, takes it out of the futex's queue. A wake at that time
 //!   finds no sleeper (`FUTEX_WAKE` returns 0), and the wait restarts later.
-//! * But a tracee that *entered* the wait under `PTRACE_SYSCALL` sleeps in the queue like any other. A wake finds it
-//!   (returns 1), and it stops on its way out of the kernel, before its next instruction.
+//! * But a tracee that *entered* the wait under `PTRACE_SYSCALL` sleeps in the queue like any other process.
+//!   A wake finds it (`FUTEX_WAKE` returns 1). It then stops on its way out of the kernel, before its next
+//!   instruction.
 //!
-//! So a sleeper is interrupted once, led to the entry of the restarted call, and let into it. This needs no scheduling
-//! class and no privilege. The sleeper loses its place, because it queues at the end.
+//! So a sleeper is interrupted once, stopped at the entry of the restarted call, and then let into the call.
+//! This needs no scheduling class and no privilege. The sleeper loses its place, because it queues at the
+//! end.
 #![allow(unsafe_code, reason = "ptrace")]
 
 use std::io;
@@ -50,7 +52,7 @@ fn lead_back_to_sleep(pid: i32) -> io::Result<()> {
 }
 
 impl Frozen {
-    /// Reports whether the process has been woken. Then it is stopped at the end of its system call.
+    /// Reports whether the process has been woken. A woken process is stopped at the end of its system call.
     pub fn woken(&self) -> bool {
         proc::state(self.pid) == Some('t')
     }
@@ -63,8 +65,8 @@ impl Frozen {
         proc::wait_until("the frozen sleeper is woken", LIMIT, || self.woken());
     }
 
-    /// Kills the process, woken or not, and returns when it is dead. A child of this process is left to its `Child` to
-    /// be reaped.
+    /// Kills the process, woken or not, and returns when it is dead. If the process is a child of this
+    /// process, its `Child` must still reap it.
     pub fn kill(self) {
         send_signal(self.pid, libc::SIGKILL);
         let ours = proc::ppid(self.pid) == Some(std::process::id() as i32);

@@ -22,7 +22,7 @@ impl Gate<'_> {
         unsafe { libc::syscall(libc::SYS_kill, libc::getpid(), libc::SIGSTOP) };
     }
 
-    /// Ends the stepping. The rest of the closure runs freely, and a panic there is a failure, too.
+    /// Ends the stepping. The rest of the closure runs freely. A panic there is a failure, too.
     #[inline(never)]
     pub fn end(&self) {
         self.slip.enter(ENDED);

@@ -1,8 +1,8 @@
 //! The first bytes of an instruction, and what the stepper derives from them.
 //!
-//! Both answers err on the safe side. An instruction that is unknown here counts as one that may store, which costs a
-//! comparison of the memory and nothing else. Stacks are not in the memory under test, so `push`, `call` and stores at
-//! a fixed distance from the stack pointer do not count.
+//! The answers err on the safe side. An instruction that is unknown here counts as an instruction that may
+//! store. That costs a comparison of the memory and nothing else. Stacks are not in the memory under test, so
+//! `push`, `call` and stores at a fixed distance from the stack pointer do not count.
 
 /// Eight bytes of code, the first in the lowest byte.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
@@ -15,7 +15,7 @@ impl Insn {
 
 #[cfg(target_arch = "x86_64")]
 impl Insn {
-    /// Only a system call can sleep.
+    /// Reports whether the instruction is a system call. Only a system call can sleep.
     pub(crate) fn is_syscall(self) -> bool {
         self.0 & 0xffff == 0x050f
     }
@@ -51,7 +51,7 @@ impl Insn {
 #[derive(Clone, Copy)]
 struct Operand {
     byte: u8,
-    /// The byte behind it, which may name the registers of an address.
+    /// The byte after `byte`, which may name the registers of an address.
     scaled: u8,
     /// The highest bits of the registers' numbers.
     high: u8,
@@ -67,7 +67,8 @@ impl Operand {
     }
 }
 
-/// Matches prefixes that change an operand's size or segment. `lock` is not among them, because it stores.
+/// Matches prefixes that change an operand's size or segment. `lock` is not among them, because an
+/// instruction with that prefix stores.
 #[cfg(target_arch = "x86_64")]
 fn is_prefix(byte: u8) -> bool {
     matches!(byte, 0x66 | 0xf2 | 0xf3 | 0x2e | 0x36 | 0x3e | 0x26 | 0x64 | 0x65)
@@ -117,7 +118,7 @@ fn extended_may_store(op: u8, operand: Operand) -> bool {
 
 #[cfg(target_arch = "aarch64")]
 impl Insn {
-    /// Only a system call can sleep.
+    /// Reports whether the instruction is a system call. Only a system call can sleep.
     pub(crate) fn is_syscall(self) -> bool {
         self.0 as u32 == 0xd400_0001
     }
@@ -127,7 +128,7 @@ impl Insn {
         self.0 & 0x3f00_0000 == 0x0800_0000 || self.0 & 0x3b20_0c00 == 0x3820_0000
     }
 
-    /// Loads and stores are one class of encodings.
+    /// Reports whether the instruction may store. Loads and stores are one class of encodings.
     pub(crate) fn may_store(self) -> bool {
         self.is_syscall() || self.0 & 0x0a00_0000 == 0x0800_0000
     }

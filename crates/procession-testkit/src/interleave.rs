@@ -8,14 +8,15 @@ use crate::tracee::{Stop, Tracee};
 
 const MAX_STOPS: u64 = 10_000;
 
-/// Runs `victim` again and again, each time stopped at a later place: before the first instruction after `Gate::begin`,
-/// before each atomic read-modify-write, exchange and system call, and at `Gate::end`. While the victim is stopped,
-/// `meanwhile` runs in the test process on the real memory. Then the victim runs to its end, and `check` follows.
+/// Runs `victim` again and again, each time stopped at a later place. The places are before the first
+/// instruction after `Gate::begin`, before each atomic read-modify-write, exchange and system call, and at
+/// `Gate::end`. While the victim is stopped, `meanwhile` runs in the test process on the real memory. Then
+/// the victim runs to its end, and `check` follows.
 ///
 /// Each run has its own scene, created by `prepare`. Returns the number of runs.
 ///
 /// # Panics
-/// If `meanwhile` or `check` does, and if the victim does not end, or sleeps.
+/// If `meanwhile` or `check` panics, or if the victim sleeps or does not end.
 pub fn interleave<S>(
     mut prepare: impl FnMut() -> S,
     victim: impl Fn(&S, &Gate),
@@ -50,8 +51,8 @@ pub fn interleave<S>(
     panic!("the victim does not come to Gate::end in {MAX_STOPS} runs");
 }
 
-/// Runs the victim to the place with this number, or to `Gate::end`. Only instructions before which `counts` is true
-/// are places.
+/// Runs the victim to the place with this number, or to `Gate::end` if that comes first. A place is an
+/// instruction for which `counts` returns true.
 pub(crate) fn walk(tracee: &mut Tracee, place: u64, counts: impl Fn(Insn) -> bool) {
     let mut passed = 0;
     while passed < place && !tracee.ended() {

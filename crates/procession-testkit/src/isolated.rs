@@ -20,7 +20,7 @@ use crate::watchdog::{Watchdog, watchdog};
 /// Set in the inner run, to the name of its only test.
 const INNER: &str = "TESTKIT_ISOLATED";
 
-/// How much longer than its watchdog the outer run waits for the inner run.
+/// How much longer the outer run waits for the inner run than the inner run's watchdog does.
 const GRACE: Duration = Duration::from_secs(20);
 
 /// Runs the body of a test in a process of its own. See the [module](mod@crate::isolated).
@@ -98,7 +98,7 @@ impl Isolation {
     /// Executes the inner run.
     ///
     /// # Panics
-    /// Unless it ran exactly this test, which passed in time. The output of the inner run is printed before.
+    /// Unless exactly this test ran, and passed in time. The output of the inner run is printed first.
     pub fn run(self) {
         let mut output = memory_file();
         let directory = PrivateDirectory::new();
@@ -147,13 +147,14 @@ impl Isolation {
     }
 }
 
-/// Makes a command start with default dispositions and no blocked signals, like a command that is typed. The process
-/// that runs the tests may ignore signals: `nohup`, a script that starts them in the background, many CI runners.
+/// Makes a command start with default dispositions and no blocked signals, like a command that is typed in a
+/// terminal. The process that runs the tests may ignore signals, for example under `nohup`, in a background
+/// script, or on a CI runner.
 pub fn hears_the_keyboard(command: &mut Command) -> &mut Command {
     // SAFETY: runs between fork and exec: system calls only.
     unsafe {
         command.pre_exec(|| {
-            // Not SIGPIPE: Rust has its own default, which it sets itself.
+            // SIGPIPE is left out, because Rust sets its own default for it.
             (1..=64).filter(|&signal| signal != libc::SIGPIPE).for_each(|signal| {
                 libc::signal(signal, libc::SIG_DFL);
             });
@@ -186,7 +187,7 @@ fn restrict(limits: &[(libc::__rlimit_resource_t, u64)]) -> io::Result<()> {
     Ok(())
 }
 
-/// A file in memory, which takes any output without a reader, unlike a pipe.
+/// A file in memory. Unlike a pipe, it takes any output without a reader.
 fn memory_file() -> File {
     // SAFETY: the name is a C string.
     let fd = unsafe { libc::memfd_create(c"output".as_ptr(), libc::MFD_CLOEXEC) };

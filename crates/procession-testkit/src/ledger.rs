@@ -83,8 +83,8 @@ impl Ledger {
     /// # Panics
     /// If the ledger is full.
     pub fn record(&self, record: [u64; 4]) {
-        // CRASH: from here on the line is claimed by this writer. It stays unsealed, and so unread, until the last
-        // store.
+        // CRASH: from here on the line is claimed by this writer. It stays unsealed, and so is not read,
+        // until the last store.
         let n = self.header(2).fetch_add(1, Relaxed) as usize;
         assert!(n < self.capacity, "the ledger is full: {} records", self.capacity);
         let line = self.line(n + 1);
@@ -100,7 +100,7 @@ impl Ledger {
         (0..self.claimed()).filter_map(|n| self.read(n)).collect()
     }
 
-    /// Counts lines that were claimed and not sealed, by writers that were killed there or are still writing.
+    /// Counts lines that were claimed and not sealed. Their writers were killed there or are still writing.
     pub fn torn(&self) -> usize {
         (0..self.claimed()).filter(|&n| self.read(n).is_none()).count()
     }

@@ -5,14 +5,14 @@
 //! | kill a process at **every instruction** of an operation, recover, check | [`step`] |
 //! | the same with a second process running the opposite operation | [`CrashStep::run_pairwise`] |
 //! | kill **one** exact process at one exact place: a woken waiter, an unlocker before its wake | [`deterministic`] |
-//! | at **every instruction** of one process another does something, and both go on | [`interleave`] |
-//! | at **every instruction** of one thread the rest of its process exits normally | [`exits`] |
+//! | at **every instruction** of one process another process acts, and then both continue | [`interleave`] |
+//! | at **every instruction** of one thread, the rest of its process exits normally | [`exits`] |
 //! | kill a process that **another process** created, at a system call | [`syscalls`] |
 //! | kill random processes, and count what they had acknowledged | [`storm`], [`ledger`] |
-//! | is everything back: fds, processes, mappings, arena bytes, files | [`audit`] |
-//! | what `/proc` knows | [`proc`] |
-//! | a test that hangs says where | [`watchdog`](mod@watchdog) |
-//! | a test with a process of its own | [`isolated!`] |
+//! | check that nothing leaks: fds, processes, mappings, arena bytes, files | [`audit`] |
+//! | read what `/proc` shows | [`proc`] |
+//! | make a test that hangs report where it hangs | [`watchdog`](mod@watchdog) |
+//! | run a test in a process of its own | [`isolated!`] |
 //!
 //! ```no_run
 //! # use procession_testkit::{CrashStep, Mapping};
@@ -34,12 +34,13 @@
 //! report.assert_sound();
 //! ```
 //!
-//! Nothing here depends on the library under test. Its callers pass the location of the shared memory ([`Mapping`]) and
-//! closures. All processes are created in one place, [`child`], by a fork that runs no `pthread_atfork` handler. They
-//! are killed when the thread that forked them ends.
+//! Nothing here depends on the library under test. A caller passes the location of the shared memory
+//! ([`Mapping`]) and closures. All processes are created in one place, [`child`], by a fork that runs no
+//! `pthread_atfork` handler. They are killed when the thread that forked them ends.
 //!
-//! The forks copy one thread of a test process that may have many threads. If another thread held the allocator's lock
-//! at the fork, the copy holds it for ever. Run crash tests `isolated!` when other tests run beside them.
+//! A fork copies only one thread of a test process, which may have many threads. If another thread held the
+//! allocator's lock at the fork, that lock stays held for ever in the copy. Run crash tests `isolated!` when
+//! other tests run beside them.
 
 pub mod audit;
 mod checker;

@@ -9,7 +9,7 @@ use std::os::unix::fs::MetadataExt;
 /// The shared memory under test: `len` bytes at `addr`, mapped from the start of the file `fd`.
 #[derive(Clone, Copy, Debug)]
 pub struct Mapping {
-    /// Where it is mapped in this process.
+    /// Where the memory is mapped in this process.
     pub addr: *mut u8,
     /// The number of mapped bytes. The memory may be sparse.
     pub len: usize,
@@ -23,15 +23,16 @@ unsafe impl Send for Mapping {}
 unsafe impl Sync for Mapping {}
 
 impl Mapping {
-    /// Makes raw forks inherit the mapping, in case it is `MADV_DONTFORK`. [`CrashStep`](crate::CrashStep) calls this.
-    /// Otherwise call it before children are created. The mapping stays inherited.
+    /// Makes raw forks inherit the mapping even if it is `MADV_DONTFORK`. The mapping stays inherited.
+    /// [`CrashStep`](crate::CrashStep) calls this. Without a `CrashStep`, call it before children are
+    /// created.
     pub fn inherit(&self) {
         // SAFETY: changes only what a fork copies.
         let result = unsafe { libc::madvise(self.addr.cast(), self.len, libc::MADV_DOFORK) };
         assert!(result == 0, "madvise(MADV_DOFORK): {}", io::Error::last_os_error());
     }
 
-    /// Returns how many bytes of it have pages.
+    /// Returns how many bytes of the memory have pages.
     pub fn bytes_in_use(&self) -> u64 {
         self.reader().metadata().map_or(0, |data| data.blocks() * 512)
     }
@@ -43,8 +44,8 @@ impl Mapping {
 
     /// Called in a checker: replaces the shared memory by a private copy.
     ///
-    /// The descriptor is replaced by `reader`. So a recovery that punches holes through it gets an error and cannot
-    /// harm the real memory.
+    /// The descriptor is replaced by `reader`. So a recovery that punches holes through the descriptor gets
+    /// an error and cannot harm the real memory.
     pub(crate) fn privatise(&self, reader: &File) {
         self.replace(reader.as_raw_fd(), libc::MAP_PRIVATE | libc::MAP_NORESERVE);
     }
@@ -108,7 +109,7 @@ pub(crate) struct Extent {
     pub(crate) len: usize,
 }
 
-/// Returns `None` behind the last data.
+/// Returns the offset, or `None` if `from` is behind the last data.
 fn seek(file: &File, from: usize, whence: i32) -> Option<usize> {
     // SAFETY: a system call without pointers.
     let offset = unsafe { libc::lseek(file.as_raw_fd(), from as i64, whence) };

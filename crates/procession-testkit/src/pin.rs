@@ -1,11 +1,12 @@
-//! Keeps test process, victim and checkers on one processor, so that switching between them wakes no other processor.
+//! Keeps the test process, the victim and the checkers on one processor, so that switching between them wakes
+//! no other processor.
 //!
-//! They take turns anyway, because one always waits for the other.
+//! These processes take turns anyway, because each waits for another.
 #![allow(unsafe_code, reason = "sched_setaffinity")]
 
 use std::mem;
 
-/// Keeps this thread and its forks on this processor until dropped.
+/// Keeps this thread and its forks on the current processor until it is dropped.
 pub(crate) struct Pin {
     before: libc::cpu_set_t,
 }

@@ -1,5 +1,5 @@
-//! What `/proc` shows about processes. Every answer may be outdated when it is read. `None` and empty lists mean that
-//! the process does not exist.
+//! What `/proc` shows about processes. Every answer may already be outdated when the caller reads it. `None`
+//! and empty lists mean that the process does not exist.
 
 use std::collections::HashMap;
 use std::fs;
@@ -23,7 +23,7 @@ pub fn ppid(pid: i32) -> Option<i32> {
     stat(pid)?.get(1)?.parse().ok()
 }
 
-/// Returns user and system time together, in clock ticks (usually 10 ms).
+/// Returns the sum of user and system time, in clock ticks (usually 10 ms).
 pub fn cpu_ticks(pid: i32) -> Option<u64> {
     let fields = stat(pid)?;
     Some(fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?)
@@ -40,7 +40,7 @@ pub fn times_slept(pid: i32) -> Option<u64> {
     status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"))?.trim().parse().ok()
 }
 
-/// Returns the proportional share of memory, in KiB.
+/// Returns the process's proportional share of memory (PSS), in KiB.
 pub fn pss_kib(pid: i32) -> Option<u64> {
     let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("Pss:"))?;
@@ -71,7 +71,7 @@ fn sleeps_in_futex(pid: i32) -> bool {
     }
 }
 
-/// Returns every process and its parent, as one pass over `/proc` finds them.
+/// Returns every process and its parent, as found in one pass over `/proc`.
 fn parents() -> HashMap<i32, i32> {
     let pids = fs::read_dir("/proc").into_iter().flatten().flatten();
     pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
@@ -125,7 +125,7 @@ pub fn kill_descendants(pid: i32) {
     }
 }
 
-/// Waits until `f` returns true, at most until `deadline` has passed. Returns whether it did.
+/// Waits until `f` returns true, at most until `deadline` has passed. Returns whether `f` returned true.
 pub fn eventually(deadline: Duration, mut f: impl FnMut() -> bool) -> bool {
     let start = Instant::now();
     loop {
@@ -142,7 +142,7 @@ pub fn eventually(deadline: Duration, mut f: impl FnMut() -> bool) -> bool {
 /// Waits until `f` returns true.
 ///
 /// # Panics
-/// If it has not within `deadline`. The text names `what`.
+/// If `f` has not returned true within `deadline`. The panic message names `what`.
 pub fn wait_until(what: &str, deadline: Duration, f: impl FnMut() -> bool) {
     assert!(eventually(deadline, f), "{what}: not within {deadline:?}");
 }

@@ -6,9 +6,9 @@ use std::fs;
 /// A moment at which the victim counts as killed.
 #[derive(Clone, Copy, Debug)]
 pub struct Point {
-    /// Instructions done since `Gate::begin`.
+    /// Instructions executed since `Gate::begin`.
     pub step: u64,
-    /// The victim. It is stopped while a checker runs, and not dead yet.
+    /// The victim's process id. While a checker runs, the victim is stopped, and not dead yet.
     pub victim_pid: i32,
     /// The victim sleeps in a futex.
     pub parked: bool,
@@ -19,7 +19,7 @@ pub struct Point {
 /// A point that did not pass.
 #[derive(Clone, Debug)]
 pub struct Failure {
-    /// Instructions done since `Gate::begin`.
+    /// Instructions executed since `Gate::begin`.
     pub step: u64,
     /// The instruction that would have come next.
     pub rip: u64,
@@ -34,18 +34,18 @@ pub enum Outcome {
     Finished,
     /// The victim slept in a futex inside the gate, and was killed there.
     Parked,
-    /// The victim ended by itself, with this wait status. A panic is 101 << 8.
+    /// The victim ended by itself, with this wait status. The status of a panic is `101 << 8`.
     Died(i32),
     /// The run was cut short: too many failures, or too many steps.
     Stopped,
 }
 
-/// The result.
+/// The result of a run.
 #[derive(Clone, Debug)]
 pub struct Report {
-    /// Instructions stepped.
+    /// The number of instructions stepped.
     pub steps: u64,
-    /// Points checked.
+    /// The number of points checked.
     pub points: u64,
     /// Points that did not pass, at most 20.
     pub failures: Vec<Failure>,

@@ -1,4 +1,4 @@
-//! Random numbers that a seed repeats.
+//! Random numbers that a seed can reproduce.
 
 use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -17,7 +17,8 @@ impl Rng {
         Rng { seed, state: (mixed ^ mixed >> 31) | 1 }
     }
 
-    /// Returns a generator with the seed in the variable `TESTKIT_SEED` if it is set, or else with one from the clock.
+    /// Returns a generator. The seed is that in the variable `TESTKIT_SEED` if it is set, and otherwise one
+    /// from the clock.
     pub fn fresh() -> Rng {
         let given = std::env::var("TESTKIT_SEED").ok().and_then(|text| text.parse().ok());
         let clock = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |time| time.as_nanos() as u64);

@@ -1,4 +1,4 @@
-//! A page on which a child leaves messages for the test process, however it ends.
+//! A page on which a child leaves messages for the test process. The messages remain however the child ends.
 //!
 //! The page is shared and anonymous. It holds the child's phase and the first text that the child left. A panic in a
 //! child is written here and not to stderr, which libtest would capture.
@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, Ordering::*};
 pub(crate) const PREPARING: u32 = 0;
 /// Between `Gate::begin` and `Gate::end`.
 pub(crate) const BEGUN: u32 = 1;
-/// After `Gate::end`, or a checker that has answered.
+/// The victim has passed `Gate::end`, or the checker has answered.
 pub(crate) const ENDED: u32 = 2;
 /// The child panicked.
 pub(crate) const PANICKED: u32 = 3;
@@ -27,7 +27,7 @@ struct Page {
     text: [AtomicU8; TEXT_BYTES],
 }
 
-/// The page of the child that this process is. It is null in the test process.
+/// The page of the child that this process is. The pointer is null in the test process.
 static MINE: AtomicPtr<Page> = AtomicPtr::new(ptr::null_mut());
 static HOOK: Once = Once::new();
 
@@ -54,7 +54,7 @@ impl Slip {
         unsafe { self.0.as_ref() }
     }
 
-    /// Called in a child: from now on this process writes its panics here.
+    /// Called in a child. From now on this process writes its panics to this page.
     pub(crate) fn adopt(&self) {
         MINE.store(self.0.as_ptr(), Relaxed);
     }
@@ -72,7 +72,7 @@ impl Slip {
         self.page().phase.store(phase, SeqCst);
     }
 
-    /// Writes a text, unless there is one. The first message explains the failure.
+    /// Writes a text, unless there already is one. The first message explains the failure.
     pub(crate) fn say(&self, text: &str) {
         self.page().say(text);
     }

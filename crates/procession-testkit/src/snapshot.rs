@@ -1,6 +1,6 @@
 //! A copy of the shared memory at the last check.
 //!
-//! Recovery depends on the shared memory alone, so a state that was checked need not be checked again.
+//! Recovery depends on the shared memory alone, so a state that has been checked need not be checked again.
 #![allow(unsafe_code, reason = "reads memory that other processes may write")]
 
 use std::fs::File;

@@ -1,11 +1,13 @@
 //! Crash stepping: an operation is killed at every one of its instructions.
 //!
-//! The victim runs under ptrace. It is stopped after each instruction, and a checker, forked from the test process,
-//! gets a private copy of the shared memory at the same address. The copy is exactly what a SIGKILL at that place would
-//! leave. The checker declares the victim dead, recovers and checks, and is thrown away.
+//! The victim runs under ptrace, and is stopped after each instruction. A checker is then forked from the
+//! test process. It gets a private copy of the shared memory at the same address. The copy is exactly what a
+//! SIGKILL at that place would leave. The checker declares the victim dead, recovers and checks, and is
+//! thrown away.
 //!
-//! Test process, victim and checkers share one processor meanwhile. An operation that uses load-linked and
-//! store-conditional (aarch64 without LSE) never ends, because stepping breaks every reservation.
+//! The test process, the victim and the checkers share one processor during a run. An operation that uses
+//! load-linked and store-conditional (aarch64 without LSE) never ends, because stepping breaks every
+//! reservation.
 
 use std::time::Duration;
 
@@ -46,28 +48,28 @@ impl CrashStep {
         }
     }
 
-    /// Checks after every instruction, not only where the shared memory changed. The start, the end and parks are
-    /// always checked.
+    /// Checks after every instruction, even if the shared memory did not change. The start, the end and parks
+    /// are always checked.
     pub fn check_every_instruction(mut self, yes: bool) -> Self {
         self.every_instruction = yes;
         self
     }
 
-    /// Makes a run of more steps than this a failure.
+    /// Makes a run fail if it takes more steps than this.
     pub fn max_steps(mut self, steps: u64) -> Self {
         self.max_steps = steps;
         self
     }
 
-    /// Makes a checker that takes longer than this (10 s) a failure.
+    /// Makes a checker fail if it takes longer than this. The default is 10 s.
     pub fn checker_limit(mut self, limit: Duration) -> Self {
         self.checker_limit = limit;
         self
     }
 
-    /// Sets what to do in the test process, on the real memory, when the victim sleeps, such as unlocking. The stepping
-    /// continues when the victim is awake, and it is a failure if the victim stays asleep. Without this, a park ends
-    /// the run.
+    /// Sets what to do in the test process, on the real memory, when the victim sleeps. An example is to
+    /// unlock a lock. The stepping continues when the victim is awake. If the victim stays asleep, the run
+    /// fails. Without this, a park ends the run.
     pub fn when_parked(mut self, f: impl FnMut(&Point) + 'static) -> Self {
         self.when_parked = Some(Box::new(f));
         self

@@ -19,12 +19,13 @@ pub struct Storm {
 }
 
 impl Storm {
-    /// Returns a storm that makes the same choices for the same seed. When each kill hits is up to the machine.
+    /// Returns a storm that makes the same choices for the same seed. The moment of each kill still depends
+    /// on the machine.
     pub fn seeded(seed: u64) -> Storm {
         Storm::with(Rng::seeded(seed))
     }
 
-    /// Returns a storm that makes its choices by these numbers. See [`Rng::fresh`].
+    /// Returns a storm that makes its choices with these random numbers. See [`Rng::fresh`].
     pub fn with(rng: Rng) -> Storm {
         let roots = vec![std::process::id() as i32];
         Storm { rng, roots, longest_wait: Duration::from_micros(500), kills: Vec::new() }
@@ -36,14 +37,14 @@ impl Storm {
         self
     }
 
-    /// Sets the maximum of the random time before each kill (500 µs).
+    /// Sets the maximum of the random time before each kill. The default is 500 µs.
     pub fn longest_wait(mut self, limit: Duration) -> Storm {
         self.longest_wait = limit;
         self
     }
 
-    /// Kills one of `candidates` after a random time, and returns its process id. Returns `None` without a kill if the
-    /// chosen process is gone, or is not a descendant of this process.
+    /// Kills one of `candidates` after a random time, and returns its process id. Returns `None` without a
+    /// kill if the chosen process is gone, or is not below this process or an [added one](Storm::also_below).
     pub fn kill_one(&mut self, candidates: &[i32]) -> Option<i32> {
         let pid = self.rng.pick(candidates)?;
         self.dawdle();
@@ -58,7 +59,7 @@ impl Storm {
         Some(pid)
     }
 
-    /// Kills `count` processes out of those that `candidates` returns each time.
+    /// Kills `count` processes. Before each kill, `candidates` returns the processes to choose from.
     ///
     /// # Panics
     /// If that takes longer than `deadline`.
@@ -79,7 +80,7 @@ impl Storm {
         &self.kills
     }
 
-    /// Returns the random numbers, so that other decisions depend on the same seed.
+    /// Returns the random numbers, so that a test's other decisions can depend on the same seed.
     pub fn rng(&mut self) -> &mut Rng {
         &mut self.rng
     }

@@ -7,7 +7,7 @@ use std::ptr;
 /// The outcome of an attempt to kill a process at a system call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Killed {
-    /// It was killed as it entered the system call.
+    /// The process was killed as it entered the system call.
     Here,
     /// The process ended by itself before it entered that system call.
     Never,
@@ -15,11 +15,11 @@ pub enum Killed {
     NotAllowed,
 }
 
-/// Waits for the first of these sleeping processes for which `chosen` returns true, and kills it when it enters its
-/// `n`-th system call from then on. Calls `ready` when all are watched, and `killing` right before the kill. Stops
-/// waiting when `over` returns true.
+/// Waits for the first of these sleeping processes for which `chosen` returns true. Kills that process when
+/// it enters its `n`-th system call from then on. Calls `ready` when all are watched, and `killing` right
+/// before the kill. Stops waiting when `over` returns true.
 ///
-/// It must run in a thread of its own, because the kernel releases the tracees when that thread ends.
+/// Call it in a thread of its own, because the kernel releases the tracees when that thread ends.
 ///
 /// # Panics
 /// If the kernel returns something unexpected.
@@ -68,7 +68,8 @@ pub fn kill_at_syscall(
         if *inside && chosen(pid) {
             if *calls == n {
                 killing(pid);
-                // SAFETY: a system call without pointers. The process is not reaped, so the process id is its own.
+                // SAFETY: a system call without pointers. The process is not reaped, so the process id still
+                // belongs to it.
                 unsafe { libc::kill(pid, libc::SIGKILL) };
                 while libc::WIFSTOPPED(wait(pid, 0).1) {}
                 return Killed::Here;

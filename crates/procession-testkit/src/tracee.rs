@@ -25,7 +25,7 @@ pub(crate) enum Stop {
     /// The victim sleeps in a futex, inside the instruction.
     Parked,
     Died(i32),
-    /// The victim is in a system call that is not a futex and does not end.
+    /// The victim is in a system call that is not a futex call and does not return.
     Stuck,
 }
 
@@ -43,8 +43,8 @@ pub(crate) struct Tracee {
 }
 
 impl Tracee {
-    /// Starts `victim` and runs it to `Gate::begin`. An error is a sentence. The closure stays with the caller, which
-    /// must keep it while the child lives.
+    /// Starts `victim` and runs it to `Gate::begin`. An error contains the child and a sentence. The closure
+    /// stays with the caller, which must keep it while the child lives.
     pub(crate) fn launch<V: FnOnce(&Gate)>(victim: &mut Option<V>) -> Result<Tracee, (Child, String)> {
         let slip = Arc::new(Slip::new());
         let mut run = Some(|| {
@@ -114,7 +114,8 @@ impl Tracee {
         self.child.wait_within(PATIENCE)
     }
 
-    /// Waits until another thread has ended the process of this one, which stays stopped. Returns the wait status.
+    /// Waits until another thread of the victim's process has ended that process. The traced thread stays
+    /// stopped. Returns the wait status.
     pub(crate) fn outlive(&mut self) -> Option<i32> {
         self.child.wait_within(PATIENCE)
     }
@@ -193,7 +194,7 @@ impl Tracee {
         self.request(request, signal as usize);
     }
 
-    /// An error means that the victim died meanwhile, which `wait` reports.
+    /// Ignores an error. It means that the victim has died meanwhile, which `wait` reports.
     fn request(&self, request: libc::c_uint, data: usize) {
         // SAFETY: none of the requests used here writes through a pointer.
         unsafe { libc::ptrace(request, self.child.pid, ptr::null_mut::<u8>(), data) };
@@ -207,7 +208,7 @@ impl Tracee {
             Some(&insn) => insn,
             None => {
                 let insn = self.read();
-                // Nothing is read of a victim that has died meanwhile.
+                // Nothing can be read from a victim that has died meanwhile.
                 if insn != Insn::NONE {
                     seen.insert(self.rip, insn);
                 }

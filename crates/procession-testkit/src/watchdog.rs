@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::proc;
 
-/// Acts unless it is dropped in time.
+/// Guards a test. The watchdog acts unless this value is dropped in time.
 #[must_use = "dropped at once, it watches nothing"]
 pub struct Watchdog {
     _leash: Sender<()>,
@@ -63,8 +63,8 @@ fn describe(text: &mut String, pid: i32) {
     }
 }
 
-/// Bypasses libtest, which captures the output of `eprintln`, and the lock of stderr, which the hanging thread may
-/// hold.
+/// Writes to stderr directly. That bypasses libtest, which captures the output of `eprintln`, and the lock of
+/// stderr, which the hanging thread may hold.
 fn print(text: &str) {
     let mut rest = text.as_bytes();
     while !rest.is_empty() {

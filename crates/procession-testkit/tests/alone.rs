@@ -8,7 +8,7 @@ use std::time::Duration;
 use procession_testkit::isolated::Isolation;
 use procession_testkit::{isolated, watchdog};
 
-/// Returns by what the outer and the inner run of a test can be distinguished.
+/// Returns a number that differs between the outer and the inner run of a test.
 fn process() -> u32 {
     std::process::id()
 }
@@ -24,7 +24,7 @@ fn the_body_runs_in_another_process() {
 #[test]
 fn a_panic_of_the_body_fails_the_test() {
     let failed = panic::catch_unwind(|| isolated!({ panic!("on purpose, seen below") }));
-    // The inner run catches the panic here as well, and must panic again.
+    // The inner run catches the panic here as well, so it must panic again.
     assert!(failed.is_err());
     if std::env::var("TESTKIT_ISOLATED").is_ok() {
         panic::resume_unwind(failed.unwrap_err());
@@ -45,7 +45,7 @@ fn limits_hold_in_the_body() {
     });
 }
 
-/// The tests may be started by a script in the background.
+/// A script may start the tests in the background, where some signals are ignored.
 #[test]
 fn the_inner_run_has_default_signal_settings() {
     /// The ignored and the blocked signals, as bits.
@@ -139,7 +139,7 @@ fn a_dropped_watchdog_does_not_act() {
     isolated!({
         drop(watchdog(Duration::from_millis(50)));
         let _other = watchdog(Duration::from_secs(60));
-        // Outlasts the limit of the dropped watchdog.
+        // Sleeps beyond the limit of the dropped watchdog.
         std::thread::sleep(Duration::from_millis(100));
     });
 }

@@ -67,7 +67,7 @@ fn children_die_with_their_creator() {
     proc::wait_until("the grandchild is gone", Duration::from_secs(10), || proc::gone(grandchild));
 }
 
-/// A copy of a child's handle, dropped in a sibling, must not kill the child.
+/// A copy of a child's handle is dropped in a sibling. That must not kill the child.
 #[test]
 fn a_sibling_does_not_kill_a_child() {
     let memory = memory();

@@ -7,7 +7,8 @@ use std::time::Instant;
 use procession_testkit::{CrashStep, Gate, Outcome, Report};
 use toy::{Bug, memory, toy};
 
-/// Slot 0 puts. At every point slot 1 gets, and `recover` puts what a dead putter no longer will.
+/// Slot 0 puts a message. At every point slot 1 gets it. `recover` puts the message that a dead putter can no
+/// longer put.
 fn get_against_put(bug: Bug, forget_to_recover: bool) -> Report {
     let memory = memory();
     let toy = toy(memory);

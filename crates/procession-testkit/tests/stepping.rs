@@ -110,7 +110,7 @@ fn a_sleeping_victim_can_be_woken_and_continues() {
     assert_eq!(report.outcome, Outcome::Finished);
 }
 
-/// A wake in a checker affects the copy. The real sleeper still sleeps.
+/// A wake in a checker affects only the copy. The real sleeper stays asleep.
 #[test]
 fn a_checker_wakes_no_real_sleeper() {
     let memory = memory();

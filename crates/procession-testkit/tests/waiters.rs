@@ -84,7 +84,7 @@ fn a_wake_does_not_find_an_interrupted_or_stopped_sleeper() {
     child.kill();
 }
 
-/// The sleeper of an unlocker that is killed before its wake would sleep for ever without recovery.
+/// An unlocker is killed before its wake. Without recovery, the sleeper would sleep for ever.
 #[test]
 fn recovery_wakes_the_sleeper_of_a_killed_unlocker() {
     let memory = memory();

@@ -1,7 +1,7 @@
-//! Two processes print two lines each, and a lock keeps each one's lines together.
+//! Two processes print two lines each, and a lock keeps the two lines of each process together.
 //!
-//! The scheduler decides which task comes first. A task never prints between the two lines of the other. (The original
-//! works for 2 seconds, and this program for a tenth of that.)
+//! The scheduler decides which task runs first. Neither task prints between the two lines of the other. (The
+//! original works for 2 seconds, and this program for a tenth of that.)
 //!
 //!     cargo run --example 01_ordered_printing
 

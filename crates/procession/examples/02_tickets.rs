@@ -1,8 +1,8 @@
-//! Ten processes want the one ticket that a file has, and a lock lets one at a time buy.
+//! Ten processes want the only ticket in a file, and a lock ensures that they buy one after the other.
 //!
-//! Each looks first, without the lock, so most see the ticket that only one will get. The waits stand for a slow
-//! database: half a second each in the original, and a twentieth of that here. The program `procession tickets` does
-//! the same on your file, and survives buyers that are killed.
+//! Each process looks first, without the lock. So most of them see the ticket that only one can buy. The
+//! pauses simulate a slow database: half a second each in the original, and a twentieth of that here. The
+//! program `procession tickets` does the same with your file, even if buyers are killed.
 //!
 //!     cargo run --example 02_tickets
 
@@ -24,7 +24,7 @@ fn get_ticket(db: &Path) -> procession::Result<()> {
     if let Some(left) = stock["count"].as_u64().and_then(|count| count.checked_sub(1)) {
         stock["count"] = left.into();
         sleep(LATENCY);
-        // The file is written aside and renamed, so a process that looks without the lock never sees half a file.
+        // Writes a new file and renames it, so a process that looks without the lock never sees half a file.
         std::fs::write(db.with_extension("new"), stock.to_string())?;
         std::fs::rename(db.with_extension("new"), db)?;
         println!("[{}] bought a ticket", std::process::id());

@@ -1,8 +1,9 @@
-//! A hundred processes count a shared dict down from 100 to 0: under a lock, and without one.
+//! A hundred processes count a number in a shared dict down from 100 to 0: once under a lock, and once
+//! without.
 
 use procession::{Dict, Lock, Process};
 
-/// Reads and writes in two steps, so a lock must exclude the other processes.
+/// Reads the count and writes it in two steps, so a lock must exclude the other processes.
 fn under_a_lock(dict: Dict<String, i32>, lock: Lock) -> procession::Result<()> {
     let _held = lock.lock()?;
     let count = dict.get("count")?.unwrap_or(0);
@@ -10,7 +11,7 @@ fn under_a_lock(dict: Dict<String, i32>, lock: Lock) -> procession::Result<()> {
     Ok(())
 }
 
-/// Calls `update`, which is one step for every other process.
+/// Calls `update`, which reads and writes the count in one atomic step.
 fn at_once(dict: Dict<String, i32>) -> procession::Result<()> {
     dict.update("count", |count| *count -= 1)?;
     Ok(())

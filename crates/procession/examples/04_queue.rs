@@ -1,4 +1,5 @@
-//! A queue of three: putting waits for room, getting waits for an item, and neither has to.
+//! A queue with room for three items. `put` waits for room and `get` waits for an item. Other forms do not
+//! wait.
 
 use std::thread::sleep;
 use std::time::Duration;
@@ -20,7 +21,8 @@ fn main() -> procession::Result<()> {
     queue.put("second".to_string())?;
     queue.put("third".to_string())?;
 
-    // The queue is full. `put` would wait. These calls do not, or not for ever, and give the item back.
+    // The queue is full, so `put` would wait. `try_put` fails immediately, and `put_timeout` after 3 seconds.
+    // Both return the item.
     if let Err(PutError::Full(item)) = queue.try_put("fourth".to_string()) {
         println!("no room for {item} now");
     }

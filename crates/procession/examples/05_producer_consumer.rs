@@ -1,4 +1,4 @@
-//! Producers and consumers: every item is done, by a consumer that lives.
+//! Producers and consumers: if a consumer dies with an item, another consumer gets that item and finishes it.
 
 use procession::{JoinableQueue, Process, Queue};
 

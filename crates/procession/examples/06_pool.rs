@@ -1,4 +1,5 @@
-//! A pool of processes: a task that crashes fails alone, a task that hangs is killed, and the pool works on.
+//! A pool of processes: a crash fails only its own task, a task that hangs is killed, and the pool keeps
+//! working.
 
 use std::time::Duration;
 

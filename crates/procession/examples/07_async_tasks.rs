@@ -1,4 +1,4 @@
-//! An async program: tasks of a pool and processes are awaited, and no thread of the runtime waits for them.
+//! An async program that awaits processes, and tasks of a pool. No thread of the runtime blocks meanwhile.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use procession::{Failure, Pool, Process};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-/// Takes a while, so it belongs in a process and not in a thread of the runtime.
+/// Takes a while, so it should run in another process and not on a thread of the runtime.
 fn count_primes(below: u32) -> usize {
     (2..below).filter(|n| (2..*n).take_while(|d| d * d <= *n).all(|d| n % d != 0)).count()
 }
@@ -19,13 +19,13 @@ fn hang() {
 
 #[tokio::main]
 async fn main() -> procession::Result<()> {
-    // Making a pool waits for its first process, so it is made before there is anything to hold up.
+    // `build` waits for the pool's first process, so call it before there are other async tasks to delay.
     let pool = Pool::builder().workers(2).name("primes").build()?;
 
     // A task is a future.
     println!("below 10: {}", pool.submit(count_primes, (10,))?.await?);
 
-    // Many of them, each as soon as it is done.
+    // Awaits many tasks at the same time.
     let mut tasks = JoinSet::new();
     for below in [100, 1000, 10_000] {
         let task = pool.submit(count_primes, (below,))?;
@@ -37,7 +37,8 @@ async fn main() -> procession::Result<()> {
         println!("below {below}: {}", count?);
     }
 
-    // A process is a future, too. What takes too long is killed: dropping the future would only detach it.
+    // A process is a future, too. After a timeout, kill the process: dropping the future would only detach
+    // it.
     let process = Process::builder().name("endless").spawn(hang, ())?;
     if timeout(Duration::from_millis(50), process.clone()).await.is_err() {
         process.kill()?;
@@ -47,7 +48,7 @@ async fn main() -> procession::Result<()> {
         other => println!("endless: {other}"),
     }
 
-    // The end waits for tasks in hand, so it has a thread of its own.
+    // `join` blocks until the remaining tasks have ended, so it runs on a thread for blocking calls.
     tokio::task::spawn_blocking(move || {
         pool.close()?;
         Ok(pool.join()?)

@@ -1,15 +1,15 @@
-//! A queue between processes as a stream in an async program, and an orderly shutdown.
+//! An async program receives a queue of other processes as a stream, and shuts down in order.
 
 use procession::{Process, Queue};
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 
-/// Measures until the queue is closed.
+/// Sends readings until the queue is closed.
 fn measure(sensor: u32, readings: Queue<(u32, u32)>) -> u32 {
     (1..).take_while(|n| readings.put((sensor, *n)).is_ok()).last().unwrap_or(0)
 }
 
-/// Passes on what arrives. `get` waits, so a thread does this that is not one of the runtime.
+/// Forwards every reading. `get` blocks, so it runs on a thread for blocking calls.
 fn stream_of(readings: Queue<(u32, u32)>) -> mpsc::Receiver<(u32, u32)> {
     let (sender, receiver) = mpsc::channel(1);
     spawn_blocking(move || {
@@ -37,7 +37,8 @@ async fn main() -> procession::Result<()> {
     }
     println!("every sensor has been heard");
 
-    // Closing the queue ends the producers and the thread behind the stream. What is left still arrives.
+    // Closing the queue ends the sensors and the thread behind the stream. The remaining readings still
+    // arrive.
     readings.close()?;
     while stream.recv().await.is_some() {}
     for sensor in sensors {

@@ -30,7 +30,7 @@ pub struct Toy {
     pub bytes: [AtomicU32; RING / 4],
 }
 
-/// The bug of `put`, if any.
+/// The bug that `put` has, if any.
 #[derive(Clone, Copy, PartialEq)]
 pub enum Bug {
     None,

@@ -45,7 +45,7 @@ fn refused(program: &str, texts: &[&str]) {
     }
 }
 
-/// As [`refused`], with one error, and no more lines than fit on a screen.
+/// Asserts the same as [`refused`], and that there is only one error, whose message fits on a screen.
 #[track_caller]
 fn refused_once(program: &str, texts: &[&str]) {
     refused(program, texts);
@@ -176,7 +176,7 @@ fn eight_arguments_are_the_most() {
     refused("nine", &["cannot be called with the arguments", "at most 8 arguments"]);
 }
 
-/// Each heading of the page begins what the compiler says of some program.
+/// Each heading of the page occurs in the compiler's message for one of the programs.
 #[test]
 fn the_page_on_compile_errors_quotes_the_compiler() {
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/when-it-does-not-compile.md");

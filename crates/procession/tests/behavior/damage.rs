@@ -53,7 +53,7 @@ fn a_value_outside_the_arena_is_reported_as_damaged() {
     drop(lock.lock().unwrap());
 }
 
-/// Returns the block that `make` allocates. It is found by `mark`, which no other test writes.
+/// Returns the block that `make` allocates. Finds the block by `mark`, which no other test writes.
 fn block_with(mark: &[u8; 8], make: impl FnOnce()) -> u64 {
     let blocks = || internals::census().blocks.into_iter().map(|(at, _)| at);
     let before: Vec<u64> = blocks().collect();
@@ -76,7 +76,8 @@ fn a_dict_entry_longer_than_its_block_damages_no_other_entry() {
         let node = block_with(b"mark-one", || drop(dict.insert(&1, text).unwrap()));
         dict.insert(&2, "sound".into()).unwrap();
         let meta = word(node).load(Ordering::SeqCst);
-        // The length of the key is validated first, so the key is found only if that length is right.
+        // The library validates the length of the key first, so it finds the key only if that length is
+        // right.
         word(node).store(1 << 63 | lengths, Ordering::SeqCst);
         assert!(dict.to_map().is_err());
         assert!(dict.iter().any(|entry| entry.is_err()));
@@ -153,7 +154,8 @@ fn a_dead_process_with_a_damaged_slot_is_recovered() {
         let (slot, bytes) = internals::slot_place(DEAD);
         let end = internals::mapping().1 as u64;
         let here = internals::lock_place(&lock);
-        // The first words belong to the supervisor. The word that says what the thread waits for is trusted.
+        // The first words belong to the supervisor. Recovery trusts the word that says what the thread waits
+        // for, so this loop skips both.
         for place in (slot + 16..slot + bytes).step_by(8).filter(|&place| !is_wait(DEAD, place)) {
             for value in [1, 8, here, here + 4, end - 64, end - 8, end, 1 << 63, u64::MAX - 7, u64::MAX] {
                 internals::open_slot(DEAD);
@@ -168,7 +170,7 @@ fn a_dead_process_with_a_damaged_slot_is_recovered() {
     });
 }
 
-/// Reports whether this word says what the first thread of the process in `slot` waits for.
+/// Reports whether the word at `place` says what the first thread of the process in `slot` waits for.
 fn is_wait(slot: u32, place: u64) -> bool {
     let before = word(place).swap(8, Ordering::SeqCst);
     let is_it = internals::waits_for(slot) == 8;

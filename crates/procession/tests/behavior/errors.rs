@@ -1,4 +1,4 @@
-//! Errors are plain data: a program can clone, compare, box and send them, and ask for their cause.
+//! Errors are plain data: a program can clone, compare, box and send an error, and ask for its cause.
 
 use std::error::Error as _;
 
@@ -13,7 +13,7 @@ fn is_plain<
 ) {
 }
 
-/// An error with two causes, the last of which its cause's text has in it already.
+/// Returns an error with two causes. The text of the first cause already contains the text of the second.
 fn chain() -> anyhow::Error {
     let missing = std::fs::read("/does/not/exist").expect_err("there is no such file");
     let said = format!("reading failed: {missing}");

@@ -1,5 +1,5 @@
-//! Events of `tracing` and records of `log` that processes emit reach main's subscriber and logger, even if the process
-//! is killed.
+//! Processes emit events of `tracing` and records of `log`. These reach main's subscriber and logger, even if
+//! the process is killed.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -14,7 +14,7 @@ use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Dispatch, Event, Level, Metadata, Subscriber};
 
-/// Records each event as `LEVEL target: name=value ..`, followed by the spans that it is in.
+/// Records each event as `LEVEL target: name=value ..`, followed by the spans that contain the event.
 #[derive(Clone)]
 struct Notes {
     lines: Arc<Mutex<Vec<String>>>,
@@ -22,7 +22,7 @@ struct Notes {
     spans: Arc<Mutex<Spans>>,
 }
 
-/// The open spans by their number, and the numbers of the spans that have been entered.
+/// The open spans by number, and the numbers of the spans that have been entered.
 #[derive(Default)]
 struct Spans {
     made: u64,
@@ -198,7 +198,7 @@ fn events_arrive_in_their_spans() {
     });
 }
 
-/// Records each record of `log`.
+/// Keeps each record of `log`.
 struct Log(Mutex<Vec<String>>);
 
 static LOG: Log = Log(Mutex::new(Vec::new()));
@@ -315,7 +315,7 @@ fn records_of_log_reach_main_even_from_killed_processes() {
             assert_eq!(log::max_level(), log::LevelFilter::Info, "children inherit the level");
             for n in 0u32.. {
                 log::info!("saying {n}.");
-                // Posted after the call has returned.
+                // Posts only after the logging call has returned.
                 post(&board, "said", n);
             }
         };
@@ -348,7 +348,7 @@ fn events_are_not_lost_when_their_process_is_killed() {
                 let talks = |board: String, round: u32| -> () {
                     for n in 0u32.. {
                         tracing::trace!("saying {round}/{n}.");
-                        // Posted after the call has returned.
+                        // Posts only after the logging call has returned.
                         post(&board, "said", n);
                     }
                 };

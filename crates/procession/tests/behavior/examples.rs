@@ -1,7 +1,7 @@
 //! Every numbered example prints the output in `examples/expected`.
 //!
-//! Parts of the output that the scheduler decides are removed before the comparison: process ids become `pid`, and each
-//! test below states which lines may come in another order.
+//! The comparison ignores what the scheduler decides: process ids become `pid`, and each test below states
+//! which lines may come in another order.
 
 use std::ffi::OsString;
 use std::fs;
@@ -11,7 +11,8 @@ use std::time::SystemTime;
 
 const EXAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples");
 
-/// The two tasks print in either order, and `main` anywhere. The two lines of a task stay together.
+/// The two tasks print in either order, and the line `main` may come anywhere. The two lines of a task stay
+/// together.
 #[test]
 fn the_ordered_printing_example_prints_its_output() {
     let tasks = |lines: Vec<String>| {
@@ -36,7 +37,7 @@ fn the_tickets_example_prints_its_output() {
     assert_eq!(told(printed("02_tickets")), told(expected("02_tickets")));
 }
 
-/// No process loses its step.
+/// No process's decrement is lost.
 #[test]
 fn the_shared_dict_example_prints_its_output() {
     assert_eq!(printed("03_shared_dict"), expected("03_shared_dict"));
@@ -48,7 +49,7 @@ fn the_queue_example_prints_its_output() {
     assert_eq!(printed("04_queue"), expected("04_queue"));
 }
 
-/// The output does not show which process ate what, or has the bone.
+/// The output does not depend on which process gets which item, or on which process dies.
 #[test]
 fn the_producer_consumer_example_prints_its_output() {
     assert_eq!(printed("05_producer_consumer"), expected("05_producer_consumer"));
@@ -66,7 +67,7 @@ fn the_async_examples_print_the_same_every_time() {
     assert_eq!(printed("08_async_queue"), expected("08_async_queue"));
 }
 
-/// This test runs every example, and each is short enough to read without scrolling.
+/// Every numbered example is run by a test above, and is short enough to read without scrolling.
 #[test]
 fn each_numbered_example_is_short_and_has_an_expected_output() {
     let names =
@@ -107,8 +108,9 @@ fn without_pid(line: &str) -> String {
     }
 }
 
-/// Returns the example's executable. `cargo test` builds it before this test runs, unless only this test binary was
-/// requested. Then the executable may be missing or outdated, and this function builds it.
+/// Returns the example's executable. `cargo test` builds the executable before this test runs, unless only
+/// this test binary was requested. Then the executable may be missing or outdated, and this function builds
+/// it.
 fn program(name: &str) -> PathBuf {
     let me = std::env::current_exe().unwrap();
     let profile = me.parent().and_then(Path::parent).expect("tests are built in TARGET/PROFILE/deps");
@@ -122,7 +124,8 @@ fn program(name: &str) -> PathBuf {
     program
 }
 
-/// Returns when a file, or the newest file of a folder, was changed. Returns `None` if there is no file.
+/// Returns the time of the last change of a file, or of the newest file in a folder. Returns `None` if there
+/// is no file.
 fn changed(path: &Path) -> Option<SystemTime> {
     match fs::read_dir(path) {
         Ok(entries) => entries.filter_map(|entry| changed(&entry.ok()?.path())).max(),
@@ -130,7 +133,7 @@ fn changed(path: &Path) -> Option<SystemTime> {
     }
 }
 
-/// Builds an example as this test was built: in the same folder, with the same profile.
+/// Builds an example in the same way as this test: in the same folder, with the same profile.
 fn build(name: &str, profile: &Path) {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
     let mut target = profile.parent().expect("a profile has its folder in the target folder");

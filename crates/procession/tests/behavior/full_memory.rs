@@ -1,5 +1,5 @@
-//! A family whose shared memory is full. Every operation that needs memory fails, names the largest holders, and
-//! converts to `Error::Full`. Operations that need none succeed.
+//! A family whose shared memory is full. Every operation that needs memory fails with an error that names the
+//! largest holders and converts to `Error::Full`. Operations that need no memory succeed.
 
 use procession::pool::TaskError;
 use procession::queue::PutError;
@@ -72,10 +72,10 @@ fn queues_and_pipes_report_full_memory() {
         // Operations that need no memory succeed.
         drop(lock.lock().unwrap());
         assert_eq!((unbounded.len(), bounded.len(), b.poll()), (0, 0, false));
-        // A lease needs a cell of the queue, and this one is the queue's first.
+        // The first lease of a queue needs memory for its cell.
         is_full(jobs.get());
         assert_eq!(jobs.len(), 1, "no item was taken");
-        // Everything works again after memory was freed.
+        // Everything works again after memory is freed.
         drop(hoard);
         jobs.get().unwrap().done().unwrap();
         unbounded.put(long()).unwrap();
@@ -160,7 +160,7 @@ fn locks_beyond_the_journal_report_full_memory() {
         let locks: Vec<Lock> = (0..2000).map(|_| Lock::new().unwrap()).collect();
         let _hoard = fill();
         let held: Vec<_> = locks.iter().map(Lock::lock).collect();
-        // The first locks fit into the thread's record.
+        // The thread's record has room for the first locks.
         assert!(held[0].is_ok());
         match held.iter().find_map(|held| held.as_ref().err()) {
             Some(LockError::Full(why)) => names_the_holder(why),

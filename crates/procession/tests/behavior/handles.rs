@@ -103,7 +103,7 @@ fn a_handle_cannot_leave_the_family() {
     p.kill().unwrap();
 }
 
-/// A value that deserializes as a handle, whatever was serialized.
+/// A value that serializes two arbitrary numbers, and deserializes them as a handle.
 #[derive(Clone, Debug)]
 struct Forged(u64, u64);
 
@@ -153,10 +153,10 @@ fn a_panic_while_encoding_leaks_nothing() {
     assert_eq!(Process::spawn(|lock: Lock| lock.lock().is_ok(), (lock,)).unwrap().join(), Ok(true));
 }
 
-/// Counts of handles near the maximum of a 32-bit count.
+/// Counts of handles near the limits of a 32-bit count.
 const NEAR_THE_END: [u32; 4] = [(1 << 31) - 2, (1 << 31) - 1, 1 << 31, u32::MAX - 1];
 
-/// Safe code can forget more clones than the count can hold. Even then the object must outlive every handle.
+/// Safe code can forget more clones than the count can hold. Even then, the object must outlive every handle.
 #[test]
 fn an_object_outlives_more_handles_than_can_be_counted() {
     isolated!({
@@ -166,7 +166,7 @@ fn an_object_outlives_more_handles_than_can_be_counted() {
             assert_eq!(internals::say_handles(&first, count), 2);
             (0..3).for_each(|_| std::mem::forget(first.clone()));
             drop(first);
-            // These objects would take the place of a mutex that was freed.
+            // If the mutex were freed, these objects would take its place.
             let others: Vec<_> = (0..300).map(|_| Mutex::new([5u64; 60]).unwrap()).collect();
             let mut mine = keep.lock().unwrap();
             mine[0] = 0x4141;
@@ -176,7 +176,7 @@ fn an_object_outlives_more_handles_than_can_be_counted() {
     });
 }
 
-/// The price of an overflowed count: the object stays as long as its process, and is freed with it.
+/// The price of an overflowed count: the object stays allocated, and is freed only when its process ends.
 #[test]
 fn an_object_with_too_many_handles_is_freed_with_its_process() {
     isolated!({
@@ -211,7 +211,8 @@ fn a_result_outlives_more_task_handles_than_can_be_counted() {
     });
 }
 
-/// An old handle names an object by its place and generation, so a place is retired before its generations repeat.
+/// A handle names an object by its place and generation. So that no old handle names a new object, a place is
+/// retired before its generations repeat.
 #[test]
 fn a_place_is_retired_when_its_generations_are_used_up() {
     isolated!({

@@ -11,8 +11,8 @@ use procession_testkit::isolated;
 const BEYOND_31_BITS: u64 = (1 << 31) + 9;
 const BEYOND_32_BITS: u64 = (1 << 32) + 9;
 
-/// Returns a value of zeros, which take no memory, and marks. The marks are at both ends, and around the lengths at
-/// which a 31-bit or 32-bit length would wrap around.
+/// Returns a value of zeros, which take no memory, with marks between them. The marks are at both ends, and
+/// around the offsets at which a 31-bit or 32-bit length would wrap around.
 fn sparse(len: u64) -> Vec<u8> {
     let mut bytes = vec![0; len as usize];
     marks(len).for_each(|at| bytes[at as usize] = mark(at));
@@ -46,7 +46,7 @@ fn is_whole(bytes: &[u8], len: u64) -> bool {
     bytes.len() as u64 == len && parts.into_iter().all(|(at, part)| part_is_whole(at, part))
 }
 
-/// Waits until no other case runs, in any process, and reserves the machine for this one.
+/// Waits until no other case runs, and keeps other cases from running until the guard is dropped.
 fn alone() -> MutexGuard<'static, ()> {
     static ONE: Mutex<()> = Mutex::new(());
     ONE.lock().unwrap_or_else(|e| e.into_inner())
@@ -83,7 +83,8 @@ macro_rules! cases {
 }
 
 cases! {
-    // The value is read in place: memory that was never written has no pages, so this case takes little.
+    // This case takes little memory. It reads the value in place, and memory that was never written has no
+    // pages.
     a_large_value_crosses_a_queue: 7 GiB {
         let queue = Queue::unbounded().unwrap();
         for len in [1 << 31, 1 << 32, 5 << 30].into_iter().flat_map(|len: u64| [len - 1, len, len + 1]) {

@@ -1,4 +1,4 @@
-//! An object lives as long as any handle to it, in whichever process, and no longer.
+//! An object lives as long as any process has a handle to it, and no longer.
 
 use crate::family::*;
 use procession::internals::{Census, census};
@@ -7,7 +7,8 @@ use procession::{Lock, Process, Queue};
 use procession_testkit::isolated;
 use serde::{Deserialize, Serialize};
 
-/// Counts living objects, blocks and holdings. Spans and records are left out, because they are kept for reuse.
+/// Counts living objects, blocks and holdings. Leaves out spans and records, because these are kept for
+/// reuse.
 fn living(census: &Census) -> (u32, usize, usize) {
     let kept = census.holdings.iter().filter(|(slot, _)| *slot != 0).count();
     (census.objects, census.blocks.len(), kept)
@@ -66,7 +67,8 @@ fn a_process_stays_alive_without_handles_to_it() {
                 let me = procession::current_process().unwrap();
                 assert_eq!((me.name().as_str(), me.is_alive()), ("alone", true));
                 drop(me);
-                // There are more processes than spares, so the supervisor has examined everything.
+                // Spawns more processes than there are spares, so the supervisor has examined all objects by
+                // then.
                 (0..12).for_each(|_| Process::spawn(|| (), ()).unwrap().join().unwrap());
             }
             std::mem::forget(answer.lock().unwrap());
@@ -74,7 +76,7 @@ fn a_process_stays_alive_without_handles_to_it() {
         let answer = Lock::new().unwrap();
         drop(Process::builder().name("alone").spawn(itself, (gate.clone(), answer.clone())).unwrap());
         drop(closed);
-        // The lock that the process held at its end shows that it came this far.
+        // The lock that the process held at its end shows that the process came this far.
         until("the process has ended", || matches!(answer.try_lock(), Err(LockError::OwnerDied(_))));
     });
 }
@@ -116,7 +118,8 @@ fn a_handle_in_transit_keeps_its_object() {
         };
         let lock = Lock::named("on its way").unwrap();
         let p = Process::spawn(uses, (board.path(), lock)).unwrap();
-        // Makes the collector run while only the argument, and later only the result, holds the object.
+        // Makes the collector run while only the argument holds the object, and later while only the result
+        // does.
         let stir = || {
             (0..20).for_each(|_| {
                 drop(Process::spawn(|lock: Lock| lock, (Lock::new().unwrap(),)).unwrap().join())
@@ -187,7 +190,7 @@ fn clones_refer_to_the_same_object() {
     });
 }
 
-/// Freeing must not search all blocks once for each of the thirty thousand objects.
+/// Freeing must not search all blocks again for each of the thirty thousand objects.
 #[test]
 fn freeing_a_container_frees_thirty_thousand_objects_in_it() {
     isolated!({

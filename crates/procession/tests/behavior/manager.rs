@@ -74,7 +74,7 @@ fn a_named_object_outlives_its_creator() -> procession::Result<()> {
         std::process::abort()
     };
     assert!(Process::spawn(make, ())?.join().is_err());
-    // Other objects are created and freed, so the collector runs.
+    // Creates and frees other objects, so the collector runs.
     for _ in 0..20 {
         let carrier = Queue::unbounded()?;
         carrier.put(Queue::<u8>::unbounded()?)?;
@@ -99,7 +99,7 @@ fn an_object_without_a_name_is_new_each_time() -> procession::Result<()> {
     Ok(())
 }
 
-/// One object of each kind, under names with the same prefix.
+/// One object of each kind. Their names have the same prefix.
 type Everything = (
     (Dict<u32, u32>, List<u32>, Value<String>, Array<u32>),
     (Queue<u32>, JoinableQueue<u32>, Lock, RLock, Mutex<u32>, RwLock<u32>),
@@ -119,7 +119,8 @@ fn everything(prefix: &str) -> procession::Result<Everything> {
     ))
 }
 
-/// Uses each object once. Operations that wait for another process meet the other side, which calls this too.
+/// Uses each object once. Two processes call this function, because some operations wait for the other
+/// caller.
 fn use_everything(all: &Everything, me: u32) -> procession::Result<()> {
     let ((dict, list, value, array), (queue, jobs, lock, rlock, mutex, rwlock), meetings) = all;
     let (semaphore, event, condvar, barrier, latch) = meetings;
@@ -225,7 +226,8 @@ fn names_stay_unique_in_a_race() -> procession::Result<()> {
     assert_eq!(ends, [false, true, true, false, true, true]);
     results.close()?;
     let mut of_kept: Vec<(u32, u32)> = results.iter().collect::<Result<_, _>>()?;
-    // A name that no process removes has one dict, in which every process has a different place.
+    // If no process removes a name, all processes get the same dict, and each of them reads a different count
+    // from it.
     of_kept.retain(|(n, _)| n % 4 != 2);
     let (all, distinct) = (of_kept.len(), of_kept.iter().collect::<HashSet<_>>().len());
     assert_eq!((all, distinct), (6 * 30 - 2 * 10, all));

@@ -1,4 +1,4 @@
-//! Calls that return without success because they would block or timed out. Each group of types reports this by its own
+//! Calls that fail because they would block or have timed out. Each group of types reports this by its own
 //! error, with the two exceptions that the crate's documentation names.
 
 use std::time::{Duration, Instant};
@@ -29,7 +29,7 @@ macro_rules! fail {
     )+};
 }
 
-/// Runs `f` in another process, and returns when that process holds what `f` acquires.
+/// Runs `hold` in another process, and returns when `hold` has acquired `thing`.
 fn held<T: procession::Message + Clone>(
     thing: &T,
     hold: impl procession::process::Entry<(T, Queue<()>), Output = ()>,

@@ -1,5 +1,5 @@
-//! One program, built with every setting that matters to the linker and to panics. It is in `fixtures/program`. The
-//! other tests cover a debug build with panics that unwind.
+//! One program, built with every setting that matters to the linker and to panics. The program is in
+//! `fixtures/program`. All other tests use a debug build in which panics unwind.
 
 use std::fs;
 use std::path::{Path, PathBuf};

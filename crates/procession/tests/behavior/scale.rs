@@ -1,4 +1,5 @@
-//! Many processes: at the same time, in a row, from many threads, in many generations. And an idle family.
+//! Many processes: at the same time, one after the other, from many threads, and in many generations. One
+//! test is about an idle family.
 #![allow(unsafe_code, reason = "asks for the length of a tick")]
 
 use std::collections::HashSet;
@@ -187,8 +188,8 @@ fn an_idle_family_uses_no_processor() {
         all.extend(proc::descendants(supervisor));
         assert!(all.len() >= 5);
         let ticks = || all.iter().map(|&pid| proc::cpu_ticks(pid).unwrap_or(0)).sum::<u64>();
-        // These sleeps measure: no process may run or wake up while the time passes. The family may still be busy with
-        // its start, so the idle stretch may come later.
+        // No process may run or wake up during one of these sleeps. At first, the family may still be busy
+        // with its start, so the test repeats the measurement.
         until("400 ms pass in which no process runs", || {
             let before = ticks();
             thread::sleep(Duration::from_millis(400));

@@ -24,7 +24,7 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// Returns the words in backquotes that end in `.rs`, from the rows of tables in comments.
+/// Returns the words in backquotes that end in `.rs`, from the table rows in comments.
 fn listed(text: &str) -> BTreeSet<String> {
     let rows = text.lines().filter(|line| line.starts_with("//! |") || line.starts_with("// |"));
     let words = rows.flat_map(|row| row.split('`').skip(1).step_by(2));
@@ -87,8 +87,8 @@ fn paths(before: &str, text: &str) -> Vec<String> {
     members.flat_map(|member| paths(&path, member)).collect()
 }
 
-/// Returns the position in the declared order of the module that a path belongs to: the longest name that the path
-/// starts with.
+/// Returns the position of a path's module in the declared order. A path belongs to the module with the
+/// longest name that the path starts with.
 fn place(order: &[String], path: &str) -> Option<usize> {
     let names = order.iter().enumerate().filter(|(_, name)| {
         let rest = path.strip_prefix(name.replace('/', "::").as_str());

@@ -1,5 +1,5 @@
-//! What the tests of whole families share: processes that wait until they are killed, a board on which processes post
-//! without the library, and programs that run this test binary again.
+//! Helpers for the tests of whole families: processes that wait until they are killed, and programs that run
+//! this test binary again. Processes post messages on a board, without the library.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 #![allow(unsafe_code, reason = "kill, fork")]
 
@@ -31,7 +31,7 @@ pub fn until(what: &str, f: impl FnMut() -> bool) {
     proc::wait_until(what, LONG, f);
 }
 
-/// Returns how often this thread has slept.
+/// Returns how many times this thread has gone to sleep.
 pub fn times_slept() -> u64 {
     let status = fs::read_to_string("/proc/thread-self/status").expect("this thread's status");
     let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
@@ -45,12 +45,12 @@ pub fn park() -> ! {
     }
 }
 
-/// Waits until another process ends this one, as a function that a process can run.
+/// Calls [`park`]. Unlike `park`, this function returns `()`, so a process can run it.
 pub fn forever() {
     park();
 }
 
-/// Ends this process by a signal.
+/// Ends this process with a signal.
 pub fn die(signal: i32) -> ! {
     loop {
         send(std::process::id() as i32, signal);
@@ -62,7 +62,7 @@ pub fn sleeper() -> Process<()> {
     Process::builder().daemon(true).spawn(forever, ()).expect("a process that sleeps")
 }
 
-/// Returns a process that has fallen asleep in `f`. It is a daemon, so a test that fails still ends.
+/// Returns a process that already sleeps in `f`. It is a daemon, so a test that fails still ends.
 pub fn asleep<F, A>(f: F, args: A) -> Process<F::Output>
 where
     F: Entry<A>,
@@ -70,7 +70,7 @@ where
     F::Output: Message,
 {
     let p = Process::builder().name("asleep").daemon(true).spawn(f, args).expect("a process that sleeps");
-    // Before the function starts, the process sleeps too, but has another name.
+    // The process may also sleep before the function starts, but then it has another name.
     let sleeps = |pid| proc::comm(pid).as_deref() == Some("asleep") && proc::is_parked(pid);
     until("the process sleeps", || p.pid().is_some_and(sleeps) || !p.is_alive());
     p
@@ -95,7 +95,8 @@ pub fn supervisor() -> i32 {
         .expect("a child knows its parent")
 }
 
-/// A directory where processes post messages to each other, each in a file. It is removed when dropped.
+/// A directory where processes post messages to each other. Each message is a file. Dropping the board
+/// removes the directory.
 pub struct Board(PathBuf);
 
 impl Board {
@@ -109,7 +110,7 @@ impl Board {
         Board(name.into_string().expect("the path is text").into())
     }
 
-    /// Returns the path, for other processes.
+    /// Returns the path of the directory, so other processes can use the board.
     pub fn path(&self) -> String {
         self.0.display().to_string()
     }
@@ -174,7 +175,7 @@ const BREAKABLE: [Rule; 8] = [
     Rule::ParentStays,
 ];
 
-/// Makes every process of a program break rules, including its supervisor and guard.
+/// Makes every process of a program break these rules, including the supervisor and the guard.
 pub fn breaking(command: &mut Command, rules: impl IntoIterator<Item = Rule>) -> &mut Command {
     let names = rules.into_iter().inspect(|rule| assert!(BREAKABLE.contains(rule)));
     command.env(BROKEN, names.map(|rule| format!("{rule:?}")).collect::<Vec<_>>().join(" "))
@@ -197,13 +198,13 @@ pub fn role() -> Option<String> {
     std::env::var(ROLE).ok()
 }
 
-/// Returns the board that the test gave to this run.
+/// Returns the path of the board that the test passed to this run.
 pub fn my_board() -> String {
     std::env::var(BOARD).expect("a board for the role")
 }
 
-/// Returns a command that runs `program`, which is this test binary or a copy of it, for the current test alone, in a
-/// role. The program has a family of its own, in a process group of its own.
+/// Returns a command that runs only the current test, in the given role. `program` is this test binary or a
+/// copy of it. The new process has its own family and its own process group.
 pub fn program_at(program: impl AsRef<std::ffi::OsStr>, role: &str, board: &Board) -> Command {
     let thread = std::thread::current();
     let test = thread.name().expect("libtest names its threads");
@@ -215,15 +216,16 @@ pub fn program_at(program: impl AsRef<std::ffi::OsStr>, role: &str, board: &Boar
     command
 }
 
-/// Copies this test binary. Another process writes the copy. A fork of this process, by another test at the same time,
-/// would keep the file open for a moment, and a file that is open for writing cannot be executed.
+/// Copies this test binary. Another process writes the copy, because other tests may fork this process at any
+/// time. Such a fork would keep the new file open for a moment, and a file that is open for writing cannot be
+/// executed.
 pub fn copy_program(to: impl AsRef<std::ffi::OsStr>) {
     let this = std::env::current_exe().expect("the test's binary has a path");
     let copied = Command::new("cp").arg(this).arg(to).status().expect("cp runs");
     assert!(copied.success(), "cp: {copied}");
 }
 
-/// Returns a command that runs this test binary for the current test alone, in a role.
+/// Returns a command that runs only the current test of this test binary, in a role.
 pub fn program(role: &str, board: &Board) -> Command {
     program_at(std::env::current_exe().expect("the test's binary has a path"), role, board)
 }
@@ -237,25 +239,26 @@ pub fn succeeds(command: &mut Command) -> String {
     text
 }
 
-/// Returns all output of a program.
+/// Returns the standard output of a program, followed by its standard error.
 pub fn text_of(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
-/// Waits until each of these processes is dead. Zombies of a supervisor that has ended are init's to reap.
+/// Waits until each of these processes is dead. A zombie counts as dead, because init reaps the zombies of a
+/// supervisor that has ended.
 #[track_caller]
 pub fn until_dead(pids: &[i32]) {
     until(&format!("none of {pids:?} lives"), || pids.iter().all(|&pid| proc::gone(pid)));
 }
 
-/// Waits until none of these processes is left, not even as a zombie whose parent lives.
+/// Waits until none of these processes is left, not even as a zombie.
 #[track_caller]
 pub fn until_gone(pids: &[i32]) {
     until(&format!("none of {pids:?} is left"), || pids.iter().all(|&pid| proc::state(pid).is_none()));
 }
 
-/// Returns every process, except zombies, that has the board in its environment: the programs that were started with
-/// it, their supervisors, their children, and the programs that those started.
+/// Returns every process, except zombies, that has the board in its environment. These are the programs that
+/// were started with the board, their supervisors and children, and the programs that the children started.
 pub fn members(board: &Board) -> Vec<i32> {
     let mark = format!("{BOARD}={}", board.path());
     let has_mark = |pid: &i32| {
@@ -266,13 +269,13 @@ pub fn members(board: &Board) -> Vec<i32> {
     pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(has_mark).collect()
 }
 
-/// Waits until no process of the programs that were started with the board is left.
+/// Waits until the board has no [`members`] left.
 #[track_caller]
 pub fn until_nothing_is_left(board: &Board) {
     until("no process of the family is left", || members(board).is_empty());
 }
 
-/// A program in the background that is killed when the test fails.
+/// A program in the background. It is killed if the test fails.
 pub struct Running(pub std::process::Child);
 
 impl Running {
@@ -314,7 +317,7 @@ pub fn holder(name: &str, lock: &Lock, board: &Board) -> Process<()> {
     p
 }
 
-/// Returns a lock that a dead process has left poisoned, and that process.
+/// Returns a lock that a killed process left poisoned, and that process.
 pub fn orphaned(name: &str) -> (Lock, Process<()>) {
     let (lock, board) = (Lock::new().unwrap(), Board::new());
     let p = holder(name, &lock, &board);
@@ -323,7 +326,7 @@ pub fn orphaned(name: &str) -> (Lock, Process<()>) {
     (lock, p)
 }
 
-/// Returns why the lock was refused.
+/// Returns the error of an acquisition that must fail.
 pub fn refusal(result: Result<LockGuard<'_>, LockError>) -> LockError {
     result.expect_err("the lock is refused")
 }
@@ -335,8 +338,8 @@ pub fn lose_it() -> i32 {
     old
 }
 
-/// Spawns until another family serves. A spawn right after the loss may still be served by the old family, or fail
-/// because of the loss.
+/// Spawns repeatedly until a new family serves a spawn. Right after the loss, the old family may still serve
+/// a spawn, or the spawn may fail.
 pub fn spawn_again(old: i32) {
     until("another family serves", || {
         let parent = Process::spawn(|| std::os::unix::process::parent_id() as i32, ());
@@ -358,7 +361,8 @@ pub fn ignore_signals() {
     }
 }
 
-/// Calls `fork`. The fork runs `f` and its exit handlers. Returns the result of `f`, passed by the exit code.
+/// Forks this process. The fork runs `f` and its exit handlers, and passes the result of `f` by its exit
+/// code. Returns that result.
 pub fn holds_in_a_fork(f: impl FnOnce() -> bool) -> bool {
     let f = std::mem::ManuallyDrop::new(f);
     // SAFETY: the other threads of this process hold nothing that `f` needs, and only the fork takes `f` out.
@@ -380,7 +384,7 @@ pub fn everything() -> Builder {
     all.env("A", "1").current_dir("/").nice(1).memory_limit(1 << 30).cpu_affinity(&[0])
 }
 
-/// Asserts that a spawn fails with an error that contains `word`, and that its function does not run.
+/// Asserts that a spawn fails with an error that contains `word`, and that the function never runs.
 #[track_caller]
 pub fn refused(builder: &Builder, word: &str) -> Error {
     let ran = |board: String| post(&board, "ran", "");

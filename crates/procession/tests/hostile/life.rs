@@ -1,5 +1,5 @@
-//! One life of a family: it spawns, locks, sends, computes in a pool, and kills processes that hold something. Then it
-//! compares what is left.
+//! The life of a family. Its main spawns processes, uses locks, queues and a pool, and kills processes that
+//! hold objects. Then it checks that nothing is left behind.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -12,10 +12,11 @@ use procession_testkit::proc;
 
 use crate::family::*;
 
-/// The last line of a life that left nothing behind.
+/// The last line that a program prints if its family left nothing behind.
 pub const LAST_WORD: &str = "the life is over and nothing is left";
 
-/// Runs two rounds, and compares the stock after each. The first round also creates what a family keeps.
+/// Runs two rounds, and compares the stock after the second with the stock after the first. The first round
+/// also creates everything that a family keeps.
 pub fn live() {
     round();
     let before = Stock::settled();
@@ -24,7 +25,8 @@ pub fn live() {
     println!("{LAST_WORD}");
 }
 
-/// Runs rounds until the board says `stop`, counts them on the board, then compares as [`live`] does.
+/// Runs rounds until `stop` is posted on the board, and posts the number of rounds there. Then it compares
+/// the stock as [`live`] does.
 pub fn live_until_told() {
     round();
     let before = Stock::settled();
@@ -166,16 +168,16 @@ fn a_killed_process_leaves_no_process_behind() {
     assert_eq!(Process::spawn(nested, ()).unwrap().join(), Ok(7));
 }
 
-/// Everything that a family has.
+/// The resources that a family uses.
 #[derive(PartialEq, Debug)]
 struct Stock {
     objects: u32,
-    /// Blocks, each by the kind of its owner.
+    /// For each block, the kind of its owner.
     blocks: Vec<u32>,
     holdings: usize,
     records: u32,
     descriptors: BTreeSet<String>,
-    /// The supervisor and its spares.
+    /// The number of main's descendants, such as the supervisor and its spares.
     processes: usize,
     zombies: Vec<i32>,
 }
@@ -197,7 +199,7 @@ impl Stock {
         }
     }
 
-    /// Returns the stock when every ended process is recovered.
+    /// Waits until every ended process is recovered, and returns the stock.
     fn settled() -> Stock {
         let mut stock = Stock::now();
         until("every ended process is recovered", || {

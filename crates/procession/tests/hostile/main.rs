@@ -1,7 +1,9 @@
-//! Hostile surroundings. A family runs a complete life in each of them, and leaves nothing behind.
+//! Families in hostile surroundings. In each of them, a family runs a complete life and leaves nothing
+//! behind.
 //!
-//! Each test runs this binary again as a program of its own (`family::program`), in a user, namespace, group or limit
-//! that the test chooses. An ordinary user cannot set up all of them. The tests report which ones they skip.
+//! Each test runs this binary again as a separate program (`family::program`). The program runs as a certain
+//! user, in a namespace or group, or under a limit. An ordinary user cannot set up all of these surroundings.
+//! The tests report which ones they skip.
 #![allow(unsafe_code, reason = "changes the user, locks memory, stops processes")]
 
 #[path = "../family/mod.rs"]
@@ -21,13 +23,13 @@ use procession::pool::TaskError;
 use procession::{Dict, Error, Lock, Pool, Process, Queue};
 use procession_testkit::{Watchdog, proc, watchdog};
 
-/// Returns a watchdog that acts before the watchdog of the test that started this program.
+/// Returns a watchdog that times out before the watchdog of the test that started this program.
 fn inner_dog() -> Watchdog {
     watchdog(Duration::from_secs(70))
 }
 
-/// The control: in ordinary surroundings the life succeeds, so failures of the other tests come from their
-/// surroundings.
+/// The control: the life succeeds in ordinary surroundings. So if another test fails, its surroundings are
+/// the cause.
 #[test]
 fn a_family_lives_in_ordinary_surroundings() {
     if role().is_some() {
@@ -151,7 +153,8 @@ fn live_without_descriptors() {
     assert_eq!(queue.get(), Ok(1));
     dict.insert(&1, 2).unwrap();
     assert_eq!(dict.get(&1), Ok(Some(2)));
-    // An operation that needs a descriptor succeeds or names the reason. No operation waits for ever.
+    // An operation that needs a descriptor succeeds, or its error names the reason. No operation waits for
+    // ever.
     match Process::spawn(|| 7, ()) {
         Ok(p) => assert_eq!(p.join(), Ok(7)),
         Err(e) => assert!(matches!(e, Error::Os { .. }), "{e:?}"),
@@ -215,14 +218,14 @@ fn a_family_lives_with_odd_mapped_files() {
     lives(program("mapped", &board).env("ODD_FILES", directory), &board);
 }
 
-/// Maps each odd file as code, and removes half of the files.
+/// Maps each file with an odd path as executable memory, and removes half of the files.
 fn map_files(directory: &std::ffi::OsStr) {
     use std::os::fd::AsRawFd;
     for (n, (_, path)) in odd_paths().into_iter().enumerate() {
         let path = std::path::Path::new(directory).join(path);
         let file = std::fs::File::open(&path).expect("the file is there");
         let (prot, private) = (libc::PROT_READ | libc::PROT_EXEC, libc::MAP_PRIVATE);
-        // SAFETY: a new mapping at a place of the kernel's choice.
+        // SAFETY: a new mapping at an address that the kernel chooses.
         let at = unsafe { libc::mmap(std::ptr::null_mut(), 8192, prot, private, file.as_raw_fd(), 0) };
         assert_ne!(at, libc::MAP_FAILED);
         if n % 2 == 0 {
@@ -231,15 +234,15 @@ fn map_files(directory: &std::ffi::OsStr) {
     }
 }
 
-/// Returns the signals that a process can ignore, except SIGCHLD and those that report a mistake of the process, for
-/// which children have handlers.
+/// Returns the signals that a process can ignore, except SIGCHLD, SIGSEGV and SIGBUS. Children have handlers
+/// for SIGSEGV and SIGBUS, which report a fault of the process.
 fn signals() -> Vec<i32> {
     let kept = [libc::SIGKILL, libc::SIGSTOP, libc::SIGSEGV, libc::SIGBUS, libc::SIGCHLD];
     // The C library reserves the first two real-time signals.
     (1..=libc::SIGRTMAX()).filter(|n| !kept.contains(n) && !(32..libc::SIGRTMIN()).contains(n)).collect()
 }
 
-/// A program that runs rounds in a process group of its own until the test stops it.
+/// A program that runs rounds in its own process group until the test tells it to stop.
 struct Living {
     main: Running,
     board: Board,
@@ -321,7 +324,8 @@ fn a_family_lives_in_a_group_that_handles_signals() {
     lives(&mut program("handles", &board), &board);
 }
 
-/// Sends each signal to the group while the supervisor, the spares and a child that handles it exist.
+/// Sends each signal to the group. Meanwhile, the supervisor, the spares and a child that handles the signal
+/// exist.
 fn handle_each() {
     let (ready, go_on) = (Queue::<()>::bounded(1).unwrap(), Queue::<bool>::bounded(1).unwrap());
     let listen = |ready: Queue<()>, go_on: Queue<bool>| {
@@ -360,7 +364,8 @@ fn a_family_continues_after_every_process_was_stopped() {
     let (_dog, living) = (watched(), Living::start("stopped"));
     for n in 0..20 {
         until("the group is stopped", || {
-            // A spare joins the group when it gets work, perhaps just after the signal.
+            // A spare joins the group when it gets work, perhaps right after the signal. So this sends the
+            // signal repeatedly.
             living.send(libc::SIGSTOP);
             let mut group = members(&living.board);
             // SAFETY: a system call.
@@ -427,7 +432,8 @@ impl Freezer {
 fn a_family_continues_after_a_freeze_of_five_seconds() {
     if role().is_some() {
         let _dog = inner_dog();
-        // A limit is time in which a task can run, so this one is not over when the family thaws.
+        // A time limit counts only time in which the task can run, so it has not expired when the family
+        // thaws.
         let pool = Pool::builder().workers(1).task_timeout(Duration::from_secs(3)).build().unwrap();
         let runs = |board: String| {
             post(&board, "begun", "");
@@ -452,7 +458,7 @@ fn a_family_continues_after_a_freeze_of_five_seconds() {
     until_nothing_is_left(&board);
 }
 
-/// How many KiB `/proc/self/status` names in this line.
+/// Returns the number of KiB in this line of `/proc/self/status`.
 fn status_kib(line: &str) -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").expect("this process's status");
     let line = status.lines().find_map(|l| l.strip_prefix(line)).expect("the line is there");
@@ -492,7 +498,7 @@ fn a_family_lives_with_a_small_limit_on_locked_memory() {
         drop(lock.lock().unwrap());
         let (_, bytes, _) = procession::internals::mapping();
         assert!(bytes > 64 << 20, "the limit on locked memory made the shared memory small: {bytes} bytes");
-        // A family also needs threads, whose stacks may be too much.
+        // A family also needs threads, and their stacks may exceed the limit.
         match Process::spawn(|| 7, ()) {
             Ok(p) => assert_eq!(p.join(), Ok(7)),
             Err(e) => assert!(matches!(e, Error::Os { .. }), "{e:?}"),
@@ -526,7 +532,7 @@ fn a_family_lives_in_a_small_memory_group() {
     }
 }
 
-/// Fills the arena, which must be an error before the kernel kills this process.
+/// Fills the arena. This must fail with an error before the kernel kills this process.
 fn fill_up() {
     let dict = Dict::<u64, Vec<u8>>::new().unwrap();
     let full = (0..).find_map(|n| dict.insert(&n, vec![1; 1 << 20]).err());

@@ -1,4 +1,4 @@
-//! Surroundings that a program can be put into: users, namespaces, limits, control groups.
+//! Surroundings in which a test can run a program: users, namespaces, limits and control groups.
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -24,7 +24,8 @@ pub fn is_root(left_out: &str) -> bool {
     yes
 }
 
-/// Returns a command that runs `command` by another program, such as `unshare`, which takes it as its last arguments.
+/// Returns a command that runs `command` through another program, such as `unshare`. The other program takes
+/// `command` as its last arguments.
 pub fn by(wrapper: &[&str], command: &Command) -> Command {
     let mut outer = Command::new(wrapper[0]);
     outer.args(&wrapper[1..]).arg(command.get_program()).args(command.get_args());
@@ -39,7 +40,7 @@ pub fn after(script: &str, command: &Command) -> Command {
     by(&["sh", "-c", &format!("{script} && exec \"$0\" \"$@\"")], command)
 }
 
-/// Runs the program, which must complete its life and leave nothing behind. Returns its output.
+/// Runs the program, and asserts that it completes its life and leaves nothing behind. Returns its output.
 #[track_caller]
 pub fn lives(command: &mut Command, board: &Board) -> String {
     let text = succeeds(command);
@@ -48,7 +49,8 @@ pub fn lives(command: &mut Command, board: &Board) -> String {
     text
 }
 
-/// Returns whether `unshare` can create new namespaces with these options. If not, reports it.
+/// Returns whether `unshare` can create new namespaces with these options. If not, reports that the test is
+/// skipped.
 pub fn can_unshare(options: &[&str]) -> bool {
     let output = Command::new("unshare").args(options).arg("true").output();
     let yes = output.as_ref().is_ok_and(|output| output.status.success());
@@ -83,12 +85,12 @@ pub fn odd_paths() -> Vec<(&'static str, OsString)> {
     ]
 }
 
-/// A control group of version 1 or 2, for one program. It is removed when dropped.
+/// A control group of version 1 or 2, for one program. Dropping it removes the group.
 pub struct Group(PathBuf);
 
 impl Group {
-    /// Creates a group of a controller of version 1, below this process's own. Returns `None` where that is not
-    /// possible.
+    /// Creates a group of a version 1 controller, below the group of this process. Returns `None` if this is
+    /// not possible here.
     pub fn of_version_1(controller: &str) -> Option<Group> {
         let own = fs::read_to_string("/proc/self/cgroup").ok()?;
         let line = own.lines().find(|line| line.split(':').nth(1) == Some(controller))?;
@@ -97,7 +99,8 @@ impl Group {
         Group::below(&root.join(path)).or_else(|| Group::below(&root))
     }
 
-    /// Creates a group of version 2, below this process's own. Returns `None` where that is not possible.
+    /// Creates a group of version 2, below the group of this process. Returns `None` if this is not possible
+    /// here.
     pub fn of_version_2() -> Option<Group> {
         let own = fs::read_to_string("/proc/self/cgroup").ok()?;
         let path = own.lines().find_map(|line| line.strip_prefix("0::/"))?;
@@ -112,7 +115,7 @@ impl Group {
         Some(Group(path))
     }
 
-    /// Sets a limit or a state. Returns false if the file does not exist.
+    /// Writes a limit or a state to a file of the group. Returns false if the write fails.
     pub fn set(&self, file: &str, value: &str) -> bool {
         fs::write(self.0.join(file), value).is_ok()
     }

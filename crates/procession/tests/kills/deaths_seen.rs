@@ -1,5 +1,5 @@
-//! How the library detects deaths: a process with a living thread is not dead, and a dying process is not a foreign
-//! one.
+//! How the library detects deaths: a process with a living thread is not dead, and a dying process is not
+//! mistaken for a foreign one.
 #![allow(unsafe_code, reason = "maps memory, ends threads")]
 
 use std::fs::File;
@@ -47,7 +47,7 @@ fn a_death_can_be_detected_without_descriptors() {
             unsafe { libc::syscall(libc::SYS_exit, 0) };
         });
         proc::wait_until("the first thread has ended", LONG, || proc::state(child.pid) == Some('Z'));
-        // One descriptor stays free to read /proc with. A pidfd would need it too.
+        // Takes every descriptor, so that none is left for reading /proc. A pidfd would need one too.
         let mut taken: Vec<File> = Vec::new();
         while let Ok(file) = File::open("/dev/null") {
             taken.push(file);
@@ -58,7 +58,7 @@ fn a_death_can_be_detected_without_descriptors() {
     });
 }
 
-/// The list of a process's mappings is read in pieces, and the process dies between two of them.
+/// The list of a process's mappings is read in pieces, and the process dies between two pieces.
 #[test]
 fn a_process_that_dies_during_the_check_is_not_foreign() {
     isolated!({

@@ -1,5 +1,5 @@
-//! A process that has a lease is killed at one exact place: before it wakes the waiter for the item, or right after it
-//! was woken. Or it is taken for dead.
+//! A process with a lease is killed before it wakes the waiter for the item. A waiter is killed right after
+//! it was woken. A living process with a lease is mistaken for dead.
 
 use crate::support::{Diary, LONG, OTHER, VICTIM, arena, open};
 use procession::internals;
@@ -33,7 +33,7 @@ fn get_first(queue: &Work) -> Lease<u64> {
     lease
 }
 
-/// Starts a member process that sleeps in `f`.
+/// Starts a process in slot `OTHER` that sleeps in `f`.
 fn sleeper(f: impl FnOnce()) -> Child {
     spawn_parked(|| {
         become_member(OTHER);
@@ -41,8 +41,9 @@ fn sleeper(f: impl FnOnce()) -> Child {
     })
 }
 
-/// The victim leases the first item. When the process in `sleeps` has fallen asleep, the victim starts `operation` and
-/// is killed as soon as `stop` returns true, before it can wake anyone. The sleeper must still wake up.
+/// The victim leases the first item. Once the process that runs `sleeps` is asleep, the victim starts
+/// `operation`. The victim is killed as soon as `stop` returns true, before it can wake any process. The
+/// sleeper must still wake up.
 fn kill_before_the_wake(
     queue: &'static Work,
     sleeps: impl FnOnce(),
@@ -121,7 +122,7 @@ fn a_getter_killed_after_its_wake_leaves_the_item_to_the_next() {
     });
 }
 
-/// A process that is taken for dead loses its leases.
+/// A process that is mistaken for dead loses its leases.
 #[test]
 fn a_lost_lease_cannot_be_finished() {
     isolated!({

@@ -1,4 +1,4 @@
-//! A release wakes one waiter of several. Whatever happens to that waiter, the wake is not lost.
+//! A release wakes one of several waiters. Whatever happens to that waiter, the wake is not lost.
 
 use std::time::{Duration, Instant};
 
@@ -8,8 +8,8 @@ use procession::internals::{self, Rule, word};
 use procession::sync::{LockError, LockGuard, Semaphore, WaitError};
 use procession_testkit::{Child, Frozen, freeze, isolated, proc, spawn_parked};
 
-/// Main holds a lock for which two processes sleep, without a timeout and without a reservation. So main's release
-/// wakes only the first of them, which is frozen.
+/// Main holds a lock, and two processes sleep until it is released. They sleep without a timeout, and the
+/// lock has no reservation. So main's release wakes only the first of them, which is frozen.
 struct Queue {
     held: LockGuard<'static>,
     first: Child,
@@ -17,8 +17,8 @@ struct Queue {
     second: Child,
 }
 
-/// A waiter wakes up after a millisecond unless there is an heir. So both go to sleep behind an heir, and then the heir
-/// times out.
+/// A waiter wakes up after a millisecond unless there is an heir. So both waiters go to sleep behind an heir,
+/// and then the heir times out.
 fn queue(lock: &'static Lock, first: impl Fn() + Copy, second: impl Fn() + Copy) -> Queue {
     internals::break_rule(Rule::Looks);
     arena();
@@ -38,12 +38,12 @@ fn queue(lock: &'static Lock, first: impl Fn() + Copy, second: impl Fn() + Copy)
         let second = spawn_parked(|| (internals::become_member(OTHER), second()).1);
         let in_time = heir(lock) == id(THIRD);
         assert_eq!(impatient.wait(), 0, "{}", impatient.text());
-        // The heir's death is not declared, because that would wake every sleeper.
+        // The heir's process has ended, but its death is not declared, because that would wake every sleeper.
         if in_time && !frozen.woken() {
             assert_eq!(internals::lock_word(lock), u64::from(id(0)) | word::WAITERS);
             return Queue { held, first, frozen, second };
         }
-        // The machine was too slow: the heir was gone before both waiters slept.
+        // The machine was too slow: the heir had timed out before both waiters slept.
         frozen.kill();
         drop((first, second, held));
         [VICTIM, OTHER, THIRD].into_iter().for_each(internals::recover);
@@ -139,8 +139,8 @@ fn without_the_sweep_a_killed_waiter_for_a_permit_takes_the_wake() {
     });
 }
 
-/// A waiter is woken, but it has timed out and another process was faster. Returns whether the waiter behind it
-/// acquires the lock.
+/// A waiter is woken, but it has timed out, and another process acquires the lock first. Returns whether the
+/// next waiter acquires the lock.
 fn time_out_with_a_wake() -> bool {
     let lock = lock();
     for patience in [1000, 4000, 16_000].map(Duration::from_millis) {
@@ -182,8 +182,8 @@ fn without_the_rule_the_wake_is_lost() {
     });
 }
 
-/// A waiter is woken, but another process was faster and left the lock poisoned. The waiter gets an error and leaves.
-/// The waiter behind it must get the error too.
+/// A waiter is woken, but another process acquires the lock first and leaves it poisoned. The waiter gets an
+/// error and leaves. The next waiter must get the error too.
 #[test]
 fn a_waiter_that_finds_the_lock_poisoned_wakes_the_next() {
     isolated!({

@@ -1,4 +1,5 @@
-//! Processes that are killed at chosen moments: after their wake-up, between a store and its wake, while they wait.
+//! Processes that are killed at chosen moments: after their wake-up, between a store and its wake, or while
+//! they wait.
 
 #[macro_use]
 #[path = "../support/mod.rs"]

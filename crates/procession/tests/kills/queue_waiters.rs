@@ -1,5 +1,5 @@
-//! One process is killed at one exact place beside a queue where others sleep: a consumer that was woken for an item, a
-//! producer between its commit and its wake, and the same for room.
+//! One process is killed at one exact place while others sleep on a queue. The place is after the wake for an
+//! item or for room, or between a commit and its wake.
 
 use std::time::{Duration, Instant};
 
@@ -34,7 +34,7 @@ fn putter(slot: u32, queue: &'static Queue<u64>, item: u64) -> Child {
     })
 }
 
-/// Starts a process in `slot` that is stopped in the middle of `operation`, once `far` returns true.
+/// Starts a process in `slot` that runs `operation`, and stops it once `far` returns true.
 fn stopped(slot: u32, operation: impl Fn(), far: impl Fn() -> bool) -> Child {
     run_until(
         |gate: &Gate| {
@@ -51,7 +51,7 @@ fn is_busy(queue: &Queue<u64>, end: End) -> bool {
     internals::queue_lock_word(queue, end) != 0
 }
 
-/// Returns false if `sleeper` still sleeps. Otherwise it has been woken, and must end with success.
+/// Returns false if `sleeper` still sleeps. Otherwise `sleeper` has been woken, and must end with success.
 fn came_through(slot: u32, sleeper: &mut Child) -> bool {
     if proc::is_parked(sleeper.pid) {
         return false;
@@ -61,8 +61,8 @@ fn came_through(slot: u32, sleeper: &mut Child) -> bool {
     true
 }
 
-/// Two tests of a kill. With the rule that wakes sleepers after a death, the sleeper must be woken. Without the rule,
-/// it must sleep on.
+/// Defines two tests of a kill. With the rule that wakes sleepers after a death, the sleeper must be woken.
+/// Without the rule, it must sleep on.
 macro_rules! sweeps {
     ($($holds:ident, $broken:ident = $kill:ident;)*) => {$(
         #[test]
@@ -158,8 +158,8 @@ fn kill_before_the_wake_of_a_close() -> bool {
     came_through(OTHER, &mut sleeper)
 }
 
-/// A consumer checks that the queue is empty, and must sleep until it is its turn. Afterwards it sleeps for an item,
-/// and every process can see that.
+/// A consumer that is about to sleep for an item must first sleep until it is its turn to check the queue.
+/// Afterwards it sleeps for an item, and its announcement must say so.
 #[test]
 fn a_consumer_that_waited_for_its_turn_is_woken_for_an_item() {
     isolated!({
@@ -189,8 +189,8 @@ fn a_consumer_that_waited_for_its_turn_is_woken_for_an_item() {
     });
 }
 
-/// A consumer is woken for an item but has timed out, and another process that has found the queue empty has its turn.
-/// Returns whether the consumer behind it gets the item.
+/// A consumer is woken for an item but has timed out. Meanwhile another process, which has found the queue
+/// empty, has the turn. Returns whether the next consumer gets the item.
 fn time_out_with_a_wake() -> bool {
     let queue = queue(3, &[]);
     for patience in [1000, 4000, 16_000].map(Duration::from_millis) {

@@ -1,5 +1,5 @@
-//! A waiting process is stopped. It holds nothing, so other processes get what it waited for. When it is continued, it
-//! waits on and gets its turn.
+//! A waiting process is stopped. It holds nothing, so other processes get what it waited for. When it is
+//! continued, it goes on waiting and gets its turn.
 
 use crate::family::{asleep, send, until, watched};
 use procession::pool::Pool;
@@ -42,7 +42,7 @@ fn a_lock_is_acquired_past_its_stopped_heir() {
     continues_and_ends(&heir);
 }
 
-/// Both waiters sleep when the lock is released, so the one that is not the heir must be woken.
+/// Both waiters sleep when the lock is released. The heir is stopped, so the other waiter must be woken.
 #[test]
 fn a_sleeper_acquires_a_lock_past_its_stopped_heir() {
     let _dog = watched();
@@ -127,8 +127,8 @@ fn readers_and_writers_pass_a_stopped_waiter() {
     assert_eq!(*lock.read().unwrap(), 2);
 }
 
-/// A writer that waits for readers blocks later readers. A stopped writer does not, whether readers hold the lock or
-/// have left.
+/// A writer that waits for readers blocks later readers. A stopped writer does not block them, whether the
+/// earlier readers still hold the lock or have left.
 #[test]
 fn readers_and_writers_pass_a_stopped_writer_that_waits_for_readers() {
     let _dog = watched();
@@ -148,7 +148,7 @@ fn readers_and_writers_pass_a_stopped_writer_that_waits_for_readers() {
     assert_eq!(*lock.write().unwrap(), 2);
 }
 
-/// An item that is put while a consumer is stopped asleep goes to another consumer.
+/// An item that is put while a sleeping consumer is stopped goes to another consumer.
 #[test]
 fn items_are_consumed_past_a_stopped_consumer() {
     let _dog = watched();

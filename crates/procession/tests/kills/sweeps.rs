@@ -1,5 +1,5 @@
-//! A sweep after a death counts an event for each sleeper. A sleeper that leaves meanwhile may free the memory of its
-//! word, and other data may be stored there next.
+//! After a death, a sweep increments the event count of each sleeper. A sleeper that leaves during the sweep
+//! may free the memory of its word. Another process may then store other data there.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
@@ -9,14 +9,14 @@ use procession::Queue;
 use procession::internals::{self, Census, Rule};
 use procession_testkit::{CrashStep, Gate, interleave, isolated};
 
-/// The data that another process stores where the word was.
+/// The data that another process stores where the sleeper's word was.
 const OTHER_THINGS: u32 = 0x5eed_5eed;
 
 struct Scene {
     before: Before,
-    /// The queue for whose item this process seems to sleep.
+    /// The queue on which this process pretends to sleep until an item comes.
     queue: Cell<Option<Queue<u64>>>,
-    /// The word that this process seems to sleep on.
+    /// The word on which this process pretends to sleep.
     word: &'static AtomicU32,
 }
 
@@ -48,7 +48,8 @@ impl Scene {
         Ok(())
     }
 
-    /// The sleeper leaves, and its queue is freed. If the memory is free, another process uses it.
+    /// Makes the sleeper leave, and drops its queue. If that frees the queue's memory, stores other data
+    /// there.
     fn leave(&self) {
         let queue = self.queue.take().expect("the sleeper leaves once");
         internals::say_waiting(&queue, false);
@@ -59,8 +60,8 @@ impl Scene {
     }
 }
 
-/// A sleeper leaves between any two instructions of a sweep. Returns whether the data that is stored there next stays
-/// untouched.
+/// Makes a sleeper leave at each point of a sweep. Returns whether other data that is then stored in the
+/// freed memory always stays untouched.
 fn leave_meanwhile() -> bool {
     arena();
     let mut sound = true;
@@ -94,7 +95,7 @@ fn without_the_rule_a_sweep_writes_to_freed_memory() {
     });
 }
 
-/// The sweeping process dies at any instruction, and the sleeper has left before or after. Memory that was not freed
+/// The sweeping process is killed at every instruction, and then the sleeper leaves. Memory that is not freed
 /// immediately is freed by the next sweep.
 #[test]
 fn memory_kept_for_a_sweep_is_freed_afterwards() {
@@ -114,7 +115,7 @@ fn memory_kept_for_a_sweep_is_freed_afterwards() {
     });
 }
 
-/// The process that drops the last handle in the middle of a sweep dies at any instruction.
+/// A process that drops the last handle in the middle of a sweep is killed at every instruction of the drop.
 #[test]
 fn a_sleeper_may_die_when_it_leaves_in_the_middle_of_a_sweep() {
     isolated!({

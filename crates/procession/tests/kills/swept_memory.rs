@@ -1,19 +1,19 @@
-//! A sweep that frees a run can return another run to the kernel, in the name of the dead process. The marks that this
-//! sets must not stay. Otherwise the slot's next process would find its mark set, and its own sweep would not search
-//! there.
+//! A sweep that frees a run can return another, cached run to the kernel in the name of the dead process.
+//! That sets marks in the process's slot, and these marks must not stay. Otherwise the slot's next process
+//! would find its mark already set. The sweep after that process's death would then not search there.
 
 use crate::support::{Before, VICTIM, arena, assert_finished, done_by, nothing_in, nothing_is_hidden, open};
 use procession::internals::{self, Rule};
 use procession::sync::Barrier;
 use procession_testkit::{CrashStep, Gate, isolated};
 
-/// Takes four spans.
+/// The size of a run of four spans.
 const RUN: u64 = 200 << 10;
-/// Takes three spans.
+/// The size of a run of three spans.
 const OTHER_RUN: u64 = 150 << 10;
 
-/// A run of main is cached. The victim's sweep must return it to the kernel to cache the victim's own run, which is
-/// stored behind it. Returns where the cached run begins.
+/// Main's run is cached, and the victim owns a run behind it. To cache the victim's run, the victim's sweep
+/// must return main's run to the kernel. Returns where main's run begins.
 fn a_death_behind_a_kept_run() -> u64 {
     open([VICTIM]);
     let low = internals::reserve(RUN).expect("a block");
@@ -30,7 +30,8 @@ fn of_the_victim() -> Vec<u64> {
     blocks.filter(|&(_, tag)| tag & !(1 << 27) == 1 << 28 | VICTIM).map(|(at, _)| at).collect()
 }
 
-/// The slot's next process allocates a run where the cached one was, and dies. Returns what is left of it.
+/// The next process in the slot allocates a run where the cached run was, and dies. Returns the blocks that
+/// its recovery leaves.
 fn a_second_life() -> Vec<u64> {
     let second = done_by(VICTIM, || internals::reserve(OTHER_RUN).expect("a block"));
     assert_eq!(of_the_victim(), [second]);
@@ -50,7 +51,8 @@ fn memory_of_a_slot_s_second_process_is_freed() {
     });
 }
 
-/// The control: without the rule, the block of the second process is left. The audit detects the cause before.
+/// The control: without the rule, recovery leaves the second process's block. The audit detects the cause
+/// before that.
 #[test]
 fn without_the_rule_a_lost_mark_hides_the_next_process() {
     isolated!({
@@ -69,7 +71,8 @@ fn without_the_rule_a_lost_mark_hides_the_next_process() {
     });
 }
 
-/// A recovery that returns a cached run is killed at every instruction, and another recovery starts from the beginning.
+/// A recovery that returns a cached run is killed at every instruction. Then another recovery starts from the
+/// beginning.
 #[test]
 fn a_sweep_that_frees_a_cached_run_may_die() {
     isolated!({
@@ -92,8 +95,9 @@ fn a_sweep_that_frees_a_cached_run_may_die() {
     });
 }
 
-/// A process dies before it looks at its arguments, which contain a barrier's handle. It is the second process of its
-/// slot, and its arguments are stored where the first process's sweep returned a run.
+/// A process dies before it has decoded its arguments, which contain a barrier's handle. If `with_a_first`,
+/// it is the second process in its slot. Its arguments are then stored where the first process's sweep
+/// returned a run. Returns whether the barrier is broken.
 fn breaks_a_barrier(with_a_first: bool) -> bool {
     arena();
     let barrier = Barrier::new(2).expect("a barrier");
@@ -103,7 +107,7 @@ fn breaks_a_barrier(with_a_first: bool) -> bool {
         internals::recover(VICTIM);
     }
     let arguments = || internals::pack(&(barrier.clone(), vec![0u8; 30_000])).expect("a block");
-    // Fills the memory in front of the place.
+    // Fills the memory in front of the intended place.
     let mut blocks = std::iter::repeat_with(arguments).take(1000);
     let block = blocks.find(|&at| at >= low && (at < low + (64 << 10) || !with_a_first)).expect("the place");
     open([VICTIM]);

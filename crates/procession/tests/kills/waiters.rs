@@ -1,5 +1,5 @@
-//! One process is killed at one exact place, which random kills hardly ever hit: a process that makes an event happen,
-//! before its wake; an heir before it runs; a party that was woken.
+//! One process is killed at one exact place that random kills hardly ever hit. It is a process that makes an
+//! event happen, before its wake; an heir, before it runs; or a party that was woken.
 
 use crate::support;
 use crate::support::stepping::leaked;
@@ -226,8 +226,9 @@ fn a_process_killed_before_it_wakes_its_joiner_can_be_joined() {
     });
 }
 
-/// A process sleeps until the victim, once it `is_awaited`, `makes_it_happen`. The victim is killed after the event
-/// `has_happened` and before its wake. Returns whether the sleeper is woken.
+/// A process sleeps in `waits`. Once `is_awaited` returns true, the victim calls `makes_it_happen`. The
+/// victim is killed when `has_happened` returns true, which is before its wake. Returns whether recovery
+/// wakes the sleeper.
 fn is_woken<P>(
     waits: impl Fn(),
     prepares: impl Fn() -> P,
@@ -268,7 +269,7 @@ fn is_woken<P>(
     woken
 }
 
-/// Kills each kind of waking process before its wake. Returns which of the sleepers are woken.
+/// Runs [`is_woken`] for each kind of wait. Returns which of the sleepers are woken.
 fn kill_each_before_its_wake() -> [bool; 6] {
     arena();
     let latch = leaked(Latch::new(1));
@@ -326,8 +327,8 @@ fn without_the_sweep_every_waiter_sleeps_on() {
     });
 }
 
-/// A party was woken because all parties had arrived, and is killed before it runs. The other parties have met, and get
-/// an error at the next round.
+/// A party was woken because all parties had arrived, and is killed before it runs. For the other parties
+/// this round has succeeded, and they get an error in the next round.
 #[test]
 fn a_party_killed_after_its_wake_has_met_the_others() {
     isolated!({
@@ -355,8 +356,9 @@ fn a_party_killed_after_its_wake_has_met_the_others() {
     });
 }
 
-/// A greedy owner releases a lock and acquires it again, each time before the waiter can run. Returns after how many
-/// turns the lock is handed to the waiter. Returns `None` if that has not happened after a long time.
+/// A greedy owner releases a lock and acquires it again, each time before the waiter can run. Returns the
+/// number of turns after which the lock is handed to the waiter. Returns `None` if that does not happen for a
+/// long time.
 fn pass_over(lock: &'static Lock) -> Option<u32> {
     arena();
     open([OTHER]);
@@ -393,7 +395,7 @@ fn a_starving_waiter_is_handed_the_lock_in_time() {
     });
 }
 
-/// The control: only the hand-over lets the waiter acquire the lock.
+/// The control: without the hand-over, the waiter never acquires the lock.
 #[test]
 fn without_the_hand_over_a_waiter_for_a_lock_starves() {
     isolated!({

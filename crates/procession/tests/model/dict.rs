@@ -8,7 +8,7 @@ use procession::internals;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-/// Few keys, so most operations find their key. Some keys are long.
+/// A step of the test. There are few keys, so most steps find their key. Some keys are long.
 #[derive(Clone, Debug)]
 enum Step {
     Insert(u8, Value),

@@ -1,8 +1,8 @@
 //! The event count under every interleaving that the memory model allows.
 //!
-//! The futex is a model. A sleeper is refused if the word is not what it expects, and a wake-up reaches only threads
-//! that already sleep. A lost wake-up shows as loom's "deadlock", which aborts the test binary. To see one, let `wake`
-//! in `event.rs` clear the bit without counting.
+//! The futex is a model. It refuses a sleeper that expects another value of the word, and a wake-up reaches
+//! only threads that already sleep. A lost wake-up shows as loom's "deadlock", which aborts the test binary.
+//! To see a lost wake-up, let `wake` in `event.rs` clear the bit without counting.
 
 use loom::sync::atomic::Ordering::{Acquire, Release, SeqCst};
 use loom::sync::atomic::{AtomicU32, AtomicU64, fence};
@@ -10,11 +10,11 @@ use loom::sync::{Arc, Condvar, Mutex};
 use loom::thread;
 use procession::internals::event::{self, Word};
 
-/// Events that have happened and are not used up yet, and the threads that wait for them.
+/// The number of events that no thread has consumed yet, and the threads that wait for an event.
 struct Source {
     word: AtomicU32,
     there: AtomicU64,
-    /// The futex: the sleeping threads, the first one first.
+    /// The futex: the sleeping threads, in the order in which they fell asleep.
     sleepers: Mutex<Vec<thread::ThreadId>>,
     bell: Condvar,
 }
@@ -157,7 +157,7 @@ fn the_end_wakes_the_sleeper() {
     });
 }
 
-/// Two messages of a queue whose items are leased (`queue/ring/leases.rs`). One is leased, and the other is in the
+/// Two items of a queue with leases (`queue/ring/leases.rs`). At first, one is leased and the other is in the
 /// ring.
 struct Work {
     leased: [AtomicU32; 2],
@@ -180,7 +180,7 @@ impl Work {
         }
     }
 
-    /// Works like `Ring::is_finished`, for a queue into which no item is put any longer.
+    /// Works like `Ring::is_finished`, for a queue that receives no more items.
     fn is_finished(&self) -> bool {
         self.in_ring.load(Acquire) == 0 && self.leased.iter().all(|cell| cell.load(SeqCst) == 0)
     }
@@ -195,7 +195,8 @@ impl Work {
     }
 }
 
-/// Without the fence in `finish`, each of the two threads may believe that the other still has an item.
+/// Without the fence in `finish`, each of the two threads may believe that the other thread still has an
+/// item.
 #[test]
 fn one_of_two_threads_that_finish_the_last_messages_wakes_the_joiner() {
     model(2, || {

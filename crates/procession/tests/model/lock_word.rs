@@ -1,11 +1,11 @@
 //! The lock word under every interleaving that the memory model allows, deaths included.
 //!
-//! The word algorithms use neither shared memory nor futexes directly. So loom can run them on its own atomics, with a
-//! futex made of a mutex and a condition variable. A thread that dies returns without cleaning up, and the thread that
-//! has joined it does what recovery does.
+//! The word algorithms use neither shared memory nor futexes directly. So loom can run them on its own
+//! atomics, with a futex made of a mutex and a condition variable. A thread that dies returns without
+//! cleaning up. Another thread then does what recovery does.
 //!
-//! A lost wake-up shows as loom's "deadlock", which aborts the test binary, because loom panics while it unwinds. To
-//! see one, leave out the wake in `recover`.
+//! A lost wake-up shows as loom's "deadlock", which aborts the test binary, because loom panics while it
+//! unwinds. To see a lost wake-up, leave out the wake in `recover`.
 
 #![allow(unsafe_code)] // The guarded value is a plain cell, so loom sees which thread is inside.
 use std::sync::atomic::Ordering;
@@ -39,12 +39,12 @@ impl Word for ModelWord {
 struct Sleeper<'a> {
     lock: &'a Lock,
     starving: bool,
-    /// The sleeper does not wait for an heir that is late.
+    /// If true, the sleeper does not wait for an heir that is late.
     impatient: bool,
 }
 
 impl Waiter for Sleeper<'_> {
-    // In loom, a yield means that another thread must run first, which would hide schedules.
+    // In loom, a yield forces another thread to run first. This would hide schedules.
     fn pause(&mut self, _: u32) {}
 
     fn expired(&mut self) -> bool {
@@ -105,7 +105,7 @@ impl Lock {
         self.release(me, false);
     }
 
-    /// Does what recovery does for one lock of a dead thread.
+    /// Recovers this lock after the death of the thread `dead`.
     fn recover(&self, dead: u32) {
         word::recover(&self.word, dead, || true);
         self.wake(Wake::All);
@@ -116,7 +116,7 @@ fn model(f: impl Fn() + Sync + Send + 'static) {
     model_with(3, f);
 }
 
-/// Runs the model with this many preemptions. Each one multiplies the number of schedules.
+/// Runs the model with at most this many preemptions. Each preemption multiplies the number of schedules.
 fn model_with(preemptions: usize, f: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(preemptions);
@@ -191,7 +191,7 @@ fn a_reservation_for_a_dead_heir_strands_no_waiter() {
     model(|| {
         let lock = Lock::new();
         assert_eq!(lock.acquire(1, false, false), Outcome::Acquired);
-        // The heir has reserved the lock for itself, and dies before it sleeps.
+        // The heir, thread 2, has reserved the lock for itself, and dies before it sleeps.
         let promised = lock.word.load() | word::WAITERS | 2 << 32;
         assert!(lock.word.exchange(lock.word.load(), promised).is_ok());
         let other = lock.clone();
@@ -225,7 +225,7 @@ fn another_waiter_and_a_late_heir_exclude_each_other() {
     });
 }
 
-/// The heir arrives, or dies, while another waiter sleeps behind it without a timeout.
+/// The heir acquires the lock or dies, while another waiter sleeps behind the heir without a timeout.
 #[test]
 fn no_waiter_sleeps_on_behind_a_reservation() {
     for dies in [false, true] {
@@ -249,7 +249,8 @@ fn no_waiter_sleeps_on_behind_a_reservation() {
     }
 }
 
-/// The owner has not begun, and its turn is withdrawn while it begins. Then it does not begin.
+/// The supervisor withdraws the turn of an owner that has not begun, while the owner tries to begin. If the
+/// withdrawal succeeds, the owner does not begin.
 #[test]
 fn a_turn_is_either_withdrawn_or_begun() {
     model_with(2, || {

@@ -1,4 +1,4 @@
-//! Algorithms and containers against a model: loom for the word algorithms, proptest for the dict.
+//! Model checks: loom explores the word algorithms, and proptest compares the dict with a `HashMap`.
 
 #[path = "../family/mod.rs"]
 mod family;

@@ -1,5 +1,4 @@
-//! What the storms share: the kills, the workers that are killed and replaced, and the state that must remain at the
-//! end.
+//! What the storms share: killing workers, replacing them, and the state that must remain at the end.
 
 use crate::support::LONG;
 use procession::internals::{self, Census};
@@ -11,7 +10,8 @@ pub fn supervisor() -> i32 {
     Process::spawn(std::os::unix::process::parent_id, ()).unwrap().join().unwrap() as i32
 }
 
-/// Returns a storm over the children of `supervisor`. Prints its seed, which chooses the same victims again.
+/// Returns a storm that kills children of `supervisor`. Prints the storm's seed. The same seed chooses the
+/// same victims again.
 pub fn storm_below(supervisor: i32) -> Storm {
     let mut storm = Storm::with(Rng::fresh()).also_below(supervisor);
     println!("seed {}", storm.rng().seed());
@@ -23,8 +23,8 @@ pub fn pids<'a, R: Message + 'a>(workers: impl IntoIterator<Item = &'a Process<R
     workers.into_iter().map(|worker| worker.pid().unwrap_or(0)).collect()
 }
 
-/// Kills one of the workers at random, and replaces it by one that `hire` starts. Calls `meanwhile` until the killed
-/// worker is dead. Returns without a kill if the chosen worker is not there yet.
+/// Kills a random worker, and replaces it with a worker that `hire` starts. Calls `meanwhile` repeatedly
+/// until the killed worker is dead. Returns without a kill if the chosen worker has not started yet.
 pub fn kill_and_replace<R: Message>(
     storm: &mut Storm,
     workers: &mut [Process<R>],

@@ -1,4 +1,4 @@
-//! Workers that change a dict are killed at random, hundreds of them. A ledger outside the library records what each
+//! Hundreds of workers that change dicts are killed at random. A ledger outside the library records what each
 //! worker had done.
 
 use std::collections::{HashMap, HashSet};
@@ -15,10 +15,11 @@ const WORKERS: usize = 6;
 const KILLS: usize = 400;
 const KEYS: u64 = 5;
 
-/// Entries of the ledger: the worker is about to do something, and it has counted this key to this number.
+/// Entries of the ledger: the worker is about to act, and the worker has raised the counter of this key to
+/// this number.
 const BEGUN: u64 = 1;
 const COUNTED: u64 = 2;
-/// The worker has inserted, or removed, a key of its own.
+/// The worker has inserted a key of its own, and the worker has removed such a key.
 const PUT: u64 = 3;
 const TAKEN: u64 = 4;
 
@@ -29,10 +30,11 @@ fn counter(n: u64) -> Counter {
     (n, format!("{n}-").repeat(n as usize % 50 + 1))
 }
 
-/// The dicts under test: counters, numbers that fit into a word, and entries that come and go.
+/// The dicts under test: one with counters, one with numbers that fit into a word, and one whose entries come
+/// and go.
 type Dicts = (Dict<u64, Counter>, Dict<u64, u64>, Dict<(u64, u64), Vec<u8>>);
 
-/// Works until it is killed, or until the counters contain a key that says to stop.
+/// Works until it is killed, or until the counters contain a key that tells the workers to stop.
 fn work((counters, words, comers): Dicts, directory: String, seed: u64) -> procession::Result<()> {
     let ledger = Ledger::open(Path::new(&directory).join("ledger"));
     let (me, mut rng) = (u64::from(std::process::id()), Rng::seeded(seed));
@@ -41,7 +43,8 @@ fn work((counters, words, comers): Dicts, directory: String, seed: u64) -> proce
             return Ok(());
         }
         if round > 100 {
-            // A worker that lives long must not fill the ledger while the killer waits for its turn to run.
+            // Slow down: a long-lived worker must not fill the ledger while the killing process waits for a
+            // processor.
             std::thread::sleep(Duration::from_millis(1));
         }
         let key = rng.below(KEYS);
@@ -83,7 +86,7 @@ fn every_change_to_a_dict_is_accounted_for() {
         let directory = std::env::temp_dir();
         let ledger = Ledger::create(directory.join("ledger"));
         let mut storm = storm_below(supervisor());
-        // Pages that were touched once stay allocated: pages of slots, records, objects and bitmaps.
+        // Pages of slots, records, objects and bitmaps stay allocated once they have been touched.
         let audit = Audit::start(Some(arena())).allow_bytes(1 << 20);
         let dicts: Dicts = (
             Dict::from_entries((0..KEYS).map(|key| (key, counter(0)))).unwrap(),
@@ -109,7 +112,7 @@ fn every_change_to_a_dict_is_accounted_for() {
     });
 }
 
-/// Checks that the dicts match the ledger, except for what the killed workers had not recorded yet.
+/// Checks that the dicts match the ledger, apart from what the killed workers had not recorded yet.
 fn balance((counters, words, comers): &Dicts, ledger: &Ledger, kills: &[i32]) {
     let (mut counted, mut last, mut own) = (HashMap::new(), HashMap::new(), HashMap::new());
     for [what, who, key, number] in ledger.entries() {

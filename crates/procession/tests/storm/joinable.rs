@@ -1,5 +1,5 @@
-//! Consumers of a `JoinableQueue` are killed at random, hundreds of them. A ledger outside the library records what
-//! each had received and done.
+//! Hundreds of consumers of a `JoinableQueue` are killed at random. A ledger outside the library records what
+//! each consumer had received and done.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -22,7 +22,7 @@ const GIVEN_BACK: u64 = 3;
 
 type Work = JoinableQueue<(u64, Vec<u8>)>;
 
-/// Receives items until there are no more. Gives one in eight back.
+/// Receives items until there are no more. Gives back one item in eight.
 fn consume(queue: Work, ledger: String, seed: u64) {
     let (ledger, mut rng) = (Ledger::open(Path::new(&ledger)), Rng::seeded(seed));
     let me = u64::from(std::process::id());
@@ -47,7 +47,7 @@ fn consume(queue: Work, ledger: String, seed: u64) {
 struct Story {
     /// The last attempt that was recorded, and its consumer.
     last: (u64, u64),
-    /// Attempts whose start no consumer recorded, because the consumer was killed before.
+    /// Attempts that the ledger does not contain, because the consumer was killed before it recorded them.
     missing: u64,
     done: u64,
 }
@@ -86,7 +86,7 @@ fn every_item_is_done_although_random_consumers_are_killed() {
         let path = std::env::temp_dir().join("ledger");
         let ledger = Ledger::create(&path);
         let mut storm = storm_below(supervisor());
-        // Pages that were touched once stay allocated: pages of slots, records, objects and bitmaps.
+        // Pages of slots, records, objects and bitmaps stay allocated once they have been touched.
         let audit = Audit::start(Some(arena())).allow_bytes(2 << 20);
         let queue = Work::bounded(ROOM).unwrap();
         let hire = |storm: &mut Storm| {
@@ -98,7 +98,7 @@ fn every_item_is_done_although_random_consumers_are_killed() {
         let feed = |items: &mut u64| {
             let next =
                 |n: u64| (n, vec![n as u8; if n.is_multiple_of(50) { 100_000 } else { n as usize % 900 }]);
-            // Fast consumers would keep this loop from ever filling the queue.
+            // The loop is bounded, because fast consumers could keep the queue from ever being full.
             for _ in 0..ROOM {
                 if queue.try_put(next(*items)).is_err() {
                     return;

@@ -1,5 +1,5 @@
-//! Workers that share locks are killed at random, hundreds of them. A ledger outside the library records what each had
-//! done.
+//! Hundreds of workers that share locks are killed at random. A ledger outside the library records what each
+//! worker had done.
 
 use std::fs::File;
 use std::hint::spin_loop;
@@ -24,7 +24,8 @@ const ENTERED: u64 = 1;
 const LEFT: u64 = 2;
 const RECOVERED: u64 = 3;
 
-/// A file that all processes map. It holds two numbers for each lock, which are equal when no worker is inside.
+/// A file that all processes map. It holds two numbers for each lock. The two are equal when no worker holds
+/// the lock.
 struct Books(&'static [AtomicU64; 64]);
 
 const CLOSING: usize = 63;
@@ -38,7 +39,7 @@ impl Books {
     fn open(path: &Path) -> Books {
         let file = File::options().read(true).write(true).open(path).expect("the books");
         let access = libc::PROT_READ | libc::PROT_WRITE;
-        // SAFETY: a fresh mapping of a file of that length, which is never undone; atomics only.
+        // SAFETY: a fresh mapping of a file of that length, which is never unmapped. Only atomics are in it.
         unsafe {
             let at = libc::mmap(ptr::null_mut(), 512, access, libc::MAP_SHARED, file.as_raw_fd(), 0);
             assert!(at != libc::MAP_FAILED, "mapping the books");
@@ -82,7 +83,7 @@ struct Worker {
 }
 
 impl Worker {
-    /// Enters and leaves, and sometimes acquires the next lock in between.
+    /// Acquires a lock and releases it. Sometimes acquires the next lock in between.
     fn visit(&mut self, which: usize) {
         let locks = self.locks.clone();
         let Some(held) = take(&locks[which], self.rng.below(12)) else { return };
@@ -126,7 +127,8 @@ fn work(locks: Vec<Lock>, directory: String, seed: u64, with_journal: bool) {
             return;
         }
         if round > 200 {
-            // A worker that lives long must not fill the ledger while the killer waits for its turn to run.
+            // Slow down: a long-lived worker must not fill the ledger while the killing process waits for a
+            // processor.
             std::thread::sleep(Duration::from_millis(1));
         }
         let which = worker.rng.below(worker.locks.len() as u64) as usize;
@@ -140,7 +142,7 @@ struct Story {
     inside: Option<u64>,
     left: u64,
     recovered: usize,
-    /// Counts workers that were killed between entering and leaving, according to the ledger.
+    /// The number of workers that were killed between entering and leaving, according to the ledger.
     killed_inside: usize,
 }
 
@@ -160,7 +162,8 @@ impl Story {
                 }
                 RECOVERED => {
                     assert!(was_killed(dead), "{who} saw the death of {dead}, which was not killed");
-                    // A worker that recovered the lock and was killed before it recorded that may come in between.
+                    // `dead` may be another worker, which recovered the lock and was killed before it
+                    // recorded that.
                     assert!(story.inside.is_none_or(was_killed), "{:?} was inside and alive", story.inside);
                     story.killed_inside += usize::from(story.inside.is_some());
                     (story.inside, story.recovered) = (None, story.recovered + 1);
@@ -172,7 +175,7 @@ impl Story {
     }
 }
 
-/// The locks' surroundings: the ledger, the books, and the storm.
+/// Everything around the locks: the ledger, the books, and the storm.
 struct Office {
     directory: PathBuf,
     ledger: Ledger,
@@ -181,7 +184,7 @@ struct Office {
 }
 
 impl Office {
-    /// Starts the family, too.
+    /// Creates the ledger and the books, and starts the family.
     fn open() -> Office {
         let directory = std::env::temp_dir();
         let ledger = Ledger::create(directory.join("ledger"));
@@ -206,7 +209,7 @@ fn no_lock_is_lost_although_random_workers_are_killed() {
     isolated!({
         let _dog = watchdog(Duration::from_secs(110));
         let mut office = Office::open();
-        // Pages that were touched once stay allocated: pages of slots, records, objects and bitmaps.
+        // Pages of slots, records, objects and bitmaps stay allocated once they have been touched.
         let audit = Audit::start(Some(arena())).allow_bytes(1 << 20);
         let locks: Vec<Lock> = (0..2).map(|_| Lock::new().unwrap()).collect();
         let mut workers: Vec<Process<()>> = (0..WORKERS).map(|_| office.hire(&locks, true)).collect();
@@ -240,7 +243,7 @@ fn no_lock_is_lost_although_random_workers_are_killed() {
     });
 }
 
-/// The control: without the rule, some kill must leave a lock with a dead process.
+/// The control: without the rule, some kill must leave a lock with a dead owner.
 #[test]
 fn without_the_journal_a_lock_is_lost() {
     isolated!({

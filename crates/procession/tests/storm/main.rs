@@ -1,4 +1,4 @@
-//! Thousands of random kills under load, with the accounting outside the library.
+//! Thousands of random kills under load. The accounting is outside the library.
 
 #[macro_use]
 #[path = "../support/mod.rs"]

@@ -1,5 +1,5 @@
-//! Workers of a pool are killed again and again while it maps, busy ones and idle ones. A ledger outside the library
-//! records which worker did which item.
+//! Busy and idle workers of a pool are killed again and again while the pool maps. A ledger outside the
+//! library records which worker processed which item.
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ fn open_ledger(path: String) {
     let _ = LEDGER.set(Ledger::open(Path::new(&path)));
 }
 
-/// Works on an item for a while, and records it in the ledger.
+/// Works on an item for a while, and records the item in the ledger.
 fn work(n: u64) -> u64 {
     let until = Instant::now() + Duration::from_micros(40);
     while Instant::now() < until {
@@ -55,7 +55,7 @@ fn map_in_a_storm(storm: &mut Storm) -> (u64, usize) {
     pool.join().expect("joined");
     let stats = pool.stats();
     assert_eq!((stats.waiting, stats.running, stats.pids.len()), (0, 0, 0), "{stats:?}");
-    // The last workers may have died when no task was left.
+    // The last workers may have died when no task was left, so they may not have been replaced.
     assert!(stats.started > stats.deaths && stats.started <= 4 + stats.deaths, "{stats:?}");
     (stats.deaths, at_work)
 }
@@ -65,7 +65,7 @@ fn every_item_is_done_once_by_a_living_worker() {
     isolated!({
         let _dog = watchdog(Duration::from_secs(120));
         let mapping = arena();
-        // Creates a pool once, so that memory of the first use is allocated.
+        // Creates a pool once, so that memory that is allocated on first use already exists.
         let first = Pool::new(1).expect("a pool");
         let supervisor = first.apply(|| std::os::unix::process::parent_id() as i32, ()).expect("an answer");
         first.terminate().and_then(|()| Ok(first.join()?)).expect("it ends");
@@ -77,7 +77,8 @@ fn every_item_is_done_once_by_a_living_worker() {
         let kills = storm.kills();
         assert!(at_work >= 20, "only {at_work} were killed at work");
         let killed: HashSet<u64> = kills.iter().map(|&pid| pid as u64).collect();
-        // A worker that was not yet recovered may have been killed twice.
+        // A worker that was killed but not yet recovered may have been killed twice. So distinct process ids
+        // are counted.
         assert_eq!(deaths, killed.len() as u64);
         let mut times: HashMap<u64, Vec<u64>> = HashMap::new();
         for [item, pid, ..] in ledger.entries() {
@@ -85,7 +86,8 @@ fn every_item_is_done_once_by_a_living_worker() {
         }
         assert_eq!(times.len() as u64, ITEMS, "every item was done");
         for (item, pids) in &times {
-            // A killed worker may have done the item without effect. A living worker has done it once.
+            // Killed workers may have processed the item without any effect. At most one living worker has
+            // processed it.
             let by_killed = pids.iter().filter(|pid| killed.contains(pid)).count();
             assert!(pids.len() <= by_killed + 1, "item {item}: {pids:?}");
         }

@@ -1,5 +1,5 @@
-//! Producers and consumers of a queue are killed at random, hundreds of them. A ledger outside the library records what
-//! each was about to do and had done.
+//! Hundreds of producers and consumers of a queue are killed at random. A ledger outside the library records
+//! what each was about to do and had done.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -15,11 +15,11 @@ const PRODUCERS: usize = 3;
 const CONSUMERS: usize = 3;
 const KILLS: usize = 400;
 
-/// Entries of a producer: it is about to put its items up to `n`, and it has put them.
+/// Entries of a producer: it is about to put its items up to number `n`, and it has put them.
 const PUTS: u64 = 1;
 const PUT: u64 = 2;
-/// Entries of a consumer: it is about to take at most `n` items, it has received item `n` of a producer, and it has
-/// received all.
+/// Entries of a consumer: it is about to take at most `n` items, it has received item `n` of a producer, and
+/// it has recorded everything that it received.
 const WANTS: u64 = 3;
 const GOT: u64 = 4;
 const HAS: u64 = 5;
@@ -68,7 +68,8 @@ fn consume(queue: Queue<Item>, ledger: String, me: u64, seed: u64) {
     }
 }
 
-/// Slows down a worker that lives long. It must not fill the ledger while the killer waits for its turn to run.
+/// Slows down a long-lived worker, which must not fill the ledger while the killing process waits for a
+/// processor.
 fn slow_down(done: u64, rng: &mut Rng) {
     (0..rng.below(2000)).for_each(|_| std::hint::spin_loop());
     if done > 3000 {
@@ -82,13 +83,13 @@ struct Story {
     /// The last number that a producer was about to put, and the last number that it had put.
     puts: u64,
     put: u64,
-    /// Number of items that a consumer may have received without recording them.
+    /// The number of items that a consumer may have received without recording them.
     may_have: u64,
     killed: bool,
 }
 
-/// Checks that no item is missing or doubled. Returns how many producers were killed while they put, how many of those
-/// had put some items, and how many items died with their consumers.
+/// Checks that no item is missing or doubled. Returns how many producers were killed during a put, how many
+/// of those had put some of the items, and how many items were lost with their consumers.
 fn check(ledger: &Ledger, killed: &BTreeSet<u64>) -> (usize, usize, u64) {
     let mut stories = BTreeMap::<u64, Story>::new();
     let mut got = BTreeSet::new();
@@ -137,7 +138,7 @@ struct Plant {
 }
 
 impl Plant {
-    /// Starts a worker. Returns its number in the ledger, too.
+    /// Starts a worker. Returns it, and its number in the ledger.
     fn hire(&mut self, produces: bool) -> (u64, Process<()>) {
         self.hired += 1;
         let args = (self.queue.clone(), self.path.clone(), self.hired, self.storm.rng().next_u64());
@@ -166,7 +167,8 @@ fn kill_inside(queue: &Queue<Item>, pid: i32) {
     };
 }
 
-/// Returns which end of the queue a killed process occupied. The process is dead, and not recovered yet.
+/// Waits until a killed process is dead, and returns which end of the queue it occupied. The process is not
+/// recovered yet.
 fn died_inside(queue: &Queue<Item>, pid: i32) -> Option<End> {
     while !proc::gone(pid) {
         std::hint::spin_loop();
@@ -182,7 +184,7 @@ fn no_item_is_lost_or_doubled_although_workers_are_killed() {
         let ledger = Ledger::create(&path);
         let supervisor = supervisor();
         let storm = storm_below(supervisor);
-        // Pages that were touched once stay: of slots, records, objects and bitmaps.
+        // Pages of slots, records, objects and bitmaps stay allocated once they have been touched.
         let audit = Audit::start(Some(arena())).allow_bytes(2 << 20);
         let queue = Queue::bounded(100).unwrap();
         let mut plant = Plant { queue, path: path.display().to_string(), storm, hired: 0 };

@@ -51,8 +51,8 @@ impl Numbered for Vec<u64> {
     }
 }
 
-/// An item with a handle in it. It is so large that its span holds few blocks, because freeing a queue examines each of
-/// them.
+/// An item with a handle in it. The item is large so that its span holds few blocks, because freeing a queue
+/// examines each block of the span.
 impl Numbered for (u64, Lock, String) {
     fn new(number: u64) -> (u64, Lock, String) {
         (number, Lock::named(&number.to_string()).expect("a lock"), long())
@@ -69,7 +69,7 @@ fn long() -> String {
     "long".repeat(140)
 }
 
-/// An item that is stored inline, in a block, or with a handle, by turns.
+/// An item that alternates between three forms: stored inline, stored in a block, or with a handle.
 #[derive(serde::Serialize, serde::Deserialize)]
 pub enum Mixed {
     Inline(u64),
@@ -101,7 +101,7 @@ impl Numbered for Mixed {
 const RETURNED: usize = 0;
 const TOLD: usize = 1;
 
-/// The first number of the items that the tests put to see whether the queue works.
+/// The first number of the items that the tests put to check that the queue still works.
 const FRESH: u64 = 900;
 
 /// A queue and its items.
@@ -112,7 +112,7 @@ pub struct Line<T> {
     before: Census,
 }
 
-/// Returns the state of the arena apart from the queue. Main keeps spans for what it allocates.
+/// Returns the state of the arena without main's spans. Main keeps those spans for later allocations.
 fn around() -> Census {
     internals::collect_if_wanted();
     let mut census = internals::census();
@@ -121,7 +121,8 @@ fn around() -> Census {
 }
 
 impl<T: Numbered> Line<T> {
-    /// Creates a queue by `make`. `prepare` puts the items that the victim finds, and returns their numbers.
+    /// Creates a queue with `make`. Then `prepare` puts the items that the victim will find, and returns
+    /// their numbers.
     pub fn new(
         make: impl Fn() -> procession::Result<Queue<T>>,
         prepare: impl Fn(&Queue<T>) -> Vec<u64>,
@@ -134,7 +135,7 @@ impl<T: Numbered> Line<T> {
         Line { queue: Cell::new(Some(queue)), held, diary: Diary::new(), before }
     }
 
-    /// Creates a queue in a small segment, with these numbers.
+    /// Creates a queue with a small segment and with items of these numbers.
     pub fn with(numbers: impl IntoIterator<Item = u64> + Clone) -> Line<T> {
         Line::new(|| Queue::bounded(20), |queue| put_all(queue, numbers.clone()))
     }
@@ -150,7 +151,8 @@ impl<T: Numbered> Line<T> {
         unsafe { &*self.queue.as_ptr() }.as_ref().expect("the queue is there")
     }
 
-    /// Kills the victim at every instruction of `operation`, which it runs on the result of `prepare`.
+    /// Kills the victim at every instruction of `operation`. The victim runs `operation` on the result of
+    /// `prepare`.
     pub fn step<P>(
         &self,
         step: CrashStep,
@@ -175,7 +177,7 @@ impl<T: Numbered> Line<T> {
         report
     }
 
-    /// Notes that the victim's operation has returned, and what it returned.
+    /// Records that the victim's operation has returned, and its result.
     pub fn returned(&self, told: u64) {
         self.diary.write(TOLD, told);
         self.diary.write(RETURNED, 1);
@@ -186,8 +188,9 @@ impl<T: Numbered> Line<T> {
         (self.diary.read(RETURNED) == 1).then(|| self.diary.read(TOLD))
     }
 
-    /// Checks the queue after the victim was killed while it put `new`. The items are in the queue or not, and they are
-    /// if the operation has returned. Without `bit_by_bit`, all of them appear at the same time.
+    /// Checks the queue after the victim was killed while it put the items `new`. The queue may or may not
+    /// contain the items. It must contain them if the operation has returned. Unless `bit_by_bit` is true, it
+    /// contains either all of them or none.
     pub fn after_put(&self, point: &Point, new: &[u64], bit_by_bit: bool) -> Result<(), String> {
         let put = self.queue().len().saturating_sub(self.held.len()).min(new.len());
         let told = self.told();
@@ -200,8 +203,8 @@ impl<T: Numbered> Line<T> {
         self.holds(&[&self.held, &new[..put]].concat())
     }
 
-    /// Checks the queue after the victim was killed while it took `count` items. They are taken or not, and they are if
-    /// the operation has returned.
+    /// Checks the queue after the victim was killed while it took `count` items. The items may or may not
+    /// have been taken. They must have been taken if the operation has returned.
     pub fn after_get(&self, point: &Point, count: usize) -> Result<(), String> {
         let taken = self.held.len().saturating_sub(self.queue().len());
         let told = self.told();
@@ -214,7 +217,7 @@ impl<T: Numbered> Line<T> {
         self.holds(&self.held[taken..])
     }
 
-    /// Checks that the queue holds exactly these items, in this order, and that it can be used.
+    /// Checks that the queue holds exactly these items, in this order, and that it can still be used.
     pub fn holds(&self, expected: &[u64]) -> Result<(), String> {
         self.is_whole()?;
         let (queue, len) = (self.queue(), expected.len());
@@ -236,7 +239,7 @@ impl<T: Numbered> Line<T> {
         self.end()
     }
 
-    /// Checks that every block of the queue can be reached from it, and that its locks are free.
+    /// Checks that the queue reaches every block that it owns, and that its locks are free.
     pub fn is_whole(&self) -> Result<(), String> {
         let (owned, reachable) = internals::queue_blocks(self.queue());
         ensure!(owned == reachable, "the queue owns {owned:x?} and reaches {reachable:x?}");
@@ -245,7 +248,7 @@ impl<T: Numbered> Line<T> {
         Ok(())
     }
 
-    /// Drops the queue, and checks that the arena is as before.
+    /// Drops the queue, and checks that the arena is as it was before the queue was created.
     pub fn end(&self) -> Result<(), String> {
         drop(self.queue.take());
         let now = around();
@@ -261,8 +264,8 @@ pub fn put_all<T: Numbered>(queue: &Queue<T>, numbers: impl IntoIterator<Item = 
     numbers
 }
 
-/// Makes this process the victim, with spans for the blocks of items and segments. Other tests cover the opening of
-/// spans.
+/// Makes this process the victim, and opens spans for the blocks of items and segments. Other tests cover
+/// opening spans.
 pub fn become_victim() {
     internals::become_member(VICTIM);
     let blocks = [700, 1500].map(|bytes| internals::reserve(bytes).expect("a block"));

@@ -22,7 +22,7 @@ pub const OTHER: u32 = 2;
 /// The slot of a third process.
 pub const THIRD: u32 = 3;
 
-/// Returns where the arena is mapped. Forks inherit the mapping from now on.
+/// Returns the arena's mapping. Processes that are forked from now on inherit it.
 pub fn arena() -> Mapping {
     let (addr, len, fd) = internals::mapping();
     let mapping = Mapping { addr, len, fd };
@@ -30,19 +30,19 @@ pub fn arena() -> Mapping {
     mapping
 }
 
-/// Returns the watchdog of a test.
+/// Starts the watchdog of a test.
 pub fn watched() -> Watchdog {
     watchdog(Duration::from_secs(60))
 }
 
-/// An environment for `isolated!`. It makes the C library copy with its vector loop, because a copy by `rep movsb` is
-/// one step per byte.
+/// An environment for `isolated!`. With it, the C library copies memory with its vector loop. A copy by `rep
+/// movsb` would take one step per byte.
 pub const VECTORS: [(&str, &str); 1] = [("GLIBC_TUNABLES", "glibc.cpu.x86_rep_movsb_threshold=0x7fffffff")];
 
 /// A test fails if an event takes longer than this.
 pub const LONG: Duration = Duration::from_secs(20);
 
-/// After this time, a reservation for a waiter that does not come has ended.
+/// After this time, a reservation has expired if its waiter has not acquired the lock.
 pub const RESERVED: Duration = Duration::from_millis(11);
 
 /// Opens slots for the processes that will join.
@@ -50,7 +50,7 @@ pub fn open(slots: impl IntoIterator<Item = u32>) {
     slots.into_iter().for_each(internals::open_slot);
 }
 
-/// Returns the number by which a lock's word names the first thread of the process in `slot`.
+/// Returns the number that a lock's word uses for the first thread of the process in `slot`.
 pub fn id(slot: u32) -> u32 {
     slot + 1
 }
@@ -94,7 +94,8 @@ macro_rules! ensure {
     };
 }
 
-/// The state of the arena before the victim came. The arena must be in this state again after the victim's death.
+/// The state of the arena before the victim's operation. After the victim's death, the arena must return to
+/// this state.
 #[derive(Clone)]
 pub struct Before(pub Census);
 
@@ -104,20 +105,21 @@ impl Before {
         Before(internals::census())
     }
 
-    /// Recovers the dead process in `slot`, and compares.
+    /// Recovers the dead process in `slot`. Checks that the arena is in the recorded state, and that nothing
+    /// is left in the slot.
     pub fn is_back_without(&self, slot: u32) -> Result<(), String> {
         internals::recover(slot);
         self.is_back()?;
         nothing_in(slot)
     }
 
-    /// Compares, after the collector has run if it was requested.
+    /// Runs the collector if it was requested. Then checks that the arena is in the recorded state.
     pub fn is_back(&self) -> Result<(), String> {
         internals::collect_if_wanted();
         self.is_as_it_was()
     }
 
-    /// Compares without a collector run.
+    /// Checks that the arena is in the recorded state. Does not run the collector.
     pub fn is_as_it_was(&self) -> Result<(), String> {
         let now = internals::census();
         ensure!(now == self.0, "{}", difference(&self.0, &now));
@@ -125,7 +127,7 @@ impl Before {
     }
 }
 
-/// Checks that the process in a slot has been recovered and has left nothing there.
+/// Checks that the process in a slot has been recovered, and that nothing of it is left in the slot.
 pub fn nothing_in(slot: u32) -> Result<(), String> {
     ensure!(internals::slot_phase(slot) == 0, "slot {slot} is in phase {}", internals::slot_phase(slot));
     let left = internals::residue(slot);
@@ -133,7 +135,7 @@ pub fn nothing_in(slot: u32) -> Result<(), String> {
     Ok(())
 }
 
-/// Checks that the indexes lead to every block that a tag names.
+/// Checks that every tagged block can be found through the indexes.
 pub fn nothing_is_hidden() -> Result<(), String> {
     let hidden = internals::hidden();
     ensure!(hidden.is_empty(), "hidden: {}", hidden.join(", "));
@@ -157,17 +159,18 @@ fn difference(before: &Census, now: &Census) -> String {
     text
 }
 
-/// A page outside the arena where victims and other processes write, so no recovery and no copy of the arena touches
-/// it. Each place holds the last word that was written there.
+/// A page outside the arena in which victims and other processes record their progress. Recovery does not
+/// touch this page, and copies of the arena do not contain it. Each place holds the last word that was stored
+/// there.
 #[derive(Clone, Copy)]
 pub struct Diary(&'static [AtomicU64; 512]);
 
 impl Diary {
-    /// Creates an empty diary for children that are forked from now on. It is never unmapped.
+    /// Creates an empty diary, which children that are forked from now on share. The page is never unmapped.
     pub fn new() -> Diary {
         let flags = libc::MAP_SHARED | libc::MAP_ANONYMOUS;
         let access = libc::PROT_READ | libc::PROT_WRITE;
-        // SAFETY: a fresh page where the kernel likes; zeroes are atomics.
+        // SAFETY: a fresh mapping at an address that the kernel chooses. Zeroes are valid atomics.
         unsafe {
             let page = libc::mmap(ptr::null_mut(), 4096, access, flags, -1, 0);
             assert!(page != libc::MAP_FAILED, "a page for a diary");
@@ -175,17 +178,17 @@ impl Diary {
         }
     }
 
-    /// Writes a word.
+    /// Stores a word at a place.
     pub fn write(&self, place: usize, word: u64) {
         self.0[place].store(word, SeqCst);
     }
 
-    /// Returns the last word, or 0 if there was none.
+    /// Returns the last word stored at a place, or 0 if there was none.
     pub fn read(&self, place: usize) -> u64 {
         self.0[place].load(SeqCst)
     }
 
-    /// Waits for a word, without sleeping.
+    /// Waits until a place holds this word. Yields the processor instead of sleeping.
     pub fn wait(&self, place: usize, word: u64) {
         while self.read(place) != word {
             std::thread::yield_now();
@@ -198,9 +201,9 @@ impl Diary {
 pub enum State {
     /// The lock was acquired, and released again.
     Free,
-    /// Its last owner, with this process id, died.
+    /// The lock's last owner, with this process id, died.
     Died(i32),
-    /// Its last owner, with this process id, panicked.
+    /// The lock's last owner, with this process id, panicked.
     Panicked(i32),
     /// Another thread holds the lock.
     Held,
@@ -220,7 +223,7 @@ pub fn state(lock: &Lock) -> State {
     }
 }
 
-/// Acquires a lock and releases it, and recovers it if it is poisoned.
+/// Acquires a lock and releases it. If the lock is poisoned, recovers it.
 pub fn pass_through(lock: &Lock) {
     match lock.lock() {
         Ok(held) => drop(held),
@@ -231,8 +234,8 @@ pub fn pass_through(lock: &Lock) {
     }
 }
 
-/// Returns false if `sleeper` still sleeps, and the lock is free or its own. Otherwise it was woken, and must end with
-/// success.
+/// Returns false if `sleeper` still sleeps. In that case the lock must be free or belong to `sleeper`.
+/// Returns true if `sleeper` was woken, and checks that it ends with success.
 pub fn came_through(lock: &Lock, sleeper: &mut Child) -> bool {
     if proc::is_parked(sleeper.pid) {
         assert!([0, id(OTHER)].contains(&owner(lock)));
@@ -244,8 +247,8 @@ pub fn came_through(lock: &Lock, sleeper: &mut Child) -> bool {
     true
 }
 
-/// Opens a span for blocks that carry a handle, for this process. Another test covers that. Afterwards no collector run
-/// is due.
+/// Opens a span for blocks with a handle, which this process then owns. Another test covers opening such a
+/// span. Afterwards no collector run is due.
 pub fn own_a_span() {
     let lock = Lock::new().expect("a lock");
     internals::free(internals::pack(&lock).expect("a block"));
@@ -260,7 +263,8 @@ pub fn assert_finished(report: &Report) {
     assert!(report.points > 1, "{report}");
 }
 
-/// Runs `f` as the process in `slot`, which then stops without ending. So the process keeps what it holds.
+/// Runs `f` as the process in `slot`, and returns its result. The process exits without being recovered, so
+/// it still owns what it holds.
 pub fn done_by(slot: u32, f: impl FnOnce() -> u64) -> u64 {
     open([slot]);
     let diary = Diary::new();
@@ -272,7 +276,8 @@ pub fn done_by(slot: u32, f: impl FnOnce() -> u64) -> u64 {
     diary.read(0)
 }
 
-/// Returns a block of the victim that carries a handle to a lock that `maker` created.
+/// Returns a block that belongs to the victim. The block carries a handle to a lock that the process in slot
+/// `maker` created.
 pub fn lock_for_the_victim(maker: u32) -> u64 {
     done_by(maker, || {
         let lock = Lock::named("passed on").expect("a lock");
@@ -285,7 +290,7 @@ pub fn lock_for_the_victim(maker: u32) -> u64 {
 
 /// Continues a process that `run_until` has stopped.
 pub fn go_on(stopped: &Child) {
-    // SAFETY: a system call without pointers: a child that this thread traces runs on.
+    // SAFETY: a system call without pointers. It continues a child that this thread traces.
     unsafe { libc::ptrace(libc::PTRACE_DETACH, stopped.pid, 0, 0) };
 }
 
@@ -302,8 +307,8 @@ pub fn go_on_from_stop(child: &Child) {
     unsafe { libc::kill(child.pid, libc::SIGCONT) };
 }
 
-/// Calls `f` while a process that sleeps in a futex is stopped, so it cannot run even if it is woken. Returns when the
-/// process sleeps again, or has ended.
+/// Stops a process that sleeps in a futex, calls `f`, and continues the process. The process cannot run
+/// during `f`, even if it is woken. Returns when the process sleeps again or has ended.
 pub fn while_stopped<R>(sleeper: &mut Child, f: impl FnOnce() -> R) -> R {
     // SAFETY: system calls without pointers. The child belongs to this process and is not reaped.
     let send = |signal| assert_eq!(unsafe { libc::kill(sleeper.pid, signal) }, 0);

@@ -34,7 +34,7 @@ pub struct Scene {
 }
 
 impl Scene {
-    /// Creates a scene with these locks, in the state in which the victim finds them.
+    /// Creates a scene with these locks. The victim finds the locks in their present state.
     pub fn with(locks: Vec<&'static Lock>) -> Scene {
         open([VICTIM, OTHER]);
         internals::recover(OTHER);
@@ -47,7 +47,7 @@ impl Scene {
         Scene::with((0..locks).map(|_| lock()).collect())
     }
 
-    /// Acquires a lock as the victim, and writes down the progress.
+    /// Acquires a lock as the victim, and records the progress in the diary.
     pub fn enter(&self, which: usize, take: fn(&'static Lock) -> Taken) -> Option<LockGuard<'static>> {
         self.diary.write(which, COMING);
         let held = take(self.locks[which]).ok()?;
@@ -55,7 +55,7 @@ impl Scene {
         Some(held)
     }
 
-    /// Releases a lock as the victim, and writes down the progress.
+    /// Releases a lock as the victim, and records the progress in the diary.
     pub fn leave(&self, which: usize, held: Option<LockGuard<'static>>) {
         if let Some(held) = held {
             self.diary.write(which, LEAVING);
@@ -117,7 +117,7 @@ impl Scene {
     }
 }
 
-/// Returns a crash stepping on the arena.
+/// Creates a crash-stepping run on the arena.
 pub fn crash() -> CrashStep {
     CrashStep::new(arena())
 }

@@ -11,8 +11,8 @@ use crate::support::*;
 
 pub type Checked = Result<(), String>;
 
-/// Creates an empty pool whose tasks are retried `retries` times. This process has used each operation of the tests
-/// once, so it has the memory for it.
+/// Creates an empty pool whose tasks are retried `retries` times. First performs each operation of the tests
+/// once, so that this process already has the memory that they need.
 pub fn workshop_with(retries: u32) -> ManualPool {
     arena();
     open([VICTIM, OTHER]);
@@ -55,7 +55,8 @@ pub fn large_item(n: u32) -> String {
     format!("{n} is a number of this length")
 }
 
-/// Opens spans of small blocks for this process, as if it had worked before. Other tests cover that.
+/// Opens spans of small blocks for this process, as if it had already run tasks. Other tests cover opening
+/// spans.
 pub fn warm_up() {
     internals::enroll();
     for bytes in [16, 32, 48, 80, 112, 176, 240, 368] {

@@ -1,4 +1,4 @@
-//! Crash stepping of one operation on an object of any kind, and the questions that are asked after a death.
+//! Crash stepping of one operation on an object of any kind, and the checks after a death.
 
 use procession::internals;
 use procession_testkit::{Child, CrashStep, Gate, Report, proc};
@@ -10,14 +10,15 @@ pub fn leaked<T>(made: procession::Result<T>) -> &'static T {
     Box::leak(Box::new(made.expect("an object")))
 }
 
-/// Allocates the calling thread's record, so that the stepped operation does not have to. Creating the first lock does
-/// so.
+/// Allocates the calling thread's record, so that the stepped operation does not have to. Creating the
+/// thread's first lock allocates the record.
 pub fn with_record() {
     drop(procession::Lock::new());
 }
 
-/// Kills the victim after each instruction of `operation`, and recovers. After each death `check` gets the victim's
-/// process id, and nothing of the victim may be left in the arena. The victim calls `prepare` before it is stepped.
+/// Kills the victim after each instruction of `operation`, and recovers it. After each death, `check`
+/// receives the victim's process id, and nothing of the victim may be left in the arena. The victim calls
+/// `prepare` before the stepping begins.
 pub fn step(
     step: CrashStep,
     prepare: impl Fn(),
@@ -41,7 +42,7 @@ pub fn step(
     })
 }
 
-/// Returns false if `waiter` still sleeps. Otherwise it has been woken, and must end with success.
+/// Returns false if `waiter` still sleeps. Otherwise `waiter` has been woken, and must end with success.
 pub fn ends_if_woken(waiter: &mut Child) -> bool {
     if proc::is_parked(waiter.pid) {
         return false;

@@ -69,7 +69,7 @@ fn a_task_is_a_future() {
     }
 }
 
-/// Polling a future many times leaves a single wake-up.
+/// A future that is polled many times still causes a single wake-up.
 #[test]
 fn a_task_wakes_its_future_once() {
     struct Counter(AtomicU32);
@@ -89,7 +89,7 @@ fn a_task_wakes_its_future_once() {
         assert!(Pin::new(&mut task).poll(&mut context).is_pending());
     }
     let (tell, told) = mpsc::channel();
-    // This callback runs after the wake-ups that were registered before it.
+    // This callback runs after the wake-ups that are already registered.
     task.on_done(move |_| tell.send(()).unwrap()).unwrap();
     post(&board.path(), "go", "");
     told.recv().unwrap();
@@ -120,7 +120,7 @@ fn as_completed_yields_tasks_in_order_of_completion() {
     assert_eq!(order, (1..10).collect::<Vec<u32>>());
 }
 
-/// One pool per task, which is more than a single system call can wait for.
+/// There is one pool for each task, and there are more pools than a single system call can wait for.
 #[test]
 fn as_completed_yields_tasks_of_many_pools() {
     let _dog = watched();
@@ -146,7 +146,7 @@ enum Chain {
     Next(Box<Chain>),
 }
 
-/// The library's callback thread can decode whatever a thread of the program can.
+/// The library's callback thread can decode every value that a thread of the program can decode.
 #[test]
 fn a_callback_has_as_much_stack_as_a_program_thread() {
     let _dog = watched();

@@ -1,4 +1,4 @@
-//! The cost of a worker's death: its task, one item of a map, or one attempt.
+//! The cost of a worker's death: one task, one item of a map, or one attempt.
 
 use std::time::Duration;
 
@@ -133,7 +133,7 @@ fn a_task_is_retried_up_to_its_limit() {
         let panicked = pool.apply(|| -> () { panic!("always") }, ());
         assert!(matches!(panicked, Err(TaskError::Panicked { attempt: 3, .. })), "{panicked:?}");
     }
-    // A retry works in the middle of a chunk, too.
+    // A retry also works in the middle of a chunk.
     let tried = Queue::<u32>::unbounded().unwrap();
     let items: Vec<(u32, Queue<u32>)> = (0..20).map(|i| (i, tried.clone())).collect();
     let results = pool.with_chunk_size(20).unwrap().map(
@@ -164,8 +164,8 @@ fn a_killed_idle_worker_costs_no_task() {
     }
 }
 
-/// Nests more tasks than are noted one by one. The worker dies in the innermost task, and the second time it overruns
-/// the time limit there.
+/// Nests more tasks than a worker records one by one. The first attempt dies in the innermost task, and the
+/// second overruns the time limit there.
 #[test]
 fn a_death_in_deeply_nested_tasks_costs_no_task() {
     fn descend(pool: Pool, left: u32, lives: Value<u32>) -> u32 {
@@ -187,7 +187,7 @@ fn a_death_in_deeply_nested_tasks_costs_no_task() {
     assert!(lives.get().unwrap() >= 3, "two workers died");
 }
 
-/// Each item of a long chunk has all its attempts.
+/// An item gets all its attempts, wherever in a long chunk it is.
 #[test]
 fn an_item_late_in_a_chunk_has_all_its_attempts() {
     let _dog = watched();

@@ -1,4 +1,4 @@
-//! The input of a map: iterators that panic, block, are endless, borrow, or depend on the results.
+//! The input of a map: iterators that panic, block, never end, borrow data, or depend on the results.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc;
@@ -54,7 +54,8 @@ fn an_endless_input_is_read_only_as_far_as_needed() {
     let pool = pool();
     static READ: AtomicU32 = AtomicU32::new(0);
     let items = (0u32..).inspect(|_| _ = READ.fetch_add(1, Ordering::Relaxed));
-    // The pool reads further ahead the faster items are done. The sleep keeps it from reading far.
+    // The faster items are done, the further ahead the pool reads. The sleep keeps the pool from reading far
+    // ahead.
     let slow = |n: u32| {
         std::thread::sleep(Duration::from_millis(1));
         n
@@ -69,7 +70,7 @@ fn an_endless_input_is_read_only_as_far_as_needed() {
     assert!(READ.load(Ordering::Relaxed) <= 102, "{READ:?}");
 }
 
-/// Returns the two ends of an input: the test sends each item, and dropping the sender ends it.
+/// Returns the two ends of an input. The test sends each item, and ends the input by dropping the sender.
 fn faucet() -> (mpsc::Sender<u32>, mpsc::Receiver<u32>) {
     mpsc::channel()
 }
@@ -147,7 +148,7 @@ fn a_blocked_input_delays_no_item() {
         feed.send(item(n)).unwrap();
         assert_eq!(results.next(), Some(Ok(n)));
     }
-    // The second item must be worked on while the first is, although no third item arrives.
+    // The pool must work on the next two items at the same time, even if no third item arrives.
     feed.send(item(100)).unwrap();
     let second = std::thread::spawn({
         let (feed, board, item) = (feed.clone(), board.path(), item(101));
@@ -172,7 +173,7 @@ fn dropping_the_results_drops_the_input() {
     drop(results);
     // The reading thread may be waiting for an item. It notices the drop when the item arrives.
     until("the input is dropped", || feed.send(2).is_err());
-    // A reading thread that does not wait has ended when the results are dropped.
+    // A reading thread that does not wait for an item ends before the drop of the results returns.
     let kept = std::sync::Arc::new(());
     let its = kept.clone();
     let mut results = pool.imap(|n: u32| n, (0..3).inspect(move |_| _ = &its));
@@ -208,7 +209,7 @@ fn an_input_may_borrow_or_be_bound_to_its_thread() {
     assert_eq!(count, 300);
 }
 
-/// While items wait for their chunk to be sent, no process holds the handles in them.
+/// While items wait for the rest of their chunk, no process holds the handles in them.
 #[test]
 fn handles_in_items_survive_a_slow_input() {
     let _dog = watched();

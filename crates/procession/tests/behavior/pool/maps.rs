@@ -117,7 +117,7 @@ fn a_map_can_be_submitted_as_a_task() {
     let names = pool.submit_map(|n: u64| n.to_string(), vec![1, 2]).unwrap();
     let failed = pool.submit_map(|n: u64| if n == 3 { die(libc::SIGKILL) } else { n }, 0..5u64).unwrap();
     assert!(matches!(failed.get(), Err(TaskError::WorkerDied { .. })));
-    // The pool works on everything that it has accepted, even after it is closed.
+    // The pool finishes everything that it has accepted, even after it is closed.
     let late = pool.with_chunk_size(1).unwrap().submit_map(|n: u64| n, 0..1000).unwrap();
     pool.close().unwrap();
     pool.join().unwrap();

@@ -1,4 +1,4 @@
-//! The end of a pool: closed, terminated, dropped, or with the process that created it.
+//! The end of a pool: it is closed, terminated or dropped, or its creator ends.
 
 use crate::family::*;
 use procession::pool::{MapError, TaskError};

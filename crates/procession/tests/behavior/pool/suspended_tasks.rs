@@ -1,6 +1,6 @@
-//! The time limit of a task counts time in which its worker can run. A worker, a process group or a whole family is
-//! suspended for longer than the limit, and the task still succeeds. A task that overruns its limit is killed all the
-//! same.
+//! The time limit of a task counts only time in which its worker can run. A worker, a process group or a
+//! whole family is suspended for longer than the limit, and the task still succeeds. A task that overruns its
+//! limit is still killed.
 
 use std::fs;
 use std::os::unix::process::CommandExt;
@@ -14,17 +14,17 @@ use procession::pool::TaskError;
 use procession::{Pool, Queue};
 use procession_testkit::{freeze, isolated, proc};
 
-/// A task with this limit takes a moment, and on a busy machine a second.
+/// The limit of tasks that usually take a moment, or a second on a busy machine.
 const LIMIT: Duration = Duration::from_secs(3);
 const SUSPENDED: Duration = Duration::from_secs(4);
 
-/// Returns after this time. These tests are about time that passes, so there is no event to wait for.
+/// Waits until this much time has passed. There is no event to wait for, because these tests measure time.
 fn let_pass(time: Duration) {
     let late = Instant::now() + time;
     proc::wait_until("time has passed", LONG, || late < Instant::now());
 }
 
-/// Runs until the test posts `go`. The test suspends it meanwhile.
+/// Runs until the test posts `go`. Meanwhile, the test suspends the worker.
 fn waits(board: String, name: String) -> u32 {
     post(&board, &name, std::process::id());
     wait_for(&board, "go");
@@ -84,17 +84,19 @@ fn a_worker_that_was_stopped_is_still_killed_at_its_limit() {
     assert_eq!(pool.apply(|| 1, ()), Ok(1));
 }
 
-/// Runs a program with one task, and posts the task's outcome.
+/// Runs one task in a pool, and posts the outcome of the task.
 fn program_with_a_task() {
     let pool = Pool::builder().workers(1).task_timeout(LIMIT).build().unwrap();
     let result = pool.apply(waits, (my_board(), "begun".into()));
     post(&my_board(), "result", format!("{result:?}"));
 }
 
-/// Suspends that program in one way, resumes it in another, and returns the outcome of its task.
+/// Runs [`program_with_a_task`], suspends and resumes it by the given functions, and returns the outcome of
+/// its task.
 fn suspended(suspend: impl Fn(&Board, i32), resume: impl Fn(i32)) -> String {
     let board = Board::new();
-    // The program runs in the group of a child of this process, so the kernel does not treat the group as orphaned.
+    // The program runs in the process group of a child of this process, so the kernel does not treat the
+    // group as orphaned.
     let companion = Running::start(Command::new("sleep").arg("1000").process_group(0));
     let mut program = program("main", &board);
     program.process_group(companion.pid()).stdout(Stdio::null()).stderr(Stdio::null());
@@ -125,7 +127,7 @@ fn a_stopped_group_loses_no_time_of_its_limit() {
     assert_eq!(suspended(stop, |group| send(-group, libc::SIGCONT)), "Ok(7)");
 }
 
-/// The supervisor ignores Ctrl-Z.
+/// Ctrl-Z stops the worker, but the supervisor ignores it.
 #[test]
 fn a_family_stopped_by_the_keyboard_loses_no_time() {
     let _dog = watched();
@@ -148,7 +150,7 @@ struct Freezer {
 }
 
 impl Freezer {
-    /// Creates a group, if this user has the permission.
+    /// Creates a group. Returns `None` if this user lacks the permission.
     fn new() -> Option<Freezer> {
         let name = format!("procession-{}", std::process::id());
         let kinds = [
@@ -186,7 +188,7 @@ impl Drop for Freezer {
     }
 }
 
-/// No signal announces the freeze, as with `docker pause`.
+/// Like `docker pause`, this freeze is not announced by a signal.
 #[test]
 fn a_frozen_family_loses_no_time() {
     let _dog = watched();
@@ -200,7 +202,7 @@ fn a_frozen_family_loses_no_time() {
     assert_eq!(suspended(freeze, |_| freezer.set(1).unwrap()), "Ok(7)");
 }
 
-/// The worker runs on while main, and with it the pool's keeper, is stopped. The task has used up its time.
+/// Main is stopped, and with it the pool's keeper. The worker still runs, so the task uses up its time.
 #[test]
 fn a_task_that_overruns_while_main_is_stopped_is_killed() {
     let _dog = watched();

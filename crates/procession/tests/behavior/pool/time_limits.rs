@@ -1,4 +1,4 @@
-//! A task that overruns its time limit is killed. No other task is.
+//! A task that overruns its time limit is killed. No other task is killed.
 
 use std::time::Duration;
 
@@ -36,7 +36,7 @@ fn only_the_task_that_overruns_its_limit_is_killed() {
     assert_eq!(pool.stats().timeouts, 4);
 }
 
-/// The keeper may examine a task at any moment of its start.
+/// The keeper may examine a task at any moment while the task starts.
 #[test]
 fn each_of_many_overrunning_tasks_is_killed() {
     let _dog = watched();

@@ -104,7 +104,7 @@ fn a_worker_leaves_after_its_maximum_of_tasks() {
     assert_eq!(two.stats().deaths, 0);
 }
 
-/// Items are counted, whatever the size of a chunk; and no chunk is larger than what a worker may do.
+/// The share of a worker is a number of items, whatever the chunk size. No chunk is larger than that share.
 #[test]
 fn the_share_of_a_worker_is_counted_in_items() {
     let _dog = watched();
@@ -117,7 +117,7 @@ fn the_share_of_a_worker_is_counted_in_items() {
         }
         assert_eq!(pids.iter().collect::<HashSet<_>>().len(), 3, "chunks of {chunk_size}: {pids:?}");
     }
-    // A chunk that goes past the limit is finished first.
+    // A worker that reaches its limit in the middle of a chunk finishes the chunk first.
     let pids = pool.with_chunk_size(3).unwrap().map(|_: u32| std::process::id(), 0..12u32).unwrap();
     for share in pids.chunks(6) {
         assert!(share.iter().all(|pid| *pid == share[0]), "chunks of 3: {pids:?}");

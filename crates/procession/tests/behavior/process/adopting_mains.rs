@@ -1,4 +1,5 @@
-//! A main that adopts orphans, as the first process of a container or as a subreaper, and waits for all its children.
+//! A main that adopts orphans, because it is the first process of a container or a subreaper. It waits for
+//! all its children.
 #![allow(unsafe_code, reason = "system calls")]
 
 use std::process::Command;
@@ -9,14 +10,14 @@ use procession::Process;
 use procession::internals::Rule;
 use procession_testkit::{isolated, proc};
 
-/// Waits for every child, and returns those that it found.
+/// Waits until no child is left, and returns the process ids that `waitpid` reported.
 fn found_by_waiting_for_all() -> Vec<i32> {
     // SAFETY: no status is asked for.
     let next = || unsafe { libc::waitpid(-1, null_mut(), 0) };
     std::iter::from_fn(|| Some(next()).filter(|&pid| pid > 0)).collect()
 }
 
-/// Whether `waitpid(-1)` finds a child that has not ended.
+/// Returns whether `waitpid(-1)` finds a child that has not ended.
 fn has_a_child_to_wait_for() -> bool {
     // SAFETY: no status is asked for.
     unsafe { libc::waitpid(-1, null_mut(), libc::WNOHANG) == 0 }
@@ -27,14 +28,14 @@ fn adopt_orphans() {
     unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1) };
 }
 
-/// The guard's parent, the guard and the supervisor.
+/// Returns the process ids of the guard's parent, the guard and the supervisor.
 fn helpers() -> [i32; 3] {
     let supervisor = supervisor();
     let guard = proc::ppid(supervisor).expect("it lives");
     [proc::ppid(guard).expect("it lives"), guard, supervisor]
 }
 
-/// Kills each of the helpers of a family, and waits for all children before and after each kill.
+/// Kills the helpers of a family one after the other, and waits for all children before and after each kill.
 #[allow(clippy::zombie_processes, reason = "`found_by_waiting_for_all` reaps it")]
 fn lives_and_waits_for_all() {
     for victim in 0..3 {
@@ -50,7 +51,7 @@ fn lives_and_waits_for_all() {
         );
         send(helpers[victim], libc::SIGKILL);
         child.join().unwrap_err();
-        // Main adopts the guard if that has lost its parent, and nothing else.
+        // Main adopts only the guard, and only if the guard's parent was killed.
         assert!(found_by_waiting_for_all().iter().all(|&pid| victim == 0 && pid == helpers[1]));
         until("a new family serves", || Process::spawn(|| 1, ()).is_ok_and(|p| p.join() == Ok(1)));
         assert!(found_by_waiting_for_all().is_empty());
@@ -90,7 +91,7 @@ fn the_first_process_of_a_container_waits_for_all_its_children() {
     assert!(output.status.success() && text.contains("all went well"), "{}: {text}", output.status);
 }
 
-/// Runs a subreaper that spawns, and returns whether it has a child to wait for.
+/// Runs a subreaper that spawns a process, and returns whether the subreaper then has a child to wait for.
 fn is_left_with_a_child(rule: Option<Rule>) -> Option<bool> {
     let _dog = watched();
     if role().is_some() {
@@ -133,7 +134,7 @@ fn nothing_is_left_of_a_subreaper_that_is_killed() {
     until_nothing_is_left(&board);
 }
 
-/// A main that has become an ordinary user reaps the guard's parent all the same.
+/// A main that has become an ordinary user still reaps the guard's parent.
 #[test]
 fn a_subreaper_that_has_changed_its_user_waits_for_all_its_children() {
     isolated!({

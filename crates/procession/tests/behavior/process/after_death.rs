@@ -1,4 +1,5 @@
-//! Processes that end in the middle of something: what they leave behind, and what the others find.
+//! Processes that end in the middle of an operation: what they leave behind, and what the other processes
+//! find.
 #![allow(unsafe_code, reason = "forks, closes descriptors, kills")]
 
 use crate::family;
@@ -123,7 +124,7 @@ fn a_background_program_ends_with_its_process() {
     for returns in [true, false] {
         let board = Board::new();
         let starts = |board: String, returns: bool| {
-            // In a session of its own, and not a child of any process here.
+            // The sleeping process has its own session, and its parent has ended.
             let script = "(setsid sh -c 'echo $$ >$0/.pid; mv $0/.pid $0/pid; exec sleep 1000' $0 &)";
             std::process::Command::new("sh").args(["-c", script, &board]).status().unwrap();
             wait_for(&board, "pid");

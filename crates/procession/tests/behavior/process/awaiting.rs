@@ -11,7 +11,7 @@ use crate::family::*;
 use procession::process::wait_any;
 use procession::{Failure, Process};
 
-/// Wakes the thread that polls, and counts how often.
+/// Wakes the polling thread, and counts the wake-ups.
 struct Unpark(Thread, AtomicUsize);
 
 impl Wake for Unpark {
@@ -25,7 +25,7 @@ fn unpark() -> Arc<Unpark> {
     Arc::new(Unpark(std::thread::current(), AtomicUsize::new(0)))
 }
 
-/// Polls the future each time that it is woken, until it is ready.
+/// Polls the future after every wake-up, until the future is ready.
 fn block_on<F: Future>(future: F) -> F::Output {
     let mut future = pin!(future);
     let waker = Waker::from(unpark());

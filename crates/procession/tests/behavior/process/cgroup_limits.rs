@@ -1,4 +1,5 @@
-//! Memory limits of control groups, read from simulated hierarchies. The `hostile` tests use real ones.
+//! Memory limits of control groups, read from simulated hierarchies. The `hostile` tests use real control
+//! groups.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -30,7 +31,7 @@ impl Machine {
         PathBuf::from(self.root.path()).join(OsStr::from_bytes(path))
     }
 
-    /// Mounts the group `root` of a hierarchy at `point`, which is escaped as the kernel escapes it.
+    /// Mounts the group `root` of a hierarchy at `point`. The caller escapes `point` as the kernel would.
     fn mounts(mut self, kind: &str, options: &str, root: &str, point: &str) -> Machine {
         let place = self.place(point.as_bytes());
         let line =
@@ -39,7 +40,7 @@ impl Machine {
         self
     }
 
-    /// Puts this process into that group.
+    /// Puts this process into a group, by a line as in `/proc/self/cgroup`.
     fn joins(mut self, line: &[u8]) -> Machine {
         self.groups.extend(line);
         self.groups.push(b'\n');
@@ -133,7 +134,7 @@ fn a_container_sees_its_group_as_the_root() {
     let container = Machine::new().mounts("cgroup2", "rw", "/kube/pod", "two").joins(b"0::/kube/pod/app");
     let container = container.says("two/app", "memory.max", 300 * MIB).says("two", "memory.max", 200 * MIB);
     assert_eq!(container.limit(), Some(200 * MIB));
-    // The mount shows another part of the hierarchy than the part of the process.
+    // The mount shows a part of the hierarchy that does not contain the group of the process.
     for group in [&b"0::/elsewhere"[..], b"0::/../outside", b"0::/"] {
         let container = Machine::new().mounts("cgroup2", "rw", "/kube", "two").joins(group);
         assert_eq!(container.says("two", "memory.max", 200 * MIB).limit(), Some(200 * MIB), "{group:?}");

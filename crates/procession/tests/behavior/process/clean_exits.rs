@@ -1,4 +1,5 @@
-//! Exits after which recovery need not wake all sleepers: those that cannot tear off another thread.
+//! Clean exits. They cannot tear off another running thread, so recovery need not wake all sleepers
+//! afterwards.
 #![allow(unsafe_code, reason = "ends processes by every means that C has")]
 
 use std::thread;
@@ -9,7 +10,7 @@ use procession::sync::{Condvar, Mutex};
 use procession::{Failure, Message, Process, ProcessError, process::Entry};
 use procession_testkit::isolated;
 
-/// A thread of main that sleeps on a condition variable. Each sweep wakes it and counts an event.
+/// A thread of main that sleeps on a condition variable. Each sweep wakes the thread and counts an event.
 struct Sleeper {
     condvar: Condvar,
     sweeps: u32,
@@ -81,7 +82,8 @@ fn an_exit_is_clean_only_if_it_tears_off_no_thread() {
     });
 }
 
-/// A thread that has ended was not torn off. The library asks the kernel whether another thread exists.
+/// An exit does not tear off a thread that ended before. The library asks the kernel whether another thread
+/// exists.
 #[test]
 fn an_exit_after_all_threads_have_ended_is_clean() {
     isolated!({

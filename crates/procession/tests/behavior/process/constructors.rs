@@ -1,5 +1,5 @@
-//! Constructors, which run before `main`: in main, in its supervisor, and in children that execute the program again.
-//! Whatever a constructor does, `main` runs once, and at most a handful of processes exist.
+//! Constructors run before `main`: in main, in its supervisor, and in children that execute the program
+//! again. Whatever a constructor does, `main` runs once, and at most a handful of processes exist.
 #![allow(unsafe_code, reason = "constructors, descriptors")]
 
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -8,7 +8,8 @@ use crate::family::*;
 use procession::process::StartMethod;
 use procession::{Lock, Process};
 
-/// An argument, which no constructor can clear. It says what the constructor does, and names the board where it posts.
+/// The start of an argument that names an action for the constructor, and the board where the constructor
+/// posts. Unlike the environment, an argument cannot be cleared by a constructor.
 const ARGUMENT: &str = "constructor=";
 
 fn asked() -> Option<(String, String)> {
@@ -16,7 +17,7 @@ fn asked() -> Option<(String, String)> {
     argument.split_once(',').map(|(what, board)| (what.to_owned(), board.to_owned()))
 }
 
-/// Runs before the library's own constructor, which has the same priority, because the test is linked first.
+/// Runs before the library's own constructor. Both have the same priority, but the test is linked first.
 #[used]
 #[unsafe(link_section = ".init_array.00100")]
 static EARLY: extern "C" fn() = early;
@@ -26,7 +27,7 @@ static EARLY: extern "C" fn() = early;
 #[unsafe(link_section = ".init_array")]
 static LATE: extern "C" fn() = late;
 
-/// Counted by a thread that a constructor has started.
+/// A thread that a constructor started increments this counter.
 static TICKS: AtomicU32 = AtomicU32::new(0);
 
 extern "C" fn early() {
@@ -78,14 +79,14 @@ fn construct(when: &str) {
     }
 }
 
-/// Reports whether the library has executed this program. The library uses a path that a shell does not use.
+/// Reports whether the library executed this program. The library uses a path that a shell does not use.
 fn in_helper() -> bool {
     // SAFETY: the kernel puts a C string there.
     let path = unsafe { std::ffi::CStr::from_ptr(libc::getauxval(libc::AT_EXECFN) as *const libc::c_char) };
     path.to_bytes().windows(3).any(|part| part == b"/./")
 }
 
-/// Runs the program with its constructor.
+/// Runs the main of a program with a constructor.
 fn live() {
     let (_, board) = asked().unwrap();
     post(&board, &format!("main {}", std::process::id()), "");
@@ -97,7 +98,7 @@ fn live() {
     post(&board, "fresh", spawn(StartMethod::Spawn));
 }
 
-/// The outcome of a program with such a constructor.
+/// The outcome of a program with a constructor.
 struct Came {
     spawned: String,
     fresh: String,
@@ -108,7 +109,7 @@ struct Came {
 fn with_constructor(what: &str) -> Came {
     let board = Board::new();
     let mut command = program("main", &board);
-    // libtest takes this argument for the name of another test.
+    // libtest treats this argument as the name of another test.
     command.arg(format!("{ARGUMENT}{what},{}", board.path()));
     let output = command.output().unwrap();
     let text = text_of(&output);
@@ -116,7 +117,7 @@ fn with_constructor(what: &str) -> Came {
     assert!(!names.iter().any(|name| name == "bomb"), "{what}: {names:?} {text}");
     assert_eq!(names.iter().filter(|name| name.starts_with("main")).count(), 1, "{what}: {names:?} {text}");
     assert!(output.status.success(), "{what}: {text}");
-    // Main, its supervisor, and a fresh child.
+    // Constructors run in main, its supervisor, and a fresh child.
     assert!(
         names.iter().filter(|name| name.starts_with("constructed")).count() <= 3,
         "{what}: {names:?} {text}"

@@ -1,5 +1,5 @@
-//! A process has the user, groups, capabilities and restrictions that its spawner has at the time of the spawn, or the
-//! spawn is an error. Whatever a member of the family has changed, no operation waits for ever.
+//! A process has the user, groups, capabilities and restrictions that its spawner has at the time of the
+//! spawn. Otherwise the spawn fails. Whatever a member of the family changes, no operation waits for ever.
 #![allow(unsafe_code, reason = "system calls that change credentials")]
 
 use std::fs;
@@ -31,7 +31,7 @@ fn ok(value: i64) {
 /// Sets the effective, permitted and inheritable capabilities.
 fn set_capabilities(effective: u32, permitted: u32, inheritable: u32) {
     let (header, sets) = ([0x2008_0522u32, 0], [effective, permitted, inheritable, 0, 0, 0]);
-    // SAFETY: the places have the sizes of this version of the interface.
+    // SAFETY: both arrays have the sizes that this version of the interface requires.
     ok(unsafe { libc::syscall(libc::SYS_capset, header.as_ptr(), sets.as_ptr()) });
 }
 
@@ -39,7 +39,7 @@ const NET_BIND_SERVICE: u32 = 10;
 
 /// Changes a credential of this thread.
 fn change(what: &str) {
-    // SAFETY: calls with numbers, and a list of a length that is given.
+    // SAFETY: calls with numbers, and with a list whose length is passed.
     unsafe {
         match what {
             "user" => {
@@ -88,7 +88,7 @@ fn credentials() -> String {
 fn children_have_mine() {
     let mine = credentials();
     let same = |p: Result<Process<String>>| assert_eq!(p.unwrap().join().unwrap(), mine);
-    // More processes than there are spares.
+    // Spawns more processes than there are spares.
     for _ in 0..6 {
         same(Process::spawn(credentials, ()));
     }
@@ -98,7 +98,7 @@ fn children_have_mine() {
     same(Process::spawn(grandchild, ()));
 }
 
-/// Credentials that are changed, one after the other.
+/// The changes of credentials that each program makes, one after the other.
 const CHANGES: [&[&str]; 11] = [
     &["user"],
     &["effective user"],
@@ -185,8 +185,8 @@ fn a_bounding_set_that_differs_between_threads_is_noticed() {
                 Err(e) => assert!(e.to_string().contains("the bounding set"), "{e}"),
             }
         });
-        // The thread that launches the supervisor lacks the capability, so the two processes come to differ in the
-        // bounding set alone.
+        // This thread drops its capabilities before it launches the supervisor. So the supervisor and the
+        // other thread differ only in the bounding set.
         change("no capabilities");
         assert_eq!(Process::spawn(|| 1, ()).unwrap().join(), Ok(1));
         launched.send(()).unwrap();
@@ -239,10 +239,10 @@ fn a_main_that_changed_its_user_can_still_spawn_and_end() {
         change("user");
         let squares: Vec<u32> = pool.map(|n: u32| n * n, 0..50).unwrap();
         assert_eq!(squares.len(), 50);
-        // Several times as many processes at the same time as there are spares, so the supervisor is called for each.
+        // Spawns several times as many processes as there are spares, so the spawns must call the supervisor.
         let all: Vec<_> = (0..20).map(|n| Process::spawn(|n: u32| n + 1, (n,)).unwrap()).collect();
         (0..20).zip(&all).for_each(|(n, p)| assert_eq!(p.join(), Ok(n + 1)));
-        // It belongs to root, so the supervisor sends the signal.
+        // The process belongs to root, so the supervisor sends the signal for main.
         sleeps.kill().unwrap();
         assert!(sleeps.join().unwrap_err().to_string().contains("signal 9"));
         println!("main ends");
@@ -258,7 +258,7 @@ fn a_main_that_changed_its_user_can_still_spawn_and_end() {
     until_nothing_is_left(&board);
 }
 
-/// Runs main of a family. Its child has changed its user, and has started a program.
+/// Runs the main of a family. Its child starts a program, and then changes its user.
 fn changes_its_user_and_sleeps(board: &str) {
     let changes = |board: String| {
         let started = std::process::Command::new("sleep").arg("1000").spawn().unwrap().id();
@@ -293,7 +293,7 @@ fn a_child_that_has_changed_its_user_does_not_outlive_the_family() {
         let supervisor = board.number("supervisor");
         let mut left: Vec<i32> = board.wait("child").split(' ').map(|pid| pid.parse().unwrap()).collect();
         left.extend([supervisor, board.number("guard")]);
-        // Main is stopped, so it cannot help.
+        // Main is stopped, so it cannot help to end the other processes.
         send(main.pid(), libc::SIGSTOP);
         killed.iter().for_each(|who| send(number(who), libc::SIGKILL));
         main.end();
@@ -301,7 +301,8 @@ fn a_child_that_has_changed_its_user_does_not_outlive_the_family() {
     }
 }
 
-/// A main that has given up its rights ends what it has spawned before, and what that has spawned as well.
+/// A main that has changed its user can still end the processes that it spawned before, and the workers of
+/// its pools.
 #[test]
 fn a_main_that_has_changed_its_user_can_signal_what_it_has_spawned_before() {
     isolated!({

@@ -1,4 +1,5 @@
-//! What a process holds is released when its last thread stops, although the kernel has not yet freed its memory.
+//! The objects that a process holds are released when its last thread stops, even if the process is not
+//! reaped yet.
 #![allow(unsafe_code, reason = "ends one thread")]
 
 use std::sync::atomic::{AtomicI32, Ordering::SeqCst};
@@ -10,12 +11,13 @@ use procession::sync::LockError;
 use procession::{Event, JoinableQueue, Lock, Pool, Process, Semaphore};
 use procession_testkit::proc;
 
-/// A process holds something, is killed, and this thread gets it. Returns whether it got it as after a death.
+/// A process acquires an object and is killed, and then this thread acquires the object. Returns whether the
+/// object shows that its holder died.
 type Scene = fn() -> bool;
 
 const SCENES: [(&str, Scene); 4] = [("lock", lock), ("permit", permit), ("lease", lease), ("task", task)];
 
-/// The process that is killed; 0 before it is.
+/// The process id of the killed process, or 0 before the kill.
 static KILLED: AtomicI32 = AtomicI32::new(0);
 
 fn kill_holder(holder: Process<()>, holds: &Event) -> i32 {
@@ -61,7 +63,7 @@ fn lease() -> bool {
     queue.get().unwrap().attempt() == 2
 }
 
-/// The task goes to another worker.
+/// The worker is killed, and another worker gets its task.
 fn task() -> bool {
     let work = |board: String| {
         if posted(&board, "first") {
@@ -77,13 +79,13 @@ fn task() -> bool {
     send(first, libc::SIGKILL);
     KILLED.store(first, SeqCst);
     let done = task.get().unwrap();
-    // The end of a pool waits for the worker, which is never reaped here.
+    // Dropping the pool would wait for the killed worker, which is never reaped here.
     std::mem::forget(pool);
     done
 }
 
-/// Runs a scene in a family whose supervisor never reaps, and which breaks a rule if one is given. Returns whether the
-/// scene came to its end, or everybody fell asleep before.
+/// Runs a scene in a family whose supervisor never reaps. The family also breaks `rule`, if there is one.
+/// Returns false if the supervisor and the guard fall asleep before the scene ends.
 fn ends_before_the_reaping(scene: &str, rule: Option<Rule>) -> bool {
     let _dog = watched();
     if let Some(name) = role() {
@@ -127,7 +129,8 @@ fn without_the_rule_what_a_dead_process_held_waits_for_the_reaping() {
     }
 }
 
-/// A process takes a lock in its first thread, which then ends alone. Returns whether the lock was taken from it.
+/// The first thread of a process acquires a lock and ends, while another thread lives on. Returns whether the
+/// process lost the lock.
 fn loses_its_lock_with_a_thread(rule: Option<Rule>) -> bool {
     let _dog = watched();
     if role().is_some() {
@@ -136,11 +139,12 @@ fn loses_its_lock_with_a_thread(rule: Option<Rule>) -> bool {
         let hold = |lock: Lock| {
             std::mem::forget(lock.lock().unwrap());
             thread::spawn(forever);
-            // SAFETY: ends this thread alone, as a foreign runtime might. Nothing that it borrowed is used afterwards.
+            // SAFETY: ends this thread alone, as a foreign runtime might. Nothing that the thread borrowed is
+            // used afterwards.
             unsafe { libc::syscall(libc::SYS_exit, 1) };
         };
         let holder = Process::spawn(hold, (lock.clone(),)).unwrap();
-        // (The number of the process is that of its first thread.)
+        // The process id is also the id of the first thread.
         let thread_ended = || proc::state(holder.pid().unwrap()) == Some('Z');
         let mut in_a_row = 0;
         until("the lock was taken away, or everybody sleeps", || {
@@ -170,7 +174,8 @@ fn without_the_rule_a_process_that_loses_a_thread_loses_its_lock() {
     assert!(loses_its_lock_with_a_thread(Some(Rule::EveryThreadExits)));
 }
 
-/// Where the kernel cannot wait for several words, the supervisor recovers a process when it reaps it.
+/// If the kernel cannot wait for several words, the supervisor recovers a dead process only when it reaps
+/// that process.
 #[test]
 fn an_old_kernel_recovers_the_dead_when_they_are_reaped() {
     let _dog = watched();

@@ -18,7 +18,7 @@ use crate::family::*;
 use procession::process::StartMethod;
 use procession::{Lock, Process};
 
-/// Runs a small family that uses a bit of everything. Prints a line if all went well.
+/// Runs a small family that uses several kinds of objects. Prints a line if all went well.
 fn does_a_bit_of_everything() {
     let lock = Lock::new().unwrap();
     let held = lock.lock().unwrap();
@@ -36,8 +36,8 @@ fn does_a_bit_of_everything() {
     println!("all went well");
 }
 
-/// Runs this test in a role, in new namespaces in which `script` runs first. Returns `None` where that is not
-/// permitted.
+/// Runs this test in a role, in new namespaces, after `script` has run there. Returns `None` if new
+/// namespaces are not permitted.
 fn unshared(options: &[&str], script: &str) -> Option<String> {
     let board = Board::new();
     let program = program("unshared", &board);
@@ -99,12 +99,13 @@ fn a_spawn_without_proc_is_an_error() {
     }
 }
 
-/// Runs a bit of everything while a file with this name is mapped, and executes the program again.
+/// Runs [`does_a_bit_of_everything`] while a file with this name is mapped. Then it spawns a process that
+/// executes the program again.
 fn does_a_bit_beside(name: &OsStr) {
     let path = Path::new(&my_board()).join(name);
     fs::write(&path, [1; 4096]).unwrap();
     let file = fs::File::open(&path).unwrap();
-    // SAFETY: a new mapping at an address of the kernel's choice.
+    // SAFETY: a new mapping at an address that the kernel chooses.
     let at = unsafe { libc::mmap(null_mut(), 4096, libc::PROT_READ, libc::MAP_PRIVATE, file.as_raw_fd(), 0) };
     assert_ne!(at, libc::MAP_FAILED);
     does_a_bit_of_everything();
@@ -170,7 +171,7 @@ fn a_program_works_after_its_directory_was_removed() {
             std::env::set_current_dir(&path).unwrap();
             fs::remove_dir(&path).unwrap();
         };
-        // The supervisor starts in the first directory, and never enters the second.
+        // The supervisor starts in the first directory, and never enters the second one.
         for name in ["first", "second"] {
             enter_and_delete(name);
             let here = identity();
@@ -183,13 +184,13 @@ fn a_program_works_after_its_directory_was_removed() {
     });
 }
 
-/// Runs a family whose child leaves a process behind. They are the first processes of a namespace, with the `/proc` of
-/// the outer namespace. Prints a line if all went well.
+/// Runs a family whose child leaves a process behind. The family is in a new pid namespace, but sees the
+/// `/proc` of the outer namespace. Prints a line if all went well.
 fn leaves_an_orphan_behind() {
     does_a_bit_of_everything();
     let starts = || Command::new("sleep").arg("1000").spawn().unwrap().id() as i32;
     let orphan = Process::spawn(starts, ()).unwrap().join().unwrap();
-    // SAFETY: a system call without pointers, which only asks.
+    // SAFETY: a system call without pointers, which sends no signal.
     until("the process that a dead child left is killed", || unsafe { libc::kill(orphan, 0) } == -1);
     println!("the orphan is dead");
 }
@@ -232,12 +233,13 @@ fn a_main_whose_children_are_in_another_pid_namespace_is_refused() {
     }
 }
 
-/// Runs this test by `command` in a new pid namespace with the `/proc` of the outer one, beside foreign processes.
-/// Fails if one of these does not survive. Returns `None` where that is not permitted.
+/// Runs this test by `command` in a new pid namespace, beside foreign processes, with the `/proc` of the
+/// outer namespace. Fails if a foreign process does not survive. Returns `None` if new namespaces are not
+/// permitted.
 fn in_a_namespace_with_strangers(role: &str, command: &str) -> Option<String> {
     let board = Board::new();
     let program = program(role, &board);
-    // The foreign processes have the process ids 2 to 9, which a mistaken process id hits first.
+    // The foreign processes have the process ids 2 to 9. A mistaken process id probably names one of them.
     let script = format!(
         "echo unshared; strangers=; for n in 1 2 3 4 5 6 7 8; do sleep 1000 & strangers=\"$strangers $!\"; done; \
          {command}; echo \"ended with $?\"; \

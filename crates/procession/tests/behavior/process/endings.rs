@@ -1,4 +1,4 @@
-//! How processes end, how their end is reported, and what other processes notice.
+//! How processes end, how their ends are reported, and what other processes notice.
 #![allow(unsafe_code, reason = "ends processes by every means that C has")]
 
 use crate::family;
@@ -10,7 +10,7 @@ use crate::family::*;
 use procession::process::StartMethod;
 use procession::{Failure, Process, ProcessError, internals};
 
-/// Runs `f` in a process, and returns how that process fails.
+/// Runs `f` in a process that fails, and returns its error.
 fn failure<R: procession::Message>(f: impl procession::process::Entry<(), Output = R>) -> ProcessError {
     Process::spawn(f, ()).expect("it starts").join().err().expect("it fails")
 }
@@ -89,7 +89,7 @@ fn a_stack_overflow_is_reported() {
     assert_eq!(text.matches("overflowed its stack").count(), 2, "{text}");
 }
 
-/// Runs `f` in a process with this memory limit, and returns how it fails.
+/// Runs `f` in a process that fails under this memory limit, and returns the failure.
 fn failure_within(bytes: u64, f: impl procession::process::Entry<(), Output = ()>) -> Failure {
     let p = Process::builder().memory_limit(bytes).spawn(f, ()).expect("it starts");
     p.join().expect_err("it fails").failure().clone()
@@ -170,8 +170,8 @@ fn a_core_dump_is_reported() {
     });
 }
 
-/// Replaces the kernel's count of out-of-memory kills, for this process and its children. Returns `None` where that is
-/// not permitted.
+/// Replaces the kernel's count of out-of-memory kills by a file, for this process and its children. Returns
+/// `None` if this is not permitted.
 fn counted_by(file: &str) -> Option<()> {
     let c = |text: &str| std::ffi::CString::new(text).unwrap();
     let own = std::fs::read_to_string("/proc/self/cgroup").ok()?;
@@ -186,7 +186,7 @@ fn counted_by(file: &str) -> Option<()> {
         ),
         "/proc/vmstat".to_string(),
     ];
-    // SAFETY: system calls on C strings that live that long.
+    // SAFETY: system calls on C strings that outlive the calls.
     unsafe {
         if libc::unshare(libc::CLONE_NEWNS) != 0 {
             return None;
@@ -235,7 +235,8 @@ fn an_out_of_memory_kill_is_distinguished_from_others() {
         let p = running();
         from_outside(&p);
         assert!(!out_of_memory(&p), "the count is of the kill before");
-        // Three kills at the same time. A process that is killed by hand after them is not taken for a fourth.
+        // The kernel's count rises by three, for three processes. A process that the test kills afterwards is
+        // not reported as a fourth.
         let all = [running(), running(), running(), running()];
         killed_so_far(9);
         all[..3].iter().for_each(from_outside);
@@ -257,7 +258,7 @@ fn kill_terminate_and_interrupt_work_at_any_time() {
         for round in 0..40 {
             for (signal, end) in ends {
                 let p = sleeper();
-                // The signal comes immediately, a little later, or when the process surely runs.
+                // The signal comes immediately, a little later, or when the process certainly runs.
                 match round % 4 {
                     0 => {}
                     1 => std::thread::yield_now(),
@@ -291,7 +292,7 @@ fn a_signal_to_an_ended_process_hits_no_other() {
     let ended: Vec<_> = (0..50).map(|_| Process::spawn(|| (), ()).unwrap()).collect();
     ended.iter().for_each(|p| p.join().unwrap());
     family::until_gone(&ended.iter().filter_map(|p| p.pid()).collect::<Vec<_>>());
-    // These processes use the slots that the others used.
+    // These processes use the slots of the ended processes.
     let living: Vec<_> = (0..50).map(|_| sleeper()).collect();
     for p in &ended {
         p.kill().unwrap();
@@ -336,8 +337,8 @@ fn spares_that_are_killed_are_replaced() {
             for pid in proc::children(supervisor) {
                 send(pid, libc::SIGKILL);
             }
-            // The kernel ends the spares at a time of its own. A spare that is claimed before that counts as a killed
-            // process.
+            // The kernel may end a spare some time after the signal. If the spare is claimed before it ends,
+            // `join` reports a killed process.
             match Process::spawn(|n: u32| n, (n,)).unwrap().join() {
                 Ok(value) => assert_eq!(value, n),
                 Err(error) => assert!(killed_by(9)(error.failure()), "{error}"),
@@ -372,7 +373,7 @@ fn a_spare_that_was_dead_when_it_was_claimed_is_replaced() {
     });
 }
 
-/// A process id that was returned is final, and a kill counts however early it comes.
+/// A returned process id never changes, and even a very early kill takes effect.
 #[test]
 fn a_process_killed_right_after_the_spawn_is_dead() {
     isolated!({
@@ -384,7 +385,7 @@ fn a_process_killed_right_after_the_spawn_is_dead() {
             assert!(killed_by(9)(error.failure()) && error.pid() == Some(pid), "{error}");
             assert_eq!(p.pid(), Some(pid));
         }
-        // The function does not run under another process id.
+        // No replacement process runs the function under another process id.
         let supervisor = family::supervisor();
         let ghosts =
             proc::children(supervisor).into_iter().filter_map(proc::comm).filter(|name| name == "forever");
@@ -430,7 +431,7 @@ fn a_handled_signal_does_not_end_the_process() {
     assert_eq!(p.join().as_deref(), Ok("went on"));
 }
 
-/// Main reads nothing from its stderr pipe, and the supervisor does not wait for room in it.
+/// Main's stderr is a full pipe that no process reads. The supervisor does not wait for room in the pipe.
 #[test]
 fn a_full_stderr_does_not_stop_the_supervisor() {
     isolated!(time = std::time::Duration::from_secs(20), {
@@ -445,7 +446,7 @@ fn a_full_stderr_does_not_stop_the_supervisor() {
             assert_eq!(libc::dup2(fd, 2), 2);
         }
         Process::spawn(leaves_an_error_behind, ()).unwrap().join().unwrap_err();
-        // More processes than there are spares.
+        // Spawns more processes than there are spares.
         for n in 0..20 {
             assert_eq!(Process::spawn(|n: u32| n, (n,)).unwrap().join(), Ok(n), "the supervisor still works");
         }
@@ -453,7 +454,7 @@ fn a_full_stderr_does_not_stop_the_supervisor() {
     });
 }
 
-/// Leaves behind a failed process that was not joined, and is killed.
+/// Spawns a process that fails and is never joined. Then kills the current process.
 fn leaves_an_error_behind() {
     let lost = Process::builder().name("left over").spawn(os_error, ()).unwrap();
     until("the process has ended", || !lost.is_alive());
@@ -480,7 +481,8 @@ fn an_unjoined_failure_is_written_to_stderr() {
             Process::builder().name("joined").spawn(|| Err::<(), _>("joined".to_string()), ()).unwrap();
         joined.join().unwrap().unwrap_err();
         let panics = |_: String| -> () { panic!("no {}", "pears") };
-        // One handle is dropped after the process has ended. Another is sent to a process, which drops it.
+        // One handle is dropped here after its process has ended. Another is sent to a process, which drops
+        // it there.
         let ended = Process::builder().name("dropped").spawn(os_error, ()).unwrap();
         until("the process has ended", || !ended.is_alive());
         drop(ended);

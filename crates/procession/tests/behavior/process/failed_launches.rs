@@ -1,5 +1,6 @@
-//! The program cannot be executed a second time, or ends before it becomes a supervisor. Then the first spawn still
-//! works, or its error names the failed call, quotes the output of the loader or constructor, and says what to do.
+//! The program cannot be executed a second time, or the second execution ends before it becomes a supervisor.
+//! Then the first spawn still works, or it returns an error. The error names the failed call, quotes the
+//! output of the loader or constructor, and says what to do.
 #![allow(unsafe_code, reason = "limits, a seccomp filter")]
 
 use std::fs;
@@ -14,7 +15,7 @@ use procession::Process;
 /// The id of an ordinary user.
 const NOBODY: u32 = 65534;
 
-/// Compiles a C program into a shared library. Returns `None` where there is no C compiler.
+/// Compiles a C source into a shared library. Returns `None` if there is no C compiler.
 fn library(board: &Board, source: &str) -> Option<String> {
     let path = format!("{}/library.so", board.path());
     let mut command = Command::new("cc");
@@ -140,7 +141,7 @@ fn output_of_constructors_arrives_when_the_launch_succeeds() {
 fn a_program_without_standard_streams_can_launch() {
     let _dog = watched();
     if role().is_some() {
-        // SAFETY: nobody in this process uses them.
+        // SAFETY: no code in this process uses these descriptors.
         unsafe { (libc::close(0), libc::close(2)) };
         let p = Process::spawn(|| fs::read_link("/proc/self/fd/2").ok(), ()).unwrap();
         return assert_eq!(p.join(), Ok(Some("/dev/null".into())));

@@ -1,4 +1,4 @@
-//! The end of a family: main is killed, the supervisor is killed, or main ends in order. No process is left.
+//! The end of a family: main is killed, the supervisor is killed, or main ends normally. No process is left.
 #![allow(unsafe_code, reason = "stops processes")]
 
 use std::io::Read;
@@ -11,7 +11,7 @@ use crate::family::*;
 use procession::{Lock, Process};
 use procession_testkit::proc;
 
-/// Spawns children of this process in every state that a child can be in.
+/// Spawns one child of this process in each state that a child can be in.
 fn children_in_every_state(board: &str) {
     let lock = Lock::new().unwrap();
     std::mem::forget(lock.lock().unwrap());
@@ -102,7 +102,7 @@ fn killing_main_while_it_spawns_leaves_no_process() {
         let board = Board::new();
         let mut main = Running::start(program("main", &board).stdout(Stdio::null()).stderr(Stdio::null()));
         board.wait("spawning");
-        // Each round kills at another moment, first before the supervisor has started.
+        // Each round kills main at a later moment. The first kill comes before the supervisor has started.
         until("as many processes have started", || members(&board).len() > round as usize);
         send(main.pid(), libc::SIGKILL);
         main.end();
@@ -231,7 +231,7 @@ fn ctrl_c_reaches_children_of_a_main_that_handles_it() {
 fn ctrl_z_stops_the_family_and_fg_continues_it() {
     let _dog = watched();
     if role().is_some() {
-        // A shell without job control may have left the signal ignored.
+        // A shell without job control may have made this process ignore the signal.
         // SAFETY: a valid disposition.
         unsafe { libc::signal(libc::SIGTSTP, libc::SIG_DFL) };
         let waits = |board: String| {
@@ -258,8 +258,8 @@ fn ctrl_z_stops_the_family_and_fg_continues_it() {
     assert!(main.end().success());
 }
 
-/// The whole group is stopped, including the supervisor, or the supervisor alone. Then main is killed, and no process
-/// sends SIGCONT. A plain fork of main, which lives on, does not keep the family alive.
+/// Either the whole group, including the supervisor, is stopped, or only the supervisor. Then main is killed,
+/// and no process sends SIGCONT. A plain fork of main lives on, but does not keep the family alive.
 #[test]
 fn killing_main_while_its_family_is_stopped_leaves_no_process() {
     let _dog = watched();
@@ -279,7 +279,8 @@ fn killing_main_while_its_family_is_stopped_leaves_no_process() {
         [|group, _| send(-group, libc::SIGSTOP), |_, supervisor| send(supervisor, libc::SIGSTOP)];
     for stop in cases {
         let board = Board::new();
-        // This child is in the same group. Otherwise the kernel would continue the group when main's end orphans it.
+        // This child of the test is in main's group. Otherwise main's end would orphan the group, and the
+        // kernel would continue it.
         let companion = Running::start(Command::new("sleep").arg("1000").process_group(0));
         let mut program = program("main", &board);
         program.process_group(companion.pid()).stdout(Stdio::null()).stderr(Stdio::null());

@@ -1,4 +1,5 @@
-//! A plain fork of a member, made by `fork`. Every call fails there, and whatever the fork does harms no other process.
+//! A plain fork of a member, made by `fork`. Every library call fails in the fork, and whatever the fork does
+//! harms no other process.
 #![allow(unsafe_code, reason = "forks, closes descriptors, kills")]
 
 use crate::family;
@@ -42,7 +43,7 @@ const IN_A_FORK: &[Expectation] = &[
     ("a process's status", |_, child| child.exit_status().is_none()),
 ];
 
-/// Returns the expectations that do not hold in a plain fork of this process.
+/// Returns the names of the expectations that do not hold in a plain fork of this process.
 fn broken_in_a_fork(lock: &Lock, child: &Process<()>) -> Vec<String> {
     let broken = IN_A_FORK.iter().filter(|(_, expectation)| !holds_in_a_fork(|| expectation(lock, child)));
     let mut names: Vec<String> = broken.map(|(name, _)| name.to_string()).collect();
@@ -77,7 +78,7 @@ fn a_fork_of_a_child_is_refused_and_harms_no_process() {
     assert!(lock.try_lock().is_ok());
 }
 
-/// The fork takes the same way as the original: it returns from the function.
+/// The fork returns from the function, as the original process does, or panics in it.
 #[test]
 fn a_fork_that_returns_from_the_function_is_no_member() {
     let _dog = watched();
@@ -225,8 +226,8 @@ fn a_pool_refuses_a_fork() {
     });
 }
 
-/// Operations on synchronization objects, values and arrays fail in a fork. Guards that are dropped there stay held
-/// here.
+/// Operations on synchronization objects, values and arrays fail in a fork. A guard that the fork drops stays
+/// held in the original process.
 #[test]
 fn synchronization_objects_refuse_a_fork() {
     isolated!({

@@ -10,7 +10,7 @@ use procession::process::StartMethod;
 use procession::{Failure, Lock, Process};
 use procession_testkit::{Audit, isolated, proc};
 
-/// Its address shows where this process's memory is laid out.
+/// The address of this static shows where the program is loaded in this process.
 static HERE: AtomicBool = AtomicBool::new(false);
 
 #[test]
@@ -41,7 +41,7 @@ fn a_fresh_process_executes_the_program_again() {
             places.len() > 1 || places.contains(&forked_at),
             "addresses are randomized again where the kernel does that: {places:?}"
         );
-        // Operations that every process can use.
+        // Uses operations that every process can use.
         let lock = Lock::new().unwrap();
         let nested = |lock: Lock| {
             let _held = lock.lock().unwrap();
@@ -95,7 +95,7 @@ fn a_fresh_process_has_its_options_and_its_signals() {
     });
 }
 
-/// Names how a process that executes the program ends in its constructor.
+/// The environment variable that says how a process ends in its constructor when it executes the program.
 const DIES: &str = "DIES_IN_ITS_CONSTRUCTOR";
 
 #[used]
@@ -111,7 +111,8 @@ extern "C" fn die_if_asked() {
     }
 }
 
-/// Fresh processes end while they execute the program. Each end is reported, and no other process takes the place.
+/// Fresh processes end while they execute the program. Each end is reported, and no process is spawned as a
+/// replacement.
 #[test]
 fn the_end_of_a_fresh_process_before_its_function_is_reported() {
     isolated!({

@@ -1,5 +1,5 @@
-//! A signal to the whole process group. The supervisor and the spares survive it, main and running children receive it,
-//! and a process that is spawned later does not.
+//! Signals to the whole process group. The supervisor and the spares survive such a signal. Main and running
+//! children receive it, but a process that is spawned later does not.
 #![allow(unsafe_code, reason = "signals and process groups")]
 
 use crate::family;
@@ -26,8 +26,8 @@ fn hearing() -> libc::sighandler_t {
     hear as extern "C" fn(i32) as libc::sighandler_t
 }
 
-/// Returns every signal that a process can block or ignore. The C library keeps two for itself and refuses to let them
-/// be handled.
+/// Returns every signal that a process can block or ignore, except SIGCONT. The list also lacks two signals
+/// that the C library reserves for itself.
 fn all_signals() -> impl Iterator<Item = i32> {
     (1..=64).filter(|signal| ![libc::SIGKILL, libc::SIGSTOP, libc::SIGCONT, 32, 33].contains(signal))
 }
@@ -40,7 +40,7 @@ fn to_group(signal: i32) {
     assert_eq!(sent, 0);
 }
 
-/// Returns after it has received the signal, or after the test has posted that none will come.
+/// Returns the number of signals received, as soon as there is one.
 fn listens(signal: i32, board: String) -> u32 {
     handle(signal, hearing());
     post(&board, "listens", "");
@@ -64,7 +64,8 @@ fn main_and_children_receive_every_signal_of_their_group() {
                 until("main has received the signal", || HEARD.load(Ordering::SeqCst) > 0);
                 assert_eq!(HEARD.load(Ordering::SeqCst), 1, "signal {signal}");
             }
-            // In this order, a process that main forks does not get the signal either.
+            // The signal comes before the spawn. In this order, even a direct fork of main would not receive
+            // the signal.
             to_group(signal);
             assert_eq!(Process::spawn(|| 5, ()).unwrap().join(), Ok(5), "signal {signal}");
             handle(signal, libc::SIG_IGN);
@@ -73,7 +74,7 @@ fn main_and_children_receive_every_signal_of_their_group() {
     });
 }
 
-/// A process cannot handle these signals. They end every process that does not block them.
+/// A process cannot handle the signals of the C library. They end every process that does not block them.
 #[test]
 fn the_supervisor_survives_the_signals_of_the_c_library() {
     isolated!({
@@ -91,7 +92,7 @@ fn the_supervisor_survives_the_signals_of_the_c_library() {
     });
 }
 
-/// Returns the spares, once all of them exist and sleep.
+/// Waits until all spares exist and sleep, and returns their process ids.
 fn spares() -> Vec<i32> {
     let supervisor = supervisor();
     let mut spares = Vec::new();
@@ -116,7 +117,7 @@ fn pending(pids: &[i32]) -> u64 {
     pids.iter().map(of).fold(0, |all, one| all | one)
 }
 
-/// Programs such as `pkill -f` and service managers signal every process of the program by its process id.
+/// Programs such as `pkill -f` and service managers signal each process of a program by its own process id.
 #[test]
 fn signals_to_every_process_do_not_hit_processes_spawned_later() {
     isolated!({
@@ -133,7 +134,8 @@ fn signals_to_every_process_do_not_hit_processes_spawned_later() {
     });
 }
 
-/// A signal that is sent often must not use up the queue of signals that all processes of a user share.
+/// All processes of a user share a limit on queued signals. A signal that is sent often must not reach this
+/// limit.
 #[test]
 fn signals_do_not_pile_up_in_spares() {
     isolated!({
@@ -173,7 +175,7 @@ fn a_signal_right_after_the_spawn_is_received() {
     });
 }
 
-/// Children are in main's process group, so a Ctrl-C reaches them and they may read from the terminal.
+/// Children are in main's process group, so Ctrl-C reaches them, and they may read from the terminal.
 #[test]
 fn children_are_in_the_group_of_main() {
     isolated!({

@@ -1,5 +1,5 @@
-//! The guard kills the processes that the supervisor's death leaves. It wakes the supervisor for members that may not
-//! signal it.
+//! The guard kills the processes that a dead supervisor leaves behind. It also wakes the supervisor for
+//! members that may not signal the supervisor.
 #![allow(unsafe_code, reason = "changes the user")]
 
 use std::fs;
@@ -11,7 +11,7 @@ use procession::Process;
 use procession::internals::Rule;
 use procession_testkit::proc;
 
-/// Runs a main that is stopped while its supervisor is killed. Returns whether a process that a child had started
+/// Runs a main that is stopped while its supervisor is killed. Returns whether a process started by a child
 /// outlives the guard.
 fn outlives_the_guard(rule: Option<Rule>) -> Option<bool> {
     let _dog = watched();
@@ -31,7 +31,7 @@ fn outlives_the_guard(rule: Option<Rule>) -> Option<bool> {
     let mut main = Running::start(breaking(&mut program("main", &board), rule));
     let (supervisor, started) = (board.number("supervisor"), board.number("started"));
     let guard = proc::ppid(supervisor).expect("it lives");
-    // Main is stopped, so it cannot help.
+    // Main is stopped, so it cannot help to end the other processes.
     send(main.pid(), libc::SIGSTOP);
     send(supervisor, libc::SIGKILL);
     until_dead(&[supervisor, guard]);
@@ -55,8 +55,8 @@ fn without_the_rule_a_program_started_by_a_child_outlives_the_guard() {
     assert_ne!(outlives_the_guard(Some(Rule::GuardKills)), Some(false));
 }
 
-/// Spawns more processes than there are spares, as a user that may not signal the supervisor. Returns whether all
-/// started. Otherwise this thread fell asleep and no process was about to wake it.
+/// Spawns more processes than there are spares, as a user that may not signal the supervisor. Returns true if
+/// all of them start. Returns false if the spawning thread sleeps and no process is about to wake it.
 fn spawns_as_another_user() -> bool {
     const MANY: usize = 20;
     static SPAWNED: AtomicUsize = AtomicUsize::new(0);
@@ -70,15 +70,15 @@ fn spawns_as_another_user() -> bool {
         // SAFETY: a plain call.
         tell.send(unsafe { libc::gettid() }).unwrap();
         for _ in 0..MANY {
-            // A supervisor that is awake makes spares without being called.
+            // A supervisor that is awake would create spares without being called.
             until("the supervisor and its guard sleep", || helpers.into_iter().all(sleeps));
             std::mem::forget(sleeper());
             SPAWNED.fetch_add(1, SeqCst);
         }
     });
     let spawner = told.recv().unwrap();
-    // The spawner is examined first: a process that it wakes before it sleeps stays awake until it has served the
-    // request.
+    // Examines the spawner before the helpers. If the spawner wakes a helper and falls asleep, that helper
+    // stays awake until it has served the request.
     let all_sleep = || sleeps(spawner) && helpers.into_iter().all(sleeps) && sleeps(spawner);
     let mut in_a_row = 0;
     until("all have started, or all sleep", || {

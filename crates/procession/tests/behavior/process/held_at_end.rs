@@ -1,5 +1,5 @@
-//! Main ends while its threads hold locks that other processes wait for. An object that a running thread may use is
-//! never handed on. The waiters fail after a while, and main ends all the same.
+//! Main ends while its threads hold locks that other processes wait for. No waiter gets an object that a
+//! running thread may still use. The waiters fail after a while, and main ends nevertheless.
 
 use std::fmt::Debug;
 use std::hint::black_box;
@@ -17,7 +17,7 @@ use procession_testkit::proc;
 
 type Numbers = [u64; 2];
 
-/// Increments numbers in shared memory for ever, after it has sent that it began.
+/// Sends a message that it has begun, and then increments numbers in shared memory for ever.
 fn count(numbers: &mut [u64], began: &Sender<()>) -> ! {
     began.send(()).unwrap();
     loop {
@@ -37,7 +37,7 @@ fn moves(number: &u64) -> String {
     "has it, and it does not change".into()
 }
 
-/// Returns the text that a child posts about the outcome of an acquisition.
+/// Returns the text that a child posts about the result of an acquisition.
 fn refused<T, E: Debug>(result: Result<T, E>) -> String {
     result.map_or_else(|error| format!("{error:?}"), |_| "has it".into())
 }
@@ -46,14 +46,14 @@ fn tell(board: &str, text: String) {
     post(board, "told", text);
 }
 
-/// Runs `hold` in another thread, and returns when `hold` has sent that it began.
+/// Runs `hold` in another thread, and returns when `hold` has sent a message that it has begun.
 fn in_a_thread(hold: impl FnOnce(Sender<()>) + Send + 'static) {
     let (tell, told) = channel();
     thread::spawn(move || hold(tell));
     told.recv().unwrap();
 }
 
-/// Holds a value until the process ends.
+/// Sends a message that it has begun, and then holds a value until the process ends.
 fn hold<T>(held: T, began: &Sender<()>) {
     began.send(()).unwrap();
     forever();
@@ -76,7 +76,8 @@ fn mutex() -> Mutex<Numbers> {
     Mutex::new([0; 2]).unwrap()
 }
 
-/// Acquires what main holds at its end in this role, and spawns the child that waits for it. Returns before main ends.
+/// Acquires the object that main holds at its end in this role, and spawns a child that waits for the object.
+/// The caller then ends main.
 fn play(role: &str) {
     match role {
         "mutex" | "control" => {
@@ -108,7 +109,7 @@ fn play(role: &str) {
                 std::process::exit(0)
             });
         }
-        // The thread that acquired the mutex has ended, but its guard lives on.
+        // The thread that acquired the mutex has ended, but the guard still exists.
         "leaked" => {
             let mutex: &'static Mutex<Numbers> = Box::leak(Box::new(mutex()));
             let lend = || &mut **Box::leak(Box::new(mutex.lock().unwrap()));
@@ -120,10 +121,11 @@ fn play(role: &str) {
     }
 }
 
-/// Spawns a child that waits before main ends, or if it is `late`, after main has ended.
+/// Spawns a child that waits for an object. The wait begins before main ends or, if the child is `late`,
+/// possibly afterwards.
 fn child<A: Message>(late: bool, f: impl Entry<A, Output = ()>, args: A) {
     let p = Process::builder().name("waiter").spawn(f, args).unwrap();
-    // Before the function starts, the process sleeps too, but has another name.
+    // The process may also sleep before the function starts, but then it has another name.
     let waits = |pid| proc::comm(pid).as_deref() == Some("waiter") && proc::is_parked(pid);
     until("the child waits", || late || p.pid().is_some_and(waits));
 }
@@ -213,7 +215,7 @@ fn play_with_others(role: &str) {
     }
 }
 
-/// Runs a program in each role, all at the same time, and returns what their children posted.
+/// Runs a program in each role, all at the same time, and returns the texts that their children posted.
 fn told(roles: &[&'static str]) -> Vec<String> {
     let start = |role: &&'static str| {
         let board = Board::new();
@@ -264,7 +266,7 @@ fn waiters_for_a_thread_of_an_ended_main_are_refused() {
     each_is_told(&["recursive lock", "permit", "late permit", "condition"], "MainEnded");
 }
 
-/// Ends main while its thread, which ends with it, holds a mutex that a child waits for.
+/// Acquires a mutex, spawns a child that waits for it, and ends this thread together with main.
 fn ends_holding() -> ! {
     let mutex = mutex();
     std::mem::forget(mutex.lock().unwrap());
@@ -276,7 +278,8 @@ fn ends_holding() -> ! {
 #[test]
 fn a_mutex_of_the_only_thread_is_handed_on() {
     if role().is_some() {
-        // Besides this thread there is only the thread of libtest, which uses no object. So there is no watchdog.
+        // The only other thread is that of libtest, which uses no object. A watchdog would be a third thread,
+        // so there is none.
         internals::count_own_threads(1);
         ends_holding();
     }

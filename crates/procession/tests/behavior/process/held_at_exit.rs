@@ -1,5 +1,5 @@
-//! A process exits, or its family is lost, while its threads write under a lock. No other process gets the lock before
-//! the last of these threads has stopped.
+//! A process exits or loses its family while its threads write under a lock. No other process gets the lock
+//! until the last of these threads has stopped.
 
 use std::hint::black_box;
 use std::thread;
@@ -11,7 +11,7 @@ use procession_testkit::isolated;
 
 type Numbers = Mutex<[u64; 2]>;
 
-/// Writes under the mutex for ever, in threads other than the one that ends the process.
+/// Spawns a thread that writes under the mutex for ever. Another thread ends the process.
 fn write(numbers: &Numbers) {
     let (began, told) = std::sync::mpsc::channel();
     let numbers = numbers.clone();
@@ -26,7 +26,8 @@ fn write(numbers: &Numbers) {
     told.recv().unwrap();
 }
 
-/// Acquires the mutex that the process `pid` held when it ended, and watches the value for a while.
+/// Acquires the mutex that the process `pid` held when it ended, and checks for a while that the value does
+/// not change.
 fn keeps_still(numbers: &Numbers, pid: i32) {
     let held = numbers.lock_or_recover().unwrap();
     assert_eq!(held.recovered_from().map(|who| who.pid), Some(pid));

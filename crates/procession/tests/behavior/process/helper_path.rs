@@ -1,6 +1,6 @@
-//! A process knows by the path of its execution that it is a helper of a family. A program that is executed by that
-//! path without being a helper refuses to run, and every other program runs as usual. The last tests run a program that
-//! has more rights than its user.
+//! A helper of a family recognizes its role by the path that was executed. If that path is executed and the
+//! process is no helper, the program refuses to run. Under any other path, the program runs as usual. The
+//! last tests run a program that has more rights than its user.
 #![allow(unsafe_code, reason = "makes sockets, changes an owner")]
 
 use std::fs;
@@ -52,7 +52,7 @@ fn sequenced() -> (OwnedFd, OwnedFd) {
     }
 }
 
-/// Asserts that the program runs to its end with this standard input.
+/// Asserts that the program runs to its end as usual with this standard input.
 fn runs_as_usual(what: &str, stdin: impl Into<Stdio>) {
     let board = Board::new();
     let mut command = program("usual", &board);
@@ -64,8 +64,8 @@ fn runs_as_usual(what: &str, stdin: impl Into<Stdio>) {
     assert_eq!(board.wait("spawned"), "Ok(true)", "{what}");
 }
 
-/// Executes the program by the path of a helper, although it is none. It must not run: its own helpers would do the
-/// same without end.
+/// Executes the program by the path of a helper, although the process is no helper. The program must not run.
+/// Otherwise its own helpers would run it again, without end.
 fn refuses(what: &str, path: &str, stdin: impl Into<Stdio>) {
     let board = Board::new();
     let mut command = program("usual", &board);
@@ -73,7 +73,8 @@ fn refuses(what: &str, path: &str, stdin: impl Into<Stdio>) {
     let mut arguments = vec![std::ffi::CString::new("program").unwrap()];
     arguments.extend(command.get_args().map(|arg| std::ffi::CString::new(arg.as_encoded_bytes()).unwrap()));
     let pointers: Vec<usize> = arguments.iter().map(|arg| arg.as_ptr() as usize).chain([0]).collect();
-    // SAFETY: runs between fork and exec: one system call, whose strings live in the process that was forked.
+    // SAFETY: the closure runs between fork and exec. It makes one system call, and the strings live in the
+    // forked process.
     unsafe {
         command.pre_exec(move || {
             unsafe extern "C" {
@@ -90,7 +91,7 @@ fn refuses(what: &str, path: &str, stdin: impl Into<Stdio>) {
     assert!(board.names().is_empty(), "{what}: main has run");
 }
 
-/// Returns the start of the message that a supervisor receives.
+/// Returns the start of the message that a supervisor expects.
 fn hello() -> Vec<u8> {
     [b"prchello".as_slice(), &[0; 48]].concat()
 }
@@ -173,7 +174,7 @@ fn a_setuid_program_does_not_run_itself_as_main() {
     assert!(!posted(&board.path(), "again and again"), "the program ran itself again as main");
     let runs = board.names().iter().filter(|name| name.starts_with("run")).count();
     assert_eq!(runs, 1, "the program ran itself again as main");
-    // Without a supervisor the spawn may fail, but its error must say why.
+    // The spawn may fail because there is no supervisor, but its error must say why.
     if posted(&board.path(), "refused") {
         let why = board.wait("refused");
         assert!(why.contains("set-user-id") || why.contains("setuid") || why.contains("privilege"), "{why}");

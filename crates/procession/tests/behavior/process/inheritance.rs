@@ -1,4 +1,5 @@
-//! What a child inherits from main and from its spawner, what it does not inherit, and what main does not notice.
+//! What a child inherits from main and from its spawner, and what it does not inherit. Also checks that main
+//! notices no side effects.
 #![allow(unsafe_code, reason = "signals, masks, limits")]
 
 use std::collections::BTreeMap;
@@ -129,7 +130,7 @@ fn programs_inherit_no_descriptor_of_the_family() {
         let before = list();
         let sleeper = sleeper();
         assert_eq!(list(), before);
-        // `ls` has opened the directory that it reads as 3.
+        // Descriptor 3 is the directory that `ls` reads.
         assert_eq!(Process::spawn(list, ()).unwrap().join().as_deref(), Ok("0\n1\n2\n3\n"));
         sleeper.kill().unwrap();
     });
@@ -175,7 +176,7 @@ fn a_child_can_have_children() {
 fn a_child_has_main_s_limits_and_ids() {
     isolated!(limits = [(libc::RLIMIT_NOFILE, 321), (libc::RLIMIT_CORE, 0)], {
         let kernel = || {
-            // SAFETY: system calls without pointers, but for one to a local.
+            // SAFETY: system calls without pointers, except one with a pointer to a local variable.
             unsafe {
                 let mut limit: libc::rlimit = std::mem::zeroed();
                 libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit);

@@ -1,4 +1,4 @@
-//! Signals: children inherit masks and dispositions, and main receives no signal because of its children.
+//! Signals: children inherit masks and dispositions, and the library's children cause no signals for main.
 #![allow(unsafe_code, reason = "signals, masks, limits")]
 
 use std::fs;
@@ -55,7 +55,7 @@ fn a_child_has_main_s_signal_settings_at_the_first_spawn() {
 fn a_child_has_default_signal_settings_if_main_changed_none() {
     isolated!({
         let [blocks, ignores, _] = Process::spawn(signals, ()).unwrap().join().unwrap();
-        // Signals that the supervisor ignores for itself, and the signal that wakes it.
+        // The signals that the supervisor itself ignores, and the signal that wakes the supervisor.
         let its = [1, 2, 3, 10, 12, 13, 14, 15, 17, 20, 21, 22].map(bit).iter().sum::<u64>();
         assert_eq!((blocks, ignores & its), (0, bit(libc::SIGPIPE)));
     });
@@ -88,7 +88,7 @@ fn main_receives_no_signal_from_its_family() {
         until("the supervisor is gone", || proc::gone(old));
         assert_eq!(no_child(), nobody);
         assert_eq!(SEEN.load(Ordering::SeqCst), 0);
-        // Children that the user starts work as ever.
+        // Children that the program starts without the library work as usual.
         let mut own = Command::new("true").spawn().unwrap();
         until("the user's own child is seen", || SEEN.load(Ordering::SeqCst) == 1);
         assert!(own.wait().unwrap().success());

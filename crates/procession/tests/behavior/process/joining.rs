@@ -117,7 +117,7 @@ fn a_signal_does_not_interrupt_a_join() {
     let _dog = watched();
     let board = Board::new();
     let handler = ignored as extern "C" fn(i32) as libc::sighandler_t;
-    // SAFETY: the handler does nothing; without SA_RESTART, so that a system call returns.
+    // SAFETY: the handler does nothing. SA_RESTART is not set, so the signal interrupts system calls.
     unsafe {
         let mut action: libc::sigaction = std::mem::zeroed();
         action.sa_sigaction = handler;
@@ -142,7 +142,7 @@ fn a_signal_does_not_interrupt_a_join() {
     };
     for _ in 0..20 {
         let before = slept();
-        // SAFETY: the thread exists, because it waits for a post that has not come yet.
+        // SAFETY: the thread still exists, because it waits for a message that is not posted yet.
         unsafe { libc::pthread_kill(handle, libc::SIGUSR2) };
         until("the thread sleeps again", || slept() > before);
     }

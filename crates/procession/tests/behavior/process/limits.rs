@@ -1,5 +1,5 @@
-//! Scarce resources: descriptors, address space, file size, processes, memory. Operations work with little, or their
-//! error names the limit.
+//! Scarce resources: descriptors, address space, file size, processes, memory. Each operation either succeeds
+//! with few resources, or its error names the limit.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use crate::family::*;
 use procession::{Error, Lock, Process};
 use procession_testkit::isolated;
 
-/// Runs a small family that uses a bit of everything.
+/// Runs a small family that uses several kinds of objects.
 fn works() {
     let lock = Lock::new().unwrap();
     let held = lock.lock().unwrap();
@@ -75,7 +75,7 @@ fn a_family_works_with_files_of_at_most_64_mib() {
     });
 }
 
-/// Asserts that under `limit` the family works, or that the error names the limit.
+/// Asserts that the family works under the limit, or that the error names the limit.
 fn works_or_says_why() {
     match Lock::new() {
         Ok(_) => works(),
@@ -174,7 +174,7 @@ fn running_out_of_objects_is_an_error() {
             assert!(matches!(Process::spawn(|| 1, ()), Err(Error::Full(_))));
             drop(locks);
             assert_eq!(Process::spawn(|| 1, ()).unwrap().join(), Ok(1));
-            // Recovery releases the process's own object after `join` has returned.
+            // Recovery frees the object of the process itself only after `join` has returned.
             until("the process's objects are freed", || procession::internals::objects() == 0);
         }
     });
@@ -200,7 +200,7 @@ fn reaching_the_system_s_process_limit_is_an_error() {
         });
         return;
     }
-    // Root has no such limit, so the test needs another user, with no other process running.
+    // Root has no such limit, so the test needs another user that runs no other process.
     let board = Board::new();
     let mut command = std::process::Command::new("setpriv");
     command.args(["--reuid=23456", "--regid=23456", "--clear-groups", "prlimit", "--nproc=30"]);

@@ -35,7 +35,8 @@ fn proc_threads() -> usize {
     std::fs::read_dir("/proc/self/task").unwrap().count()
 }
 
-/// Spawns in threads while the supervisor is killed again and again. Each spawn succeeds or fails with an error.
+/// Spawns in several threads while the supervisor is killed again and again. Each spawn succeeds or fails
+/// with an error.
 fn spawn_while_it_is_lost(threads: usize, losses: u32) {
     static DONE: AtomicBool = AtomicBool::new(false);
     static SERVED: AtomicU32 = AtomicU32::new(0);
@@ -77,7 +78,8 @@ fn a_spawn_during_the_loss_succeeds_or_fails() {
     });
 }
 
-/// On a single processor, a thread that is interrupted halfway stays halfway for long.
+/// Restricts this thread to one processor. There, a thread that is interrupted in the middle of an operation
+/// stays interrupted for a long time.
 fn on_one_processor() {
     // SAFETY: the set is ours to write.
     unsafe {
@@ -101,7 +103,7 @@ fn no_spawn_hangs_between_two_families() {
         on_one_processor();
         for round in 0..100u32 {
             let old = lose_it();
-            // In each round, the spawns meet the loss at another moment.
+            // In each round, the spawn comes at a different time after the loss.
             (0..round * 40).for_each(|_| std::hint::spin_loop());
             spawn_again(old);
         }

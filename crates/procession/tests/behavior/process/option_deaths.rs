@@ -1,4 +1,5 @@
-//! A process dies while options are applied to a new process. Nothing is leaked, and the other processes work on.
+//! A process dies while options are applied to a new process. Nothing is leaked, and the other processes
+//! continue to work.
 #![allow(unsafe_code, reason = "kill")]
 
 use std::fs;
@@ -30,7 +31,8 @@ fn nothing_leaks() {
     });
 }
 
-/// Children are killed while their options are applied. `spawn` or `join` returns how they ended.
+/// Children are killed while their options are applied. The error of `spawn` or `join` says how the child
+/// ended.
 #[test]
 fn the_death_of_a_child_before_its_function_is_reported() {
     isolated!({
@@ -43,7 +45,7 @@ fn the_death_of_a_child_before_its_function_is_reported() {
                     send(pid, libc::SIGKILL);
                     killed += 1;
                 }
-                // Some children must live through their preparation, so kills come at intervals.
+                // Some children must survive their preparation, so there are pauses between the kills.
                 std::thread::sleep(std::time::Duration::from_millis(3));
             }
             killed
@@ -75,7 +77,8 @@ fn the_death_of_a_child_before_its_function_is_reported() {
     });
 }
 
-/// A spawner is killed again and again while it spawns with options. The processes that it began to spawn end, too.
+/// Spawners are killed while they spawn processes with options. The processes that a spawner began to spawn
+/// end, too.
 #[test]
 fn spawners_that_die_leave_no_process() {
     isolated!({
@@ -160,7 +163,8 @@ fn main_may_die_while_options_are_applied() {
     }
 }
 
-/// A program that a process has started ends with it, however it was started and whatever group it is in.
+/// A program that a process started ends with that process, however it was started and whatever process group
+/// it is in.
 #[test]
 #[expect(clippy::zombie_processes, reason = "the test is about children that no process waits for")]
 fn programs_that_a_dead_process_started_end_too() {

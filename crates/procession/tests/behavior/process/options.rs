@@ -1,5 +1,5 @@
-//! Options of a process, which are applied before its function runs, and the error of `spawn` if an option cannot be
-//! applied.
+//! Options of a process. They are applied before its function runs. If an option cannot be applied, `spawn`
+//! returns an error.
 #![allow(unsafe_code, reason = "asks the kernel, a constructor")]
 
 use std::fs;
@@ -30,7 +30,7 @@ fn the_environment_changes_for_one_process_only() {
     assert!(less.iter().all(|(name, _)| name != "PATH" && name != "GIVEN") && less.len() + 1 == plain.len());
     let few = Process::builder().env("BEFORE", "0").env_clear().env("AFTER", "1").env("AFTER", "2");
     assert_eq!(of(&few), [("AFTER".to_string(), "2".to_string())]);
-    // A shell sees the change, too.
+    // A shell that the process runs sees the changed environment, too.
     let shell = || {
         let output = std::process::Command::new("/bin/sh").args(["-c", "echo $AFTER"]).output().unwrap();
         String::from_utf8(output.stdout).unwrap()
@@ -67,7 +67,8 @@ fn standard_streams_can_be_redirected() {
             print!("out {line}");
             eprint!("err {line}");
         };
-        // Pipes. A clone of the handle cannot take an end a second time, and a handle that is sent has no ends.
+        // Pipes. Each end can be taken once, even with clones of the handle. A handle that was sent to
+        // another process has no ends.
         let all = Process::builder().stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let p = all.spawn(echo, ()).unwrap();
         assert!(p.clone().take_stdin().is_some() && p.take_stdin().is_none(), "each end can be taken once");
@@ -81,7 +82,7 @@ fn standard_streams_can_be_redirected() {
             assert_eq!(said(p.take_stderr()), format!("err {n}\n"));
             p.join().unwrap();
         }
-        // Files, at the current position of each.
+        // Files. Output starts at the current position of each file.
         let path = format!("{}/file", board.path());
         let mut file = fs::File::create(&path).unwrap();
         file.write_all(b"before\n").unwrap();
@@ -89,7 +90,7 @@ fn standard_streams_can_be_redirected() {
         let p = Process::builder().stdin(Stdio::null()).stdout(file).stderr(both).spawn(echo, ()).unwrap();
         p.join().unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "before\nerr out ", "printed text is appended");
-        // The pipe of another program, and a socket.
+        // The output can also go to the pipe of another program, or to a socket.
         let mut cat = std::process::Command::new("cat")
             .stdin(std::process::Stdio::piped())
             .stdout(std::process::Stdio::piped())
@@ -119,7 +120,7 @@ fn a_process_passes_on_its_own_streams() {
     let _dog = watched();
     let inner = || println!("from below");
     let outer = move || {
-        // To main's stdout, to a pipe of this process.
+        // The first process writes to main's stdout. The second one writes to a pipe of this process.
         Process::builder().stdout(Stdio::inherit()).spawn(inner, ()).unwrap().join().unwrap();
         let p = Process::builder().stdout(Stdio::piped()).spawn(inner, ()).unwrap();
         p.join().unwrap();
@@ -155,7 +156,7 @@ fn a_redirected_process_has_no_descriptor_above_two() {
 fn resource_options_are_applied() {
     let _dog = watched();
     let kernel = || {
-        // SAFETY: system calls without pointers, but for one to a local.
+        // SAFETY: system calls without pointers, except one with a pointer to a local variable.
         unsafe {
             let mut limit: libc::rlimit = std::mem::zeroed();
             libc::getrlimit(libc::RLIMIT_DATA, &raw mut limit);

@@ -1,5 +1,5 @@
-//! The orderly end of a family: main returns, exits or panics. Main waits for children, daemons are ended, and locks
-//! are released.
+//! The orderly end of a family: main returns, exits or panics. Main waits for its children, daemons are
+//! ended, and the locks that main holds are released.
 #![allow(unsafe_code, reason = "stops processes")]
 
 use std::io::Read;
@@ -82,7 +82,7 @@ fn main_waits_for_its_children_and_ends_its_daemons() {
     let mut text = String::new();
     main.0.stdout.take().unwrap().read_to_string(&mut text).unwrap();
     assert!(text.contains("main\ngrandchild\nchild Ok(())\n"), "{text}");
-    // The output ends when every process has ended.
+    // Reading the output to its end waits until every process has ended.
     assert_eq!(members(&board).iter().filter(|&&pid| pid != main.pid()).count(), 0);
     assert_eq!(main.end().code(), Some(7), "main's own exit code");
     assert!(posted(&board.path(), "detached"), "main waits for grandchildren");
@@ -117,7 +117,7 @@ fn a_daemon_may_clean_up() {
     until_nothing_is_left(&board);
 }
 
-/// Runs a program that acquires a lock by `hold`, has a child wait for the lock, and ends.
+/// Acquires a lock by `hold`, spawns a child that waits for the lock, and ends the program.
 fn ends_holding(hold: impl FnOnce(Lock)) {
     let lock = Lock::new().unwrap();
     hold(lock.clone());

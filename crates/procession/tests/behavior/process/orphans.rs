@@ -1,5 +1,5 @@
-//! Processes that a child of the family starts by other means than the library. The child waits for its own. Processes
-//! that are left behind are reaped, and killed when the child has died.
+//! Processes that a child of the family starts without the library. The child can wait for the processes that
+//! it started. Orphans that are left behind are reaped, and are killed once the child has died.
 #![allow(unsafe_code, reason = "waits for any child, limits")]
 
 use std::os::unix::process::CommandExt;
@@ -16,7 +16,7 @@ fn shell(script: &str) -> Command {
     shell
 }
 
-/// Counts the children of a process that have ended and were not reaped.
+/// Counts the children of a process that have ended but are not reaped.
 fn zombies(pid: i32) -> usize {
     proc::children(pid).into_iter().filter(|&child| proc::state(child) == Some('Z')).count()
 }
@@ -37,7 +37,8 @@ fn orphans_leave_no_zombies() {
     });
 }
 
-/// Counts the commands of a child that end with the expected status, while each command leaves an orphan behind.
+/// Runs commands that each leave an orphan behind. Returns the number of commands whose status is the
+/// expected one.
 fn right_statuses() -> usize {
     let right = |code: &i32| {
         let mut command = shell(&format!("(sleep 0.001 &) ; exit {code}")).spawn().unwrap();
@@ -46,8 +47,8 @@ fn right_statuses() -> usize {
     (1..=60).filter(right).count()
 }
 
-/// Starts three commands, each of which leaves an orphan. Returns whether each of the child's waits for any child found
-/// one of them.
+/// Starts three commands, each of which leaves an orphan, and waits for any child until none is left. Returns
+/// for each wait whether it found one of the commands.
 fn found_by_waiting_for_any() -> Vec<bool> {
     let own: Vec<i32> = (0..3).map(|_| shell("(sleep 0.01 &)").spawn().unwrap().id() as i32).collect();
     let mut found = Vec::new();
@@ -78,7 +79,7 @@ const BACKGROUND: [&str; 4] = [
     "exec env -i sh -c 'exec 3>&- 4>&-; cd /; setsid sleep 1000 & echo $!'",
 ];
 
-/// Starts every kind of background process. The commands that started them end.
+/// Starts a background process of every kind. The commands that start them end.
 fn in_background(board: String) {
     let pids = BACKGROUND.map(|script| {
         #[expect(clippy::zombie_processes, reason = "the waitpid below reaps it")]
@@ -107,7 +108,7 @@ fn background_processes_end_with_the_process_that_started_them() {
             let both = (start(&killed), start(&returns));
             let (of_killed, of_returns) = (pids(&killed), pids(&returns));
             let all_live = |pids: &[i32]| pids.iter().all(|&pid| !proc::gone(pid));
-            // Other processes start and end.
+            // Meanwhile, other processes start and end.
             (0..20).for_each(|n| assert_eq!(Process::spawn(|n: u32| n, (n,)).unwrap().join(), Ok(n)));
             until("the supervisor has adopted the processes", || {
                 of_killed.iter().all(|&pid| proc::children(supervisor()).contains(&pid))
@@ -123,7 +124,7 @@ fn background_processes_end_with_the_process_that_started_them() {
     });
 }
 
-/// Starts a background process that has lost its ancestor's mark.
+/// Starts a background process that no longer has the mark of its ancestor.
 fn without_mark(board: String) {
     let mut command = shell("sleep 1000 & echo $!");
     // SAFETY: a system call between fork and exec.
@@ -149,14 +150,14 @@ fn an_unmarked_orphan_ends_when_all_possible_ancestors_have_died() {
         let (board, older) = (Board::new(), sleeper());
         let p = Process::builder().daemon(true).spawn(without_mark, (board.path(),)).unwrap();
         let orphan = pids(&board);
-        // The supervisor sees the orphan by the time it recovers this sleeper.
+        // The supervisor sees the orphan before it recovers this sleeper.
         kill(&sleeper());
         let younger: Vec<_> = (0..10).map(|_| sleeper()).collect();
         kill(&p);
         kill(&sleeper());
         assert!(orphan.iter().all(|&pid| !proc::gone(pid)), "the orphan may descend from the older process");
         kill(&older);
-        // As far as the supervisor knows, the spares of that time may have been ancestors of the orphan, too.
+        // The supervisor cannot rule out that the spares of that time were ancestors of the orphan, too.
         younger.iter().for_each(kill);
         until("the orphan is killed", || {
             kill(&sleeper());

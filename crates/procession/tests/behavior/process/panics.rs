@@ -1,4 +1,4 @@
-//! Reports of a panic: its message, place and backtrace, in whatever way the panic ends the process.
+//! Reports of a panic: its message, place and backtrace, however the panic ends the process.
 #![allow(unsafe_code, reason = "ends processes by every means that C has")]
 
 use std::panic;
@@ -7,7 +7,7 @@ use crate::family::*;
 use procession::{Failure, Process, ProcessError};
 use procession_testkit::isolated;
 
-/// Runs `f` in a process, and returns how that process fails.
+/// Runs `f` in a process that fails, and returns its error.
 #[track_caller]
 fn failure<R: procession::Message>(f: impl procession::process::Entry<(), Output = R>) -> ProcessError {
     Process::spawn(f, ()).expect("it starts").join().err().expect("it fails")
@@ -39,7 +39,7 @@ fn a_panic_with_any_payload_is_reported() {
     assert_eq!(message(failure(|| -> () { panic!("a\u{1f}b\nc\0d") })), "a\u{1f}b\nc\0d");
     assert!(message(failure(|| -> () { panic::panic_any(7u8) })).contains("without a message"));
     let long = failure(|| -> () {
-        // SAFETY: closes stderr, so that the long message is not printed.
+        // SAFETY: closes stderr, so the long message is not printed.
         unsafe { libc::close(2) };
         panic!("{}", "x".repeat(1 << 20))
     });
@@ -113,7 +113,7 @@ fn a_panic_that_bypasses_the_hook_is_reported() {
     assert_eq!(message(own_hook), "with a hook of its own 1");
     let resumed = failure(|| -> () { panic::resume_unwind(Box::new("resumed")) });
     assert_eq!(message(resumed), "resumed");
-    // A payload of a thread's panic is often passed on like this.
+    // Programs often pass on the payload of a thread's panic like this.
     let passed_on = failure(|| -> () {
         let _ = panic::catch_unwind(|| panic!("of no interest"));
         let payload = std::thread::spawn(|| panic!("in the thread: {}", 7)).join().unwrap_err();

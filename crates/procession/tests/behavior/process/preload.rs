@@ -1,5 +1,5 @@
-//! Data that a preload function builds once is in every process, and takes memory once. A failure of the function is an
-//! error.
+//! A preload function builds data once. Every process has the data, but it takes up memory only once. If the
+//! function fails, `preload` returns an error.
 #![allow(unsafe_code, reason = "ends processes by every means that C has")]
 
 use std::fs;
@@ -41,7 +41,7 @@ fn preloaded_data_is_in_every_process_except_main() {
         assert_eq!(fresh.unwrap().join(), Ok(None));
         let lock = Lock::new().unwrap();
         assert_eq!(Process::spawn(|lock: Lock| lock.lock().is_ok(), (lock,)).unwrap().join(), Ok(true));
-        // The next supervisor has the table, too.
+        // The processes of the next supervisor have the table, too.
         let old = supervisor();
         send(old, libc::SIGKILL);
         spawn_again(old);
@@ -70,7 +70,7 @@ fn build_large(len: u64) {
     TABLE.get_or_init(|| vec![1; len as usize]);
 }
 
-/// Reads every page of the table, and builds the table first if no process has.
+/// Builds the table unless it already exists in this process, and reads every page of it.
 fn look_at_all(board: String) -> u64 {
     build_large(LEN);
     let sum: u64 = TABLE.get().unwrap().iter().step_by(512).sum();
@@ -79,7 +79,7 @@ fn look_at_all(board: String) -> u64 {
     sum
 }
 
-/// Returns the memory of this many processes together, in KiB.
+/// Returns the total memory of this many processes, in KiB.
 fn all_shares(count: usize) -> u64 {
     let board = Board::new();
     let all: Vec<_> = (0..count).map(|_| Process::spawn(look_at_all, (board.path(),)).unwrap()).collect();
@@ -158,7 +158,7 @@ fn a_preload_after_the_first_spawn_is_an_error() {
     });
 }
 
-/// Threads, output that was not flushed, and an exit handler.
+/// The preload function leaves behind threads, output that it did not flush, and an exit handler.
 #[test]
 fn threads_and_output_of_the_preload_function_are_not_inherited() {
     extern "C" fn at_exit() {

@@ -1,5 +1,6 @@
-//! The kernel refuses a system call for a moment: it lacks a descriptor, memory or a process, or reports a missing
-//! permission. The library's operation succeeds or fails with an error, and the family works afterwards.
+//! The kernel refuses a system call a few times, because descriptors, memory or processes have run out, or a
+//! permission is missing. The library's operation succeeds or fails with an error, and the family works
+//! afterwards.
 //!
 //! Each test counts the kinds of calls that its operation makes, in main, in the supervisor and in the children. Then
 //! it repeats the operation once for each kind and each error.
@@ -14,21 +15,21 @@ use procession_testkit::isolated;
 
 const ERRORS: [i32; 6] = [libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::EAGAIN, libc::EPERM, libc::EINTR];
 
-/// Number of calls in a row that are refused.
+/// The number of calls in a row that are refused.
 const TIMES: u32 = 3;
 
-/// A time limit that no successful task reaches, because tasks that overrun it are what the test expects.
+/// The time limit of tasks that never end. Every task with this limit is expected to overrun it.
 const SOON: Duration = Duration::from_millis(20);
 
-/// Runs the operation once for each kind of call that it makes and each error. The calls in `expected` must be among
-/// them.
+/// For each kind of call that the operation makes, and for each error, runs the operation while such calls
+/// fail with the error. The calls must include all of `expected`.
 fn with_each_call_refused(expected: &[(Role, Call)], operation: impl Fn()) {
     let _dog = procession_testkit::watchdog(Duration::from_secs(300));
     let faults = internals::faults();
     operation();
     faults.count();
     operation();
-    // The supervisor forks another spare when it has time.
+    // The supervisor may fork another spare later, so this waits for the expected calls.
     for &(role, call) in expected {
         until(&format!("{role:?} makes the call {call:?}"), || faults.made(role, call) > 0);
     }
@@ -51,7 +52,7 @@ fn works() {
     assert_eq!(Process::spawn(|n: u32| n + 1, (4u32,)).unwrap().join(), Ok(5));
 }
 
-/// Kills a process, and repeats the kill if it is refused for the moment.
+/// Kills a process, and repeats the kill while the kernel refuses it.
 fn end(p: &Process<()>) {
     until("the process can be killed", || p.kill().is_ok());
     p.join().unwrap_err();
@@ -234,7 +235,7 @@ fn ending_the_workers_of_a_dead_creator_survives_refused_calls() {
             };
             let pids = Queue::<Vec<i32>>::unbounded().unwrap();
             let Ok(maker) = Process::builder().daemon(true).spawn(make, (pids.clone(),)) else { return };
-            // The creator may be refused its pool, and panic.
+            // The refused calls may keep the creator from creating its pool. Then the creator panics.
             let sources: [&dyn procession::queue::Ready; 2] = [&pids, &maker];
             if procession::select(&sources) == Ok(0) {
                 let workers = pids.get().unwrap();
@@ -245,7 +246,7 @@ fn ending_the_workers_of_a_dead_creator_survives_refused_calls() {
     });
 }
 
-/// The end of main needs a program of its own.
+/// The test ends main, so main must be a separate program.
 #[test]
 fn the_end_of_the_family_survives_refused_calls() {
     let _dog = procession_testkit::watchdog(Duration::from_secs(300));
@@ -287,7 +288,7 @@ fn ignores_sigterm() {
     forever();
 }
 
-/// The keeper repeats a worker's kill until it has succeeded.
+/// The keeper repeats the kill of a worker until the kill succeeds.
 #[test]
 fn a_refused_kill_is_repeated_until_it_succeeds() {
     isolated!({
@@ -308,7 +309,8 @@ fn a_refused_kill_is_repeated_until_it_succeeds() {
     });
 }
 
-/// A program has no descriptors for a while. The library does what needs them as soon as there are some.
+/// A program has no free descriptors for a while. As soon as some are free, the library completes the
+/// operations that need them.
 #[test]
 fn a_program_recovers_from_running_out_of_descriptors() {
     isolated!(limits = [(libc::RLIMIT_NOFILE, 64)], {
@@ -336,7 +338,7 @@ fn a_program_recovers_from_running_out_of_descriptors() {
     });
 }
 
-/// Sends a signal that the kernel does not permit, and returns how its receiver ends.
+/// Sends a signal while the kernel refuses to send signals. Returns how the receiver ends.
 fn end_where_signals_are_refused(
     signal: fn(&Process<()>) -> procession::Result<()>,
 ) -> Result<String, String> {

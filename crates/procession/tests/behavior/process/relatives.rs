@@ -1,4 +1,4 @@
-//! What processes know about themselves and each other: names, process ids, parents, children.
+//! What processes know about themselves and each other: names, process ids, parents and children.
 #![allow(unsafe_code, reason = "constructors, closes descriptors")]
 
 use std::os::fd::AsRawFd;
@@ -105,7 +105,7 @@ fn a_pidfd_can_be_polled_for_the_end() {
     let pidfd = p.pidfd().unwrap();
     let ended = |timeout| {
         let mut poll = libc::pollfd { fd: pidfd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
-        // SAFETY: one entry.
+        // SAFETY: passes a pointer to one entry, and the count 1.
         unsafe { libc::poll(&raw mut poll, 1, timeout) == 1 }
     };
     assert!(!ended(0));
@@ -136,7 +136,7 @@ fn wait_any_returns_the_first_process_to_end() {
     assert_eq!(try_wait_any(&any), Ok(7), "the first process that has ended");
     assert_eq!(procession::select(&[&any[0], &any[150]]), Ok(1));
     assert!(wait_any::<AnyProcess>(&[]).is_err() && wait_any(&[current_process().unwrap()]).is_err());
-    // A process that returns is reported as well as one that is killed.
+    // `wait_any` also reports a process that returns, and not only killed processes.
     let returns = Process::spawn(|| 5, ()).unwrap();
     assert_eq!(wait_any(&[AnyProcess::from(&all[0]), AnyProcess::from(&returns)]), Ok(1));
     all.iter().for_each(|p| p.kill().unwrap());
@@ -153,7 +153,7 @@ fn a_process_of_unknown_type_has_a_pidfd() {
     any.kill().unwrap();
     assert!(any.wait().is_err());
     let mut poll = libc::pollfd { fd: pidfd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
-    // SAFETY: one entry.
+    // SAFETY: passes a pointer to one entry, and the count 1.
     assert_eq!(unsafe { libc::poll(&raw mut poll, 1, 20_000) }, 1);
     assert!(matches!(any.pidfd(), Err(Error::StaleHandle(_))));
 }
@@ -168,7 +168,8 @@ fn cpu_count_counts_the_processors_that_this_process_may_use() {
     assert_eq!(Process::spawn(cpu_count, ()).unwrap().join(), Ok(all));
 }
 
-/// The process in between is killed. Its child works on, sees that its parent has ended, and can wait for it.
+/// A process between main and its grandchild is killed. The grandchild continues, sees that its parent has
+/// ended, and can wait for the parent.
 #[test]
 fn a_grandchild_survives_its_parent_s_death() {
     let _dog = watched();

@@ -1,4 +1,5 @@
-//! Where processes can be spawned from: threads, children, replaced or missing files, closed streams.
+//! Spawns in unusual situations: from threads and children, with replaced or missing files, with closed
+//! streams.
 #![allow(unsafe_code, reason = "constructors, closes descriptors")]
 
 use std::fs;

@@ -1,4 +1,5 @@
-//! A process that a signal stops after it has published its end delays no other process.
+//! A process publishes its end, and then a signal stops the process. The stopped process delays no other
+//! process.
 #![allow(unsafe_code, reason = "a destructor of the program")]
 
 use std::io::{BufRead, BufReader};
@@ -25,7 +26,7 @@ extern "C" fn signal_at_last() {
     }
 }
 
-/// Returns the process id of a process that has been joined, and that sends itself this signal before it exits.
+/// Spawns and joins a process that sends itself this signal right before it exits. Returns its process id.
 fn ended_with(signal: i32, breaks_rule: bool) -> i32 {
     let leave = |signal: i32, breaks_rule: bool| {
         if breaks_rule {
@@ -41,7 +42,7 @@ fn until_stopped(pid: i32) {
     until("the process is stopped", || proc::state(pid) == Some('T'));
 }
 
-/// Signals that stop a process or end it.
+/// Signals that stop or end a process.
 const SIGNALS: [i32; 5] = [libc::SIGTSTP, libc::SIGTTIN, libc::SIGTTOU, libc::SIGTERM, libc::SIGHUP];
 
 #[test]
@@ -66,7 +67,7 @@ fn without_the_rule_a_group_signal_stops_a_joined_process() {
     until_nothing_is_left(&board);
 }
 
-/// Runs a main that ends while a process that it has joined is stopped.
+/// Runs a main that ends while an already joined process is stopped.
 fn main_ends_before_it(rule: Option<Rule>) {
     let _dog = watched();
     if role().is_some() {

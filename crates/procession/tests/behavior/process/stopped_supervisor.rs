@@ -1,4 +1,5 @@
-//! While the supervisor is stopped, no dead process is recovered. The `Debug` output of a handle says so.
+//! While the supervisor is stopped, no dead process is recovered. The `Debug` output of a handle reports
+//! this.
 
 use crate::family::*;
 use procession::sync::{Mutex, RwLock};

@@ -1,4 +1,4 @@
-//! The supervisor is killed. Its children end with it, every waiter gets an error, and a new family starts.
+//! The supervisor is killed. Its children end, every waiter gets an error, and a new family starts.
 #![allow(unsafe_code, reason = "stops processes")]
 
 use std::thread;
@@ -158,7 +158,7 @@ fn garbage_on_the_supervisor_s_socket_is_ignored() {
         for round in 0..200 {
             let garbage: Vec<u8> = (0..random.below(400)).map(|_| random.next_u64() as u8).collect();
             for &socket in &sockets {
-                // SAFETY: the pointer and the length are those of one slice.
+                // SAFETY: the pointer and the length come from the same slice.
                 unsafe {
                     libc::send(
                         socket,

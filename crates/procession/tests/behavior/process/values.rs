@@ -91,7 +91,7 @@ fn arguments_and_results_of_64_mib_arrive() {
     assert!(back.join().unwrap() == text + "7", "64 MiB of text came back changed");
 }
 
-/// Returns why a result did not arrive, and its text.
+/// Returns the reason why a result could not be decoded, and the text that shows the result.
 #[track_caller]
 fn undecodable(error: &procession::ProcessError) -> (String, String) {
     let Failure::Undecodable { why, text } = error.failure() else { panic!("{error}") };
@@ -99,7 +99,7 @@ fn undecodable(error: &procession::ProcessError) -> (String, String) {
     (why.clone(), text.clone())
 }
 
-/// A typical type of programmers who know serde from JSON.
+/// A type as programmers often define it for JSON.
 #[derive(Serialize, Deserialize)]
 #[serde(untagged)]
 enum Untagged {
@@ -127,14 +127,15 @@ fn a_result_that_cannot_be_decoded_is_shown_as_text() {
     let json = || serde_json::json!({"a": [true, null, "ü"]});
     let (_, text) = undecodable(&spawned(json).expect_err("the result cannot be decoded"));
     assert_eq!(text, r#"{"a": [true, (), "ü"]}"#);
-    // A lock in the result is released, and long text is truncated.
+    // The library frees a lock in the result, and truncates long text.
     let long = || (procession::Lock::new().unwrap(), Untagged::Text("ü".repeat(100_000)));
     let (_, text) = undecodable(&spawned(long).err().expect("it does not arrive"));
     assert!(text.len() < 1100, "{text}");
     assert!(text.ends_with('…') && text.contains("üüü") || text.starts_with("b\""), "{text}");
 }
 
-/// Wherever a value of such a type crosses, the error names it, and says what does not survive.
+/// Wherever a value of such a type is sent or stored, the error names the type, and lists the serde
+/// attributes that do not survive.
 #[test]
 fn the_error_is_the_same_wherever_a_value_does_not_arrive() {
     #[derive(Clone, Serialize, Deserialize)]

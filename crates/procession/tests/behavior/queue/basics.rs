@@ -1,4 +1,4 @@
-//! A queue whose processes all live: the forms of its operations, bounds, closing, errors.
+//! Queues without deaths: the forms of the operations, bounds, closing, errors.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -17,7 +17,7 @@ fn later(time: Duration) -> Instant {
     Instant::now() + time
 }
 
-/// Runs `f` in a thread, and `then` when that thread sleeps.
+/// Runs `f` in a thread, and calls `then` while that thread sleeps.
 fn meanwhile<T: Send>(f: impl FnOnce() -> T + Send, then: impl FnOnce()) -> T {
     thread::scope(|scope| {
         let (tell, told) = std::sync::mpsc::channel();
@@ -139,7 +139,7 @@ fn put_many_and_get_many_transfer_as_many_as_fit() {
     assert_eq!(queue.try_get_many(3), Err(GetError::Empty));
     assert_eq!(queue.get_many_timeout(3, SHORT), Err(GetError::Empty));
     assert_eq!(queue.get_many_deadline(3, later(SHORT)), Err(GetError::Empty));
-    // More items than fit, in more than one batch.
+    // Puts more items than fit, so they are put in several batches.
     let taken = thread::scope(|scope| {
         let taker = scope.spawn(|| {
             let mut taken = Vec::new();
@@ -256,7 +256,7 @@ fn iteration_ends_with_the_queue() {
     assert_eq!((&queue).into_iter().count(), 0);
 }
 
-/// Fails to encode when it is odd, and fails to decode when the thread's `REFUSES` is set.
+/// Fails to encode if its number is odd, and fails to decode if the thread's `REFUSES` is set.
 #[derive(Debug, PartialEq)]
 struct Moody(u32);
 

@@ -63,7 +63,7 @@ fn a_closed_queue_reports_how_many_items_were_not_put() {
     }
 }
 
-/// With little time, the operations transfer as many items as they can.
+/// With a short timeout, the operations transfer as many items as they can.
 #[test]
 fn a_batch_transfers_as_many_items_as_fit() {
     let _dog = watched();

@@ -1,4 +1,4 @@
-//! Processes die while they use a queue, in ways in which Python's queues lose items or block for ever.
+//! Processes die while they use a queue. In these cases, Python's queues lose items or block for ever.
 
 use crate::family::*;
 use procession::internals::census;
@@ -26,7 +26,7 @@ fn a_reader_killed_while_it_waits_blocks_no_other_reader() {
         reader.kill().unwrap();
         queue.put(vec![1]).unwrap();
         reader.join().unwrap_err();
-        // The reader may have been woken before it was dead.
+        // The reader may have been woken before it died, and may have taken the item.
         if queue.try_get() == Err(GetError::Empty) {
             assert!(queue.is_empty());
         }
@@ -116,7 +116,7 @@ fn a_stopped_reader_blocks_no_other() {
     assert_eq!(queue.get(), Ok(vec![1]));
 }
 
-/// Each process of a chain is killed after it has done one thing, and the queue still works.
+/// Each process of a chain is killed after a single operation, and the queue still works.
 #[test]
 fn a_chain_of_deaths_passes_an_item_on() {
     let _dog = watched();

@@ -147,7 +147,7 @@ fn an_item_that_cannot_be_decoded_releases_its_handles() {
         impl<'de> Deserialize<'de> for Picky {
             fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Picky, D::Error> {
                 let (lock, fine): (Lock, bool) = Deserialize::deserialize(deserializer)?;
-                // The sender can decode the value.
+                // Only the sender can decode a value that is not `fine`.
                 if fine || procession::current_process().is_ok_and(|me| me.name() == "sender") {
                     return Ok(Picky(lock, fine));
                 }

@@ -1,4 +1,4 @@
-//! `JoinableQueue`: an item that was handed out is done once, or is queued again, or becomes a dead letter.
+//! `JoinableQueue`: a received item is done once, is queued again, or becomes a dead letter.
 
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -24,7 +24,7 @@ fn queue(items: impl IntoIterator<Item = u32>) -> Work {
     queue
 }
 
-/// Returns a process that holds leases of `count` items and sleeps.
+/// Returns a process that sleeps while it holds the leases of `count` items.
 fn worker(queue: &Work, count: usize) -> Process<()> {
     let board = Board::new();
     let work = |queue: Work, count: usize, board: String| {
@@ -299,7 +299,7 @@ fn every_item_is_done_although_consumers_are_killed() {
     assert_eq!(queue.unfinished(), 0);
 }
 
-/// Fails to decode, or panics while it is decoded, when the test says so.
+/// Fails to decode if `REFUSES` is set, and panics while it is decoded if `PANICS` is set.
 #[derive(Debug, Serialize, PartialEq)]
 struct Moody(u32);
 
@@ -395,7 +395,7 @@ fn items_are_queued_again_when_their_process_ends() {
     let queue = queue(1..=3);
     let forgets = |queue: Work| std::mem::forget(queue.get().unwrap());
     Process::spawn(forgets, (queue.clone(),)).unwrap().join().unwrap();
-    // A process that returns is joined before it is recovered.
+    // If a process returns normally, `join` may return before the process is recovered.
     until("the item is queued again", || queue.len() == 3);
     let leaves = |queue: Work| -> () {
         let _lease = queue.get().unwrap();
@@ -430,7 +430,7 @@ fn ten_thousand_leases_can_be_held() {
     queue.join().unwrap();
 }
 
-/// The places of leases are reused however many are held and in whatever order they are done.
+/// The places of leases are reused, however many leases are held, and in whatever order the items are done.
 #[test]
 fn places_of_leases_are_reused() {
     const MANY: usize = 997;
@@ -462,13 +462,14 @@ fn a_lease_outlives_every_handle_to_its_queue() {
     drop(second);
 }
 
-/// A worker puts the next item before it reports its own as done. So at every moment some item is unfinished.
+/// This process puts the next item before it reports its current item as done. So some item is unfinished at
+/// every moment.
 #[test]
 fn join_does_not_return_while_items_create_items() {
     const ROUNDS: u32 = 3000;
     let _dog = watched();
     let queue = queue(0..5000);
-    // The chain's leases must be noted far from each other: in the first and the last place.
+    // The leases of the chain must be recorded far from each other: in the first place and in the last.
     let mut held: Vec<Lease<u32>> = (0..5000).map(|_| queue.get().unwrap()).collect();
     let mut last = held.pop().unwrap();
     let mut rest = held.drain(..);
@@ -476,7 +477,7 @@ fn join_does_not_return_while_items_create_items() {
     rest.for_each(|lease| lease.done().unwrap());
     first.done().unwrap();
     let count = |queue: Work| {
-        // Polls all the time. Only the end may be reported.
+        // Polls without pause. `try_join` must succeed only at the end.
         while queue.try_join().is_err() {}
         queue.is_closed()
     };

@@ -1,4 +1,5 @@
-//! Unusual uses of queues and pipes: empty messages, panics while putting and reading, deaths at an awkward moment.
+//! Unusual uses of queues and pipes: empty messages, panics while putting and reading, and deaths at awkward
+//! moments.
 
 use std::cell::Cell;
 use std::panic::{self, AssertUnwindSafe};
@@ -62,7 +63,7 @@ thread_local! {
     static PANICS: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Panics while it is decoded if told so. It is too long for the ring itself.
+/// A value that can panic while it is decoded. It is too long for the ring, so it needs its own block.
 #[derive(Serialize)]
 struct Touchy(Vec<u32>);
 
@@ -73,14 +74,14 @@ impl<'de> Deserialize<'de> for Touchy {
     }
 }
 
-/// A panic while items are decoded leaves no memory behind, neither of the item that is decoded nor of the others that
-/// were taken with it. The next item can be received.
+/// A panic while an item is decoded leaves no memory behind. This includes the other items of the same batch.
+/// The next item can be received.
 #[test]
 fn a_panic_while_reading_leaves_no_memory() {
     isolated!({
         let (queue, work) = (Queue::unbounded().unwrap(), JoinableQueue::unbounded().unwrap());
         let touchy = || Touchy((1000..2000).collect());
-        // The block for leases stays allocated, so this allocates it first.
+        // The block for leases stays allocated. So the test allocates it before it counts blocks.
         work.put(touchy()).unwrap();
         work.get().unwrap().done().unwrap();
         let before = internals::census().blocks;
@@ -106,7 +107,7 @@ fn a_panic_while_reading_leaves_no_memory() {
     });
 }
 
-/// An item is there once `put` has returned, whatever happens to its producer.
+/// Once `put` has returned, the item is in the queue, whatever happens to the producer.
 #[test]
 fn an_item_survives_a_producer_killed_after_its_put() {
     let _dog = watched();
@@ -124,7 +125,7 @@ fn an_item_survives_a_producer_killed_after_its_put() {
     assert_eq!(all, (0..10).flat_map(|p| (0..3).map(move |n| (p, n))).collect::<Vec<_>>());
 }
 
-/// A child that has put more items than anyone has received can be joined.
+/// A child can be joined even if no process has received its items.
 #[test]
 fn a_child_with_unread_items_can_be_joined() {
     let _dog = watched();

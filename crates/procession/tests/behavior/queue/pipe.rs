@@ -1,4 +1,4 @@
-//! `pipe`: two processes exchange messages, and each notices when the other is gone.
+//! `pipe`: two processes exchange messages, and each notices when the other end is gone.
 #![allow(unsafe_code, reason = "a signal handler")]
 
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -155,7 +155,7 @@ fn closing_ends_both_directions_for_every_process() {
     b.close().unwrap();
 }
 
-/// Holds one end, and gives it up when and how the test says.
+/// Holds one end until the test posts `go`, and then gives up the end in the way that `how` names.
 fn peer(end: Connection<u32, Vec<u8>>, board: String, how: String) {
     post(&board, "has it", "");
     wait_for(&board, "go");
@@ -332,7 +332,7 @@ fn pipes_without_reachable_ends_are_freed() {
         drop((a, b));
         until_as_before(&start);
 
-        // An end travels in its own pipe: first the end that is to be received, then the one that receives.
+        // An end travels through its own pipe: first the sending end, then the receiving end.
         for other in [false, true] {
             let (a, b) = own();
             let sent = Own(if other { b.0.clone() } else { a.0.clone() });
@@ -358,7 +358,7 @@ fn pipes_without_reachable_ends_are_freed() {
         drop((a, d));
         until_as_before(&start);
 
-        // The same in processes that are killed.
+        // Does the same in processes that are killed.
         for _ in 0..10 {
             let (here, there) = own();
             let holds = |end: Own| {

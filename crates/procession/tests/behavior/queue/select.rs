@@ -1,4 +1,4 @@
-//! `select`: waits for the first ready object among several.
+//! `select` waits for the first ready object among several.
 
 use crate::family;
 use crate::support;
@@ -39,7 +39,7 @@ impl Kinds {
         [&self.queue, &self.work, &self.end, &self.process]
     }
 
-    /// Returns a process that sleeps until one object is ready, in one of the forms of `select`.
+    /// Returns a process that sleeps in one of the forms of `select` until an object is ready.
     fn chooser(&self, way: usize) -> Process<Result<usize, SelectError>> {
         let choose = |way: usize, queue: Queue<u32>, work: Work, end: End, process: Process<()>| {
             let all: [&dyn Ready; 4] = [&queue, &work, &end, &process];
@@ -136,7 +136,7 @@ fn select_accepts_any_number_of_objects_except_none() {
         let all: Vec<&dyn Ready> = queues.iter().map(|queue| queue as &dyn Ready).collect();
         select(&all[..many])
     };
-    // One system call waits for 127 words, and one of these is the count of deaths.
+    // One system call waits for at most 127 words, and one of these is the count of deaths.
     for many in [126, 127, 128, 129, 399] {
         for last in [0, many / 2, many - 1] {
             assert_eq!(select_timeout(&all[..many], SOON), Err(SelectError::NotReady));
@@ -243,11 +243,11 @@ fn select_serves_several_queues_until_each_ends() {
     assert!(got.into_iter().eq(0..40));
 }
 
-/// Without `futex_waitv`, `select` polls.
+/// If the kernel has no `futex_waitv`, `select` polls.
 #[test]
 fn select_works_without_futex_waitv() {
     isolated!({
-        // Breaks the rule in every child too, because the supervisor is a fork of this process.
+        // This breaks the rule in every child too, because the supervisor is a fork of this process.
         internals::break_rule(Rule::WaitsForAny);
         let kinds = Kinds::new();
         let before = Instant::now();
@@ -274,7 +274,7 @@ fn become_member(slot: u32) {
     internals::inherit_handles(0);
 }
 
-/// Returns a process that sleeps until the queue's item can be received.
+/// Returns a process that sleeps until it receives an item of the queue.
 fn getter(queue: &'static Queue<u32>) -> Child {
     spawn_parked(|| {
         become_member(OTHER);
@@ -282,7 +282,8 @@ fn getter(queue: &'static Queue<u32>) -> Child {
     })
 }
 
-/// Reports whether a sleeping process has been woken and ends. Otherwise it still sleeps.
+/// Reports whether a sleeping process was woken. If so, waits for its end. Otherwise, the process still
+/// sleeps.
 fn comes_through(mut sleeper: Child) -> bool {
     if proc::is_parked(sleeper.pid) {
         return false;
@@ -291,7 +292,8 @@ fn comes_through(mut sleeper: Child) -> bool {
     true
 }
 
-/// A selector sleeps before a getter does, is woken instead of it, and does not take the item.
+/// A selector falls asleep before a getter. The put wakes the selector instead of the getter, but the
+/// selector takes no item. Returns whether the getter is woken later.
 fn select_and_leave_it() -> bool {
     let (queue, other, diary) = (queue(), queue(), Diary::new());
     let mut selector = spawn_parked(|| {
@@ -321,7 +323,8 @@ fn without_the_rule_the_selector_s_wake_is_lost() {
     });
 }
 
-/// A selector is woken instead of a getter, and killed before it runs.
+/// A put wakes a selector instead of a getter, and the selector is killed before it runs. Returns whether the
+/// getter is woken later.
 fn kill_a_woken_selector() -> bool {
     let queue = queue();
     let mut selector = spawn_parked(|| {
@@ -354,7 +357,7 @@ fn without_the_sweep_a_killed_selector_takes_the_wake_with_it() {
     });
 }
 
-/// A producer is killed after it has put an item and before it has woken the selector.
+/// A producer is killed after it has put an item, but before it wakes the selector.
 fn kill_a_producer_before_its_wake() -> bool {
     let queue = queue();
     let selector = Child::spawn(|| {
@@ -393,7 +396,7 @@ fn without_the_sweep_the_selector_of_a_killed_producer_sleeps_on() {
     });
 }
 
-/// A selector is killed at every instruction, including while it sleeps. It leaves nothing behind, and has taken no
+/// A selector is killed at every instruction, even while it sleeps. It leaves nothing behind and takes no
 /// item.
 #[test]
 fn a_selector_may_be_killed_at_every_instruction() {

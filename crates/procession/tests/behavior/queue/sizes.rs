@@ -57,7 +57,7 @@ fn a_queue_grows_and_wraps_around_with_mixed_sizes() {
         } else if let Some(len) = inside.pop_front() {
             assert!(queue.try_get() == Ok(pattern(len)));
         }
-        // The ring wraps around all the time.
+        // The ring wraps around many times.
         if small.is_full() || rng.below(3) == 0 {
             let _ = small.try_get();
         }
@@ -73,7 +73,7 @@ fn a_queue_grows_and_wraps_around_with_mixed_sizes() {
     assert!(internals::queue_blocks(&small).0.len() <= 3 + small.len());
 }
 
-/// Takes all items out, and returns how many there were.
+/// Takes all items out, and returns their number.
 fn drain(queue: &Queue<Vec<u8>>) -> usize {
     std::iter::from_fn(|| queue.try_get().ok()).count()
 }
@@ -115,7 +115,7 @@ fn a_put_into_full_memory_is_an_error() {
     });
 }
 
-/// Recovery of a dead process may free memory, but `try_put` does not wait for it.
+/// Recovery of a dead process may free memory, but `try_put` does not wait for recovery.
 #[test]
 fn try_put_does_not_wait_for_memory() {
     isolated!(limits = [(libc::RLIMIT_FSIZE, 16 << 20)], {
@@ -148,7 +148,7 @@ fn a_queue_that_is_dropped_with_items_in_it_frees_everything() {
             assert!(census().objects == 302);
             drop(queue);
             until("the arena is empty", || census().objects == 0 && census().blocks.is_empty());
-            // The same in a process that is killed.
+            // Does the same in a process that is killed.
             let fill = |bytes: usize| {
                 let queue = Queue::unbounded().unwrap();
                 queue.put_many((0..20).map(|_| (Lock::new().unwrap(), pattern(bytes)))).unwrap();
@@ -318,7 +318,8 @@ fn an_empty_queue_takes_little_memory_whatever_its_limits() {
     });
 }
 
-/// A queue grows by what it holds. When the items are taken, all memory except the segment in use is freed.
+/// A queue takes memory in proportion to its items. When all items are taken, all memory except the segment
+/// in use is freed.
 #[test]
 fn a_queue_takes_as_much_memory_as_it_needs() {
     isolated!({
@@ -338,7 +339,8 @@ fn a_queue_takes_as_much_memory_as_it_needs() {
     });
 }
 
-/// Recovery takes time in proportion to the items that the dead consumer held, not to those that it took before.
+/// The time of recovery depends on the items that the dead consumer held, and not on the items that it took
+/// before.
 #[test]
 fn recovery_does_not_slow_down_after_large_batches() {
     let _dog = watched();

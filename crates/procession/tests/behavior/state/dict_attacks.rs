@@ -1,5 +1,5 @@
-//! Hostile uses of dicts and lists: values that hold their own container, user code that fails, panics or calls back
-//! during a change, and changes of two containers in opposite orders.
+//! Hostile uses of dicts and lists. A value holds its own container. User code fails, panics or calls back
+//! during a change. Two containers are changed in opposite orders.
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -79,7 +79,8 @@ fn a_dict_can_hold_thousands_of_dicts() {
     });
 }
 
-/// Returns the error of whichever of two changes in opposite orders was refused.
+/// Returns the error of the refused change. Exactly one of the two changes in opposite orders must be
+/// refused.
 fn refusal(results: [procession::Result<()>; 2]) -> Error {
     let [Ok(()), Err(refused)] = results.clone() else {
         let [Err(refused), Ok(())] = results else { panic!("one is refused: {results:?}") };
@@ -109,7 +110,7 @@ fn two_dicts_changed_in_opposite_orders_are_reported() -> procession::Result<()>
         matches!(&refused, Error::Lock(LockError::Deadlock { cycle }) if cycle.len() == 2),
         "{refused:?}"
     );
-    // The refused process has changed its first dict, the other process both.
+    // The refused process has changed only its first dict, and the other process has changed both.
     let sum = dicts[0].get(&1)?.unwrap() + dicts[1].get(&1)?.unwrap();
     assert_eq!(sum, 33);
     Ok(())
@@ -142,7 +143,7 @@ fn a_lock_and_a_list_acquired_in_opposite_orders_are_reported() -> procession::R
 }
 
 thread_local! {
-    /// What a value does while it is decoded.
+    /// How a value behaves while it is decoded.
     static MOOD: Cell<Mood> = const { Cell::new(Mood::Fine) };
 }
 
@@ -153,7 +154,7 @@ enum Mood {
     Panics,
 }
 
-/// A value that is encoded and decoded according to the thread's mood.
+/// A value that is decoded according to the thread's mood. Encoding the number 13 panics.
 #[derive(Debug, PartialEq)]
 struct Moody(u32, Option<Vec<u8>>);
 
@@ -227,7 +228,7 @@ fn panics_in_the_users_code() -> procession::Result<()> {
         MOOD.set(Mood::Fine);
         assert_eq!(dict.get(&1)?, Some(Moody(7, None)));
         assert_eq!((dict.len(), internals::faults_of_dict(&dict)), (3, vec![]));
-        // No process holds the part's lock, and the encoder is not in use.
+        // Checks that no process holds the lock of the dict's part, and that the encoder is not in use.
         let change = |dict: Dict<u32, Moody>| dict.update(&1, |value| value.1 = None).map(drop);
         Process::spawn(change, (dict.clone(),))?.join()??;
         assert!(serde_json::to_string(&dict).is_err(), "a handle cannot leave the family");
@@ -312,7 +313,7 @@ fn user_code_that_uses_its_own_container_does_not_deadlock() -> procession::Resu
     Ok(())
 }
 
-/// A long value is read while other values in its part change all the time.
+/// A long value is read while other values in the same part of the dict change all the time.
 #[test]
 fn a_long_value_can_be_read_under_many_changes() -> procession::Result<()> {
     let _dog = watched();

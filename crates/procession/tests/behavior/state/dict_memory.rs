@@ -6,7 +6,8 @@ use procession::state::List;
 use procession::{Dict, Error, Process, Queue};
 use procession_testkit::{Audit, Rng, isolated};
 
-/// Memory that stays allocated: pages of tables that were touched once, and one span of each size in use.
+/// The bytes of memory that may stay allocated: pages of tables that were touched once, and one span of each
+/// size in use.
 const SLACK: u64 = 2 << 20;
 
 fn value(n: u64) -> Vec<u8> {
@@ -44,7 +45,7 @@ fn memory_is_returned_when_a_list_is_cleared() {
     });
 }
 
-/// The process that filled the dict has ended, and its memory belonged to the dict alone.
+/// The process that filled the dict has ended, and only the dict used the memory.
 #[test]
 fn memory_of_an_ended_process_is_returned() {
     isolated!({
@@ -60,14 +61,14 @@ fn memory_of_an_ended_process_is_returned() {
     });
 }
 
-/// The process that filled the dict lives on, and does nothing.
+/// The process that filled the dict still lives, but does nothing.
 #[test]
 fn memory_of_an_idle_process_is_returned() {
     isolated!({
         let (dict, go) = (Dict::<u64, Vec<u8>>::new().unwrap(), Queue::<()>::unbounded().unwrap());
         let filled = Queue::<()>::unbounded().unwrap();
         let fill = |dict: Dict<u64, Vec<u8>>, filled: Queue<()>, go: Queue<()>| {
-            // The process keeps one span of each size.
+            // First, a few entries make the process allocate the one span of each size that it keeps.
             dict.extend((0..100).map(|n| (n, value(n)))).unwrap();
             filled.put(()).unwrap();
             go.get().unwrap();
@@ -107,7 +108,7 @@ fn memory_of_an_idle_process_can_be_reused_by_another() {
         for key in keys / 16..keys {
             assert!(dict.remove(&key).unwrap().is_some());
         }
-        // Blocks of another size, which need whole spans.
+        // Allocates blocks of another size, which need whole spans.
         let other = Dict::<u64, Vec<u8>>::new().unwrap();
         other.extend((0..4000).map(|n| (n, vec![2; 3000]))).unwrap();
         assert_eq!((dict.len() as u64, other.len()), (keys / 16, 4000));
@@ -156,7 +157,7 @@ fn the_error_of_a_full_arena_names_the_holders() {
     });
 }
 
-/// Returns a size as in caches: most are small, and a few are very large.
+/// Returns a size as in a cache: most values are small, and a few are very large.
 fn size(rng: &mut Rng) -> usize {
     let (low, high) = match rng.below(100) {
         0..60 => (1, 6),
@@ -168,7 +169,8 @@ fn size(rng: &mut Rng) -> usize {
     magnitude + rng.below(magnitude as u64) as usize
 }
 
-/// Inserts, changes and removes entries, more by day than by night. Returns by how many bytes the values have grown.
+/// Inserts, changes and removes entries, more by day than by night. Returns the number of bytes by which all
+/// values together have grown.
 fn hour(dict: &Dict<u64, Vec<u8>>, rng: &mut Rng, wanted: u64) -> i64 {
     let mut more = 0;
     for _ in 0..2500 {
@@ -186,7 +188,7 @@ fn hour(dict: &Dict<u64, Vec<u8>>, rng: &mut Rng, wanted: u64) -> i64 {
     more
 }
 
-/// `churn` in bench/ runs longer, and draws its result.
+/// `churn` in `bench/` runs longer, and plots its result.
 #[test]
 fn memory_does_not_grow_over_days_of_churn() {
     isolated!({
@@ -203,7 +205,7 @@ fn memory_does_not_grow_over_days_of_churn() {
         for _ in 0..3 {
             let mut peak = 0;
             for wanted in [500, 1000, 2000, 3000, 4000, 4500, 4000, 3000, 2000, 1000] {
-                // In half of the cases, another process frees a value than the one that allocated it.
+                // In half of the cases, a value is not freed by the process that allocated it.
                 orders.put(wanted).unwrap();
                 live += hour(&dict, &mut rng, wanted);
                 live += reports.get().unwrap();

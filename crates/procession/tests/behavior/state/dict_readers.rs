@@ -1,5 +1,6 @@
-//! A reader is stopped at one instruction after the other. Meanwhile, the data that it reads is changed, freed, and
-//! reused. When the reader continues, it must see a value that was current.
+//! A reader is stopped at many different instructions. While it is stopped, the data that it reads is
+//! changed, and the old memory is freed and reused. When the reader continues, it must see a value that was
+//! current.
 
 use crate::support::{Diary, VICTIM, arena, go_on, open};
 use procession::internals::{self, Rule};
@@ -7,14 +8,16 @@ use procession::state::List;
 use procession::{Dict, Lock};
 use procession_testkit::{Child, isolated, run_until};
 
-/// Places of the diary in which the reader writes how far it has come, and what it saw.
+/// Places of the diary. The reader writes there that it is done, and whether the value that it saw is
+/// correct.
 const DONE: usize = 0;
 const SEEN: usize = 1;
 
-/// Number of instructions at which the reader is stopped. Each is reached by single steps from the start.
+/// The number of instructions at which a test stops the reader. For each of these instructions, a new reader
+/// takes single steps from the start.
 const PLACES: u64 = 32;
 
-/// Returns text from which a mixture of two values can be told.
+/// Returns a text of equal letters, so a mixture of two such texts can be recognized.
 fn text(letter: char) -> String {
     letter.to_string().repeat(100)
 }
@@ -25,8 +28,8 @@ fn is_whole(text: Option<&str>, letters: &str) -> bool {
     })
 }
 
-/// Starts a process that calls `read`, and stops it after `steps` instructions, or when it is done. Returns it and the
-/// number of instructions.
+/// Starts a process that calls `read`, and stops the process after `steps` instructions, or when it is done.
+/// Returns the process and the number of instructions that it has executed.
 fn reader(steps: u64, read: impl Fn() -> bool, diary: Diary) -> (Child, u64) {
     open([VICTIM]);
     let mut stopped_at = 0;
@@ -55,13 +58,14 @@ fn was_right(mut reader: Child, diary: Diary) -> bool {
     diary.read(SEEN) == 2
 }
 
-/// Stops the reader at many instructions, and calls `change` each time. Returns how often the reader was not done yet,
-/// and how often it then read a wrong value.
+/// Stops a reader at each of many instructions, and calls `change` meanwhile. Returns the number of readers
+/// that were not done when they were stopped, and the number of those that then read a wrong value.
 fn at_all(read: impl Fn() -> bool, change: impl Fn()) -> (usize, usize) {
     at_places(PLACES, read, change)
 }
 
-/// Does the same as [`at_all`] at a given number of places, because reading a handle takes very many instructions.
+/// Does the same as [`at_all`] at a given number of instructions, because reading a handle takes very many of
+/// them.
 fn at_places(places_in_all: u64, read: impl Fn() -> bool, change: impl Fn()) -> (usize, usize) {
     let diary = Diary::new();
     let (undisturbed, all) = reader(u64::MAX, &read, diary);
@@ -144,7 +148,8 @@ fn a_reader_sees_a_replaced_item_whole() {
                 list.pop().unwrap();
             }
         };
-        // While another item precedes it, the item has another index.
+        // The changes also insert an item before the item that is read. Until the new item is removed, the
+        // other item has another index.
         let (places, wrong) = at_all(|| is_whole(list.get(1).unwrap().as_deref(), "abz"), change);
         assert!(places > 20 && wrong == 0);
     });
@@ -158,7 +163,7 @@ fn a_reader_gets_a_living_handle() {
         let change = || {
             drop(dict.insert(&1, Lock::named("second").unwrap()).unwrap());
             internals::collect();
-            // A lock that reuses the old lock's place in the table of objects.
+            // Creates a lock that reuses the old lock's place in the table of objects.
             for _ in 0..3 {
                 drop(Lock::named("another").unwrap());
             }

@@ -133,7 +133,7 @@ fn an_array_can_be_used_as_a_slice() {
     assert!(matches!(Array::<[u8; 0]>::new(1), Err(Error::InvalidArgument(_))));
 }
 
-/// The memory may have been used before.
+/// This holds even if the memory of the array was used before.
 #[test]
 fn an_array_created_by_length_is_zero() {
     let _dog = watched();
@@ -160,7 +160,8 @@ fn resident_kb() -> u64 {
     line.split_whitespace().nth(1).and_then(|n| n.parse().ok()).expect("a number")
 }
 
-/// Four GiB, of which a few pages are touched. Skipped on machines with less than twice as much.
+/// The array has four GiB, of which the test touches a few pages. Skipped on machines with less than eight
+/// GiB.
 #[test]
 fn a_huge_array_takes_only_the_pages_that_are_touched() {
     let _dog = watched();

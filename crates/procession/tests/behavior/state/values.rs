@@ -116,7 +116,7 @@ fn an_update_s_closure_cannot_change_its_own_value() {
     assert_eq!(value.get(), Ok(1));
 }
 
-/// Handles inside a value live while the value holds them.
+/// If a value holds handles, it keeps their objects alive.
 #[test]
 fn handles_in_a_value_live_with_it() {
     let _dog = family::watched();

@@ -14,7 +14,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 const SOON: Duration = Duration::from_millis(20);
 
-/// Starts processes and threads that are one party each.
+/// Starts processes and threads, each of which is one party.
 fn parties(
     barrier: &Barrier,
     processes: usize,
@@ -175,8 +175,8 @@ fn a_party_that_fails_before_it_arrives_breaks_the_barrier() {
     assert_eq!(barrier.wait(), Err(WaitError::Broken(Broken::Panicked { pid })));
 }
 
-/// An argument that fails to decode in another process, with an error or a panic. So the process ends before its
-/// function starts.
+/// An argument that fails to decode in another process, with an error or a panic. So that process ends before
+/// its function starts.
 struct Unreadable {
     panics: bool,
 }
@@ -218,7 +218,7 @@ fn a_party_with_undecodable_arguments_breaks_the_barrier() {
     }
 }
 
-/// A party that panics because another party died is not reported as the one that died.
+/// A party that panics because another party died is not reported as the party that died.
 #[test]
 fn a_broken_barrier_reports_the_first_cause() {
     let _dog = watched();
@@ -235,7 +235,7 @@ fn a_broken_barrier_reports_the_first_cause() {
     assert_eq!(barrier.wait(), Err(WaitError::Broken(Broken::ProcessDied { pid })));
 }
 
-/// There are more threads than parties. Each round has its own two parties, one of which leads.
+/// There are more threads than parties. Any two threads form a round, and one of them leads it.
 #[test]
 fn rounds_of_two_among_eight_have_one_leader_each() {
     let _dog = watched();
@@ -298,7 +298,7 @@ fn a_shrinking_barrier_continues_without_the_dead() {
     }
 }
 
-/// When every other party is dead, a party that arrives does not wait.
+/// If every other party is dead, a party that arrives does not wait.
 #[test]
 fn the_last_living_party_passes_alone() {
     let _dog = watched();
@@ -482,7 +482,7 @@ fn every_form_of_call_once_can_recover() {
     .unwrap();
 }
 
-/// A waiter for another process's initialization gets an error when that process dies.
+/// If a process dies during the initialization, every waiter for the initialization gets an error.
 #[test]
 fn waiters_for_an_unfinished_initialization_get_an_error() {
     let _dog = watched();

@@ -1,4 +1,4 @@
-//! `Condvar`: which waiters are woken, when, and in which state the lock is afterwards.
+//! `Condvar`: which waiters are woken, when they are woken, and the state of the lock afterwards.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -7,7 +7,7 @@ use crate::family::*;
 use procession::sync::{Condvar, LockError, Mutex};
 use procession::{Lock, Process};
 
-/// Number of threads that sleep, that may continue, and that have continued.
+/// The numbers of threads that sleep, that may continue, and that have continued.
 type Room = Mutex<[u32; 3]>;
 
 fn sleep_in(room: Room, condvar: Condvar) {
@@ -54,7 +54,7 @@ fn a_wait_that_times_out_acquires_the_lock_again() {
     let _dog = watched();
     let (lock, condvar) = (Lock::new().unwrap(), Condvar::new().unwrap());
     let soon = Duration::from_millis(20);
-    // A death in another test wakes every sleeper. The waiter has not timed out then, and waits again.
+    // A death in another test may wake every sleeper. Then the waiter has not timed out, and waits again.
     for timeout in [Duration::ZERO, soon] {
         let (mut held, at) = (lock.lock().unwrap(), Instant::now() + timeout);
         loop {

@@ -1,4 +1,5 @@
-//! Deadlocks are reported to the thread that closes the cycle, with every member. Nothing else is reported as one.
+//! The thread that closes a cycle of waits gets a deadlock error that names every member. No other wait is
+//! reported as a deadlock.
 
 use std::thread;
 use std::time::Duration;
@@ -67,7 +68,8 @@ fn a_waiter_with_a_timeout_does_not_close_a_deadlock() {
     assert!(theirs.lock().is_ok(), "the other process gave up, and this one acquired the lock");
     assert_eq!(p.join(), Ok(Err(LockError::TimedOut)));
     drop(held);
-    // In the opposite order, the other process would not give up before our own timeout.
+    // In the opposite order, the other process has no timeout, so it would not give up before our own
+    // timeout.
     let held = ours.lock().unwrap();
     let other = other_wants(&ours, &theirs);
     assert_eq!(cycle(theirs.lock_timeout(Duration::from_secs(3600))).len(), 2);
@@ -146,7 +148,8 @@ fn a_reader_behind_a_writer_that_waits_for_it_gets_an_error() {
     let lock = RwLock::named("limits", 0u8).unwrap();
     let read = lock.read().unwrap();
     let writer = Process::spawn(|lock: RwLock<u8>| lock.write().map(drop), (lock.clone(),)).unwrap();
-    // The writer has its turn among the writers, and then blocks readers, before it is known to wait.
+    // The writer first gets its turn among the writers, and then blocks readers. Only then is it recorded as
+    // waiting.
     let pid = writer.pid().unwrap();
     until("the writer sleeps", || procession_testkit::proc::is_parked(pid) && lock.try_read().is_err());
     assert_eq!(cycle(lock.read()).len(), 2);
@@ -188,7 +191,7 @@ fn a_process_that_waits_for_its_own_ancestor_gets_an_error() {
         grandchild.unwrap().join()
     };
     let p = Process::builder().name("parent").spawn(parent, ()).unwrap();
-    // Either process may have been the last to wait.
+    // Either process may have closed the cycle.
     match p.join().unwrap() {
         Ok(Ok(cycle)) => {
             assert_eq!((cycle.len(), cycle[0].process.as_str()), (2, "grandchild"));
@@ -215,8 +218,8 @@ fn joining_a_process_that_waits_for_the_caller_s_lock_is_an_error() {
     assert_eq!(p.join(), Ok(Ok(())));
 }
 
-/// Many locks are acquired in one order by more processes and threads than there are processors. Waits last long enough
-/// for a search. There must be no false alarm.
+/// Many locks are acquired in one order by more processes and threads than there are processors. Many waits
+/// are long enough to start a search for deadlocks. There must be no false alarm.
 #[test]
 fn healthy_locking_raises_no_alarm() {
     let _dog = watched();
@@ -257,7 +260,8 @@ fn healthy_locking_raises_no_alarm() {
     assert_eq!(*shared.read().unwrap(), 14 * 4);
 }
 
-/// Many threads hold the wanted lock. Waiters with a timeout do not hide the one waiter that would wait for ever.
+/// Several readers hold the wanted lock, and all except one of them wait for another lock with a timeout.
+/// They do not hide the one reader that would wait for ever.
 #[test]
 fn readers_that_would_give_up_hide_no_deadlock() {
     let _dog = watched();
@@ -302,8 +306,8 @@ fn a_value_can_be_part_of_a_deadlock() {
     assert_eq!(value.get(), Ok(2));
 }
 
-/// One of the five locks is read and one is written. The cycle goes through a read-write lock as through any other
-/// lock.
+/// One process reads the read-write lock, and one waits to write it. The cycle goes through this lock as
+/// through any other.
 #[test]
 fn a_cycle_of_three_kinds_of_lock_is_reported_with_all_names() {
     let _dog = watched();
@@ -322,7 +326,8 @@ fn a_cycle_of_three_kinds_of_lock_is_reported_with_all_names() {
     };
     let writer = Process::builder().name("writer").spawn(writes, (last.clone(), table.clone())).unwrap();
     until("the writer waits", || format!("{table:?}").contains("writer"));
-    // The writer has the writers' lock. It waits for the reader before this process asks for the last lock.
+    // The writer already has its turn among the writers. It must wait for the reader before this process asks
+    // for the last lock.
     procession_testkit::wait_until_parked(writer.pid().unwrap());
     let found = cycle(last.lock());
     let told: Vec<_> = found.iter().map(|one| (one.process.as_str(), one.lock.as_str())).collect();

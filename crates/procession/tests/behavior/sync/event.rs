@@ -118,7 +118,7 @@ fn be_interrupted() {
     }
 }
 
-/// A handled signal interrupts the sleep but not the wait, in every kind of wait.
+/// In every kind of wait, a handled signal interrupts the sleep but does not end the wait.
 #[test]
 fn a_signal_does_not_end_a_wait() {
     let _dog = watched();

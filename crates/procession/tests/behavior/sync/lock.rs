@@ -1,4 +1,4 @@
-//! `Lock`: shared by threads and processes, held, waited for, released.
+//! `Lock`: threads and processes share it, hold it, wait for it and release it.
 #![allow(unsafe_code, reason = "stops and continues processes")]
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -154,7 +154,7 @@ fn a_waiter_is_not_passed_over_for_ever() {
     let _dog = watched();
     static DONE: AtomicBool = AtomicBool::new(false);
     let (lock, board) = (Lock::new().unwrap(), Board::new());
-    // Each process releases the lock for hardly any time.
+    // Each process releases the lock only for a moment, and then acquires the lock again.
     let greedy = |lock: Lock, board: String| {
         while !posted(&board, "enough") {
             for _ in 0..1000 {

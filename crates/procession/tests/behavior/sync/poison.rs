@@ -1,4 +1,4 @@
-//! `Lock`: what is reported of an owner that died or panicked, to which waiters, and until when.
+//! `Lock`: which waiters learn that the owner died or panicked, what they learn, and until when.
 #![allow(unsafe_code, reason = "stops and continues processes")]
 
 use std::thread;
@@ -139,7 +139,7 @@ fn a_panic_poisons_the_lock() {
     thread::spawn(move || panics(here)).join().unwrap_err();
     assert!(matches!(refusal(lock.try_lock()), LockError::Panicked(who) if who.name == "main"));
     drop(lock.lock_or_recover().unwrap());
-    // A guard that a destructor acquires and drops during the panic is not affected by it.
+    // If a destructor acquires and drops a guard during the panic, that does not poison the lock.
     struct Locks(Lock);
     impl Drop for Locks {
         fn drop(&mut self) {

@@ -1,4 +1,5 @@
-//! `RLock`: acquired again by its holder, free at the last release, whatever the order of releases.
+//! `RLock`: its holder can acquire it again. The last release frees the lock, whatever the order of the
+//! releases.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread;
@@ -101,7 +102,7 @@ fn a_killed_holder_poisons_the_lock_and_resets_its_count() {
     assert_eq!(free_elsewhere(&lock), Ok(()), "the count starts again at the recovery");
 }
 
-/// This holds even when the panic unwinds through an inner guard only.
+/// This holds even if the panic unwinds only through an inner guard.
 #[test]
 fn a_panic_poisons_the_lock_at_the_last_release() {
     let _dog = watched();

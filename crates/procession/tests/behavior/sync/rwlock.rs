@@ -197,7 +197,7 @@ fn neither_readers_nor_writers_starve() {
     hogs.iter().for_each(|p| p.join().unwrap());
 }
 
-/// More readers than the first block has cells for.
+/// There are more readers than cells in the first block.
 #[test]
 fn a_thousand_threads_can_read_at_the_same_time() {
     let _dog = watched();

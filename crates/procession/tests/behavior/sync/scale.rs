@@ -1,5 +1,5 @@
-//! A thousand threads or processes at one barrier, one read-write lock, one semaphore, one condition. No limit depends
-//! on their number.
+//! A thousand threads or processes use the same barrier, read-write lock, semaphore and condition variable.
+//! None of these objects limits the number of threads or processes.
 
 use std::thread;
 
@@ -50,7 +50,7 @@ fn a_thousand_threads_of_two_processes_share_every_object() {
     assert!(shared.try_write().is_ok());
 }
 
-/// The same with processes, each with its own handles: they meet, count and read together. When one is killed, all
+/// A thousand processes, each with its own handles, meet, count and read together. When one is killed, all
 /// others are notified.
 #[test]
 fn a_thousand_processes_share_every_object() {

@@ -1,4 +1,5 @@
-//! `Semaphore`: how many threads hold permits, which waiter is next, and how permits of dead processes return.
+//! `Semaphore`: how many threads can hold permits, which waiter is next, and how the permits of dead
+//! processes return.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -51,7 +52,7 @@ fn a_count_out_of_range_is_an_error() {
     assert!(most.add_permits(1).is_err());
 }
 
-/// More permits than the first block has cells for, and than the second.
+/// There are more permits than the first block has cells, and also more than the second block has.
 #[test]
 fn permits_are_added_and_forgotten() {
     let _dog = watched();
@@ -119,7 +120,7 @@ fn a_permit_can_be_moved_to_another_thread() {
     assert_eq!(one.available_permits(), 1);
 }
 
-/// Permits of a dead process return, in whatever way it held them.
+/// The permits of a dead process return, in whatever way the process held them.
 #[test]
 fn permits_of_a_killed_holder_return() {
     let _dog = watched();
@@ -194,7 +195,7 @@ fn a_waiter_is_not_passed_over_for_ever() {
     assert_eq!(one.available_permits(), 1);
 }
 
-/// A quarter of a million permits. Each pass over the cells adds as many as it can.
+/// Adds a quarter of a million permits. Each pass over the cells adds as many permits as it can.
 #[test]
 fn a_quarter_of_a_million_permits_can_be_added() {
     let _dog = watched();

@@ -16,8 +16,8 @@ fn begin() -> Before {
     Before::now()
 }
 
-/// Kills the victim at every instruction of `operation`, which it runs on the result of `prepare`. After each death the
-/// arena must be in the state `before`.
+/// Kills the victim at every instruction of `operation`, which the victim runs on the result of `prepare`.
+/// After each death the arena must be in the state `before`.
 fn step<P>(before: &Before, prepare: impl Fn() -> P, operation: impl Fn(P)) -> Report {
     let victim = |gate: &Gate| {
         internals::become_member(VICTIM);
@@ -61,7 +61,7 @@ fn a_block_of_an_own_span_can_be_allocated_and_freed() {
     });
 }
 
-/// A cached free run is allocated by one store, and returned by one.
+/// A cached free run is allocated by a single store, and returned to the cache by a single store.
 #[test]
 fn a_cached_run_can_be_allocated_and_freed() {
     isolated!({
@@ -75,8 +75,8 @@ fn a_cached_run_can_be_allocated_and_freed() {
     });
 }
 
-/// A segment that passed through a long queue returns to the cache after many others were allocated, and another
-/// process frees it.
+/// A run is freed and allocated again between many other allocations, as happens to a segment of a long
+/// queue. When it is freed once more, the victim must be able to allocate it from the cache.
 #[test]
 fn a_cached_run_can_be_allocated_after_many_others() {
     isolated!({
@@ -162,7 +162,7 @@ fn a_full_span_can_be_followed_by_another() {
 fn empty_spans_can_be_freed() {
     isolated!({
         let before = begin();
-        // A span holds two such blocks, one of which stays allocated.
+        // A span holds two such blocks. One of the two stays allocated.
         let report = step(
             &before,
             || [(); 6].map(|()| reserve(30_000)),
@@ -182,7 +182,8 @@ fn a_value_can_be_packed() {
     isolated!(env = VECTORS, {
         let before = begin();
         for bytes in [0, 100, 3000, 70_000] {
-            // The memory first contains another value. The checker skips instructions at which no memory changes.
+            // The memory contains another value first, because the checker skips instructions that do not
+            // change memory.
             let (value, another) = (vec![7u8; bytes], vec![8u8; bytes]);
             let report = step(
                 &before,
@@ -199,7 +200,7 @@ fn a_value_can_be_packed() {
     });
 }
 
-/// All memory is in spans of one size, without any allocated block. These spans are freed.
+/// All memory is in spans for blocks of one size, and no block is allocated. These spans are freed.
 #[test]
 fn empty_spans_can_be_reused_for_another_size() {
     isolated!(limits = [(libc::RLIMIT_FSIZE, 2 << 20)], {
@@ -237,7 +238,8 @@ fn without_the_rule_an_unfinished_run_leaks() {
     });
 }
 
-/// The victim transfers a block. It belongs to the victim or to the receiver, and it is whole.
+/// The victim transfers a block. Afterwards the block belongs either to the victim or to the receiver, and
+/// its content is complete.
 #[test]
 fn a_block_can_be_transferred_to_another_process() {
     isolated!({

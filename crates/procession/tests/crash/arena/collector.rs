@@ -8,8 +8,8 @@ use procession::internals::{self, Rule};
 use procession::{Lock, Process};
 use procession_testkit::{Child, CrashStep, Gate, isolated, run_until};
 
-/// At every instruction of a process that moves the only handle out of a block and into another block, the collector
-/// makes a pass.
+/// A process moves the only handle to an object out of one block and into another. At every instruction of
+/// that process, the collector makes a pass.
 #[test]
 fn the_collector_can_run_while_a_handle_moves() {
     isolated!({
@@ -45,11 +45,12 @@ fn the_collector_can_run_while_a_handle_moves() {
     });
 }
 
-/// So large that a span holds few such blocks. A pass examines each block of a span.
+/// Large, so that a span holds few such blocks. A pass examines each block of a span.
 const LARGE: usize = 20_000;
 
-/// Stops a collector at its `at`-th instruction while another process moves the only handle to a lock from itself into
-/// a block. Then the collector continues. Returns the number of instructions, and whether the lock still exists.
+/// Stops a collector at its `at`-th instruction while another process moves the only handle to a lock from
+/// itself into a block. Then the collector continues. Returns the collector's number of instructions, and
+/// whether the lock still exists.
 fn move_during_a_pass(at: u64) -> (u64, bool) {
     open([VICTIM, OTHER]);
     let (diary, mut steps) = (Diary::new(), 0);
@@ -85,7 +86,7 @@ fn move_during_a_pass(at: u64) -> (u64, bool) {
     (steps, alive)
 }
 
-/// Counts at how many of some moments of a pass a move loses the object.
+/// Stops a pass at some of its instructions. Returns at how many of them a move loses the object.
 fn moves_that_lose_the_object() -> usize {
     arena();
     let (steps, _) = move_during_a_pass(u64::MAX);

@@ -10,7 +10,8 @@ use procession::internals::{self, Rule};
 use procession::{Lock, Process};
 use procession_testkit::{Child, CrashStep, Gate, Report, isolated};
 
-/// Kills the victim at every instruction. Each time the arena must be in the state `before`.
+/// Kills the victim at every instruction of `operation`. After each death the arena must be in the state
+/// `before`.
 fn step(before: &Before, operation: impl Fn()) -> Report {
     let victim = |gate: &Gate| {
         internals::become_member(VICTIM);
@@ -90,7 +91,7 @@ fn the_last_handle_can_arrive_in_a_block() {
     });
 }
 
-/// Another process holds the object, too. The object lives on, and the dead process has not changed it.
+/// Another process holds the object, too. The object outlives the victim, and the victim has not changed it.
 #[test]
 fn an_object_with_another_holder_outlives_the_victim() {
     isolated!({
@@ -111,8 +112,8 @@ fn an_object_with_another_holder_outlives_the_victim() {
     });
 }
 
-/// A handle to an object that was freed, and whose place another object has. Bytes can be kept longer than their
-/// object.
+/// Decodes a handle to a freed object whose place another object has taken. Encoded handles can be kept
+/// longer than their objects exist.
 #[test]
 fn a_stale_handle_is_refused() {
     isolated!({
@@ -173,7 +174,8 @@ fn two_processes_can_create_objects_at_the_same_time() {
     });
 }
 
-/// An object that was never sent is freed by whichever process releases it last, here including its blocks.
+/// An object that was never sent is freed by the last process that releases it. Here the object owns blocks,
+/// which are freed too.
 #[test]
 fn a_process_with_a_large_result_can_be_released() {
     isolated!({

@@ -38,7 +38,7 @@ type Results<R> = Vec<Result<R, TaskError>>;
 /// A way to submit a chunk.
 type Map<R> = fn(&ManualPool) -> Mapping<u64, R>;
 
-/// A worker in `slot` runs tasks, and dies.
+/// Starts a worker in `slot` that takes a task and dies in it.
 fn die_at_work(shop: &ManualPool, slot: u32) {
     let mut worker = Child::spawn(|| {
         internals::become_member(slot);
@@ -50,7 +50,7 @@ fn die_at_work(shop: &ManualPool, slot: u32) {
     assert_eq!(worker.wait(), 0, "{}", worker.text());
 }
 
-/// A worker does the first of three items, and dies in the second.
+/// A worker processes the first of three items, and dies in the second.
 fn half_done<R: Message>(shop: &ManualPool, map: Map<R>) -> RefCell<Mapping<u64, R>> {
     let mapping = map(shop);
     die_at_work(shop, OTHER);
@@ -59,7 +59,7 @@ fn half_done<R: Message>(shop: &ManualPool, map: Map<R>) -> RefCell<Mapping<u64,
     RefCell::new(mapping)
 }
 
-/// The victim continues such a chunk, while a rule may be broken.
+/// The victim continues a chunk that `half_done` has left. A rule may be switched off meanwhile.
 fn gone_on_with<R: Message>(
     retries: u32,
     map: Map<R>,
@@ -125,8 +125,8 @@ fn an_item_without_attempts_left_fails_alone() {
     });
 }
 
-/// The victim submits one task more than there are cells. The task is done or was not submitted, and another task can
-/// be submitted.
+/// The victim submits one task more than there are cells. After its death, the task can be done or was never
+/// submitted, and another task can be submitted.
 fn room_is_made() -> Report {
     arena();
     open([VICTIM]);
@@ -171,7 +171,7 @@ fn forever() -> u32 {
     }
 }
 
-/// A worker works on a task for ever.
+/// Submits a task that never ends, and starts a worker for it.
 fn at_work(shop: &ManualPool) -> (Task<u32>, Child) {
     let task = shop.submit(forever, ()).expect("submitted");
     let worker = Child::spawn(|| {
@@ -182,7 +182,7 @@ fn at_work(shop: &ManualPool) -> (Task<u32>, Child) {
     (task, worker)
 }
 
-/// The victim cancels a running task. If the task is cancelled, the keeper knows which worker to kill.
+/// The victim cancels a running task. If it has cancelled the task, the keeper knows which worker to kill.
 fn cancelled() -> Report {
     let shop = workshop_with(0);
     let before = Before::now();
@@ -226,7 +226,7 @@ fn without_the_rule_the_keeper_misses_a_death() {
     });
 }
 
-/// The victim is the keeper, and condemns a task that overran its time limit. Its pool ends with it.
+/// The victim is the keeper, and condemns a task that overran its time limit. The pool ends with the victim.
 fn condemned() -> Report {
     let shop = workshop_with(0).with_limit(1);
     let before = Before::now();
@@ -430,7 +430,8 @@ fn without_the_rule_a_new_pool_leaks() {
     });
 }
 
-/// The victim raises the number of workers. If it is raised, the keeper and the workers are notified.
+/// The victim raises the number of workers. If it has raised the number, the keeper and the workers are
+/// notified.
 fn resized() -> Report {
     let shop = workshop();
     let (keeper, worker) = (shop.keeper_looks(), shop.worker_looks().expect("nothing to do"));
@@ -460,7 +461,7 @@ fn without_the_rule_a_resize_goes_unnoticed() {
     });
 }
 
-/// A worker has died in a task. Its recovery is killed and started again.
+/// A worker has died in a task. The worker's recovery is killed at every instruction and started again.
 fn recovered() -> Report {
     let shop = workshop();
     let task = shop.submit(fragile_sum, (3, 4)).expect("submitted");
@@ -496,9 +497,9 @@ fn without_the_rule_a_returned_task_is_lost() {
     });
 }
 
-/// A free cell still names its last owner, also while another process fills it in. Recovery of the dead `OTHER`, which
-/// once owned the cell, stops at its `at`-th instruction, and meanwhile this process submits a task. Returns the number
-/// of instructions, and whether the task is done like any other.
+/// A free cell still names its last owner, even while another process fills it in. The dead `OTHER` once
+/// owned the cell. Its recovery stops at the `at`-th instruction, and meanwhile this process submits a task.
+/// Returns the number of the recovery's instructions, and whether the task is done like any other.
 fn submitted_during_a_burial(at: u64) -> (u64, bool) {
     let shop = ManualPool::new(0).expect("a workshop");
     done_by(OTHER, || {
@@ -531,7 +532,7 @@ fn submitted_during_a_burial(at: u64) -> (u64, bool) {
     (steps, done)
 }
 
-/// Returns the instructions at which a submission gets lost.
+/// Returns the instructions of the recovery at which a submission is lost.
 fn submissions_lost() -> Vec<u64> {
     let _dog = watched();
     arena();

@@ -1,5 +1,6 @@
-//! A process is killed at every instruction of its work in a pool: submitting, claiming a task, running it, publishing
-//! its result, releasing a result. Another worker does the task, once, and nothing leaks.
+//! A process is killed at every instruction of its work in a pool: submitting a task, claiming it, running
+//! it, publishing its result, and releasing the result. Another worker does the task exactly once, and
+//! nothing leaks.
 
 #![allow(unsafe_code, reason = "takes a handle over in a copy of the process")]
 
@@ -37,7 +38,8 @@ fn worked_on<R: procession::Message + PartialEq + std::fmt::Debug>(
     report
 }
 
-/// Copies the only handle. This is sound because the checker is a copy of this process that is thrown away.
+/// Copies the only handle. This is sound because the caller is a checker, a copy of this process that is
+/// thrown away.
 fn unsafe_copy<R>(task: &Task<R>) -> Task<R> {
     // SAFETY: the original is forgotten by this copy of the process.
     unsafe { std::ptr::read(task) }
@@ -171,7 +173,7 @@ fn a_released_small_result_is_freed() {
     isolated!({ let_go(|shop| shop.submit(small, (3, 4)).expect("submitted")) });
 }
 
-/// No process wants the result that the victim computes.
+/// No process needs the result that the victim computes.
 #[test]
 fn an_unwanted_result_is_freed_when_the_task_is_done() {
     isolated!({
@@ -219,7 +221,7 @@ impl Scene {
     }
 }
 
-/// Runs the keeper at every moment of a task. Returns whether it learns of the task's limit.
+/// Runs the keeper at every moment of a task. Returns whether the keeper always learns of the task's limit.
 fn limits_are_known() -> bool {
     arena();
     let mut known = true;
@@ -279,7 +281,7 @@ fn without_the_rule_a_returned_task_is_not_found() {
     });
 }
 
-/// Asserts that a task gets lost without this rule.
+/// Asserts that a task is lost without this rule.
 fn work_without(rule: Rule) {
     let _dog = watched();
     let shop = workshop();

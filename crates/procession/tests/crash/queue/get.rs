@@ -48,7 +48,7 @@ fn place<T: Numbered>(line: &Line<T>) -> (u64, u64) {
     internals::queue_place(line.queue(), End::Consumers)
 }
 
-/// Items in blocks of their own. The first segment names 126 of them.
+/// Creates a queue of items in blocks of their own. The first segment names 126 of them.
 fn from_two_segments() -> Line<Vec<u64>> {
     Line::new(Queue::unbounded, |queue| {
         put_all(queue, 1..=140);
@@ -57,7 +57,7 @@ fn from_two_segments() -> Line<Vec<u64>> {
     })
 }
 
-/// The first item is stored behind the others.
+/// Creates a queue that wraps around: the first item is stored behind the others.
 fn that_goes_round() -> Line<Vec<u32>> {
     Line::new(
         || Queue::bounded(20),
@@ -70,7 +70,7 @@ fn that_goes_round() -> Line<Vec<u32>> {
     )
 }
 
-/// The first two segments hold 3 and 15 items.
+/// Creates a queue whose first two segments hold 3 and 15 items.
 fn in_three_segments() -> Line<Vec<u32>> {
     Line::new(
         || Queue::bounded(20),
@@ -139,7 +139,7 @@ fn an_item_can_be_taken_from_the_next_segment() {
     });
 }
 
-/// The freed segment is a run of spans.
+/// The segment that is freed is a run of spans.
 #[test]
 fn an_item_can_be_taken_after_a_large_segment() {
     isolated!(env = VECTORS, {
@@ -198,7 +198,7 @@ fn a_taker_can_wait_for_its_turn() {
     });
 }
 
-/// The victim sleeps until another process puts an item.
+/// The victim sleeps until another process puts an item into the queue.
 #[test]
 fn a_taker_can_sleep_until_an_item_comes() {
     isolated!(env = VECTORS, {
@@ -229,7 +229,7 @@ fn a_taker_can_sleep_until_an_item_comes() {
     });
 }
 
-/// A producer sleeps, and must be woken because there is room.
+/// A producer sleeps because the queue is full. It must be woken when there is room.
 #[test]
 fn a_taker_can_wake_a_sleeping_producer() {
     isolated!({
@@ -267,7 +267,7 @@ fn without_the_rule_a_dead_consumer_keeps_a_message() {
     });
 }
 
-/// The victim closes the queue. It is closed or not, and every item is still in it.
+/// The victim closes the queue. After its death the queue is closed or not, and every item is still in it.
 fn is_closed_anywhere<T: Numbered>(line: Line<T>) {
     let report = line.step(
         crash(),
@@ -294,7 +294,7 @@ fn is_closed_anywhere<T: Numbered>(line: Line<T>) {
     assert_finished(&report);
 }
 
-/// The victim creates a queue, puts items in and drops it. Afterwards the arena is as before.
+/// The victim creates a queue, puts items into it and drops it. Afterwards the arena is as before.
 fn lives_and_dies<T: Numbered>(bounded: bool, numbers: &[u64]) {
     arena();
     open([VICTIM]);

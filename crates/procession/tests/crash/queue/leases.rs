@@ -27,7 +27,7 @@ struct Scene {
     kept: Vec<Lease<u64>>,
 }
 
-/// Creates a queue with a cell for leases that was used before.
+/// Creates a queue whose cell for leases has been used before.
 fn used_queue() -> Work {
     let queue = Work::unbounded().expect("a queue");
     queue.put(1).expect("room");
@@ -68,7 +68,8 @@ impl Scene {
         internals::inherit_handles(0);
     }
 
-    /// Kills the victim at every instruction of `operation` on the result of `prepare`.
+    /// Kills the victim at every instruction of `operation`, which the victim runs on the result of
+    /// `prepare`.
     fn step<P>(
         &self,
         step: CrashStep,
@@ -248,7 +249,8 @@ fn a_sleeper_gets_new_and_returned_items() {
     });
 }
 
-/// Checks that a finished item stays finished: between the instructions of a run there is one at which it disappears.
+/// Checks that a finished item stays finished. At one instruction of a run the item disappears, and it never
+/// comes back.
 fn goes_once(scene: &Scene, gone: bool, diary: u64) -> Result<(), String> {
     ensure!(gone || scene.diary.read(1) == 0, "the item was gone, and is there again");
     ensure!(gone || diary == BEGUN, "the item should be gone");
@@ -349,7 +351,7 @@ fn a_dead_letter_can_be_taken() {
     });
 }
 
-/// The control.
+/// The control: with the rule switched off, some death must lose the leased item.
 #[test]
 fn without_the_rule_a_dead_consumer_s_lease_is_lost() {
     isolated!({
@@ -362,8 +364,9 @@ fn without_the_rule_a_dead_consumer_s_lease_is_lost() {
     });
 }
 
-/// At every instruction of the victim, another process receives items until none can come any longer. Then the victim
-/// is killed. Passes to `verdict` how often the other process received the first item, and on which attempts.
+/// At every instruction of the victim, another process receives items until no more items can come. Then the
+/// victim is killed. Passes to `verdict` how often the other process received the first item, and on which
+/// attempts.
 fn meet<P>(
     prepare: impl Fn(&'static Work) -> P,
     operation: impl Fn(&'static Work, P) -> Option<Lease<u64>>,
@@ -439,7 +442,8 @@ fn a_getter_can_race_with_a_returned_lease() {
 #[test]
 fn two_getters_can_race() {
     isolated!({
-        // If the other process is faster, the victim gets no item, and runs on in the real memory.
+        // The other process can only take the first item in a copy of the memory. In the real memory the
+        // victim always gets it.
         let get = |queue, ()| Some(get_first(queue));
         assert_finished(&meet(
             |_| (),

@@ -1,4 +1,5 @@
-//! At every instruction of a process that puts or takes, another process puts or takes too. Then the first is killed.
+//! At every instruction of a process that puts or takes an item, another process puts or takes an item, too.
+//! Then the first process is killed.
 
 use crate::support;
 use crate::support::line::{Line, Mixed, Numbered, become_victim, drain, put_all};
@@ -7,8 +8,8 @@ use procession::Queue;
 use procession::internals::{self, End, Rule};
 use procession_testkit::{CrashStep, Gate, Report, isolated};
 
-/// The victim's items, the other process's items, and the items that main puts when the other would have to wait for
-/// the dead.
+/// The numbers of the victim's items, of the other process's items, and of the items that main puts. Main
+/// puts items so that the other process need not wait for the dead victim.
 const NEW: u64 = 20;
 const OTHERS: u64 = 40;
 const LATE: u64 = 60;
@@ -42,8 +43,8 @@ impl<T: Numbered> Pair<T> {
         self.line.queue()
     }
 
-    /// Runs `victim` on the result of `prepare` while `other` races with it. `rescue` puts what the other process
-    /// may wait for, and `verdict` checks what is left.
+    /// Runs `victim` on the result of `prepare` while `other` races with it. `rescue` puts items for which
+    /// the other process may wait, and `verdict` checks what is left.
     fn meet<P>(
         &self,
         prepare: impl Fn() -> P,
@@ -128,7 +129,7 @@ fn get_and_put<T: Numbered>(line: Line<T>) -> Report {
         || (),
         |()| drop(pair.queue().get().expect("an item")),
         || {
-            // The item is created here, so no other process holds the handle in it.
+            // The item is created here, so no other process holds the handle that is in the item.
             pair.queue().put(T::new(OTHERS)).expect("there is room, sooner or later");
             pair.taken.note(&[]);
         },
@@ -204,8 +205,8 @@ pairs! {
     a_queue_can_be_closed_while_another_process_takes = close_and_get();
 }
 
-/// The victim puts so many items by one call that the queue grows several times. Main takes all items and reuses the
-/// freed memory. Another process does the same with the first segment.
+/// The victim puts so many items in one call that the queue grows several times. Meanwhile a fork of main
+/// takes all items, reuses the freed memory, and writes over the first segment if that is free.
 fn grow_and_drain() -> Report {
     const HEADER: u64 = 16;
     let line = Line::<Vec<u32>>::with([1]);
@@ -219,7 +220,7 @@ fn grow_and_drain() -> Report {
         assert_eq!(line.queue().put_many(items), Ok(14));
         gate.end();
     };
-    // A fork of main, which has main's slot and main's memory.
+    // This runs in a fork of main, which acts with main's slot and main's memory.
     let main_drains = || {
         taken.note(&drain(line.queue()));
         let written_over = [(); 45].map(|()| internals::pack(&vec![u64::MAX; 186]).expect("a block"));
@@ -247,7 +248,8 @@ fn without_the_rule_a_segment_is_freed_under_a_producer() {
     });
 }
 
-/// The victim closes the queue. The other process takes the item in it, and one more if it can.
+/// The victim closes the queue. The other process takes the item that is in it, and a second one if there is
+/// one.
 fn close_and_get() -> Report {
     let line = Line::<u64>::with([1]);
     let victim = |gate: &Gate| {

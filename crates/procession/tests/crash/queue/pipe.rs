@@ -12,7 +12,7 @@ use procession_testkit::{Child, CrashStep, Gate, Point, Report, isolated, proc, 
 
 type End = Connection<u32, u32>;
 
-/// So large that a span holds few such blocks. The collector examines each block of a span.
+/// Large, so that a span holds few such blocks. The collector examines each block of a span.
 const LARGE: usize = 20_000;
 
 fn begin() -> Before {
@@ -25,7 +25,7 @@ fn new_pipe() -> (End, End) {
     pipe().expect("a pipe")
 }
 
-/// Transfers an end to the process in `slot`, in a block.
+/// Packs an end into a block, and transfers the block to the process in `slot`.
 fn hand(end: &End, slot: u32) -> u64 {
     let block = internals::pack(&(end.clone(), vec![0u8; LARGE])).expect("a block");
     assert!(internals::hand_over(block, slot));
@@ -54,7 +54,8 @@ fn hears_of_the_end(end: &End) -> Result<(), String> {
     Ok(())
 }
 
-/// Compares the objects and blocks with those before. Adopted spans stay with the process that adopted them.
+/// Checks that the objects and blocks are the same as before. Spans may differ, because an adopted span stays
+/// with the process that adopted it.
 fn nothing_is_left(before: &Census) -> Result<(), String> {
     collect();
     let now = internals::census();
@@ -130,8 +131,8 @@ fn an_end_can_be_sent() {
     });
 }
 
-/// Main has the other end. The victim either has created the pipe and frees its end itself, or has received its end and
-/// leaves it to the collector.
+/// Main has the other end. Either the victim has created the pipe and frees its end itself, or it has
+/// received its end and leaves freeing to the collector.
 #[test]
 fn an_end_can_be_dropped() {
     isolated!(env = VECTORS, {
@@ -184,8 +185,8 @@ fn occupy() -> Vec<u64> {
     sizes.into_iter().flat_map(|bytes| (0..8).map(move |_| block(bytes))).collect()
 }
 
-/// Both ends are dropped. The collector makes a pass while the victim frees the second end. Other processes reuse the
-/// freed memory before the victim is recovered.
+/// Both ends are dropped, and the collector makes a pass while the victim frees the second end. Other
+/// processes reuse the freed memory before the victim is recovered.
 #[test]
 fn closing_a_pipe_writes_to_no_reused_memory() {
     isolated!(env = VECTORS, {
@@ -217,7 +218,7 @@ fn closing_a_pipe_writes_to_no_reused_memory() {
     });
 }
 
-/// Kills a supervisor at every instruction of freeing one end of a pipe, or both.
+/// Kills a collector in a supervisor at every instruction of freeing one end of a pipe, or both ends.
 fn kill_a_collector(both: bool) {
     let before = begin();
     let diary = Diary::new();
@@ -261,7 +262,7 @@ fn a_killed_collector_leaks_nothing_of_a_pipe() {
     });
 }
 
-/// Main drops its end at every instruction at which the victim drops the other.
+/// The victim drops one end. At every instruction of that, main drops the other end.
 #[test]
 fn both_ends_can_be_dropped_at_the_same_time() {
     isolated!(env = VECTORS, {
@@ -294,7 +295,7 @@ fn both_ends_can_be_dropped_at_the_same_time() {
     });
 }
 
-/// The death of a process that was about to notify its sleeping peer wakes the peer.
+/// A process is killed when it is about to notify its sleeping peer. Recovery must then wake the peer.
 #[test]
 fn a_dropper_killed_before_its_wake_leaves_no_peer_asleep() {
     isolated!(env = VECTORS, {

@@ -1,5 +1,5 @@
-//! A process is killed at every instruction of putting items into a queue. Each item is in the queue, whole, or it is
-//! not.
+//! A process is killed at every instruction of putting items into a queue. Afterwards each item is either
+//! completely in the queue or not in it at all.
 
 use crate::support;
 use std::cell::Cell;
@@ -11,7 +11,7 @@ use procession::Queue;
 use procession::internals::{self, End, Rule};
 use procession_testkit::{CrashStep, Report, freeze, isolated, spawn_parked};
 
-/// The victim's item, or its first one.
+/// The number of the victim's item, or of its first item.
 const NEW: u64 = 20;
 
 fn crash() -> CrashStep {
@@ -62,7 +62,7 @@ tests! {
     several_items_with_blocks_can_be_put_by_one_call = assert_finished(&put_many(&Line::<Mixed>::with([1]), 6, false));
 }
 
-/// A queue whose first segment is so full that the next item goes to its start.
+/// Creates a queue whose first segment is so full that the next item wraps around to the segment's start.
 fn about_to_go_round<T: Numbered>() -> Line<T> {
     Line::new(
         || Queue::bounded(20),
@@ -95,7 +95,7 @@ fn an_item_can_be_put_into_a_new_segment() {
     });
 }
 
-/// One call that must wrap around, and then grow the queue more than once.
+/// One call must first wrap around, and then grow the queue more than once.
 #[test]
 fn several_items_can_be_put_into_new_segments() {
     isolated!(env = VECTORS, {
@@ -196,7 +196,7 @@ fn a_producer_can_sleep_until_there_is_room() {
     });
 }
 
-/// A consumer sleeps, and must be woken.
+/// A consumer sleeps, and the victim must wake it.
 #[test]
 fn a_producer_can_wake_a_sleeping_consumer() {
     isolated!({

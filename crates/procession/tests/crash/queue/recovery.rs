@@ -11,8 +11,9 @@ use procession_testkit::{CrashStep, Gate, Report, isolated, run_until};
 
 const NEW: u64 = 20;
 
-/// Kills the victim in the middle of `operation`, when `far` accepts the queue's blocks before and now. Then kills
-/// every instruction of its recovery. In the end the queue holds `left`.
+/// Kills the victim in the middle of `operation`, as soon as `far` returns true. `far` receives the queue's
+/// number of blocks before the operation and now. Then kills the victim's recovery at every instruction, and
+/// recovers again. In the end the queue must hold `left`.
 fn recover_twice<T: Numbered, P>(
     line: Line<T>,
     prepare: impl Fn() -> P,
@@ -52,8 +53,8 @@ fn recover_twice<T: Numbered, P>(
     assert!(line.is_whole().is_ok());
 }
 
-/// Does the same with segments that are runs, which other processes may allocate as soon as they are free. What these
-/// write there looks like records that lead to a segment in use.
+/// Does the same with segments that are runs. Other processes may allocate such a run as soon as it is free.
+/// What they write there looks like records that lead to a segment in use.
 fn before_a_commit_in_a_new_run() -> Report {
     let line = Line::<Vec<u32>>::new(|| Queue::bounded(1100), |queue| put_all(queue, 1..=104));
     let owned = || internals::queue_blocks(line.queue()).0;
@@ -95,7 +96,7 @@ fn without_the_rule_recovery_frees_blocks_too_early() {
     });
 }
 
-/// Bytes of a block before its contents, and the size of the first segment that is a run.
+/// The number of bytes in a block before its contents, and the size of the first segment that is a run.
 const HEADER: u64 = 16;
 const FIRST_RUN: usize = 2 << 16;
 
@@ -133,7 +134,7 @@ fn before_a_commit_in_a_new_segment() {
     );
 }
 
-/// Every item is committed, and the cursor is still before them.
+/// Every item is committed, and the producers' cursor has not passed the items yet.
 fn after_a_commit() {
     recover_twice(
         Line::<Mixed>::with([]),
@@ -144,7 +145,7 @@ fn after_a_commit() {
     );
 }
 
-/// Reports whether a consumer would find an item that no producer's cursor announces.
+/// Reports whether a consumer would find an item that the producers' cursor has not passed yet.
 fn has_come<T>(queue: &Queue<T>) -> bool {
     let (consumer, producer) =
         (internals::queue_place(queue, End::Consumers), internals::queue_place(queue, End::Producers));

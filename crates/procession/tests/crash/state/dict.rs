@@ -19,7 +19,7 @@ fn model(entries: impl IntoIterator<Item = u32>) -> Model {
     entries.into_iter().map(|n| (n, text(n))).collect()
 }
 
-/// Creates a dict as the victim finds it.
+/// Creates the dict that the victim will find.
 fn dict(entries: &Model) -> Dict<u32, String> {
     arena();
     open([VICTIM]);
@@ -34,8 +34,8 @@ fn warm_up() {
     }
 }
 
-/// Kills the victim at every instruction of `operation`. Each time the dict must be in one of the `allowed` states,
-/// sound, and usable.
+/// Kills the victim at every instruction of `operation`. After each death the dict must be sound and usable,
+/// and in one of the `allowed` states.
 fn step(dict: &Dict<u32, String>, allowed: &[Model], operation: impl Fn(&Dict<u32, String>)) -> Report {
     let victim = |gate: &Gate| {
         internals::become_member(VICTIM);
@@ -127,7 +127,8 @@ fn entries_can_be_removed() {
     });
 }
 
-/// Returns keys that share a part of the dict, so many that its table must grow, and later shrink.
+/// Returns keys that share a part of the dict. With enough of them, the part's table must grow, and later
+/// shrink.
 fn crowded(dict: &Dict<u32, String>, count: usize) -> Vec<u32> {
     let keys = (0..).filter(|key| internals::part_of_dict(dict, key) == 3);
     keys.take(count).collect()
@@ -295,7 +296,7 @@ fn a_dict_can_be_created_filled_and_dropped() {
     });
 }
 
-/// Values with handles. The objects live as long as one of the handles does.
+/// Tests values with handles. An object lives as long as a handle to it does.
 #[test]
 fn a_dict_can_hold_a_lock() {
     isolated!(env = VECTORS, {
@@ -337,7 +338,7 @@ fn a_dict_can_hold_a_lock() {
     });
 }
 
-/// The controls: with a rule broken, some death leaves an error.
+/// Runs a control: with this rule broken, some death must leave the `expected` error.
 fn broken(rule: Rule, expected: &str, operation: impl Fn(&Dict<u32, String>)) {
     let before = model(0..40);
     let dict = dict(&before);
@@ -400,7 +401,8 @@ fn without_the_journal_a_dead_process_keeps_a_lock() {
     });
 }
 
-/// Returns a value of which few fit into one span. Recovery examines each block beside those of the dead process.
+/// Returns a value so long that few of them fit into one span. Recovery examines each block that shares a
+/// span with the dead process's blocks.
 fn long(n: u32) -> String {
     format!("value {n}").repeat(600)
 }
@@ -454,7 +456,8 @@ fn a_recovery_killed_after_the_store_can_be_repeated() {
     });
 }
 
-/// The victim gives a name and removes it. Afterwards the name exists or not, and a removed name's object is freed.
+/// The victim gives an object a name and removes the name. Afterwards the name exists or not. If it was
+/// removed, the object is freed.
 #[test]
 fn a_name_can_be_given_and_removed() {
     isolated!(env = VECTORS, {
@@ -499,7 +502,7 @@ fn a_name_can_be_given_and_removed() {
     });
 }
 
-/// Recovery finds a freed dict's blocks by the spans in which they may be.
+/// Recovery finds a freed dict's blocks by the marks on the spans in which they may be.
 #[test]
 fn without_the_mark_a_span_keeps_a_freed_dict_s_blocks() {
     isolated!({

@@ -22,8 +22,8 @@ fn warm_up() {
     }
 }
 
-/// Kills the victim at every instruction of `operation` on a list of these items. Each time the list must be in one of
-/// the `allowed` states, sound, and usable.
+/// Kills the victim at every instruction of `operation` on a list of these items. After each death the list
+/// must be sound and usable, and in one of the `allowed` states.
 fn step(first: &[String], allowed: &[Vec<String>], operation: impl Fn(&List<String>)) -> Report {
     arena();
     open([VICTIM]);

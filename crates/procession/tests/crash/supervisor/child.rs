@@ -1,5 +1,6 @@
-//! A child is killed at every instruction between its request and its exit, and at every system call of a real family's
-//! child. Its end is reported with its process id, its function never runs twice, and nothing leaks.
+//! A child is killed at every instruction between its request and its exit. In a real family, a child is
+//! killed at each of its system calls. The child's end is reported with its process id, its function never runs
+//! twice, and nothing leaks.
 
 use crate::family;
 use crate::support;
@@ -43,7 +44,8 @@ fn confuses(_: Lock, name: String) -> serde_json::Value {
     name.into()
 }
 
-/// Starts a spawner, and fills the slot of a child that has its request and has not begun.
+/// Starts a spawner that fills the child's slot with a request. The child has not begun yet. Returns the
+/// spawner if it waits for the child.
 fn requested<F, R>(f: F, builder: Option<&Builder>, lock: &'static Lock) -> Option<Child>
 where
     F: Entry<Args, Output = R> + Copy,
@@ -54,7 +56,7 @@ where
         std::mem::forget(builder.spawn(f, args(lock)));
     };
     match builder {
-        // The spawner waits for the child to have its options.
+        // The spawner waits until the child has applied its options.
         Some(builder) => Some(spawn_parked(|| spawn(builder))),
         None => {
             let mut spawner = Child::spawn(|| spawn(&Process::builder()));
@@ -64,7 +66,7 @@ where
     }
 }
 
-/// Checks after the child's death at some instruction that its end is reported.
+/// Checks after the child's death at some instruction that the child's end is reported.
 fn end_is_told(lock: &Lock, before: &Before) -> Result<(), String> {
     let (.., process) = internals::request(CHILD);
     match internals::slot_phase(CHILD) {
@@ -72,7 +74,8 @@ fn end_is_told(lock: &Lock, before: &Before) -> Result<(), String> {
             let (ended_before, told) = internals::ending(process);
             internals::recover(CHILD);
             let (ended, told_now) = internals::ending(process);
-            // A spawner that was notified may have dropped its handle. Then the object is freed with the child.
+            // A spawner that was notified may have dropped its handle. In that case the object is freed when
+            // the child is recovered.
             ensure!(ended_before.or(ended).is_some(), "its joiners are not notified");
             ensure!(told || told_now, "its spawner is not notified");
         }
@@ -95,7 +98,7 @@ where
     open([VICTIM]);
     internals::open_spare(CHILD);
     internals::collect();
-    // Finds out where functions can be. The supervisor does this once for all its children.
+    // Determines where functions can be. The supervisor does this once for all its children.
     internals::resolve(0, 0).expect_err("there is none");
     let before = Before::now();
     let mut spawner = requested(f, builder.as_ref(), lock);
@@ -109,8 +112,8 @@ where
         internals::live_through(CHILD);
         gate.end();
     };
-    // The spawner must not run when it is woken. The memory is copied for the checker meanwhile, and a copy with an
-    // older half shows a state that never existed.
+    // The spawner must not run when it is woken, because the memory is copied for the checker at that time. A
+    // copy that mixes older and newer memory would show a state that never existed.
     let frozen = spawner.as_ref().map(|spawner| freeze(spawner.pid));
     let report = CrashStep::new(arena()).run(child, |_| end_is_told(lock, &before));
     println!("{report}");
@@ -140,7 +143,7 @@ tests! {
     };
 }
 
-/// Returns what the function finds in its process.
+/// Returns what the function finds in the process that runs it.
 fn look() -> (i32, String, String) {
     println!("said");
     let here = std::env::current_dir().unwrap().display().to_string();
@@ -161,7 +164,8 @@ fn phase_of(pid: i32) -> u32 {
     (1..64).find(|&slot| internals::slot_pid(slot) == pid).map_or(0, internals::slot_phase)
 }
 
-/// Kills the first child that a spawn creates at its `n`-th system call. Returns the outcome.
+/// Spawns a process, and kills the first child that the spawn creates at the child's `n`-th system call.
+/// Returns the outcome.
 fn killed_at(builder: &Builder, n: u32) -> Killed {
     family::until("there are spares, asleep", || {
         let spares = spares();
@@ -188,7 +192,8 @@ fn killed_at(builder: &Builder, n: u32) -> Killed {
     let begun = phase.load(SeqCst) == RUNNING;
     match spawned {
         Ok((Ok(found), said, pid)) => {
-            // Another child took its place. Only that child's process id was ever returned.
+            // Another child took the killed child's place. Only the second child's process id was ever
+            // returned.
             assert!(begun || pid != Some(victim.load(SeqCst)), "call {n}: {pid:?} was killed, and ran");
             assert_eq!(found, (1, "/".to_string(), "1".to_string()), "call {n}");
             let said = std::io::read_to_string(said.unwrap()).unwrap();
@@ -232,7 +237,8 @@ fn a_fresh_child_may_die_at_each_system_call() {
     });
 }
 
-/// A child reports that it waits for descriptors, and then dies. Its socket is gone before the process is.
+/// A child reports that it waits for descriptors, and then dies. Its socket disappears before the process
+/// does.
 #[test]
 fn a_dying_child_is_not_taken_for_one_in_another_namespace() {
     isolated!({

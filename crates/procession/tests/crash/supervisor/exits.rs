@@ -1,5 +1,5 @@
-//! A process exits while one of its threads, which has no record, is in the middle of waking other processes. The exit
-//! tears that thread off at every instruction, and no process may be left asleep.
+//! A process exits while one of its threads, which has no record, is in the middle of waking other processes.
+//! The exit ends that thread at every instruction, and no other process may be left asleep.
 
 use crate::shop::{small, workshop};
 use crate::support::{Diary, LONG, OTHER, VICTIM, arena, open};
@@ -62,7 +62,8 @@ impl<T: Sync + 'static> Waking<T> {
         gate.end();
     }
 
-    /// Makes the victim exit at every instruction. Returns how often the sleeper slept on, and the number of exits.
+    /// Makes the victim exit at every instruction. Returns how often the sleeper stayed asleep, and the
+    /// number of exits.
     fn step(&self) -> (u64, u64) {
         let mut lost = 0;
         let exit = |_: &Scene<T>| {
@@ -91,7 +92,8 @@ impl<T: Sync + 'static> Waking<T> {
     }
 }
 
-/// Two tests of an operation that wakes. With the rule no process is left asleep, and without the rule one is.
+/// Defines two tests of an operation that wakes a sleeper. With the rule, no process is left asleep. Without
+/// the rule, one is.
 macro_rules! wakes {
     ($($test:ident, $control:ident = $waking:expr;)*) => {$(
         #[test]
@@ -155,7 +157,7 @@ fn no_permit() -> Semaphore {
     Semaphore::new(0).unwrap()
 }
 
-/// From then on the sleeper does not wake up by itself.
+/// Reports whether the sleeper has become the heir. From then on it does not wake up by itself.
 fn has_an_heir(semaphore: &Semaphore) -> bool {
     internals::semaphore_heir(semaphore) != 0
 }
@@ -186,7 +188,7 @@ fn fail_to_meet(barrier: &Barrier) {
     assert!(barrier.wait().is_err());
 }
 
-/// A task that no worker claims.
+/// Submits a task that no worker claims.
 fn waiting_task() -> Task<u32> {
     let shop = workshop();
     let task = shop.submit(small, (1, 2)).unwrap();

@@ -1,5 +1,5 @@
-//! Recovery itself is killed at every instruction, the rest of the family continues, and another recovery starts from
-//! the beginning.
+//! Recovery itself is killed at every instruction. The rest of the family continues, and then another
+//! recovery starts from the beginning.
 
 use crate::support;
 use std::mem::forget;
@@ -17,21 +17,22 @@ const SPARE: u32 = 4;
 const ASLEEP: u32 = 2;
 const CLAIMED: u32 = 3;
 
-/// What the dead process was doing.
+/// The operation in which the process died.
 #[derive(Clone, Copy)]
 struct Death {
     last: fn(&'static Lock),
-    /// Returns true where it is killed, given the state of the arena when it began.
+    /// Returns true at the place where the process is killed. The argument is the state of the arena when the
+    /// operation began.
     place: fn(&Census) -> bool,
 }
 
-/// Returns text whose block has few neighbors. Recovery examines each of them.
+/// Returns a text so long that its block has few neighbors. Recovery examines each neighbor.
 fn long_text() -> String {
     "text".repeat(2500)
 }
 
-/// A process that holds two locks, objects and blocks is killed in the middle of another operation. Returns its process
-/// id.
+/// Starts a process that holds two locks, objects and blocks, and kills it in the middle of another
+/// operation. Returns its process id.
 fn die(locks: [&'static Lock; 2], death: Death) -> i32 {
     let mut was = None;
     let mut child = run_until(
@@ -88,7 +89,7 @@ const CLAIMING_A_SPARE: Death = Death {
     place: |_| internals::slot_phase(SPARE) == CLAIMED && internals::request(SPARE).1 != 0,
 };
 
-/// Reports whether it was whole before, and no longer is.
+/// Reports whether `whole` was true in an earlier call and is false now.
 fn seen_whole(whole: bool) -> bool {
     static SEEN: AtomicBool = AtomicBool::new(false);
     if whole {
@@ -123,8 +124,8 @@ fn while_main_goes_on(recovery: impl FnOnce() -> Result<(), String>) -> Result<(
     Ok(())
 }
 
-/// Steps the recovery from a death. After each kill of it, a second recovery must complete what the first would have
-/// done.
+/// Kills the recovery from a death at every instruction. After each kill, a second recovery must complete the
+/// work of the first.
 fn recover_twice(death: Death) {
     arena();
     internals::open_spare(DEAD);
@@ -135,7 +136,8 @@ fn recover_twice(death: Death) {
     internals::free(internals::pack(&long_text()).expect("a block"));
     internals::collect();
     let before = Before::now();
-    // The dead process is one that main started without keeping a handle, so it alone holds its own object.
+    // The dead process is one that main spawned without keeping a handle. So only the dead process holds its
+    // own object.
     drop(Process::spawn(|_: String| (), (long_text(),)).expect("the spare takes it"));
     internals::open_slot(DEAD);
     internals::open_spare(SPARE);

@@ -59,7 +59,8 @@ fn a_waiter_for_an_event_is_woken() {
     });
 }
 
-/// A victim sets an event for which another process sleeps. It is killed between the store and the wake.
+/// The victim sets an event while another process sleeps until the event is set. The victim is killed between
+/// the store and the wake.
 fn kill_a_setter_before_its_wake() -> bool {
     arena();
     open([VICTIM, OTHER]);
@@ -135,7 +136,7 @@ fn without_the_rule_a_dead_process_keeps_its_permit() {
     });
 }
 
-/// Forgotten permits disappear by one store, and added permits appear by one store.
+/// Forgotten permits disappear by a single store, and added permits appear by a single store.
 #[test]
 fn permits_can_be_forgotten_and_added() {
     isolated!({
@@ -166,7 +167,7 @@ fn a_waiter_gets_a_released_permit_and_one_reserved_for_it() {
         static SEMAPHORE: std::sync::OnceLock<&Semaphore> = std::sync::OnceLock::new();
         let semaphore = *SEMAPHORE.get_or_init(|| leaked(Semaphore::new(1)));
         std::mem::forget(semaphore.acquire().unwrap());
-        // Main releases the permit as recovery would. No other process holds it.
+        // Main releases the permit in the way that recovery would. No other process holds the permit.
         let wake = || {
             internals::give_permits_back(SEMAPHORE.get().expect("it was made"));
         };
@@ -179,8 +180,8 @@ fn a_waiter_gets_a_released_permit_and_one_reserved_for_it() {
     });
 }
 
-/// Returns a semaphore with two permits that are reserved for a stopped process. If `sleeps`, another process sleeps
-/// for a permit meanwhile, and is returned.
+/// Returns a semaphore with two permits that are reserved for a stopped process, and that process. If
+/// `sleeps`, another process sleeps until it gets a permit, and is returned too.
 fn reserved_for_a_stopped_heir(sleeps: bool) -> (&'static Semaphore, Child, Option<Child>) {
     let semaphore = leaked(Semaphore::new(2));
     let held = [(); 2].map(|()| semaphore.acquire().unwrap());

@@ -28,7 +28,7 @@ fn args(lock: &Lock) -> Args {
     (lock.clone(), "Egon".to_owned())
 }
 
-/// Opens the spans that a request is written to. Another test covers that.
+/// Opens the spans that a request is written to. Another test covers opening spans.
 fn own_spans(lock: &Lock) {
     internals::free(internals::pack(&args(lock)).expect("a block"));
     let directory = std::env::current_dir().expect("a working directory").into_os_string();
@@ -36,7 +36,8 @@ fn own_spans(lock: &Lock) {
     internals::collect_if_wanted();
 }
 
-/// Creates a family without a supervisor: main holds a lock, and a spare's slot is open without a process in it.
+/// Creates a family without a supervisor. Main holds a lock, and a spare's slot is open without a process in
+/// it.
 fn family() -> (&'static Lock, Before) {
     arena();
     let lock = lock();
@@ -48,7 +49,7 @@ fn family() -> (&'static Lock, Before) {
     (lock, Before::now())
 }
 
-/// Checks after the victim's death that the spare is untouched, or that its request is complete and belongs to it.
+/// Checks after the victim's death that the spare is untouched, or that it owns a complete request.
 fn either_spare_or_go(lock: &Lock, before: &Before) -> Result<(), String> {
     let phase = internals::slot_phase(SPARE);
     internals::recover(VICTIM);
@@ -111,8 +112,8 @@ fn a_request_is_complete_or_never_made() {
     });
 }
 
-/// A spawner with options is killed at every instruction, including while it waits for the options to be applied. Its
-/// request is complete or was never made.
+/// A spawner with options is killed at every instruction, even while it waits for the options to be applied.
+/// Its request is complete or was never made.
 #[test]
 fn a_request_with_options_is_complete_or_never_made() {
     isolated!({
@@ -182,15 +183,15 @@ fn without_the_rule_a_spare_stays_claimed() {
     });
 }
 
-/// The child's process id that a spawner reads. Any process that lives has it.
+/// The process id of the child that the spawner reads. It can be that of any living process.
 fn first() -> i32 {
     std::process::id() as i32
 }
-/// The process id of the child that takes its place.
+/// The process id of the child that takes the first child's place.
 const SECOND: i32 = i32::MAX;
 
-/// A spawner makes the process id of its child known while the supervisor decides that another child takes its place.
-/// One of the two acts between two instructions of the other. Returns how often each came first.
+/// A spawner makes the process id of its child known while the supervisor decides to replace that child. One
+/// of the two acts between two instructions of the other. Returns how often each came first.
 fn known_or_replaced(supervisor_first: bool) -> Result<(u32, u32), String> {
     family();
     let (diary, incarnation) = (support::Diary::new(), Cell::new(100));
@@ -227,7 +228,7 @@ fn known_or_replaced(supervisor_first: bool) -> Result<(u32, u32), String> {
         let (known, replaced) = (diary.read(0), diary.read(1) == 1);
         known_in += u32::from(known != 0);
         replaced_in += u32::from(replaced);
-        // The spawner would return the process id of another process, or of none.
+        // The spawner would return a process id that is not that of its child.
         wrong += u32::from(known != 0 && (replaced || known != first() as u64));
     });
     if wrong == 0 { Ok((known_in, replaced_in)) } else { Err(format!("{wrong} numbers are wrong")) }
@@ -251,8 +252,8 @@ fn without_the_rule_a_known_child_is_replaced() {
     });
 }
 
-/// At every instruction of a spawner, another spawner tries to claim the only spare. It gets the spare or waits. After
-/// the first spawner's death it has the spare, unless the first was faster.
+/// At every instruction of a spawner, a second spawner tries to claim the only spare. The second spawner gets
+/// the spare or waits. After the first spawner's death the second has the spare, unless the first was faster.
 #[test]
 fn two_spawners_can_race_for_a_spare() {
     isolated!({
@@ -269,7 +270,7 @@ fn two_spawners_can_race_for_a_spare() {
             internals::become_member(OTHER);
             std::mem::forget(Process::spawn(work, args(lock)).expect("a spare takes it"));
         };
-        // Acts as the supervisor: a child that has begun is followed by another spare.
+        // Acts as the supervisor, which opens another spare after a child has begun.
         let recover = || {
             internals::recover(VICTIM);
             if internals::slot_phase(SPARE) == GO && internals::waits_for(OTHER) != 0 {
@@ -292,8 +293,8 @@ fn two_spawners_can_race_for_a_spare() {
     });
 }
 
-/// Two processes hold the object of a spawned process, although no handle was sent: its spawner and the process itself.
-/// They release it at the same time, and one of them is killed.
+/// Two processes hold the object of a spawned process, although no handle was sent: the spawner and the
+/// spawned process. They release the object at the same time, and one of them is killed.
 #[test]
 fn a_spawner_and_its_child_can_release_an_object_at_the_same_time() {
     isolated!({
@@ -313,8 +314,8 @@ fn a_spawner_and_its_child_can_release_an_object_at_the_same_time() {
     });
 }
 
-/// A spawner of a whole family, with real spares, is killed after the request is complete and before it has woken the
-/// child. Returns whether the child begins, and the supervisor.
+/// In a whole family with real spares, a spawner is killed after its request is complete and before it wakes
+/// the child. Returns whether the child begins, and the supervisor's process id.
 fn kill_a_spawner_before_its_wake() -> (bool, i32) {
     let slot = 200;
     let supervisor = Process::spawn(std::os::unix::process::parent_id, ()).unwrap().join().unwrap() as i32;
@@ -334,7 +335,7 @@ fn kill_a_spawner_before_its_wake() -> (bool, i32) {
     );
     spawner.kill();
     internals::recover(slot);
-    // A child that was woken does not sleep, and neither does one that has begun.
+    // A child that was woken does not sleep, and a child that has begun does not sleep either.
     let all_sleep = || proc::children(supervisor).into_iter().all(proc::is_parked);
     proc::wait_until("the child has begun, or sleeps on", LONG, || all_sleep() || !waits());
     let began = !waits();
@@ -362,12 +363,12 @@ fn without_the_sweep_the_child_of_a_killed_spawner_sleeps_on() {
         internals::break_rule(Rule::SweepWakes);
         let (began, supervisor) = kill_a_spawner_before_its_wake();
         assert!(!began);
-        // The next child may sleep on as well, and main would wait for it.
+        // The next child may stay asleep as well, and main would wait for that child at its end.
         crate::family::send(supervisor, libc::SIGKILL);
     });
 }
 
-/// The spawner died, and its child acquires the poisoned lock that the spawner passed to it.
+/// The spawner has died. Its child acquires the poisoned lock that the spawner passed to it.
 #[test]
 fn a_lock_passed_on_by_a_dead_spawner_is_usable() {
     isolated!({

@@ -22,9 +22,9 @@ fn parent_and_child() {
     internals::open_slot(VICTIM);
 }
 
-/// The child stops at its `at`-th instruction of asking for its parent. Meanwhile the recovery of its parent proceeds
-/// as far as it can without completing. Then both continue. Returns the number of the child's instructions, and whether
-/// the child ends.
+/// The child asks for its parent, and stops at the `at`-th instruction of that. Meanwhile the recovery of its
+/// parent proceeds as far as it can without completing. Then both continue. Returns the number of the child's
+/// instructions, and whether the child ends.
 fn ask_during_a_burial(at: u64) -> (u64, bool) {
     parent_and_child();
     let (objects, mut steps) = (internals::objects(), 0);
@@ -67,9 +67,9 @@ fn ask_during_a_burial(at: u64) -> (u64, bool) {
     (steps, ended)
 }
 
-/// A process that waits for the first of many processes to end stops at its `at`-th instruction. Meanwhile main
-/// recovers the ended process, as when the supervisor is lost. Returns the number of the waiter's instructions, and
-/// whether the waiter ends.
+/// A process waits until the first of several processes ends, and stops at its `at`-th instruction. Meanwhile
+/// main recovers the ended process, as happens when the supervisor is lost. Returns the number of the
+/// waiter's instructions, and whether the waiter ends.
 fn wait_during_a_burial(at: u64) -> (u64, bool) {
     internals::open_spare(OTHER);
     let process = Process::spawn(|| (), ()).expect("the spare takes it");
@@ -122,7 +122,8 @@ fn a_wait_for_the_first_end_does_not_hang_during_recovery() {
     });
 }
 
-/// The supervisor is dead, and its children were reaped. A process id in a slot may belong to a foreign process.
+/// The supervisor is dead, and its children have been reaped. The process id in a slot may now belong to a
+/// foreign process.
 #[test]
 fn a_foreign_process_with_a_reused_pid_gets_no_signal() {
     isolated!({
@@ -157,7 +158,7 @@ fn a_foreign_process_with_a_reused_pid_gets_no_signal() {
     });
 }
 
-/// Overtakes the question at some of 24 instructions.
+/// Runs [`ask_during_a_burial`] at some of 24 evenly spaced instructions.
 fn ask_at(places: Range<u64>) {
     let _dog = watched();
     arena();
@@ -169,7 +170,7 @@ fn ask_at(places: Range<u64>) {
     assert_eq!(internals::census().objects, 0);
 }
 
-// In debug builds, these instructions are thousands of steps apart.
+// In debug builds, neighbors among the 24 instructions are thousands of steps apart.
 
 #[test]
 fn a_parent_may_die_early_in_the_search() {

@@ -36,7 +36,7 @@ fn a_held_lock_is_not_acquired() {
     });
 }
 
-/// The victim waits for a lock of main, until main releases it once `when` returns true.
+/// The victim waits for a lock that main holds. Main releases the lock once `when` returns true.
 fn wait_for_main(scene: &Scene, take: fn(&'static Lock) -> Taken, when: fn(&Lock) -> bool) -> Report {
     let lock = scene.locks[0];
     let held = Rc::new(Cell::new(lock.lock().ok()));
@@ -112,7 +112,7 @@ fn without_the_rule_a_lock_stays_reserved_for_a_dead_heir() {
 #[test]
 fn a_waiter_can_time_out() {
     isolated!({
-        // Because the victim is stepped so slowly, the first timeout may pass before it can sleep.
+        // Stepping makes the victim so slow that the first timeout may pass before it can sleep.
         let gives_up: [fn(&'static Lock) -> Taken; 3] = [
             |lock| lock.lock_timeout(Duration::from_millis(200)),
             |lock| lock.lock_timeout(Duration::from_secs(1)),

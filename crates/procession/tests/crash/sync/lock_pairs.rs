@@ -65,7 +65,7 @@ fn the_owner_can_release_the_lock_meanwhile() {
                 scene.leave(0, scene.enter(0, TAKES[0]));
                 gate.end();
             };
-            // A fork of main, which has main's slot and main's lock.
+            // This runs in a fork of main, which acts with main's slot and main's lock.
             let main_releases = || drop(held.take());
             let report = step.run_pairwise(
                 victim,

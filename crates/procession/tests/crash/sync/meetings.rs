@@ -11,7 +11,7 @@ use procession::internals::{self, Rule};
 use procession::sync::{Barrier, Broken, Latch, LockError, Once, WaitError};
 use procession_testkit::{Gate, Report, isolated, proc, run_until, spawn_parked};
 
-/// Checks that the victim broke the barrier, and that no party has to wait.
+/// Checks that the victim's death broke the barrier, and that no party has to wait.
 fn nobody_waits_at(barrier: &Barrier, victim: i32) -> Result<(), String> {
     let soon = Duration::from_millis(200);
     ensure!(barrier.is_broken(), "the barrier does not know of the death");
@@ -51,7 +51,8 @@ fn a_party_runs_out_of_time() {
     });
 }
 
-/// The victim is the only party. Every round is its own, and its death breaks the current round.
+/// The victim is the only party, so each of its arrivals completes a round. Its death breaks the current
+/// round.
 #[test]
 fn a_party_of_one_passes() {
     isolated!({
@@ -203,8 +204,8 @@ fn latch_and_once_can_be_used() {
     });
 }
 
-/// A function of a `Once` panics. Its process is killed after it has released the `Once` and before it has woken the
-/// waiters.
+/// A function that a `Once` runs panics. Its process is killed after it has released the `Once` and before it
+/// has woken the waiters.
 #[test]
 fn a_failed_once_killed_before_its_wake_leaves_no_waiter_asleep() {
     isolated!({
@@ -233,8 +234,8 @@ fn a_failed_once_killed_before_its_wake_leaves_no_waiter_asleep() {
     });
 }
 
-/// A party reads the current round, and stops until that round is over and another party waits in the next round. It
-/// must not take that party's place, at whatever instruction it stopped.
+/// A party reads the current round, and stops until that round is over and another party waits in the next
+/// round. At whatever instruction the first party stopped, it must not take the other's place.
 #[test]
 fn a_late_party_takes_no_other_s_place() {
     isolated!({
@@ -323,7 +324,7 @@ fn a_party_that_cannot_come_is_counted_once() {
             open([VICTIM]);
             let victim = |gate: &Gate| {
                 internals::become_member(VICTIM);
-                // The block has few neighbors, because each is examined.
+                // The block is large so that it has few neighbors, because each neighbor is examined.
                 internals::pack(&(barrier.clone(), "text".repeat(2500))).unwrap();
                 gate.begin();
                 internals::say_that_it_does_not_come();

@@ -17,7 +17,8 @@ fn step(operation: impl Fn(), check: impl Fn(i32) -> Result<(), String>) -> Repo
     stepping::step(crash(), support::own_a_span, operation, check)
 }
 
-/// Checks that the lock is free, or poisoned by the victim, and never held. It can be used afterwards.
+/// Checks that the lock is free, or poisoned by the victim, and never held. Also checks that it can still be
+/// used.
 fn is_whole(lock: &RLock, victim: i32) -> Result<(), String> {
     match lock.try_lock() {
         Ok(held) => drop(held),
@@ -48,7 +49,7 @@ fn a_recursive_lock_can_be_held_three_times() {
     });
 }
 
-/// Two numbers are equal unless the mutex is poisoned.
+/// The two numbers in the mutex are equal unless the mutex is poisoned.
 #[test]
 fn a_mutex_is_poisoned_wherever_its_value_is_half_written() {
     isolated!({
@@ -126,7 +127,7 @@ fn a_waiter_on_a_condition_can_time_out() {
     });
 }
 
-/// The victim sleeps until main notifies it, and acquires the lock again.
+/// The victim sleeps until main notifies it, and then acquires the mutex again.
 #[test]
 fn a_waiter_on_a_condition_can_be_notified() {
     isolated!({
@@ -161,7 +162,8 @@ fn a_waiter_on_a_condition_can_be_notified() {
     });
 }
 
-/// The victim notifies a sleeping process, and is killed after the count and before the wake.
+/// The victim notifies a sleeping process. It is killed after it has incremented the event count, and before
+/// the wake.
 fn kill_a_notifier_before_its_wake() -> bool {
     arena();
     open([VICTIM, OTHER]);
@@ -242,8 +244,8 @@ fn without_the_sweep_a_killed_waiter_s_notification_is_lost() {
     });
 }
 
-/// The program is ending, and a lock of a thread that still runs was handed on. When the thread releases the lock at
-/// last, it must not release it for the new owner.
+/// The program is ending, and a lock that a running thread holds was handed on to a new owner. When the
+/// thread finally releases the lock, the new owner must keep it.
 #[test]
 fn a_late_release_of_what_was_handed_on_touches_nobody() {
     isolated!({

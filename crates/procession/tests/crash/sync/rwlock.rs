@@ -231,8 +231,9 @@ fn a_writer_killed_after_its_wake_leaves_the_lock_to_others() {
     });
 }
 
-/// The program is ending, and a lock of a thread that still runs was handed on. When the thread releases the lock at
-/// last, another reader in the same cell stays, and the death of another writer still poisons.
+/// The program is ending, and a lock that a running thread holds was handed on. When the thread finally
+/// releases the lock, another reader in the same cell must stay. The death of another writer must still
+/// poison the lock.
 #[test]
 fn a_late_release_of_what_was_handed_on_touches_nobody() {
     isolated!({

@@ -1,4 +1,5 @@
-//! A process is killed at every instruction of releasing locks: to waiters, several, many, and poisoned.
+//! A process is killed at every instruction of releasing a lock with waiters, several locks, many locks, and
+//! poisoned locks.
 
 use crate::support;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -10,12 +11,13 @@ use procession::Lock;
 use procession::internals::{self, word};
 use procession_testkit::{Child, Gate, Report, isolated};
 
-/// The diary's place that says that the stepping is over.
+/// The place in the diary that says that the stepping is over.
 const OVER: usize = 1;
 
-/// The victim holds the lock when a waiter calls `wait`, and releases it, stepped, once `ready`. The waiter keeps what
-/// it gets until the stepping is over. Otherwise it would run while the memory is copied for the checker, and a copy
-/// with an older half shows a state that never existed.
+/// The victim holds the lock when a waiter calls `wait`. Once `ready` returns true, the victim releases the
+/// lock, and is stepped. The waiter keeps the result of `wait` until the stepping is over. Otherwise the
+/// waiter would run while the memory is copied for the checker. A copy that mixes older and newer memory
+/// would show a state that never existed.
 fn release_to_a_waiter<T>(scene: &Scene, wait: fn(&'static Lock) -> T, ready: fn(&Lock) -> bool) -> Report {
     let lock = scene.locks[0];
     open([OTHER]);
@@ -47,7 +49,8 @@ fn release_to_a_waiter<T>(scene: &Scene, wait: fn(&'static Lock) -> T, ready: fn
 #[test]
 fn a_waiter_is_woken() {
     isolated!({
-        // The waiter times out and leaves its wake-up to others, so there is a wake to give and no heir.
+        // The waiter times out, and leaves its mark on the lock. So the victim must issue a wake, although
+        // there is no heir.
         let give_up = |lock: &Lock| assert!(lock.lock_timeout(Duration::from_millis(1)).is_err());
         let given_up = |lock: &Lock| {
             internals::lock_word(lock) == word::WAITERS | u64::from(id(VICTIM))
@@ -84,7 +87,7 @@ fn locks_can_be_nested_and_released_in_any_order() {
     });
 }
 
-/// A thread's journal has room for 32 locks. Then the journal gets a block of its own.
+/// A thread's journal has room for 32 locks. After that, the journal gets a block of its own.
 #[test]
 fn more_locks_can_be_held_than_fit_into_a_record() {
     isolated!({
@@ -151,7 +154,8 @@ fn a_lock_can_be_poisoned_explicitly_and_by_a_panic() {
                 held.poison();
             }
         };
-        // The panic hook would report to the testkit that the victim has failed, so it is bypassed.
+        // A panic hook would report to the testkit that the victim has failed. So the panic bypasses the
+        // hook.
         let by_panic = |scene: &Scene| {
             let panicked = catch_unwind(AssertUnwindSafe(|| {
                 let _held = scene.enter(0, TAKES[0]);
