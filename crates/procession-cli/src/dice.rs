@@ -10,7 +10,8 @@ impl Dice {
         Dice(seed)
     }
 
-    /// Returns a random seed of 32 bits, because many readers of JSON cannot represent more than 53.
+    /// Returns a random seed of 32 bits, because many readers of JSON cannot represent integers of more than
+    /// 53 bits.
     pub fn fresh_seed() -> u64 {
         RandomState::new().hash_one(0) >> 32
     }

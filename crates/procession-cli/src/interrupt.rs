@@ -7,14 +7,15 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
-/// Notes whether a signal has asked for the end. A second signal ends the program immediately, which the file survives
-/// as well.
+/// Notes whether a signal has asked for the end. A second signal ends the program immediately. The file
+/// survives that, too.
 pub struct Interrupt {
     signal: Arc<AtomicUsize>,
 }
 
 impl Interrupt {
-    /// Listens from now on. Child processes do not listen: a Ctrl-C at the terminal reaches and ends them.
+    /// Listens from now on. Child processes do not listen, so a Ctrl-C at the terminal reaches them and ends
+    /// them.
     pub fn listen() -> io::Result<Interrupt> {
         let (signal, again) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
         for which in [SIGINT, SIGTERM] {
@@ -26,7 +27,7 @@ impl Interrupt {
         Ok(Interrupt { signal })
     }
 
-    /// Returns the signal that came, if one did.
+    /// Returns the signal that came, if any.
     pub fn signal(&self) -> Option<i32> {
         i32::try_from(self.signal.load(Ordering::Relaxed)).ok().filter(|&signal| signal != 0)
     }

@@ -15,7 +15,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use flags::{Command, Flags};
 
-/// The exit code when the command line or a file is no good, or a process failed. `map` has its own.
+/// The exit code when the command line or a file is invalid, or when a process failed. `map` has its own.
 const BAD_INPUT: u8 = 2;
 
 fn main() -> ExitCode {

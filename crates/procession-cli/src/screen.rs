@@ -72,7 +72,7 @@ pub fn count(n: u64, what: &str) -> String {
     format!("{n} {what}{}", if n == 1 { "" } else { "s" })
 }
 
-/// Shows how many of them have ended, on standard error if that is a terminal.
+/// Creates a bar that shows how many of `all` have ended. It appears on standard error if that is a terminal.
 pub fn progress_bar(all: u64, what: &str) -> Result<ProgressBar, TemplateError> {
     let bar = ProgressBar::with_draw_target(Some(all), ProgressDrawTarget::stderr());
     bar.set_style(ProgressStyle::with_template(&format!(

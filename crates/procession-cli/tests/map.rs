@@ -1,4 +1,4 @@
-//! `procession map` as its user meets it: commands, words, exit codes.
+//! `procession map` as users see it: commands, words, exit codes.
 
 mod support;
 
@@ -87,7 +87,7 @@ fn words_and_inputs_are_bytes() {
     assert_eq!(output.stdout, b"x\n");
 }
 
-/// The input is a stream: no line is waited for by those before it.
+/// The input is a stream: a command does not wait for later lines.
 #[test]
 fn a_line_runs_as_soon_as_it_arrives() {
     let mut child = map(&["-j", "2", "--", "printf", "%s."])
@@ -182,7 +182,7 @@ fn jobs_are_a_number_or_a_part_of_the_machine() {
     assert_eq!(most, Some(40), "all at a time");
 }
 
-/// More descriptors than the usual limit of 1024 allows; commands keep theirs.
+/// A run may need more descriptors than the usual limit of 1024 allows. Its commands keep their own limit.
 #[test]
 fn many_commands_run_at_a_time() {
     let place = Place::new();
@@ -195,7 +195,7 @@ fn many_commands_run_at_a_time() {
     let child = start(command, "x\n".repeat(300).as_bytes());
     let limits = place.await_lines("limits", 300);
     assert!(limits.iter().all(|limit| limit == "256"), "{limits:?}");
-    // A process that is about to open it finds the line, too.
+    // The FIFO is open for reading, too, so that a command that opens it later still finds its line.
     let mut go = fs::File::options().read(true).write(true).open(place.path("go")).unwrap();
     go.write_all("\n".repeat(300).as_bytes()).unwrap();
     assert!(child.wait_with_output().unwrap().status.success());
@@ -247,7 +247,7 @@ fn background_processes_of_a_command_are_not_waited_for() {
 #[test]
 fn background_processes_of_commands_leave_no_zombies() {
     let place = Place::new();
-    // The second command runs until what the first one has left is not even a zombie.
+    // The second command runs until the process that the first one left behind has ended and has been reaped.
     let script = place.script(
         "if test $1 = 1; then sleep 0.05 > /dev/null 2>&1 & echo $! > @/pid; else
          while kill -0 $(cat @/pid) 2>/dev/null; do sleep 0.01; done; fi",

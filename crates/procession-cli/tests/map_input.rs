@@ -1,4 +1,4 @@
-//! Where `procession map` has its inputs from, and how they become commands.
+//! Where `procession map` gets its inputs, and how they become commands.
 
 mod support;
 

@@ -140,7 +140,7 @@ fn commands_wait_for_load_and_memory() {
         let mut command = support::map(&support::with_script(&flags, &script));
         command.stderr(std::process::Stdio::null());
         let child = support::start(command, b"x\n");
-        // It must not have begun when another run, started later, has ended.
+        // When another run that was started later has ended, the command must still not have begun.
         assert_eq!(run(&["--load", "1000000", "--memfree", "1", "--", "sleep"], "0.3\n").code, Some(0));
         let quiet = fs::read_to_string("/proc/loadavg").unwrap().starts_with("0.00");
         assert!(quiet || !place.path("ran").exists(), "{flags:?}");

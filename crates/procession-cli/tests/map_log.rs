@@ -1,4 +1,4 @@
-//! The logs of `procession map`, and going on with them.
+//! The logs of `procession map`, and how a later run resumes from them.
 
 mod support;
 
@@ -58,7 +58,7 @@ fn the_log_may_be_json() {
     }
 }
 
-/// The columns of GNU parallel's own, which its users' scripts read.
+/// The columns of GNU parallel's own log, which scripts of its users read.
 #[test]
 fn the_log_may_be_a_joblog() {
     let place = Place::new();

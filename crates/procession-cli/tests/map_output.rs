@@ -1,4 +1,4 @@
-//! What becomes of what commands print.
+//! How `procession map` prints the output of commands.
 
 mod support;
 
@@ -30,7 +30,7 @@ fn output_comes_in_the_order_of_the_input() {
     assert_eq!(said.out, "1\n2\n3\n");
 }
 
-/// Each line comes when it is whole, while its command runs.
+/// Each line is printed as soon as it is whole, while its command still runs.
 #[test]
 fn lines_are_printed_as_they_come() {
     let place = Place::new();
@@ -91,7 +91,7 @@ fn output_goes_to_files_as_well() {
     assert_eq!(place.text("results/1/p/2/\\../stdout"), "p ..\n");
 }
 
-/// The engine is the commands' parent; the last command asks how much memory it has ever had.
+/// The engine is the parent of the commands, so the last command can read the engine's peak memory.
 #[test]
 fn output_is_bounded_in_memory() {
     let place = Place::new();

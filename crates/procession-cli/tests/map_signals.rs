@@ -1,4 +1,4 @@
-//! What signals do to `procession map` and to its commands.
+//! The effects of signals on `procession map` and on its commands.
 
 mod support;
 
@@ -15,7 +15,7 @@ fn end(child: Child) -> Said {
     child.wait_with_output().unwrap().into()
 }
 
-/// Starts a run of a script; returns when so many commands have written a line to `begun`.
+/// Starts a run of a script. Returns when this many commands have written a line to `begun`.
 fn begin(place: &Place, flags: &[&str], script: &str, input: &str, commands: usize) -> Child {
     let script = place.script(script);
     let child = start(map(&with_script(flags, &script)), input.as_bytes());
@@ -71,7 +71,7 @@ fn a_second_signal_kills_everything() {
     assert!(place.lines("begun").iter().all(|pid| !lives(number(pid))));
 }
 
-/// Background jobs of scripts are started with SIGINT ignored, and those of `nohup` with SIGHUP.
+/// Scripts start background jobs with SIGINT ignored, and `nohup` starts programs with SIGHUP ignored.
 #[test]
 fn a_signal_that_was_ignored_stays_ignored() {
     let place = Place::new();
@@ -101,7 +101,7 @@ fn a_signal_that_was_ignored_stays_ignored() {
     assert_eq!(end(child).code, Some(0));
 }
 
-/// Only a program, not a shell, can be started with this one ignored.
+/// A shell cannot start a program with this signal ignored. Only a program can.
 #[test]
 fn commands_are_waited_for_also_if_their_signal_was_ignored() {
     let flags = [
@@ -118,7 +118,8 @@ fn commands_are_waited_for_also_if_their_signal_was_ignored() {
     assert!(ignored >> 16 & 1 == 1 && said.code == Some(0), "{said:?}");
 }
 
-/// The ignored and blocked signals of a command are those that this test has, but for what Rust's runtime does here.
+/// A command ignores and blocks the same signals as this test, except for changes that Rust's runtime makes
+/// in the test.
 #[test]
 fn commands_find_all_signals_as_they_were() {
     let script = "grep Sig[BI] /proc/self/status";
@@ -144,7 +145,8 @@ fn commands_find_all_signals_as_they_were() {
     assert!(ours.eq(clean));
 }
 
-/// Signals 32 and 33 belong to the C library, and some leave them ignored in what they start.
+/// Signals 32 and 33 belong to the C library, and some C libraries leave them ignored in the programs that
+/// they start.
 #[test]
 fn the_hidden_signals_are_not_ignored() {
     let said =
@@ -155,11 +157,12 @@ fn the_hidden_signals_are_not_ignored() {
         .map(|line| u64::from_str_radix(line.split_whitespace().nth(1).unwrap(), 16).unwrap())
         .collect();
     let hidden = 3 << 31;
-    // The engine itself inherits whatever this test gives it; it must add nothing.
+    // The engine inherits the mask of this test, and must add nothing to it.
     assert_eq!(masks[0] & hidden, masks[1] & hidden, "{}", said.out);
 }
 
-/// Ctrl-Z: the front is in a group that a shell could continue, as this test is its parent.
+/// Starts a run for Ctrl-Z. The front is in a group that a shell could continue, because this test is its
+/// parent.
 fn suspendable(flags: &[&str], script: &str, input: &str) -> Child {
     let mut command = map(&with_script(flags, script));
     command.process_group(0);
@@ -205,11 +208,11 @@ fn a_run_can_be_suspended_again_and_interrupted_then() {
     assert!(!lives(pid));
 }
 
-/// A script whose descendants write their pids: a child, a grandchild, one in a session of its own.
+/// A script whose descendants write their pids: a child, a grandchild, and a process in a session of its own.
 const DESCENDANTS: &str = "sleep 1000 & echo $! >> @/begun; sh -c 'sleep 1000 & echo $! >> @/begun; wait' &
     setsid sh -c 'echo $$ >> @/begun; exec sleep 1000' & echo $$ >> @/begun; wait";
 
-/// The parent of a process.
+/// Returns the parent of a process.
 fn parent(pid: i32) -> i32 {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
     number(text.rsplit(") ").next().unwrap().split(' ').nth(1).unwrap())
@@ -231,8 +234,8 @@ fn nothing_is_left_when_it_is_killed() {
     }
 }
 
-/// Kills at moments that move through the suspension of a run. An engine that stopped itself would miss the death of
-/// the front if that came just before.
+/// Kills happen at moments spread over the suspension of a run. An engine that stopped itself would miss a
+/// death of the front just before the stop.
 #[test]
 fn nothing_is_left_when_it_is_killed_while_it_is_suspended() {
     for round in 0..150 {
@@ -249,7 +252,7 @@ fn nothing_is_left_when_it_is_killed_while_it_is_suspended() {
     }
 }
 
-/// The engine notices the end of the front by SIGCONT.
+/// The engine notices the end of the front through SIGCONT.
 #[test]
 fn nothing_is_left_when_it_is_killed_also_if_sigcont_was_ignored() {
     for suspended in [false, true] {
@@ -312,11 +315,11 @@ fn a_command_ends_with_the_run_also_if_both_processes_are_killed() {
     end(child);
 }
 
-/// Kills at moments that move through the start of a run, when its processes do not yet know of each other.
+/// Kills happen at moments spread over the start of a run, when its processes do not know of each other yet.
 #[test]
 fn nothing_is_left_when_it_is_killed_while_it_starts() {
     for round in 0..120 {
-        // A number that no other process sleeps for.
+        // A duration for which no other process sleeps.
         let nap = format!("1000.{}{round}", std::process::id());
         let mut command = map(&["-j", "2", "sleep", ":::", &nap, &nap]);
         let child = start_in_group(&mut command);
@@ -334,7 +337,7 @@ fn start_in_group(command: &mut Command) -> Child {
     command.process_group(0).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
 }
 
-/// Whether some process has this word in its command line.
+/// Returns whether any process has this word in its command line.
 fn is_mentioned(word: &str) -> bool {
     fs::read_dir("/proc").unwrap().flatten().any(|entry| {
         fs::read(entry.path().join("cmdline"))

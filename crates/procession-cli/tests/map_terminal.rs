@@ -1,4 +1,4 @@
-//! `procession map` at a terminal, which is a real one of the kernel's.
+//! `procession map` at a terminal. The kernel provides a real terminal.
 
 mod support;
 
@@ -20,7 +20,7 @@ struct Terminal {
 }
 
 impl Terminal {
-    /// Runs a script in a `bash` whose terminal this is; `map` in it is the program under test.
+    /// Runs a script in a `bash` that has this terminal. In the script, `map` is the program under test.
     fn run(script: &str) -> Terminal {
         support::map(&[]); // starts the watchdog
         let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
@@ -64,7 +64,7 @@ impl Terminal {
 
     fn end(mut self) -> (String, Option<i32>) {
         let code = self.child.wait().unwrap().code();
-        // What it has written is in the terminal; the reader has it soon.
+        // The shell's output is in the terminal already, and the reader receives it soon.
         wait_until(|| Arc::strong_count(&self.screen) == 1);
         (self.text(), code)
     }
@@ -117,8 +117,8 @@ fn ctrl_c_reaches_commands_and_ends_the_run() {
     }
 }
 
-/// The command waits without starting anything: a shell that waits for a child that is stopped before it has executed
-/// its program cannot stop itself.
+/// The command waits without starting a program. A shell cannot stop itself while it waits for a child that
+/// was stopped before it executed its program.
 #[test]
 fn ctrl_z_stops_commands_and_fg_continues_them() {
     for flag in ["", "--tty "] {
@@ -189,7 +189,7 @@ fn progress_shows_what_the_run_waits_for() {
     assert_eq!(terminal.end().1, Some(0));
 }
 
-/// Typed text cannot be both input and answers, or both input and a command's.
+/// Typed text cannot serve both as input and as answers, or both as input of `map` and as input of a command.
 #[test]
 fn the_terminal_is_read_by_one_process_at_a_time() {
     for flag in ["--tty", "-p"] {

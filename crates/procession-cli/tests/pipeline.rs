@@ -1,4 +1,4 @@
-//! The pipeline as its user meets it: the built program, its output, its summary, its exit code.
+//! The pipeline as users see it: the built program, its output, its summary, its exit code.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -15,7 +15,7 @@ fn pipeline(flags: &str) -> Command {
     command
 }
 
-/// The lines that it prints, its summary, its exit code.
+/// Runs the command. Returns the lines that it prints, its summary and its exit code.
 fn run(command: &mut Command) -> (Vec<String>, Value, Option<i32>) {
     let Output { stdout, stderr, status } = command.arg("--json").output().unwrap();
     let stderr = String::from_utf8(stderr).unwrap();
@@ -28,7 +28,7 @@ fn hex(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// A directory with files `0`, `1`, ... of these contents.
+/// Creates a directory with files `0`, `1`, ... of these contents.
 fn files(contents: &[&[u8]]) -> (TempDir, Vec<PathBuf>) {
     let directory = tempfile::tempdir().unwrap();
     let paths: Vec<PathBuf> = (0..contents.len()).map(|n| directory.path().join(n.to_string())).collect();
@@ -148,7 +148,8 @@ fn a_full_disk_is_reported() {
     assert!(stderr.contains("No space left"), "{stderr}");
 }
 
-/// `<(..)` of a shell is a descriptor of the process that it starts, and the files are read by others.
+/// `<(..)` of a shell is a descriptor of the process that the shell starts, but other processes read the
+/// files.
 #[test]
 fn process_substitution_is_read() {
     let script = format!(

@@ -1,4 +1,4 @@
-//! The sale as its user meets it: the built program, its output, its exit code, and the file.
+//! The sale as users see it: the built program, its output, its exit code, and the file.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -12,7 +12,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// A directory with a database in it, or the place for one.
+/// A directory with a database in it, or with a path where a sale creates one.
 struct Shop {
     directory: TempDir,
 }
@@ -54,20 +54,21 @@ impl Shop {
         command
     }
 
-    /// Runs a sale with `--json`; gives its exit code and its summary.
+    /// Runs a sale with `--json`. Returns its exit code and its summary.
     fn sell(&self, flags: &str) -> (Option<i32>, Value) {
         let output = self.command(flags).arg("--json").output().unwrap();
         let json = serde_json::from_slice(&output.stdout);
         (output.status.code(), json.unwrap_or_else(|e| panic!("{e}: {output:?}")))
     }
 
-    /// Runs a sale that is to be refused before it begins; gives what it says.
+    /// Runs a sale that must be refused before it begins. Returns its message.
     fn refused(&self, flags: &str) -> String {
         refused(&mut self.command(flags))
     }
 }
 
-/// A sale that hangs is an error and not a wait: five minutes are many times what all take.
+/// Starts a watchdog, so that a sale that hangs fails the test. Five minutes are many times longer than all
+/// sales take.
 fn watch() {
     static WATCHED: Once = Once::new();
     WATCHED.call_once(|| {
@@ -209,7 +210,8 @@ fn buyers_are_killed_inside_the_lock_and_the_books_balance() {
     assert!(inside > 0, "no kill landed inside the lock: this run proves nothing");
 }
 
-/// Every buyer has one outcome, and kills inside the lock were noticed by those who came next.
+/// Checks that every buyer has one outcome, and that the next holders of the lock noticed the kills inside
+/// it.
 fn check_kills(summary: &Value) {
     let outcome = numbers(summary, &[&OUTCOME[..], &["sold_but_killed"]].concat());
     let [sold, refused, killed, failed, not_started, both] = outcome[..] else { unreachable!() };
@@ -226,7 +228,7 @@ fn check_kills(summary: &Value) {
     assert!(inside == 0 || recovered > 0, "{summary}");
 }
 
-/// The file's tickets are numbered without a gap, and are the summary's.
+/// Checks that the file's tickets are numbered without a gap, and that they are those of the summary.
 fn check_tickets(shop: &Shop, summary: &Value, stock: u64) {
     let content = shop.content();
     let listed = content["sold"].as_array().cloned().unwrap_or_default();
@@ -304,7 +306,8 @@ fn bytes_that_are_no_text_are_refused_and_left_as_they_are() {
     assert_eq!(fs::read(shop.db()).unwrap(), b"{\"count\": \xff\x00}");
 }
 
-/// Runs the program as somebody who is not root, and so may not do everything; as root from a place that all may read.
+/// Returns a command that runs the program as a user other than root. If this test runs as root, the program
+/// runs from a place that every user may read.
 fn as_ordinary_user(shop: &Shop, flags: &str) -> Command {
     if !rustix::process::geteuid().is_root() {
         return shop.command(flags);
@@ -319,7 +322,8 @@ fn as_ordinary_user(shop: &Shop, flags: &str) -> Command {
     command
 }
 
-/// The kernel decides, not the mode: this file's owner may write, and this user is not the owner.
+/// The kernel decides whether the file can be written, not the mode alone. Here the owner may write, but this
+/// user is not the owner.
 #[test]
 fn a_protected_file_is_refused_and_left_as_it_is() {
     for mode in [0o000, 0o400, 0o644] {
@@ -374,7 +378,8 @@ fn a_change_from_outside_is_noticed_and_kept() {
     let shop = Shop::with("{\"count\": 1}");
     let mut sale = shop.command("--buyers 1 --think-time 200");
     let mut sale = sale.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-    // The buyer thinks for 200 ms between its read and its write. A change every 5 ms falls in between, whenever that is.
+    // The buyer thinks for 200 ms between its read and its write. With a change every 5 ms, at least one
+    // falls in between.
     let status = loop {
         if let Some(status) = sale.try_wait().unwrap() {
             break status;
@@ -477,7 +482,7 @@ fn a_second_sale_of_the_same_file_is_refused_until_the_first_is_killed() {
     let (mut sale, lines) = begin(&shop);
     assert!(shop.refused("").contains("another sale of it is going on; --wait waits"));
     signal(&sale, "-KILL");
-    // Its buyers have the pipe too, so the lines end when all are gone.
+    // The buyers have the pipe too, so the lines end only when all of them are gone.
     assert_eq!(lines.filter(|line| line.contains("bought")).count(), 0);
     sale.wait().unwrap();
     let (code, summary) = shop.sell("--buyers 2 --think-time 1");
@@ -491,7 +496,7 @@ fn a_second_sale_waits_with_the_flag() {
     let (mut first, _lines) = begin(&shop);
     let mut second = shop.command("--wait --buyers 1 --think-time 1").stdout(Stdio::null()).spawn().unwrap();
     let mut third = shop.command("--wait --buyers 1").stderr(Stdio::null()).spawn().unwrap();
-    // It listens as soon as its own handler is there.
+    // The sale listens as soon as its own handler is installed.
     while !listens(&third) {
         thread::yield_now();
     }
@@ -504,7 +509,7 @@ fn a_second_sale_waits_with_the_flag() {
     assert_eq!(shop.content()["count"], 0);
 }
 
-/// Whether a process has a handler for SIGINT.
+/// Returns whether a process has a handler for SIGINT.
 fn listens(process: &std::process::Child) -> bool {
     let text = fs::read_to_string(format!("/proc/{}/status", process.id())).unwrap();
     let caught = text.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap();

@@ -9,7 +9,7 @@ use std::ptr;
 use crate::order::{Failure, Order, Step, Task, run};
 use crate::signals::{AllBlocked, Dispositions};
 
-/// The child uses a page or two until it executes the program. The rest is never touched.
+/// The child uses a page or two of this stack until it executes the program. The rest is never touched.
 const STACK_BYTES: usize = 64 << 10;
 
 /// Starts programs, one after the other.
@@ -25,7 +25,8 @@ pub struct Launcher {
 }
 
 impl Launcher {
-    /// Creates a launcher. Install all signal handlers first: it notes which dispositions have changed.
+    /// Creates a launcher. Install all signal handlers first, because the launcher notes which dispositions
+    /// have changed.
     pub fn new() -> Launcher {
         Launcher {
             stack: vec![MaybeUninit::uninit(); STACK_BYTES],
@@ -85,9 +86,9 @@ fn clone_child(top: *mut MaybeUninit<u8>, task: &Task<'_>) -> io::Result<i32> {
     let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
     // No handler of this process may run in the child.
     let _blocked = AllBlocked::enter();
-    // SAFETY: the child runs `run` on a stack of its own while this thread is suspended (CLONE_VFORK), so `task` and
-    // everything that it borrows outlive the child's use. `run` only makes system calls that are safe after a fork,
-    // and never returns into this function.
+    // SAFETY: the child runs `run` on a stack of its own while this thread is suspended (CLONE_VFORK). So
+    // `task` and everything that `task` borrows outlive the child's use. `run` only makes system calls that
+    // are safe after a fork, and never returns into this function.
     let pid = unsafe { libc::clone(run, top.cast(), flags, ptr::from_ref(task).cast_mut().cast::<c_void>()) };
     if pid < 0 { Err(io::Error::last_os_error()) } else { Ok(pid) }
 }

@@ -11,30 +11,31 @@ use crate::signals::{self, Dispositions};
 /// A program to start.
 #[derive(Debug)]
 pub struct Order<'a> {
-    /// The path of the program. It is not searched for.
+    /// The path of the program. `PATH` is not searched.
     pub program: &'a CStr,
-    /// Its arguments; the first is its name.
+    /// The program's arguments. The first is its name.
     pub arguments: &'a [CString],
-    /// Its whole environment, as `NAME=value`.
+    /// The program's whole environment, as `NAME=value`.
     pub environment: &'a [&'a CStr],
-    /// Its working directory, if not that of this process.
+    /// The program's working directory, if it differs from that of this process.
     pub directory: Option<&'a CStr>,
-    /// Standard input, output and error. Each is above 2, or the stream of this process with the same number.
+    /// Standard input, output and error. Each descriptor is above 2, or is this process's standard stream
+    /// with the same number.
     pub streams: [BorrowedFd<'a>; 3],
-    /// The terminal whose foreground it gets. It must be the controlling terminal of this process.
+    /// The terminal whose foreground the program gets. This must be the controlling terminal of this process.
     pub terminal: Option<BorrowedFd<'a>>,
-    /// The increment of its nice value.
+    /// The increment of the program's nice value.
     pub nice: c_int,
-    /// The soft limit of its open files, if not that of this process.
+    /// The soft limit of the program's open files, if it differs from that of this process.
     pub open_files: Option<u64>,
 }
 
-/// Where starting a program failed.
+/// The step at which starting a program failed, and the error.
 #[derive(Debug)]
 pub struct Failure {
     /// The step that failed.
     pub step: Step,
-    /// Why.
+    /// The error of that step.
     pub error: io::Error,
 }
 
@@ -55,7 +56,8 @@ pub enum Step {
     Execute,
 }
 
-/// The child's instructions. They are in the parent's memory, which both share until the child executes its program.
+/// The child's instructions. They are in the parent's memory, which parent and child share until the child
+/// executes its program.
 pub(crate) struct Task<'a> {
     pub order: &'a Order<'a>,
     pub arguments: &'a [*const c_char],
@@ -72,7 +74,7 @@ pub(crate) extern "C" fn run(task: *mut c_void) -> c_int {
     let task = unsafe { &*task.cast::<Task<'_>>() };
     let step = task.order.prepare(task).err().unwrap_or_else(|| task.execute());
     task.failure.set(Some((step, errno())));
-    // SAFETY: `_exit` runs no code of the parent's.
+    // SAFETY: `_exit` runs none of the parent's code.
     unsafe { libc::_exit(127) }
 }
 
@@ -85,7 +87,8 @@ impl Order<'_> {
                 check(libc::tcsetpgrp(terminal.as_raw_fd(), libc::getpid()), Step::Terminal)?;
             }
             libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
-            // CRASH: a parent that died before the line above sent nothing. Its child ends here.
+            // CRASH: if the parent died before the line above, the kernel sends no signal. The child notices
+            // that here and ends.
             if libc::getppid() != task.parent {
                 libc::_exit(127);
             }
@@ -151,7 +154,7 @@ impl Task<'_> {
 fn set_stream(place: c_int, from: c_int) -> Result<(), Step> {
     // SAFETY: plain system calls with integers.
     let done = unsafe {
-        // `dup2` to the same number would leave it to be closed by `execve`.
+        // `dup2` to the same number does nothing, so `execve` would close the descriptor.
         if place == from { libc::fcntl(place, libc::F_SETFD, 0) } else { libc::dup2(from, place) }
     };
     check(done, Step::Streams)

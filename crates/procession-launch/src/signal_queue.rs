@@ -10,7 +10,8 @@ use crate::signals::{self, bit};
 
 /// Signals that are blocked and wait in the kernel until they are read.
 ///
-/// A handler would interrupt system calls and need a pipe to wake a poll: three system calls more for each signal.
+/// A handler would interrupt system calls and would need a pipe to wake a poll. That costs three more system
+/// calls for each signal.
 #[derive(Debug)]
 pub struct SignalQueue {
     fd: OwnedFd,
@@ -19,8 +20,8 @@ pub struct SignalQueue {
 impl SignalQueue {
     /// Blocks the signals for this thread and opens a descriptor that reads them. They stay blocked afterwards.
     ///
-    /// A process that is forked later reads its own signals from its copy of the queue. Started programs get the
-    /// signals as this process found them.
+    /// A process that is forked later reads its own signals from its copy of the queue. Started programs get
+    /// the signal mask and dispositions with which this process was started.
     ///
     /// # Errors
     ///
@@ -28,10 +29,10 @@ impl SignalQueue {
     pub fn open(signals: &[i32]) -> io::Result<SignalQueue> {
         let set = signals.iter().fold(0, |set, &signal| set | bit(signal));
         signals::block(set);
-        // The kernel reaps children unasked while SIGCHLD is ignored.
+        // While SIGCHLD is ignored, the kernel reaps children by itself.
         signals.iter().for_each(|&signal| signals::set_handler(signal, libc::SIG_DFL));
         let flags = libc::SFD_CLOEXEC | libc::SFD_NONBLOCK;
-        // SAFETY: the set has the size that the kernel is told.
+        // SAFETY: the set has the size that is passed to the kernel.
         let fd =
             unsafe { libc::syscall(libc::SYS_signalfd4, -1, ptr::from_ref(&set), signals::SET_BYTES, flags) };
         if fd < 0 {
@@ -41,7 +42,8 @@ impl SignalQueue {
         Ok(SignalQueue { fd: unsafe { OwnedFd::from_raw_fd(fd as c_int) } })
     }
 
-    /// Takes up to eight signals that have come, without waiting. Fewer mean that no more are there.
+    /// Takes up to eight signals that have come, without waiting. Fewer than eight mean that no more signals
+    /// were pending.
     pub fn read(&self) -> Batch {
         let mut batch = Batch { infos: [const { MaybeUninit::uninit() }; BATCH], length: 0 };
         // SAFETY: the kernel writes whole records into a buffer of that size.
@@ -54,7 +56,7 @@ impl SignalQueue {
 }
 
 impl AsFd for SignalQueue {
-    /// Readable when a signal has come.
+    /// Returns a descriptor that is readable when a signal has come.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }

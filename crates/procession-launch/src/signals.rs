@@ -46,8 +46,8 @@ fn handler(signal: c_int) -> usize {
     action.handler
 }
 
-/// The kernel's `struct sigaction` on 64-bit machines with `SA_RESTORER`. Only the handler is read and written, and
-/// it comes first everywhere.
+/// The kernel's `struct sigaction` on 64-bit machines with `SA_RESTORER`. Only the handler is read and
+/// written, and it comes first on every architecture.
 #[repr(C)]
 struct KernelAction {
     handler: usize,
@@ -59,8 +59,8 @@ struct KernelAction {
 /// The signal dispositions that a child restores before it executes its program.
 #[derive(Debug)]
 pub(crate) struct Dispositions {
-    /// Signals whose disposition has changed since the start, with their first one. `execve` resets handlers, but none
-    /// must run in the child before.
+    /// Signals whose disposition has changed since the start, each with its first disposition. `execve`
+    /// resets handlers, but no handler may run in the child before that.
     changed: Vec<(c_int, usize)>,
 }
 
@@ -72,7 +72,7 @@ impl Dispositions {
         Dispositions { changed: changed.map(|signal| (signal, start(signal))).collect() }
     }
 
-    /// Called in the child, whose dispositions are its own.
+    /// Restores the dispositions. Called in the child, which has its own copy of them.
     pub fn restore(&self) {
         self.changed.iter().for_each(|&(signal, handler)| set_handler(signal, handler));
     }
@@ -83,7 +83,7 @@ pub(crate) fn set_handler(signal: c_int, handler: usize) {
     debug_assert!([libc::SIG_DFL, libc::SIG_IGN].contains(&handler));
     let action = KernelAction { handler, flags: 0, restorer: 0, mask: 0 };
     let before = ptr::null_mut::<KernelAction>();
-    // SAFETY: a valid action without a handler. A wrong number of a signal is an error.
+    // SAFETY: the action is valid and has no handler. For a wrong signal number, the call returns an error.
     unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, &raw const action, before, SET_BYTES) };
 }
 
@@ -92,14 +92,15 @@ pub(crate) fn restore_mask() {
     change_mask(libc::SIG_SETMASK, BLOCKED.load(Ordering::Relaxed));
 }
 
-/// Blocks further signals for this thread.
+/// Blocks more signals for this thread.
 pub(crate) fn block(set: u64) {
     change_mask(libc::SIG_BLOCK, set);
 }
 
-/// Blocks all signals of its thread while it lives. Those that come meanwhile are delivered when it is dropped.
+/// Blocks all signals of its thread until it is dropped. Signals that come in the meantime are delivered
+/// then.
 ///
-/// A thread must drop them in the opposite order of their creation.
+/// A thread must drop these values in the reverse order of their creation.
 #[derive(Debug)]
 pub struct AllBlocked {
     before: u64,
@@ -122,7 +123,7 @@ impl Drop for AllBlocked {
 fn change_mask(how: c_int, set: u64) -> u64 {
     let mut before: u64 = 0;
     const { assert!(size_of::<u64>() == SET_BYTES) };
-    // SAFETY: both sets have the size that the kernel is told.
+    // SAFETY: both sets have the size that is passed to the kernel.
     unsafe { libc::syscall(libc::SYS_rt_sigprocmask, how, &raw const set, &raw mut before, SET_BYTES) };
     before
 }

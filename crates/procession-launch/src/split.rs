@@ -16,8 +16,8 @@ pub enum Half {
 ///
 /// # Errors
 ///
-/// Fails without a child if this process has further threads, whose locks would stay locked in the child, or if there
-/// is no room for a process.
+/// Fails and creates no child if this process has other threads, because their locks would stay locked in the
+/// child. Also fails if there is no room for a process.
 pub fn split() -> io::Result<Half> {
     let threads = fs::read_dir("/proc/self/task")?.count();
     if threads != 1 {

@@ -11,7 +11,7 @@ use crate::signals::AllBlocked;
 ///
 /// # Errors
 ///
-/// The terminal is not that of this session, or the group is not in it.
+/// The terminal does not belong to this session, or the group is not in this session.
 pub fn give_terminal(terminal: BorrowedFd<'_>, group: i32) -> io::Result<()> {
     let _blocked = AllBlocked::enter();
     // SAFETY: a plain system call with integers.

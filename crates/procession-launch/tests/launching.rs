@@ -1,4 +1,4 @@
-//! What a started program finds.
+//! The state in which a started program finds itself.
 
 use std::ffi::{CStr, CString};
 use std::fs::{self, File};
@@ -53,8 +53,8 @@ fn it_leads_a_process_group_and_can_be_nicer() {
     assert_eq!((words[0], words[1]), (words[2], "3"), "{text}");
 }
 
-/// The state of the signals is that of this test program, except for SIGPIPE, which Rust's runtime ignores, and the two
-/// signals of the C library, which it handles once there are threads.
+/// A started program has the signal state of this test program, with two exceptions. Rust's runtime ignores
+/// SIGPIPE, and the C library handles its own two signals once there are threads.
 #[test]
 fn signals_are_as_they_were() {
     let of = |text: &str, name: &str| {

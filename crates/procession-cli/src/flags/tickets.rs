@@ -33,9 +33,9 @@ pub struct Tickets {
     #[arg(long)]
     pub wait: bool,
 
-    // The seed waits 500 ms twice a sale, so that its ten buyers take five and a half seconds. A
-    // tenth of that is still a hundred times what reading and writing the file takes, so the race
-    // that the lock prevents is lost as surely, in half a second.
+    // The seed waits 500 ms twice a sale, so that its ten buyers take five and a half seconds. A tenth of
+    // that wait is still a hundred times as long as reading and writing the file. So the race that the lock
+    // prevents is lost just as surely, in half a second.
     /// How long reading and writing the file are pretended to take, each.
     #[arg(long, value_name = "MS", default_value_t = 50, allow_negative_numbers = true, value_parser = clap::value_parser!(u64).range(..=60_000))]
     pub think_time: u64,

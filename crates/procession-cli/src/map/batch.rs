@@ -1,4 +1,4 @@
-//! [`Batch`]: inputs are gathered into jobs.
+//! [`Batch`]: gathers inputs into jobs.
 
 use std::rc::Rc;
 
@@ -27,7 +27,7 @@ pub struct Batch {
     kind: Kind,
     made: u64,
     rows: Vec<Row>,
-    /// Bytes of the rows on a command line, or bytes for a block.
+    /// The number of bytes that the rows take on a command line, or the number of bytes for a block.
     weight: usize,
     block: Vec<u8>,
 }
@@ -46,7 +46,7 @@ impl Batch {
         matches!(self.kind, Kind::Blocks { .. })
     }
 
-    /// Adds an input. Returns a job if that completes one.
+    /// Adds an input. Returns a job if the input completes one.
     pub fn add(&mut self, row: Row) -> Option<Job> {
         match self.kind {
             Kind::Fill { fixed, copies, .. } => {
@@ -77,7 +77,7 @@ impl Batch {
         jobs
     }
 
-    /// Returns the remaining jobs. Without any input, that is one with an empty block.
+    /// Returns the remaining jobs. Without any input, returns one job with an empty block.
     pub fn finish(&mut self, run_if_empty: bool) -> Vec<Job> {
         let mut jobs = Vec::new();
         let pieces = if let Kind::Fill { spread, .. } = self.kind { spread } else { 1 };

@@ -1,9 +1,10 @@
 //! [`Front`]: the process that the user has started. It passes signals on to the engine, stops when the engine has
 //! suspended the run, and ends when the engine ends.
 //!
-//! The engine has a session of its own. So a command that opens the terminal gets an error immediately instead of
-//! waiting without end, and a kill of this process's group does not reach the engine. When the front is killed, the
-//! engine kills every command with its descendants. When the engine is killed, the front does.
+//! The engine has a session of its own. So a command that opens the terminal gets an error immediately
+//! instead of waiting without end. Also, a kill of this process's group does not reach the engine. When the
+//! front is killed, the engine kills every command and its descendants. When the engine is killed, the front
+//! kills them.
 
 use std::fs::File;
 use std::io::{self, IsTerminal, Read, Write};
@@ -27,7 +28,7 @@ use super::terminal::Terminal;
 use crate::flags::Map;
 use crate::screen::{Failed, complain};
 
-/// Runs `procession map` and returns the exit code. Returns in two processes.
+/// Runs `procession map` and returns the exit code. This returns in two processes.
 pub fn run(flags: &Map) -> Result<u8, Failed> {
     let is_typed = reads_standard_input(flags) && io::stdin().is_terminal();
     if is_typed && flags.interactive {
@@ -75,7 +76,7 @@ fn detach(front: &FrontHandle, has_terminal: bool) -> Result<(), Failed> {
         setsid()?;
     }
     set_child_subreaper(Some(getpid()))?;
-    // It reaches an engine that waits suspended, and one that was stopped by SIGSTOP.
+    // SIGCONT reaches an engine that waits in a suspended run, and an engine that SIGSTOP has stopped.
     set_parent_process_death_signal(Some(Signal::CONT))?;
     match front.lives() {
         true => Ok(()),
@@ -97,7 +98,7 @@ impl FrontHandle {
 
     /// Reports that the commands are stopped and the engine waits for SIGCONT.
     pub fn report_suspension(&self) {
-        // If the pipe is full of reports that the front has not read, it stops for one of those.
+        // If the pipe is full of reports that the front has not read, the front stops for one of those.
         let _ = (&self.report).write(b"s");
     }
 }
@@ -108,7 +109,7 @@ struct Front {
     pump: Option<Pump>,
     /// The engine writes a byte to this pipe for each suspension.
     suspension: Option<File>,
-    /// Whether the last of SIGTSTP and SIGCONT that the engine was sent is SIGTSTP.
+    /// Whether SIGTSTP was sent to the engine later than SIGCONT.
     is_stop_asked: bool,
 }
 
@@ -131,7 +132,7 @@ impl Front {
                             return Ok(code);
                         }
                     }
-                    // Ignored as by the kernel: no process could continue an orphaned group.
+                    // Ignored, as the kernel does, because no process could continue an orphaned group.
                     SIGTSTP if is_orphaned() => {}
                     _ => self.pass_on(signal),
                 }
@@ -173,7 +174,8 @@ impl Front {
 
     /// Stops this process after the engine has stopped or suspended itself. SIGCONT to this process continues both.
     fn stop(&mut self) {
-        // A second request to stop that came meanwhile asks for what happens now. One that comes later is another.
+        // A second request to stop that has already come asks for the stop that happens now. A request that
+        // comes later is a new one.
         self.signals.read();
         let is_continued = self.signals.take_job_control() == Some(SIGCONT);
         if !is_continued && !is_orphaned() {
@@ -206,7 +208,7 @@ impl Front {
         }
     }
 
-    /// Stops this process if the engine has suspended itself and was not sent SIGCONT since.
+    /// Stops this process if the engine has suspended itself and no SIGCONT was sent to it since then.
     fn read_suspension(&mut self) {
         let Some(mut pipe) = self.suspension.as_ref() else { return };
         match pipe.read(&mut [0; 64]) {
@@ -229,7 +231,7 @@ impl Pump {
         Pump { pipe: pipe.into(), buffer: Vec::new() }
     }
 
-    /// Reads or writes once; false at the end.
+    /// Reads or writes once. Returns false at the end.
     fn turn(&mut self) -> bool {
         if self.buffer.is_empty() {
             self.buffer.resize(4096, 0);

@@ -7,7 +7,7 @@ use super::quantity::percent;
 /// `now|soon,fail|success|done=N|P%`, or `never`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Halt {
-    /// The commands that run are ended, too.
+    /// Running commands are ended, too.
     pub now: bool,
     what: What,
     limit: Limit,
@@ -46,7 +46,7 @@ impl Halt {
         }
     }
 
-    /// Returns whether stopping was the aim, so the run succeeded.
+    /// Returns whether this stop was the aim of the run, so that the run counts as a success.
     pub fn is_success(&self) -> bool {
         self.what == What::Success
     }

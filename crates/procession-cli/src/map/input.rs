@@ -15,7 +15,7 @@ use crate::screen::Failed;
 
 /// The number of jobs that are prepared in advance, so that the total is known early.
 const AHEAD: usize = 10_000;
-/// The limit of their bytes.
+/// The maximum number of bytes of these jobs.
 const AHEAD_BYTES: usize = 4 << 20;
 
 /// Something to read inputs from.
@@ -78,7 +78,8 @@ pub struct Input {
 }
 
 impl Input {
-    /// Creates an input. One source is read as it comes. Several are read whole, and combined.
+    /// Creates an input. A single source is read as its bytes come. Several sources are read to their ends,
+    /// and combined.
     pub fn new(mut sources: Vec<Source>, cut: Cut, batch: Batch) -> Result<Input, Failed> {
         let single = if sources.len() == 1 { sources.pop() } else { None };
         let reading = match single {
@@ -122,7 +123,8 @@ impl Input {
         }
     }
 
-    /// Makes jobs of what can be read without waiting. With a stream, wait for it first.
+    /// Makes jobs of the bytes that can be read without waiting. If the source is a stream, wait for it
+    /// first.
     pub fn read(&mut self, ready: bool) -> Result<(), Failed> {
         if !self.wants_more() {
             return Ok(());

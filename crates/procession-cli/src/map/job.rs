@@ -18,8 +18,8 @@ pub struct Job {
 }
 
 impl Job {
-    /// Returns the argument with this number, from 1, or from the last, which is -1. Returns an empty text if there is
-    /// none.
+    /// Returns the argument with this number. Numbers count from 1, or back from the last argument, which is
+    /// -1. Returns an empty text if there is no such argument.
     pub fn argument(&self, number: i64) -> &[u8] {
         let index = match number {
             1.. => number - 1,

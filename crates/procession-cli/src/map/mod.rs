@@ -8,8 +8,9 @@
 //!                                   └──▶ printer ──▶ outlet · results · log · tally
 //! ```
 //!
-//! The front is the process that the user has started, and the engine is a fork of it. Each is a subreaper and ends
-//! with the other. So when either is killed, no process is left that a command has started.
+//! The front is the process that the user has started, and the engine is a fork of it. Each of them is a
+//! subreaper and ends with the other. So when either is killed, no process that a command has started is
+//! left.
 //!
 //! | file | what it holds |
 //! |---|---|

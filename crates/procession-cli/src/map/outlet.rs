@@ -25,18 +25,18 @@ enum Piece {
 
 /// A pipe that is ready takes this much without blocking.
 const PIPE_BYTES: usize = 4096;
-/// Above this much in memory, no more live output is read from commands.
+/// While more bytes than this are in memory, no live output is read from commands.
 const ENOUGH: usize = 1 << 20;
 
 pub struct Outlet {
     sinks: [Sink; 2],
     queue: VecDeque<(Target, Piece)>,
-    /// The piece that is being written, and the length of its written part.
+    /// The piece that is being written, and how many of its bytes are written.
     now: Option<(Target, Vec<u8>, usize)>,
     /// Bytes of the queue that are in memory, without spools.
     waiting: usize,
     bar: Bar,
-    /// Targets without a reader, or with a write error.
+    /// Whether each target has lost its reader or had a write error.
     closed: [bool; 2],
 }
 
@@ -132,7 +132,7 @@ impl Outlet {
         }
     }
 
-    /// Drops what was not written, and all later output.
+    /// Drops output that is not yet written, and all later output.
     pub fn close(&mut self, which: Target) {
         self.closed[which as usize] = true;
         self.now.take_if(|(target, ..)| *target == which);
@@ -156,8 +156,8 @@ impl Sink {
         if !(kind.is_fifo() || kind.is_socket() || is_terminal) {
             return Ok(Sink { file, most: usize::MAX, is_terminal });
         }
-        // Setting O_NONBLOCK here would set it for every process that shares the open file. Opening it again creates an
-        // open file of this process alone.
+        // Setting O_NONBLOCK here would set it for every process that shares the open file. Opening the file
+        // again creates an open file that only this process has.
         Ok(match reopened(stream) {
             Ok(file) => Sink { file: file.into(), most: usize::MAX, is_terminal },
             Err(_) => Sink { file, most: PIPE_BYTES, is_terminal },

@@ -15,7 +15,7 @@ use super::template::Template;
 use crate::flags::Map;
 use crate::screen::Failed;
 
-/// How long a command has between SIGTERM and SIGKILL.
+/// The time between SIGTERM and SIGKILL for a command.
 const KILL_AFTER: Duration = Duration::from_secs(1);
 const BLOCK_BYTES: u64 = 1 << 20;
 
@@ -54,7 +54,7 @@ pub struct StartPlan {
 #[derive(Clone, Debug, Default)]
 pub struct OutputPlan {
     pub keep_order: bool,
-    /// The output is not collected at all.
+    /// Whether the output is printed without being collected.
     pub ungroup: bool,
     pub by_line: bool,
     pub tag: bool,

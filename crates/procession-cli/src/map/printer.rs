@@ -28,7 +28,7 @@ pub struct Printer {
 struct Output {
     tag: Vec<u8>,
     streams: [Option<Stream>; 2],
-    /// The message that follows its output.
+    /// The message that follows the job's output.
     remark: Vec<u8>,
     has_ended: bool,
     received: u64,

@@ -8,7 +8,7 @@ use std::time::Duration;
 pub struct Bar {
     is_enabled: bool,
     is_shown: bool,
-    /// The last text on the terminal did not end its line.
+    /// Whether the last line of text on the terminal is unfinished.
     line_is_open: bool,
 }
 
@@ -16,7 +16,7 @@ pub struct Bar {
 pub const TICK: Duration = Duration::from_millis(100);
 
 impl Bar {
-    /// Creates a bar, which is visible if it is wanted and standard error is a terminal that supports it.
+    /// Creates a bar. The bar is visible if it is wanted and standard error is a terminal that supports it.
     pub fn new(is_wanted: bool) -> Bar {
         let is_dumb = std::env::var_os("TERM").is_none_or(|name| name == "dumb");
         let is_enabled = is_wanted && !is_dumb && io::stderr().is_terminal();

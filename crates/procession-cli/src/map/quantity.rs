@@ -11,12 +11,12 @@ pub enum Jobs {
     Most,
     /// A percentage of the processors.
     Percent(f64),
-    /// The number of processors plus this, which may be negative.
+    /// The number of processors plus this number, which may be negative.
     More(i64),
 }
 
 impl Jobs {
-    /// No machine runs more of them efficiently, and each needs descriptors and a process.
+    /// No machine runs more commands than this efficiently, and each command needs descriptors and a process.
     pub const LIMIT: u32 = 1000;
 
     /// Returns the number for a machine with this many processors, at least 1.

@@ -9,7 +9,7 @@ use super::job::Job;
 
 /// Jobs with more arguments are stored under their number.
 const MOST_COLUMNS: usize = 8;
-/// Most file systems allow 255.
+/// The maximum length of a directory's name. Most file systems allow 255 bytes.
 const NAME_BYTES: usize = 200;
 
 #[derive(Debug)]

@@ -24,12 +24,12 @@ pub struct Running {
     pub feed: Option<Feed>,
     /// The time limit of the command.
     pub limit: Option<Duration>,
-    /// When the command is killed after it was asked to end.
+    /// The time at which the command is killed, if it was asked to end.
     pub kill_at: Option<Duration>,
     pub cut: Option<Cut>,
     /// How the command ended, and how long it took.
     pub end: Option<(End, Duration)>,
-    /// Until then, processes that the command left behind may still print.
+    /// Until this time, output of processes that the command left behind is still read.
     pub grace: Duration,
 }
 
@@ -71,7 +71,8 @@ impl Running {
         self.end.is_none()
     }
 
-    /// Sends a signal to the command's process group. Its process id is not reused until it is reaped.
+    /// Sends a signal to the command's process group. The process id of the command is not reused until the
+    /// command is reaped.
     pub fn signal(&self, signal: Signal) {
         if self.runs()
             && let Some(group) = Pid::from_raw(self.pid)
@@ -94,7 +95,8 @@ impl Running {
         self.streams.iter().any(Option::is_some)
     }
 
-    /// Reads once from a stream. Returns nothing if nothing is available. Closes the stream at its end.
+    /// Reads once from a stream. Returns an empty slice if nothing is available. Closes the stream at its
+    /// end.
     pub fn read<'b>(&mut self, target: Target, buffer: &'b mut [u8]) -> &'b [u8] {
         let stream = &mut self.streams[target as usize];
         let Some(file) = stream else { return &[] };

@@ -1,4 +1,4 @@
-//! [`Signals`]: signals as something to wait for.
+//! [`Signals`]: signals that a run can wait for.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -6,34 +6,34 @@ use std::os::fd::{AsFd, BorrowedFd};
 use procession_launch::{SignalQueue, was_ignored};
 use signal_hook::consts::{SIGCHLD, SIGCONT, SIGHUP, SIGINT, SIGTERM, SIGTSTP};
 
-/// The signals that a run reads, in the order in which it takes those that have come together.
+/// The signals that a run reads. Signals that come together are taken in this order.
 const READ: [i32; 6] = [SIGTSTP, SIGCONT, SIGCHLD, SIGINT, SIGTERM, SIGHUP];
 
 /// The signals that have come to this process.
 pub struct Signals {
     queue: SignalQueue,
-    /// Signals that were read and not yet taken, by their place in `READ`. SIGTSTP and SIGCONT cancel each other, as
-    /// in the kernel.
+    /// Signals that were read but not yet taken, by their index in `READ`. SIGTSTP and SIGCONT cancel each
+    /// other, as in the kernel.
     pending: [bool; READ.len()],
 }
 
 impl Signals {
-    /// Blocks the signals of a run, which wait in the kernel from now on.
+    /// Blocks the signals of a run. From now on, they wait in the kernel.
     ///
-    /// A signal that was ignored when the program was started stays ignored, except SIGCHLD and SIGCONT, by which the
-    /// two processes of a run notice each other's end.
+    /// A signal that was ignored when the program was started stays ignored. SIGCHLD and SIGCONT are
+    /// exceptions, because through them the two processes of a run notice each other's end.
     pub fn listen() -> io::Result<Signals> {
         let is_read = |signal| matches!(signal, SIGCHLD | SIGCONT) || !was_ignored(signal);
         let signals: Vec<i32> = READ.into_iter().filter(|&signal| is_read(signal)).collect();
         Ok(Signals { queue: SignalQueue::open(&signals)?, pending: Default::default() })
     }
 
-    /// Readable when a signal has come. [`read`](Self::read) then.
+    /// Returns a descriptor that is readable when a signal has come. Then call [`read`](Self::read).
     pub fn bell(&self) -> BorrowedFd<'_> {
         self.queue.as_fd()
     }
 
-    /// Reads the signals that have come. They can be taken.
+    /// Reads the signals that have come. They can then be taken.
     pub fn read(&mut self) {
         loop {
             let batch = self.queue.read();

@@ -37,7 +37,7 @@ struct Extent {
 #[derive(Debug)]
 pub struct Spool {
     store: Store,
-    /// The first bytes. Everything after them is in the file, from the moment when memory was full.
+    /// The first bytes. All later bytes, from the moment when memory was full, are in the file.
     head: Vec<u8>,
     extents: VecDeque<Extent>,
     length: u64,
@@ -65,7 +65,8 @@ impl Shared {
         Ok(Extent { start, length: bytes.len() as u64 })
     }
 
-    /// Frees the disk space of an extent. File systems without holes free it when the file is closed.
+    /// Frees the disk space of an extent. A file system without holes frees the space only when the file is
+    /// closed.
     fn release(&self, extent: Extent) {
         let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
         if let Some(file) = &self.file {

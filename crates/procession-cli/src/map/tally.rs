@@ -19,13 +19,13 @@ pub const NOT_FOUND: u8 = 127;
 pub enum End {
     Exited(i32),
     Killed(i32),
-    /// The time limit ended it. Contains how the kernel says it ended.
+    /// The time limit ended the attempt. Contains the status that the kernel reported.
     TimedOut(Duration, Status),
     /// The command did not start. The code is [`NOT_EXECUTABLE`] or [`NOT_FOUND`].
     Refused(u8, String),
 }
 
-/// How the kernel says a process ended.
+/// How a process ended, as the kernel reported it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
     Exited(i32),
@@ -42,7 +42,7 @@ impl End {
         match self {
             End::Exited(code) | End::TimedOut(_, Status::Exited(code @ 1..)) => (Some(*code), None),
             End::Killed(signal) | End::TimedOut(_, Status::Killed(signal)) => (None, Some(*signal)),
-            // The command ended well when it was asked to, but it had not done its work.
+            // The command ended successfully when it was asked to end, but it had not done its work.
             End::TimedOut(..) => (None, Some(15)),
             End::Refused(code, _) => (Some((*code).into()), None),
         }
@@ -68,9 +68,9 @@ impl End {
 pub struct Tally {
     pub succeeded: u64,
     pub failed: u64,
-    /// Done by an earlier run, and so skipped.
+    /// Jobs that an earlier run has done, so that this run skips them.
     pub skipped: u64,
-    /// Declined by the user.
+    /// Jobs that the user declined.
     pub declined: u64,
     worst: u8,
 }
@@ -98,7 +98,7 @@ impl Tally {
         self.worst
     }
 
-    /// Returns the summary. `left` says why the run stopped, and how many jobs are left.
+    /// Returns the summary. If the run stopped early, `left` says why, and how many jobs are left.
     pub fn summary(&self, left: Option<String>) -> String {
         let mut text = format!("{} succeeded, {} failed", count(self.succeeded, "command"), self.failed);
         if self.skipped > 0 {

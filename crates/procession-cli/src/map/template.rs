@@ -23,7 +23,7 @@ enum Part {
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Which {
     Each,
-    /// A number from 1, or from the last argument, which is -1.
+    /// A number that counts from 1, or back from the last argument, which is -1.
     Number(i64),
 }
 
@@ -58,7 +58,7 @@ impl Template {
         self.words.first().is_some_and(|word| word.iter().all(|part| matches!(part, Part::Text(_))))
     }
 
-    /// Returns whether a job has the same words in each run.
+    /// Returns whether the same job has the same words in every run.
     pub fn is_repeatable(&self) -> bool {
         !self.words.iter().flatten().any(|part| *part == Part::Slot)
     }
@@ -76,7 +76,8 @@ impl Template {
         words
     }
 
-    /// Returns the number of bytes that the words take besides the arguments, and how often each argument is repeated.
+    /// Returns the number of bytes that the words take without the arguments, and how often each argument
+    /// appears.
     pub fn weight(&self) -> (usize, usize) {
         let parts = || self.words.iter().flatten();
         let text =

@@ -1,4 +1,4 @@
-//! [`Terminal`]: for commands that want it, and for questions.
+//! [`Terminal`]: the terminal, for commands that want it and for questions.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -14,7 +14,7 @@ use crate::screen::Failed;
 
 pub struct Terminal {
     file: File,
-    /// The process group to which it belongs when no command has it.
+    /// The process group to which the terminal belongs when no command has it.
     owner: Pid,
 }
 
@@ -43,12 +43,12 @@ impl Terminal {
         }
     }
 
-    /// Stops everybody in the owner's group, as Ctrl-Z would if no command had the foreground.
+    /// Stops every process in the owner's group, as Ctrl-Z would if no command had the foreground.
     pub fn stop_owner(&self) {
         let _ = kill_process_group(self.owner, Signal::TSTP);
     }
 
-    /// Asks whether a command is to run. `None` if a signal came.
+    /// Asks the user whether a command is to run. Returns `None` if a signal came.
     pub fn ask(&self, command: &[u8], signals: &mut Signals) -> io::Result<Option<bool>> {
         let mut file = &self.file;
         file.write_all(&[command, b" ?..."].concat())?;

@@ -11,7 +11,7 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 pub struct Throttle {
     plan: StartPlan,
     last_start: Option<Duration>,
-    /// Until when no command starts, and why.
+    /// The time until which no command starts, and the reason.
     closed: Option<(Duration, String)>,
 }
 

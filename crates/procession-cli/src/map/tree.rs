@@ -1,8 +1,8 @@
 //! [`Tree`]: the processes that a command has started, and how they are killed.
 //!
-//! The process that runs commands is a subreaper. So a process that loses its parent becomes its child, and stays its
-//! child until it is reaped. Any other descendant is held by a pidfd and checked again before it is killed, so an
-//! unrelated process with a reused process id is never hit.
+//! The process that runs commands is a subreaper. So a process that loses its parent becomes a child of the
+//! subreaper, and stays its child until it is reaped. Any other descendant is checked again through a pidfd
+//! before it is killed. So an unrelated process with a reused process id is never hit.
 
 use std::collections::HashMap;
 use std::fs;

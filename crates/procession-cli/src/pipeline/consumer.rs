@@ -14,8 +14,8 @@ pub fn consume(work: JoinableQueue<Vec<u8>>, news: Queue<News>) -> procession::R
             true => bytes.split_inclusive(|&byte| byte == b'\n').map(look_at).collect(),
             false => vec![look_at(bytes)],
         };
-        // The result is sent before the item is done. A consumer that dies in between sends it twice, but never not at
-        // all.
+        // The result is sent before the item is done. If a consumer dies in between, the result is sent a
+        // second time, but it is never lost.
         news.put(News::Done { batch, outcomes, attempt: lease.attempt() })?;
         lease.done()?;
     }

@@ -20,9 +20,9 @@ use crate::screen::{complain, progress_bar};
 
 /// The exit code when an item was lost or written twice.
 const UNBALANCED: u8 = 1;
-/// The maximum number of bytes of work that no consumer has taken. A producer that is ahead waits.
+/// The maximum number of bytes of work that no consumer has taken. A producer that is too far ahead waits.
 const WORK_BYTES: usize = 16 << 20;
-/// The maximum number of results that are not written yet. A consumer that is ahead waits.
+/// The maximum number of results that are not written yet. A consumer that is too far ahead waits.
 const NEWS: usize = 16;
 /// The maximum number of progress reports that are not read yet.
 const REPORTS: usize = 1024;
@@ -125,7 +125,7 @@ impl<'a> Line<'a> {
         while self.interrupt.signal().is_none() {
             if produced.is_none() && self.producers.iter().all(|producer| !producer.is_alive()) {
                 produced = Some(self.count_produced()?);
-                // Queued and returned batches are still worked on. Then the consumers end.
+                // Consumers still work on queued and returned batches. Then they end.
                 self.work.close()?;
             }
             if produced.is_some() && self.work.try_join().is_ok() {
@@ -165,7 +165,7 @@ impl<'a> Line<'a> {
         self.producers.iter().map(|producer| producer.join()?).sum()
     }
 
-    /// Follows for a moment how many batches are written, and kills a consumer for some of them.
+    /// Waits a moment for news of written batches, and kills a consumer for some of the batches.
     fn follow_progress(&mut self) {
         let Ok(batches) = self.progress.get_timeout(TICK) else { return };
         let before = self.bar.position();

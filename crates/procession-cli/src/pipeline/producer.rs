@@ -12,7 +12,7 @@ use super::work::{Batch, News, Source, pack};
 /// The approximate size of a batch of lines.
 const BATCH_BYTES: usize = 64 << 10;
 
-/// Reads sources until there are no more. Returns how many items it has put.
+/// Reads sources until there are no more. Returns how many items it has put into the queue.
 pub fn produce(
     sources: Queue<Source>,
     work: JoinableQueue<Vec<u8>>,

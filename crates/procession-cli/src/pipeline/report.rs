@@ -10,7 +10,8 @@ use crate::screen::count;
 /// The summary of a run.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
-    /// Items that the producers have put. Unknown when a signal ended them.
+    /// The number of items that the producers have put into the queue. `None` if a signal ended the
+    /// producers.
     pub produced: Option<u64>,
     #[serde(flatten)]
     pub written: Written,
@@ -22,7 +23,7 @@ pub struct Report {
     pub seconds: f64,
     /// The signal that ended the run early.
     pub interrupted_by: Option<i32>,
-    /// Every item that was put was written once.
+    /// Whether every item that was put into the queue was written exactly once.
     pub balanced: bool,
 }
 

@@ -18,7 +18,7 @@ pub struct Batch {
     pub source: u32,
     /// The number of the first item.
     pub first: u64,
-    /// Each line is an item. Otherwise the whole source is one item.
+    /// Whether each line is an item. Otherwise the whole source is one item.
     pub lines: bool,
 }
 
@@ -33,7 +33,7 @@ pub fn pack(batch: Batch, bytes: &[u8]) -> Vec<u8> {
 
 const HEAD: usize = 24;
 
-/// The reverse of [`pack`].
+/// Unpacks what [`pack`] has packed.
 pub fn unpack(packed: &[u8]) -> Result<(Batch, &[u8]), Error> {
     let short = || Error::other("a batch arrived that is too short");
     let (head, bytes) = packed.split_at_checked(HEAD).ok_or_else(short)?;

@@ -1,4 +1,4 @@
-//! The writer: orders the results like the input, and writes each once.
+//! The writer: brings the results into the order of the input, and writes each once.
 
 use std::collections::BTreeMap;
 use std::io::{self, BufWriter, Write};
@@ -36,7 +36,7 @@ pub fn write(names: Vec<Vec<u8>>, news: Queue<News>, progress: Queue<u64>) -> pr
         let heard = heard?;
         batches += u64::from(matches!(heard, News::Done { .. }));
         book.hear(heard)?;
-        // A reader of the progress may be slow or absent, and the writer does not wait for it.
+        // The reader of the progress may be slow or absent, so the writer does not wait for it.
         let _ = progress.try_put(batches);
     }
     Ok(book.close()?)

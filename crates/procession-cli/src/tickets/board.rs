@@ -15,7 +15,7 @@ use std::os::unix::fs::FileExt;
 
 use serde::Serialize;
 
-/// The progress of a buyer.
+/// The stages of a buyer.
 ///
 /// A buyer enters `Reading` after it has acquired the lock, and `Leaving` before it releases the lock. So a buyer that
 /// died in `Reading`, `Deciding` or `Writing` died holding it.

@@ -1,4 +1,4 @@
-//! The books: what the file says is compared with what the buyers reported.
+//! The books, which compare the file with the reports of the buyers.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ pub enum Fate {
     Refused,
     /// A signal ended the buyer in this place.
     Killed(Place),
-    /// The buyer failed otherwise, for this reason.
+    /// The buyer failed in another way, for this reason.
     Failed(String),
     /// The buyer could not be started.
     NotStarted,
@@ -37,9 +37,9 @@ pub struct Ticket {
     pub ticket: u64,
     pub buyer: u32,
     pub pid: i32,
-    /// The buyer reported it. A killed buyer could not.
+    /// Whether the buyer reported it. A killed buyer could not report it.
     pub said: bool,
-    /// The file records it.
+    /// Whether the file records it.
     pub booked: bool,
 }
 
@@ -98,8 +98,8 @@ impl Books {
         }
     }
 
-    /// Compares the file with the buyers. A buyer that reports a ticket must be listed with it. A listed buyer must
-    /// have reported the ticket, or have been unable to.
+    /// Compares the file with the buyers. A buyer that reports a ticket must be listed with it. A listed
+    /// buyer must have reported the ticket, unless it was unable to report.
     fn compare_words(&mut self, new: &[Sale], buyers: &[Buyer], left: u64) {
         let mut listed: BTreeMap<(u32, i32), Vec<u64>> = BTreeMap::new();
         for sale in new {
@@ -156,7 +156,8 @@ impl Books {
     }
 }
 
-/// Returns `buyer 1`, `the buyers 1, 2`, or the first of many and their number. Returns `None` for no buyer.
+/// Returns `buyer 1`, `the buyers 1, 2`, or for many buyers the first ten and the number of the others.
+/// Returns `None` for no buyer.
 fn list(buyers: impl Iterator<Item = u32>) -> Option<String> {
     const MOST: usize = 10;
     let buyers: Vec<String> = buyers.map(|buyer| buyer.to_string()).collect();

@@ -86,15 +86,16 @@ impl Buyer {
         self.enter(Place::Deciding)?;
         sleep(self.order.think_time);
         self.enter(Place::Writing)?;
-        // Without the lock, other buyers of this sale write meanwhile. That is what such a sale demonstrates.
+        // Without the lock, other buyers of this sale may write in the meantime. Such a sale demonstrates
+        // exactly that.
         let unchanged = self.order.lock.is_some().then_some(stamp);
         self.order.db.write(&ledger, unchanged).map_err(error)?;
         self.say(Colour::Red, &format!("bought ticket {ticket}"));
         Ok(Answer::Sold(ticket))
     }
 
-    /// Cleans up after a holder that died inside. The file itself is whole, because it is only ever replaced. The new
-    /// file that the dead buyer was writing may be left.
+    /// Cleans up after a holder that died inside. The file itself is whole, because it is only ever replaced.
+    /// The side file that the dead buyer was writing may be left.
     fn clean_up_after(&self, dead: &OwnerDied) -> io::Result<()> {
         self.say(
             Colour::Yellow,

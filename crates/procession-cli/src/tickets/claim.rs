@@ -1,7 +1,7 @@
 //! [`Claim`]: one sale at a time over a file.
 //!
-//! Only the family of a sale knows its lock. Two sales of the same file, started in two terminals, would not wait for
-//! each other. So each first claims the file, and the second sale fails.
+//! Only the family of a sale knows the sale's lock. So two sales of the same file, started in two terminals,
+//! would not wait for each other. Each sale therefore claims the file first, and the second sale fails.
 
 use std::fs::{self, File, TryLockError};
 use std::io;
@@ -13,8 +13,8 @@ use std::time::Duration;
 use super::db::{Db, DbError};
 use crate::interrupt::Interrupt;
 
-/// An exclusive `flock` on `.NAME.sale` next to the file. The kernel releases it when its process ends, however that
-/// happens. The empty file is removed at an orderly end, and reused otherwise.
+/// An exclusive `flock` on `.NAME.sale` next to the file. The kernel releases the lock when the process ends,
+/// no matter how it ends. The empty file is removed at an orderly end, and reused otherwise.
 pub struct Claim {
     path: PathBuf,
     _locked: File,
@@ -26,7 +26,7 @@ impl Claim {
         Claim::try_of(db)?.ok_or_else(|| db.error("another sale of it is going on; --wait waits for its end"))
     }
 
-    /// Claims `db` when no other sale has it, or fails when a signal asks for the end.
+    /// Waits until no other sale has `db`, and claims it. Fails if a signal asks for the end.
     pub fn wait_for(db: &Db, interrupt: &Interrupt) -> Result<Claim, DbError> {
         const LOOK_AGAIN: Duration = Duration::from_millis(20);
         while interrupt.signal().is_none() {

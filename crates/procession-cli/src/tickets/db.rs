@@ -1,12 +1,12 @@
-//! [`Db`]: the file with the stock. It is whole at every moment, whichever process is killed.
+//! [`Db`]: the file with the stock. The file is whole at every moment, no matter which process is killed.
 //!
 //! ```text
 //! {"count": 0, "sold": [{"ticket": 1, "buyer": 3, "pid": 4711}], ...fields that are not ours}
 //! ```
 //!
-//! CRASH: the count and the sale change in one rename. Before it the old file is there, and perhaps a side file
-//! `.NAME.PID.aside` of the dead buyer. The process that recovers the lock removes that. After the rename the ticket is
-//! sold, whether or not the buyer lives to report it.
+//! CRASH: the count and the sale change in one rename. Before the rename the old file is there, and perhaps a
+//! side file `.NAME.PID.aside` of the dead buyer. The process that recovers the lock removes the side file.
+//! After the rename the ticket is sold, whether or not the buyer lives to report it.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -204,7 +204,7 @@ impl Db {
     }
 }
 
-/// Identifies the content of a file that was read. Every change produces another stamp.
+/// Identifies the content of a file that was read. Every change of the file produces a different stamp.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stamp {
     device: u64,

@@ -1,4 +1,5 @@
-//! [`Ledger`]: the validated content of the file: how many tickets are left, and which buyers have the others.
+//! [`Ledger`]: the validated content of the file: how many tickets are left, and which buyers have the sold
+//! ones.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -78,7 +79,8 @@ impl Ledger {
         self.sold.iter().map(|sale| sale.ticket).max().unwrap_or(0)
     }
 
-    /// Takes one ticket from the stock and records its buyer. Returns its number, or `None` when none is left.
+    /// Takes one ticket from the stock and records its buyer. Returns the number of the ticket, or `None`
+    /// when no ticket is left.
     pub fn sell(&mut self, buyer: u32, pid: i32) -> Option<u64> {
         let left = self.count.checked_sub(1)?;
         let sale = Sale { ticket: self.last_ticket() + 1, buyer, pid };

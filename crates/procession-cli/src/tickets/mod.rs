@@ -10,8 +10,8 @@
 //!                                  └──▶ report
 //! ```
 //!
-//! The file is the truth that survives kills: the count and the sold tickets change in one rename. The buyers' reports
-//! reach main on another path, so the two can be compared.
+//! The file is the record that survives kills, because the count and the sold tickets change in one rename.
+//! The buyers' reports reach main on another path, so the two can be compared.
 
 mod board;
 mod books;

@@ -1,7 +1,7 @@
 //! The observer: a thread of main that kills buyers, and reports where each of them was.
 //!
-//! The buyers do not know of it, and it uses only the board. It reads the place of a victim when the victim is dead. So
-//! it reports where the kill hit, not where it was aimed.
+//! The buyers do not know of the observer, and the observer uses only the board. It reads the place of a
+//! victim after the victim has died. So it reports where the kill hit, not where it was aimed.
 
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{self, JoinHandle};
@@ -31,7 +31,7 @@ pub struct Victim {
     pub started: Instant,
 }
 
-/// The running observer. It ends when it is dropped or finished, and its victims are dead.
+/// The running observer. It ends once it is dropped or finished and all its victims are dead.
 pub struct Observer {
     victims: Sender<Victim>,
     thread: JoinHandle<Vec<Landing>>,
@@ -81,7 +81,7 @@ impl Watch {
         self.landings
     }
 
-    /// Takes in new victims. Returns false when there are none, and none to come.
+    /// Takes in new victims. Returns false when no victims are left and no more can come.
     fn receive(&mut self) -> bool {
         if self.pending.is_empty() && self.dying.is_empty() {
             match self.incoming.recv() {
@@ -135,7 +135,7 @@ fn is_kill(failure: &Failure) -> bool {
 }
 
 impl Victim {
-    /// Returns when the buyer is to be killed, if that is known from its place now or before.
+    /// Returns when to kill the buyer, if its current place or an earlier one determines that.
     fn due(&self, known: Option<Instant>, now: Instant, place: Place) -> Option<Instant> {
         match self.aim {
             Aim::Moment(alive, inside) => {

@@ -8,10 +8,10 @@ use crate::dice::Dice;
 /// When a buyer is to be killed.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Aim {
-    /// This long after its start, wherever it is then. If it acquires the lock before that, the second duration after
-    /// it was seen there, or it would escape.
+    /// The first duration after the buyer's start, no matter where it is then. If the buyer acquires the lock
+    /// before that, the second duration after it was seen inside. Otherwise it would escape.
     Moment(Duration, Duration),
-    /// This long after it was seen in this place inside the lock.
+    /// This long after the buyer was seen in this place inside the lock.
     Inside(Place, Duration),
 }
 
@@ -24,7 +24,8 @@ pub struct Expected {
 }
 
 impl Expected {
-    /// Returns how long buyer `n` is expected to live: until the buyers before it, and it, have had their turns.
+    /// Returns how long buyer `n` is expected to live: until the earlier buyers and the buyer itself have had
+    /// their turns.
     fn life(&self, n: u32) -> Duration {
         let before = if self.locked { n } else { 1 };
         let served = before.min(self.stock.try_into().unwrap_or(u32::MAX));
@@ -33,13 +34,13 @@ impl Expected {
     }
 }
 
-/// Returns when to kill each buyer, buyer 1 first. The same seed makes the same plan. Where its kills hit is up to the
-/// scheduler.
+/// Returns when to kill each buyer, buyer 1 first. The same seed makes the same plan. The scheduler decides
+/// where the kills of the plan hit.
 ///
-/// Each buyer is a victim with probability `rate`. A coin decides whether it dies at a random moment of its expected
-/// life, most of which it waits for the lock, or inside the lock. Of the latter, half die while they read, a quarter
-/// while they decide, and a quarter about when they write. A buyer that finds no ticket left neither decides nor
-/// writes, and so may escape.
+/// Each buyer is a victim with probability `rate`. A coin decides whether the victim dies inside the lock or
+/// at a random moment of its expected life. It spends most of that life waiting for the lock. Of the victims
+/// inside the lock, half die while they read. A quarter die while they decide, and a quarter at about the
+/// time when they write. A buyer that finds no ticket left neither decides nor writes, and so may escape.
 pub fn plan(rate: f64, seed: u64, expected: &Expected) -> Vec<Option<Aim>> {
     let mut dice = Dice::seeded(seed);
     let think = expected.think_time;
@@ -50,7 +51,7 @@ pub fn plan(rate: f64, seed: u64, expected: &Expected) -> Vec<Option<Aim>> {
             _ if inside < 0.5 => Aim::Moment(expected.life(n).mul_f64(moment), think.mul_f64(place)),
             ..0.5 => Aim::Inside(Place::Reading, think.mul_f64(moment)),
             ..0.75 => Aim::Inside(Place::Deciding, think.mul_f64(moment)),
-            // From half a millisecond before the writing is due to one after.
+            // From half a millisecond before the write is due to one millisecond after that.
             _ => {
                 let margin = Duration::from_micros(500).min(think);
                 Aim::Inside(Place::Deciding, think - margin + Duration::from_micros(1500).mul_f64(moment))

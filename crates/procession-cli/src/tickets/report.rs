@@ -15,7 +15,7 @@ use crate::screen::count;
 pub struct Facts {
     /// The file; `None` when the sale had one of its own.
     pub db: Option<String>,
-    /// Sold with the lock.
+    /// Whether the tickets were sold with the lock.
     pub locked: bool,
     pub buyers: u32,
     /// Tickets at the start.

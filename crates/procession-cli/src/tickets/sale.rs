@@ -145,7 +145,7 @@ impl<'a> Sale<'a> {
         Ok(Report::new(facts, books, &self.ended, aimed, &landings))
     }
 
-    /// Starts every buyer, and passes the victims to the observer. Returns their number.
+    /// Starts every buyer, and passes the victims to the observer. Returns the number of victims.
     fn start_buyers(&mut self, stock: u64, observer: &Observer) -> u32 {
         let Tickets { buyers, kill_rate, .. } = *self.flags;
         let (think_time, locked) = (self.think_time(), self.lock.is_some());
@@ -238,7 +238,8 @@ impl<'a> Sale<'a> {
         }
     }
 
-    /// Acquires the lock when no other process wants it. Returns 1 if its last holder had died, or else 0.
+    /// Acquires the lock at the end, when no other process wants it. Returns 1 if its last holder had died,
+    /// and 0 otherwise.
     fn recover_lock(&self) -> procession::Result<u32> {
         let Some(lock) = &self.lock else { return Ok(0) };
         Ok(u32::from(lock.lock_or_recover()?.recovered_from().is_some()))

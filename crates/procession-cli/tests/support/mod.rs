@@ -1,4 +1,4 @@
-//! What the tests of `procession map` share.
+//! Helpers that the tests of `procession map` share.
 #![allow(dead_code)] // each test program uses a part of it
 
 use std::fs;
@@ -12,7 +12,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal};
 use tempfile::TempDir;
 
-/// What a run has printed, and its exit code.
+/// The output of a run, and its exit code.
 #[derive(Debug)]
 pub struct Said {
     pub out: String,
@@ -40,7 +40,7 @@ pub fn start(mut command: Command, input: &[u8]) -> Child {
     let mut child = command.stdin(pipe()).stdout(pipe()).stderr(pipe()).spawn().unwrap();
     let mut stdin = child.stdin.take().unwrap();
     let input = input.to_owned();
-    // It may end without having read everything.
+    // The run may end without having read all of its input.
     thread::spawn(move || stdin.write_all(&input));
     child
 }
@@ -62,7 +62,8 @@ pub fn with_script<'a>(flags: &[&'a str], script: &'a str) -> Vec<&'a str> {
     [flags, &["--", "sh", "-c", script, "sh"]].concat()
 }
 
-/// A run that hangs is an error and not a wait: two minutes are many times what all take.
+/// Starts a watchdog, so that a run that hangs fails the test. Two minutes are many times longer than all
+/// runs take.
 fn watch() {
     static WATCHED: Once = Once::new();
     WATCHED.call_once(|| {
@@ -74,7 +75,7 @@ fn watch() {
     });
 }
 
-/// Waits until the condition holds. The watchdog ends a wait that never does.
+/// Waits until the condition holds. If it never does, the watchdog ends the wait.
 pub fn wait_until(mut is_so: impl FnMut() -> bool) {
     watch();
     while !is_so() {
@@ -106,25 +107,25 @@ impl Place {
         self.text(name).lines().map(str::to_owned).collect()
     }
 
-    /// Waits until a file has so many lines, and gives them.
+    /// Waits until a file has `count` lines, and returns them.
     pub fn await_lines(&self, name: &str, count: usize) -> Vec<String> {
         wait_until(|| self.text(name).ends_with('\n') && self.lines(name).len() >= count);
         self.lines(name)
     }
 
-    /// A script in which `@` is this directory.
+    /// Returns a script in which `@` stands for this directory.
     pub fn script(&self, text: &str) -> String {
         text.replace('@', self.0.path().to_str().unwrap())
     }
 }
 
-/// The state of a process, such as `S` or `Z`; `None` if there is none.
+/// Returns the state of a process, such as `S` or `Z`, or `None` if there is no such process.
 pub fn state(pid: i32) -> Option<char> {
     let text = fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("stat")).ok()?;
     text.rsplit(") ").next()?.chars().next()
 }
 
-/// Whether a process is there and has not ended.
+/// Returns whether a process exists and has not ended.
 pub fn lives(pid: i32) -> bool {
     state(pid).is_some_and(|state| !"ZX".contains(state))
 }

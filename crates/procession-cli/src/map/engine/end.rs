@@ -56,7 +56,7 @@ impl Engine {
         if self.plan.has_terminal {
             self.take_terminal_back()?;
             if status == Status::Killed(SIGINT) {
-                // Ctrl-C went to the command alone.
+                // Ctrl-C reached only the command.
                 self.interrupt(SIGINT);
             }
         }
@@ -84,7 +84,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Returns the delay before the next attempt. It doubles with each.
+    /// Returns the delay before the next attempt. It doubles with each attempt.
     fn delay_after(&self, attempts: u32) -> Duration {
         let factor = 1u32.checked_shl(attempts - 1).unwrap_or(u32::MAX);
         self.plan.retry_delay.saturating_mul(factor).min(LONGEST_DELAY.max(self.plan.retry_delay))

@@ -51,15 +51,16 @@ pub struct Engine {
     throttle: Throttle,
     tally: Tally,
     clock: Clock,
-    /// Commands that run, or have ended and left their output open.
+    /// Commands that run, and commands that have ended but whose output is still open.
     commands: Vec<Running>,
-    /// Whether each slot is taken. Users see the first one as 1.
+    /// Whether each slot is taken. Users see the first slot as 1.
     slots: Vec<bool>,
     /// Jobs that wait for another attempt, the next one last.
     again: Vec<Job>,
     /// The durations of successful commands, sorted. Kept only if the time limit is a percentage of their median.
     durations: Vec<Duration>,
-    /// Whether the kernel refused another process. The next attempt comes when a command has ended.
+    /// Whether the kernel refused another process. The next attempt to start one comes when a command has
+    /// ended.
     is_full: bool,
     stopped: Option<Why>,
     /// The deadline after which unread output is dropped.
@@ -68,7 +69,7 @@ pub struct Engine {
     buffer: Vec<u8>,
 }
 
-/// The time since the start, without the time for which the run was suspended.
+/// The time since the start, not counting the time for which the run was suspended.
 struct Clock {
     start: Instant,
     paused: Duration,

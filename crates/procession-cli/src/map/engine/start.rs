@@ -18,7 +18,7 @@ use crate::map::running::{Feed, Running};
 use crate::map::tally::{End, NOT_EXECUTABLE, NOT_FOUND};
 use crate::screen::Failed;
 
-/// A time limit relative to the median applies once so many commands have succeeded.
+/// A time limit relative to the median applies once this many commands have succeeded.
 const FEWEST_DURATIONS: usize = 3;
 
 /// The result of trying to start a job.
@@ -219,7 +219,8 @@ impl Engine {
             Step::Nice => return Err(format!("--nice {}: {error}", self.plan.nice).into()),
             step => return Err(format!("{name}: cannot be started ({step:?}): {error}").into()),
         };
-        // A missing program is missing for the next input, too. A command line that is too long may be the only one.
+        // A missing program is missing for the next input, too. A command line that is too long may be the
+        // only such one.
         let is_hopeless = self.plan.template.has_fixed_program()
             && matches!(error.kind(), ErrorKind::NotFound | ErrorKind::PermissionDenied);
         self.settle(job, &words, SystemTime::now(), End::Refused(code, why), Duration::ZERO)?;

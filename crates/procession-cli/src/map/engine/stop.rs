@@ -1,4 +1,4 @@
-//! Ending the run before its input is done; suspending it.
+//! Ends the run before its input is done, and suspends it.
 
 use std::time::{Duration, Instant};
 
@@ -22,7 +22,7 @@ pub enum Why {
     Halted,
     /// No process reads standard output any longer.
     Closed,
-    /// The program can be executed for no input.
+    /// The program cannot be executed for any input.
     Hopeless,
     Failed,
 }
@@ -151,7 +151,8 @@ impl Engine {
         }
     }
 
-    /// Stops the commands, reports it to the front, and waits for SIGCONT. Time limits do not count meanwhile.
+    /// Stops the commands, reports the suspension to the front, and waits for SIGCONT. Time limits do not
+    /// count meanwhile.
     fn suspend(&mut self) {
         let since = Instant::now();
         self.printer.outlet.bar().hide();
@@ -167,10 +168,11 @@ impl Engine {
         }
     }
 
-    /// Waits for SIGCONT, from the front or at its death. Other signals are left to be heeded afterwards.
+    /// Waits for SIGCONT, which comes from the front or when the front dies. Other signals are handled
+    /// afterwards.
     ///
-    /// CRASH: this process does not stop itself. If the front dies first, its SIGCONT comes before the stop and no
-    /// process is left to send another.
+    /// CRASH: this process does not stop itself. If it did and the front died first, SIGCONT would come
+    /// before the stop, and no process would be left to send another.
     fn await_continuation(&mut self) {
         loop {
             self.signals.read();
@@ -201,7 +203,7 @@ impl Engine {
         }
     }
 
-    /// Kills everything and exits if the process that the user has started was killed.
+    /// Kills everything and exits if the front, the process that the user has started, was killed.
     pub(super) fn end_if_front_has_died(&mut self) {
         if !self.front.lives() {
             self.kill_everything();
@@ -215,7 +217,8 @@ impl Engine {
     }
 }
 
-/// Kills every descendant of this process and reaps them. Gives up on one that the kernel cannot end.
+/// Kills every descendant of this process and reaps them. Gives up on a descendant that the kernel cannot
+/// end.
 pub fn kill_descendants(mut signals: Option<&mut Signals>) {
     const ROUNDS: usize = 100;
     for _ in 0..ROUNDS {

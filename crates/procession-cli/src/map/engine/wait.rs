@@ -12,8 +12,8 @@ use crate::map::outlet::Target;
 use crate::map::progress::TICK;
 use crate::screen::Failed;
 
-/// The output of a command is not polled while the command is younger than this. Most commands end earlier without
-/// filling a pipe, and their output is read then. This saves two of three wake-ups.
+/// The output of a command is not polled while the command is younger than this. Most commands end before
+/// that age without filling a pipe, and their output is read when they end. This saves two of three wake-ups.
 const YOUTH: Duration = Duration::from_millis(2);
 
 /// A descriptor that can become ready.
@@ -119,7 +119,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Reads what a command has left in its pipes, at most 2 MiB each.
+    /// Reads the output that a command has left in its pipes, at most 2 MiB from each.
     pub(super) fn drain(&mut self, place: usize) -> Result<(), Failed> {
         let command = &mut self.commands[place];
         for target in [Target::Out, Target::Err] {

@@ -30,7 +30,7 @@ pub struct Entry<'a> {
     pub signal: Option<i32>,
     pub input: &'a [u8],
     pub words: &'a [Vec<u8>],
-    /// Bytes that the command was given, and bytes that it printed.
+    /// The number of bytes that the command was given. The next field counts the bytes that it printed.
     pub sent: u64,
     pub received: u64,
 }
@@ -80,7 +80,7 @@ impl Format {
         match self {
             Format::Table => escaped(&command_line(words)),
             Format::Json => json_words(words).to_string().into_bytes(),
-            // A newline becomes a null byte, as in GNU parallel's own.
+            // A newline becomes a null byte, as in GNU parallel's own log.
             Format::Joblog => {
                 command_line(words).iter().map(|&byte| if byte == b'\n' { 0 } else { byte }).collect()
             }
@@ -159,7 +159,7 @@ fn json_words(words: &[Vec<u8>]) -> Value {
     words.iter().map(|word| Value::from(String::from_utf8_lossy(word))).collect()
 }
 
-/// Returns a text as one field of one line.
+/// Returns a text in the form of one field of a log line.
 fn escaped(text: &[u8]) -> Vec<u8> {
     let mut field = Vec::with_capacity(text.len());
     for &byte in text {

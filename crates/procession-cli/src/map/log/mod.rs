@@ -26,7 +26,7 @@ pub struct Log {
 /// A command that has succeeded, according to the log.
 #[derive(Debug, PartialEq)]
 struct Done {
-    /// Some formats omit it.
+    /// The input, which some formats omit.
     input: Option<Vec<u8>>,
     command: Vec<u8>,
 }
@@ -71,7 +71,7 @@ impl Log {
         Ok(Log { file: Some(file), path: path.to_owned(), format, before })
     }
 
-    /// Reads an existing log, and writes nothing.
+    /// Reads an existing log without writing to it.
     pub fn look(path: &Path, format: Format, resume: bool) -> Result<Log, Failed> {
         let mut log = Log { path: path.to_owned(), format, ..Log::none() };
         if resume && path.exists() {
