@@ -18,7 +18,7 @@ pub struct Line<T>(pub T);
 /// The maximum number of processes that meet on a board.
 pub const PARTIES: usize = 64;
 
-/// A time for each process, in nanoseconds of the monotonic clock, or 0 for one that takes no part.
+/// A time for each process, in nanoseconds of the monotonic clock, or 0 for a process that takes no part.
 pub struct Stamps(pub [AtomicU64; PARTIES]);
 
 impl Default for Stamps {
@@ -32,12 +32,12 @@ impl Stamps {
         self.0.iter().map(|stamp| stamp.load(Ordering::SeqCst)).filter(|&stamp| stamp != 0)
     }
 
-    /// The first of them.
+    /// Returns the earliest time.
     pub fn first(&self) -> u64 {
         self.present().min().unwrap_or(0)
     }
 
-    /// The last of them.
+    /// Returns the latest time.
     pub fn last(&self) -> u64 {
         self.present().max().unwrap_or(0)
     }
@@ -47,7 +47,7 @@ impl Stamps {
 #[repr(C)]
 #[derive(Default)]
 pub struct Board {
-    /// How many processes have come to the start of the measured part.
+    /// How many processes have arrived at the start of the measured part.
     pub ready: Line<AtomicU32>,
     /// Incremented by a load and a store, so that updates get lost unless a lock excludes others.
     pub counter: Line<AtomicU64>,
@@ -55,14 +55,14 @@ pub struct Board {
     pub words: Line<[AtomicU32; 2]>,
     /// When each process began the measured part, on the monotonic clock.
     pub began_ns: Line<Stamps>,
-    /// When each process ended it.
+    /// When each process ended the measured part.
     pub ended_ns: Line<Stamps>,
 }
 
 impl Board {
     /// Creates a board. Returns it and the path by which other processes of this user can open it.
     pub fn create() -> Result<(&'static Board, String)> {
-        // SAFETY: a plain call that gives a new descriptor, which we own.
+        // SAFETY: a plain call that returns a new descriptor, which we own.
         let file = unsafe {
             match libc::memfd_create(c"procession-bench".as_ptr(), libc::MFD_CLOEXEC) {
                 -1 => return Err(std::io::Error::last_os_error().into()),
@@ -71,7 +71,7 @@ impl Board {
         };
         file.set_len(size_of::<Board>() as u64)?;
         let board = Board::map(&file)?;
-        // Stays open as long as this process lives: the path goes through it.
+        // The descriptor stays open as long as this process lives, because the path goes through it.
         let path = format!("/proc/{}/fd/{}", std::process::id(), file.into_raw_fd());
         Ok((board, path))
     }
@@ -84,25 +84,25 @@ impl Board {
     fn map(file: &File) -> Result<&'static Board> {
         let rights = libc::PROT_READ | libc::PROT_WRITE;
         let bytes = size_of::<Board>();
-        // SAFETY: a new mapping at a place of the kernel's choice.
+        // SAFETY: a new mapping at an address that the kernel chooses.
         let at =
             unsafe { libc::mmap(std::ptr::null_mut(), bytes, rights, libc::MAP_SHARED, file.as_raw_fd(), 0) };
         if at == libc::MAP_FAILED {
             return Err(std::io::Error::last_os_error().into());
         }
-        // SAFETY: page-aligned, as long as a `Board`, never unmapped; atomics only, and every
+        // SAFETY: page-aligned, as long as a `Board`, and never unmapped. It contains only atomics, and every
         // process changes them as such.
         Ok(unsafe { &*at.cast::<Board>() })
     }
 
-    /// Adds one to the counter. Correct only while no other process does.
+    /// Adds one to the counter. The result is correct only while no other process does the same.
     #[inline]
     pub fn increment(&self) {
         let counter = &self.counter.0;
         counter.store(counter.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
     }
 
-    /// Reports that this process has come to the measured part. Returns how many have.
+    /// Reports that this process has arrived at the measured part. Returns how many processes have arrived.
     pub fn arrive(&self) -> u32 {
         self.ready.0.fetch_add(1, Ordering::SeqCst) + 1
     }

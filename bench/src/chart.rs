@@ -1,6 +1,7 @@
 //! Charts as SVG: bars that compare our figures with those of peers, and lines that show how a cost grows.
 //!
-//! Axes that show a ratio or a cost are logarithmic, so twice as good and half as good are equally far from equal.
+//! Axes that show a ratio or a cost are logarithmic, so "twice as good" and "half as good" are equally far
+//! from "equal".
 
 use std::fmt::Write as _;
 
@@ -12,14 +13,14 @@ const WIDTH: f64 = 860.0;
 const LEFT: f64 = 290.0;
 const RIGHT: f64 = 70.0;
 const ROW: f64 = 17.0;
-/// Between two workloads.
+/// The space between two workloads.
 const GAP: f64 = 7.0;
 const TOP: f64 = 46.0;
 
 const BETTER: &str = "#2a7f62";
 const WORSE: &str = "#b5542c";
 const GREY: &str = "#888888";
-/// Readable on a white page and on a dark one.
+/// A color that is readable on a white page and on a dark one.
 const TEXT: &str = "#6b7280";
 
 /// A picture that is being drawn.
@@ -107,7 +108,7 @@ impl Axis {
     }
 }
 
-/// A bar: how many times as good as the peer we are, with the extremes.
+/// A bar that shows how many times as good as the peer procession is, with the extremes.
 struct Bar {
     peer: &'static str,
     times: (f64, f64, f64),
@@ -128,7 +129,7 @@ fn bars(comparison: &Comparison) -> Vec<Bar> {
     comparison.series.iter().skip(1).filter_map(bar).collect()
 }
 
-/// How many times as good as each peer we are, in every workload.
+/// Returns a picture of how many times as good as each peer procession is, in every workload.
 pub fn ratios(comparisons: &[Comparison], machine: &str) -> String {
     let groups: Vec<_> =
         comparisons.iter().map(|c| (c.workload.name, bars(c))).filter(|g| !g.1.is_empty()).collect();
@@ -180,7 +181,7 @@ pub struct Growth {
     pub title: String,
     /// The quantity that grows.
     pub of: String,
-    /// One for each contender; the first is ours.
+    /// One line for each contender. The first is ours.
     pub lines: Vec<Line>,
 }
 

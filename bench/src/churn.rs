@@ -1,5 +1,6 @@
-//! Days of churn: four processes put entries of many sizes into a dict, change them and take them out, more by
-//! day than by night. Draws how much shared memory that takes, beside how much of it is the entries' own.
+//! Days of churn: four processes insert entries of many sizes into a dict, change them and remove them, more
+//! by day than by night. Draws how much shared memory the dict takes, and how much of that the entries
+//! themselves take.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -9,24 +10,25 @@ use procession::{Dict, JoinableQueue, Process, Queue};
 use crate::Result;
 use crate::plot::{Curve, Plot};
 
-/// How long to go on.
+/// How long to run.
 #[derive(Clone, Copy)]
 pub struct Churn {
     pub days: u64,
-    /// Operations of all workers in half an hour.
+    /// The number of operations of all workers together in half an hour.
     pub operations: u64,
 }
 
 const WORKERS: usize = 4;
-/// Half hours.
+/// The number of half hours in a day.
 const STEPS_A_DAY: u64 = 48;
-/// There are so many keys, and at noon half as many entries.
+/// The number of keys. At noon there are half as many entries.
 const KEYS: u64 = 200_000;
 
-/// The order to a worker: the number of operations, how many entries there should be afterwards, and a seed.
+/// The order to a worker: the number of operations, how many entries there should be afterwards, and a random
+/// seed.
 type Order = (u64, u64, u64);
 
-/// Numbers that look random.
+/// A generator of numbers that look random.
 struct Random(u64);
 
 impl Random {
@@ -37,7 +39,7 @@ impl Random {
         (mixed ^ (mixed >> 31)) % end
     }
 
-    /// A size as key-value stores report them: a mixture of powers of two, each with its neighbours.
+    /// A size as key-value stores report them: a mixture of powers of two, each with its neighbors.
     fn size(&mut self) -> usize {
         let (low, high) = match self.below(1000) {
             0..550 => (4, 6),     // 16 to 128 bytes
@@ -51,7 +53,7 @@ impl Random {
     }
 }
 
-/// Executes orders until there are no more. Reports by how many bytes the entries have grown.
+/// Executes orders until there are no more. Reports for each order by how many bytes the entries have grown.
 fn work(
     dict: Dict<u64, Vec<u8>>,
     orders: JoinableQueue<Order>,
@@ -61,7 +63,7 @@ fn work(
         let (operations, wanted, seed) = *order;
         let (mut random, mut more) = (Random(seed), 0);
         for _ in 0..operations {
-            // One of ten entries is hardly ever changed.
+            // One entry in ten is hardly ever changed.
             let key = random.below(KEYS);
             if key % 10 == 0 && random.below(50) > 0 {
                 continue;
@@ -81,13 +83,13 @@ fn work(
     Ok(())
 }
 
-/// How many entries there should be at that time.
+/// Returns how many entries there should be at this step.
 fn wanted(step: u64) -> u64 {
     let turn = 2.0 * std::f64::consts::PI * step as f64 / STEPS_A_DAY as f64;
     (KEYS as f64 * (0.3 - 0.2 * turn.cos())) as u64
 }
 
-/// Runs it, prints the figures, and draws them.
+/// Runs the churn, prints the figures, and draws them.
 pub fn run(churn: Churn, svg: Option<&Path>) -> Result {
     let dict = Dict::<u64, Vec<u8>>::new()?;
     let (orders, reports) = (JoinableQueue::<Order>::unbounded()?, Queue::unbounded()?);

@@ -17,7 +17,7 @@ struct Flags {
 /// What to do.
 #[derive(Subcommand)]
 pub enum Command {
-    /// Measure workloads, every contender by turns, and print a table.
+    /// Measure workloads, with all contenders in turns, and print a table.
     Compare(Compare),
     /// Measure one contender once in this process, and print its figure as JSON.
     Run {
@@ -28,38 +28,40 @@ pub enum Command {
     },
     /// Kill processes at bad moments, here and in Python's multiprocessing, and print what happens to the others.
     Failures(Failures),
-    /// Do one deed of the failure matrix to procession.
+    /// Perform one deed of the failure matrix on procession.
     #[command(hide = true)]
     Deed {
         /// The deed.
         name: String,
     },
-    /// Measure how cost grows with the length of messages, the number of processes, the number of entries.
+    /// Measure how cost grows with the length of messages, the number of processes, and the number of
+    /// entries.
     Grow(Grow),
     /// Measure one point of a curve in this process, and print its figure as JSON.
     #[command(hide = true)]
     GrowOnce {
-        /// What grows.
+        /// The quantity that grows.
         subject: String,
-        /// Whose cost.
+        /// The contender whose cost is measured.
         contender: String,
-        /// How large.
+        /// The size at that point.
         size: u64,
     },
-    /// Draw figures that `compare --json` has kept.
+    /// Draw figures that `compare --json` has saved.
     Draw {
-        /// The files; of a workload that is in several, the last one counts.
+        /// The files. If a workload is in several of them, the last one counts.
         #[arg(required = true, value_name = "JSON")]
         files: Vec<PathBuf>,
         /// Draw into this file, as SVG.
         #[arg(long, value_name = "FILE")]
         svg: PathBuf,
     },
-    /// Say which workloads and contenders there are.
+    /// List the workloads and contenders.
     List,
-    /// Put entries of many sizes into a dict and take them out for days, and draw what that leaves of the memory.
+    /// For days, insert entries of many sizes into a dict and remove them, and draw how much memory that
+    /// takes.
     Churn(ChurnFlags),
-    /// Wait for the end of the input: a process that idles.
+    /// Idle until the input ends.
     #[command(hide = true)]
     Wait,
 }
@@ -67,12 +69,12 @@ pub enum Command {
 /// How to compare.
 #[derive(Args)]
 pub struct Compare {
-    /// The workloads to measure; all when none is named.
+    /// The workloads to measure. All are measured if none is named.
     pub workloads: Vec<String>,
     /// How often each contender of a workload runs.
     #[arg(long, default_value_t = 7, value_name = "N", value_parser = at_least_one)]
     pub pairs: usize,
-    /// Wait this long at most, all in all, for other load to go away before a round.
+    /// Wait at most this long in total for other load to go away before the rounds.
     #[arg(long = "patience", default_value_t = 60, value_name = "SECONDS")]
     pub patience_s: u64,
     /// Write every figure to this file.
@@ -100,12 +102,12 @@ pub struct Grow {
 /// How to make the failure matrix.
 #[derive(Args)]
 pub struct Failures {
-    /// The deeds to do, F1 to F27; all when none is named.
+    /// The deeds to do, F1 to F27. All are done if none is named.
     pub deeds: Vec<String>,
-    /// Time after which a deed counts as hanging.
+    /// The time after which a deed counts as hanging.
     #[arg(long = "limit", default_value_t = 6, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(3..))]
     pub limit_s: u64,
-    /// Do it to procession alone.
+    /// Do the deeds to procession only.
     #[arg(long)]
     pub no_python: bool,
     /// Print the table as Markdown.
@@ -116,10 +118,10 @@ pub struct Failures {
 /// How long to churn.
 #[derive(Args)]
 pub struct ChurnFlags {
-    /// So many days, of 48 half hours each.
+    /// The number of days, of 48 half hours each.
     #[arg(long, default_value_t = 3)]
     days: u64,
-    /// So many operations in half an hour.
+    /// The number of operations in half an hour.
     #[arg(long, default_value_t = 100_000)]
     operations: u64,
     /// Draw the result into this file.

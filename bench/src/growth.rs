@@ -1,6 +1,6 @@
-//! How costs grow: with the length of a message, the number of processes, the number of entries.
+//! How costs grow with the length of a message, the number of processes, and the number of entries.
 //!
-//! Each point is the median of several runs in fresh processes, ours and the peer's in turns.
+//! Each point is the median of several runs in fresh processes. Our runs and the peer's runs take turns.
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -80,7 +80,7 @@ pub fn once(subject: &str, contender: &str, size: u64) -> Result<f64> {
     run(size)
 }
 
-/// Returns a table for a page.
+/// Returns a Markdown table.
 pub fn markdown(all: &[Growth]) -> String {
     let mut out = String::new();
     for growth in all {
@@ -101,7 +101,7 @@ pub fn markdown(all: &[Growth]) -> String {
     out
 }
 
-/// Returns the number of messages of a run: fewer if they are large.
+/// Returns the number of messages of a run. It is lower for large messages.
 fn how_many(bytes: u64) -> u64 {
     ((1 << 30) / bytes).clamp(16, 300_000)
 }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-/// The processor times until now.
+/// The processor times that have been used until now.
 pub struct Load {
     busy: f64,
     total: f64,
@@ -11,7 +11,7 @@ pub struct Load {
 }
 
 impl Load {
-    /// Up to now.
+    /// Returns the processor times until now.
     pub fn now() -> Load {
         let text = fs::read_to_string("/proc/stat").unwrap_or_default();
         let cpu = text.lines().next().unwrap_or_default();
@@ -26,7 +26,7 @@ impl Load {
         Load { busy: (total - idle) / per_second, total: total / per_second, ours }
     }
 
-    /// Returns the share of all processors, 0 to 1, that other programs have used since.
+    /// Returns the share of all processors, 0 to 1, that other programs have used since `self` was taken.
     pub fn others_since(&self) -> f64 {
         let now = Load::now();
         let total = now.total - self.total;
@@ -39,7 +39,7 @@ impl Load {
 pub struct Patience(pub Duration);
 
 impl Patience {
-    /// Returns when other programs use less than a tenth of the processors, or when patience is used up.
+    /// Returns when other programs use less than a tenth of the processors, or when the patience is used up.
     pub fn await_quiet(&mut self) {
         const LOOK: Duration = Duration::from_millis(200);
         while self.0 > Duration::ZERO {

@@ -5,7 +5,7 @@ use std::hint::black_box;
 
 use crate::Result;
 
-/// The monotonic clock, which all processes share.
+/// Returns the time of the monotonic clock, which all processes share.
 pub fn now_ns() -> u64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: `time` is a valid place to write to.
@@ -13,7 +13,7 @@ pub fn now_ns() -> u64 {
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
 
-/// The CPUs that this process may run on.
+/// Returns the CPUs that this process may run on.
 fn cpus() -> Vec<usize> {
     // SAFETY: an all-zero set is a valid one, and the kernel writes no more than its size.
     let set = unsafe {
@@ -25,7 +25,7 @@ fn cpus() -> Vec<usize> {
     (0..libc::CPU_SETSIZE as usize).filter(|&cpu| unsafe { libc::CPU_ISSET(cpu, &set) }).collect()
 }
 
-/// Keeps the calling thread on one CPU: the `nth` of those that it has.
+/// Keeps the calling thread on one CPU: the `nth` of those that it may run on.
 pub fn pin(nth: usize) {
     let cpus = cpus();
     // SAFETY: as in `cpus`.
@@ -36,7 +36,7 @@ pub fn pin(nth: usize) {
     }
 }
 
-/// A GiB of which every page has been written to.
+/// Returns a GiB of memory of which every page has been written to.
 pub fn resident_gib() -> Vec<u8> {
     let mut memory = vec![0u8; 1 << 30];
     memory.chunks_mut(4096).for_each(|page| page[0] = 1);
@@ -52,33 +52,33 @@ pub fn describe() -> String {
     format!("{} CPUs, {model}, Linux {}", cpus().len(), kernel.trim())
 }
 
-/// The parent of a process.
+/// Returns the parent of a process.
 pub fn parent_of(pid: i32) -> Result<i32> {
     stat_field(pid, 1)
 }
 
-/// Whether a process sleeps.
+/// Returns whether a process sleeps.
 pub fn is_asleep(pid: i32) -> bool {
     stat(pid).is_ok_and(|fields| fields.first().is_some_and(|state| state == "S"))
 }
 
-/// Whether a process has ended, or never was.
+/// Returns whether a process has ended or never existed.
 pub fn is_gone(pid: i32) -> bool {
     stat(pid).map_or(true, |fields| fields.first().is_none_or(|state| state == "Z" || state == "X"))
 }
 
-/// The children of a process that has one thread.
+/// Returns the children of a process that has one thread.
 pub fn children_of(pid: i32) -> Result<Vec<i32>> {
     let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))?;
     Ok(text.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).collect())
 }
 
-/// The processor time of a process in clock ticks, all threads together.
+/// Returns the processor time of a process in clock ticks, all threads together.
 pub fn ticks_of(pid: i32) -> Result<u64> {
     Ok(stat_field::<u64>(pid, 11)? + stat_field::<u64>(pid, 12)?)
 }
 
-/// The fields of `/proc/PID/stat` after the name, which may itself contain spaces.
+/// Returns the fields of `/proc/PID/stat` after the name, which may itself contain spaces.
 fn stat(pid: i32) -> Result<Vec<String>> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat"))?;
     let (_, fields) = text.rsplit_once(')').ok_or("a stat without a name")?;
@@ -89,7 +89,8 @@ fn stat_field<T: std::str::FromStr>(pid: i32, index: usize) -> Result<T> {
     stat(pid)?.get(index).and_then(|field| field.parse().ok()).ok_or_else(|| "a stat cut short".into())
 }
 
-/// Nanoseconds on a processor and times that it went to sleep, of all threads of a process.
+/// Returns how many nanoseconds all threads of a process spent on a processor, and how often they went to
+/// sleep.
 pub fn activity_of(pid: i32) -> Result<(u64, u64)> {
     let mut sum = (0, 0);
     for task in fs::read_dir(format!("/proc/{pid}/task"))? {
@@ -105,7 +106,7 @@ pub fn activity_of(pid: i32) -> Result<(u64, u64)> {
     Ok(sum)
 }
 
-/// A line of `smaps_rollup` in KiB: `Pss`, `Private_Dirty`, `Rss`.
+/// Returns a line of `smaps_rollup` in KiB: `Pss`, `Private_Dirty`, `Rss`.
 pub fn memory_kib(pid: i32, what: &str) -> Result<f64> {
     let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
     let line = text.lines().find_map(|l| l.strip_prefix(what)?.strip_prefix(':'));

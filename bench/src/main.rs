@@ -66,7 +66,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Prints the error, if there is one, and returns the exit code.
+/// Returns an error with `what` unless `good`.
 fn ensure(good: bool, what: &str) -> Result {
     if good { Ok(()) } else { Err(what.into()) }
 }

@@ -1,8 +1,8 @@
-//! Runs the contenders of a workload by turns, each time in a fresh process.
+//! Runs the contenders of a workload in turns, each time in a fresh process.
 //!
-//! The machine is noisy, and the noise changes from minute to minute. So only the ratio of two figures counts that were
-//! taken one after the other. Contenders take turns, in an order that is reversed each time, and every round yields one
-//! ratio.
+//! The machine is noisy, and the noise changes from minute to minute. So only the ratio of two figures that
+//! were taken one after the other counts. Contenders take turns, in an order that is reversed each time, and
+//! every round yields one ratio.
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -24,11 +24,11 @@ const PATIENCE: Duration = Duration::from_secs(90);
 /// A contender that fails this often does not run again.
 const FAILURES: usize = 2;
 
-/// The figures of one contender, one per round, or none where the run failed.
+/// The figures of one contender, one for each round. A figure is missing where the run failed.
 pub struct Series {
     /// The contender.
     pub contender: &'static Contender,
-    /// One for each round.
+    /// One figure for each round.
     pub values: Vec<Option<f64>>,
     /// Further figures that its runs returned.
     pub notes: BTreeMap<String, Vec<f64>>,
@@ -40,11 +40,11 @@ pub struct Series {
 pub struct Comparison {
     /// The workload that was measured.
     pub workload: &'static Workload,
-    /// One for each contender on this machine. The first is ours.
+    /// One series for each contender on this machine. The first is ours.
     pub series: Vec<Series>,
-    /// Contenders that cannot take part on this machine.
+    /// Contenders that are not available on this machine.
     pub absent: Vec<&'static Contender>,
-    /// Share of the processors that others used, for each round.
+    /// The share of the processors that other programs used, for each round.
     pub others: Vec<f64>,
     /// Load average at the end.
     pub load: f64,
@@ -82,7 +82,7 @@ impl Comparison {
 }
 
 impl Series {
-    /// Takes the next figure: the median of as many fresh processes as the contender needs.
+    /// Measures the next figure: the median of as many fresh processes as the contender needs.
     fn measure(&mut self, workload: &Workload) {
         let mut samples = Vec::new();
         while samples.len() < self.contender.fresh && self.failures.len() < FAILURES {
@@ -152,8 +152,8 @@ fn read_to_end(child: &mut Child) -> Result<String> {
     Ok(output.recv_timeout(PATIENCE).map_err(|_| format!("still running after {PATIENCE:?}"))??)
 }
 
-/// From now on, processes that lose their parent become children of this one. So their processor time is counted as
-/// ours, and none can stay behind unnoticed.
+/// Makes processes that lose their parent from now on become children of this process. So their processor
+/// time is counted as ours, and no process can be left behind unnoticed.
 pub fn adopt_orphans() -> Result {
     // SAFETY: a plain call.
     match unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1) } {

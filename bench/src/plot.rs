@@ -1,4 +1,4 @@
-//! Curves over time, as an SVG.
+//! Curves over time, as an SVG picture.
 
 use std::fmt::Write;
 

@@ -43,7 +43,7 @@ impl Report {
         out
     }
 
-    /// Returns a table for a page.
+    /// Returns a Markdown table.
     pub fn markdown(&self) -> String {
         let mut out = format!("{}\n\n| {} |\n|{}\n", self.headline(), HEADINGS.join(" | "), "---|".repeat(6));
         for row in self.comparisons.iter().flat_map(rows) {
@@ -140,7 +140,7 @@ fn spread(values: &[f64]) -> Option<(f64, f64)> {
     Some((low, values.iter().copied().reduce(f64::max)?))
 }
 
-/// Formats three significant digits, or all digits of the integer.
+/// Formats three significant digits, or all digits of a larger integer.
 fn figure(value: f64) -> String {
     match value.abs() {
         0.0 => "0".into(),

@@ -19,16 +19,16 @@ pub struct Workload {
     pub target: Option<f64>,
     /// The contenders. The first is ours.
     pub contenders: &'static [Contender],
-    /// The maximum number of rounds. More rounds would add no information.
+    /// The maximum number of rounds. More rounds would add no information for this workload.
     pub most_pairs: usize,
 }
 
 /// Which figures are good.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Better {
-    /// Times, sizes.
+    /// Lower figures are good: times, sizes.
     Lower,
-    /// Rates.
+    /// Higher figures are good: rates.
     Higher,
 }
 
@@ -38,11 +38,11 @@ pub struct Contender {
     pub name: &'static str,
     /// Measures once, in this process.
     pub run: fn() -> Result<Sample>,
-    /// How many fresh processes make one figure, by their median.
+    /// How many fresh processes make one figure, which is the median of theirs.
     pub fresh: usize,
-    /// The ratio of our figure to this one's that ours must reach.
+    /// The ratio of our figure to this contender's figure that we must reach.
     pub target: Option<f64>,
-    /// Returns whether it can take part on this machine.
+    /// Returns whether the contender can take part on this machine.
     pub is_here: fn() -> bool,
 }
 
@@ -66,7 +66,7 @@ impl Contender {
         Contender { is_here: boost::is_here, ..Contender::new("boost", run) }
     }
 
-    /// A library that is built when the feature `peers` asks for it.
+    /// Returns the contender of a library that is only built with the feature `peers`.
     pub const fn peer(name: &'static str, run: fn() -> Result<Sample>) -> Contender {
         Contender { is_here: || cfg!(feature = "peers"), ..Contender::new(name, run) }
     }
@@ -95,7 +95,7 @@ pub fn with_boost(workload: &str) -> Result<Sample> {
     Ok(Sample::new(boost::reaches(workload)?))
 }
 
-/// Expands to this function of a peer, or to one that reports that the peer was not built.
+/// Expands to this function of a peer, or to a function that reports that the peer was not built.
 macro_rules! if_built {
     ($run:path) => {{
         #[cfg(feature = "peers")]
@@ -114,14 +114,14 @@ pub fn not_built() -> Result<Sample> {
 
 /// The result of one run: its figure, and further figures that explain it.
 pub struct Sample {
-    /// In the workload's unit.
+    /// The figure, in the workload's unit.
     pub value: f64,
     /// Name (with its unit) and figure.
     pub notes: Vec<(String, f64)>,
 }
 
 impl Sample {
-    /// A figure that needs no explanation.
+    /// Creates a sample whose figure needs no explanation.
     pub fn new(value: f64) -> Sample {
         Sample { value, notes: vec![] }
     }
@@ -131,13 +131,13 @@ impl Sample {
         self
     }
 
-    /// Returns one line for `pairs.rs`.
+    /// Returns the line that `pairs.rs` reads.
     pub fn to_json(&self) -> Value {
         let notes: serde_json::Map<_, _> = self.notes.iter().map(|(k, v)| (k.clone(), json!(v))).collect();
         json!({ "value": self.value, "notes": notes })
     }
 
-    /// The inverse of [`to_json`](Sample::to_json).
+    /// Parses a line that [`to_json`](Sample::to_json) has returned.
     pub fn from_json(line: &str) -> Result<Sample> {
         let json: Value = serde_json::from_str(line).map_err(|e| format!("{e} in {line:?}"))?;
         let notes = json["notes"].as_object().into_iter().flatten();

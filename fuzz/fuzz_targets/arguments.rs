@@ -24,7 +24,7 @@ enum Header {
     Any { len: u64, handles: u64 },
     /// The header almost describes the content.
     Near { len: i8, handles: i8 },
-    /// The content is written over a block that the collector knows to carry handles.
+    /// The content is written over a block. The collector knows that this block carries handles.
     OverHandles { len: u64, handles: u64 },
 }
 

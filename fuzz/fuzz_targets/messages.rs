@@ -31,7 +31,7 @@ enum Step {
         at: u8,
         value: u64,
     },
-    /// Changes some bits of such a word.
+    /// Changes some bits of a word of the records that are waiting.
     Flip {
         at: u8,
         bits: u8,

@@ -27,7 +27,7 @@ enum Step {
         at: u8,
         value: u64,
     },
-    /// Changes some bits of such a word.
+    /// Changes some bits of a word of a node.
     Flip {
         which: u8,
         at: u8,
@@ -96,7 +96,7 @@ fuzz_target!(|steps: Vec<Step>| {
     assert!(lock.try_lock().is_ok());
 });
 
-/// Stored in the value of every node, to distinguish nodes from tables.
+/// Stored in the value of every node, so that nodes can be distinguished from tables.
 const MARK: u64 = u64::from_le_bytes(*MARKED_BYTES);
 const MARKED_BYTES: &[u8; 8] = b"fuzznode";
 const MARKED: &str = "fuzznode";
@@ -116,7 +116,7 @@ fn note_new(memory: &Memory, before: &[u64], nodes: &mut Vec<u64>) {
     nodes.extend(blocks().into_iter().filter(|at| !before.contains(at) && is_marked(*at)));
 }
 
-/// Returns one of the nodes that still exists.
+/// Returns a node that still exists.
 fn living(nodes: &[u64], which: u8) -> Option<u64> {
     let there = blocks();
     let living: Vec<u64> = nodes.iter().copied().filter(|at| there.contains(at)).collect();

@@ -1,8 +1,8 @@
 //! The content of a process's slot: its request and its journal. The process is then found dead, and the supervisor
 //! recovers it.
 //!
-//! The word that says what the process waits for is left out, because recovery counts an event at whatever place it
-//! names.
+//! The word that says what the process waits for is left out, because recovery increments the event count at
+//! whatever place that word names.
 #![no_main]
 
 use std::sync::LazyLock;
@@ -60,7 +60,7 @@ fuzz_target!(|input: Input| {
     for (at, value) in input.words.iter().take(64) {
         memory.store(place(*at), *value);
     }
-    // Small numbers, and numbers near a meaningful one.
+    // Stores offsets near that of a lock.
     for (at, value) in input.near.iter().take(64) {
         memory.store(place(*at), internals::lock_place(&scene.lock).wrapping_add(u64::from(*value) * 8));
     }

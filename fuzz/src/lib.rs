@@ -8,7 +8,7 @@
 //! | `nodes`     | the nodes of a dict and of a list                                              |
 //! | `slots`     | the request and the journal in the slot of a process, which then dies           |
 //!
-//! Each target checks that untouched data is as before.
+//! Each target checks that data that it did not corrupt is unchanged.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
@@ -38,14 +38,14 @@ impl Memory {
     /// Returns the word at an offset.
     pub fn word(&self, offset: u64) -> &AtomicU64 {
         assert!(offset.is_multiple_of(8) && offset + 8 <= self.bytes as u64);
-        // SAFETY: inside the mapping, which is never undone, aligned, and only used as an atomic here.
+        // SAFETY: inside the mapping, which is never unmapped; aligned; and only used as an atomic here.
         unsafe { &*self.base.add(offset as usize).cast::<AtomicU64>() }
     }
 
-    /// Writes bytes from an offset on.
+    /// Writes bytes at an offset.
     pub fn write(&self, offset: u64, bytes: &[u8]) {
         assert!(offset + bytes.len() as u64 <= self.bytes as u64);
-        // SAFETY: inside the mapping; nobody else runs.
+        // SAFETY: inside the mapping, and no other code runs.
         unsafe {
             std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.base.add(offset as usize), bytes.len());
         }
@@ -67,7 +67,7 @@ pub struct Order {
     pub state: State,
 }
 
-/// A value that is one of several.
+/// A value with several variants.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum State {
     New,

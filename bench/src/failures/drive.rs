@@ -32,7 +32,8 @@ impl Outcome {
 /// Processes that are left may take this long to end.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// Runs a program until it ends, but no longer than `limit`. When this returns, no process of it is left.
+/// Runs a program until it ends, but no longer than `limit`. When this returns, no process of the program is
+/// left.
 pub fn perform(mut command: Command, limit: Duration) -> Result<Outcome> {
     let mut child =
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).process_group(0).spawn()?;
@@ -89,7 +90,7 @@ fn judge(outcome: &mut Outcome, heard: &Heard, status: Option<ExitStatus>, limit
     }
 }
 
-/// Messages of a program besides its observations.
+/// Messages of a program other than its observations.
 #[derive(Default)]
 struct Heard {
     doing: Option<String>,

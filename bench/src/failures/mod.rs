@@ -1,16 +1,16 @@
 //! The failure matrix: what happens to other processes when something goes wrong, here and in Python's
 //! `multiprocessing`.
 //!
-//! Each deed is a program that performs it and prints its observations. Nothing in the table is written in advance.
-//! `drive.rs` runs the program under a time limit and in a process group of its own. The table shows what the program
-//! prints, how it ends, and what it leaves behind.
+//! Each deed is a program that performs the deed and prints its observations. Nothing in the table is written
+//! in advance. `drive.rs` runs the program under a time limit and in a process group of its own. The table
+//! shows what the program prints, how it ends, and what it leaves behind.
 //!
 //! | file        | what it holds                                        |
 //! |-------------|------------------------------------------------------|
 //! | `deeds/`    | the deeds, done to procession                        |
 //! | `python.py` | the same deeds, done to Python's `multiprocessing`   |
-//! | `drive.rs`  | runs one of them, whatever it does                   |
-//! | `table.rs`  | what it looks like                                   |
+//! | `drive.rs`  | runs one deed, whatever it does                      |
+//! | `table.rs`  | prints the outcomes                                  |
 
 mod deeds;
 mod drive;
@@ -28,9 +28,9 @@ use drive::Outcome;
 pub struct Deed {
     /// The name on the command line.
     pub name: &'static str,
-    /// The description, in a line.
+    /// A description in one line.
     pub says: &'static str,
-    /// Performs it with procession.
+    /// Performs the deed with procession.
     run: fn() -> Result,
 }
 
@@ -43,7 +43,8 @@ pub struct Row {
 
 const PYTHON: &str = include_str!("python.py");
 
-/// Performs every deed in both libraries, and prints the table. Returns an error if one of ours hangs or fails.
+/// Performs every deed in both libraries, and prints the table. Returns an error if procession hangs or fails
+/// in one of them.
 pub fn run(flags: &Failures) -> Result {
     pairs::adopt_orphans()?;
     let limit = Duration::from_secs(flags.limit_s);

@@ -521,6 +521,6 @@ elif NAME in ("F12", "F13"):
     f12_13(int(NAME == "F13"))
 else:
     globals()[NAME.lower()]()
-# What hangs in a thread or a child is not waited for.
+# Exits without waiting for threads or children that hang.
 sys.stdout.flush()
 os._exit(0)

@@ -1,11 +1,11 @@
-//! The matrix as text, or as a table for a page.
+//! The matrix as plain text or as a Markdown table.
 
 use std::fmt::Write as _;
 
 use super::Row;
 use super::drive::Outcome;
 
-/// Returns all rows, and a line that counts.
+/// Returns all rows, and a line with the counts.
 pub fn show(rows: &[Row], python: Option<&str>, markdown: bool) -> String {
     let theirs = python.unwrap_or("python3 is not there");
     let mut out = String::new();

@@ -1,4 +1,5 @@
-// What Boost.Interprocess reaches: `boost NAME`. In the unit of the benchmark.
+// Prints the figure that Boost.Interprocess reaches in the workload NAME, in the unit of the benchmark:
+// `boost NAME`.
 
 #include <boost/interprocess/ipc/message_queue.hpp>
 #include <boost/interprocess/mapped_region.hpp>
@@ -54,7 +55,7 @@ struct Shared {
     }
 };
 
-// Runs `there` in another process on another CPU, and `here` in this one; gives how long both took.
+// Runs `there` in another process on another CPU, and `here` in this process. Returns how long both took.
 static double beside(const std::function<void(Shared &)> &there, const std::function<void(Shared &)> &here,
                      Shared &shared) {
     pid_t other = fork();
@@ -74,7 +75,7 @@ static double beside(const std::function<void(Shared &)> &there, const std::func
     return seconds_since(began);
 }
 
-// A queue with a name of its own, which is gone with this.
+// A queue with a name of its own. The destructor removes the queue.
 struct Queue {
     std::string name;
     bip::message_queue queue;
@@ -131,7 +132,7 @@ static double round_trips(Shared &shared) {
     return beside(echo, ask, shared) / turns * 1e9;
 }
 
-// The median of batches, on one CPU.
+// Returns the median of batches, on one CPU.
 static double free_lock(Shared &shared) {
     pin(0);
     const int batch = 100'000;

@@ -12,7 +12,7 @@ pub fn is_here() -> bool {
     Path::new(PROGRAM).exists()
 }
 
-/// Returns its figure for a workload, in the workload's unit.
+/// Returns the program's figure for a workload, in the workload's unit.
 pub fn reaches(workload: &str) -> Result<f64> {
     let output =
         Command::new(PROGRAM).arg(workload).stdin(Stdio::null()).stderr(Stdio::inherit()).output()?;

@@ -1,12 +1,12 @@
 //! A plain fork.
 //!
-//! Only for processes with one thread: the child may allocate.
+//! It is only for processes with one thread, because the child may allocate.
 
 use crate::Result;
 
-/// A forked process. Killed and reaped when this is dropped.
+/// A forked process. It is killed and reaped when this value is dropped.
 pub struct Forked {
-    /// Its process id.
+    /// The child's process id.
     pub pid: i32,
 }
 
@@ -27,7 +27,7 @@ impl Forked {
         }
     }
 
-    /// Waits for its end, which must be an exit with 0.
+    /// Waits until the process ends, which must be by an exit with 0.
     pub fn join(self) -> Result {
         let status = self.reap();
         std::mem::forget(self);

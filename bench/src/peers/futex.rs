@@ -19,7 +19,7 @@ pub fn await_value(word: &AtomicU32, value: u32) {
 }
 
 fn call(word: &AtomicU32, operation: i32, value: u32) {
-    // SAFETY: the word is alive; without a timeout the other arguments are not looked at.
+    // SAFETY: the word is alive; without a timeout the kernel ignores the other arguments.
     unsafe {
         libc::syscall(libc::SYS_futex, word.as_ptr(), operation, value, std::ptr::null::<libc::timespec>())
     };

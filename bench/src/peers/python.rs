@@ -20,14 +20,14 @@ pub fn program() -> &'static str {
     &PROGRAM
 }
 
-/// Returns the version that it reports, if it exists.
+/// Returns the version that the interpreter reports, if there is an interpreter.
 pub fn version() -> Option<String> {
     let output = Command::new(program()).arg("--version").stdin(Stdio::null()).output().ok()?;
     let text = String::from_utf8(output.stdout).ok()?;
     output.status.success().then(|| text.trim().to_owned())
 }
 
-/// Returns whether it has loky.
+/// Returns whether the interpreter has loky.
 pub fn has_loky() -> bool {
     let looked = Command::new(program()).args(["-c", "import loky"]).stderr(Stdio::null()).status();
     looked.is_ok_and(|status| status.success())
@@ -38,7 +38,7 @@ pub fn primitive(name: &str) -> Result<f64> {
     run(PRIMITIVES, name)
 }
 
-/// Returns the figure of a whole workload, in its unit.
+/// Returns the figure of a whole workload, in the workload's unit.
 pub fn structure(name: &str) -> Result<f64> {
     run(STRUCTURES, name)
 }

@@ -1,4 +1,4 @@
-//! pthread's mutex for processes, which outlives its owners: `PTHREAD_MUTEX_ROBUST`.
+//! pthread's mutex for processes, which stays usable when its owner dies: `PTHREAD_MUTEX_ROBUST`.
 
 use crate::Result;
 
@@ -18,13 +18,13 @@ impl RobustMutex {
     pub fn new() -> Result<RobustMutex> {
         let rights = libc::PROT_READ | libc::PROT_WRITE;
         let kind = libc::MAP_SHARED | libc::MAP_ANONYMOUS;
-        // SAFETY: a new mapping at a place of the kernel's choice.
+        // SAFETY: a new mapping at an address that the kernel chooses.
         let at = unsafe { libc::mmap(std::ptr::null_mut(), 4096, rights, kind, -1, 0) };
         if at == libc::MAP_FAILED {
             return Err(std::io::Error::last_os_error().into());
         }
         let at = at.cast::<libc::pthread_mutex_t>();
-        // SAFETY: attributes are made before they are used; `at` is a page of our own.
+        // SAFETY: the attributes are initialized before they are used; `at` is a page of our own.
         unsafe {
             let mut attributes: libc::pthread_mutexattr_t = std::mem::zeroed();
             check(libc::pthread_mutexattr_init(&mut attributes))?;
@@ -36,10 +36,10 @@ impl RobustMutex {
         Ok(RobustMutex { at })
     }
 
-    /// Acquires it. Returns true when its last owner died.
+    /// Acquires the mutex. Returns true if its last owner died.
     #[inline]
     pub fn lock(&self) -> Result<bool> {
-        // SAFETY: initialised in `new`, never unmapped.
+        // SAFETY: initialized in `new`, never unmapped.
         match unsafe { libc::pthread_mutex_lock(self.at) } {
             0 => Ok(false),
             libc::EOWNERDEAD => {
@@ -51,16 +51,16 @@ impl RobustMutex {
         }
     }
 
-    /// Acquires it if it is free.
+    /// Acquires the mutex if it is free. Returns whether it did.
     pub fn try_lock(&self) -> bool {
         // SAFETY: as in `lock`.
         unsafe { libc::pthread_mutex_trylock(self.at) == 0 }
     }
 
-    /// Releases it. Does nothing unless the calling thread holds it.
+    /// Releases the mutex. Does nothing unless the calling thread holds it.
     #[inline]
     pub fn unlock(&self) {
-        // SAFETY: as in `lock`; a robust mutex checks who unlocks it.
+        // SAFETY: as in `lock`; a robust mutex checks which thread unlocks it.
         unsafe { libc::pthread_mutex_unlock(self.at) };
     }
 }

@@ -1,5 +1,5 @@
-/* The limit of running a program RUNS times, JOBS at a time: each of JOBS processes starts it and waits for it, back to
- * back, and does nothing else: `spawn_limit RUNS JOBS PROGRAM`. */
+/* The limit of running a program RUNS times, JOBS at a time: `spawn_limit RUNS JOBS PROGRAM`. Each of JOBS processes
+ * starts the program and waits for it, again and again, and does nothing else. */
 
 #include <spawn.h>
 #include <stdlib.h>

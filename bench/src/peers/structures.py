@@ -137,7 +137,7 @@ def number(n):
 
 
 ITEMS, TASKS, TRIPS = 1_000_000, 6_000, 2_000
-# What `Pool.map` takes by itself.
+# The chunk size that `Pool.map` chooses by default.
 CHUNK = ITEMS // 8
 
 

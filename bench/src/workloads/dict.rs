@@ -1,4 +1,4 @@
-//! A shared dict against a map shared by threads.
+//! A shared dict compared with a map that threads share.
 
 use std::hint::black_box;
 use std::sync::atomic::Ordering;
@@ -162,7 +162,7 @@ fn get_theirs() -> Result<Sample> {
     Ok(Sample::new(timed(GETS, |n| look_up_theirs(&map, n))?))
 }
 
-/// One of two parties: meets the other, works, and records when.
+/// Runs one of two parties: meets the other, works, and records when it began and ended.
 fn side(board: &Board, which: usize, count: u64, mut operation: impl FnMut(u64) -> Result) -> Result {
     pin(which);
     board.arrive();
@@ -265,7 +265,7 @@ fn update_two_theirs() -> Result<Sample> {
     Ok(sample)
 }
 
-/// The shared memory that this process's mappings take, in bytes.
+/// Returns the bytes of shared memory that this process's mappings take.
 fn shared_bytes() -> Result<f64> {
     Ok(crate::machine::memory_kib(std::process::id() as i32, "Pss_Shmem")? * 1024.0)
 }

@@ -7,7 +7,7 @@ use crate::Result;
 pub(super) const ENTRIES: u64 = 10_000;
 pub(super) const INSERTS: u64 = 1_000_000;
 
-/// Operations a second of one process.
+/// Returns the operations per second of one process.
 pub(super) fn timed(count: u64, mut operation: impl FnMut(u64) -> Result) -> Result<f64> {
     let started = Instant::now();
     for n in 0..count {
@@ -16,7 +16,7 @@ pub(super) fn timed(count: u64, mut operation: impl FnMut(u64) -> Result) -> Res
     Ok(count as f64 / started.elapsed().as_secs_f64())
 }
 
-/// The keys in an order in which neighbours do not follow each other.
+/// Returns the keys in an order in which neighboring keys do not follow each other.
 pub(super) fn key(n: u64) -> u64 {
     n.wrapping_mul(7_919) % ENTRIES
 }

@@ -13,7 +13,7 @@ type Number = U64<NativeEndian>;
 const GETS: u64 = 2_000_000;
 const UPDATES: u64 = 300_000;
 
-/// A store in a folder of its own in memory, which goes with it.
+/// A store in a folder of its own in memory. The folder is removed with the store.
 struct Store {
     env: Env,
     folder: std::path::PathBuf,
@@ -25,7 +25,7 @@ impl Store {
             std::path::Path::new("/dev/shm").join(format!("procession-bench-{}", std::process::id()));
         std::fs::create_dir_all(&folder)?;
         let mut options = EnvOpenOptions::new();
-        // SAFETY: nobody else opens it, so nobody lets it go stale or truncates it.
+        // SAFETY: no other code opens the store, so none leaves it stale or truncates it.
         let env = unsafe {
             options.map_size(1 << 30).flags(EnvFlags::NO_SYNC | EnvFlags::WRITE_MAP).open(&folder)?
         };

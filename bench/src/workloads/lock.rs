@@ -1,4 +1,4 @@
-//! Taking and releasing a lock: alone, and against one other.
+//! Acquiring and releasing a lock: one process alone, and two processes against each other.
 
 use std::hint::black_box;
 use std::sync::atomic::Ordering;
@@ -46,13 +46,13 @@ pub const CONTENDED: Workload = Workload {
     most_pairs: usize::MAX,
 };
 
-/// Lock-and-unlock pairs of a batch, and batches of a run: some 0.3 s.
+/// The number of lock-and-unlock pairs in a batch, and of batches in a run, which takes some 0.3 s.
 const BATCH: usize = 100_000;
 const BATCHES: usize = 150;
-/// Increments of each of the two.
+/// The number of increments of each of the two parties.
 const INCREMENTS: u64 = 8_000_000;
 
-/// Nanoseconds for one call of `pair`: the median of the batches.
+/// Returns the nanoseconds of one call of `pair`: the median of the batches.
 pub(super) fn time_pairs(mut pair: impl FnMut() -> Result) -> Result<Sample> {
     pin(0);
     let mut batches = Vec::with_capacity(BATCHES);
@@ -67,7 +67,7 @@ pub(super) fn time_pairs(mut pair: impl FnMut() -> Result) -> Result<Sample> {
     Ok(Sample::new(median(&batches).unwrap_or(f64::NAN)).note("best batch, ns", best))
 }
 
-/// Whether a second thread finds the lock taken.
+/// Returns an error unless a second thread finds the lock taken.
 fn refused(try_lock: impl FnOnce() -> bool + Send) -> Result {
     let got_it = std::thread::scope(|scope| scope.spawn(try_lock).join().unwrap_or(true));
     ensure(!got_it, "a held lock was taken")
@@ -107,7 +107,8 @@ fn uncontended_robust() -> Result<Sample> {
     })
 }
 
-/// One of the two: meets the other, increments under the lock, writes down when.
+/// Runs one of the two parties: meets the other, increments under the lock, and records when it began and
+/// ended.
 fn increment(board: &Board, which: usize, mut locked: impl FnMut(&dyn Fn()) -> Result) -> Result {
     pin(which);
     board.arrive();

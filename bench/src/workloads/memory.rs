@@ -61,7 +61,8 @@ fn await_sleep(pids: &[i32]) -> Result {
     Err("a process that should wait does not sleep".into())
 }
 
-/// Returns the median memory of four waiting processes of a kind. Shared memory counts for each in part.
+/// Returns the median memory of four waiting processes of a kind. Memory that several processes share counts
+/// in part for each of them.
 fn pss_of_four<P>(
     start: impl Fn() -> Result<P>,
     pid: impl Fn(&P) -> Result<i32>,
@@ -99,7 +100,7 @@ fn procession_pss() -> Result<Sample> {
     let pid = |process: &Process<_>| process.pid().ok_or_else(|| "no pid".into());
     let (sample, processes) = pss_of_four(start, pid)?;
     let pids = processes.iter().map(pid).collect::<Result<Vec<_>>>()?;
-    // The supervisor forks another spare meanwhile.
+    // The pause lets the supervisor fork another spare.
     std::thread::sleep(Duration::from_millis(50));
     let supervisor = parent_of(pids[0])?;
     let spares: Vec<i32> =
@@ -128,12 +129,12 @@ fn fork_pss() -> Result<Sample> {
     Ok(pss_of_four(start, |child| Ok(child.pid))?.0)
 }
 
-/// Fresh executions of this program that wait: they read from a pipe that stays empty.
+/// Measures fresh executions of this program that wait. They read from a pipe that stays empty.
 fn exec_pss() -> Result<Sample> {
     let start = || {
         let child = Command::new("/proc/self/exe").arg("wait").stdin(Stdio::piped()).spawn()?;
-        // No event shows when it has come to its wait. It sleeps at no other place, so the sleep is checked after this
-        // pause.
+        // No event shows when the child has begun to wait. It sleeps nowhere else, so a check after this
+        // pause shows whether it waits.
         std::thread::sleep(Duration::from_millis(20));
         Ok(child)
     };
@@ -148,7 +149,7 @@ fn exec_pss() -> Result<Sample> {
 /// Measures what a set of processes does while it idles. This process is the first of them.
 fn idle(others: &[i32]) -> Result<Sample> {
     await_sleep(others)?;
-    // Waiters may check once more after a while, so they get time to settle.
+    // Waiters may check once more after a while, so give them time to settle.
     std::thread::sleep(Duration::from_millis(200));
     let me = std::process::id() as i32;
     let read = |pid: i32| -> Result<[u64; 3]> {

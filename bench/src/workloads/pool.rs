@@ -1,4 +1,4 @@
-//! A pool: many small items, many tasks, one task at a time, and what chunk sizes cost.
+//! A pool: many small items, many tasks, one task at a time, and the cost of chunk sizes.
 
 use std::hint::black_box;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -51,10 +51,11 @@ fn deaths(count: usize, big: bool, one: fn(bool) -> Result<f64>) -> Result<Sampl
     Ok(Sample::new(median(&each_us).unwrap_or(f64::NAN)).note("worst, us", worst))
 }
 
-/// Kills the holder once the waiter is asleep. Returns when, or fails if the waiter does not wait.
+/// Kills the holder once the waiter is asleep. Returns the time of the kill. Fails if the waiter does not
+/// wait.
 fn kill_when_awaited(holder: i32, waiter: i32) -> Result<u64> {
     for _ in 0..1000 {
-        // Longer than the millisecond after which a waiter of procession checks once more.
+        // The pause is longer than the millisecond after which a waiter of procession checks once more.
         std::thread::sleep(Duration::from_millis(4));
         if is_asleep(waiter) {
             let at = now_ns();
@@ -79,7 +80,8 @@ fn procession_holder(path: String, lock: Lock, big: bool) -> procession::Result<
     hold(board, big)
 }
 
-/// Returns when it was notified of the death, when it acquired the lock, and the process id of the dead.
+/// Returns when the waiter was notified of the death, when it acquired the lock, and the process id of the
+/// dead holder.
 fn procession_waiter(path: String, lock: Lock) -> procession::Result<(u64, u64, i32)> {
     let board = Board::open(&path).map_err(std::io::Error::other)?;
     board.arrive();

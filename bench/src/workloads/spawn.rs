@@ -11,7 +11,7 @@ use crate::machine::resident_gib;
 use crate::peers::fork::fork_exit_wait;
 use crate::workload::{Better, Contender, Sample, Workload, ensure, structure};
 
-/// Number of spawns in a row in one run. All rounds together make more than 10,000.
+/// The number of spawns in a row in one run. All rounds together make more than 10,000 spawns.
 const SPAWNS: usize = 3000;
 
 pub const SPAWN_JOIN: Workload = Workload {
@@ -66,7 +66,7 @@ pub const FIRST_SPAWN_GIB: Workload = Workload {
     ..FIRST_SPAWN
 };
 
-/// The mean of `count` calls in a row after one that does not count.
+/// Returns the mean of `count` calls in a row, after one call that does not count.
 fn time_each(count: usize, mut start_and_wait: impl FnMut() -> Result) -> Result<Sample> {
     start_and_wait()?;
     let mut each_us = Vec::with_capacity(count);

@@ -55,7 +55,7 @@ pub fn f22() -> Result {
     Ok(())
 }
 
-/// A program of its own whose first lines are process ids.
+/// A separate program. The first lines that it prints are process ids.
 struct Program {
     child: Child,
     lines: Lines<BufReader<ChildStdout>>,
@@ -125,8 +125,8 @@ pub fn f23() -> Result {
     saw(format!("parent killed: the daemon child is {}", gone_or_alive(&[child])));
     let mut program = Program::start("deep")?;
     let (one, two) = (program.number()?, program.number()?);
-    // The supervisor is the parent of both. The process that was spawned first has the lower process id, unless process
-    // ids have just wrapped around.
+    // The supervisor is the parent of both processes. The process that was spawned first has the lower
+    // process id, unless process ids have just wrapped around.
     let (child, grandchild) = (one.min(two), one.max(two));
     fork::kill(child);
     saw(format!("child killed: the grandchild is {}", gone_or_alive(&[grandchild])));

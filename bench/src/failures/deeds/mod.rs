@@ -26,7 +26,7 @@ const fn deed(name: &'static str, says: &'static str, run: fn() -> Result) -> De
     Deed { name, says, run }
 }
 
-/// All of them, in order.
+/// All deeds, in order.
 pub static ALL: &[Deed] = &[
     deed("F1", "kill the holder of a lock, of a re-entrant lock, of a semaphore's permit", waits::f1),
     deed("F2", "kill a process that waits for an event", waits::f2),
@@ -61,10 +61,10 @@ pub static ALL: &[Deed] = &[
     deed("F27", "kill a process in the middle of sending 50 MB through a pipe", queues::f27),
 ];
 
-/// A name, and what it runs.
+/// A name, and the function that performs it.
 type Program = (&'static str, fn() -> Result);
 
-/// Programs that a deed is done to.
+/// Programs to which a deed is done.
 pub static PROGRAMS: &[Program] = &[("flat", family::flat), ("deep", family::deep), ("leaky", family::leaky)];
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -73,12 +73,12 @@ fn saw(what: impl Display) {
     println!("saw: {what}");
 }
 
-/// Reports an action that may hang before it starts.
+/// Reports an action that may hang, before the action starts.
 fn doing(what: impl Display) {
     println!("do: {what}");
 }
 
-/// Called in a child: reports that it has come to the place where it is to be killed.
+/// Called in a child. Reports that the child has reached the place where it will be killed.
 fn ready(path: &str) {
     if let Ok(board) = Board::open(path) {
         board.arrive();
@@ -91,7 +91,7 @@ fn for_ever() -> ! {
     }
 }
 
-/// A process that has reported that it is ready, and sleeps in the announced operation or for ever.
+/// A process that has reported that it is ready. It sleeps in the announced operation, or for ever.
 struct Blocked<R>(Process<R>, i32);
 
 impl<R: Message> Blocked<R> {
@@ -106,7 +106,7 @@ impl<R: Message> Blocked<R> {
         board.await_arrivals(1)?;
         let (pid, started) = (process.pid().ok_or("no pid")?, Instant::now());
         let mut asleep = 0;
-        // Asleep for longer than the time after which a waiter checks once more.
+        // The process must be asleep for longer than the time after which a waiter checks once more.
         while asleep < 5 {
             std::thread::sleep(Duration::from_millis(10));
             asleep = if is_asleep(pid) { asleep + 1 } else { 0 };
@@ -119,7 +119,7 @@ impl<R: Message> Blocked<R> {
 
     /// Kills the process by SIGKILL, and waits until it is known to be dead. Returns its process id.
     fn kill(self) -> Result<i32> {
-        // SAFETY: a plain call; the process is below us and its supervisor has not reaped it.
+        // SAFETY: a plain call; the process is a descendant, and its supervisor has not reaped it.
         unsafe { libc::kill(self.1, libc::SIGKILL) };
         match self.0.join() {
             Ok(_) => Err("a process that was to be killed has returned".into()),

@@ -17,7 +17,7 @@ fn double(n: u64) -> u64 {
 }
 
 fn die() {
-    // SAFETY: plain calls: this very process.
+    // SAFETY: plain calls; the signal goes to this very process.
     unsafe { libc::kill(libc::getpid(), libc::SIGKILL) };
 }
 
@@ -31,7 +31,7 @@ fn nap(ms: u64) -> u64 {
 }
 
 fn my_pid() -> i32 {
-    // Long enough for the other worker to get the next task.
+    // Long enough for the other worker to claim the next task.
     nap(100);
     std::process::id() as i32
 }
@@ -109,7 +109,7 @@ pub fn f13() -> Result {
     kill_idle(1)
 }
 
-/// Can be encoded but not decoded.
+/// A value that can be encoded but not decoded.
 #[derive(Debug)]
 struct Stubborn;
 

@@ -48,7 +48,7 @@ fn put_three_and_die(queue: Queue<u64>) -> Outcome<()> {
     for i in 0..3 {
         queue.put(i)?;
     }
-    // SAFETY: plain calls: this very process.
+    // SAFETY: plain calls; the signal goes to this very process.
     unsafe { libc::kill(libc::getpid(), libc::SIGKILL) };
     Ok(())
 }
@@ -102,7 +102,7 @@ pub fn f9() -> Result {
     Ok(())
 }
 
-/// Its process stops while it is being serialized.
+/// A value that stops its process while it is being serialized.
 struct Stalling(String);
 
 impl Serialize for Stalling {

@@ -87,7 +87,7 @@ fn four_processes() -> Result<Sample> {
     between::<4>()
 }
 
-/// Puts and gets all items, `at_a_time` of them.
+/// Puts and gets all items, `at_a_time` of them at a time.
 fn items(at_a_time: u64) -> Result<Sample> {
     let queue = Queue::<u64>::unbounded()?;
     through(at_a_time, |number| Ok(queue.put(number)?), || Ok(queue.get()?))
@@ -124,13 +124,13 @@ fn thousand_items() -> Result<Sample> {
     items(1000)
 }
 
-/// The same in memory of this process alone.
+/// Measures the same with memory of this process alone.
 fn crossbeam_ten_million() -> Result<Sample> {
     let (sender, receiver) = crossbeam_channel::unbounded();
     through(ITEMS_IN_ALL, |number| Ok(sender.send(number)?), || Ok(receiver.recv()?))
 }
 
-/// Measures the cost of each item behind this many others.
+/// Measures the cost of each item when this many others are in the queue in front of it.
 fn behind<const OTHERS: u64>() -> Result<Sample> {
     crate::machine::pin(0);
     let queue = Queue::<u64>::unbounded()?;

@@ -1,4 +1,5 @@
-//! The figures of iceoryx2 when its receivers poll, which is its fastest mode. Publishers wait for room.
+//! The figures of iceoryx2 when its receivers poll, which is its fastest mode. Publishers wait until there is
+//! room.
 
 use iceoryx2::port::publisher::Publisher;
 use iceoryx2::port::subscriber::Subscriber;
@@ -14,7 +15,7 @@ use crate::workload::{Sample, ensure};
 const SMALL: u64 = 1_000_000;
 const LARGE: u64 = 5_000;
 
-/// One end of a service of messages of bytes. What it stands on lives as long.
+/// One end of a service whose messages are bytes. The end keeps everything alive that it depends on.
 struct End {
     publisher: Option<Publisher<ipc::Service, [u8], ()>>,
     subscriber: Option<Subscriber<ipc::Service, [u8], ()>>,

@@ -1,4 +1,4 @@
-//! The figures of ipc-channel with its channel of bytes, which is its fastest.
+//! The figures of ipc-channel with its channel of bytes, which is its fastest kind of channel.
 
 use ipc_channel::ipc::{self, IpcBytesReceiver, IpcBytesSender};
 

@@ -39,7 +39,7 @@ pub const VECTORS: Workload = Workload {
 };
 
 const MESSAGES: u64 = 10_000;
-/// Messages that are under way at a time; memcpy goes round in as many buffers.
+/// The number of messages that are under way at a time. The memcpy contender cycles through as many buffers.
 const ROOM: usize = 4;
 
 fn in_place_procession() -> Result<Sample> {

@@ -9,14 +9,14 @@ use crate::workload::{Sample, ensure};
 /// Bytes of a large message.
 pub(super) const LEN: usize = 1 << 20;
 
-/// A message: its number in the first and in the last word, so that half of one is noticed.
+/// A message. Its number is in the first and in the last word, so a torn message is detected.
 pub(super) type Words = [u64; 8];
 
 pub(super) fn words(number: u64) -> Words {
     [number, 1, 2, 3, 4, 5, 6, !number]
 }
 
-/// The number of a message, which must be whole.
+/// Returns the number of a message. Returns an error if the message is torn.
 #[inline]
 pub(super) fn number_of(words: &Words) -> Result<u64> {
     if words[7] == !words[0] { Ok(words[0]) } else { Err("a message is torn".into()) }
@@ -46,7 +46,7 @@ pub(super) fn stamp(bytes: &mut [u8], number: u64) {
     }
 }
 
-/// The number of a message, which must be whole.
+/// Returns the number of a message. Returns an error if the message is torn.
 pub(super) fn stamped(bytes: &[u8]) -> Result<u64> {
     ensure(bytes.len() == LEN, "a message of another length")?;
     let word = |at: usize| {

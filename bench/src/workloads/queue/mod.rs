@@ -1,4 +1,4 @@
-//! Queues: between processes ours, between threads most of the others.
+//! Queues: ours between processes, and most of the others between threads.
 //!
 //! | file        | workloads                                                                |
 //! |-------------|--------------------------------------------------------------------------|

@@ -67,7 +67,7 @@ where
     Ok(board)
 }
 
-/// As [`in_processes`], in threads of this process; each gets its part of `parts`.
+/// Does the same as [`in_processes`] in threads of this process. Each thread gets one of `parts`.
 pub(super) fn in_threads<P: Send>(
     place: Place,
     parts: Vec<P>,
@@ -84,7 +84,8 @@ pub(super) fn in_threads<P: Send>(
     Ok(board)
 }
 
-/// As [`in_processes`], in two forks of this process, which prepare themselves before they begin.
+/// Does the same as [`in_processes`] in two forks of this process. The forks prepare themselves before they
+/// begin.
 #[cfg(feature = "peers")]
 pub(super) fn in_forks<S>(
     prepare: impl Fn(usize) -> Result<S>,
@@ -109,7 +110,7 @@ pub(super) fn rate(board: &Board, operations: u64, sum: u64) -> Result<Sample> {
     Ok(Sample::new(operations as f64 / board.elapsed().as_secs_f64()))
 }
 
-/// The sum of 0 to `count` - 1.
+/// Returns the sum of 0 to `count` - 1.
 pub(super) fn sum_below(count: u64) -> u64 {
     count * (count - 1) / 2
 }

@@ -82,7 +82,7 @@ pub const TWO_BY_TWO: Workload = Workload {
 const ROOM: usize = 1024;
 const MESSAGES: u64 = 4_000_000;
 const BATCH: u64 = 64;
-/// Of all producers together.
+/// The number of messages of all producers together.
 const BATCHED_MESSAGES: u64 = 16_000_000;
 
 #[inline]
@@ -215,7 +215,7 @@ fn words_rtrb() -> Result<Sample> {
     rtrb_singly(words, |words| number_of(&words))
 }
 
-/// Messages that are made of numbers, one by one.
+/// Sends messages that are made of numbers, one by one.
 fn rtrb_singly<T: Send>(
     make: impl Fn(u64) -> T + Sync,
     number: impl Fn(T) -> Result<u64> + Sync,
@@ -247,7 +247,7 @@ fn rtrb_singly<T: Send>(
     rate(board, BATCHED_MESSAGES, sum_below(BATCHED_MESSAGES))
 }
 
-/// What a small message of a program looks like.
+/// An example of a small message of a program.
 #[derive(Serialize, Deserialize)]
 struct Job {
     number: u64,
@@ -273,7 +273,7 @@ fn typed_procession() -> Result<Sample> {
     rate(board, MESSAGES, sum_below(MESSAGES))
 }
 
-/// Which of a producer's numbers came last must grow: items are taken in the order in which they were put.
+/// Checks that the numbers of each producer grow: items are taken in the order in which they were put.
 fn in_order(last: &mut [Option<u64>], number: u64) -> Result {
     let place = &mut last[(number % 2) as usize];
     let grows = place.is_none_or(|before| before < number);
@@ -281,12 +281,12 @@ fn in_order(last: &mut [Option<u64>], number: u64) -> Result {
     if grows { Ok(()) } else { Err(format!("{number} came too late").into()) }
 }
 
-/// The numbers that producer `which` of two puts.
+/// Returns the numbers that producer `which` of two puts.
 fn numbers_of(which: usize) -> impl Iterator<Item = u64> {
     (0..MESSAGES / 2).map(move |n| 2 * n + which as u64)
 }
 
-/// Parties 0 and 2 produce (on one CPU), 1 and 3 consume.
+/// Parties 0 and 2 produce, and parties 1 and 3 consume.
 fn two_by_two_procession() -> Result<Sample> {
     let queue = Queue::<Vec<u8>>::bounded(ROOM)?;
     let board = in_processes(4, Place::Anywhere, &queue, |which, queue| {

@@ -48,7 +48,7 @@ pub const ASLEEP: Workload = Workload {
 
 const TURNS: u64 = 200_000;
 const SLEEPS: u64 = 500;
-/// A partner is asleep this long after its last answer.
+/// A partner is asleep when this much time has passed since its last answer.
 const PAUSE: Duration = Duration::from_micros(500);
 
 fn round_trip_procession() -> Result<Sample> {
@@ -83,7 +83,7 @@ fn round_trip_crossbeam() -> Result<Sample> {
     mean_ns(board, TURNS)
 }
 
-/// The median of round trips, in nanoseconds, before each of which the partner falls asleep.
+/// Returns the median of round trips, in nanoseconds. Before each round trip, the partner falls asleep.
 fn after_pauses(mut turn: impl FnMut(u64) -> Result) -> Result<u64> {
     let mut times = Vec::new();
     for number in 1..=SLEEPS {

@@ -52,7 +52,7 @@ pub const CONDVAR: Workload = Workload {
     most_pairs: usize::MAX,
 };
 
-/// Returns the nanoseconds of a round of two processes.
+/// Returns the nanoseconds of each round of two processes.
 fn two<T: procession::Message + Clone>(
     shared: T,
     round: impl Fn(&T, u64) -> procession::Result<()> + Copy + Send + 'static,
