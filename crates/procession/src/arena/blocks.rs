@@ -35,7 +35,9 @@ use super::kept_runs::{give_back, keep};
 use super::layout::SPAN;
 use crate::rules::{self, Rule};
 
-pub(crate) use super::kept_runs::{finish_free_run, kept_most, release_kept};
+pub(crate) use super::kept_runs::finish_free_run;
+#[cfg(feature = "internals")]
+pub(crate) use super::kept_runs::{kept_most, release_kept};
 pub(crate) use super::span_use::{NOBODY, Use};
 pub(crate) use super::tag::Tag;
 

@@ -78,7 +78,7 @@ impl Manager {
     /// Returns all names, in no particular order.
     ///
     /// # Errors
-    /// As [`Dict::get`].
+    /// As [`Dict::get`](crate::Dict::get).
     ///
     /// ```
     /// let manager = procession::Manager::new()?;
@@ -97,7 +97,7 @@ impl Manager {
     /// that asks for the name gets a new object.
     ///
     /// # Errors
-    /// As [`Dict::remove`].
+    /// As [`Dict::remove`](crate::Dict::remove).
     ///
     /// ```
     /// let manager = procession::Manager::new()?;

@@ -9,7 +9,7 @@ impl Named<'_> {
     /// Returns the [`Lock`] with this name.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] if the name is empty or belongs to an object of another type.
+    /// [`Error::InvalidArgument`](crate::Error::InvalidArgument) if the name is empty or belongs to an object of another type.
     /// Otherwise as [`Lock::new`].
     ///
     /// ```
@@ -29,7 +29,7 @@ impl Named<'_> {
     /// Returns the [`RLock`] with this name.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] if the name is empty or belongs to an object of another type.
+    /// [`Error::InvalidArgument`](crate::Error::InvalidArgument) if the name is empty or belongs to an object of another type.
     /// Otherwise as [`RLock::new`].
     ///
     /// ```
@@ -48,7 +48,7 @@ impl Named<'_> {
     /// Returns the [`Mutex`] with this name. If it is new, it has this value.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] if the name is empty or belongs to an object of another type.
+    /// [`Error::InvalidArgument`](crate::Error::InvalidArgument) if the name is empty or belongs to an object of another type.
     /// Otherwise as [`Mutex::new`].
     ///
     /// ```
@@ -67,7 +67,7 @@ impl Named<'_> {
     /// Returns the [`RwLock`] with this name. If it is new, it has this value.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] if the name is empty or belongs to an object of another type.
+    /// [`Error::InvalidArgument`](crate::Error::InvalidArgument) if the name is empty or belongs to an object of another type.
     /// Otherwise as [`RwLock::new`].
     ///
     /// ```
@@ -86,7 +86,7 @@ impl Named<'_> {
     /// Returns the [`Semaphore`] with this name. If it is new, it has this many permits.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] if the name is empty or belongs to an object of another type.
+    /// [`Error::InvalidArgument`](crate::Error::InvalidArgument) if the name is empty or belongs to an object of another type.
     /// Otherwise as [`Semaphore::new`].
     ///
     /// ```
@@ -106,7 +106,7 @@ impl Named<'_> {
     /// Returns the [`Event`] with this name.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] if the name is empty or belongs to an object of another type.
+    /// [`Error::InvalidArgument`](crate::Error::InvalidArgument) if the name is empty or belongs to an object of another type.
     /// Otherwise as [`Event::new`].
     ///
     /// ```
@@ -125,7 +125,7 @@ impl Named<'_> {
     /// Returns the [`Condvar`] with this name.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] if the name is empty or belongs to an object of another type.
+    /// [`Error::InvalidArgument`](crate::Error::InvalidArgument) if the name is empty or belongs to an object of another type.
     /// Otherwise as [`Condvar::new`].
     ///
     /// ```
@@ -144,7 +144,7 @@ impl Named<'_> {
     /// Returns the [`Barrier`] with this name. If it is new, it is for this many parties.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] if the name is empty or belongs to an object of another type.
+    /// [`Error::InvalidArgument`](crate::Error::InvalidArgument) if the name is empty or belongs to an object of another type.
     /// Otherwise as [`Barrier::new`].
     ///
     /// ```
@@ -163,7 +163,7 @@ impl Named<'_> {
     /// Returns the [`Latch`] with this name. If it is new, it opens after `count` calls of `count_down`.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] if the name is empty or belongs to an object of another type.
+    /// [`Error::InvalidArgument`](crate::Error::InvalidArgument) if the name is empty or belongs to an object of another type.
     /// Otherwise as [`Latch::new`].
     ///
     /// ```

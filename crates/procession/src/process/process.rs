@@ -82,14 +82,14 @@ impl Process<()> {
     /// changes. A signal that is sent to the process takes effect even if its function has not begun yet.
     ///
     /// # Errors
-    /// * [`Error::Message`]: the arguments cannot be encoded.
-    /// * [`Error::Full`]: the shared memory is full, or the family has too many processes.
-    /// * [`Error::Os`]: the kernel refuses to create another process, or the new process cannot have exactly
+    /// * [`Error::Message`](crate::Error::Message): the arguments cannot be encoded.
+    /// * [`Error::Full`](crate::Error::Full): the shared memory is full, or the family has too many processes.
+    /// * [`Error::Os`](crate::Error::Os): the kernel refuses to create another process, or the new process cannot have exactly
     ///   the credentials of the caller.
-    /// * [`Error::Unsupported`]: this library was loaded with `dlopen`, or the program is ending. Also if the
+    /// * [`Error::Unsupported`](crate::Error::Unsupported): this library was loaded with `dlopen`, or the program is ending. Also if the
     ///   first process would be in a different pid namespace from main, if main's effective user differs from
     ///   its real user, or if a child has entered another user namespace.
-    /// * [`Error::FamilyLost`]: the supervisor was killed a moment ago. The next call starts a new one.
+    /// * [`Error::FamilyLost`](crate::Error::FamilyLost): the supervisor was killed a moment ago. The next call starts a new one.
     ///
     /// ```
     /// use procession::{Lock, Process};

@@ -63,7 +63,7 @@ pub fn pipe<A, B>() -> Result<(Connection<A, B>, Connection<B, A>)> {
 /// # If a process dies
 ///
 /// Messages that the dead end has sent can still be received. After those messages, receiving fails with
-/// [`GetError::Closed`]. Sending to the dead end fails with [`PutError::Closed`]. Calls that already wait
+/// [`GetError::Closed`]. Sending to the dead end fails with [`PutError::Closed`](crate::queue::PutError::Closed). Calls that already wait
 /// fail immediately, too.
 ///
 /// ```

@@ -52,7 +52,7 @@ impl<T: Message> Value<T> {
     /// Creates a shared value.
     ///
     /// # Errors
-    /// [`Error::Message`] when the value cannot be encoded; [`Error::Full`] when the family's shared memory is full;
+    /// [`Error::Message`](crate::Error::Message) when the value cannot be encoded; [`Error::Full`](crate::Error::Full) when the family's shared memory is full;
     /// another error when the shared memory cannot be created.
     ///
     /// ```
@@ -66,7 +66,7 @@ impl<T: Message> Value<T> {
     /// Creates a shared value with a name of at most 95 bytes, which `Debug` and error messages show.
     ///
     /// # Errors
-    /// As [`Value::new`]; [`Error::InvalidArgument`] when the name is too long.
+    /// As [`Value::new`]; [`Error::InvalidArgument`](crate::Error::InvalidArgument) when the name is too long.
     ///
     /// ```
     /// let tickets = procession::state::Value::named("tickets", 100u32)?;
@@ -96,10 +96,10 @@ impl<T: Message> Value<T> {
     /// Returns a copy of the value. Waits for the value's lock without a limit.
     ///
     /// # Errors
-    /// * [`Error::Lock`] with [`LockError::Deadlock`] inside an update of the same value, or when the thread
+    /// * [`Error::Lock`](crate::Error::Lock) with [`LockError::Deadlock`] inside an update of the same value, or when the thread
     ///   that holds the lock waits for this thread.
-    /// * [`Error::Message`] when the value cannot be decoded.
-    /// * [`Error::Forked`] in a process that a member of the family forked by itself.
+    /// * [`Error::Message`](crate::Error::Message) when the value cannot be decoded.
+    /// * [`Error::Forked`](crate::Error::Forked) in a process that a member of the family forked by itself.
     ///
     /// ```
     /// let door = procession::state::Value::new("open".to_string())?;
@@ -117,7 +117,7 @@ impl<T: Message> Value<T> {
     /// Replaces the value. Waits for the value's lock without a limit.
     ///
     /// # Errors
-    /// As [`get`](Value::get). [`Error::Message`] when the value cannot be encoded; [`Error::Full`] when the family's
+    /// As [`get`](Value::get). [`Error::Message`](crate::Error::Message) when the value cannot be encoded; [`Error::Full`](crate::Error::Full) when the family's
     /// shared memory is full. After an error the old value stays.
     ///
     /// ```
