@@ -61,7 +61,7 @@ impl Contender {
         Contender { is_here: python::has_loky, ..Contender::new("loky", run) }
     }
 
-    /// Returns Boost.Interprocess's contender, for machines on which `scripts/peers` could compile it.
+    /// Returns the Boost.Interprocess contender, for machines where `scripts/peers` was able to compile it.
     pub const fn boost(run: fn() -> Result<Sample>) -> Contender {
         Contender { is_here: boost::is_here, ..Contender::new("boost", run) }
     }

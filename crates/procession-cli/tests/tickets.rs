@@ -67,7 +67,7 @@ impl Shop {
     }
 }
 
-/// Starts a watchdog, so that a sale that hangs fails the test. Five minutes are many times longer than all
+/// Starts a watchdog, so that a sale that hangs fails the test. Five minutes is many times longer than all
 /// sales take.
 fn watch() {
     static WATCHED: Once = Once::new();
@@ -482,7 +482,7 @@ fn a_second_sale_of_the_same_file_is_refused_until_the_first_is_killed() {
     let (mut sale, lines) = begin(&shop);
     assert!(shop.refused("").contains("another sale of it is going on; --wait waits"));
     signal(&sale, "-KILL");
-    // The buyers have the pipe too, so the lines end only when all of them are gone.
+    // The buyers hold the pipe open, too, so the reader sees its end only after every buyer has exited.
     assert_eq!(lines.filter(|line| line.contains("bought")).count(), 0);
     sale.wait().unwrap();
     let (code, summary) = shop.sell("--buyers 2 --think-time 1");

@@ -6,7 +6,7 @@ use std::io;
 /// The process that returns from [`split()`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Half {
-    /// The former process, with the pid of the child.
+    /// The original process, with the pid of its child.
     Parent(i32),
     /// The new process, with the pid of its parent.
     Child(i32),

@@ -7,7 +7,7 @@
 //!
 //! A tag names the owner of its block: none, a process, or an object. One store of the tag gives the block to
 //! another owner. Only the process that owns a small span allocates blocks in it, so allocating needs no
-//! atomic read-modify-write. Any process frees a block by storing `FREE`.
+//! atomic read-modify-write. Any process can free a block by storing `FREE`.
 //!
 //! | span word        | meaning                              | who moves it                        |
 //! |------------------|--------------------------------------|-------------------------------------|

@@ -99,7 +99,7 @@ pub(crate) fn clear_entry(entry: Entry) {
     });
 }
 
-/// Calls `release` with the thread's id in lock words. If `release` returns true, clears the entry and
+/// Calls `release` with the id by which lock words name the thread. If `release` returns true, clears the entry and
 /// returns true. Returns false if the thread has no record.
 #[inline]
 pub(crate) fn clear_entry_if(entry: Entry, release: impl FnOnce(u32) -> bool) -> bool {
@@ -114,7 +114,7 @@ pub(crate) fn clear_entry_if(entry: Entry, release: impl FnOnce(u32) -> bool) ->
     })
 }
 
-/// Returns the thread's id in lock words, or 0 if the thread has no record.
+/// Returns the id by which lock words name the thread, or 0 if the thread has no record.
 #[inline]
 pub(crate) fn owner() -> u32 {
     ME.with(|me| me.owner.get())

@@ -108,7 +108,7 @@ pub(crate) fn unforked_bytes(len: usize) -> io::Result<&'static mut [u8]> {
     Ok(unsafe { std::slice::from_raw_parts_mut(at.as_ptr(), len) })
 }
 
-/// Replaces a range of this process's own mappings, or of a former mapping, by private zero pages. Safe to
+/// Maps private zero pages over a range of addresses that this process has mapped, or had mapped before. Safe to
 /// call immediately after a fork.
 ///
 /// # Safety

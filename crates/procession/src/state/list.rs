@@ -31,7 +31,7 @@ use crate::{Error, Result};
 ///
 /// # Waiting
 ///
-/// Reading an item takes no lock. All changes of a list take the same lock, so they wait for each other, and for the
+/// Reading an item takes no lock. All changes to a list take the same lock, so they wait for each other, and for the
 /// closure of an [`update`](List::update).
 ///
 /// # If a process dies

@@ -52,7 +52,7 @@ fn queue(lock: &'static Lock, first: impl Fn() + Copy, second: impl Fn() + Copy)
     panic!("the two waiters do not fall asleep within ten seconds");
 }
 
-/// The first of two waiters is woken and killed before it runs. Returns whether the second acquires the lock.
+/// The first of two waiters is woken and killed before it runs. Returns whether the second waiter acquires the lock.
 fn kill_a_woken_waiter() -> bool {
     let lock = lock();
     let take = || drop(lock.lock().expect("the lock, sound"));

@@ -2,7 +2,7 @@
 //!
 //! The futex is a model. It refuses a sleeper that expects another value of the word, and a wake-up reaches
 //! only threads that already sleep. A lost wake-up shows as loom's "deadlock", which aborts the test binary.
-//! To see a lost wake-up, let `wake` in `event.rs` clear the bit without counting.
+//! To see a lost wake-up, change `wake` in `event.rs` so that it clears the bit without counting.
 
 use loom::sync::atomic::Ordering::{Acquire, Release, SeqCst};
 use loom::sync::atomic::{AtomicU32, AtomicU64, fence};

@@ -184,8 +184,8 @@ impl Node {
         if !still() {
             return Ok(None);
         }
-        // This is a move of the handles (see `arena/collect.rs`): our block announces that it holds the
-        // objects, and then the objects are touched. If `still` returns true after that, the node held the
+        // This moves the handles (see `arena/collect.rs`): our block first announces that it holds the
+        // objects, and then we touch the objects. If `still` returns true after that, the node held the
         // objects until after the move.
         blocks::announce_handles(arena, copy.at(), Tag::process(member::slot()));
         crate::arena::payload::for_each_handle(arena, copy.at(), u64::MAX, &mut |id| touch(arena, id));
