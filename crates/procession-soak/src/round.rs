@@ -100,7 +100,7 @@ fn kill_worker(shared: &Shared, rng: &mut Rng) -> Result<bool> {
     }
 }
 
-/// Ends the round: tells every process to stop, takes the remaining items, and waits for all processes.
+/// Ends the round: makes every process stop, takes the remaining items, and waits for all processes.
 fn end(players: Vec<Player>, outside: &Outside, shared: &Shared, books: &mut Books) -> Result {
     outside.words.stop.store(1, SeqCst);
     shared.queue.close()?;

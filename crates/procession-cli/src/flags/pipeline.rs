@@ -37,7 +37,7 @@ pub struct Pipeline {
     #[arg(long, value_name = "P", default_value_t = 0.0, value_parser = probability)]
     pub kill_rate: f64,
 
-    /// Chooses who is killed, and when; the summary tells it.
+    /// Chooses who is killed, and when; the summary names it.
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
 

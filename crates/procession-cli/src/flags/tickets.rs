@@ -49,7 +49,7 @@ pub struct Tickets {
     #[arg(long, value_name = "P", default_value_t = 0.0, allow_negative_numbers = true, value_parser = probability)]
     pub kill_rate: f64,
 
-    /// Chooses who is killed, and when; the summary tells it, so that a run can be tried again.
+    /// Chooses who is killed, and when; the summary names it, so that a run can be tried again.
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = whole_number)]
     pub seed: Option<u64>,
 

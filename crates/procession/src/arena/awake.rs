@@ -9,7 +9,7 @@
 //!   was suspended with its family, and the rest counts as lost time. (Causes are SIGSTOP to the group, the
 //!   freezer of a control group, and a paused machine.) On a busy machine the clock still advances by up to
 //!   [`STEPS`] periods per wake-up. While no limit is watched, the clock stands still.
-//! * [`Pace`], for each process. The kernel tells the supervisor when a child is stopped and continued.
+//! * [`Pace`], for each process. The kernel notifies the supervisor when a child is stopped or continued.
 //!
 //! | pace           | meaning                                                        | who moves it |
 //! |----------------|----------------------------------------------------------------|--------------|

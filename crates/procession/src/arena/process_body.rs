@@ -72,7 +72,7 @@ pub(crate) struct ProcessBody {
     pub(crate) incarnation: AtomicU32,
     /// Not 0 once a call has returned how the process ended.
     pub(crate) observed: AtomicU32,
-    /// A futex word that tells the spawner how far the start of a child with options has come: see
+    /// A futex word with the progress of a child with options, for its spawner: see
     /// `supervisor/options.rs`.
     pub(crate) ready: AtomicU32,
 }

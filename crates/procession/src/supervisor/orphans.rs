@@ -46,7 +46,7 @@ impl Orphans {
     }
 }
 
-/// Returns the half of a mark that tells families apart.
+/// Returns the half of a mark that differs from family to family.
 fn family(arena: &Arena) -> u64 {
     // 31 bits, so that no mark equals the number that means "no limit".
     arena.header().nonce.load(std::sync::atomic::Ordering::Relaxed) >> 33

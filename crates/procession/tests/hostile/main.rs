@@ -242,7 +242,7 @@ fn signals() -> Vec<i32> {
     (1..=libc::SIGRTMAX()).filter(|n| !kept.contains(n) && !(32..libc::SIGRTMIN()).contains(n)).collect()
 }
 
-/// A program that runs rounds in its own process group until the test tells it to stop.
+/// A program that runs rounds in its own process group until the test stops it.
 struct Living {
     main: Running,
     board: Board,

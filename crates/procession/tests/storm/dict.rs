@@ -34,7 +34,7 @@ fn counter(n: u64) -> Counter {
 /// and go.
 type Dicts = (Dict<u64, Counter>, Dict<u64, u64>, Dict<(u64, u64), Vec<u8>>);
 
-/// Works until it is killed, or until the counters contain a key that tells the workers to stop.
+/// Works until it is killed, or until the counters contain the key that stops the workers.
 fn work((counters, words, comers): Dicts, directory: String, seed: u64) -> procession::Result<()> {
     let ledger = Ledger::open(Path::new(&directory).join("ledger"));
     let (me, mut rng) = (u64::from(std::process::id()), Rng::seeded(seed));
