@@ -208,6 +208,23 @@ fn a_run_can_be_suspended_again_and_interrupted_then() {
     assert!(!lives(pid));
 }
 
+/// Containers and sandboxes start programs in sessions that began outside their PID namespace. Such a session has
+/// the number 0.
+#[test]
+fn a_run_is_suspended_in_a_session_from_outside_the_pid_namespace() {
+    let namespace = ["--pid", "--fork", "--kill-child", "--mount-proc"];
+    if !support::can_unshare(&namespace) {
+        return;
+    }
+    support::map(&[]); // starts the watchdog
+    let tests = ["a_run_can_be_suspended_again_and_interrupted_then", "nothing_is_left_when_it_is_killed"];
+    let mut command = Command::new("unshare");
+    command.args(namespace).args(["sh", "-c", "\"$0\" \"$@\"; exit $?"]);
+    command.arg(std::env::current_exe().unwrap()).args(["--exact"]).args(tests);
+    let said = end(start(command, b""));
+    assert!(said.code == Some(0) && said.out.contains("2 passed"), "{said:?}");
+}
+
 /// A script whose descendants write their pids: a child, a grandchild, and a process in a session of its own.
 const DESCENDANTS: &str = "sleep 1000 & echo $! >> @/begun; sh -c 'sleep 1000 & echo $! >> @/begun; wait' &
     setsid sh -c 'echo $$ >> @/begun; exec sleep 1000' & echo $$ >> @/begun; wait";

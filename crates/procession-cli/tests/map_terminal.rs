@@ -102,6 +102,23 @@ fn a_missing_terminal_is_reported() {
     assert!(said.code == Some(125) && said.err.contains("there is no terminal: /dev/tty"), "{}", said.err);
 }
 
+/// The kernel cannot be asked to give a terminal to a group that has no number in this PID namespace.
+#[test]
+fn a_terminal_that_could_not_be_given_back_is_not_taken() {
+    let namespace = ["--pid", "--fork", "--kill-child", "--mount-proc"];
+    if !support::can_unshare(&namespace) {
+        return;
+    }
+    let run = |flag: &str| {
+        let unshare = namespace.join(" ");
+        Terminal::run(&format!("unshare {unshare} sh -c 'map {flag} -j1 echo got ::: 1; exit $?'")).end()
+    };
+    let (text, code) = run("--tty");
+    assert!(code == Some(125) && text.contains("start the run in a group of its own"), "{text}");
+    let (text, code) = run("");
+    assert!(code == Some(0) && text.contains("got 1"), "{text}");
+}
+
 #[test]
 fn ctrl_c_reaches_commands_and_ends_the_run() {
     for flag in ["", "--tty "] {

@@ -14,13 +14,14 @@ use procession_launch::{Half, split};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{
-    Pid, Signal, WaitOptions, getpgid, getpid, getppid, getsid, kill_process, set_child_subreaper,
+    Pid, Signal, WaitOptions, getpid, getppid, kill_process, set_child_subreaper,
     set_parent_process_death_signal, setpgid, setsid, waitpid,
 };
 use signal_hook::consts::{SIGCHLD, SIGCONT, SIGTSTP};
 
 use super::engine::{Engine, kill_descendants};
 use super::input::Source;
+use super::kinship::Kinship;
 use super::plan::{Plan, reads_standard_input};
 use super::signals::Signals;
 use super::tally::OURS;
@@ -40,7 +41,7 @@ pub fn run(flags: &Map) -> Result<u8, Failed> {
     let (source, pump) = if is_typed { pump()? } else { (None, None) };
     let plan = Plan::new(flags, source)?;
     let (suspension, report) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
-    let terminal = if flags.tty || flags.interactive { Some(Terminal::open()?) } else { None };
+    let terminal = if flags.tty || flags.interactive { Some(Terminal::open(flags.tty)?) } else { None };
     set_child_subreaper(Some(getpid()))?;
     // Each half reads its own signals.
     let signals = Signals::listen()?;
@@ -248,20 +249,7 @@ impl Pump {
     }
 }
 
-/// Returns whether no process of this session could continue this process's group.
+/// Returns whether a stop of this process would last for ever.
 fn is_orphaned() -> bool {
-    let group = getpgid(None).ok();
-    let (mut parent, session) = (getppid(), getsid(None).ok());
-    while let Some(pid) = parent {
-        if getpgid(Some(pid)).ok() != group {
-            return getsid(Some(pid)).ok() != session;
-        }
-        parent = parent_of(pid);
-    }
-    true
-}
-
-fn parent_of(pid: Pid) -> Option<Pid> {
-    let text = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).ok()?;
-    Pid::from_raw(text.rsplit(") ").next()?.split(' ').nth(1)?.parse().ok()?)
+    Kinship::own().is_none_or(|own| own.is_orphaned())
 }

@@ -18,7 +18,7 @@
 //! | `plan.rs` | what the options mean; `quantity.rs`, `halt.rs` read their values |
 //! | `input.rs`, `records.rs`, `batch.rs`, `job.rs` | from bytes to jobs |
 //! | `template.rs`, `quoting.rs`, `program.rs` | the words of a command, its program and environment |
-//! | `running.rs`, `tree.rs` | a command's process, and what it has started |
+//! | `running.rs`, `tree.rs`, `kinship.rs` | a command's process, what it has started, and the relatives of a process |
 //! | `printer.rs`, `spool.rs`, `outlet.rs`, `results.rs` | what commands print |
 //! | `progress.rs`, `tally.rs`, `log/` | reports of the run |
 //! | `signals.rs`, `terminal.rs`, `throttle.rs` | other events that the engine waits for |
@@ -29,6 +29,7 @@ mod front;
 pub mod halt;
 mod input;
 mod job;
+mod kinship;
 mod log;
 mod outlet;
 mod plan;

@@ -6,24 +6,26 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use procession_launch::give_terminal;
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::process::{Pid, Signal, getpgrp, kill_process_group};
+use rustix::process::{Pid, Signal, kill_process_group};
 use rustix::termios::tcgetpgrp;
 
+use super::kinship::Kinship;
 use super::signals::Signals;
 use crate::screen::Failed;
 
 pub struct Terminal {
     file: File,
-    /// The process group to which the terminal belongs when no command has it.
-    owner: Pid,
+    /// The process group to which the terminal belongs when no command has it. `None` if no command ever has it.
+    owner: Option<Pid>,
 }
 
 impl Terminal {
-    /// Opens the terminal of this session. This process's group is its owner.
-    pub fn open() -> Result<Terminal, Failed> {
+    /// Opens the terminal of this session. If commands are to have it, this process's group is its owner.
+    pub fn open(is_lent: bool) -> Result<Terminal, Failed> {
         let file = File::options().read(true).write(true).open("/dev/tty");
         let file = file.map_err(|e| format!("there is no terminal: /dev/tty: {e}"))?;
-        Ok(Terminal { file, owner: getpgrp() })
+        let owner = if is_lent { Some(own_group()?) } else { None };
+        Ok(Terminal { file, owner })
     }
 
     pub fn stream(&self) -> BorrowedFd<'_> {
@@ -32,12 +34,15 @@ impl Terminal {
 
     /// Takes the foreground back from a command.
     pub fn take_back(&self) -> io::Result<()> {
-        give_terminal(self.stream(), self.owner.as_raw_nonzero().get())
+        match self.owner {
+            Some(owner) => give_terminal(self.stream(), owner.as_raw_pid()),
+            None => Ok(()),
+        }
     }
 
     /// Returns the foreground to a command, if this run still has it.
     pub fn give(&self, group: i32) -> io::Result<()> {
-        match tcgetpgrp(&self.file)? == self.owner {
+        match self.owner == Some(tcgetpgrp(&self.file)?) {
             true => give_terminal(self.stream(), group),
             false => Ok(()),
         }
@@ -45,7 +50,9 @@ impl Terminal {
 
     /// Stops every process in the owner's group, as Ctrl-Z would if no command had the foreground.
     pub fn stop_owner(&self) {
-        let _ = kill_process_group(self.owner, Signal::TSTP);
+        if let Some(owner) = self.owner {
+            let _ = kill_process_group(owner, Signal::TSTP);
+        }
     }
 
     /// Asks the user whether a command is to run. Returns `None` if a signal came.
@@ -75,4 +82,14 @@ impl Terminal {
         }
         Ok(Some(answer.first().is_some_and(|byte| byte.eq_ignore_ascii_case(&b'y'))))
     }
+}
+
+/// Returns the group of this process. The terminal can be given to a group that has an id in this PID namespace.
+fn own_group() -> Result<Pid, Failed> {
+    let group = Kinship::own().and_then(|own| Pid::from_raw(own.group));
+    group.ok_or_else(|| {
+        "--tty: this process's group began outside this PID namespace, so the terminal could not be given back to it; \
+         start the run in a group of its own, such as with setsid --ctty"
+            .into()
+    })
 }

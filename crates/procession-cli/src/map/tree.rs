@@ -9,24 +9,19 @@ use std::fs;
 
 use rustix::process::{Pid, PidfdFlags, Signal, getpid, kill_process, pidfd_open, pidfd_send_signal};
 
+use super::kinship::Kinship;
+
 /// A snapshot of the children of all processes.
 pub struct Tree {
-    children: HashMap<i32, Vec<Process>>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Process {
-    pid: i32,
-    parent: i32,
-    group: i32,
+    children: HashMap<i32, Vec<Kinship>>,
 }
 
 impl Tree {
     pub fn now() -> Tree {
-        let mut children: HashMap<i32, Vec<Process>> = HashMap::new();
+        let mut children: HashMap<i32, Vec<Kinship>> = HashMap::new();
         let numbers = fs::read_dir("/proc").into_iter().flatten().flatten();
         for pid in numbers.filter_map(|entry| entry.file_name().to_str()?.parse().ok()) {
-            if let Some(process) = look_at(pid) {
+            if let Some(process) = Kinship::of(pid) {
                 children.entry(process.parent).or_default().push(process);
             }
         }
@@ -39,7 +34,7 @@ impl Tree {
         below.iter().map(|process| self.kill(*process)).sum()
     }
 
-    fn kill(&self, process: Process) -> usize {
+    fn kill(&self, process: Kinship) -> usize {
         kill_exactly(process);
         1 + self.kill_below(process.pid)
     }
@@ -55,16 +50,7 @@ impl Tree {
     }
 }
 
-fn look_at(pid: i32) -> Option<Process> {
-    let text = fs::read(format!("/proc/{pid}/stat")).ok()?;
-    let after_name = text.iter().rposition(|&byte| byte == b')')? + 1;
-    let text = std::str::from_utf8(&text[after_name..]).ok()?;
-    let mut words = text.split_ascii_whitespace().skip(1);
-    let mut number = || words.next()?.parse().ok();
-    Some(Process { pid, parent: number()?, group: number()? })
-}
-
-fn kill_exactly(process: Process) {
+fn kill_exactly(process: Kinship) {
     let Some(pid) = Pid::from_raw(process.pid) else { return };
     if process.parent == getpid().as_raw_nonzero().get() {
         // A child's process id is not reused until this thread reaps it.
@@ -74,8 +60,8 @@ fn kill_exactly(process: Process) {
     let Ok(handle) = pidfd_open(pid, PidfdFlags::empty()) else { return };
     let own = getpid().as_raw_nonzero().get();
     let is_same =
-        |now: Process| now.group == process.group && (now.parent == process.parent || now.parent == own);
-    if look_at(process.pid).is_some_and(is_same) {
+        |now: Kinship| now.group == process.group && (now.parent == process.parent || now.parent == own);
+    if Kinship::of(process.pid).is_some_and(is_same) {
         let _ = pidfd_send_signal(handle, Signal::KILL);
     }
 }

@@ -137,3 +137,14 @@ pub fn kill(pid: i32) {
 pub fn number(text: &str) -> i32 {
     text.trim().parse().unwrap_or_else(|_| panic!("no number: {text:?}"))
 }
+
+/// Returns whether `unshare` can create new namespaces with these options. If not, reports that the test is
+/// skipped.
+pub fn can_unshare(options: &[&str]) -> bool {
+    let output = Command::new("unshare").args(options).arg("true").output();
+    let is_allowed = output.as_ref().is_ok_and(|output| output.status.success());
+    if !is_allowed {
+        eprintln!("SKIPPED: `unshare {}` is not allowed here: {output:?}", options.join(" "));
+    }
+    is_allowed
+}

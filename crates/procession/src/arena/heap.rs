@@ -65,13 +65,7 @@ pub(crate) fn forget() {
 const PATIENCE_NS: u64 = 1_000_000_000;
 
 /// Allocates a block of process `slot`, with room for `bytes` bytes after its header. Waits up to a second
-/// for memory.
-#[inline]
-pub(crate) fn allocate(arena: &Arena, slot: u32, bytes: u64) -> Result<u64> {
-    allocate_until(arena, slot, bytes, Deadline::NEVER)
-}
-
-/// As [`allocate`], but does not wait beyond `deadline`.
+/// for memory, and not beyond `deadline`.
 #[inline]
 pub(crate) fn allocate_until(arena: &Arena, slot: u32, bytes: u64, deadline: Deadline) -> Result<u64> {
     match find(arena, slot, bytes) {
@@ -102,12 +96,12 @@ fn allocate_patiently(arena: &Arena, slot: u32, bytes: u64, deadline: Deadline) 
     }
 }
 
-/// As [`allocate`], but does not wait for memory to become free.
+/// As [`allocate_until`], but does not wait for memory to become free.
 pub(crate) fn allocate_now(arena: &Arena, slot: u32, bytes: u64) -> Result<u64> {
     find(arena, slot, bytes).ok_or_else(|| no_room(bytes))
 }
 
-/// As [`allocate`], but waits neither for memory nor, for more than a moment, for another thread. May return
+/// As [`allocate_until`], but waits neither for memory nor, for more than a moment, for another thread. May return
 /// `None` if this thread is in the middle of an allocation. A panic hook cannot know whether it is.
 pub(crate) fn try_allocate(arena: &Arena, slot: u32, bytes: u64) -> Option<u64> {
     if let Some(done) = at_home(|heap| heap.find(arena, slot, bytes)) {
@@ -137,7 +131,7 @@ fn find(arena: &Arena, slot: u32, bytes: u64) -> Option<u64> {
 }
 
 /// Returns the error of [`allocate_now`]. The callers of `allocate_now` try something else, or call
-/// [`allocate`], whose error names the holders.
+/// [`allocate_until`], whose error names the holders.
 fn no_room(bytes: u64) -> Error {
     Error::Full(format!("the family's shared memory has no room for {bytes} bytes"))
 }

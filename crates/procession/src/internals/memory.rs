@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use super::arena;
 use crate::arena::blocks::{Tag, Use};
 use crate::arena::{blocks, heap, member};
+use crate::os::clock::Deadline;
 use crate::{Message, Result, codec};
 
 /// Returns whether a word of the arena lies in a block with an owner.
@@ -30,7 +31,7 @@ pub fn unpack<T: Message>(block: u64) -> Result<T> {
 
 /// Allocates a block of this process, without filling it.
 pub fn reserve(bytes: u64) -> Result<u64> {
-    heap::allocate(arena(), member::slot(), bytes)
+    heap::allocate_until(arena(), member::slot(), bytes, Deadline::NEVER)
 }
 
 /// Overwrites a block if it is free, as the block's next owner may do.
