@@ -37,7 +37,7 @@ pub struct Shared {
 impl Shared {
     pub fn new() -> procession::Result<Shared> {
         Ok(Shared {
-            locks: [Lock::named("first")?, Lock::named("second")?, Lock::named("third")?],
+            locks: [Lock::labeled("first")?, Lock::labeled("second")?, Lock::labeled("third")?],
             nested: RLock::new()?,
             queue: Queue::bounded(64)?,
             joinable: JoinableQueue::bounded(64)?,

@@ -94,7 +94,7 @@ struct Sale<'a> {
 
 impl<'a> Sale<'a> {
     fn new(flags: &'a Tickets, db: Db, interrupt: Interrupt) -> Result<Sale<'a>, Failed> {
-        let lock = if flags.no_lock { None } else { Some(Lock::named("stock")?) };
+        let lock = if flags.no_lock { None } else { Some(Lock::labeled("stock")?) };
         Ok(Sale {
             flags,
             db,

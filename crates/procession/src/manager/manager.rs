@@ -61,6 +61,9 @@ impl Manager {
     /// Looks up or creates an object by name. The method that is called next on the result chooses the type
     /// of the object.
     ///
+    /// The name identifies the object in the whole family. The label of [`Lock::labeled`](crate::Lock::labeled)
+    /// and its kin only appears in messages: this method does not find an object by its label.
+    ///
     /// ```
     /// let manager = procession::Manager::new()?;
     /// let one = manager.named("a list").list::<u32>()?;

@@ -77,21 +77,22 @@ impl<T: Plain> Array<T> {
     /// # Ok::<(), procession::Error>(())
     /// ```
     pub fn new(len: usize) -> Result<Array<T>> {
-        Array::named("", len)
+        Array::labeled("", len)
     }
 
-    /// Creates an array of zeros with a name of at most 95 bytes, which `Debug` and error messages show.
+    /// Creates an array of zeros with a label of at most 95 bytes, which `Debug` and error messages show. A label
+    /// identifies nothing. [`Manager::named`](crate::Manager::named) finds an array by its name.
     ///
     /// # Errors
-    /// As [`Array::new`]; [`Error::InvalidArgument`] when the name is too long.
+    /// As [`Array::new`]; [`Error::InvalidArgument`] when the label is too long.
     ///
     /// ```
-    /// let prices = procession::state::Array::<f64>::named("prices", 10)?;
+    /// let prices = procession::state::Array::<f64>::labeled("prices", 10)?;
     /// assert_eq!(prices.name(), "prices");
     /// # Ok::<(), procession::Error>(())
     /// ```
-    pub fn named(name: &str, len: usize) -> Result<Array<T>> {
-        Array::make(name, len, |_| {})
+    pub fn labeled(label: &str, len: usize) -> Result<Array<T>> {
+        Array::make(label, len, |_| {})
     }
 
     /// Creates an array with a copy of these values.
@@ -134,7 +135,7 @@ impl<T> Array<T> {
         Ok(Array { first: storage::pointer(arena, data).cast(), len, handle })
     }
 
-    /// Returns the name that the array was created with, or an empty string.
+    /// Returns the label, or the name that the array has in a manager. The string is empty if it has neither.
     ///
     /// ```
     /// assert_eq!(procession::state::Array::<u8>::new(1)?.name(), "");

@@ -60,24 +60,25 @@ impl<T: Message> Value<T> {
     /// # Ok::<(), procession::Error>(())
     /// ```
     pub fn new(value: T) -> Result<Value<T>> {
-        Value::named("", value)
+        Value::labeled("", value)
     }
 
-    /// Creates a shared value with a name of at most 95 bytes, which `Debug` and error messages show.
+    /// Creates a shared value with a label of at most 95 bytes, which `Debug` and error messages show. A label
+    /// identifies nothing. [`Manager::named`](crate::Manager::named) finds a value by its name.
     ///
     /// # Errors
-    /// As [`Value::new`]; [`Error::InvalidArgument`](crate::Error::InvalidArgument) when the name is too long.
+    /// As [`Value::new`]; [`Error::InvalidArgument`](crate::Error::InvalidArgument) when the label is too long.
     ///
     /// ```
-    /// let tickets = procession::state::Value::named("tickets", 100u32)?;
+    /// let tickets = procession::state::Value::labeled("tickets", 100u32)?;
     /// assert!(format!("{tickets:?}").contains("tickets"));
     /// # Ok::<(), procession::Error>(())
     /// ```
-    pub fn named(name: &str, value: T) -> Result<Value<T>> {
-        check_name(name)?;
+    pub fn labeled(label: &str, value: T) -> Result<Value<T>> {
+        check_name(label)?;
         let block = codec::pack(&value)?;
         let made = Handle::create::<ValueBody>(|object| {
-            object.set_name(name);
+            object.set_name(label);
             object.blocks[NOW].store(block, Ordering::Relaxed);
         });
         let (arena, mine) = (member::arena()?, Tag::process(member::slot()));
@@ -227,10 +228,10 @@ impl<T> Value<T> {
         Ok(Value { handle, _value: PhantomData })
     }
 
-    /// Returns the name that the value was created with, or an empty string.
+    /// Returns the label, or the name that the value has in a manager. The string is empty if it has neither.
     ///
     /// ```
-    /// assert_eq!(procession::state::Value::named("door", true)?.name(), "door");
+    /// assert_eq!(procession::state::Value::labeled("door", true)?.name(), "door");
     /// # Ok::<(), procession::Error>(())
     /// ```
     pub fn name(&self) -> String {

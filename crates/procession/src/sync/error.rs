@@ -75,7 +75,7 @@ pub struct OwnerDied {
 ///
 /// ```
 /// use procession::{Lock, sync::LockError};
-/// let lock = Lock::named("stock")?;
+/// let lock = Lock::labeled("stock")?;
 /// let _held = lock.lock()?;
 /// let Err(LockError::Deadlock { cycle }) = lock.lock() else { panic!("taken twice") };
 /// assert_eq!((cycle.len(), cycle[0].lock.as_str()), (1, "stock"));

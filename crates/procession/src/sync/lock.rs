@@ -80,28 +80,29 @@ impl Lock {
     /// # Ok::<(), procession::Error>(())
     /// ```
     pub fn new() -> Result<Lock> {
-        Lock::named("")
+        Lock::labeled("")
     }
 
-    /// Creates an unlocked lock with a name of at most 95 bytes. Error messages and `Debug` show the name.
-    /// Names are only for people: two locks with the same name are still two different locks.
+    /// Creates an unlocked lock with a label of at most 95 bytes, which error messages and `Debug` show. A label
+    /// identifies nothing: two locks with the same label are two locks. [`Manager::named`](crate::Manager::named)
+    /// finds a lock by its name.
     ///
     /// # Errors
-    /// The errors of [`Lock::new`], and [`Error::InvalidArgument`](crate::Error::InvalidArgument) if the name is too
+    /// The errors of [`Lock::new`], and [`Error::InvalidArgument`](crate::Error::InvalidArgument) if the label is too
     /// long.
     ///
     /// ```
-    /// let lock = procession::Lock::named("stock")?;
+    /// let lock = procession::Lock::labeled("stock")?;
     /// assert_eq!(lock.name(), "stock");
     /// # Ok::<(), procession::Error>(())
     /// ```
-    pub fn named(name: &str) -> Result<Lock> {
-        check_name(name)?;
-        let handle = Handle::create::<LockBody>(|object| object.set_name(name))?;
+    pub fn labeled(label: &str) -> Result<Lock> {
+        check_name(label)?;
+        let handle = Handle::create::<LockBody>(|object| object.set_name(label))?;
         Ok(Lock { handle })
     }
 
-    /// Returns the lock's name, or the empty string.
+    /// Returns the label, or the name that the lock has in a manager. The string is empty if it has neither.
     ///
     /// ```
     /// assert_eq!(procession::Lock::new()?.name(), "");

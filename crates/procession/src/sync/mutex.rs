@@ -106,24 +106,24 @@ impl<T: Plain> Mutex<T> {
     /// # Ok::<(), procession::Error>(())
     /// ```
     pub fn new(value: T) -> Result<Mutex<T>> {
-        Mutex::named("", value)
+        Mutex::labeled("", value)
     }
 
-    /// Creates a mutex with a name. See [`Lock::named`](super::Lock::named).
+    /// Creates a mutex with a label. See [`Lock::labeled`](super::Lock::labeled).
     ///
     /// # Errors
-    /// The errors of [`Mutex::new`], and [`Error::InvalidArgument`] if the name is too long.
+    /// The errors of [`Mutex::new`], and [`Error::InvalidArgument`] if the label is too long.
     ///
     /// ```
-    /// let stock = procession::sync::Mutex::named("stock", 100u32)?;
+    /// let stock = procession::sync::Mutex::labeled("stock", 100u32)?;
     /// assert_eq!(stock.name(), "stock");
     /// # Ok::<(), procession::Error>(())
     /// ```
-    pub fn named(name: &str, value: T) -> Result<Mutex<T>> {
-        check_name(name)?;
+    pub fn labeled(label: &str, value: T) -> Result<Mutex<T>> {
+        check_name(label)?;
         let mut room = storage::make(size_of::<T>() as u64, align_of::<T>() as u64)?;
         room.write(bytemuck::bytes_of(&value));
-        Mutex::of(storage::create::<MutexBody>([room], |object| object.set_name(name))?)
+        Mutex::of(storage::create::<MutexBody>([room], |object| object.set_name(label))?)
     }
 }
 
@@ -139,7 +139,7 @@ impl<T> Mutex<T> {
         Ok(Mutex { value: storage::pointer(arena, data).cast(), handle })
     }
 
-    /// Returns the mutex's name, or the empty string.
+    /// Returns the label, or the name that the mutex has in a manager. The string is empty if it has neither.
     ///
     /// ```
     /// assert_eq!(procession::sync::Mutex::new(1)?.name(), "");

@@ -71,29 +71,29 @@ impl RLock {
     /// # Ok::<(), procession::Error>(())
     /// ```
     pub fn new() -> Result<RLock> {
-        RLock::named("")
+        RLock::labeled("")
     }
 
-    /// Creates a lock with a name. See [`Lock::named`](super::Lock::named).
+    /// Creates a lock with a label. See [`Lock::labeled`](super::Lock::labeled).
     ///
     /// # Errors
-    /// The errors of [`RLock::new`], and [`Error::InvalidArgument`](crate::Error::InvalidArgument) if the name is too
+    /// The errors of [`RLock::new`], and [`Error::InvalidArgument`](crate::Error::InvalidArgument) if the label is too
     /// long.
     ///
     /// ```
-    /// assert_eq!(procession::sync::RLock::named("stock")?.name(), "stock");
+    /// assert_eq!(procession::sync::RLock::labeled("stock")?.name(), "stock");
     /// # Ok::<(), procession::Error>(())
     /// ```
-    pub fn named(name: &str) -> Result<RLock> {
-        check_name(name)?;
-        RLock::of(Handle::create::<RLockBody>(|object| object.set_name(name))?)
+    pub fn labeled(label: &str) -> Result<RLock> {
+        check_name(label)?;
+        RLock::of(Handle::create::<RLockBody>(|object| object.set_name(label))?)
     }
 
     fn of(handle: Handle) -> Result<RLock> {
         Ok(RLock { handle })
     }
 
-    /// Returns the lock's name, or the empty string.
+    /// Returns the label, or the name that the lock has in a manager. The string is empty if it has neither.
     ///
     /// ```
     /// assert_eq!(procession::sync::RLock::new()?.name(), "");

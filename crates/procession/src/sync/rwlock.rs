@@ -74,25 +74,25 @@ impl<T: Plain> RwLock<T> {
     /// # Ok::<(), procession::Error>(())
     /// ```
     pub fn new(value: T) -> Result<RwLock<T>> {
-        RwLock::named("", value)
+        RwLock::labeled("", value)
     }
 
-    /// Creates a lock with a name. See [`Lock::named`](super::Lock::named).
+    /// Creates a lock with a label. See [`Lock::labeled`](super::Lock::labeled).
     ///
     /// # Errors
-    /// The errors of [`RwLock::new`], and [`Error::InvalidArgument`] if the name is too long.
+    /// The errors of [`RwLock::new`], and [`Error::InvalidArgument`] if the label is too long.
     ///
     /// ```
-    /// let limits = procession::sync::RwLock::named("limits", [10u32, 20])?;
+    /// let limits = procession::sync::RwLock::labeled("limits", [10u32, 20])?;
     /// assert_eq!(limits.name(), "limits");
     /// # Ok::<(), procession::Error>(())
     /// ```
-    pub fn named(name: &str, value: T) -> Result<RwLock<T>> {
-        check_name(name)?;
+    pub fn labeled(label: &str, value: T) -> Result<RwLock<T>> {
+        check_name(label)?;
         let mut room = storage::make(size_of::<T>() as u64, align_of::<T>() as u64)?;
         room.write(bytemuck::bytes_of(&value));
         let cells = readers::make()?;
-        RwLock::of(storage::create::<RwLockBody>([room, cells], |object| object.set_name(name))?)
+        RwLock::of(storage::create::<RwLockBody>([room, cells], |object| object.set_name(label))?)
     }
 }
 
@@ -112,7 +112,7 @@ impl<T> RwLock<T> {
         }
     }
 
-    /// Returns the lock's name, or the empty string.
+    /// Returns the label, or the name that the lock has in a manager. The string is empty if it has neither.
     ///
     /// ```
     /// assert_eq!(procession::sync::RwLock::new(1)?.name(), "");

@@ -28,7 +28,7 @@ fn there_and_back(error: Error) -> Error {
 #[test]
 fn an_error_survives_a_round_trip_unchanged() {
     let _dog = watched();
-    let lock = Lock::named("till").unwrap();
+    let lock = Lock::labeled("till").unwrap();
     let held = lock.lock().unwrap();
     let relocked = lock.lock().unwrap_err();
     drop(held);
@@ -128,7 +128,7 @@ fn a_result_of_anyhow_is_wrapped_where_it_crosses() {
 #[test]
 fn the_text_of_an_error_says_what_to_do() {
     let _dog = watched();
-    let stock = Lock::named("stock").unwrap();
+    let stock = Lock::labeled("stock").unwrap();
     let held = stock.lock().unwrap();
     let relocked = stock.lock().unwrap_err().to_string();
     assert!(relocked.ends_with("waits for stock, which it holds itself: release it first"), "{relocked}");

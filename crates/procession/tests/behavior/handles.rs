@@ -34,7 +34,7 @@ fn is_held(lock: &Lock) -> bool {
 #[test]
 fn a_lock_made_by_a_child_outlives_it() {
     let _dog = watched();
-    let p = Process::spawn(|| Lock::named("gift").unwrap(), ()).unwrap();
+    let p = Process::spawn(|| Lock::labeled("gift").unwrap(), ()).unwrap();
     let lock = p.join().unwrap();
     until_gone(&[p.pid().unwrap()]);
     drop(p);

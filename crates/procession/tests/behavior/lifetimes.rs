@@ -116,7 +116,7 @@ fn a_handle_in_transit_keeps_its_object() {
             drop(lock.lock().unwrap());
             (name, lock)
         };
-        let lock = Lock::named("on its way").unwrap();
+        let lock = Lock::labeled("on its way").unwrap();
         let p = Process::spawn(uses, (board.path(), lock)).unwrap();
         // Makes the collector run while only the argument holds the object, and later while only the result
         // does.

@@ -237,3 +237,13 @@ fn names_stay_unique_in_a_race() -> procession::Result<()> {
     }
     Ok(())
 }
+
+#[test]
+fn a_label_identifies_nothing() {
+    let _dog = watched();
+    let labeled = Lock::labeled("till").unwrap();
+    let _held = labeled.lock().unwrap();
+    let named = Manager::new().unwrap().named("till").lock().unwrap();
+    assert_eq!((named.name(), labeled.name()), ("till".to_string(), "till".to_string()));
+    assert!(named.try_lock().is_ok(), "it is another lock");
+}

@@ -55,7 +55,7 @@ impl Numbered for Vec<u64> {
 /// examines each block of the span.
 impl Numbered for (u64, Lock, String) {
     fn new(number: u64) -> (u64, Lock, String) {
-        (number, Lock::named(&number.to_string()).expect("a lock"), long())
+        (number, Lock::labeled(&number.to_string()).expect("a lock"), long())
     }
 
     fn number(&self) -> u64 {

@@ -280,7 +280,7 @@ pub fn done_by(slot: u32, f: impl FnOnce() -> u64) -> u64 {
 /// `maker` created.
 pub fn lock_for_the_victim(maker: u32) -> u64 {
     done_by(maker, || {
-        let lock = Lock::named("passed on").expect("a lock");
+        let lock = Lock::labeled("passed on").expect("a lock");
         let block = internals::pack(&lock).expect("a block");
         assert!(internals::hand_over(block, VICTIM));
         std::mem::forget(lock);

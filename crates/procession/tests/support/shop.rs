@@ -44,7 +44,7 @@ pub fn large(n: u32) -> Vec<u32> {
 }
 
 pub fn named(name: String) -> Lock {
-    Lock::named(&name).expect("a lock")
+    Lock::labeled(&name).expect("a lock")
 }
 
 pub fn small_item(n: u64) -> u64 {

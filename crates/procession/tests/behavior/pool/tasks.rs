@@ -106,7 +106,7 @@ fn a_wait_that_times_out_does_not_end_the_task() {
 fn handles_can_be_sent_in_arguments_and_results() {
     let _dog = watched();
     let pool = pool();
-    let lock = pool.apply(|| Lock::named("made there").unwrap(), ()).unwrap();
+    let lock = pool.apply(|| Lock::labeled("made there").unwrap(), ()).unwrap();
     assert!(format!("{lock:?}").contains("made there"), "{lock:?}");
     let locks = pool.map(|lock: Lock| lock, vec![lock; 5]).unwrap();
     assert!(locks.iter().all(|lock| lock.try_lock().is_ok()));

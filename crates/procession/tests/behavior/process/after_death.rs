@@ -148,7 +148,7 @@ fn a_background_program_ends_with_its_process() {
 fn debug_output_works_during_every_operation() {
     let _dog = watched();
     static DONE: AtomicBool = AtomicBool::new(false);
-    let locks: Vec<Lock> = (0..4).map(|n| Lock::named(&format!("lock {n}")).unwrap()).collect();
+    let locks: Vec<Lock> = (0..4).map(|n| Lock::labeled(&format!("lock {n}")).unwrap()).collect();
     let printer = std::thread::spawn({
         let locks = locks.clone();
         move || {
@@ -180,7 +180,7 @@ fn debug_output_works_during_every_operation() {
 #[test]
 fn an_error_about_poison_names_the_dead_process() {
     let _dog = watched();
-    let lock = Lock::named("till").unwrap();
+    let lock = Lock::labeled("till").unwrap();
     let p = Process::builder().name("cashier").spawn(
         |lock: Lock| -> () {
             std::mem::forget(lock.lock());

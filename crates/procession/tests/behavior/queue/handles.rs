@@ -59,7 +59,7 @@ fn a_lock_in_a_queue_outlives_its_sender() {
         settle();
         let queue = Queue::<(Lock, Vec<u8>)>::bounded(2).unwrap();
         let send = |queue: Queue<(Lock, Vec<u8>)>| {
-            queue.put((Lock::named("left behind").unwrap(), vec![1; 20_000])).unwrap();
+            queue.put((Lock::labeled("left behind").unwrap(), vec![1; 20_000])).unwrap();
             family::send(std::process::id() as i32, libc::SIGKILL);
         };
         Process::spawn(send, (queue.clone(),)).unwrap().join().unwrap_err();

@@ -347,7 +347,7 @@ fn an_item_that_cannot_be_decoded_counts_as_done() {
 fn items_carry_their_handles_on_every_attempt() {
     let _dog = watched();
     let queue = JoinableQueue::<(Lock, JoinableQueue<u32>)>::unbounded().unwrap();
-    queue.put((Lock::named("within").unwrap(), queue_of_one())).unwrap();
+    queue.put((Lock::labeled("within").unwrap(), queue_of_one())).unwrap();
     let work = |queue: JoinableQueue<(Lock, Work)>| -> () {
         let lease = queue.get().unwrap();
         let (lock, within) = &*lease;

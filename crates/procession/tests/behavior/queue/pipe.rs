@@ -32,7 +32,7 @@ fn messages_make_a_round_trip_through_a_child() {
     let child = Process::spawn(turns, (there,)).unwrap();
     for (number, len) in [0, 1, 511, 512, 513, 5000, 100_000].into_iter().enumerate() {
         let bytes: Vec<u8> = (0..len).map(|n| n as u8).collect();
-        here.send((number as u32, bytes.clone(), Lock::named("passed on").unwrap())).unwrap();
+        here.send((number as u32, bytes.clone(), Lock::labeled("passed on").unwrap())).unwrap();
         let (lock, same_bytes, same_number) = here.recv().unwrap();
         assert_eq!((lock.name().as_str(), same_number), ("passed on", number as u32));
         assert!(same_bytes == bytes);

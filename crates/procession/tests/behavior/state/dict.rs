@@ -328,7 +328,7 @@ fn a_value_that_is_read_is_a_copy() -> procession::Result<()> {
 fn a_dict_can_hold_handles_of_all_kinds() -> procession::Result<()> {
     let _dog = watched();
     let dict = Dict::<String, (Queue<u32>, Option<Lock>)>::new()?;
-    dict.insert("q", (Queue::bounded(3)?, Some(Lock::named("inside")?)))?;
+    dict.insert("q", (Queue::bounded(3)?, Some(Lock::labeled("inside")?)))?;
     dict.insert("plain", (Queue::bounded(3)?, None))?;
     let work = |dict: Dict<String, (Queue<u32>, Option<Lock>)>| -> procession::Result<()> {
         let (queue, lock) = dict.get("q")?.expect("it is there");

@@ -119,7 +119,7 @@ fn two_dicts_changed_in_opposite_orders_are_reported() -> procession::Result<()>
 #[test]
 fn a_lock_and_a_list_acquired_in_opposite_orders_are_reported() -> procession::Result<()> {
     let _dog = watched();
-    let (lock, list, met) = (Lock::named("outer")?, List::from_items([1])?, Barrier::new(2)?);
+    let (lock, list, met) = (Lock::labeled("outer")?, List::from_items([1])?, Barrier::new(2)?);
     let inside = |lock: Lock, list: List<i32>, met: Barrier| -> procession::Result<()> {
         let inner = list.update(0, |item| -> procession::Result<()> {
             met.wait()?;

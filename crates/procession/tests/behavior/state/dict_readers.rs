@@ -159,13 +159,13 @@ fn a_reader_sees_a_replaced_item_whole() {
 fn a_reader_gets_a_living_handle() {
     isolated!({
         arena();
-        let dict = Dict::from_entries([(1, Lock::named("first").unwrap())]).unwrap();
+        let dict = Dict::from_entries([(1, Lock::labeled("first").unwrap())]).unwrap();
         let change = || {
-            drop(dict.insert(&1, Lock::named("second").unwrap()).unwrap());
+            drop(dict.insert(&1, Lock::labeled("second").unwrap()).unwrap());
             internals::collect();
             // Creates a lock that reuses the old lock's place in the table of objects.
             for _ in 0..3 {
-                drop(Lock::named("another").unwrap());
+                drop(Lock::labeled("another").unwrap());
             }
         };
         let read = || {

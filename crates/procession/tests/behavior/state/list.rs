@@ -83,7 +83,7 @@ fn a_list_can_hold_handles() -> procession::Result<()> {
     let mixed = List::<(u32, Option<Lock>, Option<Queue<u8>>)>::new()?;
     mixed.extend([
         (1, None, None),
-        (2, Some(Lock::named("two")?), None),
+        (2, Some(Lock::labeled("two")?), None),
         (3, None, Some(Queue::bounded(4)?)),
     ])?;
     let all = mixed.to_vec()?;

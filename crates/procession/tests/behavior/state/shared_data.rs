@@ -49,7 +49,7 @@ fn values_of_all_sizes_keep_what_was_written() {
 #[test]
 fn no_increment_is_lost_between_processes_and_threads() {
     let _dog = watched();
-    let count = Mutex::named("count", 0u64).unwrap();
+    let count = Mutex::labeled("count", 0u64).unwrap();
     assert_eq!(count.name(), "count");
     let add = |count: Mutex<u64>| (0..5000).for_each(|_| *count.lock().unwrap() += 1);
     let processes: Vec<_> = (0..3).map(|_| Process::spawn(add, (count.clone(),)).unwrap()).collect();

@@ -24,7 +24,7 @@ enum State {
 fn values_of_all_types_show_writes_of_other_processes() {
     let _dog = family::watched();
     let flag = Value::new(false).unwrap();
-    let number = Value::named("number", 0.5f64).unwrap();
+    let number = Value::labeled("number", 0.5f64).unwrap();
     let text = Value::new(String::new()).unwrap();
     let state = Value::new(State::Idle).unwrap();
     let bytes = Value::new(vec![0u8; 100_000]).unwrap();
@@ -107,7 +107,7 @@ fn a_death_or_a_panic_in_an_update_leaves_the_old_value() {
 #[test]
 fn an_update_s_closure_cannot_change_its_own_value() {
     let _dog = family::watched();
-    let value = Value::named("mine", 1u8).unwrap();
+    let value = Value::labeled("mine", 1u8).unwrap();
     let inner = value.update(|_| value.get()).unwrap();
     assert!(
         matches!(&inner, Err(Error::Lock(LockError::Deadlock { cycle })) if cycle[0].lock == "mine"),
@@ -121,7 +121,7 @@ fn an_update_s_closure_cannot_change_its_own_value() {
 fn handles_in_a_value_live_with_it() {
     let _dog = family::watched();
     let value = Value::new(None::<Lock>).unwrap();
-    let put = |value: Value<Option<Lock>>| value.set(Some(Lock::named("inside").unwrap()));
+    let put = |value: Value<Option<Lock>>| value.set(Some(Lock::labeled("inside").unwrap()));
     Process::spawn(put, (value.clone(),)).unwrap().join().unwrap().unwrap();
     let lock = value.get().unwrap().expect("the lock is there");
     assert_eq!(lock.name(), "inside");

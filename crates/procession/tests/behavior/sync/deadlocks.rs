@@ -31,7 +31,7 @@ fn other_wants(ours: &Lock, theirs: &Lock) -> Process<procession::Result<()>> {
 #[test]
 fn two_locks_in_opposite_order_are_reported_to_the_last_waiter() {
     let _dog = watched();
-    let (ours, theirs) = (Lock::named("ours").unwrap(), Lock::named("theirs").unwrap());
+    let (ours, theirs) = (Lock::labeled("ours").unwrap(), Lock::labeled("theirs").unwrap());
     let held = ours.lock().unwrap();
     let other = other_wants(&ours, &theirs);
     let error = theirs.lock().map(drop).unwrap_err();
@@ -80,7 +80,7 @@ fn a_waiter_with_a_timeout_does_not_close_a_deadlock() {
 #[test]
 fn five_philosophers_all_eat() {
     let _dog = watched();
-    let forks: Vec<Mutex<u64>> = (0..5).map(|i| Mutex::named(&format!("fork {i}"), 0).unwrap()).collect();
+    let forks: Vec<Mutex<u64>> = (0..5).map(|i| Mutex::labeled(&format!("fork {i}"), 0).unwrap()).collect();
     let table = Barrier::new(5).unwrap();
     let dine = |left: Mutex<u64>, right: Mutex<u64>, table: Barrier| {
         let mut deadlocks = 0;
@@ -119,7 +119,7 @@ fn five_philosophers_all_eat() {
 fn a_deadlock_can_involve_every_kind_of_lock() {
     let _dog = watched();
     let held = Array::<u8>::new(1).unwrap();
-    let (shared, again) = (RwLock::named("shared", 1u8).unwrap(), RLock::named("again").unwrap());
+    let (shared, again) = (RwLock::labeled("shared", 1u8).unwrap(), RLock::labeled("again").unwrap());
     let reading = Event::new().unwrap();
     let theirs = |shared: RwLock<u8>, held: Array<u8>, again: RLock, reading: Event| {
         let _outer = again.lock().unwrap();
@@ -145,7 +145,7 @@ fn a_deadlock_can_involve_every_kind_of_lock() {
 #[test]
 fn a_reader_behind_a_writer_that_waits_for_it_gets_an_error() {
     let _dog = watched();
-    let lock = RwLock::named("limits", 0u8).unwrap();
+    let lock = RwLock::labeled("limits", 0u8).unwrap();
     let read = lock.read().unwrap();
     let writer = Process::spawn(|lock: RwLock<u8>| lock.write().map(drop), (lock.clone(),)).unwrap();
     // The writer first gets its turn among the writers, and then blocks readers. Only then is it recorded as
@@ -160,7 +160,7 @@ fn a_reader_behind_a_writer_that_waits_for_it_gets_an_error() {
 #[test]
 fn threads_of_one_process_are_distinguished() {
     let _dog = watched();
-    let (ours, theirs) = (Lock::named("ours").unwrap(), Lock::named("theirs").unwrap());
+    let (ours, theirs) = (Lock::labeled("ours").unwrap(), Lock::labeled("theirs").unwrap());
     let held = ours.lock().unwrap();
     let t = thread::spawn({
         let (ours, theirs) = (ours.clone(), theirs.clone());
@@ -207,7 +207,7 @@ fn a_process_that_waits_for_its_own_ancestor_gets_an_error() {
 #[test]
 fn joining_a_process_that_waits_for_the_caller_s_lock_is_an_error() {
     let _dog = watched();
-    let lock = Lock::named("mine").unwrap();
+    let lock = Lock::labeled("mine").unwrap();
     let held = lock.lock().unwrap();
     let waits = |lock: Lock| lock.lock().map(drop);
     let p = Process::spawn(waits, (lock.clone(),)).unwrap();
@@ -265,7 +265,7 @@ fn healthy_locking_raises_no_alarm() {
 #[test]
 fn readers_that_would_give_up_hide_no_deadlock() {
     let _dog = watched();
-    let (lock, shared) = (Lock::named("ours").unwrap(), RwLock::named("shared", 0u8).unwrap());
+    let (lock, shared) = (Lock::labeled("ours").unwrap(), RwLock::labeled("shared", 0u8).unwrap());
     let held = lock.lock().unwrap();
     let reads = |lock: Lock, shared: RwLock<u8>, limit: Option<u64>| {
         let _read = shared.read().unwrap();
@@ -293,7 +293,7 @@ fn readers_that_would_give_up_hide_no_deadlock() {
 #[test]
 fn a_value_can_be_part_of_a_deadlock() {
     let _dog = watched();
-    let (lock, value) = (Lock::named("ours").unwrap(), Value::named("stock", 1u32).unwrap());
+    let (lock, value) = (Lock::labeled("ours").unwrap(), Value::labeled("stock", 1u32).unwrap());
     let held = lock.lock().unwrap();
     let updates = |lock: Lock, value: Value<u32>| value.update(|n| lock.lock().map(|_| *n += 1));
     let p = Process::spawn(updates, (lock.clone(), value.clone())).unwrap();
@@ -311,8 +311,8 @@ fn a_value_can_be_part_of_a_deadlock() {
 #[test]
 fn a_cycle_of_three_kinds_of_lock_is_reported_with_all_names() {
     let _dog = watched();
-    let (first, table) = (Mutex::named("first", 0u8).unwrap(), RwLock::named("table", 0u8).unwrap());
-    let last = RLock::named("last").unwrap();
+    let (first, table) = (Mutex::labeled("first", 0u8).unwrap(), RwLock::labeled("table", 0u8).unwrap());
+    let last = RLock::labeled("last").unwrap();
     let held = first.lock().unwrap();
     let reads = |table: RwLock<u8>, first: Mutex<u8>| {
         let _read = table.read().unwrap();

@@ -92,7 +92,7 @@ fn a_waiter_acquires_the_lock_when_it_is_released() {
 #[test]
 fn locking_again_by_the_holder_is_an_error() {
     let _dog = watched();
-    let lock = Lock::named("mine").unwrap();
+    let lock = Lock::labeled("mine").unwrap();
     let held = lock.lock().unwrap();
     let again: [&dyn Fn() -> LockError; 4] = [
         &|| refusal(lock.lock()),
@@ -117,14 +117,14 @@ fn locking_again_by_the_holder_is_an_error() {
 fn names_have_at_most_95_bytes() {
     let _dog = watched();
     for name in ["", "stock", "Käse", &"x".repeat(95), "a\0b"] {
-        assert_eq!(Lock::named(name).unwrap().name(), name);
+        assert_eq!(Lock::labeled(name).unwrap().name(), name);
     }
-    let error = Lock::named(&"x".repeat(96)).expect_err("the name is too long");
+    let error = Lock::labeled(&"x".repeat(96)).expect_err("the name is too long");
     assert!(
         matches!(&error, Error::InvalidArgument(text) if text.contains("95") && text.contains("96")),
         "{error}"
     );
-    let (one, other) = (Lock::named("same").unwrap(), Lock::named("same").unwrap());
+    let (one, other) = (Lock::labeled("same").unwrap(), Lock::labeled("same").unwrap());
     let _held = one.lock().unwrap();
     assert!(other.try_lock().is_ok(), "two locks with the same name are different locks");
     let name = |lock: Lock| lock.name();
@@ -134,7 +134,7 @@ fn names_have_at_most_95_bytes() {
 #[test]
 fn debug_output_shows_the_holder_and_the_number_of_waiters() {
     let _dog = watched();
-    let (lock, board) = (Lock::named("stock").unwrap(), Board::new());
+    let (lock, board) = (Lock::labeled("stock").unwrap(), Board::new());
     let free = format!("{lock:?}");
     assert!(free.contains("stock") && free.contains("holder: None") && free.contains("waiters: 0"), "{free}");
     let p = holder("buyer", &lock, &board);

@@ -17,7 +17,7 @@ fn free_elsewhere(lock: &RLock) -> Result<(), LockError> {
 #[test]
 fn a_lock_acquired_three_times_is_free_after_three_releases() {
     let _dog = watched();
-    let lock = RLock::named("depth").unwrap();
+    let lock = RLock::labeled("depth").unwrap();
     assert_eq!(lock.name(), "depth");
     for order in [[0, 1, 2], [2, 1, 0], [1, 0, 2]] {
         let mut guards = [

@@ -16,7 +16,7 @@ fn refused<T>(taken: Result<T, LockError>) -> LockError {
 #[test]
 fn readers_share_the_lock_and_writers_exclude_all() {
     let _dog = watched();
-    let lock = RwLock::named("limits", 1u64).unwrap();
+    let lock = RwLock::labeled("limits", 1u64).unwrap();
     assert_eq!(lock.name(), "limits");
     let (meeting, here) = (Barrier::new(3).unwrap(), lock.read().unwrap());
     let reads = |lock: RwLock<u64>, meeting: Barrier| {
@@ -92,7 +92,7 @@ fn no_write_is_torn_or_lost() {
 #[test]
 fn a_reader_that_asks_to_write_gets_an_error() {
     let _dog = watched();
-    let lock = RwLock::named("mine", 0u8).unwrap();
+    let lock = RwLock::labeled("mine", 0u8).unwrap();
     let read = lock.read().unwrap();
     let again = lock.read().unwrap();
     let LockError::Deadlock { cycle } = refused(lock.write()) else { panic!("no deadlock") };

@@ -27,7 +27,7 @@ fn step(before: &Before, operation: impl Fn()) -> Report {
 
 fn make_and_drop() {
     let first = Lock::new().expect("a lock");
-    let second = Lock::named("with a name that takes some words to write down").expect("a lock");
+    let second = Lock::labeled("with a name that takes some words to write down").expect("a lock");
     let third = first.clone();
     drop(first);
     drop(second);
@@ -127,7 +127,7 @@ fn a_stale_handle_is_refused() {
         drop(unsafe { Box::from_raw(std::ptr::from_ref(gone).cast_mut()) });
         internals::collect();
         assert_eq!(internals::census().objects, 0);
-        let successor = Lock::named("the successor").unwrap();
+        let successor = Lock::labeled("the successor").unwrap();
         let stale = internals::pack(&bytes).unwrap();
         assert!(internals::hand_over(stale, OTHER), "main frees the block only at the end");
         open([OTHER]);

@@ -302,7 +302,7 @@ fn a_dict_can_hold_a_lock() {
     isolated!(env = VECTORS, {
         arena();
         open([VICTIM]);
-        let dict = Dict::from_entries([(1u32, Lock::named("first").unwrap())]).unwrap();
+        let dict = Dict::from_entries([(1u32, Lock::labeled("first").unwrap())]).unwrap();
         let names = |dict: &Dict<u32, Lock>| -> Vec<String> {
             let entries = dict.to_map().expect("the entries");
             let entries: BTreeMap<u32, String> = entries.into_iter().map(|(k, v)| (k, v.name())).collect();
@@ -314,8 +314,8 @@ fn a_dict_can_hold_a_lock() {
             warm_up();
             gate.begin();
             assert_eq!(dict.get(&1).unwrap().expect("the lock").name(), "first");
-            dict.insert(&2, Lock::named("second").unwrap()).unwrap();
-            assert_eq!(dict.insert(&1, Lock::named("third").unwrap()).unwrap().unwrap().name(), "first");
+            dict.insert(&2, Lock::labeled("second").unwrap()).unwrap();
+            assert_eq!(dict.insert(&1, Lock::labeled("third").unwrap()).unwrap().unwrap().name(), "first");
             drop(dict.remove(&1).unwrap());
             gate.end();
         };

@@ -39,7 +39,7 @@ fn die(locks: [&'static Lock; 2], death: Death) -> i32 {
         |gate: &Gate| {
             internals::become_member(DEAD);
             locks.into_iter().for_each(|lock| forget(lock.lock()));
-            let own = (Lock::named("its own").expect("a lock"), long_text());
+            let own = (Lock::labeled("its own").expect("a lock"), long_text());
             forget((own.0.lock(), internals::pack(&own), internals::reserve(100 << 10)));
             forget(own);
             gate.begin();
@@ -101,7 +101,7 @@ fn seen_whole(whole: bool) -> bool {
 /// Main continues without a recovery, and allocates memory that may just have been freed. Then `recovery` runs, and
 /// must not touch main's objects.
 fn while_main_goes_on(recovery: impl FnOnce() -> Result<(), String>) -> Result<(), String> {
-    let locks: Vec<Lock> = (0..4).map(|n| Lock::named(&format!("new {n}")).expect("a lock")).collect();
+    let locks: Vec<Lock> = (0..4).map(|n| Lock::labeled(&format!("new {n}")).expect("a lock")).collect();
     let held: Vec<_> =
         locks.iter().skip(1).step_by(2).map(|lock| lock.lock().expect("a free lock")).collect();
     let text = internals::pack(&long_text()).expect("a block");

@@ -94,7 +94,7 @@ fn without_the_journal_a_dead_process_keeps_a_mutex() {
 fn mutexes_and_arrays_can_be_created_and_dropped() {
     isolated!({
         let use_it = || {
-            let mutex = Mutex::named("made", 5u64).unwrap();
+            let mutex = Mutex::labeled("made", 5u64).unwrap();
             let array = Array::<u8>::new(100_000).unwrap();
             drop(mutex);
             drop(array);
