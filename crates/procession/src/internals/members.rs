@@ -171,3 +171,8 @@ pub fn maps_memfd(pid: i32, name: &str, inode: u64) -> Option<bool> {
 pub fn memory_limit_by(groups: &[u8], mounts: &[u8]) -> Option<u64> {
     crate::os::cgroup::memory_limit_by(groups, mounts)
 }
+
+/// Returns whether a process has left a signal that the supervisor has not looked for yet.
+pub fn has_left_signals() -> bool {
+    arena().header().signals_left.load(Ordering::SeqCst) != 0
+}

@@ -194,7 +194,7 @@ fn an_option_that_cannot_be_applied_is_an_error_of_spawn() {
         refused(&new().cpu_affinity(&[usize::MAX]), "processors");
         refused(&new().nice(20), "-20 to 19");
         refused(&new().process_group(-1), "process group");
-        refused(&new().process_group(1), "process group 1");
+        refused(&new().process_group(i32::MAX), "process group 2147483647");
         assert!(matches!(refused(&new().memory_limit(1), "too low"), Error::InvalidArgument(_)));
         let lock = Lock::new().unwrap();
         assert_eq!(Process::spawn(|lock: Lock| lock.lock().is_ok(), (lock,)).unwrap().join(), Ok(true));

@@ -2,6 +2,7 @@
 
 mod child;
 mod exits;
+mod left_signals;
 mod recovery;
 mod signals;
 mod spawn;
