@@ -28,10 +28,10 @@ pub enum Command {
     },
     /// Kill processes at bad moments, here and in Python's multiprocessing, and print what happens to the others.
     Failures(Failures),
-    /// Perform one deed of the failure matrix on procession.
+    /// Perform one scenario of the failure matrix on procession.
     #[command(hide = true)]
-    Deed {
-        /// The deed.
+    Scenario {
+        /// The scenario.
         name: String,
     },
     /// Measure how cost grows with the length of messages, the number of processes, and the number of
@@ -75,8 +75,8 @@ pub struct Compare {
     #[arg(long, default_value_t = 7, value_name = "N", value_parser = at_least_one)]
     pub pairs: usize,
     /// Wait at most this long in total for other load to go away before the rounds.
-    #[arg(long = "patience", default_value_t = 60, value_name = "SECONDS")]
-    pub patience_s: u64,
+    #[arg(long = "max-wait", default_value_t = 60, value_name = "SECONDS")]
+    pub max_wait_s: u64,
     /// Write every figure to this file.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
@@ -102,12 +102,12 @@ pub struct Grow {
 /// How to make the failure matrix.
 #[derive(Args)]
 pub struct Failures {
-    /// The deeds to do, F1 to F27. All are done if none is named.
-    pub deeds: Vec<String>,
-    /// The time after which a deed counts as hanging.
+    /// The scenarios to perform, F1 to F27. All are performed if none is named.
+    pub scenarios: Vec<String>,
+    /// The time after which a scenario counts as hanging.
     #[arg(long = "limit", default_value_t = 6, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(3..))]
     pub limit_s: u64,
-    /// Do the deeds to procession only.
+    /// Perform the scenarios with procession only.
     #[arg(long)]
     pub no_python: bool,
     /// Print the table as Markdown.

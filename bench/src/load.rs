@@ -36,10 +36,10 @@ impl Load {
 }
 
 /// How long the benchmark still waits, in total, for other programs to leave the processors alone.
-pub struct Patience(pub Duration);
+pub struct QuietWait(pub Duration);
 
-impl Patience {
-    /// Returns when other programs use less than a tenth of the processors, or when the patience is used up.
+impl QuietWait {
+    /// Returns when other programs use less than a tenth of the processors, or when the time is used up.
     pub fn await_quiet(&mut self) {
         const LOOK: Duration = Duration::from_millis(200);
         while self.0 > Duration::ZERO {

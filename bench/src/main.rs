@@ -49,7 +49,7 @@ fn main() -> ExitCode {
         Command::Compare(flags) => compare(&flags),
         Command::Run { workload, contender } => run(&workload, &contender),
         Command::Failures(flags) => failures::run(&flags),
-        Command::Deed { name } => failures::perform(&name),
+        Command::Scenario { name } => failures::perform(&name),
         Command::Grow(flags) => grow(&flags),
         Command::GrowOnce { subject, contender, size } => grow_once(&subject, &contender, size),
         Command::Draw { files, svg } => draw(&files, &svg),
@@ -130,11 +130,11 @@ fn compare(flags: &Compare) -> Result {
     };
     pairs::adopt_orphans()?;
     let started = Instant::now();
-    let mut patience = load::Patience(Duration::from_secs(flags.patience_s));
+    let mut quiet_wait = load::QuietWait(Duration::from_secs(flags.max_wait_s));
     let mut comparisons = Vec::new();
     for workload in chosen {
         eprintln!("{}: {}", workload.name, workload.says);
-        comparisons.push(pairs::compare(workload, flags.pairs, &mut patience)?);
+        comparisons.push(pairs::compare(workload, flags.pairs, &mut quiet_wait)?);
     }
     let report = table::Report { machine: machine::describe(), took: started.elapsed(), comparisons };
     print!("{}", if flags.markdown { report.markdown() } else { report.plain() });

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::load::{self, Load, Patience};
+use crate::load::{self, Load, QuietWait};
 use crate::peers::fork;
 use crate::stats::median;
 use crate::workload::{Contender, Sample, Workload};
@@ -20,7 +20,7 @@ use crate::workloads;
 use crate::{Result, machine};
 
 /// A run that takes longer counts as hanging.
-const PATIENCE: Duration = Duration::from_secs(90);
+const RUN_TIMEOUT: Duration = Duration::from_secs(90);
 /// A contender that fails this often does not run again.
 const FAILURES: usize = 2;
 
@@ -50,14 +50,14 @@ pub struct Comparison {
     pub load: f64,
 }
 
-/// Measures a workload in `pairs` rounds. Each round begins when the machine is quiet or patience is used up.
-pub fn compare(workload: &'static Workload, pairs: usize, patience: &mut Patience) -> Result<Comparison> {
+/// Measures a workload in `pairs` rounds. Each round begins when the machine is quiet or `quiet_wait` is used up.
+pub fn compare(workload: &'static Workload, pairs: usize, quiet_wait: &mut QuietWait) -> Result<Comparison> {
     let fresh = |contender| Series { contender, values: vec![], notes: BTreeMap::new(), failures: vec![] };
     let (here, absent): (Vec<_>, _) = workload.contenders.iter().partition(|one| (one.is_here)());
     let mut series: Vec<Series> = here.into_iter().map(fresh).collect();
     let mut others = Vec::new();
     for round in 0..pairs.min(workload.most_pairs) {
-        patience.await_quiet();
+        quiet_wait.await_quiet();
         let before = Load::now();
         let forth = 0..series.len();
         let order: Vec<usize> = if round % 2 == 0 { forth.collect() } else { forth.rev().collect() };
@@ -149,7 +149,7 @@ fn read_to_end(child: &mut Child) -> Result<String> {
         let mut text = String::new();
         let _ = done.send(stdout.read_to_string(&mut text).map(|_| text));
     });
-    Ok(output.recv_timeout(PATIENCE).map_err(|_| format!("still running after {PATIENCE:?}"))??)
+    Ok(output.recv_timeout(RUN_TIMEOUT).map_err(|_| format!("still running after {RUN_TIMEOUT:?}"))??)
 }
 
 /// Makes processes that lose their parent from now on become children of this process. So their processor

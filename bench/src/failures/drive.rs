@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::peers::fork;
 use crate::{Result, machine};
 
-/// The outcome of a deed.
+/// The outcome of a scenario.
 #[derive(Default)]
 pub struct Outcome {
     /// The program's observations, and observations about the program.

@@ -1,4 +1,4 @@
-"""The deeds of the failure matrix, done to Python's multiprocessing.
+"""The scenarios of the failure matrix, with Python's multiprocessing.
 
 Prints `do: WHAT` before something that may hang, `saw: WHAT` for what happened, and `made: NAME` for what has a
 name in the file system. The program that runs it bounds the time, and removes what is left.
@@ -33,17 +33,17 @@ def for_ever():
         time.sleep(60)
 
 
-def child(deed):
+def child(body):
     """A process that has come as far as its call of `ready`, and half a second further."""
     reader, writer = os.pipe()
-    process = mp.Process(target=deed, args=(lambda: os.write(writer, b"x"),), daemon=True)
+    process = mp.Process(target=body, args=(lambda: os.write(writer, b"x"),), daemon=True)
     process.start()
     os.read(reader, 1)
     return process
 
 
-def blocked_child(deed):
-    process = child(deed)
+def blocked_child(body):
+    process = child(body)
     time.sleep(0.5)
     return process
 
@@ -53,17 +53,17 @@ def kill(process):
     process.join()
 
 
-def in_thread(deed, seconds):
+def in_thread(body, seconds):
     """Whether it ends in time."""
-    thread = threading.Thread(target=deed, daemon=True)
+    thread = threading.Thread(target=body, daemon=True)
     thread.start()
     thread.join(seconds)
     return not thread.is_alive()
 
 
-def error(deed):
+def error(body):
     try:
-        return f"gives {deed()!r}"
+        return f"gives {body()!r}"
     except BaseException as e:
         return f"raises {type(e).__name__}"
 
@@ -409,16 +409,16 @@ def f22():
 
 def family(role):
     """Run as a program of its own: says who is below it, and sleeps."""
-    deed = for_ever
+    body = for_ever
     if role == "deep":
 
-        def deed():
+        def body():
             grandchild = mp.Process(target=for_ever)
             grandchild.start()
             print(grandchild.pid, flush=True)
             for_ever()
 
-    process = mp.Process(target=deed, daemon=role == "flat")
+    process = mp.Process(target=body, daemon=role == "flat")
     process.start()
     print(process.pid, flush=True)
     for_ever()

@@ -14,13 +14,13 @@ pub fn show(rows: &[Row], python: Option<&str>, markdown: bool) -> String {
             out,
             "| # | what is done | {theirs}: `multiprocessing` | procession |\n|---|---|---|---|"
         );
-        for Row { deed, python, ours } in rows {
+        for Row { scenario, python, ours } in rows {
             let python = python.as_ref().map_or_else(|| "(python3 is not there)".into(), cell);
-            let _ = writeln!(out, "| {} | {} | {python} | {} |", deed.name, deed.says, cell(ours));
+            let _ = writeln!(out, "| {} | {} | {python} | {} |", scenario.name, scenario.says, cell(ours));
         }
     } else {
-        for Row { deed, python, ours } in rows {
-            let _ = writeln!(out, "{}: {}", deed.name, deed.says);
+        for Row { scenario, python, ours } in rows {
+            let _ = writeln!(out, "{}: {}", scenario.name, scenario.says);
             let python =
                 python.as_ref().map_or_else(|| vec!["(python3 is not there)".into()], |o| o.saw.clone());
             side(&mut out, "multiprocessing", &python);
@@ -50,8 +50,8 @@ fn count(rows: &[Row], python: Option<&str>) -> String {
     let theirs = hung(&mut rows.iter().filter_map(|row| row.python.as_ref()));
     match python {
         Some(version) => {
-            format!("Of {} deeds {theirs} end in a hang in {version}, {ours} in procession.", rows.len())
+            format!("Of {} scenarios {theirs} end in a hang in {version}, {ours} in procession.", rows.len())
         }
-        None => format!("Of {} deeds {ours} end in a hang in procession.", rows.len()),
+        None => format!("Of {} scenarios {ours} end in a hang in procession.", rows.len()),
     }
 }

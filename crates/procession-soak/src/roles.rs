@@ -41,7 +41,7 @@ pub enum Role {
 }
 
 /// The roles of a round. A role appears once for each process that plays it.
-pub const CAST: &[Role] = &[
+pub const ROLES: &[Role] = &[
     Role::Locker,
     Role::Locker,
     Role::Producer,
@@ -91,7 +91,7 @@ pub fn play(role: Role, number: u64, seed: u64, directory: PathBuf, shared: Shar
             Role::Meeter => actor.meet(),
             Role::Talker => actor.talk(),
             Role::Signaller => actor.signal(),
-            Role::Boss => actor.employ(),
+            Role::Boss => actor.use_pool(),
         }?;
         actor.outside.count(role as usize);
     }
@@ -403,7 +403,7 @@ impl Actor {
     }
 
     /// Submits tasks to a pool whose workers are killed.
-    fn employ(&mut self) -> Result<()> {
+    fn use_pool(&mut self) -> Result<()> {
         let pool = self.shared.pool.clone();
         let first = self.outside.acknowledged(POOL, self.number);
         let directory = self.outside.directory();

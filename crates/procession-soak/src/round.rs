@@ -10,18 +10,18 @@ use procession_testkit::{Rng, proc};
 use super::Result;
 use super::books::{self, Books, Scene};
 use super::outside::{NUMBERS, Outside, unmap};
-use super::roles::{self, CAST, Role};
+use super::roles::{self, ROLES, Role};
 use super::shared::Shared;
 
 /// The number of processes that run at the same time.
-pub const PROCESSES: usize = CAST.len();
+pub const PROCESSES: usize = ROLES.len();
 
 /// The number of kills in a round.
 const KILLS: u64 = 150;
 /// The longest time between two kills.
 const PAUSE_US: u64 = 15_000;
 /// Every process must end within this time after the round is over.
-const PATIENCE: Duration = Duration::from_secs(60);
+const END_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A process with its role.
 struct Player {
@@ -63,7 +63,7 @@ pub fn run(seed: u64, number: u64) -> Result<Books> {
     let mut rng = Rng::seeded(seed);
     let mut stage = Stage { seed, started: 0, directory: &directory.0, shared: &shared };
     let mut books = Books::default();
-    let mut players = CAST.iter().map(|role| stage.start(*role)).collect::<Result<Vec<_>>>()?;
+    let mut players = ROLES.iter().map(|role| stage.start(*role)).collect::<Result<Vec<_>>>()?;
     let mut killed: Vec<(u64, Role)> = Vec::new();
     for _ in 0..KILLS {
         std::thread::sleep(Duration::from_micros(rng.below(PAUSE_US)));
@@ -106,7 +106,7 @@ fn end(players: Vec<Player>, outside: &Outside, shared: &Shared, books: &mut Boo
     shared.queue.close()?;
     shared.joinable.close()?;
     let pool_closed = shared.pool.close();
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + END_TIMEOUT;
     for player in players {
         match player.process.join_deadline(deadline) {
             Ok(Some(Ok(()))) => {}
@@ -118,7 +118,7 @@ fn end(players: Vec<Player>, outside: &Outside, shared: &Shared, books: &mut Boo
         }
     }
     pool_closed?;
-    if let Err(error) = shared.pool.join_timeout(PATIENCE) {
+    if let Err(error) = shared.pool.join_timeout(END_TIMEOUT) {
         books.fault(format!("a closed pool cannot be joined: {error:?}"));
     }
     Ok(())

@@ -7,35 +7,35 @@ use std::time::Duration;
 
 use crate::child::{Child, PANIC_CODE, describe};
 use crate::report::Point;
-use crate::slip::{ENDED, Slip};
+use crate::report_page::{ENDED, ReportPage};
 use crate::snapshot::Snapshot;
 
 pub(crate) struct Checker<P> {
-    slip: Arc<Slip>,
+    report_page: Arc<ReportPage>,
     limit: Duration,
     probe: P,
 }
 
 impl<P: Fn(&Snapshot, &Point) -> Result<(), String>> Checker<P> {
     pub(crate) fn new(limit: Duration, probe: P) -> Checker<P> {
-        Checker { slip: Arc::new(Slip::new()), limit, probe }
+        Checker { report_page: Arc::new(ReportPage::new()), limit, probe }
     }
 
     /// Forks a checker and returns its answer.
     pub(crate) fn ask(&self, snapshot: &Snapshot, point: &Point) -> Result<(), String> {
-        self.slip.clear();
+        self.report_page.clear();
         let mut run = Some(|| {
             die_after(self.limit);
             if let Err(why) = (self.probe)(snapshot, point) {
-                self.slip.say(&why);
+                self.report_page.say(&why);
             }
-            self.slip.enter(ENDED);
+            self.report_page.enter(ENDED);
         });
-        let status = Child::spawn_telling(&self.slip, &mut run).wait_forever();
-        let text = self.slip.text();
+        let status = Child::spawn_telling(&self.report_page, &mut run).wait_forever();
+        let text = self.report_page.text();
         match status {
-            0 if self.slip.phase() == ENDED && text.is_empty() => Ok(()),
-            0 if self.slip.phase() == ENDED => Err(text),
+            0 if self.report_page.phase() == ENDED && text.is_empty() => Ok(()),
+            0 if self.report_page.phase() == ENDED => Err(text),
             _ if libc::WIFSIGNALED(status) && libc::WTERMSIG(status) == libc::SIGALRM => {
                 Err(format!("the checker hangs for more than {:?} {text}", self.limit))
             }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use std::{io, mem};
 
 use crate::proc;
-use crate::slip::Slip;
+use crate::report_page::ReportPage;
 
 const WAIT_LIMIT: Duration = Duration::from_secs(60);
 /// The exit code of Rust's runtime after a panic.
@@ -53,7 +53,7 @@ pub struct Child {
     pub pid: i32,
     maker: u32,
     status: Option<i32>,
-    slip: Arc<Slip>,
+    report_page: Arc<ReportPage>,
 }
 
 impl Child {
@@ -63,16 +63,16 @@ impl Child {
     /// what the child uses.
     pub fn spawn(f: impl FnOnce()) -> Child {
         let mut f = Some(f);
-        let child = Child::spawn_telling(&Arc::new(Slip::new()), &mut f);
+        let child = Child::spawn_telling(&Arc::new(ReportPage::new()), &mut f);
         mem::forget(f);
         child
     }
 
-    /// Does the same as `spawn` with a slip that the caller may reuse. The closure stays with the caller.
-    pub(crate) fn spawn_telling<F: FnOnce()>(slip: &Arc<Slip>, f: &mut Option<F>) -> Child {
+    /// Does the same as `spawn` with a page that the caller may reuse. The closure stays with the caller.
+    pub(crate) fn spawn_telling<F: FnOnce()>(report_page: &Arc<ReportPage>, f: &mut Option<F>) -> Child {
         let pid = raw_fork();
         if pid == 0 {
-            slip.adopt();
+            report_page.adopt();
             let f = f.take().expect("the closure is there");
             let code = match catch_unwind(AssertUnwindSafe(f)) {
                 Ok(()) => 0,
@@ -84,16 +84,16 @@ impl Child {
             // SAFETY: ends this process without destructors or exit handlers, which belong to the test process.
             unsafe { libc::_exit(code) }
         }
-        Child { pid, maker: std::process::id(), status: None, slip: Arc::clone(slip) }
+        Child { pid, maker: std::process::id(), status: None, report_page: Arc::clone(report_page) }
     }
 
-    pub(crate) fn slip(&self) -> &Slip {
-        &self.slip
+    pub(crate) fn report_page(&self) -> &ReportPage {
+        &self.report_page
     }
 
     /// Returns the text that the child left before it died, usually that of a panic.
     pub fn text(&self) -> String {
-        self.slip.text()
+        self.report_page.text()
     }
 
     /// Returns the wait status if the child has ended.

@@ -70,7 +70,7 @@ pub fn run_until(victim: impl FnOnce(&Gate), mut stop: impl FnMut(&Point) -> boo
             Stop::Stepped => point.step += 1,
             Stop::Parked => point.parked = true,
             Stop::Died(status) => panic!("the victim {}: {}", describe(status), tracee.text()),
-            Stop::Stuck => panic!("the victim does not leave a system call"),
+            Stop::Hung => panic!("the victim does not leave a system call"),
         }
         point.finished = tracee.ended();
     }

@@ -90,7 +90,7 @@ impl Frozen {
         mem::forget(self);
     }
 
-    fn let_go(&self) -> io::Result<()> {
+    fn detach(&self) -> io::Result<()> {
         if !self.woken() {
             request(libc::PTRACE_INTERRUPT, self.pid, 0)?;
         }
@@ -102,7 +102,7 @@ impl Frozen {
 impl Drop for Frozen {
     fn drop(&mut self) {
         // An error means that the process is dead.
-        let _ = self.let_go();
+        let _ = self.detach();
     }
 }
 

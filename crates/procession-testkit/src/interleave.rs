@@ -35,7 +35,7 @@ pub fn interleave<S>(
             walk(&mut tracee, stop, |next| next.is_atomic() || next.is_syscall());
             let ended = tracee.ended();
             meanwhile(&scene);
-            match tracee.let_go() {
+            match tracee.run_to_end() {
                 Some(0) => ended,
                 Some(status) => {
                     panic!("after stop {stop} the victim {}: {}", describe(status), tracee.text())
@@ -60,7 +60,7 @@ pub(crate) fn walk(tracee: &mut Tracee, place: u64, counts: impl Fn(Insn) -> boo
         match tracee.settle() {
             Stop::Stepped => {}
             Stop::Parked => panic!("the victim sleeps, after {passed} of {place} places"),
-            Stop::Stuck => panic!("the victim does not leave a system call after {passed} of {place} places"),
+            Stop::Hung => panic!("the victim does not leave a system call after {passed} of {place} places"),
             Stop::Died(status) => panic!("the victim {}: {}", describe(status), tracee.text()),
         }
         passed += u64::from(counts(tracee.next_insn()));

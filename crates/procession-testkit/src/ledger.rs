@@ -35,7 +35,7 @@ unsafe impl Sync for Ledger {}
 impl Ledger {
     /// Creates a ledger without a file, for this process and raw children that it forks from now on.
     pub fn new(capacity: usize) -> Ledger {
-        Ledger::map(-1, libc::MAP_ANONYMOUS, capacity).inscribe()
+        Ledger::map(-1, libc::MAP_ANONYMOUS, capacity).write_header()
     }
 
     /// Creates a ledger in a file, for a million records. The file is sparse.
@@ -49,7 +49,7 @@ impl Ledger {
         options.read(true).write(true).create(true).truncate(true);
         let file = options.open(path).expect("the ledger's file can be created");
         file.set_len(bytes(capacity) as u64).expect("the ledger's file can be extended");
-        Ledger::map(file.as_raw_fd(), 0, capacity).inscribe()
+        Ledger::map(file.as_raw_fd(), 0, capacity).write_header()
     }
 
     /// Opens the ledger that another process created at `path`.
@@ -72,7 +72,7 @@ impl Ledger {
         Ledger { words: at.cast(), capacity }
     }
 
-    fn inscribe(self) -> Ledger {
+    fn write_header(self) -> Ledger {
         self.header(1).store(self.capacity as u64, Relaxed);
         self.header(0).store(MAGIC, Release);
         self

@@ -183,7 +183,7 @@ impl<P: Fn(&Snapshot, &Point) -> Result<(), String>> Run<P> {
         match stop {
             Stop::Stepped => self.stepped(may_store),
             Stop::Parked => self.fail("still asleep after when_parked".to_owned(), Outcome::Parked),
-            Stop::Stuck => self.fail("the victim does not leave a system call".to_owned(), Outcome::Stopped),
+            Stop::Hung => self.fail("the victim does not leave a system call".to_owned(), Outcome::Stopped),
             Stop::Died(status) => {
                 let why = format!("the victim {}: {}", describe(status), self.tracee.text());
                 self.fail(why, Outcome::Died(status))
@@ -209,7 +209,7 @@ impl<P: Fn(&Snapshot, &Point) -> Result<(), String>> Run<P> {
 
     /// The gate has ended. The rest of the victim's closure runs freely.
     fn finish(&mut self) -> Option<Outcome> {
-        match self.tracee.let_go() {
+        match self.tracee.run_to_end() {
             Some(0) => Some(Outcome::Finished),
             Some(status) => {
                 let why = format!("after Gate::end the victim {}: {}", describe(status), self.tracee.text());

@@ -47,7 +47,7 @@ impl Storm {
     /// kill if the chosen process is gone, or is not below this process or an [added one](Storm::also_below).
     pub fn kill_one(&mut self, candidates: &[i32]) -> Option<i32> {
         let pid = self.rng.pick(candidates)?;
-        self.dawdle();
+        self.pause();
         let pidfd = open(pid)?;
         // The ancestry is looked up after the descriptor is open, so the descriptor and `/proc` refer to the same
         // process while it lives.
@@ -86,7 +86,7 @@ impl Storm {
     }
 
     /// Spins, because a sleep would tend to end at a tick of the clock.
-    fn dawdle(&mut self) {
+    fn pause(&mut self) {
         let wait = Duration::from_nanos(self.rng.below(self.longest_wait.as_nanos() as u64 + 1));
         let start = Instant::now();
         while start.elapsed() < wait {

@@ -14,10 +14,10 @@ use crate::child::{Child, describe};
 use crate::gate::Gate;
 use crate::insn::Insn;
 use crate::proc;
-use crate::slip::{BEGUN, ENDED, PANICKED, Slip};
+use crate::report_page::{BEGUN, ENDED, PANICKED, ReportPage};
 
 /// How long a victim may prepare, or stay in one system call without sleeping in a futex.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What happened during one instruction of a victim.
 pub(crate) enum Stop {
@@ -26,7 +26,7 @@ pub(crate) enum Stop {
     Parked,
     Died(i32),
     /// The victim is in a system call that is not a futex call and does not return.
-    Stuck,
+    Hung,
 }
 
 thread_local! {
@@ -46,15 +46,15 @@ impl Tracee {
     /// Starts `victim` and runs it to `Gate::begin`. An error contains the child and a sentence. The closure
     /// stays with the caller, which must keep it while the child lives.
     pub(crate) fn launch<V: FnOnce(&Gate)>(victim: &mut Option<V>) -> Result<Tracee, (Child, String)> {
-        let slip = Arc::new(Slip::new());
+        let report_page = Arc::new(ReportPage::new());
         let mut run = Some(|| {
             // SAFETY: asks to be traced. The pointers are not used.
             unsafe { libc::ptrace(libc::PTRACE_TRACEME, 0, ptr::null_mut::<u8>(), ptr::null_mut::<u8>()) };
             let victim = victim.take().expect("the victim is there");
-            victim(&Gate::new(&slip));
-            slip.enter(ENDED);
+            victim(&Gate::new(&report_page));
+            report_page.enter(ENDED);
         });
-        let child = Child::spawn_telling(&slip, &mut run);
+        let child = Child::spawn_telling(&report_page, &mut run);
         let mut tracee = Tracee { child, signal: 0, rip: 0, next: Insn::default() };
         let start = Instant::now();
         loop {
@@ -63,10 +63,12 @@ impl Tracee {
                     let why = format!("{} before Gate::begin: {}", describe(status), tracee.child.text());
                     return Err((tracee.child, why));
                 }
-                Some(_) if tracee.child.slip().phase() == BEGUN && tracee.signal == libc::SIGSTOP => break,
+                Some(_) if tracee.child.report_page().phase() == BEGUN && tracee.signal == libc::SIGSTOP => {
+                    break;
+                }
                 Some(_) => tracee.go(libc::PTRACE_CONT),
-                None if start.elapsed() > PATIENCE => {
-                    return Err((tracee.child, format!("has not come to Gate::begin in {PATIENCE:?}")));
+                None if start.elapsed() > TIMEOUT => {
+                    return Err((tracee.child, format!("has not come to Gate::begin in {TIMEOUT:?}")));
                 }
                 None => thread::yield_now(),
             }
@@ -91,11 +93,11 @@ impl Tracee {
 
     /// Reports whether the victim has reached `Gate::end`.
     pub(crate) fn ended(&self) -> bool {
-        self.child.slip().phase() == ENDED
+        self.child.report_page().phase() == ENDED
     }
 
     pub(crate) fn panicked(&self) -> bool {
-        self.child.slip().phase() == PANICKED
+        self.child.report_page().phase() == PANICKED
     }
 
     /// Returns the victim's next instruction.
@@ -109,15 +111,15 @@ impl Tracee {
     }
 
     /// Runs the victim freely to its end and returns the wait status, or `None` if that takes too long.
-    pub(crate) fn let_go(&mut self) -> Option<i32> {
+    pub(crate) fn run_to_end(&mut self) -> Option<i32> {
         self.go(libc::PTRACE_DETACH);
-        self.child.wait_within(PATIENCE)
+        self.child.wait_within(TIMEOUT)
     }
 
     /// Waits until another thread of the victim's process has ended that process. The traced thread stays
     /// stopped. Returns the wait status.
     pub(crate) fn outlive(&mut self) -> Option<i32> {
-        self.child.wait_within(PATIENCE)
+        self.child.wait_within(TIMEOUT)
     }
 
     /// Starts one instruction. [`settle`](Tracee::settle) waits for it.
@@ -127,7 +129,7 @@ impl Tracee {
 
     /// Waits until the instruction is done, or sleeps.
     pub(crate) fn settle(&mut self) -> Stop {
-        let stop = if self.next.is_syscall() { self.outlast() } else { self.wait(0).unwrap_or(Stop::Stuck) };
+        let stop = if self.next.is_syscall() { self.outlast() } else { self.wait(0).unwrap_or(Stop::Hung) };
         if matches!(stop, Stop::Stepped) {
             self.look();
         }
@@ -139,7 +141,7 @@ impl Tracee {
         let start = Instant::now();
         loop {
             let stop = self.settle();
-            if !matches!(stop, Stop::Parked) || start.elapsed() > PATIENCE {
+            if !matches!(stop, Stop::Parked) || start.elapsed() > TIMEOUT {
                 return stop;
             }
         }
@@ -156,13 +158,13 @@ impl Tracee {
                 thread::yield_now();
             } else if proc::is_parked(self.pid()) {
                 return Stop::Parked;
-            } else if start.elapsed() > PATIENCE {
+            } else if start.elapsed() > TIMEOUT {
                 break;
             } else {
                 thread::sleep(Duration::from_micros(20));
             }
         }
-        Stop::Stuck
+        Stop::Hung
     }
 
     fn poll(&mut self) -> Option<Stop> {

@@ -23,14 +23,14 @@ pub fn watchdog(limit: Duration) -> Watchdog {
     let test = thread::current().name().unwrap_or("unnamed").to_owned();
     let watch = move || {
         if end.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
-            bite(&test, limit);
+            abort_test(&test, limit);
         }
     };
     thread::Builder::new().name("watchdog".into()).spawn(watch).expect("a thread for the watchdog");
     Watchdog { _leash: leash }
 }
 
-fn bite(test: &str, limit: Duration) -> ! {
+fn abort_test(test: &str, limit: Duration) -> ! {
     let me = process::id() as i32;
     let mut text = format!("\nwatchdog: {test} is not done after {limit:?}\n{HEAD}");
     describe(&mut text, me);

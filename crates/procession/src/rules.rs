@@ -33,9 +33,9 @@ pub enum Rule {
     /// A segment is not freed while a producer's cursor is in it.
     SegmentKept,
     /// If a producer dies after its commit, recovery moves the producer's cursor past the batch.
-    BatchSettled,
+    CursorAdvanced,
     /// A message that a dead consumer was about to take is returned to the queue.
-    TakenBack,
+    TakenMessageReturned,
     /// A dead process's lease is returned to its queue.
     LeaseReturned,
     /// If a worker dies, its task is retried or ended.
@@ -49,7 +49,7 @@ pub enum Rule {
     /// A task whose handle was sent is kept even after the submitter has dropped its own handles.
     TaskShared,
     /// A worker adds a claim to its row before the state of the task's cell names the worker.
-    TaskClaimNoted,
+    ClaimAddedFirst,
     /// Recovery lists a returned task before the task's state says that it was returned.
     ReturnedListed,
     /// If a process dies after it has linked a block of cells, the block becomes the pool's.
@@ -63,40 +63,40 @@ pub enum Rule {
     /// A dead process's permits are returned.
     PermitsReturned,
     /// A barrier is notified of the death of a process that holds it.
-    BarrierTold,
+    BarrierNotified,
     /// A thread that waits for long wakes up to look for a deadlock. (Tests of wake-ups break this rule,
     /// because it would hide a lost wake-up.)
-    Looks,
+    DeadlockSearch,
     /// A waiter spins for a moment before it sleeps. (Tests that count instructions up to the sleep break
     /// this rule.)
     Spins,
     /// If a death interrupts a change to a value, the change's blocks are freed.
     ValueRepaired,
     /// A dead reader's cell is cleared.
-    ReadersLeave,
+    ReaderCellCleared,
     /// The kernel can wait for several words at the same time. With this rule broken, the library behaves as
     /// on a kernel before 5.16.
     WaitsForAny,
     /// A writer notes a change to a dict or list in the journal before the change's blocks become the
     /// object's.
-    ChangeNoted,
+    ChangeJournaled,
     /// After an interrupted change, the blocks that are no longer needed are freed.
-    ChangeSettled,
+    ChangeBlocksFreed,
     /// A writer that removes a block from a dict or list increments the object's version before it frees the
     /// block.
-    VersionGrows,
+    VersionIncremented,
     /// While a recovery may be about to write to some memory, that memory is not freed.
     FreedAfterSweep,
     /// The counts of a dict or list are recomputed after a death.
     Recounted,
     /// If a child ends while its spawner waits for the child's options to be applied, the spawner is
     /// notified.
-    SpawnerTold,
+    SpawnerNotified,
     /// A waiter that others have overtaken for a long time is handed the lock.
-    HandedOn,
+    LockHandedOver,
     /// A barrier is also notified of the death of a process that had not yet decoded the barrier's handle
     /// from its arguments.
-    ArgumentsTold,
+    UndecodedBarrierNotified,
     /// If a lock is reserved for an heir and the heir does not come, the lock goes to another waiter.
     HeirBypassed,
     /// If a thread reserves a lock for an heir that does not sleep, it wakes another waiter. That waiter
@@ -109,7 +109,7 @@ pub enum Rule {
     /// An exit is clean only if the process had no other thread that the exit could interrupt.
     AloneAtExit,
     /// A child whose process id is final is not replaced by another one.
-    KnownIsFinal,
+    FinalIdKept,
     /// When main ends, its locks are not released while a thread still runs that may use what they guard.
     KeptWhileRunning,
     /// Between publishing its end and exiting, a process cannot be stopped by a signal.
@@ -119,7 +119,7 @@ pub enum Rule {
     /// After the supervisor's death, the guard kills the processes that are left.
     GuardKills,
     /// A process that lacks the permission to signal the supervisor wakes the supervisor through the guard.
-    BellRings,
+    WakesThroughGuard,
     /// What a dead process held is released before the kernel lets its parent reap it.
     ReleasedEarly,
     /// A process is recovered only if all its threads exit, not if only one of them does.

@@ -187,7 +187,7 @@ impl Front {
 
     fn wait(&mut self) {
         let stdin = io::stdin();
-        let mut fds = vec![PollFd::from_borrowed_fd(self.signals.bell(), PollFlags::IN)];
+        let mut fds = vec![PollFd::from_borrowed_fd(self.signals.fd(), PollFlags::IN)];
         let mut watch = |fd, flags| {
             fds.push(PollFd::from_borrowed_fd(fd, flags));
             fds.len() - 1

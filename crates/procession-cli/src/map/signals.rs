@@ -29,7 +29,7 @@ impl Signals {
     }
 
     /// Returns a descriptor that is readable when a signal has come. Then call [`read`](Self::read).
-    pub fn bell(&self) -> BorrowedFd<'_> {
+    pub fn fd(&self) -> BorrowedFd<'_> {
         self.queue.as_fd()
     }
 

@@ -63,7 +63,7 @@ impl Terminal {
         while !answer.ends_with(b"\n") {
             let mut fds = [
                 PollFd::from_borrowed_fd(self.stream(), PollFlags::IN),
-                PollFd::from_borrowed_fd(signals.bell(), PollFlags::IN),
+                PollFd::from_borrowed_fd(signals.fd(), PollFlags::IN),
             ];
             let _ = poll(&mut fds, None);
             let is_answered = !fds[0].revents().is_empty();

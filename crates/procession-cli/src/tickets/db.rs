@@ -94,7 +94,7 @@ impl Db {
     }
 
     /// Checks that the file can be replaced by another one with the same owner, group and mode.
-    pub fn rehearse(&self) -> Result<(), DbError> {
+    pub fn check_replaceable(&self) -> Result<(), DbError> {
         let metadata = self.metadata()?;
         self.write_aside(b"", Some(&metadata))
             .and_then(fs::remove_file)

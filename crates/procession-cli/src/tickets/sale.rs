@@ -58,7 +58,7 @@ fn open(db: &Db, stock: Option<u64>) -> Result<Ledger, DbError> {
         return db.write(&new, None).map(|()| new);
     }
     let ledger = db.read()?;
-    db.rehearse()?;
+    db.check_replaceable()?;
     if stock.is_some_and(|stock| stock != ledger.count()) {
         complain(&format!(
             "{}, so --stock does not count",

@@ -115,7 +115,7 @@ impl AwakeClock {
 
     /// Returns after how many milliseconds the supervisor has to wake up for the next tick, or `None` if it
     /// need not.
-    pub(crate) fn patience_ms(&self) -> Option<i32> {
+    pub(crate) fn next_tick_ms(&self) -> Option<i32> {
         (self.is_watched.load(Ordering::Relaxed) == 1).then(|| (self.period_ns() / 1_000_000) as i32)
     }
 }
@@ -207,7 +207,7 @@ mod tests {
     fn it_stands_still_when_nobody_watches() {
         let clock = clock();
         clock.tick(now_ns());
-        assert_eq!((clock.read().awake_ns, clock.read().stands, clock.patience_ms()), (0, true, None));
+        assert_eq!((clock.read().awake_ns, clock.read().stands, clock.next_tick_ms()), (0, true, None));
     }
 
     #[test]
@@ -227,7 +227,7 @@ mod tests {
         // The family is suspended for so long that no limit is watched any longer. Then a new limit is
         // watched.
         clock.tick(now + 1000 * SECOND);
-        assert_eq!(clock.patience_ms(), None);
+        assert_eq!(clock.next_tick_ms(), None);
         assert!(clock.want(now + 1100 * SECOND, SECOND));
         clock.tick(now + 1001 * SECOND);
         assert_eq!(lost(&clock), now + 1001 * SECOND - 3 * STEP);

@@ -1,6 +1,6 @@
 //! The collector: frees shared objects that no process holds.
 //!
-//! An object that was never sent is freed by the process that releases it last (`objects::let_go`). An object
+//! An object that was never sent is freed by the process that releases it last (`objects::release_handle`). An object
 //! that was sent may be held by any process, and by any block that carries a handle to it. So the collector
 //! examines all processes and blocks. The supervisor makes one pass at a time. Without a supervisor, main is
 //! the only process and makes the pass.

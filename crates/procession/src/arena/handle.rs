@@ -156,13 +156,13 @@ impl Clone for Handle {
 impl Drop for Handle {
     fn drop(&mut self) {
         if !member::is_forked() && tally::count_down(count(self.id.index())) {
-            let_go(self.id.index());
+            release_last(self.id.index());
         }
     }
 }
 
 #[cold]
-fn let_go(index: u32) {
+fn release_last(index: u32) {
     let _one = FIRST_OR_LAST.lock().unwrap_or_else(|e| e.into_inner());
     let Some(arena) = member::mapped() else { return };
     if count(index).load(Ordering::Acquire) == 1 && objects::has_cells_of(arena, index, member::slot()) {
@@ -182,7 +182,7 @@ fn let_go(index: u32) {
         return;
     }
     // If this thread gets no record because the table is full, the bit stays set until this process ends.
-    let collect = with_me(|me| objects::let_go(arena, me.record(), member::slot(), index));
+    let collect = with_me(|me| objects::release_handle(arena, me.record(), member::slot(), index));
     if collect.unwrap_or(false) {
         super::collect::want(arena);
     }

@@ -31,7 +31,7 @@ pub(crate) struct Header {
     /// [`Slot::take_early_signals`]: super::slots::Slot::take_early_signals
     pub(crate) signals_left: AtomicU32,
     /// A futex word that counts requests to wake the supervisor through the guard.
-    pub(crate) bell: AtomicU32,
+    pub(crate) guard_wakes: AtomicU32,
     /// Counts how often the guard has noticed the end of a thread: see `supervisor/dying.rs`.
     pub(crate) deaths: AtomicU32,
     /// The identity of the supervisor's working directory. A child starts in its spawner's working directory,

@@ -43,7 +43,7 @@ impl Drop for Busy {
 /// Calls `f` with the home thread's heap, if the calling thread is the home thread and does not use the heap
 /// already.
 #[inline]
-fn at_home<R>(f: impl FnOnce(&mut Heap) -> R) -> Option<R> {
+fn with_home_heap<R>(f: impl FnOnce(&mut Heap) -> R) -> Option<R> {
     if !thread::is_home() || HOME.busy.replace(true) {
         return None;
     }
@@ -55,14 +55,14 @@ fn at_home<R>(f: impl FnOnce(&mut Heap) -> R) -> Option<R> {
 /// Forgets the heaps that this process inherited in a fork. A process that was just forked has one thread.
 pub(crate) fn forget() {
     HOME.busy.set(false);
-    // SAFETY: a process that was just forked has one thread, and `at_home` does not call this.
+    // SAFETY: a process that was just forked has one thread, and `with_home_heap` does not call this.
     unsafe { *HOME.heap.get() = None };
     *OTHERS.lock().unwrap_or_else(|e| e.into_inner()) = None;
 }
 
 /// How long an allocation waits for memory when the arena is full. If a process has just died, its memory
 /// becomes free when the supervisor has recovered the process.
-const PATIENCE_NS: u64 = 1_000_000_000;
+const MAX_WAIT_NS: u64 = 1_000_000_000;
 
 /// Allocates a block of process `slot`, with room for `bytes` bytes after its header. Waits up to a second
 /// for memory, and not beyond `deadline`.
@@ -70,14 +70,14 @@ const PATIENCE_NS: u64 = 1_000_000_000;
 pub(crate) fn allocate_until(arena: &Arena, slot: u32, bytes: u64, deadline: Deadline) -> Result<u64> {
     match find(arena, slot, bytes) {
         Some(at) => Ok(at),
-        None => allocate_patiently(arena, slot, bytes, deadline),
+        None => allocate_waiting(arena, slot, bytes, deadline),
     }
 }
 
 #[cold]
-fn allocate_patiently(arena: &Arena, slot: u32, bytes: u64, deadline: Deadline) -> Result<u64> {
-    let hopeless = bytes > u64::from(arena.layout.spans) * SPAN;
-    let until = deadline.min_ns(now_ns() + PATIENCE_NS);
+fn allocate_waiting(arena: &Arena, slot: u32, bytes: u64, deadline: Deadline) -> Result<u64> {
+    let cannot_fit = bytes > u64::from(arena.layout.spans) * SPAN;
+    let until = deadline.min_ns(now_ns() + MAX_WAIT_NS);
     let mut collected = false;
     loop {
         let ended = arena.header().ended.load(Ordering::Acquire);
@@ -88,7 +88,7 @@ fn allocate_patiently(arena: &Arena, slot: u32, bytes: u64, deadline: Deadline) 
             collected = true;
             continue;
         }
-        if hopeless || until.passed() || arena.header().supervisor_pid.load(Ordering::Relaxed) == 0 {
+        if cannot_fit || until.passed() || arena.header().supervisor_pid.load(Ordering::Relaxed) == 0 {
             return Err(full(arena, bytes));
         }
         member::wake_supervisor(arena);
@@ -104,7 +104,7 @@ pub(crate) fn allocate_now(arena: &Arena, slot: u32, bytes: u64) -> Result<u64> 
 /// As [`allocate_until`], but waits neither for memory nor, for more than a moment, for another thread. May return
 /// `None` if this thread is in the middle of an allocation. A panic hook cannot know whether it is.
 pub(crate) fn try_allocate(arena: &Arena, slot: u32, bytes: u64) -> Option<u64> {
-    if let Some(done) = at_home(|heap| heap.find(arena, slot, bytes)) {
+    if let Some(done) = with_home_heap(|heap| heap.find(arena, slot, bytes)) {
         return done;
     }
     // Another thread may be allocating. If this thread itself is in the middle of an allocation, it never
@@ -123,7 +123,7 @@ pub(crate) fn try_allocate(arena: &Arena, slot: u32, bytes: u64) -> Option<u64> 
 // block.
 #[inline(always)]
 fn find(arena: &Arena, slot: u32, bytes: u64) -> Option<u64> {
-    if let Some(found) = at_home(|heap| heap.find(arena, slot, bytes)) {
+    if let Some(found) = with_home_heap(|heap| heap.find(arena, slot, bytes)) {
         return found;
     }
     let mut others = OTHERS.lock().unwrap_or_else(|e| e.into_inner());
@@ -160,7 +160,7 @@ fn why_full(arena: &Arena, what: &str) -> String {
 
 /// Returns free memory to the kernel: kept runs, and empty spans that are not in use.
 pub(crate) fn trim(arena: &Arena, slot: u32) {
-    if at_home(|heap| heap.release(arena, slot)).is_none() {
+    if with_home_heap(|heap| heap.release(arena, slot)).is_none() {
         let mut others = OTHERS.lock().unwrap_or_else(|e| e.into_inner());
         others.get_or_insert_default().release(arena, slot);
     }

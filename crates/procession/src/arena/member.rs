@@ -24,7 +24,7 @@ static MEMFD: OnceLock<OwnedFd> = OnceLock::new();
 /// The inode of the arena's file.
 static INODE: AtomicU64 = AtomicU64::new(0);
 /// Main's end of its socket to the supervisor: the descriptor and its inode.
-static LIFELINE: (AtomicI32, AtomicU64) = (AtomicI32::new(-1), AtomicU64::new(0));
+static MAIN_SOCKET: (AtomicI32, AtomicU64) = (AtomicI32::new(-1), AtomicU64::new(0));
 static STARTING: Mutex<()> = Mutex::new(());
 
 /// Returns the arena of this process's family. Creates it if there is none yet.
@@ -199,24 +199,24 @@ extern "C" fn in_a_fork() {
         }
         ARENA.store(std::ptr::null_mut(), Ordering::Relaxed);
         super::thread::forget_me();
-        close_lifeline();
+        close_main_socket();
     }
 }
 
 /// Registers the socket that main keeps open while it lives. When the socket closes, the supervisor concludes
 /// that main has died. So forks of main close their copy.
-pub(crate) fn keep_lifeline(socket: BorrowedFd<'_>) {
+pub(crate) fn register_main_socket(socket: BorrowedFd<'_>) {
     let inode = process::inode(socket).unwrap_or(0);
-    LIFELINE.0.store(-1, Ordering::Relaxed);
-    LIFELINE.1.store(inode, Ordering::Relaxed);
-    LIFELINE.0.store(socket.as_raw_fd(), Ordering::Release);
+    MAIN_SOCKET.0.store(-1, Ordering::Relaxed);
+    MAIN_SOCKET.1.store(inode, Ordering::Relaxed);
+    MAIN_SOCKET.0.store(socket.as_raw_fd(), Ordering::Release);
 }
 
-fn close_lifeline() {
-    let number = LIFELINE.0.swap(-1, Ordering::Acquire);
+fn close_main_socket() {
+    let number = MAIN_SOCKET.0.swap(-1, Ordering::Acquire);
     // The program may have closed the socket and may have opened another file with the same number.
     let inode = fd::borrow_if_open(number).and_then(|fd| process::inode(fd).ok());
-    if number >= 0 && inode == Some(LIFELINE.1.load(Ordering::Relaxed)) {
+    if number >= 0 && inode == Some(MAIN_SOCKET.1.load(Ordering::Relaxed)) {
         fd::close_raw(number);
     }
 }
@@ -232,9 +232,9 @@ pub(crate) fn try_wake_supervisor(arena: &Arena) -> std::io::Result<()> {
     signal_supervisor(arena).or_else(|_| {
         // This process cannot send the signal, because it has changed its user or has no descriptor left.
         // CRASH: if this process dies after it has incremented the counter, its death wakes the supervisor.
-        if rules::holds(Rule::BellRings) {
-            arena.header().bell.fetch_add(1, Ordering::SeqCst);
-            futex::wake_all(&arena.header().bell);
+        if rules::holds(Rule::WakesThroughGuard) {
+            arena.header().guard_wakes.fetch_add(1, Ordering::SeqCst);
+            futex::wake_all(&arena.header().guard_wakes);
         }
         Ok(())
     })
@@ -252,5 +252,5 @@ fn signal_supervisor(arena: &Arena) -> std::io::Result<()> {
     if number.load(Ordering::SeqCst) != pid {
         return Ok(());
     }
-    process::pidfd_signal(supervisor.as_fd(), signal::BELL)
+    process::pidfd_signal(supervisor.as_fd(), signal::WAKE_SIGNAL)
 }

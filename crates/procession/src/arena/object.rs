@@ -25,7 +25,7 @@ pub(super) const LIVE: u64 = 2;
 pub(super) const FREEING: u64 = 3;
 
 /// The last generation. An object that has reached it is not used again.
-pub(super) const WORN_OUT: u64 = u32::MAX as u64;
+pub(super) const LAST_GENERATION: u64 = u32::MAX as u64;
 
 /// The owner that the supervisor writes into words. The supervisor has no slot.
 pub(crate) const SUPERVISOR: u32 = 0xffff;
@@ -111,11 +111,11 @@ impl Object {
         state & 0xff == LIVE && state >> 32 == id.generation() && (state >> 8) as u8 == kind as u8
     }
 
-    /// Wears a free object out, so that it can be used only once more.
+    /// Exhausts the generations of a free object, so that it can be used only once more.
     #[cfg(feature = "internals")]
-    pub(crate) fn wear_out(&self) {
+    pub(crate) fn exhaust_generations(&self) {
         assert!(self.is_free());
-        self.state.store(word(WORN_OUT - 1, 0, 0, FREE), Ordering::SeqCst);
+        self.state.store(word(LAST_GENERATION - 1, 0, 0, FREE), Ordering::SeqCst);
     }
 
     #[cfg(feature = "internals")]

@@ -5,7 +5,7 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::object::{FREE, FREEING, LIVE, NEW, WORN_OUT, owner, word};
+use super::object::{FREE, FREEING, LAST_GENERATION, LIVE, NEW, owner, word};
 use super::records::Record;
 use super::tag::Tag;
 use super::{Arena, blocks, storage, sweep, usage};
@@ -55,7 +55,7 @@ fn claim(arena: &Arena, record: &Record, slot: u32, kind: Kind) -> Result<(u32, 
     for index in (from..arena.layout.objects).chain(0..from) {
         let object = arena.object(index);
         let state = object.state.load(Ordering::Acquire);
-        if state & 0xff != FREE || state >> 32 == WORN_OUT {
+        if state & 0xff != FREE || state >> 32 == LAST_GENERATION {
             continue;
         }
         let generation = (state >> 32).max(1);
@@ -80,15 +80,15 @@ fn claim(arena: &Arena, record: &Record, slot: u32, kind: Kind) -> Result<(u32, 
 /// Clears the bit by which process `slot` holds an object, and frees the object if nothing else holds it. Returns
 /// whether the collector should look.
 #[must_use]
-pub(crate) fn let_go(arena: &Arena, record: &Record, slot: u32, index: u32) -> bool {
+pub(crate) fn release_handle(arena: &Arena, record: &Record, slot: u32, index: u32) -> bool {
     // CRASH: if we die from here on, recovery checks again whether any process holds the object.
     note(record, index);
-    let collect = let_go_noted(arena, record, slot, index);
+    let collect = clear_holder(arena, record, slot, index);
     record.object_intent.store(0, Ordering::Release);
     collect
 }
 
-fn let_go_noted(arena: &Arena, record: &Record, slot: u32, index: u32) -> bool {
+fn clear_holder(arena: &Arena, record: &Record, slot: u32, index: u32) -> bool {
     arena.held_objects(slot).clear(index);
     let object = arena.object(index);
     let Some(id) = object.live_id(index) else { return false };
@@ -140,7 +140,7 @@ fn finish_free(arena: &Arena, owner: u32, index: u32) -> bool {
     if object.kind().is_some_and(Kind::owns_many) {
         // CRASH: if a death interrupts this, a repetition finds the blocks that are left. Until `FREE` is
         // stored below, no block can be given to this object.
-        collect |= sweep::belongings(arena, owner, index);
+        collect |= sweep::free_blocks_of(arena, owner, index);
     }
     for block in &object.blocks {
         let at = block.load(Ordering::Acquire);
@@ -152,7 +152,7 @@ fn finish_free(arena: &Arena, owner: u32, index: u32) -> bool {
     }
     let generation = (object.state.load(Ordering::Relaxed) >> 32) + 1;
     object.clear();
-    object.state.store(word(generation.min(WORN_OUT), 0, 0, FREE), Ordering::Release);
+    object.state.store(word(generation.min(LAST_GENERATION), 0, 0, FREE), Ordering::Release);
     arena.header().objects_from.fetch_min(index, Ordering::Relaxed);
     collect
 }
@@ -177,7 +177,7 @@ pub(crate) fn recover_intent(arena: &Arena, record: &Record, slot: u32) -> bool 
     let index = index as u32;
     let collect = match arena.object(index).state.load(Ordering::Acquire) {
         // The thread was releasing the object, or had just created it, or had lost the race to create it.
-        state if state & 0xff == LIVE => let_go_noted(arena, record, slot, index),
+        state if state & 0xff == LIVE => clear_holder(arena, record, slot, index),
         _ => recover_object(arena, index, slot),
     };
     record.object_intent.store(0, Ordering::Release);

@@ -109,7 +109,7 @@ impl ProcessBody {
     /// If a spawner still waits for the child, notifies it that the child will not call its function.
     fn end_preparation(&self) {
         let waited_for = !matches!(self.ready.load(Ordering::Relaxed), 0 | ready::APPLIED);
-        if waited_for && rules::holds(Rule::SpawnerTold) {
+        if waited_for && rules::holds(Rule::SpawnerNotified) {
             publish_ready(self, ready::ENDED);
         }
     }

@@ -25,7 +25,7 @@ pub(crate) struct Record {
     /// The kernel's id of the thread, or 0 while no thread uses the record.
     pub(crate) thread: AtomicI32,
     /// An event count for a thread that waits for several words at once.
-    pub(crate) doorbell: AtomicU32,
+    pub(crate) select_event: AtomicU32,
     /// The offset of the first [`Chunk`], or 0.
     pub(crate) chunk: AtomicU64,
     _intents: [AtomicU64; 3],

@@ -40,7 +40,7 @@ pub(crate) trait Recover: Sync {
 
     /// Removes the dead process from an object that it held: returns its permits, and leaves the parties that
     /// it belonged to. Returns whether there were any.
-    fn let_go(&self, _dead: &Dead<'_>, _found: &Found) -> bool {
+    fn remove_process(&self, _dead: &Dead<'_>, _found: &Found) -> bool {
         false
     }
 

@@ -170,7 +170,7 @@ impl Slot {
     /// is final, or if this child itself has replaced another one.
     pub(crate) fn replace_child(&self) -> bool {
         let replaced = self.decide(self.birth.load(Ordering::SeqCst) & FRESH, REPLACED);
-        replaced || !rules::holds(Rule::KnownIsFinal)
+        replaced || !rules::holds(Rule::FinalIdKept)
     }
 
     fn decide(&self, undecided: u64, decision: u64) -> bool {
@@ -228,7 +228,7 @@ impl Slot {
         self.parent.store(0, Ordering::Relaxed);
         self.panic_text.store(0, Ordering::Relaxed);
         self.leaving.store(0, Ordering::Relaxed);
-        self.life.silence();
+        self.life.clear();
     }
 }
 

@@ -21,7 +21,7 @@ pub(crate) fn objects(arena: &Arena, slot: u32) -> bool {
     let home = arena.record(slot);
     arena.held_objects(slot).drain(|index| {
         if index < arena.layout.objects {
-            collect |= objects::let_go(arena, home, slot, index);
+            collect |= objects::release_handle(arena, home, slot, index);
         }
     });
     collect
@@ -74,16 +74,16 @@ pub(super) fn empty_orphans(arena: &Arena, by: u32) -> u32 {
 }
 
 /// How many spans without an owner the supervisor examines after a death.
-const TIDIED: usize = 512;
+const INSPECTED: usize = 512;
 
 /// Counts the spans in kept runs, and returns some empty spans to the kernel, beginning at `from`. The
 /// supervisor calls this after each death.
-pub(crate) fn tidy(arena: &Arena, from: &mut u32) {
+pub(crate) fn inspect_spans(arena: &Arena, from: &mut u32) {
     recount_kept(arena);
     let used = arena.spans_in_use().end;
     let orphans = (0..used).map(|i| (*from + i) % used).filter(|&span| is_orphan(arena, span));
     let mut last = *from;
-    for span in orphans.take(TIDIED) {
+    for span in orphans.take(INSPECTED) {
         last = span;
         empty_orphan(arena, SUPERVISOR, span);
     }
@@ -131,7 +131,7 @@ pub(super) fn recount_kept(arena: &Arena) {
 }
 
 /// Frees every block of an object, in the name of process `by`. Returns whether the collector should look.
-pub(super) fn belongings(arena: &Arena, by: u32, object: u32) -> bool {
+pub(super) fn free_blocks_of(arena: &Arena, by: u32, object: u32) -> bool {
     let (owner, mut collect) = (Tag::object(object), false);
     let owned = arena.object(object);
     for span in arena.spans_in_use().filter(|&span| owned.may_be_in(span)) {

@@ -2,8 +2,8 @@
 //!
 //! | count                | meaning                                                                |
 //! |----------------------|------------------------------------------------------------------------|
-//! | `1..STUCK`           | the number of handles                                                  |
-//! | `STUCK..`            | an unknown number: the process holds the object until it ends          |
+//! | `1..SATURATED`           | the number of handles                                                  |
+//! | `SATURATED..`            | an unknown number: the process holds the object until it ends          |
 //!
 //! Safe code can forget clones without dropping them, so it can create more handles than 32 bits can count.
 //! If the count wrapped, dropping one handle could free an object that others still use.
@@ -11,23 +11,23 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// A count at or above this value has stopped.
-pub(crate) const STUCK: u32 = 1 << 31;
+pub(crate) const SATURATED: u32 = 1 << 31;
 /// The value to which a stopped count returns. It is far from both ends of the upper half of the range. So
 /// threads that count at the same moment do not move the count out of that half.
-const MIDDLE: u32 = STUCK + (STUCK >> 1);
+const MIDDLE: u32 = SATURATED + (SATURATED >> 1);
 
 /// Adds one. Returns the previous count.
 #[inline]
 pub(crate) fn count_up(count: &AtomicU32) -> u32 {
     let before = count.fetch_add(1, Ordering::Relaxed);
-    if before >= STUCK - 1 {
-        stick(count);
+    if before >= SATURATED - 1 {
+        saturate(count);
     }
     before
 }
 
 #[cold]
-fn stick(count: &AtomicU32) {
+fn saturate(count: &AtomicU32) {
     count.store(MIDDLE, Ordering::Relaxed);
 }
 
@@ -38,7 +38,7 @@ pub(crate) fn count_down(count: &AtomicU32) -> bool {
     // anything.
     let mut now = count.load(Ordering::Acquire);
     while now > 1 {
-        if now >= STUCK {
+        if now >= SATURATED {
             return false;
         }
         // ORDERING: Release pairs with the Acquire of the thread that finds that its own handle is the last
@@ -63,21 +63,21 @@ mod tests {
     }
 
     #[test]
-    fn a_count_that_is_stuck_stays_so() {
-        for start in [STUCK - 2, STUCK - 1, STUCK, MIDDLE, u32::MAX - 1, u32::MAX] {
+    fn a_saturated_count_stays_saturated() {
+        for start in [SATURATED - 2, SATURATED - 1, SATURATED, MIDDLE, u32::MAX - 1, u32::MAX] {
             let count = AtomicU32::new(start);
             count_up(&count);
             count_up(&count);
             for _ in 0..10 {
                 assert!(!count_down(&count), "{start:#x}");
             }
-            assert!(count.load(Ordering::Relaxed) >= STUCK, "{start:#x}");
+            assert!(count.load(Ordering::Relaxed) >= SATURATED, "{start:#x}");
         }
     }
 
     #[test]
     fn threads_that_count_at_the_limit_do_not_bring_it_to_an_end() {
-        let count = AtomicU32::new(STUCK - 4);
+        let count = AtomicU32::new(SATURATED - 4);
         std::thread::scope(|scope| {
             for _ in 0..8 {
                 scope.spawn(|| {
@@ -89,6 +89,6 @@ mod tests {
                 });
             }
         });
-        assert!(count.load(Ordering::Relaxed) >= STUCK);
+        assert!(count.load(Ordering::Relaxed) >= SATURATED);
     }
 }

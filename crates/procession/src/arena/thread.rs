@@ -48,7 +48,7 @@ static LATE: Mutex<Vec<u32>> = Mutex::new(Vec::new());
 pub(crate) fn with_me<T>(f: impl FnOnce(&Me) -> T) -> Result<T> {
     ME.with(|me| {
         if me.owner.get() == 0 {
-            me.enroll()?;
+            me.claim_record()?;
         }
         Ok(f(me))
     })
@@ -175,7 +175,7 @@ impl Me {
     }
 
     #[cold]
-    fn enroll(&self) -> Result<()> {
+    fn claim_record(&self) -> Result<()> {
         let arena = member::arena()?;
         let id = take_record(arena)?;
         let record = arena.record(id);

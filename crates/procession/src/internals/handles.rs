@@ -40,6 +40,6 @@ pub fn say_task_handles<R>(task: &crate::pool::Task<R>, count: u32) -> u32 {
 }
 
 /// Wears out a free place in the table of objects, so that it can be used only once more.
-pub fn wear_out(object: u32) {
-    arena().object(object).wear_out();
+pub fn exhaust_generations(object: u32) {
+    arena().object(object).exhaust_generations();
 }

@@ -55,7 +55,7 @@ pub fn wake_spawners() {
 
 /// Declares this process's working directory to be the supervisor's, so that a request need not name a
 /// directory.
-pub fn come_home() {
+pub fn adopt_working_directory() {
     let (device, inode) = process::cwd_identity().expect("the tests have a working directory");
     arena().header().cwd_device.store(device, Ordering::Relaxed);
     arena().header().cwd_inode.store(inode, Ordering::Relaxed);
@@ -132,8 +132,8 @@ pub fn give_result(slot: u32, block: u64) {
     }
 }
 
-/// Enrolls this thread, so that it has a record.
-pub fn enroll() {
+/// Claims a record for this thread.
+pub fn register_thread() {
     with_me(|_| ()).expect("the tests are members");
 }
 

@@ -24,7 +24,8 @@ mod shared_data;
 
 pub use census::{Census, NOBODY, census, objects};
 pub use handles::{
-    collect, collect_as_supervisor, collect_if_wanted, hold, say_handles, say_task_handles, wear_out,
+    collect, collect_as_supervisor, collect_if_wanted, exhaust_generations, hold, say_handles,
+    say_task_handles,
 };
 pub use members::*;
 pub use memory::{

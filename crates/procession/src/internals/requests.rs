@@ -34,8 +34,8 @@ pub fn prepared(slot: u32) {
 
 /// Does everything that the child in a slot does after its request is complete, up to its last act. The
 /// calling process has already become the slot's member.
-pub fn live_through(slot: u32) {
-    supervisor::child::live_through(arena(), slot);
+pub fn run_to_last_act(slot: u32) {
+    supervisor::child::run_to_last_act(arena(), slot);
 }
 
 /// Returns the process id of the process in a slot.

@@ -18,12 +18,12 @@ pub(crate) fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T>
     }
 }
 
-/// How often [`insist`] repeats a call. The attempts are a millisecond apart.
+/// How often [`retry_refused`] repeats a call. The attempts are a millisecond apart.
 const ATTEMPTS: u32 = 200;
 
 /// Repeats a call while it fails for a reason that may be temporary: the kernel has no memory, descriptor or
 /// process left at the moment. Returns an error immediately if `is_final` returns true for its number.
-pub(crate) fn insist<T>(
+pub(crate) fn retry_refused<T>(
     mut call: impl FnMut() -> io::Result<T>,
     is_final: impl Fn(i32) -> bool,
 ) -> io::Result<T> {

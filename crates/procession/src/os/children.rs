@@ -5,7 +5,7 @@ use std::os::fd::{AsRawFd, RawFd};
 
 use super::faults::{self, Call};
 use super::process::Ended;
-use super::{check, insist, memory, procfs, retry};
+use super::{check, memory, procfs, retry, retry_refused};
 
 /// Returns whether this process has a child with this id that it has not reaped.
 pub(crate) fn is_child(pid: i32) -> io::Result<bool> {
@@ -33,7 +33,7 @@ pub(crate) fn next_ended() -> io::Result<Option<(i32, Ended)>> {
             faults::at(Call::Wait)?;
             check(libc::waitid(libc::P_ALL, 0, &mut info, flags).into())
         };
-        match insist(wait, |errno| errno == libc::ECHILD) {
+        match retry_refused(wait, |errno| errno == libc::ECHILD) {
             Err(e) if e.raw_os_error() == Some(libc::ECHILD) => return Ok(None),
             other => other?,
         };
@@ -83,7 +83,7 @@ pub(crate) fn reap(pid: i32) {
         check(unsafe { libc::waitpid(pid, std::ptr::null_mut(), libc::__WALL) }.into())
     };
     // If the child remains a zombie, the next `waitid` finds it.
-    let _ = insist(wait, |errno| errno == libc::ECHILD);
+    let _ = retry_refused(wait, |errno| errno == libc::ECHILD);
 }
 
 /// Reaps a process if it has ended and is a child of this process.

@@ -212,7 +212,7 @@ pub(crate) fn receive_with_fds(
 }
 
 /// Shuts a connection down, including for other processes that share the same socket.
-pub(crate) fn hang_up(socket: BorrowedFd<'_>) {
+pub(crate) fn shut_down(socket: BorrowedFd<'_>) {
     // SAFETY: a plain call.
     unsafe { libc::shutdown(socket.as_raw_fd(), libc::SHUT_RDWR) };
 }

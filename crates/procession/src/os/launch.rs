@@ -172,7 +172,7 @@ unsafe fn start_hidden_parent(plan: &mut Plan) -> io::Result<Option<HiddenParent
 /// Kills a process, and waits until it is dead.
 fn end(pidfd: &OwnedFd) {
     let kill = || process::pidfd_signal(pidfd.as_fd(), libc::SIGKILL);
-    let _ = super::insist(kill, |errno| errno == libc::ESRCH);
+    let _ = super::retry_refused(kill, |errno| errno == libc::ESRCH);
     while !fd::poll([pidfd.as_raw_fd()], -1)[0] {}
 }
 

@@ -68,7 +68,7 @@ impl LifeWord {
     }
 
     /// Makes the kernel ignore the word. Called because the process exits normally or its slot is free.
-    pub(crate) fn silence(&self) {
+    pub(crate) fn clear(&self) {
         self.word.store(0, Ordering::Release);
     }
 
@@ -134,7 +134,7 @@ mod tests {
         let word = fresh();
         let live = || {
             word.begin();
-            word.silence();
+            word.clear();
         };
         std::thread::spawn(live).join().unwrap();
         assert_eq!(word.futex().load(Ordering::Acquire), 0);

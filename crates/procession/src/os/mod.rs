@@ -58,4 +58,4 @@ pub(crate) mod procfs;
 pub(crate) mod signal;
 pub(crate) mod threads;
 
-pub(crate) use calls::{check, insist, retry};
+pub(crate) use calls::{check, retry, retry_refused};

@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use super::faults::{self, Call};
-use super::{check, insist, procfs};
+use super::{check, procfs, retry_refused};
 
 pub(crate) use super::children::{
     Children, adopted, has_children, is_child, next_ended, next_stop, reap, reap_if_ended,
@@ -133,7 +133,7 @@ fn kill(pid: i32, signal: i32) -> io::Result<()> {
 
 /// Sends a signal to this process.
 pub(crate) fn signal_self(signal: i32) {
-    let _ = insist(|| kill(pid(), signal), |_| false);
+    let _ = retry_refused(|| kill(pid(), signal), |_| false);
 }
 
 /// Sends a signal to a child of this process. Only for a process in which no other thread reaps children, so

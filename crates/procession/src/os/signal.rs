@@ -7,7 +7,7 @@ use super::check;
 use super::faults::{self, Call};
 
 /// The signal that wakes the supervisor to look for work in the arena.
-pub(crate) const BELL: i32 = libc::SIGCHLD;
+pub(crate) const WAKE_SIGNAL: i32 = libc::SIGCHLD;
 
 /// A signal mask in the kernel's form: bit n - 1 is signal n.
 pub(crate) type Mask = u64;
@@ -57,7 +57,7 @@ pub(crate) fn prepare_reaper() -> Disposition {
     // children itself. SIGPIPE is ignored, as in every Rust program.
     unsafe {
         libc::signal(libc::SIGPIPE, libc::SIG_IGN);
-        libc::signal(BELL, libc::SIG_DFL)
+        libc::signal(WAKE_SIGNAL, libc::SIG_DFL)
     }
 }
 
@@ -66,7 +66,7 @@ pub(crate) fn restore_child_signal(before: Disposition) {
     if before != libc::SIG_DFL {
         // SAFETY: the disposition is "ignored", because main ignored the signal. It cannot be a handler,
         // because handlers do not survive an exec.
-        unsafe { libc::signal(BELL, before) };
+        unsafe { libc::signal(WAKE_SIGNAL, before) };
     }
 }
 
@@ -82,7 +82,7 @@ pub(crate) fn catch_child_signal(handler: extern "C" fn(i32)) {
     unsafe {
         let mut action: libc::sigaction = std::mem::zeroed();
         action.sa_sigaction = handler as *const () as usize;
-        libc::sigaction(BELL, &action, std::ptr::null_mut());
+        libc::sigaction(WAKE_SIGNAL, &action, std::ptr::null_mut());
     }
     // The C library's own two signals have the default disposition here, and stay blocked.
     swap_mask(OF_THE_C_LIBRARY);
@@ -91,7 +91,7 @@ pub(crate) fn catch_child_signal(handler: extern "C" fn(i32)) {
 /// Discards all pending signals of this process except SIGCHLD. This process blocks all signals. Returns
 /// whether there was a pending signal to discard.
 pub(crate) fn discard_pending() -> bool {
-    let all: Mask = !(1 << (BELL - 1));
+    let all: Mask = !(1 << (WAKE_SIGNAL - 1));
     let now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     let nowhere = std::ptr::null_mut::<libc::siginfo_t>();
     // SAFETY: the places are valid, and the size of the mask is passed to the kernel.
@@ -129,7 +129,7 @@ pub(crate) fn drain(fd: RawFd) -> bool {
             unsafe { libc::read(fd, records.as_mut_ptr().cast(), size_of_val(&records)) }
         });
         let read = usize::try_from(len).unwrap_or(0) / size_of::<libc::signalfd_siginfo>();
-        strange |= records[..read].iter().any(|record| record.ssi_signo != BELL as u32);
+        strange |= records[..read].iter().any(|record| record.ssi_signo != WAKE_SIGNAL as u32);
         if read < records.len() {
             return strange;
         }

@@ -147,7 +147,7 @@ impl<T: Message, I: Iterator<Item = T>> ChunkStream<I> {
         }
         loop {
             let reads = !self.over && self.window.has_room();
-            let patience = match (self.window.is_empty(), reads, self.pull_ns > SLOW_NS) {
+            let until = match (self.window.is_empty(), reads, self.pull_ns > SLOW_NS) {
                 (true, false, _) => return false,
                 // The input is slow. First wait for a result, at most as long as the input took for its last
                 // item.
@@ -155,7 +155,7 @@ impl<T: Message, I: Iterator<Item = T>> ChunkStream<I> {
                 (_, true, _) => Deadline::NEVER.min_ns(0),
                 (false, false, _) => Deadline::NEVER,
             };
-            if let Some(at) = self.done(in_order, patience) {
+            if let Some(at) = self.done(in_order, until) {
                 self.collect(at, take);
                 return true;
             }

@@ -43,7 +43,7 @@ impl Shared {
     pub(super) fn reserve(&self, index: u32, generation: u32) -> Option<Reservation> {
         let cell_ref = CellRef { index, generation, cell: self.cell(index)? };
         cell_ref.cell.prefetch();
-        if !rules::holds(Rule::TaskClaimNoted) {
+        if !rules::holds(Rule::ClaimAddedFirst) {
             return Some(Reservation { claimed: Claimed { cell_ref, claim: Claim::NONE }, taken: false });
         }
         let claim = self.add_claim(index);
@@ -61,7 +61,7 @@ impl Shared {
             claimed.claim.clear();
             return None;
         }
-        if !rules::holds(Rule::TaskClaimNoted) {
+        if !rules::holds(Rule::ClaimAddedFirst) {
             claimed.claim = self.add_claim(claimed.cell_ref.index);
         }
         Some(claimed)

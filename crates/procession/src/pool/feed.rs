@@ -225,7 +225,7 @@ impl Feed {
             if chunk.is_some() {
                 return chunk;
             }
-            let until = self.patience(&state);
+            let until = self.send_deadline(&state);
             if state.since_ns != 0 && until.passed() {
                 drop(state);
                 self.send(&mut lock(&self.reading), |_| ());
@@ -254,7 +254,7 @@ impl Feed {
     }
 
     /// Returns the time until which the caller waits before it sends the batch.
-    fn patience(&self, state: &State) -> Deadline {
+    fn send_deadline(&self, state: &State) -> Deadline {
         if state.since_ns != 0 {
             let linger = LINGER_NS[usize::from(state.window.is_empty())];
             Deadline::NEVER.min_ns(state.since_ns + linger)

@@ -1,8 +1,8 @@
 //! [`Keeper`]: a thread of the process that created the pool. It replaces workers, enforces time limits, and ends the
 //! pool.
 //!
-//! The keeper sleeps on one event count. The event count is notified when a worker dies, a task is condemned,
-//! or the pool's phase changes. Whenever the keeper wakes up, it looks at everything. So it does no harm if
+//! The keeper sleeps on one event count. The event count is notified when a worker dies, a task's worker is to be
+//! killed, or the pool's phase changes. Whenever the keeper wakes up, it looks at everything. So it does no harm if
 //! one wake-up answers several notifications.
 
 use std::sync::atomic::Ordering;
@@ -23,7 +23,7 @@ use crate::{Error, Result};
 /// If the kernel refuses to start a worker or to send a signal, the keeper tries again after this time.
 pub(super) const RETRY_NS: u64 = 50_000_000;
 /// If a pool has no workers and cannot start one for this long, it is broken.
-const START_PATIENCE_NS: u64 = 10_000_000_000;
+const START_TIMEOUT_NS: u64 = 10_000_000_000;
 
 /// The settings that only the keeper uses.
 #[derive(Clone, Debug, Default)]
@@ -148,7 +148,7 @@ impl Keeper {
         if self.refused_since_ns == 0 {
             self.refused_since_ns = now;
         }
-        matches!(error, Error::Os { .. } | Error::Full(_)) && now - self.refused_since_ns < START_PATIENCE_NS
+        matches!(error, Error::Os { .. } | Error::Full(_)) && now - self.refused_since_ns < START_TIMEOUT_NS
     }
 
     /// Reports whether all tasks of a closed pool are done. No new tasks come, so a cell without an

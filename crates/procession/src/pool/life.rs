@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::cells::control::phase;
-use super::cells::state::{CONDEMNED, DONE, NEW, QUEUED, RETURNED, RUNNING, TAKEN};
+use super::cells::state::{DONE, KILLING, NEW, QUEUED, RETURNED, RUNNING, TAKEN};
 use super::pool::Pool;
 use super::{builder, worker};
 use crate::arena::member;
@@ -90,7 +90,7 @@ impl Pool {
             stats.done += u64::from(state.generation());
             match state.phase() {
                 NEW | QUEUED | RETURNED => stats.waiting += 1,
-                TAKEN | RUNNING | CONDEMNED => stats.running += 1,
+                TAKEN | RUNNING | KILLING => stats.running += 1,
                 DONE => stats.done += 1,
                 _ => {}
             }

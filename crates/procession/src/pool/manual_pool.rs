@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use super::cells::control::phase;
 use super::cells::recover;
-use super::cells::state::{CONDEMNED, FREE, RETURNED};
+use super::cells::state::{FREE, KILLING, RETURNED};
 use super::cells::task_recovery::TaskRecovery;
 use super::chunks::ChunkStream;
 use super::claim::Claimed;
@@ -181,10 +181,10 @@ impl ManualPool {
         event::Word::load(&self.shared.ring.control().filled.word) != look.ticket
     }
 
-    /// Reports whether a task is condemned.
-    pub fn any_condemned(&self) -> bool {
+    /// Reports whether a task is in the state `KILLING`.
+    pub fn any_killing(&self) -> bool {
         let mut cells = self.shared.control.cells(self.shared.arena);
-        cells.any(|(_, cell)| cell.state().phase() == CONDEMNED)
+        cells.any(|(_, cell)| cell.state().phase() == KILLING)
     }
 
     /// Reports whether all cells are free.

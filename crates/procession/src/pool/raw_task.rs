@@ -7,7 +7,7 @@ use super::cells::attempt::{Attempt, MOST_RETRIES};
 use super::cells::cell::{INLINE, INLINE_ARGS, INLINE_RESULT, block_in};
 use super::cells::error::TaskError;
 use super::cells::state::{
-    ABANDONED, CONDEMNED, DONE, QUEUED, RETURNED, RUNNING, SHARED, State, TAKEN, UNWANTED, WATCHED, ending,
+    ABANDONED, DONE, KILLING, QUEUED, RETURNED, RUNNING, SHARED, State, TAKEN, UNWANTED, WATCHED, ending,
 };
 use super::job::{EntryPoints, Job};
 use super::shared::{CellRef, Shared};
@@ -200,11 +200,11 @@ impl RawTask {
         let cell = self.cell_ref.cell;
         let is_mine = move |s: State| s.generation() == generation;
         let waits = move |s: State| is_mine(s) && matches!(s.phase(), QUEUED | RETURNED);
-        // A task that is condemned because of its time limit may be retried. So cancelling has to condemn it
+        // A task whose worker is killed because of the time limit may be retried. So cancelling stores the state
         // again, with another ending.
         let works = move |s: State| {
-            let dies_for_good = s.phase() == CONDEMNED && s.ending() == ending::CANCELLED;
-            is_mine(s) && matches!(s.phase(), TAKEN | RUNNING | CONDEMNED) && !dies_for_good
+            let is_cancelled = s.phase() == KILLING && s.ending() == ending::CANCELLED;
+            is_mine(s) && matches!(s.phase(), TAKEN | RUNNING | KILLING) && !is_cancelled
         };
         if self.is_own() {
             return cell
@@ -215,8 +215,8 @@ impl RawTask {
             if self.shared.end_if(cell, ending::CANCELLED, waits) {
                 return true;
             }
-            let condemned = cell.fetch_update(|s| works(s).then(|| s.condemned(ending::CANCELLED)));
-            match condemned {
+            let marked = cell.fetch_update(|s| works(s).then(|| s.killing(ending::CANCELLED)));
+            match marked {
                 Ok(_) => {
                     self.shared.notify_keeper();
                     return true;

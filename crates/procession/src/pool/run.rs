@@ -9,7 +9,7 @@ use super::cells::cell::block_in;
 use super::cells::error::TaskError;
 use super::cells::items::ItemReader;
 use super::cells::results::ResultWriter;
-use super::cells::state::{CONDEMNED, RUNNING, State, UNWANTED, ending};
+use super::cells::state::{KILLING, RUNNING, State, UNWANTED, ending};
 use super::claim::Claimed;
 use super::job::{Job, resolve};
 use super::running_task::{RunningTask, await_death};
@@ -59,7 +59,7 @@ fn finish(shared: &Shared, cell_ref: CellRef) {
         });
         match ended {
             Ok(was) => return shared.notify_done(cell, was),
-            Err(s) if mine(s) && s.phase() == CONDEMNED => await_death(shared.arena, cell),
+            Err(s) if mine(s) && s.phase() == KILLING => await_death(shared.arena, cell),
             Err(_) => return,
         }
     }
@@ -151,7 +151,7 @@ pub(super) fn chunk<J: Job<T>, T: Message>(arena: &'static Arena, at: u64) -> Re
         let item = output.progress.items;
         match ran {
             Ok(Ok(())) => match cell.state() {
-                s if s.phase() == CONDEMNED => await_death(arena, cell),
+                s if s.phase() == KILLING => await_death(arena, cell),
                 s if s.has(UNWANTED) => break,
                 _ => {}
             },

@@ -8,7 +8,7 @@ use super::cells::attempt::Attempt;
 use super::cells::cell::{Cell, INLINE, INLINE_ARGS, INLINE_RESULT};
 use super::cells::cell_table;
 use super::cells::error::TaskError;
-use super::cells::state::{CONDEMNED, RUNNING, TAKEN};
+use super::cells::state::{KILLING, RUNNING, TAKEN};
 use super::cells::view::PoolView;
 use crate::arena::awake::OwnMoment;
 use crate::arena::blocks::Tag;
@@ -48,7 +48,7 @@ impl RunningTask {
             self.notify_keeper_of_limit(ends_at);
         }
         let begun = self.cell.fetch_update(|s| (s.phase() == TAKEN).then(|| s.to(RUNNING).by(me)));
-        if begun.is_err_and(|s| s.phase() == CONDEMNED) {
+        if begun.is_err_and(|s| s.phase() == KILLING) {
             // The task was cancelled after we had claimed it.
             await_death(self.pool.arena, self.cell);
         }
@@ -78,8 +78,8 @@ impl RunningTask {
         let arena = self.pool.arena;
         let OwnMoment { monotonic_ns, own_ns, .. } =
             arena.slot(member::slot()).pace.read(&arena.header().awake);
-        // ORDERING: SeqCst exchange, against a keeper that condemns the task. Either the keeper sees that
-        // another item has begun, or we see that the task is condemned.
+        // ORDERING: SeqCst exchange, against a keeper that moves the task to `KILLING`. Either the keeper sees
+        // that another item has begun, or we see the keeper's state.
         self.cell.clock_ns.swap(own_ns, Ordering::SeqCst);
         Some(monotonic_ns.saturating_add(timeout_us.saturating_mul(1000)))
     }
@@ -174,14 +174,14 @@ impl RunningTask {
     }
 }
 
-/// Waits while the task is condemned. Ends when the keeper kills this process, or when the keeper finds that
-/// the task was in time after all.
+/// Waits for the keeper to kill this process. Returns if the keeper finds that the task was in time after
+/// all.
 pub(super) fn await_death(arena: &Arena, cell: &Cell) {
-    while cell.state().phase() == CONDEMNED {
+    while cell.state().phase() == KILLING {
         let slept = crate::arena::thread::with_me(|me| {
             let wait = Wait::announce_event(arena, me.record(), &cell.done);
             let ticket = event::prepare(&cell.done);
-            if cell.state().phase() == CONDEMNED {
+            if cell.state().phase() == KILLING {
                 wait.sleep(&cell.done, ticket, Deadline::NEVER);
             }
         });

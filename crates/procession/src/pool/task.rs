@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::cells::error::TaskError;
-use super::cells::state::{CONDEMNED, NEW, QUEUED, RETURNED, RUNNING, TAKEN, ending};
+use super::cells::state::{KILLING, NEW, QUEUED, RETURNED, RUNNING, TAKEN, ending};
 use super::raw_task::RawTask;
 use super::shared::CellRef;
 use super::worker::Transfer;
@@ -112,7 +112,7 @@ impl<R> Task<R> {
         let state = self.raw.state();
         match (state.phase(), state.ending()) {
             (NEW | QUEUED | RETURNED | TAKEN, _) => TaskState::Waiting,
-            (RUNNING | CONDEMNED, _) => TaskState::Running,
+            (RUNNING | KILLING, _) => TaskState::Running,
             (_, ending::RETURNED) => TaskState::Returned,
             (_, ending::CANCELLED) => TaskState::Cancelled,
             _ => TaskState::Failed,

@@ -176,13 +176,13 @@ fn sleep_until_ready(me: &Me, sources: &[&dyn Ready], deadline: Deadline) -> Opt
     let mut slept = false;
     loop {
         // The death sweep counts an event on this word, as it does on a word that a single wait announced.
-        let announced = Wait::announce_event(arena, record, &record.doorbell);
-        let bell = event::prepare(&record.doorbell);
+        let announced = Wait::announce_event(arena, record, &record.select_event);
+        let seen = event::prepare(&record.select_event);
         let words = sources.iter().map(|source| match source.signal() {
             Signal::Events(word) => (word, event::prepare(word)),
             Signal::Changes(word, from) => (word, from),
         });
-        let words: Vec<_> = words.chain([(&record.doorbell, bell)]).collect();
+        let words: Vec<_> = words.chain([(&record.select_event, seen)]).collect();
         if let Some(first) = first_ready(sources) {
             drop(announced);
             if slept {

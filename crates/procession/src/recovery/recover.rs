@@ -73,8 +73,8 @@ pub(crate) fn release(arena: &Arena, slot: u32, how: Option<Ended>) -> bool {
     let returned = left && how == Some(Ended::Exited(0));
     let gone = Dead { arena, slot, how, returned };
     let was_inside = release_locks(&gone)
-        | let_go(&gone)
-        | (!clean && rules::holds(Rule::ArgumentsTold) && notify_barriers(arena, slot, returned));
+        | remove_from_objects(&gone)
+        | (!clean && rules::holds(Rule::UndecodedBarrierNotified) && notify_barriers(arena, slot, returned));
     release_claims(arena, slot);
     // Work is returned before the dead process's blocks are swept, while its handles still show which queues
     // and pools it used.
@@ -125,9 +125,9 @@ fn for_each_held(dead: &Dead<'_>, mut f: impl FnMut(&'static dyn Recover, &Found
 }
 
 /// Takes the dead process out of the objects that it holds. Returns whether there was anything to do.
-fn let_go(dead: &Dead<'_>) -> bool {
+fn remove_from_objects(dead: &Dead<'_>) -> bool {
     let mut any = false;
-    for_each_held(dead, |recover, found| any |= recover.let_go(dead, found));
+    for_each_held(dead, |recover, found| any |= recover.remove_process(dead, found));
     any
 }
 
@@ -138,7 +138,7 @@ pub(crate) fn notify_barriers(arena: &Arena, slot: u32, returned: bool) -> bool 
     sweep::for_each_carried(arena, slot, &mut |id| {
         if id.index() < arena.layout.objects && arena.object(id.index()).is(id, Kind::Barrier) {
             let found = Found { index: id.index(), object: arena.object(id.index()) };
-            any |= kinds::of(Kind::Barrier).let_go(&dead, &found);
+            any |= kinds::of(Kind::Barrier).remove_process(&dead, &found);
         }
     });
     any

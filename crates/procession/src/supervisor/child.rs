@@ -68,7 +68,7 @@ pub(super) fn live(arena: &'static Arena, index: u32, inheritance: &Inheritance)
 /// Runs everything from a complete request up to the exit handlers, for the crash tests. The caller has
 /// already become the process of slot `index`.
 #[cfg(feature = "internals")]
-pub(crate) fn live_through(arena: &'static Arena, index: u32) {
+pub(crate) fn run_to_last_act(arena: &'static Arena, index: u32) {
     let slot = arena.slot(index);
     let prepared = options::read(arena, slot).map(|options| options::apply(arena, slot, &options?));
     slot.state.store(slots::RUNNING, Ordering::SeqCst);
@@ -266,7 +266,7 @@ extern "C" fn last_act() {
         return; // the user's code called `exit`, and the supervisor reports the exit code
     }
     process::flush_c_streams();
-    slot.life.silence();
+    slot.life.clear();
     if threads::is_alone() {
         // CRASH: without this store the exit counts as a death, and recovery wakes every sleeper.
         slot.leaving.store(slots::ALONE, Ordering::Release);

@@ -48,7 +48,7 @@ impl ChildTable {
         self.entries[slot as usize] = NO_CHILD;
     }
 
-    pub(super) fn vacate(&mut self, slot: u32) {
+    pub(super) fn clear_slot(&mut self, slot: u32) {
         self.entries[slot as usize] = UNUSED;
     }
 

@@ -30,7 +30,7 @@ const BATCH: usize = 16;
 /// could hold up the supervisor.
 const BIRTHS: u32 = 200;
 /// How long the kernel may refuse to fork a child for a request before the request fails.
-const FORK_PATIENCE_NS: u64 = 10_000_000_000;
+const FORK_TIMEOUT_NS: u64 = 10_000_000_000;
 /// A slot at or above this index returns its pages to the kernel when it becomes free.
 const WARM_SLOTS: u32 = 64;
 
@@ -80,7 +80,7 @@ pub(super) struct Children {
 impl Children {
     pub(super) fn new(arena: &'static Arena, mut inheritance: Inheritance) -> io::Result<Children> {
         let list = || process::Children::of_this_thread();
-        let children = os::insist(list, |errno| matches!(errno, libc::ENOENT | libc::EACCES)).ok();
+        let children = os::retry_refused(list, |errno| matches!(errno, libc::ENOENT | libc::EACCES)).ok();
         inheritance.private_fds.extend(children.as_ref().map(process::Children::raw_fd));
         Ok(Children {
             arena,
@@ -137,7 +137,7 @@ impl Children {
     }
 
     /// Wakes the spares, which then discard their pending signals.
-    pub(super) fn rouse_spares(&self) {
+    pub(super) fn wake_spares(&self) {
         for index in self.spares() {
             futex::wake_all(&self.arena.slot(index).state);
         }
@@ -207,7 +207,7 @@ impl Children {
         let signalled = || {
             let any = signal::discard_pending();
             if any {
-                self.rouse_spares();
+                self.wake_spares();
             }
             any
         };
@@ -221,7 +221,7 @@ impl Children {
             if left == 0 || !signalled() {
                 return Ok(pid);
             }
-            os::insist(|| process::signal_child(pid, libc::SIGKILL), |_| false)?;
+            os::retry_refused(|| process::signal_child(pid, libc::SIGKILL), |_| false)?;
             process::reap(pid);
         }
         unreachable!("INVARIANT: the last one is returned")
@@ -248,7 +248,7 @@ impl Children {
         }
         if any {
             self.kill_orphans(false);
-            sweep::tidy(self.arena, &mut self.tidied);
+            sweep::inspect_spans(self.arena, &mut self.tidied);
         }
     }
 
@@ -372,7 +372,7 @@ impl Children {
             if slot.refused_ns == 0 {
                 slot.refused_ns = now;
             }
-            let waited = now - slot.refused_ns > FORK_PATIENCE_NS;
+            let waited = now - slot.refused_ns > FORK_TIMEOUT_NS;
             match slots::phase(self.arena.slot(slot.index).state.load(Ordering::Acquire)) {
                 slots::GO if waited => self.give_up(slot.index, slot.ended),
                 // In any other phase the spawner is still writing the request, or it has died and the slot is
@@ -417,7 +417,7 @@ impl Children {
 
     fn recover(&mut self, index: u32, ended: Ended) {
         recovery::recover(self.arena, index, Some(ended));
-        self.table.vacate(index);
+        self.table.clear_slot(index);
         if index >= WARM_SLOTS {
             self.arena.release_slot_pages(index);
         }

@@ -304,12 +304,12 @@ static LAUNCHING: Mutex<Option<OwnedFd>> = Mutex::new(None);
 static SOCKET_INODE: AtomicU64 = AtomicU64::new(0);
 
 /// Ends the connection to the supervisor, unless a thread is launching a supervisor.
-pub(super) fn hang_up() {
+pub(super) fn close_connection() {
     if let Ok(socket) = LAUNCHING.try_lock()
         && let Some(socket) = socket.as_ref()
         && process::inode(socket.as_fd()).is_ok_and(|inode| inode == SOCKET_INODE.load(Ordering::Relaxed))
     {
-        fd::hang_up(socket.as_fd());
+        fd::shut_down(socket.as_fd());
     }
 }
 
@@ -479,7 +479,7 @@ fn launch_supervisor(
     let stderr = transcript.as_ref().map(Transcript::fd);
     let launched = launch::launch_self(theirs.as_fd(), stderr, bind_now, hidden)
         .map_err(|refusal| failed(refusal.tried)(refusal.error))?;
-    member::keep_lifeline(ours.as_fd());
+    member::register_main_socket(ours.as_fd());
     SOCKET_INODE.store(process::inode(ours.as_fd()).unwrap_or(0), Ordering::Relaxed);
     Ok((launched, ours, transcript))
 }

@@ -67,7 +67,7 @@ pub(crate) type PanicText = (String, String, String);
 /// kept, unless that text belongs to another panic (the user replaced the hook, or called `resume_unwind`).
 pub(crate) fn panic_text(arena: &Arena, slot: &Slot, payload: &(dyn Any + Send)) -> u64 {
     let said = payload.downcast_ref::<&str>().copied();
-    let said = said.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or(SPEECHLESS);
+    let said = said.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or(NO_MESSAGE);
     let kept = slot.panic_text.swap(0, Ordering::AcqRel);
     let same = kept != 0
         && payload::contents(arena, kept).is_ok_and(|bytes| {
@@ -80,7 +80,7 @@ pub(crate) fn panic_text(arena: &Arena, slot: &Slot, payload: &(dyn Any + Send))
     payload::try_pack_bytes(&postcard::to_stdvec(&text).unwrap_or_default()).unwrap_or(0)
 }
 
-const SPEECHLESS: &str = "(a panic without a message)";
+const NO_MESSAGE: &str = "(a panic without a message)";
 
 fn keep_panic_text(info: &panic::PanicHookInfo<'_>) {
     static BUSY: AtomicBool = AtomicBool::new(false);
@@ -92,7 +92,7 @@ fn keep_panic_text(info: &panic::PanicHookInfo<'_>) {
     if BUSY.swap(true, Ordering::Acquire) {
         return; // a panic inside the panic hook
     }
-    let message = info.payload_as_str().unwrap_or(SPEECHLESS).to_owned();
+    let message = info.payload_as_str().unwrap_or(NO_MESSAGE).to_owned();
     let location = place_of(info);
     let backtrace = Backtrace::capture();
     let captured = backtrace.status() == BacktraceStatus::Captured;

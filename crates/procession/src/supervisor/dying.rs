@@ -50,7 +50,7 @@ impl LifeWords {
 
     /// Reads every word. Returns whether one has a mark that the supervisor has not cleared.
     pub(super) fn look(&mut self) -> bool {
-        // A sleep also waits for the bell and for the number of slots, which take two of the words.
+        // A sleep also waits for `guard_wakes` and for the number of slots, which take two of the words.
         const MOST: u32 = futex::MOST_WORDS as u32 - 2;
         self.used = self.arena.header().slots_used.load(Ordering::SeqCst);
         let slots = slots::MAIN + 1..self.used.min(self.arena.layout.slots).min(slots::MAIN + 1 + MOST);
@@ -62,11 +62,11 @@ impl LifeWords {
         any
     }
 
-    /// Sleeps until the bell rings, the kernel marks a word, or there are more slots.
-    pub(super) fn sleep(&self, bell: (&AtomicU32, u32)) {
+    /// Sleeps until a process wakes the guard, the kernel marks a word, or there are more slots.
+    pub(super) fn sleep(&self, wakes: (&AtomicU32, u32)) {
         let words = self.seen.iter().zip(slots::MAIN + 1..).map(|(&seen, slot)| (self.word(slot), seen));
         let slots_used = (&self.arena.header().slots_used, self.used);
-        let words: Vec<_> = [bell, slots_used].into_iter().chain(words).collect();
+        let words: Vec<_> = [wakes, slots_used].into_iter().chain(words).collect();
         futex::wait_any_or_first(&words);
     }
 }

@@ -10,9 +10,9 @@
 //! of the guard, because the guard is their nearest subreaper. The guard then kills them. So the death of the
 //! supervisor leaves nothing behind, even if main is stopped or dead.
 //!
-//! The guard also rings for a process that is not permitted to signal the supervisor because it has changed
-//! its user. Such a process increments [`Header::bell`](crate::arena::header::Header::bell) and wakes the
-//! guard, which has the rights of the supervisor.
+//! The guard also sends SIGCHLD to the supervisor for a process that lacks the permission because it has
+//! changed its user. Such a process increments `Header::guard_wakes` and wakes the guard, which has the rights
+//! of the supervisor.
 //!
 //! The guard also notifies the supervisor early that a process has died: see `dying.rs`.
 //!
@@ -21,7 +21,7 @@
 //!
 //! CRASH: if the guard's parent dies, main adopts the guard and could then wait for it, so the guard ends the
 //! family. If the guard dies, the kernel sends the supervisor SIGCHLD, and the supervisor ends the family. If
-//! a process that rings dies between its store and its wake, its own end wakes the supervisor.
+//! such a process dies between its store and its wake, its own end wakes the supervisor.
 
 use std::os::fd::AsRawFd;
 use std::sync::atomic::Ordering;
@@ -59,15 +59,15 @@ pub(super) fn fork_supervisor(arena: &'static Arena) -> Result<()> {
 pub(super) fn keep(arena: &'static Arena, supervisor: i32) -> ! {
     process::set_title(TITLE);
     leave_descriptors();
-    let bell = &arena.header().bell;
+    let wakes = &arena.header().guard_wakes;
     signal::catch_child_signal(on_child_signal);
-    process::die_with_parent(signal::BELL);
-    let mut forwarded = bell.load(Ordering::SeqCst).wrapping_sub(1);
+    process::die_with_parent(signal::WAKE_SIGNAL);
+    let mut forwarded = wakes.load(Ordering::SeqCst).wrapping_sub(1);
     let mut lives = LifeWords::new(arena);
     loop {
-        // ORDERING: SeqCst, before the checks below. Either the guard sees the new count of a process that
-        // rings, or that process's wake ends the sleep.
-        let seen = bell.load(Ordering::SeqCst);
+        // ORDERING: SeqCst, before the checks below. Either the guard sees the count that a process has
+        // incremented, or that process's wake ends the sleep.
+        let seen = wakes.load(Ordering::SeqCst);
         while let Ok(Some((pid, _))) = process::next_ended() {
             if pid == supervisor {
                 end_family(arena, supervisor);
@@ -78,10 +78,10 @@ pub(super) fn keep(arena: &'static Arena, supervisor: i32) -> ! {
             let _ = process::signal_child(supervisor, libc::SIGKILL);
         }
         if lives.look() | (seen != forwarded) {
-            let _ = process::signal_child(supervisor, signal::BELL);
+            let _ = process::signal_child(supervisor, signal::WAKE_SIGNAL);
             forwarded = seen;
         }
-        lives.sleep((bell, seen));
+        lives.sleep((wakes, seen));
     }
 }
 
@@ -94,7 +94,7 @@ fn is_child_of_main(arena: &Arena) -> bool {
 /// A child or the parent has ended. The new count prevents a sleep that has not begun yet.
 extern "C" fn on_child_signal(_: i32) {
     if let Some(arena) = member::mapped() {
-        arena.header().bell.fetch_add(1, Ordering::SeqCst);
+        arena.header().guard_wakes.fetch_add(1, Ordering::SeqCst);
     }
 }
 
@@ -151,7 +151,7 @@ pub(super) struct Guard {
 impl Guard {
     /// Makes the kernel send SIGCHLD to this process, the supervisor, when its guard dies.
     pub(super) fn of_this_process(arena: &Arena) -> Guard {
-        process::die_with_parent(signal::BELL);
+        process::die_with_parent(signal::WAKE_SIGNAL);
         Guard { creator: process::parent_pid(), pid: arena.header().guard_pid.load(Ordering::Acquire) as i32 }
     }
 

@@ -3,7 +3,7 @@
 //! ```text
 //! main ──launches──▶ guard ──forks──▶ supervisor ──forks──▶ spares, children
 //!
-//!                      SIGCHLD ("the bell") to the supervisor from: the kernel, when a child ends or stops;
+//!                      SIGCHLD to the supervisor from: the kernel, when a child ends or stops;
 //!                      a process that left a request; the guard, for others and when a child is dying; the
 //!                      kernel, when the guard dies
 //! ```

@@ -196,7 +196,9 @@ impl SentFds {
     pub(super) fn deliver(&self, slot: &Slot, body: &ProcessBody, word: u32, name: u32) -> Result<()> {
         let pid = slot.pid.load(Ordering::SeqCst);
         let brought = match fd_passing::deliver(name, pid, &self.0) {
-            Ok(false) if pid != 0 && is_far_away(pid) && body.ready.load(Ordering::SeqCst) == word => {
+            Ok(false)
+                if pid != 0 && is_in_another_network(pid) && body.ready.load(Ordering::SeqCst) == word =>
+            {
                 Err(Error::Unsupported(
                     "descriptors cannot be sent to a process in another network namespace".into(),
                 ))
@@ -215,12 +217,14 @@ pub(crate) fn withdraw(body: &ProcessBody) {
 
 /// Returns whether a process whose socket is not found is alive in another network namespace. A dying process
 /// loses its socket some time before it is dead.
-fn is_far_away(pid: i32) -> bool {
+fn is_in_another_network(pid: i32) -> bool {
     /// How long to wait for the death of a process whose namespace cannot be read.
-    const PATIENCE_MS: i32 = 5000;
+    const DEATH_TIMEOUT_MS: i32 = 5000;
     match process::shares_network_with(pid) {
         Some(same) => !same,
-        None => process::pidfd_open(pid).is_ok_and(|pidfd| !fd::poll([pidfd.as_raw_fd()], PATIENCE_MS)[0]),
+        None => {
+            process::pidfd_open(pid).is_ok_and(|pidfd| !fd::poll([pidfd.as_raw_fd()], DEATH_TIMEOUT_MS)[0])
+        }
     }
 }
 

@@ -216,7 +216,7 @@ fn become_supervisor(arena: &Arena, socket: BorrowedFd<'_>) {
                 process::exit_now(1);
             }
             // The template ends when it has this answer. From then on the death of the guard counts.
-            process::die_with_parent(signal::BELL);
+            process::die_with_parent(signal::WAKE_SIGNAL);
             let _ = theirs.write_all(&[0]);
         }
         Err(e) => {

@@ -96,7 +96,7 @@ pub(super) fn run(hello: Hello) -> ! {
         .map_err(Error::from)
         .and_then(|arena| member::join_as_supervisor(arena, memfd_inode))
         .and_then(|arena| Ok((arena, signal::pending_fd()?)));
-    let (arena, bell) = started.unwrap_or_else(|error| refuse(&hello.socket, error));
+    let (arena, signal_fd) = started.unwrap_or_else(|error| refuse(&hello.socket, error));
     adopt_credentials(arena).unwrap_or_else(|error| refuse(&hello.socket, error));
     entrypoint::constants();
     child::prepare_ancestor();
@@ -122,7 +122,7 @@ pub(super) fn run(hello: Hello) -> ! {
         mask: hello.mask,
         child_signal,
         group: process::group(),
-        private_fds: vec![bell.as_raw_fd(), hello.main.as_raw_fd(), hello.socket.as_raw_fd()],
+        private_fds: vec![signal_fd.as_raw_fd(), hello.main.as_raw_fd(), hello.socket.as_raw_fd()],
         memfd: hello.memfd,
     };
     let children = Children::new(arena, inheritance)
@@ -130,7 +130,7 @@ pub(super) fn run(hello: Hello) -> ! {
     let mut supervisor = Supervisor {
         arena,
         children,
-        bell,
+        signal_fd,
         main: hello.main,
         socket: Some(hello.socket),
         guard,
@@ -167,7 +167,7 @@ fn adopt_credentials(arena: &Arena) -> Result<()> {
 struct Supervisor {
     arena: &'static Arena,
     children: Children,
-    bell: OwnedFd,
+    signal_fd: OwnedFd,
     main: OwnedFd,
     /// `None` once main's end has closed: main has ended, has executed another program, or has closed it.
     socket: Option<OwnedFd>,
@@ -228,12 +228,12 @@ impl Supervisor {
 
     fn round(&mut self) {
         let socket = self.socket.as_ref().map_or(-1, AsRawFd::as_raw_fd);
-        let fds = [self.bell.as_raw_fd(), self.main.as_raw_fd(), socket];
-        let patience = match (self.patience_ms(), self.children.looks_again().left_ms()) {
-            (-1, patience) | (patience, -1) => patience,
+        let fds = [self.signal_fd.as_raw_fd(), self.main.as_raw_fd(), socket];
+        let timeout_ms = match (self.poll_timeout_ms(), self.children.looks_again().left_ms()) {
+            (-1, timeout_ms) | (timeout_ms, -1) => timeout_ms,
             (one, other) => one.min(other),
         };
-        let [_, main_ended, socket_ready] = fd::poll(fds, patience);
+        let [_, main_ended, socket_ready] = fd::poll(fds, timeout_ms);
         let now = now_ns();
         self.arena.header().awake.tick(now);
         self.family_end.pass(now);
@@ -244,12 +244,12 @@ impl Supervisor {
             // Without the guard, a process that changes its user could outlive this one.
             self.leave();
         }
-        // The bell is SIGCHLD: a child has ended or stopped, a process has left a request in the arena, or the guard has
-        // news. Each round looks for all of these, so the bell only has to end the sleep.
-        if signal::drain(self.bell.as_raw_fd()) {
+        // SIGCHLD means: a child has ended or stopped, a process has left a request in the arena, or the guard has
+        // seen a death. Each round looks for all of these, so the signal only has to end the sleep.
+        if signal::drain(self.signal_fd.as_raw_fd()) {
             // A signal other than SIGCHLD came. If it was sent to every process of the family, the spares
             // have received it, too.
-            self.children.rouse_spares();
+            self.children.wake_spares();
         }
         self.children.release_dying();
         if rules::holds(Rule::Reaps) {
@@ -278,13 +278,13 @@ impl Supervisor {
         process::maps_memfd(pid, crate::arena::MEMFD_NAME, member::memfd_inode()) == Some(false)
     }
 
-    fn patience_ms(&self) -> i32 {
+    fn poll_timeout_ms(&self) -> i32 {
         let family_end = match self.family_end {
             FamilyEnd { began: false, .. } => None,
             FamilyEnd { terminated_ns: None, named: true, .. } => None,
             _ => Some(STEP_MS),
         };
-        let tick = self.arena.header().awake.patience_ms();
+        let tick = self.arena.header().awake.next_tick_ms();
         family_end.into_iter().chain(tick).min().unwrap_or(-1)
     }
 

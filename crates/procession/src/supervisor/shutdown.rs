@@ -157,9 +157,9 @@ fn end_family() {
     // ORDERING: SeqCst, before waiters are woken: see `sync/deadlock.rs`.
     header.main_ended_ns.store(now_ns(), Ordering::SeqCst);
     park::wake_all_sleepers(arena);
-    // Closing this connection wakes the supervisor even if the bell fails. The bell fails if no descriptor is
-    // left or this process has changed its user.
-    client::hang_up();
+    // Closing this connection wakes the supervisor even if the signal cannot be sent. It cannot be sent if no
+    // descriptor is left or this process has changed its user.
+    client::close_connection();
     member::wake_supervisor(arena);
     let supervisor = header.supervisor_pid.load(Ordering::Acquire) as i32;
     let mut due = Some(Deadline::after(Duration::from_nanos(MAIN_GRACE_NS)));

@@ -128,7 +128,7 @@ impl Semaphore {
     pub(crate) fn return_permits_of(&self, slot: u32) {
         if let Some(arena) = member::mapped() {
             let found = Found { index: self.handle.id().index(), object: self.handle.object() };
-            permits::let_go(&Dead { arena, slot, how: None, returned: false }, &found);
+            permits::return_permits(&Dead { arena, slot, how: None, returned: false }, &found);
         }
     }
 

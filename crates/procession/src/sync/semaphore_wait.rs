@@ -51,7 +51,7 @@ impl Semaphore {
             }
             let reserved_at = body.reserved_at_ns.load(Ordering::Relaxed);
             let passed_over = now.saturating_sub(since_ns.max(reserved_at)) >= STARVING_NS;
-            if passed_over && rules::holds(Rule::HandedOn) {
+            if passed_over && rules::holds(Rule::LockHandedOver) {
                 let _ = body.heir.compare_exchange(0, id, Ordering::SeqCst, Ordering::SeqCst);
             }
             // ORDERING: the wait is announced before we check again: see `wait::until`.

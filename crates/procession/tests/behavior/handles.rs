@@ -220,7 +220,7 @@ fn a_place_is_retired_when_its_generations_are_used_up() {
         let lock = Mutex::new(0u8).unwrap();
         let index = place(&lock);
         drop(lock);
-        internals::wear_out(index);
+        internals::exhaust_generations(index);
         let last = Mutex::new(0u8).unwrap();
         assert_eq!(place(&last), index, "the place is used once more");
         drop(last.lock().unwrap());

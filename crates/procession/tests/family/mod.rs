@@ -167,7 +167,7 @@ const BROKEN: &str = "FAMILY_BREAKS";
 const BREAKABLE: [Rule; 8] = [
     Rule::FinishedNotAwaited,
     Rule::GuardKills,
-    Rule::BellRings,
+    Rule::WakesThroughGuard,
     Rule::Reaps,
     Rule::ReleasedEarly,
     Rule::EveryThreadExits,

@@ -20,17 +20,14 @@ struct Queue {
 /// A waiter wakes up after a millisecond unless there is an heir. So both waiters go to sleep behind an heir,
 /// and then the heir times out.
 fn queue(lock: &'static Lock, first: impl Fn() + Copy, second: impl Fn() + Copy) -> Queue {
-    internals::break_rule(Rule::Looks);
+    internals::break_rule(Rule::DeadlockSearch);
     arena();
     open([VICTIM, OTHER, THIRD]);
-    for patience_ms in [100, 500, 2500, 12_500] {
+    for timeout_ms in [100, 500, 2500, 12_500] {
         let held = lock.lock().expect("the lock, sound");
         let mut impatient = spawn_parked(|| {
             internals::become_member(THIRD);
-            assert_eq!(
-                lock.lock_timeout(Duration::from_millis(patience_ms)).err(),
-                Some(LockError::TimedOut)
-            );
+            assert_eq!(lock.lock_timeout(Duration::from_millis(timeout_ms)).err(), Some(LockError::TimedOut));
         });
         proc::wait_until("there is an heir", LONG, || heir(lock) != 0);
         let first = spawn_parked(|| (internals::become_member(VICTIM), first()).1);
@@ -85,13 +82,13 @@ fn without_the_sweep_a_killed_waiter_takes_the_wake() {
 /// timed out, so the first of them is woken.
 fn kill_a_woken_waiter_for_a_permit() -> bool {
     arena();
-    for patience_ms in [100, 500, 2500, 12_500] {
+    for timeout_ms in [100, 500, 2500, 12_500] {
         open([VICTIM, OTHER, THIRD]);
         let semaphore: &'static Semaphore = Box::leak(Box::new(Semaphore::new(1).expect("a semaphore")));
         let held = semaphore.acquire().expect("the permit is free");
         let mut impatient = spawn_parked(|| {
             internals::become_member(THIRD);
-            let late = semaphore.acquire_timeout(Duration::from_millis(patience_ms)).err();
+            let late = semaphore.acquire_timeout(Duration::from_millis(timeout_ms)).err();
             assert_eq!(late, Some(WaitError::TimedOut));
         });
         let is_heir = || internals::semaphore_heir(semaphore) == id(THIRD);
@@ -143,12 +140,12 @@ fn without_the_sweep_a_killed_waiter_for_a_permit_takes_the_wake() {
 /// next waiter acquires the lock.
 fn time_out_with_a_wake() -> bool {
     let lock = lock();
-    for patience in [1000, 4000, 16_000].map(Duration::from_millis) {
+    for timeout in [1000, 4000, 16_000].map(Duration::from_millis) {
         let give_up =
-            || assert_eq!(lock.lock_timeout(patience).err(), Some(LockError::TimedOut), "the first waiter");
+            || assert_eq!(lock.lock_timeout(timeout).err(), Some(LockError::TimedOut), "the first waiter");
         let take = || drop(lock.lock().expect("the lock, sound"));
         let Queue { held, mut first, frozen, mut second } = queue(lock, give_up, take);
-        let late = Instant::now() + patience;
+        let late = Instant::now() + timeout;
         let in_time = !frozen.woken();
         drop(held);
         frozen.wait_until_woken();

@@ -193,8 +193,8 @@ fn a_consumer_that_waited_for_its_turn_is_woken_for_an_item() {
 /// empty, has the turn. Returns whether the next consumer gets the item.
 fn time_out_with_a_wake() -> bool {
     let queue = queue(3, &[]);
-    for patience in [1000, 4000, 16_000].map(Duration::from_millis) {
-        let (late, diary) = (Instant::now() + patience, Diary::new());
+    for timeout in [1000, 4000, 16_000].map(Duration::from_millis) {
+        let (late, diary) = (Instant::now() + timeout, Diary::new());
         let mut first = spawn_parked(|| {
             internals::become_member(VICTIM);
             assert_eq!(queue.get_deadline(late), Err(GetError::Empty), "the consumer timed out");

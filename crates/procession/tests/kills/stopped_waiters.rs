@@ -21,7 +21,7 @@ fn continues_and_ends<R: Message>(p: &Process<R>) {
     p.join().unwrap_or_else(|e| panic!("its turn comes: {e}"));
 }
 
-fn is_promised(lock: &Lock) -> bool {
+fn is_reserved(lock: &Lock) -> bool {
     internals::word::heir(internals::lock_word(lock)) != 0
 }
 
@@ -35,7 +35,7 @@ fn a_lock_is_acquired_past_its_stopped_heir() {
     let lock = Lock::new().unwrap();
     let held = lock.lock().unwrap();
     let heir = asleep(takes_lock, (lock.clone(),));
-    until("the process is the heir", || is_promised(&lock));
+    until("the process is the heir", || is_reserved(&lock));
     stop(&heir);
     drop(held);
     drop(lock.lock().unwrap());
@@ -49,7 +49,7 @@ fn a_sleeper_acquires_a_lock_past_its_stopped_heir() {
     let lock = Lock::new().unwrap();
     let held = lock.lock().unwrap();
     let heir = asleep(takes_lock, (lock.clone(),));
-    until("the process is the heir", || is_promised(&lock));
+    until("the process is the heir", || is_reserved(&lock));
     let sleepers = [(); 2].map(|()| asleep(takes_lock, (lock.clone(),)));
     stop(&heir);
     drop(held);

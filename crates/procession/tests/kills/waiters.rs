@@ -29,7 +29,7 @@ fn sleeping_heir(slot: u32, lock: &'static Lock) -> Child {
 
 /// The owner is killed after it has released the lock and before it has woken the heir.
 fn kill_an_unlocker_before_its_wake() -> bool {
-    internals::break_rule(Rule::Looks);
+    internals::break_rule(Rule::DeadlockSearch);
     arena();
     open([VICTIM, OTHER]);
     let lock = lock();
@@ -75,7 +75,7 @@ fn without_the_sweep_the_heir_of_a_killed_unlocker_sleeps_on() {
 #[test]
 fn an_heir_killed_before_it_runs_does_not_poison() {
     isolated!({
-        internals::break_rule(Rule::Looks);
+        internals::break_rule(Rule::DeadlockSearch);
         arena();
         open([VICTIM, OTHER]);
         let lock = lock();
@@ -112,7 +112,7 @@ fn an_heir_killed_in_its_sleep_loses_its_reservation() {
 /// The heir is stopped when the lock is released, and another waiter sleeps behind it. Returns whether that waiter is
 /// woken.
 fn release_to_a_stopped_heir() -> bool {
-    internals::break_rule(Rule::Looks);
+    internals::break_rule(Rule::DeadlockSearch);
     arena();
     open([VICTIM, OTHER]);
     let lock = lock();
@@ -161,7 +161,7 @@ fn without_a_time_limit_a_stopped_heir_leaves_the_others_asleep() {
 #[test]
 fn fifty_waiters_are_notified_of_the_owner_s_death() {
     isolated!({
-        internals::break_rule(Rule::Looks);
+        internals::break_rule(Rule::DeadlockSearch);
         arena();
         open(VICTIM..VICTIM + 51);
         let lock = lock();
@@ -201,7 +201,7 @@ fn fifty_waiters_are_notified_of_the_owner_s_death() {
 #[test]
 fn a_process_killed_before_it_wakes_its_joiner_can_be_joined() {
     isolated!({
-        internals::break_rule(Rule::Looks);
+        internals::break_rule(Rule::DeadlockSearch);
         arena();
         open([OTHER]);
         internals::open_spare(VICTIM);
@@ -374,7 +374,7 @@ fn pass_over(lock: &'static Lock) -> Option<u32> {
             break Some(times);
         }
         times += 1;
-        if times >= 20 && began.elapsed() > 50 * PATIENCE {
+        if times >= 20 && began.elapsed() > 50 * HANDOVER_AFTER {
             break None;
         }
     };
@@ -386,7 +386,7 @@ fn pass_over(lock: &'static Lock) -> Option<u32> {
 }
 
 /// After this time, a waiter must be handed the lock.
-const PATIENCE: std::time::Duration = std::time::Duration::from_millis(1);
+const HANDOVER_AFTER: std::time::Duration = std::time::Duration::from_millis(1);
 
 #[test]
 fn a_starving_waiter_is_handed_the_lock_in_time() {
@@ -399,7 +399,7 @@ fn a_starving_waiter_is_handed_the_lock_in_time() {
 #[test]
 fn without_the_hand_over_a_waiter_for_a_lock_starves() {
     isolated!({
-        internals::break_rule(Rule::HandedOn);
+        internals::break_rule(Rule::LockHandedOver);
         assert_eq!(pass_over(lock()), None);
     });
 }

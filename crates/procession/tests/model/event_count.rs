@@ -16,7 +16,7 @@ struct Source {
     there: AtomicU64,
     /// The futex: the sleeping threads, in the order in which they fell asleep.
     sleepers: Mutex<Vec<thread::ThreadId>>,
-    bell: Condvar,
+    condvar: Condvar,
 }
 
 // Loom treats SeqCst operations as AcqRel. Only its fences are SeqCst.
@@ -45,7 +45,7 @@ impl Word for Source {
         let woken = sleepers.len().min(count as usize);
         sleepers.drain(..woken);
         if woken > 0 {
-            self.bell.notify_all();
+            self.condvar.notify_all();
         }
         woken
     }
@@ -54,7 +54,7 @@ impl Word for Source {
 impl Source {
     fn new() -> Arc<Source> {
         let (word, there) = (AtomicU32::new(0), AtomicU64::new(0));
-        Arc::new(Source { word, there, sleepers: Mutex::new(Vec::new()), bell: Condvar::new() })
+        Arc::new(Source { word, there, sleepers: Mutex::new(Vec::new()), condvar: Condvar::new() })
     }
 
     fn sleep(&self, expected: u32) {
@@ -65,7 +65,7 @@ impl Source {
         let me = thread::current().id();
         sleepers.push(me);
         while sleepers.contains(&me) {
-            sleepers = self.bell.wait(sleepers).unwrap();
+            sleepers = self.condvar.wait(sleepers).unwrap();
         }
     }
 

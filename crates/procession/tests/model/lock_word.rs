@@ -19,7 +19,7 @@ use procession::internals::word::{self, Outcome, Waiter, Wake, Word};
 struct Lock {
     word: ModelWord,
     sleepers: Mutex<()>,
-    bell: Condvar,
+    condvar: Condvar,
     /// The guarded value. Loom reports two threads that use it at the same time.
     inside: UnsafeCell<u32>,
 }
@@ -62,7 +62,7 @@ impl Waiter for Sleeper<'_> {
     fn park(&mut self, expected: u64) {
         let guard = self.lock.sleepers.lock().unwrap();
         if self.lock.word.load() as u32 == expected as u32 {
-            drop(self.lock.bell.wait(guard).unwrap());
+            drop(self.lock.condvar.wait(guard).unwrap());
         }
     }
 }
@@ -72,7 +72,7 @@ impl Lock {
         Arc::new(Lock {
             word: ModelWord(AtomicU64::new(0)),
             sleepers: Mutex::new(()),
-            bell: Condvar::new(),
+            condvar: Condvar::new(),
             inside: UnsafeCell::new(0),
         })
     }
@@ -85,8 +85,8 @@ impl Lock {
         let _guard = self.sleepers.lock().unwrap();
         match wake {
             Wake::Nobody => {}
-            Wake::One => self.bell.notify_one(),
-            Wake::All | Wake::Heir(_) => self.bell.notify_all(),
+            Wake::One => self.condvar.notify_one(),
+            Wake::All | Wake::Heir(_) => self.condvar.notify_all(),
         }
     }
 

@@ -100,15 +100,15 @@ impl Worker {
         if which + 1 < locks.len() && self.rng.below(4) == 0 {
             self.visit(which + 1);
         }
-        self.dawdle();
+        self.pause();
         let (_, second) = self.books.pair(which);
         second.fetch_add(1, SeqCst);
         self.ledger.record([LEFT, self.me, which as u64, 0]);
         drop(held);
-        self.dawdle();
+        self.pause();
     }
 
-    fn dawdle(&mut self) {
+    fn pause(&mut self) {
         (0..self.rng.below(2000)).for_each(|_| spin_loop());
     }
 }

@@ -58,7 +58,7 @@ pub fn large_item(n: u32) -> String {
 /// Opens spans of small blocks for this process, as if it had already run tasks. Other tests cover opening
 /// spans.
 pub fn warm_up() {
-    internals::enroll();
+    internals::register_thread();
     for bytes in [16, 32, 48, 80, 112, 176, 240, 368] {
         internals::free(internals::reserve(bytes).expect("a small block"));
     }

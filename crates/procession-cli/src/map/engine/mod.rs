@@ -64,7 +64,7 @@ pub struct Engine {
     is_full: bool,
     stopped: Option<Why>,
     /// The deadline after which unread output is dropped.
-    patience: Option<Duration>,
+    output_deadline: Option<Duration>,
     shown: Duration,
     buffer: Vec<u8>,
 }
@@ -109,7 +109,7 @@ impl Engine {
             durations: Vec::new(),
             is_full: false,
             stopped: None,
-            patience: None,
+            output_deadline: None,
             shown: Duration::ZERO,
             buffer: vec![0; 64 << 10],
             plan,
@@ -133,10 +133,10 @@ impl Engine {
     }
 
     fn turn(&mut self) -> Result<(), Failed> {
-        self.heed_signals();
+        self.handle_signals();
         self.plan.input.read(false)?;
         self.start_commands()?;
-        self.heed_clock();
+        self.handle_deadlines();
         self.show_progress();
         self.write_output()?;
         if !self.is_over() {
@@ -208,7 +208,7 @@ impl Engine {
             Some(Why::Closed) => 128 + signal_hook::consts::SIGPIPE as u8,
             Some(Why::Failed) => OURS,
             Some(Why::Halted) if self.plan.halt.is_some_and(|halt| halt.is_success()) => 0,
-            Some(Why::Halted | Why::Hopeless) => self.tally.exit_code(),
+            Some(Why::Halted | Why::NotExecutable) => self.tally.exit_code(),
         }
     }
 

@@ -23,17 +23,17 @@ pub enum Why {
     /// No process reads standard output any longer.
     Closed,
     /// The program cannot be executed for any input.
-    Hopeless,
+    NotExecutable,
     Failed,
 }
 
 /// How long an interrupted run waits for readers of its output after the last command.
-const PATIENCE: Duration = Duration::from_secs(1);
+const READER_TIMEOUT: Duration = Duration::from_secs(1);
 const KILL_AGAIN: Duration = Duration::from_secs(1);
 
 impl Engine {
     /// Handles the signals that have come.
-    pub(super) fn heed_signals(&mut self) {
+    pub(super) fn handle_signals(&mut self) {
         for signal in self.signals.take() {
             match signal {
                 SIGCHLD => {
@@ -56,7 +56,7 @@ impl Engine {
             self.printer.outlet.close(Target::Out);
             return;
         }
-        self.patience = Some(self.clock.now() + PATIENCE);
+        self.output_deadline = Some(self.clock.now() + READER_TIMEOUT);
         let passed = match signal {
             SIGINT => Signal::INT,
             SIGHUP => Signal::HUP,
@@ -101,7 +101,7 @@ impl Engine {
     }
 
     pub(super) fn stop_for_want_of_a_program(&mut self) {
-        self.stopped.get_or_insert(Why::Hopeless);
+        self.stopped.get_or_insert(Why::NotExecutable);
     }
 
     pub(super) fn halt_if_due(&mut self) {
@@ -115,7 +115,7 @@ impl Engine {
     }
 
     /// Handles deadlines: time limits, kills, and the grace of processes that commands left behind.
-    pub(super) fn heed_clock(&mut self) {
+    pub(super) fn handle_deadlines(&mut self) {
         let now = self.clock.now();
         let mut silent = Vec::new();
         for command in &mut self.commands {
@@ -140,13 +140,13 @@ impl Engine {
                 self.fail(&error.to_string());
             }
         }
-        if self.patience.is_some_and(|patience| patience <= now) {
-            self.patience = None;
+        if self.output_deadline.is_some_and(|deadline| deadline <= now) {
+            self.output_deadline = None;
             if self.running() == 0 {
                 self.printer.outlet.close(Target::Out);
                 self.printer.outlet.close(Target::Err);
             } else {
-                self.patience = Some(now + PATIENCE);
+                self.output_deadline = Some(now + READER_TIMEOUT);
             }
         }
     }
@@ -180,7 +180,7 @@ impl Engine {
             if self.signals.take_job_control() == Some(SIGCONT) {
                 return;
             }
-            let _ = poll(&mut [PollFd::from_borrowed_fd(self.signals.bell(), PollFlags::IN)], None);
+            let _ = poll(&mut [PollFd::from_borrowed_fd(self.signals.fd(), PollFlags::IN)], None);
         }
     }
 
@@ -228,7 +228,7 @@ pub fn kill_descendants(mut signals: Option<&mut Signals>) {
         }
         let nap = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
         let mut fds: Vec<PollFd<'_>> =
-            signals.iter().map(|signals| PollFd::from_borrowed_fd(signals.bell(), PollFlags::IN)).collect();
+            signals.iter().map(|signals| PollFd::from_borrowed_fd(signals.fd(), PollFlags::IN)).collect();
         let _ = poll(&mut fds, Some(&nap));
         if let Some(signals) = &mut signals {
             signals.read();

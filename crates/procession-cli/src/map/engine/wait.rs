@@ -14,12 +14,12 @@ use crate::screen::Failed;
 
 /// The output of a command is not polled while the command is younger than this. Most commands end before
 /// that age without filling a pipe, and their output is read when they end. This saves two of three wake-ups.
-const YOUTH: Duration = Duration::from_millis(2);
+const OUTPUT_POLL_AGE: Duration = Duration::from_millis(2);
 
 /// A descriptor that can become ready.
 #[derive(Clone, Copy)]
 enum Token {
-    Bell,
+    Signals,
     Input,
     Outlet,
     /// An output of the command with this pid.
@@ -32,7 +32,7 @@ impl Engine {
     pub(super) fn wait(&mut self) -> Result<(), Failed> {
         for token in self.ready()? {
             match token {
-                Token::Bell => self.signals.read(), // heeded at the start of the next turn
+                Token::Signals => self.signals.read(), // heeded at the start of the next turn
                 Token::Input => self.plan.input.read(true)?,
                 Token::Outlet => self.write_output()?,
                 Token::Stream(pid, target) => self.read_stream(pid, target)?,
@@ -44,8 +44,8 @@ impl Engine {
 
     fn ready(&self) -> Result<Vec<Token>, Failed> {
         let now = self.clock.now();
-        let mut tokens = vec![Token::Bell];
-        let mut fds = vec![PollFd::from_borrowed_fd(self.signals.bell(), PollFlags::IN)];
+        let mut tokens = vec![Token::Signals];
+        let mut fds = vec![PollFd::from_borrowed_fd(self.signals.fd(), PollFlags::IN)];
         let mut watch = |token, fd, flags| {
             tokens.push(token);
             fds.push(PollFd::from_borrowed_fd(fd, flags));
@@ -57,15 +57,15 @@ impl Engine {
             watch(Token::Outlet, outlet, PollFlags::OUT);
         }
         let by_line = self.plan.output.by_line;
-        let mut grown_up = None;
+        let mut pollable_at = None;
         for command in &self.commands {
             if let Some(feed) = &command.feed {
                 watch(Token::Feed(command.pid), feed.pipe.as_fd(), PollFlags::OUT);
             }
-            if command.runs() && !by_line && now < command.started + YOUTH {
-                grown_up =
-                    Some(grown_up.map_or(command.started + YOUTH, |first: Duration| {
-                        first.min(command.started + YOUTH)
+            if command.runs() && !by_line && now < command.started + OUTPUT_POLL_AGE {
+                pollable_at =
+                    Some(pollable_at.map_or(command.started + OUTPUT_POLL_AGE, |first: Duration| {
+                        first.min(command.started + OUTPUT_POLL_AGE)
                     }));
                 continue;
             }
@@ -77,7 +77,7 @@ impl Engine {
                 }
             }
         }
-        let due = self.due().into_iter().chain(grown_up).min();
+        let due = self.due().into_iter().chain(pollable_at).min();
         let timeout = due.map(|due| due.saturating_sub(now));
         let timeout = if self.signals.has_any() { Some(Duration::ZERO) } else { timeout };
         let timeout = timeout.map(|time| Timespec::try_from(time).unwrap_or_default());
@@ -104,7 +104,7 @@ impl Engine {
             .filter(|_| self.stopped.is_none() && !self.is_full && self.running() < self.plan.jobs);
         let has_bar = self.printer.outlet.is_bar_enabled();
         let tick = has_bar.then(|| self.shown + TICK);
-        commands.chain(starts).chain(tick).chain(self.patience).min()
+        commands.chain(starts).chain(tick).chain(self.output_deadline).min()
     }
 
     /// Reads once from a command's output.

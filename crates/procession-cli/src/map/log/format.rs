@@ -37,7 +37,7 @@ pub struct Entry<'a> {
 
 /// One parsed line of a log.
 #[derive(Debug, PartialEq)]
-pub struct Told {
+pub struct ParsedLine {
     pub job: u64,
     pub succeeded: bool,
     pub input: Option<Vec<u8>>,
@@ -120,7 +120,7 @@ impl Format {
     }
 
     /// Parses a line. Returns `None` for the head and for any other text.
-    pub fn parse(self, line: &[u8]) -> Option<Told> {
+    pub fn parse(self, line: &[u8]) -> Option<ParsedLine> {
         if self == Format::Json {
             return parse_json(line);
         }
@@ -129,13 +129,13 @@ impl Format {
         let job = std::str::from_utf8(columns.first()?).ok()?.parse().ok()?;
         let column = |n: usize| columns.get(n).copied();
         Some(match self {
-            Format::Table => Told {
+            Format::Table => ParsedLine {
                 job,
                 succeeded: column(4)? == b"0",
                 input: Some(column(6)?.to_owned()),
                 command: column(7)?.to_owned(),
             },
-            _ => Told {
+            _ => ParsedLine {
                 job,
                 succeeded: column(6)? == b"0" && column(7)? == b"0",
                 input: None,
@@ -145,9 +145,9 @@ impl Format {
     }
 }
 
-fn parse_json(line: &[u8]) -> Option<Told> {
+fn parse_json(line: &[u8]) -> Option<ParsedLine> {
     let value: Value = serde_json::from_slice(line).ok()?;
-    Some(Told {
+    Some(ParsedLine {
         job: value.get("job")?.as_u64()?,
         succeeded: value.get("exit")?.as_i64() == Some(0),
         input: Some(value.get("input")?.as_str()?.as_bytes().to_owned()),
@@ -199,7 +199,7 @@ mod tests {
                 let told = format.parse(line.strip_suffix(b"\n").unwrap()).unwrap();
                 let input = (format != Format::Joblog).then(|| format.input(b"a\tb\n\\"));
                 let expected =
-                    Told { job: 3, succeeded: exit == Some(0), input, command: format.command(&words) };
+                    ParsedLine { job: 3, succeeded: exit == Some(0), input, command: format.command(&words) };
                 assert_eq!(told, expected);
             }
             assert_eq!(format.parse(format.head()), None);

@@ -15,9 +15,9 @@
 //! | `FREE`      | there is no task                                | a submitter → `NEW`                              |
 //! | `NEW`       | the submitter fills the cell in                 | the submitter → `QUEUED`; recovery → `FREE`  |
 //! | `QUEUED`    | the task is in the ring, or is about to be      | a worker → `TAKEN`; a canceller → `DONE`         |
-//! | `TAKEN`     | a worker has claimed the task but not begun it  | the worker → `RUNNING`; recovery → `RETURNED`; a canceller → `CONDEMNED` |
-//! | `RUNNING`   | the user's function runs in that worker         | the worker → `DONE`; recovery → `RETURNED` or `DONE`; the keeper or a canceller → `CONDEMNED` |
-//! | `CONDEMNED` | as `RUNNING`, but the keeper kills the worker   | recovery → `RETURNED` or `DONE`; the keeper → `RUNNING`, if the task was in time |
+//! | `TAKEN`     | a worker has claimed the task but not begun it  | the worker → `RUNNING`; recovery → `RETURNED`; a canceller → `KILLING` |
+//! | `RUNNING`   | the user's function runs in that worker         | the worker → `DONE`; recovery → `RETURNED` or `DONE`; the keeper or a canceller → `KILLING` |
+//! | `KILLING` | as `RUNNING`, but the keeper kills the worker   | recovery → `RETURNED` or `DONE`; the keeper → `RUNNING`, if the task was in time |
 //! | `RETURNED`  | a worker has died; the next worker takes the task before any in the ring | a worker → `TAKEN`; a canceller → `DONE`         |
 //! | `DONE`      | the ending and the result are in the cell       | the process that drops the last handle → `FREEING` |
 //! | `FREEING`   | the process in the slot frees the cell's blocks | that process → `FREE`; recovery → `FREE`     |
@@ -27,7 +27,7 @@ pub(crate) const NEW: u64 = 1;
 pub(crate) const QUEUED: u64 = 2;
 pub(crate) const TAKEN: u64 = 3;
 pub(crate) const RUNNING: u64 = 4;
-pub(crate) const CONDEMNED: u64 = 5;
+pub(crate) const KILLING: u64 = 5;
 pub(crate) const RETURNED: u64 = 6;
 pub(crate) const DONE: u64 = 7;
 pub(crate) const FREEING: u64 = 8;
@@ -114,8 +114,8 @@ impl State {
     }
 
     /// Returns the state of a task whose worker the keeper is to kill. `why` is the reason.
-    pub(crate) fn condemned(self, why: u64) -> State {
-        State(self.to(CONDEMNED).by(self.slot().unwrap_or(0)).0 | why << 24)
+    pub(crate) fn killing(self, why: u64) -> State {
+        State(self.to(KILLING).by(self.slot().unwrap_or(0)).0 | why << 24)
     }
 
     #[inline]

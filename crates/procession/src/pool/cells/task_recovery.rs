@@ -6,7 +6,7 @@ use super::attempt::Attempt;
 use super::cell::{Cell, block_in};
 use super::progress::ChunkProgress;
 use super::state::{
-    ABANDONED, CONDEMNED, FREEING, NEW, QUEUED, RETURNED, RUNNING, SHARED, State, TAKEN, ending,
+    ABANDONED, FREEING, KILLING, NEW, QUEUED, RETURNED, RUNNING, SHARED, State, TAKEN, ending,
 };
 use super::view::PoolView;
 use super::{cell_table, results};
@@ -56,7 +56,7 @@ impl<'a> TaskRecovery<'a> {
     }
 
     pub(crate) fn recover(&self, cell: &Cell, index: u32) {
-        // Another process may condemn the task meanwhile. Then the state has changed, so try again.
+        // Another process may move the task to `KILLING` meanwhile. Then the state has changed, so try again.
         while !self.take_over(cell, index) {}
         if let Some(generation) = self.generation_submitted(cell) {
             self.abandon(cell, index, generation);
@@ -95,7 +95,7 @@ impl<'a> TaskRecovery<'a> {
             }
             _ if !rules::holds(Rule::TaskReturned) => true,
             TAKEN => self.return_to_workers(cell, index, state),
-            RUNNING | CONDEMNED => self.retry_or_end(cell, index, state),
+            RUNNING | KILLING => self.retry_or_end(cell, index, state),
             _ => true,
         }
     }
@@ -141,7 +141,7 @@ impl<'a> TaskRecovery<'a> {
         let item =
             if is_chunk { ChunkProgress::read(cell.progress.load(Ordering::Acquire)).items } else { 0 };
         let mut attempt = Attempt::read(cell.attempt.load(Ordering::Acquire), item);
-        attempt.ending = if state.phase() == CONDEMNED { state.ending() } else { ending::DIED };
+        attempt.ending = if state.phase() == KILLING { state.ending() } else { ending::DIED };
         let dead = self.pool.arena.slot(self.slot);
         attempt.no_memory = dead.flags.load(Ordering::Relaxed) & slots::NO_MEMORY != 0;
         attempt.status = match self.how {

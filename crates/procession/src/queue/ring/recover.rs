@@ -67,7 +67,7 @@ impl Ring {
                 self.hand_back_uncommitted(slot, from.offset(), first);
             }
             Header::Nothing | Header::Closed => {}
-            first if rules::holds(Rule::BatchSettled) => {
+            first if rules::holds(Rule::CursorAdvanced) => {
                 let mut passed = side.passed(from);
                 let end = walk(self, from.offset(), first, |_, header| {
                     if let Header::Inline { len } | Header::Block { len } = header {
@@ -105,7 +105,7 @@ impl Ring {
         let (dead, consumers) = (Tag::process(slot), &self.control.consumers);
         let at = consumers.side.cursor().offset();
         let mut more = consumers.taking.load(Ordering::Acquire);
-        if rules::holds(Rule::TakenBack) {
+        if rules::holds(Rule::TakenMessageReturned) {
             walk(self, at, self.header(at), |at, header| {
                 if let Header::Block { .. } = header {
                     let block = self.word(at + WORD).load(Ordering::Acquire);

@@ -15,7 +15,7 @@
 //! | `old.rs`      | the value that an operation replaced or removed                      |
 //! | `recover.rs`  | recovery of dicts, lists and values                                  |
 //! | `copy.rs`     | bytes copied out of memory that may change meanwhile                 |
-//! | `patience.rs` | how long a reader tries without the lock                             |
+//! | `retry_budget.rs` | how long a reader tries without the lock                         |
 //! | `hash.rs`     | the hash of a key                                                    |
 #![allow(unsafe_code)] // Reads words of tables and nodes by their offsets.
 
@@ -29,10 +29,10 @@ mod map;
 mod node;
 mod old;
 mod part;
-mod patience;
 mod rebuild;
 pub(crate) mod recover;
 mod rehash;
+mod retry_budget;
 mod search;
 mod sequence;
 mod table;
@@ -51,4 +51,4 @@ pub(super) use sequence::{End, Sequence};
 
 use blocks::{allocate, make_parts, parts_at, word};
 use old::exchange_word;
-use patience::Patience;
+use retry_budget::RetryBudget;

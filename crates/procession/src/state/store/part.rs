@@ -139,7 +139,7 @@ impl Part {
             to.store(*from, Ordering::Release);
         }
         self.to.store(change.to, Ordering::Release);
-        if rules::holds(Rule::ChangeNoted) {
+        if rules::holds(Rule::ChangeJournaled) {
             // CRASH: if we die from here on, recovery checks whether the word was changed. If it was not,
             // recovery frees the fresh blocks. If it was, recovery frees the stale blocks. No block is freed
             // before it belongs to a process, so no other process can have allocated one of these blocks
@@ -174,7 +174,7 @@ impl Part {
 
     /// Increments the version, so that readers notice that a block may be freed.
     fn increment_version(&self) {
-        if !rules::holds(Rule::VersionGrows) {
+        if !rules::holds(Rule::VersionIncremented) {
             return;
         }
         self.version.store(self.version.load(Ordering::Relaxed).wrapping_add(1).max(1), Ordering::Release);
@@ -187,7 +187,7 @@ impl Part {
         if let Some(changed) = word(arena, at).filter(|_| at != 0) {
             let done = changed.load(Ordering::Acquire) == self.to.load(Ordering::Acquire);
             let gone = if done { &self.stale } else { &self.fresh };
-            if rules::holds(Rule::ChangeSettled) {
+            if rules::holds(Rule::ChangeBlocksFreed) {
                 for block in gone {
                     // The block becomes the dead process's. Recovery sweeps the blocks of the dead process
                     // next.

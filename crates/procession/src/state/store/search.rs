@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::Patience;
+use super::RetryBudget;
 use super::copy::Buffer;
 use super::map::Map;
 use super::node::{Found, Node};
@@ -95,15 +95,15 @@ impl Map {
         let hash = self.hash(key);
         let part = self.part(hash);
         loop {
-            let mut patience = Patience::new();
-            while patience.lasts() {
+            let mut budget = RetryBudget::new();
+            while budget.has_attempt() {
                 let read = part.begin_read();
                 match self.find_node(part, hash, key) {
                     Some(node) => {
                         if let Some(found) = node.copy(self.arena, buffer, || read.is_current())? {
                             return Ok(Some(found));
                         }
-                        patience.spend(node.value_len);
+                        budget.charge(node.value_len);
                     }
                     _ if read.is_unmapped() => break,
                     _ if read.is_current() => return Ok(None),
@@ -138,8 +138,8 @@ impl Map {
         let hash = self.hash(key);
         let part = self.part(hash);
         loop {
-            let mut patience = Patience::new();
-            while patience.lasts() {
+            let mut budget = RetryBudget::new();
+            while budget.has_attempt() {
                 let read = part.begin_read();
                 let found = self.find_node(part, hash, key).is_some();
                 if read.is_current() && !read.is_unmapped() {

@@ -10,7 +10,7 @@ use super::list_ring::{FIRST, ListRing};
 use super::node::{self, Encoded, Found, Node};
 use super::part::{self, Change, Part, PartGuard, WITH_NODES};
 use super::table::{EMPTY, Emptied, Table, naming};
-use super::{Old, Patience, make_parts, parts_at};
+use super::{Old, RetryBudget, make_parts, parts_at};
 use crate::arena::blocks::Tag;
 use crate::arena::handle::Handle;
 use crate::arena::objects::{Body, Kind};
@@ -91,26 +91,26 @@ impl Sequence {
 
     /// Calls `look` without the lock until it returns a result. After too many failed attempts, calls it with
     /// the lock. `look` gets a function that says whether what `look` has read is still valid. It also gets
-    /// the patience, which it reduces after a failed copy.
+    /// the budget, which it reduces after a failed copy.
     fn read_without_lock<R>(
         &self,
-        mut look: impl FnMut(&dyn Fn() -> bool, &mut Patience) -> Result<Option<R>>,
+        mut look: impl FnMut(&dyn Fn() -> bool, &mut RetryBudget) -> Result<Option<R>>,
     ) -> Result<R> {
         loop {
-            let mut patience = Patience::new();
-            while patience.lasts() {
+            let mut budget = RetryBudget::new();
+            while budget.has_attempt() {
                 let now = self.part().begin_read();
                 if now.is_unmapped() {
                     member::arena()?;
                 }
-                if let Some(seen) = look(&|| now.is_current(), &mut patience)? {
+                if let Some(seen) = look(&|| now.is_current(), &mut budget)? {
                     return Ok(seen);
                 }
                 std::hint::spin_loop();
             }
             if !part::is_inside(self.parts) {
                 let _guard = self.acquire()?;
-                if let Some(seen) = look(&|| true, &mut patience)? {
+                if let Some(seen) = look(&|| true, &mut budget)? {
                     return Ok(seen);
                 }
             }
@@ -127,12 +127,12 @@ impl Sequence {
 
     /// Copies the item at `index`, or returns `None` if there is no such item.
     pub(crate) fn get(&self, index: u64, buffer: &mut Buffer) -> Result<Option<Found>> {
-        self.read_without_lock(|still, patience| {
+        self.read_without_lock(|still, budget| {
             let Some(at) = self.ring().node(self.arena, index) else { return Ok(still().then_some(None)) };
             let Some(node) = Node::read(self.arena, at) else { return Ok(None) };
             let copied = node.copy(self.arena, buffer, still)?.map(Some);
             if copied.is_none() {
-                patience.spend(node.value_len);
+                budget.charge(node.value_len);
             }
             Ok(copied)
         })

@@ -11,10 +11,10 @@ use crate::rules::{self, Rule};
 
 /// Removes the dead process from a barrier to which it has a handle: breaks the barrier, or shrinks it. Returns
 /// whether the barrier changed.
-pub(crate) fn let_go(dead: &Dead<'_>, found: &Found) -> bool {
+pub(crate) fn remove_process(dead: &Dead<'_>, found: &Found) -> bool {
     let (&Dead { arena, slot, returned, .. }, &Found { index, object }) = (dead, found);
     let body: &'static BarrierBody = object.body();
-    let Some(cells) = cells(arena, object, index).filter(|_| rules::holds(Rule::BarrierTold)) else {
+    let Some(cells) = cells(arena, object, index).filter(|_| rules::holds(Rule::BarrierNotified)) else {
         return false;
     };
     let of_dead = |cell: u64| {

@@ -67,7 +67,8 @@ impl Watch {
 
     /// Returns when to wake up: at the deadline, or earlier for the next check. Called after the wait is announced.
     pub(crate) fn until(&self, arena: &Arena, deadline: Deadline) -> Deadline {
-        let until = if rules::holds(Rule::Looks) { deadline.min_ns(self.next_check_ns) } else { deadline };
+        let until =
+            if rules::holds(Rule::DeadlockSearch) { deadline.min_ns(self.next_check_ns) } else { deadline };
         self.main_is_due(arena).map_or(until, |due| until.min_ns(due))
     }
 
@@ -181,7 +182,7 @@ fn find(arena: &Arena, me: u32) -> Option<Vec<DeadlockMember>> {
 }
 
 /// Returns whether a wait can be part of a cycle that `mine` closed: it has no deadline, and it began earlier.
-fn is_stuck_before(wait: &Waiting, mine: &Waiting) -> bool {
+fn may_be_in_cycle(wait: &Waiting, mine: &Waiting) -> bool {
     wait.since & TIMED == 0 && (wait.since & !TIMED, wait.id) < (mine.since & !TIMED, mine.id)
 }
 
@@ -198,7 +199,7 @@ fn reach(arena: &Arena, goal: u32, path: &mut Vec<Waiting>, seen: &mut Vec<u32>)
             Some(id) if seen.contains(&id) => {}
             Some(id) => {
                 seen.push(id);
-                if let Some(wait) = waiting(arena, id).filter(|wait| is_stuck_before(wait, &path[0])) {
+                if let Some(wait) = waiting(arena, id).filter(|wait| may_be_in_cycle(wait, &path[0])) {
                     path.push(wait);
                     left.push(holders(arena, wait.at));
                 }

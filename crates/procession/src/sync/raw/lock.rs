@@ -224,7 +224,7 @@ impl Waiter for Sleeper {
     }
 
     fn starving(&mut self) -> bool {
-        if !rules::holds(Rule::HandedOn) {
+        if !rules::holds(Rule::LockHandedOver) {
             return false;
         }
         let reserved_at = self.lock.reserved_at_ns.load(Ordering::Relaxed);

@@ -75,7 +75,7 @@ pub(crate) fn claim(cell: &AtomicU32, from: u32, slot: u32) -> bool {
 }
 
 /// Returns the dead process's permits to the semaphore. The result says whether the process had any permits.
-pub(crate) fn let_go(dead: &Dead<'_>, found: &Found) -> bool {
+pub(crate) fn return_permits(dead: &Dead<'_>, found: &Found) -> bool {
     let (&Dead { arena, slot, .. }, &Found { index, object }) = (dead, found);
     let body: &'static SemaphoreBody = object.body();
     let mut any = false;

@@ -208,7 +208,7 @@ pub(crate) fn release(dead: &Dead<'_>, found: &Found, entry: Journaled) {
     for cells in [Some(first), find(arena, object, index, MORE)].into_iter().flatten() {
         let within = offset.checked_sub(arena.offset_of(cells.as_ptr())).map(|bytes| bytes / 4);
         let Some(cell) = within.and_then(|place| cells.get(place as usize)) else { continue };
-        if rules::holds(Rule::ReadersLeave) {
+        if rules::holds(Rule::ReaderCellCleared) {
             let _ = cell.compare_exchange(id + 1, 0, Ordering::SeqCst, Ordering::SeqCst);
             notify(&first[0], i32::MAX);
         }

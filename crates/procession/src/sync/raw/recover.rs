@@ -35,8 +35,8 @@ impl Recover for Semaphores {
         permits::release_growing(dead, found, entry);
     }
 
-    fn let_go(&self, dead: &Dead<'_>, found: &Found) -> bool {
-        permits::let_go(dead, found)
+    fn remove_process(&self, dead: &Dead<'_>, found: &Found) -> bool {
+        permits::return_permits(dead, found)
     }
 }
 
@@ -44,7 +44,7 @@ impl Recover for Semaphores {
 pub(crate) struct Barriers;
 
 impl Recover for Barriers {
-    fn let_go(&self, dead: &Dead<'_>, found: &Found) -> bool {
-        barrier_recover::let_go(dead, found)
+    fn remove_process(&self, dead: &Dead<'_>, found: &Found) -> bool {
+        barrier_recover::remove_process(dead, found)
     }
 }

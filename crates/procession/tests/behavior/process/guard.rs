@@ -90,7 +90,7 @@ fn spawns_as_another_user() -> bool {
 }
 
 /// Runs a main that changes its user, and returns the result of [`spawns_as_another_user`].
-fn is_heard_as_another_user(rule: Option<Rule>) -> Option<bool> {
+fn wakes_supervisor_as_another_user(rule: Option<Rule>) -> Option<bool> {
     let _dog = watched();
     if role().is_some() {
         post(&my_board(), "all came", spawns_as_another_user());
@@ -114,10 +114,10 @@ fn is_heard_as_another_user(rule: Option<Rule>) -> Option<bool> {
 
 #[test]
 fn the_supervisor_serves_a_member_that_may_not_signal_it() {
-    assert_ne!(is_heard_as_another_user(None), Some(false));
+    assert_ne!(wakes_supervisor_as_another_user(None), Some(false));
 }
 
 #[test]
 fn without_the_rule_a_member_that_may_not_signal_is_not_served() {
-    assert_ne!(is_heard_as_another_user(Some(Rule::BellRings)), Some(true));
+    assert_ne!(wakes_supervisor_as_another_user(Some(Rule::WakesThroughGuard)), Some(true));
 }

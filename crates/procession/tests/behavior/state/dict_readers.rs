@@ -110,7 +110,7 @@ fn a_reader_sees_a_replaced_value_whole() {
 #[test]
 fn without_versions_a_reader_sees_a_mixture() {
     isolated!({
-        internals::break_rule(Rule::VersionGrows);
+        internals::break_rule(Rule::VersionIncremented);
         assert!(reading_a_dict().1 > 0);
     });
 }

@@ -119,7 +119,7 @@ fn a_killed_collector_leaves_nothing_half_freed() {
         open([VICTIM]);
         let before = Before::now();
         internals::open_spare(THIRD);
-        internals::come_home();
+        internals::adopt_working_directory();
         done_by(OTHER, || {
             let process = Process::spawn(|| (), ()).expect("the spare takes it");
             let sent = (process, Lock::new().expect("a lock"), vec![7u8; LARGE]);

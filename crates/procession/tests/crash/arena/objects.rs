@@ -181,7 +181,7 @@ fn a_process_with_a_large_result_can_be_released() {
     isolated!({
         arena();
         internals::open_spare(THIRD);
-        internals::come_home();
+        internals::adopt_working_directory();
         open([VICTIM]);
         let before = Before::now();
         let diary = Diary::new();

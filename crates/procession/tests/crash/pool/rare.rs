@@ -193,7 +193,7 @@ fn cancelled() -> Report {
         |_| assert!(task.cancel()),
         || {
             ensure!(
-                !shop.any_condemned() || shop.keeper_knows(&look),
+                !shop.any_killing() || shop.keeper_knows(&look),
                 "the keeper does not know which worker to kill"
             );
             internals::recover(OTHER);
@@ -226,8 +226,8 @@ fn without_the_rule_the_keeper_misses_a_death() {
     });
 }
 
-/// The victim is the keeper, and condemns a task that overran its time limit. The pool ends with the victim.
-fn condemned() -> Report {
+/// The victim is the keeper, and times out a task that overran its limit. The pool ends with the victim.
+fn timed_out_task() -> Report {
     let shop = workshop_with(0).with_limit(1);
     let before = Before::now();
     let (task, mut other) = at_work(&shop);
@@ -245,7 +245,7 @@ fn condemned() -> Report {
             before.is_back()
         },
     );
-    assert!(report.points > 3, "the task was not condemned: {report}");
+    assert!(report.points > 3, "the task did not time out: {report}");
     other.kill();
     std::mem::forget(task);
     report
@@ -254,7 +254,7 @@ fn condemned() -> Report {
 #[test]
 fn an_overrun_task_ends_although_its_keeper_dies() {
     isolated!({
-        assert_finished(&condemned());
+        assert_finished(&timed_out_task());
     });
 }
 
@@ -262,7 +262,7 @@ fn an_overrun_task_ends_although_its_keeper_dies() {
 fn without_the_rule_a_task_stays_with_its_dead_worker() {
     isolated!({
         internals::break_rule(Rule::TaskReturned);
-        condemned().assert_broken();
+        timed_out_task().assert_broken();
     });
 }
 
@@ -500,7 +500,7 @@ fn without_the_rule_a_returned_task_is_lost() {
 /// A free cell still names its last owner, even while another process fills it in. The dead `OTHER` once
 /// owned the cell. Its recovery stops at the `at`-th instruction, and meanwhile this process submits a task.
 /// Returns the number of the recovery's instructions, and whether the task is done like any other.
-fn submitted_during_a_burial(at: u64) -> (u64, bool) {
+fn submitted_during_recovery(at: u64) -> (u64, bool) {
     let shop = ManualPool::new(0).expect("a workshop");
     done_by(OTHER, || {
         let shop = shop.held_here().expect("its own handle");
@@ -536,10 +536,10 @@ fn submitted_during_a_burial(at: u64) -> (u64, bool) {
 fn submissions_lost() -> Vec<u64> {
     let _dog = watched();
     arena();
-    internals::come_home();
-    let (steps, done) = submitted_during_a_burial(u64::MAX);
+    internals::adopt_working_directory();
+    let (steps, done) = submitted_during_recovery(u64::MAX);
     assert!(steps > 10 && done, "{steps} {done}");
-    (0..steps).filter(|&at| !submitted_during_a_burial(at).1).collect()
+    (0..steps).filter(|&at| !submitted_during_recovery(at).1).collect()
 }
 
 #[test]

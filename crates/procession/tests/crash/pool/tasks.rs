@@ -137,7 +137,7 @@ fn a_task_is_submitted_entirely_or_not_at_all() {
 }
 
 /// The victim releases the result of a task, or withdraws a waiting task.
-fn let_go<R: procession::Message>(submit: impl Fn(&ManualPool) -> Task<R>) {
+fn release_or_withdraw<R: procession::Message>(submit: impl Fn(&ManualPool) -> Task<R>) {
     let _dog = watched();
     let shop = workshop();
     let before = Before::now();
@@ -165,12 +165,12 @@ fn let_go<R: procession::Message>(submit: impl Fn(&ManualPool) -> Task<R>) {
 
 #[test]
 fn a_released_large_result_is_freed() {
-    isolated!({ let_go(|shop| shop.submit(large, (3,)).expect("submitted")) });
+    isolated!({ release_or_withdraw(|shop| shop.submit(large, (3,)).expect("submitted")) });
 }
 
 #[test]
 fn a_released_small_result_is_freed() {
-    isolated!({ let_go(|shop| shop.submit(small, (3, 4)).expect("submitted")) });
+    isolated!({ release_or_withdraw(|shop| shop.submit(small, (3, 4)).expect("submitted")) });
 }
 
 /// No process needs the result that the victim computes.
@@ -315,5 +315,5 @@ fn without_the_rule_results_of_a_dead_worker_are_swept() {
 
 #[test]
 fn without_the_rule_a_claimed_task_is_lost() {
-    isolated!({ work_without(Rule::TaskClaimNoted) });
+    isolated!({ work_without(Rule::ClaimAddedFirst) });
 }

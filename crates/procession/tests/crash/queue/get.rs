@@ -261,7 +261,7 @@ fn a_taker_can_wake_a_sleeping_producer() {
 #[test]
 fn without_the_rule_a_dead_consumer_keeps_a_message() {
     isolated!(env = VECTORS, {
-        internals::break_rule(Rule::TakenBack);
+        internals::break_rule(Rule::TakenMessageReturned);
         get_one(&Line::<Vec<u64>>::with([1, 2]), crash()).assert_broken();
         get_many(&Line::<Mixed>::with(1..=6), 5, 5).assert_broken();
     });

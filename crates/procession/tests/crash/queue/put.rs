@@ -238,7 +238,7 @@ fn without_the_intent_a_batch_leaks() {
 #[test]
 fn without_the_repair_a_batch_leaks() {
     isolated!(env = VECTORS, {
-        internals::break_rule(Rule::BatchSettled);
+        internals::break_rule(Rule::CursorAdvanced);
         put_one(&Line::<u64>::with([1]), crash()).assert_broken();
     });
 }

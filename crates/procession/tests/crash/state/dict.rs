@@ -355,7 +355,7 @@ fn broken(rule: Rule, expected: &str, operation: impl Fn(&Dict<u32, String>)) {
 #[test]
 fn without_the_intent_a_change_leaks() {
     isolated!(env = VECTORS, {
-        broken(Rule::ChangeNoted, "is owned and not reached", |dict| {
+        broken(Rule::ChangeJournaled, "is owned and not reached", |dict| {
             dict.insert(&3, text(9)).unwrap();
         });
     });
@@ -364,7 +364,7 @@ fn without_the_intent_a_change_leaks() {
 #[test]
 fn without_the_repair_a_change_leaks() {
     isolated!(env = VECTORS, {
-        broken(Rule::ChangeSettled, "is owned and not reached", |dict| {
+        broken(Rule::ChangeBlocksFreed, "is owned and not reached", |dict| {
             dict.insert(&3, text(9)).unwrap();
         });
     });

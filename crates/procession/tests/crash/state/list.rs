@@ -146,7 +146,7 @@ fn it_is_cleared() {
 #[test]
 fn without_intent_or_repair_a_change_of_a_list_leaks() {
     isolated!(env = VECTORS, {
-        internals::break_rule(Rule::ChangeNoted);
+        internals::break_rule(Rule::ChangeJournaled);
         let report = step(&items(0..3), &[items([9, 1, 2])], |list| _ = list.set(0, item(9)).unwrap());
         report.assert_broken();
         assert!(report.failures.iter().all(|failure| failure.why.contains("not reached")), "{report}");

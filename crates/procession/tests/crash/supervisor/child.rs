@@ -109,7 +109,7 @@ where
         support::own_a_span();
         internals::free(internals::pack(&"Err(..)".to_owned()).expect("a block"));
         gate.begin();
-        internals::live_through(CHILD);
+        internals::run_to_last_act(CHILD);
         gate.end();
     };
     // The spawner must not run when it is woken, because the memory is copied for the checker at that time. A
@@ -136,7 +136,7 @@ tests! {
     a_child_that_cannot_have_its_options =
         support::assert_finished(&child_stepped(returns, Some(small().current_dir("/no/such"))));
     without_the_rule_a_dead_child_s_spawner_is_not_notified = {
-        internals::break_rule(Rule::SpawnerTold);
+        internals::break_rule(Rule::SpawnerNotified);
         let report = child_stepped(returns, Some(small()));
         report.assert_broken();
         assert!(report.failures.iter().any(|failure| failure.why.contains("spawner is not notified")), "{report}");
@@ -288,7 +288,7 @@ fn a_child_does_not_wait_for_descriptors_of_a_dead_spawner() {
         let frozen = freeze(spawner.pid);
         let mut child = Child::spawn(|| {
             internals::become_member(CHILD);
-            internals::live_through(CHILD);
+            internals::run_to_last_act(CHILD);
         });
         proc::wait_until("the child listens", support::LONG, || {
             child.try_wait().is_some() || internals::listens(CHILD)

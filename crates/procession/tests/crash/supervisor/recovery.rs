@@ -129,7 +129,7 @@ fn while_main_goes_on(recovery: impl FnOnce() -> Result<(), String>) -> Result<(
 fn recover_twice(death: Death) {
     arena();
     internals::open_spare(DEAD);
-    internals::come_home();
+    internals::adopt_working_directory();
     let locks = [lock(), lock()];
     // The locks have been sent, and main has spans for what it allocates between the two recoveries.
     internals::free(internals::pack(locks[0]).expect("a block"));

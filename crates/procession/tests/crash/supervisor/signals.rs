@@ -370,7 +370,7 @@ fn a_starving_waiter_is_handed_the_permit() {
 #[test]
 fn without_the_hand_over_a_waiter_for_a_permit_starves() {
     isolated!({
-        internals::break_rule(Rule::HandedOn);
+        internals::break_rule(Rule::LockHandedOver);
         assert!(!pass_over());
     });
 }

@@ -167,7 +167,7 @@ fn a_spawner_is_notified_of_a_child_that_dies_before_it_is_ready() {
 #[test]
 fn without_the_rule_a_spawner_waits_for_a_dead_child() {
     isolated!({
-        internals::break_rule(Rule::SpawnerTold);
+        internals::break_rule(Rule::SpawnerNotified);
         assert!(!child_dies_before_it_is_ready());
     });
 }
@@ -247,7 +247,7 @@ fn a_child_whose_pid_is_known_is_not_replaced() {
 #[test]
 fn without_the_rule_a_known_child_is_replaced() {
     isolated!({
-        internals::break_rule(Rule::KnownIsFinal);
+        internals::break_rule(Rule::FinalIdKept);
         known_or_replaced(false).unwrap_err();
     });
 }

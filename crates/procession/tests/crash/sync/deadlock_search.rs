@@ -25,7 +25,7 @@ fn parent_and_child() {
 /// The child asks for its parent, and stops at the `at`-th instruction of that. Meanwhile the recovery of its
 /// parent proceeds as far as it can without completing. Then both continue. Returns the number of the child's
 /// instructions, and whether the child ends.
-fn ask_during_a_burial(at: u64) -> (u64, bool) {
+fn ask_during_recovery(at: u64) -> (u64, bool) {
     parent_and_child();
     let (objects, mut steps) = (internals::objects(), 0);
     let mut asking = run_until(
@@ -70,7 +70,7 @@ fn ask_during_a_burial(at: u64) -> (u64, bool) {
 /// A process waits until the first of several processes ends, and stops at its `at`-th instruction. Meanwhile
 /// main recovers the ended process, as happens when the supervisor is lost. Returns the number of the
 /// waiter's instructions, and whether the waiter ends.
-fn wait_during_a_burial(at: u64) -> (u64, bool) {
+fn wait_during_recovery(at: u64) -> (u64, bool) {
     internals::open_spare(OTHER);
     let process = Process::spawn(|| (), ()).expect("the spare takes it");
     internals::open_slot(OTHER);
@@ -110,11 +110,11 @@ fn wait_during_a_burial(at: u64) -> (u64, bool) {
 fn a_wait_for_the_first_end_does_not_hang_during_recovery() {
     isolated!({
         arena();
-        internals::come_home();
-        let (steps, ended) = wait_during_a_burial(u64::MAX);
+        internals::adopt_working_directory();
+        let (steps, ended) = wait_during_recovery(u64::MAX);
         assert!(steps > 100 && ended, "{steps} {ended}");
         let hang: Vec<u64> =
-            (steps.saturating_sub(400)..steps).step_by(4).filter(|&at| !wait_during_a_burial(at).1).collect();
+            (steps.saturating_sub(400)..steps).step_by(4).filter(|&at| !wait_during_recovery(at).1).collect();
         assert!(
             hang.is_empty(),
             "the waiter hangs when it is overtaken at one of the steps {hang:?} of {steps}"
@@ -128,7 +128,7 @@ fn a_wait_for_the_first_end_does_not_hang_during_recovery() {
 fn a_foreign_process_with_a_reused_pid_gets_no_signal() {
     isolated!({
         arena();
-        internals::come_home();
+        internals::adopt_working_directory();
         internals::open_spare(OTHER);
         let process = Process::spawn(|| (), ()).expect("the spare takes it");
         assert!(
@@ -158,14 +158,14 @@ fn a_foreign_process_with_a_reused_pid_gets_no_signal() {
     });
 }
 
-/// Runs [`ask_during_a_burial`] at some of 24 evenly spaced instructions.
+/// Runs [`ask_during_recovery`] at some of 24 evenly spaced instructions.
 fn ask_at(places: Range<u64>) {
     let _dog = watched();
     arena();
-    internals::come_home();
-    let (steps, ended) = ask_during_a_burial(u64::MAX);
+    internals::adopt_working_directory();
+    let (steps, ended) = ask_during_recovery(u64::MAX);
     assert!(steps > 100 && ended);
-    let hang: Vec<u64> = places.map(|n| steps * n / 24).filter(|&at| !ask_during_a_burial(at).1).collect();
+    let hang: Vec<u64> = places.map(|n| steps * n / 24).filter(|&at| !ask_during_recovery(at).1).collect();
     assert!(hang.is_empty(), "the child hangs when it is overtaken at one of the steps {hang:?} of {steps}");
     assert_eq!(internals::census().objects, 0);
 }

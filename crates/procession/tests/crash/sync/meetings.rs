@@ -115,7 +115,7 @@ fn another_party_passes_or_gets_an_error() {
 #[test]
 fn without_the_rule_other_parties_wait_for_ever() {
     isolated!({
-        internals::break_rule(Rule::BarrierTold);
+        internals::break_rule(Rule::BarrierNotified);
         another_arrives_meanwhile(Duration::from_millis(500)).assert_broken();
     });
 }
@@ -308,7 +308,7 @@ fn a_party_that_dies_before_its_function_breaks_the_barrier() {
 #[test]
 fn without_the_rule_a_dead_party_s_arguments_are_ignored() {
     isolated!({
-        internals::break_rule(Rule::ArgumentsTold);
+        internals::break_rule(Rule::UndecodedBarrierNotified);
         assert!(!a_party_dies_on_its_way());
     });
 }

@@ -120,7 +120,7 @@ fn more_readers_than_cells_can_read() {
 fn without_the_rule_a_dead_reader_stays() {
     isolated!({
         arena();
-        internals::break_rule(Rule::ReadersLeave);
+        internals::break_rule(Rule::ReaderCellCleared);
         let lock = leaked(RwLock::new([0u64; 2]));
         step(crash(), || drop(lock.read().unwrap()), |victim| is_whole(lock, victim)).assert_broken();
     });
@@ -157,7 +157,7 @@ fn waiters_for_a_read_write_lock_acquire_it() {
 
 /// A reader is killed after it has left its cell and before it has woken the writer.
 fn kill_a_reader_before_its_wake() -> bool {
-    internals::break_rule(Rule::Looks);
+    internals::break_rule(Rule::DeadlockSearch);
     arena();
     open([VICTIM, OTHER]);
     let lock = leaked(RwLock::new([0u64; 2]));
@@ -196,7 +196,7 @@ fn a_reader_killed_before_its_wake_leaves_no_writer_asleep() {
 fn without_the_sweep_the_writer_behind_a_killed_reader_sleeps_on() {
     isolated!({
         internals::break_rule(Rule::SweepWakes);
-        internals::break_rule(Rule::ReadersLeave);
+        internals::break_rule(Rule::ReaderCellCleared);
         assert!(!kill_a_reader_before_its_wake());
     });
 }
@@ -205,7 +205,7 @@ fn without_the_sweep_the_writer_behind_a_killed_reader_sleeps_on() {
 #[test]
 fn a_writer_killed_after_its_wake_leaves_the_lock_to_others() {
     isolated!({
-        internals::break_rule(Rule::Looks);
+        internals::break_rule(Rule::DeadlockSearch);
         arena();
         open([VICTIM, OTHER, THIRD]);
         let lock = leaked(RwLock::new([0u64; 2]));

@@ -31,22 +31,22 @@ struct Page {
 static MINE: AtomicPtr<Page> = AtomicPtr::new(ptr::null_mut());
 static HOOK: Once = Once::new();
 
-pub(crate) struct Slip(NonNull<Page>);
+pub(crate) struct ReportPage(NonNull<Page>);
 
 // SAFETY: the page consists of atomics.
-unsafe impl Send for Slip {}
+unsafe impl Send for ReportPage {}
 // SAFETY: as above.
-unsafe impl Sync for Slip {}
+unsafe impl Sync for ReportPage {}
 
-impl Slip {
-    pub(crate) fn new() -> Slip {
+impl ReportPage {
+    pub(crate) fn new() -> ReportPage {
         HOOK.call_once(install_hook);
         let flags = libc::MAP_SHARED | libc::MAP_ANONYMOUS;
         let access = libc::PROT_READ | libc::PROT_WRITE;
         // SAFETY: a fresh mapping at an address that the kernel chooses. Zeroes are a valid `Page`.
         let page = unsafe { libc::mmap(ptr::null_mut(), size_of::<Page>(), access, flags, -1, 0) };
-        assert!(page != libc::MAP_FAILED, "no page for a slip: {}", std::io::Error::last_os_error());
-        Slip(NonNull::new(page.cast()).expect("mmap gives no null"))
+        assert!(page != libc::MAP_FAILED, "no page for reports: {}", std::io::Error::last_os_error());
+        ReportPage(NonNull::new(page.cast()).expect("mmap gives no null"))
     }
 
     fn page(&self) -> &Page {
@@ -96,7 +96,7 @@ impl Page {
     }
 }
 
-impl Drop for Slip {
+impl Drop for ReportPage {
     fn drop(&mut self) {
         // SAFETY: owned by this value, and no reference to it outlives `self`. A child has its own copy of the mapping.
         unsafe { libc::munmap(self.0.as_ptr().cast(), size_of::<Page>()) };
@@ -110,7 +110,7 @@ fn install_hook() {
         if mine.is_null() {
             return before(info);
         }
-        // SAFETY: a child's own slip stays mapped until the child exits.
+        // SAFETY: a child's own page stays mapped until the child exits.
         let page = unsafe { &*mine };
         page.say(&info.to_string());
         page.phase.store(PANICKED, SeqCst);

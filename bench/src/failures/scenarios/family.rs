@@ -64,7 +64,7 @@ struct Program {
 impl Program {
     fn start(name: &str) -> Result<Program> {
         let me = std::env::current_exe()?;
-        let mut child = Command::new(me).args(["deed", name]).stdout(Stdio::piped()).spawn()?;
+        let mut child = Command::new(me).args(["scenario", name]).stdout(Stdio::piped()).spawn()?;
         let output = child.stdout.take().ok_or("no output")?;
         Ok(Program { child, lines: BufReader::new(output).lines() })
     }

@@ -1,4 +1,4 @@
-//! The deeds, done to procession.
+//! The scenarios of the failure matrix, with procession.
 //!
 //! | file        | what goes wrong                                             |
 //! |-------------|-------------------------------------------------------------|
@@ -17,54 +17,54 @@ use std::time::{Duration, Instant};
 
 use procession::{Message, Process, process};
 
-use super::Deed;
+use super::Scenario;
 use crate::Result;
 use crate::board::Board;
 use crate::machine::is_asleep;
 
-const fn deed(name: &'static str, says: &'static str, run: fn() -> Result) -> Deed {
-    Deed { name, says, run }
+const fn scenario(name: &'static str, says: &'static str, run: fn() -> Result) -> Scenario {
+    Scenario { name, says, run }
 }
 
-/// All deeds, in order.
-pub static ALL: &[Deed] = &[
-    deed("F1", "kill the holder of a lock, of a re-entrant lock, of a semaphore's permit", waits::f1),
-    deed("F2", "kill a process that waits for an event", waits::f2),
-    deed("F3", "kill a process that waits for a condition", waits::f3),
-    deed("F4", "kill one that waits at a barrier of three, while another waits", waits::f4),
-    deed("F5", "kill a process in `get()` of an empty queue, then put an item", queues::f5),
-    deed("F6", "kill a process that is putting 50 MB, then put another item", queues::f6),
-    deed("F7", "ten times: kill a process right after it put three items", queues::f7),
-    deed("F8", "kill a consumer that has an item in its hands, then `join` the queue", queues::f8),
-    deed("F9", "join a process that has put 10 MB, then read them", queues::f9),
-    deed("F10", "a task of a pool kills its worker", pools::f10),
-    deed("F11", "a task of a pool calls `exit(3)`", pools::f11),
-    deed("F12", "kill one of two workers of a pool that have nothing to do", pools::f12),
-    deed("F13", "kill the other one of them", pools::f13),
-    deed("F14", "a task fails with an error that cannot be put together again", pools::f14),
-    deed("F15", "the callback of a task fails", pools::f15),
-    deed("F16", "the initializer of a pool's workers fails", pools::f16),
-    deed("F17", "map in chunks of 0, of -1", pools::f17),
-    deed("F18", "a task kills its worker while another runs (executor)", pools::f18),
-    deed("F19", "as F14 (executor)", pools::f14),
-    deed(
+/// All scenarios, in order.
+pub static ALL: &[Scenario] = &[
+    scenario("F1", "kill the holder of a lock, of a re-entrant lock, of a semaphore's permit", waits::f1),
+    scenario("F2", "kill a process that waits for an event", waits::f2),
+    scenario("F3", "kill a process that waits for a condition", waits::f3),
+    scenario("F4", "kill one that waits at a barrier of three, while another waits", waits::f4),
+    scenario("F5", "kill a process in `get()` of an empty queue, then put an item", queues::f5),
+    scenario("F6", "kill a process that is putting 50 MB, then put another item", queues::f6),
+    scenario("F7", "ten times: kill a process right after it put three items", queues::f7),
+    scenario("F8", "kill a consumer that has an item in its hands, then `join` the queue", queues::f8),
+    scenario("F9", "join a process that has put 10 MB, then read them", queues::f9),
+    scenario("F10", "a task of a pool kills its worker", pools::f10),
+    scenario("F11", "a task of a pool calls `exit(3)`", pools::f11),
+    scenario("F12", "kill one of two workers of a pool that have nothing to do", pools::f12),
+    scenario("F13", "kill the other one of them", pools::f13),
+    scenario("F14", "a task fails with an error that cannot be put together again", pools::f14),
+    scenario("F15", "the callback of a task fails", pools::f15),
+    scenario("F16", "the initializer of a pool's workers fails", pools::f16),
+    scenario("F17", "map in chunks of 0, of -1", pools::f17),
+    scenario("F18", "a task kills its worker while another runs (executor)", pools::f18),
+    scenario("F19", "as F14 (executor)", pools::f14),
+    scenario(
         "F20",
         "give up waiting for a task of 1.5 s after 0.2 s, cancel it, end the pool (executor)",
         pools::f20,
     ),
-    deed("F21", "kill the helper process (manager; supervisor)", family::f21),
-    deed("F22", "kill a process that holds a lock made by a manager", family::f22),
-    deed("F23", "kill a parent with a daemon child; kill a child that has a child", family::f23),
-    deed("F24", "let a second process open shared memory, close it and end", family::f24),
-    deed("F25", "kill a program and its helper process while they have shared memory", family::f25),
-    deed("F26", "terminate a process that has not begun", family::f26),
-    deed("F27", "kill a process in the middle of sending 50 MB through a pipe", queues::f27),
+    scenario("F21", "kill the helper process (manager; supervisor)", family::f21),
+    scenario("F22", "kill a process that holds a lock made by a manager", family::f22),
+    scenario("F23", "kill a parent with a daemon child; kill a child that has a child", family::f23),
+    scenario("F24", "let a second process open shared memory, close it and end", family::f24),
+    scenario("F25", "kill a program and its helper process while they have shared memory", family::f25),
+    scenario("F26", "terminate a process that has not begun", family::f26),
+    scenario("F27", "kill a process in the middle of sending 50 MB through a pipe", queues::f27),
 ];
 
 /// A name, and the function that performs it.
 type Program = (&'static str, fn() -> Result);
 
-/// Programs to which a deed is done.
+/// The programs in which the scenarios happen.
 pub static PROGRAMS: &[Program] = &[("flat", family::flat), ("deep", family::deep), ("leaky", family::leaky)];
 
 const SECOND: Duration = Duration::from_secs(1);
