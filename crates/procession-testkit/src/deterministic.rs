@@ -38,7 +38,8 @@ pub fn spawn_parked(f: impl FnOnce()) -> Child {
 ///
 /// # Panics
 /// If the process is gone, or does not sleep within 10 s.
-pub fn wait_until_parked(pid: i32) {
+pub fn wait_until_parked(pid: impl crate::proc::Pid) {
+    let pid = pid.raw();
     proc::wait_until(&format!("process {pid} sleeps in a futex"), LIMIT, || {
         assert!(!proc::gone(pid), "process {pid} should sleep, but it is gone");
         proc::is_parked(pid)

@@ -130,7 +130,7 @@ fn the_watchdog_reports_hanging_threads_and_ends_all() {
     assert!(!output.status.success());
     assert!(text.contains(&format!("watchdog: {name} is not done after 300ms")), "{text}");
     let sleeper = text.lines().find(|line| line.contains(" sleep ")).expect("the child is shown");
-    let pid = sleeper.split_ascii_whitespace().next().unwrap().parse().unwrap();
+    let pid: i32 = sleeper.split_ascii_whitespace().next().unwrap().parse().unwrap();
     assert!(procession_testkit::proc::gone(pid), "the child is killed");
 }
 

@@ -112,8 +112,8 @@
 //! | [`Semaphore`], [`Event`], [`Barrier`], [`Latch`](sync::Latch): [`WaitError`]; [`AnyProcess`], [`wait_any`](process::wait_any): [`Error::Wait`] | `WouldBlock` | `TimedOut` |
 //! | to put and send: [`PutError`](queue::PutError), with the item | `Full` | `Full` |
 //! | to get, receive and poll: [`GetError`](queue::GetError) | `Empty` | `Empty` |
-//! | to join a queue or pool: [`JoinError`](queue::JoinError); to get a task's result: [`TaskError`](pool::TaskError) | `NotDone` | `NotDone` |
-//! | [`select()`]: [`SelectError`](queue::SelectError) | `NotReady` | `NotReady` |
+//! | to join a queue or pool: [`JoinError`](queue::JoinError); [`select()`]: [`SelectError`](queue::SelectError) | `WouldBlock` | `TimedOut` |
+//! | to get a task's result: [`TaskError`](pool::TaskError), whose `TimedOut` is the task's own time limit | `NotDone` | `NotDone` |
 //! | to join a [`Process`]; its error says how the process failed | `Ok(None)` | `Ok(None)` |
 //! | [`Condvar`]: the lock is held in any case | no such form | the guard, and whether it timed out |
 //! | to await a [`Process`] or a [`Task`] | no such form | that of the async runtime |

@@ -101,7 +101,7 @@ impl Buyer {
             Colour::Yellow,
             &format!("takes the lock over from {} (pid {}), who died holding it", dead.name, dead.pid),
         );
-        self.order.db.remove_aside_of(dead.pid.cast_unsigned())
+        self.order.db.remove_aside_of(dead.pid)
     }
 
     fn enter(&self, place: Place) -> io::Result<()> {

@@ -215,7 +215,7 @@ impl<'a> Sale<'a> {
             self.advance_bar();
         };
         let fate = self.fate(buyer, said);
-        self.ended.push(Buyer { buyer, pid: process.pid().unwrap_or(0), fate });
+        self.ended.push(Buyer { buyer, pid: process.pid().unwrap_or(0).cast_signed(), fate });
         true
     }
 

@@ -30,7 +30,7 @@ pub struct Stats {
     /// The number of workers that the pool should have.
     pub workers: usize,
     /// The process ids of the workers that are ready for tasks.
-    pub pids: Vec<i32>,
+    pub pids: Vec<u32>,
     /// The number of tasks, or chunks of maps, that no worker has begun.
     pub waiting: usize,
     /// The number of tasks or chunks that are running.
@@ -83,8 +83,8 @@ impl Pool {
         stats.started = count(&control.started);
         stats.deaths = count(&control.deaths);
         stats.timeouts = count(&control.timeouts);
-        stats.pids =
-            control.ready.iter().map(|pid| pid.load(Ordering::SeqCst)).filter(|&pid| pid != 0).collect();
+        let ready = control.ready.iter().map(|pid| pid.load(Ordering::SeqCst).cast_unsigned());
+        stats.pids = ready.filter(|&pid| pid != 0).collect();
         for (_, cell) in control.cells(self.shared.arena) {
             let state = cell.state();
             stats.done += u64::from(state.generation());
@@ -163,7 +163,7 @@ impl Pool {
     /// As [`join`](Pool::join), without waiting.
     ///
     /// # Errors
-    /// [`JoinError::NotDone`] while the pool has workers. Otherwise as [`join`](Pool::join).
+    /// [`JoinError::WouldBlock`] while the pool has workers. Otherwise as [`join`](Pool::join).
     ///
     /// ```
     /// let pool = procession::Pool::new(1)?;
@@ -171,13 +171,13 @@ impl Pool {
     /// # Ok::<(), procession::Error>(())
     /// ```
     pub fn try_join(&self) -> Result<(), JoinError> {
-        self.wait(Deadline::after(Duration::ZERO))
+        self.wait(Deadline::after(Duration::ZERO)).map_err(JoinError::without_waiting)
     }
 
     /// As [`join`](Pool::join), but waits at most `timeout`.
     ///
     /// # Errors
-    /// [`JoinError::NotDone`] if the wait times out. Otherwise as [`join`](Pool::join).
+    /// [`JoinError::TimedOut`] if the wait times out. Otherwise as [`join`](Pool::join).
     ///
     /// ```
     /// let pool = procession::Pool::new(1)?;
@@ -223,7 +223,7 @@ impl Pool {
         match waiting::wait(shared.arena, &control.ended.word, deadline, || 0, || ended().is_ok(), ended) {
             Ok(()) => Ok(()),
             Err(Refusal::Unusable(error)) => Err(JoinError::unusable(&error)),
-            Err(_) => Err(JoinError::NotDone),
+            Err(_) => Err(JoinError::TimedOut),
         }
     }
 }

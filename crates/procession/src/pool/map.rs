@@ -10,7 +10,7 @@ use super::chunks::ChunkStream;
 use super::raw_task::RawTask;
 use super::run;
 use crate::codec::encoding::Message;
-use crate::os::{process, threads};
+use crate::os::threads;
 
 /// How much of a map is done: see [`Pool::map_with_progress`](super::Pool::map_with_progress).
 ///
@@ -111,7 +111,7 @@ fn of_panic(payload: &(dyn Any + Send)) -> TaskError {
         message,
         location: String::new(),
         backtrace: String::new(),
-        pid: process::pid(),
+        pid: std::process::id(),
         attempt: 1,
     }
 }

@@ -172,7 +172,7 @@ impl RawTask {
             _ => {
                 let last = Attempt::read(cell.attempt.load(Ordering::Acquire), 0);
                 let timeout_us = cell.timeout_us.load(Ordering::Relaxed);
-                TaskError::of_death(last, cell.pid.load(Ordering::Relaxed), timeout_us)
+                TaskError::of_death(last, cell.pid.load(Ordering::Relaxed).cast_unsigned(), timeout_us)
             }
         })
     }

@@ -16,7 +16,7 @@ use crate::arena::{Arena, blocks, member, payload};
 use crate::codec::encoding;
 use crate::codec::encoding::Message;
 use crate::os::clock::Deadline;
-use crate::os::process;
+
 use crate::rules::Rule;
 use crate::supervisor::crash_report;
 use crate::sync::raw::event;
@@ -114,7 +114,7 @@ impl RunningTask {
         let (message, location, backtrace) =
             postcard::from_bytes::<crash_report::PanicText>(text).unwrap_or_default();
         blocks::free(arena, slot, block, Tag::process(slot));
-        TaskError::Panicked { message, location, backtrace, pid: process::pid(), attempt }
+        TaskError::Panicked { message, location, backtrace, pid: std::process::id(), attempt }
     }
 
     /// Returns the number of the attempt at this item that begins now, or the error with which the item has failed.
@@ -125,7 +125,8 @@ impl RunningTask {
             return Ok(last.number);
         }
         if last.number > self.retries() {
-            let (pid, timeout) = (cell.pid.load(Ordering::Relaxed), cell.timeout_us.load(Ordering::Relaxed));
+            let (pid, timeout) =
+                (cell.pid.load(Ordering::Relaxed).cast_unsigned(), cell.timeout_us.load(Ordering::Relaxed));
             return Err(TaskError::of_death(last, pid, timeout));
         }
         Ok(self.retry(item, last.number))

@@ -27,13 +27,13 @@ use crate::{Error, Result};
 ///
 /// ```
 /// let me = procession::current_process()?;
-/// assert_eq!(me.pid(), std::process::id() as i32);
+/// assert_eq!(me.pid(), std::process::id());
 /// assert_eq!(me.name(), "main");
 /// # Ok::<(), procession::Error>(())
 /// ```
 #[derive(Clone)]
 pub struct AnyProcess {
-    pub(super) pid: i32,
+    pub(super) pid: u32,
     /// `None` for main, because no process spawned it.
     pub(super) handle: Option<Handle>,
 }
@@ -47,7 +47,7 @@ impl AnyProcess {
     /// assert_eq!(Some(AnyProcess::from(&p).pid()), p.pid());
     /// # Ok::<(), procession::Error>(())
     /// ```
-    pub fn pid(&self) -> i32 {
+    pub fn pid(&self) -> u32 {
         self.pid
     }
 
@@ -132,7 +132,7 @@ impl AnyProcess {
     fn send(&self, signal: i32) -> Result<()> {
         match &self.handle {
             Some(handle) => signals::send(handle, signal),
-            None => signals::send_to_main(self.pid, signal),
+            None => signals::send_to_main(self.pid.cast_signed(), signal),
         }
     }
 
@@ -218,7 +218,7 @@ impl AnyProcess {
     pub fn pidfd(&self) -> Result<OwnedFd> {
         match &self.handle {
             Some(handle) => signals::pidfd_or_why(handle),
-            None => signals::pidfd_of_main(self.pid),
+            None => signals::pidfd_of_main(self.pid.cast_signed()),
         }
     }
 
@@ -247,7 +247,7 @@ impl<R> From<&Process<R>> for AnyProcess {
         let handle = process.handle().clone();
         // This can be 0 only if the handle was received from another process and the spawner has not yet
         // stored the process id.
-        let pid = handle.body::<ProcessBody>().pid.load(Ordering::Acquire);
+        let pid = handle.body::<ProcessBody>().pid.load(Ordering::Acquire).cast_unsigned();
         AnyProcess { pid, handle: Some(handle) }
     }
 }
@@ -289,7 +289,7 @@ impl Serialize for AnyProcess {
 
 impl<'de> Deserialize<'de> for AnyProcess {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<AnyProcess, D::Error> {
-        let (pid, handle) = <(i32, Option<Carried>)>::deserialize(deserializer)?;
+        let (pid, handle) = <(u32, Option<Carried>)>::deserialize(deserializer)?;
         Ok(AnyProcess { pid, handle: handle.map(|Carried(handle)| handle) })
     }
 }

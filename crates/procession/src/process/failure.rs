@@ -97,12 +97,12 @@ pub enum Failure {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProcessError {
     name: String,
-    pid: Option<i32>,
+    pid: Option<u32>,
     failure: Failure,
 }
 
 impl ProcessError {
-    pub(crate) fn new(name: String, pid: Option<i32>, failure: Failure) -> ProcessError {
+    pub(crate) fn new(name: String, pid: Option<u32>, failure: Failure) -> ProcessError {
         ProcessError { name, pid, failure }
     }
 
@@ -126,7 +126,7 @@ impl ProcessError {
     /// assert_eq!(p.join().unwrap_err().pid(), p.pid());
     /// # Ok::<(), procession::Error>(())
     /// ```
-    pub fn pid(&self) -> Option<i32> {
+    pub fn pid(&self) -> Option<u32> {
         self.pid
     }
 

@@ -155,11 +155,11 @@ impl<R> Process<R> {
     ///
     /// ```
     /// let p = procession::Process::spawn(std::process::id, ())?;
-    /// assert_eq!(p.pid(), Some(p.join()? as i32));
+    /// assert_eq!(p.pid(), Some(p.join()?));
     /// # Ok::<(), procession::Error>(())
     /// ```
-    pub fn pid(&self) -> Option<i32> {
-        Some(self.body().pid.load(Ordering::Acquire)).filter(|&pid| pid != 0)
+    pub fn pid(&self) -> Option<u32> {
+        Some(self.body().pid.load(Ordering::Acquire).cast_unsigned()).filter(|&pid| pid != 0)
     }
 
     /// Returns the name of the process. If it was given none, this is the name of its function, or the place

@@ -8,7 +8,6 @@ use crate::arena::objects::{Id, Kind};
 use crate::arena::process_body::ProcessBody;
 use crate::arena::slots::MAIN;
 use crate::arena::{Arena, member};
-use crate::os::process;
 use crate::{Error, Result};
 
 /// Returns a handle to the calling process.
@@ -24,7 +23,7 @@ use crate::{Error, Result};
 /// ```
 pub fn current_process() -> Result<AnyProcess> {
     let arena = member::arena()?;
-    of_slot(arena, member::slot()).map(|found| AnyProcess { pid: process::pid(), ..found })
+    of_slot(arena, member::slot()).map(|found| AnyProcess { pid: std::process::id(), ..found })
 }
 
 /// Returns the process that spawned this one. Returns `None` in main, and if the spawning process has ended.
@@ -91,7 +90,7 @@ pub fn cpu_count() -> usize {
 
 fn of_slot(arena: &Arena, index: u32) -> Result<AnyProcess> {
     if index == MAIN {
-        let pid = arena.slot(MAIN).pid.load(Ordering::Relaxed);
+        let pid = arena.slot(MAIN).pid.load(Ordering::Relaxed).cast_unsigned();
         return Ok(AnyProcess { pid, handle: None });
     }
     let gone = || Error::StaleHandle("the process has ended".into());
@@ -111,5 +110,5 @@ fn of_slot(arena: &Arena, index: u32) -> Result<AnyProcess> {
         0 => slot.pid.load(Ordering::SeqCst),
         pid => pid,
     };
-    Ok(AnyProcess { pid, handle: Some(handle) })
+    Ok(AnyProcess { pid: pid.cast_unsigned(), handle: Some(handle) })
 }

@@ -76,7 +76,7 @@ pub(super) fn failure_of(handle: &Handle) -> Option<ProcessError> {
 
 fn error(handle: &Handle, failure: Failure) -> ProcessError {
     let pid = handle.body::<ProcessBody>().pid.load(Ordering::Relaxed);
-    ProcessError::new(handle.object().name(), (pid != 0).then_some(pid), failure)
+    ProcessError::new(handle.object().name(), (pid != 0).then_some(pid.cast_unsigned()), failure)
 }
 
 fn failure(arena: &Arena, handle: &Handle, body: &ProcessBody, ended: u32) -> Failure {

@@ -58,20 +58,22 @@ pub enum GetError {
     Full(String),
 }
 
-/// Why waiting for all items of a queue failed.
+/// Why waiting for all items of a queue, or for the end of a pool, failed.
 ///
 /// ```
 /// use procession::{JoinableQueue, queue::JoinError};
 /// let queue = JoinableQueue::bounded(1)?;
 /// queue.put(1)?;
-/// assert_eq!(queue.try_join(), Err(JoinError::NotDone));
+/// assert_eq!(queue.try_join(), Err(JoinError::WouldBlock));
 /// # Ok::<(), procession::Error>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum JoinError {
-    /// Some items are not done, or were not done when the timeout expired.
-    NotDone,
+    /// Some items are not done, or the pool still has workers, and the call does not wait.
+    WouldBlock,
+    /// Some items were not done, or the pool still had workers, when the timeout expired.
+    TimedOut,
     /// The queue cannot be used from this process. The text says why.
     Unusable(String),
     /// The shared memory of the family is full. The text says which processes hold how much.
@@ -83,6 +85,14 @@ impl JoinError {
         match error {
             crate::Error::Full(why) => JoinError::Full(why.clone()),
             other => JoinError::Unusable(other.to_string()),
+        }
+    }
+
+    /// Converts the [`JoinError::TimedOut`] of a call that does not wait into [`JoinError::WouldBlock`].
+    pub(crate) fn without_waiting(self) -> JoinError {
+        match self {
+            JoinError::TimedOut => JoinError::WouldBlock,
+            other => other,
         }
     }
 }
@@ -161,9 +171,12 @@ impl std::error::Error for GetError {}
 impl fmt::Display for JoinError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            JoinError::NotDone => {
-                f.write_str("some items of the queue are not done; finish their leases with done()")
-            }
+            JoinError::WouldBlock => f.write_str(
+                "items of the queue are not done, or the pool still has workers; wait with join(), and finish leases with done()",
+            ),
+            JoinError::TimedOut => f.write_str(
+                "timed out: items of the queue were not done, or the pool still had workers; finish leases with done()",
+            ),
             JoinError::Unusable(why) | JoinError::Full(why) => f.write_str(why),
         }
     }

@@ -62,8 +62,10 @@ pub enum Signal<'a> {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum SelectError {
-    /// No source is ready, or none was ready when the timeout expired.
-    NotReady,
+    /// No source is ready, and the call does not wait.
+    WouldBlock,
+    /// No source was ready when the timeout expired.
+    TimedOut,
     /// The list of sources is empty.
     InvalidArgument(String),
     /// This process cannot wait for the sources. The text says why.
@@ -104,30 +106,30 @@ pub fn select(sources: &[&dyn Ready]) -> Result<usize, SelectError> {
 /// Returns the index of the first source that is ready. Does not wait.
 ///
 /// # Errors
-/// [`SelectError::NotReady`] if no source is ready. Otherwise, the errors of [`select`].
+/// [`SelectError::WouldBlock`] if no source is ready. Otherwise, the errors of [`select`].
 ///
 /// ```
 /// use procession::{Queue, queue::{SelectError, try_select}};
 /// let queue = Queue::bounded(3)?;
-/// assert_eq!(try_select(&[&queue]), Err(SelectError::NotReady));
+/// assert_eq!(try_select(&[&queue]), Err(SelectError::WouldBlock));
 /// queue.put(1)?;
 /// assert_eq!(try_select(&[&queue]), Ok(0));
 /// # Ok::<(), procession::Error>(())
 /// ```
 pub fn try_select(sources: &[&dyn Ready]) -> Result<usize, SelectError> {
-    until(sources, Deadline::after(Duration::ZERO))
+    until(sources, Deadline::after(Duration::ZERO)).map_err(SelectError::without_waiting)
 }
 
 /// Waits like [`select`], for at most `timeout`.
 ///
 /// # Errors
-/// [`SelectError::NotReady`] if no source was ready in time. Otherwise, the errors of [`select`].
+/// [`SelectError::TimedOut`] if no source was ready in time. Otherwise, the errors of [`select`].
 ///
 /// ```
 /// use std::time::Duration;
 /// use procession::{Queue, queue::{SelectError, select_timeout}};
 /// let queue = Queue::<u32>::bounded(3)?;
-/// assert_eq!(select_timeout(&[&queue], Duration::from_millis(10)), Err(SelectError::NotReady));
+/// assert_eq!(select_timeout(&[&queue], Duration::from_millis(10)), Err(SelectError::TimedOut));
 /// # Ok::<(), procession::Error>(())
 /// ```
 pub fn select_timeout(sources: &[&dyn Ready], timeout: Duration) -> Result<usize, SelectError> {
@@ -163,7 +165,7 @@ fn until(sources: &[&dyn Ready], deadline: Deadline) -> Result<usize, SelectErro
             crate::Error::Full(why) => SelectError::Full(why),
             other => SelectError::Unusable(other.to_string()),
         })?
-        .ok_or(SelectError::NotReady)
+        .ok_or(SelectError::TimedOut)
 }
 
 fn first_ready(sources: &[&dyn Ready]) -> Option<usize> {
@@ -250,10 +252,21 @@ impl<A, B> Ready for Connection<A, B> {}
 impl fmt::Display for SelectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            SelectError::NotReady => f.write_str("no source is ready"),
+            SelectError::WouldBlock => f.write_str("no source is ready"),
+            SelectError::TimedOut => f.write_str("timed out: no source was ready in time"),
             SelectError::InvalidArgument(why) | SelectError::Unusable(why) | SelectError::Full(why) => {
                 f.write_str(why)
             }
+        }
+    }
+}
+
+impl SelectError {
+    /// Converts the [`SelectError::TimedOut`] of a call that does not wait into [`SelectError::WouldBlock`].
+    fn without_waiting(self) -> SelectError {
+        match self {
+            SelectError::TimedOut => SelectError::WouldBlock,
+            other => other,
         }
     }
 }

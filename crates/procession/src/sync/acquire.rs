@@ -70,7 +70,7 @@ pub(crate) fn self_deadlock(body: &LockBody) -> LockError {
 
 /// Returns the error of [`self_deadlock`], for a lock with this name.
 pub(crate) fn self_deadlock_named(lock: String) -> LockError {
-    let (pid, thread) = (process::pid(), process::thread_id());
+    let (pid, thread) = (std::process::id(), process::thread_id().cast_unsigned());
     LockError::Deadlock { cycle: vec![DeadlockMember::new(pid, member::name(), thread, lock)] }
 }
 

@@ -46,7 +46,7 @@ pub enum LockError {
     /// what the lock guards, so the lock stays held. See [the end of the program](crate#the-end-of-the-program).
     MainEnded {
         /// The kernel's id of main's thread.
-        thread: i32,
+        thread: u32,
     },
     /// The shared memory of the family, or a table in it, is full. The text says which processes hold how much.
     Full(String),
@@ -59,14 +59,14 @@ pub enum LockError {
 /// lock.lock()?.poison();
 /// let held = lock.lock_or_recover()?;
 /// let who = held.recovered_from().expect("it was poisoned");
-/// assert_eq!((who.pid, who.name.as_str()), (std::process::id() as i32, "main"));
+/// assert_eq!((who.pid, who.name.as_str()), (std::process::id(), "main"));
 /// # Ok::<(), procession::Error>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct OwnerDied {
     /// The id of that process. The kernel may have given the id to another process since.
-    pub pid: i32,
+    pub pid: u32,
     /// The name of the process, cut to 32 bytes.
     pub name: String,
 }
@@ -85,23 +85,23 @@ pub struct OwnerDied {
 #[non_exhaustive]
 pub struct DeadlockMember {
     /// The process id.
-    pub pid: i32,
+    pub pid: u32,
     /// The name of the process.
     pub process: String,
     /// The kernel's id of the thread.
-    pub thread: i32,
+    pub thread: u32,
     /// The name of the lock that the thread waits for. Empty if the lock has no name.
     pub lock: String,
 }
 
 impl OwnerDied {
-    pub(super) fn new(pid: i32, name: String) -> OwnerDied {
+    pub(super) fn new(pid: u32, name: String) -> OwnerDied {
         OwnerDied { pid, name }
     }
 }
 
 impl DeadlockMember {
-    pub(super) fn new(pid: i32, process: String, thread: i32, lock: String) -> DeadlockMember {
+    pub(super) fn new(pid: u32, process: String, thread: u32, lock: String) -> DeadlockMember {
         DeadlockMember { pid, process, thread, lock }
     }
 }

@@ -56,12 +56,12 @@ pub enum Broken {
     /// threads waited at the barrier.
     ProcessDied {
         /// The id of that process. The kernel may have given the id to another process since.
-        pid: i32,
+        pid: u32,
     },
     /// A panic unwound through a handle to the barrier.
     Panicked {
         /// The id of the process that panicked.
-        pid: i32,
+        pid: u32,
     },
     /// A party's wait timed out.
     TimedOut,

@@ -161,9 +161,9 @@ fn queues_report_full_or_empty() {
         full.try_put(2) => PutError::Full(2),
         full.put_timeout(2, SOON) => PutError::Full(2),
         full.put_deadline(2, deadline()) => PutError::Full(2),
-        full.try_join() => JoinError::NotDone,
-        full.join_timeout(SOON) => JoinError::NotDone,
-        full.join_deadline(deadline()) => JoinError::NotDone,
+        full.try_join() => JoinError::WouldBlock,
+        full.join_timeout(SOON) => JoinError::TimedOut,
+        full.join_deadline(deadline()) => JoinError::TimedOut,
         empty.try_get() => GetError::Empty,
         empty.get_timeout(SOON) => GetError::Empty,
         empty.get_deadline(deadline()) => GetError::Empty,
@@ -175,9 +175,9 @@ fn queues_report_full_or_empty() {
         a.recv_deadline(deadline()) => GetError::Empty,
         a.poll_timeout(SOON) => GetError::Empty,
         a.poll_deadline(deadline()) => GetError::Empty,
-        try_select(&[&a]) => SelectError::NotReady,
-        select_timeout(&[&a], SOON) => SelectError::NotReady,
-        select_deadline(&[&a], deadline()) => SelectError::NotReady,
+        try_select(&[&a]) => SelectError::WouldBlock,
+        select_timeout(&[&a], SOON) => SelectError::TimedOut,
+        select_deadline(&[&a], deadline()) => SelectError::TimedOut,
     }
 }
 
@@ -192,9 +192,9 @@ fn tasks_and_pools_report_not_done() {
         task.try_get() => TaskError::NotDone,
         task.get_timeout(SOON) => TaskError::NotDone,
         task.get_deadline(deadline()) => TaskError::NotDone,
-        pool.try_join() => JoinError::NotDone,
-        pool.join_timeout(SOON) => JoinError::NotDone,
-        pool.join_deadline(deadline()) => JoinError::NotDone,
+        pool.try_join() => JoinError::WouldBlock,
+        pool.join_timeout(SOON) => JoinError::TimedOut,
+        pool.join_deadline(deadline()) => JoinError::TimedOut,
     }
     task.cancel();
 }

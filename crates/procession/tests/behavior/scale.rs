@@ -200,7 +200,12 @@ fn an_idle_family_uses_no_processor() {
             let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
             line.unwrap().trim().parse::<u64>().unwrap()
         };
-        let family = [supervisor, waits.pid().unwrap(), joins.pid().unwrap(), sleeps.pid().unwrap()];
+        let family = [
+            supervisor,
+            waits.pid().unwrap().cast_signed(),
+            joins.pid().unwrap().cast_signed(),
+            sleeps.pid().unwrap().cast_signed(),
+        ];
         until("400 ms pass in which no process wakes up", || {
             let before = family.map(switches);
             thread::sleep(Duration::from_millis(400));

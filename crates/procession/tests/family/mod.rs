@@ -83,9 +83,9 @@ pub fn kill<R: Message>(p: &Process<R>) {
 }
 
 /// Sends a signal to a process, or to a group if `pid` is negative.
-pub fn send(pid: i32, signal: i32) {
+pub fn send(pid: impl proc::Pid, signal: i32) {
     // SAFETY: a system call without pointers.
-    unsafe { libc::kill(pid, signal) };
+    unsafe { libc::kill(pid.raw(), signal) };
 }
 
 /// Returns the supervisor of this process's family.
@@ -247,13 +247,13 @@ pub fn text_of(output: &Output) -> String {
 /// Waits until each of these processes is dead. A zombie counts as dead, because init reaps the zombies of a
 /// supervisor that has ended.
 #[track_caller]
-pub fn until_dead(pids: &[i32]) {
+pub fn until_dead(pids: &[impl proc::Pid + std::fmt::Debug]) {
     until(&format!("none of {pids:?} lives"), || pids.iter().all(|&pid| proc::gone(pid)));
 }
 
 /// Waits until none of these processes is left, not even as a zombie.
 #[track_caller]
-pub fn until_gone(pids: &[i32]) {
+pub fn until_gone(pids: &[impl proc::Pid + std::fmt::Debug]) {
     until(&format!("none of {pids:?} is left"), || pids.iter().all(|&pid| proc::state(pid).is_none()));
 }
 

@@ -179,7 +179,7 @@ fn fifty_waiters_are_notified_of_the_owner_s_death() {
             spawn_parked(move || {
                 internals::become_member(slot);
                 match lock.lock().err() {
-                    Some(LockError::OwnerDied(who)) => assert_eq!(who.pid, dead),
+                    Some(LockError::OwnerDied(who)) => assert_eq!(who.pid.cast_signed(), dead),
                     other => panic!("{other:?}"),
                 }
             })
@@ -192,7 +192,10 @@ fn fifty_waiters_are_notified_of_the_owner_s_death() {
         }
         assert_eq!(state(lock), State::Died(dead));
         (VICTIM + 1..VICTIM + 51).for_each(internals::recover);
-        assert_eq!(lock.lock_or_recover().unwrap().recovered_from().map(|who| who.pid), Some(dead));
+        assert_eq!(
+            lock.lock_or_recover().unwrap().recovered_from().map(|who| who.pid.cast_signed()),
+            Some(dead)
+        );
         assert_eq!(state(lock), State::Free);
     });
 }
@@ -352,7 +355,7 @@ fn a_party_killed_after_its_wake_has_met_the_others() {
         dead.wait();
         assert_eq!(other.wait(), 0, "{}", other.text());
         internals::recover(VICTIM);
-        assert_eq!(barrier.wait(), Err(WaitError::Broken(Broken::ProcessDied { pid })));
+        assert_eq!(barrier.wait(), Err(WaitError::Broken(Broken::ProcessDied { pid: pid.cast_unsigned() })));
     });
 }
 

@@ -20,7 +20,7 @@ pub fn storm_below(supervisor: i32) -> Storm {
 
 /// Returns the process ids of the workers, with 0 for a worker that has none yet.
 pub fn pids<'a, R: Message + 'a>(workers: impl IntoIterator<Item = &'a Process<R>>) -> Vec<i32> {
-    workers.into_iter().map(|worker| worker.pid().unwrap_or(0)).collect()
+    workers.into_iter().map(|worker| worker.pid().unwrap_or(0).cast_signed()).collect()
 }
 
 /// Kills a random worker, and replaces it with a worker that `hire` starts. Calls `meanwhile` repeatedly
@@ -46,7 +46,7 @@ pub fn kill_and_replace<R: Message>(
 pub fn assert_killed<R: Message>(dead: Process<R>, pid: i32) {
     let Err(failure) = dead.join() else { panic!("process {pid} was killed, but returned") };
     assert!(matches!(failure.failure(), Failure::Killed { signal: libc::SIGKILL, .. }), "{failure}");
-    assert_eq!(failure.pid(), Some(pid));
+    assert_eq!(failure.pid(), Some(pid.cast_unsigned()));
 }
 
 /// Returns true when the arena holds nothing but empty spans of blocks.

@@ -226,7 +226,7 @@ fn no_lock_is_lost_although_random_workers_are_killed() {
         let (mut recovered, mut inside) = (0, 0);
         for (which, lock) in locks.iter().enumerate() {
             let held = lock.lock_or_recover().expect("the lock, at once");
-            let last = held.recovered_from().map(|dead| dead.pid);
+            let last = held.recovered_from().map(|dead| dead.pid.cast_signed());
             assert!(last.is_none_or(|pid| storm.kills().contains(&pid)), "{last:?} was not killed");
             let (story, (first, second)) = (Story::read(&ledger, which, storm.kills()), books.pair(which));
             let (first, second) = (first.load(SeqCst), second.load(SeqCst));
@@ -254,7 +254,7 @@ fn without_the_journal_a_lock_is_lost() {
         while locks.iter().all(|lock| owner(lock) == 0) {
             let workers: Vec<Process<()>> = (0..2).map(|_| office.hire(&locks, false)).collect();
             for worker in workers {
-                let pid = worker.pid().expect("a number");
+                let pid = worker.pid().expect("a number").cast_signed();
                 let works = || office.ledger.entries().iter().any(|entry| entry[1] == pid as u64);
                 proc::wait_until("it works, or waits", LONG, || works() || proc::is_parked(pid));
                 assert_eq!(office.storm.kill_one(&[pid]), Some(pid));

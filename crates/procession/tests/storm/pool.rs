@@ -33,6 +33,11 @@ fn path() -> PathBuf {
     std::env::temp_dir().join("ledger")
 }
 
+/// Returns the process ids of the pool's workers.
+fn workers(pool: &Pool) -> Vec<i32> {
+    pool.stats().pids.into_iter().map(u32::cast_signed).collect()
+}
+
 /// Maps all items during the storm. Returns the pool's count of deaths, and how many workers were killed at work.
 fn map_in_a_storm(storm: &mut Storm) -> (u64, usize) {
     let initializer_args = (path().to_str().expect("a path in UTF-8").to_owned(),);
@@ -41,14 +46,14 @@ fn map_in_a_storm(storm: &mut Storm) -> (u64, usize) {
     let mapper = pool.clone();
     let mapping = std::thread::spawn(move || mapper.map(work, 0..ITEMS));
     while !mapping.is_finished() {
-        storm.kill_one(&pool.stats().pids);
+        storm.kill_one(&workers(&pool));
     }
     let at_work = storm.kills().len();
     let results = mapping.join().expect("no panic").expect("every item has a result");
     assert_eq!(results, (0..ITEMS).map(|n| n * n + 1).collect::<Vec<_>>());
     // Kills idle workers.
     for _ in 0..10 {
-        storm.kill_one(&pool.stats().pids);
+        storm.kill_one(&workers(&pool));
         assert_eq!(pool.apply(|n: u64| n, (7,)), Ok(7));
     }
     pool.close().expect("closed");

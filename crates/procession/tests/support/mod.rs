@@ -215,8 +215,8 @@ pub enum State {
 pub fn state(lock: &Lock) -> State {
     match lock.try_lock() {
         Ok(_) => State::Free,
-        Err(LockError::OwnerDied(who)) => State::Died(who.pid),
-        Err(LockError::Panicked(who)) => State::Panicked(who.pid),
+        Err(LockError::OwnerDied(who)) => State::Died(who.pid.cast_signed()),
+        Err(LockError::Panicked(who)) => State::Panicked(who.pid.cast_signed()),
         Err(LockError::WouldBlock) => State::Held,
         Err(LockError::Deadlock { .. }) => State::Mine,
         Err(other) => panic!("{other}"),

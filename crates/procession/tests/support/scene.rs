@@ -108,7 +108,7 @@ impl Scene {
         let lock = self.locks[which];
         if let State::Died(pid) | State::Panicked(pid) = state_now {
             let held = lock.lock_or_recover().map_err(|e| e.to_string())?;
-            let told = held.recovered_from().map(|who| who.pid);
+            let told = held.recovered_from().map(|who| who.pid.cast_signed());
             ensure!(told == Some(pid), "lock {which} was recovered from {told:?} and not from {pid}");
             drop(held);
             ensure!(state(lock) == State::Free, "lock {which} stays marked");

@@ -31,7 +31,7 @@ pub enum TaskError {
         /// The backtrace, if `RUST_BACKTRACE` asked for one.
         backtrace: String,
         /// The process id of the worker.
-        pid: i32,
+        pid: u32,
         /// How often the task was begun, including this time.
         attempt: u32,
     },
@@ -46,7 +46,7 @@ pub enum TaskError {
         /// [`memory_limit`](crate::pool::Builder::memory_limit)).
         out_of_memory: bool,
         /// The process id of the worker.
-        pid: i32,
+        pid: u32,
         /// How often the task was begun, including this time.
         attempt: u32,
         /// Whether the task's function had been called. If a worker dies before it calls the function,
@@ -58,7 +58,7 @@ pub enum TaskError {
         /// The time limit.
         limit: Duration,
         /// The process id of the worker that was killed.
-        pid: i32,
+        pid: u32,
         /// How often the task was begun, including this time.
         attempt: u32,
     },
@@ -101,7 +101,7 @@ pub struct MapError {
 
 impl TaskError {
     /// Returns the error of a task whose last attempt ended with its worker's death.
-    pub(crate) fn of_death(last: Attempt, pid: i32, timeout_us: u64) -> TaskError {
+    pub(crate) fn of_death(last: Attempt, pid: u32, timeout_us: u64) -> TaskError {
         let attempt = last.number;
         match last.ending {
             ending::TIMED_OUT => {

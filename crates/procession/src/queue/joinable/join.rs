@@ -35,24 +35,24 @@ impl<T> JoinableQueue<T> {
     /// Returns `Ok` if every item is done. Does not wait.
     ///
     /// # Errors
-    /// [`JoinError::NotDone`] if some items are not done. Otherwise, the errors of [`join`](JoinableQueue::join).
+    /// [`JoinError::WouldBlock`] if some items are not done. Otherwise, the errors of [`join`](JoinableQueue::join).
     ///
     /// ```
     /// use procession::{JoinableQueue, queue::JoinError};
     /// let queue = JoinableQueue::bounded(3)?;
     /// assert_eq!(queue.try_join(), Ok(()));
     /// queue.put(1)?;
-    /// assert_eq!(queue.try_join(), Err(JoinError::NotDone));
+    /// assert_eq!(queue.try_join(), Err(JoinError::WouldBlock));
     /// # Ok::<(), procession::Error>(())
     /// ```
     pub fn try_join(&self) -> Result<(), JoinError> {
-        self.wait(Deadline::after(Duration::ZERO))
+        self.wait(Deadline::after(Duration::ZERO)).map_err(JoinError::without_waiting)
     }
 
     /// Waits like [`join`](JoinableQueue::join), for at most `timeout`.
     ///
     /// # Errors
-    /// [`JoinError::NotDone`] if some items were not done in time. Otherwise, the errors of
+    /// [`JoinError::TimedOut`] if some items were not done in time. Otherwise, the errors of
     /// [`join`](JoinableQueue::join).
     ///
     /// ```
@@ -60,7 +60,7 @@ impl<T> JoinableQueue<T> {
     /// use procession::{JoinableQueue, queue::JoinError};
     /// let queue = JoinableQueue::bounded(3)?;
     /// queue.put(1)?;
-    /// assert_eq!(queue.join_timeout(Duration::from_millis(10)), Err(JoinError::NotDone));
+    /// assert_eq!(queue.join_timeout(Duration::from_millis(10)), Err(JoinError::TimedOut));
     /// # Ok::<(), procession::Error>(())
     /// ```
     pub fn join_timeout(&self, timeout: Duration) -> Result<(), JoinError> {
@@ -90,7 +90,7 @@ impl<T> JoinableQueue<T> {
             Ok(()) if member::is_forked() => Err(JoinError::Unusable(Error::Forked.to_string())),
             Ok(()) => Ok(()),
             Err(Refusal::Unusable(error)) => Err(JoinError::unusable(&error)),
-            Err(_) => Err(JoinError::NotDone),
+            Err(_) => Err(JoinError::TimedOut),
         }
     }
 }

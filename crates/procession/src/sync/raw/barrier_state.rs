@@ -81,8 +81,8 @@ impl BarrierBody {
 
     pub(crate) fn broken(&self, state: u64) -> WaitError {
         WaitError::Broken(match cause(state) {
-            DIED => Broken::ProcessDied { pid: self.died.load(SeqCst) as i32 },
-            PANICKED => Broken::Panicked { pid: self.panicked.load(SeqCst) as i32 },
+            DIED => Broken::ProcessDied { pid: self.died.load(SeqCst) },
+            PANICKED => Broken::Panicked { pid: self.panicked.load(SeqCst) },
             TIMED_OUT => Broken::TimedOut,
             _ => Broken::Aborted,
         })

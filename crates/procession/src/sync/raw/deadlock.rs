@@ -111,7 +111,8 @@ pub(crate) fn main_is_due(arena: &Arena, since_ns: u64) -> Option<u64> {
 /// Returns the error of waiting for the thread with this record if it is one of main's threads.
 pub(crate) fn main_ended_error(arena: &Arena, id: u32) -> Option<LockError> {
     let thread = arena.record(id).thread.load(Ordering::Acquire);
-    (arena.slot_of_record(id) == Some(slots::MAIN)).then_some(LockError::MainEnded { thread })
+    (arena.slot_of_record(id) == Some(slots::MAIN))
+        .then_some(LockError::MainEnded { thread: thread.cast_unsigned() })
 }
 
 /// A thread's wait: for which word, and since when.
@@ -227,5 +228,5 @@ fn member(arena: &Arena, wait: &Waiting) -> DeadlockMember {
         Some((_, object)) => object.name(),
         None => String::new(),
     };
-    DeadlockMember::new(pid, process, thread, lock)
+    DeadlockMember::new(pid.cast_unsigned(), process, thread.cast_unsigned(), lock)
 }

@@ -94,7 +94,10 @@ impl LockBody {
                 self.poison_name.iter().flat_map(|w| w.load(Ordering::Acquire).to_le_bytes()).collect();
             bytes.truncate((what >> 8).min(32) as usize);
             if version & 1 == 0 && self.poison_version.load(Ordering::Acquire) == version {
-                return (what & 0xff, OwnerDied::new(pid, String::from_utf8_lossy(&bytes).into_owned()));
+                return (
+                    what & 0xff,
+                    OwnerDied::new(pid.cast_unsigned(), String::from_utf8_lossy(&bytes).into_owned()),
+                );
             }
             std::hint::spin_loop();
         }

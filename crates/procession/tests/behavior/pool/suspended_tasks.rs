@@ -234,7 +234,7 @@ fn a_consumer_stopped_after_its_wake_up_keeps_no_item_from_others() {
     let queue = Queue::<u64>::unbounded().unwrap();
     let gets = |queue: Queue<u64>| queue.get().unwrap();
     let first = asleep(gets, (queue.clone(),));
-    let frozen = freeze(first.pid().unwrap());
+    let frozen = freeze(first.pid().unwrap().cast_signed());
     let second = asleep(gets, (queue.clone(),));
     queue.put(1).unwrap();
     frozen.wait_until_woken();

@@ -34,7 +34,7 @@ fn an_error_that_the_function_returns_is_a_result() {
 fn a_panic_is_reported_and_the_worker_survives() {
     let _dog = watched();
     let pool = Pool::new(1).unwrap();
-    let pid = pool.apply(std::process::id, ()).unwrap() as i32;
+    let pid = pool.apply(std::process::id, ()).unwrap();
     let failed = pool.apply(|n: u32| -> u32 { panic!("no {n}") }, (3,));
     if cfg!(panic = "unwind") {
         match failed.unwrap_err() {
@@ -44,7 +44,7 @@ fn a_panic_is_reported_and_the_worker_survives() {
             }
             other => panic!("{other:?}"),
         }
-        assert_eq!(pool.apply(std::process::id, ()).unwrap() as i32, pid);
+        assert_eq!(pool.apply(std::process::id, ()).unwrap(), pid);
     } else {
         assert!(matches!(failed.unwrap_err(), TaskError::WorkerDied { signal: Some(libc::SIGABRT), .. }));
     }

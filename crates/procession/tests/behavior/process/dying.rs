@@ -22,7 +22,7 @@ static KILLED: AtomicI32 = AtomicI32::new(0);
 
 fn kill_holder(holder: Process<()>, holds: &Event) -> i32 {
     holds.wait().unwrap();
-    let pid = holder.pid().unwrap();
+    let pid = holder.pid().unwrap().cast_signed();
     send(pid, libc::SIGKILL);
     KILLED.store(pid, SeqCst);
     std::mem::forget(holder);
@@ -37,7 +37,7 @@ fn lock() -> bool {
         forever();
     };
     let killed = kill_holder(Process::spawn(hold, (lock.clone(), holds.clone())).unwrap(), &holds);
-    matches!(lock.lock(), Err(LockError::OwnerDied(who)) if who.pid == killed)
+    matches!(lock.lock(), Err(LockError::OwnerDied(who)) if who.pid.cast_signed() == killed)
 }
 
 fn permit() -> bool {

@@ -367,8 +367,8 @@ fn a_spare_that_was_dead_when_it_was_claimed_is_replaced() {
             until("a spare is claimed", || (1..64).any(|slot| internals::slot_phase(slot) == 4));
             send(supervisor, libc::SIGCONT);
             let p = spawned.join().unwrap().unwrap();
-            let pid = p.join().unwrap() as i32;
-            assert!(!killed.contains(&pid) && p.pid() == Some(pid));
+            let pid = p.join().unwrap();
+            assert!(!killed.contains(&pid.cast_signed()) && p.pid() == Some(pid));
         }
     });
 }

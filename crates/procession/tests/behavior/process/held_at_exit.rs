@@ -28,7 +28,7 @@ fn write(numbers: &Numbers) {
 
 /// Acquires the mutex that the process `pid` held when it ended, and checks for a while that the value does
 /// not change.
-fn keeps_still(numbers: &Numbers, pid: i32) {
+fn keeps_still(numbers: &Numbers, pid: u32) {
     let held = numbers.lock_or_recover().unwrap();
     assert_eq!(held.recovered_from().map(|who| who.pid), Some(pid));
     let before = *black_box(&held[0]);

@@ -213,7 +213,7 @@ fn a_family_holds_no_file_system_busy() {
         let child = Process::spawn(|lock: Lock| (drop(lock.lock()), forever()), (lock,));
         let child = child.unwrap();
         let temporary = std::env::temp_dir();
-        for pid in [supervisor(), child.pid().unwrap(), std::process::id() as i32] {
+        for pid in [supervisor(), child.pid().unwrap().cast_signed(), std::process::id() as i32] {
             let links = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten();
             let open = links.filter_map(|e| fs::read_link(e.path()).ok()).map(|p| p.display().to_string());
             let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();

@@ -262,7 +262,7 @@ fn a_process_without_a_result_type_has_four_forms_of_wait() {
     assert_eq!((any.try_wait(), any.wait()), (Ok(()), Ok(())));
 }
 
-fn find_by(pid: Option<i32>) -> procession::AnyProcess {
+fn find_by(pid: Option<u32>) -> procession::AnyProcess {
     let mut children = procession::active_children().unwrap().into_iter();
     children.find(|c| Some(c.pid()) == pid).expect("the process is among the active children")
 }

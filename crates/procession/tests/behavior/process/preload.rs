@@ -57,7 +57,7 @@ fn preloaded_data_is_in_every_process_except_main() {
 }
 
 /// Returns the private memory of a process plus its share of the memory that it shares with others, in KiB.
-fn share_kib(pid: i32) -> u64 {
+fn share_kib(pid: u32) -> u64 {
     let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
     let line = text.lines().find_map(|line| line.strip_prefix("Pss:")).unwrap();
     line.split_ascii_whitespace().next().unwrap().parse().unwrap()

@@ -226,14 +226,14 @@ fn maps_and_callbacks_survive_refused_calls() {
 fn ending_the_workers_of_a_dead_creator_survives_refused_calls() {
     isolated!({
         with_each_call_refused(&[(Role::Supervisor, Call::Kill)], || {
-            let make = |pids: Queue<Vec<i32>>| {
+            let make = |pids: Queue<Vec<u32>>| {
                 let pool = Pool::new(2).unwrap();
                 let _busy = [(); 2].map(|()| pool.submit(|| -> () { park() }, ()).unwrap());
                 until("both workers are there", || pool.stats().pids.len() == 2);
                 pids.put(pool.stats().pids).unwrap();
                 forever();
             };
-            let pids = Queue::<Vec<i32>>::unbounded().unwrap();
+            let pids = Queue::<Vec<u32>>::unbounded().unwrap();
             let Ok(maker) = Process::builder().daemon(true).spawn(make, (pids.clone(),)) else { return };
             // The refused calls may keep the creator from creating its pool. Then the creator panics.
             let sources: [&dyn procession::queue::Ready; 2] = [&pids, &maker];

@@ -11,8 +11,8 @@ use procession::{
 };
 use procession_testkit::proc;
 
-fn pid() -> i32 {
-    std::process::id() as i32
+fn pid() -> u32 {
+    std::process::id()
 }
 
 #[test]

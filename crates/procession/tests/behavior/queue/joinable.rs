@@ -88,7 +88,7 @@ fn an_item_is_queued_again_when_its_lease_ends_otherwise() {
     let _dog = watched();
     let queue = queue([7, 8]);
     drop(queue.get().unwrap());
-    assert_eq!(queue.try_join(), Err(JoinError::NotDone));
+    assert_eq!(queue.try_join(), Err(JoinError::WouldBlock));
     let panics = || {
         let lease = queue.get().unwrap();
         assert_eq!((*lease, lease.attempt()), (7, 2));
@@ -137,15 +137,15 @@ fn items_of_a_dead_consumer_come_first_and_join_waits_for_them() {
 fn join_waits_until_its_deadline() {
     let _dog = watched();
     let queue = queue([1]);
-    assert_eq!(queue.try_join(), Err(JoinError::NotDone));
+    assert_eq!(queue.try_join(), Err(JoinError::WouldBlock));
     let before = Instant::now();
-    assert_eq!(queue.join_timeout(SOON), Err(JoinError::NotDone));
-    assert_eq!(queue.join_deadline(before + 2 * SOON), Err(JoinError::NotDone));
+    assert_eq!(queue.join_timeout(SOON), Err(JoinError::TimedOut));
+    assert_eq!(queue.join_deadline(before + 2 * SOON), Err(JoinError::TimedOut));
     assert!(before.elapsed() >= 2 * SOON);
-    assert_eq!(queue.join_deadline(before), Err(JoinError::NotDone));
-    assert_eq!(queue.join_timeout(Duration::ZERO), Err(JoinError::NotDone));
+    assert_eq!(queue.join_deadline(before), Err(JoinError::TimedOut));
+    assert_eq!(queue.join_timeout(Duration::ZERO), Err(JoinError::TimedOut));
     let lease = queue.get().unwrap();
-    assert_eq!(queue.try_join(), Err(JoinError::NotDone), "a worker holds the item");
+    assert_eq!(queue.try_join(), Err(JoinError::WouldBlock), "a worker holds the item");
     lease.done().unwrap();
     assert_eq!(queue.try_join(), Ok(()));
     assert_eq!(queue.join_timeout(Duration::ZERO), Ok(()));

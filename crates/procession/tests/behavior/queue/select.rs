@@ -64,7 +64,7 @@ impl Drop for Kinds {
 fn select_returns_the_first_ready_object() {
     let _dog = watched();
     let kinds = Kinds::new();
-    assert_eq!(try_select(&kinds.all()), Err(SelectError::NotReady));
+    assert_eq!(try_select(&kinds.all()), Err(SelectError::WouldBlock));
     kill(&kinds.process);
     assert_eq!(try_select(&kinds.all()), Ok(3));
     kinds.other_end.send(1).unwrap();
@@ -106,9 +106,9 @@ fn a_joinable_queue_is_ready_when_there_is_something_to_get() {
     drop(work.get().unwrap());
     assert_eq!(try_select(&[&work]), Ok(0), "the item was queued again");
     let lease = work.get().unwrap();
-    assert_eq!(try_select(&[&work]), Err(SelectError::NotReady), "the item is leased");
+    assert_eq!(try_select(&[&work]), Err(SelectError::WouldBlock), "the item is leased");
     lease.done().unwrap();
-    assert_eq!(try_select(&[&work]), Err(SelectError::NotReady), "the item is done");
+    assert_eq!(try_select(&[&work]), Err(SelectError::WouldBlock), "the item is done");
     let works = |work: Work| {
         let _lease = work.get().unwrap();
         forever();
@@ -117,7 +117,7 @@ fn a_joinable_queue_is_ready_when_there_is_something_to_get() {
     let p = asleep(works, (work.clone(),));
     until("it works", || work.is_empty());
     work.close().unwrap();
-    assert_eq!(try_select(&[&work]), Err(SelectError::NotReady), "the item may be queued again");
+    assert_eq!(try_select(&[&work]), Err(SelectError::WouldBlock), "the item may be queued again");
     kill(&p);
     assert_eq!(try_select(&[&work]), Ok(0));
     work.get().unwrap().done().unwrap();
@@ -139,7 +139,7 @@ fn select_accepts_any_number_of_objects_except_none() {
     // One system call waits for at most 127 words, and one of these is the count of deaths.
     for many in [126, 127, 128, 129, 399] {
         for last in [0, many / 2, many - 1] {
-            assert_eq!(select_timeout(&all[..many], SOON), Err(SelectError::NotReady));
+            assert_eq!(select_timeout(&all[..many], SOON), Err(SelectError::TimedOut));
             let chooser = asleep(choose, (queues.clone(), many));
             queues[many].put(1).unwrap();
             assert!(chooser.is_alive());
@@ -158,11 +158,11 @@ fn select_times_out() {
     let _dog = watched();
     let kinds = Kinds::new();
     let before = Instant::now();
-    assert_eq!(select_timeout(&kinds.all(), Duration::ZERO), Err(SelectError::NotReady));
-    assert_eq!(select_deadline(&kinds.all(), before), Err(SelectError::NotReady));
-    assert_eq!(select_timeout(&kinds.all(), SOON), Err(SelectError::NotReady));
+    assert_eq!(select_timeout(&kinds.all(), Duration::ZERO), Err(SelectError::TimedOut));
+    assert_eq!(select_deadline(&kinds.all(), before), Err(SelectError::TimedOut));
+    assert_eq!(select_timeout(&kinds.all(), SOON), Err(SelectError::TimedOut));
     assert!(before.elapsed() >= SOON);
-    assert_eq!(select_deadline(&kinds.all(), before + 3 * SOON), Err(SelectError::NotReady));
+    assert_eq!(select_deadline(&kinds.all(), before + 3 * SOON), Err(SelectError::TimedOut));
     assert!(before.elapsed() >= 3 * SOON);
 }
 
@@ -251,7 +251,7 @@ fn select_works_without_futex_waitv() {
         internals::break_rule(Rule::WaitsForAny);
         let kinds = Kinds::new();
         let before = Instant::now();
-        assert_eq!(select_timeout(&kinds.all(), 2 * SOON), Err(SelectError::NotReady));
+        assert_eq!(select_timeout(&kinds.all(), 2 * SOON), Err(SelectError::TimedOut));
         assert!(before.elapsed() >= 2 * SOON);
         for (way, (what, expected, event)) in EVENTS.iter().enumerate() {
             let mut kinds = Kinds::new();
@@ -405,7 +405,7 @@ fn a_selector_may_be_killed_at_every_instruction() {
         let victim = |gate: &Gate| {
             become_member(VICTIM);
             gate.begin();
-            assert_eq!(try_select(&[other, queue]), Err(SelectError::NotReady));
+            assert_eq!(try_select(&[other, queue]), Err(SelectError::WouldBlock));
             assert_eq!(select(&[other, queue]), Ok(1));
             gate.end();
         };

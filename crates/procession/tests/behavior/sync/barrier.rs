@@ -171,7 +171,7 @@ fn a_party_that_fails_before_it_arrives_breaks_the_barrier() {
     barrier.reset().unwrap();
     let here = barrier.clone();
     thread::spawn(move || panics(here)).join().unwrap_err();
-    let pid = std::process::id() as i32;
+    let pid = std::process::id();
     assert_eq!(barrier.wait(), Err(WaitError::Broken(Broken::Panicked { pid })));
 }
 

@@ -40,10 +40,7 @@ fn two_locks_in_opposite_order_are_reported_to_the_last_waiter() {
     }
     let cycle = cycle::<()>(Err(error));
     let me = &cycle[0];
-    assert_eq!(
-        (me.pid, me.process.as_str(), me.lock.as_str()),
-        (std::process::id() as i32, "main", "theirs")
-    );
+    assert_eq!((me.pid, me.process.as_str(), me.lock.as_str()), (std::process::id(), "main", "theirs"));
     let them = &cycle[1];
     assert_eq!((Some(them.pid), them.process.as_str(), them.lock.as_str()), (other.pid(), "other", "ours"));
     assert_eq!((them.thread, cycle.len()), (them.pid, 2));

@@ -102,10 +102,7 @@ fn locking_again_by_the_holder_is_an_error() {
     ];
     for error in again.map(|f| f()) {
         let LockError::Deadlock { cycle } = &error else { panic!("{error}") };
-        assert_eq!(
-            (cycle.len(), cycle[0].pid, cycle[0].lock.as_str()),
-            (1, std::process::id() as i32, "mine")
-        );
+        assert_eq!((cycle.len(), cycle[0].pid, cycle[0].lock.as_str()), (1, std::process::id(), "mine"));
         assert!(error.to_string().contains("mine"), "{error}");
     }
     assert!(matches!(refusal(lock.try_lock()), LockError::WouldBlock | LockError::Deadlock { .. }));

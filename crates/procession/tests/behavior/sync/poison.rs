@@ -117,7 +117,7 @@ fn poison_poisons_the_lock_again() {
     assert_eq!(held.recovered_from().map(|who| Some(who.pid)), Some(p.pid()));
     held.poison();
     let LockError::Panicked(who) = refusal(lock.lock()) else { panic!("{lock:?}") };
-    assert_eq!((who.pid, who.name.as_str()), (std::process::id() as i32, "main"));
+    assert_eq!((who.pid, who.name.as_str()), (std::process::id(), "main"));
     assert_eq!(lock.lock_or_recover().unwrap().recovered_from(), Some(&who));
     assert!(lock.lock().is_ok());
 }

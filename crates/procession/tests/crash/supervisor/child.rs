@@ -194,7 +194,10 @@ fn killed_at(builder: &Builder, n: u32) -> Killed {
         Ok((Ok(found), said, pid)) => {
             // Another child took the killed child's place. Only the second child's process id was ever
             // returned.
-            assert!(begun || pid != Some(victim.load(SeqCst)), "call {n}: {pid:?} was killed, and ran");
+            assert!(
+                begun || pid != Some(victim.load(SeqCst).cast_unsigned()),
+                "call {n}: {pid:?} was killed, and ran"
+            );
             assert_eq!(found, (1, "/".to_string(), "1".to_string()), "call {n}");
             let said = std::io::read_to_string(said.unwrap()).unwrap();
             assert!(said == "said\n" || (begun && said.is_empty()), "call {n}: {said}");

@@ -23,7 +23,8 @@ fn sends(go: Event, receiver: AnyProcess) {
 fn killed_at(n: u32) -> (Killed, bool) {
     let (go, receiver) = (Event::new().unwrap(), sleeper());
     let sender = asleep(sends, (go.clone(), AnyProcess::from(&receiver)));
-    let (over, left, pid) = (AtomicBool::new(false), AtomicBool::new(false), sender.pid().unwrap());
+    let (over, left, pid) =
+        (AtomicBool::new(false), AtomicBool::new(false), sender.pid().unwrap().cast_signed());
     let killed = std::thread::scope(|scope| {
         let (ready, is_ready) = mpsc::channel();
         let (over, left) = (&over, &left);

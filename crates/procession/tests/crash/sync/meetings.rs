@@ -16,7 +16,7 @@ fn nobody_waits_at(barrier: &Barrier, victim: i32) -> Result<(), String> {
     let soon = Duration::from_millis(200);
     ensure!(barrier.is_broken(), "the barrier does not know of the death");
     match barrier.wait_timeout(soon) {
-        Err(WaitError::Broken(Broken::ProcessDied { pid })) if pid == victim => {}
+        Err(WaitError::Broken(Broken::ProcessDied { pid })) if pid.cast_signed() == victim => {}
         other => return Err(format!("{other:?}")),
     }
     barrier.reset().map_err(|e| e.to_string())?;
@@ -42,7 +42,8 @@ fn a_party_runs_out_of_time() {
             internals::recover(VICTIM);
             match barrier.wait_timeout(Duration::from_secs(1)) {
                 Err(WaitError::Broken(Broken::TimedOut)) => {}
-                Err(WaitError::Broken(Broken::ProcessDied { pid })) if pid == point.victim_pid => {}
+                Err(WaitError::Broken(Broken::ProcessDied { pid }))
+                    if pid.cast_signed() == point.victim_pid => {}
                 other => return Err(format!("{other:?}")),
             }
             nothing_in(VICTIM)
@@ -195,7 +196,7 @@ fn latch_and_once_can_be_used() {
             latch.try_wait().map_err(|e| e.to_string())?;
             match once.try_call_once(|| ()) {
                 Ok(()) => return Ok(()),
-                Err(LockError::OwnerDied(who)) if who.pid == victim && !done => {}
+                Err(LockError::OwnerDied(who)) if who.pid.cast_signed() == victim && !done => {}
                 Err(other) => return Err(other.to_string()),
             }
             once.call_once_or_recover(|_| ()).map_err(|e| e.to_string())

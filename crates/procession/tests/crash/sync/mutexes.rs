@@ -22,7 +22,7 @@ fn step(operation: impl Fn(), check: impl Fn(i32) -> Result<(), String>) -> Repo
 fn is_whole(lock: &RLock, victim: i32) -> Result<(), String> {
     match lock.try_lock() {
         Ok(held) => drop(held),
-        Err(LockError::OwnerDied(who)) if who.pid == victim => {}
+        Err(LockError::OwnerDied(who)) if who.pid.cast_signed() == victim => {}
         Err(other) => return Err(other.to_string()),
     }
     let held = lock.lock_or_recover().map_err(|e| e.to_string())?;
@@ -71,9 +71,9 @@ fn a_mutex_is_poisoned_wherever_its_value_is_half_written() {
                 Ok(())
             };
             let held = pair.lock_or_recover().map_err(|e| e.to_string())?;
-            torn(held[0], held[1], held.recovered_from().map(|who| who.pid))?;
+            torn(held[0], held[1], held.recovered_from().map(|who| who.pid.cast_signed()))?;
             let held = array.lock_or_recover().map_err(|e| e.to_string())?;
-            torn(held[0], held[1], held.recovered_from().map(|who| who.pid))
+            torn(held[0], held[1], held.recovered_from().map(|who| who.pid.cast_signed()))
         };
         assert_finished(&step(use_it, check));
     });
@@ -116,7 +116,7 @@ fn a_waiter_on_a_condition_can_time_out() {
         let check = |victim| match mutex.try_lock_or_recover() {
             Ok(held) => {
                 ensure!(
-                    held.recovered_from().is_none_or(|who| who.pid == victim),
+                    held.recovered_from().is_none_or(|who| who.pid.cast_signed() == victim),
                     "poisoned by another process"
                 );
                 Ok(())
@@ -150,7 +150,7 @@ fn a_waiter_on_a_condition_can_be_notified() {
             internals::recover(VICTIM);
             let held = mutex.try_lock_or_recover().map_err(|e| e.to_string())?;
             ensure!(
-                held.recovered_from().is_none_or(|who| who.pid == point.victim_pid),
+                held.recovered_from().is_none_or(|who| who.pid.cast_signed() == point.victim_pid),
                 "poisoned by another process"
             );
             drop(held);

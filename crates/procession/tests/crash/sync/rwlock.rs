@@ -23,7 +23,7 @@ fn is_whole(lock: &RwLock<[u64; 2]>, victim: i32) -> Result<(), String> {
             ensure!(now[0] == now[1], "torn, and the lock is not poisoned: {:?}", *now);
             false
         }
-        Err(LockError::OwnerDied(who)) if who.pid == victim => true,
+        Err(LockError::OwnerDied(who)) if who.pid.cast_signed() == victim => true,
         Err(other) => return Err(format!("to read: {other}")),
     };
     let mut write = lock.try_write_or_recover().map_err(|e| format!("to write: {e}"))?;
@@ -265,7 +265,7 @@ fn a_late_release_of_what_was_handed_on_touches_nobody() {
             internals::recover(other);
             match (writes, lock.try_read().err()) {
                 (false, None) => {}
-                (true, Some(LockError::OwnerDied(who))) => assert_eq!(who.pid, here.pid),
+                (true, Some(LockError::OwnerDied(who))) => assert_eq!(who.pid.cast_signed(), here.pid),
                 (_, told) => panic!("{told:?}"),
             }
         }
