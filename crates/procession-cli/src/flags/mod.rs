@@ -11,7 +11,7 @@ pub use map::{LogFormat, Map};
 pub use pipeline::Pipeline;
 pub use tickets::Tickets;
 
-/// Programs made of processes, any of which may be killed at any time.
+/// Programs that consist of processes. Any of these processes may be killed at any time.
 #[derive(Parser)]
 #[command(name = "procession", version, arg_required_else_help = true)]
 pub struct Flags {
@@ -19,13 +19,13 @@ pub struct Flags {
     pub command: Command,
 }
 
-/// Which program to run.
+/// The program to run.
 #[derive(Subcommand)]
 pub enum Command {
     Map(Box<Map>),
     Tickets(Tickets),
     Pipeline(Pipeline),
-    /// Prints completions for a shell.
+    /// Prints the completions for a shell.
     Completions {
         /// The shell.
         shell: Shell,
