@@ -11,15 +11,18 @@
 //! |--------------|--------------------------------------------------------------|
 //! | `outside.rs` | what is written down outside of the library                  |
 //! | `shared.rs`  | the objects that a round's processes share                   |
-//! | `roles.rs`   | what the processes do                                        |
+//! | `roles.rs`   | what the processes do: `queue_roles.rs`, `state_roles.rs`, `sync_roles.rs` |
 //! | `round.rs`   | a round: processes, kills, and the end of it                 |
 //! | `books.rs`   | what must be true when the round is over                     |
 
 mod books;
 mod outside;
+mod queue_roles;
 mod roles;
 mod round;
 mod shared;
+mod state_roles;
+mod sync_roles;
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};

@@ -37,7 +37,8 @@
 //! | `sweep.rs`        | frees what a dead process held                                         |
 //! | `process_body.rs` | a process as an object: how it ended, how far its start is             |
 //! | `member.rs`       | which process of the family this one is                                |
-//! | `thread.rs`       | which record the calling thread has                                    |
+//! | `thread.rs`       | the record of the calling thread, and its journal                      |
+//! | `own_records.rs`  | the records of this process's threads                                  |
 //!
 //! INVARIANT 1: nothing here is an address. Everything is an offset or an index.
 //! INVARIANT 2: the word that grants ownership names the owner, so every death can be attributed.
@@ -62,6 +63,7 @@ mod mark;
 pub(crate) mod member;
 mod object;
 pub(crate) mod objects;
+mod own_records;
 pub(crate) mod owned_block;
 pub(crate) mod payload;
 pub(crate) mod process_body;

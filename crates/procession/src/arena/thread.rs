@@ -6,13 +6,12 @@
 
 use std::cell::Cell;
 use std::ptr;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::blocks::HEADER;
-use super::owned_block::{self, OwnedBlock};
+use super::owned_block::OwnedBlock;
 use super::records::{Chunk, Record};
-use super::{Arena, member, usage};
+use super::{Arena, member, own_records};
 use crate::os::{fatal_signals, process};
 use crate::{Error, Result};
 
@@ -39,10 +38,6 @@ thread_local! {
     static GIVE_BACK: GiveBack = const { GiveBack };
 }
 
-static HOME_TAKEN: AtomicBool = AtomicBool::new(false);
-/// Records that threads took in destructors, after their own `GIVE_BACK` had run.
-static LATE: Mutex<Vec<u32>> = Mutex::new(Vec::new());
-
 /// Calls `f` with the calling thread's record. If the thread has no record yet, first takes one.
 #[inline]
 pub(crate) fn with_me<T>(f: impl FnOnce(&Me) -> T) -> Result<T> {
@@ -63,8 +58,7 @@ pub(crate) fn forget_me() {
 /// Forgets the records that this process inherited in a fork. A process that was just forked has one thread.
 pub(crate) fn forget() {
     forget_me();
-    HOME_TAKEN.store(false, Ordering::Relaxed);
-    LATE.lock().unwrap_or_else(|e| e.into_inner()).clear();
+    own_records::forget();
 }
 
 /// Writes `lock` into the calling thread's journal if a single store is enough. Returns the thread's id for
@@ -177,20 +171,20 @@ impl Me {
     #[cold]
     fn claim_record(&self) -> Result<()> {
         let arena = member::arena()?;
-        let id = take_record(arena)?;
+        let id = own_records::take(arena)?;
         let record = arena.record(id);
         let thread = process::thread_id();
         record.thread.store(thread, Ordering::Release);
         self.record.set(record);
         self.owner.set(id + 1);
         record.stop.store(u64::MAX, Ordering::Relaxed);
-        // In a child, Rust's runtime guards only the first thread's stack against overflow.
+        // In a child, each further thread needs an alternate stack of its own for the report of an overflow.
         if !member::is_main() && thread != arena.slot(member::slot()).pid.load(Ordering::Relaxed) {
-            fatal_signals::guard_this_thread();
+            fatal_signals::add_alternate_stack();
         }
         self.next.set(&raw const record.held[0]);
         if GIVE_BACK.try_with(|_| ()).is_err() {
-            LATE.lock().unwrap_or_else(|e| e.into_inner()).push(id);
+            own_records::add_late(id);
         }
         Ok(())
     }
@@ -239,67 +233,6 @@ fn chain(arena: &Arena, record: &'static Record) -> Result<&'static Chunk> {
     Ok(chunk)
 }
 
-fn take_record(arena: &'static Arena) -> Result<u32> {
-    let slot = member::slot();
-    if slot >= arena.layout.slots {
-        return Err(Error::Unsupported("this process is the supervisor, which uses no locks".into()));
-    }
-    if !HOME_TAKEN.swap(true, Ordering::AcqRel) {
-        return Ok(slot);
-    }
-    take_back_late(arena);
-    for extra in 0..arena.layout.extra_records {
-        let owner = arena.record_owner(extra);
-        if owner.load(Ordering::Relaxed) != 0 {
-            continue;
-        }
-        // Raised before the claim, because recovery looks only at records below this number.
-        arena.header().records_used.fetch_max(extra + 1, Ordering::AcqRel);
-        // CRASH: from the exchange on, the record belongs to this process, and recovery empties it.
-        if owner.compare_exchange(0, slot + 1, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
-            return Ok(arena.layout.slots + extra);
-        }
-    }
-    Err(Error::Full(format!(
-        "no thread record is left: {} threads of the family use the library at the same time, which is the most; end some of them. They belong to:{}",
-        arena.layout.extra_records,
-        usage::of_records(arena)
-    )))
-}
-
-/// Releases the records of threads that ended after their own `GIVE_BACK` had run.
-fn take_back_late(arena: &'static Arena) {
-    let mut late = LATE.lock().unwrap_or_else(|e| e.into_inner());
-    late.retain(|&id| {
-        let thread = arena.record(id).thread.load(Ordering::Acquire);
-        process::is_own_thread(thread) || !return_record(arena, id)
-    });
-}
-
-/// Releases a record. If its journal names a lock, keeps the record and returns false. The guard of such a
-/// lock was leaked, so the lock stays held until the process ends.
-fn return_record(arena: &'static Arena, id: u32) -> bool {
-    let record = arena.record(id);
-    if record.holds_any(arena) {
-        return false;
-    }
-    let mut at = record.chunk.swap(0, Ordering::AcqRel);
-    for _ in 0..arena.layout.spans {
-        let link = AtomicU64::new(at);
-        let Some(chunk) = Record::chunk_at(arena, &link) else { break };
-        let next = chunk.next.load(Ordering::Relaxed);
-        owned_block::free(arena, at - HEADER);
-        at = next;
-    }
-    record.reset();
-    if id >= arena.layout.slots {
-        arena.record_owner(id - arena.layout.slots).store(0, Ordering::Release);
-    } else {
-        HOME_TAKEN.store(false, Ordering::Release);
-    }
-    true
-}
-
 struct GiveBack;
 
 impl Drop for GiveBack {
@@ -310,7 +243,7 @@ impl Drop for GiveBack {
             owner
         });
         if let (Some(id), Some(arena)) = (owner.checked_sub(1), member::mapped()) {
-            return_record(arena, id);
+            own_records::put_back(arena, id);
         }
     }
 }

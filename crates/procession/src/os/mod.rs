@@ -7,6 +7,7 @@
 //! |--------------------|---|
 //! | `attributes.rs`    | limits, processors, nice value and group of the calling process |
 //! | `calls.rs`         | what a system call returns, and calls that are repeated |
+//! | `capabilities.rs`  | sets of capabilities, and the bounding set |
 //! | `cgroup.rs`        | the control groups that limit this process's memory |
 //! | `children.rs`      | the children of this process: which have ended or stopped, and reaping them |
 //! | `clock.rs`         | the monotonic clock, and deadlines |
@@ -34,6 +35,7 @@
 
 pub(crate) mod attributes;
 mod calls;
+pub(crate) mod capabilities;
 pub(crate) mod cgroup;
 mod children;
 pub(crate) mod clock;

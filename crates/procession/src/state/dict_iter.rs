@@ -1,12 +1,82 @@
 //! Iterators over the entries, keys and values of a [`Dict`].
 
+use std::collections::HashMap;
 use std::fmt;
+use std::hash::Hash;
 
 use super::dict::Dict;
 use super::store::{Map, decode_both};
 use crate::Result;
 use crate::arena::owned_block::OwnedBlock;
 use crate::codec::encoding::{self, Message};
+
+impl<K: Message + Eq + Hash, V: Message> Dict<K, V> {
+    /// Returns an iterator over copies of all entries, in no particular order. `for entry in &dict` uses the
+    /// same iterator.
+    ///
+    /// The iterator copies the entries of one of the 32 locks at a time, while it holds that lock. So it
+    /// returns each entry that exists during the whole iteration exactly once. An entry that is inserted or
+    /// removed meanwhile may be missing. No value is ever half old and half new.
+    ///
+    /// An item is an error if its entry cannot be decoded. Inside a closure of the same dict, the only item
+    /// is an error.
+    ///
+    /// ```
+    /// let dict = procession::Dict::from_entries([(1, 10), (2, 20)])?;
+    /// let sum: i32 = dict.iter().map(|entry| entry.map(|(k, v)| k + v)).sum::<Result<_, _>>()?;
+    /// assert_eq!(sum, 33);
+    /// # Ok::<(), procession::Error>(())
+    /// ```
+    pub fn iter(&self) -> Iter<K, V> {
+        Iter::over(self.clone())
+    }
+
+    /// Returns an iterator over copies of all keys. See [`iter`](Dict::iter).
+    ///
+    /// ```
+    /// let dict = procession::Dict::from_entries([(1, "one".to_string())])?;
+    /// assert_eq!(dict.keys().collect::<Result<Vec<_>, _>>()?, [1]);
+    /// # Ok::<(), procession::Error>(())
+    /// ```
+    pub fn keys(&self) -> Keys<K, V> {
+        Keys(self.iter())
+    }
+
+    /// Returns an iterator over copies of all values. See [`iter`](Dict::iter).
+    ///
+    /// ```
+    /// let dict = procession::Dict::from_entries([(1, "one".to_string())])?;
+    /// assert_eq!(dict.values().collect::<Result<Vec<_>, _>>()?, ["one"]);
+    /// # Ok::<(), procession::Error>(())
+    /// ```
+    pub fn values(&self) -> Values<K, V> {
+        Values(self.iter())
+    }
+
+    /// Returns a copy of all entries. See [`iter`](Dict::iter).
+    ///
+    /// # Errors
+    /// As [`get`](Dict::get). [`Error::Unsupported`](crate::Error::Unsupported) inside a closure of the same dict.
+    ///
+    /// ```
+    /// let dict = procession::Dict::from_entries([("count".to_string(), 0)])?;
+    /// println!("{:?}", dict.to_map()?);
+    /// # Ok::<(), procession::Error>(())
+    /// ```
+    pub fn to_map(&self) -> Result<HashMap<K, V>> {
+        self.iter().collect()
+    }
+}
+
+impl<K: Message + Eq + Hash, V: Message> IntoIterator for &Dict<K, V> {
+    type Item = Result<(K, V)>;
+    type IntoIter = Iter<K, V>;
+
+    /// As [`Dict::iter`].
+    fn into_iter(self) -> Iter<K, V> {
+        self.iter()
+    }
+}
 
 /// An iterator over the entries of a [`Dict`], from [`Dict::iter`].
 ///

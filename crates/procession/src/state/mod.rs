@@ -13,8 +13,8 @@
 
 // | file       | what it holds |
 // |------------|---|
-// | `dict.rs`  | `Dict`; `dict_iter.rs` its iterators; `lookup.rs` the types to look keys up by |
-// | `list.rs`  | `List` |
+// | `dict.rs`  | `Dict`; `dict_update.rs` its changes of a value under the lock; `dict_iter.rs` its iterators; `lookup.rs` the types to look keys up by |
+// | `list.rs`  | `List`; `list_iter.rs` its iterator |
 // | `value.rs` | `Value`; `value_timeouts.rs` its methods that do not wait, or wait until a time |
 // | `array.rs` | `Array` |
 // | `store/`   | the shared-memory half: nodes, tables, parts, recovery |
@@ -22,7 +22,9 @@
 mod array;
 mod dict;
 mod dict_iter;
+mod dict_update;
 mod list;
+mod list_iter;
 mod lookup;
 pub(crate) mod store;
 mod value;
@@ -31,6 +33,7 @@ mod value_timeouts;
 pub use array::{Array, ArrayGuard};
 pub use dict::Dict;
 pub use dict_iter::{Iter, Keys, Values};
-pub use list::{List, ListIter};
+pub use list::List;
+pub use list_iter::ListIter;
 pub use lookup::Lookup;
 pub use value::Value;

@@ -19,7 +19,7 @@ use crate::arena::thread::{Me, with_me};
 use crate::arena::{Arena, blocks, member, slots};
 use crate::os::clock::Deadline;
 use crate::os::credentials::Credentials;
-use crate::os::{credentials, fd, futex, hidden_parent, image, launch, process, signal};
+use crate::os::{capabilities, credentials, fd, futex, hidden_parent, image, launch, process, signal};
 use crate::sync::raw::park::Wait;
 use crate::{Error, Result, codec};
 
@@ -214,7 +214,7 @@ fn foreign_credentials(arena: &Arena, executes: bool) -> Result<Option<Credentia
     if !executes
         && Credentials::without_bounding_set().map_err(failed)?.digest()
             == header.credentials_digest.load(Ordering::Relaxed)
-        && !credentials::bounding_set_differs(
+        && !capabilities::bounding_set_differs(
             header.bounding_watched.load(Ordering::Relaxed),
             header.bounding.load(Ordering::Relaxed),
         )
@@ -355,7 +355,7 @@ fn ensure_supervisor(arena: &'static Arena) -> Result<()> {
     image::check_is_executable(hook::anchor())
         .map_err(|e| Error::unstarted("finding the executable in /proc/self/maps", &e))?;
     std::hint::black_box(child::keep());
-    header.bounding_watched.store(credentials::bounding_set_to_watch(), Ordering::Relaxed);
+    header.bounding_watched.store(capabilities::bounding_set_to_watch(), Ordering::Relaxed);
     let mine = codec::pack(&mine)?;
     // The block belongs to main, so a process that reads it later finds the block or nothing.
     release(header.credentials.swap(mine, Ordering::AcqRel));

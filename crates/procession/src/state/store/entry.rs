@@ -1,7 +1,8 @@
 //! [`Entry`]: the entry of a key, in a locked part.
 
+use super::found::decode_at;
 use super::map::Map;
-use super::node::{self, Encoded, Node, decode_at};
+use super::node::{self, Encoded, Node};
 use super::part::{PartGuard, UserCode};
 use super::search::Place;
 use super::{Old, exchange_word};

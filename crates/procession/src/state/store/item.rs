@@ -2,7 +2,8 @@
 
 use std::sync::atomic::AtomicU64;
 
-use super::node::{self, Encoded, Node, decode_at};
+use super::found::decode_at;
+use super::node::{self, Encoded, Node};
 use super::part::{Change, PartGuard, UserCode};
 use super::sequence::{NOTHING, Sequence};
 use super::table::naming;

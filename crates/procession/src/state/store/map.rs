@@ -3,8 +3,9 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::copy::Buffer;
+use super::found::Found;
 use super::hash::hash;
-use super::node::{self, Encoded, Found, Node};
+use super::node::{self, Encoded, Node};
 use super::part::{Change, Part, PartGuard, WITH_NODES};
 use super::search::Place;
 use super::table::{EMPTY, Emptied, GONE, Table, naming, node_of};

@@ -5,6 +5,7 @@
 //! |---------------|---------------------------------------------------------------------|
 //! | `part.rs`     | one lock, the journal of one change, the commit, and its recovery    |
 //! | `node.rs`     | a key and a value in a block that never changes                      |
+//! | `found.rs`    | a value that a reader has found, and how it is decoded               |
 //! | `table.rs`    | words that name nodes                                                |
 //! | `blocks.rs`   | the words and parts in an object's blocks, and their allocation      |
 //! | `map.rs`      | a hash table of parts; `search.rs` finds keys in it, `rehash.rs` changes its size |
@@ -22,6 +23,7 @@
 mod blocks;
 mod copy;
 mod entry;
+mod found;
 mod hash;
 mod item;
 mod list_ring;
@@ -42,9 +44,9 @@ pub(super) use copy::Buffer;
 pub(super) use entry::Entry;
 pub(super) use map::Map;
 
+pub(super) use found::{decode, decode_both};
 pub(super) use item::Item;
 pub use node::Encoded;
-pub(super) use node::{decode, decode_both};
 pub(crate) use old::Old;
 pub(super) use part::UserCode;
 pub(super) use sequence::{End, Sequence};

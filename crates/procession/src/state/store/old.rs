@@ -2,7 +2,8 @@
 
 use std::sync::atomic::Ordering;
 
-use super::node::{self, Encoded, Node};
+use super::found;
+use super::node::{Encoded, Node};
 use crate::arena::Arena;
 use crate::arena::owned_block::OwnedBlock;
 use crate::codec::encoding;
@@ -23,7 +24,7 @@ impl Old {
         match self {
             Old::Nothing => Ok(None),
             Old::Word(word, len) => encoding::from_bytes(&word.to_le_bytes()[..len]).map(Some),
-            Old::Node(node) => node::decode(arena, &node).map(Some),
+            Old::Node(node) => found::decode(arena, &node).map(Some),
         }
     }
 }

@@ -4,8 +4,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::RetryBudget;
 use super::copy::Buffer;
+use super::found::Found;
 use super::map::Map;
-use super::node::{Found, Node};
+use super::node::Node;
 use super::part::{self, Part};
 use super::table::{EMPTY, GONE, Table, node_of};
 use crate::Result;

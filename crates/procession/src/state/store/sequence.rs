@@ -6,8 +6,9 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::copy::Buffer;
+use super::found::Found;
 use super::list_ring::{FIRST, ListRing};
-use super::node::{self, Encoded, Found, Node};
+use super::node::{self, Encoded, Node};
 use super::part::{self, Change, Part, PartGuard, WITH_NODES};
 use super::table::{EMPTY, Emptied, Table, naming};
 use super::{Old, RetryBudget, make_parts, parts_at};
