@@ -22,6 +22,7 @@ mod helper_path;
 mod inheritance;
 mod inherited_signals;
 mod joining;
+mod kills;
 mod limits;
 mod loss_races;
 mod option_deaths;

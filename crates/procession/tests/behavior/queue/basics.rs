@@ -1,19 +1,15 @@
 //! Queues without deaths: the forms of the operations, bounds, closing, errors.
 
-use std::cell::Cell;
-use std::collections::BTreeMap;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::family::*;
 use procession::queue::{GetError, PutError};
 use procession::{Error, Process, Queue};
-use procession_testkit::isolated;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-const SHORT: Duration = Duration::from_millis(20);
+pub(super) const SHORT: Duration = Duration::from_millis(20);
 
-fn later(time: Duration) -> Instant {
+pub(super) fn later(time: Duration) -> Instant {
     Instant::now() + time
 }
 
@@ -256,179 +252,6 @@ fn iteration_ends_with_the_queue() {
     assert_eq!((&queue).into_iter().count(), 0);
 }
 
-/// Fails to encode if its number is odd, and fails to decode if the thread's `REFUSES` is set.
-#[derive(Debug, PartialEq)]
-struct Moody(u32);
-
-thread_local! {
-    static REFUSES: Cell<bool> = const { Cell::new(false) };
-}
-
-impl Serialize for Moody {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        if self.0 % 2 == 1 {
-            Err(serde::ser::Error::custom("it is odd"))
-        } else {
-            self.0.serialize(serializer)
-        }
-    }
-}
-
-impl<'de> Deserialize<'de> for Moody {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Moody, D::Error> {
-        let number = u32::deserialize(deserializer)?;
-        if REFUSES.get() && number % 4 == 2 {
-            Err(serde::de::Error::custom("not now"))
-        } else {
-            Ok(Moody(number))
-        }
-    }
-}
-
-#[test]
-fn an_item_that_cannot_be_encoded_costs_only_itself() {
-    let _dog = watched();
-    let queue = Queue::bounded(1).unwrap();
-    match queue.put(Moody(3)) {
-        Err(PutError::Unsendable(Moody(3), why)) => assert!(why.contains("Moody"), "{why}"),
-        other => panic!("{other:?}"),
-    }
-    assert!(queue.is_empty());
-    queue.try_put(Moody(4)).expect("the failed item took no place");
-    assert_eq!((queue.get(), queue.len()), (Ok(Moody(4)), 0));
-    let queue = Queue::bounded(10).unwrap();
-    let mut rest = [2, 4, 5, 6].map(Moody).into_iter();
-    match queue.put_many(rest.by_ref()) {
-        Err(PutError::Unsendable(items, _)) => assert_eq!(items, [Moody(5)]),
-        other => panic!("{other:?}"),
-    }
-    assert_eq!(queue.put_many(rest), Ok(1), "no further item was taken from the iterator");
-    let all: Vec<u32> = (0..3).map(|_| queue.get().unwrap().0).collect();
-    assert_eq!(all, [2, 4, 6]);
-}
-
-#[test]
-fn an_item_that_cannot_be_decoded_costs_only_itself() {
-    let _dog = watched();
-    let queue = Queue::bounded(10).unwrap();
-    queue.put_many([2, 4, 6, 8, 10].map(Moody)).unwrap();
-    REFUSES.set(true);
-    assert!(matches!(queue.get(), Err(GetError::Undecodable(why)) if why.contains("Moody")));
-    assert_eq!(queue.get(), Ok(Moody(4)));
-    let many = queue.get_many(9).unwrap();
-    assert!(matches!(many[..], [Err(GetError::Undecodable(_)), Ok(Moody(8)), Err(GetError::Undecodable(_))]));
-    REFUSES.set(false);
-    assert_eq!(queue.try_get(), Err(GetError::Empty));
-}
-
-/// Several processes and threads produce. Each item is received once, and the items of each producer are received in
-/// order.
-#[test]
-fn processes_and_threads_share_a_queue() {
-    const EACH: u32 = 2000;
-    type Item = (u8, u32);
-    fn produce(queue: Queue<Item>, me: u8) {
-        for n in 0..EACH {
-            match n % 3 {
-                0 => queue.put((me, n)).unwrap(),
-                1 => queue.put_timeout((me, n), LONG).unwrap(),
-                _ => drop(queue.put_many([(me, n)]).unwrap()),
-            }
-        }
-    }
-    fn consume(queue: Queue<Item>) -> Vec<Item> {
-        let mut got = Vec::new();
-        loop {
-            match queue.get() {
-                Ok(item) => got.push(item),
-                Err(GetError::Closed) => return got,
-                Err(other) => panic!("{other}"),
-            }
-            got.extend(queue.try_get_many(5).unwrap_or_default().into_iter().map(|item| item.unwrap()));
-        }
-    }
-    let _dog = watched();
-    let queue = Queue::bounded(50).unwrap();
-    let spawned: Vec<_> = (0..2).map(|me| Process::spawn(produce, (queue.clone(), me)).unwrap()).collect();
-    let consumers: Vec<_> = (0..2).map(|_| Process::spawn(consume, (queue.clone(),)).unwrap()).collect();
-    let got = thread::scope(|scope| {
-        let mine: Vec<_> = (2..4)
-            .map(|me| {
-                scope.spawn({
-                    let queue = queue.clone();
-                    move || produce(queue, me)
-                })
-            })
-            .collect();
-        let taking: Vec<_> = (0..2)
-            .map(|_| {
-                scope.spawn({
-                    let queue = queue.clone();
-                    move || consume(queue)
-                })
-            })
-            .collect();
-        mine.into_iter().for_each(|thread| thread.join().unwrap());
-        spawned.iter().for_each(|process| process.join().unwrap());
-        queue.close().unwrap();
-        let mut got: Vec<Vec<Item>> = taking.into_iter().map(|thread| thread.join().unwrap()).collect();
-        got.extend(consumers.iter().map(|process| process.join().unwrap()));
-        got
-    });
-    let mut seen = BTreeMap::<Item, u32>::new();
-    for one in &got {
-        for me in 0..4 {
-            let numbers: Vec<u32> = one.iter().filter(|item| item.0 == me).map(|item| item.1).collect();
-            assert!(numbers.is_sorted(), "items of producer {me} overtook each other");
-        }
-        one.iter().for_each(|item| *seen.entry(*item).or_default() += 1);
-    }
-    assert_eq!(seen.len(), 4 * EACH as usize);
-    assert!(seen.values().all(|&times| times == 1));
-}
-
-#[test]
-fn items_are_received_in_order() {
-    let _dog = watched();
-    let queue = Queue::bounded(7).unwrap();
-    let producer = |queue: Queue<u64>| (0..20_000).try_for_each(|n| queue.put(n)).is_ok();
-    let producer = Process::spawn(producer, (queue.clone(),)).unwrap();
-    assert!((0..20_000).all(|n| queue.get() == Ok(n)));
-    assert_eq!(producer.join(), Ok(true));
-}
-
-#[test]
-fn bytes_are_written_and_read_in_place() {
-    let _dog = watched();
-    let queue = Queue::<Vec<u8>>::bounded(2).unwrap();
-    for len in [0, 1, 512, 513, 100_000] {
-        queue.put_with(len, |buffer| buffer.fill(len as u8)).unwrap();
-        queue.try_put_with(len, |buffer| buffer.fill(9)).unwrap();
-        let full = [
-            queue.try_put_with(len, |_| ()),
-            queue.put_with_timeout(len, |_| (), SHORT),
-            queue.put_with_deadline(len, |_| (), later(SHORT)),
-        ];
-        assert_eq!(full, [(); 3].map(|()| Err(PutError::Full(()))));
-        assert_eq!(queue.get_with(|bytes| bytes == vec![len as u8; len]), Ok(true));
-        assert_eq!(queue.get(), Ok(vec![9; len]), "items can be received by value too");
-        let empty = [
-            queue.try_get_with(|_| ()),
-            queue.get_with_timeout(|_| (), SHORT),
-            queue.get_with_deadline(|_| (), later(SHORT)),
-        ];
-        assert_eq!(empty, [(); 3].map(|()| Err(GetError::Empty)));
-    }
-    queue.put(b"by value".to_vec()).unwrap();
-    assert_eq!(queue.get_with(<[u8]>::to_vec), Ok(b"by value".to_vec()));
-    let panics = std::panic::AssertUnwindSafe(|| queue.put_with(600, |_| panic!("while writing")));
-    assert!(std::panic::catch_unwind(panics).is_err() && queue.is_empty());
-    queue.put_many([vec![1; 600], vec![2]]).unwrap();
-    let panics = std::panic::AssertUnwindSafe(|| queue.get_with(|_| panic!("while reading")));
-    assert!(std::panic::catch_unwind(panics).is_err(), "the item is removed although the reader panicked");
-    assert_eq!(queue.get(), Ok(vec![2]));
-}
-
 #[test]
 fn debug_output_shows_the_fill_level() {
     let _dog = watched();
@@ -446,44 +269,4 @@ fn debug_output_shows_the_fill_level() {
     queue.close().unwrap();
     let text = format!("{queue:?} {:?}", queue.iter());
     assert!(text.contains("capacity: Some(3)") && text.contains("closed: true"), "{text}");
-}
-
-type Expectation = (&'static str, fn(&Queue<Vec<u8>>) -> bool);
-
-const IN_A_FORK: &[Expectation] = &[
-    ("a new queue", |_| matches!(Queue::<u8>::bounded(1), Err(Error::Forked))),
-    ("put", |q| matches!(q.put(vec![1]), Err(PutError::Unusable(..)))),
-    ("putting a large item", |q| matches!(q.try_put(vec![1; 9000]), Err(PutError::Unusable(..)))),
-    ("put_many", |q| matches!(q.put_many([vec![1]]), Err(PutError::Unusable(..)))),
-    ("put_with", |q| matches!(q.put_with(3, |_| ()), Err(PutError::Unusable(..)))),
-    ("get", |q| matches!(q.get(), Err(GetError::Unusable(_)))),
-    ("try_get", |q| matches!(q.try_get(), Err(GetError::Unusable(_)))),
-    ("get_many", |q| matches!(q.get_many(2), Err(GetError::Unusable(_)))),
-    ("get_with", |q| matches!(q.get_with(|_| ()), Err(GetError::Unusable(_)))),
-    ("iteration", |q| matches!(q.iter().collect::<Vec<_>>()[..], [Err(GetError::Unusable(_))])),
-    ("close", |q| q.close().is_err()),
-    ("looking", |q| {
-        q.is_empty()
-            && q.len().checked_sub(1).is_none()
-            && q.capacity().is_none_or(|n| n < 9)
-            && [true, false].contains(&q.is_full())
-    }),
-    ("is_closed", |q| [true, false].contains(&q.is_closed())),
-    ("Debug", |q| !format!("{q:?}").is_empty()),
-    ("cloning and dropping", |q| (drop(q.clone()), true).1),
-];
-
-#[test]
-fn a_queue_refuses_a_fork() {
-    isolated!({
-        let queue = Queue::bounded(5).unwrap();
-        queue.put(vec![7]).unwrap();
-        let broken: Vec<&str> = IN_A_FORK
-            .iter()
-            .filter(|(_, expectation)| !holds_in_a_fork(|| expectation(&queue)))
-            .map(|(name, _)| *name)
-            .collect();
-        assert_eq!(broken, [""; 0]);
-        assert_eq!((queue.len(), queue.is_closed(), queue.get()), (1, false, Ok(vec![7])));
-    });
 }

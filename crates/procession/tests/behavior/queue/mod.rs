@@ -3,9 +3,11 @@
 mod basics;
 mod bytes;
 mod deaths;
+mod encoding;
 mod handles;
 mod joinable;
 mod manners;
 mod pipe;
 mod select;
+mod sharing;
 mod sizes;

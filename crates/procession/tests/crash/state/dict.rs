@@ -4,23 +4,23 @@ use crate::support;
 use std::collections::{BTreeMap, HashMap};
 
 use crate::support::{Before, VECTORS, VICTIM, arena, assert_finished, open};
-use procession::internals::{self, Rule};
+use procession::internals;
 use procession::{Dict, Lock, Manager};
-use procession_testkit::{CrashStep, Gate, Report, isolated, run_until};
+use procession_testkit::{CrashStep, Gate, Report, isolated};
 
-type Model = BTreeMap<u32, String>;
+pub(super) type Model = BTreeMap<u32, String>;
 
 /// Returns a value that is larger than a word. The same number yields the same value.
-fn text(n: u32) -> String {
+pub(super) fn text(n: u32) -> String {
     format!("value {n}, which is a little longer")
 }
 
-fn model(entries: impl IntoIterator<Item = u32>) -> Model {
+pub(super) fn model(entries: impl IntoIterator<Item = u32>) -> Model {
     entries.into_iter().map(|n| (n, text(n))).collect()
 }
 
 /// Creates the dict that the victim will find.
-fn dict(entries: &Model) -> Dict<u32, String> {
+pub(super) fn dict(entries: &Model) -> Dict<u32, String> {
     arena();
     open([VICTIM]);
     Dict::from_entries(entries.clone()).expect("a dict")
@@ -28,7 +28,7 @@ fn dict(entries: &Model) -> Dict<u32, String> {
 
 /// Allocates memory of the sizes that the operation needs, so that the operation opens no spans. Other tests cover
 /// that.
-fn warm_up() {
+pub(super) fn warm_up() {
     for bytes in [40, 64, 100, 200, 500, 1000] {
         internals::free(internals::reserve(bytes).expect("a block"));
     }
@@ -36,7 +36,11 @@ fn warm_up() {
 
 /// Kills the victim at every instruction of `operation`. After each death the dict must be sound and usable,
 /// and in one of the `allowed` states.
-fn step(dict: &Dict<u32, String>, allowed: &[Model], operation: impl Fn(&Dict<u32, String>)) -> Report {
+pub(super) fn step(
+    dict: &Dict<u32, String>,
+    allowed: &[Model],
+    operation: impl Fn(&Dict<u32, String>),
+) -> Report {
     let victim = |gate: &Gate| {
         internals::become_member(VICTIM);
         warm_up();
@@ -53,7 +57,7 @@ fn step(dict: &Dict<u32, String>, allowed: &[Model], operation: impl Fn(&Dict<u3
     report
 }
 
-fn is_one_of(dict: &Dict<u32, String>, allowed: &[Model]) -> Result<(), String> {
+pub(super) fn is_one_of(dict: &Dict<u32, String>, allowed: &[Model]) -> Result<(), String> {
     let there: HashMap<u32, String> = dict.to_map().map_err(|e| e.to_string())?;
     let there: Model = there.into_iter().collect();
     ensure!(allowed.contains(&there), "the dict is {there:?}");
@@ -124,77 +128,6 @@ fn entries_can_be_removed() {
             assert_eq!(dict.remove(&5), Ok(Some(text(5))));
             assert_eq!(dict.remove(&5), Ok(None));
         }));
-    });
-}
-
-/// Returns keys that share a part of the dict. With enough of them, the part's table must grow, and later
-/// shrink.
-fn crowded(dict: &Dict<u32, String>, count: usize) -> Vec<u32> {
-    let keys = (0..).filter(|key| internals::part_of_dict(dict, key) == 3);
-    keys.take(count).collect()
-}
-
-#[test]
-fn a_table_can_grow() {
-    isolated!(env = VECTORS, {
-        let keys = crowded(&dict(&model([])), 7);
-        let before = model(keys[..6].iter().copied());
-        let dict = dict(&before);
-        let report = step(&dict, &[before, model(keys.clone())], |dict| {
-            assert_eq!(dict.insert(&keys[6], text(keys[6])), Ok(None));
-        });
-        assert_finished(&report);
-    });
-}
-
-#[test]
-fn a_table_full_of_removed_entries_can_be_rebuilt() {
-    isolated!(env = VECTORS, {
-        let keys = crowded(&dict(&model([])), 40);
-        let dict = dict(&model(keys[..6].iter().copied()));
-        // Inserts and removes keys until the next one finds no room.
-        let mut next = 6;
-        while internals::is_full_part_of_dict(&dict, 3).is_none_or(|full| !full) {
-            dict.remove(&keys[next - 6]).unwrap();
-            dict.insert(&keys[next], text(keys[next])).unwrap();
-            next += 1;
-            assert!(next < 39, "the table is never full");
-        }
-        dict.remove(&keys[next - 6]).unwrap();
-        let before = model(keys[next - 5..next].iter().copied());
-        let after = model(keys[next - 5..=next].iter().copied());
-        let report = step(&dict, &[before, after], |dict| {
-            assert_eq!(dict.insert(&keys[next], text(keys[next])), Ok(None));
-        });
-        assert_finished(&report);
-    });
-}
-
-#[test]
-fn a_table_can_shrink() {
-    isolated!(env = VECTORS, {
-        let keys = crowded(&dict(&model([])), 13);
-        let dict = dict(&model(keys.iter().copied()));
-        for key in &keys[4..] {
-            dict.remove(key).unwrap();
-        }
-        let allowed = [4, 3, 2, 1].map(|left| model(keys[4 - left..4].iter().copied()));
-        let report = step(&dict, &allowed, |dict| {
-            for key in &keys[..3] {
-                assert_eq!(dict.remove(key), Ok(Some(text(*key))));
-            }
-        });
-        assert_finished(&report);
-    });
-}
-
-#[test]
-fn it_is_cleared() {
-    isolated!(env = VECTORS, {
-        let keys = crowded(&dict(&model([])), 5);
-        let before = model(keys.iter().copied());
-        let dict = dict(&before);
-        assert_finished(&step(&dict, &[before, model([])], |dict| dict.clear().unwrap()));
     });
 }
 
@@ -338,124 +271,6 @@ fn a_dict_can_hold_a_lock() {
     });
 }
 
-/// Runs a control: with this rule broken, some death must leave the `expected` error.
-fn broken(rule: Rule, expected: &str, operation: impl Fn(&Dict<u32, String>)) {
-    let before = model(0..40);
-    let dict = dict(&before);
-    internals::break_rule(rule);
-    let mut changed = before.clone();
-    changed.insert(3, text(9));
-    let mut less = before.clone();
-    less.remove(&3);
-    let report = step(&dict, &[before, changed, less], operation);
-    report.assert_broken();
-    assert!(report.failures.iter().all(|failure| failure.why.contains(expected)), "{report}");
-}
-
-#[test]
-fn without_the_intent_a_change_leaks() {
-    isolated!(env = VECTORS, {
-        broken(Rule::ChangeJournaled, "is owned and not reached", |dict| {
-            dict.insert(&3, text(9)).unwrap();
-        });
-    });
-}
-
-#[test]
-fn without_the_repair_a_change_leaks() {
-    isolated!(env = VECTORS, {
-        broken(Rule::ChangeBlocksFreed, "is owned and not reached", |dict| {
-            dict.insert(&3, text(9)).unwrap();
-        });
-    });
-}
-
-#[test]
-fn without_the_recount_counts_are_wrong() {
-    isolated!(env = VECTORS, {
-        broken(Rule::Recounted, "count", |dict| {
-            dict.remove(&3).unwrap();
-        });
-    });
-}
-
-#[test]
-fn without_the_journal_a_dead_process_keeps_a_lock() {
-    isolated!(env = VECTORS, {
-        let dict = Dict::from_entries([(1u32, 1u64)]).unwrap();
-        arena();
-        open([VICTIM]);
-        internals::break_rule(Rule::Journal);
-        let victim = |gate: &Gate| {
-            internals::become_member(VICTIM);
-            gate.begin();
-            dict.update_or_insert_with(&1, || 0, |n| *n += 1).unwrap();
-            gate.end();
-        };
-        let report = CrashStep::new(arena()).run(victim, |_| {
-            internals::recover(VICTIM);
-            ensure!(!internals::is_locked_part_of_dict(&dict, &1), "the dead holds a part");
-            Ok(())
-        });
-        report.assert_broken();
-    });
-}
-
-/// Returns a value so long that few of them fit into one span. Recovery examines each block that shares a
-/// span with the dead process's blocks.
-fn long(n: u32) -> String {
-    format!("value {n}").repeat(600)
-}
-
-/// A process is killed while it replaces a value, once `place` returns true. Then its recovery is killed at every
-/// instruction, and started again. The value must be `expected`.
-fn recovered_twice(expected: &str, place: impl Fn(&Dict<u32, String>) -> bool) {
-    arena();
-    open([VICTIM]);
-    let dict = Dict::from_entries([(1, long(1)), (2, long(2))]).expect("a dict");
-    let is_half_done = || !internals::faults_of_dict(&dict).is_empty();
-    let mut dead = run_until(
-        |gate: &Gate| {
-            internals::become_member(VICTIM);
-            gate.begin();
-            dict.insert(&1, long(9)).expect("the old value");
-            gate.end();
-        },
-        |_| is_half_done() && place(&dict),
-    );
-    dead.kill();
-    assert!(is_half_done(), "the process was killed in the middle of the change");
-    let recovery = |gate: &Gate| {
-        gate.begin();
-        internals::recover(VICTIM);
-        gate.end();
-    };
-    let report = CrashStep::new(arena()).run(recovery, |_| {
-        internals::recover(VICTIM);
-        let faults = internals::faults_of_dict(&dict);
-        ensure!(faults.is_empty(), "{}", faults.join("; "));
-        ensure!(dict.get(&1).as_ref().is_ok_and(|value| value.as_deref() == Some(expected)), "another value");
-        ensure!(dict.insert(&1, long(3)) == Ok(Some(expected.into())), "the dict can no longer be changed");
-        support::nothing_in(VICTIM)
-    });
-    println!("{report}");
-    assert_finished(&report);
-}
-
-#[test]
-fn a_recovery_killed_before_the_store_can_be_repeated() {
-    isolated!(env = VECTORS, {
-        recovered_twice(&long(1), |_| true);
-    });
-}
-
-#[test]
-fn a_recovery_killed_after_the_store_can_be_repeated() {
-    isolated!(env = VECTORS, {
-        recovered_twice(&long(9), |dict| dict.get(&1) == Ok(Some(long(9))));
-    });
-}
-
 /// The victim gives an object a name and removes the name. Afterwards the name exists or not. If it was
 /// removed, the object is freed.
 #[test]
@@ -498,23 +313,6 @@ fn a_name_can_be_given_and_removed() {
             println!("{report}");
             assert_finished(&report);
             internals::recover(VICTIM);
-        }
-    });
-}
-
-/// Recovery finds a freed dict's blocks by the marks on the spans in which they may be.
-#[test]
-fn without_the_mark_a_span_keeps_a_freed_dict_s_blocks() {
-    isolated!({
-        arena();
-        for noted in [true, false] {
-            if !noted {
-                internals::break_rule(Rule::TouchedFirst);
-            }
-            let dict = Dict::from_entries((0..100).map(|n| (n, text(n)))).unwrap();
-            assert!(internals::census().blocks.len() > 100);
-            drop(dict);
-            assert_eq!(internals::census().blocks.is_empty(), noted);
         }
     });
 }

@@ -1,4 +1,6 @@
 //! Crash tests of `state`.
 
 mod dict;
+mod dict_recovery;
+mod dict_tables;
 mod list;
