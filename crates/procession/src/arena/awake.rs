@@ -34,7 +34,7 @@ const PERIOD_NS: [u64; 2] = [5_000_000, 250_000_000];
 pub(crate) struct AwakeClock {
     /// How far this clock is behind the monotonic clock.
     lost_ns: AtomicU64,
-    /// The time at which the clock stops until the next tick. The bound only grows.
+    /// The bound: at this time the clock stops until the next tick. The bound only grows.
     bound_ns: AtomicU64,
     /// The moment, on the monotonic clock, until which the supervisor has to watch this clock.
     wanted_until_ns: AtomicU64,

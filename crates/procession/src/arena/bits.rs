@@ -39,7 +39,8 @@ impl Bits {
         let line = bit / BITS_A_LINE;
         let (mark, mask) = (&self.lines[(line / 64) as usize], 1 << (line % 64));
         if mark.load(Ordering::SeqCst) & mask == 0 {
-            // CRASH: if a line is marked but has no set bit, the next drain only looks at it needlessly.
+            // CRASH: a death here leaves a marked line without set bits. The next drain looks at the line and finds
+            // nothing.
             mark.fetch_or(mask, Ordering::SeqCst);
         }
         // ORDERING: SeqCst, because the collector's proof needs an order between this operation and the

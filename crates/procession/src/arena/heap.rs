@@ -101,8 +101,8 @@ pub(crate) fn allocate_now(arena: &Arena, slot: u32, bytes: u64) -> Result<u64> 
     find(arena, slot, bytes).ok_or_else(|| no_room(bytes))
 }
 
-/// As [`allocate_until`], but waits neither for memory nor, for more than a moment, for another thread. May return
-/// `None` if this thread is in the middle of an allocation. A panic hook cannot know whether it is.
+/// As [`allocate_until`], but does not wait for memory, and waits only a moment for another thread. May return
+/// `None` if the calling thread is in the middle of an allocation. A panic hook may be called in that state.
 pub(crate) fn try_allocate(arena: &Arena, slot: u32, bytes: u64) -> Option<u64> {
     if let Some(done) = with_home_heap(|heap| heap.find(arena, slot, bytes)) {
         return done;

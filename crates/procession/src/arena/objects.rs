@@ -100,8 +100,8 @@ fn clear_holder(arena: &Arena, record: &Record, slot: u32, index: u32) -> bool {
         other => arena.held_objects(other - 1).has(index),
     };
     let held = held_by(&object.creator) || held_by(&object.partner);
-    // Read last, so that a process that sees the other's bit clear also sees whether the other process had
-    // sent the object.
+    // This comes last: a process that has seen the other's bit clear then also sees whether the other process
+    // had sent the object.
     if object.is_embedded() {
         return true;
     }

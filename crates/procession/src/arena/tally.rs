@@ -1,9 +1,9 @@
 //! A count of handles that cannot overflow, because it stops counting near its limit.
 //!
-//! | count                | meaning                                                                |
-//! |----------------------|------------------------------------------------------------------------|
-//! | `1..SATURATED`           | the number of handles                                                  |
-//! | `SATURATED..`            | an unknown number: the process holds the object until it ends          |
+//! | count          | meaning                                                       |
+//! |----------------|---------------------------------------------------------------|
+//! | `1..SATURATED` | the number of handles                                         |
+//! | `SATURATED..`  | an unknown number: the process holds the object until it ends |
 //!
 //! Safe code can forget clones without dropping them, so it can create more handles than 32 bits can count.
 //! If the count wrapped, dropping one handle could free an object that others still use.

@@ -57,9 +57,9 @@ fn install(signal: i32, handler: Handler) {
     }
 }
 
-/// Creates an alternate stack on which the calling thread runs signal handlers when its own stack has
-/// overflowed. The alternate stack is freed when the thread ends.
-pub(crate) fn guard_this_thread() {
+/// Gives the calling thread an alternate stack. Signal handlers run on it after the thread's own stack has
+/// overflowed. It is freed when the thread ends.
+pub(crate) fn add_alternate_stack() {
     if STACK_LOW.get() != 0 {
         return;
     }

@@ -179,7 +179,7 @@ pub fn as_completed<R: Message>(tasks: impl IntoIterator<Item = Task<R>>) -> imp
     })
 }
 
-/// The event that one of these tasks is done. Covers only the tasks of one pool.
+/// The event that one of these tasks is done. Considers only the tasks of the pool `shared`.
 struct Completion<'a, R> {
     shared: &'a Shared,
     tasks: &'a [Task<R>],

@@ -1,4 +1,4 @@
-//! [`pass_by`]: lets other processes go on past a process that has been stopped.
+//! [`pass_by`]: unblocks the processes that wait for a process that has been stopped.
 
 use std::sync::atomic::Ordering;
 

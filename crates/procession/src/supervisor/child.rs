@@ -161,7 +161,7 @@ fn run_request(arena: &'static Arena, index: u32, slot: &'static Slot, prepared:
         Some(prepared) => match finish_preparation(arena, index, slot, body, prepared) {
             Ok(()) => called(),
             Err(error) => {
-                // Attached for the spawner, which returns the same error.
+                // The spawner finds the error in the process object, and `spawn` returns it.
                 let whole = codec::pack(&error).unwrap_or(0);
                 process_body::attach(arena, index, object, number, process_body::RESULT, whole);
                 Ok(Err(error))

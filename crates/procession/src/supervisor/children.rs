@@ -73,8 +73,8 @@ pub(super) struct Children {
     orphans: Orphans,
     /// Children that may be dead although they cannot be reaped yet.
     dying: Dying,
-    /// The span at which the next tidying begins.
-    tidied: u32,
+    /// The span at which the next inspection of spans begins.
+    inspected: u32,
 }
 
 impl Children {
@@ -93,7 +93,7 @@ impl Children {
             children,
             orphans: Orphans::default(),
             dying: Dying::default(),
-            tidied: 0,
+            inspected: 0,
         })
     }
 
@@ -248,7 +248,7 @@ impl Children {
         }
         if any {
             self.kill_orphans(false);
-            sweep::inspect_spans(self.arena, &mut self.tidied);
+            sweep::inspect_spans(self.arena, &mut self.inspected);
         }
     }
 
@@ -290,8 +290,8 @@ impl Children {
                 recovery::pass_by(self.arena, index);
             } else {
                 self.arena.slot(index).pace.go_on(clock);
-                // The time of the worker's task runs again. A worker with a task holds its pool, so its
-                // arguments need not be searched.
+                // The task's time limit runs again. A worker that has a task also has a handle to its pool,
+                // so its arguments need not be searched for one.
                 cells::recover::notify_keepers(self.arena, index, true);
             }
         }
@@ -427,8 +427,8 @@ impl Children {
     /// when the family `ends`.
     fn kill_orphans(&mut self, ends: bool) {
         let Some(children) = &mut self.children else { return };
-        // The children are counted first and not collected, because forks inherit the heap and orphans are
-        // rare.
+        // This only counts the children at first. A list of them would take memory that every fork inherits, and
+        // orphans are rare.
         let mut listed = 0;
         let mut looked = children.for_each(|_| listed += 1);
         if looked.is_ok() && listed == self.table.children().count() {

@@ -14,7 +14,7 @@ const MAGIC: u64 = u64::from_le_bytes(*b"prc-entr");
 
 /// The result of a call.
 pub(crate) enum Returned {
-    /// The function returned a value, now in this block (0: an empty one).
+    /// The function returned a value, which is in this block. 0 stands for an empty value.
     Value(u64),
     /// As `Value`, but the value is an `Err`. Also contains its text.
     Err(u64, String),

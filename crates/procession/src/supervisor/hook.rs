@@ -61,7 +61,7 @@ extern "C" fn hook(argc: i32, argv: *const *const u8, envp: *const *const u8) {
 pub(super) enum Meant {
     /// Another copy of the library in this program has launched the helper.
     ForAnother,
-    /// The hello or the shared memory of the helper is not there.
+    /// The helper finds no hello, or no shared memory.
     ForNobody,
 }
 

@@ -1,4 +1,4 @@
-//! The supervisor's loop: it sleeps until a child ends, a process rings, or main is dead. Then it checks everything.
+//! The supervisor's loop: it sleeps until it gets SIGCHLD or main is dead. Then it checks everything.
 //!
 //! It runs no user code, has one thread, and never waits for a lock that another process can hold. The holder
 //! may be dead, and only this loop can recover it. If the supervisor is killed, the kernel kills its
@@ -288,7 +288,7 @@ impl Supervisor {
         family_end.into_iter().chain(tick).min().unwrap_or(-1)
     }
 
-    /// Does one step of the family's end. Waits for the processes that are not daemons, and names them after five
+    /// Performs one step of the family's end. Waits for the processes that are not daemons, and names them after five
     /// seconds. Then sends the daemons SIGTERM, and kills them a second later.
     fn end(&mut self) {
         const NAMING_NS: u64 = 5_000_000_000;

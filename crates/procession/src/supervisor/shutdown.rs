@@ -81,8 +81,8 @@ fn lost(arena: &'static Arena) {
     if header.stage.load(Ordering::Acquire) == stage::ENDING {
         return;
     }
-    // ORDERING: before the Release stores that notify of the loss, so a thread that was notified sees this
-    // store.
+    // ORDERING: this comes before the Release stores that report the loss, so every thread that sees one of
+    // those stores also sees this one.
     REPAIRING.store(1, Ordering::Relaxed);
     let used = header.slots_used.load(Ordering::Acquire).min(arena.layout.slots);
     let in_use = |slot: &u32| slots::phase(arena.slot(*slot).state.load(Ordering::Acquire)) != slots::FREE;

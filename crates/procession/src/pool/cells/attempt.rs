@@ -20,7 +20,7 @@ pub(crate) struct Attempt {
     pub(crate) ending: u64,
     /// The signal that ended the worker. If the worker exited: -1 minus its exit code.
     pub(crate) status: i32,
-    /// The worker had run out of memory. The word stores this in a bit of the status that no signal number
+    /// The worker had run out of memory. The word stores this flag in a bit of the status that no signal number
     /// uses.
     pub(crate) no_memory: bool,
 }

@@ -83,8 +83,8 @@ impl Cell {
         self.state.store(next.0, Ordering::Release);
     }
 
-    /// As [`store_release`](Cell::store_release). The store is also ordered before all later loads of this
-    /// thread.
+    /// As [`store_release`](Cell::store_release), but as a SeqCst store: later SeqCst loads of this thread cannot
+    /// be reordered before it.
     #[inline]
     pub(crate) fn store_seq_cst(&self, next: State) {
         self.state.store(next.0, Ordering::SeqCst);

@@ -41,7 +41,7 @@ impl ItemWriter {
         })?
     }
 
-    /// Takes handles to the objects that an item names. The item must still exist.
+    /// Acquires a handle to each object that an item names. The item must hold the objects during the call.
     #[cold]
     fn hold(&mut self, ids: &[Id]) -> Result<()> {
         let arena = member::arena()?;

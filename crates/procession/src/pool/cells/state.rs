@@ -17,7 +17,7 @@
 //! | `QUEUED`    | the task is in the ring, or is about to be      | a worker → `TAKEN`; a canceller → `DONE`         |
 //! | `TAKEN`     | a worker has claimed the task but not begun it  | the worker → `RUNNING`; recovery → `RETURNED`; a canceller → `KILLING` |
 //! | `RUNNING`   | the user's function runs in that worker         | the worker → `DONE`; recovery → `RETURNED` or `DONE`; the keeper or a canceller → `KILLING` |
-//! | `KILLING` | as `RUNNING`, but the keeper kills the worker   | recovery → `RETURNED` or `DONE`; the keeper → `RUNNING`, if the task was in time |
+//! | `KILLING`   | as `RUNNING`, but the keeper kills the worker   | recovery → `RETURNED` or `DONE`; the keeper → `RUNNING`, if the task was in time |
 //! | `RETURNED`  | a worker has died; the next worker takes the task before any in the ring | a worker → `TAKEN`; a canceller → `DONE`         |
 //! | `DONE`      | the ending and the result are in the cell       | the process that drops the last handle → `FREEING` |
 //! | `FREEING`   | the process in the slot frees the cell's blocks | that process → `FREE`; recovery → `FREE`     |

@@ -81,7 +81,7 @@ impl Ring {
         Ok(visited)
     }
 
-    /// Takes up to `max` messages in one step. Appends the bytes of small ones to `bytes`.
+    /// Takes up to `max` messages in one step. Appends the bytes of small messages to `bytes`.
     pub(crate) fn take_some(
         &self,
         max: usize,

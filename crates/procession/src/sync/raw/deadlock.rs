@@ -170,7 +170,7 @@ fn main_thread(arena: &Arena, body: &ProcessBody) -> Option<u32> {
 fn find(arena: &Arena, me: u32) -> Option<Vec<DeadlockMember>> {
     let mut path = vec![waiting(arena, me)?];
     let mut seen = vec![me];
-    if !reach(arena, me, &mut path, &mut seen) {
+    if !find_cycle(arena, me, &mut path, &mut seen) {
         return None;
     }
     let confirmed = path.iter().enumerate().all(|(place, wait)| {
@@ -187,9 +187,10 @@ fn may_be_in_cycle(wait: &Waiting, mine: &Waiting) -> bool {
     wait.since & TIMED == 0 && (wait.since & !TIMED, wait.id) < (mine.since & !TIMED, mine.id)
 }
 
-/// Searches depth first for a path from the last wait of `path` to the thread `goal`, whose wait is the first
-/// of `path`. A writer may wait for many readers, so after a dead end the search tries the next reader.
-fn reach(arena: &Arena, goal: u32, path: &mut Vec<Waiting>, seen: &mut Vec<u32>) -> bool {
+/// Extends `path`, which begins with the wait of the thread `goal`, to a path that ends at `goal`. Returns
+/// whether there is one. Searches depth first: a writer may wait for many readers, so after a dead end the
+/// search tries the next reader.
+fn find_cycle(arena: &Arena, goal: u32, path: &mut Vec<Waiting>, seen: &mut Vec<u32>) -> bool {
     // For each wait of the path, the holders that are still to be tried.
     let mut left = vec![path.last().map_or(vec![], |wait| holders(arena, wait.at))];
     while let Some(next) = left.last_mut() {

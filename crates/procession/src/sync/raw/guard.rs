@@ -7,8 +7,8 @@ use crate::arena::thread::{Entry, with_me};
 use crate::os::clock::Deadline;
 
 /// Proof that this thread holds a lock inside the library. Examples are the lock of a queue's end, the lock
-/// of a part of a dict, and the lock of a value. Dropping the guard releases the lock. Such a lock is never left poisoned, because
-/// recovery repairs what it guards.
+/// of a part of a dict, and the lock of a value. Dropping the guard releases the lock. Such a lock is never
+/// left poisoned, because recovery repairs what it guards.
 pub(crate) struct RawGuard {
     lock: &'static RawLock,
     entry: Entry,
