@@ -57,7 +57,7 @@ fn install(signal: i32, handler: Handler) {
     }
 }
 
-/// Gives the calling thread an alternate stack. Signal handlers run on it after the thread's own stack has
+/// Adds an alternate stack to the calling thread. Signal handlers run on it after the thread's own stack has
 /// overflowed. It is freed when the thread ends.
 pub(crate) fn add_alternate_stack() {
     if STACK_LOW.get() != 0 {

@@ -3,8 +3,8 @@
 use std::thread;
 
 use crate::family::*;
+use procession::Process;
 use procession::sync::{Barrier, Broken, Event, WaitError};
-use procession::{Error, Process};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
