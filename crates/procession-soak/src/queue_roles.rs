@@ -1,15 +1,17 @@
 //! Roles that use queues and pools.
 
-use super::outside::{DONE, JOINABLE, Outside, POOL, QUEUE, TAKEN, WORKED};
-use super::roles::{Actor, LIMIT, MOST_PUTS};
-use super::shared::Item;
-use procession::Result;
-use procession::pool::TaskError;
-use procession::queue::{GetError, PutError};
 use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::sync::atomic::Ordering::*;
 use std::time::Duration;
+
+use procession::Result;
+use procession::pool::TaskError;
+use procession::queue::{GetError, PutError};
+
+use super::outside::{DONE, JOINABLE, Outside, POOL, QUEUE, TAKEN, WORKED};
+use super::roles::{Actor, LIMIT, MOST_PUTS};
+use super::shared::Item;
 
 impl Actor {
     pub(super) fn item(&mut self, kind: usize) -> Option<Item> {

@@ -1,10 +1,12 @@
 //! Roles that use dicts, lists, values and arrays.
 
-use super::outside::{DICT, LIST, POPPED, VALUE};
-use super::roles::{Actor, LIMIT};
+use std::time::Duration;
+
 use procession::Result;
 use procession::sync::LockError;
-use std::time::Duration;
+
+use super::outside::{DICT, LIST, POPPED, VALUE};
+use super::roles::{Actor, LIMIT};
 
 impl Actor {
     pub(super) fn list(&mut self) -> Result<()> {

@@ -1,12 +1,14 @@
 //! Roles that use locks, barriers, pipes and events.
 
-use super::outside::LOCKS;
-use super::roles::{Actor, LIMIT};
+use std::sync::atomic::Ordering::*;
+use std::time::Duration;
+
 use procession::queue::{Connection, GetError, PutError};
 use procession::sync::{Broken, LockError, WaitError};
 use procession::{Process, Queue, Result, pipe};
-use std::sync::atomic::Ordering::*;
-use std::time::Duration;
+
+use super::outside::LOCKS;
+use super::roles::{Actor, LIMIT};
 
 impl Actor {
     /// Acquires a random lock, and checks that no other process is inside. Counts the death of an owner that

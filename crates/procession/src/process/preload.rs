@@ -5,8 +5,8 @@ use super::failure::{Failure, ProcessError};
 use crate::arena::{member, payload};
 use crate::codec;
 use crate::codec::encoding::Message;
-use crate::supervisor::client;
 use crate::supervisor::preload::{Request, TemplateFailure};
+use crate::supervisor::{client, launching};
 use crate::{Error, Result};
 
 /// Runs `f` with `args` once, in a separate process, before the first process is spawned. All later processes
@@ -61,7 +61,7 @@ where
             "the arguments of preload cannot contain handles: it runs before the family exists".into(),
         ))
     } else {
-        client::preload(Request { entry, type_hash, args })
+        launching::preload(Request { entry, type_hash, args })
     };
     match built {
         Ok(Ok(())) => Ok(()),

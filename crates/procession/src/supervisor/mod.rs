@@ -13,9 +13,13 @@
 //! | `hook.rs`          | runs before `main`: decides whether this process is a helper           |
 //! | `guard.rs`         | the supervisor's parent: kills what the supervisor leaves when it dies |
 //! | `launch_report.rs` | why a launched process ended before it was a supervisor                |
-//! | `client.rs`        | the family's side: launching a supervisor, claiming a spare            |
+//! | `client.rs`        | the family's side: claiming a spare, completing its request            |
+//! | `launching.rs`     | launching the supervisor, from main                                    |
 //! | `serve.rs`         | the supervisor's loop, and the end of the family                       |
-//! | `children.rs`      | slots, forks and spares                                                |
+//! | `children.rs`      | what the supervisor keeps about its children                           |
+//! | `spares.rs`        | forking spares, and replacing children that died too early             |
+//! | `reaping.rs`       | what happens to a child that has ended                                 |
+//! | `family_end.rs`    | which children the family's end waits for, and how it ends the others  |
 //! | `backlog.rs`       | calls that the kernel refused, and when they are repeated              |
 //! | `child_table.rs`   | which child is in which slot                                           |
 //! | `dying.rs`         | children that are dead before they can be reaped                       |
@@ -42,12 +46,16 @@ pub(crate) mod crash_report;
 mod dying;
 pub(crate) mod entrypoint;
 mod exit_wait;
+mod family_end;
 mod guard;
 mod hook;
 mod launch_report;
+pub(crate) mod launching;
 pub(crate) mod options;
 mod orphans;
 pub(crate) mod preload;
+mod reaping;
 mod reexec;
 mod serve;
 pub(crate) mod shutdown;
+mod spares;

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use super::{client, exit_wait, guard};
+use super::{exit_wait, guard, launching};
 use crate::arena::header::stage;
 use crate::arena::{Arena, collect, member, process_body, slots, sweep};
 use crate::os::clock::{Deadline, now_ns};
@@ -159,7 +159,7 @@ fn end_family() {
     park::wake_all_sleepers(arena);
     // Closing this connection wakes the supervisor even if the signal cannot be sent. It cannot be sent if no
     // descriptor is left or this process has changed its user.
-    client::close_connection();
+    launching::close_connection();
     member::wake_supervisor(arena);
     let supervisor = header.supervisor_pid.load(Ordering::Acquire) as i32;
     let mut due = Some(Deadline::after(Duration::from_nanos(MAIN_GRACE_NS)));
