@@ -1,7 +1,7 @@
 //! Encoding and decoding of values.
 //!
-//! Numbers, strings, and vectors of numbers are copied as raw bytes. Everything else is encoded in postcard's
-//! format. Both sides run the same executable, so both choose the same encoding.
+//! Numbers, strings, and vectors of numbers are copied as raw bytes. Everything else is encoded in the format of
+//! `format.rs`. Both sides run the same executable, so both choose the same encoding.
 
 use std::any::Any;
 use std::fmt;
@@ -9,8 +9,9 @@ use std::fmt;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::encoder::Encoder;
-use super::output::Short;
+use super::decoder::{Decoder, Undecodable};
+use super::encoder::{Encoder, Unencodable};
+use super::output::{Output, Short};
 use crate::arena::handle;
 use crate::arena::objects::Id;
 use crate::{Error, Result};
@@ -39,8 +40,7 @@ use crate::{Error, Result};
 /// | `File`, `TcpStream`, `Child` | the path or address, to be opened there; [`Stdio`](crate::process::Stdio) for standard streams |
 /// | `Instant` | `Duration`, or `SystemTime` |
 ///
-/// Values are encoded with [postcard](https://docs.rs/postcard), which is compact and does not describe
-/// itself. The compiler refuses most types that cannot be sent: see [When it does not
+/// The encoding does not describe itself: a reader must know the type. The compiler refuses most types that cannot be sent: see [When it does not
 /// compile](crate::when_it_does_not_compile). The types in the row of `serde_json::Value` compile, but
 /// sending such a value returns an error. Debug builds decode each argument and message before it is sent,
 /// and report a failure to the sender. A process also decodes its own result. In release builds it does so
@@ -133,12 +133,17 @@ fn encode<T: Message, R, E>(
     use_it: impl FnOnce(&[u8], &[Id]) -> Result<R, E>,
 ) -> Result<R, E> {
     let mut short = Short::new();
-    let mut encoder = Encoder::new(&mut short);
+    let (mut output, cursor) = Output::new(&mut short);
+    let mut encoder = Encoder { output: &mut output, cursor };
     let (encoded, ids) = handle::collect_ids(|| value.serialize(&mut encoder));
+    let cursor = encoder.cursor;
     if let Err(error) = encoded {
         return Err(wrong(unsendable::<T>(&error)));
     }
-    use_it(encoder.bytes(), &ids)
+    match output.bytes(cursor) {
+        Some(bytes) => use_it(bytes, &ids),
+        None => Err(wrong(unsendable::<T>(&Unencodable::unfinished()))),
+    }
 }
 
 /// The advice in the error for a value that cannot be sent.
@@ -159,17 +164,10 @@ fn unreadable<T>(why: &dyn fmt::Display) -> Error {
     ))
 }
 
-/// Returns the error for a value that postcard cannot decode.
+/// Returns the error for bytes that cannot be decoded.
 #[cold]
-pub(crate) fn undecodable<T>(error: &postcard::Error) -> Error {
-    match error {
-        postcard::Error::WontImplement | postcard::Error::NotYetImplemented => unreadable::<T>(
-            &"its `Deserialize` asks what type comes next, and the encoding does not say that",
-        ),
-        postcard::Error::SerdeDeCustom => unreadable::<T>(&"its `Deserialize` returns an error"),
-        postcard::Error::DeserializeUnexpectedEnd => unreadable::<T>(&"its bytes end too early"),
-        other => unreadable::<T>(other),
-    }
+pub(crate) fn undecodable<T>(error: &Undecodable) -> Error {
+    unreadable::<T>(error)
 }
 
 /// Decodes a value.
@@ -205,12 +203,10 @@ pub(crate) fn from_bytes_or<T: Message, E>(bytes: &[u8], wrong: impl FnOnce(Erro
         *place = std::str::from_utf8(bytes).ok().map(str::to_owned);
         return value.ok_or_else(|| wrong(unreadable::<T>(&"it is not UTF-8")));
     }
-    let mut decoder = postcard::Deserializer::from_bytes(bytes);
+    let mut decoder = Decoder { rest: bytes };
     match T::deserialize(&mut decoder) {
-        Ok(value) => match decoder.finalize() {
-            Ok([]) => Ok(value),
-            rest => Err(wrong(left_over::<T>(rest.map_or(0, <[u8]>::len)))),
-        },
+        Ok(value) if decoder.rest.is_empty() => Ok(value),
+        Ok(_) => Err(wrong(left_over::<T>(decoder.rest.len()))),
         Err(error) => Err(wrong(undecodable::<T>(&error))),
     }
 }

@@ -162,7 +162,7 @@ impl RawTask {
             ending::FAILED => {
                 let note = cell.note.load(Ordering::Acquire);
                 let text = payload::contents(self.shared.arena, block_in(note)).unwrap_or_default();
-                postcard::from_bytes(text).unwrap_or_else(|_| {
+                codec::from_slice(text).unwrap_or_else(|_| {
                     TaskError::Full(heap::why_no_room("the error of the task when it ended"))
                 })
             }

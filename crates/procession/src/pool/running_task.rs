@@ -95,7 +95,7 @@ impl RunningTask {
 
     /// Stores the error with which the task ends.
     pub(super) fn fail(&self, error: &TaskError) {
-        let bytes = postcard::to_stdvec(error).unwrap_or_default();
+        let bytes = codec::to_vec(error).unwrap_or_default();
         if let Ok(block) = payload::pack_bytes(&bytes, &[]) {
             // CRASH: the cell names the block, the block is still ours, and the state says that we run the
             // task. Recovery clears the word, and the sweep frees the block.
@@ -112,7 +112,7 @@ impl RunningTask {
         let block = crash_report::panic_text(arena, arena.slot(slot), payload);
         let text = payload::contents(arena, block).unwrap_or_default();
         let (message, location, backtrace) =
-            postcard::from_bytes::<crash_report::PanicText>(text).unwrap_or_default();
+            codec::from_slice::<crash_report::PanicText>(text).unwrap_or_default();
         blocks::free(arena, slot, block, Tag::process(slot));
         TaskError::Panicked { message, location, backtrace, pid: std::process::id(), attempt }
     }

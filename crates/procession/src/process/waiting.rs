@@ -88,7 +88,7 @@ fn failure(arena: &Arena, handle: &Handle, body: &ProcessBody, ended: u32) -> Fa
     let text = || String::from_utf8_lossy(bytes).into_owned();
     match ended {
         ending::PANICKED => {
-            let (message, location, backtrace) = postcard::from_bytes::<PanicText>(bytes).unwrap_or_default();
+            let (message, location, backtrace) = codec::from_slice::<PanicText>(bytes).unwrap_or_default();
             Failure::Panicked { message, location, backtrace }
         }
         ending::EXITED => Failure::Exited { code },
@@ -104,7 +104,7 @@ fn failure(arena: &Arena, handle: &Handle, body: &ProcessBody, ended: u32) -> Fa
             text: String::new(),
         },
         ending::UNDECODABLE => {
-            let (why, text) = postcard::from_bytes::<UnsendableText>(bytes).unwrap_or_default();
+            let (why, text) = codec::from_slice::<UnsendableText>(bytes).unwrap_or_default();
             Failure::Undecodable { why, text }
         }
         _ if bytes.is_empty() => Failure::NotStarted {

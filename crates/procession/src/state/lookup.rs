@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::store::Encoded;
-use crate::Result;
 use crate::codec::encoding::{self, Message};
+use crate::{Result, codec};
 
 /// A type by which a key of type `K` can be looked up: `K` itself, `str` for a `String`, `Path` for a `PathBuf`, `[T]`
 /// for a `Vec<T>`.
@@ -33,8 +33,8 @@ pub trait Lookup<K>: Serialize {
     where
         K: Message,
     {
-        let bytes = postcard::to_stdvec(self).map_err(|e| encoding::unsendable::<Self>(&e))?;
-        let key: K = postcard::from_bytes(&bytes).map_err(|e| encoding::undecodable::<K>(&e))?;
+        let bytes = codec::to_vec(self).map_err(|e| encoding::unsendable::<Self>(&e))?;
+        let key: K = codec::from_slice(&bytes).map_err(|e| encoding::undecodable::<K>(&e))?;
         encoding::with_bytes(&key, |bytes, ids| use_it(Encoded { bytes, ids }))
     }
 }

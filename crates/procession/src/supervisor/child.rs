@@ -181,7 +181,7 @@ fn run_request(arena: &'static Arena, index: u32, slot: &'static Slot, prepared:
         }
         Ok(Ok(Returned::Unsendable(error, text))) => {
             let text: crash_report::UnsendableText = (error.to_string(), text);
-            attach_text(&postcard::to_stdvec(&text).unwrap_or_default());
+            attach_text(&codec::to_vec(&text).unwrap_or_default());
             (ending::UNDECODABLE, 1, 0)
         }
         Ok(Err(error)) => {

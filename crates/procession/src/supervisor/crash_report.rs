@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::arena::slots::{self, Slot};
 use crate::arena::{Arena, blocks, member, payload};
+use crate::codec;
 use crate::os::{fatal_signals, process};
 
 /// Makes this process and its forks record that they die of a stack overflow or of refused memory. They also
@@ -71,13 +72,13 @@ pub(crate) fn panic_text(arena: &Arena, slot: &Slot, payload: &(dyn Any + Send))
     let kept = slot.panic_text.swap(0, Ordering::AcqRel);
     let same = kept != 0
         && payload::contents(arena, kept).is_ok_and(|bytes| {
-            postcard::from_bytes::<PanicText>(bytes).is_ok_and(|(message, ..)| message == said)
+            codec::from_slice::<PanicText>(bytes).is_ok_and(|(message, ..)| message == said)
         });
     if same {
         return kept;
     }
     let text: PanicText = (said.to_owned(), String::new(), String::new());
-    payload::try_pack_bytes(&postcard::to_stdvec(&text).unwrap_or_default()).unwrap_or(0)
+    payload::try_pack_bytes(&codec::to_vec(&text).unwrap_or_default()).unwrap_or(0)
 }
 
 const NO_MESSAGE: &str = "(a panic without a message)";
@@ -98,7 +99,7 @@ fn keep_panic_text(info: &panic::PanicHookInfo<'_>) {
     let captured = backtrace.status() == BacktraceStatus::Captured;
     let backtrace = if captured { backtrace.to_string() } else { String::new() };
     let text: PanicText = (message, location, backtrace);
-    let text = postcard::to_stdvec(&text).unwrap_or_default();
+    let text = codec::to_vec(&text).unwrap_or_default();
     let slot = arena.slot(member::slot());
     if let Some(block) = payload::try_pack_bytes(&text) {
         let old = slot.panic_text.swap(block, Ordering::AcqRel);

@@ -32,7 +32,7 @@ use super::{crash_report, entrypoint, guard};
 use crate::arena::{Arena, member};
 use crate::os::process::Ended;
 use crate::os::{fd, process, signal};
-use crate::{Error, Result};
+use crate::{Error, Result, codec};
 
 /// A function that the template runs, in the form in which one process names it to another. The arguments are
 /// in a block of main. This block is kept, because another supervisor needs another template.
@@ -97,7 +97,7 @@ pub(crate) enum TemplateFailure {
 pub(super) fn template_failure(socket: BorrowedFd<'_>) -> Option<TemplateFailure> {
     let mut bytes = [0; LONGEST];
     let len = fd::peek(socket, &mut bytes).ok()?;
-    postcard::from_bytes(bytes.get(..len)?).ok()
+    codec::from_slice(bytes.get(..len)?).ok()
 }
 
 /// Returns whether a process has ended without reading the hello. Asks the kernel, which answers only once.
@@ -113,7 +113,7 @@ pub(super) fn tell(socket: BorrowedFd<'_>, mut template_failure: TemplateFailure
         let end = (0..=text.len().min(LONGEST / 2)).rev().find(|&at| text.is_char_boundary(at));
         text.truncate(end.unwrap_or(0));
     }
-    if let Ok(bytes) = postcard::to_stdvec(&template_failure) {
+    if let Ok(bytes) = codec::to_vec(&template_failure) {
         let _ = fd::send_with_fds(socket, &bytes[..bytes.len().min(LONGEST)], &[]);
     }
 }

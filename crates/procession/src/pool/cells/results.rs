@@ -121,7 +121,7 @@ impl<'a, R: Message> ResultWriter<'a, R> {
         if !self.records {
             self.convert()?;
         }
-        let bytes = postcard::to_stdvec(error).unwrap_or_default();
+        let bytes = codec::to_vec(error).unwrap_or_default();
         self.record(ERROR, &bytes)
     }
 
@@ -271,7 +271,7 @@ pub(crate) fn read<R: Message>(
         take(match kind {
             VALUE => encoding::from_bytes(bytes).map_err(undecodable),
             BLOCK => codec::unpack(arena, block_named(bytes).unwrap_or(0)).map_err(undecodable),
-            _ => Err(postcard::from_bytes(bytes).unwrap_or_else(|e| TaskError::Undecodable(e.to_string()))),
+            _ => Err(codec::from_slice(bytes).unwrap_or_else(|e| TaskError::Undecodable(e.to_string()))),
         });
     }
 }
