@@ -53,45 +53,45 @@ pub fn describe() -> String {
 }
 
 /// Returns the parent of a process.
-pub fn parent_of(pid: i32) -> Result<i32> {
+pub fn parent_of(pid: u32) -> Result<u32> {
     stat_field(pid, 1)
 }
 
 /// Returns whether a process sleeps.
-pub fn is_asleep(pid: i32) -> bool {
+pub fn is_asleep(pid: u32) -> bool {
     stat(pid).is_ok_and(|fields| fields.first().is_some_and(|state| state == "S"))
 }
 
 /// Returns whether a process has ended or never existed.
-pub fn is_gone(pid: i32) -> bool {
+pub fn is_gone(pid: u32) -> bool {
     stat(pid).map_or(true, |fields| fields.first().is_none_or(|state| state == "Z" || state == "X"))
 }
 
 /// Returns the children of a process that has one thread.
-pub fn children_of(pid: i32) -> Result<Vec<i32>> {
+pub fn children_of(pid: u32) -> Result<Vec<u32>> {
     let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))?;
     Ok(text.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).collect())
 }
 
 /// Returns the processor time of a process in clock ticks, all threads together.
-pub fn ticks_of(pid: i32) -> Result<u64> {
+pub fn ticks_of(pid: u32) -> Result<u64> {
     Ok(stat_field::<u64>(pid, 11)? + stat_field::<u64>(pid, 12)?)
 }
 
 /// Returns the fields of `/proc/PID/stat` after the name, which may itself contain spaces.
-fn stat(pid: i32) -> Result<Vec<String>> {
+fn stat(pid: u32) -> Result<Vec<String>> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat"))?;
     let (_, fields) = text.rsplit_once(')').ok_or("a stat without a name")?;
     Ok(fields.split_ascii_whitespace().map(str::to_owned).collect())
 }
 
-fn stat_field<T: std::str::FromStr>(pid: i32, index: usize) -> Result<T> {
+fn stat_field<T: std::str::FromStr>(pid: u32, index: usize) -> Result<T> {
     stat(pid)?.get(index).and_then(|field| field.parse().ok()).ok_or_else(|| "a stat cut short".into())
 }
 
 /// Returns how many nanoseconds all threads of a process spent on a processor, and how often they went to
 /// sleep.
-pub fn activity_of(pid: i32) -> Result<(u64, u64)> {
+pub fn activity_of(pid: u32) -> Result<(u64, u64)> {
     let mut sum = (0, 0);
     for task in fs::read_dir(format!("/proc/{pid}/task"))? {
         let task = task?.path();
@@ -107,7 +107,7 @@ pub fn activity_of(pid: i32) -> Result<(u64, u64)> {
 }
 
 /// Returns a line of `smaps_rollup` in KiB: `Pss`, `Private_Dirty`, `Rss`.
-pub fn memory_kib(pid: i32, what: &str) -> Result<f64> {
+pub fn memory_kib(pid: u32, what: &str) -> Result<f64> {
     let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
     let line = text.lines().find_map(|l| l.strip_prefix(what)?.strip_prefix(':'));
     let number = line.and_then(|l| l.trim().strip_suffix(" kB")?.parse().ok());

@@ -168,7 +168,7 @@ fn reap_orphans() -> Result<usize> {
     loop {
         // SAFETY: a plain call; a null status is allowed. `Child`s are waited for before.
         while unsafe { libc::waitpid(-1, std::ptr::null_mut(), libc::WNOHANG | libc::__WALL) } > 0 {}
-        let left = machine::children_of(std::process::id() as i32)?;
+        let left = machine::children_of(std::process::id())?;
         if left.is_empty() {
             return Ok(killed);
         }

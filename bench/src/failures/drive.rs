@@ -62,7 +62,7 @@ pub fn perform(mut command: Command, limit: Duration) -> Result<Outcome> {
     judge(&mut outcome, &heard, status, limit);
     // The process id of a group whose leader was not reaped, or whose members still exist, is not reused.
     if status.is_none() {
-        fork::kill(-(child.id() as i32));
+        fork::kill_group(child.id());
         child.wait()?;
         reap_adopted()?;
     } else {
@@ -138,7 +138,7 @@ fn reap_adopted() -> Result<usize> {
     loop {
         // SAFETY: a plain call; a null status is allowed. The program itself was waited for before.
         while unsafe { libc::waitpid(-1, std::ptr::null_mut(), libc::WNOHANG | libc::__WALL) } > 0 {}
-        let left = machine::children_of(std::process::id() as i32)?;
+        let left = machine::children_of(std::process::id())?;
         if left.is_empty() {
             return Ok(killed.len());
         }

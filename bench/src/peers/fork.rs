@@ -7,7 +7,7 @@ use crate::Result;
 /// A forked process. It is killed and reaped when this value is dropped.
 pub struct Forked {
     /// The child's process id.
-    pub pid: i32,
+    pub pid: u32,
 }
 
 impl Forked {
@@ -23,7 +23,7 @@ impl Forked {
                     libc::_exit(body().is_err().into())
                 }
             }
-            pid => Ok(Forked { pid }),
+            pid => Ok(Forked { pid: pid.cast_unsigned() }),
         }
     }
 
@@ -40,7 +40,7 @@ impl Forked {
     fn reap(&self) -> i32 {
         let mut status = 0;
         // SAFETY: `status` is a valid place to write to.
-        unsafe { libc::waitpid(self.pid, &mut status, 0) };
+        unsafe { libc::waitpid(self.pid.cast_signed(), &mut status, 0) };
         status
     }
 }
@@ -53,8 +53,17 @@ impl Drop for Forked {
 }
 
 /// Kills a process that has not been reaped.
-pub fn kill(pid: i32) {
-    // SAFETY: a plain call.
+pub fn kill(pid: u32) {
+    signal(pid.cast_signed());
+}
+
+/// Kills a process group.
+pub fn kill_group(leader: u32) {
+    signal(-leader.cast_signed());
+}
+
+fn signal(pid: i32) {
+    // SAFETY: a system call without pointers.
     unsafe { libc::kill(pid, libc::SIGKILL) };
 }
 

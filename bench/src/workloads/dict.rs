@@ -267,7 +267,7 @@ fn update_two_theirs() -> Result<Sample> {
 
 /// Returns the bytes of shared memory that this process's mappings take.
 fn shared_bytes() -> Result<f64> {
-    Ok(crate::machine::memory_kib(std::process::id() as i32, "Pss_Shmem")? * 1024.0)
+    Ok(crate::machine::memory_kib(std::process::id(), "Pss_Shmem")? * 1024.0)
 }
 
 fn insert_ours() -> Result<Sample> {

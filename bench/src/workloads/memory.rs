@@ -51,7 +51,7 @@ fn wait_forever(board: &Board) -> ! {
     }
 }
 
-fn await_sleep(pids: &[i32]) -> Result {
+fn await_sleep(pids: &[u32]) -> Result {
     for _ in 0..2000 {
         if pids.iter().all(|&pid| is_asleep(pid)) {
             return Ok(());
@@ -65,7 +65,7 @@ fn await_sleep(pids: &[i32]) -> Result {
 /// in part for each of them.
 fn pss_of_four<P>(
     start: impl Fn() -> Result<P>,
-    pid: impl Fn(&P) -> Result<i32>,
+    pid: impl Fn(&P) -> Result<u32>,
 ) -> Result<(Sample, Vec<P>)> {
     let one = start()?;
     await_sleep(&[pid(&one)?])?;
@@ -103,7 +103,7 @@ fn procession_pss() -> Result<Sample> {
     // The pause lets the supervisor fork another spare.
     std::thread::sleep(Duration::from_millis(50));
     let supervisor = parent_of(pids[0])?;
-    let spares: Vec<i32> =
+    let spares: Vec<u32> =
         children_of(supervisor)?.into_iter().filter(|other| !pids.contains(other)).collect();
     await_sleep(&[&[supervisor], spares.as_slice()].concat())?;
     let spares_kib = spares.iter().map(|&spare| memory_kib(spare, "Pss")).collect::<Result<Vec<_>>>()?;
@@ -138,7 +138,7 @@ fn exec_pss() -> Result<Sample> {
         std::thread::sleep(Duration::from_millis(20));
         Ok(child)
     };
-    let (sample, children) = pss_of_four(start, |child| Ok(child.id() as i32))?;
+    let (sample, children) = pss_of_four(start, |child| Ok(child.id()))?;
     for mut child in children {
         child.kill()?;
         child.wait()?;
@@ -147,12 +147,12 @@ fn exec_pss() -> Result<Sample> {
 }
 
 /// Measures what a set of processes does while it idles. This process is the first of them.
-fn idle(others: &[i32]) -> Result<Sample> {
+fn idle(others: &[u32]) -> Result<Sample> {
     await_sleep(others)?;
     // Waiters may check once more after a while, so give them time to settle.
     std::thread::sleep(Duration::from_millis(200));
-    let me = std::process::id() as i32;
-    let read = |pid: i32| -> Result<[u64; 3]> {
+    let me = std::process::id();
+    let read = |pid: u32| -> Result<[u64; 3]> {
         let (on_cpu_ns, sleeps) = activity_of(pid)?;
         Ok([ticks_of(pid)?, on_cpu_ns, sleeps])
     };

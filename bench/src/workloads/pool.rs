@@ -178,7 +178,7 @@ fn restart() -> Result<Sample> {
         let worker = pool.apply(std::process::id, ())?;
         std::thread::sleep(Duration::from_millis(20));
         let killed = Instant::now();
-        fork::kill(worker as i32);
+        fork::kill(worker as u32);
         ensure(pool.apply(std::process::id, ())? != worker, "the dead one worked")?;
         times.push(killed.elapsed().as_secs_f64() * 1e6);
     }

@@ -53,7 +53,7 @@ fn deaths(count: usize, big: bool, one: fn(bool) -> Result<f64>) -> Result<Sampl
 
 /// Kills the holder once the waiter is asleep. Returns the time of the kill. Fails if the waiter does not
 /// wait.
-fn kill_when_awaited(holder: i32, waiter: i32) -> Result<u64> {
+fn kill_when_awaited(holder: u32, waiter: u32) -> Result<u64> {
     for _ in 0..1000 {
         // The pause is longer than the millisecond after which a waiter of procession checks once more.
         std::thread::sleep(Duration::from_millis(4));
@@ -82,7 +82,7 @@ fn procession_holder(path: String, lock: Lock, big: bool) -> procession::Result<
 
 /// Returns when the waiter was notified of the death, when it acquired the lock, and the process id of the
 /// dead holder.
-fn procession_waiter(path: String, lock: Lock) -> procession::Result<(u64, u64, i32)> {
+fn procession_waiter(path: String, lock: Lock) -> procession::Result<(u64, u64, u32)> {
     let board = Board::open(&path).map_err(std::io::Error::other)?;
     board.arrive();
     let heard = match lock.lock() {

@@ -69,7 +69,7 @@ impl Program {
         Ok(Program { child, lines: BufReader::new(output).lines() })
     }
 
-    fn number(&mut self) -> Result<i32> {
+    fn number(&mut self) -> Result<u32> {
         Ok(self.lines.next().ok_or("the program has ended")??.parse()?)
     }
 
@@ -81,7 +81,7 @@ impl Program {
 }
 
 /// Returns how long it took until none of these processes was left.
-fn time_to_go(pids: &[i32], limit: Duration) -> Option<Duration> {
+fn time_to_go(pids: &[u32], limit: Duration) -> Option<Duration> {
     let started = Instant::now();
     while started.elapsed() < limit {
         if pids.iter().all(|&pid| is_gone(pid)) {
@@ -92,7 +92,7 @@ fn time_to_go(pids: &[i32], limit: Duration) -> Option<Duration> {
     None
 }
 
-fn gone_or_alive(pids: &[i32]) -> String {
+fn gone_or_alive(pids: &[u32]) -> String {
     let limit = Duration::from_millis(1500);
     time_to_go(pids, limit)
         .map_or("alive 1.5 s later".into(), |after| format!("gone after {} ms", after.as_millis()))

@@ -92,7 +92,7 @@ fn for_ever() -> ! {
 }
 
 /// A process that has reported that it is ready. It sleeps in the announced operation, or for ever.
-struct Blocked<R>(Process<R>, i32);
+struct Blocked<R>(Process<R>, u32);
 
 impl<R: Message> Blocked<R> {
     /// Spawns `f` with the path of a board and `args`.
@@ -118,9 +118,9 @@ impl<R: Message> Blocked<R> {
     }
 
     /// Kills the process by SIGKILL, and waits until it is known to be dead. Returns its process id.
-    fn kill(self) -> Result<i32> {
+    fn kill(self) -> Result<u32> {
         // SAFETY: a plain call; the process is a descendant, and its supervisor has not reaped it.
-        unsafe { libc::kill(self.1, libc::SIGKILL) };
+        unsafe { libc::kill(self.1.cast_signed(), libc::SIGKILL) };
         match self.0.join() {
             Ok(_) => Err("a process that was to be killed has returned".into()),
             Err(_) => Ok(self.1),

@@ -30,10 +30,10 @@ fn nap(ms: u64) -> u64 {
     ms
 }
 
-fn my_pid() -> i32 {
+fn my_pid() -> u32 {
     // Long enough for the other worker to claim the next task.
     nap(100);
-    std::process::id() as i32
+    std::process::id()
 }
 
 /// Describes the result of a task.

@@ -7,7 +7,7 @@ use super::{Blocked, SECOND, doing, for_ever, ready, saw};
 use crate::Result;
 
 /// Describes the result of acquiring a lock after `pid` has died.
-fn told<G>(taken: std::result::Result<G, LockError>, pid: i32) -> String {
+fn told<G>(taken: std::result::Result<G, LockError>, pid: u32) -> String {
     match taken {
         Ok(_) => "taken".into(),
         Err(LockError::OwnerDied(OwnerDied { pid: dead, .. })) if dead == pid => {

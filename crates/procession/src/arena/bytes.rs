@@ -24,9 +24,9 @@ impl Arena {
     ///
     /// # Safety
     /// No other thread of any process reads or writes these bytes while the slice is in use: the caller owns their
-    /// block.
+    /// block, or holds the lock that guards them.
     #[inline]
-    pub(super) unsafe fn bytes_mut(&self, offset: u64, len: u64) -> &'static mut [u8] {
+    pub(crate) unsafe fn bytes_mut(&self, offset: u64, len: u64) -> &'static mut [u8] {
         // SAFETY: the bytes lie within the mapping, which is never unmapped. The caller keeps all other
         // threads away.
         unsafe { std::slice::from_raw_parts_mut(self.range(offset, len), len as usize) }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::error::GetError;
-use super::ring::{Buffer, Refusal, Ring, Taken};
+use super::ring::{Buffer, Refusal, Ring, Taken, TakenRun};
 use super::waiting;
 use crate::arena::owned_block::OwnedBlock;
 use crate::arena::{heap, member};
@@ -92,7 +92,7 @@ fn wait_for_news<T>(
 pub(super) fn get<T: Message>(ring: &Ring, deadline: Deadline) -> Result<T, GetError> {
     let mut buffer = Buffer::new();
     let got = match take(ring, &mut buffer, deadline) {
-        Ok(Taken::Inline(_)) => encoding::from_bytes_or(buffer.bytes(), |error| Box::new(undecodable(error))),
+        Ok(Taken::Inline) => encoding::from_bytes_or(buffer.bytes(), |error| Box::new(undecodable(error))),
         Ok(Taken::Block(block)) => in_block(block).map(|value| *value),
         Err(refusal) => return Err(refusal.into()),
     };
@@ -124,7 +124,7 @@ pub(super) fn get_with<R>(
 ) -> Result<R, GetError> {
     let mut buffer = Buffer::new();
     match take(ring, &mut buffer, deadline)? {
-        Taken::Inline(_) => Ok(read(buffer.bytes())),
+        Taken::Inline => Ok(read(buffer.bytes())),
         Taken::Block(block) => Ok(read(block.payload().map_err(undecodable)?)),
     }
 }
@@ -138,8 +138,9 @@ pub(super) fn get_many<T: Message>(
     if max == 0 {
         return Ok(Vec::new());
     }
-    let mut values = Vec::with_capacity(max.min(256));
-    take_some(ring, max, deadline)?.for_each(|message| {
+    let batch = take_some(ring, max, deadline)?;
+    let mut values = Vec::with_capacity(batch.len());
+    batch.for_each(|message| {
         values.push(match message {
             TakenMessage::Inline(bytes) => encoding::from_bytes_or(bytes, undecodable),
             TakenMessage::Block(block) => value_in(block),
@@ -159,9 +160,9 @@ pub(super) fn get_many_with(
     if max == 0 {
         return Ok(0);
     }
-    let arrived = take_some(ring, max, deadline)?;
-    let (count, mut damaged) = (arrived.taken.len(), None);
-    arrived.for_each(|message| match message {
+    let batch = take_some(ring, max, deadline)?;
+    let (count, mut damaged) = (batch.len(), None);
+    batch.for_each(|message| match message {
         TakenMessage::Inline(bytes) => read(bytes),
         TakenMessage::Block(block) => match block.payload() {
             Ok(bytes) => read(bytes),
@@ -174,7 +175,7 @@ pub(super) fn get_many_with(
 fn take_some(ring: &Ring, max: usize, deadline: Deadline) -> Result<TakenBatch, Refusal> {
     let mut bytes = Vec::new();
     let taken = wait_to_take(ring, deadline, || ring.take_some(max, &mut bytes, deadline))?;
-    Ok(TakenBatch { bytes, taken: taken.into_iter() })
+    Ok(TakenBatch { bytes, taken })
 }
 
 /// Messages that were taken in one step. Dropping the batch frees the blocks of the messages that were not
@@ -182,7 +183,7 @@ fn take_some(ring: &Ring, max: usize, deadline: Deadline) -> Result<TakenBatch, 
 struct TakenBatch {
     /// The bytes of the small messages, one after the other.
     bytes: Vec<u8>,
-    taken: std::vec::IntoIter<Taken>,
+    taken: Vec<TakenRun>,
 }
 
 /// One message of a batch that was taken.
@@ -192,15 +193,28 @@ enum TakenMessage<'a> {
 }
 
 impl TakenBatch {
+    /// Returns the number of messages.
+    fn len(&self) -> usize {
+        let len = |taken: &TakenRun| match taken {
+            TakenRun::Inline { count, .. } => *count,
+            TakenRun::Block(_) => 1,
+        };
+        self.taken.iter().map(len).sum()
+    }
+
     fn for_each(self, mut look: impl FnMut(TakenMessage<'_>)) {
-        let mut at = 0;
+        let mut rest = &self.bytes[..];
         for taken in self.taken {
             match taken {
-                Taken::Inline(len) => {
-                    look(TakenMessage::Inline(&self.bytes[at..at + len]));
-                    at += len;
+                TakenRun::Inline { len: 0, count } => {
+                    (0..count).for_each(|_| look(TakenMessage::Inline(&[])));
                 }
-                Taken::Block(block) => look(TakenMessage::Block(block)),
+                TakenRun::Inline { len, count } => {
+                    let (run, later) = rest.split_at(len * count);
+                    run.chunks_exact(len).for_each(|bytes| look(TakenMessage::Inline(bytes)));
+                    rest = later;
+                }
+                TakenRun::Block(block) => look(TakenMessage::Block(block)),
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use super::bundle::{BUNDLE_BYTES, BUNDLE_ITEMS, Bundle};
 use super::error::PutError;
-use super::ring::{Buffer, INLINE_MAX, Piece, Refusal, Ring};
+use super::ring::{Buffer, INLINE_MAX, Part, Piece, Refusal, Ring};
 use super::waiting;
 use crate::arena::objects::Id;
 use crate::arena::owned_block::OwnedBlock;
@@ -164,8 +164,11 @@ pub(super) fn put_many_with(
         }
         let first = done;
         while done < end {
-            let pieces = (done..end).map(|at| Piece::Inline(&bytes[(at - first) * len..][..len]));
-            let put = wait_to_put(ring, len as u64, deadline, || ring.put_some(pieces.clone(), deadline));
+            let part = match len {
+                0 => Part::One(Piece::Inline(&[])),
+                _ => Part::Run { bytes: &bytes[(done - first) * len..(end - first) * len], len },
+            };
+            let put = wait_to_put(ring, len as u64, deadline, || ring.put_some([part].into_iter(), deadline));
             done += put.map_err(|refusal| PutFailure::Refused(refusal).with(count - done))?;
         }
     }

@@ -26,12 +26,12 @@ fn next_size(size: u64, need: u64) -> u64 {
 /// Records that are being written behind the last committed record. They are invisible, because the header of
 /// the first of them is still zero.
 pub(super) struct Batch<'a> {
-    ring: &'a Ring,
+    pub(super) ring: &'a Ring,
     producers: &'static Producers,
     from: Cursor,
     /// The header of the first record. It is stored last.
     first: u64,
-    at: u64,
+    pub(super) at: u64,
     room_to: u64,
     /// The value of `room_to` in shared memory.
     room_before: u64,
@@ -101,6 +101,24 @@ impl<'a> Batch<'a> {
         self.at += header.size();
         self.passed = self.passed.with(len);
         Ok(())
+    }
+
+    /// Returns how many more messages of `len` bytes surely have room here.
+    pub(super) fn room_for(&self, len: u64) -> u64 {
+        let records = self.room_to.saturating_sub(self.at + WORD) / Header::Inline { len }.size();
+        let items = self.passed.items.saturating_sub(self.taken.items);
+        let bytes = self.passed.bytes.saturating_sub(self.taken.bytes);
+        let within_items = self.limits.items.saturating_sub(items);
+        let within_bytes = self.limits.bytes.saturating_sub(bytes) / len.max(1);
+        records.min(within_items).min(within_bytes)
+    }
+
+    /// Moves on behind `count` records that were written behind the first record of the batch.
+    pub(super) fn advance(&mut self, count: u64, header: Header) {
+        debug_assert!(self.first != 0 && self.at + count * header.size() + WORD <= self.room_to);
+        let Header::Inline { len } = header else { return };
+        self.at += count * header.size();
+        self.passed = self.passed.with_run(count, len);
     }
 
     #[inline]

@@ -17,9 +17,18 @@ use crate::sync::raw::event;
 /// A message that was taken.
 #[derive(Debug)]
 pub(crate) enum Taken {
-    /// The number of the message's bytes, which were copied.
-    Inline(usize),
+    /// The message's bytes were copied.
+    Inline,
     /// The message's block, which now belongs to this process.
+    Block(OwnedBlock),
+}
+
+/// A part of a batch that was taken.
+#[derive(Debug)]
+pub(crate) enum TakenRun {
+    /// Messages of `len` bytes each, which were copied.
+    Inline { len: usize, count: usize },
+    /// A message's block, which now belongs to this process.
     Block(OwnedBlock),
 }
 
@@ -40,7 +49,7 @@ impl Ring {
             buffer.fill(self.message(at, len));
             // CRASH: as in `step`.
             side.advance(cursor, at + Header::Inline { len }.size(), side.passed(cursor).with(len));
-            Taken::Inline(len as usize)
+            Taken::Inline
         } else {
             self.take_any(buffer)?
         };
@@ -54,7 +63,7 @@ impl Ring {
         let (cursor, header) = self.next()?;
         let taken = if let Header::Inline { len } = header {
             buffer.fill(self.message(cursor.offset(), len));
-            Taken::Inline(len as usize)
+            Taken::Inline
         } else {
             self.control.consumers.taking.store(1, Ordering::Release);
             Taken::Block(self.owned(self.take_block(cursor.offset())))
@@ -87,43 +96,45 @@ impl Ring {
         max: usize,
         bytes: &mut Vec<u8>,
         deadline: Deadline,
-    ) -> Result<Vec<Taken>, Refusal> {
+    ) -> Result<Vec<TakenRun>, Refusal> {
         let guard = self.lock(&self.control.consumers.side, deadline)?;
         let consumers = &self.control.consumers;
         let (cursor, _) = self.next()?;
-        let mut taken = Vec::with_capacity(max.min(256));
+        let (mut taken, mut count) = (Vec::new(), 0);
         let (mut at, mut passed) = (cursor.offset(), consumers.side.passed(cursor));
         let (mut records, mut moves, mut leaves, mut blocks) = (0, 0, false, false);
-        while taken.len() < max {
+        while count < max {
             let header = self.header(at);
-            records += 1;
             match header {
                 Header::Inline { len } => {
                     if taken.is_empty() {
                         // The other messages are likely to be as long as the first.
                         bytes.reserve(max.saturating_mul(len as usize).min(64 << 10));
                     }
-                    bytes.extend_from_slice(self.message(at, len));
-                    taken.push(Taken::Inline(len as usize));
-                    passed = passed.with(len);
+                    let run = self.copy_run(at, len as usize, max - count, bytes);
+                    taken.push(TakenRun::Inline { len: len as usize, count: run });
+                    passed = passed.with_run(run as u64, len);
+                    (at, records, count) =
+                        (at + run as u64 * header.size(), records + run as u64, count + run);
+                    continue;
                 }
                 Header::Block { len } => {
                     // CRASH: `taking` is stored before the block becomes ours, because recovery looks at only
                     // this many records.
-                    consumers.taking.store(records, Ordering::Release);
-                    taken.push(Taken::Block(self.owned(self.take_block(at))));
+                    consumers.taking.store(records + 1, Ordering::Release);
+                    taken.push(TakenRun::Block(self.owned(self.take_block(at))));
                     passed = passed.with(len);
-                    blocks = true;
+                    (count, blocks) = (count + 1, true);
                 }
                 // Follows the ring once to the beginning of this segment, and once to the next segment. One commit
                 // leaves at most one segment.
                 Header::Go { to, leave } if moves < 2 && !(leave && leaves) => {
-                    (at, moves, leaves) = (to, moves + 1, leaves | leave);
+                    (at, records, moves, leaves) = (to, records + 1, moves + 1, leaves | leave);
                     continue;
                 }
                 _ => break,
             }
-            at += header.size();
+            (at, records) = (at + header.size(), records + 1);
         }
         // CRASH: as in `step`.
         let commit = || consumers.side.advance(cursor, at, passed);
@@ -136,7 +147,7 @@ impl Ring {
             // CRASH: if we die before this store, recovery looks at more records than it needs to.
             consumers.taking.store(1, Ordering::Release);
         }
-        self.notify_producers(guard, taken.len());
+        self.notify_producers(guard, count);
         Ok(taken)
     }
 
@@ -189,7 +200,7 @@ impl Ring {
 
     /// Returns the bytes of the small message at `at`. The caller holds the consumers' lock.
     #[inline]
-    fn message(&self, at: u64, len: u64) -> &'static [u8] {
+    pub(super) fn message(&self, at: u64, len: u64) -> &'static [u8] {
         // SAFETY: the message is published, and its segment stays until a consumer has moved the cursor past
         // the message.
         unsafe { self.arena.bytes(at + WORD, len) }

@@ -111,6 +111,12 @@ impl Passed {
         // An empty message takes room too.
         Passed { items: self.items + 1, bytes: self.bytes + bytes.max(1) }
     }
+
+    /// As [`with`](Passed::with), for `count` messages of `bytes` bytes each.
+    #[inline]
+    pub(super) fn with_run(self, count: u64, bytes: u64) -> Passed {
+        Passed { items: self.items + count, bytes: self.bytes + count * bytes.max(1) }
+    }
 }
 
 impl Tally {

@@ -6,6 +6,7 @@
 //! | `control.rs` | the two sides, their cursors and locks                               |
 //! | `make.rs`    | creating a ring, and finding it again                                |
 //! | `batch.rs`   | records that one store commits                                       |
+//! | `run.rs`     | messages of one length in a row                                      |
 //! | `produce.rs` | putting messages: one commit per batch                               |
 //! | `buffer.rs`  | the bytes of a small message that is being put or taken              |
 //! | `consume.rs` | taking messages                                                      |
@@ -27,16 +28,17 @@ mod make;
 mod produce;
 mod record;
 pub(crate) mod recover;
+mod run;
 
 use std::sync::atomic::AtomicU64;
 
 pub(crate) use buffer::Buffer;
-pub(crate) use consume::Taken;
+pub(crate) use consume::{Taken, TakenRun};
 pub(crate) use control::Control;
 #[cfg(feature = "internals")]
 pub use inspect::{End, Occupied};
 pub(crate) use make::{LARGE_FIRST, PlainBody, SMALL_FIRST, make};
-pub(crate) use produce::Piece;
+pub(crate) use produce::{Part, Piece};
 pub(crate) use record::INLINE_MAX;
 
 use crate::Error;

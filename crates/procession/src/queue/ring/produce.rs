@@ -25,6 +25,17 @@ pub(crate) enum Piece<'a> {
     Block { at: u64, len: u64 },
 }
 
+/// A part of a batch.
+#[derive(Clone, Copy)]
+pub(crate) enum Part<'a> {
+    /// Messages of `len` bytes each, one after the other. `len` is neither 0 nor above `INLINE_MAX`.
+    Run {
+        bytes: &'a [u8],
+        len: usize,
+    },
+    One(Piece<'a>),
+}
+
 impl Ring {
     /// Puts one message, if there is room. Waits only for the lock.
     pub(crate) fn put(&self, piece: Piece<'_>, deadline: Deadline) -> Result<(), Refusal> {
@@ -90,16 +101,23 @@ impl Ring {
     /// refusal if none was put.
     pub(crate) fn put_some<'a>(
         &self,
-        pieces: impl Iterator<Item = Piece<'a>>,
+        parts: impl Iterator<Item = Part<'a>>,
         deadline: Deadline,
     ) -> Result<usize, Refusal> {
         let guard = self.lock(&self.control.producers.side, deadline)?;
         let (mut batch, mut count) = (Batch::begin(self)?, 0);
-        for piece in pieces {
-            match batch.push(piece) {
-                Ok(()) => count += 1,
+        for part in parts {
+            let (put, wanted) = match part {
+                Part::Run { bytes, len } => (batch.push_run(bytes, len), bytes.len() / len),
+                Part::One(piece) => (batch.push(piece).map(|()| 1), 1),
+            };
+            match put {
                 Err(refusal) if count == 0 => return Err(refusal),
-                Err(_) => break,
+                Ok(put) if put == wanted => count += put,
+                stopped => {
+                    count += stopped.unwrap_or(0);
+                    break;
+                }
             }
         }
         batch.commit();

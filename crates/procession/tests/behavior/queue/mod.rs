@@ -1,6 +1,7 @@
 //! Behavior of `queue`.
 
 mod basics;
+mod batches;
 mod bytes;
 mod deaths;
 mod encoding;
