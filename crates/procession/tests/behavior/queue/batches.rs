@@ -11,12 +11,17 @@ fn admitted<T: Message + Clone>(queue: &Queue<T>, items: &[T]) -> usize {
     items.iter().take_while(|item| queue.try_put((*item).clone()).is_ok()).count()
 }
 
-fn all<T: Message>(queue: &Queue<T>, max: usize) -> Vec<T> {
-    match queue.try_get_many(max) {
-        Ok(items) => items.into_iter().map(Result::unwrap).collect(),
-        Err(GetError::Empty) => Vec::new(),
-        Err(e) => panic!("{e}"),
+/// Takes up to `max` items. One call may return fewer, because it takes items of two segments at most.
+fn some<T: Message>(queue: &Queue<T>, max: usize) -> Vec<T> {
+    let mut some = Vec::new();
+    while some.len() < max {
+        match queue.try_get_many(max - some.len()) {
+            Ok(items) => some.extend(items.into_iter().map(Result::unwrap)),
+            Err(GetError::Empty) => break,
+            Err(e) => panic!("{e}"),
+        }
     }
+    some
 }
 
 /// Puts items into a queue by batches, and into an equal one by one, and takes them out again in part. Repeats this, so
@@ -32,8 +37,8 @@ fn behaves_alike<T: Message + Clone + PartialEq + Debug>(new: impl Fn() -> Queue
         }
         assert_eq!(batches.len(), singles.len());
         for max in [1, 1 + round % 7, usize::MAX] {
-            let some: Vec<T> = (0..max).map_while(|_| singles.try_get().ok()).collect();
-            assert_eq!(all(&batches, max), some, "round {round}, {max} at most");
+            let expected: Vec<T> = (0..max).map_while(|_| singles.try_get().ok()).collect();
+            assert_eq!(some(&batches, max), expected, "round {round}, {max} at most");
         }
     }
 }
