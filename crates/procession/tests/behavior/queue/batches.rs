@@ -31,8 +31,11 @@ fn behaves_alike<T: Message + Clone + PartialEq + Debug>(new: impl Fn() -> Queue
     for round in 0..40 {
         let expected = admitted(&singles, items);
         match batches.try_put_many(items.iter().cloned()) {
-            Ok(count) => assert_eq!((count, count), (items.len(), expected)),
-            Err(PutError::Full(left)) => assert_eq!(left, items[expected..], "round {round}"),
+            Ok(count) => assert_eq!((count, expected), (items.len(), items.len())),
+            // Items that were not taken from the iterator are not returned.
+            Err(PutError::Full(left)) => {
+                assert!(items[expected..].starts_with(&left), "round {round}: {left:?}")
+            }
             Err(e) => panic!("{e}"),
         }
         assert_eq!(batches.len(), singles.len());
