@@ -13,7 +13,7 @@ pub struct Workload {
     pub says: &'static str,
     /// The unit of the figures.
     pub unit: &'static str,
-    /// Which figures are good.
+    /// Which figures are better.
     pub better: Better,
     /// The minimum that our figure must reach, independently of the peers.
     pub target: Option<f64>,
@@ -23,12 +23,12 @@ pub struct Workload {
     pub most_pairs: usize,
 }
 
-/// Which figures are good.
+/// Which figures are better.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Better {
-    /// Lower figures are good: times, sizes.
+    /// Lower figures are better: times, sizes.
     Lower,
-    /// Higher figures are good: rates.
+    /// Higher figures are better: rates.
     Higher,
 }
 

@@ -136,7 +136,7 @@ fn lines_of(child: &mut Child) -> Result<Receiver<String>> {
 fn reap_adopted() -> Result<usize> {
     let (started, mut killed) = (Instant::now(), std::collections::BTreeSet::new());
     loop {
-        // SAFETY: a plain call; a null status is allowed. The program itself was waited for before.
+        // SAFETY: a plain call; a null status is allowed. The program itself was reaped earlier.
         while unsafe { libc::waitpid(-1, std::ptr::null_mut(), libc::WNOHANG | libc::__WALL) } > 0 {}
         let left = machine::children_of(std::process::id())?;
         if left.is_empty() {

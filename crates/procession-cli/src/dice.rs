@@ -1,4 +1,4 @@
-//! [`Dice`]: random numbers that a seed repeats.
+//! [`Dice`]: random numbers that depend only on a seed.
 
 use std::hash::{BuildHasher, RandomState};
 

@@ -340,7 +340,7 @@ fn nothing_is_left_when_it_is_killed_while_it_starts() {
         let nap = format!("1000.{}{round}", std::process::id());
         let mut command = map(&["-j", "2", "sleep", ":::", &nap, &nap]);
         let child = start_in_group(&mut command);
-        // The moment of the kill is what the test varies.
+        // The test varies the moment of the kill.
         thread::sleep(Duration::from_micros(50 * round));
         let group = rustix::process::Pid::from_child(&child);
         rustix::process::kill_process_group(group, Signal::KILL).unwrap();

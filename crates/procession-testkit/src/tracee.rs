@@ -221,7 +221,7 @@ impl Tracee {
 
     fn read(&self) -> Insn {
         let address = self.rip as *mut u8;
-        // SAFETY: reads a word of the victim's memory. Nothing of this process is written.
+        // SAFETY: the call reads a word of the victim's memory, and writes to no memory of this process.
         let word = unsafe { libc::ptrace(libc::PTRACE_PEEKTEXT, self.child.pid, address, 0usize) };
         Insn(word as u64)
     }

@@ -7,8 +7,8 @@ use std::time::Instant;
 use procession_testkit::{CrashStep, Gate, Outcome, Report};
 use toy::{Bug, memory, toy};
 
-/// Slot 0 puts a message. At every point slot 1 gets it. `recover` puts the message that a dead putter can no
-/// longer put.
+/// Slot 0 puts a message. At every instruction of this put, slot 1 gets the message. `recover` puts the message
+/// if slot 0 has died before it could.
 fn get_against_put(bug: Bug, forget_to_recover: bool) -> Report {
     let memory = memory();
     let toy = toy(memory);

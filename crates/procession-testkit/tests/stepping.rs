@@ -1,4 +1,4 @@
-//! An operation is killed at each instruction, and bugs in it are found.
+//! Tests that a run that kills an operation at each instruction finds the bugs of that operation.
 #![allow(unsafe_code, reason = "a raw store for the victim that dies")]
 
 mod toy;

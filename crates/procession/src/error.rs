@@ -105,7 +105,7 @@ pub struct OtherError {
     cause: Option<Box<OtherError>>,
 }
 
-/// The maximum number of links that are kept of a chain of causes.
+/// The maximum number of causes that are kept.
 const MOST_LINKS: usize = 100;
 
 impl OtherError {

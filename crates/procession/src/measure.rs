@@ -1,4 +1,4 @@
-//! What the benchmarks measure although users cannot reach it.
+//! Internal operations that the benchmarks measure. Users cannot call them.
 
 use std::hint::black_box;
 

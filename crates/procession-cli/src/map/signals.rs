@@ -21,7 +21,7 @@ impl Signals {
     /// Blocks the signals of a run. From now on, they wait in the kernel.
     ///
     /// A signal that was ignored when the program was started stays ignored. SIGCHLD and SIGCONT are
-    /// exceptions, because through them the two processes of a run notice each other's end.
+    /// exceptions: they notify each of the two processes of a run that the other has ended.
     pub fn listen() -> io::Result<Signals> {
         let is_read = |signal| matches!(signal, SIGCHLD | SIGCONT) || !was_ignored(signal);
         let signals: Vec<i32> = READ.into_iter().filter(|&signal| is_read(signal)).collect();

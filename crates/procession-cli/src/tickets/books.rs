@@ -37,9 +37,9 @@ pub struct Ticket {
     pub ticket: u64,
     pub buyer: u32,
     pub pid: i32,
-    /// Whether the buyer reported it. A killed buyer could not report it.
+    /// Whether the buyer reported the purchase. A killed buyer could not report it.
     pub said: bool,
-    /// Whether the file records it.
+    /// Whether the file records the purchase.
     pub booked: bool,
 }
 

@@ -7,7 +7,7 @@ use crate::arena::handle::HasHandle;
 use crate::arena::records::Record;
 use crate::arena::{collect, handle, member};
 
-/// Makes a pass of the collector, as this process.
+/// Makes a pass of the collector in this process.
 pub fn collect() {
     arena().header().collect_wanted.store(0, Ordering::SeqCst);
     collect::want(arena());

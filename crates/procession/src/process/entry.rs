@@ -71,7 +71,7 @@ pub(crate) const fn assert_captures_nothing<F: Captureless>() {
     Checked::<F>::CAPTURES_NOTHING
 }
 
-/// The check of one type of function. The check is a constant of this type, so the compiler reports a failure
+/// Checks one type of function. The check is a constant of this type, so the compiler reports a failure
 /// only once, even if the function is passed on several times.
 struct Checked<F>(std::marker::PhantomData<F>);
 

@@ -213,8 +213,8 @@ impl<A, B> Connection<A, B> {
         let word = &ring.control().filled.word;
         let look = || if ring.has_news() { Ok(()) } else { Err(Refusal::Empty) };
         let news = waiting::wait(ring.arena(), word, deadline, || ring.has_taken(), || ring.has_news(), look);
-        // We do not receive the message. The wake may have been meant for another thread that does, so wake
-        // one more.
+        // This thread does not receive the message, but it may have used up the wake of a thread that would
+        // receive it. So wake another thread.
         event::notify(word, 1);
         match news {
             Ok(()) | Err(Refusal::Closed) => Ok(()),

@@ -1,4 +1,4 @@
-//! [`recover`]: repairs what a dead process left, in one order.
+//! [`recover`]: repairs what a dead process left. The order of the steps matters.
 //!
 //! The function works without a supervisor, because the crash tests call it on a private copy of the memory
 //! after every instruction of their victim. It can be interrupted at any point and called again, because the

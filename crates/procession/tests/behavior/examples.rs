@@ -43,7 +43,7 @@ fn the_shared_dict_example_prints_its_output() {
     assert_eq!(printed("03_shared_dict"), expected("03_shared_dict"));
 }
 
-/// The output of a queue of three is the same every time.
+/// The queue has room for three items. The output is the same every time.
 #[test]
 fn the_queue_example_prints_its_output() {
     assert_eq!(printed("04_queue"), expected("04_queue"));

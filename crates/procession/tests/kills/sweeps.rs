@@ -60,8 +60,8 @@ impl Scene {
     }
 }
 
-/// Makes a sleeper leave at each point of a sweep. Returns whether other data that is then stored in the
-/// freed memory always stays untouched.
+/// Makes a sleeper leave at each point of a sweep. Other data is then stored in the freed memory. Returns
+/// whether the sweep never changes this data.
 fn leave_meanwhile() -> bool {
     arena();
     let mut sound = true;

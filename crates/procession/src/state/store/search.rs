@@ -34,8 +34,7 @@ impl Map {
     /// read of the part is still current.
     #[inline]
     pub(super) fn search(&self, part: &Part, hash: u64, key: &[u8]) -> Place {
-        // ORDERING: Acquire pairs with the Release in `Part::commit`. This applies to the table's word here
-        // and to the cells below.
+        // ORDERING: this Acquire and those of the cells below pair with the Release in `Part::commit`.
         let table = Table(part.table.load(Ordering::Acquire));
         let (mut free, hash) = (Place::Nowhere, hash & u64::from(u32::MAX));
         if table.0 == 0 {

@@ -1,5 +1,6 @@
 //! A process exits while one of its threads, which has no record, is in the middle of waking other processes.
-//! The exit ends that thread at every instruction, and no other process may be left asleep.
+//! The test is repeated so that the exit ends that thread at each of its instructions. No other process may be
+//! left asleep.
 
 use crate::shop::{small, workshop};
 use crate::support::{Diary, LONG, OTHER, VICTIM, arena, open};
@@ -93,7 +94,7 @@ impl<T: Sync + 'static> Waking<T> {
 }
 
 /// Defines two tests of an operation that wakes a sleeper. With the rule, no process is left asleep. Without
-/// the rule, one is.
+/// the rule, the sleeper is left asleep.
 macro_rules! wakes {
     ($($test:ident, $control:ident = $waking:expr;)*) => {$(
         #[test]

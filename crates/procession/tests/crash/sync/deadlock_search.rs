@@ -22,8 +22,8 @@ fn parent_and_child() {
     internals::open_slot(VICTIM);
 }
 
-/// The child asks for its parent, and stops at the `at`-th instruction of that. Meanwhile the recovery of its
-/// parent proceeds as far as it can without completing. Then both continue. Returns the number of the child's
+/// The child calls a function that asks for its parent, and stops at the `at`-th instruction of the call.
+/// Meanwhile the recovery of the parent proceeds as far as it can without completing. Then both continue. Returns the number of the child's
 /// instructions, and whether the child ends.
 fn ask_during_recovery(at: u64) -> (u64, bool) {
     parent_and_child();
