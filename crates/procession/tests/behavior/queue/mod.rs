@@ -7,6 +7,7 @@ mod deaths;
 mod encoding;
 mod handles;
 mod joinable;
+mod leases;
 mod manners;
 mod pipe;
 mod select;

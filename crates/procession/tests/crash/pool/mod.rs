@@ -1,4 +1,6 @@
 //! Crash tests of `pool`.
 
+mod cancelling;
 mod rare;
+mod recoveries;
 mod tasks;

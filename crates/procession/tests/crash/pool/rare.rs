@@ -1,23 +1,22 @@
 //! A process is killed at every instruction of the rare operations of a pool: continuing a dead worker's chunk, adding
-//! cells, cancelling, sending a task, creating and resizing a pool, and recovery itself.
-
+//! cells, sending a task, creating and resizing a pool.
 #![allow(unsafe_code, reason = "ends a child in the middle of a task")]
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use crate::shop::*;
 use crate::support::*;
 use procession::internals::{self, Rule};
+use procession::pool::TaskError;
 use procession::pool::manual_pool::{ManualPool, Mapping};
-use procession::pool::{TaskError, TaskState};
 use procession::{Message, Queue, Task};
-use procession_testkit::{Child, CrashStep, Gate, Report, interleave, isolated, proc, run_until};
+use procession_testkit::{Child, CrashStep, Gate, Report, isolated};
 
 /// True if this process dies in the fragile functions below.
 static DIES: AtomicBool = AtomicBool::new(false);
 
-fn fragile_sum(a: u32, b: u32) -> u32 {
+pub(super) fn fragile_sum(a: u32, b: u32) -> u32 {
     if DIES.load(Relaxed) {
         // SAFETY: ends the process immediately.
         unsafe { libc::_exit(0) }
@@ -39,7 +38,7 @@ type Results<R> = Vec<Result<R, TaskError>>;
 type Map<R> = fn(&ManualPool) -> Mapping<u64, R>;
 
 /// Starts a worker in `slot` that takes a task and dies in it.
-fn die_at_work(shop: &ManualPool, slot: u32) {
+pub(super) fn die_at_work(shop: &ManualPool, slot: u32) {
     let mut worker = Child::spawn(|| {
         internals::become_member(slot);
         let shop = shop.held_here().expect("its own handle");
@@ -162,175 +161,6 @@ fn without_the_rule_added_cells_are_swept_with_their_creator() {
     isolated!({
         internals::break_rule(Rule::ChunkAdopted);
         room_is_made().assert_broken();
-    });
-}
-
-fn forever() -> u32 {
-    loop {
-        std::thread::park();
-    }
-}
-
-/// Submits a task that never ends, and starts a worker for it.
-fn at_work(shop: &ManualPool) -> (Task<u32>, Child) {
-    let task = shop.submit(forever, ()).expect("submitted");
-    let worker = Child::spawn(|| {
-        internals::become_member(OTHER);
-        shop.held_here().expect("its own handle").work_once();
-    });
-    proc::wait_until("it runs", LONG, || task.state() == TaskState::Running);
-    (task, worker)
-}
-
-/// The victim cancels a running task. If it has cancelled the task, the keeper knows which worker to kill.
-fn cancelled() -> Report {
-    let shop = workshop_with(0);
-    let before = Before::now();
-    let (task, mut other) = at_work(&shop);
-    let look = shop.keeper_looks();
-    let report = stepped(
-        &shop,
-        |_| assert!(task.cancel()),
-        || {
-            ensure!(
-                !shop.any_killing() || shop.keeper_knows(&look),
-                "the keeper does not know which worker to kill"
-            );
-            internals::recover(OTHER);
-            let ended = task.try_get();
-            let over = matches!(ended, Err(TaskError::Cancelled | TaskError::WorkerDied { .. }));
-            ensure!(over, "{ended:?}");
-            // SAFETY: the original is forgotten by this copy of the process.
-            drop(unsafe { std::ptr::read(&task) });
-            ensure!(shop.is_empty(), "a cell is not free");
-            before.is_back()
-        },
-    );
-    other.kill();
-    std::mem::forget(task);
-    report
-}
-
-#[test]
-fn a_running_task_can_be_cancelled() {
-    isolated!({
-        assert_finished(&cancelled());
-    });
-}
-
-#[test]
-fn without_the_rule_the_keeper_misses_a_death() {
-    isolated!({
-        internals::break_rule(Rule::KeeperNotified);
-        cancelled().assert_broken();
-    });
-}
-
-/// The victim is the keeper, and times out a task that overran its limit. The pool ends with the victim.
-fn timed_out_task() -> Report {
-    let shop = workshop_with(0).with_limit(1);
-    let before = Before::now();
-    let (task, mut other) = at_work(&shop);
-    let report = stepped(
-        &shop,
-        |shop| _ = shop.keeper_looks(),
-        || {
-            shop.end();
-            internals::recover(OTHER);
-            let ended = task.try_get();
-            ensure!(matches!(ended, Err(TaskError::Terminated)), "{ended:?}");
-            // SAFETY: the original is forgotten by this copy of the process.
-            drop(unsafe { std::ptr::read(&task) });
-            ensure!(shop.is_empty(), "a cell is not free");
-            before.is_back()
-        },
-    );
-    assert!(report.points > 3, "the task did not time out: {report}");
-    other.kill();
-    std::mem::forget(task);
-    report
-}
-
-#[test]
-fn an_overrun_task_ends_although_its_keeper_dies() {
-    isolated!({
-        assert_finished(&timed_out_task());
-    });
-}
-
-#[test]
-fn without_the_rule_a_task_stays_with_its_dead_worker() {
-    isolated!({
-        internals::break_rule(Rule::TaskReturned);
-        timed_out_task().assert_broken();
-    });
-}
-
-/// Recovery races with a process that cancels the dead worker's task. A cancelled task must not start again.
-#[test]
-fn a_cancelled_task_stays_cancelled_when_its_worker_dies() {
-    isolated!({
-        arena();
-        let make = || {
-            open([VICTIM]);
-            let shop = ManualPool::new(1).expect("a workshop");
-            let task = shop.submit(fragile_sum, (3, 4)).expect("submitted");
-            die_at_work(&shop, VICTIM);
-            (shop, task, Cell::new(false))
-        };
-        let recovery = |(shop, ..): &(ManualPool, Task<u32>, Cell<bool>), gate: &Gate| {
-            gate.begin();
-            shop.recover(VICTIM);
-            gate.end();
-            internals::recover(VICTIM);
-        };
-        let cancel =
-            |(_, task, cancelled): &(ManualPool, Task<u32>, Cell<bool>)| cancelled.set(task.cancel());
-        let mut both = 0;
-        interleave(make, recovery, cancel, |(_, task, cancelled)| {
-            assert!(cancelled.get(), "the task could not be cancelled at some instruction");
-            both += 1;
-            assert_eq!(task.try_get(), Err(TaskError::Cancelled));
-        });
-        assert!(both > 1);
-    });
-}
-
-/// Recovery releases a task of a dead submitter. Meanwhile the task is done, and another submitter's task takes its
-/// cell.
-#[test]
-fn a_task_survives_the_release_of_its_cell_s_last_task() {
-    isolated!({
-        arena();
-        type Next = RefCell<Option<Task<u32>>>;
-        let make = || {
-            open([VICTIM]);
-            let shop = ManualPool::new(0).expect("a workshop");
-            let mut submitter = Child::spawn(|| {
-                internals::become_member(VICTIM);
-                let shop = shop.held_here().expect("its own handle");
-                drop(shop.submit(small, (1, 2)));
-                std::mem::forget(shop);
-            });
-            assert_eq!(submitter.wait(), 0, "{}", submitter.text());
-            (shop, Next::default())
-        };
-        let recovery = |(shop, _): &(ManualPool, Next), gate: &Gate| {
-            gate.begin();
-            shop.recover(VICTIM);
-            gate.end();
-            internals::recover(VICTIM);
-        };
-        let other = |(shop, next): &(ManualPool, Next)| {
-            assert!(shop.work_once());
-            *next.borrow_mut() = shop.submit(small, (3, 4)).ok();
-        };
-        let stops = interleave(make, recovery, other, |(shop, next)| {
-            assert!(shop.work_once());
-            let next = next.take().expect("submitted");
-            assert_eq!(next.try_get(), Ok(7));
-        });
-        assert!(stops > 1);
     });
 }
 
@@ -458,102 +288,5 @@ fn without_the_rule_a_resize_goes_unnoticed() {
     isolated!({
         internals::break_rule(Rule::KeeperNotified);
         resized().assert_broken();
-    });
-}
-
-/// A worker has died in a task. The worker's recovery is killed at every instruction and started again.
-fn recovered() -> Report {
-    let shop = workshop();
-    let task = shop.submit(fragile_sum, (3, 4)).expect("submitted");
-    die_at_work(&shop, OTHER);
-    let victim = |gate: &Gate| {
-        gate.begin();
-        internals::recover(OTHER);
-        gate.end();
-    };
-    let report = CrashStep::new(arena()).run(victim, |_| {
-        internals::recover(OTHER);
-        nothing_in(OTHER)?;
-        while shop.work_once() {}
-        ensure!(task.try_get() == Ok(7), "{:?}", task.try_get());
-        Ok(())
-    });
-    std::mem::forget(task);
-    report
-}
-
-#[test]
-fn a_task_is_returned_although_its_recovery_dies() {
-    isolated!({
-        assert_finished(&recovered());
-    });
-}
-
-#[test]
-fn without_the_rule_a_returned_task_is_lost() {
-    isolated!({
-        internals::break_rule(Rule::ReturnedListed);
-        recovered().assert_broken();
-    });
-}
-
-/// A free cell still names its last owner, even while another process fills it in. The dead `OTHER` once
-/// owned the cell. Its recovery stops at the `at`-th instruction, and meanwhile this process submits a task.
-/// Returns the number of the recovery's instructions, and whether the task is done like any other.
-fn submitted_during_recovery(at: u64) -> (u64, bool) {
-    let shop = ManualPool::new(0).expect("a workshop");
-    done_by(OTHER, || {
-        let shop = shop.held_here().expect("its own handle");
-        let task = shop.submit(small, (1, 2)).expect("submitted");
-        assert!(task.cancel());
-        drop(task);
-        std::mem::forget(shop);
-        0
-    });
-    let mut steps = 0;
-    let mut burying = run_until(
-        |gate: &Gate| {
-            gate.begin();
-            shop.recover_first_cell(OTHER);
-            gate.end();
-        },
-        |point| {
-            steps = point.step;
-            point.finished || point.step >= at
-        },
-    );
-    let task = shop.submit(small, (3, 4)).expect("submitted");
-    go_on(&burying);
-    assert_eq!(burying.wait(), 0, "{}", burying.text());
-    assert_eq!(shop.used_cells(), 1, "the task is in another cell");
-    while shop.work_once() {}
-    let done = task.try_get() == Ok(7);
-    internals::recover(OTHER);
-    (steps, done)
-}
-
-/// Returns the instructions of the recovery at which a submission is lost.
-fn submissions_lost() -> Vec<u64> {
-    let _dog = watched();
-    arena();
-    internals::adopt_working_directory();
-    let (steps, done) = submitted_during_recovery(u64::MAX);
-    assert!(steps > 10 && done, "{steps} {done}");
-    (0..steps).filter(|&at| !submitted_during_recovery(at).1).collect()
-}
-
-#[test]
-fn a_task_is_not_taken_for_one_of_its_cell_s_last_owner() {
-    isolated!({ assert!(submissions_lost().is_empty()) });
-}
-
-#[test]
-fn without_the_rule_a_task_is_taken_for_a_dead_owner_s() {
-    isolated!({
-        internals::break_rule(Rule::OwnerReadLast);
-        assert!(
-            !submissions_lost().is_empty(),
-            "either the rule is unnecessary, or this test does not cover it"
-        );
     });
 }
