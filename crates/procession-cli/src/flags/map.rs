@@ -154,7 +154,7 @@ pub struct Map {
     #[arg(long, value_name = "FILE", help_heading = LOG, value_hint = ValueHint::FilePath)]
     pub log: Option<PathBuf>,
 
-    /// Write a table, or JSON lines.
+    /// Write a table or JSON lines.
     #[arg(long, value_name = "FORMAT", help_heading = LOG, default_value = "tsv", requires = "log")]
     pub log_format: LogFormat,
 
