@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use procession::pool::{Pool, TaskError};
+use procession::pool::{MapError, Pool, TaskError};
 
 fn square(n: u64) -> u64 {
     match n {
@@ -22,10 +22,10 @@ fn main() -> procession::Result<()> {
     for (n, result) in (12..15).zip(results) {
         match result {
             Ok(square) => println!("{n}: {square}"),
-            Err(TaskError::WorkerDied { signal: Some(signal), .. }) => {
+            Err(MapError { error: TaskError::WorkerDied { signal: Some(signal), .. }, .. }) => {
                 println!("{n}: killed by signal {signal}")
             }
-            Err(other) => println!("{n}: {other}"),
+            Err(other) => println!("{other}"),
         }
     }
 

@@ -329,6 +329,7 @@ impl From<TaskError> for Error {
     fn from(e: TaskError) -> Error {
         match e {
             TaskError::Full(why) => Error::Full(why),
+            TaskError::Item(error) => Error::from(*error),
             other => Error::Task(other),
         }
     }
@@ -336,6 +337,9 @@ impl From<TaskError> for Error {
 
 impl From<MapError> for Error {
     fn from(e: MapError) -> Error {
-        Error::Map(e)
+        match e {
+            MapError { index, error: TaskError::Full(why) } => Error::Full(format!("item {index}: {why}")),
+            other => Error::Map(other),
+        }
     }
 }

@@ -2,7 +2,8 @@
 //! any instruction, and the others continue.
 //!
 //! ```
-//! use procession::{Pool, pool::TaskError};
+//! use procession::Pool;
+//! use procession::pool::{MapError, TaskError};
 //!
 //! fn square(n: u64) -> u64 {
 //!     match n {
@@ -17,7 +18,8 @@
 //!
 //!     let results = pool.try_map(square, 12..15); // item 13 costs itself alone
 //!     assert_eq!((results[0].clone()?, results[2].clone()?), (144, 196));
-//!     assert!(matches!(results[1], Err(TaskError::WorkerDied { signal: Some(6), .. })));
+//!     let died = matches!(results[1], Err(MapError { index: 1, error: TaskError::WorkerDied { signal: Some(6), .. } }));
+//!     assert!(died);
 //!     Ok(())
 //! }
 //! ```

@@ -77,16 +77,16 @@ impl Pool {
     }
 
     /// As [`map`](Pool::map), but runs all items even if some fail, and returns a result or an error for
-    /// each.
+    /// each. The error says which item failed.
     ///
     /// ```
     /// let pool = procession::Pool::new(2)?;
-    /// let halves = pool.try_map(|n: u32| 100 / n, [1, 0, 2]);
-    /// assert_eq!((halves[0].clone()?, halves[2].clone()?), (100, 50));
-    /// assert!(halves[1].is_err());
+    /// let parts = pool.try_map(|n: u32| 100 / n, [1, 0, 2]);
+    /// assert_eq!((parts[0].clone()?, parts[2].clone()?), (100, 50));
+    /// assert_eq!(parts[1].as_ref().unwrap_err().index, 1);
     /// # Ok::<(), procession::Error>(())
     /// ```
-    pub fn try_map<F, I, R>(&self, f: F, items: I) -> Vec<Result<R, TaskError>>
+    pub fn try_map<F, I, R>(&self, f: F, items: I) -> Vec<Result<R, MapError>>
     where
         F: Fn(I::Item) -> R + Captureless,
         I: IntoIterator<Item: Message>,
@@ -150,8 +150,8 @@ impl Pool {
     }
 
     /// As [`map`](Pool::map), but returns without waiting for the map. A thread of this process reads the
-    /// items, sends them to the workers and collects the results. If items fail, the task fails with the
-    /// error of the one that comes first in the input. If the task is cancelled, it stops before the next
+    /// items, sends them to the workers and collects the results. If items fail, the task fails with
+    /// [`TaskError::Item`], which names the one that comes first in the input. If the task is cancelled, it stops before the next
     /// chunk.
     ///
     /// # Errors

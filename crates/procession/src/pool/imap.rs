@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::{fmt, io, mem};
 
-use super::cells::error::TaskError;
+use super::cells::error::{MapError, TaskError};
 use super::chunks::ChunkStream;
 use super::feed::Feed;
+use super::indexed::Indexed;
 use super::pool::Pool;
 use super::window::Window;
 use crate::arena::member;
@@ -40,9 +41,39 @@ use crate::codec::encoding::Message;
 pub struct Imap<R> {
     feed: Arc<Feed>,
     reader: Reader,
-    ready: VecDeque<Result<R, TaskError>>,
+    ready: Ready<R>,
     /// Keeps the pool from being terminated while results may be asked for.
     _pool: Pool,
+}
+
+/// The results of one chunk that the iterator has not returned yet.
+struct Ready<R> {
+    results: VecDeque<Result<R, TaskError>>,
+    /// The position of the first of them. The others follow it.
+    first: usize,
+}
+
+impl<R> Default for Ready<R> {
+    fn default() -> Ready<R> {
+        Ready { results: VecDeque::new(), first: 0 }
+    }
+}
+
+impl<R> Ready<R> {
+    #[inline]
+    fn push(&mut self, index: usize, result: Result<R, TaskError>) {
+        if self.results.is_empty() {
+            self.first = index;
+        }
+        self.results.push_back(result);
+    }
+
+    #[inline]
+    fn pop(&mut self) -> Option<(usize, Result<R, TaskError>)> {
+        let result = self.results.pop_front()?;
+        self.first += 1;
+        Some((self.first - 1, result))
+    }
 }
 
 /// The state of the thread that reads the input.
@@ -63,7 +94,7 @@ impl<R> Imap<R> {
     {
         let start = Box::new(move |feed: &Arc<Feed>| feed.start(items));
         let feed = Feed::new(&pool.shared, window, in_order);
-        Imap { feed, reader: Reader::Waits(start), ready: VecDeque::new(), _pool: pool.clone() }
+        Imap { feed, reader: Reader::Waits(start), ready: Ready::default(), _pool: pool.clone() }
     }
 
     /// Starts the thread if it does not run yet. If the thread cannot be started, returns an error the first
@@ -89,22 +120,42 @@ impl<R> Imap<R> {
     }
 }
 
-impl<R: Message> Iterator for Imap<R> {
-    type Item = Result<R, TaskError>;
+impl<R: Message> Imap<R> {
+    /// Returns an iterator over the same results, each with the position of its item in the input.
+    ///
+    /// ```
+    /// let (pool, names) = (procession::Pool::new(2)?, ["one", "two", "three"]);
+    /// for (index, length) in pool.imap_unordered(|name: String| name.len(), names.map(String::from)).indexed() {
+    ///     assert_eq!(length?, names[index].len());
+    /// }
+    /// # Ok::<(), procession::Error>(())
+    /// ```
+    pub fn indexed(self) -> Indexed<Imap<R>> {
+        Indexed(self)
+    }
 
-    fn next(&mut self) -> Option<Result<R, TaskError>> {
+    pub(super) fn next_indexed(&mut self) -> Option<(usize, Result<R, TaskError>)> {
         loop {
-            if let Some(result) = self.ready.pop_front() {
-                return Some(result);
+            if let Some(next) = self.ready.pop() {
+                return Some(next);
             }
             if let Err(error) = self.begin()? {
-                return Some(Err(error));
+                return Some((self.ready.first, Err(error)));
             }
             let ready = &mut self.ready;
-            if !self.feed.next(&mut |_, result| ready.push_back(result)) {
+            if !self.feed.next(&mut |index, result| ready.push(index, result)) {
                 return None;
             }
         }
+    }
+}
+
+impl<R: Message> Iterator for Imap<R> {
+    type Item = Result<R, MapError>;
+
+    fn next(&mut self) -> Option<Result<R, MapError>> {
+        let (index, result) = self.next_indexed()?;
+        Some(result.map_err(|error| MapError { index, error }))
     }
 }
 
@@ -127,7 +178,7 @@ impl<R> fmt::Debug for Imap<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Imap")
             .field("in_order", &self.feed.in_order())
-            .field("ready", &self.ready.len())
+            .field("ready", &self.ready.results.len())
             .finish_non_exhaustive()
     }
 }
@@ -151,30 +202,51 @@ impl<R> fmt::Debug for Imap<R> {
 pub struct LocalImap<I: Iterator, R> {
     stream: ChunkStream<I>,
     in_order: bool,
-    ready: VecDeque<Result<R, TaskError>>,
+    ready: Ready<R>,
     /// Keeps the pool from being terminated while results may be asked for.
     _pool: Pool,
 }
 
 impl<I: Iterator, R> LocalImap<I, R> {
     pub(super) fn new(pool: &Pool, stream: ChunkStream<I>, in_order: bool) -> LocalImap<I, R> {
-        LocalImap { stream, in_order, ready: VecDeque::new(), _pool: pool.clone() }
+        LocalImap { stream, in_order, ready: Ready::default(), _pool: pool.clone() }
+    }
+}
+
+impl<I: Iterator<Item: Message>, R: Message> LocalImap<I, R> {
+    /// Returns an iterator over the same results, each with the position of its item in the input.
+    ///
+    /// ```
+    /// let (pool, names) = (procession::Pool::new(2)?, ["one", "two", "three"]);
+    /// let lengths = pool.imap_local_unordered(|name: String| name.len(), names.iter().map(|s| s.to_string()));
+    /// for (index, length) in lengths.indexed() {
+    ///     assert_eq!(length?, names[index].len());
+    /// }
+    /// # Ok::<(), procession::Error>(())
+    /// ```
+    pub fn indexed(self) -> Indexed<LocalImap<I, R>> {
+        Indexed(self)
+    }
+
+    pub(super) fn next_indexed(&mut self) -> Option<(usize, Result<R, TaskError>)> {
+        loop {
+            if let Some(next) = self.ready.pop() {
+                return Some(next);
+            }
+            let ready = &mut self.ready;
+            if !self.stream.advance(self.in_order, &mut |index, result| ready.push(index, result)) {
+                return self.ready.pop();
+            }
+        }
     }
 }
 
 impl<I: Iterator<Item: Message>, R: Message> Iterator for LocalImap<I, R> {
-    type Item = Result<R, TaskError>;
+    type Item = Result<R, MapError>;
 
-    fn next(&mut self) -> Option<Result<R, TaskError>> {
-        loop {
-            if let Some(result) = self.ready.pop_front() {
-                return Some(result);
-            }
-            let ready = &mut self.ready;
-            if !self.stream.advance(self.in_order, &mut |_, result| ready.push_back(result)) {
-                return self.ready.pop_front();
-            }
-        }
+    fn next(&mut self) -> Option<Result<R, MapError>> {
+        let (index, result) = self.next_indexed()?;
+        Some(result.map_err(|error| MapError { index, error }))
     }
 }
 
@@ -182,7 +254,7 @@ impl<I: Iterator, R> fmt::Debug for LocalImap<I, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("LocalImap")
             .field("in_order", &self.in_order)
-            .field("ready", &self.ready.len())
+            .field("ready", &self.ready.results.len())
             .finish_non_exhaustive()
     }
 }

@@ -119,13 +119,15 @@ fn of_panic(payload: &(dyn Any + Send)) -> TaskError {
 /// Returns the result or the error of each item, in order.
 pub(super) fn each<T: Message, R: Message, I: Iterator<Item = T>>(
     mut stream: ChunkStream<I>,
-) -> Vec<Result<R, TaskError>> {
+) -> Vec<Result<R, MapError>> {
     let mut results = Vec::new();
     loop {
         stream.refill();
         if stream.is_over() {
             return results;
         }
-        stream.collect_first(&mut |_, result| results.push(result));
+        stream.collect_first(&mut |index, result| {
+            results.push(result.map_err(|error| MapError { index, error }));
+        });
     }
 }

@@ -44,7 +44,9 @@
 // | `job.rs`         | the functions that tasks call                                     |
 // | `run.rs`         | running a task in its worker                                      |
 // | `running_task.rs` | what such a task needs: arguments, attempts, time limit, result  |
-// | `watch.rs`       | callbacks, futures, `as_completed`                                |
+// | `task_id.rs`     | its identity                                                      |
+// | `watch.rs`       | callbacks, futures                                                |
+// | `as_completed.rs` | tasks in the order in which they are done                        |
 // | `worker.rs`      | what a worker does between tasks                                  |
 // | `claim.rs`       | how it claims one                                                 |
 // | `keeper.rs`      | the thread that keeps a pool alive                                |
@@ -59,9 +61,11 @@
 // | `feed.rs`        | a map with a thread for its input                                 |
 // | `map.rs`         | the results of a map all together                                 |
 // | `imap.rs`        | the results as they come                                          |
+// | `indexed.rs`     | results with the positions of their items                         |
 // | `bar.rs`         | a progress bar                                                    |
 // | `manual_pool.rs` | a pool without workers, for the crash tests                       |
 
+mod as_completed;
 #[cfg(feature = "indicatif")]
 mod bar;
 mod batch;
@@ -74,6 +78,7 @@ mod claim;
 mod feed;
 mod free_cells;
 mod imap;
+mod indexed;
 mod iterator_calls;
 mod job;
 mod keeper;
@@ -90,20 +95,23 @@ mod run;
 mod running_task;
 mod shared;
 mod task;
+mod task_id;
 mod time_limits;
 mod watch;
 mod window;
 mod worker;
 mod worker_set;
 
+pub use as_completed::{AsCompleted, as_completed};
 #[cfg(feature = "indicatif")]
 pub use bar::progress_bar;
 pub use builder::Builder;
 pub use cells::error::{MapError, TaskError};
 pub use imap::{Imap, LocalImap};
+pub use indexed::Indexed;
 pub use job::Initialized;
 pub use life::Stats;
 pub use map::Progress;
 pub use pool::Pool;
 pub use task::{Task, TaskState};
-pub use watch::as_completed;
+pub use task_id::TaskId;

@@ -201,7 +201,7 @@ impl<R> fmt::Debug for Task<R> {
         if member::is_forked() {
             return out.finish_non_exhaustive();
         }
-        out.field("state", &self.state()).finish()
+        out.field("id", &format_args!("{}", self.id())).field("state", &self.state()).finish()
     }
 }
 

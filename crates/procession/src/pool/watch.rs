@@ -1,4 +1,4 @@
-//! Ways to be notified that a task is done: callbacks, `Future`s, [`as_completed`].
+//! Ways to be notified that a task is done: callbacks and `Future`s.
 
 use std::future::Future;
 use std::panic::{self, AssertUnwindSafe};
@@ -15,8 +15,6 @@ use crate::arena::thread::with_me;
 use crate::codec::encoding::Message;
 use crate::os::clock::Deadline;
 use crate::os::threads;
-use crate::queue::select::{Signal, sealed};
-use crate::queue::{Ready, select};
 use crate::sync::raw::event;
 use crate::sync::raw::park::Wait;
 
@@ -134,66 +132,3 @@ impl<R: Message> Future for Task<R> {
         }
     }
 }
-
-/// Returns an iterator over the tasks in the order in which they are done. The iterator blocks until the next
-/// task is done, and ends after the last task.
-///
-/// ```
-/// use procession::pool::{Pool, as_completed};
-/// let pool = Pool::new(2)?;
-/// let tasks = [5, 6, 7].map(|n: u32| pool.submit(|n: u32| n * n, (n,)));
-/// let tasks = tasks.into_iter().collect::<Result<Vec<_>, _>>()?;
-/// let mut squares = as_completed(tasks).map(|task| task.get()).collect::<Result<Vec<_>, _>>()?;
-/// squares.sort();
-/// assert_eq!(squares, [25, 36, 49]);
-/// # Ok::<(), procession::Error>(())
-/// ```
-pub fn as_completed<R: Message>(tasks: impl IntoIterator<Item = Task<R>>) -> impl Iterator<Item = Task<R>> {
-    let mut tasks: Vec<Task<R>> = tasks.into_iter().collect();
-    std::iter::from_fn(move || {
-        if tasks.is_empty() {
-            return None;
-        }
-        loop {
-            if let Some(first) = tasks.iter().position(Task::is_done) {
-                return Some(tasks.remove(first));
-            }
-            tasks.iter().for_each(|task| task.raw.watch());
-            if tasks.iter().any(Task::is_done) {
-                continue;
-            }
-            let mut pools: Vec<Completion<'_, R>> = Vec::new();
-            for task in &tasks {
-                let shared = &task.raw.shared;
-                if !pools.iter().any(|pool| std::ptr::eq(pool.shared.control, shared.control)) {
-                    pools.push(Completion { shared, tasks: &tasks });
-                }
-            }
-            let ready: Vec<&dyn Ready> = pools.iter().map(|pool| pool as &dyn Ready).collect();
-            if select(&ready).is_err() {
-                // Waiting for several tasks at the same time is not possible here, so wait for the first one.
-                let _ = tasks[0].raw.wait(Deadline::NEVER);
-                return Some(tasks.remove(0));
-            }
-        }
-    })
-}
-
-/// The event that one of these tasks is done. Considers only the tasks of the pool `shared`.
-struct Completion<'a, R> {
-    shared: &'a Shared,
-    tasks: &'a [Task<R>],
-}
-
-impl<R> sealed::Ready for Completion<'_, R> {
-    fn is_ready(&self) -> bool {
-        let mine = |task: &&Task<R>| std::ptr::eq(task.raw.shared.control, self.shared.control);
-        self.tasks.iter().filter(mine).any(Task::is_done)
-    }
-
-    fn signal(&self) -> Signal<'_> {
-        Signal::Events(&self.shared.control.completed.word)
-    }
-}
-
-impl<R> Ready for Completion<'_, R> {}

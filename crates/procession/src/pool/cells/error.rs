@@ -1,9 +1,10 @@
 //! [`TaskError`] and [`MapError`]: how a task or a map fails.
 
+use std::cell::Cell;
 use std::fmt;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::attempt::Attempt;
 use super::state::ending;
@@ -80,9 +81,14 @@ pub enum TaskError {
     /// The shared memory of the family has no room for the task or its result. The text says which processes and
     /// objects use how much.
     Full(String),
+    /// An item of a map failed, and the map itself is the task: see
+    /// [`submit_map`](crate::Pool::submit_map). Says which item, and how it failed.
+    #[serde(deserialize_with = "of_an_item")]
+    Item(Box<MapError>),
 }
 
-/// The error of a map: of all failed items, the one that comes first in the input.
+/// How an item of a map failed, and which item it is. Every map of a [`Pool`](crate::Pool) returns errors of
+/// this type.
 ///
 /// ```
 /// let pool = procession::Pool::new(2)?;
@@ -93,13 +99,43 @@ pub enum TaskError {
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MapError {
-    /// The position of the item in the input.
+    /// The position of the item in the input. The first item has position 0.
     pub index: usize,
     /// How the item failed.
     pub error: TaskError,
 }
 
+thread_local! {
+    /// This thread decodes the error of an item.
+    static IN_ITEM: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Decodes the error of an item. Refuses an error of an item inside another one: no map creates such errors,
+/// and damaged bytes must not make this function call itself without end.
+fn of_an_item<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Box<MapError>, D::Error> {
+    if IN_ITEM.replace(true) {
+        return Err(serde::de::Error::custom("the error of an item is itself the error of an item"));
+    }
+    let error = Box::<MapError>::deserialize(deserializer);
+    IN_ITEM.set(false);
+    error
+}
+
 impl TaskError {
+    /// Returns the position of the failed item, if the task is a map: see
+    /// [`Pool::submit_map`](crate::Pool::submit_map).
+    ///
+    /// ```
+    /// let pool = procession::Pool::new(2)?;
+    /// let error = pool.submit_map(|n: u32| 100 / n, [4, 2, 0, 1])?.get().unwrap_err();
+    /// assert_eq!(error.index(), Some(2));
+    /// assert!(error.to_string().starts_with("item 2: the task panicked"));
+    /// # Ok::<(), procession::Error>(())
+    /// ```
+    pub fn index(&self) -> Option<usize> {
+        if let TaskError::Item(error) = self { Some(error.index) } else { None }
+    }
+
     /// Returns the error of a task whose last attempt ended with its worker's death.
     pub(crate) fn of_death(last: Attempt, pid: u32, timeout_us: u64) -> TaskError {
         let attempt = last.number;
@@ -159,11 +195,17 @@ impl fmt::Display for TaskError {
             TaskError::Terminated => f.write_str("the pool was terminated"),
             TaskError::Broken(why) => write!(f, "the pool is broken: {why}"),
             TaskError::NotDone => f.write_str("the task is not done yet"),
+            TaskError::Item(error) => error.fmt(f),
         }
     }
 }
 
-impl std::error::Error for TaskError {}
+impl std::error::Error for TaskError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        // The text of this error is already the text of the item's error, so the source is the next one.
+        if let TaskError::Item(error) = self { Some(&error.error) } else { None }
+    }
+}
 
 impl fmt::Display for MapError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -178,7 +220,28 @@ impl std::error::Error for MapError {
 }
 
 impl From<MapError> for TaskError {
+    /// Returns [`TaskError::Item`], unless the error concerns the whole pool or the whole map.
     fn from(e: MapError) -> TaskError {
-        e.error
+        use TaskError::{Broken, Cancelled, Closed, Terminated};
+        match e.error {
+            whole @ (Broken(_) | Cancelled | Closed | Terminated) => whole,
+            _ => TaskError::Item(Box::new(e)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec;
+
+    /// Bytes that nest errors without end are refused, and later errors can still be decoded.
+    #[test]
+    fn the_error_of_an_item_holds_no_other_error_of_an_item() {
+        let error = TaskError::from(MapError { index: 5, error: TaskError::NotDone });
+        let (bytes, inner) = (codec::to_vec(&error).unwrap(), codec::to_vec(&TaskError::NotDone).unwrap());
+        let nested = bytes.strip_suffix(&inner[..]).unwrap().repeat(1_000_000);
+        assert!(codec::from_slice::<TaskError>(&nested).is_err());
+        assert_eq!(codec::from_slice::<TaskError>(&bytes).ok(), Some(error));
     }
 }

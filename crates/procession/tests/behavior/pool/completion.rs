@@ -1,13 +1,14 @@
 //! Notification of finished tasks: callbacks, futures, and `as_completed`.
 
+use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, mpsc};
 use std::task::{Context, Poll, Wake};
 
 use crate::family::*;
-use procession::Pool;
-use procession::pool::as_completed;
+use procession::pool::{TaskId, as_completed};
+use procession::{Pool, Task};
 
 #[test]
 fn each_callback_is_called_once() {
@@ -118,6 +119,31 @@ fn as_completed_yields_tasks_in_order_of_completion() {
     assert_eq!(order.pop(), Some(0));
     order.sort();
     assert_eq!(order, (1..10).collect::<Vec<u32>>());
+}
+
+#[test]
+fn the_id_of_a_task_ties_it_to_its_input() {
+    let _dog = watched();
+    let pools = [Pool::new(1).unwrap(), Pool::new(1).unwrap()];
+    let submit = |n: usize| pools[n % 2].submit(|n: usize| n * n, (n,)).unwrap();
+    let tasks: Vec<_> = (0..40).map(submit).collect();
+    let inputs: HashMap<TaskId, usize> = tasks.iter().zip(0..).map(|(task, n)| (task.id(), n)).collect();
+    assert_eq!(inputs.len(), 40, "each task has another id");
+    assert!(tasks.iter().all(|task| tasks.iter().filter(|other| *other == task).count() == 1));
+    let id = pools[0].apply(|task: Task<usize>| task.id(), (tasks[3].clone(),)).unwrap();
+    assert_eq!(id, tasks[3].id(), "the id is the same in another process");
+    for task in as_completed(tasks.iter().cloned()) {
+        assert_eq!(task.get(), Ok(inputs[&task.id()].pow(2)));
+    }
+    let mut indices: Vec<usize> = as_completed(tasks)
+        .indexed()
+        .map(|(index, task)| {
+            assert_eq!(task.get(), Ok(index * index));
+            index
+        })
+        .collect();
+    indices.sort();
+    assert_eq!(indices, (0..40).collect::<Vec<_>>());
 }
 
 /// There is one pool for each task, and there are more pools than a single system call can wait for.

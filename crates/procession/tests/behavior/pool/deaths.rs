@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::family::*;
-use procession::pool::TaskError;
+use procession::pool::{MapError, TaskError};
 use procession::{Pool, Queue, Value};
 
 fn pool() -> Pool {
@@ -65,7 +65,10 @@ fn a_death_in_a_map_costs_one_item() {
         for (i, result) in results.iter().enumerate() {
             match result {
                 Ok(value) => assert_eq!((*value, i != 313), (i as u32 + 1, true)),
-                Err(e) => assert!(i == 313 && matches!(e, TaskError::WorkerDied { .. }), "{i}: {e:?}"),
+                Err(MapError { index, error: TaskError::WorkerDied { .. } }) => {
+                    assert_eq!((i, *index), (313, 313))
+                }
+                Err(other) => panic!("{i}: {other:?}"),
             }
         }
         let words = pool.with_chunk_size(chunk).unwrap().try_map(

@@ -76,6 +76,56 @@ fn unordered_results_arrive_as_they_are_done() {
     assert_eq!(all, (0..20).collect::<Vec<u32>>());
 }
 
+/// Items 7, 107, 207, .. fail. The chunks are finished in any order.
+#[test]
+fn every_result_of_a_map_is_tied_to_its_item() {
+    fn fails(n: usize) -> usize {
+        assert!(n % 100 != 7, "item {n} is bad");
+        n + 1
+    }
+    fn check(index: usize, result: Result<usize, TaskError>) {
+        match result {
+            Ok(value) => assert_eq!(value, index + 1),
+            Err(TaskError::Panicked { message, .. }) => assert_eq!(message, format!("item {index} is bad")),
+            Err(other) => panic!("{index}: {other}"),
+        }
+    }
+    let _dog = watched();
+    let pool = pool();
+    let positions = |results: Vec<Result<usize, MapError>>| {
+        let failed = results.into_iter().filter_map(Result::err);
+        let mut failed: Vec<usize> = failed
+            .map(|e| {
+                let text = e.to_string();
+                assert!(text.starts_with(&format!("item {}: the task panicked", e.index)), "{text}");
+                check(e.index, Err(e.error));
+                e.index
+            })
+            .collect();
+        failed.sort();
+        failed
+    };
+    let bad = [7, 107, 207];
+    for chunk in [1, 40, 300] {
+        let pool = pool.with_chunk_size(chunk).unwrap();
+        let failed = pool.map(fails, 0..300).unwrap_err();
+        assert_eq!(failed.index, 7);
+        assert_eq!(pool.starmap(fails, (0..300).map(|n| (n,))).unwrap_err().index, 7);
+        assert_eq!(positions(pool.try_map(fails, 0..300)), bad);
+        assert_eq!(positions(pool.imap(fails, 0..300).collect()), bad);
+        assert_eq!(positions(pool.imap_unordered(fails, 0..300).collect()), bad);
+        assert_eq!(positions(pool.imap_local(fails, 0..300).collect()), bad);
+        assert_eq!(positions(pool.imap_local_unordered(fails, 0..300).collect()), bad);
+        let mut all: Vec<_> = pool.imap_unordered(fails, 0..300).indexed().collect();
+        all.extend(pool.imap_local_unordered(fails, 0..300).indexed());
+        all.extend(pool.imap(fails, 0..300).indexed());
+        let mut indices: Vec<usize> = all.iter().map(|(index, _)| *index).collect();
+        indices.sort();
+        assert_eq!(indices, (0..900).map(|n| n / 3).collect::<Vec<_>>());
+        all.into_iter().for_each(|(index, result)| check(index, result));
+    }
+}
+
 #[test]
 fn a_task_can_map_on_its_own_pool() {
     let _dog = watched();
@@ -116,7 +166,13 @@ fn a_map_can_be_submitted_as_a_task() {
     let task = pool.submit_map(|n: u64| n * 2, 0..10_000).unwrap();
     let names = pool.submit_map(|n: u64| n.to_string(), vec![1, 2]).unwrap();
     let failed = pool.submit_map(|n: u64| if n == 3 { die(libc::SIGKILL) } else { n }, 0..5u64).unwrap();
-    assert!(matches!(failed.get(), Err(TaskError::WorkerDied { .. })));
+    let failed = failed.get().unwrap_err();
+    assert_eq!(failed.index(), Some(3));
+    assert!(
+        matches!(&failed, TaskError::Item(e) if matches!(e.error, TaskError::WorkerDied { .. })),
+        "{failed:?}"
+    );
+    assert!(failed.to_string().starts_with("item 3: the task's worker (pid "), "{failed}");
     // The pool finishes everything that it has accepted, even after it is closed.
     let late = pool.with_chunk_size(1).unwrap().submit_map(|n: u64| n, 0..1000).unwrap();
     pool.close().unwrap();

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::family::*;
-use procession::pool::{TaskError, TaskState};
+use procession::pool::{MapError, TaskError, TaskState};
 use procession::{Error, Lock, Pool, Process, Queue, Task, select};
 
 fn pool() -> Pool {
@@ -75,10 +75,10 @@ fn a_value_that_fails_to_encode_or_decode_is_an_error() {
     assert_eq!(pool.apply(|odd: Odd| odd.0, (Odd(4),)), Ok(4));
     let results = pool.try_map(|odd: Odd| odd.0, [Odd(0), Odd(1), Odd(2)]);
     assert_eq!((&results[0], &results[2]), (&Ok(0), &Ok(2)));
-    assert!(matches!(results[1], Err(TaskError::Undecodable(_))));
+    assert!(matches!(results[1], Err(MapError { index: 1, error: TaskError::Undecodable(_) })));
     let results = pool.try_map(|n: u32| Odd(n), 0..3u32);
     assert!(results[0].is_ok() && results[2].is_ok());
-    assert!(matches!(results[1], Err(TaskError::Undecodable(_))));
+    assert!(matches!(results[1], Err(MapError { index: 1, error: TaskError::Undecodable(_) })));
     assert_eq!(pool.stats().deaths, 0);
 }
 

@@ -63,7 +63,7 @@ fn the_limit_of_a_map_applies_to_each_item() {
     for (n, result) in results.iter().enumerate() {
         match result {
             Ok(value) => assert_eq!(*value, n as u32),
-            Err(e) => assert!(n == 5 && matches!(e, TaskError::TimedOut { .. }), "{n}: {e}"),
+            Err(e) => assert!(n == 5 && matches!(e.error, TaskError::TimedOut { .. }), "{n}: {e}"),
         }
     }
 }
