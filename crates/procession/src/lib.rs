@@ -160,7 +160,6 @@
 //! |---|---|
 //! | `tracing` | events of children appear in main's subscriber |
 //! | `log` | records of children come to main's logger |
-//! | `indicatif` | a progress bar for maps |
 //!
 //! `tracing`: main must have a subscriber when it spawns its first process. Events of children then appear in
 //! that subscriber, with their level, target and fields, and the fields `pid` and `process`. (They are called

@@ -54,6 +54,8 @@ pub enum Rule {
     ReturnedListed,
     /// If a process dies after it has linked a block of cells, the block becomes the pool's.
     ChunkAdopted,
+    /// A failure or a retry that a dead worker has counted is not counted again.
+    CountedOnce,
     /// If a worker dies after it has finished a chunk, the chunk's results become the pool's.
     ResultsKept,
     /// A worker that takes a returned task wakes another worker, because there may be more returned tasks.

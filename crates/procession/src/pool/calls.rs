@@ -4,7 +4,6 @@ use super::cells::error::{MapError, TaskError};
 use super::chunks::ChunkStream;
 use super::job::{Each, Spread};
 use super::map;
-use super::map::Progress;
 use super::pool::Pool;
 use super::raw_task::RawTask;
 use super::task::Task;
@@ -73,7 +72,7 @@ impl Pool {
         I: IntoIterator<Item: Message>,
         R: Message,
     {
-        map::all(self.stream::<F, I, R>(f, items), |_| {})
+        map::all(self.stream::<F, I, R>(f, items))
     }
 
     /// As [`map`](Pool::map), but runs all items even if some fail, and returns a result or an error for
@@ -116,37 +115,7 @@ impl Pool {
         const { assert_captures_nothing::<F>() }
         let _ = f;
         let items = tuples.into_iter();
-        map::all(ChunkStream::new::<Spread<F>>(&self.shared, items, self.map_options()), |_| {})
-    }
-
-    /// As [`map`](Pool::map), and also calls `hook` in this thread whenever more items are done. See
-    /// [`Progress::done`] for what counts.
-    ///
-    /// # Errors
-    /// As [`map`](Pool::map).
-    ///
-    /// # Panics
-    /// As [`map`](Pool::map). Also panics if `hook` panics.
-    ///
-    /// ```
-    /// let pool = procession::Pool::new(2)?;
-    /// let mut last = 0;
-    /// pool.map_with_progress(|n: u32| n, 0..100, |progress| last = progress.done)?;
-    /// assert_eq!(last, 100);
-    /// # Ok::<(), procession::Error>(())
-    /// ```
-    pub fn map_with_progress<F, I, R>(
-        &self,
-        f: F,
-        items: I,
-        hook: impl FnMut(Progress),
-    ) -> Result<Vec<R>, MapError>
-    where
-        F: Fn(I::Item) -> R + Captureless,
-        I: IntoIterator<Item: Message>,
-        R: Message,
-    {
-        map::all(self.stream::<F, I, R>(f, items), hook)
+        map::all(ChunkStream::new::<Spread<F>>(&self.shared, items, self.map_options()))
     }
 
     /// As [`map`](Pool::map), but returns without waiting for the map. A thread of this process reads the

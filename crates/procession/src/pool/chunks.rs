@@ -6,6 +6,8 @@ use std::sync::Arc;
 use super::batch::Batch;
 use super::cells::error::TaskError;
 use super::job::Job;
+#[cfg(feature = "internals")]
+use super::raw_task::RawTask;
 use super::shared::Shared;
 use super::window::{InFlight, MapOptions, Window};
 use crate::arena::member;
@@ -30,7 +32,7 @@ pub(super) struct ChunkStream<I: Iterator> {
 impl<T: Message, I: Iterator<Item = T>> ChunkStream<I> {
     pub(super) fn new<J: Job<T>>(shared: &Arc<Shared>, items: I, options: MapOptions) -> ChunkStream<I> {
         ChunkStream {
-            window: Window::new::<J, T>(shared, options),
+            window: Window::new::<J, T>(shared, options, items.size_hint()),
             batch: Batch::default(),
             items,
             over: false,
@@ -44,22 +46,16 @@ impl<T: Message, I: Iterator<Item = T>> ChunkStream<I> {
         self.window.belongs_to_a_task();
     }
 
-    /// Returns the number of items in the input, if its size hint is exact.
-    pub(super) fn total(&self) -> Option<usize> {
-        match self.items.size_hint() {
-            (least, Some(most)) if least == most => Some(self.window.sent() + self.batch.len() + least),
-            _ => None,
-        }
-    }
-
     /// Sends chunks out until enough are in flight, or the first chunk is done and the window does not run
     /// low. Panics if the input panics.
     pub(super) fn refill(&mut self) {
         if member::is_forked() {
             return self.refuse_one();
         }
+        self.window.report();
         while !self.over && self.window.has_room() {
             self.send_one();
+            self.window.report();
             if !self.window.runs_low() && self.first_is_done() {
                 break;
             }
@@ -87,6 +83,7 @@ impl<T: Message, I: Iterator<Item = T>> ChunkStream<I> {
     fn read_one(&mut self) -> bool {
         let Some(item) = self.items.next() else {
             self.over = true;
+            self.window.input_has_ended(self.batch.len());
             return false;
         };
         if let Err(error) = self.batch.add(&item) {
@@ -115,6 +112,12 @@ impl<T: Message, I: Iterator<Item = T>> ChunkStream<I> {
         self.over && self.window.is_empty()
     }
 
+    /// Returns the first chunk in flight.
+    #[cfg(feature = "internals")]
+    pub(super) fn first_task(&self) -> Option<&RawTask> {
+        self.window.first().and_then(InFlight::task)
+    }
+
     /// Reports whether the first chunk in flight is done.
     pub(super) fn first_is_done(&self) -> bool {
         self.window.first().is_some_and(InFlight::is_done)
@@ -122,14 +125,40 @@ impl<T: Message, I: Iterator<Item = T>> ChunkStream<I> {
 
     /// Waits for the first chunk in flight, and calls `take` with each result and its position.
     pub(super) fn collect_first<R: Message>(&mut self, take: &mut impl FnMut(usize, Result<R, TaskError>)) {
+        self.report_until_first_is_done();
         self.collect(0, take);
+    }
+
+    /// If there is a progress hook, calls it until the first chunk in flight is done.
+    fn report_until_first_is_done(&mut self) {
+        while let Some(due_ns) = self.window.report_due_ns()
+            && let Some(task) = self.window.first().and_then(InFlight::task)
+        {
+            let done = task.wait(self.until_report(Deadline::NEVER, due_ns));
+            self.window.report();
+            if !matches!(done, Ok(false)) {
+                return;
+            }
+        }
+    }
+
+    /// Returns the earlier of the deadline and the next report. A worker of the pool that waits without a deadline
+    /// must wait without reports, so that it runs the chunk itself.
+    fn until_report(&self, deadline: Deadline, due_ns: u64) -> Deadline {
+        let is_worker = super::worker::is_worker_of(&self.window.shared);
+        if is_worker { deadline } else { deadline.min_ns(due_ns) }
+    }
+
+    /// Calls the progress hook for the last time.
+    pub(super) fn finish_report(&mut self) {
+        self.window.finish_report();
     }
 
     fn collect<R: Message>(&mut self, at: usize, take: &mut impl FnMut(usize, Result<R, TaskError>)) {
         if let Some(chunk) = self.window.take(at) {
             self.window.release_collected();
-            let measured = Window::collect(&self.window.shared, chunk, take);
-            self.window.learn(measured);
+            let collected = Window::collect(&self.window.shared, chunk, take);
+            self.window.learn(collected);
         }
     }
 
@@ -145,6 +174,7 @@ impl<T: Message, I: Iterator<Item = T>> ChunkStream<I> {
             self.collect(0, take);
             return !self.is_over();
         }
+        self.window.report();
         loop {
             let reads = !self.over && self.window.has_room();
             let until = match (self.window.is_empty(), reads, self.pull_ns > SLOW_NS) {
@@ -155,7 +185,7 @@ impl<T: Message, I: Iterator<Item = T>> ChunkStream<I> {
                 (_, true, _) => Deadline::NEVER.min_ns(0),
                 (false, false, _) => Deadline::NEVER,
             };
-            if let Some(at) = self.done(in_order, until) {
+            if let Some(at) = self.done_or_report(in_order, until) {
                 self.collect(at, take);
                 return true;
             }
@@ -163,6 +193,19 @@ impl<T: Message, I: Iterator<Item = T>> ChunkStream<I> {
                 self.send_some();
             }
         }
+    }
+
+    /// As [`done`](ChunkStream::done), but also calls the progress hook while it waits.
+    fn done_or_report(&mut self, in_order: bool, deadline: Deadline) -> Option<usize> {
+        while let Some(due_ns) = self.window.report_due_ns() {
+            let until = self.until_report(deadline, due_ns);
+            let done = self.done(in_order, until);
+            self.window.report();
+            if done.is_some() || until.as_ns() == deadline.as_ns() {
+                return done;
+            }
+        }
+        self.done(in_order, deadline)
     }
 
     /// Waits until a chunk is done, and returns the chunk's place. Returns `None` at the deadline.

@@ -101,6 +101,7 @@ impl Feed {
     where
         I: Iterator<Item = T> + Send + 'static,
     {
+        self.report();
         let feed = self.clone();
         threads::start("procession-imap", move || feed.read(items))
     }
@@ -200,6 +201,7 @@ impl Feed {
     fn end(&self) {
         let mut state = lock(&self.state);
         state.over = true;
+        state.window.input_has_ended(0);
         self.news.notify_one();
     }
 
@@ -207,9 +209,26 @@ impl Feed {
     /// Returns false when all results have been collected.
     pub(super) fn next<R: Message>(&self, take: &mut impl FnMut(usize, Result<R, TaskError>)) -> bool {
         let Some(chunk) = self.next_chunk() else { return false };
-        let measured = Window::collect(&self.shared, chunk, take);
-        lock(&self.state).window.learn(measured);
+        let collected = Window::collect(&self.shared, chunk, take);
+        lock(&self.state).window.learn(collected);
         true
+    }
+
+    /// Calls the progress hook, if there is one and a report is due. Holds no lock during the call.
+    fn report(&self) {
+        let report = lock(&self.state).window.take_due_report();
+        if let Some((mut reporter, counts)) = report {
+            reporter.report(counts);
+            lock(&self.state).window.reporter = Some(reporter);
+        }
+    }
+
+    /// Calls the progress hook for the last time.
+    pub(super) fn finish_report(&self) {
+        let report = lock(&self.state).window.take_report();
+        if let Some((reporter, counts)) = report {
+            reporter.finish(counts);
+        }
     }
 
     fn next_chunk(&self) -> Option<InFlight> {
@@ -217,6 +236,11 @@ impl Feed {
         state.window.release_collected();
         let mut usable = true;
         loop {
+            if state.window.is_report_due() {
+                drop(state);
+                self.report();
+                state = lock(&self.state);
+            }
             let done = if usable { self.done(&state) } else { Some(0) };
             let chunk = done.and_then(|at| state.window.take(at));
             if state.full && state.window.runs_low() {
@@ -226,6 +250,7 @@ impl Feed {
                 return chunk;
             }
             let until = self.send_deadline(&state);
+            let wake = state.window.report_due_ns().map_or(until, |due_ns| until.min_ns(due_ns));
             if state.since_ns != 0 && until.passed() {
                 drop(state);
                 self.send(&mut lock(&self.reading), |_| ());
@@ -233,13 +258,13 @@ impl Feed {
             } else if let Some(first) = state.window.first() {
                 let first = first.task().cloned();
                 drop(state);
-                usable = self.wait(first, until);
+                usable = self.wait(first, wake);
                 state = lock(&self.state);
             } else if state.over {
                 return None;
             } else {
                 state.waits = true;
-                let left = until.as_ns().map_or(u64::MAX, |at| at.saturating_sub(now_ns()));
+                let left = wake.as_ns().map_or(u64::MAX, |at| at.saturating_sub(now_ns()));
                 let waited = self.news.wait_timeout(state, Duration::from_nanos(left));
                 state = waited.unwrap_or_else(|e| e.into_inner()).0;
                 state.waits = false;
@@ -286,6 +311,7 @@ impl Feed {
     /// Stops the work. Returns true if the feeder ends immediately, and false if it ends only after the input
     /// has yielded another item.
     pub(super) fn stop(&self) -> bool {
+        self.finish_report();
         let mut reading = lock(&self.reading);
         reading.stop = true;
         let mut state = lock(&self.state);

@@ -144,6 +144,7 @@ impl<R: Message> Imap<R> {
             }
             let ready = &mut self.ready;
             if !self.feed.next(&mut |index, result| ready.push(index, result)) {
+                self.feed.finish_report();
                 return None;
             }
         }
@@ -235,6 +236,7 @@ impl<I: Iterator<Item: Message>, R: Message> LocalImap<I, R> {
             }
             let ready = &mut self.ready;
             if !self.stream.advance(self.in_order, &mut |index, result| ready.push(index, result)) {
+                self.stream.finish_report();
                 return self.ready.pop();
             }
         }

@@ -17,11 +17,13 @@ impl Pool {
     /// returned. Items that the input has already yielded are sent to the workers within about a millisecond,
     /// if the caller is in `next`. So the input may even depend on the results.
     ///
+    /// [`indexed`](Imap::indexed) ties each result to the position of its item.
+    ///
     /// For an input that borrows, or that is not `Send`, use [`imap_local`](Pool::imap_local).
     ///
     /// # Errors
     /// Each item may fail by itself, as in [`try_map`](Pool::try_map). If no thread can be started, the only result is
-    /// [`TaskError::Unusable`](super::TaskError::Unusable).
+    /// [`TaskError::Unusable`](super::TaskError::Unusable), as the error of the first item.
     ///
     /// # If a process dies
     /// If a worker dies, its item is retried or fails.
@@ -49,19 +51,21 @@ impl Pool {
         I: IntoIterator<Item: Message, IntoIter: Send + 'static>,
         R: Message,
     {
-        Imap::new(self, self.window::<F, I::Item, R>(f), items.into_iter(), true)
+        let items = items.into_iter();
+        Imap::new(self, self.window::<F, I::Item, R>(f, items.size_hint()), items, true)
     }
 
     /// As [`imap`](Pool::imap), but the results come in the order in which they are finished.
+    /// [`indexed`](Imap::indexed) ties each result to the position of its item.
     ///
     /// # Errors
     /// As [`imap`](Pool::imap).
     ///
     /// ```
     /// let pool = procession::Pool::new(2)?;
-    /// let mut some: Vec<u64> = pool.imap_unordered(|n: u64| n * n, 1..4).collect::<Result<_, _>>()?;
-    /// some.sort();
-    /// assert_eq!(some, [1, 4, 9]);
+    /// for (index, result) in pool.imap_unordered(|n: usize| n * n, 1..4).indexed() {
+    ///     assert_eq!(result?, (index + 1) * (index + 1));
+    /// }
     /// # Ok::<(), procession::Error>(())
     /// ```
     pub fn imap_unordered<F, I, R>(&self, f: F, items: I) -> Imap<R>
@@ -70,7 +74,8 @@ impl Pool {
         I: IntoIterator<Item: Message, IntoIter: Send + 'static>,
         R: Message,
     {
-        Imap::new(self, self.window::<F, I::Item, R>(f), items.into_iter(), false)
+        let items = items.into_iter();
+        Imap::new(self, self.window::<F, I::Item, R>(f, items.size_hint()), items, false)
     }
 
     /// As [`imap`](Pool::imap), but the calling thread reads the input, inside `next`. So the input may
@@ -121,7 +126,7 @@ impl Pool {
         LocalImap::new(self, self.stream::<F, I, R>(f, items), false)
     }
 
-    fn window<F, T, R>(&self, f: F) -> Window
+    fn window<F, T, R>(&self, f: F, left: (usize, Option<usize>)) -> Window
     where
         F: Fn(T) -> R + Captureless,
         T: Message,
@@ -129,6 +134,6 @@ impl Pool {
     {
         const { assert_captures_nothing::<F>() }
         let _ = f;
-        Window::new::<Each<F, R>, T>(&self.shared, self.map_options())
+        Window::new::<Each<F, R>, T>(&self.shared, self.map_options(), left)
     }
 }

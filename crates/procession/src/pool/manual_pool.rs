@@ -4,7 +4,11 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::cells::attempt::Attempt;
+use super::cells::cell::Cell;
+use super::cells::chunk_counts::ChunkCounts;
 use super::cells::control::phase;
+use super::cells::progress::ChunkProgress;
 use super::cells::recover;
 use super::cells::state::{FREE, KILLING, RETURNED};
 use super::cells::task_recovery::TaskRecovery;
@@ -70,8 +74,12 @@ impl ManualPool {
         T: Message,
         R: Message,
     {
-        let options =
-            MapOptions { task_options: self.task_options, chunk: Some(items.len() as u32), prefetch: None };
+        let options = MapOptions {
+            task_options: self.task_options,
+            chunk: Some(items.len() as u32),
+            prefetch: None,
+            hook: None,
+        };
         let mut stream = ChunkStream::new::<Each<F, R>>(&self.shared, items.into_iter(), options);
         stream.refill();
         Mapping { stream, _results: std::marker::PhantomData }
@@ -207,6 +215,24 @@ pub struct Mapping<T, R> {
 }
 
 impl<T: Message, R: Message> Mapping<T, R> {
+    /// Returns how many items of the chunk are done and have failed, and how often items were retried.
+    pub fn counts(&self) -> (u32, u32, u32) {
+        let ChunkCounts { done, failed, retried } = self.cell().map(ChunkCounts::of).unwrap_or_default();
+        (done, failed, retried)
+    }
+
+    /// Returns the next item of the chunk, the number of its last attempt, and whether a worker died in it.
+    pub fn attempt(&self) -> Option<(u32, u32, bool)> {
+        let cell = self.cell()?;
+        let item = ChunkProgress::read(cell.progress.load(Ordering::SeqCst)).items;
+        let attempt = Attempt::read(cell.attempt.load(Ordering::SeqCst), item);
+        Some((item, attempt.number, attempt.ending != 0))
+    }
+
+    fn cell(&self) -> Option<&'static Cell> {
+        self.stream.first_task().map(|task| task.cell_ref.cell)
+    }
+
     /// Returns the results. Returns an error if the chunk is not done.
     pub fn results(&mut self) -> Result<Vec<Result<R, TaskError>>> {
         if !self.stream.first_is_done() {

@@ -12,33 +12,10 @@ use super::run;
 use crate::codec::encoding::Message;
 use crate::os::threads;
 
-/// How much of a map is done: see [`Pool::map_with_progress`](super::Pool::map_with_progress).
-///
-/// ```
-/// let pool = procession::Pool::new(2)?;
-/// let mut last = None;
-/// pool.map_with_progress(|n: u32| n, 0..1000, |progress| last = Some(progress))?;
-/// let last = last.unwrap();
-/// assert_eq!((last.done, last.total), (1000, Some(1000)));
-/// # Ok::<(), procession::Error>(())
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Progress {
-    /// The number of items at the beginning of the input that are all done. If an item is finished before an
-    /// earlier one, it counts only when the earlier one is finished too. So if the first item is slow, this
-    /// number stays at 0 until that item is done, and then jumps.
-    pub done: usize,
-    /// The number of items in the input, if its `size_hint` is exact.
-    pub total: Option<usize>,
-}
-
 /// Returns all results in the order of the input, or the error that comes first in that order.
 pub(super) fn all<T: Message, R: Message, I: Iterator<Item = T>>(
     mut stream: ChunkStream<I>,
-    mut hook: impl FnMut(Progress),
 ) -> Result<Vec<R>, MapError> {
-    let total = stream.total();
     let mut results = Vec::new();
     loop {
         stream.refill();
@@ -46,7 +23,6 @@ pub(super) fn all<T: Message, R: Message, I: Iterator<Item = T>>(
             return Ok(results);
         }
         gather(&mut stream, &mut results)?;
-        hook(Progress { done: results.len(), total });
     }
 }
 

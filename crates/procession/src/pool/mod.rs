@@ -23,6 +23,8 @@
 //! | the same, and each item may fail by itself | [`Pool::try_map`] |
 //! | more items than fit into memory, or results wanted early | [`Pool::imap`], [`Pool::imap_unordered`] |
 //! | the same, from an input that borrows or is bound to its thread | [`Pool::imap_local`], [`Pool::imap_local_unordered`] |
+//! | the position of each result's item | [`Imap::indexed`], [`MapError::index`], [`Task::id`] |
+//! | a progress bar, or a count of what is done, failed and retried | [`Pool::with_progress`] |
 //!
 //! # Tasks that submit tasks
 //!
@@ -62,11 +64,12 @@
 // | `map.rs`         | the results of a map all together                                 |
 // | `imap.rs`        | the results as they come                                          |
 // | `indexed.rs`     | results with the positions of their items                         |
+// | `progress.rs`    | how much of a map is done                                         |
+// | `reporter.rs`    | when the progress hook is called                                  |
 // | `bar.rs`         | a progress bar                                                    |
 // | `manual_pool.rs` | a pool without workers, for the crash tests                       |
 
 mod as_completed;
-#[cfg(feature = "indicatif")]
 mod bar;
 mod batch;
 mod builder;
@@ -90,7 +93,9 @@ pub mod manual_pool;
 mod map;
 #[expect(clippy::module_inception, reason = "the file of `Pool`")]
 mod pool;
+mod progress;
 mod raw_task;
+mod reporter;
 mod run;
 mod running_task;
 mod shared;
@@ -103,7 +108,6 @@ mod worker;
 mod worker_set;
 
 pub use as_completed::{AsCompleted, as_completed};
-#[cfg(feature = "indicatif")]
 pub use bar::progress_bar;
 pub use builder::Builder;
 pub use cells::error::{MapError, TaskError};
@@ -111,7 +115,7 @@ pub use imap::{Imap, LocalImap};
 pub use indexed::Indexed;
 pub use job::Initialized;
 pub use life::Stats;
-pub use map::Progress;
 pub use pool::Pool;
+pub use progress::Progress;
 pub use task::{Task, TaskState};
 pub use task_id::TaskId;

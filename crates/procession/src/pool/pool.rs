@@ -9,7 +9,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::builder;
 use super::builder::Builder;
+use super::progress::Progress;
 use super::raw_task::TaskOptions;
+use super::reporter::Hook;
 use super::shared::Shared;
 use super::window::MapOptions;
 use super::worker::Transfer;
@@ -48,6 +50,8 @@ pub struct Pool {
     owner: Handle,
     pub(super) shared: Arc<Shared>,
     options: PoolOptions,
+    /// The progress hook. It stays in this process.
+    hook: Option<Hook>,
 }
 
 /// The settings of this handle that differ from those of its pool.
@@ -107,7 +111,7 @@ impl Pool {
         })?;
         // CRASH: if we die before this store, the sweep frees the block, and the pool with its only handle.
         block.give_to(Tag::object(owner.id().index()));
-        Ok(Pool { owner, shared: shared.clone(), options: PoolOptions::default() })
+        Ok(Pool { owner, shared: shared.clone(), options: PoolOptions::default(), hook: None })
     }
 
     fn of(owner: Handle, options: PoolOptions) -> Result<Pool> {
@@ -117,7 +121,7 @@ impl Pool {
         payload::for_each_handle(arena, block, u64::MAX, &mut |id| carried = Some(id));
         let stale = || Error::StaleHandle("this pool no longer exists".into());
         let shared = Shared::with_id(carried.ok_or_else(stale)?)?;
-        Ok(Pool { owner, shared, options })
+        Ok(Pool { owner, shared, options, hook: None })
     }
 
     pub(super) fn task_options(&self) -> TaskOptions {
@@ -137,6 +141,7 @@ impl Pool {
             task_options: self.task_options(),
             chunk: self.options.chunk,
             prefetch: self.options.prefetch,
+            hook: self.hook.clone(),
         }
     }
 
@@ -215,11 +220,50 @@ impl Pool {
     pub fn with_retries(&self, times: u32) -> Pool {
         self.with(|options| options.retries = Some(times))
     }
+
+    /// Returns a handle to the same pool that reports the progress of its maps: of [`map`](Pool::map),
+    /// [`try_map`](Pool::try_map), [`starmap`](Pool::starmap), [`submit_map`](Pool::submit_map), and of
+    /// [`imap`](Pool::imap) and its variants. [`progress_bar`](super::progress_bar) returns a hook that draws a bar.
+    ///
+    /// The hook is called by the thread that waits for the results: inside the call of `map`, or inside `next`
+    /// of an iterator. `submit_map` has a thread of its own. The hook is called when the map begins, then at
+    /// most ten times a second, and for the last time when the map is over (see [`Progress::is_over`]). While
+    /// nothing changes, it is called about once a second. It is not called while that thread waits inside the
+    /// input, nor while a worker of the same pool waits for the map.
+    ///
+    /// All maps of this handle and of its clones share the hook. Each call describes one map. If several maps
+    /// run at the same time, one calls the hook while the others wait for it to return. A handle that is sent to
+    /// another process has no hook there.
+    ///
+    /// # Panics
+    /// The map panics if the hook panics.
+    ///
+    /// ```
+    /// use procession::pool::{Pool, progress_bar};
+    /// let pool = Pool::new(2)?;
+    /// assert_eq!(pool.with_progress(progress_bar()).map(|n: u32| n + 1, [1, 2, 3])?, [2, 3, 4]);
+    ///
+    /// let log = pool.with_progress(|progress| println!("{progress}"));
+    /// for (index, result) in log.imap_unordered(|n: usize| n * 2, 0..100).indexed() {
+    ///     assert_eq!(result?, index * 2);
+    /// }
+    /// # Ok::<(), procession::Error>(())
+    /// ```
+    pub fn with_progress(&self, hook: impl FnMut(Progress) + Send + 'static) -> Pool {
+        let mut pool = self.clone();
+        pool.hook = Some(Hook::new(hook));
+        pool
+    }
 }
 
 impl Clone for Pool {
     fn clone(&self) -> Pool {
-        Pool { owner: self.owner.clone(), shared: self.shared.clone(), options: self.options }
+        Pool {
+            owner: self.owner.clone(),
+            shared: self.shared.clone(),
+            options: self.options,
+            hook: self.hook.clone(),
+        }
     }
 }
 

@@ -69,6 +69,8 @@ impl RawTask {
         let (cell_ref, points) = (shared.allocate(task_options.late)?, EntryPoints::<J, T>::chunk());
         let put = block.map(|block| {
             cell_ref.cell.args.store(block, Ordering::Relaxed);
+            cell_ref.cell.failures().store(0, Ordering::Relaxed);
+            cell_ref.cell.retried().store(0, Ordering::Relaxed);
             shared.adopt(block);
         });
         RawTask::submit(shared, cell_ref, count, points, task_options, put)

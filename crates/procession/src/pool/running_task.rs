@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use super::cells::attempt::Attempt;
 use super::cells::cell::{Cell, INLINE, INLINE_ARGS, INLINE_RESULT};
 use super::cells::cell_table;
+use super::cells::chunk_counts::count_retry;
 use super::cells::error::TaskError;
 use super::cells::state::{KILLING, RUNNING, TAKEN};
 use super::cells::view::PoolView;
@@ -135,6 +136,9 @@ impl RunningTask {
     /// Counts another attempt at an item, and returns its number.
     pub(super) fn retry(&self, item: u32, last: u32) -> u32 {
         let next = Attempt { number: last + 1, ..Attempt::default() };
+        if self.cell.count.load(Ordering::Relaxed) != 0 {
+            count_retry(self.cell, item, next.number);
+        }
         self.cell.attempt.store(next.word(item), Ordering::Release);
         next.number
     }

@@ -2,20 +2,23 @@
 
 use std::any::Any;
 use std::collections::VecDeque;
+use std::ops::Add;
 use std::panic;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::batch::{Batch, MOST_BYTES};
+use super::cells::chunk_counts::ChunkCounts;
 use super::cells::error::TaskError;
 use super::cells::progress::ChunkProgress;
 use super::cells::results;
 use super::chunk_size::{ChunkSizer, Measured};
 use super::job::Job;
 use super::raw_task::{RawTask, TaskOptions};
+use super::reporter::{Counts, Hook, Reporter};
 use super::shared::Shared;
 use crate::codec::encoding::Message;
-use crate::os::clock::Deadline;
+use crate::os::clock::{Deadline, now_ns};
 
 /// The number of chunks in flight for each worker.
 const AHEAD: usize = 3;
@@ -24,13 +27,15 @@ const AHEAD: usize = 3;
 type Submit = fn(&Arc<Shared>, u32, crate::Result<u64>, TaskOptions) -> Result<RawTask, TaskError>;
 
 /// The settings of a map.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct MapOptions {
     pub(super) task_options: TaskOptions,
     /// The number of items in a chunk, if the user has set it.
     pub(super) chunk: Option<u32>,
     /// The maximum number of items in flight, if the user has set it.
     pub(super) prefetch: Option<usize>,
+    /// The user's progress hook.
+    pub(super) hook: Option<Hook>,
 }
 
 pub(super) struct Window {
@@ -49,6 +54,16 @@ pub(super) struct Window {
     /// The size of a result in bytes, at least 1. Exact for results that are stored as adjacent numbers, and
     /// an estimate for all others.
     result_bytes: usize,
+    /// The counts of the chunks whose results were collected.
+    collected_counts: Counts,
+    /// Calls the progress hook, if the user has set one.
+    pub(super) reporter: Option<Reporter>,
+}
+
+/// The counts and the measured time of a chunk whose results were collected.
+pub(super) struct Collected {
+    measured: Measured,
+    counts: Counts,
 }
 
 /// A chunk in flight, or the error or panic that takes the place of a chunk.
@@ -74,11 +89,26 @@ impl InFlight {
     pub(super) fn task(&self) -> Option<&RawTask> {
         if let Content::Submitted(task) = &self.content { Some(task) } else { None }
     }
+
+    fn counts(&self) -> Counts {
+        match &self.content {
+            Content::Submitted(task) => ChunkCounts::of(task.cell_ref.cell).into(),
+            Content::Refused(_) => Counts::refused(self.count),
+            Content::Panicked(_) => Counts::default(),
+        }
+    }
 }
 
 impl Window {
-    pub(super) fn new<J: Job<T>, T: Message>(shared: &Arc<Shared>, options: MapOptions) -> Window {
+    /// `left` is the size hint of the input.
+    pub(super) fn new<J: Job<T>, T: Message>(
+        shared: &Arc<Shared>,
+        options: MapOptions,
+        left: (usize, Option<usize>),
+    ) -> Window {
         Window {
+            collected_counts: Counts::default(),
+            reporter: options.hook.clone().map(|hook| Reporter::new(hook, left)),
             shared: shared.clone(),
             submit: RawTask::chunk::<J, T>,
             options,
@@ -98,9 +128,54 @@ impl Window {
         self.options.task_options.late = true;
     }
 
-    /// Returns the number of items that were sent out.
-    pub(super) fn sent(&self) -> usize {
-        self.next
+    /// Notes that the input has ended, and that `unsent` of its items were not sent out yet.
+    pub(super) fn input_has_ended(&mut self, unsent: usize) {
+        if let Some(reporter) = &mut self.reporter {
+            reporter.total = Some(self.next + unsent);
+        }
+    }
+
+    fn counts(&self) -> Counts {
+        self.in_flight.iter().map(InFlight::counts).fold(self.collected_counts, Counts::add)
+    }
+
+    /// Returns when the progress should be reported next, if there is a progress hook.
+    pub(super) fn report_due_ns(&self) -> Option<u64> {
+        self.reporter.as_ref().map(Reporter::due_ns)
+    }
+
+    /// Reports whether there is a progress hook, and a report is due.
+    #[inline]
+    pub(super) fn is_report_due(&self) -> bool {
+        self.report_due_ns().is_some_and(|due_ns| now_ns() >= due_ns)
+    }
+
+    /// Takes the reporter out, with the counts to report, if a report is due.
+    #[inline]
+    pub(super) fn take_due_report(&mut self) -> Option<(Reporter, Counts)> {
+        if self.is_report_due() { self.take_report() } else { None }
+    }
+
+    /// Takes the reporter out, with the counts to report.
+    pub(super) fn take_report(&mut self) -> Option<(Reporter, Counts)> {
+        let counts = self.reporter.as_ref().map(|_| self.counts())?;
+        Some((self.reporter.take()?, counts))
+    }
+
+    /// Calls the progress hook, if there is one and a report is due.
+    #[inline]
+    pub(super) fn report(&mut self) {
+        if let Some((mut reporter, counts)) = self.take_due_report() {
+            reporter.report(counts);
+            self.reporter = Some(reporter);
+        }
+    }
+
+    /// Calls the progress hook for the last time.
+    pub(super) fn finish_report(&mut self) {
+        if let Some((reporter, counts)) = self.take_report() {
+            reporter.finish(counts);
+        }
     }
 
     fn workers(&self) -> usize {
@@ -197,8 +272,9 @@ impl Window {
         shared: &Shared,
         chunk: InFlight,
         take: &mut impl FnMut(usize, Result<R, TaskError>),
-    ) -> Measured {
+    ) -> Collected {
         let (mut at, end) = (chunk.first, chunk.first + chunk.count);
+        let mut counts = Counts::refused(chunk.count);
         let mut measured = Measured(None);
         let waited = match chunk.content {
             Content::Panicked(payload) => panic::resume_unwind(payload),
@@ -209,6 +285,7 @@ impl Window {
             Err(error) => error,
             Ok(task) => {
                 let cell = task.cell_ref.cell;
+                counts = ChunkCounts::of(cell).into();
                 results::read(shared.arena, cell, &mut |result| {
                     if at < end {
                         take(at, result);
@@ -223,11 +300,12 @@ impl Window {
             }
         };
         (at..end).for_each(|at| take(at, Err(rest.clone())));
-        measured
+        Collected { measured, counts }
     }
 
-    /// Adjusts the size of later chunks to the measured time of this one.
-    pub(super) fn learn(&mut self, measured: Measured) {
+    /// Adds the counts of a chunk that was collected, and adjusts the size of later chunks to its measured time.
+    pub(super) fn learn(&mut self, Collected { measured, counts }: Collected) {
+        self.collected_counts = self.collected_counts + counts;
         self.sizer.learn(measured);
     }
 
@@ -243,6 +321,7 @@ impl Window {
 
 impl Drop for Window {
     fn drop(&mut self) {
+        self.finish_report();
         self.withdraw();
     }
 }

@@ -67,6 +67,13 @@ fn the_async_examples_print_the_same_every_time() {
     assert_eq!(printed("08_async_queue"), expected("08_async_queue"));
 }
 
+/// The report is sorted, so it does not depend on which text fails first. Standard error is no terminal, so there is no
+/// bar.
+#[test]
+fn the_failure_report_example_prints_its_output() {
+    assert_eq!(printed("09_failure_report"), expected("09_failure_report"));
+}
+
 /// Every numbered example is run by a test above, and is short enough to read without scrolling.
 #[test]
 fn each_numbered_example_is_short_and_has_an_expected_output() {

@@ -58,10 +58,21 @@ pub(crate) struct Cell {
     pub(crate) clock_ns: AtomicU64,
     /// The block with the [`TaskError`](crate::pool::TaskError) of a failed task.
     pub(crate) note: AtomicU64,
+    /// For a single call: the arguments, if they are small. For a chunk: see `chunk_counts.rs`.
     pub(crate) inline: [AtomicU64; INLINE_ARGS / 8],
 }
 
 impl Cell {
+    /// Of a chunk: counts the items that have failed.
+    pub(crate) fn failures(&self) -> &AtomicU64 {
+        &self.inline[0]
+    }
+
+    /// Of a chunk: counts the retries of items.
+    pub(crate) fn retried(&self) -> &AtomicU64 {
+        &self.inline[1]
+    }
+
     /// Prefetches the cell for writing.
     #[inline]
     pub(crate) fn prefetch(&self) {

@@ -6,6 +6,7 @@
 //! | `state.rs`         | its state word: phases and endings                                  |
 //! | `attempt.rs`       | the word that counts the attempts at an item                        |
 //! | `progress.rs`      | the word that says how much of a chunk is finished                  |
+//! | `chunk_counts.rs`  | the words that count its failures and retries                       |
 //! | `items.rs`         | the items of a chunk as bytes                                       |
 //! | `results.rs`       | the results of a chunk                                              |
 //! | `control.rs`       | the pool's control block                                            |
@@ -20,6 +21,7 @@
 pub(crate) mod attempt;
 pub(crate) mod cell;
 pub(crate) mod cell_table;
+pub(crate) mod chunk_counts;
 pub(crate) mod claims;
 pub(crate) mod control;
 pub(crate) mod error;

@@ -20,6 +20,7 @@ use std::marker::PhantomData;
 use std::sync::atomic::Ordering;
 
 use super::cell::{Cell, INLINE, RECORDS, block_in};
+use super::chunk_counts::count_failure;
 use super::error::TaskError;
 use super::progress::ChunkProgress;
 use crate::arena::blocks::{HEADER, Tag};
@@ -121,6 +122,7 @@ impl<'a, R: Message> ResultWriter<'a, R> {
         if !self.records {
             self.convert()?;
         }
+        count_failure(self.cell, self.progress.items);
         let bytes = codec::to_vec(error).unwrap_or_default();
         self.record(ERROR, &bytes)
     }

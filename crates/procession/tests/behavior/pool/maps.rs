@@ -1,4 +1,4 @@
-//! The maps of a pool: their results, the order of the results, errors, and progress.
+//! The maps of a pool: their results, the order of the results, and errors.
 
 use crate::family::*;
 use procession::pool::{MapError, TaskError};
@@ -194,13 +194,4 @@ fn a_submitted_map_can_be_cancelled_and_terminated() {
     let endless = pool.submit_map(|n: u64| n, 0..).unwrap();
     pool.terminate().unwrap();
     assert_eq!(endless.get(), Err(TaskError::Terminated));
-}
-
-#[test]
-fn a_map_reports_its_progress() {
-    let _dog = watched();
-    let pool = Pool::new(2).unwrap().with_chunk_size(10).unwrap();
-    let mut told = Vec::new();
-    pool.map_with_progress(|n: u32| n, 0..35u32, |p| told.push((p.done, p.total))).unwrap();
-    assert_eq!(told, [10, 20, 30, 35].map(|done| (done, Some(35))));
 }

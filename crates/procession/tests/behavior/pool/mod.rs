@@ -4,6 +4,7 @@ mod completion;
 mod deaths;
 mod inputs;
 mod maps;
+mod progress;
 mod shutdown;
 mod suspended_tasks;
 mod tasks;

@@ -58,6 +58,14 @@ fn half_done<R: Message>(shop: &ManualPool, map: Map<R>) -> RefCell<Mapping<u64,
     RefCell::new(mapping)
 }
 
+/// Returns how many retries the chunk will have had when it is done. Item 1 is retried because `half_done` has killed
+/// its first worker. The item in which the victim died, if any, is retried as well.
+fn expected_retries<R: Message>(mapping: &Mapping<u64, R>, retries: u32) -> u32 {
+    let (item, number, died) = mapping.attempt().expect("the chunk is there");
+    let victim_died = died && item < 3 && (item, number) != (1, 1);
+    if retries == 0 { 0 } else { 1 + u32::from(victim_died) }
+}
+
 /// The victim continues a chunk that `half_done` has left. A rule may be switched off meanwhile.
 fn gone_on_with<R: Message>(
     retries: u32,
@@ -76,9 +84,17 @@ fn gone_on_with<R: Message>(
         &shop,
         |shop| assert!(shop.work_once()),
         || {
+            let retries_expected = expected_retries(&mapping.borrow(), retries);
             while shop.work_once() {}
+            let (done, failed, retried) = mapping.borrow().counts();
             let results = mapping.borrow_mut().results().map_err(|e| e.to_string())?;
             ensure!(good(&results), "wrong results");
+            let errors = results.iter().filter(|result| result.is_err()).count();
+            ensure!(
+                (done, failed) == (3, errors as u32),
+                "{failed} of {done} failed, and there are {errors} errors"
+            );
+            ensure!(retried == retries_expected, "{retried} retries, not {retries_expected}");
             drop(results);
             ensure!(shop.is_empty(), "a cell is not free");
             before.is_back()
@@ -111,16 +127,34 @@ fn without_the_rule_a_chunk_is_not_continued() {
     });
 }
 
+fn last_attempts(broken: Option<Rule>) -> Report {
+    let good = |results: &Results<u64>| {
+        let died = |at: usize| matches!(results[at], Err(TaskError::WorkerDied { .. }));
+        // The victim's own death is the last attempt of the third item.
+        results.len() == 3 && results[0] == Ok(2) && died(1) && (results[2] == Ok(4) || died(2))
+    };
+    let map: Map<u64> = |shop| shop.map(fragile_number, vec![1, 2, 3]);
+    gone_on_with(0, map, broken, good)
+}
+
 #[test]
 fn an_item_without_attempts_left_fails_alone() {
     isolated!({
-        let good = |results: &Results<u64>| {
-            let died = |at: usize| matches!(results[at], Err(TaskError::WorkerDied { .. }));
-            // The victim's own death is the last attempt of the third item.
-            results.len() == 3 && results[0] == Ok(2) && died(1) && (results[2] == Ok(4) || died(2))
-        };
-        let map: Map<u64> = |shop| shop.map(fragile_number, vec![1, 2, 3]);
-        assert_finished(&gone_on_with(0, map, None, good));
+        assert_finished(&last_attempts(None));
+    });
+}
+
+#[test]
+fn without_the_rule_a_failure_is_counted_twice() {
+    isolated!({
+        last_attempts(Some(Rule::CountedOnce)).assert_broken();
+    });
+}
+
+#[test]
+fn without_the_rule_a_retry_is_counted_twice() {
+    isolated!({
+        texts_gone_on_with(Some(Rule::CountedOnce)).assert_broken();
     });
 }
 
