@@ -56,6 +56,7 @@
 //! | one function in a process of its own, perhaps with limits or redirected streams | [`Process`] |
 //! | the same large data in each process, built once | [`preload`](preload()) |
 //! | to send work from producers to consumers | [`Queue`]; [`JoinableQueue`] if no item may be lost when a consumer dies |
+//! | consumers that are replaced when they die | [`JoinableQueue::consumers`] |
 //! | a conversation between two processes | [`pipe`](pipe()) |
 //! | the first of several things to happen | [`select`](select()), [`wait_any`](process::wait_any) |
 //! | to keep others out of a file, a terminal, a device | [`Lock`] |
@@ -70,7 +71,7 @@
 //! | threads, because nothing ever crashes, hangs or leaks, and tasks take microseconds | rayon, crossbeam |
 //!
 //! The modules: [`pool`] runs tasks, [`process`] starts processes and waits for them, [`queue`] passes
-//! messages, [`sync`] has locks and everything else that waits, [`state`] has shared data, [`manager`] finds
+//! messages, [`consumers`] keeps processes at work on a queue, [`sync`] has locks and everything else that waits, [`state`] has shared data, [`manager`] finds
 //! things by name. The most common types are also here at the root.
 //!
 //! # Children have none of main's statics
@@ -114,11 +115,11 @@
 //! | [`Semaphore`], [`Event`], [`Barrier`], [`Latch`](sync::Latch): [`WaitError`]; [`AnyProcess`], [`wait_any`](process::wait_any): [`Error::Wait`] | `WouldBlock` | `TimedOut` |
 //! | to put and send: [`PutError`](queue::PutError), with the item | `Full` | `Full` |
 //! | to get, receive and poll: [`GetError`](queue::GetError) | `Empty` | `Empty` |
-//! | to join a queue or pool: [`JoinError`](queue::JoinError); [`select()`]: [`SelectError`](queue::SelectError) | `WouldBlock` | `TimedOut` |
+//! | to join a queue, a pool or [`Consumers`]: [`JoinError`](queue::JoinError); [`select()`]: [`SelectError`](queue::SelectError) | `WouldBlock` | `TimedOut` |
 //! | to get a task's result: [`TaskError`](pool::TaskError), whose `TimedOut` is the task's own time limit | `NotDone` | `NotDone` |
 //! | to join a [`Process`]; its error says how the process failed | `Ok(None)` | `Ok(None)` |
 //! | [`Condvar`]: the lock is held in any case | no such form | the guard, and whether it timed out |
-//! | to await a [`Process`] or a [`Task`] | no such form | that of the async runtime |
+//! | to await a [`Process`], a [`Task`] or [`Consumers`] | no such form | that of the async runtime |
 //!
 //! If the shared memory itself is full, the variant is `Full` in each of these error types, except in
 //! [`PutError`](queue::PutError), where it is `NoMemory`. The `?` operator converts all of them to
@@ -213,6 +214,7 @@
 
 mod arena;
 mod codec;
+pub mod consumers;
 mod error;
 #[cfg(any(feature = "tracing", feature = "log"))]
 mod events;
@@ -236,6 +238,8 @@ pub mod sync;
 #[doc(hidden)]
 pub use codec::encoding::BorrowsNothing;
 pub use codec::encoding::Message;
+#[doc(inline)]
+pub use consumers::Consumers;
 #[doc(inline)]
 pub use error::{Error, OtherError, Result};
 #[doc(inline)]

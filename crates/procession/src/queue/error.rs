@@ -78,6 +78,9 @@ pub enum JoinError {
     Unusable(String),
     /// The shared memory of the family is full. The text says which processes hold how much.
     Full(String),
+    /// The [consumers](crate::Consumers) of the queue have ended early, because none could be started. The text says
+    /// why.
+    Broken(String),
 }
 
 impl JoinError {
@@ -178,6 +181,7 @@ impl fmt::Display for JoinError {
                 "timed out: items of the queue were not done, or the pool still had workers; finish leases with done()",
             ),
             JoinError::Unusable(why) | JoinError::Full(why) => f.write_str(why),
+            JoinError::Broken(why) => write!(f, "the consumers of the queue could not be started: {why}"),
         }
     }
 }

@@ -32,8 +32,26 @@ use crate::{Error, Result};
 #[must_use = "dropping the lease returns the item to the queue; call `done()` when the work is finished"]
 pub struct Lease<T> {
     item: T,
+    unfinished: Unfinished<T>,
+}
+
+/// A lease without its item.
+pub(crate) struct Unfinished<T> {
     hold: Hold,
     _queue: JoinableQueue<T>,
+}
+
+impl<T> Unfinished<T> {
+    /// Finishes the item: it does not come back.
+    pub(crate) fn done(mut self) -> Result<()> {
+        if member::is_forked() {
+            return Err(Error::Forked);
+        }
+        if self.hold.finish() {
+            return Ok(());
+        }
+        Err(Error::StaleHandle("this process no longer has the lease of the item".into()))
+    }
 }
 
 impl<T: Message> Lease<T> {
@@ -41,7 +59,7 @@ impl<T: Message> Lease<T> {
     pub(super) fn new(queue: &JoinableQueue<T>, leased: Leased) -> Result<Lease<T>, GetError> {
         let hold = Hold { queue: queue.ring(), leased: Some(leased) };
         match receiving::read(leased.block) {
-            Ok(item) => Ok(Lease { item, hold, _queue: queue.clone() }),
+            Ok(item) => Ok(Lease { item, unfinished: Unfinished { hold, _queue: queue.clone() } }),
             Err(error) => {
                 let mut hold = hold;
                 hold.finish();
@@ -68,14 +86,13 @@ impl<T> Lease<T> {
     /// assert_eq!(queue.unfinished(), 0);
     /// # Ok::<(), procession::Error>(())
     /// ```
-    pub fn done(mut self) -> Result<()> {
-        if member::is_forked() {
-            return Err(Error::Forked);
-        }
-        if self.hold.finish() {
-            return Ok(());
-        }
-        Err(Error::StaleHandle("this process no longer has the lease of the item".into()))
+    pub fn done(self) -> Result<()> {
+        self.unfinished.done()
+    }
+
+    /// Separates the item from its lease.
+    pub(crate) fn split(self) -> (T, Unfinished<T>) {
+        (self.item, self.unfinished)
     }
 
     /// Returns how many times the item was leased, including this time. The result is 1 for the first lease.
@@ -88,7 +105,7 @@ impl<T> Lease<T> {
     /// # Ok::<(), procession::Error>(())
     /// ```
     pub fn attempt(&self) -> u32 {
-        self.hold.leased.map_or(0, |leased| leased.attempt)
+        self.unfinished.hold.leased.map_or(0, |leased| leased.attempt)
     }
 }
 

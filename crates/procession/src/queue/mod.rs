@@ -16,6 +16,7 @@
 //! |---|---|
 //! | to pass messages from any number of producers to any number of consumers | [`Queue`] |
 //! | the same, with a message returning to the queue when its consumer dies | [`JoinableQueue`] |
+//! | the same, with consumers that are replaced when they die | [`JoinableQueue::consumers`] |
 //! | two processes to exchange messages, and to notice the end of the other | [`pipe()`] |
 //! | to wait for the first of several queues, connections or processes | [`select`] |
 //!

@@ -74,6 +74,12 @@ fn the_failure_report_example_prints_its_output() {
     assert_eq!(printed("09_failure_report"), expected("09_failure_report"));
 }
 
+/// Which consumer dies does not change what is printed.
+#[test]
+fn the_consumers_example_prints_its_output() {
+    assert_eq!(printed("10_consumers"), expected("10_consumers"));
+}
+
 /// Every numbered example is run by a test above, and is short enough to read without scrolling.
 #[test]
 fn each_numbered_example_is_short_and_has_an_expected_output() {

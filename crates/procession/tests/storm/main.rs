@@ -4,6 +4,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod consumers;
 mod crew;
 mod dict;
 mod joinable;

@@ -45,6 +45,8 @@ use crate::{Error, Result};
 /// # Ok::<(), procession::Error>(())
 /// ```
 ///
+/// [`consumers`](JoinableQueue::consumers) starts such consumers, and replaces each one that dies.
+///
 /// # If a process dies
 ///
 /// If a **producer** dies, the items that it has put stay in the queue, as with [`Queue`](crate::Queue). If a

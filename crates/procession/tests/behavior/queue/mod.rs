@@ -3,6 +3,7 @@
 mod basics;
 mod batches;
 mod bytes;
+mod consumers;
 mod deaths;
 mod encoding;
 mod handles;
