@@ -154,7 +154,7 @@ impl Consumers {
     /// ```
     /// let queue = procession::JoinableQueue::bounded(3)?;
     /// queue.put(1)?;
-    /// let consumers = queue.consumers(1, |_: u32| loop { std::thread::park() })?;
+    /// let consumers = queue.consumers(1, |_: u32| -> () { loop { std::thread::park() } })?;
     /// consumers.kill()?;
     /// consumers.join()?;
     /// assert_eq!(queue.len(), 1);
@@ -249,7 +249,7 @@ impl Consumers {
     /// let queue = procession::JoinableQueue::bounded(3)?.with_max_attempts(2)?;
     /// queue.put(1)?;
     /// queue.close()?;
-    /// let consumers = queue.consumers(1, |_: u32| std::process::abort())?;
+    /// let consumers = queue.consumers(1, |_: u32| -> () { std::process::abort() })?;
     /// consumers.join()?;
     /// assert_eq!(consumers.deaths(), 2);
     /// # Ok::<(), procession::Error>(())
