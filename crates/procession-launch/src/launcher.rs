@@ -1,6 +1,7 @@
 //! [`Launcher`]: the parent's half of starting a program.
 
-use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::cell::Cell;
+use std::ffi::{c_char, c_int, c_void};
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::AsRawFd;
@@ -20,7 +21,9 @@ const STACK_BYTES: usize = 64 << 10;
 pub struct Launcher {
     stack: Vec<MaybeUninit<u8>>,
     dispositions: Dispositions,
-    arguments: Vec<*const c_char>,
+    /// The arguments of the shell that runs a script without an interpreter: its name, the script, and all further
+    /// arguments of the program. Without the first word they are the program's own arguments.
+    arguments: Vec<Cell<*const c_char>>,
     environment: Vec<*const c_char>,
 }
 
@@ -52,8 +55,13 @@ impl Launcher {
                 "stream {place} would overwrite another standard stream"
             );
         }
-        list(&mut self.arguments, order.arguments.iter().map(CString::as_c_str));
-        list(&mut self.environment, order.environment.iter().copied());
+        self.arguments.clear();
+        self.arguments.push(Cell::new(c"/bin/sh".as_ptr()));
+        self.arguments.extend(order.arguments.iter().map(|word| Cell::new(word.as_ptr())));
+        self.arguments.push(Cell::new(ptr::null()));
+        self.environment.clear();
+        self.environment.extend(order.environment.iter().map(|text| text.as_ptr()));
+        self.environment.push(ptr::null());
         // SAFETY: stacks grow downwards from an aligned address, so the end of the vector minus its misalignment is a
         // valid top.
         let top = unsafe {
@@ -97,11 +105,4 @@ impl Default for Launcher {
     fn default() -> Self {
         Launcher::new()
     }
-}
-
-/// Fills `list` with pointers to the strings and a null at the end.
-fn list<'a>(list: &mut Vec<*const c_char>, strings: impl Iterator<Item = &'a CStr>) {
-    list.clear();
-    list.extend(strings.map(CStr::as_ptr));
-    list.push(ptr::null());
 }

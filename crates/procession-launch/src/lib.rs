@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `launcher.rs` | [`Launcher`]: starts programs; the parent's half |
 //! | `order.rs` | [`Order`]: what to start; and the child's half, up to `execve` |
-//! | `signals.rs` | [`AllBlocked`]; gives the program all signals as this process found them |
+//! | `signals.rs` | [`AllBlocked`]; the signals and streams that this process found; gives the program the same signals |
 //! | `signal_queue.rs` | [`SignalQueue`]: signals that are read instead of handled |
 //! | `split.rs` | [`split()`]: forks this program while it has one thread |
 //! | `terminal.rs` | [`give_terminal`]: moves a terminal's foreground |
@@ -23,6 +23,6 @@ mod terminal;
 pub use launcher::Launcher;
 pub use order::{Failure, Order, Step};
 pub use signal_queue::{Batch, SignalQueue};
-pub use signals::{AllBlocked, was_ignored};
+pub use signals::{AllBlocked, ignore, was_closed, was_ignored};
 pub use split::{Half, split};
 pub use terminal::give_terminal;

@@ -4,7 +4,6 @@ use std::cell::Cell;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
-use std::ptr;
 
 use crate::signals::{self, Dispositions};
 
@@ -60,7 +59,8 @@ pub enum Step {
 /// executes its program.
 pub(crate) struct Task<'a> {
     pub order: &'a Order<'a>,
-    pub arguments: &'a [*const c_char],
+    /// `/bin/sh`, the program's arguments, and a null.
+    pub arguments: &'a [Cell<*const c_char>],
     pub environment: &'a [*const c_char],
     pub dispositions: &'a Dispositions,
     pub parent: i32,
@@ -127,8 +127,9 @@ impl Task<'_> {
     /// `execvp` does.
     fn execute(&self) -> Step {
         let program = self.order.program.as_ptr();
-        // SAFETY: both lists end with a null, and their strings live in the parent, which is suspended.
-        unsafe { libc::execve(program, self.arguments.as_ptr(), self.environment.as_ptr()) };
+        // SAFETY: both lists end with a null, and their strings live in the parent, which is suspended. A cell has the
+        // layout of its content.
+        unsafe { libc::execve(program, self.arguments[1..].as_ptr().cast(), self.environment.as_ptr()) };
         if errno() == libc::ENOEXEC {
             self.execute_by_shell(program);
             set_errno(libc::ENOEXEC);
@@ -137,17 +138,13 @@ impl Task<'_> {
     }
 
     fn execute_by_shell(&self, program: *const c_char) {
-        const MOST: usize = 256;
-        let mut arguments = [ptr::null(); MOST + 3];
-        let rest = self.arguments.get(1..).unwrap_or(&[]);
-        if rest.len() > MOST {
-            return;
+        let shell = self.arguments[0].get();
+        // The place of the program's name. A program without a name has a null here, which must stay the last word.
+        if !self.arguments[1].get().is_null() {
+            self.arguments[1].set(program);
         }
-        arguments[0] = c"/bin/sh".as_ptr();
-        arguments[1] = program;
-        arguments[2..2 + rest.len()].copy_from_slice(rest);
-        // SAFETY: as in `execute`.
-        unsafe { libc::execve(arguments[0], arguments.as_ptr(), self.environment.as_ptr()) };
+        // SAFETY: as in `execute`. A cell has the layout of its content.
+        unsafe { libc::execve(shell, self.arguments.as_ptr().cast(), self.environment.as_ptr()) };
     }
 }
 

@@ -1,4 +1,5 @@
-//! Masks and dispositions of signals. A program starts with those that this process was started with.
+//! The state in which this process was started: masks and dispositions of signals, and its standard streams. A program
+//! starts with the same signals.
 
 use std::ffi::c_int;
 use std::ptr;
@@ -14,6 +15,9 @@ type InitFn = extern "C" fn();
 static IGNORED: AtomicU64 = AtomicU64::new(0);
 /// Signals that were blocked when this program was started.
 static BLOCKED: AtomicU64 = AtomicU64::new(0);
+/// Standard streams that were closed when this program was started, before Rust's runtime opened `/dev/null` in their
+/// places.
+static CLOSED: AtomicU64 = AtomicU64::new(0);
 
 #[used]
 #[unsafe(link_section = ".init_array")]
@@ -23,6 +27,9 @@ extern "C" fn note_start() {
     BLOCKED.store(change_mask(libc::SIG_BLOCK, 0), Ordering::Relaxed);
     let ignored = (1..=SIGNALS).filter(|&signal| handler(signal) == libc::SIG_IGN);
     IGNORED.store(ignored.fold(0, |all, signal| all | bit(signal)), Ordering::Relaxed);
+    // SAFETY: a plain system call with integers.
+    let closed = (0..3).filter(|&stream| unsafe { libc::fcntl(stream, libc::F_GETFD) } < 0);
+    CLOSED.store(closed.fold(0, |all, stream| all | 1 << stream), Ordering::Relaxed);
 }
 
 pub(crate) fn bit(signal: c_int) -> u64 {
@@ -34,6 +41,17 @@ pub fn was_ignored(signal: i32) -> bool {
     // Reading the static also makes sure that the linker keeps it.
     let _kept = ptr::from_ref(&HOOK);
     (1..=SIGNALS).contains(&signal) && IGNORED.load(Ordering::Relaxed) & bit(signal) != 0
+}
+
+/// Returns whether this program was started without a standard stream, which has the number 0, 1 or 2.
+pub fn was_closed(stream: c_int) -> bool {
+    let _kept = ptr::from_ref(&HOOK);
+    (0..3).contains(&stream) && CLOSED.load(Ordering::Relaxed) & 1 << stream != 0
+}
+
+/// Ignores a signal from now on. Programs that this one starts find it as it was.
+pub fn ignore(signal: c_int) {
+    set_handler(signal, libc::SIG_IGN);
 }
 
 /// Returns the handler of a signal, `SIG_DFL` or `SIG_IGN`.

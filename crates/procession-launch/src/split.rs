@@ -19,7 +19,9 @@ pub enum Half {
 /// Fails and creates no child if this process has other threads, because their locks would stay locked in the
 /// child. Also fails if there is no room for a process.
 pub fn split() -> io::Result<Half> {
-    let threads = fs::read_dir("/proc/self/task")?.count();
+    let named =
+        |e: io::Error| io::Error::new(e.kind(), format!("/proc/self/task: {e}; /proc must be mounted"));
+    let threads = fs::read_dir("/proc/self/task").map_err(named)?.count();
     if threads != 1 {
         return Err(io::Error::other(format!("cannot fork a program with {threads} threads")));
     }

@@ -93,6 +93,10 @@ fn a_script_without_an_interpreter_is_run_by_the_shell() {
     fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
     let program = CString::new(path.to_str().unwrap()).unwrap();
     let text = run(&program, &["script", "with"], |_| ());
-    fs::remove_file(&path).unwrap();
     assert_eq!(text.unwrap(), "ran with\n");
+    fs::write(&path, "echo $# $1\n").unwrap();
+    let words: Vec<&str> = std::iter::once("script").chain(std::iter::repeat_n("word", 3000)).collect();
+    let text = run(&program, &words, |_| ());
+    fs::remove_file(&path).unwrap();
+    assert_eq!(text.unwrap(), "3000 word\n");
 }
