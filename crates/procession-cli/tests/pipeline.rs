@@ -128,17 +128,6 @@ fn bad_flags_are_explained() {
 
 /// `procession pipeline .. | head -n 1`
 #[test]
-fn a_reader_that_goes_away_ends_it() {
-    let text = "a line\n".repeat(200_000);
-    let (_directory, paths) = files(&[text.as_bytes()]);
-    let mut command = pipeline("--lines");
-    command.args(&paths).stdout(Stdio::piped()).stderr(Stdio::null());
-    let mut child = command.spawn().unwrap();
-    drop(child.stdout.take());
-    assert_eq!(child.wait().unwrap().code(), Some(2));
-}
-
-#[test]
 fn a_full_disk_is_reported() {
     let Ok(full) = File::options().write(true).open("/dev/full") else { return };
     let (_directory, paths) = files(&[b"x"]);
@@ -186,6 +175,38 @@ fn names_are_bytes() {
     assert!(output.status.success() && output.stdout.ends_with(b"/a\xff:1\n"), "{output:?}");
 }
 
+/// The form of `sha256sum`.
+#[test]
+fn a_name_of_several_lines_is_escaped() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a\nb\\c");
+    fs::write(&path, "x").unwrap();
+    for flags in ["", "--lines"] {
+        let output = pipeline(flags).arg(&path).output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(text.starts_with(&format!("\\{}  ", hex(b"x"))) && text.lines().count() == 1, "{text}");
+        assert!(text.contains("/a\\nb\\\\c"), "{text}");
+    }
+}
+
+#[test]
+fn a_reader_that_leaves_ends_the_pipeline_silently() {
+    let (_directory, paths) = files(&[&b"line\n".repeat(100_000)]);
+    let mut command = pipeline("--lines");
+    let mut child = command.args(&paths).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), output.stderr), (Some(141), Vec::new()));
+}
+
+#[test]
+fn a_closed_standard_output_is_reported() {
+    let script = "\"$0\" pipeline - < /dev/null >&-";
+    let output = Command::new("sh").args(["-c", script, env!("CARGO_BIN_EXE_procession")]).output().unwrap();
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.code() == Some(2) && text.contains("standard output is closed"), "{text}");
+}
+
 #[test]
 fn after_ctrl_c_the_counts_are_those_of_what_was_written() {
     use std::io::{BufRead, BufReader, Read};
@@ -204,7 +225,8 @@ fn after_ctrl_c_the_counts_are_those_of_what_was_written() {
     let Output { status, stderr, .. } = child.wait_with_output().unwrap();
     drop(stdin);
     let summary: Value = serde_json::from_slice(&stderr).unwrap();
-    assert_eq!((status.code(), &summary["interrupted_by"]), (Some(130), &2.into()), "{summary}");
+    let signal = std::os::unix::process::ExitStatusExt::signal(&status);
+    assert_eq!((signal, &summary["interrupted_by"]), (Some(2), &2.into()), "{summary}");
     assert_eq!(
         (&summary["produced"], summary["items"].as_u64()),
         (&Value::Null, Some(1 + rest.lines().count() as u64))

@@ -13,7 +13,7 @@ use super::probability;
 /// words and bytes, and the name. With --lines, each line of the input has a result.
 ///
 /// Exit status: 0 if each item has exactly one result, 1 if the books do not balance, 2 if some input could
-/// not be read or a process failed, 130 after Ctrl-C.
+/// not be read or a process failed, 130 after Ctrl-C, 141 if the output lost its reader.
 #[derive(Args, Clone, Debug)]
 pub struct Pipeline {
     /// The files to read. `-` is standard input, which is also read if there is no FILE.

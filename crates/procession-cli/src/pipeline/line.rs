@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::ProgressBar;
 use procession::{Error, JoinableQueue, Process, Queue};
+use procession_launch::was_closed;
 
 use super::report::Report;
 use super::work::{News, Source};
@@ -20,6 +21,8 @@ use crate::screen::{complain, progress_bar};
 
 /// The exit code when an item was lost or written twice.
 const UNBALANCED: u8 = 1;
+/// The exit code when standard output has lost its reader, as if SIGPIPE had ended the program.
+const READER_LEFT: u8 = 141;
 /// The maximum number of bytes of work that no consumer has taken. A producer that is too far ahead waits.
 const WORK_BYTES: usize = 16 << 20;
 /// The maximum number of results that are not written yet. A consumer that is too far ahead waits.
@@ -32,12 +35,15 @@ const TICK: Duration = Duration::from_millis(5);
 type Failed = Box<dyn std::error::Error>;
 type Producer = Process<procession::Result<u64>>;
 type Consumer = Process<procession::Result<()>>;
-type Writer = Process<procession::Result<Written>>;
+type Writer = Process<procession::Result<Option<Written>>>;
 
 /// Runs the pipeline that `flags` describe. Returns the exit code.
 pub fn run(flags: &Pipeline) -> Result<u8, Failed> {
     let interrupt = Interrupt::listen()?;
-    let report = Line::new(flags, interrupt)?.run()?;
+    if was_closed(1) {
+        return Err("standard output is closed".into());
+    }
+    let Some(report) = Line::new(flags, interrupt)?.run()? else { return Ok(READER_LEFT) };
     report.written.failed.iter().for_each(|why| complain(why));
     let text = if flags.json { report.to_json() } else { report.to_string() };
     let _ = writeln!(io::stderr(), "{text}");
@@ -119,7 +125,8 @@ impl<'a> Line<'a> {
             .spawn(consumer::consume, (self.work.clone(), self.news.clone()))
     }
 
-    fn run(mut self) -> Result<Report, Failed> {
+    /// Returns the report, or `None` if standard output has lost its reader.
+    fn run(mut self) -> Result<Option<Report>, Failed> {
         let started = Instant::now();
         let mut produced = None;
         while self.interrupt.signal().is_none() {
@@ -132,8 +139,14 @@ impl<'a> Line<'a> {
                 break;
             }
             self.look_after_consumers()?;
-            if let Some(Err(error)) = self.writer.try_join()? {
-                return Err(self.give_up(&error));
+            match self.writer.try_join()? {
+                Some(Err(error)) => return Err(self.give_up(&error)),
+                Some(Ok(_)) => {
+                    self.bar.finish_and_clear();
+                    self.dismiss();
+                    return Ok(None);
+                }
+                None => {}
             }
             self.follow_progress();
         }
@@ -146,8 +159,9 @@ impl<'a> Line<'a> {
         self.news.close()?;
         let written = self.writer.join()??;
         self.bar.finish_and_clear();
+        let Some(written) = written else { return Ok(None) };
         let interrupted_by = self.interrupt.signal();
-        Ok(Report {
+        Ok(Some(Report {
             balanced: interrupted_by.is_none() && written.missing == 0 && Some(written.items) == produced,
             produced,
             written,
@@ -158,7 +172,7 @@ impl<'a> Line<'a> {
             seed: self.seed,
             seconds: started.elapsed().as_secs_f64(),
             interrupted_by,
-        })
+        }))
     }
 
     fn count_produced(&self) -> procession::Result<u64> {

@@ -1,7 +1,7 @@
 //! The writer: brings the results into the order of the input, and writes each once.
 
 use std::collections::BTreeMap;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, ErrorKind, Write};
 
 use procession::Queue;
 use serde::{Deserialize, Serialize};
@@ -26,8 +26,13 @@ pub struct Written {
     pub missing: u64,
 }
 
-/// Writes until no news is left. Sends to `progress` how many batches have come.
-pub fn write(names: Vec<Vec<u8>>, news: Queue<News>, progress: Queue<u64>) -> procession::Result<Written> {
+/// Writes until no news is left. Sends to `progress` how many batches have come. Returns `None` if standard output has
+/// lost its reader.
+pub fn write(
+    names: Vec<Vec<u8>>,
+    news: Queue<News>,
+    progress: Queue<u64>,
+) -> procession::Result<Option<Written>> {
     // After Ctrl-C, finished results are still written.
     let _interrupt = Interrupt::listen()?;
     let mut book = Book::new(names, BufWriter::new(io::stdout().lock()));
@@ -35,20 +40,54 @@ pub fn write(names: Vec<Vec<u8>>, news: Queue<News>, progress: Queue<u64>) -> pr
     for heard in &news {
         let heard = heard?;
         batches += u64::from(matches!(heard, News::Done { .. }));
-        book.hear(heard)?;
+        if unless_left(book.hear(heard))?.is_none() {
+            return Ok(None);
+        }
         // The reader of the progress may be slow or absent, so the writer does not wait for it.
         let _ = progress.try_put(batches);
     }
-    Ok(book.close()?)
+    unless_left(book.close())
+}
+
+fn unless_left<T>(done: io::Result<T>) -> procession::Result<Option<T>> {
+    match done {
+        Err(e) if e.kind() == ErrorKind::BrokenPipe => Ok(None),
+        done => Ok(Some(done?)),
+    }
 }
 
 struct Book<W> {
-    names: Vec<Vec<u8>>,
+    names: Vec<Name>,
     out: W,
     sources: Vec<Progress>,
     /// The source whose items are written now.
     now: usize,
     written: Written,
+}
+
+/// The name of a source as it is printed. A name with a newline, a carriage return or a backslash is escaped, and a
+/// backslash starts each of its lines, as in `sha256sum`.
+struct Name {
+    text: Vec<u8>,
+    is_escaped: bool,
+}
+
+impl Name {
+    fn new(name: Vec<u8>) -> Name {
+        if !name.iter().any(|byte| b"\n\r\\".contains(byte)) {
+            return Name { text: name, is_escaped: false };
+        }
+        let mut text = Vec::with_capacity(name.len() + 1);
+        for byte in name {
+            match byte {
+                b'\n' => text.extend_from_slice(b"\\n"),
+                b'\r' => text.extend_from_slice(b"\\r"),
+                b'\\' => text.extend_from_slice(b"\\\\"),
+                _ => text.push(byte),
+            }
+        }
+        Name { text, is_escaped: true }
+    }
 }
 
 /// The progress of a source.
@@ -63,6 +102,7 @@ struct Progress {
 impl<W: Write> Book<W> {
     fn new(names: Vec<Vec<u8>>, out: W) -> Book<W> {
         let sources = names.iter().map(|_| Progress::default()).collect();
+        let names = names.into_iter().map(Name::new).collect();
         Book { names, out, sources, now: 0, written: Written::default() }
     }
 
@@ -79,7 +119,7 @@ impl<W: Write> Book<W> {
             }
             News::End { source, items, failed } => {
                 self.sources[source as usize].end = Some(items);
-                let name = &self.names[source as usize];
+                let name = &self.names[source as usize].text;
                 self.written
                     .failed
                     .extend(failed.map(|why| format!("{}: {why}", String::from_utf8_lossy(name))));
@@ -105,13 +145,16 @@ impl<W: Write> Book<W> {
     fn write_batch(&mut self, batch: Batch, outcomes: &[Outcome]) -> io::Result<()> {
         let name = &self.names[batch.source as usize];
         for (number, one) in (batch.first + 1..).zip(outcomes) {
+            if name.is_escaped {
+                self.out.write_all(b"\\")?;
+            }
             self.out.write_all(&hex(&one.digest))?;
             let Outcome { lines, words, bytes, .. } = one;
             match batch.lines {
                 true => write!(self.out, "  {words} {bytes}  ")?,
                 false => write!(self.out, "  {lines} {words} {bytes}  ")?,
             }
-            self.out.write_all(name)?;
+            self.out.write_all(&name.text)?;
             match batch.lines {
                 true => writeln!(self.out, ":{number}")?,
                 false => writeln!(self.out)?,
