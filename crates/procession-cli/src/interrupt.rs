@@ -4,8 +4,17 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::flag;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::{flag, low_level};
+
+/// Dies of the signal with which this exit code says that the program was interrupted. A shell ends its loop then, as the
+/// user wanted with Ctrl-C.
+pub fn die_of_signal(code: u8) {
+    let signal = i32::from(code) - 128;
+    if [SIGINT, SIGTERM, SIGHUP].contains(&signal) {
+        let _ = low_level::emulate_default_handler(signal);
+    }
+}
 
 /// Notes whether a signal has asked for the end. A second signal ends the program immediately. The file
 /// survives that, too.

@@ -10,6 +10,7 @@ mod reference;
 mod screen;
 mod tickets;
 
+use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -28,19 +29,26 @@ fn main() -> ExitCode {
         Command::Completions { shell } => reference::print_completions(*shell),
         Command::Man { command } => reference::print_man_page(command.as_deref()),
     };
-    done.map_or_else(
-        |error| {
-            screen::complain(&error.to_string());
-            ExitCode::from(failure)
-        },
-        ExitCode::from,
-    )
+    let code = done.unwrap_or_else(|error| {
+        screen::complain(&error.to_string());
+        failure
+    });
+    interrupt::die_of_signal(code);
+    ExitCode::from(code)
 }
 
 /// Prints help, or what is wrong with the command line.
 fn refuse(error: &clap::Error) -> ! {
     let is_map = std::env::args_os().nth(1).is_some_and(|word| word == "map");
-    let _ = error.print();
-    let code = if is_map && error.use_stderr() { map::OURS.into() } else { error.exit_code() };
+    let is_printed = match error.print().and_then(|()| io::stdout().flush()) {
+        Ok(()) => true,
+        // The reader has seen as much as it wanted.
+        Err(e) => e.kind() == ErrorKind::BrokenPipe,
+    };
+    let code = match is_printed || error.use_stderr() {
+        true if !error.use_stderr() => 0,
+        _ if is_map => map::OURS.into(),
+        _ => BAD_INPUT.into(),
+    };
     std::process::exit(code)
 }

@@ -17,13 +17,24 @@ fn inputs_end_with_null_bytes_or_other_characters() {
     assert_eq!(output(&["-0", "--", "echo"], "a\nb\0c"), "a\nb\nc\n");
     assert_eq!(output(&["--null", "--", "echo"], "a\0"), "a\n");
     assert_eq!(output(&["-d", ",", "--", "echo"], "a,b c,d"), "a\nb c\nd\n");
-    assert_eq!(output(&["-d", "\\t", "--", "echo"], "a\tb"), "a\nb\n");
+    for (delimiter, input) in [("\\t", "a\tb"), ("\\r", "a\rb"), ("\\x2c", "a,b"), ("\\054", "a,b")] {
+        assert_eq!(output(&["-d", delimiter, "--", "echo"], input), "a\nb\n");
+    }
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+    for flags in [&["-d"][..], &["-n", "2", "--colsep"]] {
+        let mut command = map(&[&["-k"], flags].concat());
+        command.arg(OsStr::from_bytes(b"\xff")).args(["--", "printf", "%s."]);
+        let output = start(command, b"a\xffb").wait_with_output().unwrap();
+        assert_eq!(output.stdout, b"a.b.", "{output:?}");
+    }
 }
 
 #[test]
 fn empty_inputs_run_unless_they_are_skipped() {
     assert_eq!(output(&["--", "echo", "<{}>"], "a\n\nb\n"), "<a>\n<>\n<b>\n");
     assert_eq!(output(&["-r", "--", "echo", "<{}>"], "a\n\n  \nb\n"), "<a>\n<b>\n");
+    assert_eq!(output(&["-r", "--", "echo"], ""), "");
 }
 
 #[test]
@@ -45,6 +56,36 @@ fn a_command_gets_as_many_inputs_as_fit() {
     let all = output(&["-X", "-j", "1", "--", "echo"], &input);
     assert!((2..20).contains(&all.lines().count()), "{} commands", all.lines().count());
     assert_eq!(all.replace(' ', "\n"), input);
+}
+
+/// The kernel limits words and environment together to a quarter of the stack's limit.
+#[test]
+fn as_many_inputs_as_fit_beside_a_large_environment() {
+    let input: String = (0..50_000).map(|n| format!("{n}\n")).collect();
+    let mut command = std::process::Command::new("sh");
+    command.args(["-c", "ulimit -s 1024; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_procession")]);
+    command.args(["map", "-X", "-j", "1", "-k", "echo"]).env("BIG", "x".repeat(100_000));
+    let said: support::Said = start(
+        {
+            command.env("BIG2", "x".repeat(100_000));
+            command
+        },
+        input.as_bytes(),
+    )
+    .wait_with_output()
+    .unwrap()
+    .into();
+    assert_eq!(said.code, Some(0), "{}", said.err);
+    assert_eq!(said.out.replace(' ', "\n"), input);
+}
+
+#[test]
+fn inputs_cannot_be_linked() {
+    for mark in [":::+", "::::+"] {
+        let said = run(&["echo", ":::", "a", mark, "b"], "");
+        assert_eq!((said.out.as_str(), said.code), ("", Some(125)), "{}", said.err);
+        assert!(said.err.contains(&format!("{mark}: inputs cannot be linked")), "{}", said.err);
+    }
 }
 
 #[test]
@@ -91,8 +132,7 @@ fn a_block_may_be_refused_or_empty() {
     let input = "x".repeat(3 << 20);
     let said = run(&["--pipe", "--", "true"], &input);
     assert_eq!(said.code, Some(0), "a command need not read: {}", said.err);
-    assert_eq!(output(&["--pipe", "--", "wc", "-c"], ""), "0\n");
-    assert_eq!(output(&["--pipe", "-r", "--", "wc", "-c"], ""), "");
+    assert_eq!(output(&["--pipe", "--", "wc", "-c"], ""), "", "as in GNU parallel");
 }
 
 #[test]
@@ -116,6 +156,8 @@ fn a_line_that_is_too_long_is_reported_and_the_others_run() {
     assert!(String::from_utf8_lossy(&said.stderr).contains("Argument list too long"));
     let nul = run_bytes(&["-k", "--", "echo"], b"a\0b\nc\n");
     assert_eq!((nul.status.code(), &nul.stdout[..]), (Some(126), &b"c\n"[..]), "no word has a null byte");
+    let text = String::from_utf8_lossy(&nul.stderr);
+    assert!(text.contains("job 1 (a b): the input has a null byte") && text.contains("-0"), "{text}");
 }
 
 #[test]

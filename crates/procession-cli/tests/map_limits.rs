@@ -21,6 +21,27 @@ fn a_command_that_times_out_is_killed_with_its_descendants() {
     pids.iter().for_each(|pid| wait_until(|| !lives(number(pid))));
 }
 
+/// The processes have left the command's session, and do not carry the environment that marks its descendants.
+#[test]
+fn a_command_that_times_out_is_killed_with_descendants_that_have_cut_all_ties() {
+    let place = Place::new();
+    let script = place.script(
+        "env -i \"$(command -v setsid)\" sleep 1000 & echo $! >> @/pids
+         env -u PROCESSION_RUN setsid sh -c 'sleep 1000 & echo $! >> @/pids; wait' & echo $! >> @/pids; wait",
+    );
+    let said = run_script(&["--timeout", "0.5"], &script, "x\n");
+    assert_eq!(said.code, Some(123), "{}", said.err);
+    let pids = place.lines("pids");
+    assert_eq!(pids.len(), 3);
+    pids.iter().for_each(|pid| wait_until(|| !lives(number(pid))));
+}
+
+#[test]
+fn a_time_limit_of_0_is_none() {
+    let said = run(&["--timeout", "0", "--delay", "0", "--retry-delay", "0", "--", "sleep"], "0.1\n");
+    assert_eq!(said.code, Some(0), "{}", said.err);
+}
+
 #[test]
 fn a_command_that_times_out_may_clean_up_and_keeps_its_output() {
     let script = "trap 'echo cleaned; exit 7' TERM; echo begun; sleep 1000 & wait";
@@ -84,8 +105,21 @@ fn a_run_ends_early_when_enough_have_failed() {
     let said = run_script(&["-j", "1", "--halt", "soon,fail=2"], "exit $1", "1\n0\n1\n0\n");
     assert_eq!(said.code, Some(123));
     assert!(said.err.contains("1 command succeeded, 2 failed, halted with 1 to do"), "{}", said.err);
-    let said = run_script(&["-j", "1", "--halt", "soon,fail=50%"], "exit $1", "0\n1\n1\n1\n1\n");
-    assert!(said.err.contains("1 command succeeded, 2 failed"), "{}", said.err);
+}
+
+/// As in GNU parallel, a percentage is of all jobs.
+#[test]
+fn a_run_ends_early_at_a_percentage_of_all_jobs() {
+    for (halt, input, expected) in [
+        ("soon,fail=50%", "1111111111", "0 commands succeeded, 5 failed, halted with 5 to do"),
+        ("soon,fail=30%", "010110", "2 commands succeeded, 2 failed, halted with 2 to do"),
+        ("now,success=50%", "010110", "3 commands succeeded, 3 failed, halted"),
+        ("soon,done=50%", "0000", "2 commands succeeded, 0 failed, halted with 2 to do"),
+    ] {
+        let input: String = input.chars().map(|exit| format!("{exit}\n")).collect();
+        let said = run_script(&["-j", "1", "--halt", halt], "exit $1", &input);
+        assert!(said.err.contains(expected), "{halt}: {}", said.err);
+    }
 }
 
 #[test]
@@ -145,7 +179,7 @@ fn commands_wait_for_load_and_memory() {
         let quiet = fs::read_to_string("/proc/loadavg").unwrap().starts_with("0.00");
         assert!(quiet || !place.path("ran").exists(), "{flags:?}");
         support::signal(&child, rustix::process::Signal::TERM);
-        assert_eq!(child.wait_with_output().unwrap().status.code(), Some(143));
+        assert_eq!(support::code(child.wait_with_output().unwrap().status), Some(143));
         let _ = fs::remove_file(place.path("ran"));
     }
 }

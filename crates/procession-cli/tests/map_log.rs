@@ -73,6 +73,43 @@ fn the_log_may_be_a_joblog() {
     assert_eq!(run_script(&[&flags[..], &["--resume"]].concat(), "printf abc; exit $1", "0\n3\n").out, "abc");
 }
 
+/// GNU parallel quotes words differently, and writes what it has given to a shell.
+#[test]
+fn a_joblog_of_gnu_parallel_is_resumed() {
+    let place = Place::new();
+    let head = "Seq\tHost\tStarttime\tJobRuntime\tSend\tReceive\tExitval\tSignal\tCommand\n";
+    let line = |number: u32, command: &str| {
+        format!("{number}\t:\t1796074097.851\t     0.000\t0\t13\t0\t0\t{command}\n")
+    };
+    let log = place.path("log");
+    let resume = ["-k", "-j", "1", "--joblog", log.to_str().unwrap(), "--resume"];
+    let commands = ["echo 'http://x/a,b'", r#"echo 'it'"'"'s'"#, "echo 'ü'", "echo http\\://x", "echo '\0'"];
+    let lines: String = (1..).zip(commands).map(|(number, command)| line(number, command)).collect();
+    fs::write(&log, format!("{head}{lines}")).unwrap();
+    let inputs = ["http://x/a,b", "it's", "ü", "http://x", "\n", "new"];
+    let said = run(&[&resume[..], &["echo", ":::"], &inputs].concat(), "");
+    assert_eq!((said.out.as_str(), said.code), ("new\n", Some(0)), "{}", said.err);
+    fs::write(&log, format!("{head}{}", line(1, "echo x 'a' | cat"))).unwrap();
+    let said = run(&[&resume[..], &["sh", "-c", "echo x {} | cat", ":::", "a", "b"]].concat(), "");
+    assert_eq!((said.out.as_str(), said.code), ("x b\n", Some(0)), "{}", said.err);
+    fs::write(&log, format!("{head}{}", line(1, "echo 'a b'"))).unwrap();
+    let said = run(&[&resume[..], &["echo", "a", ":::", "b"]].concat(), "");
+    assert!(said.code == Some(125) && said.err.contains("another command"), "{}", said.err);
+}
+
+#[test]
+fn a_joblog_has_signals_as_gnu_parallel_writes_them() {
+    let place = Place::new();
+    let log = place.path("log");
+    let flags = ["-j", "1", "--timeout", "1", "--joblog", log.to_str().unwrap()];
+    run_script(&flags, "test $1 = kill && kill -9 $$; exec sleep 1000", "kill\nslow\n");
+    let ends: Vec<String> = place.lines("log")[1..]
+        .iter()
+        .map(|line| line.split('\t').skip(6).take(2).collect::<Vec<_>>().join(" "))
+        .collect();
+    assert_eq!(ends, ["0 9", "-1 15"]);
+}
+
 fn failing_at_b(place: &Place, flags: &[&str], input: &str) -> Said {
     let log = place.path("log");
     let script = place.script("echo $1 >> @/ran; test $1 != b");

@@ -3,7 +3,7 @@
 mod support;
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::process::Stdio;
 
 use support::{Place, map, number, run, run_script, start, with_script};
@@ -55,6 +55,19 @@ fn lines_do_not_mix() {
 }
 
 #[test]
+fn long_lines_do_not_mix() {
+    let script = "for i in 1 2 3 4 5; do head -c 1000000 /dev/zero | tr '\\0' $1; done; echo";
+    for flags in [&["-q", "-j", "2", "--lb"][..], &["-q", "-j", "2", "--lb", "--tag"]] {
+        let said = run_script(flags, script, "a\nb\n");
+        let tag = if flags.contains(&"--tag") { 2 } else { 0 };
+        let lines: Vec<&str> = said.out.lines().collect();
+        assert!(lines.iter().all(|line| line.len() == 5_000_000 + tag), "{flags:?}");
+        assert!(lines.iter().all(|line| line.chars().all(|c| c == '\t' || line.starts_with(c))), "{flags:?}");
+        assert_eq!(lines.len(), 2);
+    }
+}
+
+#[test]
 fn lines_are_tagged() {
     let said = run_script(&["-k", "-q", "--tag"], "echo 1; printf 2; echo e >&2", "a b\nc\n");
     assert_eq!((said.out.as_str(), said.err.as_str()), ("a b\t1\na b\t2c\t1\nc\t2", "a b\te\nc\te\n"));
@@ -84,7 +97,7 @@ fn output_goes_to_files_as_well() {
     assert_eq!(said.out, "out a\nout x/y\n");
     assert_eq!(place.text("results/1/a/stdout"), "out a\n");
     assert_eq!(place.text("results/1/a/stderr"), "err\n");
-    assert_eq!(place.text("results/1/a/seq"), "1\n");
+    assert_eq!(place.text("results/1/a/seq"), "1");
     assert_eq!(place.text("results/1/x\\_y/stdout"), "out x/y\n");
     let said = run(&["--results", directory.to_str().unwrap(), "echo", ":::", "p", ":::", ".."], "");
     assert_eq!(said.code, Some(0));
@@ -149,6 +162,96 @@ fn a_reader_that_leaves_ends_commands_that_run() {
 }
 
 #[test]
+fn a_reader_that_leaves_ends_an_ungrouped_run_silently() {
+    let input = format!("{}\n", "x".repeat(200)).repeat(3000);
+    for (flags, input) in [(&["-u", "-j", "2", "--", "echo"][..], input.as_str()), (&["-u", "yes"], "a\nb\n")]
+    {
+        let mut child = start(map(flags), input.as_bytes());
+        let mut output = BufReader::new(child.stdout.take().unwrap());
+        output.read_line(&mut String::new()).unwrap();
+        drop(output);
+        let said = support::Said::from(child.wait_with_output().unwrap());
+        assert_eq!((said.err.as_str(), said.code), ("", Some(141)), "{flags:?}");
+    }
+}
+
+/// The failure of a command has nothing to do with the reader.
+#[test]
+fn a_failure_is_reported_also_if_the_reader_has_left() {
+    let mut child = start(map(&["--", "false"]), b"x\n");
+    drop(child.stdout.take());
+    let said = support::Said::from(child.wait_with_output().unwrap());
+    assert!(said.code == Some(123) && said.err.contains("job 1 (x): exit code 1"), "{said:?}");
+}
+
+#[test]
+fn a_reader_that_leaves_ends_commands_whose_output_waits() {
+    let script =
+        "test $1 = b && exec yes; while ! pgrep -P $PPID yes > /dev/null; do sleep 0.02; done; echo $1";
+    let mut child = start(map(&with_script(&["-k", "-j", "2"], script)), b"a\nb\n");
+    let mut output = BufReader::new(child.stdout.take().unwrap());
+    output.read_line(&mut String::new()).unwrap();
+    drop(output);
+    let said = support::Said::from(child.wait_with_output().unwrap());
+    assert_eq!((said.err.as_str(), said.code), ("", Some(141)));
+}
+
+#[test]
+fn the_summary_waits_for_a_slow_reader() {
+    let place = Place::new();
+    let (mut reader, writer) = std::io::pipe().unwrap();
+    (&writer).write_all(&[b'x'; 65_500]).unwrap();
+    let script = place.script("echo $$ > @/pid");
+    let mut child = map(&with_script(&[], &script)).arg(":::").arg("x").stderr(writer).spawn().unwrap();
+    let pid = number(&place.await_lines("pid", 1)[0]);
+    support::wait_until(|| support::state(pid).is_none());
+    let mut text = String::new();
+    reader.read_to_string(&mut text).unwrap();
+    assert!(text.ends_with("1 command succeeded, 0 failed\n"), "{}", &text[65_500..]);
+    assert!(child.wait().unwrap().success());
+}
+
+#[test]
+fn a_file_that_reaches_its_limit_is_named() {
+    let place = Place::new();
+    let run = |flags: &str| {
+        let script =
+            place.script(&format!("ulimit -f 100; exec \"$0\" map {flags} head -c 20000000 ::: /dev/zero"));
+        let mut command = std::process::Command::new("sh");
+        command.args(["-c", &script, env!("CARGO_BIN_EXE_procession")]);
+        support::Said::from(command.stdin(Stdio::null()).output().unwrap())
+    };
+    let said = run("--results @/res");
+    assert!(said.code == Some(125) && said.err.contains("/stdout: File too large"), "{}", said.err);
+    let said = run("--tmpdir @");
+    let text = place.script("output cannot wait in @: File too large");
+    assert!(said.code == Some(125) && said.err.contains(text.trim_end_matches('/')), "{}", said.err);
+}
+
+#[test]
+fn a_template_for_results_is_refused() {
+    let said = run(&["--results", "out/{}.txt", "--", "echo"], "x\n");
+    assert!(
+        said.code == Some(125) && said.err.contains("out/{}.txt: takes the name of a directory"),
+        "{}",
+        said.err
+    );
+}
+
+#[test]
+fn a_closed_standard_output_is_reported() {
+    for flag in ["", "-u"] {
+        let script = format!("echo a | \"$0\" map {flag} echo >&-");
+        let mut command = std::process::Command::new("sh");
+        let output = command.args(["-c", &script, env!("CARGO_BIN_EXE_procession")]).output().unwrap();
+        let said = support::Said::from(output);
+        assert!(said.code == Some(125) && said.err.contains("standard output"), "{said:?}");
+    }
+    let full = fs::File::options().write(true).open("/dev/full").unwrap();
+    assert_eq!(map(&["--help"]).stdout(full).output().unwrap().status.code(), Some(125));
+}
+
+#[test]
 fn a_full_disk_is_reported() {
     let full = fs::File::options().write(true).open("/dev/full").unwrap();
     let output = map(&["--", "echo", "x", ":::", "y"]).stdin(Stdio::null()).stdout(full).output().unwrap();
@@ -166,5 +269,5 @@ fn a_reader_that_does_not_read_does_not_stop_the_run() {
     place.await_lines("done", 3);
     support::signal(&child, rustix::process::Signal::TERM);
     let mut child = child;
-    assert_eq!(child.wait().unwrap().code(), Some(143));
+    assert_eq!(support::code(child.wait().unwrap()), Some(143));
 }

@@ -3,7 +3,7 @@
 mod support;
 
 use std::fs;
-use std::os::unix::process::CommandExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -69,6 +69,40 @@ fn a_second_signal_kills_everything() {
     signal(&child, Signal::TERM);
     assert_eq!(end(child).code, Some(143));
     assert!(place.lines("begun").iter().all(|pid| !lives(number(pid))));
+}
+
+#[test]
+fn a_second_signal_kills_also_what_has_left_the_group() {
+    let place = Place::new();
+    let script = "trap 'echo >> @/heard' INT TERM; (setsid sleep 1000 & echo $! >> @/begun)
+        echo $$ >> @/begun; while :; do sleep 0.05; done";
+    let child = begin(&place, &[], script, "a\n", 2);
+    signal(&child, Signal::INT);
+    place.await_lines("heard", 1);
+    signal(&child, Signal::TERM);
+    assert_eq!(end(child).code, Some(143));
+    place.lines("begun").iter().for_each(|pid| wait_until(|| !lives(number(pid))));
+}
+
+#[test]
+fn a_time_limit_holds_also_after_a_signal() {
+    let place = Place::new();
+    let script = "trap '' INT TERM; echo $$ >> @/begun; exec sleep 1000";
+    let child = begin(&place, &["--timeout", "1", "--kill-after", "0.2"], script, "a\n", 1);
+    signal(&child, Signal::TERM);
+    assert_eq!(end(child).code, Some(143));
+    assert!(!lives(number(&place.text("begun"))));
+}
+
+/// A shell ends its loop only if the program dies of Ctrl-C.
+#[test]
+fn an_interrupted_run_dies_of_the_signal() {
+    for (which, number) in [(Signal::INT, 2), (Signal::TERM, 15), (Signal::HUP, 1)] {
+        let place = Place::new();
+        let mut child = begin(&place, &["-q"], "echo >> @/begun; exec sleep 1000", "a\n", 1);
+        signal(&child, which);
+        assert_eq!(child.wait().unwrap().signal(), Some(number));
+    }
 }
 
 /// Scripts start background jobs with SIGINT ignored, and `nohup` starts programs with SIGHUP ignored.

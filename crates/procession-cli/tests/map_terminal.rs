@@ -196,6 +196,31 @@ fn a_text_without_end_and_the_progress_do_not_share_a_line() {
 }
 
 #[test]
+fn a_text_without_end_and_a_message_do_not_share_a_line() {
+    for flags in ["-j1", "-q -j1"] {
+        let (text, code) = Terminal::run(&format!("map {flags} sh -c 'printf hello; exit 3' ::: 1")).end();
+        assert!(
+            text.contains("hello\r\nprocession: job 1 (1): exit code 3\r\n") && code == Some(123),
+            "{text:?}"
+        );
+    }
+}
+
+#[test]
+fn ctrl_c_ends_the_loop_of_a_shell() {
+    let place = Place::new();
+    let script = "for i in 1 2; do map -q sh -c 'echo >> @/begun; exec sleep 1000' ::: 1; done; echo looped";
+    let mut terminal = Terminal::run(&place.script(script));
+    place.await_lines("begun", 1);
+    terminal.types("\x03");
+    let (text, code) = terminal.end();
+    assert!(
+        !text.contains("looped") && place.lines("begun").len() == 1 && code.is_none(),
+        "{code:?}: {text:?}"
+    );
+}
+
+#[test]
 fn progress_shows_what_the_run_waits_for() {
     let place = Place::new();
     let terminal =

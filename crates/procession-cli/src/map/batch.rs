@@ -4,11 +4,7 @@ use std::rc::Rc;
 
 use super::job::Job;
 use super::records::Row;
-
-/// The maximum length of a command line that is made of many inputs, as in other programs of this kind.
-pub const LINE_BYTES: usize = 128 << 10;
-/// The overhead of a word: its terminator and a pointer.
-const WORD_BYTES: usize = 9;
+use super::template::Weight;
 
 /// The condition that completes a job.
 #[derive(Clone, Debug)]
@@ -16,7 +12,8 @@ pub enum Kind {
     /// A fixed number of inputs.
     Count(usize),
     /// As many inputs as fit. The last ones are spread over `spread` jobs.
-    Fill { fixed: usize, copies: usize, spread: usize },
+    /// The words take at most `room` bytes.
+    Fill { room: usize, weight: Weight, spread: usize },
     /// Bytes for standard input.
     Blocks { size: usize, lines: Option<usize>, delimiter: u8 },
 }
@@ -49,9 +46,9 @@ impl Batch {
     /// Adds an input. Returns a job if the input completes one.
     pub fn add(&mut self, row: Row) -> Option<Job> {
         match self.kind {
-            Kind::Fill { fixed, copies, .. } => {
-                let more = row.iter().map(|word| word.len() * copies + WORD_BYTES).sum::<usize>();
-                let is_full = !self.rows.is_empty() && fixed + self.weight + more > LINE_BYTES;
+            Kind::Fill { room, weight, .. } => {
+                let more = row.iter().map(|word| word.len() * weight.copies + weight.each).sum::<usize>();
+                let is_full = !self.rows.is_empty() && weight.fixed + self.weight + more > room;
                 let full = is_full.then(|| self.job(usize::MAX));
                 self.weight += more;
                 self.rows.push(row);
@@ -77,15 +74,15 @@ impl Batch {
         jobs
     }
 
-    /// Returns the remaining jobs. Without any input, returns one job with an empty block.
-    pub fn finish(&mut self, run_if_empty: bool) -> Vec<Job> {
+    /// Returns the remaining jobs.
+    pub fn finish(&mut self) -> Vec<Job> {
         let mut jobs = Vec::new();
         let pieces = if let Kind::Fill { spread, .. } = self.kind { spread } else { 1 };
         let each = self.rows.len().div_ceil(pieces.max(1));
         while !self.rows.is_empty() {
             jobs.push(self.job(each));
         }
-        if self.is_of_blocks() && (!self.block.is_empty() || (self.made == 0 && run_if_empty)) {
+        if !self.block.is_empty() {
             let block = std::mem::take(&mut self.block);
             jobs.push(self.job_of(block));
         }
@@ -138,7 +135,7 @@ mod tests {
         let mut batch = Batch::new(kind);
         let row = |word: &&str| vec![word.as_bytes().to_vec()];
         let mut jobs: Vec<Job> = inputs.iter().filter_map(|word| batch.add(row(word))).collect();
-        jobs.extend(batch.finish(true));
+        jobs.extend(batch.finish());
         assert!(jobs.iter().map(|job| job.number).eq(1..=batch.made()));
         arguments(jobs)
     }
@@ -151,7 +148,8 @@ mod tests {
 
     #[test]
     fn as_many_as_fit_and_the_rest_is_spread() {
-        let fill = |spread| Kind::Fill { fixed: 100, copies: 1, spread };
+        let fill =
+            |spread| Kind::Fill { room: 130_000, weight: Weight { fixed: 100, each: 9, copies: 1 }, spread };
         assert_eq!(gather(fill(2), &["a", "b", "c", "d", "e"]), ["a b c", "d e"]);
         assert_eq!(gather(fill(9), &["a", "b"]), ["a", "b"]);
         let long = "x".repeat(60_000);
@@ -167,7 +165,7 @@ mod tests {
             let mut batch = Batch::new(Kind::Blocks { size, lines, delimiter: b'\n' });
             let mut jobs: Vec<Job> =
                 pieces.iter().flat_map(|piece| batch.add_bytes(piece.as_bytes())).collect();
-            jobs.extend(batch.finish(true));
+            jobs.extend(batch.finish());
             jobs.iter()
                 .map(|job| String::from_utf8(job.block.as_ref().unwrap().to_vec()).unwrap())
                 .collect::<Vec<_>>()
@@ -175,6 +173,6 @@ mod tests {
         assert_eq!(blocks(4, None, &["a\nb", "\nc\nd\n"]), ["a\nb\n", "c\nd\n"]);
         assert_eq!(blocks(2, None, &["long line\nx", "\nend"]), ["long line\n", "x\n", "end"]);
         assert_eq!(blocks(100, Some(2), &["a\nb\nc\n"]), ["a\nb\n", "c\n"]);
-        assert_eq!(blocks(4, None, &[]), [""], "a command runs for an empty input");
+        assert_eq!(blocks(4, None, &[]), [""; 0], "no command runs for an empty input");
     }
 }

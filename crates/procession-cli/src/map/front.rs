@@ -10,14 +10,14 @@ use std::fs::File;
 use std::io::{self, IsTerminal, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 
-use procession_launch::{Half, split};
+use procession_launch::{Half, ignore, split};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{
     Pid, Signal, WaitOptions, getpid, getppid, kill_process, set_child_subreaper,
     set_parent_process_death_signal, setpgid, setsid, waitpid,
 };
-use signal_hook::consts::{SIGCHLD, SIGCONT, SIGTSTP};
+use signal_hook::consts::{SIGCHLD, SIGCONT, SIGTSTP, SIGXFSZ};
 
 use super::engine::{Engine, kill_descendants};
 use super::input::Source;
@@ -29,8 +29,10 @@ use super::terminal::Terminal;
 use crate::flags::Map;
 use crate::screen::{Failed, complain};
 
-/// Runs `procession map` and returns the exit code. This returns in two processes.
+/// Runs `procession map` and returns the exit code. This returns in the front only.
 pub fn run(flags: &Map) -> Result<u8, Failed> {
+    // A file that reaches its limit is an error that names the file.
+    ignore(SIGXFSZ);
     let is_typed = reads_standard_input(flags) && io::stdin().is_terminal();
     if is_typed && flags.interactive {
         return Err("--interactive asks at the terminal: give the input with :::, -a or a pipe".into());
@@ -57,7 +59,8 @@ pub fn run(flags: &Map) -> Result<u8, Failed> {
             let front = FrontHandle { pid, report: report.into() };
             detach(&front, flags.tty)?;
             let engine = Engine::new(plan, terminal, front, signals)?;
-            Ok(engine.run())
+            // Only the front dies of a signal that has ended the run.
+            std::process::exit(engine.run().into())
         }
     }
 }

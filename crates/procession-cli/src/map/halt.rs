@@ -27,22 +27,20 @@ enum Limit {
     Percent(f64),
 }
 
-/// Percentages are ignored until this many commands have ended.
-const FEWEST: u64 = 3;
-
 impl Halt {
-    /// Returns whether these counts are a reason to stop.
-    pub fn is_due(&self, succeeded: u64, failed: u64) -> bool {
-        let done = succeeded + failed;
+    /// Returns whether these counts are a reason to stop. A percentage is of all jobs, so it needs their number.
+    pub fn is_due(&self, succeeded: u64, failed: u64, all: Option<u64>) -> bool {
         let counted = match self.what {
             What::Fail => failed,
             What::Success => succeeded,
-            What::Done => done,
+            What::Done => succeeded + failed,
         };
         match self.limit {
             Limit::Never => false,
             Limit::Count(limit) => counted >= limit,
-            Limit::Percent(limit) => done >= FEWEST && counted as f64 * 100.0 >= limit * done as f64,
+            Limit::Percent(limit) => {
+                counted > 0 && all.is_some_and(|all| counted as f64 * 100.0 >= limit * all as f64)
+            }
         }
     }
 
@@ -87,11 +85,14 @@ mod tests {
 
     #[test]
     fn it_is_due_at_a_number_or_a_percentage() {
-        let due = |text: &str, succeeded, failed| text.parse::<Halt>().unwrap().is_due(succeeded, failed);
+        let due =
+            |text: &str, succeeded, failed| text.parse::<Halt>().unwrap().is_due(succeeded, failed, Some(10));
         assert!(!due("now,fail=2", 9, 1) && due("now,fail=2", 9, 2));
         assert!(!due("soon,success=1", 0, 9) && due("soon,success=1", 1, 9));
         assert!(!due("soon,done=4", 2, 1) && due("soon,done=4", 2, 2));
-        assert!(!due("now,fail=50%", 0, 2) && due("now,fail=50%", 1, 2) && !due("now,fail=50%", 3, 2));
+        assert!(!due("now,fail=50%", 0, 4) && due("now,fail=50%", 1, 5) && !due("now,fail=1%", 9, 0));
+        let unknown = "now,done=1%".parse::<Halt>().unwrap().is_due(5, 5, None);
+        assert!(!unknown, "the number of jobs is not known");
         assert!(!due("never", 1000, 1000));
     }
 

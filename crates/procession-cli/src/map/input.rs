@@ -175,7 +175,7 @@ impl Input {
     }
 
     fn finish(&mut self) {
-        let rest = self.batch.finish(!self.cut.skip_empty);
+        let rest = self.batch.finish();
         self.queue(rest);
         self.reading = Reading::Ended;
     }

@@ -12,7 +12,14 @@ pub struct Kinship {
     pub parent: i32,
     pub group: i32,
     pub session: i32,
+    /// The time at which the process started, in clock ticks since boot. No other process has the same number and the
+    /// same time.
+    pub born: u64,
 }
+
+/// The positions of fields in `/proc/PID/stat`.
+const SESSION: usize = 6;
+const BORN: usize = 22;
 
 impl Kinship {
     /// Returns `None` if there is no such process.
@@ -30,7 +37,8 @@ impl Kinship {
         let text = std::str::from_utf8(&stat[after_name..]).ok()?;
         let mut words = text.split_ascii_whitespace().skip(1);
         let mut number = || words.next()?.parse().ok();
-        Some(Kinship { pid, parent: number()?, group: number()?, session: number()? })
+        let (parent, group, session) = (number()?, number()?, number()?);
+        Some(Kinship { pid, parent, group, session, born: words.nth(BORN - SESSION - 1)?.parse().ok()? })
     }
 
     /// Returns whether no process of this session could continue this process's group after a stop.
@@ -56,14 +64,16 @@ mod tests {
 
     #[test]
     fn a_name_may_look_like_the_end_of_a_name() {
-        let stat = b"7 (a) S 1) R 5 6 4 0 -1";
-        assert_eq!(Kinship::parse(7, stat), Some(Kinship { pid: 7, parent: 5, group: 6, session: 4 }));
+        let stat = b"7 (a) S 1) R 5 6 4 0 -1 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24";
+        let expected = Kinship { pid: 7, parent: 5, group: 6, session: 4, born: 22 };
+        assert_eq!(Kinship::parse(7, stat), Some(expected));
         assert_eq!(Kinship::parse(7, b"7 (a"), None);
     }
 
     #[test]
     fn a_group_is_orphaned_without_a_parent_in_another_group_of_the_session() {
-        let family = |[pid, parent, group, session]: [i32; 4]| Kinship { pid, parent, group, session };
+        let family =
+            |[pid, parent, group, session]: [i32; 4]| Kinship { pid, parent, group, session, born: 0 };
         let is_orphaned = |processes: &[[i32; 4]]| {
             let processes: Vec<_> = processes.iter().copied().map(family).collect();
             let look_up = |pid| processes.iter().find(|process| process.pid == pid).copied();

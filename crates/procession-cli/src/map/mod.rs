@@ -19,10 +19,11 @@
 //! | `input.rs`, `records.rs`, `batch.rs`, `job.rs` | from bytes to jobs |
 //! | `template.rs`, `quoting.rs`, `program.rs` | the words of a command, its program and environment |
 //! | `running.rs`, `tree.rs`, `kinship.rs` | a command's process, what it has started, and the relatives of a process |
-//! | `printer.rs`, `spool.rs`, `outlet.rs`, `results.rs` | what commands print |
+//! | `printer.rs`, `backlog.rs`, `spool.rs`, `outlet.rs`, `results.rs` | what commands print |
 //! | `progress.rs`, `tally.rs`, `log/` | reports of the run |
 //! | `signals.rs`, `terminal.rs`, `throttle.rs` | other events that the engine waits for |
 
+mod backlog;
 mod batch;
 mod engine;
 mod front;

@@ -5,10 +5,13 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use procession_launch::was_closed;
+
 use super::batch::{Batch, Kind};
 use super::halt::Halt;
 use super::input::{Input, Source};
 use super::log::Log;
+use super::program;
 use super::quantity::{Jobs, TimeLimit};
 use super::records::Cut;
 use super::template::Template;
@@ -68,9 +71,13 @@ impl Plan {
         let processors = std::thread::available_parallelism().map_or(1, |n| n.get() as u32);
         let jobs =
             if flags.tty { 1 } else { flags.jobs.unwrap_or(Jobs::Percent(100.0)).count(processors) as usize };
+        if flags.ungroup && was_closed(1) {
+            return Err("--ungroup: standard output is closed".into());
+        }
         let (command, sources) = sources(flags, input)?;
         let each = flags.replace.as_ref().map_or(&b"{}"[..], |word| word.as_bytes());
         let template = Template::new(&command, each).ends_with_arguments(!flags.pipe);
+        refuse_template(flags)?;
         let log = open_log(flags)?;
         Ok(Plan {
             input: Input::new(sources, cut(flags), Batch::new(kind(flags, &template, jobs)))?,
@@ -90,7 +97,7 @@ impl Plan {
                 load: flags.load.map(|load| load.average(processors)),
                 memory: flags.memfree,
             },
-            timeout: flags.timeout,
+            timeout: flags.timeout.filter(|limit| *limit != TimeLimit::After(Duration::ZERO)),
             kill_after: flags.kill_after.unwrap_or(KILL_AFTER),
             kill_all: flags.kill_all,
             retries: flags.retries,
@@ -115,6 +122,10 @@ fn sources(flags: &Map, input: Option<Source>) -> Result<(Vec<Vec<u8>>, Vec<Sour
         None => Source::open(path),
     };
     let mut sources = flags.arg_file.iter().cloned().map(&mut open).collect::<Result<Vec<_>, _>>()?;
+    if let Some(word) = flags.command.iter().find(|word| *word == ":::+" || *word == "::::+") {
+        let word = word.display();
+        return Err(format!("{word}: inputs cannot be linked; use --colsep with one source of pairs").into());
+    }
     let is_mark = |word: &OsString| word == ":::" || word == "::::";
     let mut pieces = flags.command.chunk_by(|_, next| !is_mark(next));
     let command = pieces.next().unwrap_or_default();
@@ -149,13 +160,14 @@ fn delimiter(flags: &Map) -> u8 {
 
 fn kind(flags: &Map, template: &Template, jobs: usize) -> Kind {
     let count = flags.max_args.map(|count| count as usize);
-    let (fixed, copies) = template.weight();
     match flags {
         Map { pipe: true, block, .. } => {
             let size = block.unwrap_or(BLOCK_BYTES) as usize;
             Kind::Blocks { size, lines: count, delimiter: delimiter(flags) }
         }
-        Map { xargs: true, .. } => Kind::Fill { fixed, copies, spread: jobs },
+        Map { xargs: true, .. } => {
+            Kind::Fill { room: program::line_bytes(), weight: template.weight(), spread: jobs }
+        }
         _ => Kind::Count(count.unwrap_or(1)),
     }
 }
@@ -168,6 +180,18 @@ fn output(flags: &Map) -> OutputPlan {
         tag: flags.tag,
         results: flags.results.clone().filter(|_| !flags.dry_run),
         tmpdir: flags.tmpdir.clone().unwrap_or_else(std::env::temp_dir),
+    }
+}
+
+/// Refuses a name of --results that GNU parallel would take for the template of a file name.
+fn refuse_template(flags: &Map) -> Result<(), Failed> {
+    let Some(path) = &flags.results else { return Ok(()) };
+    let word = path.as_os_str().as_bytes().to_vec();
+    match Template::new(&[word], b"{}").has_fixed_program() {
+        true => Ok(()),
+        false => {
+            Err(format!("--results {}: takes the name of a directory, without {{}}", path.display()).into())
+        }
     }
 }
 

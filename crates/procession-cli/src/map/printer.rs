@@ -3,23 +3,24 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Write};
+use std::path::PathBuf;
 
+use super::backlog::{Backlog, Pieces};
 use super::job::Job;
-use super::outlet::{Outlet, Target};
+use super::outlet::{Kind, Outlet, Target};
 use super::plan::OutputPlan;
 use super::results::Results;
 use super::spool::{Spool, Store};
-
-/// A longer line is printed before it is complete.
-const LINE_BYTES: usize = 1 << 20;
 
 pub struct Printer {
     plan: OutputPlan,
     store: Store,
     results: Option<Results>,
     pub outlet: Outlet,
-    /// Output that is not yet in the outlet, by job number.
+    /// Unfinished jobs and their output that is not yet in the outlet.
     outputs: BTreeMap<u64, Output>,
+    /// With ordered output: finished jobs whose turn has not come.
+    backlog: Backlog,
     /// With ordered output: the number of the job whose turn it is.
     turn: u64,
 }
@@ -28,25 +29,25 @@ pub struct Printer {
 struct Output {
     tag: Vec<u8>,
     streams: [Option<Stream>; 2],
-    /// The message that follows the job's output.
-    remark: Vec<u8>,
-    has_ended: bool,
     received: u64,
 }
 
 struct Stream {
+    /// Output that waits. With output by lines, this is the start of an incomplete line.
     spool: Spool,
-    /// With output by lines: the start of an incomplete line.
-    partial: Vec<u8>,
     is_in_line: bool,
-    copy: Option<File>,
+    /// A file that gets all output, and its path.
+    copy: Option<(File, PathBuf)>,
 }
+
+const KINDS: [Kind; 2] = [Kind::Output(Target::Out), Kind::Output(Target::Err)];
 
 impl Printer {
     pub fn new(plan: OutputPlan, outlet: Outlet) -> Printer {
         let results = plan.results.clone().map(Results::new);
         let store = Store::new(plan.tmpdir.clone());
-        Printer { plan, store, results, outlet, outputs: BTreeMap::new(), turn: 1 }
+        let (outputs, backlog) = (BTreeMap::new(), Backlog::default());
+        Printer { plan, store, results, outlet, outputs, backlog, turn: 1 }
     }
 
     /// Registers a job that starts. Drops the unprinted output of an earlier attempt.
@@ -55,8 +56,7 @@ impl Printer {
             Some(results) => results.create(job)?.map(Some),
             None => [None, None],
         };
-        let stream =
-            |copy| Some(Stream { spool: self.store.spool(), partial: Vec::new(), is_in_line: false, copy });
+        let stream = |copy| Some(Stream { spool: self.store.spool(), is_in_line: false, copy });
         let mut tag = if self.plan.tag { job.input() } else { Vec::new() };
         if self.plan.tag {
             tag.push(b'\t');
@@ -75,30 +75,40 @@ impl Printer {
         !(self.outlet.is_congested() && self.is_live(number))
     }
 
+    /// Returns whether output for standard output waits for the end or the turn of its job.
+    pub fn holds_output(&self) -> bool {
+        let streams = || self.outputs.values().filter_map(|output| output.streams[0].as_ref());
+        streams().any(|stream| stream.spool.length() > 0) || self.backlog.has(KINDS[0])
+    }
+
     /// Takes in output of a job.
     pub fn take(&mut self, number: u64, target: Target, bytes: &[u8]) -> io::Result<()> {
         let is_live = self.is_live(number);
         let Some(output) = self.outputs.get_mut(&number) else { return Ok(()) };
         output.received += bytes.len() as u64;
         let Some(stream) = &mut output.streams[target as usize] else { return Ok(()) };
-        if let Some(copy) = &mut stream.copy {
-            copy.write_all(bytes)?;
+        if let Some((file, path)) = &mut stream.copy {
+            let named = |e: io::Error| io::Error::new(e.kind(), format!("{}: {e}", path.display()));
+            file.write_all(bytes).map_err(named)?;
+        }
+        if self.outlet.is_closed(target) {
+            return Ok(());
         }
         let tagged = if output.tag.is_empty() { None } else { Some(stream.tagged(&output.tag, bytes)) };
         let bytes = tagged.as_deref().unwrap_or(bytes);
         if !is_live {
             return stream.spool.push(bytes);
         }
-        stream.partial.extend_from_slice(bytes);
-        let end = match stream.partial.iter().rposition(|&byte| byte == b'\n') {
-            Some(newline) if !self.plan.keep_order => newline + 1,
-            None if !self.plan.keep_order && stream.partial.len() < LINE_BYTES => 0,
-            _ => stream.partial.len(),
+        let end = match bytes.iter().rposition(|&byte| byte == b'\n') {
+            _ if self.plan.keep_order => bytes.len(),
+            newline => newline.map_or(0, |newline| newline + 1),
         };
-        let rest = stream.partial.split_off(end);
-        let lines = std::mem::replace(&mut stream.partial, rest);
-        self.outlet.push(target, lines);
-        Ok(())
+        let (lines, rest) = bytes.split_at(end);
+        if !lines.is_empty() {
+            let start = std::mem::replace(&mut stream.spool, self.store.spool());
+            push_lines(&mut self.outlet, Kind::Output(target), start, lines)?;
+        }
+        stream.spool.push(rest)
     }
 
     /// Returns the number of bytes that a job has printed.
@@ -107,58 +117,84 @@ impl Printer {
     }
 
     /// Marks a job as finished. `remark` follows its output.
-    pub fn finish(&mut self, number: u64, remark: Option<String>) {
-        let output = self.outputs.entry(number).or_default();
-        output.has_ended = true;
-        output.remark = remark.map_or(Vec::new(), |text| format!("procession: {text}\n").into_bytes());
-        if self.plan.keep_order {
-            self.advance();
-        } else if let Some(output) = self.outputs.remove(&number) {
-            self.print(output);
+    pub fn finish(&mut self, number: u64, remark: Option<String>) -> io::Result<()> {
+        let output = self.outputs.remove(&number).unwrap_or_default();
+        let mut pieces = output.into_pieces();
+        if let Some(remark) = remark {
+            let mut spool = self.store.spool();
+            spool.push(line(&remark).as_bytes())?;
+            pieces.push((Kind::Message, spool));
         }
+        if !self.plan.keep_order {
+            self.print(pieces);
+            return Ok(());
+        }
+        let inserted = self.backlog.insert(number, pieces);
+        self.advance();
+        inserted
     }
 
     /// Prints the finished jobs whose turn has come.
     fn advance(&mut self) {
-        while self.outputs.get(&self.turn).is_some_and(|output| output.has_ended) {
-            if let Some(output) = self.outputs.remove(&self.turn) {
-                self.print(output);
-            }
-            self.turn += 1;
+        while let Some((end, pieces)) = self.backlog.take(self.turn) {
+            self.print(pieces);
+            self.turn = end;
         }
         // Print what the next job has produced before its turn came.
         if self.plan.by_line
             && let Some(output) = self.outputs.get_mut(&self.turn)
         {
-            for (target, stream) in [Target::Out, Target::Err].into_iter().zip(&mut output.streams) {
+            for (kind, stream) in KINDS.into_iter().zip(&mut output.streams) {
                 if let Some(stream) = stream {
                     let spool = std::mem::replace(&mut stream.spool, self.store.spool());
-                    self.outlet.push_spool(target, spool);
+                    self.outlet.push_spool(kind, spool);
                 }
             }
         }
     }
 
-    fn print(&mut self, output: Output) {
-        for (target, stream) in [Target::Out, Target::Err].into_iter().zip(output.streams) {
-            if let Some(stream) = stream {
-                self.outlet.push_spool(target, stream.spool);
-                self.outlet.push(target, stream.partial);
-            }
-        }
-        self.outlet.push(Target::Err, output.remark);
+    fn print(&mut self, pieces: impl IntoIterator<Item = (Kind, Spool)>) {
+        pieces.into_iter().for_each(|(kind, spool)| self.outlet.push_spool(kind, spool));
     }
 
     /// Prints everything that still waits for its turn.
-    pub fn finish_all(&mut self) {
-        for output in std::mem::take(&mut self.outputs).into_values() {
-            self.print(output);
+    pub fn finish_all(&mut self) -> io::Result<()> {
+        let mut done = Ok(());
+        for (number, output) in std::mem::take(&mut self.outputs) {
+            done = done.and(self.backlog.insert(number, output.into_pieces()));
         }
+        let pieces = self.backlog.take_all();
+        self.print(pieces);
+        done
     }
 
     /// Prints a message to standard error.
     pub fn say(&mut self, text: &str) {
-        self.outlet.push(Target::Err, format!("procession: {text}\n").into_bytes());
+        self.outlet.push(Kind::Message, line(text).into_bytes());
+    }
+}
+
+fn line(text: &str) -> String {
+    format!("procession: {text}\n")
+}
+
+/// Prints lines whose first one starts with the content of a spool.
+fn push_lines(outlet: &mut Outlet, kind: Kind, mut start: Spool, lines: &[u8]) -> io::Result<()> {
+    if start.is_in_memory() {
+        let start = start.take()?;
+        outlet.push(kind, [&start[..], lines].concat());
+    } else {
+        outlet.push_spool(kind, start);
+        outlet.push(kind, lines.to_vec());
+    }
+    Ok(())
+}
+
+impl Output {
+    fn into_pieces(self) -> Pieces {
+        let pieces = KINDS.into_iter().zip(self.streams);
+        let pieces = pieces.filter_map(|(kind, stream)| Some((kind, stream?.spool)));
+        pieces.filter(|(_, spool)| spool.length() > 0).collect()
     }
 }
 

@@ -5,14 +5,17 @@ use std::env;
 use std::ffi::{CStr, CString, OsStr};
 use std::io::{self, ErrorKind};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use rustix::fs::{Access, AtFlags, CWD, accessat};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// The maximum number of descriptors per command, and the number of other descriptors of this process.
 const COMMAND_FILES: u64 = 4;
 const OTHER_FILES: u64 = 64;
+
+/// The overhead of a word: its terminator and a pointer.
+pub const WORD_BYTES: usize = 9;
 
 /// Programs that were found on the search path.
 #[derive(Default)]
@@ -35,10 +38,16 @@ fn search(name: &[u8]) -> io::Result<Vec<u8>> {
     for directory in env::split_paths(&path) {
         let candidate = Path::new(&directory).join(OsStr::from_bytes(name));
         match candidate.metadata() {
-            Ok(metadata) if metadata.is_file() && metadata.permissions().mode() & 0o111 != 0 => {
-                return Ok(candidate.into_os_string().into_vec());
+            // The kernel knows the user, access control lists and file systems without programs. Mode bits do not say.
+            Ok(metadata) if metadata.is_file() => {
+                match accessat(CWD, &candidate, Access::EXEC_OK, AtFlags::EACCESS) {
+                    Ok(()) => return Ok(candidate.into_os_string().into_vec()),
+                    Err(_) => refused = ErrorKind::PermissionDenied,
+                }
             }
-            Ok(metadata) if metadata.is_file() => refused = ErrorKind::PermissionDenied,
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+                refused = ErrorKind::PermissionDenied
+            }
             _ => {}
         }
     }
@@ -52,6 +61,20 @@ pub fn environment() -> Vec<CString> {
     let variables = env::vars_os().filter(|(name, _)| !is_ours(name));
     let text = variables.map(|(name, value)| [name.as_bytes(), b"=", value.as_bytes()].concat());
     text.chain([mark_of_run().into_bytes()]).filter_map(|text| CString::new(text).ok()).collect()
+}
+
+/// Returns how many bytes the words of a command may take with their pointers, at most 128 KiB as in other programs of
+/// this kind. The kernel limits words and environment together to a quarter of the stack's limit.
+pub fn line_bytes() -> usize {
+    const MOST: u64 = 128 << 10;
+    /// The kernel's own limits, however large or small the stack may be.
+    const KERNEL: (u64, u64) = (128 << 10, 6 << 20);
+    /// The variables of each command, and the name of the program, which the kernel copies as well.
+    const OTHERS: usize = 4096 + 2048;
+    let stack = getrlimit(Resource::Stack).current.unwrap_or(u64::MAX);
+    let limit = (stack / 4).clamp(KERNEL.0, KERNEL.1);
+    let environment = environment().iter().map(|text| text.count_bytes() + WORD_BYTES).sum::<usize>();
+    limit.saturating_sub((environment + OTHERS) as u64).min(MOST) as usize
 }
 
 /// Returns the variable that marks all commands of this run.

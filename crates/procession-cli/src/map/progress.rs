@@ -32,6 +32,11 @@ impl Bar {
         self.line_is_open = last != b'\n';
     }
 
+    /// Returns whether the last line of text on the terminal is unfinished.
+    pub fn is_line_open(&self) -> bool {
+        self.line_is_open
+    }
+
     pub fn show(&mut self, text: &str) {
         if !self.is_enabled {
             return;
@@ -42,6 +47,12 @@ impl Bar {
         let text: String = text.chars().take(width.max(2) - 1).collect();
         let _ = io::stderr().write_all(format!("{start}{text}").as_bytes());
         (self.is_shown, self.line_is_open) = (true, false);
+    }
+
+    /// Hides the bar and never shows it again.
+    pub fn remove(&mut self) {
+        self.hide();
+        self.is_enabled = false;
     }
 
     pub fn hide(&mut self) {

@@ -105,8 +105,8 @@ pub fn percent(text: &str) -> Option<f64> {
 pub fn duration(text: &str) -> Result<Duration, String> {
     let seconds = seconds(text).ok_or("a time such as 30, 0.5, 1m30s or 2h")?;
     match seconds {
-        0.001..=1e9 => Ok(Duration::from_secs_f64(seconds)),
-        _ => Err("a time from 0.001 to 1000000000 seconds".into()),
+        0.0 | 0.001..=1e9 => Ok(Duration::from_secs_f64(seconds)),
+        _ => Err("0, or a time from 0.001 to 1000000000 seconds".into()),
     }
 }
 
@@ -176,7 +176,8 @@ mod tests {
             ["2", "0.5", "1m", "1m30s", "1.5h", "1d"].map(ms),
             [2000, 500, 60000, 90000, 5400000, 86400000]
         );
-        for wrong in ["", "0", "-1", "m", "5x", "NaN", "inf", "1e99", "1m5"] {
+        assert_eq!(ms("0"), 0);
+        for wrong in ["", "-1", "m", "5x", "NaN", "inf", "1e99", "1m5"] {
             assert!(duration(wrong).is_err(), "{wrong}");
         }
         assert_eq!("300%".parse(), Ok(TimeLimit::Percent(300.0)));

@@ -22,17 +22,18 @@ impl Results {
         Results { directory }
     }
 
-    /// Creates the files of one job, or empties them.
-    pub fn create(&self, job: &Job) -> io::Result<[File; 2]> {
+    /// Creates the files of one job, or empties them. Returns the files for its output, and their paths.
+    pub fn create(&self, job: &Job) -> io::Result<[(File, PathBuf); 2]> {
         let directory = self.directory_of(job);
         let named = |path: &Path, e: io::Error| io::Error::new(e.kind(), format!("{}: {e}", path.display()));
         fs::create_dir_all(&directory).map_err(|e| named(&directory, e))?;
         let create = |name: &str| {
             let path = directory.join(name);
-            File::create(&path).map_err(|e| named(&path, e))
+            let file = File::create(&path).map_err(|e| named(&path, e))?;
+            Ok::<_, io::Error>((file, path))
         };
         let files = [create("stdout")?, create("stderr")?];
-        fs::write(directory.join("seq"), format!("{}\n", job.number)).map_err(|e| named(&directory, e))?;
+        fs::write(directory.join("seq"), job.number.to_string()).map_err(|e| named(&directory, e))?;
         Ok(files)
     }
 

@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 use rustix::process::{Pid, Signal, kill_process_group};
 
 use super::job::Job;
+use super::kinship::Kinship;
 use super::outlet::Target;
 use super::tally::End;
 
@@ -27,6 +28,8 @@ pub struct Running {
     /// The time at which the command is killed, if it was asked to end.
     pub kill_at: Option<Duration>,
     pub cut: Option<Cut>,
+    /// Descendants of the command that are killed when it has ended, if it was killed or has timed out.
+    pub doomed: Option<Vec<Kinship>>,
     /// How the command ended, and how long it took.
     pub end: Option<(End, Duration)>,
     /// Until this time, output of processes that the command left behind is still read.
@@ -83,11 +86,9 @@ impl Running {
 
     /// Returns the time of the next action that is due.
     pub fn due(&self) -> Option<Duration> {
-        match (self.runs(), self.kill_at, self.limit) {
-            (false, ..) => Some(self.grace),
-            (_, Some(kill_at), _) => Some(kill_at),
-            (_, None, Some(limit)) if self.cut.is_none() => Some(self.started + limit),
-            _ => None,
+        match self.runs() {
+            false => Some(self.grace),
+            true => self.kill_at.or(self.limit.map(|limit| self.started + limit)),
         }
     }
 

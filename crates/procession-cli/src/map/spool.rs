@@ -14,6 +14,9 @@ use rustix::fs::{FallocateFlags, fallocate};
 /// The memory limit of all spools together.
 const MEMORY_BYTES: usize = 4 << 20;
 const PIECE_BYTES: usize = 64 << 10;
+/// The sizes of a spool's first extent in the file, and of its largest. Each extent is twice as large as the one
+/// before. Large extents are few, so that a spool is dropped by a few system calls.
+const EXTENT_BYTES: (u64, u64) = (4 << 10, 16 << 20);
 
 /// The state that all spools of a run share.
 #[derive(Clone, Debug)]
@@ -25,13 +28,18 @@ struct Shared {
     directory: PathBuf,
     file: Option<File>,
     end: u64,
+    /// The number of extents that are in use. The file is closed when there are none.
+    extents: u64,
 }
 
-/// A part of the file.
-#[derive(Clone, Copy, Debug)]
+/// A part of the file. It may be longer than its content.
+#[derive(Debug)]
 struct Extent {
     start: u64,
-    length: u64,
+    size: u64,
+    /// The bytes before this position have been taken out.
+    taken: u64,
+    filled: u64,
 }
 
 #[derive(Debug)]
@@ -45,7 +53,7 @@ pub struct Spool {
 
 impl Store {
     pub fn new(directory: PathBuf) -> Store {
-        Store(Rc::new(RefCell::new(Shared { memory: 0, directory, file: None, end: 0 })))
+        Store(Rc::new(RefCell::new(Shared { memory: 0, directory, file: None, end: 0, extents: 0 })))
     }
 
     pub fn spool(&self) -> Spool {
@@ -54,46 +62,96 @@ impl Store {
 }
 
 impl Shared {
-    fn append(&mut self, bytes: &[u8]) -> io::Result<Extent> {
+    fn allocate(&mut self, size: u64) -> io::Result<Extent> {
+        if self.file.is_none() {
+            self.file = Some(tempfile::tempfile_in(&self.directory)?);
+        }
         let start = self.end;
-        let file = match &mut self.file {
-            Some(file) => file,
-            none => none.insert(tempfile::tempfile_in(&self.directory)?),
-        };
-        file.write_all_at(bytes, start)?;
-        self.end += bytes.len() as u64;
-        Ok(Extent { start, length: bytes.len() as u64 })
+        self.end += size;
+        self.extents += 1;
+        Ok(Extent { start, size, taken: 0, filled: 0 })
+    }
+
+    fn file(&self) -> io::Result<&File> {
+        self.file.as_ref().ok_or_else(|| io::Error::other("the output that waits has no file"))
     }
 
     /// Frees the disk space of an extent. A file system without holes frees the space only when the file is
     /// closed.
-    fn release(&self, extent: Extent) {
-        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-        if let Some(file) = &self.file {
-            let _ = fallocate(file, flags, extent.start, extent.length);
+    fn release(&mut self, extent: &Extent) {
+        self.extents -= 1;
+        if self.extents == 0 {
+            (self.file, self.end) = (None, 0);
+        } else if let Some(file) = &self.file {
+            let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+            let _ = fallocate(file, flags, extent.start, extent.size);
         }
     }
 }
 
 impl Spool {
     /// Appends bytes.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be created or written. The error names its directory.
     pub fn push(&mut self, bytes: &[u8]) -> io::Result<()> {
         let mut shared = self.store.0.borrow_mut();
-        self.length += bytes.len() as u64;
         if self.extents.is_empty() && shared.memory + bytes.len() <= MEMORY_BYTES {
             shared.memory += bytes.len();
             self.head.extend_from_slice(bytes);
+            self.length += bytes.len() as u64;
             return Ok(());
         }
-        let directory = shared.directory.display().to_string();
-        let extent = shared
-            .append(bytes)
-            .map_err(|e| io::Error::new(e.kind(), format!("output cannot wait in {directory}: {e}")))?;
-        match self.extents.back_mut() {
-            Some(last) if last.start + last.length == extent.start => last.length += extent.length,
-            _ => self.extents.push_back(extent),
+        drop(shared);
+        self.push_to_file(bytes).map_err(|e| {
+            let directory = self.store.0.borrow().directory.display().to_string();
+            io::Error::new(e.kind(), format!("output cannot wait in {directory}: {e}"))
+        })
+    }
+
+    fn push_to_file(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        let mut shared = self.store.0.borrow_mut();
+        while !bytes.is_empty() {
+            if self.extents.back().is_none_or(|last| last.filled == last.size) {
+                let (first, most) = EXTENT_BYTES;
+                let size = self.extents.back().map_or(first, |last| (last.size * 2).min(most));
+                self.extents.push_back(shared.allocate(size)?);
+            }
+            let Some(last) = self.extents.back_mut() else { break };
+            let room = usize::try_from(last.size - last.filled).unwrap_or(usize::MAX);
+            let (now, rest) = bytes.split_at(bytes.len().min(room));
+            shared.file()?.write_all_at(now, last.start + last.filled)?;
+            last.filled += now.len() as u64;
+            self.length += now.len() as u64;
+            bytes = rest;
         }
         Ok(())
+    }
+
+    /// Appends the content of another spool.
+    ///
+    /// # Errors
+    ///
+    /// As [`push`](Self::push).
+    pub fn append(&mut self, mut other: Spool) -> io::Result<()> {
+        let head = other.take_head();
+        if !head.is_empty() {
+            self.push(&head)?;
+        }
+        if other.length > PIECE_BYTES as u64 {
+            self.length += other.length - head.len() as u64;
+            self.extents.append(&mut other.extents);
+            return Ok(());
+        }
+        // Many small extents would take more memory than their content.
+        loop {
+            let bytes = other.take()?;
+            if bytes.is_empty() {
+                return Ok(());
+            }
+            self.push(&bytes)?;
+        }
     }
 
     /// Returns how many bytes were pushed in total.
@@ -101,26 +159,33 @@ impl Spool {
         self.length
     }
 
+    /// Returns whether nothing is in the file.
+    pub fn is_in_memory(&self) -> bool {
+        self.extents.is_empty()
+    }
+
+    fn take_head(&mut self) -> Vec<u8> {
+        let head = std::mem::take(&mut self.head);
+        self.store.0.borrow_mut().memory -= head.len();
+        head
+    }
+
     /// Takes the next bytes out, in the order in which they came. Returns nothing at the end.
     pub fn take(&mut self) -> io::Result<Vec<u8>> {
-        let mut shared = self.store.0.borrow_mut();
         if !self.head.is_empty() {
-            let head = std::mem::take(&mut self.head);
-            shared.memory -= head.len();
-            return Ok(head);
+            return Ok(self.take_head());
         }
+        let mut shared = self.store.0.borrow_mut();
         let Some(first) = self.extents.front_mut() else { return Ok(Vec::new()) };
-        let piece = Extent { start: first.start, length: first.length.min(PIECE_BYTES as u64) };
-        let mut bytes = vec![0; piece.length as usize];
-        let file =
-            shared.file.as_ref().ok_or_else(|| io::Error::other("the output that waits has no file"))?;
-        file.read_exact_at(&mut bytes, piece.start)?;
-        first.start += piece.length;
-        first.length -= piece.length;
-        if first.length == 0 {
-            self.extents.pop_front();
+        let length = (first.filled - first.taken).min(PIECE_BYTES as u64);
+        let mut bytes = vec![0; length as usize];
+        shared.file()?.read_exact_at(&mut bytes, first.start + first.taken)?;
+        first.taken += length;
+        if first.taken == first.filled
+            && let Some(extent) = self.extents.pop_front()
+        {
+            shared.release(&extent);
         }
-        shared.release(piece);
         Ok(bytes)
     }
 }
@@ -129,7 +194,7 @@ impl Drop for Spool {
     fn drop(&mut self) {
         let mut shared = self.store.0.borrow_mut();
         shared.memory -= self.head.len();
-        self.extents.iter().for_each(|extent| shared.release(*extent));
+        self.extents.iter().for_each(|extent| shared.release(extent));
     }
 }
 
@@ -161,6 +226,45 @@ mod tests {
         }
         drop((one, other));
         assert_eq!(store.0.borrow().memory, 0);
+    }
+
+    fn content(mut spool: Spool) -> Vec<u8> {
+        let pieces = std::iter::from_fn(|| Some(spool.take().unwrap()).filter(|bytes| !bytes.is_empty()));
+        pieces.flatten().collect()
+    }
+
+    #[test]
+    fn spools_can_be_joined() {
+        let store = Store::new(std::env::temp_dir());
+        for lengths in [[3, 5, 7], [3, 5 << 20, 100_000], [5 << 20, 10, 5 << 20], [4 << 20, 4 << 20, 1]] {
+            let mut all = store.spool();
+            let mut expected = Vec::new();
+            for (length, byte) in lengths.into_iter().zip(*b"abc") {
+                let (bytes, mut next) = (vec![byte; length], store.spool());
+                next.push(&bytes).unwrap();
+                all.append(next).unwrap();
+                expected.extend(bytes);
+            }
+            assert_eq!(all.length(), expected.len() as u64);
+            assert!(content(all) == expected, "{lengths:?}");
+        }
+        let shared = store.0.borrow();
+        assert!(shared.memory == 0 && shared.file.is_none(), "{shared:?}");
+    }
+
+    #[test]
+    fn a_large_spool_has_few_extents_and_the_file_closes_with_the_last_one() {
+        let store = Store::new(std::env::temp_dir());
+        let (mut one, mut other) = (store.spool(), store.spool());
+        for _ in 0..1000 {
+            one.push(&[0; 64 << 10]).unwrap();
+            other.push(&[0; 64 << 10]).unwrap();
+        }
+        assert!(one.extents.len() < 20, "{}", one.extents.len());
+        drop(one);
+        assert!(store.0.borrow().file.is_some());
+        drop(other);
+        assert!(store.0.borrow().file.is_none());
     }
 
     #[test]

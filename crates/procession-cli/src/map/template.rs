@@ -1,11 +1,13 @@
 //! [`Template`]: a command with places where the input goes.
 
 use super::job::Job;
+use super::program::WORD_BYTES;
 
 /// The words of a command, parsed once.
 #[derive(Clone, Debug)]
 pub struct Template {
     words: Vec<Word>,
+    /// Whether the command has a placeholder, be it for the input, the job's number or the slot.
     has_fields: bool,
 }
 
@@ -41,7 +43,7 @@ impl Template {
     /// Parses the words of a command. `each` is the placeholder for the input, usually `{}`.
     pub fn new(words: &[Vec<u8>], each: &[u8]) -> Template {
         let words: Vec<Word> = words.iter().map(|word| parts(word, each)).collect();
-        let has_fields = words.iter().flatten().any(|part| matches!(part, Part::Field(..)));
+        let has_fields = words.iter().flatten().any(|part| !matches!(part, Part::Text(_)));
         Template { words, has_fields }
     }
 
@@ -76,16 +78,38 @@ impl Template {
         words
     }
 
-    /// Returns the number of bytes that the words take without the arguments, and how often each argument
-    /// appears.
-    pub fn weight(&self) -> (usize, usize) {
-        let parts = || self.words.iter().flatten();
-        let text =
-            parts().map(|part| if let Part::Text(text) = part { text.len() } else { 8 }).sum::<usize>();
-        let fields = parts().filter(|part| matches!(part, Part::Field(Which::Each, _))).count();
-        (text + self.words.len() * 9, fields.max(1))
+    /// Returns the weight of the words.
+    pub fn weight(&self) -> Weight {
+        let mut weight = Weight { fixed: 0, each: 0, copies: 0 };
+        let is_each = |part: &&Part| matches!(part, Part::Field(Which::Each, _));
+        for word in &self.words {
+            let text = |part: &Part| if let Part::Text(text) = part { text.len() } else { NUMBER_BYTES };
+            let bytes = word.iter().filter(|part| !is_each(part)).map(text).sum::<usize>() + WORD_BYTES;
+            match word.iter().filter(is_each).count() {
+                0 => weight.fixed += bytes,
+                copies => {
+                    weight.each += bytes;
+                    weight.copies += copies;
+                }
+            }
+        }
+        weight
     }
 }
+
+/// How many bytes the words of a command take on its command line.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Weight {
+    /// The bytes of the words without the arguments.
+    pub fixed: usize,
+    /// The bytes that each argument adds to its own, because the word around it is repeated.
+    pub each: usize,
+    /// How often each argument appears.
+    pub copies: usize,
+}
+
+/// The longest number of a job or slot that is expected.
+const NUMBER_BYTES: usize = 8;
 
 fn filled_in(word: &Word, job: &Job, each: &[u8], slot: usize) -> Vec<u8> {
     let mut text = Vec::new();
@@ -237,6 +261,13 @@ mod tests {
     fn other_braces_are_text() {
         let plain = ["{", "}", "{a}", "{0}", "{1x}", "${x}", "{,}", "{///}", "{+1}"];
         assert_eq!(fill(&plain, &["y"])[..plain.len()], plain);
+    }
+
+    #[test]
+    fn the_weight_is_that_of_the_words() {
+        let words = ["cat", "{}", "to=x{}y{.}"].map(|word| word.as_bytes().to_vec());
+        let weight = Template::new(&words, b"{}").weight();
+        assert_eq!(weight, Weight { fixed: 3 + 9, each: 9 + 5 + 9, copies: 3 });
     }
 
     #[test]

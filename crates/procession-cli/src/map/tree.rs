@@ -39,6 +39,26 @@ impl Tree {
         1 + self.kill_below(process.pid)
     }
 
+    /// Returns every descendant of a process.
+    pub fn below(&self, pid: i32) -> Vec<Kinship> {
+        let mut all = self.children.get(&pid).cloned().unwrap_or_default();
+        let mut next = 0;
+        while let Some(process) = all.get(next) {
+            all.extend(self.children.get(&process.pid).into_iter().flatten());
+            next += 1;
+        }
+        all
+    }
+
+    /// Kills those of these processes that still live, with their descendants.
+    pub fn kill_survivors<'a>(&self, processes: impl Iterator<Item = &'a Kinship>) {
+        for process in processes {
+            if let Some(survivor) = Kinship::of(process.pid).filter(|now| now.born == process.born) {
+                self.kill(survivor);
+            }
+        }
+    }
+
     /// Kills the processes that a job has left behind: orphans of its process group, and processes that carry its mark.
     pub fn kill_orphans(&self, group: i32, marks: [&[u8]; 2]) {
         let own = getpid().as_raw_nonzero().get();
@@ -58,10 +78,7 @@ fn kill_exactly(process: Kinship) {
         return;
     }
     let Ok(handle) = pidfd_open(pid, PidfdFlags::empty()) else { return };
-    let own = getpid().as_raw_nonzero().get();
-    let is_same =
-        |now: Kinship| now.group == process.group && (now.parent == process.parent || now.parent == own);
-    if Kinship::of(process.pid).is_some_and(is_same) {
+    if Kinship::of(process.pid).is_some_and(|now| now.born == process.born) {
         let _ = pidfd_send_signal(handle, Signal::KILL);
     }
 }

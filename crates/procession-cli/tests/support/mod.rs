@@ -3,8 +3,9 @@
 
 use std::fs;
 use std::io::Write;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::Once;
 use std::thread;
 use std::time::Duration;
@@ -23,8 +24,13 @@ pub struct Said {
 impl From<Output> for Said {
     fn from(output: Output) -> Said {
         let text = |bytes| String::from_utf8(bytes).unwrap();
-        Said { out: text(output.stdout), err: text(output.stderr), code: output.status.code() }
+        Said { out: text(output.stdout), err: text(output.stderr), code: code(output.status) }
     }
+}
+
+/// Returns the exit code as a shell sees it, which is 128+N for a process that signal N has killed.
+pub fn code(status: ExitStatus) -> Option<i32> {
+    status.code().or(status.signal().map(|signal| 128 + signal))
 }
 
 pub fn map(flags: &[&str]) -> Command {

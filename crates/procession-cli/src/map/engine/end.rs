@@ -49,9 +49,16 @@ impl Engine {
         command.feed = None;
         self.slots[command.slot] = false;
         self.is_full = false;
-        if self.plan.kill_all || command.cut == Some(Cut::TimedOut) {
+        if self.plan.kill_all || command.doomed.is_some() {
             let mark = format!("PROCESSION_JOB={}", command.job.number);
-            Tree::now().kill_orphans(command.pid, [mark.as_bytes(), mark_of_run().as_bytes()]);
+            let tree = Tree::now();
+            tree.kill_orphans(command.pid, [mark.as_bytes(), mark_of_run().as_bytes()]);
+            tree.kill_survivors(command.doomed.iter().flatten());
+        }
+        if self.plan.output.ungroup && status != Status::Exited(0) && self.printer.outlet.has_lost_reader() {
+            // The command could not print.
+            self.close();
+            self.commands[place].cut.get_or_insert(Cut::Stopped);
         }
         if self.plan.has_terminal {
             self.take_terminal_back()?;
@@ -73,7 +80,7 @@ impl Engine {
         let Some((end, took)) = command.end else { return Ok(()) };
         let mut job = command.job;
         if command.cut == Some(Cut::Stopped) && !end.is_good() {
-            self.printer.finish(job.number, None); // `--resume` does it again
+            self.printer.finish(job.number, None)?; // `--resume` does it again
         } else if !end.is_good() && job.attempts <= self.plan.retries && self.stopped.is_none() {
             job.not_before = self.clock.now() + self.delay_after(job.attempts);
             self.again.push(job);
@@ -107,6 +114,7 @@ impl Engine {
             attempt: job.attempts,
             exit,
             signal,
+            timed_out: matches!(end, End::TimedOut(..)),
             input: &job.input(),
             words,
             sent: job.block.as_ref().map_or(0, |block| block.len() as u64),
@@ -118,7 +126,7 @@ impl Engine {
             self.durations.insert(place, took);
         }
         let remark = (!end.is_good()).then(|| end.complaint(&job));
-        self.printer.finish(job.number, remark);
+        self.printer.finish(job.number, remark)?;
         self.halt_if_due();
         Ok(())
     }

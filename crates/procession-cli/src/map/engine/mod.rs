@@ -161,7 +161,9 @@ impl Engine {
         if self.has_work() || !self.commands.is_empty() {
             return false;
         }
-        self.printer.finish_all();
+        if let Err(error) = self.printer.finish_all() {
+            self.fail(&error.to_string());
+        }
         self.printer.outlet.awaited().is_none()
     }
 
@@ -194,13 +196,13 @@ impl Engine {
         if self.plan.kill_all {
             self.kill_everything();
         }
-        self.printer.outlet.bar().hide();
+        self.printer.outlet.bar().remove();
         let is_silent = self.plan.quiet || self.plan.dry_run || matches!(self.stopped, Some(Why::Closed));
         if !is_silent {
             let left = self.stopped.as_ref().map(|why| self.left(why));
             let summary = self.tally.summary(left);
             self.printer.say(&summary);
-            let _ = self.printer.outlet.write();
+            self.write_rest();
         }
         match self.stopped {
             None => self.tally.exit_code(),
@@ -209,6 +211,14 @@ impl Engine {
             Some(Why::Failed) => OURS,
             Some(Why::Halted) if self.plan.halt.is_some_and(|halt| halt.is_success()) => 0,
             Some(Why::Halted | Why::NotExecutable) => self.tally.exit_code(),
+        }
+    }
+
+    /// Writes the last messages. Waits for their reader until a signal comes.
+    fn write_rest(&mut self) {
+        while self.write_output().is_ok() && self.printer.outlet.awaited().is_some() && self.wait().is_ok() {
+            self.handle_signals();
+            self.handle_deadlines();
         }
     }
 

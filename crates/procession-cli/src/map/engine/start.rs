@@ -11,7 +11,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 
 use super::Engine;
 use crate::map::job::Job;
-use crate::map::outlet::Target;
+use crate::map::outlet::{Kind, Target};
 use crate::map::quantity::TimeLimit;
 use crate::map::quoting::command_line;
 use crate::map::running::{Feed, Running};
@@ -66,7 +66,7 @@ impl Engine {
         let was_done = self.plan.log.has_done(job, words.as_deref())?;
         if was_done {
             self.tally.skipped += 1;
-            self.printer.finish(job.number, None);
+            self.printer.finish(job.number, None)?;
         }
         Ok(was_done)
     }
@@ -79,7 +79,7 @@ impl Engine {
                 Some(true) => {}
                 Some(false) => {
                     self.tally.declined += 1;
-                    self.printer.finish(job.number, None);
+                    self.printer.finish(job.number, None)?;
                     return Ok(Start::Begun);
                 }
                 None => {
@@ -92,13 +92,13 @@ impl Engine {
         if self.plan.dry_run {
             let line = [&command_line(&words)[..], b"\n"].concat();
             self.printer.take(job.number, Target::Out, &line)?;
-            self.printer.finish(job.number, None);
+            self.printer.finish(job.number, None)?;
             self.tally.succeeded += 1;
             return Ok(Start::Begun);
         }
         if self.plan.verbose {
             let line = [&command_line(&words)[..], b"\n"].concat();
-            self.printer.outlet.push(Target::Err, line);
+            self.printer.outlet.push(Kind::Message, line);
         }
         job.attempts += 1;
         match self.launch(&job, &words, slot) {
@@ -129,9 +129,9 @@ impl Engine {
     }
 
     fn launch(&mut self, job: &Job, words: &[Vec<u8>], slot: usize) -> Result<Launched, Failure> {
-        let program = self.program.find(&words[0]).map_err(refused)?;
         let arguments = words.iter().map(|word| CString::new(&word[..])).collect::<Result<Vec<_>, _>>();
-        let arguments = arguments.map_err(|e| refused(io::Error::new(ErrorKind::InvalidInput, e)))?;
+        let arguments = arguments.map_err(|e| refused(io::Error::new(ErrorKind::InvalidData, e)))?;
+        let program = self.program.find(&words[0]).map_err(refused)?;
         let full = |e: rustix::io::Errno| Failure { step: Step::Clone, error: e.into() };
         let (mut streams, mut theirs) = ([None, None], [None, None]);
         if !self.plan.output.ungroup {
@@ -192,6 +192,7 @@ impl Engine {
             limit: self.time_limit(),
             kill_at: None,
             cut: None,
+            doomed: None,
             end: None,
             grace: Duration::ZERO,
         });
@@ -214,6 +215,10 @@ impl Engine {
         let code = if error.kind() == ErrorKind::NotFound { NOT_FOUND } else { NOT_EXECUTABLE };
         let why = match step {
             Step::Execute if code == NOT_FOUND => format!("{name}: command not found"),
+            Step::Execute if error.kind() == ErrorKind::InvalidData => {
+                "the input has a null byte, which no argument can have; use -0 if null bytes end the inputs"
+                    .into()
+            }
             Step::Execute => format!("{name}: cannot be executed: {error}"),
             Step::Directory => return Err(format!("the directory of --wd cannot be entered: {error}").into()),
             Step::Nice => return Err(format!("--nice {}: {error}", self.plan.nice).into()),

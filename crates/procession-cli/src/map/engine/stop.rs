@@ -8,7 +8,7 @@ use signal_hook::consts::{SIGCHLD, SIGCONT, SIGHUP, SIGINT, SIGTERM, SIGTSTP};
 
 use super::Engine;
 use crate::map::outlet::Target;
-use crate::map::running::Cut;
+use crate::map::running::{Cut, Running};
 use crate::map::signals::Signals;
 use crate::map::tally::OURS;
 use crate::map::tree::Tree;
@@ -52,7 +52,7 @@ impl Engine {
     /// Passes a first signal on and starts no more commands. Kills everything at the second one.
     pub(super) fn interrupt(&mut self, signal: i32) {
         if matches!(self.stopped.replace(Why::Signal(signal)), Some(Why::Signal(_))) {
-            self.commands.iter().for_each(kill);
+            self.commands.iter_mut().for_each(kill);
             self.printer.outlet.close(Target::Out);
             return;
         }
@@ -106,7 +106,8 @@ impl Engine {
 
     pub(super) fn halt_if_due(&mut self) {
         let Some(halt) = self.plan.halt else { return };
-        if self.stopped.is_none() && halt.is_due(self.tally.succeeded, self.tally.failed) {
+        let all = self.plan.input.is_read().then(|| self.plan.input.made());
+        if self.stopped.is_none() && halt.is_due(self.tally.succeeded, self.tally.failed, all) {
             self.stopped = Some(Why::Halted);
             if halt.now {
                 self.end_commands();
@@ -128,8 +129,10 @@ impl Engine {
                 kill(command);
                 command.kill_at = Some(now + KILL_AGAIN);
             } else {
-                command.cut = Some(Cut::TimedOut);
+                command.cut.get_or_insert(Cut::TimedOut);
                 command.kill_at = Some(now + self.plan.kill_after);
+                // After SIGTERM, processes that lose their parents can no longer be attributed to the command.
+                command.doomed = Some(Tree::now().below(command.pid));
                 command.signal(Signal::TERM);
                 command.signal(Signal::CONT);
             }
@@ -236,10 +239,11 @@ pub fn kill_descendants(mut signals: Option<&mut Signals>) {
     }
 }
 
-/// Kills a command with its descendants.
-fn kill(command: &crate::map::running::Running) {
+/// Kills a command with its descendants. Those that have lost their parents are killed when the command has ended.
+fn kill(command: &mut Running) {
     if command.runs() {
         let tree = Tree::now();
+        command.doomed.get_or_insert_default().extend(tree.below(command.pid));
         command.signal(Signal::KILL);
         tree.kill_below(command.pid);
     }

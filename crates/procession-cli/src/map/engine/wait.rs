@@ -22,6 +22,8 @@ enum Token {
     Signals,
     Input,
     Outlet,
+    /// Standard output, whose reader may leave while output for it waits.
+    Reader,
     /// An output of the command with this pid.
     Stream(i32, Target),
     Feed(i32),
@@ -35,6 +37,7 @@ impl Engine {
                 Token::Signals => self.signals.read(), // heeded at the start of the next turn
                 Token::Input => self.plan.input.read(true)?,
                 Token::Outlet => self.write_output()?,
+                Token::Reader => self.close(),
                 Token::Stream(pid, target) => self.read_stream(pid, target)?,
                 Token::Feed(pid) => self.feed(pid),
             }
@@ -55,6 +58,9 @@ impl Engine {
         }
         if let Some(outlet) = self.printer.outlet.awaited() {
             watch(Token::Outlet, outlet, PollFlags::OUT);
+        }
+        if let Some(stdout) = self.printer.outlet.readable_stdout().filter(|_| self.printer.holds_output()) {
+            watch(Token::Reader, stdout, PollFlags::empty());
         }
         let by_line = self.plan.output.by_line;
         let mut pollable_at = None;

@@ -10,7 +10,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
-use crate::map::quoting::command_line;
+use crate::map::quoting::{command_line, unquoted};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
@@ -28,6 +28,7 @@ pub struct Entry<'a> {
     pub attempt: u32,
     pub exit: Option<i32>,
     pub signal: Option<i32>,
+    pub timed_out: bool,
     pub input: &'a [u8],
     pub words: &'a [Vec<u8>],
     /// The number of bytes that the command was given. The next field counts the bytes that it printed.
@@ -87,10 +88,28 @@ impl Format {
         }
     }
 
+    /// Returns whether a command in a log is this one. GNU parallel quotes words differently. It writes the script of a
+    /// shell where this program runs `sh -c script`.
+    pub fn is_command(self, logged: &[u8], words: &[Vec<u8>]) -> bool {
+        if logged == self.command(words) {
+            return true;
+        }
+        let same = |logged: Option<Vec<Vec<u8>>>, words: Option<&[Vec<u8>]>| logged.as_deref() == words;
+        let logged =
+            || unquoted(&logged.iter().map(|&byte| if byte == 0 { b'\n' } else { byte }).collect::<Vec<_>>());
+        let script = || match words {
+            [_, flag, script] if flag == b"-c" => unquoted(script),
+            _ => None,
+        };
+        self == Format::Joblog
+            && logged().is_some()
+            && (same(logged(), Some(words)) || same(logged(), script().as_deref()))
+    }
+
     /// Returns a line, including its end.
     pub fn line(self, entry: &Entry<'_>) -> Vec<u8> {
         let start = entry.start.duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64());
-        let Entry { job, seconds, attempt, exit, signal, sent, received, .. } = *entry;
+        let Entry { job, seconds, attempt, exit, signal, timed_out, sent, received, .. } = *entry;
         let or_none = |n: Option<i32>| n.map_or_else(|| "-".to_owned(), |n| n.to_string());
         let mut line = match self {
             Format::Table => {
@@ -109,7 +128,8 @@ impl Format {
                 object.to_string().into_bytes()
             }
             Format::Joblog => {
-                let (exit, signal) = (exit.unwrap_or(-1), signal.unwrap_or(0));
+                // GNU parallel writes 0 and the signal, or -1 and the signal after a timeout.
+                let (exit, signal) = (exit.unwrap_or(if timed_out { -1 } else { 0 }), signal.unwrap_or(0));
                 let head =
                     format!("{job}\t:\t{start:.3}\t{seconds:10.3}\t{sent}\t{received}\t{exit}\t{signal}\t");
                 [head.into_bytes(), self.command(entry.words)].concat()
@@ -188,6 +208,7 @@ mod tests {
                 attempt: 2,
                 exit,
                 signal: exit.is_none().then_some(9),
+                timed_out: false,
                 input: b"a\tb\n\\",
                 words: &words,
                 sent: 0,

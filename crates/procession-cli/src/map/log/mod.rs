@@ -93,7 +93,7 @@ impl Log {
             let input = super::quoting::excerpt(&input);
             return Err(format!("{path}: is the log of another input: job {number} was {input:?}").into());
         }
-        if words.is_some_and(|words| self.format.command(words) != done.command) {
+        if words.is_some_and(|words| !self.format.is_command(&done.command, words)) {
             let command = super::quoting::excerpt(&done.command);
             return Err(format!("{path}: is the log of another command: job {number} was {command}").into());
         }
