@@ -153,7 +153,8 @@
 //! five seconds since main ended, the call fails with [`LockError::MainEnded`]. If main holds every permit of
 //! a semaphore, the call fails with [`WaitError::MainEnded`]. So the waiting process can end, and then main
 //! can end as well. To avoid this, join the threads that take locks before main returns. A process that waits
-//! for anything else that only main can do, such as a message or an event, keeps main waiting.
+//! for anything else that only main can do, such as a message, an event, or the end of a leased item, keeps main
+//! waiting.
 //!
 //! # Features
 //!
@@ -185,7 +186,8 @@
 //! has given up a privilege, processes that it spawns later do not have it. [`process::Builder`] changes most
 //! of these settings for one process.
 //!
-//! A process has no other open file of main's, nothing of main's memory and none of main's threads. If a
+//! A process has no other open file of main's, nothing of main's memory and none of main's threads. Whether a process may
+//! be dumped and traced (`PR_SET_DUMPABLE`) is not inherited either: set it again in the process. If a
 //! thread forgets a guard (`mem::forget`) and then ends, the lock stays held until the thread's process ends.
 //!
 //! The size of the shared memory is derived from the control group's limit when the first handle is created.
@@ -234,6 +236,7 @@ mod rules;
 pub mod state;
 mod supervisor;
 pub mod sync;
+mod unwind;
 
 #[doc(hidden)]
 pub use codec::encoding::BorrowsNothing;

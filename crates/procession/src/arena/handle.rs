@@ -10,6 +10,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
+use std::mem::ManuallyDrop;
 use std::ptr;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
@@ -197,8 +198,9 @@ impl fmt::Debug for Handle {
 thread_local! {
     static CARRIER: Cell<Carrier> = const { Cell::new(Carrier { doing: Activity::Nothing, ids: 0 }) };
     /// The ids of the handles in the value that is being encoded. They follow the ids of the values that
-    /// contain it.
-    static IDS: RefCell<Vec<Id>> = const { RefCell::new(Vec::new()) };
+    /// contain it. It has no destructor, because an exit handler or another destructor may send a handle, and the
+    /// outermost value leaves no memory in it.
+    static IDS: RefCell<ManuallyDrop<Vec<Id>>> = const { RefCell::new(ManuallyDrop::new(Vec::new())) };
 }
 
 /// Whether this thread encodes or decodes a value, and how many ids `IDS` has. This is separate from `IDS`,
@@ -232,7 +234,10 @@ impl Drop for Restore {
     #[inline]
     fn drop(&mut self) {
         if CARRIER.replace(self.0).ids != self.0.ids {
-            IDS.with_borrow_mut(|ids| ids.truncate(self.0.ids));
+            IDS.with_borrow_mut(|ids| match self.0.ids {
+                0 => drop(std::mem::take(&mut **ids)),
+                left => ids.truncate(left),
+            });
         }
     }
 }
@@ -244,7 +249,10 @@ pub(crate) fn collect_ids<T>(encode: impl FnOnce() -> T) -> (T, Vec<Id>) {
     let (value, before) = (encode(), restore.0.ids);
     let ids = match CARRIER.get().ids == before {
         true => Vec::new(),
-        false => IDS.with_borrow(|ids| ids[before..].to_vec()),
+        false => IDS.with_borrow_mut(|ids| match before {
+            0 => std::mem::take(&mut **ids),
+            _ => ids.split_off(before),
+        }),
     };
     (value, ids)
 }

@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::panic::{self, AssertUnwindSafe};
 use std::sync::OnceLock;
 
+use crate::unwind;
 use serde::{Deserialize, Serialize};
 use tracing_core::callsite::{self, Callsite, Identifier};
 use tracing_core::field::{DisplayValue, Field, FieldSet, Value, Visit, display};
@@ -57,10 +57,10 @@ impl Drop for Entered<'_> {
     fn drop(&mut self) {
         for id in self.ids.drain(..).rev() {
             // A second panic at the same time would end main.
-            let _ = panic::catch_unwind(AssertUnwindSafe(|| {
+            let _ = unwind::catch(|| {
                 self.dispatch.exit(&id);
                 self.dispatch.try_close(id);
-            }));
+            });
         }
     }
 }

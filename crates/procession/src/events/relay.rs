@@ -1,6 +1,5 @@
 //! Main's side: a thread that emits what children have put into the queue.
 
-use std::panic::{self, AssertUnwindSafe};
 use std::sync::Mutex;
 use std::sync::atomic::Ordering;
 use std::thread::{self, JoinHandle};
@@ -12,6 +11,7 @@ use super::logger;
 use super::{Content, Levels, Record};
 use crate::arena::Arena;
 use crate::os;
+use crate::unwind;
 use crate::{Queue, Result};
 
 /// The queue, and the thread that empties it.
@@ -85,7 +85,7 @@ impl Listener {
     fn emit_all(&mut self, queue: &Queue<Record>) {
         for record in queue.iter().flatten() {
             // A panic of main's logger or subscriber costs this record. The panic's hook has reported it.
-            let _ = panic::catch_unwind(AssertUnwindSafe(|| self.emit(record)));
+            let _ = unwind::catch(|| self.emit(record));
         }
     }
 

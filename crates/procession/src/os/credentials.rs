@@ -59,9 +59,10 @@ impl Credentials {
         })
     }
 
-    /// Returns whether the effective user or group differs from the real one.
+    /// Returns whether the effective user or group differs from the real one, or the group for file access does. The kernel
+    /// then takes an executed program for one that gains rights.
     pub(crate) fn is_split(&self) -> bool {
-        [self.users, self.groups].iter().any(|ids| ids[0] != ids[1])
+        [self.users, self.groups].iter().any(|ids| ids[0] != ids[1]) || self.groups[0] != self.groups[3]
     }
 
     /// Returns a hash of these credentials without the bounding set. Equal credentials have the same hash in

@@ -1,7 +1,7 @@
 //! Processes: forking, identity, waiting, killing.
 
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use super::faults::{self, Call};
 use super::{check, procfs, retry_refused};
@@ -191,6 +191,31 @@ pub(crate) fn cwd_identity() -> io::Result<(u64, u64)> {
         let mut stat: libc::stat = std::mem::zeroed();
         check(libc::stat(c".".as_ptr(), &mut stat).into())?;
         Ok((stat.st_dev, stat.st_ino))
+    }
+}
+
+/// Returns whether this process can reach its working directory by this path.
+pub(crate) fn is_path_of_cwd(path: &std::path::Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let named = std::fs::metadata(path).map(|it| (it.dev(), it.ino()));
+    named.is_ok_and(|named| cwd_identity().is_ok_and(|cwd| cwd == named))
+}
+
+/// Returns the error of a call that the kernel or a filter forbids, and that this library needs later, when an error
+/// would come too late.
+pub(crate) fn forbidden_call() -> Option<(&'static str, io::Error)> {
+    if let Ok(own) = pidfd_open(pid())
+        && let Err(e) = pidfd_signal(own.as_fd(), 0)
+        && e.raw_os_error() == Some(libc::ENOSYS)
+    {
+        return Some(("pidfd_send_signal", e));
+    }
+    // SAFETY: a null place for the result is valid. This process is not its own child.
+    let wait =
+        check(unsafe { libc::waitid(libc::P_PID, pid() as u32, std::ptr::null_mut(), libc::WEXITED) }.into());
+    match wait {
+        Err(e) if matches!(e.raw_os_error(), Some(libc::ENOSYS | libc::EPERM)) => Some(("waitid", e)),
+        _ => None,
     }
 }
 

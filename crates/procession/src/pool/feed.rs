@@ -11,7 +11,6 @@
 //! A thread that needs both locks locks `reading` first. The feeder locks `reading` for each item, and
 //! `state` twice for each chunk.
 
-use std::panic::{self, AssertUnwindSafe};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -28,6 +27,7 @@ use crate::os::threads;
 use crate::queue::ring::Refusal;
 use crate::queue::waiting;
 use crate::sync::raw::event;
+use crate::unwind;
 
 /// How long a batch waits for more items. The first value applies while chunks are in flight, the second
 /// while none are.
@@ -109,10 +109,10 @@ impl Feed {
     fn read<T: Message, I: Iterator<Item = T>>(&self, mut items: I) {
         // The panic hook has reported the panic. The caller resumes the panic, and this thread continues with
         // the next item.
-        while let Err(payload) = panic::catch_unwind(AssertUnwindSafe(|| self.read_on(&mut items))) {
+        while let Err(payload) = unwind::catch(|| self.read_on(&mut items)) {
             let mut reading = lock(&self.reading);
             reading.pulling = false;
-            self.send(&mut reading, |window| window.panicked(payload));
+            self.send(&mut reading, |window| window.panicked(payload.into_inner()));
         }
     }
 

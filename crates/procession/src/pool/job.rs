@@ -1,8 +1,6 @@
 //! The jobs of a pool: how users' functions are called, and the entry points that name these functions in
 //! shared memory.
 
-use std::panic::{self, AssertUnwindSafe};
-
 use super::run;
 use crate::Result;
 use crate::arena::Arena;
@@ -11,6 +9,7 @@ use crate::codec::encoding::Message;
 use crate::process::entry::function;
 use crate::process::{Captureless, Entry};
 use crate::supervisor::entrypoint::{self, EntryPoint, Returned};
+use crate::unwind;
 
 /// A user's function, in the form in which it is called for one item.
 pub(super) trait Job<T>: 'static {
@@ -138,11 +137,12 @@ fn initialize<F: Entry<A, Output: Initialized>, A: Message>(
     args: u64,
 ) -> Result<Returned> {
     let args = codec::unpack::<A>(arena, args)?;
-    let called = panic::catch_unwind(AssertUnwindSafe(|| function::<F>().call(args).outcome()));
+    let called = unwind::catch(|| function::<F>().call(args).outcome());
     Ok(match called {
         Ok(Ok(())) => Returned::Value(0),
         Ok(Err(why)) => Returned::Err(0, why),
         Err(panic) => {
+            let panic = panic.as_any();
             let said = panic.downcast_ref::<&str>().map(|s| (*s).to_owned());
             let said = said.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
             Returned::Err(0, format!("it panicked: {said}"))

@@ -55,7 +55,7 @@ pub(super) fn start(shared: Arc<Shared>, options: KeeperOptions) -> Result<()> {
     // started, no keeper is sent to the thread, and it ends.
     let (sender, receiver) = mpsc::channel::<Keeper>();
     let started = threads::start("procession-pool", move || receiver.into_iter().for_each(Keeper::keep));
-    started.map_err(|e| Error::os("starting a pool's thread", &e))?;
+    started.map_err(|e| Error::unstarted("starting a pool's thread", &e))?;
     if let Err(error) = keeper.start_missing_workers() {
         keeper.abort_start();
         return Err(error);

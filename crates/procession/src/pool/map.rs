@@ -1,8 +1,6 @@
 //! Maps that return all results together.
 
 use std::any::Any;
-use std::panic;
-use std::panic::AssertUnwindSafe;
 
 use super::cells::error::{MapError, TaskError};
 use super::cells::state::UNWANTED;
@@ -11,6 +9,7 @@ use super::raw_task::RawTask;
 use super::run;
 use crate::codec::encoding::Message;
 use crate::os::threads;
+use crate::unwind;
 
 /// Returns all results in the order of the input, or the error that comes first in that order.
 pub(super) fn all<T: Message, R: Message, I: Iterator<Item = T>>(
@@ -51,9 +50,9 @@ where
     let its_own = task.clone();
     let started = threads::start("procession-map", move || {
         // The panic hook has reported where the panic happened.
-        let done = panic::catch_unwind(AssertUnwindSafe(|| until_done_or_unwanted(&its_own, stream)));
+        let done = unwind::catch(|| until_done_or_unwanted(&its_own, stream));
         let outcome: Result<Vec<R>, TaskError> =
-            done.unwrap_or_else(|payload| Err(of_panic(payload.as_ref())));
+            done.unwrap_or_else(|payload| Err(of_panic(payload.as_any())));
         run::finish_own(&its_own.shared, its_own.cell_ref, outcome);
     });
     started.map(drop).map_err(|e| {

@@ -1,7 +1,5 @@
 //! Running a task in its worker: from the cell to the user's function and back.
 
-use std::panic;
-use std::panic::AssertUnwindSafe;
 use std::sync::atomic::Ordering;
 
 use super::cells::attempt::Attempt;
@@ -18,6 +16,7 @@ use crate::arena::{Arena, member};
 use crate::codec::encoding::Message;
 use crate::os::clock::now_ns;
 use crate::supervisor::entrypoint::Returned;
+use crate::unwind;
 use crate::{Error, Result};
 
 /// Runs a task that this process has claimed. Returns the number of items that were finished.
@@ -83,11 +82,11 @@ pub(super) fn single<J: Job<T>, T: Message>(arena: &'static Arena, at: u64) -> R
     };
     task.begin();
     loop {
-        let done = panic::catch_unwind(AssertUnwindSafe(|| {
+        let done = unwind::catch(|| {
             let args = task.arguments::<T>().map_err(|e| undecodable("argument cannot be decoded", &e))?;
             let value = J::run(args);
             task.store_result(&value).map_err(|e| undecodable("result cannot be encoded", &e))
-        }));
+        });
         match done {
             Ok(Ok(())) => break,
             Ok(Err(error)) => {
@@ -95,7 +94,7 @@ pub(super) fn single<J: Job<T>, T: Message>(arena: &'static Arena, at: u64) -> R
                 break;
             }
             Err(payload) => {
-                let error = task.panicked(payload.as_ref(), attempt);
+                let error = task.panicked(payload.as_any(), attempt);
                 if attempt > task.retries() {
                     task.fail(&error);
                     break;
@@ -133,7 +132,7 @@ pub(super) fn chunk<J: Job<T>, T: Message>(arena: &'static Arena, at: u64) -> Re
                 break;
             }
         };
-        let ran = panic::catch_unwind(AssertUnwindSafe(|| -> Result<(), TaskError> {
+        let ran = unwind::catch(|| -> Result<(), TaskError> {
             while output.progress.items < count {
                 if timed {
                     task.start_clock();
@@ -147,7 +146,7 @@ pub(super) fn chunk<J: Job<T>, T: Message>(arena: &'static Arena, at: u64) -> Re
                 output.push(&value).map_err(|e| undecodable("result cannot be encoded", &e))?;
             }
             Ok(())
-        }));
+        });
         let item = output.progress.items;
         match ran {
             Ok(Ok(())) => match cell.state() {
@@ -158,7 +157,7 @@ pub(super) fn chunk<J: Job<T>, T: Message>(arena: &'static Arena, at: u64) -> Re
             Ok(Err(error)) => output.push_error(&error)?,
             Err(payload) => {
                 let attempt = Attempt::read(cell.attempt.load(Ordering::Relaxed), item).number;
-                let error = task.panicked(payload.as_ref(), attempt);
+                let error = task.panicked(payload.as_any(), attempt);
                 if attempt > task.retries() {
                     output.push_error(&error)?;
                 } else {

@@ -1,7 +1,6 @@
 //! Ways to be notified that a task is done: callbacks and `Future`s.
 
 use std::future::Future;
-use std::panic::{self, AssertUnwindSafe};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -17,6 +16,7 @@ use crate::os::clock::Deadline;
 use crate::os::threads;
 use crate::sync::raw::event;
 use crate::sync::raw::park::Wait;
+use crate::unwind;
 
 /// A function to call when a task is done.
 type Callback = Box<dyn FnOnce() + Send>;
@@ -69,7 +69,7 @@ fn watch(shared: &Arc<Shared>) {
             Ok(Some(due)) => due.into_iter().for_each(|(_task, callback)| {
                 // If the callback panics, the panic hook reports it, and the other callbacks are still
                 // called.
-                let _ = panic::catch_unwind(AssertUnwindSafe(callback));
+                let _ = unwind::catch(callback);
             }),
             // The arena has no free record for this thread: try again later.
             Err(_) => std::thread::sleep(std::time::Duration::from_millis(10)),

@@ -1,7 +1,6 @@
 //! [`Process`] as a [`Future`]: one thread of this process waits for the ends of all awaited processes.
 
 use std::future::Future;
-use std::panic::{self, AssertUnwindSafe};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
@@ -17,6 +16,7 @@ use crate::codec::encoding::Message;
 use crate::os::clock::Deadline;
 use crate::os::{process, threads};
 use crate::sync::raw::park::Wait;
+use crate::unwind;
 
 /// The processes that futures of this process wait for.
 struct Awaited {
@@ -110,7 +110,7 @@ fn watch() {
             Ok(Some(due)) => due.into_iter().for_each(|Entry { handle, waker, .. }| {
                 drop(handle);
                 // If one waker panics, the other futures are still woken.
-                let _ = panic::catch_unwind(AssertUnwindSafe(|| waker.wake()));
+                let _ = unwind::catch(|| waker.wake());
             }),
             // The table of threads is full: try again later.
             Err(_) => std::thread::sleep(std::time::Duration::from_millis(10)),

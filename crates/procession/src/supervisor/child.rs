@@ -7,8 +7,6 @@
 //! The child does as much as possible before it sleeps, so that its spawner does not wait for it.
 
 use std::os::fd::AsRawFd;
-use std::panic;
-use std::panic::AssertUnwindSafe;
 use std::sync::atomic::Ordering;
 
 use super::children::Inheritance;
@@ -22,6 +20,7 @@ use crate::os::clock::Deadline;
 use crate::os::{attributes, fd, image, process, signal, threads};
 use crate::rules::Rule;
 use crate::sync::raw::park::Wait;
+use crate::unwind;
 use crate::{Error, Result, codec, recovery, rules};
 
 /// The exit code of a process whose function panicked: Rust's own.
@@ -148,7 +147,7 @@ fn run_request(arena: &'static Arena, index: u32, slot: &'static Slot, prepared:
         process_body::attach(arena, index, object, number, process_body::TEXT, text);
     };
     let called = || {
-        let called = panic::catch_unwind(AssertUnwindSafe(|| call(arena, index, slot)));
+        let called = unwind::catch(|| call(arena, index, slot));
         if !matches!(called, Ok(Ok(_))) {
             // CRASH: if we die here, the handles that are still in the arguments stay there, and recovery of
             // this process notifies their barriers again.
@@ -189,7 +188,7 @@ fn run_request(arena: &'static Arena, index: u32, slot: &'static Slot, prepared:
             (ending::NOT_STARTED, 1, 0)
         }
         Err(payload) => {
-            let text = crash_report::panic_text(arena, slot, payload.as_ref());
+            let text = crash_report::panic_text(arena, slot, payload.as_any());
             process_body::attach(arena, index, object, number, process_body::TEXT, text);
             (ending::PANICKED, PANIC_CODE, 0)
         }

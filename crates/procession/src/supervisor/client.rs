@@ -235,6 +235,11 @@ fn foreign_cwd(arena: &Arena) -> Result<u64> {
         }
         other => other.map_err(failed)?,
     };
+    // A path can be too long, or lead through a directory that this process may no longer enter.
+    let cwd = match process::is_path_of_cwd(&cwd) {
+        true => cwd,
+        false => process::cwd_in_proc().unwrap_or(cwd),
+    };
     codec::pack(&cwd.as_os_str().as_bytes().to_vec())
 }
 

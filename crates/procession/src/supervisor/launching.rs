@@ -70,6 +70,9 @@ pub(super) fn ensure_supervisor(arena: &'static Arena) -> Result<()> {
             "the effective user or group of this process is not its real one, so the kernel would not trust the environment of the program that this library executes: spawn the first process while the two are the same".into(),
         ));
     }
+    if let Some((call, error)) = process::forbidden_call() {
+        return Err(Error::unstarted(&format!("starting the supervisor: {call}"), &error));
+    }
     #[cfg(any(feature = "tracing", feature = "log"))]
     crate::events::listen(arena)?;
     image::check_is_executable(hook::anchor())

@@ -20,8 +20,6 @@ use std::any::Any;
 use std::io::{Read, Write};
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
-use std::panic;
-use std::panic::AssertUnwindSafe;
 use std::sync::Mutex;
 use std::sync::atomic::Ordering;
 
@@ -32,6 +30,7 @@ use super::{crash_report, entrypoint, guard};
 use crate::arena::{Arena, member};
 use crate::os::process::Ended;
 use crate::os::{fd, process, signal};
+use crate::unwind;
 use crate::{Error, Result, codec};
 
 /// A function that the template runs, in the form in which one process names it to another. The arguments are
@@ -165,12 +164,12 @@ fn become_template(arena: &'static Arena, request: Request, socket: BorrowedFd<'
     process::set_title(b"procession-pre");
     let blocked = signal::block_all();
     signal::set_mask(mask);
-    let template_failure = match panic::catch_unwind(AssertUnwindSafe(|| call(arena, request))) {
+    let template_failure = match unwind::catch(|| call(arena, request)) {
         Ok(Ok(Returned::Err(_, text))) => Some(TemplateFailure::ReturnedErr(text)),
         Ok(Ok(_)) => None,
         Ok(Err(error)) => Some(TemplateFailure::Refused(error)),
         Err(payload) => {
-            Some(TemplateFailure::Panicked(text_of(payload.as_ref()), crash_report::place_of_last_panic()))
+            Some(TemplateFailure::Panicked(text_of(payload.as_any()), crash_report::place_of_last_panic()))
         }
     };
     if let Some(template_failure) = template_failure {

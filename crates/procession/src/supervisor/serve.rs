@@ -95,7 +95,10 @@ pub(super) fn run(hello: Hello) -> ! {
     let started = Arena::open(hello.memfd.as_fd())
         .map_err(Error::from)
         .and_then(|arena| member::join_as_supervisor(arena, memfd_inode))
-        .and_then(|arena| Ok((arena, signal::pending_fd()?)));
+        .and_then(|arena| {
+            let failed = |e| Error::unstarted("starting the supervisor: signalfd", &e);
+            Ok((arena, signal::pending_fd().map_err(failed)?))
+        });
     let (arena, signal_fd) = started.unwrap_or_else(|error| refuse(&hello.socket, error));
     adopt_credentials(arena).unwrap_or_else(|error| refuse(&hello.socket, error));
     entrypoint::constants();

@@ -7,8 +7,28 @@ use std::sync::{Arc, mpsc};
 use std::task::{Context, Poll, Wake};
 
 use crate::family::*;
-use procession::pool::{TaskId, as_completed};
+use procession::pool::{TaskError, TaskId, as_completed};
 use procession::{Pool, Task};
+
+/// A payload of a panic that panics when it is dropped.
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        panic!("a payload that panics when it is dropped");
+    }
+}
+
+#[test]
+fn a_task_whose_panic_s_payload_panics_has_panicked() {
+    let _dog = watched();
+    let pool = Pool::new(1).unwrap();
+    let pid = pool.apply(std::process::id, ()).unwrap();
+    let error = pool.submit(|| -> () { std::panic::panic_any(Bomb) }, ()).unwrap().get().unwrap_err();
+    assert!(matches!(error, TaskError::Panicked { .. }), "{error:?}");
+    assert!(pool.map(|_: u32| -> () { std::panic::panic_any(Bomb) }, 0..3).is_err());
+    assert_eq!(pool.apply(std::process::id, ()).unwrap(), pid, "the worker lives");
+}
 
 #[test]
 fn each_callback_is_called_once() {
@@ -31,6 +51,7 @@ fn each_callback_is_called_once() {
     let (tell, told) = mpsc::channel();
     if cfg!(panic = "unwind") {
         tasks[0].on_done(|_| panic!("a callback that panics")).unwrap();
+        tasks[0].on_done(|_| std::panic::panic_any(Bomb)).unwrap();
     }
     tasks[0].on_done(move |result| tell.send(result).unwrap()).unwrap();
     assert_eq!(told.recv().unwrap(), Ok(0), "the next callback runs");

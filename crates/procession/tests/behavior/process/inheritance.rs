@@ -7,6 +7,7 @@ use std::fs;
 use std::io::Write;
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
@@ -65,6 +66,24 @@ fn a_spawn_in_a_removed_directory_is_an_error() {
         }
         std::env::set_current_dir("/").unwrap();
         assert_eq!(Process::spawn(|lock: Lock| lock.lock().is_ok(), (lock,)).unwrap().join(), Ok(true));
+    });
+}
+
+/// The path is longer than the kernel accepts in one call.
+#[test]
+fn a_directory_with_a_long_path_is_inherited() {
+    isolated!({
+        Process::spawn(|| (), ()).unwrap().join().unwrap();
+        let board = Board::new();
+        std::env::set_current_dir(board.path()).unwrap();
+        let name = "d".repeat(200);
+        for _ in 0..30 {
+            fs::create_dir(&name).unwrap();
+            std::env::set_current_dir(&name).unwrap();
+        }
+        let inode = || fs::metadata(".").unwrap().ino();
+        assert_eq!(Process::spawn(inode, ()).unwrap().join().unwrap(), inode());
+        std::env::set_current_dir("/").unwrap();
     });
 }
 

@@ -38,6 +38,14 @@ fn a_panic_with_any_payload_is_reported() {
     assert_eq!(message(failure(|| -> () { panic!("") })), "");
     assert_eq!(message(failure(|| -> () { panic!("a\u{1f}b\nc\0d") })), "a\u{1f}b\nc\0d");
     assert!(message(failure(|| -> () { panic::panic_any(7u8) })).contains("without a message"));
+    // The payload is dropped while the report is being made.
+    struct Bomb;
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            panic!("a payload that panics when it is dropped");
+        }
+    }
+    assert!(message(failure(|| -> () { panic::panic_any(Bomb) })).contains("without a message"));
     let long = failure(|| -> () {
         // SAFETY: closes stderr, so the long message is not printed.
         unsafe { libc::close(2) };

@@ -197,6 +197,30 @@ fn every_kind_of_function_can_be_spawned() {
     );
 }
 
+/// Destructors of thread-locals have run before exit handlers do.
+#[test]
+fn handles_can_be_sent_in_an_exit_handler() {
+    let _dog = watched();
+    fn holds(lock: Lock) -> bool {
+        lock.lock().is_ok()
+    }
+    extern "C" fn at_exit() {
+        let spawned = Process::spawn(holds, (Lock::new().unwrap(),)).map(|p| p.join());
+        post(&my_board(), "at exit", format!("{spawned:?}"));
+    }
+    if role().is_some() {
+        assert_eq!(Process::spawn(holds, (Lock::new().unwrap(),)).unwrap().join(), Ok(true));
+        // Registered after the library's own handler, so it runs before that handler.
+        // SAFETY: a function without arguments.
+        unsafe { libc::atexit(at_exit) };
+        return;
+    }
+    let board = Board::new();
+    let mut main = Running::start(program("main", &board).stdout(Stdio::null()));
+    assert!(main.end().success());
+    assert_eq!(board.wait("at exit"), "Ok(Ok(true))");
+}
+
 #[test]
 fn a_spawn_in_a_late_exit_handler_is_an_error() {
     let _dog = watched();
