@@ -258,6 +258,24 @@ pub(crate) fn poll<const N: usize>(fds: [RawFd; N], timeout_ms: i32) -> [bool; N
     polls.map(|p| p.revents & (libc::POLLIN | libc::POLLHUP | libc::POLLERR) != 0)
 }
 
+/// Waits until no process has the other end of this socket, but at most for `timeout_ms`. Returns whether that is so.
+pub(crate) fn await_hangup(socket: BorrowedFd<'_>, timeout_ms: i32) -> bool {
+    let until = Deadline::after(Duration::from_millis(timeout_ms.unsigned_abs().into()));
+    // The kernel reports the end of the other side without being asked for it.
+    let mut poll = libc::pollfd { fd: socket.as_raw_fd(), events: 0, revents: 0 };
+    loop {
+        // SAFETY: an array of one entry.
+        let polled = faults::at(Call::Poll)
+            .and_then(|()| check(unsafe { libc::poll(&mut poll, 1, until.left_ms()) }.into()));
+        if polled.is_ok() && poll.revents != 0 {
+            return true;
+        }
+        if until.passed() {
+            return false;
+        }
+    }
+}
+
 /// Closes every descriptor above `last`.
 pub(crate) fn close_above(last: i32) {
     // SAFETY: the callers do not share their descriptor table, and use no descriptor above `last`.

@@ -117,7 +117,7 @@ fn start_supervisor(
     })?;
     let ours = socket.insert(ours);
     let attempt = Attempt::new(transcript, &launched, bind_now);
-    shutdown::watch(arena, launched).map_err(refused)?;
+    shutdown::watch(arena, launched, ours.as_fd()).map_err(refused)?;
     loop {
         match header.stage.load(Ordering::Acquire) {
             stage::STARTING => futex::wait(&header.stage, stage::STARTING, Deadline::NEVER),

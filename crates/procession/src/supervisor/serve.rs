@@ -222,6 +222,10 @@ impl Supervisor {
         header.supervisor_pid.store(process::pid() as u32, Ordering::SeqCst);
         // The first spawn needs one spare. The others are forked while the spawned process runs.
         self.children.make_first();
+        if self.guard.is_dead() {
+            // Main may have killed the guard, and may launch another supervisor.
+            self.leave();
+        }
         let to = (stage::STARTING, stage::RUNNING);
         // If main has begun to end the family, the stage stays `ENDING`.
         let _ = header.stage.compare_exchange(to.0, to.1, Ordering::AcqRel, Ordering::Relaxed);

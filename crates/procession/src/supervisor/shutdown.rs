@@ -1,6 +1,6 @@
 //! The end of the family, seen from main: the orderly one, and the loss of the supervisor.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -12,7 +12,7 @@ use crate::arena::{Arena, collect, member, process_body, slots, sweep};
 use crate::os::clock::{Deadline, now_ns};
 use crate::os::hidden_parent::HiddenParent;
 use crate::os::launch::Launched;
-use crate::os::{futex, process, threads};
+use crate::os::{fd, futex, process, threads};
 use crate::rules::Rule;
 use crate::sync::raw::deadlock::MAIN_GRACE_NS;
 use crate::sync::raw::park;
@@ -36,8 +36,13 @@ pub(super) fn await_repair() -> bool {
     repairing
 }
 
-/// Starts the thread that watches the supervisor, and registers the exit handler of main.
-pub(super) fn watch(arena: &'static Arena, supervisor: Launched) -> Result<()> {
+/// How long main waits for a supervisor whose guard it has killed. A process that the program has forked meanwhile
+/// may have the supervisor's end of the connection, too.
+const END_MS: i32 = 5000;
+
+/// Starts the thread that watches the supervisor, and registers the exit handler of main. `socket` is connected
+/// to the supervisor.
+pub(super) fn watch(arena: &'static Arena, supervisor: Launched, socket: BorrowedFd<'_>) -> Result<()> {
     static AT_EXIT: std::sync::Once = std::sync::Once::new();
     AT_EXIT.call_once(|| {
         process::at_exit(at_exit);
@@ -68,6 +73,9 @@ pub(super) fn watch(arena: &'static Arena, supervisor: Launched) -> Result<()> {
     });
     watcher.map(drop).map_err(|e| {
         exit_wait::end_supervisor(arena, pid, take(&pidfd));
+        // CRASH: the guard may have forked the supervisor, which notices that its guard is dead and ends. Until then, it
+        // could announce that it serves, and a spawner would take one of its spares.
+        fd::await_hangup(socket, END_MS);
         lost(arena);
         Error::unstarted("starting the thread that watches the supervisor", &e)
     })

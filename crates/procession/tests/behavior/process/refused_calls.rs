@@ -113,6 +113,22 @@ fn the_next_supervisor_survives_refused_calls() {
     });
 }
 
+/// Main kills the guard of a supervisor that it cannot watch. The supervisor that this guard had forked must not serve
+/// the next launch.
+#[test]
+fn a_supervisor_that_cannot_be_watched_is_gone_before_the_next() {
+    isolated!({
+        works();
+        let faults = internals::faults();
+        for _ in 0..40 {
+            send(supervisor(), libc::SIGKILL);
+            faults.arm(Role::Main, Call::StartThread, libc::ENOMEM, 2);
+            until("another family serves", || Process::spawn(parent, ()).is_ok_and(|p| p.join().is_ok()));
+            faults.disarm();
+        }
+    });
+}
+
 #[test]
 fn killing_orphans_survives_refused_calls() {
     isolated!({
